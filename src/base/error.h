@@ -1,0 +1,65 @@
+// Errors are values: a code, a sentence for a person, and where it happened.
+//
+//   bool thing_do(…, Error *err)   returns false and fills *err; the caller hands it up or prints it, once.
+//
+// A message names the thing and the place ("blk.3.attn_q.weight: expected [576, 576], found [576, 192]").
+#pragma once
+
+#include "base/base.h"
+
+// code, name in the API, HTTP status, retriable, exit code when it ends the program at start-up
+#define ERROR_CODES(ROW)                                                                                               \
+    ROW(ERR_NONE, "OK", 200, false, 0)                                                                                 \
+    ROW(ERR_USAGE, "USAGE", 400, false, 2)                                                                             \
+    ROW(ERR_BAD_FILE, "MODEL_LOAD_FAILED", 500, false, 1)                                                              \
+    ROW(ERR_UNSUPPORTED, "MODEL_LOAD_FAILED", 500, false, 1)                                                           \
+    ROW(ERR_IO, "INTERNAL", 500, false, 1)                                                                             \
+    ROW(ERR_NO_MEMORY, "INTERNAL", 500, true, 1)                                                                       \
+    ROW(ERR_NO_DEVICE, "INTERNAL", 500, false, 1)                                                                      \
+    ROW(ERR_INVALID_REQUEST, "INVALID_REQUEST", 400, false, 1)                                                         \
+    ROW(ERR_UNAUTHORIZED, "UNAUTHORIZED", 401, false, 1)                                                               \
+    ROW(ERR_NOT_FOUND, "NOT_FOUND", 404, false, 1)                                                                     \
+    ROW(ERR_METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", 405, false, 1)                                                   \
+    ROW(ERR_BUSY, "BUSY", 503, true, 1)                                                                                \
+    ROW(ERR_NOT_READY, "NOT_READY", 503, true, 1)                                                                      \
+    ROW(ERR_INSUFFICIENT_VRAM, "INSUFFICIENT_VRAM", 503, true, 1)                                                      \
+    ROW(ERR_VRAM_OOM, "VRAM_OOM", 500, true, 1)                                                                        \
+    ROW(ERR_CUDA, "CUDA_ERROR", 500, true, 3)                                                                          \
+    ROW(ERR_INFERENCE_TIMEOUT, "INFERENCE_TIMEOUT", 504, true, 1)                                                      \
+    ROW(ERR_CANCELLED, "CANCELLED", 499, false, 1)                                                                     \
+    ROW(ERR_INTERNAL, "INTERNAL", 500, false, 1)
+
+typedef enum {
+#define ERROR_ENUM(code, name, http, retriable, exit_code) code,
+    ERROR_CODES(ERROR_ENUM)
+#undef ERROR_ENUM
+        ERR_COUNT
+} ErrCode;
+
+enum { ERROR_MESSAGE_BYTES = 512, ERROR_FIELD_BYTES = 48 };
+
+// `position` when the error has no place in a file or buffer.
+#define ERROR_NO_POSITION UINT64_MAX
+
+typedef struct {
+    ErrCode code;
+    uint64_t position;                 // byte offset in the input, or ERROR_NO_POSITION
+    char field[ERROR_FIELD_BYTES];     // the request field or flag at fault, or empty
+    char message[ERROR_MESSAGE_BYTES]; // zero-terminated, cut when too long, always valid UTF-8 if its parts are
+} Error;
+
+typedef struct {
+    const char *name;
+    uint16_t http_status;
+    bool retriable;
+    uint8_t exit_code;
+} ErrorInfo;
+
+const ErrorInfo *error_info(ErrCode code);
+
+// Both fill *err and return false, so that a failing function can end in `return error_set(…)`.
+bool error_set(Error *err, ErrCode code, const char *format, ...) PRINTF_LIKE(3, 4);
+bool error_set_at(Error *err, ErrCode code, uint64_t position, const char *format, ...) PRINTF_LIKE(4, 5);
+
+// Puts "prefix: " before the message that is there, and returns false.
+bool error_prefix(Error *err, const char *format, ...) PRINTF_LIKE(2, 3);

@@ -1,0 +1,60 @@
+// Every bound of the program in one place. Each queue, table and buffer that input can fill has its limit here.
+#pragma once
+
+#include <assert.h>
+
+enum {
+    // HTTP
+    HTTP_HEADER_BYTES_MAX = 32 * 1024,
+    HTTP_BODY_BYTES_MAX = 10 * 1024 * 1024,
+    HTTP_HEADERS_MAX = 100,
+    HTTP_CONNECTIONS_MAX = 256,
+    HTTP_HEADER_TIMEOUT_MS = 10 * 1000,
+    HTTP_BODY_TIMEOUT_MS = 30 * 1000,
+    HTTP_IDLE_TIMEOUT_MS = 60 * 1000,
+    HTTP_OUTPUT_BYTES_MAX = 1024 * 1024, // a reader this far behind its stream loses it
+
+    // JSON
+    JSON_DEPTH_MAX = 64,
+    JSON_NODES_MAX = 64 * 1024,
+
+    // requests
+    JOB_ID_BYTES_MAX = 256,
+    PROMPT_CHARACTERS_MAX = 32768,
+    PROMPT_BYTES_MAX = PROMPT_CHARACTERS_MAX * 4,
+    STOP_STRINGS_MAX = 4,
+    STOP_STRING_TOKENS_MAX = 32,
+    STOP_STRING_BYTES_MAX = 1024,
+    CORRELATION_ID_BYTES_MAX = 128,
+    JOBS_MAX = 64, // slots; --max-jobs is at most this
+
+    // rings between the I/O thread and the engine thread
+    JOB_RING_ENTRIES = 256,
+    EVENT_RING_ENTRIES = 4096,
+    TEXT_PIECE_BYTES_MAX = 512, // one token event's text; longer tokens are split at a character
+
+    // model files
+    GGUF_METADATA_MAX = 1 << 16,
+    GGUF_TENSORS_MAX = 1 << 16,
+    GGUF_SPLITS_MAX = 512,
+    GGUF_DIMS_MAX = 4,
+    GGUF_KEY_BYTES_MAX = 65535, // the format's own limit
+    GGUF_TENSOR_NAME_BYTES_MAX = 256,
+    GGUF_ARRAY_DEPTH_MAX = 4,
+    LAYERS_MAX = 512,
+    EXPERTS_MAX = 512,
+    HEAD_DIM_MAX = 512,
+    VOCAB_MAX = 1 << 20,
+    TOKEN_BYTES_MAX = 1 << 16,
+
+    // engine
+    KV_PAGE_TOKENS = 16,
+    PREFILL_CHUNK_TOKENS = 512,
+    CPU_THREADS_MAX = 256,
+};
+
+static_assert(JOBS_MAX <= JOB_RING_ENTRIES, "every slot's job fits the job ring");
+static_assert(PREFILL_CHUNK_TOKENS % KV_PAGE_TOKENS == 0, "a chunk fills whole pages");
+static_assert(PROMPT_BYTES_MAX < HTTP_BODY_BYTES_MAX / 6, "a prompt of escaped characters fits the body");
+static_assert((EVENT_RING_ENTRIES & (EVENT_RING_ENTRIES - 1)) == 0, "ring sizes are powers of two");
+static_assert((JOB_RING_ENTRIES & (JOB_RING_ENTRIES - 1)) == 0, "ring sizes are powers of two");

@@ -1,0 +1,69 @@
+#include "base/strbuf.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+StrBuf strbuf_begin_in_arena(Arena *arena) {
+    return strbuf_from_memory((char *)arena->next, arena_left(arena));
+}
+
+Str strbuf_end_in_arena(StrBuf *b, Arena *arena) {
+    if (b->cap) arena->next += b->len + 1;
+    return strbuf_str(b);
+}
+
+void strbuf_put(StrBuf *b, Str s) {
+    size_t room = b->cap ? b->cap - 1 - b->len : 0;
+    if (s.len > room) {
+        b->truncated = true;
+        s.len = room;
+    }
+    if (s.len == 0) return;
+    memcpy(b->ptr + b->len, s.ptr, s.len);
+    b->len += s.len;
+    b->ptr[b->len] = 0;
+}
+
+void strbuf_put_char(StrBuf *b, char c) {
+    strbuf_put(b, (Str){&c, 1});
+}
+
+void strbuf_vprintf(StrBuf *b, const char *format, va_list args) {
+    size_t room = b->cap - b->len;
+    int length = vsnprintf(room ? b->ptr + b->len : NULL, room, format, args);
+    if (length < 0) {
+        b->truncated = true;
+    } else if ((size_t)length >= room) {
+        b->truncated = true;
+        if (room) b->len = b->cap - 1;
+    } else {
+        b->len += (size_t)length;
+    }
+}
+
+void strbuf_printf(StrBuf *b, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    strbuf_vprintf(b, format, args);
+    va_end(args);
+}
+
+void strbuf_put_bytes(StrBuf *b, uint64_t bytes) {
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    while (value >= 999.5 && unit + 1 < COUNT_OF(units)) {
+        value /= 1000;
+        unit++;
+    }
+    strbuf_printf(b, unit && value < 99.95 ? "%.1f %s" : "%.0f %s", value, units[unit]);
+}
+
+void strbuf_put_count(StrBuf *b, uint64_t count) {
+    char digits[24];
+    int length = snprintf(digits, sizeof digits, "%" PRIu64, count);
+    for (int i = 0; i < length; i++) {
+        if (i && (length - i) % 3 == 0) strbuf_put_char(b, ',');
+        strbuf_put_char(b, digits[i]);
+    }
+}
