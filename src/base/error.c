@@ -23,38 +23,23 @@ static void error_trim_torn_character(char *text, size_t len) {
     if (len - (start - 1) < need) text[start - 1] = 0;
 }
 
-static void error_format(Error *err, const char *format, va_list args) {
-    int length = vsnprintf(err->message, sizeof err->message, format, args);
-    if (length >= (int)sizeof err->message) error_trim_torn_character(err->message, sizeof err->message - 1);
-}
-
-bool error_set(Error *err, ErrCode code, const char *format, ...) {
-    *err = (Error){.code = code, .position = ERROR_NO_POSITION};
-    va_list args;
-    va_start(args, format);
-    error_format(err, format, args);
-    va_end(args);
-    return false;
-}
-
-bool error_set_at(Error *err, ErrCode code, uint64_t position, const char *format, ...) {
+void error_fill(Error *err, ErrCode code, uint64_t position, const char *format, ...) {
     *err = (Error){.code = code, .position = position};
     va_list args;
     va_start(args, format);
-    error_format(err, format, args);
+    int length = vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
-    return false;
+    if (length >= (int)sizeof err->message) error_trim_torn_character(err->message, sizeof err->message - 1);
 }
 
-bool error_prefix(Error *err, const char *format, ...) {
+void error_fill_prefix(Error *err, const char *format, ...) {
     char old[ERROR_MESSAGE_BYTES];
     memcpy(old, err->message, sizeof old);
     va_list args;
     va_start(args, format);
     int prefix = vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
-    if (prefix < 0 || (size_t)prefix >= sizeof err->message) return false;
+    if (prefix < 0 || (size_t)prefix >= sizeof err->message) return;
     int rest = snprintf(err->message + prefix, sizeof err->message - (size_t)prefix, ": %s", old);
     if (prefix + rest >= (int)sizeof err->message) error_trim_torn_character(err->message, sizeof err->message - 1);
-    return false;
 }

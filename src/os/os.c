@@ -1,0 +1,219 @@
+#include "os/os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+void *os_reserve(size_t size) {
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+void os_release(void *memory, size_t size) {
+    if (memory) munmap(memory, size);
+}
+
+void os_discard(void *memory, size_t size) {
+    madvise(memory, size, MADV_DONTNEED);
+}
+
+Arena os_arena(size_t size) {
+    void *memory = os_reserve(size);
+    return memory ? arena_from_memory(memory, size) : (Arena){0};
+}
+
+static bool file_open_regular(const char *path, int *fd, uint64_t *size, Error *err) {
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*fd < 0) return error_set(err, ERR_BAD_FILE, "%s: cannot be opened: %s", path, strerror(errno));
+    struct stat info;
+    const char *problem = NULL;
+    if (fstat(*fd, &info) < 0) {
+        problem = strerror(errno);
+    } else if (S_ISDIR(info.st_mode)) {
+        problem = "is a directory, not a file";
+    } else if (!S_ISREG(info.st_mode)) {
+        problem = "is not a regular file";
+    } else if (info.st_size == 0) {
+        problem = "is empty";
+    }
+    if (problem) {
+        close(*fd);
+        return error_set(err, ERR_BAD_FILE, "%s: %s", path, problem);
+    }
+    *size = (uint64_t)info.st_size;
+    return true;
+}
+
+bool os_file_map(const char *path, MappedFile *out, Error *err) {
+    int fd;
+    uint64_t size;
+    *out = (MappedFile){0};
+    if (!file_open_regular(path, &fd, &size, err)) return false;
+    void *data = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    int map_errno = errno;
+    close(fd);
+    if (data == MAP_FAILED) return error_set(err, ERR_IO, "%s: cannot be mapped: %s", path, strerror(map_errno));
+    *out = (MappedFile){.data = data, .size = size};
+    return true;
+}
+
+void os_file_unmap(MappedFile *file) {
+    if (file->data) munmap((void *)(uintptr_t)file->data, file->size);
+    *file = (MappedFile){0};
+}
+
+bool os_file_read(const char *path, uint64_t max_bytes, Arena *arena, Str *out, Error *err) {
+    bool is_stdin = strcmp(path, "-") == 0;
+    int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return error_set(err, ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    size_t length = 0, room = (size_t)min_u64(max_bytes + 1, arena_left(arena));
+    char *text = (char *)arena->next;
+    ssize_t got = 1;
+    while (got > 0 && length < room) {
+        got = read(fd, text + length, room - length);
+        if (got > 0) length += (size_t)got;
+        if (got < 0 && errno == EINTR) got = 1;
+    }
+    int read_errno = errno;
+    if (!is_stdin) close(fd);
+    if (got < 0) return error_set(err, ERR_IO, "%s: cannot be read: %s", path, strerror(read_errno));
+    if (length > max_bytes || length == room) {
+        return error_set(err, ERR_IO, "%s: larger than %llu bytes", path, (unsigned long long)max_bytes);
+    }
+    arena->next += length;
+    *out = (Str){text, length};
+    return true;
+}
+
+bool os_write(int fd, Str bytes) {
+    while (bytes.len) {
+        ssize_t written = write(fd, bytes.ptr, bytes.len);
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0) return false;
+        bytes = str_slice(bytes, (size_t)written, bytes.len);
+    }
+    return true;
+}
+
+bool os_is_terminal(int fd) {
+    return isatty(fd) == 1;
+}
+
+uint32_t os_terminal_columns(int fd) {
+    struct winsize size;
+    return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
+}
+
+static uint64_t clock_ns(clockid_t clock) {
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t os_monotonic_ns(void) {
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+uint64_t os_unix_ms(void) {
+    return clock_ns(CLOCK_REALTIME) / 1000000u;
+}
+
+void os_sleep_ms(uint32_t ms) {
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    nanosleep(&t, NULL);
+}
+
+void os_format_utc(uint64_t unix_ms, char out[25]) {
+    time_t seconds = (time_t)(unix_ms / 1000);
+    struct tm t;
+    gmtime_r(&seconds, &t);
+    size_t length = strftime(out, 25, "%Y-%m-%dT%H:%M:%S", &t);
+    snprintf(out + length, 25 - length, ".%03uZ", (unsigned)(unix_ms % 1000));
+}
+
+void os_random(void *out, size_t size) {
+    uint8_t *at = out;
+    while (size) {
+        ssize_t got = getrandom(at, size, 0);
+        if (got < 0) continue; // interrupted; there is no other failure for a valid buffer
+        at += got;
+        size -= (size_t)got;
+    }
+}
+
+bool os_thread_start(OsThread *thread, const char *name, void *(*run)(void *), void *argument, Error *err) {
+    sigset_t all, old; // signals stay with the main thread
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int failed = pthread_create(&thread->handle, NULL, run, argument);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (failed) return error_set(err, ERR_IO, "thread %s cannot be started: %s", name, strerror(failed));
+    pthread_setname_np(thread->handle, name);
+    return true;
+}
+
+void os_thread_join(OsThread *thread) {
+    pthread_join(thread->handle, NULL);
+}
+
+uint32_t os_cpu_count(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return (uint32_t)CPU_COUNT(&set);
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (uint32_t)online : 1;
+}
+
+void os_wait_word(_Atomic uint32_t *word, uint32_t expected, uint32_t timeout_ms) {
+    struct timespec t = {.tv_sec = timeout_ms / 1000, .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout_ms == UINT32_MAX ? NULL : &t, NULL, 0);
+}
+
+void os_wake_word(_Atomic uint32_t *word) {
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+static _Atomic uint32_t stop_signals;
+static _Atomic int stop_wake_fd = -1;
+
+static void on_stop_signal(int signal_number) {
+    (void)signal_number;
+    int saved_errno = errno;
+    atomic_fetch_add(&stop_signals, 1);
+    uint64_t one = 1;
+    int fd = atomic_load(&stop_wake_fd);
+    if (fd >= 0 && write(fd, &one, sizeof one) < 0) errno = saved_errno; // a full eventfd is awake anyway
+    errno = saved_errno;
+}
+
+uint32_t os_stop_signals(void) {
+    return atomic_load(&stop_signals);
+}
+
+void os_install_stop_signals(int wake_fd) {
+    atomic_store(&stop_wake_fd, wake_fd);
+    struct sigaction stop = {.sa_handler = on_stop_signal, .sa_flags = SA_RESTART};
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigaction(SIGTERM, &stop, NULL);
+    sigaction(SIGINT, &stop, NULL);
+    sigaction(SIGPIPE, &ignore, NULL);
+}
+
+uint64_t os_resident_bytes(void) {
+    unsigned long long pages_total = 0, pages_resident = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f) return 0;
+    if (fscanf(f, "%llu %llu", &pages_total, &pages_resident) != 2) pages_resident = 0;
+    fclose(f);
+    return pages_resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}

@@ -1,0 +1,79 @@
+// The operating system behind one header: memory, files, time, threads, signals. Sockets are in os/os_net.h.
+// No other folder calls the system directly, so tests and simulators can stand in for it here.
+#pragma once
+
+#include "base/arena.h"
+#include "base/error.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+// ---- memory ----
+
+// Address space whose pages cost nothing until they are touched. NULL when the system refuses.
+// Released whole with os_release.
+void *os_reserve(size_t size);
+void os_release(void *memory, size_t size);
+// Gives the pages back to the system; they read as zero afterwards. Page-aligned.
+void os_discard(void *memory, size_t size);
+// os_reserve as an Arena; on failure an empty one, whose first allocation fails.
+Arena os_arena(size_t size);
+
+// ---- files ----
+
+typedef struct {
+    const uint8_t *data; // NULL for none
+    uint64_t size;
+} MappedFile;
+
+// Maps a regular file read-only; never blocks on a FIFO. Errors (ERR_BAD_FILE) name the path: missing, unreadable,
+// a directory, not a regular file, empty. A file that is cut while it is mapped ends the process (SIGBUS).
+MUST_CHECK bool os_file_map(const char *path, MappedFile *out, Error *err);
+void os_file_unmap(MappedFile *file);
+
+// The whole of a file, or of standard input for "-", at most `max_bytes`, copied into the arena.
+MUST_CHECK bool os_file_read(const char *path, uint64_t max_bytes, Arena *arena, Str *out, Error *err);
+
+// Writes all bytes to a file descriptor (1 standard output, 2 standard error); false when the other end is gone.
+bool os_write(int fd, Str bytes);
+
+bool os_is_terminal(int fd);
+uint32_t os_terminal_columns(int fd); // 80 where it cannot be told
+
+// ---- time ----
+
+uint64_t os_monotonic_ns(void);
+uint64_t os_unix_ms(void);
+void os_sleep_ms(uint32_t ms);
+// RFC 3339 in UTC with milliseconds: "2026-11-23T02:18:45.123Z"; out holds 25 bytes.
+void os_format_utc(uint64_t unix_ms, char out[25]);
+
+// ---- randomness ----
+
+// From the kernel; used for seeds and identifiers.
+void os_random(void *out, size_t size);
+
+// ---- threads ----
+
+typedef struct {
+    pthread_t handle;
+} OsThread;
+
+// `name` is at most 15 bytes and shows in top and gdb.
+MUST_CHECK bool os_thread_start(OsThread *thread, const char *name, void *(*run)(void *), void *argument, Error *err);
+void os_thread_join(OsThread *thread);
+// Processors that this process may use.
+uint32_t os_cpu_count(void);
+
+// Sleeps until *word differs from `expected`, or for `timeout_ms` (UINT32_MAX: no limit). May wake early.
+void os_wait_word(_Atomic uint32_t *word, uint32_t expected, uint32_t timeout_ms);
+void os_wake_word(_Atomic uint32_t *word);
+
+// ---- signals and processes ----
+
+// Counts of stop signals (SIGTERM, SIGINT) received so far.
+uint32_t os_stop_signals(void);
+// Installs the handlers; each stop signal also writes 8 bytes to `wake_fd` (an eventfd, or -1). SIGPIPE is ignored.
+void os_install_stop_signals(int wake_fd);
+
+uint64_t os_resident_bytes(void); // of this process, now
