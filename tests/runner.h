@@ -4,16 +4,17 @@
 // else. What a failing case wrote to standard output and standard error is shown; a passing case's is dropped.
 //
 //     TEST(ring_refuses_when_full) {
-//         static const struct { const char *name; uint32_t capacity; } rows[] = {{"one", 1}, {"odd", 7}};
+//         static const Row rows[] = {{"one", 1}, {"odd", 7}};
 //         for (size_t i = 0; i < COUNT_OF(rows); i++) {
 //             TEST_CASE_LABEL("%s", rows[i].name);
 //             CHECK_INT_EQ(rows[i].capacity, fill(rows[i].capacity));
 //         }
 //     }
 //
-// A CHECK that fails is reported and the case goes on, so that one run names every bad row; REQUIRE ends the case.
-// A case that ends without having checked anything fails. Checks may be made from any thread and from child
-// processes of the case. Arguments are evaluated once; expected comes first; every CHECK returns whether it held.
+// A CHECK that fails is reported and the case goes on, so that one run names every bad row; REQUIRE ends the
+// case. A case that ends without having checked anything fails. Checks may be made from any thread and from
+// child processes of the case. Arguments are evaluated once; expected comes first; every CHECK says whether it
+// held.
 #pragma once
 
 #include "base/base.h"
@@ -27,17 +28,18 @@ typedef struct {
 
 enum { TEST_TIMEOUT_SECONDS = 60 };
 
-// A case that may take `seconds` (three times as much under a sanitizer) before it is killed and counted as failed.
-#define TEST_SLOW(test_name, seconds)                                                                        \
-    static void test_##test_name(void);                                                                      \
-    static const TestCase test_case_##test_name = {#test_name, __FILE__, test_##test_name, (seconds)};       \
-    __attribute__((section("test_cases"), used)) static const TestCase *const test_entry_##test_name =       \
-        &test_case_##test_name;                                                                              \
+// A case that may take `seconds` (three times as many under a sanitizer) before it is killed and has failed.
+#define TEST_SLOW(test_name, seconds)                                                                  \
+    static void test_##test_name(void);                                                                \
+    extern const TestCase test_case_##test_name; /* external: a name used twice does not link */       \
+    const TestCase test_case_##test_name = {#test_name, __FILE__, test_##test_name, (seconds)};        \
+    __attribute__((section("test_cases"), used)) static const TestCase *const test_entry_##test_name = \
+        &test_case_##test_name;                                                                        \
     static void test_##test_name(void)
 
 #define TEST(test_name) TEST_SLOW(test_name, TEST_TIMEOUT_SECONDS)
 
-// Names the table row (or whatever comes next) in the messages of this thread's checks that follow; "" clears it.
+// Names the table row (or whatever comes next) in the messages of this thread's later checks; "" clears it.
 #define TEST_CASE_LABEL(...) test_set_label(__VA_ARGS__)
 
 // Ends the case as skipped, with a reason (printf format) that the run's output shows. Main thread only.
@@ -46,39 +48,39 @@ enum { TEST_TIMEOUT_SECONDS = 60 };
 #define CHECK(condition) test_check((condition), __FILE__, __LINE__, #condition)
 
 // As CHECK, but a failure ends the case: for what the rest of it cannot do without. Main thread only.
-#define REQUIRE(condition)                                                                                   \
-    do {                                                                                                     \
-        if (!CHECK(condition)) {                                                                             \
-            test_end();                                                                                      \
-        }                                                                                                    \
+#define REQUIRE(condition)       \
+    do {                         \
+        if (!CHECK(condition)) { \
+            test_end();          \
+        }                        \
     } while (0)
 
 // A failure with a message (printf format); the case goes on.
 #define FAIL(...) test_fail(__FILE__, __LINE__, __VA_ARGS__)
 
 // Integers that fit int64_t; CHECK_U64_EQ for the rest.
-#define CHECK_INT_EQ(expected, actual)                                                                       \
+#define CHECK_INT_EQ(expected, actual) \
     test_check_int((int64_t)(expected), (int64_t)(actual), __FILE__, __LINE__, #actual)
-#define CHECK_U64_EQ(expected, actual)                                                                       \
+#define CHECK_U64_EQ(expected, actual) \
     test_check_u64((uint64_t)(expected), (uint64_t)(actual), __FILE__, __LINE__, #actual)
 
 // Each side is a Str or a zero-terminated string. NULL compares as empty.
-#define CHECK_STR_EQ(expected, actual)                                                                       \
+#define CHECK_STR_EQ(expected, actual) \
     test_check_str(TEST_STR(expected), TEST_STR(actual), __FILE__, __LINE__, #actual)
 
 // Sizes in bytes; shows the first difference.
-#define CHECK_BYTES_EQ(expected, expected_size, actual, actual_size)                                         \
-    test_check_bytes((expected), (size_t)(expected_size), (actual), (size_t)(actual_size), __FILE__,         \
+#define CHECK_BYTES_EQ(expected, expected_size, actual, actual_size)                                 \
+    test_check_bytes((expected), (size_t)(expected_size), (actual), (size_t)(actual_size), __FILE__, \
                      __LINE__, #actual)
 
 // |expected - actual| <= tolerance; a NaN on either side fails.
-#define CHECK_NEAR(expected, actual, tolerance)                                                              \
+#define CHECK_NEAR(expected, actual, tolerance) \
     test_check_near((double)(expected), (double)(actual), (double)(tolerance), __FILE__, __LINE__, #actual)
 
 // Paths are absolute, zero-terminated, and valid until the case ends.
 //
-// test_tmp_path: `name` in the case's own scratch folder, which exists and is empty when the case starts, and is
-//     removed when it ends. "" gives the folder itself.
+// test_tmp_path: `name` in the case's own scratch folder, which is empty when the case starts and is removed
+//     when it ends. "" gives the folder itself.
 // test_data_path: a file below tests/, such as "vectors/rng.txt".
 // test_root_path: a file below the project's root; "" gives the root.
 // test_program_path: the worker-orcd built with the same flags as this test program.
@@ -93,7 +95,7 @@ const char *test_model_path(void);
 bool test_is_sanitized(void);
 
 // What the macros above call.
-#define TEST_STR(value) _Generic((value), Str: test_str_from_str, default: str_from_c)(value)
+#define TEST_STR(value) _Generic((value), Str : test_str_from_str, default : str_from_c)(value)
 static inline Str test_str_from_str(Str s) {
     return s;
 }
