@@ -1,0 +1,77 @@
+// Text to token ids and back, for every kind of vocabulary that the program reads.
+//
+//     gguf-bpe   byte-level BPE from a GGUF (tokenizer.ggml.model "gpt2"; tokenizer.ggml.pre names the patterns)
+//     gguf-spm   SentencePiece BPE by scores from a GGUF (tokenizer.ggml.model "llama")
+//     hf-json    a tokenizer.json
+//
+// A Tokenizer is immutable once loaded: any number of threads may use it at once. Token strings are not
+// copied from the file where that can be avoided, so the file stays mapped as long as the Tokenizer is used.
+#pragma once
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "model/gguf.h"
+
+typedef struct Tokenizer Tokenizer;
+
+typedef struct {
+    const int32_t *ptr;
+    size_t count;
+} TokenIds;
+
+enum { TOKEN_NONE = -1 };
+
+// Flags of tokenizer_encode.
+enum {
+    TOKENIZER_ADD_SPECIAL = 1 << 0,   // BOS and EOS, each where the vocabulary says so
+    TOKENIZER_PARSE_SPECIAL = 1 << 1, // a control token's text becomes that token; otherwise it is plain text
+};
+
+// Reads the vocabulary of a model file. `arena` keeps the tables (about 40 bytes a token and 24 a merge) and lives
+// as long as the Tokenizer; `scratch` takes up to 32 bytes a token or merge. Errors: ERR_BAD_FILE (a key missing,
+// mistyped or of the wrong length, duplicate tokens, merges of unknown tokens, ids out of range: the message names
+// key and index), ERR_UNSUPPORTED (a kind or a pre-tokeniser that is not known; the message lists those that are),
+// ERR_NO_MEMORY.
+MUST_CHECK bool tokenizer_from_gguf(const GgufFile *file, Arena *arena, Arena scratch, Tokenizer **out,
+                                    Error *err);
+
+// Reads a tokenizer.json, whose bytes stay in place as long as the Tokenizer. Errors as above, with byte
+// positions.
+MUST_CHECK bool tokenizer_from_json(Str json, Arena *arena, Arena scratch, Tokenizer **out, Error *err);
+
+const char *tokenizer_kind(const Tokenizer *t);          // "gguf-bpe", "gguf-spm", "hf-json"
+const char *tokenizer_pre_tokenizer(const Tokenizer *t); // "smollm", "qwen2", …; "" where there is none
+uint32_t tokenizer_vocab_size(const Tokenizer *t);
+int32_t tokenizer_bos(const Tokenizer *t);   // or TOKEN_NONE
+int32_t tokenizer_eos(const Tokenizer *t);   // or TOKEN_NONE
+bool tokenizer_adds_bos(const Tokenizer *t); // whether TOKENIZER_ADD_SPECIAL puts BOS in front
+
+// Whether a token ends generation: the vocabulary's eos, eot and eom, and control tokens whose text is a
+// well-known end marker (<|im_end|>, <|eot_id|>, <|end|>, <end_of_turn>, <|endoftext|>, <|return|>, …). False
+// for ids out of range.
+bool tokenizer_is_end(const Tokenizer *t, int32_t id);
+
+// Bytes that encoding `text_bytes` needs: of scratch, and of the arena that takes the ids.
+uint64_t tokenizer_encode_scratch_bytes(const Tokenizer *t, uint64_t text_bytes);
+uint64_t tokenizer_encode_ids_bytes(const Tokenizer *t, uint64_t text_bytes);
+
+// The ids go into `arena`, which loses exactly the bytes that they need. The text may be any bytes: those that are
+// no UTF-8 are encoded one by one and match no pattern as a letter, digit or space. Time is O(n log n) for any text.
+// The only error is ERR_NO_MEMORY.
+MUST_CHECK bool tokenizer_encode(const Tokenizer *t, Str text, uint32_t flags, Arena *arena, Arena scratch,
+                                 TokenIds *out, Error *err);
+
+// The bytes of a token, not always whole characters; they live as long as the Tokenizer. A control token
+// gives its text only where `with_special`, else nothing. Empty for ids out of range.
+Str tokenizer_piece(const Tokenizer *t, int32_t id, bool with_special);
+// The longest piece that tokenizer_piece can give.
+uint32_t tokenizer_piece_bytes_max(const Tokenizer *t);
+
+bool tokenizer_is_special(const Tokenizer *t, int32_t id); // a control token: gives no text
+
+// The control or user-defined token whose text is exactly `text`, or TOKEN_NONE.
+int32_t tokenizer_token_by_text(const Tokenizer *t, Str text);
+
+// Whether the first token's leading space is the encoder's own ("add space prefix") and is dropped when a
+// text starts.
+bool tokenizer_strips_leading_space(const Tokenizer *t);
