@@ -1,0 +1,31 @@
+#include "arch/arch.h"
+
+extern const Arch arch_llama;
+extern const Arch arch_qwen2;
+
+static const Arch *const architectures[] = {
+    &arch_llama,
+    &arch_qwen2,
+};
+
+const Arch *arch_at(uint32_t index) {
+    return index < COUNT_OF(architectures) ? architectures[index] : NULL;
+}
+
+const Arch *arch_find(Str name) {
+    for (uint32_t i = 0; i < COUNT_OF(architectures); i++) {
+        if (str_eq(str_from_c(architectures[i]->name), name)) return architectures[i];
+    }
+    return NULL;
+}
+
+uint64_t arch_dim(const ModelConfig *c, Dim dim) {
+    switch (dim) {
+#define DIM(name, value) \
+    case DIM_##name: return value;
+#include "arch/dim.def"
+#undef DIM
+    case DIM_COUNT: break;
+    }
+    return 0;
+}

@@ -1,0 +1,39 @@
+// Llama (Touvron et al. 2023) and the many models that share its shape: Llama 2 and 3, Mistral, SmolLM.
+// Pre-norm blocks, grouped-query attention, SwiGLU. Its GGUF files store the rows of Q and K so that RoPE turns
+// neighbouring pairs.
+#include "arch/tables.h"
+
+static const ConfigRow config[] = {
+    CONFIG_ROWS_TRANSFORMER,
+    CONFIG_ROWS_ROPE,
+    CONFIG_ROW_RMS_EPS,
+};
+
+// clang-format off
+static const WeightRow weights[] = {
+    WEIGHT_ROWS_ENDS,
+    {.id = WEIGHT_ROPE_FACTORS, .name = "rope_freqs.weight", .rows = DIM_ONE, .cols = DIM_ROPE_HALF,
+     .optional = true, .is_float = true},
+    WEIGHT_ROW_NORM(WEIGHT_ATTN_NORM, "attn_norm.weight",   DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_Q,              "attn_q.weight",      DIM_Q,     DIM_MODEL),
+    WEIGHT_ROW_BIAS(WEIGHT_Q_BIAS,    "attn_q.bias",        DIM_Q,     true),
+    WEIGHT_ROW(WEIGHT_K,              "attn_k.weight",      DIM_KV,    DIM_MODEL),
+    WEIGHT_ROW_BIAS(WEIGHT_K_BIAS,    "attn_k.bias",        DIM_KV,    true),
+    WEIGHT_ROW(WEIGHT_V,              "attn_v.weight",      DIM_KV,    DIM_MODEL),
+    WEIGHT_ROW_BIAS(WEIGHT_V_BIAS,    "attn_v.bias",        DIM_KV,    true),
+    WEIGHT_ROW(WEIGHT_O,              "attn_output.weight", DIM_MODEL, DIM_Q),
+    WEIGHT_ROW_BIAS(WEIGHT_O_BIAS,    "attn_output.bias",   DIM_MODEL, true),
+    WEIGHT_ROW_NORM(WEIGHT_FFN_NORM,  "ffn_norm.weight",    DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_GATE,           "ffn_gate.weight",    DIM_FF,    DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_UP,             "ffn_up.weight",      DIM_FF,    DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_DOWN,           "ffn_down.weight",    DIM_MODEL, DIM_FF),
+};
+// clang-format on
+
+const Arch arch_llama = {
+    .name = "llama",
+    .description = "Llama 2 and 3, Mistral, SmolLM",
+    ARCH_TABLES,
+    ARCH_OPS_GATED,
+    .rope_pairs = ROPE_INTERLEAVED,
+};

@@ -1,0 +1,34 @@
+// Qwen2 and Qwen2.5 (Yang et al. 2024): Llama's blocks with biases on Q, K and V, and RoPE that turns halves.
+#include "arch/tables.h"
+
+static const ConfigRow config[] = {
+    CONFIG_ROWS_TRANSFORMER,
+    CONFIG_ROWS_ROPE,
+    CONFIG_ROW_RMS_EPS,
+};
+
+// clang-format off
+static const WeightRow weights[] = {
+    WEIGHT_ROWS_ENDS,
+    WEIGHT_ROW_NORM(WEIGHT_ATTN_NORM, "attn_norm.weight",   DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_Q,              "attn_q.weight",      DIM_Q,     DIM_MODEL),
+    WEIGHT_ROW_BIAS(WEIGHT_Q_BIAS,    "attn_q.bias",        DIM_Q,     false),
+    WEIGHT_ROW(WEIGHT_K,              "attn_k.weight",      DIM_KV,    DIM_MODEL),
+    WEIGHT_ROW_BIAS(WEIGHT_K_BIAS,    "attn_k.bias",        DIM_KV,    false),
+    WEIGHT_ROW(WEIGHT_V,              "attn_v.weight",      DIM_KV,    DIM_MODEL),
+    WEIGHT_ROW_BIAS(WEIGHT_V_BIAS,    "attn_v.bias",        DIM_KV,    false),
+    WEIGHT_ROW(WEIGHT_O,              "attn_output.weight", DIM_MODEL, DIM_Q),
+    WEIGHT_ROW_NORM(WEIGHT_FFN_NORM,  "ffn_norm.weight",    DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_GATE,           "ffn_gate.weight",    DIM_FF,    DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_UP,             "ffn_up.weight",      DIM_FF,    DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_DOWN,           "ffn_down.weight",    DIM_MODEL, DIM_FF),
+};
+// clang-format on
+
+const Arch arch_qwen2 = {
+    .name = "qwen2",
+    .description = "Qwen2 and Qwen2.5",
+    ARCH_TABLES,
+    ARCH_OPS_GATED,
+    .rope_pairs = ROPE_HALVES,
+};

@@ -1,0 +1,50 @@
+#include "model/weights.h"
+
+#include "base/strbuf.h"
+
+// "[576, 1536]" or "[32, 2880, 2880]", rows before columns.
+static void put_shape(StrBuf *b, const uint64_t *dims, uint32_t n_dims) {
+    strbuf_put_char(b, '[');
+    for (uint32_t i = n_dims; i > 0; i--) {
+        strbuf_printf(b, "%llu%s", (unsigned long long)dims[i - 1], i > 1 ? ", " : "");
+    }
+    strbuf_put_char(b, ']');
+}
+
+static bool shape_error(const GgufFile *file, const GgufTensor *t, const WeightSpec *spec, Error *err) {
+    char expected[80], found[80];
+    StrBuf e = STRBUF(expected), f = STRBUF(found);
+    uint64_t dims[3] = {spec->n_cols, spec->n_rows, spec->n_matrices};
+    uint32_t n_dims = spec->n_matrices > 1 ? 3 : spec->n_rows > 1 ? 2 : 1;
+    put_shape(&e, dims, n_dims);
+    put_shape(&f, t->dims, t->n_dims);
+    return gguf_tensor_error(file, t, err, "expected shape %s, found %s", expected, found);
+}
+
+static bool dtype_is_float(Dtype dtype) {
+    return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16;
+}
+
+bool weight_bind(const GgufFile *file, const WeightSpec *spec, Weight *out, bool *found, Error *err) {
+    const GgufTensor *t = gguf_find_tensor(file, str_from_c(spec->name));
+    *found = t != NULL;
+    if (!t) return true;
+    bool fits = t->dims[0] == spec->n_cols && t->dims[1] == spec->n_rows && t->dims[2] == spec->n_matrices;
+    if (!fits || t->dims[3] != 1) return shape_error(file, t, spec, err);
+    if (spec->is_float && !dtype_is_float(t->dtype)) {
+        return gguf_tensor_error(file, t, err, "expected F32, F16 or BF16, found %s", dtype_info(t->dtype)->name);
+    }
+    uint64_t row_bytes = dtype_row_bytes(t->dtype, spec->n_cols);
+    *out = (Weight){
+        .name = t->name,
+        .dtype = t->dtype,
+        .n_matrices = spec->n_matrices,
+        .n_rows = spec->row_count,
+        .n_cols = spec->n_cols,
+        .row_bytes = row_bytes,
+        .matrix_stride = spec->n_rows * row_bytes,
+        .data = t->data + spec->row_from * row_bytes,
+        .size_bytes = spec->n_matrices * spec->row_count * row_bytes,
+    };
+    return true;
+}
