@@ -13,6 +13,15 @@ enum {
     HTTP_BODY_TIMEOUT_MS = 30 * 1000,
     HTTP_IDLE_TIMEOUT_MS = 60 * 1000,
     HTTP_OUTPUT_BYTES_MAX = 1024 * 1024, // a reader this far behind its stream loses it
+    HTTP_TARGET_BYTES_MAX = 8 * 1024,
+    HTTP_CHUNK_IGNORED_BYTES_MAX = 8 * 1024, // extensions and trailers of one chunked body
+    HTTP_READ_BYTES = 64 * 1024,             // one receive
+    HTTP_SMALL_INPUT_BYTES = 512 * 1024,     // a connection may always hold this much of a request
+    HTTP_LARGE_BODIES_MAX = 16,              // connections that may hold more, up to HTTP_BODY_BYTES_MAX
+    HTTP_WRITE_TIMEOUT_MS = 30 * 1000,
+    HTTP_KEEPALIVE_COMMENT_MS = 15 * 1000,
+    HTTP_LINGER_MS = 2 * 1000,
+    HTTP_TICK_MS = 100,
 
     // JSON
     JSON_DEPTH_MAX = 64,
@@ -56,5 +65,7 @@ enum {
 static_assert(JOBS_MAX <= JOB_RING_ENTRIES, "every slot's job fits the job ring");
 static_assert(PREFILL_CHUNK_TOKENS % KV_PAGE_TOKENS == 0, "a chunk fills whole pages");
 static_assert(PROMPT_BYTES_MAX < HTTP_BODY_BYTES_MAX / 6, "a prompt of escaped characters fits the body");
+static_assert(PROMPT_BYTES_MAX + HTTP_HEADER_BYTES_MAX < HTTP_SMALL_INPUT_BYTES, "usual requests are small");
+static_assert((HTTP_OUTPUT_BYTES_MAX & (HTTP_OUTPUT_BYTES_MAX - 1)) == 0, "the output is a ring");
 static_assert((EVENT_RING_ENTRIES & (EVENT_RING_ENTRIES - 1)) == 0, "ring sizes are powers of two");
 static_assert((JOB_RING_ENTRIES & (JOB_RING_ENTRIES - 1)) == 0, "ring sizes are powers of two");

@@ -1,0 +1,60 @@
+// Sockets and waiting for them: TCP, epoll, eventfd. Part of the operating system's header (os/os.h).
+//
+// A socket is a descriptor, or -1. All sockets are non-blocking and close on exec.
+#pragma once
+
+#include "base/base.h"
+#include "base/error.h"
+
+typedef enum {
+    OS_NET_OK,
+    OS_NET_WOULD_BLOCK,
+    OS_NET_ENDED,     // the other side has sent all it will
+    OS_NET_BROKEN,    // reset, timed out, unreachable
+    OS_NET_EXHAUSTED, // no descriptors or memory left: try later
+} OsNetResult;
+
+// Host: a name or an address; a name uses the first address that works. Sets *port_out to the port got (for
+// port 0). Errors (ERR_IO) name host and port and give the reason.
+MUST_CHECK bool os_net_listen(Str host, uint16_t port, int *listener, uint16_t *port_out, Error *err);
+OsNetResult os_net_accept(int listener, int *socket);
+// Waits for at most timeout_ms. Errors (ERR_IO) name host and port.
+MUST_CHECK bool os_net_connect(Str host, uint16_t port, uint32_t timeout_ms, int *socket, Error *err);
+
+OsNetResult os_net_receive(int socket, void *out, size_t capacity, size_t *received);
+OsNetResult os_net_send(int socket, Str bytes, size_t *sent);
+// Sends FIN; receiving stays possible.
+void os_net_shut(int socket);
+void os_net_close(int socket);
+// Waits until the socket is ready for receiving (or sending); false when the time is over.
+bool os_net_wait_ready(int socket, bool for_sending, uint32_t timeout_ms);
+
+// ---- waiting for many ----
+
+enum {
+    OS_POLL_RECEIVE = 1, // bytes, an end, or a new connection
+    OS_POLL_SEND = 2,
+    OS_POLL_ENDED = 4,  // reported always: the other side sent FIN
+    OS_POLL_BROKEN = 8, // reported always: the connection is gone in both directions
+};
+
+typedef struct {
+    uint64_t tag;
+    uint32_t events; // OS_POLL_…
+} OsPollEvent;
+
+MUST_CHECK bool os_poll_open(int *poller, Error *err);
+// Level-triggered; `interest` is made of OS_POLL_RECEIVE and OS_POLL_SEND and may be 0. Closing a socket
+// removes it.
+MUST_CHECK bool os_poll_add(int poller, int fd, uint32_t interest, uint64_t tag);
+bool os_poll_change(int poller, int fd, uint32_t interest, uint64_t tag);
+// The number of events; 0 when the time is over or a signal came; -1 when the system refuses.
+int os_poll_wait(int poller, OsPollEvent *events, int capacity, uint32_t timeout_ms);
+
+// ---- waking a waiting thread ----
+
+// A descriptor that becomes ready for receiving when os_wake_signal is called (any thread, signal handlers
+// too).
+MUST_CHECK bool os_wake_open(int *wake, Error *err);
+void os_wake_signal(int wake);
+void os_wake_clear(int wake);
