@@ -1,0 +1,16 @@
+// The subcommands. Each gets checked options and returns the process's exit code, having printed its answer to standard
+// output and any error, once, to standard error.
+#pragma once
+
+#include "cli/flags.h"
+
+int cmd_serve(const Options *options);
+int cmd_run(const Options *options);
+int cmd_tokenize(const Options *options);
+int cmd_bench(const Options *options);
+int cmd_perplexity(const Options *options);
+int cmd_inspect(const Options *options); // the file is options->file or options->model
+int cmd_devices(const Options *options);
+
+// Prints "worker-orcd: MESSAGE" to standard error and returns the error's exit code.
+int cli_report_error(const Error *err);

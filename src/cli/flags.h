@@ -1,0 +1,129 @@
+// The command line: one table of flags (flags.def), one of commands, and the typed Options they are parsed into.
+//
+// "--flag value", "--flag=value", and an environment twin for each; a flag wins over the environment, which wins over the
+// default. Every value in Options has been checked. Strings point into argv or the environment and live as long.
+// A wrong command line is ERR_USAGE (exit code 2); its message names the flag or variable, the value, and what is allowed.
+#pragma once
+
+#include "base/error.h"
+#include "base/limits.h"
+#include "base/strbuf.h"
+
+#ifndef WORKER_ORCD_VERSION
+#define WORKER_ORCD_VERSION "0.1.0"
+#endif
+
+// id, name, positional argument ("" for none), summary
+#define COMMANDS(ROW)                                                                                        \
+    ROW(SERVE, "", "", "serve the model over HTTP")                                                          \
+    ROW(RUN, "run", "", "continue a prompt and print the text as it comes")                                  \
+    ROW(TOKENIZE, "tokenize", "", "turn text on standard input into token ids, or ids into text")            \
+    ROW(BENCH, "bench", "", "measure how fast the model reads prompts and writes text")                      \
+    ROW(PERPLEXITY, "perplexity", "FILE", "measure how well the model predicts a text")                      \
+    ROW(INSPECT, "inspect", "FILE", "show what is in a GGUF file")                                           \
+    ROW(DEVICES, "devices", "", "list what this build can compute on")
+
+typedef enum {
+#define COMMAND_ENUM(id, name, positional, summary) CMD_##id,
+    COMMANDS(COMMAND_ENUM)
+#undef COMMAND_ENUM
+        CMD_COUNT
+} Command;
+
+typedef enum {
+#define FLAG(id, ...) FLAG_##id,
+#include "cli/flags.def"
+#undef FLAG
+    FLAG_COUNT
+} FlagId;
+
+// The order is that of the choices in flags.def.
+typedef enum { DEVICE_CUDA, DEVICE_CPU } DeviceChoice;
+typedef enum { LOG_FORMAT_AUTO, LOG_FORMAT_CHOICE_TEXT, LOG_FORMAT_CHOICE_JSON } LogFormatChoice;
+
+enum { FLAG_LIST_MAX = 16 };
+
+typedef struct {
+    uint32_t count;
+    uint32_t values[FLAG_LIST_MAX];
+} U32List;
+
+typedef struct {
+    uint32_t count;
+    const char *values[STOP_STRINGS_MAX];
+} StrList;
+
+// Texts and paths are NULL when not given and without default.
+typedef struct {
+    Command command;
+    const char *file; // the positional argument, NULL when there was none
+    uint64_t given;   // a bit for each FlagId that came from the command line or the environment
+
+    const char *model; // without "file:"
+    uint32_t device;   // a DeviceChoice
+    uint32_t gpu_device;
+    uint32_t threads;
+    uint32_t kv_cache_size_mb;
+
+    const char *host;
+    uint32_t port;
+    const char *worker_id;
+    const char *callback_url;
+    const char *api_token_file;
+
+    uint32_t max_jobs;
+    uint32_t max_tokens_in; // 0: the context
+    uint32_t max_tokens_out;
+    uint32_t inference_timeout_sec;
+
+    const char *prompt;
+    const char *prompt_file;
+    bool chat;
+    const char *system;
+    uint32_t max_tokens;
+    double temperature;
+    double top_p;
+    uint32_t top_k;
+    double min_p;
+    double repetition_penalty;
+    uint64_t seed; // random unless given
+    StrList stop;
+    bool ids;
+    uint32_t logits;
+
+    bool add_special;
+    bool parse_special;
+    bool decode;
+
+    U32List bench_prompt_tokens;
+    U32List bench_context;
+    uint32_t bench_output_tokens;
+    U32List bench_batch;
+    uint32_t bench_runs;
+
+    uint32_t ppl_context;
+    uint32_t ppl_chunks; // 0: all
+
+    bool json;
+    uint32_t log_format; // a LogFormatChoice
+    uint32_t log_level;  // a LogLevel
+    bool list_architectures;
+    bool help;
+    bool version;
+} Options;
+
+static inline bool options_given(const Options *o, FlagId flag) {
+    return o->given >> flag & 1u;
+}
+
+// Looks up an environment variable; NULL when it is not set. getenv, or a test's table.
+typedef const char *FlagsGetEnv(const char *name);
+
+// argv[0] is skipped; argv[1] may name a command. With --help, --version or --list-architectures, required values may be
+// missing. On failure out->command is still set as far as it was understood, for the hint after the message.
+MUST_CHECK bool flags_parse(int argc, char *const *argv, FlagsGetEnv *get_env, Options *out, Error *err);
+
+// The help text of a command, wrapped to `columns`, with headings in bold when `styled`.
+void flags_write_help(StrBuf *out, Command command, uint32_t columns, bool styled);
+
+const char *command_name(Command command); // "" for serving
