@@ -57,12 +57,16 @@ typedef struct {
 
 const ErrorInfo *error_info(ErrCode code);
 
+static inline bool error_false(void) {
+    return false;
+}
+
 // Each fills *err and is the value false, so that a failing function can end in `return error_set(…)`. (Macros, so that the
 // compiler sees the false.)
-#define error_set(err, code, ...) (error_fill((err), (code), ERROR_NO_POSITION, __VA_ARGS__), false)
-#define error_set_at(err, code, position, ...) (error_fill((err), (code), (position), __VA_ARGS__), false)
+#define error_set(err, code, ...) (error_fill((err), (code), ERROR_NO_POSITION, __VA_ARGS__), error_false())
+#define error_set_at(err, code, position, ...) (error_fill((err), (code), (position), __VA_ARGS__), error_false())
 // Puts "prefix: " before the message that is there.
-#define error_prefix(err, ...) (error_fill_prefix((err), __VA_ARGS__), false)
+#define error_prefix(err, ...) (error_fill_prefix((err), __VA_ARGS__), error_false())
 
 void error_fill(Error *err, ErrCode code, uint64_t position, const char *format, ...) PRINTF_LIKE(4, 5);
 void error_fill_prefix(Error *err, const char *format, ...) PRINTF_LIKE(2, 3);

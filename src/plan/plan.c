@@ -1,0 +1,243 @@
+#include "plan/plan.h"
+
+#include "base/limits.h"
+#include "base/strbuf.h"
+#include "plan/config.h"
+#include "plan/rope.h"
+
+#include <math.h>
+
+typedef struct {
+    const GgufFile *file;
+    Arena *arena;
+    Plan *plan;
+    Weight *weights; // grows with plan->n_weights; room for all rows of all layers
+    const Rope *rope;
+    Op *ops; // grows with plan->n_ops
+    // Weights of the layer at hand and of the whole model, by id; NULL for those that are absent.
+    const Weight *bound[WEIGHT_COUNT];
+} Builder;
+
+static bool no_memory(Error *err) {
+    return error_set(err, ERR_NO_MEMORY, "the plan does not fit its memory");
+}
+
+static bool row_is_per_layer(const WeightRow *row) {
+    return strstr(row->name, "%u") != NULL;
+}
+
+static Str row_tensor_name(const WeightRow *row, uint32_t layer, char *text, size_t size) {
+    StrBuf b = strbuf_from_memory(text, size);
+    const char *mark = strstr(row->name, "%u");
+    if (!mark) {
+        strbuf_put(&b, str_from_c(row->name));
+    } else {
+        strbuf_put(&b, (Str){row->name, (size_t)(mark - row->name)});
+        strbuf_printf(&b, "%u%s", layer, mark + 2);
+    }
+    return strbuf_str(&b);
+}
+
+static bool builder_bind_row(Builder *b, const WeightRow *row, uint32_t layer, Error *err) {
+    const ModelConfig *c = &b->plan->config;
+    char name[GGUF_TENSOR_NAME_BYTES_MAX];
+    uint64_t rows = arch_dim(c, row->rows);
+    bool fused = row->fused_rows != DIM_ONE;
+    WeightSpec spec = {
+        .name = row_tensor_name(row, layer, name, sizeof name).ptr,
+        .n_matrices = 1,
+        .n_rows = fused ? arch_dim(c, row->fused_rows) : rows,
+        .n_cols = arch_dim(c, row->cols),
+        .row_from = fused && row->fused_from != DIM_ONE ? arch_dim(c, row->fused_from) : 0,
+        .row_count = rows,
+        .is_float = row->is_float,
+    };
+    Weight *weight = &b->weights[b->plan->n_weights];
+    bool found;
+    if (!weight_bind(b->file, &spec, weight, &found, err)) return false;
+    b->bound[row->id] = found ? weight : row->or_else ? b->bound[row->or_else] : NULL;
+    b->plan->n_weights += found;
+    if (b->bound[row->id] || row->optional) return true;
+    return error_set(err, ERR_BAD_FILE, "tensor \"%s\" is missing; architecture %s needs it", name, b->plan->arch->name);
+}
+
+static bool builder_bind_rows(Builder *b, bool per_layer, uint32_t layer, Error *err) {
+    const Arch *arch = b->plan->arch;
+    for (uint32_t i = 0; i < arch->n_weights; i++) {
+        const WeightRow *row = &arch->weights[i];
+        if (row_is_per_layer(row) == per_layer && !builder_bind_row(b, row, layer, err)) return false;
+    }
+    return true;
+}
+
+static Op builder_resolve(const Builder *b, const OpRow *row, uint32_t layer) {
+    const ModelConfig *c = &b->plan->config;
+    Op op = {.kind = row->kind,
+             .layer = layer,
+             .out = row->out,
+             .in = {row->in[0], row->in[1]},
+             .weight = b->bound[row->weight],
+             .bias = b->bound[row->bias]};
+    switch (row->kind) {
+    case OP_EMBED: op.embed.scale = c->embed_scale; break;
+    case OP_RMS_NORM:
+    case OP_LAYER_NORM:
+        op.norm.eps = c->norm_eps;
+        op.norm.group = (uint32_t)op.weight->n_cols;
+        break;
+    case OP_ROPE:
+        op.rope.rope = b->rope;
+        op.rope.head_dim = c->head_dim;
+        op.rope.n_heads = b->plan->act_width[row->out] / c->head_dim;
+        break;
+    case OP_ATTENTION:
+        op.attention.window = c->window;
+        op.attention.scale = 1 / sqrtf((float)c->head_dim);
+        break;
+    case OP_GLU:
+    case OP_ACTIVATION: op.fn = row->fn; break;
+    default: break;
+    }
+    return op;
+}
+
+static void builder_emit(Builder *b, const OpRow *rows, uint32_t n_rows, uint32_t layer) {
+    for (uint32_t i = 0; i < n_rows; i++) {
+        bool absent = rows[i].weight != WEIGHT_NONE && !b->bound[rows[i].weight];
+        if (!absent) b->ops[b->plan->n_ops++] = builder_resolve(b, &rows[i], layer);
+    }
+}
+
+static bool builder_init_rope(Builder *b, Error *err) {
+    const ModelConfig *c = &b->plan->config;
+    Rope *rope = arena_new(b->arena, Rope, 1);
+    const Weight *w = b->bound[WEIGHT_ROPE_FACTORS];
+    float *factors = w ? arena_new(b->arena, float, w->n_cols) : NULL;
+    if (!rope || (w && !factors)) return no_memory(err);
+    if (w) {
+        const DtypeInfo *info = dtype_info(w->dtype);
+        info->dequantize(w->data, factors, w->n_cols / info->block_elements);
+    }
+    for (uint64_t i = 0; w && i < w->n_cols; i++) {
+        if (factors[i] > 0) continue;
+        return error_set(err, ERR_BAD_FILE, "tensor \"%.*s\": factor %llu is %g; expected more than 0", STR_ARG(w->name),
+                         (unsigned long long)i, (double)factors[i]);
+    }
+    if (!rope_init(c, b->plan->arch->rope_pairs, factors, b->arena, rope)) return no_memory(err);
+    b->rope = rope;
+    return true;
+}
+
+// A tensor that no operation uses means that the file holds another model than the tables describe: its output would be
+// wrong without a word.
+static bool builder_refuse_unused(const Builder *b, Error *err) {
+    for (uint32_t i = 0; i < b->file->n_tensors; i++) {
+        const GgufTensor *t = &b->file->tensors[i];
+        bool used = false;
+        for (uint32_t w = 0; w < b->plan->n_weights && !used; w++) used = b->weights[w].name.ptr == t->name.ptr;
+        if (used) continue;
+        gguf_tensor_error(b->file, t, err, "architecture %s has no use for it", b->plan->arch->name);
+        err->code = ERR_UNSUPPORTED;
+        return false;
+    }
+    return true;
+}
+
+static bool builder_allocate(Builder *b, Error *err) {
+    const Arch *arch = b->plan->arch;
+    uint64_t layers = b->plan->config.n_layers;
+    b->weights = arena_new(b->arena, Weight, arch->n_weights * layers + 1);
+    b->ops = arena_new(b->arena, Op, arch->n_first + arch->n_layer * layers + arch->n_last);
+    b->plan->weights = b->weights;
+    b->plan->ops = b->ops;
+    return (b->weights && b->ops) || no_memory(err);
+}
+
+static bool builder_run(Builder *b, Error *err) {
+    const Arch *arch = b->plan->arch;
+    if (!builder_allocate(b, err)) return false;
+    if (!builder_bind_rows(b, false, 0, err)) return false;
+    if (!builder_init_rope(b, err)) return false;
+    builder_emit(b, arch->first, arch->n_first, 0);
+    for (uint32_t layer = 0; layer < b->plan->config.n_layers; layer++) {
+        if (!builder_bind_rows(b, true, layer, err)) return false;
+        builder_emit(b, arch->layer, arch->n_layer, layer);
+    }
+    builder_emit(b, arch->last, arch->n_last, 0);
+    return builder_refuse_unused(b, err);
+}
+
+static const Arch *plan_find_arch(const GgufFile *file, Error *err) {
+    Str name;
+    if (!gguf_get_str(file, STR("general.architecture"), &name, err)) return NULL;
+    const Arch *arch = arch_find(name);
+    if (arch) return arch;
+    char list[256];
+    StrBuf supported = STRBUF(list);
+    for (uint32_t i = 0; arch_at(i); i++) strbuf_printf(&supported, "%s%s", i ? ", " : "", arch_at(i)->name);
+    error_set(err, ERR_UNSUPPORTED, "general.architecture: \"%.*s\" is not supported; supported: %s", STR_ARG(name), list);
+    return NULL;
+}
+
+bool plan_build(const GgufFile *file, Arena *arena, Plan **out, Error *err) {
+    const Arch *arch = plan_find_arch(file, err);
+    if (!arch) return false;
+    Plan *plan = arena_new(arena, Plan, 1);
+    if (!plan) return no_memory(err);
+    plan->arch = arch;
+    ModelConfig *c = &plan->config;
+    if (!config_read(file, arch, c, err)) return false;
+    static const Dim widths[ACT_COUNT] = {
+#define ACT(name, width, meaning) [ACT_##name] = width,
+#include "arch/act.def"
+#undef ACT
+    };
+    for (uint32_t i = 0; i < ACT_COUNT; i++) plan->act_width[i] = (uint32_t)arch_dim(c, widths[i]);
+    plan->kv_bytes_per_token = 4ull * c->n_layers * c->n_kv_heads * c->head_dim;
+    Builder builder = {.file = file, .arena = arena, .plan = plan};
+    if (!builder_run(&builder, err)) return false;
+    for (uint32_t i = 0; i < file->n_tensors; i++) plan->weight_bytes += file->tensors[i].size_bytes;
+    *out = plan;
+    return true;
+}
+
+const char *plan_op_name(OpKind kind) {
+    static const char *const names[OP_COUNT] = {
+#define OP(name, n_in, meaning) [OP_##name] = #name,
+#include "arch/op.def"
+#undef OP
+    };
+    return names[kind];
+}
+
+static const char *act_name(Act act) {
+    static const char *const names[ACT_COUNT + 1] = {
+#define ACT(name, width, meaning) [ACT_##name] = #name,
+#include "arch/act.def"
+#undef ACT
+        [ACT_NONE] = "-"};
+    return names[act];
+}
+
+static void describe_op(const Op *op, StrBuf *b) {
+    static const uint8_t n_inputs[OP_COUNT] = {
+#define OP(name, n_in, meaning) [OP_##name] = n_in,
+#include "arch/op.def"
+#undef OP
+    };
+    strbuf_printf(b, "%3u  %-9s  %s =", op->layer, plan_op_name(op->kind), act_name(op->out));
+    for (uint32_t i = 0; i < n_inputs[op->kind]; i++) strbuf_printf(b, " %s", act_name(op->in[i]));
+    const Weight *w = op->weight;
+    if (w) {
+        strbuf_printf(b, "  %.*s [%llu, %llu] %s", STR_ARG(w->name), (unsigned long long)w->n_rows,
+                      (unsigned long long)w->n_cols, dtype_info(w->dtype)->name);
+    }
+    if (op->bias) strbuf_printf(b, " + %.*s", STR_ARG(op->bias->name));
+    strbuf_put_char(b, '\n');
+}
+
+Str plan_describe(const Plan *plan, Arena *arena) {
+    StrBuf b = strbuf_begin_in_arena(arena);
+    for (uint32_t i = 0; i < plan->n_ops; i++) describe_op(&plan->ops[i], &b);
+    return strbuf_end_in_arena(&b, arena);
+}

@@ -1,0 +1,39 @@
+#include "plan/rope.h"
+
+#include <math.h>
+
+// YaRN (Peng et al. 2023, section 3.2): the index of the pair that turns `rotations` times within the original context.
+static double yarn_pair_of_rotations(const ModelConfig *c, double rotations) {
+    return c->rope_dims * log(c->rope_original_context / (rotations * 2 * M_PI)) / (2 * log((double)c->rope_base));
+}
+
+// YaRN keeps the frequencies of pairs that turn often, divides those that turn seldom by the factor, and mixes between.
+// Returns the share of the kept frequency for one pair.
+static double yarn_kept_share(const ModelConfig *c, uint32_t pair) {
+    double low = fmax(floor(yarn_pair_of_rotations(c, (double)c->yarn_beta_fast)), 0);
+    double high = fmin(ceil(yarn_pair_of_rotations(c, (double)c->yarn_beta_slow)), c->rope_dims - 1);
+    double ramp = (pair - low) / fmax(high - low, 0.001);
+    return 1 - fmin(fmax(ramp, 0), 1);
+}
+
+bool rope_init(const ModelConfig *c, RopePairs pairs, const float *factors, Arena *arena, Rope *out) {
+    float *inv_freq = arena_new(arena, float, c->rope_dims / 2);
+    if (!inv_freq) return false;
+    for (uint32_t i = 0; i < c->rope_dims / 2; i++) {
+        double freq = pow((double)c->rope_base, -2.0 * i / c->rope_dims);
+        if (factors) freq /= (double)factors[i];
+        double divided = freq / (double)c->rope_factor;
+        if (c->rope_scaling == ROPE_SCALING_LINEAR) freq = divided;
+        if (c->rope_scaling == ROPE_SCALING_YARN) {
+            double kept = yarn_kept_share(c, i);
+            freq = freq * kept + divided * (1 - kept);
+        }
+        inv_freq[i] = (float)freq;
+    }
+    float scale = 1;
+    if (c->rope_scaling == ROPE_SCALING_YARN) {
+        scale = c->yarn_attn_factor > 0 ? c->yarn_attn_factor : (float)(0.1 * log((double)c->rope_factor) + 1);
+    }
+    *out = (Rope){.inv_freq = inv_freq, .dims = c->rope_dims, .pairs = pairs, .scale = scale};
+    return true;
+}
