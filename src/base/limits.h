@@ -26,6 +26,7 @@ enum {
     // JSON
     JSON_DEPTH_MAX = 64,
     JSON_NODES_MAX = 64 * 1024,
+    JSON_NUMBER_BYTES_MAX = 512,
 
     // requests
     JOB_ID_BYTES_MAX = 256,

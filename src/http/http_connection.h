@@ -8,7 +8,7 @@
 // A request ends in exactly one of two ways, seen from the handler:
 //   - its response becomes complete: http_respond, or http_stream_begin … http_stream_end;
 //   - on_closed: the client has gone, does not read, or the server is stopping. Nothing can be sent any more.
-// Both may come at any time after on_request, also from within it.
+// on_closed is never called from within a call of the handler's own; it follows from the event loop.
 //
 // A client that half-closes (FIN) while its request is being answered counts as gone: HTTP clients keep their
 // side open while they wait, and a FIN is all that tells a vanished one from a patient one. A response that
@@ -99,8 +99,7 @@ typedef struct {
     uint64_t now_ms; // set before every call below
     char date[32];   // the Date header's value, or empty for none
     bool draining;   // every response closes its connection
-    uint32_t
-        large_bodies; // connections whose input exceeds HTTP_SMALL_INPUT_BYTES; at most HTTP_LARGE_BODIES_MAX
+    uint32_t large_bodies;       // connections with large_input; at most HTTP_LARGE_BODIES_MAX
     uint64_t generation;         // of the newest exchange
     uint64_t lost_streams;       // responses given up because the client did not read
     HttpConnection *first_dirty; // connections that the handler wrote to since http_shared_take_dirty

@@ -13,9 +13,10 @@
 // read-only; any thread may read it.
 //
 // Refused, with the byte position: whatever the grammar does not allow (also a byte-order mark), invalid
-// UTF-8, lone surrogates in escapes, numbers beyond the range of a double, more than JSON_DEPTH_MAX nested
-// containers, more than nodes_max nodes, texts of 4 GiB or more. Of members with equal keys the last one
-// counts, as in most readers; whoever minds duplicates walks the members.
+// UTF-8, lone surrogates in escapes, numbers beyond the range of a double or longer than
+// JSON_NUMBER_BYTES_MAX, more than JSON_DEPTH_MAX nested containers, more than nodes_max nodes, texts of 4
+// GiB or more. Of members with equal keys the last one counts, as in most readers; whoever minds duplicates
+// walks the members.
 #pragma once
 
 #include "base/arena.h"
@@ -47,7 +48,7 @@ typedef struct {
 } JsonNode;
 
 typedef struct {
-    uint32_t nodes_max; // bounds time and memory; escaped strings count one more for every 24 bytes
+    uint32_t nodes_max; // 0: JSON_NODES_MAX. Escaped strings count one more for every 24 bytes
     ErrCode error_code; // what a malformed text is reported as; 0 gives ERR_INVALID_REQUEST
 } JsonLimits;
 

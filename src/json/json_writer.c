@@ -1,0 +1,181 @@
+#include "json/json_writer.h"
+
+#include "base/utf8.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+JsonWriter json_writer_begin(StrBuf *out) {
+    return (JsonWriter){.out = out};
+}
+
+// What stands before a key or an element; one that follows it then needs a comma.
+static void json_begin_item(JsonWriter *w) {
+    if (w->comma) strbuf_put_char(w->out, ',');
+    w->comma = true;
+}
+
+static void json_open(JsonWriter *w, char bracket) {
+    json_begin_item(w);
+    strbuf_put_char(w->out, bracket);
+    w->comma = false;
+}
+
+static void json_close(JsonWriter *w, char bracket) {
+    strbuf_put_char(w->out, bracket);
+    w->comma = true;
+}
+
+void json_open_object(JsonWriter *w) {
+    json_open(w, '{');
+}
+
+void json_close_object(JsonWriter *w) {
+    json_close(w, '}');
+}
+
+void json_open_array(JsonWriter *w) {
+    json_open(w, '[');
+}
+
+void json_close_array(JsonWriter *w) {
+    json_close(w, ']');
+}
+
+// ---- strings ----
+
+static void json_escape_byte(StrBuf *out, uint8_t c) {
+    static const char letters[] = {
+        ['"'] = '"', ['\\'] = '\\', ['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't',
+    };
+    char letter = c < sizeof letters ? letters[c] : 0;
+    if (letter) {
+        strbuf_put(out, (Str){(char[2]){'\\', letter}, 2});
+    } else {
+        strbuf_printf(out, "\\u%04x", c);
+    }
+}
+
+static void json_write_string(StrBuf *out, Str s) {
+    strbuf_put_char(out, '"');
+    size_t done = 0, at = 0;
+    while (at < s.len) {
+        uint8_t c = (uint8_t)s.ptr[at];
+        uint32_t codepoint;
+        size_t length = c < 0x80 ? 1 : utf8_decode(str_slice(s, at, s.len), &codepoint);
+        if (length > 0 && c >= 0x20 && c != '"' && c != '\\') {
+            at += length;
+            continue;
+        }
+        strbuf_put(out, str_slice(s, done, at));
+        if (length > 0) {
+            json_escape_byte(out, c);
+        } else {
+            strbuf_put(out, STR("\xEF\xBF\xBD"));
+        }
+        done = ++at;
+    }
+    strbuf_put(out, str_slice(s, done, s.len));
+    strbuf_put_char(out, '"');
+}
+
+void json_put_str(JsonWriter *w, Str value) {
+    json_begin_item(w);
+    json_write_string(w->out, value);
+}
+
+void json_key_str(JsonWriter *w, Str key) {
+    json_put_str(w, key);
+    strbuf_put_char(w->out, ':');
+    w->comma = false;
+}
+
+void json_key(JsonWriter *w, const char *key) {
+    json_key_str(w, str_from_c(key));
+}
+
+// ---- the other values ----
+
+void json_put_raw(JsonWriter *w, Str json) {
+    json_begin_item(w);
+    strbuf_put(w->out, json);
+}
+
+void json_put_null(JsonWriter *w) {
+    json_put_raw(w, STR("null"));
+}
+
+void json_put_bool(JsonWriter *w, bool value) {
+    json_put_raw(w, value ? STR("true") : STR("false"));
+}
+
+void json_put_u64(JsonWriter *w, uint64_t value) {
+    json_begin_item(w);
+    strbuf_printf(w->out, "%" PRIu64, value);
+}
+
+void json_put_i64(JsonWriter *w, int64_t value) {
+    json_begin_item(w);
+    strbuf_printf(w->out, "%" PRId64, value);
+}
+
+void json_put_f64(JsonWriter *w, double value) {
+    char text[32];
+    if (!isfinite(value)) {
+        json_put_null(w);
+        return;
+    }
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) break;
+    }
+    json_put_raw(w, str_from_c(text));
+}
+
+void json_put_fixed(JsonWriter *w, double value, int digits) {
+    if (!isfinite(value)) {
+        json_put_null(w);
+        return;
+    }
+    json_begin_item(w);
+    strbuf_printf(w->out, "%.*f", digits, value);
+}
+
+// ---- members ----
+
+void json_member_null(JsonWriter *w, const char *key) {
+    json_key(w, key);
+    json_put_null(w);
+}
+
+void json_member_bool(JsonWriter *w, const char *key, bool value) {
+    json_key(w, key);
+    json_put_bool(w, value);
+}
+
+void json_member_u64(JsonWriter *w, const char *key, uint64_t value) {
+    json_key(w, key);
+    json_put_u64(w, value);
+}
+
+void json_member_i64(JsonWriter *w, const char *key, int64_t value) {
+    json_key(w, key);
+    json_put_i64(w, value);
+}
+
+void json_member_f64(JsonWriter *w, const char *key, double value) {
+    json_key(w, key);
+    json_put_f64(w, value);
+}
+
+void json_member_fixed(JsonWriter *w, const char *key, double value, int digits) {
+    json_key(w, key);
+    json_put_fixed(w, value, digits);
+}
+
+void json_member_str(JsonWriter *w, const char *key, Str value) {
+    json_key(w, key);
+    json_put_str(w, value);
+}
