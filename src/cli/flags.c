@@ -1,0 +1,502 @@
+#include "cli/flags.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef enum {
+    FLAG_TYPE_SWITCH, // bool; no value
+    FLAG_TYPE_U32,
+    FLAG_TYPE_U64,
+    FLAG_TYPE_F64,
+    FLAG_TYPE_STR,
+    FLAG_TYPE_STRS, // StrList: may be repeated
+    FLAG_TYPE_PATH, // "file:" in front is taken off
+    FLAG_TYPE_UUID,
+    FLAG_TYPE_CHOICE, // uint32_t: the index in the value's name, split at '|'
+    FLAG_TYPE_LIST,   // U32List: numbers separated by commas
+} FlagType;
+
+typedef enum {
+    GROUP_MODEL,
+    GROUP_SERVER,
+    GROUP_LIMITS,
+    GROUP_PROMPT,
+    GROUP_SAMPLING,
+    GROUP_OUTPUT,
+    GROUP_TOKENS,
+    GROUP_MEASURE,
+    GROUP_GENERAL,
+    GROUP_COUNT
+} FlagGroup;
+
+static const char *const group_titles[GROUP_COUNT] = {
+    [GROUP_MODEL] = "Model and device", [GROUP_SERVER] = "Server",     [GROUP_LIMITS] = "Limits",
+    [GROUP_PROMPT] = "Prompt",          [GROUP_SAMPLING] = "Sampling", [GROUP_OUTPUT] = "Output",
+    [GROUP_TOKENS] = "Tokens",          [GROUP_MEASURE] = "Measuring", [GROUP_GENERAL] = "General",
+};
+
+typedef struct {
+    const char *name;
+    FlagType type;
+    size_t offset; // in Options
+    double least, most;
+    const char *fallback; // "" for none
+    const char *value_name;
+    FlagGroup group;
+    uint32_t commands; // a bit for each Command
+    const char *help;
+} Flag;
+
+static const Flag flags[FLAG_COUNT] = {
+#define FLAG(id, name, type, field, least, most, fallback, value_name, group, commands, help)                \
+    [FLAG_##id] = {name,     FLAG_TYPE_##type, offsetof(Options, field), least,    most,                     \
+                   fallback, value_name,       GROUP_##group,            commands, help},
+#include "cli/flags.def"
+#undef FLAG
+};
+static_assert(FLAG_COUNT <= 64, "Options.given has a bit for each flag");
+
+static const struct {
+    const char *name;
+    const char *positional;
+    const char *summary;
+} commands[CMD_COUNT] = {
+#define COMMAND_ROW(id, name, positional, summary) [CMD_##id] = {name, positional, summary},
+    COMMANDS(COMMAND_ROW)
+#undef COMMAND_ROW
+};
+
+const char *command_name(Command command) {
+    return commands[command].name;
+}
+
+// ---- looking names up ----
+
+// Levenshtein distance of short names; those longer than a row count as far apart.
+static size_t edit_distance(Str a, Str b) {
+    size_t row[48];
+    if (b.len >= COUNT_OF(row)) return SIZE_MAX;
+    for (size_t j = 0; j <= b.len; j++) row[j] = j;
+    for (size_t i = 1; i <= a.len; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= b.len; j++) {
+            size_t best = diagonal + (a.ptr[i - 1] != b.ptr[j - 1]);
+            if (row[j] + 1 < best) best = row[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[b.len];
+}
+
+// A name that is close enough to have been meant.
+static bool is_near(size_t distance, size_t length) {
+    return distance <= 2 && distance < length;
+}
+
+static bool flag_belongs(FlagId id, Command command) {
+    return flags[id].commands >> command & 1u;
+}
+
+// Two flags of different commands may share a name. FLAG_COUNT when there is none.
+static FlagId flag_find(Str name, Command command) {
+    for (FlagId id = 0; id < FLAG_COUNT; id++) {
+        if (flag_belongs(id, command) && str_eq(name, str_from_c(flags[id].name))) return id;
+    }
+    return FLAG_COUNT;
+}
+
+static void put_command(StrBuf *out, Command command) {
+    strbuf_printf(out, "worker-orcd%s%s", *commands[command].name ? " " : "", commands[command].name);
+}
+
+static bool report_unknown_flag(Str name, Command command, Error *err) {
+    char text[256];
+    StrBuf b = STRBUF(text);
+    strbuf_printf(&b, "--%.*s: ", STR_ARG(str_slice(name, 0, min_u64(name.len, 64))));
+    for (Command other = 0; other < CMD_COUNT; other++) {
+        if (flag_find(name, other) == FLAG_COUNT) continue;
+        strbuf_put(&b, STR("not a flag of '"));
+        put_command(&b, command);
+        strbuf_put(&b, STR("'; it belongs to '"));
+        put_command(&b, other);
+        strbuf_put(&b, STR("'"));
+        return error_set(err, ERR_USAGE, "%s", text);
+    }
+    strbuf_put(&b, STR("no such flag"));
+    size_t best = SIZE_MAX;
+    const char *nearest = NULL;
+    for (FlagId id = 0; id < FLAG_COUNT; id++) {
+        size_t distance = edit_distance(name, str_from_c(flags[id].name));
+        if (!flag_belongs(id, command) || distance >= best) continue;
+        best = distance;
+        nearest = flags[id].name;
+    }
+    if (nearest && is_near(best, strlen(nearest))) strbuf_printf(&b, "; did you mean --%s?", nearest);
+    return error_set(err, ERR_USAGE, "%s", text);
+}
+
+static bool command_find(const char *word, Command *out, Error *err) {
+    size_t best = SIZE_MAX;
+    Command nearest = CMD_SERVE;
+    for (Command c = CMD_SERVE + 1; c < CMD_COUNT; c++) {
+        size_t distance = edit_distance(str_from_c(word), str_from_c(commands[c].name));
+        if (distance < best) {
+            best = distance;
+            nearest = c;
+        }
+    }
+    *out = best == 0 ? nearest : CMD_SERVE;
+    if (best == 0) return true;
+    if (str_ends_with(str_from_c(word), STR(".gguf"))) {
+        return error_set(err, ERR_USAGE, "%.200s: to serve this model, say --model %.200s", word, word);
+    }
+    const char *name = commands[nearest].name;
+    if (is_near(best, strlen(name))) {
+        return error_set(err, ERR_USAGE, "%.64s: no such command; did you mean %s?", word, name);
+    }
+    return error_set(err, ERR_USAGE, "%.64s: no such command", word);
+}
+
+// ---- values ----
+
+// Where a value came from, as messages call it.
+typedef struct {
+    const Flag *flag;
+    const char *variable; // NULL for the command line
+} Source;
+
+static bool reject(Source s, const char *value, Error *err, const char *allowed) {
+    const char *text = *value ? value : "\"\"";
+    if (s.variable) {
+        error_fill(err, ERR_USAGE, ERROR_NO_POSITION, "%s=%.100s: %s", s.variable, text, allowed);
+    } else {
+        error_fill(err, ERR_USAGE, ERROR_NO_POSITION, "--%s %.100s: %s", s.flag->name, text, allowed);
+    }
+    snprintf(err->field, sizeof err->field, "%s", s.flag->name);
+    return false;
+}
+
+static bool reject_number(Source s, const char *value, Error *err) {
+    const Flag *f = s.flag;
+    char allowed[128];
+    StrBuf b = STRBUF(allowed);
+    const char *what = f->type == FLAG_TYPE_F64    ? "a number"
+                       : f->type == FLAG_TYPE_LIST ? "whole numbers, separated by commas,"
+                                                   : "a whole number";
+    strbuf_printf(&b, "must be %s from %.15g to ", what, f->least);
+    if (f->type == FLAG_TYPE_U64) {
+        strbuf_printf(&b, "18446744073709551615");
+    } else {
+        strbuf_printf(&b, "%.15g", f->most);
+    }
+    return reject(s, value, err, allowed);
+}
+
+static bool parse_whole(const Flag *f, Str text, uint64_t *out) {
+    return str_parse_u64(text, out) && (double)*out >= f->least && (double)*out <= f->most;
+}
+
+static bool parse_list(const Flag *f, const char *value, U32List *out) {
+    Str rest = str_from_c(value);
+    *out = (U32List){0};
+    for (;;) {
+        const char *comma = rest.len ? memchr(rest.ptr, ',', rest.len) : NULL;
+        size_t length = comma ? (size_t)(comma - rest.ptr) : rest.len;
+        uint64_t number;
+        if (out->count == FLAG_LIST_MAX || !parse_whole(f, str_slice(rest, 0, length), &number)) return false;
+        out->values[out->count++] = (uint32_t)number;
+        if (!comma) return true;
+        rest = str_slice(rest, length + 1, rest.len);
+    }
+}
+
+static bool parse_choice(const char *choices, const char *value, uint32_t *out) {
+    uint32_t index = 0;
+    for (const char *at = choices; *at; index++) {
+        size_t length = strcspn(at, "|");
+        if (str_eq((Str){at, length}, str_from_c(value))) {
+            *out = index;
+            return true;
+        }
+        at += length + (at[length] == '|');
+    }
+    return false;
+}
+
+static bool parse_switch(const char *value, bool *out) {
+    static const char *const words[][2] = {{"false", "true"}, {"0", "1"}, {"no", "yes"}};
+    for (size_t i = 0; i < COUNT_OF(words); i++) {
+        for (size_t truth = 0; truth < 2; truth++) {
+            if (strcmp(value, words[i][truth]) != 0) continue;
+            *out = truth;
+            return true;
+        }
+    }
+    return false;
+}
+
+// 8-4-4-4-12 hexadecimal digits (RFC 9562).
+static bool is_uuid(const char *text) {
+    for (size_t i = 0; i < 36; i++) {
+        bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+        if (dash ? text[i] != '-' : !isxdigit((unsigned char)text[i])) return false;
+    }
+    return text[36] == 0;
+}
+
+static bool store_text(Source s, const char *value, Options *o, Error *err) {
+    const Flag *f = s.flag;
+    if (f->type == FLAG_TYPE_PATH && strncmp(value, "file:", 5) == 0) value += 5;
+    size_t length = strlen(value);
+    char allowed[128];
+    if ((double)length < f->least) return reject(s, value, err, "must not be empty");
+    if ((double)length > f->most) {
+        snprintf(allowed, sizeof allowed, "%zu bytes are too many, at most %.0f are allowed", length, f->most);
+        return reject(s, "...", err, allowed);
+    }
+    void *field = (char *)o + f->offset;
+    if (f->type != FLAG_TYPE_STRS) {
+        *(const char **)field = value;
+        return true;
+    }
+    StrList *list = field;
+    snprintf(allowed, sizeof allowed, "may be given at most %zu times", COUNT_OF(list->values));
+    if (list->count == COUNT_OF(list->values)) return reject(s, value, err, allowed);
+    list->values[list->count++] = value;
+    return true;
+}
+
+static bool store_value(Source s, const char *value, Options *o, Error *err) {
+    const Flag *f = s.flag;
+    void *field = (char *)o + f->offset;
+    uint64_t whole;
+    char allowed[128];
+    switch (f->type) {
+    case FLAG_TYPE_U32:
+        if (!parse_whole(f, str_from_c(value), &whole)) return reject_number(s, value, err);
+        *(uint32_t *)field = (uint32_t)whole;
+        return true;
+    case FLAG_TYPE_U64:
+        return parse_whole(f, str_from_c(value), field) || reject_number(s, value, err);
+    case FLAG_TYPE_F64: {
+        double *number = field;
+        bool ok = str_parse_f64(str_from_c(value), number) && *number >= f->least && *number <= f->most;
+        return ok || reject_number(s, value, err);
+    }
+    case FLAG_TYPE_LIST:
+        return parse_list(f, value, field) || reject_number(s, value, err);
+    case FLAG_TYPE_CHOICE:
+        snprintf(allowed, sizeof allowed, "must be one of %s", f->value_name);
+        return parse_choice(f->value_name, value, field) || reject(s, value, err, allowed);
+    case FLAG_TYPE_SWITCH:
+        return parse_switch(value, field) || reject(s, value, err, "must be true or false");
+    case FLAG_TYPE_UUID:
+        if (!is_uuid(value)) {
+            return reject(s, value, err,
+                          "must be a UUID such as 123e4567-e89b-42d3-a456-426614174000");
+        }
+        *(const char **)field = value;
+        return true;
+    default:
+        return store_text(s, value, o, err);
+    }
+}
+
+// ---- the command line ----
+
+static void variable_name(const Flag *f, StrBuf *out) {
+    strbuf_put(out, STR("WORKER_ORCD_"));
+    for (const char *c = f->name; *c; c++) {
+        strbuf_put_char(out, *c == '-' ? '_' : (char)toupper((unsigned char)*c));
+    }
+}
+
+// Fills every flag of the command from its default, then from the environment.
+static bool parse_environment(FlagsGetEnv *get_env, Options *o, Error *err) {
+    for (FlagId id = 0; id < FLAG_COUNT; id++) {
+        const Flag *f = &flags[id];
+        if (!flag_belongs(id, o->command)) continue;
+        if (*f->fallback && !store_value((Source){f, NULL}, f->fallback, o, err)) return false;
+        char variable[64];
+        StrBuf b = STRBUF(variable);
+        variable_name(f, &b);
+        const char *value = get_env(variable);
+        if (!value || id == FLAG_HELP || id == FLAG_VERSION) continue;
+        if (!store_value((Source){f, variable}, value, o, err)) return false;
+        o->given |= 1ull << id;
+    }
+    return true;
+}
+
+// One flag at argv[*at]; *at ends at its last word.
+static bool parse_flag(int argc, char *const *argv, int *at, Options *o, uint64_t *seen, Error *err) {
+    Str word = str_from_c(argv[*at]);
+    if (str_eq(word, STR("-h"))) word = STR("--help");
+    if (!str_starts_with(word, STR("--"))) {
+        return error_set(err, ERR_USAGE, "%.64s: flags begin with two dashes", argv[*at]);
+    }
+    Str name = str_slice(word, 2, word.len);
+    const char *equals = memchr(name.ptr, '=', name.len);
+    if (equals) name.len = (size_t)(equals - name.ptr);
+    FlagId id = flag_find(name, o->command);
+    if (id == FLAG_COUNT) return report_unknown_flag(name, o->command, err);
+    const Flag *f = &flags[id];
+    bool first = !(*seen >> id & 1u);
+    *seen |= 1ull << id;
+    o->given |= 1ull << id;
+    if (f->type == FLAG_TYPE_STRS && first) *(StrList *)((char *)o + f->offset) = (StrList){0};
+    if (f->type != FLAG_TYPE_STRS && !first) {
+        return error_set(err, ERR_USAGE, "--%s: given twice", f->name);
+    }
+    Source source = {f, NULL};
+    if (equals) return store_value(source, equals + 1, o, err);
+    if (f->type == FLAG_TYPE_SWITCH) return store_value(source, "true", o, err);
+    if (*at + 1 >= argc) return error_set(err, ERR_USAGE, "--%s: needs a value, %s", f->name, f->value_name);
+    return store_value(source, argv[++*at], o, err);
+}
+
+// What no single value can get wrong.
+static bool check_together(const Options *o, Error *err) {
+    bool needs_model = o->command != CMD_INSPECT && o->command != CMD_DEVICES;
+    if (needs_model && !o->model) {
+        return error_set(err, ERR_USAGE, "--model: required; give the path of a GGUF file");
+    }
+    const char *positional = commands[o->command].positional;
+    bool has_positional = o->file || (o->command == CMD_INSPECT && o->model);
+    if (*positional && !has_positional) {
+        return error_set(err, ERR_USAGE, "%s: required; worker-orcd %s %s", positional,
+                         commands[o->command].name, positional);
+    }
+    if (o->prompt && o->prompt_file) {
+        return error_set(err, ERR_USAGE, "--prompt, --file: give one of them, not both");
+    }
+    if (o->system && !o->chat) return error_set(err, ERR_USAGE, "--system: needs --chat");
+    return true;
+}
+
+bool flags_parse(int argc, char *const *argv, FlagsGetEnv *get_env, Options *out, Error *err) {
+    *out = (Options){0};
+    int at = 1;
+    if (at < argc && argv[at][0] != '-') {
+        if (!command_find(argv[at++], &out->command, err)) return false;
+    }
+    for (int i = at; i < argc; i++) { // help wins over whatever else is wrong
+        if (strcmp(argv[i], "--help") != 0 && strcmp(argv[i], "-h") != 0) continue;
+        out->help = true;
+        return true;
+    }
+    if (!parse_environment(get_env, out, err)) return false;
+    uint64_t seen = 0;
+    bool only_words = false; // after "--"
+    for (; at < argc; at++) {
+        if (!only_words && strcmp(argv[at], "--") == 0) {
+            only_words = true;
+        } else if (!only_words && argv[at][0] == '-' && argv[at][1]) {
+            if (!parse_flag(argc, argv, &at, out, &seen, err)) return false;
+        } else if (*commands[out->command].positional && !out->file) {
+            out->file = argv[at];
+        } else {
+            return error_set(err, ERR_USAGE, "%.100s: this word is one too many", argv[at]);
+        }
+    }
+    if (out->version || out->list_architectures) return true;
+    return check_together(out, err);
+}
+
+// ---- help ----
+
+enum { HELP_INDENT = 2, HELP_COLUMN = 32 };
+
+// Words of `text` from column `start` on, continued below `start`.
+static void put_wrapped(StrBuf *out, const char *text, size_t start, size_t columns) {
+    size_t column = start;
+    for (const char *at = text; *at;) {
+        size_t length = strcspn(at, " ");
+        if (column > start && column + 1 + length > columns) {
+            strbuf_printf(out, "\n%*s", (int)start, "");
+            column = start;
+        } else if (column > start) {
+            strbuf_put_char(out, ' ');
+            column++;
+        }
+        strbuf_put(out, (Str){at, length});
+        column += length;
+        at += length;
+        while (*at == ' ') at++;
+    }
+    strbuf_put_char(out, '\n');
+}
+
+static void put_heading(StrBuf *out, const char *text, bool styled) {
+    strbuf_printf(out, styled ? "\n\x1b[1m%s\x1b[0m\n" : "\n%s\n", text);
+}
+
+// A line "  left      right", with `right` wrapped in its column.
+static void put_row(StrBuf *out, const char *left, const char *right, uint32_t columns) {
+    size_t width = strlen(left) + HELP_INDENT;
+    strbuf_printf(out, "%*s%s", HELP_INDENT, "", left);
+    if (width + 2 > HELP_COLUMN) {
+        strbuf_put_char(out, '\n');
+        width = 0;
+    }
+    strbuf_printf(out, "%*s", (int)(HELP_COLUMN - width), "");
+    put_wrapped(out, right, HELP_COLUMN, columns);
+}
+
+static void put_flag(StrBuf *out, const Flag *f, uint32_t columns) {
+    char left[80], right[256];
+    snprintf(left, sizeof left, "--%s%s%s", f->name, *f->value_name ? " " : "", f->value_name);
+    snprintf(right, sizeof right, *f->fallback ? "%s [%s]" : "%s", f->help, f->fallback);
+    put_row(out, left, right, columns);
+}
+
+static void put_usage(StrBuf *out, Command command, bool styled) {
+    put_heading(out, "Usage", styled);
+    if (command == CMD_SERVE) {
+        strbuf_put(out, STR("  worker-orcd --model PATH [flags]\n"
+                            "  worker-orcd COMMAND [flags]\n"));
+        return;
+    }
+    strbuf_put(out, STR("  "));
+    put_command(out, command);
+    if (command != CMD_INSPECT && command != CMD_DEVICES) strbuf_put(out, STR(" --model PATH"));
+    if (*commands[command].positional) strbuf_printf(out, " %s", commands[command].positional);
+    strbuf_put(out, STR(" [flags]\n"));
+}
+
+void flags_write_help(StrBuf *out, Command command, uint32_t columns, bool styled) {
+    if (columns < 60) columns = 60;
+    if (columns > 110) columns = 110;
+    const char *bold = styled ? "\x1b[1m" : "", *plain = styled ? "\x1b[0m" : "";
+    if (command == CMD_SERVE) {
+        strbuf_printf(out, "%sworker-orcd%s " WORKER_ORCD_VERSION
+                           ": one model, one GPU, text over HTTP as it is generated\n", bold, plain);
+    } else {
+        strbuf_printf(out, "%sworker-orcd %s%s: %s\n", bold, commands[command].name, plain,
+                      commands[command].summary);
+    }
+    put_usage(out, command, styled);
+    if (command == CMD_SERVE) {
+        put_heading(out, "Commands", styled);
+        for (Command c = CMD_SERVE + 1; c < CMD_COUNT; c++) {
+            put_row(out, commands[c].name, commands[c].summary, columns);
+        }
+        put_row(out, "(none)", commands[CMD_SERVE].summary, columns);
+    }
+    for (FlagGroup group = 0; group < GROUP_COUNT; group++) {
+        bool titled = false;
+        for (FlagId id = 0; id < FLAG_COUNT; id++) {
+            if (flags[id].group != group || !flag_belongs(id, command)) continue;
+            if (!titled) put_heading(out, group_titles[group], styled);
+            titled = true;
+            put_flag(out, &flags[id], columns);
+        }
+    }
+    strbuf_put_char(out, '\n');
+    put_wrapped(out, "Each flag has an environment twin (--max-jobs: WORKER_ORCD_MAX_JOBS); a flag wins over it.",
+                0, columns);
+}
