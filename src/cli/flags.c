@@ -49,9 +49,17 @@ typedef struct {
 } Flag;
 
 static const Flag flags[FLAG_COUNT] = {
-#define FLAG(id, name, type, field, least, most, fallback, value_name, group, commands, help)                \
-    [FLAG_##id] = {name,     FLAG_TYPE_##type, offsetof(Options, field), least,    most,                     \
-                   fallback, value_name,       GROUP_##group,            commands, help},
+#define FLAG(id, name, type, field, least, most, fallback, value_name, group, commands, help) \
+    [FLAG_##id] = {name,                                                                      \
+                   FLAG_TYPE_##type,                                                          \
+                   offsetof(Options, field),                                                  \
+                   least,                                                                     \
+                   most,                                                                      \
+                   fallback,                                                                  \
+                   value_name,                                                                \
+                   GROUP_##group,                                                             \
+                   commands,                                                                  \
+                   help},
 #include "cli/flags.def"
 #undef FLAG
 };
@@ -77,7 +85,8 @@ const char *command_name(Command command) {
 static size_t edit_distance(Str a, Str b) {
     size_t row[48];
     if (b.len >= COUNT_OF(row)) return SIZE_MAX;
-    for (size_t j = 0; j <= b.len; j++) row[j] = j;
+    for (size_t j = 0; j <= b.len; j++)
+        row[j] = j;
     for (size_t i = 1; i <= a.len; i++) {
         size_t diagonal = row[0];
         row[0] = i;
@@ -255,7 +264,7 @@ static bool store_text(Source s, const char *value, Options *o, Error *err) {
     char allowed[128];
     if ((double)length < f->least) return reject(s, value, err, "must not be empty");
     if ((double)length > f->most) {
-        snprintf(allowed, sizeof allowed, "%zu bytes are too many, at most %.0f are allowed", length, f->most);
+        snprintf(allowed, sizeof allowed, "%zu bytes are too many; at most %.0f", length, f->most);
         return reject(s, "...", err, allowed);
     }
     void *field = (char *)o + f->offset;
@@ -280,15 +289,13 @@ static bool store_value(Source s, const char *value, Options *o, Error *err) {
         if (!parse_whole(f, str_from_c(value), &whole)) return reject_number(s, value, err);
         *(uint32_t *)field = (uint32_t)whole;
         return true;
-    case FLAG_TYPE_U64:
-        return parse_whole(f, str_from_c(value), field) || reject_number(s, value, err);
+    case FLAG_TYPE_U64: return parse_whole(f, str_from_c(value), field) || reject_number(s, value, err);
     case FLAG_TYPE_F64: {
         double *number = field;
         bool ok = str_parse_f64(str_from_c(value), number) && *number >= f->least && *number <= f->most;
         return ok || reject_number(s, value, err);
     }
-    case FLAG_TYPE_LIST:
-        return parse_list(f, value, field) || reject_number(s, value, err);
+    case FLAG_TYPE_LIST: return parse_list(f, value, field) || reject_number(s, value, err);
     case FLAG_TYPE_CHOICE:
         snprintf(allowed, sizeof allowed, "must be one of %s", f->value_name);
         return parse_choice(f->value_name, value, field) || reject(s, value, err, allowed);
@@ -296,13 +303,11 @@ static bool store_value(Source s, const char *value, Options *o, Error *err) {
         return parse_switch(value, field) || reject(s, value, err, "must be true or false");
     case FLAG_TYPE_UUID:
         if (!is_uuid(value)) {
-            return reject(s, value, err,
-                          "must be a UUID such as 123e4567-e89b-42d3-a456-426614174000");
+            return reject(s, value, err, "must be a UUID such as 123e4567-e89b-42d3-a456-426614174000");
         }
         *(const char **)field = value;
         return true;
-    default:
-        return store_text(s, value, o, err);
+    default: return store_text(s, value, o, err);
     }
 }
 
@@ -426,7 +431,8 @@ static void put_wrapped(StrBuf *out, const char *text, size_t start, size_t colu
         strbuf_put(out, (Str){at, length});
         column += length;
         at += length;
-        while (*at == ' ') at++;
+        while (*at == ' ')
+            at++;
     }
     strbuf_put_char(out, '\n');
 }
@@ -473,8 +479,10 @@ void flags_write_help(StrBuf *out, Command command, uint32_t columns, bool style
     if (columns > 110) columns = 110;
     const char *bold = styled ? "\x1b[1m" : "", *plain = styled ? "\x1b[0m" : "";
     if (command == CMD_SERVE) {
-        strbuf_printf(out, "%sworker-orcd%s " WORKER_ORCD_VERSION
-                           ": one model, one GPU, text over HTTP as it is generated\n", bold, plain);
+        strbuf_printf(out,
+                      "%sworker-orcd%s " WORKER_ORCD_VERSION
+                      ": one model, one GPU, text over HTTP as it is generated\n",
+                      bold, plain);
     } else {
         strbuf_printf(out, "%sworker-orcd %s%s: %s\n", bold, commands[command].name, plain,
                       commands[command].summary);
@@ -497,6 +505,7 @@ void flags_write_help(StrBuf *out, Command command, uint32_t columns, bool style
         }
     }
     strbuf_put_char(out, '\n');
-    put_wrapped(out, "Each flag has an environment twin (--max-jobs: WORKER_ORCD_MAX_JOBS); a flag wins over it.",
+    put_wrapped(out,
+                "Each flag has an environment twin (--max-jobs: WORKER_ORCD_MAX_JOBS); a flag wins over it.",
                 0, columns);
 }

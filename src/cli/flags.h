@@ -1,8 +1,9 @@
-// The command line: one table of flags (flags.def), one of commands, and the typed Options they are parsed into.
+// The command line: a table of flags (flags.def), one of commands, and the typed Options they fill.
 //
-// "--flag value", "--flag=value", and an environment twin for each; a flag wins over the environment, which wins over the
-// default. Every value in Options has been checked. Strings point into argv or the environment and live as long.
-// A wrong command line is ERR_USAGE (exit code 2); its message names the flag or variable, the value, and what is allowed.
+// "--flag value", "--flag=value", and an environment twin for each; a flag wins over the environment, which
+// wins over the default. Every value in Options has been checked. Strings point into argv or the environment
+// and live as long. A wrong command line is ERR_USAGE (exit code 2); its message names the flag or variable,
+// the value, and what is allowed.
 #pragma once
 
 #include "base/error.h"
@@ -119,8 +120,9 @@ static inline bool options_given(const Options *o, FlagId flag) {
 // Looks up an environment variable; NULL when it is not set. getenv, or a test's table.
 typedef const char *FlagsGetEnv(const char *name);
 
-// argv[0] is skipped; argv[1] may name a command. With --help, --version or --list-architectures, required values may be
-// missing. On failure out->command is still set as far as it was understood, for the hint after the message.
+// argv[0] is skipped; argv[1] may name a command. With --help, --version or --list-architectures, required
+// values may be missing. On failure out->command is still set as far as it was understood, for the hint after
+// the message.
 MUST_CHECK bool flags_parse(int argc, char *const *argv, FlagsGetEnv *get_env, Options *out, Error *err);
 
 // The help text of a command, wrapped to `columns`, with headings in bold when `styled`.

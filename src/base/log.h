@@ -1,0 +1,108 @@
+// Structured log events: one line each on standard error, as JSON for programs or as a sentence for people.
+//
+// LOG_EVENTS is the whole vocabulary: name, level, and the narration, a sentence with {fields} filled in. A
+// JSON line has ts, level, event, worker_id, model_ref, gpu_device, the event's own fields, narration, in this
+// order. What a program that starts the worker reads:
+//   startup  {version, url, host, port, pid}   it listens; /health answers "starting"
+//   ready    {url, port, device, load_seconds} jobs are taken
+//   error    {code, message}                   at start-up followed by the end of the process
+//   shutdown {reason, uptime_seconds}          the last line of a clean end
+// No event has a field for a prompt, an output text or a token, and none may be added.
+//
+// A Log is set up once and then only read, so any thread may write; a line is one write.
+#pragma once
+
+#include "base/strbuf.h"
+
+#define LOG_LEVELS(ROW) ROW(DEBUG, "debug") ROW(INFO, "info") ROW(WARN, "warn") ROW(ERROR, "error")
+
+typedef enum {
+#define LOG_LEVEL_ENUM(id, name) LOG_LEVEL_##id,
+    LOG_LEVELS(LOG_LEVEL_ENUM)
+#undef LOG_LEVEL_ENUM
+        LOG_LEVEL_COUNT
+} LogLevel;
+
+// clang-format off
+#define LOG_EVENTS(ROW) \
+    ROW(STARTUP, "startup", INFO, \
+        "worker-orcd {version} listens on {url} and is about to load {model_ref}.") \
+    ROW(MODEL_LOAD_START, "model_load_start", INFO, \
+        "Loading {model}: {architecture}, {layers} layers, {weights_mb} MB of {quant_kind} weights.") \
+    ROW(MODEL_LOAD_PROGRESS, "model_load_progress", INFO, \
+        "{percent}% of the weights are loaded.") \
+    ROW(JIT_COMPLETE, "jit_complete", INFO, \
+        "The kernels were compiled in {jit_seconds} s.") \
+    ROW(MODEL_LOAD_COMPLETE, "model_load_complete", INFO, \
+        "{model} is on {device} after {load_seconds} s.") \
+    ROW(CALLBACK_RETRY, "callback_retry", WARN, \
+        "Try {attempt} of {attempts} to report being ready failed: {message}.") \
+    ROW(READY, "ready", INFO, \
+        "Ready after {load_seconds} s: {url} takes jobs.") \
+    ROW(EXECUTE_START, "execute_start", INFO, \
+        "Job {job_id} begins: {tokens_in} tokens in, at most {max_tokens} out.") \
+    ROW(EXECUTE_END, "execute_end", INFO, \
+        "Job {job_id} is done ({stop_reason}): {tokens_out} tokens at {tokens_per_second} a second, " \
+        "the first after {first_token_ms} ms.") \
+    ROW(EXECUTE_REJECTED, "execute_rejected", INFO, \
+        "A request for a job was refused with {code}.") \
+    ROW(JOB_ERROR, "error", WARN, \
+        "Job {job_id} ended with {code} after {tokens_out} tokens: {message}.") \
+    ROW(REQUEST, "request", DEBUG, \
+        "{method} {path} was answered with {status}.") \
+    ROW(ERROR, "error", ERROR, \
+        "{message}.") \
+    ROW(DRAINING, "draining", INFO, \
+        "Shutting down ({reason}): no new jobs; jobs that may finish: {jobs_active}.") \
+    ROW(SHUTDOWN, "shutdown", INFO, \
+        "Stopped ({reason}) after {uptime_seconds} s.")
+// clang-format on
+
+typedef enum {
+#define LOG_EVENT_ENUM(id, name, level, narration) LOG_##id,
+    LOG_EVENTS(LOG_EVENT_ENUM)
+#undef LOG_EVENT_ENUM
+        LOG_EVENT_COUNT
+} LogEvent;
+
+typedef enum { LOG_FORMAT_TEXT, LOG_FORMAT_JSON } LogFormat;
+
+typedef struct {
+    LogFormat format;
+    LogLevel level; // events below it are dropped
+    bool styled;    // text format: colours, for a terminal
+    // Known for the whole life of the process; empty ones are left out of the line.
+    Str worker_id;
+    Str model_ref;
+    int gpu_device; // -1 for none
+    // Where lines go and what time it is: os_write and os_unix_ms, or a test's.
+    bool (*write)(int fd, Str bytes);
+    uint64_t (*now_unix_ms)(void);
+    int fd;
+} Log;
+
+typedef struct {
+    const char *name;
+    enum { LOG_FIELD_STR, LOG_FIELD_U64, LOG_FIELD_F64 } type;
+    union {
+        Str str;
+        uint64_t u64;
+        double f64;
+    };
+    int digits; // of f64, after the point
+} LogField;
+
+#define LOG_STR(field, value) ((LogField){.name = (field), .type = LOG_FIELD_STR, .str = (value)})
+#define LOG_U64(field, value) ((LogField){.name = (field), .type = LOG_FIELD_U64, .u64 = (value)})
+#define LOG_F64(field, value, places)                                                                        \
+    ((LogField){.name = (field), .type = LOG_FIELD_F64, .f64 = (value), .digits = (places)})
+
+// log_event(log, LOG_READY, LOG_STR("url", url), …): one field or more. JSON leaves empty strings out.
+#define log_event(log, event, ...)                                                                           \
+    log_write((log), (event), (const LogField[]){__VA_ARGS__}, COUNT_OF(((const LogField[]){__VA_ARGS__})))
+
+// `log` may be NULL: nothing is written.
+void log_write(const Log *log, LogEvent event, const LogField *fields, size_t n_fields);
+
+const char *log_event_name(LogEvent event);
+const char *log_event_narration(LogEvent event); // with its {fields}
