@@ -1,5 +1,5 @@
-// The subcommands. Each gets checked options and returns the process's exit code, having printed its answer to
-// standard output and any error, once, to standard error.
+// The subcommands. Each gets checked options and returns the process's exit code, having printed its answer
+// to standard output and any error, once, to standard error.
 #pragma once
 
 #include "cli/flags.h"

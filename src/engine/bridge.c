@@ -1,0 +1,83 @@
+#include "engine/bridge.h"
+
+#include "os/os.h"
+
+#include <assert.h>
+
+const char *stop_reason_name(StopReason reason) {
+    static const char *const names[] = {[STOP_EOS] = "eos", [STOP_STRING] = "stop", [STOP_LENGTH] = "length"};
+    return names[reason];
+}
+
+bool bridge_init(Bridge *b, uint32_t n_jobs, uint64_t job_arena_bytes, Arena *arena, Error *err) {
+    *b = (Bridge){.n_jobs = n_jobs};
+    b->jobs = arena_new(arena, Job, n_jobs);
+    bool ok = b->jobs && ring_init(&b->submitted, arena, JOB_RING_ENTRIES, sizeof(uint32_t)) &&
+              ring_init(&b->events, arena, EVENT_RING_ENTRIES, sizeof(JobEvent));
+    for (uint32_t i = 0; ok && i < n_jobs; i++) {
+        ok = arena_split(arena, job_arena_bytes, &b->jobs[i].arena);
+        b->jobs[i].arena_start = b->jobs[i].arena.next;
+    }
+    return ok || error_set(err, ERR_NO_MEMORY, "no memory for %u jobs at once", n_jobs);
+}
+
+Job *bridge_take_job(Bridge *b) {
+    for (uint32_t i = 0; i < b->n_jobs; i++) {
+        Job *job = &b->jobs[i];
+        if (job->taken) continue;
+        *job = (Job){.arena = job->arena, .arena_start = job->arena_start, .taken = true};
+        return job;
+    }
+    return NULL;
+}
+
+void bridge_free_job(Bridge *b, Job *job) {
+    (void)b;
+    assert(job->taken);
+    job->taken = false;
+    job->arena.next = job->arena_start;
+}
+
+uint32_t bridge_jobs_taken(const Bridge *b) {
+    uint32_t taken = 0;
+    for (uint32_t i = 0; i < b->n_jobs; i++)
+        taken += b->jobs[i].taken;
+    return taken;
+}
+
+static void bridge_signal(Bridge *b) {
+    atomic_fetch_add(&b->signal, 1);
+    os_wake_word(&b->signal);
+}
+
+void bridge_submit(Bridge *b, Job *job) {
+    uint32_t index = bridge_job_index(b, job);
+    bool pushed = ring_push(&b->submitted, &index);
+    assert(pushed); // one entry a job
+    (void)pushed;
+    bridge_signal(b);
+}
+
+void bridge_cancel(Bridge *b, Job *job, CancelReason reason) {
+    uint32_t none = CANCEL_NONE;
+    atomic_compare_exchange_strong(&job->cancel, &none, reason);
+    bridge_signal(b);
+}
+
+void bridge_stop(Bridge *b) {
+    atomic_store(&b->stop, true);
+    bridge_signal(b);
+}
+
+void bridge_send(Bridge *b, const JobEvent *event) {
+    while (!ring_push(&b->events, event)) {
+        b->wake_io(b->wake_context);
+        os_sleep_ms(1);
+    }
+    b->wake_io(b->wake_context);
+}
+
+void bridge_set_phase(Bridge *b, WorkerPhase phase) {
+    atomic_store_explicit(&b->status.phase, phase, memory_order_release);
+    b->wake_io(b->wake_context);
+}

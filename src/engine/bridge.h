@@ -1,0 +1,134 @@
+// What the I/O thread (api/) and the engine thread (sched/) share: a table of jobs, a ring of new jobs one way, a
+// ring of their events the other way, and the state of the worker as both may read it.
+//
+// A job's entry in the table belongs to the I/O thread until bridge_submit, then to the engine thread until the
+// I/O thread has taken the job's terminal event (EVENT_END or EVENT_ERROR, exactly one), then to the I/O
+// thread again. Only `cancel` may be written by the I/O thread meanwhile.
+//
+// Full rings: the job ring never is, since each of the at most JOBS_MAX jobs is in it once. When the event ring
+// is, the engine thread waits; the I/O thread therefore never waits for the engine thread before the engine has
+// reported WORKER_STOPPED or WORKER_FAILED.
+#pragma once
+
+#include "backend/backend.h"
+#include "backend/sampler.h"
+#include "base/limits.h"
+#include "base/ring.h"
+
+typedef enum {
+    CANCEL_NONE,
+    CANCEL_REQUESTED, // POST /cancel
+    CANCEL_GONE,      // the client has disconnected
+    CANCEL_SHUTDOWN,  // the worker stops
+} CancelReason;
+
+typedef struct {
+    Arena arena; // the job's own; empty again after bridge_free_job
+    uint8_t *arena_start;
+    bool taken; // I/O thread only
+    // The request, checked. Strings and ids are in the arena.
+    Str id;
+    const int32_t *tokens; // [n_tokens]
+    uint32_t n_tokens;
+    uint32_t max_tokens;
+    SamplerParams sampler;
+    Str stop[STOP_STRINGS_MAX];
+    uint32_t n_stop;
+    uint64_t accepted_ns;    // monotonic
+    uint64_t expires_ns;     // monotonic: the timeout or the client's deadline, whichever is first
+    _Atomic uint32_t cancel; // a CancelReason
+} Job;
+
+typedef enum { STOP_EOS, STOP_STRING, STOP_LENGTH } StopReason;
+
+const char *stop_reason_name(StopReason reason); // "eos", "stop", "length"
+
+typedef enum {
+    EVENT_STARTED, // admitted; comes first, unless the first is EVENT_ERROR
+    EVENT_TOKEN,
+    EVENT_METRICS,
+    EVENT_END,
+    EVENT_ERROR,
+} JobEventKind;
+
+typedef struct {
+    uint32_t job; // index in the table
+    JobEventKind kind;
+    uint32_t tokens_out; // drawn so far, without the one that ends a text
+    uint64_t at_ns;      // monotonic
+    uint64_t prefill_ns; // from admission to the first token drawn; 0 before it
+    uint64_t decode_ns;  // from the first token drawn to the last so far
+    union {
+        struct {
+            uint32_t length;
+            char text[TEXT_PIECE_BYTES_MAX]; // whole characters
+        } token;
+        StopReason stop_reason; // EVENT_END
+        struct {
+            ErrCode code;
+            char message[ERROR_MESSAGE_BYTES];
+        } error; // EVENT_ERROR
+    };
+} JobEvent;
+
+typedef enum {
+    WORKER_STARTING,
+    WORKER_READY,
+    WORKER_FAILED,  // could not start, or the backend was lost while serving: see `error`
+    WORKER_STOPPED, // asked to, and done
+} WorkerPhase;
+
+// Written by the engine thread. What is not atomic is written before the phase that publishes it.
+typedef struct {
+    _Atomic uint32_t phase; // a WorkerPhase
+    _Atomic uint32_t load_permille;
+    _Atomic uint32_t kv_pages_used;
+    // from WORKER_READY on
+    BackendInfo info;
+    uint32_t context_length;
+    uint32_t kv_pages_total;
+    double load_seconds; // everything between start and readiness that the engine thread did
+    // from WORKER_FAILED on
+    Error error;
+} WorkerStatus;
+
+typedef struct {
+    Job *jobs; // [n_jobs]
+    uint32_t n_jobs;
+    Ring submitted;          // of uint32_t, indices of jobs
+    Ring events;             // of JobEvent
+    _Atomic uint32_t signal; // changes when there is something for the engine thread to look at
+    _Atomic bool stop;       // the engine thread ends
+    WorkerStatus status;
+    void (*wake_io)(void *context); // from the engine thread, after events or a new phase
+    void *wake_context;
+} Bridge;
+
+// `arena` keeps everything. wake_io may be set later, before the engine thread starts.
+MUST_CHECK bool bridge_init(Bridge *b, uint32_t n_jobs, uint64_t job_arena_bytes, Arena *arena, Error *err);
+
+// ---- I/O thread ----
+
+// A free entry with an empty arena, or NULL when all are taken.
+Job *bridge_take_job(Bridge *b);
+void bridge_free_job(Bridge *b, Job *job);
+uint32_t bridge_jobs_taken(const Bridge *b);
+static inline uint32_t bridge_job_index(const Bridge *b, const Job *job) {
+    return (uint32_t)(job - b->jobs);
+}
+void bridge_submit(Bridge *b, Job *job);
+// The first reason given counts.
+void bridge_cancel(Bridge *b, Job *job, CancelReason reason);
+// The engine thread ends its jobs and itself.
+void bridge_stop(Bridge *b);
+
+// ---- engine thread ----
+
+void bridge_send(Bridge *b, const JobEvent *event);
+void bridge_set_phase(Bridge *b, WorkerPhase phase);
+
+// ---- both ----
+
+static inline WorkerPhase bridge_phase(const Bridge *b) {
+    return (WorkerPhase)atomic_load_explicit(&b->status.phase, memory_order_acquire);
+}
