@@ -13,6 +13,7 @@
 
 #include "backend/sampler.h"
 #include "base/error.h"
+#include "base/limits.h"
 #include "plan/plan.h"
 
 typedef struct Backend Backend;
@@ -38,6 +39,7 @@ typedef struct {
     uint64_t vram_bytes_total; // on the CPU: 0
     uint64_t vram_bytes_used;  // the sum of what this backend allocated (on the CPU: of host memory for cache and scratch)
     uint32_t n_kv_pages;
+    uint32_t max_rows; // tokens a step
     // Steps that may be enqueued before the first of them is read: 1 computes within step(), 2 overlaps.
     uint32_t pipeline_depth;
     double load_seconds;
@@ -52,7 +54,7 @@ typedef struct {
     const int32_t *tokens; // [n_tokens], or NULL: one row, the token that this slot drew last
     const uint32_t *pages; // [div_up(position + n_tokens, KV_PAGE_TOKENS)] the sequence's pages, in order
     bool sample;           // draw a token from the last row
-    uint32_t n_logits;     // the logits of the last n_logits rows are kept for read (0 in normal serving)
+    uint32_t n_logits;     // the last n_logits rows' logits are kept for read; only in a step of one sequence (tools, tests)
 } StepSequence;
 
 typedef struct {
@@ -64,8 +66,8 @@ enum { TOKEN_INVALID = -1 }; // drawn where the logits were not numbers
 
 typedef struct {
     uint32_t n_tokens;
-    int32_t tokens[64];  // drawn, in the order of the step's sequences that asked for it (JOBS_MAX)
-    const float *logits; // [sum of n_logits][n_vocab], until the next step; NULL where none were asked for
+    int32_t tokens[JOBS_MAX]; // drawn, in the order of the step's sequences that asked for it
+    const float *logits; // [n_logits][n_vocab], valid until the next step; NULL where none were asked for
     uint32_t n_logits;
 } StepResult;
 

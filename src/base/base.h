@@ -13,6 +13,15 @@
 #define PRINTF_LIKE(format_arg, first_arg) __attribute__((format(printf, format_arg, first_arg)))
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
+// On a function with vectorisable loops: compiled for the baseline and for AVX2 with FMA, chosen when the program is loaded.
+// Sanitizers do not get along with that choice, which runs before they are set up.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
+#define CPU_CLONES __attribute__((target_clones("arch=x86-64-v3", "default")))
+#else
+#define CPU_CLONES
+#endif
+
 typedef struct {
     const char *ptr;
     size_t len;

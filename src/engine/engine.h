@@ -22,7 +22,7 @@ typedef struct {
 // pages do not suffice now (message with both numbers), ERR_INVALID_REQUEST for tokens outside the vocabulary.
 MUST_CHECK bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error *err);
 
-// Ends a sequence at any time and frees its pages. Steps of it that are still in flight are awaited and dropped.
+// Ends a sequence at any time and frees its slot and pages. What steps in flight still bring for it is dropped.
 void engine_release(Engine *e, uint32_t slot);
 
 // What one call of engine_step brought for one slot.

@@ -1,0 +1,279 @@
+#include "backend/cpu/cpu_backend.h"
+
+#include "backend/cpu/cpu_ops.h"
+#include "backend/cpu/matmul.h"
+#include "base/f16.h"
+#include "os/os.h"
+
+#include <math.h>
+
+// What the sampler needs of one sequence.
+typedef struct {
+    SamplerParams params;
+    uint32_t *seen; // set of tokens in prompt and output
+    uint64_t n_drawn;
+    int32_t last_token;
+} CpuSlot;
+
+typedef struct {
+    Backend api; // first, so that a Backend pointer is one to this
+    BackendOptions options;
+    Arena *arena;
+    const Plan *plan;
+    Pool *pool;
+    void *memory; // one reservation for cache, activations and scratch
+    uint64_t memory_bytes;
+    CpuOp *ops;
+    CpuSlot *slots;
+    RowPlace *rows;
+    uint32_t *wanted;
+    float *sample_logits; // [n_vocab], a copy that the sampler may change
+    Arena sampler_scratch;
+    CpuStep step;
+    StepResult result;
+    bool has_result;
+    CpuObserver *observer;
+    void *observer_context;
+} CpuBackend;
+
+static CpuBackend *self(Backend *b) {
+    return (CpuBackend *)b;
+}
+
+static const float *expand_small(const Weight *w, Arena *arena) {
+    const DtypeInfo *info = dtype_info(w->dtype);
+    uint64_t n = w->n_rows * w->n_cols;
+    float *values = arena_new(arena, float, n);
+    if (values) info->dequantize(w->data, values, n / info->block_elements);
+    return values;
+}
+
+// Norms, biases, sinks and learned positions are read element by element: float32 copies of them are made.
+static bool weight_is_small(const Op *op) {
+    return op->kind == OP_RMS_NORM || op->kind == OP_LAYER_NORM || op->kind == OP_ATTENTION || op->kind == OP_ADD_POSITION;
+}
+
+static bool make_ops(CpuBackend *cpu, Error *err) {
+    const Plan *plan = cpu->plan;
+    cpu->ops = arena_new(cpu->arena, CpuOp, plan->n_ops);
+    bool ok = cpu->ops != NULL;
+    for (uint32_t i = 0; ok && i < plan->n_ops; i++) {
+        const Op *op = &plan->ops[i];
+        CpuOp *out = &cpu->ops[i];
+        out->op = op;
+        if (op->weight && weight_is_small(op)) ok = (out->weight_f32 = expand_small(op->weight, cpu->arena)) != NULL;
+        if (ok && op->bias) ok = (out->bias_f32 = expand_small(op->bias, cpu->arena)) != NULL;
+    }
+    return ok || error_set(err, ERR_NO_MEMORY, "the model's norms and biases do not fit the process arena");
+}
+
+static uint32_t pages_wanted(const CpuBackend *cpu) {
+    uint64_t page_bytes = 2 * cpu->plan->kv_bytes_per_token * KV_PAGE_TOKENS; // float32: twice the f16 of the plan's figure
+    uint64_t pages = div_up(cpu->options.kv_tokens_max, KV_PAGE_TOKENS);
+    if (cpu->options.kv_bytes) pages = min_u64(pages, cpu->options.kv_bytes / page_bytes);
+    return (uint32_t)min_u64(pages, UINT32_MAX);
+}
+
+static uint64_t most_columns(const Plan *plan) {
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < plan->n_weights; i++) most = max_u64(most, plan->weights[i].n_cols);
+    return most;
+}
+
+// Lays the step's buffers out from `base` on; run twice, the first time only to learn the size.
+static void lay_out(CpuBackend *cpu, uint8_t *base, uint64_t *size) {
+    const Plan *plan = cpu->plan;
+    CpuStep *s = &cpu->step;
+    uint64_t at = 0, rows = cpu->options.max_rows, threads = pool_thread_count(cpu->pool);
+    uint64_t kv_floats = (uint64_t)s->kv.n_pages * KV_PAGE_TOKENS * plan->kv_bytes_per_token / 2;
+#define TAKE(pointer, count) ((pointer) = (void *)(base + at), at = align_up(at + (count) * sizeof *(pointer), 64))
+    TAKE(s->kv.data, kv_floats);
+    for (uint32_t i = 0; i < ACT_COUNT; i++) TAKE(s->act[i], rows * plan->act_width[i]);
+    TAKE(s->head_in, rows * plan->config.d_model);
+    TAKE(s->logits, rows * plan->config.n_vocab);
+    TAKE(s->scores, threads * s->scores_stride);
+    TAKE(s->scratch, threads * s->scratch_stride);
+    TAKE(cpu->sample_logits, (uint64_t)plan->config.n_vocab);
+    uint8_t *sampler;
+    TAKE(sampler, sampler_scratch_bytes(plan->config.n_vocab));
+#undef TAKE
+    cpu->sampler_scratch = (Arena){.next = sampler, .end = base + at};
+    *size = at;
+}
+
+static bool make_memory(CpuBackend *cpu, Error *err) {
+    const ModelConfig *c = &cpu->plan->config;
+    CpuStep *s = &cpu->step;
+    s->pool = cpu->pool;
+    s->act_width = cpu->plan->act_width;
+    s->scores_stride = align_up(c->n_context, 16);
+    s->scratch_stride = matmul_scratch_floats(most_columns(cpu->plan));
+    s->kv = (KvCache){.n_pages = pages_wanted(cpu),
+                      .n_layers = c->n_layers,
+                      .kv_dim = cpu->plan->act_width[ACT_K],
+                      .head_dim = c->head_dim};
+    lay_out(cpu, (uint8_t *)4096, &cpu->memory_bytes);
+    cpu->memory = os_reserve(cpu->memory_bytes);
+    if (!cpu->memory) {
+        return error_set(err, ERR_NO_MEMORY, "%llu bytes for cache and activations cannot be reserved",
+                         (unsigned long long)cpu->memory_bytes);
+    }
+    lay_out(cpu, cpu->memory, &cpu->memory_bytes);
+    uint32_t set_words = (c->n_vocab + 31) / 32;
+    cpu->slots = arena_new(cpu->arena, CpuSlot, cpu->options.n_slots);
+    cpu->rows = arena_new(cpu->arena, RowPlace, cpu->options.max_rows);
+    cpu->wanted = arena_new(cpu->arena, uint32_t, cpu->options.max_rows);
+    bool ok = cpu->slots && cpu->rows && cpu->wanted;
+    for (uint32_t i = 0; ok && i < cpu->options.n_slots; i++) {
+        ok = (cpu->slots[i].seen = arena_new(cpu->arena, uint32_t, set_words)) != NULL;
+    }
+    return ok || error_set(err, ERR_NO_MEMORY, "the sequences' state does not fit the process arena");
+}
+
+// The weights stay in the mapped file. They are read once, so that the first prompt does not wait for the disk.
+static void read_weights(const Plan *plan, BackendProgressFn *progress, void *context) {
+    uint64_t done = 0;
+    volatile uint8_t sink = 0;
+    for (uint32_t i = 0; i < plan->n_weights; i++) {
+        const Weight *w = &plan->weights[i];
+        for (uint64_t at = 0; at < w->size_bytes; at += 4096) sink = (uint8_t)(sink ^ w->data[at]);
+        done += w->size_bytes;
+        if (progress) progress(context, (uint32_t)min_u64(1000, done * 1000 / max_u64(plan->weight_bytes, 1)));
+    }
+}
+
+static bool cpu_load(Backend *b, const Plan *plan, BackendProgressFn *progress, void *context, Error *err) {
+    CpuBackend *cpu = self(b);
+    uint64_t begin_ns = os_monotonic_ns();
+    cpu->plan = plan;
+    if (!make_ops(cpu, err) || !make_memory(cpu, err)) return false;
+    read_weights(plan, progress, context);
+    b->info.n_kv_pages = cpu->step.kv.n_pages;
+    b->info.vram_bytes_used = cpu->memory_bytes;
+    b->info.load_seconds = (double)(os_monotonic_ns() - begin_ns) * 1e-9;
+    return true;
+}
+
+static bool cpu_begin(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
+                      Error *err) {
+    (void)err;
+    CpuBackend *cpu = self(b);
+    CpuSlot *s = &cpu->slots[slot];
+    s->params = *params;
+    s->n_drawn = 0;
+    memset(s->seen, 0, (cpu->plan->config.n_vocab + 31) / 32 * sizeof *s->seen);
+    for (uint32_t i = 0; i < n_prompt; i++) token_set_add(s->seen, prompt[i]);
+    return true;
+}
+
+// Spreads the sequences into rows, and notes whose logits are wanted.
+static bool place_rows(CpuBackend *cpu, const Step *step, Error *err) {
+    CpuStep *s = &cpu->step;
+    s->n_rows = s->n_wanted = 0;
+    for (uint32_t i = 0; i < step->n_sequences; i++) {
+        const StepSequence *q = &step->sequences[i];
+        if (q->n_tokens > cpu->options.max_rows - s->n_rows) {
+            return error_set(err, ERR_INTERNAL, "a step of more than %u rows", cpu->options.max_rows);
+        }
+        uint32_t n_wanted = (uint32_t)max_u64(q->n_logits, q->sample);
+        for (uint32_t t = 0; t < q->n_tokens; t++, s->n_rows++) {
+            int32_t token = q->tokens ? q->tokens[t] : cpu->slots[q->slot].last_token;
+            cpu->rows[s->n_rows] = (RowPlace){.token = token, .position = q->position + t, .sequence = i};
+            if (t + n_wanted >= q->n_tokens) cpu->wanted[s->n_wanted++] = s->n_rows;
+        }
+    }
+    s->rows = cpu->rows;
+    s->wanted = cpu->wanted;
+    s->step = step;
+    return true;
+}
+
+static void observe(const CpuBackend *cpu, uint32_t op_index) {
+    const Op *op = cpu->ops[op_index].op;
+    const CpuStep *s = &cpu->step;
+    if (op->kind == OP_HEAD) {
+        cpu->observer(cpu->observer_context, op_index, s->logits, s->n_wanted, cpu->plan->config.n_vocab);
+    } else {
+        Act shown = op->kind == OP_KV_WRITE ? op->in[0] : op->out;
+        cpu->observer(cpu->observer_context, op_index, s->act[shown], s->n_rows, s->act_width[shown]);
+    }
+}
+
+// Draws for one sequence from the logits of its last row.
+static int32_t draw(CpuBackend *cpu, CpuSlot *slot, const float *logits) {
+    uint32_t n_vocab = cpu->plan->config.n_vocab;
+    memcpy(cpu->sample_logits, logits, n_vocab * sizeof *logits);
+    int32_t token = sampler_draw(&slot->params, cpu->sample_logits, n_vocab, slot->seen, slot->n_drawn++,
+                                 cpu->sampler_scratch);
+    slot->last_token = token < 0 ? 0 : token;
+    token_set_add(slot->seen, slot->last_token);
+    return token;
+}
+
+static void collect(CpuBackend *cpu, const Step *step) {
+    CpuStep *s = &cpu->step;
+    uint32_t next_logits = 0, n_vocab = cpu->plan->config.n_vocab;
+    StepResult *r = &cpu->result;
+    r->n_tokens = r->n_logits = 0;
+    for (uint32_t i = 0; i < step->n_sequences; i++) {
+        const StepSequence *q = &step->sequences[i];
+        next_logits += (uint32_t)max_u64(q->n_logits, q->sample);
+        r->n_logits += q->n_logits;
+        if (!q->sample) continue;
+        r->tokens[r->n_tokens++] = draw(cpu, &cpu->slots[q->slot], s->logits + (uint64_t)(next_logits - 1) * n_vocab);
+    }
+    r->logits = r->n_logits ? s->logits : NULL;
+    cpu->has_result = true;
+}
+
+static bool cpu_step(Backend *b, const Step *step, Error *err) {
+    CpuBackend *cpu = self(b);
+    if (!place_rows(cpu, step, err)) return false;
+    for (uint32_t i = 0; i < cpu->plan->n_ops; i++) {
+        cpu_op_run(&cpu->ops[i], &cpu->step);
+        if (cpu->observer) observe(cpu, i);
+    }
+    collect(cpu, step);
+    return true;
+}
+
+static bool cpu_read(Backend *b, StepResult *out, Error *err) {
+    CpuBackend *cpu = self(b);
+    if (!cpu->has_result) return error_set(err, ERR_INTERNAL, "no step to read");
+    *out = cpu->result;
+    cpu->has_result = false;
+    return true;
+}
+
+static void cpu_close(Backend *b) {
+    CpuBackend *cpu = self(b);
+    pool_destroy(cpu->pool);
+    os_release(cpu->memory, cpu->memory_bytes);
+}
+
+void cpu_backend_observe(Backend *backend, CpuObserver *observer, void *context) {
+    self(backend)->observer = observer;
+    self(backend)->observer_context = context;
+}
+
+bool cpu_backend_open(const BackendOptions *options, Arena *arena, Backend **out, Error *err) {
+    CpuBackend *cpu = arena_new(arena, CpuBackend, 1);
+    if (!cpu) return error_set(err, ERR_NO_MEMORY, "the CPU backend does not fit its memory");
+    cpu->options = *options;
+    cpu->arena = arena;
+    uint32_t n_threads = options->n_threads ? options->n_threads : os_cpu_count();
+    if (!pool_create(n_threads, arena, &cpu->pool, err)) return false;
+    cpu->api = (Backend){.load = cpu_load,
+                         .begin = cpu_begin,
+                         .step = cpu_step,
+                         .read = cpu_read,
+                         .close = cpu_close,
+                         .info = {.kind = "cpu",
+                                  .device_name = "CPU reference",
+                                  .runtime_version = "",
+                                  .driver_version = "",
+                                  .max_rows = options->max_rows,
+                                  .pipeline_depth = 1}};
+    *out = &cpu->api;
+    return true;
+}

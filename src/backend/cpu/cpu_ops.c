@@ -1,0 +1,243 @@
+#include "backend/cpu/cpu_ops.h"
+
+#include "backend/cpu/matmul.h"
+
+#include <math.h>
+
+static float *row_of(const CpuStep *s, Act act, uint32_t row) {
+    return s->act[act] + (uint64_t)row * s->act_width[act];
+}
+
+typedef struct {
+    const CpuOp *op;
+    CpuStep *step;
+} RowWork;
+
+// Runs a function over the step's rows, in threads when there are many.
+static void for_rows(PoolFn *fn, const CpuOp *op, CpuStep *s) {
+    RowWork work = {op, s};
+    pool_run(s->pool, fn, &work, s->n_rows, 8);
+}
+
+static void embed_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+    (void)thread;
+    const RowWork *w = context;
+    const Op *op = w->op->op;
+    const DtypeInfo *info = dtype_info(op->weight->dtype);
+    uint64_t width = op->weight->n_cols;
+    for (uint32_t row = from; row < to; row++) {
+        float *out = row_of(w->step, op->out, row);
+        info->dequantize(weight_row(op->weight, 0, (uint64_t)w->step->rows[row].token), out, width / info->block_elements);
+        for (uint64_t i = 0; i < width && op->embed.scale != 1; i++) out[i] *= op->embed.scale;
+    }
+}
+
+static void add_position_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+    (void)thread;
+    const RowWork *w = context;
+    const Op *op = w->op->op;
+    uint32_t width = w->step->act_width[op->out];
+    for (uint32_t row = from; row < to; row++) {
+        const float *in = row_of(w->step, op->in[0], row);
+        const float *learned = w->op->weight_f32 + (uint64_t)w->step->rows[row].position * width;
+        float *out = row_of(w->step, op->out, row);
+        for (uint32_t i = 0; i < width; i++) out[i] = in[i] + learned[i];
+    }
+}
+
+// The sums of a mean are made in double: they are short, and the reference should not be the one to lose bits.
+static void rms_norm(const float *in, float *out, const float *weight, uint32_t n, float eps) {
+    double squares = 0;
+    for (uint32_t i = 0; i < n; i++) squares += (double)in[i] * (double)in[i];
+    float scale = (float)(1 / sqrt(squares / n + (double)eps));
+    for (uint32_t i = 0; i < n; i++) out[i] = in[i] * scale * weight[i];
+}
+
+static void layer_norm(const float *in, float *out, const float *weight, const float *bias, uint32_t n, float eps) {
+    double sum = 0, squares = 0;
+    for (uint32_t i = 0; i < n; i++) sum += (double)in[i];
+    double mean = sum / n;
+    for (uint32_t i = 0; i < n; i++) squares += ((double)in[i] - mean) * ((double)in[i] - mean);
+    double scale = 1 / sqrt(squares / n + (double)eps);
+    for (uint32_t i = 0; i < n; i++) {
+        out[i] = (float)(((double)in[i] - mean) * scale) * weight[i] + (bias ? bias[i] : 0);
+    }
+}
+
+static void norm_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+    (void)thread;
+    const RowWork *w = context;
+    const Op *op = w->op->op;
+    uint32_t group = op->norm.group, width = w->step->act_width[op->out];
+    for (uint32_t row = from; row < to; row++) {
+        const float *in = row_of(w->step, op->in[0], row);
+        float *out = row_of(w->step, op->out, row);
+        for (uint32_t i = 0; i < width; i += group) {
+            if (op->kind == OP_RMS_NORM) rms_norm(in + i, out + i, w->op->weight_f32, group, op->norm.eps);
+            else layer_norm(in + i, out + i, w->op->weight_f32, w->op->bias_f32, group, op->norm.eps);
+        }
+    }
+}
+
+static void add_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+    (void)thread;
+    const RowWork *w = context;
+    const Op *op = w->op->op;
+    uint64_t width = w->step->act_width[op->out];
+    const float *a = row_of(w->step, op->in[0], from), *b = row_of(w->step, op->in[1], from);
+    float *out = row_of(w->step, op->out, from);
+    for (uint64_t i = 0; i < (to - from) * width; i++) out[i] = a[i] + b[i];
+}
+
+// Turns the pairs of all heads of one row in place.
+static void rope_row(const Op *op, float *row, uint32_t position) {
+    const Rope *rope = op->rope.rope;
+    uint32_t half = rope->dims / 2;
+    uint32_t step = rope->pairs == ROPE_INTERLEAVED ? 2 : 1, apart = rope->pairs == ROPE_INTERLEAVED ? 1 : half;
+    for (uint32_t i = 0; i < half; i++) {
+        float angle = (float)position * rope->inv_freq[i];
+        float cosine = cosf(angle) * rope->scale, sine = sinf(angle) * rope->scale;
+        for (uint32_t head = 0; head < op->rope.n_heads; head++) {
+            float *first = row + (uint64_t)head * op->rope.head_dim + i * step, *second = first + apart;
+            float a = *first, b = *second;
+            *first = a * cosine - b * sine;
+            *second = a * sine + b * cosine;
+        }
+    }
+}
+
+static void rope_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+    (void)thread;
+    const RowWork *w = context;
+    const Op *op = w->op->op;
+    for (uint32_t row = from; row < to; row++) {
+        float *out = row_of(w->step, op->out, row);
+        const float *in = row_of(w->step, op->in[0], row);
+        if (out != in) memcpy(out, in, w->step->act_width[op->out] * sizeof(float));
+        rope_row(op, out, w->step->rows[row].position);
+    }
+}
+
+static void kv_write_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+    (void)thread;
+    const RowWork *w = context;
+    const CpuStep *s = w->step;
+    const Op *op = w->op->op;
+    for (uint32_t row = from; row < to; row++) {
+        const RowPlace *place = &s->rows[row];
+        const uint32_t *pages = s->step->sequences[place->sequence].pages;
+        for (uint32_t which = 0; which < 2; which++) {
+            float *cached = kv_cache_row(&s->kv, pages, op->layer, which, place->position);
+            memcpy(cached, row_of(s, op->in[which], row), s->kv.kv_dim * sizeof(float));
+        }
+    }
+}
+
+// out += weight * in, over one head
+static void add_scaled(float *out, const float *in, float weight, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) out[i] += weight * in[i];
+}
+
+// Scores become softmax weights; a sink takes its share and gives nothing back.
+static void softmax(float *scores, uint32_t n, const float *sink) {
+    float most = sink ? *sink : -INFINITY, sum = 0;
+    for (uint32_t i = 0; i < n; i++) most = fmaxf(most, scores[i]);
+    for (uint32_t i = 0; i < n; i++) sum += scores[i] = expf(scores[i] - most);
+    if (sink) sum += expf(*sink - most);
+    for (uint32_t i = 0; i < n; i++) scores[i] /= sum;
+}
+
+// One query head against the cache.
+static void attend(const CpuOp *cpu_op, const CpuStep *s, uint32_t row, uint32_t head, float *scores) {
+    const Op *op = cpu_op->op;
+    const RowPlace *place = &s->rows[row];
+    const uint32_t *pages = s->step->sequences[place->sequence].pages;
+    uint32_t head_dim = s->kv.head_dim, n_heads = s->act_width[op->in[0]] / head_dim;
+    uint32_t kv_head = head / (n_heads / (s->kv.kv_dim / head_dim));
+    uint32_t end = place->position + 1;
+    uint32_t begin = op->attention.window && end > op->attention.window ? end - op->attention.window : 0;
+    const float *query = row_of(s, op->in[0], row) + (uint64_t)head * head_dim;
+    float *out = row_of(s, op->out, row) + (uint64_t)head * head_dim;
+    for (uint32_t p = begin; p < end; p++) {
+        const float *key = kv_cache_row(&s->kv, pages, op->layer, 0, p) + kv_head * head_dim;
+        scores[p - begin] = dot_f32(query, key, head_dim) * op->attention.scale;
+    }
+    softmax(scores, end - begin, cpu_op->weight_f32 ? &cpu_op->weight_f32[head] : NULL);
+    memset(out, 0, head_dim * sizeof(float));
+    for (uint32_t p = begin; p < end; p++) {
+        add_scaled(out, kv_cache_row(&s->kv, pages, op->layer, 1, p) + kv_head * head_dim, scores[p - begin], head_dim);
+    }
+}
+
+// Items are (row, head) pairs.
+static void attention_items(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+    const RowWork *w = context;
+    const CpuStep *s = w->step;
+    uint32_t n_heads = s->act_width[w->op->op->in[0]] / s->kv.head_dim;
+    for (uint32_t item = from; item < to; item++) {
+        attend(w->op, s, item / n_heads, item % n_heads, s->scores + thread * s->scores_stride);
+    }
+}
+
+static void attention(const CpuOp *op, CpuStep *s) {
+    RowWork work = {op, s};
+    uint32_t n_heads = s->act_width[op->op->in[0]] / s->kv.head_dim;
+    pool_run(s->pool, attention_items, &work, s->n_rows * n_heads, s->n_rows > 1 ? n_heads : 1);
+}
+
+static float activate(ActFn fn, float x) {
+    switch (fn) {
+    case FN_SILU: return x / (1 + expf(-x));
+    case FN_GELU_TANH: return 0.5f * x * (1 + tanhf(0.7978845608f * (x + 0.044715f * x * x * x))); // sqrt(2 / pi)
+    case FN_GELU_ERF: return 0.5f * x * (1 + erff(x * 0.7071067812f));                             // 1 / sqrt(2)
+    }
+    return x;
+}
+
+static void activation_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+    (void)thread;
+    const RowWork *w = context;
+    const Op *op = w->op->op;
+    uint64_t n = (uint64_t)(to - from) * w->step->act_width[op->out];
+    const float *gate = row_of(w->step, op->in[0], from);
+    const float *up = op->kind == OP_GLU ? row_of(w->step, op->in[1], from) : NULL;
+    float *out = row_of(w->step, op->out, from);
+    for (uint64_t i = 0; i < n; i++) out[i] = activate(op->fn, gate[i]) * (up ? up[i] : 1);
+}
+
+static void matmul_op(const CpuOp *op, const CpuStep *s, const float *in, float *out, uint32_t n_rows) {
+    Matmul m = {.weight = op->op->weight,
+                .bias = op->bias_f32,
+                .in = in,
+                .out = out,
+                .n_tokens = n_rows,
+                .scratch = s->scratch,
+                .scratch_stride = s->scratch_stride};
+    matmul_run(s->pool, &m);
+}
+
+static void head(const CpuOp *op, CpuStep *s) {
+    uint32_t width = s->act_width[op->op->in[0]];
+    for (uint32_t i = 0; i < s->n_wanted; i++) {
+        memcpy(s->head_in + (uint64_t)i * width, row_of(s, op->op->in[0], s->wanted[i]), width * sizeof(float));
+    }
+    if (s->n_wanted) matmul_op(op, s, s->head_in, s->logits, s->n_wanted);
+}
+
+void cpu_op_run(const CpuOp *op, CpuStep *s) {
+    switch (op->op->kind) {
+    case OP_EMBED: for_rows(embed_rows, op, s); break;
+    case OP_ADD_POSITION: for_rows(add_position_rows, op, s); break;
+    case OP_RMS_NORM:
+    case OP_LAYER_NORM: for_rows(norm_rows, op, s); break;
+    case OP_MATMUL: matmul_op(op, s, s->act[op->op->in[0]], s->act[op->op->out], s->n_rows); break;
+    case OP_ADD: for_rows(add_rows, op, s); break;
+    case OP_ROPE: for_rows(rope_rows, op, s); break;
+    case OP_KV_WRITE: for_rows(kv_write_rows, op, s); break;
+    case OP_ATTENTION: attention(op, s); break;
+    case OP_GLU:
+    case OP_ACTIVATION: for_rows(activation_rows, op, s); break;
+    case OP_HEAD: head(op, s); break;
+    case OP_COUNT: break;
+    }
+}

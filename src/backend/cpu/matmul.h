@@ -1,0 +1,32 @@
+// Matrix products of the CPU reference: float32 activations times weights in their stored format.
+#pragma once
+
+#include "backend/cpu/pool.h"
+#include "model/weights.h"
+
+enum { MATMUL_TILE_ROWS = 16 }; // rows of weights that a thread expands at a time
+
+// Floats of scratch a thread needs for weights of up to n_cols columns.
+static inline uint64_t matmul_scratch_floats(uint64_t n_cols) {
+    return MATMUL_TILE_ROWS * align_up(n_cols, 16);
+}
+
+typedef struct {
+    const Weight *weight; // matrix 0: [n_rows][n_cols]
+    const float *bias;    // [n_rows] or NULL
+    const float *in;      // [n_tokens][n_cols]
+    float *out;           // [n_tokens][n_rows]
+    uint32_t n_tokens;
+    float *scratch;          // [threads][matmul_scratch_floats]
+    uint64_t scratch_stride; // floats from one thread's scratch to the next
+} Matmul;
+
+// out[t][r] = sum over c of weight[r][c] * in[t][c], plus bias[r].
+//
+// A row of weights is expanded to float32 once and multiplied with every token. Each sum is made in the same order (8 partial
+// sums over c mod 8, then theirs in a tree) however many tokens there are, so that a token's result does not depend on the
+// others, to the bit.
+void matmul_run(Pool *pool, const Matmul *m);
+
+// The dot product that matmul_run makes, for n a multiple of 8 or not.
+float dot_f32(const float *a, const float *b, uint64_t n);
