@@ -1,8 +1,8 @@
 // Structured log events: one line each on standard error, as JSON for programs or as a sentence for people.
 //
 // LOG_EVENTS is the whole vocabulary: name, level, and the narration, a sentence with {fields} filled in. A
-// JSON line has, in this order, ts, level, event, worker_id, model_ref, gpu_device, the event's own fields, and
-// narration. What a program that starts the worker reads:
+// JSON line has, in this order, ts, level, event, worker_id, model_ref, gpu_device, the event's own fields,
+// and narration. What a program that starts the worker reads:
 //   startup  {version, url, host, port, pid}   it listens; /health answers "starting"
 //   ready    {url, port, device, load_seconds} jobs are taken
 //   error    {code, message}                   at start-up followed by the end of the process

@@ -1,13 +1,13 @@
-// What the I/O thread (api/) and the engine thread (sched/) share: a table of jobs, a ring of new jobs one way, a
-// ring of their events the other way, and the state of the worker as both may read it.
+// What the I/O thread (api/) and the engine thread (sched/) share: a table of jobs, a ring of new jobs one way,
+// a ring of their events the other way, and the state of the worker as both may read it.
 //
-// A job's entry in the table belongs to the I/O thread until bridge_submit, then to the engine thread until the
-// I/O thread has taken the job's terminal event (EVENT_END or EVENT_ERROR, exactly one), then to the I/O
+// A job's entry in the table belongs to the I/O thread until bridge_submit, then to the engine thread until
+// the I/O thread has taken the job's terminal event (EVENT_END or EVENT_ERROR, exactly one), then to the I/O
 // thread again. Only `cancel` may be written by the I/O thread meanwhile.
 //
-// Full rings: the job ring never is, since each of the at most JOBS_MAX jobs is in it once. When the event ring
-// is, the engine thread waits; the I/O thread therefore never waits for the engine thread before the engine has
-// reported WORKER_STOPPED or WORKER_FAILED.
+// Full rings: the job ring never is, since each of the at most JOBS_MAX jobs is in it once. When the event
+// ring is, the engine thread waits; so the I/O thread never waits for the engine thread before the phase is
+// WORKER_STOPPED or WORKER_FAILED, after which no event comes.
 #pragma once
 
 #include "backend/backend.h"

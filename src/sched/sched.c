@@ -1,0 +1,238 @@
+#include "sched/sched.h"
+
+#include "base/utf8.h"
+#include "os/os.h"
+#include "text/detokenizer.h"
+#include "text/stop_matcher.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+// A job that runs: the engine thread's side of it.
+typedef struct {
+    Job *job; // NULL: not in use
+    uint32_t slot;
+    uint32_t tokens_out;
+    uint64_t admitted_ns;
+    uint64_t first_token_ns; // 0 before it
+    uint64_t last_token_ns;
+    uint64_t metrics_due_ns;
+    Detokenizer detokenizer;
+    StopMatcher stop;
+} Running;
+
+struct Sched {
+    Bridge *bridge;
+    Engine *engine;
+    const Tokenizer *tokenizer;
+    Running *running;      // [n_jobs], by index of the job
+    uint32_t *job_of_slot; // [n_jobs]
+    EngineOutput *outputs; // [n_jobs]
+    uint32_t n_running;
+    JobEvent event; // the one being made
+};
+
+bool sched_create(Bridge *bridge, Engine *engine, const Tokenizer *tokenizer, Arena *arena, Sched **out,
+                  Error *err) {
+    uint32_t n = bridge->n_jobs;
+    Sched *s = arena_new(arena, Sched, 1);
+    bool ok = s != NULL;
+    if (ok) {
+        *s = (Sched){.bridge = bridge, .engine = engine, .tokenizer = tokenizer};
+        s->running = arena_new(arena, Running, n);
+        s->job_of_slot = arena_new(arena, uint32_t, n);
+        s->outputs = arena_new(arena, EngineOutput, n);
+        ok = s->running && s->job_of_slot && s->outputs;
+    }
+    for (uint32_t i = 0; ok && i < n; i++) {
+        ok = detokenizer_init(&s->running[i].detokenizer, tokenizer, arena);
+    }
+    *out = s;
+    return ok || error_set(err, ERR_NO_MEMORY, "no memory for the tables of %u jobs", n);
+}
+
+// ---- events ----
+
+static JobEvent *event_begin(Sched *s, const Running *r, JobEventKind kind) {
+    JobEvent *e = &s->event;
+    e->job = bridge_job_index(s->bridge, r->job);
+    e->kind = kind;
+    e->tokens_out = r->tokens_out;
+    e->at_ns = os_monotonic_ns();
+    e->prefill_ns = r->first_token_ns ? r->first_token_ns - r->admitted_ns : 0;
+    e->decode_ns = r->last_token_ns - r->first_token_ns;
+    return e;
+}
+
+// One or more token events with a + b as their text.
+static void send_text(Sched *s, const Running *r, Str a, Str b) {
+    while (a.len + b.len) {
+        JobEvent *e = event_begin(s, r, EVENT_TOKEN);
+        uint32_t length = 0;
+        Str *parts[] = {&a, &b};
+        for (size_t i = 0; i < COUNT_OF(parts); i++) {
+            Str *part = parts[i];
+            size_t take = (size_t)min_u64(part->len, sizeof e->token.text - length);
+            if (take < part->len) take -= utf8_incomplete_tail(str_slice(*part, 0, take));
+            if (take) memcpy(e->token.text + length, part->ptr, take);
+            length += (uint32_t)take;
+            *part = str_slice(*part, take, part->len);
+            if (part->len) break;
+        }
+        e->token.length = length;
+        bridge_send(s->bridge, e);
+    }
+}
+
+// Frees what the job holds in the engine; its terminal event must follow at once, and is the last use of it.
+static void release(Sched *s, Running *r) {
+    engine_release(s->engine, r->slot);
+    atomic_store_explicit(&s->bridge->status.kv_pages_used, engine_pages_used(s->engine),
+                          memory_order_relaxed);
+    s->n_running--;
+}
+
+static void finish(Sched *s, Running *r, StopReason reason) {
+    if (reason != STOP_STRING) {
+        StopOutput tail = stop_matcher_push(&r->stop, detokenizer_flush(&r->detokenizer));
+        send_text(s, r, tail.first, tail.second);
+        if (!tail.stopped) send_text(s, r, stop_matcher_flush(&r->stop), (Str){0});
+    }
+    release(s, r);
+    JobEvent *e = event_begin(s, r, EVENT_END);
+    e->stop_reason = reason;
+    r->job = NULL;
+    bridge_send(s->bridge, e);
+}
+
+static void send_error(Sched *s, Running *r, const Error *err) {
+    JobEvent *e = event_begin(s, r, EVENT_ERROR);
+    e->error.code = err->code;
+    snprintf(e->error.message, sizeof e->error.message, "%s", err->message);
+    r->job = NULL;
+    bridge_send(s->bridge, e);
+}
+
+static void fail(Sched *s, Running *r, const Error *err) {
+    release(s, r);
+    send_error(s, r, err);
+}
+
+// ---- jobs come ----
+
+static void admit(Sched *s, Job *job) {
+    uint32_t index = bridge_job_index(s->bridge, job);
+    Running *r = &s->running[index];
+    assert(!r->job);
+    Detokenizer detokenizer = r->detokenizer;
+    *r = (Running){.job = job, .detokenizer = detokenizer, .admitted_ns = os_monotonic_ns()};
+    detokenizer_reset(&r->detokenizer);
+    EngineRequest request = {.tokens = job->tokens,
+                             .n_tokens = job->n_tokens,
+                             .max_tokens = job->max_tokens,
+                             .sampler = job->sampler};
+    Error err;
+    if (!stop_matcher_init(&r->stop, job->stop, job->n_stop, &job->arena, &err) ||
+        !engine_admit(s->engine, &request, &r->slot, &err)) {
+        send_error(s, r, &err);
+        return;
+    }
+    s->n_running++;
+    s->job_of_slot[r->slot] = index;
+    r->metrics_due_ns = r->admitted_ns + METRICS_INTERVAL_MS * 1000000ull;
+    atomic_store_explicit(&s->bridge->status.kv_pages_used, engine_pages_used(s->engine),
+                          memory_order_relaxed);
+    bridge_send(s->bridge, event_begin(s, r, EVENT_STARTED));
+}
+
+static void take_jobs(Sched *s) {
+    uint32_t index;
+    while (ring_pop(&s->bridge->submitted, &index))
+        admit(s, &s->bridge->jobs[index]);
+}
+
+// ---- jobs go before their time ----
+
+static bool should_end(const Job *job, uint64_t now_ns, bool stopping, Error *err) {
+    switch ((CancelReason)atomic_load_explicit(&job->cancel, memory_order_relaxed)) {
+    case CANCEL_REQUESTED: return !error_set(err, ERR_CANCELLED, "the job was cancelled");
+    case CANCEL_GONE: return !error_set(err, ERR_CANCELLED, "the client disconnected");
+    case CANCEL_SHUTDOWN: stopping = true; break;
+    case CANCEL_NONE: break;
+    }
+    if (stopping) return !error_set(err, ERR_CANCELLED, "the worker is shutting down");
+    if (now_ns < job->expires_ns) return false;
+    double seconds = (double)(now_ns - job->accepted_ns) / 1e9;
+    return !error_set(err, ERR_INFERENCE_TIMEOUT, "the job's time was over after %.1f s", seconds);
+}
+
+static void end_overdue(Sched *s, bool stopping) {
+    uint64_t now_ns = os_monotonic_ns();
+    Error err;
+    for (uint32_t i = 0; i < s->bridge->n_jobs; i++) {
+        Running *r = &s->running[i];
+        if (r->job && should_end(r->job, now_ns, stopping, &err)) fail(s, r, &err);
+    }
+}
+
+// ---- tokens come ----
+
+static void take_token(Sched *s, Running *r, int32_t token, bool last) {
+    uint64_t now_ns = os_monotonic_ns();
+    if (!r->first_token_ns) r->first_token_ns = now_ns;
+    r->last_token_ns = now_ns;
+    if (tokenizer_is_end(s->tokenizer, token)) {
+        finish(s, r, STOP_EOS);
+        return;
+    }
+    r->tokens_out++;
+    StopOutput text = stop_matcher_push(&r->stop, detokenizer_push(&r->detokenizer, token));
+    send_text(s, r, text.first, text.second);
+    if (text.stopped || last) {
+        finish(s, r, text.stopped ? STOP_STRING : STOP_LENGTH);
+    } else if (now_ns >= r->metrics_due_ns) {
+        r->metrics_due_ns = now_ns + METRICS_INTERVAL_MS * 1000000ull;
+        bridge_send(s->bridge, event_begin(s, r, EVENT_METRICS));
+    }
+}
+
+// One engine step. False when the backend is lost.
+static bool step(Sched *s, Error *err) {
+    uint32_t n_outputs = 0, failed_slot = UINT32_MAX;
+    bool ok = engine_step(s->engine, s->outputs, &n_outputs, &failed_slot, err);
+    if (!ok && failed_slot == UINT32_MAX) return false;
+    for (uint32_t i = 0; i < n_outputs; i++) {
+        const EngineOutput *o = &s->outputs[i];
+        if (o->token < 0 || o->slot == failed_slot) continue;
+        take_token(s, &s->running[s->job_of_slot[o->slot]], o->token, o->last);
+    }
+    if (!ok) fail(s, &s->running[s->job_of_slot[failed_slot]], err);
+    return true;
+}
+
+// The backend is lost: nothing in it is worth releasing.
+static void fail_all(Sched *s, const Error *err) {
+    uint32_t index;
+    while (ring_pop(&s->bridge->submitted, &index))
+        s->running[index].job = &s->bridge->jobs[index];
+    for (uint32_t i = 0; i < s->bridge->n_jobs; i++) {
+        if (s->running[i].job) send_error(s, &s->running[i], err);
+    }
+}
+
+bool sched_run(Sched *s, Error *err) {
+    Bridge *b = s->bridge;
+    for (;;) {
+        uint32_t seen = atomic_load(&b->signal);
+        bool stopping = atomic_load(&b->stop);
+        take_jobs(s);
+        end_overdue(s, stopping);
+        if (stopping && s->n_running == 0) return true;
+        if (s->n_running == 0) {
+            os_wait_word(&b->signal, seen, UINT32_MAX);
+        } else if (!step(s, err)) {
+            fail_all(s, err);
+            return false;
+        }
+    }
+}
