@@ -1,8 +1,8 @@
 // Text to token ids and back, for every kind of vocabulary that the program reads.
 //
-//     gguf-bpe   byte-level BPE from a GGUF (tokenizer.ggml.model "gpt2"; tokenizer.ggml.pre names the patterns)
-//     gguf-spm   SentencePiece BPE by scores from a GGUF (tokenizer.ggml.model "llama")
-//     hf-json    a tokenizer.json
+//     gguf-bpe   byte-level BPE from a GGUF (tokenizer.ggml.model "gpt2"; tokenizer.ggml.pre names the
+//     patterns) gguf-spm   SentencePiece BPE by scores from a GGUF (tokenizer.ggml.model "llama") hf-json a
+//     tokenizer.json
 //
 // A Tokenizer is immutable once loaded: any number of threads may use it at once. Token strings are not
 // copied from the file where that can be avoided, so the file stays mapped as long as the Tokenizer is used.
@@ -27,11 +27,11 @@ enum {
     TOKENIZER_PARSE_SPECIAL = 1 << 1, // a control token's text becomes that token; otherwise it is plain text
 };
 
-// Reads the vocabulary of a model file. `arena` keeps the tables (about 40 bytes a token and 24 a merge) and lives
-// as long as the Tokenizer; `scratch` takes up to 32 bytes a token or merge. Errors: ERR_BAD_FILE (a key missing,
-// mistyped or of the wrong length, duplicate tokens, merges of unknown tokens, ids out of range: the message names
-// key and index), ERR_UNSUPPORTED (a kind or a pre-tokeniser that is not known; the message lists those that are),
-// ERR_NO_MEMORY.
+// Reads the vocabulary of a model file. `arena` keeps the tables (about 40 bytes a token and 24 a merge) and
+// lives as long as the Tokenizer; `scratch` takes up to 32 bytes a token or merge. Errors: ERR_BAD_FILE (a
+// key missing, mistyped or of the wrong length, duplicate tokens, merges of unknown tokens, ids out of range:
+// the message names key and index), ERR_UNSUPPORTED (a kind or a pre-tokeniser that is not known; the message
+// lists those that are), ERR_NO_MEMORY.
 MUST_CHECK bool tokenizer_from_gguf(const GgufFile *file, Arena *arena, Arena scratch, Tokenizer **out,
                                     Error *err);
 
@@ -55,9 +55,9 @@ bool tokenizer_is_end(const Tokenizer *t, int32_t id);
 uint64_t tokenizer_encode_scratch_bytes(const Tokenizer *t, uint64_t text_bytes);
 uint64_t tokenizer_encode_ids_bytes(const Tokenizer *t, uint64_t text_bytes);
 
-// The ids go into `arena`, which loses exactly the bytes that they need. The text may be any bytes: those that are
-// no UTF-8 are encoded one by one and match no pattern as a letter, digit or space. Time is O(n log n) for any text.
-// The only error is ERR_NO_MEMORY.
+// The ids go into `arena`, which loses exactly the bytes that they need. The text may be any bytes: those
+// that are no UTF-8 are encoded one by one and match no pattern as a letter, digit or space. Time is O(n log
+// n) for any text. The only error is ERR_NO_MEMORY.
 MUST_CHECK bool tokenizer_encode(const Tokenizer *t, Str text, uint32_t flags, Arena *arena, Arena scratch,
                                  TokenIds *out, Error *err);
 
