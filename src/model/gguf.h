@@ -26,24 +26,24 @@
 
 // ---- metadata ----
 
-// id in the file, name, bytes of one value (0: of varying length)
-#define GGUF_TYPES(ROW) \
-    ROW(0, U8, 1)       \
-    ROW(1, I8, 1)       \
-    ROW(2, U16, 2)      \
-    ROW(3, I16, 2)      \
-    ROW(4, U32, 4)      \
-    ROW(5, I32, 4)      \
-    ROW(6, F32, 4)      \
-    ROW(7, BOOL, 1)     \
-    ROW(8, STRING, 0)   \
-    ROW(9, ARRAY, 0)    \
-    ROW(10, U64, 8)     \
-    ROW(11, I64, 8)     \
-    ROW(12, F64, 8)
+// id in the file, symbol, name, bytes of one value (0: of varying length)
+#define GGUF_TYPES(ROW)         \
+    ROW(0, U8, "u8", 1)         \
+    ROW(1, I8, "i8", 1)         \
+    ROW(2, U16, "u16", 2)       \
+    ROW(3, I16, "i16", 2)       \
+    ROW(4, U32, "u32", 4)       \
+    ROW(5, I32, "i32", 4)       \
+    ROW(6, F32, "f32", 4)       \
+    ROW(7, BOOL, "bool", 1)     \
+    ROW(8, STRING, "string", 0) \
+    ROW(9, ARRAY, "array", 0)   \
+    ROW(10, U64, "u64", 8)      \
+    ROW(11, I64, "i64", 8)      \
+    ROW(12, F64, "f64", 8)
 
 typedef enum {
-#define GGUF_TYPE_ENUM(id, name, size) GGUF_##name = (id),
+#define GGUF_TYPE_ENUM(id, symbol, name, size) GGUF_##symbol = (id),
     GGUF_TYPES(GGUF_TYPE_ENUM)
 #undef GGUF_TYPE_ENUM
         GGUF_TYPE_COUNT
@@ -85,8 +85,9 @@ typedef struct {
     uint64_t dims[4]; // dims[0] is the length of a row (consecutive elements); unused ones are 1; none is 0
     const uint8_t *data;
     uint64_t size_bytes;
-    uint32_t part;        // the file of a split model that it is in, from 0
-    uint64_t file_offset; // of data in that file
+    uint32_t part;         // the file of a split model that it is in, from 0
+    uint64_t file_offset;  // of data in that file
+    uint64_t table_offset; // of its row in that file's table: name, dimensions, type
 } GgufTensor;
 
 static inline uint64_t gguf_tensor_elements(const GgufTensor *t) {
@@ -164,7 +165,7 @@ float gguf_array_f32(const GgufArray *array, uint64_t i);
 int64_t gguf_array_i64(const GgufArray *array, uint64_t i);
 
 // For another module's message about something it found in this file: sets ERR_BAD_FILE with the text behind
-// "FILE: byte N: key \"…\": " or "FILE: byte N: tensor \"…\": ", and returns false.
+// "FILE: byte N: key \"…\": " (or tensor), N being where the file says it. Returns false.
 bool gguf_value_error(const GgufFile *file, const GgufValue *value, Error *err, const char *format, ...)
     PRINTF_LIKE(4, 5);
 bool gguf_tensor_error(const GgufFile *file, const GgufTensor *tensor, Error *err, const char *format, ...)
