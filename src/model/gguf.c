@@ -147,7 +147,7 @@ static bool value_integer(const GgufFile *file, const GgufValue *v, const char *
 }
 
 static bool value_u32(const GgufFile *file, const GgufValue *v, uint32_t *out, Error *err) {
-    uint64_t bits;
+    uint64_t bits = 0;
     if (!value_integer(file, v, "u32", 0, UINT32_MAX, &bits, err)) return false;
     *out = (uint32_t)bits;
     return true;
@@ -158,7 +158,7 @@ static bool value_u64(const GgufFile *file, const GgufValue *v, uint64_t *out, E
 }
 
 static bool value_i32(const GgufFile *file, const GgufValue *v, int32_t *out, Error *err) {
-    uint64_t bits;
+    uint64_t bits = 0;
     if (!value_integer(file, v, "i32", INT32_MIN, INT32_MAX, &bits, err)) return false;
     *out = (int32_t)bits;
     return true;
