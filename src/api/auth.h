@@ -1,0 +1,21 @@
+// Bearer tokens: "Authorization: Bearer TOKEN" (RFC 6750) against a list of accepted ones, one a line of a file.
+//
+// Comparing takes a time that depends on the lengths only, and all tokens are compared. Several tokens allow for a
+// change of tokens without a gap. Blank lines and lines that begin with '#' count as nothing.
+#pragma once
+
+#include "base/error.h"
+
+enum { AUTH_FILE_BYTES_MAX = 64 * 1024, AUTH_TOKENS_MAX = 64 };
+
+typedef struct {
+    bool required;
+    Str tokens[AUTH_TOKENS_MAX];
+    uint32_t n_tokens;
+} Auth;
+
+// The tokens stay slices of `text`. Errors (ERR_USAGE): none at all, too many, characters that no header can hold.
+MUST_CHECK bool auth_parse(Str text, Auth *out, Error *err);
+
+// `header` is the Authorization header's value, or NULL.
+bool auth_allows(const Auth *auth, const Str *header);
