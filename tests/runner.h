@@ -1,7 +1,8 @@
 // The test runner: each TEST below is one case that registers itself; there is no list to maintain.
 //
-// Every case runs in a process of its own, so a crash, a hang or a leaked descriptor is one failure and nothing
-// else. What a failing case wrote to standard output and standard error is shown; a passing case's is dropped.
+// Every case runs in a process of its own, so a crash, a hang or a leaked descriptor is one failure and
+// nothing else. What a failing case wrote to standard output and standard error is shown; a passing case's is
+// dropped.
 //
 //     TEST(ring_refuses_when_full) {
 //         static const Row rows[] = {{"one", 1}, {"odd", 7}};
@@ -13,8 +14,8 @@
 //
 // A CHECK that fails is reported and the case goes on, so that one run names every bad row; REQUIRE ends the
 // case. A case that ends without having checked anything fails. Checks may be made from any thread and from
-// child processes of the case. Arguments are evaluated once; expected comes first; every CHECK says whether it
-// held.
+// child processes of the case. Arguments are evaluated once; expected comes first; every CHECK says whether
+// it held.
 #pragma once
 
 #include "base/base.h"

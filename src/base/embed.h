@@ -1,5 +1,5 @@
-// Files that are part of the program: everything in kernels_src/ but its notes for people. The build writes the table,
-// sorted by name.
+// Files that are part of the program: everything in kernels_src/ but its notes for people. The build writes
+// the table, sorted by name.
 #pragma once
 
 #include <stddef.h>
