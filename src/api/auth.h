@@ -1,7 +1,7 @@
-// Bearer tokens: "Authorization: Bearer TOKEN" (RFC 6750) against a list of accepted ones, one a line of a file.
+// Bearer tokens: "Authorization: Bearer TOKEN" (RFC 6750) against the accepted ones, one a line of a file.
 //
-// Comparing takes a time that depends on the lengths only, and all tokens are compared. Several tokens allow for a
-// change of tokens without a gap. Blank lines and lines that begin with '#' count as nothing.
+// Comparing takes a time that depends on the lengths only, and all tokens are compared. Several tokens allow
+// for a change of tokens without a gap. Blank lines and lines that begin with '#' count as nothing.
 #pragma once
 
 #include "base/error.h"
@@ -14,7 +14,7 @@ typedef struct {
     uint32_t n_tokens;
 } Auth;
 
-// The tokens stay slices of `text`. Errors (ERR_USAGE): none at all, too many, characters that no header can hold.
+// The tokens stay slices of `text`. Errors (ERR_USAGE): none at all, too many, characters that no header holds.
 MUST_CHECK bool auth_parse(Str text, Auth *out, Error *err);
 
 // `header` is the Authorization header's value, or NULL.

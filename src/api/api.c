@@ -1,0 +1,157 @@
+#include "api/api_internal.h"
+
+#include "base/uuid.h"
+#include "os/os.h"
+
+#include <stdio.h>
+
+// How long clients may take to fetch the last of their streams when the server stops.
+enum { STREAM_FLUSH_MS = 2000 };
+
+// ---- routes ----
+
+typedef struct {
+    HttpMethod method;
+    const char *path;
+    bool open; // to anybody, also where tokens are required
+    void (*handle)(Api *api, HttpExchange exchange, const HttpRequest *request);
+} Route;
+
+static void handle_shutdown(Api *api, HttpExchange exchange, const HttpRequest *request) {
+    (void)request;
+    api_reply(api, exchange, 202, "application/json", STR("{\"status\":\"draining\"}"));
+    api_drain(api, "POST /shutdown");
+}
+
+static const Route routes[] = {
+    {HTTP_GET, "/health", true, api_health},          {HTTP_GET, "/metrics", false, api_metrics},
+    {HTTP_POST, "/execute", false, api_execute},      {HTTP_POST, "/cancel", false, api_cancel},
+    {HTTP_POST, "/shutdown", false, handle_shutdown},
+};
+
+static const Route *find_route(const HttpRequest *request, Error *err) {
+    const Route *other = NULL; // of the same path
+    for (size_t i = 0; i < COUNT_OF(routes); i++) {
+        if (!str_eq(request->path, str_from_c(routes[i].path))) continue;
+        if (routes[i].method == request->method) return &routes[i];
+        other = &routes[i];
+    }
+    if (!other) {
+        error_fill(err, ERR_NOT_FOUND, ERROR_NO_POSITION, "there is nothing at this path");
+        return NULL;
+    }
+    const char *allowed = http_method_name(other->method);
+    error_fill(err, ERR_METHOD_NOT_ALLOWED, ERROR_NO_POSITION, "%s: use %s, not %s", other->path, allowed,
+               http_method_name(request->method));
+    snprintf(err->field, sizeof err->field, "%s", allowed);
+    return NULL;
+}
+
+// The client's, where it is short and printable; else one of our own.
+static void choose_correlation_id(Api *api, const HttpRequest *request) {
+    const Str *given = http_request_header(request, STR("X-Correlation-Id"));
+    bool usable = given && given->len > 0 && given->len <= CORRELATION_ID_BYTES_MAX;
+    for (size_t i = 0; usable && i < given->len; i++)
+        usable = given->ptr[i] > 0x20 && given->ptr[i] < 0x7F;
+    if (usable) snprintf(api->correlation_id, sizeof api->correlation_id, "%.*s", STR_ARG(*given));
+    if (usable) return;
+    uint8_t random[16];
+    os_random(random, sizeof random);
+    uuid_from_random(random, api->correlation_id);
+}
+
+// ---- the handler ----
+
+static void on_request(void *context, HttpExchange exchange, const HttpRequest *request) {
+    Api *api = context;
+    Error err;
+    choose_correlation_id(api, request);
+    const Route *route = find_route(request, &err);
+    if (route && !route->open &&
+        !auth_allows(&api->config.auth, http_request_header(request, STR("Authorization")))) {
+        error_fill(&err, ERR_UNAUTHORIZED, ERROR_NO_POSITION, "a valid bearer token is required");
+        route = NULL;
+    }
+    if (route) route->handle(api, exchange, request);
+    else api_reply_error(api, exchange, &err);
+}
+
+static void on_closed(void *context, HttpExchange exchange, uint64_t tag) {
+    if (tag) api_job_closed(context, exchange, (uint32_t)tag - 1);
+}
+
+static void stop_server(Api *api) {
+    if (api->server_stopped) return;
+    api->server_stopped = true;
+    http_server_stop(api->server, STREAM_FLUSH_MS);
+}
+
+// What follows from signals, the engine's phase and the clock.
+static void advance(Api *api) {
+    Bridge *bridge = api->config.bridge;
+    if (os_stop_signals()) api_drain(api, "stop signal");
+    bool failed = bridge_phase(bridge) == WORKER_FAILED; // looked at before the events that came before it
+    api_take_events(api);
+    if (failed && !api->failed) {
+        api->failed = true;
+        api_fail_jobs(api, &bridge->status.error);
+        stop_server(api);
+    }
+    if (!api->drain_reason) return;
+    if (bridge_jobs_taken(bridge) == 0) {
+        stop_server(api);
+    } else if (os_monotonic_ns() / 1000000 >= api->drain_until_ms) {
+        for (uint32_t i = 0; i < bridge->n_jobs; i++) {
+            if (bridge->jobs[i].taken) bridge_cancel(bridge, &bridge->jobs[i], CANCEL_SHUTDOWN);
+        }
+    }
+}
+
+static void on_wake(void *context) {
+    advance(context);
+}
+
+static void on_tick(void *context, uint64_t now_ms) {
+    (void)now_ms;
+    advance(context);
+}
+
+// ---- life ----
+
+bool api_create(const ApiConfig *config, Arena *arena, Api **out, Error *err) {
+    Api *api = *out = arena_new(arena, Api, 1);
+    bool ok = api != NULL;
+    if (ok) {
+        api->config = *config;
+        api->jobs = arena_new(arena, ApiJob, config->bridge->n_jobs);
+        api->text = arena_new(arena, char, API_TEXT_BYTES);
+        ok = api->jobs && api->text && arena_split(arena, EXECUTE_JSON_BYTES, &api->json_arena) &&
+             arena_split(arena, execute_scratch_bytes(config->tokenizer), &api->scratch);
+    }
+    return ok || error_set(err, ERR_NO_MEMORY, "no memory for the tables of the HTTP interface");
+}
+
+HttpHandler api_handler(Api *api) {
+    return (HttpHandler){.context = api,
+                         .on_request = on_request,
+                         .on_closed = on_closed,
+                         .on_wake = on_wake,
+                         .on_tick = on_tick};
+}
+
+void api_attach(Api *api, HttpServer *server) {
+    api->server = server;
+}
+
+void api_drain(Api *api, const char *reason) {
+    if (api->drain_reason) return;
+    api->drain_reason = reason;
+    api->drain_until_ms = os_monotonic_ns() / 1000000 + SHUTDOWN_GRACE_MS;
+    log_event(api->config.log, LOG_DRAINING, LOG_STR("reason", str_from_c(reason)),
+              LOG_U64("jobs_active", bridge_jobs_taken(api->config.bridge)));
+    http_server_wake(api->server); // so that an idle worker ends at once
+}
+
+const char *api_drain_reason(const Api *api) {
+    return api->drain_reason;
+}

@@ -1,0 +1,49 @@
+// The worker's HTTP face: a table of routes, requests into jobs, events of the engine thread into streams.
+//
+//   GET /health   GET /metrics   POST /execute   POST /cancel   POST /shutdown
+//
+// Everything runs on the I/O thread, as the HTTP server's handler. Nothing here waits and nothing calls the
+// engine: what is told about it comes from the bridge. All memory is allocated by api_create.
+//
+// The end of the server is decided here, too: api_drain (POST /shutdown and stop signals) refuses new jobs,
+// waits for the running ones, at most SHUTDOWN_GRACE_MS, then ends them and stops the server; when the engine
+// thread reports WORKER_FAILED, all jobs get its error and the server stops.
+#pragma once
+
+#include "api/auth.h"
+#include "base/log.h"
+#include "engine/bridge.h"
+#include "http/http_server.h"
+#include "text/tokenizer.h"
+
+enum { SHUTDOWN_GRACE_MS = 30 * 1000 };
+
+typedef struct Api Api;
+
+// What is known before the engine has started. Strings outlive the Api.
+typedef struct {
+    Bridge *bridge;
+    const Tokenizer *tokenizer;
+    const Log *log;
+    Auth auth;
+    uint64_t started_ns; // monotonic, of the process
+    uint32_t max_tokens_in; // 0: the context
+    uint32_t max_tokens_out;
+    uint32_t inference_timeout_sec;
+    uint32_t context_length; // of the model; the engine's may be shorter
+    Str worker_id;
+    Str model;     // its name
+    Str model_ref; // where it came from
+    Str quant_kind;
+} ApiConfig;
+
+MUST_CHECK bool api_create(const ApiConfig *config, Arena *arena, Api **out, Error *err);
+HttpHandler api_handler(Api *api);
+// Before the server runs.
+void api_attach(Api *api, HttpServer *server);
+
+// No new jobs from now on; `reason` is for the log ("SIGTERM") and static. More calls change nothing.
+void api_drain(Api *api, const char *reason);
+
+// Why the server stopped, NULL if it was not asked to.
+const char *api_drain_reason(const Api *api);

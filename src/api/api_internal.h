@@ -1,0 +1,63 @@
+// What the files of api/ share. See api.h.
+#pragma once
+
+#include "api/api.h"
+#include "api/execute_request.h"
+#include "api/metrics.h"
+#include "json/json_writer.h"
+
+// The I/O thread's side of a job, beside the bridge's table.
+typedef struct {
+    HttpExchange exchange;
+    bool streaming;       // `started` was sent
+    uint32_t next_index;  // of token events
+    uint64_t last_token_ns;
+    uint64_t prefill_ns;
+    double first_token_ms;
+    char correlation_id[CORRELATION_ID_BYTES_MAX + 1];
+} ApiJob;
+
+struct Api {
+    ApiConfig config;
+    HttpServer *server;
+    ApiJob *jobs; // [n_jobs] as in the bridge
+    Metrics metrics;
+    bool failed;         // the engine thread's failure was seen and passed on
+    bool server_stopped; // asked to
+    const char *drain_reason;
+    uint64_t drain_until_ms;
+    Arena json_arena;   // for one request's JSON
+    Arena scratch;      // for encoding a prompt
+    char *text;         // [API_TEXT_BYTES] a body or an event being written
+    JobEvent event;     // the one being handled
+    // of the request being handled
+    char correlation_id[CORRELATION_ID_BYTES_MAX + 1];
+};
+
+enum { API_TEXT_BYTES = 32 * 1024 };
+
+// ---- reply.c: answers that are no streams ----
+
+StrBuf api_text(Api *api); // the api's buffer, empty
+// Each sends the correlation id along.
+void api_reply(Api *api, HttpExchange exchange, uint16_t status, const char *content_type, Str body);
+void api_reply_error(Api *api, HttpExchange exchange, const Error *err);
+
+// ---- execute.c: POST /execute and POST /cancel ----
+
+void api_execute(Api *api, HttpExchange exchange, const HttpRequest *request);
+void api_cancel(Api *api, HttpExchange exchange, const HttpRequest *request);
+void api_job_closed(Api *api, HttpExchange exchange, uint32_t index); // its client has gone
+// Counts and logs a request for a job that became none, and answers it.
+void api_reject_job(Api *api, HttpExchange exchange, const Error *err);
+
+// ---- events.c: the engine thread's events ----
+
+void api_take_events(Api *api);
+// Ends every job with the error that lost the engine.
+void api_fail_jobs(Api *api, const Error *err);
+
+// ---- health.c ----
+
+void api_health(Api *api, HttpExchange exchange, const HttpRequest *request);
+void api_metrics(Api *api, HttpExchange exchange, const HttpRequest *request);

@@ -1,0 +1,82 @@
+#include "api/api_internal.h"
+
+#include "os/os.h"
+
+static double uptime_seconds(const Api *api) {
+    return (double)(os_monotonic_ns() - api->config.started_ns) / 1e9;
+}
+
+static const char *health_word(const Api *api, WorkerPhase phase, uint32_t jobs_active) {
+    if (phase == WORKER_FAILED) return "unhealthy";
+    if (api->drain_reason) return "draining";
+    if (phase == WORKER_STARTING) return "starting";
+    return jobs_active == api->config.bridge->n_jobs ? "busy" : "healthy";
+}
+
+static void member_str_or_null(JsonWriter *w, const char *key, const char *value) {
+    if (value) json_member_str(w, key, str_from_c(value));
+    else json_member_null(w, key);
+}
+
+void api_health(Api *api, HttpExchange exchange, const HttpRequest *request) {
+    (void)request;
+    const ApiConfig *c = &api->config;
+    WorkerPhase phase = bridge_phase(c->bridge);
+    WorkerStatus *status = &c->bridge->status;
+    BackendInfo info = {0}; // of a backend that is not there yet
+    if (phase == WORKER_READY) info = status->info;
+    uint32_t permille = atomic_load_explicit(&status->load_permille, memory_order_relaxed);
+    uint32_t jobs_active = bridge_jobs_taken(c->bridge);
+    StrBuf text = api_text(api);
+    JsonWriter w = json_writer_begin(&text);
+    json_open_object(&w);
+    json_member_str(&w, "status", str_from_c(health_word(api, phase, jobs_active)));
+    json_member_str(&w, "model", c->model);
+    json_member_str(&w, "model_ref", c->model_ref);
+    json_member_str(&w, "worker_id", c->worker_id);
+    json_member_bool(&w, "resident", info.vram_bytes_total != 0);
+    json_member_str(&w, "quant_kind", c->quant_kind);
+    json_member_u64(&w, "vram_bytes_used", info.vram_bytes_total ? info.vram_bytes_used : 0);
+    json_member_u64(&w, "vram_bytes_total", info.vram_bytes_total);
+    json_member_str(&w, "tokenizer_kind", str_from_c(tokenizer_kind(c->tokenizer)));
+    json_member_u64(&w, "vocab_size", tokenizer_vocab_size(c->tokenizer));
+    json_member_u64(&w, "context_length", phase == WORKER_READY ? status->context_length : c->context_length);
+    json_member_u64(&w, "uptime_seconds", (uint64_t)uptime_seconds(api));
+    if (info.sm) json_member_u64(&w, "sm", info.sm);
+    else json_member_null(&w, "sm");
+    member_str_or_null(&w, "cuda_runtime_version", info.runtime_version);
+    member_str_or_null(&w, "driver_version", info.driver_version);
+    json_key(&w, "capabilities");
+    json_open_array(&w);
+    json_put_str(&w, STR("text-gen"));
+    json_close_array(&w);
+    json_member_str(&w, "protocol", STR("sse"));
+    json_member_u64(&w, "jobs_active", jobs_active);
+    json_member_u64(&w, "jobs_max", c->bridge->n_jobs);
+    json_member_fixed(&w, "load_progress", phase == WORKER_READY ? 1.0 : (double)permille / 1000, 3);
+    json_close_object(&w);
+    api_reply(api, exchange, phase == WORKER_FAILED ? 503 : 200, "application/json", strbuf_str(&text));
+}
+
+void api_metrics(Api *api, HttpExchange exchange, const HttpRequest *request) {
+    (void)request;
+    const ApiConfig *c = &api->config;
+    WorkerStatus *status = &c->bridge->status;
+    MetricsGauges gauges = {
+        .uptime_seconds = uptime_seconds(api),
+        .jobs_active = bridge_jobs_taken(c->bridge),
+        .model = c->model,
+        .quant_kind = c->quant_kind,
+    };
+    if (bridge_phase(c->bridge) == WORKER_READY) {
+        uint32_t used = atomic_load_explicit(&status->kv_pages_used, memory_order_relaxed);
+        gauges.vram_bytes = status->info.vram_bytes_total ? status->info.vram_bytes_used : 0;
+        gauges.kv_used_ratio = status->kv_pages_total ? (double)used / status->kv_pages_total : 0;
+        gauges.load_seconds = status->load_seconds;
+        gauges.jit_seconds = status->info.jit_seconds;
+        gauges.sm = status->info.sm;
+    }
+    StrBuf text = api_text(api);
+    metrics_write(&api->metrics, &gauges, &text);
+    api_reply(api, exchange, 200, "text/plain; version=0.0.4; charset=utf-8", strbuf_str(&text));
+}

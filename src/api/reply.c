@@ -1,0 +1,52 @@
+#include "api/api_internal.h"
+
+StrBuf api_text(Api *api) {
+    return strbuf_from_memory(api->text, API_TEXT_BYTES);
+}
+
+static void reply(Api *api, HttpExchange exchange, uint16_t status, const char *content_type, Str body,
+                  const HttpHeader *extra) {
+    HttpHeader headers[2] = {{STR("X-Correlation-Id"), str_from_c(api->correlation_id)}};
+    if (extra) headers[1] = *extra;
+    const HttpRequest *request = http_exchange_request(exchange);
+    if (request) {
+        // Only the known paths and methods get here with a status of their own, and a query is not logged.
+        log_event(api->config.log, LOG_REQUEST,
+                  LOG_STR("method", str_from_c(http_method_name(request->method))),
+                  LOG_STR("path", status == 404 ? STR("(unknown path)") : request->path),
+                  LOG_U64("status", status), LOG_STR("correlation_id", str_from_c(api->correlation_id)));
+    }
+    (void)http_respond(exchange, &(HttpResponse){.status = status,
+                                                 .content_type = str_from_c(content_type),
+                                                 .body = body,
+                                                 .headers = headers,
+                                                 .header_count = extra ? 2 : 1}); // gone: on_closed says so
+}
+
+void api_reply(Api *api, HttpExchange exchange, uint16_t status, const char *content_type, Str body) {
+    reply(api, exchange, status, content_type, body, NULL);
+}
+
+void api_reply_error(Api *api, HttpExchange exchange, const Error *err) {
+    // `field` carries the methods of a 405, and is the header that the RFC asks for, not the body's member.
+    bool is_method = err->code == ERR_METHOD_NOT_ALLOWED;
+    StrBuf text = api_text(api);
+    JsonWriter w = json_writer_begin(&text);
+    json_open_object(&w);
+    json_key(&w, "error");
+    json_open_object(&w);
+    json_member_str(&w, "code", str_from_c(error_info(err->code)->name));
+    json_member_str(&w, "message", str_from_c(err->message));
+    if (err->field[0] && !is_method) json_member_str(&w, "field", str_from_c(err->field));
+    json_member_bool(&w, "retriable", error_info(err->code)->retriable);
+    json_close_object(&w);
+    json_close_object(&w);
+    HttpHeader allow = {STR("Allow"), str_from_c(err->field)};
+    HttpHeader retry = {STR("Retry-After"), STR("1")};
+    HttpHeader challenge = {STR("WWW-Authenticate"), STR("Bearer")};
+    const HttpHeader *extra = is_method                                             ? &allow
+                              : err->code == ERR_UNAUTHORIZED                       ? &challenge
+                              : err->code == ERR_BUSY || err->code == ERR_NOT_READY ? &retry
+                                                                                    : NULL;
+    reply(api, exchange, error_info(err->code)->http_status, "application/json", strbuf_str(&text), extra);
+}
