@@ -71,7 +71,8 @@ void gguf_builder_add_row(GgufBuilder *b, Str name, uint32_t n_dims, const uint6
 // Only data; returns their offset.
 uint64_t gguf_builder_add_data(GgufBuilder *b, const void *data, size_t size);
 
-// Fills `size` bytes, a multiple of the format's block, with random blocks whose values are near N(0, 0.02).
+// Fills `size` bytes, a multiple of the format's block, with random blocks whose values have the size of real
+// weights: a standard deviation of 0.02 to 0.035.
 void gguf_fill_random_blocks(Dtype dtype, uint64_t seed, uint8_t *blocks, size_t size);
 
 // ---- whole models ----

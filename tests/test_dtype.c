@@ -1,0 +1,159 @@
+// The block formats against values that the gguf package computed (vectors/README.md), and the table against
+// itself.
+
+#include "runner.h"
+
+#include "base/cursor.h"
+#include "base/f16.h"
+#include "model/dtype.h"
+#include "os/os.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { VECTOR_BLOCKS_MAX = 64 };
+
+// The rows of the specification that a file's numbers come from.
+TEST(dtype_rows_are_those_of_ggml) {
+    static const struct {
+        const char *name;
+        uint32_t ggml_id, block_elements, block_bytes;
+    } rows[] = {
+        {"F32", 0, 1, 4},       {"F16", 1, 1, 2},         {"Q4_0", 2, 32, 18},    {"Q4_1", 3, 32, 20},
+        {"Q5_0", 6, 32, 22},    {"Q5_1", 7, 32, 24},      {"Q8_0", 8, 32, 34},    {"Q2_K", 10, 256, 84},
+        {"Q3_K", 11, 256, 110}, {"Q4_K", 12, 256, 144},   {"Q5_K", 13, 256, 176}, {"Q6_K", 14, 256, 210},
+        {"IQ4_NL", 20, 32, 18}, {"IQ4_XS", 23, 256, 136}, {"BF16", 30, 1, 2},     {"MXFP4", 39, 32, 17},
+    };
+    CHECK_INT_EQ(DTYPE_COUNT, COUNT_OF(rows));
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        Dtype dtype;
+        REQUIRE(dtype_from_ggml_id(rows[i].ggml_id, &dtype));
+        const DtypeInfo *info = dtype_info(dtype);
+        CHECK_STR_EQ(rows[i].name, info->name);
+        CHECK_STR_EQ(rows[i].name, dtype_ggml_name(rows[i].ggml_id));
+        CHECK_INT_EQ(rows[i].block_elements, info->block_elements);
+        CHECK_INT_EQ(rows[i].block_bytes, info->block_bytes);
+        CHECK(info->block_elements <= DTYPE_BLOCK_ELEMENTS_MAX);
+        CHECK_U64_EQ(rows[i].block_bytes * 3, dtype_row_bytes(dtype, rows[i].block_elements * 3));
+    }
+}
+
+TEST(dtype_knows_names_of_unsupported_ids) {
+    static const struct {
+        uint32_t ggml_id;
+        const char *name;
+    } rows[] = {{16, "IQ2_XXS"}, {9, "Q8_1"}, {35, "TQ2_0"}, {40, "NVFP4"}, {42, NULL}, {UINT32_MAX, NULL}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%u", rows[i].ggml_id);
+        Dtype dtype;
+        CHECK(!dtype_from_ggml_id(rows[i].ggml_id, &dtype));
+        CHECK_STR_EQ(rows[i].name, dtype_ggml_name(rows[i].ggml_id));
+    }
+}
+
+// One entry of vectors/dequant.bin.
+typedef struct {
+    Dtype dtype;
+    uint32_t n_blocks;
+    size_t n_bytes, n_values;
+    const uint8_t *blocks;
+    const uint8_t *values; // float32, maybe unaligned
+} VectorEntry;
+
+static Cursor open_vectors(uint32_t *n_entries) {
+    MappedFile file;
+    Error err;
+    REQUIRE(os_file_map(test_data_path("vectors/dequant.bin"), &file, &err));
+    Cursor c = {.data = file.data, .size = file.size};
+    const uint8_t *magic = cursor_take(&c, 4);
+    REQUIRE(magic && memcmp(magic, "DQV1", 4) == 0);
+    *n_entries = cursor_read_u32(&c);
+    return c;
+}
+
+static VectorEntry next_entry(Cursor *c) {
+    VectorEntry e = {0};
+    REQUIRE(dtype_from_ggml_id(cursor_read_u32(c), &e.dtype));
+    e.n_blocks = cursor_read_u32(c);
+    CHECK_INT_EQ(dtype_info(e.dtype)->block_bytes, cursor_read_u32(c));
+    CHECK_INT_EQ(dtype_info(e.dtype)->block_elements, cursor_read_u32(c));
+    e.n_bytes = e.n_blocks * dtype_info(e.dtype)->block_bytes;
+    e.n_values = e.n_blocks * dtype_info(e.dtype)->block_elements;
+    e.blocks = cursor_take(c, e.n_bytes);
+    (void)cursor_take(c, align_up(e.n_bytes, 4) - e.n_bytes);
+    e.values = cursor_take(c, e.n_values * sizeof(float));
+    REQUIRE(e.values && e.n_blocks <= VECTOR_BLOCKS_MAX);
+    return e;
+}
+
+static void check_floats(const VectorEntry *e, const float *actual, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        float expected;
+        memcpy(&expected, e->values + i * sizeof expected, sizeof expected);
+        if (f32_to_bits(expected) == f32_to_bits(actual[i])) continue;
+        FAIL("element %zu: expected %a, found %a", i, (double)expected, (double)actual[i]);
+        return;
+    }
+}
+
+TEST(dtype_dequantizes_to_the_bit) {
+    static float out[VECTOR_BLOCKS_MAX * DTYPE_BLOCK_ELEMENTS_MAX];
+    uint32_t n_entries, seen = 0;
+    Cursor c = open_vectors(&n_entries);
+    for (uint32_t i = 0; i < n_entries; i++) {
+        VectorEntry e = next_entry(&c);
+        TEST_CASE_LABEL("%s", dtype_info(e.dtype)->name);
+        seen |= 1u << e.dtype;
+        dtype_info(e.dtype)->dequantize(e.blocks, out, e.n_blocks);
+        check_floats(&e, out, e.n_values);
+    }
+    TEST_CASE_LABEL("%s", "");
+    CHECK_INT_EQ((1u << DTYPE_COUNT) - 1, seen);
+}
+
+// `size` bytes that end where memory does, so that one byte more is a crash.
+static uint8_t *before_guard_page(size_t size) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), whole = align_up(size, page);
+    uint8_t *memory = os_reserve(whole + page);
+    REQUIRE(memory && mprotect(memory + whole, page, PROT_NONE) == 0);
+    return memory + whole - size;
+}
+
+// For every number of blocks: nothing behind the input is read and nothing behind the output is written, at
+// the odd addresses that an end flush with a page gives.
+TEST(dtype_stays_within_its_blocks) {
+    uint32_t n_entries;
+    Cursor c = open_vectors(&n_entries);
+    for (uint32_t i = 0; i < n_entries; i++) {
+        VectorEntry e = next_entry(&c);
+        const DtypeInfo *info = dtype_info(e.dtype);
+        uint8_t *input = before_guard_page(e.n_bytes);
+        float *output = (float *)(void *)before_guard_page(e.n_values * sizeof *output);
+        for (uint32_t n = 0; n <= e.n_blocks; n++) {
+            TEST_CASE_LABEL("%s, %u blocks", info->name, n);
+            size_t skipped = e.n_blocks - n;
+            memcpy(input + skipped * info->block_bytes, e.blocks, n * info->block_bytes);
+            float *out = output + skipped * info->block_elements;
+            if (skipped) out[-1] = 12345;
+            info->dequantize(input + skipped * info->block_bytes, out, n);
+            check_floats(&e, out, n * info->block_elements);
+            if (skipped) CHECK_NEAR(12345, out[-1], 0);
+        }
+    }
+}
+
+// All 65,536 halves, against the plain conversion.
+TEST(dtype_f16_and_bf16_agree_with_the_scalar_conversion) {
+    static uint16_t halves[1 << 16];
+    static float out[1 << 16];
+    for (uint32_t i = 0; i < 1 << 16; i++)
+        halves[i] = (uint16_t)i;
+    dtype_info(DTYPE_F16)->dequantize((const uint8_t *)halves, out, 1 << 16);
+    for (uint32_t i = 0; i < 1 << 16; i++)
+        if (f32_to_bits(out[i]) != f32_to_bits(f32_from_f16((uint16_t)i)))
+            FAIL("f16 %04x gives %a", i, (double)out[i]);
+    dtype_info(DTYPE_BF16)->dequantize((const uint8_t *)halves, out, 1 << 16);
+    for (uint32_t i = 0; i < 1 << 16; i++)
+        if (f32_to_bits(out[i]) != i << 16) FAIL("bf16 %04x gives %a", i, (double)out[i]);
+}
