@@ -21,6 +21,7 @@
 // Threads: everything here runs on the I/O thread.
 #pragma once
 
+#include "http/http_output.h"
 #include "http/http_parser.h"
 
 #include "base/strbuf.h"
@@ -96,12 +97,12 @@ typedef struct {
 typedef struct {
     HttpHandler handler;
     HttpTimeouts timeouts;
-    uint64_t now_ms; // set before every call below
-    char date[32];   // the Date header's value, or empty for none
-    bool draining;   // every response closes its connection
+    uint64_t now_ms;             // set before every call below
+    char date[32];               // the Date header's value, or empty for none
+    bool draining;               // every response closes its connection
     uint32_t large_bodies;       // connections with large_input; at most HTTP_LARGE_BODIES_MAX
     uint64_t generation;         // of the newest exchange
-    uint64_t lost_streams;       // responses given up because the client did not read
+    uint64_t lost_responses;     // given up because the client did not read
     HttpConnection *first_dirty; // connections that the handler wrote to since http_shared_take_dirty
 } HttpShared;
 
@@ -115,6 +116,7 @@ typedef enum {
     HTTP_CONNECTION_BODY,
     HTTP_CONNECTION_HANDLING,  // the handler has the request
     HTTP_CONNECTION_STREAMING, // the handler is sending a stream
+    HTTP_CONNECTION_RESPONDED, // the response is complete, its request not yet cleared away
     HTTP_CONNECTION_CLOSING,   // sends what is left, takes no more requests
     HTTP_CONNECTION_LINGERING, // all is sent and our side shut; discards input for a moment
     HTTP_CONNECTION_CLOSED,    // nothing more to do: release it
@@ -133,24 +135,19 @@ struct HttpConnection {
     size_t parsed_end;
     size_t input_end;
     size_t input_touched; // the most ever used since the pages were given back
-    // Output: a ring that restarts at 0 whenever it is empty, so that only busy ones touch all of it.
-    char *output; // HTTP_OUTPUT_BYTES_MAX
-    size_t output_start;
-    size_t output_bytes;
-    size_t output_touched;
+    HttpOutput output;
     HttpHeadParser head;
     HttpChunkedDecoder chunked;
     HttpRequest request;
-    uint64_t generation; // of the exchange; 0 when there is none
+    uint64_t generation; // of the exchange; 0 when there is none, or its end has been told
     uint64_t tag;
     uint64_t deadline_ms;       // of the present state; UINT64_MAX for none
     uint64_t write_deadline_ms; // while there is output
     uint64_t comment_due_ms;    // while streaming
-    uint64_t state_since_ms;
+    uint64_t idle_since_ms;
     bool close_after_response;
-    bool linger_after_close; // unread input may be on its way
-    bool output_shut;        // the owner has shut its side
     bool input_ended;
+    bool output_shut; // the owner's: it has shut its side of the socket
     bool large_input; // may hold more than HTTP_SMALL_INPUT_BYTES; counted in large_bodies
     bool is_dirty;
     HttpConnection *next_dirty;
@@ -160,6 +157,8 @@ struct HttpConnection {
 // The memory stays with the connection over its whole life; http_connection_open begins a new one in it.
 void http_connection_init(HttpConnection *connection, HttpShared *shared, char *input, char *output);
 void http_connection_open(HttpConnection *connection);
+// Makes a closed one free for the next http_connection_open.
+void http_connection_release(HttpConnection *connection);
 
 // Where to put received bytes; length 0 while the connection takes none (then do not read either, and leave
 // the rest to TCP's flow control). After writing n bytes there, call http_connection_received.
@@ -167,23 +166,31 @@ typedef struct {
     char *ptr;
     size_t len;
 } HttpRoom;
-HttpRoom http_connection_input_room(HttpConnection *connection);
+HttpRoom http_connection_input_room(const HttpConnection *connection);
+// Goes through the new bytes as far as possible, calling the handler.
 void http_connection_received(HttpConnection *connection, size_t size);
-// The client sent FIN, or its connection is broken (then nothing can be sent either).
+// The client sent FIN.
 void http_connection_input_ended(HttpConnection *connection);
-void http_connection_broken(HttpConnection *connection);
-
-// Goes on with buffered input after a response became complete, and with the closing sequence.
-void http_connection_advance(HttpConnection *connection);
 
 // Bytes to send, empty when there are none; after sending n of them, call http_connection_sent.
 Str http_connection_output(const HttpConnection *connection);
 void http_connection_sent(HttpConnection *connection, size_t size);
 
+// Goes on where a completed response or an emptied output allows it, and tells the handler of an exchange
+// that was lost. Call it for each connection that http_shared_take_dirty gives.
+void http_connection_advance(HttpConnection *connection);
+
+// Makes http_shared_take_dirty give this connection too.
+void http_connection_mark_dirty(HttpConnection *connection);
+
 // Time has passed: applies the timeouts. Cheap; call it for every connection a few times a second.
 void http_connection_tick(HttpConnection *connection);
 
-// An idle connection without a request under way may be closed to make room.
+// No request is under way, so the connection may be closed to make room.
 bool http_connection_is_idle(const HttpConnection *connection);
-// Ends the connection; on_closed follows when a request is in progress.
-void http_connection_abort(HttpConnection *connection);
+// Ends the connection at once: it is broken, or no longer wanted. on_closed follows where a request is in
+// progress, from http_connection_advance.
+void http_connection_drop(HttpConnection *connection);
+
+// A whole response for a connection that cannot be served at all.
+void http_write_refusal(StrBuf *out, const HttpFault *fault);

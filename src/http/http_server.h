@@ -49,6 +49,6 @@ typedef struct {
     uint32_t connections;
     uint64_t connections_accepted;
     uint64_t connections_refused;
-    uint64_t streams_lost; // clients that did not read
+    uint64_t responses_lost; // to clients that did not read
 } HttpServerStats;
 HttpServerStats http_server_stats(const HttpServer *server);

@@ -34,7 +34,7 @@ bool os_net_wait_ready(int socket, bool for_sending, uint32_t timeout_ms);
 enum {
     OS_POLL_RECEIVE = 1, // bytes, an end, or a new connection
     OS_POLL_SEND = 2,
-    OS_POLL_ENDED = 4,  // reported always: the other side sent FIN
+    OS_POLL_ENDED = 4,  // the other side sent FIN, perhaps after bytes that were not received yet
     OS_POLL_BROKEN = 8, // reported always: the connection is gone in both directions
 };
 
@@ -44,8 +44,7 @@ typedef struct {
 } OsPollEvent;
 
 MUST_CHECK bool os_poll_open(int *poller, Error *err);
-// Level-triggered; `interest` is made of OS_POLL_RECEIVE and OS_POLL_SEND and may be 0. Closing a socket
-// removes it.
+// Level-triggered; `interest` is made of the first three and may be 0. Closing a descriptor removes it.
 MUST_CHECK bool os_poll_add(int poller, int fd, uint32_t interest, uint64_t tag);
 bool os_poll_change(int poller, int fd, uint32_t interest, uint64_t tag);
 // The number of events; 0 when the time is over or a signal came; -1 when the system refuses.

@@ -1,0 +1,214 @@
+#include "http/http_response.h"
+
+#include "base/error.h"
+#include "json/json_writer.h"
+
+enum {
+    HTTP_RESPONSE_HEAD_BYTES_MAX = 8 * 1024,
+    HTTP_CHUNK_FRAME_BYTES_MAX = 16, // size, CR LF, and CR LF behind the data
+};
+
+static const Str http_last_chunk = {"0\r\n\r\n", 5};
+
+static const struct {
+    uint16_t status;
+    const char *reason;
+} http_reasons[] = {
+    {200, "OK"},
+    {202, "Accepted"},
+    {204, "No Content"},
+    {400, "Bad Request"},
+    {401, "Unauthorized"},
+    {403, "Forbidden"},
+    {404, "Not Found"},
+    {405, "Method Not Allowed"},
+    {408, "Request Timeout"},
+    {413, "Content Too Large"},
+    {414, "URI Too Long"},
+    {415, "Unsupported Media Type"},
+    {417, "Expectation Failed"},
+    {431, "Request Header Fields Too Large"},
+    {499, "Client Closed Request"},
+    {500, "Internal Server Error"},
+    {501, "Not Implemented"},
+    {503, "Service Unavailable"},
+    {504, "Gateway Timeout"},
+    {505, "HTTP Version Not Supported"},
+};
+
+// ---- heads ----
+
+static void http_write_status_line(StrBuf *out, uint16_t status, const char *date) {
+    const char *reason = "";
+    for (size_t i = 0; i < COUNT_OF(http_reasons); i++) {
+        if (http_reasons[i].status == status) reason = http_reasons[i].reason;
+    }
+    strbuf_printf(out, "HTTP/1.1 %u %s\r\n", status, reason);
+    if (date[0]) strbuf_printf(out, "Date: %s\r\n", date);
+}
+
+// Values may come from a client (a correlation id), and must not be able to add lines.
+static void http_write_header(StrBuf *out, Str name, Str value) {
+    strbuf_put(out, name);
+    strbuf_put(out, STR(": "));
+    for (size_t i = 0; i < value.len; i++) {
+        uint8_t c = (uint8_t)value.ptr[i];
+        strbuf_put_char(out, c < 0x20 || c == 0x7F ? '?' : (char)c);
+    }
+    strbuf_put(out, STR("\r\n"));
+}
+
+static void http_write_headers(StrBuf *out, const HttpHeader *headers, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        http_write_header(out, headers[i].name, headers[i].value);
+}
+
+static void http_write_connection(StrBuf *out, const HttpConnection *c) {
+    if (c->close_after_response) {
+        strbuf_put(out, STR("Connection: close\r\n"));
+    } else if (c->request.minor_version == 0) {
+        strbuf_put(out, STR("Connection: keep-alive\r\n"));
+    }
+}
+
+// ---- refusals ----
+
+void http_write_refusal_dated(StrBuf *out, const HttpFault *fault, const char *date) {
+    char memory[HTTP_REFUSAL_BYTES_MAX / 2], message[HTTP_REFUSAL_BYTES_MAX / 4];
+    bool is_busy = fault->status == 503;
+    const ErrorInfo *info = error_info(is_busy ? ERR_BUSY : ERR_INVALID_REQUEST);
+    StrBuf text = STRBUF(message), body = STRBUF(memory);
+    strbuf_put(&text, str_from_c(fault->message));
+    if (fault->status == 400) strbuf_printf(&text, " (byte %u)", fault->position);
+    JsonWriter w = json_writer_begin(&body);
+    json_open_object(&w);
+    json_key(&w, "error");
+    json_open_object(&w);
+    json_member_str(&w, "code", str_from_c(info->name));
+    json_member_str(&w, "message", strbuf_str(&text));
+    json_member_bool(&w, "retriable", info->retriable);
+    json_close_object(&w);
+    json_close_object(&w);
+    http_write_status_line(out, fault->status, date);
+    strbuf_printf(out, "Content-Type: application/json\r\nContent-Length: %zu\r\n", body.len);
+    if (is_busy) strbuf_put(out, STR("Retry-After: 1\r\n"));
+    strbuf_put(out, STR("Connection: close\r\n\r\n"));
+    strbuf_put(out, strbuf_str(&body));
+}
+
+void http_write_refusal(StrBuf *out, const HttpFault *fault) {
+    http_write_refusal_dated(out, fault, "");
+}
+
+// ---- exchanges ----
+
+bool http_exchange_is_open(HttpExchange x) {
+    if (!x.connection || x.connection->generation != x.generation) return false;
+    HttpConnectionState state = x.connection->state;
+    return state == HTTP_CONNECTION_HANDLING || state == HTTP_CONNECTION_STREAMING;
+}
+
+const HttpRequest *http_exchange_request(HttpExchange x) {
+    return http_exchange_is_open(x) ? &x.connection->request : NULL;
+}
+
+void http_exchange_set_tag(HttpExchange x, uint64_t tag) {
+    if (http_exchange_is_open(x)) x.connection->tag = tag;
+}
+
+uint64_t http_exchange_tag(HttpExchange x) {
+    return http_exchange_is_open(x) ? x.connection->tag : 0;
+}
+
+size_t http_exchange_backlog_bytes(HttpExchange x) {
+    return http_exchange_is_open(x) ? x.connection->output.size : 0;
+}
+
+static bool http_exchange_has_state(HttpExchange x, HttpConnectionState state) {
+    return http_exchange_is_open(x) && x.connection->state == state;
+}
+
+static bool http_exchange_lose(HttpExchange x) {
+    x.connection->shared->lost_responses++;
+    http_connection_drop(x.connection);
+    return false;
+}
+
+static void http_exchange_complete(HttpExchange x) {
+    x.connection->state = HTTP_CONNECTION_RESPONDED;
+    x.connection->generation = 0;
+    http_connection_mark_dirty(x.connection);
+}
+
+bool http_respond(HttpExchange x, const HttpResponse *response) {
+    if (!http_exchange_has_state(x, HTTP_CONNECTION_HANDLING)) return false;
+    HttpConnection *c = x.connection;
+    if (response->close || c->shared->draining) c->close_after_response = true;
+    char memory[HTTP_RESPONSE_HEAD_BYTES_MAX];
+    StrBuf head = STRBUF(memory);
+    Str body = c->request.method == HTTP_HEAD ? (Str){0} : response->body;
+    http_write_status_line(&head, response->status, c->shared->date);
+    if (response->content_type.len) http_write_header(&head, STR("Content-Type"), response->content_type);
+    if (response->status != 204) strbuf_printf(&head, "Content-Length: %zu\r\n", response->body.len);
+    http_write_connection(&head, c);
+    http_write_headers(&head, response->headers, response->header_count);
+    strbuf_put(&head, STR("\r\n"));
+    if (head.truncated || head.len + body.len > http_output_room(&c->output)) return http_exchange_lose(x);
+    http_connection_send(c, strbuf_str(&head));
+    http_connection_send(c, body);
+    http_exchange_complete(x);
+    return true;
+}
+
+// ---- streams ----
+
+bool http_stream_begin(HttpExchange x, const HttpHeader *headers, uint32_t header_count) {
+    if (!http_exchange_has_state(x, HTTP_CONNECTION_HANDLING)) return false;
+    HttpConnection *c = x.connection;
+    bool is_chunked = c->request.minor_version > 0;
+    if (!is_chunked || c->shared->draining) c->close_after_response = true;
+    char memory[HTTP_RESPONSE_HEAD_BYTES_MAX];
+    StrBuf head = STRBUF(memory);
+    http_write_status_line(&head, 200, c->shared->date);
+    strbuf_put(&head, STR("Content-Type: text/event-stream\r\nCache-Control: no-store\r\n"
+                          "X-Accel-Buffering: no\r\n"));
+    if (is_chunked) strbuf_put(&head, STR("Transfer-Encoding: chunked\r\n"));
+    http_write_connection(&head, c);
+    http_write_headers(&head, headers, header_count);
+    strbuf_put(&head, STR("\r\n"));
+    if (head.truncated || head.len > http_output_room(&c->output)) return http_exchange_lose(x);
+    http_connection_send(c, strbuf_str(&head));
+    c->state = HTTP_CONNECTION_STREAMING;
+    c->comment_due_ms = c->shared->now_ms + c->shared->timeouts.keepalive_comment_ms;
+    return true;
+}
+
+bool http_stream_send(HttpExchange x, Str events) {
+    if (!http_exchange_has_state(x, HTTP_CONNECTION_STREAMING)) return false;
+    HttpConnection *c = x.connection;
+    // An empty chunk would end the stream.
+    if (events.len == 0) return true;
+    if (events.len + HTTP_CHUNK_FRAME_BYTES_MAX + http_last_chunk.len > http_output_room(&c->output)) {
+        return http_exchange_lose(x);
+    }
+    c->comment_due_ms = c->shared->now_ms + c->shared->timeouts.keepalive_comment_ms;
+    if (c->request.minor_version == 0) {
+        http_connection_send(c, events);
+        return true;
+    }
+    char memory[HTTP_CHUNK_FRAME_BYTES_MAX];
+    StrBuf size = STRBUF(memory);
+    strbuf_printf(&size, "%zx\r\n", events.len);
+    http_connection_send(c, strbuf_str(&size));
+    http_connection_send(c, events);
+    http_connection_send(c, STR("\r\n"));
+    return true;
+}
+
+bool http_stream_end(HttpExchange x) {
+    if (!http_exchange_has_state(x, HTTP_CONNECTION_STREAMING)) return false;
+    // http_stream_send has kept this much room.
+    if (x.connection->request.minor_version > 0) http_connection_send(x.connection, http_last_chunk);
+    http_exchange_complete(x);
+    return true;
+}

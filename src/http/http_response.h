@@ -1,0 +1,13 @@
+// Inside http/: what http_response.c (the text of responses) and http_connection.c (the state machine) need
+// of each other.
+#pragma once
+
+#include "http/http_connection.h"
+
+enum { HTTP_REFUSAL_BYTES_MAX = 1024 };
+
+// Appends to the output, which has room for it.
+void http_connection_send(HttpConnection *connection, Str bytes);
+
+// An error response that ends the connection. `date` may be empty.
+void http_write_refusal_dated(StrBuf *out, const HttpFault *fault, const char *date);
