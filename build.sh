@@ -4,17 +4,19 @@
 set -eu
 
 NOB_CALLER_FOLDER=$PWD
-cd "$(dirname "$0")"
+CDPATH= cd "$(dirname "$0")"
 
 find_compiler() {
-    for candidate in "${CC:-}" cc gcc clang; do
+    if [ -n "${CC:-}" ]; then set -- "$CC"; else set -- cc gcc clang; fi
+    for candidate; do
         # CC may hold arguments ("ccache gcc"): its first word is the program.
-        if [ -n "$candidate" ] && command -v "${candidate%% *}" >/dev/null 2>&1; then
+        if command -v "${candidate%% *}" >/dev/null 2>&1; then
             echo "$candidate"
             return
         fi
     done
-    echo "build.sh: no C compiler found; install one (Debian: apt install gcc libc6-dev) or name one in CC" >&2
+    echo "build.sh: no C compiler found (looked for: $*);" \
+        "install one (Debian: apt install gcc libc6-dev) or name one in CC" >&2
     exit 1
 }
 

