@@ -174,6 +174,10 @@ uint32_t os_cpu_count(void) {
     return online > 0 ? (uint32_t)online : 1;
 }
 
+void os_yield(void) {
+    sched_yield();
+}
+
 void os_wait_word(_Atomic uint32_t *word, uint32_t expected, uint32_t timeout_ms) {
     struct timespec t = {.tv_sec = timeout_ms / 1000, .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout_ms == UINT32_MAX ? NULL : &t, NULL, 0);
@@ -187,9 +191,11 @@ static _Atomic uint32_t stop_signals;
 static _Atomic int stop_wake_fd = -1;
 
 static void on_stop_signal(int signal_number) {
-    (void)signal_number;
     int saved_errno = errno;
-    atomic_fetch_add(&stop_signals, 1);
+    if (atomic_fetch_add(&stop_signals, 1) > 0) {
+        signal(signal_number, SIG_DFL);
+        raise(signal_number);
+    }
     uint64_t one = 1;
     int fd = atomic_load(&stop_wake_fd);
     if (fd >= 0 && write(fd, &one, sizeof one) < 0) errno = saved_errno; // a full eventfd is awake anyway
@@ -207,6 +213,10 @@ void os_install_stop_signals(int wake_fd) {
     sigaction(SIGTERM, &stop, NULL);
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGPIPE, &ignore, NULL);
+}
+
+void os_exit_now(int code) {
+    _exit(code);
 }
 
 uint64_t os_resident_bytes(void) {

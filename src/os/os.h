@@ -65,6 +65,9 @@ void os_thread_join(OsThread *thread);
 // Processors that this process may use.
 uint32_t os_cpu_count(void);
 
+// Lets another runnable thread have this processor.
+void os_yield(void);
+
 // Sleeps until *word differs from `expected`, or for `timeout_ms` (UINT32_MAX: no limit). May wake early.
 void os_wait_word(_Atomic uint32_t *word, uint32_t expected, uint32_t timeout_ms);
 void os_wake_word(_Atomic uint32_t *word);
@@ -73,7 +76,11 @@ void os_wake_word(_Atomic uint32_t *word);
 
 // Counts of stop signals (SIGTERM, SIGINT) received so far.
 uint32_t os_stop_signals(void);
-// Installs the handlers; each stop signal also writes 8 bytes to `wake_fd` (an eventfd, or -1). SIGPIPE is ignored.
+// Installs the handlers; each stop signal also writes 8 bytes to `wake_fd` (an eventfd, or -1). The second one ends the
+// process as if there was no handler. SIGPIPE is ignored.
 void os_install_stop_signals(int wake_fd);
+
+// Ends the process now, whatever its other threads are doing.
+_Noreturn void os_exit_now(int code);
 
 uint64_t os_resident_bytes(void); // of this process, now

@@ -134,7 +134,7 @@ static void kv_write_rows(void *context, uint32_t thread, uint32_t from, uint32_
 }
 
 // out += weight * in, over one head
-static void add_scaled(float *out, const float *in, float weight, uint32_t n) {
+CPU_CLONES static void add_scaled(float *restrict out, const float *restrict in, float weight, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) out[i] += weight * in[i];
 }
 

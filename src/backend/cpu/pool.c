@@ -20,9 +20,12 @@ struct Pool {
     _Atomic uint32_t helpers_asleep;
 };
 
-enum { POOL_SPINS = 4000 }; // about 50 µs
+enum { POOL_SPINS = 4000, POOL_SPINS_BETWEEN_YIELDS = 200 }; // about 50 µs, 3 µs
 
-static void cpu_relax(void) {
+// One turn of a waiting loop. Now and then it lets go of the processor: what is waited for may need it, where other programs
+// compete (two threads on two busy processors: 7 tokens/s without, 13 with).
+static void spin(int turn) {
+    if (turn % POOL_SPINS_BETWEEN_YIELDS == POOL_SPINS_BETWEEN_YIELDS - 1) os_yield();
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #endif
@@ -38,10 +41,10 @@ static void pool_work(Pool *pool, uint32_t thread) {
 
 // Returns the generation that follows `seen`.
 static uint32_t pool_await(Pool *pool, uint32_t seen) {
-    for (int spin = 0; spin < POOL_SPINS; spin++) {
+    for (int turn = 0; turn < POOL_SPINS; turn++) {
         uint32_t now = atomic_load(&pool->generation);
         if (now != seen) return now;
-        cpu_relax();
+        spin(turn);
     }
     atomic_fetch_add(&pool->helpers_asleep, 1);
     while (atomic_load(&pool->generation) == seen) os_wait_word(&pool->generation, seen, UINT32_MAX);
@@ -107,5 +110,5 @@ void pool_run(Pool *pool, PoolFn *fn, void *context, uint32_t n_items, uint32_t 
     atomic_store(&pool->helpers_busy, pool->n_threads - 1);
     pool_publish(pool);
     pool_work(pool, 0);
-    while (atomic_load(&pool->helpers_busy)) cpu_relax();
+    for (int turn = 0; atomic_load(&pool->helpers_busy); turn = (turn + 1) % POOL_SPINS) spin(turn);
 }
