@@ -185,6 +185,6 @@ void gguf_count_types(const GgufFile *file, GgufTypeShare shares[DTYPE_COUNT]);
 // The quantisation in one word, such as "Q4_K_M", "MXFP4", "Q4_1", "F16": what the layers' matrices really
 // hold. The recipe that the file claims (general.file_type) is believed when its format is the one with the
 // most elements, counting for K-formats also what quantisers put instead where rows are no multiple of 256;
-// otherwise it is the name of the format with the most elements. "none" when there are no tensors. Static
+// otherwise it is the name of the format with the most elements. "none" when there are no matrices. Static
 // memory.
 const char *gguf_quant_kind(const GgufFile *file);
