@@ -1,0 +1,230 @@
+// Plans of well-made files, and the errors of files that are not what their architecture's tables say.
+#include "gguf_builder.h"
+#include "os/os.h"
+#include "plan/plan.h"
+#include "plan/rope.h"
+#include "runner.h"
+
+#include <math.h>
+#include <stdio.h>
+
+// A two-layer model of 64 values, written key by key, so that a row can change any one thing.
+typedef struct {
+    const char *name;
+    const char *architecture;
+    // One metadata key: left out (value 0 and text NULL), or with another value.
+    const char *key;
+    double value;
+    const char *text;
+    // One tensor: left out (rows 0), or with another shape or type.
+    const char *tensor;
+    uint64_t cols, rows;
+    Dtype dtype;
+    // One tensor more.
+    const char *extra;
+    const char *message; // NULL: the plan is built
+} Row;
+
+enum { WIDTH = 64, KV = 32, FF = 96, VOCAB = 40, LAYERS = 2 };
+
+static void put_key(GgufBuilder *b, const Row *row, const char *suffix, double value, bool is_float) {
+    char key[96];
+    snprintf(key, sizeof key, "%s.%s", row->architecture, suffix);
+    bool named = row->key && strcmp(row->key, suffix) == 0;
+    if (named && row->text) {
+        gguf_builder_put_str(b, key, row->text);
+        return;
+    }
+    if (named) value = row->value;
+    if (named && value == 0 && !signbit(row->value)) return;
+    if (is_float) gguf_builder_put_f32(b, key, (float)value);
+    else if (value != 0 || named) gguf_builder_put_u32(b, key, (uint32_t)value);
+}
+
+static void add_tensor(GgufBuilder *b, const Row *row, const char *name, Dtype dtype, uint64_t cols, uint64_t rows) {
+    if (row->tensor && strcmp(row->tensor, name) == 0) {
+        if (row->cols == 0) return;
+        cols = row->cols;
+        rows = row->rows;
+        dtype = row->dtype;
+    }
+    gguf_builder_add_tensor(b, name, dtype, rows > 1 ? 2 : 1, (uint64_t[]){cols, rows}, NULL);
+}
+
+static void add_layer(GgufBuilder *b, const Row *row, uint32_t layer) {
+    static const struct {
+        const char *suffix;
+        Dtype dtype;
+        uint64_t cols, rows;
+    } tensors[] = {
+        {"attn_norm.weight", DTYPE_F32, WIDTH, 1},  {"attn_q.weight", DTYPE_Q8_0, WIDTH, WIDTH},
+        {"attn_k.weight", DTYPE_Q4_0, WIDTH, KV},   {"attn_v.weight", DTYPE_F16, WIDTH, KV},
+        {"attn_output.weight", DTYPE_Q8_0, WIDTH, WIDTH}, {"ffn_norm.weight", DTYPE_F32, WIDTH, 1},
+        {"ffn_gate.weight", DTYPE_Q8_0, WIDTH, FF}, {"ffn_up.weight", DTYPE_Q8_0, WIDTH, FF},
+        {"ffn_down.weight", DTYPE_Q8_0, FF, WIDTH}};
+    static const struct {
+        const char *suffix;
+        uint64_t width;
+    } biases[] = {{"attn_q.bias", WIDTH}, {"attn_k.bias", KV}, {"attn_v.bias", KV}};
+    char name[96];
+    for (size_t i = 0; i < COUNT_OF(tensors); i++) {
+        snprintf(name, sizeof name, "blk.%u.%s", layer, tensors[i].suffix);
+        add_tensor(b, row, name, tensors[i].dtype, tensors[i].cols, tensors[i].rows);
+    }
+    for (size_t i = 0; i < COUNT_OF(biases) && strcmp(row->architecture, "qwen2") == 0; i++) {
+        snprintf(name, sizeof name, "blk.%u.%s", layer, biases[i].suffix);
+        add_tensor(b, row, name, DTYPE_F32, biases[i].width, 1);
+    }
+}
+
+static const GgufFile *build_file(const Row *row, Arena *arena) {
+    GgufBuilder b = gguf_builder_begin();
+    gguf_builder_put_str(&b, "general.architecture", row->architecture);
+    put_key(&b, row, "block_count", LAYERS, false);
+    put_key(&b, row, "context_length", 128, false);
+    put_key(&b, row, "embedding_length", WIDTH, false);
+    put_key(&b, row, "feed_forward_length", FF, false);
+    put_key(&b, row, "attention.head_count", 4, false);
+    put_key(&b, row, "attention.head_count_kv", 2, false);
+    put_key(&b, row, "attention.layer_norm_rms_epsilon", 1e-5, true);
+    put_key(&b, row, "rope.freq_base", 10000, true);
+    static const char *const rare[] = {"attention.key_length", "rope.dimension_count", "expert_count", "rope.scaling.type",
+                                       "rope.scaling.factor"};
+    for (size_t i = 0; i < COUNT_OF(rare); i++) {
+        if (row->key && strcmp(row->key, rare[i]) == 0) put_key(&b, row, rare[i], 0, false);
+    }
+    add_tensor(&b, row, "token_embd.weight", DTYPE_Q8_0, WIDTH, VOCAB);
+    add_tensor(&b, row, "output_norm.weight", DTYPE_F32, WIDTH, 1);
+    for (uint32_t layer = 0; layer < LAYERS; layer++) add_layer(&b, row, layer);
+    if (row->extra) gguf_builder_add_tensor(&b, row->extra, DTYPE_F32, 1, (uint64_t[]){8}, NULL);
+    Str bytes = gguf_builder_end(&b);
+    GgufPart *part = arena_new(arena, GgufPart, 1);
+    *part = (GgufPart){.data = (const uint8_t *)bytes.ptr, .size = bytes.len, .name = "test.gguf"};
+    const GgufFile *file = NULL;
+    Error err = {0};
+    CHECK(gguf_parse(part, 1, arena, &file, &err));
+    CHECK_STR_EQ("", err.message);
+    return file;
+}
+
+TEST(plan_errors_name_the_thing_and_the_place) {
+    static const Row rows[] = {
+        {"good llama", "llama", .message = NULL},
+        {"good qwen2", "qwen2", .message = NULL},
+        {"head count defaults", "llama", .key = "attention.head_count_kv", .value = 4, .tensor = "none",
+         .message = "tensor \"blk.0.attn_k.weight\": expected shape [64, 64], found [32, 64]"},
+        {"unknown architecture", "mamba", .message = "general.architecture: \"mamba\" is not supported; supported: llama, qwen2"},
+        {"no layers key", "llama", .key = "block_count", .message = "\"llama.block_count\""},
+        {"too many layers", "llama", .key = "block_count", .value = 100000,
+         .message = "llama.block_count is 100000; expected 1 to 512"},
+        {"a layer more than there is", "llama", .key = "block_count", .value = 3,
+         .message = "tensor \"blk.2.attn_norm.weight\" is missing; architecture llama needs it"},
+        {"a layer less than there is", "llama", .key = "block_count", .value = 1,
+         .message = "tensor \"blk.1.attn_norm.weight\": architecture llama has no use for it"},
+        {"heads do not divide", "llama", .key = "attention.head_count_kv", .value = 3,
+         .message = "llama.attention.head_count is 4, not a multiple of head_count_kv 3"},
+        {"more KV heads than heads", "llama", .key = "attention.head_count_kv", .value = 8,
+         .message = "llama.attention.head_count_kv is 8; expected 1 to 4"},
+        {"mistyped key", "llama", .key = "embedding_length", .text = "wide", .message = "\"llama.embedding_length\""},
+        {"rope dimensions above the head's", "llama", .key = "rope.dimension_count", .value = 18,
+         .message = "llama.rope.dimension_count is 18; expected 0 to 16"},
+        {"odd rope dimensions", "llama", .key = "rope.dimension_count", .value = 7,
+         .message = "llama.rope.dimension_count is 7, not even"},
+        {"rope base of zero", "llama", .key = "rope.freq_base", .value = -0.0, .message = "llama.rope: freq_base is -0"},
+        {"epsilon of two", "llama", .key = "attention.layer_norm_rms_epsilon", .value = 2,
+         .message = "llama: the norm's epsilon is 2; expected 0 to 1"},
+        {"unknown rope scaling", "llama", .key = "rope.scaling.type", .text = "su",
+         .message = "llama.rope.scaling.type: RoPE scaling \"su\" is not supported; supported: none, linear, yarn"},
+        {"experts", "llama", .key = "expert_count", .value = 8,
+         .message = "llama.expert_count: 8 experts; mixtures of experts of this architecture are not supported"},
+        {"embedding missing", "llama", .tensor = "token_embd.weight", .message = "tensor \"token_embd.weight\" is missing"},
+        {"weight missing", "llama", .tensor = "blk.1.ffn_up.weight",
+         .message = "tensor \"blk.1.ffn_up.weight\" is missing; architecture llama needs it"},
+        {"bias missing", "qwen2", .tensor = "blk.0.attn_k.bias",
+         .message = "tensor \"blk.0.attn_k.bias\" is missing; architecture qwen2 needs it"},
+        {"wrong shape", "llama", .tensor = "blk.1.ffn_down.weight", .cols = 64, .rows = 96, .dtype = DTYPE_Q8_0,
+         .message = "tensor \"blk.1.ffn_down.weight\": expected shape [64, 96], found [96, 64]"},
+        {"quantised norm", "llama", .tensor = "blk.0.ffn_norm.weight", .cols = 64, .rows = 1, .dtype = DTYPE_Q8_0,
+         .message = "tensor \"blk.0.ffn_norm.weight\": expected F32, F16 or BF16, found Q8_0"},
+        {"unused tensor", "llama", .extra = "blk.0.attn_sinks.weight",
+         .message = "tensor \"blk.0.attn_sinks.weight\": architecture llama has no use for it"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        Arena arena = os_arena(1 << 22);
+        Error err = {0};
+        Plan *plan = NULL;
+        bool ok = plan_build(build_file(&rows[i], &arena), &arena, &plan, &err);
+        CHECK(ok == !rows[i].message);
+        if (rows[i].message && !strstr(err.message, rows[i].message)) CHECK_STR_EQ(rows[i].message, err.message);
+        if (!rows[i].message) CHECK_STR_EQ("", err.message);
+    }
+}
+
+TEST(plan_runs_out_of_memory_cleanly) {
+    Row row = {"good", "llama", .message = NULL};
+    uint64_t n = 0;
+    for (bool ok = false; !ok; n++) {
+        REQUIRE(n < 100);
+        TEST_CASE_LABEL("allocation %llu fails", (unsigned long long)n);
+        Arena files = os_arena(1 << 22), arena = os_arena(1 << 22);
+        const GgufFile *file = build_file(&row, &files);
+        uint64_t countdown = n;
+        arena.fail_countdown = &countdown;
+        Error err = {0};
+        Plan *plan = NULL;
+        ok = plan_build(file, &arena, &plan, &err);
+        if (!ok) CHECK_INT_EQ(ERR_NO_MEMORY, err.code);
+    }
+    CHECK(n > 3);
+}
+
+TEST(plan_is_the_flat_list_that_the_tables_say) {
+    Row row = {"good", "qwen2", .message = NULL};
+    Arena arena = os_arena(1 << 22);
+    Error err = {0};
+    Plan *plan = NULL;
+    REQUIRE(plan_build(build_file(&row, &arena), &arena, &plan, &err));
+    CHECK_INT_EQ(1 + 16 * LAYERS + 2, plan->n_ops);
+    CHECK_INT_EQ(16, plan->config.head_dim);
+    CHECK_INT_EQ(2 * LAYERS * 2 * KV, plan->kv_bytes_per_token);
+    const Op *q = &plan->ops[2], *rope = &plan->ops[5], *attention = &plan->ops[8], *head = &plan->ops[plan->n_ops - 1];
+    CHECK_STR_EQ("blk.0.attn_q.weight", q->weight->name);
+    CHECK_STR_EQ("blk.0.attn_q.bias", q->bias->name);
+    CHECK(rope->rope.rope->pairs == ROPE_HALVES && rope->rope.n_heads == 4);
+    CHECK_NEAR(0.25, attention->attention.scale, 1e-7);
+    CHECK_STR_EQ("token_embd.weight", head->weight->name); // tied
+    Str text = plan_describe(plan, &arena);
+    CHECK(str_starts_with(text, STR("  0  EMBED      X =  token_embd.weight [40, 64] Q8_0\n")));
+}
+
+// inv_freq against the published formulas, written out once more in double for a few pairs.
+TEST(plan_rope_scalings) {
+    static const struct {
+        const char *name;
+        ModelConfig config;
+        uint32_t pair;
+        double expected;
+        double scale;
+    } rows[] = {
+        {"plain, first", {.rope_dims = 64, .rope_base = 10000, .rope_factor = 1}, 0, 1, 1},
+        {"plain, last", {.rope_dims = 64, .rope_base = 10000, .rope_factor = 1}, 31, 1.333521432163324e-4, 1},
+        {"linear", {.rope_dims = 64, .rope_base = 10000, .rope_factor = 4, .rope_scaling = ROPE_SCALING_LINEAR}, 0, 0.25, 1},
+        // GPT-OSS: base 150000, factor 32, 4096 positions; transformers' yarn parameters with truncated bounds.
+        {"yarn, kept", {.rope_dims = 64, .rope_base = 150000, .rope_factor = 32, .rope_scaling = ROPE_SCALING_YARN,
+                        .rope_original_context = 4096, .yarn_beta_fast = 32, .yarn_beta_slow = 1},
+         0, 1, 1.3465735902799727},
+        {"yarn, divided", {.rope_dims = 64, .rope_base = 150000, .rope_factor = 32, .rope_scaling = ROPE_SCALING_YARN,
+                           .rope_original_context = 4096, .yarn_beta_fast = 32, .yarn_beta_slow = 1},
+         31, 3.0235114281192144e-07, 1.3465735902799727},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        Arena arena = os_arena(1 << 16);
+        Rope rope;
+        REQUIRE(rope_init(&rows[i].config, ROPE_HALVES, NULL, &arena, &rope));
+        double actual = (double)rope.inv_freq[rows[i].pair];
+        CHECK_NEAR(1, actual / rows[i].expected, 1e-5);
+        CHECK_NEAR(rows[i].scale, rope.scale, 1e-6);
+    }
+}
