@@ -85,7 +85,7 @@ Str gguf_builder_end(const GgufBuilder *b) {
 bool gguf_builder_save(Str file, const char *path) {
     FILE *out = fopen(path, "wb");
     if (!out) return false;
-    bool ok = fwrite(file.ptr, 1, file.len, out) == file.len;
+    bool ok = file.len == 0 || fwrite(file.ptr, 1, file.len, out) == file.len;
     return fclose(out) == 0 && ok;
 }
 
