@@ -125,8 +125,9 @@ bool api_create(const ApiConfig *config, Arena *arena, Api **out, Error *err) {
         api->config = *config;
         api->jobs = arena_new(arena, ApiJob, config->bridge->n_jobs);
         api->text = arena_new(arena, char, API_TEXT_BYTES);
-        ok = api->jobs && api->text && arena_split(arena, EXECUTE_JSON_BYTES, &api->json_arena) &&
-             arena_split(arena, execute_scratch_bytes(config->tokenizer), &api->scratch);
+        api->json_arena = os_arena(EXECUTE_JSON_BYTES); // most of these is never touched
+        api->scratch = os_arena(execute_scratch_bytes(config->tokenizer));
+        ok = api->jobs && api->text && api->json_arena.next && api->scratch.next;
     }
     return ok || error_set(err, ERR_NO_MEMORY, "no memory for the tables of the HTTP interface");
 }

@@ -14,9 +14,10 @@ bool bridge_init(Bridge *b, uint32_t n_jobs, uint64_t job_arena_bytes, Arena *ar
     b->jobs = arena_new(arena, Job, n_jobs);
     bool ok = b->jobs && ring_init(&b->submitted, arena, JOB_RING_ENTRIES, sizeof(uint32_t)) &&
               ring_init(&b->events, arena, EVENT_RING_ENTRIES, sizeof(JobEvent));
-    for (uint32_t i = 0; ok && i < n_jobs; i++) {
-        ok = arena_split(arena, job_arena_bytes, &b->jobs[i].arena);
+    for (uint32_t i = 0; ok && i < n_jobs; i++) { // most of it is never touched
+        b->jobs[i].arena = os_arena(job_arena_bytes);
         b->jobs[i].arena_start = b->jobs[i].arena.next;
+        ok = b->jobs[i].arena_start != NULL;
     }
     return ok || error_set(err, ERR_NO_MEMORY, "no memory for %u jobs at once", n_jobs);
 }

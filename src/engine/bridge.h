@@ -1,5 +1,5 @@
-// What the I/O thread (api/) and the engine thread (sched/) share: a table of jobs, a ring of new jobs one way,
-// a ring of their events the other way, and the state of the worker as both may read it.
+// What the I/O thread (api/) and the engine thread (sched/) share: a table of jobs, a ring of new jobs one
+// way, a ring of their events the other way, and the state of the worker as both may read it.
 //
 // A job's entry in the table belongs to the I/O thread until bridge_submit, then to the engine thread until
 // the I/O thread has taken the job's terminal event (EVENT_END or EVENT_ERROR, exactly one), then to the I/O
@@ -104,7 +104,8 @@ typedef struct {
     void *wake_context;
 } Bridge;
 
-// `arena` keeps everything. wake_io may be set later, before the engine thread starts.
+// `arena` keeps the tables; the jobs' arenas are reserved from the system, for good. wake_io may be set
+// later, before the engine thread starts.
 MUST_CHECK bool bridge_init(Bridge *b, uint32_t n_jobs, uint64_t job_arena_bytes, Arena *arena, Error *err);
 
 // ---- I/O thread ----

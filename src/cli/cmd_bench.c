@@ -1,0 +1,205 @@
+#include "base/rng.h"
+#include "cli/commands.h"
+#include "cli/model.h"
+#include "engine/engine.h"
+#include "os/os.h"
+#include "json/json_writer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+// Speed of the engine as the server uses it, on random tokens (what they say does not change the work).
+//   prompt N           prompt tokens a second of a prompt of N tokens, up to and with its first token drawn
+//   text at N, batch B tokens a second of B sequences together that have N tokens behind them
+
+enum { RUNS_MAX = 100 };
+
+typedef struct {
+    const Options *options;
+    Model model;
+    Engine *engine;
+    int32_t *prompt; // random tokens, as many as any measurement wants
+    double rates[RUNS_MAX];
+    StrBuf out;
+    JsonWriter json;
+} Bench;
+
+static uint32_t largest(const U32List *list) {
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < list->count; i++)
+        most = (uint32_t)max_u64(most, list->values[i]);
+    return most;
+}
+
+static bool prepare(Bench *b, Error *err) {
+    const Options *o = b->options;
+    Model *m = &b->model;
+    uint32_t batch = largest(&o->bench_batch);
+    uint32_t text_at = largest(&o->bench_context);
+    uint64_t context = max_u64((uint64_t)largest(&o->bench_prompt_tokens) + 1,
+                               1ull + text_at + o->bench_output_tokens + head_start(batch, text_at));
+    if (!model_load(o, batch, (uint32_t)min_u64(context, UINT32_MAX), m, err)) return false;
+    if (!engine_create(m->backend, m->plan, batch, &m->arena, &b->engine, err)) return false;
+    if (context > engine_context_length(b->engine)) {
+        return error_set(err, ERR_USAGE, "%llu tokens are asked for at once; the context holds %u",
+                         (unsigned long long)context, engine_context_length(b->engine));
+    }
+    b->prompt = arena_new(&m->arena, int32_t, context);
+    if (!b->prompt) return error_set(err, ERR_NO_MEMORY, "no memory for the prompt");
+    for (uint64_t i = 0; i < context; i++) {
+        b->prompt[i] = (int32_t)(rng_philox(1, i).word[0] % m->plan->config.n_vocab);
+    }
+    return true;
+}
+
+// While the prompts of a batch are processed one after the other, sequences that have theirs behind them draw
+// tokens in between: at most one for each chunk of a prompt, which has at least this many tokens.
+enum { CHUNK_TOKENS_LEAST = 8 };
+
+static uint32_t head_start(uint32_t batch, uint32_t n_prompt) {
+    return (batch - 1) * (uint32_t)div_up(n_prompt, CHUNK_TOKENS_LEAST);
+}
+
+typedef struct {
+    uint64_t begin_ns;
+    uint64_t first_ns; // every sequence had drawn a token
+    uint64_t end_ns;   // every sequence had drawn n_output tokens since first_ns
+    uint64_t n_tokens; // drawn between these two
+} Timing;
+
+// Runs `batch` sequences of n_prompt tokens side by side.
+static bool run_once(Bench *b, uint32_t batch, uint32_t n_prompt, uint32_t n_output, Timing *t, Error *err) {
+    EngineOutput outputs[JOBS_MAX];
+    uint32_t slots[JOBS_MAX], drawn[JOBS_MAX] = {0}, n_first = 0, n_steps = 0;
+    EngineRequest request = {.tokens = b->prompt,
+                             .n_tokens = n_prompt,
+                             .max_tokens = 1 + n_output + head_start(batch, n_prompt),
+                             .sampler = SAMPLER_GREEDY};
+    *t = (Timing){.begin_ns = os_monotonic_ns()};
+    for (uint32_t i = 0; i < batch; i++) {
+        if (!engine_admit(b->engine, &request, &slots[i], err)) return false;
+    }
+    while (n_first < batch || n_steps < n_output) {
+        uint32_t n_outputs, failed_slot, n_drawn = 0;
+        if (!engine_step(b->engine, outputs, &n_outputs, &failed_slot, err)) return false;
+        for (uint32_t i = 0; i < n_outputs; i++) {
+            if (outputs[i].token < 0) continue;
+            n_first += drawn[outputs[i].slot]++ == 0;
+            n_drawn++;
+        }
+        if (t->first_ns) {
+            t->n_tokens += n_drawn;
+            n_steps++;
+        } else if (n_first == batch) {
+            t->first_ns = os_monotonic_ns();
+        }
+    }
+    t->end_ns = os_monotonic_ns();
+    for (uint32_t i = 0; i < batch; i++)
+        engine_release(b->engine, slots[i]);
+    return true;
+}
+
+static int compare_rates(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void show(Bench *b, const char *what, uint32_t tokens, uint32_t batch) {
+    uint32_t n = b->options->bench_runs;
+    qsort(b->rates, n, sizeof b->rates[0], compare_rates);
+    double median = n % 2 ? b->rates[n / 2] : (b->rates[n / 2 - 1] + b->rates[n / 2]) / 2;
+    if (b->options->json) {
+        json_open_object(&b->json);
+        json_member_str(&b->json, "test", str_from_c(what));
+        json_member_u64(&b->json, "tokens", tokens);
+        json_member_u64(&b->json, "batch", batch);
+        json_member_fixed(&b->json, "tokens_per_second", median, 3);
+        json_member_fixed(&b->json, "least", b->rates[0], 3);
+        json_member_fixed(&b->json, "most", b->rates[n - 1], 3);
+        json_close_object(&b->json);
+        return;
+    }
+    char line[128];
+    StrBuf text = STRBUF(line);
+    strbuf_printf(&text, "  %-8s %6u %7u %12.1f   %.1f to %.1f\n", what, tokens, batch, median, b->rates[0],
+                  b->rates[n - 1]);
+    (void)os_write(1, strbuf_str(&text));
+}
+
+static bool measure_prompt(Bench *b, uint32_t n_prompt, Error *err) {
+    for (uint32_t i = 0; i < b->options->bench_runs; i++) {
+        Timing t;
+        if (!run_once(b, 1, n_prompt, 0, &t, err)) return false;
+        b->rates[i] = n_prompt * 1e9 / (double)max_u64(t.first_ns - t.begin_ns, 1);
+    }
+    show(b, "prompt", n_prompt, 1);
+    return true;
+}
+
+static bool measure_text(Bench *b, uint32_t n_context, uint32_t batch, Error *err) {
+    for (uint32_t i = 0; i < b->options->bench_runs; i++) {
+        Timing t;
+        if (!run_once(b, batch, n_context, b->options->bench_output_tokens, &t, err)) return false;
+        b->rates[i] = (double)t.n_tokens * 1e9 / (double)max_u64(t.end_ns - t.first_ns, 1);
+    }
+    show(b, "text at", n_context, batch);
+    return true;
+}
+
+static void begin_output(Bench *b) {
+    const BackendInfo *info = &b->model.backend->info;
+    if (b->options->json) {
+        b->out = strbuf_begin_in_arena(&b->model.arena);
+        b->json = json_writer_begin(&b->out);
+        json_open_object(&b->json);
+        json_member_str(&b->json, "model", b->model.name);
+        json_member_str(&b->json, "quant_kind", str_from_c(b->model.quant_kind));
+        json_member_str(&b->json, "device", str_from_c(info->device_name));
+        json_member_u64(&b->json, "weight_bytes", b->model.plan->weight_bytes);
+        json_member_u64(&b->json, "runs", b->options->bench_runs);
+        json_key(&b->json, "results");
+        json_open_array(&b->json);
+        return;
+    }
+    char text[512];
+    StrBuf out = STRBUF(text);
+    strbuf_printf(&out, "%.*s, %s, ", STR_ARG(b->model.name), b->model.quant_kind);
+    strbuf_put_bytes(&out, b->model.plan->weight_bytes);
+    strbuf_printf(&out, " of weights, on %s\n\n  %-8s %6s %7s %12s   of %u runs\n", info->device_name, "test",
+                  "tokens", "batch", "tokens/s", b->options->bench_runs);
+    (void)os_write(1, strbuf_str(&out));
+}
+
+static void end_output(Bench *b) {
+    if (!b->options->json) return;
+    json_close_array(&b->json);
+    json_close_object(&b->json);
+    strbuf_put_char(&b->out, '\n');
+    (void)os_write(1, strbuf_str(&b->out));
+}
+
+static bool measure(Bench *b, Error *err) {
+    const Options *o = b->options;
+    Timing warm;
+    if (!run_once(b, 1, 1, 1, &warm, err)) return false;
+    begin_output(b);
+    for (uint32_t i = 0; i < o->bench_prompt_tokens.count; i++) {
+        if (!measure_prompt(b, o->bench_prompt_tokens.values[i], err)) return false;
+    }
+    for (uint32_t i = 0; i < o->bench_batch.count; i++) {
+        for (uint32_t k = 0; k < o->bench_context.count; k++) {
+            if (!measure_text(b, o->bench_context.values[k], o->bench_batch.values[i], err)) return false;
+        }
+    }
+    end_output(b);
+    return true;
+}
+
+int cmd_bench(const Options *o) {
+    Error err;
+    Bench bench = {.options = o};
+    bool ok = prepare(&bench, &err) && measure(&bench, &err);
+    model_close(&bench.model);
+    return ok ? 0 : cli_report_error(&err);
+}

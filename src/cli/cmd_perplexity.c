@@ -1,0 +1,165 @@
+#include "cli/commands.h"
+#include "cli/model.h"
+#include "os/os.h"
+#include "json/json_writer.h"
+
+#include <math.h>
+#include <stdio.h>
+
+enum { TEXT_BYTES_MAX = 256 << 20 };
+
+// exp of the mean of -ln p over the scored tokens. Windows of N tokens follow each other without overlap; in
+// each, the logits at positions N/2 … N-2 are scored on the tokens that follow them, so every scored token
+// has at least N/2 + 1 tokens before it. Where the vocabulary wants BOS, it takes the place of each window's
+// first token.
+typedef struct {
+    const Options *options;
+    Model model;
+    TokenIds tokens;
+    uint32_t n_window;
+    uint32_t n_windows;
+    int32_t *window;
+    uint32_t *pages;
+    uint64_t n_scored;
+    double sum, sum_squared; // of -ln p
+    bool terminal;
+} Perplexity;
+
+static void figures(const Perplexity *p, double *perplexity, double *error) {
+    double n = (double)p->n_scored, mean = p->sum / n;
+    double variance = fmax(0, p->sum_squared / n - mean * mean);
+    *perplexity = exp(mean);
+    *error = n > 1 ? exp(mean) * sqrt(variance / (n - 1)) : 0;
+}
+
+// -ln of the softmax of `logits` at `token`.
+static double negative_log_probability(const float *logits, uint32_t n_vocab, int32_t token) {
+    double most = -INFINITY, sum = 0;
+    for (uint32_t i = 0; i < n_vocab; i++)
+        most = fmax(most, logits[i]);
+    for (uint32_t i = 0; i < n_vocab; i++)
+        sum += exp(logits[i] - most);
+    return log(sum) + most - logits[token];
+}
+
+static void score_rows(Perplexity *p, const StepResult *result, uint32_t first_position) {
+    uint32_t n_vocab = p->model.plan->config.n_vocab;
+    for (uint32_t i = 0; i < result->n_logits; i++) {
+        uint32_t next = first_position + i + 1;
+        if (next >= p->n_window) return;
+        double nll = negative_log_probability(result->logits + (size_t)i * n_vocab, n_vocab, p->window[next]);
+        p->sum += nll;
+        p->sum_squared += nll * nll;
+        p->n_scored++;
+    }
+}
+
+static bool score_window(Perplexity *p, uint32_t index, Error *err) {
+    Backend *b = p->model.backend;
+    const Tokenizer *t = p->model.tokenizer;
+    uint32_t n = p->n_window, scored_from = n / 2;
+    memcpy(p->window, p->tokens.ptr + (size_t)index * n, n * sizeof *p->window);
+    if (tokenizer_adds_bos(t)) p->window[0] = tokenizer_bos(t);
+    if (!b->begin(b, 0, &SAMPLER_GREEDY, p->window, n, err)) return false;
+    for (uint32_t at = 0; at < n;) {
+        uint32_t rows = (uint32_t)min_u64(b->info.max_rows, n - at);
+        uint32_t first = at > scored_from ? at : scored_from; // scored position of this step
+        uint32_t n_logits = at + rows > first ? at + rows - first : 0;
+        StepSequence sequence = {.position = at,
+                                 .n_tokens = rows,
+                                 .tokens = p->window + at,
+                                 .pages = p->pages,
+                                 .n_logits = n_logits};
+        StepResult result;
+        if (!b->step(b, &(Step){.sequences = &sequence, .n_sequences = 1}, err)) return false;
+        if (!b->read(b, &result, err)) return false;
+        if (n_logits) score_rows(p, &result, first);
+        at += rows;
+    }
+    if (!isfinite(p->sum))
+        return error_set(err, ERR_INTERNAL, "window %u: the logits are not numbers", index);
+    return true;
+}
+
+static bool prepare(Perplexity *p, Error *err) {
+    const Options *o = p->options;
+    Model *m = &p->model;
+    Str text;
+    if (!model_load(o, 1, o->ppl_context, m, err)) return false;
+    if (!os_file_read(o->file, TEXT_BYTES_MAX, &m->arena, &text, err)) return false;
+    if (!model_encode(m, text, TOKENIZER_ADD_SPECIAL, &p->tokens, err)) return false;
+    p->n_window = o->ppl_context;
+    if (p->n_window > m->plan->config.n_context) {
+        return error_set(err, ERR_USAGE, "--context %u: the model's context holds %u", p->n_window,
+                         m->plan->config.n_context);
+    }
+    p->n_windows = (uint32_t)(p->tokens.count / p->n_window);
+    if (o->ppl_chunks) p->n_windows = (uint32_t)min_u64(p->n_windows, o->ppl_chunks);
+    if (p->n_windows == 0) {
+        return error_set(err, ERR_USAGE, "%s: %zu tokens do not fill a window of %u; see --context", o->file,
+                         p->tokens.count, p->n_window);
+    }
+    uint64_t n_pages = div_up(p->n_window, KV_PAGE_TOKENS);
+    if (n_pages > m->backend->info.n_kv_pages) {
+        return error_set(err, ERR_VRAM_OOM, "a window of %u tokens does not fit the KV cache of %u",
+                         p->n_window, m->backend->info.n_kv_pages * KV_PAGE_TOKENS);
+    }
+    p->window = arena_new(&m->arena, int32_t, p->n_window);
+    p->pages = arena_new(&m->arena, uint32_t, n_pages);
+    if (!p->window || !p->pages) return error_set(err, ERR_NO_MEMORY, "no memory for a window");
+    for (uint32_t i = 0; i < n_pages; i++)
+        p->pages[i] = i;
+    return true;
+}
+
+static void show_running(const Perplexity *p, uint32_t done) {
+    double perplexity, error;
+    if (!p->terminal) return;
+    figures(p, &perplexity, &error);
+    char line[160];
+    StrBuf b = STRBUF(line);
+    strbuf_printf(&b, "\r\x1b[K  window %u of %u: perplexity %.4f", done, p->n_windows, perplexity);
+    (void)os_write(2, strbuf_str(&b));
+}
+
+static void print_result(const Perplexity *p, uint64_t took_ns) {
+    double perplexity, error, seconds = (double)took_ns / 1e9;
+    double rate = (double)p->n_windows * p->n_window / seconds;
+    char text[1024];
+    StrBuf b = STRBUF(text);
+    figures(p, &perplexity, &error);
+    if (p->options->json) {
+        JsonWriter w = json_writer_begin(&b);
+        json_open_object(&w);
+        json_member_str(&w, "model", p->model.name);
+        json_member_f64(&w, "perplexity", perplexity);
+        json_member_f64(&w, "standard_error", error);
+        json_member_u64(&w, "context", p->n_window);
+        json_member_u64(&w, "windows", p->n_windows);
+        json_member_u64(&w, "tokens", p->tokens.count);
+        json_member_u64(&w, "tokens_scored", p->n_scored);
+        json_member_fixed(&w, "seconds", seconds, 3);
+        json_close_object(&w);
+        strbuf_put_char(&b, '\n');
+    } else {
+        strbuf_printf(&b,
+                      "perplexity %.4f +/- %.4f  (%llu tokens scored in %u windows of %u; %.1f tokens/s)\n",
+                      perplexity, error, (unsigned long long)p->n_scored, p->n_windows, p->n_window, rate);
+    }
+    (void)os_write(1, strbuf_str(&b));
+}
+
+int cmd_perplexity(const Options *o) {
+    Error err;
+    Perplexity p = {.options = o, .terminal = os_is_terminal(2)};
+    bool ok = prepare(&p, &err);
+    uint64_t begin_ns = os_monotonic_ns();
+    for (uint32_t i = 0; ok && i < p.n_windows; i++) {
+        ok = score_window(&p, i, &err);
+        if (ok) show_running(&p, i + 1);
+    }
+    if (p.terminal) (void)os_write(2, STR("\r\x1b[K"));
+    if (ok) print_result(&p, os_monotonic_ns() - begin_ns);
+    model_close(&p.model);
+    return ok ? 0 : cli_report_error(&err);
+}

@@ -1,0 +1,324 @@
+#include "cli/commands.h"
+#include "cli/model.h"
+#include "engine/engine.h"
+#include "os/os.h"
+#include "text/chat.h"
+#include "text/detokenizer.h"
+#include "text/stop_matcher.h"
+#include "json/json_writer.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+enum { RUN_OUTPUT_MB = 256, CANDIDATES_MAX = 64 };
+
+typedef struct {
+    int32_t id;
+    double logprob;
+} Candidate;
+
+typedef struct {
+    const Options *options;
+    Model model;
+    Engine *engine;  // NULL with --logits: then the backend is driven directly
+    uint32_t *pages; // of the one sequence, for that
+    Detokenizer detokenizer;
+    StopMatcher stop;
+    TokenIds prompt;
+    SamplerParams sampler;
+    uint32_t max_tokens;
+    uint32_t slot;
+    uint32_t tokens_out;
+    Candidate candidates[CANDIDATES_MAX]; // of the last step
+    uint32_t n_candidates;
+    const char *stop_reason;
+    uint64_t begun_ns, first_ns, last_ns;
+    StrBuf text;  // --json: all of it
+    StrBuf steps; // --json: the members of "tokens"
+    bool output_lost;
+} Run;
+
+// ---- the prompt ----
+
+static bool read_prompt(Run *r, Str *out, Error *err) {
+    const Options *o = r->options;
+    *out = str_from_c(o->prompt);
+    if (o->prompt) return true;
+    const char *path = o->prompt_file ? o->prompt_file : "-";
+    if (!o->prompt_file && os_is_terminal(0)) {
+        (void)os_write(2, STR("Reading the prompt from the terminal; Ctrl-D ends it.\n"));
+    }
+    if (!os_file_read(path, 16 << 20, &r->model.arena, out, err)) return false;
+    return out->len || error_set(err, ERR_USAGE, "the prompt is empty");
+}
+
+static bool encode_prompt(Run *r, Str text, Error *err) {
+    const Options *o = r->options;
+    Model *m = &r->model;
+    if (!o->chat) {
+        return model_encode(m, text, TOKENIZER_ADD_SPECIAL | TOKENIZER_PARSE_SPECIAL, &r->prompt, err);
+    }
+    if (chat_style(m->tokenizer) == CHAT_PLAIN) {
+        return error_set(err, ERR_UNSUPPORTED,
+                         "--chat: the vocabulary of %s has no turn markers that are known; leave --chat out",
+                         m->path);
+    }
+    size_t size = tokenizer_encode_scratch_bytes(m->tokenizer, text.len) + (1 << 20);
+    Arena scratch = os_arena(size);
+    void *start = scratch.next;
+    bool ok = chat_encode(m->tokenizer, str_from_c(o->system), text, &m->arena, scratch, &r->prompt, err);
+    os_release(start, size);
+    return ok;
+}
+
+static bool check_lengths(Run *r, Error *err) {
+    size_t context = r->model.plan->config.n_context, n = r->prompt.count;
+    if (n == 0) return error_set(err, ERR_USAGE, "the prompt gives no tokens");
+    if (n >= context) {
+        return error_set(err, ERR_USAGE, "the prompt has %zu tokens; the context holds %zu", n, context);
+    }
+    r->max_tokens = (uint32_t)min_u64(r->options->max_tokens, context - n);
+    return true;
+}
+
+// ---- tokens ----
+
+static bool begin_generation(Run *r, Error *err) {
+    Model *m = &r->model;
+    if (!r->options->logits) {
+        EngineRequest request = {.tokens = r->prompt.ptr,
+                                 .n_tokens = (uint32_t)r->prompt.count,
+                                 .max_tokens = r->max_tokens,
+                                 .sampler = r->sampler};
+        return engine_create(m->backend, m->plan, 1, &m->arena, &r->engine, err) &&
+               engine_admit(r->engine, &request, &r->slot, err);
+    }
+    uint64_t n_pages = div_up(r->prompt.count + r->max_tokens, KV_PAGE_TOKENS);
+    r->pages = arena_new(&m->arena, uint32_t, n_pages);
+    if (!r->pages || n_pages > m->backend->info.n_kv_pages) {
+        return error_set(err, ERR_VRAM_OOM, "the KV cache has %u pages, %" PRIu64 " are needed",
+                         m->backend->info.n_kv_pages, n_pages);
+    }
+    for (uint32_t i = 0; i < n_pages; i++)
+        r->pages[i] = i;
+    return m->backend->begin(m->backend, 0, &r->sampler, r->prompt.ptr, (uint32_t)r->prompt.count, err);
+}
+
+// The n most likely ids by falling logit, ties to the lower id, with the logarithm of their softmax.
+static uint32_t best_candidates(const float *logits, uint32_t n_vocab, uint32_t n, Candidate *out) {
+    uint32_t count = 0;
+    for (uint32_t id = 0; id < n_vocab; id++) {
+        double logit = logits[id];
+        if (count == n && logit <= out[count - 1].logprob) continue;
+        uint32_t at = count < n ? count++ : n - 1;
+        for (; at > 0 && out[at - 1].logprob < logit; at--)
+            out[at] = out[at - 1];
+        out[at] = (Candidate){.id = (int32_t)id, .logprob = logit};
+    }
+    double sum = 0, most = count ? out[0].logprob : 0;
+    for (uint32_t id = 0; id < n_vocab; id++)
+        sum += exp((double)logits[id] - most);
+    for (uint32_t i = 0; i < count; i++)
+        out[i].logprob -= most + log(sum);
+    return count;
+}
+
+// One step of the backend that gives logits, too: the prompt in chunks, then token by token.
+static bool next_with_logits(Run *r, int32_t *token, Error *err) {
+    Backend *b = r->model.backend;
+    uint32_t n_prompt = (uint32_t)r->prompt.count, chunk = b->info.max_rows;
+    uint32_t at = r->tokens_out ? n_prompt + r->tokens_out - 1 : 0;
+    uint32_t end = r->tokens_out ? at + 1 : n_prompt;
+    StepResult result = {0};
+    while (at < end) {
+        uint32_t n = (uint32_t)min_u64(chunk, end - at);
+        bool last = at + n == end;
+        StepSequence sequence = {.position = at,
+                                 .n_tokens = n,
+                                 .tokens = r->tokens_out ? NULL : r->prompt.ptr + at,
+                                 .pages = r->pages,
+                                 .sample = last,
+                                 .n_logits = last};
+        if (!b->step(b, &(Step){.sequences = &sequence, .n_sequences = 1}, err)) return false;
+        if (!b->read(b, &result, err)) return false;
+        at += n;
+    }
+    *token = result.tokens[0];
+    if (*token == TOKEN_INVALID) return error_set(err, ERR_INTERNAL, "the logits are not numbers");
+    r->n_candidates =
+        best_candidates(result.logits, r->model.plan->config.n_vocab, r->options->logits, r->candidates);
+    return true;
+}
+
+static bool next_token(Run *r, int32_t *token, Error *err) {
+    if (!r->engine) return next_with_logits(r, token, err);
+    EngineOutput output = {.token = -1};
+    uint32_t n_outputs, failed_slot;
+    while (output.token < 0) {
+        if (!engine_step(r->engine, &output, &n_outputs, &failed_slot, err)) return false;
+    }
+    *token = output.token;
+    return true;
+}
+
+// ---- output ----
+
+static void put_text(Run *r, Str text) {
+    if (r->options->json) strbuf_put(&r->text, text);
+    else if (!r->options->ids && !r->options->logits && !os_write(1, text)) r->output_lost = true;
+}
+
+// A line "   7    260 ' the'   260:-0.1234 …" for people who look at a model's choices.
+static void print_candidates(Run *r, int32_t token) {
+    char line[8192];
+    StrBuf b = STRBUF(line);
+    Str piece = tokenizer_piece(r->model.tokenizer, token, true);
+    strbuf_printf(&b, "%5u %7d '%.*s'\t", r->tokens_out - 1, token, STR_ARG(piece));
+    for (uint32_t i = 0; i < r->n_candidates; i++) {
+        strbuf_printf(&b, "%s%d:%.4f", i ? " " : "", r->candidates[i].id, r->candidates[i].logprob);
+    }
+    strbuf_put_char(&b, '\n');
+    if (!os_write(1, strbuf_str(&b))) r->output_lost = true;
+}
+
+static void put_token(Run *r, int32_t token) {
+    if (r->options->json) {
+        JsonWriter w = json_writer_begin(&r->steps);
+        if (r->tokens_out > 1) strbuf_put_char(&r->steps, ',');
+        json_open_object(&w);
+        json_member_i64(&w, "id", token);
+        json_member_str(&w, "text", tokenizer_piece(r->model.tokenizer, token, true));
+        if (r->options->logits) json_key(&w, "candidates"), json_open_array(&w);
+        for (uint32_t i = 0; i < r->n_candidates; i++) {
+            json_open_object(&w);
+            json_member_i64(&w, "id", r->candidates[i].id);
+            json_member_f64(&w, "logprob", r->candidates[i].logprob);
+            json_close_object(&w);
+        }
+        if (r->options->logits) json_close_array(&w);
+        json_close_object(&w);
+    } else if (r->options->logits) {
+        print_candidates(r, token);
+    } else if (r->options->ids) {
+        char text[16];
+        int length = snprintf(text, sizeof text, "%s%d", r->tokens_out > 1 ? " " : "", token);
+        if (!os_write(1, (Str){text, (size_t)length})) r->output_lost = true;
+    }
+}
+
+static bool generate(Run *r, Error *err) {
+    r->begun_ns = os_monotonic_ns();
+    if (!begin_generation(r, err)) return false;
+    while (!r->stop_reason) {
+        int32_t token;
+        if (!next_token(r, &token, err)) return false;
+        r->last_ns = os_monotonic_ns();
+        if (!r->first_ns) r->first_ns = r->last_ns;
+        if (tokenizer_is_end(r->model.tokenizer, token)) {
+            r->stop_reason = "eos";
+            break;
+        }
+        r->tokens_out++;
+        put_token(r, token);
+        StopOutput text = stop_matcher_push(&r->stop, detokenizer_push(&r->detokenizer, token));
+        put_text(r, text.first);
+        put_text(r, text.second);
+        if (text.stopped) r->stop_reason = "stop";
+        else if (r->tokens_out == r->max_tokens) r->stop_reason = "length";
+        else if (r->output_lost || os_stop_signals()) r->stop_reason = "interrupted";
+    }
+    if (strcmp(r->stop_reason, "stop") != 0) {
+        StopOutput tail = stop_matcher_push(&r->stop, detokenizer_flush(&r->detokenizer));
+        put_text(r, tail.first);
+        put_text(r, tail.second);
+        if (!tail.stopped) put_text(r, stop_matcher_flush(&r->stop));
+    }
+    return true;
+}
+
+static double per_second(uint64_t count, uint64_t ns) {
+    return ns ? (double)count * 1e9 / (double)ns : 0;
+}
+
+static void print_figures(const Run *r) {
+    const BackendInfo *info = &r->model.backend->info;
+    uint64_t prefill_ns = r->first_ns - r->begun_ns, decode_ns = r->last_ns - r->first_ns;
+    char text[1024];
+    StrBuf b = STRBUF(text);
+    bool styled = os_is_terminal(2);
+    strbuf_printf(&b, "\n%s%.*s %s on %s, loaded in %.2f s\n", styled ? "\x1b[2m" : "",
+                  STR_ARG(r->model.name), r->model.quant_kind, info->kind, info->load_seconds);
+    strbuf_printf(&b, "prompt %zu tokens, %.1f/s; first token after %.0f ms; output %u tokens, %.1f/s\n",
+                  r->prompt.count, per_second(r->prompt.count, prefill_ns), (double)prefill_ns / 1e6,
+                  r->tokens_out, per_second(r->tokens_out ? r->tokens_out - 1 : 0, decode_ns));
+    strbuf_printf(&b, "ended by %s; seed %" PRIu64 "%s\n", r->stop_reason, r->sampler.seed,
+                  styled ? "\x1b[0m" : "");
+    (void)os_write(2, strbuf_str(&b));
+}
+
+static bool print_json(Run *r, Error *err) {
+    uint64_t prefill_ns = r->first_ns - r->begun_ns, decode_ns = r->last_ns - r->first_ns;
+    StrBuf out = strbuf_begin_in_arena(&r->model.arena);
+    JsonWriter w = json_writer_begin(&out);
+    json_open_object(&w);
+    json_member_str(&w, "model", r->model.name);
+    json_member_str(&w, "text", strbuf_str(&r->text));
+    json_key(&w, "tokens");
+    json_open_array(&w);
+    json_put_raw(&w, strbuf_str(&r->steps));
+    json_close_array(&w);
+    json_member_u64(&w, "tokens_in", r->prompt.count);
+    json_member_u64(&w, "tokens_out", r->tokens_out);
+    json_member_fixed(&w, "prefill_time_ms", (double)prefill_ns / 1e6, 3);
+    json_member_fixed(&w, "decode_time_ms", (double)decode_ns / 1e6, 3);
+    json_member_str(&w, "stop_reason", str_from_c(r->stop_reason));
+    json_member_u64(&w, "seed", r->sampler.seed);
+    json_close_object(&w);
+    strbuf_put_char(&out, '\n');
+    if (out.truncated || r->text.truncated || r->steps.truncated) {
+        return error_set(err, ERR_NO_MEMORY, "the answer is larger than its memory");
+    }
+    return os_write(1, strbuf_str(&out)) || error_set(err, ERR_IO, "standard output is closed");
+}
+
+static bool prepare(Run *r, Error *err) {
+    const Options *o = r->options;
+    Str text, stop[STOP_STRINGS_MAX];
+    Arena output = os_arena((size_t)RUN_OUTPUT_MB << 20), steps = {0};
+    if (!arena_split(&output, (size_t)RUN_OUTPUT_MB << 19, &steps)) steps = (Arena){0};
+    r->text = strbuf_begin_in_arena(&output);
+    r->steps = strbuf_begin_in_arena(&steps);
+    for (uint32_t i = 0; i < o->stop.count; i++)
+        stop[i] = str_from_c(o->stop.values[i]);
+    r->sampler = (SamplerParams){.temperature = (float)o->temperature,
+                                 .top_p = (float)o->top_p,
+                                 .min_p = (float)o->min_p,
+                                 .repetition_penalty = (float)o->repetition_penalty,
+                                 .top_k = o->top_k,
+                                 .seed = o->seed};
+    if (!options_given(o, FLAG_SEED)) {
+        os_random(&r->sampler.seed, sizeof r->sampler.seed);
+        r->sampler.seed >>= 11; // as the server draws them
+    }
+    Model *m = &r->model;
+    return model_load(o, 1, 0, m, err) && read_prompt(r, &text, err) && encode_prompt(r, text, err) &&
+           check_lengths(r, err) &&
+           (detokenizer_init(&r->detokenizer, m->tokenizer, &m->arena) ||
+            error_set(err, ERR_NO_MEMORY, "no memory for the detokeniser")) &&
+           stop_matcher_init(&r->stop, stop, o->stop.count, &m->arena, err);
+}
+
+int cmd_run(const Options *o) {
+    Error err;
+    Run run = {.options = o};
+    os_install_stop_signals(-1);
+    bool ok = prepare(&run, &err) && generate(&run, &err);
+    if (ok && o->json) ok = print_json(&run, &err);
+    if (ok && !o->json) {
+        if (!o->logits) (void)os_write(1, STR("\n"));
+        print_figures(&run);
+    }
+    model_close(&run.model);
+    return ok ? 0 : cli_report_error(&err);
+}

@@ -1,0 +1,316 @@
+#include "api/api.h"
+#include "api/execute_request.h"
+#include "base/uuid.h"
+#include "base/version.h"
+#include "cli/commands.h"
+#include "cli/model.h"
+#include "cli/progress.h"
+#include "http/http_client.h"
+#include "os/os.h"
+#include "sched/sched.h"
+#include "json/json_writer.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+enum { CALLBACK_TRIES = 3, CALLBACK_TIMEOUT_MS = 5000, CALLBACK_BACKOFF_MS = 500 };
+enum { EXIT_CODE_BACKEND_LOST = 3 };
+
+typedef struct {
+    const Options *options;
+    uint64_t started_ns;
+    Log log;
+    char worker_id[UUID_TEXT_BYTES];
+    char url[320];
+    char model_ref[4200];
+    Model model;
+    Bridge bridge;
+    HttpServer *server;
+    Api *api;
+    bool was_ready; // read after the engine thread was joined
+} Worker;
+
+static double seconds_since(uint64_t begin_ns) {
+    return (double)(os_monotonic_ns() - begin_ns) / 1e9;
+}
+
+static void worker_wake_io(void *context) {
+    http_server_wake(context);
+}
+
+// ---- the engine thread ----
+
+static void report_load(void *context, uint32_t permille) {
+    Bridge *bridge = context;
+    atomic_store_explicit(&bridge->status.load_permille, permille, memory_order_relaxed);
+}
+
+static bool load_weights(Worker *w, Error *err) {
+    const Plan *plan = w->model.plan;
+    Str name = w->model.name, quant_kind = str_from_c(w->model.quant_kind);
+    log_event(&w->log, LOG_MODEL_LOAD_START, LOG_STR("model", name),
+              LOG_STR("architecture", str_from_c(plan->arch->name)), LOG_U64("layers", plan->config.n_layers),
+              LOG_U64("weights_mb", plan->weight_bytes / 1000000), LOG_STR("quant_kind", quant_kind));
+    bool bar = w->log.format == LOG_FORMAT_TEXT && w->log.styled;
+    Progress progress = progress_begin(name, bar, bar ? NULL : &w->log);
+    progress.report = report_load;
+    progress.context = &w->bridge;
+    Backend *backend = w->model.backend;
+    bool ok = backend->load(backend, plan, progress_update, &progress, err);
+    progress_end(&progress);
+    if (!ok) return false;
+    const BackendInfo *info = &backend->info;
+    if (info->jit_seconds > 0)
+        log_event(&w->log, LOG_JIT_COMPLETE, LOG_F64("jit_seconds", info->jit_seconds, 3));
+    log_event(&w->log, LOG_MODEL_LOAD_COMPLETE, LOG_STR("model", name),
+              LOG_STR("device", str_from_c(info->device_name)),
+              LOG_F64("load_seconds", info->load_seconds, 3),
+              LOG_U64("vram_bytes_used", info->vram_bytes_total ? info->vram_bytes_used : 0));
+    return true;
+}
+
+// One token, so that the first job finds everything in place. A model whose logits are no numbers is each
+// job's error.
+static bool warm_up(Worker *w, Engine *engine, Error *err) {
+    int32_t token = tokenizer_bos(w->model.tokenizer);
+    if (token == TOKEN_NONE) token = 0;
+    EngineRequest request = {.tokens = &token, .n_tokens = 1, .max_tokens = 1, .sampler = SAMPLER_GREEDY};
+    EngineOutput outputs[JOBS_MAX];
+    uint32_t slot, n_outputs = 0, failed_slot = UINT32_MAX;
+    if (!engine_admit(engine, &request, &slot, err)) return false;
+    while (n_outputs == 0 && failed_slot == UINT32_MAX) {
+        if (!engine_step(engine, outputs, &n_outputs, &failed_slot, err) && failed_slot == UINT32_MAX)
+            return false;
+    }
+    engine_release(engine, slot);
+    return true;
+}
+
+static Str callback_body(const Worker *w, char *memory, size_t size) {
+    const BackendInfo *info = &w->model.backend->info;
+    bool in_vram = info->vram_bytes_total != 0;
+    StrBuf body = strbuf_from_memory(memory, size);
+    JsonWriter json = json_writer_begin(&body);
+    json_open_object(&json);
+    json_member_str(&json, "worker_id", str_from_c(w->worker_id));
+    json_member_str(&json, "model_ref", str_from_c(w->model_ref));
+    json_member_u64(&json, "memory_bytes", info->vram_bytes_used);
+    json_member_u64(&json, "vram_bytes", in_vram ? info->vram_bytes_used : 0);
+    json_member_str(&json, "memory_architecture", in_vram ? STR("vram-only") : STR("host"));
+    json_member_str(&json, "uri", str_from_c(w->url));
+    json_member_str(&json, "worker_type", in_vram ? STR("bespoke-cuda") : STR("cpu-reference"));
+    json_key(&json, "capabilities");
+    json_open_array(&json);
+    json_put_str(&json, STR("text-gen"));
+    json_close_array(&json);
+    json_member_str(&json, "protocol", STR("sse"));
+    json_close_object(&json);
+    return strbuf_str(&body);
+}
+
+static bool call_back_once(const HttpClientRequest *request, Arena arena, Error *err) {
+    HttpClientReply reply;
+    if (!http_client_exchange(request, &arena, &reply, err)) return false;
+    if (reply.status >= 200 && reply.status < 300) return true;
+    return error_set(err, ERR_IO, "%.*s: answered with status %u", STR_ARG(request->url), reply.status);
+}
+
+// Tells --callback-url that the worker is ready, with a pause that doubles after each failed try.
+static bool call_back(Worker *w, Error *err) {
+    if (!w->options->callback_url) return true;
+    char body[8192];
+    uint8_t random[16], reply[16 * 1024];
+    char correlation_id[UUID_TEXT_BYTES];
+    os_random(random, sizeof random);
+    uuid_from_random(random, correlation_id);
+    HttpHeader header = {STR("X-Correlation-Id"), str_from_c(correlation_id)};
+    HttpClientRequest request = {
+        .method = "POST",
+        .url = str_from_c(w->options->callback_url),
+        .content_type = STR("application/json"),
+        .body = callback_body(w, body, sizeof body),
+        .headers = &header,
+        .header_count = 1,
+        .timeout_ms = CALLBACK_TIMEOUT_MS,
+    };
+    for (uint32_t attempt = 1;; attempt++) {
+        if (call_back_once(&request, arena_from_memory(reply, sizeof reply), err)) return true;
+        log_event(&w->log, LOG_CALLBACK_RETRY, LOG_U64("attempt", attempt),
+                  LOG_U64("attempts", CALLBACK_TRIES), LOG_STR("message", str_from_c(err->message)),
+                  LOG_STR("correlation_id", header.value));
+        if (attempt == CALLBACK_TRIES) return error_prefix(err, "nobody was told that the worker is ready");
+        os_sleep_ms(CALLBACK_BACKOFF_MS << (attempt - 1));
+    }
+}
+
+static bool start_engine(Worker *w, Sched **sched, Error *err) {
+    Engine *engine;
+    uint32_t n_jobs = w->bridge.n_jobs;
+    Arena *arena = &w->model.arena;
+    if (!load_weights(w, err) ||
+        !engine_create(w->model.backend, w->model.plan, n_jobs, arena, &engine, err) ||
+        !sched_create(&w->bridge, engine, w->model.tokenizer, arena, sched, err) ||
+        !warm_up(w, engine, err) || !call_back(w, err)) {
+        return false;
+    }
+    WorkerStatus *status = &w->bridge.status;
+    status->info = w->model.backend->info;
+    status->context_length = engine_context_length(engine);
+    status->kv_pages_total = engine_pages_total(engine);
+    status->load_seconds = seconds_since(w->started_ns);
+    return true;
+}
+
+static void *engine_thread(void *argument) {
+    Worker *w = argument;
+    Sched *sched;
+    Error *err = &w->bridge.status.error;
+    bool ok = start_engine(w, &sched, err);
+    if (ok) {
+        w->was_ready = true;
+        bridge_set_phase(&w->bridge, WORKER_READY);
+        log_event(&w->log, LOG_READY, LOG_STR("url", str_from_c(w->url)),
+                  LOG_U64("port", http_server_port(w->server)),
+                  LOG_STR("device", str_from_c(w->model.backend->info.kind)),
+                  LOG_F64("load_seconds", w->bridge.status.load_seconds, 3));
+        ok = sched_run(sched, err);
+    }
+    if (!ok) {
+        log_event(&w->log, LOG_ERROR, LOG_STR("code", str_from_c(error_info(err->code)->name)),
+                  LOG_STR("message", str_from_c(err->message)));
+    }
+    bridge_set_phase(&w->bridge, ok ? WORKER_STOPPED : WORKER_FAILED);
+    return NULL;
+}
+
+// ---- the main thread: set-up, then I/O ----
+
+static void set_up_log(Worker *w) {
+    const Options *o = w->options;
+    bool terminal = os_is_terminal(2);
+    bool text = o->log_format == LOG_FORMAT_CHOICE_TEXT || (o->log_format == LOG_FORMAT_AUTO && terminal);
+    if (o->worker_id) {
+        snprintf(w->worker_id, sizeof w->worker_id, "%s", o->worker_id);
+    } else {
+        uint8_t random[16];
+        os_random(random, sizeof random);
+        uuid_from_random(random, w->worker_id);
+    }
+    snprintf(w->model_ref, sizeof w->model_ref, "file:%s", o->model);
+    w->log = (Log){
+        .format = text ? LOG_FORMAT_TEXT : LOG_FORMAT_JSON,
+        .level = (LogLevel)o->log_level,
+        .styled = terminal,
+        .worker_id = str_from_c(w->worker_id),
+        .model_ref = str_from_c(w->model_ref),
+        .gpu_device = o->device == DEVICE_CUDA ? (int)o->gpu_device : -1,
+        .write = os_write,
+        .now_unix_ms = os_unix_ms,
+        .fd = 2,
+    };
+}
+
+static bool read_tokens(Worker *w, Auth *out, Error *err) {
+    const char *path = w->options->api_token_file;
+    Str text;
+    if (!path) return true;
+    if (!os_file_read(path, AUTH_FILE_BYTES_MAX, &w->model.arena, &text, err)) return false;
+    return auth_parse(text, out, err) || error_prefix(err, "--api-token-file %s", path);
+}
+
+static bool check_callback_url(const Options *o, Error *err) {
+    HttpUrl url;
+    if (!o->callback_url) return true;
+    return http_url_parse(str_from_c(o->callback_url), &url, err) || error_prefix(err, "--callback-url");
+}
+
+static bool open_server(Worker *w, Error *err) {
+    const Options *o = w->options;
+    Arena *arena = &w->model.arena;
+    ApiConfig config = {
+        .bridge = &w->bridge,
+        .tokenizer = w->model.tokenizer,
+        .log = &w->log,
+        .started_ns = w->started_ns,
+        .max_tokens_in = o->max_tokens_in,
+        .max_tokens_out = o->max_tokens_out,
+        .inference_timeout_sec = o->inference_timeout_sec,
+        .context_length = w->model.plan->config.n_context,
+        .worker_id = str_from_c(w->worker_id),
+        .model = w->model.name,
+        .model_ref = str_from_c(w->model_ref),
+        .quant_kind = str_from_c(w->model.quant_kind),
+    };
+    if (!read_tokens(w, &config.auth, err) || !api_create(&config, arena, &w->api, err)) return false;
+    HttpServerConfig server = {
+        .host = str_from_c(o->host), .port = (uint16_t)o->port, .handler = api_handler(w->api)};
+    if (!http_server_open(&w->server, arena, &server, err)) return false;
+    api_attach(w->api, w->server);
+    bool is_ipv6 = strchr(o->host, ':') != NULL;
+    snprintf(w->url, sizeof w->url, is_ipv6 ? "http://[%s]:%u" : "http://%s:%u", o->host,
+             http_server_port(w->server));
+    return true;
+}
+
+// Everything up to listening.
+static bool set_up(Worker *w, Error *err) {
+    const Options *o = w->options;
+    if (!check_callback_url(o, err) || !model_open(o, &w->model, err) ||
+        !model_open_backend(o, o->max_jobs, 0, &w->model, err)) {
+        return false;
+    }
+    uint64_t job_bytes = execute_job_arena_bytes(w->model.tokenizer);
+    if (!bridge_init(&w->bridge, o->max_jobs, job_bytes, &w->model.arena, err)) return false;
+    if (!open_server(w, err)) return false;
+    w->bridge.wake_io = worker_wake_io;
+    w->bridge.wake_context = w->server;
+    os_install_stop_signals(http_server_wake_fd(w->server));
+    log_event(&w->log, LOG_STARTUP, LOG_STR("version", str_from_c(WORKER_ORCD_VERSION)),
+              LOG_STR("build", str_from_c(version_text)), LOG_STR("url", str_from_c(w->url)),
+              LOG_STR("host", str_from_c(o->host)), LOG_U64("port", http_server_port(w->server)),
+              LOG_U64("pid", (uint64_t)getpid()));
+    return true;
+}
+
+static int shut_down(Worker *w, OsThread *engine) {
+    bool starting = bridge_phase(&w->bridge) == WORKER_STARTING;
+    if (!starting) {
+        bridge_stop(&w->bridge);
+        os_thread_join(engine);
+    }
+    bool failed = bridge_phase(&w->bridge) == WORKER_FAILED;
+    const char *reason = api_drain_reason(w->api) ? api_drain_reason(w->api) : "error";
+    log_event(&w->log, LOG_SHUTDOWN, LOG_STR("reason", str_from_c(reason)),
+              LOG_F64("uptime_seconds", seconds_since(w->started_ns), 1));
+    if (starting) os_exit_now(0); // a load cannot be interrupted, and has nothing to lose
+    http_server_close(w->server);
+    model_close(&w->model);
+    if (!failed) return 0;
+    return w->was_ready ? EXIT_CODE_BACKEND_LOST : error_info(w->bridge.status.error.code)->exit_code;
+}
+
+int cmd_serve(const Options *o) {
+    Error err;
+    OsThread engine;
+    Arena arena = os_arena(sizeof(Worker) + 64);
+    Worker *w = arena_new(&arena, Worker, 1);
+    if (!w) {
+        error_fill(&err, ERR_NO_MEMORY, ERROR_NO_POSITION, "the system refuses %zu bytes", sizeof(Worker));
+        return cli_report_error(&err);
+    }
+    w->options = o;
+    w->started_ns = os_monotonic_ns();
+    set_up_log(w);
+    if (!set_up(w, &err) || !os_thread_start(&engine, "engine", engine_thread, w, &err)) {
+        log_event(&w->log, LOG_ERROR, LOG_STR("code", str_from_c(error_info(err.code)->name)),
+                  LOG_STR("message", str_from_c(err.message)));
+        model_close(&w->model);
+        return error_info(err.code)->exit_code;
+    }
+    if (!http_server_run(w->server, &err)) {
+        log_event(&w->log, LOG_ERROR, LOG_STR("code", str_from_c(error_info(err.code)->name)),
+                  LOG_STR("message", str_from_c(err.message)));
+        return 1;
+    }
+    return shut_down(w, &engine);
+}

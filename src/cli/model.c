@@ -1,0 +1,89 @@
+#include "cli/model.h"
+
+#include "cli/progress.h"
+#include "os/os.h"
+
+#include <string.h>
+
+// Address space, not memory: pages are taken as they are used. A vocabulary of 2^20 tokens takes some 100 MB.
+enum { PROCESS_ARENA_MB = 4096, SCRATCH_ARENA_MB = 1024 };
+static const size_t MB = 1024 * 1024;
+
+static Str model_name(const GgufFile *file, const char *path) {
+    Str name = {0};
+    Error ignored; // a name of another type is as good as none
+    if (gguf_opt_str(file, STR("general.name"), &name, &ignored) && name.len) return name;
+    const char *slash = strrchr(path, '/');
+    name = str_from_c(slash ? slash + 1 : path);
+    if (str_ends_with(name, STR(".gguf"))) name.len -= 5;
+    return name;
+}
+
+bool model_open_vocabulary(const Options *o, Model *out, Error *err) {
+    *out = (Model){.arena = os_arena(PROCESS_ARENA_MB * MB), .path = o->model};
+    Arena scratch = os_arena(SCRATCH_ARENA_MB * MB);
+    void *scratch_start = scratch.next;
+    Tokenizer *tokenizer = NULL;
+    bool ok = out->arena.next && scratch.next;
+    if (!ok) {
+        error_fill(err, ERR_NO_MEMORY, ERROR_NO_POSITION, "the system refuses %d MB of address space",
+                   PROCESS_ARENA_MB + SCRATCH_ARENA_MB);
+    }
+    ok = ok && gguf_open(o->model, &out->arena, &out->file, err) &&
+         tokenizer_from_gguf(out->file, &out->arena, scratch, &tokenizer, err);
+    os_release(scratch_start, SCRATCH_ARENA_MB * MB);
+    if (!ok) return false;
+    out->tokenizer = tokenizer;
+    out->name = model_name(out->file, o->model);
+    out->quant_kind = gguf_quant_kind(out->file);
+    return true;
+}
+
+bool model_open(const Options *o, Model *out, Error *err) {
+    return model_open_vocabulary(o, out, err) && plan_build(out->file, &out->arena, &out->plan, err);
+}
+
+bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, Model *m, Error *err) {
+    uint64_t context = n_context ? min_u64(n_context, m->plan->config.n_context) : m->plan->config.n_context;
+    BackendOptions options = {
+        .n_slots = n_slots,
+        .max_rows = PREFILL_CHUNK_TOKENS,
+        .kv_bytes = (uint64_t)o->kv_cache_size_mb * 1000000,
+        .kv_tokens_max = n_slots * align_up(context, KV_PAGE_TOKENS),
+        .n_threads = o->threads,
+        .gpu_device = (int)o->gpu_device,
+        .model_path = o->model,
+    };
+    if (o->device == DEVICE_CPU) return cpu_backend_open(&options, &m->arena, &m->backend, err);
+#if WORKER_ORCD_CUDA
+    return cuda_backend_open(&options, &m->arena, &m->backend, err);
+#else
+    return error_set(err, ERR_NO_DEVICE,
+                     "this build has no CUDA in it; --device cpu runs the model on the CPU reference");
+#endif
+}
+
+bool model_load(const Options *o, uint32_t n_slots, uint32_t n_context, Model *out, Error *err) {
+    if (!model_open(o, out, err) || !model_open_backend(o, n_slots, n_context, out, err)) return false;
+    Progress progress = progress_begin(out->name, os_is_terminal(2), NULL);
+    bool ok = out->backend->load(out->backend, out->plan, progress_update, &progress, err);
+    progress_end(&progress);
+    return ok;
+}
+
+void model_close(Model *m) {
+    if (m->backend) m->backend->close(m->backend);
+    if (m->file) gguf_close(m->file);
+    m->backend = NULL;
+    m->file = NULL;
+}
+
+bool model_encode(Model *m, Str text, uint32_t flags, TokenIds *out, Error *err) {
+    size_t size = tokenizer_encode_scratch_bytes(m->tokenizer, text.len);
+    Arena scratch = os_arena(size);
+    void *start = scratch.next;
+    if (!start) return error_set(err, ERR_NO_MEMORY, "the system refuses %zu bytes to encode a text", size);
+    bool ok = tokenizer_encode(m->tokenizer, text, flags, &m->arena, scratch, out, err);
+    os_release(start, size);
+    return ok;
+}

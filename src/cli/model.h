@@ -1,0 +1,32 @@
+// A model opened for a command: file, plan, tokenizer, backend. In the order of the contract: the file's
+// header is checked before anything else happens, then the device is opened, then the weights are loaded.
+#pragma once
+
+#include "backend/backend.h"
+#include "cli/flags.h"
+#include "text/tokenizer.h"
+
+typedef struct {
+    Arena arena; // the process arena: holds everything below
+    const char *path;
+    const GgufFile *file;
+    const Tokenizer *tokenizer;
+    Plan *plan;
+    Backend *backend;
+    Str name; // general.name, or the file's name
+    const char *quant_kind;
+} Model;
+
+// Maps and checks the file and reads its vocabulary; for commands that need no more.
+MUST_CHECK bool model_open_vocabulary(const Options *o, Model *out, Error *err);
+// That, and the plan.
+MUST_CHECK bool model_open(const Options *o, Model *out, Error *err);
+// Opens the device that --device names, for n_slots sequences of n_context tokens each (0: the model's).
+MUST_CHECK bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, Model *m,
+                                   Error *err);
+// All of it, with a progress bar where standard error is a terminal.
+MUST_CHECK bool model_load(const Options *o, uint32_t n_slots, uint32_t n_context, Model *out, Error *err);
+void model_close(Model *m);
+
+// The token ids of a text, in the arena.
+MUST_CHECK bool model_encode(Model *m, Str text, uint32_t flags, TokenIds *out, Error *err);

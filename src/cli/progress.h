@@ -1,0 +1,20 @@
+// Progress while a model loads: a bar on a terminal, log events at 0, 25, 50, 75 and 100% otherwise.
+#pragma once
+
+#include "base/log.h"
+
+typedef struct {
+    Str name;       // of what is loading
+    const Log *log; // NULL for no events
+    bool bar;
+    uint32_t shown_percent; // the bar's, UINT32_MAX before it is drawn
+    uint32_t next_quarter;  // the next event's percentage
+    void (*report)(void *context, uint32_t permille); // is told everything; may be NULL
+    void *context;
+} Progress;
+
+Progress progress_begin(Str name, bool bar, const Log *log);
+// A BackendProgressFn; `progress` is a Progress.
+void progress_update(void *progress, uint32_t permille);
+// Takes the bar away.
+void progress_end(Progress *p);

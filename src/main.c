@@ -1,0 +1,63 @@
+// Reads the command line and hands over to a command. Exit codes: 0 done, 1 could not start or failed, 2
+// wrong command line, 3 the device was lost while serving.
+#include "arch/arch.h"
+#include "base/version.h"
+#include "cli/commands.h"
+#include "os/os.h"
+
+#include <stdlib.h>
+
+static const char *get_env(const char *name) {
+    return getenv(name);
+}
+
+static int print_help(Command command) {
+    char text[16 * 1024];
+    StrBuf out = STRBUF(text);
+    flags_write_help(&out, command, os_terminal_columns(1), os_is_terminal(1));
+    return os_write(1, strbuf_str(&out)) ? 0 : 1;
+}
+
+static int print_version(void) {
+    char text[256];
+    StrBuf out = STRBUF(text);
+    strbuf_printf(&out, "worker-orcd %s (%s, %s)\n", WORKER_ORCD_VERSION, version_text,
+                  WORKER_ORCD_CUDA ? "with CUDA" : "without CUDA");
+    return os_write(1, strbuf_str(&out)) ? 0 : 1;
+}
+
+static int print_architectures(void) {
+    char text[16 * 1024];
+    StrBuf out = STRBUF(text);
+    const Arch *arch;
+    for (uint32_t i = 0; (arch = arch_at(i)) != NULL; i++) {
+        strbuf_printf(&out, "%-12s %s\n", arch->name, arch->description);
+    }
+    return os_write(1, strbuf_str(&out)) ? 0 : 1;
+}
+
+static int print_usage_error(const Error *err, Command command) {
+    char text[ERROR_MESSAGE_BYTES + 128];
+    StrBuf out = STRBUF(text);
+    const char *name = command_name(command);
+    strbuf_printf(&out, "worker-orcd: %s\nSee worker-orcd %s%s--help\n", err->message, name,
+                  *name ? " " : "");
+    (void)os_write(2, strbuf_str(&out));
+    return error_info(err->code)->exit_code;
+}
+
+static int (*const commands[CMD_COUNT])(const Options *options) = {
+    [CMD_SERVE] = cmd_serve,     [CMD_RUN] = cmd_run,         [CMD_TOKENIZE] = cmd_tokenize,
+    [CMD_BENCH] = cmd_bench,     [CMD_INSPECT] = cmd_inspect, [CMD_PERPLEXITY] = cmd_perplexity,
+    [CMD_DEVICES] = cmd_devices,
+};
+
+int main(int argc, char **argv) {
+    Options options;
+    Error err;
+    if (!flags_parse(argc, argv, get_env, &options, &err)) return print_usage_error(&err, options.command);
+    if (options.help) return print_help(options.command);
+    if (options.version) return print_version();
+    if (options.list_architectures) return print_architectures();
+    return commands[options.command](&options);
+}
