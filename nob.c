@@ -429,7 +429,7 @@ static Build build_configure(const Options *options) {
     int flavour = options->asan ? FLAVOUR_ASAN : options->tsan ? FLAVOUR_TSAN : FLAVOUR_RELEASE;
     if (options->debug && flavour == FLAVOUR_RELEASE) flavour = FLAVOUR_DEBUG;
     build.flavour = &FLAVOURS[flavour];
-    build.cuda = !options->no_cuda && file_exists(CUDA_SOURCES);
+    build.cuda = !options->no_cuda && file_exists(CUDA_SOURCES "cuda_backend.c");
     build.name = text_of("%s%s", build.flavour->name, build.cuda ? "" : "-cpu");
     build.lock_name = build.flavour->name;
     build.object_folder = text_of("build/obj/%s/", build.name);
@@ -1187,14 +1187,15 @@ static int command_format(const Build *build) {
 // Everything below build/ but what was fetched, the locks, and this program.
 static int command_clean(const Build *build) {
     (void)build;
-    static const char *const kept[] = {"models", "cuda", "locks", "nob", "nob.key"};
-    for (size_t i = 0; i < COUNT_OF(FLAVOURS); i++) lock_file(FLAVOURS[i].name); // until this process ends
+    static const char *const kept[] = {"models", "cuda", "locks", "nob"};
+    for (size_t i = 0; i < COUNT_OF(FLAVOURS); i++)
+        lock_file(FLAVOURS[i].name); // until this process ends
     DIR *entries = opendir("build");
     if (!entries) return 0;
     for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
         bool keep = entry->d_name[0] == '.';
         for (size_t i = 0; i < COUNT_OF(kept); i++)
-            keep |= strcmp(entry->d_name, kept[i]) == 0;
+            keep |= starts_with(entry->d_name, kept[i]);
         if (!keep) remove_tree(text_of("build/%s", entry->d_name));
     }
     closedir(entries);
