@@ -31,6 +31,14 @@ static uint32_t largest(const U32List *list) {
     return most;
 }
 
+// While the prompts of a batch are processed one after the other, sequences that have theirs behind them draw
+// tokens in between: at most one for each chunk of a prompt, which has at least this many tokens.
+enum { CHUNK_TOKENS_LEAST = 8 };
+
+static uint32_t head_start(uint32_t batch, uint32_t n_prompt) {
+    return (batch - 1) * (uint32_t)div_up(n_prompt, CHUNK_TOKENS_LEAST);
+}
+
 static bool prepare(Bench *b, Error *err) {
     const Options *o = b->options;
     Model *m = &b->model;
@@ -50,14 +58,6 @@ static bool prepare(Bench *b, Error *err) {
         b->prompt[i] = (int32_t)(rng_philox(1, i).word[0] % m->plan->config.n_vocab);
     }
     return true;
-}
-
-// While the prompts of a batch are processed one after the other, sequences that have theirs behind them draw
-// tokens in between: at most one for each chunk of a prompt, which has at least this many tokens.
-enum { CHUNK_TOKENS_LEAST = 8 };
-
-static uint32_t head_start(uint32_t batch, uint32_t n_prompt) {
-    return (batch - 1) * (uint32_t)div_up(n_prompt, CHUNK_TOKENS_LEAST);
 }
 
 typedef struct {
