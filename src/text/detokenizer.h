@@ -14,7 +14,7 @@ typedef struct {
     size_t buffer_bytes;
     uint8_t pending[4];
     uint8_t pending_count;
-    bool at_start; // nothing has been pushed yet
+    bool at_start; // the next piece begins a text
 } Detokenizer;
 
 // The buffer comes from `arena`: at most 3 bytes for each byte of the longest token. False when the arena is
@@ -23,6 +23,10 @@ MUST_CHECK bool detokenizer_init(Detokenizer *d, const Tokenizer *tokenizer, Are
 
 // Forgets everything, for the next stream.
 void detokenizer_reset(Detokenizer *d);
+
+// The next token begins a text instead of continuing one (as generated tokens continue a prompt): the space
+// that the encoder of some vocabularies puts in front of a text is dropped again.
+void detokenizer_start_text(Detokenizer *d);
 
 // The text that this token completes, valid until the next call; often empty. Ids out of range give nothing.
 Str detokenizer_push(Detokenizer *d, int32_t id);

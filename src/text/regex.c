@@ -29,33 +29,37 @@ static inline uint32_t class_at(const Regex *re, Str text, size_t at, size_t *le
     return byte < 128 ? re->ascii_class[byte] : class_beyond_ascii(re, text, at, length);
 }
 
-// Goes on with a run that has become long: notes the state before each character, and stops where an earlier
-// run that found nothing more was in the same state. Returns the end of the last match found, or `end`.
-static size_t run_with_trail(RegexScan *scan, size_t at, uint16_t state, size_t end) {
+// Whether a match ends with the text.
+static bool matches_at_end(const Regex *re, uint32_t row) {
+    return re->next[row + re->n_classes - 1] & REGEX_MATCH;
+}
+
+// Goes on with a run that has become long: notes the row before each character, and stops where an earlier
+// run that found nothing more was in the same row. Returns the end of the last match found, or `end`.
+static size_t run_with_trail(RegexScan *scan, size_t at, uint32_t row, size_t end) {
     const Regex *re = scan->regex;
-    size_t trail_from = at;
+    size_t first = at, trail_from = at;
     while (at < scan->text.len) {
-        if (at >= scan->trail_from && at < scan->trail_to && scan->trail[at] == state) {
+        if (at >= scan->trail_from && at < scan->trail_to && scan->trail[at] == row) {
+            scan->n_steps += at - first;
             scan->trail_from = trail_from;
             return end;
         }
         size_t length;
-        uint16_t next = re->next[state * re->n_classes + class_at(re, scan->text, at, &length)];
-        scan->n_steps++;
-        scan->trail[at] = state;
+        uint32_t next = re->next[row + class_at(re, scan->text, at, &length)];
+        scan->trail[at] = row;
         if (next & REGEX_MATCH) {
             end = at;
             trail_from = at + length;
         }
-        state = next & (uint16_t)~REGEX_MATCH;
-        if (!state) break;
+        row = next & ~REGEX_MATCH;
+        if (!row) break;
         at += length;
     }
-    if (at == scan->text.len && re->next[state * re->n_classes + re->n_classes - 1] & REGEX_MATCH)
-        end = trail_from = at;
+    scan->n_steps += at - first;
     scan->trail_from = trail_from;
     scan->trail_to = at;
-    return end;
+    return row && matches_at_end(re, row) ? at : end;
 }
 
 // The end of the match that begins at `start`, or `start` when there is none.
@@ -64,18 +68,19 @@ static size_t run(RegexScan *scan, size_t start) {
     const Str text = scan->text;
     const size_t stop = start + (size_t)min_u64(text.len - start, REGEX_SHORT_RUN);
     size_t at = start, end = start;
-    uint16_t state = 1;
+    uint32_t row = re->n_classes;
     while (at < stop) {
         size_t length;
-        uint16_t next = re->next[state * re->n_classes + class_at(re, text, at, &length)];
-        scan->n_steps++;
+        uint32_t next = re->next[row + class_at(re, text, at, &length)];
         if (next & REGEX_MATCH) end = at;
-        state = next & (uint16_t)~REGEX_MATCH;
-        if (!state) return end;
+        row = next & ~REGEX_MATCH;
+        if (!row) break;
         at += length;
     }
-    if (at < text.len) return run_with_trail(scan, at, state, end);
-    return re->next[state * re->n_classes + re->n_classes - 1] & REGEX_MATCH ? text.len : end;
+    scan->n_steps += at - start;
+    if (!row) return end;
+    if (at < text.len) return run_with_trail(scan, at, row, end);
+    return matches_at_end(re, row) ? at : end;
 }
 
 bool regex_find(RegexScan *scan, size_t from, size_t *start, size_t *end) {

@@ -22,16 +22,17 @@
 
 // Constant once compiled; any thread may match with it.
 typedef struct {
-    const uint16_t *next; // [n_states][n_classes] state to go to, and REGEX_MATCH when a match ends before
-    uint32_t n_states;    // state 0 is dead, state 1 the start
-    uint32_t n_classes;   // the last one is the end of the text
+    // [n_states][n_classes] the row to go on with, and REGEX_MATCH when a match ends before the character.
+    const uint32_t *next;
+    uint32_t n_states;  // state 0 is dead, state 1 the start
+    uint32_t n_classes; // the last one is the end of the text
     uint8_t ascii_class[128];
     const uint32_t *bounds; // [n_intervals] first characters of intervals; the first is 128
     uint32_t n_intervals;
     const uint8_t *class_of; // [n_intervals][UNICODE_CATEGORY_COUNT]
 } Regex;
 
-enum { REGEX_MATCH = 0x8000 };
+#define REGEX_MATCH 0x80000000u
 
 // `arena` keeps the tables (some 20 KB to 200 KB), `scratch` takes a few MB. Errors: ERR_UNSUPPORTED with the
 // byte position in the pattern, ERR_NO_MEMORY.
@@ -41,14 +42,14 @@ MUST_CHECK bool regex_compile(Str pattern, Arena *arena, Arena scratch, Regex *o
 typedef struct {
     const Regex *regex;
     Str text;
-    uint16_t *trail; // [text.len] states of an earlier run that found no match at or after trail_from
+    uint32_t *trail; // [text.len] rows of an earlier run that found no match at or after trail_from
     size_t trail_from, trail_to;
-    uint64_t n_steps; // characters looked at, for tests of the bound
+    uint64_t n_steps; // bytes looked at, for tests of the bound
 } RegexScan;
 
 // Scratch bytes of a scan over a text of this length.
 static inline uint64_t regex_scan_bytes(uint64_t text_bytes) {
-    return text_bytes * sizeof(uint16_t) + sizeof(uint16_t);
+    return text_bytes * sizeof(uint32_t) + sizeof(uint32_t);
 }
 
 // The first match that begins at `from` or later; false when there is none. A match is never empty.

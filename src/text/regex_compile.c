@@ -250,7 +250,7 @@ static bool build_states(Compiler *c, uint16_t start, Regex *re, Arena *arena) {
     if (!find_state(c, &state)) return false; // the dead one
     list_add(c, start);
     if (!find_state(c, &state)) return false;
-    uint16_t *table = arena_new(arena, uint16_t, (uint64_t)re->n_classes * REGEX_STATES_MAX);
+    uint32_t *table = arena_new(arena, uint32_t, (uint64_t)re->n_classes * REGEX_STATES_MAX);
     if (!table) return out_of_memory(c);
     for (uint32_t s = 0; s < c->n_states; s++) {
         for (uint32_t class = 0; class < re->n_classes; class ++) {
@@ -259,7 +259,7 @@ static bool build_states(Compiler *c, uint16_t start, Regex *re, Arena *arena) {
             if (matched && s == 1) {
                 return error_set(c->err, ERR_UNSUPPORTED, "regular expression: it matches the empty string");
             }
-            table[s * re->n_classes + class] = (uint16_t)(state | (matched ? REGEX_MATCH : 0));
+            table[s * re->n_classes + class] = state * re->n_classes | (matched ? REGEX_MATCH : 0);
         }
     }
     re->next = table;

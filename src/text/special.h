@@ -1,0 +1,35 @@
+// Finds tokens that are spelled out in a text, such as <|im_start|>: the leftmost, and of those the longest.
+//
+// A trie of bytes. Looking is one table access for each byte that begins no token, and at most
+// SPECIAL_BYTES_MAX steps for one that does. Constant once built.
+#pragma once
+
+#include "base/arena.h"
+
+enum { SPECIAL_BYTES_MAX = 1024 }; // longer spellings are not recognised in text
+
+typedef struct {
+    int32_t id;              // of the token that ends here, or -1
+    uint32_t child, sibling; // indices of nodes, 0 for none
+    uint8_t byte;
+} SpecialNode;
+
+typedef struct {
+    SpecialNode *nodes; // nodes[0] is the root
+    uint32_t n_nodes;
+    uint32_t nodes_max;
+    uint32_t first[256]; // the root's children by their byte
+} SpecialTrie;
+
+// `total_bytes` is the sum of the lengths of all spellings to be added. False when the arena is full.
+MUST_CHECK bool special_init(SpecialTrie *trie, uint64_t total_bytes, Arena *arena);
+
+// Empty and too long spellings are ignored.
+void special_add(SpecialTrie *trie, Str text, int32_t id);
+
+// The first token at or after `from`; false when there is none.
+MUST_CHECK bool special_find(const SpecialTrie *trie, Str text, size_t from, size_t *start, size_t *end,
+                             int32_t *id);
+
+// The token that is spelled exactly so, or -1.
+int32_t special_lookup(const SpecialTrie *trie, Str text);

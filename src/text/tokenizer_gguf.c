@@ -1,0 +1,198 @@
+// Vocabularies in GGUF files (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, "Tokenizer").
+#include "base/strbuf.h"
+#include "text/tokenizer_internal.h"
+
+#define KEY_MODEL STR("tokenizer.ggml.model")
+#define KEY_PRE STR("tokenizer.ggml.pre")
+#define KEY_TOKENS STR("tokenizer.ggml.tokens")
+#define KEY_TYPES STR("tokenizer.ggml.token_type")
+#define KEY_SCORES STR("tokenizer.ggml.scores")
+#define KEY_MERGES STR("tokenizer.ggml.merges")
+
+static bool no_memory(Error *err) {
+    return error_set(err, ERR_NO_MEMORY, "no memory for the vocabulary");
+}
+
+static bool read_tokens(const GgufFile *file, Tokenizer *t, Arena *arena, Error *err) {
+    GgufArray tokens, types = {0};
+    if (!gguf_get_array(file, KEY_TOKENS, GGUF_STRING, &tokens, err)) return false;
+    const GgufValue *value = gguf_find_value(file, KEY_TOKENS);
+    if (tokens.count == 0 || tokens.count > VOCAB_MAX - 1) {
+        return gguf_value_error(file, value, err, "%llu tokens, expected 1 to %d",
+                                (unsigned long long)tokens.count, VOCAB_MAX - 1);
+    }
+    if (!gguf_opt_array(file, KEY_TYPES, GGUF_I32, &types, err)) return false;
+    if (types.count && types.count != tokens.count) {
+        return gguf_value_error(file, gguf_find_value(file, KEY_TYPES), err, "%llu types for %llu tokens",
+                                (unsigned long long)types.count, (unsigned long long)tokens.count);
+    }
+    uint32_t count = (uint32_t)tokens.count;
+    Str *texts = arena_new(arena, Str, count);
+    uint8_t *kinds = arena_new(arena, uint8_t, count);
+    if (!texts || !kinds) return no_memory(err);
+    for (uint32_t i = 0; i < count; i++) {
+        int64_t type = types.count ? gguf_array_i64(&types, i) : TOKEN_NORMAL;
+        texts[i] = gguf_array_str(&tokens, i);
+        kinds[i] = type >= TOKEN_NORMAL && type <= TOKEN_BYTE ? (uint8_t)type : TOKEN_UNUSED;
+        if (texts[i].len > TOKEN_BYTES_MAX) {
+            return gguf_value_error(file, value, err, "token %u has %zu bytes, more than %d", i, texts[i].len,
+                                    TOKEN_BYTES_MAX);
+        }
+    }
+    uint32_t first, second;
+    if (vocab_build(&t->vocab, texts, kinds, count, arena, &first, &second)) return true;
+    if (first == second) return no_memory(err);
+    return gguf_value_error(file, value, err, "tokens %u and %u are both \"%.*s\"", first, second,
+                            (int)min_u64(texts[first].len, 64), texts[first].ptr);
+}
+
+// A key that names a token; TOKEN_NONE when it is missing.
+static bool read_token_id(const GgufFile *file, const Tokenizer *t, Str key, int32_t *out, Error *err) {
+    uint32_t id = UINT32_MAX;
+    *out = TOKEN_NONE;
+    const GgufValue *value = gguf_find_value(file, key);
+    if (!value) return true;
+    if (!gguf_get_u32(file, key, &id, err)) return false;
+    if (id >= t->vocab.count) {
+        return gguf_value_error(file, value, err, "token %u of a vocabulary of %u", id, t->vocab.count);
+    }
+    *out = (int32_t)id;
+    return true;
+}
+
+static bool read_special(const GgufFile *file, Tokenizer *t, Arena *arena, Error *err) {
+    int32_t ends[3];
+    bool ok = read_token_id(file, t, STR("tokenizer.ggml.bos_token_id"), &t->bos, err) &&
+              read_token_id(file, t, STR("tokenizer.ggml.eos_token_id"), &t->eos, err) &&
+              read_token_id(file, t, STR("tokenizer.ggml.unknown_token_id"), &t->unknown, err) &&
+              read_token_id(file, t, STR("tokenizer.ggml.eot_token_id"), &ends[1], err) &&
+              read_token_id(file, t, STR("tokenizer.ggml.eom_token_id"), &ends[2], err) &&
+              gguf_opt_bool(file, STR("tokenizer.ggml.add_bos_token"), &t->adds_bos, err) &&
+              gguf_opt_bool(file, STR("tokenizer.ggml.add_eos_token"), &t->adds_eos, err);
+    if (!ok) return false;
+    ends[0] = t->eos;
+    return tokenizer_index_special(t, ends, COUNT_OF(ends), arena) || no_memory(err);
+}
+
+// ---- byte-level BPE ----
+
+static bool unknown_pre(const GgufFile *file, const GgufValue *value, Str name, Error *err) {
+    char text[ERROR_MESSAGE_BYTES];
+    StrBuf list = STRBUF(text);
+    for (uint32_t i = 0; i < pretokenizer_row_count; i++) {
+        strbuf_printf(&list, "%s%s", i ? " " : "", pretokenizer_rows[i].name);
+    }
+    if (!value) {
+        return error_set(err, ERR_UNSUPPORTED, "%s: key \"%.*s\" is missing; known are: %s",
+                         file->parts[0].name, STR_ARG(KEY_PRE), text);
+    }
+    gguf_value_error(file, value, err, "pre-tokeniser \"%.*s\" is not supported; known are: %s",
+                     (int)min_u64(name.len, 64), name.ptr, text);
+    err->code = ERR_UNSUPPORTED;
+    return false;
+}
+
+static bool read_merges(const GgufFile *file, Tokenizer *t, Arena *arena, Error *err) {
+    GgufArray merges;
+    if (!gguf_get_array(file, KEY_MERGES, GGUF_STRING, &merges, err)) return false;
+    const GgufValue *value = gguf_find_value(file, KEY_MERGES);
+    if (merges.count > BPE_MERGES_MAX) {
+        return gguf_value_error(file, value, err, "%llu merges, more than %d",
+                                (unsigned long long)merges.count, BPE_MERGES_MAX);
+    }
+    if (!bpe_init(&t->merges, (uint32_t)merges.count, arena)) return no_memory(err);
+    char joined[TOKEN_BYTES_MAX];
+    for (uint32_t rank = 0; rank < merges.count; rank++) {
+        // "left right"; the first character may itself be a space in old files.
+        Str merge = gguf_array_str(&merges, rank);
+        const char *space = merge.len > 2 ? memchr(merge.ptr + 1, ' ', merge.len - 1) : NULL;
+        if (!space || merge.len > sizeof joined) {
+            return gguf_value_error(file, value, err, "merge %u is not two tokens with a space between",
+                                    rank);
+        }
+        size_t length = (size_t)(space - merge.ptr);
+        Str left = str_slice(merge, 0, length), right = str_slice(merge, length + 1, merge.len);
+        memcpy(joined, left.ptr, left.len);
+        memcpy(joined + left.len, right.ptr, right.len);
+        int32_t a = vocab_find(&t->vocab, left), b = vocab_find(&t->vocab, right);
+        int32_t ab = vocab_find(&t->vocab, (Str){joined, left.len + right.len});
+        if (a < 0 || b < 0 || ab < 0) {
+            Str missing = a < 0 ? left : b < 0 ? right : (Str){joined, left.len + right.len};
+            return gguf_value_error(file, value, err, "merge %u uses \"%.*s\", which is no token", rank,
+                                    (int)min_u64(missing.len, 64), missing.ptr);
+        }
+        bpe_add(&t->merges, (uint32_t)a, (uint32_t)b, rank, (uint32_t)ab);
+    }
+    return true;
+}
+
+static bool load_byte_bpe(const GgufFile *file, Tokenizer *t, Arena *arena, Arena scratch, Error *err) {
+    Str name = {0};
+    const GgufValue *value = gguf_find_value(file, KEY_PRE);
+    if (!gguf_opt_str(file, KEY_PRE, &name, err)) return false;
+    const PretokenizerRow *row = pretokenizer_find(name);
+    if (!row) return unknown_pre(file, value, name, err);
+    t->kind = "gguf-bpe";
+    t->model = MODEL_BYTE_BPE;
+    t->pre_name = row->name;
+    t->whole_words = row->whole_words;
+    t->adds_bos = row->adds_bos;
+    t->nfc = row->nfc;
+    if (!pretokenizer_compile(row, arena, scratch, &t->pretokenizer, err)) return false;
+    if (!read_tokens(file, t, arena, err) || !read_merges(file, t, arena, err)) return false;
+    tokenizer_index_bytes(t);
+    return (vocab_decode_pieces(&t->vocab, PIECES_BYTE_LEVEL, arena) || no_memory(err)) &&
+           read_special(file, t, arena, err);
+}
+
+// ---- SentencePiece ----
+
+static bool read_scores(const GgufFile *file, Tokenizer *t, Arena *arena, Error *err) {
+    GgufArray array;
+    if (!gguf_get_array(file, KEY_SCORES, GGUF_F32, &array, err)) return false;
+    const GgufValue *value = gguf_find_value(file, KEY_SCORES);
+    if (array.count != t->vocab.count) {
+        return gguf_value_error(file, value, err, "%llu scores for %u tokens",
+                                (unsigned long long)array.count, t->vocab.count);
+    }
+    float *scores = arena_new(arena, float, array.count);
+    if (!scores) return no_memory(err);
+    for (uint32_t i = 0; i < array.count; i++) {
+        scores[i] = gguf_array_f32(&array, i);
+        if (scores[i] != scores[i]) return gguf_value_error(file, value, err, "score %u is not a number", i);
+    }
+    t->scores = scores;
+    return true;
+}
+
+static bool load_spm(const GgufFile *file, Tokenizer *t, Arena *arena, Error *err) {
+    t->kind = "gguf-spm";
+    t->model = MODEL_SPM;
+    t->pre_name = "";
+    t->adds_bos = true;
+    t->adds_space_prefix = true;
+    if (!read_tokens(file, t, arena, err) || !read_scores(file, t, arena, err)) return false;
+    if (!gguf_opt_bool(file, STR("tokenizer.ggml.add_space_prefix"), &t->adds_space_prefix, err))
+        return false;
+    memset(t->byte_ids, 0xFF, sizeof t->byte_ids);
+    for (uint32_t id = 0; id < t->vocab.count; id++) {
+        int byte = t->vocab.types[id] == TOKEN_BYTE ? vocab_parse_byte_token(t->vocab.texts[id]) : -1;
+        if (byte >= 0) t->byte_ids[byte] = (int32_t)id;
+    }
+    return (vocab_decode_pieces(&t->vocab, PIECES_SPM, arena) || no_memory(err)) &&
+           read_special(file, t, arena, err);
+}
+
+bool tokenizer_from_gguf(const GgufFile *file, Arena *arena, Arena scratch, Tokenizer **out, Error *err) {
+    Tokenizer *t = *out = arena_new(arena, Tokenizer, 1);
+    Str model;
+    if (!t) return no_memory(err);
+    if (!gguf_get_str(file, KEY_MODEL, &model, err)) return false;
+    if (str_eq(model, STR("gpt2"))) return load_byte_bpe(file, t, arena, scratch, err);
+    if (str_eq(model, STR("llama"))) return load_spm(file, t, arena, err);
+    gguf_value_error(file, gguf_find_value(file, KEY_MODEL), err,
+                     "tokenizer model \"%.*s\" is not supported; known are: gpt2 llama",
+                     (int)min_u64(model.len, 64), model.ptr);
+    err->code = ERR_UNSUPPORTED;
+    return false;
+}

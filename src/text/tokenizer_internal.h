@@ -1,0 +1,62 @@
+// Between the loaders and the encoder of tokenizer.h.
+#pragma once
+
+#include "text/bpe.h"
+#include "text/pretokenizer.h"
+#include "text/special.h"
+#include "text/tokenizer.h"
+#include "text/vocab.h"
+
+typedef enum {
+    MODEL_BYTE_BPE, // bytes are the first symbols, merged within pieces of the pre-tokeniser
+    MODEL_SPM,      // characters are the first symbols, merged by the scores of what they make
+} TokenModel;
+
+struct Tokenizer {
+    const char *kind;
+    const char *pre_name;
+    TokenModel model;
+    Vocab vocab;
+    uint32_t *ends; // one bit for each token that ends generation
+    int32_t bos, eos, unknown;
+    bool adds_bos, adds_eos;
+
+    SpecialTrie user_defined; // always found in text
+    SpecialTrie all_special;  // … and control tokens, found with TOKENIZER_PARSE_SPECIAL
+
+    bool nfc;
+
+    // MODEL_BYTE_BPE
+    Pretokenizer pretokenizer;
+    BpeMerges merges;
+    int32_t byte_ids[256]; // for MODEL_SPM, too; -1 where the vocabulary has no such byte
+    bool whole_words;
+
+    // MODEL_SPM
+    const float *scores;
+    bool adds_space_prefix;
+};
+
+// Ids appended to the free end of an arena.
+typedef struct {
+    int32_t *ids;
+    size_t count, capacity;
+} IdList;
+
+// False when the list is full.
+MUST_CHECK static inline bool id_list_add(IdList *list, int32_t id) {
+    if (list->count == list->capacity) return false;
+    list->ids[list->count++] = id;
+    return true;
+}
+
+// Fills `user_defined`, `all_special` and `ends` from the vocabulary; `extra_ends` are ids or TOKEN_NONE.
+MUST_CHECK bool tokenizer_index_special(Tokenizer *t, const int32_t *extra_ends, size_t n_extra_ends,
+                                        Arena *arena);
+
+// Finds the ids of single bytes, spelled in the alphabet of byte_level.h.
+void tokenizer_index_bytes(Tokenizer *t);
+
+// Scores to ids, in tokenizer_spm.c. `first`: the text begins here, so a space prefix is due.
+MUST_CHECK bool tokenizer_spm_encode(const Tokenizer *t, Str text, bool first, IdList *out, Arena scratch);
+uint64_t tokenizer_spm_scratch_bytes(uint64_t text_bytes);
