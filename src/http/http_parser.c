@@ -164,7 +164,7 @@ static bool http_parse_version(HttpRequest *request, Str version, size_t positio
         return http_fault_set(fault, 400, position, "expected HTTP/1.1 after the request target");
     }
     if (version.ptr[5] != '1') {
-        return http_fault_set(fault, 505, position, "this server speaks HTTP/1.1 and HTTP/1.0");
+        return http_fault_set(fault, 505, position, "this server speaks HTTP 1.1 and 1.0");
     }
     request->minor_version = version.ptr[7] == '0' ? 0 : 1;
     return true;

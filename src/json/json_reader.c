@@ -205,7 +205,7 @@ static bool json_parse_string(JsonReader *r) {
     if ((r->count + slots > r->capacity || r->count + slots > r->nodes_max) && !json_grow(r, slots))
         return false;
     char *text = (char *)(node + 1);
-    size_t length;
+    size_t length = 0;
     if (!json_unescape(r, from, to, text, &length)) return false;
     node->length = (uint32_t)length;
     node->as.string = text;
