@@ -5,11 +5,9 @@
 
 #include "base/cursor.h"
 #include "base/f16.h"
+#include "guard.h"
 #include "model/dtype.h"
 #include "os/os.h"
-
-#include <sys/mman.h>
-#include <unistd.h>
 
 enum { VECTOR_BLOCKS_MAX = 64 };
 
@@ -112,14 +110,6 @@ TEST(dtype_dequantizes_to_the_bit) {
     CHECK_INT_EQ((1u << DTYPE_COUNT) - 1, seen);
 }
 
-// `size` bytes that end where memory does, so that one byte more is a crash.
-static uint8_t *before_guard_page(size_t size) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), whole = align_up(size, page);
-    uint8_t *memory = os_reserve(whole + page);
-    REQUIRE(memory && mprotect(memory + whole, page, PROT_NONE) == 0);
-    return memory + whole - size;
-}
-
 // For every number of blocks: nothing behind the input is read and nothing behind the output is written, at
 // the odd addresses that an end flush with a page gives.
 TEST(dtype_stays_within_its_blocks) {
@@ -128,8 +118,8 @@ TEST(dtype_stays_within_its_blocks) {
     for (uint32_t i = 0; i < n_entries; i++) {
         VectorEntry e = next_entry(&c);
         const DtypeInfo *info = dtype_info(e.dtype);
-        uint8_t *input = before_guard_page(e.n_bytes);
-        float *output = (float *)(void *)before_guard_page(e.n_values * sizeof *output);
+        uint8_t *input = guard_allocate(e.n_bytes).end - e.n_bytes;
+        float *output = (float *)(void *)guard_allocate(e.n_values * sizeof *output).end - e.n_values;
         for (uint32_t n = 0; n <= e.n_blocks; n++) {
             TEST_CASE_LABEL("%s, %u blocks", info->name, n);
             size_t skipped = e.n_blocks - n;
@@ -147,7 +137,8 @@ TEST(dtype_stays_within_its_blocks) {
 TEST(dtype_16_bit_floats_agree_with_the_scalar_conversions) {
     static uint16_t halves[1 << 16];
     static float from_f16[1 << 16], from_bf16[1 << 16];
-    for (uint32_t i = 0; i < 1 << 16; i++) halves[i] = (uint16_t)i;
+    for (uint32_t i = 0; i < 1 << 16; i++)
+        halves[i] = (uint16_t)i;
     dtype_info(DTYPE_F16)->dequantize((const uint8_t *)halves, from_f16, 1 << 16);
     dtype_info(DTYPE_BF16)->dequantize((const uint8_t *)halves, from_bf16, 1 << 16);
     int wrong_f16 = 0, wrong_bf16 = 0;

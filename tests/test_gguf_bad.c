@@ -3,30 +3,29 @@
 #include "runner.h"
 
 #include "gguf_builder.h"
-#include "model/gguf.h"
-
-#include <stdio.h>
-#include <sys/mman.h>
-#include <unistd.h>
+#include "guard.h"
 
 enum { ARENA_BYTES = 4 << 20 };
 #define TWO_31 0x80000000u
 #define TWO_63 0x8000000000000000u
 
-// Parses a copy that ends at a page that may not be touched. `err` is filled in where false comes back.
-static bool parse_at_the_edge(Str bytes, Error *err) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), whole = align_up(bytes.len, page);
-    uint8_t *memory = os_reserve(whole + page);
-    REQUIRE(memory && mprotect(memory + whole, page, PROT_NONE) == 0);
-    uint8_t *copy = memory + whole - bytes.len;
-    if (bytes.len) memcpy(copy, bytes.ptr, bytes.len);
-    Arena arena = os_arena(ARENA_BYTES);
-    GgufPart part = {copy, bytes.len, "bad.gguf"};
+// Where files are parsed: at the end of memory that may be touched.
+typedef struct {
+    GuardedMemory memory;
+    Arena arena;
+} Edge;
+
+static Edge edge_begin(size_t most_bytes) {
+    return (Edge){guard_allocate(most_bytes), os_arena(ARENA_BYTES)};
+}
+
+// `err` is filled in where false comes back.
+static bool edge_parse(const Edge *edge, Str bytes, Error *err) {
+    Str pressed = guard_press(&edge->memory, bytes);
+    GgufPart part = {(const uint8_t *)pressed.ptr, pressed.len, "bad.gguf"};
+    Arena arena = edge->arena;
     const GgufFile *file;
-    bool ok = gguf_parse(&part, 1, &arena, &file, err);
-    os_release(memory, whole + page);
-    os_release(arena.end - ARENA_BYTES, ARENA_BYTES);
-    return ok;
+    return gguf_parse(&part, 1, &arena, &file, err);
 }
 
 // ---- cut files ----
@@ -41,21 +40,22 @@ static void check_is_clear(const Error *err, uint64_t size) {
 TEST_SLOW(gguf_cut_anywhere_is_an_error, 120) {
     TinyModel m = tiny_model_llama();
     Str file = tiny_model_build(&m);
+    Edge edge = edge_begin(file.len);
     Error err = {0};
-    REQUIRE(parse_at_the_edge(file, &err));
+    REQUIRE(edge_parse(&edge, file, &err));
     for (size_t cut = 0; cut < 4096; cut++) {
         TEST_CASE_LABEL("cut at %zu", cut);
-        CHECK(!parse_at_the_edge(str_slice(file, 0, cut), &err));
+        CHECK(!edge_parse(&edge, str_slice(file, 0, cut), &err));
         check_is_clear(&err, cut);
     }
     for (size_t i = 0; i < 100; i++) {
         size_t cut = 4096 + (file.len - 4096) * i / 100 + i % 7;
         TEST_CASE_LABEL("cut at %zu", cut);
-        CHECK(!parse_at_the_edge(str_slice(file, 0, cut), &err));
+        CHECK(!edge_parse(&edge, str_slice(file, 0, cut), &err));
         check_is_clear(&err, cut);
     }
     TEST_CASE_LABEL("cut at the last byte");
-    CHECK(!parse_at_the_edge(str_slice(file, 0, file.len - 1), &err));
+    CHECK(!edge_parse(&edge, str_slice(file, 0, file.len - 1), &err));
     check_is_clear(&err, file.len);
 }
 
@@ -410,15 +410,17 @@ static Str build_with(void (*change)(GgufBuilder *b)) {
 }
 
 TEST(gguf_the_base_of_the_bad_files_is_good) {
+    Edge edge = edge_begin(1 << 20);
     Error err = {0};
-    CHECK(parse_at_the_edge(build_with(no_change), &err));
+    CHECK(edge_parse(&edge, build_with(no_change), &err));
 }
 
 TEST(gguf_bad_files_get_clear_errors) {
+    Edge edge = edge_begin(1 << 20);
     for (size_t i = 0; i < COUNT_OF(bad_cases); i++) {
         TEST_CASE_LABEL("%s", bad_cases[i].name);
         Error err = {0};
-        CHECK(!parse_at_the_edge(build_with(bad_cases[i].change), &err));
+        CHECK(!edge_parse(&edge, build_with(bad_cases[i].change), &err));
         CHECK_INT_EQ(bad_cases[i].code, err.code);
         CHECK(str_starts_with(str_from_c(err.message), STR("bad.gguf: ")));
         if (!strstr(err.message, bad_cases[i].message)) FAIL("message: %s", err.message);
@@ -494,6 +496,7 @@ TEST_SLOW(gguf_flipped_bytes_never_crash, 120) {
     TinyModel m = tiny_model_llama();
     m.vocab = 320;
     Str bytes = tiny_model_build(&m);
+    Edge edge = edge_begin(bytes.len);
     size_t head = min_u64(bytes.len, 12000);
     uint32_t refused = 0;
     for (uint64_t round = 0; round < 3000; round++) {
@@ -508,7 +511,7 @@ TEST_SLOW(gguf_flipped_bytes_never_crash, 120) {
             ((char *)(uintptr_t)bytes.ptr)[at[i]] = (char)(r.word[2] % 3 ? r.word[3] : 0xFF);
         }
         Error err = {0};
-        if (!parse_at_the_edge(bytes, &err)) {
+        if (!edge_parse(&edge, bytes, &err)) {
             refused++;
             CHECK(err.message[0] != 0);
         }
