@@ -1,0 +1,123 @@
+// A vector of N_COLS activations in shared memory, as the products of a stage want it.
+//
+// For quantised weights: 8-bit integers in blocks of 32 with a float scale, x[k] = scale * x8[k], scale = max |x| / 127 (one
+// rounding step is 0.8% of the block's largest value). The block's sum is kept beside the scale, for the formats with an
+// offset or a minimum. For float weights: the floats themselves.
+//
+// Layout, B = N_COLS / 32 blocks: [B][16] first halves, [B][16] second halves, [B] {scale, sum}, then [N_COLS] floats where a
+// float format needs them. Two planes of halves, because lane i reads 16 bytes of block i: neighbours, no bank conflicts.
+// Mapping: thread t takes the values 4 (t + i THREADS) …; eight threads make a block.
+// Defines: N_COLS, WARPS (of a block), and the formats of the stage's weights: FORMAT_0, and FORMAT_1, FORMAT_2 where there are
+// several.
+#if !defined(N_COLS) || !defined(WARPS) || !defined(FORMAT_0)
+#error "N_COLS, WARPS, FORMAT_0"
+#endif
+#ifndef FORMAT_1
+#define FORMAT_1 FORMAT_0
+#endif
+#ifndef FORMAT_2
+#define FORMAT_2 FORMAT_0
+#endif
+#define THREADS    (WARPS * 32)
+#define X_INTEGERS (!FORMAT_IS_FLOAT(FORMAT_0) || !FORMAT_IS_FLOAT(FORMAT_1) || !FORMAT_IS_FLOAT(FORMAT_2))
+#define X_FLOATS   (FORMAT_IS_FLOAT(FORMAT_0) || FORMAT_IS_FLOAT(FORMAT_1) || FORMAT_IS_FLOAT(FORMAT_2))
+#if N_COLS % 32
+#error "N_COLS must be a multiple of 32"
+#endif
+
+enum : u32 {
+    X_BLOCKS = N_COLS / BLOCK_WEIGHTS,
+    X_META = X_BLOCKS * 32,
+    X_FLOAT = X_META + X_BLOCKS * 8,
+    X_BYTES = ROUND_UP(X_FLOAT + (X_FLOATS ? N_COLS * 4 : 0), 16),
+    X_GROUPS = N_COLS / 4,                       // of 4 values
+    X_TURNS = CEIL_DIV(N_COLS / 4, THREADS),     // groups a thread
+};
+
+// The group that this thread takes in a turn; X_GROUPS or more for none.
+DEVICE u32 x_group(u32 turn) {
+    return turn * THREADS + thread_index();
+}
+
+// Writes one group of four values; the whole warp calls it, threads without a group give zeros.
+DEVICE void x_store(u8 *shared_x, u32 group, float4 v) {
+    if (X_FLOATS && group < X_GROUPS) ((float4 *)(shared_x + X_FLOAT))[group] = v;
+    if (!X_INTEGERS) return;
+    float largest =
+        max_nan_f32(max_nan_f32(abs_f32(v.x), abs_f32(v.y)), max_nan_f32(abs_f32(v.z), abs_f32(v.w)));
+    for (u32 m = 1; m < 8; m *= 2) {
+        largest = max_nan_f32(largest, shuffle_xor(largest, m));
+    }
+    // Below 1e-30 a reciprocal could overflow: such a block counts as zeros.
+    float inverse = largest > 1e-30f ? divide_f32(127.0f, largest) : 0.0f;
+    u32 packed = pack_i8(round_to_i32(v.x * inverse), round_to_i32(v.y * inverse), round_to_i32(v.z * inverse),
+                         round_to_i32(v.w * inverse));
+    i32 sum = dp4a(packed, 0x01010101u, 0);
+    for (u32 m = 1; m < 8; m *= 2) {
+        sum += shuffle_xor(sum, m);
+    }
+    if (group >= X_GROUPS) return;
+    u32 block = group / 8, word = group % 8;
+    ((u32 *)shared_x)[word / 4 * X_BLOCKS * 4 + block * 4 + word % 4] = packed;
+    // A value that is not a number makes the block so: an overflow upstream must not look like a result.
+    float scale = largest > 1e-30f || largest != largest ? largest * (1.0f / 127.0f) : 0.0f;
+    if (word == 0) ((float2 *)(shared_x + X_META))[block] = {scale, scale * (float)sum};
+}
+
+// Block `block` for a product with integer weights.
+DEVICE BlockX x_load(const u8 *shared_x, u32 block) {
+    float2 meta = ((const float2 *)(shared_x + X_META))[block];
+    return {((const uint4 *)shared_x)[block], ((const uint4 *)shared_x)[X_BLOCKS + block], meta.x, meta.y};
+}
+
+DEVICE float4 x_load_floats(const u8 *shared_x, u32 element) {
+    return ((const float4 *)(shared_x + X_FLOAT))[element / 4];
+}
+
+// x of the previous stage, four values at a time, all loads of a thread in flight together.
+DEVICE void x_load_global(const float *x, float4 v[X_TURNS]) {
+#pragma unroll
+    for (u32 i = 0; i < X_TURNS; i++) {
+        u32 g = x_group(i);
+        v[i] = g < X_GROUPS ? load_shared_data((const float4 *)x + g) : float4{0, 0, 0, 0};
+    }
+}
+
+// ---- RMS norm ----
+//
+// H = X / sqrt(mean(X^2) + eps) * W. The root is one number a row, so the product with a matrix can be multiplied by it
+// afterwards: x * w is quantised at once, and the sum of squares is ready at the same barrier. (OP_RMS_NORM.)
+
+// w may be loaded before the previous stage is done.
+DEVICE void norm_load_weight(const float *w, float4 v[X_TURNS]) {
+#pragma unroll
+    for (u32 i = 0; i < X_TURNS; i++) {
+        u32 g = x_group(i);
+        v[i] = g < X_GROUPS ? ((const float4 *)w)[g] : float4{0, 0, 0, 0};
+    }
+}
+
+// Quantises x * w into shared memory; warp_squares[warp] gets the sum of squares of the warp's values. A block_sync must
+// follow before norm_factor and before anyone reads the activations.
+DEVICE void norm_store(u8 *shared_x, float *warp_squares, const float4 x[X_TURNS], const float4 w[X_TURNS]) {
+    float squares = 0;
+#pragma unroll
+    for (u32 i = 0; i < X_TURNS; i++) {
+        float4 v = x[i];
+        squares = fmaf32(v.x, v.x, fmaf32(v.y, v.y, fmaf32(v.z, v.z, fmaf32(v.w, v.w, squares))));
+        x_store(shared_x, x_group(i), {v.x * w[i].x, v.y * w[i].y, v.z * w[i].z, v.w * w[i].w});
+    }
+    for (u32 m = 16; m > 0; m /= 2) {
+        squares += shuffle_xor(squares, m);
+    }
+    if (lane_index() == 0) warp_squares[warp_index()] = squares;
+}
+
+DEVICE float norm_factor(const float *warp_squares, float eps) {
+    float sum = 0;
+#pragma unroll
+    for (u32 w = 0; w < THREADS / WARP; w++) {
+        sum += warp_squares[w];
+    }
+    return divide_f32(1.0f, sqrt_f32(sum / N_COLS + eps));
+}

@@ -1,0 +1,113 @@
+// What the host passes to each stage. C17 (the host fills these and passes them as the kernel's one parameter) and CUDA C++.
+//
+// Device pointers are plain numbers for the host. Every array is float32 and 16-byte aligned where nothing else is said.
+#ifndef KERNELS_ARGS_H
+#define KERNELS_ARGS_H
+
+#ifdef __cplusplus
+#define DEVICE_PTR(type) type *
+#else
+#define DEVICE_PTR(type) unsigned long long // CUdeviceptr
+#endif
+
+// One sequence's state on the device: 64 bytes. The host writes it when a sequence begins (and after each prefill: token and
+// position); the sampling stage advances it after every token, so that the next step can be enqueued unread.
+typedef struct {
+    int token;         // the token to feed next
+    unsigned position; // of that token
+    unsigned step;     // tokens drawn so far: the counter of the random numbers
+    unsigned reserved;
+    // SamplerParams of src/backend/sampler.h
+    float temperature, top_p, min_p, repetition_penalty;
+    unsigned top_k;
+    unsigned n_seen_words;
+    unsigned long long seed;
+    DEVICE_PTR(unsigned) seen; // [n_seen_words] a bit a token id: prompt and output
+    DEVICE_PTR(const unsigned) pages; // page numbers in the sequence's order; the page of `position` is there already
+} DecodeSequence;
+
+// decode_qkv.cuh
+typedef struct {
+    DEVICE_PTR(const DecodeSequence) sequence;
+    DEVICE_PTR(float) x;                    // [D_MODEL] the residual stream; written where FIRST, else read
+    DEVICE_PTR(const unsigned char) embed;  // FIRST: the embedding's matrix
+    DEVICE_PTR(const float) norm;           // [D_MODEL]
+    DEVICE_PTR(const unsigned char) weight[3]; // query, key, value matrices
+    DEVICE_PTR(const float) bias[3];        // or NULL
+    DEVICE_PTR(const float) inv_freq;       // [ROPE_DIMS / 2]
+    DEVICE_PTR(unsigned short) q;           // out [N_HEADS][HEAD_DIM] f16, times SCORE_SCALE * log2(e)
+    DEVICE_PTR(unsigned short) kv;          // the layer's cache
+} QkvArgs;
+
+// decode_attention.cuh
+typedef struct {
+    DEVICE_PTR(const DecodeSequence) sequence;
+    DEVICE_PTR(const unsigned short) q;
+    DEVICE_PTR(const unsigned short) kv;
+    DEVICE_PTR(unsigned short) part;  // out [splits][N_HEADS][HEAD_DIM] f16, each split's softmax taken alone
+    DEVICE_PTR(float) part_weight;    // out [splits][N_HEADS][2]: largest score, sum of 2^(score - largest)
+} AttentionArgs;
+
+// decode_output.cuh: attention output, and down
+typedef struct {
+    DEVICE_PTR(const DecodeSequence) sequence;  // FROM_ATTENTION
+    DEVICE_PTR(const unsigned short) part;      // FROM_ATTENTION
+    DEVICE_PTR(const float) part_weight;        // FROM_ATTENTION
+    DEVICE_PTR(const float) in;                 // [N_COLS], not FROM_ATTENTION
+    DEVICE_PTR(const unsigned char) weight;     // [N_ROWS][N_COLS]
+    DEVICE_PTR(const float) bias;               // [N_ROWS] or NULL
+    DEVICE_PTR(float) x;                        // [N_ROWS] += the product
+} OutputArgs;
+
+// decode_glu.cuh
+typedef struct {
+    DEVICE_PTR(const float) x;                 // [D_MODEL]
+    DEVICE_PTR(const float) norm;              // [D_MODEL]
+    DEVICE_PTR(const unsigned char) weight[2]; // gate, up: [D_FF][D_MODEL]
+    DEVICE_PTR(float) out;                     // [D_FF]
+} GluArgs;
+
+// The best logit of some rows; logits that are not numbers count as such in n_bad.
+typedef struct {
+    float value;
+    int token; // -1 where there is none above -infinity
+    unsigned n_bad;
+    unsigned reserved;
+} HeadBest;
+
+// decode_head.cuh
+typedef struct {
+    DEVICE_PTR(const DecodeSequence) sequence;
+    DEVICE_PTR(const float) x;              // [D_MODEL]
+    DEVICE_PTR(const float) norm;           // [D_MODEL]
+    DEVICE_PTR(const unsigned char) weight; // [N_VOCAB][D_MODEL]
+    DEVICE_PTR(const float) bias;           // [N_VOCAB] or NULL
+    DEVICE_PTR(float) logits;               // out [N_VOCAB], as the model gives them
+    DEVICE_PTR(HeadBest) best;              // out [BLOCKS], after the repetition penalty
+} HeadArgs;
+
+// sample_*.cuh
+typedef struct {
+    DEVICE_PTR(DecodeSequence) sequence;
+    DEVICE_PTR(const float) logits;        // [N_VOCAB]
+    DEVICE_PTR(const HeadBest) best;       // [HEAD_BLOCKS]
+    DEVICE_PTR(void) scratch;              // not for greedy
+    DEVICE_PTR(int) out;                   // the token, or -1
+} SampleArgs;
+
+// repack.cuh
+typedef struct {
+    DEVICE_PTR(const unsigned char) in;
+    DEVICE_PTR(unsigned char) out;
+    unsigned n_rows;
+    unsigned n_cols;
+} RepackArgs;
+
+// What a compiled stage tells the host: `NAME_info` in its module.
+typedef struct {
+    unsigned threads;      // of a block
+    unsigned grid[2];
+    unsigned shared_bytes; // dynamic
+} StageInfo;
+
+#endif

@@ -1,0 +1,149 @@
+// Decode, stage 1 of a layer: norm, queries, keys and values, their biases, RoPE, and the cache's new entry.
+//
+//     h = rms_norm(x) ; q, k, v = W_q h + b_q, W_k h + b_k, W_v h + b_v ; q, k turned by RoPE at the token's position
+//     q → args.q as f16, times SCORE_SCALE * log2(e) (attention works with powers of two) ; k, v → the cache
+// FIRST: x is read from the embedding of the sequence's token (times EMBED_SCALE), and written out by block 0.
+//
+// Operations: EMBED, RMS_NORM, MATMUL x 3, ROPE x 2, KV_WRITE. Grid and order of sums: matvec.cuh. A unit is the two rows of a
+// RoPE pair (of V: two rows side by side), so that the warp that has the sums turns them.
+// Defines: D_MODEL, N_HEADS, N_KV_HEADS, HEAD_DIM, ROPE_DIMS, ROPE_HALVES (pairs i, i + dims / 2; else 2i, 2i + 1), ROPE_SCALE (on
+// cos and sin), NORM_EPS, SCORE_SCALE, FORMAT_0 … FORMAT_2 (of W_q, W_k, W_v), BLOCKS, WARPS, RING_BYTES; FIRST with
+// EMBED_FORMAT and EMBED_SCALE.
+#if !defined(HEAD_DIM) || !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(ROPE_DIMS) || !defined(ROPE_HALVES) || \
+    !defined(ROPE_SCALE) || !defined(NORM_EPS) || !defined(SCORE_SCALE)
+#error "HEAD_DIM, N_HEADS, N_KV_HEADS, ROPE_DIMS, ROPE_HALVES, ROPE_SCALE, NORM_EPS, SCORE_SCALE"
+#endif
+
+enum : u32 {
+    HEAD_UNITS = HEAD_DIM / 2,
+    Q_UNITS = N_HEADS * HEAD_UNITS,
+    K_UNITS = N_KV_HEADS * HEAD_UNITS,
+};
+static_assert(UNITS == Q_UNITS + 2 * K_UNITS && UNITS_PER_WARP <= WARP, "one finish a warp");
+
+// What a unit is.
+struct QkvUnit {
+    u32 part;   // 0 query, 1 key, 2 value
+    u32 head;   // within its part
+    u32 pair;   // RoPE pair, where it is turned
+    u32 dim[2]; // within its head
+    bool turned;
+};
+DEVICE QkvUnit qkv_unit(u32 unit) {
+    QkvUnit u;
+    u.part = unit < Q_UNITS ? 0 : unit < Q_UNITS + K_UNITS ? 1 : 2;
+    u32 in_part = unit - (u.part == 0 ? 0u : u.part == 1 ? (u32)Q_UNITS : (u32)(Q_UNITS + K_UNITS));
+    u.head = in_part / HEAD_UNITS;
+    u.pair = in_part % HEAD_UNITS;
+    u.turned = u.part < 2 && u.pair < ROPE_DIMS / 2;
+    bool halves = ROPE_HALVES && u.turned;
+    u.dim[0] = halves ? u.pair : 2 * u.pair;
+    u.dim[1] = halves ? u.pair + ROPE_DIMS / 2 : 2 * u.pair + 1;
+    return u;
+}
+
+struct QkvRows {
+    const u8 *weight[3];
+    DEVICE u32 part(u32 unit) const {
+        return unit < Q_UNITS ? 0 : unit < Q_UNITS + K_UNITS ? 1 : 2;
+    }
+    DEVICE const u8 *row(u32 unit, u32 r) const {
+        QkvUnit u = qkv_unit(unit);
+        u32 row = u.head * HEAD_DIM + u.dim[r];
+        if (u.part == 0) return weight[0] + row * layout_row_bytes(FORMAT_0, N_COLS);
+        if (u.part == 1) return weight[1] + row * layout_row_bytes(FORMAT_1, N_COLS);
+        return weight[2] + row * layout_row_bytes(FORMAT_2, N_COLS);
+    }
+};
+
+// What is known before the previous stage is done.
+struct QkvState {
+    Stream stream;
+    QkvRows rows;
+    float4 norm[X_TURNS];
+    float cosine, sine, bias[2]; // of the unit that this lane finishes
+    u32 page, slot;              // of the new entry
+};
+
+DEVICE void decode_qkv_prepare(const QkvArgs &a, u32 block, u8 *shared, QkvState *s) {
+    s->rows = {{a.weight[0], a.weight[1], a.weight[2]}};
+    s->stream = stream_start(block, shared, s->rows);
+    norm_load_weight(a.norm, s->norm);
+    u32 position = a.sequence->position;
+    s->page = a.sequence->pages[position / KV_PAGE];
+    s->slot = position % KV_PAGE;
+    s->cosine = 1;
+    s->sine = s->bias[0] = s->bias[1] = 0;
+    u32 unit = (u32)((u64)UNITS * block / BLOCKS) + warp_index() + lane_index() * WARPS;
+    if (unit >= s->stream.end) return;
+    QkvUnit u = qkv_unit(unit);
+    if (u.turned) {
+        sin_cos_f32((float)position * a.inv_freq[u.pair], &s->sine, &s->cosine);
+        s->sine *= ROPE_SCALE;
+        s->cosine *= ROPE_SCALE;
+    }
+    const float *bias = a.bias[u.part];
+    if (bias != 0) {
+        s->bias[0] = bias[u.head * HEAD_DIM + u.dim[0]];
+        s->bias[1] = bias[u.head * HEAD_DIM + u.dim[1]];
+    }
+}
+
+#ifdef FIRST
+// x of the token: every block needs all of it, block 0 also writes it for the stages to come.
+DEVICE void load_embedding(const QkvArgs &a, u32 block, float4 v[X_TURNS]) {
+    const u8 *row = a.embed + (u64)(u32)a.sequence->token * layout_row_bytes(EMBED_FORMAT, N_COLS);
+    for (u32 i = 0; i < X_TURNS; i++) {
+        u32 g = x_group(i);
+        v[i] = {0, 0, 0, 0};
+        if (g >= X_GROUPS) continue;
+        v[i].x = weight_value<EMBED_FORMAT>(row, N_COLS, g * 4) * EMBED_SCALE;
+        v[i].y = weight_value<EMBED_FORMAT>(row, N_COLS, g * 4 + 1) * EMBED_SCALE;
+        v[i].z = weight_value<EMBED_FORMAT>(row, N_COLS, g * 4 + 2) * EMBED_SCALE;
+        v[i].w = weight_value<EMBED_FORMAT>(row, N_COLS, g * 4 + 3) * EMBED_SCALE;
+        if (block == 0) ((float4 *)a.x)[g] = v[i];
+    }
+}
+#endif
+
+DEVICE void decode_qkv_run(const QkvArgs &a, u32 block, u8 *shared, QkvState *s) {
+    float *squares = (float *)(shared + SQUARES_AT);
+    float4 x[X_TURNS];
+#ifdef FIRST
+    load_embedding(a, block, x);
+#else
+    x_load_global(a.x, x);
+#endif
+    norm_store(shared + X_AT, squares, x, s->norm);
+    block_sync();
+    float factor = norm_factor(squares, NORM_EPS);
+
+    stream_run(&s->stream, block, shared + X_AT, s->rows, [&](u32 unit, const float sums[ROWS]) {
+        if (unit >= UNITS) return;
+        QkvUnit u = qkv_unit(unit);
+        float v0 = sums[0] * factor + s->bias[0], v1 = sums[1] * factor + s->bias[1];
+        float y0 = v0 * s->cosine - v1 * s->sine, y1 = v0 * s->sine + v1 * s->cosine;
+        if (u.part == 0) {
+            const float scale = SCORE_SCALE * 1.44269504089f;
+            a.q[u.head * HEAD_DIM + u.dim[0]] = f32_to_f16(y0 * scale);
+            a.q[u.head * HEAD_DIM + u.dim[1]] = f32_to_f16(y1 * scale);
+            return;
+        }
+        f16 *tile = a.kv + (u64)s->page * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) +
+                    (u.head * 2 + (u.part == 2)) * KV_TILE_HALVES(HEAD_DIM);
+        u32 at0 = u.part == 1 ? s->slot * HEAD_DIM + u.dim[0] : u.dim[0] * KV_PAGE + s->slot;
+        u32 at1 = u.part == 1 ? s->slot * HEAD_DIM + u.dim[1] : u.dim[1] * KV_PAGE + s->slot;
+        tile[at0] = f32_to_f16(y0);
+        tile[at1] = f32_to_f16(y1);
+    });
+}
+
+EXPORTED StageInfo decode_qkv_info = {THREADS, {BLOCKS, 1}, MATVEC_SHARED_BYTES};
+
+KERNEL(THREADS, BLOCKS_PER_SM) decode_qkv(QkvArgs a) {
+    QkvState s;
+    stage_launch_next();
+    decode_qkv_prepare(a, block_index(), shared_memory(), &s);
+    stage_wait();
+    decode_qkv_run(a, block_index(), shared_memory(), &s);
+}

@@ -1,0 +1,241 @@
+// One 32-weight block of each format: its dot product with 32 quantised activations, and its values as floats.
+//
+// Layouts are layout.h's. `tile` points to a tile of n blocks in shared or global memory, `i` is the block in it. A dot
+// product is d * scale * sum(q * x8) + m * sum(x), where m is the format's minimum or its offset times d: the integer part
+// is exact, and the two float additions per block are all the rounding there is. CPU reference: OP_MATMUL.
+//
+// Instructions a block (32 weights), counted in the SASS of sm_90a: see README.md.
+
+// 32 activations as the integer formats want them: x[k] = scale * (i8)x8[k].
+struct BlockX {
+    uint4 low;   // x8[0 … 15]
+    uint4 high;  // x8[16 … 31]
+    float scale;
+    float sum; // scale * sum of x8
+};
+
+struct Half2 {
+    float low, high;
+};
+DEVICE Half2 unpack_f16(u32 v) {
+    return {f16_to_f32((f16)v), f16_to_f32((f16)(v >> 16))};
+}
+
+template <int format> struct Block;
+
+// ---- the integer part: sum of q * x8 ----
+
+DEVICE i32 dot_nibbles(uint4 v, const BlockX &x) {
+    i32 low = 0, high = 0; // `high` sums 16 q x8: the upper nibbles stay where they are
+    low = dp4a_unsigned(v.x & 0x0F0F0F0Fu, x.low.x, low);
+    high = dp4a_unsigned(v.x & 0xF0F0F0F0u, x.high.x, high);
+    low = dp4a_unsigned(v.y & 0x0F0F0F0Fu, x.low.y, low);
+    high = dp4a_unsigned(v.y & 0xF0F0F0F0u, x.high.y, high);
+    low = dp4a_unsigned(v.z & 0x0F0F0F0Fu, x.low.z, low);
+    high = dp4a_unsigned(v.z & 0xF0F0F0F0u, x.high.z, high);
+    low = dp4a_unsigned(v.w & 0x0F0F0F0Fu, x.low.w, low);
+    high = dp4a_unsigned(v.w & 0xF0F0F0F0u, x.high.w, high);
+    return low + (high >> 4);
+}
+
+DEVICE void dot_5_bit_word(u32 v, u32 h, u32 x_low, u32 x_high, i32 *low, i32 *high) {
+    *low = dp4a_unsigned((v & 0x0F0F0F0Fu) | (h & 0x10101010u), x_low, *low);
+    *high = dp4a_unsigned((v & 0xF0F0F0F0u) | (h & 0x08080808u), x_high, *high); // 8 q x8
+}
+DEVICE i32 dot_5_bits(uint4 v, u32 h, const BlockX &x) {
+    i32 low = 0, high = 0;
+    dot_5_bit_word(v.x, h, x.low.x, x.high.x, &low, &high);
+    dot_5_bit_word(v.y, rotate_right(h, 2), x.low.y, x.high.y, &low, &high);
+    dot_5_bit_word(v.z, rotate_right(h, 4), x.low.z, x.high.z, &low, &high);
+    dot_5_bit_word(v.w, rotate_right(h, 6), x.low.w, x.high.w, &low, &high);
+    return low + (high >> 3);
+}
+
+// Adds 4 (q - 32) x8 of the two halves of a block, which have a scale each.
+DEVICE void dot_6_bit_word(u32 v, u32 h, u32 x_low, u32 x_high, i32 *low, i32 *high) {
+    *low = dp4a((v << 2 & 0x3C3C3C3Cu) | (h & 0xC0C0C0C0u), x_low, *low);
+    *high = dp4a((v & 0xF0F0F0F0u) | (h & 0x0C0C0C0Cu), x_high, *high);
+}
+
+DEVICE i32 dot_bytes(uint4 w, uint4 x, i32 sum) {
+    sum = dp4a(w.x, x.x, sum);
+    sum = dp4a(w.y, x.y, sum);
+    sum = dp4a(w.z, x.z, sum);
+    return dp4a(w.w, x.w, sum);
+}
+
+// ---- q of single weights, for dequantising ----
+
+DEVICE u32 nibble_of(const u8 *nibbles, u32 i, u32 k) {
+    u8 v = nibbles[i * 16 + k % 16];
+    return k < 16 ? v & 15u : v >> 4;
+}
+DEVICE u32 five_bits_of(const u8 *nibbles, const u32 *fifth, u32 i, u32 k) {
+    u32 v = nibble_of(nibbles, i, k), j = k % 16;
+    u32 h = rotate_right(fifth[i], 2 * (j / 4)) >> 8 * (j % 4);
+    return k < 16 ? v | (h & 0x10u) : v << 1 | (h >> 3 & 1u);
+}
+DEVICE i32 six_bits_of(const u8 *nibbles, const uint2 *bits, u32 i, u32 k) {
+    u32 v = nibble_of(nibbles, i, k), j = k % 16;
+    u32 h = rotate_right(j < 8 ? bits[i].x : bits[i].y, 2 * (j / 4 % 2)) >> 8 * (j % 4);
+    u32 u = k < 16 ? v | (h >> 2 & 0x30u) : v << 2 | (h >> 2 & 3u);
+    return (i32)(u ^ 32u) - 32;
+}
+
+// Scale and min of the K formats: 12 bits at bit 12 i of the plane.
+struct ScaleMin {
+    u32 scale, min;
+};
+DEVICE ScaleMin scale_min_of(const u32 *plane, u32 i) {
+    u32 bit = 12 * i;
+    u32 v = funnel_right(plane[bit / 32], plane[(bit + 11) / 32], bit % 32);
+    return {v & 63u, v >> 6 & 63u};
+}
+
+// ---- the formats ----
+
+template <> struct Block<FORMAT_Q4_0> {
+    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+        float d = f16_to_f32(((const f16 *)(tile + n * 16))[i]);
+        i32 q = dot_nibbles(((const uint4 *)tile)[i], x);
+        return d * fmaf32((float)q, x.scale, -8.0f * x.sum);
+    }
+    static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
+        return f16_to_f32(((const f16 *)(tile + n * 16))[i]) * (float)((i32)nibble_of(tile, i, k) - 8);
+    }
+};
+
+template <> struct Block<FORMAT_Q4_1> {
+    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+        Half2 dm = unpack_f16(((const u32 *)(tile + n * 16))[i]);
+        i32 q = dot_nibbles(((const uint4 *)tile)[i], x);
+        return fmaf32(dm.low * x.scale, (float)q, dm.high * x.sum);
+    }
+    static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
+        Half2 dm = unpack_f16(((const u32 *)(tile + n * 16))[i]);
+        return dm.low * (float)nibble_of(tile, i, k) + dm.high;
+    }
+};
+
+template <> struct Block<FORMAT_Q5_0> {
+    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+        float d = f16_to_f32(((const f16 *)(tile + n * 20))[i]);
+        i32 q = dot_5_bits(((const uint4 *)tile)[i], ((const u32 *)(tile + n * 16))[i], x);
+        return d * fmaf32((float)q, x.scale, -16.0f * x.sum);
+    }
+    static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
+        i32 q = (i32)five_bits_of(tile, (const u32 *)(tile + n * 16), i, k) - 16;
+        return f16_to_f32(((const f16 *)(tile + n * 20))[i]) * (float)q;
+    }
+};
+
+template <> struct Block<FORMAT_Q5_1> {
+    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+        Half2 dm = unpack_f16(((const u32 *)(tile + n * 20))[i]);
+        i32 q = dot_5_bits(((const uint4 *)tile)[i], ((const u32 *)(tile + n * 16))[i], x);
+        return fmaf32(dm.low * x.scale, (float)q, dm.high * x.sum);
+    }
+    static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
+        Half2 dm = unpack_f16(((const u32 *)(tile + n * 20))[i]);
+        return dm.low * (float)five_bits_of(tile, (const u32 *)(tile + n * 16), i, k) + dm.high;
+    }
+};
+
+template <> struct Block<FORMAT_Q8_0> {
+    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+        float d = f16_to_f32(((const f16 *)(tile + n * 32))[i]);
+        i32 low = dot_bytes(((const uint4 *)tile)[i], x.low, 0);
+        i32 high = dot_bytes(((const uint4 *)(tile + n * 16))[i], x.high, 0);
+        return d * x.scale * (float)(low + high);
+    }
+    static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
+        i8 q = (i8)tile[(k / 16 * n + i) * 16 + k % 16];
+        return f16_to_f32(((const f16 *)(tile + n * 32))[i]) * (float)q;
+    }
+};
+
+template <> struct Block<FORMAT_Q4_K> {
+    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+        Half2 d = unpack_f16(((const u32 *)(tile + n * 16))[i / 8]);
+        ScaleMin s = scale_min_of((const u32 *)(tile + n * 16 + n / 8 * 4), i);
+        i32 q = dot_nibbles(((const uint4 *)tile)[i], x) * (i32)s.scale;
+        return fmaf32(d.low * x.scale, (float)q, -(d.high * (float)s.min) * x.sum);
+    }
+    static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
+        Half2 d = unpack_f16(((const u32 *)(tile + n * 16))[i / 8]);
+        ScaleMin s = scale_min_of((const u32 *)(tile + n * 16 + n / 8 * 4), i);
+        return d.low * (float)s.scale * (float)nibble_of(tile, i, k) - d.high * (float)s.min;
+    }
+};
+
+template <> struct Block<FORMAT_Q5_K> {
+    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+        Half2 d = unpack_f16(((const u32 *)(tile + n * 20))[i / 8]);
+        ScaleMin s = scale_min_of((const u32 *)(tile + n * 20 + n / 8 * 4), i);
+        i32 q = dot_5_bits(((const uint4 *)tile)[i], ((const u32 *)(tile + n * 16))[i], x) * (i32)s.scale;
+        return fmaf32(d.low * x.scale, (float)q, -(d.high * (float)s.min) * x.sum);
+    }
+    static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
+        Half2 d = unpack_f16(((const u32 *)(tile + n * 20))[i / 8]);
+        ScaleMin s = scale_min_of((const u32 *)(tile + n * 20 + n / 8 * 4), i);
+        u32 q = five_bits_of(tile, (const u32 *)(tile + n * 16), i, k);
+        return d.low * (float)s.scale * (float)q - d.high * (float)s.min;
+    }
+};
+
+template <> struct Block<FORMAT_Q6_K> {
+    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+        uint4 v = ((const uint4 *)tile)[i];
+        uint2 h = ((const uint2 *)(tile + n * 16))[i];
+        u32 scales = ((const u16 *)(tile + n * 24))[i];
+        float d = 0.25f * f16_to_f32(((const f16 *)(tile + n * 26))[i / 8]);
+        i32 low = 0, high = 0;
+        dot_6_bit_word(v.x, h.x, x.low.x, x.high.x, &low, &high);
+        dot_6_bit_word(v.y, rotate_right(h.x, 2), x.low.y, x.high.y, &low, &high);
+        dot_6_bit_word(v.z, h.y, x.low.z, x.high.z, &low, &high);
+        dot_6_bit_word(v.w, rotate_right(h.y, 2), x.low.w, x.high.w, &low, &high);
+        i32 q = low * (i8)scales + high * (i8)(scales >> 8);
+        return d * x.scale * (float)q;
+    }
+    static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
+        i8 scale = ((const i8 *)(tile + n * 24))[i * 2 + k / 16];
+        float d = f16_to_f32(((const f16 *)(tile + n * 26))[i / 8]);
+        return d * (float)scale * (float)six_bits_of(tile, (const uint2 *)(tile + n * 16), i, k);
+    }
+};
+
+// Float formats multiply with float activations; their rows are plain.
+template <> struct Block<FORMAT_F32> {
+    static DEVICE float value(const u8 *tile, u32, u32 i, u32 k) {
+        return ((const float *)tile)[i * BLOCK_WEIGHTS + k];
+    }
+};
+template <> struct Block<FORMAT_F16> {
+    static DEVICE float value(const u8 *tile, u32, u32 i, u32 k) {
+        return f16_to_f32(((const f16 *)tile)[i * BLOCK_WEIGHTS + k]);
+    }
+};
+template <> struct Block<FORMAT_BF16> {
+    static DEVICE float value(const u8 *tile, u32, u32 i, u32 k) {
+        return bf16_to_f32(((const bf16 *)tile)[i * BLOCK_WEIGHTS + k]);
+    }
+};
+
+// Four consecutive weights from `element` on of a float row piece.
+template <int format> DEVICE float4 float_weights_4(const u8 *tile, u32 element) {
+    if (format == FORMAT_F32) return ((const float4 *)tile)[element / 4];
+    uint2 v = ((const uint2 *)tile)[element / 4];
+    if (format == FORMAT_BF16) {
+        return {float_of(v.x << 16), float_of(v.x & 0xFFFF0000u), float_of(v.y << 16), float_of(v.y & 0xFFFF0000u)};
+    }
+    Half2 a = unpack_f16(v.x), b = unpack_f16(v.y);
+    return {a.low, a.high, b.low, b.high};
+}
+
+// Weight `col` of a row of n_cols.
+template <int format> DEVICE float weight_value(const u8 *row, u32 n_cols, u32 col) {
+    u32 tile = col / TILE_WEIGHTS, block = col % TILE_WEIGHTS / BLOCK_WEIGHTS;
+    u32 n = MIN(CEIL_DIV(n_cols, BLOCK_WEIGHTS) - tile * TILE_BLOCKS, (u32)TILE_BLOCKS);
+    const u8 *t = row + (u64)tile * layout_tile_bytes(format, TILE_BLOCKS);
+    return Block<format>::value(t, n, block, col % BLOCK_WEIGHTS);
+}

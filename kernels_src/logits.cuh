@@ -1,0 +1,59 @@
+// What the sampler's rules do to one logit, and the best of many. (sampler_draw of src/backend/sampler.c: apply_penalty,
+// find_best.)
+
+struct LogitRules {
+    float penalty;     // 1: none
+    float temperature; // 0: greedy, logits are not divided
+    const u32 *seen;
+};
+
+DEVICE LogitRules logit_rules(const DecodeSequence *s) {
+    return {s->repetition_penalty, s->temperature, s->seen};
+}
+
+// Repetition penalty on seen tokens alone.
+DEVICE float penalise_logit(const LogitRules &rules, u32 token, float logit) {
+    if (rules.penalty == 1.0f || !(rules.seen[token / 32] >> token % 32 & 1u)) return logit;
+    return logit > 0 ? divide_f32(logit, rules.penalty) : logit * rules.penalty;
+}
+
+// Penalty, then temperature.
+DEVICE float adjust_logit(const LogitRules &rules, u32 token, float logit) {
+    float v = penalise_logit(rules, token, logit);
+    return rules.temperature > 0 ? divide_f32(v, rules.temperature) : v;
+}
+
+DEVICE void best_take(HeadBest *best, float value, i32 token) {
+    best->n_bad += value != value;
+    if (value > best->value || (value == best->value && token < best->token)) {
+        best->value = value;
+        best->token = token;
+    }
+}
+
+DEVICE void best_merge(HeadBest *best, const HeadBest &other) {
+    if (other.value > best->value || (other.value == best->value && (u32)other.token < (u32)best->token)) {
+        best->value = other.value;
+        best->token = other.token;
+    }
+    best->n_bad += other.n_bad;
+}
+
+// All lanes get the best of the warp.
+DEVICE void best_of_warp(HeadBest *best) {
+    for (u32 m = 16; m > 0; m /= 2) {
+        HeadBest other = {shuffle_xor(best->value, m), shuffle_xor(best->token, m), shuffle_xor(best->n_bad, m), 0};
+        best_merge(best, other);
+    }
+}
+
+// The drawn token becomes the next step's input. An invalid one is reported, and the step that may be enqueued already is
+// given token 0: its result is dropped.
+DEVICE void sequence_advance(DecodeSequence *s, i32 token, i32 *out) {
+    u32 t = token < 0 ? 0u : (u32)token;
+    *out = token;
+    if (s->seen != 0) s->seen[t / 32] |= 1u << t % 32;
+    s->token = (i32)t;
+    s->position++;
+    s->step++;
+}

@@ -1,0 +1,237 @@
+// y = W x for one vector: the rows of one or more matrices stream through shared memory, a warp a unit of ROWS rows.
+//
+// Grid: BLOCKS blocks, at most one a multiprocessor. Block b has the units [UNITS b / BLOCKS, UNITS (b + 1) / BLOCKS), its
+// warps take them in turn, and lane i of a warp has block i of each tile. Each warp has a ring of its own in shared memory: its
+// first pieces (a slice of some tiles of the unit's rows) are on their way before the stage waits for its input; later, a
+// slot is refilled as soon as it is read, by one lane and the copy engine. No warp waits for another.
+//
+// Order of the sums, whatever the grid, the ring and the number of warps: lane i adds its blocks i, i + 32, … in that order;
+// then lanes 16 apart, 8, 4, 2, 1. A batched stage that adds in this order gives the same bits. (OP_MATMUL.)
+//
+// Defines, besides activations.cuh's: UNITS, ROWS (1, 2 or 4), BLOCKS, RING_BYTES. The stage gives a Rows object with
+//     u32 part(u32 unit)                  which of FORMAT_0 … FORMAT_2 its rows have
+//     const u8 *row(u32 unit, u32 r)      where row r starts
+// and a function that finishes units: finish(unit, sums), called by a whole warp with up to 32 units at once, one a lane
+// (UINT32_MAX for none).
+#if !defined(UNITS) || !defined(ROWS) || !defined(BLOCKS) || !defined(RING_BYTES)
+#error "UNITS, ROWS, BLOCKS, RING_BYTES"
+#endif
+
+constexpr u32 max_tile_bytes(u32 n) {
+    return MAX(layout_tile_bytes(FORMAT_0, n), MAX(layout_tile_bytes(FORMAT_1, n), layout_tile_bytes(FORMAT_2, n)));
+}
+
+enum : u32 {
+    TILES = CEIL_DIV(X_BLOCKS, TILE_BLOCKS),
+    TAIL_BLOCKS = X_BLOCKS % TILE_BLOCKS, // of the last tile; 0: it is full
+    MAX_ROW_BYTES = X_BLOCKS / TILE_BLOCKS * max_tile_bytes(TILE_BLOCKS) + max_tile_bytes(TAIL_BLOCKS),
+    UNITS_PER_WARP = CEIL_DIV(CEIL_DIV(UNITS, BLOCKS), WARPS),
+
+    // Whole rows where all of the warp's fit, or three units at once do; else the largest slices of which three do.
+    WARP_RING_BYTES = RING_BYTES / WARPS / 16 * 16,
+    SLICE_TILES_FIT = MAX(WARP_RING_BYTES / (3 * ROWS * max_tile_bytes(TILE_BLOCKS)), 1u),
+    WHOLE_ROWS = ROWS * MAX_ROW_BYTES * MIN(UNITS_PER_WARP, 3u) <= WARP_RING_BYTES,
+    SLICES = WHOLE_ROWS ? 1 : CEIL_DIV(TILES, SLICE_TILES_FIT),
+    SLICE_TILES = CEIL_DIV(TILES, SLICES),
+    SLICE_BYTES = WHOLE_ROWS ? MAX_ROW_BYTES : SLICE_TILES * max_tile_bytes(TILE_BLOCKS), // of one row
+    SLOT_BYTES = ROWS * SLICE_BYTES,
+    DEPTH = MIN(WARP_RING_BYTES / SLOT_BYTES, UNITS_PER_WARP * SLICES),
+    RESIDENT = DEPTH == UNITS_PER_WARP * SLICES, // nothing is left to fetch after the first pieces
+
+    // The block's shared memory, from its start: slots, barriers, activations, then what the stage adds.
+    RING_END = WARPS * DEPTH * SLOT_BYTES,
+    X_AT = ROUND_UP(RING_END + WARPS * DEPTH * 8, 16),
+    SQUARES_AT = X_AT + X_BYTES, // [WARPS] floats, for norm_store
+    MATVEC_SHARED_BYTES = ROUND_UP(SQUARES_AT + WARPS * 4, 16),
+};
+static_assert(DEPTH >= 1 && (RESIDENT || DEPTH >= 2), "RING_BYTES holds at least two pieces a warp");
+
+// Where a warp is in its sequence of pieces.
+struct Piece {
+    u32 unit;
+    u32 slice;
+    u32 slot;
+};
+DEVICE void piece_advance(Piece *p) {
+    if (++p->slice == SLICES) {
+        p->slice = 0;
+        p->unit += WARPS;
+    }
+    if (++p->slot == DEPTH) p->slot = 0;
+}
+
+struct Stream {
+    u8 *slots; // of this warp
+#if SM_ARCH >= 90
+    BulkBarrier *barriers; // one a slot
+#endif
+    u32 end; // units
+    Piece fetch;
+};
+
+template <int format, class Rows> DEVICE void fetch_rows(const Stream &s, const Rows &rows) {
+    constexpr u32 row_bytes = (u32)layout_row_bytes(format, N_COLS);
+    constexpr u32 slice_bytes = SLICES == 1 ? row_bytes : SLICE_TILES * layout_tile_bytes(format, TILE_BLOCKS);
+    u32 from = s.fetch.slice * slice_bytes;
+    u32 bytes = SLICES == 1 ? row_bytes : MIN(slice_bytes, row_bytes - from);
+    u8 *slot = s.slots + s.fetch.slot * SLOT_BYTES;
+#if SM_ARCH >= 90
+    if (lane_index() == 0) {
+        BulkBarrier *barrier = s.barriers + s.fetch.slot;
+        bulk_barrier_expect(barrier, ROWS * bytes);
+        for (u32 r = 0; r < ROWS; r++) {
+            bulk_copy(slot + r * SLICE_BYTES, rows.row(s.fetch.unit, r) + from, bytes, barrier);
+        }
+    }
+#else
+    for (u32 r = 0; r < ROWS; r++) {
+        const u8 *source = rows.row(s.fetch.unit, r) + from;
+        for (u32 i = lane_index() * 16; i < bytes; i += WARP * 16) {
+            copy_async_16(slot + r * SLICE_BYTES + i, source + i);
+        }
+    }
+#endif
+}
+
+// Sets off the next piece, if there is one.
+template <class Rows> DEVICE void stream_fetch(Stream *s, const Rows &rows) {
+    if (s->fetch.unit < s->end) {
+        u32 part = rows.part(s->fetch.unit);
+        if (part == 0) fetch_rows<FORMAT_0>(*s, rows);
+        else if (part == 1) fetch_rows<FORMAT_1>(*s, rows);
+        else fetch_rows<FORMAT_2>(*s, rows);
+        piece_advance(&s->fetch);
+    }
+#if SM_ARCH < 90
+    copy_async_commit(); // also an empty group: stream_wait counts them
+#endif
+}
+
+// Sets off the warp's first pieces. Reads only weights: call it before stage_wait.
+template <class Rows> DEVICE Stream stream_start(u32 block, u8 *shared, const Rows &rows) {
+    Stream s;
+    u32 warp = warp_index();
+    s.slots = shared + warp * DEPTH * SLOT_BYTES;
+    s.end = (u32)((u64)UNITS * (block + 1) / BLOCKS);
+    s.fetch = {(u32)((u64)UNITS * block / BLOCKS) + warp, 0, 0};
+#if SM_ARCH >= 90
+    s.barriers = (BulkBarrier *)(shared + RING_END) + warp * DEPTH;
+    if (lane_index() == 0) {
+        for (u32 i = 0; i < DEPTH; i++) {
+            bulk_barrier_init(s.barriers + i, 1);
+        }
+        bulk_barrier_init_fence();
+    }
+    warp_sync();
+#endif
+    for (u32 i = 0; i < DEPTH; i++) {
+        stream_fetch(&s, rows);
+    }
+    return s;
+}
+
+DEVICE void stream_wait(const Stream &s, u32 slot, u32 parity) {
+#if SM_ARCH >= 90
+    bulk_barrier_wait(s.barriers + slot, parity);
+#else
+    (void)s, (void)slot, (void)parity;
+    copy_async_wait<DEPTH - 1>();
+    warp_sync();
+#endif
+}
+
+// Adds this lane's part of a piece to the sums of its rows.
+template <int format> DEVICE void add_products(const u8 *slot, const u8 *shared_x, const BlockX &only, u32 slice, float sum[ROWS]) {
+    constexpr u32 tile_bytes = layout_tile_bytes(format, TILE_BLOCKS);
+    u32 lane = lane_index();
+#pragma unroll 4
+    for (u32 t = 0; t < SLICE_TILES; t++) {
+        u32 tile = slice * SLICE_TILES + t;
+        if (SLICES > 1 && tile >= TILES) break;
+        u32 n = TAIL_BLOCKS == 0 || tile + 1 < TILES ? (u32)TILE_BLOCKS : (u32)TAIL_BLOCKS;
+        if constexpr (FORMAT_IS_FLOAT(format)) {
+            for (u32 e = lane * 4; e < n * BLOCK_WEIGHTS; e += WARP * 4) {
+                float4 x = x_load_floats(shared_x, tile * TILE_WEIGHTS + e);
+#pragma unroll
+                for (u32 r = 0; r < ROWS; r++) {
+                    float4 w = float_weights_4<format>(slot + r * SLICE_BYTES + t * tile_bytes, e);
+                    sum[r] = fmaf32(w.x, x.x, fmaf32(w.y, x.y, fmaf32(w.z, x.z, fmaf32(w.w, x.w, sum[r]))));
+                }
+            }
+        } else if (lane < n) {
+            BlockX x = TILES == 1 ? only : x_load(shared_x, tile * TILE_BLOCKS + lane);
+#pragma unroll
+            for (u32 r = 0; r < ROWS; r++) {
+                sum[r] += Block<format>::dot(slot + r * SLICE_BYTES + t * tile_bytes, n, lane, x);
+            }
+        }
+    }
+}
+
+// Sums over the warp, lanes 16 apart first. Row r's total ends in the lanes [32 r / ROWS, 32 (r + 1) / ROWS): half the lanes
+// go on with half the rows after each exchange, so that 4 rows cost 6 shuffles instead of 20.
+DEVICE float warp_sum_rows(float sum[ROWS]) {
+    u32 lane = lane_index(), distance = 16;
+#pragma unroll
+    for (u32 rows = ROWS; rows > 1; rows /= 2) {
+        bool upper = lane & distance;
+#pragma unroll
+        for (u32 r = 0; r < rows / 2; r++) {
+            float keep = upper ? sum[r + rows / 2] : sum[r], give = upper ? sum[r] : sum[r + rows / 2];
+            sum[r] = keep + shuffle_xor(give, distance);
+        }
+        distance /= 2;
+    }
+    float total = sum[0];
+#pragma unroll
+    for (u32 d = 16 / ROWS; d > 0; d /= 2) {
+        total += shuffle_xor(total, d);
+    }
+    return total;
+}
+
+// All of the warp's units, after the activations are in shared memory (and a block_sync).
+template <class Rows, class Finish>
+DEVICE void stream_run(Stream *s, u32 block, const u8 *shared_x, const Rows &rows, const Finish &finish) {
+    u32 lane = lane_index(), parity = 0, filled = 0;
+    Piece piece = {(u32)((u64)UNITS * block / BLOCKS) + warp_index(), 0, 0};
+    u32 my_unit = ~0u;
+    float mine[ROWS], sum[ROWS];
+    BlockX only = {};
+    if (TILES == 1 && X_INTEGERS && lane < X_BLOCKS) only = x_load(shared_x, lane);
+
+    while (piece.unit < s->end) {
+        if (piece.slice == 0) {
+            for (u32 r = 0; r < ROWS; r++) {
+                sum[r] = 0;
+            }
+        }
+        stream_wait(*s, piece.slot, parity);
+        const u8 *slot = s->slots + piece.slot * SLOT_BYTES;
+        u32 part = rows.part(piece.unit);
+        if (FORMAT_0 == FORMAT_1 && FORMAT_0 == FORMAT_2) part = 0;
+        if (part == 0) add_products<FORMAT_0>(slot, shared_x, only, piece.slice, sum);
+        else if (part == 1) add_products<FORMAT_1>(slot, shared_x, only, piece.slice, sum);
+        else add_products<FORMAT_2>(slot, shared_x, only, piece.slice, sum);
+        if (!RESIDENT) {
+            warp_sync(); // every lane has read the slot
+            stream_fetch(s, rows);
+        }
+        if (piece.slice == SLICES - 1) {
+            float total = warp_sum_rows(sum);
+            for (u32 r = 0; r < ROWS; r++) {
+                float v = shuffle(total, r * WARP / ROWS);
+                if (lane == filled) mine[r] = v;
+            }
+            if (lane == filled) my_unit = piece.unit;
+            if (++filled == WARP) {
+                finish(my_unit, mine);
+                my_unit = ~0u;
+                filled = 0;
+            }
+        }
+        piece_advance(&piece);
+        if (piece.slot == 0) parity ^= 1;
+    }
+    if (filled > 0) finish(my_unit, mine);
+}

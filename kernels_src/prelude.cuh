@@ -1,0 +1,372 @@
+// What every kernel program begins with: types, the machine's instructions as functions, and nothing else.
+//
+// A program is this file, layout.h and the stage's files one after the other, with the stage's #defines in front; no
+// header is included. tests/emulator/prelude.h has the same functions as plain C++, so a kernel that uses only what is
+// declared here also runs on a CPU. Instructions are those of the PTX ISA, named in each comment.
+//
+// SM_ARCH: 75 … 90, the oldest GPU the code is for (the compiler's __CUDA_ARCH__ / 10).
+#ifndef __CUDA_ARCH__
+#define SM_ARCH 90 // nvcc's host pass: nothing of it is run
+#else
+#define SM_ARCH (__CUDA_ARCH__ / 10)
+#endif
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef signed char i8;
+typedef short i16;
+typedef int i32;
+typedef long long i64;
+typedef u16 f16;  // IEEE binary16, as bits
+typedef u16 bf16; // bfloat16, as bits
+
+#define DEVICE __device__ __forceinline__
+#define KERNEL(threads, blocks_per_sm) extern "C" __global__ void __launch_bounds__(threads, blocks_per_sm)
+// A table that the host reads out of the compiled module by its name.
+#define EXPORTED extern "C" __device__ const
+
+enum : u32 { WARP = 32, ALL_LANES = 0xFFFFFFFFu };
+
+// ---- where am I ----
+
+DEVICE u32 thread_index() {
+    return threadIdx.x;
+}
+DEVICE u32 lane_index() {
+    return threadIdx.x % WARP;
+}
+DEVICE u32 warp_index() {
+    return threadIdx.x / WARP;
+}
+DEVICE u32 block_index() {
+    return blockIdx.x;
+}
+DEVICE u32 block_index_y() {
+    return blockIdx.y;
+}
+DEVICE u32 block_count() {
+    return gridDim.x;
+}
+
+// The block's dynamic shared memory, aligned to 128 bytes.
+extern __shared__ __align__(128) u8 shared_bytes[];
+DEVICE u8 *shared_memory() {
+    return shared_bytes;
+}
+// Shared-memory address of a pointer into it, as the instructions below want it.
+DEVICE u32 shared_address(const void *p) {
+    return (u32)__cvta_generic_to_shared(p);
+}
+
+// ---- meeting other threads ----
+
+DEVICE void block_sync() {
+    __syncthreads();
+}
+DEVICE void warp_sync() {
+    __syncwarp();
+}
+DEVICE float shuffle_xor(float v, u32 mask) {
+    return __shfl_xor_sync(ALL_LANES, v, mask);
+}
+DEVICE i32 shuffle_xor(i32 v, u32 mask) {
+    return __shfl_xor_sync(ALL_LANES, v, mask);
+}
+DEVICE u32 shuffle_xor(u32 v, u32 mask) {
+    return __shfl_xor_sync(ALL_LANES, v, mask);
+}
+DEVICE u64 shuffle_xor(u64 v, u32 mask) {
+    return __shfl_xor_sync(ALL_LANES, v, mask);
+}
+DEVICE float shuffle(float v, u32 lane) {
+    return __shfl_sync(ALL_LANES, v, lane);
+}
+DEVICE u32 shuffle(u32 v, u32 lane) {
+    return __shfl_sync(ALL_LANES, v, lane);
+}
+DEVICE i32 shuffle(i32 v, u32 lane) {
+    return __shfl_sync(ALL_LANES, v, lane);
+}
+DEVICE u64 shuffle(u64 v, u32 lane) {
+    return __shfl_sync(ALL_LANES, v, lane);
+}
+// The value `delta` lanes below; the first `delta` lanes get their own.
+DEVICE u64 shuffle_up(u64 v, u32 delta) {
+    return __shfl_up_sync(ALL_LANES, v, delta);
+}
+DEVICE u32 shuffle_up(u32 v, u32 delta) {
+    return __shfl_up_sync(ALL_LANES, v, delta);
+}
+DEVICE u32 ballot(bool predicate) {
+    return __ballot_sync(ALL_LANES, predicate);
+}
+
+// ---- programmatic dependent launch (sm_90) ----
+
+// Blocks until the stages that this one depends on are complete and their writes visible. Nothing that an earlier stage
+// of the same step writes may be read before it.
+DEVICE void stage_wait() {
+#if SM_ARCH >= 90
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// Lets the next stage's blocks start (up to their own stage_wait).
+DEVICE void stage_launch_next() {
+#if SM_ARCH >= 90
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// ---- bits ----
+
+DEVICE u32 bits_of(float v) {
+    return __float_as_uint(v);
+}
+DEVICE float float_of(u32 bits) {
+    return __uint_as_float(bits);
+}
+DEVICE u32 rotate_right(u32 v, u32 n) {
+    return __funnelshift_r(v, v, n);
+}
+// The low 32 bits of (high:low) >> n, n < 32.
+DEVICE u32 funnel_right(u32 low, u32 high, u32 n) {
+    return __funnelshift_r(low, high, n);
+}
+DEVICE u32 count_ones(u32 v) {
+    return (u32)__popc((i32)v);
+}
+DEVICE u32 multiply_high(u32 a, u32 b) {
+    return __umulhi(a, b);
+}
+
+// ---- numbers ----
+
+DEVICE float f16_to_f32(f16 h) {
+    float f;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
+    return f;
+}
+// Round to nearest even.
+DEVICE f16 f32_to_f16(float f) {
+    f16 h;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
+    return h;
+}
+DEVICE float bf16_to_f32(bf16 h) {
+    return float_of((u32)h << 16);
+}
+DEVICE bf16 f32_to_bf16(float f) {
+    u32 u = bits_of(f);
+    bool nan = (u & 0x7FFFFFFFu) > 0x7F800000u;
+    return (bf16)(nan ? (u >> 16) | 0x40u : (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16);
+}
+// Two halves in one register, `low` in the low bits.
+DEVICE u32 pack_f16(float low, float high) {
+    return (u32)f32_to_f16(low) | (u32)f32_to_f16(high) << 16;
+}
+// Round to nearest even.
+DEVICE i32 round_to_i32(float f) {
+    return __float2int_rn(f);
+}
+// Four integers, saturated to signed bytes, `a` lowest (cvt.pack.sat.s8).
+DEVICE u32 pack_i8(i32 a, i32 b, i32 c, i32 d) {
+    u32 high, all;
+    asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, %3;" : "=r"(high) : "r"(d), "r"(c), "r"(0));
+    asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, %3;" : "=r"(all) : "r"(b), "r"(a), "r"(high));
+    return all;
+}
+// c + the sum of four products of bytes: signed with signed, and unsigned with signed.
+DEVICE i32 dp4a(u32 a, u32 b, i32 c) {
+    i32 d;
+    asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+DEVICE i32 dp4a_unsigned(u32 a, u32 b, i32 c) {
+    i32 d;
+    asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+DEVICE float fmaf32(float a, float b, float c) {
+    return __fmaf_rn(a, b, c);
+}
+DEVICE float max_f32(float a, float b) {
+    return fmaxf(a, b);
+}
+// The larger, or not a number where either is not.
+DEVICE float max_nan_f32(float a, float b) {
+#if SM_ARCH >= 80
+    float d;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(d) : "f"(a), "f"(b));
+    return d;
+#else
+    return a > b || a != a ? a : b;
+#endif
+}
+DEVICE float abs_f32(float a) {
+    return fabsf(a);
+}
+#define INFINITY_F32 float_of(0x7F800000u)
+DEVICE bool is_number(float v) { // neither infinite nor NaN
+    return (bits_of(v) & 0x7F800000u) != 0x7F800000u;
+}
+DEVICE float exp2_fast(float x) { // ex2.approx: 2 units in the last place; 0 for -infinity
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+DEVICE float exp_f32(float x) {
+    return expf(x);
+}
+DEVICE float tanh_f32(float x) {
+    return tanhf(x);
+}
+DEVICE float erf_f32(float x) {
+    return erff(x);
+}
+DEVICE float sqrt_f32(float x) {
+    return __fsqrt_rn(x);
+}
+DEVICE float divide_f32(float a, float b) {
+    return __fdiv_rn(a, b);
+}
+DEVICE void sin_cos_f32(float x, float *s, float *c) {
+    sincosf(x, s, c);
+}
+
+// ---- memory ----
+
+// Loads that come from the L2: for what an earlier stage of the same step wrote (the L1 is not coherent).
+DEVICE float load_shared_data(const float *p) {
+    return __ldcg(p);
+}
+DEVICE float2 load_shared_data(const float2 *p) {
+    return __ldcg(p);
+}
+DEVICE float4 load_shared_data(const float4 *p) {
+    return __ldcg(p);
+}
+DEVICE u32 load_shared_data(const u32 *p) {
+    return __ldcg(p);
+}
+DEVICE u64 load_shared_data(const u64 *p) {
+    return __ldcg(p);
+}
+DEVICE i32 load_shared_data(const i32 *p) {
+    return __ldcg(p);
+}
+DEVICE uint2 load_shared_data(const uint2 *p) {
+    return __ldcg(p);
+}
+DEVICE uint4 load_shared_data(const uint4 *p) {
+    return __ldcg(p);
+}
+// Integer atomics alone: their result does not depend on the order.
+DEVICE void atomic_add(u32 *p, u32 v) {
+    atomicAdd(p, v);
+}
+DEVICE void atomic_add(u64 *p, u64 v) {
+    atomicAdd(p, v);
+}
+
+// ---- asynchronous copies into shared memory ----
+
+// 16 bytes (cp.async.cg, sm_80); on sm_75 an ordinary copy.
+DEVICE void copy_async_16(void *shared, const void *global) {
+#if SM_ARCH >= 80
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)), "l"(global) : "memory");
+#else
+    *(uint4 *)shared = *(const uint4 *)global;
+#endif
+}
+// Ends a group of this thread's copies.
+DEVICE void copy_async_commit() {
+#if SM_ARCH >= 80
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+// Waits until at most `pending` of this thread's groups are still under way.
+template <int pending> DEVICE void copy_async_wait() {
+#if SM_ARCH >= 80
+    asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+#endif
+}
+
+#if SM_ARCH >= 90
+// A barrier in shared memory that counts arrivals and bytes (mbarrier, sm_90).
+typedef u64 BulkBarrier;
+
+DEVICE void bulk_barrier_init(BulkBarrier *b, u32 arrivals) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(b)), "r"(arrivals) : "memory");
+}
+// After the inits, before the first copy of the same thread.
+DEVICE void bulk_barrier_init_fence() {
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+// One arrival, and `bytes` more to come in this phase.
+DEVICE void bulk_barrier_expect(BulkBarrier *b, u32 bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(b)), "r"(bytes) : "memory");
+}
+// Waits for the end of the phase of that parity (the first phase has parity 0).
+DEVICE void bulk_barrier_wait(BulkBarrier *b, u32 parity) {
+    asm volatile("{\n\t.reg .pred done;\n\t"
+                 "again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n\t"
+                 "@!done bra again;\n\t}" ::"r"(shared_address(b)), "r"(parity) : "memory");
+}
+// `bytes` (a multiple of 16, both addresses aligned to 16) to shared memory by the copy engine (cp.async.bulk).
+DEVICE void bulk_copy(void *shared, const void *global, u32 bytes, BulkBarrier *b) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                     shared_address(shared)), "l"(global), "r"(bytes), "r"(shared_address(b)) : "memory");
+}
+#endif
+
+// ---- matrices held by a warp (fragment layouts: PTX ISA, "Matrix Fragments for mma") ----
+
+// d[16][8] += a[16][16] b[16][8], f16 inputs, f32 sums. a: 4 registers, b: 2, d: 4.
+DEVICE void mma_f16(float d[4], const u32 a[4], const u32 b[2]) {
+#if SM_ARCH >= 80
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(b[0]));
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[2]), "r"(a[3]), "r"(b[1]));
+#endif
+}
+#if SM_ARCH >= 80
+// As mma_f16 with bfloat16 inputs (sm_80).
+DEVICE void mma_bf16(float d[4], const u32 a[4], const u32 b[2]) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+// d[16][8] += a[16][32] b[32][8], signed bytes, i32 sums (sm_80).
+DEVICE void mma_i8(i32 d[4], const u32 a[4], const u32 b[2]) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+#endif
+// Four 8x8 matrices of 16-bit elements from shared memory; lane i gives the address of row i % 8 of matrix i / 8.
+DEVICE void load_matrix_4(u32 d[4], const void *row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+                 : "r"(shared_address(row)) : "memory");
+}
+DEVICE void load_matrix_4_transposed(u32 d[4], const void *row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+                 : "r"(shared_address(row)) : "memory");
+}
+// The transpose of an 8x8 matrix of 16-bit elements, one register a lane: lane i holds row i / 4, columns 2 (i % 4) and + 1.
+DEVICE u32 transpose_matrix(u32 v) {
+    u32 d;
+    asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(d) : "r"(v));
+    return d;
+}

@@ -1,0 +1,46 @@
+// Runs a kernel's blocks on the CPU, one block after another: the threads of a block are fibers of one thread, which switch
+// where a kernel's threads would meet (barriers, shuffles and other collectives of a warp, waits for copies).
+//
+// What it finds, besides wrong results: reads and writes outside shared memory and arguments (under ASan), reads of shared
+// memory that nothing wrote (it starts as NaN), collectives that not all lanes of a warp reach, barriers that not all
+// threads reach, reads before an asynchronous copy was waited for (copies happen in the wait), copies that are never
+// waited for or are not aligned. Every second block runs its threads in reverse order.
+//
+// Not found: races between threads that run in an order which happens to work, and what only several blocks at once do.
+// One launch at a time, from one thread.
+#pragma once
+
+#include <stdint.h>
+
+typedef void EmulatedKernel(const void *args);
+
+// Calls kernel(args) as every thread of the grid. Ends the process with a message where the kernel breaks a rule.
+void emulator_launch(EmulatedKernel *kernel, const void *args, unsigned grid_x, unsigned grid_y, unsigned threads,
+                     unsigned shared_bytes);
+
+// ---- what tests/emulator/prelude.h is made of ----
+
+typedef struct {
+    unsigned thread, block_x, block_y, grid_x, grid_y;
+    uint8_t *shared;
+} EmulatedThread;
+
+const EmulatedThread *emulated_thread(void);
+
+void emulated_block_sync(void);
+
+enum { EMULATED_LANE_BYTES = 32 };
+// Every lane of the warp gives `size` bytes and gets a pointer to all 32 lanes' (EMULATED_LANE_BYTES apart), valid until
+// its next collective. `name` must be the same in all lanes.
+const uint8_t *emulated_warp_gather(const char *name, const void *mine, unsigned size);
+
+// cp.async: copies of this thread in groups, done in the wait.
+void emulated_copy_async(void *shared, const void *global, unsigned bytes);
+void emulated_copy_async_commit(void);
+void emulated_copy_async_wait(unsigned pending);
+
+// mbarrier and cp.async.bulk: the copies of a barrier are done when it is first waited for.
+void emulated_bulk_init(uint64_t *barrier, unsigned arrivals);
+void emulated_bulk_expect(uint64_t *barrier, unsigned bytes);
+void emulated_bulk_copy(void *shared, const void *global, unsigned bytes, uint64_t *barrier);
+void emulated_bulk_wait(uint64_t *barrier, unsigned parity);

@@ -1,0 +1,76 @@
+// 0 for what a variant's stage does not have.
+#ifndef D_MODEL
+#define D_MODEL 0
+#endif
+#ifndef N_HEADS
+#define N_HEADS 0
+#endif
+#ifndef N_KV_HEADS
+#define N_KV_HEADS 0
+#endif
+#ifndef HEAD_DIM
+#define HEAD_DIM 0
+#endif
+#ifndef ROPE_DIMS
+#define ROPE_DIMS 0
+#endif
+#ifndef D_FF
+#define D_FF 0
+#endif
+#ifndef N_VOCAB
+#define N_VOCAB 0
+#endif
+#ifndef N_ROWS
+#define N_ROWS 0
+#endif
+#ifndef N_COLS
+#define N_COLS 0
+#endif
+#ifndef SPLITS_MAX
+#define SPLITS_MAX 0
+#endif
+#ifndef SPLIT_PAGES_MIN
+#define SPLIT_PAGES_MIN 0
+#endif
+#ifndef WINDOW
+#define WINDOW 0
+#endif
+#ifndef BLOCKS
+#define BLOCKS 0
+#endif
+#ifndef ROPE_HALVES
+#define ROPE_HALVES 0
+#endif
+#ifndef ACTIVATION
+#define ACTIVATION 0
+#endif
+#ifndef FIRST
+#define FIRST 0
+#endif
+#ifndef FROM_ATTENTION
+#define FROM_ATTENTION 0
+#endif
+#ifndef EMBED_FORMAT
+#define EMBED_FORMAT 0
+#endif
+#ifndef FORMAT_0
+#define FORMAT_0 0
+#endif
+#ifndef FORMAT_1
+#define FORMAT_1 0
+#endif
+#ifndef FORMAT_2
+#define FORMAT_2 0
+#endif
+#ifndef ROPE_SCALE
+#define ROPE_SCALE 0
+#endif
+#ifndef NORM_EPS
+#define NORM_EPS 0
+#endif
+#ifndef SCORE_SCALE
+#define SCORE_SCALE 0
+#endif
+#ifndef EMBED_SCALE
+#define EMBED_SCALE 0
+#endif

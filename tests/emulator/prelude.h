@@ -1,0 +1,351 @@
+// The functions of kernels_src/prelude.cuh as plain C++ on the emulator: the same names, types and results.
+//
+// Differences that tests must allow for: exp2_fast is exact to the last place here, and sums of mma are made in another order.
+// SM_ARCH may be set before this file is included, to run the code paths of older GPUs.
+#pragma once
+
+#include "emulator.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+#ifndef SM_ARCH
+#define SM_ARCH 90
+#endif
+
+typedef uint8_t u8;
+typedef uint16_t u16;
+typedef uint32_t u32;
+typedef unsigned long long u64;
+typedef int8_t i8;
+typedef int16_t i16;
+typedef int32_t i32;
+typedef long long i64;
+typedef u16 f16;
+typedef u16 bf16;
+
+struct alignas(8) uint2 {
+    u32 x, y;
+};
+struct alignas(16) uint4 {
+    u32 x, y, z, w;
+};
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+
+#define DEVICE                         [[maybe_unused]] static inline
+#define KERNEL(threads, blocks_per_sm) [[maybe_unused]] static void
+#define EXPORTED                       [[maybe_unused]] static const
+
+enum : u32 { WARP = 32, ALL_LANES = 0xFFFFFFFFu };
+
+// ---- where am I ----
+
+DEVICE u32 thread_index() {
+    return emulated_thread()->thread;
+}
+DEVICE u32 lane_index() {
+    return emulated_thread()->thread % WARP;
+}
+DEVICE u32 warp_index() {
+    return emulated_thread()->thread / WARP;
+}
+DEVICE u32 block_index() {
+    return emulated_thread()->block_x;
+}
+DEVICE u32 block_index_y() {
+    return emulated_thread()->block_y;
+}
+DEVICE u32 block_count() {
+    return emulated_thread()->grid_x;
+}
+DEVICE u8 *shared_memory() {
+    return emulated_thread()->shared;
+}
+
+// ---- meeting other threads ----
+
+DEVICE void block_sync() {
+    emulated_block_sync();
+}
+DEVICE void warp_sync() {
+    emulated_warp_gather("warp_sync", "", 1);
+}
+template <class T> DEVICE T shuffle_from(const char *name, T v, u32 lane) {
+    T out;
+    memcpy(&out, emulated_warp_gather(name, &v, sizeof v) + lane % WARP * EMULATED_LANE_BYTES, sizeof out);
+    return out;
+}
+template <class T> DEVICE T shuffle_xor(T v, u32 mask) {
+    return shuffle_from("shuffle_xor", v, lane_index() ^ mask);
+}
+template <class T> DEVICE T shuffle(T v, u32 lane) {
+    return shuffle_from("shuffle", v, lane);
+}
+template <class T> DEVICE T shuffle_up(T v, u32 delta) {
+    u32 lane = lane_index();
+    return shuffle_from("shuffle_up", v, lane < delta ? lane : lane - delta);
+}
+DEVICE u32 ballot(bool predicate) {
+    u8 mine = predicate;
+    const u8 *all = emulated_warp_gather("ballot", &mine, 1);
+    u32 out = 0;
+    for (u32 i = 0; i < WARP; i++) {
+        out |= (u32)all[i * EMULATED_LANE_BYTES] << i;
+    }
+    return out;
+}
+
+DEVICE void stage_wait() {
+}
+DEVICE void stage_launch_next() {
+}
+
+// ---- bits ----
+
+DEVICE u32 bits_of(float v) {
+    u32 b;
+    memcpy(&b, &v, 4);
+    return b;
+}
+DEVICE float float_of(u32 bits) {
+    float v;
+    memcpy(&v, &bits, 4);
+    return v;
+}
+DEVICE u32 funnel_right(u32 low, u32 high, u32 n) {
+    return (u32)(((u64)high << 32 | low) >> (n % 32));
+}
+DEVICE u32 rotate_right(u32 v, u32 n) {
+    return funnel_right(v, v, n);
+}
+DEVICE u32 count_ones(u32 v) {
+    return (u32)__builtin_popcount(v);
+}
+DEVICE u32 multiply_high(u32 a, u32 b) {
+    return (u32)((u64)a * b >> 32);
+}
+
+// ---- numbers ----
+
+extern "C" u16 f16_from_f32(float value); // src/base/f16.c
+
+DEVICE float f16_to_f32(f16 h) {
+    u32 sign = (u32)(h & 0x8000u) << 16, exponent = h >> 10 & 31u, mantissa = h & 0x3FFu;
+    if (exponent == 31) return float_of(sign | 0x7F800000u | mantissa << 13);
+    if (exponent > 0) return float_of(sign | (exponent + 112) << 23 | mantissa << 13);
+    float v = (float)mantissa * 0x1p-24f;
+    return sign ? -v : v;
+}
+DEVICE f16 f32_to_f16(float f) {
+    return f16_from_f32(f);
+}
+DEVICE float bf16_to_f32(bf16 h) {
+    return float_of((u32)h << 16);
+}
+DEVICE bf16 f32_to_bf16(float f) {
+    u32 u = bits_of(f);
+    bool nan = (u & 0x7FFFFFFFu) > 0x7F800000u;
+    return (bf16)(nan ? (u >> 16) | 0x40u : (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16);
+}
+DEVICE u32 pack_f16(float low, float high) {
+    return (u32)f32_to_f16(low) | (u32)f32_to_f16(high) << 16;
+}
+DEVICE i32 round_to_i32(float f) { // as the GPU: NaN is 0, the rest saturates
+    if (f != f) return 0;
+    if (f >= 2147483648.0f) return INT32_MAX;
+    if (f <= -2147483648.0f) return INT32_MIN;
+    return (i32)lrintf(f);
+}
+DEVICE u32 saturated_byte(i32 v) {
+    return (u32)(v < -128 ? -128 : v > 127 ? 127 : v) & 0xFFu;
+}
+DEVICE u32 pack_i8(i32 a, i32 b, i32 c, i32 d) {
+    return saturated_byte(a) | saturated_byte(b) << 8 | saturated_byte(c) << 16 | saturated_byte(d) << 24;
+}
+DEVICE i32 dp4a(u32 a, u32 b, i32 c) {
+    for (u32 i = 0; i < 32; i += 8) {
+        c += (i8)(a >> i) * (i8)(b >> i);
+    }
+    return c;
+}
+DEVICE i32 dp4a_unsigned(u32 a, u32 b, i32 c) {
+    for (u32 i = 0; i < 32; i += 8) {
+        c += (u8)(a >> i) * (i8)(b >> i);
+    }
+    return c;
+}
+DEVICE float fmaf32(float a, float b, float c) {
+    return fmaf(a, b, c);
+}
+DEVICE float max_f32(float a, float b) {
+    return fmaxf(a, b);
+}
+DEVICE float max_nan_f32(float a, float b) {
+    return a > b || a != a ? a : b;
+}
+DEVICE float abs_f32(float a) {
+    return fabsf(a);
+}
+#define INFINITY_F32 float_of(0x7F800000u)
+DEVICE bool is_number(float v) {
+    return (bits_of(v) & 0x7F800000u) != 0x7F800000u;
+}
+DEVICE float exp2_fast(float x) {
+    return exp2f(x);
+}
+DEVICE float exp_f32(float x) {
+    return expf(x);
+}
+DEVICE float tanh_f32(float x) {
+    return tanhf(x);
+}
+DEVICE float erf_f32(float x) {
+    return erff(x);
+}
+DEVICE float sqrt_f32(float x) {
+    return sqrtf(x);
+}
+DEVICE float divide_f32(float a, float b) {
+    return a / b;
+}
+DEVICE void sin_cos_f32(float x, float *s, float *c) {
+    *s = sinf(x);
+    *c = cosf(x);
+}
+
+// ---- memory ----
+
+template <class T> DEVICE T load_shared_data(const T *p) {
+    return *p;
+}
+template <class T> DEVICE void atomic_add(T *p, T v) {
+    *p += v;
+}
+
+DEVICE void copy_async_16(void *shared, const void *global) {
+#if SM_ARCH >= 80
+    emulated_copy_async(shared, global, 16);
+#else
+    memcpy(shared, global, 16);
+#endif
+}
+DEVICE void copy_async_commit() {
+#if SM_ARCH >= 80
+    emulated_copy_async_commit();
+#endif
+}
+template <int pending> DEVICE void copy_async_wait() {
+#if SM_ARCH >= 80
+    emulated_copy_async_wait(pending);
+#endif
+}
+
+#if SM_ARCH >= 90
+typedef uint64_t BulkBarrier;
+
+DEVICE void bulk_barrier_init(BulkBarrier *b, u32 arrivals) {
+    emulated_bulk_init(b, arrivals);
+}
+DEVICE void bulk_barrier_init_fence() {
+}
+DEVICE void bulk_barrier_expect(BulkBarrier *b, u32 bytes) {
+    emulated_bulk_expect(b, bytes);
+}
+DEVICE void bulk_barrier_wait(BulkBarrier *b, u32 parity) {
+    emulated_bulk_wait(b, parity);
+}
+DEVICE void bulk_copy(void *shared, const void *global, u32 bytes, BulkBarrier *b) {
+    emulated_bulk_copy(shared, global, bytes, b);
+}
+#endif
+
+// ---- matrices held by a warp ----
+
+// Element (row, col) of the operands, from where the PTX ISA puts them: groups of four lanes hold rows (columns of b), a lane
+// two neighbours of 16 bits in a register.
+struct MmaLane {
+    u32 a[4], b[2];
+};
+DEVICE u16 half_of(u32 v, u32 index) {
+    return (u16)(v >> 16 * index);
+}
+DEVICE u16 mma_a(const u8 *lanes, u32 row, u32 k) {
+    MmaLane l;
+    memcpy(&l, lanes + (row % 8 * 4 + k % 8 / 2) * EMULATED_LANE_BYTES, sizeof l);
+    return half_of(l.a[row / 8 + k / 8 * 2], k % 2);
+}
+DEVICE u16 mma_b(const u8 *lanes, u32 k, u32 col) {
+    MmaLane l;
+    memcpy(&l, lanes + (col * 4 + k % 8 / 2) * EMULATED_LANE_BYTES, sizeof l);
+    return half_of(l.b[k / 8], k % 2);
+}
+template <class ToFloat> DEVICE void mma_16(const char *name, float d[4], const u32 a[4], const u32 b[2], ToFloat to_f32) {
+    MmaLane mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+    const u8 *lanes = emulated_warp_gather(name, &mine, sizeof mine);
+    u32 lane = lane_index();
+    for (u32 i = 0; i < 4; i++) {
+        u32 row = lane / 4 + i / 2 * 8, col = lane % 4 * 2 + i % 2;
+        double sum = d[i];
+        for (u32 k = 0; k < 16; k++) {
+            sum += (double)to_f32(mma_a(lanes, row, k)) * (double)to_f32(mma_b(lanes, k, col));
+        }
+        d[i] = (float)sum;
+    }
+}
+DEVICE void mma_f16(float d[4], const u32 a[4], const u32 b[2]) {
+    mma_16("mma_f16", d, a, b, f16_to_f32);
+}
+DEVICE void mma_bf16(float d[4], const u32 a[4], const u32 b[2]) {
+    mma_16("mma_bf16", d, a, b, bf16_to_f32);
+}
+// m16n8k32: four bytes a register, k = 4 (lane % 4) …, and 16 on in the upper registers.
+DEVICE void mma_i8(i32 d[4], const u32 a[4], const u32 b[2]) {
+    MmaLane mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+    const u8 *lanes = emulated_warp_gather("mma_i8", &mine, sizeof mine);
+    u32 lane = lane_index();
+    for (u32 i = 0; i < 4; i++) {
+        u32 row = lane / 4 + i / 2 * 8, col = lane % 4 * 2 + i % 2;
+        for (u32 k = 0; k < 32; k++) {
+            MmaLane la, lb;
+            memcpy(&la, lanes + (row % 8 * 4 + k % 16 / 4) * EMULATED_LANE_BYTES, sizeof la);
+            memcpy(&lb, lanes + (col * 4 + k % 16 / 4) * EMULATED_LANE_BYTES, sizeof lb);
+            d[i] += (i8)(la.a[row / 8 + k / 16 * 2] >> 8 * (k % 4)) * (i8)(lb.b[k / 16] >> 8 * (k % 4));
+        }
+    }
+}
+DEVICE void load_matrix_4_as(const char *name, u32 d[4], const void *row, bool transposed) {
+    const u8 *lanes = emulated_warp_gather(name, &row, sizeof row);
+    u32 lane = lane_index();
+    for (u32 m = 0; m < 4; m++) {
+        u16 v[2];
+        for (u32 i = 0; i < 2; i++) {
+            u32 r = transposed ? lane % 4 * 2 + i : lane / 4, c = transposed ? lane / 4 : lane % 4 * 2 + i;
+            const u16 *from;
+            memcpy(&from, lanes + (m * 8 + r) * EMULATED_LANE_BYTES, sizeof from);
+            v[i] = from[c];
+        }
+        d[m] = (u32)v[0] | (u32)v[1] << 16;
+    }
+}
+DEVICE void load_matrix_4(u32 d[4], const void *row) {
+    load_matrix_4_as("load_matrix_4", d, row, false);
+}
+DEVICE void load_matrix_4_transposed(u32 d[4], const void *row) {
+    load_matrix_4_as("load_matrix_4_transposed", d, row, true);
+}
+DEVICE u32 transpose_matrix(u32 v) {
+    const u8 *lanes = emulated_warp_gather("transpose_matrix", &v, sizeof v);
+    u32 lane = lane_index(), out[2];
+    for (u32 i = 0; i < 2; i++) {
+        u32 row = lane % 4 * 2 + i, col = lane / 4, from;
+        memcpy(&from, lanes + (row * 4 + col / 2) * EMULATED_LANE_BYTES, sizeof from);
+        out[i] = half_of(from, col % 2);
+    }
+    return out[0] | out[1] << 16;
+}

@@ -1,0 +1,38 @@
+// The kernel variants that run on the emulator, for the tests in C. variants/ has one file of #defines a variant; run.h makes
+// an EmulatedStage of each.
+#pragma once
+
+#include "emulator/emulator.h"
+#include "../kernels_src/args.h"
+#include "../kernels_src/layout.h"
+
+// A variant's numbers; 0 for those that its stage does not have.
+typedef struct {
+    const char *name;
+    unsigned sm_arch;
+    EmulatedKernel *kernel; // takes the stage's arguments
+    StageInfo info;
+    unsigned d_model, n_heads, n_kv_heads, head_dim, rope_dims, d_ff, n_vocab, n_rows, n_cols;
+    unsigned splits_max, split_pages_min, window, blocks;
+    int rope_halves, activation, first, from_attention, embed_format;
+    int format[3];
+    float rope_scale, norm_eps, score_scale, embed_scale;
+} EmulatedStage;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+extern const EmulatedStage emulated_stages[];
+extern const unsigned n_emulated_stages;
+// NULL where there is none.
+const EmulatedStage *emulated_stage(const char *name);
+
+// Arguments of the variants "values_…": weight_value of every element.
+typedef struct {
+    const unsigned char *weight;
+    float *out; // [n_rows][n_cols]
+    unsigned n_rows, n_cols;
+} ValuesArgs;
+#ifdef __cplusplus
+}
+#endif

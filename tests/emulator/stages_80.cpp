@@ -1,0 +1,21 @@
+// The variants as compiled for sm_80.
+#define SM_ARCH 80
+#include "prelude.h"
+
+#include "stages.h"
+
+#define VARIANT qkv_ring
+#include "run.h"
+#define VARIANT output_q4_k
+#include "run.h"
+#define VARIANT attention_7x64
+#include "run.h"
+
+extern const EmulatedStage emulated_stages_80[];
+extern const unsigned n_emulated_stages_80;
+const EmulatedStage emulated_stages_80[] = {
+    qkv_ring::describe(),
+    output_q4_k::describe(),
+    attention_7x64::describe(),
+};
+const unsigned n_emulated_stages_80 = sizeof emulated_stages_80 / sizeof emulated_stages_80[0];

@@ -1,0 +1,120 @@
+// The variants as compiled for sm_90.
+#define SM_ARCH 90
+#include "prelude.h"
+
+#include "stages.h"
+
+#define VARIANT repack_bf16
+#include "run.h"
+#define VARIANT repack_f16
+#include "run.h"
+#define VARIANT repack_f32
+#include "run.h"
+#define VARIANT repack_q4_0
+#include "run.h"
+#define VARIANT repack_q4_1
+#include "run.h"
+#define VARIANT repack_q4_k
+#include "run.h"
+#define VARIANT repack_q5_0
+#include "run.h"
+#define VARIANT repack_q5_1
+#include "run.h"
+#define VARIANT repack_q5_k
+#include "run.h"
+#define VARIANT repack_q6_k
+#include "run.h"
+#define VARIANT repack_q8_0
+#include "run.h"
+#define VARIANT qkv_float
+#include "run.h"
+#define VARIANT qkv_mixed
+#include "run.h"
+#define VARIANT qkv_ring
+#include "run.h"
+#define VARIANT qkv_small
+#include "run.h"
+#define VARIANT attention_12x32
+#include "run.h"
+#define VARIANT attention_4x128
+#include "run.h"
+#define VARIANT attention_7x64
+#include "run.h"
+#define VARIANT attention_window
+#include "run.h"
+#define VARIANT output_attention
+#include "run.h"
+#define VARIANT output_bf16
+#include "run.h"
+#define VARIANT output_f16
+#include "run.h"
+#define VARIANT output_f32
+#include "run.h"
+#define VARIANT output_q4_0
+#include "run.h"
+#define VARIANT output_q4_1
+#include "run.h"
+#define VARIANT output_q4_k
+#include "run.h"
+#define VARIANT output_q5_0
+#include "run.h"
+#define VARIANT output_q5_1
+#include "run.h"
+#define VARIANT output_q5_k
+#include "run.h"
+#define VARIANT output_q6_k
+#include "run.h"
+#define VARIANT output_q8_0
+#include "run.h"
+#define VARIANT glu_one_warp
+#include "run.h"
+#define VARIANT glu_resident
+#include "run.h"
+#define VARIANT glu_ring
+#include "run.h"
+#define VARIANT head_small
+#include "run.h"
+#define VARIANT head_wide
+#include "run.h"
+
+extern const EmulatedStage emulated_stages_90[];
+extern const unsigned n_emulated_stages_90;
+const EmulatedStage emulated_stages_90[] = {
+    repack_bf16::describe(),
+    repack_f16::describe(),
+    repack_f32::describe(),
+    repack_q4_0::describe(),
+    repack_q4_1::describe(),
+    repack_q4_k::describe(),
+    repack_q5_0::describe(),
+    repack_q5_1::describe(),
+    repack_q5_k::describe(),
+    repack_q6_k::describe(),
+    repack_q8_0::describe(),
+    qkv_float::describe(),
+    qkv_mixed::describe(),
+    qkv_ring::describe(),
+    qkv_small::describe(),
+    attention_12x32::describe(),
+    attention_4x128::describe(),
+    attention_7x64::describe(),
+    attention_window::describe(),
+    output_attention::describe(),
+    output_bf16::describe(),
+    output_f16::describe(),
+    output_f32::describe(),
+    output_q4_0::describe(),
+    output_q4_1::describe(),
+    output_q4_k::describe(),
+    output_q5_0::describe(),
+    output_q5_1::describe(),
+    output_q5_k::describe(),
+    output_q6_k::describe(),
+    output_q8_0::describe(),
+    glu_one_warp::describe(),
+    glu_resident::describe(),
+    glu_ring::describe(),
+    head_small::describe(),
+    head_wide::describe(),
+};
+const unsigned n_emulated_stages_90 = sizeof emulated_stages_90 / sizeof emulated_stages_90[0];

@@ -1,0 +1,9 @@
+// A sliding window; every head has its own keys.
+#define STAGE_ATTENTION 1
+#define N_HEADS 3
+#define N_KV_HEADS 3
+#define HEAD_DIM 96
+#define WARPS 2
+#define SPLITS_MAX 8
+#define SPLIT_PAGES_MIN 1
+#define WINDOW 37
