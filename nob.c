@@ -84,7 +84,7 @@ static const char *const LIBRARIES[] = {"-lm", "-ldl"};
 typedef struct {
     const char *name;
     const char *sources[2];
-    const char *without[4]; // paths, or folders with a slash at the end
+    const char *without[6]; // paths, or folders with a slash at the end
 } Program;
 
 enum { PROGRAM_WORKER, PROGRAM_TESTS, PROGRAM_LINT, PROGRAM_COUNT };
@@ -93,7 +93,7 @@ static const Program PROGRAMS[PROGRAM_COUNT] = {
     [PROGRAM_WORKER] = {"worker-orcd", {"src"}, {0}},
     [PROGRAM_TESTS] = {"tests",
                        {"src", "tests"},
-                       {"src/main.c", "tests/lint/", "tests/emulator/", "tests/fuzz/"}},
+                       {"src/main.c", "tests/lint/", "tests/tools/", "tests/emulator/", "tests/fuzz/"}},
     [PROGRAM_LINT] = {"lint", {"tests/lint"}, {0}},
 };
 

@@ -1,7 +1,7 @@
 """Compares this project's tokenizers with the upstream libraries on random texts, for whole published vocabularies.
 
     pip install tokenizers==0.23.3 sentencepiece gguf numpy
-    python tests/check_tokenizers.py [--count 10000] [--seed 1] FOLDER [NAME...]
+    python tests/tools/check_tokenizers.py [--count 10000] [--seed 1] FOLDER [NAME...]
 
 FOLDER holds what is to be compared, under these names (others are ignored): NAME/tokenizer.json of gptoss, llama3_1, qwen3,
 llama2, gemma3; gpt-2.gguf, phi-3.gguf, smollm2.gguf, qwen2.5.gguf, gemma3.gguf. A tokenizer.json is read as it is, and again
@@ -18,7 +18,7 @@ import sys
 import gguf
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PARSE_SPECIAL = 2
 PRE = {"gptoss": "gpt-4o", "llama3_1": "llama-bpe", "qwen3": "qwen2"}
 LETTERS = (list("aabcdxyABS'stremvldlSTREVMLD   \n\r\t0123456789.,!?-/_<|>$#\"(){}[]\\=+*&%@~^:;`") +
@@ -32,7 +32,7 @@ WORDS = ("the of and to in is you that it he was for on are as with his they at 
 def build_program():
     program = os.path.join(ROOT, "build", "check_tokenizers")
     os.makedirs(os.path.dirname(program), exist_ok=True)
-    sources = ["tests/check_tokenizers.c", "src/os/os.c", "src/model/dtype.c", "src/json/json_reader.c"]
+    sources = ["tests/tools/check_tokenizers.c", "src/os/os.c", "src/model/dtype.c", "src/json/json_reader.c"]
     for folder in ("src/text", "src/base"):
         sources += [f"{folder}/{name}" for name in os.listdir(os.path.join(ROOT, folder)) if name.endswith(".c")]
     sources += [f"src/model/{name}" for name in os.listdir(os.path.join(ROOT, "src/model"))

@@ -1,4 +1,4 @@
-// For tests/check_tokenizers.py: encodes many texts with one vocabulary.
+// For tests/tools/check_tokenizers.py: encodes many texts with one vocabulary.
 //
 //     check_tokenizers FILE FLAGS [time]
 //
