@@ -15,6 +15,7 @@ enum {
     TABLES_BYTES = 1 << 30, // address space for the file's tables; only what is used costs memory
     OUTPUT_BYTES = 256 << 20,
     LABEL_COLUMNS = 16,
+    VALUE_COLUMNS_LEAST = 20,
     NAME_COLUMNS_MAX = 44,    // longer tensor names push their row to the right
     JSON_ARRAY_ELEMENTS = 16, // longer arrays are given by their length and first elements
 };
@@ -204,10 +205,13 @@ static void put_model(Report *r) {
         strbuf_put_char(&r->out, '\n');
     }
     put_label(r, "parameters");
-    strbuf_put_count(&r->out, elements);
+    if (elements) strbuf_put_count(&r->out, elements);
+    else strbuf_put(&r->out, STR("none: only a vocabulary"));
     strbuf_put_char(&r->out, '\n');
-    put_label(r, "quantisation");
-    strbuf_printf(&r->out, "%s\n", gguf_quant_kind(r->file));
+    if (elements) {
+        put_label(r, "quantisation");
+        strbuf_printf(&r->out, "%s\n", gguf_quant_kind(r->file));
+    }
     put_lines(r, model_lines, COUNT_OF(model_lines));
 }
 
@@ -335,10 +339,12 @@ static void put_keys(Report *r) {
         const GgufValue *v = &r->file->values[i];
         size_t start = r->out.len;
         strbuf_put(&r->out, STR("  "));
-        put_text(&r->out, v->key, r->columns / 2);
+        put_text(&r->out, v->key, r->columns - VALUE_COLUMNS_LEAST);
         strbuf_put(&r->out, STR(" = "));
         size_t used = utf8_count(str_slice(strbuf_str(&r->out), start, r->out.len));
-        put_value(&r->out, v, r->columns - (uint32_t)min_u64(used, r->columns / 2 + 5));
+        uint32_t left =
+            used + VALUE_COLUMNS_LEAST < r->columns ? r->columns - (uint32_t)used : VALUE_COLUMNS_LEAST;
+        put_value(&r->out, v, left);
         strbuf_put_char(&r->out, '\n');
     }
 }
