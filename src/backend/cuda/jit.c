@@ -1,0 +1,289 @@
+#include "backend/cuda/jit.h"
+
+#include "backend/cuda/jit_cache.h"
+#include "base/embed.h"
+#include "base/hash.h"
+#include "base/strbuf.h"
+#include "os/os.h"
+
+#include <nvrtc.h>
+#include <stdio.h>
+
+// Address space for images, sources and logs of all programs; pages cost nothing until they are used.
+enum { MEMORY_BYTES = 1 << 30, SOURCE_BYTES_MAX = 64 << 10, HEADERS_MAX = 128 };
+
+typedef struct {
+    _Atomic uint32_t done; // 1: image or error is there
+    bool ok;
+    JitImage image;
+    Error error;
+} Result;
+
+struct Jit {
+    const JitProgram *programs;
+    uint32_t n_programs;
+    Result *results; // [n_programs]
+    OsThread threads[JIT_THREADS_MAX];
+    uint32_t n_threads;
+    char architecture[24];
+    bool is_ptx;
+    Sha256 common; // of what all keys begin with
+    const char *header_names[HEADERS_MAX];
+    const char *header_texts[HEADERS_MAX];
+    int n_headers;
+    uint64_t begin_ns;
+    void *memory;
+    _Atomic uint32_t next; // program
+
+    pthread_mutex_t lock; // for what follows
+    JitCache cache;
+    Arena arena; // of `memory`
+    bool store_failed;
+    JitReport report;
+};
+
+void jit_version(char out[16]) {
+    int major = 0, minor = 0;
+    nvrtcVersion(&major, &minor);
+    snprintf(out, 16, "%d.%d", major & 255, minor & 255);
+}
+
+void jit_architecture(uint32_t sm, char out[24], bool *is_ptx) {
+    int known[64], n = 0;
+    out[0] = 0;
+    *is_ptx = false;
+    if (nvrtcGetNumSupportedArchs(&n) != NVRTC_SUCCESS || n > (int)COUNT_OF(known)) return;
+    if (nvrtcGetSupportedArchs(known) != NVRTC_SUCCESS) return;
+    uint32_t best = 0;
+    for (int i = 0; i < n; i++) {
+        if ((uint32_t)known[i] <= sm && (uint32_t)known[i] > best) best = (uint32_t)known[i];
+    }
+    if (best == 0) return;
+    *is_ptx = best / 10 != sm / 10; // a cubin also runs on later ones of its generation
+    // Bulk copies run everywhere from 9.0 on; what is 9.0's alone (wgmma, setmaxnreg) needs the "a".
+    snprintf(out, 24, "%s_%u%s", *is_ptx ? "compute" : "sm", best, best == 90 && sm == 90 ? "a" : "");
+}
+
+// ---- one program ----
+
+static void *take(Jit *jit, size_t size) {
+    pthread_mutex_lock(&jit->lock);
+    void *memory = arena_alloc(&jit->arena, 1, size, 64);
+    pthread_mutex_unlock(&jit->lock);
+    return memory;
+}
+
+static void warn(Jit *jit, const char *message) {
+    pthread_mutex_lock(&jit->lock);
+    if (!jit->report.warning[0]) snprintf(jit->report.warning, sizeof jit->report.warning, "%s", message);
+    pthread_mutex_unlock(&jit->lock);
+}
+
+static Str write_source(const JitProgram *program, char *memory) {
+    StrBuf b = strbuf_from_memory(memory, SOURCE_BYTES_MAX);
+    strbuf_put(&b, program->defines);
+    for (uint32_t i = 0; program->files[i]; i++)
+        strbuf_printf(&b, "#include \"%s\"\n", program->files[i]);
+    return b.truncated ? (Str){0} : strbuf_str(&b);
+}
+
+static JitKey key_of(const Jit *jit, Str source) {
+    JitKey key;
+    Sha256 h = jit->common;
+    sha256_add(&h, source.ptr, source.len);
+    sha256_end(&h, key.bytes);
+    return key;
+}
+
+// The log from its first error on, a few lines of it: message, line of source, and a mark below it.
+static bool set_compile_error(Jit *jit, const JitProgram *program, nvrtcProgram handle, nvrtcResult code,
+                              Error *err) {
+    size_t size = 0;
+    char *log = NULL;
+    if (nvrtcGetProgramLogSize(handle, &size) == NVRTC_SUCCESS && size > 1) log = take(jit, size);
+    if (!log || nvrtcGetProgramLog(handle, log) != NVRTC_SUCCESS) {
+        return error_set(err, ERR_INTERNAL, "kernel %s for %s does not compile: %s", program->name,
+                         jit->architecture, nvrtcGetErrorString(code));
+    }
+    const char *from = strstr(log, "error");
+    while (from && from > log && from[-1] != '\n')
+        from--;
+    if (!from) from = log;
+    const char *end = from;
+    for (int lines = 0; lines < 3 && *end; lines++)
+        end += strcspn(end, "\n") + (end[strcspn(end, "\n")] == '\n');
+    return error_set(err, ERR_INTERNAL, "kernel %s for %s does not compile: %.*s", program->name,
+                     jit->architecture, (int)(end - from), from);
+}
+
+static bool get_image(Jit *jit, nvrtcProgram handle, JitImage *out) {
+    size_t size = 0;
+    nvrtcResult r = jit->is_ptx ? nvrtcGetPTXSize(handle, &size) : nvrtcGetCUBINSize(handle, &size);
+    char *image = r == NVRTC_SUCCESS ? take(jit, size) : NULL;
+    if (!image) return false;
+    *out = (JitImage){image, size};
+    return (jit->is_ptx ? nvrtcGetPTX(handle, image) : nvrtcGetCUBIN(handle, image)) == NVRTC_SUCCESS;
+}
+
+static bool compile(Jit *jit, const JitProgram *program, const char *source, JitImage *out, Error *err) {
+    char architecture[48], name[128];
+    nvrtcProgram handle;
+    snprintf(architecture, sizeof architecture, "--gpu-architecture=%s", jit->architecture);
+    snprintf(name, sizeof name, "%s.cu", program->name);
+    const char *options[] = {architecture, "--std=c++17"};
+    nvrtcResult r =
+        nvrtcCreateProgram(&handle, source, name, jit->n_headers, jit->header_texts, jit->header_names);
+    if (r != NVRTC_SUCCESS) {
+        return error_set(err, ERR_INTERNAL, "the kernel compiler does not start: %s", nvrtcGetErrorString(r));
+    }
+    r = nvrtcCompileProgram(handle, (int)COUNT_OF(options), options);
+    bool ok = r == NVRTC_SUCCESS ? get_image(jit, handle, out) ||
+                                       error_set(err, ERR_NO_MEMORY, "kernel %s does not fit", program->name)
+                                 : set_compile_error(jit, program, handle, r, err);
+    nvrtcDestroyProgram(&handle);
+    return ok;
+}
+
+static bool load(Jit *jit, const JitKey *key, JitImage *out) {
+    Str content;
+    Error problem;
+    pthread_mutex_lock(&jit->lock); // the arena is shared; reading from the page cache takes microseconds
+    bool found = jit_cache_load(&jit->cache, key, &jit->arena, &content, &problem);
+    pthread_mutex_unlock(&jit->lock);
+    if (!found && problem.code != ERR_NONE) warn(jit, problem.message);
+    if (found) *out = (JitImage){content.ptr, content.len};
+    return found;
+}
+
+static void store(Jit *jit, const JitKey *key, const JitImage *image) {
+    Error problem;
+    pthread_mutex_lock(&jit->lock);
+    bool failed = !jit->store_failed &&
+                  !jit_cache_store(&jit->cache, key, (Str){image->data, image->size}, jit->arena, &problem);
+    jit->store_failed |= failed;
+    pthread_mutex_unlock(&jit->lock);
+    if (failed) warn(jit, problem.message);
+}
+
+static void make_program(Jit *jit, uint32_t index) {
+    const JitProgram *program = &jit->programs[index];
+    Result *result = &jit->results[index];
+    char *memory = take(jit, SOURCE_BYTES_MAX);
+    Str source = memory ? write_source(program, memory) : (Str){0};
+    if (!source.ptr) {
+        error_set(&result->error, ERR_NO_MEMORY, "the source of kernel %s does not fit its memory",
+                  program->name);
+        return;
+    }
+    JitKey key = key_of(jit, source);
+    bool cached = load(jit, &key, &result->image);
+    result->ok = cached || compile(jit, program, source.ptr, &result->image, &result->error);
+    if (result->ok && !cached) store(jit, &key, &result->image);
+    pthread_mutex_lock(&jit->lock);
+    jit->report.from_cache += cached;
+    jit->report.compiled += result->ok && !cached;
+    jit->report.seconds = (double)(os_monotonic_ns() - jit->begin_ns) * 1e-9;
+    pthread_mutex_unlock(&jit->lock);
+}
+
+static void *compile_thread(void *context) {
+    Jit *jit = context;
+    for (;;) {
+        uint32_t index = atomic_fetch_add(&jit->next, 1);
+        if (index >= jit->n_programs) return NULL;
+        make_program(jit, index);
+        atomic_store(&jit->results[index].done, 1);
+        os_wake_word(&jit->results[index].done);
+    }
+}
+
+// ---- all of them ----
+
+// Headers for the compiler, and the part of the key that all programs share. Any change of any kernel changes
+// every key: that costs a recompilation of a few seconds once, and cannot be wrong.
+static bool read_embedded(Jit *jit, Error *err) {
+    char version[16];
+    jit_version(version);
+    sha256_begin(&jit->common);
+    sha256_add(&jit->common, version, strlen(version) + 1);
+    sha256_add(&jit->common, jit->architecture, strlen(jit->architecture) + 1);
+    if (embedded_file_count > HEADERS_MAX)
+        return error_set(err, ERR_INTERNAL, "too many embedded kernel sources");
+    for (size_t i = 0; i < embedded_file_count; i++) {
+        const EmbeddedFile *file = &embedded_files[i];
+        jit->header_names[jit->n_headers] = file->name;
+        jit->header_texts[jit->n_headers++] = (const char *)file->data;
+        sha256_add(&jit->common, file->name, strlen(file->name) + 1);
+        sha256_add(&jit->common, file->data, file->size + 1);
+    }
+    return true;
+}
+
+static bool start_threads(Jit *jit, uint32_t wanted, Error *err) {
+    if (wanted == 0) wanted = os_cpu_count();
+    wanted = (uint32_t)min_u64(min_u64(wanted, JIT_THREADS_MAX), jit->n_programs);
+    while (jit->n_threads < wanted) {
+        if (!os_thread_start(&jit->threads[jit->n_threads], "jit", compile_thread, jit, err)) break;
+        jit->n_threads++;
+    }
+    return jit->n_threads > 0 || wanted == 0;
+}
+
+bool jit_start(const JitOptions *options, const JitProgram *programs, uint32_t n_programs, Arena *arena,
+               Jit **out, Error *err) {
+    *out = NULL;
+    if (n_programs > JIT_PROGRAMS_MAX)
+        return error_set(err, ERR_UNSUPPORTED, "the model needs %u kernels", n_programs);
+    Jit *jit = arena_new(arena, Jit, 1);
+    if (jit) jit->results = arena_new(arena, Result, n_programs);
+    if (!jit || !jit->results)
+        return error_set(err, ERR_NO_MEMORY, "the compiler's state does not fit its memory");
+    jit->programs = programs;
+    jit->n_programs = n_programs;
+    jit->begin_ns = os_monotonic_ns();
+    jit_architecture(options->sm, jit->architecture, &jit->is_ptx);
+    if (!jit->architecture[0]) {
+        return error_set(err, ERR_NO_DEVICE,
+                         "the kernel compiler inside does not know compute capability %u.%u",
+                         options->sm / 10, options->sm % 10);
+    }
+    if (!read_embedded(jit, err)) return false;
+    jit->memory = os_reserve(MEMORY_BYTES);
+    if (!jit->memory) return error_set(err, ERR_NO_MEMORY, "memory for compiling kernels cannot be reserved");
+    jit->arena = arena_from_memory(jit->memory, MEMORY_BYTES);
+    pthread_mutex_init(&jit->lock, NULL);
+    Error problem;
+    if (!jit_cache_open(options->cache, &jit->cache, &problem)) warn(jit, problem.message);
+    if (!start_threads(jit, options->threads, err)) {
+        jit_end(jit);
+        return false;
+    }
+    *out = jit;
+    return true;
+}
+
+bool jit_wait(Jit *jit, uint32_t program, JitImage *out, Error *err) {
+    Result *result = &jit->results[program];
+    while (atomic_load(&result->done) == 0)
+        os_wait_word(&result->done, 0, UINT32_MAX);
+    *out = result->image;
+    if (!result->ok) *err = result->error;
+    return result->ok;
+}
+
+JitReport jit_report(Jit *jit) {
+    pthread_mutex_lock(&jit->lock);
+    JitReport report = jit->report;
+    pthread_mutex_unlock(&jit->lock);
+    return report;
+}
+
+void jit_end(Jit *jit) {
+    if (!jit) return;
+    atomic_store(&jit->next, jit->n_programs); // what has not begun is not wanted any more
+    for (uint32_t i = 0; i < jit->n_threads; i++)
+        os_thread_join(&jit->threads[i]);
+    if (jit->report.compiled > 0) jit_cache_trim(&jit->cache, JIT_CACHE_BYTES_MAX, jit->arena);
+    pthread_mutex_destroy(&jit->lock);
+    os_release(jit->memory, MEMORY_BYTES);
+}

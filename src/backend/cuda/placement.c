@@ -1,0 +1,71 @@
+#include "backend/cuda/placement.h"
+
+#include "../kernels_src/layout.h"
+
+#define FORMAT_IS_DTYPE(name) \
+    static_assert((int)FORMAT_##name == (int)DTYPE_##name, "layout.h numbers formats as dtype.h does")
+FORMAT_IS_DTYPE(F32);
+FORMAT_IS_DTYPE(F16);
+FORMAT_IS_DTYPE(BF16);
+FORMAT_IS_DTYPE(Q4_0);
+FORMAT_IS_DTYPE(Q4_1);
+FORMAT_IS_DTYPE(Q5_0);
+FORMAT_IS_DTYPE(Q5_1);
+FORMAT_IS_DTYPE(Q8_0);
+FORMAT_IS_DTYPE(Q2_K);
+FORMAT_IS_DTYPE(Q3_K);
+FORMAT_IS_DTYPE(Q4_K);
+FORMAT_IS_DTYPE(Q5_K);
+FORMAT_IS_DTYPE(Q6_K);
+FORMAT_IS_DTYPE(IQ4_NL);
+FORMAT_IS_DTYPE(IQ4_XS);
+FORMAT_IS_DTYPE(MXFP4);
+static_assert((int)KV_PAGE == (int)KV_PAGE_TOKENS, "layout.h has the engine's pages");
+
+static void mark(Placement *p, const Weight *weight, PlacedAs as) {
+    if (weight) p->weights[weight - p->plan->weights].as = as;
+}
+
+static void mark_used(Placement *p) {
+    for (uint32_t i = 0; i < p->plan->n_ops; i++) {
+        const Op *op = &p->plan->ops[i];
+        bool is_matrix = op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_EMBED;
+        mark(p, op->weight, is_matrix ? PLACED_MATRIX : PLACED_VECTOR);
+        mark(p, op->bias, PLACED_VECTOR);
+        if (op->kind == OP_ROPE) p->rope = op->rope.rope;
+    }
+}
+
+static void place(PlacedWeight *w, uint64_t size, uint64_t *at) {
+    w->offset = *at;
+    w->size = size;
+    *at += align_up(size, DEVICE_ALIGNMENT);
+}
+
+bool placement_make(const Plan *plan, Arena *arena, Placement *out, Error *err) {
+    *out = (Placement){.plan = plan, .weights = arena_new(arena, PlacedWeight, plan->n_weights)};
+    if (!out->weights) return error_set(err, ERR_NO_MEMORY, "the table of weights does not fit its memory");
+    mark_used(out);
+    uint64_t at = 0;
+    for (uint32_t i = 0; i < plan->n_weights; i++) {
+        const Weight *w = &plan->weights[i];
+        if (out->weights[i].as != PLACED_MATRIX) continue;
+        uint64_t row_bytes = layout_row_bytes((int)w->dtype, (unsigned)w->n_cols);
+        if (row_bytes == 0) {
+            return error_set(err, ERR_UNSUPPORTED,
+                             "tensor \"%.*s\": format %s is not supported on the GPU yet", STR_ARG(w->name),
+                             dtype_info(w->dtype)->name);
+        }
+        place(&out->weights[i], row_bytes * w->n_rows, &at);
+    }
+    out->vectors_offset = at;
+    for (uint32_t i = 0; i < plan->n_weights; i++) {
+        if (out->weights[i].as != PLACED_VECTOR) continue;
+        place(&out->weights[i], plan->weights[i].n_rows * plan->weights[i].n_cols * sizeof(float), &at);
+    }
+    out->rope_offset = at;
+    if (out->rope) at += align_up(out->rope->dims / 2 * sizeof(float), DEVICE_ALIGNMENT);
+    out->vectors_size = at - out->vectors_offset;
+    out->size = at;
+    return true;
+}

@@ -1,0 +1,40 @@
+// Where each weight of a plan goes in device memory.
+//
+// A matrix keeps its quantised bits, moved into the layout that the kernels read (kernels_src/layout.h).
+// Vectors (norms, biases) and the frequencies of rotary embeddings become float32: they are read element by
+// element and weigh nothing.
+#pragma once
+
+#include "backend/cuda/memory.h"
+#include "plan/plan.h"
+
+typedef enum { PLACED_NOT, PLACED_MATRIX, PLACED_VECTOR } PlacedAs; // not: no operation uses it
+
+typedef struct {
+    PlacedAs as;
+    uint64_t offset; // in the weights' region
+    uint64_t size;
+} PlacedWeight;
+
+typedef struct {
+    const Plan *plan;
+    PlacedWeight *weights;   // [plan->n_weights]
+    uint64_t vectors_offset; // all vectors, side by side, then the frequencies
+    uint64_t vectors_size;
+    const Rope *rope; // NULL: none
+    uint64_t rope_offset;
+    uint64_t size; // of all
+} Placement;
+
+// Errors: ERR_UNSUPPORTED for a format without a layout, naming the tensor; ERR_NO_MEMORY.
+MUST_CHECK bool placement_make(const Plan *plan, Arena *arena, Placement *out, Error *err);
+
+// `weight` is one of the plan's that an operation uses.
+static inline uint64_t placement_offset(const Placement *p, const Weight *weight) {
+    return p->weights[weight - p->plan->weights].offset;
+}
+
+// Bytes that a decode step reads of it.
+static inline uint64_t placement_bytes(const Placement *p, const Weight *weight) {
+    return p->weights[weight - p->plan->weights].size;
+}
