@@ -14,7 +14,7 @@ static const char *health_word(const Api *api, WorkerPhase phase, uint32_t jobs_
 }
 
 static void member_str_or_null(JsonWriter *w, const char *key, const char *value) {
-    if (value) json_member_str(w, key, str_from_c(value));
+    if (value && *value) json_member_str(w, key, str_from_c(value));
     else json_member_null(w, key);
 }
 

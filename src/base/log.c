@@ -90,7 +90,9 @@ static const LogField *find_field(const LogField *fields, size_t n_fields, Str n
 
 // The event's sentence with its {fields} filled in; one that is not there shows as "?". A sentence that a
 // message ends keeps a single full stop.
-static void put_narration(StrBuf *out, LogEvent event, const LogField *fields, size_t n_fields) {
+static void put_narration(StrBuf *out, const Log *log, LogEvent event, const LogField *fields,
+                          size_t n_fields) {
+    LogField model_ref = LOG_STR("model_ref", log->model_ref);
     for (const char *at = log_events[event].narration; *at;) {
         size_t plain = strcspn(at, "{");
         bool doubled = at[0] == '.' && !at[1] && out->len && out->ptr[out->len - 1] == '.';
@@ -99,6 +101,7 @@ static void put_narration(StrBuf *out, LogEvent event, const LogField *fields, s
         if (!*at) return;
         size_t length = strcspn(at + 1, "}");
         const LogField *f = find_field(fields, n_fields, (Str){at + 1, length});
+        if (!f) f = find_field(&model_ref, 1, (Str){at + 1, length});
         if (f) put_value(out, f, false);
         else strbuf_put_char(out, '?');
         at += length + 2;
@@ -136,7 +139,7 @@ static void write_json(const Log *log, LogEvent event, const LogField *fields, s
     }
     char sentence[1024];
     StrBuf narration = STRBUF(sentence);
-    put_narration(&narration, event, fields, n_fields);
+    put_narration(&narration, log, event, fields, n_fields);
     put_json_member(out, "narration", strbuf_str(&narration));
     strbuf_put(out, STR("}\n"));
 }
@@ -155,7 +158,7 @@ static void write_text(const Log *log, LogEvent event, const LogField *fields, s
     } else {
         strbuf_printf(out, "%s  %-19s  ", text, name);
     }
-    put_narration(out, event, fields, n_fields);
+    put_narration(out, log, event, fields, n_fields);
     strbuf_put_char(out, '\n');
 }
 

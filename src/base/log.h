@@ -34,7 +34,7 @@ typedef enum {
     ROW(JIT_COMPLETE, "jit_complete", INFO, \
         "The kernels were compiled in {jit_seconds} s.") \
     ROW(MODEL_LOAD_COMPLETE, "model_load_complete", INFO, \
-        "{model} is on {device} after {load_seconds} s.") \
+        "Loaded {model} in {load_seconds} s ({device}).") \
     ROW(CALLBACK_RETRY, "callback_retry", WARN, \
         "Try {attempt} of {attempts} to report being ready failed: {message}.") \
     ROW(READY, "ready", INFO, \
@@ -53,7 +53,7 @@ typedef enum {
     ROW(ERROR, "error", ERROR, \
         "{message}.") \
     ROW(DRAINING, "draining", INFO, \
-        "Shutting down ({reason}): no new jobs; jobs that may finish: {jobs_active}.") \
+        "Shutting down ({reason}): no new jobs; jobs running: {jobs_active}.") \
     ROW(SHUTDOWN, "shutdown", INFO, \
         "Stopped ({reason}) after {uptime_seconds} s.")
 // clang-format on

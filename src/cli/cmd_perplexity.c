@@ -9,9 +9,9 @@
 enum { TEXT_BYTES_MAX = 256 << 20 };
 
 // exp of the mean of -ln p over the scored tokens. Windows of N tokens follow each other without overlap; in
-// each, the logits at positions N/2 … N-2 are scored on the tokens that follow them, so every scored token
-// has at least N/2 + 1 tokens before it. Where the vocabulary wants BOS, it takes the place of each window's
-// first token.
+// each, the second half is scored: the logits at positions N/2 - 1 to N - 2, each on the token that follows. So
+// every scored token has at least N/2 tokens before it. Where the vocabulary wants BOS, it takes the place of
+// each window's first token.
 typedef struct {
     const Options *options;
     Model model;
@@ -57,7 +57,7 @@ static void score_rows(Perplexity *p, const StepResult *result, uint32_t first_p
 static bool score_window(Perplexity *p, uint32_t index, Error *err) {
     Backend *b = p->model.backend;
     const Tokenizer *t = p->model.tokenizer;
-    uint32_t n = p->n_window, scored_from = n / 2;
+    uint32_t n = p->n_window, scored_from = n / 2 - 1;
     memcpy(p->window, p->tokens.ptr + (size_t)index * n, n * sizeof *p->window);
     if (tokenizer_adds_bos(t)) p->window[0] = tokenizer_bos(t);
     if (!b->begin(b, 0, &SAMPLER_GREEDY, p->window, n, err)) return false;

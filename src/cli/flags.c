@@ -259,10 +259,11 @@ static bool is_uuid(const char *text) {
 
 static bool store_text(Source s, const char *value, Options *o, Error *err) {
     const Flag *f = s.flag;
+    const char *given = value;
     if (f->type == FLAG_TYPE_PATH && strncmp(value, "file:", 5) == 0) value += 5;
     size_t length = strlen(value);
     char allowed[128];
-    if ((double)length < f->least) return reject(s, value, err, "must not be empty");
+    if ((double)length < f->least) return reject(s, given, err, "must not be empty");
     if ((double)length > f->most) {
         snprintf(allowed, sizeof allowed, "%zu bytes are too many; at most %.0f", length, f->most);
         return reject(s, "...", err, allowed);
@@ -478,15 +479,13 @@ void flags_write_help(StrBuf *out, Command command, uint32_t columns, bool style
     if (columns < 60) columns = 60;
     if (columns > 110) columns = 110;
     const char *bold = styled ? "\x1b[1m" : "", *plain = styled ? "\x1b[0m" : "";
-    if (command == CMD_SERVE) {
-        strbuf_printf(out,
-                      "%sworker-orcd%s " WORKER_ORCD_VERSION
-                      ": one model, one GPU, text over HTTP as it is generated\n",
-                      bold, plain);
-    } else {
-        strbuf_printf(out, "%sworker-orcd %s%s: %s\n", bold, commands[command].name, plain,
-                      commands[command].summary);
-    }
+    char name[64];
+    StrBuf title = STRBUF(name);
+    put_command(&title, command);
+    if (command == CMD_SERVE) strbuf_put(&title, STR(" " WORKER_ORCD_VERSION));
+    strbuf_printf(out, "%s%s%s: ", bold, name, plain);
+    put_wrapped(out, command == CMD_SERVE ? "one model, one GPU, text over HTTP" : commands[command].summary,
+                title.len + 2, columns);
     put_usage(out, command, styled);
     if (command == CMD_SERVE) {
         put_heading(out, "Commands", styled);

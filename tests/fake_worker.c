@@ -1,0 +1,277 @@
+#include "fake_worker.h"
+
+#include "api/execute_request.h"
+#include "runner.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { SCRIPT_TOKENS_MAX = 4096, MAX_ROWS = 64 };
+
+struct FakeWorker {
+    Backend backend; // first: the functions below get a pointer to it
+    FakeConfig config;
+    Arena arena;
+    const GgufFile *file;
+    Tokenizer *tokenizer;
+    Plan plan;
+    Arch arch;
+    int32_t script[SCRIPT_TOKENS_MAX];
+    uint32_t n_script;
+    uint32_t drawn[JOBS_MAX]; // of each slot's sequence
+    StepResult result;
+    _Atomic uint32_t fail_code;
+    _Atomic bool nan;
+    _Atomic uint64_t last_step_ns;
+    _Atomic uint32_t start_signal;
+    Bridge bridge;
+    Engine *engine;
+    Sched *sched;
+    bool sched_result;
+    OsThread engine_thread, io_thread;
+    Api *api;
+    HttpServer *server;
+};
+
+// ---- the backend ----
+
+static bool fake_begin(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt,
+                       uint32_t n_prompt, Error *err) {
+    (void)params, (void)prompt, (void)n_prompt, (void)err;
+    ((FakeWorker *)b)->drawn[slot] = 0;
+    return true;
+}
+
+static bool fake_step(Backend *b, const Step *step, Error *err) {
+    FakeWorker *f = (FakeWorker *)b;
+    uint32_t code = atomic_load(&f->fail_code);
+    atomic_store(&f->last_step_ns, os_monotonic_ns());
+    if (code) return error_set(err, (ErrCode)code, "the script says so");
+    f->result.n_tokens = 0;
+    for (uint32_t i = 0; i < step->n_sequences; i++) {
+        const StepSequence *s = &step->sequences[i];
+        if (!s->sample) continue;
+        int32_t token = f->script[f->drawn[s->slot]];
+        if (f->drawn[s->slot] + 1 < f->n_script) f->drawn[s->slot]++;
+        f->result.tokens[f->result.n_tokens++] = atomic_load(&f->nan) ? TOKEN_INVALID : token;
+    }
+    return true;
+}
+
+static bool fake_read(Backend *b, StepResult *out, Error *err) {
+    FakeWorker *f = (FakeWorker *)b;
+    (void)err;
+    if (f->config.step_ms) os_sleep_ms(f->config.step_ms);
+    *out = f->result;
+    return true;
+}
+
+static void fake_close(Backend *b) {
+    (void)b;
+}
+
+// ---- set-up ----
+
+static void must(bool ok, const Error *err) {
+    if (ok) return;
+    FAIL("%s", err->message);
+    test_end();
+}
+
+static void make_script(FakeWorker *f) {
+    const char *text = f->config.script ? f->config.script : "a";
+    Arena scratch = os_arena(tokenizer_encode_scratch_bytes(f->tokenizer, strlen(text)));
+    TokenIds ids;
+    Error err;
+    must(tokenizer_encode(f->tokenizer, str_from_c(text), 0, &f->arena, scratch, &ids, &err), &err);
+    REQUIRE(ids.count + 1 < SCRIPT_TOKENS_MAX);
+    memcpy(f->script, ids.ptr, ids.count * sizeof *ids.ptr);
+    f->n_script = (uint32_t)ids.count;
+    if (f->config.script) f->script[f->n_script++] = tokenizer_eos(f->tokenizer);
+}
+
+static FakeWorker *make(const FakeConfig *config) {
+    Arena arena = os_arena(512u << 20), scratch = os_arena(64u << 20);
+    FakeWorker *f = arena_new(&arena, FakeWorker, 1);
+    Error err = {0};
+    REQUIRE(f && scratch.next);
+    *f = (FakeWorker){.config = *config, .arena = arena};
+    FakeConfig *c = &f->config;
+    if (!c->n_jobs) c->n_jobs = 1;
+    if (!c->context) c->context = 2048;
+    if (!c->n_pages) c->n_pages = c->n_jobs * (uint32_t)div_up(c->context, KV_PAGE_TOKENS);
+    TinyModel model = tiny_model_llama();
+    Str file = tiny_model_build(&model);
+    GgufPart part = {.data = (const uint8_t *)file.ptr, .size = file.len, .name = "tiny.gguf"};
+    must(gguf_parse(&part, 1, &f->arena, &f->file, &err), &err);
+    must(tokenizer_from_gguf(f->file, &f->arena, scratch, &f->tokenizer, &err), &err);
+    f->arch.name = "fake";
+    f->plan.arch = &f->arch;
+    f->plan.config.n_vocab = tokenizer_vocab_size(f->tokenizer);
+    f->plan.config.n_context = c->context;
+    f->backend = (Backend){.begin = fake_begin, .step = fake_step, .read = fake_read, .close = fake_close};
+    f->backend.info = (BackendInfo){.kind = "fake",
+                                    .device_name = "a script",
+                                    .n_kv_pages = c->n_pages,
+                                    .max_rows = MAX_ROWS,
+                                    .pipeline_depth = 1};
+    make_script(f);
+    must(engine_create(&f->backend, &f->plan, c->n_jobs, &f->arena, &f->engine, &err), &err);
+    must(bridge_init(&f->bridge, c->n_jobs, execute_job_arena_bytes(f->tokenizer), &f->arena, &err), &err);
+    must(sched_create(&f->bridge, f->engine, f->tokenizer, &f->arena, &f->sched, &err), &err);
+    return f;
+}
+
+static void *run_engine(void *argument) {
+    FakeWorker *f = argument;
+    if (f->config.hold_start) os_wait_word(&f->start_signal, 0, UINT32_MAX);
+    WorkerStatus *status = &f->bridge.status;
+    status->info = f->backend.info;
+    status->context_length = engine_context_length(f->engine);
+    status->kv_pages_total = engine_pages_total(f->engine);
+    bridge_set_phase(&f->bridge, WORKER_READY);
+    f->sched_result = sched_run(f->sched, &status->error);
+    bridge_set_phase(&f->bridge, f->sched_result ? WORKER_STOPPED : WORKER_FAILED);
+    return NULL;
+}
+
+static void no_wake(void *context) {
+    (void)context; // the test polls
+}
+
+FakeWorker *fake_sched_start(const FakeConfig *config) {
+    Error err;
+    FakeWorker *f = make(config);
+    f->bridge.wake_io = no_wake;
+    must(os_thread_start(&f->engine_thread, "engine", run_engine, f, &err), &err);
+    return f;
+}
+
+static void wake_server(void *context) {
+    http_server_wake(context);
+}
+
+static void *run_io(void *argument) {
+    FakeWorker *f = argument;
+    Error err;
+    if (!http_server_run(f->server, &err)) FAIL("%s", err.message);
+    return NULL;
+}
+
+FakeWorker *fake_worker_start(const FakeConfig *config) {
+    Error err;
+    FakeWorker *f = make(config);
+    ApiConfig api = {
+        .bridge = &f->bridge,
+        .tokenizer = f->tokenizer,
+        .log = config->log,
+        .started_ns = os_monotonic_ns(),
+        .max_tokens_out = 2048,
+        .inference_timeout_sec = config->timeout_sec ? config->timeout_sec : 300,
+        .context_length = f->config.context,
+        .worker_id = STR("00000000-0000-4000-8000-000000000000"),
+        .model = STR("tiny"),
+        .model_ref = STR("file:tiny.gguf"),
+        .quant_kind = STR("Q4_K"),
+    };
+    if (config->tokens) must(auth_parse(str_from_c(config->tokens), &api.auth, &err), &err);
+    must(api_create(&api, &f->arena, &f->api, &err), &err);
+    HttpServerConfig server = {.host = STR("127.0.0.1"), .handler = api_handler(f->api)};
+    must(http_server_open(&f->server, &f->arena, &server, &err), &err);
+    api_attach(f->api, f->server);
+    f->bridge.wake_io = wake_server;
+    f->bridge.wake_context = f->server;
+    must(os_thread_start(&f->engine_thread, "engine", run_engine, f, &err), &err);
+    must(os_thread_start(&f->io_thread, "io", run_io, f, &err), &err);
+    if (!config->hold_start) {
+        while (bridge_phase(&f->bridge) != WORKER_READY)
+            os_sleep_ms(1);
+    }
+    return f;
+}
+
+void fake_worker_release_start(FakeWorker *f) {
+    atomic_store(&f->start_signal, 1);
+    os_wake_word(&f->start_signal);
+    while (bridge_phase(&f->bridge) == WORKER_STARTING)
+        os_sleep_ms(1);
+}
+
+// ---- for the tests ----
+
+Bridge *fake_bridge(FakeWorker *f) {
+    return &f->bridge;
+}
+
+Api *fake_api(FakeWorker *f) {
+    return f->api;
+}
+
+const Tokenizer *fake_tokenizer(const FakeWorker *f) {
+    return f->tokenizer;
+}
+
+uint16_t fake_port(const FakeWorker *f) {
+    return http_server_port(f->server);
+}
+
+void fake_fail(FakeWorker *f, ErrCode code) {
+    atomic_store(&f->fail_code, code);
+}
+
+void fake_emit_nan(FakeWorker *f) {
+    atomic_store(&f->nan, true);
+}
+
+uint64_t fake_last_step_ns(const FakeWorker *f) {
+    return atomic_load(&f->last_step_ns);
+}
+
+uint32_t fake_pages_used(const FakeWorker *f) {
+    return atomic_load(&f->bridge.status.kv_pages_used);
+}
+
+bool fake_sched_stop(FakeWorker *f) {
+    bridge_stop(&f->bridge);
+    os_thread_join(&f->engine_thread);
+    return f->sched_result;
+}
+
+void fake_worker_join(FakeWorker *f) {
+    os_thread_join(&f->io_thread);
+    bridge_stop(&f->bridge);
+    os_thread_join(&f->engine_thread);
+    http_server_close(f->server);
+}
+
+void fake_next_event(FakeWorker *f, JobEvent *out) {
+    for (uint32_t waited_ms = 0; !ring_pop(&f->bridge.events, out); waited_ms++) {
+        if (waited_ms > 10000) FAIL("no event within 10 s"), test_end();
+        os_sleep_ms(1);
+    }
+    if (out->kind == EVENT_END || out->kind == EVENT_ERROR) {
+        bridge_free_job(&f->bridge, &f->bridge.jobs[out->job]);
+    }
+}
+
+Job *fake_submit(FakeWorker *f, const char *prompt, uint32_t max_tokens, const char *stop) {
+    Error err;
+    ExecuteRequest request = {.job_id = STR("job"),
+                              .prompt = str_from_c(prompt),
+                              .max_tokens = max_tokens,
+                              .top_p = 1,
+                              .repetition_penalty = 1};
+    if (stop) request.stop[request.n_stop++] = str_from_c(stop);
+    ExecuteLimits limits = {.max_tokens_in = f->config.context,
+                            .max_tokens_out = f->config.context,
+                            .vocab_size = 1,
+                            .context_length = f->config.context};
+    Arena scratch = os_arena(execute_scratch_bytes(f->tokenizer));
+    Job *job = bridge_take_job(&f->bridge);
+    REQUIRE(job != NULL);
+    must(execute_request_encode(&request, &limits, f->tokenizer, scratch, job, &err), &err);
+    job->accepted_ns = os_monotonic_ns();
+    job->expires_ns = UINT64_MAX;
+    bridge_submit(&f->bridge, job);
+    return job;
+}

@@ -1,0 +1,56 @@
+// A worker inside the test's process whose backend plays a script instead of computing: the real engine,
+// scheduler, HTTP interface and server around it, over real sockets.
+//
+// The vocabulary is the tiny model's. What the backend "generates" is the script's text, token by token (so
+// that characters are cut wherever the tokens cut them), then the end token. One worker a test case.
+#pragma once
+
+#include "api/api.h"
+#include "gguf_builder.h"
+#include "http/http_client.h"
+#include "os/os.h"
+#include "sched/sched.h"
+
+typedef struct {
+    const char *script;   // the text to generate; NULL: the same letter for ever
+    uint32_t n_jobs;      // 0: 1
+    uint32_t context;     // 0: 2048
+    uint32_t n_pages;     // 0: enough for n_jobs contexts
+    uint32_t step_ms;     // how long a step of the backend takes
+    uint32_t timeout_sec; // 0: 300
+    const char *tokens;   // bearer tokens, a line each; NULL: none required
+    bool hold_start;      // stays in WORKER_STARTING until fake_worker_release_start
+    const Log *log;       // NULL: none
+} FakeConfig;
+
+typedef struct FakeWorker FakeWorker;
+
+// Without the HTTP side: only the scheduler on its thread; the test is the I/O thread and uses the bridge.
+FakeWorker *fake_sched_start(const FakeConfig *config);
+// With it.
+FakeWorker *fake_worker_start(const FakeConfig *config);
+void fake_worker_release_start(FakeWorker *f);
+
+Bridge *fake_bridge(FakeWorker *f);
+Api *fake_api(FakeWorker *f);
+const Tokenizer *fake_tokenizer(const FakeWorker *f);
+uint16_t fake_port(const FakeWorker *f);
+
+// From now on the backend's steps fail with this code.
+void fake_fail(FakeWorker *f, ErrCode code);
+// From now on the logits are not numbers.
+void fake_emit_nan(FakeWorker *f);
+// Monotonic time at which the backend last began a step.
+uint64_t fake_last_step_ns(const FakeWorker *f);
+uint32_t fake_pages_used(const FakeWorker *f);
+
+// Ends the scheduler's thread; true if sched_run returned true.
+bool fake_sched_stop(FakeWorker *f);
+// Waits until the server has stopped by itself (after a shutdown or a failure), and ends the threads.
+void fake_worker_join(FakeWorker *f);
+
+// The next event of any job within 10 s; ends the case when there is none. It takes the part of the I/O
+// thread: a terminal event frees the job.
+void fake_next_event(FakeWorker *f, JobEvent *out);
+// A job with this prompt, submitted. The text is encoded as the API does.
+Job *fake_submit(FakeWorker *f, const char *prompt, uint32_t max_tokens, const char *stop);

@@ -1,0 +1,215 @@
+// The command line: values, errors, help; the table of flags walked row by row.
+#include "cli/flags.h"
+#include "runner.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { WORDS_MAX = 16 };
+
+// Environment of the case at hand: "NAME=value" pairs.
+static const char *const *environment;
+
+static const char *test_get_env(const char *name) {
+    for (const char *const *pair = environment; pair && *pair; pair++) {
+        size_t length = strlen(name);
+        if (strncmp(*pair, name, length) == 0 && (*pair)[length] == '=') return *pair + length + 1;
+    }
+    return NULL;
+}
+
+// Splits at single spaces; words live in `memory`.
+static int split(const char *line, char *memory, char **words) {
+    int n = 0;
+    words[n++] = "worker-orcd";
+    strcpy(memory, line);
+    for (char *at = strtok(memory, " "); at && n < WORDS_MAX; at = strtok(NULL, " "))
+        words[n++] = at;
+    return n;
+}
+
+static bool parse(const char *line, Options *out, Error *err) {
+    static char memory[1024];
+    char *words[WORDS_MAX];
+    int n = split(line, memory, words);
+    return flags_parse(n, words, test_get_env, out, err);
+}
+
+TEST(cli_flags_errors_name_flag_value_and_what_is_allowed) {
+    static const struct {
+        const char *line;
+        const char *message;
+    } rows[] = {
+        {"", "--model: required; give the path of a GGUF file"},
+        {"--model", "--model: needs a value, PATH"},
+        {"--model=", "--model \"\": must not be empty"},
+        {"--model file:", "--model file:: must not be empty"},
+        {"--model a --model b", "--model: given twice"},
+        {"--modle a", "--modle: no such flag; did you mean --model?"},
+        {"--frobnicate", "--frobnicate: no such flag"},
+        {"-m a", "-m: flags begin with two dashes"},
+        {"a.gguf", "a.gguf: to serve this model, say --model a.gguf"},
+        {"rnu --model a", "rnu: no such command; did you mean run?"},
+        {"serve", "serve: no such command"},
+        {"--model a --port 65536", "--port 65536: must be a whole number from 0 to 65535"},
+        {"--model a --port -1", "--port -1: must be a whole number from 0 to 65535"},
+        {"--model a --port 80x", "--port 80x: must be a whole number from 0 to 65535"},
+        {"--model a --port 99999999999999999999",
+         "--port 99999999999999999999: must be a whole number from 0 to 65535"},
+        {"--model a --worker-id 42",
+         "--worker-id 42: must be a UUID such as 123e4567-e89b-42d3-a456-426614174000"},
+        {"--model a --worker-id 123e4567-e89b-42d3-a456-42661417400g",
+         "--worker-id 123e4567-e89b-42d3-a456-42661417400g: must be a UUID such as "
+         "123e4567-e89b-42d3-a456-426614174000"},
+        {"--model a --device gpu", "--device gpu: must be one of cuda|cpu"},
+        {"--model a --device cud", "--device cud: must be one of cuda|cpu"},
+        {"--model a --log-format xml", "--log-format xml: must be one of auto|text|json"},
+        {"--model a --max-jobs 0", "--max-jobs 0: must be a whole number from 1 to 64"},
+        {"--model a --temperature 1",
+         "--temperature: not a flag of 'worker-orcd'; it belongs to 'worker-orcd run'"},
+        {"run --model a --port 1", "--port: not a flag of 'worker-orcd run'; it belongs to 'worker-orcd'"},
+        {"run --model a --temperature 2.1", "--temperature 2.1: must be a number from 0 to 2"},
+        {"run --model a --temperature nan", "--temperature nan: must be a number from 0 to 2"},
+        {"run --model a --seed 18446744073709551616",
+         "--seed 18446744073709551616: must be a whole number from 0 to 18446744073709551615"},
+        {"run --model a --stop a --stop b --stop c --stop d --stop e",
+         "--stop e: may be given at most 4 times"},
+        {"run --model a --prompt x --file y", "--prompt, --file: give one of them, not both"},
+        {"run --model a --system x", "--system: needs --chat"},
+        {"run --model a --chat=perhaps", "--chat perhaps: must be true or false"},
+        {"run --model a word", "word: this word is one too many"},
+        {"bench --model a --batch 1,,2",
+         "--batch 1,,2: must be whole numbers, separated by commas, from 1 to 64"},
+        {"bench --model a --batch 1,65",
+         "--batch 1,65: must be whole numbers, separated by commas, from 1 to 64"},
+        {"bench --model a --batch 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1",
+         "--batch 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1: must be whole numbers, separated by commas, from 1 to "
+         "64"},
+        {"perplexity --model a", "FILE: required; worker-orcd perplexity FILE"},
+        {"inspect", "FILE: required; worker-orcd inspect FILE"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].line);
+        Options o;
+        Error err = {0};
+        CHECK(!parse(rows[i].line, &o, &err));
+        CHECK_STR_EQ(rows[i].message, (const char *)err.message);
+        CHECK_INT_EQ(2, error_info(err.code)->exit_code);
+    }
+}
+
+TEST(cli_flags_defaults_of_the_contract) {
+    Options o;
+    Error err;
+    REQUIRE(parse("--model file:/m/a.gguf", &o, &err));
+    CHECK_INT_EQ(CMD_SERVE, o.command);
+    CHECK_STR_EQ("/m/a.gguf", o.model);
+    CHECK_INT_EQ(DEVICE_CUDA, o.device);
+    CHECK_INT_EQ(0, o.gpu_device);
+    CHECK_STR_EQ("127.0.0.1", o.host);
+    CHECK_INT_EQ(8080, o.port);
+    CHECK_INT_EQ(2048, o.max_tokens_out);
+    CHECK_INT_EQ(0, o.max_tokens_in);
+    CHECK_INT_EQ(300, o.inference_timeout_sec);
+    CHECK_INT_EQ(1, o.max_jobs);
+    CHECK(o.worker_id == NULL && o.callback_url == NULL && o.api_token_file == NULL);
+    CHECK(!options_given(&o, FLAG_PORT) && options_given(&o, FLAG_MODEL));
+}
+
+TEST(cli_flags_values) {
+    Options o;
+    Error err;
+    REQUIRE(parse(
+        "run --model=a --chat --temperature=0.5 --top-k 7 --seed 18446744073709551615 --stop x --stop y", &o,
+        &err));
+    CHECK_INT_EQ(CMD_RUN, o.command);
+    CHECK(o.chat);
+    CHECK_NEAR(0.5, o.temperature, 0);
+    CHECK_NEAR(1, o.top_p, 0);
+    CHECK_INT_EQ(7, o.top_k);
+    CHECK_U64_EQ(UINT64_MAX, o.seed);
+    CHECK(options_given(&o, FLAG_SEED));
+    REQUIRE(CHECK_INT_EQ(2, o.stop.count));
+    CHECK_STR_EQ("y", o.stop.values[1]);
+    REQUIRE(parse("bench --model a --context 1,20,300 --json", &o, &err));
+    REQUIRE(CHECK_INT_EQ(3, o.bench_context.count));
+    CHECK_INT_EQ(300, o.bench_context.values[2]);
+    CHECK_INT_EQ(2, o.bench_prompt_tokens.count);
+    CHECK(o.json);
+    REQUIRE(parse("perplexity --model a --context 64 text.txt", &o, &err));
+    CHECK_INT_EQ(64, o.ppl_context);
+    CHECK_STR_EQ("text.txt", o.file);
+    REQUIRE(parse("inspect -- --odd.gguf", &o, &err));
+    CHECK_STR_EQ("--odd.gguf", o.file);
+}
+
+TEST(cli_flags_environment_twins) {
+    static const char *const good[] = {"WORKER_ORCD_PORT=9000", "WORKER_ORCD_MODEL=/e.gguf",
+                                       "WORKER_ORCD_TEMPERATURE=nonsense", NULL};
+    static const char *const bad[] = {"WORKER_ORCD_MAX_JOBS=many", "WORKER_ORCD_MODEL=/e.gguf", NULL};
+    static const char *const flag[] = {"WORKER_ORCD_JSON=yes", "WORKER_ORCD_MODEL=/e.gguf", NULL};
+    Options o;
+    Error err;
+    environment = good; // the temperature is not a flag of serving, so its twin is not read
+    REQUIRE(parse("", &o, &err));
+    CHECK_INT_EQ(9000, o.port);
+    CHECK_STR_EQ("/e.gguf", o.model);
+    CHECK(options_given(&o, FLAG_PORT));
+    REQUIRE(parse("--port 1 --model b", &o, &err));
+    CHECK_INT_EQ(1, o.port);
+    CHECK_STR_EQ("b", o.model);
+    environment = bad;
+    CHECK(!parse("", &o, &err));
+    CHECK_STR_EQ("WORKER_ORCD_MAX_JOBS=many: must be a whole number from 1 to 64", (const char *)err.message);
+    environment = flag;
+    REQUIRE(parse("tokenize", &o, &err));
+    CHECK(o.json);
+}
+
+TEST(cli_flags_help_wins_over_other_errors) {
+    Options o;
+    Error err;
+    CHECK(parse("run --nonsense --help", &o, &err) && o.help && o.command == CMD_RUN);
+    CHECK(parse("-h", &o, &err) && o.help);
+    CHECK(parse("--version", &o, &err) && o.version && !o.help);
+    CHECK(parse("--list-architectures", &o, &err) && o.list_architectures);
+}
+
+// Every row of flags.def: shown by the help of each command it belongs to, and nowhere wider than the
+// terminal.
+TEST(cli_flags_help_shows_every_flag) {
+    static const struct {
+        const char *name;
+        const char *fallback;
+        uint32_t commands;
+        const char *help;
+    } rows[] = {
+#define FLAG(id, name, type, field, least, most, fallback, value_name, group, commands, help) \
+    {name, fallback, commands, help},
+#include "cli/flags.def"
+#undef FLAG
+    };
+    static char text[32 * 1024];
+    static const uint32_t widths[] = {60, 80, 100};
+    for (Command c = 0; c < CMD_COUNT; c++) {
+        for (size_t w = 0; w < COUNT_OF(widths); w++) {
+            StrBuf out = STRBUF(text);
+            flags_write_help(&out, c, widths[w], false);
+            CHECK(!out.truncated);
+            for (const char *line = text; *line; line += strcspn(line, "\n") + 1) {
+                TEST_CASE_LABEL("%s at %u: %.*s", command_name(c), widths[w], (int)strcspn(line, "\n"), line);
+                CHECK(strcspn(line, "\n") <= widths[w]);
+            }
+            for (size_t i = 0; i < COUNT_OF(rows); i++) {
+                char flag[64];
+                TEST_CASE_LABEL("%s in the help of '%s'", rows[i].name, command_name(c));
+                snprintf(flag, sizeof flag, "\n  --%s", rows[i].name);
+                const char *at = strstr(text, flag);
+                bool belongs = rows[i].commands >> c & 1u;
+                if (belongs) CHECK(at && (at[strlen(flag)] == ' ' || at[strlen(flag)] == '\n'));
+                CHECK(rows[i].help[0] >= '0' && rows[i].help[0] <= 'z' &&
+                      !str_ends_with(str_from_c(rows[i].help), STR(".")));
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+// Log events: both formats, against a fixed clock.
+#include "base/log.h"
+#include "os/os.h"
+#include "runner.h"
+#include "json/json_reader.h"
+
+#include <stdlib.h>
+
+static char captured[64 * 1024];
+static size_t captured_bytes;
+
+static bool capture(int fd, Str bytes) {
+    (void)fd;
+    if (captured_bytes + bytes.len >= sizeof captured) return false;
+    memcpy(captured + captured_bytes, bytes.ptr, bytes.len);
+    captured_bytes += bytes.len;
+    captured[captured_bytes] = 0;
+    return true;
+}
+
+static uint64_t fixed_clock(void) {
+    return 1763864325123u; // 2025-11-23T02:18:45.123Z
+}
+
+static Log make_log(LogFormat format) {
+    captured_bytes = 0;
+    captured[0] = 0;
+    setenv("TZ", "UTC", 1);
+    return (Log){.format = format,
+                 .level = LOG_LEVEL_DEBUG,
+                 .worker_id = STR("w-1"),
+                 .model_ref = STR("file:/m.gguf"),
+                 .gpu_device = -1,
+                 .write = capture,
+                 .now_unix_ms = fixed_clock,
+                 .fd = 2};
+}
+
+TEST(cli_log_json_line) {
+    Log log = make_log(LOG_FORMAT_JSON);
+    log_event(&log, LOG_READY, LOG_STR("url", STR("http://h:1")), LOG_U64("port", 1),
+              LOG_STR("device", STR("")), LOG_F64("load_seconds", 1.23456, 3));
+    CHECK_STR_EQ(
+        "{\"ts\":\"2025-11-23T02:18:45.123Z\",\"level\":\"info\",\"event\":\"ready\",\"worker_id\":\"w-1\","
+        "\"model_ref\":\"file:/m.gguf\",\"url\":\"http://h:1\",\"port\":1,\"load_seconds\":1.235,"
+        "\"narration\":\"Ready after 1.235 s: http://h:1 takes jobs.\"}\n",
+        (const char *)captured);
+}
+
+TEST(cli_log_text_line) {
+    Log log = make_log(LOG_FORMAT_TEXT);
+    log_event(&log, LOG_MODEL_LOAD_PROGRESS, LOG_U64("percent", 25));
+    CHECK_STR_EQ("02:18:45  model_load_progress  25% of the weights are loaded.\n", (const char *)captured);
+    log = make_log(LOG_FORMAT_TEXT);
+    log_event(&log, LOG_ERROR, LOG_STR("message", STR("port 1 is\nin use.")));
+    CHECK_STR_EQ("02:18:45  error                port 1 is in use.\n", (const char *)captured);
+    log = make_log(LOG_FORMAT_TEXT);
+    log.level = LOG_LEVEL_WARN;
+    log_event(&log, LOG_READY, LOG_U64("port", 1));
+    CHECK_STR_EQ("", (const char *)captured);
+}
+
+// Whatever a field holds, the line is one line and strict JSON.
+TEST(cli_log_fields_cannot_break_the_line) {
+    static const char nasty[] = "a\"b\\c\nd\x01\x7F\xFF\xC3\xA9";
+    char longest[ERROR_MESSAGE_BYTES];
+    memset(longest, 1, sizeof longest); // six bytes each when escaped
+    Str values[] = {{nasty, sizeof nasty - 1}, {longest, sizeof longest - 1}, STR("{job_id}")};
+    Arena arena = os_arena(1 << 20);
+    for (LogEvent e = 0; e < LOG_EVENT_COUNT; e++) {
+        for (size_t i = 0; i < COUNT_OF(values); i++) {
+            Error err;
+            Arena scratch = arena;
+            Log log = make_log(LOG_FORMAT_JSON);
+            TEST_CASE_LABEL("%s, value %zu", log_event_name(e), i);
+            log_event(&log, e, LOG_STR("job_id", values[i]), LOG_STR("message", values[i]));
+            REQUIRE(captured_bytes > 0);
+            CHECK(strcspn(captured, "\n") == captured_bytes - 1);
+            const JsonNode *root = json_parse((Str){captured, captured_bytes - 1}, &scratch,
+                                              &(JsonLimits){.nodes_max = 1000}, &err);
+            REQUIRE(CHECK(root != NULL));
+            Str event;
+            CHECK(json_read_str(json_get(root, STR("event")), &event));
+            CHECK_STR_EQ(log_event_name(e), event);
+            CHECK(json_is(json_get(root, STR("narration")), JSON_STRING));
+        }
+    }
+}
+
+TEST(cli_log_every_event_has_a_sentence) {
+    for (LogEvent e = 0; e < LOG_EVENT_COUNT; e++) {
+        Str sentence = str_from_c(log_event_narration(e));
+        TEST_CASE_LABEL("%s", log_event_name(e));
+        CHECK(str_ends_with(sentence, STR(".")));
+        // Fields that would carry what a user wrote or got; a token count is no token.
+        static const char *const banned[] = {"{prompt}", "{text}", "{token}", "{output}", "{stop}"};
+        for (size_t i = 0; i < COUNT_OF(banned); i++)
+            CHECK(strstr(sentence.ptr, banned[i]) == NULL);
+    }
+}

@@ -1,0 +1,259 @@
+// The scheduler on its own thread over a scripted backend; the test is the I/O thread.
+#include "base/utf8.h"
+#include "fake_worker.h"
+#include "runner.h"
+
+#include <stdio.h>
+
+// All of a job's events up to its terminal one.
+typedef struct {
+    char text[8192];
+    uint32_t n_tokens_events, n_metrics;
+    JobEvent last;
+} Outcome;
+
+static void collect(FakeWorker *f, Outcome *o) {
+    *o = (Outcome){0};
+    bool started = false;
+    size_t length = 0;
+    for (;;) {
+        fake_next_event(f, &o->last);
+        const JobEvent *e = &o->last;
+        if (e->kind == EVENT_STARTED) {
+            CHECK(!started);
+            started = true;
+        } else if (e->kind == EVENT_TOKEN) {
+            CHECK(started && e->token.length > 0);
+            CHECK_INT_EQ(e->token.length, utf8_valid_prefix((Str){e->token.text, e->token.length}));
+            REQUIRE(length + e->token.length < sizeof o->text);
+            memcpy(o->text + length, e->token.text, e->token.length);
+            length += e->token.length;
+            o->n_tokens_events++;
+        } else if (e->kind == EVENT_METRICS) {
+            o->n_metrics++;
+        } else {
+            return;
+        }
+    }
+}
+
+static void check_silence(FakeWorker *f) {
+    JobEvent e;
+    os_sleep_ms(20);
+    CHECK(!ring_pop(&fake_bridge(f)->events, &e)); // one terminal event, and nothing after it
+}
+
+TEST(sched_text_and_reasons) {
+    static const struct {
+        const char *name, *script, *stop, *text;
+        uint32_t max_tokens;
+        StopReason reason;
+    } rows[] = {
+        {"eos", "Hello world", NULL, "Hello world", 100, STOP_EOS},
+        {"characters of four bytes", "ab\xF0\x9F\x8C\x8D\xF0\x9F\x8C\x8D!", NULL,
+         "ab\xF0\x9F\x8C\x8D\xF0\x9F\x8C\x8D!", 100, STOP_EOS},
+        {"stop in the middle", "one two three", " two", "one", 100, STOP_STRING},
+        {"stop at the start", "one two three", "one", "", 100, STOP_STRING},
+        {"stop across characters", "x\xC3\xA9\xC3\xA9y z", "\xC3\xA9y", "x\xC3\xA9", 100, STOP_STRING},
+        {"half a stop string at the end", "one tw", " two", "one tw", 100, STOP_EOS},
+        {"a stop string that begins twice", "aab", "ab", "a", 100, STOP_STRING},
+        {"length", NULL, NULL, "aaa", 3, STOP_LENGTH},
+        {"length cuts a character", "\xF0\x9F\x8C\x8D", NULL, "\xEF\xBF\xBD", 1, STOP_LENGTH},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        FakeWorker *f = fake_sched_start(&(FakeConfig){.script = rows[i].script});
+        Outcome o;
+        fake_submit(f, "a prompt", rows[i].max_tokens, rows[i].stop);
+        collect(f, &o);
+        CHECK_STR_EQ(rows[i].text, (const char *)o.text);
+        if (CHECK_INT_EQ(EVENT_END, o.last.kind)) CHECK_INT_EQ(rows[i].reason, o.last.stop_reason);
+        CHECK_INT_EQ(0, fake_pages_used(f));
+        CHECK(o.last.prefill_ns > 0);
+        if (rows[i].reason == STOP_LENGTH) CHECK_INT_EQ(rows[i].max_tokens, o.last.tokens_out);
+        check_silence(f);
+        CHECK(fake_sched_stop(f));
+    }
+}
+
+// M0: cancel or disconnect to an idle executor in under 100 ms; also while a prompt is processed.
+TEST(sched_cancel_stops_within_100_ms) {
+    static const struct {
+        const char *name;
+        uint32_t prompt_letters, wait_ms;
+        CancelReason reason;
+    } rows[] = {
+        {"while writing", 4, 60, CANCEL_REQUESTED},
+        {"while reading a long prompt", 1500, 30, CANCEL_REQUESTED},
+        {"the client has gone", 4, 60, CANCEL_GONE},
+        {"the worker stops", 4, 60, CANCEL_SHUTDOWN},
+        {"at once", 4, 0, CANCEL_REQUESTED},
+    };
+    FakeWorker *f = fake_sched_start(&(FakeConfig){.step_ms = 10});
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char prompt[2048];
+        Outcome o;
+        TEST_CASE_LABEL("%s", rows[i].name);
+        for (uint32_t k = 0; k < rows[i].prompt_letters; k++)
+            prompt[k] = (char)('0' + k % 10);
+        prompt[rows[i].prompt_letters] = 0;
+        Job *job = fake_submit(f, prompt, 400, NULL);
+        os_sleep_ms(rows[i].wait_ms);
+        uint64_t begin_ns = os_monotonic_ns();
+        bridge_cancel(fake_bridge(f), job, rows[i].reason);
+        collect(f, &o);
+        uint64_t took_ms = (os_monotonic_ns() - begin_ns) / 1000000;
+        if (CHECK_INT_EQ(EVENT_ERROR, o.last.kind)) CHECK_INT_EQ(ERR_CANCELLED, o.last.error.code);
+        CHECK(took_ms < (test_is_sanitized() ? 300 : 100));
+        printf("%s: %llu ms\n", rows[i].name, (unsigned long long)took_ms);
+        CHECK(fake_last_step_ns(f) < begin_ns + 100 * 1000000ull);
+        CHECK_INT_EQ(0, fake_pages_used(f));
+        check_silence(f);
+    }
+    CHECK(fake_sched_stop(f));
+}
+
+TEST(sched_timeout_ends_a_job) {
+    FakeWorker *f = fake_sched_start(&(FakeConfig){.step_ms = 5});
+    Outcome o;
+    Job *job = fake_submit(f, "a", 1000, NULL);
+    (void)job;
+    // The deadline is part of the submitted job; a second one, already over, is written before it is
+    // submitted.
+    bridge_cancel(fake_bridge(f), job, CANCEL_REQUESTED);
+    collect(f, &o);
+    Job *late = bridge_take_job(fake_bridge(f));
+    static const int32_t prompt[] = {40, 41};
+    late->tokens = prompt;
+    late->n_tokens = 2;
+    late->max_tokens = 1000;
+    late->sampler = SAMPLER_GREEDY;
+    late->accepted_ns = os_monotonic_ns();
+    late->expires_ns = late->accepted_ns + 50 * 1000000ull;
+    bridge_submit(fake_bridge(f), late);
+    collect(f, &o);
+    if (CHECK_INT_EQ(EVENT_ERROR, o.last.kind)) CHECK_INT_EQ(ERR_INFERENCE_TIMEOUT, o.last.error.code);
+    CHECK(o.last.tokens_out > 0);
+    CHECK(fake_sched_stop(f));
+}
+
+TEST(sched_metrics_at_most_every_500_ms) {
+    FakeWorker *f = fake_sched_start(&(FakeConfig){.step_ms = 5});
+    Outcome o;
+    uint64_t begin_ns = os_monotonic_ns();
+    fake_submit(f, "a", 250, NULL);
+    collect(f, &o);
+    uint64_t took_ms = (os_monotonic_ns() - begin_ns) / 1000000;
+    CHECK(o.n_metrics >= 1);
+    CHECK(o.n_metrics <= took_ms / METRICS_INTERVAL_MS);
+    CHECK(fake_sched_stop(f));
+}
+
+// M0-W-1825: a job whose cache does not fit is that job's error; the next one works.
+TEST(sched_vram_oom_is_one_jobs_error) {
+    FakeWorker *f =
+        fake_sched_start(&(FakeConfig){.script = "fine", .n_jobs = 2, .n_pages = 128, .step_ms = 5});
+    Outcome o;
+    Job *first = fake_submit(f, "a", 2000, NULL); // 126 of 128 pages
+    JobEvent e;
+    fake_next_event(f, &e);
+    CHECK_INT_EQ(EVENT_STARTED, e.kind);
+    fake_submit(f, "b", 1000, NULL);
+    do
+        fake_next_event(f, &e);
+    while (e.job == bridge_job_index(fake_bridge(f), first) && e.kind != EVENT_END);
+    if (CHECK_INT_EQ(EVENT_ERROR, e.kind)) CHECK_INT_EQ(ERR_VRAM_OOM, e.error.code);
+    do
+        fake_next_event(f, &e);
+    while (e.kind != EVENT_END);
+    fake_submit(f, "b", 1000, NULL);
+    collect(f, &o);
+    CHECK_INT_EQ(EVENT_END, o.last.kind);
+    CHECK_STR_EQ("fine", (const char *)o.text);
+    CHECK(fake_sched_stop(f));
+}
+
+TEST(sched_nan_logits_are_one_jobs_error) {
+    FakeWorker *f = fake_sched_start(&(FakeConfig){.script = NULL});
+    Outcome o;
+    fake_emit_nan(f);
+    fake_submit(f, "a", 10, NULL);
+    collect(f, &o);
+    if (CHECK_INT_EQ(EVENT_ERROR, o.last.kind)) CHECK_INT_EQ(ERR_INTERNAL, o.last.error.code);
+    CHECK_STR_EQ("", (const char *)o.text);
+    CHECK_INT_EQ(0, fake_pages_used(f));
+    CHECK(fake_sched_stop(f));
+}
+
+TEST(sched_lost_backend_ends_every_job) {
+    FakeWorker *f = fake_sched_start(&(FakeConfig){.n_jobs = 3, .step_ms = 2});
+    JobEvent e;
+    for (int i = 0; i < 3; i++)
+        fake_submit(f, "a", 1000, NULL);
+    os_sleep_ms(20);
+    fake_fail(f, ERR_CUDA);
+    uint32_t ended = 0;
+    while (ended < 3) {
+        fake_next_event(f, &e);
+        if (e.kind != EVENT_ERROR) continue;
+        CHECK_INT_EQ(ERR_CUDA, e.error.code);
+        ended++;
+    }
+    check_silence(f);
+    CHECK(!fake_sched_stop(f));
+    CHECK_INT_EQ(WORKER_FAILED, bridge_phase(fake_bridge(f)));
+}
+
+// Jobs side by side: each gets its own text whole, and exactly one end.
+TEST(sched_jobs_side_by_side) {
+    FakeWorker *f = fake_sched_start(&(FakeConfig){.script = "the same for everyone", .n_jobs = 8});
+    char text[8][64] = {{0}};
+    uint32_t ends[8] = {0}, total = 0;
+    for (int i = 0; i < 8; i++)
+        fake_submit(f, "a prompt", 100, NULL);
+    while (total < 8) {
+        JobEvent e;
+        fake_next_event(f, &e);
+        if (e.kind == EVENT_TOKEN) strncat(text[e.job], e.token.text, e.token.length);
+        if (e.kind != EVENT_END) continue;
+        ends[e.job]++;
+        total++;
+    }
+    for (int i = 0; i < 8; i++) {
+        CHECK_STR_EQ("the same for everyone", (const char *)text[i]);
+        CHECK_INT_EQ(1, ends[i]);
+    }
+    check_silence(f);
+    CHECK(fake_sched_stop(f));
+}
+
+// The engine thread waits for a reader that has fallen behind, and loses nothing.
+TEST(sched_full_event_ring_loses_nothing) {
+    FakeWorker *f = fake_sched_start(&(FakeConfig){.context = 16384});
+    fake_submit(f, "a", 3 * EVENT_RING_ENTRIES, NULL);
+    for (int waited = 0; ring_room(&fake_bridge(f)->events) > 0 && waited < 20000; waited++)
+        os_sleep_ms(1);
+    CHECK_INT_EQ(0, ring_room(&fake_bridge(f)->events));
+    uint64_t letters = 0;
+    JobEvent e;
+    do {
+        fake_next_event(f, &e);
+        if (e.kind == EVENT_TOKEN) letters += e.token.length;
+    } while (e.kind != EVENT_END);
+    CHECK_INT_EQ(3 * EVENT_RING_ENTRIES, letters);
+    CHECK(fake_sched_stop(f));
+}
+
+TEST(sched_stop_ends_running_jobs) {
+    FakeWorker *f = fake_sched_start(&(FakeConfig){.n_jobs = 2, .step_ms = 2});
+    JobEvent e;
+    fake_submit(f, "a", 1000, NULL);
+    fake_submit(f, "b", 1000, NULL);
+    os_sleep_ms(20);
+    CHECK(fake_sched_stop(f));
+    uint32_t ended = 0;
+    while (ring_pop(&fake_bridge(f)->events, &e)) {
+        if (e.kind == EVENT_ERROR) ended += e.error.code == ERR_CANCELLED;
+    }
+    CHECK_INT_EQ(2, ended);
+}
