@@ -74,8 +74,9 @@ static HttpParse http_scan_line(HttpHeadParser *p, Str bytes, HttpFault *fault) 
             http_fault_set(fault, 400, at, "lines must end with CR LF, and neither may stand alone");
             return HTTP_PARSE_BAD;
         }
-        if (c != '\r' && c != '\n' && !http_is_value_char(c)) {
-            http_fault_set(fault, 400, at, "a control character in the header");
+        bool is_text = http_is_value_char(c) && (p->lines > 0 || c < 0x80);
+        if (c != '\r' && c != '\n' && !is_text) {
+            http_fault_set(fault, 400, at, "a byte that has no place in an HTTP header");
             return HTTP_PARSE_BAD;
         }
         p->scanned++;

@@ -1,0 +1,739 @@
+// The HTTP server over real sockets on the loopback interface, with its own thread, and the HTTP client.
+#include "runner.h"
+
+#include "http/http_client.h"
+#include "http/http_server.h"
+#include "os/os.h"
+#include "os/os_net.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+enum { ARENA_BYTES = 8 << 20, REPLY_BYTES = 64 * 1024, PATIENCE_MS = 5000 };
+
+// ---- a server that a test can talk to ----
+
+typedef struct {
+    HttpServer *server;
+    OsThread thread;
+    HttpExchange stream; // of the newest /stream or /flood
+    atomic_uint requests;
+    atomic_uint closed;
+    atomic_uint wakes;
+    atomic_uint pending_wakes;
+    atomic_bool stop;
+    atomic_uint stop_grace_ms;
+    uint64_t closed_at_ms;
+    bool floods;
+} Service;
+
+static void answer(HttpExchange exchange, uint16_t status, Str body) {
+    HttpResponse response = {.status = status, .content_type = {"text/plain", 10}, .body = body};
+    (void)http_respond(exchange, &response);
+}
+
+// /stream begins one that on_wake goes on with; /flood sends until it is lost; /never does not answer;
+// anything else echoes.
+static void on_request(void *context, HttpExchange exchange, const HttpRequest *request) {
+    Service *s = context;
+    atomic_fetch_add(&s->requests, 1);
+    if (str_eq(request->path, STR("/never"))) return;
+    bool floods = str_eq(request->path, STR("/flood"));
+    if (floods || str_eq(request->path, STR("/stream"))) {
+        s->floods = floods;
+        s->stream = exchange;
+        (void)http_stream_begin(exchange, NULL, 0);
+        return;
+    }
+    answer(exchange, 200, request->body.len ? request->body : request->path);
+}
+
+static void on_closed(void *context, HttpExchange exchange, uint64_t tag) {
+    Service *s = context;
+    (void)exchange;
+    (void)tag;
+    s->closed_at_ms = os_monotonic_ns() / 1000000;
+    atomic_fetch_add(&s->closed, 1);
+}
+
+// Each wake sends one event; the tenth ends the stream.
+static void on_wake(void *context) {
+    Service *s = context;
+    uint32_t count = atomic_exchange(&s->pending_wakes, 0);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t n = atomic_fetch_add(&s->wakes, 1) + 1;
+        char memory[64];
+        StrBuf event = STRBUF(memory);
+        strbuf_printf(&event, "data: %u\n\n", n);
+        (void)http_stream_send(s->stream, strbuf_str(&event));
+        if (n == 10) (void)http_stream_end(s->stream);
+    }
+    if (atomic_load(&s->stop)) http_server_stop(s->server, atomic_load(&s->stop_grace_ms));
+}
+
+static void on_tick(void *context, uint64_t now_ms) {
+    Service *s = context;
+    (void)now_ms;
+    static char block[100 * 1000];
+    if (!s->floods) return;
+    memset(block, 'x', sizeof block);
+    for (int i = 0; i < 10; i++)
+        (void)http_stream_send(s->stream, (Str){block, sizeof block});
+}
+
+static void *run_server(void *context) {
+    Service *s = context;
+    Error err;
+    if (!http_server_run(s->server, &err)) FAIL("%s", err.message);
+    return NULL;
+}
+
+// One a test case; each case has a process of its own.
+static Service *service_start(HttpServerConfig config) {
+    static Service service;
+    static uint8_t memory[ARENA_BYTES];
+    Arena arena = arena_from_memory(memory, sizeof memory);
+    Error err;
+    config.host = STR("127.0.0.1");
+    config.handler = (HttpHandler){&service, on_request, on_closed, on_wake, on_tick};
+    if (!http_server_open(&service.server, &arena, &config, &err)) FAIL("%s", err.message);
+    REQUIRE(service.server != NULL);
+    REQUIRE(os_thread_start(&service.thread, "server", run_server, &service, &err));
+    return &service;
+}
+
+static void service_wake(Service *s) {
+    atomic_fetch_add(&s->pending_wakes, 1);
+    http_server_wake(s->server);
+}
+
+static void service_stop(Service *s, uint32_t grace_ms) {
+    atomic_store(&s->stop_grace_ms, grace_ms);
+    atomic_store(&s->stop, true);
+    http_server_wake(s->server);
+    os_thread_join(&s->thread);
+}
+
+static void service_end(Service *s) {
+    service_stop(s, 1000);
+    CHECK_INT_EQ(0, http_server_stats(s->server).connections);
+    http_server_close(s->server);
+}
+
+// Waits until *counter is at least `value`.
+static bool reaches(atomic_uint *counter, uint32_t value) {
+    for (int ms = 0; ms < PATIENCE_MS; ms++) {
+        if (atomic_load(counter) >= value) return true;
+        os_sleep_ms(1);
+    }
+    return false;
+}
+
+// ---- raw sockets: for what a proper client does not do ----
+
+static int raw_connect(const Service *s) {
+    int fd;
+    Error err;
+    if (!os_net_connect(STR("127.0.0.1"), http_server_port(s->server), PATIENCE_MS, &fd, &err)) {
+        FAIL("%s", err.message);
+        return -1;
+    }
+    return fd;
+}
+
+static void raw_send(int fd, const char *text) {
+    Str bytes = str_from_c(text);
+    size_t sent = 0;
+    REQUIRE(os_net_send(fd, bytes, &sent) == OS_NET_OK && sent == bytes.len);
+}
+
+typedef struct {
+    char text[REPLY_BYTES];
+    size_t len;
+    bool ended;
+} Reply;
+
+// Receives until `until` has been seen, the server has closed, or patience ends.
+static void raw_receive(int fd, Reply *reply, const char *until) {
+    *reply = (Reply){0};
+    while (!strstr(reply->text, until) && reply->len < sizeof reply->text - 1) {
+        size_t got = 0;
+        if (!os_net_wait_ready(fd, false, PATIENCE_MS)) return;
+        OsNetResult result =
+            os_net_receive(fd, reply->text + reply->len, sizeof reply->text - 1 - reply->len, &got);
+        if (result == OS_NET_ENDED || result == OS_NET_BROKEN) {
+            reply->ended = true;
+            return;
+        }
+        reply->len += got;
+    }
+}
+
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: h\r\n\r\n"
+
+static const char no_such_text[] = "\x01"; // raw_receive then waits for the end
+
+// ---- serving ----
+
+TEST(http_server_keeps_connections) {
+    Service *s = service_start((HttpServerConfig){0});
+    static Reply reply;
+    int fd = raw_connect(s);
+    for (int i = 0; i < 100; i++) {
+        raw_send(fd, GET("/a"));
+        raw_receive(fd, &reply, "\r\n\r\n/a");
+        REQUIRE(str_starts_with(str_from_c(reply.text), STR("HTTP/1.1 200 OK\r\nDate: ")));
+    }
+    raw_send(fd, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    raw_receive(fd, &reply, no_such_text);
+    CHECK(reply.ended);
+    os_net_close(fd);
+    CHECK_INT_EQ(1, http_server_stats(s->server).connections_accepted);
+    service_end(s);
+}
+
+TEST(http_server_answers_pipelined_requests_in_order) {
+    Service *s = service_start((HttpServerConfig){0});
+    static Reply reply;
+    int fd = raw_connect(s);
+    raw_send(fd, GET("/1") GET("/2") "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n/3" GET("/4"));
+    raw_receive(fd, &reply, "/4");
+    const char *at = reply.text;
+    for (char digit = '1'; digit <= '4'; digit++) {
+        char body[] = "\r\n\r\n/0";
+        body[5] = digit;
+        at = strstr(at, body);
+        REQUIRE(at != NULL);
+    }
+    os_net_close(fd);
+    service_end(s);
+}
+
+TEST(http_server_takes_requests_byte_by_byte) {
+    Service *s = service_start((HttpServerConfig){0});
+    static Reply reply;
+    int fd = raw_connect(s);
+    static const char request[] = "POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                  "5\r\nhello\r\n0\r\n\r\n";
+    for (size_t i = 0; i + 1 < sizeof request; i++)
+        raw_send(fd, (char[2]){request[i], 0});
+    raw_receive(fd, &reply, "hello");
+    CHECK(strstr(reply.text, "\r\n\r\nhello"));
+    os_net_close(fd);
+    service_end(s);
+}
+
+TEST(http_server_takes_and_returns_large_bodies) {
+    Service *s = service_start((HttpServerConfig){0});
+    static char body[900 * 1000];
+    for (size_t i = 0; i < sizeof body; i++)
+        body[i] = (char)('a' + i % 23);
+    Arena arena = os_arena(4 << 20);
+    char url[64];
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/echo", http_server_port(s->server));
+    HttpClientRequest request = {.method = "POST",
+                                 .url = str_from_c(url),
+                                 .content_type = STR("text/plain"),
+                                 .body = {body, sizeof body},
+                                 .timeout_ms = PATIENCE_MS};
+    for (int i = 0; i < 3; i++) {
+        Arena scratch = arena;
+        HttpClientReply reply;
+        Error err;
+        if (!http_client_exchange(&request, &scratch, &reply, &err)) FAIL("%s", err.message);
+        CHECK_INT_EQ(200, reply.status);
+        CHECK_BYTES_EQ(body, sizeof body, reply.body.ptr, reply.body.len);
+    }
+    service_end(s);
+}
+
+TEST(http_server_sends_continue) {
+    Service *s = service_start((HttpServerConfig){0});
+    static Reply reply;
+    int fd = raw_connect(s);
+    raw_send(fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+    raw_receive(fd, &reply, "\r\n\r\n");
+    CHECK_STR_EQ("HTTP/1.1 100 Continue\r\n\r\n", reply.text);
+    raw_send(fd, "hi");
+    raw_receive(fd, &reply, "\r\n\r\nhi");
+    CHECK(strstr(reply.text, "200 OK"));
+    os_net_close(fd);
+    service_end(s);
+}
+
+// The client is still sending its 12 MB when the answer comes; it must get to see it.
+TEST(http_server_refuses_a_huge_body_audibly) {
+    Service *s = service_start((HttpServerConfig){0});
+    static Reply reply;
+    static char block[64 * 1024];
+    int fd = raw_connect(s);
+    raw_send(fd, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 12000000\r\n\r\n");
+    for (size_t total = 0; total < 12000000;) {
+        size_t sent = 0;
+        OsNetResult result = os_net_send(fd, (Str){block, sizeof block}, &sent);
+        REQUIRE(result == OS_NET_OK || result == OS_NET_WOULD_BLOCK);
+        if (result == OS_NET_WOULD_BLOCK) REQUIRE(os_net_wait_ready(fd, true, PATIENCE_MS));
+        total += sent;
+    }
+    raw_receive(fd, &reply, no_such_text);
+    CHECK(str_starts_with(str_from_c(reply.text), STR("HTTP/1.1 413 ")));
+    CHECK(reply.ended);
+    os_net_close(fd);
+    service_end(s);
+}
+
+TEST(http_server_times_slow_headers_out) {
+    Service *s = service_start((HttpServerConfig){.timeouts = {.header_timeout_ms = 200}});
+    static Reply reply;
+    int fd = raw_connect(s);
+    raw_send(fd, "GET / HT");
+    raw_receive(fd, &reply, no_such_text);
+    CHECK(str_starts_with(str_from_c(reply.text), STR("HTTP/1.1 408 ")));
+    CHECK(reply.ended);
+    os_net_close(fd);
+    service_end(s);
+}
+
+TEST(http_server_survives_garbage) {
+    Service *s = service_start((HttpServerConfig){0});
+    static Reply reply;
+    static const char *const rows[] = {"\x16\x03\x01\x02", "\r\n\r\n", "GET / HTTP/2.0\r\n\r\n", "\xFF\xFF",
+                                       "{}\r\n"};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("row %zu", i);
+        int fd = raw_connect(s);
+        raw_send(fd, rows[i]);
+        raw_receive(fd, &reply, no_such_text);
+        CHECK(str_starts_with(str_from_c(reply.text), STR("HTTP/1.1 ")));
+        CHECK(reply.ended);
+        os_net_close(fd);
+    }
+    CHECK_INT_EQ(0, atomic_load(&s->requests));
+    service_end(s);
+}
+
+// ---- streams ----
+
+TEST(http_server_streams_what_another_thread_announces) {
+    Service *s = service_start((HttpServerConfig){0});
+    char url[64];
+    snprintf(url, sizeof url, "http://localhost:%u/stream", http_server_port(s->server));
+    static HttpClient client;
+    HttpClientReply reply;
+    HttpClientRequest request = {.method = "GET", .url = str_from_c(url), .timeout_ms = PATIENCE_MS};
+    Error err;
+    if (!http_client_open(&client, &request, &reply, &err)) FAIL("%s", err.message);
+    REQUIRE(client.socket >= 0);
+    CHECK_INT_EQ(200, reply.status);
+    const Str *type = http_client_reply_header(&reply, STR("content-type"));
+    REQUIRE(type != NULL);
+    CHECK_STR_EQ("text/event-stream", *type);
+    // Each event arrives before the next one is announced.
+    for (uint32_t n = 1; n <= 10; n++) {
+        char text[64], expected[64];
+        size_t size;
+        service_wake(s);
+        REQUIRE(http_client_read(&client, text, sizeof text, &size, &err));
+        snprintf(expected, sizeof expected, "data: %u\n\n", n);
+        CHECK_STR_EQ(expected, ((Str){text, size}));
+    }
+    char rest[16];
+    size_t size = 1;
+    CHECK(http_client_read(&client, rest, sizeof rest, &size, &err));
+    CHECK_INT_EQ(0, size);
+    http_client_close(&client);
+    CHECK_INT_EQ(0, atomic_load(&s->closed));
+    service_end(s);
+}
+
+TEST(http_server_notices_a_client_that_goes) {
+    static const struct {
+        const char *name, *request;
+        bool reset, half;
+    } rows[] = {
+        {"closed while streaming", GET("/stream"), false, false},
+        {"reset while streaming", GET("/stream"), true, false},
+        {"half-closed while streaming", GET("/stream"), false, true},
+        {"closed while waiting", GET("/never"), false, false},
+        {"closed with more requests sent", GET("/never") GET("/1") GET("/2"), false, false},
+    };
+    Service *s = service_start((HttpServerConfig){0});
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        int fd = raw_connect(s);
+        raw_send(fd, rows[i].request);
+        REQUIRE(reaches(&s->requests, i + 1));
+        uint64_t before_ms = os_monotonic_ns() / 1000000;
+        if (rows[i].half) {
+            os_net_shut(fd);
+        } else {
+            struct linger hard = {.l_onoff = 1};
+            if (rows[i].reset) REQUIRE(setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard) == 0);
+            os_net_close(fd);
+        }
+        REQUIRE(reaches(&s->closed, i + 1));
+        CHECK(s->closed_at_ms - before_ms < 100);
+        if (rows[i].half) os_net_close(fd);
+    }
+    service_end(s);
+}
+
+TEST(http_server_gives_up_on_a_reader_that_does_not_read) {
+    Service *s = service_start((HttpServerConfig){0});
+    static Reply reply;
+    int fd = raw_connect(s);
+    int small = 4096;
+    REQUIRE(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small) == 0);
+    raw_send(fd, GET("/flood"));
+    // Others are served meanwhile, and afterwards.
+    int other = raw_connect(s);
+    for (int i = 0; !atomic_load(&s->closed) && i < 200; i++) {
+        raw_send(other, GET("/b"));
+        raw_receive(other, &reply, "\r\n\r\n/b");
+        REQUIRE(reply.len > 0);
+        os_sleep_ms(20);
+    }
+    CHECK_INT_EQ(1, atomic_load(&s->closed));
+    CHECK_INT_EQ(1, http_server_stats(s->server).responses_lost);
+    raw_send(other, GET("/c"));
+    raw_receive(other, &reply, "\r\n\r\n/c");
+    CHECK(reply.len > 0);
+    os_net_close(other);
+    os_net_close(fd);
+    service_end(s);
+}
+
+// ---- bounds ----
+
+TEST(http_server_bounds_its_connections) {
+    enum { MOST = 8 };
+    Service *s = service_start((HttpServerConfig){.connections_max = MOST});
+    static Reply reply;
+    int fds[MOST];
+    for (uint32_t i = 0; i < MOST; i++) {
+        fds[i] = raw_connect(s);
+        raw_send(fds[i], GET("/never"));
+        REQUIRE(reaches(&s->requests, i + 1));
+    }
+    // All are busy: the next one is told so.
+    int extra = raw_connect(s);
+    raw_receive(extra, &reply, no_such_text);
+    CHECK(str_starts_with(str_from_c(reply.text), STR("HTTP/1.1 503 ")));
+    CHECK(strstr(reply.text, "\"retriable\":true"));
+    os_net_close(extra);
+    CHECK_INT_EQ(1, http_server_stats(s->server).connections_refused);
+    // One of them goes, another takes its place and stays idle; the one after that displaces it.
+    os_net_close(fds[0]);
+    REQUIRE(reaches(&s->closed, 1));
+    int idle = raw_connect(s);
+    raw_send(idle, GET("/i"));
+    raw_receive(idle, &reply, "\r\n\r\n/i");
+    CHECK(reply.len > 0);
+    int newest = raw_connect(s);
+    raw_send(newest, GET("/n"));
+    raw_receive(newest, &reply, "\r\n\r\n/n");
+    CHECK(str_starts_with(str_from_c(reply.text), STR("HTTP/1.1 200 ")));
+    raw_receive(idle, &reply, no_such_text);
+    CHECK(reply.ended);
+    service_end(s);
+    CHECK_INT_EQ(MOST, atomic_load(&s->closed)); // each request that never was answered
+}
+
+TEST(http_server_gives_memory_of_large_bodies_back) {
+    if (test_is_sanitized()) SKIP("shadow memory counts as resident");
+    enum { CLIENTS = 16, BODY = 8 * 1000 * 1000 };
+    Service *s = service_start((HttpServerConfig){0});
+    static Reply reply;
+    static char block[64 * 1024];
+    uint64_t before = os_resident_bytes();
+    for (int client = 0; client < CLIENTS; client++) {
+        int fd = raw_connect(s);
+        raw_send(fd, "POST /never HTTP/1.1\r\nHost: h\r\nContent-Length: 8000000\r\n\r\n");
+        for (size_t total = 0; total < BODY;) {
+            size_t sent = 0;
+            Str bytes = {block, (size_t)min_u64(sizeof block, BODY - total)};
+            if (os_net_send(fd, bytes, &sent) != OS_NET_OK) REQUIRE(os_net_wait_ready(fd, true, PATIENCE_MS));
+            total += sent;
+        }
+        REQUIRE(reaches(&s->requests, (uint32_t)client + 1));
+        if (client == 0) CHECK(os_resident_bytes() > before + BODY / 2);
+        os_net_close(fd);
+        REQUIRE(reaches(&s->closed, (uint32_t)client + 1));
+    }
+    // A round trip, so that the last connection is surely cleared away.
+    int fd = raw_connect(s);
+    raw_send(fd, GET("/x"));
+    raw_receive(fd, &reply, "\r\n\r\n/x");
+    CHECK(os_resident_bytes() < before + BODY / 2);
+    os_net_close(fd);
+    service_end(s);
+}
+
+// ---- opening and stopping ----
+
+TEST(http_server_names_the_port_in_use) {
+    Service *s = service_start((HttpServerConfig){0});
+    static uint8_t memory[ARENA_BYTES];
+    Arena arena = arena_from_memory(memory, sizeof memory);
+    Error err = {0};
+    char expected[32];
+    HttpServer *second = NULL;
+    HttpServerConfig config = {.host = STR("127.0.0.1"), .port = http_server_port(s->server)};
+    CHECK(!http_server_open(&second, &arena, &config, &err));
+    snprintf(expected, sizeof expected, "127.0.0.1 port %u", config.port);
+    CHECK(strstr(err.message, expected));
+    CHECK(strstr(err.message, "in use"));
+    service_end(s);
+    // Free again at once, although closed connections may linger in the system.
+    CHECK(http_server_open(&second, &arena, &config, &err));
+    if (second) http_server_close(second);
+}
+
+TEST(http_server_refuses_bad_addresses) {
+    static const char *const hosts[] = {"", "999.1.1.1", "no such host", "203.0.113.7"};
+    for (size_t i = 0; i < COUNT_OF(hosts); i++) {
+        TEST_CASE_LABEL("%s", hosts[i]);
+        static uint8_t memory[ARENA_BYTES];
+        Arena arena = arena_from_memory(memory, sizeof memory);
+        Error err = {0};
+        HttpServer *server = NULL;
+        HttpServerConfig config = {.host = str_from_c(hosts[i])};
+        CHECK(!http_server_open(&server, &arena, &config, &err));
+        CHECK_INT_EQ(ERR_IO, err.code);
+        CHECK(strstr(err.message, hosts[i]));
+    }
+}
+
+TEST(http_server_opens_or_fails_cleanly_without_memory) {
+    static uint8_t memory[ARENA_BYTES];
+    bool ok = false;
+    for (uint64_t n = 0; n < 10 && !ok; n++) {
+        uint64_t countdown = n;
+        Arena arena = arena_from_memory(memory, sizeof memory);
+        arena.fail_countdown = &countdown;
+        Error err = {0};
+        HttpServer *server = NULL;
+        HttpServerConfig config = {.host = STR("127.0.0.1")};
+        ok = http_server_open(&server, &arena, &config, &err);
+        if (!ok) CHECK_INT_EQ(ERR_NO_MEMORY, err.code);
+        if (ok) http_server_close(server);
+    }
+    CHECK(ok);
+}
+
+TEST(http_server_stops_at_once_when_idle) {
+    Service *s = service_start((HttpServerConfig){0});
+    static Reply reply;
+    int fd = raw_connect(s);
+    raw_send(fd, GET("/a"));
+    raw_receive(fd, &reply, "\r\n\r\n/a");
+    uint64_t before_ms = os_monotonic_ns() / 1000000;
+    service_stop(s, 10 * 1000);
+    CHECK(os_monotonic_ns() / 1000000 - before_ms < 500);
+    raw_receive(fd, &reply, no_such_text);
+    CHECK(reply.ended);
+    os_net_close(fd);
+    http_server_close(s->server);
+}
+
+TEST(http_server_stops_after_what_is_in_progress) {
+    Service *s = service_start((HttpServerConfig){0});
+    static Reply reply;
+    int streaming = raw_connect(s), waiting = raw_connect(s);
+    raw_send(streaming, GET("/stream"));
+    REQUIRE(reaches(&s->requests, 1));
+    raw_send(waiting, GET("/never"));
+    REQUIRE(reaches(&s->requests, 2));
+    atomic_store(&s->stop_grace_ms, 600);
+    atomic_store(&s->stop, true);
+    uint64_t before_ms = os_monotonic_ns() / 1000000;
+    for (int i = 0; i < 10; i++)
+        service_wake(s);
+    raw_receive(streaming, &reply, no_such_text);
+    CHECK(strstr(reply.text, "data: 10\n\n\r\n0\r\n\r\n"));
+    os_thread_join(&s->thread);
+    uint64_t took_ms = os_monotonic_ns() / 1000000 - before_ms;
+    CHECK(took_ms >= 600 && took_ms < 2000);
+    CHECK_INT_EQ(1, atomic_load(&s->closed)); // the one that never was answered
+    os_net_close(streaming);
+    os_net_close(waiting);
+    http_server_close(s->server);
+}
+
+// ---- the client ----
+
+TEST(http_client_parses_urls) {
+    static const struct {
+        const char *url, *host;
+        uint16_t port;
+        const char *path; // NULL: refused
+    } rows[] = {
+        {"http://host", "host", 80, "/"},
+        {"HTTP://host:8080/", "host", 8080, "/"},
+        {"http://host:8080/a/b?c=d", "host", 8080, "/a/b?c=d"},
+        {"http://[::1]:9/x", "::1", 9, "/x"},
+        {"http://[::1]", "::1", 80, "/"},
+        {"https://host/", "", 0, NULL},
+        {"host/path", "", 0, NULL},
+        {"", "", 0, NULL},
+        {"http://", "", 0, NULL},
+        {"http:///x", "", 0, NULL},
+        {"http://:80/", "", 0, NULL},
+        {"http://host:/", "", 0, NULL},
+        {"http://host:0/", "", 0, NULL},
+        {"http://host:65536/", "", 0, NULL},
+        {"http://host:x/", "", 0, NULL},
+        {"http://user@host/", "", 0, NULL},
+        {"http://user:pass@host/", "", 0, NULL},
+        {"http://host?x", "", 0, NULL},
+        {"http://host/#x", "", 0, NULL},
+        {"http://host/a b", "", 0, NULL},
+        {"http://host/\r\nX: 1", "", 0, NULL},
+        {"http://[::1/", "", 0, NULL},
+        {"http://[]/", "", 0, NULL},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].url);
+        HttpUrl url = {0};
+        Error err = {0};
+        CHECK_INT_EQ(rows[i].path != NULL, http_url_parse(str_from_c(rows[i].url), &url, &err));
+        if (rows[i].path) {
+            CHECK_STR_EQ(rows[i].host, url.host);
+            CHECK_INT_EQ(rows[i].port, url.port);
+            CHECK_STR_EQ(rows[i].path, url.path);
+        } else {
+            CHECK_INT_EQ(ERR_USAGE, err.code);
+            CHECK(strstr(err.message, rows[i].url));
+        }
+    }
+}
+
+// A server of the test's own, which says anything: accepts one connection, sends `text`, closes after
+// `delay_ms`.
+typedef struct {
+    int listener;
+    const char *text;
+    uint32_t delay_ms;
+    char request[4096];
+} Puppet;
+
+static void *run_puppet(void *context) {
+    Puppet *p = context;
+    int fd = -1;
+    if (!os_net_wait_ready(p->listener, false, PATIENCE_MS)) return NULL;
+    if (os_net_accept(p->listener, &fd) != OS_NET_OK) return NULL;
+    size_t got = 0;
+    if (os_net_wait_ready(fd, false, PATIENCE_MS)) {
+        os_sleep_ms(20); // head and body may come in two segments
+        (void)os_net_receive(fd, p->request, sizeof p->request - 1, &got);
+    }
+    size_t sent;
+    (void)os_net_send(fd, str_from_c(p->text), &sent);
+    os_sleep_ms(p->delay_ms);
+    os_net_close(fd);
+    return NULL;
+}
+
+TEST(http_client_reads_replies) {
+    static const struct {
+        const char *name, *text;
+        uint16_t status; // 0: an error whose message holds `expected`
+        const char *expected;
+        uint32_t delay_ms;
+    } rows[] = {
+        {"length", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, "hi", 0},
+        {"chunked",
+         "HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n1\r\n!\r\n0\r\n\r\n", 202,
+         "hi!", 0},
+        {"until close", "HTTP/1.0 404 Not Found\r\n\r\nnothing here", 404, "nothing here", 0},
+        {"no reason", "HTTP/1.1 500\r\nContent-Length: 0\r\n\r\n", 500, "", 0},
+        {"no content", "HTTP/1.1 204 No Content\r\n\r\n", 204, "", 100},
+        {"continue first", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", 200,
+         "x", 0},
+        {"nothing", "", 0, "without a reply", 0},
+        {"cut head", "HTTP/1.1 200 OK\r\nContent-Le", 0, "without a reply", 0},
+        {"cut body", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi", 0, "ended too early", 0},
+        {"cut chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhi", 0, "ended too early",
+         0},
+        {"bad chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhi", 0, "chunk size", 0},
+        {"other protocol", "SSH-2.0-x\r\n\r\n", 0, "not HTTP", 0},
+        {"bad length", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nhi", 0, "Content-Length", 0},
+        {"too slow", "HTTP/1.1 200 OK\r\n", 0, "timed out", 600},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        Puppet puppet = {.text = rows[i].text, .delay_ms = rows[i].delay_ms};
+        uint16_t port;
+        Error err = {0};
+        OsThread thread;
+        REQUIRE(os_net_listen(STR("127.0.0.1"), 0, &puppet.listener, &port, &err));
+        REQUIRE(os_thread_start(&thread, "puppet", run_puppet, &puppet, &err));
+        char url[64];
+        static uint8_t memory[REPLY_BYTES];
+        Arena arena = arena_from_memory(memory, sizeof memory);
+        snprintf(url, sizeof url, "http://127.0.0.1:%u/cb?x=1", port);
+        HttpHeader header = {STR("X-Correlation-Id"), STR("c-1")};
+        HttpClientRequest request = {.method = "POST",
+                                     .url = str_from_c(url),
+                                     .bearer_token = STR("secret"),
+                                     .content_type = STR("application/json"),
+                                     .body = STR("{\"a\":1}"),
+                                     .headers = &header,
+                                     .header_count = 1,
+                                     .timeout_ms = 300};
+        HttpClientReply reply = {0};
+        bool ok = http_client_exchange(&request, &arena, &reply, &err);
+        os_thread_join(&thread);
+        os_net_close(puppet.listener);
+        CHECK_INT_EQ(rows[i].status != 0, ok);
+        if (ok) {
+            CHECK_INT_EQ(rows[i].status, reply.status);
+            CHECK_STR_EQ(rows[i].expected, reply.body);
+        } else {
+            CHECK(strstr(err.message, rows[i].expected));
+            CHECK(strstr(err.message, url));
+        }
+        char expected[256];
+        snprintf(
+            expected, sizeof expected,
+            "POST /cb?x=1 HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nConnection: close\r\nAuthorization: Bearer "
+            "secret\r\n"
+            "Content-Type: application/json\r\nContent-Length: 7\r\nX-Correlation-Id: c-1\r\n\r\n{\"a\":1}",
+            port);
+        CHECK_STR_EQ(expected, puppet.request);
+    }
+}
+
+TEST(http_client_reports_refused_connections) {
+    int listener;
+    uint16_t port;
+    Error err = {0};
+    REQUIRE(os_net_listen(STR("127.0.0.1"), 0, &listener, &port, &err));
+    os_net_close(listener); // nobody listens there now
+    char url[64];
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/", port);
+    static uint8_t memory[1024];
+    Arena arena = arena_from_memory(memory, sizeof memory);
+    HttpClientReply reply;
+    HttpClientRequest request = {.method = "GET", .url = str_from_c(url), .timeout_ms = 300};
+    CHECK(!http_client_exchange(&request, &arena, &reply, &err));
+    CHECK(strstr(err.message, url) && strstr(err.message, "refused"));
+}
+
+TEST(http_client_does_not_send_smuggled_headers) {
+    static uint8_t memory[1024];
+    Arena arena = arena_from_memory(memory, sizeof memory);
+    Service *s = service_start((HttpServerConfig){0});
+    char url[64];
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/", http_server_port(s->server));
+    HttpClientReply reply;
+    Error err = {0};
+    HttpClientRequest request = {
+        .method = "GET", .url = str_from_c(url), .bearer_token = STR("a\r\nX: 1"), .timeout_ms = PATIENCE_MS};
+    CHECK(!http_client_exchange(&request, &arena, &reply, &err));
+    CHECK(strstr(err.message, "line break"));
+    CHECK_INT_EQ(0, atomic_load(&s->requests));
+    service_end(s);
+}
