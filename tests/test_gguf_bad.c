@@ -295,8 +295,8 @@ static void data_one_element_past_the_end(GgufBuilder *b) {
     add_row(b, "t", 24 + 1, 0); // "one" and "two" have 16 and 8
 }
 static void data_overlap_the_next(GgufBuilder *b) {
-    gguf_builder_add_data(b, (uint8_t[64]){0}, 64);
-    add_row(b, "t", 17, 0);
+    uint64_t offset = gguf_builder_add_data(b, (uint8_t[64]){0}, 64);
+    add_row(b, "t", 16 + 1, offset); // the next one is aligned and follows at once
 }
 static void data_of_two_the_same(GgufBuilder *b) {
     add_row(b, "t", 8, 32);
@@ -390,7 +390,7 @@ static const BadCase bad_cases[] = {
     BAD(offset_of_2_63, "tensor \"t\": 4 bytes at offset 9223372036854775808 of the data"),
     BAD(offset_of_most, "tensor \"t\": 32 bytes at offset 18446744073709551584 of the data"),
     BAD(data_one_element_past_the_end, "tensor \"t\": 100 bytes at offset 0 of the data"),
-    BAD(data_overlap_the_next, "overlap those of \""),
+    BAD(data_overlap_the_next, "tensor \"two\": its data at byte 320 overlap those of \"t\""),
     BAD(data_of_two_the_same, "overlap those of \""),
 
     BAD(split_of_2, "is the first of 2 parts; given are 1"),
@@ -471,6 +471,14 @@ TEST(gguf_every_failed_allocation_is_an_error) {
     CHECK(allowed > 5);
 }
 
+static bool is_mapped(const char *path) {
+    Arena arena = os_arena(1 << 20);
+    Str maps = {0};
+    Error err;
+    REQUIRE(os_file_read("/proc/self/maps", 1 << 19, &arena, &maps, &err));
+    return memmem(maps.ptr, maps.len, path, strlen(path)) != NULL;
+}
+
 TEST(gguf_open_survives_every_failed_allocation) {
     TinyModel m = tiny_model_llama();
     const char *path = test_tmp_path("tiny.gguf");
@@ -483,8 +491,10 @@ TEST(gguf_open_survives_every_failed_allocation) {
         const GgufFile *file;
         Error err = {0};
         ok = gguf_open(path, &arena, &file, &err);
+        CHECK_INT_EQ(ok, is_mapped(path));
         if (ok) gguf_close(file);
         else CHECK_INT_EQ(ERR_NO_MEMORY, err.code);
+        CHECK(!is_mapped(path));
     }
     CHECK(ok);
 }
