@@ -253,8 +253,13 @@ static void put_tokenizer(Report *r) {
     put_special_tokens(r, &tokens);
     put_lines(r, tokenizer_lines + 1, COUNT_OF(tokenizer_lines) - 1);
     put_label(r, "chat template");
-    if (template.len) strbuf_printf(&r->out, "yes, %zu bytes\n", template.len);
-    else strbuf_put(&r->out, STR("none\n"));
+    if (template.len) {
+        strbuf_put(&r->out, STR("yes, "));
+        strbuf_put_count(&r->out, template.len);
+        strbuf_put(&r->out, STR(" bytes\n"));
+    } else {
+        strbuf_put(&r->out, STR("none\n"));
+    }
 }
 
 // ---- weights ----

@@ -432,7 +432,7 @@ static bool read_split(const GgufFile *file, uint32_t index, uint32_t *n_parts, 
     uint32_t count = 1, number = 0;
     if (!gguf_opt_u32(file, count_key, &count, err) || !gguf_opt_u32(file, no_key, &number, err))
         return false;
-    if (count == 0) count = 1; // some writers say so for a whole file
+    if (count == 0) count = 1; // says the same as a missing key: a whole file
     if (count > GGUF_SPLITS_MAX)
         return gguf_value_error(file, gguf_find_value(file, count_key), err,
                                 "the model claims %" PRIu32 " parts; allowed are %d", count, GGUF_SPLITS_MAX);
