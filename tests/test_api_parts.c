@@ -1,0 +1,110 @@
+// The API's parts that need no server: metrics as text, bearer tokens.
+#include "api/auth.h"
+#include "api/metrics.h"
+#include "runner.h"
+
+#include <stdio.h>
+
+TEST(api_auth) {
+    static const struct {
+        const char *file, *header;
+        bool allowed;
+    } rows[] = {
+        {"secret", "Bearer secret", true},
+        {"secret", "bearer  secret ", true},
+        {"secret\n", "Bearer secret", true},
+        {"# old\r\nold\r\n\r\nnew\r\n", "Bearer new", true},
+        {"# old\nold\nnew\n", "Bearer old", true},
+        {"secret", "Bearer secre", false},
+        {"secret", "Bearer secrets", false},
+        {"secret", "Bearer secretsecret", false},
+        {"secret", "Bearer ", false},
+        {"secret", "Bearer", false},
+        {"secret", "Basic secret", false},
+        {"secret", "secret", false},
+        {"secret", "", false},
+        {"secret", NULL, false},
+        {"# comment", "Bearer # comment", false},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].header ? rows[i].header : "(no header)");
+        Auth auth;
+        Error err;
+        Str header = str_from_c(rows[i].header);
+        bool parsed = auth_parse(str_from_c(rows[i].file), &auth, &err);
+        if (!parsed) CHECK(!rows[i].allowed); // a file with comments only is refused at start-up
+        else CHECK(rows[i].allowed == auth_allows(&auth, rows[i].header ? &header : NULL));
+    }
+    CHECK(auth_allows(&(Auth){0}, NULL)); // none required
+}
+
+TEST(api_auth_bad_files) {
+    static const struct {
+        const char *file, *message;
+    } rows[] = {
+        {"", "no token in it"},
+        {"\n# nothing\n", "no token in it"},
+        {"good\ntwo words\n", "line 2: a token is made of printable ASCII without spaces"},
+        {"\xC3\xA9", "line 1: a token is made of printable ASCII without spaces"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].file);
+        Auth auth;
+        Error err = {0};
+        CHECK(!auth_parse(str_from_c(rows[i].file), &auth, &err));
+        CHECK_STR_EQ(rows[i].message, (const char *)err.message);
+    }
+}
+
+// The names and types that the contract promises, and sums that agree. (A parser that we did not write reads
+// the real thing in the end-to-end tests.)
+TEST(api_metrics_text) {
+    Metrics m = {.requests = {5, 4, 3, 2, 1}, .tokens_in = 7, .tokens_generated = 9};
+    MetricsGauges gauges = {.vram_bytes = 11,
+                            .uptime_seconds = 1.5,
+                            .jobs_active = 2,
+                            .kv_used_ratio = 0.25,
+                            .load_seconds = 3,
+                            .jit_seconds = 4,
+                            .model = STR("a \"model\"\\\n"),
+                            .quant_kind = STR("Q4_K_M"),
+                            .sm = 90};
+    metrics_observe(&m, HISTOGRAM_FIRST_TOKEN, 0.1);
+    metrics_observe(&m, HISTOGRAM_FIRST_TOKEN, 10);
+    metrics_observe(&m, HISTOGRAM_FIRST_TOKEN, 1e9);
+    char text[16 * 1024];
+    StrBuf out = STRBUF(text);
+    metrics_write(&m, &gauges, &out);
+    CHECK(!out.truncated);
+    static const char *const lines[] = {
+        "# TYPE worker_requests_total counter\n",
+        "worker_requests_total{outcome=\"success\"} 5\n",
+        "worker_requests_total{outcome=\"error\"} 4\n",
+        "worker_requests_total{outcome=\"cancelled\"} 3\n",
+        "worker_requests_total{outcome=\"timeout\"} 2\n",
+        "worker_requests_total{outcome=\"rejected\"} 1\n",
+        "worker_vram_bytes 11\n",
+        "worker_tokens_in_total 7\n",
+        "worker_tokens_generated_total 9\n",
+        "worker_uptime_seconds 1.500000\n",
+        "worker_jobs_active 2\n",
+        "worker_kv_used_ratio 0.250000\n",
+        "worker_load_seconds 3.000000\n",
+        "worker_jit_seconds 4.000000\n",
+        "# TYPE worker_first_token_ms histogram\n",
+        "worker_first_token_ms_bucket{le=\"0.25\"} 1\n",
+        "worker_first_token_ms_bucket{le=\"5\"} 1\n",
+        "worker_first_token_ms_bucket{le=\"10\"} 2\n",
+        "worker_first_token_ms_bucket{le=\"300000\"} 2\n",
+        "worker_first_token_ms_bucket{le=\"+Inf\"} 3\n",
+        "worker_first_token_ms_sum 1000000010.100\n",
+        "worker_first_token_ms_count 3\n",
+        "worker_inference_duration_ms_count 0\n",
+        "worker_inter_token_ms_count 0\n",
+        "worker_model_info{model=\"a \\\"model\\\"\\\\\\n\",quant_kind=\"Q4_K_M\",sm=\"90\"} 1\n",
+    };
+    for (size_t i = 0; i < COUNT_OF(lines); i++) {
+        TEST_CASE_LABEL("%s", lines[i]);
+        CHECK(strstr(text, lines[i]) != NULL);
+    }
+}

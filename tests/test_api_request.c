@@ -1,0 +1,240 @@
+// POST /execute without sockets: the table of fields, the prompt's encoding, and what they cost.
+#include "api/execute_request.h"
+#include "fake_worker.h"
+#include "runner.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const ExecuteLimits limits = {
+    .max_tokens_in = 1000, .max_tokens_out = 2048, .vocab_size = 50000, .context_length = 2048};
+
+static bool parse(Str body, ExecuteRequest *out, Error *err) {
+    Arena arena = os_arena(EXECUTE_JSON_BYTES);
+    return execute_request_parse(body, &limits, &arena, out, err);
+}
+
+TEST(api_request_errors_name_field_value_and_limit) {
+#define WITH(members) "{\"job_id\":\"j\",\"prompt\":\"p\"," members "}"
+    static const struct {
+        const char *body, *field, *message;
+    } rows[] = {
+        {"", "", NULL},
+        {"{", "", NULL},
+        {"{}x", "", NULL},
+        {"[]", "", "the body must be a JSON object, found an array"},
+        {"{}", "job_id", "job_id: is required"},
+        {"{\"job_id\":\"j\"}", "prompt", "prompt: is required"},
+        {"{\"job_id\":7,\"prompt\":\"p\"}", "job_id", "job_id: must be a string, found a number"},
+        {"{\"job_id\":\"\",\"prompt\":\"p\"}", "job_id", "job_id: must not be empty"},
+        {"{\"job_id\":\"j\",\"prompt\":\"\"}", "prompt", "prompt: must not be empty"},
+        {"{\"job_id\":\"j\",\"prompt\":null}", "prompt", "prompt: must be a string, found null"},
+        {WITH("\"max_tokens\":0"), "max_tokens", "max_tokens: 0 is out of range; allowed is 1 to 2048"},
+        {WITH("\"max_tokens\":2049"), "max_tokens", "max_tokens: 2049 is out of range; allowed is 1 to 2048"},
+        {WITH("\"max_tokens\":-1"), "max_tokens", "max_tokens: -1 is out of range; allowed is 1 to 2048"},
+        {WITH("\"max_tokens\":1.5"), "max_tokens", "max_tokens: must be a whole number"},
+        {WITH("\"max_tokens\":\"5\""), "max_tokens", "max_tokens: must be a whole number, found a string"},
+        {WITH("\"temperature\":-0.1"), "temperature", "temperature: -0.1 is out of range; allowed is 0 to 2"},
+        {WITH("\"temperature\":2.01"), "temperature", "temperature: 2.01 is out of range; allowed is 0 to 2"},
+        {WITH("\"temperature\":true"), "temperature", "temperature: must be a number, found a boolean"},
+        {WITH("\"top_p\":1.5"), "top_p", "top_p: 1.5 is out of range; allowed is 0 to 1"},
+        {WITH("\"top_k\":50001"), "top_k", "top_k: 50001 is out of range; allowed is 0 to 50000"},
+        {WITH("\"min_p\":-1"), "min_p", "min_p: -1 is out of range; allowed is 0 to 1"},
+        {WITH("\"repetition_penalty\":0"), "repetition_penalty",
+         "repetition_penalty: 0 is out of range; allowed is more than 0 and at most 2"},
+        {WITH("\"repetition_penalty\":2.5"), "repetition_penalty",
+         "repetition_penalty: 2.5 is out of range; allowed is more than 0 and at most 2"},
+        {WITH("\"stop\":\"x\""), "stop", "stop: must be an array of strings, found a string"},
+        {WITH("\"stop\":[\"a\",\"b\",\"c\",\"d\",\"e\"]"), "stop", "stop: 5 strings; at most 4 are allowed"},
+        {WITH("\"stop\":[\"a\",\"\"]"), "stop", "stop[1]: must not be empty"},
+        {WITH("\"stop\":[1]"), "stop", "stop[0]: must be a string, found a number"},
+        {WITH("\"seed\":-1"), "seed", "seed: -1 is out of range; allowed is 0 to 18446744073709551615"},
+        {WITH("\"seed\":18446744073709551616"), "seed", "seed: must be a whole number"},
+        {WITH("\"seed\":1e30"), "seed", "seed: 1e+30 is out of range; allowed is 0 to 18446744073709551615"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].body);
+        ExecuteRequest request;
+        Error err = {0};
+        CHECK(!parse(str_from_c(rows[i].body), &request, &err));
+        CHECK_INT_EQ(ERR_INVALID_REQUEST, err.code);
+        CHECK_STR_EQ(rows[i].field, (const char *)err.field);
+        if (rows[i].message) CHECK_STR_EQ(rows[i].message, (const char *)err.message);
+    }
+}
+
+TEST(api_request_defaults) {
+    ExecuteRequest r;
+    Error err;
+    REQUIRE(parse(STR("{\"job_id\":\"j\",\"prompt\":\"p\",\"unknown\":{\"is\":[\"ignored\"]}}"), &r, &err));
+    CHECK_STR_EQ("j", r.job_id);
+    CHECK_STR_EQ("p", r.prompt);
+    CHECK_INT_EQ(0, r.max_tokens);
+    CHECK_NEAR(1, r.temperature, 0);
+    CHECK_NEAR(1, r.top_p, 0);
+    CHECK_INT_EQ(0, r.top_k);
+    CHECK_NEAR(0, r.min_p, 0);
+    CHECK_NEAR(1, r.repetition_penalty, 0);
+    CHECK_INT_EQ(0, r.n_stop);
+    CHECK(!r.has_seed);
+}
+
+TEST(api_request_values) {
+    ExecuteRequest r;
+    Error err;
+    REQUIRE(parse(
+        STR("{\"job_id\":\"j\",\"prompt\":\"p\\u00e9\",\"max_tokens\":2048,\"temperature\":0,\"top_p\":0.5,"
+            "\"top_k\":50000,\"min_p\":0.25,\"repetition_penalty\":2,\"stop\":[\"a\",\"b\\n\"],"
+            "\"seed\":18446744073709551615}"),
+        &r, &err));
+    CHECK_STR_EQ("p\xC3\xA9", r.prompt);
+    CHECK_INT_EQ(2048, r.max_tokens);
+    CHECK_NEAR(0, r.temperature, 0);
+    CHECK_NEAR(0.5, r.top_p, 0);
+    CHECK_INT_EQ(50000, r.top_k);
+    CHECK_NEAR(0.25, r.min_p, 0);
+    CHECK_NEAR(2, r.repetition_penalty, 0);
+    REQUIRE(CHECK_INT_EQ(2, r.n_stop));
+    CHECK_STR_EQ("b\n", r.stop[1]);
+    CHECK(r.has_seed);
+    CHECK_U64_EQ(UINT64_MAX, r.seed);
+}
+
+// The body {"job_id": n times 'j', "prompt": n_prompt times `unit`}.
+static Str make_body(size_t n_id, const char *unit, size_t n_prompt) {
+    StrBuf b = strbuf_from_memory(malloc(1 << 20), 1 << 20);
+    strbuf_put(&b, STR("{\"job_id\":\""));
+    for (size_t i = 0; i < n_id; i++)
+        strbuf_put_char(&b, 'j');
+    strbuf_put(&b, STR("\",\"prompt\":\""));
+    for (size_t i = 0; i < n_prompt; i++)
+        strbuf_put(&b, str_from_c(unit));
+    strbuf_put(&b, STR("\"}"));
+    REQUIRE(!b.truncated);
+    return strbuf_str(&b);
+}
+
+TEST(api_request_lengths) {
+    static const struct {
+        const char *name;
+        size_t n_id, n_prompt;
+        const char *unit, *message; // NULL: accepted
+    } rows[] = {
+        {"longest id", 256, 1, "p", NULL},
+        {"id too long", 257, 1, "p", "job_id: 257 bytes; at most 256 are allowed"},
+        {"longest prompt", 1, 32768, "p", NULL},
+        {"longest prompt, characters of four bytes", 1, 32768, "\xF0\x9F\x8C\x8D", NULL},
+        {"prompt too long", 1, 32769, "p", "prompt: 32769 characters; at most 32768 are allowed"},
+        {"prompt too long, escaped", 1, 32769, "\\u00e9",
+         "prompt: 32769 characters; at most 32768 are allowed"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        ExecuteRequest r;
+        Error err = {0};
+        bool ok = parse(make_body(rows[i].n_id, rows[i].unit, rows[i].n_prompt), &r, &err);
+        CHECK(ok == (rows[i].message == NULL));
+        if (rows[i].message) CHECK_STR_EQ(rows[i].message, (const char *)err.message);
+    }
+}
+
+// ---- encoding ----
+
+static bool encode(FakeWorker *f, ExecuteRequest *r, Job **job, Error *err) {
+    Arena scratch = os_arena(execute_scratch_bytes(fake_tokenizer(f)));
+    *job = bridge_take_job(fake_bridge(f));
+    REQUIRE(*job != NULL);
+    bool ok = execute_request_encode(r, &limits, fake_tokenizer(f), scratch, *job, err);
+    bridge_free_job(fake_bridge(f), *job);
+    return ok;
+}
+
+static Str repeat(const char *unit, size_t count) {
+    StrBuf b = strbuf_from_memory(malloc(1 << 20), 1 << 20);
+    for (size_t i = 0; i < count; i++)
+        strbuf_put(&b, str_from_c(unit));
+    return strbuf_str(&b);
+}
+
+TEST(api_request_token_limits) {
+    // "0 1 2 …" and digits: the tiny vocabulary has a token for each, so a text of n bytes has at most n
+    // tokens.
+    static const struct {
+        const char *name;
+        size_t n_prompt; // characters that no merge joins
+        uint64_t max_tokens;
+        size_t n_stop;               // characters of the one stop string; 0: none
+        const char *field, *message; // NULL: accepted
+    } rows[] = {
+        {"both fit exactly", 1000, 1048, 0, NULL, NULL},
+        {"one over the context", 1000, 1049, 0, "max_tokens",
+         "max_tokens: 1049 after a prompt of 1000 tokens makes 2049; the context holds 2048"},
+        {"prompt too long", 1001, 1, 0, "prompt", "prompt: 1001 tokens; at most 1000 are allowed"},
+        {"max_tokens shrinks when it was not given", 1000, 0, 0, NULL, NULL},
+        {"longest stop string", 1, 1, 32, NULL, NULL},
+        {"stop string too long", 1, 1, 33, "stop", "stop[0]: 33 tokens; at most 32 are allowed"},
+    };
+    FakeWorker *f = fake_sched_start(&(FakeConfig){0});
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        ExecuteRequest r = {.job_id = STR("j"),
+                            .prompt = repeat("#", rows[i].n_prompt),
+                            .max_tokens = rows[i].max_tokens,
+                            .top_p = 1,
+                            .repetition_penalty = 1};
+        if (rows[i].n_stop) r.stop[r.n_stop++] = repeat("#", rows[i].n_stop);
+        Job *job;
+        Error err = {0};
+        bool ok = encode(f, &r, &job, &err);
+        if (!CHECK(ok == (rows[i].message == NULL))) printf("%s\n", err.message);
+        if (rows[i].message) {
+            CHECK_STR_EQ(rows[i].message, (const char *)err.message);
+            CHECK_STR_EQ(rows[i].field, (const char *)err.field);
+        } else {
+            CHECK_INT_EQ(rows[i].max_tokens ? rows[i].max_tokens : 1048, job->max_tokens);
+        }
+    }
+    CHECK(fake_sched_stop(f));
+}
+
+TEST(api_request_seed_is_drawn_when_absent) {
+    FakeWorker *f = fake_sched_start(&(FakeConfig){0});
+    ExecuteRequest r = {.job_id = STR("j"), .prompt = STR("p"), .max_tokens = 1};
+    uint64_t seeds[2];
+    for (size_t i = 0; i < 2; i++) {
+        Job *job;
+        Error err;
+        REQUIRE(encode(f, &r, &job, &err));
+        seeds[i] = job->sampler.seed;
+        CHECK(seeds[i] < 1ull << 53);
+    }
+    CHECK(seeds[0] != seeds[1]);
+    CHECK(fake_sched_stop(f));
+}
+
+// "request parsed and validated: under 1 ms for a 32 KiB prompt"; the tokens come on top and are shown.
+TEST(api_request_time_of_a_32_kib_prompt) {
+    FakeWorker *f = fake_sched_start(&(FakeConfig){.context = 40000});
+    Str body = make_body(36, "The quick brown fox jumps over it. ", 936);
+    Arena arena = os_arena(EXECUTE_JSON_BYTES), scratch = os_arena(execute_scratch_bytes(fake_tokenizer(f)));
+    ExecuteLimits wide = {
+        .max_tokens_in = 40000, .max_tokens_out = 100, .vocab_size = 10, .context_length = 40000};
+    uint64_t best_parse_ns = UINT64_MAX, best_encode_ns = UINT64_MAX;
+    for (int i = 0; i < 20; i++) {
+        ExecuteRequest r;
+        Error err;
+        Arena mine = arena;
+        uint64_t begin_ns = os_monotonic_ns();
+        REQUIRE(execute_request_parse(body, &wide, &mine, &r, &err));
+        best_parse_ns = min_u64(best_parse_ns, os_monotonic_ns() - begin_ns);
+        Job *job = bridge_take_job(fake_bridge(f));
+        begin_ns = os_monotonic_ns();
+        REQUIRE(execute_request_encode(&r, &wide, fake_tokenizer(f), scratch, job, &err));
+        best_encode_ns = min_u64(best_encode_ns, os_monotonic_ns() - begin_ns);
+        bridge_free_job(fake_bridge(f), job);
+    }
+    printf("%zu bytes: parsed and validated in %.3f ms, encoded in %.3f ms\n", body.len,
+           (double)best_parse_ns / 1e6, (double)best_encode_ns / 1e6);
+    CHECK(best_parse_ns < (test_is_sanitized() ? 50 : 1) * 1000000ull);
+    CHECK(fake_sched_stop(f));
+}
