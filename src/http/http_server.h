@@ -51,4 +51,5 @@ typedef struct {
     uint64_t connections_refused;
     uint64_t responses_lost; // to clients that did not read
 } HttpServerStats;
+// For the I/O thread, or after http_server_run has returned.
 HttpServerStats http_server_stats(const HttpServer *server);
