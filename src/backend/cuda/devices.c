@@ -8,7 +8,7 @@ bool cuda_device_query(const Cuda *cuda, int ordinal, CudaDevice *out, Error *er
                          ordinal, n_devices);
     }
     *out = (CudaDevice){.ordinal = ordinal};
-    int major = 0, minor = 0, bus_bits = 0, memory_khz = 0, clock_khz = 0, l2 = 0, shared = 0, registers = 0,
+    int major = 0, minor = 0, bus_bits = 0, memory_khz = 0, clock_khz = 0, l2 = 0, shared = 0, shared_all = 0,
         count = 0;
     const struct {
         CUdevice_attribute attribute;
@@ -22,7 +22,7 @@ bool cuda_device_query(const Cuda *cuda, int ordinal, CudaDevice *out, Error *er
         {CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH, &bus_bits},
         {CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE, &l2},
         {CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, &shared},
-        {CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR, &registers},
+        {CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR, &shared_all},
     };
     CUresult result = cuda->device_get(&out->handle, ordinal);
     if (result == CUDA_SUCCESS) result = cuda->device_name(out->name, sizeof out->name, out->handle);
@@ -36,8 +36,8 @@ bool cuda_device_query(const Cuda *cuda, int ordinal, CudaDevice *out, Error *er
     out->multiprocessors = (uint32_t)count;
     out->clock_mhz = (uint32_t)clock_khz / 1000;
     out->l2_bytes = (uint32_t)l2;
-    out->shared_bytes_max = (uint32_t)shared;
-    out->registers_per_multiprocessor = (uint32_t)registers;
+    out->shared_bytes_block = (uint32_t)shared;
+    out->shared_bytes_multiprocessor = (uint32_t)shared_all;
     out->memory_bytes = memory;
     out->memory_gb_per_second = 2.0 * memory_khz * (bus_bits / 8) * 1e-6; // two transfers a clock
     out->supported = out->sm >= CUDA_SM_MIN;

@@ -14,8 +14,8 @@ typedef struct {
     uint32_t multiprocessors;
     uint32_t clock_mhz; // of the multiprocessors, at most
     uint32_t l2_bytes;
-    uint32_t shared_bytes_max; // of one block
-    uint32_t registers_per_multiprocessor;
+    uint32_t shared_bytes_block;          // shared memory of one block, at most
+    uint32_t shared_bytes_multiprocessor; // of all blocks on one multiprocessor
     uint64_t memory_bytes;
     double
         memory_gb_per_second; // by bus width and clock; what can be reached is about 90% of it. 0: not known

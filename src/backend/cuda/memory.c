@@ -24,7 +24,7 @@ bool device_memory_insufficient(Error *err, uint64_t required, uint64_t availabl
 
 bool device_memory_allocate(const Cuda *cuda, const CudaDevice *device, const char *model_path,
                             const uint64_t sizes[REGION_COUNT], DeviceMemory *out, Error *err) {
-    *out = (DeviceMemory){.cuda = cuda, .device = device->handle};
+    *out = (DeviceMemory){.cuda = cuda, .ordinal = device->ordinal};
     uint64_t required = 0, available;
     for (uint32_t i = 0; i < REGION_COUNT; i++)
         required += sizes[i];
@@ -80,9 +80,9 @@ bool device_memory_is_resident(const DeviceMemory *m, Error *err) {
             r = m->cuda->pointer_attribute(&ordinal, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, region->address);
         }
         if (!cuda_ok(m->cuda, r, "asking where memory is", err)) return false;
-        if (type != CU_MEMORYTYPE_DEVICE || is_managed || ordinal != m->device) {
+        if (type != CU_MEMORYTYPE_DEVICE || is_managed || ordinal != m->ordinal) {
             return error_set(err, ERR_CUDA, "the %s are not resident in the memory of GPU %d",
-                             region_names[i], m->device);
+                             region_names[i], m->ordinal);
         }
     }
     return true;

@@ -29,7 +29,7 @@ typedef struct {
 
 typedef struct {
     const Cuda *cuda;
-    CUdevice device;
+    int ordinal;
     DeviceRegion regions[REGION_COUNT];
 } DeviceMemory;
 

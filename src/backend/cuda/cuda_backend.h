@@ -1,0 +1,43 @@
+// The CUDA executor beyond the Backend interface: what tests and measurements look at.
+//
+// A plan is lowered to stages (lower.h), compiled for this GPU (jit.h), and a decode step is one graph of
+// them a way to end: without a head (a prompt's row), with logits, with a greedy or a sampled token. The
+// sequence's state (token, position, sampler) is on the device, so the next step is enqueued before the last
+// token is read.
+#pragma once
+
+#include "backend/backend.h"
+#include "backend/cuda/stages.h"
+
+// Called on the engine's thread after each stage of each row of each step with the values that it left, as
+// the CPU reference has them: `op_index` is the plan's operation that they are the result of.
+//   norm, q k v, rope   ROPE: queries; then ROPE: keys; then MATMUL: values (both as the cache holds them)
+//   attention           ATTENTION, its splits put together
+//   output, down        ADD
+//   gate up             GLU
+//   head                HEAD
+typedef void CudaObserver(void *context, uint32_t op_index, uint32_t position, const float *values,
+                          uint32_t width);
+
+// Lets a test see every stage; NULL ends it. While it looks, stages are launched one by one.
+void cuda_backend_observe(Backend *backend, CudaObserver *observer, void *context);
+
+// Every device allocation is what it should be. For the health check: any thread, but one at a time, and not
+// during close.
+MUST_CHECK bool cuda_backend_check_residency(Backend *backend, Error *err);
+
+typedef struct {
+    const char *name;    // stage_name
+    uint32_t count;      // of them in a step
+    double microseconds; // of one, the median of the runs
+    uint64_t bytes;      // of weights and cache that one reads, on average
+} StageTime;
+
+enum { STAGE_TIMES_MAX = STAGE_KIND_COUNT };
+
+// The time of each kind of stage in the step of a sequence at `position`: all of the kind one after the other
+// as a graph, right after a whole step so that the cache has none of their weights. Slot 0 must be free;
+// pages 0 … are written to. `step_us` is the time of whole greedy steps.
+MUST_CHECK bool cuda_backend_time_stages(Backend *backend, uint32_t position, uint32_t runs,
+                                         StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us,
+                                         Error *err);

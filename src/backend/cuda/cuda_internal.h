@@ -1,0 +1,95 @@
+// State of the CUDA backend, for its own files.
+#pragma once
+
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/kernels.h"
+#include "backend/cuda/lower.h"
+
+// How a row of a step ends.
+typedef enum {
+    END_LAYERS, // no logits are wanted: a prompt's row
+    END_HEAD,   // logits alone
+    END_GREEDY,
+    END_SAMPLE,
+    END_COUNT
+} RowEnd;
+
+// What the host knows of a slot's sequence.
+typedef struct {
+    CUdeviceptr sequence; // DecodeSequence
+    CUdeviceptr seen;     // [n_seen_words]
+    CUdeviceptr pages;    // [pages_max]
+    CUdeviceptr token;    // the last one drawn; the slots' lie side by side
+    uint32_t *sent_pages; // [pages_max] what `pages` holds
+    uint32_t n_sent_pages;
+    bool greedy;
+    CUgraphExec graphs[END_COUNT];
+} Slot;
+
+// Pinned memory from which a step (or a new sequence) is sent; used again when the copies out of it are done.
+typedef struct {
+    uint8_t *bytes;
+    size_t used;
+    CUevent sent;
+} Cell;
+
+// A step under way.
+typedef struct {
+    int32_t *tokens; // pinned, [n_slots]
+    CUevent done;
+    uint32_t slots[JOBS_MAX]; // those that draw
+    uint32_t n_drawing;
+    uint32_t n_logits;
+} Flight;
+
+enum { CELLS = 4, PIPELINE_DEPTH = 2, FLIGHTS = 4 };
+
+typedef struct {
+    Backend api; // first, so that a Backend pointer is one to this
+    BackendOptions options;
+    Arena *arena;
+    const Plan *plan;
+    Cuda cuda;
+    CudaDevice device;
+    bool is_open; // the library
+    CUcontext context;
+    CUstream stream;
+    char runtime_version[16];
+
+    Placement placement;
+    Lowered lowered;
+    Jit *jit;
+    DeviceMemory memory;
+    Kernel *kernels; // [lowered.n_programs]
+    StageBuffers buffers;
+    uint32_t n_pages;
+    uint32_t pages_max; // of one sequence
+    uint32_t n_seen_words;
+    bool overlap;
+
+    Slot *slots;
+    uint8_t *pinned;
+    size_t cell_bytes;
+    Cell cells[CELLS];
+    uint32_t next_cell;
+    Flight flights[FLIGHTS]; // ring
+    uint32_t first_flight;
+    uint32_t n_flights;
+    float *logits; // host, [max_rows][n_vocab]; touched when a step wants logits
+    uint64_t logits_bytes;
+
+    CudaObserver *observer;
+    void *observer_context;
+} CudaBackend;
+
+static inline CudaBackend *cuda_self(Backend *b) {
+    return (CudaBackend *)b;
+}
+
+// The launches of one row that ends so. `args` and `launches` hold lowered.n_stages each. Returns how many
+// there are.
+uint32_t cuda_row_launches(CudaBackend *b, uint32_t slot, RowEnd end, StageArgs *args, Launch *launches,
+                           const Stage **stages);
+
+// One row of a slot's sequence, stage by stage, each shown to the observer.
+MUST_CHECK bool cuda_row_observed(CudaBackend *b, uint32_t slot, RowEnd end, uint32_t position, Error *err);

@@ -1,0 +1,62 @@
+// Lowering: the plan's flat operations become stages, each one kernel of a decode step, and the stages'
+// programs.
+//
+// Needs no GPU, only its figures, so that every program can be compiled and looked at on any machine.
+#pragma once
+
+#include "backend/cuda/devices.h"
+#include "backend/cuda/jit.h"
+#include "backend/cuda/placement.h"
+#include "backend/cuda/stages.h"
+
+// What a program is shaped by.
+typedef struct {
+    uint32_t sm;
+    uint32_t multiprocessors;
+    uint32_t shared_bytes_block;          // of one block, at most
+    uint32_t shared_bytes_multiprocessor; // of all its blocks
+} LowerTarget;
+
+LowerTarget lower_target_of_device(const CudaDevice *device);
+// A usual GPU of an architecture, for compiling without one: 75, 80, 86, 89 or 90.
+LowerTarget lower_target_of_sm(uint32_t sm);
+
+typedef struct {
+    const Stage *stages; // one decode step: layers, head; then the ways to draw a token
+    uint32_t n_stages;
+    uint32_t n_layers_stages;   // stages before the head
+    const JitProgram *programs; // the stages', each once
+    uint32_t n_programs;
+    // Sizes that the buffers depend on.
+    uint32_t head_blocks;
+    uint32_t splits_max;
+} Lowered;
+
+// Errors: ERR_UNSUPPORTED, naming the operation that no stage can be made of, or the tensor that none takes.
+MUST_CHECK bool lower_plan(const Plan *plan, const Placement *placement, const LowerTarget *target,
+                           Arena *arena, Lowered *out, Error *err);
+
+// The program that moves a format's blocks into the layout of the kernels.
+MUST_CHECK bool lower_repack_program(Dtype dtype, Arena *arena, JitProgram *out, Error *err);
+
+// ---- arguments ----
+
+// Device addresses of everything that stages read and write.
+typedef struct {
+    const Placement *placement;
+    CUdeviceptr weights; // the region
+    CUdeviceptr kv;      // [layers][pages] of KV_PAGE_HALVES
+    uint64_t kv_layer_bytes;
+    CUdeviceptr x;           // [d_model]
+    CUdeviceptr q;           // [heads][head_dim] f16
+    CUdeviceptr part;        // [splits_max][heads][head_dim] f16
+    CUdeviceptr part_weight; // [splits_max][heads][2]
+    CUdeviceptr f;           // [d_ff]
+    CUdeviceptr logits;      // [n_vocab]
+    CUdeviceptr best;        // [head_blocks] HeadBest
+    CUdeviceptr sample_scratch;
+} StageBuffers;
+
+// The arguments of a stage for one sequence: its DecodeSequence, and where its token goes.
+void stage_bind(const Stage *stage, const StageBuffers *b, CUdeviceptr sequence, CUdeviceptr token,
+                StageArgs *out);

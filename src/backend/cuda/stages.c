@@ -1,0 +1,34 @@
+#include "backend/cuda/stages.h"
+
+#define FILES_COMMON "prelude.cuh", "layout.h", "args.h"
+#define FILES_MATVEC FILES_COMMON, "formats.cuh", "stage_shapes.cuh", "activations.cuh", "matvec.cuh"
+
+static const struct {
+    const char *kernel;
+    const char *name;
+    const char *files[12];
+} rows[STAGE_KIND_COUNT] = {
+#define STAGE_ROW(id, kernel_name, stage_name) [STAGE_##id] = {kernel_name, stage_name, {FILES_##id, NULL}},
+#define FILES_QKV FILES_MATVEC, "decode_qkv.cuh"
+#define FILES_ATTENTION FILES_COMMON, "formats.cuh", "attention_splits.cuh", "decode_attention.cuh"
+#define FILES_OUTPUT FILES_MATVEC, "attention_splits.cuh", "decode_output.cuh"
+#define FILES_GLU FILES_MATVEC, "decode_glu.cuh"
+#define FILES_DOWN FILES_MATVEC, "decode_output.cuh"
+#define FILES_HEAD FILES_MATVEC, "logits.cuh", "decode_head.cuh"
+#define FILES_GREEDY FILES_COMMON, "logits.cuh", "sample_greedy.cuh"
+#define FILES_SAMPLE FILES_COMMON, "logits.cuh", "sample_full.cuh"
+    STAGES(STAGE_ROW)
+#undef STAGE_ROW
+};
+
+const char *stage_kernel(StageKind kind) {
+    return rows[kind].kernel;
+}
+
+const char *stage_name(StageKind kind) {
+    return rows[kind].name;
+}
+
+const char *const *stage_files(StageKind kind) {
+    return rows[kind].files;
+}
