@@ -1,0 +1,521 @@
+// The HTTP interface over real sockets, with a scripted backend behind it.
+#include "fake_worker.h"
+#include "runner.h"
+#include "json/json_reader.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct {
+    uint16_t status;
+    Str body;
+    HttpClientReply reply;
+} Answer;
+
+static Answer ask_with(uint16_t port, const char *method, const char *path, const char *body,
+                       HttpHeader header) {
+    char url[128];
+    Arena arena = os_arena(4 << 20);
+    Answer a = {0};
+    Error err;
+    snprintf(url, sizeof url, "http://127.0.0.1:%u%s", port, path);
+    HttpClientRequest request = {.method = method,
+                                 .url = str_from_c(url),
+                                 .content_type = body ? STR("application/json") : (Str){0},
+                                 .body = str_from_c(body),
+                                 .headers = &header,
+                                 .header_count = header.name.len ? 1 : 0,
+                                 .timeout_ms = 20000};
+    if (!http_client_exchange(&request, &arena, &a.reply, &err)) {
+        FAIL("%s %s: %s", method, path, err.message);
+        test_end();
+    }
+    a.status = a.reply.status;
+    a.body = a.reply.body;
+    return a;
+}
+
+static Answer ask(FakeWorker *f, const char *method, const char *path, const char *body) {
+    return ask_with(fake_port(f), method, path, body, (HttpHeader){0});
+}
+
+static bool contains(Str text, const char *part) {
+    return memmem(text.ptr, text.len, part, strlen(part)) != NULL;
+}
+
+static uint32_t count(Str text, const char *part) {
+    uint32_t n = 0;
+    const char *at = text.ptr;
+    while ((at = memmem(at, text.len - (size_t)(at - text.ptr), part, strlen(part))) != NULL) {
+        at += strlen(part);
+        n++;
+    }
+    return n;
+}
+
+static void shut_down(FakeWorker *f) {
+    Answer a = ask(f, "POST", "/shutdown", "");
+    CHECK_INT_EQ(202, a.status);
+    fake_worker_join(f);
+}
+
+// A stream being read: what has come so far.
+typedef struct {
+    HttpClient client;
+    HttpClientReply reply;
+    char text[64 * 1024];
+    size_t length;
+    bool ended;
+} Stream;
+
+static Stream *open_stream(FakeWorker *f, const char *body, HttpHeader header) {
+    char url[64];
+    Error err;
+    Stream *s = calloc(1, sizeof *s);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/execute", fake_port(f));
+    HttpClientRequest request = {.method = "POST",
+                                 .url = str_from_c(url),
+                                 .content_type = STR("application/json"),
+                                 .body = str_from_c(body),
+                                 .headers = &header,
+                                 .header_count = header.name.len ? 1 : 0,
+                                 .timeout_ms = 20000};
+    if (!http_client_open(&s->client, &request, &s->reply, &err)) FAIL("%s", err.message), test_end();
+    return s;
+}
+
+static void read_until(Stream *s, const char *part) {
+    Error err;
+    while (!s->ended && !(part && contains((Str){s->text, s->length}, part))) {
+        size_t got = 0;
+        if (!http_client_read(&s->client, s->text + s->length, sizeof s->text - s->length, &got, &err)) {
+            FAIL("%s", err.message);
+            test_end();
+        }
+        s->length += got;
+        s->ended = got == 0;
+    }
+}
+
+static Str stream_text(const Stream *s) {
+    return (Str){s->text, s->length};
+}
+
+// ---- routes ----
+
+TEST(api_routes) {
+    static const struct {
+        const char *method, *path;
+        uint16_t status;
+        const char *allow, *code;
+    } rows[] = {
+        {"GET", "/health", 200, NULL, NULL},
+        {"GET", "/health?verbose=1", 200, NULL, NULL},
+        {"GET", "/metrics", 200, NULL, NULL},
+        {"GET", "/", 404, NULL, "NOT_FOUND"},
+        {"GET", "/health/", 404, NULL, "NOT_FOUND"},
+        {"POST", "/nothing", 404, NULL, "NOT_FOUND"},
+        {"GET", "/execute", 405, "POST", "METHOD_NOT_ALLOWED"},
+        {"DELETE", "/cancel", 405, "POST", "METHOD_NOT_ALLOWED"},
+        {"GET", "/shutdown", 405, "POST", "METHOD_NOT_ALLOWED"},
+        {"POST", "/health", 405, "GET", "METHOD_NOT_ALLOWED"},
+        {"PUT", "/metrics", 405, "GET", "METHOD_NOT_ALLOWED"},
+    };
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x"});
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s %s", rows[i].method, rows[i].path);
+        Answer a = ask(f, rows[i].method, rows[i].path, NULL);
+        CHECK_INT_EQ(rows[i].status, a.status);
+        const Str *allow = http_client_reply_header(&a.reply, STR("Allow"));
+        CHECK_STR_EQ(rows[i].allow, allow ? *allow : (Str){0});
+        const Str *id = http_client_reply_header(&a.reply, STR("X-Correlation-Id"));
+        CHECK(id && id->len == 36);
+        if (rows[i].code) {
+            char expected[64];
+            snprintf(expected, sizeof expected, "{\"error\":{\"code\":\"%s\",\"message\":\"", rows[i].code);
+            CHECK(str_starts_with(a.body, str_from_c(expected)));
+            CHECK(str_ends_with(a.body, STR("\"retriable\":false}}")));
+        }
+    }
+    shut_down(f);
+}
+
+TEST(api_correlation_id) {
+    static const struct {
+        const char *given;
+        bool echoed;
+    } rows[] = {
+        {"abc-123", true},
+        {"!~", true},
+        {"two words", false},
+        {"tab\tbed", false},
+        {"0123456789012345678901234567890123456789012345678901234567890123"
+         "0123456789012345678901234567890123456789012345678901234567890123",
+         true},
+        {"0123456789012345678901234567890123456789012345678901234567890123"
+         "01234567890123456789012345678901234567890123456789012345678901234",
+         false},
+    };
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x"});
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].given);
+        HttpHeader header = {STR("x-correlation-id"), str_from_c(rows[i].given)};
+        Answer a = ask_with(fake_port(f), "GET", "/health", NULL, header);
+        const Str *id = http_client_reply_header(&a.reply, STR("X-Correlation-Id"));
+        REQUIRE(id != NULL);
+        CHECK(str_eq(*id, header.value) == rows[i].echoed);
+        CHECK(rows[i].echoed || id->len == 36);
+    }
+    HttpHeader header = {STR("X-Correlation-Id"), STR("of-a-stream")};
+    Stream *s = open_stream(f, "{\"job_id\":\"a\",\"prompt\":\"p\"}", header);
+    const Str *id = http_client_reply_header(&s->reply, STR("X-Correlation-Id"));
+    CHECK(id && str_eq(*id, header.value));
+    read_until(s, NULL);
+    shut_down(f);
+}
+
+TEST(api_bearer_tokens) {
+    static const struct {
+        const char *path, *token;
+        uint16_t status;
+    } rows[] = {
+        {"/health", NULL, 200},
+        {"/metrics", NULL, 401},
+        {"/metrics", "Bearer wrong", 401},
+        {"/metrics", "Bearer first", 200},
+        {"/metrics", "Bearer second", 200},
+        {"/nothing", NULL, 404},
+    };
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x", .tokens = "first\nsecond\n"});
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s with %s", rows[i].path, rows[i].token ? rows[i].token : "nothing");
+        HttpHeader header = {rows[i].token ? STR("Authorization") : (Str){0}, str_from_c(rows[i].token)};
+        Answer a = ask_with(fake_port(f), "GET", rows[i].path, NULL, header);
+        CHECK_INT_EQ(rows[i].status, a.status);
+        const Str *challenge = http_client_reply_header(&a.reply, STR("WWW-Authenticate"));
+        CHECK((challenge != NULL) == (rows[i].status == 401));
+        if (rows[i].status == 401) CHECK(contains(a.body, "\"UNAUTHORIZED\""));
+    }
+    HttpHeader header = {STR("Authorization"), STR("Bearer first")};
+    CHECK_INT_EQ(202, ask_with(fake_port(f), "POST", "/shutdown", "", header).status);
+    fake_worker_join(f);
+}
+
+// ---- streams ----
+
+TEST(api_stream_events_in_order) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "Hello \xF0\x9F\x8C\x8D \"there\"\n"});
+    Answer a =
+        ask(f, "POST", "/execute", "{\"job_id\":\"j-1\",\"prompt\":\"p\",\"seed\":42,\"max_tokens\":100}");
+    CHECK_INT_EQ(200, a.status);
+    const Str *type = http_client_reply_header(&a.reply, STR("Content-Type"));
+    CHECK(type && str_eq(*type, STR("text/event-stream")));
+    // Every event is "event: NAME\ndata: JSON\n\n".
+    Arena arena = os_arena(1 << 20);
+    char text[256] = "";
+    uint32_t index = 0, n_events = 0;
+    bool ended = false;
+    for (Str rest = a.body; rest.len; n_events++) {
+        const char *end = memmem(rest.ptr, rest.len, "\n\n", 2);
+        REQUIRE(end && str_starts_with(rest, STR("event: ")));
+        Str event = str_slice(rest, 7, (size_t)(end - rest.ptr));
+        const char *split = memmem(event.ptr, event.len, "\ndata: ", 7);
+        REQUIRE(split != NULL);
+        Str name = {event.ptr, (size_t)(split - event.ptr)}, data = str_slice(event, name.len + 7, event.len),
+            t;
+        rest = str_slice(rest, (size_t)(end - rest.ptr) + 2, rest.len);
+        Error err;
+        uint64_t number;
+        const JsonNode *root = json_parse(data, &arena, &(JsonLimits){.nodes_max = 100}, &err);
+        REQUIRE(root != NULL);
+        CHECK(!ended);
+        if (str_eq(name, STR("started"))) {
+            CHECK_INT_EQ(0, n_events);
+            CHECK(json_read_str(json_get(root, STR("job_id")), &t) && str_eq(t, STR("j-1")));
+            CHECK(json_read_str(json_get(root, STR("model")), &t) && str_eq(t, STR("tiny")));
+            CHECK(json_read_str(json_get(root, STR("started_at")), &t) && t.len == 24 && t.ptr[23] == 'Z');
+            CHECK(json_read_u64(json_get(root, STR("seed")), &number) && number == 42);
+            CHECK(json_read_u64(json_get(root, STR("tokens_in")), &number) && number == 1);
+        } else if (str_eq(name, STR("token"))) {
+            CHECK(json_read_u64(json_get(root, STR("i")), &number) && number == index++);
+            REQUIRE(json_read_str(json_get(root, STR("t")), &t) && t.len > 0);
+            strncat(text, t.ptr, t.len);
+        } else if (CHECK_STR_EQ("end", name)) {
+            ended = true;
+            CHECK(json_read_u64(json_get(root, STR("tokens_out")), &number) && number >= index);
+            CHECK(json_read_u64(json_get(root, STR("tokens_in")), &number) && number == 1);
+            CHECK(json_read_u64(json_get(root, STR("decode_time_ms")), &number));
+            CHECK(json_read_u64(json_get(root, STR("prefill_time_ms")), &number));
+            CHECK(json_read_u64(json_get(root, STR("seed")), &number) && number == 42);
+            CHECK(json_read_str(json_get(root, STR("stop_reason")), &t) && str_eq(t, STR("eos")));
+        }
+    }
+    CHECK(ended);
+    CHECK_STR_EQ("Hello \xF0\x9F\x8C\x8D \"there\"\n", (const char *)text);
+    shut_down(f);
+}
+
+TEST(api_stream_metrics_event) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.step_ms = 5});
+    Answer a = ask(f, "POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"p\",\"max_tokens\":220}");
+    CHECK(contains(a.body, "event: metrics\ndata: {\"job_id\":\"j\",\"tokens_out\":"));
+    CHECK(contains(a.body, "\"vram_bytes\":0}"));
+    CHECK(contains(a.body, "\"stop_reason\":\"length\""));
+    shut_down(f);
+}
+
+TEST(api_errors_before_the_stream_are_json) {
+    static const struct {
+        const char *body, *start;
+    } rows[] = {
+        {"{\"job_id\":\"j\"}",
+         "{\"error\":{\"code\":\"INVALID_REQUEST\",\"message\":\"prompt: is required\",\"field\":\"prompt\","
+         "\"retriable\":false}}"},
+        {"nonsense", "{\"error\":{\"code\":\"INVALID_REQUEST\",\"message\":\"the body is no JSON: "},
+        {"{\"job_id\":\"j\",\"prompt\":\"p\",\"max_tokens\":2048}",
+         "{\"error\":{\"code\":\"INVALID_REQUEST\",\"message\":\"max_tokens: 2048 after a prompt of 1 tokens "
+         "makes "
+         "2049; the context holds 2048\",\"field\":\"max_tokens\","},
+    };
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x"});
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].body);
+        Answer a = ask(f, "POST", "/execute", rows[i].body);
+        CHECK_INT_EQ(400, a.status);
+        if (!CHECK(str_starts_with(a.body, str_from_c(rows[i].start)))) printf("%.*s\n", STR_ARG(a.body));
+    }
+    CHECK(contains(ask(f, "GET", "/metrics", NULL).body, "worker_requests_total{outcome=\"rejected\"} 3\n"));
+    shut_down(f);
+}
+
+#define LONG_JOB(id) "{\"job_id\":\"" id "\",\"prompt\":\"p\",\"max_tokens\":1500}"
+
+TEST(api_busy_and_duplicate_job_ids) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.step_ms = 5});
+    Stream *s = open_stream(f, LONG_JOB("first"), (HttpHeader){0});
+    read_until(s, "event: token");
+    CHECK(contains(ask(f, "GET", "/health", NULL).body, "\"status\":\"busy\""));
+    Answer a = ask(f, "POST", "/execute", LONG_JOB("second"));
+    CHECK_INT_EQ(503, a.status);
+    CHECK(contains(
+        a.body,
+        "{\"error\":{\"code\":\"BUSY\",\"message\":\"all 1 job slots are taken\",\"retriable\":true}}"));
+    const Str *retry = http_client_reply_header(&a.reply, STR("Retry-After"));
+    CHECK(retry && retry->len > 0);
+    a = ask(f, "POST", "/execute", LONG_JOB("first"));
+    CHECK_INT_EQ(400, a.status);
+    CHECK(contains(a.body, "\"field\":\"job_id\""));
+    a = ask(f, "POST", "/execute", "{}"); // what is wrong with a request is told first
+    CHECK_INT_EQ(400, a.status);
+    CHECK_INT_EQ(202, ask(f, "POST", "/cancel", "{\"job_id\":\"first\"}").status);
+    read_until(s, NULL);
+    CHECK(contains(ask(f, "GET", "/health", NULL).body, "\"status\":\"healthy\""));
+    shut_down(f);
+}
+
+TEST(api_cancel_ends_the_stream_within_100_ms) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.step_ms = 10});
+    Stream *s = open_stream(f, LONG_JOB("j"), (HttpHeader){0});
+    read_until(s, "event: token");
+    uint64_t begin_ns = os_monotonic_ns();
+    Answer a = ask(f, "POST", "/cancel", "{\"job_id\":\"j\"}");
+    CHECK_INT_EQ(202, a.status);
+    CHECK_STR_EQ("{\"job_id\":\"j\",\"status\":\"cancelling\"}", a.body);
+    read_until(s, NULL);
+    uint64_t took_ms = (os_monotonic_ns() - begin_ns) / 1000000;
+    printf("cancel to end of stream: %llu ms\n", (unsigned long long)took_ms);
+    CHECK(took_ms < (test_is_sanitized() ? 400 : 100));
+    CHECK(str_ends_with(stream_text(s),
+                        STR("event: error\ndata: {\"code\":\"CANCELLED\",\"message\":\"the job was "
+                            "cancelled\",\"retriable\":false}\n\n")));
+    CHECK_INT_EQ(0, count(stream_text(s), "event: end"));
+    for (int i = 0; i < 2; i++) { // idempotent, and safe for what is not there
+        a = ask(f, "POST", "/cancel", "{\"job_id\":\"j\"}");
+        CHECK_INT_EQ(202, a.status);
+        CHECK_STR_EQ("{\"job_id\":\"j\",\"status\":\"not_found\"}", a.body);
+    }
+    CHECK_INT_EQ(400, ask(f, "POST", "/cancel", "{}").status);
+    CHECK_INT_EQ(400, ask(f, "POST", "/cancel", "[").status);
+    CHECK(contains(ask(f, "GET", "/metrics", NULL).body, "worker_requests_total{outcome=\"cancelled\"} 1\n"));
+    shut_down(f);
+}
+
+TEST(api_disconnect_stops_the_job_within_100_ms) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.step_ms = 10});
+    for (int i = 0; i < 3; i++) { // the slot and its pages come back each time
+        Stream *s = open_stream(f, LONG_JOB("j"), (HttpHeader){0});
+        read_until(s, "event: token");
+        CHECK(fake_pages_used(f) > 0);
+        uint64_t begin_ns = os_monotonic_ns();
+        http_client_close(&s->client);
+        os_sleep_ms(test_is_sanitized() ? 300 : 100);
+        CHECK(fake_last_step_ns(f) < begin_ns + (test_is_sanitized() ? 300 : 90) * 1000000ull);
+        CHECK_INT_EQ(0, fake_pages_used(f));
+        CHECK(contains(ask(f, "GET", "/health", NULL).body, "\"jobs_active\":0"));
+    }
+    shut_down(f);
+}
+
+TEST(api_deadlines) {
+    char ms[32];
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.step_ms = 5, .timeout_sec = 1});
+    HttpHeader past = {STR("X-Deadline"), STR("1000")}, odd = {STR("X-Deadline"), STR("tomorrow")};
+    Answer a = ask_with(fake_port(f), "POST", "/execute", LONG_JOB("a"), past);
+    CHECK_INT_EQ(504, a.status);
+    CHECK(contains(a.body, "\"code\":\"INFERENCE_TIMEOUT\""));
+    a = ask_with(fake_port(f), "POST", "/execute", LONG_JOB("a"), odd);
+    CHECK_INT_EQ(400, a.status);
+    CHECK(contains(a.body, "\"field\":\"X-Deadline\""));
+    snprintf(ms, sizeof ms, "%llu", (unsigned long long)os_unix_ms() + 200);
+    HttpHeader soon = {STR("X-Deadline"), str_from_c(ms)},
+               far = {STR("X-Deadline"), STR("18446744073709551615")};
+    const HttpHeader *headers[] = {&soon, &far}; // the second one ends with --inference-timeout-sec
+    for (size_t i = 0; i < COUNT_OF(headers); i++) {
+        uint64_t begin_ns = os_monotonic_ns();
+        a = ask_with(fake_port(f), "POST", "/execute", LONG_JOB("a"), *headers[i]);
+        uint64_t took_ms = (os_monotonic_ns() - begin_ns) / 1000000;
+        CHECK_INT_EQ(200, a.status);
+        CHECK_INT_EQ(1, count(a.body, "event: error\ndata: {\"code\":\"INFERENCE_TIMEOUT\""));
+        CHECK_INT_EQ(0, count(a.body, "event: end"));
+        CHECK(took_ms > (i ? 900 : 100) && took_ms < (i ? 2000 : 1000));
+    }
+    CHECK(contains(ask(f, "GET", "/metrics", NULL).body, "worker_requests_total{outcome=\"timeout\"} 3\n"));
+    shut_down(f);
+}
+
+// ---- life ----
+
+TEST(api_starting_worker) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x", .hold_start = true});
+    atomic_store(&fake_bridge(f)->status.load_permille, 420);
+    Answer a = ask(f, "GET", "/health", NULL);
+    CHECK_INT_EQ(200, a.status);
+    CHECK(contains(a.body, "\"status\":\"starting\"") && contains(a.body, "\"load_progress\":0.420"));
+    a = ask(f, "POST", "/execute", LONG_JOB("j"));
+    CHECK_INT_EQ(503, a.status);
+    CHECK(contains(a.body,
+                   "{\"error\":{\"code\":\"NOT_READY\",\"message\":\"the model is being loaded: 42%\","
+                   "\"retriable\":true}}"));
+    fake_worker_release_start(f);
+    CHECK(contains(ask(f, "GET", "/health", NULL).body, "\"status\":\"healthy\""));
+    CHECK_INT_EQ(200, ask(f, "POST", "/execute", LONG_JOB("j")).status);
+    shut_down(f);
+}
+
+TEST(api_draining_worker_finishes_its_jobs) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = NULL, .step_ms = 5});
+    Stream *s = open_stream(f, "{\"job_id\":\"j\",\"prompt\":\"p\",\"max_tokens\":60}", (HttpHeader){0});
+    read_until(s, "event: token");
+    CHECK_STR_EQ("{\"status\":\"draining\"}", ask(f, "POST", "/shutdown", "").body);
+    Answer a = ask(f, "POST", "/execute", LONG_JOB("late"));
+    CHECK_INT_EQ(503, a.status);
+    CHECK(contains(a.body, "\"NOT_READY\""));
+    a = ask(f, "GET", "/health", NULL);
+    CHECK_INT_EQ(200, a.status);
+    CHECK(contains(a.body, "\"status\":\"draining\""));
+    read_until(s, NULL);
+    CHECK_INT_EQ(1, count(stream_text(s), "event: end"));
+    fake_worker_join(f);
+}
+
+TEST(api_lost_backend_ends_streams_and_server) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.step_ms = 5, .n_jobs = 2});
+    Stream *s[2];
+    s[0] = open_stream(f, LONG_JOB("a"), (HttpHeader){0});
+    s[1] = open_stream(f, LONG_JOB("b"), (HttpHeader){0});
+    for (int i = 0; i < 2; i++)
+        read_until(s[i], "event: token");
+    uint64_t begin_ns = os_monotonic_ns();
+    fake_fail(f, ERR_CUDA);
+    for (int i = 0; i < 2; i++) {
+        read_until(s[i], NULL);
+        CHECK(str_ends_with(stream_text(s[i]),
+                            STR("event: error\ndata: {\"code\":\"CUDA_ERROR\",\"message\":\"the "
+                                "script says so\",\"retriable\":true}\n\n")));
+    }
+    fake_worker_join(f); // the server stops by itself
+    CHECK((os_monotonic_ns() - begin_ns) / 1000000 < 2500);
+}
+
+TEST(api_vram_oom_is_a_json_error) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.n_jobs = 2, .n_pages = 128, .step_ms = 5});
+    Stream *s = open_stream(f, LONG_JOB("large"), (HttpHeader){0});
+    read_until(s, "event: token");
+    Answer a = ask(f, "POST", "/execute", LONG_JOB("second"));
+    CHECK_INT_EQ(500, a.status);
+    CHECK(contains(a.body, "\"code\":\"VRAM_OOM\"") && contains(a.body, "\"retriable\":true"));
+    CHECK_INT_EQ(200,
+                 ask(f, "POST", "/execute", "{\"job_id\":\"s\",\"prompt\":\"p\",\"max_tokens\":3}").status);
+    ask(f, "POST", "/cancel", "{\"job_id\":\"large\"}");
+    read_until(s, NULL);
+    shut_down(f);
+}
+
+// Under load /health comes from cached state.
+TEST(api_health_is_quick_while_busy) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.step_ms = 0});
+    Stream *s = open_stream(f, LONG_JOB("j"), (HttpHeader){0});
+    enum { N = 200 };
+    uint64_t took_us[N];
+    for (int i = 0; i < N; i++) {
+        uint64_t begin_ns = os_monotonic_ns();
+        CHECK_INT_EQ(200, ask(f, "GET", "/health", NULL).status);
+        took_us[i] = (os_monotonic_ns() - begin_ns) / 1000;
+    }
+    for (int i = 1; i < N; i++) { // sorts
+        for (int k = i; k > 0 && took_us[k] < took_us[k - 1]; k--) {
+            uint64_t t = took_us[k];
+            took_us[k] = took_us[k - 1];
+            took_us[k - 1] = t;
+        }
+    }
+    printf("/health: median %llu us, p99 %llu us\n", (unsigned long long)took_us[N / 2],
+           (unsigned long long)took_us[N * 99 / 100]);
+    CHECK(took_us[N * 99 / 100] < (test_is_sanitized() ? 100000 : 10000));
+    read_until(s, NULL);
+    shut_down(f);
+}
+
+// ---- logs ----
+
+static char logged[1 << 20];
+static _Atomic size_t logged_bytes;
+
+static bool capture(int fd, Str bytes) {
+    (void)fd;
+    size_t at = atomic_fetch_add(&logged_bytes, bytes.len);
+    if (at + bytes.len < sizeof logged) memcpy(logged + at, bytes.ptr, bytes.len);
+    return true;
+}
+
+// No prompt, stop string or output text in any log, at the most talkative level.
+TEST(api_logs_hold_no_text) {
+    Log log = {.format = LOG_FORMAT_JSON,
+               .level = LOG_LEVEL_DEBUG,
+               .gpu_device = -1,
+               .write = capture,
+               .now_unix_ms = os_unix_ms,
+               .fd = 2};
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "xyzzy plugh", .log = &log});
+    ask(f, "POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"sesame opens\",\"stop\":[\"abracadabra\"]}");
+    ask(f, "POST", "/execute",
+        "{\"job_id\":\"j\",\"prompt\":\"sesame opens\",\"stop\":[\"abracadabra\", 1]}");
+    ask(f, "POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"sesame opens\",\"seed\":\"abracadabra\"}");
+    ask(f, "POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"sesame opens\" abracadabra");
+    ask(f, "GET", "/sesame", NULL);
+    ask(f, "GET", "/health?sesame", NULL);
+    shut_down(f);
+    static const char *const secrets[] = {"sesame", "abracadabra", "xyzzy", "plugh"};
+    for (size_t i = 0; i < COUNT_OF(secrets); i++) {
+        TEST_CASE_LABEL("%s", secrets[i]);
+        CHECK(strstr(logged, secrets[i]) == NULL);
+    }
+    static const char *const events[] = {"execute_start", "execute_end", "execute_rejected", "request",
+                                         "draining"};
+    for (size_t i = 0; i < COUNT_OF(events); i++) {
+        char member[64];
+        TEST_CASE_LABEL("%s", events[i]);
+        snprintf(member, sizeof member, "\"event\":\"%s\"", events[i]);
+        CHECK(strstr(logged, member) != NULL);
+    }
+}
