@@ -43,13 +43,29 @@
 
 // ---- what is built, and how ----
 
-static const char *const COMMON_FLAGS[] = {
+static const char *const C_FLAGS[] = {
     "-std=c17",    "-D_GNU_SOURCE", "-Wall", "-Wextra",  "-Wconversion",
     "-Wshadow",    "-Werror",       "-Isrc", "-pthread", "-fno-omit-frame-pointer",
     "-fno-common",
 };
 
-// Compile and link flags of each flavour but for what COMMON_FLAGS and the options add.
+// C++ is only for the tests that run kernels on the CPU, and uses nothing of its library.
+static const char *const CPP_FLAGS[] = {
+    "-std=c++17",
+    "-D_GNU_SOURCE",
+    "-Wall",
+    "-Wextra",
+    "-Wshadow",
+    "-Werror",
+    "-Wno-unknown-pragmas",
+    "-Isrc",
+    "-pthread",
+    "-fno-omit-frame-pointer",
+    "-fno-exceptions",
+    "-fno-rtti",
+};
+
+// Compile and link flags of each flavour but for what C_FLAGS and the options add.
 typedef struct {
     const char *name;
     const char *compile[12];
@@ -75,7 +91,9 @@ static const struct {
     const char *folder;
     const char *flags[4];
 } FOLDER_FLAGS[] = {
-    {"src/backend/cpu/", {"-O3"}}, // the matrix products are plain loops that the compiler turns into vectors
+    // The matrix products are plain loops that the compiler turns into vectors, with fused multiply-adds.
+    {"src/backend/cpu/", {"-O3", "-ffp-contract=fast"}},
+    {"src/model/dtype.c", {"-O3"}}, // not fused: its values are exact
 };
 
 static const char *const LIBRARIES[] = {"-lm", "-ldl"};
@@ -93,7 +111,7 @@ static const Program PROGRAMS[PROGRAM_COUNT] = {
     [PROGRAM_WORKER] = {"worker-orcd", {"src"}, {0}},
     [PROGRAM_TESTS] = {"tests",
                        {"src", "tests"},
-                       {"src/main.c", "tests/lint/", "tests/tools/", "tests/emulator/", "tests/fuzz/"}},
+                       {"src/main.c", "tests/lint/", "tests/tools/", "tests/fuzz/"}},
     [PROGRAM_LINT] = {"lint", {"tests/lint"}, {0}},
 };
 
@@ -420,9 +438,20 @@ typedef struct {
     const char *object_folder; // with a slash at its end, as are the other folders
     const char *program_folder; // where the programs go
     List compiler;
+    List cpp_compiler;      // empty where there is none
     uint64_t compiler_hash; // of its command and of what it says about itself
     int64_t started_ns;     // wall clock
 } Build;
+
+static List find_cpp_compiler(void) {
+    const char *const candidates[] = {getenv("CXX"), "c++", "g++", "clang++"};
+    List compiler = {0};
+    for (size_t i = 0; i < COUNT_OF(candidates) && compiler.count == 0; i++) {
+        if (!candidates[i] || !candidates[i][0]) continue;
+        if (have_program(candidates[i])) list_add_words(&compiler, candidates[i]);
+    }
+    return compiler;
+}
 
 static Build build_configure(const Options *options) {
     Build build = {.options = *options, .started_ns = wall_clock_ns()};
@@ -449,6 +478,8 @@ static Build build_configure(const Options *options) {
     Bytes identity = capture(&ask, &status);
     if (status != 0) die("%s does not run:\n%s", list_join(&ask), identity.data);
     bytes_add_text(&identity, list_join(&build.compiler));
+    build.cpp_compiler = find_cpp_compiler();
+    bytes_add_text(&identity, list_join(&build.cpp_compiler));
     build.compiler_hash = hash_of(identity.data, identity.size);
     return build;
 }
@@ -477,12 +508,17 @@ static Unit unit_of(const Build *build, const char *source) {
     Unit unit = {.source = source};
     const char *stem = source;
     if (starts_with(source, build->object_folder)) stem = source + strlen(build->object_folder);
-    unit.object = text_of("%s%.*s.o", build->object_folder, (int)strlen(stem) - 2, stem);
+    bool is_cpp = ends_with(source, ".cpp");
+    unit.object = text_of("%s%.*s.o", build->object_folder, (int)(strrchr(stem, '.') - stem), stem);
     unit.dep_path = text_of("%s.d", unit.object);
     unit.key_path = text_of("%s.key", unit.object);
     List *command = &unit.command;
-    list_add_words(command, list_join(&build->compiler));
-    list_add_array(command, COMMON_FLAGS, COUNT_OF(COMMON_FLAGS));
+    if (is_cpp && build->cpp_compiler.count == 0) {
+        die("%s needs a C++ compiler; install one (Debian: apt install g++) or name one in CXX", source);
+    }
+    list_add_words(command, list_join(is_cpp ? &build->cpp_compiler : &build->compiler));
+    if (is_cpp) list_add_array(command, CPP_FLAGS, COUNT_OF(CPP_FLAGS));
+    else list_add_array(command, C_FLAGS, COUNT_OF(C_FLAGS));
     list_add_array(command, build->flavour->compile, COUNT_OF(build->flavour->compile));
     for (size_t i = 0; i < COUNT_OF(FOLDER_FLAGS) && !build->options.debug; i++) {
         if (!starts_with(source, FOLDER_FLAGS[i].folder)) continue;
@@ -698,6 +734,7 @@ static List sources_of(const Build *build, const Program *program) {
     List found = {0}, sources = {0};
     for (size_t i = 0; i < COUNT_OF(program->sources) && program->sources[i]; i++) {
         find_files(program->sources[i], ".c", &found);
+        find_files(program->sources[i], ".cpp", &found);
     }
     list_sort(&found);
     for (size_t i = 0; i < found.count; i++) {
@@ -1175,7 +1212,7 @@ static int command_format(const Build *build) {
     if (!have_program("clang-format")) die("clang-format is missing (Debian: apt install clang-format)");
     List command = {0};
     list_add_words(&command, "clang-format -i nob.c");
-    static const char *const suffixes[] = {".c", ".h", ".cu", ".cuh"};
+    static const char *const suffixes[] = {".c", ".h", ".cpp", ".cu", ".cuh"};
     for (size_t i = 0; i < COUNT_OF(suffixes); i++) {
         find_files("src", suffixes[i], &command);
         find_files("tests", suffixes[i], &command);
