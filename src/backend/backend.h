@@ -44,6 +44,7 @@ typedef struct {
     uint32_t pipeline_depth;
     double load_seconds;
     double jit_seconds;
+    char warning[ERROR_MESSAGE_BYTES]; // what went wrong at load and did no harm, for the log; empty for nothing
 } BackendInfo;
 
 // One sequence's part of a step.

@@ -174,7 +174,6 @@ enum {
     STAGE_BYTES_LARGE = 12 << 20,
     UNITS_PER_WARP_MAX = 32,
     ATTENTION_WARPS = 4,
-    SPLIT_PAGES_MIN = 4,
     SPLITS_MAX = 32,
 };
 
@@ -245,7 +244,7 @@ static void define_heads(StrBuf *b, const Lowering *l) {
 
 static void define_splits(StrBuf *b, const Lowering *l, const Op *attention) {
     define(b, "SPLITS_MAX", l->splits_max);
-    define(b, "SPLIT_PAGES_MIN", SPLIT_PAGES_MIN);
+    define(b, "SPLIT_PAGES_MIN", LOWER_SPLIT_PAGES_MIN);
     define(b, "WINDOW", attention->attention.window);
 }
 

@@ -9,6 +9,9 @@
 #include "backend/cuda/placement.h"
 #include "backend/cuda/stages.h"
 
+// Attention's splits of the positions have at least this many pages (attention_splits.cuh).
+enum { LOWER_SPLIT_PAGES_MIN = 4 };
+
 // What a program is shaped by.
 typedef struct {
     uint32_t sm;

@@ -1,0 +1,473 @@
+#include "backend/cuda/cuda_internal.h"
+
+#include "../kernels_src/layout.h"
+#include "backend/cuda/upload.h"
+#include "os/os.h"
+
+#include <stdio.h>
+
+enum {
+    RESERVE_BYTES = 256 << 20, // left free for the driver: modules, graphs, the stack of kernels
+    KV_PAGES_MIN = 16,
+    LAUNCHES_MAX = 8 * LAYERS_MAX,
+};
+
+// ---- opening ----
+
+static void cuda_close_backend(Backend *b);
+static bool cuda_load(Backend *b, const Plan *plan, BackendProgressFn *progress, void *context, Error *err);
+static bool cuda_begin(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt,
+                       uint32_t n_prompt, Error *err);
+static bool cuda_step(Backend *b, const Step *step, Error *err);
+static bool cuda_read(Backend *b, StepResult *out, Error *err);
+
+bool cuda_backend_open(const BackendOptions *options, Arena *arena, Backend **out, Error *err) {
+    CudaBackend *b = arena_new(arena, CudaBackend, 1);
+    if (!b) return error_set(err, ERR_NO_MEMORY, "the CUDA backend does not fit its memory");
+    b->options = *options;
+    b->arena = arena;
+    if (!cuda_open(&b->cuda, err)) return false;
+    if (!cuda_device_pick(&b->cuda, options->gpu_device, &b->device, err)) {
+        cuda_close(&b->cuda);
+        return false;
+    }
+    b->is_open = true;
+    b->overlap = b->device.sm >= 90;
+    jit_version(b->runtime_version);
+    b->api = (Backend){.load = cuda_load,
+                       .begin = cuda_begin,
+                       .step = cuda_step,
+                       .read = cuda_read,
+                       .close = cuda_close_backend,
+                       .info = {.kind = "cuda",
+                                .device_name = b->device.name,
+                                .sm = b->device.sm,
+                                .runtime_version = b->runtime_version,
+                                .driver_version = b->cuda.driver_text,
+                                .vram_bytes_total = b->device.memory_bytes,
+                                .max_rows = options->max_rows,
+                                .pipeline_depth = PIPELINE_DEPTH}};
+    *out = &b->api;
+    return true;
+}
+
+// ---- loading: what is where ----
+
+static uint64_t kv_page_layer_bytes(const ModelConfig *c) {
+    return (uint64_t)KV_PAGE_HALVES(c->n_kv_heads, c->head_dim) * sizeof(uint16_t);
+}
+
+// Lays the working memory out; with base 0 to learn its size. Returns that.
+static uint64_t lay_out_work(CudaBackend *b, CUdeviceptr base) {
+    const ModelConfig *c = &b->plan->config;
+    StageBuffers *s = &b->buffers;
+    DeviceLayout l = {.base = base};
+    uint64_t q_values = (uint64_t)c->n_heads * c->head_dim;
+    s->x = device_layout_take(&l, c->d_model * sizeof(float));
+    s->q = device_layout_take(&l, q_values * sizeof(uint16_t));
+    s->part = device_layout_take(&l, b->lowered.splits_max * q_values * sizeof(uint16_t));
+    s->part_weight = device_layout_take(&l, (uint64_t)b->lowered.splits_max * c->n_heads * 2 * sizeof(float));
+    s->f = device_layout_take(&l, c->d_ff * sizeof(float));
+    s->logits = device_layout_take(&l, c->n_vocab * sizeof(float));
+    s->best = device_layout_take(&l, b->lowered.head_blocks * sizeof(HeadBest));
+    CUdeviceptr sequences = device_layout_take(&l, b->options.n_slots * sizeof(DecodeSequence));
+    CUdeviceptr tokens = device_layout_take(&l, b->options.n_slots * sizeof(int32_t));
+    for (uint32_t i = 0; i < b->options.n_slots; i++) {
+        Slot *slot = &b->slots[i];
+        slot->sequence = sequences + i * sizeof(DecodeSequence);
+        slot->token = tokens + i * sizeof(int32_t);
+        slot->seen = device_layout_take(&l, b->n_seen_words * sizeof(uint32_t));
+        slot->pages = device_layout_take(&l, b->pages_max * sizeof(uint32_t));
+    }
+    return l.used;
+}
+
+static bool make_slots(CudaBackend *b, Error *err) {
+    const ModelConfig *c = &b->plan->config;
+    b->pages_max = (uint32_t)div_up(c->n_context, KV_PAGE_TOKENS);
+    b->n_seen_words = (c->n_vocab + 31) / 32;
+    b->slots = arena_new(b->arena, Slot, b->options.n_slots);
+    b->kernels = arena_new(b->arena, Kernel, b->lowered.n_programs);
+    bool ok = b->slots && b->kernels;
+    for (uint32_t i = 0; ok && i < b->options.n_slots; i++) {
+        ok = (b->slots[i].sent_pages = arena_new(b->arena, uint32_t, b->pages_max)) != NULL;
+    }
+    return ok || error_set(err, ERR_NO_MEMORY, "the sequences' state does not fit its memory");
+}
+
+static uint32_t upload_threads(void) {
+    return (uint32_t)min_u64(os_cpu_count(), UPLOAD_THREADS_MAX);
+}
+
+// How many pages the cache has: what was asked for, or what is left of the device's memory, and no more than
+// are of use.
+static bool size_cache(CudaBackend *b, uint64_t others, uint64_t *kv_bytes, Error *err) {
+    const ModelConfig *c = &b->plan->config;
+    const BackendOptions *o = &b->options;
+    uint64_t page_bytes = kv_page_layer_bytes(c) * c->n_layers, available;
+    uint64_t pages = div_up(o->kv_tokens_max, KV_PAGE_TOKENS), least = min_u64(pages, KV_PAGES_MIN);
+    if (!device_memory_free_bytes(&b->cuda, &available, err)) return false;
+    uint64_t taken = others + RESERVE_BYTES, left = available > taken ? available - taken : 0;
+    if (o->kv_bytes) pages = min_u64(pages, max_u64(o->kv_bytes / page_bytes, 1));
+    else pages = min_u64(pages, max_u64(left / page_bytes, least));
+    pages = min_u64(pages, UINT32_MAX);
+    b->n_pages = (uint32_t)pages;
+    *kv_bytes = pages * page_bytes;
+    if (*kv_bytes <= left) return true;
+    return device_memory_insufficient(err, taken + *kv_bytes, available, b->device.name, o->model_path);
+}
+
+static bool make_memory(CudaBackend *b, Error *err) {
+    uint64_t sizes[REGION_COUNT] = {[REGION_WEIGHTS] = b->placement.size,
+                                    [REGION_WORK] = lay_out_work(b, 0),
+                                    [REGION_STAGING] = upload_staging_bytes(upload_threads())};
+    uint64_t others = sizes[REGION_WEIGHTS] + sizes[REGION_WORK] + sizes[REGION_STAGING];
+    if (!size_cache(b, others, &sizes[REGION_KV], err)) return false;
+    if (!device_memory_allocate(&b->cuda, &b->device, b->options.model_path, sizes, &b->memory, err))
+        return false;
+    b->buffers.placement = &b->placement;
+    b->buffers.weights = b->memory.regions[REGION_WEIGHTS].address;
+    b->buffers.kv = b->memory.regions[REGION_KV].address;
+    b->buffers.kv_layer_bytes = b->n_pages * kv_page_layer_bytes(&b->plan->config);
+    lay_out_work(b, b->memory.regions[REGION_WORK].address);
+    CUresult r = b->cuda.fill_bytes(b->memory.regions[REGION_WORK].address, 0, sizes[REGION_WORK], b->stream);
+    return cuda_ok(&b->cuda, r, "clearing the working memory", err);
+}
+
+// ---- loading: what the host sends from and reads into ----
+
+static bool make_events(CudaBackend *b, Error *err) {
+    CUresult r = CUDA_SUCCESS;
+    for (uint32_t i = 0; i < CELLS && r == CUDA_SUCCESS; i++) {
+        r = b->cuda.event_create(&b->cells[i].sent, CU_EVENT_DISABLE_TIMING);
+    }
+    for (uint32_t i = 0; i < FLIGHTS && r == CUDA_SUCCESS; i++) {
+        r = b->cuda.event_create(&b->flights[i].done, CU_EVENT_DISABLE_TIMING);
+    }
+    return cuda_ok(&b->cuda, r, "making events", err);
+}
+
+static bool make_host_memory(CudaBackend *b, Error *err) {
+    const BackendOptions *o = &b->options;
+    uint64_t a_sequence = sizeof(DecodeSequence) + b->n_seen_words * sizeof(uint32_t);
+    uint64_t a_step = o->max_rows * 8ull + (uint64_t)o->n_slots * b->pages_max * sizeof(uint32_t);
+    b->cell_bytes = align_up(max_u64(a_sequence, a_step), 64);
+    uint64_t tokens_bytes = align_up(o->n_slots * sizeof(int32_t), 64);
+    void *pinned = NULL;
+    CUresult r = b->cuda.pinned_allocate(&pinned, CELLS * b->cell_bytes + FLIGHTS * tokens_bytes, 0);
+    if (!cuda_ok(&b->cuda, r, "allocating pinned memory", err)) return false;
+    b->pinned = pinned;
+    for (uint32_t i = 0; i < CELLS; i++)
+        b->cells[i].bytes = b->pinned + i * b->cell_bytes;
+    for (uint32_t i = 0; i < FLIGHTS; i++) {
+        b->flights[i].tokens = (int32_t *)(void *)(b->pinned + CELLS * b->cell_bytes + i * tokens_bytes);
+    }
+    b->logits_bytes = (uint64_t)o->max_rows * b->plan->config.n_vocab * sizeof(float);
+    b->logits = os_reserve(b->logits_bytes);
+    if (!b->logits)
+        return error_set(err, ERR_NO_MEMORY, "%llu bytes for logits cannot be reserved",
+                         (unsigned long long)b->logits_bytes);
+    return make_events(b, err);
+}
+
+// ---- loading: programs ----
+
+// The formats of the matrices, in the order of their programs.
+static uint32_t formats_of(const CudaBackend *b, Dtype formats[DTYPE_COUNT]) {
+    bool used[DTYPE_COUNT] = {false};
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < b->plan->n_weights; i++) {
+        if (b->placement.weights[i].as == PLACED_MATRIX) used[b->plan->weights[i].dtype] = true;
+    }
+    for (uint32_t i = 0; i < DTYPE_COUNT; i++) {
+        if (used[i]) formats[n++] = i;
+    }
+    return n;
+}
+
+// The repacking kernels first: the upload waits for them.
+static bool start_jit(CudaBackend *b, Error *err) {
+    Dtype formats[DTYPE_COUNT];
+    uint32_t n_formats = formats_of(b, formats), n = n_formats + b->lowered.n_programs;
+    JitProgram *programs = arena_new(b->arena, JitProgram, n);
+    if (!programs) return error_set(err, ERR_NO_MEMORY, "the list of kernels does not fit its memory");
+    for (uint32_t i = 0; i < n_formats; i++) {
+        if (!lower_repack_program(formats[i], b->arena, &programs[i], err)) return false;
+    }
+    memcpy(programs + n_formats, b->lowered.programs, b->lowered.n_programs * sizeof *programs);
+    JitOptions options = {.sm = b->device.sm, .cache = b->options.jit_cache};
+    return jit_start(&options, programs, n, b->arena, &b->jit, err);
+}
+
+static bool upload(CudaBackend *b, BackendProgressFn *progress, void *context, Error *err) {
+    Dtype formats[DTYPE_COUNT];
+    Kernel kernels[DTYPE_COUNT] = {0};
+    uint32_t n_formats = formats_of(b, formats);
+    Upload u = {.cuda = &b->cuda,
+                .context = b->context,
+                .placement = &b->placement,
+                .weights = b->buffers.weights,
+                .staging = b->memory.regions[REGION_STAGING].address,
+                .n_threads = upload_threads(),
+                .progress = progress,
+                .progress_context = context};
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < n_formats; i++) {
+        JitImage image;
+        ok = jit_wait(b->jit, i, &image, err) &&
+             kernel_load(&b->cuda, &b->device, "repack_kernel", &image, NULL, &kernels[i], err);
+        u.repack[formats[i]] = kernels[i].function;
+    }
+    ok = ok && upload_weights(&u, *b->arena, err);
+    for (uint32_t i = 0; i < n_formats; i++)
+        kernel_unload(&b->cuda, &kernels[i]);
+    return ok;
+}
+
+static bool load_kernels(CudaBackend *b, Error *err) {
+    Dtype formats[DTYPE_COUNT];
+    uint32_t n_formats = formats_of(b, formats);
+    for (uint32_t i = 0; i < b->lowered.n_programs; i++) {
+        JitImage image;
+        const char *name = b->lowered.programs[i].name;
+        if (!jit_wait(b->jit, n_formats + i, &image, err)) return false;
+        if (!kernel_load(&b->cuda, &b->device, name, &image, b->stream, &b->kernels[i], err)) return false;
+    }
+    JitReport report = jit_report(b->jit);
+    b->api.info.jit_seconds = report.seconds;
+    snprintf(b->api.info.warning, sizeof b->api.info.warning, "%s", report.warning);
+    jit_end(b->jit);
+    b->jit = NULL;
+    return true;
+}
+
+// ---- loading: graphs ----
+
+uint32_t cuda_row_launches(CudaBackend *b, uint32_t slot, RowEnd end, StageArgs *args, Launch *launches,
+                           const Stage **stages) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < b->lowered.n_stages; i++) {
+        const Stage *s = &b->lowered.stages[i];
+        if ((s->kind == STAGE_HEAD && end == END_LAYERS) || (s->kind == STAGE_GREEDY && end != END_GREEDY) ||
+            (s->kind == STAGE_SAMPLE && end != END_SAMPLE)) {
+            continue;
+        }
+        stage_bind(s, &b->buffers, b->slots[slot].sequence, b->slots[slot].token, &args[n]);
+        launches[n] = (Launch){.kernel = &b->kernels[s->program], .args = &args[n]};
+        stages[n++] = s;
+    }
+    return n;
+}
+
+static bool make_graphs(CudaBackend *b, Error *err) {
+    Arena scratch = *b->arena;
+    StageArgs *args = arena_new(&scratch, StageArgs, b->lowered.n_stages);
+    Launch *launches = arena_new(&scratch, Launch, b->lowered.n_stages);
+    const Stage **stages = arena_new(&scratch, const Stage *, b->lowered.n_stages);
+    if (!args || !launches || !stages)
+        return error_set(err, ERR_NO_MEMORY, "the graphs do not fit their memory");
+    for (uint32_t slot = 0; slot < b->options.n_slots; slot++) {
+        for (uint32_t end = 0; end < END_COUNT; end++) {
+            uint32_t n = cuda_row_launches(b, slot, end, args, launches, stages);
+            CUgraphExec *graph = &b->slots[slot].graphs[end];
+            if (!graph_make(&b->cuda, launches, n, b->overlap, b->stream, graph, err)) return false;
+        }
+    }
+    return true;
+}
+
+static bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *progress, void *context,
+                      Error *err) {
+    CudaBackend *b = cuda_self(backend);
+    uint64_t begin_ns = os_monotonic_ns();
+    b->plan = plan;
+    LowerTarget target = lower_target_of_device(&b->device);
+    bool ok = placement_make(plan, b->arena, &b->placement, err) &&
+              lower_plan(plan, &b->placement, &target, b->arena, &b->lowered, err) && make_slots(b, err) &&
+              start_jit(b, err);
+    if (!ok) return false;
+    CUresult r = b->cuda.context_retain(&b->context, b->device.handle); // the compiler is at work meanwhile
+    if (r == CUDA_SUCCESS) r = b->cuda.context_use(b->context);
+    if (r == CUDA_SUCCESS) r = b->cuda.stream_create(&b->stream, CU_STREAM_NON_BLOCKING);
+    if (!cuda_ok(&b->cuda, r, "opening the GPU", err)) return false;
+    ok = make_memory(b, err) && make_host_memory(b, err) && upload(b, progress, context, err) &&
+         load_kernels(b, err);
+    if (!ok) return false;
+    device_memory_release(&b->memory, REGION_STAGING);
+    if (!make_graphs(b, err) || !device_memory_is_resident(&b->memory, err)) return false;
+    if (!cuda_ok(&b->cuda, b->cuda.stream_synchronize(b->stream), "loading", err)) return false;
+    backend->info.n_kv_pages = b->n_pages;
+    backend->info.vram_bytes_used = device_memory_used(&b->memory);
+    backend->info.load_seconds = (double)(os_monotonic_ns() - begin_ns) * 1e-9;
+    return true;
+}
+
+static void cuda_close_backend(Backend *backend) {
+    CudaBackend *b = cuda_self(backend);
+    if (!b->is_open) return;
+    jit_end(b->jit);
+    if (b->context) {
+        b->cuda.context_use(b->context);
+        b->cuda.context_synchronize(); // nothing may be under way when memory goes
+        for (uint32_t i = 0; b->slots && i < b->options.n_slots * END_COUNT; i++) {
+            CUgraphExec graph = b->slots[i / END_COUNT].graphs[i % END_COUNT];
+            if (graph) b->cuda.graph_exec_destroy(graph);
+        }
+        for (uint32_t i = 0; i < b->lowered.n_programs; i++)
+            kernel_unload(&b->cuda, &b->kernels[i]);
+        for (uint32_t i = 0; i < CELLS; i++) {
+            if (b->cells[i].sent) b->cuda.event_destroy(b->cells[i].sent);
+        }
+        for (uint32_t i = 0; i < FLIGHTS; i++) {
+            if (b->flights[i].done) b->cuda.event_destroy(b->flights[i].done);
+        }
+        if (b->pinned) b->cuda.pinned_free(b->pinned);
+        device_memory_release_all(&b->memory);
+        if (b->stream) b->cuda.stream_destroy(b->stream);
+        b->cuda.context_release(b->device.handle);
+    }
+    os_release(b->logits, b->logits_bytes);
+    cuda_close(&b->cuda);
+    b->is_open = false;
+}
+
+// ---- serving ----
+
+// The next cell, once what was sent from it last has arrived.
+static bool cell_take(CudaBackend *b, Cell **out, Error *err) {
+    Cell *cell = &b->cells[b->next_cell];
+    b->next_cell = (b->next_cell + 1) % CELLS;
+    cell->used = 0;
+    *out = cell;
+    return cuda_ok(&b->cuda, b->cuda.event_synchronize(cell->sent), "waiting for the GPU", err);
+}
+
+static bool cell_send(CudaBackend *b, Cell *cell, CUdeviceptr to, const void *data, size_t size, Error *err) {
+    uint8_t *from = cell->bytes + cell->used;
+    memcpy(from, data, size);
+    cell->used += size;
+    return cuda_ok(&b->cuda, b->cuda.copy_to_device(to, from, size, b->stream), "sending to the GPU", err);
+}
+
+static bool cell_done(CudaBackend *b, Cell *cell, Error *err) {
+    return cuda_ok(&b->cuda, b->cuda.event_record(cell->sent, b->stream), "sending to the GPU", err);
+}
+
+static bool cuda_begin(Backend *backend, uint32_t slot_index, const SamplerParams *p, const int32_t *prompt,
+                       uint32_t n_prompt, Error *err) {
+    CudaBackend *b = cuda_self(backend);
+    Slot *slot = &b->slots[slot_index];
+    Cell *cell;
+    if (!cell_take(b, &cell, err)) return false;
+    DecodeSequence s = {.temperature = p->temperature,
+                        .top_p = p->top_p,
+                        .min_p = p->min_p,
+                        .repetition_penalty = p->repetition_penalty,
+                        .top_k = p->top_k,
+                        .n_seen_words = b->n_seen_words,
+                        .seed = p->seed,
+                        .seen = slot->seen,
+                        .pages = slot->pages};
+    slot->greedy = p->temperature == 0;
+    slot->n_sent_pages = 0;
+    if (!cell_send(b, cell, slot->sequence, &s, sizeof s, err)) return false;
+    uint32_t *seen = (uint32_t *)(void *)(cell->bytes + cell->used);
+    size_t seen_bytes = b->n_seen_words * sizeof *seen;
+    memset(seen, 0, seen_bytes);
+    for (uint32_t i = 0; i < n_prompt; i++)
+        token_set_add(seen, prompt[i]);
+    CUresult r = b->cuda.copy_to_device(slot->seen, seen, seen_bytes, b->stream);
+    return cuda_ok(&b->cuda, r, "sending to the GPU", err) && cell_done(b, cell, err);
+}
+
+// Sends the part of a sequence's page list that the device does not have yet.
+static bool send_pages(CudaBackend *b, Cell *cell, Slot *slot, const StepSequence *q, Error *err) {
+    uint32_t n = (uint32_t)div_up((uint64_t)q->position + q->n_tokens, KV_PAGE_TOKENS), same = 0;
+    uint32_t known = (uint32_t)min_u64(n, slot->n_sent_pages);
+    while (same < known && slot->sent_pages[same] == q->pages[same])
+        same++;
+    if (same == n) return true;
+    memcpy(slot->sent_pages + same, q->pages + same, (n - same) * sizeof *q->pages);
+    slot->n_sent_pages = n;
+    CUdeviceptr to = slot->pages + same * sizeof *q->pages;
+    return cell_send(b, cell, to, q->pages + same, (n - same) * sizeof *q->pages, err);
+}
+
+static bool run_row(CudaBackend *b, const StepSequence *q, RowEnd end, uint32_t position, Error *err) {
+    if (b->observer) return cuda_row_observed(b, q->slot, end, position, err);
+    CUresult r = b->cuda.graph_launch(b->slots[q->slot].graphs[end], b->stream);
+    return cuda_ok(&b->cuda, r, "launching a step", err);
+}
+
+static bool fetch_logits(CudaBackend *b, Flight *flight, Error *err) {
+    uint64_t n_vocab = b->plan->config.n_vocab;
+    float *to = b->logits + flight->n_logits++ * n_vocab;
+    CUresult r = b->cuda.copy_to_host(to, b->buffers.logits, n_vocab * sizeof(float), b->stream);
+    return cuda_ok(&b->cuda, r, "fetching logits", err);
+}
+
+// The rows of one sequence, one after the other through the stages of decoding.
+static bool run_sequence(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
+    Slot *slot = &b->slots[q->slot];
+    if (!send_pages(b, cell, slot, q, err)) return false;
+    for (uint32_t t = 0; t < q->n_tokens; t++) {
+        struct { // the beginning of DecodeSequence
+            int32_t token;
+            uint32_t position;
+        } row = {q->tokens ? q->tokens[t] : 0, q->position + t};
+        if (q->tokens && !cell_send(b, cell, slot->sequence, &row, sizeof row, err)) return false;
+        bool draws = q->sample && t + 1 == q->n_tokens, wants_logits = t + q->n_logits >= q->n_tokens;
+        RowEnd end = draws ? slot->greedy ? END_GREEDY : END_SAMPLE : wants_logits ? END_HEAD : END_LAYERS;
+        if (!run_row(b, q, end, row.position, err)) return false;
+        if (wants_logits && !fetch_logits(b, flight, err)) return false;
+        if (draws) flight->slots[flight->n_drawing++] = q->slot;
+    }
+    return true;
+}
+
+static bool check_step(const CudaBackend *b, const Step *step, Error *err) {
+    uint64_t rows = 0;
+    for (uint32_t i = 0; i < step->n_sequences; i++)
+        rows += step->sequences[i].n_tokens;
+    if (rows > b->options.max_rows)
+        return error_set(err, ERR_INTERNAL, "a step of more than %u rows", b->options.max_rows);
+    if (b->n_flights == FLIGHTS)
+        return error_set(err, ERR_INTERNAL, "more than %d steps are under way", FLIGHTS);
+    return true;
+}
+
+static bool cuda_step(Backend *backend, const Step *step, Error *err) {
+    CudaBackend *b = cuda_self(backend);
+    if (!check_step(b, step, err)) return false;
+    Flight *flight = &b->flights[(b->first_flight + b->n_flights) % FLIGHTS];
+    flight->n_drawing = flight->n_logits = 0;
+    Cell *cell;
+    if (!cell_take(b, &cell, err)) return false;
+    for (uint32_t i = 0; i < step->n_sequences; i++) {
+        if (!run_sequence(b, cell, &step->sequences[i], flight, err)) return false;
+    }
+    if (!cell_done(b, cell, err)) return false;
+    CUresult r = CUDA_SUCCESS;
+    if (flight->n_drawing) {
+        size_t size = b->options.n_slots * sizeof(int32_t);
+        r = b->cuda.copy_to_host(flight->tokens, b->slots[0].token, size, b->stream);
+    }
+    if (r == CUDA_SUCCESS) r = b->cuda.event_record(flight->done, b->stream);
+    b->n_flights++;
+    return cuda_ok(&b->cuda, r, "launching a step", err);
+}
+
+static bool cuda_read(Backend *backend, StepResult *out, Error *err) {
+    CudaBackend *b = cuda_self(backend);
+    if (b->n_flights == 0) return error_set(err, ERR_INTERNAL, "no step to read");
+    Flight *flight = &b->flights[b->first_flight];
+    if (!cuda_ok(&b->cuda, b->cuda.event_synchronize(flight->done), "running a step", err)) return false;
+    b->first_flight = (b->first_flight + 1) % FLIGHTS;
+    b->n_flights--;
+    *out = (StepResult){.n_tokens = flight->n_drawing,
+                        .logits = flight->n_logits ? b->logits : NULL,
+                        .n_logits = flight->n_logits};
+    for (uint32_t i = 0; i < flight->n_drawing; i++)
+        out->tokens[i] = flight->tokens[flight->slots[i]];
+    return true;
+}

@@ -1,0 +1,275 @@
+// Looking into the CUDA backend: every stage's values, and its time.
+#include "backend/cuda/cuda_internal.h"
+
+#include "../kernels_src/layout.h"
+#include "base/f16.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+void cuda_backend_observe(Backend *backend, CudaObserver *observer, void *context) {
+    cuda_self(backend)->observer = observer;
+    cuda_self(backend)->observer_context = context;
+}
+
+bool cuda_backend_check_residency(Backend *backend, Error *err) {
+    CudaBackend *b = cuda_self(backend);
+    CUresult r = b->cuda.context_use(b->context);
+    return cuda_ok(&b->cuda, r, "asking where memory is", err) && device_memory_is_resident(&b->memory, err);
+}
+
+// ---- values ----
+
+// `size` bytes of device memory, in the scratch arena.
+static void *fetch(CudaBackend *b, CUdeviceptr from, size_t size, Arena *scratch, Error *err) {
+    void *to = arena_alloc(scratch, 1, size, 64);
+    if (!to) {
+        error_fill(err, ERR_NO_MEMORY, ERROR_NO_POSITION, "the values of a stage do not fit their memory");
+        return NULL;
+    }
+    CUresult r = b->cuda.copy_to_host(to, from, size, b->stream);
+    if (r == CUDA_SUCCESS) r = b->cuda.stream_synchronize(b->stream);
+    return cuda_ok(&b->cuda, r, "fetching a stage's values", err) ? to : NULL;
+}
+
+static void show(CudaBackend *b, const Op *op, uint32_t position, const float *values, uint32_t width) {
+    b->observer(b->observer_context, (uint32_t)(op - b->plan->ops), position, values, width);
+}
+
+static bool show_floats(CudaBackend *b, const Op *op, uint32_t position, CUdeviceptr from, uint32_t width,
+                        Arena scratch, Error *err) {
+    const float *values = fetch(b, from, width * sizeof(float), &scratch, err);
+    if (values) show(b, op, position, values, width);
+    return values != NULL;
+}
+
+// Queries come back without the factor that the kernels put in.
+static bool show_queries(CudaBackend *b, const Stage *s, uint32_t position, Arena scratch, Error *err) {
+    const ModelConfig *c = &b->plan->config;
+    uint32_t width = c->n_heads * c->head_dim;
+    const uint16_t *halves = fetch(b, b->buffers.q, width * sizeof *halves, &scratch, err);
+    float *values = arena_new(&scratch, float, width);
+    if (!halves || !values) return false;
+    float factor = 1 / ((1 / sqrtf((float)c->head_dim)) * (float)M_LOG2E);
+    for (uint32_t i = 0; i < width; i++)
+        values[i] = f32_from_f16(halves[i]) * factor;
+    show(b, s->ops[QKV_ROPE_Q], position, values, width);
+    return true;
+}
+
+// The cache's entry of a position: keys, then values.
+static bool show_cache(CudaBackend *b, uint32_t slot, const Stage *s, uint32_t position, Arena scratch,
+                       Error *err) {
+    const ModelConfig *c = &b->plan->config;
+    uint32_t width = c->n_kv_heads * c->head_dim, at = position % KV_PAGE;
+    uint64_t page_bytes = KV_PAGE_HALVES((uint64_t)c->n_kv_heads, c->head_dim) * sizeof(uint16_t);
+    CUdeviceptr page = b->buffers.kv + s->layer * b->buffers.kv_layer_bytes +
+                       b->slots[slot].sent_pages[position / KV_PAGE] * page_bytes;
+    const uint16_t *tiles = fetch(b, page, page_bytes, &scratch, err);
+    float *keys = arena_new(&scratch, float, width), *values = arena_new(&scratch, float, width);
+    if (!tiles || !keys || !values) return false;
+    for (uint32_t head = 0; head < c->n_kv_heads; head++) {
+        const uint16_t *k = tiles + (uint64_t)head * 2 * KV_TILE_HALVES(c->head_dim),
+                       *v = k + KV_TILE_HALVES(c->head_dim);
+        for (uint32_t d = 0; d < c->head_dim; d++) {
+            keys[head * c->head_dim + d] = f32_from_f16(k[at * c->head_dim + d]);
+            values[head * c->head_dim + d] = f32_from_f16(v[d * KV_PAGE + at]);
+        }
+    }
+    show(b, s->ops[QKV_ROPE_K], position, keys, width);
+    show(b, s->ops[QKV_V], position, values, width);
+    return true;
+}
+
+// How many splits there are, as attention_splits.cuh counts them.
+static uint32_t split_count(const CudaBackend *b, const Op *attention, uint32_t position) {
+    uint32_t window = attention->attention.window;
+    uint32_t first = window && position + 1 > window ? (position + 1 - window) / KV_PAGE : 0;
+    uint32_t n_pages = position / KV_PAGE + 1 - first;
+    uint32_t split_pages = (uint32_t)max_u64(div_up(n_pages, b->lowered.splits_max), LOWER_SPLIT_PAGES_MIN);
+    return (uint32_t)div_up(n_pages, split_pages);
+}
+
+static bool show_attention(CudaBackend *b, const Stage *s, uint32_t position, Arena scratch, Error *err) {
+    const ModelConfig *c = &b->plan->config;
+    const Op *op = s->ops[ATTENTION_ATTENTION];
+    uint32_t width = c->n_heads * c->head_dim, n_splits = split_count(b, op, position);
+    const uint16_t *part = fetch(b, b->buffers.part, (size_t)n_splits * width * sizeof *part, &scratch, err);
+    const float *weight =
+        fetch(b, b->buffers.part_weight, (size_t)n_splits * c->n_heads * 2 * sizeof *weight, &scratch, err);
+    float *out = arena_new(&scratch, float, width);
+    if (!part || !weight || !out) return false;
+    for (uint32_t head = 0; head < c->n_heads; head++) {
+        float top = -INFINITY, sum = 0;
+        for (uint32_t i = 0; i < n_splits; i++)
+            top = fmaxf(top, weight[(i * c->n_heads + head) * 2]);
+        for (uint32_t i = 0; i < n_splits; i++) {
+            const float *w = weight + (i * c->n_heads + head) * 2;
+            float share = exp2f(w[0] - top) * w[1];
+            sum += share;
+            for (uint32_t d = head * c->head_dim; d < (head + 1) * c->head_dim; d++) {
+                out[d] += share * f32_from_f16(part[i * width + d]);
+            }
+        }
+        for (uint32_t d = head * c->head_dim; d < (head + 1) * c->head_dim; d++)
+            out[d] /= sum;
+    }
+    show(b, op, position, out, width);
+    return true;
+}
+
+static bool show_stage(CudaBackend *b, uint32_t slot, const Stage *s, uint32_t position, Error *err) {
+    const ModelConfig *c = &b->plan->config;
+    Arena scratch = *b->arena;
+    switch (s->kind) {
+    case STAGE_QKV:
+        return show_queries(b, s, position, scratch, err) && show_cache(b, slot, s, position, scratch, err);
+    case STAGE_ATTENTION: return show_attention(b, s, position, scratch, err);
+    case STAGE_OUTPUT:
+    case STAGE_DOWN:
+        return show_floats(b, s->ops[OUTPUT_ADD], position, b->buffers.x, c->d_model, scratch, err);
+    case STAGE_GLU: return show_floats(b, s->ops[GLU_GLU], position, b->buffers.f, c->d_ff, scratch, err);
+    case STAGE_HEAD:
+        return show_floats(b, s->ops[HEAD_HEAD], position, b->buffers.logits, c->n_vocab, scratch, err);
+    case STAGE_GREEDY:
+    case STAGE_SAMPLE:
+    case STAGE_KIND_COUNT: break;
+    }
+    return true;
+}
+
+// ---- launches of a row ----
+
+typedef struct {
+    StageArgs *args;
+    Launch *launches;
+    const Stage **stages;
+    uint32_t n;
+} Row;
+
+static bool row_make(CudaBackend *b, uint32_t slot, RowEnd end, Arena *scratch, Row *row, Error *err) {
+    row->args = arena_new(scratch, StageArgs, b->lowered.n_stages);
+    row->launches = arena_new(scratch, Launch, b->lowered.n_stages);
+    row->stages = arena_new(scratch, const Stage *, b->lowered.n_stages);
+    if (!row->args || !row->launches || !row->stages)
+        return error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
+    row->n = cuda_row_launches(b, slot, end, row->args, row->launches, row->stages);
+    return true;
+}
+
+bool cuda_row_observed(CudaBackend *b, uint32_t slot, RowEnd end, uint32_t position, Error *err) {
+    Row row;
+    Arena scratch = *b->arena;
+    if (!row_make(b, slot, end, &scratch, &row, err)) return false;
+    Arena all = *b->arena;
+    *b->arena = scratch; // the stages' values go behind the launches
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < row.n; i++) {
+        ok = kernel_launch(&b->cuda, &row.launches[i], false, b->stream, err) &&
+             show_stage(b, slot, row.stages[i], position, err);
+    }
+    *b->arena = all;
+    return ok;
+}
+
+// ---- times ----
+
+static int compare_floats(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+typedef struct {
+    CudaBackend *b;
+    CUevent begin, end;
+    float *runs; // [n_runs]
+    uint32_t n_runs;
+} Stopwatch;
+
+// Median time of a graph in microseconds, each run right after a whole step.
+static bool time_graph(Stopwatch *w, CUgraphExec step, CUgraphExec graph, double *out, Error *err) {
+    const Cuda *cuda = &w->b->cuda;
+    CUstream stream = w->b->stream;
+    CUresult r = CUDA_SUCCESS;
+    for (uint32_t i = 0; i < w->n_runs && r == CUDA_SUCCESS; i++) {
+        r = cuda->graph_launch(step, stream);
+        if (r == CUDA_SUCCESS) r = cuda->event_record(w->begin, stream);
+        if (r == CUDA_SUCCESS) r = cuda->graph_launch(graph, stream);
+        if (r == CUDA_SUCCESS) r = cuda->event_record(w->end, stream);
+        if (r == CUDA_SUCCESS) r = cuda->event_synchronize(w->end);
+        if (r == CUDA_SUCCESS) r = cuda->event_elapsed(&w->runs[i], w->begin, w->end);
+    }
+    qsort(w->runs, w->n_runs, sizeof *w->runs, compare_floats);
+    *out = (double)w->runs[w->n_runs / 2] * 1e3;
+    return cuda_ok(cuda, r, "measuring stages", err);
+}
+
+static uint64_t stage_bytes(const CudaBackend *b, const Stage *s, uint32_t position) {
+    const ModelConfig *c = &b->plan->config;
+    if (s->kind != STAGE_ATTENTION) return s->weight_bytes;
+    uint32_t window = s->ops[ATTENTION_ATTENTION]->attention.window;
+    uint64_t seen = window && position + 1 > window ? window : position + 1;
+    return seen * c->n_kv_heads * c->head_dim * 2 * sizeof(uint16_t);
+}
+
+static bool time_kind(Stopwatch *w, const Row *all, StageKind kind, uint32_t position, Arena scratch,
+                      StageTime *out, Error *err) {
+    CudaBackend *b = w->b;
+    Launch *launches = arena_new(&scratch, Launch, all->n);
+    if (!launches) return error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
+    *out = (StageTime){.name = stage_name(kind)};
+    for (uint32_t i = 0; i < all->n; i++) {
+        if (all->stages[i]->kind != kind) continue;
+        launches[out->count++] = all->launches[i];
+        out->bytes += stage_bytes(b, all->stages[i], position);
+    }
+    if (out->count == 0) return true;
+    out->bytes /= out->count;
+    CUgraphExec graph;
+    if (!graph_make(&b->cuda, launches, out->count, b->overlap, b->stream, &graph, err)) return false;
+    bool ok = time_graph(w, b->slots[0].graphs[END_LAYERS], graph, &out->microseconds, err);
+    b->cuda.graph_exec_destroy(graph);
+    out->microseconds /= out->count;
+    return ok;
+}
+
+// Puts slot 0 at a position, in pages 0, 1, 2, …
+static bool place_slot(CudaBackend *b, uint32_t position, Arena scratch, Error *err) {
+    uint32_t n_pages = position / KV_PAGE_TOKENS + 1;
+    uint32_t *pages = arena_new(&scratch, uint32_t, n_pages);
+    if (!pages || n_pages > b->n_pages)
+        return error_set(err, ERR_VRAM_OOM, "the cache holds %u pages", b->n_pages);
+    for (uint32_t i = 0; i < n_pages; i++)
+        pages[i] = i;
+    int32_t token = 0;
+    StepSequence q = {.position = position, .n_tokens = 1, .tokens = &token, .pages = pages, .sample = true};
+    StepResult result;
+    return b->api.begin(&b->api, 0, &SAMPLER_GREEDY, &token, 1, err) &&
+           b->api.step(&b->api, &(Step){.sequences = &q, .n_sequences = 1}, err) &&
+           b->api.read(&b->api, &result, err);
+}
+
+bool cuda_backend_time_stages(Backend *backend, uint32_t position, uint32_t runs,
+                              StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us, Error *err) {
+    CudaBackend *b = cuda_self(backend);
+    Arena scratch = *b->arena;
+    Row row;
+    Stopwatch w = {.b = b, .n_runs = runs, .runs = arena_new(&scratch, float, runs)};
+    if (!w.runs) return error_set(err, ERR_NO_MEMORY, "%u runs are too many", runs);
+    if (!place_slot(b, position, scratch, err) || !row_make(b, 0, END_GREEDY, &scratch, &row, err))
+        return false;
+    CUresult r = b->cuda.event_create(&w.begin, CU_EVENT_DEFAULT);
+    if (r == CUDA_SUCCESS) r = b->cuda.event_create(&w.end, CU_EVENT_DEFAULT);
+    bool ok = cuda_ok(&b->cuda, r, "measuring stages", err);
+    *n_out = 0;
+    for (uint32_t kind = 0; ok && kind < STAGE_KIND_COUNT; kind++) {
+        if (kind == STAGE_GREEDY || kind == STAGE_SAMPLE)
+            continue; // they would advance the sequence: see the whole step
+        ok = time_kind(&w, &row, kind, position, scratch, &out[*n_out], err);
+        *n_out += out[*n_out].count > 0;
+    }
+    ok = ok && time_graph(&w, b->slots[0].graphs[END_LAYERS], b->slots[0].graphs[END_GREEDY], step_us, err);
+    if (w.begin) b->cuda.event_destroy(w.begin);
+    if (w.end) b->cuda.event_destroy(w.end);
+    return ok;
+}
