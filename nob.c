@@ -458,7 +458,7 @@ static Build build_configure(const Options *options) {
     int flavour = options->asan ? FLAVOUR_ASAN : options->tsan ? FLAVOUR_TSAN : FLAVOUR_RELEASE;
     if (options->debug && flavour == FLAVOUR_RELEASE) flavour = FLAVOUR_DEBUG;
     build.flavour = &FLAVOURS[flavour];
-    build.cuda = !options->no_cuda && file_exists(CUDA_SOURCES "cuda_backend.c");
+    build.cuda = !options->no_cuda && getenv("WORKER_ORCD_BUILD_CUDA") && file_exists(CUDA_SOURCES);
     build.name = text_of("%s%s", build.flavour->name, build.cuda ? "" : "-cpu");
     build.lock_name = build.flavour->name;
     build.object_folder = text_of("build/obj/%s/", build.name);
