@@ -28,7 +28,7 @@
 enum : u32 {
     X_BLOCKS = N_COLS / BLOCK_WEIGHTS,
     X_META = X_BLOCKS * 32,
-    X_FLOAT = X_META + X_BLOCKS * 8,
+    X_FLOAT = ROUND_UP(X_META + X_BLOCKS * 8, 16),
     X_BYTES = ROUND_UP(X_FLOAT + (X_FLOATS ? N_COLS * 4 : 0), 16),
     X_GROUPS = N_COLS / 4,                       // of 4 values
     X_TURNS = CEIL_DIV(N_COLS / 4, THREADS),     // groups a thread
@@ -104,7 +104,7 @@ DEVICE void norm_store(u8 *shared_x, float *warp_squares, const float4 x[X_TURNS
 #pragma unroll
     for (u32 i = 0; i < X_TURNS; i++) {
         float4 v = x[i];
-        squares = fmaf32(v.x, v.x, fmaf32(v.y, v.y, fmaf32(v.z, v.z, fmaf32(v.w, v.w, squares))));
+        squares = fma_f32(v.x, v.x, fma_f32(v.y, v.y, fma_f32(v.z, v.z, fma_f32(v.w, v.w, squares))));
         x_store(shared_x, x_group(i), {v.x * w[i].x, v.y * w[i].y, v.z * w[i].z, v.w * w[i].w});
     }
     for (u32 m = 16; m > 0; m /= 2) {

@@ -189,8 +189,8 @@ DEVICE void combine_warps(const AttentionArgs &a, u32 split, u32 kv_head, const 
         for (u32 w = 0; w < n_warps; w++) {
             u32 at = w * HEAD_TILES * 8 + head;
             float scale = exp2_fast(top[at] - largest);
-            total = fmaf32(sum[at], scale, total);
-            v = fmaf32(out[at * OUT_STRIDE + dim], scale, v);
+            total = fma_f32(sum[at], scale, total);
+            v = fma_f32(out[at * OUT_STRIDE + dim], scale, v);
         }
         u32 h = split * N_HEADS + kv_head * GROUP + head;
         a.part[(u64)h * HEAD_DIM + dim] = f32_to_f16(divide_f32(v, total));

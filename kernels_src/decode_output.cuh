@@ -10,7 +10,7 @@
 #ifndef N_ROWS
 #error "N_ROWS"
 #endif
-static_assert(UNITS_PER_WARP <= WARP, "one finish a warp");
+static_assert(UNITS_PER_WARP <= (u32)WARP, "one finish a warp");
 
 struct OutputRows {
     const u8 *weight;

@@ -19,7 +19,7 @@ enum : u32 {
     Q_UNITS = N_HEADS * HEAD_UNITS,
     K_UNITS = N_KV_HEADS * HEAD_UNITS,
 };
-static_assert(UNITS == Q_UNITS + 2 * K_UNITS && UNITS_PER_WARP <= WARP, "one finish a warp");
+static_assert(UNITS == Q_UNITS + 2 * K_UNITS && UNITS_PER_WARP <= (u32)WARP, "one finish a warp");
 
 // What a unit is.
 struct QkvUnit {
@@ -82,7 +82,7 @@ DEVICE void decode_qkv_prepare(const QkvArgs &a, u32 block, u8 *shared, QkvState
         s->sine *= ROPE_SCALE;
         s->cosine *= ROPE_SCALE;
     }
-    const float *bias = a.bias[u.part];
+    const float *bias = u.part == 0 ? a.bias[0] : u.part == 1 ? a.bias[1] : a.bias[2];
     if (bias != 0) {
         s->bias[0] = bias[u.head * HEAD_DIM + u.dim[0]];
         s->bias[1] = bias[u.head * HEAD_DIM + u.dim[1]];

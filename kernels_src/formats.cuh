@@ -98,7 +98,7 @@ template <> struct Block<FORMAT_Q4_0> {
     static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
         float d = f16_to_f32(((const f16 *)(tile + n * 16))[i]);
         i32 q = dot_nibbles(((const uint4 *)tile)[i], x);
-        return d * fmaf32((float)q, x.scale, -8.0f * x.sum);
+        return d * fma_f32((float)q, x.scale, -8.0f * x.sum);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         return f16_to_f32(((const f16 *)(tile + n * 16))[i]) * (float)((i32)nibble_of(tile, i, k) - 8);
@@ -109,7 +109,7 @@ template <> struct Block<FORMAT_Q4_1> {
     static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
         Half2 dm = unpack_f16(((const u32 *)(tile + n * 16))[i]);
         i32 q = dot_nibbles(((const uint4 *)tile)[i], x);
-        return fmaf32(dm.low * x.scale, (float)q, dm.high * x.sum);
+        return fma_f32(dm.low * x.scale, (float)q, dm.high * x.sum);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         Half2 dm = unpack_f16(((const u32 *)(tile + n * 16))[i]);
@@ -121,7 +121,7 @@ template <> struct Block<FORMAT_Q5_0> {
     static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
         float d = f16_to_f32(((const f16 *)(tile + n * 20))[i]);
         i32 q = dot_5_bits(((const uint4 *)tile)[i], ((const u32 *)(tile + n * 16))[i], x);
-        return d * fmaf32((float)q, x.scale, -16.0f * x.sum);
+        return d * fma_f32((float)q, x.scale, -16.0f * x.sum);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         i32 q = (i32)five_bits_of(tile, (const u32 *)(tile + n * 16), i, k) - 16;
@@ -133,7 +133,7 @@ template <> struct Block<FORMAT_Q5_1> {
     static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
         Half2 dm = unpack_f16(((const u32 *)(tile + n * 20))[i]);
         i32 q = dot_5_bits(((const uint4 *)tile)[i], ((const u32 *)(tile + n * 16))[i], x);
-        return fmaf32(dm.low * x.scale, (float)q, dm.high * x.sum);
+        return fma_f32(dm.low * x.scale, (float)q, dm.high * x.sum);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         Half2 dm = unpack_f16(((const u32 *)(tile + n * 20))[i]);
@@ -159,7 +159,7 @@ template <> struct Block<FORMAT_Q4_K> {
         Half2 d = unpack_f16(((const u32 *)(tile + n * 16))[i / 8]);
         ScaleMin s = scale_min_of((const u32 *)(tile + n * 16 + n / 8 * 4), i);
         i32 q = dot_nibbles(((const uint4 *)tile)[i], x) * (i32)s.scale;
-        return fmaf32(d.low * x.scale, (float)q, -(d.high * (float)s.min) * x.sum);
+        return fma_f32(d.low * x.scale, (float)q, -(d.high * (float)s.min) * x.sum);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         Half2 d = unpack_f16(((const u32 *)(tile + n * 16))[i / 8]);
@@ -173,7 +173,7 @@ template <> struct Block<FORMAT_Q5_K> {
         Half2 d = unpack_f16(((const u32 *)(tile + n * 20))[i / 8]);
         ScaleMin s = scale_min_of((const u32 *)(tile + n * 20 + n / 8 * 4), i);
         i32 q = dot_5_bits(((const uint4 *)tile)[i], ((const u32 *)(tile + n * 16))[i], x) * (i32)s.scale;
-        return fmaf32(d.low * x.scale, (float)q, -(d.high * (float)s.min) * x.sum);
+        return fma_f32(d.low * x.scale, (float)q, -(d.high * (float)s.min) * x.sum);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         Half2 d = unpack_f16(((const u32 *)(tile + n * 20))[i / 8]);

@@ -17,7 +17,7 @@
 #error "UNITS, ROWS, BLOCKS, RING_BYTES"
 #endif
 
-constexpr u32 max_tile_bytes(u32 n) {
+DEVICE constexpr u32 max_tile_bytes(u32 n) {
     return MAX(layout_tile_bytes(FORMAT_0, n), MAX(layout_tile_bytes(FORMAT_1, n), layout_tile_bytes(FORMAT_2, n)));
 }
 
@@ -33,7 +33,7 @@ enum : u32 {
     WHOLE_ROWS = ROWS * MAX_ROW_BYTES * MIN(UNITS_PER_WARP, 3u) <= WARP_RING_BYTES,
     SLICES = WHOLE_ROWS ? 1 : CEIL_DIV(TILES, SLICE_TILES_FIT),
     SLICE_TILES = CEIL_DIV(TILES, SLICES),
-    SLICE_BYTES = WHOLE_ROWS ? MAX_ROW_BYTES : SLICE_TILES * max_tile_bytes(TILE_BLOCKS), // of one row
+    SLICE_BYTES = SLICES == 1 ? MAX_ROW_BYTES : SLICE_TILES * max_tile_bytes(TILE_BLOCKS), // of one row
     SLOT_BYTES = ROWS * SLICE_BYTES,
     DEPTH = MIN(WARP_RING_BYTES / SLOT_BYTES, UNITS_PER_WARP * SLICES),
     RESIDENT = DEPTH == UNITS_PER_WARP * SLICES, // nothing is left to fetch after the first pieces
@@ -155,7 +155,7 @@ template <int format> DEVICE void add_products(const u8 *slot, const u8 *shared_
 #pragma unroll
                 for (u32 r = 0; r < ROWS; r++) {
                     float4 w = float_weights_4<format>(slot + r * SLICE_BYTES + t * tile_bytes, e);
-                    sum[r] = fmaf32(w.x, x.x, fmaf32(w.y, x.y, fmaf32(w.z, x.z, fmaf32(w.w, x.w, sum[r]))));
+                    sum[r] = fma_f32(w.x, x.x, fma_f32(w.y, x.y, fma_f32(w.z, x.z, fma_f32(w.w, x.w, sum[r]))));
                 }
             }
         } else if (lane < n) {
@@ -213,10 +213,8 @@ DEVICE void stream_run(Stream *s, u32 block, const u8 *shared_x, const Rows &row
         if (part == 0) add_products<FORMAT_0>(slot, shared_x, only, piece.slice, sum);
         else if (part == 1) add_products<FORMAT_1>(slot, shared_x, only, piece.slice, sum);
         else add_products<FORMAT_2>(slot, shared_x, only, piece.slice, sum);
-        if (!RESIDENT) {
-            warp_sync(); // every lane has read the slot
-            stream_fetch(s, rows);
-        }
+        if (!RESIDENT) warp_sync(); // every lane has read the slot
+        if (!RESIDENT || SM_ARCH < 90) stream_fetch(s, rows);
         if (piece.slice == SLICES - 1) {
             float total = warp_sum_rows(sum);
             for (u32 r = 0; r < ROWS; r++) {

@@ -99,7 +99,7 @@ DEVICE u64 shuffle_up(u64 v, u32 delta) {
 DEVICE u32 shuffle_up(u32 v, u32 delta) {
     return __shfl_up_sync(ALL_LANES, v, delta);
 }
-DEVICE u32 ballot(bool predicate) {
+DEVICE u32 ballot_lanes(bool predicate) {
     return __ballot_sync(ALL_LANES, predicate);
 }
 
@@ -188,7 +188,7 @@ DEVICE i32 dp4a_unsigned(u32 a, u32 b, i32 c) {
     asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
     return d;
 }
-DEVICE float fmaf32(float a, float b, float c) {
+DEVICE float fma_f32(float a, float b, float c) {
     return __fmaf_rn(a, b, c);
 }
 DEVICE float max_f32(float a, float b) {

@@ -161,10 +161,12 @@ DEVICE void repack(const RepackArgs &a, u64 index) {
     t.tile = a.out + row * layout_row_bytes(FORMAT, a.n_cols) + (u64)tile * layout_tile_bytes(FORMAT, TILE_BLOCKS);
     t.n = MIN(n_blocks - tile * TILE_BLOCKS, (u32)TILE_BLOCKS);
     t.i = block % TILE_BLOCKS;
-    u64 b = (u64)row * n_blocks + block; // from the start of the matrix: rows are whole blocks
 #if FORMAT_IS_FLOAT(FORMAT)
     repack_float(a, t.tile, row, block);
-#elif FORMAT == FORMAT_Q8_0
+#else
+    u64 b = (u64)row * n_blocks + block; // from the start of the matrix: rows are whole blocks
+#endif
+#if FORMAT == FORMAT_Q8_0
     repack_q8_0(t, a.in + b * 34);
 #elif FORMAT == FORMAT_Q4_K
     repack_q45_k(t, a.in + b / 8 * 144, block % 8);
@@ -172,7 +174,7 @@ DEVICE void repack(const RepackArgs &a, u64 index) {
     repack_q45_k(t, a.in + b / 8 * 176, block % 8);
 #elif FORMAT == FORMAT_Q6_K
     repack_q6_k(t, a.in + b / 8 * 210, block % 8);
-#else
+#elif !FORMAT_IS_FLOAT(FORMAT)
     repack_32(t, a.in + b * (FORMAT == FORMAT_Q4_0 ? 18 : FORMAT == FORMAT_Q4_1 ? 20 : FORMAT == FORMAT_Q5_0 ? 22 : 24));
 #endif
 }

@@ -275,6 +275,19 @@ static void run_block(bool reversed) {
     }
 }
 
+static void make_fiber(EmulatedThread thread) {
+    Fiber *f = &block.fibers[thread.thread];
+    f->thread = thread;
+    f->finished = false;
+    f->gathers = 0;
+    f->n_copies = f->n_groups = f->open_copies = 0;
+    getcontext(&f->context);
+    f->context.uc_stack.ss_sp = block.stacks + (size_t)thread.thread * STACK_BYTES;
+    f->context.uc_stack.ss_size = STACK_BYTES;
+    f->context.uc_link = nullptr;
+    makecontext(&f->context, fiber_main, 0);
+}
+
 void emulator_launch(EmulatedKernel *kernel, const void *args, unsigned grid_x, unsigned grid_y, unsigned threads,
                      unsigned shared_bytes) {
     if (threads == 0 || threads > THREADS_MAX || threads % WARP_LANES) broken("threads of a block");
@@ -296,16 +309,7 @@ void emulator_launch(EmulatedKernel *kernel, const void *args, unsigned grid_x, 
         block.n_bulk = 0;
         memset(block.warps, 0, sizeof block.warps);
         for (unsigned t = 0; t < threads; t++) {
-            Fiber *f = &block.fibers[t];
-            f->thread = {t, b % grid_x, b / grid_x, grid_x, grid_y, shared};
-            f->finished = false;
-            f->gathers = 0;
-            f->n_copies = f->n_groups = f->open_copies = 0;
-            getcontext(&f->context);
-            f->context.uc_stack.ss_sp = block.stacks + (size_t)t * STACK_BYTES;
-            f->context.uc_stack.ss_size = STACK_BYTES;
-            f->context.uc_link = nullptr;
-            makecontext(&f->context, fiber_main, 0);
+            make_fiber({t, b % grid_x, b / grid_x, grid_x, grid_y, shared});
         }
         run_block(b % 2);
         if (block.n_bulk > 0) broken("a block ended with bulk copies that nobody waited for");

@@ -12,6 +12,10 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef void EmulatedKernel(const void *args);
 
 // Calls kernel(args) as every thread of the grid. Ends the process with a message where the kernel breaks a rule.
@@ -44,3 +48,7 @@ void emulated_bulk_init(uint64_t *barrier, unsigned arrivals);
 void emulated_bulk_expect(uint64_t *barrier, unsigned bytes);
 void emulated_bulk_copy(void *shared, const void *global, unsigned bytes, uint64_t *barrier);
 void emulated_bulk_wait(uint64_t *barrier, unsigned parity);
+
+#ifdef __cplusplus
+}
+#endif

@@ -38,9 +38,13 @@ struct alignas(16) float4 {
     float x, y, z, w;
 };
 
-#define DEVICE                         [[maybe_unused]] static inline
-#define KERNEL(threads, blocks_per_sm) [[maybe_unused]] static void
-#define EXPORTED                       [[maybe_unused]] static const
+#define DEVICE                         inline __attribute__((unused))
+#define KERNEL(threads, blocks_per_sm) inline __attribute__((unused)) void
+#define EXPORTED                       __attribute__((unused)) const
+
+// Everything is this file's own: another file may have the same functions for another SM_ARCH.
+extern "C" uint16_t f16_from_f32(float value); // src/base/f16.c
+namespace {
 
 enum : u32 { WARP = 32, ALL_LANES = 0xFFFFFFFFu };
 
@@ -91,7 +95,7 @@ template <class T> DEVICE T shuffle_up(T v, u32 delta) {
     u32 lane = lane_index();
     return shuffle_from("shuffle_up", v, lane < delta ? lane : lane - delta);
 }
-DEVICE u32 ballot(bool predicate) {
+DEVICE u32 ballot_lanes(bool predicate) {
     u8 mine = predicate;
     const u8 *all = emulated_warp_gather("ballot", &mine, 1);
     u32 out = 0;
@@ -132,8 +136,6 @@ DEVICE u32 multiply_high(u32 a, u32 b) {
 }
 
 // ---- numbers ----
-
-extern "C" u16 f16_from_f32(float value); // src/base/f16.c
 
 DEVICE float f16_to_f32(f16 h) {
     u32 sign = (u32)(h & 0x8000u) << 16, exponent = h >> 10 & 31u, mantissa = h & 0x3FFu;
@@ -180,7 +182,7 @@ DEVICE i32 dp4a_unsigned(u32 a, u32 b, i32 c) {
     }
     return c;
 }
-DEVICE float fmaf32(float a, float b, float c) {
+DEVICE float fma_f32(float a, float b, float c) {
     return fmaf(a, b, c);
 }
 DEVICE float max_f32(float a, float b) {
@@ -349,3 +351,5 @@ DEVICE u32 transpose_matrix(u32 v) {
     }
     return out[0] | out[1] << 16;
 }
+
+} // namespace

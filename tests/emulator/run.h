@@ -6,78 +6,86 @@
 #define VARIANT_FILE_(v)  TEXT(variants/v.h)
 #include VARIANT_FILE_(VARIANT)
 
+namespace {
 namespace VARIANT {
 #include "../kernels_src/formats.cuh"
 #if defined(STAGE_REPACK)
 #include "../kernels_src/repack.cuh"
-static void run(const void *args) {
+void run(const void *args) {
     repack_kernel(*(const RepackArgs *)args);
 }
-static void run_values(const void *args) {
+void run_values(const void *args) {
     const ValuesArgs *a = (const ValuesArgs *)args;
     u32 i = block_index() * 256 + thread_index();
     if (i >= a->n_rows * a->n_cols) return;
     const u8 *row = a->weight + i / a->n_cols * layout_row_bytes(FORMAT, a->n_cols);
     a->out[i] = weight_value<FORMAT>(row, a->n_cols, i % a->n_cols);
 }
-static const StageInfo info = {256, {1, 1}, 0};
+const StageInfo info = {256, {1, 1}, 0};
 #elif defined(STAGE_ATTENTION)
 #include "../kernels_src/attention_splits.cuh"
 #include "../kernels_src/decode_attention.cuh"
-static void run(const void *args) {
+void run(const void *args) {
     decode_attention(*(const AttentionArgs *)args);
 }
-static const StageInfo info = decode_attention_info;
+const StageInfo info = decode_attention_info;
 #else
 #include "../kernels_src/stage_shapes.cuh"
 #include "../kernels_src/activations.cuh"
 #include "../kernels_src/matvec.cuh"
 #if defined(STAGE_QKV)
 #include "../kernels_src/decode_qkv.cuh"
-static void run(const void *args) {
+void run(const void *args) {
     decode_qkv(*(const QkvArgs *)args);
 }
-static const StageInfo info = decode_qkv_info;
+const StageInfo info = decode_qkv_info;
 #elif defined(STAGE_OUTPUT)
 #ifdef FROM_ATTENTION
 #include "../kernels_src/attention_splits.cuh"
 #endif
 #include "../kernels_src/decode_output.cuh"
-static void run(const void *args) {
+void run(const void *args) {
     decode_output(*(const OutputArgs *)args);
 }
-static const StageInfo info = decode_output_info;
+const StageInfo info = decode_output_info;
 #elif defined(STAGE_GLU)
 #include "../kernels_src/decode_glu.cuh"
-static void run(const void *args) {
+void run(const void *args) {
     decode_glu(*(const GluArgs *)args);
 }
-static const StageInfo info = decode_glu_info;
+const StageInfo info = decode_glu_info;
 #elif defined(STAGE_HEAD)
 #include "../kernels_src/logits.cuh"
 #include "../kernels_src/decode_head.cuh"
-static void run(const void *args) {
+void run(const void *args) {
     decode_head(*(const HeadArgs *)args);
 }
-static const StageInfo info = decode_head_info;
+const StageInfo info = decode_head_info;
 #endif
 #endif
 
 #include "fill_absent.h"
-static EmulatedStage describe() {
+EmulatedStage describe() {
     EmulatedStage s = {};
     s.name = TEXT(VARIANT);
     s.sm_arch = SM_ARCH;
     s.kernel = run;
     s.info = info;
+#ifdef STAGE_REPACK
+    s.values = run_values;
+    s.format[0] = FORMAT;
+#else
+    s.format[0] = FORMAT_0;
+#endif
     s.d_model = D_MODEL, s.n_heads = N_HEADS, s.n_kv_heads = N_KV_HEADS, s.head_dim = HEAD_DIM;
     s.rope_dims = ROPE_DIMS, s.d_ff = D_FF, s.n_vocab = N_VOCAB, s.n_rows = N_ROWS, s.n_cols = N_COLS;
     s.splits_max = SPLITS_MAX, s.split_pages_min = SPLIT_PAGES_MIN, s.window = WINDOW, s.blocks = BLOCKS;
     s.rope_halves = ROPE_HALVES, s.activation = ACTIVATION, s.first = FIRST, s.from_attention = FROM_ATTENTION;
     s.embed_format = EMBED_FORMAT;
-    s.format[0] = FORMAT_0, s.format[1] = FORMAT_1, s.format[2] = FORMAT_2;
+    s.format[1] = FORMAT_1, s.format[2] = FORMAT_2;
     s.rope_scale = ROPE_SCALE, s.norm_eps = NORM_EPS, s.score_scale = SCORE_SCALE, s.embed_scale = EMBED_SCALE;
     return s;
 }
 } // namespace VARIANT
+} // namespace
 #include "undefine.h"

@@ -11,6 +11,7 @@ typedef struct {
     const char *name;
     unsigned sm_arch;
     EmulatedKernel *kernel; // takes the stage's arguments
+    EmulatedKernel *values; // repack variants: weight_value of every element, takes ValuesArgs
     StageInfo info;
     unsigned d_model, n_heads, n_kv_heads, head_dim, rope_dims, d_ff, n_vocab, n_rows, n_cols;
     unsigned splits_max, split_pages_min, window, blocks;
@@ -22,12 +23,10 @@ typedef struct {
 #ifdef __cplusplus
 extern "C" {
 #endif
-extern const EmulatedStage emulated_stages[];
-extern const unsigned n_emulated_stages;
-// NULL where there is none.
-const EmulatedStage *emulated_stage(const char *name);
+// What is compiled as for one GPU generation, each list in a file of its own.
+extern const EmulatedStage emulated_stages_90[], emulated_stages_80[], emulated_stages_75[];
+extern const unsigned n_emulated_stages_90, n_emulated_stages_80, n_emulated_stages_75;
 
-// Arguments of the variants "values_…": weight_value of every element.
 typedef struct {
     const unsigned char *weight;
     float *out; // [n_rows][n_cols]

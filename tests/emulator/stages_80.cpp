@@ -11,8 +11,6 @@
 #define VARIANT attention_7x64
 #include "run.h"
 
-extern const EmulatedStage emulated_stages_80[];
-extern const unsigned n_emulated_stages_80;
 const EmulatedStage emulated_stages_80[] = {
     qkv_ring::describe(),
     output_q4_k::describe(),

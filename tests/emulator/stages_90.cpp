@@ -77,8 +77,6 @@
 #define VARIANT head_wide
 #include "run.h"
 
-extern const EmulatedStage emulated_stages_90[];
-extern const unsigned n_emulated_stages_90;
 const EmulatedStage emulated_stages_90[] = {
     repack_bf16::describe(),
     repack_f16::describe(),

@@ -14,4 +14,4 @@
 #define FORMAT_2 FORMAT_F16
 #define BLOCKS 2
 #define WARPS 3
-#define RING_BYTES 12000
+#define RING_BYTES 16000
