@@ -196,7 +196,7 @@ DEVICE void stream_run(Stream *s, u32 block, const u8 *shared_x, const Rows &row
     u32 lane = lane_index(), parity = 0, filled = 0;
     Piece piece = {(u32)((u64)UNITS * block / BLOCKS) + warp_index(), 0, 0};
     u32 my_unit = ~0u;
-    float mine[ROWS], sum[ROWS];
+    float mine[ROWS] = {}, sum[ROWS] = {};
     BlockX only = {};
     if (TILES == 1 && X_INTEGERS && lane < X_BLOCKS) only = x_load(shared_x, lane);
 

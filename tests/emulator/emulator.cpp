@@ -86,6 +86,7 @@ const EmulatedThread *emulated_thread(void) {
 
 static void leave(Fiber *f, bool for_good) {
     void *fake = nullptr;
+    (void)for_good;
     (void)fake;
     __sanitizer_start_switch_fiber(for_good ? nullptr : &fake, block.scheduler_stack, block.scheduler_stack_size);
     swapcontext(&f->context, &block.scheduler);

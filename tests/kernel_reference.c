@@ -1,0 +1,137 @@
+#include "kernel_reference.h"
+
+#include "base/f16.h"
+#include "runner.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static const EmulatedStage *find_stage(const EmulatedStage *stages, unsigned n, const char *name) {
+    for (unsigned i = 0; i < n; i++) {
+        if (strcmp(stages[i].name, name) == 0) return &stages[i];
+    }
+    return NULL;
+}
+
+const EmulatedStage *kernel_stage(const char *name, unsigned sm_arch) {
+    const EmulatedStage *s = sm_arch >= 90   ? find_stage(emulated_stages_90, n_emulated_stages_90, name)
+                             : sm_arch >= 80 ? find_stage(emulated_stages_80, n_emulated_stages_80, name)
+                                             : find_stage(emulated_stages_75, n_emulated_stages_75, name);
+    if (!s) FAIL("no variant %s for sm_%u", name, sm_arch);
+    REQUIRE(s != NULL);
+    return s;
+}
+
+void kernel_run(const EmulatedStage *stage, const void *args) {
+    emulator_launch(stage->kernel, args, stage->info.grid[0], stage->info.grid[1], stage->info.threads,
+                    stage->info.shared_bytes);
+}
+
+// Freed by nobody, but reachable: the case's process ends.
+typedef struct Kept {
+    struct Kept *next;
+    void *memory;
+} Kept;
+static Kept *kept;
+
+void *kernel_memory(size_t size) {
+    Kept *k = malloc(sizeof *k);
+    void *memory = NULL;
+    REQUIRE(k != NULL && posix_memalign(&memory, 256, size ? size : 1) == 0);
+    *k = (Kept){kept, memory};
+    kept = k;
+    return memset(memory, 0, size);
+}
+
+static uint32_t random_bits(TestRandom *r) {
+    r->state = r->state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(r->state >> 33);
+}
+
+float test_random_uniform(TestRandom *r, float low, float high) {
+    return low + (high - low) * ((float)(random_bits(r) >> 7) * 0x1p-24f);
+}
+
+float test_random_normal(TestRandom *r) {
+    float sum = 0;
+    for (int i = 0; i < 4; i++) sum += test_random_uniform(r, -1, 1);
+    return sum * 0.8660254f;
+}
+
+static void put_f16(uint8_t *at, float value) {
+    uint16_t h = f16_from_f32(value);
+    memcpy(at, &h, sizeof h);
+}
+
+// Random bits under scales that make weights of about 0.05.
+static void random_block(TestRandom *r, Dtype dtype, uint8_t *b) {
+    uint32_t size = dtype_info(dtype)->block_bytes;
+    for (uint32_t i = 0; i < size; i++) b[i] = (uint8_t)random_bits(r);
+    float s = test_random_uniform(r, 0.5f, 1.5f) * (random_bits(r) & 1 ? 0.01f : -0.01f);
+    float value = test_random_normal(r) * 0.05f;
+    uint32_t bits = f32_to_bits(value);
+    uint16_t brain = (uint16_t)(bits >> 16);
+    switch (dtype) {
+    case DTYPE_F32: memcpy(b, &value, sizeof value); break;
+    case DTYPE_F16: put_f16(b, value); break;
+    case DTYPE_BF16: memcpy(b, &brain, sizeof brain); break;
+    case DTYPE_Q4_1: put_f16(b, s), put_f16(b + 2, -7.3f * s); break;
+    case DTYPE_Q5_1: put_f16(b, s / 2), put_f16(b + 2, -7.6f * s); break;
+    case DTYPE_Q5_0: put_f16(b, s / 2); break;
+    case DTYPE_Q8_0: put_f16(b, s / 16); break;
+    case DTYPE_Q4_K: put_f16(b, s / 30), put_f16(b + 2, s / 4); break;
+    case DTYPE_Q5_K: put_f16(b, s / 60), put_f16(b + 2, s / 4); break;
+    case DTYPE_Q6_K: put_f16(b + 208, s / 200); break;
+    default: put_f16(b, s); break;
+    }
+}
+
+TestMatrix test_matrix(TestRandom *random, Dtype dtype, uint32_t n_rows, uint32_t n_cols) {
+    const DtypeInfo *info = dtype_info(dtype);
+    size_t n_blocks = (size_t)n_rows * n_cols / info->block_elements;
+    TestMatrix m = {dtype, n_rows, n_cols, kernel_memory(n_blocks * info->block_bytes),
+                    kernel_memory((size_t)(n_rows * layout_row_bytes((int)dtype, n_cols))),
+                    kernel_memory((size_t)n_rows * n_cols * sizeof(float))};
+    for (size_t i = 0; i < n_blocks; i++) random_block(random, dtype, m.file + i * info->block_bytes);
+    info->dequantize(m.file, m.values, n_blocks);
+    char name[32] = "repack_";
+    for (uint32_t i = 0; info->name[i]; i++) {
+        char c = info->name[i];
+        name[7 + i] = (char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+    }
+    const EmulatedStage *repack = kernel_stage(name, 90);
+    RepackArgs args = {DEVICE_ADDRESS(m.file), DEVICE_ADDRESS(m.repacked), n_rows, n_cols};
+    unsigned grid = CEIL_DIV(n_rows * CEIL_DIV(n_cols, 32u), 256u);
+    emulator_launch(repack->kernel, &args, grid, 1, 256, 0);
+    return m;
+}
+
+void reference_quantize(float *x, uint32_t n) {
+    for (uint32_t b = 0; b < n; b += 32) {
+        float largest = 0;
+        for (uint32_t i = 0; i < 32; i++) largest = fmaxf(largest, fabsf(x[b + i]));
+        for (uint32_t i = 0; i < 32; i++) {
+            x[b + i] = largest > 0 ? rintf(x[b + i] * (127.0f / largest)) * (largest / 127.0f) : 0;
+        }
+    }
+}
+
+void reference_matvec(const TestMatrix *w, const float *x, bool rounded, double *y) {
+    float *copy = kernel_memory(w->n_cols * sizeof *copy);
+    memcpy(copy, x, w->n_cols * sizeof *copy);
+    if (rounded && !FORMAT_IS_FLOAT((int)w->dtype)) reference_quantize(copy, w->n_cols);
+    for (uint32_t r = 0; r < w->n_rows; r++) {
+        y[r] = 0;
+        for (uint32_t c = 0; c < w->n_cols; c++) y[r] += (double)w->values[(size_t)r * w->n_cols + c] * (double)copy[c];
+    }
+}
+
+double relative_error(const double *expected, const float *actual, size_t n) {
+    double difference = 0, norm = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)actual[i] - expected[i];
+        difference += d * d;
+        norm += expected[i] * expected[i];
+    }
+    return sqrt(difference / norm);
+}

@@ -1,0 +1,42 @@
+// What the kernel tests share: random matrices in every format, repacked by the repack kernel on the emulator, and plain C
+// that computes the same as the stages, in double.
+#pragma once
+
+#include "emulator/stages.h"
+#include "model/dtype.h"
+
+// The variant compiled for that GPU generation; ends the case where there is none.
+const EmulatedStage *kernel_stage(const char *name, unsigned sm_arch);
+
+// Calls the stage with its own grid.
+void kernel_run(const EmulatedStage *stage, const void *args);
+
+// Memory of exactly that size, so that ASan sees what goes past it; aligned to 256 bytes, zeroed, kept till the case ends.
+void *kernel_memory(size_t size);
+
+// Where a pointer is a number: StageArgs on the host.
+#define DEVICE_ADDRESS(pointer) ((unsigned long long)(uintptr_t)(pointer))
+
+typedef struct {
+    uint64_t state;
+} TestRandom;
+float test_random_uniform(TestRandom *r, float low, float high);
+float test_random_normal(TestRandom *r); // about: the sum of four uniforms
+
+typedef struct {
+    Dtype dtype;
+    uint32_t n_rows, n_cols;
+    uint8_t *file;     // as in a GGUF
+    uint8_t *repacked; // layout.h
+    float *values;     // [n_rows][n_cols] by the dequantiser
+} TestMatrix;
+TestMatrix test_matrix(TestRandom *random, Dtype dtype, uint32_t n_rows, uint32_t n_cols);
+
+// A vector of 32-element blocks as activations.cuh rounds it: 8 bits with a scale of the block's largest value / 127.
+void reference_quantize(float *x, uint32_t n);
+
+// y = W x in double. `rounded`: with x rounded by reference_quantize where the matrix is quantised.
+void reference_matvec(const TestMatrix *w, const float *x, bool rounded, double *y);
+
+// ||actual - expected|| / ||expected||; NaN where something is not a number.
+double relative_error(const double *expected, const float *actual, size_t n);
