@@ -212,7 +212,8 @@ TEST(api_stream_events_in_order) {
     CHECK(type && str_eq(*type, STR("text/event-stream")));
     // Every event is "event: NAME\ndata: JSON\n\n".
     Arena arena = os_arena(1 << 20);
-    char text[256] = "";
+    char memory[256];
+    StrBuf text = STRBUF(memory);
     uint32_t index = 0, n_events = 0;
     bool ended = false;
     for (Str rest = a.body; rest.len; n_events++) {
@@ -239,7 +240,7 @@ TEST(api_stream_events_in_order) {
         } else if (str_eq(name, STR("token"))) {
             CHECK(json_read_u64(json_get(root, STR("i")), &number) && number == index++);
             REQUIRE(json_read_str(json_get(root, STR("t")), &t) && t.len > 0);
-            strncat(text, t.ptr, t.len);
+            strbuf_put(&text, t);
         } else if (CHECK_STR_EQ("end", name)) {
             ended = true;
             CHECK(json_read_u64(json_get(root, STR("tokens_out")), &number) && number >= index);
@@ -251,7 +252,7 @@ TEST(api_stream_events_in_order) {
         }
     }
     CHECK(ended);
-    CHECK_STR_EQ("Hello \xF0\x9F\x8C\x8D \"there\"\n", (const char *)text);
+    CHECK_STR_EQ("Hello \xF0\x9F\x8C\x8D \"there\"\n", strbuf_str(&text));
     shut_down(f);
 }
 

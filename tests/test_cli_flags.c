@@ -19,19 +19,23 @@ static const char *test_get_env(const char *name) {
 }
 
 // Splits at single spaces; words live in `memory`.
-static int split(const char *line, char *memory, char **words) {
+static int split(const char *line, char *memory, size_t size, char **words) {
     int n = 0;
     words[n++] = "worker-orcd";
-    strcpy(memory, line);
-    for (char *at = strtok(memory, " "); at && n < WORDS_MAX; at = strtok(NULL, " "))
+    snprintf(memory, size, "%s", line);
+    for (char *at = memory; *at && n < WORDS_MAX; at++) {
         words[n++] = at;
+        at += strcspn(at, " ");
+        if (!*at) break;
+        *at = 0;
+    }
     return n;
 }
 
 static bool parse(const char *line, Options *out, Error *err) {
     static char memory[1024];
     char *words[WORDS_MAX];
-    int n = split(line, memory, words);
+    int n = split(line, memory, sizeof memory, words);
     return flags_parse(n, words, test_get_env, out, err);
 }
 

@@ -207,20 +207,23 @@ TEST(sched_lost_backend_ends_every_job) {
 // Jobs side by side: each gets its own text whole, and exactly one end.
 TEST(sched_jobs_side_by_side) {
     FakeWorker *f = fake_sched_start(&(FakeConfig){.script = "the same for everyone", .n_jobs = 8});
-    char text[8][64] = {{0}};
+    char memory[8][64];
+    StrBuf text[8];
+    for (int i = 0; i < 8; i++)
+        text[i] = STRBUF(memory[i]);
     uint32_t ends[8] = {0}, total = 0;
     for (int i = 0; i < 8; i++)
         fake_submit(f, "a prompt", 100, NULL);
     while (total < 8) {
         JobEvent e;
         fake_next_event(f, &e);
-        if (e.kind == EVENT_TOKEN) strncat(text[e.job], e.token.text, e.token.length);
+        if (e.kind == EVENT_TOKEN) strbuf_put(&text[e.job], (Str){e.token.text, e.token.length});
         if (e.kind != EVENT_END) continue;
         ends[e.job]++;
         total++;
     }
     for (int i = 0; i < 8; i++) {
-        CHECK_STR_EQ("the same for everyone", (const char *)text[i]);
+        CHECK_STR_EQ("the same for everyone", strbuf_str(&text[i]));
         CHECK_INT_EQ(1, ends[i]);
     }
     check_silence(f);

@@ -14,7 +14,8 @@ typedef struct {
     uint32_t n_tokens;
 } Auth;
 
-// The tokens stay slices of `text`. Errors (ERR_USAGE): none at all, too many, characters that no header holds.
+// The tokens stay slices of `text`. Errors (ERR_USAGE): none at all, too many, characters that no header
+// holds.
 MUST_CHECK bool auth_parse(Str text, Auth *out, Error *err);
 
 // `header` is the Authorization header's value, or NULL.

@@ -1,7 +1,7 @@
 // The body of POST /execute: JSON to a checked request, and from there to a job.
 //
-// The rules of the fields are one table (execute_request.c). Errors are ERR_INVALID_REQUEST; err->field has the
-// field's name, and the message names field, value and what is allowed, never a prompt or a stop string.
+// The rules of the fields are one table (execute_request.c). Errors are ERR_INVALID_REQUEST; err->field has
+// the field's name, and the message names field, value and what is allowed, never a prompt or a stop string.
 #pragma once
 
 #include "engine/bridge.h"
@@ -34,13 +34,13 @@ typedef struct {
 enum { EXECUTE_JSON_BYTES = JSON_NODES_MAX * 32 + 4096 };
 
 // Strings of *out point into `body` or `arena`.
-MUST_CHECK bool execute_request_parse(Str body, const ExecuteLimits *limits, Arena *arena, ExecuteRequest *out,
-                                      Error *err);
+MUST_CHECK bool execute_request_parse(Str body, const ExecuteLimits *limits, Arena *arena,
+                                      ExecuteRequest *out, Error *err);
 
-// Encodes the prompt and fills the job's id, tokens, max_tokens, sampler and stop strings, copied to its arena.
-// Special tokens' text in the prompt becomes those tokens, so that a caller can apply a chat template. Where
-// max_tokens was not given it is the limit, or less where the context has no room for that many. A missing seed
-// is drawn.
+// Encodes the prompt and fills the job's id, tokens, max_tokens, sampler and stop strings, copied to its
+// arena. Special tokens' text in the prompt becomes those tokens, so that a caller can apply a chat template.
+// Where max_tokens was not given it is the limit, or less where the context has no room for that many. A
+// missing seed is drawn.
 MUST_CHECK bool execute_request_encode(const ExecuteRequest *request, const ExecuteLimits *limits,
                                        const Tokenizer *tokenizer, Arena scratch, Job *job, Error *err);
 

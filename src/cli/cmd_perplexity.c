@@ -9,9 +9,9 @@
 enum { TEXT_BYTES_MAX = 256 << 20 };
 
 // exp of the mean of -ln p over the scored tokens. Windows of N tokens follow each other without overlap; in
-// each, the second half is scored: the logits at positions N/2 - 1 to N - 2, each on the token that follows. So
-// every scored token has at least N/2 tokens before it. Where the vocabulary wants BOS, it takes the place of
-// each window's first token.
+// each, the second half is scored: the logits at positions N/2 - 1 to N - 2, each on the token that follows.
+// So every scored token has at least N/2 tokens before it. Where the vocabulary wants BOS, it takes the place
+// of each window's first token.
 typedef struct {
     const Options *options;
     Model model;

@@ -11,7 +11,6 @@
 #include "json/json_writer.h"
 
 #include <stdio.h>
-#include <unistd.h>
 
 enum { CALLBACK_TRIES = 3, CALLBACK_TIMEOUT_MS = 5000, CALLBACK_BACKOFF_MS = 500 };
 enum { EXIT_CODE_BACKEND_LOST = 3 };
@@ -268,7 +267,7 @@ static bool set_up(Worker *w, Error *err) {
     log_event(&w->log, LOG_STARTUP, LOG_STR("version", str_from_c(WORKER_ORCD_VERSION)),
               LOG_STR("build", str_from_c(version_text)), LOG_STR("url", str_from_c(w->url)),
               LOG_STR("host", str_from_c(o->host)), LOG_U64("port", http_server_port(w->server)),
-              LOG_U64("pid", (uint64_t)getpid()));
+              LOG_U64("pid", os_process_id()));
     return true;
 }
 

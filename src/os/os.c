@@ -16,7 +16,8 @@
 #include <unistd.h>
 
 void *os_reserve(size_t size) {
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *memory =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return memory == MAP_FAILED ? NULL : memory;
 }
 
@@ -63,7 +64,8 @@ bool os_file_map(const char *path, MappedFile *out, Error *err) {
     void *data = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
     int map_errno = errno;
     close(fd);
-    if (data == MAP_FAILED) return error_set(err, ERR_IO, "%s: cannot be mapped: %s", path, strerror(map_errno));
+    if (data == MAP_FAILED)
+        return error_set(err, ERR_IO, "%s: cannot be mapped: %s", path, strerror(map_errno));
     *out = (MappedFile){.data = data, .size = size};
     return true;
 }
@@ -217,6 +219,10 @@ void os_install_stop_signals(int wake_fd) {
 
 void os_exit_now(int code) {
     _exit(code);
+}
+
+uint64_t os_process_id(void) {
+    return (uint64_t)getpid();
 }
 
 uint64_t os_resident_bytes(void) {

@@ -76,11 +76,13 @@ void os_wake_word(_Atomic uint32_t *word);
 
 // Counts of stop signals (SIGTERM, SIGINT) received so far.
 uint32_t os_stop_signals(void);
-// Installs the handlers; each stop signal also writes 8 bytes to `wake_fd` (an eventfd, or -1). The second one ends the
-// process as if there was no handler. SIGPIPE is ignored.
+// Installs the handlers; each stop signal also writes 8 bytes to `wake_fd` (an eventfd, or -1). The second
+// one ends the process as if there was no handler. SIGPIPE is ignored.
 void os_install_stop_signals(int wake_fd);
 
 // Ends the process now, whatever its other threads are doing.
 _Noreturn void os_exit_now(int code);
+
+uint64_t os_process_id(void);
 
 uint64_t os_resident_bytes(void); // of this process, now
