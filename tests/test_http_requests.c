@@ -2,6 +2,7 @@
 // against a guard page. Every row holds all that the client sends on one connection.
 #include "runner.h"
 
+#include "fuzz_targets.h"
 #include "guard.h"
 #include "http_harness.h"
 
@@ -406,4 +407,8 @@ TEST(http_limits_the_body) {
         status_of(h, build(CHUNKED "1;", "a", HTTP_CHUNK_IGNORED_BYTES_MAX + 1, "\r\na\r\n0\r\n\r\n"), 50));
     CHECK_STR_EQ("431",
                  status_of(h, build(CHUNKED "0\r\n", "X: 1\r\n", HTTP_CHUNK_IGNORED_BYTES_MAX, "\r\n"), 50));
+}
+
+TEST(http_requests_fuzz_corpus) {
+    CHECK(fuzz_replay("http", fuzz_http, 200) >= 50);
 }

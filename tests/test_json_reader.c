@@ -4,7 +4,9 @@
 
 #include "base/limits.h"
 #include "base/strbuf.h"
+#include "fuzz_targets.h"
 #include "guard.h"
+#include "json_again.h"
 #include "os/os.h"
 #include "json/json_reader.h"
 #include "json/json_writer.h"
@@ -21,32 +23,6 @@ enum { ARENA_BYTES = 1 << 20, TEXT_BYTES = 1 << 16 };
     { literal, sizeof(literal) - 1 }
 
 static const JsonLimits default_limits = {0};
-
-// The value as the JSON writer spells it.
-static void write_again(JsonWriter *w, const JsonNode *n) {
-    switch ((JsonType)n->type) {
-    case JSON_NULL: json_put_null(w); break;
-    case JSON_BOOL: json_put_bool(w, n->as.boolean); break;
-    case JSON_U64: json_put_u64(w, n->as.u64); break;
-    case JSON_I64: json_put_i64(w, n->as.i64); break;
-    case JSON_F64: json_put_f64(w, n->as.f64); break;
-    case JSON_STRING: json_put_str(w, (Str){n->as.string, n->length}); break;
-    case JSON_ARRAY:
-        json_open_array(w);
-        for (const JsonNode *e = json_first(n); e != json_end(n); e = json_next(e))
-            write_again(w, e);
-        json_close_array(w);
-        break;
-    case JSON_OBJECT:
-        json_open_object(w);
-        for (const JsonNode *k = json_first(n); k != json_end(n); k = json_next(json_next(k))) {
-            json_key_str(w, (Str){k->as.string, k->length});
-            write_again(w, json_next(k));
-        }
-        json_close_object(w);
-        break;
-    }
-}
 
 static Arena test_arena(void) {
     static uint8_t memory[ARENA_BYTES];
@@ -120,7 +96,7 @@ TEST(json_reader_accepts) {
         char memory[1024];
         StrBuf out = STRBUF(memory);
         JsonWriter w = json_writer_begin(&out);
-        write_again(&w, root);
+        json_write_again(&w, root);
         CHECK_STR_EQ(accepted[i].expected, out.ptr);
     }
 }
@@ -508,4 +484,8 @@ TEST(json_reader_agrees_with_python) {
     TEST_CASE_LABEL("whole file");
     CHECK(rows >= 700);
     CHECK(taken >= 100 && rows - taken >= 100);
+}
+
+TEST(json_reader_fuzz_corpus) {
+    CHECK(fuzz_replay("json", fuzz_json, 200) >= 50);
 }

@@ -1,0 +1,28 @@
+// What the fuzzers of tests/fuzz/ do with an input, and what the tests do with the inputs kept in
+// tests/fuzz/corpus/. Each aborts when the program breaks a promise of its own; a sanitizer finds the rest.
+#pragma once
+
+#include "base/base.h"
+#include "base/rng.h"
+
+enum { FUZZ_INPUT_BYTES_MAX = 64 * 1024 };
+
+// Random numbers that are the same in every run.
+typedef struct {
+    uint64_t key;
+    uint64_t draws;
+} FuzzDice;
+
+static inline uint32_t fuzz_roll(FuzzDice *dice, uint32_t below) {
+    return rng_philox(dice->key, dice->draws++).word[0] % below;
+}
+
+// A JSON text: what is taken must come back the same after being written and read again.
+void fuzz_json(const uint8_t *data, size_t size);
+// The first byte chooses how the rest is cut into pieces and how requests are answered: the outcome must not
+// depend on the pieces.
+void fuzz_http(const uint8_t *data, size_t size);
+
+// Runs `target` on every file of tests/fuzz/corpus/<name>, then on mutations of them (the same ones each
+// time). Returns the number of files.
+size_t fuzz_replay(const char *name, void (*target)(const uint8_t *data, size_t size), uint32_t mutations);
