@@ -50,6 +50,9 @@ class Engine:
     def tokenize(self, text, special=False):
         return self.llama.tokenize(text.encode(), add_bos=False, special=special)
 
+    def text(self, ids):
+        return self.llama.detokenize(ids, special=True).decode(errors="replace")
+
     def logits(self, ids):
         """Logits [len(ids)][vocabulary] float32 of a sequence in an empty cache, in batches of at most 512 tokens."""
         self.llama.reset()
@@ -85,6 +88,7 @@ def compare(name, one, other):
 def dump(path, head, key, rows):
     """JSON with one line a field of `head` and, in `key`, one line a field of each row."""
     fields = [json.dumps(k) + ": " + json.dumps(v) for k, v in head.items()]
-    objects = ["{\n " + ",\n ".join(json.dumps(k) + ": " + json.dumps(v) for k, v in row.items()) + "\n}" for row in rows]
+    objects = ["{\n " + ",\n ".join(json.dumps(k) + ": " + json.dumps(v) for k, v in row.items()) + "\n}"
+               for row in rows]
     with open(path, "w") as file:
         file.write("{\n" + ",\n".join(fields + [json.dumps(key) + ": [" + ", ".join(objects) + "]"]) + "\n}\n")

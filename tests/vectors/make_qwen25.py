@@ -30,7 +30,7 @@ def main():
         for case in cases:
             case["prompt_ids"] = engine.tokenize(case["text"], case["parse_special"])
             case[variant] = engine.greedy(case["prompt_ids"], STEPS)
-            print(case["name"], repr(engine.llama.detokenize(case[variant]["ids"], special=True).decode(errors="replace")))
+            print(case["name"], repr(engine.text(case[variant]["ids"])))
         del engine
     for case in cases:
         compare(case["name"], case["float32"], case["native_kv_f16"])

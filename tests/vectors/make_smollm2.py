@@ -62,7 +62,8 @@ def print_distance(exact, engine, ids):
         p, q = (e.logits(ids[start:start + WINDOW])[WINDOW // 2 - 1:-1].astype(np.float64) for e in (exact, engine))
         square.append(((p - q) ** 2).mean())
         same.append((p.argmax(axis=1) == q.argmax(axis=1)).mean())
-        p, q = (x - np.log(np.exp(x - x.max(axis=1)[:, None]).sum(axis=1))[:, None] - x.max(axis=1)[:, None] for x in (p, q))
+        p, q = (x - x.max(axis=1, keepdims=True) for x in (p, q))
+        p, q = (x - np.log(np.exp(x).sum(axis=1, keepdims=True)) for x in (p, q))
         kl.append((np.exp(p) * (p - q)).sum(axis=1).mean())
     print(f"  against float32: rms of logits {np.sqrt(np.mean(square)):.5f}, mean KL {np.mean(kl):.6f}, "
           f"same best token {np.mean(same):.4f}")
@@ -97,7 +98,7 @@ def main():
             case["prompt_ids"] = (text_ids[:480] if case["text"] is None
                                   else engine.tokenize(case["text"], case["parse_special"]))
             case[variant] = engine.greedy(case["prompt_ids"], STEPS)
-            print(case["name"], repr(engine.llama.detokenize(case[variant]["ids"], special=True).decode(errors="replace")))
+            print(case["name"], repr(engine.text(case[variant]["ids"])))
         for top in tops:
             top["prompt_ids"] = next(c["prompt_ids"] for c in cases if c["name"] == top["name"])
             row = engine.logits(top["prompt_ids"])[-1]

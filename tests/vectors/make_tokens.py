@@ -36,7 +36,8 @@ CASES = [
     ("digits", "0123456789 12 345 6789"),
     ("number_forms", "3.14159 1,000,000 -42 +7 1e-9 0x1F 50% $99 24/7"),
     ("digits_in_words", "abc123def 4x4 h2o 2nd covid19"),
-    ("other_numbers", "\u00bd \u00b2\u00b3 \u2167 \u2460\u2461 \u0663\u0664\u0665 \u0967\u0968\u0969 \uff11\uff12 \u4e09\u5341 \u0bf0"),
+    ("other_numbers", "\u00bd \u00b2\u00b3 \u2167 \u2460\u2461 \u0663\u0664\u0665 "
+     "\u0967\u0968\u0969 \uff11\uff12 \u4e09\u5341 \u0bf0"),
     ("contractions", "I'm you're he's they've we'll she'd don't o'clock"),
     ("contractions_odd_case", "I'M You'RE he'S THEY'VE we'LL she'D DON'T 'Tis 'twas 's't're"),
     ("contractions_curly", "it\u2019s don\u2019t we\u2019ll"),
@@ -50,17 +51,21 @@ CASES = [
     ("url", "https://example.com/path?q=1&r=a%20b#frag user@example.com"),
     ("accents", "na\u00efve caf\u00e9 \u00dcber stra\u00dfe \u00c5ngstr\u00f6m \u0141\u00f3d\u017a \u0130stanbul"),
     ("combining_marks", "cafe\u0301 n\u0303 a\u0308\u0323 Z\u0351\u036b\u0343a\u0328 e\u0301e\u0301"),
-    ("greek_cyrillic", "\u039a\u03b1\u03bb\u03b7\u03bc\u03ad\u03c1\u03b1 \u043f\u0440\u0438\u0432\u0435\u0442 \u043c\u0438\u0440"),
+    ("greek_cyrillic", "\u039a\u03b1\u03bb\u03b7\u03bc\u03ad\u03c1\u03b1 "
+     "\u043f\u0440\u0438\u0432\u0435\u0442 \u043c\u0438\u0440"),
     ("chinese", "\u4f60\u597d\uff0c\u4e16\u754c\u3002\u4eca\u5929\u5929\u6c14\u5f88\u597d"),
     ("japanese", "\u3053\u3093\u306b\u3061\u306f\u3001\u30ab\u30bf\u30ab\u30ca\u3068\u6f22\u5b57\u3067\u3059\u3002\u2460"),
     ("korean", "\uc548\ub155\ud558\uc138\uc694 \uc138\uacc4 \u1112\u1161\u11ab"),
-    ("arabic", "\u0645\u0631\u062d\u0628\u0627 \u0628\u0627\u0644\u0639\u0627\u0644\u0645\u060c \u0627\u0644\u0639\u064e\u0631\u064e\u0628\u0650\u064a\u064e\u0651\u0629 \u0661\u0662\u0663"),
+    ("arabic", "\u0645\u0631\u062d\u0628\u0627 \u0628\u0627\u0644\u0639\u0627\u0644\u0645\u060c "
+     "\u0627\u0644\u0639\u064e\u0631\u064e\u0628\u0650\u064a\u064e\u0651\u0629 \u0661\u0662\u0663"),
     ("hebrew", "\u05e9\u05c1\u05b8\u05dc\u05d5\u05b9\u05dd \u05e2\u05d5\u05dc\u05dd"),
-    ("devanagari", "\u0928\u092e\u0938\u094d\u0924\u0947 \u0926\u0941\u0928\u093f\u092f\u093e \u0915\u094d\u0937\u0924\u094d\u0930\u093f\u092f"),
+    ("devanagari", "\u0928\u092e\u0938\u094d\u0924\u0947 \u0926\u0941\u0928\u093f\u092f\u093e "
+     "\u0915\u094d\u0937\u0924\u094d\u0930\u093f\u092f"),
     ("thai", "\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35\u0e0a\u0e32\u0e27\u0e42\u0e25\u0e01"),
     ("tamil", "\u0bb5\u0ba3\u0b95\u0bcd\u0b95\u0bae\u0bcd"),
     ("emoji", "\U0001f600 \U0001f680\U0001f680 \u2764\ufe0f ok\U0001f44d"),
-    ("emoji_zwj", "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \U0001f3f3\ufe0f\u200d\U0001f308 \U0001f469\U0001f3fd\u200d\U0001f4bb"),
+    ("emoji_zwj", "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 "
+     "\U0001f3f3\ufe0f\u200d\U0001f308 \U0001f469\U0001f3fd\u200d\U0001f4bb"),
     ("emoji_flags_keycaps", "\U0001f1e9\U0001f1ea\U0001f1ef\U0001f1f5 1\ufe0f\u20e3 #\ufe0f\u20e3"),
     ("math_letters", "\U0001d400\U0001d401 \U0001d7d8\U0001d7d9 \u211d \u2211 \u222b \u221a2 \u2260"),
     ("other_planes", "\U00020000 \U0001f9ff \U000e0041 \uf8ff \ufffd"),
