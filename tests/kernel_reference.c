@@ -22,27 +22,6 @@ const EmulatedStage *kernel_stage(const char *name, unsigned sm_arch) {
     return s;
 }
 
-void kernel_run(const EmulatedStage *stage, const void *args) {
-    emulator_launch(stage->kernel, args, stage->info.grid[0], stage->info.grid[1], stage->info.threads,
-                    stage->info.shared_bytes);
-}
-
-// Freed by nobody, but reachable: the case's process ends.
-typedef struct Kept {
-    struct Kept *next;
-    void *memory;
-} Kept;
-static Kept *kept;
-
-void *kernel_memory(size_t size) {
-    Kept *k = malloc(sizeof *k);
-    void *memory = NULL;
-    REQUIRE(k != NULL && posix_memalign(&memory, 256, size ? size : 1) == 0);
-    *k = (Kept){kept, memory};
-    kept = k;
-    return memset(memory, 0, size);
-}
-
 static uint32_t random_bits(TestRandom *r) {
     r->state = r->state * 6364136223846793005u + 1442695040888963407u;
     return (uint32_t)(r->state >> 33);
@@ -102,7 +81,7 @@ TestMatrix test_matrix(TestRandom *random, Dtype dtype, uint32_t n_rows, uint32_
     const EmulatedStage *repack = kernel_stage(name, 90);
     RepackArgs args = {DEVICE_ADDRESS(m.file), DEVICE_ADDRESS(m.repacked), n_rows, n_cols};
     unsigned grid = CEIL_DIV(n_rows * CEIL_DIV(n_cols, 32u), 256u);
-    emulator_launch(repack->kernel, &args, grid, 1, 256, 0);
+    kernel_launch(repack, grid, &args, sizeof args);
     return m;
 }
 

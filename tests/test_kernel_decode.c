@@ -96,7 +96,7 @@ static void run_output(const char *name, unsigned sm_arch) {
                        .weight = DEVICE_ADDRESS(w.repacked),
                        .bias = DEVICE_ADDRESS(bias),
                        .x = DEVICE_ADDRESS(x)};
-    kernel_run(s, &args);
+    kernel_run(s, &args, sizeof args);
     double *expected = doubles(s->n_rows);
     for (int rounded = 0; rounded < 2; rounded++) {
         reference_matvec(&w, in, rounded, expected);
@@ -166,7 +166,8 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t position) {
     const EmulatedStage *s = kernel_stage(name, sm_arch);
     TEST_CASE_LABEL("%s sm_%u, position %u", name, sm_arch, position);
     TestRandom random = {11 + position};
-    static const uint32_t pages[] = {3, 0, 2};
+    uint32_t *pages = kernel_memory(3 * sizeof *pages);
+    pages[0] = 3, pages[2] = 2;
     uint32_t heads[3] = {s->n_heads, s->n_kv_heads, s->n_kv_heads}, n_vocab = 5, n_pages = 4;
     QkvCase c = {.x = random_vector(&random, s->d_model, 0, 3),
                  .norm = random_vector(&random, s->d_model, 1, 0.1f),
@@ -180,11 +181,12 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t position) {
         c.w[part] = test_matrix(&random, (Dtype)s->format[part], heads[part] * s->head_dim, s->d_model);
         if (s->first) c.bias[part] = random_vector(&random, c.w[part].n_rows, 0, 1);
     }
-    DecodeSequence sequence = {.token = 3, .position = position, .pages = DEVICE_ADDRESS(pages)};
+    DecodeSequence *sequence = kernel_memory(sizeof *sequence);
+    *sequence = (DecodeSequence){.token = 3, .position = position, .pages = DEVICE_ADDRESS(pages)};
     size_t kv_halves = (size_t)n_pages * KV_PAGE_HALVES(s->n_kv_heads, s->head_dim);
     uint16_t *q = kernel_memory(s->n_heads * s->head_dim * 2), *kv = kernel_memory(kv_halves * 2);
     for (size_t i = 0; i < kv_halves; i++) kv[i] = 0x7BCD;
-    QkvArgs args = {.sequence = DEVICE_ADDRESS(&sequence),
+    QkvArgs args = {.sequence = DEVICE_ADDRESS(sequence),
                     .x = DEVICE_ADDRESS(c.x),
                     .norm = DEVICE_ADDRESS(c.norm),
                     .inv_freq = DEVICE_ADDRESS(c.inv_freq),
@@ -203,7 +205,7 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t position) {
             c.x[i] = NAN; // to be written
         }
     }
-    kernel_run(s, &args);
+    kernel_run(s, &args, sizeof args);
     if (s->first) check_error(embedded, c.x, s->d_model, 1e-7);
     check_qkv(s, &c, q, kv, n_pages);
 }
@@ -303,13 +305,14 @@ static void run_attention(const char *name, unsigned sm_arch, uint32_t position)
             page[(head * 2 + 1) * 16 * s->head_dim + d * 16 + t % 16] = i % 2 ? 0x7C00 : 0x7E00; // infinity
         }
     }
-    DecodeSequence sequence = {.position = position, .pages = DEVICE_ADDRESS(pages)};
+    DecodeSequence *sequence = kernel_memory(sizeof *sequence);
+    *sequence = (DecodeSequence){.position = position, .pages = DEVICE_ADDRESS(pages)};
     uint32_t n_splits = expected_splits(s, n_pages - c.first / 16);
     uint16_t *part = kernel_memory((size_t)n_splits * n * 2);
     float *weight = kernel_memory((size_t)n_splits * s->n_heads * 8);
-    AttentionArgs args = {DEVICE_ADDRESS(&sequence), DEVICE_ADDRESS(q), DEVICE_ADDRESS(kv), DEVICE_ADDRESS(part),
+    AttentionArgs args = {DEVICE_ADDRESS(sequence), DEVICE_ADDRESS(q), DEVICE_ADDRESS(kv), DEVICE_ADDRESS(part),
                           DEVICE_ADDRESS(weight)};
-    kernel_run(s, &args);
+    kernel_run(s, &args, sizeof args);
     check_error(expected, put_together(s, part, weight, n_splits), n, 1e-3); // f16 weights and parts
 }
 
@@ -341,13 +344,14 @@ TEST(kernel_output_puts_splits_together) {
         TestMatrix w = test_matrix(&random, (Dtype)s->format[0], s->n_rows, s->n_cols);
         float *x = random_vector(&random, s->n_rows, 0, 1), *before = kernel_memory(s->n_rows * sizeof *before);
         memcpy(before, x, s->n_rows * sizeof *x);
-        DecodeSequence sequence = {.position = positions[p]};
-        OutputArgs args = {.sequence = DEVICE_ADDRESS(&sequence),
+        DecodeSequence *sequence = kernel_memory(sizeof *sequence);
+        sequence->position = positions[p];
+        OutputArgs args = {.sequence = DEVICE_ADDRESS(sequence),
                            .part = DEVICE_ADDRESS(part),
                            .part_weight = DEVICE_ADDRESS(weight),
                            .weight = DEVICE_ADDRESS(w.repacked),
                            .x = DEVICE_ADDRESS(x)};
-        kernel_run(s, &args);
+        kernel_run(s, &args, sizeof args);
         double *expected = doubles(s->n_rows);
         reference_matvec(&w, put_together(s, part, weight, n_splits), true, expected);
         for (uint32_t i = 0; i < s->n_rows; i++) expected[i] += (double)before[i];
@@ -375,7 +379,7 @@ TEST(kernel_glu_activates_and_multiplies) {
         float *out = random_vector(&random, s->d_ff, NAN, 0);
         GluArgs args = {DEVICE_ADDRESS(x), DEVICE_ADDRESS(norm),
                         {DEVICE_ADDRESS(gate.repacked), DEVICE_ADDRESS(up.repacked)}, DEVICE_ADDRESS(out)};
-        kernel_run(s, &args);
+        kernel_run(s, &args, sizeof args);
         double factor, *g = doubles(s->d_ff), *u = doubles(s->d_ff);
         const float *h = reference_norm(x, norm, s->d_model, s->norm_eps, &factor);
         for (int rounded = 0; rounded < 2; rounded++) {
@@ -399,14 +403,15 @@ static void run_head(const char *name, float penalty) {
     HeadBest *best = kernel_memory(s->blocks * sizeof *best);
     uint32_t *seen = kernel_memory((s->n_vocab + 31) / 32 * 4);
     for (uint32_t i = 0; i < s->n_vocab; i += 3) seen[i / 32] |= 1u << i % 32;
-    DecodeSequence sequence = {.repetition_penalty = penalty, .seen = DEVICE_ADDRESS(seen)};
-    HeadArgs args = {.sequence = DEVICE_ADDRESS(&sequence),
+    DecodeSequence *sequence = kernel_memory(sizeof *sequence);
+    *sequence = (DecodeSequence){.repetition_penalty = penalty, .seen = DEVICE_ADDRESS(seen)};
+    HeadArgs args = {.sequence = DEVICE_ADDRESS(sequence),
                      .x = DEVICE_ADDRESS(x),
                      .norm = DEVICE_ADDRESS(norm),
                      .weight = DEVICE_ADDRESS(w.repacked),
                      .logits = DEVICE_ADDRESS(logits),
                      .best = DEVICE_ADDRESS(best)};
-    kernel_run(s, &args);
+    kernel_run(s, &args, sizeof args);
     double factor, *expected = doubles(s->n_vocab);
     const float *h = reference_norm(x, norm, s->d_model, s->norm_eps, &factor);
     for (int rounded = 0; rounded < 2; rounded++) {
