@@ -3,9 +3,8 @@
 // subword units", 2016).
 #pragma once
 
-#include "base/arena.h"
+#include "text/bpe_queue.h"
 
-#define BPE_NO_RANK UINT32_MAX
 enum { BPE_ID_BITS = 20, BPE_MERGES_MAX = (1 << 24) - 1 };
 
 // Constant once built.

@@ -2,11 +2,12 @@
 
 #include "base/strbuf.h"
 
-// A turn is: open, role, middle, message, close. Tokens and text are kept apart, so that a message cannot forge a turn.
+// A turn is: open, role, middle, message, close. Tokens and text are kept apart, so that a message cannot
+// forge a turn.
 typedef struct {
     const char *name;
-    const char *open;        // control token; NULL where the role has one of its own
-    const char *system;      // role names, or their control tokens; system NULL: it joins the user's message
+    const char *open;   // control token; NULL where the role has one of its own
+    const char *system; // role names, or their control tokens; system NULL: it joins the user's message
     const char *user;
     const char *assistant;
     const char *middle;      // control token after the role, or NULL
@@ -18,12 +19,16 @@ typedef struct {
 
 static const ChatForm forms[] = {
     [CHAT_PLAIN] = {.name = "plain"},
-    [CHAT_CHATML] = {"chatml", "<|im_start|>", "system", "user", "assistant", NULL, "\n", "<|im_end|>", "\n", false},
-    [CHAT_LLAMA3] = {"llama3", "<|start_header_id|>", "system", "user", "assistant", "<|end_header_id|>", "\n\n",
-                     "<|eot_id|>", "", false},
-    [CHAT_GPT_OSS] = {"gpt-oss", "<|start|>", "system", "user", "assistant", "<|message|>", "", "<|end|>", "", true},
-    [CHAT_PHI3] = {"phi3", NULL, "<|system|>", "<|user|>", "<|assistant|>", NULL, "\n", "<|end|>", "\n", false},
-    [CHAT_GEMMA] = {"gemma", "<start_of_turn>", NULL, "user", "model", NULL, "\n", "<end_of_turn>", "\n", false},
+    [CHAT_CHATML] = {"chatml", "<|im_start|>", "system", "user", "assistant", NULL, "\n", "<|im_end|>", "\n",
+                     false},
+    [CHAT_LLAMA3] = {"llama3", "<|start_header_id|>", "system", "user", "assistant", "<|end_header_id|>",
+                     "\n\n", "<|eot_id|>", "", false},
+    [CHAT_GPT_OSS] = {"gpt-oss", "<|start|>", "system", "user", "assistant", "<|message|>", "", "<|end|>", "",
+                      true},
+    [CHAT_PHI3] = {"phi3", NULL, "<|system|>", "<|user|>", "<|assistant|>", NULL, "\n", "<|end|>", "\n",
+                   false},
+    [CHAT_GEMMA] = {"gemma", "<start_of_turn>", NULL, "user", "model", NULL, "\n", "<end_of_turn>", "\n",
+                    false},
 };
 
 // What a form is made of: a control token's text, or plain text.
@@ -109,15 +114,19 @@ static ChatParts make_parts(const Tokenizer *t, Str system, Str user) {
 bool chat_format(const Tokenizer *t, Str system, Str user, Arena *arena, Str *out) {
     ChatParts p = make_parts(t, system, user);
     StrBuf b = strbuf_begin_in_arena(arena);
-    for (uint32_t i = 0; i < p.count; i++) strbuf_put(&b, p.parts[i].text);
+    for (uint32_t i = 0; i < p.count; i++)
+        strbuf_put(&b, p.parts[i].text);
     *out = strbuf_end_in_arena(&b, arena);
     return !b.truncated && b.cap > 0;
 }
 
-// Text between two control tokens is one run: it is encoded as a whole, as it would be in the finished prompt.
-static bool encode_run(const Tokenizer *t, const ChatPart *parts, uint32_t count, Arena scratch, TokenIds *out, Error *err) {
+// Text between two control tokens is one run: it is encoded as a whole, as it would be in the finished
+// prompt.
+static bool encode_run(const Tokenizer *t, const ChatPart *parts, uint32_t count, Arena scratch,
+                       TokenIds *out, Error *err) {
     StrBuf b = strbuf_begin_in_arena(&scratch);
-    for (uint32_t i = 0; i < count; i++) strbuf_put(&b, parts[i].text);
+    for (uint32_t i = 0; i < count; i++)
+        strbuf_put(&b, parts[i].text);
     Str text = strbuf_end_in_arena(&b, &scratch);
     Arena ids;
     if (b.truncated || !arena_split(&scratch, tokenizer_encode_ids_bytes(t, text.len), &ids)) {
@@ -126,7 +135,8 @@ static bool encode_run(const Tokenizer *t, const ChatPart *parts, uint32_t count
     return tokenizer_encode(t, text, 0, &ids, scratch, out, err);
 }
 
-bool chat_encode(const Tokenizer *t, Str system, Str user, Arena *arena, Arena scratch, TokenIds *out, Error *err) {
+bool chat_encode(const Tokenizer *t, Str system, Str user, Arena *arena, Arena scratch, TokenIds *out,
+                 Error *err) {
     ChatParts p = make_parts(t, system, user);
     int32_t *ids = (int32_t *)arena_alloc(arena, 0, 1, _Alignof(int32_t));
     size_t count = 0;
@@ -143,7 +153,8 @@ bool chat_encode(const Tokenizer *t, Str system, Str user, Arena *arena, Arena s
         if (p.parts[i].is_token) {
             token = tokenizer_token_by_text(t, p.parts[i].text);
         } else {
-            while (i + n < p.count && !p.parts[i + n].is_token) n++;
+            while (i + n < p.count && !p.parts[i + n].is_token)
+                n++;
             if (!encode_run(t, p.parts + i, n, scratch, &run, err)) return false;
         }
         int32_t *next = arena_new(arena, int32_t, run.count); // follows the ids before it

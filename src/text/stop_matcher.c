@@ -6,7 +6,8 @@ static uint16_t *make_border(Str text, Arena *arena) {
     if (!border) return NULL;
     uint16_t length = 0;
     for (size_t i = 1; i < text.len; i++) {
-        while (length && text.ptr[i] != text.ptr[length]) length = border[length - 1];
+        while (length && text.ptr[i] != text.ptr[length])
+            length = border[length - 1];
         if (text.ptr[i] == text.ptr[length]) length++;
         border[i] = length;
     }
@@ -38,7 +39,8 @@ bool stop_matcher_init(StopMatcher *m, const Str *strings, size_t count, Arena *
 // True when the stream ends with the whole string after this byte.
 static bool advance(StopString *s, char byte) {
     if (s->matched == s->text.len) s->matched = s->border[s->matched - 1];
-    while (s->matched && s->text.ptr[s->matched] != byte) s->matched = s->border[s->matched - 1];
+    while (s->matched && s->text.ptr[s->matched] != byte)
+        s->matched = s->border[s->matched - 1];
     s->matched += s->text.ptr[s->matched] == byte;
     return s->matched == s->text.len;
 }
@@ -61,7 +63,8 @@ StopOutput stop_matcher_push(StopMatcher *m, Str piece) {
     for (size_t i = 0; i < piece.len; i++) {
         uint32_t found = 0;
         for (uint32_t s = 0; s < m->n_strings; s++) {
-            if (advance(&m->strings[s], piece.ptr[i])) found = (uint32_t)max_u64(found, m->strings[s].text.len);
+            if (advance(&m->strings[s], piece.ptr[i]))
+                found = (uint32_t)max_u64(found, m->strings[s].text.len);
         }
         if (!found) continue;
         StopOutput out = release_all_but(m, str_slice(piece, 0, i + 1), found);
@@ -70,7 +73,8 @@ StopOutput stop_matcher_push(StopMatcher *m, Str piece) {
         return out;
     }
     uint32_t keep = 0;
-    for (uint32_t s = 0; s < m->n_strings; s++) keep = (uint32_t)max_u64(keep, m->strings[s].matched);
+    for (uint32_t s = 0; s < m->n_strings; s++)
+        keep = (uint32_t)max_u64(keep, m->strings[s].matched);
     return release_all_but(m, piece, keep);
 }
 

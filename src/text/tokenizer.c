@@ -1,8 +1,8 @@
+#include "base/utf8.h"
 #include "text/byte_level.h"
 #include "text/nfc.h"
 #include "text/tokenizer_internal.h"
-
-#include "base/utf8.h"
+#include "text/unicode.h"
 
 // Texts of control tokens that end a model's turn, in the chat formats of published models.
 static const Str end_texts[] = {
@@ -45,7 +45,8 @@ bool tokenizer_index_special(Tokenizer *t, const int32_t *extra_ends, size_t n_e
             all_bytes += v->texts[id].len;
     }
     t->ends = arena_new(arena, uint32_t, v->count / 32 + 1);
-    if (!t->ends || !special_init(&t->user_defined, user_bytes, arena)) return false;
+    t->special_flags = arena_new(arena, uint8_t, v->count);
+    if (!t->ends || !t->special_flags || !special_init(&t->user_defined, user_bytes, arena)) return false;
     if (!special_init(&t->all_special, all_bytes, arena)) return false;
     for (uint32_t id = 0; id < v->count; id++) {
         bool control = v->types[id] == TOKEN_CONTROL, user = v->types[id] == TOKEN_USER_DEFINED;
@@ -89,7 +90,7 @@ int32_t tokenizer_eos(const Tokenizer *t) {
 }
 
 bool tokenizer_adds_bos(const Tokenizer *t) {
-    return t->adds_bos;
+    return t->adds_bos && t->bos != TOKEN_NONE;
 }
 
 static bool in_range(const Tokenizer *t, int32_t id) {
@@ -132,7 +133,7 @@ uint64_t tokenizer_encode_ids_bytes(const Tokenizer *t, uint64_t text_bytes) {
 }
 
 uint64_t tokenizer_encode_scratch_bytes(const Tokenizer *t, uint64_t text_bytes) {
-    if (t->model == MODEL_SPM) return tokenizer_spm_scratch_bytes(text_bytes);
+    if (t->model == MODEL_SPM) return tokenizer_spm_scratch_bytes(t, text_bytes);
     uint64_t plain = plain_bytes_max(t, text_bytes);
     return (t->nfc ? nfc_arena_bytes(text_bytes) : 0) + pretokenizer_scan_bytes(&t->pretokenizer, plain) +
            bpe_scratch_bytes(&t->merges, plain) + 64;
@@ -167,8 +168,9 @@ static bool encode_word(const Tokenizer *t, Str word, IdList *out, Arena scratch
     return left > 0 || count == 0;
 }
 
-// Text without special tokens.
+// A stretch of text without special tokens.
 static bool encode_plain(const Tokenizer *t, Str text, IdList *out, Arena scratch) {
+    if (t->model == MODEL_SPM) return tokenizer_spm_encode(t, text, out, scratch);
     if (t->nfc && !nfc_is_done(text) && !nfc_normalize(text, &scratch, &text)) return false;
     PretokenizerScan scan;
     if (!pretokenizer_begin(&t->pretokenizer, text, &scratch, &scan)) return false;
@@ -179,18 +181,43 @@ static bool encode_plain(const Tokenizer *t, Str text, IdList *out, Arena scratc
     return true;
 }
 
+static size_t skip_space_right(Str text, size_t at) {
+    uint32_t codepoint;
+    for (size_t length; (length = utf8_decode(str_slice(text, at, text.len), &codepoint)) != 0;
+         at += length) {
+        if (!unicode_is_space(codepoint)) break;
+    }
+    return at;
+}
+
+static size_t skip_space_left(Str text, size_t from, size_t at) {
+    while (at > from) {
+        size_t previous = at - 1;
+        uint32_t codepoint = 0;
+        while (previous > from && ((uint8_t)text.ptr[previous] & 0xC0) == 0x80)
+            previous--;
+        if (utf8_decode(str_slice(text, previous, at), &codepoint) != at - previous ||
+            !unicode_is_space(codepoint))
+            break;
+        at = previous;
+    }
+    return at;
+}
+
 static bool encode_all(const Tokenizer *t, Str text, uint32_t flags, IdList *out, Arena scratch) {
     const SpecialTrie *trie = flags & TOKENIZER_PARSE_SPECIAL ? &t->all_special : &t->user_defined;
     bool add = flags & TOKENIZER_ADD_SPECIAL;
-    if (add && t->adds_bos && t->bos != TOKEN_NONE && !id_list_add(out, t->bos)) return false;
+    if (add && tokenizer_adds_bos(t) && !id_list_add(out, t->bos)) return false;
     for (size_t at = 0; at < text.len;) {
         size_t start = text.len, end = text.len;
         int32_t id = TOKEN_NONE;
         if (!special_find(trie, text, at, &start, &end, &id)) start = end = text.len;
+        uint8_t strips = id == TOKEN_NONE ? 0 : t->special_flags[id];
+        if (strips & SPECIAL_STRIPS_LEFT) start = skip_space_left(text, at, start);
+        if (strips & SPECIAL_STRIPS_RIGHT) end = skip_space_right(text, end);
         Str plain = str_slice(text, at, start);
-        bool ok = t->model == MODEL_SPM ? tokenizer_spm_encode(t, plain, at == 0, out, scratch)
-                                        : encode_plain(t, plain, out, scratch);
-        if (!ok || (id != TOKEN_NONE && !id_list_add(out, id))) return false;
+        if (plain.len && !encode_plain(t, plain, out, scratch)) return false;
+        if (id != TOKEN_NONE && !id_list_add(out, id)) return false;
         at = end;
     }
     return !(add && t->adds_eos && t->eos != TOKEN_NONE) || id_list_add(out, t->eos);

@@ -147,7 +147,7 @@ static bool load_byte_bpe(const GgufFile *file, Tokenizer *t, Arena *arena, Aren
 
 // ---- SentencePiece ----
 
-static bool read_scores(const GgufFile *file, Tokenizer *t, Arena *arena, Error *err) {
+static bool read_scores(const GgufFile *file, Tokenizer *t, Arena *arena, Arena scratch, Error *err) {
     GgufArray array;
     if (!gguf_get_array(file, KEY_SCORES, GGUF_F32, &array, err)) return false;
     const GgufValue *value = gguf_find_value(file, KEY_SCORES);
@@ -155,23 +155,49 @@ static bool read_scores(const GgufFile *file, Tokenizer *t, Arena *arena, Error 
         return gguf_value_error(file, value, err, "%llu scores for %u tokens",
                                 (unsigned long long)array.count, t->vocab.count);
     }
-    float *scores = arena_new(arena, float, array.count);
+    float *scores = arena_new(&scratch, float, array.count);
     if (!scores) return no_memory(err);
     for (uint32_t i = 0; i < array.count; i++) {
         scores[i] = gguf_array_f32(&array, i);
         if (scores[i] != scores[i]) return gguf_value_error(file, value, err, "score %u is not a number", i);
     }
-    t->scores = scores;
+    return tokenizer_spm_init(t, scores, arena, scratch) || no_memory(err);
+}
+
+static bool contains_ignoring_case(Str text, const char *lower) {
+    size_t length = strlen(lower);
+    for (size_t at = 0; at + length <= text.len; at++) {
+        size_t i = 0;
+        while (i < length && (text.ptr[at + i] | 32) == (lower[i] | 32))
+            i++;
+        if (i == length) return true;
+    }
+    return false;
+}
+
+// Phi-3's turn markers take the white space behind them. GGUF has no field for that, so the model's name
+// decides, as in other programs that read these files.
+static bool read_phi3_quirk(const GgufFile *file, Tokenizer *t, Error *err) {
+    Str name = {0};
+    if (!gguf_opt_str(file, STR("general.name"), &name, err)) return false;
+    if (!contains_ignoring_case(name, "phi-3") && !contains_ignoring_case(name, "phi3")) return true;
+    for (uint32_t id = 0; id < t->vocab.count; id++) {
+        Str text = t->vocab.texts[id];
+        bool keeps =
+            str_eq(text, STR("<unk>")) || str_eq(text, STR("<s>")) || str_eq(text, STR("<|endoftext|>"));
+        bool marker = (t->vocab.types[id] == TOKEN_CONTROL && !keeps) || str_eq(text, STR("</s>"));
+        if (marker) t->special_flags[id] |= SPECIAL_STRIPS_RIGHT;
+    }
     return true;
 }
 
-static bool load_spm(const GgufFile *file, Tokenizer *t, Arena *arena, Error *err) {
+static bool load_spm(const GgufFile *file, Tokenizer *t, Arena *arena, Arena scratch, Error *err) {
     t->kind = "gguf-spm";
     t->model = MODEL_SPM;
     t->pre_name = "";
     t->adds_bos = true;
     t->adds_space_prefix = true;
-    if (!read_tokens(file, t, arena, err) || !read_scores(file, t, arena, err)) return false;
+    if (!read_tokens(file, t, arena, err) || !read_scores(file, t, arena, scratch, err)) return false;
     if (!gguf_opt_bool(file, STR("tokenizer.ggml.add_space_prefix"), &t->adds_space_prefix, err))
         return false;
     memset(t->byte_ids, 0xFF, sizeof t->byte_ids);
@@ -180,7 +206,7 @@ static bool load_spm(const GgufFile *file, Tokenizer *t, Arena *arena, Error *er
         if (byte >= 0) t->byte_ids[byte] = (int32_t)id;
     }
     return (vocab_decode_pieces(&t->vocab, PIECES_SPM, arena) || no_memory(err)) &&
-           read_special(file, t, arena, err);
+           read_special(file, t, arena, err) && read_phi3_quirk(file, t, err);
 }
 
 bool tokenizer_from_gguf(const GgufFile *file, Arena *arena, Arena scratch, Tokenizer **out, Error *err) {
@@ -189,7 +215,7 @@ bool tokenizer_from_gguf(const GgufFile *file, Arena *arena, Arena scratch, Toke
     if (!t) return no_memory(err);
     if (!gguf_get_str(file, KEY_MODEL, &model, err)) return false;
     if (str_eq(model, STR("gpt2"))) return load_byte_bpe(file, t, arena, scratch, err);
-    if (str_eq(model, STR("llama"))) return load_spm(file, t, arena, err);
+    if (str_eq(model, STR("llama"))) return load_spm(file, t, arena, scratch, err);
     gguf_value_error(file, gguf_find_value(file, KEY_MODEL), err,
                      "tokenizer model \"%.*s\" is not supported; known are: gpt2 llama",
                      (int)min_u64(model.len, 64), model.ptr);

@@ -23,6 +23,7 @@ struct Tokenizer {
 
     SpecialTrie user_defined; // always found in text
     SpecialTrie all_special;  // … and control tokens, found with TOKENIZER_PARSE_SPECIAL
+    uint8_t *special_flags;   // [vocab] SPECIAL_STRIPS_…
 
     bool nfc;
 
@@ -33,7 +34,11 @@ struct Tokenizer {
     bool whole_words;
 
     // MODEL_SPM
-    const float *scores;
+    const uint32_t
+        *spm_ranks;       // [vocab] place of each token's score, best first; BPE_NO_RANK: not made by merging
+    uint32_t spm_n_ranks; // distinct scores
+    uint32_t spm_bytes_max;       // the longest token that merging makes
+    const uint64_t *spm_crossing; // 65,536 bits: where words do not end although a space follows
     bool adds_space_prefix;
 };
 
@@ -57,6 +62,14 @@ MUST_CHECK bool tokenizer_index_special(Tokenizer *t, const int32_t *extra_ends,
 // Finds the ids of single bytes, spelled in the alphabet of byte_level.h.
 void tokenizer_index_bytes(Tokenizer *t);
 
-// Scores to ids, in tokenizer_spm.c. `first`: the text begins here, so a space prefix is due.
-MUST_CHECK bool tokenizer_spm_encode(const Tokenizer *t, Str text, bool first, IdList *out, Arena scratch);
-uint64_t tokenizer_spm_scratch_bytes(uint64_t text_bytes);
+// What tokens are flagged with in special_flags: white space on a side belongs to the token.
+enum { SPECIAL_STRIPS_LEFT = 1, SPECIAL_STRIPS_RIGHT = 2 };
+
+// ---- tokenizer_spm.c ----
+
+// Builds the tables from scores[vocab]. False when the arena is full.
+MUST_CHECK bool tokenizer_spm_init(Tokenizer *t, const float *scores, Arena *arena, Arena scratch);
+
+// A stretch of text without special tokens. False when there is not enough scratch or room for ids.
+MUST_CHECK bool tokenizer_spm_encode(const Tokenizer *t, Str text, IdList *out, Arena scratch);
+uint64_t tokenizer_spm_scratch_bytes(const Tokenizer *t, uint64_t text_bytes);

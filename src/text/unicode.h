@@ -64,6 +64,13 @@ static inline UnicodeCategory unicode_category(uint32_t codepoint) {
     return (UnicodeCategory)(unicode_property(codepoint) & 31);
 }
 
+// The property White_Space.
+static inline bool unicode_is_space(uint32_t codepoint) {
+    if (codepoint < 128) return codepoint == ' ' || (codepoint >= '\t' && codepoint <= '\r');
+    UnicodeCategory category = unicode_category(codepoint);
+    return (category >= UNICODE_ZS && category <= UNICODE_ZP) || category == UNICODE_NEXT_LINE;
+}
+
 static inline bool unicode_needs_nfc(uint32_t codepoint) {
     return unicode_property(codepoint) & 32;
 }

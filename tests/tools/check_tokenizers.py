@@ -1,6 +1,6 @@
 """Compares this project's tokenizers with the upstream libraries on random texts, for whole published vocabularies.
 
-    pip install tokenizers==0.23.3 sentencepiece gguf numpy
+    pip install tokenizers==0.23.3 sentencepiece==0.2.3 protobuf gguf numpy
     python tests/tools/check_tokenizers.py [--count 10000] [--seed 1] FOLDER [NAME...]
 
 FOLDER holds what is to be compared, under these names (others are ignored): NAME/tokenizer.json of gptoss, llama3_1, qwen3,
@@ -16,6 +16,8 @@ import subprocess
 import sys
 
 import gguf
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -119,13 +121,42 @@ def write_gguf(folder, name):
     return path
 
 
+class SentencePiece:
+    """The sentencepiece library on a GGUF's vocabulary, with the methods of a Tokenizer that are used here."""
+
+    def __init__(self, fields, tokens, kinds):
+        proto = sentencepiece_model_pb2.ModelProto()
+        for token, kind, score in zip(tokens, kinds, fields["tokenizer.ggml.scores"].contents()):
+            unknown = token == "<unk>"
+            proto.pieces.add(piece=token, score=score, type=2 if unknown else 3 if kind in (2, 3, 4) else kind)
+        proto.trainer_spec.model_type = sentencepiece_model_pb2.TrainerSpec.BPE
+        proto.trainer_spec.byte_fallback = True
+        proto.trainer_spec.unk_id = tokens.index("<unk>")
+        proto.normalizer_spec.name = "identity"
+        prefix = fields.get("tokenizer.ggml.add_space_prefix")
+        proto.normalizer_spec.add_dummy_prefix = prefix.contents() if prefix else True
+        proto.normalizer_spec.remove_extra_whitespaces = False
+        self.processor = sentencepiece.SentencePieceProcessor()
+        self.processor.LoadFromSerializedProto(proto.SerializeToString())
+
+    def get_added_tokens_decoder(self):
+        return {}
+
+    def encode(self, text, add_special_tokens):
+        self.ids = self.processor.EncodeAsIds(text)
+        return self
+
+    def decode(self, ids, skip_special_tokens=True):
+        return self.processor.DecodeIds(ids)
+
+
 def from_gguf(path):
     """The upstream tokenizer for the vocabulary of a GGUF."""
     fields = gguf.GGUFReader(path).fields
     tokens, kinds = (fields["tokenizer.ggml." + key].contents() for key in ("tokens", "token_type"))
     vocab = {t: i for i, t in enumerate(tokens)}
-    if fields["tokenizer.ggml.model"].contents() != "gpt2":
-        return None
+    if fields["tokenizer.ggml.model"].contents() == "llama":
+        return SentencePiece(fields, tokens, kinds)
     made = Tokenizer(models.BPE(vocab=vocab, merges=[tuple(m.split(" ")) for m in fields["tokenizer.ggml.merges"].contents()]))
     pre = fields["tokenizer.ggml.pre"].contents()
     gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
@@ -160,6 +191,9 @@ def main():
             continue
         upstream = Tokenizer.from_file(path)
         compare(program, f"{name} tokenizer.json", path, upstream, args.count, args.seed)
+        made = os.path.join(args.folder, name + ".gguf")
+        if os.path.exists(made):
+            compare(program, f"{name}.gguf against its tokenizer.json", made, upstream, args.count, args.seed)
         if name in PRE:
             compare(program, f"{name} as GGUF", write_gguf(args.folder, name), upstream, args.count, args.seed)
     for name in ("gpt-2", "smollm2", "qwen2.5", "phi-3", "gemma3"):
