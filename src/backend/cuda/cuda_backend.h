@@ -16,8 +16,9 @@
 //   output, down        ADD
 //   gate up             GLU
 //   head                HEAD
-typedef void CudaObserver(void *context, uint32_t op_index, uint32_t position, const float *values,
-                          uint32_t width);
+// Returns true to have the values, which it may have changed, written back (of ADD and GLU), so that the next
+// stage's error is its own.
+typedef bool CudaObserver(void *context, uint32_t op_index, uint32_t position, float *values, uint32_t width);
 
 // Lets a test see every stage; NULL ends it. While it looks, stages are launched one by one.
 void cuda_backend_observe(Backend *backend, CudaObserver *observer, void *context);

@@ -32,15 +32,17 @@ static void *fetch(CudaBackend *b, CUdeviceptr from, size_t size, Arena *scratch
     return cuda_ok(&b->cuda, r, "fetching a stage's values", err) ? to : NULL;
 }
 
-static void show(CudaBackend *b, const Op *op, uint32_t position, const float *values, uint32_t width) {
-    b->observer(b->observer_context, (uint32_t)(op - b->plan->ops), position, values, width);
+static bool show(CudaBackend *b, const Op *op, uint32_t position, float *values, uint32_t width) {
+    return b->observer(b->observer_context, (uint32_t)(op - b->plan->ops), position, values, width);
 }
 
 static bool show_floats(CudaBackend *b, const Op *op, uint32_t position, CUdeviceptr from, uint32_t width,
                         Arena scratch, Error *err) {
-    const float *values = fetch(b, from, width * sizeof(float), &scratch, err);
-    if (values) show(b, op, position, values, width);
-    return values != NULL;
+    float *values = fetch(b, from, width * sizeof(float), &scratch, err);
+    if (!values || !show(b, op, position, values, width)) return values != NULL;
+    CUresult r = b->cuda.copy_to_device(from, values, width * sizeof(float), b->stream);
+    if (r == CUDA_SUCCESS) r = b->cuda.stream_synchronize(b->stream);
+    return cuda_ok(&b->cuda, r, "changing a stage's values", err);
 }
 
 // Queries come back without the factor that the kernels put in.

@@ -62,7 +62,7 @@ static bool op_matches(const Op *op, const PatternOp *p) {
 }
 
 // Fits one pattern to the operations from `first` on. Returns how many it takes when all of it fits, else 0;
-// *reached is the first operation that does not fit.
+// *reached is the first operation that does not fit (set when 0 is returned).
 static uint32_t match(const Plan *plan, uint32_t first, const Pattern *pattern, Stage *out,
                       uint32_t *reached) {
     uint32_t at = first;
@@ -85,7 +85,7 @@ static uint32_t match(const Plan *plan, uint32_t first, const Pattern *pattern, 
 static bool match_any(const Plan *plan, uint32_t first, Stage *out, Error *err) {
     uint32_t furthest = first;
     for (size_t i = 0; i < COUNT_OF(patterns); i++) {
-        uint32_t reached;
+        uint32_t reached = first;
         if (match(plan, first, &patterns[i], out, &reached)) return true;
         furthest = (uint32_t)max_u64(furthest, reached);
     }
@@ -399,7 +399,7 @@ static bool add_stage(Lowering *l, const Stage *stage, Error *err) {
 
 bool lower_plan(const Plan *plan, const Placement *placement, const LowerTarget *target, Arena *arena,
                 Lowered *out, Error *err) {
-    static const StageKind draws[] = {STAGE_GREEDY, STAGE_SAMPLE};
+    static const StageKind draws[] = {STAGE_GREEDY};
     Lowering l = {.plan = plan, .placement = placement, .target = target, .arena = arena};
     l.stages = arena_new(arena, Stage, plan->n_ops + COUNT_OF(draws));
     l.programs = arena_new(arena, JitProgram, JIT_PROGRAMS_MAX);

@@ -1,0 +1,181 @@
+// Compiling kernels at start-up, and the cache of the results. Needs the compiler in the program, but no GPU.
+#include "runner.h"
+
+#if WORKER_ORCD_CUDA
+
+#include "backend/cuda/jit.h"
+#include "backend/cuda/jit_cache.h"
+#include "os/os.h"
+#include "os/os_files.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const repack_files[] = {"prelude.cuh", "layout.h", "args.h", "repack.cuh", NULL};
+
+static JitProgram repack_program(Str defines) {
+    return (JitProgram){.name = "repack_kernel", .files = repack_files, .defines = defines};
+}
+
+// Compiles one program; the image is copied into the arena. NULL with *err set when it does not compile.
+static JitImage compile_one(const char *cache, JitProgram program, Arena *arena, JitReport *report,
+                            Error *err) {
+    Jit *jit;
+    JitImage image = {0};
+    JitOptions options = {.sm = 90, .cache = cache, .threads = 1};
+    REQUIRE(jit_start(&options, &program, 1, arena, &jit, err));
+    bool ok = jit_wait(jit, 0, &image, err);
+    *report = jit_report(jit);
+    void *copy = ok ? arena_alloc(arena, 1, image.size, 64) : NULL;
+    if (copy) memcpy(copy, image.data, image.size);
+    jit_end(jit);
+    return (JitImage){copy, copy ? image.size : 0};
+}
+
+TEST(cuda_jit_names_the_architecture) {
+    static const struct {
+        uint32_t sm;
+        const char *expected;
+        bool is_ptx;
+    } rows[] = {
+        {75, "sm_75", false}, {80, "sm_80", false},  {86, "sm_86", false},
+        {89, "sm_89", false}, {90, "sm_90a", false}, {20, "", false},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("sm %u", rows[i].sm);
+        char name[24];
+        bool is_ptx;
+        jit_architecture(rows[i].sm, name, &is_ptx);
+        CHECK_STR_EQ(rows[i].expected, name);
+        CHECK(is_ptx == rows[i].is_ptx);
+    }
+    TEST_CASE_LABEL("of the future");
+    char name[24];
+    bool is_ptx;
+    jit_architecture(990, name, &is_ptx);
+    CHECK(is_ptx && str_starts_with(str_from_c(name), STR("compute_")));
+}
+
+TEST(cuda_jit_makes_ptx_for_a_gpu_it_does_not_know) {
+    Arena arena = os_arena(16 << 20);
+    Error err = {0};
+    Jit *jit;
+    JitImage image;
+    JitProgram program = repack_program(STR("#define STAGE_REPACK 1\n#define FORMAT FORMAT_Q8_0\n"));
+    REQUIRE(jit_start(&(JitOptions){.sm = 990, .cache = ""}, &program, 1, &arena, &jit, &err));
+    REQUIRE(jit_wait(jit, 0, &image, &err));
+    CHECK(strstr(image.data, ".entry repack_kernel") != NULL);
+    CHECK(((const char *)image.data)[image.size - 1] == 0);
+    jit_end(jit);
+}
+
+TEST(cuda_jit_shows_the_line_at_fault) {
+    Arena arena = os_arena(16 << 20);
+    JitReport report;
+    Error err = {0};
+    CHECK(
+        !compile_one("", repack_program(STR("#define FORMAT no_such_format\n")), &arena, &report, &err).data);
+    CHECK_INT_EQ(ERR_INTERNAL, err.code);
+    const char *expected[] = {"kernel repack_kernel for sm_90a does not compile", "error", "no_such_format"};
+    for (size_t i = 0; i < COUNT_OF(expected); i++) {
+        TEST_CASE_LABEL("%s in: %s", expected[i], err.message);
+        CHECK(strstr(err.message, expected[i]) != NULL);
+    }
+}
+
+// The path of the folder's one compiled kernel.
+static const char *only_file(const char *folder, char path[1200]) {
+    OsFolderEntry entries[4];
+    REQUIRE(os_folder_list(folder, entries, COUNT_OF(entries)) == 1);
+    snprintf(path, 1200, "%s/%s", folder, entries[0].name);
+    return path;
+}
+
+static void flip_byte(const char *path, long at) {
+    FILE *f = fopen(path, "r+b");
+    REQUIRE(f != NULL);
+    REQUIRE(fseek(f, at, at < 0 ? SEEK_END : SEEK_SET) == 0);
+    int c = fgetc(f);
+    REQUIRE(c != EOF && fseek(f, -1, SEEK_CUR) == 0 && fputc(c ^ 1, f) != EOF);
+    REQUIRE(fclose(f) == 0);
+}
+
+TEST(cuda_jit_cache_is_used_and_checked) {
+    Arena arena = os_arena(64 << 20);
+    const char *folder = test_tmp_path("a/new/folder");
+    JitProgram program = repack_program(STR("#define STAGE_REPACK 1\n#define FORMAT FORMAT_Q4_0\n"));
+    JitReport report;
+    Error err = {0};
+    char path[1200];
+    JitImage first = compile_one(folder, program, &arena, &report, &err);
+    CHECK_INT_EQ(1, report.compiled);
+    CHECK_STR_EQ("", report.warning);
+    only_file(folder, path);
+
+    JitImage again = compile_one(folder, program, &arena, &report, &err);
+    CHECK_INT_EQ(1, report.from_cache);
+    CHECK_INT_EQ(0, report.compiled);
+    CHECK_BYTES_EQ(first.data, first.size, again.data, again.size);
+
+    static const long places[] = {0, 8, 20, 200, -1}; // magic, size, hash, content, its last byte
+    for (size_t i = 0; i < COUNT_OF(places); i++) {
+        TEST_CASE_LABEL("byte %ld", places[i]);
+        flip_byte(path, places[i]);
+        JitImage repaired = compile_one(folder, program, &arena, &report, &err);
+        CHECK_INT_EQ(1, report.compiled);
+        CHECK(strstr(report.warning, "damaged") != NULL);
+        CHECK_BYTES_EQ(first.data, first.size, repaired.data, repaired.size);
+    }
+    TEST_CASE_LABEL("other defines");
+    program.defines = STR("#define STAGE_REPACK 1\n#define FORMAT FORMAT_Q4_1\n");
+    CHECK(compile_one(folder, program, &arena, &report, &err).data != NULL);
+    CHECK_INT_EQ(0, report.from_cache);
+}
+
+TEST(cuda_jit_goes_on_without_a_cache_folder) {
+    Arena arena = os_arena(32 << 20);
+    JitProgram program = repack_program(STR("#define STAGE_REPACK 1\n#define FORMAT FORMAT_Q8_0\n"));
+    JitReport report;
+    Error err = {0};
+    const char *file = test_tmp_path("file");
+    REQUIRE(os_file_replace(file, STR("not a folder"), &err));
+    char below[1200];
+    snprintf(below, sizeof below, "%s/cache", file);
+    CHECK(compile_one(below, program, &arena, &report, &err).data != NULL);
+    CHECK(strstr(report.warning, "cannot be made") != NULL);
+    TEST_CASE_LABEL("none wanted");
+    CHECK(compile_one("", program, &arena, &report, &err).data != NULL);
+    CHECK_STR_EQ("", report.warning);
+}
+
+TEST(cuda_jit_cache_stays_small) {
+    Arena arena = os_arena(8 << 20);
+    JitCache cache;
+    Error err = {0};
+    REQUIRE(jit_cache_open(test_tmp_path("cache"), &cache, &err));
+    static char content[1000];
+    for (uint8_t i = 0; i < 10; i++) {
+        JitKey key = {{i}};
+        CHECK(jit_cache_store(&cache, &key, (Str){content, sizeof content}, arena, &err));
+        os_sleep_ms(5); // so that the oldest is known
+    }
+    Str found;
+    CHECK(jit_cache_load(&cache, &(JitKey){{0}}, &arena, &found, &err)); // the oldest is now the latest used
+    os_sleep_ms(5);
+    jit_cache_trim(&cache, 5200, arena); // room for four files with their headers
+    static const bool kept[10] = {true, false, false, false, false, false, false, true, true, true};
+    for (uint8_t i = 0; i < 10; i++) {
+        TEST_CASE_LABEL("file %u", i);
+        JitKey key = {{i}};
+        CHECK(jit_cache_load(&cache, &key, &arena, &found, &err) == kept[i]);
+        CHECK_INT_EQ(ERR_NONE, err.code);
+    }
+}
+
+#else
+
+TEST(cuda_jit) {
+    SKIP("this build has no CUDA");
+}
+
+#endif
