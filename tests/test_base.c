@@ -18,10 +18,16 @@ TEST(base_parse_u64) {
         const char *text;
         bool ok;
         uint64_t value;
-    } rows[] = {
-        {"0", true, 0},   {"42", true, 42}, {"18446744073709551615", true, UINT64_MAX}, {"18446744073709551616", false, 0},
-        {"", false, 0},   {"-1", false, 0}, {"+1", false, 0},                           {" 1", false, 0},
-        {"1x", false, 0}, {"1.0", false, 0}};
+    } rows[] = {{"0", true, 0},
+                {"42", true, 42},
+                {"18446744073709551615", true, UINT64_MAX},
+                {"18446744073709551616", false, 0},
+                {"", false, 0},
+                {"-1", false, 0},
+                {"+1", false, 0},
+                {" 1", false, 0},
+                {"1x", false, 0},
+                {"1.0", false, 0}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("\"%s\"", rows[i].text);
         uint64_t value = 0;
@@ -35,8 +41,8 @@ TEST(base_parse_f64) {
         const char *text;
         bool ok;
         double value;
-    } rows[] = {{"0.5", true, 0.5},  {"1e-3", true, 1e-3}, {"-2", true, -2},      {"", false, 0},
-                {"nan", false, 0},   {"inf", false, 0},    {"1e999", false, 0},   {"1.5x", false, 0},
+    } rows[] = {{"0.5", true, 0.5}, {"1e-3", true, 1e-3}, {"-2", true, -2},    {"", false, 0},
+                {"nan", false, 0},  {"inf", false, 0},    {"1e999", false, 0}, {"1.5x", false, 0},
                 {"0x10", false, 0}, {" 1", false, 0},     {"1 ", false, 0}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("\"%s\"", rows[i].text);
@@ -109,19 +115,19 @@ TEST(sha256_known_answers) {
         const char *text;
         size_t repeat;
         const char *digest;
-    } rows[] = {
-        {"", 1, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
-        {"abc", 1, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
-        {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1,
-         "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
-        {"a", 1000000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"}};
+    } rows[] = {{"", 1, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+                {"abc", 1, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+                {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1,
+                 "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+                {"a", 1000000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("row %zu", i);
         Sha256 h;
         uint8_t digest[32];
         char hex[65];
         sha256_begin(&h);
-        for (size_t n = 0; n < rows[i].repeat; n++) sha256_add(&h, rows[i].text, strlen(rows[i].text));
+        for (size_t n = 0; n < rows[i].repeat; n++)
+            sha256_add(&h, rows[i].text, strlen(rows[i].text));
         sha256_end(&h, digest);
         hex_from_bytes(digest, sizeof digest, hex);
         CHECK_STR_EQ(rows[i].digest, hex);
@@ -180,8 +186,8 @@ TEST(utf8_round_trip_of_every_character) {
     CHECK_INT_EQ(0, bad);
 }
 
-// Every half float goes to float and back; floats between two neighbours round to the nearer, halfway to even. The compiler's own
-// _Float16 is the oracle where there is one.
+// Every half float goes to float and back; floats between two neighbours round to the nearer, halfway to
+// even. The compiler's own _Float16 is the oracle where there is one.
 TEST(f16_round_trip_and_rounding) {
     size_t bad = 0;
     for (uint32_t h = 0; h < 0x10000; h++) {
@@ -207,7 +213,9 @@ TEST(strbuf_formats_and_truncates) {
     static const struct {
         uint64_t bytes;
         const char *text;
-    } sizes[] = {{0, "0 B"}, {999, "999 B"}, {1000, "1.0 kB"}, {98362432, "98.4 MB"}, {12100000000u, "12.1 GB"}, {999600, "1.0 MB"}};
+    } sizes[] = {
+        {0, "0 B"},        {999, "999 B"}, {1000, "1.0 kB"}, {98362432, "98.4 MB"}, {12100000000u, "12.1 GB"},
+        {999600, "1.0 MB"}};
     char memory[16];
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
         StrBuf b = STRBUF(memory);
@@ -226,7 +234,8 @@ enum { RING_MESSAGES = 200000 };
 
 static void *ring_producer(void *argument) {
     Ring *ring = argument;
-    for (uint32_t i = 0; i < RING_MESSAGES;) i += ring_push(ring, &i);
+    for (uint32_t i = 0; i < RING_MESSAGES;)
+        i += ring_push(ring, &i);
     return NULL;
 }
 
@@ -246,6 +255,7 @@ TEST(ring_keeps_order_between_threads) {
     }
     os_thread_join(&producer);
     CHECK_INT_EQ(0, wrong);
-    for (uint32_t i = 0; i < 64; i++) CHECK(ring_push(&ring, &i));
+    for (uint32_t i = 0; i < 64; i++)
+        CHECK(ring_push(&ring, &i));
     CHECK(!ring_push(&ring, &wrong));
 }

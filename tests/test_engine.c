@@ -8,7 +8,7 @@ enum { SLOTS = 3, PAGES = 40, CONTEXT = 256, CHUNK = 32, VOCAB = 1000 };
 // Checks each step as a real backend would rely on it, and draws token = 100 * slot + the number of the draw.
 typedef struct {
     Backend api;
-    uint32_t done[SLOTS];  // rows that each slot has in its cache
+    uint32_t done[SLOTS]; // rows that each slot has in its cache
     uint32_t drawn[SLOTS];
     uint32_t page_owner[PAGES]; // slot + 1 while a sequence of it was last to write
     StepResult queue[4];
@@ -17,8 +17,8 @@ typedef struct {
     int32_t poison; // this draw of slot 0 is TOKEN_INVALID; -1 for none
 } Script;
 
-static bool script_begin(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
-                         Error *err) {
+static bool script_begin(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt,
+                         uint32_t n_prompt, Error *err) {
     (void)params, (void)prompt, (void)n_prompt, (void)err;
     Script *s = (Script *)b;
     s->done[slot] = s->drawn[slot] = 0;
@@ -37,7 +37,8 @@ static bool script_step(Backend *b, const Step *step, Error *err) {
         CHECK(q->n_tokens >= 1 && q->n_tokens <= CHUNK);
         CHECK(q->tokens || q->n_tokens == 1);
         s->done[q->slot] += q->n_tokens;
-        for (uint32_t p = 0; p < div_up(s->done[q->slot], KV_PAGE_TOKENS); p++) CHECK(q->pages[p] < PAGES);
+        for (uint32_t p = 0; p < div_up(s->done[q->slot], KV_PAGE_TOKENS); p++)
+            CHECK(q->pages[p] < PAGES);
         int32_t token = (int32_t)(100 * q->slot + s->drawn[q->slot]);
         if (q->slot == 0 && (int32_t)s->drawn[0] == s->poison) token = TOKEN_INVALID;
         if (q->sample) r->tokens[r->n_tokens++] = token;
@@ -74,7 +75,8 @@ static const int32_t prompt[CONTEXT] = {1, 2, 3};
 static uint32_t admit(Engine *e, uint32_t n_tokens, uint32_t max_tokens) {
     Error err = {0};
     uint32_t slot = UINT32_MAX;
-    EngineRequest r = {.tokens = prompt, .n_tokens = n_tokens, .max_tokens = max_tokens, .sampler = SAMPLER_GREEDY};
+    EngineRequest r = {
+        .tokens = prompt, .n_tokens = n_tokens, .max_tokens = max_tokens, .sampler = SAMPLER_GREEDY};
     CHECK(engine_admit(e, &r, &slot, &err));
     CHECK_STR_EQ("", err.message);
     return slot;
@@ -87,7 +89,8 @@ TEST(engine_runs_requests_to_their_end) {
         Engine *e = make_engine(&script, depth);
         uint32_t got[SLOTS] = {0}, wanted[SLOTS] = {1, 7, 20};
         uint32_t prompts[SLOTS] = {1, CHUNK * 2 + 5, CHUNK};
-        for (uint32_t i = 0; i < SLOTS; i++) CHECK_INT_EQ(i, admit(e, prompts[i], wanted[i]));
+        for (uint32_t i = 0; i < SLOTS; i++)
+            CHECK_INT_EQ(i, admit(e, prompts[i], wanted[i]));
         for (;;) {
             EngineOutput out[SLOTS];
             uint32_t n, failed;
@@ -102,10 +105,12 @@ TEST(engine_runs_requests_to_their_end) {
                 CHECK_INT_EQ(prompts[out[i].slot], out[i].n_prompt_done);
             }
         }
-        for (uint32_t i = 0; i < SLOTS; i++) CHECK_INT_EQ(wanted[i], got[i]);
+        for (uint32_t i = 0; i < SLOTS; i++)
+            CHECK_INT_EQ(wanted[i], got[i]);
         CHECK_INT_EQ(depth, script.deepest);
         CHECK_INT_EQ(SLOTS, engine_active(e));
-        for (uint32_t i = 0; i < SLOTS; i++) engine_release(e, i);
+        for (uint32_t i = 0; i < SLOTS; i++)
+            engine_release(e, i);
         CHECK_INT_EQ(0, engine_active(e));
         CHECK_INT_EQ(0, engine_pages_used(e));
     }
@@ -123,11 +128,17 @@ TEST(engine_refuses_what_does_not_fit) {
         ErrCode code;
         const char *message;
     } rows[] = {
-        {"no prompt", {.tokens = prompt, .max_tokens = 1}, ERR_INVALID_REQUEST,
+        {"no prompt",
+         {.tokens = prompt, .max_tokens = 1},
+         ERR_INVALID_REQUEST,
          "a request needs at least one prompt token and one token to draw"},
-        {"too long", {.tokens = prompt, .n_tokens = 200, .max_tokens = 57}, ERR_INVALID_REQUEST,
+        {"too long",
+         {.tokens = prompt, .n_tokens = 200, .max_tokens = 57},
+         ERR_INVALID_REQUEST,
          "200 prompt tokens and 57 to generate exceed the context length of 256"},
-        {"outside the vocabulary", {.tokens = outside, .n_tokens = 2, .max_tokens = 1}, ERR_INVALID_REQUEST,
+        {"outside the vocabulary",
+         {.tokens = outside, .n_tokens = 2, .max_tokens = 1},
+         ERR_INVALID_REQUEST,
          "prompt token 1 is 1000; the vocabulary has 1000"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {

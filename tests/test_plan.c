@@ -41,7 +41,8 @@ static void put_key(GgufBuilder *b, const Row *row, const char *suffix, double v
     else if (value != 0 || named) gguf_builder_put_u32(b, key, (uint32_t)value);
 }
 
-static void add_tensor(GgufBuilder *b, const Row *row, const char *name, Dtype dtype, uint64_t cols, uint64_t rows) {
+static void add_tensor(GgufBuilder *b, const Row *row, const char *name, Dtype dtype, uint64_t cols,
+                       uint64_t rows) {
     if (row->tensor && strcmp(row->tensor, name) == 0) {
         if (row->cols == 0) return;
         cols = row->cols;
@@ -57,10 +58,10 @@ static void add_layer(GgufBuilder *b, const Row *row, uint32_t layer) {
         Dtype dtype;
         uint64_t cols, rows;
     } tensors[] = {
-        {"attn_norm.weight", DTYPE_F32, WIDTH, 1},  {"attn_q.weight", DTYPE_Q8_0, WIDTH, WIDTH},
-        {"attn_k.weight", DTYPE_Q4_0, WIDTH, KV},   {"attn_v.weight", DTYPE_F16, WIDTH, KV},
+        {"attn_norm.weight", DTYPE_F32, WIDTH, 1},        {"attn_q.weight", DTYPE_Q8_0, WIDTH, WIDTH},
+        {"attn_k.weight", DTYPE_Q4_0, WIDTH, KV},         {"attn_v.weight", DTYPE_F16, WIDTH, KV},
         {"attn_output.weight", DTYPE_Q8_0, WIDTH, WIDTH}, {"ffn_norm.weight", DTYPE_F32, WIDTH, 1},
-        {"ffn_gate.weight", DTYPE_Q8_0, WIDTH, FF}, {"ffn_up.weight", DTYPE_Q8_0, WIDTH, FF},
+        {"ffn_gate.weight", DTYPE_Q8_0, WIDTH, FF},       {"ffn_up.weight", DTYPE_Q8_0, WIDTH, FF},
         {"ffn_down.weight", DTYPE_Q8_0, FF, WIDTH}};
     static const struct {
         const char *suffix;
@@ -88,14 +89,15 @@ static const GgufFile *build_file(const Row *row, Arena *arena) {
     put_key(&b, row, "attention.head_count_kv", 2, false);
     put_key(&b, row, "attention.layer_norm_rms_epsilon", 1e-5, true);
     put_key(&b, row, "rope.freq_base", 10000, true);
-    static const char *const rare[] = {"attention.key_length", "rope.dimension_count", "expert_count", "rope.scaling.type",
-                                       "rope.scaling.factor"};
+    static const char *const rare[] = {"attention.key_length", "rope.dimension_count", "expert_count",
+                                       "rope.scaling.type", "rope.scaling.factor"};
     for (size_t i = 0; i < COUNT_OF(rare); i++) {
         if (row->key && strcmp(row->key, rare[i]) == 0) put_key(&b, row, rare[i], 0, false);
     }
     add_tensor(&b, row, "token_embd.weight", DTYPE_Q8_0, WIDTH, VOCAB);
     add_tensor(&b, row, "output_norm.weight", DTYPE_F32, WIDTH, 1);
-    for (uint32_t layer = 0; layer < LAYERS; layer++) add_layer(&b, row, layer);
+    for (uint32_t layer = 0; layer < LAYERS; layer++)
+        add_layer(&b, row, layer);
     if (row->extra) gguf_builder_add_tensor(&b, row->extra, DTYPE_F32, 1, (uint64_t[]){8}, NULL);
     Str bytes = gguf_builder_end(&b);
     GgufPart *part = arena_new(arena, GgufPart, 1);
@@ -113,7 +115,8 @@ TEST(plan_errors_name_the_thing_and_the_place) {
         {"good qwen2", "qwen2", .message = NULL},
         {"head count defaults", "llama", .key = "attention.head_count_kv", .value = 4, .tensor = "none",
          .message = "tensor \"blk.0.attn_k.weight\": expected shape [64, 64], found [32, 64]"},
-        {"unknown architecture", "mamba", .message = "general.architecture: \"mamba\" is not supported; supported: llama, qwen2"},
+        {"unknown architecture", "mamba",
+         .message = "general.architecture: \"mamba\" is not supported; supported: llama, qwen2"},
         {"no layers key", "llama", .key = "block_count", .message = "\"llama.block_count\""},
         {"too many layers", "llama", .key = "block_count", .value = 100000,
          .message = "llama.block_count is 100000; expected 1 to 512"},
@@ -125,26 +128,33 @@ TEST(plan_errors_name_the_thing_and_the_place) {
          .message = "llama.attention.head_count is 4, not a multiple of head_count_kv 3"},
         {"more KV heads than heads", "llama", .key = "attention.head_count_kv", .value = 8,
          .message = "llama.attention.head_count_kv is 8; expected 1 to 4"},
-        {"mistyped key", "llama", .key = "embedding_length", .text = "wide", .message = "\"llama.embedding_length\""},
+        {"mistyped key", "llama", .key = "embedding_length", .text = "wide",
+         .message = "\"llama.embedding_length\""},
         {"rope dimensions above the head's", "llama", .key = "rope.dimension_count", .value = 18,
          .message = "llama.rope.dimension_count is 18; expected 0 to 16"},
         {"odd rope dimensions", "llama", .key = "rope.dimension_count", .value = 7,
          .message = "llama.rope.dimension_count is 7, not even"},
-        {"rope base of zero", "llama", .key = "rope.freq_base", .value = -0.0, .message = "llama.rope: freq_base is -0"},
+        {"rope base of zero", "llama", .key = "rope.freq_base", .value = -0.0,
+         .message = "llama.rope: freq_base is -0"},
         {"epsilon of two", "llama", .key = "attention.layer_norm_rms_epsilon", .value = 2,
          .message = "llama: the norm's epsilon is 2; expected 0 to 1"},
         {"unknown rope scaling", "llama", .key = "rope.scaling.type", .text = "su",
-         .message = "llama.rope.scaling.type: RoPE scaling \"su\" is not supported; supported: none, linear, yarn"},
+         .message =
+             "llama.rope.scaling.type: RoPE scaling \"su\" is not supported; supported: none, linear, yarn"},
         {"experts", "llama", .key = "expert_count", .value = 8,
-         .message = "llama.expert_count: 8 experts; mixtures of experts of this architecture are not supported"},
-        {"embedding missing", "llama", .tensor = "token_embd.weight", .message = "tensor \"token_embd.weight\" is missing"},
+         .message =
+             "llama.expert_count: 8 experts; mixtures of experts of this architecture are not supported"},
+        {"embedding missing", "llama", .tensor = "token_embd.weight",
+         .message = "tensor \"token_embd.weight\" is missing"},
         {"weight missing", "llama", .tensor = "blk.1.ffn_up.weight",
          .message = "tensor \"blk.1.ffn_up.weight\" is missing; architecture llama needs it"},
         {"bias missing", "qwen2", .tensor = "blk.0.attn_k.bias",
          .message = "tensor \"blk.0.attn_k.bias\" is missing; architecture qwen2 needs it"},
-        {"wrong shape", "llama", .tensor = "blk.1.ffn_down.weight", .cols = 64, .rows = 96, .dtype = DTYPE_Q8_0,
+        {"wrong shape", "llama", .tensor = "blk.1.ffn_down.weight", .cols = 64, .rows = 96,
+         .dtype = DTYPE_Q8_0,
          .message = "tensor \"blk.1.ffn_down.weight\": expected shape [64, 96], found [96, 64]"},
-        {"quantised norm", "llama", .tensor = "blk.0.ffn_norm.weight", .cols = 64, .rows = 1, .dtype = DTYPE_Q8_0,
+        {"quantised norm", "llama", .tensor = "blk.0.ffn_norm.weight", .cols = 64, .rows = 1,
+         .dtype = DTYPE_Q8_0,
          .message = "tensor \"blk.0.ffn_norm.weight\": expected F32, F16 or BF16, found Q8_0"},
         {"unused tensor", "llama", .extra = "blk.0.attn_sinks.weight",
          .message = "tensor \"blk.0.attn_sinks.weight\": architecture llama has no use for it"},
@@ -156,7 +166,8 @@ TEST(plan_errors_name_the_thing_and_the_place) {
         Plan *plan = NULL;
         bool ok = plan_build(build_file(&rows[i], &arena), &arena, &plan, &err);
         CHECK(ok == !rows[i].message);
-        if (rows[i].message && !strstr(err.message, rows[i].message)) CHECK_STR_EQ(rows[i].message, err.message);
+        if (rows[i].message && !strstr(err.message, rows[i].message))
+            CHECK_STR_EQ(rows[i].message, err.message);
         if (!rows[i].message) CHECK_STR_EQ("", err.message);
     }
 }
@@ -188,7 +199,8 @@ TEST(plan_is_the_flat_list_that_the_tables_say) {
     CHECK_INT_EQ(1 + 16 * LAYERS + 2, plan->n_ops);
     CHECK_INT_EQ(16, plan->config.head_dim);
     CHECK_INT_EQ(2 * LAYERS * 2 * KV, plan->kv_bytes_per_token);
-    const Op *q = &plan->ops[2], *rope = &plan->ops[5], *attention = &plan->ops[8], *head = &plan->ops[plan->n_ops - 1];
+    const Op *q = &plan->ops[2], *rope = &plan->ops[5], *attention = &plan->ops[8],
+             *head = &plan->ops[plan->n_ops - 1];
     CHECK_STR_EQ("blk.0.attn_q.weight", q->weight->name);
     CHECK_STR_EQ("blk.0.attn_q.bias", q->bias->name);
     CHECK(rope->rope.rope->pairs == ROPE_HALVES && rope->rope.n_heads == 4);
@@ -209,14 +221,35 @@ TEST(plan_rope_scalings) {
     } rows[] = {
         {"plain, first", {.rope_dims = 64, .rope_base = 10000, .rope_factor = 1}, 0, 1, 1},
         {"plain, last", {.rope_dims = 64, .rope_base = 10000, .rope_factor = 1}, 31, 1.333521432163324e-4, 1},
-        {"linear", {.rope_dims = 64, .rope_base = 10000, .rope_factor = 4, .rope_scaling = ROPE_SCALING_LINEAR}, 0, 0.25, 1},
-        // GPT-OSS: base 150000, factor 32, 4096 positions; transformers' yarn parameters with truncated bounds.
-        {"yarn, kept", {.rope_dims = 64, .rope_base = 150000, .rope_factor = 32, .rope_scaling = ROPE_SCALING_YARN,
-                        .rope_original_context = 4096, .yarn_beta_fast = 32, .yarn_beta_slow = 1},
-         0, 1, 1.3465735902799727},
-        {"yarn, divided", {.rope_dims = 64, .rope_base = 150000, .rope_factor = 32, .rope_scaling = ROPE_SCALING_YARN,
-                           .rope_original_context = 4096, .yarn_beta_fast = 32, .yarn_beta_slow = 1},
-         31, 3.0235114281192144e-07, 1.3465735902799727},
+        {"linear",
+         {.rope_dims = 64, .rope_base = 10000, .rope_factor = 4, .rope_scaling = ROPE_SCALING_LINEAR},
+         0,
+         0.25,
+         1},
+        // GPT-OSS: base 150000, factor 32, 4096 positions; transformers' yarn parameters with truncated
+        // bounds.
+        {"yarn, kept",
+         {.rope_dims = 64,
+          .rope_base = 150000,
+          .rope_factor = 32,
+          .rope_scaling = ROPE_SCALING_YARN,
+          .rope_original_context = 4096,
+          .yarn_beta_fast = 32,
+          .yarn_beta_slow = 1},
+         0,
+         1,
+         1.3465735902799727},
+        {"yarn, divided",
+         {.rope_dims = 64,
+          .rope_base = 150000,
+          .rope_factor = 32,
+          .rope_scaling = ROPE_SCALING_YARN,
+          .rope_original_context = 4096,
+          .yarn_beta_fast = 32,
+          .yarn_beta_slow = 1},
+         31,
+         3.0235114281192144e-07,
+         1.3465735902799727},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s", rows[i].name);

@@ -1,4 +1,5 @@
-// The sampler against a second, slow description of the same steps, and against the distribution that it must follow.
+// The sampler against a second, slow description of the same steps, and against the distribution that it must
+// follow.
 #include "backend/sampler.h"
 #include "base/rng.h"
 #include "os/os.h"
@@ -11,7 +12,8 @@ enum { VOCAB = 97 };
 
 static void random_logits(uint64_t key, float logits[VOCAB]) {
     // Coarse steps, so that ties happen.
-    for (uint32_t i = 0; i < VOCAB; i++) logits[i] = floorf(rng_uniform_f32(key, i) * 24) / 2 - 4;
+    for (uint32_t i = 0; i < VOCAB; i++)
+        logits[i] = floorf(rng_uniform_f32(key, i) * 24) / 2 - 4;
 }
 
 typedef struct {
@@ -35,9 +37,11 @@ static void slow_kept(const SamplerParams *p, const float *logits, const uint32_
         entries[i] = (Entry){(double)(l / p->temperature), i, true};
     }
     qsort(entries, VOCAB, sizeof entries[0], by_rank);
-    for (uint32_t i = 0; i < VOCAB; i++) entries[i].kept = p->top_k == 0 || i < p->top_k;
+    for (uint32_t i = 0; i < VOCAB; i++)
+        entries[i].kept = p->top_k == 0 || i < p->top_k;
     double total = 0, reached = 0;
-    for (int i = 0; i < VOCAB; i++) total += entries[i].kept ? exp(entries[i].logit - entries[0].logit) : 0;
+    for (int i = 0; i < VOCAB; i++)
+        total += entries[i].kept ? exp(entries[i].logit - entries[0].logit) : 0;
     for (int i = 0; i < VOCAB; i++) {
         if (i > 0 && p->top_p < 1 && reached >= (double)p->top_p * total) entries[i].kept = false;
         reached += exp(entries[i].logit - entries[0].logit);
@@ -59,7 +63,8 @@ TEST(sampler_draws_from_the_kept_tokens_only) {
         {"top-p", {.temperature = 0.7f, .top_p = 0.8f, .repetition_penalty = 1}},
         {"top-p of zero", {.temperature = 1, .top_p = 0, .repetition_penalty = 1}},
         {"min-p", {.temperature = 1.5f, .top_p = 1, .min_p = 0.2f, .repetition_penalty = 1}},
-        {"all", {.temperature = 0.9f, .top_p = 0.9f, .min_p = 0.05f, .repetition_penalty = 1.3f, .top_k = 20}},
+        {"all",
+         {.temperature = 0.9f, .top_p = 0.9f, .min_p = 0.05f, .repetition_penalty = 1.3f, .top_k = 20}},
     };
     uint8_t memory[VOCAB * 16];
     uint32_t seen[(VOCAB + 31) / 32] = {0x12345678, 0x0F0F0F0F, 0x80000001, 1};
@@ -72,7 +77,8 @@ TEST(sampler_draws_from_the_kept_tokens_only) {
             p.seed = trial * 31;
             random_logits(trial / 10, logits);
             slow_kept(&p, logits, seen, kept);
-            int32_t token = sampler_draw(&p, logits, VOCAB, seen, trial, arena_from_memory(memory, sizeof memory));
+            int32_t token =
+                sampler_draw(&p, logits, VOCAB, seen, trial, arena_from_memory(memory, sizeof memory));
             CHECK(token >= 0 && token < VOCAB && kept[token]);
         }
     }
@@ -81,7 +87,8 @@ TEST(sampler_draws_from_the_kept_tokens_only) {
 // Chi-square over the kept tokens: 20,000 draws against the exact probabilities.
 TEST(sampler_follows_the_distribution) {
     uint8_t memory[VOCAB * 16];
-    SamplerParams p = {.temperature = 1.3f, .top_p = 0.9f, .min_p = 0.02f, .repetition_penalty = 1, .seed = 99};
+    SamplerParams p = {
+        .temperature = 1.3f, .top_p = 0.9f, .min_p = 0.02f, .repetition_penalty = 1, .seed = 99};
     float logits[VOCAB], copy[VOCAB];
     bool kept[VOCAB];
     uint32_t drawn[VOCAB] = {0};
@@ -96,7 +103,8 @@ TEST(sampler_follows_the_distribution) {
     }
     double total = 0, chi_square = 0;
     uint32_t n_kept = 0;
-    for (int i = 0; i < VOCAB; i++) total += kept[i] ? exp((double)(logits[i] / p.temperature)) : 0;
+    for (int i = 0; i < VOCAB; i++)
+        total += kept[i] ? exp((double)(logits[i] / p.temperature)) : 0;
     for (int i = 0; i < VOCAB; i++) {
         if (!kept[i]) continue;
         double expected = exp((double)(logits[i] / p.temperature)) / total * DRAWS;
@@ -112,7 +120,8 @@ TEST(sampler_greedy_and_edges) {
     uint8_t memory[256];
     Arena scratch = arena_from_memory(memory, sizeof memory);
     SamplerParams greedy = SAMPLER_GREEDY, warm = {.temperature = 1, .top_p = 1, .repetition_penalty = 1};
-    CHECK_INT_EQ(1, sampler_draw(&greedy, (float[]){1, 3, 3, 2}, 4, NULL, 0, scratch)); // ties go to the lower id
+    CHECK_INT_EQ(
+        1, sampler_draw(&greedy, (float[]){1, 3, 3, 2}, 4, NULL, 0, scratch)); // ties go to the lower id
     CHECK_INT_EQ(-1, sampler_draw(&greedy, (float[]){1, NAN}, 2, NULL, 0, scratch));
     CHECK_INT_EQ(-1, sampler_draw(&warm, (float[]){1, INFINITY}, 2, NULL, 0, scratch));
     CHECK_INT_EQ(-1, sampler_draw(&warm, (float[]){-INFINITY, -INFINITY}, 2, NULL, 0, scratch));

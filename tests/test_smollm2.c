@@ -1,10 +1,10 @@
-// The CPU reference on a real model, SmolLM2-135M-Instruct, against what another engine computed from the same file.
-// vectors/README.md says which, and how.
+// The CPU reference on a real model, SmolLM2-135M-Instruct, against what another engine computed from the
+// same file. vectors/README.md says which, and how.
 #include "backend/backend.h"
 #include "engine/engine.h"
-#include "json/json_reader.h"
 #include "os/os.h"
 #include "runner.h"
+#include "json/json_reader.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -23,7 +23,8 @@ static Model open_model(void) {
     Error err = {0};
     const GgufFile *file;
     BackendOptions options = {.n_slots = 1, .max_rows = PREFILL_CHUNK_TOKENS, .kv_tokens_max = CONTEXT};
-    bool ok = gguf_open(test_model_path(), &m.arena, &file, &err) && plan_build(file, &m.arena, &m.plan, &err) &&
+    bool ok = gguf_open(test_model_path(), &m.arena, &file, &err) &&
+              plan_build(file, &m.arena, &m.plan, &err) &&
               cpu_backend_open(&options, &m.arena, &m.backend, &err) &&
               m.backend->load(m.backend, m.plan, NULL, NULL, &err) &&
               engine_create(m.backend, m.plan, 1, &m.arena, &m.engine, &err);
@@ -53,14 +54,17 @@ static uint32_t read_ids(const JsonNode *array, int32_t *out, uint32_t max) {
 
 static double number_at(const JsonNode *array, uint32_t index) {
     const JsonNode *e = json_first(array);
-    while (index--) e = json_next(e);
+    while (index--)
+        e = json_next(e);
     double value = NAN;
     REQUIRE(json_read_f64(e, &value));
     return value;
 }
 
-static uint32_t generate(Engine *e, const int32_t *prompt, uint32_t n_prompt, int32_t *out, uint32_t n_wanted) {
-    EngineRequest request = {.tokens = prompt, .n_tokens = n_prompt, .max_tokens = n_wanted, .sampler = SAMPLER_GREEDY};
+static uint32_t generate(Engine *e, const int32_t *prompt, uint32_t n_prompt, int32_t *out,
+                         uint32_t n_wanted) {
+    EngineRequest request = {
+        .tokens = prompt, .n_tokens = n_prompt, .max_tokens = n_wanted, .sampler = SAMPLER_GREEDY};
     EngineOutput output;
     uint32_t slot, n_outputs, failed, n = 0;
     Error err;
@@ -92,12 +96,14 @@ TEST_SLOW(smollm2_greedy_continuations, 300) {
         REQUIRE(n_prompt > 0 && n > 0);
         generate(m.engine, prompt, n_prompt, actual, n);
         uint32_t same = 0;
-        while (same < n && expected[same] == actual[same]) same++;
+        while (same < n && expected[same] == actual[same])
+            same++;
         n_tokens += same;
         if (same == n) continue;
         double gap = number_at(json_get(reference, STR("logits")), same) -
                      number_at(json_get(reference, STR("second_logits")), same);
-        printf("%.*s: near-tie at token %u: %d against %d, %.4f apart\n", STR_ARG(name), same, expected[same], actual[same], gap);
+        printf("%.*s: near-tie at token %u: %d against %d, %.4f apart\n", STR_ARG(name), same, expected[same],
+               actual[same], gap);
         CHECK(gap < 0.05);
         CHECK_INT_EQ(number_at(json_get(reference, STR("second_ids")), same), actual[same]);
         n_ties++;
@@ -108,9 +114,11 @@ TEST_SLOW(smollm2_greedy_continuations, 300) {
 }
 
 // The logits [n_vocab] of each of the last n_logits tokens, from an empty cache.
-static const float *compute_logits(const Model *m, const int32_t *tokens, uint32_t n_tokens, uint32_t n_logits) {
+static const float *compute_logits(const Model *m, const int32_t *tokens, uint32_t n_tokens,
+                                   uint32_t n_logits) {
     uint32_t pages[CONTEXT / KV_PAGE_TOKENS];
-    for (uint32_t i = 0; i < COUNT_OF(pages); i++) pages[i] = COUNT_OF(pages) - 1 - i;
+    for (uint32_t i = 0; i < COUNT_OF(pages); i++)
+        pages[i] = COUNT_OF(pages) - 1 - i;
     StepSequence sequence = {.tokens = tokens, .n_tokens = n_tokens, .pages = pages, .n_logits = n_logits};
     StepResult result;
     Error err = {0};
@@ -143,8 +151,10 @@ TEST_SLOW(smollm2_best_logits, 120) {
 
 static double negative_log_probability(const float *logits, uint32_t n_vocab, int32_t token) {
     double most = -INFINITY, sum = 0;
-    for (uint32_t i = 0; i < n_vocab; i++) most = fmax(most, (double)logits[i]);
-    for (uint32_t i = 0; i < n_vocab; i++) sum += exp((double)logits[i] - most);
+    for (uint32_t i = 0; i < n_vocab; i++)
+        most = fmax(most, (double)logits[i]);
+    for (uint32_t i = 0; i < n_vocab; i++)
+        sum += exp((double)logits[i] - most);
     return most + log(sum) - (double)logits[token];
 }
 
@@ -157,7 +167,8 @@ static const JsonNode *find_variant(const JsonNode *root, Str name) {
     return NULL;
 }
 
-// Windows of 512 tokens, tokens 256 … 511 of each scored. Within 0.5% as the promise is, and much closer in fact.
+// Windows of 512 tokens, tokens 256 … 511 of each scored. Within 0.5% as the promise is, and much closer in
+// fact.
 TEST_SLOW(smollm2_perplexity, 300) {
     enum { WINDOW = 512, FIRST = 256, WINDOWS = 5 };
     Model m = open_model();
@@ -194,7 +205,8 @@ TEST_SLOW(smollm2_chunks_give_the_same_bits, 120) {
     uint32_t n_vocab = m.plan->config.n_vocab;
     float *whole = arena_new(&m.arena, float, n_vocab);
     int32_t tokens[TOKENS];
-    for (int32_t i = 0; i < TOKENS; i++) tokens[i] = 1000 + 37 * i;
+    for (int32_t i = 0; i < TOKENS; i++)
+        tokens[i] = 1000 + 37 * i;
     memcpy(whole, compute_logits(&m, tokens, TOKENS, 1), n_vocab * sizeof *whole);
     static const uint32_t cuts[] = {1, 7, 16, 31};
     for (size_t i = 0; i < COUNT_OF(cuts); i++) {
@@ -204,7 +216,8 @@ TEST_SLOW(smollm2_chunks_give_the_same_bits, 120) {
         StepResult result = {0};
         for (uint32_t at = 0; at < TOKENS; at += cuts[i]) {
             uint32_t n = (uint32_t)min_u64(cuts[i], TOKENS - at);
-            StepSequence s = {.position = at, .tokens = tokens + at, .n_tokens = n, .pages = pages, .n_logits = 1};
+            StepSequence s = {
+                .position = at, .tokens = tokens + at, .n_tokens = n, .pages = pages, .n_logits = 1};
             Error err;
             REQUIRE(m.backend->step(m.backend, &(Step){.sequences = &s, .n_sequences = 1}, &err));
             REQUIRE(m.backend->read(m.backend, &result, &err));

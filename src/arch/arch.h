@@ -1,5 +1,6 @@
-// An architecture is three const tables: which metadata keys fill the configuration, which tensors of the file are its
-// weights, and which operations make a forward pass. Nothing here computes; plan/ turns the tables and a file into a Plan.
+// An architecture is three const tables: which metadata keys fill the configuration, which tensors of the
+// file are its weights, and which operations make a forward pass. Nothing here computes; plan/ turns the
+// tables and a file into a Plan.
 //
 // To add one: write a file like arch/llama.c and name it in arch/arch.c.
 #pragma once
@@ -81,30 +82,31 @@ typedef struct {
     Dim rows;
     Dim cols;
     bool optional;
-    bool is_float;      // norms and biases
-    WeightId or_else;   // where it is absent: tied embeddings
-    Dim fused_rows;     // DIM_ONE: the tensor is this weight alone; else the rows of the whole tensor…
-    Dim fused_from;     // …in which this weight begins at this row (DIM_ONE: 0)
+    bool is_float;    // norms and biases
+    WeightId or_else; // where it is absent: tied embeddings
+    Dim fused_rows;   // DIM_ONE: the tensor is this weight alone; else the rows of the whole tensor…
+    Dim fused_from;   // …in which this weight begins at this row (DIM_ONE: 0)
 } WeightRow;
 
-// One operation. An operation whose weight is optional and absent is left out, except that a bias may be absent.
+// One operation. An operation whose weight is optional and absent is left out, except that a bias may be
+// absent.
 typedef struct {
     OpKind kind;
     Act out;
     Act in[2];
     WeightId weight;
     WeightId bias;
-    ActFn fn;        // GLU, ACTIVATION
+    ActFn fn; // GLU, ACTIVATION
 } OpRow;
 
 typedef struct {
-    const char *name;         // general.architecture
-    const char *description;  // for --list-architectures
+    const char *name;        // general.architecture
+    const char *description; // for --list-architectures
     const ConfigRow *config;
     uint32_t n_config;
     const WeightRow *weights; // names with "%u" are bound once a layer
     uint32_t n_weights;
-    const OpRow *first;       // before the layers
+    const OpRow *first; // before the layers
     uint32_t n_first;
     const OpRow *layer;
     uint32_t n_layer;

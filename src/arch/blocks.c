@@ -1,5 +1,5 @@
-// Runs of operations that many architectures share. A row whose weight an architecture does not name is left out, and a
-// bias it does not name is absent, so that one run serves models with and without them.
+// Runs of operations that many architectures share. A row whose weight an architecture does not name is left
+// out, and a bias it does not name is absent, so that one run serves models with and without them.
 #include "arch/tables.h"
 
 // clang-format off

@@ -1,6 +1,6 @@
 // Llama (Touvron et al. 2023) and the many models that share its shape: Llama 2 and 3, Mistral, SmolLM.
-// Pre-norm blocks, grouped-query attention, SwiGLU. Its GGUF files store the rows of Q and K so that RoPE turns
-// neighbouring pairs.
+// Pre-norm blocks, grouped-query attention, SwiGLU. Its GGUF files store the rows of Q and K so that RoPE
+// turns neighbouring pairs.
 #include "arch/tables.h"
 
 static const ConfigRow config[] = {

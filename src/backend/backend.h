@@ -1,14 +1,15 @@
 // An executor of plans: the CPU reference, or CUDA.
 //
-// A backend holds the weights, the KV cache (pages of KV_PAGE_TOKENS tokens, named by index), and one state a slot (what the
-// sampler needs, and the last token drawn). It decides nothing: which sequence runs in which slot, in which pages, and in
-// which step is the engine's business.
+// A backend holds the weights, the KV cache (pages of KV_PAGE_TOKENS tokens, named by index), and one state a
+// slot (what the sampler needs, and the last token drawn). It decides nothing: which sequence runs in which
+// slot, in which pages, and in which step is the engine's business.
 //
-// Life: open (finds the device) → load (weights, cache, scratch; nothing is allocated after it) → any number of
-// begin, step, read → close. One thread calls everything (the engine's); info() may be read by any thread after load.
+// Life: open (finds the device) → load (weights, cache, scratch; nothing is allocated after it) → any number
+// of begin, step, read → close. One thread calls everything (the engine's); info() may be read by any thread
+// after load.
 //
-// Same request, same tokens: what a row computes depends on its token, its position and its cache, and not on the other
-// rows of the step or on how a prompt was cut into steps, to the bit.
+// Same request, same tokens: what a row computes depends on its token, its position and its cache, and not on
+// the other rows of the step or on how a prompt was cut into steps, to the bit.
 #pragma once
 
 #include "backend/sampler.h"
@@ -37,14 +38,16 @@ typedef struct {
     const char *runtime_version;
     const char *driver_version;
     uint64_t vram_bytes_total; // on the CPU: 0
-    uint64_t vram_bytes_used;  // the sum of what this backend allocated (on the CPU: of host memory for cache and scratch)
+    uint64_t vram_bytes_used;  // the sum of what this backend allocated (on the CPU: of host memory for cache
+                               // and scratch)
     uint32_t n_kv_pages;
     uint32_t max_rows; // tokens a step
     // Steps that may be enqueued before the first of them is read: 1 computes within step(), 2 overlaps.
     uint32_t pipeline_depth;
     double load_seconds;
     double jit_seconds;
-    char warning[ERROR_MESSAGE_BYTES]; // what went wrong at load and did no harm, for the log; empty for nothing
+    char warning[ERROR_MESSAGE_BYTES]; // what went wrong at load and did no harm, for the log; empty for
+                                       // nothing
 } BackendInfo;
 
 // One sequence's part of a step.
@@ -55,7 +58,8 @@ typedef struct {
     const int32_t *tokens; // [n_tokens], or NULL: one row, the token that this slot drew last
     const uint32_t *pages; // [div_up(position + n_tokens, KV_PAGE_TOKENS)] the sequence's pages, in order
     bool sample;           // draw a token from the last row
-    uint32_t n_logits;     // the last n_logits rows' logits are kept for read; only in a step of one sequence (tools, tests)
+    uint32_t n_logits;     // the last n_logits rows' logits are kept for read; only in a step of one sequence
+                           // (tools, tests)
 } StepSequence;
 
 typedef struct {
@@ -78,8 +82,8 @@ typedef void BackendProgressFn(void *context, uint32_t permille);
 struct Backend {
     bool (*load)(Backend *b, const Plan *plan, BackendProgressFn *progress, void *context, Error *err);
     // A new sequence in `slot`: its sampler's parameters and its prompt (for the repetition penalty).
-    bool (*begin)(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
-                  Error *err);
+    bool (*begin)(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt,
+                  uint32_t n_prompt, Error *err);
     // Enqueues a step. The arrays it points to are copied before it returns.
     bool (*step)(Backend *b, const Step *step, Error *err);
     // Waits for the oldest step not yet read. ERR_CUDA means that the device is lost.

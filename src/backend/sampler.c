@@ -4,7 +4,8 @@
 
 #include <math.h>
 
-// Every step that drops tokens leaves a prefix of their ranking, so what is kept is described by its last member.
+// Every step that drops tokens leaves a prefix of their ranking, so what is kept is described by its last
+// member.
 typedef struct {
     float logit;
     int32_t id;
@@ -29,7 +30,8 @@ static void heap_sift_down(Candidate *heap, uint32_t n, uint32_t at) {
 }
 
 static void heap_build(Candidate *heap, uint32_t n) {
-    for (uint32_t i = n / 2; i > 0; i--) heap_sift_down(heap, n, i - 1);
+    for (uint32_t i = n / 2; i > 0; i--)
+        heap_sift_down(heap, n, i - 1);
 }
 
 static Candidate heap_pop(Candidate *heap, uint32_t *n) {
@@ -61,9 +63,10 @@ static double weight_of(float logit, float best) {
     return (double)expf(logit - best);
 }
 
-// The shortest prefix of the ranking that top-k and top-p allow; returns its last member. `heap` has room for n_vocab.
-static Candidate last_of_top_k_top_p(const SamplerParams *p, const float *logits, uint32_t n_vocab, float best,
-                                     Candidate *heap) {
+// The shortest prefix of the ranking that top-k and top-p allow; returns its last member. `heap` has room for
+// n_vocab.
+static Candidate last_of_top_k_top_p(const SamplerParams *p, const float *logits, uint32_t n_vocab,
+                                     float best, Candidate *heap) {
     uint32_t limit = p->top_k && p->top_k < n_vocab ? p->top_k : n_vocab;
     double total = 0;
     for (uint32_t i = 0; i < n_vocab; i++) {
@@ -71,7 +74,8 @@ static Candidate last_of_top_k_top_p(const SamplerParams *p, const float *logits
         total += weight_of(logits[i], best);
     }
     heap_build(heap, n_vocab);
-    if (limit < n_vocab) { // the nucleus is taken of the k best alone: they sort themselves to the array's end
+    if (limit <
+        n_vocab) { // the nucleus is taken of the k best alone: they sort themselves to the array's end
         total = 0;
         for (uint32_t n = n_vocab; n > n_vocab - limit;) {
             Candidate next = heap_pop(heap, &n);
@@ -82,19 +86,21 @@ static Candidate last_of_top_k_top_p(const SamplerParams *p, const float *logits
     Candidate last = {-INFINITY, INT32_MAX};
     double reached = 0;
     uint32_t left = n_vocab;
-    for (uint32_t taken = 0; taken < limit && (taken == 0 || p->top_p >= 1 || reached < (double)p->top_p * total); taken++) {
+    for (uint32_t taken = 0;
+         taken < limit && (taken == 0 || p->top_p >= 1 || reached < (double)p->top_p * total); taken++) {
         last = limit < n_vocab ? heap[n_vocab - 1 - taken] : heap_pop(heap, &left);
         reached += weight_of(last.logit, best);
     }
     return last;
 }
 
-int32_t sampler_draw(const SamplerParams *p, float *logits, uint32_t n_vocab, const uint32_t *seen, uint64_t step,
-                     Arena scratch) {
+int32_t sampler_draw(const SamplerParams *p, float *logits, uint32_t n_vocab, const uint32_t *seen,
+                     uint64_t step, Arena scratch) {
     apply_penalty(p, logits, n_vocab, seen);
     Candidate best = find_best(logits, n_vocab);
     if (best.id < 0 || p->temperature == 0) return best.id;
-    for (uint32_t i = 0; i < n_vocab; i++) logits[i] /= p->temperature;
+    for (uint32_t i = 0; i < n_vocab; i++)
+        logits[i] /= p->temperature;
     best.logit = logits[best.id];
     if (isinf(best.logit)) return best.id; // so cold that only the best has weight
 

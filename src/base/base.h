@@ -13,8 +13,8 @@
 #define PRINTF_LIKE(format_arg, first_arg) __attribute__((format(printf, format_arg, first_arg)))
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
-// On a function with vectorisable loops: compiled for the baseline and for AVX2 with FMA, chosen when the program is loaded.
-// Sanitizers do not get along with that choice, which runs before they are set up.
+// On a function with vectorisable loops: compiled for the baseline and for AVX2 with FMA, chosen when the
+// program is loaded. Sanitizers do not get along with that choice, which runs before they are set up.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
     !defined(__SANITIZE_THREAD__)
 #define CPU_CLONES __attribute__((target_clones("arch=x86-64-v3", "default")))
@@ -55,7 +55,8 @@ static inline Str str_slice(Str s, size_t from, size_t to) {
 
 // Decimal digits only, no sign, no space; false on anything else and on overflow.
 MUST_CHECK bool str_parse_u64(Str s, uint64_t *out);
-// A decimal floating-point number in the C locale's spelling, whole string; false on anything else, nan and inf.
+// A decimal floating-point number in the C locale's spelling, whole string; false on anything else, nan and
+// inf.
 MUST_CHECK bool str_parse_f64(Str s, double *out);
 
 // False on overflow; *out is then undefined.

@@ -16,7 +16,8 @@ const ErrorInfo *error_info(ErrCode code) {
 // vsnprintf may cut a character in half; the message goes into JSON, so the torn bytes are dropped.
 static void error_trim_torn_character(char *text, size_t len) {
     size_t start = len;
-    while (start > 0 && len - start < 4 && ((unsigned char)text[start - 1] & 0xC0) == 0x80) start--;
+    while (start > 0 && len - start < 4 && ((unsigned char)text[start - 1] & 0xC0) == 0x80)
+        start--;
     if (start == 0) return;
     unsigned char lead = (unsigned char)text[start - 1];
     size_t need = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
@@ -41,5 +42,6 @@ void error_fill_prefix(Error *err, const char *format, ...) {
     va_end(args);
     if (prefix < 0 || (size_t)prefix >= sizeof err->message) return;
     int rest = snprintf(err->message + prefix, sizeof err->message - (size_t)prefix, ": %s", old);
-    if (prefix + rest >= (int)sizeof err->message) error_trim_torn_character(err->message, sizeof err->message - 1);
+    if (prefix + rest >= (int)sizeof err->message)
+        error_trim_torn_character(err->message, sizeof err->message - 1);
 }

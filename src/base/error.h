@@ -8,25 +8,25 @@
 #include "base/base.h"
 
 // code, name in the API, HTTP status, retriable, exit code when it ends the program at start-up
-#define ERROR_CODES(ROW)                                                                                               \
-    ROW(ERR_NONE, "OK", 200, false, 0)                                                                                 \
-    ROW(ERR_USAGE, "USAGE", 400, false, 2)                                                                             \
-    ROW(ERR_BAD_FILE, "MODEL_LOAD_FAILED", 500, false, 1)                                                              \
-    ROW(ERR_UNSUPPORTED, "MODEL_LOAD_FAILED", 500, false, 1)                                                           \
-    ROW(ERR_IO, "INTERNAL", 500, false, 1)                                                                             \
-    ROW(ERR_NO_MEMORY, "INTERNAL", 500, true, 1)                                                                       \
-    ROW(ERR_NO_DEVICE, "INTERNAL", 500, false, 1)                                                                      \
-    ROW(ERR_INVALID_REQUEST, "INVALID_REQUEST", 400, false, 1)                                                         \
-    ROW(ERR_UNAUTHORIZED, "UNAUTHORIZED", 401, false, 1)                                                               \
-    ROW(ERR_NOT_FOUND, "NOT_FOUND", 404, false, 1)                                                                     \
-    ROW(ERR_METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", 405, false, 1)                                                   \
-    ROW(ERR_BUSY, "BUSY", 503, true, 1)                                                                                \
-    ROW(ERR_NOT_READY, "NOT_READY", 503, true, 1)                                                                      \
-    ROW(ERR_INSUFFICIENT_VRAM, "INSUFFICIENT_VRAM", 503, true, 1)                                                      \
-    ROW(ERR_VRAM_OOM, "VRAM_OOM", 500, true, 1)                                                                        \
-    ROW(ERR_CUDA, "CUDA_ERROR", 500, true, 3)                                                                          \
-    ROW(ERR_INFERENCE_TIMEOUT, "INFERENCE_TIMEOUT", 504, true, 1)                                                      \
-    ROW(ERR_CANCELLED, "CANCELLED", 499, false, 1)                                                                     \
+#define ERROR_CODES(ROW)                                             \
+    ROW(ERR_NONE, "OK", 200, false, 0)                               \
+    ROW(ERR_USAGE, "USAGE", 400, false, 2)                           \
+    ROW(ERR_BAD_FILE, "MODEL_LOAD_FAILED", 500, false, 1)            \
+    ROW(ERR_UNSUPPORTED, "MODEL_LOAD_FAILED", 500, false, 1)         \
+    ROW(ERR_IO, "INTERNAL", 500, false, 1)                           \
+    ROW(ERR_NO_MEMORY, "INTERNAL", 500, true, 1)                     \
+    ROW(ERR_NO_DEVICE, "INTERNAL", 500, false, 1)                    \
+    ROW(ERR_INVALID_REQUEST, "INVALID_REQUEST", 400, false, 1)       \
+    ROW(ERR_UNAUTHORIZED, "UNAUTHORIZED", 401, false, 1)             \
+    ROW(ERR_NOT_FOUND, "NOT_FOUND", 404, false, 1)                   \
+    ROW(ERR_METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", 405, false, 1) \
+    ROW(ERR_BUSY, "BUSY", 503, true, 1)                              \
+    ROW(ERR_NOT_READY, "NOT_READY", 503, true, 1)                    \
+    ROW(ERR_INSUFFICIENT_VRAM, "INSUFFICIENT_VRAM", 503, true, 1)    \
+    ROW(ERR_VRAM_OOM, "VRAM_OOM", 500, true, 1)                      \
+    ROW(ERR_CUDA, "CUDA_ERROR", 500, true, 3)                        \
+    ROW(ERR_INFERENCE_TIMEOUT, "INFERENCE_TIMEOUT", 504, true, 1)    \
+    ROW(ERR_CANCELLED, "CANCELLED", 499, false, 1)                   \
     ROW(ERR_INTERNAL, "INTERNAL", 500, false, 1)
 
 typedef enum {
@@ -45,7 +45,8 @@ typedef struct {
     ErrCode code;
     uint64_t position;                 // byte offset in the input, or ERROR_NO_POSITION
     char field[ERROR_FIELD_BYTES];     // the request field or flag at fault, or empty
-    char message[ERROR_MESSAGE_BYTES]; // zero-terminated, cut when too long, always valid UTF-8 if its parts are
+    char message[ERROR_MESSAGE_BYTES]; // zero-terminated, cut when too long, always valid UTF-8 if its parts
+                                       // are
 } Error;
 
 typedef struct {
@@ -61,10 +62,11 @@ static inline bool error_false(void) {
     return false;
 }
 
-// Each fills *err and is the value false, so that a failing function can end in `return error_set(…)`. (Macros, so that the
-// compiler sees the false.)
+// Each fills *err and is the value false, so that a failing function can end in `return error_set(…)`.
+// (Macros, so that the compiler sees the false.)
 #define error_set(err, code, ...) (error_fill((err), (code), ERROR_NO_POSITION, __VA_ARGS__), error_false())
-#define error_set_at(err, code, position, ...) (error_fill((err), (code), (position), __VA_ARGS__), error_false())
+#define error_set_at(err, code, position, ...) \
+    (error_fill((err), (code), (position), __VA_ARGS__), error_false())
 // Puts "prefix: " before the message that is there.
 #define error_prefix(err, ...) (error_fill_prefix((err), __VA_ARGS__), error_false())
 

@@ -1,4 +1,5 @@
-// Conversions of 16-bit floats to and from float, bit-exact, round to nearest even (IEEE 754 binary16; bfloat16).
+// Conversions of 16-bit floats to and from float, bit-exact, round to nearest even (IEEE 754 binary16;
+// bfloat16).
 #pragma once
 
 #include "base/base.h"

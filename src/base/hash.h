@@ -1,5 +1,5 @@
-// Two hashes: a fast one for tables in memory (never stored, never trusted), and SHA-256 (FIPS 180-4) for content that
-// is cached on disk or named in logs.
+// Two hashes: a fast one for tables in memory (never stored, never trusted), and SHA-256 (FIPS 180-4) for
+// content that is cached on disk or named in logs.
 #pragma once
 
 #include "base/base.h"

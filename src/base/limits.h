@@ -1,4 +1,5 @@
-// Every bound of the program in one place. Each queue, table and buffer that input can fill has its limit here.
+// Every bound of the program in one place. Each queue, table and buffer that input can fill has its limit
+// here.
 #pragma once
 
 #include <assert.h>

@@ -94,11 +94,11 @@ typedef struct {
 
 #define LOG_STR(field, value) ((LogField){.name = (field), .type = LOG_FIELD_STR, .str = (value)})
 #define LOG_U64(field, value) ((LogField){.name = (field), .type = LOG_FIELD_U64, .u64 = (value)})
-#define LOG_F64(field, value, places)                                                                        \
+#define LOG_F64(field, value, places) \
     ((LogField){.name = (field), .type = LOG_FIELD_F64, .f64 = (value), .digits = (places)})
 
 // log_event(log, LOG_READY, LOG_STR("url", url), …): one field or more. JSON leaves empty strings out.
-#define log_event(log, event, ...)                                                                           \
+#define log_event(log, event, ...) \
     log_write((log), (event), (const LogField[]){__VA_ARGS__}, COUNT_OF(((const LogField[]){__VA_ARGS__})))
 
 // `log` may be NULL: nothing is written.

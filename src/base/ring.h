@@ -1,7 +1,8 @@
 // A bounded queue from one producer thread to one consumer thread, without locks.
 //
-// Entries are copied in and out. Full means: push returns false and the producer decides (the job ring answers BUSY; the
-// engine waits for the I/O thread to drain events). Memory comes from the arena given at creation.
+// Entries are copied in and out. Full means: push returns false and the producer decides (the job ring
+// answers BUSY; the engine waits for the I/O thread to drain events). Memory comes from the arena given at
+// creation.
 #pragma once
 
 #include "base/arena.h"

@@ -1,6 +1,6 @@
-// Philox4x32-10, a counter-based generator (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3",
-// SC 2011): random numbers are a pure function of a key and a counter, so the draw of step n needs no state
-// from step n - 1. The same function runs in the kernels.
+// Philox4x32-10, a counter-based generator (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as
+// 1, 2, 3", SC 2011): random numbers are a pure function of a key and a counter, so the draw of step n needs
+// no state from step n - 1. The same function runs in the kernels.
 #pragma once
 
 #include "base/base.h"

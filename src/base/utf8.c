@@ -7,7 +7,8 @@ size_t utf8_encode(uint32_t cp, char out[4]) {
     }
     size_t length = cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
     static const uint8_t lead[5] = {0, 0, 0xC0, 0xE0, 0xF0};
-    for (size_t i = length - 1; i > 0; i--, cp >>= 6) out[i] = (char)(0x80 | (cp & 63));
+    for (size_t i = length - 1; i > 0; i--, cp >>= 6)
+        out[i] = (char)(0x80 | (cp & 63));
     out[0] = (char)(lead[length] | cp);
     return length;
 }
@@ -49,6 +50,7 @@ size_t utf8_incomplete_tail(Str s) {
 
 size_t utf8_count(Str s) {
     size_t count = 0;
-    for (size_t i = 0; i < s.len; i++) count += ((uint8_t)s.ptr[i] & 0xC0) != 0x80;
+    for (size_t i = 0; i < s.len; i++)
+        count += ((uint8_t)s.ptr[i] & 0xC0) != 0x80;
     return count;
 }

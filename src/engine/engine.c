@@ -4,8 +4,8 @@
 
 enum { PIPELINE_DEPTH_MAX = 4 };
 
-// A step should not hold up a cancellation: where one takes longer than this, prompts are cut into smaller chunks. (How a
-// prompt is cut does not change the result, to the bit.)
+// A step should not hold up a cancellation: where one takes longer than this, prompts are cut into smaller
+// chunks. (How a prompt is cut does not change the result, to the bit.)
 enum { STEP_TARGET_NS = 40 * 1000 * 1000, CHUNK_TOKENS_MIN = 8 };
 
 typedef struct {
@@ -55,7 +55,8 @@ struct Engine {
     bool last_was_prefill;
 };
 
-bool engine_create(Backend *backend, const Plan *plan, uint32_t n_slots, Arena *arena, Engine **out, Error *err) {
+bool engine_create(Backend *backend, const Plan *plan, uint32_t n_slots, Arena *arena, Engine **out,
+                   Error *err) {
     Engine *e = arena_new(arena, Engine, 1);
     if (!e) return error_set(err, ERR_NO_MEMORY, "the engine does not fit its memory");
     const BackendInfo *info = &backend->info;
@@ -78,7 +79,8 @@ bool engine_create(Backend *backend, const Plan *plan, uint32_t n_slots, Arena *
         ok = s->prompt && s->pages;
     }
     if (!ok) return error_set(err, ERR_NO_MEMORY, "the engine's tables do not fit its memory");
-    for (uint32_t i = 0; i < e->n_pages; i++) e->free_pages[i] = e->n_pages - 1 - i;
+    for (uint32_t i = 0; i < e->n_pages; i++)
+        e->free_pages[i] = e->n_pages - 1 - i;
     *out = e;
     return true;
 }
@@ -86,15 +88,18 @@ bool engine_create(Backend *backend, const Plan *plan, uint32_t n_slots, Arena *
 static bool check_request(const Engine *e, const EngineRequest *r, Error *err) {
     uint64_t total = (uint64_t)r->n_tokens + r->max_tokens;
     if (r->n_tokens == 0 || r->max_tokens == 0) {
-        return error_set(err, ERR_INVALID_REQUEST, "a request needs at least one prompt token and one token to draw");
+        return error_set(err, ERR_INVALID_REQUEST,
+                         "a request needs at least one prompt token and one token to draw");
     }
     if (total > e->context_length) {
-        return error_set(err, ERR_INVALID_REQUEST, "%u prompt tokens and %u to generate exceed the context length of %u",
-                         r->n_tokens, r->max_tokens, e->context_length);
+        return error_set(err, ERR_INVALID_REQUEST,
+                         "%u prompt tokens and %u to generate exceed the context length of %u", r->n_tokens,
+                         r->max_tokens, e->context_length);
     }
     for (uint32_t i = 0; i < r->n_tokens; i++) {
         if (r->tokens[i] >= 0 && (uint32_t)r->tokens[i] < e->n_vocab) continue;
-        return error_set(err, ERR_INVALID_REQUEST, "prompt token %u is %d; the vocabulary has %u", i, r->tokens[i], e->n_vocab);
+        return error_set(err, ERR_INVALID_REQUEST, "prompt token %u is %d; the vocabulary has %u", i,
+                         r->tokens[i], e->n_vocab);
     }
     return true;
 }
@@ -111,18 +116,22 @@ bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error
     Sequence *s = find_free_slot(e, slot);
     if (!s) return error_set(err, ERR_BUSY, "all %u slots are taken", e->n_slots);
     // The last token drawn is never fed back, so it needs no place in the cache.
-    uint32_t n_pages = (uint32_t)div_up((uint64_t)request->n_tokens + request->max_tokens - 1, KV_PAGE_TOKENS);
+    uint32_t n_pages =
+        (uint32_t)div_up((uint64_t)request->n_tokens + request->max_tokens - 1, KV_PAGE_TOKENS);
     if (n_pages > e->n_free_pages) {
-        return error_set(err, ERR_VRAM_OOM, "the request needs %u pages of %d tokens of KV cache, %u of %u are free", n_pages,
+        return error_set(err, ERR_VRAM_OOM,
+                         "the request needs %u pages of %d tokens of KV cache, %u of %u are free", n_pages,
                          KV_PAGE_TOKENS, e->n_free_pages, e->n_pages);
     }
-    if (!e->backend->begin(e->backend, *slot, &request->sampler, request->tokens, request->n_tokens, err)) return false;
+    if (!e->backend->begin(e->backend, *slot, &request->sampler, request->tokens, request->n_tokens, err))
+        return false;
     s->used = true;
     s->n_prompt = request->n_tokens;
     s->max_tokens = request->max_tokens;
     s->n_prompt_sent = s->n_drawn_sent = s->n_drawn_read = 0;
     memcpy(s->prompt, request->tokens, request->n_tokens * sizeof *s->prompt);
-    for (s->n_pages = 0; s->n_pages < n_pages; s->n_pages++) s->pages[s->n_pages] = e->free_pages[--e->n_free_pages];
+    for (s->n_pages = 0; s->n_pages < n_pages; s->n_pages++)
+        s->pages[s->n_pages] = e->free_pages[--e->n_free_pages];
     return true;
 }
 
@@ -131,7 +140,8 @@ void engine_release(Engine *e, uint32_t slot) {
     if (!s->used) return;
     s->used = false;
     s->generation++;
-    while (s->n_pages) e->free_pages[e->n_free_pages++] = s->pages[--s->n_pages];
+    while (s->n_pages)
+        e->free_pages[e->n_free_pages++] = s->pages[--s->n_pages];
 }
 
 // Adds one sequence's part to a step and to what is expected of it.
@@ -200,7 +210,8 @@ static void adapt_chunk(Engine *e, const Flight *flight) {
     if (flight->chunk_tokens != e->chunk_tokens) return; // a shorter rest says little
     uint64_t took_ns = os_monotonic_ns() - flight->sent_ns;
     if (took_ns > STEP_TARGET_NS) {
-        e->chunk_tokens = (uint32_t)max_u64(e->chunk_tokens / 2, min_u64(CHUNK_TOKENS_MIN, e->chunk_tokens_max));
+        e->chunk_tokens =
+            (uint32_t)max_u64(e->chunk_tokens / 2, min_u64(CHUNK_TOKENS_MIN, e->chunk_tokens_max));
     } else if (took_ns < STEP_TARGET_NS / 3) {
         e->chunk_tokens = (uint32_t)min_u64((uint64_t)e->chunk_tokens * 2, e->chunk_tokens_max);
     }
@@ -218,7 +229,8 @@ static bool take_outputs(Engine *e, const Flight *flight, const StepResult *resu
         if (!s->used || s->generation != p->generation) continue;
         if (p->draws && token == TOKEN_INVALID) {
             *failed_slot = p->slot;
-            ok = error_set(err, ERR_INTERNAL, "the model computed logits that are not numbers (token %u of the output)",
+            ok = error_set(err, ERR_INTERNAL,
+                           "the model computed logits that are not numbers (token %u of the output)",
                            s->n_drawn_read);
             continue;
         }
@@ -250,7 +262,8 @@ bool engine_step(Engine *e, EngineOutput *outputs, uint32_t *n_outputs, uint32_t
 
 uint32_t engine_active(const Engine *e) {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < e->n_slots; i++) n += e->sequences[i].used;
+    for (uint32_t i = 0; i < e->n_slots; i++)
+        n += e->sequences[i].used;
     return n;
 }
 

@@ -1,7 +1,7 @@
 // The engine: sequences in slots, their KV pages, and the order of prefill and decode steps.
 //
-// One thread (the scheduler's) calls everything. The engine knows tokens, not text: detokenising, stop strings and
-// events are above it. Nothing is allocated after engine_create.
+// One thread (the scheduler's) calls everything. The engine knows tokens, not text: detokenising, stop
+// strings and events are above it. Nothing is allocated after engine_create.
 #pragma once
 
 #include "backend/backend.h"
@@ -9,20 +9,23 @@
 typedef struct Engine Engine;
 
 // `arena` keeps the engine's tables. The backend is loaded already and outlives the engine.
-MUST_CHECK bool engine_create(Backend *backend, const Plan *plan, uint32_t n_slots, Arena *arena, Engine **out, Error *err);
+MUST_CHECK bool engine_create(Backend *backend, const Plan *plan, uint32_t n_slots, Arena *arena,
+                              Engine **out, Error *err);
 
 typedef struct {
     const int32_t *tokens; // the prompt, at least one token; copied
     uint32_t n_tokens;
-    uint32_t max_tokens;   // tokens to draw; n_tokens + max_tokens is at most the context length
+    uint32_t max_tokens; // tokens to draw; n_tokens + max_tokens is at most the context length
     SamplerParams sampler;
 } EngineRequest;
 
-// Gives the request a free slot and all the pages it can need. ERR_BUSY when no slot is free, ERR_VRAM_OOM when the
-// pages do not suffice now (message with both numbers), ERR_INVALID_REQUEST for tokens outside the vocabulary.
+// Gives the request a free slot and all the pages it can need. ERR_BUSY when no slot is free, ERR_VRAM_OOM
+// when the pages do not suffice now (message with both numbers), ERR_INVALID_REQUEST for tokens outside the
+// vocabulary.
 MUST_CHECK bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error *err);
 
-// Ends a sequence at any time and frees its slot and pages. What steps in flight still bring for it is dropped.
+// Ends a sequence at any time and frees its slot and pages. What steps in flight still bring for it is
+// dropped.
 void engine_release(Engine *e, uint32_t slot);
 
 // What one call of engine_step brought for one slot.
@@ -33,13 +36,15 @@ typedef struct {
     uint32_t n_prompt_done; // prompt tokens processed so far
 } EngineOutput;
 
-// Advances the work by one backend step: one chunk of a prompt, or one token for every sequence that is decoding (the two
-// alternate while both are waiting). Fills at most n_slots outputs. *n_outputs 0 and true: nothing to do.
-// ERR_INTERNAL for logits that are not numbers (that slot's error only: *failed_slot is set, else UINT32_MAX);
-// any other error means that the backend is lost.
-MUST_CHECK bool engine_step(Engine *e, EngineOutput *outputs, uint32_t *n_outputs, uint32_t *failed_slot, Error *err);
+// Advances the work by one backend step: one chunk of a prompt, or one token for every sequence that is
+// decoding (the two alternate while both are waiting). Fills at most n_slots outputs. *n_outputs 0 and true:
+// nothing to do. ERR_INTERNAL for logits that are not numbers (that slot's error only: *failed_slot is set,
+// else UINT32_MAX); any other error means that the backend is lost.
+MUST_CHECK bool engine_step(Engine *e, EngineOutput *outputs, uint32_t *n_outputs, uint32_t *failed_slot,
+                            Error *err);
 
-uint32_t engine_active(const Engine *e);      // slots in use
+uint32_t engine_active(const Engine *e); // slots in use
 uint32_t engine_pages_used(const Engine *e);
 uint32_t engine_pages_total(const Engine *e);
-uint32_t engine_context_length(const Engine *e); // of one sequence: the model's, or less when the cache is smaller
+uint32_t
+engine_context_length(const Engine *e); // of one sequence: the model's, or less when the cache is smaller

@@ -32,7 +32,8 @@ bool weight_bind(const GgufFile *file, const WeightSpec *spec, Weight *out, bool
     bool fits = t->dims[0] == spec->n_cols && t->dims[1] == spec->n_rows && t->dims[2] == spec->n_matrices;
     if (!fits || t->dims[3] != 1) return shape_error(file, t, spec, err);
     if (spec->is_float && !dtype_is_float(t->dtype)) {
-        return gguf_tensor_error(file, t, err, "expected F32, F16 or BF16, found %s", dtype_info(t->dtype)->name);
+        return gguf_tensor_error(file, t, err, "expected F32, F16 or BF16, found %s",
+                                 dtype_info(t->dtype)->name);
     }
     uint64_t row_bytes = dtype_row_bytes(t->dtype, spec->n_cols);
     *out = (Weight){

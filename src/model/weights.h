@@ -1,4 +1,5 @@
-// A weight: one tensor of the file (or a run of its rows), checked against the shape that the model's tables expect.
+// A weight: one tensor of the file (or a run of its rows), checked against the shape that the model's tables
+// expect.
 //
 // Weights point into the mapped file and live as long as it does.
 #pragma once
@@ -6,15 +7,16 @@
 #include "model/dtype.h"
 #include "model/gguf.h"
 
-// What a table row expects of the file. Shapes are written as the maths does, rows first; GGUF stores them reversed.
+// What a table row expects of the file. Shapes are written as the maths does, rows first; GGUF stores them
+// reversed.
 typedef struct {
-    const char *name;     // in the file, e.g. "blk.3.attn_q.weight"
-    uint64_t n_matrices;  // experts; 1 for a plain matrix or vector
-    uint64_t n_rows;      // outputs; 1 for a vector
-    uint64_t n_cols;      // inputs: elements of a row
-    uint64_t row_from;    // this weight is rows [row_from, row_from + row_count) of each matrix:
-    uint64_t row_count;   // how fused tensors (QKV, gate and up) are taken apart
-    bool is_float;        // must be F32, F16 or BF16: norms, biases
+    const char *name;    // in the file, e.g. "blk.3.attn_q.weight"
+    uint64_t n_matrices; // experts; 1 for a plain matrix or vector
+    uint64_t n_rows;     // outputs; 1 for a vector
+    uint64_t n_cols;     // inputs: elements of a row
+    uint64_t row_from;   // this weight is rows [row_from, row_from + row_count) of each matrix:
+    uint64_t row_count;  // how fused tensors (QKV, gate and up) are taken apart
+    bool is_float;       // must be F32, F16 or BF16: norms, biases
 } WeightSpec;
 
 typedef struct {
@@ -29,9 +31,10 @@ typedef struct {
     uint64_t size_bytes;    // n_matrices * n_rows * row_bytes
 } Weight;
 
-// Finds and checks a tensor. *found is false, and nothing else is set, when the file has no tensor of that name.
-// Errors (ERR_BAD_FILE, ERR_UNSUPPORTED) name the tensor, the expected and the found shape.
-MUST_CHECK bool weight_bind(const GgufFile *file, const WeightSpec *spec, Weight *out, bool *found, Error *err);
+// Finds and checks a tensor. *found is false, and nothing else is set, when the file has no tensor of that
+// name. Errors (ERR_BAD_FILE, ERR_UNSUPPORTED) name the tensor, the expected and the found shape.
+MUST_CHECK bool weight_bind(const GgufFile *file, const WeightSpec *spec, Weight *out, bool *found,
+                            Error *err);
 
 // Row `row` of matrix `matrix`.
 static inline const uint8_t *weight_row(const Weight *w, uint64_t matrix, uint64_t row) {

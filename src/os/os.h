@@ -26,15 +26,17 @@ typedef struct {
     uint64_t size;
 } MappedFile;
 
-// Maps a regular file read-only; never blocks on a FIFO. Errors (ERR_BAD_FILE) name the path: missing, unreadable,
-// a directory, not a regular file, empty. A file that is cut while it is mapped ends the process (SIGBUS).
+// Maps a regular file read-only; never blocks on a FIFO. Errors (ERR_BAD_FILE) name the path: missing,
+// unreadable, a directory, not a regular file, empty. A file that is cut while it is mapped ends the process
+// (SIGBUS).
 MUST_CHECK bool os_file_map(const char *path, MappedFile *out, Error *err);
 void os_file_unmap(MappedFile *file);
 
 // The whole of a file, or of standard input for "-", at most `max_bytes`, copied into the arena.
 MUST_CHECK bool os_file_read(const char *path, uint64_t max_bytes, Arena *arena, Str *out, Error *err);
 
-// Writes all bytes to a file descriptor (1 standard output, 2 standard error); false when the other end is gone.
+// Writes all bytes to a file descriptor (1 standard output, 2 standard error); false when the other end is
+// gone.
 bool os_write(int fd, Str bytes);
 
 bool os_is_terminal(int fd);
@@ -60,7 +62,8 @@ typedef struct {
 } OsThread;
 
 // `name` is at most 15 bytes and shows in top and gdb.
-MUST_CHECK bool os_thread_start(OsThread *thread, const char *name, void *(*run)(void *), void *argument, Error *err);
+MUST_CHECK bool os_thread_start(OsThread *thread, const char *name, void *(*run)(void *), void *argument,
+                                Error *err);
 void os_thread_join(OsThread *thread);
 // Processors that this process may use.
 uint32_t os_cpu_count(void);

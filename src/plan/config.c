@@ -16,13 +16,15 @@ static Str key_format(Key *key, const char *pattern, const Arch *arch) {
     return strbuf_str(&b);
 }
 
-static bool config_read_row(const GgufFile *file, const Arch *arch, const ConfigRow *row, ModelConfig *c, Error *err) {
+static bool config_read_row(const GgufFile *file, const Arch *arch, const ConfigRow *row, ModelConfig *c,
+                            Error *err) {
     Key key;
     Str name = key_format(&key, row->key, arch);
     void *field = (uint8_t *)c + row->offset;
     if (row->type == CONFIG_U32) {
         uint32_t value = (uint32_t)row->fallback;
-        bool ok = row->required ? gguf_get_u32(file, name, &value, err) : gguf_opt_u32(file, name, &value, err);
+        bool ok =
+            row->required ? gguf_get_u32(file, name, &value, err) : gguf_opt_u32(file, name, &value, err);
         memcpy(field, &value, sizeof value);
         return ok;
     }
@@ -43,7 +45,8 @@ static bool config_read_rope_scaling(const GgufFile *file, const Arch *arch, Mod
         c->rope_scaling = (RopeScaling)i;
         return true;
     }
-    error_set(err, ERR_UNSUPPORTED, "%s: RoPE scaling \"%.*s\" is not supported; supported: none, linear, yarn", name.ptr,
+    error_set(err, ERR_UNSUPPORTED,
+              "%s: RoPE scaling \"%.*s\" is not supported; supported: none, linear, yarn", name.ptr,
               STR_ARG(type));
     return false;
 }
@@ -79,8 +82,8 @@ static bool config_check_ranges(const Arch *arch, const ModelConfig *c, Error *e
     for (size_t i = 0; i < COUNT_OF(ranges); i++) {
         const ConfigRange *r = &ranges[i];
         if (r->value >= r->least && r->value <= r->most) continue;
-        return error_set(err, ERR_BAD_FILE, "%s.%s is %u; expected %u to %u", arch->name, r->name, r->value, r->least,
-                         r->most);
+        return error_set(err, ERR_BAD_FILE, "%s.%s is %u; expected %u to %u", arch->name, r->name, r->value,
+                         r->least, r->most);
     }
     return true;
 }
@@ -88,18 +91,22 @@ static bool config_check_ranges(const Arch *arch, const ModelConfig *c, Error *e
 static bool config_check(const Arch *arch, const ModelConfig *c, Error *err) {
     if (!config_check_ranges(arch, c, err)) return false;
     if (c->n_heads % c->n_kv_heads) {
-        return error_set(err, ERR_BAD_FILE, "%s.attention.head_count is %u, not a multiple of head_count_kv %u", arch->name,
+        return error_set(err, ERR_BAD_FILE,
+                         "%s.attention.head_count is %u, not a multiple of head_count_kv %u", arch->name,
                          c->n_heads, c->n_kv_heads);
     }
     if (c->rope_dims % 2) {
-        return error_set(err, ERR_BAD_FILE, "%s.rope.dimension_count is %u, not even", arch->name, c->rope_dims);
+        return error_set(err, ERR_BAD_FILE, "%s.rope.dimension_count is %u, not even", arch->name,
+                         c->rope_dims);
     }
     if (!(c->norm_eps >= 0 && c->norm_eps < 1)) {
-        return error_set(err, ERR_BAD_FILE, "%s: the norm's epsilon is %g; expected 0 to 1", arch->name, (double)c->norm_eps);
+        return error_set(err, ERR_BAD_FILE, "%s: the norm's epsilon is %g; expected 0 to 1", arch->name,
+                         (double)c->norm_eps);
     }
     bool scaled = c->rope_scaling != ROPE_SCALING_NONE;
     if (!(c->rope_base > 0) || (scaled && !(c->rope_factor > 0))) {
-        return error_set(err, ERR_BAD_FILE, "%s.rope: freq_base is %g and scaling.factor %g; expected more than 0", arch->name,
+        return error_set(err, ERR_BAD_FILE,
+                         "%s.rope: freq_base is %g and scaling.factor %g; expected more than 0", arch->name,
                          (double)c->rope_base, (double)c->rope_factor);
     }
     return true;
@@ -111,8 +118,9 @@ static bool config_refuse_experts(const GgufFile *file, const Arch *arch, Error 
     uint32_t n_experts = 0;
     if (!gguf_opt_u32(file, key_format(&key, "%s.expert_count", arch), &n_experts, err)) return false;
     if (n_experts == 0) return true;
-    return error_set(err, ERR_UNSUPPORTED, "%s: %u experts; mixtures of experts of this architecture are not supported",
-                     key.text, n_experts);
+    return error_set(err, ERR_UNSUPPORTED,
+                     "%s: %u experts; mixtures of experts of this architecture are not supported", key.text,
+                     n_experts);
 }
 
 static bool config_read_vocab(const GgufFile *file, ModelConfig *c, Error *err) {

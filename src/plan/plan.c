@@ -58,7 +58,8 @@ static bool builder_bind_row(Builder *b, const WeightRow *row, uint32_t layer, E
     b->bound[row->id] = found ? weight : row->or_else ? b->bound[row->or_else] : NULL;
     b->plan->n_weights += found;
     if (b->bound[row->id] || row->optional) return true;
-    return error_set(err, ERR_BAD_FILE, "tensor \"%s\" is missing; architecture %s needs it", name, b->plan->arch->name);
+    return error_set(err, ERR_BAD_FILE, "tensor \"%s\" is missing; architecture %s needs it", name,
+                     b->plan->arch->name);
 }
 
 static bool builder_bind_rows(Builder *b, bool per_layer, uint32_t layer, Error *err) {
@@ -120,21 +121,22 @@ static bool builder_init_rope(Builder *b, Error *err) {
     }
     for (uint64_t i = 0; w && i < w->n_cols; i++) {
         if (factors[i] > 0) continue;
-        return error_set(err, ERR_BAD_FILE, "tensor \"%.*s\": factor %llu is %g; expected more than 0", STR_ARG(w->name),
-                         (unsigned long long)i, (double)factors[i]);
+        return error_set(err, ERR_BAD_FILE, "tensor \"%.*s\": factor %llu is %g; expected more than 0",
+                         STR_ARG(w->name), (unsigned long long)i, (double)factors[i]);
     }
     if (!rope_init(c, b->plan->arch->rope_pairs, factors, b->arena, rope)) return no_memory(err);
     b->rope = rope;
     return true;
 }
 
-// A tensor that no operation uses means that the file holds another model than the tables describe: its output would be
-// wrong without a word.
+// A tensor that no operation uses means that the file holds another model than the tables describe: its
+// output would be wrong without a word.
 static bool builder_refuse_unused(const Builder *b, Error *err) {
     for (uint32_t i = 0; i < b->file->n_tensors; i++) {
         const GgufTensor *t = &b->file->tensors[i];
         bool used = false;
-        for (uint32_t w = 0; w < b->plan->n_weights && !used; w++) used = b->weights[w].name.ptr == t->name.ptr;
+        for (uint32_t w = 0; w < b->plan->n_weights && !used; w++)
+            used = b->weights[w].name.ptr == t->name.ptr;
         if (used) continue;
         gguf_tensor_error(b->file, t, err, "architecture %s has no use for it", b->plan->arch->name);
         err->code = ERR_UNSUPPORTED;
@@ -174,8 +176,10 @@ static const Arch *plan_find_arch(const GgufFile *file, Error *err) {
     if (arch) return arch;
     char list[256];
     StrBuf supported = STRBUF(list);
-    for (uint32_t i = 0; arch_at(i); i++) strbuf_printf(&supported, "%s%s", i ? ", " : "", arch_at(i)->name);
-    error_set(err, ERR_UNSUPPORTED, "general.architecture: \"%.*s\" is not supported; supported: %s", STR_ARG(name), list);
+    for (uint32_t i = 0; arch_at(i); i++)
+        strbuf_printf(&supported, "%s%s", i ? ", " : "", arch_at(i)->name);
+    error_set(err, ERR_UNSUPPORTED, "general.architecture: \"%.*s\" is not supported; supported: %s",
+              STR_ARG(name), list);
     return NULL;
 }
 
@@ -192,11 +196,13 @@ bool plan_build(const GgufFile *file, Arena *arena, Plan **out, Error *err) {
 #include "arch/act.def"
 #undef ACT
     };
-    for (uint32_t i = 0; i < ACT_COUNT; i++) plan->act_width[i] = (uint32_t)arch_dim(c, widths[i]);
+    for (uint32_t i = 0; i < ACT_COUNT; i++)
+        plan->act_width[i] = (uint32_t)arch_dim(c, widths[i]);
     plan->kv_bytes_per_token = 4ull * c->n_layers * c->n_kv_heads * c->head_dim;
     Builder builder = {.file = file, .arena = arena, .plan = plan};
     if (!builder_run(&builder, err)) return false;
-    for (uint32_t i = 0; i < file->n_tensors; i++) plan->weight_bytes += file->tensors[i].size_bytes;
+    for (uint32_t i = 0; i < file->n_tensors; i++)
+        plan->weight_bytes += file->tensors[i].size_bytes;
     *out = plan;
     return true;
 }
@@ -226,7 +232,8 @@ static void describe_op(const Op *op, StrBuf *b) {
 #undef OP
     };
     strbuf_printf(b, "%3u  %-9s  %s =", op->layer, plan_op_name(op->kind), act_name(op->out));
-    for (uint32_t i = 0; i < n_inputs[op->kind]; i++) strbuf_printf(b, " %s", act_name(op->in[i]));
+    for (uint32_t i = 0; i < n_inputs[op->kind]; i++)
+        strbuf_printf(b, " %s", act_name(op->in[i]));
     const Weight *w = op->weight;
     if (w) {
         strbuf_printf(b, "  %.*s [%llu, %llu] %s", STR_ARG(w->name), (unsigned long long)w->n_rows,
@@ -238,6 +245,7 @@ static void describe_op(const Op *op, StrBuf *b) {
 
 Str plan_describe(const Plan *plan, Arena *arena) {
     StrBuf b = strbuf_begin_in_arena(arena);
-    for (uint32_t i = 0; i < plan->n_ops; i++) describe_op(&plan->ops[i], &b);
+    for (uint32_t i = 0; i < plan->n_ops; i++)
+        describe_op(&plan->ops[i], &b);
     return strbuf_end_in_arena(&b, arena);
 }

@@ -1,7 +1,9 @@
-// The plan: a model as a flat array of operations with every number resolved and every weight bound and checked.
+// The plan: a model as a flat array of operations with every number resolved and every weight bound and
+// checked.
 //
-// It is the contract between the two backends: both run the same array. It is built once, from the header of the file,
-// before anything is read of the weights; it lives in the arena it was built in and points into the mapped file.
+// It is the contract between the two backends: both run the same array. It is built once, from the header of
+// the file, before anything is read of the weights; it lives in the arena it was built in and points into the
+// mapped file.
 #pragma once
 
 #include "arch/arch.h"
@@ -55,11 +57,12 @@ typedef struct {
     uint64_t kv_bytes_per_token;   // with the cache in f16: 2 * layers * kv_heads * head_dim * 2
 } Plan;
 
-// Errors: unknown architecture (with the supported list), missing or mistyped keys, values out of range or at odds with
-// each other, tensors missing or of another shape or type. `arena` keeps the plan.
+// Errors: unknown architecture (with the supported list), missing or mistyped keys, values out of range or at
+// odds with each other, tensors missing or of another shape or type. `arena` keeps the plan.
 MUST_CHECK bool plan_build(const GgufFile *file, Arena *arena, Plan **out, Error *err);
 
 const char *plan_op_name(OpKind kind);
 
-// One line an operation, for people and for tests: "blk.0  MATMUL  Q = blk.0.attn_q.weight [576, 576] Q4_1 · H".
+// One line an operation, for people and for tests: "blk.0  MATMUL  Q = blk.0.attn_q.weight [576, 576] Q4_1 ·
+// H".
 Str plan_describe(const Plan *plan, Arena *arena);

@@ -2,13 +2,15 @@
 
 #include <math.h>
 
-// YaRN (Peng et al. 2023, section 3.2): the index of the pair that turns `rotations` times within the original context.
+// YaRN (Peng et al. 2023, section 3.2): the index of the pair that turns `rotations` times within the
+// original context.
 static double yarn_pair_of_rotations(const ModelConfig *c, double rotations) {
-    return c->rope_dims * log(c->rope_original_context / (rotations * 2 * M_PI)) / (2 * log((double)c->rope_base));
+    return c->rope_dims * log(c->rope_original_context / (rotations * 2 * M_PI)) /
+           (2 * log((double)c->rope_base));
 }
 
-// YaRN keeps the frequencies of pairs that turn often, divides those that turn seldom by the factor, and mixes between.
-// Returns the share of the kept frequency for one pair.
+// YaRN keeps the frequencies of pairs that turn often, divides those that turn seldom by the factor, and
+// mixes between. Returns the share of the kept frequency for one pair.
 static double yarn_kept_share(const ModelConfig *c, uint32_t pair) {
     double low = fmax(floor(yarn_pair_of_rotations(c, (double)c->yarn_beta_fast)), 0);
     double high = fmin(ceil(yarn_pair_of_rotations(c, (double)c->yarn_beta_slow)), c->rope_dims - 1);
@@ -32,7 +34,8 @@ bool rope_init(const ModelConfig *c, RopePairs pairs, const float *factors, Aren
     }
     float scale = 1;
     if (c->rope_scaling == ROPE_SCALING_YARN) {
-        scale = c->yarn_attn_factor > 0 ? c->yarn_attn_factor : (float)(0.1 * log((double)c->rope_factor) + 1);
+        scale =
+            c->yarn_attn_factor > 0 ? c->yarn_attn_factor : (float)(0.1 * log((double)c->rope_factor) + 1);
     }
     *out = (Rope){.inv_freq = inv_freq, .dims = c->rope_dims, .pairs = pairs, .scale = scale};
     return true;

@@ -1,7 +1,10 @@
-// The frequencies of rotary position embeddings (Su et al. 2021, "RoFormer"), with the scalings that extend a context.
+// The frequencies of rotary position embeddings (Su et al. 2021, "RoFormer"), with the scalings that extend a
+// context.
 #pragma once
 
 #include "plan/plan.h"
 
-// `factors` [rope_dims / 2] divides each frequency (Llama 3.1's rope_freqs), or is NULL. False when the arena is full.
-MUST_CHECK bool rope_init(const ModelConfig *c, RopePairs pairs, const float *factors, Arena *arena, Rope *out);
+// `factors` [rope_dims / 2] divides each frequency (Llama 3.1's rope_freqs), or is NULL. False when the arena
+// is full.
+MUST_CHECK bool rope_init(const ModelConfig *c, RopePairs pairs, const float *factors, Arena *arena,
+                          Rope *out);

@@ -50,7 +50,8 @@ static const float *expand_small(const Weight *w, Arena *arena) {
 
 // Norms, biases, sinks and learned positions are read element by element: float32 copies of them are made.
 static bool weight_is_small(const Op *op) {
-    return op->kind == OP_RMS_NORM || op->kind == OP_LAYER_NORM || op->kind == OP_ATTENTION || op->kind == OP_ADD_POSITION;
+    return op->kind == OP_RMS_NORM || op->kind == OP_LAYER_NORM || op->kind == OP_ATTENTION ||
+           op->kind == OP_ADD_POSITION;
 }
 
 static bool make_ops(CpuBackend *cpu, Error *err) {
@@ -61,14 +62,16 @@ static bool make_ops(CpuBackend *cpu, Error *err) {
         const Op *op = &plan->ops[i];
         CpuOp *out = &cpu->ops[i];
         out->op = op;
-        if (op->weight && weight_is_small(op)) ok = (out->weight_f32 = expand_small(op->weight, cpu->arena)) != NULL;
+        if (op->weight && weight_is_small(op))
+            ok = (out->weight_f32 = expand_small(op->weight, cpu->arena)) != NULL;
         if (ok && op->bias) ok = (out->bias_f32 = expand_small(op->bias, cpu->arena)) != NULL;
     }
     return ok || error_set(err, ERR_NO_MEMORY, "the model's norms and biases do not fit the process arena");
 }
 
 static uint32_t pages_wanted(const CpuBackend *cpu) {
-    uint64_t page_bytes = 2 * cpu->plan->kv_bytes_per_token * KV_PAGE_TOKENS; // float32: twice the f16 of the plan's figure
+    uint64_t page_bytes =
+        2 * cpu->plan->kv_bytes_per_token * KV_PAGE_TOKENS; // float32: twice the f16 of the plan's figure
     uint64_t pages = div_up(cpu->options.kv_tokens_max, KV_PAGE_TOKENS);
     if (cpu->options.kv_bytes) pages = min_u64(pages, cpu->options.kv_bytes / page_bytes);
     return (uint32_t)min_u64(pages, UINT32_MAX);
@@ -76,7 +79,8 @@ static uint32_t pages_wanted(const CpuBackend *cpu) {
 
 static uint64_t most_columns(const Plan *plan) {
     uint64_t most = 0;
-    for (uint32_t i = 0; i < plan->n_weights; i++) most = max_u64(most, plan->weights[i].n_cols);
+    for (uint32_t i = 0; i < plan->n_weights; i++)
+        most = max_u64(most, plan->weights[i].n_cols);
     return most;
 }
 
@@ -86,9 +90,11 @@ static void lay_out(CpuBackend *cpu, uint8_t *base, uint64_t *size) {
     CpuStep *s = &cpu->step;
     uint64_t at = 0, rows = cpu->options.max_rows, threads = pool_thread_count(cpu->pool);
     uint64_t kv_floats = (uint64_t)s->kv.n_pages * KV_PAGE_TOKENS * plan->kv_bytes_per_token / 2;
-#define TAKE(pointer, count) ((pointer) = (void *)(base + at), at = align_up(at + (count) * sizeof *(pointer), 64))
+#define TAKE(pointer, count) \
+    ((pointer) = (void *)(base + at), at = align_up(at + (count) * sizeof *(pointer), 64))
     TAKE(s->kv.data, kv_floats);
-    for (uint32_t i = 0; i < ACT_COUNT; i++) TAKE(s->act[i], rows * plan->act_width[i]);
+    for (uint32_t i = 0; i < ACT_COUNT; i++)
+        TAKE(s->act[i], rows * plan->act_width[i]);
     TAKE(s->head_in, rows * plan->config.d_model);
     TAKE(s->logits, rows * plan->config.n_vocab);
     TAKE(s->scores, threads * s->scores_stride);
@@ -130,15 +136,18 @@ static bool make_memory(CpuBackend *cpu, Error *err) {
     return ok || error_set(err, ERR_NO_MEMORY, "the sequences' state does not fit the process arena");
 }
 
-// The weights stay in the mapped file. They are read once, so that the first prompt does not wait for the disk.
+// The weights stay in the mapped file. They are read once, so that the first prompt does not wait for the
+// disk.
 static void read_weights(const Plan *plan, BackendProgressFn *progress, void *context) {
     uint64_t done = 0;
     volatile uint8_t sink = 0;
     for (uint32_t i = 0; i < plan->n_weights; i++) {
         const Weight *w = &plan->weights[i];
-        for (uint64_t at = 0; at < w->size_bytes; at += 4096) sink = (uint8_t)(sink ^ w->data[at]);
+        for (uint64_t at = 0; at < w->size_bytes; at += 4096)
+            sink = (uint8_t)(sink ^ w->data[at]);
         done += w->size_bytes;
-        if (progress) progress(context, (uint32_t)min_u64(1000, done * 1000 / max_u64(plan->weight_bytes, 1)));
+        if (progress)
+            progress(context, (uint32_t)min_u64(1000, done * 1000 / max_u64(plan->weight_bytes, 1)));
     }
 }
 
@@ -154,15 +163,16 @@ static bool cpu_load(Backend *b, const Plan *plan, BackendProgressFn *progress, 
     return true;
 }
 
-static bool cpu_begin(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
-                      Error *err) {
+static bool cpu_begin(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt,
+                      uint32_t n_prompt, Error *err) {
     (void)err;
     CpuBackend *cpu = self(b);
     CpuSlot *s = &cpu->slots[slot];
     s->params = *params;
     s->n_drawn = 0;
     memset(s->seen, 0, (cpu->plan->config.n_vocab + 31) / 32 * sizeof *s->seen);
-    for (uint32_t i = 0; i < n_prompt; i++) token_set_add(s->seen, prompt[i]);
+    for (uint32_t i = 0; i < n_prompt; i++)
+        token_set_add(s->seen, prompt[i]);
     return true;
 }
 
@@ -220,7 +230,8 @@ static void collect(CpuBackend *cpu, const Step *step) {
         next_logits += (uint32_t)max_u64(q->n_logits, q->sample);
         r->n_logits += q->n_logits;
         if (!q->sample) continue;
-        r->tokens[r->n_tokens++] = draw(cpu, &cpu->slots[q->slot], s->logits + (uint64_t)(next_logits - 1) * n_vocab);
+        r->tokens[r->n_tokens++] =
+            draw(cpu, &cpu->slots[q->slot], s->logits + (uint64_t)(next_logits - 1) * n_vocab);
     }
     r->logits = r->n_logits ? s->logits : NULL;
     cpu->has_result = true;

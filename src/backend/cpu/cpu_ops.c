@@ -27,8 +27,10 @@ static void embed_rows(void *context, uint32_t thread, uint32_t from, uint32_t t
     uint64_t width = op->weight->n_cols;
     for (uint32_t row = from; row < to; row++) {
         float *out = row_of(w->step, op->out, row);
-        info->dequantize(weight_row(op->weight, 0, (uint64_t)w->step->rows[row].token), out, width / info->block_elements);
-        for (uint64_t i = 0; i < width && op->embed.scale != 1; i++) out[i] *= op->embed.scale;
+        info->dequantize(weight_row(op->weight, 0, (uint64_t)w->step->rows[row].token), out,
+                         width / info->block_elements);
+        for (uint64_t i = 0; i < width && op->embed.scale != 1; i++)
+            out[i] *= op->embed.scale;
     }
 }
 
@@ -41,23 +43,30 @@ static void add_position_rows(void *context, uint32_t thread, uint32_t from, uin
         const float *in = row_of(w->step, op->in[0], row);
         const float *learned = w->op->weight_f32 + (uint64_t)w->step->rows[row].position * width;
         float *out = row_of(w->step, op->out, row);
-        for (uint32_t i = 0; i < width; i++) out[i] = in[i] + learned[i];
+        for (uint32_t i = 0; i < width; i++)
+            out[i] = in[i] + learned[i];
     }
 }
 
-// The sums of a mean are made in double: they are short, and the reference should not be the one to lose bits.
+// The sums of a mean are made in double: they are short, and the reference should not be the one to lose
+// bits.
 static void rms_norm(const float *in, float *out, const float *weight, uint32_t n, float eps) {
     double squares = 0;
-    for (uint32_t i = 0; i < n; i++) squares += (double)in[i] * (double)in[i];
+    for (uint32_t i = 0; i < n; i++)
+        squares += (double)in[i] * (double)in[i];
     float scale = (float)(1 / sqrt(squares / n + (double)eps));
-    for (uint32_t i = 0; i < n; i++) out[i] = in[i] * scale * weight[i];
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = in[i] * scale * weight[i];
 }
 
-static void layer_norm(const float *in, float *out, const float *weight, const float *bias, uint32_t n, float eps) {
+static void layer_norm(const float *in, float *out, const float *weight, const float *bias, uint32_t n,
+                       float eps) {
     double sum = 0, squares = 0;
-    for (uint32_t i = 0; i < n; i++) sum += (double)in[i];
+    for (uint32_t i = 0; i < n; i++)
+        sum += (double)in[i];
     double mean = sum / n;
-    for (uint32_t i = 0; i < n; i++) squares += ((double)in[i] - mean) * ((double)in[i] - mean);
+    for (uint32_t i = 0; i < n; i++)
+        squares += ((double)in[i] - mean) * ((double)in[i] - mean);
     double scale = 1 / sqrt(squares / n + (double)eps);
     for (uint32_t i = 0; i < n; i++) {
         out[i] = (float)(((double)in[i] - mean) * scale) * weight[i] + (bias ? bias[i] : 0);
@@ -86,14 +95,16 @@ static void add_rows(void *context, uint32_t thread, uint32_t from, uint32_t to)
     uint64_t width = w->step->act_width[op->out];
     const float *a = row_of(w->step, op->in[0], from), *b = row_of(w->step, op->in[1], from);
     float *out = row_of(w->step, op->out, from);
-    for (uint64_t i = 0; i < (to - from) * width; i++) out[i] = a[i] + b[i];
+    for (uint64_t i = 0; i < (to - from) * width; i++)
+        out[i] = a[i] + b[i];
 }
 
 // Turns the pairs of all heads of one row in place.
 static void rope_row(const Op *op, float *row, uint32_t position) {
     const Rope *rope = op->rope.rope;
     uint32_t half = rope->dims / 2;
-    uint32_t step = rope->pairs == ROPE_INTERLEAVED ? 2 : 1, apart = rope->pairs == ROPE_INTERLEAVED ? 1 : half;
+    uint32_t step = rope->pairs == ROPE_INTERLEAVED ? 2 : 1,
+             apart = rope->pairs == ROPE_INTERLEAVED ? 1 : half;
     for (uint32_t i = 0; i < half; i++) {
         float angle = (float)position * rope->inv_freq[i];
         float cosine = cosf(angle) * rope->scale, sine = sinf(angle) * rope->scale;
@@ -135,16 +146,20 @@ static void kv_write_rows(void *context, uint32_t thread, uint32_t from, uint32_
 
 // out += weight * in, over one head
 CPU_CLONES static void add_scaled(float *restrict out, const float *restrict in, float weight, uint32_t n) {
-    for (uint32_t i = 0; i < n; i++) out[i] += weight * in[i];
+    for (uint32_t i = 0; i < n; i++)
+        out[i] += weight * in[i];
 }
 
 // Scores become softmax weights; a sink takes its share and gives nothing back.
 static void softmax(float *scores, uint32_t n, const float *sink) {
     float most = sink ? *sink : -INFINITY, sum = 0;
-    for (uint32_t i = 0; i < n; i++) most = fmaxf(most, scores[i]);
-    for (uint32_t i = 0; i < n; i++) sum += scores[i] = expf(scores[i] - most);
+    for (uint32_t i = 0; i < n; i++)
+        most = fmaxf(most, scores[i]);
+    for (uint32_t i = 0; i < n; i++)
+        sum += scores[i] = expf(scores[i] - most);
     if (sink) sum += expf(*sink - most);
-    for (uint32_t i = 0; i < n; i++) scores[i] /= sum;
+    for (uint32_t i = 0; i < n; i++)
+        scores[i] /= sum;
 }
 
 // One query head against the cache.
@@ -165,7 +180,8 @@ static void attend(const CpuOp *cpu_op, const CpuStep *s, uint32_t row, uint32_t
     softmax(scores, end - begin, cpu_op->weight_f32 ? &cpu_op->weight_f32[head] : NULL);
     memset(out, 0, head_dim * sizeof(float));
     for (uint32_t p = begin; p < end; p++) {
-        add_scaled(out, kv_cache_row(&s->kv, pages, op->layer, 1, p) + kv_head * head_dim, scores[p - begin], head_dim);
+        add_scaled(out, kv_cache_row(&s->kv, pages, op->layer, 1, p) + kv_head * head_dim, scores[p - begin],
+                   head_dim);
     }
 }
 
@@ -188,8 +204,9 @@ static void attention(const CpuOp *op, CpuStep *s) {
 static float activate(ActFn fn, float x) {
     switch (fn) {
     case FN_SILU: return x / (1 + expf(-x));
-    case FN_GELU_TANH: return 0.5f * x * (1 + tanhf(0.7978845608f * (x + 0.044715f * x * x * x))); // sqrt(2 / pi)
-    case FN_GELU_ERF: return 0.5f * x * (1 + erff(x * 0.7071067812f));                             // 1 / sqrt(2)
+    case FN_GELU_TANH:
+        return 0.5f * x * (1 + tanhf(0.7978845608f * (x + 0.044715f * x * x * x))); // sqrt(2 / pi)
+    case FN_GELU_ERF: return 0.5f * x * (1 + erff(x * 0.7071067812f));              // 1 / sqrt(2)
     }
     return x;
 }
@@ -202,7 +219,8 @@ static void activation_rows(void *context, uint32_t thread, uint32_t from, uint3
     const float *gate = row_of(w->step, op->in[0], from);
     const float *up = op->kind == OP_GLU ? row_of(w->step, op->in[1], from) : NULL;
     float *out = row_of(w->step, op->out, from);
-    for (uint64_t i = 0; i < n; i++) out[i] = activate(op->fn, gate[i]) * (up ? up[i] : 1);
+    for (uint64_t i = 0; i < n; i++)
+        out[i] = activate(op->fn, gate[i]) * (up ? up[i] : 1);
 }
 
 static void matmul_op(const CpuOp *op, const CpuStep *s, const float *in, float *out, uint32_t n_rows) {
@@ -219,7 +237,8 @@ static void matmul_op(const CpuOp *op, const CpuStep *s, const float *in, float 
 static void head(const CpuOp *op, CpuStep *s) {
     uint32_t width = s->act_width[op->op->in[0]];
     for (uint32_t i = 0; i < s->n_wanted; i++) {
-        memcpy(s->head_in + (uint64_t)i * width, row_of(s, op->op->in[0], s->wanted[i]), width * sizeof(float));
+        memcpy(s->head_in + (uint64_t)i * width, row_of(s, op->op->in[0], s->wanted[i]),
+               width * sizeof(float));
     }
     if (s->n_wanted) matmul_op(op, s, s->head_in, s->logits, s->n_wanted);
 }

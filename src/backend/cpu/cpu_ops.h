@@ -1,4 +1,5 @@
-// The operations of arch/op.def on the CPU. Each works on all rows of a step; matrices are row-major, one row a token.
+// The operations of arch/op.def on the CPU. Each works on all rows of a step; matrices are row-major, one row
+// a token.
 #pragma once
 
 #include "backend/backend.h"
@@ -20,7 +21,8 @@ typedef struct {
     uint32_t head_dim;
 } KvCache;
 
-static inline float *kv_cache_row(const KvCache *kv, const uint32_t *pages, uint32_t layer, uint32_t which, uint32_t position) {
+static inline float *kv_cache_row(const KvCache *kv, const uint32_t *pages, uint32_t layer, uint32_t which,
+                                  uint32_t position) {
     uint64_t page = pages[position / KV_PAGE_TOKENS];
     uint64_t block = (page * kv->n_layers + layer) * 2 + which;
     return kv->data + (block * KV_PAGE_TOKENS + position % KV_PAGE_TOKENS) * kv->kv_dim;
@@ -35,14 +37,14 @@ typedef struct {
     float *act[ACT_COUNT];     // [max_rows][act_width]
     const uint32_t *act_width; // [ACT_COUNT]
     KvCache kv;
-    float *scores;           // [threads][scores_stride], one query's attention weights
+    float *scores; // [threads][scores_stride], one query's attention weights
     uint64_t scores_stride;
-    float *scratch;          // [threads][scratch_stride], for matmul_run
+    float *scratch; // [threads][scratch_stride], for matmul_run
     uint64_t scratch_stride;
-    uint32_t n_wanted;            // rows whose logits are wanted
-    const uint32_t *wanted;       // [n_wanted] row indices, ascending
-    float *head_in;               // [max_rows][d_model] those rows, gathered
-    float *logits;                // [n_wanted][n_vocab]
+    uint32_t n_wanted;      // rows whose logits are wanted
+    const uint32_t *wanted; // [n_wanted] row indices, ascending
+    float *head_in;         // [max_rows][d_model] those rows, gathered
+    float *logits;          // [n_wanted][n_vocab]
 } CpuStep;
 
 // An operation with its small weights (norms, biases) as float32.

@@ -4,7 +4,8 @@ typedef float Lanes __attribute__((vector_size(32)));
 typedef float LanesInMemory __attribute__((vector_size(32), aligned(4), may_alias));
 enum { LANES = 8, TILE_R = 4, TILE_T = 2 };
 
-// Eight floats of any alignment. (A macro: functions may not pass 32-byte vectors in the baseline's calling convention.)
+// Eight floats of any alignment. (A macro: functions may not pass 32-byte vectors in the baseline's calling
+// convention.)
 #define LOAD_LANES(at) (*(const LanesInMemory *)(at))
 
 static inline float sum_lanes(const Lanes *v) {
@@ -31,25 +32,30 @@ static inline void add_tail(Lanes *sum, const float *a, const float *b, uint64_t
 CPU_CLONES float dot_f32(const float *a, const float *b, uint64_t n) {
     Lanes sum = {0};
     uint64_t i = 0;
-    for (; i + LANES <= n; i += LANES) sum += LOAD_LANES(a + i) * LOAD_LANES(b + i);
+    for (; i + LANES <= n; i += LANES)
+        sum += LOAD_LANES(a + i) * LOAD_LANES(b + i);
     if (i < n) add_tail(&sum, a + i, b + i, n - i);
     return sum_lanes(&sum);
 }
 
-// sums[t][r] = w[r] · x[t] for TILE_R rows and n_t tokens. Inlined with n_t constant, the partial sums stay in registers.
-static inline __attribute__((always_inline)) void dot_tile(const float *w, uint64_t w_stride, const float *x, uint64_t x_stride,
-                                                           uint64_t n, int n_t, float sums[TILE_T][TILE_R]) {
+// sums[t][r] = w[r] · x[t] for TILE_R rows and n_t tokens. Inlined with n_t constant, the partial sums stay
+// in registers.
+static inline __attribute__((always_inline)) void dot_tile(const float *w, uint64_t w_stride, const float *x,
+                                                           uint64_t x_stride, uint64_t n, int n_t,
+                                                           float sums[TILE_T][TILE_R]) {
     Lanes part[TILE_T][TILE_R] = {0};
     uint64_t i = 0;
     for (; i + LANES <= n; i += LANES) {
         for (int t = 0; t < n_t; t++) {
             Lanes token = LOAD_LANES(x + (uint64_t)t * x_stride + i);
-            for (int r = 0; r < TILE_R; r++) part[t][r] += LOAD_LANES(w + (uint64_t)r * w_stride + i) * token;
+            for (int r = 0; r < TILE_R; r++)
+                part[t][r] += LOAD_LANES(w + (uint64_t)r * w_stride + i) * token;
         }
     }
     for (int t = 0; t < n_t; t++) {
         for (int r = 0; r < TILE_R; r++) {
-            if (i < n) add_tail(&part[t][r], w + (uint64_t)r * w_stride + i, x + (uint64_t)t * x_stride + i, n - i);
+            if (i < n)
+                add_tail(&part[t][r], w + (uint64_t)r * w_stride + i, x + (uint64_t)t * x_stride + i, n - i);
             sums[t][r] = sum_lanes(&part[t][r]);
         }
     }
@@ -65,7 +71,8 @@ CPU_CLONES static void dot_tile_two(const float *w, uint64_t w_stride, const flo
     dot_tile(w, w_stride, x, n, n, 2, sums);
 }
 
-// Rows [row, row + n_rows) of the product; `w` holds them expanded, w_stride apart, with whole tiles readable.
+// Rows [row, row + n_rows) of the product; `w` holds them expanded, w_stride apart, with whole tiles
+// readable.
 static void multiply_rows(const Matmul *m, const float *w, uint64_t w_stride, uint64_t row, uint32_t n_rows) {
     uint64_t n_cols = m->weight->n_cols;
     for (uint32_t t = 0; t < m->n_tokens; t += TILE_T) {
@@ -95,7 +102,8 @@ static void matmul_tiles(void *context, uint32_t thread, uint32_t from, uint32_t
         uint64_t row = (uint64_t)tile * MATMUL_TILE_ROWS;
         uint32_t n_rows = (uint32_t)min_u64(MATMUL_TILE_ROWS, weight->n_rows - row);
         for (uint32_t r = 0; r < n_rows; r++) {
-            info->dequantize(weight_row(weight, 0, row + r), expanded + r * stride, weight->n_cols / info->block_elements);
+            info->dequantize(weight_row(weight, 0, row + r), expanded + r * stride,
+                             weight->n_cols / info->block_elements);
         }
         multiply_rows(m, expanded, stride, row, n_rows);
     }

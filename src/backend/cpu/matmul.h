@@ -23,9 +23,9 @@ typedef struct {
 
 // out[t][r] = sum over c of weight[r][c] * in[t][c], plus bias[r].
 //
-// A row of weights is expanded to float32 once and multiplied with every token. Each sum is made in the same order (8 partial
-// sums over c mod 8, then theirs in a tree) however many tokens there are, so that a token's result does not depend on the
-// others, to the bit.
+// A row of weights is expanded to float32 once and multiplied with every token. Each sum is made in the same
+// order (8 partial sums over c mod 8, then theirs in a tree) however many tokens there are, so that a token's
+// result does not depend on the others, to the bit.
 void matmul_run(Pool *pool, const Matmul *m);
 
 // The dot product that matmul_run makes, for n a multiple of 8 or not.

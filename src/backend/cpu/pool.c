@@ -22,8 +22,8 @@ struct Pool {
 
 enum { POOL_SPINS = 4000, POOL_SPINS_BETWEEN_YIELDS = 200 }; // about 50 µs, 3 µs
 
-// One turn of a waiting loop. Now and then it lets go of the processor: what is waited for may need it, where other programs
-// compete (two threads on two busy processors: 7 tokens/s without, 13 with).
+// One turn of a waiting loop. Now and then it lets go of the processor: what is waited for may need it, where
+// other programs compete (two threads on two busy processors: 7 tokens/s without, 13 with).
 static void spin(int turn) {
     if (turn % POOL_SPINS_BETWEEN_YIELDS == POOL_SPINS_BETWEEN_YIELDS - 1) os_yield();
 #if defined(__x86_64__)
@@ -47,7 +47,8 @@ static uint32_t pool_await(Pool *pool, uint32_t seen) {
         spin(turn);
     }
     atomic_fetch_add(&pool->helpers_asleep, 1);
-    while (atomic_load(&pool->generation) == seen) os_wait_word(&pool->generation, seen, UINT32_MAX);
+    while (atomic_load(&pool->generation) == seen)
+        os_wait_word(&pool->generation, seen, UINT32_MAX);
     atomic_fetch_sub(&pool->helpers_asleep, 1);
     return atomic_load(&pool->generation);
 }
@@ -89,7 +90,8 @@ bool pool_create(uint32_t n_threads, Arena *arena, Pool **out, Error *err) {
 void pool_destroy(Pool *pool) {
     pool->fn = NULL;
     pool_publish(pool);
-    for (uint32_t i = 1; i < pool->n_threads; i++) os_thread_join(&pool->helpers[i].thread);
+    for (uint32_t i = 1; i < pool->n_threads; i++)
+        os_thread_join(&pool->helpers[i].thread);
     pool->n_threads = 1;
 }
 
@@ -110,5 +112,6 @@ void pool_run(Pool *pool, PoolFn *fn, void *context, uint32_t n_items, uint32_t 
     atomic_store(&pool->helpers_busy, pool->n_threads - 1);
     pool_publish(pool);
     pool_work(pool, 0);
-    for (int turn = 0; atomic_load(&pool->helpers_busy); turn = (turn + 1) % POOL_SPINS) spin(turn);
+    for (int turn = 0; atomic_load(&pool->helpers_busy); turn = (turn + 1) % POOL_SPINS)
+        spin(turn);
 }

@@ -1,7 +1,8 @@
 // A pool of threads that runs one function over a range of items; the caller works along.
 //
-// One pool, one caller at a time. Helpers spin shortly for the next range before they sleep: a decoded token is some two
-// hundred ranges of 20 to 500 µs each, and waking a sleeping thread costs about as much as the short ones.
+// One pool, one caller at a time. Helpers spin shortly for the next range before they sleep: a decoded token
+// is some two hundred ranges of 20 to 500 µs each, and waking a sleeping thread costs about as much as the
+// short ones.
 #pragma once
 
 #include "base/arena.h"
