@@ -4,7 +4,6 @@
 #include "runner.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 enum { SCRIPT_TOKENS_MAX = 4096, MAX_ROWS = 64 };
 

@@ -4,7 +4,6 @@
 #include "runner.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 static const ExecuteLimits limits = {
     .max_tokens_in = 1000, .max_tokens_out = 2048, .vocab_size = 50000, .context_length = 2048};
@@ -102,7 +101,7 @@ TEST(api_request_values) {
 
 // The body {"job_id": n times 'j', "prompt": n_prompt times `unit`}.
 static Str make_body(size_t n_id, const char *unit, size_t n_prompt) {
-    StrBuf b = strbuf_from_memory(malloc(1 << 20), 1 << 20);
+    StrBuf b = strbuf_from_memory(os_reserve(1 << 20), 1 << 20);
     strbuf_put(&b, STR("{\"job_id\":\""));
     for (size_t i = 0; i < n_id; i++)
         strbuf_put_char(&b, 'j');
@@ -150,7 +149,7 @@ static bool encode(FakeWorker *f, ExecuteRequest *r, Job **job, Error *err) {
 }
 
 static Str repeat(const char *unit, size_t count) {
-    StrBuf b = strbuf_from_memory(malloc(1 << 20), 1 << 20);
+    StrBuf b = strbuf_from_memory(os_reserve(1 << 20), 1 << 20);
     for (size_t i = 0; i < count; i++)
         strbuf_put(&b, str_from_c(unit));
     return strbuf_str(&b);

@@ -4,7 +4,6 @@
 #include "json/json_reader.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 typedef struct {
     uint16_t status;
@@ -71,7 +70,7 @@ typedef struct {
 static Stream *open_stream(FakeWorker *f, const char *body, HttpHeader header) {
     char url[64];
     Error err;
-    Stream *s = calloc(1, sizeof *s);
+    Stream *s = os_reserve(sizeof *s);
     snprintf(url, sizeof url, "http://127.0.0.1:%u/execute", fake_port(f));
     HttpClientRequest request = {.method = "POST",
                                  .url = str_from_c(url),

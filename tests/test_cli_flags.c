@@ -3,7 +3,6 @@
 #include "runner.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 enum { WORDS_MAX = 16 };
 

@@ -93,7 +93,7 @@ static bool read_stop(const JsonNode *node, ExecuteRequest *out, Error *err) {
     snprintf(message, sizeof message, "%u strings; at most %d are allowed", node->length, STOP_STRINGS_MAX);
     if (node->length > STOP_STRINGS_MAX) return refuse(err, "stop", message);
     for (const JsonNode *e = json_first(node); e != json_end(node); e = json_next(e)) {
-        char field[16];
+        char field[24];
         snprintf(field, sizeof field, "stop[%u]", out->n_stop);
         Str *text = &out->stop[out->n_stop++];
         if (!json_read_str(e, text)) return refuse_type(err, field, "a string", e);
@@ -153,7 +153,7 @@ static bool encode_stop(const ExecuteRequest *r, const Tokenizer *t, Arena scrat
         Arena ids_arena = job->arena; // the ids are counted and dropped
         TokenIds ids;
         if (!tokenizer_encode(t, r->stop[i], 0, &ids_arena, scratch, &ids, err)) return false;
-        char field[16], message[64];
+        char field[24], message[64];
         snprintf(field, sizeof field, "stop[%u]", i);
         snprintf(message, sizeof message, "%zu tokens; at most %d are allowed", ids.count,
                  STOP_STRING_TOKENS_MAX);
