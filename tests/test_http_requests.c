@@ -258,6 +258,7 @@ static const Row rows[] = {
     {"chunk shorter than it says", TEXT(CHUNKED "6\r\nhello\r\n0\r\n\r\n"), "", "400", true},
     {"newline alone after chunk data", TEXT(CHUNKED "5\r\nhello\n0\r\n\r\n"), "", "400", true},
     {"carriage return alone after chunk data", TEXT(CHUNKED "5\r\nhello\r0\r\n\r\n"), "", "400", true},
+    {"carriage return and more after chunk data", TEXT(CHUNKED "5\r\nhello\rX0\r\n\r\n"), "", "400", true},
     {"newline in a chunk extension", TEXT(CHUNKED "5;a\nb\r\nhello\r\n0\r\n\r\n"), "", "400", true},
     {"zero byte in a chunk extension", TEXT(CHUNKED "5;a\0\r\nhello\r\n0\r\n\r\n"), "", "400", true},
     {"carriage return in a chunk extension", TEXT(CHUNKED "5;a\rb\r\nhello\r\n0\r\n\r\n"), "", "400", true},

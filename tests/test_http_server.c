@@ -302,6 +302,7 @@ TEST(http_server_survives_garbage) {
     static Reply reply;
     static const char *const rows[] = {"\x16\x03\x01\x02", "\r\n\r\n", "GET / HTTP/2.0\r\n\r\n", "\xFF\xFF",
                                        "{}\r\n"};
+    uint64_t before_ms = os_monotonic_ns() / 1000000;
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("row %zu", i);
         int fd = raw_connect(s);
@@ -311,6 +312,8 @@ TEST(http_server_survives_garbage) {
         CHECK(reply.ended);
         os_net_close(fd);
     }
+    // The end follows at once: it does not wait for the client's.
+    CHECK(os_monotonic_ns() / 1000000 - before_ms < HTTP_LINGER_MS);
     CHECK_INT_EQ(0, atomic_load(&s->requests));
     service_end(s);
 }

@@ -215,6 +215,21 @@ TEST(json_reader_refuses_with_position) {
     }
 }
 
+// Eight bytes are looked at together: each value at each place among them.
+TEST(json_reader_looks_at_every_byte_of_a_string) {
+    for (int c = 0; c < 256; c++) {
+        for (size_t place = 0; place < 16; place++) {
+            char text[] = "\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"";
+            text[1 + place] = (char)c;
+            TEST_CASE_LABEL("byte %d at %zu", c, place);
+            Arena arena = test_arena();
+            Error err;
+            const JsonNode *root = json_parse((Str){text, sizeof text - 1}, &arena, &default_limits, &err);
+            CHECK_INT_EQ(c >= 0x20 && c < 0x80 && c != '"' && c != '\\', root != NULL);
+        }
+    }
+}
+
 // Every prefix of every row, with an inaccessible page right behind it and no byte to spare in the arena
 // before another.
 TEST(json_reader_stays_within_bounds) {
