@@ -435,6 +435,8 @@ typedef struct {
     Options options;
     const Flavour *flavour;
     bool cuda;
+    const char *cuda_include; // the toolkit's headers and archives, where cuda
+    const char *cuda_lib;
     const char *name;          // of the flavour: "release", "asan-cpu", ...
     const char *lock_name;     // the same without "-cpu": what goes to one program_folder excludes each other
     const char *object_folder; // with a slash at its end, as are the other folders
@@ -455,12 +457,28 @@ static List find_cpp_compiler(void) {
     return compiler;
 }
 
+// Where a CUDA toolkit may be: its headers, and the folder of its static libraries.
+static bool find_toolkit(Build *build) {
+    const char *const roots[] = {getenv("CUDA_HOME"), "/usr/local/cuda", "build/cuda/toolkit"};
+    static const char *const folders[] = {"lib64", "targets/x86_64-linux/lib", "lib/x86_64-linux-gnu"};
+    for (size_t i = 0; i < COUNT_OF(roots); i++) {
+        for (size_t j = 0; roots[i] && roots[i][0] && j < COUNT_OF(folders); j++) {
+            const char *lib = text_of("%s/%s", roots[i], folders[j]);
+            if (!file_exists(text_of("%s/libnvrtc_static.a", lib))) continue;
+            build->cuda_include = text_of("%s/include", roots[i]);
+            build->cuda_lib = lib;
+            return true;
+        }
+    }
+    return false;
+}
+
 static Build build_configure(const Options *options) {
     Build build = {.options = *options, .started_ns = wall_clock_ns()};
     int flavour = options->asan ? FLAVOUR_ASAN : options->tsan ? FLAVOUR_TSAN : FLAVOUR_RELEASE;
     if (options->debug && flavour == FLAVOUR_RELEASE) flavour = FLAVOUR_DEBUG;
     build.flavour = &FLAVOURS[flavour];
-    build.cuda = !options->no_cuda && getenv("WORKER_ORCD_BUILD_CUDA") && file_exists(CUDA_SOURCES);
+    build.cuda = !options->no_cuda && find_toolkit(&build);
     build.name = text_of("%s%s", build.flavour->name, build.cuda ? "" : "-cpu");
     build.lock_name = build.flavour->name;
     build.object_folder = text_of("build/obj/%s/", build.name);
@@ -528,6 +546,7 @@ static Unit unit_of(const Build *build, const char *source) {
     }
     if (starts_with(source, "tests/")) list_add(command, "-Itests");
     list_add(command, build->cuda ? "-DWORKER_ORCD_CUDA=1" : "-DWORKER_ORCD_CUDA=0");
+    if (build->cuda) list_add_words(command, text_of("-isystem %s", build->cuda_include));
     const char *text = list_join(command);
     unit.command_hash = hash_add(build->compiler_hash, text, strlen(text));
     if (isatty(2)) list_add(command, "-fdiagnostics-color=always"); // not part of the key
@@ -764,6 +783,18 @@ static void units_add(const Build *build, Units *units, const List *sources) {
     }
 }
 
+// NVRTC, the compiler inside the program, with what it is made of. Newer toolkits have two archives more.
+static void add_cuda_libraries(const Build *build, List *command) {
+    static const char *const names[] = {"nvrtc_static", "nvrtc-builtins_static", "nvptxcompiler_static",
+                                        "nvJitLink_static", "nvfatbin_static"};
+    list_add(command, "-Wl,--start-group");
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        const char *path = text_of("%s/lib%s.a", build->cuda_lib, names[i]);
+        if (file_exists(path)) list_add(command, path);
+    }
+    list_add_words(command, "-Wl,--end-group -Wl,--gc-sections -static-libgcc -Wl,-Bstatic -lstdc++ -Wl,-Bdynamic");
+}
+
 // Links where the objects or the command changed.
 static void link_program(const Build *build, const Program *program, const List *sources, Units *units) {
     const char *path = text_of("%s%s", build->program_folder, program->name);
@@ -782,6 +813,7 @@ static void link_program(const Build *build, const Program *program, const List 
     if (build->options.partial)
         list_add(&command, "-no-pie"),
             list_add(&command, "-Wl,-z,lazy,--unresolved-symbols=ignore-all,--warn-unresolved-symbols");
+    if (build->cuda && program != &PROGRAMS[PROGRAM_LINT]) add_cuda_libraries(build, &command);
     list_add_array(&command, LIBRARIES, COUNT_OF(LIBRARIES));
     bytes_add_text(&key, list_join(&command));
     Bytes before;
