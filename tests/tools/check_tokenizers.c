@@ -60,7 +60,8 @@ int main(int argc, char **argv) {
             TokenIds ids;
             if (!arena_split(&all, (size_t)tokenizer_encode_scratch_bytes(t, size), &own)) return 2;
             start = os_monotonic_ns();
-            if (!tokenizer_encode(t, (Str){text, size}, (uint32_t)atoi(argv[2]), &kept, own, &ids, &err))
+            if (!tokenizer_encode(t, (Str){text, size}, (uint32_t)strtoul(argv[2], NULL, 10), &kept, own,
+                                  &ids, &err))
                 return fail(&err);
             double seconds = (double)(os_monotonic_ns() - start) / 1e9;
             if (timing)
