@@ -1388,6 +1388,8 @@ int main(int argc, char **argv) {
     Options options = {.jobs = sysconf(_SC_NPROCESSORS_ONLN)};
     size_t command = parse(argc, argv, &options);
     if (options.asan && options.tsan) usage_error("--asan and --tsan exclude each other");
+    // What cannot be tried here need not be fetched and linked.
+    if (COMMANDS[command].run == command_run && !has_nvidia_gpu()) options.no_cuda = true;
     Build build = build_configure(&options);
     return COMMANDS[command].run(&build);
 }
