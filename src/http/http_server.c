@@ -163,12 +163,13 @@ static void http_slot_send(HttpSlot *slot) {
 
 // Pages that only a large request or a long backlog needed. The rest is kept: it will be used again.
 static void http_slot_give_back_memory(HttpConnection *c) {
-    if (c->input_touched > HTTP_SMALL_INPUT_BYTES && c->input_end < HTTP_SMALL_INPUT_BYTES &&
-        !c->large_input) {
+    bool is_closed = c->state == HTTP_CONNECTION_CLOSED;
+    bool input_is_small = is_closed || (c->input_end < HTTP_SMALL_INPUT_BYTES && !c->large_input);
+    if (c->input_touched > HTTP_SMALL_INPUT_BYTES && input_is_small) {
         os_discard(c->input + HTTP_SMALL_INPUT_BYTES, HTTP_INPUT_BYTES - HTTP_SMALL_INPUT_BYTES);
         c->input_touched = 0;
     }
-    if (c->output.touched > HTTP_READ_BYTES && c->output.size == 0) {
+    if (c->output.touched > HTTP_READ_BYTES && (is_closed || c->output.size == 0)) {
         os_discard(c->output.bytes + HTTP_READ_BYTES, HTTP_OUTPUT_BYTES_MAX - HTTP_READ_BYTES);
         c->output.touched = 0;
     }
