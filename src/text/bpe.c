@@ -20,7 +20,7 @@ void bpe_add(BpeMerges *m, uint32_t left, uint32_t right, uint32_t rank, uint32_
     m->merged[rank] = merged;
     uint64_t key = (uint64_t)left << BPE_ID_BITS | right;
     uint64_t mask = (1ull << (64 - m->slot_shift)) - 1;
-    uint64_t slot = key * 0x9E3779B97F4A7C15u >> m->slot_shift;
+    uint64_t slot = bpe_slot(m, left, right);
     for (; m->slots[slot] != UINT64_MAX; slot = (slot + 1) & mask) {
         if (m->slots[slot] >> 24 == key) return;
     }

@@ -21,11 +21,16 @@ MUST_CHECK bool bpe_init(BpeMerges *m, uint32_t n_merges, Arena *arena);
 // Ranks are added in ascending order; of equal pairs the first counts.
 void bpe_add(BpeMerges *m, uint32_t left, uint32_t right, uint32_t rank, uint32_t merged);
 
+static inline uint64_t bpe_slot(const BpeMerges *m, uint32_t left, uint32_t right) {
+    uint64_t key = (uint64_t)left << BPE_ID_BITS | right;
+    return key * 0x9E3779B97F4A7C15u >> m->slot_shift;
+}
+
 // Rank of a pair, or BPE_NO_RANK.
 static inline uint32_t bpe_rank(const BpeMerges *m, uint32_t left, uint32_t right) {
     uint64_t key = (uint64_t)left << BPE_ID_BITS | right;
     uint64_t mask = (1ull << (64 - m->slot_shift)) - 1;
-    uint64_t slot = key * 0x9E3779B97F4A7C15u >> m->slot_shift;
+    uint64_t slot = bpe_slot(m, left, right);
     for (;; slot = (slot + 1) & mask) {
         uint64_t entry = m->slots[slot];
         if (entry >> 24 == key) return (uint32_t)(entry & BPE_MERGES_MAX);

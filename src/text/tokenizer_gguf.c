@@ -92,6 +92,16 @@ static bool unknown_pre(const GgufFile *file, const GgufValue *value, Str name, 
     return false;
 }
 
+// "left right"; the first character may itself be a space in old files.
+static bool split_merge(Str merge, MergeText *out) {
+    const char *space =
+        merge.len > 2 && merge.len <= TOKEN_BYTES_MAX ? memchr(merge.ptr + 1, ' ', merge.len - 1) : NULL;
+    if (!space) return false;
+    size_t length = (size_t)(space - merge.ptr);
+    *out = (MergeText){str_slice(merge, 0, length), str_slice(merge, length + 1, merge.len)};
+    return true;
+}
+
 static bool read_merges(const GgufFile *file, Tokenizer *t, Arena *arena, Error *err) {
     GgufArray merges;
     if (!gguf_get_array(file, KEY_MERGES, GGUF_STRING, &merges, err)) return false;
@@ -101,27 +111,19 @@ static bool read_merges(const GgufFile *file, Tokenizer *t, Arena *arena, Error 
                                 (unsigned long long)merges.count, BPE_MERGES_MAX);
     }
     if (!bpe_init(&t->merges, (uint32_t)merges.count, arena)) return no_memory(err);
-    char joined[TOKEN_BYTES_MAX];
-    for (uint32_t rank = 0; rank < merges.count; rank++) {
-        // "left right"; the first character may itself be a space in old files.
-        Str merge = gguf_array_str(&merges, rank);
-        const char *space = merge.len > 2 ? memchr(merge.ptr + 1, ' ', merge.len - 1) : NULL;
-        if (!space || merge.len > sizeof joined) {
+    for (uint32_t rank = 0; rank < merges.count; rank += MERGE_GROUP) {
+        MergeText group[MERGE_GROUP];
+        char joined[TOKEN_BYTES_MAX];
+        uint32_t count = (uint32_t)min_u64(MERGE_GROUP, merges.count - rank), bad;
+        Str missing;
+        for (uint32_t i = 0; i < count; i++) {
+            if (split_merge(gguf_array_str(&merges, rank + i), &group[i])) continue;
             return gguf_value_error(file, value, err, "merge %u is not two tokens with a space between",
-                                    rank);
+                                    rank + i);
         }
-        size_t length = (size_t)(space - merge.ptr);
-        Str left = str_slice(merge, 0, length), right = str_slice(merge, length + 1, merge.len);
-        memcpy(joined, left.ptr, left.len);
-        memcpy(joined + left.len, right.ptr, right.len);
-        int32_t a = vocab_find(&t->vocab, left), b = vocab_find(&t->vocab, right);
-        int32_t ab = vocab_find(&t->vocab, (Str){joined, left.len + right.len});
-        if (a < 0 || b < 0 || ab < 0) {
-            Str missing = a < 0 ? left : b < 0 ? right : (Str){joined, left.len + right.len};
-            return gguf_value_error(file, value, err, "merge %u uses \"%.*s\", which is no token", rank,
-                                    (int)min_u64(missing.len, 64), missing.ptr);
-        }
-        bpe_add(&t->merges, (uint32_t)a, (uint32_t)b, rank, (uint32_t)ab);
+        if (tokenizer_add_merges(t, group, count, rank, &bad, &missing, joined)) continue;
+        return gguf_value_error(file, value, err, "merge %u uses \"%.*s\", which is no token", rank + bad,
+                                (int)min_u64(missing.len, 64), missing.ptr);
     }
     return true;
 }

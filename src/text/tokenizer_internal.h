@@ -62,6 +62,17 @@ MUST_CHECK bool tokenizer_index_special(Tokenizer *t, const int32_t *extra_ends,
 // Finds the ids of single bytes, spelled in the alphabet of byte_level.h.
 void tokenizer_index_bytes(Tokenizer *t);
 
+// A merge as the file gives it: two spellings.
+typedef struct {
+    Str left, right;
+} MergeText;
+
+// Adds the merges of ranks rank … rank + count - 1, at most MERGE_GROUP of them, to t->merges. On failure
+// *bad is the one at fault and *missing the spelling that is no token, in `joined` if it is the two together.
+enum { MERGE_GROUP = 32 };
+MUST_CHECK bool tokenizer_add_merges(Tokenizer *t, const MergeText *merges, uint32_t count, uint32_t rank,
+                                     uint32_t *bad, Str *missing, char joined[TOKEN_BYTES_MAX]);
+
 // What tokens are flagged with in special_flags: white space on a side belongs to the token.
 enum { SPECIAL_STRIPS_LEFT = 1, SPECIAL_STRIPS_RIGHT = 2 };
 

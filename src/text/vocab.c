@@ -8,18 +8,29 @@ enum { SLOT_ID_BITS = 21, SLOT_ID_MASK = (1 << SLOT_ID_BITS) - 1 };
 
 #define SPM_SPACE STR("\xE2\x96\x81")
 
+uint64_t vocab_hash(Str text) {
+    return hash_bytes(text.ptr, text.len);
+}
+
+static bool same_tag(uint64_t entry, uint64_t hash) {
+    return (entry ^ hash) >> SLOT_ID_BITS == 0;
+}
+
 // The slot that holds `text`, or the empty one where it would go.
-static uint64_t find_slot(const Vocab *v, Str text, uint64_t hash) {
+static uint64_t find_slot(const Vocab *v, Str text, uint64_t hash, bool *shares_tag) {
     uint64_t slot = hash & v->slot_mask;
     for (; v->slots[slot]; slot = (slot + 1) & v->slot_mask) {
-        uint64_t entry = v->slots[slot];
-        if ((entry ^ hash) >> SLOT_ID_BITS == 0 && str_eq(v->texts[(entry & SLOT_ID_MASK) - 1], text)) break;
+        if (!same_tag(v->slots[slot], hash)) continue;
+        if (str_eq(v->texts[(v->slots[slot] & SLOT_ID_MASK) - 1], text)) break;
+        *shares_tag = true;
     }
     return slot;
 }
 
 bool vocab_build(Vocab *v, const Str *texts, const uint8_t *types, uint32_t count, Arena *arena,
                  uint32_t *first, uint32_t *second) {
+    enum { AHEAD = 16 }; // slots are fetched so many tokens before they are needed
+    uint64_t hashes[AHEAD] = {0};
     uint64_t n_slots = 16;
     while (n_slots < 2ull * count)
         n_slots *= 2;
@@ -27,23 +38,38 @@ bool vocab_build(Vocab *v, const Str *texts, const uint8_t *types, uint32_t coun
     *v = (Vocab){.count = count, .texts = texts, .types = types, .slots = slots, .slot_mask = n_slots - 1};
     *first = *second = 0;
     if (!slots) return false;
-    for (uint32_t id = 0; id < count; id++) {
-        if (!texts[id].len) continue;
-        uint64_t hash = hash_bytes(texts[id].ptr, texts[id].len);
-        uint64_t slot = find_slot(v, texts[id], hash);
-        if (slots[slot]) {
-            *first = (uint32_t)(slots[slot] & SLOT_ID_MASK) - 1;
-            *second = id;
-            return false;
+    bool shares_tag = false;
+    for (uint32_t i = 0; i < count + AHEAD; i++) {
+        if (i >= AHEAD && texts[i - AHEAD].len) {
+            uint32_t id = i - AHEAD;
+            uint64_t hash = hashes[id % AHEAD], slot = find_slot(v, texts[id], hash, &shares_tag);
+            if (slots[slot]) {
+                *first = (uint32_t)(slots[slot] & SLOT_ID_MASK) - 1;
+                *second = id;
+                return false;
+            }
+            slots[slot] = (hash & ~(uint64_t)SLOT_ID_MASK) | (id + 1);
         }
-        slots[slot] = (hash & ~(uint64_t)SLOT_ID_MASK) | (id + 1);
+        if (i < count) {
+            hashes[i % AHEAD] = vocab_hash(texts[i]);
+            vocab_prefetch(v, hashes[i % AHEAD]);
+        }
     }
+    v->tags_differ = !shares_tag;
     return true;
 }
 
 int32_t vocab_find(const Vocab *v, Str text) {
-    uint64_t entry = v->slots[find_slot(v, text, hash_bytes(text.ptr, text.len))];
+    bool shares_tag;
+    uint64_t entry = v->slots[find_slot(v, text, vocab_hash(text), &shares_tag)];
     return entry ? (int32_t)(entry & SLOT_ID_MASK) - 1 : -1;
+}
+
+int32_t vocab_find_hash(const Vocab *v, uint64_t hash) {
+    uint64_t slot = hash & v->slot_mask;
+    while (v->slots[slot] && !same_tag(v->slots[slot], hash))
+        slot = (slot + 1) & v->slot_mask;
+    return v->slots[slot] ? (int32_t)(v->slots[slot] & SLOT_ID_MASK) - 1 : -1;
 }
 
 int vocab_parse_byte_token(Str text) {
