@@ -167,6 +167,7 @@ FakeWorker *fake_worker_start(const FakeConfig *config) {
         .started_ns = os_monotonic_ns(),
         .max_tokens_out = 2048,
         .inference_timeout_sec = config->timeout_sec ? config->timeout_sec : 300,
+        .shutdown_grace_ms = config->grace_ms,
         .context_length = f->config.context,
         .worker_id = STR("00000000-0000-4000-8000-000000000000"),
         .model = STR("tiny"),

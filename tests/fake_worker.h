@@ -18,6 +18,7 @@ typedef struct {
     uint32_t n_pages;     // 0: enough for n_jobs contexts
     uint32_t step_ms;     // how long a step of the backend takes
     uint32_t timeout_sec; // 0: 300
+    uint32_t grace_ms;    // 0: the usual
     const char *tokens;   // bearer tokens, a line each; NULL: none required
     bool hold_start;      // stays in WORKER_STARTING until fake_worker_release_start
     const Log *log;       // NULL: none

@@ -418,6 +418,20 @@ TEST(api_draining_worker_finishes_its_jobs) {
     fake_worker_join(f);
 }
 
+TEST(api_draining_ends_jobs_after_the_grace_time) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.step_ms = 5, .grace_ms = 200});
+    Stream *s = open_stream(f, LONG_JOB("j"), (HttpHeader){0});
+    read_until(s, "event: token");
+    uint64_t begin_ns = os_monotonic_ns();
+    shut_down(f);
+    uint64_t took_ms = (os_monotonic_ns() - begin_ns) / 1000000;
+    read_until(s, NULL);
+    CHECK(str_ends_with(stream_text(s),
+                        STR("event: error\ndata: {\"code\":\"CANCELLED\",\"message\":\"the worker is "
+                            "shutting down\",\"retriable\":false}\n\n")));
+    CHECK(took_ms >= 200 && took_ms < 1500);
+}
+
 TEST(api_lost_backend_ends_streams_and_server) {
     FakeWorker *f = fake_worker_start(&(FakeConfig){.step_ms = 5, .n_jobs = 2});
     Stream *s[2];

@@ -147,7 +147,8 @@ void api_attach(Api *api, HttpServer *server) {
 void api_drain(Api *api, const char *reason) {
     if (api->drain_reason) return;
     api->drain_reason = reason;
-    api->drain_until_ms = os_monotonic_ns() / 1000000 + SHUTDOWN_GRACE_MS;
+    uint32_t grace_ms = api->config.shutdown_grace_ms ? api->config.shutdown_grace_ms : SHUTDOWN_GRACE_MS;
+    api->drain_until_ms = os_monotonic_ns() / 1000000 + grace_ms;
     log_event(api->config.log, LOG_DRAINING, LOG_STR("reason", str_from_c(reason)),
               LOG_U64("jobs_active", bridge_jobs_taken(api->config.bridge)));
     http_server_wake(api->server); // so that an idle worker ends at once

@@ -6,7 +6,7 @@
 // engine: what is told about it comes from the bridge. All memory is allocated by api_create.
 //
 // The end of the server is decided here, too: api_drain (POST /shutdown and stop signals) refuses new jobs,
-// waits for the running ones, at most SHUTDOWN_GRACE_MS, then ends them and stops the server; when the engine
+// waits for the running ones, at most the grace time, then ends them and stops the server; when the engine
 // thread reports WORKER_FAILED, all jobs get its error and the server stops.
 #pragma once
 
@@ -30,6 +30,7 @@ typedef struct {
     uint32_t max_tokens_in; // 0: the context
     uint32_t max_tokens_out;
     uint32_t inference_timeout_sec;
+    uint32_t shutdown_grace_ms; // 0: SHUTDOWN_GRACE_MS
     uint32_t context_length; // of the model; the engine's may be shorter
     Str worker_id;
     Str model;     // its name

@@ -43,6 +43,23 @@ bool model_open(const Options *o, Model *out, Error *err) {
     return model_open_vocabulary(o, out, err) && plan_build(out->file, &out->arena, &out->plan, err);
 }
 
+static bool open_cuda(const BackendOptions *options, Model *m, Error *err) {
+#if WORKER_ORCD_CUDA
+    return cuda_backend_open(options, &m->arena, &m->backend, err);
+#else
+    (void)options, (void)m;
+    return error_set(err, ERR_NO_DEVICE, "this build has no CUDA in it");
+#endif
+}
+
+// The CPU is never chosen for the user, but they should know of it.
+static bool suggest_cpu(Error *err) {
+    char reason[ERROR_MESSAGE_BYTES];
+    if (err->code != ERR_NO_DEVICE) return false;
+    memcpy(reason, err->message, sizeof reason);
+    return error_set(err, ERR_NO_DEVICE, "%.400s; --device cpu runs the model on the CPU reference", reason);
+}
+
 bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, Model *m, Error *err) {
     uint64_t context = n_context ? min_u64(n_context, m->plan->config.n_context) : m->plan->config.n_context;
     BackendOptions options = {
@@ -55,12 +72,7 @@ bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, 
         .model_path = o->model,
     };
     if (o->device == DEVICE_CPU) return cpu_backend_open(&options, &m->arena, &m->backend, err);
-#if WORKER_ORCD_CUDA
-    return cuda_backend_open(&options, &m->arena, &m->backend, err);
-#else
-    return error_set(err, ERR_NO_DEVICE,
-                     "this build has no CUDA in it; --device cpu runs the model on the CPU reference");
-#endif
+    return open_cuda(&options, m, err) || suggest_cpu(err);
 }
 
 bool model_load(const Options *o, uint32_t n_slots, uint32_t n_context, Model *out, Error *err) {

@@ -2,15 +2,20 @@
 
 #include "os/os.h"
 
-enum { BAR_CELLS = 32, NAME_COLUMNS = 36 };
+enum { BAR_CELLS = 32, NAME_COLUMNS = 36, REDRAW_MS = 60 };
 
 Progress progress_begin(Str name, bool bar, const Log *log) {
-    Progress p = {.name = name, .log = log, .bar = bar, .shown_percent = UINT32_MAX};
+    Progress p = {
+        .name = name, .log = log, .bar = bar, .shown_percent = UINT32_MAX, .drawn_ns = os_monotonic_ns()};
     progress_update(&p, 0);
     return p;
 }
 
-static void draw(const Progress *p, uint32_t percent) {
+static void draw(Progress *p, uint32_t percent) {
+    uint64_t now_ns = os_monotonic_ns();
+    if (percent == p->shown_percent || now_ns - p->drawn_ns < REDRAW_MS * 1000000ull) return;
+    p->shown_percent = percent;
+    p->drawn_ns = now_ns;
     char line[512];
     StrBuf b = STRBUF(line);
     uint32_t full = percent * BAR_CELLS / 100;
@@ -29,13 +34,13 @@ void progress_update(void *progress, uint32_t permille) {
     Progress *p = progress;
     uint32_t percent = permille / 10;
     if (p->report) p->report(p->context, permille);
-    if (p->bar && percent != p->shown_percent) draw(p, p->shown_percent = percent);
+    if (p->bar) draw(p, percent);
     for (; p->log && p->next_quarter <= percent; p->next_quarter += 25) {
         log_event(p->log, LOG_MODEL_LOAD_PROGRESS, LOG_U64("percent", p->next_quarter));
     }
 }
 
 void progress_end(Progress *p) {
-    if (p->bar) (void)os_write(2, STR("\r\x1b[K"));
+    if (p->bar && p->shown_percent != UINT32_MAX) (void)os_write(2, STR("\r\x1b[K"));
     p->bar = false;
 }

@@ -1,4 +1,5 @@
-// Progress while a model loads: a bar on a terminal, log events at 0, 25, 50, 75 and 100% otherwise.
+// Progress while a model loads: a bar on a terminal (not for loads that are over in a blink), log events at 0, 25,
+// 50, 75 and 100% otherwise.
 #pragma once
 
 #include "base/log.h"
@@ -7,7 +8,8 @@ typedef struct {
     Str name;       // of what is loading
     const Log *log; // NULL for no events
     bool bar;
-    uint32_t shown_percent; // the bar's, UINT32_MAX before it is drawn
+    uint64_t drawn_ns;      // when the bar was drawn last
+    uint32_t shown_percent; // on it; UINT32_MAX before it is drawn
     uint32_t next_quarter;  // the next event's percentage
     void (*report)(void *context, uint32_t permille); // is told everything; may be NULL
     void *context;
