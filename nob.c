@@ -792,7 +792,8 @@ static void add_cuda_libraries(const Build *build, List *command) {
         const char *path = text_of("%s/lib%s.a", build->cuda_lib, names[i]);
         if (file_exists(path)) list_add(command, path);
     }
-    list_add_words(command, "-Wl,--end-group -Wl,--gc-sections -static-libgcc -Wl,-Bstatic -lstdc++ -Wl,-Bdynamic");
+    list_add_words(command,
+                   "-Wl,--end-group -Wl,--gc-sections -static-libgcc -Wl,-Bstatic -lstdc++ -Wl,-Bdynamic");
 }
 
 // Links where the objects or the command changed.

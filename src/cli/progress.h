@@ -1,5 +1,5 @@
-// Progress while a model loads: a bar on a terminal (not for loads that are over in a blink), log events at 0,
-// 25, 50, 75 and 100% otherwise.
+// Progress while a model loads: a bar on a terminal (not for loads that are over in a blink), log events at
+// 0, 25, 50, 75 and 100% otherwise.
 #pragma once
 
 #include "base/log.h"
