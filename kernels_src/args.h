@@ -103,6 +103,77 @@ typedef struct {
     unsigned n_cols;
 } RepackArgs;
 
+// ---- prefill: MAX_ROWS rows of one sequence at most (README.md) ----
+
+// The rows of a step: 32 bytes, written by the host before its stages.
+typedef struct {
+    unsigned n_rows;
+    unsigned position;                // of the first row
+    DEVICE_PTR(const int) tokens;     // [n_rows]
+    DEVICE_PTR(const unsigned) pages; // page numbers in the sequence's order; those of the rows are there already
+    unsigned long long reserved;
+} PrefillChunk;
+
+// prefill_embed.cuh
+typedef struct {
+    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const unsigned char) embed; // the embedding's matrix
+    DEVICE_PTR(float) x;                   // out [MAX_ROWS][D_MODEL] the residual stream
+} PrefillEmbedArgs;
+
+// prefill_rope.cuh
+typedef struct {
+    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const float) inv_freq; // [ROPE_DIMS / 2]
+    DEVICE_PTR(float) rope;           // out [MAX_ROWS][ROPE_DIMS / 2]{cosine, sine}, times ROPE_SCALE
+} PrefillRopeArgs;
+
+// prefill_norm.cuh
+typedef struct {
+    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const float) x;            // [MAX_ROWS][D_MODEL]
+    DEVICE_PTR(const float) norm;         // [D_MODEL]
+    DEVICE_PTR(unsigned short) out;       // activations of D_MODEL columns (layout.h)
+} PrefillNormArgs;
+
+// prefill_qkv.cuh
+typedef struct {
+    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const unsigned short) in;       // activations of D_MODEL columns
+    DEVICE_PTR(const unsigned char) weight[3]; // query, key, value matrices
+    DEVICE_PTR(const float) bias[3];           // or NULL
+    DEVICE_PTR(const float) rope;              // of prefill_rope
+    DEVICE_PTR(unsigned short) q;              // out [MAX_ROWS][N_HEADS][HEAD_DIM] f16, times SCORE_SCALE * log2(e)
+    DEVICE_PTR(unsigned short) kv;             // the layer's cache
+} PrefillQkvArgs;
+
+// prefill_attention.cuh
+typedef struct {
+    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const unsigned short) q;
+    DEVICE_PTR(const unsigned short) kv;
+    DEVICE_PTR(unsigned short) out; // activations of N_HEADS * HEAD_DIM columns
+} PrefillAttentionArgs;
+
+// prefill_output.cuh: attention output, and down
+typedef struct {
+    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const unsigned short) in;    // activations of N_COLS columns
+    DEVICE_PTR(const unsigned char) weight; // [N_ROWS][N_COLS]
+    DEVICE_PTR(const float) bias;           // [N_ROWS] or NULL
+    DEVICE_PTR(float) x;                    // [MAX_ROWS][N_ROWS] += the product
+} PrefillOutputArgs;
+
+// prefill_glu.cuh
+typedef struct {
+    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const unsigned short) in;       // activations of D_MODEL columns
+    DEVICE_PTR(const unsigned char) weight[2]; // gate, up: [D_FF][D_MODEL]
+    DEVICE_PTR(unsigned short) out;            // activations of D_FF columns, divided by PREFILL_GLU_DIVISOR
+} PrefillGluArgs;
+
+// ---- all stages ----
+
 // What a compiled stage tells the host: `NAME_info` in its module.
 typedef struct {
     unsigned threads;      // of a block

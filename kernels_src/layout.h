@@ -28,6 +28,12 @@
 //
 // KV cache, f16, one region a layer: [page][kv_head][keys, values][KV_TILE]: a page's keys are [KV_PAGE][head_dim] and its
 // values [head_dim][KV_PAGE], so that both are rows of what the tensor cores multiply.
+//
+// Activations of prefill, f16, inputs of a matrix product: [K / 64][rows][64], so that 64 columns of neighbouring rows (tokens)
+// are one contiguous piece: one bulk copy, and the 128-byte rows that the tensor cores read. K is rounded up to 128; the
+// columns past K are zero from the start and nobody writes them. Within 128 columns the order is the one in which a lane has
+// the weights of a block: column 32 c + 16 h + 4 w + 2 i + t is at place 32 w + 16 h + 8 t + 2 c + i. Within 64, units of 16 bytes are
+// swizzled against bank conflicts: unit u of row r is at u ^ (r % 8).
 #ifndef KERNELS_LAYOUT_H
 #define KERNELS_LAYOUT_H
 
@@ -77,6 +83,7 @@ enum {
     TILE_BLOCKS = 32,
     TILE_WEIGHTS = BLOCK_WEIGHTS * TILE_BLOCKS,
     KV_PAGE = 16, // tokens; KV_PAGE_TOKENS of src/base/limits.h
+    PREFILL_COLS = 128, // a step of the matrix products of prefill
 };
 
 // Bytes of a tile of n_blocks <= TILE_BLOCKS; 0 for a format without a layout yet.
@@ -104,5 +111,8 @@ LAYOUT_FN unsigned long long layout_row_bytes(int format, unsigned n_cols) {
 // Halves of one layer's part of one page, and of the keys (or values) of one head in it.
 #define KV_TILE_HALVES(head_dim)             ((head_dim) * KV_PAGE)
 #define KV_PAGE_HALVES(n_kv_heads, head_dim) ((n_kv_heads) * 2 * KV_TILE_HALVES(head_dim))
+
+// Halves of a prefill activation buffer.
+#define PREFILL_HALVES(n_rows, n_cols) ((unsigned long long)(n_rows) * ROUND_UP(n_cols, PREFILL_COLS))
 
 #endif
