@@ -33,7 +33,8 @@ float test_random_uniform(TestRandom *r, float low, float high) {
 
 float test_random_normal(TestRandom *r) {
     float sum = 0;
-    for (int i = 0; i < 4; i++) sum += test_random_uniform(r, -1, 1);
+    for (int i = 0; i < 4; i++)
+        sum += test_random_uniform(r, -1, 1);
     return sum * 0.8660254f;
 }
 
@@ -45,7 +46,8 @@ static void put_f16(uint8_t *at, float value) {
 // Random bits under scales that make weights of about 0.05.
 static void random_block(TestRandom *r, Dtype dtype, uint8_t *b) {
     uint32_t size = dtype_info(dtype)->block_bytes;
-    for (uint32_t i = 0; i < size; i++) b[i] = (uint8_t)random_bits(r);
+    for (uint32_t i = 0; i < size; i++)
+        b[i] = (uint8_t)random_bits(r);
     float s = test_random_uniform(r, 0.5f, 1.5f) * (random_bits(r) & 1 ? 0.01f : -0.01f);
     float value = test_random_normal(r) * 0.05f;
     uint32_t bits = f32_to_bits(value);
@@ -68,10 +70,14 @@ static void random_block(TestRandom *r, Dtype dtype, uint8_t *b) {
 TestMatrix test_matrix(TestRandom *random, Dtype dtype, uint32_t n_rows, uint32_t n_cols) {
     const DtypeInfo *info = dtype_info(dtype);
     size_t n_blocks = (size_t)n_rows * n_cols / info->block_elements;
-    TestMatrix m = {dtype, n_rows, n_cols, kernel_memory(n_blocks * info->block_bytes),
+    TestMatrix m = {dtype,
+                    n_rows,
+                    n_cols,
+                    kernel_memory(n_blocks * info->block_bytes),
                     kernel_memory((size_t)(n_rows * layout_row_bytes((int)dtype, n_cols))),
                     kernel_memory((size_t)n_rows * n_cols * sizeof(float))};
-    for (size_t i = 0; i < n_blocks; i++) random_block(random, dtype, m.file + i * info->block_bytes);
+    for (size_t i = 0; i < n_blocks; i++)
+        random_block(random, dtype, m.file + i * info->block_bytes);
     info->dequantize(m.file, m.values, n_blocks);
     char name[32] = "repack_";
     for (uint32_t i = 0; info->name[i]; i++) {
@@ -81,14 +87,15 @@ TestMatrix test_matrix(TestRandom *random, Dtype dtype, uint32_t n_rows, uint32_
     const EmulatedStage *repack = kernel_stage(name, 90);
     RepackArgs args = {DEVICE_ADDRESS(m.file), DEVICE_ADDRESS(m.repacked), n_rows, n_cols};
     unsigned grid = CEIL_DIV(n_rows * CEIL_DIV(n_cols, 32u), 256u);
-    kernel_launch(repack, grid, &args, sizeof args);
+    kernel_emulate(repack, grid, &args, sizeof args);
     return m;
 }
 
 void reference_quantize(float *x, uint32_t n) {
     for (uint32_t b = 0; b < n; b += 32) {
         float largest = 0;
-        for (uint32_t i = 0; i < 32; i++) largest = fmaxf(largest, fabsf(x[b + i]));
+        for (uint32_t i = 0; i < 32; i++)
+            largest = fmaxf(largest, fabsf(x[b + i]));
         for (uint32_t i = 0; i < 32; i++) {
             x[b + i] = largest > 0 ? rintf(x[b + i] * (127.0f / largest)) * (largest / 127.0f) : 0;
         }
@@ -101,7 +108,8 @@ void reference_matvec(const TestMatrix *w, const float *x, bool rounded, double 
     if (rounded && !FORMAT_IS_FLOAT((int)w->dtype)) reference_quantize(copy, w->n_cols);
     for (uint32_t r = 0; r < w->n_rows; r++) {
         y[r] = 0;
-        for (uint32_t c = 0; c < w->n_cols; c++) y[r] += (double)w->values[(size_t)r * w->n_cols + c] * (double)copy[c];
+        for (uint32_t c = 0; c < w->n_cols; c++)
+            y[r] += (double)w->values[(size_t)r * w->n_cols + c] * (double)copy[c];
     }
 }
 

@@ -11,7 +11,7 @@ const EmulatedStage *kernel_stage(const char *name, unsigned sm_arch);
 // Calls the stage with its own grid. Where its arguments point to is kernel_memory's.
 void kernel_run(const EmulatedStage *stage, const void *args, size_t args_size);
 // With another grid, for stages whose grid depends on their arguments.
-void kernel_launch(const EmulatedStage *stage, unsigned grid, const void *args, size_t args_size);
+void kernel_emulate(const EmulatedStage *stage, unsigned grid, const void *args, size_t args_size);
 
 // Memory of exactly that size, so that ASan sees what goes past it; aligned to 256 bytes, zeroed, kept till the case ends.
 void *kernel_memory(size_t size);

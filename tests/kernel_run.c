@@ -27,7 +27,7 @@ void kernel_run(const EmulatedStage *stage, const void *args, size_t args_size) 
                     stage->info.shared_bytes);
 }
 
-void kernel_launch(const EmulatedStage *stage, unsigned grid, const void *args, size_t args_size) {
+void kernel_emulate(const EmulatedStage *stage, unsigned grid, const void *args, size_t args_size) {
     (void)args_size;
     emulator_launch(stage->kernel, args, grid, 1, stage->info.threads, stage->info.shared_bytes);
 }
