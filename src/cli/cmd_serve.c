@@ -138,7 +138,7 @@ static bool call_back(Worker *w, Error *err) {
                   LOG_U64("attempts", CALLBACK_TRIES), LOG_STR("message", str_from_c(err->message)),
                   LOG_STR("correlation_id", header.value));
         if (attempt == CALLBACK_TRIES) return error_prefix(err, "nobody was told that the worker is ready");
-        os_sleep_ms(CALLBACK_BACKOFF_MS << (attempt - 1));
+        os_sleep_ms((uint32_t)CALLBACK_BACKOFF_MS << (attempt - 1));
     }
 }
 
