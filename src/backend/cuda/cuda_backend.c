@@ -57,6 +57,11 @@ static uint64_t kv_page_layer_bytes(const ModelConfig *c) {
     return (uint64_t)KV_PAGE_HALVES(c->n_kv_heads, c->head_dim) * sizeof(uint16_t);
 }
 
+// Of all slots' rings.
+static uint64_t tokens_bytes(const CudaBackend *b) {
+    return (uint64_t)b->options.n_slots * TOKEN_RING * sizeof(int32_t);
+}
+
 // Lays the working memory out; with base 0 to learn its size. Returns that.
 static uint64_t lay_out_work(CudaBackend *b, CUdeviceptr base) {
     const ModelConfig *c = &b->plan->config;
@@ -71,11 +76,11 @@ static uint64_t lay_out_work(CudaBackend *b, CUdeviceptr base) {
     s->logits = device_layout_take(&l, c->n_vocab * sizeof(float));
     s->best = device_layout_take(&l, b->lowered.head_blocks * sizeof(HeadBest));
     CUdeviceptr sequences = device_layout_take(&l, b->options.n_slots * sizeof(DecodeSequence));
-    CUdeviceptr tokens = device_layout_take(&l, b->options.n_slots * sizeof(int32_t));
+    CUdeviceptr tokens = device_layout_take(&l, tokens_bytes(b));
     for (uint32_t i = 0; i < b->options.n_slots; i++) {
         Slot *slot = &b->slots[i];
         slot->sequence = sequences + i * sizeof(DecodeSequence);
-        slot->token = tokens + i * sizeof(int32_t);
+        slot->tokens = tokens + i * TOKEN_RING * sizeof(int32_t);
         slot->seen = device_layout_take(&l, b->n_seen_words * sizeof(uint32_t));
         slot->pages = device_layout_take(&l, b->pages_max * sizeof(uint32_t));
     }
@@ -142,7 +147,8 @@ static bool make_events(CudaBackend *b, Error *err) {
         r = b->cuda.event_create(&b->cells[i].sent, CU_EVENT_DISABLE_TIMING);
     }
     for (uint32_t i = 0; i < FLIGHTS && r == CUDA_SUCCESS; i++) {
-        r = b->cuda.event_create(&b->flights[i].done, CU_EVENT_DISABLE_TIMING);
+        r = b->cuda.event_create(&b->flights[i].ran, CU_EVENT_DISABLE_TIMING);
+        if (r == CUDA_SUCCESS) r = b->cuda.event_create(&b->flights[i].fetched, CU_EVENT_DISABLE_TIMING);
     }
     return cuda_ok(&b->cuda, r, "making events", err);
 }
@@ -152,15 +158,15 @@ static bool make_host_memory(CudaBackend *b, Error *err) {
     uint64_t a_sequence = sizeof(DecodeSequence) + b->n_seen_words * sizeof(uint32_t);
     uint64_t a_step = o->max_rows * 8ull + (uint64_t)o->n_slots * b->pages_max * sizeof(uint32_t);
     b->cell_bytes = align_up(max_u64(a_sequence, a_step), 64);
-    uint64_t tokens_bytes = align_up(o->n_slots * sizeof(int32_t), 64);
+    uint64_t ring_bytes = align_up(tokens_bytes(b), 64);
     void *pinned = NULL;
-    CUresult r = b->cuda.pinned_allocate(&pinned, CELLS * b->cell_bytes + FLIGHTS * tokens_bytes, 0);
+    CUresult r = b->cuda.pinned_allocate(&pinned, CELLS * b->cell_bytes + FLIGHTS * ring_bytes, 0);
     if (!cuda_ok(&b->cuda, r, "allocating pinned memory", err)) return false;
     b->pinned = pinned;
     for (uint32_t i = 0; i < CELLS; i++)
         b->cells[i].bytes = b->pinned + i * b->cell_bytes;
     for (uint32_t i = 0; i < FLIGHTS; i++) {
-        b->flights[i].tokens = (int32_t *)(void *)(b->pinned + CELLS * b->cell_bytes + i * tokens_bytes);
+        b->flights[i].tokens = (int32_t *)(void *)(b->pinned + CELLS * b->cell_bytes + i * ring_bytes);
     }
     b->logits_bytes = (uint64_t)o->max_rows * b->plan->config.n_vocab * sizeof(float);
     b->logits = os_reserve(b->logits_bytes);
@@ -252,7 +258,7 @@ uint32_t cuda_row_launches(CudaBackend *b, uint32_t slot, RowEnd end, StageArgs 
             (s->kind == STAGE_SAMPLE && end != END_SAMPLE)) {
             continue;
         }
-        stage_bind(s, &b->buffers, b->slots[slot].sequence, b->slots[slot].token, &args[n]);
+        stage_bind(s, &b->buffers, b->slots[slot].sequence, b->slots[slot].tokens, &args[n]);
         launches[n] = (Launch){.kernel = &b->kernels[s->program], .args = &args[n]};
         stages[n++] = s;
     }
@@ -289,6 +295,7 @@ static bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *pro
     CUresult r = b->cuda.context_retain(&b->context, b->device.handle); // the compiler is at work meanwhile
     if (r == CUDA_SUCCESS) r = b->cuda.context_use(b->context);
     if (r == CUDA_SUCCESS) r = b->cuda.stream_create(&b->stream, CU_STREAM_NON_BLOCKING);
+    if (r == CUDA_SUCCESS) r = b->cuda.stream_create(&b->fetch_stream, CU_STREAM_NON_BLOCKING);
     if (!cuda_ok(&b->cuda, r, "opening the GPU", err)) return false;
     ok = make_memory(b, err) && make_host_memory(b, err) && upload(b, progress, context, err) &&
          load_kernels(b, err);
@@ -319,11 +326,13 @@ static void cuda_close_backend(Backend *backend) {
             if (b->cells[i].sent) b->cuda.event_destroy(b->cells[i].sent);
         }
         for (uint32_t i = 0; i < FLIGHTS; i++) {
-            if (b->flights[i].done) b->cuda.event_destroy(b->flights[i].done);
+            if (b->flights[i].ran) b->cuda.event_destroy(b->flights[i].ran);
+            if (b->flights[i].fetched) b->cuda.event_destroy(b->flights[i].fetched);
         }
         if (b->pinned) b->cuda.pinned_free(b->pinned);
         device_memory_release_all(&b->memory);
         if (b->stream) b->cuda.stream_destroy(b->stream);
+        if (b->fetch_stream) b->cuda.stream_destroy(b->fetch_stream);
         b->cuda.context_release(b->device.handle);
     }
     os_release(b->logits, b->logits_bytes);
@@ -369,7 +378,7 @@ static bool cuda_begin(Backend *backend, uint32_t slot_index, const SamplerParam
                         .seen = slot->seen,
                         .pages = slot->pages};
     slot->greedy = p->temperature == 0;
-    slot->n_sent_pages = 0;
+    slot->n_sent_pages = slot->n_draws = 0;
     if (!cell_send(b, cell, slot->sequence, &s, sizeof s, err)) return false;
     uint32_t *seen = (uint32_t *)(void *)(cell->bytes + cell->used);
     size_t seen_bytes = b->n_seen_words * sizeof *seen;
@@ -420,9 +429,22 @@ static bool run_sequence(CudaBackend *b, Cell *cell, const StepSequence *q, Flig
         RowEnd end = draws ? slot->greedy ? END_GREEDY : END_SAMPLE : wants_logits ? END_HEAD : END_LAYERS;
         if (!run_row(b, q, end, row.position, err)) return false;
         if (wants_logits && !fetch_logits(b, flight, err)) return false;
-        if (draws) flight->slots[flight->n_drawing++] = q->slot;
+        if (draws) flight->draws[flight->n_drawing++] = q->slot * TOKEN_RING + slot->n_draws++ % TOKEN_RING;
     }
     return true;
+}
+
+// Fetches what the step draws, beside the steps that follow it: between two steps of one stream a copy would
+// cost 10 µs.
+static bool fetch_tokens(CudaBackend *b, Flight *flight, Error *err) {
+    const Cuda *cuda = &b->cuda;
+    CUresult r = cuda->event_record(flight->ran, b->stream);
+    if (r == CUDA_SUCCESS) r = cuda->stream_wait_event(b->fetch_stream, flight->ran, 0);
+    if (r == CUDA_SUCCESS && flight->n_drawing) {
+        r = cuda->copy_to_host(flight->tokens, b->slots[0].tokens, tokens_bytes(b), b->fetch_stream);
+    }
+    if (r == CUDA_SUCCESS) r = cuda->event_record(flight->fetched, b->fetch_stream);
+    return cuda_ok(cuda, r, "fetching tokens", err);
 }
 
 static bool check_step(const CudaBackend *b, const Step *step, Error *err) {
@@ -447,27 +469,21 @@ static bool cuda_step(Backend *backend, const Step *step, Error *err) {
         if (!run_sequence(b, cell, &step->sequences[i], flight, err)) return false;
     }
     if (!cell_done(b, cell, err)) return false;
-    CUresult r = CUDA_SUCCESS;
-    if (flight->n_drawing) {
-        size_t size = b->options.n_slots * sizeof(int32_t);
-        r = b->cuda.copy_to_host(flight->tokens, b->slots[0].token, size, b->stream);
-    }
-    if (r == CUDA_SUCCESS) r = b->cuda.event_record(flight->done, b->stream);
     b->n_flights++;
-    return cuda_ok(&b->cuda, r, "launching a step", err);
+    return fetch_tokens(b, flight, err);
 }
 
 static bool cuda_read(Backend *backend, StepResult *out, Error *err) {
     CudaBackend *b = cuda_self(backend);
     if (b->n_flights == 0) return error_set(err, ERR_INTERNAL, "no step to read");
     Flight *flight = &b->flights[b->first_flight];
-    if (!cuda_ok(&b->cuda, b->cuda.event_synchronize(flight->done), "running a step", err)) return false;
+    if (!cuda_ok(&b->cuda, b->cuda.event_synchronize(flight->fetched), "running a step", err)) return false;
     b->first_flight = (b->first_flight + 1) % FLIGHTS;
     b->n_flights--;
     *out = (StepResult){.n_tokens = flight->n_drawing,
                         .logits = flight->n_logits ? b->logits : NULL,
                         .n_logits = flight->n_logits};
     for (uint32_t i = 0; i < flight->n_drawing; i++)
-        out->tokens[i] = flight->tokens[flight->slots[i]];
+        out->tokens[i] = flight->tokens[flight->draws[i]];
     return true;
 }

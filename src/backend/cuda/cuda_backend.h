@@ -38,7 +38,8 @@ enum { STAGE_TIMES_MAX = STAGE_KIND_COUNT };
 
 // The time of each kind of stage in the step of a sequence at `position`: all of the kind one after the other
 // as a graph, right after a whole step so that the cache has none of their weights. Slot 0 must be free;
-// pages 0 … are written to. `step_us` is the time of whole greedy steps.
+// pages 0 … are written to. `step_us` is the mean time of greedy
+// steps without a pause between them, from `position` on.
 MUST_CHECK bool cuda_backend_time_stages(Backend *backend, uint32_t position, uint32_t runs,
                                          StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us,
                                          Error *err);

@@ -19,7 +19,8 @@ typedef struct {
     CUdeviceptr sequence; // DecodeSequence
     CUdeviceptr seen;     // [n_seen_words]
     CUdeviceptr pages;    // [pages_max]
-    CUdeviceptr token;    // the last one drawn; the slots' lie side by side
+    CUdeviceptr tokens;   // [TOKEN_RING] drawn, by step; the slots' lie side by side
+    uint32_t n_draws;     // enqueued
     uint32_t *sent_pages; // [pages_max] what `pages` holds
     uint32_t n_sent_pages;
     bool greedy;
@@ -35,14 +36,15 @@ typedef struct {
 
 // A step under way.
 typedef struct {
-    int32_t *tokens; // pinned, [n_slots]
-    CUevent done;
-    uint32_t slots[JOBS_MAX]; // those that draw
+    int32_t *tokens; // pinned, [n_slots][TOKEN_RING]
+    CUevent ran;
+    CUevent fetched;
+    uint32_t draws[JOBS_MAX]; // of those that draw: slot * TOKEN_RING + place in the ring
     uint32_t n_drawing;
     uint32_t n_logits;
 } Flight;
 
-enum { CELLS = 4, PIPELINE_DEPTH = 2, FLIGHTS = 4 };
+enum { CELLS = 4, PIPELINE_DEPTH = 2, FLIGHTS = TOKEN_RING };
 
 typedef struct {
     Backend api; // first, so that a Backend pointer is one to this
@@ -54,6 +56,7 @@ typedef struct {
     bool is_open; // the library
     CUcontext context;
     CUstream stream;
+    CUstream fetch_stream; // tokens to the host, while the next step runs
     char runtime_version[16];
 
     Placement placement;

@@ -466,7 +466,7 @@ static OutputArgs bind_output(const Stage *s, const StageBuffers *b, CUdeviceptr
                         .x = b->x};
 }
 
-void stage_bind(const Stage *s, const StageBuffers *b, CUdeviceptr sequence, CUdeviceptr token,
+void stage_bind(const Stage *s, const StageBuffers *b, CUdeviceptr sequence, CUdeviceptr tokens,
                 StageArgs *out) {
     *out = (StageArgs){0};
     switch (s->kind) {
@@ -502,7 +502,7 @@ void stage_bind(const Stage *s, const StageBuffers *b, CUdeviceptr sequence, CUd
                                    .logits = b->logits,
                                    .best = b->best,
                                    .scratch = b->sample_scratch,
-                                   .out = token};
+                                   .out = tokens};
         break;
     case STAGE_KIND_COUNT: break;
     }

@@ -60,6 +60,6 @@ typedef struct {
     CUdeviceptr sample_scratch;
 } StageBuffers;
 
-// The arguments of a stage for one sequence: its DecodeSequence, and where its token goes.
+// The arguments of a stage for one sequence: its DecodeSequence, and where its tokens go [TOKEN_RING].
 void stage_bind(const Stage *stage, const StageBuffers *b, CUdeviceptr sequence, CUdeviceptr token,
                 StageArgs *out);

@@ -12,7 +12,7 @@ static const struct {
 #define FILES_QKV FILES_MATVEC, "decode_qkv.cuh"
 #define FILES_ATTENTION FILES_COMMON, "formats.cuh", "attention_splits.cuh", "decode_attention.cuh"
 #define FILES_OUTPUT FILES_MATVEC, "attention_splits.cuh", "decode_output.cuh"
-#define FILES_GLU FILES_MATVEC, "decode_glu.cuh"
+#define FILES_GLU FILES_MATVEC, "activate.cuh", "decode_glu.cuh"
 #define FILES_DOWN FILES_MATVEC, "decode_output.cuh"
 #define FILES_HEAD FILES_MATVEC, "logits.cuh", "decode_head.cuh"
 #define FILES_GREEDY FILES_COMMON, "logits.cuh", "sample_greedy.cuh"

@@ -1,0 +1,297 @@
+// A CUDA driver without a GPU, for what the host does around the kernels: memory is the host's, copies happen at once, launches
+// do nothing, and any call can be told to fail. test_cuda_host.c compiles it as libcuda.so.1 and loads it before the program asks
+// for the real one.
+//
+// Environment: FAKE_CUDA_VERSION (12040), FAKE_CUDA_DEVICES (1), FAKE_CUDA_SM (90), FAKE_CUDA_MEMORY (bytes, 8 GB),
+// FAKE_CUDA_FAIL_CALL (the number of the call, from 1, that fails; then all do), FAKE_CUDA_FAIL_WITH (CUresult, 700).
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef int Result; // CUresult
+typedef unsigned long long DevicePtr;
+
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500 };
+
+// What a test looks at: allocations that are not given back, and calls so far.
+_Atomic long fake_cuda_live, fake_cuda_calls, fake_cuda_launches;
+static _Atomic uint64_t memory_used;
+
+static uint64_t setting(const char *name, uint64_t fallback) {
+    const char *text = getenv(name);
+    return text ? strtoull(text, NULL, 10) : fallback;
+}
+
+static Result call(void) {
+    uint64_t fails_from = setting("FAKE_CUDA_FAIL_CALL", UINT64_MAX);
+    if ((uint64_t)atomic_fetch_add(&fake_cuda_calls, 1) + 1 < fails_from) return SUCCESS;
+    return (Result)setting("FAKE_CUDA_FAIL_WITH", 700);
+}
+
+static uint64_t memory_size(void) {
+    return setting("FAKE_CUDA_MEMORY", 8000000000u);
+}
+
+#define CALL()                                 \
+    do {                                       \
+        Result failed = call();                \
+        if (failed != SUCCESS) return failed;  \
+    } while (0)
+
+// Objects are one byte of memory, so that a leak or a double free is one.
+static Result make(void **out) {
+    CALL();
+    *out = malloc(1);
+    fake_cuda_live++;
+    return SUCCESS;
+}
+static Result drop(void *object) {
+    free(object);
+    fake_cuda_live--;
+    return SUCCESS;
+}
+
+Result cuInit(unsigned flags) {
+    (void)flags;
+    return call();
+}
+Result cuDriverGetVersion(int *version) {
+    *version = (int)setting("FAKE_CUDA_VERSION", 12040);
+    return SUCCESS;
+}
+Result cuGetErrorName(Result error, const char **out) {
+    *out = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_ILLEGAL_ADDRESS";
+    return SUCCESS;
+}
+Result cuGetErrorString(Result error, const char **out) {
+    (void)error;
+    *out = "as the test wants it";
+    return SUCCESS;
+}
+Result cuDeviceGetCount(int *count) {
+    CALL();
+    *count = (int)setting("FAKE_CUDA_DEVICES", 1);
+    return SUCCESS;
+}
+Result cuDeviceGet(int *device, int ordinal) {
+    CALL();
+    *device = ordinal;
+    return SUCCESS;
+}
+Result cuDeviceGetName(char *name, int size, int device) {
+    CALL();
+    snprintf(name, (size_t)size, "Fake GPU %d", device);
+    return SUCCESS;
+}
+Result cuDeviceTotalMem_v2(size_t *bytes, int device) {
+    (void)device;
+    CALL();
+    *bytes = memory_size();
+    return SUCCESS;
+}
+Result cuDeviceGetAttribute(int *value, int attribute, int device) {
+    (void)device;
+    CALL();
+    uint64_t sm = setting("FAKE_CUDA_SM", 90);
+    switch (attribute) { // CU_DEVICE_ATTRIBUTE_…
+    case 13: *value = 1980000; break;  // CLOCK_RATE
+    case 16: *value = 132; break;      // MULTIPROCESSOR_COUNT
+    case 36: *value = 2619000; break;  // MEMORY_CLOCK_RATE
+    case 37: *value = 5120; break;     // GLOBAL_MEMORY_BUS_WIDTH
+    case 38: *value = 50 << 20; break; // L2_CACHE_SIZE
+    case 75: *value = (int)sm / 10; break;
+    case 76: *value = (int)sm % 10; break;
+    case 81: *value = 228 << 10; break; // MAX_SHARED_MEMORY_PER_MULTIPROCESSOR
+    case 97: *value = 227 << 10; break; // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+    default: *value = 0;
+    }
+    return SUCCESS;
+}
+Result cuDevicePrimaryCtxRetain(void **context, int device) {
+    (void)device;
+    return make(context);
+}
+static void *the_context;
+Result cuDevicePrimaryCtxRelease_v2(int device) {
+    (void)device;
+    fake_cuda_live--;
+    return SUCCESS;
+}
+Result cuCtxSetCurrent(void *context) {
+    CALL();
+    the_context = context;
+    return SUCCESS;
+}
+Result cuCtxSynchronize(void) {
+    return call();
+}
+
+Result cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
+    CALL();
+    *total = memory_size();
+    *free_bytes = *total - memory_used;
+    return SUCCESS;
+}
+
+// Device memory has its size in front of it.
+enum { HEADER = 256 };
+Result cuMemAlloc_v2(DevicePtr *out, size_t size) {
+    CALL();
+    if (memory_used + size > memory_size()) return OUT_OF_MEMORY;
+    char *memory = aligned_alloc(HEADER, (size + 2 * HEADER - 1) / HEADER * HEADER);
+    if (!memory) return OUT_OF_MEMORY;
+    memcpy(memory, &size, sizeof size);
+    memset(memory + HEADER, 0xA5, size); // what is not written first shows
+    memory_used += size;
+    fake_cuda_live++;
+    *out = (DevicePtr)(uintptr_t)(memory + HEADER);
+    return SUCCESS;
+}
+Result cuMemFree_v2(DevicePtr address) {
+    char *memory = (char *)(uintptr_t)address - HEADER;
+    size_t size;
+    memcpy(&size, memory, sizeof size);
+    memory_used -= size;
+    return drop(memory);
+}
+Result cuMemHostAlloc(void **out, size_t size, unsigned flags) {
+    (void)flags;
+    CALL();
+    *out = malloc(size);
+    fake_cuda_live++;
+    return SUCCESS;
+}
+Result cuMemFreeHost(void *memory) {
+    return drop(memory);
+}
+Result cuPointerGetAttribute(void *value, int attribute, DevicePtr address) {
+    (void)address;
+    CALL();
+    int answer = attribute == 2 ? 2 : 0; // MEMORY_TYPE: device; not managed; device 0
+    memcpy(value, &answer, sizeof answer);
+    return SUCCESS;
+}
+Result cuMemcpyHtoDAsync_v2(DevicePtr to, const void *from, size_t size, void *stream) {
+    (void)stream;
+    CALL();
+    memcpy((void *)(uintptr_t)to, from, size);
+    return SUCCESS;
+}
+Result cuMemcpyDtoHAsync_v2(void *to, DevicePtr from, size_t size, void *stream) {
+    (void)stream;
+    CALL();
+    memcpy(to, (const void *)(uintptr_t)from, size);
+    return SUCCESS;
+}
+Result cuMemsetD8Async(DevicePtr to, unsigned char value, size_t size, void *stream) {
+    (void)stream;
+    CALL();
+    memset((void *)(uintptr_t)to, value, size);
+    return SUCCESS;
+}
+
+Result cuStreamCreate(void **out, unsigned flags) {
+    (void)flags;
+    return make(out);
+}
+Result cuStreamDestroy_v2(void *stream) {
+    return drop(stream);
+}
+Result cuStreamSynchronize(void *stream) {
+    (void)stream;
+    return call();
+}
+Result cuStreamWaitEvent(void *stream, void *event, unsigned flags) {
+    (void)stream, (void)event, (void)flags;
+    return call();
+}
+Result cuStreamBeginCapture_v2(void *stream, int mode) {
+    (void)stream, (void)mode;
+    return call();
+}
+Result cuStreamEndCapture(void *stream, void **graph) {
+    (void)stream;
+    return make(graph);
+}
+Result cuEventCreate(void **out, unsigned flags) {
+    (void)flags;
+    return make(out);
+}
+Result cuEventDestroy_v2(void *event) {
+    return drop(event);
+}
+Result cuEventRecord(void *event, void *stream) {
+    (void)event, (void)stream;
+    return call();
+}
+Result cuEventSynchronize(void *event) {
+    (void)event;
+    return call();
+}
+Result cuEventElapsedTime(float *ms, void *begin, void *end) {
+    (void)begin, (void)end;
+    CALL();
+    *ms = 1;
+    return SUCCESS;
+}
+
+// A module's one symbol is its StageInfo.
+Result cuModuleLoadData(void **module, const void *image) {
+    CALL();
+    if (memcmp(image, "\177ELF", 4) != 0) return INVALID_VALUE;
+    static const unsigned info[4] = {256, 132, 1, 100000};
+    *module = malloc(sizeof info);
+    memcpy(*module, info, sizeof info);
+    fake_cuda_live++;
+    return SUCCESS;
+}
+Result cuModuleUnload(void *module) {
+    return drop(module);
+}
+Result cuModuleGetFunction(void **function, void *module, const char *name) {
+    CALL();
+    *function = module;
+    return name[0] ? SUCCESS : NOT_FOUND;
+}
+Result cuModuleGetGlobal_v2(DevicePtr *address, size_t *size, void *module, const char *name) {
+    CALL();
+    *address = (DevicePtr)(uintptr_t)module;
+    *size = 16;
+    return name[0] ? SUCCESS : NOT_FOUND;
+}
+Result cuFuncGetAttribute(int *value, int attribute, void *function) {
+    (void)attribute, (void)function;
+    CALL();
+    *value = 1024;
+    return SUCCESS;
+}
+Result cuFuncSetAttribute(void *function, int attribute, int value) {
+    (void)function, (void)attribute, (void)value;
+    return call();
+}
+Result cuLaunchKernelEx(const void *config, void *function, void **params, void **extra) {
+    (void)config, (void)function, (void)params, (void)extra;
+    fake_cuda_launches++;
+    return call();
+}
+Result cuGraphInstantiateWithFlags(void **exec, void *graph, unsigned long long flags) {
+    (void)graph, (void)flags;
+    return make(exec);
+}
+Result cuGraphUpload(void *exec, void *stream) {
+    (void)exec, (void)stream;
+    return call();
+}
+Result cuGraphLaunch(void *exec, void *stream) {
+    (void)exec, (void)stream;
+    fake_cuda_launches++;
+    return call();
+}
+Result cuGraphExecDestroy(void *exec) {
+    return drop(exec);
+}
+Result cuGraphDestroy(void *graph) {
+    return drop(graph);
+}
