@@ -86,13 +86,16 @@ typedef struct {
     DEVICE_PTR(HeadBest) best;              // out [BLOCKS], after the repetition penalty
 } HeadArgs;
 
+// Tokens of a sequence that are drawn before the host has fetched the first of them.
+enum { TOKEN_RING = 4 };
+
 // sample_*.cuh
 typedef struct {
     DEVICE_PTR(DecodeSequence) sequence;
     DEVICE_PTR(const float) logits;        // [N_VOCAB]
     DEVICE_PTR(const HeadBest) best;       // [HEAD_BLOCKS]
     DEVICE_PTR(void) scratch;              // not for greedy
-    DEVICE_PTR(int) out;                   // the token, or -1
+    DEVICE_PTR(int) out;                   // [TOKEN_RING] the token, or -1, at step % TOKEN_RING
 } SampleArgs;
 
 // repack.cuh

@@ -48,10 +48,10 @@ DEVICE void best_of_warp(HeadBest *best) {
 }
 
 // The drawn token becomes the next step's input. An invalid one is reported, and the step that may be enqueued already is
-// given token 0: its result is dropped.
+// given token 0: its result is dropped. out [TOKEN_RING]: the host fetches a token while the next one is drawn.
 DEVICE void sequence_advance(DecodeSequence *s, i32 token, i32 *out) {
     u32 t = token < 0 ? 0u : (u32)token;
-    *out = token;
+    out[s->step % TOKEN_RING] = token;
     if (s->seen != 0) s->seen[t / 32] |= 1u << t % 32;
     s->token = (i32)t;
     s->position++;
