@@ -10,12 +10,14 @@
 //     obj/FLAVOUR/    objects, keys and generated sources; FLAVOUR is release, asan, debug, ...
 //     locks/          one lock per flavour, so that several builds may run at once in one tree
 //     models/, cuda/  what was fetched; clean leaves it alone
+//     libc-stubs/     what the program is linked against instead of this system's C library
 //     worker-orcd, tests, lint; those of another flavour than release are in a folder of its name
 //
 // The process lives for seconds: memory is never freed, and what goes wrong ends it with a message.
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -34,6 +36,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -119,6 +122,38 @@ static const Program PROGRAMS[PROGRAM_COUNT] = {
 
 // Compiled only with CUDA.
 #define CUDA_SOURCES "src/backend/cuda/"
+
+// NVRTC, the compiler inside the program, and what it is made of.
+static const struct {
+    const char *file;
+    bool optional; // linked where a toolkit has it
+} CUDA_LIBRARIES[] = {
+    {"libnvrtc_static.a", false},         {"libnvrtc-builtins_static.a", false},
+    {"libnvptxcompiler_static.a", false}, {"libnvJitLink_static.a", true},
+    {"libnvfatbin_static.a", true},
+};
+
+// The oldest toolkit that will do, as cuda.h writes it: 1000 * major + 10 * minor.
+enum { CUDA_OLDEST = 12040 };
+
+// Where one comes from that is not on this machine: a package of this size, and what of it is kept.
+#define CUDA_FOLDER "build/cuda"
+#define CUDA_PACKAGE "nvidia-cuda-dev"
+#define CUDA_SUITE "trixie non-free"
+#define DEBIAN_KEYRING "/usr/share/keyrings/debian-archive-keyring.gpg"
+enum { CUDA_PACKAGE_MB = 934, CUDA_KEPT_MB = 200 };
+
+// The released program may need no newer glibc than this, so that it starts on systems from 2018 on; what
+// this one lacks is in a source of its own.
+enum { GLIBC_MAJOR = 2, GLIBC_MINOR = 28 };
+#define LIBC_COMPAT "src/os/libc_compat.c"
+#define LIBC_COMPAT_OBJECT "src/os/libc_compat.o"
+#define LIBC_STUBS "build/libc-stubs/"
+#if defined(__x86_64__) && defined(__GLIBC__)
+static const bool HAS_LIBC_STUBS = true;
+#else
+static const bool HAS_LIBC_STUBS = false;
+#endif
 
 // Files whose bytes are in the program: all below this folder but for those that are there for people.
 #define EMBEDDED_FOLDER "kernels_src"
@@ -275,10 +310,14 @@ static void file_rename(const char *from, const char *to) {
     if (rename(from, to) != 0) die("%s: cannot be renamed to %s: %s", from, to, strerror(errno));
 }
 
+static bool file_holds(const char *path, const char *data, size_t size) {
+    Bytes content;
+    return file_read(path, &content) && content.size == size && memcmp(content.data, data, size) == 0;
+}
+
 // Whole or not at all; a file that already holds this is left alone.
 static void file_write(const char *path, const char *data, size_t size) {
-    Bytes before;
-    if (file_read(path, &before) && before.size == size && memcmp(before.data, data, size) == 0) return;
+    if (file_holds(path, data, size)) return;
     const char *part = text_of("%s.part", path);
     int file = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (file < 0) die("%s: %s", part, strerror(errno));
@@ -424,19 +463,25 @@ static double seconds_now(void) {
 // ---- options ----
 
 typedef struct {
-    bool asan, tsan, debug, no_cuda, no_cublas, verbose, partial;
+    bool asan, tsan, debug, no_cuda, verbose, partial;
     long jobs;
     const char *model;
     List arguments; // of the command
 } Options;
+
+// A CUDA toolkit: the folders of its headers and of its static libraries.
+typedef struct {
+    const char *root, *include, *lib;
+    unsigned version; // 12040 for 12.4; 0 for no toolkit
+} Toolkit;
 
 // What the options come to.
 typedef struct {
     Options options;
     const Flavour *flavour;
     bool cuda;
-    const char *cuda_include; // the toolkit's headers and archives, where cuda
-    const char *cuda_lib;
+    Toolkit toolkit;           // where cuda
+    bool older_libc;           // worker-orcd is linked for GLIBC_MAJOR.GLIBC_MINOR
     const char *name;          // of the flavour: "release", "asan-cpu", ...
     const char *lock_name;     // the same without "-cpu": what goes to one program_folder excludes each other
     const char *object_folder; // with a slash at its end, as are the other folders
@@ -457,28 +502,54 @@ static List find_cpp_compiler(void) {
     return compiler;
 }
 
-// Where a CUDA toolkit may be: its headers, and the folder of its static libraries.
-static bool find_toolkit(Build *build) {
-    const char *const roots[] = {getenv("CUDA_HOME"), "/usr/local/cuda", "build/cuda/toolkit"};
-    static const char *const folders[] = {"lib64", "targets/x86_64-linux/lib", "lib/x86_64-linux-gnu"};
-    for (size_t i = 0; i < COUNT_OF(roots); i++) {
-        for (size_t j = 0; roots[i] && roots[i][0] && j < COUNT_OF(folders); j++) {
-            const char *lib = text_of("%s/%s", roots[i], folders[j]);
-            if (!file_exists(text_of("%s/libnvrtc_static.a", lib))) continue;
-            build->cuda_include = text_of("%s/include", roots[i]);
-            build->cuda_lib = lib;
-            return true;
-        }
-    }
-    return false;
+// The CUDA_VERSION of a folder of headers; 0 where there is none.
+static unsigned cuda_header_version(const char *include) {
+    static const char define[] = "#define CUDA_VERSION ";
+    Bytes header;
+    (void)file_read(text_of("%s/cuda.h", include), &header);
+    const char *at = strstr(header.data, define);
+    unsigned version = at ? (unsigned)strtoul(at + strlen(define), NULL, 10) : 0;
+    free(header.data);
+    return version;
 }
 
-static Build build_configure(const Options *options) {
-    Build build = {.options = *options, .started_ns = wall_clock_ns()};
+// Whether a folder has every static library that is linked.
+static bool has_cuda_libraries(const char *folder) {
+    for (size_t i = 0; i < COUNT_OF(CUDA_LIBRARIES); i++) {
+        const char *path = text_of("%s/%s", folder, CUDA_LIBRARIES[i].file);
+        if (!CUDA_LIBRARIES[i].optional && !file_exists(path)) return false;
+    }
+    return true;
+}
+
+// The first toolkit that is complete and new enough.
+static Toolkit find_toolkit(void) {
+    const char *const roots[] = {getenv("CUDA_HOME"), "/usr/local/cuda", "/usr", CUDA_FOLDER "/toolkit"};
+    static const char *const folders[] = {"lib64", "lib", "targets/x86_64-linux/lib", "lib/x86_64-linux-gnu"};
+    for (size_t i = 0; i < COUNT_OF(roots); i++) {
+        if (!roots[i] || !roots[i][0]) continue;
+        Toolkit kit = {.root = roots[i], .include = text_of("%s/include", roots[i])};
+        kit.version = cuda_header_version(kit.include);
+        for (size_t j = 0; kit.version >= CUDA_OLDEST && j < COUNT_OF(folders); j++) {
+            kit.lib = text_of("%s/%s", roots[i], folders[j]);
+            if (has_cuda_libraries(kit.lib)) return kit;
+        }
+    }
+    return (Toolkit){0};
+}
+
+static const char *cuda_version_text(const Toolkit *kit) {
+    return text_of("%u.%u", kit->version / 1000, kit->version % 1000 / 10);
+}
+
+// `toolkit` may be none.
+static Build build_configure(const Options *options, Toolkit toolkit) {
+    Build build = {.options = *options, .toolkit = toolkit, .started_ns = wall_clock_ns()};
     int flavour = options->asan ? FLAVOUR_ASAN : options->tsan ? FLAVOUR_TSAN : FLAVOUR_RELEASE;
     if (options->debug && flavour == FLAVOUR_RELEASE) flavour = FLAVOUR_DEBUG;
     build.flavour = &FLAVOURS[flavour];
-    build.cuda = !options->no_cuda && find_toolkit(&build);
+    build.cuda = toolkit.version != 0;
+    build.older_libc = HAS_LIBC_STUBS && flavour == FLAVOUR_RELEASE && !options->partial;
     build.name = text_of("%s%s", build.flavour->name, build.cuda ? "" : "-cpu");
     build.lock_name = build.flavour->name;
     build.object_folder = text_of("build/obj/%s/", build.name);
@@ -544,9 +615,14 @@ static Unit unit_of(const Build *build, const char *source) {
         if (!starts_with(source, FOLDER_FLAGS[i].folder)) continue;
         list_add_array(command, FOLDER_FLAGS[i].flags, COUNT_OF(FOLDER_FLAGS[i].flags));
     }
-    if (starts_with(source, "tests/")) list_add(command, "-Itests");
+    if (starts_with(source, "tests/")) {
+        list_add_words(command, text_of("-Itests -DWORKER_ORCD_OLDER_LIBC=%d", build->older_libc));
+    }
     list_add(command, build->cuda ? "-DWORKER_ORCD_CUDA=1" : "-DWORKER_ORCD_CUDA=0");
-    if (build->cuda) list_add_words(command, text_of("-isystem %s", build->cuda_include));
+    // Naming what the compiler searches anyway would change the order.
+    if (build->cuda && strcmp(build->toolkit.include, "/usr/include") != 0) {
+        list_add_words(command, text_of("-isystem %s", build->toolkit.include));
+    }
     const char *text = list_join(command);
     unit.command_hash = hash_add(build->compiler_hash, text, strlen(text));
     if (isatty(2)) list_add(command, "-fdiagnostics-color=always"); // not part of the key
@@ -740,10 +816,221 @@ static const char *generate_version(const Build *build) {
     return path;
 }
 
+// ---- the older C library ----
+
+// A linker notes for each symbol that it takes from a shared library the newest version there, so a program
+// made here would start only on systems at least as new. The program is therefore linked against stubs:
+// libraries without code that have the same symbols, each at its newest version that is old enough.
+// src/os/libc_compat.c has the rest.
+
+// The parts that the program may load. Before glibc 2.34 threads and dlopen were not in libc.so.6.
+static const struct {
+    const char *soname, *link_name;
+} LIBC_PARTS[] = {
+    {"libc.so.6", "libc-shared.so"},         {"libm.so.6", "libm.so"},
+    {"libpthread.so.0", "libpthread.so"},    {"libdl.so.2", "libdl.so"},
+    {"ld-linux-x86-64.so.2", "ld-linux.so"},
+};
+
+// Functions that glibc 2.34 moved into libc from libraries that the program does not load: left out, so that
+// a use of one fails when it is linked here, and not when it starts elsewhere. Beginnings of names.
+static const char *const MOVED_INTO_LIBC[] = {
+    "aio_", "getaddrinfo_a", "gai_cancel", "gai_error", "gai_suspend", "lio_",
+    "mq_",  "shm_",          "timer_",     "login_",    "forkpty",     "openpty",
+};
+
+typedef struct {
+    const char *name, *version;
+    unsigned version_number; // of 2.3.4: 2003004
+    uint64_t value, size;
+    bool is_object, is_weak;
+} StubSymbol;
+
+typedef struct {
+    StubSymbol *items;
+    size_t count;
+} StubSymbols;
+
+// 0 for anything but a public version.
+static unsigned glibc_version_number(const char *version) {
+    unsigned major = 0, minor = 0, patch = 0;
+    if (sscanf(version, "GLIBC_%u.%u.%u", &major, &minor, &patch) < 2) return 0;
+    return major * 1000000 + minor * 1000 + patch;
+}
+
+// By name, the newest version first.
+static int compare_stub_names(const void *a, const void *b) {
+    const StubSymbol *x = a, *y = b;
+    int order = strcmp(x->name, y->name);
+    return order ? order : (x->version_number < y->version_number) - (x->version_number > y->version_number);
+}
+
+static int compare_stub_versions(const void *a, const void *b) {
+    const StubSymbol *x = a, *y = b;
+    if (x->version_number != y->version_number) return x->version_number < y->version_number ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+// NULL where there is none.
+static const Elf64_Shdr *elf_section(const char *elf, uint32_t type) {
+    const Elf64_Ehdr *header = (const void *)elf;
+    const Elf64_Shdr *sections = (const void *)(elf + header->e_shoff);
+    for (size_t i = 0; i < header->e_shnum; i++) {
+        if (sections[i].sh_type == type) return &sections[i];
+    }
+    return NULL;
+}
+
+// The names of the versions that a library defines, by their index.
+static void read_version_names(const char *elf, const char *strings, const char *names[static 256]) {
+    const Elf64_Shdr *section = elf_section(elf, SHT_GNU_verdef);
+    const char *at = elf + section->sh_offset;
+    for (size_t i = 0; i < section->sh_info; i++) {
+        const Elf64_Verdef *definition = (const void *)at;
+        const Elf64_Verdaux *name = (const void *)(at + definition->vd_aux);
+        names[definition->vd_ndx & 0xff] = strings + name->vda_name;
+        at += definition->vd_next;
+    }
+}
+
+static bool is_stub_symbol(const StubSymbol *symbol, unsigned section) {
+    if (section == SHN_UNDEF || section == SHN_ABS || symbol->version_number == 0) return false;
+    for (size_t i = 0; i < COUNT_OF(MOVED_INTO_LIBC); i++) {
+        if (starts_with(symbol->name, MOVED_INTO_LIBC[i])) return false;
+    }
+    return symbol->version_number < GLIBC_MAJOR * 1000000 + (GLIBC_MINOR + 1) * 1000;
+}
+
+// The public symbols of a part of the C library at their newest versions that are old enough, by version. The
+// compiler named the file, so it is believed to be one.
+static StubSymbols read_stub_symbols(const char *elf) {
+    const Elf64_Shdr *sections = (const void *)(elf + ((const Elf64_Ehdr *)(const void *)elf)->e_shoff);
+    const Elf64_Shdr *table = elf_section(elf, SHT_DYNSYM);
+    const Elf64_Sym *symbols = (const void *)(elf + table->sh_offset);
+    const Elf64_Half *versions = (const void *)(elf + elf_section(elf, SHT_GNU_versym)->sh_offset);
+    const char *strings = elf + sections[table->sh_link].sh_offset;
+    const char *names[256] = {0};
+    read_version_names(elf, strings, names);
+    size_t total = table->sh_size / sizeof *symbols, count = 0;
+    StubSymbols out = {.items = grow(NULL, (total + 1) * sizeof(StubSymbol))};
+    for (size_t i = 1; i < total; i++) {
+        const Elf64_Sym *from = &symbols[i];
+        StubSymbol symbol = {.name = strings + from->st_name, .version = names[versions[i] & 0xff]};
+        if (symbol.version) symbol.version_number = glibc_version_number(symbol.version);
+        symbol.value = from->st_value;
+        symbol.size = from->st_size;
+        symbol.is_object = ELF64_ST_TYPE(from->st_info) == STT_OBJECT;
+        symbol.is_weak = ELF64_ST_BIND(from->st_info) == STB_WEAK;
+        if (is_stub_symbol(&symbol, from->st_shndx)) out.items[count++] = symbol;
+    }
+    qsort(out.items, count, sizeof(StubSymbol), compare_stub_names);
+    for (size_t i = 0; i < count; i++) {
+        bool again = i > 0 && strcmp(out.items[out.count - 1].name, out.items[i].name) == 0;
+        if (!again) out.items[out.count++] = out.items[i];
+    }
+    qsort(out.items, out.count, sizeof(StubSymbol), compare_stub_versions);
+    return out;
+}
+
+// Variables keep their sizes and distances, because the linker copies them into the program together with
+// their other names.
+static Bytes stub_assembly(const StubSymbols *symbols) {
+    uint64_t low = UINT64_MAX, high = 0;
+    for (size_t i = 0; i < symbols->count; i++) {
+        const StubSymbol *symbol = &symbols->items[i];
+        if (!symbol->is_object) continue;
+        if (symbol->value < low) low = symbol->value & ~UINT64_C(63);
+        if (symbol->value + symbol->size > high) high = symbol->value + symbol->size;
+    }
+    Bytes text = {0};
+    unsigned long long bytes = high > low ? high - low : 0;
+    bytes_add_text(&text, text_of(".bss\n.balign 64\nvariables:\n.skip %llu + 64\n", bytes));
+    bytes_add_text(&text, ".text\nfunctions:\n.skip 16\n.section .note.GNU-stack,\"\",@progbits\n");
+    for (size_t i = 0; i < symbols->count; i++) {
+        const StubSymbol *symbol = &symbols->items[i];
+        const char *name = symbol->name;
+        unsigned long long size = symbol->size, offset = symbol->value - low;
+        bytes_add_text(&text, text_of("%s %s\n", symbol->is_weak ? ".weak" : ".globl", name));
+        if (symbol->is_object) {
+            bytes_add_text(&text, text_of(".type %s, @object\n.size %s, %llu\n.set %s, variables + %llu\n",
+                                          name, name, size, name, offset));
+        } else {
+            bytes_add_text(&text, text_of(".type %s, @function\n.set %s, functions\n", name, name));
+        }
+    }
+    return text;
+}
+
+static Bytes stub_version_script(const StubSymbols *symbols) {
+    Bytes text = {0};
+    bytes_add_text(&text, "");
+    for (size_t i = 0; i < symbols->count; i++) {
+        const StubSymbol *symbol = &symbols->items[i];
+        bool last = i + 1 == symbols->count;
+        if (i == 0 || symbol->version_number != symbol[-1].version_number) {
+            bytes_add_text(&text, text_of("%s { global:\n", symbol->version));
+        }
+        bytes_add_text(&text, text_of("\"%s\";\n", symbol->name));
+        if (last || symbol->version_number != symbol[1].version_number) {
+            bytes_add_text(&text, last ? "local: *; };\n" : "};\n");
+        }
+    }
+    return text;
+}
+
+// Makes one stub where its symbols changed. NULL, or why that does not work.
+static const char *build_stub(const Build *build, const char *soname, const char *link_name) {
+    int status;
+    List ask = {0}, command = {0};
+    list_add_words(&ask, text_of("%s -print-file-name=%s", list_join(&build->compiler), soname));
+    Bytes path = capture(&ask, &status), elf;
+    path.data[strcspn(path.data, "\n")] = 0;
+    if (path.data[0] != '/' || !file_read(path.data, &elf))
+        return text_of("the compiler finds no %s", soname);
+    bool is_elf = elf.size > sizeof(Elf64_Ehdr) && memcmp(elf.data, ELFMAG, SELFMAG) == 0;
+    if (!is_elf || !elf_section(elf.data, SHT_DYNSYM) || !elf_section(elf.data, SHT_GNU_verdef) ||
+        !elf_section(elf.data, SHT_GNU_versym)) {
+        return text_of("%s is not a library with versions", path.data);
+    }
+    StubSymbols symbols = read_stub_symbols(elf.data);
+    Bytes assembly = stub_assembly(&symbols), versions = stub_version_script(&symbols);
+    const char *assembly_path = text_of(LIBC_STUBS "%s.s", soname);
+    const char *versions_path = text_of(LIBC_STUBS "%s.map", soname);
+    const char *stub_path = text_of(LIBC_STUBS "%s", link_name);
+    if (file_exists(stub_path) && file_holds(assembly_path, assembly.data, assembly.size) &&
+        file_holds(versions_path, versions.data, versions.size)) {
+        return NULL;
+    }
+    unlink(stub_path);
+    file_write(assembly_path, assembly.data, assembly.size);
+    file_write(versions_path, versions.data, versions.size);
+    list_add_words(&command, list_join(&build->compiler));
+    list_add_words(&command, text_of("-shared -nostdlib -o %s %s", stub_path, assembly_path));
+    list_add_words(&command, text_of("-Wl,-soname,%s -Wl,--version-script=%s", soname, versions_path));
+    Bytes output = capture(&command, &status);
+    return status == 0 ? NULL : output.data;
+}
+
+static const char *build_stubs(const Build *build) {
+    static const char libc[] = "GROUP(libc-shared.so libc_nonshared.a AS_NEEDED(ld-linux.so))\n";
+    const char *why = NULL;
+    make_folders(LIBC_STUBS);
+    for (size_t i = 0; i < COUNT_OF(LIBC_PARTS) && !why; i++)
+        why = build_stub(build, LIBC_PARTS[i].soname, LIBC_PARTS[i].link_name);
+    file_write(LIBC_STUBS "libc.so", libc, strlen(libc));
+    return why;
+}
+
 // ---- programs ----
+
+// The tests use this system's C library, as what they are linked with may need (sanitizers).
+static bool links_older_libc(const Build *build, const Program *program) {
+    return build->older_libc && program == &PROGRAMS[PROGRAM_WORKER];
+}
 
 static bool is_source_of(const Build *build, const Program *program, const char *path) {
     if (!build->cuda && starts_with(path, CUDA_SOURCES)) return false;
+    if (strcmp(path, LIBC_COMPAT) == 0) return links_older_libc(build, program);
     for (size_t i = 0; i < COUNT_OF(program->without) && program->without[i]; i++) {
         const char *without = program->without[i];
         if (ends_with(without, "/") ? starts_with(path, without) : strcmp(path, without) == 0) return false;
@@ -783,51 +1070,95 @@ static void units_add(const Build *build, Units *units, const List *sources) {
     }
 }
 
-// NVRTC, the compiler inside the program, with what it is made of. Newer toolkits have two archives more.
 static void add_cuda_libraries(const Build *build, List *command) {
-    static const char *const names[] = {"nvrtc_static", "nvrtc-builtins_static", "nvptxcompiler_static",
-                                        "nvJitLink_static", "nvfatbin_static"};
     list_add(command, "-Wl,--start-group");
-    for (size_t i = 0; i < COUNT_OF(names); i++) {
-        const char *path = text_of("%s/lib%s.a", build->cuda_lib, names[i]);
+    for (size_t i = 0; i < COUNT_OF(CUDA_LIBRARIES); i++) {
+        const char *path = text_of("%s/%s", build->toolkit.lib, CUDA_LIBRARIES[i].file);
         if (file_exists(path)) list_add(command, path);
     }
-    list_add_words(command,
-                   "-Wl,--end-group -Wl,--gc-sections -static-libgcc -Wl,-Bstatic -lstdc++ -Wl,-Bdynamic");
+    // NVRTC is written in C++, whose library need not be where the program runs.
+    list_add_words(command, "-Wl,--end-group -Wl,--gc-sections -static-libgcc -Wl,-Bstatic -lstdc++ "
+                            "-Wl,-Bdynamic");
+}
+
+// The link command, for the older C library or for this system's.
+static List link_command(const Build *build, const Program *program, const List *objects, bool older_libc) {
+    List command = {0};
+    list_add_words(&command, list_join(&build->compiler));
+    list_add_array(&command, build->flavour->link, COUNT_OF(build->flavour->link));
+    list_add_words(&command, text_of("-pthread -o %s%s.part", build->program_folder, program->name));
+    for (size_t i = 0; i < objects->count; i++) {
+        if (older_libc || !ends_with(objects->items[i], LIBC_COMPAT_OBJECT))
+            list_add(&command, objects->items[i]);
+    }
+    if (older_libc) list_add_words(&command, "-L" LIBC_STUBS " -Wl,--wrap=__libc_start_main -static-libgcc");
+    if (build->options.partial) {
+        list_add_words(&command, "-no-pie "
+                                 "-Wl,-z,lazy,--unresolved-symbols=ignore-all,--warn-unresolved-symbols");
+    }
+    if (build->cuda && program != &PROGRAMS[PROGRAM_LINT]) add_cuda_libraries(build, &command);
+    // In older C libraries threads and dlopen are in libraries beside it, which have to be loaded.
+    if (older_libc) list_add_words(&command, "-Wl,--no-as-needed -lpthread");
+    list_add_array(&command, LIBRARIES, COUNT_OF(LIBRARIES));
+    return command;
+}
+
+static bool try_link(const Build *build, const List *command, Bytes *output) {
+    int status;
+    if (build->options.verbose) fprintf(stderr, "%s\n", list_join(command));
+    *output = capture(command, &status);
+    return status == 0;
+}
+
+// Links a program to its name with ".part" behind it. Where the stubs of the older C library do not work, the
+// system's own takes their place, and a note says so.
+static bool link_objects(const Build *build, const Program *program, const List *objects, Bytes *output) {
+    const char *why = NULL;
+    if (links_older_libc(build, program)) {
+        List command = link_command(build, program, objects, true);
+        why = build_stubs(build);
+        if (!why && try_link(build, &command, output)) return true;
+        if (!why) why = output->data;
+    }
+    List command = link_command(build, program, objects, false);
+    bool ok = try_link(build, &command, output);
+    if (ok && why) {
+        fprintf(stderr, "note: %s%s will not start on systems with an older C library than this one's:\n%s\n",
+                build->program_folder, program->name, why);
+    }
+    return ok;
 }
 
 // Links where the objects or the command changed.
 static void link_program(const Build *build, const Program *program, const List *sources, Units *units) {
     const char *path = text_of("%s%s", build->program_folder, program->name);
     const char *key_path = text_of("build/obj/%s-%s.key", build->lock_name, program->name);
-    List command = {0};
-    list_add_words(&command, list_join(&build->compiler));
-    list_add_array(&command, build->flavour->link, COUNT_OF(build->flavour->link));
-    list_add_words(&command, text_of("-pthread -o %s.part", path));
+    List objects = {0};
     Bytes key = {0};
     for (size_t i = 0; i < sources->count; i++) {
         const Unit *unit = units_find(units, sources->items[i]);
         if (build->options.partial && (!unit->key || !file_exists(unit->object))) continue;
-        list_add(&command, unit->object);
+        list_add(&objects, unit->object);
         bytes_add_text(&key, text_of("%016llx %s\n", (unsigned long long)unit->key, unit->source));
     }
-    if (build->options.partial)
-        list_add(&command, "-no-pie"),
-            list_add(&command, "-Wl,-z,lazy,--unresolved-symbols=ignore-all,--warn-unresolved-symbols");
-    if (build->cuda && program != &PROGRAMS[PROGRAM_LINT]) add_cuda_libraries(build, &command);
-    list_add_array(&command, LIBRARIES, COUNT_OF(LIBRARIES));
+    List command = link_command(build, program, &objects, links_older_libc(build, program));
     bytes_add_text(&key, list_join(&command));
     Bytes before;
     bool same = file_read(key_path, &before) && strcmp(before.data, key.data) == 0;
     if (same && file_exists(path)) return;
     make_folders(path);
     show_progress(1, 1, path);
-    if (build->options.verbose) fprintf(stderr, "%s\n", list_join(&command));
-    int status;
-    Bytes output = capture(&command, &status);
+    Bytes output = {0};
+    bool ok = link_objects(build, program, &objects, &output);
     clear_progress();
     fputs(output.data, stderr);
-    if (status != 0) die("%s does not link", path);
+    if (!ok && build->cuda && strstr(output.data, "-lstdc++")) {
+        die("%s does not link: CUDA's compiler needs the static libstdc++; install it (Debian: apt install "
+            "g++), "
+            "or build without CUDA: --no-cuda",
+            path);
+    }
+    if (!ok) die("%s does not link", path);
     file_rename(text_of("%s.part", path), path);
     file_write(key_path, key.data, key.size);
 }
@@ -854,11 +1185,14 @@ static void build_programs(const Build *build, unsigned wanted) {
     }
     close(lock);
     if (stale_count == 0) return;
-    fprintf(stderr, "built %zu of %zu files (%s) in %.1f s\n", stale_count, units.count, build->name,
+    const char *cuda = "";
+    if (build->cuda)
+        cuda = text_of(", CUDA %s of %s", cuda_version_text(&build->toolkit), build->toolkit.root);
+    fprintf(stderr, "built %zu of %zu files (%s%s) in %.1f s\n", stale_count, units.count, build->name, cuda,
             seconds_now() - started);
 }
 
-// ---- the demo's model ----
+// ---- what is fetched ----
 
 static bool model_is_there(void) {
     struct stat info;
@@ -911,6 +1245,207 @@ static bool fetch_model(void) {
     }
     close(lock);
     return ok;
+}
+
+// ---- the CUDA toolkit, where this machine has none: Debian's ----
+
+#define CUDA_LOG CUDA_FOLDER "/fetch.log"
+
+// What apt says about the package.
+typedef struct {
+    char address[1024], name[256], sha256[65];
+    unsigned long long size;
+} Package;
+
+_Noreturn static void die_without_toolkit(const char *why) {
+    die("no CUDA toolkit (%d.%d or newer, with static libraries) is on this machine, and Debian's cannot be "
+        "fetched: %s; name a toolkit's folder in CUDA_HOME, or build without CUDA: ./build.sh --no-cuda",
+        CUDA_OLDEST / 1000, CUDA_OLDEST % 1000 / 10, why);
+}
+
+// One line that is written over on a terminal, and elsewhere a line each tenth. *shown is what was shown
+// last, in thousandths; -1 at the start.
+static void show_bar(const char *what, uint64_t done, uint64_t total, int *shown) {
+    enum { WIDTH = 40 };
+    bool terminal = isatty(2);
+    int share = done < total ? (int)(done * 1000 / total) : 1000;
+    if (share == *shown || (!terminal && *shown >= 0 && share / 100 == *shown / 100)) return;
+    *shown = share;
+    int filled = share * WIDTH / 1000;
+    fprintf(stderr, "%s%s [%.*s%*s] %3d%% of %.0f MB%s", terminal ? "\r" : "", what, filled,
+            "########################################", WIDTH - filled, "", share / 10, (double)total / 1e6,
+            terminal && share < 1000 ? "" : "\n");
+}
+
+static uint64_t file_size(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 ? (uint64_t)info.st_size : 0;
+}
+
+// apt-get apart from the system's own state: its own list of sources, indexes and cache, for any user.
+static List apt_command(const char *arguments) {
+    const char *folder = realpath(CUDA_FOLDER "/apt", NULL);
+    if (!folder) die(CUDA_FOLDER "/apt: %s", strerror(errno));
+    static const char *const options[] = {
+        "Dir::Etc::sourcelist=%s/sources.list",
+        "Dir::State::lists=%s/lists",
+        "Dir::Cache=%s/cache",
+    };
+    List command = {0};
+    list_add_words(&command, "apt-get -qq -o APT::Sandbox::User=root -o Dir::Etc::sourceparts=/dev/null");
+    list_add_words(&command, "-o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null");
+    for (size_t i = 0; i < COUNT_OF(options); i++) {
+        const char *split = strstr(options[i], "%s");
+        list_add(&command, "-o");
+        list_add(&command, text_of("%.*s%s%s", (int)(split - options[i]), options[i], folder, split + 2));
+    }
+    list_add_words(&command, arguments);
+    return command;
+}
+
+// Asks one of the machine's mirrors for the package.
+static bool ask_mirror(const char *mirror, int log, Package *package) {
+    const char *keyring = file_exists(DEBIAN_KEYRING) ? "[signed-by=" DEBIAN_KEYRING "] " : "";
+    const char *source = text_of("deb %s%s " CUDA_SUITE "\n", keyring, mirror);
+    file_write(CUDA_FOLDER "/apt/sources.list", source, strlen(source));
+    List update = apt_command("update"), ask = apt_command("--print-uris download " CUDA_PACKAGE);
+    if (wait_for(start(&update, log)) != 0) return false;
+    int status;
+    Bytes answer = capture(&ask, &status);
+    write_all(log, CUDA_LOG, answer.data, answer.size);
+    const char *line = strstr(answer.data, "'http");
+    return status == 0 && line &&
+           sscanf(line, "'%1023[^']' %255[A-Za-z0-9._+~%%-] %llu SHA256:%64[0-9a-f]", package->address,
+                  package->name, &package->size, package->sha256) == 4;
+}
+
+// Asks the mirrors that the machine's own APT sources name.
+static void find_package(int log, Package *package) {
+    static const char *const folders[] = {"lists/partial/", "cache/archives/partial/"};
+    for (size_t i = 0; i < COUNT_OF(folders); i++)
+        make_folders(text_of(CUDA_FOLDER "/apt/%s", folders[i]));
+    int status;
+    List command = {0}, mirrors = {0};
+    list_add_words(&command, "apt-get indextargets --format $(REPO_URI)");
+    list_add(&command, "Created-By: Packages");
+    Bytes output = capture(&command, &status);
+    if (status != 0) die_without_toolkit("apt-get, which finds it, is missing or does not work");
+    list_add_words(&mirrors, output.data);
+    list_sort(&mirrors);
+    for (size_t i = 0; i < mirrors.count; i++) {
+        bool again = i > 0 && strcmp(mirrors.items[i], mirrors.items[i - 1]) == 0;
+        if (!again && starts_with(mirrors.items[i], "http") && ask_mirror(mirrors.items[i], log, package))
+            return;
+    }
+    die_without_toolkit("none of this machine's APT mirrors answers with " CUDA_PACKAGE " (" CUDA_SUITE
+                        "; " CUDA_LOG " has their words)");
+}
+
+static void check_free_space(const char *part, const Package *package) {
+    struct statvfs info;
+    double needed = (double)package->size - (double)file_size(part) + CUDA_KEPT_MB * 1e6;
+    if (statvfs(CUDA_FOLDER, &info) != 0) return;
+    double available = (double)info.f_bavail * (double)info.f_frsize;
+    if (available >= needed) return;
+    die_without_toolkit(text_of("it needs %.1f GB of disk for a while, and build/ has %.1f GB left",
+                                needed / 1e9, available / 1e9));
+}
+
+// Runs a download and shows how the file grows; true once it has its size.
+static bool watch_download(const List *command, const char *path, const Package *package, int log,
+                           int *shown) {
+    int status;
+    pid_t pid = start(command, log);
+    while (waitpid(pid, &status, WNOHANG) == 0) {
+        if (file_size(path) > 0) show_bar("fetching CUDA ", file_size(path), package->size, shown);
+        (void)poll(NULL, 0, 100);
+    }
+    return status == 0 && file_size(path) == package->size;
+}
+
+// What an interrupted run left is continued. curl goes first, since apt continues a file only where a mirror
+// sends dates; apt goes second, since it alone knows a proxy of its own configuration.
+static const char *download_package(const Package *package, int log) {
+    const char *path = text_of(CUDA_FOLDER "/%s", package->name);
+    check_free_space(path, package);
+    int shown = -1;
+    bool there = file_size(path) == package->size;
+    List curl = {0}, apt = {0};
+    list_add_words(&curl,
+                   "curl -fsSL --retry 3 --connect-timeout 20 --speed-limit 10000 --speed-time 60 -C -");
+    list_add_words(&curl, text_of("-o %s %s", path, package->address));
+    there = there || watch_download(&curl, path, package, log, &shown);
+    if (!there) {
+        list_add_words(&apt, "sh -c");
+        list_add(&apt, "cd " CUDA_FOLDER " && exec \"$0\" \"$@\"");
+        List download = apt_command("download " CUDA_PACKAGE);
+        list_add_array(&apt, download.items, download.count);
+        there = watch_download(&apt, path, package, log, &shown);
+    }
+    if (!there)
+        die_without_toolkit("the download broke off (" CUDA_LOG " has why; the next run continues it)");
+    show_bar("fetching CUDA ", package->size, package->size, &shown);
+    if (!has_sha256(path, package->sha256)) {
+        unlink(path);
+        die_without_toolkit("what was downloaded has another SHA-256 than the mirror's index says");
+    }
+    return path;
+}
+
+// Unpacks headers, what is linked and the licence to `folder`. The names in both commands need no quotes.
+static bool unpack_package(const char *package, const char *folder) {
+    const char *members = "'./usr/include/*.h' './usr/include/*.hpp' './usr/include/crt/*' "
+                          "./usr/share/doc/" CUDA_PACKAGE "/copyright";
+    for (size_t i = 0; i < COUNT_OF(CUDA_LIBRARIES); i++) {
+        if (CUDA_LIBRARIES[i].optional) continue;
+        members = text_of("%s ./usr/lib/x86_64-linux-gnu/%s", members, CUDA_LIBRARIES[i].file);
+    }
+    make_folders(text_of("%s/", folder));
+    int status, shown = -1;
+    List ask = {0};
+    list_add_words(&ask, text_of("dpkg-deb -f %s Installed-Size", package));
+    uint64_t total = strtoull(capture(&ask, &status).data, NULL, 10) * 1024, done = 0;
+    FILE *from = popen(text_of("dpkg-deb --fsys-tarfile '%s'", package), "r");
+    FILE *to = popen(text_of("tar -x -C %s --strip-components=2 --no-same-owner --wildcards "
+                             "--no-wildcards-match-slash %s",
+                             folder, members),
+                     "w");
+    if (!from || !to) die("popen: %s", strerror(errno));
+    signal(SIGPIPE, SIG_IGN); // tar's end is seen by its status
+    static char block[1 << 20];
+    for (size_t n; (n = fread(block, 1, sizeof block, from)) > 0 && fwrite(block, 1, n, to) == n;) {
+        done += n;
+        show_bar("unpacking CUDA", done, total ? total : 1, &shown);
+    }
+    bool ok = pclose(to) == 0;
+    return pclose(from) == 0 && ok;
+}
+
+// Debian's toolkit, once, into CUDA_FOLDER/toolkit; ends the build where that fails.
+static Toolkit fetch_toolkit(void) {
+    const char *folder = CUDA_FOLDER "/part";
+    int lock = lock_file("cuda");
+    Toolkit kit = find_toolkit(); // another build may have fetched it meanwhile
+    if (kit.version) return kit;
+    make_folders(CUDA_LOG);
+    int log = open(CUDA_LOG, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
+    if (log < 0) die(CUDA_LOG ": %s", strerror(errno));
+    fprintf(stderr, "fetching a CUDA toolkit (%d MB, once): Debian's " CUDA_PACKAGE "\n", CUDA_PACKAGE_MB);
+    Package package = {0};
+    find_package(log, &package);
+    const char *path = download_package(&package, log);
+    remove_tree(folder);
+    if (!unpack_package(path, folder)) die_without_toolkit("it cannot be unpacked (is build/ full?)");
+    remove_tree(CUDA_FOLDER "/toolkit");
+    file_rename(folder, CUDA_FOLDER "/toolkit");
+    remove_tree(CUDA_FOLDER "/apt");
+    unlink(path);
+    unlink(CUDA_LOG);
+    close(log);
+    kit = find_toolkit();
+    if (!kit.version) die_without_toolkit(text_of("%s lacks a part of it", package.name));
+    close(lock);
+    return kit;
 }
 
 // ---- the demo: a client of the worker, over HTTP ----
@@ -1182,6 +1717,11 @@ static bool has_nvidia_gpu(void) {
 
 // ---- commands ----
 
+_Noreturn static void usage_error(const char *message) {
+    fprintf(stderr, "build: %s; ./build.sh help lists what there is\n", message);
+    exit(2);
+}
+
 static int command_build(const Build *build) {
     build_programs(build, 1u << PROGRAM_WORKER);
     return 0;
@@ -1235,6 +1775,13 @@ static int command_test(const Build *build) {
     return run(&command);
 }
 
+// Fetching it, where it was not there, came before.
+static int command_toolkit(const Build *build) {
+    if (build->options.no_cuda) usage_error("toolkit and --no-cuda exclude each other");
+    printf("CUDA %s of %s\n", cuda_version_text(&build->toolkit), build->toolkit.root);
+    return 0;
+}
+
 static int command_lint(const Build *build) {
     build_programs(build, 1u << PROGRAM_LINT);
     List command = {0};
@@ -1280,17 +1827,21 @@ static const struct {
     const char *name, *arguments, *help;
     int (*run)(const Build *build);
     bool takes_arguments;
+    bool fetches_toolkit; // where there is none
 } COMMANDS[] = {
     {"build", "", "build the program, build/worker-orcd; what happens without a command", command_build,
-     false},
+     false, true},
     {"run", "[-- ARGS]",
      "the demo: fetch a small model, serve it, ask it for a haiku; or run worker-orcd ARGS", command_run,
+     true, false},
+    {"test", "[NAME ...]", "build and run the tests, or those whose names begin so", command_test, true,
+     false},
+    {"toolkit", "", "fetch a CUDA toolkit where there is none, and say which is used", command_toolkit, false,
      true},
-    {"test", "[NAME ...]", "build and run the tests, or those whose names begin so", command_test, true},
-    {"lint", "", "check includes, lengths and calls", command_lint, false},
-    {"format", "", "format all code with clang-format", command_format, false},
-    {"clean", "", "remove what was built; what was fetched stays", command_clean, false},
-    {"help", "", "say this", command_help, false},
+    {"lint", "", "check includes, lengths and calls", command_lint, false, false},
+    {"format", "", "format all code with clang-format", command_format, false, false},
+    {"clean", "", "remove what was built; what was fetched stays", command_clean, false, false},
+    {"help", "", "say this", command_help, false, false},
 };
 
 // Each fills one field of Options: a bool, or with a value a number or a path.
@@ -1302,7 +1853,6 @@ static const struct {
     {"--tsan", NULL, "with ThreadSanitizer", offsetof(Options, tsan)},
     {"--debug", NULL, "not optimised", offsetof(Options, debug)},
     {"--no-cuda", NULL, "the CPU reference alone", offsetof(Options, no_cuda)},
-    {"--no-cublas", NULL, "without cuBLAS: a smaller program", offsetof(Options, no_cublas)},
     {"--partial", NULL, "leave out what does not compile", offsetof(Options, partial)},
     {"--verbose", NULL, "show each command, and each test that passes", offsetof(Options, verbose)},
     {"--jobs", "N", "compile N files at once; every processor otherwise", offsetof(Options, jobs)},
@@ -1321,16 +1871,15 @@ static int command_help(const Build *build) {
         printf("  %-18s %s\n", text_of("%s %s", FLAGS[i].name, value), FLAGS[i].help);
     }
     printf(
-        "\nCC names the compiler. Each kind of build has its own objects, so that none undoes another's.\n");
+        "\nCC names the compiler. Each kind of build has its own objects, so that none undoes another's.\n"
+        "\nA CUDA toolkit (%d.%d or newer, with static libraries) is looked for in CUDA_HOME, "
+        "/usr/local/cuda, /usr\nand " CUDA_FOLDER ". Where there is none, build and toolkit fetch Debian's "
+        "(%d MB, once), while run and test\ndo without CUDA; so does run where there is no NVIDIA driver.\n",
+        CUDA_OLDEST / 1000, CUDA_OLDEST % 1000 / 10, CUDA_PACKAGE_MB);
     return 0;
 }
 
 // ---- the command line ----
-
-_Noreturn static void usage_error(const char *message) {
-    fprintf(stderr, "build: %s; ./build.sh help lists what there is\n", message);
-    exit(2);
-}
 
 static void set_value(Options *options, size_t flag, const char *value) {
     if (!value) usage_error(text_of("%s needs a value: %s", FLAGS[flag].name, FLAGS[flag].value));
@@ -1389,8 +1938,11 @@ int main(int argc, char **argv) {
     Options options = {.jobs = sysconf(_SC_NPROCESSORS_ONLN)};
     size_t command = parse(argc, argv, &options);
     if (options.asan && options.tsan) usage_error("--asan and --tsan exclude each other");
-    // What cannot be tried here need not be fetched and linked.
+    // What cannot be tried here need not be compiled and linked.
     if (COMMANDS[command].run == command_run && !has_nvidia_gpu()) options.no_cuda = true;
-    Build build = build_configure(&options);
+    Toolkit toolkit = {0};
+    if (!options.no_cuda) toolkit = find_toolkit();
+    if (!options.no_cuda && !toolkit.version && COMMANDS[command].fetches_toolkit) toolkit = fetch_toolkit();
+    Build build = build_configure(&options, toolkit);
     return COMMANDS[command].run(&build);
 }

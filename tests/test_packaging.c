@@ -1,0 +1,170 @@
+// The released program as a file: what it asks of the system that it is copied to. readelf, which is not
+// ours, reads it.
+#include "runner.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { OUTPUT_BYTES = 256 * 1024 };
+
+// The oldest glibc that the program starts with (nob.c links it so), and the most bytes that it may have.
+enum { GLIBC_MINOR_MAX = 28, PROGRAM_BYTES_MAX = 90 * 1000 * 1000, CPU_PROGRAM_BYTES_MAX = 4 * 1000 * 1000 };
+
+// With the C library of 2.28, threads and dlopen are files of their own.
+static const char *const LIBRARIES_ALLOWED[] = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0",
+                                                "ld-linux-x86-64.so.2"};
+
+// Runs a shell command, whose standard output and error go to `out`, and returns its exit status.
+__attribute__((format(printf, 2, 3))) static int shell(char out[static OUTPUT_BYTES], const char *format,
+                                                       ...) {
+    char command[4096];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(command, sizeof command, format, args);
+    va_end(args);
+    printf("%s\n", command);
+    FILE *pipe = popen(command, "r");
+    REQUIRE(pipe != NULL);
+    size_t got = fread(out, 1, OUTPUT_BYTES - 1, pipe);
+    out[got] = 0;
+    int status = pclose(pipe);
+    printf("%s", out);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void skip_other_builds(void) {
+    if (!WORKER_ORCD_OLDER_LIBC) SKIP("only the release build, on x86-64 with glibc, is for older systems");
+}
+
+// What readelf says of the program with these flags. A case may ask once.
+static const char *readelf(const char *flags) {
+    static char out[OUTPUT_BYTES];
+    skip_other_builds();
+    if (shell(out, "command -v readelf") != 0) SKIP("readelf is missing (Debian: apt install binutils)");
+    REQUIRE(shell(out, "LC_ALL=C readelf -W %s '%s'", flags, test_program_path()) == 0);
+    return out;
+}
+
+// What stands behind the next `label` after *at, up to one of `ends`; false where there is none.
+static bool next_value(const char **at, const char *label, const char *ends, char value[static 64]) {
+    const char *found = strstr(*at, label);
+    if (!found) return false;
+    found += strlen(label);
+    size_t length = strcspn(found, ends);
+    if (!CHECK(length < 64)) return false;
+    memcpy(value, found, length);
+    value[length] = 0;
+    *at = found + length;
+    return true;
+}
+
+TEST(packaging_needs_only_the_c_library) {
+    const char *at = readelf("--dynamic");
+    CHECK(strstr(at, "RPATH") == NULL && strstr(at, "RUNPATH") == NULL);
+    char name[64];
+    size_t count = 0;
+    for (; next_value(&at, "Shared library: [", "]", name); count++) {
+        TEST_CASE_LABEL("%s", name);
+        bool allowed = false;
+        for (size_t i = 0; i < COUNT_OF(LIBRARIES_ALLOWED); i++)
+            allowed |= strcmp(name, LIBRARIES_ALLOWED[i]) == 0;
+        CHECK(allowed);
+    }
+    // Of those, the ones that hold what the program uses before glibc 2.34.
+    CHECK(count >= 4);
+}
+
+TEST(packaging_starts_with_an_old_c_library) {
+    const char *at = readelf("--version-info");
+    char version[64];
+    size_t count = 0;
+    for (; next_value(&at, "  Name: ", " \n", version); count++) {
+        TEST_CASE_LABEL("%s", version);
+        unsigned major = 0, minor = 0;
+        if (!CHECK(sscanf(version, "GLIBC_%u.%u", &major, &minor) == 2)) continue;
+        CHECK_INT_EQ(2, major);
+        CHECK(minor <= GLIBC_MINOR_MAX);
+    }
+    CHECK(count > 3);
+}
+
+// Its code lies anywhere, its tables are read-only once it has started, its stack is not code.
+TEST(packaging_is_hardened) {
+    const char *out = readelf("--file-header --program-headers --dynamic");
+    CHECK(strstr(out, "DYN (Position-Independent Executable") != NULL || strstr(out, "DYN (Shared object"));
+    CHECK(strstr(out, "GNU_RELRO") != NULL);
+    CHECK(strstr(out, "TEXTREL") == NULL);
+    const char *flags = strstr(out, "(FLAGS_1)");
+    if (CHECK(flags != NULL)) CHECK(strstr(flags, "NOW") != NULL);
+    const char *stack = strstr(out, "GNU_STACK");
+    if (CHECK(stack != NULL)) CHECK(memmem(stack, strcspn(stack, "\n"), "RWE", 3) == NULL);
+}
+
+TEST(packaging_is_small) {
+    skip_other_builds();
+    struct stat info;
+    REQUIRE(stat(test_program_path(), &info) == 0);
+    TEST_CASE_LABEL("%.1f MB", (double)info.st_size / 1e6);
+    CHECK(info.st_size < (WORKER_ORCD_CUDA ? PROGRAM_BYTES_MAX : CPU_PROGRAM_BYTES_MAX));
+}
+
+// A copy of the program alone in a read-only folder, and the words before a command that make it run without
+// an environment, as a user who owns nothing where this test may do that.
+typedef struct {
+    char program[1024], as[256];
+} Elsewhere;
+
+static Elsewhere copy_elsewhere(char out[static OUTPUT_BYTES]) {
+    Elsewhere elsewhere;
+    const char *folder = test_tmp_path("elsewhere");
+    REQUIRE(shell(out, "mkdir '%s' && cp '%s' '%s/worker-orcd'", folder, test_program_path(), folder) == 0);
+    REQUIRE(shell(out, "chmod 755 '%s' && chmod 555 '%s' '%s/worker-orcd'", test_tmp_path(""), folder,
+                  folder) == 0);
+    snprintf(elsewhere.program, sizeof elsewhere.program, "%s/worker-orcd", folder);
+    bool changes_user = geteuid() == 0;
+    snprintf(elsewhere.as, sizeof elsewhere.as, "cd / && %s env -i",
+             changes_user ? "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all" : "");
+    if (changes_user && shell(out, "%s test -x '%s'", elsewhere.as, elsewhere.program) != 0) {
+        SKIP("a user without rights cannot come into this folder, or setpriv is missing");
+    }
+    return elsewhere;
+}
+
+TEST(packaging_starts_anywhere) {
+    static const struct {
+        const char *arguments, *expected;
+    } rows[] = {
+        {"--version", "worker-orcd "},
+        {"--help", "Usage"},
+        {"devices", "cpu "},
+        {"--list-architectures", "llama"},
+    };
+    static char out[OUTPUT_BYTES];
+    skip_other_builds();
+    Elsewhere elsewhere = copy_elsewhere(out);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].arguments);
+        CHECK_INT_EQ(0, shell(out, "%s '%s' %s 2>&1", elsewhere.as, elsewhere.program, rows[i].arguments));
+        CHECK(strstr(out, rows[i].expected) != NULL);
+    }
+}
+
+// On a GPU where there is one: then without a folder for compiled kernels.
+TEST(packaging_runs_a_model_anywhere) {
+    static char out[OUTPUT_BYTES];
+    skip_other_builds();
+    const char *model = test_model_path();
+    Elsewhere elsewhere = copy_elsewhere(out);
+    if (shell(out, "%s test -r '%s'", elsewhere.as, model) != 0)
+        SKIP("%s: not for every user to read", model);
+    bool on_gpu = WORKER_ORCD_CUDA && access("/dev/nvidiactl", F_OK) == 0;
+    CHECK_INT_EQ(0, shell(out,
+                          "%s '%s' run --model '%s' --device %s --temperature 0 --max-tokens 4 --prompt "
+                          "'The capital of France is' 2>/dev/null",
+                          elsewhere.as, elsewhere.program, model, on_gpu ? "cuda" : "cpu"));
+    CHECK(strstr(out, "Paris") != NULL);
+}
