@@ -49,7 +49,7 @@ DEVICE void x_store(u8 *shared_x, u32 group, float4 v) {
         largest = max_nan_f32(largest, shuffle_xor(largest, m));
     }
     // Below 1e-30 a reciprocal could overflow: such a block counts as zeros.
-    float inverse = largest > 1e-30f ? divide_f32(127.0f, largest) : 0.0f;
+    float inverse = largest > 1e-30f ? 127.0f * reciprocal_fast(largest) : 0.0f;
     u32 packed = pack_i8(round_to_i32(v.x * inverse), round_to_i32(v.y * inverse), round_to_i32(v.z * inverse),
                          round_to_i32(v.w * inverse));
     i32 sum = dp4a(packed, 0x01010101u, 0);
@@ -119,5 +119,5 @@ DEVICE float norm_factor(const float *warp_squares, float eps) {
     for (u32 w = 0; w < THREADS / WARP; w++) {
         sum += warp_squares[w];
     }
-    return divide_f32(1.0f, sqrt_f32(sum / N_COLS + eps));
+    return reciprocal_sqrt_fast(sum * (1.0f / N_COLS) + eps);
 }

@@ -16,6 +16,9 @@
 #endif
 #define THREADS (WARPS * 32)
 
+#ifndef WARM
+#define WARM 0
+#endif
 enum : u32 {
     GROUP = N_HEADS / N_KV_HEADS, // heads that share keys and values
     HEAD_TILES = CEIL_DIV(GROUP, 8),
@@ -177,29 +180,39 @@ DEVICE void store_tile(u8 *shared, u32 tile, HeadTile *h) {
 }
 
 // The block's result from its warps', one output a thread at a time.
-DEVICE void combine_warps(const AttentionArgs &a, u32 split, u32 kv_head, const u8 *shared, u32 n_warps) {
+DEVICE void combine_warps(const AttentionArgs &a, u32 split, u32 kv_head, const u8 *shared, bool real) {
     const float *out = (const float *)(shared + OUT_AT);
     const float *top = (const float *)(shared + TOP_AT), *sum = (const float *)(shared + SUM_AT);
     for (u32 i = thread_index(); i < GROUP * HEAD_DIM; i += THREADS) {
         u32 head = i / HEAD_DIM, dim = i % HEAD_DIM;
         float largest = top[head], total = 0, v = 0;
-        for (u32 w = 1; w < n_warps; w++) {
+#pragma unroll
+        for (u32 w = 1; w < WARPS; w++) {
             largest = max_f32(largest, top[w * HEAD_TILES * 8 + head]);
         }
-        for (u32 w = 0; w < n_warps; w++) {
+#pragma unroll
+        for (u32 w = 0; w < WARPS; w++) {
             u32 at = w * HEAD_TILES * 8 + head;
             float scale = exp2_fast(top[at] - largest);
             total = fma_f32(sum[at], scale, total);
             v = fma_f32(out[at * OUT_STRIDE + dim], scale, v);
         }
         u32 h = split * N_HEADS + kv_head * GROUP + head;
-        a.part[(u64)h * HEAD_DIM + dim] = f32_to_f16(divide_f32(v, total));
+        if (!real) continue;
+        a.part[(u64)h * HEAD_DIM + dim] = f32_to_f16(v * reciprocal_fast(total));
         if (dim == 0) ((float2 *)a.part_weight)[h] = {largest, total};
     }
 }
 
 DEVICE void decode_attention_run(const AttentionArgs &a, u32 split, u32 kv_head, u8 *shared, AttentionState *s) {
-    if (split >= s->range.n_splits) return;
+#if WARM
+#pragma unroll 1
+    for (u32 pass = 0; pass < 2; pass++) {
+    bool real = pass == 1;
+    if (real) stage_wait();
+#else
+    const bool real = true;
+#endif
     u32 t = token_of_row(lane_index() / 4);
     uint4 q[HEAD_TILES][K_LOADS];
     HeadTile heads[HEAD_TILES];
@@ -209,11 +222,10 @@ DEVICE void decode_attention_run(const AttentionArgs &a, u32 split, u32 kv_head,
         heads[tile] = {};
         heads[tile].top[0] = heads[tile].top[1] = -INFINITY_F32;
     }
-    u32 n_warps = MIN(s->end_page - (s->page - warp_index()), (u32)WARPS); // with a page at least
     for (; s->page < s->end_page; s->page += WARPS) {
-        if (!s->loaded) load_page(a, kv_head, s->number, &s->kv);
-        s->loaded = false;
-        if (s->page + WARPS < s->end_page) s->number = a.sequence->pages[s->page + WARPS];
+        if (!s->loaded && real) load_page(a, kv_head, s->number, &s->kv);
+        s->loaded = s->loaded && !real;
+        if (real && s->page + WARPS < s->end_page) s->number = a.sequence->pages[s->page + WARPS];
         u32 first = s->page * KV_PAGE;
         if (s->position < first + KV_PAGE - 1) clear_values_after(&s->kv, s->position - first);
         bool sees_first = first + t <= s->position && first + t >= s->range.first_position;
@@ -222,15 +234,18 @@ DEVICE void decode_attention_run(const AttentionArgs &a, u32 split, u32 kv_head,
         for (u32 tile = 0; tile < HEAD_TILES; tile++) {
             add_page(s->kv, q[tile], sees_first, sees_second, &heads[tile]);
         }
+        if (!real) break;
     }
-    if (warp_index() < n_warps) {
 #pragma unroll
-        for (u32 tile = 0; tile < HEAD_TILES; tile++) {
-            store_tile(shared, tile, &heads[tile]);
-        }
+    for (u32 tile = 0; tile < HEAD_TILES; tile++) {
+        store_tile(shared, tile, &heads[tile]); // zeros with weight 0 of a warp without pages
     }
     block_sync();
-    combine_warps(a, split, kv_head, shared, n_warps);
+    combine_warps(a, split, kv_head, shared, real);
+#if WARM
+    block_sync();
+    }
+#endif
 }
 
 EXPORTED StageInfo decode_attention_info = {THREADS, {SPLITS_MAX, N_KV_HEADS}, ATTENTION_SHARED_BYTES};
@@ -239,6 +254,9 @@ KERNEL(THREADS, 1) decode_attention(AttentionArgs a) {
     AttentionState s;
     stage_launch_next();
     decode_attention_prepare(a, block_index(), block_index_y(), &s);
+    if (block_index() >= s.range.n_splits) return;
+#if !WARM
     stage_wait();
+#endif
     decode_attention_run(a, block_index(), block_index_y(), shared_memory(), &s);
 }

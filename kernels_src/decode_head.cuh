@@ -14,7 +14,7 @@ struct HeadRows {
         return 0;
     }
     DEVICE const u8 *row(u32 unit, u32 r) const {
-        u32 row = MIN(unit * 4 + r, N_VOCAB - 1u); // rows past the end are computed and dropped
+        u32 row = MIN(unit * ROWS + r, N_VOCAB - 1u); // rows past the end are computed and dropped
         return weight + row * layout_row_bytes(FORMAT_0, N_COLS);
     }
 };
@@ -72,6 +72,7 @@ KERNEL(THREADS, BLOCKS_PER_SM) decode_head(HeadArgs a) {
     HeadState s;
     stage_launch_next();
     decode_head_prepare(a, block_index(), shared_memory(), &s);
+    stream_wait_resident(s.stream, block_index());
     stage_wait();
     decode_head_run(a, block_index(), shared_memory(), &s);
 }

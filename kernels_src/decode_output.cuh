@@ -62,12 +62,12 @@ DEVICE float4 combine_splits(const OutputArgs &a, u32 group, u32 n_splits) {
         weights = weights * keep + add;
         largest = top;
     }
-    float inverse = divide_f32(1.0f, weights);
+    float inverse = reciprocal_fast(weights);
     return {v.x * inverse, v.y * inverse, v.z * inverse, v.w * inverse};
 }
 #endif
 
-DEVICE void decode_output_run(const OutputArgs &a, u32 block, u8 *shared, OutputState *s) {
+DEVICE void decode_output_run(const OutputArgs &a, u32 block, u8 *shared, OutputState *s, bool real) {
     float residual = s->my_row < N_ROWS ? load_shared_data(a.x + s->my_row) : 0.0f;
 #ifdef FROM_ATTENTION
     for (u32 i = 0; i < X_TURNS; i++) {
@@ -83,8 +83,8 @@ DEVICE void decode_output_run(const OutputArgs &a, u32 block, u8 *shared, Output
     }
 #endif
     block_sync();
-    stream_run(&s->stream, block, shared + X_AT, s->rows, [&](u32 unit, const float sums[ROWS]) {
-        if (unit < N_ROWS) a.x[unit] = residual + (sums[0] + s->bias);
+    if (RESIDENT || real) stream_run(&s->stream, block, shared + X_AT, s->rows, [&](u32 unit, const float sums[ROWS]) {
+        if (unit < N_ROWS && real) a.x[unit] = residual + (sums[0] + s->bias);
     });
 }
 
@@ -94,6 +94,16 @@ KERNEL(THREADS, BLOCKS_PER_SM) decode_output(OutputArgs a) {
     OutputState s;
     stage_launch_next();
     decode_output_prepare(a, block_index(), shared_memory(), &s);
+    stream_wait_resident(s.stream, block_index());
+#if WARM
+#pragma unroll 1
+    for (u32 pass = 0; pass < 2; pass++) {
+        if (pass == 1) stage_wait();
+        decode_output_run(a, block_index(), shared_memory(), &s, pass == 1);
+        block_sync();
+    }
+#else
     stage_wait();
-    decode_output_run(a, block_index(), shared_memory(), &s);
+    decode_output_run(a, block_index(), shared_memory(), &s, true);
+#endif
 }

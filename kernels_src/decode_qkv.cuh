@@ -106,7 +106,7 @@ DEVICE void load_embedding(const QkvArgs &a, u32 block, float4 v[X_TURNS]) {
 }
 #endif
 
-DEVICE void decode_qkv_run(const QkvArgs &a, u32 block, u8 *shared, QkvState *s) {
+DEVICE void decode_qkv_run(const QkvArgs &a, u32 block, u8 *shared, QkvState *s, bool real) {
     float *squares = (float *)(shared + SQUARES_AT);
     float4 x[X_TURNS];
 #ifdef FIRST
@@ -118,8 +118,8 @@ DEVICE void decode_qkv_run(const QkvArgs &a, u32 block, u8 *shared, QkvState *s)
     block_sync();
     float factor = norm_factor(squares, NORM_EPS);
 
-    stream_run(&s->stream, block, shared + X_AT, s->rows, [&](u32 unit, const float sums[ROWS]) {
-        if (unit >= UNITS) return;
+    if (RESIDENT || real) stream_run(&s->stream, block, shared + X_AT, s->rows, [&](u32 unit, const float sums[ROWS]) {
+        if (unit >= UNITS || !real) return;
         QkvUnit u = qkv_unit(unit);
         float v0 = sums[0] * factor + s->bias[0], v1 = sums[1] * factor + s->bias[1];
         float y0 = v0 * s->cosine - v1 * s->sine, y1 = v0 * s->sine + v1 * s->cosine;
@@ -144,6 +144,16 @@ KERNEL(THREADS, BLOCKS_PER_SM) decode_qkv(QkvArgs a) {
     QkvState s;
     stage_launch_next();
     decode_qkv_prepare(a, block_index(), shared_memory(), &s);
+    stream_wait_resident(s.stream, block_index());
+#if WARM
+#pragma unroll 1
+    for (u32 pass = 0; pass < 2; pass++) {
+        if (pass == 1) stage_wait();
+        decode_qkv_run(a, block_index(), shared_memory(), &s, pass == 1);
+        block_sync();
+    }
+#else
     stage_wait();
-    decode_qkv_run(a, block_index(), shared_memory(), &s);
+    decode_qkv_run(a, block_index(), shared_memory(), &s, true);
+#endif
 }

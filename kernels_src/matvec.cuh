@@ -17,6 +17,12 @@
 #error "UNITS, ROWS, BLOCKS, RING_BYTES"
 #endif
 
+#ifndef PIECES
+#define PIECES 3
+#endif
+#ifndef WARM
+#define WARM 0
+#endif
 DEVICE constexpr u32 max_tile_bytes(u32 n) {
     return MAX(layout_tile_bytes(FORMAT_0, n), MAX(layout_tile_bytes(FORMAT_1, n), layout_tile_bytes(FORMAT_2, n)));
 }
@@ -29,14 +35,17 @@ enum : u32 {
 
     // Whole rows where all of the warp's fit, or three units at once do; else the largest slices of which three do.
     WARP_RING_BYTES = RING_BYTES / WARPS / 16 * 16,
-    SLICE_TILES_FIT = MAX(WARP_RING_BYTES / (3 * ROWS * max_tile_bytes(TILE_BLOCKS)), 1u),
-    WHOLE_ROWS = ROWS * MAX_ROW_BYTES * MIN(UNITS_PER_WARP, 3u) <= WARP_RING_BYTES,
+    SLICE_TILES_FIT = MAX(WARP_RING_BYTES / (PIECES * ROWS * max_tile_bytes(TILE_BLOCKS)), 1u),
+    WHOLE_ROWS = ROWS * MAX_ROW_BYTES * MIN(UNITS_PER_WARP, (u32)PIECES) <= WARP_RING_BYTES,
     SLICES = WHOLE_ROWS ? 1 : CEIL_DIV(TILES, SLICE_TILES_FIT),
     SLICE_TILES = CEIL_DIV(TILES, SLICES),
     SLICE_BYTES = SLICES == 1 ? MAX_ROW_BYTES : SLICE_TILES * max_tile_bytes(TILE_BLOCKS), // of one row
     SLOT_BYTES = ROWS * SLICE_BYTES,
     DEPTH = MIN(WARP_RING_BYTES / SLOT_BYTES, UNITS_PER_WARP * SLICES),
     RESIDENT = DEPTH == UNITS_PER_WARP * SLICES, // nothing is left to fetch after the first pieces
+    // Units whose sums are made side by side. Where all weights are there, their latencies overlap; a stream has the other
+    // warps for that.
+    BATCH = !RESIDENT || UNITS_PER_WARP == 1 ? 1 : UNITS_PER_WARP == 2 || ROWS == 4 ? 2 : UNITS_PER_WARP <= 4 || ROWS == 2 ? 4 : 8,
 
     // The block's shared memory, from its start: slots, barriers, activations, then what the stage adds.
     RING_END = WARPS * DEPTH * SLOT_BYTES,
@@ -124,10 +133,25 @@ template <class Rows> DEVICE Stream stream_start(u32 block, u8 *shared, const Ro
     }
     warp_sync();
 #endif
+#pragma unroll 1
     for (u32 i = 0; i < DEPTH; i++) {
         stream_fetch(&s, rows);
     }
     return s;
+}
+
+// Waits for the weights of a resident stream, also before stage_wait: the products then need no other wait.
+DEVICE void stream_wait_resident(const Stream &s, u32 block) {
+#if SM_ARCH >= 90
+    if (!RESIDENT) return;
+    u32 unit = (u32)((u64)UNITS * block / BLOCKS) + warp_index();
+#pragma unroll 1
+    for (u32 i = 0; i < DEPTH && unit + i / SLICES * WARPS < s.end; i++) {
+        bulk_barrier_wait(s.barriers + i, 0);
+    }
+#else
+    (void)s, (void)block;
+#endif
 }
 
 DEVICE void stream_wait(const Stream &s, u32 slot, u32 parity) {
@@ -168,68 +192,81 @@ template <int format> DEVICE void add_products(const u8 *slot, const u8 *shared_
     }
 }
 
-// Sums over the warp, lanes 16 apart first. Row r's total ends in the lanes [32 r / ROWS, 32 (r + 1) / ROWS): half the lanes
-// go on with half the rows after each exchange, so that 4 rows cost 6 shuffles instead of 20.
-DEVICE float warp_sum_rows(float sum[ROWS]) {
+// Sums over the warp, lanes 16 apart first. Sum i's total ends in the lanes [32 i / n, 32 (i + 1) / n), n a power of two: half the
+// lanes go on with half the sums after each exchange, so that 8 sums cost 9 shuffles instead of 40.
+template <u32 n> DEVICE float warp_sums(float sum[n]) {
     u32 lane = lane_index(), distance = 16;
 #pragma unroll
-    for (u32 rows = ROWS; rows > 1; rows /= 2) {
+    for (u32 left = n; left > 1; left /= 2) {
         bool upper = lane & distance;
 #pragma unroll
-        for (u32 r = 0; r < rows / 2; r++) {
-            float keep = upper ? sum[r + rows / 2] : sum[r], give = upper ? sum[r] : sum[r + rows / 2];
-            sum[r] = keep + shuffle_xor(give, distance);
+        for (u32 i = 0; i < left / 2; i++) {
+            float keep = upper ? sum[i + left / 2] : sum[i], give = upper ? sum[i] : sum[i + left / 2];
+            sum[i] = keep + shuffle_xor(give, distance);
         }
         distance /= 2;
     }
     float total = sum[0];
 #pragma unroll
-    for (u32 d = 16 / ROWS; d > 0; d /= 2) {
+    for (u32 d = 16 / n; d > 0; d /= 2) {
         total += shuffle_xor(total, d);
     }
     return total;
 }
 
+// One piece's part of its unit's sums.
+template <class Rows>
+DEVICE void run_piece(Stream *s, const Piece &piece, u32 parity, const u8 *shared_x, const BlockX &only, const Rows &rows,
+                      float sum[ROWS]) {
+    if (!RESIDENT || SM_ARCH < 90) stream_wait(*s, piece.slot, parity);
+    const u8 *slot = s->slots + piece.slot * SLOT_BYTES;
+    u32 part = FORMAT_0 == FORMAT_1 && FORMAT_0 == FORMAT_2 ? 0 : rows.part(piece.unit);
+    if (part == 0) add_products<FORMAT_0>(slot, shared_x, only, piece.slice, sum);
+    else if (part == 1) add_products<FORMAT_1>(slot, shared_x, only, piece.slice, sum);
+    else add_products<FORMAT_2>(slot, shared_x, only, piece.slice, sum);
+    if (!RESIDENT) warp_sync(); // every lane has read the slot
+    if (!RESIDENT || SM_ARCH < 90) stream_fetch(s, rows);
+}
+
 // All of the warp's units, after the activations are in shared memory (and a block_sync).
 template <class Rows, class Finish>
 DEVICE void stream_run(Stream *s, u32 block, const u8 *shared_x, const Rows &rows, const Finish &finish) {
-    u32 lane = lane_index(), parity = 0, filled = 0;
+    u32 lane = lane_index(), parity = 0, filled = 0, my_unit = ~0u;
     Piece piece = {(u32)((u64)UNITS * block / BLOCKS) + warp_index(), 0, 0};
-    u32 my_unit = ~0u;
-    float mine[ROWS] = {}, sum[ROWS] = {};
+    float mine[ROWS] = {};
     BlockX only = {};
     if (TILES == 1 && X_INTEGERS && lane < X_BLOCKS) only = x_load(shared_x, lane);
 
+#pragma unroll 1
     while (piece.unit < s->end) {
-        if (piece.slice == 0) {
-            for (u32 r = 0; r < ROWS; r++) {
-                sum[r] = 0;
+        float sum[BATCH * ROWS] = {};
+        u32 first = piece.unit;
+#pragma unroll
+        for (u32 unit = 0; unit < BATCH; unit++) {
+            if (piece.unit >= s->end) break;
+#pragma unroll 1
+            for (u32 slice = 0; slice < SLICES; slice++) {
+                run_piece(s, piece, parity, shared_x, only, rows, sum + unit * ROWS);
+                piece_advance(&piece);
+                if (piece.slot == 0) parity ^= 1;
             }
         }
-        stream_wait(*s, piece.slot, parity);
-        const u8 *slot = s->slots + piece.slot * SLOT_BYTES;
-        u32 part = rows.part(piece.unit);
-        if (FORMAT_0 == FORMAT_1 && FORMAT_0 == FORMAT_2) part = 0;
-        if (part == 0) add_products<FORMAT_0>(slot, shared_x, only, piece.slice, sum);
-        else if (part == 1) add_products<FORMAT_1>(slot, shared_x, only, piece.slice, sum);
-        else add_products<FORMAT_2>(slot, shared_x, only, piece.slice, sum);
-        if (!RESIDENT) warp_sync(); // every lane has read the slot
-        if (!RESIDENT || SM_ARCH < 90) stream_fetch(s, rows);
-        if (piece.slice == SLICES - 1) {
-            float total = warp_sum_rows(sum);
-            for (u32 r = 0; r < ROWS; r++) {
-                float v = shuffle(total, r * WARP / ROWS);
-                if (lane == filled) mine[r] = v;
-            }
-            if (lane == filled) my_unit = piece.unit;
-            if (++filled == WARP) {
-                finish(my_unit, mine);
-                my_unit = ~0u;
-                filled = 0;
-            }
+        // Lane filled + i takes over unit i of the batch.
+        float total = warp_sums<BATCH * ROWS>(sum);
+        u32 i = lane - filled;
+        bool takes = i < BATCH && first + i * WARPS < s->end;
+#pragma unroll
+        for (u32 r = 0; r < ROWS; r++) {
+            float v = shuffle(total, (i * ROWS + r) * (WARP / (BATCH * ROWS)));
+            if (takes) mine[r] = v;
         }
-        piece_advance(&piece);
-        if (piece.slot == 0) parity ^= 1;
+        if (takes) my_unit = first + i * WARPS;
+        filled += BATCH;
+        if (filled == WARP) {
+            finish(my_unit, mine);
+            my_unit = ~0u;
+            filled = 0;
+        }
     }
     if (filled > 0) finish(my_unit, mine);
 }

@@ -13,8 +13,10 @@
 #define UNITS  D_FF
 #elif defined(STAGE_HEAD)
 #define N_COLS D_MODEL
-#define ROWS   4
-#define UNITS  CEIL_DIV(N_VOCAB, 4)
+#ifndef ROWS
+#define ROWS 4
+#endif
+#define UNITS CEIL_DIV(N_VOCAB, ROWS)
 #else
 #error "STAGE_QKV, STAGE_OUTPUT, STAGE_GLU or STAGE_HEAD"
 #endif

@@ -1,6 +1,6 @@
 // The functions of kernels_src/prelude.cuh as plain C++ on the emulator: the same names, types and results.
 //
-// Differences that tests must allow for: exp2_fast is exact to the last place here, and sums of mma are made in another order.
+// Differences that tests must allow for: exp2_fast and the fast reciprocals are exact here, and sums of mma are made in another order.
 // SM_ARCH may be set before this file is included, to run the code paths of older GPUs.
 #pragma once
 
@@ -210,11 +210,14 @@ DEVICE float tanh_f32(float x) {
 DEVICE float erf_f32(float x) {
     return erff(x);
 }
-DEVICE float sqrt_f32(float x) {
-    return sqrtf(x);
-}
 DEVICE float divide_f32(float a, float b) {
     return a / b;
+}
+DEVICE float reciprocal_fast(float x) {
+    return 1.0f / x;
+}
+DEVICE float reciprocal_sqrt_fast(float x) {
+    return 1.0f / sqrtf(x);
 }
 DEVICE void sin_cos_f32(float x, float *s, float *c) {
     *s = sinf(x);
@@ -351,5 +354,78 @@ DEVICE u32 transpose_matrix(u32 v) {
     }
     return out[0] | out[1] << 16;
 }
+
+// ---- prefill ----
+
+DEVICE u32 add_f16x2(u32 a, u32 b) {
+    return pack_f16(f16_to_f32((f16)a) + f16_to_f32((f16)b), f16_to_f32((f16)(a >> 16)) + f16_to_f32((f16)(b >> 16)));
+}
+DEVICE u32 multiply_f16x2(u32 a, u32 b) {
+    return pack_f16(f16_to_f32((f16)a) * f16_to_f32((f16)b), f16_to_f32((f16)(a >> 16)) * f16_to_f32((f16)(b >> 16)));
+}
+DEVICE u32 fma_f16x2(u32 a, u32 b, u32 c) {
+    return pack_f16(fmaf(f16_to_f32((f16)a), f16_to_f32((f16)b), f16_to_f32((f16)c)),
+                    fmaf(f16_to_f32((f16)(a >> 16)), f16_to_f32((f16)(b >> 16)), f16_to_f32((f16)(c >> 16))));
+}
+DEVICE u32 permute_bytes(u32 a, u32 b, u32 selector) {
+    u64 bytes = (u64)b << 32 | a;
+    u32 out = 0;
+    for (u32 i = 0; i < 4; i++) {
+        out |= (u32)(bytes >> 8 * (selector >> 4 * i & 7) & 0xFF) << 8 * i;
+    }
+    return out;
+}
+
+#define HAS_WGMMA (SM_ARCH >= 90)
+#if HAS_WGMMA
+DEVICE void bulk_barrier_arrive(BulkBarrier *b) {
+    emulated_bulk_expect(b, 0);
+}
+template <u32 n> DEVICE void registers_give() {
+}
+template <u32 n> DEVICE void registers_take() {
+}
+struct MatrixRows {
+    const u8 *rows;
+    u32 step;
+};
+DEVICE MatrixRows matrix_rows(const void *shared) {
+    emulated_check(((const u8 *)shared - shared_memory()) % 1024 == 0, "matrix_rows: not aligned to 1,024 bytes");
+    return {(const u8 *)shared, 0};
+}
+DEVICE MatrixRows matrix_columns(MatrixRows m, u32 step) {
+    return {m.rows, step};
+}
+DEVICE void warpgroup_fence() {
+}
+DEVICE void warpgroup_commit() {
+}
+template <int pending> DEVICE void warpgroup_wait() {
+    warp_sync(); // products are made at once; what is emulated of the wait is that all lanes are there
+}
+template <u32 n> DEVICE void warpgroup_keep(float *) {
+}
+template <u32 n> DEVICE void warpgroup_multiply(float *d, const u32 a[4], MatrixRows b) {
+    MmaLane mine = {{a[0], a[1], a[2], a[3]}, {}};
+    const u8 *lanes = emulated_warp_gather("warpgroup_multiply", &mine, sizeof mine);
+    u32 lane = lane_index();
+    float rows[2][16];
+    for (u32 k = 0; k < 32; k++) {
+        rows[k / 16][k % 16] = f16_to_f32(mma_a(lanes, lane / 4 + k / 16 * 8, k % 16));
+    }
+    for (u32 col = 0; col < n; col++) {
+        if (col % 8 / 2 != lane % 4) continue;
+        double sum[2] = {d[col / 8 * 4 + col % 2], d[col / 8 * 4 + col % 2 + 2]};
+        for (u32 k = 0; k < 16; k++) {
+            u32 unit = (b.step * 2 + k / 8) ^ col % 8;
+            double v = f16_to_f32(*(const f16 *)(b.rows + col * 128 + unit * 16 + k % 8 * 2));
+            sum[0] += rows[0][k] * v;
+            sum[1] += rows[1][k] * v;
+        }
+        d[col / 8 * 4 + col % 2] = (float)sum[0];
+        d[col / 8 * 4 + col % 2 + 2] = (float)sum[1];
+    }
+}
+#endif
 
 } // namespace

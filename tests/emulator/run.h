@@ -29,6 +29,58 @@ void run(const void *args) {
     decode_attention(*(const AttentionArgs *)args);
 }
 const StageInfo info = decode_attention_info;
+#elif defined(MAX_ROWS)
+#if defined(STAGE_PREFILL_EMBED)
+#include "../kernels_src/prefill_embed.cuh"
+void run(const void *args) {
+    prefill_embed(*(const PrefillEmbedArgs *)args);
+}
+const StageInfo info = prefill_embed_info;
+#elif defined(STAGE_PREFILL_ROPE)
+#include "../kernels_src/prefill_rope.cuh"
+void run(const void *args) {
+    prefill_rope(*(const PrefillRopeArgs *)args);
+}
+const StageInfo info = prefill_rope_info;
+#else
+#include "../kernels_src/prefill_tiles.cuh"
+#if defined(STAGE_PREFILL_NORM)
+#include "../kernels_src/prefill_norm.cuh"
+void run(const void *args) {
+    prefill_norm(*(const PrefillNormArgs *)args);
+}
+const StageInfo info = prefill_norm_info;
+#elif defined(STAGE_PREFILL_ATTENTION)
+#include "../kernels_src/prefill_attention.cuh"
+void run(const void *args) {
+    prefill_attention(*(const PrefillAttentionArgs *)args);
+}
+const StageInfo info = prefill_attention_info;
+#else
+#include "../kernels_src/prefill_weights.cuh"
+#include "../kernels_src/prefill_matmul.cuh"
+#if defined(STAGE_PREFILL_QKV)
+#include "../kernels_src/prefill_qkv.cuh"
+void run(const void *args) {
+    prefill_qkv(*(const PrefillQkvArgs *)args);
+}
+const StageInfo info = prefill_qkv_info;
+#elif defined(STAGE_PREFILL_OUTPUT)
+#include "../kernels_src/prefill_output.cuh"
+void run(const void *args) {
+    prefill_output(*(const PrefillOutputArgs *)args);
+}
+const StageInfo info = prefill_output_info;
+#elif defined(STAGE_PREFILL_GLU)
+#include "../kernels_src/activate.cuh"
+#include "../kernels_src/prefill_glu.cuh"
+void run(const void *args) {
+    prefill_glu(*(const PrefillGluArgs *)args);
+}
+const StageInfo info = prefill_glu_info;
+#endif
+#endif
+#endif
 #else
 #include "../kernels_src/stage_shapes.cuh"
 #include "../kernels_src/activations.cuh"
@@ -49,6 +101,7 @@ void run(const void *args) {
 }
 const StageInfo info = decode_output_info;
 #elif defined(STAGE_GLU)
+#include "../kernels_src/activate.cuh"
 #include "../kernels_src/decode_glu.cuh"
 void run(const void *args) {
     decode_glu(*(const GluArgs *)args);
@@ -81,7 +134,7 @@ EmulatedStage describe() {
     s.rope_dims = ROPE_DIMS, s.d_ff = D_FF, s.n_vocab = N_VOCAB, s.n_rows = N_ROWS, s.n_cols = N_COLS;
     s.splits_max = SPLITS_MAX, s.split_pages_min = SPLIT_PAGES_MIN, s.window = WINDOW, s.blocks = BLOCKS;
     s.rope_halves = ROPE_HALVES, s.activation = ACTIVATION, s.first = FIRST, s.from_attention = FROM_ATTENTION;
-    s.embed_format = EMBED_FORMAT;
+    s.embed_format = EMBED_FORMAT, s.max_rows = MAX_ROWS;
     s.format[1] = FORMAT_1, s.format[2] = FORMAT_2;
     s.rope_scale = ROPE_SCALE, s.norm_eps = NORM_EPS, s.score_scale = SCORE_SCALE, s.embed_scale = EMBED_SCALE;
     return s;

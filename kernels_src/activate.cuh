@@ -1,0 +1,15 @@
+// The activation functions. Defines: ACTIVATION (ACTIVATION_SILU, ACTIVATION_GELU_TANH, ACTIVATION_GELU_ERF).
+#ifndef ACTIVATION
+#error "ACTIVATION"
+#endif
+
+// OP_GLU's functions: SiLU is x sigmoid(x) (Elfwing, Uchibe, Doya 2017); GELU (Hendrycks, Gimpel 2016) exact or by tanh.
+DEVICE float activate(float x) {
+#if ACTIVATION == ACTIVATION_SILU
+    return x * reciprocal_fast(1.0f + exp2_fast(-1.44269504089f * x));
+#elif ACTIVATION == ACTIVATION_GELU_TANH
+    return 0.5f * x * (1.0f + tanh_f32(0.79788456080286536f * x * (1.0f + 0.044715f * x * x)));
+#else
+    return 0.5f * x * (1.0f + erf_f32(x * 0.70710678118654752f));
+#endif
+}
