@@ -1750,7 +1750,8 @@ static int command_run(const Build *build) {
     demo.device = build->cuda && has_nvidia_gpu() ? "cuda" : "cpu";
     if (strcmp(demo.device, "cpu") == 0) {
         printf("This runs the CPU reference, %s: expect correct text, not speed.\n",
-               has_nvidia_gpu() ? "because this build has no CUDA" : "because no NVIDIA GPU was found");
+               has_nvidia_gpu() ? "because there is no CUDA toolkit (./build.sh fetches one)"
+                                : "because no NVIDIA GPU was found");
     }
     printf("Loading %s\n", demo.model);
     demo_start_worker(&demo);
