@@ -128,6 +128,7 @@ class SentencePiece:
         proto = sentencepiece_model_pb2.ModelProto()
         for token, kind, score in zip(tokens, kinds, fields["tokenizer.ggml.scores"].contents()):
             unknown = token == "<unk>"
+            token = token.replace(" ", "\u2581")  # as the converter found it
             proto.pieces.add(piece=token, score=score, type=2 if unknown else 3 if kind in (2, 3) else kind)
         proto.trainer_spec.model_type = sentencepiece_model_pb2.TrainerSpec.BPE
         proto.trainer_spec.byte_fallback = True
