@@ -1750,7 +1750,7 @@ static int command_run(const Build *build) {
     demo.device = build->cuda && has_nvidia_gpu() ? "cuda" : "cpu";
     if (strcmp(demo.device, "cpu") == 0) {
         printf("This runs the CPU reference, %s: expect correct text, not speed.\n",
-               has_nvidia_gpu() ? "because there is no CUDA toolkit (./build.sh fetches one)"
+               has_nvidia_gpu() ? "because this build has no CUDA (./build.sh fetches what it needs)"
                                 : "because no NVIDIA GPU was found");
     }
     printf("Loading %s\n", demo.model);

@@ -191,4 +191,14 @@ TEST_SLOW(build_compiles_what_changed, 120) {
     };
     for (size_t i = 0; i < COUNT_OF(steps); i++)
         run_build_step(&steps[i]);
+#if defined(__x86_64__) && defined(__GLIBC__)
+    static const BuildStep newer = {
+        "a function that old C libraries lack",
+        "src/base/c.c",
+        "#include <sched.h>\nint c(void) {\n    return getcpu(0, 0);\n}\n",
+        "build",
+        0,
+        "note: build/worker-orcd will not start on systems with an older C library"};
+    run_build_step(&newer);
+#endif
 }
