@@ -52,7 +52,8 @@ static bool show_queries(CudaBackend *b, const Stage *s, uint32_t position, Aren
     const uint16_t *halves = fetch(b, b->buffers.q, width * sizeof *halves, &scratch, err);
     float *values = arena_new(&scratch, float, width);
     if (!halves || !values) return false;
-    float factor = 1 / ((1 / sqrtf((float)c->head_dim)) * (float)M_LOG2E);
+    float factor = 1 / (b->plan->ops[s->first_op + s->n_ops].attention.scale *
+                        (float)M_LOG2E); // of the stage that follows
     for (uint32_t i = 0; i < width; i++)
         values[i] = f32_from_f16(halves[i]) * factor;
     show(b, s->ops[QKV_ROPE_Q], position, values, width);

@@ -115,6 +115,11 @@ static bool check_op(const Op *op, const ModelConfig *c, Error *err) {
     return true;
 }
 
+// NULL for those that the kernels do not have.
+static const char *activation_name(ActFn fn) {
+    return fn == FN_SILU ? "SILU" : fn == FN_GELU_TANH ? "GELU_TANH" : fn == FN_GELU_ERF ? "GELU_ERF" : NULL;
+}
+
 static bool check_stage(const Stage *s, const ModelConfig *c, Error *err) {
     for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
         if (!check_op(s->ops[i], c, err)) return false;
@@ -132,6 +137,7 @@ static bool check_stage(const Stage *s, const ModelConfig *c, Error *err) {
     const Op *gate = s->ops[GLU_GATE], *up = s->ops[GLU_UP];
     if (gate->weight->dtype != up->weight->dtype) return refuse(err, up->weight, "gate has another format");
     if (gate->bias || up->bias) return refuse(err, up->weight, "a bias");
+    if (!activation_name(s->ops[GLU_GLU]->fn)) return refuse(err, up->weight, "its activation");
     return true;
 }
 
@@ -168,20 +174,17 @@ typedef struct {
 enum {
     BLOCK_SHARED_RESERVED = 1024, // the system's, of each block
     RING_SPARE = 1536,            // barriers, sums, what a stage adds
-    RING_BYTES_MAX = 96 << 10,    // more does not help (DESIGN.md)
-    WARPS_USUAL = 8,
-    WARPS_LARGE = 16,
-    STAGE_BYTES_LARGE = 12 << 20,
+    RING_BYTES_MAX = 96 << 10,    // 64 KB cost 3% on the layers of a 1B model, more does not fit twice
+    MATVEC_WARPS = 16,            // 8 cost 13% on the layers of a 0.5B model, 4 cost 35%
     UNITS_PER_WARP_MAX = 32,
-    ATTENTION_WARPS = 4,
+    ATTENTION_WARPS = 8, // with splits of at least 8 pages; 4 and 4 cost 15% of attention and its output
     SPLITS_MAX = 32,
 };
 
 // Two blocks of consecutive stages share a multiprocessor, so each gets half of its shared memory. A warp's
-// ring holds at least two pieces, each `unit_rows` tiles of the largest format; stages that stream many bytes
-// have more warps.
-static MatvecShape matvec_shape(const LowerTarget *t, const Stage *s, uint32_t n_cols, uint32_t units,
-                                uint32_t unit_rows, const Weight *const *weights, uint32_t n_weights) {
+// ring holds at least two pieces, each `unit_rows` tiles of the largest format.
+static MatvecShape matvec_shape(const LowerTarget *t, uint32_t n_cols, uint32_t units, uint32_t unit_rows,
+                                const Weight *const *weights, uint32_t n_weights) {
     uint32_t tile_bytes = 0;
     bool has_floats = false;
     for (uint32_t i = 0; i < n_weights; i++) {
@@ -193,8 +196,7 @@ static MatvecShape matvec_shape(const LowerTarget *t, const Stage *s, uint32_t n
         (uint32_t)min_u64(t->shared_bytes_block, t->shared_bytes_multiprocessor / 2 - BLOCK_SHARED_RESERVED);
     uint32_t x_bytes = n_cols / BLOCK_WEIGHTS * 40 + (has_floats ? n_cols * 4 : 0);
     uint32_t taken = x_bytes + RING_SPARE;
-    MatvecShape shape = {.blocks = t->multiprocessors, .warps = WARPS_USUAL};
-    if (s->weight_bytes >= STAGE_BYTES_LARGE) shape.warps = WARPS_LARGE;
+    MatvecShape shape = {.blocks = t->multiprocessors, .warps = MATVEC_WARPS};
     shape.ring_bytes = (uint32_t)min_u64(budget > taken ? budget - taken : 0, RING_BYTES_MAX) / 1024 * 1024;
     while (shape.warps > 1 && shape.ring_bytes / shape.warps < 2 * unit_rows * tile_bytes + 16)
         shape.warps /= 2;
@@ -260,7 +262,7 @@ static void define_qkv(StrBuf *b, const Lowering *l, const Stage *s, const Op *a
     const Rope *rope = s->ops[QKV_ROPE_Q]->rope.rope;
     const Weight *w[3] = {s->ops[QKV_Q]->weight, s->ops[QKV_K]->weight, s->ops[QKV_V]->weight};
     uint32_t units = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim / 2;
-    MatvecShape shape = matvec_shape(l->target, s, c->d_model, units, 2, w, 3);
+    MatvecShape shape = matvec_shape(l->target, c->d_model, units, 2, w, 3);
     define(b, "STAGE_QKV", 1);
     define(b, "D_MODEL", c->d_model);
     define_heads(b, l);
@@ -291,7 +293,7 @@ static void define_attention(StrBuf *b, const Lowering *l, const Stage *s) {
 
 static void define_output(StrBuf *b, const Lowering *l, const Stage *s, const Op *attention) {
     const Weight *w = s->ops[OUTPUT_MATMUL]->weight;
-    MatvecShape shape = matvec_shape(l->target, s, (uint32_t)w->n_cols, (uint32_t)w->n_rows, 1, &w, 1);
+    MatvecShape shape = matvec_shape(l->target, (uint32_t)w->n_cols, (uint32_t)w->n_rows, 1, &w, 1);
     define(b, "STAGE_OUTPUT", 1);
     if (attention) {
         define(b, "FROM_ATTENTION", 1);
@@ -306,15 +308,13 @@ static void define_output(StrBuf *b, const Lowering *l, const Stage *s, const Op
 
 static void define_glu(StrBuf *b, const Lowering *l, const Stage *s) {
     const ModelConfig *c = &l->plan->config;
-    static const char *const activations[] = {
-        [FN_SILU] = "SILU", [FN_GELU_TANH] = "GELU_TANH", [FN_GELU_ERF] = "GELU_ERF"};
     const Weight *w = s->ops[GLU_GATE]->weight;
-    MatvecShape shape = matvec_shape(l->target, s, c->d_model, c->d_ff, 2, &w, 1);
+    MatvecShape shape = matvec_shape(l->target, c->d_model, c->d_ff, 2, &w, 1);
     define(b, "STAGE_GLU", 1);
     define(b, "D_MODEL", c->d_model);
     define(b, "D_FF", c->d_ff);
     define_float(b, "NORM_EPS", s->ops[GLU_NORM]->norm.eps);
-    strbuf_printf(b, "#define ACTIVATION ACTIVATION_%s\n", activations[s->ops[GLU_GLU]->fn]);
+    strbuf_printf(b, "#define ACTIVATION ACTIVATION_%s\n", activation_name(s->ops[GLU_GLU]->fn));
     define_format(b, "FORMAT_0", w);
     define_shape(b, &shape);
 }
@@ -322,7 +322,7 @@ static void define_glu(StrBuf *b, const Lowering *l, const Stage *s) {
 static void define_head(StrBuf *b, Lowering *l, const Stage *s) {
     const ModelConfig *c = &l->plan->config;
     const Weight *w = s->ops[HEAD_HEAD]->weight;
-    MatvecShape shape = matvec_shape(l->target, s, c->d_model, 0, 4, &w, 1);
+    MatvecShape shape = matvec_shape(l->target, c->d_model, 0, 4, &w, 1);
     l->head_blocks = shape.blocks;
     define(b, "STAGE_HEAD", 1);
     define(b, "D_MODEL", c->d_model);
@@ -445,7 +445,7 @@ static QkvArgs bind_qkv(const Stage *s, const StageBuffers *b, CUdeviceptr seque
                  .x = b->x,
                  .embed = s->ops[QKV_EMBED] ? address_of(b, s->ops[QKV_EMBED]->weight) : 0,
                  .norm = address_of(b, s->ops[QKV_NORM]->weight),
-                 .inv_freq = b->weights + b->placement->rope_offset,
+                 .inv_freq = b->weights + placement_rope_offset(b->placement, s->ops[QKV_ROPE_Q]->rope.rope),
                  .q = b->q,
                  .kv = b->kv + s->layer * b->kv_layer_bytes};
     for (uint32_t i = 0; i < 3; i++) {

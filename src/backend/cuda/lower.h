@@ -10,7 +10,7 @@
 #include "backend/cuda/stages.h"
 
 // Attention's splits of the positions have at least this many pages (attention_splits.cuh).
-enum { LOWER_SPLIT_PAGES_MIN = 4 };
+enum { LOWER_SPLIT_PAGES_MIN = 8 };
 
 // What a program is shaped by.
 typedef struct {

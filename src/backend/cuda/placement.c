@@ -26,14 +26,25 @@ static void mark(Placement *p, const Weight *weight, PlacedAs as) {
     if (weight) p->weights[weight - p->plan->weights].as = as;
 }
 
-static void mark_used(Placement *p) {
+static bool mark_rope(Placement *p, const Rope *rope) {
+    for (uint32_t i = 0; i < p->n_ropes; i++) {
+        if (p->ropes[i] == rope) return true;
+    }
+    if (p->n_ropes == PLACED_ROPES_MAX) return false;
+    p->ropes[p->n_ropes++] = rope;
+    return true;
+}
+
+static bool mark_used(Placement *p) {
+    bool ok = true;
     for (uint32_t i = 0; i < p->plan->n_ops; i++) {
         const Op *op = &p->plan->ops[i];
         bool is_matrix = op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_EMBED;
         mark(p, op->weight, is_matrix ? PLACED_MATRIX : PLACED_VECTOR);
         mark(p, op->bias, PLACED_VECTOR);
-        if (op->kind == OP_ROPE) p->rope = op->rope.rope;
+        if (op->kind == OP_ROPE) ok = mark_rope(p, op->rope.rope) && ok;
     }
+    return ok;
 }
 
 static void place(PlacedWeight *w, uint64_t size, uint64_t *at) {
@@ -45,7 +56,10 @@ static void place(PlacedWeight *w, uint64_t size, uint64_t *at) {
 bool placement_make(const Plan *plan, Arena *arena, Placement *out, Error *err) {
     *out = (Placement){.plan = plan, .weights = arena_new(arena, PlacedWeight, plan->n_weights)};
     if (!out->weights) return error_set(err, ERR_NO_MEMORY, "the table of weights does not fit its memory");
-    mark_used(out);
+    if (!mark_used(out)) {
+        return error_set(err, ERR_UNSUPPORTED, "the model has more than %d different rotary embeddings",
+                         PLACED_ROPES_MAX);
+    }
     uint64_t at = 0;
     for (uint32_t i = 0; i < plan->n_weights; i++) {
         const Weight *w = &plan->weights[i];
@@ -63,8 +77,10 @@ bool placement_make(const Plan *plan, Arena *arena, Placement *out, Error *err) 
         if (out->weights[i].as != PLACED_VECTOR) continue;
         place(&out->weights[i], plan->weights[i].n_rows * plan->weights[i].n_cols * sizeof(float), &at);
     }
-    out->rope_offset = at;
-    if (out->rope) at += align_up(out->rope->dims / 2 * sizeof(float), DEVICE_ALIGNMENT);
+    for (uint32_t i = 0; i < out->n_ropes; i++) {
+        out->rope_offsets[i] = at;
+        at += align_up(out->ropes[i]->dims / 2 * sizeof(float), DEVICE_ALIGNMENT);
+    }
     out->vectors_size = at - out->vectors_offset;
     out->size = at;
     return true;

@@ -10,6 +10,9 @@
 
 typedef enum { PLACED_NOT, PLACED_MATRIX, PLACED_VECTOR } PlacedAs; // not: no operation uses it
 
+// Rotary embeddings that differ: of layers with a window, and of those without.
+enum { PLACED_ROPES_MAX = 4 };
+
 typedef struct {
     PlacedAs as;
     uint64_t offset; // in the weights' region
@@ -21,8 +24,9 @@ typedef struct {
     PlacedWeight *weights;   // [plan->n_weights]
     uint64_t vectors_offset; // all vectors, side by side, then the frequencies
     uint64_t vectors_size;
-    const Rope *rope; // NULL: none
-    uint64_t rope_offset;
+    const Rope *ropes[PLACED_ROPES_MAX];
+    uint64_t rope_offsets[PLACED_ROPES_MAX];
+    uint32_t n_ropes;
     uint64_t size; // of all
 } Placement;
 
@@ -37,4 +41,12 @@ static inline uint64_t placement_offset(const Placement *p, const Weight *weight
 // Bytes that a decode step reads of it.
 static inline uint64_t placement_bytes(const Placement *p, const Weight *weight) {
     return p->weights[weight - p->plan->weights].size;
+}
+
+// `rope` is one that the plan's operations use.
+static inline uint64_t placement_rope_offset(const Placement *p, const Rope *rope) {
+    uint32_t i = 0;
+    while (p->ropes[i] != rope)
+        i++;
+    return p->rope_offsets[i];
 }

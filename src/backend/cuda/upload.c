@@ -167,9 +167,11 @@ static void expand_vectors(const Placement *p, uint8_t *out) {
         float *values = (float *)(void *)(out + (p->weights[i].offset - p->vectors_offset));
         info->dequantize(w->data, values, w->n_rows * w->n_cols / info->block_elements);
     }
-    if (p->rope)
-        memcpy(out + (p->rope_offset - p->vectors_offset), p->rope->inv_freq,
-               p->rope->dims / 2 * sizeof(float));
+    for (uint32_t i = 0; i < p->n_ropes; i++) {
+        const Rope *rope = p->ropes[i];
+        memcpy(out + (p->rope_offsets[i] - p->vectors_offset), rope->inv_freq,
+               rope->dims / 2 * sizeof(float));
+    }
 }
 
 static bool send_vectors(Uploader *u, uint8_t *pinned, Error *err) {

@@ -9,7 +9,7 @@
 #include "backend/backend.h"
 #include "backend/cuda/placement.h"
 
-enum { UPLOAD_THREADS_MAX = 8, UPLOAD_PIECE_BYTES = 4 << 20, UPLOAD_BUFFERS = 2 };
+enum { UPLOAD_THREADS_MAX = 8, UPLOAD_PIECE_BYTES = 1 << 20, UPLOAD_BUFFERS = 2 };
 
 typedef struct {
     const Cuda *cuda;
