@@ -3,7 +3,9 @@
 #define TEXT(x)           TEXT_OF(x)
 #define JOIN_OF(a, b)     a##b
 #define JOIN(a, b)        JOIN_OF(a, b)
+// clang-format off
 #define VARIANT_FILE_(v)  TEXT(variants/v.h)
+// clang-format on
 #include VARIANT_FILE_(VARIANT)
 
 namespace {
