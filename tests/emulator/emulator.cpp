@@ -82,6 +82,10 @@ const EmulatedThread *emulated_thread(void) {
     return &block.running->thread;
 }
 
+void emulated_check(bool holds, const char *message) {
+    if (!holds) broken(message);
+}
+
 // ---- fibers ----
 
 static void leave(Fiber *f, bool for_good) {
@@ -230,25 +234,29 @@ void emulated_bulk_copy(void *shared, const void *global, unsigned bytes, uint64
     block.bulk[block.n_bulk++] = {{shared, global, bytes}, barrier};
 }
 
+// The barrier's copies that were set off so far.
+static void bulk_deliver(uint64_t *barrier) {
+    BulkState *s = bulk_state(barrier);
+    unsigned kept = 0;
+    for (unsigned i = 0; i < block.n_bulk; i++) {
+        BulkCopy c = block.bulk[i];
+        if (c.barrier == barrier) {
+            memcpy(c.copy.to, c.copy.from, c.copy.bytes);
+            s->bytes -= (int32_t)c.copy.bytes;
+        } else {
+            block.bulk[kept++] = c;
+        }
+    }
+    block.n_bulk = kept;
+    bulk_settle(s);
+}
+
 // Parity p is waited for while the phase under way has that parity.
 void emulated_bulk_wait(uint64_t *barrier, unsigned parity) {
-    BulkState *s = bulk_state(barrier);
-    if (s->phase == parity) {
-        unsigned kept = 0;
-        for (unsigned i = 0; i < block.n_bulk; i++) {
-            BulkCopy c = block.bulk[i];
-            if (c.barrier == barrier) {
-                memcpy(c.copy.to, c.copy.from, c.copy.bytes);
-                s->bytes -= (int32_t)c.copy.bytes;
-            } else {
-                block.bulk[kept++] = c;
-            }
-        }
-        block.n_bulk = kept;
-        bulk_settle(s);
-    }
     wait_until("bulk_barrier_wait", [](const Fiber *, uint64_t at) {
-        return ((BulkState *)(at & ~(uint64_t)1))->phase != (at & 1);
+        uint64_t *b = (uint64_t *)(uintptr_t)(at & ~(uint64_t)1);
+        if (bulk_state(b)->phase == (at & 1)) bulk_deliver(b);
+        return bulk_state(b)->phase != (at & 1);
     }, (uint64_t)(uintptr_t)barrier | parity);
 }
 
@@ -298,10 +306,10 @@ void emulator_launch(EmulatedKernel *kernel, const void *args, unsigned grid_x, 
         if (block.stacks == MAP_FAILED) broken("no memory for stacks");
     }
     for (unsigned b = 0; b < grid_x * grid_y; b++) {
-        uint8_t *shared = (uint8_t *)aligned_alloc(128, (shared_bytes + 128u) & ~127u);
+        uint8_t *shared = (uint8_t *)aligned_alloc(1024, (shared_bytes + 1024u) & ~1023u);
         memset(shared, 0xFF, shared_bytes); // NaNs
 #if defined(__SANITIZE_ADDRESS__)
-        ASAN_POISON_MEMORY_REGION(shared + shared_bytes, ((shared_bytes + 128u) & ~127u) - shared_bytes);
+        ASAN_POISON_MEMORY_REGION(shared + shared_bytes, ((shared_bytes + 1024u) & ~1023u) - shared_bytes);
 #endif
         block.kernel = kernel;
         block.args = args;
@@ -315,7 +323,7 @@ void emulator_launch(EmulatedKernel *kernel, const void *args, unsigned grid_x, 
         run_block(b % 2);
         if (block.n_bulk > 0) broken("a block ended with bulk copies that nobody waited for");
 #if defined(__SANITIZE_ADDRESS__)
-        ASAN_UNPOISON_MEMORY_REGION(shared, (shared_bytes + 128u) & ~127u);
+        ASAN_UNPOISON_MEMORY_REGION(shared, (shared_bytes + 1024u) & ~1023u);
 #endif
         free(shared);
     }

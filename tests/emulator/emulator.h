@@ -10,6 +10,7 @@
 // One launch at a time, from one thread.
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -48,6 +49,9 @@ void emulated_bulk_init(uint64_t *barrier, unsigned arrivals);
 void emulated_bulk_expect(uint64_t *barrier, unsigned bytes);
 void emulated_bulk_copy(void *shared, const void *global, unsigned bytes, uint64_t *barrier);
 void emulated_bulk_wait(uint64_t *barrier, unsigned parity);
+
+// Ends the process with the message unless `holds`.
+void emulated_check(bool holds, const char *message);
 
 #ifdef __cplusplus
 }

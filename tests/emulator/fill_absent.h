@@ -74,3 +74,6 @@
 #ifndef EMBED_SCALE
 #define EMBED_SCALE 0
 #endif
+#ifndef MAX_ROWS
+#define MAX_ROWS 0
+#endif

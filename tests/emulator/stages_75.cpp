@@ -10,10 +10,31 @@
 #include "run.h"
 #define VARIANT attention_7x64
 #include "run.h"
+#define VARIANT prefill_output_q4_k
+#include "run.h"
+#define VARIANT prefill_output_q6_k
+#include "run.h"
+#define VARIANT prefill_output_wide
+#include "run.h"
+#define VARIANT prefill_qkv_halves
+#include "run.h"
+#define VARIANT prefill_glu_q4_k
+#include "run.h"
+#define VARIANT prefill_attention_7x64
+#include "run.h"
+#define VARIANT prefill_attention_2x128
+#include "run.h"
 
 const EmulatedStage emulated_stages_75[] = {
     qkv_ring::describe(),
     output_q4_k::describe(),
     attention_7x64::describe(),
+    prefill_output_q4_k::describe(),
+    prefill_output_q6_k::describe(),
+    prefill_output_wide::describe(),
+    prefill_qkv_halves::describe(),
+    prefill_glu_q4_k::describe(),
+    prefill_attention_7x64::describe(),
+    prefill_attention_2x128::describe(),
 };
 const unsigned n_emulated_stages_75 = sizeof emulated_stages_75 / sizeof emulated_stages_75[0];

@@ -76,6 +76,52 @@
 #include "run.h"
 #define VARIANT head_wide
 #include "run.h"
+#define VARIANT prefill_embed
+#include "run.h"
+#define VARIANT prefill_rope
+#include "run.h"
+#define VARIANT prefill_norm
+#include "run.h"
+#define VARIANT prefill_output_f32
+#include "run.h"
+#define VARIANT prefill_output_f16
+#include "run.h"
+#define VARIANT prefill_output_bf16
+#include "run.h"
+#define VARIANT prefill_output_q4_0
+#include "run.h"
+#define VARIANT prefill_output_q4_1
+#include "run.h"
+#define VARIANT prefill_output_q5_0
+#include "run.h"
+#define VARIANT prefill_output_q5_1
+#include "run.h"
+#define VARIANT prefill_output_q8_0
+#include "run.h"
+#define VARIANT prefill_output_q4_k
+#include "run.h"
+#define VARIANT prefill_output_q5_k
+#include "run.h"
+#define VARIANT prefill_output_q6_k
+#include "run.h"
+#define VARIANT prefill_output_wide
+#include "run.h"
+#define VARIANT prefill_qkv_halves
+#include "run.h"
+#define VARIANT prefill_qkv_pairs
+#include "run.h"
+#define VARIANT prefill_glu_q4_k
+#include "run.h"
+#define VARIANT prefill_glu_f16
+#include "run.h"
+#define VARIANT prefill_attention_7x64
+#include "run.h"
+#define VARIANT prefill_attention_2x128
+#include "run.h"
+#define VARIANT prefill_attention_window
+#include "run.h"
+#define VARIANT prefill_attention_2x256
+#include "run.h"
 
 const EmulatedStage emulated_stages_90[] = {
     repack_bf16::describe(),
@@ -114,5 +160,28 @@ const EmulatedStage emulated_stages_90[] = {
     glu_ring::describe(),
     head_small::describe(),
     head_wide::describe(),
+    prefill_embed::describe(),
+    prefill_rope::describe(),
+    prefill_norm::describe(),
+    prefill_output_f32::describe(),
+    prefill_output_f16::describe(),
+    prefill_output_bf16::describe(),
+    prefill_output_q4_0::describe(),
+    prefill_output_q4_1::describe(),
+    prefill_output_q5_0::describe(),
+    prefill_output_q5_1::describe(),
+    prefill_output_q8_0::describe(),
+    prefill_output_q4_k::describe(),
+    prefill_output_q5_k::describe(),
+    prefill_output_q6_k::describe(),
+    prefill_output_wide::describe(),
+    prefill_qkv_halves::describe(),
+    prefill_qkv_pairs::describe(),
+    prefill_glu_q4_k::describe(),
+    prefill_glu_f16::describe(),
+    prefill_attention_7x64::describe(),
+    prefill_attention_2x128::describe(),
+    prefill_attention_window::describe(),
+    prefill_attention_2x256::describe(),
 };
 const unsigned n_emulated_stages_90 = sizeof emulated_stages_90 / sizeof emulated_stages_90[0];

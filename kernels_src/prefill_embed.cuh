@@ -1,0 +1,27 @@
+// Prefill: the residual stream of a step's tokens.
+//
+//     x[row] = W_embed[token of row] * EMBED_SCALE
+//
+// Operation: EMBED. Grid: a block a row; those past the step's rows have nothing to do.
+// Defines: D_MODEL, EMBED_FORMAT, EMBED_SCALE, MAX_ROWS.
+#if !defined(D_MODEL) || !defined(EMBED_FORMAT) || !defined(EMBED_SCALE) || !defined(MAX_ROWS)
+#error "D_MODEL, EMBED_FORMAT, EMBED_SCALE, MAX_ROWS"
+#endif
+
+enum : u32 { EMBED_THREADS = 128 };
+
+DEVICE void prefill_embed_run(const PrefillEmbedArgs &a, u32 row) {
+    if (row >= a.chunk->n_rows) return;
+    const u8 *from = a.embed + (u64)(u32)a.chunk->tokens[row] * layout_row_bytes(EMBED_FORMAT, D_MODEL);
+    for (u32 col = thread_index(); col < D_MODEL; col += EMBED_THREADS) {
+        a.x[(u64)row * D_MODEL + col] = weight_value<EMBED_FORMAT>(from, D_MODEL, col) * EMBED_SCALE;
+    }
+}
+
+EXPORTED StageInfo prefill_embed_info = {EMBED_THREADS, {MAX_ROWS, 1}, 0};
+
+KERNEL(EMBED_THREADS, 1) prefill_embed(PrefillEmbedArgs a) {
+    stage_launch_next();
+    stage_wait();
+    prefill_embed_run(a, block_index());
+}

@@ -1,0 +1,7 @@
+// A sliding window.
+#define STAGE_PREFILL_ATTENTION 1
+#define N_HEADS 4
+#define N_KV_HEADS 2
+#define HEAD_DIM 48
+#define WINDOW 37
+#define MAX_ROWS 128
