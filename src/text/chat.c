@@ -1,6 +1,7 @@
 #include "text/chat.h"
 
 #include "base/strbuf.h"
+#include "text/tokenizer_internal.h"
 
 // A turn is: open, role, middle, message, close. Tokens and text are kept apart, so that a message cannot
 // forge a turn.
@@ -50,7 +51,12 @@ static bool has_token(const Tokenizer *t, const char *text) {
 }
 
 static bool form_fits(const Tokenizer *t, const ChatForm *form) {
-    const char *const needed[] = {form->open ? form->open : form->user, form->middle, form->close};
+    const char *const needed[] = {form->open,
+                                  form->middle,
+                                  form->close,
+                                  form->open ? NULL : form->system,
+                                  form->open ? NULL : form->user,
+                                  form->open ? NULL : form->assistant};
     for (size_t i = 0; i < COUNT_OF(needed); i++) {
         if (needed[i] && !has_token(t, needed[i])) return false;
     }
@@ -121,13 +127,13 @@ bool chat_format(const Tokenizer *t, Str system, Str user, Arena *arena, Str *ou
 }
 
 // Text between two control tokens is one run: it is encoded as a whole, as it would be in the finished
-// prompt.
-static bool encode_run(const Tokenizer *t, const ChatPart *parts, uint32_t count, Arena scratch,
-                       TokenIds *out, Error *err) {
+// prompt. `before` is the control token in front of it, which may take the white space behind itself.
+static bool encode_run(const Tokenizer *t, int32_t before, const ChatPart *parts, uint32_t count,
+                       Arena scratch, TokenIds *out, Error *err) {
     StrBuf b = strbuf_begin_in_arena(&scratch);
     for (uint32_t i = 0; i < count; i++)
         strbuf_put(&b, parts[i].text);
-    Str text = strbuf_end_in_arena(&b, &scratch);
+    Str text = tokenizer_text_behind(t, before, strbuf_end_in_arena(&b, &scratch));
     Arena ids;
     if (b.truncated || !arena_split(&scratch, tokenizer_encode_ids_bytes(t, text.len), &ids)) {
         return error_set(err, ERR_NO_MEMORY, "no memory to encode the chat prompt");
@@ -146,8 +152,8 @@ bool chat_encode(const Tokenizer *t, Str system, Str user, Arena *arena, Arena s
         *bos = tokenizer_bos(t);
         count++;
     }
+    int32_t token = TOKEN_NONE; // the last one
     for (uint32_t i = 0; i < p.count;) {
-        int32_t token;
         TokenIds run = {&token, 1};
         uint32_t n = 1;
         if (p.parts[i].is_token) {
@@ -155,7 +161,7 @@ bool chat_encode(const Tokenizer *t, Str system, Str user, Arena *arena, Arena s
         } else {
             while (i + n < p.count && !p.parts[i + n].is_token)
                 n++;
-            if (!encode_run(t, p.parts + i, n, scratch, &run, err)) return false;
+            if (!encode_run(t, token, p.parts + i, n, scratch, &run, err)) return false;
         }
         int32_t *next = arena_new(arena, int32_t, run.count); // follows the ids before it
         if (!next) return error_set(err, ERR_NO_MEMORY, "no memory for the chat prompt");

@@ -228,6 +228,11 @@ static size_t skip_space_right(Str text, size_t at) {
     return at;
 }
 
+Str tokenizer_text_behind(const Tokenizer *t, int32_t token, Str text) {
+    bool strips = token != TOKEN_NONE && (t->special_flags[token] & SPECIAL_STRIPS_RIGHT);
+    return strips ? str_slice(text, skip_space_right(text, 0), text.len) : text;
+}
+
 static size_t skip_space_left(Str text, size_t from, size_t at) {
     while (at > from) {
         size_t previous = at - 1;

@@ -38,6 +38,7 @@ struct Tokenizer {
         *spm_ranks;       // [vocab] place of each token's score, best first; BPE_NO_RANK: not made by merging
     uint32_t spm_n_ranks; // distinct scores
     uint32_t spm_bytes_max;       // the longest token that merging makes
+    int32_t spm_ascii[128];       // the tokens that are one ASCII character, or -1
     const uint64_t *spm_crossing; // 65,536 bits: where words do not end although a space follows
     bool adds_space_prefix;
 };
@@ -75,6 +76,9 @@ MUST_CHECK bool tokenizer_add_merges(Tokenizer *t, const MergeText *merges, uint
 
 // What tokens are flagged with in special_flags: white space on a side belongs to the token.
 enum { SPECIAL_STRIPS_LEFT = 1, SPECIAL_STRIPS_RIGHT = 2 };
+
+// `text` without the white space at its front that belongs to the token before it (or TOKEN_NONE).
+Str tokenizer_text_behind(const Tokenizer *t, int32_t token, Str text);
 
 // ---- tokenizer_spm.c ----
 

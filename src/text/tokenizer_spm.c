@@ -55,6 +55,13 @@ static void note_crossing(uint64_t *crossing, Str text) {
     }
 }
 
+// The token that these bytes are, if merging can make it.
+static int32_t find_token(const Tokenizer *t, Str text, size_t from, size_t to) {
+    if (to - from > t->spm_bytes_max) return NO_TOKEN;
+    int32_t id = vocab_find(&t->vocab, str_slice(text, from, to));
+    return id >= 0 && t->spm_ranks[id] != BPE_NO_RANK ? id : NO_TOKEN;
+}
+
 bool tokenizer_spm_init(Tokenizer *t, const float *scores, Arena *arena, Arena scratch) {
     uint32_t count = t->vocab.count, n_sorted = 0;
     uint32_t *ranks = arena_new(arena, uint32_t, count);
@@ -75,17 +82,12 @@ bool tokenizer_spm_init(Tokenizer *t, const float *scores, Arena *arena, Arena s
     }
     t->spm_ranks = ranks;
     t->spm_crossing = crossing;
+    for (uint32_t c = 0; c < 128; c++)
+        t->spm_ascii[c] = find_token(t, (Str){(const char[]){(char)c}, 1}, 0, 1);
     return true;
 }
 
 // ---- merging ----
-
-// The token that these bytes are, if merging can make it.
-static int32_t find_token(const Tokenizer *t, Str text, size_t from, size_t to) {
-    if (to - from > t->spm_bytes_max) return NO_TOKEN;
-    int32_t id = vocab_find(&t->vocab, str_slice(text, from, to));
-    return id >= 0 && t->spm_ranks[id] != BPE_NO_RANK ? id : NO_TOKEN;
-}
 
 static bool add_token(const Tokenizer *t, Str bytes, int32_t id, IdList *out) {
     if (id != NO_TOKEN) return id_list_add(out, id);
@@ -96,6 +98,12 @@ static bool add_token(const Tokenizer *t, Str bytes, int32_t id, IdList *out) {
         if (byte != TOKEN_NONE && !repeated && !id_list_add(out, byte)) return false;
     }
     return true;
+}
+
+// The token that is the one character at `from`, which ends at `to`.
+static int32_t find_character(const Tokenizer *t, Str text, size_t from, size_t to) {
+    uint8_t first = (uint8_t)text.ptr[from];
+    return first < 128 ? t->spm_ascii[first] : find_token(t, text, from, to);
 }
 
 // The length of the character, or 1 for a byte that begins none.
@@ -133,7 +141,7 @@ static bool encode_long_word(const Tokenizer *t, Str word, size_t count, IdList 
     if (!starts || !ids) return false;
     for (size_t i = 0; i < count; i++) {
         starts[i + 1] = starts[i] + (uint32_t)character_bytes(word, starts[i]);
-        ids[i] = find_token(t, word, starts[i], starts[i + 1]);
+        ids[i] = find_character(t, word, starts[i], starts[i + 1]);
     }
     SpmPairs p = {{spm_rank, spm_merged, t->spm_n_ranks}, t, word, starts};
     const uint32_t *next = bpe_queue_merge(&p.pairs, ids, count, &scratch);
@@ -150,7 +158,7 @@ static bool encode_short_word(const Tokenizer *t, Str word, size_t count, IdList
     starts[0] = 0;
     for (size_t i = 0; i < count; i++) {
         starts[i + 1] = starts[i] + character_bytes(word, starts[i]);
-        ids[i] = find_token(t, word, starts[i], starts[i + 1]);
+        ids[i] = find_character(t, word, starts[i], starts[i + 1]);
     }
     for (size_t i = 0; i + 1 < count; i++)
         pairs[i] = find_token(t, word, starts[i], starts[i + 2]);
