@@ -9,9 +9,11 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <link.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -104,16 +106,22 @@ int compat_find_object(void *address, FoundObject *found) {
     return 0;
 }
 
-// ---- numbers (2.38: the names that C23's strtol and its kin got, for one more prefix, "0b") ----
+// ---- numbers (2.38: the names that C23's strtol, scanf and their kin got, for one more prefix, "0b") ----
 
 long compat_old_strtol(const char *, char **, int) SYMBOL("strtol");
 unsigned long compat_old_strtoul(const char *, char **, int) SYMBOL("strtoul");
+int compat_old_vsscanf(const char *, const char *, va_list) SYMBOL("__isoc99_vsscanf");
+int compat_old_vfscanf(FILE *, const char *, va_list) SYMBOL("__isoc99_vfscanf");
 long compat_strtol(const char *, char **, int) SYMBOL("__isoc23_strtol");
 unsigned long compat_strtoul(const char *, char **, int) SYMBOL("__isoc23_strtoul");
 long long compat_strtoll(const char *, char **, int) SYMBOL("__isoc23_strtoll")
     __attribute__((alias("__isoc23_strtol")));
 unsigned long long compat_strtoull(const char *, char **, int) SYMBOL("__isoc23_strtoull")
     __attribute__((alias("__isoc23_strtoul")));
+int compat_vsscanf(const char *, const char *, va_list) SYMBOL("__isoc23_vsscanf");
+int compat_vfscanf(FILE *, const char *, va_list) SYMBOL("__isoc23_vfscanf");
+int compat_sscanf(const char *, const char *, ...) SYMBOL("__isoc23_sscanf");
+int compat_fscanf(FILE *, const char *, ...) SYMBOL("__isoc23_fscanf");
 
 long compat_strtol(const char *text, char **end, int base) {
     return compat_old_strtol(text, end, base);
@@ -121,6 +129,30 @@ long compat_strtol(const char *text, char **end, int base) {
 
 unsigned long compat_strtoul(const char *text, char **end, int base) {
     return compat_old_strtoul(text, end, base);
+}
+
+int compat_vsscanf(const char *text, const char *format, va_list args) {
+    return compat_old_vsscanf(text, format, args);
+}
+
+int compat_vfscanf(FILE *file, const char *format, va_list args) {
+    return compat_old_vfscanf(file, format, args);
+}
+
+int compat_sscanf(const char *text, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    int count = compat_old_vsscanf(text, format, args);
+    va_end(args);
+    return count;
+}
+
+int compat_fscanf(FILE *file, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    int count = compat_old_vfscanf(file, format, args);
+    va_end(args);
+    return count;
 }
 
 // ---- files (2.33; before, these were macros over versioned functions. stat and stat64 are one here) ----
