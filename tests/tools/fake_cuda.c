@@ -1,9 +1,10 @@
-// A CUDA driver without a GPU, for what the host does around the kernels: memory is the host's, copies happen at once, launches
-// do nothing, and any call can be told to fail. test_cuda_host.c compiles it as libcuda.so.1 and loads it before the program asks
-// for the real one.
+// A CUDA driver without a GPU, for what the host does around the kernels: memory is the host's, copies happen
+// at once, launches do nothing, and any call can be told to fail. test_cuda_host.c compiles it as
+// libcuda.so.1 and loads it before the program asks for the real one.
 //
-// Environment: FAKE_CUDA_VERSION (12040), FAKE_CUDA_DEVICES (1), FAKE_CUDA_SM (90), FAKE_CUDA_MEMORY (bytes, 8 GB),
-// FAKE_CUDA_FAIL_CALL (the number of the call, from 1, that fails; then all do), FAKE_CUDA_FAIL_WITH (CUresult, 700).
+// Environment: FAKE_CUDA_VERSION (12040), FAKE_CUDA_DEVICES (1), FAKE_CUDA_SM (90), FAKE_CUDA_MEMORY (bytes,
+// 8 GB), FAKE_CUDA_FAIL_CALL (the number of the call, from 1, that fails; then all do), FAKE_CUDA_FAIL_WITH
+// (CUresult, 700).
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -34,10 +35,10 @@ static uint64_t memory_size(void) {
     return setting("FAKE_CUDA_MEMORY", 8000000000u);
 }
 
-#define CALL()                                 \
-    do {                                       \
-        Result failed = call();                \
-        if (failed != SUCCESS) return failed;  \
+#define CALL()                                \
+    do {                                      \
+        Result failed = call();               \
+        if (failed != SUCCESS) return failed; \
     } while (0)
 
 // Objects are one byte of memory, so that a leak or a double free is one.
@@ -95,7 +96,7 @@ Result cuDeviceGetAttribute(int *value, int attribute, int device) {
     (void)device;
     CALL();
     uint64_t sm = setting("FAKE_CUDA_SM", 90);
-    switch (attribute) { // CU_DEVICE_ATTRIBUTE_…
+    switch (attribute) {               // CU_DEVICE_ATTRIBUTE_…
     case 13: *value = 1980000; break;  // CLOCK_RATE
     case 16: *value = 132; break;      // MULTIPROCESSOR_COUNT
     case 36: *value = 2619000; break;  // MEMORY_CLOCK_RATE

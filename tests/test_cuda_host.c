@@ -1,0 +1,207 @@
+// What the CUDA backend does around its kernels, on a driver without a GPU (tools/fake_cuda.c): what it says where
+// it cannot work, and that whatever call fails, it fails with an error and gives everything back.
+#include "runner.h"
+
+#if WORKER_ORCD_CUDA
+
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/devices.h"
+#include "gguf_builder.h"
+#include "os/os.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct {
+    _Atomic long *live, *calls, *launches;
+} Fake;
+
+static _Atomic long *counter(void *library, const char *name) {
+    void *symbol = dlsym(library, name);
+    REQUIRE(symbol != NULL);
+    return symbol;
+}
+
+// Compiles the fake driver and loads it: a library of that name is then not looked for again.
+static Fake load_fake(void) {
+    const char *compiler = getenv("CC") ? getenv("CC") : "cc";
+    char command[4096];
+    const char *library = test_tmp_path("libcuda.so.1");
+    snprintf(command, sizeof command,
+             "%s -std=c17 -D_GNU_SOURCE -shared -fPIC -Wl,-soname,libcuda.so.1 -o '%s' '%s'", compiler,
+             library, test_data_path("tools/fake_cuda.c"));
+    if (system(command) != 0) SKIP("the fake driver cannot be compiled");
+    void *handle = dlopen(library, RTLD_NOW | RTLD_GLOBAL);
+    if (!handle) FAIL("%s", dlerror());
+    REQUIRE(handle != NULL);
+    return (Fake){.live = counter(handle, "fake_cuda_live"),
+                  .calls = counter(handle, "fake_cuda_calls"),
+                  .launches = counter(handle, "fake_cuda_launches")};
+}
+
+static void set_number(const char *name, uint64_t value) {
+    char text[32];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)value);
+    REQUIRE(setenv(name, text, 1) == 0);
+}
+
+TEST(cuda_host_says_what_is_wrong_with_the_driver) {
+    load_fake();
+    static const struct {
+        const char *name, *variable;
+        uint64_t value;
+        int gpu_device;
+        const char *expected[3];
+    } rows[] = {
+        {"too old", "FAKE_CUDA_VERSION", 11040, 0, {"supports CUDA 11.4", "CUDA 12.0 is needed", "525"}},
+        {"no GPU", "FAKE_CUDA_DEVICES", 0, 0, {"no NVIDIA GPU was found"}},
+        {"an old GPU", "FAKE_CUDA_SM", 70, 0, {"Fake GPU 0", "compute capability 7.0", "7.5"}},
+        {"no such GPU", "FAKE_CUDA_DEVICES", 2, 2, {"there is no GPU 2", "has 2"}},
+        {"does not start", "FAKE_CUDA_FAIL_CALL", 1, 0, {"does not start", "CUDA_ERROR_ILLEGAL_ADDRESS"}},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        set_number(rows[i].variable, rows[i].value);
+        Arena arena = os_arena(1 << 20);
+        Backend *b;
+        Error err = {0};
+        BackendOptions options = {.n_slots = 1, .gpu_device = rows[i].gpu_device};
+        CHECK(!cuda_backend_open(&options, &arena, &b, &err));
+        CHECK_INT_EQ(ERR_NO_DEVICE, err.code);
+        for (size_t k = 0; k < COUNT_OF(rows[i].expected) && rows[i].expected[k]; k++) {
+            if (!strstr(err.message, rows[i].expected[k]))
+                FAIL("not in \"%s\": %s", err.message, rows[i].expected[k]);
+        }
+        unsetenv(rows[i].variable);
+    }
+}
+
+TEST(cuda_host_says_that_there_is_no_driver) {
+    Cuda cuda;
+    Error err = {0};
+    if (cuda_open(&cuda, &err)) SKIP("there is one");
+    CHECK_INT_EQ(ERR_NO_DEVICE, err.code);
+    CHECK(str_starts_with(str_from_c(err.message),
+                          STR("no NVIDIA driver was found; driver 525 or newer is needed")) ||
+          strstr(err.message, "no NVIDIA GPU was found") != NULL);
+}
+
+TEST(cuda_host_lists_devices) {
+    load_fake();
+    set_number("FAKE_CUDA_DEVICES", 3);
+    Cuda cuda;
+    CudaDevice devices[CUDA_DEVICES_MAX];
+    uint32_t n = 0;
+    Error err = {0};
+    REQUIRE(cuda_open(&cuda, &err));
+    REQUIRE(cuda_devices_list(&cuda, devices, &n, &err));
+    REQUIRE(n == 3);
+    CHECK_STR_EQ("Fake GPU 2", devices[2].name);
+    CHECK_INT_EQ(90, devices[2].sm);
+    CHECK_INT_EQ(132, devices[2].multiprocessors);
+    CHECK_NEAR(3352.3, devices[2].memory_gb_per_second, 0.1);
+    CHECK(devices[2].supported);
+    cuda_close(&cuda);
+}
+
+// ---- a model's life ----
+
+static Plan *make_plan(Arena *arena) {
+    TinyModel model = tiny_model_llama();
+    Str file = tiny_model_build(&model);
+    GgufPart part = {(const uint8_t *)file.ptr, file.len, "tiny"};
+    const GgufFile *gguf;
+    Plan *plan;
+    Error err = {0};
+    REQUIRE(gguf_parse(&part, 1, arena, &gguf, &err) && plan_build(gguf, arena, &plan, &err));
+    return plan;
+}
+
+// Opens, loads, runs a prompt and some tokens, and closes.
+static bool live(const Plan *plan, Arena arena, BackendInfo *info, Error *err) {
+    BackendOptions options = {.n_slots = 2,
+                              .max_rows = 64,
+                              .kv_tokens_max = 4096,
+                              .jit_cache = test_root_path("build/jit-cache"),
+                              .model_path = "tiny.gguf"};
+    static const int32_t prompt[40] = {1, 2, 3};
+    static const uint32_t pages[4] = {7, 1, 9, 3};
+    Backend *b;
+    if (!cuda_backend_open(&options, &arena, &b, err)) return false;
+    bool ok = b->load(b, plan, NULL, NULL, err);
+    *info = b->info;
+    ok = ok && cuda_backend_check_residency(b, err) && b->begin(b, 1, &SAMPLER_GREEDY, prompt, 40, err);
+    StepSequence q = {.slot = 1, .n_tokens = 40, .tokens = prompt, .pages = pages, .sample = true};
+    StepResult r;
+    ok = ok && b->step(b, &(Step){&q, 1}, err);
+    for (uint32_t i = 0; ok && i < 4; i++) { // two at a time
+        q = (StepSequence){.slot = 1, .position = 40 + i, .n_tokens = 1, .pages = pages, .sample = true};
+        ok = b->step(b, &(Step){&q, 1}, err) && b->read(b, &r, err);
+    }
+    ok = ok && b->read(b, &r, err);
+    b->close(b);
+    return ok;
+}
+
+TEST_SLOW(cuda_host_gives_everything_back, 120) {
+    Fake fake = load_fake();
+    Arena arena = os_arena((size_t)1 << 30);
+    Plan *plan = make_plan(&arena);
+    BackendInfo info;
+    Error err = {0};
+    for (int i = 0; i < 2; i++) {
+        if (!live(plan, arena, &info, &err)) FAIL("%s", err.message);
+        CHECK_INT_EQ(0, *fake.live);
+        CHECK(*fake.launches > 0);
+        CHECK(info.vram_bytes_used > 0 && info.n_kv_pages == 256);
+        CHECK_STR_EQ("Fake GPU 0", info.device_name);
+    }
+}
+
+TEST(cuda_host_refuses_a_model_that_does_not_fit) {
+    Fake fake = load_fake();
+    Arena arena = os_arena((size_t)1 << 30);
+    Plan *plan = make_plan(&arena);
+    set_number("FAKE_CUDA_MEMORY", 250000000); // the reserve alone is more
+    BackendInfo info;
+    Error err = {0};
+    CHECK(!live(plan, arena, &info, &err));
+    CHECK_INT_EQ(ERR_INSUFFICIENT_VRAM, err.code);
+    static const char *const expected[] = {"tiny.gguf needs ", "250000000 bytes", "available on Fake GPU 0"};
+    for (size_t i = 0; i < COUNT_OF(expected); i++) {
+        if (!strstr(err.message, expected[i])) FAIL("not in \"%s\": %s", err.message, expected[i]);
+    }
+    CHECK_INT_EQ(0, *fake.live);
+}
+
+// Each call of the driver fails once, and all after it, as when a context is lost.
+TEST_SLOW(cuda_host_survives_the_failure_of_any_call, 300) {
+    Fake fake = load_fake();
+    Arena arena = os_arena((size_t)1 << 30);
+    Plan *plan = make_plan(&arena);
+    BackendInfo info;
+    Error err = {0};
+    REQUIRE(live(plan, arena, &info, &err)); // fills the cache of kernels
+    uint64_t n_calls = (uint64_t)*fake.calls;
+    static const uint64_t codes[] = {700, 2}; // an illegal address; out of memory
+    for (uint64_t i = 1; i <= n_calls; i += i < 100 ? 1 : 1 + n_calls / 150) {
+        TEST_CASE_LABEL("call %llu of %llu", (unsigned long long)i, (unsigned long long)n_calls);
+        set_number("FAKE_CUDA_FAIL_CALL", i);
+        set_number("FAKE_CUDA_FAIL_WITH", codes[i % 2]);
+        *fake.calls = 0;
+        err = (Error){0};
+        bool ok = live(plan, arena, &info, &err);
+        CHECK(!ok || i + 20 > n_calls); // closing looks at nothing
+        CHECK(ok || (err.message[0] && err.code != ERR_NONE));
+        CHECK_INT_EQ(0, *fake.live);
+    }
+}
+
+#else
+
+TEST(cuda_host) {
+    SKIP("this build has no CUDA");
+}
+
+#endif
