@@ -142,8 +142,7 @@ TEST(plan_errors_name_the_thing_and_the_place) {
          .message =
              "llama.rope.scaling.type: RoPE scaling \"su\" is not supported; supported: none, linear, yarn"},
         {"experts", "llama", .key = "expert_count", .value = 8,
-         .message =
-             "llama.expert_count: 8 experts; mixtures of experts of this architecture are not supported"},
+         .message = "key \"llama.expert_count\": mixtures of experts of architecture llama are not supported"},
         {"embedding missing", "llama", .tensor = "token_embd.weight",
          .message = "tensor \"token_embd.weight\" is missing"},
         {"weight missing", "llama", .tensor = "blk.1.ffn_up.weight",
@@ -219,10 +218,11 @@ TEST(plan_rope_scalings) {
         double expected;
         double scale;
     } rows[] = {
-        {"plain, first", {.rope_dims = 64, .rope_base = 10000, .rope_factor = 1}, 0, 1, 1},
-        {"plain, last", {.rope_dims = 64, .rope_base = 10000, .rope_factor = 1}, 31, 1.333521432163324e-4, 1},
+        {"plain, first", {.rope_dims = 64, .rope_base = 10000, .rope_factor = 1, .rope_attn_factor = 1}, 0, 1, 1},
+        {"plain, last", {.rope_dims = 64, .rope_base = 10000, .rope_factor = 1, .rope_attn_factor = 1}, 31, 1.333521432163324e-4, 1},
         {"linear",
-         {.rope_dims = 64, .rope_base = 10000, .rope_factor = 4, .rope_scaling = ROPE_SCALING_LINEAR},
+         {.rope_dims = 64, .rope_base = 10000, .rope_factor = 4, .rope_attn_factor = 1,
+          .rope_scaling = ROPE_SCALING_LINEAR},
          0,
          0.25,
          1},
@@ -232,6 +232,7 @@ TEST(plan_rope_scalings) {
          {.rope_dims = 64,
           .rope_base = 150000,
           .rope_factor = 32,
+          .rope_attn_factor = 1,
           .rope_scaling = ROPE_SCALING_YARN,
           .rope_original_context = 4096,
           .yarn_beta_fast = 32,
@@ -243,6 +244,7 @@ TEST(plan_rope_scalings) {
          {.rope_dims = 64,
           .rope_base = 150000,
           .rope_factor = 32,
+          .rope_attn_factor = 1,
           .rope_scaling = ROPE_SCALING_YARN,
           .rope_original_context = 4096,
           .yarn_beta_fast = 32,

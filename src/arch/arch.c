@@ -4,8 +4,7 @@ extern const Arch arch_llama;
 extern const Arch arch_qwen2;
 
 static const Arch *const architectures[] = {
-    &arch_llama,
-    &arch_qwen2,
+    &arch_llama, &arch_qwen2,
 };
 
 const Arch *arch_at(uint32_t index) {

@@ -2,7 +2,7 @@
 // file are its weights, and which operations make a forward pass. Nothing here computes; plan/ turns the
 // tables and a file into a Plan.
 //
-// To add one: write a file like arch/llama.c and name it in arch/arch.c.
+// To add one: write a file like arch/qwen3.c and name it in arch/arch.c; README.md walks through one.
 #pragma once
 
 #include "model/gguf.h"
@@ -37,9 +37,15 @@ typedef enum {
     OP_COUNT
 } OpKind;
 
-typedef enum { ROPE_INTERLEAVED, ROPE_HALVES } RopePairs; // pairs (2i, 2i+1), or (i, i + dims/2)
-typedef enum { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN } RopeScaling;
-typedef enum { FN_SILU, FN_GELU_TANH, FN_GELU_ERF } ActFn;
+// Pairs (2i, 2i+1), or (i, i + dims/2); or no rotary embedding at all.
+typedef enum { ROPE_INTERLEAVED, ROPE_HALVES, ROPE_NONE } RopePairs;
+
+// LONGROPE: the file has factors for a short and a long context (Ding et al. 2024).
+typedef enum { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN, ROPE_SCALING_LONGROPE } RopeScaling;
+
+// SWIGLU_CLAMPED, of a GLU only, is GPT-OSS's: with g = min(in0, 7) and u = in1 within -7 … 7,
+// out = g / (1 + exp(-1.702 g)) * (u + 1).
+typedef enum { FN_SILU, FN_GELU_TANH, FN_GELU_ERF, FN_SWIGLU_CLAMPED } ActFn;
 
 // A model's numbers, from its metadata.
 typedef struct {
@@ -51,44 +57,57 @@ typedef struct {
     uint32_t n_heads;
     uint32_t n_kv_heads;
     uint32_t head_dim;
-    uint32_t rope_dims; // of each head, from its start
-    uint32_t window;    // a row sees this many positions, itself included; 0: all
+    uint32_t value_dim;      // of a head; files may say it, and it must be head_dim
+    uint32_t n_experts;      // 0: a plain feed-forward
+    uint32_t n_experts_used; // by each token
+    uint32_t d_ff_expert;
+    uint32_t rope_dims;     // of each head, from its start
+    uint32_t window;        // a row sees this many positions, itself included; 0: all
+    uint32_t window_period; // of so many layers in a row the last sees all positions; 0: none does
     float norm_eps;
+    uint32_t embed_by_root; // 1: the embedding is multiplied by the root of d_model
     float embed_scale;
+    float score_dim; // scores are divided by the root of this; 0: of head_dim
     float rope_base;
+    float rope_base_window; // of layers with a window, which are not scaled then; 0: as the others
     RopeScaling rope_scaling;
     float rope_factor;
     uint32_t rope_original_context;
     float yarn_beta_fast;
     float yarn_beta_slow;
-    float yarn_attn_factor; // on cos and sin; 0: by the formula
+    uint32_t yarn_exact_bounds; // 1: YaRN's ramp begins and ends between pairs; 0: at whole ones
+    float rope_attn_factor;     // on cos and sin, beside YaRN's own
 } ModelConfig;
 
-typedef enum { CONFIG_U32, CONFIG_F32 } ConfigType;
+// PERIOD: a u32, or an array of bools, one a layer, that says the same.
+typedef enum { CONFIG_U32, CONFIG_F32, CONFIG_PERIOD } ConfigType;
 
-// One metadata key. "%s" in the key stands for the architecture's name.
+// One metadata key. "%s" in the key stands for the architecture's name. A row without a key is a number that
+// the architecture fixes; it may hold for one size of the model only.
 typedef struct {
-    const char *key;
+    const char *key; // NULL: the fallback is the value
     ConfigType type;
     uint16_t offset; // in ModelConfig
     bool required;
-    double fallback; // where it is not required and absent
+    double fallback;        // where it is not required and absent
+    uint32_t only_n_layers; // the row counts where the model has so many layers; 0: always
 } ConfigRow;
 
-// One tensor (or run of rows of one). "%u" in the name stands for the layer.
+// One tensor (or a part of one). "%u" in the name stands for the layer. A vector has one row.
 typedef struct {
     WeightId id;
     const char *name;
     Dim rows;
     Dim cols;
+    Dim matrices; // DIM_ONE, or how many such matrices the tensor holds: experts
     bool optional;
     bool is_float;    // norms and biases
     WeightId or_else; // where it is absent: tied embeddings
-    Dim fused_rows;   // DIM_ONE: the tensor is this weight alone; else the rows of the whole tensor…
-    Dim fused_from;   // …in which this weight begins at this row (DIM_ONE: 0)
+    Dim fused; // DIM_ONE: the tensor is this weight alone; else the rows (a vector's values) of it all…
+    Dim fused_from; // …in which this weight begins here (DIM_ONE: at 0)
 } WeightRow;
 
-// One operation. An operation whose weight is optional and absent is left out, except that a bias may be
+// One operation. Where its weight is absent it is left out, unless it can do without; a bias may always be
 // absent.
 typedef struct {
     OpKind kind;
@@ -96,8 +115,14 @@ typedef struct {
     Act in[2];
     WeightId weight;
     WeightId bias;
-    ActFn fn; // GLU, ACTIVATION
+    bool weight_optional;
 } OpRow;
+
+// A run of operations.
+typedef struct {
+    const OpRow *rows;
+    uint32_t count;
+} OpRun;
 
 typedef struct {
     const char *name;        // general.architecture
@@ -106,13 +131,12 @@ typedef struct {
     uint32_t n_config;
     const WeightRow *weights; // names with "%u" are bound once a layer
     uint32_t n_weights;
-    const OpRow *first; // before the layers
-    uint32_t n_first;
-    const OpRow *layer;
-    uint32_t n_layer;
-    const OpRow *last;
-    uint32_t n_last;
+    OpRun first;     // before the layers
+    OpRun attention; // of each layer
+    OpRun feed_forward;
+    OpRun last; // after the layers
     RopePairs rope_pairs;
+    ActFn activation; // what GLU and ACTIVATION apply
 } Arch;
 
 // NULL when there is none of that name.

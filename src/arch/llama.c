@@ -6,14 +6,14 @@
 static const ConfigRow config[] = {
     CONFIG_ROWS_TRANSFORMER,
     CONFIG_ROWS_ROPE,
+    CONFIG_ROW_WINDOW(false),
     CONFIG_ROW_RMS_EPS,
 };
 
 // clang-format off
 static const WeightRow weights[] = {
     WEIGHT_ROWS_ENDS,
-    {.id = WEIGHT_ROPE_FACTORS, .name = "rope_freqs.weight", .rows = DIM_ONE, .cols = DIM_ROPE_HALF,
-     .optional = true, .is_float = true},
+    WEIGHT_ROPE_VECTOR(WEIGHT_ROPE_FACTORS, "rope_freqs.weight"),
     WEIGHT_ROW_NORM(WEIGHT_ATTN_NORM, "attn_norm.weight",   DIM_MODEL),
     WEIGHT_ROW(WEIGHT_Q,              "attn_q.weight",      DIM_Q,     DIM_MODEL),
     WEIGHT_ROW_BIAS(WEIGHT_Q_BIAS,    "attn_q.bias",        DIM_Q,     true),
@@ -34,6 +34,7 @@ const Arch arch_llama = {
     .name = "llama",
     .description = "Llama 2 and 3, Mistral, SmolLM",
     ARCH_TABLES,
-    ARCH_OPS_GATED,
+    ARCH_OPS(arch_gated_ops),
     .rope_pairs = ROPE_INTERLEAVED,
+    .activation = FN_SILU,
 };

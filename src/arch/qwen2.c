@@ -29,6 +29,7 @@ const Arch arch_qwen2 = {
     .name = "qwen2",
     .description = "Qwen2 and Qwen2.5",
     ARCH_TABLES,
-    ARCH_OPS_GATED,
+    ARCH_OPS(arch_gated_ops),
     .rope_pairs = ROPE_HALVES,
+    .activation = FN_SILU,
 };

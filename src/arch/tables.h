@@ -4,9 +4,14 @@
 #include "arch/arch.h"
 
 #define CONFIG_U32_ROW(key, field, required, fallback) \
-    { key, CONFIG_U32, offsetof(ModelConfig, field), required, fallback }
+    { key, CONFIG_U32, offsetof(ModelConfig, field), required, fallback, 0 }
 #define CONFIG_F32_ROW(key, field, required, fallback) \
-    { key, CONFIG_F32, offsetof(ModelConfig, field), required, fallback }
+    { key, CONFIG_F32, offsetof(ModelConfig, field), required, fallback, 0 }
+// Numbers that the architecture fixes.
+#define CONFIG_U32_VALUE(field, value) CONFIG_U32_ROW(NULL, field, false, value)
+#define CONFIG_F32_VALUE(field, value) CONFIG_F32_ROW(NULL, field, false, value)
+#define CONFIG_F32_VALUE_OF_SIZE(n_layers, field, value) \
+    { NULL, CONFIG_F32, offsetof(ModelConfig, field), false, value, n_layers }
 
 // Sizes of a decoder-only transformer. What has no fallback here is derived in plan/config.c when it is
 // absent (0).
@@ -17,7 +22,8 @@
         CONFIG_U32_ROW("%s.feed_forward_length", d_ff, true, 0),            \
         CONFIG_U32_ROW("%s.attention.head_count", n_heads, true, 0),        \
         CONFIG_U32_ROW("%s.attention.head_count_kv", n_kv_heads, false, 0), \
-        CONFIG_U32_ROW("%s.attention.key_length", head_dim, false, 0)
+        CONFIG_U32_ROW("%s.attention.key_length", head_dim, false, 0),      \
+        CONFIG_U32_ROW("%s.attention.value_length", value_dim, false, 0)
 
 // Rotary position embedding with the scalings that files ask for.
 #define CONFIG_ROWS_ROPE                                                                            \
@@ -25,23 +31,46 @@
         CONFIG_F32_ROW("%s.rope.freq_base", rope_base, false, 10000),                               \
         CONFIG_F32_ROW("%s.rope.scaling.factor", rope_factor, false, 1),                            \
         CONFIG_U32_ROW("%s.rope.scaling.original_context_length", rope_original_context, false, 0), \
-        CONFIG_F32_ROW("%s.rope.scaling.attn_factor", yarn_attn_factor, false, 0),                  \
+        CONFIG_F32_ROW("%s.rope.scaling.attn_factor", rope_attn_factor, false, 1),                  \
         CONFIG_F32_ROW("%s.rope.scaling.yarn_beta_fast", yarn_beta_fast, false, 32),                \
         CONFIG_F32_ROW("%s.rope.scaling.yarn_beta_slow", yarn_beta_slow, false, 1)
+
+// A window of so many positions on every layer.
+#define CONFIG_ROW_WINDOW(required) CONFIG_U32_ROW("%s.attention.sliding_window", window, required, 0)
+
+// The layers that have it: all of every `period` but the last.
+#define CONFIG_ROW_WINDOW_PERIOD(period)                                                                   \
+    {                                                                                                      \
+        "%s.attention.sliding_window_pattern", CONFIG_PERIOD, offsetof(ModelConfig, window_period), false, \
+            period, 0                                                                                      \
+    }
+
+// A mixture of experts.
+#define CONFIG_ROWS_EXPERTS                                              \
+    CONFIG_U32_ROW("%s.expert_count", n_experts, true, 0),               \
+        CONFIG_U32_ROW("%s.expert_used_count", n_experts_used, true, 0), \
+        CONFIG_U32_ROW("%s.expert_feed_forward_length", d_ff_expert, false, 0)
 
 #define CONFIG_ROW_RMS_EPS CONFIG_F32_ROW("%s.attention.layer_norm_rms_epsilon", norm_eps, true, 0)
 
 // The embedding, the last norm, and a head that is the embedding where the file has none of its own.
 #define WEIGHT_ROWS_ENDS                                                                                    \
     {.id = WEIGHT_EMBED, .name = "token_embd.weight", .rows = DIM_VOCAB, .cols = DIM_MODEL},                \
-        {.id = WEIGHT_OUTPUT_NORM,                                                                          \
-         .name = "output_norm.weight",                                                                      \
-         .rows = DIM_ONE,                                                                                   \
-         .cols = DIM_MODEL,                                                                                 \
-         .is_float = true},                                                                                 \
+        WEIGHT_VECTOR(WEIGHT_OUTPUT_NORM, "output_norm.weight", DIM_MODEL),                                 \
     {                                                                                                       \
         .id = WEIGHT_HEAD, .name = "output.weight", .rows = DIM_VOCAB, .cols = DIM_MODEL, .optional = true, \
         .or_else = WEIGHT_EMBED                                                                             \
+    }
+
+// A vector outside the layers.
+#define WEIGHT_VECTOR(weight, tensor, width) \
+    { .id = weight, .name = tensor, .rows = DIM_ONE, .cols = width, .is_float = true }
+
+// Factors of RoPE's frequencies, one a pair.
+#define WEIGHT_ROPE_VECTOR(weight, tensor)                                                      \
+    {                                                                                           \
+        .id = weight, .name = tensor, .rows = DIM_ONE, .cols = DIM_ROPE_HALF, .is_float = true, \
+        .optional = true                                                                        \
     }
 
 // A weight matrix, a norm's scale, and a bias of one layer.
@@ -55,16 +84,37 @@
         .optional = is_optional                                                                   \
     }
 
-// Operations (arch/blocks.c): the token's embedding; a pre-norm block of attention and a gated feed-forward;
-// the last norm and the head.
+// A matrix that is the rows from `from` on of a tensor of `all` rows, and a bias that is a part of one.
+#define WEIGHT_ROW_FUSED(weight, tensor, n_rows, n_cols, all, from)                           \
+    {                                                                                         \
+        .id = weight, .name = "blk.%u." tensor, .rows = n_rows, .cols = n_cols, .fused = all, \
+        .fused_from = from                                                                    \
+    }
+#define WEIGHT_ROW_BIAS_FUSED(weight, tensor, width, all, from)                                   \
+    {                                                                                             \
+        .id = weight, .name = "blk.%u." tensor, .rows = DIM_ONE, .cols = width, .is_float = true, \
+        .fused = all, .fused_from = from                                                          \
+    }
+
+// A matrix for each expert, and a bias for each.
+#define WEIGHT_ROW_EXPERTS(weight, tensor, n_rows, n_cols) \
+    { .id = weight, .name = "blk.%u." tensor, .rows = n_rows, .cols = n_cols, .matrices = DIM_EXPERTS }
+#define WEIGHT_ROW_EXPERTS_BIAS(weight, tensor, width) \
+    { .id = weight, .name = "blk.%u." tensor, .rows = DIM_EXPERTS, .cols = width, .is_float = true }
+
+// Operations (arch/blocks.c): the token's embedding; attention with the norms before and after it; a gated
+// feed-forward; one of experts; the last norm and the head.
 extern const OpRow arch_embed_ops[1];
-extern const OpRow arch_gated_block_ops[16];
+extern const OpRow arch_attention_ops[13];
+extern const OpRow arch_gated_ops[7];
+extern const OpRow arch_expert_ops[9];
 extern const OpRow arch_norm_head_ops[2];
 
 // The members of an Arch that name the file's own tables, and those that name the shared operations.
 #define ARCH_TABLES \
     .config = config, .n_config = COUNT_OF(config), .weights = weights, .n_weights = COUNT_OF(weights)
-#define ARCH_OPS_GATED                                                                           \
-    .first = arch_embed_ops, .n_first = COUNT_OF(arch_embed_ops), .layer = arch_gated_block_ops, \
-    .n_layer = COUNT_OF(arch_gated_block_ops), .last = arch_norm_head_ops,                       \
-    .n_last = COUNT_OF(arch_norm_head_ops)
+#define OP_RUN(rows) \
+    { rows, COUNT_OF(rows) }
+#define ARCH_OPS(feed_forward_ops)                                            \
+    .first = OP_RUN(arch_embed_ops), .attention = OP_RUN(arch_attention_ops), \
+    .feed_forward = OP_RUN(feed_forward_ops), .last = OP_RUN(arch_norm_head_ops)

@@ -35,16 +35,16 @@ bool weight_bind(const GgufFile *file, const WeightSpec *spec, Weight *out, bool
         return gguf_tensor_error(file, t, err, "expected F32, F16 or BF16, found %s",
                                  dtype_info(t->dtype)->name);
     }
-    uint64_t row_bytes = dtype_row_bytes(t->dtype, spec->n_cols);
+    uint64_t row_bytes = dtype_row_bytes(t->dtype, spec->col_count);
     *out = (Weight){
         .name = t->name,
         .dtype = t->dtype,
         .n_matrices = spec->n_matrices,
         .n_rows = spec->row_count,
-        .n_cols = spec->n_cols,
+        .n_cols = spec->col_count,
         .row_bytes = row_bytes,
-        .matrix_stride = spec->n_rows * row_bytes,
-        .data = t->data + spec->row_from * row_bytes,
+        .matrix_stride = spec->n_rows * dtype_row_bytes(t->dtype, spec->n_cols),
+        .data = t->data + spec->row_from * row_bytes + dtype_row_bytes(t->dtype, spec->col_from),
         .size_bytes = spec->n_matrices * spec->row_count * row_bytes,
     };
     return true;

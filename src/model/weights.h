@@ -14,8 +14,10 @@ typedef struct {
     uint64_t n_matrices; // experts; 1 for a plain matrix or vector
     uint64_t n_rows;     // outputs; 1 for a vector
     uint64_t n_cols;     // inputs: elements of a row
-    uint64_t row_from;   // this weight is rows [row_from, row_from + row_count) of each matrix:
-    uint64_t row_count;  // how fused tensors (QKV, gate and up) are taken apart
+    uint64_t row_from;   // this weight is rows [row_from, row_from + row_count) of each matrix: how fused
+    uint64_t row_count;  // tensors (QKV, gate and up) are taken apart
+    uint64_t col_from;   // and values [col_from, col_from + col_count) of each row: the whole row, except
+    uint64_t col_count;  // that vectors of floats are taken apart so
     bool is_float;       // must be F32, F16 or BF16: norms, biases
 } WeightSpec;
 

@@ -13,7 +13,8 @@ typedef struct {
     Plan *plan;
     Weight *weights; // grows with plan->n_weights; room for all rows of all layers
     const Rope *rope;
-    Op *ops; // grows with plan->n_ops
+    const Rope *rope_window; // of layers with a window
+    Op *ops;                 // grows with plan->n_ops
     // Weights of the layer at hand and of the whole model, by id; NULL for those that are absent.
     const Weight *bound[WEIGHT_COUNT];
 } Builder;
@@ -41,15 +42,19 @@ static Str row_tensor_name(const WeightRow *row, uint32_t layer, char *text, siz
 static bool builder_bind_row(Builder *b, const WeightRow *row, uint32_t layer, Error *err) {
     const ModelConfig *c = &b->plan->config;
     char name[GGUF_TENSOR_NAME_BYTES_MAX];
-    uint64_t rows = arch_dim(c, row->rows);
-    bool fused = row->fused_rows != DIM_ONE;
+    bool is_fused = row->fused != DIM_ONE, is_vector = row->rows == DIM_ONE;
+    uint64_t rows = arch_dim(c, row->rows), cols = arch_dim(c, row->cols);
+    uint64_t all = is_fused ? arch_dim(c, row->fused) : is_vector ? cols : rows;
+    uint64_t from = row->fused_from != DIM_ONE ? arch_dim(c, row->fused_from) : 0;
     WeightSpec spec = {
         .name = row_tensor_name(row, layer, name, sizeof name).ptr,
-        .n_matrices = 1,
-        .n_rows = fused ? arch_dim(c, row->fused_rows) : rows,
-        .n_cols = arch_dim(c, row->cols),
-        .row_from = fused && row->fused_from != DIM_ONE ? arch_dim(c, row->fused_from) : 0,
+        .n_matrices = arch_dim(c, row->matrices),
+        .n_rows = is_vector ? 1 : all,
+        .n_cols = is_vector ? all : cols,
+        .row_from = is_vector ? 0 : from,
         .row_count = rows,
+        .col_from = is_vector ? from : 0,
+        .col_count = cols,
         .is_float = row->is_float,
     };
     Weight *weight = &b->weights[b->plan->n_weights];
@@ -71,6 +76,11 @@ static bool builder_bind_rows(Builder *b, bool per_layer, uint32_t layer, Error 
     return true;
 }
 
+static bool layer_has_window(const ModelConfig *c, uint32_t layer) {
+    bool sees_all = c->window_period && layer % c->window_period == c->window_period - 1;
+    return c->window && !sees_all;
+}
+
 static Op builder_resolve(const Builder *b, const OpRow *row, uint32_t layer) {
     const ModelConfig *c = &b->plan->config;
     Op op = {.kind = row->kind,
@@ -87,45 +97,78 @@ static Op builder_resolve(const Builder *b, const OpRow *row, uint32_t layer) {
         op.norm.group = (uint32_t)op.weight->n_cols;
         break;
     case OP_ROPE:
-        op.rope.rope = b->rope;
+        op.rope.rope = layer_has_window(c, layer) ? b->rope_window : b->rope;
         op.rope.head_dim = c->head_dim;
         op.rope.n_heads = b->plan->act_width[row->out] / c->head_dim;
         break;
     case OP_ATTENTION:
-        op.attention.window = c->window;
-        op.attention.scale = 1 / sqrtf((float)c->head_dim);
+        op.attention.window = layer_has_window(c, layer) ? c->window : 0;
+        op.attention.scale = 1 / sqrtf(c->score_dim > 0 ? c->score_dim : (float)c->head_dim);
         break;
     case OP_GLU:
-    case OP_ACTIVATION: op.fn = row->fn; break;
+    case OP_ACTIVATION: op.fn = b->plan->arch->activation; break;
+    case OP_ROUTE:
+    case OP_EXPERT_MATMUL:
+    case OP_EXPERT_SUM: op.n_used = c->n_experts_used; break;
     default: break;
     }
     return op;
 }
 
-static void builder_emit(Builder *b, const OpRow *rows, uint32_t n_rows, uint32_t layer) {
-    for (uint32_t i = 0; i < n_rows; i++) {
-        bool absent = rows[i].weight != WEIGHT_NONE && !b->bound[rows[i].weight];
-        if (!absent) b->ops[b->plan->n_ops++] = builder_resolve(b, &rows[i], layer);
+static void builder_emit(Builder *b, OpRun run, uint32_t layer) {
+    for (uint32_t i = 0; i < run.count; i++) {
+        const OpRow *row = &run.rows[i];
+        bool absent = row->weight != WEIGHT_NONE && !b->bound[row->weight] && !row->weight_optional;
+        if (!absent) b->ops[b->plan->n_ops++] = builder_resolve(b, row, layer);
     }
 }
 
-static bool builder_init_rope(Builder *b, Error *err) {
+// The tensor that divides the frequencies, if the file has one for the model's context.
+static bool builder_pick_rope_factors(const Builder *b, const Weight **out, Error *err) {
     const ModelConfig *c = &b->plan->config;
-    Rope *rope = arena_new(b->arena, Rope, 1);
-    const Weight *w = b->bound[WEIGHT_ROPE_FACTORS];
-    float *factors = w ? arena_new(b->arena, float, w->n_cols) : NULL;
-    if (!rope || (w && !factors)) return no_memory(err);
-    if (w) {
-        const DtypeInfo *info = dtype_info(w->dtype);
-        info->dequantize(w->data, factors, w->n_cols / info->block_elements);
-    }
-    for (uint64_t i = 0; w && i < w->n_cols; i++) {
+    bool is_long = c->n_context > c->rope_original_context;
+    const Weight *either = b->bound[is_long ? WEIGHT_ROPE_FACTORS_LONG : WEIGHT_ROPE_FACTORS_SHORT];
+    *out = b->bound[WEIGHT_ROPE_FACTORS] ? b->bound[WEIGHT_ROPE_FACTORS] : either;
+    if (*out || c->rope_scaling != ROPE_SCALING_LONGROPE) return true;
+    return error_set(err, ERR_BAD_FILE,
+                     "tensor \"rope_factors_%s.weight\" is missing; its RoPE scaling needs it",
+                     is_long ? "long" : "short");
+}
+
+static bool builder_read_rope_factors(const Builder *b, const float **out, Error *err) {
+    const Weight *w;
+    *out = NULL;
+    if (!builder_pick_rope_factors(b, &w, err)) return false;
+    if (!w) return true;
+    float *factors = arena_new(b->arena, float, w->n_cols);
+    if (!factors) return no_memory(err);
+    const DtypeInfo *info = dtype_info(w->dtype);
+    info->dequantize(w->data, factors, w->n_cols / info->block_elements);
+    for (uint64_t i = 0; i < w->n_cols; i++) {
         if (factors[i] > 0) continue;
         return error_set(err, ERR_BAD_FILE, "tensor \"%.*s\": factor %llu is %g; expected more than 0",
                          STR_ARG(w->name), (unsigned long long)i, (double)factors[i]);
     }
-    if (!rope_init(c, b->plan->arch->rope_pairs, factors, b->arena, rope)) return no_memory(err);
-    b->rope = rope;
+    *out = factors;
+    return true;
+}
+
+static bool builder_init_ropes(Builder *b, Error *err) {
+    const ModelConfig *c = &b->plan->config;
+    RopePairs pairs = b->plan->arch->rope_pairs;
+    const float *factors;
+    if (pairs == ROPE_NONE) return true;
+    if (!builder_read_rope_factors(b, &factors, err)) return false;
+    Rope *rope = arena_new(b->arena, Rope, 2);
+    if (!rope || !rope_init(c, pairs, factors, b->arena, &rope[0])) return no_memory(err);
+    b->rope = b->rope_window = &rope[0];
+    if (c->window == 0 || c->rope_base_window <= 0) return true;
+    ModelConfig unscaled = *c;
+    unscaled.rope_base = c->rope_base_window;
+    unscaled.rope_scaling = ROPE_SCALING_NONE;
+    unscaled.rope_attn_factor = 1;
+    if (!rope_init(&unscaled, pairs, NULL, b->arena, &rope[1])) return no_memory(err);
+    b->rope_window = &rope[1];
     return true;
 }
 
@@ -149,7 +192,8 @@ static bool builder_allocate(Builder *b, Error *err) {
     const Arch *arch = b->plan->arch;
     uint64_t layers = b->plan->config.n_layers;
     b->weights = arena_new(b->arena, Weight, arch->n_weights * layers + 1);
-    b->ops = arena_new(b->arena, Op, arch->n_first + arch->n_layer * layers + arch->n_last);
+    uint64_t layer_ops = arch->attention.count + arch->feed_forward.count;
+    b->ops = arena_new(b->arena, Op, arch->first.count + layer_ops * layers + arch->last.count);
     b->plan->weights = b->weights;
     b->plan->ops = b->ops;
     return (b->weights && b->ops) || no_memory(err);
@@ -159,13 +203,14 @@ static bool builder_run(Builder *b, Error *err) {
     const Arch *arch = b->plan->arch;
     if (!builder_allocate(b, err)) return false;
     if (!builder_bind_rows(b, false, 0, err)) return false;
-    if (!builder_init_rope(b, err)) return false;
-    builder_emit(b, arch->first, arch->n_first, 0);
+    if (!builder_init_ropes(b, err)) return false;
+    builder_emit(b, arch->first, 0);
     for (uint32_t layer = 0; layer < b->plan->config.n_layers; layer++) {
         if (!builder_bind_rows(b, true, layer, err)) return false;
-        builder_emit(b, arch->layer, arch->n_layer, layer);
+        builder_emit(b, arch->attention, layer);
+        builder_emit(b, arch->feed_forward, layer);
     }
-    builder_emit(b, arch->last, arch->n_last, 0);
+    builder_emit(b, arch->last, 0);
     return builder_refuse_unused(b, err);
 }
 

@@ -14,7 +14,7 @@ typedef struct {
     const float *inv_freq; // [dims / 2]
     uint32_t dims;
     RopePairs pairs;
-    float scale; // on cos and sin (YaRN's attention factor); 1 otherwise
+    float scale; // on cos and sin (an attention factor); 1 otherwise
 } Rope;
 
 typedef struct {
@@ -41,7 +41,8 @@ typedef struct {
         struct {
             float scale;
         } embed;
-        ActFn fn; // GLU, ACTIVATION
+        ActFn fn;        // GLU, ACTIVATION
+        uint32_t n_used; // ROUTE, EXPERT_MATMUL, EXPERT_SUM: experts a row
     };
 } Op;
 

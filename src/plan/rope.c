@@ -12,8 +12,14 @@ static double yarn_pair_of_rotations(const ModelConfig *c, double rotations) {
 // YaRN keeps the frequencies of pairs that turn often, divides those that turn seldom by the factor, and
 // mixes between. Returns the share of the kept frequency for one pair.
 static double yarn_kept_share(const ModelConfig *c, uint32_t pair) {
-    double low = fmax(floor(yarn_pair_of_rotations(c, (double)c->yarn_beta_fast)), 0);
-    double high = fmin(ceil(yarn_pair_of_rotations(c, (double)c->yarn_beta_slow)), c->rope_dims - 1);
+    double low = yarn_pair_of_rotations(c, (double)c->yarn_beta_fast);
+    double high = yarn_pair_of_rotations(c, (double)c->yarn_beta_slow);
+    if (!c->yarn_exact_bounds) {
+        low = floor(low);
+        high = ceil(high);
+    }
+    low = fmax(low, 0);
+    high = fmin(high, c->rope_dims - 1);
     double ramp = (pair - low) / fmax(high - low, 0.001);
     return 1 - fmin(fmax(ramp, 0), 1);
 }
@@ -32,11 +38,8 @@ bool rope_init(const ModelConfig *c, RopePairs pairs, const float *factors, Aren
         }
         inv_freq[i] = (float)freq;
     }
-    float scale = 1;
-    if (c->rope_scaling == ROPE_SCALING_YARN) {
-        scale =
-            c->yarn_attn_factor > 0 ? c->yarn_attn_factor : (float)(0.1 * log((double)c->rope_factor) + 1);
-    }
-    *out = (Rope){.inv_freq = inv_freq, .dims = c->rope_dims, .pairs = pairs, .scale = scale};
+    double scale = (double)c->rope_attn_factor;
+    if (c->rope_scaling == ROPE_SCALING_YARN) scale *= 0.1 * log((double)c->rope_factor) + 1;
+    *out = (Rope){.inv_freq = inv_freq, .dims = c->rope_dims, .pairs = pairs, .scale = (float)scale};
     return true;
 }

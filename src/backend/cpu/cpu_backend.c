@@ -99,6 +99,7 @@ static void lay_out(CpuBackend *cpu, uint8_t *base, uint64_t *size) {
     TAKE(s->logits, rows * plan->config.n_vocab);
     TAKE(s->scores, threads * s->scores_stride);
     TAKE(s->scratch, threads * s->scratch_stride);
+    TAKE(s->expert_rows, rows);
     TAKE(cpu->sample_logits, (uint64_t)plan->config.n_vocab);
     uint8_t *sampler;
     TAKE(sampler, sampler_scratch_bytes(plan->config.n_vocab));

@@ -203,12 +203,20 @@ static void attention(const CpuOp *op, CpuStep *s) {
 
 static float activate(ActFn fn, float x) {
     switch (fn) {
+    case FN_SWIGLU_CLAMPED: break; // of two values
     case FN_SILU: return x / (1 + expf(-x));
     case FN_GELU_TANH:
         return 0.5f * x * (1 + tanhf(0.7978845608f * (x + 0.044715f * x * x * x))); // sqrt(2 / pi)
     case FN_GELU_ERF: return 0.5f * x * (1 + erff(x * 0.7071067812f));              // 1 / sqrt(2)
     }
     return x;
+}
+
+static float gated(ActFn fn, float gate, float up) {
+    if (fn != FN_SWIGLU_CLAMPED) return activate(fn, gate) * up;
+    gate = fminf(gate, 7);
+    up = fmaxf(fminf(up, 7), -7);
+    return gate / (1 + expf(-1.702f * gate)) * (up + 1);
 }
 
 static void activation_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
@@ -220,17 +228,21 @@ static void activation_rows(void *context, uint32_t thread, uint32_t from, uint3
     const float *up = op->kind == OP_GLU ? row_of(w->step, op->in[1], from) : NULL;
     float *out = row_of(w->step, op->out, from);
     for (uint64_t i = 0; i < n; i++)
-        out[i] = activate(op->fn, gate[i]) * (up ? up[i] : 1);
+        out[i] = up ? gated(op->fn, gate[i], up[i]) : activate(op->fn, gate[i]);
 }
 
-static void matmul_op(const CpuOp *op, const CpuStep *s, const float *in, float *out, uint32_t n_rows) {
-    Matmul m = {.weight = op->op->weight,
-                .bias = op->bias_f32,
-                .in = in,
-                .out = out,
-                .n_tokens = n_rows,
-                .scratch = s->scratch,
-                .scratch_stride = s->scratch_stride};
+static Matmul matmul_of(const CpuOp *op, const CpuStep *s, const float *in, float *out) {
+    return (Matmul){.weight = op->op->weight,
+                    .bias = op->bias_f32,
+                    .in = in,
+                    .out = out,
+                    .n_tokens = s->n_rows,
+                    .scratch = s->scratch,
+                    .scratch_stride = s->scratch_stride};
+}
+
+static void matmul_op(const CpuOp *op, const CpuStep *s) {
+    Matmul m = matmul_of(op, s, s->act[op->op->in[0]], s->act[op->op->out]);
     matmul_run(s->pool, &m);
 }
 
@@ -240,7 +252,76 @@ static void head(const CpuOp *op, CpuStep *s) {
         memcpy(s->head_in + (uint64_t)i * width, row_of(s, op->op->in[0], s->wanted[i]),
                width * sizeof(float));
     }
-    if (s->n_wanted) matmul_op(op, s, s->head_in, s->logits, s->n_wanted);
+    Matmul m = matmul_of(op, s, s->head_in, s->logits);
+    m.n_tokens = s->n_wanted;
+    if (s->n_wanted) matmul_run(s->pool, &m);
+}
+
+// The index of the largest value that is not among the n_chosen before it; of equal ones the first.
+static uint32_t largest_but(const float *values, uint32_t n, const float *chosen, uint32_t n_chosen) {
+    uint32_t best = n;
+    for (uint32_t i = 0; i < n; i++) {
+        bool taken = false;
+        for (uint32_t j = 0; j < n_chosen && !taken; j++)
+            taken = (uint32_t)chosen[j] == i;
+        if (!taken && (best == n || values[i] > values[best])) best = i;
+    }
+    return best;
+}
+
+static void route_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+    (void)thread;
+    const RowWork *w = context;
+    const Op *op = w->op->op;
+    uint32_t n_experts = w->step->act_width[op->in[0]], n_used = op->n_used;
+    for (uint32_t row = from; row < to; row++) {
+        const float *logits = row_of(w->step, op->in[0], row);
+        float *experts = row_of(w->step, op->out, row), *weights = experts + n_used;
+        for (uint32_t i = 0; i < n_used; i++) {
+            uint32_t expert = largest_but(logits, n_experts, experts, i);
+            experts[i] = (float)expert;
+            weights[i] = logits[expert];
+        }
+        softmax(weights, n_used, NULL);
+    }
+}
+
+// The (row, choice) pairs that chose an expert become tokens of its product, so that its weights are read
+// once, and those of experts that nobody chose are not read.
+static void expert_matmul(const CpuOp *cpu_op, const CpuStep *s) {
+    const Op *op = cpu_op->op;
+    const Weight *weight = op->weight;
+    bool in_each = s->act_width[op->in[0]] != weight->n_cols;
+    Matmul m = matmul_of(cpu_op, s, s->act[op->in[0]], s->act[op->out]);
+    m.rows = s->expert_rows;
+    for (m.matrix = 0; m.matrix < weight->n_matrices; m.matrix++) {
+        m.n_tokens = 0;
+        for (uint32_t row = 0; row < s->n_rows; row++) {
+            const float *experts = row_of(s, op->in[1], row);
+            for (uint32_t i = 0; i < op->n_used; i++) {
+                uint32_t choice = row * op->n_used + i;
+                if ((uint32_t)experts[i] == m.matrix)
+                    s->expert_rows[m.n_tokens++] = (MatmulRow){.in = in_each ? choice : row, .out = choice};
+            }
+        }
+        m.bias = cpu_op->bias_f32 ? cpu_op->bias_f32 + m.matrix * weight->n_rows : NULL;
+        if (m.n_tokens) matmul_run(s->pool, &m);
+    }
+}
+
+static void expert_sum_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+    (void)thread;
+    const RowWork *w = context;
+    const Op *op = w->op->op;
+    uint32_t width = w->step->act_width[op->out];
+    for (uint32_t row = from; row < to; row++) {
+        const float *in = row_of(w->step, op->in[0], row);
+        const float *weights = row_of(w->step, op->in[1], row) + op->n_used;
+        float *out = row_of(w->step, op->out, row);
+        memset(out, 0, width * sizeof *out);
+        for (uint32_t i = 0; i < op->n_used; i++)
+            add_scaled(out, in + (uint64_t)i * width, weights[i], width);
+    }
 }
 
 void cpu_op_run(const CpuOp *op, CpuStep *s) {
@@ -249,7 +330,7 @@ void cpu_op_run(const CpuOp *op, CpuStep *s) {
     case OP_ADD_POSITION: for_rows(add_position_rows, op, s); break;
     case OP_RMS_NORM:
     case OP_LAYER_NORM: for_rows(norm_rows, op, s); break;
-    case OP_MATMUL: matmul_op(op, s, s->act[op->op->in[0]], s->act[op->op->out], s->n_rows); break;
+    case OP_MATMUL: matmul_op(op, s); break;
     case OP_ADD: for_rows(add_rows, op, s); break;
     case OP_ROPE: for_rows(rope_rows, op, s); break;
     case OP_KV_WRITE: for_rows(kv_write_rows, op, s); break;
@@ -257,6 +338,9 @@ void cpu_op_run(const CpuOp *op, CpuStep *s) {
     case OP_GLU:
     case OP_ACTIVATION: for_rows(activation_rows, op, s); break;
     case OP_HEAD: head(op, s); break;
+    case OP_ROUTE: for_rows(route_rows, op, s); break;
+    case OP_EXPERT_MATMUL: expert_matmul(op, s); break;
+    case OP_EXPERT_SUM: for_rows(expert_sum_rows, op, s); break;
     case OP_COUNT: break;
     }
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/backend.h"
+#include "backend/cpu/matmul.h"
 #include "backend/cpu/pool.h"
 
 // Where the rows of a step belong.
@@ -41,6 +42,7 @@ typedef struct {
     uint64_t scores_stride;
     float *scratch; // [threads][scratch_stride], for matmul_run
     uint64_t scratch_stride;
+    MatmulRow *expert_rows; // [max_rows], the rows that chose an expert
     uint32_t n_wanted;      // rows whose logits are wanted
     const uint32_t *wanted; // [n_wanted] row indices, ascending
     float *head_in;         // [max_rows][d_model] those rows, gathered

@@ -66,9 +66,13 @@ CPU_CLONES static void dot_tile_one(const float *w, uint64_t w_stride, const flo
     dot_tile(w, w_stride, x, 0, n, 1, sums);
 }
 
-CPU_CLONES static void dot_tile_two(const float *w, uint64_t w_stride, const float *x, uint64_t n,
-                                    float sums[TILE_T][TILE_R]) {
-    dot_tile(w, w_stride, x, n, n, 2, sums);
+CPU_CLONES static void dot_tile_two(const float *w, uint64_t w_stride, const float *x, uint64_t x_stride,
+                                    uint64_t n, float sums[TILE_T][TILE_R]) {
+    dot_tile(w, w_stride, x, x_stride, n, 2, sums);
+}
+
+static MatmulRow token_rows(const Matmul *m, uint32_t token) {
+    return m->rows ? m->rows[token] : (MatmulRow){token, token};
 }
 
 // Rows [row, row + n_rows) of the product; `w` holds them expanded, w_stride apart, with whole tiles
@@ -77,15 +81,18 @@ static void multiply_rows(const Matmul *m, const float *w, uint64_t w_stride, ui
     uint64_t n_cols = m->weight->n_cols;
     for (uint32_t t = 0; t < m->n_tokens; t += TILE_T) {
         uint32_t n_t = (uint32_t)min_u64(TILE_T, m->n_tokens - t);
-        const float *x = m->in + t * n_cols;
+        MatmulRow first = token_rows(m, t), last = token_rows(m, t + n_t - 1);
+        const float *x = m->in + first.in * n_cols;
+        uint64_t x_stride = (last.in - first.in) * n_cols;
         for (uint32_t r = 0; r < n_rows; r += TILE_R) {
             float sums[TILE_T][TILE_R];
-            if (n_t == TILE_T) dot_tile_two(w + r * w_stride, w_stride, x, n_cols, sums);
+            if (n_t == TILE_T) dot_tile_two(w + r * w_stride, w_stride, x, x_stride, n_cols, sums);
             else dot_tile_one(w + r * w_stride, w_stride, x, n_cols, sums);
             for (uint32_t i = 0; i < n_t; i++) {
+                float *out = m->out + token_rows(m, t + i).out * m->weight->n_rows;
                 for (uint32_t j = 0; j < TILE_R && r + j < n_rows; j++) {
                     float bias = m->bias ? m->bias[row + r + j] : 0;
-                    m->out[(t + i) * m->weight->n_rows + row + r + j] = sums[i][j] + bias;
+                    out[row + r + j] = sums[i][j] + bias;
                 }
             }
         }
@@ -102,7 +109,7 @@ static void matmul_tiles(void *context, uint32_t thread, uint32_t from, uint32_t
         uint64_t row = (uint64_t)tile * MATMUL_TILE_ROWS;
         uint32_t n_rows = (uint32_t)min_u64(MATMUL_TILE_ROWS, weight->n_rows - row);
         for (uint32_t r = 0; r < n_rows; r++) {
-            info->dequantize(weight_row(weight, 0, row + r), expanded + r * stride,
+            info->dequantize(weight_row(weight, m->matrix, row + r), expanded + r * stride,
                              weight->n_cols / info->block_elements);
         }
         multiply_rows(m, expanded, stride, row, n_rows);

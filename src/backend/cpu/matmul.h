@@ -12,16 +12,22 @@ static inline uint64_t matmul_scratch_floats(uint64_t n_cols) {
 }
 
 typedef struct {
-    const Weight *weight; // matrix 0: [n_rows][n_cols]
-    const float *bias;    // [n_rows] or NULL
-    const float *in;      // [n_tokens][n_cols]
-    float *out;           // [n_tokens][n_rows]
+    uint32_t in, out;
+} MatmulRow;
+
+typedef struct {
+    const Weight *weight; // [n_rows][n_cols] of matrix `matrix`
+    uint32_t matrix;
+    const float *bias; // [n_rows] or NULL
+    const float *in;   // [][n_cols]
+    float *out;        // [][n_rows]
     uint32_t n_tokens;
-    float *scratch;          // [threads][matmul_scratch_floats]
+    const MatmulRow *rows; // [n_tokens] each token's rows of in and out, those of in ascending; NULL: its own
+    float *scratch;        // [threads][matmul_scratch_floats]
     uint64_t scratch_stride; // floats from one thread's scratch to the next
 } Matmul;
 
-// out[t][r] = sum over c of weight[r][c] * in[t][c], plus bias[r].
+// out[t][r] = sum over c of weight[r][c] * in[t][c], plus bias[r], t standing for the rows of a token.
 //
 // A row of weights is expanded to float32 once and multiplied with every token. Each sum is made in the same
 // order (8 partial sums over c mod 8, then theirs in a tree) however many tokens there are, so that a token's
