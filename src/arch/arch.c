@@ -2,9 +2,10 @@
 
 extern const Arch arch_llama;
 extern const Arch arch_qwen2;
+extern const Arch arch_qwen3;
 
 static const Arch *const architectures[] = {
-    &arch_llama, &arch_qwen2,
+    &arch_llama, &arch_qwen2, &arch_qwen3,
 };
 
 const Arch *arch_at(uint32_t index) {
