@@ -3,9 +3,10 @@
 extern const Arch arch_llama;
 extern const Arch arch_qwen2;
 extern const Arch arch_qwen3;
+extern const Arch arch_qwen3moe;
 
 static const Arch *const architectures[] = {
-    &arch_llama, &arch_qwen2, &arch_qwen3,
+    &arch_llama, &arch_qwen2, &arch_qwen3, &arch_qwen3moe,
 };
 
 const Arch *arch_at(uint32_t index) {
