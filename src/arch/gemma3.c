@@ -1,0 +1,47 @@
+// Gemma 3 (Gemma Team 2025), text: norms before and after attention and feed-forward, a norm on each head of
+// Q and K, a gate of GELU, scaled embeddings. Of every six layers five see a window only and have a RoPE base
+// of their own, which is never scaled. Its GGUF files store norm weights with the 1 that the model adds to
+// them, and mostly leave out what all published sizes have in common.
+#include "arch/tables.h"
+
+enum { LAYERS_27B = 62 };
+
+static const ConfigRow config[] = {
+    CONFIG_ROWS_TRANSFORMER,
+    CONFIG_ROWS_ROPE,
+    CONFIG_F32_ROW("%s.rope.freq_base_swa", rope_base_window, false, 10000),
+    CONFIG_ROW_WINDOW(true),
+    CONFIG_ROW_WINDOW_PERIOD(6),
+    CONFIG_ROW_RMS_EPS,
+    CONFIG_U32_VALUE(embed_by_root, 1),
+    // query_pre_attn_scalar of the published configurations, which is head_dim in all other sizes.
+    CONFIG_F32_VALUE_OF_SIZE(LAYERS_27B, score_dim, 168),
+};
+
+// clang-format off
+static const WeightRow weights[] = {
+    WEIGHT_ROWS_ENDS,
+    WEIGHT_ROW_NORM(WEIGHT_ATTN_NORM,      "attn_norm.weight",           DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_Q,                   "attn_q.weight",              DIM_Q,     DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_K,                   "attn_k.weight",              DIM_KV,    DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_V,                   "attn_v.weight",              DIM_KV,    DIM_MODEL),
+    WEIGHT_ROW_NORM(WEIGHT_Q_NORM,         "attn_q_norm.weight",         DIM_HEAD),
+    WEIGHT_ROW_NORM(WEIGHT_K_NORM,         "attn_k_norm.weight",         DIM_HEAD),
+    WEIGHT_ROW(WEIGHT_O,                   "attn_output.weight",         DIM_MODEL, DIM_Q),
+    WEIGHT_ROW_NORM(WEIGHT_POST_ATTN_NORM, "post_attention_norm.weight", DIM_MODEL),
+    WEIGHT_ROW_NORM(WEIGHT_FFN_NORM,       "ffn_norm.weight",            DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_GATE,                "ffn_gate.weight",            DIM_FF,    DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_UP,                  "ffn_up.weight",              DIM_FF,    DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_DOWN,                "ffn_down.weight",            DIM_MODEL, DIM_FF),
+    WEIGHT_ROW_NORM(WEIGHT_POST_FFN_NORM,  "post_ffw_norm.weight",       DIM_MODEL),
+};
+// clang-format on
+
+const Arch arch_gemma3 = {
+    .name = "gemma3",
+    .description = "Gemma 3, text",
+    ARCH_TABLES,
+    ARCH_OPS(arch_gated_ops),
+    .rope_pairs = ROPE_HALVES,
+    .activation = FN_GELU_TANH,
+};
