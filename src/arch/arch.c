@@ -6,10 +6,11 @@ extern const Arch arch_qwen3;
 extern const Arch arch_qwen3moe;
 extern const Arch arch_phi3;
 extern const Arch arch_gemma3;
+extern const Arch arch_gpt_oss;
 
 static const Arch *const architectures[] = {
     &arch_llama, &arch_qwen2, &arch_qwen3, &arch_qwen3moe, &arch_phi3,
-    &arch_gemma3,
+    &arch_gemma3, &arch_gpt_oss,
 };
 
 const Arch *arch_at(uint32_t index) {
