@@ -1,0 +1,490 @@
+#include "arch_models.h"
+
+#include <stdio.h>
+
+typedef enum { KEY_NONE, KEY_U32, KEY_F32, KEY_STR } KeyType;
+
+typedef struct {
+    const char *suffix; // behind "ARCHITECTURE."
+    KeyType type;
+    double number;
+    const char *text;
+} KeyRow;
+
+enum { KEYS_MAX = 12 };
+
+#define KEY_U32(suffix, value) \
+    { suffix, KEY_U32, value, NULL }
+#define KEY_F32(suffix, value) \
+    { suffix, KEY_F32, value, NULL }
+#define KEY_STR(suffix, value) \
+    { suffix, KEY_STR, 0, value }
+
+// What a tensor is filled with: blocks of a format, or float32 values.
+typedef enum {
+    FILL_MATRIX,  // blocks of the model's format
+    FILL_EXPERTS, // blocks of its experts' format
+    FILL_SMALL,   // near N(0, 0.02): routers, positions
+    FILL_NORM,    // near 1
+    FILL_GAIN,    // near 4
+    FILL_BIAS,    // near N(0, 0.4)
+    FILL_SINK,    // near N(0, 1)
+    FILL_WIDE,    // near N(0, 5): beyond where GPT-OSS clamps
+    FILL_FACTOR,  // 1 to 2
+    FILL_FACTOR4, // 4 to 5
+} Fill;
+
+typedef enum { ONE, MODEL, HEAD, HEADS, Q, KV, QKV, FF, FF2, EXPERTS, VOCAB, CONTEXT, ROPE_HALF } Size;
+
+typedef struct {
+    const char *name; // "%u" stands for the layer
+    Fill fill;
+    Size cols, rows, matrices;
+} TensorRow;
+
+struct ArchModel {
+    const char *name;
+    const char *architecture;
+    uint32_t layers, context, heads, kv_heads, head_dim, ff, experts;
+    Dtype dtype;
+    KeyRow keys[KEYS_MAX];
+    const TensorRow *tensors;
+    uint32_t n_tensors;
+    const TensorRow *more; // beside them
+    uint32_t n_more;
+};
+
+enum { D_MODEL = 64 };
+
+// ---- tensors ----
+
+// clang-format off
+static const TensorRow rope_freqs[] = {
+    {"rope_freqs.weight",               FILL_FACTOR,  ROPE_HALF, ONE, ONE},
+};
+
+static const TensorRow own_head[] = {
+    {"output.weight",                   FILL_MATRIX,  MODEL, VOCAB, ONE},
+};
+
+static const TensorRow llama[] = {
+    {"token_embd.weight",               FILL_MATRIX,  MODEL, VOCAB, ONE},
+    {"output_norm.weight",              FILL_NORM,    MODEL, ONE, ONE},
+    {"blk.%u.attn_norm.weight",         FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.attn_q.weight",            FILL_MATRIX,  MODEL, Q, ONE},
+    {"blk.%u.attn_k.weight",            FILL_MATRIX,  MODEL, KV, ONE},
+    {"blk.%u.attn_v.weight",            FILL_MATRIX,  MODEL, KV, ONE},
+    {"blk.%u.attn_output.weight",       FILL_MATRIX,  Q, MODEL, ONE},
+    {"blk.%u.ffn_norm.weight",          FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.ffn_gate.weight",          FILL_MATRIX,  MODEL, FF, ONE},
+    {"blk.%u.ffn_up.weight",            FILL_MATRIX,  MODEL, FF, ONE},
+    {"blk.%u.ffn_down.weight",          FILL_MATRIX,  FF, MODEL, ONE},
+};
+
+static const TensorRow qkv_biases[] = {
+    {"blk.%u.attn_q.bias",              FILL_BIAS,    Q, ONE, ONE},
+    {"blk.%u.attn_k.bias",              FILL_BIAS,    KV, ONE, ONE},
+    {"blk.%u.attn_v.bias",              FILL_BIAS,    KV, ONE, ONE},
+};
+
+static const TensorRow qk_norms[] = {
+    {"blk.%u.attn_q_norm.weight",       FILL_NORM,    HEAD, ONE, ONE},
+    {"blk.%u.attn_k_norm.weight",       FILL_NORM,    HEAD, ONE, ONE},
+};
+
+static const TensorRow gemma3_norms[] = {
+    {"blk.%u.attn_q_norm.weight",       FILL_NORM,    HEAD, ONE, ONE},
+    {"blk.%u.attn_k_norm.weight",       FILL_NORM,    HEAD, ONE, ONE},
+    {"blk.%u.post_attention_norm.weight", FILL_NORM,  MODEL, ONE, ONE},
+    {"blk.%u.post_ffw_norm.weight",     FILL_NORM,    MODEL, ONE, ONE},
+};
+
+static const TensorRow qwen3moe[] = {
+    {"token_embd.weight",               FILL_MATRIX,  MODEL, VOCAB, ONE},
+    {"output_norm.weight",              FILL_NORM,    MODEL, ONE, ONE},
+    {"output.weight",                   FILL_MATRIX,  MODEL, VOCAB, ONE},
+    {"blk.%u.attn_norm.weight",         FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.attn_q.weight",            FILL_MATRIX,  MODEL, Q, ONE},
+    {"blk.%u.attn_k.weight",            FILL_MATRIX,  MODEL, KV, ONE},
+    {"blk.%u.attn_v.weight",            FILL_MATRIX,  MODEL, KV, ONE},
+    {"blk.%u.attn_q_norm.weight",       FILL_NORM,    HEAD, ONE, ONE},
+    {"blk.%u.attn_k_norm.weight",       FILL_NORM,    HEAD, ONE, ONE},
+    {"blk.%u.attn_output.weight",       FILL_MATRIX,  Q, MODEL, ONE},
+    {"blk.%u.ffn_norm.weight",          FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.ffn_gate_inp.weight",      FILL_SMALL,   MODEL, EXPERTS, ONE},
+    {"blk.%u.ffn_gate_exps.weight",     FILL_EXPERTS, MODEL, FF, EXPERTS},
+    {"blk.%u.ffn_up_exps.weight",       FILL_EXPERTS, MODEL, FF, EXPERTS},
+    {"blk.%u.ffn_down_exps.weight",     FILL_EXPERTS, FF, MODEL, EXPERTS},
+};
+
+static const TensorRow gpt_oss[] = {
+    {"token_embd.weight",               FILL_MATRIX,  MODEL, VOCAB, ONE},
+    {"output_norm.weight",              FILL_NORM,    MODEL, ONE, ONE},
+    {"output.weight",                   FILL_MATRIX,  MODEL, VOCAB, ONE},
+    {"blk.%u.attn_norm.weight",         FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.attn_q.weight",            FILL_MATRIX,  MODEL, Q, ONE},
+    {"blk.%u.attn_q.bias",              FILL_BIAS,    Q, ONE, ONE},
+    {"blk.%u.attn_k.weight",            FILL_MATRIX,  MODEL, KV, ONE},
+    {"blk.%u.attn_k.bias",              FILL_BIAS,    KV, ONE, ONE},
+    {"blk.%u.attn_v.weight",            FILL_MATRIX,  MODEL, KV, ONE},
+    {"blk.%u.attn_v.bias",              FILL_BIAS,    KV, ONE, ONE},
+    {"blk.%u.attn_output.weight",       FILL_MATRIX,  Q, MODEL, ONE},
+    {"blk.%u.attn_output.bias",         FILL_BIAS,    MODEL, ONE, ONE},
+    {"blk.%u.attn_sinks.weight",        FILL_SINK,    HEADS, ONE, ONE},
+    {"blk.%u.post_attention_norm.weight", FILL_GAIN,  MODEL, ONE, ONE},
+    {"blk.%u.ffn_gate_inp.weight",      FILL_SMALL,   MODEL, EXPERTS, ONE},
+    {"blk.%u.ffn_gate_inp.bias",        FILL_BIAS,    EXPERTS, ONE, ONE},
+    {"blk.%u.ffn_gate_exps.weight",     FILL_EXPERTS, MODEL, FF, EXPERTS},
+    {"blk.%u.ffn_gate_exps.bias",       FILL_WIDE,    FF, EXPERTS, ONE},
+    {"blk.%u.ffn_up_exps.weight",       FILL_EXPERTS, MODEL, FF, EXPERTS},
+    {"blk.%u.ffn_up_exps.bias",         FILL_WIDE,    FF, EXPERTS, ONE},
+    {"blk.%u.ffn_down_exps.weight",     FILL_EXPERTS, FF, MODEL, EXPERTS},
+    {"blk.%u.ffn_down_exps.bias",       FILL_BIAS,    MODEL, EXPERTS, ONE},
+};
+
+static const TensorRow phi3[] = {
+    {"token_embd.weight",               FILL_MATRIX,  MODEL, VOCAB, ONE},
+    {"output_norm.weight",              FILL_NORM,    MODEL, ONE, ONE},
+    {"output.weight",                   FILL_MATRIX,  MODEL, VOCAB, ONE},
+    {"blk.%u.attn_norm.weight",         FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.attn_qkv.weight",          FILL_MATRIX,  MODEL, QKV, ONE},
+    {"blk.%u.attn_output.weight",       FILL_MATRIX,  Q, MODEL, ONE},
+    {"blk.%u.ffn_norm.weight",          FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.ffn_up.weight",            FILL_MATRIX,  MODEL, FF2, ONE},
+    {"blk.%u.ffn_down.weight",          FILL_MATRIX,  FF, MODEL, ONE},
+};
+
+static const TensorRow rope_factors[] = {
+    {"rope_factors_long.weight",        FILL_FACTOR4, ROPE_HALF, ONE, ONE},
+    {"rope_factors_short.weight",       FILL_FACTOR,  ROPE_HALF, ONE, ONE},
+};
+
+static const TensorRow gpt2[] = {
+    {"token_embd.weight",               FILL_MATRIX,  MODEL, VOCAB, ONE},
+    {"position_embd.weight",            FILL_SMALL,   MODEL, CONTEXT, ONE},
+    {"output_norm.weight",              FILL_NORM,    MODEL, ONE, ONE},
+    {"output_norm.bias",                FILL_BIAS,    MODEL, ONE, ONE},
+    {"blk.%u.attn_norm.weight",         FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.attn_norm.bias",           FILL_BIAS,    MODEL, ONE, ONE},
+    {"blk.%u.attn_qkv.weight",          FILL_MATRIX,  MODEL, QKV, ONE},
+    {"blk.%u.attn_qkv.bias",            FILL_BIAS,    QKV, ONE, ONE},
+    {"blk.%u.attn_output.weight",       FILL_MATRIX,  Q, MODEL, ONE},
+    {"blk.%u.attn_output.bias",         FILL_BIAS,    MODEL, ONE, ONE},
+    {"blk.%u.ffn_norm.weight",          FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.ffn_norm.bias",            FILL_BIAS,    MODEL, ONE, ONE},
+    {"blk.%u.ffn_up.weight",            FILL_MATRIX,  MODEL, FF, ONE},
+    {"blk.%u.ffn_up.bias",              FILL_BIAS,    FF, ONE, ONE},
+    {"blk.%u.ffn_down.weight",          FILL_MATRIX,  FF, MODEL, ONE},
+    {"blk.%u.ffn_down.bias",            FILL_BIAS,    MODEL, ONE, ONE},
+};
+// clang-format on
+
+#define TENSORS(rows) .tensors = rows, .n_tensors = COUNT_OF(rows)
+#define MORE(rows) .more = rows, .n_more = COUNT_OF(rows)
+
+// ---- models ----
+
+#define EPS_RMS KEY_F32("attention.layer_norm_rms_epsilon", 1e-5)
+
+static const ArchModel models[] = {
+    // Grouped heads, a head of its own, and the published factors' kind of tensor.
+    {.name = "llama",
+     .architecture = "llama",
+     .layers = 2,
+     .context = 128,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 16,
+     .ff = 96,
+     .dtype = DTYPE_Q8_0,
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 5e5)},
+     TENSORS(llama),
+     MORE(rope_freqs)},
+    {.name = "llama-linear",
+     .architecture = "llama",
+     .layers = 2,
+     .context = 128,
+     .heads = 4,
+     .kv_heads = 4,
+     .head_dim = 16,
+     .ff = 96,
+     .dtype = DTYPE_Q5_1,
+     .keys = {EPS_RMS, KEY_STR("rope.scaling.type", "linear"), KEY_F32("rope.scaling.factor", 4)},
+     TENSORS(llama),
+     MORE(own_head)},
+    {.name = "llama-yarn",
+     .architecture = "llama",
+     .layers = 2,
+     .context = 128,
+     .heads = 2,
+     .kv_heads = 2,
+     .head_dim = 32,
+     .ff = 96,
+     .dtype = DTYPE_Q4_1,
+     .keys = {EPS_RMS, KEY_STR("rope.scaling.type", "yarn"), KEY_F32("rope.scaling.factor", 4),
+              KEY_U32("rope.scaling.original_context_length", 32), KEY_F32("rope.scaling.yarn_beta_fast", 8)},
+     TENSORS(llama),
+     MORE(own_head)},
+    {.name = "mistral",
+     .architecture = "llama",
+     .layers = 2,
+     .context = 128,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 16,
+     .ff = 96,
+     .dtype = DTYPE_Q8_0,
+     .keys = {EPS_RMS, KEY_U32("attention.sliding_window", 20)},
+     TENSORS(llama),
+     MORE(own_head)},
+    {.name = "qwen2",
+     .architecture = "qwen2",
+     .layers = 2,
+     .context = 128,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 16,
+     .ff = 96,
+     .dtype = DTYPE_Q5_0,
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6)},
+     TENSORS(llama),
+     MORE(qkv_biases)},
+    // Heads that are not d_model / heads wide.
+    {.name = "qwen3",
+     .architecture = "qwen3",
+     .layers = 2,
+     .context = 128,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 32,
+     .ff = 96,
+     .dtype = DTYPE_Q8_0,
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_U32("attention.key_length", 32),
+              KEY_U32("attention.value_length", 32)},
+     TENSORS(llama),
+     MORE(qk_norms)},
+    {.name = "qwen3moe",
+     .architecture = "qwen3moe",
+     .layers = 2,
+     .context = 128,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 32,
+     .ff = 32,
+     .experts = 8,
+     .dtype = DTYPE_Q4_0,
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_U32("attention.key_length", 32),
+              KEY_U32("expert_count", 8), KEY_U32("expert_used_count", 3),
+              KEY_U32("expert_feed_forward_length", 32)},
+     TENSORS(qwen3moe)},
+    {.name = "phi3",
+     .architecture = "phi3",
+     .layers = 2,
+     .context = 128,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 16,
+     .ff = 96,
+     .dtype = DTYPE_Q8_0,
+     .keys = {EPS_RMS, KEY_U32("attention.sliding_window", 24)},
+     TENSORS(phi3)},
+    // A context longer than the original one: long factors, and an attention factor; half of each head turns.
+    {.name = "phi3-long",
+     .architecture = "phi3",
+     .layers = 2,
+     .context = 128,
+     .heads = 4,
+     .kv_heads = 4,
+     .head_dim = 16,
+     .ff = 96,
+     .dtype = DTYPE_Q5_1,
+     .keys = {EPS_RMS, KEY_U32("rope.scaling.original_context_length", 32),
+              KEY_U32("rope.dimension_count", 8), KEY_F32("rope.scaling.attn_factor", 1.1832159566199232)},
+     TENSORS(phi3),
+     MORE(rope_factors)},
+    {.name = "phi3-short",
+     .architecture = "phi3",
+     .layers = 2,
+     .context = 128,
+     .heads = 4,
+     .kv_heads = 4,
+     .head_dim = 16,
+     .ff = 96,
+     .dtype = DTYPE_F16,
+     .keys = {EPS_RMS, KEY_U32("rope.scaling.original_context_length", 128),
+              KEY_STR("rope.scaling.type", "longrope")},
+     TENSORS(phi3),
+     MORE(rope_factors)},
+    // Five layers with a window, one without, and one more; no keys for what all published sizes share.
+    {.name = "gemma3",
+     .architecture = "gemma3",
+     .layers = 7,
+     .context = 128,
+     .heads = 4,
+     .kv_heads = 1,
+     .head_dim = 32,
+     .ff = 96,
+     .dtype = DTYPE_Q8_0,
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_U32("attention.key_length", 32),
+              KEY_U32("attention.value_length", 32), KEY_U32("attention.sliding_window", 16)},
+     TENSORS(llama),
+     MORE(gemma3_norms)},
+    // The larger sizes: scaled positions where there is no window. And every key that files may have.
+    {.name = "gemma3-linear",
+     .architecture = "gemma3",
+     .layers = 3,
+     .context = 128,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 16,
+     .ff = 96,
+     .dtype = DTYPE_BF16,
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_F32("rope.freq_base_swa", 500),
+              KEY_STR("rope.scaling.type", "linear"), KEY_F32("rope.scaling.factor", 8),
+              KEY_U32("attention.sliding_window", 16), KEY_U32("attention.sliding_window_pattern", 3)},
+     TENSORS(llama),
+     MORE(gemma3_norms)},
+    {.name = "gpt-oss",
+     .architecture = "gpt-oss",
+     .layers = 3,
+     .context = 128,
+     .heads = 4,
+     .kv_heads = 2,
+     .head_dim = 32,
+     .ff = 32,
+     .experts = 8,
+     .dtype = DTYPE_Q8_0,
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 150000), KEY_U32("attention.key_length", 32),
+              KEY_U32("attention.value_length", 32), KEY_U32("attention.sliding_window", 16),
+              KEY_U32("expert_count", 8), KEY_U32("expert_used_count", 4),
+              KEY_U32("expert_feed_forward_length", 32), KEY_STR("rope.scaling.type", "yarn"),
+              KEY_F32("rope.scaling.factor", 32), KEY_U32("rope.scaling.original_context_length", 64)},
+     TENSORS(gpt_oss)},
+    {.name = "gpt2",
+     .architecture = "gpt2",
+     .layers = 2,
+     .context = 128,
+     .heads = 4,
+     .kv_heads = 4,
+     .head_dim = 16,
+     .ff = 128,
+     .dtype = DTYPE_Q8_0,
+     .keys = {KEY_F32("attention.layer_norm_epsilon", 1e-5)},
+     TENSORS(gpt2)},
+};
+
+const ArchModel *arch_model_at(uint32_t index) {
+    return index < COUNT_OF(models) ? &models[index] : NULL;
+}
+
+const char *arch_model_name(const ArchModel *m) {
+    return m->name;
+}
+
+const char *arch_model_architecture(const ArchModel *m) {
+    return m->architecture;
+}
+
+void arch_model_tokens(int32_t *out) {
+    for (uint64_t i = 0; i < ARCH_MODEL_TOKENS; i++)
+        out[i] = (int32_t)(rng_philox(2024, i).word[0] % ARCH_MODEL_VOCAB);
+}
+
+// ---- files ----
+
+static uint64_t size_of(const ArchModel *m, Size size) {
+    const uint64_t sizes[] = {
+        [ONE] = 1,
+        [MODEL] = D_MODEL,
+        [HEAD] = m->head_dim,
+        [HEADS] = m->heads,
+        [Q] = m->heads * m->head_dim,
+        [KV] = m->kv_heads * m->head_dim,
+        [QKV] = (m->heads + 2 * m->kv_heads) * m->head_dim,
+        [FF] = m->ff,
+        [FF2] = 2 * m->ff,
+        [EXPERTS] = m->experts,
+        [VOCAB] = ARCH_MODEL_VOCAB,
+        [CONTEXT] = m->context,
+        [ROPE_HALF] = m->head_dim / 2,
+    };
+    for (uint32_t i = 0; size == ROPE_HALF && i < KEYS_MAX; i++) {
+        const KeyRow *key = &m->keys[i];
+        if (key->type && strcmp(key->suffix, "rope.dimension_count") == 0) return (uint64_t)key->number / 2;
+    }
+    return sizes[size];
+}
+
+// Values near N(0, 0.02), times `scale`, about `center`.
+static void add_floats(GgufBuilder *b, const char *name, uint32_t n_dims, const uint64_t *dims, uint64_t seed,
+                       float center, float scale) {
+    uint64_t count = 1;
+    for (uint32_t i = 0; i < n_dims; i++)
+        count *= dims[i];
+    static float values[16384];
+    if (count > COUNT_OF(values)) count = 0; // the builder then reads zeros; no model here is so large
+    gguf_fill_random_blocks(DTYPE_F32, seed, (uint8_t *)values, count * sizeof *values);
+    for (uint64_t i = 0; i < count; i++)
+        values[i] = center + scale * values[i];
+    gguf_builder_add_tensor(b, name, DTYPE_F32, n_dims, dims, values);
+}
+
+static void add_tensor(GgufBuilder *b, const ArchModel *m, const TensorRow *row, uint32_t layer) {
+    static const struct {
+        float center, scale;
+    } fills[] = {
+        [FILL_SMALL] = {0, 1},      [FILL_NORM] = {1, 10},       [FILL_GAIN] = {4, 20},
+        [FILL_BIAS] = {0, 20},      [FILL_SINK] = {0, 50},       [FILL_WIDE] = {0, 250},
+        [FILL_FACTOR] = {1.5f, 10}, [FILL_FACTOR4] = {4.5f, 10},
+    };
+    uint64_t dims[] = {size_of(m, row->cols), size_of(m, row->rows), size_of(m, row->matrices)};
+    uint32_t n_dims = dims[2] > 1 ? 3 : dims[1] > 1 ? 2 : 1;
+    char name[96];
+    const char *mark = strstr(row->name, "%u");
+    if (mark) snprintf(name, sizeof name, "%.*s%u%s", (int)(mark - row->name), row->name, layer, mark + 2);
+    else snprintf(name, sizeof name, "%s", row->name);
+    if (row->fill == FILL_MATRIX) gguf_builder_add_tensor(b, name, m->dtype, n_dims, dims, NULL);
+    else if (row->fill == FILL_EXPERTS) gguf_builder_add_tensor(b, name, DTYPE_MXFP4, n_dims, dims, NULL);
+    else add_floats(b, name, n_dims, dims, b->n_tensors, fills[row->fill].center, fills[row->fill].scale);
+}
+
+static void add_tensors(GgufBuilder *b, const ArchModel *m, const TensorRow *rows, uint32_t n_rows) {
+    for (uint32_t i = 0; i < n_rows; i++) {
+        bool per_layer = strstr(rows[i].name, "%u") != NULL;
+        for (uint32_t layer = 0; layer < (per_layer ? m->layers : 1); layer++)
+            add_tensor(b, m, &rows[i], layer);
+    }
+}
+
+static void put_key(GgufBuilder *b, const ArchModel *m, const KeyRow *row) {
+    char key[96];
+    snprintf(key, sizeof key, "%s.%s", m->architecture, row->suffix);
+    switch (row->type) {
+    case KEY_U32: gguf_builder_put_u32(b, key, (uint32_t)row->number); break;
+    case KEY_F32: gguf_builder_put_f32(b, key, (float)row->number); break;
+    case KEY_STR: gguf_builder_put_str(b, key, row->text); break;
+    case KEY_NONE: break;
+    }
+}
+
+Str arch_model_build(const ArchModel *m) {
+    GgufBuilder b = gguf_builder_begin();
+    const KeyRow sizes[] = {
+        KEY_U32("context_length", m->context),     KEY_U32("block_count", m->layers),
+        KEY_U32("embedding_length", D_MODEL),      KEY_U32("feed_forward_length", m->ff),
+        KEY_U32("attention.head_count", m->heads), KEY_U32("attention.head_count_kv", m->kv_heads),
+    };
+    int32_t tokens[ARCH_MODEL_TOKENS];
+    gguf_builder_put_str(&b, "general.architecture", m->architecture);
+    gguf_builder_put_str(&b, "general.name", m->name);
+    for (size_t i = 0; i < COUNT_OF(sizes); i++)
+        put_key(&b, m, &sizes[i]);
+    for (size_t i = 0; i < KEYS_MAX; i++)
+        put_key(&b, m, &m->keys[i]);
+    arch_model_tokens(tokens);
+    gguf_builder_put_i32s(&b, "test.tokens", tokens, COUNT_OF(tokens));
+    b.seed = 1;
+    add_tensors(&b, m, m->tensors, m->n_tensors);
+    add_tensors(&b, m, m->more, m->n_more);
+    return gguf_builder_end(&b);
+}

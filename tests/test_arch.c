@@ -1,0 +1,125 @@
+// Every architecture on the CPU reference, against Hugging Face transformers on the same weights
+// (vectors/make_arch.py).
+#include "arch_models.h"
+#include "backend/backend.h"
+#include "os/os.h"
+#include "plan/plan.h"
+#include "runner.h"
+
+#include <math.h>
+#include <stdio.h>
+
+enum { PAGES = (ARCH_MODEL_TOKENS + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS };
+
+typedef struct {
+    Arena arena;
+    Plan *plan;
+    Backend *backend;
+    uint32_t pages[PAGES];
+} Model;
+
+static Model open_model(const ArchModel *m) {
+    Model model = {.arena = os_arena(64 << 20)};
+    Str bytes = arch_model_build(m);
+    GgufPart part = {.data = (const uint8_t *)bytes.ptr, .size = bytes.len, .name = arch_model_name(m)};
+    BackendOptions options = {
+        .n_slots = 1, .max_rows = ARCH_MODEL_PROMPT, .kv_tokens_max = PAGES * KV_PAGE_TOKENS, .n_threads = 2};
+    const GgufFile *file;
+    Error err = {0};
+    bool ok = gguf_parse(&part, 1, &model.arena, &file, &err) &&
+              plan_build(file, &model.arena, &model.plan, &err) &&
+              cpu_backend_open(&options, &model.arena, &model.backend, &err) &&
+              model.backend->load(model.backend, model.plan, NULL, NULL, &err);
+    if (!ok) FAIL("%s", err.message);
+    REQUIRE(ok);
+    for (uint32_t i = 0; i < PAGES; i++)
+        model.pages[i] = PAGES - 1 - i;
+    return model;
+}
+
+// The logits of tokens [from, from + count) go to `out`.
+static void run(Model *m, const int32_t *tokens, uint32_t from, uint32_t count, float *out) {
+    StepSequence sequence = {
+        .position = from, .tokens = tokens + from, .n_tokens = count, .pages = m->pages, .n_logits = count};
+    StepResult result;
+    Error err = {0};
+    REQUIRE(m->backend->step(m->backend, &(Step){.sequences = &sequence, .n_sequences = 1}, &err));
+    REQUIRE(m->backend->read(m->backend, &result, &err));
+    REQUIRE(result.n_logits == count);
+    memcpy(out, result.logits, count * ARCH_MODEL_VOCAB * sizeof *out);
+}
+
+static double relative_error(const float *expected, const float *actual) {
+    double difference = 0, length = 0;
+    for (uint32_t i = 0; i < ARCH_MODEL_VOCAB; i++) {
+        double d = (double)actual[i] - (double)expected[i];
+        difference += d * d;
+        length += (double)expected[i] * (double)expected[i];
+    }
+    return sqrt(difference / length);
+}
+
+TEST(arch_logits_are_those_of_transformers) {
+    enum { VALUES = ARCH_MODEL_TOKENS * ARCH_MODEL_VOCAB };
+    static float actual[ARCH_MODEL_TOKENS][ARCH_MODEL_VOCAB];
+    int32_t tokens[ARCH_MODEL_TOKENS];
+    arch_model_tokens(tokens);
+    for (uint32_t i = 0; arch_model_at(i); i++) {
+        const ArchModel *m = arch_model_at(i);
+        TEST_CASE_LABEL("%s", arch_model_name(m));
+        char name[96];
+        snprintf(name, sizeof name, "vectors/arch/%s.bin", arch_model_name(m));
+        Arena arena = os_arena(1 << 20);
+        Str bytes;
+        Error err = {0};
+        REQUIRE(os_file_read(test_data_path(name), VALUES * sizeof(float), &arena, &bytes, &err));
+        REQUIRE(bytes.len == VALUES * sizeof(float));
+        float *expected = arena_new(&arena, float, VALUES);
+        memcpy(expected, bytes.ptr, bytes.len);
+        Model model = open_model(m);
+        run(&model, tokens, 0, ARCH_MODEL_PROMPT, actual[0]);
+        for (uint32_t t = ARCH_MODEL_PROMPT; t < ARCH_MODEL_TOKENS; t++)
+            run(&model, tokens, t, 1, actual[t]);
+        double worst = 0;
+        for (uint32_t t = 0; t < ARCH_MODEL_TOKENS; t++) {
+            double e = relative_error(expected + t * ARCH_MODEL_VOCAB, actual[t]);
+            if (!(e < 1e-3)) FAIL("position %u: relative error %g", t, e);
+            worst = fmax(worst, e);
+        }
+        CHECK(worst < 1e-3);
+        printf("%-16s largest relative error %.2g\n", arch_model_name(m), worst);
+        model.backend->close(model.backend);
+    }
+}
+
+// What a row computes does not depend on how its prompt was cut, to the bit: windows, experts and all.
+TEST(arch_chunks_give_the_same_bits) {
+    static float whole[ARCH_MODEL_PROMPT][ARCH_MODEL_VOCAB], cut[ARCH_MODEL_PROMPT][ARCH_MODEL_VOCAB];
+    static const uint32_t cuts[] = {1, 7, 33};
+    int32_t tokens[ARCH_MODEL_TOKENS];
+    arch_model_tokens(tokens);
+    for (uint32_t i = 0; arch_model_at(i); i++) {
+        Model model = open_model(arch_model_at(i));
+        run(&model, tokens, 0, ARCH_MODEL_PROMPT, whole[0]);
+        for (size_t c = 0; c < COUNT_OF(cuts); c++) {
+            TEST_CASE_LABEL("%s in chunks of %u", arch_model_name(arch_model_at(i)), cuts[c]);
+            for (uint32_t at = 0; at < ARCH_MODEL_PROMPT; at += cuts[c])
+                run(&model, tokens, at, (uint32_t)min_u64(cuts[c], ARCH_MODEL_PROMPT - at), cut[at]);
+            CHECK_BYTES_EQ(whole, sizeof whole, cut, sizeof cut);
+        }
+        model.backend->close(model.backend);
+    }
+}
+
+// Every architecture has a model here.
+TEST(arch_every_architecture_has_a_model) {
+    for (uint32_t a = 0; arch_at(a); a++) {
+        TEST_CASE_LABEL("%s", arch_at(a)->name);
+        uint32_t n_models = 0;
+        for (uint32_t i = 0; arch_model_at(i); i++)
+            n_models += strcmp(arch_model_architecture(arch_model_at(i)), arch_at(a)->name) == 0;
+        CHECK(n_models > 0);
+        CHECK(arch_find(str_from_c(arch_at(a)->name)) == arch_at(a));
+        CHECK(arch_at(a)->description[0] != '\0');
+    }
+}

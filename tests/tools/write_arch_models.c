@@ -1,0 +1,20 @@
+// For tests/vectors/make_arch.py: writes the tiny model of every architecture into a folder.
+//
+//     cc -std=c17 -D_GNU_SOURCE -O1 -Isrc -Itests -o write_arch_models tests/tools/write_arch_models.c
+//         tests/arch_models.c tests/gguf_builder.c src/base/*.c src/os/os*.c src/model/*.c -lm -ldl -lpthread
+//     ./write_arch_models FOLDER
+#include "arch_models.h"
+
+#include <stdio.h>
+
+int main(int argc, char **argv) {
+    if (argc != 2) return 2;
+    for (uint32_t i = 0; arch_model_at(i); i++) {
+        const ArchModel *m = arch_model_at(i);
+        char path[1024];
+        snprintf(path, sizeof path, "%s/%s.gguf", argv[1], arch_model_name(m));
+        if (!gguf_builder_save(arch_model_build(m), path)) return 1;
+        printf("%s\n", path);
+    }
+    return 0;
+}

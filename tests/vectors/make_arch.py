@@ -1,0 +1,207 @@
+"""Logits of the tiny models of tests/arch_models.c, as Hugging Face transformers computes them in float32.
+
+    make_arch.py MODELS_FOLDER OUT_FOLDER [NAME...]
+
+MODELS_FOLDER holds the files that tests/tools/write_arch_models.c writes. Each is read with the gguf package, its
+tensors are dequantised with it, put under the names that transformers uses (the gguf package's own map of names, turned
+round), and run on the tokens in the file's key "test.tokens". OUT_FOLDER gets NAME.bin: the logits, float32,
+little-endian, [tokens][vocabulary].
+"""
+import os
+import sys
+
+import gguf
+import numpy as np
+import torch
+import transformers
+
+
+class File:
+    def __init__(self, path):
+        reader = gguf.GGUFReader(path)
+        self.values = {name: field.contents() for name, field in reader.fields.items()}
+        self.arch = self.values["general.architecture"]
+        self.tensors = {t.name: torch.tensor(np.array(gguf.dequantize(t.data, t.tensor_type), dtype=np.float32))
+                        for t in reader.tensors}
+        self.unread = set(self.tensors)
+
+    def get(self, key, default=None):
+        return self.values.get(f"{self.arch}.{key}", default)
+
+    def take(self, name):
+        self.unread.discard(name)
+        return self.tensors[name]
+
+
+def common(f):
+    """What most configurations call alike."""
+    head_dim = f.get("attention.key_length", f.get("embedding_length") // f.get("attention.head_count"))
+    return dict(vocab_size=f.tensors["token_embd.weight"].shape[0], hidden_size=f.get("embedding_length"),
+                intermediate_size=f.get("feed_forward_length"), num_hidden_layers=f.get("block_count"),
+                num_attention_heads=f.get("attention.head_count"), head_dim=head_dim,
+                num_key_value_heads=f.get("attention.head_count_kv"), max_position_embeddings=f.get("context_length"),
+                rms_norm_eps=f.get("attention.layer_norm_rms_epsilon"),
+                tie_word_embeddings="output.weight" not in f.tensors, bos_token_id=0, eos_token_id=0, pad_token_id=0,
+                attn_implementation="eager")
+
+
+def rope(f):
+    """Parameters of the rotary embedding, with the defaults of the GGUF keys."""
+    out = {"rope_type": f.get("rope.scaling.type", "default"), "rope_theta": f.get("rope.freq_base", 10000.0)}
+    if out["rope_type"] in ("linear", "yarn"):
+        out["factor"] = f.get("rope.scaling.factor")
+    if out["rope_type"] == "yarn":
+        out.update(original_max_position_embeddings=f.get("rope.scaling.original_context_length"),
+                   beta_fast=f.get("rope.scaling.yarn_beta_fast", 32.0), beta_slow=1.0)
+    return out
+
+
+def llama(f):
+    base = common(f)
+    if "attention.sliding_window" in str(f.values):
+        window = f.get("attention.sliding_window")
+        return transformers.MistralForCausalLM(transformers.MistralConfig(
+            **base, sliding_window=window, rope_parameters=rope(f)))
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**base, rope_parameters=rope(f)))
+
+
+def qwen2(f):
+    return transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**common(f), rope_parameters=rope(f)))
+
+
+def qwen3(f):
+    return transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**common(f), rope_parameters=rope(f)))
+
+
+def qwen3moe(f):
+    return transformers.Qwen3MoeForCausalLM(transformers.Qwen3MoeConfig(
+        **common(f), rope_parameters=rope(f), num_experts=f.get("expert_count"), norm_topk_prob=True,
+        num_experts_per_tok=f.get("expert_used_count"), moe_intermediate_size=f.get("expert_feed_forward_length")))
+
+
+def phi3(f):
+    base, parameters = common(f), rope(f)
+    head_dim = base.pop("head_dim")
+    original = f.get("rope.scaling.original_context_length", f.get("context_length"))
+    parameters["partial_rotary_factor"] = f.get("rope.dimension_count", head_dim) / head_dim
+    if "rope_factors_long.weight" in f.tensors:
+        parameters.update(rope_type="longrope", long_factor=f.take("rope_factors_long.weight").tolist(),
+                          short_factor=f.take("rope_factors_short.weight").tolist(),
+                          original_max_position_embeddings=original)
+    return transformers.Phi3ForCausalLM(transformers.Phi3Config(
+        **base, sliding_window=f.get("attention.sliding_window"), original_max_position_embeddings=original,
+        rope_parameters=parameters))
+
+
+def gemma3(f):
+    base, full = common(f), rope(f)
+    period, n_layers = f.get("attention.sliding_window_pattern", 6), f.get("block_count")
+    types = ["full_attention" if i % period == period - 1 else "sliding_attention" for i in range(n_layers)]
+    local = {"rope_type": "default", "rope_theta": f.get("rope.freq_base_swa", 10000.0)}
+    return transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(
+        **base, query_pre_attn_scalar=base["head_dim"], sliding_window=f.get("attention.sliding_window"),
+        layer_types=types, rope_parameters={"full_attention": full, "sliding_attention": local}))
+
+
+def gpt_oss(f):
+    return transformers.GptOssForCausalLM(transformers.GptOssConfig(
+        **common(f), num_local_experts=f.get("expert_count"), num_experts_per_tok=f.get("expert_used_count"),
+        sliding_window=f.get("attention.sliding_window"), rope_parameters=dict(rope(f), truncate=False)))
+
+
+def gpt2(f):
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(
+        vocab_size=f.tensors["token_embd.weight"].shape[0], n_positions=f.get("context_length"),
+        n_embd=f.get("embedding_length"), n_layer=f.get("block_count"), n_head=f.get("attention.head_count"),
+        n_inner=f.get("feed_forward_length"), layer_norm_epsilon=f.get("attention.layer_norm_epsilon"),
+        bos_token_id=0, eos_token_id=0, attn_implementation="eager"))
+
+
+MODELS = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3, "qwen3moe": qwen3moe, "phi3": phi3, "gemma3": gemma3,
+          "gpt-oss": gpt_oss, "gpt2": gpt2}
+ENUMS = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}
+
+
+def interleave_to_halves(weight, n_heads):
+    """Undoes the order of rows that Llama's files have Q and K in."""
+    rows, cols = weight.shape
+    return weight.reshape(n_heads, rows // n_heads // 2, 2, cols).swapaxes(1, 2).reshape(rows, cols)
+
+
+def experts(f, name):
+    """Parameters that hold all experts, in transformers' shapes."""
+    block = "blk." + name.split(".")[2] + ".ffn_"
+    part = "bias" if name.endswith("_bias") else "weight"
+    if "down_proj" in name:
+        out = f.take(f"{block}down_exps.{part}")
+        return out.swapaxes(1, 2) if f.arch == "gpt-oss" and part == "weight" else out
+    gate, up = f.take(f"{block}gate_exps.{part}"), f.take(f"{block}up_exps.{part}")
+    if f.arch != "gpt-oss":
+        return torch.cat([gate, up], dim=1)
+    both = torch.stack([gate, up], dim=2).reshape(gate.shape[0], 2 * gate.shape[1], *gate.shape[2:])
+    return both.swapaxes(1, 2) if part == "weight" else both
+
+
+def weight_of(f, name, names):
+    if ".mlp.experts." in name:
+        return experts(f, name)
+    if f.arch == "gpt-oss" and ".mlp.router." in name:
+        return f.take(name.replace("model.layers", "blk").replace("mlp.router", "ffn_gate_inp"))
+    if name.endswith("self_attn.sinks"):
+        return f.take("blk." + name.split(".")[2] + ".attn_sinks.weight")
+    if name == "lm_head.weight" and "output.weight" not in f.tensors:
+        return f.take("token_embd.weight")
+    gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
+    if f.arch == "gpt-oss" and "post_attention_layernorm" in name:
+        gguf_name = "blk." + name.split(".")[2] + ".post_attention_norm.weight"
+    weight = f.take(gguf_name)
+    if f.arch == "llama" and ".attn_q." in gguf_name:
+        return interleave_to_halves(weight, f.get("attention.head_count"))
+    if f.arch == "llama" and ".attn_k." in gguf_name:
+        return interleave_to_halves(weight, f.get("attention.head_count_kv"))
+    if f.arch == "gemma3" and "norm" in gguf_name:
+        return weight - 1
+    if f.arch == "gpt2" and weight.dim() == 2 and ".h." in name:
+        return weight.T
+    return weight
+
+
+def divide_frequencies(model, factors):
+    """rope_freqs.weight: as transformers' "llama3" scaling leaves the frequencies, but with any factors."""
+    rotary = model.model.rotary_emb
+    rotary.inv_freq = rotary.original_inv_freq = rotary.inv_freq / factors
+
+
+def logits_of(path):
+    f = File(path)
+    model = MODELS[f.arch](f).float().eval()
+    names = gguf.get_tensor_name_map(ENUMS[f.arch], f.get("block_count"))
+    state = model.state_dict()
+    for name, value in state.items():
+        weight = weight_of(f, name, names)
+        if weight.shape != value.shape:
+            raise SystemExit(f"{path}: {name} is {tuple(value.shape)}, found {tuple(weight.shape)}")
+        state[name] = weight
+    model.load_state_dict(state)
+    if "rope_freqs.weight" in f.tensors:
+        divide_frequencies(model, f.take("rope_freqs.weight"))
+    if f.unread:
+        raise SystemExit(f"{path}: not used: {sorted(f.unread)}")
+    with torch.no_grad():
+        return model(torch.tensor([f.values["test.tokens"]])).logits[0].numpy().astype("<f4")
+
+
+def main():
+    models, out, *only = sys.argv[1:]
+    for file in sorted(os.listdir(models)):
+        name = file.removesuffix(".gguf")
+        if only and name not in only:
+            continue
+        logits = logits_of(os.path.join(models, file))
+        logits.tofile(os.path.join(out, name + ".bin"))
+        print(f"{name:16} {logits.shape} standard deviation {logits.std():.4f}")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
