@@ -10,8 +10,8 @@ extern const Arch arch_gpt_oss;
 extern const Arch arch_gpt2;
 
 static const Arch *const architectures[] = {
-    &arch_llama, &arch_qwen2, &arch_qwen3, &arch_qwen3moe, &arch_phi3,
-    &arch_gemma3, &arch_gpt_oss, &arch_gpt2,
+    &arch_llama, &arch_qwen2,  &arch_qwen3,   &arch_qwen3moe,
+    &arch_phi3,  &arch_gemma3, &arch_gpt_oss, &arch_gpt2,
 };
 
 const Arch *arch_at(uint32_t index) {
