@@ -33,6 +33,8 @@ typedef enum {
         "{percent}% of the weights are loaded.") \
     ROW(JIT_COMPLETE, "jit_complete", INFO, \
         "The kernels were compiled in {jit_seconds} s.") \
+    ROW(LOAD_WARNING, "load_warning", WARN, \
+        "Loading went on without something: {message}.") \
     ROW(MODEL_LOAD_COMPLETE, "model_load_complete", INFO, \
         "Loaded {model} in {load_seconds} s ({device}).") \
     ROW(CALLBACK_RETRY, "callback_retry", WARN, \
@@ -52,6 +54,10 @@ typedef enum {
         "{method} {path} was answered with {status}.") \
     ROW(ERROR, "error", ERROR, \
         "{message}.") \
+    ROW(TOKENS_READ, "tokens_read", INFO, \
+        "The file of bearer tokens was read again; tokens in it: {tokens}.") \
+    ROW(TOKENS_KEPT, "tokens_kept", WARN, \
+        "The bearer tokens stay as they were: {message}.") \
     ROW(DRAINING, "draining", INFO, \
         "Shutting down ({reason}): no new jobs; jobs running: {jobs_active}.") \
     ROW(SHUTDOWN, "shutdown", INFO, \

@@ -5,6 +5,10 @@
 #include "os/os.h"
 #include "json/json_writer.h"
 
+#if WORKER_ORCD_CUDA
+#include "backend/cuda/cuda_backend.h"
+#endif
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -12,7 +16,7 @@
 //   prompt N           prompt tokens a second of a prompt of N tokens, up to and with its first token drawn
 //   text at N, batch B tokens a second of B sequences together that have N tokens behind them
 
-enum { RUNS_MAX = 100 };
+enum { RUNS_MAX = 100, STAGE_RUNS_LEAST = 20 };
 
 typedef struct {
     const Options *options;
@@ -46,6 +50,10 @@ static bool prepare(Bench *b, Error *err) {
     uint32_t text_at = largest(&o->bench_context);
     uint64_t context = max_u64((uint64_t)largest(&o->bench_prompt_tokens) + 1,
                                1ull + text_at + o->bench_output_tokens + head_start(batch, text_at));
+    if (o->bench_stages)
+        context = max_u64(context, 1ull + text_at + max_u64(o->bench_runs, STAGE_RUNS_LEAST));
+    if (o->bench_stages && o->device != DEVICE_CUDA)
+        return error_set(err, ERR_USAGE, "--stages is for --device cuda");
     if (!model_load(o, batch, (uint32_t)min_u64(context, UINT32_MAX), m, err)) return false;
     if (!engine_create(m->backend, m->plan, batch, &m->arena, &b->engine, err)) return false;
     if (context > engine_context_length(b->engine)) {
@@ -179,6 +187,57 @@ static void end_output(Bench *b) {
     (void)os_write(1, strbuf_str(&b->out));
 }
 
+#if WORKER_ORCD_CUDA
+
+static void show_stage(Bench *b, const StageTime *t, uint32_t n_context) {
+    double gb_per_second = (double)t->bytes / t->microseconds * 1e-3;
+    if (b->options->json) {
+        json_open_object(&b->json);
+        json_member_str(&b->json, "stage", str_from_c(t->name));
+        json_member_u64(&b->json, "context", n_context);
+        json_member_u64(&b->json, "count", t->count);
+        json_member_fixed(&b->json, "microseconds", t->microseconds, 3);
+        json_member_u64(&b->json, "bytes", t->bytes);
+        json_close_object(&b->json);
+        return;
+    }
+    char line[128];
+    StrBuf text = STRBUF(line);
+    strbuf_printf(&text, "  %-20s %3u x %8.2f us %9.1f KB %8.0f GB/s\n", t->name, t->count, t->microseconds,
+                  (double)t->bytes * 1e-3, gb_per_second);
+    (void)os_write(1, strbuf_str(&text));
+}
+
+// The stages of a token with n_context tokens behind it.
+static bool measure_stages(Bench *b, uint32_t n_context, Error *err) {
+    StageTime times[STAGE_TIMES_MAX];
+    uint32_t n_times;
+    double step_us, sum_us = 0;
+    uint32_t runs = (uint32_t)max_u64(b->options->bench_runs, STAGE_RUNS_LEAST);
+    if (!cuda_backend_time_stages(b->model.backend, n_context, runs, times, &n_times, &step_us, err))
+        return false;
+    for (uint32_t i = 0; i < n_times; i++) {
+        show_stage(b, &times[i], n_context);
+        sum_us += times[i].count * times[i].microseconds;
+    }
+    if (b->options->json) return true;
+    char line[128];
+    StrBuf text = STRBUF(line);
+    strbuf_printf(&text, "  at %u tokens: %.1f us in stages by themselves, %.1f us in whole steps\n",
+                  n_context, sum_us, step_us);
+    (void)os_write(1, strbuf_str(&text));
+    return true;
+}
+
+#else
+
+static bool measure_stages(Bench *b, uint32_t n_context, Error *err) {
+    (void)b, (void)n_context;
+    return error_set(err, ERR_USAGE, "--stages is for the GPU; this build has no CUDA in it");
+}
+
+#endif
+
 static bool measure(Bench *b, Error *err) {
     const Options *o = b->options;
     Timing warm;
@@ -191,6 +250,9 @@ static bool measure(Bench *b, Error *err) {
         for (uint32_t k = 0; k < o->bench_context.count; k++) {
             if (!measure_text(b, o->bench_context.values[k], o->bench_batch.values[i], err)) return false;
         }
+    }
+    for (uint32_t k = 0; o->bench_stages && k < o->bench_context.count; k++) {
+        if (!measure_stages(b, o->bench_context.values[k], err)) return false;
     }
     end_output(b);
     return true;

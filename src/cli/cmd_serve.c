@@ -61,6 +61,7 @@ static bool load_weights(Worker *w, Error *err) {
     const BackendInfo *info = &backend->info;
     if (info->jit_seconds > 0)
         log_event(&w->log, LOG_JIT_COMPLETE, LOG_F64("jit_seconds", info->jit_seconds, 3));
+    if (info->warning[0]) log_event(&w->log, LOG_LOAD_WARNING, LOG_STR("message", str_from_c(info->warning)));
     log_event(&w->log, LOG_MODEL_LOAD_COMPLETE, LOG_STR("model", name),
               LOG_STR("device", str_from_c(info->device_name)),
               LOG_F64("load_seconds", info->load_seconds, 3),

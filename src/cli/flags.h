@@ -65,6 +65,7 @@ typedef struct {
     uint32_t gpu_device;
     uint32_t threads;
     uint32_t kv_cache_size_mb;
+    const char *jit_cache; // NULL: the user's cache folder; "none": no folder
 
     const char *host;
     uint32_t port;
@@ -101,6 +102,7 @@ typedef struct {
     uint32_t bench_output_tokens;
     U32List bench_batch;
     uint32_t bench_runs;
+    bool bench_stages;
 
     uint32_t ppl_context;
     uint32_t ppl_chunks; // 0: all

@@ -3,6 +3,7 @@
 #include "cli/progress.h"
 #include "os/os.h"
 
+#include <stdio.h>
 #include <string.h>
 
 // Address space, not memory: pages are taken as they are used. A vocabulary of 2^20 tokens takes some 100 MB.
@@ -69,6 +70,7 @@ bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, 
         .kv_tokens_max = n_slots * align_up(context, KV_PAGE_TOKENS),
         .n_threads = o->threads,
         .gpu_device = (int)o->gpu_device,
+        .jit_cache = o->jit_cache && strcmp(o->jit_cache, "none") == 0 ? "" : o->jit_cache,
         .model_path = o->model,
     };
     if (o->device == DEVICE_CPU) return cpu_backend_open(&options, &m->arena, &m->backend, err);
@@ -80,6 +82,9 @@ bool model_load(const Options *o, uint32_t n_slots, uint32_t n_context, Model *o
     Progress progress = progress_begin(out->name, os_is_terminal(2), NULL);
     bool ok = out->backend->load(out->backend, out->plan, progress_update, &progress, err);
     progress_end(&progress);
+    if (ok && out->backend->info.warning[0]) {
+        fprintf(stderr, "worker-orcd: warning: %s\n", out->backend->info.warning);
+    }
     return ok;
 }
 
