@@ -124,13 +124,10 @@ static const Program PROGRAMS[PROGRAM_COUNT] = {
 #define CUDA_SOURCES "src/backend/cuda/"
 
 // NVRTC, the compiler inside the program, and what it is made of.
-static const struct {
-    const char *file;
-    bool optional; // linked where a toolkit has it
-} CUDA_LIBRARIES[] = {
-    {"libnvrtc_static.a", false},         {"libnvrtc-builtins_static.a", false},
-    {"libnvptxcompiler_static.a", false}, {"libnvJitLink_static.a", true},
-    {"libnvfatbin_static.a", true},
+static const char *const CUDA_LIBRARIES[] = {
+    "libnvrtc_static.a",
+    "libnvrtc-builtins_static.a",
+    "libnvptxcompiler_static.a",
 };
 
 // The oldest toolkit that will do, as cuda.h writes it: 1000 * major + 10 * minor.
@@ -516,8 +513,7 @@ static unsigned cuda_header_version(const char *include) {
 // Whether a folder has every static library that is linked.
 static bool has_cuda_libraries(const char *folder) {
     for (size_t i = 0; i < COUNT_OF(CUDA_LIBRARIES); i++) {
-        const char *path = text_of("%s/%s", folder, CUDA_LIBRARIES[i].file);
-        if (!CUDA_LIBRARIES[i].optional && !file_exists(path)) return false;
+        if (!file_exists(text_of("%s/%s", folder, CUDA_LIBRARIES[i]))) return false;
     }
     return true;
 }
@@ -1073,8 +1069,7 @@ static void units_add(const Build *build, Units *units, const List *sources) {
 static void add_cuda_libraries(const Build *build, List *command) {
     list_add(command, "-Wl,--start-group");
     for (size_t i = 0; i < COUNT_OF(CUDA_LIBRARIES); i++) {
-        const char *path = text_of("%s/%s", build->toolkit.lib, CUDA_LIBRARIES[i].file);
-        if (file_exists(path)) list_add(command, path);
+        list_add(command, text_of("%s/%s", build->toolkit.lib, CUDA_LIBRARIES[i]));
     }
     // NVRTC is written in C++, whose library need not be where the program runs.
     list_add_words(command, "-Wl,--end-group -Wl,--gc-sections -static-libgcc -Wl,-Bstatic -lstdc++ "
@@ -1397,8 +1392,7 @@ static bool unpack_package(const char *package, const char *folder) {
     const char *members = "'./usr/include/*.h' './usr/include/*.hpp' './usr/include/crt/*' "
                           "./usr/share/doc/" CUDA_PACKAGE "/copyright";
     for (size_t i = 0; i < COUNT_OF(CUDA_LIBRARIES); i++) {
-        if (CUDA_LIBRARIES[i].optional) continue;
-        members = text_of("%s ./usr/lib/x86_64-linux-gnu/%s", members, CUDA_LIBRARIES[i].file);
+        members = text_of("%s ./usr/lib/x86_64-linux-gnu/%s", members, CUDA_LIBRARIES[i]);
     }
     make_folders(text_of("%s/", folder));
     int status, shown = -1;
