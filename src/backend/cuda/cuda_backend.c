@@ -367,6 +367,10 @@ static bool cuda_begin(Backend *backend, uint32_t slot_index, const SamplerParam
     CudaBackend *b = cuda_self(backend);
     Slot *slot = &b->slots[slot_index];
     Cell *cell;
+    if (p->temperature > 0 && !b->lowered.can_sample) {
+        return error_set(err, ERR_UNSUPPORTED,
+                         "drawing at a temperature above 0 is not on the GPU yet; use 0");
+    }
     if (!cell_take(b, &cell, err)) return false;
     DecodeSequence s = {.temperature = p->temperature,
                         .top_p = p->top_p,

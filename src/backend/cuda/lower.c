@@ -417,6 +417,7 @@ bool lower_plan(const Plan *plan, const Placement *placement, const LowerTarget 
     if (l.head_blocks == 0) return error_set(err, ERR_UNSUPPORTED, "the plan has no head");
     for (size_t i = 0; i < COUNT_OF(draws); i++) {
         if (!add_stage(&l, &(Stage){.kind = draws[i]}, err)) return false;
+        out->can_sample |= draws[i] == STAGE_SAMPLE;
     }
     out->n_stages = l.n_stages;
     out->n_programs = l.n_programs;
