@@ -1,6 +1,8 @@
 // Plans of well-made files, and the errors of files that are not what their architecture's tables say.
+#include "arch_models.h"
 #include "gguf_builder.h"
 #include "os/os.h"
+#include "plan/config.h"
 #include "plan/plan.h"
 #include "plan/rope.h"
 #include "runner.h"
@@ -78,6 +80,17 @@ static void add_layer(GgufBuilder *b, const Row *row, uint32_t layer) {
     }
 }
 
+static const GgufFile *parse_file(const GgufBuilder *b, Arena *arena) {
+    Str bytes = gguf_builder_end(b);
+    GgufPart *part = arena_new(arena, GgufPart, 1);
+    *part = (GgufPart){.data = (const uint8_t *)bytes.ptr, .size = bytes.len, .name = "test.gguf"};
+    const GgufFile *file = NULL;
+    Error err = {0};
+    CHECK(gguf_parse(part, 1, arena, &file, &err));
+    CHECK_STR_EQ("", err.message);
+    return file;
+}
+
 static const GgufFile *build_file(const Row *row, Arena *arena) {
     GgufBuilder b = gguf_builder_begin();
     gguf_builder_put_str(&b, "general.architecture", row->architecture);
@@ -89,8 +102,10 @@ static const GgufFile *build_file(const Row *row, Arena *arena) {
     put_key(&b, row, "attention.head_count_kv", 2, false);
     put_key(&b, row, "attention.layer_norm_rms_epsilon", 1e-5, true);
     put_key(&b, row, "rope.freq_base", 10000, true);
-    static const char *const rare[] = {"attention.key_length", "rope.dimension_count", "expert_count",
-                                       "rope.scaling.type", "rope.scaling.factor"};
+    static const char *const rare[] = {
+        "attention.key_length",     "rope.dimension_count",    "expert_count",
+        "rope.scaling.type",        "rope.scaling.factor",     "attention.value_length",
+        "attention.sliding_window", "final_logit_softcapping", "logit_scale"};
     for (size_t i = 0; i < COUNT_OF(rare); i++) {
         if (row->key && strcmp(row->key, rare[i]) == 0) put_key(&b, row, rare[i], 0, false);
     }
@@ -99,14 +114,7 @@ static const GgufFile *build_file(const Row *row, Arena *arena) {
     for (uint32_t layer = 0; layer < LAYERS; layer++)
         add_layer(&b, row, layer);
     if (row->extra) gguf_builder_add_tensor(&b, row->extra, DTYPE_F32, 1, (uint64_t[]){8}, NULL);
-    Str bytes = gguf_builder_end(&b);
-    GgufPart *part = arena_new(arena, GgufPart, 1);
-    *part = (GgufPart){.data = (const uint8_t *)bytes.ptr, .size = bytes.len, .name = "test.gguf"};
-    const GgufFile *file = NULL;
-    Error err = {0};
-    CHECK(gguf_parse(part, 1, arena, &file, &err));
-    CHECK_STR_EQ("", err.message);
-    return file;
+    return parse_file(&b, arena);
 }
 
 TEST(plan_errors_name_the_thing_and_the_place) {
@@ -140,9 +148,25 @@ TEST(plan_errors_name_the_thing_and_the_place) {
          .message = "llama: the norm's epsilon is 2; expected 0 to 1"},
         {"unknown rope scaling", "llama", .key = "rope.scaling.type", .text = "su",
          .message =
-             "llama.rope.scaling.type: RoPE scaling \"su\" is not supported; supported: none, linear, yarn"},
+             "llama.rope.scaling.type: RoPE scaling \"su\" is not supported; supported: none, linear, yarn, "
+             "longrope"},
         {"experts", "llama", .key = "expert_count", .value = 8,
-         .message = "key \"llama.expert_count\": mixtures of experts of architecture llama are not supported"},
+         .message =
+             "key \"llama.expert_count\": mixtures of experts of architecture llama are not supported"},
+        {"capped logits", "llama", .key = "final_logit_softcapping", .value = 30,
+         .message =
+             "key \"llama.final_logit_softcapping\": capped logits of architecture llama are not supported"},
+        {"logits scaled by one", "qwen2", .key = "logit_scale", .value = 1, .message = NULL},
+        {"mistyped scale", "qwen2", .key = "logit_scale", .text = "one",
+         .message = "key \"qwen2.logit_scale\": scaled logits of architecture qwen2 are not supported"},
+        {"a window where none is known", "qwen2", .key = "attention.sliding_window", .value = 64,
+         .message =
+             "key \"qwen2.attention.sliding_window\": attention windows of architecture qwen2 are not"},
+        {"a window", "llama", .key = "attention.sliding_window", .value = 64, .message = NULL},
+        {"values narrower than keys", "llama", .key = "attention.value_length", .value = 8,
+         .message = "llama.attention.value_length is 8; expected 16 to 16"},
+        {"long RoPE without its factors", "llama", .key = "rope.scaling.type", .text = "longrope",
+         .message = "tensor \"rope_factors_short.weight\" is missing; its RoPE scaling needs it"},
         {"embedding missing", "llama", .tensor = "token_embd.weight",
          .message = "tensor \"token_embd.weight\" is missing"},
         {"weight missing", "llama", .tensor = "blk.1.ffn_up.weight",
@@ -218,10 +242,21 @@ TEST(plan_rope_scalings) {
         double expected;
         double scale;
     } rows[] = {
-        {"plain, first", {.rope_dims = 64, .rope_base = 10000, .rope_factor = 1, .rope_attn_factor = 1}, 0, 1, 1},
-        {"plain, last", {.rope_dims = 64, .rope_base = 10000, .rope_factor = 1, .rope_attn_factor = 1}, 31, 1.333521432163324e-4, 1},
+        {"plain, first",
+         {.rope_dims = 64, .rope_base = 10000, .rope_factor = 1, .rope_attn_factor = 1},
+         0,
+         1,
+         1},
+        {"plain, last",
+         {.rope_dims = 64, .rope_base = 10000, .rope_factor = 1, .rope_attn_factor = 1},
+         31,
+         1.333521432163324e-4,
+         1},
         {"linear",
-         {.rope_dims = 64, .rope_base = 10000, .rope_factor = 4, .rope_attn_factor = 1,
+         {.rope_dims = 64,
+          .rope_base = 10000,
+          .rope_factor = 4,
+          .rope_attn_factor = 1,
           .rope_scaling = ROPE_SCALING_LINEAR},
          0,
          0.25,
@@ -261,5 +296,99 @@ TEST(plan_rope_scalings) {
         double actual = (double)rope.inv_freq[rows[i].pair];
         CHECK_NEAR(1, actual / rows[i].expected, 1e-5);
         CHECK_NEAR(rows[i].scale, rope.scale, 1e-6);
+    }
+}
+
+// ---- configurations ----
+
+typedef struct {
+    const char *name;
+    uint32_t n_layers;
+    uint32_t period;     // as a number; 0: no key
+    const char *pattern; // as an array of bools: 'w' for a window, '-' for none
+    uint32_t expected_period;
+    float expected_score_dim;
+    const char *message;
+} GemmaRow;
+
+static const GgufFile *build_gemma(const GemmaRow *row, Arena *arena) {
+    GgufBuilder b = gguf_builder_begin();
+    gguf_builder_put_str(&b, "general.architecture", "gemma3");
+    gguf_builder_put_u32(&b, "gemma3.block_count", row->n_layers);
+    gguf_builder_put_u32(&b, "gemma3.context_length", 128);
+    gguf_builder_put_u32(&b, "gemma3.embedding_length", WIDTH);
+    gguf_builder_put_u32(&b, "gemma3.feed_forward_length", FF);
+    gguf_builder_put_u32(&b, "gemma3.attention.head_count", 4);
+    gguf_builder_put_u32(&b, "gemma3.attention.sliding_window", 16);
+    gguf_builder_put_f32(&b, "gemma3.attention.layer_norm_rms_epsilon", 1e-6f);
+    const char *key = "gemma3.attention.sliding_window_pattern";
+    if (row->period) gguf_builder_put_u32(&b, key, row->period);
+    if (row->pattern) {
+        gguf_builder_put_key(&b, str_from_c(key), GGUF_ARRAY);
+        gguf_bytes_put_u32(&b.keys, GGUF_BOOL);
+        gguf_bytes_put_u64(&b.keys, strlen(row->pattern));
+        for (const char *at = row->pattern; *at; at++)
+            gguf_bytes_put_u8(&b.keys, *at == 'w');
+    }
+    gguf_builder_add_tensor(&b, "token_embd.weight", DTYPE_F32, 2, (uint64_t[]){WIDTH, VOCAB}, NULL);
+    return parse_file(&b, arena);
+}
+
+TEST(plan_configuration_of_gemma3) {
+    static const GemmaRow rows[] = {
+        {"no pattern key", 18, .expected_period = 6},
+        {"a number", 18, .period = 3, .expected_period = 3},
+        {"an array", 13, .pattern = "wwwww-wwwww-w", .expected_period = 6},
+        {"no windows", 4, .pattern = "----", .expected_period = 1},
+        {"windows only", 4, .pattern = "wwww", .expected_period = 5},
+        {"an empty array", 4, .pattern = "", .expected_period = 1},
+        {"the last layer first", 6, .pattern = "-wwwww",
+         .message =
+             "key \"gemma3.attention.sliding_window_pattern\": layers with a window in this order are not"},
+        {"27B", 62, .expected_period = 6, .expected_score_dim = 168},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        const GemmaRow *row = &rows[i];
+        TEST_CASE_LABEL("%s", row->name);
+        Arena arena = os_arena(1 << 20);
+        Error err = {0};
+        ModelConfig c;
+        bool ok = config_read(build_gemma(row, &arena), arch_find(STR("gemma3")), &c, &err);
+        CHECK(ok == !row->message);
+        if (row->message && !strstr(err.message, row->message)) CHECK_STR_EQ(row->message, err.message);
+        if (!ok) continue;
+        CHECK_INT_EQ(row->expected_period, c.window_period);
+        CHECK_NEAR(row->expected_score_dim, c.score_dim, 0);
+        CHECK_INT_EQ(16, c.window);
+        CHECK_NEAR(8, c.embed_scale, 0);
+        CHECK_NEAR(10000, c.rope_base_window, 0);
+    }
+}
+
+// Each part of a fused tensor is a weight of its own, and lies where the one before it ends.
+TEST(plan_takes_fused_tensors_apart) {
+    for (uint32_t i = 0; arch_model_at(i); i++) {
+        const ArchModel *m = arch_model_at(i);
+        if (strcmp(arch_model_architecture(m), "gpt2") != 0) continue;
+        Arena arena = os_arena(1 << 22);
+        Str bytes = arch_model_build(m);
+        GgufPart part = {.data = (const uint8_t *)bytes.ptr, .size = bytes.len, .name = "test.gguf"};
+        const GgufFile *file;
+        Error err = {0};
+        Plan *plan = NULL;
+        REQUIRE(gguf_parse(&part, 1, &arena, &file, &err) && plan_build(file, &arena, &plan, &err));
+        const GgufTensor *weight = gguf_find_tensor(file, STR("blk.0.attn_qkv.weight"));
+        const GgufTensor *bias = gguf_find_tensor(file, STR("blk.0.attn_qkv.bias"));
+        uint64_t weight_at = 0, bias_at = 0;
+        for (uint32_t o = 3; o < 6; o++) { // behind EMBED, ADD_POSITION, LAYER_NORM
+            const Op *op = &plan->ops[o];
+            REQUIRE(op->kind == OP_MATMUL && op->bias);
+            CHECK(op->weight->data == weight->data + weight_at);
+            CHECK(op->bias->data == bias->data + bias_at);
+            weight_at += op->weight->size_bytes;
+            bias_at += op->bias->size_bytes;
+        }
+        CHECK_U64_EQ(weight->size_bytes, weight_at);
+        CHECK_U64_EQ(bias->size_bytes, bias_at);
     }
 }
