@@ -1,5 +1,6 @@
 #include "arch_models.h"
 
+#include <math.h>
 #include <stdio.h>
 
 typedef enum { KEY_NONE, KEY_U32, KEY_F32, KEY_STR } KeyType;
@@ -30,6 +31,7 @@ typedef enum {
     FILL_BIAS,    // near N(0, 0.4)
     FILL_SINK,    // near N(0, 1)
     FILL_WIDE,    // near N(0, 5): beyond where GPT-OSS clamps
+    FILL_LLAMA3,  // factors of frequencies as Llama 3.1 has them
     FILL_FACTOR,  // 1 to 2
     FILL_FACTOR4, // 4 to 5
 } Fill;
@@ -60,7 +62,7 @@ enum { D_MODEL = 64 };
 
 // clang-format off
 static const TensorRow rope_freqs[] = {
-    {"rope_freqs.weight",               FILL_FACTOR,  ROPE_HALF, ONE, ONE},
+    {"rope_freqs.weight",               FILL_LLAMA3,  ROPE_HALF, ONE, ONE},
 };
 
 static const TensorRow own_head[] = {
@@ -429,6 +431,19 @@ static void add_floats(GgufBuilder *b, const char *name, uint32_t n_dims, const 
     gguf_builder_add_tensor(b, name, DTYPE_F32, n_dims, dims, values);
 }
 
+// Llama 3.1's scaling for a context of 64 made 8 times as long: waves that fit into it 4 times are kept,
+// those that do not fit once are divided by 8, and between it goes linearly with how often they fit.
+static void add_llama3_factors(GgufBuilder *b, const char *name, uint64_t half) {
+    enum { ORIGINAL = 64, FACTOR = 8, LOW = 1, HIGH = 4, BASE = 500000 };
+    float factors[64];
+    for (uint64_t i = 0; i < half; i++) {
+        double fits = ORIGINAL * pow(BASE, -(double)i / (double)half) / (2 * M_PI);
+        double kept = fmin(fmax((fits - LOW) / (HIGH - LOW), 0), 1);
+        factors[i] = (float)(1 / (kept + (1 - kept) / FACTOR));
+    }
+    gguf_builder_add_tensor(b, name, DTYPE_F32, 1, &half, factors);
+}
+
 static void add_tensor(GgufBuilder *b, const ArchModel *m, const TensorRow *row, uint32_t layer) {
     static const struct {
         float center, scale;
@@ -444,6 +459,7 @@ static void add_tensor(GgufBuilder *b, const ArchModel *m, const TensorRow *row,
     if (mark) snprintf(name, sizeof name, "%.*s%u%s", (int)(mark - row->name), row->name, layer, mark + 2);
     else snprintf(name, sizeof name, "%s", row->name);
     if (row->fill == FILL_MATRIX) gguf_builder_add_tensor(b, name, m->dtype, n_dims, dims, NULL);
+    else if (row->fill == FILL_LLAMA3) add_llama3_factors(b, name, dims[0]);
     else if (row->fill == FILL_EXPERTS) gguf_builder_add_tensor(b, name, DTYPE_MXFP4, n_dims, dims, NULL);
     else add_floats(b, name, n_dims, dims, b->n_tensors, fills[row->fill].center, fills[row->fill].scale);
 }

