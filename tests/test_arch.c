@@ -18,6 +18,9 @@ typedef struct {
     uint32_t pages[PAGES];
 } Model;
 
+// Rounding makes up to 3e-6; the promise is 1e-3, but a wrong constant in an activation makes only 4e-5.
+static const double ERROR_MAX = 2e-5;
+
 static Model open_model(const ArchModel *m) {
     Model model = {.arena = os_arena(64 << 20)};
     Str bytes = arch_model_build(m);
@@ -83,10 +86,10 @@ TEST(arch_logits_are_those_of_transformers) {
         double worst = 0;
         for (uint32_t t = 0; t < ARCH_MODEL_TOKENS; t++) {
             double e = relative_error(expected + t * ARCH_MODEL_VOCAB, actual[t]);
-            if (!(e < 1e-3)) FAIL("position %u: relative error %g", t, e);
+            if (!(e < ERROR_MAX)) FAIL("position %u: relative error %g", t, e);
             worst = fmax(worst, e);
         }
-        CHECK(worst < 1e-3);
+        CHECK(worst < ERROR_MAX);
         printf("%-16s largest relative error %.2g\n", arch_model_name(m), worst);
         model.backend->close(model.backend);
     }
