@@ -277,6 +277,29 @@ static double compare_logits(const Pair *p, const int32_t *tokens, uint32_t n_to
     return (double)n_same / n_tokens;
 }
 
+// Tokens fed back on the device one by one, against the reference's rows.
+TEST_SLOW(cuda_gpu_decoding_agrees_on_a_tiny_model, 120) {
+    need_gpu();
+    TinyModel model = tiny_model_llama();
+    model.layers = 4;
+    Pair *p = open_tiny(&model);
+    int32_t tokens[300];
+    random_tokens(4, model.vocab, tokens, 10);
+    begin(p->cpu, 0, &SAMPLER_GREEDY, tokens, 10);
+    begin(p->gpu, 0, &SAMPLER_GREEDY, tokens, 10);
+    run_step(p->cpu, 0, tokens, 0, 10, false, 0);
+    tokens[10] = run_step(p->gpu, 0, tokens, 0, 10, true, 0).tokens[0];
+    for (uint32_t i = 10; i + 1 < COUNT_OF(tokens); i++) {
+        const float *expected = run_step(p->cpu, 0, &tokens[i], i, 1, false, 1).logits;
+        StepResult actual = run_step(p->gpu, 0, NULL, i, 1, true, 1);
+        double error = relative_error(expected, actual.logits, model.vocab);
+        if (!(error < 0.05)) FAIL("position %u: relative error of the logits %g", i, error);
+        CHECK_INT_EQ(best_of(actual.logits, model.vocab), actual.tokens[0]);
+        tokens[i + 1] = actual.tokens[0];
+    }
+    close_pair(p);
+}
+
 TEST_SLOW(cuda_gpu_logits_agree_on_a_tiny_model, 120) {
     need_gpu();
     TinyModel model = tiny_model_llama();

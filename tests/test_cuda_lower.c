@@ -31,7 +31,7 @@ static Made make_plan(const TinyModel *model) {
 static bool lower(Made *m, uint32_t sm, Lowered *out, Error *err) {
     LowerTarget target = lower_target_of_sm(sm);
     return placement_make(m->plan, &m->arena, &m->placement, err) &&
-           lower_plan(m->plan, &m->placement, &target, &m->arena, out, err);
+           lower_plan(m->plan, &m->placement, &target, 512, &m->arena, out, err);
 }
 
 TEST(cuda_lower_finds_the_stages_of_a_layer) {
@@ -58,6 +58,12 @@ TEST(cuda_lower_finds_the_stages_of_a_layer) {
             op += s->n_ops;
         }
         CHECK_INT_EQ(m.plan->n_ops, op);
+        // Embedding and turns once; then norm, q k v, attention, output, norm, gate up, down.
+        CHECK_INT_EQ(2 + 4 * 7, l.n_prefill_stages);
+        CHECK_INT_EQ(STAGE_PREFILL_EMBED, l.prefill_stages[0].kind);
+        CHECK_INT_EQ(STAGE_PREFILL_ROPE, l.prefill_stages[1].kind);
+        for (uint32_t i = 2; i + 7 < l.n_prefill_stages; i++)
+            CHECK_INT_EQ(l.prefill_stages[i].program, l.prefill_stages[i + 7].program);
         CHECK((l.stages[0].ops[QKV_EMBED] != NULL) && !l.stages[5].ops[QKV_EMBED]);
         // Layers share their programs; the first one's first stage also reads the embedding.
         CHECK(l.stages[0].program != l.stages[5].program);
@@ -208,6 +214,11 @@ TEST_SLOW(cuda_lower_makes_programs_for_every_format, 900) {
                 StageKind kind = l.stages[i].kind;
                 if (kind != STAGE_ATTENTION && kind != STAGE_DOWN)
                     programs[n++] = l.programs[l.stages[i].program];
+            }
+            for (uint32_t i = 0; i < l.n_prefill_stages && l.prefill_stages[i].layer == 0; i++) {
+                StageKind kind = l.prefill_stages[i].kind;
+                if (kind == STAGE_PREFILL_EMBED || kind == STAGE_PREFILL_OUTPUT)
+                    programs[n++] = l.programs[l.prefill_stages[i].program];
             }
             check_programs(programs, n, architectures[a], &m.arena);
         }

@@ -12,6 +12,12 @@ enum {
     LAUNCHES_MAX = 8 * LAYERS_MAX,
 };
 
+// The beginning of DecodeSequence: what the host sets for a row.
+typedef struct {
+    int32_t token;
+    uint32_t position;
+} RowPlace;
+
 // ---- opening ----
 
 static void cuda_close_backend(Backend *b);
@@ -62,6 +68,23 @@ static uint64_t tokens_bytes(const CudaBackend *b) {
     return (uint64_t)b->options.n_slots * TOKEN_RING * sizeof(int32_t);
 }
 
+// The buffers of a prompt's rows.
+static void lay_out_rows(CudaBackend *b, DeviceLayout *l) {
+    const ModelConfig *c = &b->plan->config;
+    StageBuffers *s = &b->buffers;
+    uint64_t rows = b->lowered.max_rows, q_values = (uint64_t)c->n_heads * c->head_dim;
+    s->chunk = device_layout_take(l, sizeof(PrefillChunk));
+    b->chunk_tokens = device_layout_take(l, rows * sizeof(int32_t));
+    s->rows_x = device_layout_take(l, rows * c->d_model * sizeof(float));
+    s->rows_h = device_layout_take(l, PREFILL_HALVES(rows, c->d_model) * sizeof(uint16_t));
+    s->rows_q = device_layout_take(l, rows * q_values * sizeof(uint16_t));
+    s->rows_a = device_layout_take(l, PREFILL_HALVES(rows, q_values) * sizeof(uint16_t));
+    s->rows_f = device_layout_take(l, PREFILL_HALVES(rows, c->d_ff) * sizeof(uint16_t));
+    for (uint32_t i = 0; i < b->placement.n_ropes; i++) {
+        s->rows_rope[i] = device_layout_take(l, rows * b->placement.ropes[i]->dims * sizeof(float));
+    }
+}
+
 // Lays the working memory out; with base 0 to learn its size. Returns that.
 static uint64_t lay_out_work(CudaBackend *b, CUdeviceptr base) {
     const ModelConfig *c = &b->plan->config;
@@ -84,6 +107,7 @@ static uint64_t lay_out_work(CudaBackend *b, CUdeviceptr base) {
         slot->seen = device_layout_take(&l, b->n_seen_words * sizeof(uint32_t));
         slot->pages = device_layout_take(&l, b->pages_max * sizeof(uint32_t));
     }
+    lay_out_rows(b, &l);
     return l.used;
 }
 
@@ -156,7 +180,9 @@ static bool make_events(CudaBackend *b, Error *err) {
 static bool make_host_memory(CudaBackend *b, Error *err) {
     const BackendOptions *o = &b->options;
     uint64_t a_sequence = sizeof(DecodeSequence) + b->n_seen_words * sizeof(uint32_t);
-    uint64_t a_step = o->max_rows * 8ull + (uint64_t)o->n_slots * b->pages_max * sizeof(uint32_t);
+    uint64_t a_row = sizeof(int32_t) + sizeof(RowPlace);
+    uint64_t a_chunk = sizeof(PrefillChunk) + b->pages_max * sizeof(uint32_t);
+    uint64_t a_step = o->max_rows * a_row + o->n_slots * a_chunk;
     b->cell_bytes = align_up(max_u64(a_sequence, a_step), 64);
     uint64_t ring_bytes = align_up(tokens_bytes(b), 64);
     void *pinned = NULL;
@@ -265,6 +291,20 @@ uint32_t cuda_row_launches(CudaBackend *b, uint32_t slot, RowEnd end, StageArgs 
     return n;
 }
 
+// One for all slots: whose rows they are is in the chunk.
+static bool make_prefill_graph(CudaBackend *b, Arena scratch, Error *err) {
+    uint32_t n = b->lowered.n_prefill_stages;
+    StageArgs *args = arena_new(&scratch, StageArgs, n);
+    Launch *launches = arena_new(&scratch, Launch, n);
+    if (!args || !launches) return error_set(err, ERR_NO_MEMORY, "the graphs do not fit their memory");
+    for (uint32_t i = 0; i < n; i++) {
+        const Stage *s = &b->lowered.prefill_stages[i];
+        stage_bind(s, &b->buffers, 0, 0, &args[i]);
+        launches[i] = (Launch){.kernel = &b->kernels[s->program], .args = &args[i]};
+    }
+    return graph_make(&b->cuda, launches, n, b->overlap, b->stream, &b->prefill, err);
+}
+
 static bool make_graphs(CudaBackend *b, Error *err) {
     Arena scratch = *b->arena;
     StageArgs *args = arena_new(&scratch, StageArgs, b->lowered.n_stages);
@@ -279,7 +319,7 @@ static bool make_graphs(CudaBackend *b, Error *err) {
             if (!graph_make(&b->cuda, launches, n, b->overlap, b->stream, graph, err)) return false;
         }
     }
-    return true;
+    return make_prefill_graph(b, scratch, err);
 }
 
 static bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *progress, void *context,
@@ -289,8 +329,8 @@ static bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *pro
     b->plan = plan;
     LowerTarget target = lower_target_of_device(&b->device);
     bool ok = placement_make(plan, b->arena, &b->placement, err) &&
-              lower_plan(plan, &b->placement, &target, b->arena, &b->lowered, err) && make_slots(b, err) &&
-              start_jit(b, err);
+              lower_plan(plan, &b->placement, &target, b->options.max_rows, b->arena, &b->lowered, err) &&
+              make_slots(b, err) && start_jit(b, err);
     if (!ok) return false;
     CUresult r = b->cuda.context_retain(&b->context, b->device.handle); // the compiler is at work meanwhile
     if (r == CUDA_SUCCESS) r = b->cuda.context_use(b->context);
@@ -320,6 +360,7 @@ static void cuda_close_backend(Backend *backend) {
             CUgraphExec graph = b->slots[i / END_COUNT].graphs[i % END_COUNT];
             if (graph) b->cuda.graph_exec_destroy(graph);
         }
+        if (b->prefill) b->cuda.graph_exec_destroy(b->prefill);
         for (uint32_t i = 0; i < b->lowered.n_programs; i++)
             kernel_unload(&b->cuda, &b->kernels[i]);
         for (uint32_t i = 0; i < CELLS; i++) {
@@ -419,23 +460,76 @@ static bool fetch_logits(CudaBackend *b, Flight *flight, Error *err) {
     return cuda_ok(&b->cuda, r, "fetching logits", err);
 }
 
-// The rows of one sequence, one after the other through the stages of decoding.
-static bool run_sequence(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
+static RowEnd end_of_row(const Slot *slot, const StepSequence *q, uint32_t row) {
+    if (q->sample && row + 1 == q->n_tokens) return slot->greedy ? END_GREEDY : END_SAMPLE;
+    return row + q->n_logits >= q->n_tokens ? END_HEAD : END_LAYERS;
+}
+
+// What follows the launches of a row that ends so.
+static bool finish_row(CudaBackend *b, const StepSequence *q, uint32_t row, RowEnd end, Flight *flight,
+                       Error *err) {
     Slot *slot = &b->slots[q->slot];
-    if (!send_pages(b, cell, slot, q, err)) return false;
-    for (uint32_t t = 0; t < q->n_tokens; t++) {
-        struct { // the beginning of DecodeSequence
-            int32_t token;
-            uint32_t position;
-        } row = {q->tokens ? q->tokens[t] : 0, q->position + t};
-        if (q->tokens && !cell_send(b, cell, slot->sequence, &row, sizeof row, err)) return false;
-        bool draws = q->sample && t + 1 == q->n_tokens, wants_logits = t + q->n_logits >= q->n_tokens;
-        RowEnd end = draws ? slot->greedy ? END_GREEDY : END_SAMPLE : wants_logits ? END_HEAD : END_LAYERS;
-        if (!run_row(b, q, end, row.position, err)) return false;
-        if (wants_logits && !fetch_logits(b, flight, err)) return false;
-        if (draws) flight->draws[flight->n_drawing++] = q->slot * TOKEN_RING + slot->n_draws++ % TOKEN_RING;
+    if (row + q->n_logits >= q->n_tokens && !fetch_logits(b, flight, err)) return false;
+    if (end < END_GREEDY) return true;
+    flight->draws[flight->n_drawing++] = q->slot * TOKEN_RING + slot->n_draws++ % TOKEN_RING;
+    return true;
+}
+
+// Rows one after the other through the stages of decoding: a token that was drawn here, or all rows while an
+// observer looks.
+static bool run_rows(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
+    Slot *slot = &b->slots[q->slot];
+    for (uint32_t row = 0; row < q->n_tokens; row++) {
+        RowPlace place = {q->tokens ? q->tokens[row] : 0, q->position + row};
+        if (q->tokens && !cell_send(b, cell, slot->sequence, &place, sizeof place, err)) return false;
+        RowEnd end = end_of_row(slot, q, row);
+        if (!run_row(b, q, end, place.position, err) || !finish_row(b, q, row, end, flight, err))
+            return false;
     }
     return true;
+}
+
+// The stages behind the layers for one row of a chunk, which decoding has too.
+static bool run_head(CudaBackend *b, const StepSequence *q, uint32_t row, RowEnd end, Error *err) {
+    const Slot *slot = &b->slots[q->slot];
+    for (uint32_t i = b->lowered.n_layers_stages; i < b->lowered.n_stages; i++) {
+        const Stage *s = &b->lowered.stages[i];
+        if ((s->kind == STAGE_GREEDY && end != END_GREEDY) || (s->kind == STAGE_SAMPLE && end != END_SAMPLE))
+            continue;
+        StageArgs args;
+        stage_bind(s, &b->buffers, slot->sequence, slot->tokens, &args);
+        uint64_t row_bytes = b->plan->config.d_model * sizeof(float);
+        if (s->kind == STAGE_HEAD) args.head.x = b->buffers.rows_x + row * row_bytes;
+        Launch launch = {.kernel = &b->kernels[s->program], .args = &args};
+        if (!kernel_launch(&b->cuda, &launch, false, b->stream, err)) return false;
+    }
+    return true;
+}
+
+// A prompt's rows together through the layers. Prompts always go this way, however they are cut, so that a
+// row's bits depend on nothing but the rows before it.
+static bool run_chunk(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
+    Slot *slot = &b->slots[q->slot];
+    PrefillChunk chunk = {
+        .n_rows = q->n_tokens, .position = q->position, .tokens = b->chunk_tokens, .pages = slot->pages};
+    if (!cell_send(b, cell, b->buffers.chunk, &chunk, sizeof chunk, err) ||
+        !cell_send(b, cell, b->chunk_tokens, q->tokens, q->n_tokens * sizeof *q->tokens, err) ||
+        !cuda_ok(&b->cuda, b->cuda.graph_launch(b->prefill, b->stream), "launching a prompt's rows", err)) {
+        return false;
+    }
+    for (uint32_t row = 0; row < q->n_tokens; row++) {
+        RowEnd end = end_of_row(slot, q, row);
+        if (end == END_LAYERS) continue;
+        RowPlace place = {q->tokens[row], q->position + row};
+        if (!cell_send(b, cell, slot->sequence, &place, sizeof place, err)) return false;
+        if (!run_head(b, q, row, end, err) || !finish_row(b, q, row, end, flight, err)) return false;
+    }
+    return true;
+}
+
+static bool run_sequence(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
+    if (!send_pages(b, cell, &b->slots[q->slot], q, err)) return false;
+    return q->tokens && !b->observer ? run_chunk(b, cell, q, flight, err) : run_rows(b, cell, q, flight, err);
 }
 
 // Fetches what the step draws, beside the steps that follow it: between two steps of one stream a copy would

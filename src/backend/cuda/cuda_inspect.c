@@ -134,11 +134,8 @@ static bool show_stage(CudaBackend *b, uint32_t slot, const Stage *s, uint32_t p
     case STAGE_GLU: return show_floats(b, s->ops[GLU_GLU], position, b->buffers.f, c->d_ff, scratch, err);
     case STAGE_HEAD:
         return show_floats(b, s->ops[HEAD_HEAD], position, b->buffers.logits, c->n_vocab, scratch, err);
-    case STAGE_GREEDY:
-    case STAGE_SAMPLE:
-    case STAGE_KIND_COUNT: break;
+    default: return true; // a token is seen by the caller; a prompt's rows are not looked at
     }
-    return true;
 }
 
 // ---- launches of a row ----

@@ -65,6 +65,8 @@ typedef struct {
     DeviceMemory memory;
     Kernel *kernels; // [lowered.n_programs]
     StageBuffers buffers;
+    CUdeviceptr chunk_tokens; // [lowered.max_rows] of the chunk
+    CUgraphExec prefill;      // a prompt's rows through the layers
     uint32_t n_pages;
     uint32_t pages_max; // of one sequence
     uint32_t n_seen_words;

@@ -1,4 +1,4 @@
-#include "backend/cuda/lower.h"
+#include "backend/cuda/lower_internal.h"
 
 #include "../kernels_src/layout.h"
 #include "base/strbuf.h"
@@ -115,11 +115,6 @@ static bool check_op(const Op *op, const ModelConfig *c, Error *err) {
     return true;
 }
 
-// NULL for those that the kernels do not have.
-static const char *activation_name(ActFn fn) {
-    return fn == FN_SILU ? "SILU" : fn == FN_GELU_TANH ? "GELU_TANH" : fn == FN_GELU_ERF ? "GELU_ERF" : NULL;
-}
-
 static bool check_stage(const Stage *s, const ModelConfig *c, Error *err) {
     for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
         if (!check_op(s->ops[i], c, err)) return false;
@@ -137,11 +132,11 @@ static bool check_stage(const Stage *s, const ModelConfig *c, Error *err) {
     const Op *gate = s->ops[GLU_GATE], *up = s->ops[GLU_UP];
     if (gate->weight->dtype != up->weight->dtype) return refuse(err, up->weight, "gate has another format");
     if (gate->bias || up->bias) return refuse(err, up->weight, "a bias");
-    if (!activation_name(s->ops[GLU_GLU]->fn)) return refuse(err, up->weight, "its activation");
+    if (!lower_activation_name(s->ops[GLU_GLU]->fn)) return refuse(err, up->weight, "its activation");
     return true;
 }
 
-// ---- shapes ----
+// ---- targets ----
 
 LowerTarget lower_target_of_device(const CudaDevice *d) {
     return (LowerTarget){.sm = d->sm,
@@ -164,202 +159,15 @@ LowerTarget lower_target_of_sm(uint32_t sm) {
     return usual[COUNT_OF(usual) - 1];
 }
 
-// How the rows of a stage's matrices are spread over the GPU and through shared memory.
-typedef struct {
-    uint32_t blocks;
-    uint32_t warps;
-    uint32_t ring_bytes;
-} MatvecShape;
-
-enum {
-    BLOCK_SHARED_RESERVED = 1024, // the system's, of each block
-    RING_SPARE = 1536,            // barriers, sums, what a stage adds
-    RING_BYTES_MAX = 96 << 10,    // 64 KB cost 3% on the layers of a 1B model, more does not fit twice
-    MATVEC_WARPS = 16,            // 8 cost 13% on the layers of a 0.5B model, 4 cost 35%
-    UNITS_PER_WARP_MAX = 32,
-    ATTENTION_WARPS = 8, // with splits of at least 8 pages; 4 and 4 cost 15% of attention and its output
-    SPLITS_MAX = 32,
-};
-
-// Two blocks of consecutive stages share a multiprocessor, so each gets half of its shared memory. A warp's
-// ring holds at least two pieces, each `unit_rows` tiles of the largest format.
-static MatvecShape matvec_shape(const LowerTarget *t, uint32_t n_cols, uint32_t units, uint32_t unit_rows,
-                                const Weight *const *weights, uint32_t n_weights) {
-    uint32_t tile_bytes = 0;
-    bool has_floats = false;
-    for (uint32_t i = 0; i < n_weights; i++) {
-        uint32_t blocks = (uint32_t)min_u64(n_cols / BLOCK_WEIGHTS, TILE_BLOCKS);
-        tile_bytes = (uint32_t)max_u64(tile_bytes, layout_tile_bytes((int)weights[i]->dtype, blocks));
-        has_floats |= FORMAT_IS_FLOAT((int)weights[i]->dtype);
-    }
-    uint32_t budget =
-        (uint32_t)min_u64(t->shared_bytes_block, t->shared_bytes_multiprocessor / 2 - BLOCK_SHARED_RESERVED);
-    uint32_t x_bytes = n_cols / BLOCK_WEIGHTS * 40 + (has_floats ? n_cols * 4 : 0);
-    uint32_t taken = x_bytes + RING_SPARE;
-    MatvecShape shape = {.blocks = t->multiprocessors, .warps = MATVEC_WARPS};
-    shape.ring_bytes = (uint32_t)min_u64(budget > taken ? budget - taken : 0, RING_BYTES_MAX) / 1024 * 1024;
-    while (shape.warps > 1 && shape.ring_bytes / shape.warps < 2 * unit_rows * tile_bytes + 16)
-        shape.warps /= 2;
-    uint32_t units_max = shape.warps * UNITS_PER_WARP_MAX;
-    shape.blocks *= (uint32_t)max_u64(div_up(units, (uint64_t)shape.blocks * units_max), 1);
-    return shape;
-}
-
 // ---- programs ----
 
-typedef struct {
-    const Plan *plan;
-    const Placement *placement;
-    const LowerTarget *target;
-    Arena *arena;
-    Stage *stages;
-    uint32_t n_stages;
-    JitProgram *programs;
-    uint32_t n_programs;
-    StageKind program_kinds[JIT_PROGRAMS_MAX];
-    uint32_t head_blocks;
-    uint32_t splits_max;
-} Lowering;
-
-static void define(StrBuf *b, const char *name, uint64_t value) {
-    strbuf_printf(b, "#define %s %llu\n", name, (unsigned long long)value);
-}
-
-static void define_float(StrBuf *b, const char *name, float value) {
-    strbuf_printf(b, "#define %s %af\n", name, (double)value); // hexadecimal: exact
-}
-
-static void define_format(StrBuf *b, const char *name, const Weight *w) {
-    strbuf_printf(b, "#define %s FORMAT_%s\n", name, dtype_info(w->dtype)->name);
-}
-
-static void define_shape(StrBuf *b, const MatvecShape *shape) {
-    define(b, "BLOCKS", shape->blocks);
-    define(b, "WARPS", shape->warps);
-    define(b, "RING_BYTES", shape->ring_bytes);
-}
-
-static void define_heads(StrBuf *b, const Lowering *l) {
-    define(b, "N_HEADS", l->plan->config.n_heads);
-    define(b, "HEAD_DIM", l->plan->config.head_dim);
-}
-
-static void define_splits(StrBuf *b, const Lowering *l, const Op *attention) {
-    define(b, "SPLITS_MAX", l->splits_max);
-    define(b, "SPLIT_PAGES_MIN", LOWER_SPLIT_PAGES_MIN);
-    define(b, "WINDOW", attention->attention.window);
-}
-
-// The attention that a stage prepares or ends.
-static const Op *attention_near(const Lowering *l, const Stage *s) {
-    uint32_t i = s->kind == STAGE_OUTPUT ? s->first_op - 1 : s->first_op + s->n_ops;
-    const Op *op = i < l->plan->n_ops ? &l->plan->ops[i] : NULL;
-    return op && op->kind == OP_ATTENTION ? op : NULL;
-}
-
-static void define_qkv(StrBuf *b, const Lowering *l, const Stage *s, const Op *attention) {
-    const ModelConfig *c = &l->plan->config;
-    const Rope *rope = s->ops[QKV_ROPE_Q]->rope.rope;
-    const Weight *w[3] = {s->ops[QKV_Q]->weight, s->ops[QKV_K]->weight, s->ops[QKV_V]->weight};
-    uint32_t units = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim / 2;
-    MatvecShape shape = matvec_shape(l->target, c->d_model, units, 2, w, 3);
-    define(b, "STAGE_QKV", 1);
-    define(b, "D_MODEL", c->d_model);
-    define_heads(b, l);
-    define(b, "N_KV_HEADS", c->n_kv_heads);
-    define(b, "ROPE_DIMS", rope->dims);
-    define(b, "ROPE_HALVES", rope->pairs == ROPE_HALVES);
-    define_float(b, "ROPE_SCALE", rope->scale);
-    define_float(b, "NORM_EPS", s->ops[QKV_NORM]->norm.eps);
-    define_float(b, "SCORE_SCALE", attention->attention.scale);
-    define_format(b, "FORMAT_0", w[0]);
-    define_format(b, "FORMAT_1", w[1]);
-    define_format(b, "FORMAT_2", w[2]);
-    if (s->ops[QKV_EMBED]) {
-        define(b, "FIRST", 1);
-        define_format(b, "EMBED_FORMAT", s->ops[QKV_EMBED]->weight);
-        define_float(b, "EMBED_SCALE", s->ops[QKV_EMBED]->embed.scale);
-    }
-    define_shape(b, &shape);
-}
-
-static void define_attention(StrBuf *b, const Lowering *l, const Stage *s) {
-    define(b, "STAGE_ATTENTION", 1);
-    define_heads(b, l);
-    define(b, "N_KV_HEADS", l->plan->config.n_kv_heads);
-    define(b, "WARPS", ATTENTION_WARPS);
-    define_splits(b, l, s->ops[ATTENTION_ATTENTION]);
-}
-
-static void define_output(StrBuf *b, const Lowering *l, const Stage *s, const Op *attention) {
-    const Weight *w = s->ops[OUTPUT_MATMUL]->weight;
-    MatvecShape shape = matvec_shape(l->target, (uint32_t)w->n_cols, (uint32_t)w->n_rows, 1, &w, 1);
-    define(b, "STAGE_OUTPUT", 1);
-    if (attention) {
-        define(b, "FROM_ATTENTION", 1);
-        define_heads(b, l);
-        define_splits(b, l, attention);
-    }
-    define(b, "N_ROWS", w->n_rows);
-    define(b, "N_COLS", w->n_cols);
-    define_format(b, "FORMAT_0", w);
-    define_shape(b, &shape);
-}
-
-static void define_glu(StrBuf *b, const Lowering *l, const Stage *s) {
-    const ModelConfig *c = &l->plan->config;
-    const Weight *w = s->ops[GLU_GATE]->weight;
-    MatvecShape shape = matvec_shape(l->target, c->d_model, c->d_ff, 2, &w, 1);
-    define(b, "STAGE_GLU", 1);
-    define(b, "D_MODEL", c->d_model);
-    define(b, "D_FF", c->d_ff);
-    define_float(b, "NORM_EPS", s->ops[GLU_NORM]->norm.eps);
-    strbuf_printf(b, "#define ACTIVATION ACTIVATION_%s\n", activation_name(s->ops[GLU_GLU]->fn));
-    define_format(b, "FORMAT_0", w);
-    define_shape(b, &shape);
-}
-
-static void define_head(StrBuf *b, Lowering *l, const Stage *s) {
-    const ModelConfig *c = &l->plan->config;
-    const Weight *w = s->ops[HEAD_HEAD]->weight;
-    MatvecShape shape = matvec_shape(l->target, c->d_model, 0, 4, &w, 1);
-    l->head_blocks = shape.blocks;
-    define(b, "STAGE_HEAD", 1);
-    define(b, "D_MODEL", c->d_model);
-    define(b, "N_VOCAB", c->n_vocab);
-    define_float(b, "NORM_EPS", s->ops[HEAD_NORM]->norm.eps);
-    define_format(b, "FORMAT_0", w);
-    define_shape(b, &shape);
-}
-
-static bool define_stage(StrBuf *b, Lowering *l, const Stage *s, Error *err) {
-    const Op *attention = attention_near(l, s);
-    if ((s->kind == STAGE_QKV || s->kind == STAGE_OUTPUT) && !attention) {
-        return error_set(err, ERR_UNSUPPORTED, "layer %u has no attention between its keys and its output",
-                         s->layer);
-    }
-    switch (s->kind) {
-    case STAGE_QKV: define_qkv(b, l, s, attention); break;
-    case STAGE_ATTENTION: define_attention(b, l, s); break;
-    case STAGE_OUTPUT: define_output(b, l, s, attention); break;
-    case STAGE_GLU: define_glu(b, l, s); break;
-    case STAGE_DOWN: define_output(b, l, s, NULL); break;
-    case STAGE_HEAD: define_head(b, l, s); break;
-    case STAGE_GREEDY:
-    case STAGE_SAMPLE:
-        define(b, "N_VOCAB", l->plan->config.n_vocab);
-        define(b, "HEAD_BLOCKS", l->head_blocks);
-        break;
-    case STAGE_KIND_COUNT: break;
-    }
-    return true;
-}
+enum { SPLITS_MAX = 32 };
 
 // The program of a stage: one that is there already, where the kernel and all defines are the same.
 static bool find_program(Lowering *l, Stage *s, Error *err) {
     Arena before = *l->arena;
     StrBuf b = strbuf_begin_in_arena(l->arena);
-    if (!define_stage(&b, l, s, err)) return false;
+    if (!lower_define(&b, l, s, err)) return false;
     bool truncated = b.truncated;
     Str defines = strbuf_end_in_arena(&b, l->arena);
     if (truncated) return error_set(err, ERR_NO_MEMORY, "the kernels' defines do not fit their memory");
@@ -397,21 +205,65 @@ static bool add_stage(Lowering *l, const Stage *stage, Error *err) {
     return check_stage(s, &l->plan->config, err) && find_program(l, s, err);
 }
 
-bool lower_plan(const Plan *plan, const Placement *placement, const LowerTarget *target, Arena *arena,
-                Lowered *out, Error *err) {
+static bool add_prefill_stage(Lowering *l, StageKind kind, const Stage *of, Error *err) {
+    Stage *s = &l->prefill_stages[l->n_prefill_stages++];
+    *s = *of;
+    s->kind = kind;
+    return find_program(l, s, err);
+}
+
+// One with one operation of its own.
+static bool add_prefill_op(Lowering *l, StageKind kind, const Stage *of, const Op *op, Error *err) {
+    Stage s = {.layer = of->layer, .first_op = (uint32_t)(op - l->plan->ops), .n_ops = 1, .ops = {op}};
+    return add_prefill_stage(l, kind, &s, err);
+}
+
+// Whether the rotary embedding's turns are not computed yet.
+static bool is_new_rope(const Lowering *l, const Rope *rope) {
+    for (uint32_t i = 0; i < l->n_prefill_stages; i++) {
+        const Stage *s = &l->prefill_stages[i];
+        if (s->kind == STAGE_PREFILL_ROPE && s->ops[0]->rope.rope == rope) return false;
+    }
+    return true;
+}
+
+// What a prompt's rows go through where a token goes through `s`.
+static bool add_prefill(Lowering *l, const Stage *s, Error *err) {
+    const Op *embed = s->ops[QKV_EMBED], *rope = s->ops[QKV_ROPE_Q];
+    switch (s->kind) {
+    case STAGE_QKV:
+        return (!embed || add_prefill_op(l, STAGE_PREFILL_EMBED, s, embed, err)) &&
+               (!is_new_rope(l, rope->rope.rope) || add_prefill_op(l, STAGE_PREFILL_ROPE, s, rope, err)) &&
+               add_prefill_op(l, STAGE_PREFILL_NORM, s, s->ops[QKV_NORM], err) &&
+               add_prefill_stage(l, STAGE_PREFILL_QKV, s, err);
+    case STAGE_ATTENTION: return add_prefill_stage(l, STAGE_PREFILL_ATTENTION, s, err);
+    case STAGE_OUTPUT: return add_prefill_stage(l, STAGE_PREFILL_OUTPUT, s, err);
+    case STAGE_GLU:
+        return add_prefill_op(l, STAGE_PREFILL_NORM, s, s->ops[GLU_NORM], err) &&
+               add_prefill_stage(l, STAGE_PREFILL_GLU, s, err);
+    case STAGE_DOWN: return add_prefill_stage(l, STAGE_PREFILL_DOWN, s, err);
+    default: return true; // the head takes its rows one by one
+    }
+}
+
+bool lower_plan(const Plan *plan, const Placement *placement, const LowerTarget *target, uint32_t max_rows,
+                Arena *arena, Lowered *out, Error *err) {
     static const StageKind draws[] = {STAGE_GREEDY};
     Lowering l = {.plan = plan, .placement = placement, .target = target, .arena = arena};
+    l.max_rows = (uint32_t)align_up(max_rows, LOWER_ROWS_MULTIPLE);
     l.stages = arena_new(arena, Stage, plan->n_ops + COUNT_OF(draws));
+    l.prefill_stages = arena_new(arena, Stage, plan->n_ops);
     l.programs = arena_new(arena, JitProgram, JIT_PROGRAMS_MAX);
-    if (!l.stages || !l.programs) return error_set(err, ERR_NO_MEMORY, "the stages do not fit their memory");
+    if (!l.stages || !l.prefill_stages || !l.programs)
+        return error_set(err, ERR_NO_MEMORY, "the stages do not fit their memory");
     l.splits_max =
         (uint32_t)min_u64(max_u64(target->multiprocessors / plan->config.n_kv_heads, 4), SPLITS_MAX);
-    *out = (Lowered){.stages = l.stages, .programs = l.programs};
+    *out = (Lowered){.stages = l.stages, .prefill_stages = l.prefill_stages, .programs = l.programs};
     for (uint32_t at = 0; at < plan->n_ops;) {
         Stage stage;
         if (!match_any(plan, at, &stage, err)) return false;
         if (stage.kind == STAGE_HEAD) out->n_layers_stages = l.n_stages;
-        if (!add_stage(&l, &stage, err)) return false;
+        if (!add_stage(&l, &stage, err) || !add_prefill(&l, &l.stages[l.n_stages - 1], err)) return false;
         at += stage.n_ops;
     }
     if (l.head_blocks == 0) return error_set(err, ERR_UNSUPPORTED, "the plan has no head");
@@ -420,6 +272,8 @@ bool lower_plan(const Plan *plan, const Placement *placement, const LowerTarget 
         out->can_sample |= draws[i] == STAGE_SAMPLE;
     }
     out->n_stages = l.n_stages;
+    out->n_prefill_stages = l.n_prefill_stages;
+    out->max_rows = l.max_rows;
     out->n_programs = l.n_programs;
     out->head_blocks = l.head_blocks;
     out->splits_max = l.splits_max;
@@ -433,78 +287,4 @@ bool lower_repack_program(Dtype dtype, Arena *arena, JitProgram *out, Error *err
     bool truncated = b.truncated;
     *out = (JitProgram){.name = "repack_kernel", .files = files, .defines = strbuf_end_in_arena(&b, arena)};
     return !truncated || error_set(err, ERR_NO_MEMORY, "the kernels' defines do not fit their memory");
-}
-
-// ---- arguments ----
-
-static CUdeviceptr address_of(const StageBuffers *b, const Weight *w) {
-    return w ? b->weights + placement_offset(b->placement, w) : 0;
-}
-
-static QkvArgs bind_qkv(const Stage *s, const StageBuffers *b, CUdeviceptr sequence) {
-    QkvArgs a = {.sequence = sequence,
-                 .x = b->x,
-                 .embed = s->ops[QKV_EMBED] ? address_of(b, s->ops[QKV_EMBED]->weight) : 0,
-                 .norm = address_of(b, s->ops[QKV_NORM]->weight),
-                 .inv_freq = b->weights + placement_rope_offset(b->placement, s->ops[QKV_ROPE_Q]->rope.rope),
-                 .q = b->q,
-                 .kv = b->kv + s->layer * b->kv_layer_bytes};
-    for (uint32_t i = 0; i < 3; i++) {
-        a.weight[i] = address_of(b, s->ops[QKV_Q + i]->weight);
-        a.bias[i] = address_of(b, s->ops[QKV_Q + i]->bias);
-    }
-    return a;
-}
-
-static OutputArgs bind_output(const Stage *s, const StageBuffers *b, CUdeviceptr sequence) {
-    const Op *matmul = s->ops[OUTPUT_MATMUL];
-    return (OutputArgs){.sequence = sequence,
-                        .part = b->part,
-                        .part_weight = b->part_weight,
-                        .in = b->f,
-                        .weight = address_of(b, matmul->weight),
-                        .bias = address_of(b, matmul->bias),
-                        .x = b->x};
-}
-
-void stage_bind(const Stage *s, const StageBuffers *b, CUdeviceptr sequence, CUdeviceptr tokens,
-                StageArgs *out) {
-    *out = (StageArgs){0};
-    switch (s->kind) {
-    case STAGE_QKV: out->qkv = bind_qkv(s, b, sequence); break;
-    case STAGE_ATTENTION:
-        out->attention = (AttentionArgs){.sequence = sequence,
-                                         .q = b->q,
-                                         .kv = b->kv + s->layer * b->kv_layer_bytes,
-                                         .part = b->part,
-                                         .part_weight = b->part_weight};
-        break;
-    case STAGE_OUTPUT:
-    case STAGE_DOWN: out->output = bind_output(s, b, sequence); break;
-    case STAGE_GLU:
-        out->glu = (GluArgs){
-            .x = b->x,
-            .norm = address_of(b, s->ops[GLU_NORM]->weight),
-            .weight = {address_of(b, s->ops[GLU_GATE]->weight), address_of(b, s->ops[GLU_UP]->weight)},
-            .out = b->f};
-        break;
-    case STAGE_HEAD:
-        out->head = (HeadArgs){.sequence = sequence,
-                               .x = b->x,
-                               .norm = address_of(b, s->ops[HEAD_NORM]->weight),
-                               .weight = address_of(b, s->ops[HEAD_HEAD]->weight),
-                               .bias = address_of(b, s->ops[HEAD_HEAD]->bias),
-                               .logits = b->logits,
-                               .best = b->best};
-        break;
-    case STAGE_GREEDY:
-    case STAGE_SAMPLE:
-        out->sample = (SampleArgs){.sequence = sequence,
-                                   .logits = b->logits,
-                                   .best = b->best,
-                                   .scratch = b->sample_scratch,
-                                   .out = tokens};
-        break;
-    case STAGE_KIND_COUNT: break;
-    }
 }

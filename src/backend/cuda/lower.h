@@ -11,6 +11,8 @@
 
 // Attention's splits of the positions have at least this many pages (attention_splits.cuh).
 enum { LOWER_SPLIT_PAGES_MIN = 8 };
+// Prefill's buffers have a multiple of this many rows: the largest tile's.
+enum { LOWER_ROWS_MULTIPLE = 128 };
 
 // What a program is shaped by.
 typedef struct {
@@ -27,8 +29,11 @@ LowerTarget lower_target_of_sm(uint32_t sm);
 typedef struct {
     const Stage *stages; // one decode step: layers, head; then the ways to draw a token
     uint32_t n_stages;
-    bool can_sample;            // there is a stage that draws at a temperature above 0
-    uint32_t n_layers_stages;   // stages before the head
+    bool can_sample;             // there is a stage that draws at a temperature above 0
+    uint32_t n_layers_stages;    // stages before the head
+    const Stage *prefill_stages; // of a prompt's rows; the head follows a row at a time
+    uint32_t n_prefill_stages;
+    uint32_t max_rows;          // of prefill's buffers
     const JitProgram *programs; // the stages', each once
     uint32_t n_programs;
     // Sizes that the buffers depend on.
@@ -38,7 +43,7 @@ typedef struct {
 
 // Errors: ERR_UNSUPPORTED, naming the operation that no stage can be made of, or the tensor that none takes.
 MUST_CHECK bool lower_plan(const Plan *plan, const Placement *placement, const LowerTarget *target,
-                           Arena *arena, Lowered *out, Error *err);
+                           uint32_t max_rows, Arena *arena, Lowered *out, Error *err);
 
 // The program that moves a format's blocks into the layout of the kernels.
 MUST_CHECK bool lower_repack_program(Dtype dtype, Arena *arena, JitProgram *out, Error *err);
@@ -59,6 +64,14 @@ typedef struct {
     CUdeviceptr logits;      // [n_vocab]
     CUdeviceptr best;        // [head_blocks] HeadBest
     CUdeviceptr sample_scratch;
+    // Of a prompt's rows, [max_rows] each (kernels_src/args.h).
+    CUdeviceptr chunk; // PrefillChunk
+    CUdeviceptr rows_x;
+    CUdeviceptr rows_h;
+    CUdeviceptr rows_q;
+    CUdeviceptr rows_a;
+    CUdeviceptr rows_f;
+    CUdeviceptr rows_rope[PLACED_ROPES_MAX];
 } StageBuffers;
 
 // The arguments of a stage for one sequence: its DecodeSequence, and where its tokens go [TOKEN_RING].

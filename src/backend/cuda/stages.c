@@ -17,6 +17,16 @@ static const struct {
 #define FILES_HEAD FILES_MATVEC, "logits.cuh", "decode_head.cuh"
 #define FILES_GREEDY FILES_COMMON, "logits.cuh", "sample_greedy.cuh"
 #define FILES_SAMPLE FILES_COMMON, "logits.cuh", "sample_full.cuh"
+#define FILES_MATMUL \
+    FILES_COMMON, "formats.cuh", "prefill_tiles.cuh", "prefill_weights.cuh", "prefill_matmul.cuh"
+#define FILES_PREFILL_EMBED FILES_COMMON, "formats.cuh", "prefill_embed.cuh"
+#define FILES_PREFILL_ROPE FILES_COMMON, "prefill_rope.cuh"
+#define FILES_PREFILL_NORM FILES_COMMON, "prefill_tiles.cuh", "prefill_norm.cuh"
+#define FILES_PREFILL_QKV FILES_MATMUL, "prefill_qkv.cuh"
+#define FILES_PREFILL_ATTENTION FILES_COMMON, "formats.cuh", "prefill_tiles.cuh", "prefill_attention.cuh"
+#define FILES_PREFILL_OUTPUT FILES_MATMUL, "prefill_output.cuh"
+#define FILES_PREFILL_GLU FILES_MATMUL, "activate.cuh", "prefill_glu.cuh"
+#define FILES_PREFILL_DOWN FILES_MATMUL, "prefill_output.cuh"
     STAGES(STAGE_ROW)
 #undef STAGE_ROW
 };

@@ -8,15 +8,23 @@
 #include <cuda.h>
 
 // STAGE(id, kernel, name for people)
-#define STAGES(STAGE)                                  \
-    STAGE(QKV, "decode_qkv", "norm, q k v, rope")      \
-    STAGE(ATTENTION, "decode_attention", "attention")  \
-    STAGE(OUTPUT, "decode_output", "attention output") \
-    STAGE(GLU, "decode_glu", "norm, gate up")          \
-    STAGE(DOWN, "decode_output", "down")               \
-    STAGE(HEAD, "decode_head", "norm, head")           \
-    STAGE(GREEDY, "sample_greedy", "greedy")           \
-    STAGE(SAMPLE, "sample_full", "sampling")
+#define STAGES(STAGE)                                           \
+    STAGE(QKV, "decode_qkv", "norm, q k v, rope")               \
+    STAGE(ATTENTION, "decode_attention", "attention")           \
+    STAGE(OUTPUT, "decode_output", "attention output")          \
+    STAGE(GLU, "decode_glu", "norm, gate up")                   \
+    STAGE(DOWN, "decode_output", "down")                        \
+    STAGE(HEAD, "decode_head", "norm, head")                    \
+    STAGE(GREEDY, "sample_greedy", "greedy")                    \
+    STAGE(SAMPLE, "sample_full", "sampling")                    \
+    STAGE(PREFILL_EMBED, "prefill_embed", "embedding")          \
+    STAGE(PREFILL_ROPE, "prefill_rope", "turns")                \
+    STAGE(PREFILL_NORM, "prefill_norm", "norm")                 \
+    STAGE(PREFILL_QKV, "prefill_qkv", "q k v, rope")            \
+    STAGE(PREFILL_ATTENTION, "prefill_attention", "attention")  \
+    STAGE(PREFILL_OUTPUT, "prefill_output", "attention output") \
+    STAGE(PREFILL_GLU, "prefill_glu", "gate up")                \
+    STAGE(PREFILL_DOWN, "prefill_output", "down")
 
 typedef enum {
 #define STAGE_ENUM(id, kernel, name) STAGE_##id,
@@ -49,6 +57,13 @@ typedef union {
     GluArgs glu;
     HeadArgs head;
     SampleArgs sample;
+    PrefillEmbedArgs prefill_embed;
+    PrefillRopeArgs prefill_rope;
+    PrefillNormArgs prefill_norm;
+    PrefillQkvArgs prefill_qkv;
+    PrefillAttentionArgs prefill_attention;
+    PrefillOutputArgs prefill_output;
+    PrefillGluArgs prefill_glu;
 } StageArgs;
 
 const char *stage_kernel(StageKind kind);

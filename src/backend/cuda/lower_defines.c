@@ -1,0 +1,292 @@
+// How each stage is shaped for a GPU, and the #defines that say so to its kernel.
+#include "backend/cuda/lower_internal.h"
+
+const char *lower_activation_name(ActFn fn) {
+    return fn == FN_SILU ? "SILU" : fn == FN_GELU_TANH ? "GELU_TANH" : fn == FN_GELU_ERF ? "GELU_ERF" : NULL;
+}
+
+// ---- shapes ----
+
+// How the rows of a stage's matrices are spread over the GPU and through shared memory.
+typedef struct {
+    uint32_t blocks;
+    uint32_t warps;
+    uint32_t ring_bytes;
+} MatvecShape;
+
+enum {
+    BLOCK_SHARED_RESERVED = 1024, // the system's, of each block
+    RING_SPARE = 1536,            // barriers, sums, what a stage adds
+    RING_BYTES_MAX = 96 << 10,    // 64 KB cost 3% on the layers of a 1B model, more does not fit twice
+    MATVEC_WARPS = 16,            // 8 cost 13% on the layers of a 0.5B model, 4 cost 35%
+    UNITS_PER_WARP_MAX = 32,
+    ATTENTION_WARPS = 8, // with splits of at least 8 pages; 4 and 4 cost 15% of attention and its output
+    PREFILL_SLOTS_MAX = 6,
+    PREFILL_SHARED_ROOMY = 128 << 10, // at least three steps of 128 tokens
+};
+
+// Two blocks of consecutive stages share a multiprocessor, so each gets half of its shared memory. A warp's
+// ring holds at least two pieces, each `unit_rows` tiles of the largest format.
+static MatvecShape matvec_shape(const LowerTarget *t, uint32_t n_cols, uint32_t units, uint32_t unit_rows,
+                                const Weight *const *weights, uint32_t n_weights) {
+    uint32_t tile_bytes = 0;
+    bool has_floats = false;
+    for (uint32_t i = 0; i < n_weights; i++) {
+        uint32_t blocks = (uint32_t)min_u64(n_cols / BLOCK_WEIGHTS, TILE_BLOCKS);
+        tile_bytes = (uint32_t)max_u64(tile_bytes, layout_tile_bytes((int)weights[i]->dtype, blocks));
+        has_floats |= FORMAT_IS_FLOAT((int)weights[i]->dtype);
+    }
+    uint32_t budget =
+        (uint32_t)min_u64(t->shared_bytes_block, t->shared_bytes_multiprocessor / 2 - BLOCK_SHARED_RESERVED);
+    uint32_t x_bytes = n_cols / BLOCK_WEIGHTS * 40 + (has_floats ? n_cols * 4 : 0);
+    uint32_t taken = x_bytes + RING_SPARE;
+    MatvecShape shape = {.blocks = t->multiprocessors, .warps = MATVEC_WARPS};
+    shape.ring_bytes = (uint32_t)min_u64(budget > taken ? budget - taken : 0, RING_BYTES_MAX) / 1024 * 1024;
+    while (shape.warps > 1 && shape.ring_bytes / shape.warps < 2 * unit_rows * tile_bytes + 16)
+        shape.warps /= 2;
+    uint32_t units_max = shape.warps * UNITS_PER_WARP_MAX;
+    shape.blocks *= (uint32_t)max_u64(div_up(units, (uint64_t)shape.blocks * units_max), 1);
+    return shape;
+}
+
+// The tile of a product that a block of prefill computes: 16 rows a unit, `warps` units or twice that.
+typedef struct {
+    uint32_t tile_tokens;
+    uint32_t warps;
+    uint32_t ring_bytes;
+} PrefillShape;
+
+// The largest tile of which there are enough for every multiprocessor, else the smallest; and a ring of as
+// many steps of 128 columns as fit.
+static PrefillShape prefill_shape(const LowerTarget *t, uint32_t units, uint32_t max_rows) {
+    static const struct { uint32_t tokens, warps; } tiles[] = {{128, 8}, {64, 8}, {64, 4}};
+    uint32_t warp_units = t->sm >= 90 ? 1 : 2, step_bytes = PREFILL_COLS * sizeof(uint16_t), i = 0;
+    bool roomy = t->shared_bytes_block >= PREFILL_SHARED_ROOMY;
+    for (i = roomy ? 0 : 1; i + 1 < COUNT_OF(tiles); i++) {
+        uint64_t blocks = div_up(units, tiles[i].warps * warp_units) * (max_rows / tiles[i].tokens);
+        if (blocks >= t->multiprocessors) break;
+    }
+    uint32_t slot = tiles[i].tokens * step_bytes;
+    uint32_t slots =
+        (uint32_t)min_u64((t->shared_bytes_block - BLOCK_SHARED_RESERVED) / slot, PREFILL_SLOTS_MAX);
+    return (PrefillShape){
+        .tile_tokens = tiles[i].tokens, .warps = tiles[i].warps, .ring_bytes = slots * slot};
+}
+
+// ---- decoding ----
+
+static void define(StrBuf *b, const char *name, uint64_t value) {
+    strbuf_printf(b, "#define %s %llu\n", name, (unsigned long long)value);
+}
+
+static void define_float(StrBuf *b, const char *name, float value) {
+    strbuf_printf(b, "#define %s %af\n", name, (double)value); // hexadecimal: exact
+}
+
+static void define_format(StrBuf *b, const char *name, const Weight *w) {
+    strbuf_printf(b, "#define %s FORMAT_%s\n", name, dtype_info(w->dtype)->name);
+}
+
+static void define_shape(StrBuf *b, const MatvecShape *shape) {
+    define(b, "BLOCKS", shape->blocks);
+    define(b, "WARPS", shape->warps);
+    define(b, "RING_BYTES", shape->ring_bytes);
+}
+
+static void define_heads(StrBuf *b, const Lowering *l) {
+    define(b, "N_HEADS", l->plan->config.n_heads);
+    define(b, "HEAD_DIM", l->plan->config.head_dim);
+}
+
+static void define_splits(StrBuf *b, const Lowering *l, const Op *attention) {
+    define(b, "SPLITS_MAX", l->splits_max);
+    define(b, "SPLIT_PAGES_MIN", LOWER_SPLIT_PAGES_MIN);
+    define(b, "WINDOW", attention->attention.window);
+}
+
+// The attention that a stage prepares or ends.
+static const Op *attention_near(const Lowering *l, const Stage *s) {
+    uint32_t i = s->kind == STAGE_OUTPUT ? s->first_op - 1 : s->first_op + s->n_ops;
+    const Op *op = i < l->plan->n_ops ? &l->plan->ops[i] : NULL;
+    return op && op->kind == OP_ATTENTION ? op : NULL;
+}
+
+// What decoding and prefill have in common.
+static void define_projections(StrBuf *b, const Lowering *l, const Stage *s, const Op *attention) {
+    const Rope *rope = s->ops[QKV_ROPE_Q]->rope.rope;
+    define(b, "D_MODEL", l->plan->config.d_model);
+    define_heads(b, l);
+    define(b, "N_KV_HEADS", l->plan->config.n_kv_heads);
+    define(b, "ROPE_DIMS", rope->dims);
+    define(b, "ROPE_HALVES", rope->pairs == ROPE_HALVES);
+    define_float(b, "SCORE_SCALE", attention->attention.scale);
+    define_format(b, "FORMAT_0", s->ops[QKV_Q]->weight);
+    define_format(b, "FORMAT_1", s->ops[QKV_K]->weight);
+    define_format(b, "FORMAT_2", s->ops[QKV_V]->weight);
+}
+
+static void define_qkv(StrBuf *b, const Lowering *l, const Stage *s, const Op *attention) {
+    const ModelConfig *c = &l->plan->config;
+    const Weight *w[3] = {s->ops[QKV_Q]->weight, s->ops[QKV_K]->weight, s->ops[QKV_V]->weight};
+    uint32_t units = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim / 2;
+    MatvecShape shape = matvec_shape(l->target, c->d_model, units, 2, w, 3);
+    define(b, "STAGE_QKV", 1);
+    define_projections(b, l, s, attention);
+    define_float(b, "ROPE_SCALE", s->ops[QKV_ROPE_Q]->rope.rope->scale);
+    define_float(b, "NORM_EPS", s->ops[QKV_NORM]->norm.eps);
+    if (s->ops[QKV_EMBED]) {
+        define(b, "FIRST", 1);
+        define_format(b, "EMBED_FORMAT", s->ops[QKV_EMBED]->weight);
+        define_float(b, "EMBED_SCALE", s->ops[QKV_EMBED]->embed.scale);
+    }
+    define_shape(b, &shape);
+}
+
+static void define_attention(StrBuf *b, const Lowering *l, const Stage *s) {
+    define(b, "STAGE_ATTENTION", 1);
+    define_heads(b, l);
+    define(b, "N_KV_HEADS", l->plan->config.n_kv_heads);
+    define(b, "WARPS", ATTENTION_WARPS);
+    define_splits(b, l, s->ops[ATTENTION_ATTENTION]);
+}
+
+static void define_output(StrBuf *b, const Lowering *l, const Stage *s, const Op *attention) {
+    const Weight *w = s->ops[OUTPUT_MATMUL]->weight;
+    MatvecShape shape = matvec_shape(l->target, (uint32_t)w->n_cols, (uint32_t)w->n_rows, 1, &w, 1);
+    define(b, "STAGE_OUTPUT", 1);
+    if (attention) {
+        define(b, "FROM_ATTENTION", 1);
+        define_heads(b, l);
+        define_splits(b, l, attention);
+    }
+    define(b, "N_ROWS", w->n_rows);
+    define(b, "N_COLS", w->n_cols);
+    define_format(b, "FORMAT_0", w);
+    define_shape(b, &shape);
+}
+
+static void define_glu(StrBuf *b, const Lowering *l, const Stage *s) {
+    const ModelConfig *c = &l->plan->config;
+    const Weight *w = s->ops[GLU_GATE]->weight;
+    MatvecShape shape = matvec_shape(l->target, c->d_model, c->d_ff, 2, &w, 1);
+    define(b, "STAGE_GLU", 1);
+    define(b, "D_MODEL", c->d_model);
+    define(b, "D_FF", c->d_ff);
+    define_float(b, "NORM_EPS", s->ops[GLU_NORM]->norm.eps);
+    strbuf_printf(b, "#define ACTIVATION ACTIVATION_%s\n", lower_activation_name(s->ops[GLU_GLU]->fn));
+    define_format(b, "FORMAT_0", w);
+    define_shape(b, &shape);
+}
+
+static void define_head(StrBuf *b, Lowering *l, const Stage *s) {
+    const ModelConfig *c = &l->plan->config;
+    const Weight *w = s->ops[HEAD_HEAD]->weight;
+    MatvecShape shape = matvec_shape(l->target, c->d_model, 0, 4, &w, 1);
+    l->head_blocks = shape.blocks;
+    define(b, "STAGE_HEAD", 1);
+    define(b, "D_MODEL", c->d_model);
+    define(b, "N_VOCAB", c->n_vocab);
+    define_float(b, "NORM_EPS", s->ops[HEAD_NORM]->norm.eps);
+    define_format(b, "FORMAT_0", w);
+    define_shape(b, &shape);
+}
+
+// ---- prefill ----
+
+static void define_matmul(StrBuf *b, const Lowering *l, uint32_t units) {
+    PrefillShape shape = prefill_shape(l->target, units, l->max_rows);
+    define(b, "MAX_ROWS", l->max_rows);
+    define(b, "TILE_TOKENS", shape.tile_tokens);
+    define(b, "WARPS", shape.warps);
+    define(b, "RING_BYTES", shape.ring_bytes);
+}
+
+// Stages that work on rows and have no matrix.
+static void define_prefill_rows(StrBuf *b, const Lowering *l, const Stage *s) {
+    const Op *op = s->ops[0];
+    define(b, "MAX_ROWS", l->max_rows);
+    switch (s->kind) {
+    case STAGE_PREFILL_EMBED:
+        define(b, "STAGE_PREFILL_EMBED", 1);
+        define(b, "D_MODEL", l->plan->config.d_model);
+        define_format(b, "EMBED_FORMAT", op->weight);
+        define_float(b, "EMBED_SCALE", op->embed.scale);
+        break;
+    case STAGE_PREFILL_ROPE:
+        define(b, "STAGE_PREFILL_ROPE", 1);
+        define(b, "ROPE_DIMS", op->rope.rope->dims);
+        define_float(b, "ROPE_SCALE", op->rope.rope->scale);
+        break;
+    case STAGE_PREFILL_NORM:
+        define(b, "STAGE_PREFILL_NORM", 1);
+        define(b, "D_MODEL", l->plan->config.d_model);
+        define_float(b, "NORM_EPS", op->norm.eps);
+        break;
+    default:
+        define(b, "STAGE_PREFILL_ATTENTION", 1);
+        define_heads(b, l);
+        define(b, "N_KV_HEADS", l->plan->config.n_kv_heads);
+        define(b, "WINDOW", op->attention.window);
+    }
+}
+
+static void define_prefill_qkv(StrBuf *b, const Lowering *l, const Stage *s, const Op *attention) {
+    const ModelConfig *c = &l->plan->config;
+    define(b, "STAGE_PREFILL_QKV", 1);
+    define_projections(b, l, s, attention);
+    define_matmul(b, l, (c->n_heads + 2 * c->n_kv_heads) * c->head_dim / 16);
+}
+
+static void define_prefill_output(StrBuf *b, const Lowering *l, const Stage *s) {
+    const Weight *w = s->ops[OUTPUT_MATMUL]->weight;
+    define(b, "STAGE_PREFILL_OUTPUT", 1);
+    if (s->kind == STAGE_PREFILL_DOWN) define(b, "FROM_GLU", 1);
+    define(b, "N_ROWS", w->n_rows);
+    define(b, "N_COLS", w->n_cols);
+    define_format(b, "FORMAT_0", w);
+    define_matmul(b, l, (uint32_t)div_up(w->n_rows, 16));
+}
+
+static void define_prefill_glu(StrBuf *b, const Lowering *l, const Stage *s) {
+    const ModelConfig *c = &l->plan->config;
+    define(b, "STAGE_PREFILL_GLU", 1);
+    define(b, "D_MODEL", c->d_model);
+    define(b, "D_FF", c->d_ff);
+    strbuf_printf(b, "#define ACTIVATION ACTIVATION_%s\n", lower_activation_name(s->ops[GLU_GLU]->fn));
+    define_format(b, "FORMAT_0", s->ops[GLU_GATE]->weight);
+    define_matmul(b, l, c->d_ff / 8);
+}
+
+// ---- any stage ----
+
+bool lower_define(StrBuf *b, Lowering *l, const Stage *s, Error *err) {
+    const Op *attention = attention_near(l, s);
+    bool needs_attention = s->kind == STAGE_QKV || s->kind == STAGE_OUTPUT || s->kind == STAGE_PREFILL_QKV;
+    if (needs_attention && !attention) {
+        return error_set(err, ERR_UNSUPPORTED, "layer %u has no attention between its keys and its output",
+                         s->layer);
+    }
+    switch (s->kind) {
+    case STAGE_QKV: define_qkv(b, l, s, attention); break;
+    case STAGE_ATTENTION: define_attention(b, l, s); break;
+    case STAGE_OUTPUT: define_output(b, l, s, attention); break;
+    case STAGE_GLU: define_glu(b, l, s); break;
+    case STAGE_DOWN: define_output(b, l, s, NULL); break;
+    case STAGE_HEAD: define_head(b, l, s); break;
+    case STAGE_GREEDY:
+    case STAGE_SAMPLE:
+        define(b, "N_VOCAB", l->plan->config.n_vocab);
+        define(b, "HEAD_BLOCKS", l->head_blocks);
+        break;
+    case STAGE_PREFILL_EMBED:
+    case STAGE_PREFILL_ROPE:
+    case STAGE_PREFILL_NORM:
+    case STAGE_PREFILL_ATTENTION: define_prefill_rows(b, l, s); break;
+    case STAGE_PREFILL_QKV: define_prefill_qkv(b, l, s, attention); break;
+    case STAGE_PREFILL_OUTPUT:
+    case STAGE_PREFILL_DOWN: define_prefill_output(b, l, s); break;
+    case STAGE_PREFILL_GLU: define_prefill_glu(b, l, s); break;
+    case STAGE_KIND_COUNT: break;
+    }
+    return true;
+}
