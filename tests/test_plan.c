@@ -150,9 +150,9 @@ TEST(plan_errors_name_the_thing_and_the_place) {
          .message =
              "llama.rope.scaling.type: RoPE scaling \"su\" is not supported; supported: none, linear, yarn, "
              "longrope"},
-        {"experts", "llama", .key = "expert_count", .value = 8,
+        {"experts", "qwen2", .key = "expert_count", .value = 8,
          .message =
-             "key \"llama.expert_count\": mixtures of experts of architecture llama are not supported"},
+             "key \"qwen2.expert_count\": mixtures of experts of architecture qwen2 are not supported"},
         {"capped logits", "llama", .key = "final_logit_softcapping", .value = 30,
          .message =
              "key \"llama.final_logit_softcapping\": capped logits of architecture llama are not supported"},

@@ -124,9 +124,11 @@ typedef struct {
     uint32_t count;
 } OpRun;
 
-typedef struct {
+typedef struct Arch Arch;
+struct Arch {
     const char *name;        // general.architecture
     const char *description; // for --list-architectures
+    const Arch *of_experts;  // for files of that name that have experts; NULL: this one, or none
     const ConfigRow *config;
     uint32_t n_config;
     const WeightRow *weights; // names with "%u" are bound once a layer
@@ -137,7 +139,7 @@ typedef struct {
     OpRun last; // after the layers
     RopePairs rope_pairs;
     ActFn activation; // what GLU and ACTIVATION apply
-} Arch;
+};
 
 // NULL when there is none of that name.
 const Arch *arch_find(Str name);

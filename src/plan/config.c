@@ -223,6 +223,15 @@ static bool config_read_vocab(const GgufFile *file, ModelConfig *c, Error *err) 
     return true;
 }
 
+bool config_pick_arch(const GgufFile *file, const Arch **arch, Error *err) {
+    Key key;
+    uint32_t n_experts = 0;
+    if (!(*arch)->of_experts) return true;
+    if (!gguf_opt_u32(file, key_format(&key, "%s.expert_count", *arch), &n_experts, err)) return false;
+    if (n_experts) *arch = (*arch)->of_experts;
+    return true;
+}
+
 bool config_read(const GgufFile *file, const Arch *arch, ModelConfig *out, Error *err) {
     *out = (ModelConfig){0};
     for (uint32_t i = 0; i < arch->n_config; i++) {

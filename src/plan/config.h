@@ -4,5 +4,8 @@
 #include "arch/arch.h"
 #include "base/error.h"
 
+// The tables for the file: *arch, or those of its mixtures of experts where the file has experts.
+MUST_CHECK bool config_pick_arch(const GgufFile *file, const Arch **arch, Error *err);
+
 // Errors name the key. The size of the vocabulary is taken from the embedding's rows.
 MUST_CHECK bool config_read(const GgufFile *file, const Arch *arch, ModelConfig *out, Error *err);

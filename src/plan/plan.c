@@ -218,7 +218,7 @@ static const Arch *plan_find_arch(const GgufFile *file, Error *err) {
     Str name;
     if (!gguf_get_str(file, STR("general.architecture"), &name, err)) return NULL;
     const Arch *arch = arch_find(name);
-    if (arch) return arch;
+    if (arch) return config_pick_arch(file, &arch, err) ? arch : NULL;
     char list[256];
     StrBuf supported = STRBUF(list);
     for (uint32_t i = 0; arch_at(i); i++)

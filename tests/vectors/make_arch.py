@@ -63,6 +63,10 @@ def rope(f):
 def llama(f):
     base = common(f)
     window = f.get("attention.sliding_window")
+    if f.get("expert_count"):
+        return transformers.MixtralForCausalLM(transformers.MixtralConfig(
+            **base, sliding_window=None, rope_parameters=rope(f), num_local_experts=f.get("expert_count"),
+            num_experts_per_tok=f.get("expert_used_count")))
     if window:
         return transformers.MistralForCausalLM(transformers.MistralConfig(
             **base, sliding_window=window, rope_parameters=rope(f)))
