@@ -117,81 +117,78 @@ static const GgufFile *build_file(const Row *row, Arena *arena) {
     return parse_file(&b, arena);
 }
 
+static const Row ERROR_ROWS[] = {
+    {"good llama", "llama", .message = NULL},
+    {"good qwen2", "qwen2", .message = NULL},
+    {"head count defaults", "llama", .key = "attention.head_count_kv", .value = 4, .tensor = "none",
+     .message = "tensor \"blk.0.attn_k.weight\": expected shape [64, 64], found [32, 64]"},
+    {"unknown architecture", "mamba",
+     .message = "general.architecture: \"mamba\" is not supported; supported: llama, qwen2"},
+    {"no layers key", "llama", .key = "block_count", .message = "\"llama.block_count\""},
+    {"too many layers", "llama", .key = "block_count", .value = 100000,
+     .message = "llama.block_count is 100000; expected 1 to 512"},
+    {"a layer more than there is", "llama", .key = "block_count", .value = 3,
+     .message = "tensor \"blk.2.attn_norm.weight\" is missing; architecture llama needs it"},
+    {"a layer less than there is", "llama", .key = "block_count", .value = 1,
+     .message = "tensor \"blk.1.attn_norm.weight\": architecture llama has no use for it"},
+    {"heads do not divide", "llama", .key = "attention.head_count_kv", .value = 3,
+     .message = "llama.attention.head_count is 4, not a multiple of head_count_kv 3"},
+    {"more KV heads than heads", "llama", .key = "attention.head_count_kv", .value = 8,
+     .message = "llama.attention.head_count_kv is 8; expected 1 to 4"},
+    {"mistyped key", "llama", .key = "embedding_length", .text = "wide",
+     .message = "\"llama.embedding_length\""},
+    {"rope dimensions above the head's", "llama", .key = "rope.dimension_count", .value = 18,
+     .message = "llama.rope.dimension_count is 18; expected 0 to 16"},
+    {"odd rope dimensions", "llama", .key = "rope.dimension_count", .value = 7,
+     .message = "llama.rope.dimension_count is 7, not even"},
+    {"rope base of zero", "llama", .key = "rope.freq_base", .value = -0.0,
+     .message = "llama.rope: freq_base is -0"},
+    {"epsilon of two", "llama", .key = "attention.layer_norm_rms_epsilon", .value = 2,
+     .message = "llama: the norm's epsilon is 2; expected 0 to 1"},
+    {"unknown rope scaling", "llama", .key = "rope.scaling.type", .text = "su",
+     .message =
+         "llama.rope.scaling.type: RoPE scaling \"su\" is not supported; supported: none, linear, yarn, "
+         "longrope"},
+    {"experts", "qwen2", .key = "expert_count", .value = 8,
+     .message = "key \"qwen2.expert_count\": mixtures of experts of architecture qwen2 are not supported"},
+    {"capped logits", "llama", .key = "final_logit_softcapping", .value = 30,
+     .message =
+         "key \"llama.final_logit_softcapping\": capped logits of architecture llama are not supported"},
+    {"logits scaled by one", "qwen2", .key = "logit_scale", .value = 1, .message = NULL},
+    {"mistyped scale", "qwen2", .key = "logit_scale", .text = "one",
+     .message = "key \"qwen2.logit_scale\": scaled logits of architecture qwen2 are not supported"},
+    {"a window where none is known", "qwen2", .key = "attention.sliding_window", .value = 64,
+     .message = "key \"qwen2.attention.sliding_window\": attention windows of architecture qwen2 are not"},
+    {"a window", "llama", .key = "attention.sliding_window", .value = 64, .message = NULL},
+    {"values narrower than keys", "llama", .key = "attention.value_length", .value = 8,
+     .message = "llama.attention.value_length is 8; expected 16 to 16"},
+    {"long RoPE without its factors", "llama", .key = "rope.scaling.type", .text = "longrope",
+     .message = "tensor \"rope_factors_short.weight\" is missing; its RoPE scaling needs it"},
+    {"embedding missing", "llama", .tensor = "token_embd.weight",
+     .message = "tensor \"token_embd.weight\" is missing"},
+    {"weight missing", "llama", .tensor = "blk.1.ffn_up.weight",
+     .message = "tensor \"blk.1.ffn_up.weight\" is missing; architecture llama needs it"},
+    {"bias missing", "qwen2", .tensor = "blk.0.attn_k.bias",
+     .message = "tensor \"blk.0.attn_k.bias\" is missing; architecture qwen2 needs it"},
+    {"wrong shape", "llama", .tensor = "blk.1.ffn_down.weight", .cols = 64, .rows = 96, .dtype = DTYPE_Q8_0,
+     .message = "tensor \"blk.1.ffn_down.weight\": expected shape [64, 96], found [96, 64]"},
+    {"quantised norm", "llama", .tensor = "blk.0.ffn_norm.weight", .cols = 64, .rows = 1, .dtype = DTYPE_Q8_0,
+     .message = "tensor \"blk.0.ffn_norm.weight\": expected F32, F16 or BF16, found Q8_0"},
+    {"unused tensor", "llama", .extra = "blk.0.attn_sinks.weight",
+     .message = "tensor \"blk.0.attn_sinks.weight\": architecture llama has no use for it"},
+};
+
 TEST(plan_errors_name_the_thing_and_the_place) {
-    static const Row rows[] = {
-        {"good llama", "llama", .message = NULL},
-        {"good qwen2", "qwen2", .message = NULL},
-        {"head count defaults", "llama", .key = "attention.head_count_kv", .value = 4, .tensor = "none",
-         .message = "tensor \"blk.0.attn_k.weight\": expected shape [64, 64], found [32, 64]"},
-        {"unknown architecture", "mamba",
-         .message = "general.architecture: \"mamba\" is not supported; supported: llama, qwen2"},
-        {"no layers key", "llama", .key = "block_count", .message = "\"llama.block_count\""},
-        {"too many layers", "llama", .key = "block_count", .value = 100000,
-         .message = "llama.block_count is 100000; expected 1 to 512"},
-        {"a layer more than there is", "llama", .key = "block_count", .value = 3,
-         .message = "tensor \"blk.2.attn_norm.weight\" is missing; architecture llama needs it"},
-        {"a layer less than there is", "llama", .key = "block_count", .value = 1,
-         .message = "tensor \"blk.1.attn_norm.weight\": architecture llama has no use for it"},
-        {"heads do not divide", "llama", .key = "attention.head_count_kv", .value = 3,
-         .message = "llama.attention.head_count is 4, not a multiple of head_count_kv 3"},
-        {"more KV heads than heads", "llama", .key = "attention.head_count_kv", .value = 8,
-         .message = "llama.attention.head_count_kv is 8; expected 1 to 4"},
-        {"mistyped key", "llama", .key = "embedding_length", .text = "wide",
-         .message = "\"llama.embedding_length\""},
-        {"rope dimensions above the head's", "llama", .key = "rope.dimension_count", .value = 18,
-         .message = "llama.rope.dimension_count is 18; expected 0 to 16"},
-        {"odd rope dimensions", "llama", .key = "rope.dimension_count", .value = 7,
-         .message = "llama.rope.dimension_count is 7, not even"},
-        {"rope base of zero", "llama", .key = "rope.freq_base", .value = -0.0,
-         .message = "llama.rope: freq_base is -0"},
-        {"epsilon of two", "llama", .key = "attention.layer_norm_rms_epsilon", .value = 2,
-         .message = "llama: the norm's epsilon is 2; expected 0 to 1"},
-        {"unknown rope scaling", "llama", .key = "rope.scaling.type", .text = "su",
-         .message =
-             "llama.rope.scaling.type: RoPE scaling \"su\" is not supported; supported: none, linear, yarn, "
-             "longrope"},
-        {"experts", "qwen2", .key = "expert_count", .value = 8,
-         .message =
-             "key \"qwen2.expert_count\": mixtures of experts of architecture qwen2 are not supported"},
-        {"capped logits", "llama", .key = "final_logit_softcapping", .value = 30,
-         .message =
-             "key \"llama.final_logit_softcapping\": capped logits of architecture llama are not supported"},
-        {"logits scaled by one", "qwen2", .key = "logit_scale", .value = 1, .message = NULL},
-        {"mistyped scale", "qwen2", .key = "logit_scale", .text = "one",
-         .message = "key \"qwen2.logit_scale\": scaled logits of architecture qwen2 are not supported"},
-        {"a window where none is known", "qwen2", .key = "attention.sliding_window", .value = 64,
-         .message =
-             "key \"qwen2.attention.sliding_window\": attention windows of architecture qwen2 are not"},
-        {"a window", "llama", .key = "attention.sliding_window", .value = 64, .message = NULL},
-        {"values narrower than keys", "llama", .key = "attention.value_length", .value = 8,
-         .message = "llama.attention.value_length is 8; expected 16 to 16"},
-        {"long RoPE without its factors", "llama", .key = "rope.scaling.type", .text = "longrope",
-         .message = "tensor \"rope_factors_short.weight\" is missing; its RoPE scaling needs it"},
-        {"embedding missing", "llama", .tensor = "token_embd.weight",
-         .message = "tensor \"token_embd.weight\" is missing"},
-        {"weight missing", "llama", .tensor = "blk.1.ffn_up.weight",
-         .message = "tensor \"blk.1.ffn_up.weight\" is missing; architecture llama needs it"},
-        {"bias missing", "qwen2", .tensor = "blk.0.attn_k.bias",
-         .message = "tensor \"blk.0.attn_k.bias\" is missing; architecture qwen2 needs it"},
-        {"wrong shape", "llama", .tensor = "blk.1.ffn_down.weight", .cols = 64, .rows = 96,
-         .dtype = DTYPE_Q8_0,
-         .message = "tensor \"blk.1.ffn_down.weight\": expected shape [64, 96], found [96, 64]"},
-        {"quantised norm", "llama", .tensor = "blk.0.ffn_norm.weight", .cols = 64, .rows = 1,
-         .dtype = DTYPE_Q8_0,
-         .message = "tensor \"blk.0.ffn_norm.weight\": expected F32, F16 or BF16, found Q8_0"},
-        {"unused tensor", "llama", .extra = "blk.0.attn_sinks.weight",
-         .message = "tensor \"blk.0.attn_sinks.weight\": architecture llama has no use for it"},
-    };
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        TEST_CASE_LABEL("%s", rows[i].name);
+    for (size_t i = 0; i < COUNT_OF(ERROR_ROWS); i++) {
+        TEST_CASE_LABEL("%s", ERROR_ROWS[i].name);
         Arena arena = os_arena(1 << 22);
         Error err = {0};
         Plan *plan = NULL;
-        bool ok = plan_build(build_file(&rows[i], &arena), &arena, &plan, &err);
-        CHECK(ok == !rows[i].message);
-        if (rows[i].message && !strstr(err.message, rows[i].message))
-            CHECK_STR_EQ(rows[i].message, err.message);
-        if (!rows[i].message) CHECK_STR_EQ("", err.message);
+        bool ok = plan_build(build_file(&ERROR_ROWS[i], &arena), &arena, &plan, &err);
+        CHECK(ok == !ERROR_ROWS[i].message);
+        if (ERROR_ROWS[i].message && !strstr(err.message, ERROR_ROWS[i].message))
+            CHECK_STR_EQ(ERROR_ROWS[i].message, err.message);
+        if (!ERROR_ROWS[i].message) CHECK_STR_EQ("", err.message);
     }
 }
 
