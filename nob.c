@@ -1759,15 +1759,29 @@ static int command_run(const Build *build) {
     return status;
 }
 
-static int command_test(const Build *build) {
+// Runs the tests whose names begin with any of `names`, or all.
+static int run_tests(const Build *build, const List *names) {
     build_programs(build, 1u << PROGRAM_WORKER | 1u << PROGRAM_TESTS | 1u << PROGRAM_LINT);
     setenv("UBSAN_OPTIONS", "print_stacktrace=1", 0);
     if (!fetch_model()) fprintf(stderr, "tests that need the model will be skipped\n");
     List command = {0};
     list_add(&command, text_of("%stests", build->program_folder));
     if (build->options.verbose) list_add(&command, "--verbose");
-    list_add_array(&command, build->options.arguments.items, build->options.arguments.count);
+    list_add_array(&command, names->items, names->count);
     return run(&command);
+}
+
+static int command_test(const Build *build) {
+    return run_tests(build, &build->options.arguments);
+}
+
+// What only a machine with a GPU can tell. There a skipped case would look like a passed one.
+static int command_gpu_test(const Build *build) {
+    if (!has_nvidia_gpu()) die("gpu-test needs an NVIDIA GPU and its driver, and none was found");
+    if (!build->cuda) die("gpu-test needs a build with CUDA");
+    List names = build->options.arguments;
+    if (names.count == 0) list_add(&names, "cuda_gpu");
+    return run_tests(build, &names);
 }
 
 // Fetching it, where it was not there, came before.
@@ -1831,6 +1845,8 @@ static const struct {
      true, false},
     {"test", "[NAME ...]", "build and run the tests, or those whose names begin so", command_test, true,
      false},
+    {"gpu-test", "[NAME ...]", "compare kernels and models on the GPU with the CPU reference",
+     command_gpu_test, true, true},
     {"toolkit", "", "fetch a CUDA toolkit where there is none, and say which is used", command_toolkit, false,
      true},
     {"lint", "", "check includes, lengths and calls", command_lint, false, false},
