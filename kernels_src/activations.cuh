@@ -1,8 +1,9 @@
 // A vector of N_COLS activations in shared memory, as the products of a stage want it.
 //
 // For quantised weights: 8-bit integers in blocks of 32 with a float scale, x[k] = scale * x8[k], scale = max |x| / 127 (one
-// rounding step is 0.8% of the block's largest value). The block's sum is kept beside the scale, for the formats with an
-// offset or a minimum. For float weights: the floats themselves.
+// rounding step is 0.8% of the block's largest value). For the formats with an offset or a minimum the block's sum is kept
+// beside the scale (keep_sums), or made by those who read the block: that is sooner there, but costs each of them 8 products.
+// For float weights: the floats themselves.
 //
 // Layout, B = N_COLS / 32 blocks: [B][16] first halves, [B][16] second halves, [B] {scale, sum}, then [N_COLS] floats where a
 // float format needs them. Two planes of halves, because lane i reads 16 bytes of block i: neighbours, no bank conflicts.
@@ -40,7 +41,7 @@ DEVICE u32 x_group(u32 turn) {
 }
 
 // Writes one group of four values; the whole warp calls it, threads without a group give zeros.
-DEVICE void x_store(u8 *shared_x, u32 group, float4 v) {
+template <bool keep_sums> DEVICE void x_store(u8 *shared_x, u32 group, float4 v) {
     if (X_FLOATS && group < X_GROUPS) ((float4 *)(shared_x + X_FLOAT))[group] = v;
     if (!X_INTEGERS) return;
     float largest =
@@ -52,9 +53,12 @@ DEVICE void x_store(u8 *shared_x, u32 group, float4 v) {
     float inverse = largest > 1e-30f ? 127.0f * reciprocal_fast(largest) : 0.0f;
     u32 packed = pack_i8(round_to_i32(v.x * inverse), round_to_i32(v.y * inverse), round_to_i32(v.z * inverse),
                          round_to_i32(v.w * inverse));
-    i32 sum = dp4a(packed, 0x01010101u, 0);
-    for (u32 m = 1; m < 8; m *= 2) {
-        sum += shuffle_xor(sum, m);
+    i32 sum = 0;
+    if (keep_sums) {
+        sum = dp4a(packed, 0x01010101u, 0);
+        for (u32 m = 1; m < 8; m *= 2) {
+            sum += shuffle_xor(sum, m);
+        }
     }
     if (group >= X_GROUPS) return;
     u32 block = group / 8, word = group % 8;
@@ -64,10 +68,17 @@ DEVICE void x_store(u8 *shared_x, u32 group, float4 v) {
     if (word == 0) ((float2 *)(shared_x + X_META))[block] = {scale, scale * (float)sum};
 }
 
+DEVICE i32 sum_of_bytes(uint4 v) {
+    const u32 ones = 0x01010101u;
+    return dp4a(v.w, ones, dp4a(v.z, ones, dp4a(v.y, ones, dp4a(v.x, ones, 0))));
+}
+
 // Block `block` for a product with integer weights.
-DEVICE BlockX x_load(const u8 *shared_x, u32 block) {
+template <bool kept_sums> DEVICE BlockX x_load(const u8 *shared_x, u32 block) {
     float2 meta = ((const float2 *)(shared_x + X_META))[block];
-    return {((const uint4 *)shared_x)[block], ((const uint4 *)shared_x)[X_BLOCKS + block], meta.x, meta.y};
+    BlockX x = {((const uint4 *)shared_x)[block], ((const uint4 *)shared_x)[X_BLOCKS + block], meta.x, meta.y};
+    if (!kept_sums) x.sum = x.scale * (float)(sum_of_bytes(x.low) + sum_of_bytes(x.high));
+    return x;
 }
 
 DEVICE float4 x_load_floats(const u8 *shared_x, u32 element) {
@@ -99,13 +110,14 @@ DEVICE void norm_load_weight(const float *w, float4 v[X_TURNS]) {
 
 // Quantises x * w into shared memory; warp_squares[warp] gets the sum of squares of the warp's values. A block_sync must
 // follow before norm_factor and before anyone reads the activations.
+template <bool keep_sums>
 DEVICE void norm_store(u8 *shared_x, float *warp_squares, const float4 x[X_TURNS], const float4 w[X_TURNS]) {
     float squares = 0;
 #pragma unroll
     for (u32 i = 0; i < X_TURNS; i++) {
         float4 v = x[i];
         squares = fma_f32(v.x, v.x, fma_f32(v.y, v.y, fma_f32(v.z, v.z, fma_f32(v.w, v.w, squares))));
-        x_store(shared_x, x_group(i), {v.x * w[i].x, v.y * w[i].y, v.z * w[i].z, v.w * w[i].w});
+        x_store<keep_sums>(shared_x, x_group(i), {v.x * w[i].x, v.y * w[i].y, v.z * w[i].z, v.w * w[i].w});
     }
     for (u32 m = 16; m > 0; m /= 2) {
         squares += shuffle_xor(squares, m);

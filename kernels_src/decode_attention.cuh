@@ -16,9 +16,6 @@
 #endif
 #define THREADS (WARPS * 32)
 
-#ifndef WARM
-#define WARM 0
-#endif
 enum : u32 {
     GROUP = N_HEADS / N_KV_HEADS, // heads that share keys and values
     HEAD_TILES = CEIL_DIV(GROUP, 8),
@@ -72,6 +69,15 @@ DEVICE void load_page(const AttentionArgs &a, u32 kv_head, u32 number, KvPage *k
     }
 }
 
+// Brings a page that is still being written into the L2: all but the new entry is as old as the others, and comes from far.
+DEVICE void prefetch_page(const AttentionArgs &a, u32 kv_head, u32 number) {
+    const f16 *keys =
+        a.kv + (u64)number * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) + kv_head * 2 * KV_TILE_HALVES(HEAD_DIM);
+    for (u32 i = lane_index() * 64; i < 2 * KV_TILE_HALVES(HEAD_DIM); i += WARP * 64) {
+        prefetch_l2(keys + i);
+    }
+}
+
 // Zeroes the values of tokens past the last: what a page held before may be anything, and 0 times infinity is not 0.
 DEVICE void clear_values_after(KvPage *kv, u32 last) {
     u32 t = lane_index() % 4 * 4;
@@ -95,6 +101,7 @@ DEVICE void decode_attention_prepare(const AttentionArgs &a, u32 split, u32 kv_h
     s->number = s->page < s->end_page ? a.sequence->pages[s->page] : 0;
     s->loaded = s->page < s->end_page && s->page + 1 < s->range.end_page;
     if (s->loaded) load_page(a, kv_head, s->number, &s->kv);
+    else if (s->page < s->end_page) prefetch_page(a, kv_head, s->number);
 }
 
 // What a warp has gathered for eight heads. Lane 4 r + c: dimensions 16 j + r and + 8 of heads 2c and 2c + 1.
@@ -179,13 +186,16 @@ DEVICE void store_tile(u8 *shared, u32 tile, HeadTile *h) {
     }
 }
 
-// The block's result from its warps', one output a thread at a time.
-DEVICE void combine_warps(const AttentionArgs &a, u32 split, u32 kv_head, const u8 *shared, bool real) {
+// The block's result from its warps', two dimensions a thread at a time.
+DEVICE void combine_warps(const AttentionArgs &a, u32 split, u32 kv_head, const u8 *shared) {
     const float *out = (const float *)(shared + OUT_AT);
     const float *top = (const float *)(shared + TOP_AT), *sum = (const float *)(shared + SUM_AT);
-    for (u32 i = thread_index(); i < GROUP * HEAD_DIM; i += THREADS) {
-        u32 head = i / HEAD_DIM, dim = i % HEAD_DIM;
-        float largest = top[head], total = 0, v = 0;
+#pragma unroll
+    for (u32 turn = 0; turn < CEIL_DIV(GROUP * HEAD_DIM / 2, THREADS); turn++) {
+        u32 i = turn * THREADS + thread_index();
+        if (i >= GROUP * HEAD_DIM / 2) break;
+        u32 head = i / (HEAD_DIM / 2), dim = i % (HEAD_DIM / 2) * 2;
+        float largest = top[head], total = 0, v[2] = {0, 0};
 #pragma unroll
         for (u32 w = 1; w < WARPS; w++) {
             largest = max_f32(largest, top[w * HEAD_TILES * 8 + head]);
@@ -194,25 +204,19 @@ DEVICE void combine_warps(const AttentionArgs &a, u32 split, u32 kv_head, const 
         for (u32 w = 0; w < WARPS; w++) {
             u32 at = w * HEAD_TILES * 8 + head;
             float scale = exp2_fast(top[at] - largest);
+            float2 o = *(const float2 *)(out + at * OUT_STRIDE + dim);
             total = fma_f32(sum[at], scale, total);
-            v = fma_f32(out[at * OUT_STRIDE + dim], scale, v);
+            v[0] = fma_f32(o.x, scale, v[0]);
+            v[1] = fma_f32(o.y, scale, v[1]);
         }
         u32 h = split * N_HEADS + kv_head * GROUP + head;
-        if (!real) continue;
-        a.part[(u64)h * HEAD_DIM + dim] = f32_to_f16(v * reciprocal_fast(total));
+        float inverse = reciprocal_fast(total);
+        *(u32 *)(a.part + (u64)h * HEAD_DIM + dim) = pack_f16(v[0] * inverse, v[1] * inverse);
         if (dim == 0) ((float2 *)a.part_weight)[h] = {largest, total};
     }
 }
 
 DEVICE void decode_attention_run(const AttentionArgs &a, u32 split, u32 kv_head, u8 *shared, AttentionState *s) {
-#if WARM
-#pragma unroll 1
-    for (u32 pass = 0; pass < 2; pass++) {
-    bool real = pass == 1;
-    if (real) stage_wait();
-#else
-    const bool real = true;
-#endif
     u32 t = token_of_row(lane_index() / 4);
     uint4 q[HEAD_TILES][K_LOADS];
     HeadTile heads[HEAD_TILES];
@@ -223,9 +227,9 @@ DEVICE void decode_attention_run(const AttentionArgs &a, u32 split, u32 kv_head,
         heads[tile].top[0] = heads[tile].top[1] = -INFINITY_F32;
     }
     for (; s->page < s->end_page; s->page += WARPS) {
-        if (!s->loaded && real) load_page(a, kv_head, s->number, &s->kv);
-        s->loaded = s->loaded && !real;
-        if (real && s->page + WARPS < s->end_page) s->number = a.sequence->pages[s->page + WARPS];
+        if (!s->loaded) load_page(a, kv_head, s->number, &s->kv);
+        s->loaded = false;
+        if (s->page + WARPS < s->end_page) s->number = a.sequence->pages[s->page + WARPS];
         u32 first = s->page * KV_PAGE;
         if (s->position < first + KV_PAGE - 1) clear_values_after(&s->kv, s->position - first);
         bool sees_first = first + t <= s->position && first + t >= s->range.first_position;
@@ -234,18 +238,13 @@ DEVICE void decode_attention_run(const AttentionArgs &a, u32 split, u32 kv_head,
         for (u32 tile = 0; tile < HEAD_TILES; tile++) {
             add_page(s->kv, q[tile], sees_first, sees_second, &heads[tile]);
         }
-        if (!real) break;
     }
 #pragma unroll
     for (u32 tile = 0; tile < HEAD_TILES; tile++) {
         store_tile(shared, tile, &heads[tile]); // zeros with weight 0 of a warp without pages
     }
     block_sync();
-    combine_warps(a, split, kv_head, shared, real);
-#if WARM
-    block_sync();
-    }
-#endif
+    combine_warps(a, split, kv_head, shared);
 }
 
 EXPORTED StageInfo decode_attention_info = {THREADS, {SPLITS_MAX, N_KV_HEADS}, ATTENTION_SHARED_BYTES};
@@ -255,8 +254,6 @@ KERNEL(THREADS, 1) decode_attention(AttentionArgs a) {
     stage_launch_next();
     decode_attention_prepare(a, block_index(), block_index_y(), &s);
     if (block_index() >= s.range.n_splits) return;
-#if !WARM
     stage_wait();
-#endif
     decode_attention_run(a, block_index(), block_index_y(), shared_memory(), &s);
 }

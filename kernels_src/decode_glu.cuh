@@ -20,26 +20,25 @@ struct GluRows {
 };
 
 struct GluState {
-    Stream stream;
-    GluRows rows;
+    Matvec<GluRows> product;
     float4 norm[X_TURNS];
 };
 
 DEVICE void decode_glu_prepare(const GluArgs &a, u32 block, u8 *shared, GluState *s) {
-    s->rows = {{a.weight[0], a.weight[1]}};
-    s->stream = stream_start(block, shared, s->rows);
+    s->product.start(block, shared, {{a.weight[0], a.weight[1]}});
     norm_load_weight(a.norm, s->norm);
+    s->product.settle(block);
 }
 
-DEVICE void decode_glu_run(const GluArgs &a, u32 block, u8 *shared, GluState *s, bool real) {
+DEVICE void decode_glu_run(const GluArgs &a, u32 block, u8 *shared, GluState *s) {
     float *squares = (float *)(shared + SQUARES_AT);
     float4 x[X_TURNS];
     x_load_global(a.x, x);
-    norm_store(shared + X_AT, squares, x, s->norm);
+    norm_store<!UNPACKED>(shared + X_AT, squares, x, s->norm);
     block_sync();
     float factor = norm_factor(squares, NORM_EPS);
-    if (RESIDENT || real) stream_run(&s->stream, block, shared + X_AT, s->rows, [&](u32 unit, const float sums[ROWS]) {
-        if (unit < D_FF && real) a.out[unit] = activate(sums[0] * factor) * (sums[1] * factor);
+    s->product.run(block, shared, [&](u32 unit, const float sums[ROWS]) {
+        if (unit < D_FF) a.out[unit] = activate(sums[0] * factor) * (sums[1] * factor);
     });
 }
 
@@ -49,16 +48,6 @@ KERNEL(THREADS, BLOCKS_PER_SM) decode_glu(GluArgs a) {
     GluState s;
     stage_launch_next();
     decode_glu_prepare(a, block_index(), shared_memory(), &s);
-    stream_wait_resident(s.stream, block_index());
-#if WARM
-#pragma unroll 1
-    for (u32 pass = 0; pass < 2; pass++) {
-        if (pass == 1) stage_wait();
-        decode_glu_run(a, block_index(), shared_memory(), &s, pass == 1);
-        block_sync();
-    }
-#else
     stage_wait();
-    decode_glu_run(a, block_index(), shared_memory(), &s, true);
-#endif
+    decode_glu_run(a, block_index(), shared_memory(), &s);
 }

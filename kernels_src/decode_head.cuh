@@ -20,8 +20,7 @@ struct HeadRows {
 };
 
 struct HeadState {
-    Stream stream;
-    HeadRows rows;
+    Matvec<HeadRows> product;
     float4 norm[X_TURNS];
     LogitRules rules;
 };
@@ -32,21 +31,21 @@ enum : u32 {
 };
 
 DEVICE void decode_head_prepare(const HeadArgs &a, u32 block, u8 *shared, HeadState *s) {
-    s->rows = {a.weight};
-    s->stream = stream_start(block, shared, s->rows);
+    s->product.start(block, shared, {a.weight});
     norm_load_weight(a.norm, s->norm);
     s->rules = logit_rules(a.sequence);
+    s->product.settle(block);
 }
 
 DEVICE void decode_head_run(const HeadArgs &a, u32 block, u8 *shared, HeadState *s) {
     float *squares = (float *)(shared + SQUARES_AT);
     float4 x[X_TURNS];
     x_load_global(a.x, x);
-    norm_store(shared + X_AT, squares, x, s->norm);
+    norm_store<!UNPACKED>(shared + X_AT, squares, x, s->norm);
     block_sync();
     float factor = norm_factor(squares, NORM_EPS);
     HeadBest best = {-INFINITY_F32, -1, 0, 0};
-    stream_run(&s->stream, block, shared + X_AT, s->rows, [&](u32 unit, const float sums[ROWS]) {
+    s->product.run(block, shared, [&](u32 unit, const float sums[ROWS]) {
         for (u32 r = 0; r < ROWS; r++) {
             u32 row = unit * ROWS + r;
             if (unit >= UNITS || row >= N_VOCAB) break;
@@ -72,7 +71,6 @@ KERNEL(THREADS, BLOCKS_PER_SM) decode_head(HeadArgs a) {
     HeadState s;
     stage_launch_next();
     decode_head_prepare(a, block_index(), shared_memory(), &s);
-    stream_wait_resident(s.stream, block_index());
     stage_wait();
     decode_head_run(a, block_index(), shared_memory(), &s);
 }

@@ -23,68 +23,98 @@ struct OutputRows {
 };
 
 struct OutputState {
-    Stream stream;
-    OutputRows rows;
+    Matvec<OutputRows> product;
     float bias; // of the row that this lane finishes
-    u32 my_row; // N_ROWS: none
 #ifdef FROM_ATTENTION
     u32 n_splits;
 #endif
 };
 
 DEVICE void decode_output_prepare(const OutputArgs &a, u32 block, u8 *shared, OutputState *s) {
-    s->rows = {a.weight};
-    s->stream = stream_start(block, shared, s->rows);
-    u32 row = (u32)((u64)UNITS * block / BLOCKS) + warp_index() + lane_index() * WARPS;
-    s->my_row = row < s->stream.end ? row : N_ROWS;
-    s->bias = a.bias != 0 && s->my_row < N_ROWS ? a.bias[s->my_row] : 0.0f;
+    s->product.start(block, shared, {a.weight});
+    u32 row = my_unit(block);
+    s->bias = a.bias != 0 && row < N_ROWS ? a.bias[row] : 0.0f;
 #ifdef FROM_ATTENTION
     s->n_splits = attention_range(a.sequence->position).n_splits;
 #endif
+    s->product.settle(block);
 }
 
 #ifdef FROM_ATTENTION
-// Four values of one head, from all splits.
-DEVICE float4 combine_splits(const OutputArgs &a, u32 group, u32 n_splits) {
+enum : u32 { SPLITS_AT_ONCE = MAX(8 / X_TURNS, 1) }; // whose loads are in flight together
+
+struct SplitValues {
+    uint2 v; // four f16
+    float2 weight;
+};
+
+DEVICE SplitValues load_split(const OutputArgs &a, u32 group, u32 split, u32 n_splits) {
+    if (group >= X_GROUPS || split >= n_splits) return {{0, 0}, {-INFINITY_F32, 0}};
+    const f16 *part = a.part + (u64)split * N_HEADS * HEAD_DIM;
     u32 head = group * 4 / HEAD_DIM;
-    float largest = -INFINITY_F32, weights = 0;
-    float4 v = {0, 0, 0, 0};
-    for (u32 split = 0; split < n_splits; split++) {
-        float2 w = load_shared_data((const float2 *)a.part_weight + split * N_HEADS + head);
-        uint2 bits = load_shared_data((const uint2 *)(a.part + (u64)split * N_HEADS * HEAD_DIM) + group);
-        Half2 low = unpack_f16(bits.x), high = unpack_f16(bits.y);
-        float top = max_f32(largest, w.x);
-        float keep = exp2_fast(largest - top), add = exp2_fast(w.x - top) * w.y;
-        v.x = v.x * keep + low.low * add;
-        v.y = v.y * keep + low.high * add;
-        v.z = v.z * keep + high.low * add;
-        v.w = v.w * keep + high.high * add;
-        weights = weights * keep + add;
-        largest = top;
+    return {load_shared_data((const uint2 *)part + group), load_shared_data((const float2 *)a.part_weight + split * N_HEADS + head)};
+}
+
+// The splits' weighted mean so far: v / weight.
+struct Combined {
+    float4 v;
+    float top, weight;
+};
+
+DEVICE void combine(Combined *c, const SplitValues &split) {
+    Half2 low = unpack_f16(split.v.x), high = unpack_f16(split.v.y);
+    float top = max_f32(c->top, split.weight.x);
+    float keep = exp2_fast(c->top - top), add = exp2_fast(split.weight.x - top) * split.weight.y;
+    c->v = {c->v.x * keep + low.low * add, c->v.y * keep + low.high * add, c->v.z * keep + high.low * add,
+            c->v.w * keep + high.high * add};
+    c->weight = c->weight * keep + add;
+    c->top = top;
+}
+
+// Loads come in rounds: a split at a time would be 0.3 us each (1.9 us of a stage with 9 splits).
+DEVICE void store_splits(const OutputArgs &a, u8 *shared_x, u32 n_splits) {
+    Combined c[X_TURNS];
+#pragma unroll
+    for (u32 i = 0; i < X_TURNS; i++) {
+        c[i] = {{0, 0, 0, 0}, -1e30f, 0}; // finite: infinity - infinity is not a number
     }
-    float inverse = reciprocal_fast(weights);
-    return {v.x * inverse, v.y * inverse, v.z * inverse, v.w * inverse};
+#pragma unroll 1
+    for (u32 first = 0; first < n_splits; first += SPLITS_AT_ONCE) {
+        SplitValues split[X_TURNS][SPLITS_AT_ONCE];
+#pragma unroll
+        for (u32 k = 0; k < SPLITS_AT_ONCE * X_TURNS; k++) {
+            split[k % X_TURNS][k / X_TURNS] = load_split(a, x_group(k % X_TURNS), first + k / X_TURNS, n_splits);
+        }
+#pragma unroll
+        for (u32 k = 0; k < SPLITS_AT_ONCE * X_TURNS; k++) {
+            combine(&c[k % X_TURNS], split[k % X_TURNS][k / X_TURNS]);
+        }
+    }
+#pragma unroll
+    for (u32 i = 0; i < X_TURNS; i++) {
+        float inverse = c[i].weight > 0 ? reciprocal_fast(c[i].weight) : 0.0f;
+        float4 v = c[i].v;
+        x_store<!UNPACKED>(shared_x, x_group(i), {v.x * inverse, v.y * inverse, v.z * inverse, v.w * inverse});
+    }
 }
 #endif
 
-DEVICE void decode_output_run(const OutputArgs &a, u32 block, u8 *shared, OutputState *s, bool real) {
-    float residual = s->my_row < N_ROWS ? load_shared_data(a.x + s->my_row) : 0.0f;
+DEVICE void decode_output_run(const OutputArgs &a, u32 block, u8 *shared, OutputState *s) {
+    u32 row = my_unit(block);
+    float residual = row < N_ROWS ? load_shared_data(a.x + row) : 0.0f;
 #ifdef FROM_ATTENTION
-    for (u32 i = 0; i < X_TURNS; i++) {
-        u32 g = x_group(i);
-        x_store(shared + X_AT, g, g < X_GROUPS ? combine_splits(a, g, s->n_splits) : float4{0, 0, 0, 0});
-    }
+    store_splits(a, shared + X_AT, s->n_splits);
 #else
     float4 x[X_TURNS];
     x_load_global(a.in, x);
 #pragma unroll
     for (u32 i = 0; i < X_TURNS; i++) {
-        x_store(shared + X_AT, x_group(i), x[i]);
+        x_store<!UNPACKED>(shared + X_AT, x_group(i), x[i]);
     }
 #endif
     block_sync();
-    if (RESIDENT || real) stream_run(&s->stream, block, shared + X_AT, s->rows, [&](u32 unit, const float sums[ROWS]) {
-        if (unit < N_ROWS && real) a.x[unit] = residual + (sums[0] + s->bias);
+    s->product.run(block, shared, [&](u32 unit, const float sums[ROWS]) {
+        if (unit < N_ROWS) a.x[unit] = residual + (sums[0] + s->bias);
     });
 }
 
@@ -94,16 +124,6 @@ KERNEL(THREADS, BLOCKS_PER_SM) decode_output(OutputArgs a) {
     OutputState s;
     stage_launch_next();
     decode_output_prepare(a, block_index(), shared_memory(), &s);
-    stream_wait_resident(s.stream, block_index());
-#if WARM
-#pragma unroll 1
-    for (u32 pass = 0; pass < 2; pass++) {
-        if (pass == 1) stage_wait();
-        decode_output_run(a, block_index(), shared_memory(), &s, pass == 1);
-        block_sync();
-    }
-#else
     stage_wait();
-    decode_output_run(a, block_index(), shared_memory(), &s, true);
-#endif
+    decode_output_run(a, block_index(), shared_memory(), &s);
 }

@@ -58,35 +58,48 @@ struct QkvRows {
 
 // What is known before the previous stage is done.
 struct QkvState {
-    Stream stream;
-    QkvRows rows;
+    Matvec<QkvRows> product;
     float4 norm[X_TURNS];
-    float cosine, sine, bias[2]; // of the unit that this lane finishes
-    u32 page, slot;              // of the new entry
+    // Of the unit that this lane finishes:
+    float cosine, sine, bias[2];
+    float scale; // of queries; 1 for the rest
+    f16 *out[2];
 };
 
+// Where the unit's two results go.
+DEVICE void find_outputs(const QkvArgs &a, const QkvUnit &u, f16 *out[2]) {
+    u32 position = a.sequence->position, slot = position % KV_PAGE;
+    f16 *tile = a.kv + (u64)a.sequence->pages[position / KV_PAGE] * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) +
+                (u.head * 2 + (u.part == 2)) * KV_TILE_HALVES(HEAD_DIM);
+    for (u32 i = 0; i < 2; i++) {
+        out[i] = u.part == 0   ? a.q + u.head * HEAD_DIM + u.dim[i]
+                 : u.part == 1 ? tile + slot * HEAD_DIM + u.dim[i]
+                               : tile + u.dim[i] * KV_PAGE + slot;
+    }
+}
+
 DEVICE void decode_qkv_prepare(const QkvArgs &a, u32 block, u8 *shared, QkvState *s) {
-    s->rows = {{a.weight[0], a.weight[1], a.weight[2]}};
-    s->stream = stream_start(block, shared, s->rows);
+    s->product.start(block, shared, {{a.weight[0], a.weight[1], a.weight[2]}});
     norm_load_weight(a.norm, s->norm);
-    u32 position = a.sequence->position;
-    s->page = a.sequence->pages[position / KV_PAGE];
-    s->slot = position % KV_PAGE;
     s->cosine = 1;
     s->sine = s->bias[0] = s->bias[1] = 0;
-    u32 unit = (u32)((u64)UNITS * block / BLOCKS) + warp_index() + lane_index() * WARPS;
-    if (unit >= s->stream.end) return;
-    QkvUnit u = qkv_unit(unit);
-    if (u.turned) {
-        sin_cos_f32((float)position * a.inv_freq[u.pair], &s->sine, &s->cosine);
-        s->sine *= ROPE_SCALE;
-        s->cosine *= ROPE_SCALE;
+    u32 unit = my_unit(block);
+    if (unit < UNITS) {
+        QkvUnit u = qkv_unit(unit);
+        if (u.turned) {
+            sin_cos_f32((float)a.sequence->position * a.inv_freq[u.pair], &s->sine, &s->cosine);
+            s->sine *= ROPE_SCALE;
+            s->cosine *= ROPE_SCALE;
+        }
+        const float *bias = u.part == 0 ? a.bias[0] : u.part == 1 ? a.bias[1] : a.bias[2];
+        if (bias != 0) {
+            s->bias[0] = bias[u.head * HEAD_DIM + u.dim[0]];
+            s->bias[1] = bias[u.head * HEAD_DIM + u.dim[1]];
+        }
+        s->scale = u.part == 0 ? SCORE_SCALE * 1.44269504089f : 1.0f;
+        find_outputs(a, u, s->out);
     }
-    const float *bias = u.part == 0 ? a.bias[0] : u.part == 1 ? a.bias[1] : a.bias[2];
-    if (bias != 0) {
-        s->bias[0] = bias[u.head * HEAD_DIM + u.dim[0]];
-        s->bias[1] = bias[u.head * HEAD_DIM + u.dim[1]];
-    }
+    s->product.settle(block);
 }
 
 #ifdef FIRST
@@ -106,7 +119,7 @@ DEVICE void load_embedding(const QkvArgs &a, u32 block, float4 v[X_TURNS]) {
 }
 #endif
 
-DEVICE void decode_qkv_run(const QkvArgs &a, u32 block, u8 *shared, QkvState *s, bool real) {
+DEVICE void decode_qkv_run(const QkvArgs &a, u32 block, u8 *shared, QkvState *s) {
     float *squares = (float *)(shared + SQUARES_AT);
     float4 x[X_TURNS];
 #ifdef FIRST
@@ -114,27 +127,15 @@ DEVICE void decode_qkv_run(const QkvArgs &a, u32 block, u8 *shared, QkvState *s,
 #else
     x_load_global(a.x, x);
 #endif
-    norm_store(shared + X_AT, squares, x, s->norm);
+    norm_store<!UNPACKED>(shared + X_AT, squares, x, s->norm);
     block_sync();
     float factor = norm_factor(squares, NORM_EPS);
 
-    if (RESIDENT || real) stream_run(&s->stream, block, shared + X_AT, s->rows, [&](u32 unit, const float sums[ROWS]) {
-        if (unit >= UNITS || !real) return;
-        QkvUnit u = qkv_unit(unit);
+    s->product.run(block, shared, [&](u32 unit, const float sums[ROWS]) {
+        if (unit >= UNITS) return;
         float v0 = sums[0] * factor + s->bias[0], v1 = sums[1] * factor + s->bias[1];
-        float y0 = v0 * s->cosine - v1 * s->sine, y1 = v0 * s->sine + v1 * s->cosine;
-        if (u.part == 0) {
-            const float scale = SCORE_SCALE * 1.44269504089f;
-            a.q[u.head * HEAD_DIM + u.dim[0]] = f32_to_f16(y0 * scale);
-            a.q[u.head * HEAD_DIM + u.dim[1]] = f32_to_f16(y1 * scale);
-            return;
-        }
-        f16 *tile = a.kv + (u64)s->page * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) +
-                    (u.head * 2 + (u.part == 2)) * KV_TILE_HALVES(HEAD_DIM);
-        u32 at0 = u.part == 1 ? s->slot * HEAD_DIM + u.dim[0] : u.dim[0] * KV_PAGE + s->slot;
-        u32 at1 = u.part == 1 ? s->slot * HEAD_DIM + u.dim[1] : u.dim[1] * KV_PAGE + s->slot;
-        tile[at0] = f32_to_f16(y0);
-        tile[at1] = f32_to_f16(y1);
+        *s->out[0] = f32_to_f16((v0 * s->cosine - v1 * s->sine) * s->scale);
+        *s->out[1] = f32_to_f16((v0 * s->sine + v1 * s->cosine) * s->scale);
     });
 }
 
@@ -144,16 +145,6 @@ KERNEL(THREADS, BLOCKS_PER_SM) decode_qkv(QkvArgs a) {
     QkvState s;
     stage_launch_next();
     decode_qkv_prepare(a, block_index(), shared_memory(), &s);
-    stream_wait_resident(s.stream, block_index());
-#if WARM
-#pragma unroll 1
-    for (u32 pass = 0; pass < 2; pass++) {
-        if (pass == 1) stage_wait();
-        decode_qkv_run(a, block_index(), shared_memory(), &s, pass == 1);
-        block_sync();
-    }
-#else
     stage_wait();
-    decode_qkv_run(a, block_index(), shared_memory(), &s, true);
-#endif
+    decode_qkv_run(a, block_index(), shared_memory(), &s);
 }

@@ -1,10 +1,11 @@
 // One 32-weight block of each format: its dot product with 32 quantised activations, and its values as floats.
 //
-// Layouts are layout.h's. `tile` points to a tile of n blocks in shared or global memory, `i` is the block in it. A dot
-// product is d * scale * sum(q * x8) + m * sum(x), where m is the format's minimum or its offset times d: the integer part
-// is exact, and the two float additions per block are all the rounding there is. CPU reference: OP_MATMUL.
-//
-// Instructions a block (32 weights), counted in the SASS of sm_90a: see README.md.
+// Layouts are layout.h's. `tile` points to a tile of n blocks in shared or global memory, `i` is the block in it. Every format
+// is w = d * q + m (m: its minimum, or its offset times d), so that a dot product is
+//     d * x.scale * sum(q * x8) + m * x.sum
+// with an exact integer sum: the two roundings of the fused multiply-add and those of its factors are all there is, and they
+// are the same whether the block is multiplied where it lies (dot) or was unpacked before (unpack, dot_unpacked).
+// CPU reference: OP_MATMUL.
 
 // 32 activations as the integer formats want them: x[k] = scale * (i8)x8[k].
 struct BlockX {
@@ -12,6 +13,13 @@ struct BlockX {
     uint4 high;  // x8[16 … 31]
     float scale;
     float sum; // scale * sum of x8
+};
+
+// A block ready to be multiplied: what a stage does with its weights while it waits for its input.
+struct UnpackedBlock {
+    u32 low[4], high[4]; // q as signed bytes, weights 0-15 and 16-31
+    i32 low_scale, high_scale;
+    float d, m;
 };
 
 struct Half2 {
@@ -51,17 +59,53 @@ DEVICE i32 dot_5_bits(uint4 v, u32 h, const BlockX &x) {
     return low + (high >> 3);
 }
 
-// Adds 4 (q - 32) x8 of the two halves of a block, which have a scale each.
-DEVICE void dot_6_bit_word(u32 v, u32 h, u32 x_low, u32 x_high, i32 *low, i32 *high) {
-    *low = dp4a((v << 2 & 0x3C3C3C3Cu) | (h & 0xC0C0C0C0u), x_low, *low);
-    *high = dp4a((v & 0xF0F0F0F0u) | (h & 0x0C0C0C0Cu), x_high, *high);
+// 4 (q - 32) of a word's low and high weights, as signed bytes.
+struct SixBitWord {
+    u32 low, high;
+};
+DEVICE SixBitWord six_bit_word(u32 v, u32 h) {
+    return {(v << 2 & 0x3C3C3C3Cu) | (h & 0xC0C0C0C0u), (v & 0xF0F0F0F0u) | (h & 0x0C0C0C0Cu)};
 }
 
-DEVICE i32 dot_bytes(uint4 w, uint4 x, i32 sum) {
-    sum = dp4a(w.x, x.x, sum);
-    sum = dp4a(w.y, x.y, sum);
-    sum = dp4a(w.z, x.z, sum);
-    return dp4a(w.w, x.w, sum);
+DEVICE i32 dot_bytes(const u32 w[4], uint4 x) {
+    return dp4a(w[3], x.w, dp4a(w[2], x.z, dp4a(w[1], x.y, dp4a(w[0], x.x, 0))));
+}
+
+DEVICE float dot_scaled(float d, float m, i32 q, const BlockX &x) {
+    return fma_f32(d * x.scale, (float)q, m * x.sum);
+}
+
+DEVICE float dot_unpacked(const UnpackedBlock &b, const BlockX &x) {
+    i32 q = dot_bytes(b.low, x.low) * b.low_scale + dot_bytes(b.high, x.high) * b.high_scale;
+    return dot_scaled(b.d, b.m, q, x);
+}
+
+// ---- unpacking ----
+
+DEVICE void unpack_nibbles(uint4 v, UnpackedBlock *b) {
+    const u32 words[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (u32 j = 0; j < 4; j++) {
+        b->low[j] = words[j] & 0x0F0F0F0Fu;
+        b->high[j] = words[j] >> 4 & 0x0F0F0F0Fu;
+    }
+}
+
+DEVICE void unpack_5_bits(uint4 v, u32 h, UnpackedBlock *b) {
+    const u32 words[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (u32 j = 0; j < 4; j++) {
+        u32 turned = rotate_right(h, 2 * j);
+        b->low[j] = (words[j] & 0x0F0F0F0Fu) | (turned & 0x10101010u);
+        b->high[j] = ((words[j] & 0xF0F0F0F0u) | (turned & 0x08080808u)) >> 3;
+    }
+}
+
+DEVICE void set_scales(UnpackedBlock *b, float d, float m, i32 low_scale, i32 high_scale) {
+    b->d = d;
+    b->m = m;
+    b->low_scale = low_scale;
+    b->high_scale = high_scale;
 }
 
 // ---- q of single weights, for dequantising ----
@@ -95,58 +139,96 @@ DEVICE ScaleMin scale_min_of(const u32 *plane, u32 i) {
 // ---- the formats ----
 
 template <> struct Block<FORMAT_Q4_0> {
+    static DEVICE float scale(const u8 *tile, u32 n, u32 i) {
+        return f16_to_f32(((const f16 *)(tile + n * 16))[i]);
+    }
     static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
-        float d = f16_to_f32(((const f16 *)(tile + n * 16))[i]);
-        i32 q = dot_nibbles(((const uint4 *)tile)[i], x);
-        return d * fma_f32((float)q, x.scale, -8.0f * x.sum);
+        float d = scale(tile, n, i);
+        return dot_scaled(d, -8.0f * d, dot_nibbles(((const uint4 *)tile)[i], x), x);
+    }
+    static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
+        float d = scale(tile, n, i);
+        unpack_nibbles(((const uint4 *)tile)[i], b);
+        set_scales(b, d, -8.0f * d, 1, 1);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
-        return f16_to_f32(((const f16 *)(tile + n * 16))[i]) * (float)((i32)nibble_of(tile, i, k) - 8);
+        return scale(tile, n, i) * (float)((i32)nibble_of(tile, i, k) - 8);
     }
 };
 
 template <> struct Block<FORMAT_Q4_1> {
+    static DEVICE Half2 scale(const u8 *tile, u32 n, u32 i) {
+        return unpack_f16(((const u32 *)(tile + n * 16))[i]);
+    }
     static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
-        Half2 dm = unpack_f16(((const u32 *)(tile + n * 16))[i]);
-        i32 q = dot_nibbles(((const uint4 *)tile)[i], x);
-        return fma_f32(dm.low * x.scale, (float)q, dm.high * x.sum);
+        Half2 dm = scale(tile, n, i);
+        return dot_scaled(dm.low, dm.high, dot_nibbles(((const uint4 *)tile)[i], x), x);
+    }
+    static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
+        Half2 dm = scale(tile, n, i);
+        unpack_nibbles(((const uint4 *)tile)[i], b);
+        set_scales(b, dm.low, dm.high, 1, 1);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
-        Half2 dm = unpack_f16(((const u32 *)(tile + n * 16))[i]);
+        Half2 dm = scale(tile, n, i);
         return dm.low * (float)nibble_of(tile, i, k) + dm.high;
     }
 };
 
 template <> struct Block<FORMAT_Q5_0> {
+    static DEVICE float scale(const u8 *tile, u32 n, u32 i) {
+        return f16_to_f32(((const f16 *)(tile + n * 20))[i]);
+    }
+    static DEVICE u32 fifth(const u8 *tile, u32 n, u32 i) {
+        return ((const u32 *)(tile + n * 16))[i];
+    }
     static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
-        float d = f16_to_f32(((const f16 *)(tile + n * 20))[i]);
-        i32 q = dot_5_bits(((const uint4 *)tile)[i], ((const u32 *)(tile + n * 16))[i], x);
-        return d * fma_f32((float)q, x.scale, -16.0f * x.sum);
+        float d = scale(tile, n, i);
+        return dot_scaled(d, -16.0f * d, dot_5_bits(((const uint4 *)tile)[i], fifth(tile, n, i), x), x);
+    }
+    static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
+        float d = scale(tile, n, i);
+        unpack_5_bits(((const uint4 *)tile)[i], fifth(tile, n, i), b);
+        set_scales(b, d, -16.0f * d, 1, 1);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
-        i32 q = (i32)five_bits_of(tile, (const u32 *)(tile + n * 16), i, k) - 16;
-        return f16_to_f32(((const f16 *)(tile + n * 20))[i]) * (float)q;
+        return scale(tile, n, i) * (float)((i32)five_bits_of(tile, (const u32 *)(tile + n * 16), i, k) - 16);
     }
 };
 
 template <> struct Block<FORMAT_Q5_1> {
+    static DEVICE Half2 scale(const u8 *tile, u32 n, u32 i) {
+        return unpack_f16(((const u32 *)(tile + n * 20))[i]);
+    }
+    static DEVICE u32 fifth(const u8 *tile, u32 n, u32 i) {
+        return ((const u32 *)(tile + n * 16))[i];
+    }
     static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
-        Half2 dm = unpack_f16(((const u32 *)(tile + n * 20))[i]);
-        i32 q = dot_5_bits(((const uint4 *)tile)[i], ((const u32 *)(tile + n * 16))[i], x);
-        return fma_f32(dm.low * x.scale, (float)q, dm.high * x.sum);
+        Half2 dm = scale(tile, n, i);
+        return dot_scaled(dm.low, dm.high, dot_5_bits(((const uint4 *)tile)[i], fifth(tile, n, i), x), x);
+    }
+    static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
+        Half2 dm = scale(tile, n, i);
+        unpack_5_bits(((const uint4 *)tile)[i], fifth(tile, n, i), b);
+        set_scales(b, dm.low, dm.high, 1, 1);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
-        Half2 dm = unpack_f16(((const u32 *)(tile + n * 20))[i]);
+        Half2 dm = scale(tile, n, i);
         return dm.low * (float)five_bits_of(tile, (const u32 *)(tile + n * 16), i, k) + dm.high;
     }
 };
 
 template <> struct Block<FORMAT_Q8_0> {
+    static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
+        uint4 low = ((const uint4 *)tile)[i], high = ((const uint4 *)(tile + n * 16))[i];
+        b->low[0] = low.x, b->low[1] = low.y, b->low[2] = low.z, b->low[3] = low.w;
+        b->high[0] = high.x, b->high[1] = high.y, b->high[2] = high.z, b->high[3] = high.w;
+        set_scales(b, f16_to_f32(((const f16 *)(tile + n * 32))[i]), 0.0f, 1, 1);
+    }
     static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
-        float d = f16_to_f32(((const f16 *)(tile + n * 32))[i]);
-        i32 low = dot_bytes(((const uint4 *)tile)[i], x.low, 0);
-        i32 high = dot_bytes(((const uint4 *)(tile + n * 16))[i], x.high, 0);
-        return d * x.scale * (float)(low + high);
+        UnpackedBlock b;
+        unpack(tile, n, i, &b);
+        return b.d * x.scale * (float)(dot_bytes(b.low, x.low) + dot_bytes(b.high, x.high));
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         i8 q = (i8)tile[(k / 16 * n + i) * 16 + k % 16];
@@ -155,47 +237,75 @@ template <> struct Block<FORMAT_Q8_0> {
 };
 
 template <> struct Block<FORMAT_Q4_K> {
+    static DEVICE ScaleMin scale_min(const u8 *tile, u32 n, u32 i) {
+        return scale_min_of((const u32 *)(tile + n * 16 + n / 8 * 4), i);
+    }
     static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
         Half2 d = unpack_f16(((const u32 *)(tile + n * 16))[i / 8]);
-        ScaleMin s = scale_min_of((const u32 *)(tile + n * 16 + n / 8 * 4), i);
+        ScaleMin s = scale_min(tile, n, i);
         i32 q = dot_nibbles(((const uint4 *)tile)[i], x) * (i32)s.scale;
-        return fma_f32(d.low * x.scale, (float)q, -(d.high * (float)s.min) * x.sum);
+        return dot_scaled(d.low, -(d.high * (float)s.min), q, x);
+    }
+    static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
+        Half2 d = unpack_f16(((const u32 *)(tile + n * 16))[i / 8]);
+        ScaleMin s = scale_min(tile, n, i);
+        unpack_nibbles(((const uint4 *)tile)[i], b);
+        set_scales(b, d.low, -(d.high * (float)s.min), (i32)s.scale, (i32)s.scale);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         Half2 d = unpack_f16(((const u32 *)(tile + n * 16))[i / 8]);
-        ScaleMin s = scale_min_of((const u32 *)(tile + n * 16 + n / 8 * 4), i);
+        ScaleMin s = scale_min(tile, n, i);
         return d.low * (float)s.scale * (float)nibble_of(tile, i, k) - d.high * (float)s.min;
     }
 };
 
 template <> struct Block<FORMAT_Q5_K> {
+    static DEVICE u32 fifth(const u8 *tile, u32 n, u32 i) {
+        return ((const u32 *)(tile + n * 16))[i];
+    }
+    static DEVICE ScaleMin scale_min(const u8 *tile, u32 n, u32 i) {
+        return scale_min_of((const u32 *)(tile + n * 20 + n / 8 * 4), i);
+    }
     static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
         Half2 d = unpack_f16(((const u32 *)(tile + n * 20))[i / 8]);
-        ScaleMin s = scale_min_of((const u32 *)(tile + n * 20 + n / 8 * 4), i);
-        i32 q = dot_5_bits(((const uint4 *)tile)[i], ((const u32 *)(tile + n * 16))[i], x) * (i32)s.scale;
-        return fma_f32(d.low * x.scale, (float)q, -(d.high * (float)s.min) * x.sum);
+        ScaleMin s = scale_min(tile, n, i);
+        i32 q = dot_5_bits(((const uint4 *)tile)[i], fifth(tile, n, i), x) * (i32)s.scale;
+        return dot_scaled(d.low, -(d.high * (float)s.min), q, x);
+    }
+    static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
+        Half2 d = unpack_f16(((const u32 *)(tile + n * 20))[i / 8]);
+        ScaleMin s = scale_min(tile, n, i);
+        unpack_5_bits(((const uint4 *)tile)[i], fifth(tile, n, i), b);
+        set_scales(b, d.low, -(d.high * (float)s.min), (i32)s.scale, (i32)s.scale);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         Half2 d = unpack_f16(((const u32 *)(tile + n * 20))[i / 8]);
-        ScaleMin s = scale_min_of((const u32 *)(tile + n * 20 + n / 8 * 4), i);
+        ScaleMin s = scale_min(tile, n, i);
         u32 q = five_bits_of(tile, (const u32 *)(tile + n * 16), i, k);
         return d.low * (float)s.scale * (float)q - d.high * (float)s.min;
     }
 };
 
 template <> struct Block<FORMAT_Q6_K> {
-    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+    static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
         uint4 v = ((const uint4 *)tile)[i];
         uint2 h = ((const uint2 *)(tile + n * 16))[i];
         u32 scales = ((const u16 *)(tile + n * 24))[i];
+        const u32 words[4] = {v.x, v.y, v.z, v.w}, bits[4] = {h.x, rotate_right(h.x, 2), h.y, rotate_right(h.y, 2)};
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) {
+            SixBitWord w = six_bit_word(words[j], bits[j]); // 4 (q - 32)
+            b->low[j] = w.low;
+            b->high[j] = w.high;
+        }
         float d = 0.25f * f16_to_f32(((const f16 *)(tile + n * 26))[i / 8]);
-        i32 low = 0, high = 0;
-        dot_6_bit_word(v.x, h.x, x.low.x, x.high.x, &low, &high);
-        dot_6_bit_word(v.y, rotate_right(h.x, 2), x.low.y, x.high.y, &low, &high);
-        dot_6_bit_word(v.z, h.y, x.low.z, x.high.z, &low, &high);
-        dot_6_bit_word(v.w, rotate_right(h.y, 2), x.low.w, x.high.w, &low, &high);
-        i32 q = low * (i8)scales + high * (i8)(scales >> 8);
-        return d * x.scale * (float)q;
+        set_scales(b, d, 0.0f, (i8)scales, (i8)(scales >> 8));
+    }
+    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+        UnpackedBlock b;
+        unpack(tile, n, i, &b);
+        i32 q = dot_bytes(b.low, x.low) * b.low_scale + dot_bytes(b.high, x.high) * b.high_scale;
+        return b.d * x.scale * (float)q;
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         i8 scale = ((const i8 *)(tile + n * 24))[i * 2 + k / 16];

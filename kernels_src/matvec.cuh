@@ -20,8 +20,8 @@
 #ifndef PIECES
 #define PIECES 3
 #endif
-#ifndef WARM
-#define WARM 0
+#ifndef UNPACK_MAX
+#define UNPACK_MAX 10
 #endif
 DEVICE constexpr u32 max_tile_bytes(u32 n) {
     return MAX(layout_tile_bytes(FORMAT_0, n), MAX(layout_tile_bytes(FORMAT_1, n), layout_tile_bytes(FORMAT_2, n)));
@@ -43,9 +43,15 @@ enum : u32 {
     SLOT_BYTES = ROWS * SLICE_BYTES,
     DEPTH = MIN(WARP_RING_BYTES / SLOT_BYTES, UNITS_PER_WARP * SLICES),
     RESIDENT = DEPTH == UNITS_PER_WARP * SLICES, // nothing is left to fetch after the first pieces
-    // Units whose sums are made side by side. Where all weights are there, their latencies overlap; a stream has the other
-    // warps for that.
-    BATCH = !RESIDENT || UNITS_PER_WARP == 1 ? 1 : UNITS_PER_WARP == 2 || ROWS == 4 ? 2 : UNITS_PER_WARP <= 4 || ROWS == 2 ? 4 : 8,
+    // Where all weights are there before the input, and are few, they wait for it unpacked in registers. Of 2.0 us of a small
+    // stage (one tile a row), 0.3 were spent on taking bits apart.
+    BLOCKS_PER_LANE = UNITS_PER_WARP * ROWS * TILES,
+    UNPACKED = RESIDENT && !X_FLOATS && BLOCKS_PER_LANE <= UNPACK_MAX,
+    UNPACKED_UNITS = UNPACKED ? UNITS_PER_WARP : 1u,
+    UNPACKED_TILES = UNPACKED ? TILES : 1u,
+    // Units whose sums are made side by side, a power of two. Where all weights are there, their latencies overlap; a stream
+    // has the other warps for that.
+    BATCH = !RESIDENT || UNITS_PER_WARP == 1 ? 1 : UNITS_PER_WARP == 2 ? 2 : UNITS_PER_WARP <= 4 || !UNPACKED ? 4 : 8,
 
     // The block's shared memory, from its start: slots, barriers, activations, then what the stage adds.
     RING_END = WARPS * DEPTH * SLOT_BYTES,
@@ -54,6 +60,14 @@ enum : u32 {
     MATVEC_SHARED_BYTES = ROUND_UP(SQUARES_AT + WARPS * 4, 16),
 };
 static_assert(DEPTH >= 1 && (RESIDENT || DEPTH >= 2), "RING_BYTES holds at least two pieces a warp");
+
+// Of this warp.
+DEVICE u32 first_unit(u32 block) {
+    return (u32)((u64)UNITS * block / BLOCKS) + warp_index();
+}
+DEVICE u32 end_unit(u32 block) {
+    return (u32)((u64)UNITS * (block + 1) / BLOCKS);
+}
 
 // Where a warp is in its sequence of pieces.
 struct Piece {
@@ -121,8 +135,8 @@ template <class Rows> DEVICE Stream stream_start(u32 block, u8 *shared, const Ro
     Stream s;
     u32 warp = warp_index();
     s.slots = shared + warp * DEPTH * SLOT_BYTES;
-    s.end = (u32)((u64)UNITS * (block + 1) / BLOCKS);
-    s.fetch = {(u32)((u64)UNITS * block / BLOCKS) + warp, 0, 0};
+    s.end = end_unit(block);
+    s.fetch = {first_unit(block), 0, 0};
 #if SM_ARCH >= 90
     s.barriers = (BulkBarrier *)(shared + RING_END) + warp * DEPTH;
     if (lane_index() == 0) {
@@ -138,20 +152,6 @@ template <class Rows> DEVICE Stream stream_start(u32 block, u8 *shared, const Ro
         stream_fetch(&s, rows);
     }
     return s;
-}
-
-// Waits for the weights of a resident stream, also before stage_wait: the products then need no other wait.
-DEVICE void stream_wait_resident(const Stream &s, u32 block) {
-#if SM_ARCH >= 90
-    if (!RESIDENT) return;
-    u32 unit = (u32)((u64)UNITS * block / BLOCKS) + warp_index();
-#pragma unroll 1
-    for (u32 i = 0; i < DEPTH && unit + i / SLICES * WARPS < s.end; i++) {
-        bulk_barrier_wait(s.barriers + i, 0);
-    }
-#else
-    (void)s, (void)block;
-#endif
 }
 
 DEVICE void stream_wait(const Stream &s, u32 slot, u32 parity) {
@@ -183,7 +183,7 @@ template <int format> DEVICE void add_products(const u8 *slot, const u8 *shared_
                 }
             }
         } else if (lane < n) {
-            BlockX x = TILES == 1 ? only : x_load(shared_x, tile * TILE_BLOCKS + lane);
+            BlockX x = TILES == 1 ? only : x_load<!UNPACKED>(shared_x, tile * TILE_BLOCKS + lane);
 #pragma unroll
             for (u32 r = 0; r < ROWS; r++) {
                 sum[r] += Block<format>::dot(slot + r * SLICE_BYTES + t * tile_bytes, n, lane, x);
@@ -192,26 +192,53 @@ template <int format> DEVICE void add_products(const u8 *slot, const u8 *shared_
     }
 }
 
-// Sums over the warp, lanes 16 apart first. Sum i's total ends in the lanes [32 i / n, 32 (i + 1) / n), n a power of two: half the
-// lanes go on with half the sums after each exchange, so that 8 sums cost 9 shuffles instead of 40.
-template <u32 n> DEVICE float warp_sums(float sum[n]) {
-    u32 lane = lane_index(), distance = 16;
+// Sums over the warp, lanes 16 apart first, of `batch` units (a power of two) with ROWS rows each. The totals of unit i end in
+// the lanes [32 i / batch, 32 (i + 1) / batch) of sum[0 … ROWS - 1]: half the lanes go on with half the units after each
+// exchange. Rows stay side by side: more shuffles than if they were spread too, but one step less.
+template <u32 batch> DEVICE void warp_sums(float sum[batch * ROWS]) {
 #pragma unroll
-    for (u32 left = n; left > 1; left /= 2) {
-        bool upper = lane & distance;
+    for (u32 step = 0; step < 5; step++) {
+        const u32 distance = 16u >> step, kept = (batch >> step) / 2 * ROWS;
+        bool upper = lane_index() & distance;
+        if (kept > 0) {
 #pragma unroll
-        for (u32 i = 0; i < left / 2; i++) {
-            float keep = upper ? sum[i + left / 2] : sum[i], give = upper ? sum[i] : sum[i + left / 2];
-            sum[i] = keep + shuffle_xor(give, distance);
+            for (u32 i = 0; i < kept; i++) {
+                float keep = upper ? sum[i + kept] : sum[i], give = upper ? sum[i] : sum[i + kept];
+                sum[i] = keep + shuffle_xor(give, distance);
+            }
+        } else {
+#pragma unroll
+            for (u32 r = 0; r < ROWS; r++) {
+                sum[r] += shuffle_xor(sum[r], distance);
+            }
         }
-        distance /= 2;
     }
-    float total = sum[0];
+}
+
+// The sums of the units that are done, one unit a lane, until they are finished together.
+struct DoneUnits {
+    u32 filled; // lanes
+    u32 unit;   // this lane's, UINT32_MAX for none
+    float sums[ROWS];
+};
+
+// Lane filled + i takes over unit first + i WARPS of a batch; finishes when all lanes have one.
+template <class Finish>
+DEVICE void take_batch(DoneUnits *done, u32 first, u32 end, float sum[BATCH * ROWS], const Finish &finish) {
+    warp_sums<BATCH>(sum);
+    u32 i = lane_index() - done->filled, unit = first + i * WARPS;
+    bool takes = i < BATCH && unit < end;
 #pragma unroll
-    for (u32 d = 16 / n; d > 0; d /= 2) {
-        total += shuffle_xor(total, d);
+    for (u32 r = 0; r < ROWS; r++) {
+        float v = BATCH == 1 ? sum[r] : shuffle(sum[r], i * (WARP / BATCH));
+        if (takes) done->sums[r] = v;
     }
-    return total;
+    if (takes) done->unit = unit;
+    done->filled += BATCH;
+    if (done->filled < WARP) return;
+    finish(done->unit, done->sums);
+    done->unit = ~0u;
+    done->filled = 0;
 }
 
 // One piece's part of its unit's sums.
@@ -231,11 +258,11 @@ DEVICE void run_piece(Stream *s, const Piece &piece, u32 parity, const u8 *share
 // All of the warp's units, after the activations are in shared memory (and a block_sync).
 template <class Rows, class Finish>
 DEVICE void stream_run(Stream *s, u32 block, const u8 *shared_x, const Rows &rows, const Finish &finish) {
-    u32 lane = lane_index(), parity = 0, filled = 0, my_unit = ~0u;
-    Piece piece = {(u32)((u64)UNITS * block / BLOCKS) + warp_index(), 0, 0};
-    float mine[ROWS] = {};
+    DoneUnits done = {0, ~0u, {}};
+    u32 parity = 0;
+    Piece piece = {first_unit(block), 0, 0};
     BlockX only = {};
-    if (TILES == 1 && X_INTEGERS && lane < X_BLOCKS) only = x_load(shared_x, lane);
+    if (TILES == 1 && X_INTEGERS && lane_index() < X_BLOCKS) only = x_load<!UNPACKED>(shared_x, lane_index());
 
 #pragma unroll 1
     while (piece.unit < s->end) {
@@ -251,22 +278,110 @@ DEVICE void stream_run(Stream *s, u32 block, const u8 *shared_x, const Rows &row
                 if (piece.slot == 0) parity ^= 1;
             }
         }
-        // Lane filled + i takes over unit i of the batch.
-        float total = warp_sums<BATCH * ROWS>(sum);
-        u32 i = lane - filled;
-        bool takes = i < BATCH && first + i * WARPS < s->end;
+        take_batch(&done, first, s->end, sum, finish);
+    }
+    if (done.filled > 0) finish(done.unit, done.sums);
+}
+
+// ---- weights that wait in registers ----
+
+struct UnpackedWeights {
+    UnpackedBlock block[UNPACKED_UNITS][ROWS][UNPACKED_TILES];
+};
+
+template <int format> DEVICE void unpack_unit(const u8 *slot, UnpackedBlock blocks[ROWS][UNPACKED_TILES]) {
+    if constexpr (!FORMAT_IS_FLOAT(format)) {
 #pragma unroll
         for (u32 r = 0; r < ROWS; r++) {
-            float v = shuffle(total, (i * ROWS + r) * (WARP / (BATCH * ROWS)));
-            if (takes) mine[r] = v;
-        }
-        if (takes) my_unit = first + i * WARPS;
-        filled += BATCH;
-        if (filled == WARP) {
-            finish(my_unit, mine);
-            my_unit = ~0u;
-            filled = 0;
+#pragma unroll
+            for (u32 t = 0; t < UNPACKED_TILES; t++) {
+                u32 n = TAIL_BLOCKS == 0 || t + 1 < TILES ? (u32)TILE_BLOCKS : (u32)TAIL_BLOCKS;
+                const u8 *tile = slot + r * SLICE_BYTES + t * layout_tile_bytes(format, TILE_BLOCKS);
+                if (lane_index() < n) Block<format>::unpack(tile, n, lane_index(), &blocks[r][t]);
+            }
         }
     }
-    if (filled > 0) finish(my_unit, mine);
+}
+
+// Waits for the weights of a resident stream and unpacks them where they fit: before stage_wait.
+template <class Rows> DEVICE void stream_settle(Stream *s, u32 block, const Rows &rows, UnpackedWeights *w) {
+    if (!RESIDENT) return;
+    u32 unit = first_unit(block);
+#if SM_ARCH >= 90
+#pragma unroll 1
+    for (u32 i = 0; i < DEPTH && unit + i / SLICES * WARPS < s->end; i++) {
+        bulk_barrier_wait(s->barriers + i, 0);
+    }
+#else
+    if (!UNPACKED) return;
+    copy_async_wait<0>();
+    warp_sync();
+#endif
+    if (!UNPACKED) return;
+    *w = {};
+#pragma unroll
+    for (u32 i = 0; i < UNPACKED_UNITS; i++) {
+        if (unit + i * WARPS >= s->end) break;
+        const u8 *slot = s->slots + i * SLOT_BYTES;
+        u32 part = FORMAT_0 == FORMAT_1 && FORMAT_0 == FORMAT_2 ? 0 : rows.part(unit + i * WARPS);
+        if (part == 0) unpack_unit<FORMAT_0>(slot, w->block[i]);
+        else if (part == 1) unpack_unit<FORMAT_1>(slot, w->block[i]);
+        else unpack_unit<FORMAT_2>(slot, w->block[i]);
+    }
+}
+
+template <class Finish>
+DEVICE void unpacked_run(const Stream &s, u32 block, const u8 *shared_x, const UnpackedWeights &w, const Finish &finish) {
+    DoneUnits done = {0, ~0u, {}};
+    BlockX x[UNPACKED_TILES];
+#pragma unroll
+    for (u32 t = 0; t < UNPACKED_TILES; t++) {
+        u32 at = t * TILE_BLOCKS + lane_index();
+        x[t] = {};
+        if (at < X_BLOCKS) x[t] = x_load<false>(shared_x, at);
+    }
+#pragma unroll
+    for (u32 first = 0; first < UNPACKED_UNITS; first += BATCH) {
+        float sum[BATCH * ROWS] = {};
+#pragma unroll
+        for (u32 i = 0; i < BATCH && first + i < UNPACKED_UNITS; i++) {
+#pragma unroll
+            for (u32 r = 0; r < ROWS; r++) {
+#pragma unroll
+                for (u32 t = 0; t < UNPACKED_TILES; t++) {
+                    sum[i * ROWS + r] += dot_unpacked(w.block[first + i][r][t], x[t]);
+                }
+            }
+        }
+        take_batch(&done, first_unit(block) + first * WARPS, s.end, sum, finish);
+    }
+    if (done.filled > 0) finish(done.unit, done.sums);
+}
+
+// ---- what a stage calls ----
+
+// Everything about the weights that is known before the input.
+template <class Rows> struct Matvec {
+    Rows rows;
+    Stream stream;
+    UnpackedWeights weights;
+
+    DEVICE void start(u32 block, u8 *shared, const Rows &r) {
+        rows = r;
+        stream = stream_start(block, shared, rows);
+    }
+    // Last before stage_wait.
+    DEVICE void settle(u32 block) {
+        stream_settle(&stream, block, rows, &weights);
+    }
+    template <class Finish> DEVICE void run(u32 block, const u8 *shared, const Finish &finish) {
+        if (UNPACKED) unpacked_run(stream, block, shared + X_AT, weights, finish);
+        else stream_run(&stream, block, shared + X_AT, rows, finish);
+    }
+};
+
+// The unit that lane i of a warp finishes, where a warp has no more units than lanes; UINT32_MAX for none.
+DEVICE u32 my_unit(u32 block) {
+    u32 unit = first_unit(block) + lane_index() * WARPS;
+    return unit < end_unit(block) ? unit : ~0u;
 }

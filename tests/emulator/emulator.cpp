@@ -16,7 +16,8 @@
 #endif
 
 enum {
-    THREADS_MAX = 1024,
+    THREADS_MAX = 1024, // of the blocks that run at once
+    TOGETHER_MAX = 16,  // blocks that run at once
     WARP_LANES = 32,
     STACK_BYTES = 256 * 1024,
     COPIES_MAX = 64, // of a thread under way
@@ -31,10 +32,14 @@ struct Copy {
 
 struct Fiber {
     EmulatedThread thread;
+    unsigned index;  // among all fibers: a warp's are 32 in a row
+    unsigned member; // of the blocks that run at once, the thread's
     ucontext_t context;
     bool finished;
     uint64_t gathers; // collectives of the warp that this lane took part in
     const char *waits_for;
+    const volatile uint32_t *counter; // that it waits for, up to counter_value
+    uint32_t counter_value;
     Copy copies[COPIES_MAX];
     unsigned n_copies, n_groups;
     unsigned group_copies[COPIES_MAX]; // copies in each committed group
@@ -63,9 +68,10 @@ static struct {
     Fiber *running;
     EmulatedKernel *kernel;
     const void *args;
-    unsigned n_threads;
-    unsigned arrived; // at the block's barrier
-    uint64_t barriers_done;
+    unsigned n_threads;             // of a block
+    unsigned n_fibers;              // of all blocks that run at once
+    unsigned arrived[TOGETHER_MAX]; // at each block's barrier
+    uint64_t barriers_done[TOGETHER_MAX];
     uint64_t events; // grows whenever some thread gets further
     BulkCopy bulk[BULK_MAX];
     unsigned n_bulk;
@@ -101,7 +107,7 @@ static void enter(Fiber *f) {
     void *fake = nullptr;
     (void)fake;
     block.running = f;
-    __sanitizer_start_switch_fiber(&fake, block.stacks + (size_t)f->thread.thread * STACK_BYTES, STACK_BYTES);
+    __sanitizer_start_switch_fiber(&fake, block.stacks + (size_t)f->index * STACK_BYTES, STACK_BYTES);
     swapcontext(&block.scheduler, &f->context);
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
     block.running = nullptr;
@@ -130,19 +136,20 @@ static void wait_until(const char *what, bool (*done)(const Fiber *, uint64_t), 
 // ---- meeting ----
 
 void emulated_block_sync(void) {
-    uint64_t mine = block.barriers_done;
+    unsigned member = block.running->member;
+    uint64_t mine = block.barriers_done[member];
     block.events++;
-    if (++block.arrived == block.n_threads) {
-        block.arrived = 0;
-        block.barriers_done++;
+    if (++block.arrived[member] == block.n_threads) {
+        block.arrived[member] = 0;
+        block.barriers_done[member]++;
         return;
     }
-    wait_until("block_sync", [](const Fiber *, uint64_t at) { return block.barriers_done > at; }, mine);
+    wait_until("block_sync", [](const Fiber *f, uint64_t at) { return block.barriers_done[f->member] > at; }, mine);
 }
 
 const uint8_t *emulated_warp_gather(const char *name, const void *mine, unsigned size) {
     Fiber *f = block.running;
-    Warp *w = &block.warps[f->thread.thread / WARP_LANES];
+    Warp *w = &block.warps[f->index / WARP_LANES];
     uint64_t number = f->gathers++;
     unsigned half = (unsigned)(number % 2);
     if (w->arrived[half] == 0) w->name[half] = name;
@@ -155,10 +162,16 @@ const uint8_t *emulated_warp_gather(const char *name, const void *mine, unsigned
         w->done++;
     } else {
         wait_until(name, [](const Fiber *fiber, uint64_t n) {
-            return block.warps[fiber->thread.thread / WARP_LANES].done > n;
+            return block.warps[fiber->index / WARP_LANES].done > n;
         }, number);
     }
     return w->lanes[half];
+}
+
+void emulated_wait_for_counter(const volatile uint32_t *counter, uint32_t value) {
+    block.running->counter = counter;
+    block.running->counter_value = value;
+    wait_until("grid_sync", [](const Fiber *f, uint64_t) { return *f->counter >= f->counter_value; }, 0);
 }
 
 // ---- copies ----
@@ -262,18 +275,18 @@ void emulated_bulk_wait(uint64_t *barrier, unsigned parity) {
 
 // ---- launching ----
 
-static void run_block(bool reversed) {
-    for (unsigned left = block.n_threads; left > 0;) {
+static void run_fibers(bool reversed) {
+    for (unsigned left = block.n_fibers; left > 0;) {
         uint64_t before = block.events;
         left = 0;
-        for (unsigned i = 0; i < block.n_threads; i++) {
-            Fiber *f = &block.fibers[reversed ? block.n_threads - 1 - i : i];
+        for (unsigned i = 0; i < block.n_fibers; i++) {
+            Fiber *f = &block.fibers[reversed ? block.n_fibers - 1 - i : i];
             if (f->finished) continue;
             enter(f);
             left += !f->finished;
         }
         if (left > 0 && block.events == before) {
-            for (unsigned i = 0; i < block.n_threads; i++) {
+            for (unsigned i = 0; i < block.n_fibers; i++) {
                 const Fiber *f = &block.fibers[i];
                 if (f->finished && i % WARP_LANES) continue;
                 fprintf(stderr, "emulator: thread %u %s %s\n", i, f->finished ? "has ended" : "waits at",
@@ -284,47 +297,83 @@ static void run_block(bool reversed) {
     }
 }
 
-static void make_fiber(EmulatedThread thread) {
-    Fiber *f = &block.fibers[thread.thread];
+static void make_fiber(unsigned index, unsigned member, EmulatedThread thread) {
+    Fiber *f = &block.fibers[index];
     f->thread = thread;
+    f->index = index;
+    f->member = member;
     f->finished = false;
     f->gathers = 0;
     f->n_copies = f->n_groups = f->open_copies = 0;
     getcontext(&f->context);
-    f->context.uc_stack.ss_sp = block.stacks + (size_t)thread.thread * STACK_BYTES;
+    f->context.uc_stack.ss_sp = block.stacks + (size_t)index * STACK_BYTES;
     f->context.uc_stack.ss_size = STACK_BYTES;
     f->context.uc_link = nullptr;
     makecontext(&f->context, fiber_main, 0);
 }
 
-void emulator_launch(EmulatedKernel *kernel, const void *args, unsigned grid_x, unsigned grid_y, unsigned threads,
-                     unsigned shared_bytes) {
-    if (threads == 0 || threads > THREADS_MAX || threads % WARP_LANES) broken("threads of a block");
+static uint8_t *make_shared(unsigned size) {
+    uint8_t *shared = (uint8_t *)aligned_alloc(1024, (size + 1024u) & ~1023u);
+    memset(shared, 0xFF, size); // NaNs
+#if defined(__SANITIZE_ADDRESS__)
+    ASAN_POISON_MEMORY_REGION(shared + size, ((size + 1024u) & ~1023u) - size);
+#endif
+    return shared;
+}
+
+static void free_shared(uint8_t *shared, unsigned size) {
+#if defined(__SANITIZE_ADDRESS__)
+    ASAN_UNPOISON_MEMORY_REGION(shared, (size + 1024u) & ~1023u);
+#endif
+    (void)size;
+    free(shared);
+}
+
+// Blocks first … first + together - 1 of the grid.
+static void run_blocks(unsigned first, unsigned together, unsigned grid_x, unsigned grid_y, unsigned shared_bytes) {
+    uint8_t *shared[TOGETHER_MAX];
+    memset(block.warps, 0, sizeof block.warps);
+    block.n_fibers = together * block.n_threads;
+    block.n_bulk = 0;
+    for (unsigned m = 0; m < together; m++) {
+        unsigned b = first + m;
+        shared[m] = make_shared(shared_bytes);
+        block.arrived[m] = 0;
+        for (unsigned t = 0; t < block.n_threads; t++) {
+            make_fiber(m * block.n_threads + t, m, {t, b % grid_x, b / grid_x, grid_x, grid_y, shared[m]});
+        }
+    }
+    run_fibers(first % 2);
+    if (block.n_bulk > 0) broken("a block ended with bulk copies that nobody waited for");
+    for (unsigned m = 0; m < together; m++) {
+        free_shared(shared[m], shared_bytes);
+    }
+}
+
+static void launch(EmulatedKernel *kernel, const void *args, unsigned threads) {
+    if (threads == 0 || threads % WARP_LANES) broken("threads of a block");
     if (!block.stacks) {
         block.stacks = (uint8_t *)mmap(nullptr, (size_t)THREADS_MAX * STACK_BYTES, PROT_READ | PROT_WRITE,
                                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (block.stacks == MAP_FAILED) broken("no memory for stacks");
     }
+    block.kernel = kernel;
+    block.args = args;
+    block.n_threads = threads;
+}
+
+void emulator_launch(EmulatedKernel *kernel, const void *args, unsigned grid_x, unsigned grid_y, unsigned threads,
+                     unsigned shared_bytes) {
+    launch(kernel, args, threads);
+    if (threads > THREADS_MAX) broken("threads of a block");
     for (unsigned b = 0; b < grid_x * grid_y; b++) {
-        uint8_t *shared = (uint8_t *)aligned_alloc(1024, (shared_bytes + 1024u) & ~1023u);
-        memset(shared, 0xFF, shared_bytes); // NaNs
-#if defined(__SANITIZE_ADDRESS__)
-        ASAN_POISON_MEMORY_REGION(shared + shared_bytes, ((shared_bytes + 1024u) & ~1023u) - shared_bytes);
-#endif
-        block.kernel = kernel;
-        block.args = args;
-        block.n_threads = threads;
-        block.arrived = 0;
-        block.n_bulk = 0;
-        memset(block.warps, 0, sizeof block.warps);
-        for (unsigned t = 0; t < threads; t++) {
-            make_fiber({t, b % grid_x, b / grid_x, grid_x, grid_y, shared});
-        }
-        run_block(b % 2);
-        if (block.n_bulk > 0) broken("a block ended with bulk copies that nobody waited for");
-#if defined(__SANITIZE_ADDRESS__)
-        ASAN_UNPOISON_MEMORY_REGION(shared, (shared_bytes + 1024u) & ~1023u);
-#endif
-        free(shared);
+        run_blocks(b, 1, grid_x, grid_y, shared_bytes);
     }
+}
+
+void emulator_launch_together(EmulatedKernel *kernel, const void *args, unsigned grid, unsigned threads,
+                              unsigned shared_bytes) {
+    launch(kernel, args, threads);
+    if (grid > TOGETHER_MAX || grid * threads > THREADS_MAX) broken("too many blocks at once");
+    run_blocks(0, grid, grid, 1, shared_bytes);
 }

@@ -6,8 +6,8 @@
 // threads reach, reads before an asynchronous copy was waited for (copies happen in the wait), copies that are never
 // waited for or are not aligned. Every second block runs its threads in reverse order.
 //
-// Not found: races between threads that run in an order which happens to work, and what only several blocks at once do.
-// One launch at a time, from one thread.
+// Not found: races between threads that run in an order which happens to work, and (but for blocks launched together) what
+// only several blocks at once do. One launch at a time, from one thread.
 #pragma once
 
 #include <stdbool.h>
@@ -23,6 +23,10 @@ typedef void EmulatedKernel(const void *args);
 void emulator_launch(EmulatedKernel *kernel, const void *args, unsigned grid_x, unsigned grid_y, unsigned threads,
                      unsigned shared_bytes);
 
+// The same with all blocks at once, for kernels whose blocks wait for each other (grid_sync); 1,024 threads at most.
+void emulator_launch_together(EmulatedKernel *kernel, const void *args, unsigned grid, unsigned threads,
+                              unsigned shared_bytes);
+
 // ---- what tests/emulator/prelude.h is made of ----
 
 typedef struct {
@@ -33,6 +37,9 @@ typedef struct {
 const EmulatedThread *emulated_thread(void);
 
 void emulated_block_sync(void);
+
+// Until *counter is at least `value`.
+void emulated_wait_for_counter(const volatile uint32_t *counter, uint32_t value);
 
 enum { EMULATED_LANE_BYTES = 32 };
 // Every lane of the warp gives `size` bytes and gets a pointer to all 32 lanes' (EMULATED_LANE_BYTES apart), valid until

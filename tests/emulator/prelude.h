@@ -105,6 +105,16 @@ DEVICE u32 ballot_lanes(bool predicate) {
     return out;
 }
 
+// As in prelude.cuh: all blocks of a grid that is launched together meet.
+DEVICE void grid_sync(u32 *counter) {
+    block_sync();
+    if (thread_index() == 0) {
+        ++*counter;
+        emulated_wait_for_counter(counter, block_count());
+    }
+    block_sync();
+}
+
 DEVICE void stage_wait() {
 }
 DEVICE void stage_launch_next() {
@@ -228,6 +238,8 @@ DEVICE void sin_cos_f32(float x, float *s, float *c) {
 
 template <class T> DEVICE T load_shared_data(const T *p) {
     return *p;
+}
+DEVICE void prefetch_l2(const void *) {
 }
 template <class T> DEVICE void atomic_add(T *p, T v) {
     *p += v;
