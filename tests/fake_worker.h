@@ -20,6 +20,7 @@ typedef struct {
     uint32_t timeout_sec; // 0: 300
     uint32_t grace_ms;    // 0: the usual
     const char *tokens;   // bearer tokens, a line each; NULL: none required
+    const char *cors_origin; // NULL: none
     bool hold_start;      // stays in WORKER_STARTING until fake_worker_release_start
     const Log *log;       // NULL: none
 } FakeConfig;

@@ -1,5 +1,6 @@
 // The HTTP interface over real sockets, with a scripted backend behind it.
 #include "fake_worker.h"
+#include "os/os_net.h"
 #include "runner.h"
 #include "json/json_reader.h"
 
@@ -198,6 +199,66 @@ TEST(api_bearer_tokens) {
     }
     HttpHeader header = {STR("Authorization"), STR("Bearer first")};
     CHECK_INT_EQ(202, ask_with(fake_port(f), "POST", "/shutdown", "", header).status);
+    fake_worker_join(f);
+}
+
+// Pages of other origins may read answers only where they were let in.
+TEST(api_cors) {
+    HttpHeader asks = {STR("Access-Control-Request-Method"), STR("POST")};
+    for (int allowed = 0; allowed < 2; allowed++) {
+        TEST_CASE_LABEL("%s", allowed ? "allowed" : "off");
+        const char *origin = allowed ? "https://example.org" : NULL;
+        FakeWorker *f =
+            fake_worker_start(&(FakeConfig){.script = "x", .cors_origin = origin, .tokens = "secret"});
+        HttpHeader token = {STR("Authorization"), STR("Bearer secret")};
+        static const char *const names[] = {"Access-Control-Allow-Origin", "Access-Control-Expose-Headers"};
+        static const struct {
+            const char *method, *path, *body;
+        } rows[] = {{"GET", "/health", NULL},
+                    {"POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"p\"}"},
+                    {"POST", "/execute", "{}"},
+                    {"GET", "/nothing", NULL}};
+        for (size_t i = 0; i < COUNT_OF(rows); i++) {
+            Answer a = ask_with(fake_port(f), rows[i].method, rows[i].path, rows[i].body, token);
+            const Str *value = http_client_reply_header(&a.reply, str_from_c(names[0]));
+            CHECK_STR_EQ(origin, value ? *value : (Str){0});
+            CHECK((http_client_reply_header(&a.reply, str_from_c(names[1])) != NULL) == allowed);
+        }
+        Answer a = ask_with(fake_port(f), "OPTIONS", "/execute", NULL, asks); // without a token
+        CHECK_INT_EQ(allowed ? 204 : 405, a.status);
+        const Str *methods = http_client_reply_header(&a.reply, STR("Access-Control-Allow-Methods"));
+        CHECK_STR_EQ(allowed ? "GET, POST" : "", methods ? *methods : (Str){0});
+        CHECK_INT_EQ(202, ask_with(fake_port(f), "POST", "/shutdown", "", token).status);
+        fake_worker_join(f);
+    }
+}
+
+// A request without a token is answered before its body has come.
+TEST(api_unauthorized_by_the_head) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x", .tokens = "secret"});
+    static const char *const heads[] = {
+        "POST /execute HTTP/1.1\r\nHost: h\r\nContent-Length: 5000000\r\n\r\n",
+        "POST /execute HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "POST /execute HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n",
+        "POST /execute HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}",
+    };
+    for (size_t i = 0; i < COUNT_OF(heads); i++) {
+        TEST_CASE_LABEL("%s", heads[i]);
+        int socket;
+        Error err;
+        char text[2048];
+        size_t length = 0, got = 0, sent;
+        REQUIRE(os_net_connect(STR("127.0.0.1"), fake_port(f), 1000, &socket, &err));
+        CHECK(os_net_send(socket, str_from_c(heads[i]), &sent) == OS_NET_OK);
+        while (os_net_wait_ready(socket, false, 5000) && length < sizeof text &&
+               os_net_receive(socket, text + length, sizeof text - length, &got) == OS_NET_OK)
+            length += got;
+        CHECK(str_starts_with((Str){text, length}, STR("HTTP/1.1 401 ")));
+        CHECK(contains((Str){text, length}, "\r\nConnection: close\r\n"));
+        os_net_close(socket);
+    }
+    HttpHeader token = {STR("Authorization"), STR("Bearer secret")};
+    CHECK_INT_EQ(202, ask_with(fake_port(f), "POST", "/shutdown", "", token).status);
     fake_worker_join(f);
 }
 

@@ -5,6 +5,7 @@
 #include "http/http_client.h"
 #include "os/os.h"
 #include "runner.h"
+#include "worker_process.h"
 #include "json/json_reader.h"
 
 #include <fcntl.h>
@@ -14,139 +15,6 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-enum { ARGUMENTS_MAX = 32, OUTPUT_BYTES = 1 << 20 };
-
-typedef struct {
-    pid_t pid;
-    const char *out_path, *err_path;
-} Process;
-
-static Str read_file(const char *path) {
-    Arena arena = os_arena(OUTPUT_BYTES * 4);
-    Str text = {0};
-    Error err;
-    return os_file_read(path, OUTPUT_BYTES, &arena, &text, &err) ? text : (Str){0};
-}
-
-static bool contains(Str text, const char *part) {
-    return text.len && memmem(text.ptr, text.len, part, strlen(part)) != NULL;
-}
-
-// Words are separated by single spaces; "%" stands for the next of `values`.
-static Process start(const char *line, const char *const *values, const char *input_path) {
-    static int serial;
-    char name[32], *arguments[ARGUMENTS_MAX] = {(char *)(uintptr_t)test_program_path()}, memory[1024];
-    snprintf(memory, sizeof memory, "%s", line);
-    int n = 1;
-    for (char *at = memory; *at && n + 1 < ARGUMENTS_MAX; at++) {
-        size_t length = strcspn(at, " ");
-        bool last = at[length] == 0;
-        at[length] = 0;
-        arguments[n++] = strcmp(at, "%") == 0 ? (char *)(uintptr_t)*values++ : at;
-        at += length;
-        if (last) break;
-    }
-    Process p = {0};
-    snprintf(name, sizeof name, "out%d", ++serial);
-    p.out_path = test_tmp_path(name);
-    snprintf(name, sizeof name, "err%d", serial);
-    p.err_path = test_tmp_path(name);
-    p.pid = fork();
-    REQUIRE(p.pid >= 0);
-    if (p.pid > 0) return p;
-    int in = open(input_path ? input_path : "/dev/null", O_RDONLY);
-    int out = open(p.out_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    int err = open(p.err_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0) _exit(126);
-    execv(arguments[0], arguments);
-    _exit(127);
-}
-
-// The exit code, or 128 plus the signal that ended it.
-static int wait_for(Process p) {
-    int status = 0;
-    REQUIRE(waitpid(p.pid, &status, 0) == p.pid);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-static const char *tiny_model(void) {
-    TinyModel model = tiny_model_llama();
-    const char *path = test_tmp_path("tiny.gguf");
-    tiny_model_save(&model, path);
-    return path;
-}
-
-static const char *write_file(const char *name, const char *text) {
-    const char *path = test_tmp_path(name);
-    CHECK(gguf_builder_save(str_from_c(text), path));
-    return path;
-}
-
-// ---- the server ----
-
-typedef struct {
-    Process process;
-    uint16_t port;
-} Server;
-
-// Waits for an event in the log, which is JSON since standard error is a file; its line, or an empty one when
-// the process has ended.
-static Str await_event(Process p, const char *event) {
-    char member[64];
-    snprintf(member, sizeof member, "\"event\":\"%s\"", event);
-    for (int waited_ms = 0; waited_ms < 30000; waited_ms += 5) {
-        Str log = read_file(p.err_path);
-        while (log.len) {
-            const char *end = memchr(log.ptr, '\n', log.len);
-            if (!end) break;
-            Str line = str_slice(log, 0, (size_t)(end - log.ptr));
-            if (contains(line, member)) return line;
-            log = str_slice(log, line.len + 1, log.len);
-        }
-        siginfo_t info = {0};
-        if (waitid(P_PID, (id_t)p.pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == p.pid)
-            break;
-        os_sleep_ms(5);
-    }
-    return (Str){0};
-}
-
-static uint64_t line_number(Str line, const char *key) {
-    Arena arena = os_arena(1 << 20);
-    Error err;
-    uint64_t value = 0;
-    const JsonNode *root = json_parse(line, &arena, &(JsonLimits){.nodes_max = 1000}, &err);
-    CHECK(root && json_read_u64(json_get(root, str_from_c(key)), &value));
-    return value;
-}
-
-static Server serve(const char *model, const char *more) {
-    char line[512];
-    snprintf(line, sizeof line, "--model %% --device cpu --threads 1 --port 0 %s", more);
-    if (!*more) line[strlen(line) - 1] = 0;
-    Server s = {.process = start(line, (const char *[]){model}, NULL)};
-    Str ready = await_event(s.process, "ready");
-    if (ready.len == 0) FAIL("not ready:\n%s", read_file(s.process.err_path).ptr), test_end();
-    s.port = (uint16_t)line_number(ready, "port");
-    return s;
-}
-
-static Str ask(Server s, const char *method, const char *path, const char *body, uint16_t *status) {
-    char url[128];
-    Arena arena = os_arena(4 << 20);
-    Error err;
-    HttpClientReply reply = {0};
-    snprintf(url, sizeof url, "http://127.0.0.1:%u%s", s.port, path);
-    HttpClientRequest request = {.method = method,
-                                 .url = str_from_c(url),
-                                 .content_type = STR("application/json"),
-                                 .body = str_from_c(body),
-                                 .timeout_ms = 50000};
-    if (!http_client_exchange(&request, &arena, &reply, &err)) FAIL("%s %s: %s", method, path, err.message);
-    *status = reply.status;
-    return reply.body;
-}
 
 // The data of a stream's token events, one a line.
 static Str token_events(Str stream, char memory[4096]) {
@@ -164,9 +32,9 @@ static Str token_events(Str stream, char memory[4096]) {
 }
 
 TEST(e2e_serve_one_request_and_stop) {
-    Server s = serve(tiny_model(), "--worker-id 01234567-89ab-4cde-8f01-23456789abcd");
+    Server s = server_start(tiny_model_file(), "--worker-id 01234567-89ab-4cde-8f01-23456789abcd");
     uint16_t status;
-    Str body = ask(s, "GET", "/health", "", &status);
+    Str body = server_ask(s, "GET", "/health", "", &status);
     CHECK_INT_EQ(200, status);
     static const char *const members[] = {
         "\"status\":\"healthy\"",
@@ -184,25 +52,25 @@ TEST(e2e_serve_one_request_and_stop) {
     };
     for (size_t i = 0; i < COUNT_OF(members); i++) {
         TEST_CASE_LABEL("%s", members[i]);
-        CHECK(contains(body, members[i]));
+        CHECK(text_contains(body, members[i]));
     }
     TEST_CASE_LABEL("the same request twice");
     static const char request[] =
         "{\"job_id\":\"a\",\"prompt\":\"Hello\",\"max_tokens\":20,\"seed\":7,\"top_p\":0.9}";
-    Str first = ask(s, "POST", "/execute", request, &status),
-        second = ask(s, "POST", "/execute", request, &status);
+    Str first = server_ask(s, "POST", "/execute", request, &status),
+        second = server_ask(s, "POST", "/execute", request, &status);
     char memory[2][4096];
     Str tokens[2] = {token_events(first, memory[0]), token_events(second, memory[1])};
-    CHECK(contains(tokens[0], "\"i\":0}"));
+    CHECK(text_contains(tokens[0], "\"i\":0}"));
     CHECK_STR_EQ(tokens[0], tokens[1]);
     TEST_CASE_LABEL("%s", "");
     uint64_t begin_ns = os_monotonic_ns();
     kill(s.process.pid, SIGTERM);
-    CHECK_INT_EQ(0, wait_for(s.process));
+    CHECK_INT_EQ(0, process_wait(s.process));
     uint64_t took_ms = (os_monotonic_ns() - begin_ns) / 1000000;
     printf("SIGTERM to exit: %llu ms\n", (unsigned long long)took_ms);
     CHECK(took_ms < (test_is_sanitized() ? 5000 : 1000));
-    Str log = read_file(s.process.err_path);
+    Str log = process_read_file(s.process.err_path);
     static const char *const events[] = {
         "startup", "model_load_start", "model_load_progress", "model_load_complete",
         "ready",   "execute_start",    "execute_end",         "draining",
@@ -219,18 +87,18 @@ TEST(e2e_serve_one_request_and_stop) {
 
 TEST(e2e_shutdown_by_request_and_by_sigint) {
     uint16_t status;
-    Server s = serve(tiny_model(), "");
-    CHECK(contains(ask(s, "POST", "/shutdown", "", &status), "draining"));
+    Server s = server_start(tiny_model_file(), "");
+    CHECK(text_contains(server_ask(s, "POST", "/shutdown", "", &status), "draining"));
     CHECK_INT_EQ(202, status);
-    CHECK_INT_EQ(0, wait_for(s.process));
-    s = serve(tiny_model(), "");
+    CHECK_INT_EQ(0, process_wait(s.process));
+    s = server_start(tiny_model_file(), "");
     kill(s.process.pid, SIGINT);
-    CHECK_INT_EQ(0, wait_for(s.process));
+    CHECK_INT_EQ(0, process_wait(s.process));
 }
 
 // A second signal ends at once, though a job still runs.
 TEST(e2e_second_signal) {
-    Server s = serve(tiny_model(), "");
+    Server s = server_start(tiny_model_file(), "");
     char url[64];
     Error err;
     HttpClient client;
@@ -239,61 +107,61 @@ TEST(e2e_second_signal) {
     HttpClientRequest request = {.method = "POST",
                                  .url = str_from_c(url),
                                  .content_type = STR("application/json"),
-                                 .body = STR("{\"job_id\":\"a\",\"prompt\":\"p\",\"max_tokens\":2000}"),
+                                 .body = STR("{\"job_id\":\"a\",\"prompt\":\"p\",\"max_tokens\":2000,\"temperature\":0}"),
                                  .timeout_ms = 20000};
     REQUIRE(http_client_open(&client, &request, &reply, &err));
-    CHECK(await_event(s.process, "execute_start").len > 0);
+    CHECK(process_await_event(s.process, "execute_start").len > 0);
     kill(s.process.pid, SIGTERM);
-    CHECK(await_event(s.process, "draining").len > 0);
+    CHECK(process_await_event(s.process, "draining").len > 0);
     uint64_t begin_ns = os_monotonic_ns();
     kill(s.process.pid, SIGTERM);
-    CHECK_INT_EQ(128 + SIGTERM, wait_for(s.process));
+    CHECK_INT_EQ(128 + SIGTERM, process_wait(s.process));
     CHECK((os_monotonic_ns() - begin_ns) / 1000000 < 1000);
     http_client_close(&client);
 }
 
 TEST(e2e_port_in_use) {
-    const char *model = tiny_model();
+    const char *model = tiny_model_file();
     char port[16];
-    Server s = serve(model, "");
+    Server s = server_start(model, "");
     snprintf(port, sizeof port, "%u", s.port);
-    Process p = start("--model % --device cpu --port %", (const char *[]){model, port}, NULL);
-    CHECK_INT_EQ(1, wait_for(p));
-    Str log = read_file(p.err_path);
-    CHECK(contains(log, "\"event\":\"error\"") && contains(log, port) && contains(log, "in use"));
+    Process p = process_start("--model % --device cpu --port %", (const char *[]){model, port}, NULL);
+    CHECK_INT_EQ(1, process_wait(p));
+    Str log = process_read_file(p.err_path);
+    CHECK(text_contains(log, "\"event\":\"error\"") && text_contains(log, port) && text_contains(log, "in use"));
     kill(s.process.pid, SIGTERM);
-    CHECK_INT_EQ(0, wait_for(s.process));
+    CHECK_INT_EQ(0, process_wait(s.process));
 }
 
 // The server is told of nothing that listens: three tries, then exit 1; and of something that does.
 TEST(e2e_callback) {
-    const char *model = tiny_model();
-    Process p = start("--model % --device cpu --port 0 --callback-url http://127.0.0.1:1/ready",
+    const char *model = tiny_model_file();
+    Process p = process_start("--model % --device cpu --port 0 --callback-url http://127.0.0.1:1/ready",
                       (const char *[]){model}, NULL);
-    CHECK_INT_EQ(1, wait_for(p));
-    Str log = read_file(p.err_path);
-    CHECK(contains(log, "\"attempt\":3,\"attempts\":3") && contains(log, "nobody was told"));
-    CHECK(!contains(log, "\"event\":\"ready\""));
+    CHECK_INT_EQ(1, process_wait(p));
+    Str log = process_read_file(p.err_path);
+    CHECK(text_contains(log, "\"attempt\":3,\"attempts\":3") && text_contains(log, "nobody was told"));
+    CHECK(!text_contains(log, "\"event\":\"ready\""));
     // Another worker's /shutdown answers 202 to any POST.
-    Server other = serve(model, "");
+    Server other = server_start(model, "");
     char line[160];
     snprintf(line, sizeof line, "--callback-url http://127.0.0.1:%u/shutdown", other.port);
-    Server s = serve(model, line);
-    CHECK_INT_EQ(0, wait_for(other.process));
+    Server s = server_start(model, line);
+    CHECK_INT_EQ(0, process_wait(other.process));
     kill(s.process.pid, SIGTERM);
-    CHECK_INT_EQ(0, wait_for(s.process));
+    CHECK_INT_EQ(0, process_wait(s.process));
 }
 
 TEST(e2e_text_log_on_request) {
     Process p =
-        start("--model % --device cpu --port 0 --log-format text", (const char *[]){tiny_model()}, NULL);
-    for (int i = 0; i < 3000 && !contains(read_file(p.err_path), "takes jobs"); i++)
+        process_start("--model % --device cpu --port 0 --log-format text", (const char *[]){tiny_model_file()}, NULL);
+    for (int i = 0; i < 3000 && !text_contains(process_read_file(p.err_path), "takes jobs"); i++)
         os_sleep_ms(10);
-    CHECK(contains(read_file(p.err_path), "  ready                Ready after "));
+    CHECK(text_contains(process_read_file(p.err_path), "  ready                Ready after "));
     kill(p.pid, SIGTERM);
-    CHECK_INT_EQ(0, wait_for(p));
-    Str log = read_file(p.err_path);
-    CHECK(!contains(log, "\x1b") && !contains(log, "?"));
+    CHECK_INT_EQ(0, process_wait(p));
+    Str log = process_read_file(p.err_path);
+    CHECK(!text_contains(log, "\x1b") && !text_contains(log, "?"));
 }
 
 // Prometheus' own parser reads /metrics.
@@ -302,9 +170,9 @@ TEST(e2e_metrics_parse_with_prometheus_client) {
         SKIP("python3 has no prometheus_client");
     }
     uint16_t status;
-    Server s = serve(tiny_model(), "");
-    ask(s, "POST", "/execute", "{\"job_id\":\"a\",\"prompt\":\"Hello\",\"max_tokens\":5}", &status);
-    Str text = ask(s, "GET", "/metrics", "", &status);
+    Server s = server_start(tiny_model_file(), "");
+    server_ask(s, "POST", "/execute", "{\"job_id\":\"a\",\"prompt\":\"Hello\",\"max_tokens\":5}", &status);
+    Str text = server_ask(s, "GET", "/metrics", "", &status);
     const char *path = test_tmp_path("metrics");
     CHECK(gguf_builder_save(text, path));
     char command[4096];
@@ -318,14 +186,14 @@ TEST(e2e_metrics_parse_with_prometheus_client) {
         path);
     CHECK_INT_EQ(0, system(command));
     kill(s.process.pid, SIGTERM);
-    CHECK_INT_EQ(0, wait_for(s.process));
+    CHECK_INT_EQ(0, process_wait(s.process));
 }
 
 // ---- commands and exit codes ----
 
 TEST(e2e_exit_codes) {
-    const char *model = tiny_model(), *text = write_file("note.txt", "not a model");
-    const char *empty = write_file("tokens", "# none\n");
+    const char *model = tiny_model_file(), *text = tmp_file_write("note.txt", "not a model");
+    const char *empty = tmp_file_write("tokens", "# none\n");
     const struct {
         const char *line;
         const char *values[3];
@@ -354,28 +222,28 @@ TEST(e2e_exit_codes) {
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s", rows[i].line);
-        Process p = start(rows[i].line, rows[i].values, NULL);
-        CHECK_INT_EQ(rows[i].code, wait_for(p));
-        Str out = read_file(p.out_path), err = read_file(p.err_path);
-        CHECK(rows[i].out ? contains(out, rows[i].out) : out.len == 0);
-        if (!CHECK(rows[i].err ? contains(err, rows[i].err) : err.len == 0)) printf("%.*s\n", STR_ARG(err));
+        Process p = process_start(rows[i].line, rows[i].values, NULL);
+        CHECK_INT_EQ(rows[i].code, process_wait(p));
+        Str out = process_read_file(p.out_path), err = process_read_file(p.err_path);
+        CHECK(rows[i].out ? text_contains(out, rows[i].out) : out.len == 0);
+        if (!CHECK(rows[i].err ? text_contains(err, rows[i].err) : err.len == 0)) printf("%.*s\n", STR_ARG(err));
     }
 }
 
 TEST(e2e_default_device_without_gpu) {
     if (WORKER_ORCD_CUDA && access("/dev/nvidiactl", F_OK) == 0) SKIP("there is a GPU");
-    const char *model = tiny_model();
+    const char *model = tiny_model_file();
     const char *lines[] = {"run --model % --prompt a", "--model % --port 0"};
     for (size_t i = 0; i < COUNT_OF(lines); i++) {
         TEST_CASE_LABEL("%s", lines[i]);
-        Process p = start(lines[i], (const char *[]){model}, NULL);
-        CHECK_INT_EQ(1, wait_for(p));
-        CHECK(contains(read_file(p.err_path), "--device cpu"));
+        Process p = process_start(lines[i], (const char *[]){model}, NULL);
+        CHECK_INT_EQ(1, process_wait(p));
+        CHECK(text_contains(process_read_file(p.err_path), "--device cpu"));
     }
 }
 
 TEST(e2e_run) {
-    const char *model = tiny_model(), *prompt = write_file("prompt.txt", "Hello there");
+    const char *model = tiny_model_file(), *prompt = tmp_file_write("prompt.txt", "Hello there");
     static const char base[] = "run --model % --device cpu --threads 1 --max-tokens 8 --seed 3";
     const struct {
         const char *more;
@@ -391,25 +259,25 @@ TEST(e2e_run) {
         char line[256];
         TEST_CASE_LABEL("run%s", rows[i].more);
         snprintf(line, sizeof line, "%s%s", base, rows[i].more);
-        Process p = start(line, rows[i].values, rows[i].input);
-        CHECK_INT_EQ(0, wait_for(p));
-        Str out = read_file(p.out_path), err = read_file(p.err_path);
-        CHECK(contains(err, "seed 3\n") && contains(err, "first token after"));
+        Process p = process_start(line, rows[i].values, rows[i].input);
+        CHECK_INT_EQ(0, process_wait(p));
+        Str out = process_read_file(p.out_path), err = process_read_file(p.err_path);
+        CHECK(text_contains(err, "seed 3\n") && text_contains(err, "first token after"));
         if (i == 0) first = out;
         CHECK_STR_EQ(first, out);
         CHECK(out.len > 1);
     }
     TEST_CASE_LABEL("--ids and --json agree, and --logits does not change the draw");
-    Process ids = start("run --model % --device cpu --threads 1 --max-tokens 8 --seed 3 --file % --ids",
+    Process ids = process_start("run --model % --device cpu --threads 1 --max-tokens 8 --seed 3 --file % --ids",
                         rows[0].values, NULL);
-    CHECK_INT_EQ(0, wait_for(ids));
+    CHECK_INT_EQ(0, process_wait(ids));
     Process json =
-        start("run --model % --device cpu --threads 1 --max-tokens 8 --seed 3 --file % --logits 2 --json",
+        process_start("run --model % --device cpu --threads 1 --max-tokens 8 --seed 3 --file % --logits 2 --json",
               rows[0].values, NULL);
-    CHECK_INT_EQ(0, wait_for(json));
+    CHECK_INT_EQ(0, process_wait(json));
     Arena arena = os_arena(1 << 20);
     Error err;
-    Str answer = read_file(json.out_path);
+    Str answer = process_read_file(json.out_path);
     const JsonNode *root = json_parse(answer, &arena, &(JsonLimits){.nodes_max = 1000}, &err);
     REQUIRE(root && json_is(json_get(root, STR("tokens")), JSON_ARRAY));
     const JsonNode *tokens = json_get(root, STR("tokens"));
@@ -429,33 +297,33 @@ TEST(e2e_run) {
               best < 0);
     }
     strbuf_put_char(&joined, '\n');
-    CHECK_STR_EQ(strbuf_str(&joined), read_file(ids.out_path));
+    CHECK_STR_EQ(strbuf_str(&joined), process_read_file(ids.out_path));
 }
 
 TEST(e2e_tokenize_and_back) {
     static const char text[] = "Hello, w\xC3\xB6rld! <|im_start|> 123";
-    const char *model = tiny_model(), *input = write_file("text", text);
-    Process p = start("tokenize --model %", (const char *[]){model}, input);
-    CHECK_INT_EQ(0, wait_for(p));
-    Str ids = read_file(p.out_path);
+    const char *model = tiny_model_file(), *input = tmp_file_write("text", text);
+    Process p = process_start("tokenize --model %", (const char *[]){model}, input);
+    CHECK_INT_EQ(0, process_wait(p));
+    Str ids = process_read_file(p.out_path);
     CHECK(ids.len > 10);
-    Process back = start("tokenize --model % --decode", (const char *[]){model}, p.out_path);
-    CHECK_INT_EQ(0, wait_for(back));
-    CHECK_STR_EQ(text, read_file(back.out_path));
-    Process bad = start("tokenize --model % --decode", (const char *[]){model}, input);
-    CHECK_INT_EQ(2, wait_for(bad));
-    CHECK(contains(read_file(bad.err_path), "an id is a whole number below 1024"));
+    Process back = process_start("tokenize --model % --decode", (const char *[]){model}, p.out_path);
+    CHECK_INT_EQ(0, process_wait(back));
+    CHECK_STR_EQ(text, process_read_file(back.out_path));
+    Process bad = process_start("tokenize --model % --decode", (const char *[]){model}, input);
+    CHECK_INT_EQ(2, process_wait(bad));
+    CHECK(text_contains(process_read_file(bad.err_path), "an id is a whole number below 1024"));
 }
 
 TEST(e2e_bench_json) {
     Process p =
-        start("bench --model % --device cpu --threads 1 --prompt-tokens 8,16 --context 4 --output-tokens 4 "
+        process_start("bench --model % --device cpu --threads 1 --prompt-tokens 8,16 --context 4 --output-tokens 4 "
               "--batch 1,3 --runs 2 --json",
-              (const char *[]){tiny_model()}, NULL);
-    CHECK_INT_EQ(0, wait_for(p));
+              (const char *[]){tiny_model_file()}, NULL);
+    CHECK_INT_EQ(0, process_wait(p));
     Arena arena = os_arena(1 << 20);
     Error err;
-    const JsonNode *root = json_parse(read_file(p.out_path), &arena, &(JsonLimits){.nodes_max = 1000}, &err);
+    const JsonNode *root = json_parse(process_read_file(p.out_path), &arena, &(JsonLimits){.nodes_max = 1000}, &err);
     REQUIRE(root && json_is(json_get(root, STR("results")), JSON_ARRAY));
     const JsonNode *results = json_get(root, STR("results"));
     CHECK_INT_EQ(4, results->length);
@@ -484,10 +352,10 @@ TEST_SLOW(e2e_perplexity_of_smollm2, 180) {
     REQUIRE(json_is(variants, JSON_ARRAY));
     double expected = 0, found = 0; // of the first variant, whose weights are expanded to float32 as ours are
     REQUIRE(json_read_f64(json_first(json_get(json_first(variants), STR("nll_sums"))), &expected));
-    Process p = start("perplexity --model % --device cpu --context 512 --chunks 1 --json %",
+    Process p = process_start("perplexity --model % --device cpu --context 512 --chunks 1 --json %",
                       (const char *[]){model, text}, NULL);
-    CHECK_INT_EQ(0, wait_for(p));
-    Str answer = read_file(p.out_path);
+    CHECK_INT_EQ(0, process_wait(p));
+    Str answer = process_read_file(p.out_path);
     root = json_parse(answer, &arena, &(JsonLimits){.nodes_max = 100}, &err);
     REQUIRE(json_read_f64(json_get(root, STR("perplexity")), &found));
     CHECK_NEAR(log(found), expected / 256, 0.002);
@@ -495,8 +363,8 @@ TEST_SLOW(e2e_perplexity_of_smollm2, 180) {
 
 TEST_SLOW(e2e_run_chat_with_smollm2, 120) {
     if (test_is_sanitized()) SKIP("takes minutes under a sanitizer, and the tiny model takes the same way");
-    Process p = start("run --model % --device cpu --chat --prompt Hello! --temperature 0 --max-tokens 8",
+    Process p = process_start("run --model % --device cpu --chat --prompt Hello! --temperature 0 --max-tokens 8",
                       (const char *[]){test_model_path()}, NULL);
-    CHECK_INT_EQ(0, wait_for(p));
-    CHECK(contains(read_file(p.out_path), "Hello"));
+    CHECK_INT_EQ(0, process_wait(p));
+    CHECK(text_contains(process_read_file(p.out_path), "Hello"));
 }

@@ -97,7 +97,11 @@ static Service *service_start(HttpServerConfig config) {
     Arena arena = arena_from_memory(memory, sizeof memory);
     Error err;
     config.host = STR("127.0.0.1");
-    config.handler = (HttpHandler){&service, on_request, on_closed, on_wake, on_tick};
+    config.handler = (HttpHandler){.context = &service,
+                                   .on_request = on_request,
+                                   .on_closed = on_closed,
+                                   .on_wake = on_wake,
+                                   .on_tick = on_tick};
     if (!http_server_open(&service.server, &arena, &config, &err)) FAIL("%s", err.message);
     REQUIRE(service.server != NULL);
     REQUIRE(os_thread_start(&service.thread, "server", run_server, &service, &err));

@@ -2,6 +2,7 @@
 
 #include "base/uuid.h"
 #include "os/os.h"
+#include "os/os_net.h"
 
 #include <stdio.h>
 
@@ -62,18 +63,37 @@ static void choose_correlation_id(Api *api, const HttpRequest *request) {
 
 // ---- the handler ----
 
-static void on_request(void *context, HttpExchange exchange, const HttpRequest *request) {
-    Api *api = context;
+static bool is_preflight(const Api *api, const HttpRequest *request) {
+    return api->config.cors_origin.len && request->method == HTTP_OPTIONS &&
+           http_request_header(request, STR("Access-Control-Request-Method"));
+}
+
+// The route of a request that may take it; NULL when the request has been answered.
+static const Route *admit_request(Api *api, HttpExchange exchange, const HttpRequest *request) {
     Error err;
     choose_correlation_id(api, request);
+    if (is_preflight(api, request)) { // comes without credentials
+        api_reply_preflight(api, exchange);
+        return NULL;
+    }
     const Route *route = find_route(request, &err);
     if (route && !route->open &&
         !auth_allows(&api->config.auth, http_request_header(request, STR("Authorization")))) {
         error_fill(&err, ERR_UNAUTHORIZED, ERROR_NO_POSITION, "a valid bearer token is required");
         route = NULL;
     }
-    if (route) route->handle(api, exchange, request);
-    else api_reply_error(api, exchange, &err);
+    if (!route) api_reply_error(api, exchange, &err);
+    return route;
+}
+
+// Nobody sends us megabytes that lead to nothing.
+static void on_head(void *context, HttpExchange exchange, const HttpRequest *request) {
+    (void)admit_request(context, exchange, request);
+}
+
+static void on_request(void *context, HttpExchange exchange, const HttpRequest *request) {
+    const Route *route = admit_request(context, exchange, request);
+    if (route) route->handle(context, exchange, request);
 }
 
 static void on_closed(void *context, HttpExchange exchange, uint64_t tag) {
@@ -83,13 +103,28 @@ static void on_closed(void *context, HttpExchange exchange, uint64_t tag) {
 static void stop_server(Api *api) {
     if (api->server_stopped) return;
     api->server_stopped = true;
-    http_server_stop(api->server, STREAM_FLUSH_MS);
+    if (api->server) http_server_stop(api->server, STREAM_FLUSH_MS);
+}
+
+// New tokens take the place of the old ones; where they cannot be had, the old ones stay.
+static void reread_tokens(Api *api) {
+    const char *path = api->config.api_token_file;
+    api->hangups = os_hangup_signals();
+    if (!path) return;
+    Error err;
+    if (!auth_read_file(path, api->token_memory[!api->token_turn], &api->config.auth, &err)) {
+        log_event(api->config.log, LOG_TOKENS_KEPT, LOG_STR("message", str_from_c(err.message)));
+        return;
+    }
+    api->token_turn = !api->token_turn;
+    log_event(api->config.log, LOG_TOKENS_READ, LOG_U64("tokens", api->config.auth.n_tokens));
 }
 
 // What follows from signals, the engine's phase and the clock.
 static void advance(Api *api) {
     Bridge *bridge = api->config.bridge;
     if (os_stop_signals()) api_drain(api, "stop signal");
+    if (os_hangup_signals() != api->hangups) reread_tokens(api);
     bool failed = bridge_phase(bridge) == WORKER_FAILED; // looked at before the events that came before it
     api_take_events(api);
     if (failed && !api->failed) {
@@ -100,7 +135,7 @@ static void advance(Api *api) {
     if (!api->drain_reason) return;
     if (bridge_jobs_taken(bridge) == 0) {
         stop_server(api);
-    } else if (os_monotonic_ns() / 1000000 >= api->drain_until_ms) {
+    } else if (bridge->now_ns() / 1000000 >= api->drain_until_ms) {
         for (uint32_t i = 0; i < bridge->n_jobs; i++) {
             if (bridge->jobs[i].taken) bridge_cancel(bridge, &bridge->jobs[i], CANCEL_SHUTDOWN);
         }
@@ -128,12 +163,16 @@ bool api_create(const ApiConfig *config, Arena *arena, Api **out, Error *err) {
         api->json_arena = os_arena(EXECUTE_JSON_BYTES); // most of these is never touched
         api->scratch = os_arena(execute_scratch_bytes(config->tokenizer));
         ok = api->jobs && api->text && api->json_arena.next && api->scratch.next;
+        api->hangups = os_hangup_signals();
+        for (size_t i = 0; ok && i < COUNT_OF(api->token_memory); i++)
+            ok = arena_split(arena, AUTH_MEMORY_BYTES, &api->token_memory[i]);
     }
     return ok || error_set(err, ERR_NO_MEMORY, "no memory for the tables of the HTTP interface");
 }
 
 HttpHandler api_handler(Api *api) {
     return (HttpHandler){.context = api,
+                         .on_head = on_head,
                          .on_request = on_request,
                          .on_closed = on_closed,
                          .on_wake = on_wake,
@@ -148,10 +187,11 @@ void api_drain(Api *api, const char *reason) {
     if (api->drain_reason) return;
     api->drain_reason = reason;
     uint32_t grace_ms = api->config.shutdown_grace_ms ? api->config.shutdown_grace_ms : SHUTDOWN_GRACE_MS;
-    api->drain_until_ms = os_monotonic_ns() / 1000000 + grace_ms;
+    api->drain_until_ms = api->config.bridge->now_ns() / 1000000 + grace_ms;
     log_event(api->config.log, LOG_DRAINING, LOG_STR("reason", str_from_c(reason)),
               LOG_U64("jobs_active", bridge_jobs_taken(api->config.bridge)));
-    http_server_wake(api->server); // so that an idle worker ends at once
+    os_notify_supervisor(STR("STOPPING=1"));
+    if (api->server) http_server_wake(api->server); // so that an idle worker ends at once
 }
 
 const char *api_drain_reason(const Api *api) {

@@ -26,12 +26,15 @@ typedef struct {
     const Tokenizer *tokenizer;
     const Log *log;
     Auth auth;
-    uint64_t started_ns; // monotonic, of the process
+    const char *api_token_file; // where its tokens came from, to be read again on SIGHUP; NULL: nowhere
+    Str cors_origin; // whose pages may read answers: "*" or an origin; empty: no other than our own (we have
+                     // none)
+    uint64_t started_ns;    // monotonic, of the process
     uint32_t max_tokens_in; // 0: the context
     uint32_t max_tokens_out;
     uint32_t inference_timeout_sec;
     uint32_t shutdown_grace_ms; // 0: SHUTDOWN_GRACE_MS
-    uint32_t context_length; // of the model; the engine's may be shorter
+    uint32_t context_length;    // of the model; the engine's may be shorter
     Str worker_id;
     Str model;     // its name
     Str model_ref; // where it came from
@@ -40,7 +43,7 @@ typedef struct {
 
 MUST_CHECK bool api_create(const ApiConfig *config, Arena *arena, Api **out, Error *err);
 HttpHandler api_handler(Api *api);
-// Before the server runs.
+// Before the server runs. A simulator that drives the handler itself attaches none.
 void api_attach(Api *api, HttpServer *server);
 
 // No new jobs from now on; `reason` is for the log ("SIGTERM") and static. More calls change nothing.

@@ -9,8 +9,8 @@
 // The I/O thread's side of a job, beside the bridge's table.
 typedef struct {
     HttpExchange exchange;
-    bool streaming;       // `started` was sent
-    uint32_t next_index;  // of token events
+    bool streaming;      // `started` was sent
+    uint32_t next_index; // of token events
     uint64_t last_token_ns;
     uint64_t prefill_ns;
     double first_token_ms;
@@ -26,10 +26,13 @@ struct Api {
     bool server_stopped; // asked to
     const char *drain_reason;
     uint64_t drain_until_ms;
-    Arena json_arena;   // for one request's JSON
-    Arena scratch;      // for encoding a prompt
-    char *text;         // [API_TEXT_BYTES] a body or an event being written
-    JobEvent event;     // the one being handled
+    uint32_t hangups;      // SIGHUPs acted upon
+    Arena token_memory[2]; // for the bearer tokens in use, and for those of the next reading
+    uint32_t token_turn;   // the one in use
+    Arena json_arena;      // for one request's JSON
+    Arena scratch;         // for encoding a prompt
+    char *text;            // [API_TEXT_BYTES] a body or an event being written
+    JobEvent event;        // the one being handled
     // of the request being handled
     char correlation_id[CORRELATION_ID_BYTES_MAX + 1];
 };
@@ -39,9 +42,14 @@ enum { API_TEXT_BYTES = 32 * 1024 };
 // ---- reply.c: answers that are no streams ----
 
 StrBuf api_text(Api *api); // the api's buffer, empty
+// The headers of every answer: the correlation id, and who may read it.
+enum { API_HEADERS_MAX = 3 };
+uint32_t api_common_headers(const Api *api, Str correlation_id, HttpHeader out[API_HEADERS_MAX]);
 // Each sends the correlation id along.
 void api_reply(Api *api, HttpExchange exchange, uint16_t status, const char *content_type, Str body);
 void api_reply_error(Api *api, HttpExchange exchange, const Error *err);
+// To a browser that asks whether a page of another origin may send us a request.
+void api_reply_preflight(Api *api, HttpExchange exchange);
 
 // ---- execute.c: POST /execute and POST /cancel ----
 

@@ -1,5 +1,7 @@
 #include "api/auth.h"
 
+#include "os/os.h"
+
 static Str trim(Str s) {
     while (s.len && memchr(" \t\r", s.ptr[0], 3))
         s = str_slice(s, 1, s.len);
@@ -33,6 +35,15 @@ bool auth_parse(Str text, Auth *out, Error *err) {
         out->tokens[out->n_tokens++] = token;
     }
     return out->n_tokens || error_set(err, ERR_USAGE, "no token in it");
+}
+
+bool auth_read_file(const char *path, Arena memory, Auth *out, Error *err) {
+    Str text;
+    Auth fresh;
+    if (!os_file_read(path, AUTH_FILE_BYTES_MAX, &memory, &text, err)) return false;
+    if (!auth_parse(text, &fresh, err)) return error_prefix(err, "%s", path);
+    *out = fresh;
+    return true;
 }
 
 // Looks at every byte of `given`, whatever the outcome.

@@ -4,6 +4,7 @@
 // for a change of tokens without a gap. Blank lines and lines that begin with '#' count as nothing.
 #pragma once
 
+#include "base/arena.h"
 #include "base/error.h"
 
 enum { AUTH_FILE_BYTES_MAX = 64 * 1024, AUTH_TOKENS_MAX = 64 };
@@ -17,6 +18,10 @@ typedef struct {
 // The tokens stay slices of `text`. Errors (ERR_USAGE): none at all, too many, characters that no header
 // holds.
 MUST_CHECK bool auth_parse(Str text, Auth *out, Error *err);
+
+// The tokens of a file, which `memory` keeps (AUTH_MEMORY_BYTES). Errors name the file, and leave *out alone.
+enum { AUTH_MEMORY_BYTES = AUTH_FILE_BYTES_MAX + 64 };
+MUST_CHECK bool auth_read_file(const char *path, Arena memory, Auth *out, Error *err);
 
 // `header` is the Authorization header's value, or NULL.
 bool auth_allows(const Auth *auth, const Str *header);

@@ -24,11 +24,11 @@ static void send(ApiJob *mine, StrBuf *text) {
 }
 
 static void send_started(Api *api, const Job *job, ApiJob *mine) {
-    HttpHeader header = {STR("X-Correlation-Id"), correlation_id(mine)};
+    HttpHeader headers[API_HEADERS_MAX];
     mine->streaming = true;
-    (void)http_stream_begin(mine->exchange, &header, 1);
+    (void)http_stream_begin(mine->exchange, headers, api_common_headers(api, correlation_id(mine), headers));
     char started_at[25];
-    os_format_utc(os_unix_ms(), started_at);
+    os_format_utc(api->config.bridge->unix_ms(), started_at);
     StrBuf text = api_text(api);
     JsonWriter w = sse_event_begin(&text, "started");
     json_open_object(&w);
@@ -133,7 +133,8 @@ static void close_job(Api *api, Job *job, ErrCode code, uint32_t tokens_out) {
     ApiJob *mine = &api->jobs[bridge_job_index(api->config.bridge, job)];
     api->metrics.requests[outcome_of(code)]++;
     api->metrics.tokens_generated += tokens_out;
-    metrics_observe(&api->metrics, HISTOGRAM_INFERENCE, ms_from_ns(os_monotonic_ns() - job->accepted_ns));
+    metrics_observe(&api->metrics, HISTOGRAM_INFERENCE,
+                    ms_from_ns(api->config.bridge->now_ns() - job->accepted_ns));
     mine->exchange = (HttpExchange){0};
     bridge_free_job(api->config.bridge, job);
 }

@@ -1,7 +1,5 @@
 #include "api/api_internal.h"
 
-#include "os/os.h"
-
 #include <stdio.h>
 
 static Job *find_job(Api *api, Str id) {
@@ -29,7 +27,8 @@ static bool check_ready(Api *api, Error *err) {
 
 // When the job must be over: X-Deadline is in Unix milliseconds.
 static bool read_deadline(Api *api, const HttpRequest *request, uint64_t *expires_ns, Error *err) {
-    uint64_t now_ns = os_monotonic_ns(), now_ms = os_unix_ms(), deadline_ms;
+    const Bridge *bridge = api->config.bridge;
+    uint64_t now_ns = bridge->now_ns(), now_ms = bridge->unix_ms(), deadline_ms;
     *expires_ns = now_ns + api->config.inference_timeout_sec * 1000000000ull;
     const Str *header = http_request_header(request, STR("X-Deadline"));
     if (!header) return true;
@@ -48,10 +47,13 @@ static bool read_deadline(Api *api, const HttpRequest *request, uint64_t *expire
     return true;
 }
 
-// A request into a job that is ready for the engine, or an error.
+// A request into a job that is ready for the engine, or an error. Of several things that stand in its way the
+// one that the client can do least about by waiting is told: not ready, then what is wrong with the request,
+// and only then that all slots are taken. (What takes the tokenizer is looked at last, for it takes a job's
+// memory.)
 static bool accept_job(Api *api, const HttpRequest *request, Job **out, Error *err) {
     Bridge *bridge = api->config.bridge;
-    uint64_t accepted_ns = os_monotonic_ns(), expires_ns;
+    uint64_t accepted_ns = bridge->now_ns(), expires_ns;
     ExecuteRequest fields;
     if (!check_ready(api, err) || !read_deadline(api, request, &expires_ns, err)) return false;
     uint64_t context = bridge->status.context_length;

@@ -3,11 +3,11 @@
 #include "os/os.h"
 
 static double uptime_seconds(const Api *api) {
-    return (double)(os_monotonic_ns() - api->config.started_ns) / 1e9;
+    return (double)(api->config.bridge->now_ns() - api->config.started_ns) / 1e9;
 }
 
 static const char *health_word(const Api *api, WorkerPhase phase, uint32_t jobs_active) {
-    if (phase == WORKER_FAILED) return "unhealthy";
+    if (phase == WORKER_FAILED || atomic_load(&api->config.bridge->status.residency_lost)) return "unhealthy";
     if (api->drain_reason) return "draining";
     if (phase == WORKER_STARTING) return "starting";
     return jobs_active == api->config.bridge->n_jobs ? "busy" : "healthy";
@@ -34,7 +34,8 @@ void api_health(Api *api, HttpExchange exchange, const HttpRequest *request) {
     json_member_str(&w, "model", c->model);
     json_member_str(&w, "model_ref", c->model_ref);
     json_member_str(&w, "worker_id", c->worker_id);
-    json_member_bool(&w, "resident", info.vram_bytes_total != 0);
+    bool is_lost = atomic_load(&status->residency_lost);
+    json_member_bool(&w, "resident", info.vram_bytes_total != 0 && !is_lost);
     json_member_str(&w, "quant_kind", c->quant_kind);
     json_member_u64(&w, "vram_bytes_used", info.vram_bytes_total ? info.vram_bytes_used : 0);
     json_member_u64(&w, "vram_bytes_total", info.vram_bytes_total);
@@ -55,7 +56,8 @@ void api_health(Api *api, HttpExchange exchange, const HttpRequest *request) {
     json_member_u64(&w, "jobs_max", c->bridge->n_jobs);
     json_member_fixed(&w, "load_progress", phase == WORKER_READY ? 1.0 : (double)permille / 1000, 3);
     json_close_object(&w);
-    api_reply(api, exchange, phase == WORKER_FAILED ? 503 : 200, "application/json", strbuf_str(&text));
+    api_reply(api, exchange, phase == WORKER_FAILED || is_lost ? 503 : 200, "application/json",
+              strbuf_str(&text));
 }
 
 void api_metrics(Api *api, HttpExchange exchange, const HttpRequest *request) {

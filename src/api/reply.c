@@ -4,10 +4,19 @@ StrBuf api_text(Api *api) {
     return strbuf_from_memory(api->text, API_TEXT_BYTES);
 }
 
+uint32_t api_common_headers(const Api *api, Str correlation_id, HttpHeader out[API_HEADERS_MAX]) {
+    out[0] = (HttpHeader){STR("X-Correlation-Id"), correlation_id};
+    if (api->config.cors_origin.len == 0) return 1;
+    out[1] = (HttpHeader){STR("Access-Control-Allow-Origin"), api->config.cors_origin};
+    out[2] = (HttpHeader){STR("Access-Control-Expose-Headers"), STR("X-Correlation-Id, Retry-After")};
+    return 3;
+}
+
 static void reply(Api *api, HttpExchange exchange, uint16_t status, const char *content_type, Str body,
                   const HttpHeader *extra) {
-    HttpHeader headers[2] = {{STR("X-Correlation-Id"), str_from_c(api->correlation_id)}};
-    if (extra) headers[1] = *extra;
+    HttpHeader headers[API_HEADERS_MAX + 1];
+    uint32_t n_headers = api_common_headers(api, str_from_c(api->correlation_id), headers);
+    if (extra) headers[n_headers++] = *extra;
     const HttpRequest *request = http_exchange_request(exchange);
     if (request) {
         // Only the known paths and methods get here with a status of their own, and a query is not logged.
@@ -20,11 +29,21 @@ static void reply(Api *api, HttpExchange exchange, uint16_t status, const char *
                                                  .content_type = str_from_c(content_type),
                                                  .body = body,
                                                  .headers = headers,
-                                                 .header_count = extra ? 2 : 1}); // gone: on_closed says so
+                                                 .header_count = n_headers}); // gone: on_closed says so
 }
 
 void api_reply(Api *api, HttpExchange exchange, uint16_t status, const char *content_type, Str body) {
     reply(api, exchange, status, content_type, body, NULL);
+}
+
+void api_reply_preflight(Api *api, HttpExchange exchange) {
+    HttpHeader headers[API_HEADERS_MAX + 3];
+    uint32_t n = api_common_headers(api, str_from_c(api->correlation_id), headers);
+    headers[n++] = (HttpHeader){STR("Access-Control-Allow-Methods"), STR("GET, POST")};
+    headers[n++] = (HttpHeader){STR("Access-Control-Allow-Headers"),
+                                STR("Authorization, Content-Type, X-Correlation-Id, X-Deadline")};
+    headers[n++] = (HttpHeader){STR("Access-Control-Max-Age"), STR("86400")};
+    (void)http_respond(exchange, &(HttpResponse){.status = 204, .headers = headers, .header_count = n});
 }
 
 void api_reply_error(Api *api, HttpExchange exchange, const Error *err) {

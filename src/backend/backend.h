@@ -74,6 +74,10 @@ typedef struct {
     int32_t tokens[JOBS_MAX]; // drawn, in the order of the step's sequences that asked for it
     const float *logits; // [n_logits][n_vocab], valid until the next step; NULL where none were asked for
     uint32_t n_logits;
+    // With a TOKEN_INVALID: the first operation of the step that computed something else than numbers, such
+    // as "layer 3, MATMUL with blk.3.ffn_down.weight"; NULL where that is not known. Valid until the next
+    // step.
+    const char *first_invalid;
 } StepResult;
 
 // 0 … 1000 thousandths of the weights are loaded.
@@ -88,6 +92,9 @@ struct Backend {
     bool (*step)(Backend *b, const Step *step, Error *err);
     // Waits for the oldest step not yet read. ERR_CUDA means that the device is lost.
     bool (*read)(Backend *b, StepResult *out, Error *err);
+    // Whether all the device's memory is where it should be, by asking the device; false names what is not.
+    // Not while a step is being enqueued. NULL where there is no device.
+    bool (*check_residency)(Backend *b, Error *err);
     void (*close)(Backend *b);
     BackendInfo info;
 };

@@ -7,6 +7,7 @@
 #include "cli/progress.h"
 #include "http/http_client.h"
 #include "os/os.h"
+#include "os/os_net.h"
 #include "sched/sched.h"
 #include "json/json_writer.h"
 
@@ -23,6 +24,7 @@ typedef struct {
     char url[320];
     char model_ref[4200];
     Model model;
+    Auth callback_auth; // its first token is sent
     Bridge bridge;
     HttpServer *server;
     Api *api;
@@ -133,6 +135,7 @@ static bool call_back(Worker *w, Error *err) {
         .header_count = 1,
         .timeout_ms = CALLBACK_TIMEOUT_MS,
     };
+    if (w->callback_auth.n_tokens) request.bearer_token = w->callback_auth.tokens[0];
     for (uint32_t attempt = 1;; attempt++) {
         if (call_back_once(&request, arena_from_memory(reply, sizeof reply), err)) return true;
         log_event(&w->log, LOG_CALLBACK_RETRY, LOG_U64("attempt", attempt),
@@ -149,6 +152,7 @@ static bool start_engine(Worker *w, Sched **sched, Error *err) {
     Arena *arena = &w->model.arena;
     if (!load_weights(w, err) ||
         !engine_create(w->model.backend, w->model.plan, n_jobs, arena, &engine, err) ||
+        !engine_check_residency(engine, err) ||
         !sched_create(&w->bridge, engine, w->model.tokenizer, arena, sched, err) ||
         !warm_up(w, engine, err) || !call_back(w, err)) {
         return false;
@@ -169,6 +173,7 @@ static void *engine_thread(void *argument) {
     if (ok) {
         w->was_ready = true;
         bridge_set_phase(&w->bridge, WORKER_READY);
+        os_notify_supervisor(STR("READY=1"));
         log_event(&w->log, LOG_READY, LOG_STR("url", str_from_c(w->url)),
                   LOG_U64("port", http_server_port(w->server)),
                   LOG_STR("device", str_from_c(w->model.backend->info.kind)),
@@ -210,12 +215,32 @@ static void set_up_log(Worker *w) {
     };
 }
 
-static bool read_tokens(Worker *w, Auth *out, Error *err) {
-    const char *path = w->options->api_token_file;
-    Str text;
+static bool read_tokens(Worker *w, const char *flag, const char *path, Auth *out, Error *err) {
+    Arena memory;
     if (!path) return true;
-    if (!os_file_read(path, AUTH_FILE_BYTES_MAX, &w->model.arena, &text, err)) return false;
-    return auth_parse(text, out, err) || error_prefix(err, "--api-token-file %s", path);
+    if (!arena_split(&w->model.arena, AUTH_MEMORY_BYTES, &memory)) {
+        return error_set(err, ERR_NO_MEMORY, "no memory for the tokens of %s", path);
+    }
+    return auth_read_file(path, memory, out, err) || error_prefix(err, "%s", flag);
+}
+
+// "*", or scheme://host[:port] as browsers send it.
+static bool check_cors_origin(const Options *o, Error *err) {
+    Str origin = str_from_c(o->cors_origin), rest = origin;
+    if (origin.len == 0 || str_eq(origin, STR("*"))) return true;
+    bool ok = false;
+    static const Str schemes[] = {{"http://", 7}, {"https://", 8}};
+    for (size_t i = 0; i < COUNT_OF(schemes); i++) {
+        if (!str_starts_with(origin, schemes[i])) continue;
+        rest = str_slice(origin, schemes[i].len, origin.len);
+        ok = rest.len > 0;
+    }
+    for (size_t i = 0; i < rest.len; i++)
+        ok = ok && rest.ptr[i] > 0x20 && rest.ptr[i] < 0x7F && !memchr("/?#,\"", rest.ptr[i], 5);
+    return ok || error_set(err, ERR_USAGE,
+                           "--cors-origin %s: must be * or an origin such as https://example.org:8443, "
+                           "without a path",
+                           o->cors_origin);
 }
 
 static bool check_callback_url(const Options *o, Error *err) {
@@ -232,6 +257,8 @@ static bool open_server(Worker *w, Error *err) {
         .tokenizer = w->model.tokenizer,
         .log = &w->log,
         .started_ns = w->started_ns,
+        .api_token_file = o->api_token_file,
+        .cors_origin = str_from_c(o->cors_origin),
         .max_tokens_in = o->max_tokens_in,
         .max_tokens_out = o->max_tokens_out,
         .inference_timeout_sec = o->inference_timeout_sec,
@@ -241,7 +268,10 @@ static bool open_server(Worker *w, Error *err) {
         .model_ref = str_from_c(w->model_ref),
         .quant_kind = str_from_c(w->model.quant_kind),
     };
-    if (!read_tokens(w, &config.auth, err) || !api_create(&config, arena, &w->api, err)) return false;
+    if (!read_tokens(w, "--api-token-file", o->api_token_file, &config.auth, err) ||
+        !read_tokens(w, "--callback-token-file", o->callback_token_file, &w->callback_auth, err) ||
+        !api_create(&config, arena, &w->api, err))
+        return false;
     HttpServerConfig server = {
         .host = str_from_c(o->host), .port = (uint16_t)o->port, .handler = api_handler(w->api)};
     if (!http_server_open(&w->server, arena, &server, err)) return false;
@@ -255,7 +285,7 @@ static bool open_server(Worker *w, Error *err) {
 // Everything up to listening.
 static bool set_up(Worker *w, Error *err) {
     const Options *o = w->options;
-    if (!check_callback_url(o, err) || !model_open(o, &w->model, err) ||
+    if (!check_callback_url(o, err) || !check_cors_origin(o, err) || !model_open(o, &w->model, err) ||
         !model_open_backend(o, o->max_jobs, 0, &w->model, err)) {
         return false;
     }
@@ -265,6 +295,7 @@ static bool set_up(Worker *w, Error *err) {
     w->bridge.wake_io = worker_wake_io;
     w->bridge.wake_context = w->server;
     os_install_stop_signals(http_server_wake_fd(w->server));
+    if (o->api_token_file) os_install_hangup_signal(http_server_wake_fd(w->server));
     log_event(&w->log, LOG_STARTUP, LOG_STR("version", str_from_c(WORKER_ORCD_VERSION)),
               LOG_STR("build", str_from_c(version_text)), LOG_STR("url", str_from_c(w->url)),
               LOG_STR("host", str_from_c(o->host)), LOG_U64("port", http_server_port(w->server)),

@@ -61,6 +61,7 @@ typedef struct {
     uint64_t given;   // a bit for each FlagId that came from the command line or the environment
 
     const char *model; // without "file:"
+    const char *tokenizer;
     uint32_t device;   // a DeviceChoice
     uint32_t gpu_device;
     uint32_t threads;
@@ -72,6 +73,8 @@ typedef struct {
     const char *worker_id;
     const char *callback_url;
     const char *api_token_file;
+    const char *callback_token_file;
+    const char *cors_origin;
 
     uint32_t max_jobs;
     uint32_t max_tokens_in; // 0: the context

@@ -20,6 +20,15 @@ static Str model_name(const GgufFile *file, const char *path) {
     return name;
 }
 
+// From --tokenizer, or from the model's file.
+static bool open_tokenizer(const Options *o, Model *m, Arena scratch, Tokenizer **out, Error *err) {
+    if (!o->tokenizer) return tokenizer_from_gguf(m->file, &m->arena, scratch, out, err);
+    MappedFile file; // for good: the tokenizer's strings stay in it
+    if (!os_file_map(o->tokenizer, &file, err)) return false;
+    Str json = {(const char *)file.data, (size_t)file.size};
+    return tokenizer_from_json(json, &m->arena, scratch, out, err) || error_prefix(err, "%s", o->tokenizer);
+}
+
 bool model_open_vocabulary(const Options *o, Model *out, Error *err) {
     *out = (Model){.arena = os_arena(PROCESS_ARENA_MB * MB), .path = o->model};
     Arena scratch = os_arena(SCRATCH_ARENA_MB * MB);
@@ -31,7 +40,7 @@ bool model_open_vocabulary(const Options *o, Model *out, Error *err) {
                    PROCESS_ARENA_MB + SCRATCH_ARENA_MB);
     }
     ok = ok && gguf_open(o->model, &out->arena, &out->file, err) &&
-         tokenizer_from_gguf(out->file, &out->arena, scratch, &tokenizer, err);
+         open_tokenizer(o, out, scratch, &tokenizer, err);
     os_release(scratch_start, SCRATCH_ARENA_MB * MB);
     if (!ok) return false;
     out->tokenizer = tokenizer;

@@ -10,7 +10,7 @@ const char *stop_reason_name(StopReason reason) {
 }
 
 bool bridge_init(Bridge *b, uint32_t n_jobs, uint64_t job_arena_bytes, Arena *arena, Error *err) {
-    *b = (Bridge){.n_jobs = n_jobs};
+    *b = (Bridge){.n_jobs = n_jobs, .now_ns = os_monotonic_ns, .unix_ms = os_unix_ms};
     b->jobs = arena_new(arena, Job, n_jobs);
     bool ok = b->jobs && ring_init(&b->submitted, arena, JOB_RING_ENTRIES, sizeof(uint32_t)) &&
               ring_init(&b->events, arena, EVENT_RING_ENTRIES, sizeof(JobEvent));

@@ -83,6 +83,7 @@ typedef struct {
     _Atomic uint32_t phase; // a WorkerPhase
     _Atomic uint32_t load_permille;
     _Atomic uint32_t kv_pages_used;
+    _Atomic bool residency_lost; // a check of the device's memory has failed
     // from WORKER_READY on
     BackendInfo info;
     uint32_t context_length;
@@ -100,6 +101,9 @@ typedef struct {
     _Atomic uint32_t signal; // changes when there is something for the engine thread to look at
     _Atomic bool stop;       // the engine thread ends
     WorkerStatus status;
+    // What time it is, monotonic and in Unix time: os_monotonic_ns and os_unix_ms, or a simulator's.
+    uint64_t (*now_ns)(void);
+    uint64_t (*unix_ms)(void);
     void (*wake_io)(void *context); // from the engine thread, after events or a new phase
     void *wake_context;
 } Bridge;

@@ -229,9 +229,10 @@ static bool take_outputs(Engine *e, const Flight *flight, const StepResult *resu
         if (!s->used || s->generation != p->generation) continue;
         if (p->draws && token == TOKEN_INVALID) {
             *failed_slot = p->slot;
+            const char *where = result->first_invalid;
             ok = error_set(err, ERR_INTERNAL,
-                           "the model computed logits that are not numbers (token %u of the output)",
-                           s->n_drawn_read);
+                           "the model computed logits that are not numbers (token %u of the output%s%s)",
+                           s->n_drawn_read, where ? "; the first such values: " : "", where ? where : "");
             continue;
         }
         s->n_drawn_read += p->draws;
@@ -251,13 +252,17 @@ bool engine_step(Engine *e, EngineOutput *outputs, uint32_t *n_outputs, uint32_t
         if (!send_step(e, &sent, err)) return false;
     }
     if (e->n_flights == 0) return true;
-    StepResult result;
+    StepResult result = {0};
     const Flight *flight = &e->flights[e->first_flight];
     if (!e->backend->read(e->backend, &result, err)) return false;
     e->first_flight = (e->first_flight + 1) % PIPELINE_DEPTH_MAX;
     e->n_flights--;
     if (flight->chunk_tokens) adapt_chunk(e, flight);
     return take_outputs(e, flight, &result, outputs, n_outputs, failed_slot, err);
+}
+
+bool engine_check_residency(Engine *e, Error *err) {
+    return !e->backend->check_residency || e->backend->check_residency(e->backend, err);
 }
 
 uint32_t engine_active(const Engine *e) {

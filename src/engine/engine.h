@@ -43,6 +43,9 @@ typedef struct {
 MUST_CHECK bool engine_step(Engine *e, EngineOutput *outputs, uint32_t *n_outputs, uint32_t *failed_slot,
                             Error *err);
 
+// Asks the backend whether the device's memory is where it should be; true where there is no device.
+MUST_CHECK bool engine_check_residency(Engine *e, Error *err);
+
 uint32_t engine_active(const Engine *e); // slots in use
 uint32_t engine_pages_used(const Engine *e);
 uint32_t engine_pages_total(const Engine *e);

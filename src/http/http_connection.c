@@ -131,16 +131,32 @@ static bool http_connection_admit_bytes(HttpConnection *c, uint64_t bytes) {
     return true;
 }
 
+// Lets the handler refuse a request by its head. False when it has done so.
+static bool http_connection_offer_head(HttpConnection *c) {
+    const HttpHandler *handler = &c->shared->handler;
+    if (!handler->on_head) return true;
+    c->state = HTTP_CONNECTION_HANDLING;
+    c->close_after_response = true; // an answer now leaves the body unread
+    c->generation = ++c->shared->generation;
+    c->tag = 0;
+    handler->on_head(handler->context, (HttpExchange){c, c->generation}, &c->request);
+    if (c->state != HTTP_CONNECTION_HANDLING) return false;
+    c->generation = 0;
+    c->close_after_response = !c->request.keep_alive;
+    return true;
+}
+
 // The head is complete: how does the body come?
 static HttpParse http_connection_begin_body(HttpConnection *c) {
     HttpRequest *request = &c->request;
     c->parsed_end = c->head.head_bytes;
     c->close_after_response = !request->keep_alive;
     c->chunked = (HttpChunkedDecoder){0};
+    bool has_body = request->chunked || request->content_length > 0;
+    if (has_body && !http_connection_offer_head(c)) return HTTP_PARSE_BAD;
     c->state = HTTP_CONNECTION_BODY;
     http_connection_set_deadline(c, c->shared->timeouts.body_timeout_ms);
     if (!http_connection_admit_bytes(c, c->parsed_end + request->content_length)) return HTTP_PARSE_BAD;
-    bool has_body = request->chunked || request->content_length > 0;
     if (request->expects_continue && has_body && c->input_end == c->parsed_end) {
         http_connection_send(c, STR("HTTP/1.1 100 Continue\r\n\r\n"));
     }

@@ -37,6 +37,9 @@ typedef struct {
 
 typedef struct {
     void *context;
+    // The head of a request whose body is still to come. Answer now to refuse it unread (the connection
+    // closes after the answer), or do nothing, and on_request follows when the body is here. May be NULL.
+    void (*on_head)(void *context, HttpExchange exchange, const HttpRequest *request);
     // A whole request, body included; *request and all it points to are valid until its response is complete
     // or on_closed. Answer now, or keep the exchange and answer later from on_wake or on_tick.
     void (*on_request)(void *context, HttpExchange exchange, const HttpRequest *request);

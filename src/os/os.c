@@ -190,18 +190,29 @@ void os_wake_word(_Atomic uint32_t *word) {
 }
 
 static _Atomic uint32_t stop_signals;
-static _Atomic int stop_wake_fd = -1;
+static _Atomic uint32_t hangup_signals;
+static _Atomic int signal_wake_fd = -1;
+
+static void wake_from_signal(void) {
+    int saved_errno = errno;
+    uint64_t one = 1;
+    int fd = atomic_load(&signal_wake_fd);
+    if (fd >= 0 && write(fd, &one, sizeof one) < 0) errno = saved_errno; // a full eventfd is awake anyway
+    errno = saved_errno;
+}
 
 static void on_stop_signal(int signal_number) {
-    int saved_errno = errno;
     if (atomic_fetch_add(&stop_signals, 1) > 0) {
         signal(signal_number, SIG_DFL);
         raise(signal_number);
     }
-    uint64_t one = 1;
-    int fd = atomic_load(&stop_wake_fd);
-    if (fd >= 0 && write(fd, &one, sizeof one) < 0) errno = saved_errno; // a full eventfd is awake anyway
-    errno = saved_errno;
+    wake_from_signal();
+}
+
+static void on_hangup_signal(int signal_number) {
+    (void)signal_number;
+    atomic_fetch_add(&hangup_signals, 1);
+    wake_from_signal();
 }
 
 uint32_t os_stop_signals(void) {
@@ -209,12 +220,22 @@ uint32_t os_stop_signals(void) {
 }
 
 void os_install_stop_signals(int wake_fd) {
-    atomic_store(&stop_wake_fd, wake_fd);
+    atomic_store(&signal_wake_fd, wake_fd);
     struct sigaction stop = {.sa_handler = on_stop_signal, .sa_flags = SA_RESTART};
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGTERM, &stop, NULL);
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGPIPE, &ignore, NULL);
+}
+
+uint32_t os_hangup_signals(void) {
+    return atomic_load(&hangup_signals);
+}
+
+void os_install_hangup_signal(int wake_fd) {
+    atomic_store(&signal_wake_fd, wake_fd);
+    struct sigaction hangup = {.sa_handler = on_hangup_signal, .sa_flags = SA_RESTART};
+    sigaction(SIGHUP, &hangup, NULL);
 }
 
 void os_exit_now(int code) {

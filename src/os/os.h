@@ -83,6 +83,10 @@ uint32_t os_stop_signals(void);
 // one ends the process as if there was no handler. SIGPIPE is ignored.
 void os_install_stop_signals(int wake_fd);
 
+// Counts of SIGHUP received so far, and the handler that counts; without it the signal ends the process.
+uint32_t os_hangup_signals(void);
+void os_install_hangup_signal(int wake_fd);
+
 // Ends the process now, whatever its other threads are doing.
 _Noreturn void os_exit_now(int code);
 

@@ -29,6 +29,13 @@ void os_net_close(int socket);
 // Waits until the socket is ready for receiving (or sending); false when the time is over.
 bool os_net_wait_ready(int socket, bool for_sending, uint32_t timeout_ms);
 
+// ---- the supervisor ----
+
+// Tells the supervisor that listens at NOTIFY_SOCKET, if there is one, of a state such as "READY=1"
+// (sd_notify(3)): one datagram. A path, or an abstract name that begins with '@'. Nothing is done about
+// failures: nobody depends on a supervisor that is not there.
+void os_notify_supervisor(Str state);
+
 // ---- waiting for many ----
 
 enum {

@@ -29,6 +29,7 @@ struct Sched {
     uint32_t *job_of_slot; // [n_jobs]
     EngineOutput *outputs; // [n_jobs]
     uint32_t n_running;
+    uint64_t residency_due_ns;
     JobEvent event; // the one being made
 };
 
@@ -39,6 +40,7 @@ bool sched_create(Bridge *bridge, Engine *engine, const Tokenizer *tokenizer, Ar
     bool ok = s != NULL;
     if (ok) {
         *s = (Sched){.bridge = bridge, .engine = engine, .tokenizer = tokenizer};
+        s->residency_due_ns = bridge->now_ns() + RESIDENCY_INTERVAL_MS * 1000000ull; // checked at load, too
         s->running = arena_new(arena, Running, n);
         s->job_of_slot = arena_new(arena, uint32_t, n);
         s->outputs = arena_new(arena, EngineOutput, n);
@@ -58,7 +60,7 @@ static JobEvent *event_begin(Sched *s, const Running *r, JobEventKind kind) {
     e->job = bridge_job_index(s->bridge, r->job);
     e->kind = kind;
     e->tokens_out = r->tokens_out;
-    e->at_ns = os_monotonic_ns();
+    e->at_ns = s->bridge->now_ns();
     e->prefill_ns = r->first_token_ns ? r->first_token_ns - r->admitted_ns : 0;
     e->decode_ns = r->last_token_ns - r->first_token_ns;
     return e;
@@ -125,7 +127,7 @@ static void admit(Sched *s, Job *job) {
     Running *r = &s->running[index];
     assert(!r->job);
     Detokenizer detokenizer = r->detokenizer;
-    *r = (Running){.job = job, .detokenizer = detokenizer, .admitted_ns = os_monotonic_ns()};
+    *r = (Running){.job = job, .detokenizer = detokenizer, .admitted_ns = s->bridge->now_ns()};
     detokenizer_reset(&r->detokenizer);
     EngineRequest request = {.tokens = job->tokens,
                              .n_tokens = job->n_tokens,
@@ -167,7 +169,7 @@ static bool should_end(const Job *job, uint64_t now_ns, bool stopping, Error *er
 }
 
 static void end_overdue(Sched *s, bool stopping) {
-    uint64_t now_ns = os_monotonic_ns();
+    uint64_t now_ns = s->bridge->now_ns();
     Error err;
     for (uint32_t i = 0; i < s->bridge->n_jobs; i++) {
         Running *r = &s->running[i];
@@ -178,7 +180,7 @@ static void end_overdue(Sched *s, bool stopping) {
 // ---- tokens come ----
 
 static void take_token(Sched *s, Running *r, int32_t token, bool last) {
-    uint64_t now_ns = os_monotonic_ns();
+    uint64_t now_ns = s->bridge->now_ns();
     if (!r->first_token_ns) r->first_token_ns = now_ns;
     r->last_token_ns = now_ns;
     if (tokenizer_is_end(s->tokenizer, token)) {
@@ -210,6 +212,17 @@ static bool step(Sched *s, Error *err) {
     return true;
 }
 
+// Looks every minute whether the device's memory still is the device's.
+static void check_residency(Sched *s) {
+    uint64_t now_ns = s->bridge->now_ns();
+    if (now_ns < s->residency_due_ns) return;
+    s->residency_due_ns = now_ns + RESIDENCY_INTERVAL_MS * 1000000ull;
+    Error err;
+    if (engine_check_residency(s->engine, &err)) return;
+    atomic_store(&s->bridge->status.residency_lost, true);
+    s->bridge->wake_io(s->bridge->wake_context);
+}
+
 // The backend is lost: nothing in it is worth releasing.
 static void fail_all(Sched *s, const Error *err) {
     uint32_t index;
@@ -220,19 +233,26 @@ static void fail_all(Sched *s, const Error *err) {
     }
 }
 
+SchedTurn sched_turn(Sched *s, Error *err) {
+    bool stopping = atomic_load(&s->bridge->stop);
+    take_jobs(s);
+    end_overdue(s, stopping);
+    check_residency(s);
+    if (s->n_running == 0) return stopping ? SCHED_TURN_STOPPED : SCHED_TURN_IDLE;
+    if (step(s, err)) return SCHED_TURN_WORKED;
+    fail_all(s, err);
+    return SCHED_TURN_LOST;
+}
+
 bool sched_run(Sched *s, Error *err) {
-    Bridge *b = s->bridge;
+    _Atomic uint32_t *signal = &s->bridge->signal;
     for (;;) {
-        uint32_t seen = atomic_load(&b->signal);
-        bool stopping = atomic_load(&b->stop);
-        take_jobs(s);
-        end_overdue(s, stopping);
-        if (stopping && s->n_running == 0) return true;
-        if (s->n_running == 0) {
-            os_wait_word(&b->signal, seen, UINT32_MAX);
-        } else if (!step(s, err)) {
-            fail_all(s, err);
-            return false;
+        uint32_t seen = atomic_load(signal);
+        switch (sched_turn(s, err)) {
+        case SCHED_TURN_WORKED: break;
+        case SCHED_TURN_IDLE: os_wait_word(signal, seen, RESIDENCY_INTERVAL_MS); break;
+        case SCHED_TURN_STOPPED: return true;
+        case SCHED_TURN_LOST: return false;
         }
     }
 }

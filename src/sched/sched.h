@@ -13,7 +13,7 @@
 #include "engine/engine.h"
 #include "text/tokenizer.h"
 
-enum { METRICS_INTERVAL_MS = 500 };
+enum { METRICS_INTERVAL_MS = 500, RESIDENCY_INTERVAL_MS = 60 * 1000 };
 
 typedef struct Sched Sched;
 
@@ -21,5 +21,15 @@ typedef struct Sched Sched;
 MUST_CHECK bool sched_create(Bridge *bridge, Engine *engine, const Tokenizer *tokenizer, Arena *arena,
                              Sched **out, Error *err);
 
-// Serves until bridge_stop, then true. False when the backend is lost: every job has been told then.
+// One turn, which never waits: new jobs in, overdue ones out, one step of the engine.
+typedef enum {
+    SCHED_TURN_WORKED,
+    SCHED_TURN_IDLE,    // there was nothing to step
+    SCHED_TURN_STOPPED, // as bridge_stop asked, and every job has been told
+    SCHED_TURN_LOST,    // the backend is lost (*err), and every job has been told
+} SchedTurn;
+SchedTurn sched_turn(Sched *s, Error *err);
+
+// Takes turns, sleeping while there are no jobs. Serves until bridge_stop, then true. False when the backend
+// is lost: every job has been told then.
 MUST_CHECK bool sched_run(Sched *s, Error *err);

@@ -3,6 +3,7 @@
 #include "backend/cpu/cpu_ops.h"
 #include "backend/cpu/matmul.h"
 #include "base/f16.h"
+#include "base/strbuf.h"
 #include "os/os.h"
 
 #include <math.h>
@@ -34,6 +35,7 @@ typedef struct {
     bool has_result;
     CpuObserver *observer;
     void *observer_context;
+    char invalid_text[160];
 } CpuBackend;
 
 static CpuBackend *self(Backend *b) {
@@ -226,6 +228,7 @@ static void collect(CpuBackend *cpu, const Step *step) {
     uint32_t next_logits = 0, n_vocab = cpu->plan->config.n_vocab;
     StepResult *r = &cpu->result;
     r->n_tokens = r->n_logits = 0;
+    r->first_invalid = NULL;
     for (uint32_t i = 0; i < step->n_sequences; i++) {
         const StepSequence *q = &step->sequences[i];
         next_logits += (uint32_t)max_u64(q->n_logits, q->sample);
@@ -238,14 +241,49 @@ static void collect(CpuBackend *cpu, const Step *step) {
     cpu->has_result = true;
 }
 
-static bool cpu_step(Backend *b, const Step *step, Error *err) {
-    CpuBackend *cpu = self(b);
-    if (!place_rows(cpu, step, err)) return false;
+static void run_ops(CpuBackend *cpu) {
     for (uint32_t i = 0; i < cpu->plan->n_ops; i++) {
         cpu_op_run(&cpu->ops[i], &cpu->step);
         if (cpu->observer) observe(cpu, i);
     }
+}
+
+// An observer that keeps the first operation with a value that is no number.
+static void note_invalid(void *context, uint32_t op_index, const float *values, uint32_t n_rows,
+                         uint32_t width) {
+    uint32_t *first = context;
+    for (uint64_t i = 0; *first == UINT32_MAX && i < (uint64_t)n_rows * width; i++) {
+        if (!isfinite(values[i])) *first = op_index;
+    }
+}
+
+// Runs the step once more, which writes the same values to the cache, and looks at each operation's. Rows
+// that an earlier step put into the cache spoiled show as the ATTENTION that reads them.
+static void explain_invalid(CpuBackend *cpu) {
+    uint32_t first = UINT32_MAX;
+    CpuObserver *observer = cpu->observer;
+    void *context = cpu->observer_context;
+    cpu_backend_observe(&cpu->api, note_invalid, &first);
+    run_ops(cpu);
+    cpu_backend_observe(&cpu->api, observer, context);
+    if (first == UINT32_MAX) return;
+    const Op *op = &cpu->plan->ops[first];
+    StrBuf text = STRBUF(cpu->invalid_text);
+    strbuf_printf(&text, "layer %u, %s", op->layer, plan_op_name(op->kind));
+    if (op->weight) strbuf_printf(&text, " with %.*s", STR_ARG(op->weight->name));
+    cpu->result.first_invalid = cpu->invalid_text;
+}
+
+static bool cpu_step(Backend *b, const Step *step, Error *err) {
+    CpuBackend *cpu = self(b);
+    if (!place_rows(cpu, step, err)) return false;
+    run_ops(cpu);
     collect(cpu, step);
+    for (uint32_t i = 0; i < cpu->result.n_tokens; i++) {
+        if (cpu->result.tokens[i] != TOKEN_INVALID) continue;
+        explain_invalid(cpu);
+        break;
+    }
     return true;
 }
 

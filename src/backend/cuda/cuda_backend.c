@@ -44,6 +44,7 @@ bool cuda_backend_open(const BackendOptions *options, Arena *arena, Backend **ou
                        .begin = cuda_begin,
                        .step = cuda_step,
                        .read = cuda_read,
+                       .check_residency = cuda_backend_check_residency,
                        .close = cuda_close_backend,
                        .info = {.kind = "cuda",
                                 .device_name = b->device.name,

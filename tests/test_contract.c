@@ -1,0 +1,178 @@
+// What an orchestrator relies on, as a process: tokens that change, pages of other origins, supervisors,
+// models that go wrong, limits of the system.
+#include "gguf_builder.h"
+#include "http/http_client.h"
+#include "model/gguf.h"
+#include "os/os.h"
+#include "runner.h"
+#include "worker_process.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static uint16_t status_with_token(Server s, const char *token) {
+    char url[64], value[64];
+    Arena arena = os_arena(1 << 20);
+    HttpClientReply reply = {0};
+    Error err;
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/metrics", s.port);
+    snprintf(value, sizeof value, "Bearer %s", token);
+    HttpHeader header = {STR("Authorization"), str_from_c(value)};
+    HttpClientRequest request = {
+        .method = "GET", .url = str_from_c(url), .headers = &header, .header_count = 1, .timeout_ms = 20000};
+    if (!http_client_exchange(&request, &arena, &reply, &err)) FAIL("%s", err.message);
+    return reply.status;
+}
+
+TEST(contract_sighup_rereads_the_tokens) {
+    const char *tokens = tmp_file_write("tokens", "one\ntwo\n");
+    char more[512];
+    snprintf(more, sizeof more, "--api-token-file %s", tokens);
+    Server s = server_start(tiny_model_file(), more);
+    CHECK_INT_EQ(200, status_with_token(s, "one"));
+    CHECK_INT_EQ(200, status_with_token(s, "two"));
+    CHECK_INT_EQ(401, status_with_token(s, "three"));
+    tmp_file_write("tokens", "two\nthree\n");
+    CHECK_INT_EQ(401, status_with_token(s, "three")); // not before it is told
+    kill(s.process.pid, SIGHUP);
+    CHECK(process_await_event(s.process, "tokens_read").len > 0);
+    CHECK_INT_EQ(401, status_with_token(s, "one"));
+    CHECK_INT_EQ(200, status_with_token(s, "two"));
+    CHECK_INT_EQ(200, status_with_token(s, "three"));
+    tmp_file_write("tokens", "# none\n");
+    kill(s.process.pid, SIGHUP);
+    CHECK(process_await_event(s.process, "tokens_kept").len > 0);
+    CHECK_INT_EQ(200, status_with_token(s, "three"));
+    Str log = process_read_file(s.process.err_path);
+    CHECK(!text_contains(log, "three"));
+    kill(s.process.pid, SIGTERM);
+    CHECK_INT_EQ(0, process_wait(s.process));
+}
+
+// A supervisor's socket, at a path or with an abstract name.
+static int supervisor_open(char *name, size_t name_size, bool abstract) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (abstract) snprintf(name, name_size, "@worker-orcd-test-%d", (int)getpid());
+    else snprintf(name, name_size, "/tmp/worker-orcd-test-%d", (int)getpid());
+    memcpy(address.sun_path, name, strlen(name));
+    if (abstract) address.sun_path[0] = 0;
+    else unlink(name);
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name));
+    REQUIRE(fd >= 0 && bind(fd, (const struct sockaddr *)&address, size) == 0);
+    struct timeval patience = {.tv_sec = 20};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    return fd;
+}
+
+static void check_notification(int supervisor, const char *expected) {
+    char text[64] = "";
+    ssize_t got = recv(supervisor, text, sizeof text - 1, 0);
+    CHECK_STR_EQ(expected, got < 0 ? "nothing" : (const char *)text);
+}
+
+TEST(contract_sd_notify) {
+    const char *model = tiny_model_file();
+    for (int abstract = 0; abstract < 2; abstract++) {
+        char name[64];
+        TEST_CASE_LABEL("%s", abstract ? "abstract" : "path");
+        int supervisor = supervisor_open(name, sizeof name, abstract);
+        setenv("NOTIFY_SOCKET", name, 1);
+        Server s = server_start(model, "");
+        check_notification(supervisor, "READY=1");
+        kill(s.process.pid, SIGTERM);
+        CHECK_INT_EQ(0, process_wait(s.process));
+        check_notification(supervisor, "STOPPING=1");
+        close(supervisor);
+        if (!abstract) unlink(name);
+    }
+}
+
+TEST(contract_cors_origin_is_checked) {
+    static const struct {
+        const char *value;
+        int code;
+    } rows[] = {{"example.org", 2}, {"https://", 2}, {"https://a/b", 2}, {"ftp://a", 2}, {"null", 2}};
+    const char *model = tiny_model_file();
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].value);
+        Process p = process_start("--model % --device cpu --port 0 --cors-origin %",
+                                  (const char *[]){model, rows[i].value}, NULL);
+        CHECK_INT_EQ(rows[i].code, process_wait(p));
+        CHECK(text_contains(process_read_file(p.err_path), "--cors-origin"));
+    }
+}
+
+// A tiny model with a value of one norm that is no number.
+static const char *spoiled_model(const char *tensor) {
+    TinyModel model = tiny_model_llama();
+    Arena arena = os_arena(16 << 20);
+    Error err;
+    Str bytes = tiny_model_build(&model);
+    GgufPart part = {.data = (const uint8_t *)bytes.ptr, .size = bytes.len, .name = "spoiled.gguf"};
+    const GgufFile *file;
+    REQUIRE(gguf_parse(&part, 1, &arena, &file, &err));
+    const GgufTensor *t = gguf_find_tensor(file, str_from_c(tensor));
+    REQUIRE(t && t->dtype == DTYPE_F32);
+    float nan = NAN;
+    memcpy((char *)(uintptr_t)bytes.ptr + (t->data - part.data), &nan, sizeof nan);
+    const char *path = test_tmp_path("spoiled.gguf");
+    CHECK(gguf_builder_save(bytes, path));
+    return path;
+}
+
+// Not garbage text, but an error that names the first layer that went wrong; and the worker goes on.
+TEST(contract_nan_logits_name_the_first_bad_layer) {
+    static const struct {
+        const char *tensor, *message;
+    } rows[] = {
+        {"blk.0.attn_norm.weight", "the first such values: layer 0, RMS_NORM with blk.0.attn_norm.weight)"},
+        {"blk.1.ffn_norm.weight", "the first such values: layer 1, RMS_NORM with blk.1.ffn_norm.weight)"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].tensor);
+        uint16_t status;
+        Server s = server_start(spoiled_model(rows[i].tensor), "");
+        for (int again = 0; again < 2; again++) {
+            Str body = server_ask(s, "POST", "/execute", "{\"job_id\":\"a\",\"prompt\":\"Hello\"}", &status);
+            CHECK(text_contains(body, "\"code\":\"INTERNAL\"") && !text_contains(body, "event: token"));
+            if (!CHECK(text_contains(body, rows[i].message))) printf("%.*s\n", STR_ARG(body));
+        }
+        CHECK(text_contains(server_ask(s, "GET", "/health", "", &status), "\"status\":\"healthy\""));
+        kill(s.process.pid, SIGTERM);
+        CHECK_INT_EQ(0, process_wait(s.process));
+    }
+}
+
+// Start-up with less and less address space: a message and exit 1, never a crash.
+TEST(contract_start_up_without_memory) {
+    if (test_is_sanitized()) SKIP("a sanitizer needs the address space for itself");
+    const char *model = tiny_model_file();
+    const uint64_t mb = 1 << 20;
+    static const uint32_t limits_mb[] = {8, 16, 64, 256, 1024, 3000, 4200, 5200, 5500, 6000, 7000, 8000};
+    uint32_t failed = 0;
+    for (size_t i = 0; i < COUNT_OF(limits_mb); i++) {
+        TEST_CASE_LABEL("%u MB", limits_mb[i]);
+        struct rlimit old, less;
+        REQUIRE(getrlimit(RLIMIT_AS, &old) == 0);
+        less = (struct rlimit){.rlim_cur = limits_mb[i] * mb, .rlim_max = old.rlim_max};
+        REQUIRE(setrlimit(RLIMIT_AS, &less) == 0);
+        // The port is never listened on: the address does not exist.
+        Process p = process_start("--model % --device cpu --threads 1 --host 192.0.2.1 --port 0",
+                                  (const char *[]){model}, NULL);
+        REQUIRE(setrlimit(RLIMIT_AS, &old) == 0);
+        int code = process_wait(p);
+        Str log = process_read_file(p.err_path);
+        failed += code == 1;
+        // The smallest do not suffice for the C library to start the program.
+        if (code != 127 && CHECK_INT_EQ(1, code)) CHECK(text_contains(log, "\"event\":\"error\""));
+    }
+    CHECK(failed >= 8);
+}
