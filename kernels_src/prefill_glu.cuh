@@ -15,7 +15,7 @@ struct PrefillGluRows {
         return 0;
     }
     DEVICE const u8 *row(u32 unit, u32 r) const {
-        return weight[r / 8] + (u64)(unit * 8 + r % 8) * layout_row_bytes(FORMAT_0, N_COLS);
+        return (r < 8 ? weight[0] : weight[1]) + (u64)(unit * 8 + r % 8) * layout_row_bytes(FORMAT_0, N_COLS);
     }
 };
 

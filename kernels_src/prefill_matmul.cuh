@@ -40,8 +40,7 @@ enum : u32 {
     UNIT_TILES = CEIL_DIV(UNITS, TILE_UNITS),
     STEPS = CEIL_DIV(N_COLS, PREFILL_COLS),
     COL_BLOCKS = N_COLS / BLOCK_WEIGHTS,
-    FULL_TILES = COL_BLOCKS / TILE_BLOCKS, // of a row; TILE_BLOCKS of layout.h
-    TAIL_BLOCKS = COL_BLOCKS % TILE_BLOCKS,
+    TAIL_BLOCKS = COL_BLOCKS % TILE_BLOCKS, // of a row's last tile (layout.h); 0: it is full
     TILE_STEPS = TILE_WEIGHTS / PREFILL_COLS,
     SUMS = TILE_TOKENS / 2, // of a lane, for each unit: [TILE_TOKENS / 8][4] as mma_f16 has them
 
@@ -88,6 +87,13 @@ template <class Rows> DEVICE LaneRows lane_rows(const Rows &rows, u32 first_unit
     return l;
 }
 
+// A lane's weights are loaded AHEAD steps before they are used, into buffers that take turns. (A copy from one to the other
+// would wait for the load: with it, a step took 1.4 microseconds whatever the tile.)
+enum : u32 {
+    AHEAD = HAS_WGMMA && TILE_TOKENS <= 128 && FORMAT_0 == FORMAT_1 && FORMAT_0 == FORMAT_2 ? 2 : 1, // as registers allow
+    BUFFERS = AHEAD + 1,
+};
+
 // A lane's weights of one unit for a step.
 struct UnitWeights {
     WeightBlock block[2]; // rows g and g + 8
@@ -99,7 +105,7 @@ struct BlockPlace {
 DEVICE BlockPlace block_place(u32 step) {
     BlockPlace p;
     p.tile = step / TILE_STEPS;
-    p.n = p.tile < FULL_TILES ? (u32)TILE_BLOCKS : (u32)TAIL_BLOCKS;
+    p.n = TAIL_BLOCKS == 0 || (p.tile + 1) * TILE_BLOCKS <= COL_BLOCKS ? (u32)TILE_BLOCKS : (u32)TAIL_BLOCKS;
     p.i = step % TILE_STEPS * 4 + lane_index() % 4;
     if (N_COLS % PREFILL_COLS) p.i = MIN(p.i, p.n - 1); // multiplied by zeros
     return p;
@@ -183,35 +189,36 @@ DEVICE void multiply_half(u32 a[4][4], MatrixRows b, float *sums) {
     warpgroup_wait<1>(); // the other half's registers are free
 }
 
-// The multiplying warps. Weights are loaded a step ahead; while one half of a step is multiplied, the other is dequantised.
-DEVICE void matmul_multiply(const MatmulRing &ring, const LaneRows &rows, UnitWeights *first, float sums[1][SUMS]) {
+// The multiplying warps. While one half of a step is multiplied, the other is dequantised.
+DEVICE void matmul_multiply(const MatmulRing &ring, const LaneRows &rows, UnitWeights w[BUFFERS][1], float sums[1][SUMS]) {
     u32 a[2][4][4], slot = 0, parity = 0;
-    UnitWeights w = *first;
 #pragma unroll
     for (u32 i = 0; i < SUMS; i++) {
         sums[0][i] = 0;
     }
     warpgroup_keep<SUMS>(sums[0]);
-    for (u32 step = 0; step < STEPS; step++) {
-        UnitWeights next = w;
-        if (step + 1 < STEPS) load_weights(rows, 0, step + 1, &next);
-        MatrixRows b = matrix_rows(ring.slots + slot * SLOT_BYTES);
-        MatrixRows b_half = matrix_rows(ring.slots + slot * SLOT_BYTES + SHEET_BYTES);
-        dequantise(rows.part[0], w, step, 0, 2, a[0]);
-        bulk_barrier_wait(ring.full + slot, parity);
-        multiply_half(a[0], b, sums[0]);
-        if (step > 0 && lane_index() == 0) bulk_barrier_arrive(ring.read + (slot > 0 ? slot : (u32)SLOTS) - 1);
-        dequantise(rows.part[0], w, step, 2, 2, a[1]);
-        multiply_half(a[1], b_half, sums[0]);
-        w = next;
-        if (++slot == SLOTS) slot = 0, parity ^= 1;
+    for (u32 first = 0; first < STEPS; first += BUFFERS) {
+#pragma unroll
+        for (u32 i = 0; i < BUFFERS; i++) {
+            u32 step = first + i;
+            if (step >= STEPS) break;
+            if (step + AHEAD < STEPS) load_weights(rows, 0, step + AHEAD, &w[(i + AHEAD) % BUFFERS][0]);
+            u8 *sheets = ring.slots + slot * SLOT_BYTES;
+            dequantise(rows.part[0], w[i][0], step, 0, 2, a[0]);
+            bulk_barrier_wait(ring.full + slot, parity);
+            multiply_half(a[0], matrix_rows(sheets), sums[0]);
+            if (step > 0 && lane_index() == 0) bulk_barrier_arrive(ring.read + (slot > 0 ? slot : (u32)SLOTS) - 1);
+            dequantise(rows.part[0], w[i][0], step, 2, 2, a[1]);
+            multiply_half(a[1], matrix_rows(sheets + SHEET_BYTES), sums[0]);
+            if (++slot == SLOTS) slot = 0, parity ^= 1;
+        }
     }
     warpgroup_wait<0>();
     warpgroup_keep<SUMS>(sums[0]);
 }
 
 // All of the block's threads. After the stage's block_sync and stage_wait. False: the fetching warp, which has no sums.
-DEVICE bool matmul_run(const MatmulTile &t, const f16 *in, const LaneRows &rows, UnitWeights first[1], u8 *shared,
+DEVICE bool matmul_run(const MatmulTile &t, const f16 *in, const LaneRows &rows, UnitWeights w[BUFFERS][1], u8 *shared,
                        float sums[1][SUMS]) {
     MatmulRing ring = matmul_ring(shared);
     if (warp_index() >= WARPS) {
@@ -220,7 +227,7 @@ DEVICE bool matmul_run(const MatmulTile &t, const f16 *in, const LaneRows &rows,
         return false;
     }
     if (FETCH_WARPS == 4) registers_take<240>();
-    matmul_multiply(ring, rows, first, sums);
+    matmul_multiply(ring, rows, w, sums);
     return true;
 }
 #else
@@ -252,38 +259,40 @@ DEVICE void multiply_word(const u8 *sheet, u32 column, u32 a[WARP_UNITS][2][4], 
     }
 }
 
-DEVICE bool matmul_run(const MatmulTile &t, const f16 *in, const LaneRows &rows, UnitWeights first[WARP_UNITS], u8 *shared,
-                       float sums[WARP_UNITS][SUMS]) {
-    UnitWeights w[WARP_UNITS], next[WARP_UNITS];
-    for (u32 u = 0; u < WARP_UNITS; u++) {
-        w[u] = next[u] = first[u];
+DEVICE void multiply_step(const u8 *slot, const LaneRows &rows, const UnitWeights w[WARP_UNITS], u32 step,
+                          float sums[WARP_UNITS][SUMS]) {
 #pragma unroll
-        for (u32 i = 0; i < SUMS; i++) {
-            sums[u][i] = 0;
+    for (u32 word = 0; word < 4; word++) {
+        u32 a[WARP_UNITS][2][4];
+#pragma unroll
+        for (u32 u = 0; u < WARP_UNITS; u++) {
+            dequantise(rows.part[u], w[u], step, word, 1, a[u]);
         }
+        multiply_word(slot + word / 2 * SHEET_BYTES, word % 2 * 2, a, sums);
+    }
+}
+
+DEVICE bool matmul_run(const MatmulTile &t, const f16 *in, const LaneRows &rows, UnitWeights w[BUFFERS][WARP_UNITS], u8 *shared,
+                       float sums[WARP_UNITS][SUMS]) {
+#pragma unroll
+    for (u32 i = 0; i < WARP_UNITS * SUMS; i++) {
+        sums[i / SUMS][i % SUMS] = 0;
     }
     for (u32 i = 0; i + 1 < SLOTS; i++) {
         matmul_fetch(shared, in, t.token, i);
     }
-    for (u32 step = 0; step < STEPS; step++) {
-        copy_async_wait<(SLOTS > 1 ? SLOTS - 2 : 0)>();
-        block_sync(); // this slot is here, and the one that is filled next has been read
-        matmul_fetch(shared, in, t.token, step + SLOTS - 1);
-        for (u32 u = 0; u < WARP_UNITS && step + 1 < STEPS; u++) {
-            load_weights(rows, u, step + 1, &next[u]);
-        }
-        const u8 *slot = shared + step % SLOTS * SLOT_BYTES;
+    for (u32 first = 0; first < STEPS; first += BUFFERS) {
 #pragma unroll
-        for (u32 word = 0; word < 4; word++) {
-            u32 a[WARP_UNITS][2][4];
-#pragma unroll
-            for (u32 u = 0; u < WARP_UNITS; u++) {
-                dequantise(rows.part[u], w[u], step, word, 1, a[u]);
+        for (u32 i = 0; i < BUFFERS; i++) {
+            u32 step = first + i;
+            if (step >= STEPS) break;
+            copy_async_wait<(SLOTS > 1 ? SLOTS - 2 : 0)>();
+            block_sync(); // this slot is here, and the one that is filled next has been read
+            matmul_fetch(shared, in, t.token, step + SLOTS - 1);
+            for (u32 u = 0; u < WARP_UNITS && step + AHEAD < STEPS; u++) {
+                load_weights(rows, u, step + AHEAD, &w[(i + AHEAD) % BUFFERS][u]);
             }
-            multiply_word(slot + word / 2 * SHEET_BYTES, word % 2 * 2, a, sums);
-        }
-        for (u32 u = 0; u < WARP_UNITS; u++) {
-            w[u] = next[u];
+            multiply_step(shared + step % SLOTS * SLOT_BYTES, rows, w[i], step, sums);
         }
     }
     copy_async_wait<0>();
@@ -298,15 +307,16 @@ DEVICE void matmul_stage(const PrefillChunk *chunk, const f16 *in, u32 block, u8
     MatmulTile t = matmul_tile(chunk, block);
     if (!t.any) return;
     LaneRows lane = lane_rows(rows, t.unit);
-    UnitWeights first[WARP_UNITS];
-    for (u32 u = 0; u < WARP_UNITS; u++) {
-        load_weights(lane, u, 0, &first[u]);
+    UnitWeights w[BUFFERS][WARP_UNITS];
+#pragma unroll
+    for (u32 i = 0; i < AHEAD * WARP_UNITS; i++) {
+        if (i / WARP_UNITS < STEPS) load_weights(lane, i % WARP_UNITS, i / WARP_UNITS, &w[i / WARP_UNITS][i % WARP_UNITS]);
     }
     matmul_prepare(shared);
     block_sync();
     stage_wait();
     float sums[WARP_UNITS][SUMS];
-    if (!matmul_run(t, in, lane, first, shared, sums)) return;
+    if (!matmul_run(t, in, lane, w, shared, sums)) return;
 #pragma unroll
     for (u32 u = 0; u < WARP_UNITS; u++) {
         if (t.unit + u < UNITS) finish(t, t.unit + u, sums[u]);

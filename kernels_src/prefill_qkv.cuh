@@ -49,7 +49,7 @@ struct PrefillQkvRows {
     }
     DEVICE const u8 *row(u32 unit, u32 r) const {
         QkvPair p = qkv_pair(unit, r % 8);
-        u32 row = p.head * HEAD_DIM + p.dim[r / 8];
+        u32 row = p.head * HEAD_DIM + (r < 8 ? p.dim[0] : p.dim[1]);
         if (p.part == 0) return weight[0] + row * layout_row_bytes(FORMAT_0, N_COLS);
         if (p.part == 1) return weight[1] + row * layout_row_bytes(FORMAT_1, N_COLS);
         return weight[2] + row * layout_row_bytes(FORMAT_2, N_COLS);
