@@ -3,7 +3,8 @@
 #error "ACTIVATION"
 #endif
 
-// OP_GLU's functions: SiLU is x sigmoid(x) (Elfwing, Uchibe, Doya 2017); GELU (Hendrycks, Gimpel 2016) exact or by tanh.
+// OP_GLU's functions: SiLU is x sigmoid(x) (Elfwing, Uchibe, Doya 2017); GELU (Hendrycks, Gimpel 2016) exact
+// or by tanh.
 DEVICE float activate(float x) {
 #if ACTIVATION == ACTIVATION_SILU
     return x * reciprocal_fast(1.0f + exp2_fast(-1.44269504089f * x));

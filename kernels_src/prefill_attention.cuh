@@ -1,14 +1,19 @@
 // Prefill: attention of a step's rows over the cache, the rows' own entries included.
 //
-//     out[row][h] = softmax(q[row][h] K^T) V over the positions that the row sees, f16, in the order of layout.h
+//     out[row][h] = softmax(q[row][h] K^T) V over the positions that the row sees, f16, in the order of
+//     layout.h
 //
-// Flash attention (Dao 2023) with online softmax (Milakov, Gimelshein 2018): scores are never stored. (OP_ATTENTION.)
-// Grid: a block a head and QUERY_ROWS rows, 16 a warp, the longest first. The block goes through the positions in tiles of
-// KEY_TOKENS, which begin at multiples of KEY_TOKENS: a tile that a row does not see changes nothing of it (its largest score
-// stays, 2^0 = 1, and zeros are added), so that a row's result depends on its position alone.
-//     S [16 rows][KEY_TOKENS] = Q K^T ,  O [16][HEAD_DIM] += P V     (mma_f16; K and V rows are what ldmatrix wants: layout.h)
-// Two tiles in shared memory: one comes while the other is used; rows are padded by 16 bytes against bank conflicts.
-// Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 16), WINDOW (positions a row sees, itself included; 0: all), MAX_ROWS.
+// Flash attention (Dao 2023) with online softmax (Milakov, Gimelshein 2018): scores are never stored.
+// (OP_ATTENTION.)
+// Grid: a block a head and QUERY_ROWS rows, 16 a warp, the longest first. The block goes through the
+// positions in tiles of KEY_TOKENS, which begin at multiples of KEY_TOKENS: a tile that a row does not see
+// changes nothing of it (its largest score stays, 2^0 = 1, and zeros are added), so that a row's result
+// depends on its position alone. On the tensor cores (K and V are in the cache as ldmatrix wants them):
+//     S [16 rows][KEY_TOKENS] = Q K^T ,  O [16][HEAD_DIM] += P V
+// Two tiles in shared memory: one comes while the other is used; rows are padded by 16 bytes against bank
+// conflicts.
+// Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 16), WINDOW (positions a row sees, itself included;
+// 0: all), MAX_ROWS.
 #if !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(HEAD_DIM) || !defined(WINDOW) || HEAD_DIM % 16
 #error "N_HEADS, N_KV_HEADS, HEAD_DIM, WINDOW"
 #endif
@@ -33,10 +38,10 @@ enum : u32 {
 // What a block attends to.
 struct AttentionTask {
     u32 head, kv_head;
-    u32 row;            // first, of QUERY_ROWS
-    u32 n_rows;         // of the step
-    u32 position;       // of row 0 of the step
-    u32 last;           // position of the block's last row
+    u32 row;      // first, of QUERY_ROWS
+    u32 n_rows;   // of the step
+    u32 position; // of row 0 of the step
+    u32 last;     // position of the block's last row
     u32 first_tile, end_tile;
 };
 DEVICE AttentionTask attention_task(const PrefillChunk *chunk, u32 block) {
@@ -57,20 +62,23 @@ DEVICE AttentionTask attention_task(const PrefillChunk *chunk, u32 block) {
 // Sets off the copies of a tile's pages; those after the last position stay away.
 DEVICE void fetch_kv_tile(const PrefillAttentionArgs &a, const AttentionTask &t, u32 tile, u8 *slot) {
     enum : u32 { KEY_UNITS = HEAD_DIM / 8, PAGE_UNITS = 2 * KV_PAGE * HEAD_DIM / 8 }; // of 16 bytes
-    for (u32 i = thread_index(); tile < t.end_tile && i < KEY_PAGES * PAGE_UNITS; i += ATTENTION_WARPS * WARP) {
+    for (u32 i = thread_index(); tile < t.end_tile && i < KEY_PAGES * PAGE_UNITS;
+         i += ATTENTION_WARPS * WARP) {
         u32 p = i / PAGE_UNITS, unit = i % PAGE_UNITS, page = tile * KEY_PAGES + p;
         if (page * KV_PAGE > t.last) break;
         const f16 *from = a.kv + (u64)a.chunk->pages[page] * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) +
                           t.kv_head * 2 * KV_TILE_HALVES(HEAD_DIM) + unit * 8;
         u32 token = unit / KEY_UNITS, value = unit - PAGE_UNITS / 2; // values: two units a dimension
-        u32 to = unit < PAGE_UNITS / 2 ? (p * KV_PAGE + token) * KEY_STRIDE * 2 + unit % KEY_UNITS * 16
-                                       : VALUES_AT + (value / 2 * VALUE_STRIDE + p * KV_PAGE + value % 2 * 8) * 2;
+        u32 to = unit < PAGE_UNITS / 2
+                     ? (p * KV_PAGE + token) * KEY_STRIDE * 2 + unit % KEY_UNITS * 16
+                     : VALUES_AT + (value / 2 * VALUE_STRIDE + p * KV_PAGE + value % 2 * 8) * 2;
         copy_async_16(slot + to, from);
     }
     copy_async_commit();
 }
 
-// Zeroes the values of tokens past the last: what a page held before may be anything, and 0 times infinity is not 0.
+// Zeroes the values of tokens past the last: what a page held before may be anything, and 0 times infinity is
+// not 0.
 DEVICE void clear_tile_after(u8 *slot, u32 first_unused) {
     f16 *values = (f16 *)(slot + VALUES_AT);
     for (u32 i = thread_index(); i < HEAD_DIM * KEY_TOKENS; i += ATTENTION_WARPS * WARP) {
@@ -222,7 +230,8 @@ DEVICE void prefill_attention_run(const PrefillAttentionArgs &a, u32 block, u8 *
         if (first <= warp_first + 15) { // else the warp sees none of it
             float s[KEY_GROUPS][4];
             score_tile(r, slot, s);
-            bool sees_all = first + KEY_TOKENS - 1 <= warp_first && (WINDOW == 0 || first + WINDOW > warp_first + 15);
+            bool sees_all =
+                first + KEY_TOKENS - 1 <= warp_first && (WINDOW == 0 || first + WINDOW > warp_first + 15);
             if (!sees_all) hide_tokens(r, first, s);
             weigh_tile(&r, s);
             add_values(&r, slot, s);
@@ -234,8 +243,8 @@ DEVICE void prefill_attention_run(const PrefillAttentionArgs &a, u32 block, u8 *
     store_query_rows(a, t, &r);
 }
 
-EXPORTED StageInfo prefill_attention_info = {ATTENTION_WARPS * 32, {QUERY_TILES * N_HEADS, 1},
-                                             PREFILL_ATTENTION_SHARED_BYTES};
+EXPORTED StageInfo prefill_attention_info = {
+    ATTENTION_WARPS * 32, {QUERY_TILES * N_HEADS, 1}, PREFILL_ATTENTION_SHARED_BYTES};
 
 KERNEL(ATTENTION_WARPS * 32, 2) prefill_attention(PrefillAttentionArgs a) {
     stage_launch_next();

@@ -2,9 +2,9 @@
 //
 //     out[row] = act(W_gate in[row]) * (W_up in[row]) / PREFILL_GLU_DIVISOR, f16, in the order of layout.h
 //
-// Operations: MATMUL x 2, GLU. Grid and order of sums: prefill_matmul.cuh; a unit is 8 rows of gate and the same of up, so that
-// the lane that has a row's gate has its up.
-// Defines: D_MODEL, D_FF (a multiple of 8), ACTIVATION, prefill_matmul.cuh's.
+// Operations: MATMUL x 2, GLU. Grid and order of sums: prefill_matmul.cuh; a unit is 8 rows of gate and the
+// same of up, so that the lane that has a row's gate has its up. Defines: D_MODEL, D_FF (a multiple of 8),
+// ACTIVATION, prefill_matmul.cuh's.
 #if !defined(D_FF) || !defined(ACTIVATION) || D_FF % 8
 #error "D_FF, ACTIVATION"
 #endif
@@ -29,7 +29,8 @@ DEVICE void prefill_glu_run(const PrefillGluArgs &a, u32 block, u8 *shared) {
         for (u32 j = 0; j < TILE_TOKENS / 8; j++) {
             const float *s = sums + j * 4;
             const float factor = 1.0f / PREFILL_GLU_DIVISOR;
-            ColumnPair v = exchange_columns(activate(s[0]) * s[2] * factor, activate(s[1]) * s[3] * factor, 8);
+            ColumnPair v =
+                exchange_columns(activate(s[0]) * s[2] * factor, activate(s[1]) * s[3] * factor, 8);
             u32 token = t.token + j * 8 + lane_index() % 4 * 2 + upper;
             if (token < t.n_rows) activation_store(a.out, token, col, v.first, v.second);
         }

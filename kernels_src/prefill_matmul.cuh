@@ -1,21 +1,25 @@
-// Y = W X for the rows (tokens) of a step, on the tensor cores: the tile that a block computes. W stays quantised in memory; each lane
-// dequantises the blocks that are its part of the operand, straight from global memory into registers.
+// Y = W X for the rows (tokens) of a step, on the tensor cores: the tile that a block computes. W stays
+// quantised in memory; each lane dequantises the blocks that are its part of the operand, straight from
+// global memory into registers.
 //
-// Units: 16 rows of the product's matrices that one warp takes at once, any rows: the stage says which. Tile: UNITS_PER_TILE
-// units by TILE_TOKENS tokens. Grid: UNIT_TILES * (MAX_ROWS / TILE_TOKENS) blocks, token tiles side by side, so that the
-// blocks that run at once share weights; blocks past the step's tokens have nothing to do. The activations come through a
-// ring in shared memory, 128 columns a slot:
-//     sm_90a   a warp of its own fetches them with bulk copies; four warps multiply together (wgmma), 4 units of 16 rows
-//     older    all warps copy; a warp multiplies 2 units with mma (m16n8k16)
+// Units: 16 rows of the product's matrices that one warp takes at once, any rows: the stage says which. Tile:
+// TILE_UNITS units by TILE_TOKENS tokens. Grid: UNIT_TILES * (MAX_ROWS / TILE_TOKENS) blocks, token tiles
+// side by side, so that the blocks that run at once share weights; blocks past the step's tokens have nothing
+// to do. The activations come through a ring in shared memory, 128 columns a slot:
+//     sm_90a   a warp of its own fetches them with bulk copies; four warps, a unit each, multiply together
+//     older    all warps copy; a warp multiplies two units by itself (mma)
 //
-// Order of the sums: columns in steps of 128, and in them products of 16 columns in the order of layout.h, each added to the f32
-// accumulator by the tensor core. It depends on neither the number of rows nor their place in the step. (OP_MATMUL.)
+// Order of the sums: columns in steps of 128, and in them products of 16 columns in the order of layout.h,
+// each added to the f32 accumulator by the tensor core. It depends on neither the number of rows nor their
+// place in the step. (OP_MATMUL.)
 //
-// Defines: N_COLS, UNITS, MAX_ROWS, TILE_TOKENS (64, 128 or 256; at most 128 before sm_90a), WARPS (that multiply: on sm_90a 4 or 8),
-// RING_BYTES, FORMAT_0 (FORMAT_1, FORMAT_2 where there are several); BLOCKS_PER_SM. The stage gives a Rows object with
+// Defines: N_COLS, UNITS, MAX_ROWS, TILE_TOKENS (64, 128 or 256; at most 128 before sm_90a), WARPS (that
+// multiply: on sm_90a 4 or 8), RING_BYTES, FORMAT_0 (FORMAT_1, FORMAT_2 where there are several);
+// BLOCKS_PER_SM. The stage gives a Rows object with
 //     u32 part(u32 unit)                  which of FORMAT_0 … FORMAT_2 its rows have
 //     const u8 *row(u32 unit, u32 r)      where row r < 16 starts
-#if !defined(N_COLS) || !defined(UNITS) || !defined(TILE_TOKENS) || !defined(WARPS) || !defined(RING_BYTES) || !defined(FORMAT_0)
+#if !defined(N_COLS) || !defined(UNITS) || !defined(TILE_TOKENS) || !defined(WARPS) || \
+    !defined(RING_BYTES) || !defined(FORMAT_0)
 #error "N_COLS, UNITS, TILE_TOKENS, WARPS, RING_BYTES, FORMAT_0"
 #endif
 #ifndef FORMAT_1
@@ -30,9 +34,10 @@
 #if N_COLS % 32 || MAX_ROWS % TILE_TOKENS
 #error "N_COLS must be a multiple of 32, MAX_ROWS of TILE_TOKENS"
 #endif
-// The fetching warp is alone, or, beside eight warps that need more than the usual 168 registers, one of four.
-#define FETCH_WARPS   (HAS_WGMMA ? (WARPS == 8 && BLOCKS_PER_SM == 1 ? 4 : 1) : 0)
-#define THREADS       ((WARPS + FETCH_WARPS) * 32)
+// The fetching warp is alone, or, beside eight warps that need more than the usual 168 registers, one of
+// four.
+#define FETCH_WARPS (HAS_WGMMA ? (WARPS == 8 && BLOCKS_PER_SM == 1 ? 4 : 1) : 0)
+#define THREADS ((WARPS + FETCH_WARPS) * 32)
 
 enum : u32 {
     WARP_UNITS = HAS_WGMMA ? 1 : 2,
@@ -87,10 +92,12 @@ template <class Rows> DEVICE LaneRows lane_rows(const Rows &rows, u32 first_unit
     return l;
 }
 
-// A lane's weights are loaded AHEAD steps before they are used, into buffers that take turns. (A copy from one to the other
-// would wait for the load: with it, a step took 1.4 microseconds whatever the tile.)
+// A lane's weights are loaded AHEAD steps before they are used, into buffers that take turns. (A copy from
+// one to the other would wait for the load: with it, a step took 1.4 microseconds whatever the tile.)
 enum : u32 {
-    AHEAD = HAS_WGMMA && TILE_TOKENS <= 128 && FORMAT_0 == FORMAT_1 && FORMAT_0 == FORMAT_2 ? 2 : 1, // as registers allow
+    AHEAD = HAS_WGMMA && TILE_TOKENS <= 128 && FORMAT_0 == FORMAT_1 && FORMAT_0 == FORMAT_2
+                ? 2
+                : 1, // as registers allow
     BUFFERS = AHEAD + 1,
 };
 
@@ -113,7 +120,8 @@ DEVICE BlockPlace block_place(u32 step) {
 template <int format> DEVICE void load_rows(const u8 *const row[2], u32 step, UnitWeights *w) {
     BlockPlace p = block_place(step);
     for (u32 r = 0; r < 2; r++) {
-        Fragment<format>::load(row[r] + p.tile * layout_tile_bytes(format, TILE_BLOCKS), p.n, p.i, &w->block[r]);
+        Fragment<format>::load(row[r] + p.tile * layout_tile_bytes(format, TILE_BLOCKS), p.n, p.i,
+                               &w->block[r]);
     }
 }
 DEVICE void load_weights(const LaneRows &l, u32 unit, u32 step, UnitWeights *w) {
@@ -122,8 +130,10 @@ DEVICE void load_weights(const LaneRows &l, u32 unit, u32 step, UnitWeights *w) 
     else load_rows<FORMAT_2>(l.row[unit], step, w);
 }
 
-// Words [first, first + n) of both rows as operands: a[2 k] for the first 16 columns of a word, a[2 k + 1] for the next.
-template <int format> DEVICE void dequantise_rows(const UnitWeights &w, u32 step, u32 first, u32 n, u32 (*a)[4]) {
+// Words [first, first + n) of both rows as operands: a[2 k] for the first 16 columns of a word, a[2 k + 1]
+// for the next.
+template <int format>
+DEVICE void dequantise_rows(const UnitWeights &w, u32 step, u32 first, u32 n, u32 (*a)[4]) {
     u32 i = block_place(step).i;
 #pragma unroll
     for (u32 r = 0; r < 2; r++) {
@@ -190,7 +200,8 @@ DEVICE void multiply_half(u32 a[4][4], MatrixRows b, float *sums) {
 }
 
 // The multiplying warps. While one half of a step is multiplied, the other is dequantised.
-DEVICE void matmul_multiply(const MatmulRing &ring, const LaneRows &rows, UnitWeights w[BUFFERS][1], float sums[1][SUMS]) {
+DEVICE void matmul_multiply(const MatmulRing &ring, const LaneRows &rows, UnitWeights w[BUFFERS][1],
+                            float sums[1][SUMS]) {
     u32 a[2][4][4], slot = 0, parity = 0;
 #pragma unroll
     for (u32 i = 0; i < SUMS; i++) {
@@ -207,7 +218,8 @@ DEVICE void matmul_multiply(const MatmulRing &ring, const LaneRows &rows, UnitWe
             dequantise(rows.part[0], w[i][0], step, 0, 2, a[0]);
             bulk_barrier_wait(ring.full + slot, parity);
             multiply_half(a[0], matrix_rows(sheets), sums[0]);
-            if (step > 0 && lane_index() == 0) bulk_barrier_arrive(ring.read + (slot > 0 ? slot : (u32)SLOTS) - 1);
+            if (step > 0 && lane_index() == 0)
+                bulk_barrier_arrive(ring.read + (slot > 0 ? slot : (u32)SLOTS) - 1);
             dequantise(rows.part[0], w[i][0], step, 2, 2, a[1]);
             multiply_half(a[1], matrix_rows(sheets + SHEET_BYTES), sums[0]);
             if (++slot == SLOTS) slot = 0, parity ^= 1;
@@ -217,9 +229,10 @@ DEVICE void matmul_multiply(const MatmulRing &ring, const LaneRows &rows, UnitWe
     warpgroup_keep<SUMS>(sums[0]);
 }
 
-// All of the block's threads. After the stage's block_sync and stage_wait. False: the fetching warp, which has no sums.
-DEVICE bool matmul_run(const MatmulTile &t, const f16 *in, const LaneRows &rows, UnitWeights w[BUFFERS][1], u8 *shared,
-                       float sums[1][SUMS]) {
+// All of the block's threads. After the stage's block_sync and stage_wait. False: the fetching warp, which
+// has no sums.
+DEVICE bool matmul_run(const MatmulTile &t, const f16 *in, const LaneRows &rows, UnitWeights w[BUFFERS][1],
+                       u8 *shared, float sums[1][SUMS]) {
     MatmulRing ring = matmul_ring(shared);
     if (warp_index() >= WARPS) {
         if (FETCH_WARPS == 4) registers_give<24>();
@@ -245,7 +258,8 @@ DEVICE void matmul_fetch(u8 *shared, const f16 *in, u32 token, u32 step) {
 }
 
 // One word of all units, i.e. two products of 16 columns: sheet `sheet`, its columns from 16 * column on.
-DEVICE void multiply_word(const u8 *sheet, u32 column, u32 a[WARP_UNITS][2][4], float sums[WARP_UNITS][SUMS]) {
+DEVICE void multiply_word(const u8 *sheet, u32 column, u32 a[WARP_UNITS][2][4],
+                          float sums[WARP_UNITS][SUMS]) {
     u32 lane = lane_index();
 #pragma unroll
     for (u32 j = 0; j < TILE_TOKENS / 8; j++) {
@@ -272,8 +286,8 @@ DEVICE void multiply_step(const u8 *slot, const LaneRows &rows, const UnitWeight
     }
 }
 
-DEVICE bool matmul_run(const MatmulTile &t, const f16 *in, const LaneRows &rows, UnitWeights w[BUFFERS][WARP_UNITS], u8 *shared,
-                       float sums[WARP_UNITS][SUMS]) {
+DEVICE bool matmul_run(const MatmulTile &t, const f16 *in, const LaneRows &rows,
+                       UnitWeights w[BUFFERS][WARP_UNITS], u8 *shared, float sums[WARP_UNITS][SUMS]) {
 #pragma unroll
     for (u32 i = 0; i < WARP_UNITS * SUMS; i++) {
         sums[i / SUMS][i % SUMS] = 0;
@@ -300,17 +314,19 @@ DEVICE bool matmul_run(const MatmulTile &t, const f16 *in, const LaneRows &rows,
 }
 #endif
 
-// What each product's stage does but for its rows and what it makes of the sums: finish(unit, sums) is called by whole warps, for
-// units below UNITS.
+// What each product's stage does but for its rows and what it makes of the sums: finish(unit, sums) is called
+// by whole warps, for units below UNITS.
 template <class Rows, class Finish>
-DEVICE void matmul_stage(const PrefillChunk *chunk, const f16 *in, u32 block, u8 *shared, const Rows &rows, const Finish &finish) {
+DEVICE void matmul_stage(const PrefillChunk *chunk, const f16 *in, u32 block, u8 *shared, const Rows &rows,
+                         const Finish &finish) {
     MatmulTile t = matmul_tile(chunk, block);
     if (!t.any) return;
     LaneRows lane = lane_rows(rows, t.unit);
     UnitWeights w[BUFFERS][WARP_UNITS];
 #pragma unroll
     for (u32 i = 0; i < AHEAD * WARP_UNITS; i++) {
-        if (i / WARP_UNITS < STEPS) load_weights(lane, i % WARP_UNITS, i / WARP_UNITS, &w[i / WARP_UNITS][i % WARP_UNITS]);
+        if (i / WARP_UNITS < STEPS)
+            load_weights(lane, i % WARP_UNITS, i / WARP_UNITS, &w[i / WARP_UNITS][i % WARP_UNITS]);
     }
     matmul_prepare(shared);
     block_sync();

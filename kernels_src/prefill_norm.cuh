@@ -2,8 +2,8 @@
 //
 //     out[row] = x[row] / sqrt(mean(x[row]^2) + eps) * w, f16, in the order of layout.h
 //
-// Operation: RMS_NORM. Grid: a warp a row, NORM_WARPS rows a block. Sums: a lane's values in the order of the columns, then lanes
-// 16 apart, 8, 4, 2, 1.
+// Operation: RMS_NORM. Grid: a warp a row, NORM_WARPS rows a block. Sums: a lane's values in the order of the
+// columns, then lanes 16 apart, 8, 4, 2, 1.
 // Defines: D_MODEL, NORM_EPS, MAX_ROWS.
 #if !defined(D_MODEL) || !defined(NORM_EPS) || D_MODEL % 32
 #error "D_MODEL, NORM_EPS"
@@ -23,7 +23,8 @@ DEVICE void prefill_norm_run(const PrefillNormArgs &a, u32 row) {
     for (u32 i = 0; i < NORM_TURNS; i++) {
         u32 col = i * PREFILL_COLS + lane_index() * 4;
         v[i] = col < D_MODEL ? load_shared_data(x + col / 4) : float4{0, 0, 0, 0};
-        squares = fma_f32(v[i].x, v[i].x, fma_f32(v[i].y, v[i].y, fma_f32(v[i].z, v[i].z, fma_f32(v[i].w, v[i].w, squares))));
+        squares = fma_f32(v[i].x, v[i].x,
+                          fma_f32(v[i].y, v[i].y, fma_f32(v[i].z, v[i].z, fma_f32(v[i].w, v[i].w, squares))));
     }
     for (u32 m = 16; m > 0; m /= 2) {
         squares += shuffle_xor(squares, m);

@@ -28,7 +28,8 @@ DEVICE void prefill_output_run(const PrefillOutputArgs &a, u32 block, u8 *shared
     PrefillOutputRows rows = {a.weight};
     matmul_stage(a.chunk, a.in, block, shared, rows, [&](const MatmulTile &t, u32 unit, const float *sums) {
         u32 row = unit * 16 + lane_index() / 4;
-        float bias[2] = {a.bias != 0 ? a.bias[row] : 0.0f, a.bias != 0 && row + 8 < N_ROWS ? a.bias[row + 8] : 0.0f};
+        float bias[2] = {a.bias != 0 ? a.bias[row] : 0.0f,
+                         a.bias != 0 && row + 8 < N_ROWS ? a.bias[row + 8] : 0.0f};
 #pragma unroll
         for (u32 i = 0; i < SUMS; i++) {
             u32 token = t.token + i / 4 * 8 + lane_index() % 4 * 2 + i % 2, r = row + i % 4 / 2 * 8;

@@ -3,11 +3,13 @@
 //     q, k, v = W_q in + b_q, W_k in + b_k, W_v in + b_v ; q, k turned by RoPE at the row's position
 //     q → args.q as f16, times SCORE_SCALE * log2(e) ; k, v → the cache
 //
-// Operations: MATMUL x 3, ROPE x 2, KV_WRITE. Grid and order of sums: prefill_matmul.cuh; a unit is eight RoPE pairs (of V: rows
-// side by side): row r < 8 the first of pair r, row 8 + r its second, so that a lane has both. Every part is whole units.
-// Defines: D_MODEL, N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 16), ROPE_DIMS, ROPE_HALVES, SCORE_SCALE, prefill_matmul.cuh's.
-#if !defined(HEAD_DIM) || !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(ROPE_DIMS) || !defined(ROPE_HALVES) || \
-    !defined(SCORE_SCALE) || HEAD_DIM % 16
+// Operations: MATMUL x 3, ROPE x 2, KV_WRITE. Grid and order of sums: prefill_matmul.cuh; a unit is eight
+// RoPE pairs (of V: rows side by side): row r < 8 the first of pair r, row 8 + r its second, so that a lane
+// has both. Every part is whole units.
+// Defines: D_MODEL, N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 16), ROPE_DIMS, ROPE_HALVES, SCORE_SCALE,
+// prefill_matmul.cuh's.
+#if !defined(HEAD_DIM) || !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(ROPE_DIMS) || \
+    !defined(ROPE_HALVES) || !defined(SCORE_SCALE) || HEAD_DIM % 16
 #error "HEAD_DIM, N_HEADS, N_KV_HEADS, ROPE_DIMS, ROPE_HALVES, SCORE_SCALE"
 #endif
 
@@ -57,7 +59,8 @@ struct PrefillQkvRows {
 };
 
 // One token's pair of values to its place.
-DEVICE void qkv_store(const PrefillQkvArgs &a, const QkvPair &p, u32 position, u32 token, float v0, float v1) {
+DEVICE void qkv_store(const PrefillQkvArgs &a, const QkvPair &p, u32 position, u32 token, float v0,
+                      float v1) {
     float y0 = v0, y1 = v1;
     if (p.turned) {
         float2 turn = load_shared_data((const float2 *)a.rope + token * (ROPE_DIMS / 2) + p.pair);
@@ -84,7 +87,8 @@ DEVICE void prefill_qkv_run(const PrefillQkvArgs &a, u32 block, u8 *shared) {
         QkvPair p = qkv_pair(unit, lane_index() / 4);
         u32 position = a.chunk->position;
         const float *b = p.part == 0 ? a.bias[0] : p.part == 1 ? a.bias[1] : a.bias[2];
-        float bias[2] = {b != 0 ? b[p.head * HEAD_DIM + p.dim[0]] : 0.0f, b != 0 ? b[p.head * HEAD_DIM + p.dim[1]] : 0.0f};
+        float bias[2] = {b != 0 ? b[p.head * HEAD_DIM + p.dim[0]] : 0.0f,
+                         b != 0 ? b[p.head * HEAD_DIM + p.dim[1]] : 0.0f};
 #pragma unroll
         for (u32 i = 0; i < TILE_TOKENS / 4; i++) {
             const float *s = sums + i / 2 * 4 + i % 2;

@@ -1,26 +1,28 @@
-// Prefill: where a value of an activation buffer is (layout.h), and what each product's stage multiplies: the columns of its
-// matrices, how many units of 16 rows (prefill_matmul.cuh).
+// Prefill: where a value of an activation buffer is (layout.h), and what each product's stage multiplies: the
+// columns of its matrices, how many units of 16 rows (prefill_matmul.cuh).
 //
-// Defines: MAX_ROWS (of a step: a multiple of the tokens of every product's tile); for a product, one of STAGE_PREFILL_QKV,
-// STAGE_PREFILL_OUTPUT, STAGE_PREFILL_GLU.
+// Defines: MAX_ROWS (of a step: a multiple of the tokens of every product's tile); for a product, one of
+// STAGE_PREFILL_QKV, STAGE_PREFILL_OUTPUT, STAGE_PREFILL_GLU.
 #ifndef MAX_ROWS
 #error "MAX_ROWS"
 #endif
 
 #if defined(STAGE_PREFILL_QKV)
 #define N_COLS D_MODEL
-#define UNITS  ((N_HEADS + 2 * N_KV_HEADS) * HEAD_DIM / 16)
+#define UNITS ((N_HEADS + 2 * N_KV_HEADS) * HEAD_DIM / 16)
 #elif defined(STAGE_PREFILL_OUTPUT) // N_COLS is given
 #define UNITS CEIL_DIV(N_ROWS, 16)
 #elif defined(STAGE_PREFILL_GLU)
 #define N_COLS D_MODEL
-#define UNITS  (D_FF / 8)
+#define UNITS (D_FF / 8)
 #endif
 
-// GLU outputs are stored divided by this, since a few of some models' are beyond f16's 65,504; exact, for it is a power of two.
+// GLU outputs are stored divided by this, since a few of some models' are beyond f16's 65,504; exact, for it
+// is a power of two.
 #define PREFILL_GLU_DIVISOR 16.0f
 
-// Index of a value in halves. The values of columns col and col + 2 (col % 4 < 2) are neighbours, the first one even.
+// Index of a value in halves. The values of columns col and col + 2 (col % 4 < 2) are neighbours, the first
+// one even.
 DEVICE u32 activation_at(u32 row, u32 col) {
     u32 place = col / 4 % 4 * 32 + col / 16 % 2 * 16 + col % 2 * 8 + col / 32 % 4 * 2 + col / 2 % 2;
     u32 sheet = col / PREFILL_COLS * 2 + place / 64, unit = (place / 8 % 8) ^ (row % 8);
@@ -32,8 +34,8 @@ DEVICE void activation_store(f16 *out, u32 row, u32 col, float first, float seco
     *(u32 *)(out + activation_at(row, col)) = pack_f16(first, second);
 }
 
-// Of two values a lane holds for tokens t and t + 1, and its partner in `mask` the same for another column: the lower lane gets
-// both columns of t, the upper one both of t + 1.
+// Of two values a lane holds for tokens t and t + 1, and its partner in `mask` the same for another column:
+// the lower lane gets both columns of t, the upper one both of t + 1.
 struct ColumnPair {
     float first, second; // of the lower lane's column, of the upper lane's
 };

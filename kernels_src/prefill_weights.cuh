@@ -1,14 +1,15 @@
 // Prefill: 32-weight blocks of each format as f16 operands of the tensor cores, dequantised in registers.
 //
-// A lane has whole blocks of its rows: lane 4 g + c of a warp has block 4 j + c of rows g and g + 8 for the 128 columns of step
-// j. Word w of a block, i.e. weights 4 w … 4 w + 3 and 16 + 4 w …, becomes four registers of two weights each:
+// A lane has whole blocks of its rows: lane 4 g + c of a warp has block 4 j + c of rows g and g + 8 for the
+// 128 columns of step j. Word w of a block, i.e. weights 4 w … 4 w + 3 and 16 + 4 w …, becomes four registers
+// of two weights each:
 //     low[0] 4 w, 4 w + 2   low[1] 4 w + 1, 4 w + 3   high[0], high[1] the same of 16 + 4 w
-// `low` are the row's two registers of one product of 16 columns, `high` of the next; activations are stored in that order
-// (layout.h). A block's scale is decoded once for 32 weights.
+// `low` are the row's two registers of one product of 16 columns, `high` of the next; activations are stored
+// in that order (layout.h). A block's scale is decoded once for 32 weights.
 //
-// A nibble q put under the bits 0x6400 is the f16 number 1024 + q; in the upper half of a byte, 1024 + 16 q. Subtracting is exact,
-// so that a weight is rounded twice: its block's scale (and minimum) to f16, and the product (with the minimum added).
-// Instructions a weight: about 2 (Q4, Q8), 2.5 (Q5, Q6).
+// A nibble q put under the bits 0x6400 is the f16 number 1024 + q; in the upper half of a byte, 1024 + 16 q.
+// Subtracting is exact, so that a weight is rounded twice: its block's scale (and minimum) to f16, and the
+// product (with the minimum added). Instructions a weight: about 2 (Q4, Q8), 2.5 (Q5, Q6).
 
 struct WeightBlock {
     uint4 q;      // nibbles, or the first 16 bytes
@@ -26,9 +27,9 @@ DEVICE u32 twice_f16(float v) {
     return pack_f16(v, v);
 }
 
-#define F16X2_1024  0x64006400u
-#define F16X2_16TH  0x2C002C00u
-#define F16X2_8TH   0x30003000u
+#define F16X2_1024 0x64006400u
+#define F16X2_16TH 0x2C002C00u
+#define F16X2_8TH 0x30003000u
 
 // Bytes 0 and 2, and 1 and 3, as 1024 + byte.
 DEVICE void widen_bytes(u32 v, u32 out[2]) {
@@ -118,7 +119,8 @@ template <> struct Fragment<FORMAT_Q5_0> {
         s->scale[0] = same_twice(b.raw[0]);
     }
     static DEVICE void word(const WeightBlock &b, const BlockScale &s, u32 w, u32 low[2], u32 high[2]) {
-        five_bits_to_f16x2(word_of(b.q, w), rotate_right(b.bits.x, 2 * w), 0xE410E410u, 0xD880D880u, low, high); // -1040, -144
+        five_bits_to_f16x2(word_of(b.q, w), rotate_right(b.bits.x, 2 * w), 0xE410E410u, 0xD880D880u, low,
+                           high); // -1040, -144
         scale_all(s, low, high);
     }
 };
@@ -134,7 +136,8 @@ template <> struct Fragment<FORMAT_Q5_1> {
         s->minimum = permute_bytes(b.raw[0], 0, 0x3232);
     }
     static DEVICE void word(const WeightBlock &b, const BlockScale &s, u32 w, u32 low[2], u32 high[2]) {
-        five_bits_to_f16x2(word_of(b.q, w), rotate_right(b.bits.x, 2 * w), 0xE400E400u, 0xD800D800u, low, high); // -1024, -128
+        five_bits_to_f16x2(word_of(b.q, w), rotate_right(b.bits.x, 2 * w), 0xE400E400u, 0xD800D800u, low,
+                           high); // -1024, -128
         scale_and_add_all(s, low, high);
     }
 };
@@ -194,7 +197,8 @@ template <> struct Fragment<FORMAT_Q5_K> {
         k_scale(b, i, s);
     }
     static DEVICE void word(const WeightBlock &b, const BlockScale &s, u32 w, u32 low[2], u32 high[2]) {
-        five_bits_to_f16x2(word_of(b.q, w), rotate_right(b.bits.x, 2 * w), 0xE400E400u, 0xD800D800u, low, high);
+        five_bits_to_f16x2(word_of(b.q, w), rotate_right(b.bits.x, 2 * w), 0xE400E400u, 0xD800D800u, low,
+                           high);
         scale_and_add_all(s, low, high);
     }
 };

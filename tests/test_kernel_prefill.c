@@ -1,6 +1,6 @@
-// The prefill stages on the emulator against plain C: kernels_src/prefill_*.cuh. Weights and inputs of products are f16 on the
-// tensor cores, so results agree with the reference (double, inputs as given) to F16; a row's bits must be the same
-// whatever rows are beside it and wherever its step begins.
+// The prefill stages on the emulator against plain C: kernels_src/prefill_*.cuh. Weights and inputs of
+// products are f16 on the tensor cores, so results agree with the reference (double, inputs as given) to F16;
+// a row's bits must be the same whatever rows are beside it and wherever its step begins.
 #include "kernel_reference.h"
 
 #include "base/f16.h"
@@ -17,7 +17,8 @@ static void check_error(const double *expected, const float *actual, size_t n, d
 
 static float *random_vector(TestRandom *r, size_t n, float mean, float deviation) {
     float *x = kernel_memory(n * sizeof *x);
-    for (size_t i = 0; i < n; i++) x[i] = mean + deviation * test_random_normal(r);
+    for (size_t i = 0; i < n; i++)
+        x[i] = mean + deviation * test_random_normal(r);
     return x;
 }
 
@@ -30,7 +31,8 @@ static PrefillChunk *make_chunk(uint32_t n_rows, uint32_t position) {
     PrefillChunk *c = kernel_memory(sizeof *c);
     uint32_t n_pages = (position + n_rows + 15) / 16;
     uint32_t *pages = kernel_memory(n_pages * sizeof *pages);
-    for (uint32_t i = 0; i < n_pages; i++) pages[i] = n_pages - i;
+    for (uint32_t i = 0; i < n_pages; i++)
+        pages[i] = n_pages - i;
     *c = (PrefillChunk){.n_rows = n_rows, .position = position, .pages = DEVICE_ADDRESS(pages)};
     return c;
 }
@@ -57,7 +59,8 @@ static float activation(const uint16_t *a, uint32_t max_rows, uint32_t row, uint
 }
 
 // Random rows, rounded to f16, in a buffer; the rows behind them are not numbers. values: [n_rows][n_cols].
-static uint16_t *random_activations(TestRandom *r, uint32_t max_rows, uint32_t n_rows, uint32_t n_cols, float **values) {
+static uint16_t *random_activations(TestRandom *r, uint32_t max_rows, uint32_t n_rows, uint32_t n_cols,
+                                    float **values) {
     uint16_t *out = activations(max_rows, n_cols);
     *values = kernel_memory((size_t)n_rows * n_cols * sizeof(float));
     for (uint32_t row = 0; row < max_rows; row++) {
@@ -93,7 +96,8 @@ TEST(kernel_prefill_embeds_tokens) {
     PrefillEmbedArgs args = {DEVICE_ADDRESS(c), DEVICE_ADDRESS(w.repacked), DEVICE_ADDRESS(x)};
     kernel_run(s, &args, sizeof args);
     for (uint32_t i = 0; i < COUNT_OF(tokens) * s->d_model; i++) {
-        float expected = w.values[(uint32_t)tokens[i / s->d_model] * s->d_model + i % s->d_model] * s->embed_scale;
+        float expected =
+            w.values[(uint32_t)tokens[i / s->d_model] * s->d_model + i % s->d_model] * s->embed_scale;
         if (!CHECK(expected == x[i])) break;
     }
 }
@@ -103,7 +107,8 @@ TEST(kernel_prefill_turns_positions) {
     uint32_t n_rows = 65, pairs = s->rope_dims / 2;
     TestRandom random = {6};
     PrefillChunk *c = make_chunk(n_rows, 1234);
-    float *inv_freq = random_vector(&random, pairs, 0.4f, 0.1f), *rope = random_vector(&random, n_rows * pairs * 2, NAN, 0);
+    float *inv_freq = random_vector(&random, pairs, 0.4f, 0.1f),
+          *rope = random_vector(&random, n_rows * pairs * 2, NAN, 0);
     PrefillRopeArgs args = {DEVICE_ADDRESS(c), DEVICE_ADDRESS(inv_freq), DEVICE_ADDRESS(rope)};
     kernel_run(s, &args, sizeof args);
     double *expected = doubles(n_rows * pairs * 2);
@@ -131,27 +136,29 @@ TEST(kernel_prefill_norms_rows) {
         float *actual = kernel_memory(n * sizeof *actual);
         for (uint32_t i = 0; i < n; i++) {
             uint32_t row = i / s->d_model, col = i % s->d_model;
-            for (uint32_t j = 0; col == 0 && j < s->d_model; j++) squares += (double)x[i + j] * (double)x[i + j];
+            for (uint32_t j = 0; col == 0 && j < s->d_model; j++)
+                squares += (double)x[i + j] * (double)x[i + j];
             expected[i] = (double)x[i] / sqrt(squares / s->d_model + (double)s->norm_eps) * (double)w[col];
             actual[i] = activation(out, s->max_rows, row, col);
             if (col == s->d_model - 1) squares = 0;
         }
         check_error(expected, actual, n, F16);
         uint32_t written = 0;
-        for (size_t i = 0; i < PREFILL_HALVES(s->max_rows, s->d_model); i++) written += out[i] != 0;
+        for (size_t i = 0; i < PREFILL_HALVES(s->max_rows, s->d_model); i++)
+            written += out[i] != 0;
         CHECK(written <= n && written > n * 9 / 10); // nothing behind the rows, nor past the columns
     }
 }
 
 // ---- residual output ----
 
-static float *run_output(const EmulatedStage *s, const TestMatrix *w, uint16_t *in, const float *x_before, const float *bias,
-                         uint32_t n_rows) {
+static float *run_output(const EmulatedStage *s, const TestMatrix *w, uint16_t *in, const float *x_before,
+                         const float *bias, uint32_t n_rows) {
     size_t n = (size_t)n_rows * s->n_rows;
     float *x = kernel_memory(n * sizeof *x);
     memcpy(x, x_before, n * sizeof *x);
-    PrefillOutputArgs args = {DEVICE_ADDRESS(make_chunk(n_rows, 0)), DEVICE_ADDRESS(in), DEVICE_ADDRESS(w->repacked),
-                              DEVICE_ADDRESS(bias), DEVICE_ADDRESS(x)};
+    PrefillOutputArgs args = {DEVICE_ADDRESS(make_chunk(n_rows, 0)), DEVICE_ADDRESS(in),
+                              DEVICE_ADDRESS(w->repacked), DEVICE_ADDRESS(bias), DEVICE_ADDRESS(x)};
     kernel_run(s, &args, sizeof args);
     return x;
 }
@@ -185,7 +192,8 @@ TEST_SLOW(kernel_prefill_output_multiplies_every_format, 120) {
                                         "prefill_output_q4_0", "prefill_output_q4_1", "prefill_output_q5_0",
                                         "prefill_output_q5_1", "prefill_output_q8_0", "prefill_output_q4_k",
                                         "prefill_output_q5_k", "prefill_output_q6_k"};
-    for (size_t i = 0; i < COUNT_OF(names); i++) check_output(names[i], 90, 7, false);
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        check_output(names[i], 90, 7, false);
     check_output("prefill_output_q4_k", 90, 1, false);
     check_output("prefill_output_q4_k", 90, 64, false);
     check_output("prefill_output_q6_k", 90, 65, false);
@@ -210,17 +218,20 @@ static double *expected_part(const EmulatedStage *s, const QkvCase *c, int part,
     const TestMatrix *w = &c->w[part];
     double *y = doubles(w->n_rows);
     reference_matvec(w, c->values + row * s->d_model, false, y);
-    for (uint32_t i = 0; i < w->n_rows; i++) y[i] += (double)c->bias[part][i];
+    for (uint32_t i = 0; i < w->n_rows; i++)
+        y[i] += (double)c->bias[part][i];
     for (uint32_t h = 0; part < 2 && h < w->n_rows; h += s->head_dim) {
         for (uint32_t i = 0; i < s->rope_dims / 2; i++) {
             double *a = &y[h + (s->rope_halves ? i : 2 * i)];
             double *b = &y[h + (s->rope_halves ? i + s->rope_dims / 2 : 2 * i + 1)];
             const float *turn = c->rope + (row * s->rope_dims / 2 + i) * 2;
-            double u = *a * (double)turn[0] - *b * (double)turn[1], v = *a * (double)turn[1] + *b * (double)turn[0];
+            double u = *a * (double)turn[0] - *b * (double)turn[1],
+                   v = *a * (double)turn[1] + *b * (double)turn[0];
             *a = u, *b = v;
         }
     }
-    for (uint32_t i = 0; part == 0 && i < w->n_rows; i++) y[i] *= (double)s->score_scale * 1.4426950408889634;
+    for (uint32_t i = 0; part == 0 && i < w->n_rows; i++)
+        y[i] *= (double)s->score_scale * 1.4426950408889634;
     return y;
 }
 
@@ -233,9 +244,11 @@ static void check_qkv(const EmulatedStage *s, const QkvCase *c, const PrefillChu
         float *actual = kernel_memory((size_t)c->n_rows * n * sizeof *actual);
         for (uint32_t row = 0; row < c->n_rows; row++) {
             memcpy(expected + row * n, expected_part(s, c, part, row), n * sizeof *expected);
-            uint32_t position = c->position + row, page = chunk_pages(chunk)[position / 16], slot = position % 16;
+            uint32_t position = c->position + row, page = chunk_pages(chunk)[position / 16],
+                     slot = position % 16;
             for (uint32_t i = 0; i < n; i++) {
-                const uint16_t *tile = kv + (size_t)page * KV_PAGE_HALVES(s->n_kv_heads, d) + (i / d * 2 + (part == 2)) * 16 * d;
+                const uint16_t *tile =
+                    kv + (size_t)page * KV_PAGE_HALVES(s->n_kv_heads, d) + (i / d * 2 + (part == 2)) * 16 * d;
                 actual[row * n + i] = f32_from_f16(part == 0   ? q[row * n + i]
                                                    : part == 1 ? tile[slot * d + i % d]
                                                                : tile[i % d * 16 + slot]);
@@ -254,11 +267,17 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t n_rows, uint32_
     uint32_t heads[3] = {s->n_heads, s->n_kv_heads, s->n_kv_heads};
     c.rope = random_vector(&random, (size_t)n_rows * s->rope_dims, 0, 1);
     PrefillChunk *chunk = make_chunk(n_rows, position);
-    size_t kv_halves = ((position + n_rows + 15) / 16 + 1) * (size_t)KV_PAGE_HALVES(s->n_kv_heads, s->head_dim);
-    uint16_t *q = kernel_memory((size_t)n_rows * s->n_heads * s->head_dim * 2), *kv = kernel_memory(kv_halves * 2);
-    for (size_t i = 0; i < kv_halves; i++) kv[i] = 0x7BCD;
-    PrefillQkvArgs args = {.chunk = DEVICE_ADDRESS(chunk), .in = DEVICE_ADDRESS(in), .rope = DEVICE_ADDRESS(c.rope),
-                           .q = DEVICE_ADDRESS(q), .kv = DEVICE_ADDRESS(kv)};
+    size_t kv_halves =
+        ((position + n_rows + 15) / 16 + 1) * (size_t)KV_PAGE_HALVES(s->n_kv_heads, s->head_dim);
+    uint16_t *q = kernel_memory((size_t)n_rows * s->n_heads * s->head_dim * 2),
+             *kv = kernel_memory(kv_halves * 2);
+    for (size_t i = 0; i < kv_halves; i++)
+        kv[i] = 0x7BCD;
+    PrefillQkvArgs args = {.chunk = DEVICE_ADDRESS(chunk),
+                           .in = DEVICE_ADDRESS(in),
+                           .rope = DEVICE_ADDRESS(c.rope),
+                           .q = DEVICE_ADDRESS(q),
+                           .kv = DEVICE_ADDRESS(kv)};
     for (int part = 0; part < 3; part++) {
         c.w[part] = test_matrix(&random, (Dtype)s->format[part], heads[part] * s->head_dim, s->d_model);
         c.bias[part] = random_vector(&random, c.w[part].n_rows, 0, 1);
@@ -268,7 +287,8 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t n_rows, uint32_
     kernel_run(s, &args, sizeof args);
     check_qkv(s, &c, chunk, q, kv);
     size_t touched = 0;
-    for (size_t i = 0; i < kv_halves; i++) touched += kv[i] != 0x7BCD;
+    for (size_t i = 0; i < kv_halves; i++)
+        touched += kv[i] != 0x7BCD;
     CHECK_U64_EQ((size_t)n_rows * s->n_kv_heads * s->head_dim * 2, touched);
 }
 
@@ -284,7 +304,8 @@ TEST_SLOW(kernel_prefill_qkv_writes_queries_and_cache, 60) {
 
 static double reference_activation(int fn, double v) {
     if (fn == ACTIVATION_SILU) return v / (1 + exp(-v));
-    if (fn == ACTIVATION_GELU_TANH) return 0.5 * v * (1 + tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)));
+    if (fn == ACTIVATION_GELU_TANH)
+        return 0.5 * v * (1 + tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)));
     return 0.5 * v * (1 + erf(v * 0.7071067811865476));
 }
 
@@ -297,8 +318,10 @@ static void run_glu(const char *name, unsigned sm_arch, uint32_t n_rows) {
     TestMatrix gate = test_matrix(&random, (Dtype)s->format[0], s->d_ff, s->d_model);
     TestMatrix up = test_matrix(&random, (Dtype)s->format[0], s->d_ff, s->d_model);
     uint16_t *out = activations(s->max_rows, s->d_ff);
-    PrefillGluArgs args = {DEVICE_ADDRESS(make_chunk(n_rows, 0)), DEVICE_ADDRESS(in),
-                           {DEVICE_ADDRESS(gate.repacked), DEVICE_ADDRESS(up.repacked)}, DEVICE_ADDRESS(out)};
+    PrefillGluArgs args = {DEVICE_ADDRESS(make_chunk(n_rows, 0)),
+                           DEVICE_ADDRESS(in),
+                           {DEVICE_ADDRESS(gate.repacked), DEVICE_ADDRESS(up.repacked)},
+                           DEVICE_ADDRESS(out)};
     kernel_run(s, &args, sizeof args);
     double *expected = doubles((size_t)n_rows * s->d_ff), *u = doubles(s->d_ff);
     float *actual = kernel_memory((size_t)n_rows * s->d_ff * sizeof *actual);
@@ -335,9 +358,11 @@ typedef struct {
     const uint16_t *q, *kv; // of all tokens, page i at i + 1 backwards (make_chunk)
 } AttentionCase;
 
-static float cached(const AttentionCase *c, uint32_t page, uint32_t slot, uint32_t head, bool value, uint32_t dim) {
+static float cached(const AttentionCase *c, uint32_t page, uint32_t slot, uint32_t head, bool value,
+                    uint32_t dim) {
     uint32_t d = c->s->head_dim;
-    const uint16_t *tile = c->kv + (size_t)page * KV_PAGE_HALVES(c->s->n_kv_heads, d) + (head * 2 + value) * 16 * d;
+    const uint16_t *tile =
+        c->kv + (size_t)page * KV_PAGE_HALVES(c->s->n_kv_heads, d) + (head * 2 + value) * 16 * d;
     return f32_from_f16(value ? tile[dim * 16 + slot] : tile[slot * d + dim]);
 }
 
@@ -368,7 +393,8 @@ static void attention_step(const AttentionCase *c, uint32_t position, uint32_t n
     uint32_t n = s->n_heads * s->head_dim, all_pages = (c->n_tokens + 15) / 16;
     PrefillChunk *chunk = make_chunk(n_rows, position);
     uint32_t *pages = kernel_memory(all_pages * sizeof *pages);
-    for (uint32_t i = 0; i < all_pages; i++) pages[i] = all_pages - i;
+    for (uint32_t i = 0; i < all_pages; i++)
+        pages[i] = all_pages - i;
     chunk->pages = DEVICE_ADDRESS(pages);
     // What lies after the last token must not matter, whatever it is.
     size_t kv_halves = (size_t)(all_pages + 1) * KV_PAGE_HALVES(s->n_kv_heads, s->head_dim);
@@ -378,13 +404,14 @@ static void attention_step(const AttentionCase *c, uint32_t position, uint32_t n
         uint16_t *page = kv + (size_t)pages[t / 16] * KV_PAGE_HALVES(s->n_kv_heads, s->head_dim);
         for (uint32_t i = 0; i < s->n_kv_heads * s->head_dim; i++) {
             uint32_t head = i / s->head_dim, d = i % s->head_dim;
-            page[head * 2 * 16 * s->head_dim + t % 16 * s->head_dim + d] = 0x7E00;           // not a number
+            page[head * 2 * 16 * s->head_dim + t % 16 * s->head_dim + d] = 0x7E00; // not a number
             page[(head * 2 + 1) * 16 * s->head_dim + d * 16 + t % 16] = i % 2 ? 0x7C00 : 0x7E00; // infinity
         }
     }
     uint16_t *q = kernel_memory((size_t)n_rows * n * 2), *result = activations(s->max_rows, n);
     memcpy(q, c->q + (size_t)position * n, (size_t)n_rows * n * 2);
-    PrefillAttentionArgs args = {DEVICE_ADDRESS(chunk), DEVICE_ADDRESS(q), DEVICE_ADDRESS(kv), DEVICE_ADDRESS(result)};
+    PrefillAttentionArgs args = {DEVICE_ADDRESS(chunk), DEVICE_ADDRESS(q), DEVICE_ADDRESS(kv),
+                                 DEVICE_ADDRESS(result)};
     kernel_run(s, &args, sizeof args);
     for (uint32_t i = 0; i < n_rows * n; i++) {
         out[(size_t)position * n + i] = activation(result, s->max_rows, i / n, i % n);
@@ -392,7 +419,8 @@ static void attention_step(const AttentionCase *c, uint32_t position, uint32_t n
 }
 
 // A text in steps of several sizes: right, and the same bits however it is cut.
-static void run_attention(const char *name, unsigned sm_arch, uint32_t n_tokens, uint32_t step, uint32_t other_step) {
+static void run_attention(const char *name, unsigned sm_arch, uint32_t n_tokens, uint32_t step,
+                          uint32_t other_step) {
     const EmulatedStage *s = kernel_stage(name, sm_arch);
     TEST_CASE_LABEL("%s sm_%u, %u tokens in steps of %u and %u", name, sm_arch, n_tokens, step, other_step);
     TestRandom random = {n_tokens};
@@ -400,15 +428,20 @@ static void run_attention(const char *name, unsigned sm_arch, uint32_t n_tokens,
     size_t n_q = (size_t)n_tokens * n;
     size_t n_kv = (size_t)((n_tokens + 15) / 16 + 1) * KV_PAGE_HALVES(s->n_kv_heads, s->head_dim);
     uint16_t *q = kernel_memory(n_q * 2), *kv = kernel_memory(n_kv * 2);
-    for (size_t i = 0; i < n_q; i++) q[i] = f16_from_f32(0.2f * test_random_normal(&random));
-    for (size_t i = 0; i < n_kv; i++) kv[i] = f16_from_f32(test_random_normal(&random));
+    for (size_t i = 0; i < n_q; i++)
+        q[i] = f16_from_f32(0.2f * test_random_normal(&random));
+    for (size_t i = 0; i < n_kv; i++)
+        kv[i] = f16_from_f32(test_random_normal(&random));
     AttentionCase c = {s, n_tokens, q, kv};
     float *out = random_vector(&random, n_q, NAN, 0), *again = random_vector(&random, n_q, NAN, 0);
-    for (uint32_t p = 0; p < n_tokens; p += step) attention_step(&c, p, MIN(step, n_tokens - p), out);
-    for (uint32_t p = 0; p < n_tokens; p += other_step) attention_step(&c, p, MIN(other_step, n_tokens - p), again);
+    for (uint32_t p = 0; p < n_tokens; p += step)
+        attention_step(&c, p, MIN(step, n_tokens - p), out);
+    for (uint32_t p = 0; p < n_tokens; p += other_step)
+        attention_step(&c, p, MIN(other_step, n_tokens - p), again);
     double *expected = doubles(n_q);
     for (uint32_t t = 0; t < n_tokens; t++) {
-        for (uint32_t h = 0; h < s->n_heads; h++) reference_row(&c, t, h, expected + (size_t)t * n + h * s->head_dim);
+        for (uint32_t h = 0; h < s->n_heads; h++)
+            reference_row(&c, t, h, expected + (size_t)t * n + h * s->head_dim);
     }
     check_error(expected, out, n_q, F16);
     CHECK_BYTES_EQ(out, n_q * sizeof *out, again, n_q * sizeof *again);
