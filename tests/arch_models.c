@@ -192,22 +192,22 @@ static const TensorRow gpt2[] = {
 // clang-format off
 static const ArchModel models[] = {
     // Grouped heads, a tied head, and the published factors' kind of tensor.
-    {"llama", "llama", SIZES(2, 4, 2, 16, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(llama), MORE(rope_freqs),
-     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 5e5)}},
-    {"llama-linear", "llama", SIZES(2, 4, 4, 16, 96, 0), .dtype = DTYPE_Q5_1, TENSORS(llama), MORE(own_head),
+    {"llama", "llama", SIZES(2, 4, 2, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(llama), MORE(rope_freqs),
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 5e5), KEY_U32("attention.key_length", 32)}},
+    {"llama-linear", "llama", SIZES(2, 2, 2, 32, 96, 0), .dtype = DTYPE_Q5_1, TENSORS(llama), MORE(own_head),
      .keys = {EPS_RMS, KEY_STR("rope.scaling.type", "linear"), KEY_F32("rope.scaling.factor", 4)}},
     {"llama-yarn", "llama", SIZES(2, 2, 2, 32, 96, 0), .dtype = DTYPE_Q4_1, TENSORS(llama), MORE(own_head),
      .keys = {EPS_RMS, KEY_STR("rope.scaling.type", "yarn"), KEY_F32("rope.scaling.factor", 4),
               KEY_U32("rope.scaling.original_context_length", 32),
               KEY_F32("rope.scaling.yarn_beta_fast", 8)}},
-    {"mistral", "llama", SIZES(2, 4, 2, 16, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(llama), MORE(own_head),
+    {"mistral", "llama", SIZES(2, 2, 1, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(llama), MORE(own_head),
      .keys = {EPS_RMS, KEY_U32("attention.sliding_window", 20)}},
-    {"mixtral", "llama", SIZES(2, 4, 2, 16, 64, 4), .dtype = DTYPE_Q8_0, TENSORS(experts),
+    {"mixtral", "llama", SIZES(2, 2, 1, 32, 64, 4), .dtype = DTYPE_Q8_0, TENSORS(experts),
      .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_U32("expert_count", 4),
               KEY_U32("expert_used_count", 2)}},
-    {"qwen2", "qwen2", SIZES(2, 4, 2, 16, 96, 0), .dtype = DTYPE_Q5_0, TENSORS(llama), MORE(qkv_biases),
+    {"qwen2", "qwen2", SIZES(2, 2, 1, 32, 96, 0), .dtype = DTYPE_Q5_0, TENSORS(llama), MORE(qkv_biases),
      .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6)}},
-    // Heads that are not d_model / heads wide.
+    // Four heads that are wider than d_model / heads.
     {"qwen3", "qwen3", SIZES(2, 4, 2, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(llama), MORE(qk_norms),
      .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_U32("attention.key_length", 32),
               KEY_U32("attention.value_length", 32)}},
@@ -215,13 +215,13 @@ static const ArchModel models[] = {
      .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_U32("attention.key_length", 32),
               KEY_U32("expert_count", 8), KEY_U32("expert_used_count", 3),
               KEY_U32("expert_feed_forward_length", 32)}},
-    {"phi3", "phi3", SIZES(2, 4, 2, 16, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(phi3),
+    {"phi3", "phi3", SIZES(2, 2, 1, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(phi3),
      .keys = {EPS_RMS, KEY_U32("attention.sliding_window", 24)}},
     // A context longer than the original one: long factors, and an attention factor; half of each head turns.
-    {"phi3-long", "phi3", SIZES(2, 4, 4, 16, 96, 0), .dtype = DTYPE_Q5_1, TENSORS(phi3), MORE(rope_factors),
+    {"phi3-long", "phi3", SIZES(2, 2, 2, 32, 96, 0), .dtype = DTYPE_Q5_1, TENSORS(phi3), MORE(rope_factors),
      .keys = {EPS_RMS, KEY_U32("rope.scaling.original_context_length", 32),
-              KEY_U32("rope.dimension_count", 8), KEY_F32("rope.scaling.attn_factor", 1.1832159566199232)}},
-    {"phi3-short", "phi3", SIZES(2, 4, 4, 16, 96, 0), .dtype = DTYPE_F16, TENSORS(phi3), MORE(rope_factors),
+              KEY_U32("rope.dimension_count", 16), KEY_F32("rope.scaling.attn_factor", 1.1832159566199232)}},
+    {"phi3-short", "phi3", SIZES(2, 2, 2, 32, 96, 0), .dtype = DTYPE_F16, TENSORS(phi3), MORE(rope_factors),
      .keys = {EPS_RMS, KEY_U32("rope.scaling.original_context_length", 128),
               KEY_STR("rope.scaling.type", "longrope")}},
     // Five layers with a window, one without, and one more; no keys for what all published sizes share.
@@ -229,7 +229,7 @@ static const ArchModel models[] = {
      .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_U32("attention.key_length", 32),
               KEY_U32("attention.value_length", 32), KEY_U32("attention.sliding_window", 16)}},
     // The larger sizes: scaled positions where there is no window. And every key that files may have.
-    {"gemma3-linear", "gemma3", SIZES(3, 4, 2, 16, 96, 0), .dtype = DTYPE_BF16, TENSORS(llama),
+    {"gemma3-linear", "gemma3", SIZES(3, 2, 1, 32, 96, 0), .dtype = DTYPE_BF16, TENSORS(llama),
      MORE(gemma3_norms),
      .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_F32("rope.freq_base_swa", 500),
               KEY_STR("rope.scaling.type", "linear"), KEY_F32("rope.scaling.factor", 8),
@@ -240,7 +240,7 @@ static const ArchModel models[] = {
               KEY_U32("expert_count", 8), KEY_U32("expert_used_count", 4),
               KEY_U32("expert_feed_forward_length", 32), KEY_STR("rope.scaling.type", "yarn"),
               KEY_F32("rope.scaling.factor", 32), KEY_U32("rope.scaling.original_context_length", 64)}},
-    {"gpt2", "gpt2", SIZES(2, 4, 4, 16, 128, 0), .dtype = DTYPE_Q8_0, TENSORS(gpt2),
+    {"gpt2", "gpt2", SIZES(2, 2, 2, 32, 128, 0), .dtype = DTYPE_Q8_0, TENSORS(gpt2),
      .keys = {KEY_F32("attention.layer_norm_epsilon", 1e-5)}},
 };
 // clang-format on

@@ -1,9 +1,9 @@
 // Tiny models of every architecture, with random weights and only the keys and tensors that such files have:
 // for comparing a forward pass with what another program computes from the same file.
 //
-// 64 values wide, 64 tokens, no tokenizer. Norms before matrices are about 4, so that scores, gates and
-// routers are not nearly equal everywhere: a wrong angle, window or expert then moves the logits by far more
-// than rounding does. The tokens to run are in the file, too, as "test.tokens".
+// 64 values wide, heads of 32, 64 tokens, no tokenizer. Norms before matrices are about 4, so that scores,
+// gates and routers are not nearly equal everywhere: a wrong angle, window or expert then moves the logits by
+// far more than rounding does. The tokens to run are in the file, too, as "test.tokens".
 #pragma once
 
 #include "gguf_builder.h"

@@ -18,7 +18,7 @@ typedef struct {
     uint32_t pages[PAGES];
 } Model;
 
-// Rounding makes up to 3e-6; the promise is 1e-3, but a wrong constant in an activation makes only 4e-5.
+// Rounding makes up to 4e-6; the promise is 1e-3, but a wrong constant in an activation makes only 4e-5.
 static const double ERROR_MAX = 2e-5;
 
 static Model open_model(const ArchModel *m) {
