@@ -40,32 +40,52 @@ DEVICE u32 x_group(u32 turn) {
     return turn * THREADS + thread_index();
 }
 
-// Writes one group of four values; the whole warp calls it, threads without a group give zeros.
-template <bool keep_sums> DEVICE void x_store(u8 *shared_x, u32 group, float4 v) {
-    if (X_FLOATS && group < X_GROUPS) ((float4 *)(shared_x + X_FLOAT))[group] = v;
-    if (!X_INTEGERS) return;
-    float largest =
-        max_nan_f32(max_nan_f32(abs_f32(v.x), abs_f32(v.y)), max_nan_f32(abs_f32(v.z), abs_f32(v.w)));
-    for (u32 m = 1; m < 8; m *= 2) {
-        largest = max_nan_f32(largest, shuffle_xor(largest, m));
+// Writes all of the thread's groups (zeros for those that it does not have); the whole warp calls it. Each step is taken for
+// all groups before the next: the shuffles of one group wait for each other, those of several do not (14 groups a thread cost
+// 3 us one after the other).
+template <bool keep_sums> DEVICE void x_store(u8 *shared_x, const float4 v[X_TURNS]) {
+    float largest[X_TURNS];
+    u32 packed[X_TURNS];
+    i32 sum[X_TURNS];
+#pragma unroll
+    for (u32 i = 0; i < X_TURNS; i++) {
+        largest[i] = max_nan_f32(max_nan_f32(abs_f32(v[i].x), abs_f32(v[i].y)), max_nan_f32(abs_f32(v[i].z), abs_f32(v[i].w)));
+        if (X_FLOATS && x_group(i) < X_GROUPS) ((float4 *)(shared_x + X_FLOAT))[x_group(i)] = v[i];
     }
-    // Below 1e-30 a reciprocal could overflow: such a block counts as zeros.
-    float inverse = largest > 1e-30f ? 127.0f * reciprocal_fast(largest) : 0.0f;
-    u32 packed = pack_i8(round_to_i32(v.x * inverse), round_to_i32(v.y * inverse), round_to_i32(v.z * inverse),
-                         round_to_i32(v.w * inverse));
-    i32 sum = 0;
-    if (keep_sums) {
-        sum = dp4a(packed, 0x01010101u, 0);
-        for (u32 m = 1; m < 8; m *= 2) {
-            sum += shuffle_xor(sum, m);
+    if (!X_INTEGERS) return;
+#pragma unroll
+    for (u32 m = 1; m < 8; m *= 2) {
+#pragma unroll
+        for (u32 i = 0; i < X_TURNS; i++) {
+            largest[i] = max_nan_f32(largest[i], shuffle_xor(largest[i], m));
         }
     }
-    if (group >= X_GROUPS) return;
-    u32 block = group / 8, word = group % 8;
-    ((u32 *)shared_x)[word / 4 * X_BLOCKS * 4 + block * 4 + word % 4] = packed;
-    // A value that is not a number makes the block so: an overflow upstream must not look like a result.
-    float scale = largest > 1e-30f || largest != largest ? largest * (1.0f / 127.0f) : 0.0f;
-    if (word == 0) ((float2 *)(shared_x + X_META))[block] = {scale, scale * (float)sum};
+#pragma unroll
+    for (u32 i = 0; i < X_TURNS; i++) {
+        // Below 1e-30 a reciprocal could overflow: such a block counts as zeros.
+        float inverse = largest[i] > 1e-30f ? 127.0f * reciprocal_fast(largest[i]) : 0.0f;
+        packed[i] = pack_i8(round_to_i32(v[i].x * inverse), round_to_i32(v[i].y * inverse), round_to_i32(v[i].z * inverse),
+                            round_to_i32(v[i].w * inverse));
+        sum[i] = keep_sums ? dp4a(packed[i], 0x01010101u, 0) : 0;
+    }
+    if (keep_sums) {
+#pragma unroll
+        for (u32 m = 1; m < 8; m *= 2) {
+#pragma unroll
+            for (u32 i = 0; i < X_TURNS; i++) {
+                sum[i] += shuffle_xor(sum[i], m);
+            }
+        }
+    }
+#pragma unroll
+    for (u32 i = 0; i < X_TURNS; i++) {
+        u32 group = x_group(i), block = group / 8, word = group % 8;
+        if (group >= X_GROUPS) break;
+        ((u32 *)shared_x)[word / 4 * X_BLOCKS * 4 + block * 4 + word % 4] = packed[i];
+        // A value that is not a number makes the block so: an overflow upstream must not look like a result.
+        float scale = largest[i] > 1e-30f || largest[i] != largest[i] ? largest[i] * (1.0f / 127.0f) : 0.0f;
+        if (word == 0) ((float2 *)(shared_x + X_META))[block] = {scale, scale * (float)sum[i]};
+    }
 }
 
 DEVICE i32 sum_of_bytes(uint4 v) {
@@ -113,12 +133,15 @@ DEVICE void norm_load_weight(const float *w, float4 v[X_TURNS]) {
 template <bool keep_sums>
 DEVICE void norm_store(u8 *shared_x, float *warp_squares, const float4 x[X_TURNS], const float4 w[X_TURNS]) {
     float squares = 0;
+    float4 xw[X_TURNS];
 #pragma unroll
     for (u32 i = 0; i < X_TURNS; i++) {
         float4 v = x[i];
         squares = fma_f32(v.x, v.x, fma_f32(v.y, v.y, fma_f32(v.z, v.z, fma_f32(v.w, v.w, squares))));
-        x_store<keep_sums>(shared_x, x_group(i), {v.x * w[i].x, v.y * w[i].y, v.z * w[i].z, v.w * w[i].w});
+        xw[i] = {v.x * w[i].x, v.y * w[i].y, v.z * w[i].z, v.w * w[i].w};
     }
+    x_store<keep_sums>(shared_x, xw);
+#pragma unroll
     for (u32 m = 16; m > 0; m /= 2) {
         squares += shuffle_xor(squares, m);
     }

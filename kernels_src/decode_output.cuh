@@ -90,12 +90,13 @@ DEVICE void store_splits(const OutputArgs &a, u8 *shared_x, u32 n_splits) {
             combine(&c[k % X_TURNS], split[k % X_TURNS][k / X_TURNS]);
         }
     }
+    float4 x[X_TURNS];
 #pragma unroll
     for (u32 i = 0; i < X_TURNS; i++) {
         float inverse = c[i].weight > 0 ? reciprocal_fast(c[i].weight) : 0.0f;
-        float4 v = c[i].v;
-        x_store<!UNPACKED>(shared_x, x_group(i), {v.x * inverse, v.y * inverse, v.z * inverse, v.w * inverse});
+        x[i] = {c[i].v.x * inverse, c[i].v.y * inverse, c[i].v.z * inverse, c[i].v.w * inverse};
     }
+    x_store<!UNPACKED>(shared_x, x);
 }
 #endif
 
@@ -107,10 +108,7 @@ DEVICE void decode_output_run(const OutputArgs &a, u32 block, u8 *shared, Output
 #else
     float4 x[X_TURNS];
     x_load_global(a.in, x);
-#pragma unroll
-    for (u32 i = 0; i < X_TURNS; i++) {
-        x_store<!UNPACKED>(shared + X_AT, x_group(i), x[i]);
-    }
+    x_store<!UNPACKED>(shared + X_AT, x);
 #endif
     block_sync();
     s->product.run(block, shared, [&](u32 unit, const float sums[ROWS]) {
