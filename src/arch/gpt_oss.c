@@ -6,7 +6,7 @@
 static const ConfigRow config[] = {
     CONFIG_ROWS_TRANSFORMER, CONFIG_ROWS_EXPERTS,
     CONFIG_ROWS_ROPE,        CONFIG_U32_VALUE(yarn_exact_bounds, 1),
-    CONFIG_ROW_WINDOW(true),       CONFIG_ROW_WINDOW_PERIOD(2),
+    CONFIG_ROW_WINDOW(true), CONFIG_ROW_WINDOW_PERIOD(2),
     CONFIG_ROW_RMS_EPS,
 };
 

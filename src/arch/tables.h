@@ -56,8 +56,7 @@
 // The embedding, the last norm, and a head that is the embedding where the file has none of its own.
 #define WEIGHT_ROWS_ENDS                                                                                    \
     {.id = WEIGHT_EMBED, .name = "token_embd.weight", .rows = DIM_VOCAB, .cols = DIM_MODEL},                \
-        WEIGHT_VECTOR(WEIGHT_OUTPUT_NORM, "output_norm.weight", DIM_MODEL),                                 \
-    {                                                                                                       \
+        WEIGHT_VECTOR(WEIGHT_OUTPUT_NORM, "output_norm.weight", DIM_MODEL), {                               \
         .id = WEIGHT_HEAD, .name = "output.weight", .rows = DIM_VOCAB, .cols = DIM_MODEL, .optional = true, \
         .or_else = WEIGHT_EMBED                                                                             \
     }
