@@ -78,7 +78,7 @@ static bool emit_repeat(Compiler *c, const RegexNode *n, uint16_t next, uint16_t
         for (uint32_t i = 0; i < c->tree->n_intervals; i++)
             outside.masks[i] = ~taken->masks[i];
         uint16_t set = regex_add_set(c->tree, outside.masks, c->arena);
-        if (set == UINT16_MAX) return too_large(c);
+        if (set == UINT16_MAX) return c->tree->n_sets == REGEX_SETS_MAX ? too_large(c) : out_of_memory(c);
         if (!add_step(c, (Step){.kind = STEP_LOOK, .at_end = true, .set = set, .a = next}, &exit))
             return false;
     }

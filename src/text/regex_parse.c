@@ -154,6 +154,8 @@ static bool add_node(Parser *p, RegexNode node, uint16_t *out) {
 
 static bool add_set_node(Parser *p, RegexNode node, const CharSet *set, uint16_t *out) {
     node.set = regex_add_set(p->tree, set->masks, p->arena);
+    bool is_full = p->tree->n_sets == REGEX_SETS_MAX;
+    if (node.set == UINT16_MAX && !is_full) return full(p);
     if (node.set == UINT16_MAX) return refuse(p, p->at, "too many different classes");
     return add_node(p, node, out);
 }
