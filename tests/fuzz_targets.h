@@ -23,6 +23,9 @@ void fuzz_json(const uint8_t *data, size_t size);
 // depend on the pieces.
 void fuzz_http(const uint8_t *data, size_t size);
 
+// A GGUF file: what is taken keeps the header's promises, and every value, element and tensor can be read.
+void fuzz_gguf(const uint8_t *data, size_t size);
+
 // Runs `target` on every file of tests/fuzz/corpus/<name>, then on mutations of them (the same ones each
 // time). Returns the number of files.
 size_t fuzz_replay(const char *name, void (*target)(const uint8_t *data, size_t size), uint32_t mutations);

@@ -138,7 +138,9 @@ bool execute_request_parse(Str body, const ExecuteLimits *limits, Arena *arena, 
     for (size_t i = 0; i < COUNT_OF(rules); i++) {
         const FieldRule *rule = &rules[i];
         const JsonNode *node = json_get(root, str_from_c(rule->name));
-        if (rule->type == FIELD_F64) *(double *)((char *)out + rule->offset) = rule->fallback;
+        if (rule->type == FIELD_F64) {
+            memcpy((char *)out + rule->offset, &rule->fallback, sizeof rule->fallback);
+        }
         if (node && !read_field(rule, node, limits, out, err)) return false;
         if (!node && rule->required) return refuse(err, rule->name, "is required");
         if (node && rule->offset == AT(seed)) out->has_seed = true;
