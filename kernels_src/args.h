@@ -89,12 +89,29 @@ typedef struct {
 // Tokens of a sequence that are drawn before the host has fetched the first of them.
 enum { TOKEN_RING = 4 };
 
+enum { SAMPLE_BINS = 2048, SAMPLE_ROUNDS = 3, SAMPLE_BLOCKS_MAX = 256, SAMPLE_MEETINGS = 2 * SAMPLE_ROUNDS + 1 };
+
+// What the blocks of sample_full tell each other. Launches take turns with the halves: each clears the other's.
+typedef struct {
+    unsigned launch; // of those before
+    unsigned reserved[15];
+    struct {
+        unsigned long long mass[2][SAMPLE_ROUNDS][SAMPLE_BINS];
+        unsigned count[2][SAMPLE_ROUNDS][SAMPLE_BINS];
+        unsigned meetings[SAMPLE_MEETINGS + 1];
+        struct {
+            unsigned long long mass;
+            unsigned long long ties;
+        } block[SAMPLE_BLOCKS_MAX];
+    } half[2];
+} SampleScratch;
+
 // sample_*.cuh
 typedef struct {
     DEVICE_PTR(DecodeSequence) sequence;
     DEVICE_PTR(const float) logits;        // [N_VOCAB]
     DEVICE_PTR(const HeadBest) best;       // [HEAD_BLOCKS]
-    DEVICE_PTR(void) scratch;              // not for greedy
+    DEVICE_PTR(SampleScratch) scratch;     // not for greedy; zeros before the first launch
     DEVICE_PTR(int) out;                   // [TOKEN_RING] the token, or -1, at step % TOKEN_RING
 } SampleArgs;
 

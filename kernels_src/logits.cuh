@@ -47,6 +47,20 @@ DEVICE void best_of_warp(HeadBest *best) {
     }
 }
 
+// The best of decode_head's blocks, in all lanes of the calling warp; token -1 where there is none to draw: a logit is not a
+// number, the largest is infinite.
+DEVICE HeadBest best_of_blocks(const HeadBest *blocks, u32 n_blocks) {
+    HeadBest best = {-INFINITY_F32, -1, 0, 0};
+    for (u32 i = lane_index(); i < n_blocks; i += WARP) {
+        float2 value_token = load_shared_data((const float2 *)(blocks + i));
+        u32 n_bad = load_shared_data(&blocks[i].n_bad);
+        best_merge(&best, {value_token.x, (i32)bits_of(value_token.y), n_bad, 0});
+    }
+    best_of_warp(&best);
+    if (best.n_bad > 0 || !is_number(best.value)) best.token = -1;
+    return best;
+}
+
 // The drawn token becomes the next step's input. An invalid one is reported, and the step that may be enqueued already is
 // given token 0: its result is dropped. out [TOKEN_RING]: the host fetches a token while the next one is drawn.
 DEVICE void sequence_advance(DecodeSequence *s, i32 token, i32 *out) {

@@ -154,6 +154,9 @@ DEVICE u32 count_ones(u32 v) {
 DEVICE u32 multiply_high(u32 a, u32 b) {
     return __umulhi(a, b);
 }
+DEVICE u64 multiply_high(u64 a, u64 b) {
+    return __umul64hi(a, b);
+}
 
 // ---- numbers ----
 

@@ -23,8 +23,12 @@ void *kernel_memory(size_t size) {
 
 void kernel_run(const EmulatedStage *stage, const void *args, size_t args_size) {
     (void)args_size;
-    emulator_launch(stage->kernel, args, stage->info.grid[0], stage->info.grid[1], stage->info.threads,
-                    stage->info.shared_bytes);
+    const StageInfo *info = &stage->info;
+    if (stage->together) {
+        emulator_launch_together(stage->kernel, args, info->grid[0], info->threads, info->shared_bytes);
+    } else {
+        emulator_launch(stage->kernel, args, info->grid[0], info->grid[1], info->threads, info->shared_bytes);
+    }
 }
 
 void kernel_emulate(const EmulatedStage *stage, unsigned grid, const void *args, size_t args_size) {

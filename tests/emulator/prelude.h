@@ -144,6 +144,9 @@ DEVICE u32 count_ones(u32 v) {
 DEVICE u32 multiply_high(u32 a, u32 b) {
     return (u32)((u64)a * b >> 32);
 }
+DEVICE u64 multiply_high(u64 a, u64 b) {
+    return (u64)((unsigned __int128)a * b >> 64);
+}
 
 // ---- numbers ----
 

@@ -24,6 +24,20 @@ void run_values(const void *args) {
     a->out[i] = weight_value<FORMAT>(row, a->n_cols, i % a->n_cols);
 }
 const StageInfo info = {256, {1, 1}, 0};
+#elif defined(STAGE_SAMPLE_GREEDY)
+#include "../kernels_src/logits.cuh"
+#include "../kernels_src/sample_greedy.cuh"
+void run(const void *args) {
+    sample_greedy(*(const SampleArgs *)args);
+}
+const StageInfo info = sample_greedy_info;
+#elif defined(STAGE_SAMPLE)
+#include "../kernels_src/logits.cuh"
+#include "../kernels_src/sample_full.cuh"
+void run(const void *args) {
+    sample_full(*(const SampleArgs *)args);
+}
+const StageInfo info = sample_full_info;
 #elif defined(STAGE_ATTENTION)
 #include "../kernels_src/attention_splits.cuh"
 #include "../kernels_src/decode_attention.cuh"
@@ -126,6 +140,9 @@ EmulatedStage describe() {
     s.sm_arch = SM_ARCH;
     s.kernel = run;
     s.info = info;
+#ifdef STAGE_SAMPLE
+    s.together = true;
+#endif
 #ifdef STAGE_REPACK
     s.values = run_values;
     s.format[0] = FORMAT;

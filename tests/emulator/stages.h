@@ -11,6 +11,7 @@ typedef struct {
     const char *name;
     unsigned sm_arch;
     EmulatedKernel *kernel; // takes the stage's arguments
+    bool together;          // its blocks wait for each other: emulator_launch_together
     EmulatedKernel *values; // repack variants: weight_value of every element, takes ValuesArgs
     StageInfo info;
     unsigned d_model, n_heads, n_kv_heads, head_dim, rope_dims, d_ff, n_vocab, n_rows, n_cols;

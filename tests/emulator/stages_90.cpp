@@ -42,6 +42,10 @@
 #include "run.h"
 #define VARIANT attention_window
 #include "run.h"
+#define VARIANT sample_small
+#include "run.h"
+#define VARIANT sample_greedy
+#include "run.h"
 #define VARIANT output_attention
 #include "run.h"
 #define VARIANT output_bf16
@@ -143,6 +147,8 @@ const EmulatedStage emulated_stages_90[] = {
     attention_4x128::describe(),
     attention_7x64::describe(),
     attention_window::describe(),
+    sample_small::describe(),
+    sample_greedy::describe(),
     output_attention::describe(),
     output_bf16::describe(),
     output_f16::describe(),

@@ -56,3 +56,9 @@
 #undef F16X2_16TH
 #undef F16X2_8TH
 #undef VARIANT
+#undef STAGE_SAMPLE
+#undef STAGE_SAMPLE_GREEDY
+#undef HEAD_BLOCKS
+#undef SAMPLE_BLOCKS
+#undef PIECES
+#undef UNPACK_MAX
