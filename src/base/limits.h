@@ -60,7 +60,7 @@ enum {
 
     // engine
     KV_PAGE_TOKENS = 16,
-    PREFILL_CHUNK_TOKENS = 512,
+    PREFILL_CHUNK_TOKENS = 2048,
     CPU_THREADS_MAX = 256,
 };
 

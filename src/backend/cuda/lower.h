@@ -12,7 +12,7 @@
 // Attention's splits of the positions have at least this many pages (attention_splits.cuh).
 enum { LOWER_SPLIT_PAGES_MIN = 8 };
 // Prefill's buffers have a multiple of this many rows: the largest tile's.
-enum { LOWER_ROWS_MULTIPLE = 128 };
+enum { LOWER_ROWS_MULTIPLE = 256 };
 
 // What a program is shaped by.
 typedef struct {

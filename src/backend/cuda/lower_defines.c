@@ -21,8 +21,7 @@ enum {
     MATVEC_WARPS = 16,            // 8 cost 13% on the layers of a 0.5B model, 4 cost 35%
     UNITS_PER_WARP_MAX = 32,
     ATTENTION_WARPS = 8, // with splits of at least 8 pages; 4 and 4 cost 15% of attention and its output
-    PREFILL_SLOTS_MAX = 6,
-    PREFILL_SHARED_ROOMY = 128 << 10, // at least three steps of 128 tokens
+    PREFILL_SHARED_SPARE = 8 << 10, // what a product of prefill takes beside its ring, at most
 };
 
 // Two blocks of consecutive stages share a multiprocessor, so each gets half of its shared memory. A warp's
@@ -49,28 +48,31 @@ static MatvecShape matvec_shape(const LowerTarget *t, uint32_t n_cols, uint32_t 
     return shape;
 }
 
-// The tile of a product that a block of prefill computes: 16 rows a unit, `warps` units or twice that.
+// The tile of a product that a block of prefill computes: 16 rows of weights a warp, tile_tokens tokens.
 typedef struct {
     uint32_t tile_tokens;
     uint32_t warps;
     uint32_t ring_bytes;
+    uint32_t blocks_per_multiprocessor;
 } PrefillShape;
 
-// The largest tile of which there are enough for every multiprocessor, else the smallest; and a ring of as
-// many steps of 128 columns as fit.
-static PrefillShape prefill_shape(const LowerTarget *t, uint32_t units, uint32_t max_rows) {
-    static const struct { uint32_t tokens, warps; } tiles[] = {{128, 8}, {64, 8}, {64, 4}};
-    uint32_t warp_units = t->sm >= 90 ? 1 : 2, step_bytes = PREFILL_COLS * sizeof(uint16_t), i = 0;
-    bool roomy = t->shared_bytes_block >= PREFILL_SHARED_ROOMY;
-    for (i = roomy ? 0 : 1; i + 1 < COUNT_OF(tiles); i++) {
-        uint64_t blocks = div_up(units, tiles[i].warps * warp_units) * (max_rows / tiles[i].tokens);
-        if (blocks >= t->multiprocessors) break;
+// Tiles for wgmma, the best first where there are enough of them (measured: kernels_src/README.md), and the
+// one for all older GPUs.
+static const PrefillShape prefill_tiles[] = {
+    {256, 8, 192 << 10, 1}, {128, 8, 192 << 10, 1}, {64, 4, 64 << 10, 2}};
+static const PrefillShape prefill_tile_before_sm_90 = {64, 4, 48 << 10, 1};
+
+// The largest tile that fits and leaves at most 3 of 10 multiprocessors without work at 512 rows, else the
+// smallest. `units` are runs of 16 rows of the stage's weights.
+static PrefillShape prefill_shape(const LowerTarget *t, uint32_t units) {
+    if (t->sm < 90) return prefill_tile_before_sm_90;
+    const PrefillShape *tile = prefill_tiles, *last = &prefill_tiles[COUNT_OF(prefill_tiles) - 1];
+    for (; tile < last; tile++) {
+        uint64_t blocks = div_up(units, tile->warps) * div_up(512, tile->tile_tokens);
+        bool fits = tile->ring_bytes + PREFILL_SHARED_SPARE <= t->shared_bytes_block;
+        if (fits && 10 * blocks >= 7ull * t->multiprocessors) break;
     }
-    uint32_t slot = tiles[i].tokens * step_bytes;
-    uint32_t slots =
-        (uint32_t)min_u64((t->shared_bytes_block - BLOCK_SHARED_RESERVED) / slot, PREFILL_SLOTS_MAX);
-    return (PrefillShape){
-        .tile_tokens = tiles[i].tokens, .warps = tiles[i].warps, .ring_bytes = slots * slot};
+    return *tile;
 }
 
 // ---- decoding ----
@@ -194,11 +196,12 @@ static void define_head(StrBuf *b, Lowering *l, const Stage *s) {
 // ---- prefill ----
 
 static void define_matmul(StrBuf *b, const Lowering *l, uint32_t units) {
-    PrefillShape shape = prefill_shape(l->target, units, l->max_rows);
+    PrefillShape shape = prefill_shape(l->target, units);
     define(b, "MAX_ROWS", l->max_rows);
     define(b, "TILE_TOKENS", shape.tile_tokens);
     define(b, "WARPS", shape.warps);
     define(b, "RING_BYTES", shape.ring_bytes);
+    define(b, "BLOCKS_PER_SM", shape.blocks_per_multiprocessor);
 }
 
 // Stages that work on rows and have no matrix.
