@@ -99,6 +99,7 @@ static uint64_t lay_out_work(CudaBackend *b, CUdeviceptr base) {
     s->f = device_layout_take(&l, c->d_ff * sizeof(float));
     s->logits = device_layout_take(&l, c->n_vocab * sizeof(float));
     s->best = device_layout_take(&l, b->lowered.head_blocks * sizeof(HeadBest));
+    s->sample_scratch = device_layout_take(&l, sizeof(SampleScratch));
     CUdeviceptr sequences = device_layout_take(&l, b->options.n_slots * sizeof(DecodeSequence));
     CUdeviceptr tokens = device_layout_take(&l, tokens_bytes(b));
     for (uint32_t i = 0; i < b->options.n_slots; i++) {
@@ -409,10 +410,6 @@ static bool cuda_begin(Backend *backend, uint32_t slot_index, const SamplerParam
     CudaBackend *b = cuda_self(backend);
     Slot *slot = &b->slots[slot_index];
     Cell *cell;
-    if (p->temperature > 0 && !b->lowered.can_sample) {
-        return error_set(err, ERR_UNSUPPORTED,
-                         "drawing at a temperature above 0 is not on the GPU yet; use 0");
-    }
     if (!cell_take(b, &cell, err)) return false;
     DecodeSequence s = {.temperature = p->temperature,
                         .top_p = p->top_p,

@@ -248,7 +248,7 @@ static bool add_prefill(Lowering *l, const Stage *s, Error *err) {
 
 bool lower_plan(const Plan *plan, const Placement *placement, const LowerTarget *target, uint32_t max_rows,
                 Arena *arena, Lowered *out, Error *err) {
-    static const StageKind draws[] = {STAGE_GREEDY};
+    static const StageKind draws[] = {STAGE_GREEDY, STAGE_SAMPLE};
     Lowering l = {.plan = plan, .placement = placement, .target = target, .arena = arena};
     l.max_rows = (uint32_t)align_up(max_rows, LOWER_ROWS_MULTIPLE);
     l.stages = arena_new(arena, Stage, plan->n_ops + COUNT_OF(draws));
@@ -269,7 +269,6 @@ bool lower_plan(const Plan *plan, const Placement *placement, const LowerTarget 
     if (l.head_blocks == 0) return error_set(err, ERR_UNSUPPORTED, "the plan has no head");
     for (size_t i = 0; i < COUNT_OF(draws); i++) {
         if (!add_stage(&l, &(Stage){.kind = draws[i]}, err)) return false;
-        out->can_sample |= draws[i] == STAGE_SAMPLE;
     }
     out->n_stages = l.n_stages;
     out->n_prefill_stages = l.n_prefill_stages;

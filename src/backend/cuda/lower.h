@@ -29,7 +29,6 @@ LowerTarget lower_target_of_sm(uint32_t sm);
 typedef struct {
     const Stage *stages; // one decode step: layers, head; then the ways to draw a token
     uint32_t n_stages;
-    bool can_sample;             // there is a stage that draws at a temperature above 0
     uint32_t n_layers_stages;    // stages before the head
     const Stage *prefill_stages; // of a prompt's rows; the head follows a row at a time
     uint32_t n_prefill_stages;

@@ -21,6 +21,8 @@ enum {
     MATVEC_WARPS = 16,            // 8 cost 13% on the layers of a 0.5B model, 4 cost 35%
     UNITS_PER_WARP_MAX = 32,
     ATTENTION_WARPS = 8, // with splits of at least 8 pages; 4 and 4 cost 15% of attention and its output
+    SAMPLE_BLOCKS_WANTED = 64,
+    SAMPLE_LOGITS_MAX = 4000,       // a block
     PREFILL_SHARED_SPARE = 8 << 10, // what a product of prefill takes beside its ring, at most
 };
 
@@ -262,6 +264,13 @@ static void define_prefill_glu(StrBuf *b, const Lowering *l, const Stage *s) {
 
 // ---- any stage ----
 
+// The blocks that draw a token wait for each other, so they must be on the GPU at once; and each holds its
+// part of the logits in shared memory.
+static uint64_t sample_blocks(const Lowering *l) {
+    uint64_t at_once = min_u64(l->target->multiprocessors, SAMPLE_BLOCKS_WANTED);
+    return max_u64(at_once, div_up(l->plan->config.n_vocab, SAMPLE_LOGITS_MAX));
+}
+
 bool lower_define(StrBuf *b, Lowering *l, const Stage *s, Error *err) {
     const Op *attention = attention_near(l, s);
     bool needs_attention = s->kind == STAGE_QKV || s->kind == STAGE_OUTPUT || s->kind == STAGE_PREFILL_QKV;
@@ -276,10 +285,11 @@ bool lower_define(StrBuf *b, Lowering *l, const Stage *s, Error *err) {
     case STAGE_GLU: define_glu(b, l, s); break;
     case STAGE_DOWN: define_output(b, l, s, NULL); break;
     case STAGE_HEAD: define_head(b, l, s); break;
-    case STAGE_GREEDY:
+    case STAGE_GREEDY: define(b, "HEAD_BLOCKS", l->head_blocks); break;
     case STAGE_SAMPLE:
         define(b, "N_VOCAB", l->plan->config.n_vocab);
         define(b, "HEAD_BLOCKS", l->head_blocks);
+        define(b, "SAMPLE_BLOCKS", sample_blocks(l));
         break;
     case STAGE_PREFILL_EMBED:
     case STAGE_PREFILL_ROPE:
