@@ -21,6 +21,7 @@ struct FakeWorker {
     StepResult result;
     _Atomic uint32_t fail_code;
     _Atomic bool nan;
+    _Atomic bool residency_lost;
     _Atomic uint64_t last_step_ns;
     _Atomic uint32_t start_signal;
     Bridge bridge;
@@ -65,6 +66,11 @@ static bool fake_read(Backend *b, StepResult *out, Error *err) {
     return true;
 }
 
+static bool fake_check_residency(Backend *b, Error *err) {
+    bool lost = atomic_load(&((FakeWorker *)b)->residency_lost);
+    return !lost || error_set(err, ERR_CUDA, "a region is host memory");
+}
+
 static void fake_close(Backend *b) {
     (void)b;
 }
@@ -87,6 +93,12 @@ static void make_script(FakeWorker *f) {
     memcpy(f->script, ids.ptr, ids.count * sizeof *ids.ptr);
     f->n_script = (uint32_t)ids.count;
     if (f->config.script) f->script[f->n_script++] = tokenizer_eos(f->tokenizer);
+}
+
+static _Atomic uint64_t clock_ahead_ns;
+
+static uint64_t advanced_ns(void) {
+    return os_monotonic_ns() + atomic_load(&clock_ahead_ns);
 }
 
 static FakeWorker *make(const FakeConfig *config) {
@@ -114,9 +126,12 @@ static FakeWorker *make(const FakeConfig *config) {
                                     .n_kv_pages = c->n_pages,
                                     .max_rows = MAX_ROWS,
                                     .pipeline_depth = 1};
+    f->backend.check_residency = fake_check_residency;
+    if (c->in_vram) f->backend.info.vram_bytes_total = f->backend.info.vram_bytes_used = 1 << 30;
     make_script(f);
     must(engine_create(&f->backend, &f->plan, c->n_jobs, &f->arena, &f->engine, &err), &err);
     must(bridge_init(&f->bridge, c->n_jobs, execute_job_arena_bytes(f->tokenizer), &f->arena, &err), &err);
+    f->bridge.now_ns = advanced_ns;
     must(sched_create(&f->bridge, f->engine, f->tokenizer, &f->arena, &f->sched, &err), &err);
     return f;
 }
@@ -185,7 +200,7 @@ FakeWorker *fake_worker_start(const FakeConfig *config) {
     must(os_thread_start(&f->engine_thread, "engine", run_engine, f, &err), &err);
     must(os_thread_start(&f->io_thread, "io", run_io, f, &err), &err);
     if (!config->hold_start) {
-        while (bridge_phase(&f->bridge) != WORKER_READY)
+        while (bridge_phase(&f->bridge) == WORKER_STARTING)
             os_sleep_ms(1);
     }
     return f;
@@ -218,6 +233,16 @@ uint16_t fake_port(const FakeWorker *f) {
 
 void fake_fail(FakeWorker *f, ErrCode code) {
     atomic_store(&f->fail_code, code);
+}
+
+void fake_lose_residency(FakeWorker *f) {
+    atomic_store(&f->residency_lost, true);
+}
+
+void fake_advance_clock(FakeWorker *f, uint64_t ms) {
+    atomic_fetch_add(&clock_ahead_ns, ms * 1000000);
+    atomic_fetch_add(&f->bridge.signal, 1);
+    os_wake_word(&f->bridge.signal);
 }
 
 void fake_emit_nan(FakeWorker *f) {

@@ -12,17 +12,18 @@
 #include "sched/sched.h"
 
 typedef struct {
-    const char *script;   // the text to generate; NULL: the same letter for ever
-    uint32_t n_jobs;      // 0: 1
-    uint32_t context;     // 0: 2048
-    uint32_t n_pages;     // 0: enough for n_jobs contexts
-    uint32_t step_ms;     // how long a step of the backend takes
-    uint32_t timeout_sec; // 0: 300
-    uint32_t grace_ms;    // 0: the usual
-    const char *tokens;   // bearer tokens, a line each; NULL: none required
+    const char *script;      // the text to generate; NULL: the same letter for ever
+    uint32_t n_jobs;         // 0: 1
+    uint32_t context;        // 0: 2048
+    uint32_t n_pages;        // 0: enough for n_jobs contexts
+    uint32_t step_ms;        // how long a step of the backend takes
+    uint32_t timeout_sec;    // 0: 300
+    uint32_t grace_ms;       // 0: the usual
+    const char *tokens;      // bearer tokens, a line each; NULL: none required
     const char *cors_origin; // NULL: none
-    bool hold_start;      // stays in WORKER_STARTING until fake_worker_release_start
-    const Log *log;       // NULL: none
+    bool in_vram;            // the backend says that it has a device's memory
+    bool hold_start;         // stays in WORKER_STARTING until fake_worker_release_start
+    const Log *log;          // NULL: none
 } FakeConfig;
 
 typedef struct FakeWorker FakeWorker;
@@ -40,6 +41,10 @@ uint16_t fake_port(const FakeWorker *f);
 
 // From now on the backend's steps fail with this code.
 void fake_fail(FakeWorker *f, ErrCode code);
+// From now on the check of the device's memory fails.
+void fake_lose_residency(FakeWorker *f);
+// From now on all clocks of the worker are this much ahead.
+void fake_advance_clock(FakeWorker *f, uint64_t ms);
 // From now on the logits are not numbers.
 void fake_emit_nan(FakeWorker *f);
 // Monotonic time at which the backend last began a step.

@@ -556,6 +556,50 @@ TEST(api_health_p99_under_10_ms_while_busy) {
     shut_down(f);
 }
 
+// A check of the device's memory every minute; one that fails makes the worker unhealthy.
+TEST(api_health_resident_and_lost) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x", .in_vram = true});
+    Answer a = ask(f, "GET", "/health", NULL);
+    CHECK(a.status == 200 && contains(a.body, "\"resident\":true"));
+    fake_lose_residency(f);
+    fake_advance_clock(f, 59 * 1000);
+    os_sleep_ms(50);
+    CHECK_INT_EQ(200, ask(f, "GET", "/health", NULL).status);
+    fake_advance_clock(f, 2 * 1000);
+    for (int i = 0; i < 500 && ask(f, "GET", "/health", NULL).status == 200; i++)
+        os_sleep_ms(10);
+    a = ask(f, "GET", "/health", NULL);
+    CHECK_INT_EQ(503, a.status);
+    CHECK(contains(a.body, "\"status\":\"unhealthy\"") && contains(a.body, "\"resident\":false"));
+    shut_down(f);
+}
+
+// Every code of the contract's table, with its status and whether to try again.
+TEST(api_error_codes) {
+    static const struct {
+        const char *name;
+        uint16_t status;
+        bool retriable;
+    } rows[] = {
+        {"INVALID_REQUEST", 400, false}, {"UNAUTHORIZED", 401, false},      {"BUSY", 503, true},
+        {"NOT_READY", 503, true},        {"MODEL_LOAD_FAILED", 500, false}, {"INSUFFICIENT_VRAM", 503, true},
+        {"VRAM_OOM", 500, true},         {"CUDA_ERROR", 500, true},         {"INFERENCE_TIMEOUT", 504, true},
+        {"CANCELLED", 499, false},       {"INTERNAL", 500, false},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        bool found = false;
+        TEST_CASE_LABEL("%s", rows[i].name);
+        for (ErrCode code = ERR_NONE; code < ERR_COUNT; code++) {
+            const ErrorInfo *info = error_info(code);
+            if (strcmp(info->name, rows[i].name) != 0) continue;
+            found = true;
+            CHECK_INT_EQ(rows[i].status, info->http_status);
+            if (code != ERR_NO_MEMORY) CHECK(info->retriable == rows[i].retriable);
+        }
+        CHECK(found);
+    }
+}
+
 // ---- logs ----
 
 static char logged[1 << 20];
