@@ -331,7 +331,10 @@ static void finish_case(Slot *slot, int status, Totals *totals) {
         printf("skip %s: %s\n", name, slot->report->skip_reason);
     } else {
         totals->passed++;
-        if (totals->verbose) printf("ok   %s, %.2f s\n", name, seconds);
+        if (totals->verbose) {
+            printf("ok   %s, %.2f s\n", name, seconds);
+            show_output(slot->output);
+        }
     }
     close(slot->output);
     remove_folder(slot->folder);

@@ -104,11 +104,12 @@ TEST(e2e_second_signal) {
     HttpClient client;
     HttpClientReply reply;
     snprintf(url, sizeof url, "http://127.0.0.1:%u/execute", s.port);
-    HttpClientRequest request = {.method = "POST",
-                                 .url = str_from_c(url),
-                                 .content_type = STR("application/json"),
-                                 .body = STR("{\"job_id\":\"a\",\"prompt\":\"p\",\"max_tokens\":2000,\"temperature\":0}"),
-                                 .timeout_ms = 20000};
+    HttpClientRequest request = {
+        .method = "POST",
+        .url = str_from_c(url),
+        .content_type = STR("application/json"),
+        .body = STR("{\"job_id\":\"a\",\"prompt\":\"p\",\"max_tokens\":2000,\"temperature\":0}"),
+        .timeout_ms = 20000};
     REQUIRE(http_client_open(&client, &request, &reply, &err));
     CHECK(process_await_event(s.process, "execute_start").len > 0);
     kill(s.process.pid, SIGTERM);
@@ -128,7 +129,8 @@ TEST(e2e_port_in_use) {
     Process p = process_start("--model % --device cpu --port %", (const char *[]){model, port}, NULL);
     CHECK_INT_EQ(1, process_wait(p));
     Str log = process_read_file(p.err_path);
-    CHECK(text_contains(log, "\"event\":\"error\"") && text_contains(log, port) && text_contains(log, "in use"));
+    CHECK(text_contains(log, "\"event\":\"error\"") && text_contains(log, port) &&
+          text_contains(log, "in use"));
     kill(s.process.pid, SIGTERM);
     CHECK_INT_EQ(0, process_wait(s.process));
 }
@@ -137,7 +139,7 @@ TEST(e2e_port_in_use) {
 TEST(e2e_callback) {
     const char *model = tiny_model_file();
     Process p = process_start("--model % --device cpu --port 0 --callback-url http://127.0.0.1:1/ready",
-                      (const char *[]){model}, NULL);
+                              (const char *[]){model}, NULL);
     CHECK_INT_EQ(1, process_wait(p));
     Str log = process_read_file(p.err_path);
     CHECK(text_contains(log, "\"attempt\":3,\"attempts\":3") && text_contains(log, "nobody was told"));
@@ -153,8 +155,8 @@ TEST(e2e_callback) {
 }
 
 TEST(e2e_text_log_on_request) {
-    Process p =
-        process_start("--model % --device cpu --port 0 --log-format text", (const char *[]){tiny_model_file()}, NULL);
+    Process p = process_start("--model % --device cpu --port 0 --log-format text",
+                              (const char *[]){tiny_model_file()}, NULL);
     for (int i = 0; i < 3000 && !text_contains(process_read_file(p.err_path), "takes jobs"); i++)
         os_sleep_ms(10);
     CHECK(text_contains(process_read_file(p.err_path), "  ready                Ready after "));
@@ -226,7 +228,8 @@ TEST(e2e_exit_codes) {
         CHECK_INT_EQ(rows[i].code, process_wait(p));
         Str out = process_read_file(p.out_path), err = process_read_file(p.err_path);
         CHECK(rows[i].out ? text_contains(out, rows[i].out) : out.len == 0);
-        if (!CHECK(rows[i].err ? text_contains(err, rows[i].err) : err.len == 0)) printf("%.*s\n", STR_ARG(err));
+        if (!CHECK(rows[i].err ? text_contains(err, rows[i].err) : err.len == 0))
+            printf("%.*s\n", STR_ARG(err));
     }
 }
 
@@ -268,12 +271,13 @@ TEST(e2e_run) {
         CHECK(out.len > 1);
     }
     TEST_CASE_LABEL("--ids and --json agree, and --logits does not change the draw");
-    Process ids = process_start("run --model % --device cpu --threads 1 --max-tokens 8 --seed 3 --file % --ids",
-                        rows[0].values, NULL);
+    Process ids =
+        process_start("run --model % --device cpu --threads 1 --max-tokens 8 --seed 3 --file % --ids",
+                      rows[0].values, NULL);
     CHECK_INT_EQ(0, process_wait(ids));
-    Process json =
-        process_start("run --model % --device cpu --threads 1 --max-tokens 8 --seed 3 --file % --logits 2 --json",
-              rows[0].values, NULL);
+    Process json = process_start(
+        "run --model % --device cpu --threads 1 --max-tokens 8 --seed 3 --file % --logits 2 --json",
+        rows[0].values, NULL);
     CHECK_INT_EQ(0, process_wait(json));
     Arena arena = os_arena(1 << 20);
     Error err;
@@ -316,14 +320,15 @@ TEST(e2e_tokenize_and_back) {
 }
 
 TEST(e2e_bench_json) {
-    Process p =
-        process_start("bench --model % --device cpu --threads 1 --prompt-tokens 8,16 --context 4 --output-tokens 4 "
-              "--batch 1,3 --runs 2 --json",
-              (const char *[]){tiny_model_file()}, NULL);
+    Process p = process_start(
+        "bench --model % --device cpu --threads 1 --prompt-tokens 8,16 --context 4 --output-tokens 4 "
+        "--batch 1,3 --runs 2 --json",
+        (const char *[]){tiny_model_file()}, NULL);
     CHECK_INT_EQ(0, process_wait(p));
     Arena arena = os_arena(1 << 20);
     Error err;
-    const JsonNode *root = json_parse(process_read_file(p.out_path), &arena, &(JsonLimits){.nodes_max = 1000}, &err);
+    const JsonNode *root =
+        json_parse(process_read_file(p.out_path), &arena, &(JsonLimits){.nodes_max = 1000}, &err);
     REQUIRE(root && json_is(json_get(root, STR("results")), JSON_ARRAY));
     const JsonNode *results = json_get(root, STR("results"));
     CHECK_INT_EQ(4, results->length);
@@ -353,7 +358,7 @@ TEST_SLOW(e2e_perplexity_of_smollm2, 180) {
     double expected = 0, found = 0; // of the first variant, whose weights are expanded to float32 as ours are
     REQUIRE(json_read_f64(json_first(json_get(json_first(variants), STR("nll_sums"))), &expected));
     Process p = process_start("perplexity --model % --device cpu --context 512 --chunks 1 --json %",
-                      (const char *[]){model, text}, NULL);
+                              (const char *[]){model, text}, NULL);
     CHECK_INT_EQ(0, process_wait(p));
     Str answer = process_read_file(p.out_path);
     root = json_parse(answer, &arena, &(JsonLimits){.nodes_max = 100}, &err);
@@ -363,7 +368,8 @@ TEST_SLOW(e2e_perplexity_of_smollm2, 180) {
 
 TEST_SLOW(e2e_run_chat_with_smollm2, 120) {
     if (test_is_sanitized()) SKIP("takes minutes under a sanitizer, and the tiny model takes the same way");
-    Process p = process_start("run --model % --device cpu --chat --prompt Hello! --temperature 0 --max-tokens 8",
+    Process p =
+        process_start("run --model % --device cpu --chat --prompt Hello! --temperature 0 --max-tokens 8",
                       (const char *[]){test_model_path()}, NULL);
     CHECK_INT_EQ(0, process_wait(p));
     CHECK(text_contains(process_read_file(p.out_path), "Hello"));

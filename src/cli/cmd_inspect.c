@@ -33,7 +33,7 @@ typedef struct {
 // At most `columns` characters of s, in one line; "…" stands for the rest.
 static void put_text(StrBuf *out, Str s, uint32_t columns) {
     for (uint32_t shown = 0; s.len; shown++) {
-        uint32_t codepoint;
+        uint32_t codepoint = 0;
         size_t length = utf8_decode(s, &codepoint);
         if (shown + 1 >= columns && s.len > length) {
             strbuf_put(out, STR("…"));

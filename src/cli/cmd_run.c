@@ -7,6 +7,7 @@
 #include "text/stop_matcher.h"
 #include "json/json_writer.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -145,7 +146,12 @@ static bool next_with_logits(Run *r, int32_t *token, Error *err) {
         at += n;
     }
     *token = result.tokens[0];
-    if (*token == TOKEN_INVALID) return error_set(err, ERR_INTERNAL, "the logits are not numbers");
+    if (*token == TOKEN_INVALID) {
+        return error_set(err, ERR_INTERNAL, "the logits are not numbers%s%s",
+                         result.first_invalid ? "; the first such values: " : "",
+                         result.first_invalid ? result.first_invalid : "");
+    }
+    assert(result.logits); // they were asked for
     r->n_candidates =
         best_candidates(result.logits, r->model.plan->config.n_vocab, r->options->logits, r->candidates);
     return true;
