@@ -69,7 +69,8 @@ DEVICE void load_page(const AttentionArgs &a, u32 kv_head, u32 number, KvPage *k
     }
 }
 
-// Brings a page that is still being written into the L2: all but the new entry is as old as the others, and comes from far.
+// Brings a page into the L2 before it is wanted: a warp's later pages, and the one that is still being written (all of it but
+// the new entry comes from device memory like the others).
 DEVICE void prefetch_page(const AttentionArgs &a, u32 kv_head, u32 number) {
     const f16 *keys =
         a.kv + (u64)number * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) + kv_head * 2 * KV_TILE_HALVES(HEAD_DIM);
@@ -101,7 +102,9 @@ DEVICE void decode_attention_prepare(const AttentionArgs &a, u32 split, u32 kv_h
     s->number = s->page < s->end_page ? a.sequence->pages[s->page] : 0;
     s->loaded = s->page < s->end_page && s->page + 1 < s->range.end_page;
     if (s->loaded) load_page(a, kv_head, s->number, &s->kv);
-    else if (s->page < s->end_page) prefetch_page(a, kv_head, s->number);
+    for (u32 page = s->page + (s->loaded ? WARPS : 0); page < s->end_page; page += WARPS) {
+        prefetch_page(a, kv_head, a.sequence->pages[page]);
+    }
 }
 
 // What a warp has gathered for eight heads. Lane 4 r + c: dimensions 16 j + r and + 8 of heads 2c and 2c + 1.

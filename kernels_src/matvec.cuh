@@ -46,7 +46,8 @@ enum : u32 {
     // Where all weights are there before the input, and are few, they wait for it unpacked in registers. Of 2.0 us of a small
     // stage (one tile a row), 0.3 were spent on taking bits apart.
     BLOCKS_PER_LANE = UNITS_PER_WARP * ROWS * TILES,
-    UNPACKED = RESIDENT && !X_FLOATS && BLOCKS_PER_LANE <= UNPACK_MAX,
+    REGISTERS = 65536 / (THREADS * BLOCKS_PER_SM), // of a thread
+    UNPACKED = RESIDENT && !X_FLOATS && BLOCKS_PER_LANE <= UNPACK_MAX && BLOCKS_PER_LANE * 11 + 40 <= REGISTERS,
     UNPACKED_UNITS = UNPACKED ? UNITS_PER_WARP : 1u,
     UNPACKED_TILES = UNPACKED ? TILES : 1u,
     // Units whose sums are made side by side, a power of two. Where all weights are there, their latencies overlap; a stream
