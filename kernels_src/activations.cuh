@@ -1,15 +1,15 @@
 // A vector of N_COLS activations in shared memory, as the products of a stage want it.
 //
-// For quantised weights: 8-bit integers in blocks of 32 with a float scale, x[k] = scale * x8[k], scale = max |x| / 127 (one
-// rounding step is 0.8% of the block's largest value). For the formats with an offset or a minimum the block's sum is kept
-// beside the scale (keep_sums), or made by those who read the block: that is sooner there, but costs each of them 8 products.
-// For float weights: the floats themselves.
+// For quantised weights: 8-bit integers in blocks of 32 with a float scale, x[k] = scale * x8[k], scale = max
+// |x| / 127 (one rounding step is 0.8% of the block's largest value). For the formats with an offset or a
+// minimum the block's sum is kept beside the scale (keep_sums), or made by those who read the block: that is
+// sooner there, but costs each of them 8 products. For float weights: the floats themselves.
 //
-// Layout, B = N_COLS / 32 blocks: [B][16] first halves, [B][16] second halves, [B] {scale, sum}, then [N_COLS] floats where a
-// float format needs them. Two planes of halves, because lane i reads 16 bytes of block i: neighbours, no bank conflicts.
-// Mapping: thread t takes the values 4 (t + i THREADS) …; eight threads make a block.
-// Defines: N_COLS, WARPS (of a block), and the formats of the stage's weights: FORMAT_0, and FORMAT_1, FORMAT_2 where there are
-// several.
+// Layout, B = N_COLS / 32 blocks: [B][16] first halves, [B][16] second halves, [B] {scale, sum}, then
+// [N_COLS] floats where a float format needs them. Two planes of halves, because lane i reads 16 bytes of
+// block i: neighbours, no bank conflicts. Mapping: thread t takes the values 4 (t + i THREADS) …; eight
+// threads make a block. Defines: N_COLS, WARPS (of a block), and the formats of the stage's weights:
+// FORMAT_0, and FORMAT_1, FORMAT_2 where there are several.
 #if !defined(N_COLS) || !defined(WARPS) || !defined(FORMAT_0)
 #error "N_COLS, WARPS, FORMAT_0"
 #endif
@@ -19,9 +19,9 @@
 #ifndef FORMAT_2
 #define FORMAT_2 FORMAT_0
 #endif
-#define THREADS    (WARPS * 32)
+#define THREADS (WARPS * 32)
 #define X_INTEGERS (!FORMAT_IS_FLOAT(FORMAT_0) || !FORMAT_IS_FLOAT(FORMAT_1) || !FORMAT_IS_FLOAT(FORMAT_2))
-#define X_FLOATS   (FORMAT_IS_FLOAT(FORMAT_0) || FORMAT_IS_FLOAT(FORMAT_1) || FORMAT_IS_FLOAT(FORMAT_2))
+#define X_FLOATS (FORMAT_IS_FLOAT(FORMAT_0) || FORMAT_IS_FLOAT(FORMAT_1) || FORMAT_IS_FLOAT(FORMAT_2))
 #if N_COLS % 32
 #error "N_COLS must be a multiple of 32"
 #endif
@@ -31,8 +31,8 @@ enum : u32 {
     X_META = X_BLOCKS * 32,
     X_FLOAT = ROUND_UP(X_META + X_BLOCKS * 8, 16),
     X_BYTES = ROUND_UP(X_FLOAT + (X_FLOATS ? N_COLS * 4 : 0), 16),
-    X_GROUPS = N_COLS / 4,                       // of 4 values
-    X_TURNS = CEIL_DIV(N_COLS / 4, THREADS),     // groups a thread
+    X_GROUPS = N_COLS / 4,                   // of 4 values
+    X_TURNS = CEIL_DIV(N_COLS / 4, THREADS), // groups a thread
 };
 
 // The group that this thread takes in a turn; X_GROUPS or more for none.
@@ -40,16 +40,17 @@ DEVICE u32 x_group(u32 turn) {
     return turn * THREADS + thread_index();
 }
 
-// Writes all of the thread's groups (zeros for those that it does not have); the whole warp calls it. Each step is taken for
-// all groups before the next: the shuffles of one group wait for each other, those of several do not (14 groups a thread cost
-// 3 us one after the other).
+// Writes all of the thread's groups (zeros for those that it does not have); the whole warp calls it. Each
+// step is taken for all groups before the next: the shuffles of one group wait for each other, those of
+// several do not (14 groups a thread cost 3 us one after the other).
 template <bool keep_sums> DEVICE void x_store(u8 *shared_x, const float4 v[X_TURNS]) {
     float largest[X_TURNS];
     u32 packed[X_TURNS];
     i32 sum[X_TURNS];
 #pragma unroll
     for (u32 i = 0; i < X_TURNS; i++) {
-        largest[i] = max_nan_f32(max_nan_f32(abs_f32(v[i].x), abs_f32(v[i].y)), max_nan_f32(abs_f32(v[i].z), abs_f32(v[i].w)));
+        largest[i] = max_nan_f32(max_nan_f32(abs_f32(v[i].x), abs_f32(v[i].y)),
+                                 max_nan_f32(abs_f32(v[i].z), abs_f32(v[i].w)));
         if (X_FLOATS && x_group(i) < X_GROUPS) ((float4 *)(shared_x + X_FLOAT))[x_group(i)] = v[i];
     }
     if (!X_INTEGERS) return;
@@ -64,8 +65,8 @@ template <bool keep_sums> DEVICE void x_store(u8 *shared_x, const float4 v[X_TUR
     for (u32 i = 0; i < X_TURNS; i++) {
         // Below 1e-30 a reciprocal could overflow: such a block counts as zeros.
         float inverse = largest[i] > 1e-30f ? 127.0f * reciprocal_fast(largest[i]) : 0.0f;
-        packed[i] = pack_i8(round_to_i32(v[i].x * inverse), round_to_i32(v[i].y * inverse), round_to_i32(v[i].z * inverse),
-                            round_to_i32(v[i].w * inverse));
+        packed[i] = pack_i8(round_to_i32(v[i].x * inverse), round_to_i32(v[i].y * inverse),
+                            round_to_i32(v[i].z * inverse), round_to_i32(v[i].w * inverse));
         sum[i] = keep_sums ? dp4a(packed[i], 0x01010101u, 0) : 0;
     }
     if (keep_sums) {
@@ -96,7 +97,8 @@ DEVICE i32 sum_of_bytes(uint4 v) {
 // Block `block` for a product with integer weights.
 template <bool kept_sums> DEVICE BlockX x_load(const u8 *shared_x, u32 block) {
     float2 meta = ((const float2 *)(shared_x + X_META))[block];
-    BlockX x = {((const uint4 *)shared_x)[block], ((const uint4 *)shared_x)[X_BLOCKS + block], meta.x, meta.y};
+    BlockX x = {((const uint4 *)shared_x)[block], ((const uint4 *)shared_x)[X_BLOCKS + block], meta.x,
+                meta.y};
     if (!kept_sums) x.sum = x.scale * (float)(sum_of_bytes(x.low) + sum_of_bytes(x.high));
     return x;
 }
@@ -116,8 +118,9 @@ DEVICE void x_load_global(const float *x, float4 v[X_TURNS]) {
 
 // ---- RMS norm ----
 //
-// H = X / sqrt(mean(X^2) + eps) * W. The root is one number a row, so the product with a matrix can be multiplied by it
-// afterwards: x * w is quantised at once, and the sum of squares is ready at the same barrier. (OP_RMS_NORM.)
+// H = X / sqrt(mean(X^2) + eps) * W. The root is one number a row, so the product with a matrix can be
+// multiplied by it afterwards: x * w is quantised at once, and the sum of squares is ready at the same
+// barrier. (OP_RMS_NORM.)
 
 // w may be loaded before the previous stage is done.
 DEVICE void norm_load_weight(const float *w, float4 v[X_TURNS]) {
@@ -128,8 +131,8 @@ DEVICE void norm_load_weight(const float *w, float4 v[X_TURNS]) {
     }
 }
 
-// Quantises x * w into shared memory; warp_squares[warp] gets the sum of squares of the warp's values. A block_sync must
-// follow before norm_factor and before anyone reads the activations.
+// Quantises x * w into shared memory; warp_squares[warp] gets the sum of squares of the warp's values. A
+// block_sync must follow before norm_factor and before anyone reads the activations.
 template <bool keep_sums>
 DEVICE void norm_store(u8 *shared_x, float *warp_squares, const float4 x[X_TURNS], const float4 w[X_TURNS]) {
     float squares = 0;

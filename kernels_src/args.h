@@ -1,6 +1,8 @@
-// What the host passes to each stage. C17 (the host fills these and passes them as the kernel's one parameter) and CUDA C++.
+// What the host passes to each stage. C17 (the host fills these and passes them as the kernel's one
+// parameter) and CUDA C++.
 //
-// Device pointers are plain numbers for the host. Every array is float32 and 16-byte aligned where nothing else is said.
+// Device pointers are plain numbers for the host. Every array is float32 and 16-byte aligned where nothing
+// else is said.
 #ifndef KERNELS_ARGS_H
 #define KERNELS_ARGS_H
 
@@ -10,8 +12,9 @@
 #define DEVICE_PTR(type) unsigned long long // CUdeviceptr
 #endif
 
-// One sequence's state on the device: 64 bytes. The host writes it when a sequence begins (and after each prefill: token and
-// position); the sampling stage advances it after every token, so that the next step can be enqueued unread.
+// One sequence's state on the device: 64 bytes. The host writes it when a sequence begins (and after each
+// prefill: token and position); the sampling stage advances it after every token, so that the next step can
+// be enqueued unread.
 typedef struct {
     int token;         // the token to feed next
     unsigned position; // of that token
@@ -23,20 +26,21 @@ typedef struct {
     unsigned n_seen_words;
     unsigned long long seed;
     DEVICE_PTR(unsigned) seen; // [n_seen_words] a bit a token id: prompt and output
-    DEVICE_PTR(const unsigned) pages; // page numbers in the sequence's order; the page of `position` is there already
+    DEVICE_PTR(const unsigned)
+    pages; // page numbers in the sequence's order; the page of `position` is there already
 } DecodeSequence;
 
 // decode_qkv.cuh
 typedef struct {
     DEVICE_PTR(const DecodeSequence) sequence;
-    DEVICE_PTR(float) x;                    // [D_MODEL] the residual stream; written where FIRST, else read
-    DEVICE_PTR(const unsigned char) embed;  // FIRST: the embedding's matrix
-    DEVICE_PTR(const float) norm;           // [D_MODEL]
+    DEVICE_PTR(float) x;                   // [D_MODEL] the residual stream; written where FIRST, else read
+    DEVICE_PTR(const unsigned char) embed; // FIRST: the embedding's matrix
+    DEVICE_PTR(const float) norm;          // [D_MODEL]
     DEVICE_PTR(const unsigned char) weight[3]; // query, key, value matrices
-    DEVICE_PTR(const float) bias[3];        // or NULL
-    DEVICE_PTR(const float) inv_freq;       // [ROPE_DIMS / 2]
-    DEVICE_PTR(unsigned short) q;           // out [N_HEADS][HEAD_DIM] f16, times SCORE_SCALE * log2(e)
-    DEVICE_PTR(unsigned short) kv;          // the layer's cache
+    DEVICE_PTR(const float) bias[3];           // or NULL
+    DEVICE_PTR(const float) inv_freq;          // [ROPE_DIMS / 2]
+    DEVICE_PTR(unsigned short) q;              // out [N_HEADS][HEAD_DIM] f16, times SCORE_SCALE * log2(e)
+    DEVICE_PTR(unsigned short) kv;             // the layer's cache
 } QkvArgs;
 
 // decode_attention.cuh
@@ -44,19 +48,19 @@ typedef struct {
     DEVICE_PTR(const DecodeSequence) sequence;
     DEVICE_PTR(const unsigned short) q;
     DEVICE_PTR(const unsigned short) kv;
-    DEVICE_PTR(unsigned short) part;  // out [splits][N_HEADS][HEAD_DIM] f16, each split's softmax taken alone
-    DEVICE_PTR(float) part_weight;    // out [splits][N_HEADS][2]: largest score, sum of 2^(score - largest)
+    DEVICE_PTR(unsigned short) part; // out [splits][N_HEADS][HEAD_DIM] f16, each split's softmax taken alone
+    DEVICE_PTR(float) part_weight;   // out [splits][N_HEADS][2]: largest score, sum of 2^(score - largest)
 } AttentionArgs;
 
 // decode_output.cuh: attention output, and down
 typedef struct {
-    DEVICE_PTR(const DecodeSequence) sequence;  // FROM_ATTENTION
-    DEVICE_PTR(const unsigned short) part;      // FROM_ATTENTION
-    DEVICE_PTR(const float) part_weight;        // FROM_ATTENTION
-    DEVICE_PTR(const float) in;                 // [N_COLS], not FROM_ATTENTION
-    DEVICE_PTR(const unsigned char) weight;     // [N_ROWS][N_COLS]
-    DEVICE_PTR(const float) bias;               // [N_ROWS] or NULL
-    DEVICE_PTR(float) x;                        // [N_ROWS] += the product
+    DEVICE_PTR(const DecodeSequence) sequence; // FROM_ATTENTION
+    DEVICE_PTR(const unsigned short) part;     // FROM_ATTENTION
+    DEVICE_PTR(const float) part_weight;       // FROM_ATTENTION
+    DEVICE_PTR(const float) in;                // [N_COLS], not FROM_ATTENTION
+    DEVICE_PTR(const unsigned char) weight;    // [N_ROWS][N_COLS]
+    DEVICE_PTR(const float) bias;              // [N_ROWS] or NULL
+    DEVICE_PTR(float) x;                       // [N_ROWS] += the product
 } OutputArgs;
 
 // decode_glu.cuh
@@ -89,9 +93,15 @@ typedef struct {
 // Tokens of a sequence that are drawn before the host has fetched the first of them.
 enum { TOKEN_RING = 4 };
 
-enum { SAMPLE_BINS = 2048, SAMPLE_ROUNDS = 3, SAMPLE_BLOCKS_MAX = 256, SAMPLE_MEETINGS = 2 * SAMPLE_ROUNDS + 1 };
+enum {
+    SAMPLE_BINS = 2048,
+    SAMPLE_ROUNDS = 3,
+    SAMPLE_BLOCKS_MAX = 256,
+    SAMPLE_MEETINGS = 2 * SAMPLE_ROUNDS + 1
+};
 
-// What the blocks of sample_full tell each other. Launches take turns with the halves: each clears the other's.
+// What the blocks of sample_full tell each other. Launches take turns with the halves: each clears the
+// other's.
 typedef struct {
     unsigned launch; // of those before
     unsigned reserved[15];
@@ -109,10 +119,10 @@ typedef struct {
 // sample_*.cuh
 typedef struct {
     DEVICE_PTR(DecodeSequence) sequence;
-    DEVICE_PTR(const float) logits;        // [N_VOCAB]
-    DEVICE_PTR(const HeadBest) best;       // [HEAD_BLOCKS]
-    DEVICE_PTR(SampleScratch) scratch;     // not for greedy; zeros before the first launch
-    DEVICE_PTR(int) out;                   // [TOKEN_RING] the token, or -1, at step % TOKEN_RING
+    DEVICE_PTR(const float) logits;    // [N_VOCAB]
+    DEVICE_PTR(const HeadBest) best;   // [HEAD_BLOCKS]
+    DEVICE_PTR(SampleScratch) scratch; // not for greedy; zeros before the first launch
+    DEVICE_PTR(int) out;               // [TOKEN_RING] the token, or -1, at step % TOKEN_RING
 } SampleArgs;
 
 // repack.cuh
@@ -128,9 +138,10 @@ typedef struct {
 // The rows of a step: 32 bytes, written by the host before its stages.
 typedef struct {
     unsigned n_rows;
-    unsigned position;                // of the first row
-    DEVICE_PTR(const int) tokens;     // [n_rows]
-    DEVICE_PTR(const unsigned) pages; // page numbers in the sequence's order; those of the rows are there already
+    unsigned position;            // of the first row
+    DEVICE_PTR(const int) tokens; // [n_rows]
+    DEVICE_PTR(const unsigned)
+    pages; // page numbers in the sequence's order; those of the rows are there already
     unsigned long long reserved;
 } PrefillChunk;
 
@@ -151,9 +162,9 @@ typedef struct {
 // prefill_norm.cuh
 typedef struct {
     DEVICE_PTR(const PrefillChunk) chunk;
-    DEVICE_PTR(const float) x;            // [MAX_ROWS][D_MODEL]
-    DEVICE_PTR(const float) norm;         // [D_MODEL]
-    DEVICE_PTR(unsigned short) out;       // activations of D_MODEL columns (layout.h)
+    DEVICE_PTR(const float) x;      // [MAX_ROWS][D_MODEL]
+    DEVICE_PTR(const float) norm;   // [D_MODEL]
+    DEVICE_PTR(unsigned short) out; // activations of D_MODEL columns (layout.h)
 } PrefillNormArgs;
 
 // prefill_qkv.cuh
@@ -163,8 +174,8 @@ typedef struct {
     DEVICE_PTR(const unsigned char) weight[3]; // query, key, value matrices
     DEVICE_PTR(const float) bias[3];           // or NULL
     DEVICE_PTR(const float) rope;              // of prefill_rope
-    DEVICE_PTR(unsigned short) q;              // out [MAX_ROWS][N_HEADS][HEAD_DIM] f16, times SCORE_SCALE * log2(e)
-    DEVICE_PTR(unsigned short) kv;             // the layer's cache
+    DEVICE_PTR(unsigned short) q;  // out [MAX_ROWS][N_HEADS][HEAD_DIM] f16, times SCORE_SCALE * log2(e)
+    DEVICE_PTR(unsigned short) kv; // the layer's cache
 } PrefillQkvArgs;
 
 // prefill_attention.cuh
@@ -196,7 +207,7 @@ typedef struct {
 
 // What a compiled stage tells the host: `NAME_info` in its module.
 typedef struct {
-    unsigned threads;      // of a block
+    unsigned threads; // of a block
     unsigned grid[2];
     unsigned shared_bytes; // dynamic
 } StageInfo;

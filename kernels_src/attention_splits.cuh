@@ -1,8 +1,8 @@
 // How the cached positions of a sequence are cut into splits, each attended to by blocks of its own.
 //
-// A pure function of the position, so that a token's result does not depend on what else runs. Splits are whole pages.
-// Defines: SPLITS_MAX, SPLIT_PAGES_MIN (smaller splits cost more to put together than they save), WINDOW (positions a token
-// sees, itself included; 0: all).
+// A pure function of the position, so that a token's result does not depend on what else runs. Splits are
+// whole pages. Defines: SPLITS_MAX, SPLIT_PAGES_MIN (smaller splits cost more to put together than they
+// save), WINDOW (positions a token sees, itself included; 0: all).
 #if !defined(SPLITS_MAX) || !defined(SPLIT_PAGES_MIN) || !defined(WINDOW)
 #error "SPLITS_MAX, SPLIT_PAGES_MIN, WINDOW"
 #endif

@@ -1,16 +1,19 @@
 // Decode: attention of one token over its cache, each split of the positions by itself.
 //
 //     part[split][h] = softmax(q[h] K^T) V over the split's positions ; part_weight[split][h] = {m, l}
-// with m the largest score and l the sum of 2^(score - m) (scores are in powers of two: q is scaled so). decode_output puts
-// the splits together (flash decoding: Dao, Haziza, Massa, Sizov 2023; online softmax: Milakov, Gimelshein 2018).
+// with m the largest score and l the sum of 2^(score - m) (scores are in powers of two: q is scaled so).
+// decode_output puts the splits together (flash decoding: Dao, Haziza, Massa, Sizov 2023; online softmax:
+// Milakov, Gimelshein 2018).
 //
-// Operation: ATTENTION. Grid: (SPLITS_MAX, N_KV_HEADS) blocks; those past the sequence's splits have nothing to do. The warps
-// of a block take its pages in turn, a page at a time, and all heads that share the keys at once, on the tensor cores:
+// Operation: ATTENTION. Grid: (SPLITS_MAX, N_KV_HEADS) blocks; those past the sequence's splits have nothing
+// to do. The warps of a block take its pages in turn, a page at a time, and all heads that share the keys at
+// once, on the tensor cores:
 //     S^T [16 tokens][8 heads] = K [16][HEAD_DIM] q^T ,  O^T [HEAD_DIM][8] += V^T [HEAD_DIM][16] P^T [16][8]
-// so that 7 or 8 of 8 columns are used where 4 of 16 rows would be the other way round. Lane i = 4 r + c. The order of
-// dimensions in a product is free, and so is that of tokens, which lets a lane load 16 consecutive bytes of keys and 8 of values.
-// The warps' results are put together at the end in their order. Pages but the one being written are loaded before the wait.
-// Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 32), WARPS, attention_splits.cuh's.
+// so that 7 or 8 of 8 columns are used where 4 of 16 rows would be the other way round. Lane i = 4 r + c. The
+// order of dimensions in a product is free, and so is that of tokens, which lets a lane load 16 consecutive
+// bytes of keys and 8 of values. The warps' results are put together at the end in their order. Pages but the
+// one being written are loaded before the wait. Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 32),
+// WARPS, attention_splits.cuh's.
 #if !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(HEAD_DIM) || !defined(WARPS) || HEAD_DIM % 32
 #error "N_HEADS, N_KV_HEADS, HEAD_DIM, WARPS"
 #endif
@@ -69,8 +72,8 @@ DEVICE void load_page(const AttentionArgs &a, u32 kv_head, u32 number, KvPage *k
     }
 }
 
-// Brings a page into the L2 before it is wanted: a warp's later pages, and the one that is still being written (all of it but
-// the new entry comes from device memory like the others).
+// Brings a page into the L2 before it is wanted: a warp's later pages, and the one that is still being
+// written (all of it but the new entry comes from device memory like the others).
 DEVICE void prefetch_page(const AttentionArgs &a, u32 kv_head, u32 number) {
     const f16 *keys =
         a.kv + (u64)number * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) + kv_head * 2 * KV_TILE_HALVES(HEAD_DIM);
@@ -79,7 +82,8 @@ DEVICE void prefetch_page(const AttentionArgs &a, u32 kv_head, u32 number) {
     }
 }
 
-// Zeroes the values of tokens past the last: what a page held before may be anything, and 0 times infinity is not 0.
+// Zeroes the values of tokens past the last: what a page held before may be anything, and 0 times infinity is
+// not 0.
 DEVICE void clear_values_after(KvPage *kv, u32 last) {
     u32 t = lane_index() % 4 * 4;
     u32 low = (t <= last ? 0xFFFFu : 0u) | (t + 1 <= last ? 0xFFFF0000u : 0u);
@@ -137,7 +141,8 @@ DEVICE void score_page(const KvPage &kv, const uint4 q[K_LOADS], float s[4]) {
     }
 }
 
-DEVICE void add_page(const KvPage &kv, const uint4 q[K_LOADS], bool sees_first, bool sees_second, HeadTile *h) {
+DEVICE void add_page(const KvPage &kv, const uint4 q[K_LOADS], bool sees_first, bool sees_second,
+                     HeadTile *h) {
     float s[4];
     score_page(kv, q, s);
     if (!sees_first) s[0] = s[1] = -INFINITY_F32;
@@ -219,7 +224,8 @@ DEVICE void combine_warps(const AttentionArgs &a, u32 split, u32 kv_head, const 
     }
 }
 
-DEVICE void decode_attention_run(const AttentionArgs &a, u32 split, u32 kv_head, u8 *shared, AttentionState *s) {
+DEVICE void decode_attention_run(const AttentionArgs &a, u32 split, u32 kv_head, u8 *shared,
+                                 AttentionState *s) {
     u32 t = token_of_row(lane_index() / 4);
     uint4 q[HEAD_TILES][K_LOADS];
     HeadTile heads[HEAD_TILES];

@@ -2,9 +2,9 @@
 //
 //     h = rms_norm(x) ; out = act(W_gate h) * (W_up h)
 //
-// Operations: RMS_NORM, MATMUL x 2, GLU. Grid and order of sums: matvec.cuh; a unit is a row of gate and the same row of up.
-// Defines: D_MODEL, D_FF, NORM_EPS, activate.cuh's, FORMAT_0 (of both),
-// BLOCKS, WARPS, RING_BYTES.
+// Operations: RMS_NORM, MATMUL x 2, GLU. Grid and order of sums: matvec.cuh; a unit is a row of gate and the
+// same row of up. Defines: D_MODEL, D_FF, NORM_EPS, activate.cuh's, FORMAT_0 (of both), BLOCKS, WARPS,
+// RING_BYTES.
 #if !defined(D_FF) || !defined(NORM_EPS)
 #error "D_FF, NORM_EPS"
 #endif

@@ -4,9 +4,9 @@
 // FROM_ATTENTION: `in` is what decode_attention left, its splits put together:
 //     in[h] = sum_s part[s][h] l_s 2^(m_s - m) / sum_s l_s 2^(m_s - m), m = max m_s
 //
-// Operations: (the end of ATTENTION,) MATMUL, ADD. Grid and order of sums: matvec.cuh, a unit is one row; splits are added in
-// their order. Every block puts the splits together for itself.
-// Defines: N_ROWS, N_COLS, FORMAT_0, BLOCKS, WARPS, RING_BYTES; FROM_ATTENTION with N_HEADS, HEAD_DIM, and attention_splits.cuh's.
+// Operations: (the end of ATTENTION,) MATMUL, ADD. Grid and order of sums: matvec.cuh, a unit is one row;
+// splits are added in their order. Every block puts the splits together for itself. Defines: N_ROWS, N_COLS,
+// FORMAT_0, BLOCKS, WARPS, RING_BYTES; FROM_ATTENTION with N_HEADS, HEAD_DIM, and attention_splits.cuh's.
 #ifndef N_ROWS
 #error "N_ROWS"
 #endif
@@ -52,7 +52,8 @@ DEVICE SplitValues load_split(const OutputArgs &a, u32 group, u32 split, u32 n_s
     if (group >= X_GROUPS || split >= n_splits) return {{0, 0}, {-INFINITY_F32, 0}};
     const f16 *part = a.part + (u64)split * N_HEADS * HEAD_DIM;
     u32 head = group * 4 / HEAD_DIM;
-    return {load_shared_data((const uint2 *)part + group), load_shared_data((const float2 *)a.part_weight + split * N_HEADS + head)};
+    return {load_shared_data((const uint2 *)part + group),
+            load_shared_data((const float2 *)a.part_weight + split * N_HEADS + head)};
 }
 
 // The splits' weighted mean so far: v / weight.
@@ -83,7 +84,8 @@ DEVICE void store_splits(const OutputArgs &a, u8 *shared_x, u32 n_splits) {
         SplitValues split[X_TURNS][SPLITS_AT_ONCE];
 #pragma unroll
         for (u32 k = 0; k < SPLITS_AT_ONCE * X_TURNS; k++) {
-            split[k % X_TURNS][k / X_TURNS] = load_split(a, x_group(k % X_TURNS), first + k / X_TURNS, n_splits);
+            split[k % X_TURNS][k / X_TURNS] =
+                load_split(a, x_group(k % X_TURNS), first + k / X_TURNS, n_splits);
         }
 #pragma unroll
         for (u32 k = 0; k < SPLITS_AT_ONCE * X_TURNS; k++) {

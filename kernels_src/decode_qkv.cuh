@@ -1,16 +1,18 @@
 // Decode, stage 1 of a layer: norm, queries, keys and values, their biases, RoPE, and the cache's new entry.
 //
-//     h = rms_norm(x) ; q, k, v = W_q h + b_q, W_k h + b_k, W_v h + b_v ; q, k turned by RoPE at the token's position
-//     q → args.q as f16, times SCORE_SCALE * log2(e) (attention works with powers of two) ; k, v → the cache
-// FIRST: x is read from the embedding of the sequence's token (times EMBED_SCALE), and written out by block 0.
+//     h = rms_norm(x) ; q, k, v = W_q h + b_q, W_k h + b_k, W_v h + b_v ; q, k turned by RoPE at the token's
+//     position q → args.q as f16, times SCORE_SCALE * log2(e) (attention works with powers of two) ; k, v →
+//     the cache
+// FIRST: x is read from the embedding of the sequence's token (times EMBED_SCALE), and written out by block
+// 0.
 //
-// Operations: EMBED, RMS_NORM, MATMUL x 3, ROPE x 2, KV_WRITE. Grid and order of sums: matvec.cuh. A unit is the two rows of a
-// RoPE pair (of V: two rows side by side), so that the warp that has the sums turns them.
-// Defines: D_MODEL, N_HEADS, N_KV_HEADS, HEAD_DIM, ROPE_DIMS, ROPE_HALVES (pairs i, i + dims / 2; else 2i, 2i + 1), ROPE_SCALE (on
-// cos and sin), NORM_EPS, SCORE_SCALE, FORMAT_0 … FORMAT_2 (of W_q, W_k, W_v), BLOCKS, WARPS, RING_BYTES; FIRST with
-// EMBED_FORMAT and EMBED_SCALE.
-#if !defined(HEAD_DIM) || !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(ROPE_DIMS) || !defined(ROPE_HALVES) || \
-    !defined(ROPE_SCALE) || !defined(NORM_EPS) || !defined(SCORE_SCALE)
+// Operations: EMBED, RMS_NORM, MATMUL x 3, ROPE x 2, KV_WRITE. Grid and order of sums: matvec.cuh. A unit is
+// the two rows of a RoPE pair (of V: two rows side by side), so that the warp that has the sums turns them.
+// Defines: D_MODEL, N_HEADS, N_KV_HEADS, HEAD_DIM, ROPE_DIMS, ROPE_HALVES (pairs i, i + dims / 2; else 2i, 2i
+// + 1), ROPE_SCALE (on cos and sin), NORM_EPS, SCORE_SCALE, FORMAT_0 … FORMAT_2 (of W_q, W_k, W_v), BLOCKS,
+// WARPS, RING_BYTES; FIRST with EMBED_FORMAT and EMBED_SCALE.
+#if !defined(HEAD_DIM) || !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(ROPE_DIMS) || \
+    !defined(ROPE_HALVES) || !defined(ROPE_SCALE) || !defined(NORM_EPS) || !defined(SCORE_SCALE)
 #error "HEAD_DIM, N_HEADS, N_KV_HEADS, ROPE_DIMS, ROPE_HALVES, ROPE_SCALE, NORM_EPS, SCORE_SCALE"
 #endif
 

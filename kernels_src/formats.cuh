@@ -1,16 +1,17 @@
-// One 32-weight block of each format: its dot product with 32 quantised activations, and its values as floats.
+// One 32-weight block of each format: its dot product with 32 quantised activations, and its values as
+// floats.
 //
-// Layouts are layout.h's. `tile` points to a tile of n blocks in shared or global memory, `i` is the block in it. Every format
-// is w = d * q + m (m: its minimum, or its offset times d), so that a dot product is
+// Layouts are layout.h's. `tile` points to a tile of n blocks in shared or global memory, `i` is the block in
+// it. Every format is w = d * q + m (m: its minimum, or its offset times d), so that a dot product is
 //     d * x.scale * sum(q * x8) + m * x.sum
-// with an exact integer sum: the two roundings of the fused multiply-add and those of its factors are all there is, and they
-// are the same whether the block is multiplied where it lies (dot) or was unpacked before (unpack, dot_unpacked).
-// CPU reference: OP_MATMUL.
+// with an exact integer sum: the two roundings of the fused multiply-add and those of its factors are all
+// there is, and they are the same whether the block is multiplied where it lies (dot) or was unpacked before
+// (unpack, dot_unpacked). CPU reference: OP_MATMUL.
 
 // 32 activations as the integer formats want them: x[k] = scale * (i8)x8[k].
 struct BlockX {
-    uint4 low;   // x8[0 … 15]
-    uint4 high;  // x8[16 … 31]
+    uint4 low;  // x8[0 … 15]
+    uint4 high; // x8[16 … 31]
     float scale;
     float sum; // scale * sum of x8
 };
@@ -291,7 +292,8 @@ template <> struct Block<FORMAT_Q6_K> {
         uint4 v = ((const uint4 *)tile)[i];
         uint2 h = ((const uint2 *)(tile + n * 16))[i];
         u32 scales = ((const u16 *)(tile + n * 24))[i];
-        const u32 words[4] = {v.x, v.y, v.z, v.w}, bits[4] = {h.x, rotate_right(h.x, 2), h.y, rotate_right(h.y, 2)};
+        const u32 words[4] = {v.x, v.y, v.z, v.w},
+                  bits[4] = {h.x, rotate_right(h.x, 2), h.y, rotate_right(h.y, 2)};
 #pragma unroll
         for (u32 j = 0; j < 4; j++) {
             SixBitWord w = six_bit_word(words[j], bits[j]); // 4 (q - 32)
@@ -336,7 +338,8 @@ template <int format> DEVICE float4 float_weights_4(const u8 *tile, u32 element)
     if (format == FORMAT_F32) return ((const float4 *)tile)[element / 4];
     uint2 v = ((const uint2 *)tile)[element / 4];
     if (format == FORMAT_BF16) {
-        return {float_of(v.x << 16), float_of(v.x & 0xFFFF0000u), float_of(v.y << 16), float_of(v.y & 0xFFFF0000u)};
+        return {float_of(v.x << 16), float_of(v.x & 0xFFFF0000u), float_of(v.y << 16),
+                float_of(v.y & 0xFFFF0000u)};
     }
     Half2 a = unpack_f16(v.x), b = unpack_f16(v.y);
     return {a.low, a.high, b.low, b.high};

@@ -1,9 +1,11 @@
-// How weights and the KV cache lie in device memory. C17 (the host plans with it) and CUDA C++ (the kernels read it).
+// How weights and the KV cache lie in device memory. C17 (the host plans with it) and CUDA C++ (the kernels
+// read it).
 //
-// Weights. A matrix is its rows one after the other; a row is cut into tiles of TILE_BLOCKS blocks of 32 weights (the last
-// tile has what is left), and a tile holds planes: each plane has one entry a block, so that lane i of a warp finds block
-// i's entry beside lane i - 1's. A run of rows, and a run of tiles of a row, are each one contiguous piece: one bulk copy.
-// The bits are those of the file, moved: nothing is rounded, and full tiles are as large as the file's blocks (Q6_K: 1% more).
+// Weights. A matrix is its rows one after the other; a row is cut into tiles of TILE_BLOCKS blocks of 32
+// weights (the last tile has what is left), and a tile holds planes: each plane has one entry a block, so
+// that lane i of a warp finds block i's entry beside lane i - 1's. A run of rows, and a run of tiles of a
+// row, are each one contiguous piece: one bulk copy. The bits are those of the file, moved: nothing is
+// rounded, and full tiles are as large as the file's blocks (Q6_K: 1% more).
 //
 //   format  planes of a tile of n blocks (bytes a block), each tile padded to 16 bytes
 //   Q4_0    nibbles 16 · d f16 2
@@ -14,26 +16,34 @@
 //   Q4_K    nibbles 16 · d, dmin f16 4 for 8 blocks · scale 6 bits and min 6 bits
 //   Q5_K    nibbles 16 · fifth bits 4 · d, dmin f16 4 for 8 blocks · scale 6 bits and min 6 bits
 //   Q6_K    nibbles 16 · bits 8 · two scales i8 2 · d f16 2 for 8 blocks
-//   F32 F16 BF16   the row as it is, zeros up to a multiple of 32 weights (a tile is 1,024 weights: no planes)
+//   F32 F16 BF16   the row as it is, zeros up to a multiple of 32 weights (a tile is 1,024 weights: no
+//   planes)
 //
 // Nibbles: byte i of a block has weight i in its low half and weight 16 + i in its high half.
 //   4 bits  both halves are q.
-//   5 bits  low half: q & 15, high half: q >> 1. Word j (weights 4j … 4j + 3 and 16 + 4j …) rotated: after turning the
-//           block's word of fifth bits right by 2j, bit 4 of byte b is q >> 4 of weight 4j + b, and bit 3 of byte b is q & 1 of
-//           weight 16 + 4j + b. So (v & 0x0F) | (h & 0x10) is q, and (v & 0xF0) | (h & 0x08) is 8 q, in place.
-//   6 bits  of u = q ^ 32 (q without its offset 32, as two's complement). Low half: u & 15, high half: u >> 2. Word j uses
-//           the block's bit word j / 2 turned right by 2 (j % 2): bits 6-7 of byte b are u >> 4 of weight 4j + b, and bits
-//           2-3 are u & 3 of weight 16 + 4j + b. So (v << 2 & 0x3C) | (h & 0xC0) and (v & 0xF0) | (h & 0x0C) are 4 (q - 32).
-// Scale and min of the K formats: 12 bits a block, block i at bit 12 i of the plane: scale in the low 6, min in the high 6.
+//   5 bits  low half: q & 15, high half: q >> 1. Word j (weights 4j … 4j + 3 and 16 + 4j …) rotated: after
+//   turning the
+//           block's word of fifth bits right by 2j, bit 4 of byte b is q >> 4 of weight 4j + b, and bit 3 of
+//           byte b is q & 1 of weight 16 + 4j + b. So (v & 0x0F) | (h & 0x10) is q, and (v & 0xF0) | (h &
+//           0x08) is 8 q, in place.
+//   6 bits  of u = q ^ 32 (q without its offset 32, as two's complement). Low half: u & 15, high half: u
+//   >> 2. Word j uses
+//           the block's bit word j / 2 turned right by 2 (j % 2): bits 6-7 of byte b are u >> 4 of weight 4j
+//           + b, and bits 2-3 are u & 3 of weight 16 + 4j + b. So (v << 2 & 0x3C) | (h & 0xC0) and (v & 0xF0)
+//           | (h & 0x0C) are 4 (q - 32).
+// Scale and min of the K formats: 12 bits a block, block i at bit 12 i of the plane: scale in the low 6, min
+// in the high 6.
 //
-// KV cache, f16, one region a layer: [page][kv_head][keys, values][KV_TILE]: a page's keys are [KV_PAGE][head_dim] and its
-// values [head_dim][KV_PAGE], so that both are rows of what the tensor cores multiply.
+// KV cache, f16, one region a layer: [page][kv_head][keys, values][KV_TILE]: a page's keys are
+// [KV_PAGE][head_dim] and its values [head_dim][KV_PAGE], so that both are rows of what the tensor cores
+// multiply.
 //
-// Activations of prefill, f16, inputs of a matrix product: [K / 64][rows][64], so that 64 columns of neighbouring rows (tokens)
-// are one contiguous piece: one bulk copy, and the 128-byte rows that the tensor cores read. K is rounded up to 128; the
-// columns past K are zero from the start and nobody writes them. Within 128 columns the order is the one in which a lane has
-// the weights of a block: column 32 c + 16 h + 4 w + 2 i + t is at place 32 w + 16 h + 8 t + 2 c + i. Within 64, units of 16 bytes are
-// swizzled against bank conflicts: unit u of row r is at u ^ (r % 8).
+// Activations of prefill, f16, inputs of a matrix product: [K / 64][rows][64], so that 64 columns of
+// neighbouring rows (tokens) are one contiguous piece: one bulk copy, and the 128-byte rows that the tensor
+// cores read. K is rounded up to 128; the columns past K are zero from the start and nobody writes them.
+// Within 128 columns the order is the one in which a lane has the weights of a block: column 32 c + 16 h + 4
+// w + 2 i + t is at place 32 w + 16 h + 8 t + 2 c + i. Within 64, units of 16 bytes are swizzled against bank
+// conflicts: unit u of row r is at u ^ (r % 8).
 #ifndef KERNELS_LAYOUT_H
 #define KERNELS_LAYOUT_H
 
@@ -48,33 +58,33 @@
 #define LAYOUT_FN static inline
 #endif
 
-#define CEIL_DIV(a, b) (((a) + (b) - 1) / (b))
+#define CEIL_DIV(a, b) (((a) + (b)-1) / (b))
 #define ROUND_UP(a, b) (CEIL_DIV(a, b) * (b))
-#define MIN(a, b)      ((a) < (b) ? (a) : (b))
-#define MAX(a, b)      ((a) > (b) ? (a) : (b))
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
 
 // Values of the enumeration Dtype (src/model/dtype.h), as macros because stages are specialised by #if.
-#define FORMAT_F32    0
-#define FORMAT_F16    1
-#define FORMAT_BF16   2
-#define FORMAT_Q4_0   3
-#define FORMAT_Q4_1   4
-#define FORMAT_Q5_0   5
-#define FORMAT_Q5_1   6
-#define FORMAT_Q8_0   7
-#define FORMAT_Q2_K   8
-#define FORMAT_Q3_K   9
-#define FORMAT_Q4_K   10
-#define FORMAT_Q5_K   11
-#define FORMAT_Q6_K   12
+#define FORMAT_F32 0
+#define FORMAT_F16 1
+#define FORMAT_BF16 2
+#define FORMAT_Q4_0 3
+#define FORMAT_Q4_1 4
+#define FORMAT_Q5_0 5
+#define FORMAT_Q5_1 6
+#define FORMAT_Q8_0 7
+#define FORMAT_Q2_K 8
+#define FORMAT_Q3_K 9
+#define FORMAT_Q4_K 10
+#define FORMAT_Q5_K 11
+#define FORMAT_Q6_K 12
 #define FORMAT_IQ4_NL 13
 #define FORMAT_IQ4_XS 14
-#define FORMAT_MXFP4  15
+#define FORMAT_MXFP4 15
 
 // Values of the enumeration ActFn (src/arch/arch.h).
-#define ACTIVATION_SILU      0
+#define ACTIVATION_SILU 0
 #define ACTIVATION_GELU_TANH 1
-#define ACTIVATION_GELU_ERF  2
+#define ACTIVATION_GELU_ERF 2
 
 #define FORMAT_IS_FLOAT(format) ((format) <= FORMAT_BF16)
 
@@ -82,37 +92,38 @@ enum {
     BLOCK_WEIGHTS = 32,
     TILE_BLOCKS = 32,
     TILE_WEIGHTS = BLOCK_WEIGHTS * TILE_BLOCKS,
-    KV_PAGE = 16, // tokens; KV_PAGE_TOKENS of src/base/limits.h
+    KV_PAGE = 16,       // tokens; KV_PAGE_TOKENS of src/base/limits.h
     PREFILL_COLS = 128, // a step of the matrix products of prefill
 };
 
 // Bytes of a tile of n_blocks <= TILE_BLOCKS; 0 for a format without a layout yet.
 LAYOUT_FN unsigned layout_tile_bytes(int format, unsigned n_blocks) {
-    return ROUND_UP(format == FORMAT_F32                              ? n_blocks * 128
-                    : format == FORMAT_F16 || format == FORMAT_BF16   ? n_blocks * 64
-                    : format == FORMAT_Q4_0                           ? n_blocks * 18
-                    : format == FORMAT_Q4_1                           ? n_blocks * 20
-                    : format == FORMAT_Q5_0                           ? n_blocks * 22
-                    : format == FORMAT_Q5_1                           ? n_blocks * 24
-                    : format == FORMAT_Q8_0                           ? n_blocks * 34
-                    : format == FORMAT_Q4_K                           ? n_blocks * 16 + n_blocks / 8 * 16
-                    : format == FORMAT_Q5_K                           ? n_blocks * 20 + n_blocks / 8 * 16
-                    : format == FORMAT_Q6_K                           ? n_blocks * 26 + n_blocks / 8 * 2
-                                                                      : 0,
+    return ROUND_UP(format == FORMAT_F32                            ? n_blocks * 128
+                    : format == FORMAT_F16 || format == FORMAT_BF16 ? n_blocks * 64
+                    : format == FORMAT_Q4_0                         ? n_blocks * 18
+                    : format == FORMAT_Q4_1                         ? n_blocks * 20
+                    : format == FORMAT_Q5_0                         ? n_blocks * 22
+                    : format == FORMAT_Q5_1                         ? n_blocks * 24
+                    : format == FORMAT_Q8_0                         ? n_blocks * 34
+                    : format == FORMAT_Q4_K                         ? n_blocks * 16 + n_blocks / 8 * 16
+                    : format == FORMAT_Q5_K                         ? n_blocks * 20 + n_blocks / 8 * 16
+                    : format == FORMAT_Q6_K                         ? n_blocks * 26 + n_blocks / 8 * 2
+                                                                    : 0,
                     16u);
 }
 
 // Bytes from one row to the next: a multiple of 16.
 LAYOUT_FN unsigned long long layout_row_bytes(int format, unsigned n_cols) {
-    return (unsigned long long)(CEIL_DIV(n_cols, 32u) / TILE_BLOCKS) * layout_tile_bytes(format, TILE_BLOCKS) +
+    return (unsigned long long)(CEIL_DIV(n_cols, 32u) / TILE_BLOCKS) *
+               layout_tile_bytes(format, TILE_BLOCKS) +
            layout_tile_bytes(format, CEIL_DIV(n_cols, 32u) % TILE_BLOCKS);
 }
 
 // Halves of one layer's part of one page, and of the keys (or values) of one head in it.
-#define KV_TILE_HALVES(head_dim)             ((head_dim) * KV_PAGE)
-#define KV_PAGE_HALVES(n_kv_heads, head_dim) ((n_kv_heads) * 2 * KV_TILE_HALVES(head_dim))
+#define KV_TILE_HALVES(head_dim) ((head_dim)*KV_PAGE)
+#define KV_PAGE_HALVES(n_kv_heads, head_dim) ((n_kv_heads)*2 * KV_TILE_HALVES(head_dim))
 
 // Halves of a prefill activation buffer.
-#define PREFILL_HALVES(n_rows, n_cols) ((unsigned long long)(n_rows) * ROUND_UP(n_cols, PREFILL_COLS))
+#define PREFILL_HALVES(n_rows, n_cols) ((unsigned long long)(n_rows)*ROUND_UP(n_cols, PREFILL_COLS))
 
 #endif

@@ -1,5 +1,5 @@
-// What the sampler's rules do to one logit, and the best of many. (sampler_draw of src/backend/sampler.c: apply_penalty,
-// find_best.)
+// What the sampler's rules do to one logit, and the best of many. (sampler_draw of src/backend/sampler.c:
+// apply_penalty, find_best.)
 
 struct LogitRules {
     float penalty;     // 1: none
@@ -42,13 +42,14 @@ DEVICE void best_merge(HeadBest *best, const HeadBest &other) {
 // All lanes get the best of the warp.
 DEVICE void best_of_warp(HeadBest *best) {
     for (u32 m = 16; m > 0; m /= 2) {
-        HeadBest other = {shuffle_xor(best->value, m), shuffle_xor(best->token, m), shuffle_xor(best->n_bad, m), 0};
+        HeadBest other = {shuffle_xor(best->value, m), shuffle_xor(best->token, m),
+                          shuffle_xor(best->n_bad, m), 0};
         best_merge(best, other);
     }
 }
 
-// The best of decode_head's blocks, in all lanes of the calling warp; token -1 where there is none to draw: a logit is not a
-// number, the largest is infinite.
+// The best of decode_head's blocks, in all lanes of the calling warp; token -1 where there is none to draw: a
+// logit is not a number, the largest is infinite.
 DEVICE HeadBest best_of_blocks(const HeadBest *blocks, u32 n_blocks) {
     HeadBest best = {-INFINITY_F32, -1, 0, 0};
     for (u32 i = lane_index(); i < n_blocks; i += WARP) {
@@ -61,8 +62,9 @@ DEVICE HeadBest best_of_blocks(const HeadBest *blocks, u32 n_blocks) {
     return best;
 }
 
-// The drawn token becomes the next step's input. An invalid one is reported, and the step that may be enqueued already is
-// given token 0: its result is dropped. out [TOKEN_RING]: the host fetches a token while the next one is drawn.
+// The drawn token becomes the next step's input. An invalid one is reported, and the step that may be
+// enqueued already is given token 0: its result is dropped. out [TOKEN_RING]: the host fetches a token while
+// the next one is drawn.
 DEVICE void sequence_advance(DecodeSequence *s, i32 token, i32 *out) {
     u32 t = token < 0 ? 0u : (u32)token;
     out[s->step % TOKEN_RING] = token;

@@ -1,18 +1,22 @@
-// y = W x for one vector: the rows of one or more matrices stream through shared memory, a warp a unit of ROWS rows.
+// y = W x for one vector: the rows of one or more matrices stream through shared memory, a warp a unit of
+// ROWS rows.
 //
-// Grid: BLOCKS blocks, at most one a multiprocessor. Block b has the units [UNITS b / BLOCKS, UNITS (b + 1) / BLOCKS), its
-// warps take them in turn, and lane i of a warp has block i of each tile. Each warp has a ring of its own in shared memory: its
-// first pieces (a slice of some tiles of the unit's rows) are on their way before the stage waits for its input; later, a
-// slot is refilled as soon as it is read, by one lane and the copy engine. No warp waits for another.
+// Grid: BLOCKS blocks, at most one a multiprocessor. Block b has the units [UNITS b / BLOCKS, UNITS (b + 1) /
+// BLOCKS), its warps take them in turn, and lane i of a warp has block i of each tile. Each warp has a ring
+// of its own in shared memory: its first pieces (a slice of some tiles of the unit's rows) are on their way
+// before the stage waits for its input; later, a slot is refilled as soon as it is read, by one lane and the
+// copy engine. No warp waits for another.
 //
-// Order of the sums, whatever the grid, the ring and the number of warps: lane i adds its blocks i, i + 32, … in that order;
-// then lanes 16 apart, 8, 4, 2, 1. A batched stage that adds in this order gives the same bits. (OP_MATMUL.)
+// Order of the sums, whatever the grid, the ring and the number of warps: lane i adds its blocks i, i + 32, …
+// in that order; then lanes 16 apart, 8, 4, 2, 1. A batched stage that adds in this order gives the same
+// bits. (OP_MATMUL.)
 //
-// Defines, besides activations.cuh's: UNITS, ROWS (1, 2 or 4), BLOCKS, RING_BYTES. The stage gives a Rows object with
+// Defines, besides activations.cuh's: UNITS, ROWS (1, 2 or 4), BLOCKS, RING_BYTES. The stage gives a Rows
+// object with
 //     u32 part(u32 unit)                  which of FORMAT_0 … FORMAT_2 its rows have
 //     const u8 *row(u32 unit, u32 r)      where row r starts
-// and a function that finishes units: finish(unit, sums), called by a whole warp with up to 32 units at once, one a lane
-// (UINT32_MAX for none).
+// and a function that finishes units: finish(unit, sums), called by a whole warp with up to 32 units at once,
+// one a lane (UINT32_MAX for none).
 #if !defined(UNITS) || !defined(ROWS) || !defined(BLOCKS) || !defined(RING_BYTES)
 #error "UNITS, ROWS, BLOCKS, RING_BYTES"
 #endif
@@ -24,7 +28,8 @@
 #define UNPACK_MAX 10
 #endif
 DEVICE constexpr u32 max_tile_bytes(u32 n) {
-    return MAX(layout_tile_bytes(FORMAT_0, n), MAX(layout_tile_bytes(FORMAT_1, n), layout_tile_bytes(FORMAT_2, n)));
+    return MAX(layout_tile_bytes(FORMAT_0, n),
+               MAX(layout_tile_bytes(FORMAT_1, n), layout_tile_bytes(FORMAT_2, n)));
 }
 
 enum : u32 {
@@ -33,7 +38,8 @@ enum : u32 {
     MAX_ROW_BYTES = X_BLOCKS / TILE_BLOCKS * max_tile_bytes(TILE_BLOCKS) + max_tile_bytes(TAIL_BLOCKS),
     UNITS_PER_WARP = CEIL_DIV(CEIL_DIV(UNITS, BLOCKS), WARPS),
 
-    // Whole rows where all of the warp's fit, or three units at once do; else the largest slices of which three do.
+    // Whole rows where all of the warp's fit, or three units at once do; else the largest slices of which
+    // three do.
     WARP_RING_BYTES = RING_BYTES / WARPS / 16 * 16,
     SLICE_TILES_FIT = MAX(WARP_RING_BYTES / (PIECES * ROWS * max_tile_bytes(TILE_BLOCKS)), 1u),
     WHOLE_ROWS = ROWS * MAX_ROW_BYTES * MIN(UNITS_PER_WARP, (u32)PIECES) <= WARP_RING_BYTES,
@@ -41,18 +47,22 @@ enum : u32 {
     SLICE_TILES = CEIL_DIV(TILES, SLICES),
     SLICE_BYTES = SLICES == 1 ? MAX_ROW_BYTES : SLICE_TILES * max_tile_bytes(TILE_BLOCKS), // of one row
     SLOT_BYTES = ROWS * SLICE_BYTES,
-    DEPTH = MIN(WARP_RING_BYTES / SLOT_BYTES, UNITS_PER_WARP * SLICES),
+    DEPTH = MIN(WARP_RING_BYTES / SLOT_BYTES, UNITS_PER_WARP *SLICES),
     RESIDENT = DEPTH == UNITS_PER_WARP * SLICES, // nothing is left to fetch after the first pieces
-    // Where all weights are there before the input, and are few, they wait for it unpacked in registers. Of 2.0 us of a small
-    // stage (one tile a row), 0.3 were spent on taking bits apart.
+    // Where all weights are there before the input, and are few, they wait for it unpacked in registers.
+    // Of 2.0 us of a small stage (one tile a row), 0.3 were spent on taking bits apart.
     BLOCKS_PER_LANE = UNITS_PER_WARP * ROWS * TILES,
     REGISTERS = 65536 / (THREADS * BLOCKS_PER_SM), // of a thread
-    UNPACKED = RESIDENT && !X_FLOATS && BLOCKS_PER_LANE <= UNPACK_MAX && BLOCKS_PER_LANE * 11 + 40 <= REGISTERS,
+    UNPACKED =
+        RESIDENT && !X_FLOATS && BLOCKS_PER_LANE <= UNPACK_MAX && BLOCKS_PER_LANE * 11 + 40 <= REGISTERS,
     UNPACKED_UNITS = UNPACKED ? UNITS_PER_WARP : 1u,
     UNPACKED_TILES = UNPACKED ? TILES : 1u,
-    // Units whose sums are made side by side, a power of two. Where all weights are there, their latencies overlap; a stream
-    // has the other warps for that.
-    BATCH = !RESIDENT || UNITS_PER_WARP == 1 ? 1 : UNITS_PER_WARP == 2 ? 2 : UNITS_PER_WARP <= 4 || !UNPACKED ? 4 : 8,
+    // Units whose sums are made side by side, a power of two. Where all weights are there, their latencies
+    // overlap; a stream has the other warps for that.
+    BATCH = !RESIDENT || UNITS_PER_WARP == 1   ? 1
+            : UNITS_PER_WARP == 2              ? 2
+            : UNITS_PER_WARP <= 4 || !UNPACKED ? 4
+                                               : 8,
 
     // The block's shared memory, from its start: slots, barriers, activations, then what the stage adds.
     RING_END = WARPS * DEPTH * SLOT_BYTES,
@@ -95,7 +105,8 @@ struct Stream {
 
 template <int format, class Rows> DEVICE void fetch_rows(const Stream &s, const Rows &rows) {
     constexpr u32 row_bytes = (u32)layout_row_bytes(format, N_COLS);
-    constexpr u32 slice_bytes = SLICES == 1 ? row_bytes : SLICE_TILES * layout_tile_bytes(format, TILE_BLOCKS);
+    constexpr u32 slice_bytes =
+        SLICES == 1 ? row_bytes : SLICE_TILES * layout_tile_bytes(format, TILE_BLOCKS);
     u32 from = s.fetch.slice * slice_bytes;
     u32 bytes = SLICES == 1 ? row_bytes : MIN(slice_bytes, row_bytes - from);
     u8 *slot = s.slots + s.fetch.slot * SLOT_BYTES;
@@ -166,7 +177,8 @@ DEVICE void stream_wait(const Stream &s, u32 slot, u32 parity) {
 }
 
 // Adds this lane's part of a piece to the sums of its rows.
-template <int format> DEVICE void add_products(const u8 *slot, const u8 *shared_x, const BlockX &only, u32 slice, float sum[ROWS]) {
+template <int format>
+DEVICE void add_products(const u8 *slot, const u8 *shared_x, const BlockX &only, u32 slice, float sum[ROWS]) {
     constexpr u32 tile_bytes = layout_tile_bytes(format, TILE_BLOCKS);
     u32 lane = lane_index();
 #pragma unroll 4
@@ -180,7 +192,8 @@ template <int format> DEVICE void add_products(const u8 *slot, const u8 *shared_
 #pragma unroll
                 for (u32 r = 0; r < ROWS; r++) {
                     float4 w = float_weights_4<format>(slot + r * SLICE_BYTES + t * tile_bytes, e);
-                    sum[r] = fma_f32(w.x, x.x, fma_f32(w.y, x.y, fma_f32(w.z, x.z, fma_f32(w.w, x.w, sum[r]))));
+                    sum[r] =
+                        fma_f32(w.x, x.x, fma_f32(w.y, x.y, fma_f32(w.z, x.z, fma_f32(w.w, x.w, sum[r]))));
                 }
             }
         } else if (lane < n) {
@@ -193,9 +206,10 @@ template <int format> DEVICE void add_products(const u8 *slot, const u8 *shared_
     }
 }
 
-// Sums over the warp, lanes 16 apart first, of `batch` units (a power of two) with ROWS rows each. The totals of unit i end in
-// the lanes [32 i / batch, 32 (i + 1) / batch) of sum[0 … ROWS - 1]: half the lanes go on with half the units after each
-// exchange. Rows stay side by side: more shuffles than if they were spread too, but one step less.
+// Sums over the warp, lanes 16 apart first, of `batch` units (a power of two) with ROWS rows each. The totals
+// of unit i end in the lanes [32 i / batch, 32 (i + 1) / batch) of sum[0 … ROWS - 1]: half the lanes go on
+// with half the units after each exchange. Rows stay side by side: more shuffles than if they were spread
+// too, but one step less.
 template <u32 batch> DEVICE void warp_sums(float sum[batch * ROWS]) {
 #pragma unroll
     for (u32 step = 0; step < 5; step++) {
@@ -244,8 +258,8 @@ DEVICE void take_batch(DoneUnits *done, u32 first, u32 end, float sum[BATCH * RO
 
 // One piece's part of its unit's sums.
 template <class Rows>
-DEVICE void run_piece(Stream *s, const Piece &piece, u32 parity, const u8 *shared_x, const BlockX &only, const Rows &rows,
-                      float sum[ROWS]) {
+DEVICE void run_piece(Stream *s, const Piece &piece, u32 parity, const u8 *shared_x, const BlockX &only,
+                      const Rows &rows, float sum[ROWS]) {
     if (!RESIDENT || SM_ARCH < 90) stream_wait(*s, piece.slot, parity);
     const u8 *slot = s->slots + piece.slot * SLOT_BYTES;
     u32 part = FORMAT_0 == FORMAT_1 && FORMAT_0 == FORMAT_2 ? 0 : rows.part(piece.unit);
@@ -332,7 +346,8 @@ template <class Rows> DEVICE void stream_settle(Stream *s, u32 block, const Rows
 }
 
 template <class Finish>
-DEVICE void unpacked_run(const Stream &s, u32 block, const u8 *shared_x, const UnpackedWeights &w, const Finish &finish) {
+DEVICE void unpacked_run(const Stream &s, u32 block, const u8 *shared_x, const UnpackedWeights &w,
+                         const Finish &finish) {
     DoneUnits done = {0, ~0u, {}};
     BlockX x[UNPACKED_TILES];
 #pragma unroll

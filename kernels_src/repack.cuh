@@ -1,10 +1,11 @@
-// Repack: blocks as a GGUF file has them → the layout of layout.h, on the device, while the model is uploaded.
+// Repack: blocks as a GGUF file has them → the layout of layout.h, on the device, while the model is
+// uploaded.
 //
 //     out[row] = layout of in[row]; the same bits in other places
 //
 // Shapes: in [n_rows][n_cols] blocks of FORMAT, without padding; out [n_rows][layout_row_bytes].
-// Grid: one thread a block of 32 weights, blocks of one row side by side (writes are coalesced; reads go through the L1).
-// Defines: FORMAT. Float formats need no repacking but the padding of a row, and are copied.
+// Grid: one thread a block of 32 weights, blocks of one row side by side (writes are coalesced; reads go
+// through the L1). Defines: FORMAT. Float formats need no repacking but the padding of a row, and are copied.
 // Host reference: tests/kernel_reference.c.
 #ifndef FORMAT
 #error "FORMAT"
@@ -87,14 +88,15 @@ DEVICE void repack_q8_0(const RepackTile &t, const u8 *b) {
     ((u16 *)(t.tile + t.n * 32))[t.i] = (u16)read_16(b);
 }
 
-// The 12 bits of block j of a Q4_K or Q5_K superblock: scale, then min (get_scale_min_k4 of GGML, rearranged).
+// The 12 bits of block j of a Q4_K or Q5_K superblock: scale, then min (get_scale_min_k4 of GGML,
+// rearranged).
 DEVICE u32 scale_min_in_file(const u8 *s, u32 j) {
     if (j < 4) return (s[j] & 63u) | (s[j + 4] & 63u) << 6;
     return (s[j + 4] & 15u) | (u32)(s[j - 4] >> 6) << 4 | (u32)(s[j + 4] >> 4) << 6 | (u32)(s[j] >> 6) << 10;
 }
 
-// Q4_K: d, dmin, 12 bytes of scales, 128 of nibbles: 32 bytes hold block 2p in the low halves and 2p + 1 in the high.
-// Q5_K: 32 bytes of fifth bits before the nibbles, bit j of byte k is weight k of block j.
+// Q4_K: d, dmin, 12 bytes of scales, 128 of nibbles: 32 bytes hold block 2p in the low halves and 2p + 1 in
+// the high. Q5_K: 32 bytes of fifth bits before the nibbles, bit j of byte k is weight k of block j.
 DEVICE void repack_q45_k(const RepackTile &t, const u8 *super, u32 j) {
     const bool five = FORMAT == FORMAT_Q5_K;
     const u8 *nibbles = super + (five ? 48 : 16) + j / 2 * 32;
@@ -126,8 +128,8 @@ DEVICE void repack_q45_k(const RepackTile &t, const u8 *super, u32 j) {
     }
 }
 
-// Q6_K: 128 bytes of low bits, 64 of high bits, 16 scales, d. Weight 128 h + 32 g + k (g < 4) has its low bits in byte
-// 64 h + 32 (g % 2) + k (half g / 2) and its high bits in byte 32 h + k at bit 2 g.
+// Q6_K: 128 bytes of low bits, 64 of high bits, 16 scales, d. Weight 128 h + 32 g + k (g < 4) has its low
+// bits in byte 64 h + 32 (g % 2) + k (half g / 2) and its high bits in byte 32 h + k at bit 2 g.
 DEVICE void repack_q6_k(const RepackTile &t, const u8 *super, u32 j) {
     const u8 *low = super + j / 4 * 64 + j % 2 * 32, *high = super + 128 + j / 4 * 32;
     u32 g = j % 4;
@@ -158,7 +160,8 @@ DEVICE void repack(const RepackArgs &a, u64 index) {
     if (index >= (u64)a.n_rows * n_blocks) return;
     u32 row = (u32)(index / n_blocks), block = (u32)(index % n_blocks), tile = block / TILE_BLOCKS;
     RepackTile t;
-    t.tile = a.out + row * layout_row_bytes(FORMAT, a.n_cols) + (u64)tile * layout_tile_bytes(FORMAT, TILE_BLOCKS);
+    t.tile =
+        a.out + row * layout_row_bytes(FORMAT, a.n_cols) + (u64)tile * layout_tile_bytes(FORMAT, TILE_BLOCKS);
     t.n = MIN(n_blocks - tile * TILE_BLOCKS, (u32)TILE_BLOCKS);
     t.i = block % TILE_BLOCKS;
 #if FORMAT_IS_FLOAT(FORMAT)
@@ -175,7 +178,10 @@ DEVICE void repack(const RepackArgs &a, u64 index) {
 #elif FORMAT == FORMAT_Q6_K
     repack_q6_k(t, a.in + b / 8 * 210, block % 8);
 #elif !FORMAT_IS_FLOAT(FORMAT)
-    repack_32(t, a.in + b * (FORMAT == FORMAT_Q4_0 ? 18 : FORMAT == FORMAT_Q4_1 ? 20 : FORMAT == FORMAT_Q5_0 ? 22 : 24));
+    repack_32(t, a.in + b * (FORMAT == FORMAT_Q4_0   ? 18
+                             : FORMAT == FORMAT_Q4_1 ? 20
+                             : FORMAT == FORMAT_Q5_0 ? 22
+                                                     : 24));
 #endif
 }
 

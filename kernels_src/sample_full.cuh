@@ -1,15 +1,17 @@
 // The last stage of a decode step: drawing a token by the whole of the sampler's rules.
 //
-//     repetition penalty, temperature, top-k, top-p, min-p, draw in the order of ids (sampler_draw of src/backend/sampler.c)
+//     repetition penalty, temperature, top-k, top-p, min-p, draw in the order of ids (sampler_draw of
+//     src/backend/sampler.c)
 //
-// What top-k and top-p keep is a beginning of the ranking (larger logit first, then lower id), so it is described by the last
-// logit kept and how many of its equals are. That logit is found digit by digit in three rounds: 11, 11 and 10 bits of its key
-// (a logit's bits made to order as integers), each round by a histogram over all logits that share the digits so far. Weights
-// e^(logit - best) are integers in units of 2^-40, so that sums come out the same in any order: no float is added atomically.
+// What top-k and top-p keep is a beginning of the ranking (larger logit first, then lower id), so it is
+// described by the last logit kept and how many of its equals are. That logit is found digit by digit in
+// three rounds: 11, 11 and 10 bits of its key (a logit's bits made to order as integers), each round by a
+// histogram over all logits that share the digits so far. Weights e^(logit - best) are integers in units of
+// 2^-40, so that sums come out the same in any order: no float is added atomically.
 //
-// Grid: SAMPLE_BLOCKS blocks, all on the GPU at once; each holds its part of the logits in shared memory. They meet once a
-// round (grid_sync) and once before the draw; then the block that holds the drawn token ends the step alone.
-// Defines: N_VOCAB, HEAD_BLOCKS (blocks of decode_head), SAMPLE_BLOCKS.
+// Grid: SAMPLE_BLOCKS blocks, all on the GPU at once; each holds its part of the logits in shared memory.
+// They meet once a round (grid_sync) and once before the draw; then the block that holds the drawn token ends
+// the step alone. Defines: N_VOCAB, HEAD_BLOCKS (blocks of decode_head), SAMPLE_BLOCKS.
 #if !defined(N_VOCAB) || !defined(HEAD_BLOCKS) || !defined(SAMPLE_BLOCKS)
 #error "N_VOCAB, HEAD_BLOCKS, SAMPLE_BLOCKS"
 #endif
@@ -27,9 +29,9 @@ enum : u32 {
     KEYS_AT = 0,
     WEIGHTS_AT = ROUND_UP(PART * 4, 16),
     COUNTS_AT = WEIGHTS_AT + ROUND_UP(PART * 8, 16),
-    LOW_AT = COUNTS_AT + SAMPLE_BINS * 4,  // sums of the weights' low 20 bits
-    HIGH_AT = LOW_AT + SAMPLE_BINS * 4,    // and of the others
-    SCAN_AT = HIGH_AT + SAMPLE_BINS * 4,   // [WARPS + 1] u64
+    LOW_AT = COUNTS_AT + SAMPLE_BINS * 4, // sums of the weights' low 20 bits
+    HIGH_AT = LOW_AT + SAMPLE_BINS * 4,   // and of the others
+    SCAN_AT = HIGH_AT + SAMPLE_BINS * 4,  // [WARPS + 1] u64
     FOUND_AT = SCAN_AT + ROUND_UP((WARPS + 1) * 8, 16),
     SAMPLE_SHARED_BYTES = FOUND_AT + 64,
 };
@@ -54,8 +56,8 @@ struct SampleState {
     u32 meeting;
 };
 
-// top_p of a mass: at least one unit, so that the best is always kept. (A product of the upper 32 bits, exact enough: the
-// share is off by less than 2^-24 of the total, the precision of top_p.)
+// top_p of a mass: at least one unit, so that the best is always kept. (A product of the upper 32 bits, exact
+// enough: the share is off by less than 2^-24 of the total, the precision of top_p.)
 DEVICE u64 mass_share(u64 total, float top_p) {
     u64 share = multiply_high(total, (u64)(top_p * 1099511627776.0f) << 24) + 1;
     return MIN(share, total);
@@ -127,7 +129,8 @@ DEVICE void load_logits(const SampleArgs &a, SampleState *s, float best) {
 
 // Adds the block's logits whose digits so far are `prefix` to the round's histogram.
 DEVICE void add_to_histogram(const SampleArgs &a, SampleState *s, u32 search, u32 round, u32 prefix) {
-    u32 *counts = (u32 *)(s->shared + COUNTS_AT), *low = (u32 *)(s->shared + LOW_AT), *high = (u32 *)(s->shared + HIGH_AT);
+    u32 *counts = (u32 *)(s->shared + COUNTS_AT), *low = (u32 *)(s->shared + LOW_AT),
+        *high = (u32 *)(s->shared + HIGH_AT);
     for (u32 i = thread_index(); i < SAMPLE_BINS; i += THREADS) {
         counts[i] = low[i] = high[i] = 0;
     }
@@ -152,11 +155,11 @@ DEVICE void add_to_histogram(const SampleArgs &a, SampleState *s, u32 search, u3
 // Where a search ended in one round.
 struct FoundBin {
     u32 bin;
-    u32 count;      // in the bin
-    u64 mass;       // in the bin
+    u32 count;       // in the bin
+    u64 mass;        // in the bin
     u64 count_above; // in the bins above it
     u64 mass_above;
-    u64 total;      // mass of all bins
+    u64 total; // mass of all bins
 };
 
 // The highest bin at which the bins from the top hold `need` (logits, or mass); all blocks find the same.
@@ -173,7 +176,8 @@ DEVICE FoundBin find_bin(const SampleArgs &a, SampleState *s, u32 search, u32 ro
         my_count += count[i];
         my_mass += mass[i];
     }
-    u64 count_above = block_scan(s->shared, my_count, &n_all), mass_above = block_scan(s->shared, my_mass, &mass_all);
+    u64 count_above = block_scan(s->shared, my_count, &n_all),
+        mass_above = block_scan(s->shared, my_mass, &mass_all);
     if (by_mass) need = MIN(need, mass_all);
     for (u32 i = 0; i < BINS_PER_THREAD; i++) {
         u64 before = by_mass ? mass_above : count_above, here = by_mass ? mass[i] : count[i];
@@ -190,8 +194,10 @@ DEVICE FoundBin find_bin(const SampleArgs &a, SampleState *s, u32 search, u32 ro
     return f;
 }
 
-// The shortest beginning of the ranking with `count` logits, or (count 0) with top_p of the mass `total` (0: of all there is).
-DEVICE Kept search_ranking(const SampleArgs &a, SampleState *s, u32 search, u32 count, float top_p, u64 total) {
+// The shortest beginning of the ranking with `count` logits, or (count 0) with top_p of the mass `total` (0:
+// of all there is).
+DEVICE Kept search_ranking(const SampleArgs &a, SampleState *s, u32 search, u32 count, float top_p,
+                           u64 total) {
     u32 prefix = 0;
     u64 need = count, mass_above = 0;
     bool by_mass = count == 0;
@@ -201,7 +207,8 @@ DEVICE Kept search_ranking(const SampleArgs &a, SampleState *s, u32 search, u32 
         add_to_histogram(a, s, search, round, prefix);
         meet(a, s);
         if (by_mass && round == 0 && total == 0) {
-            // need is not known before the total: any need at least as large finds the last bin, and the total
+            // need is not known before the total: any need at least as large finds the last bin, and the
+            // total
             f = find_bin(a, s, search, round, true, ~0ull);
             need = mass_share(f.total, top_p);
         }
@@ -216,9 +223,10 @@ DEVICE Kept search_ranking(const SampleArgs &a, SampleState *s, u32 search, u32 
     return {prefix, ties, weight, mass_above + ties * weight};
 }
 
-// Draws from what is kept; the block that has the token ends the step. `rules`: the sequence as it was, since by then another
-// block may have advanced it.
-DEVICE void draw(const SampleArgs &a, SampleState *s, u32 block, const Kept &kept, const DecodeSequence &rules) {
+// Draws from what is kept; the block that has the token ends the step. `rules`: the sequence as it was, since
+// by then another block may have advanced it.
+DEVICE void draw(const SampleArgs &a, SampleState *s, u32 block, const Kept &kept,
+                 const DecodeSequence &rules) {
     u64 least = (u64)(rules.min_p * 1099511627776.0f), mass = 0, ties = 0, all;
     // A thread's logits lie side by side, so that sums over threads are in the order of ids.
     u32 from = thread_index() * PER_THREAD, to = MIN(from + PER_THREAD, s->n);
@@ -272,13 +280,16 @@ DEVICE void sample_full_run(const SampleArgs &a, u32 block, u8 *shared) {
     u32 half = load_shared_data(&a.scratch->launch) % 2;
     HeadBest best = best_of_blocks(a.best, HEAD_BLOCKS);
     float top = rules.temperature > 0 ? divide_f32(best.value, rules.temperature) : best.value;
-    if (best.token < 0 || rules.temperature == 0 || !is_number(top)) { // greedy, or so cold that only the best has weight
+    if (best.token < 0 || rules.temperature == 0 ||
+        !is_number(top)) { // greedy, or so cold that only the best has weight
         if (block == 0 && thread_index() == 0) sequence_advance(a.sequence, best.token, a.out);
         return;
     }
     clear_other_half(a, block, half);
-    u32 first = (u32)((u64)N_VOCAB * block / SAMPLE_BLOCKS), end = (u32)((u64)N_VOCAB * (block + 1) / SAMPLE_BLOCKS);
-    SampleState s = {first, end - first, (u32 *)(shared + KEYS_AT), (u64 *)(shared + WEIGHTS_AT), shared, half, 0};
+    u32 first = (u32)((u64)N_VOCAB * block / SAMPLE_BLOCKS),
+        end = (u32)((u64)N_VOCAB * (block + 1) / SAMPLE_BLOCKS);
+    SampleState s = {
+        first, end - first, (u32 *)(shared + KEYS_AT), (u64 *)(shared + WEIGHTS_AT), shared, half, 0};
     load_logits(a, &s, top);
     block_sync();
     Kept kept = {0, 0, 0, 0}; // everything

@@ -1,7 +1,8 @@
-// The last stage of a decode step at temperature 0: the largest logit, and the sequence made ready for the next step.
+// The last stage of a decode step at temperature 0: the largest logit, and the sequence made ready for the
+// next step.
 //
-//     token = argmax over the blocks' best (the lowest id among equals), TOKEN_INVALID (-1) where a logit is not a number,
-//     is infinite, or all are -infinity
+//     token = argmax over the blocks' best (the lowest id among equals), TOKEN_INVALID (-1) where a logit is
+//     not a number, is infinite, or all are -infinity
 //
 // Grid: one block of one warp. CPU reference: sampler_draw. Defines: HEAD_BLOCKS (blocks of decode_head).
 #ifndef HEAD_BLOCKS

@@ -1,16 +1,16 @@
-// What each stage multiplies: the columns of its rows, how many units of how many rows (matvec.cuh). Comes before
-// activations.cuh; a program defines one of STAGE_QKV, STAGE_OUTPUT, STAGE_GLU, STAGE_HEAD.
+// What each stage multiplies: the columns of its rows, how many units of how many rows (matvec.cuh). Comes
+// before activations.cuh; a program defines one of STAGE_QKV, STAGE_OUTPUT, STAGE_GLU, STAGE_HEAD.
 #if defined(STAGE_QKV)
 #define N_COLS D_MODEL
-#define ROWS   2
-#define UNITS  ((N_HEADS + 2 * N_KV_HEADS) * HEAD_DIM / 2)
+#define ROWS 2
+#define UNITS ((N_HEADS + 2 * N_KV_HEADS) * HEAD_DIM / 2)
 #elif defined(STAGE_OUTPUT) // N_COLS is given
-#define ROWS  1
+#define ROWS 1
 #define UNITS N_ROWS
 #elif defined(STAGE_GLU)
 #define N_COLS D_MODEL
-#define ROWS   2
-#define UNITS  D_FF
+#define ROWS 2
+#define UNITS D_FF
 #elif defined(STAGE_HEAD)
 #define N_COLS D_MODEL
 #ifndef ROWS

@@ -1,5 +1,5 @@
-// What the kernel tests share: random matrices in every format, repacked by the repack kernel on the emulator, and plain C
-// that computes the same as the stages, in double.
+// What the kernel tests share: random matrices in every format, repacked by the repack kernel on the
+// emulator, and plain C that computes the same as the stages, in double.
 #pragma once
 
 #include "emulator/stages.h"
@@ -13,7 +13,8 @@ void kernel_run(const EmulatedStage *stage, const void *args, size_t args_size);
 // With another grid, for stages whose grid depends on their arguments.
 void kernel_emulate(const EmulatedStage *stage, unsigned grid, const void *args, size_t args_size);
 
-// Memory of exactly that size, so that ASan sees what goes past it; aligned to 256 bytes, zeroed, kept till the case ends.
+// Memory of exactly that size, so that ASan sees what goes past it; aligned to 256 bytes, zeroed, kept till
+// the case ends.
 void *kernel_memory(size_t size);
 
 // Where a pointer is a number: StageArgs on the host.
@@ -34,7 +35,8 @@ typedef struct {
 } TestMatrix;
 TestMatrix test_matrix(TestRandom *random, Dtype dtype, uint32_t n_rows, uint32_t n_cols);
 
-// A vector of 32-element blocks as activations.cuh rounds it: 8 bits with a scale of the block's largest value / 127.
+// A vector of 32-element blocks as activations.cuh rounds it: 8 bits with a scale of the block's largest
+// value / 127.
 void reference_quantize(float *x, uint32_t n);
 
 // y = W x in double. `rounded`: with x rounded by reference_quantize where the matrix is quantised.

@@ -427,6 +427,14 @@ TEST_SLOW(cuda_gpu_draws_as_the_reference, 120) {
         {.top_p = 1, .repetition_penalty = 1},
         {.top_p = 1, .repetition_penalty = 1.5f},
         {.top_p = 1, .repetition_penalty = 0.5f},
+        {.temperature = 0.8f, .top_p = 1, .repetition_penalty = 1, .seed = 1},
+        {.temperature = 1.2f, .top_p = 0.9f, .repetition_penalty = 1.1f, .seed = 2},
+        {.temperature = 1,
+         .top_p = 0.95f,
+         .min_p = 0.02f,
+         .repetition_penalty = 1,
+         .top_k = 40,
+         .seed = UINT64_MAX},
     };
     TinyModel model = tiny_model_llama();
     Pair *p = open_tiny(&model);
@@ -496,7 +504,7 @@ TEST(cuda_gpu_gives_its_memory_back) {
         require_ok(device_memory_free_bytes(&cuda, out, &err), &err);
         close_pair(p);
     }
-    CHECK_U64_EQ(free_before, free_after);
+    CHECK(free_after >= free_before); // the driver may give back more of its own
     cuda_close(&cuda);
 }
 

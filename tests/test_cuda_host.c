@@ -1,5 +1,5 @@
-// What the CUDA backend does around its kernels, on a driver without a GPU (tools/fake_cuda.c): what it says where
-// it cannot work, and that whatever call fails, it fails with an error and gives everything back.
+// What the CUDA backend does around its kernels, on a driver without a GPU (tools/fake_cuda.c): what it says
+// where it cannot work, and that whatever call fails, it fails with an error and gives everything back.
 #include "runner.h"
 
 #if WORKER_ORCD_CUDA

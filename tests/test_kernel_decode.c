@@ -1,7 +1,8 @@
 // The decode stages on the emulator against plain C: kernels_src/decode_*.cuh, repack.cuh, sample_greedy.cuh.
 //
-// Each result is compared twice: with a reference whose activations are rounded to 8 bits as the stages do it (the
-// difference is then float32 summation, EXACT), and with one that rounds nothing (ROUNDED: what 8 bits cost).
+// Each result is compared twice: with a reference whose activations are rounded to 8 bits as the stages do it
+// (the difference is then float32 summation, EXACT), and with one that rounds nothing (ROUNDED: what 8 bits
+// cost).
 #include "kernel_reference.h"
 
 #include "base/f16.h"
@@ -10,7 +11,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#define EXACT   2e-5
+#define EXACT 2e-5
 #define ROUNDED 1e-2
 
 static void check_error(const double *expected, const float *actual, size_t n, double limit) {
@@ -20,7 +21,8 @@ static void check_error(const double *expected, const float *actual, size_t n, d
 
 static float *random_vector(TestRandom *r, size_t n, float mean, float deviation) {
     float *x = kernel_memory(n * sizeof *x);
-    for (size_t i = 0; i < n; i++) x[i] = mean + deviation * test_random_normal(r);
+    for (size_t i = 0; i < n; i++)
+        x[i] = mean + deviation * test_random_normal(r);
     return x;
 }
 
@@ -28,19 +30,23 @@ static double *doubles(size_t n) {
     return kernel_memory(n * sizeof(double));
 }
 
-// x / rms * w; what the norm stages do, but for the place of the root: here it is before the rounding, there after.
+// x / rms * w; what the norm stages do, but for the place of the root: here it is before the rounding, there
+// after.
 static float *reference_norm(const float *x, const float *w, uint32_t n, float eps, double *factor) {
     float *out = kernel_memory(n * sizeof *out);
     double squares = 0;
-    for (uint32_t i = 0; i < n; i++) squares += (double)x[i] * (double)x[i];
+    for (uint32_t i = 0; i < n; i++)
+        squares += (double)x[i] * (double)x[i];
     *factor = 1 / sqrt(squares / n + (double)eps);
-    for (uint32_t i = 0; i < n; i++) out[i] = x[i] * w[i];
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = x[i] * w[i];
     return out;
 }
 
 static void norm_matvec(const TestMatrix *w, const float *h, double factor, bool rounded, double *y) {
     reference_matvec(w, h, rounded, y);
-    for (uint32_t i = 0; i < w->n_rows; i++) y[i] *= factor;
+    for (uint32_t i = 0; i < w->n_rows; i++)
+        y[i] *= factor;
 }
 
 // ---- formats ----
@@ -57,7 +63,8 @@ TEST(kernel_repack_keeps_every_value) {
             TestMatrix m = test_matrix(&random, dtypes[i], 3, cols[c]);
             char name[32];
             snprintf(name, sizeof name, "repack_%s", dtype_info(dtypes[i])->name);
-            for (char *p = name; *p; p++) *p = (char)(*p >= 'A' && *p <= 'Z' ? *p - 'A' + 'a' : *p);
+            for (char *p = name; *p; p++)
+                *p = (char)(*p >= 'A' && *p <= 'Z' ? *p - 'A' + 'a' : *p);
             size_t n = (size_t)m.n_rows * m.n_cols;
             float *values = kernel_memory(n * sizeof *values);
             struct {
@@ -90,7 +97,8 @@ static void run_output(const char *name, unsigned sm_arch) {
     TestRandom random = {7};
     TestMatrix w = test_matrix(&random, (Dtype)s->format[0], s->n_rows, s->n_cols);
     float *in = random_vector(&random, s->n_cols, 0, 2), *x = random_vector(&random, s->n_rows, 0, 1);
-    float *bias = random_vector(&random, s->n_rows, 0, 1), *before = kernel_memory(s->n_rows * sizeof *before);
+    float *bias = random_vector(&random, s->n_rows, 0, 1),
+          *before = kernel_memory(s->n_rows * sizeof *before);
     memcpy(before, x, s->n_rows * sizeof *x);
     OutputArgs args = {.in = DEVICE_ADDRESS(in),
                        .weight = DEVICE_ADDRESS(w.repacked),
@@ -100,7 +108,8 @@ static void run_output(const char *name, unsigned sm_arch) {
     double *expected = doubles(s->n_rows);
     for (int rounded = 0; rounded < 2; rounded++) {
         reference_matvec(&w, in, rounded, expected);
-        for (uint32_t i = 0; i < s->n_rows; i++) expected[i] += (double)before[i] + (double)bias[i];
+        for (uint32_t i = 0; i < s->n_rows; i++)
+            expected[i] += (double)before[i] + (double)bias[i];
         check_error(expected, x, s->n_rows, rounded ? EXACT : ROUNDED);
     }
 }
@@ -109,7 +118,8 @@ TEST(kernel_output_multiplies_every_format) {
     static const char *const names[] = {"output_f32",  "output_f16",  "output_bf16", "output_q4_0",
                                         "output_q4_1", "output_q5_0", "output_q5_1", "output_q8_0",
                                         "output_q4_k", "output_q5_k", "output_q6_k"};
-    for (size_t i = 0; i < COUNT_OF(names); i++) run_output(names[i], 90);
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        run_output(names[i], 90);
 }
 
 TEST(kernel_output_on_older_gpus) {
@@ -129,14 +139,17 @@ typedef struct {
 // One row of the reference: RoPE over the rows of one head.
 static void turn(const EmulatedStage *s, const QkvCase *c, double *head) {
     for (uint32_t i = 0; i < s->rope_dims / 2; i++) {
-        double *a = &head[s->rope_halves ? i : 2 * i], *b = &head[s->rope_halves ? i + s->rope_dims / 2 : 2 * i + 1];
+        double *a = &head[s->rope_halves ? i : 2 * i],
+               *b = &head[s->rope_halves ? i + s->rope_dims / 2 : 2 * i + 1];
         double angle = (double)((float)c->position * c->inv_freq[i]), scale = (double)s->rope_scale;
-        double u = *a * cos(angle) * scale - *b * sin(angle) * scale, v = *a * sin(angle) * scale + *b * cos(angle) * scale;
+        double u = *a * cos(angle) * scale - *b * sin(angle) * scale,
+               v = *a * sin(angle) * scale + *b * cos(angle) * scale;
         *a = u, *b = v;
     }
 }
 
-static void check_qkv(const EmulatedStage *s, const QkvCase *c, const uint16_t *q, const uint16_t *kv, uint32_t n_pages) {
+static void check_qkv(const EmulatedStage *s, const QkvCase *c, const uint16_t *q, const uint16_t *kv,
+                      uint32_t n_pages) {
     double factor;
     const float *h = reference_norm(c->x, c->norm, s->d_model, s->norm_eps, &factor);
     uint32_t heads[3] = {s->n_heads, s->n_kv_heads, s->n_kv_heads}, d = s->head_dim;
@@ -146,10 +159,13 @@ static void check_qkv(const EmulatedStage *s, const QkvCase *c, const uint16_t *
         double *y = doubles(n);
         float *actual = kernel_memory(n * sizeof *actual);
         norm_matvec(&c->w[part], h, factor, true, y);
-        for (uint32_t i = 0; i < n && c->bias[part]; i++) y[i] += (double)c->bias[part][i];
-        for (uint32_t i = 0; i < heads[part] && part < 2; i++) turn(s, c, y + i * d);
+        for (uint32_t i = 0; i < n && c->bias[part]; i++)
+            y[i] += (double)c->bias[part][i];
+        for (uint32_t i = 0; i < heads[part] && part < 2; i++)
+            turn(s, c, y + i * d);
         for (uint32_t i = 0; i < n; i++) {
-            const uint16_t *tile = kv + (size_t)page * KV_PAGE_HALVES(s->n_kv_heads, d) + (i / d * 2 + (part == 2)) * 16 * d;
+            const uint16_t *tile =
+                kv + (size_t)page * KV_PAGE_HALVES(s->n_kv_heads, d) + (i / d * 2 + (part == 2)) * 16 * d;
             uint16_t v = part == 0 ? q[i] : part == 1 ? tile[slot * d + i % d] : tile[i % d * 16 + slot];
             actual[i] = f32_from_f16(v);
             if (part == 0) y[i] *= (double)s->score_scale * 1.4426950408889634;
@@ -158,7 +174,8 @@ static void check_qkv(const EmulatedStage *s, const QkvCase *c, const uint16_t *
         check_error(y, actual, n, 5e-4); // f16
     }
     uint32_t touched = 0;
-    for (size_t i = 0; i < (size_t)n_pages * KV_PAGE_HALVES(s->n_kv_heads, d); i++) touched += kv[i] != 0x7BCD;
+    for (size_t i = 0; i < (size_t)n_pages * KV_PAGE_HALVES(s->n_kv_heads, d); i++)
+        touched += kv[i] != 0x7BCD;
     CHECK_INT_EQ(written, touched);
 }
 
@@ -185,7 +202,8 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t position) {
     *sequence = (DecodeSequence){.token = 3, .position = position, .pages = DEVICE_ADDRESS(pages)};
     size_t kv_halves = (size_t)n_pages * KV_PAGE_HALVES(s->n_kv_heads, s->head_dim);
     uint16_t *q = kernel_memory(s->n_heads * s->head_dim * 2), *kv = kernel_memory(kv_halves * 2);
-    for (size_t i = 0; i < kv_halves; i++) kv[i] = 0x7BCD;
+    for (size_t i = 0; i < kv_halves; i++)
+        kv[i] = 0x7BCD;
     QkvArgs args = {.sequence = DEVICE_ADDRESS(sequence),
                     .x = DEVICE_ADDRESS(c.x),
                     .norm = DEVICE_ADDRESS(c.norm),
@@ -232,7 +250,8 @@ typedef struct {
     const uint16_t *q, *kv;
 } AttentionCase;
 
-static float cached(const EmulatedStage *s, const AttentionCase *c, uint32_t t, uint32_t head, bool value, uint32_t dim) {
+static float cached(const EmulatedStage *s, const AttentionCase *c, uint32_t t, uint32_t head, bool value,
+                    uint32_t dim) {
     const uint16_t *tile = c->kv + (size_t)c->pages[t / 16] * KV_PAGE_HALVES(s->n_kv_heads, s->head_dim) +
                            (head * 2 + value) * 16 * s->head_dim;
     return f32_from_f16(value ? tile[dim * 16 + t % 16] : tile[t % 16 * s->head_dim + dim]);
@@ -246,14 +265,17 @@ static void reference_attention(const EmulatedStage *s, const AttentionCase *c, 
         for (uint32_t t = c->first; t < c->n_tokens; t++) {
             scores[t] = 0;
             for (uint32_t d = 0; d < s->head_dim; d++) {
-                scores[t] += (double)f32_from_f16(c->q[h * s->head_dim + d]) * (double)cached(s, c, t, kv_head, false, d);
+                scores[t] += (double)f32_from_f16(c->q[h * s->head_dim + d]) *
+                             (double)cached(s, c, t, kv_head, false, d);
             }
             top = fmax(top, scores[t]);
         }
-        for (uint32_t t = c->first; t < c->n_tokens; t++) total += scores[t] = exp2(scores[t] - top);
+        for (uint32_t t = c->first; t < c->n_tokens; t++)
+            total += scores[t] = exp2(scores[t] - top);
         for (uint32_t d = 0; d < s->head_dim; d++) {
             double sum = 0;
-            for (uint32_t t = c->first; t < c->n_tokens; t++) sum += scores[t] * (double)cached(s, c, t, kv_head, true, d);
+            for (uint32_t t = c->first; t < c->n_tokens; t++)
+                sum += scores[t] * (double)cached(s, c, t, kv_head, true, d);
             out[h * s->head_dim + d] = sum / total;
         }
     }
@@ -265,12 +287,14 @@ static uint32_t expected_splits(const EmulatedStage *s, uint32_t n_pages) {
 }
 
 // The stage's splits put together in double.
-static float *put_together(const EmulatedStage *s, const uint16_t *part, const float *weight, uint32_t n_splits) {
+static float *put_together(const EmulatedStage *s, const uint16_t *part, const float *weight,
+                           uint32_t n_splits) {
     uint32_t n = s->n_heads * s->head_dim;
     float *out = kernel_memory(n * sizeof *out);
     for (uint32_t i = 0; i < n; i++) {
         double top = -INFINITY, total = 0, sum = 0;
-        for (uint32_t p = 0; p < n_splits; p++) top = fmax(top, (double)weight[(p * s->n_heads + i / s->head_dim) * 2]);
+        for (uint32_t p = 0; p < n_splits; p++)
+            top = fmax(top, (double)weight[(p * s->n_heads + i / s->head_dim) * 2]);
         for (uint32_t p = 0; p < n_splits; p++) {
             const float *w = weight + (p * s->n_heads + i / s->head_dim) * 2;
             double scale = exp2((double)w[0] - top) * (double)w[1];
@@ -288,12 +312,16 @@ static void run_attention(const char *name, unsigned sm_arch, uint32_t position)
     TestRandom random = {3 + position};
     uint32_t n = s->n_heads * s->head_dim, n_pages = position / 16 + 1;
     uint32_t *pages = kernel_memory(n_pages * sizeof *pages);
-    for (uint32_t i = 0; i < n_pages; i++) pages[i] = n_pages - i; // backwards, and page 0 belongs to someone else
+    for (uint32_t i = 0; i < n_pages; i++)
+        pages[i] = n_pages - i; // backwards, and page 0 belongs to someone else
     size_t kv_halves = (size_t)(n_pages + 1) * KV_PAGE_HALVES(s->n_kv_heads, s->head_dim);
     uint16_t *kv = kernel_memory(kv_halves * 2), *q = kernel_memory(n * 2);
-    for (size_t i = 0; i < kv_halves; i++) kv[i] = f16_from_f32(test_random_normal(&random));
-    for (uint32_t i = 0; i < n; i++) q[i] = f16_from_f32(0.2f * test_random_normal(&random));
-    AttentionCase c = {position + 1, s->window && position + 1 > s->window ? position + 1 - s->window : 0, pages, q, kv};
+    for (size_t i = 0; i < kv_halves; i++)
+        kv[i] = f16_from_f32(test_random_normal(&random));
+    for (uint32_t i = 0; i < n; i++)
+        q[i] = f16_from_f32(0.2f * test_random_normal(&random));
+    AttentionCase c = {position + 1, s->window && position + 1 > s->window ? position + 1 - s->window : 0,
+                       pages, q, kv};
     double *expected = doubles(n);
     reference_attention(s, &c, expected);
     // What lies after the last token must not matter, whatever it is.
@@ -301,7 +329,7 @@ static void run_attention(const char *name, unsigned sm_arch, uint32_t position)
         uint16_t *page = kv + (size_t)pages[t / 16] * KV_PAGE_HALVES(s->n_kv_heads, s->head_dim);
         for (uint32_t i = 0; i < s->n_kv_heads * s->head_dim; i++) {
             uint32_t head = i / s->head_dim, d = i % s->head_dim;
-            page[head * 2 * 16 * s->head_dim + t % 16 * s->head_dim + d] = 0x7E00;           // not a number
+            page[head * 2 * 16 * s->head_dim + t % 16 * s->head_dim + d] = 0x7E00; // not a number
             page[(head * 2 + 1) * 16 * s->head_dim + d * 16 + t % 16] = i % 2 ? 0x7C00 : 0x7E00; // infinity
         }
     }
@@ -310,8 +338,8 @@ static void run_attention(const char *name, unsigned sm_arch, uint32_t position)
     uint32_t n_splits = expected_splits(s, n_pages - c.first / 16);
     uint16_t *part = kernel_memory((size_t)n_splits * n * 2);
     float *weight = kernel_memory((size_t)n_splits * s->n_heads * 8);
-    AttentionArgs args = {DEVICE_ADDRESS(sequence), DEVICE_ADDRESS(q), DEVICE_ADDRESS(kv), DEVICE_ADDRESS(part),
-                          DEVICE_ADDRESS(weight)};
+    AttentionArgs args = {DEVICE_ADDRESS(sequence), DEVICE_ADDRESS(q), DEVICE_ADDRESS(kv),
+                          DEVICE_ADDRESS(part), DEVICE_ADDRESS(weight)};
     kernel_run(s, &args, sizeof args);
     check_error(expected, put_together(s, part, weight, n_splits), n, 1e-3); // f16 weights and parts
 }
@@ -336,13 +364,15 @@ TEST(kernel_output_puts_splits_together) {
         uint32_t n_splits = expected_splits(s, positions[p] / 16 + 1), n = s->n_cols;
         uint16_t *part = kernel_memory((size_t)n_splits * n * 2);
         float *weight = kernel_memory((size_t)n_splits * s->n_heads * 8);
-        for (uint32_t i = 0; i < n_splits * n; i++) part[i] = f16_from_f32(test_random_normal(&random));
+        for (uint32_t i = 0; i < n_splits * n; i++)
+            part[i] = f16_from_f32(test_random_normal(&random));
         for (uint32_t i = 0; i < n_splits * s->n_heads; i++) {
             weight[i * 2] = test_random_uniform(&random, -9, 5);
             weight[i * 2 + 1] = test_random_uniform(&random, 1, 20);
         }
         TestMatrix w = test_matrix(&random, (Dtype)s->format[0], s->n_rows, s->n_cols);
-        float *x = random_vector(&random, s->n_rows, 0, 1), *before = kernel_memory(s->n_rows * sizeof *before);
+        float *x = random_vector(&random, s->n_rows, 0, 1),
+              *before = kernel_memory(s->n_rows * sizeof *before);
         memcpy(before, x, s->n_rows * sizeof *x);
         DecodeSequence *sequence = kernel_memory(sizeof *sequence);
         sequence->position = positions[p];
@@ -354,7 +384,8 @@ TEST(kernel_output_puts_splits_together) {
         kernel_run(s, &args, sizeof args);
         double *expected = doubles(s->n_rows);
         reference_matvec(&w, put_together(s, part, weight, n_splits), true, expected);
-        for (uint32_t i = 0; i < s->n_rows; i++) expected[i] += (double)before[i];
+        for (uint32_t i = 0; i < s->n_rows; i++)
+            expected[i] += (double)before[i];
         check_error(expected, x, s->n_rows, 2e-4); // a value on a rounding edge may go either way
     }
 }
@@ -363,7 +394,8 @@ TEST(kernel_output_puts_splits_together) {
 
 static double reference_activation(int fn, double v) {
     if (fn == ACTIVATION_SILU) return v / (1 + exp(-v));
-    if (fn == ACTIVATION_GELU_TANH) return 0.5 * v * (1 + tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)));
+    if (fn == ACTIVATION_GELU_TANH)
+        return 0.5 * v * (1 + tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)));
     return 0.5 * v * (1 + erf(v * 0.7071067811865476));
 }
 
@@ -373,19 +405,23 @@ TEST(kernel_glu_activates_and_multiplies) {
         const EmulatedStage *s = kernel_stage(names[i], 90);
         TEST_CASE_LABEL("%s", names[i]);
         TestRandom random = {i};
-        float *x = random_vector(&random, s->d_model, 0, 5), *norm = random_vector(&random, s->d_model, 1, 0.2f);
+        float *x = random_vector(&random, s->d_model, 0, 5),
+              *norm = random_vector(&random, s->d_model, 1, 0.2f);
         TestMatrix gate = test_matrix(&random, (Dtype)s->format[0], s->d_ff, s->d_model);
         TestMatrix up = test_matrix(&random, (Dtype)s->format[0], s->d_ff, s->d_model);
         float *out = random_vector(&random, s->d_ff, NAN, 0);
-        GluArgs args = {DEVICE_ADDRESS(x), DEVICE_ADDRESS(norm),
-                        {DEVICE_ADDRESS(gate.repacked), DEVICE_ADDRESS(up.repacked)}, DEVICE_ADDRESS(out)};
+        GluArgs args = {DEVICE_ADDRESS(x),
+                        DEVICE_ADDRESS(norm),
+                        {DEVICE_ADDRESS(gate.repacked), DEVICE_ADDRESS(up.repacked)},
+                        DEVICE_ADDRESS(out)};
         kernel_run(s, &args, sizeof args);
         double factor, *g = doubles(s->d_ff), *u = doubles(s->d_ff);
         const float *h = reference_norm(x, norm, s->d_model, s->norm_eps, &factor);
         for (int rounded = 0; rounded < 2; rounded++) {
             norm_matvec(&gate, h, factor, rounded, g);
             norm_matvec(&up, h, factor, rounded, u);
-            for (uint32_t r = 0; r < s->d_ff; r++) g[r] = reference_activation(s->activation, g[r]) * u[r];
+            for (uint32_t r = 0; r < s->d_ff; r++)
+                g[r] = reference_activation(s->activation, g[r]) * u[r];
             check_error(g, out, s->d_ff, rounded ? EXACT : ROUNDED);
         }
     }
@@ -402,7 +438,8 @@ static void run_head(const char *name, float penalty) {
     float *logits = random_vector(&random, s->n_vocab, NAN, 0);
     HeadBest *best = kernel_memory(s->blocks * sizeof *best);
     uint32_t *seen = kernel_memory((s->n_vocab + 31) / 32 * 4);
-    for (uint32_t i = 0; i < s->n_vocab; i += 3) seen[i / 32] |= 1u << i % 32;
+    for (uint32_t i = 0; i < s->n_vocab; i += 3)
+        seen[i / 32] |= 1u << i % 32;
     DecodeSequence *sequence = kernel_memory(sizeof *sequence);
     *sequence = (DecodeSequence){.repetition_penalty = penalty, .seen = DEVICE_ADDRESS(seen)};
     HeadArgs args = {.sequence = DEVICE_ADDRESS(sequence),

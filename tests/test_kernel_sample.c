@@ -29,7 +29,8 @@ static SampleCase make_case(uint32_t n_vocab) {
 
 // What decode_head leaves.
 static void find_best(const SampleCase *c, uint32_t n_vocab, float penalty) {
-    for (uint32_t b = 0; b < HEAD_BLOCKS; b++) c->best[b] = (HeadBest){-INFINITY, -1, 0, 0};
+    for (uint32_t b = 0; b < HEAD_BLOCKS; b++)
+        c->best[b] = (HeadBest){-INFINITY, -1, 0, 0};
     for (uint32_t i = 0; i < n_vocab; i++) {
         HeadBest *best = &c->best[(uint64_t)i * HEAD_BLOCKS / n_vocab];
         float v = c->logits[i];
@@ -62,7 +63,8 @@ static int run_sample(const EmulatedStage *s, const SampleCase *c, const Sampler
     return token;
 }
 
-static int reference_draw(const EmulatedStage *s, const SampleCase *c, const SamplerParams *p, uint32_t step) {
+static int reference_draw(const EmulatedStage *s, const SampleCase *c, const SamplerParams *p,
+                          uint32_t step) {
     float *logits = kernel_memory(s->n_vocab * sizeof *logits);
     memcpy(logits, c->logits, s->n_vocab * sizeof *logits);
     size_t size = sampler_scratch_bytes(s->n_vocab);
@@ -87,8 +89,14 @@ static const struct {
     {"top-p cuts equals", {.temperature = 2, .top_p = 0.5f, .repetition_penalty = 1}, 2, true},
     {"min-p", {.temperature = 1, .top_p = 1, .min_p = 0.05f, .repetition_penalty = 1}, 3, false},
     {"min-p 1", {.temperature = 1, .top_p = 1, .min_p = 1, .repetition_penalty = 1}, 3, true},
-    {"everything", {.temperature = 0.7f, .top_p = 0.95f, .min_p = 0.01f, .repetition_penalty = 1.2f, .top_k = 100}, 4, false},
-    {"everything, equals", {.temperature = 0.9f, .top_p = 0.8f, .min_p = 0.1f, .repetition_penalty = 0.8f, .top_k = 500}, 2, true},
+    {"everything",
+     {.temperature = 0.7f, .top_p = 0.95f, .min_p = 0.01f, .repetition_penalty = 1.2f, .top_k = 100},
+     4,
+     false},
+    {"everything, equals",
+     {.temperature = 0.9f, .top_p = 0.8f, .min_p = 0.1f, .repetition_penalty = 0.8f, .top_k = 500},
+     2,
+     true},
     {"cold", {.temperature = 1e-40f, .top_p = 0.9f, .repetition_penalty = 1}, 3, false},
 };
 
@@ -105,7 +113,8 @@ TEST_SLOW(kernel_sample_draws_as_the_reference, 180) {
                 float v = cases[i].deviation * test_random_normal(&random);
                 c.logits[t] = cases[i].equals ? rintf(v) : v;
             }
-            int expected = reference_draw(s, &c, &p, step); // before the stage adds its token to the seen ones
+            int expected =
+                reference_draw(s, &c, &p, step); // before the stage adds its token to the seen ones
             CHECK_INT_EQ(expected, run_sample(s, &c, &p, step));
         }
     }
@@ -116,12 +125,14 @@ TEST(kernel_sample_refuses_what_is_no_number) {
     static const struct {
         const char *name;
         float all, one;
-    } rows[] = {{"not a number", 1, NAN}, {"infinite", 1, INFINITY}, {"all minus infinity", -INFINITY, -INFINITY}};
+    } rows[] = {
+        {"not a number", 1, NAN}, {"infinite", 1, INFINITY}, {"all minus infinity", -INFINITY, -INFINITY}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         for (size_t k = 0; k < COUNT_OF(stages); k++) {
             TEST_CASE_LABEL("%s, %s", stages[k]->name, rows[i].name);
             SampleCase c = make_case(stages[k]->n_vocab);
-            for (uint32_t t = 0; t < stages[k]->n_vocab; t++) c.logits[t] = t == 700 ? rows[i].one : rows[i].all;
+            for (uint32_t t = 0; t < stages[k]->n_vocab; t++)
+                c.logits[t] = t == 700 ? rows[i].one : rows[i].all;
             SamplerParams p = {.temperature = k == 0, .top_p = 0.9f, .repetition_penalty = 1};
             CHECK_INT_EQ(-1, run_sample(stages[k], &c, &p, 2));
         }
@@ -133,7 +144,8 @@ TEST(kernel_sample_greedy_takes_the_lowest_of_equals) {
     SampleCase c = make_case(s->n_vocab);
     TestRandom random = {9};
     for (uint32_t step = 0; step < 10; step++) {
-        for (uint32_t t = 0; t < s->n_vocab; t++) c.logits[t] = rintf(2 * test_random_normal(&random));
+        for (uint32_t t = 0; t < s->n_vocab; t++)
+            c.logits[t] = rintf(2 * test_random_normal(&random));
         SamplerParams p = SAMPLER_GREEDY;
         CHECK_INT_EQ(reference_draw(s, &c, &p, step), run_sample(s, &c, &p, step));
     }

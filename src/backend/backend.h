@@ -41,7 +41,8 @@ typedef struct {
     uint64_t vram_bytes_used;  // the sum of what this backend allocated (on the CPU: of host memory for cache
                                // and scratch)
     uint32_t n_kv_pages;
-    uint32_t max_rows; // tokens a step
+    uint32_t max_rows;     // tokens a step
+    uint32_t chunk_tokens; // of a prompt, in the first steps: the engine adapts them. 0: max_rows
     // Steps that may be enqueued before the first of them is read: 1 computes within step(), 2 overlaps.
     uint32_t pipeline_depth;
     double load_seconds;

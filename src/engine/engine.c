@@ -4,9 +4,16 @@
 
 enum { PIPELINE_DEPTH_MAX = 4 };
 
-// A step should not hold up a cancellation: where one takes longer than this, prompts are cut into smaller
-// chunks. (How a prompt is cut does not change the result, to the bit.)
-enum { STEP_TARGET_NS = 40 * 1000 * 1000, CHUNK_TOKENS_MIN = 8 };
+// A cancellation waits for the steps that are under way, so where they take longer than the target, prompts
+// are cut into smaller chunks. (How a prompt is cut does not change the result, to the bit.) A processor's
+// steps vary with what else runs there, so they aim lower. Chunks longer than STEP_AHEAD_NS are not sent
+// ahead: two under way would take twice the time, and what is lost between them is little.
+enum {
+    STEP_TARGET_GPU_NS = 80 * 1000 * 1000,
+    STEP_TARGET_CPU_NS = 40 * 1000 * 1000,
+    STEP_AHEAD_NS = 10 * 1000 * 1000,
+    CHUNK_TOKENS_MIN = 8,
+};
 
 typedef struct {
     bool used;
@@ -51,6 +58,8 @@ struct Engine {
     uint32_t depth;
     uint32_t chunk_tokens;
     uint32_t chunk_tokens_max;
+    bool chunks_are_long; // the last one took longer than STEP_AHEAD_NS
+    uint64_t step_target_ns;
     uint32_t next_prefill; // slot to look at first, so that prompts take turns
     bool last_was_prefill;
 };
@@ -68,7 +77,9 @@ bool engine_create(Backend *backend, const Plan *plan, uint32_t n_slots, Arena *
     e->n_pages = e->n_free_pages = info->n_kv_pages;
     e->depth = (uint32_t)min_u64(info->pipeline_depth, PIPELINE_DEPTH_MAX);
     e->chunk_tokens_max = (uint32_t)min_u64(PREFILL_CHUNK_TOKENS, info->max_rows);
-    e->chunk_tokens = (uint32_t)min_u64(64, e->chunk_tokens_max);
+    e->step_target_ns = e->depth > 1 ? STEP_TARGET_GPU_NS : STEP_TARGET_CPU_NS;
+    uint32_t first = info->chunk_tokens ? info->chunk_tokens : e->chunk_tokens_max;
+    e->chunk_tokens = (uint32_t)min_u64(first, e->chunk_tokens_max);
     e->sequences = arena_new(arena, Sequence, n_slots);
     e->free_pages = arena_new(arena, uint32_t, e->n_pages);
     bool ok = e->sequences && e->free_pages;
@@ -207,12 +218,13 @@ static bool send_step(Engine *e, bool *sent, Error *err) {
 }
 
 static void adapt_chunk(Engine *e, const Flight *flight) {
-    if (flight->chunk_tokens != e->chunk_tokens) return; // a shorter rest says little
     uint64_t took_ns = os_monotonic_ns() - flight->sent_ns;
-    if (took_ns > STEP_TARGET_NS) {
+    e->chunks_are_long = took_ns > STEP_AHEAD_NS;
+    if (flight->chunk_tokens != e->chunk_tokens) return; // a shorter rest says little
+    if (took_ns > e->step_target_ns) {
         e->chunk_tokens =
             (uint32_t)max_u64(e->chunk_tokens / 2, min_u64(CHUNK_TOKENS_MIN, e->chunk_tokens_max));
-    } else if (took_ns < STEP_TARGET_NS / 3) {
+    } else if (took_ns < e->step_target_ns / 3) {
         e->chunk_tokens = (uint32_t)min_u64((uint64_t)e->chunk_tokens * 2, e->chunk_tokens_max);
     }
 }
@@ -249,6 +261,7 @@ bool engine_step(Engine *e, EngineOutput *outputs, uint32_t *n_outputs, uint32_t
     *failed_slot = UINT32_MAX;
     bool sent = true;
     while (sent && e->n_flights < e->depth) {
+        if (e->n_flights && e->last_was_prefill && e->chunks_are_long) break;
         if (!send_step(e, &sent, err)) return false;
     }
     if (e->n_flights == 0) return true;

@@ -66,7 +66,8 @@ uint32_t os_folder_list(const char *path, OsFolderEntry *entries, uint32_t max) 
         struct stat info;
         size_t length = strlen(entry->d_name);
         if (length >= sizeof e->name) continue;
-        if (fstatat(dirfd(folder), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(info.st_mode)) continue;
+        if (fstatat(dirfd(folder), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(info.st_mode))
+            continue;
         memcpy(e->name, entry->d_name, length + 1);
         e->size = (uint64_t)info.st_size;
         e->modified_unix_ms = modified_ms(&info);

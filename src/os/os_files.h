@@ -8,8 +8,8 @@
 // Makes a folder and those above it that are missing, for this user alone. One that is there already is fine.
 MUST_CHECK bool os_folder_make(const char *path, Error *err);
 
-// Writes a file so that a reader at any time, in this process or another, finds the old content, the new, or no file,
-// and never a part: to a temporary name beside it first, then renamed.
+// Writes a file so that a reader at any time, in this process or another, finds the old content, the new, or
+// no file, and never a part: to a temporary name beside it first, then renamed.
 MUST_CHECK bool os_file_replace(const char *path, Str content, Error *err);
 
 // Marks a file as used now (its modification time). Best effort.
@@ -23,6 +23,6 @@ typedef struct {
     uint64_t modified_unix_ms;
 } OsFolderEntry;
 
-// The regular files of a folder with names that fit an entry, in no order, at most `max`. A folder that cannot be read
-// has none.
+// The regular files of a folder with names that fit an entry, in no order, at most `max`. A folder that
+// cannot be read has none.
 uint32_t os_folder_list(const char *path, OsFolderEntry *entries, uint32_t max);

@@ -79,7 +79,8 @@ static struct {
 
 [[noreturn]] static void broken(const char *what) {
     const Fiber *f = block.running;
-    fprintf(stderr, "emulator: block %u, thread %u: %s\n", f ? f->thread.block_x : 0, f ? f->thread.thread : 0, what);
+    fprintf(stderr, "emulator: block %u, thread %u: %s\n", f ? f->thread.block_x : 0,
+            f ? f->thread.thread : 0, what);
     fflush(stderr);
     abort();
 }
@@ -98,7 +99,8 @@ static void leave(Fiber *f, bool for_good) {
     void *fake = nullptr;
     (void)for_good;
     (void)fake;
-    __sanitizer_start_switch_fiber(for_good ? nullptr : &fake, block.scheduler_stack, block.scheduler_stack_size);
+    __sanitizer_start_switch_fiber(for_good ? nullptr : &fake, block.scheduler_stack,
+                                   block.scheduler_stack_size);
     swapcontext(&f->context, &block.scheduler);
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 }
@@ -144,7 +146,8 @@ void emulated_block_sync(void) {
         block.barriers_done[member]++;
         return;
     }
-    wait_until("block_sync", [](const Fiber *f, uint64_t at) { return block.barriers_done[f->member] > at; }, mine);
+    wait_until(
+        "block_sync", [](const Fiber *f, uint64_t at) { return block.barriers_done[f->member] > at; }, mine);
 }
 
 const uint8_t *emulated_warp_gather(const char *name, const void *mine, unsigned size) {
@@ -161,9 +164,10 @@ const uint8_t *emulated_warp_gather(const char *name, const void *mine, unsigned
         w->arrived[half] = 0;
         w->done++;
     } else {
-        wait_until(name, [](const Fiber *fiber, uint64_t n) {
-            return block.warps[fiber->index / WARP_LANES].done > n;
-        }, number);
+        wait_until(
+            name,
+            [](const Fiber *fiber, uint64_t n) { return block.warps[fiber->index / WARP_LANES].done > n; },
+            number);
     }
     return w->lanes[half];
 }
@@ -171,13 +175,15 @@ const uint8_t *emulated_warp_gather(const char *name, const void *mine, unsigned
 void emulated_wait_for_counter(const volatile uint32_t *counter, uint32_t value) {
     block.running->counter = counter;
     block.running->counter_value = value;
-    wait_until("grid_sync", [](const Fiber *f, uint64_t) { return *f->counter >= f->counter_value; }, 0);
+    wait_until(
+        "grid_sync", [](const Fiber *f, uint64_t) { return *f->counter >= f->counter_value; }, 0);
 }
 
 // ---- copies ----
 
 static void check_copy(const void *to, const void *from, unsigned bytes) {
-    if ((uintptr_t)to % 16 || (uintptr_t)from % 16 || bytes % 16 || bytes == 0) broken("copy is not aligned to 16 bytes");
+    if ((uintptr_t)to % 16 || (uintptr_t)from % 16 || bytes % 16 || bytes == 0)
+        broken("copy is not aligned to 16 bytes");
 }
 
 void emulated_copy_async(void *shared, const void *global, unsigned bytes) {
@@ -266,11 +272,14 @@ static void bulk_deliver(uint64_t *barrier) {
 
 // Parity p is waited for while the phase under way has that parity.
 void emulated_bulk_wait(uint64_t *barrier, unsigned parity) {
-    wait_until("bulk_barrier_wait", [](const Fiber *, uint64_t at) {
-        uint64_t *b = (uint64_t *)(uintptr_t)(at & ~(uint64_t)1);
-        if (bulk_state(b)->phase == (at & 1)) bulk_deliver(b);
-        return bulk_state(b)->phase != (at & 1);
-    }, (uint64_t)(uintptr_t)barrier | parity);
+    wait_until(
+        "bulk_barrier_wait",
+        [](const Fiber *, uint64_t at) {
+            uint64_t *b = (uint64_t *)(uintptr_t)(at & ~(uint64_t)1);
+            if (bulk_state(b)->phase == (at & 1)) bulk_deliver(b);
+            return bulk_state(b)->phase != (at & 1);
+        },
+        (uint64_t)(uintptr_t)barrier | parity);
 }
 
 // ---- launching ----
@@ -330,7 +339,8 @@ static void free_shared(uint8_t *shared, unsigned size) {
 }
 
 // Blocks first … first + together - 1 of the grid.
-static void run_blocks(unsigned first, unsigned together, unsigned grid_x, unsigned grid_y, unsigned shared_bytes) {
+static void run_blocks(unsigned first, unsigned together, unsigned grid_x, unsigned grid_y,
+                       unsigned shared_bytes) {
     uint8_t *shared[TOGETHER_MAX];
     memset(block.warps, 0, sizeof block.warps);
     block.n_fibers = together * block.n_threads;
@@ -362,8 +372,8 @@ static void launch(EmulatedKernel *kernel, const void *args, unsigned threads) {
     block.n_threads = threads;
 }
 
-void emulator_launch(EmulatedKernel *kernel, const void *args, unsigned grid_x, unsigned grid_y, unsigned threads,
-                     unsigned shared_bytes) {
+void emulator_launch(EmulatedKernel *kernel, const void *args, unsigned grid_x, unsigned grid_y,
+                     unsigned threads, unsigned shared_bytes) {
     launch(kernel, args, threads);
     if (threads > THREADS_MAX) broken("threads of a block");
     for (unsigned b = 0; b < grid_x * grid_y; b++) {

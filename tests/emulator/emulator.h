@@ -1,13 +1,15 @@
-// Runs a kernel's blocks on the CPU, one block after another: the threads of a block are fibers of one thread, which switch
-// where a kernel's threads would meet (barriers, shuffles and other collectives of a warp, waits for copies).
+// Runs a kernel's blocks on the CPU, one block after another: the threads of a block are fibers of one
+// thread, which switch where a kernel's threads would meet (barriers, shuffles and other collectives of a
+// warp, waits for copies).
 //
-// What it finds, besides wrong results: reads and writes outside shared memory and arguments (under ASan), reads of shared
-// memory that nothing wrote (it starts as NaN), collectives that not all lanes of a warp reach, barriers that not all
-// threads reach, reads before an asynchronous copy was waited for (copies happen in the wait), copies that are never
-// waited for or are not aligned. Every second block runs its threads in reverse order.
+// What it finds, besides wrong results: reads and writes outside shared memory and arguments (under ASan),
+// reads of shared memory that nothing wrote (it starts as NaN), collectives that not all lanes of a warp
+// reach, barriers that not all threads reach, reads before an asynchronous copy was waited for (copies happen
+// in the wait), copies that are never waited for or are not aligned. Every second block runs its threads in
+// reverse order.
 //
-// Not found: races between threads that run in an order which happens to work, and (but for blocks launched together) what
-// only several blocks at once do. One launch at a time, from one thread.
+// Not found: races between threads that run in an order which happens to work, and (but for blocks launched
+// together) what only several blocks at once do. One launch at a time, from one thread.
 #pragma once
 
 #include <stdbool.h>
@@ -19,11 +21,13 @@ extern "C" {
 
 typedef void EmulatedKernel(const void *args);
 
-// Calls kernel(args) as every thread of the grid. Ends the process with a message where the kernel breaks a rule.
-void emulator_launch(EmulatedKernel *kernel, const void *args, unsigned grid_x, unsigned grid_y, unsigned threads,
-                     unsigned shared_bytes);
+// Calls kernel(args) as every thread of the grid. Ends the process with a message where the kernel breaks a
+// rule.
+void emulator_launch(EmulatedKernel *kernel, const void *args, unsigned grid_x, unsigned grid_y,
+                     unsigned threads, unsigned shared_bytes);
 
-// The same with all blocks at once, for kernels whose blocks wait for each other (grid_sync); 1,024 threads at most.
+// The same with all blocks at once, for kernels whose blocks wait for each other (grid_sync); 1,024 threads
+// at most.
 void emulator_launch_together(EmulatedKernel *kernel, const void *args, unsigned grid, unsigned threads,
                               unsigned shared_bytes);
 
@@ -42,8 +46,8 @@ void emulated_block_sync(void);
 void emulated_wait_for_counter(const volatile uint32_t *counter, uint32_t value);
 
 enum { EMULATED_LANE_BYTES = 32 };
-// Every lane of the warp gives `size` bytes and gets a pointer to all 32 lanes' (EMULATED_LANE_BYTES apart), valid until
-// its next collective. `name` must be the same in all lanes.
+// Every lane of the warp gives `size` bytes and gets a pointer to all 32 lanes' (EMULATED_LANE_BYTES apart),
+// valid until its next collective. `name` must be the same in all lanes.
 const uint8_t *emulated_warp_gather(const char *name, const void *mine, unsigned size);
 
 // cp.async: copies of this thread in groups, done in the wait.

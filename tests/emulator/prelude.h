@@ -1,7 +1,8 @@
 // The functions of kernels_src/prelude.cuh as plain C++ on the emulator: the same names, types and results.
 //
-// Differences that tests must allow for: exp2_fast and the fast reciprocals are exact here, and sums of mma are made in another order.
-// SM_ARCH may be set before this file is included, to run the code paths of older GPUs.
+// Differences that tests must allow for: exp2_fast and the fast reciprocals are exact here, and sums of mma
+// are made in another order. SM_ARCH may be set before this file is included, to run the code paths of older
+// GPUs.
 #pragma once
 
 #include "emulator.h"
@@ -38,9 +39,9 @@ struct alignas(16) float4 {
     float x, y, z, w;
 };
 
-#define DEVICE                         inline __attribute__((unused))
+#define DEVICE inline __attribute__((unused))
 #define KERNEL(threads, blocks_per_sm) inline __attribute__((unused)) void
-#define EXPORTED                       __attribute__((unused)) const
+#define EXPORTED __attribute__((unused)) const
 
 // Everything is this file's own: another file may have the same functions for another SM_ARCH.
 extern "C" uint16_t f16_from_f32(float value); // src/base/f16.c
@@ -287,8 +288,8 @@ DEVICE void bulk_copy(void *shared, const void *global, u32 bytes, BulkBarrier *
 
 // ---- matrices held by a warp ----
 
-// Element (row, col) of the operands, from where the PTX ISA puts them: groups of four lanes hold rows (columns of b), a lane
-// two neighbours of 16 bits in a register.
+// Element (row, col) of the operands, from where the PTX ISA puts them: groups of four lanes hold rows
+// (columns of b), a lane two neighbours of 16 bits in a register.
 struct MmaLane {
     u32 a[4], b[2];
 };
@@ -305,7 +306,8 @@ DEVICE u16 mma_b(const u8 *lanes, u32 k, u32 col) {
     memcpy(&l, lanes + (col * 4 + k % 8 / 2) * EMULATED_LANE_BYTES, sizeof l);
     return half_of(l.b[k / 8], k % 2);
 }
-template <class ToFloat> DEVICE void mma_16(const char *name, float d[4], const u32 a[4], const u32 b[2], ToFloat to_f32) {
+template <class ToFloat>
+DEVICE void mma_16(const char *name, float d[4], const u32 a[4], const u32 b[2], ToFloat to_f32) {
     MmaLane mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
     const u8 *lanes = emulated_warp_gather(name, &mine, sizeof mine);
     u32 lane = lane_index();
@@ -373,10 +375,12 @@ DEVICE u32 transpose_matrix(u32 v) {
 // ---- prefill ----
 
 DEVICE u32 add_f16x2(u32 a, u32 b) {
-    return pack_f16(f16_to_f32((f16)a) + f16_to_f32((f16)b), f16_to_f32((f16)(a >> 16)) + f16_to_f32((f16)(b >> 16)));
+    return pack_f16(f16_to_f32((f16)a) + f16_to_f32((f16)b),
+                    f16_to_f32((f16)(a >> 16)) + f16_to_f32((f16)(b >> 16)));
 }
 DEVICE u32 multiply_f16x2(u32 a, u32 b) {
-    return pack_f16(f16_to_f32((f16)a) * f16_to_f32((f16)b), f16_to_f32((f16)(a >> 16)) * f16_to_f32((f16)(b >> 16)));
+    return pack_f16(f16_to_f32((f16)a) * f16_to_f32((f16)b),
+                    f16_to_f32((f16)(a >> 16)) * f16_to_f32((f16)(b >> 16)));
 }
 DEVICE u32 fma_f16x2(u32 a, u32 b, u32 c) {
     return pack_f16(fmaf(f16_to_f32((f16)a), f16_to_f32((f16)b), f16_to_f32((f16)c)),
@@ -405,7 +409,8 @@ struct MatrixRows {
     u32 step;
 };
 DEVICE MatrixRows matrix_rows(const void *shared) {
-    emulated_check(((const u8 *)shared - shared_memory()) % 1024 == 0, "matrix_rows: not aligned to 1,024 bytes");
+    emulated_check(((const u8 *)shared - shared_memory()) % 1024 == 0,
+                   "matrix_rows: not aligned to 1,024 bytes");
     return {(const u8 *)shared, 0};
 }
 DEVICE MatrixRows matrix_columns(MatrixRows m, u32 step) {

@@ -1,8 +1,8 @@
 // Makes the EmulatedStage emulated_VARIANT from variants/VARIANT.h: included once a variant, VARIANT defined.
-#define TEXT_OF(x)        #x
-#define TEXT(x)           TEXT_OF(x)
-#define JOIN_OF(a, b)     a##b
-#define JOIN(a, b)        JOIN_OF(a, b)
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+#define JOIN_OF(a, b) a##b
+#define JOIN(a, b) JOIN_OF(a, b)
 // clang-format off
 #define VARIANT_FILE_(v)  TEXT(variants/v.h)
 // clang-format on
@@ -152,10 +152,12 @@ EmulatedStage describe() {
     s.d_model = D_MODEL, s.n_heads = N_HEADS, s.n_kv_heads = N_KV_HEADS, s.head_dim = HEAD_DIM;
     s.rope_dims = ROPE_DIMS, s.d_ff = D_FF, s.n_vocab = N_VOCAB, s.n_rows = N_ROWS, s.n_cols = N_COLS;
     s.splits_max = SPLITS_MAX, s.split_pages_min = SPLIT_PAGES_MIN, s.window = WINDOW, s.blocks = BLOCKS;
-    s.rope_halves = ROPE_HALVES, s.activation = ACTIVATION, s.first = FIRST, s.from_attention = FROM_ATTENTION;
+    s.rope_halves = ROPE_HALVES, s.activation = ACTIVATION, s.first = FIRST,
+    s.from_attention = FROM_ATTENTION;
     s.embed_format = EMBED_FORMAT, s.max_rows = MAX_ROWS;
     s.format[1] = FORMAT_1, s.format[2] = FORMAT_2;
-    s.rope_scale = ROPE_SCALE, s.norm_eps = NORM_EPS, s.score_scale = SCORE_SCALE, s.embed_scale = EMBED_SCALE;
+    s.rope_scale = ROPE_SCALE, s.norm_eps = NORM_EPS, s.score_scale = SCORE_SCALE,
+    s.embed_scale = EMBED_SCALE;
     return s;
 }
 } // namespace VARIANT

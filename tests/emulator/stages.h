@@ -1,5 +1,5 @@
-// The kernel variants that run on the emulator, for the tests in C. variants/ has one file of #defines a variant; run.h makes
-// an EmulatedStage of each.
+// The kernel variants that run on the emulator, for the tests in C. variants/ has one file of #defines a
+// variant; run.h makes an EmulatedStage of each.
 #pragma once
 
 #include "emulator/emulator.h"

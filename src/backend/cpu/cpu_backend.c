@@ -8,6 +8,8 @@
 
 #include <math.h>
 
+enum { CHUNK_TOKENS_FIRST = 64 };
+
 // What the sampler needs of one sequence.
 typedef struct {
     SamplerParams params;
@@ -323,6 +325,7 @@ bool cpu_backend_open(const BackendOptions *options, Arena *arena, Backend **out
                                   .runtime_version = "",
                                   .driver_version = "",
                                   .max_rows = options->max_rows,
+                                  .chunk_tokens = CHUNK_TOKENS_FIRST,
                                   .pipeline_depth = 1}};
     *out = &cpu->api;
     return true;
