@@ -460,7 +460,7 @@ static double seconds_now(void) {
 // ---- options ----
 
 typedef struct {
-    bool asan, tsan, debug, no_cuda, verbose, partial;
+    bool asan, tsan, debug, no_cuda, verbose;
     long jobs;
     const char *model;
     List arguments; // of the command
@@ -545,17 +545,12 @@ static Build build_configure(const Options *options, Toolkit toolkit) {
     if (options->debug && flavour == FLAVOUR_RELEASE) flavour = FLAVOUR_DEBUG;
     build.flavour = &FLAVOURS[flavour];
     build.cuda = toolkit.version != 0;
-    build.older_libc = HAS_LIBC_STUBS && flavour == FLAVOUR_RELEASE && !options->partial;
+    build.older_libc = HAS_LIBC_STUBS && flavour == FLAVOUR_RELEASE;
     build.name = text_of("%s%s", build.flavour->name, build.cuda ? "" : "-cpu");
     build.lock_name = build.flavour->name;
     build.object_folder = text_of("build/obj/%s/", build.name);
     build.program_folder = "build/";
     if (flavour != FLAVOUR_RELEASE) build.program_folder = text_of("build/%s/", build.flavour->name);
-    if (options->partial) {
-        build.lock_name = build.name = text_of("%s-partial", build.name);
-        build.object_folder = text_of("build/obj/%s/", build.name);
-        build.program_folder = text_of("build/%s/", build.name);
-    }
     const char *compiler = getenv("CC");
     list_add_words(&build.compiler, compiler && compiler[0] ? compiler : "cc");
     List ask = {0};
@@ -698,7 +693,6 @@ static void clear_progress(void) {
 
 static void unit_start(const Build *build, Unit *unit) {
     make_folders(unit->object);
-    if (build->options.partial) unlink(unit->object);
     unlink(unit->key_path); // from here on the old object counts for nothing
     unit->output = temporary_file();
     if (build->options.verbose) fprintf(stderr, "%s\n", list_join(&unit->command));
@@ -714,7 +708,7 @@ static bool unit_finish(const Build *build, Unit *unit, int status) {
     fputs(output.data, stderr);
     if (status != 0) {
         fprintf(stderr, "build: %s does not compile\n", unit->source);
-        return build->options.partial;
+        return false;
     }
     file_rename(text_of("%s.part", unit->object), unit->object);
     unit_write_key(build, unit);
@@ -1087,10 +1081,6 @@ static List link_command(const Build *build, const Program *program, const List 
             list_add(&command, objects->items[i]);
     }
     if (older_libc) list_add_words(&command, "-L" LIBC_STUBS " -Wl,--wrap=__libc_start_main -static-libgcc");
-    if (build->options.partial) {
-        list_add_words(&command, "-no-pie "
-                                 "-Wl,-z,lazy,--unresolved-symbols=ignore-all,--warn-unresolved-symbols");
-    }
     if (build->cuda && program != &PROGRAMS[PROGRAM_LINT]) add_cuda_libraries(build, &command);
     // In older C libraries threads and dlopen are in libraries beside it, which have to be loaded.
     if (older_libc) list_add_words(&command, "-Wl,--no-as-needed -lpthread");
@@ -1132,7 +1122,6 @@ static void link_program(const Build *build, const Program *program, const List 
     Bytes key = {0};
     for (size_t i = 0; i < sources->count; i++) {
         const Unit *unit = units_find(units, sources->items[i]);
-        if (build->options.partial && (!unit->key || !file_exists(unit->object))) continue;
         list_add(&objects, unit->object);
         bytes_add_text(&key, text_of("%016llx %s\n", (unsigned long long)unit->key, unit->source));
     }
@@ -1864,7 +1853,6 @@ static const struct {
     {"--tsan", NULL, "with ThreadSanitizer", offsetof(Options, tsan)},
     {"--debug", NULL, "not optimised", offsetof(Options, debug)},
     {"--no-cuda", NULL, "the CPU reference alone", offsetof(Options, no_cuda)},
-    {"--partial", NULL, "leave out what does not compile", offsetof(Options, partial)},
     {"--verbose", NULL, "show each command, and each test that passes", offsetof(Options, verbose)},
     {"--jobs", "N", "compile N files at once; every processor otherwise", offsetof(Options, jobs)},
     {"--model", "FILE", "run: a GGUF file instead of the fetched one", offsetof(Options, model)},
