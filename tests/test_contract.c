@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -158,11 +159,14 @@ TEST(contract_start_up_without_memory) {
     const uint64_t mb = 1 << 20;
     static const uint32_t limits_mb[] = {8, 16, 64, 256, 1024, 3000, 4200, 5200, 5500, 6000, 7000, 8000};
     uint32_t failed = 0;
+    struct stat program; // what the program itself takes comes on top: without it the kernel ends the process
+    REQUIRE(stat(test_program_path(), &program) == 0);
     for (size_t i = 0; i < COUNT_OF(limits_mb); i++) {
         TEST_CASE_LABEL("%u MB", limits_mb[i]);
         struct rlimit old, less;
         REQUIRE(getrlimit(RLIMIT_AS, &old) == 0);
-        less = (struct rlimit){.rlim_cur = limits_mb[i] * mb, .rlim_max = old.rlim_max};
+        less = old;
+        less.rlim_cur = limits_mb[i] * mb + 2 * (uint64_t)program.st_size;
         REQUIRE(setrlimit(RLIMIT_AS, &less) == 0);
         // The port is never listened on: the address does not exist.
         Process p = process_start("--model % --device cpu --threads 1 --host 192.0.2.1 --port 0",
