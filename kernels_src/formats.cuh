@@ -3,17 +3,19 @@
 //
 // Layouts are layout.h's. `tile` points to a tile of n blocks in shared or global memory, `i` is the block in
 // it. Every format is w = d * q + m (m: its minimum, or its offset times d), so that a dot product is
-//     d * x.scale * sum(q * x8) + m * x.sum
+//     d * x.scale * sum(q * x.q) + m * x.sum
 // with an exact integer sum: the two roundings of the fused multiply-add and those of its factors are all
 // there is, and they are the same whether the block is multiplied where it lies (dot) or was unpacked before
 // (unpack, dot_unpacked). CPU reference: OP_MATMUL.
 
-// 32 activations as the integer formats want them: x[k] = scale * (i8)x8[k].
+// 32 activations as the integer formats want them: x[k] = scale * q[k] with q[k] = 16 * coarse[k] + fine[k]
+// (12 bits in two signed bytes; activations.cuh), or coarse[k] alone (X_FINE 0: 8 bits). X_FINE costs 8 more
+// products a block.
 struct BlockX {
-    uint4 low;  // x8[0 … 15]
-    uint4 high; // x8[16 … 31]
+    uint4 low, high;           // coarse[0 … 15], [16 … 31]
+    uint4 low_fine, high_fine; // fine, likewise
     float scale;
-    float sum; // scale * sum of x8
+    float sum; // scale * sum of q
 };
 
 // A block ready to be multiplied: what a stage does with its weights while it waits for its input.
@@ -30,34 +32,57 @@ DEVICE Half2 unpack_f16(u32 v) {
     return {f16_to_f32((f16)v), f16_to_f32((f16)(v >> 16))};
 }
 
+#ifndef X_FINE
+#define X_FINE 1
+#endif
+
 template <int format> struct Block;
 
-// ---- the integer part: sum of q * x8 ----
+// ---- the integer part: sum of q * x.q ----
 
+// Sums of products with the coarse and with the fine bytes of some activations.
+struct Sums {
+    i32 coarse, fine;
+};
+DEVICE i32 total_of(Sums s) {
+    return X_FINE ? 16 * s.coarse + s.fine : s.coarse;
+}
+DEVICE void add_unsigned(Sums *s, u32 q, u32 coarse, u32 fine) {
+    s->coarse = dp4a_unsigned(q, coarse, s->coarse);
+    if (X_FINE) s->fine = dp4a_unsigned(q, fine, s->fine);
+}
+DEVICE void add_signed(Sums *s, u32 q, u32 coarse, u32 fine) {
+    s->coarse = dp4a(q, coarse, s->coarse);
+    if (X_FINE) s->fine = dp4a(q, fine, s->fine);
+}
+
+// The upper nibbles stay where they are: `high` sums 16 times what it should.
 DEVICE i32 dot_nibbles(uint4 v, const BlockX &x) {
-    i32 low = 0, high = 0; // `high` sums 16 q x8: the upper nibbles stay where they are
-    low = dp4a_unsigned(v.x & 0x0F0F0F0Fu, x.low.x, low);
-    high = dp4a_unsigned(v.x & 0xF0F0F0F0u, x.high.x, high);
-    low = dp4a_unsigned(v.y & 0x0F0F0F0Fu, x.low.y, low);
-    high = dp4a_unsigned(v.y & 0xF0F0F0F0u, x.high.y, high);
-    low = dp4a_unsigned(v.z & 0x0F0F0F0Fu, x.low.z, low);
-    high = dp4a_unsigned(v.z & 0xF0F0F0F0u, x.high.z, high);
-    low = dp4a_unsigned(v.w & 0x0F0F0F0Fu, x.low.w, low);
-    high = dp4a_unsigned(v.w & 0xF0F0F0F0u, x.high.w, high);
-    return low + (high >> 4);
+    Sums low = {0, 0}, high = {0, 0};
+    add_unsigned(&low, v.x & 0x0F0F0F0Fu, x.low.x, x.low_fine.x);
+    add_unsigned(&high, v.x & 0xF0F0F0F0u, x.high.x, x.high_fine.x);
+    add_unsigned(&low, v.y & 0x0F0F0F0Fu, x.low.y, x.low_fine.y);
+    add_unsigned(&high, v.y & 0xF0F0F0F0u, x.high.y, x.high_fine.y);
+    add_unsigned(&low, v.z & 0x0F0F0F0Fu, x.low.z, x.low_fine.z);
+    add_unsigned(&high, v.z & 0xF0F0F0F0u, x.high.z, x.high_fine.z);
+    add_unsigned(&low, v.w & 0x0F0F0F0Fu, x.low.w, x.low_fine.w);
+    add_unsigned(&high, v.w & 0xF0F0F0F0u, x.high.w, x.high_fine.w);
+    return total_of(low) + (total_of(high) >> 4);
 }
 
-DEVICE void dot_5_bit_word(u32 v, u32 h, u32 x_low, u32 x_high, i32 *low, i32 *high) {
-    *low = dp4a_unsigned((v & 0x0F0F0F0Fu) | (h & 0x10101010u), x_low, *low);
-    *high = dp4a_unsigned((v & 0xF0F0F0F0u) | (h & 0x08080808u), x_high, *high); // 8 q x8
-}
+// Likewise; `high` sums 8 times what it should.
 DEVICE i32 dot_5_bits(uint4 v, u32 h, const BlockX &x) {
-    i32 low = 0, high = 0;
-    dot_5_bit_word(v.x, h, x.low.x, x.high.x, &low, &high);
-    dot_5_bit_word(v.y, rotate_right(h, 2), x.low.y, x.high.y, &low, &high);
-    dot_5_bit_word(v.z, rotate_right(h, 4), x.low.z, x.high.z, &low, &high);
-    dot_5_bit_word(v.w, rotate_right(h, 6), x.low.w, x.high.w, &low, &high);
-    return low + (high >> 3);
+    u32 h1 = rotate_right(h, 2), h2 = rotate_right(h, 4), h3 = rotate_right(h, 6);
+    Sums low = {0, 0}, high = {0, 0};
+    add_unsigned(&low, (v.x & 0x0F0F0F0Fu) | (h & 0x10101010u), x.low.x, x.low_fine.x);
+    add_unsigned(&high, (v.x & 0xF0F0F0F0u) | (h & 0x08080808u), x.high.x, x.high_fine.x);
+    add_unsigned(&low, (v.y & 0x0F0F0F0Fu) | (h1 & 0x10101010u), x.low.y, x.low_fine.y);
+    add_unsigned(&high, (v.y & 0xF0F0F0F0u) | (h1 & 0x08080808u), x.high.y, x.high_fine.y);
+    add_unsigned(&low, (v.z & 0x0F0F0F0Fu) | (h2 & 0x10101010u), x.low.z, x.low_fine.z);
+    add_unsigned(&high, (v.z & 0xF0F0F0F0u) | (h2 & 0x08080808u), x.high.z, x.high_fine.z);
+    add_unsigned(&low, (v.w & 0x0F0F0F0Fu) | (h3 & 0x10101010u), x.low.w, x.low_fine.w);
+    add_unsigned(&high, (v.w & 0xF0F0F0F0u) | (h3 & 0x08080808u), x.high.w, x.high_fine.w);
+    return total_of(low) + (total_of(high) >> 3);
 }
 
 // 4 (q - 32) of a word's low and high weights, as signed bytes.
@@ -68,8 +93,13 @@ DEVICE SixBitWord six_bit_word(u32 v, u32 h) {
     return {(v << 2 & 0x3C3C3C3Cu) | (h & 0xC0C0C0C0u), (v & 0xF0F0F0F0u) | (h & 0x0C0C0C0Cu)};
 }
 
-DEVICE i32 dot_bytes(const u32 w[4], uint4 x) {
-    return dp4a(w[3], x.w, dp4a(w[2], x.z, dp4a(w[1], x.y, dp4a(w[0], x.x, 0))));
+DEVICE i32 dot_bytes(const u32 w[4], uint4 coarse, uint4 fine) {
+    Sums s = {0, 0};
+    add_signed(&s, w[0], coarse.x, fine.x);
+    add_signed(&s, w[1], coarse.y, fine.y);
+    add_signed(&s, w[2], coarse.z, fine.z);
+    add_signed(&s, w[3], coarse.w, fine.w);
+    return total_of(s);
 }
 
 DEVICE float dot_scaled(float d, float m, i32 q, const BlockX &x) {
@@ -77,7 +107,8 @@ DEVICE float dot_scaled(float d, float m, i32 q, const BlockX &x) {
 }
 
 DEVICE float dot_unpacked(const UnpackedBlock &b, const BlockX &x) {
-    i32 q = dot_bytes(b.low, x.low) * b.low_scale + dot_bytes(b.high, x.high) * b.high_scale;
+    i32 low = dot_bytes(b.low, x.low, x.low_fine), high = dot_bytes(b.high, x.high, x.high_fine);
+    i32 q = low * b.low_scale + high * b.high_scale;
     return dot_scaled(b.d, b.m, q, x);
 }
 
@@ -229,7 +260,8 @@ template <> struct Block<FORMAT_Q8_0> {
     static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
         UnpackedBlock b;
         unpack(tile, n, i, &b);
-        return b.d * x.scale * (float)(dot_bytes(b.low, x.low) + dot_bytes(b.high, x.high));
+        i32 q = dot_bytes(b.low, x.low, x.low_fine) + dot_bytes(b.high, x.high, x.high_fine);
+        return b.d * x.scale * (float)q;
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         i8 q = (i8)tile[(k / 16 * n + i) * 16 + k % 16];
@@ -306,7 +338,8 @@ template <> struct Block<FORMAT_Q6_K> {
     static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
         UnpackedBlock b;
         unpack(tile, n, i, &b);
-        i32 q = dot_bytes(b.low, x.low) * b.low_scale + dot_bytes(b.high, x.high) * b.high_scale;
+        i32 low = dot_bytes(b.low, x.low, x.low_fine), high = dot_bytes(b.high, x.high, x.high_fine);
+        i32 q = low * b.low_scale + high * b.high_scale; // at most 2 * 16 * 128 * 2040 * 128 < 2^31
         return b.d * x.scale * (float)q;
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {

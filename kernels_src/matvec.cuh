@@ -349,23 +349,19 @@ template <class Finish>
 DEVICE void unpacked_run(const Stream &s, u32 block, const u8 *shared_x, const UnpackedWeights &w,
                          const Finish &finish) {
     DoneUnits done = {0, ~0u, {}};
-    BlockX x[UNPACKED_TILES];
-#pragma unroll
-    for (u32 t = 0; t < UNPACKED_TILES; t++) {
-        u32 at = t * TILE_BLOCKS + lane_index();
-        x[t] = {};
-        if (at < X_BLOCKS) x[t] = x_load<false>(shared_x, at);
-    }
 #pragma unroll
     for (u32 first = 0; first < UNPACKED_UNITS; first += BATCH) {
         float sum[BATCH * ROWS] = {};
 #pragma unroll
-        for (u32 i = 0; i < BATCH && first + i < UNPACKED_UNITS; i++) {
+        for (u32 t = 0; t < UNPACKED_TILES; t++) {
+            u32 at = t * TILE_BLOCKS + lane_index();
+            BlockX x = {};
+            if (at < X_BLOCKS) x = x_load<false>(shared_x, at);
 #pragma unroll
-            for (u32 r = 0; r < ROWS; r++) {
+            for (u32 i = 0; i < BATCH && first + i < UNPACKED_UNITS; i++) {
 #pragma unroll
-                for (u32 t = 0; t < UNPACKED_TILES; t++) {
-                    sum[i * ROWS + r] += dot_unpacked(w.block[first + i][r][t], x[t]);
+                for (u32 r = 0; r < ROWS; r++) {
+                    sum[i * ROWS + r] += dot_unpacked(w.block[first + i][r][t], x);
                 }
             }
         }

@@ -97,7 +97,7 @@ void reference_quantize(float *x, uint32_t n) {
         for (uint32_t i = 0; i < 32; i++)
             largest = fmaxf(largest, fabsf(x[b + i]));
         for (uint32_t i = 0; i < 32; i++) {
-            x[b + i] = largest > 0 ? rintf(x[b + i] * (127.0f / largest)) * (largest / 127.0f) : 0;
+            x[b + i] = largest > 0 ? rintf(x[b + i] * (2032.0f / largest)) * (largest / 2032.0f) : 0;
         }
     }
 }

@@ -35,7 +35,7 @@ typedef struct {
 } TestMatrix;
 TestMatrix test_matrix(TestRandom *random, Dtype dtype, uint32_t n_rows, uint32_t n_cols);
 
-// A vector of 32-element blocks as activations.cuh rounds it: 8 bits with a scale of the block's largest
+// A vector of 32-element blocks as activations.cuh rounds it: 12 bits with a scale of the block's largest
 // value / 127.
 void reference_quantize(float *x, uint32_t n);
 

@@ -18,7 +18,9 @@ enum {
     BLOCK_SHARED_RESERVED = 1024, // the system's, of each block
     RING_SPARE = 1536,            // barriers, sums, what a stage adds
     RING_BYTES_MAX = 96 << 10,    // 64 KB cost 3% on the layers of a 1B model, more does not fit twice
-    MATVEC_WARPS = 16,            // 8 cost 13% on the layers of a 0.5B model, 4 cost 35%
+    RESIDENT_WARPS = 16,          // 8 cost 13% on the layers of a 0.5B model, 4 cost 35%
+    STREAMING_WARPS = 8,          // 16 for gate, up and down cost 10% of an 8B model's step
+    X_BLOCK_BYTES = 72,           // activations.cuh: 32 values in two bytes each, their scale and sum
     UNITS_PER_WARP_MAX = 32,
     ATTENTION_WARPS = 8, // with splits of at least 8 pages; 4 and 4 cost 15% of attention and its output
     SAMPLE_BLOCKS_WANTED = 64,
@@ -26,23 +28,30 @@ enum {
     PREFILL_SHARED_SPARE = 8 << 10, // what a product of prefill takes beside its ring, at most
 };
 
-// Two blocks of consecutive stages share a multiprocessor, so each gets half of its shared memory. A warp's
-// ring holds at least two pieces, each `unit_rows` tiles of the largest format.
+// Two blocks of consecutive stages share a multiprocessor where the second may begin before the first has
+// ended (sm_90), so each gets half of its shared memory. A warp's ring holds at least two pieces, each
+// `unit_rows` tiles of the largest format. Where all of a block's weights fit its ring, many warps shorten
+// what is left to do when the input comes; where they stream, more warps than the stream needs only keep the
+// next stage's block away (registers).
 static MatvecShape matvec_shape(const LowerTarget *t, uint32_t n_cols, uint32_t units, uint32_t unit_rows,
                                 const Weight *const *weights, uint32_t n_weights) {
     uint32_t tile_bytes = 0;
+    uint64_t row_bytes = 0;
     bool has_floats = false;
     for (uint32_t i = 0; i < n_weights; i++) {
         uint32_t blocks = (uint32_t)min_u64(n_cols / BLOCK_WEIGHTS, TILE_BLOCKS);
         tile_bytes = (uint32_t)max_u64(tile_bytes, layout_tile_bytes((int)weights[i]->dtype, blocks));
+        row_bytes = max_u64(row_bytes, layout_row_bytes((int)weights[i]->dtype, n_cols));
         has_floats |= FORMAT_IS_FLOAT((int)weights[i]->dtype);
     }
-    uint32_t budget =
-        (uint32_t)min_u64(t->shared_bytes_block, t->shared_bytes_multiprocessor / 2 - BLOCK_SHARED_RESERVED);
-    uint32_t x_bytes = n_cols / BLOCK_WEIGHTS * 40 + (has_floats ? n_cols * 4 : 0);
+    uint32_t half = t->shared_bytes_multiprocessor / 2 - BLOCK_SHARED_RESERVED;
+    uint32_t budget = t->sm >= 90 ? (uint32_t)min_u64(t->shared_bytes_block, half) : t->shared_bytes_block;
+    uint32_t x_bytes = n_cols / BLOCK_WEIGHTS * X_BLOCK_BYTES + (has_floats ? n_cols * 4 : 0);
     uint32_t taken = x_bytes + RING_SPARE;
-    MatvecShape shape = {.blocks = t->multiprocessors, .warps = MATVEC_WARPS};
+    MatvecShape shape = {.blocks = t->multiprocessors};
     shape.ring_bytes = (uint32_t)min_u64(budget > taken ? budget - taken : 0, RING_BYTES_MAX) / 1024 * 1024;
+    bool streams = (uint64_t)units * unit_rows * row_bytes > (uint64_t)shape.ring_bytes * shape.blocks;
+    shape.warps = streams ? STREAMING_WARPS : RESIDENT_WARPS;
     while (shape.warps > 1 && shape.ring_bytes / shape.warps < 2 * unit_rows * tile_bytes + 16)
         shape.warps /= 2;
     uint32_t units_max = shape.warps * UNITS_PER_WARP_MAX;
