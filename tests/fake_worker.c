@@ -37,9 +37,11 @@ struct FakeWorker {
 
 static bool fake_begin(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt,
                        uint32_t n_prompt, Error *err) {
-    (void)params, (void)prompt, (void)n_prompt, (void)err;
-    ((FakeWorker *)b)->drawn[slot] = 0;
-    return true;
+    (void)params, (void)prompt, (void)n_prompt;
+    FakeWorker *f = (FakeWorker *)b;
+    uint32_t code = atomic_load(&f->fail_code);
+    f->drawn[slot] = 0;
+    return !code || error_set(err, (ErrCode)code, "the script says so");
 }
 
 static bool fake_step(Backend *b, const Step *step, Error *err) {

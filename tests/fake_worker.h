@@ -39,7 +39,7 @@ Api *fake_api(FakeWorker *f);
 const Tokenizer *fake_tokenizer(const FakeWorker *f);
 uint16_t fake_port(const FakeWorker *f);
 
-// From now on the backend's steps fail with this code.
+// From now on whatever is asked of the backend fails with this code.
 void fake_fail(FakeWorker *f, ErrCode code);
 // From now on the check of the device's memory fails.
 void fake_lose_residency(FakeWorker *f);

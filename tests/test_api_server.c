@@ -511,8 +511,18 @@ TEST(api_lost_backend_ends_streams_and_server) {
                             STR("event: error\ndata: {\"code\":\"CUDA_ERROR\",\"message\":\"the "
                                 "script says so\",\"retriable\":true}\n\n")));
     }
+    Answer a;
+    do // the last stream may end a moment before
+        a = ask(f, "GET", "/health", NULL);
+    while (a.status == 200);
+    CHECK_INT_EQ(503, a.status);
+    CHECK(contains(a.body, "\"status\":\"unhealthy\"") && contains(a.body, "\"jobs_active\":0"));
+    a = ask(f, "POST", "/execute", LONG_JOB("late"));
+    CHECK_INT_EQ(500, a.status);
+    CHECK(contains(a.body, "{\"error\":{\"code\":\"CUDA_ERROR\",\"message\":\"the script says so\","
+                           "\"retriable\":true}}"));
     fake_worker_join(f); // the server stops by itself
-    CHECK((os_monotonic_ns() - begin_ns) / 1000000 < 2500);
+    CHECK((os_monotonic_ns() - begin_ns) / 1000000 < 2000);
 }
 
 TEST(api_vram_oom_is_a_json_error) {

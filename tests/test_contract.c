@@ -1,5 +1,6 @@
 // What an orchestrator relies on, as a process: tokens that change, pages of other origins, supervisors,
 // models that go wrong, limits of the system.
+#include "fake_driver.h"
 #include "gguf_builder.h"
 #include "http/http_client.h"
 #include "model/gguf.h"
@@ -180,3 +181,94 @@ TEST(contract_start_up_without_memory) {
     }
     CHECK(failed >= 8);
 }
+
+// ---- the device is lost ----
+
+#if WORKER_ORCD_CUDA
+
+// A worker on a driver without a GPU, whose calls all fail once there is the file *fails_by.
+static Server start_on_fake_driver(const char **fails_by) {
+    char flags[1024];
+    *fails_by = test_tmp_path("lost");
+    REQUIRE(setenv("LD_LIBRARY_PATH", fake_driver_build(NULL), 1) == 0);
+    REQUIRE(setenv("FAKE_CUDA_FAIL_FILE", *fails_by, 1) == 0 && setenv("FAKE_CUDA_STEP_US", "2000", 1) == 0);
+    snprintf(flags, sizeof flags, "--device cuda --max-jobs 3 --jit-cache %s",
+             test_root_path("build/jit-cache"));
+    return server_start_with(tiny_model_file(), flags);
+}
+
+static void open_job(Server s, HttpClient *client, const char *id) {
+    char url[64], body[128];
+    HttpClientReply reply;
+    Error err;
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/execute", s.port);
+    snprintf(body, sizeof body, "{\"job_id\":\"%s\",\"prompt\":\"p\",\"max_tokens\":1900}", id);
+    HttpClientRequest request = {.method = "POST",
+                                 .url = str_from_c(url),
+                                 .content_type = STR("application/json"),
+                                 .body = str_from_c(body),
+                                 .timeout_ms = 20000};
+    if (!http_client_open(client, &request, &reply, &err)) FAIL("%s", err.message), test_end();
+}
+
+static Str read_stream(HttpClient *client) {
+    enum { STREAM_BYTES = 1 << 20 };
+    char *text = os_reserve(STREAM_BYTES);
+    size_t length = 0;
+    Error err;
+    for (size_t got = 1; got > 0; length += got) {
+        if (!http_client_read(client, text + length, STREAM_BYTES - length, &got, &err))
+            FAIL("%s", err.message), test_end();
+    }
+    return (Str){text, length};
+}
+
+// All streams get CUDA_ERROR, /health says 503, and the worker ends with 3, within 2 s.
+TEST_SLOW(contract_cuda_error_while_serving, 120) {
+    static const char *const ids[] = {"a", "b", "c"};
+    const char *fails_by;
+    uint16_t status;
+    HttpClient jobs[COUNT_OF(ids)];
+    Server s = start_on_fake_driver(&fails_by);
+    CHECK(text_contains(server_ask(s, "GET", "/health", "", &status), "\"resident\":true"));
+    for (size_t i = 0; i < COUNT_OF(ids); i++)
+        open_job(s, &jobs[i], ids[i]);
+    CHECK(text_contains(server_ask(s, "GET", "/health", "", &status), "\"jobs_active\":3"));
+    uint64_t begin_ns = os_monotonic_ns();
+    tmp_file_write("lost", "now");
+    for (size_t i = 0; i < COUNT_OF(ids); i++) {
+        Str stream = read_stream(&jobs[i]);
+        TEST_CASE_LABEL("%s", ids[i]);
+        CHECK(text_contains(stream, "event: error\ndata: {\"code\":\"CUDA_ERROR\",\"message\":\""));
+        CHECK(text_contains(stream, "CUDA_ERROR_ILLEGAL_ADDRESS") && !text_contains(stream, "event: end"));
+        CHECK(str_ends_with(stream, STR("\"retriable\":true}\n\n")));
+    }
+    Str health;
+    do // the last stream may end a moment before
+        health = server_ask(s, "GET", "/health", "", &status);
+    while (status == 200);
+    CHECK_INT_EQ(503, status);
+    CHECK(text_contains(health, "\"status\":\"unhealthy\""));
+    CHECK_INT_EQ(3, process_wait(s.process));
+    uint64_t took_ms = (os_monotonic_ns() - begin_ns) / 1000000;
+    printf("error to exit: %llu ms\n", (unsigned long long)took_ms);
+    CHECK(took_ms < (test_is_sanitized() ? 6000 : 2000));
+    Str log = process_read_file(s.process.err_path);
+    CHECK(text_contains(log, "\"event\":\"error\",") && text_contains(log, "\"code\":\"CUDA_ERROR\""));
+    CHECK(text_contains(log, "\"event\":\"shutdown\""));
+}
+
+// Lost while nothing runs: the next job is told, and the worker ends.
+TEST_SLOW(contract_cuda_error_while_idle, 120) {
+    const char *fails_by;
+    uint16_t status;
+    Server s = start_on_fake_driver(&fails_by);
+    tmp_file_write("lost", "now");
+    CHECK_INT_EQ(200, (server_ask(s, "GET", "/health", "", &status), status)); // asks no device
+    Str body = server_ask(s, "POST", "/execute", "{\"job_id\":\"a\",\"prompt\":\"p\"}", &status);
+    CHECK_INT_EQ(500, status);
+    CHECK(text_contains(body, "\"code\":\"CUDA_ERROR\"") && text_contains(body, "\"retriable\":true"));
+    CHECK_INT_EQ(3, process_wait(s.process));
+}
+
+#endif

@@ -6,6 +6,7 @@
 
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/devices.h"
+#include "fake_driver.h"
 #include "gguf_builder.h"
 #include "os/os.h"
 
@@ -14,7 +15,7 @@
 #include <stdlib.h>
 
 typedef struct {
-    _Atomic long *live, *calls, *launches;
+    _Atomic long *live, *calls, *launches, *copies;
 } Fake;
 
 static _Atomic long *counter(void *library, const char *name) {
@@ -25,19 +26,15 @@ static _Atomic long *counter(void *library, const char *name) {
 
 // Compiles the fake driver and loads it: a library of that name is then not looked for again.
 static Fake load_fake(void) {
-    const char *compiler = getenv("CC") ? getenv("CC") : "cc";
-    char command[4096];
-    const char *library = test_tmp_path("libcuda.so.1");
-    snprintf(command, sizeof command,
-             "%s -std=c17 -D_GNU_SOURCE -shared -fPIC -Wl,-soname,libcuda.so.1 -o '%s' '%s'", compiler,
-             library, test_data_path("tools/fake_cuda.c"));
-    if (system(command) != 0) SKIP("the fake driver cannot be compiled");
+    const char *library;
+    fake_driver_build(&library);
     void *handle = dlopen(library, RTLD_NOW | RTLD_GLOBAL);
     if (!handle) FAIL("%s", dlerror());
     REQUIRE(handle != NULL);
     return (Fake){.live = counter(handle, "fake_cuda_live"),
                   .calls = counter(handle, "fake_cuda_calls"),
-                  .launches = counter(handle, "fake_cuda_launches")};
+                  .launches = counter(handle, "fake_cuda_launches"),
+                  .copies = counter(handle, "fake_cuda_copies")};
 }
 
 static void set_number(const char *name, uint64_t value) {
@@ -118,15 +115,20 @@ static Plan *make_plan(Arena *arena) {
     return plan;
 }
 
+static const int32_t prompt[40] = {1, 2, 3};
+static const uint32_t pages[4] = {7, 1, 9, 3};
+
+static BackendOptions live_options(void) {
+    return (BackendOptions){.n_slots = 2,
+                            .max_rows = 64,
+                            .kv_tokens_max = 4096,
+                            .jit_cache = test_root_path("build/jit-cache"),
+                            .model_path = "tiny.gguf"};
+}
+
 // Opens, loads, runs a prompt and some tokens, and closes.
 static bool live(const Plan *plan, Arena arena, BackendInfo *info, Error *err) {
-    BackendOptions options = {.n_slots = 2,
-                              .max_rows = 64,
-                              .kv_tokens_max = 4096,
-                              .jit_cache = test_root_path("build/jit-cache"),
-                              .model_path = "tiny.gguf"};
-    static const int32_t prompt[40] = {1, 2, 3};
-    static const uint32_t pages[4] = {7, 1, 9, 3};
+    BackendOptions options = live_options();
     Backend *b;
     if (!cuda_backend_open(&options, &arena, &b, err)) return false;
     bool ok = b->load(b, plan, NULL, NULL, err);
@@ -173,6 +175,75 @@ TEST(cuda_host_refuses_a_model_that_does_not_fit) {
         if (!strstr(err.message, expected[i])) FAIL("not in \"%s\": %s", err.message, expected[i]);
     }
     CHECK_INT_EQ(0, *fake.live);
+}
+
+// What is not the GPU's own memory is found out, at load and later.
+TEST_SLOW(cuda_host_checks_where_memory_is, 120) {
+    Fake fake = load_fake();
+    Arena arena = os_arena((size_t)1 << 30);
+    Plan *plan = make_plan(&arena);
+    static const char *const kinds[] = {"host", "managed", "other"};
+    for (size_t i = 0; i < COUNT_OF(kinds); i++) {
+        TEST_CASE_LABEL("%s", kinds[i]);
+        BackendOptions options = live_options();
+        BackendInfo info;
+        Arena memory = arena;
+        Backend *b;
+        Error err = {0};
+        REQUIRE(setenv("FAKE_CUDA_LOOKS_LIKE", kinds[i], 1) == 0);
+        CHECK(!live(plan, memory, &info, &err));
+        CHECK_STR_EQ("the weights are not resident in the memory of GPU 0", (const char *)err.message);
+        unsetenv("FAKE_CUDA_LOOKS_LIKE");
+        REQUIRE(cuda_backend_open(&options, &memory, &b, &err));
+        REQUIRE(b->load(b, plan, NULL, NULL, &err));
+        CHECK(b->check_residency(b, &err));
+        REQUIRE(setenv("FAKE_CUDA_LOOKS_LIKE", kinds[i], 1) == 0);
+        CHECK(!b->check_residency(b, &err));
+        CHECK_INT_EQ(ERR_CUDA, err.code);
+        unsetenv("FAKE_CUDA_LOOKS_LIKE");
+        b->close(b);
+        CHECK_INT_EQ(0, *fake.live);
+    }
+}
+
+// A row that draws no token is run once more, and its stages looked at. The copies to the host of that are,
+// in each layer: queries, cache, parts of the attention, their weights, and what three stages add or write.
+TEST_SLOW(cuda_host_names_the_first_bad_layer, 120) {
+    Fake fake = load_fake();
+    Arena arena = os_arena((size_t)1 << 30);
+    Plan *plan = make_plan(&arena);
+    static const struct {
+        uint32_t first_bad; // of those copies
+        const char *expected;
+    } rows[] = {{1, "layer 0, ROPE"}, {3, "layer 0, ATTENTION"}, {5, "layer 0, ADD"},
+                {6, "layer 0, GLU"},  {8, "layer 1, ROPE"},      {14, "layer 1, ADD"}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].expected);
+        BackendOptions options = live_options();
+        Arena memory = arena;
+        Backend *b;
+        StepResult r = {0};
+        Error err = {0};
+        set_number("FAKE_CUDA_CLEAR_WITH", 0x3C); // numbers, in float and in half
+        REQUIRE(cuda_backend_open(&options, &memory, &b, &err));
+        REQUIRE(b->load(b, plan, NULL, NULL, &err));
+        uint64_t token = (uint64_t)*fake.copies + 1; // the number of the copy that brings it
+        set_number("FAKE_CUDA_SPOIL_COPY", token);
+        set_number("FAKE_CUDA_SPOIL_FROM", token + rows[i].first_bad);
+        StepSequence q = {.slot = 1, .n_tokens = 40, .tokens = prompt, .pages = pages, .sample = true};
+        CHECK(b->begin(b, 1, &SAMPLER_GREEDY, prompt, 40, &err) && b->step(b, &(Step){&q, 1}, &err) &&
+              b->read(b, &r, &err));
+        CHECK_INT_EQ(TOKEN_INVALID, r.tokens[0]);
+        CHECK(str_starts_with(str_from_c(r.first_invalid), str_from_c(rows[i].expected)));
+        unsetenv("FAKE_CUDA_SPOIL_COPY");
+        unsetenv("FAKE_CUDA_SPOIL_FROM");
+        // The next sequence of the slot is none of that one's business.
+        CHECK(b->begin(b, 1, &SAMPLER_GREEDY, prompt, 40, &err) && b->step(b, &(Step){&q, 1}, &err) &&
+              b->read(b, &r, &err));
+        CHECK(r.tokens[0] != TOKEN_INVALID && !r.first_invalid);
+        b->close(b);
+        CHECK_INT_EQ(0, *fake.live);
+    }
 }
 
 // Each call of the driver fails once, and all after it, as when a context is lost.

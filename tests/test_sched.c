@@ -204,6 +204,19 @@ TEST(sched_lost_backend_ends_every_job) {
     CHECK_INT_EQ(WORKER_FAILED, bridge_phase(fake_bridge(f)));
 }
 
+// Nothing runs, and the next job finds out.
+TEST(sched_backend_lost_while_idle) {
+    FakeWorker *f = fake_sched_start(&(FakeConfig){.n_jobs = 2});
+    Outcome o;
+    fake_fail(f, ERR_CUDA);
+    fake_submit(f, "a", 10, NULL);
+    collect(f, &o);
+    if (CHECK_INT_EQ(EVENT_ERROR, o.last.kind)) CHECK_INT_EQ(ERR_CUDA, o.last.error.code);
+    check_silence(f);
+    CHECK(!fake_sched_stop(f));
+    CHECK_INT_EQ(WORKER_FAILED, bridge_phase(fake_bridge(f)));
+}
+
 // Jobs side by side: each gets its own text whole, and exactly one end.
 TEST(sched_jobs_side_by_side) {
     FakeWorker *f = fake_sched_start(&(FakeConfig){.script = "the same for everyone", .n_jobs = 8});

@@ -103,9 +103,14 @@ uint64_t log_line_number(Str line, const char *key) {
 }
 
 Server server_start(const char *model, const char *more) {
-    char line[512];
-    snprintf(line, sizeof line, "--model %% --device cpu --threads 1 --port 0 %s", more);
-    if (!*more) line[strlen(line) - 1] = 0;
+    char flags[1024];
+    snprintf(flags, sizeof flags, "--device cpu --threads 1%s%s", *more ? " " : "", more);
+    return server_start_with(model, flags);
+}
+
+Server server_start_with(const char *model, const char *flags) {
+    char line[1024];
+    snprintf(line, sizeof line, "--model %% --port 0 %s", flags);
     Server s = {.process = process_start(line, (const char *[]){model}, NULL)};
     Str ready = process_await_event(s.process, "ready");
     if (ready.len == 0) FAIL("not ready:\n%s", process_read_file(s.process.err_path).ptr), test_end();

@@ -38,4 +38,6 @@ typedef struct {
 
 // `more` are further words of the command line. Waits until it is ready.
 Server server_start(const char *model, const char *more);
+// One with these flags, on whatever device they name.
+Server server_start_with(const char *model, const char *flags);
 Str server_ask(Server s, const char *method, const char *path, const char *body, uint16_t *status);

@@ -9,6 +9,10 @@
 // How long clients may take to fetch the last of their streams when the server stops.
 enum { STREAM_FLUSH_MS = 2000 };
 
+// A worker that lost its device answers for a moment more, so that whoever looks at its health or waits for a
+// job hears why; all of its end takes less than 2 s.
+enum { FAILED_ANSWERS_MS = 500, FAILED_FLUSH_MS = 1000 };
+
 // ---- routes ----
 
 typedef struct {
@@ -103,7 +107,7 @@ static void on_closed(void *context, HttpExchange exchange, uint64_t tag) {
 static void stop_server(Api *api) {
     if (api->server_stopped) return;
     api->server_stopped = true;
-    if (api->server) http_server_stop(api->server, STREAM_FLUSH_MS);
+    if (api->server) http_server_stop(api->server, api->failed ? FAILED_FLUSH_MS : STREAM_FLUSH_MS);
 }
 
 // New tokens take the place of the old ones; where they cannot be had, the old ones stay.
@@ -125,17 +129,26 @@ static void advance(Api *api) {
     Bridge *bridge = api->config.bridge;
     if (os_stop_signals()) api_drain(api, "stop signal");
     if (os_hangup_signals() != api->hangups) reread_tokens(api);
-    bool failed = bridge_phase(bridge) == WORKER_FAILED; // looked at before the events that came before it
+    uint64_t now_ms = bridge->now_ns() / 1000000;
+    WorkerPhase phase = bridge_phase(bridge); // looked at before the events that came before it
     api_take_events(api);
-    if (failed && !api->failed) {
-        api->failed = true;
-        api_fail_jobs(api, &bridge->status.error);
-        stop_server(api);
+    if (phase == WORKER_READY) api->was_ready = true;
+    if (atomic_load(&bridge->status.residency_lost) && !api->lost_residency) {
+        api->lost_residency = true;
+        const Error *err = &bridge->status.residency_error;
+        log_event(api->config.log, LOG_ERROR, LOG_STR("code", str_from_c(error_info(err->code)->name)),
+                  LOG_STR("message", str_from_c(err->message)));
     }
+    if (phase == WORKER_FAILED && !api->failed) {
+        api->failed = true;
+        api->fail_until_ms = now_ms + (api->was_ready ? FAILED_ANSWERS_MS : 0);
+        api_fail_jobs(api, &bridge->status.error);
+    }
+    if (api->failed && now_ms >= api->fail_until_ms) stop_server(api);
     if (!api->drain_reason) return;
     if (bridge_jobs_taken(bridge) == 0) {
         stop_server(api);
-    } else if (bridge->now_ns() / 1000000 >= api->drain_until_ms) {
+    } else if (now_ms >= api->drain_until_ms) {
         for (uint32_t i = 0; i < bridge->n_jobs; i++) {
             if (bridge->jobs[i].taken) bridge_cancel(bridge, &bridge->jobs[i], CANCEL_SHUTDOWN);
         }

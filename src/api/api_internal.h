@@ -22,17 +22,20 @@ struct Api {
     HttpServer *server;
     ApiJob *jobs; // [n_jobs] as in the bridge
     Metrics metrics;
+    bool was_ready;
     bool failed;         // the engine thread's failure was seen and passed on
+    bool lost_residency; // was seen and logged
     bool server_stopped; // asked to
     const char *drain_reason;
     uint64_t drain_until_ms;
-    uint32_t hangups;      // SIGHUPs acted upon
-    Arena token_memory[2]; // for the bearer tokens in use, and for those of the next reading
-    uint32_t token_turn;   // the one in use
-    Arena json_arena;      // for one request's JSON
-    Arena scratch;         // for encoding a prompt
-    char *text;            // [API_TEXT_BYTES] a body or an event being written
-    JobEvent event;        // the one being handled
+    uint64_t fail_until_ms; // a worker that has failed says so until then
+    uint32_t hangups;       // SIGHUPs acted upon
+    Arena token_memory[2];  // for the bearer tokens in use, and for those of the next reading
+    uint32_t token_turn;    // the one in use
+    Arena json_arena;       // for one request's JSON
+    Arena scratch;          // for encoding a prompt
+    char *text;             // [API_TEXT_BYTES] a body or an event being written
+    JobEvent event;         // the one being handled
     // of the request being handled
     char correlation_id[CORRELATION_ID_BYTES_MAX + 1];
 };

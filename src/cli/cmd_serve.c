@@ -314,10 +314,10 @@ static int shut_down(Worker *w, OsThread *engine) {
     log_event(&w->log, LOG_SHUTDOWN, LOG_STR("reason", str_from_c(reason)),
               LOG_F64("uptime_seconds", seconds_since(w->started_ns), 1));
     if (starting) os_exit_now(0); // a load cannot be interrupted, and has nothing to lose
+    if (failed && w->was_ready) os_exit_now(EXIT_CODE_BACKEND_LOST); // what a lost device has is lost
     http_server_close(w->server);
     model_close(&w->model);
-    if (!failed) return 0;
-    return w->was_ready ? EXIT_CODE_BACKEND_LOST : error_info(w->bridge.status.error.code)->exit_code;
+    return failed ? error_info(w->bridge.status.error.code)->exit_code : 0;
 }
 
 int cmd_serve(const Options *o) {

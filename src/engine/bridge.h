@@ -83,7 +83,7 @@ typedef struct {
     _Atomic uint32_t phase; // a WorkerPhase
     _Atomic uint32_t load_permille;
     _Atomic uint32_t kv_pages_used;
-    _Atomic bool residency_lost; // a check of the device's memory has failed
+    _Atomic bool residency_lost; // a check of the device's memory has failed, for good: residency_error
     // from WORKER_READY on
     BackendInfo info;
     uint32_t context_length;
@@ -91,6 +91,8 @@ typedef struct {
     double load_seconds; // everything between start and readiness that the engine thread did
     // from WORKER_FAILED on
     Error error;
+    // where residency_lost
+    Error residency_error;
 } WorkerStatus;
 
 typedef struct {

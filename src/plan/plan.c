@@ -261,6 +261,11 @@ const char *plan_op_name(OpKind kind) {
     return names[kind];
 }
 
+void plan_name_op(const Op *op, StrBuf *out) {
+    strbuf_printf(out, "layer %u, %s", op->layer, plan_op_name(op->kind));
+    if (op->weight) strbuf_printf(out, " with %.*s", STR_ARG(op->weight->name));
+}
+
 static const char *act_name(Act act) {
     static const char *const names[ACT_COUNT + 1] = {
 #define ACT(name, width, meaning) [ACT_##name] = #name,

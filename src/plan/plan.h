@@ -7,6 +7,7 @@
 #pragma once
 
 #include "arch/arch.h"
+#include "base/strbuf.h"
 #include "model/weights.h"
 
 // A rotary embedding: row at position p turns pair i of each head by the angle p * inv_freq[i].
@@ -63,6 +64,8 @@ typedef struct {
 MUST_CHECK bool plan_build(const GgufFile *file, Arena *arena, Plan **out, Error *err);
 
 const char *plan_op_name(OpKind kind);
+// Where an operation is, for messages: "layer 3, MATMUL with blk.3.ffn_down.weight".
+void plan_name_op(const Op *op, StrBuf *out);
 
 // One line an operation, for people and for tests: "blk.0  MATMUL  Q = blk.0.attn_q.weight [576, 576] Q4_1 ·
 // H".

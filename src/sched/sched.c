@@ -122,7 +122,8 @@ static void fail(Sched *s, Running *r, const Error *err) {
 
 // ---- jobs come ----
 
-static void admit(Sched *s, Job *job) {
+// False when the backend is lost.
+static bool admit(Sched *s, Job *job, Error *err) {
     uint32_t index = bridge_job_index(s->bridge, job);
     Running *r = &s->running[index];
     assert(!r->job);
@@ -133,11 +134,10 @@ static void admit(Sched *s, Job *job) {
                              .n_tokens = job->n_tokens,
                              .max_tokens = job->max_tokens,
                              .sampler = job->sampler};
-    Error err;
-    if (!stop_matcher_init(&r->stop, job->stop, job->n_stop, &job->arena, &err) ||
-        !engine_admit(s->engine, &request, &r->slot, &err)) {
-        send_error(s, r, &err);
-        return;
+    if (!stop_matcher_init(&r->stop, job->stop, job->n_stop, &job->arena, err) ||
+        !engine_admit(s->engine, &request, &r->slot, err)) {
+        send_error(s, r, err);
+        return err->code != ERR_CUDA;
     }
     s->n_running++;
     s->job_of_slot[r->slot] = index;
@@ -145,12 +145,15 @@ static void admit(Sched *s, Job *job) {
     atomic_store_explicit(&s->bridge->status.kv_pages_used, engine_pages_used(s->engine),
                           memory_order_relaxed);
     bridge_send(s->bridge, event_begin(s, r, EVENT_STARTED));
+    return true;
 }
 
-static void take_jobs(Sched *s) {
+static bool take_jobs(Sched *s, Error *err) {
     uint32_t index;
-    while (ring_pop(&s->bridge->submitted, &index))
-        admit(s, &s->bridge->jobs[index]);
+    while (ring_pop(&s->bridge->submitted, &index)) {
+        if (!admit(s, &s->bridge->jobs[index], err)) return false;
+    }
+    return true;
 }
 
 // ---- jobs go before their time ----
@@ -217,9 +220,11 @@ static void check_residency(Sched *s) {
     uint64_t now_ns = s->bridge->now_ns();
     if (now_ns < s->residency_due_ns) return;
     s->residency_due_ns = now_ns + RESIDENCY_INTERVAL_MS * 1000000ull;
+    WorkerStatus *status = &s->bridge->status;
     Error err;
-    if (engine_check_residency(s->engine, &err)) return;
-    atomic_store(&s->bridge->status.residency_lost, true);
+    if (atomic_load(&status->residency_lost) || engine_check_residency(s->engine, &err)) return;
+    status->residency_error = err;
+    atomic_store(&status->residency_lost, true);
     s->bridge->wake_io(s->bridge->wake_context);
 }
 
@@ -235,11 +240,14 @@ static void fail_all(Sched *s, const Error *err) {
 
 SchedTurn sched_turn(Sched *s, Error *err) {
     bool stopping = atomic_load(&s->bridge->stop);
-    take_jobs(s);
-    end_overdue(s, stopping);
-    check_residency(s);
-    if (s->n_running == 0) return stopping ? SCHED_TURN_STOPPED : SCHED_TURN_IDLE;
-    if (step(s, err)) return SCHED_TURN_WORKED;
+    bool ok = take_jobs(s, err);
+    if (ok) {
+        end_overdue(s, stopping);
+        check_residency(s);
+        if (s->n_running == 0) return stopping ? SCHED_TURN_STOPPED : SCHED_TURN_IDLE;
+        ok = step(s, err);
+    }
+    if (ok) return SCHED_TURN_WORKED;
     fail_all(s, err);
     return SCHED_TURN_LOST;
 }

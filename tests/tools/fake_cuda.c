@@ -3,13 +3,19 @@
 // libcuda.so.1 and loads it before the program asks for the real one.
 //
 // Environment: FAKE_CUDA_VERSION (12040), FAKE_CUDA_DEVICES (1), FAKE_CUDA_SM (90), FAKE_CUDA_MEMORY (bytes,
-// 8 GB), FAKE_CUDA_FAIL_CALL (the number of the call, from 1, that fails; then all do), FAKE_CUDA_FAIL_WITH
-// (CUresult, 700).
+// 8 GB), FAKE_CUDA_FAIL_CALL (the number of the call, from 1, that fails; then all do), FAKE_CUDA_FAIL_FILE
+// (all calls fail once there is this file), FAKE_CUDA_FAIL_WITH (CUresult, 700), FAKE_CUDA_STEP_US (how long
+// a graph runs), FAKE_CUDA_SPOIL_COPY and FAKE_CUDA_SPOIL_FROM (numbers, from 1, of a copy to the host that
+// brings NaN and -1 for whatever is there, and of the first of many), FAKE_CUDA_CLEAR_WITH (byte that cleared
+// memory holds, 0), FAKE_CUDA_LOOKS_LIKE (what pointers are said to be: host, managed, other for another
+// GPU's).
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef int Result; // CUresult
 typedef unsigned long long DevicePtr;
@@ -17,7 +23,7 @@ typedef unsigned long long DevicePtr;
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500 };
 
 // What a test looks at: allocations that are not given back, and calls so far.
-_Atomic long fake_cuda_live, fake_cuda_calls, fake_cuda_launches;
+_Atomic long fake_cuda_live, fake_cuda_calls, fake_cuda_launches, fake_cuda_copies;
 static _Atomic uint64_t memory_used;
 
 static uint64_t setting(const char *name, uint64_t fallback) {
@@ -27,7 +33,9 @@ static uint64_t setting(const char *name, uint64_t fallback) {
 
 static Result call(void) {
     uint64_t fails_from = setting("FAKE_CUDA_FAIL_CALL", UINT64_MAX);
-    if ((uint64_t)atomic_fetch_add(&fake_cuda_calls, 1) + 1 < fails_from) return SUCCESS;
+    const char *fails_by = getenv("FAKE_CUDA_FAIL_FILE");
+    bool fails_now = fails_by && access(fails_by, F_OK) == 0;
+    if ((uint64_t)atomic_fetch_add(&fake_cuda_calls, 1) + 1 < fails_from && !fails_now) return SUCCESS;
     return (Result)setting("FAKE_CUDA_FAIL_WITH", 700);
 }
 
@@ -172,7 +180,13 @@ Result cuMemFreeHost(void *memory) {
 Result cuPointerGetAttribute(void *value, int attribute, DevicePtr address) {
     (void)address;
     CALL();
-    int answer = attribute == 2 ? 2 : 0; // MEMORY_TYPE: device; not managed; device 0
+    const char *looks = getenv("FAKE_CUDA_LOOKS_LIKE") ? getenv("FAKE_CUDA_LOOKS_LIKE") : "";
+    int answer = 0;
+    switch (attribute) { // CU_POINTER_ATTRIBUTE_…
+    case 2: answer = strcmp(looks, "host") == 0 ? 1 : 2; break; // MEMORY_TYPE
+    case 8: answer = strcmp(looks, "managed") == 0; break;      // IS_MANAGED
+    case 9: answer = strcmp(looks, "other") == 0; break;        // DEVICE_ORDINAL
+    }
     memcpy(value, &answer, sizeof answer);
     return SUCCESS;
 }
@@ -185,13 +199,17 @@ Result cuMemcpyHtoDAsync_v2(DevicePtr to, const void *from, size_t size, void *s
 Result cuMemcpyDtoHAsync_v2(void *to, DevicePtr from, size_t size, void *stream) {
     (void)stream;
     CALL();
-    memcpy(to, (const void *)(uintptr_t)from, size);
+    uint64_t number = (uint64_t)atomic_fetch_add(&fake_cuda_copies, 1) + 1;
+    bool spoiled = number == setting("FAKE_CUDA_SPOIL_COPY", 0) ||
+                   number >= setting("FAKE_CUDA_SPOIL_FROM", UINT64_MAX);
+    if (spoiled) memset(to, 0xFF, size);
+    else memcpy(to, (const void *)(uintptr_t)from, size);
     return SUCCESS;
 }
 Result cuMemsetD8Async(DevicePtr to, unsigned char value, size_t size, void *stream) {
     (void)stream;
     CALL();
-    memset((void *)(uintptr_t)to, value, size);
+    memset((void *)(uintptr_t)to, value ? value : (int)setting("FAKE_CUDA_CLEAR_WITH", 0), size);
     return SUCCESS;
 }
 
@@ -290,6 +308,8 @@ Result cuGraphUpload(void *exec, void *stream) {
 Result cuGraphLaunch(void *exec, void *stream) {
     (void)exec, (void)stream;
     fake_cuda_launches++;
+    uint64_t us = setting("FAKE_CUDA_STEP_US", 0);
+    if (us) usleep((unsigned)us);
     return call();
 }
 Result cuGraphExecDestroy(void *exec) {

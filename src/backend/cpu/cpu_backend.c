@@ -269,10 +269,8 @@ static void explain_invalid(CpuBackend *cpu) {
     run_ops(cpu);
     cpu_backend_observe(&cpu->api, observer, context);
     if (first == UINT32_MAX) return;
-    const Op *op = &cpu->plan->ops[first];
     StrBuf text = STRBUF(cpu->invalid_text);
-    strbuf_printf(&text, "layer %u, %s", op->layer, plan_op_name(op->kind));
-    if (op->weight) strbuf_printf(&text, " with %.*s", STR_ARG(op->weight->name));
+    plan_name_op(&cpu->plan->ops[first], &text);
     cpu->result.first_invalid = cpu->invalid_text;
 }
 

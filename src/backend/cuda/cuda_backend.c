@@ -12,12 +12,6 @@ enum {
     LAUNCHES_MAX = 8 * LAYERS_MAX,
 };
 
-// The beginning of DecodeSequence: what the host sets for a row.
-typedef struct {
-    int32_t token;
-    uint32_t position;
-} RowPlace;
-
 // ---- opening ----
 
 static void cuda_close_backend(Backend *b);
@@ -422,6 +416,7 @@ static bool cuda_begin(Backend *backend, uint32_t slot_index, const SamplerParam
                         .pages = slot->pages};
     slot->greedy = p->temperature == 0;
     slot->n_sent_pages = slot->n_draws = 0;
+    slot->generation++;
     if (!cell_send(b, cell, slot->sequence, &s, sizeof s, err)) return false;
     uint32_t *seen = (uint32_t *)(void *)(cell->bytes + cell->used);
     size_t seen_bytes = b->n_seen_words * sizeof *seen;
@@ -469,7 +464,11 @@ static bool finish_row(CudaBackend *b, const StepSequence *q, uint32_t row, RowE
     Slot *slot = &b->slots[q->slot];
     if (row + q->n_logits >= q->n_tokens && !fetch_logits(b, flight, err)) return false;
     if (end < END_GREEDY) return true;
-    flight->draws[flight->n_drawing++] = q->slot * TOKEN_RING + slot->n_draws++ % TOKEN_RING;
+    flight->draws[flight->n_drawing++] = (Draw){.slot = q->slot,
+                                                .generation = slot->generation,
+                                                .place = slot->n_draws++ % TOKEN_RING,
+                                                .position = q->position + row,
+                                                .token = q->tokens ? q->tokens[row] : TOKEN_INVALID};
     return true;
 }
 
@@ -579,7 +578,12 @@ static bool cuda_read(Backend *backend, StepResult *out, Error *err) {
     *out = (StepResult){.n_tokens = flight->n_drawing,
                         .logits = flight->n_logits ? b->logits : NULL,
                         .n_logits = flight->n_logits};
-    for (uint32_t i = 0; i < flight->n_drawing; i++)
-        out->tokens[i] = flight->tokens[flight->draws[i]];
-    return true;
+    bool ok = true;
+    for (uint32_t i = 0; i < flight->n_drawing; i++) {
+        const Draw *draw = &flight->draws[i];
+        out->tokens[i] = flight->tokens[draw->slot * TOKEN_RING + draw->place];
+        if (out->tokens[i] == TOKEN_INVALID && ok && !out->first_invalid)
+            ok = cuda_explain_invalid(b, flight, draw, &out->first_invalid, err);
+    }
+    return ok;
 }

@@ -172,6 +172,43 @@ bool cuda_row_observed(CudaBackend *b, uint32_t slot, RowEnd end, uint32_t posit
     return ok;
 }
 
+// ---- rows that went wrong ----
+
+// An observer that keeps the first operation with a value that is no number.
+static bool note_invalid(void *context, uint32_t op_index, uint32_t position, float *values, uint32_t width) {
+    uint32_t *first = context;
+    (void)position;
+    for (uint32_t i = 0; *first == UINT32_MAX && i < width; i++) {
+        if (!isfinite(values[i])) *first = op_index;
+    }
+    return false;
+}
+
+bool cuda_explain_invalid(CudaBackend *b, const Flight *flight, const Draw *draw, const char **out,
+                          Error *err) {
+    const Slot *slot = &b->slots[draw->slot];
+    const int32_t *drawn = flight->tokens + draw->slot * TOKEN_RING;
+    int32_t token = draw->token;
+    if (token == TOKEN_INVALID) token = drawn[(draw->place + TOKEN_RING - 1) % TOKEN_RING];
+    // Steps that were enqueued behind a wrong one are wrong, too; those of a slot's next sequence are its
+    // own.
+    if (b->observer || slot->generation != draw->generation || token == TOKEN_INVALID) return true;
+    RowPlace place = {token, draw->position};
+    uint32_t first = UINT32_MAX;
+    CUresult r = b->cuda.context_synchronize();
+    if (r == CUDA_SUCCESS) r = b->cuda.copy_to_device(slot->sequence, &place, sizeof place, b->stream);
+    if (r == CUDA_SUCCESS) r = b->cuda.stream_synchronize(b->stream);
+    if (!cuda_ok(&b->cuda, r, "running a step once more", err)) return false;
+    cuda_backend_observe(&b->api, note_invalid, &first);
+    bool ok = cuda_row_observed(b, draw->slot, END_HEAD, draw->position, err);
+    cuda_backend_observe(&b->api, NULL, NULL);
+    if (!ok || first == UINT32_MAX) return ok;
+    StrBuf text = STRBUF(b->invalid_text);
+    plan_name_op(&b->plan->ops[first], &text);
+    *out = b->invalid_text;
+    return true;
+}
+
 // ---- times ----
 
 static int compare_floats(const void *a, const void *b) {

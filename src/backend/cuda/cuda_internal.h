@@ -14,6 +14,12 @@ typedef enum {
     END_COUNT
 } RowEnd;
 
+// The beginning of DecodeSequence: what the host sets for a row.
+typedef struct {
+    int32_t token;
+    uint32_t position;
+} RowPlace;
+
 // What the host knows of a slot's sequence.
 typedef struct {
     CUdeviceptr sequence; // DecodeSequence
@@ -21,6 +27,7 @@ typedef struct {
     CUdeviceptr pages;    // [pages_max]
     CUdeviceptr tokens;   // [TOKEN_RING] drawn, by step; the slots' lie side by side
     uint32_t n_draws;     // enqueued
+    uint32_t generation;  // goes up with each sequence in this slot
     uint32_t *sent_pages; // [pages_max] what `pages` holds
     uint32_t n_sent_pages;
     bool greedy;
@@ -34,12 +41,20 @@ typedef struct {
     CUevent sent;
 } Cell;
 
+// A row that draws a token.
+typedef struct {
+    uint32_t slot, generation;
+    uint32_t place; // of the token in the slot's ring
+    uint32_t position;
+    int32_t token; // the row's own; TOKEN_INVALID for the one that the slot drew before
+} Draw;
+
 // A step under way.
 typedef struct {
     int32_t *tokens; // pinned, [n_slots][TOKEN_RING]
     CUevent ran;
     CUevent fetched;
-    uint32_t draws[JOBS_MAX]; // of those that draw: slot * TOKEN_RING + place in the ring
+    Draw draws[JOBS_MAX];
     uint32_t n_drawing;
     uint32_t n_logits;
 } Flight;
@@ -85,6 +100,7 @@ typedef struct {
 
     CudaObserver *observer;
     void *observer_context;
+    char invalid_text[160]; // StepResult.first_invalid
 } CudaBackend;
 
 static inline CudaBackend *cuda_self(Backend *b) {
@@ -95,6 +111,12 @@ static inline CudaBackend *cuda_self(Backend *b) {
 // there are.
 uint32_t cuda_row_launches(CudaBackend *b, uint32_t slot, RowEnd end, StageArgs *args, Launch *launches,
                            const Stage **stages);
+
+// Where a row went wrong that drew no token: its first stage that left something else than numbers, for
+// StepResult.first_invalid. *out is NULL where that cannot be told. Runs the row once more, stage by stage,
+// which spoils the sequence's state: nothing but a new sequence may follow in its slot.
+MUST_CHECK bool cuda_explain_invalid(CudaBackend *b, const Flight *flight, const Draw *draw, const char **out,
+                                     Error *err);
 
 // One row of a slot's sequence, stage by stage, each shown to the observer.
 MUST_CHECK bool cuda_row_observed(CudaBackend *b, uint32_t slot, RowEnd end, uint32_t position, Error *err);
