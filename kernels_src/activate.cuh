@@ -1,10 +1,12 @@
-// The activation functions. Defines: ACTIVATION (ACTIVATION_SILU, ACTIVATION_GELU_TANH, ACTIVATION_GELU_ERF).
+// The activation functions. Defines: ACTIVATION (ACTIVATION_SILU, ACTIVATION_GELU_TANH, ACTIVATION_GELU_ERF,
+// ACTIVATION_SWIGLU_CLAMPED).
 #ifndef ACTIVATION
 #error "ACTIVATION"
 #endif
 
 // OP_GLU's functions: SiLU is x sigmoid(x) (Elfwing, Uchibe, Doya 2017); GELU (Hendrycks, Gimpel 2016) exact
 // or by tanh.
+#if ACTIVATION != ACTIVATION_SWIGLU_CLAMPED
 DEVICE float activate(float x) {
 #if ACTIVATION == ACTIVATION_SILU
     return x * reciprocal_fast(1.0f + exp2_fast(-1.44269504089f * x));
@@ -12,5 +14,17 @@ DEVICE float activate(float x) {
     return 0.5f * x * (1.0f + tanh_f32(0.79788456080286536f * x * (1.0f + 0.044715f * x * x)));
 #else
     return 0.5f * x * (1.0f + erf_f32(x * 0.70710678118654752f));
+#endif
+}
+#endif
+
+// OP_GLU of a gate and an up: act(gate) up; GPT-OSS's (OpenAI 2025) clamps both first.
+DEVICE float gated(float gate, float up) {
+#if ACTIVATION == ACTIVATION_SWIGLU_CLAMPED
+    gate = gate > 7.0f ? 7.0f : gate; // not a number stays that
+    up = up > 7.0f ? 7.0f : up < -7.0f ? -7.0f : up;
+    return gate * reciprocal_fast(1.0f + exp2_fast(-1.702f * 1.44269504089f * gate)) * (up + 1.0f);
+#else
+    return activate(gate) * up;
 #endif
 }

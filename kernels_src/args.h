@@ -57,6 +57,7 @@ typedef struct {
     DEVICE_PTR(const DecodeSequence) sequence; // FROM_ATTENTION
     DEVICE_PTR(const unsigned short) part;     // FROM_ATTENTION
     DEVICE_PTR(const float) part_weight;       // FROM_ATTENTION
+    DEVICE_PTR(const float) sinks;             // HAS_SINKS: [N_HEADS] a score each that has no value
     DEVICE_PTR(const float) in;                // [N_COLS], not FROM_ATTENTION
     DEVICE_PTR(const unsigned char) weight;    // [N_ROWS][N_COLS]
     DEVICE_PTR(const float) bias;              // [N_ROWS] or NULL
@@ -183,6 +184,7 @@ typedef struct {
     DEVICE_PTR(const PrefillChunk) chunk;
     DEVICE_PTR(const unsigned short) q;
     DEVICE_PTR(const unsigned short) kv;
+    DEVICE_PTR(const float) sinks;  // HAS_SINKS: [N_HEADS] a score each that has no value
     DEVICE_PTR(unsigned short) out; // activations of N_HEADS * HEAD_DIM columns
 } PrefillAttentionArgs;
 

@@ -38,7 +38,7 @@ DEVICE void decode_glu_run(const GluArgs &a, u32 block, u8 *shared, GluState *s)
     block_sync();
     float factor = norm_factor(squares, NORM_EPS);
     s->product.run(block, shared, [&](u32 unit, const float sums[ROWS]) {
-        if (unit < D_FF) a.out[unit] = activate(sums[0] * factor) * (sums[1] * factor);
+        if (unit < D_FF) a.out[unit] = gated(sums[0] * factor, sums[1] * factor);
     });
 }
 

@@ -3,10 +3,13 @@
 //     x += W in + b
 // FROM_ATTENTION: `in` is what decode_attention left, its splits put together:
 //     in[h] = sum_s part[s][h] l_s 2^(m_s - m) / sum_s l_s 2^(m_s - m), m = max m_s
+// HAS_SINKS: a sink is one more split, before the others, with a score and no value: it takes its share of
+// the softmax and gives nothing back.
 //
 // Operations: (the end of ATTENTION,) MATMUL, ADD. Grid and order of sums: matvec.cuh, a unit is one row;
 // splits are added in their order. Every block puts the splits together for itself. Defines: N_ROWS, N_COLS,
-// FORMAT_0, BLOCKS, WARPS, RING_BYTES; FROM_ATTENTION with N_HEADS, HEAD_DIM, and attention_splits.cuh's.
+// FORMAT_0, BLOCKS, WARPS, RING_BYTES; FROM_ATTENTION with N_HEADS, HEAD_DIM, attention_splits.cuh's, and
+// perhaps HAS_SINKS.
 #ifndef N_ROWS
 #error "N_ROWS"
 #endif
@@ -27,6 +30,7 @@ struct OutputState {
     float bias; // of the row that this lane finishes
 #ifdef FROM_ATTENTION
     u32 n_splits;
+    float sink[X_TURNS]; // of the heads of this thread's groups, in powers of two like the scores
 #endif
 };
 
@@ -36,6 +40,13 @@ DEVICE void decode_output_prepare(const OutputArgs &a, u32 block, u8 *shared, Ou
     s->bias = a.bias != 0 && row < N_ROWS ? a.bias[row] : 0.0f;
 #ifdef FROM_ATTENTION
     s->n_splits = attention_range(a.sequence->position).n_splits;
+#ifdef HAS_SINKS
+#pragma unroll
+    for (u32 i = 0; i < X_TURNS; i++) {
+        u32 head = x_group(i) * 4 / HEAD_DIM;
+        s->sink[i] = head < N_HEADS ? a.sinks[head] * 1.44269504089f : 0.0f;
+    }
+#endif
 #endif
     s->product.settle(block);
 }
@@ -73,11 +84,16 @@ DEVICE void combine(Combined *c, const SplitValues &split) {
 }
 
 // Loads come in rounds: a split at a time would be 0.3 us each (1.9 us of a stage with 9 splits).
-DEVICE void store_splits(const OutputArgs &a, u8 *shared_x, u32 n_splits) {
+DEVICE void store_splits(const OutputArgs &a, u8 *shared_x, const OutputState &state) {
+    u32 n_splits = state.n_splits;
     Combined c[X_TURNS];
 #pragma unroll
     for (u32 i = 0; i < X_TURNS; i++) {
+#ifdef HAS_SINKS
+        c[i] = {{0, 0, 0, 0}, state.sink[i], 1};
+#else
         c[i] = {{0, 0, 0, 0}, -1e30f, 0}; // finite: infinity - infinity is not a number
+#endif
     }
 #pragma unroll 1
     for (u32 first = 0; first < n_splits; first += SPLITS_AT_ONCE) {
@@ -106,7 +122,7 @@ DEVICE void decode_output_run(const OutputArgs &a, u32 block, u8 *shared, Output
     u32 row = my_unit(block);
     float residual = row < N_ROWS ? load_shared_data(a.x + row) : 0.0f;
 #ifdef FROM_ATTENTION
-    store_splits(a, shared + X_AT, s->n_splits);
+    store_splits(a, shared + X_AT, *s);
 #else
     float4 x[X_TURNS];
     x_load_global(a.in, x);

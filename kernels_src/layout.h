@@ -85,6 +85,7 @@
 #define ACTIVATION_SILU 0
 #define ACTIVATION_GELU_TANH 1
 #define ACTIVATION_GELU_ERF 2
+#define ACTIVATION_SWIGLU_CLAMPED 3 // of gate and up together: gated()
 
 #define FORMAT_IS_FLOAT(format) ((format) <= FORMAT_BF16)
 

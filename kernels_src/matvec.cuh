@@ -11,10 +11,11 @@
 // in that order; then lanes 16 apart, 8, 4, 2, 1. A batched stage that adds in this order gives the same
 // bits. (OP_MATMUL.)
 //
-// Defines, besides activations.cuh's: UNITS, ROWS (1, 2 or 4), BLOCKS, RING_BYTES. The stage gives a Rows
-// object with
+// Defines, besides activations.cuh's: UNITS, ROWS (1, 2 or 4), BLOCKS, RING_BYTES. SEGMENTS (1): how many
+// places a row's columns are in, one after the other, N_COLS / SEGMENTS in each, with the layout of a row of
+// its own. The stage gives a Rows object with
 //     u32 part(u32 unit)                  which of FORMAT_0 … FORMAT_2 its rows have
-//     const u8 *row(u32 unit, u32 r)      where row r starts
+//     const u8 *row(u32 unit, u32 r)      where row r starts; with segments, s * ROWS + r: segment s of row r
 // and a function that finishes units: finish(unit, sums), called by a whole warp with up to 32 units at once,
 // one a lane (UINT32_MAX for none).
 #if !defined(UNITS) || !defined(ROWS) || !defined(BLOCKS) || !defined(RING_BYTES)
@@ -27,34 +28,44 @@
 #ifndef UNPACK_MAX
 #define UNPACK_MAX 10
 #endif
+#ifndef SEGMENTS
+#define SEGMENTS 1
+#endif
+#if N_COLS % (32 * SEGMENTS)
+#error "a segment is whole blocks"
+#endif
 DEVICE constexpr u32 max_tile_bytes(u32 n) {
     return MAX(layout_tile_bytes(FORMAT_0, n),
                MAX(layout_tile_bytes(FORMAT_1, n), layout_tile_bytes(FORMAT_2, n)));
 }
 
 enum : u32 {
-    TILES = CEIL_DIV(X_BLOCKS, TILE_BLOCKS),
-    TAIL_BLOCKS = X_BLOCKS % TILE_BLOCKS, // of the last tile; 0: it is full
-    MAX_ROW_BYTES = X_BLOCKS / TILE_BLOCKS * max_tile_bytes(TILE_BLOCKS) + max_tile_bytes(TAIL_BLOCKS),
+    SEGMENT_COLS = N_COLS / SEGMENTS,
+    SEGMENT_BLOCKS = X_BLOCKS / SEGMENTS,
+    // Of a segment, which is the whole row where there is one.
+    TILES = CEIL_DIV(SEGMENT_BLOCKS, TILE_BLOCKS),
+    TAIL_BLOCKS = SEGMENT_BLOCKS % TILE_BLOCKS, // of the last tile; 0: it is full
+    MAX_ROW_BYTES = SEGMENT_BLOCKS / TILE_BLOCKS * max_tile_bytes(TILE_BLOCKS) + max_tile_bytes(TAIL_BLOCKS),
     UNITS_PER_WARP = CEIL_DIV(CEIL_DIV(UNITS, BLOCKS), WARPS),
 
     // Whole rows where all of the warp's fit, or three units at once do; else the largest slices of which
     // three do.
     WARP_RING_BYTES = RING_BYTES / WARPS / 16 * 16,
     SLICE_TILES_FIT = MAX(WARP_RING_BYTES / (PIECES * ROWS * max_tile_bytes(TILE_BLOCKS)), 1u),
-    WHOLE_ROWS = ROWS * MAX_ROW_BYTES * MIN(UNITS_PER_WARP, (u32)PIECES) <= WARP_RING_BYTES,
-    SLICES = WHOLE_ROWS ? 1 : CEIL_DIV(TILES, SLICE_TILES_FIT),
-    SLICE_TILES = CEIL_DIV(TILES, SLICES),
-    SLICE_BYTES = SLICES == 1 ? MAX_ROW_BYTES : SLICE_TILES * max_tile_bytes(TILE_BLOCKS), // of one row
+    WHOLE_ROWS = ROWS * MAX_ROW_BYTES * MIN(UNITS_PER_WARP * SEGMENTS, (u32)PIECES) <= WARP_RING_BYTES,
+    SEGMENT_SLICES = WHOLE_ROWS ? 1 : CEIL_DIV(TILES, SLICE_TILES_FIT),
+    SLICES = SEGMENTS * SEGMENT_SLICES, // of a unit
+    SLICE_TILES = CEIL_DIV(TILES, SEGMENT_SLICES),
+    SLICE_BYTES = SEGMENT_SLICES == 1 ? MAX_ROW_BYTES : SLICE_TILES * max_tile_bytes(TILE_BLOCKS), // a row's
     SLOT_BYTES = ROWS * SLICE_BYTES,
     DEPTH = MIN(WARP_RING_BYTES / SLOT_BYTES, UNITS_PER_WARP *SLICES),
     RESIDENT = DEPTH == UNITS_PER_WARP * SLICES, // nothing is left to fetch after the first pieces
     // Where all weights are there before the input, and are few, they wait for it unpacked in registers.
     // Of 2.0 us of a small stage (one tile a row), 0.3 were spent on taking bits apart.
-    BLOCKS_PER_LANE = UNITS_PER_WARP * ROWS * TILES,
+    BLOCKS_PER_LANE = UNITS_PER_WARP * ROWS * SEGMENTS * TILES,
     REGISTERS = 65536 / (THREADS * BLOCKS_PER_SM), // of a thread
-    UNPACKED =
-        RESIDENT && !X_FLOATS && BLOCKS_PER_LANE <= UNPACK_MAX && BLOCKS_PER_LANE * 11 + 40 <= REGISTERS,
+    UNPACKED = RESIDENT && SEGMENTS == 1 && !X_FLOATS && BLOCKS_PER_LANE <= UNPACK_MAX &&
+               BLOCKS_PER_LANE * 11 + 40 <= REGISTERS,
     UNPACKED_UNITS = UNPACKED ? UNITS_PER_WARP : 1u,
     UNPACKED_TILES = UNPACKED ? TILES : 1u,
     // Units whose sums are made side by side, a power of two. Where all weights are there, their latencies
@@ -104,23 +115,24 @@ struct Stream {
 };
 
 template <int format, class Rows> DEVICE void fetch_rows(const Stream &s, const Rows &rows) {
-    constexpr u32 row_bytes = (u32)layout_row_bytes(format, N_COLS);
+    constexpr u32 row_bytes = (u32)layout_row_bytes(format, SEGMENT_COLS);
     constexpr u32 slice_bytes =
-        SLICES == 1 ? row_bytes : SLICE_TILES * layout_tile_bytes(format, TILE_BLOCKS);
-    u32 from = s.fetch.slice * slice_bytes;
-    u32 bytes = SLICES == 1 ? row_bytes : MIN(slice_bytes, row_bytes - from);
+        SEGMENT_SLICES == 1 ? row_bytes : SLICE_TILES * layout_tile_bytes(format, TILE_BLOCKS);
+    u32 from = s.fetch.slice % SEGMENT_SLICES * slice_bytes;
+    u32 bytes = SEGMENT_SLICES == 1 ? row_bytes : MIN(slice_bytes, row_bytes - from);
+    u32 first_row = s.fetch.slice / SEGMENT_SLICES * ROWS;
     u8 *slot = s.slots + s.fetch.slot * SLOT_BYTES;
 #if SM_ARCH >= 90
     if (lane_index() == 0) {
         BulkBarrier *barrier = s.barriers + s.fetch.slot;
         bulk_barrier_expect(barrier, ROWS * bytes);
         for (u32 r = 0; r < ROWS; r++) {
-            bulk_copy(slot + r * SLICE_BYTES, rows.row(s.fetch.unit, r) + from, bytes, barrier);
+            bulk_copy(slot + r * SLICE_BYTES, rows.row(s.fetch.unit, first_row + r) + from, bytes, barrier);
         }
     }
 #else
     for (u32 r = 0; r < ROWS; r++) {
-        const u8 *source = rows.row(s.fetch.unit, r) + from;
+        const u8 *source = rows.row(s.fetch.unit, first_row + r) + from;
         for (u32 i = lane_index() * 16; i < bytes; i += WARP * 16) {
             copy_async_16(slot + r * SLICE_BYTES + i, source + i);
         }
@@ -180,15 +192,15 @@ DEVICE void stream_wait(const Stream &s, u32 slot, u32 parity) {
 template <int format>
 DEVICE void add_products(const u8 *slot, const u8 *shared_x, const BlockX &only, u32 slice, float sum[ROWS]) {
     constexpr u32 tile_bytes = layout_tile_bytes(format, TILE_BLOCKS);
-    u32 lane = lane_index();
+    u32 lane = lane_index(), segment = slice / SEGMENT_SLICES;
 #pragma unroll 4
     for (u32 t = 0; t < SLICE_TILES; t++) {
-        u32 tile = slice * SLICE_TILES + t;
-        if (SLICES > 1 && tile >= TILES) break;
+        u32 tile = slice % SEGMENT_SLICES * SLICE_TILES + t;
+        if (SEGMENT_SLICES > 1 && tile >= TILES) break;
         u32 n = TAIL_BLOCKS == 0 || tile + 1 < TILES ? (u32)TILE_BLOCKS : (u32)TAIL_BLOCKS;
         if constexpr (FORMAT_IS_FLOAT(format)) {
             for (u32 e = lane * 4; e < n * BLOCK_WEIGHTS; e += WARP * 4) {
-                float4 x = x_load_floats(shared_x, tile * TILE_WEIGHTS + e);
+                float4 x = x_load_floats(shared_x, segment * SEGMENT_COLS + tile * TILE_WEIGHTS + e);
 #pragma unroll
                 for (u32 r = 0; r < ROWS; r++) {
                     float4 w = float_weights_4<format>(slot + r * SLICE_BYTES + t * tile_bytes, e);
@@ -197,7 +209,8 @@ DEVICE void add_products(const u8 *slot, const u8 *shared_x, const BlockX &only,
                 }
             }
         } else if (lane < n) {
-            BlockX x = TILES == 1 ? only : x_load<!UNPACKED>(shared_x, tile * TILE_BLOCKS + lane);
+            u32 at = segment * SEGMENT_BLOCKS + tile * TILE_BLOCKS + lane;
+            BlockX x = TILES * SEGMENTS == 1 ? only : x_load<!UNPACKED>(shared_x, at);
 #pragma unroll
             for (u32 r = 0; r < ROWS; r++) {
                 sum[r] += Block<format>::dot(slot + r * SLICE_BYTES + t * tile_bytes, n, lane, x);
@@ -277,7 +290,8 @@ DEVICE void stream_run(Stream *s, u32 block, const u8 *shared_x, const Rows &row
     u32 parity = 0;
     Piece piece = {first_unit(block), 0, 0};
     BlockX only = {};
-    if (TILES == 1 && X_INTEGERS && lane_index() < X_BLOCKS) only = x_load<!UNPACKED>(shared_x, lane_index());
+    if (TILES * SEGMENTS == 1 && X_INTEGERS && lane_index() < X_BLOCKS)
+        only = x_load<!UNPACKED>(shared_x, lane_index());
 
 #pragma unroll 1
     while (piece.unit < s->end) {

@@ -12,8 +12,9 @@
 //     S [16 rows][KEY_TOKENS] = Q K^T ,  O [16][HEAD_DIM] += P V
 // Two tiles in shared memory: one comes while the other is used; rows are padded by 16 bytes against bank
 // conflicts.
+// A sink (HAS_SINKS) is a score without a value that every row of its head begins with.
 // Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 16), WINDOW (positions a row sees, itself included;
-// 0: all), MAX_ROWS.
+// 0: all), MAX_ROWS; HAS_SINKS.
 #if !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(HEAD_DIM) || !defined(WINDOW) || HEAD_DIM % 16
 #error "N_HEADS, N_KV_HEADS, HEAD_DIM, WINDOW"
 #endif
@@ -107,8 +108,13 @@ DEVICE void load_query_rows(const PrefillAttentionArgs &a, const AttentionTask &
     }
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
+#ifdef HAS_SINKS
+        r->top[i] = a.sinks[t.head] * 1.44269504089f;
+        r->sum[i] = lane_index() % 4 == 0 ? 1.0f : 0.0f; // the four lanes' sums are added at the end
+#else
         r->top[i] = -INFINITY_F32;
         r->sum[i] = 0;
+#endif
         r->position[i] = t.position + row + i * 8;
     }
 #pragma unroll

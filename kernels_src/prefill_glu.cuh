@@ -29,8 +29,7 @@ DEVICE void prefill_glu_run(const PrefillGluArgs &a, u32 block, u8 *shared) {
         for (u32 j = 0; j < TILE_TOKENS / 8; j++) {
             const float *s = sums + j * 4;
             const float factor = 1.0f / PREFILL_GLU_DIVISOR;
-            ColumnPair v =
-                exchange_columns(activate(s[0]) * s[2] * factor, activate(s[1]) * s[3] * factor, 8);
+            ColumnPair v = exchange_columns(gated(s[0], s[2]) * factor, gated(s[1], s[3]) * factor, 8);
             u32 token = t.token + j * 8 + lane_index() % 4 * 2 + upper;
             if (token < t.n_rows) activation_store(a.out, token, col, v.first, v.second);
         }

@@ -314,13 +314,12 @@ DEVICE bool matmul_run(const MatmulTile &t, const f16 *in, const LaneRows &rows,
 }
 #endif
 
-// What each product's stage does but for its rows and what it makes of the sums: finish(unit, sums) is called
-// by whole warps, for units below UNITS.
+// What each product's stage does with its tile but for its rows and what it makes of the sums: finish(t,
+// unit, sums) is called by whole warps, for units below UNITS. Rows are known before stage_wait, `in` need
+// not be.
 template <class Rows, class Finish>
-DEVICE void matmul_stage(const PrefillChunk *chunk, const f16 *in, u32 block, u8 *shared, const Rows &rows,
-                         const Finish &finish) {
-    MatmulTile t = matmul_tile(chunk, block);
-    if (!t.any) return;
+DEVICE void matmul_tile_run(const MatmulTile &t, const f16 *in, u8 *shared, const Rows &rows,
+                            const Finish &finish) {
     LaneRows lane = lane_rows(rows, t.unit);
     UnitWeights w[BUFFERS][WARP_UNITS];
 #pragma unroll
@@ -337,4 +336,11 @@ DEVICE void matmul_stage(const PrefillChunk *chunk, const f16 *in, u32 block, u8
     for (u32 u = 0; u < WARP_UNITS; u++) {
         if (t.unit + u < UNITS) finish(t, t.unit + u, sums[u]);
     }
+}
+
+template <class Rows, class Finish>
+DEVICE void matmul_stage(const PrefillChunk *chunk, const f16 *in, u32 block, u8 *shared, const Rows &rows,
+                         const Finish &finish) {
+    MatmulTile t = matmul_tile(chunk, block);
+    if (t.any) matmul_tile_run(t, in, shared, rows, finish);
 }

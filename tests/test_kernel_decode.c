@@ -288,11 +288,12 @@ static uint32_t expected_splits(const EmulatedStage *s, uint32_t n_pages) {
 
 // The stage's splits put together in double.
 static float *put_together(const EmulatedStage *s, const uint16_t *part, const float *weight,
-                           uint32_t n_splits) {
+                           const float *sinks, uint32_t n_splits) {
     uint32_t n = s->n_heads * s->head_dim;
     float *out = kernel_memory(n * sizeof *out);
     for (uint32_t i = 0; i < n; i++) {
-        double top = -INFINITY, total = 0, sum = 0;
+        double sink = sinks ? (double)sinks[i / s->head_dim] * 1.4426950408889634 : -INFINITY;
+        double top = sink, total = 0, sum = 0;
         for (uint32_t p = 0; p < n_splits; p++)
             top = fmax(top, (double)weight[(p * s->n_heads + i / s->head_dim) * 2]);
         for (uint32_t p = 0; p < n_splits; p++) {
@@ -301,7 +302,7 @@ static float *put_together(const EmulatedStage *s, const uint16_t *part, const f
             total += scale;
             sum += scale * (double)f32_from_f16(part[p * n + i]);
         }
-        out[i] = (float)(sum / total);
+        out[i] = (float)(sum / (total + exp2(sink - top)));
     }
     return out;
 }
@@ -341,7 +342,7 @@ static void run_attention(const char *name, unsigned sm_arch, uint32_t position)
     AttentionArgs args = {DEVICE_ADDRESS(sequence), DEVICE_ADDRESS(q), DEVICE_ADDRESS(kv),
                           DEVICE_ADDRESS(part), DEVICE_ADDRESS(weight)};
     kernel_run(s, &args, sizeof args);
-    check_error(expected, put_together(s, part, weight, n_splits), n, 1e-3); // f16 weights and parts
+    check_error(expected, put_together(s, part, weight, NULL, n_splits), n, 1e-3); // f16 weights and parts
 }
 
 TEST_SLOW(kernel_attention_of_one_token, 180) {
@@ -355,12 +356,13 @@ TEST_SLOW(kernel_attention_of_one_token, 180) {
     run_attention("attention_7x64", 75, 100);
 }
 
-TEST(kernel_output_puts_splits_together) {
-    const EmulatedStage *s = kernel_stage("output_attention", 90);
+static void run_splits(const char *name) {
+    const EmulatedStage *s = kernel_stage(name, 90);
     static const uint32_t positions[] = {5, 40, 127, 300};
     for (size_t p = 0; p < COUNT_OF(positions); p++) {
-        TEST_CASE_LABEL("position %u", positions[p]);
+        TEST_CASE_LABEL("%s, position %u", name, positions[p]);
         TestRandom random = {positions[p]};
+        float *sinks = s->has_sinks ? random_vector(&random, s->n_heads, 0, 3) : NULL;
         uint32_t n_splits = expected_splits(s, positions[p] / 16 + 1), n = s->n_cols;
         uint16_t *part = kernel_memory((size_t)n_splits * n * 2);
         float *weight = kernel_memory((size_t)n_splits * s->n_heads * 8);
@@ -379,15 +381,21 @@ TEST(kernel_output_puts_splits_together) {
         OutputArgs args = {.sequence = DEVICE_ADDRESS(sequence),
                            .part = DEVICE_ADDRESS(part),
                            .part_weight = DEVICE_ADDRESS(weight),
+                           .sinks = DEVICE_ADDRESS(sinks),
                            .weight = DEVICE_ADDRESS(w.repacked),
                            .x = DEVICE_ADDRESS(x)};
         kernel_run(s, &args, sizeof args);
         double *expected = doubles(s->n_rows);
-        reference_matvec(&w, put_together(s, part, weight, n_splits), true, expected);
+        reference_matvec(&w, put_together(s, part, weight, sinks, n_splits), true, expected);
         for (uint32_t i = 0; i < s->n_rows; i++)
             expected[i] += (double)before[i];
         check_error(expected, x, s->n_rows, 2e-4); // a value on a rounding edge may go either way
     }
+}
+
+TEST(kernel_output_puts_splits_together) {
+    run_splits("output_attention");
+    run_splits("output_attention_sinks");
 }
 
 // ---- gate and up ----

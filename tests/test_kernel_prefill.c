@@ -356,6 +356,7 @@ typedef struct {
     const EmulatedStage *s;
     uint32_t n_tokens;
     const uint16_t *q, *kv; // of all tokens, page i at i + 1 backwards (make_chunk)
+    const float *sinks;     // or NULL
 } AttentionCase;
 
 static float cached(const AttentionCase *c, uint32_t page, uint32_t slot, uint32_t head, bool value,
@@ -370,7 +371,7 @@ static void reference_row(const AttentionCase *c, uint32_t position, uint32_t he
     const EmulatedStage *s = c->s;
     uint32_t n_pages = (c->n_tokens + 15) / 16, kv_head = head / (s->n_heads / s->n_kv_heads);
     uint32_t first = s->window && position + 1 > s->window ? position + 1 - s->window : 0;
-    double total = 0, *scores = doubles(position + 1);
+    double total = c->sinks ? exp((double)c->sinks[head]) : 0, *scores = doubles(position + 1);
     for (uint32_t t = first; t <= position; t++) {
         for (uint32_t d = 0; d < s->head_dim; d++) {
             double q = (double)f32_from_f16(c->q[((size_t)position * s->n_heads + head) * s->head_dim + d]);
@@ -411,7 +412,7 @@ static void attention_step(const AttentionCase *c, uint32_t position, uint32_t n
     uint16_t *q = kernel_memory((size_t)n_rows * n * 2), *result = activations(s->max_rows, n);
     memcpy(q, c->q + (size_t)position * n, (size_t)n_rows * n * 2);
     PrefillAttentionArgs args = {DEVICE_ADDRESS(chunk), DEVICE_ADDRESS(q), DEVICE_ADDRESS(kv),
-                                 DEVICE_ADDRESS(result)};
+                                 DEVICE_ADDRESS(c->sinks), DEVICE_ADDRESS(result)};
     kernel_run(s, &args, sizeof args);
     for (uint32_t i = 0; i < n_rows * n; i++) {
         out[(size_t)position * n + i] = activation(result, s->max_rows, i / n, i % n);
@@ -432,7 +433,8 @@ static void run_attention(const char *name, unsigned sm_arch, uint32_t n_tokens,
         q[i] = f16_from_f32(0.2f * test_random_normal(&random));
     for (size_t i = 0; i < n_kv; i++)
         kv[i] = f16_from_f32(test_random_normal(&random));
-    AttentionCase c = {s, n_tokens, q, kv};
+    float *sinks = s->has_sinks ? random_vector(&random, s->n_heads, 0, 2) : NULL;
+    AttentionCase c = {s, n_tokens, q, kv, sinks};
     float *out = random_vector(&random, n_q, NAN, 0), *again = random_vector(&random, n_q, NAN, 0);
     for (uint32_t p = 0; p < n_tokens; p += step)
         attention_step(&c, p, MIN(step, n_tokens - p), out);

@@ -50,6 +50,9 @@
 #ifndef FROM_ATTENTION
 #define FROM_ATTENTION 0
 #endif
+#ifndef HAS_SINKS
+#define HAS_SINKS 0
+#endif
 #ifndef EMBED_FORMAT
 #define EMBED_FORMAT 0
 #endif

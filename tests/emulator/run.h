@@ -154,7 +154,7 @@ EmulatedStage describe() {
     s.splits_max = SPLITS_MAX, s.split_pages_min = SPLIT_PAGES_MIN, s.window = WINDOW, s.blocks = BLOCKS;
     s.rope_halves = ROPE_HALVES, s.activation = ACTIVATION, s.first = FIRST,
     s.from_attention = FROM_ATTENTION;
-    s.embed_format = EMBED_FORMAT, s.max_rows = MAX_ROWS;
+    s.embed_format = EMBED_FORMAT, s.max_rows = MAX_ROWS, s.has_sinks = HAS_SINKS;
     s.format[1] = FORMAT_1, s.format[2] = FORMAT_2;
     s.rope_scale = ROPE_SCALE, s.norm_eps = NORM_EPS, s.score_scale = SCORE_SCALE,
     s.embed_scale = EMBED_SCALE;

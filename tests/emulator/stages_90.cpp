@@ -48,6 +48,8 @@
 #include "run.h"
 #define VARIANT output_attention
 #include "run.h"
+#define VARIANT output_attention_sinks
+#include "run.h"
 #define VARIANT output_bf16
 #include "run.h"
 #define VARIANT output_f16
@@ -150,6 +152,7 @@ const EmulatedStage emulated_stages_90[] = {
     sample_small::describe(),
     sample_greedy::describe(),
     output_attention::describe(),
+    output_attention_sinks::describe(),
     output_bf16::describe(),
     output_f16::describe(),
     output_f32::describe(),

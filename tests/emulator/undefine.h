@@ -17,6 +17,8 @@
 #undef FIRST
 #undef FROM_ATTENTION
 #undef EMBED_FORMAT
+#undef HAS_SINKS
+#undef SEGMENTS
 #undef FORMAT_0
 #undef FORMAT_1
 #undef FORMAT_2

@@ -111,7 +111,6 @@ static bool check_op(const Op *op, const ModelConfig *c, Error *err) {
         return refuse(err, op->weight, "rows are no multiple of 32");
     if (op->kind == OP_RMS_NORM && op->norm.group != c->d_model)
         return refuse(err, op->weight, "the norm is not of a row");
-    if (op->kind == OP_ATTENTION && op->weight) return refuse(err, op->weight, "attention sinks");
     return true;
 }
 
@@ -132,7 +131,6 @@ static bool check_stage(const Stage *s, const ModelConfig *c, Error *err) {
     const Op *gate = s->ops[GLU_GATE], *up = s->ops[GLU_UP];
     if (gate->weight->dtype != up->weight->dtype) return refuse(err, up->weight, "gate has another format");
     if (gate->bias || up->bias) return refuse(err, up->weight, "a bias");
-    if (!lower_activation_name(s->ops[GLU_GLU]->fn)) return refuse(err, up->weight, "its activation");
     return true;
 }
 

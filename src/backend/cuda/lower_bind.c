@@ -21,10 +21,11 @@ static QkvArgs bind_qkv(const Stage *s, const StageBuffers *b, CUdeviceptr seque
 }
 
 static OutputArgs bind_output(const Stage *s, const StageBuffers *b, CUdeviceptr sequence) {
-    const Op *matmul = s->ops[OUTPUT_MATMUL];
+    const Op *matmul = s->ops[OUTPUT_MATMUL], *attention = s->kind == STAGE_OUTPUT ? matmul - 1 : NULL;
     return (OutputArgs){.sequence = sequence,
                         .part = b->part,
                         .part_weight = b->part_weight,
+                        .sinks = attention ? address_of(b, attention->weight) : 0,
                         .in = b->f,
                         .weight = address_of(b, matmul->weight),
                         .bias = address_of(b, matmul->bias),
@@ -69,8 +70,12 @@ static void bind_prefill(const Stage *s, const StageBuffers *b, StageArgs *out) 
         break;
     case STAGE_PREFILL_QKV: out->prefill_qkv = bind_prefill_qkv(s, b); break;
     case STAGE_PREFILL_ATTENTION:
-        out->prefill_attention = (PrefillAttentionArgs){
-            .chunk = b->chunk, .q = b->rows_q, .kv = b->kv + s->layer * b->kv_layer_bytes, .out = b->rows_a};
+        out->prefill_attention =
+            (PrefillAttentionArgs){.chunk = b->chunk,
+                                   .q = b->rows_q,
+                                   .kv = b->kv + s->layer * b->kv_layer_bytes,
+                                   .sinks = address_of(b, s->ops[ATTENTION_ATTENTION]->weight),
+                                   .out = b->rows_a};
         break;
     case STAGE_PREFILL_OUTPUT:
     case STAGE_PREFILL_DOWN:

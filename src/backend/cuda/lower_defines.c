@@ -2,7 +2,11 @@
 #include "backend/cuda/lower_internal.h"
 
 const char *lower_activation_name(ActFn fn) {
-    return fn == FN_SILU ? "SILU" : fn == FN_GELU_TANH ? "GELU_TANH" : fn == FN_GELU_ERF ? "GELU_ERF" : NULL;
+    static const char *const names[] = {[FN_SILU] = "SILU",
+                                        [FN_GELU_TANH] = "GELU_TANH",
+                                        [FN_GELU_ERF] = "GELU_ERF",
+                                        [FN_SWIGLU_CLAMPED] = "SWIGLU_CLAMPED"};
+    return names[fn];
 }
 
 // ---- shapes ----
@@ -171,6 +175,7 @@ static void define_output(StrBuf *b, const Lowering *l, const Stage *s, const Op
         define(b, "FROM_ATTENTION", 1);
         define_heads(b, l);
         define_splits(b, l, attention);
+        if (attention->weight) define(b, "HAS_SINKS", 1);
     }
     define(b, "N_ROWS", w->n_rows);
     define(b, "N_COLS", w->n_cols);
@@ -238,6 +243,7 @@ static void define_prefill_rows(StrBuf *b, const Lowering *l, const Stage *s) {
         break;
     default:
         define(b, "STAGE_PREFILL_ATTENTION", 1);
+        if (op->weight) define(b, "HAS_SINKS", 1);
         define_heads(b, l);
         define(b, "N_KV_HEADS", l->plan->config.n_kv_heads);
         define(b, "WINDOW", op->attention.window);

@@ -39,7 +39,8 @@ static bool mark_used(Placement *p) {
     bool ok = true;
     for (uint32_t i = 0; i < p->plan->n_ops; i++) {
         const Op *op = &p->plan->ops[i];
-        bool is_matrix = op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_EMBED;
+        bool is_matrix = op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_EMBED ||
+                         op->kind == OP_EXPERT_MATMUL;
         mark(p, op->weight, is_matrix ? PLACED_MATRIX : PLACED_VECTOR);
         mark(p, op->bias, PLACED_VECTOR);
         if (op->kind == OP_ROPE) ok = mark_rope(p, op->rope.rope) && ok;
@@ -70,7 +71,7 @@ bool placement_make(const Plan *plan, Arena *arena, Placement *out, Error *err) 
                              "tensor \"%.*s\": format %s is not supported on the GPU yet", STR_ARG(w->name),
                              dtype_info(w->dtype)->name);
         }
-        place(&out->weights[i], row_bytes * w->n_rows, &at);
+        place(&out->weights[i], row_bytes * w->n_rows * w->n_matrices, &at);
     }
     out->vectors_offset = at;
     for (uint32_t i = 0; i < plan->n_weights; i++) {

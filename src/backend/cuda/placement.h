@@ -1,8 +1,8 @@
 // Where each weight of a plan goes in device memory.
 //
 // A matrix keeps its quantised bits, moved into the layout that the kernels read (kernels_src/layout.h).
-// Vectors (norms, biases) and the frequencies of rotary embeddings become float32: they are read element by
-// element and weigh nothing.
+// A matrix for each expert: one after the other. Vectors (norms, biases) and the frequencies of rotary
+// embeddings become float32: they are read element by element and weigh nothing.
 #pragma once
 
 #include "backend/cuda/memory.h"

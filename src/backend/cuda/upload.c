@@ -65,7 +65,7 @@ static bool list_pieces(Uploader *u, Arena *scratch, Error *err) {
                              "tensor \"%.*s\": a row of %llu bytes is longer than expected", STR_ARG(w->name),
                              (unsigned long long)w->row_bytes);
         }
-        n += div_up(w->n_rows, rows_a_piece(w));
+        n += w->n_matrices * div_up(w->n_rows, rows_a_piece(w));
     }
     Piece *pieces = arena_new(scratch, Piece, n);
     if (!pieces || n > UINT32_MAX)
@@ -74,15 +74,18 @@ static bool list_pieces(Uploader *u, Arena *scratch, Error *err) {
         const Weight *w = &plan->weights[i];
         if (p->weights[i].as != PLACED_MATRIX) continue;
         uint64_t row_bytes = layout_row_bytes((int)w->dtype, (unsigned)w->n_cols), rows = rows_a_piece(w);
-        for (uint64_t row = 0; row < w->n_rows; row += rows) {
-            Piece *piece = &pieces[u->n_pieces++];
-            *piece = (Piece){.in = weight_row(w, 0, row),
-                             .out = u->upload->weights + p->weights[i].offset + row * row_bytes,
-                             .n_rows = (uint32_t)min_u64(rows, w->n_rows - row),
+        CUdeviceptr out = u->upload->weights + p->weights[i].offset;
+        for (uint64_t n_rows = w->n_rows, at = 0; at < w->n_matrices * n_rows; u->n_pieces++) {
+            uint64_t row = at % n_rows;
+            Piece *piece = &pieces[u->n_pieces];
+            *piece = (Piece){.in = weight_row(w, at / n_rows, row),
+                             .out = out + at * row_bytes,
+                             .n_rows = (uint32_t)min_u64(rows, n_rows - row),
                              .n_cols = (uint32_t)w->n_cols,
                              .dtype = w->dtype};
             piece->bytes = piece->n_rows * w->row_bytes;
             u->bytes += piece->bytes;
+            at += piece->n_rows;
         }
     }
     u->pieces = pieces;
