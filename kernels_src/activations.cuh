@@ -10,7 +10,7 @@
 // Layout, B = N_COLS / 32 blocks: [B][16] coarse bytes of first halves, [B][16] of second halves, the same of
 // the fine bytes, [B] {scale, sum}, then [N_COLS] floats where a float format needs them. Planes of halves,
 // because lane i reads 16 bytes of block i: neighbours, no bank conflicts.
-// Mapping: thread t takes the values 4 (t + i THREADS) …; eight threads make a block.
+// Mapping: four threads make a block, each four values of its first half and four of its second.
 // Defines: N_COLS, WARPS (of a block), and the formats of the stage's weights: FORMAT_0, and FORMAT_1,
 // FORMAT_2 where there are several; X_FINE (formats.cuh).
 #if !defined(N_COLS) || !defined(WARPS) || !defined(FORMAT_0)
@@ -34,74 +34,97 @@ enum : u32 {
     X_META = X_BLOCKS * (X_FINE ? 64 : 32),
     X_FLOAT = ROUND_UP(X_META + X_BLOCKS * 8, 16),
     X_BYTES = ROUND_UP(X_FLOAT + (X_FLOATS ? N_COLS * 4 : 0), 16),
-    X_GROUPS = N_COLS / 4,                   // of 4 values
-    X_TURNS = CEIL_DIV(N_COLS / 4, THREADS), // groups a thread
+    X_GROUPS = N_COLS / 4,                       // of 4 values
+    X_TURNS = 2 * CEIL_DIV(N_COLS / 8, THREADS), // groups a thread
 };
 
-// The group that this thread takes in a turn; X_GROUPS or more for none.
+// The group that this thread takes in a turn; X_GROUPS or more for none. Turns 2i and 2i + 1 are words of the two
+// halves of one block, so that four threads make a block.
 DEVICE u32 x_group(u32 turn) {
-    return turn * THREADS + thread_index();
+    u32 pair = turn / 2 * THREADS + thread_index();
+    return pair / 4 * 8 + turn % 2 * 4 + pair % 4;
+}
+
+// Four quantised values.
+struct XWord {
+    u32 coarse, fine;
+};
+
+// Rounding adds 1.5 * 2^23, whose last place is 1: the sum's low bits are the integer. (Conversions are four times
+// slower, and this is all that a block does while its memory is idle.)
+DEVICE XWord quantise_4(float4 v, float inverse) {
+    const float rounder = X_FINE ? 12582912.0f + 8.0f : 12582912.0f; // q + 8 = 16 coarse + (fine + 8)
+    u32 first = permute_bytes(bits_of(fma_f32(v.x, inverse, rounder)), bits_of(fma_f32(v.y, inverse, rounder)),
+                              0x5410u),
+        second = permute_bytes(bits_of(fma_f32(v.z, inverse, rounder)), bits_of(fma_f32(v.w, inverse, rounder)),
+                               0x5410u); // 16 bits each
+    u32 low_bytes = permute_bytes(first, second, 0x6420u);
+    if (!X_FINE) return {low_bytes, 0};
+    // 0 … 15 in each byte, less 8 in each byte: 0x78 more does not carry.
+    u32 fine = ((low_bytes & 0x0F0F0F0Fu) + 0x78787878u) ^ 0x80808080u;
+    return {permute_bytes(first >> 4, second >> 4, 0x6420u), fine};
+}
+
+DEVICE float largest_of_4(float4 v) {
+    return max_nan_f32(max_nan_f32(abs_f32(v.x), abs_f32(v.y)), max_nan_f32(abs_f32(v.z), abs_f32(v.w)));
 }
 
 // Writes all of the thread's groups (zeros for those that it does not have); the whole warp calls it. Each
 // step is taken for all groups before the next: the shuffles of one group wait for each other, those of
 // several do not (14 groups a thread cost 3 us one after the other).
 template <bool keep_sums> DEVICE void x_store(u8 *shared_x, const float4 v[X_TURNS]) {
-    float largest[X_TURNS];
-    u32 coarse[X_TURNS], fine[X_TURNS];
-    i32 sum[X_TURNS];
     const float steps = X_FINE ? 2032.0f : 127.0f;
+    float largest[X_TURNS / 2];
+    XWord q[X_TURNS];
+    i32 sum[X_TURNS / 2];
 #pragma unroll
     for (u32 i = 0; i < X_TURNS; i++) {
-        largest[i] = max_nan_f32(max_nan_f32(abs_f32(v[i].x), abs_f32(v[i].y)),
-                                 max_nan_f32(abs_f32(v[i].z), abs_f32(v[i].w)));
         if (X_FLOATS && x_group(i) < X_GROUPS) ((float4 *)(shared_x + X_FLOAT))[x_group(i)] = v[i];
     }
     if (!X_INTEGERS) return;
 #pragma unroll
-    for (u32 m = 1; m < 8; m *= 2) {
+    for (u32 i = 0; i < X_TURNS / 2; i++) {
+        largest[i] = max_nan_f32(largest_of_4(v[2 * i]), largest_of_4(v[2 * i + 1]));
+    }
 #pragma unroll
-        for (u32 i = 0; i < X_TURNS; i++) {
+    for (u32 m = 1; m < 4; m *= 2) {
+#pragma unroll
+        for (u32 i = 0; i < X_TURNS / 2; i++) {
             largest[i] = max_nan_f32(largest[i], shuffle_xor(largest[i], m));
         }
     }
 #pragma unroll
     for (u32 i = 0; i < X_TURNS; i++) {
         // Below 1e-30 a reciprocal could overflow: such a block counts as zeros.
-        float inverse = largest[i] > 1e-30f ? steps * reciprocal_fast(largest[i]) : 0.0f;
-        const float values[4] = {v[i].x, v[i].y, v[i].z, v[i].w};
-        i32 whole[4], rest[4];
-#pragma unroll
-        for (u32 k = 0; k < 4; k++) {
-            i32 q = round_to_i32(values[k] * inverse);
-            whole[k] = X_FINE ? (q + 8) >> 4 : q;     // -127 … 127
-            rest[k] = X_FINE ? q - 16 * whole[k] : 0; // -8 … 7
-        }
-        coarse[i] = pack_i8(whole[0], whole[1], whole[2], whole[3]);
-        fine[i] = pack_i8(rest[0], rest[1], rest[2], rest[3]);
-        Sums s = {0, 0};
-        if (keep_sums) add_signed(&s, 0x01010101u, coarse[i], fine[i]);
-        sum[i] = total_of(s);
+        float inverse = largest[i / 2] > 1e-30f ? steps * reciprocal_fast(largest[i / 2]) : 0.0f;
+        q[i] = quantise_4(v[i], inverse);
     }
     if (keep_sums) {
 #pragma unroll
-        for (u32 m = 1; m < 8; m *= 2) {
+        for (u32 i = 0; i < X_TURNS / 2; i++) {
+            Sums s = {0, 0};
+            add_signed(&s, 0x01010101u, q[2 * i].coarse, q[2 * i].fine);
+            add_signed(&s, 0x01010101u, q[2 * i + 1].coarse, q[2 * i + 1].fine);
+            sum[i] = total_of(s);
+        }
 #pragma unroll
-            for (u32 i = 0; i < X_TURNS; i++) {
+        for (u32 m = 1; m < 4; m *= 2) {
+#pragma unroll
+            for (u32 i = 0; i < X_TURNS / 2; i++) {
                 sum[i] += shuffle_xor(sum[i], m);
             }
         }
     }
 #pragma unroll
     for (u32 i = 0; i < X_TURNS; i++) {
-        u32 group = x_group(i), block = group / 8, word = group % 8;
+        u32 group = x_group(i), block = group / 8, half = i % 2, at = (half * X_BLOCKS + block) * 4 + group % 4;
         if (group >= X_GROUPS) break;
-        u32 at = word / 4 * X_BLOCKS * 4 + block * 4 + word % 4;
-        ((u32 *)shared_x)[at] = coarse[i];
-        if (X_FINE) ((u32 *)shared_x)[X_BLOCKS * 8 + at] = fine[i];
+        ((u32 *)shared_x)[at] = q[i].coarse;
+        if (X_FINE) ((u32 *)shared_x)[X_BLOCKS * 8 + at] = q[i].fine;
+        if (half != 0 || group % 4 != 0) continue;
         // A value that is not a number makes the block so: an overflow upstream must not look like a result.
-        float scale = largest[i] > 1e-30f || largest[i] != largest[i] ? largest[i] * (1.0f / steps) : 0.0f;
-        if (word == 0) ((float2 *)(shared_x + X_META))[block] = {scale, scale * (float)sum[i]};
+        float top = largest[i / 2], scale = top > 1e-30f || top != top ? top * (1.0f / steps) : 0.0f;
+        ((float2 *)(shared_x + X_META))[block] = {scale, keep_sums ? scale * (float)sum[i / 2] : 0.0f};
     }
 }
 
