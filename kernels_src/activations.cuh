@@ -38,8 +38,8 @@ enum : u32 {
     X_TURNS = 2 * CEIL_DIV(N_COLS / 8, THREADS), // groups a thread
 };
 
-// The group that this thread takes in a turn; X_GROUPS or more for none. Turns 2i and 2i + 1 are words of the two
-// halves of one block, so that four threads make a block.
+// The group that this thread takes in a turn; X_GROUPS or more for none. Turns 2i and 2i + 1 are words of the
+// two halves of one block, so that four threads make a block.
 DEVICE u32 x_group(u32 turn) {
     u32 pair = turn / 2 * THREADS + thread_index();
     return pair / 4 * 8 + turn % 2 * 4 + pair % 4;
@@ -50,14 +50,15 @@ struct XWord {
     u32 coarse, fine;
 };
 
-// Rounding adds 1.5 * 2^23, whose last place is 1: the sum's low bits are the integer. (Conversions are four times
-// slower, and this is all that a block does while its memory is idle.)
+// Rounding adds 1.5 * 2^23, whose last place is 1: the sum's low bits are the integer. (Conversions are four
+// times slower, and this is all that a block does while its memory is idle.)
 DEVICE XWord quantise_4(float4 v, float inverse) {
     const float rounder = X_FINE ? 12582912.0f + 8.0f : 12582912.0f; // q + 8 = 16 coarse + (fine + 8)
-    u32 first = permute_bytes(bits_of(fma_f32(v.x, inverse, rounder)), bits_of(fma_f32(v.y, inverse, rounder)),
-                              0x5410u),
-        second = permute_bytes(bits_of(fma_f32(v.z, inverse, rounder)), bits_of(fma_f32(v.w, inverse, rounder)),
-                               0x5410u); // 16 bits each
+    u32 first = permute_bytes(bits_of(fma_f32(v.x, inverse, rounder)),
+                              bits_of(fma_f32(v.y, inverse, rounder)), 0x5410u),
+        second =
+            permute_bytes(bits_of(fma_f32(v.z, inverse, rounder)), bits_of(fma_f32(v.w, inverse, rounder)),
+                          0x5410u); // 16 bits each
     u32 low_bytes = permute_bytes(first, second, 0x6420u);
     if (!X_FINE) return {low_bytes, 0};
     // 0 … 15 in each byte, less 8 in each byte: 0x78 more does not carry.
@@ -117,7 +118,8 @@ template <bool keep_sums> DEVICE void x_store(u8 *shared_x, const float4 v[X_TUR
     }
 #pragma unroll
     for (u32 i = 0; i < X_TURNS; i++) {
-        u32 group = x_group(i), block = group / 8, half = i % 2, at = (half * X_BLOCKS + block) * 4 + group % 4;
+        u32 group = x_group(i), block = group / 8, half = i % 2,
+            at = (half * X_BLOCKS + block) * 4 + group % 4;
         if (group >= X_GROUPS) break;
         ((u32 *)shared_x)[at] = q[i].coarse;
         if (X_FINE) ((u32 *)shared_x)[X_BLOCKS * 8 + at] = q[i].fine;
