@@ -85,12 +85,27 @@ DEVICE i32 dot_5_bits(uint4 v, u32 h, const BlockX &x) {
     return total_of(low) + (total_of(high) >> 3);
 }
 
-// 4 (q - 32) of a word's low and high weights, as signed bytes.
-struct SixBitWord {
+// Four bytes each for the weights 4j … 4j + 3 and 16 + 4j … of word j.
+struct WordBytes {
     u32 low, high;
 };
-DEVICE SixBitWord six_bit_word(u32 v, u32 h) {
+// 4 (q - 32), signed.
+DEVICE WordBytes six_bit_word(u32 v, u32 h) {
     return {(v << 2 & 0x3C3C3C3Cu) | (h & 0xC0C0C0C0u), (v & 0xF0F0F0F0u) | (h & 0x0C0C0C0Cu)};
+}
+
+// MXFP4: 12 + twice the value of four codes, 0 … 24. The codes 0-7 are found in one table, the codes 8-15 in
+// the other with their highest bit turned; the table that does not have the code gives 0.
+DEVICE u32 e2m1_bytes(u32 codes, u32 turned) {
+    return look_up_bytes(0x0F0E0D0Cu, 0x18141210u, codes) | look_up_bytes(0x090A0B0Cu, 0x00040608u, turned);
+}
+DEVICE WordBytes e2m1_word(u32 v) {
+    u32 turned = v ^ 0x88888888u;
+    return {e2m1_bytes(v, turned), e2m1_bytes(v >> 16, turned >> 16)};
+}
+// 2^(exponent - 128), half of a block's scale; the two smallest are subnormal. Exponent 255 is no exception.
+DEVICE float e2m1_half_scale(u32 exponent) {
+    return float_of(exponent < 2 ? 0x00200000u << exponent : (exponent - 1u) << 23);
 }
 
 DEVICE i32 dot_bytes(const u32 w[4], uint4 coarse, uint4 fine) {
@@ -156,6 +171,10 @@ DEVICE i32 six_bits_of(const u8 *nibbles, const uint2 *bits, u32 i, u32 k) {
     u32 h = rotate_right(j < 8 ? bits[i].x : bits[i].y, 2 * (j / 4 % 2)) >> 8 * (j % 4);
     u32 u = k < 16 ? v | (h >> 2 & 0x30u) : v << 2 | (h >> 2 & 3u);
     return (i32)(u ^ 32u) - 32;
+}
+
+DEVICE u32 code_of(const u8 *codes, u32 i, u32 k) {
+    return ((const u32 *)codes)[i * 4 + k % 16 / 4] >> (4 * (k % 4) + k / 16 * 16) & 15u;
 }
 
 // Scale and min of the K formats: 12 bits at bit 12 i of the plane.
@@ -328,7 +347,7 @@ template <> struct Block<FORMAT_Q6_K> {
                   bits[4] = {h.x, rotate_right(h.x, 2), h.y, rotate_right(h.y, 2)};
 #pragma unroll
         for (u32 j = 0; j < 4; j++) {
-            SixBitWord w = six_bit_word(words[j], bits[j]); // 4 (q - 32)
+            WordBytes w = six_bit_word(words[j], bits[j]); // 4 (q - 32)
             b->low[j] = w.low;
             b->high[j] = w.high;
         }
@@ -346,6 +365,34 @@ template <> struct Block<FORMAT_Q6_K> {
         i8 scale = ((const i8 *)(tile + n * 24))[i * 2 + k / 16];
         float d = f16_to_f32(((const f16 *)(tile + n * 26))[i / 8]);
         return d * (float)scale * (float)six_bits_of(tile, (const uint2 *)(tile + n * 16), i, k);
+    }
+};
+
+template <> struct Block<FORMAT_MXFP4> {
+    static DEVICE float half_scale(const u8 *tile, u32 n, u32 i) {
+        return e2m1_half_scale(tile[n * 16 + i]);
+    }
+    static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
+        uint4 v = ((const uint4 *)tile)[i];
+        const u32 words[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) {
+            WordBytes w = e2m1_word(words[j]);
+            b->low[j] = w.low;
+            b->high[j] = w.high;
+        }
+        float d = half_scale(tile, n, i);
+        set_scales(b, d, -12.0f * d, 1, 1);
+    }
+    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+        UnpackedBlock b;
+        unpack(tile, n, i, &b);
+        return dot_unpacked(b, x);
+    }
+    static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
+        u32 code = code_of(tile, i, k);
+        i32 twice = (i32)(e2m1_bytes(code, code ^ 8u) & 0xFFu) - 12;
+        return half_scale(tile, n, i) * (float)twice;
     }
 };
 

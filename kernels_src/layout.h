@@ -16,6 +16,7 @@
 //   Q4_K    nibbles 16 · d, dmin f16 4 for 8 blocks · scale 6 bits and min 6 bits
 //   Q5_K    nibbles 16 · fifth bits 4 · d, dmin f16 4 for 8 blocks · scale 6 bits and min 6 bits
 //   Q6_K    nibbles 16 · bits 8 · two scales i8 2 · d f16 2 for 8 blocks
+//   MXFP4   codes 16 · exponent 1
 //   F32 F16 BF16   the row as it is, zeros up to a multiple of 32 weights (a tile is 1,024 weights: no
 //   planes)
 //
@@ -31,6 +32,8 @@
 //           the block's bit word j / 2 turned right by 2 (j % 2): bits 6-7 of byte b are u >> 4 of weight 4j
 //           + b, and bits 2-3 are u & 3 of weight 16 + 4j + b. So (v << 2 & 0x3C) | (h & 0xC0) and (v & 0xF0)
 //           | (h & 0x0C) are 4 (q - 32).
+// Codes, four bits that stand for a value of a table: weight 4j + k (k < 4) in nibble k of word j, weight
+// 16 + 4j + k in nibble 4 + k, so that half a word selects four bytes of a table (look_up_bytes).
 // Scale and min of the K formats: 12 bits a block, block i at bit 12 i of the plane: scale in the low 6, min
 // in the high 6.
 //
@@ -109,6 +112,7 @@ LAYOUT_FN unsigned layout_tile_bytes(int format, unsigned n_blocks) {
                     : format == FORMAT_Q4_K                         ? n_blocks * 16 + n_blocks / 8 * 16
                     : format == FORMAT_Q5_K                         ? n_blocks * 20 + n_blocks / 8 * 16
                     : format == FORMAT_Q6_K                         ? n_blocks * 26 + n_blocks / 8 * 2
+                    : format == FORMAT_MXFP4                        ? n_blocks * 17
                                                                     : 0,
                     16u);
 }

@@ -224,6 +224,26 @@ template <> struct Fragment<FORMAT_Q6_K> {
     }
 };
 
+// Twice a value is an integer up to 12 and the scale a power of two, so that these weights are exact, from
+// 2^-24 up to 6 * 2^6. A block of a smaller scale becomes zeros; one of a larger scale (2^7 and more: weights
+// of 64 and more) becomes infinite, and the step's result not a number, which those who read it look for.
+template <> struct Fragment<FORMAT_MXFP4> {
+    static DEVICE void load(const u8 *tile, u32 n, u32 i, WeightBlock *b) {
+        b->q = ((const uint4 *)tile)[i];
+        b->raw[0] = tile[n * 16 + i];
+    }
+    static DEVICE void scale(const WeightBlock &b, u32, BlockScale *s) {
+        s->scale[0] = twice_f16(e2m1_half_scale(b.raw[0]));
+        s->minimum = multiply_f16x2(s->scale[0], 0xE40CE40Cu); // -(1024 + 12)
+    }
+    static DEVICE void word(const WeightBlock &b, const BlockScale &s, u32 w, u32 low[2], u32 high[2]) {
+        WordBytes v = e2m1_word(word_of(b.q, w));
+        widen_bytes(v.low, low);
+        widen_bytes(v.high, high);
+        scale_and_add_all(s, low, high);
+    }
+};
+
 // Float formats: read when they are needed.
 template <int format> struct FloatFragment {
     static DEVICE void load(const u8 *tile, u32, u32 i, WeightBlock *b) {

@@ -441,6 +441,13 @@ DEVICE u32 fma_f16x2(u32 a, u32 b, u32 c) {
 DEVICE u32 permute_bytes(u32 a, u32 b, u32 selector) {
     return __byte_perm(a, b, selector);
 }
+// Four bytes out of a table of eight (b:a): nibble k of `codes` selects byte k of the result by its low three
+// bits. Where its highest bit is set, the byte is the selected one's highest bit eight times (prmt).
+DEVICE u32 look_up_bytes(u32 a, u32 b, u32 codes) {
+    u32 d;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(codes));
+    return d;
+}
 
 // HAS_WGMMA: products of four warps with an operand in shared memory. Not every GPU from sm_90 on has them:
 // sm_90a.

@@ -60,6 +60,18 @@ DEVICE void write_6_bits(const RepackTile &t, const u8 *q) {
     ((u32 *)(t.tile + t.n * 16))[t.i * 2 + 1] = bits[1];
 }
 
+// From 16 bytes with weight k in the low half of byte k and weight 16 + k in its high half.
+DEVICE void write_codes(const RepackTile &t, const u8 *nibbles) {
+    for (u32 j = 0; j < 4; j++) {
+        u32 word = 0;
+        for (u32 k = 0; k < 4; k++) {
+            u32 v = nibbles[4 * j + k];
+            word |= (v & 15u) << 4 * k | v >> 4 << (16 + 4 * k);
+        }
+        ((u32 *)t.tile)[t.i * 4 + j] = word;
+    }
+}
+
 // Q4_0, Q4_1, Q5_0, Q5_1: scale (and min) first, then the fifth bits, then nibbles as the layout has them.
 DEVICE void repack_32(const RepackTile &t, const u8 *b) {
     const bool has_min = FORMAT == FORMAT_Q4_1 || FORMAT == FORMAT_Q5_1;
@@ -143,6 +155,11 @@ DEVICE void repack_q6_k(const RepackTile &t, const u8 *super, u32 j) {
     if (j == 0) ((u16 *)(t.tile + t.n * 26))[t.i / 8] = (u16)read_16(super + 208);
 }
 
+DEVICE void repack_mxfp4(const RepackTile &t, const u8 *b) {
+    write_codes(t, b + 1);
+    t.tile[t.n * 16 + t.i] = b[0];
+}
+
 DEVICE void repack_float(const RepackArgs &a, u8 *tile, u32 row, u32 block) {
     const u32 size = FORMAT == FORMAT_F32 ? 4 : 2;
     const u8 *in = a.in + (u64)row * a.n_cols * size;
@@ -177,6 +194,8 @@ DEVICE void repack(const RepackArgs &a, u64 index) {
     repack_q45_k(t, a.in + b / 8 * 176, block % 8);
 #elif FORMAT == FORMAT_Q6_K
     repack_q6_k(t, a.in + b / 8 * 210, block % 8);
+#elif FORMAT == FORMAT_MXFP4
+    repack_mxfp4(t, a.in + b * 17);
 #elif !FORMAT_IS_FLOAT(FORMAT)
     repack_32(t, a.in + b * (FORMAT == FORMAT_Q4_0   ? 18
                              : FORMAT == FORMAT_Q4_1 ? 20

@@ -63,6 +63,7 @@ static void random_block(TestRandom *r, Dtype dtype, uint8_t *b) {
     case DTYPE_Q4_K: put_f16(b, s / 30), put_f16(b + 2, s / 4); break;
     case DTYPE_Q5_K: put_f16(b, s / 60), put_f16(b + 2, s / 4); break;
     case DTYPE_Q6_K: put_f16(b + 208, s / 200); break;
+    case DTYPE_MXFP4: b[0] = (uint8_t)(119 + b[0] % 4); break;
     default: put_f16(b, s); break;
     }
 }
@@ -78,17 +79,22 @@ TestMatrix test_matrix(TestRandom *random, Dtype dtype, uint32_t n_rows, uint32_
                     kernel_memory((size_t)n_rows * n_cols * sizeof(float))};
     for (size_t i = 0; i < n_blocks; i++)
         random_block(random, dtype, m.file + i * info->block_bytes);
-    info->dequantize(m.file, m.values, n_blocks);
+    test_matrix_update(&m);
+    return m;
+}
+
+void test_matrix_update(TestMatrix *m) {
+    const DtypeInfo *info = dtype_info(m->dtype);
+    info->dequantize(m->file, m->values, (size_t)m->n_rows * m->n_cols / info->block_elements);
     char name[32] = "repack_";
     for (uint32_t i = 0; info->name[i]; i++) {
         char c = info->name[i];
         name[7 + i] = (char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
     }
     const EmulatedStage *repack = kernel_stage(name, 90);
-    RepackArgs args = {DEVICE_ADDRESS(m.file), DEVICE_ADDRESS(m.repacked), n_rows, n_cols};
-    unsigned grid = CEIL_DIV(n_rows * CEIL_DIV(n_cols, 32u), 256u);
+    RepackArgs args = {DEVICE_ADDRESS(m->file), DEVICE_ADDRESS(m->repacked), m->n_rows, m->n_cols};
+    unsigned grid = CEIL_DIV(m->n_rows * CEIL_DIV(m->n_cols, 32u), 256u);
     kernel_emulate(repack, grid, &args, sizeof args);
-    return m;
 }
 
 void reference_quantize(float *x, uint32_t n) {

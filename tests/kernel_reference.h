@@ -34,6 +34,8 @@ typedef struct {
     float *values;     // [n_rows][n_cols] by the dequantiser
 } TestMatrix;
 TestMatrix test_matrix(TestRandom *random, Dtype dtype, uint32_t n_rows, uint32_t n_cols);
+// Fills `values` and `repacked` again after a change of `file`.
+void test_matrix_update(TestMatrix *m);
 
 // A vector of 32-element blocks as activations.cuh rounds it: 12 bits with a scale of the block's largest
 // value / 127.

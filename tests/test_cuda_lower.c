@@ -194,7 +194,7 @@ TEST_SLOW(cuda_lower_makes_programs_for_every_architecture, 600) {
 // Each format, in the stages of matrices and as what is uploaded.
 TEST_SLOW(cuda_lower_makes_programs_for_every_format, 900) {
     static const Dtype formats[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0,
-                                    DTYPE_Q5_1, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
+                                    DTYPE_Q5_1, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K, DTYPE_MXFP4};
     for (size_t f = 0; f < COUNT_OF(formats); f++) {
         TinyModel model = tiny_model_llama();
         model.architecture = f % 2 ? "qwen2" : "llama";

@@ -51,9 +51,26 @@ static void norm_matvec(const TestMatrix *w, const float *h, double factor, bool
 
 // ---- formats ----
 
+// What stages read from the repacked matrix against what the dequantiser reads from the file, to the bit.
+static void check_values(const TestMatrix *m) {
+    char name[32];
+    snprintf(name, sizeof name, "repack_%s", dtype_info(m->dtype)->name);
+    for (char *p = name; *p; p++)
+        *p = (char)(*p >= 'A' && *p <= 'Z' ? *p - 'A' + 'a' : *p);
+    size_t n = (size_t)m->n_rows * m->n_cols;
+    float *values = kernel_memory(n * sizeof *values);
+    struct {
+        const uint8_t *weight;
+        float *out;
+        unsigned n_rows, n_cols;
+    } args = {m->repacked, values, m->n_rows, m->n_cols};
+    emulator_launch(kernel_stage(name, 90)->values, &args, (unsigned)CEIL_DIV(n, 256), 1, 256, 0);
+    CHECK_BYTES_EQ(m->values, n * sizeof *values, values, n * sizeof *values);
+}
+
 TEST(kernel_repack_keeps_every_value) {
     static const Dtype dtypes[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0,
-                                   DTYPE_Q5_1, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
+                                   DTYPE_Q5_1, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K, DTYPE_MXFP4};
     TestRandom random = {1};
     for (size_t i = 0; i < COUNT_OF(dtypes); i++) {
         uint32_t elements = dtype_info(dtypes[i])->block_elements;
@@ -61,21 +78,22 @@ TEST(kernel_repack_keeps_every_value) {
         for (size_t c = 0; c < COUNT_OF(cols); c++) {
             TEST_CASE_LABEL("%s, %u columns", dtype_info(dtypes[i])->name, cols[c]);
             TestMatrix m = test_matrix(&random, dtypes[i], 3, cols[c]);
-            char name[32];
-            snprintf(name, sizeof name, "repack_%s", dtype_info(dtypes[i])->name);
-            for (char *p = name; *p; p++)
-                *p = (char)(*p >= 'A' && *p <= 'Z' ? *p - 'A' + 'a' : *p);
-            size_t n = (size_t)m.n_rows * m.n_cols;
-            float *values = kernel_memory(n * sizeof *values);
-            struct {
-                const uint8_t *weight;
-                float *out;
-                unsigned n_rows, n_cols;
-            } args = {m.repacked, values, m.n_rows, m.n_cols};
-            emulator_launch(kernel_stage(name, 90)->values, &args, (unsigned)CEIL_DIV(n, 256), 1, 256, 0);
-            CHECK_BYTES_EQ(m.values, n * sizeof *values, values, n * sizeof *values);
+            check_values(&m);
         }
     }
+}
+
+TEST(kernel_mxfp4_has_every_scale_and_code) {
+    TestRandom random = {2};
+    TestMatrix m = test_matrix(&random, DTYPE_MXFP4, 8, 32 * 32);
+    const uint32_t block_bytes = dtype_info(DTYPE_MXFP4)->block_bytes;
+    for (uint32_t e = 0; e < 256; e++) {
+        m.file[e * block_bytes] = (uint8_t)e;
+        for (uint32_t i = 0; i < 16; i++)
+            m.file[e * block_bytes + 1 + i] = (uint8_t)(17 * (i ^ e % 16)); // each code twice
+    }
+    test_matrix_update(&m);
+    check_values(&m);
 }
 
 TEST(kernel_layout_is_as_large_as_the_file) {
@@ -117,7 +135,7 @@ static void run_output(const char *name, unsigned sm_arch) {
 TEST(kernel_output_multiplies_every_format) {
     static const char *const names[] = {"output_f32",  "output_f16",  "output_bf16", "output_q4_0",
                                         "output_q4_1", "output_q5_0", "output_q5_1", "output_q8_0",
-                                        "output_q4_k", "output_q5_k", "output_q6_k"};
+                                        "output_q4_k", "output_q5_k", "output_q6_k", "output_mxfp4"};
     for (size_t i = 0; i < COUNT_OF(names); i++)
         run_output(names[i], 90);
 }
@@ -408,7 +426,7 @@ static double reference_activation(int fn, double v) {
 }
 
 TEST(kernel_glu_activates_and_multiplies) {
-    static const char *const names[] = {"glu_resident", "glu_ring", "glu_one_warp"};
+    static const char *const names[] = {"glu_resident", "glu_ring", "glu_one_warp", "glu_mxfp4"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         const EmulatedStage *s = kernel_stage(names[i], 90);
         TEST_CASE_LABEL("%s", names[i]);

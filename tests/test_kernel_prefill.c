@@ -191,7 +191,7 @@ TEST_SLOW(kernel_prefill_output_multiplies_every_format, 120) {
     static const char *const names[] = {"prefill_output_f32",  "prefill_output_f16",  "prefill_output_bf16",
                                         "prefill_output_q4_0", "prefill_output_q4_1", "prefill_output_q5_0",
                                         "prefill_output_q5_1", "prefill_output_q8_0", "prefill_output_q4_k",
-                                        "prefill_output_q5_k", "prefill_output_q6_k"};
+                                        "prefill_output_q5_k", "prefill_output_q6_k", "prefill_output_mxfp4"};
     for (size_t i = 0; i < COUNT_OF(names); i++)
         check_output(names[i], 90, 7, false);
     check_output("prefill_output_q4_k", 90, 1, false);
@@ -203,7 +203,33 @@ TEST_SLOW(kernel_prefill_output_multiplies_every_format, 120) {
 TEST_SLOW(kernel_prefill_output_on_older_gpus, 120) {
     check_output("prefill_output_q4_k", 80, 65, false);
     check_output("prefill_output_q6_k", 75, 7, false);
+    check_output("prefill_output_mxfp4", 75, 7, false);
     check_output("prefill_output_wide", 80, 65, true);
+}
+
+// Column by column, since an infinite weight spoils its row's sum: rows of one scale each.
+TEST(kernel_prefill_mxfp4_is_exact_or_tells) {
+    enum { SMALLEST = 104, LARGEST = 133, FIRST = 80 }; // exponents
+    const EmulatedStage *s = kernel_stage("prefill_output_mxfp4", 90);
+    TestRandom random = {1};
+    TestMatrix w = test_matrix(&random, DTYPE_MXFP4, s->n_rows, s->n_cols);
+    uint32_t row_bytes = s->n_cols / 32 * 17, n_tokens = s->max_rows;
+    for (uint32_t i = 0; i < s->n_rows * row_bytes; i += 17)
+        w.file[i] = (uint8_t)(FIRST + i / row_bytes);
+    test_matrix_update(&w);
+    uint16_t *in = activations(s->max_rows, s->n_cols);
+    for (uint32_t t = 0; t < n_tokens; t++)
+        in[activation_place(s->max_rows, t, t * 11)] = 0x3C00; // one
+    float *zeros = kernel_memory((size_t)n_tokens * s->n_rows * sizeof *zeros);
+    float *x = run_output(s, &w, in, zeros, zeros, n_tokens);
+    for (uint32_t i = 0; i < n_tokens * s->n_rows; i++) {
+        uint32_t row = i % s->n_rows, exponent = FIRST + row;
+        float weight = w.values[(size_t)row * s->n_cols + i / s->n_rows * 11];
+        TEST_CASE_LABEL("exponent %u, weight %g", exponent, (double)weight);
+        if (exponent < SMALLEST) CHECK(x[i] == 0);
+        else if (exponent <= LARGEST) CHECK(x[i] == weight);
+        else CHECK(!isfinite(x[i]));
+    }
 }
 
 // ---- queries, keys, values ----

@@ -394,6 +394,14 @@ DEVICE u32 permute_bytes(u32 a, u32 b, u32 selector) {
     }
     return out;
 }
+DEVICE u32 look_up_bytes(u32 a, u32 b, u32 codes) {
+    u32 out = permute_bytes(a, b, codes);
+    for (u32 i = 0; i < 4; i++) {
+        u32 sign = out >> (8 * i + 7) & 1;
+        if (codes >> (4 * i + 3) & 1) out = (out & ~(0xFFu << 8 * i)) | (sign ? 0xFFu << 8 * i : 0);
+    }
+    return out;
+}
 
 #define HAS_WGMMA (SM_ARCH >= 90)
 #if HAS_WGMMA

@@ -14,6 +14,8 @@
 #include "run.h"
 #define VARIANT prefill_output_q6_k
 #include "run.h"
+#define VARIANT prefill_output_mxfp4
+#include "run.h"
 #define VARIANT prefill_output_wide
 #include "run.h"
 #define VARIANT prefill_qkv_halves
@@ -31,6 +33,7 @@ const EmulatedStage emulated_stages_75[] = {
     attention_7x64::describe(),
     prefill_output_q4_k::describe(),
     prefill_output_q6_k::describe(),
+    prefill_output_mxfp4::describe(),
     prefill_output_wide::describe(),
     prefill_qkv_halves::describe(),
     prefill_glu_q4_k::describe(),

@@ -10,6 +10,8 @@
 #include "run.h"
 #define VARIANT repack_f32
 #include "run.h"
+#define VARIANT repack_mxfp4
+#include "run.h"
 #define VARIANT repack_q4_0
 #include "run.h"
 #define VARIANT repack_q4_1
@@ -56,6 +58,8 @@
 #include "run.h"
 #define VARIANT output_f32
 #include "run.h"
+#define VARIANT output_mxfp4
+#include "run.h"
 #define VARIANT output_q4_0
 #include "run.h"
 #define VARIANT output_q4_1
@@ -81,6 +85,8 @@
 #define VARIANT head_small
 #include "run.h"
 #define VARIANT head_wide
+#include "run.h"
+#define VARIANT glu_mxfp4
 #include "run.h"
 #define VARIANT prefill_embed
 #include "run.h"
@@ -110,6 +116,8 @@
 #include "run.h"
 #define VARIANT prefill_output_q6_k
 #include "run.h"
+#define VARIANT prefill_output_mxfp4
+#include "run.h"
 #define VARIANT prefill_output_wide
 #include "run.h"
 #define VARIANT prefill_qkv_halves
@@ -133,6 +141,7 @@ const EmulatedStage emulated_stages_90[] = {
     repack_bf16::describe(),
     repack_f16::describe(),
     repack_f32::describe(),
+    repack_mxfp4::describe(),
     repack_q4_0::describe(),
     repack_q4_1::describe(),
     repack_q4_k::describe(),
@@ -156,6 +165,7 @@ const EmulatedStage emulated_stages_90[] = {
     output_bf16::describe(),
     output_f16::describe(),
     output_f32::describe(),
+    output_mxfp4::describe(),
     output_q4_0::describe(),
     output_q4_1::describe(),
     output_q4_k::describe(),
@@ -169,6 +179,7 @@ const EmulatedStage emulated_stages_90[] = {
     glu_ring::describe(),
     head_small::describe(),
     head_wide::describe(),
+    glu_mxfp4::describe(),
     prefill_embed::describe(),
     prefill_rope::describe(),
     prefill_norm::describe(),
@@ -183,6 +194,7 @@ const EmulatedStage emulated_stages_90[] = {
     prefill_output_q4_k::describe(),
     prefill_output_q5_k::describe(),
     prefill_output_q6_k::describe(),
+    prefill_output_mxfp4::describe(),
     prefill_output_wide::describe(),
     prefill_qkv_halves::describe(),
     prefill_qkv_pairs::describe(),
