@@ -203,7 +203,7 @@ void api_drain(Api *api, const char *reason) {
     api->drain_until_ms = api->config.bridge->now_ns() / 1000000 + grace_ms;
     log_event(api->config.log, LOG_DRAINING, LOG_STR("reason", str_from_c(reason)),
               LOG_U64("jobs_active", bridge_jobs_taken(api->config.bridge)));
-    os_notify_supervisor(STR("STOPPING=1"));
+    os_supervisor_tell(api->config.supervisor, STR("STOPPING=1"));
     if (api->server) http_server_wake(api->server); // so that an idle worker ends at once
 }
 

@@ -29,6 +29,7 @@ typedef struct {
     const char *api_token_file; // where its tokens came from, to be read again on SIGHUP; NULL: nowhere
     Str cors_origin; // whose pages may read answers: "*" or an origin; empty: no other than our own (we have
                      // none)
+    int supervisor;         // os_supervisor_open; 0: none
     uint64_t started_ns;    // monotonic, of the process
     uint32_t max_tokens_in; // 0: the context
     uint32_t max_tokens_out;

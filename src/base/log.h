@@ -39,6 +39,9 @@ typedef enum {
         "Loaded {model} in {load_seconds} s ({device}).") \
     ROW(CALLBACK_RETRY, "callback_retry", WARN, \
         "Try {attempt} of {attempts} to report being ready failed: {message}.") \
+    ROW(SANDBOX, "sandbox", INFO, \
+        "The system refuses {system_calls_refused} calls from now on: no programs, no files written, " \
+        "no connections but those that come.") \
     ROW(READY, "ready", INFO, \
         "Ready after {load_seconds} s: {url} takes jobs.") \
     ROW(EXECUTE_START, "execute_start", INFO, \

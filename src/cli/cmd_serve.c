@@ -8,6 +8,7 @@
 #include "http/http_client.h"
 #include "os/os.h"
 #include "os/os_net.h"
+#include "os/os_sandbox.h"
 #include "sched/sched.h"
 #include "json/json_writer.h"
 
@@ -25,6 +26,7 @@ typedef struct {
     char model_ref[4200];
     Model model;
     Auth callback_auth; // its first token is sent
+    int supervisor;     // os_supervisor_open
     Bridge bridge;
     HttpServer *server;
     Api *api;
@@ -146,6 +148,15 @@ static bool call_back(Worker *w, Error *err) {
     }
 }
 
+// The last thing before jobs are taken: what is left to do needs no more than this.
+static bool enter_sandbox(Worker *w, Error *err) {
+    uint32_t n_refused;
+    if (!w->options->sandbox) return true;
+    if (!os_sandbox_enter(&n_refused, err)) return error_prefix(err, "--sandbox");
+    log_event(&w->log, LOG_SANDBOX, LOG_U64("system_calls_refused", n_refused));
+    return true;
+}
+
 static bool start_engine(Worker *w, Sched **sched, Error *err) {
     Engine *engine;
     uint32_t n_jobs = w->bridge.n_jobs;
@@ -154,7 +165,7 @@ static bool start_engine(Worker *w, Sched **sched, Error *err) {
         !engine_create(w->model.backend, w->model.plan, n_jobs, arena, &engine, err) ||
         !engine_check_residency(engine, err) ||
         !sched_create(&w->bridge, engine, w->model.tokenizer, arena, sched, err) ||
-        !warm_up(w, engine, err) || !call_back(w, err)) {
+        !warm_up(w, engine, err) || !call_back(w, err) || !enter_sandbox(w, err)) {
         return false;
     }
     WorkerStatus *status = &w->bridge.status;
@@ -173,7 +184,7 @@ static void *engine_thread(void *argument) {
     if (ok) {
         w->was_ready = true;
         bridge_set_phase(&w->bridge, WORKER_READY);
-        os_notify_supervisor(STR("READY=1"));
+        os_supervisor_tell(w->supervisor, STR("READY=1"));
         log_event(&w->log, LOG_READY, LOG_STR("url", str_from_c(w->url)),
                   LOG_U64("port", http_server_port(w->server)),
                   LOG_STR("device", str_from_c(w->model.backend->info.kind)),
@@ -256,6 +267,7 @@ static bool open_server(Worker *w, Error *err) {
         .bridge = &w->bridge,
         .tokenizer = w->model.tokenizer,
         .log = &w->log,
+        .supervisor = w->supervisor,
         .started_ns = w->started_ns,
         .api_token_file = o->api_token_file,
         .cors_origin = str_from_c(o->cors_origin),
@@ -282,16 +294,24 @@ static bool open_server(Worker *w, Error *err) {
     return true;
 }
 
+// Before there are threads, which would keep theirs; the one for a low port goes when that is open. (The
+// device's threads, which are older, keep it, and may bind no socket all the same.)
+static bool drop_capabilities(const Options *o, bool is_open, Error *err) {
+    bool keep_low_ports = !is_open && o->port > 0 && o->port < 1024;
+    return !o->sandbox || os_sandbox_drop_capabilities(keep_low_ports, err) || error_prefix(err, "--sandbox");
+}
+
 // Everything up to listening.
 static bool set_up(Worker *w, Error *err) {
     const Options *o = w->options;
-    if (!check_callback_url(o, err) || !check_cors_origin(o, err) || !model_open(o, &w->model, err) ||
-        !model_open_backend(o, o->max_jobs, 0, &w->model, err)) {
+    w->supervisor = os_supervisor_open();
+    if (!check_callback_url(o, err) || !check_cors_origin(o, err) || !drop_capabilities(o, false, err) ||
+        !model_open(o, &w->model, err) || !model_open_backend(o, o->max_jobs, 0, &w->model, err)) {
         return false;
     }
     uint64_t job_bytes = execute_job_arena_bytes(w->model.tokenizer);
     if (!bridge_init(&w->bridge, o->max_jobs, job_bytes, &w->model.arena, err)) return false;
-    if (!open_server(w, err)) return false;
+    if (!open_server(w, err) || !drop_capabilities(o, true, err)) return false;
     w->bridge.wake_io = worker_wake_io;
     w->bridge.wake_context = w->server;
     os_install_stop_signals(http_server_wake_fd(w->server));

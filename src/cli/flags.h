@@ -75,6 +75,7 @@ typedef struct {
     const char *api_token_file;
     const char *callback_token_file;
     const char *cors_origin;
+    bool sandbox;
 
     uint32_t max_jobs;
     uint32_t max_tokens_in; // 0: the context

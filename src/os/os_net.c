@@ -219,18 +219,22 @@ bool os_net_wait_ready(int socket, bool for_sending, uint32_t timeout_ms) {
 
 // ---- the supervisor ----
 
-void os_notify_supervisor(Str state) {
+int os_supervisor_open(void) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const char *name = getenv("NOTIFY_SOCKET");
     size_t length = name ? strlen(name) : 0;
-    if (length < 2 || length >= sizeof address.sun_path || (name[0] != '/' && name[0] != '@')) return;
+    if (length < 2 || length >= sizeof address.sun_path || (name[0] != '/' && name[0] != '@')) return 0;
     memcpy(address.sun_path, name, length);
     if (name[0] == '@') address.sun_path[0] = 0; // an abstract name
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) return;
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
-    (void)sendto(fd, state.ptr, state.len, MSG_NOSIGNAL, (const struct sockaddr *)&address, size);
-    close(fd);
+    if (fd > 0 && connect(fd, (const struct sockaddr *)&address, size) == 0) return fd;
+    if (fd >= 0) close(fd);
+    return 0;
+}
+
+void os_supervisor_tell(int supervisor, Str state) {
+    if (supervisor) (void)send(supervisor, state.ptr, state.len, MSG_NOSIGNAL);
 }
 
 // ---- waiting for many ----

@@ -31,10 +31,12 @@ bool os_net_wait_ready(int socket, bool for_sending, uint32_t timeout_ms);
 
 // ---- the supervisor ----
 
-// Tells the supervisor that listens at NOTIFY_SOCKET, if there is one, of a state such as "READY=1"
-// (sd_notify(3)): one datagram. A path, or an abstract name that begins with '@'. Nothing is done about
-// failures: nobody depends on a supervisor that is not there.
-void os_notify_supervisor(Str state);
+// A socket to the supervisor that listens at NOTIFY_SOCKET (sd_notify(3)): a path, or an abstract name that
+// begins with '@'. 0 where there is none.
+int os_supervisor_open(void);
+// Tells it of a state such as "READY=1": one datagram. Nothing is done about failures: nobody depends on a
+// supervisor that is not there.
+void os_supervisor_tell(int supervisor, Str state);
 
 // ---- waiting for many ----
 
