@@ -52,8 +52,12 @@ enum : u32 {
     SHEET_BYTES = TILE_TOKENS * 128, // 64 columns
     SLOT_BYTES = 2 * SHEET_BYTES,
     SLOTS = MIN(RING_BYTES / SLOT_BYTES, STEPS),
-    BARRIERS_AT = SLOTS * SLOT_BYTES, // full [SLOTS], read [SLOTS]
-    MATMUL_SHARED_BYTES = BARRIERS_AT + (HAS_WGMMA ? SLOTS * 16 : 0),
+    // The sums of a warp's unit, once nobody reads the ring any more: [TILE_TOKENS][SUM_STRIDE] f32, 16 rows
+    // of the unit a token. (A stride of 20 keeps the lanes' banks apart.)
+    SUM_STRIDE = 20,
+    WARP_SUM_BYTES = TILE_TOKENS * SUM_STRIDE * 4,
+    BARRIERS_AT = MAX(SLOTS * SLOT_BYTES, WARPS *WARP_SUM_BYTES), // full [SLOTS], read [SLOTS], done
+    MATMUL_SHARED_BYTES = BARRIERS_AT + (HAS_WGMMA ? SLOTS * 16 + 8 : 0),
     MATMUL_BLOCKS = UNIT_TILES * (MAX_ROWS / TILE_TOKENS),
 };
 static_assert(SLOTS >= 2 || STEPS == 1, "RING_BYTES holds at least two steps of TILE_TOKENS tokens");
@@ -78,14 +82,24 @@ DEVICE MatmulTile matmul_tile(const PrefillChunk *chunk, u32 block) {
 
 // A lane's rows of its warp's units: g and g + 8 of each.
 struct LaneRows {
-    u32 part[WARP_UNITS];
+    u32 format[WARP_UNITS]; // of FORMAT_0 … FORMAT_2 the first that is the unit's
     const u8 *row[WARP_UNITS][2];
 };
+// Parts of the same format share one code.
+enum : u32 {
+    SECOND_FORMAT = FORMAT_1 != FORMAT_0,
+    THIRD_FORMAT = FORMAT_2 != FORMAT_0 && FORMAT_2 != FORMAT_1,
+    FORMATS = 1 + SECOND_FORMAT + THIRD_FORMAT,
+};
+DEVICE u32 format_of_part(u32 part) {
+    if (part == 1 || FORMAT_2 == FORMAT_1) return part > 0 && SECOND_FORMAT;
+    return part == 2 && THIRD_FORMAT ? 2 : 0;
+}
 template <class Rows> DEVICE LaneRows lane_rows(const Rows &rows, u32 first_unit) {
     LaneRows l;
     for (u32 i = 0; i < WARP_UNITS; i++) {
         u32 unit = MIN(first_unit + i, UNITS - 1u); // units past the end are computed and dropped
-        l.part[i] = FORMAT_0 == FORMAT_1 && FORMAT_0 == FORMAT_2 ? 0 : rows.part(unit);
+        l.format[i] = FORMATS == 1 ? 0 : format_of_part(rows.part(unit));
         l.row[i][0] = rows.row(unit, lane_index() / 4);
         l.row[i][1] = rows.row(unit, lane_index() / 4 + 8);
     }
@@ -95,9 +109,7 @@ template <class Rows> DEVICE LaneRows lane_rows(const Rows &rows, u32 first_unit
 // A lane's weights are loaded AHEAD steps before they are used, into buffers that take turns. (A copy from
 // one to the other would wait for the load: with it, a step took 1.4 microseconds whatever the tile.)
 enum : u32 {
-    AHEAD = HAS_WGMMA && TILE_TOKENS <= 128 && FORMAT_0 == FORMAT_1 && FORMAT_0 == FORMAT_2
-                ? 2
-                : 1, // as registers allow
+    AHEAD = HAS_WGMMA && TILE_TOKENS <= 128 && FORMATS == 1 ? 2 : 1, // as registers allow
     BUFFERS = AHEAD + 1,
 };
 
@@ -125,9 +137,10 @@ template <int format> DEVICE void load_rows(const u8 *const row[2], u32 step, Un
     }
 }
 DEVICE void load_weights(const LaneRows &l, u32 unit, u32 step, UnitWeights *w) {
-    if (l.part[unit] == 0) load_rows<FORMAT_0>(l.row[unit], step, w);
-    else if (l.part[unit] == 1) load_rows<FORMAT_1>(l.row[unit], step, w);
-    else load_rows<FORMAT_2>(l.row[unit], step, w);
+    u32 format = l.format[unit];
+    if (FORMATS == 1 || format == 0) load_rows<FORMAT_0>(l.row[unit], step, w);
+    else if (SECOND_FORMAT && (FORMATS == 2 || format == 1)) load_rows<FORMAT_1>(l.row[unit], step, w);
+    else if (THIRD_FORMAT) load_rows<FORMAT_2>(l.row[unit], step, w);
 }
 
 // Words [first, first + n) of both rows as operands: a[2 k] for the first 16 columns of a word, a[2 k + 1]
@@ -148,20 +161,21 @@ DEVICE void dequantise_rows(const UnitWeights &w, u32 step, u32 first, u32 n, u3
         }
     }
 }
-DEVICE void dequantise(u32 part, const UnitWeights &w, u32 step, u32 first, u32 n, u32 (*a)[4]) {
-    if (part == 0) dequantise_rows<FORMAT_0>(w, step, first, n, a);
-    else if (part == 1) dequantise_rows<FORMAT_1>(w, step, first, n, a);
-    else dequantise_rows<FORMAT_2>(w, step, first, n, a);
+DEVICE void dequantise(u32 format, const UnitWeights &w, u32 step, u32 first, u32 n, u32 (*a)[4]) {
+    if (FORMATS == 1 || format == 0) dequantise_rows<FORMAT_0>(w, step, first, n, a);
+    else if (SECOND_FORMAT && (FORMATS == 2 || format == 1)) dequantise_rows<FORMAT_1>(w, step, first, n, a);
+    else if (THIRD_FORMAT) dequantise_rows<FORMAT_2>(w, step, first, n, a);
 }
 
 #if HAS_WGMMA
 struct MatmulRing {
     u8 *slots;
     BulkBarrier *full, *read;
+    BulkBarrier *done; // no warp reads the ring any more
 };
 DEVICE MatmulRing matmul_ring(u8 *shared) {
     BulkBarrier *barriers = (BulkBarrier *)(shared + BARRIERS_AT);
-    return {shared, barriers, barriers + SLOTS};
+    return {shared, barriers, barriers + SLOTS, barriers + 2 * SLOTS};
 }
 
 // Before the block's first block_sync.
@@ -172,6 +186,7 @@ DEVICE void matmul_prepare(u8 *shared) {
         bulk_barrier_init(ring.full + i, 1);
         bulk_barrier_init(ring.read + i, WARPS);
     }
+    bulk_barrier_init(ring.done, WARPS);
     bulk_barrier_init_fence();
 }
 
@@ -191,10 +206,7 @@ DEVICE void matmul_fetch(const MatmulRing &ring, const f16 *in, u32 token) {
 
 DEVICE void multiply_half(u32 a[4][4], MatrixRows b, float *sums) {
     warpgroup_fence();
-#pragma unroll
-    for (u32 k = 0; k < 4; k++) {
-        warpgroup_multiply<TILE_TOKENS>(sums, a[k], matrix_columns(b, k));
-    }
+    warpgroup_multiply<TILE_TOKENS>(sums, a, b);
     warpgroup_commit();
     warpgroup_wait<1>(); // the other half's registers are free
 }
@@ -215,18 +227,20 @@ DEVICE void matmul_multiply(const MatmulRing &ring, const LaneRows &rows, UnitWe
             if (step >= STEPS) break;
             if (step + AHEAD < STEPS) load_weights(rows, 0, step + AHEAD, &w[(i + AHEAD) % BUFFERS][0]);
             u8 *sheets = ring.slots + slot * SLOT_BYTES;
-            dequantise(rows.part[0], w[i][0], step, 0, 2, a[0]);
+            dequantise(rows.format[0], w[i][0], step, 0, 2, a[0]);
             bulk_barrier_wait(ring.full + slot, parity);
             multiply_half(a[0], matrix_rows(sheets), sums[0]);
             if (step > 0 && lane_index() == 0)
                 bulk_barrier_arrive(ring.read + (slot > 0 ? slot : (u32)SLOTS) - 1);
-            dequantise(rows.part[0], w[i][0], step, 2, 2, a[1]);
+            dequantise(rows.format[0], w[i][0], step, 2, 2, a[1]);
             multiply_half(a[1], matrix_rows(sheets + SHEET_BYTES), sums[0]);
             if (++slot == SLOTS) slot = 0, parity ^= 1;
         }
     }
     warpgroup_wait<0>();
     warpgroup_keep<SUMS>(sums[0]);
+    if (lane_index() == 0) bulk_barrier_arrive(ring.done);
+    bulk_barrier_wait(ring.done, 0);
 }
 
 // All of the block's threads. After the stage's block_sync and stage_wait. False: the fetching warp, which
@@ -280,7 +294,7 @@ DEVICE void multiply_step(const u8 *slot, const LaneRows &rows, const UnitWeight
         u32 a[WARP_UNITS][2][4];
 #pragma unroll
         for (u32 u = 0; u < WARP_UNITS; u++) {
-            dequantise(rows.part[u], w[u], step, word, 1, a[u]);
+            dequantise(rows.format[u], w[u], step, word, 1, a[u]);
         }
         multiply_word(slot + word / 2 * SHEET_BYTES, word % 2 * 2, a, sums);
     }
@@ -310,13 +324,27 @@ DEVICE bool matmul_run(const MatmulTile &t, const f16 *in, const LaneRows &rows,
         }
     }
     copy_async_wait<0>();
+    block_sync();
     return true;
 }
 #endif
 
+// A warp's sums of one unit, from its lanes' registers to where all its lanes find them.
+DEVICE void spread_sums(const float sums[SUMS], float *out) {
+    float *lane = out + lane_index() % 4 * 2 * SUM_STRIDE + lane_index() / 4;
+    warp_sync(); // what was there has been read
+#pragma unroll
+    for (u32 i = 0; i < SUMS; i++) {
+        lane[(i / 4 * 8 + i % 2) * SUM_STRIDE + i % 4 / 2 * 8] = sums[i];
+    }
+    warp_sync();
+}
+
 // What each product's stage does with its tile but for its rows and what it makes of the sums: finish(t,
-// unit, sums) is called by whole warps, for units below UNITS. Rows are known before stage_wait, `in` need
-// not be.
+// unit, sums) is called by whole warps, for units below UNITS; sums[token * SUM_STRIDE + r] in shared memory
+// is that of row r < 16 and the tile's token. Rows are known before stage_wait, `in` need not be.
+// (Sums in shared memory: a stage's loop over tokens compiles to little code, and can load what it adds to
+// for many tokens before it stores the first.)
 template <class Rows, class Finish>
 DEVICE void matmul_tile_run(const MatmulTile &t, const f16 *in, u8 *shared, const Rows &rows,
                             const Finish &finish) {
@@ -332,9 +360,11 @@ DEVICE void matmul_tile_run(const MatmulTile &t, const f16 *in, u8 *shared, cons
     stage_wait();
     float sums[WARP_UNITS][SUMS];
     if (!matmul_run(t, in, lane, w, shared, sums)) return;
+    float *spread = (float *)(shared + warp_index() * WARP_SUM_BYTES);
 #pragma unroll
     for (u32 u = 0; u < WARP_UNITS; u++) {
-        if (t.unit + u < UNITS) finish(t, t.unit + u, sums[u]);
+        spread_sums(sums[u], spread);
+        if (t.unit + u < UNITS) finish(t, t.unit + u, spread);
     }
 }
 

@@ -4,12 +4,11 @@
 //     q → args.q as f16, times SCORE_SCALE * log2(e) ; k, v → the cache
 //
 // Operations: MATMUL x 3, ROPE x 2, KV_WRITE. Grid and order of sums: prefill_matmul.cuh; a unit is eight
-// RoPE pairs (of V: rows side by side): row r < 8 the first of pair r, row 8 + r its second, so that a lane
-// has both. Every part is whole units.
-// Defines: D_MODEL, N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 16), ROPE_DIMS, ROPE_HALVES, SCORE_SCALE,
-// prefill_matmul.cuh's.
+// RoPE pairs (of V: rows side by side): row r < 8 the first of pair r, row 8 + r its second. Every part is
+// whole units. Defines: D_MODEL, N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 16), ROPE_DIMS (of 4),
+// ROPE_HALVES, SCORE_SCALE, prefill_matmul.cuh's.
 #if !defined(HEAD_DIM) || !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(ROPE_DIMS) || \
-    !defined(ROPE_HALVES) || !defined(SCORE_SCALE) || HEAD_DIM % 16
+    !defined(ROPE_HALVES) || !defined(SCORE_SCALE) || HEAD_DIM % 16 || ROPE_DIMS % 4
 #error "HEAD_DIM, N_HEADS, N_KV_HEADS, ROPE_DIMS, ROPE_HALVES, SCORE_SCALE"
 #endif
 
@@ -58,43 +57,96 @@ struct PrefillQkvRows {
     }
 };
 
-// One token's pair of values to its place.
-DEVICE void qkv_store(const PrefillQkvArgs &a, const QkvPair &p, u32 position, u32 token, float v0,
-                      float v1) {
-    float y0 = v0, y1 = v1;
-    if (p.turned) {
-        float2 turn = load_shared_data((const float2 *)a.rope + token * (ROPE_DIMS / 2) + p.pair);
-        y0 = v0 * turn.x - v1 * turn.y;
-        y1 = v0 * turn.y + v1 * turn.x;
+// A token's part of the cache: keys [KV_PAGE][HEAD_DIM], or values [HEAD_DIM][KV_PAGE].
+DEVICE f16 *qkv_tile(const PrefillQkvArgs &a, const QkvPair &p, u32 position) {
+    return a.kv + (u64)a.chunk->pages[position / KV_PAGE] * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) +
+           (p.head * 2 + (p.part == 2)) * KV_TILE_HALVES(HEAD_DIM);
+}
+
+// A pair and the next one, as they were multiplied, turned and scaled.
+struct TwoPairs {
+    float2 first, second; // of each pair
+};
+DEVICE TwoPairs turn_pairs(const TwoPairs &v, float4 turn, float scale) {
+    return {{(v.first.x * turn.x - v.second.x * turn.y) * scale,
+             (v.first.y * turn.z - v.second.y * turn.w) * scale},
+            {(v.first.x * turn.y + v.second.x * turn.x) * scale,
+             (v.first.y * turn.w + v.second.y * turn.z) * scale}};
+}
+
+// Queries and keys: lane 4 i + c has pairs 2 c and 2 c + 1 of every eighth token. Turns and places of
+// QKV_AHEAD of its tokens are loaded before the first of them is stored.
+enum : u32 { QKV_AHEAD = 4 };
+DEVICE void store_queries_or_keys(const PrefillQkvArgs &a, const MatmulTile &t, u32 unit, const float *sums) {
+    u32 r = lane_index() % 4 * 2, end = MIN(t.n_rows - t.token, (u32)TILE_TOKENS);
+    u32 position = a.chunk->position + t.token;
+    QkvPair p = qkv_pair(unit, r), next = qkv_pair(unit, r + 1);
+    float scale = p.part == 0 ? SCORE_SCALE * 1.44269504089f : 1.0f;
+    TwoPairs bias = {{0, 0}, {0, 0}};
+    const float *b = p.part == 0 ? a.bias[0] : a.bias[1];
+    if (b != 0) {
+        b += p.head * HEAD_DIM;
+        bias = {{b[p.dim[0]], b[next.dim[0]]}, {b[p.dim[1]], b[next.dim[1]]}};
     }
-    if (p.part == 0) {
-        const float scale = SCORE_SCALE * 1.44269504089f;
-        f16 *q = a.q + ((u64)token * N_HEADS + p.head) * HEAD_DIM;
-        q[p.dim[0]] = f32_to_f16(y0 * scale);
-        q[p.dim[1]] = f32_to_f16(y1 * scale);
-        return;
+    for (u32 first = lane_index() / 4; first < end; first += QKV_AHEAD * 8) {
+        float4 turn[QKV_AHEAD];
+        f16 *to[QKV_AHEAD];
+#pragma unroll
+        for (u32 i = 0; i < QKV_AHEAD; i++) {
+            u32 token = MIN(first + i * 8, end - 1), row = t.token + token, at = position + token;
+            turn[i] = {1, 0, 1, 0};
+            if (p.turned) turn[i] = load_shared_data((const float4 *)(a.rope + row * ROPE_DIMS + 2 * p.pair));
+            to[i] = p.part == 0 ? a.q + ((u64)row * N_HEADS + p.head) * HEAD_DIM
+                                : qkv_tile(a, p, at) + at % KV_PAGE * HEAD_DIM;
+        }
+#pragma unroll
+        for (u32 i = 0; i < QKV_AHEAD; i++) {
+            u32 token = first + i * 8;
+            if (token >= end) break;
+            const float2 *s = (const float2 *)(sums + token * SUM_STRIDE + r);
+            TwoPairs v = {{s[0].x + bias.first.x, s[0].y + bias.first.y},
+                          {s[4].x + bias.second.x, s[4].y + bias.second.y}};
+            v = turn_pairs(v, turn[i], scale);
+            if (ROPE_HALVES && p.turned) {
+                *(u32 *)(to[i] + p.dim[0]) = pack_f16(v.first.x, v.first.y);
+                *(u32 *)(to[i] + p.dim[1]) = pack_f16(v.second.x, v.second.y);
+            } else {
+                *(uint2 *)(to[i] + p.dim[0]) = {pack_f16(v.first.x, v.second.x),
+                                                pack_f16(v.first.y, v.second.y)};
+            }
+        }
     }
-    u32 page = a.chunk->pages[(position + token) / KV_PAGE], slot = (position + token) % KV_PAGE;
-    f16 *tile = a.kv + (u64)page * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) +
-                (p.head * 2 + (p.part == 2)) * KV_TILE_HALVES(HEAD_DIM);
-    tile[p.part == 1 ? slot * HEAD_DIM + p.dim[0] : p.dim[0] * KV_PAGE + slot] = f32_to_f16(y0);
-    tile[p.part == 1 ? slot * HEAD_DIM + p.dim[1] : p.dim[1] * KV_PAGE + slot] = f32_to_f16(y1);
+}
+
+// Values: lane 16 h + i has the first (h: second) of all eight pairs of every sixteenth token.
+DEVICE void store_values(const PrefillQkvArgs &a, const MatmulTile &t, u32 unit, const float *sums) {
+    u32 h = lane_index() / 16, end = MIN(t.n_rows - t.token, (u32)TILE_TOKENS);
+    u32 position = a.chunk->position + t.token;
+    QkvPair p = qkv_pair(unit, 0);
+    u32 dim = p.dim[0] + h; // and every second from there
+    float bias[8];
+#pragma unroll
+    for (u32 i = 0; i < 8; i++) {
+        bias[i] = a.bias[2] != 0 ? a.bias[2][p.head * HEAD_DIM + dim + 2 * i] : 0.0f;
+    }
+    for (u32 token = lane_index() % 16; token < end; token += 16) {
+        u32 at = position + token;
+        f16 *to = qkv_tile(a, p, at) + dim * KV_PAGE + at % KV_PAGE;
+        const float4 *s = (const float4 *)(sums + token * SUM_STRIDE + h * 8);
+        float4 low = s[0], high = s[1];
+        float v[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+#pragma unroll
+        for (u32 i = 0; i < 8; i++) {
+            to[2 * i * KV_PAGE] = f32_to_f16(v[i] + bias[i]);
+        }
+    }
 }
 
 DEVICE void prefill_qkv_run(const PrefillQkvArgs &a, u32 block, u8 *shared) {
     PrefillQkvRows rows = {{a.weight[0], a.weight[1], a.weight[2]}};
     matmul_stage(a.chunk, a.in, block, shared, rows, [&](const MatmulTile &t, u32 unit, const float *sums) {
-        QkvPair p = qkv_pair(unit, lane_index() / 4);
-        u32 position = a.chunk->position;
-        const float *b = p.part == 0 ? a.bias[0] : p.part == 1 ? a.bias[1] : a.bias[2];
-        float bias[2] = {b != 0 ? b[p.head * HEAD_DIM + p.dim[0]] : 0.0f,
-                         b != 0 ? b[p.head * HEAD_DIM + p.dim[1]] : 0.0f};
-#pragma unroll
-        for (u32 i = 0; i < TILE_TOKENS / 4; i++) {
-            const float *s = sums + i / 2 * 4 + i % 2;
-            u32 token = t.token + i / 2 * 8 + lane_index() % 4 * 2 + i % 2;
-            if (token < t.n_rows) qkv_store(a, p, position, token, s[0] + bias[0], s[2] + bias[1]);
-        }
+        if (qkv_part(unit) < 2) store_queries_or_keys(a, t, unit, sums);
+        else store_values(a, t, unit, sums);
     });
 }
 

@@ -414,15 +414,11 @@ template <u32 n> DEVICE void registers_take() {
 }
 struct MatrixRows {
     const u8 *rows;
-    u32 step;
 };
 DEVICE MatrixRows matrix_rows(const void *shared) {
     emulated_check(((const u8 *)shared - shared_memory()) % 1024 == 0,
                    "matrix_rows: not aligned to 1,024 bytes");
-    return {(const u8 *)shared, 0};
-}
-DEVICE MatrixRows matrix_columns(MatrixRows m, u32 step) {
-    return {m.rows, step};
+    return {(const u8 *)shared};
 }
 DEVICE void warpgroup_fence() {
 }
@@ -433,7 +429,8 @@ template <int pending> DEVICE void warpgroup_wait() {
 }
 template <u32 n> DEVICE void warpgroup_keep(float *) {
 }
-template <u32 n> DEVICE void warpgroup_multiply(float *d, const u32 a[4], MatrixRows b) {
+// Columns 16 * step … of b's rows.
+DEVICE void warpgroup_multiply_step(u32 n, float *d, const u32 a[4], MatrixRows b, u32 step) {
     MmaLane mine = {{a[0], a[1], a[2], a[3]}, {}};
     const u8 *lanes = emulated_warp_gather("warpgroup_multiply", &mine, sizeof mine);
     u32 lane = lane_index();
@@ -445,13 +442,18 @@ template <u32 n> DEVICE void warpgroup_multiply(float *d, const u32 a[4], Matrix
         if (col % 8 / 2 != lane % 4) continue;
         double sum[2] = {d[col / 8 * 4 + col % 2], d[col / 8 * 4 + col % 2 + 2]};
         for (u32 k = 0; k < 16; k++) {
-            u32 unit = (b.step * 2 + k / 8) ^ col % 8;
+            u32 unit = (step * 2 + k / 8) ^ col % 8;
             double v = f16_to_f32(*(const f16 *)(b.rows + col * 128 + unit * 16 + k % 8 * 2));
             sum[0] += rows[0][k] * v;
             sum[1] += rows[1][k] * v;
         }
         d[col / 8 * 4 + col % 2] = (float)sum[0];
         d[col / 8 * 4 + col % 2 + 2] = (float)sum[1];
+    }
+}
+template <u32 n> DEVICE void warpgroup_multiply(float *d, const u32 a[4][4], MatrixRows b) {
+    for (u32 step = 0; step < 4; step++) {
+        warpgroup_multiply_step(n, d, a[step], b, step);
     }
 }
 #endif
