@@ -249,6 +249,16 @@ const ArchModel *arch_model_at(uint32_t index) {
     return index < COUNT_OF(models) ? &models[index] : NULL;
 }
 
+const ArchModel *arch_model_named(const char *name) {
+    for (size_t i = 0; i < COUNT_OF(models); i++) {
+        const char *a = models[i].name, *b = name;
+        while (*a && (*a == *b || (*a == '-' && *b == '_')))
+            a++, b++;
+        if (!*a && !*b) return &models[i];
+    }
+    return NULL;
+}
+
 const char *arch_model_name(const ArchModel *m) {
     return m->name;
 }

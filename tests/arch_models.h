@@ -14,6 +14,8 @@ typedef struct ArchModel ArchModel;
 
 // The index-th model, NULL past the end.
 const ArchModel *arch_model_at(uint32_t index);
+// By name, in which '_' stands for '-', too; NULL where there is none.
+const ArchModel *arch_model_named(const char *name);
 // "phi3-long"; its vectors are in vectors/arch/NAME.bin.
 const char *arch_model_name(const ArchModel *m);
 // "phi3"

@@ -18,6 +18,7 @@
 #include "plan/plan.h"
 
 typedef struct Backend Backend;
+struct JitCompiler; // backend/cuda/jit.h
 
 typedef struct {
     uint32_t n_slots;       // sequences at once, at most JOBS_MAX
@@ -28,6 +29,7 @@ typedef struct {
     int gpu_device;         // CUDA ordinal
     const char *jit_cache;  // CUDA: folder of compiled kernels; NULL: the user's cache folder, "": none
     const char *model_path; // for messages
+    const struct JitCompiler *jit_compiler; // CUDA: for tests without a GPU; NULL for the one inside
 } BackendOptions;
 
 // What is known after load. All strings live as long as the backend.

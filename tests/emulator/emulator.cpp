@@ -24,6 +24,51 @@ enum {
     BULK_MAX = 4096, // of a block
 };
 
+// ---- switching between stacks ----
+
+#if defined(__x86_64__)
+// swapcontext asks the system to keep the signal mask: 20 times the cost of the rest.
+struct SwitchPoint {
+    void *stack;
+};
+extern "C" void emulator_switch(void **save, void *load);
+asm(".text\n"
+    ".local emulator_switch\n"
+    ".type emulator_switch, @function\n"
+    "emulator_switch:\n"
+    "push %rbp\n push %rbx\n push %r12\n push %r13\n push %r14\n push %r15\n"
+    "mov %rsp, (%rdi)\n"
+    "mov %rsi, %rsp\n"
+    "pop %r15\n pop %r14\n pop %r13\n pop %r12\n pop %rbx\n pop %rbp\n"
+    "ret\n"
+    ".size emulator_switch, . - emulator_switch\n");
+
+static void switch_between(SwitchPoint *from, const SwitchPoint *to) {
+    emulator_switch(&from->stack, to->stack);
+}
+// The first switch to it calls `start`, which does not return.
+static void switch_prepare(SwitchPoint *p, uint8_t *stack, size_t size, void (*start)(void)) {
+    void **top = (void **)(stack + size);
+    *--top = nullptr; // start's return address: the stack is aligned as after a call
+    *--top = (void *)start;
+    p->stack = top - 6; // of six registers, whatever they hold
+}
+#else
+struct SwitchPoint {
+    ucontext_t context;
+};
+static void switch_between(SwitchPoint *from, const SwitchPoint *to) {
+    swapcontext(&from->context, &to->context);
+}
+static void switch_prepare(SwitchPoint *p, uint8_t *stack, size_t size, void (*start)(void)) {
+    getcontext(&p->context);
+    p->context.uc_stack.ss_sp = stack;
+    p->context.uc_stack.ss_size = size;
+    p->context.uc_link = nullptr;
+    makecontext(&p->context, start, 0);
+}
+#endif
+
 struct Copy {
     void *to;
     const void *from;
@@ -34,10 +79,12 @@ struct Fiber {
     EmulatedThread thread;
     unsigned index;  // among all fibers: a warp's are 32 in a row
     unsigned member; // of the blocks that run at once, the thread's
-    ucontext_t context;
+    SwitchPoint context;
     bool finished;
     uint64_t gathers; // collectives of the warp that this lane took part in
     const char *waits_for;
+    bool (*until)(const Fiber *, uint64_t); // what it waits for holds
+    uint64_t until_value;
     const volatile uint32_t *counter; // that it waits for, up to counter_value
     uint32_t counter_value;
     Copy copies[COPIES_MAX];
@@ -61,7 +108,7 @@ struct BulkCopy {
 static struct {
     Fiber fibers[THREADS_MAX];
     Warp warps[THREADS_MAX / WARP_LANES];
-    ucontext_t scheduler;
+    SwitchPoint scheduler;
     const void *scheduler_stack;
     size_t scheduler_stack_size;
     uint8_t *stacks;
@@ -101,7 +148,7 @@ static void leave(Fiber *f, bool for_good) {
     (void)fake;
     __sanitizer_start_switch_fiber(for_good ? nullptr : &fake, block.scheduler_stack,
                                    block.scheduler_stack_size);
-    swapcontext(&f->context, &block.scheduler);
+    switch_between(&f->context, &block.scheduler);
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 }
 
@@ -110,7 +157,7 @@ static void enter(Fiber *f) {
     (void)fake;
     block.running = f;
     __sanitizer_start_switch_fiber(&fake, block.stacks + (size_t)f->index * STACK_BYTES, STACK_BYTES);
-    swapcontext(&block.scheduler, &f->context);
+    switch_between(&block.scheduler, &f->context);
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
     block.running = nullptr;
 }
@@ -127,11 +174,13 @@ static void fiber_main(void) {
 
 static void wait_until(const char *what, bool (*done)(const Fiber *, uint64_t), uint64_t value) {
     Fiber *f = block.running;
-    f->waits_for = what;
-    while (!done(f, value)) {
+    if (!done(f, value)) {
+        f->waits_for = what;
+        f->until = done;
+        f->until_value = value;
         leave(f, false);
+        f->waits_for = nullptr;
     }
-    f->waits_for = nullptr;
     block.events++;
 }
 
@@ -156,7 +205,7 @@ const uint8_t *emulated_warp_gather(const char *name, const void *mine, unsigned
     uint64_t number = f->gathers++;
     unsigned half = (unsigned)(number % 2);
     if (w->arrived[half] == 0) w->name[half] = name;
-    else if (strcmp(w->name[half], name) != 0) broken("lanes of a warp are at different collectives");
+    else if (w->name[half] != name && strcmp(w->name[half], name) != 0) broken("lanes of a warp are at different collectives");
     if (size > EMULATED_LANE_BYTES) broken("gather is too large");
     memcpy(w->lanes[half] + f->thread.thread % WARP_LANES * EMULATED_LANE_BYTES, mine, size);
     block.events++;
@@ -291,7 +340,7 @@ static void run_fibers(bool reversed) {
         for (unsigned i = 0; i < block.n_fibers; i++) {
             Fiber *f = &block.fibers[reversed ? block.n_fibers - 1 - i : i];
             if (f->finished) continue;
-            enter(f);
+            if (!f->waits_for || f->until(f, f->until_value)) enter(f);
             left += !f->finished;
         }
         if (left > 0 && block.events == before) {
@@ -312,13 +361,10 @@ static void make_fiber(unsigned index, unsigned member, EmulatedThread thread) {
     f->index = index;
     f->member = member;
     f->finished = false;
+    f->waits_for = nullptr;
     f->gathers = 0;
     f->n_copies = f->n_groups = f->open_copies = 0;
-    getcontext(&f->context);
-    f->context.uc_stack.ss_sp = block.stacks + (size_t)index * STACK_BYTES;
-    f->context.uc_stack.ss_size = STACK_BYTES;
-    f->context.uc_link = nullptr;
-    makecontext(&f->context, fiber_main, 0);
+    switch_prepare(&f->context, block.stacks + (size_t)index * STACK_BYTES, STACK_BYTES, fiber_main);
 }
 
 static uint8_t *make_shared(unsigned size) {

@@ -1,14 +1,17 @@
 // A CUDA driver without a GPU, for what the host does around the kernels: memory is the host's, copies happen
-// at once, launches do nothing, and any call can be told to fail. test_cuda_host.c compiles it as
-// libcuda.so.1 and loads it before the program asks for the real one.
+// at once, launches do nothing (or run on the emulator: fake_cuda_kernels.h), and any call can be told to
+// fail. test_cuda_host.c and emulated_gpu.c compile it as libcuda.so.1 and load it before the program asks
+// for the real one.
 //
-// Environment: FAKE_CUDA_VERSION (12040), FAKE_CUDA_DEVICES (1), FAKE_CUDA_SM (90), FAKE_CUDA_MEMORY (bytes,
-// 8 GB), FAKE_CUDA_FAIL_CALL (the number of the call, from 1, that fails; then all do), FAKE_CUDA_FAIL_FILE
-// (all calls fail once there is this file), FAKE_CUDA_FAIL_WITH (CUresult, 700), FAKE_CUDA_STEP_US (how long
-// a graph runs), FAKE_CUDA_SPOIL_COPY and FAKE_CUDA_SPOIL_FROM (numbers, from 1, of a copy to the host that
-// brings NaN and -1 for whatever is there, and of the first of many), FAKE_CUDA_CLEAR_WITH (byte that cleared
-// memory holds, 0), FAKE_CUDA_LOOKS_LIKE (what pointers are said to be: host, managed, other for another
-// GPU's).
+// Environment: FAKE_CUDA_VERSION (12040), FAKE_CUDA_DEVICES (1), FAKE_CUDA_SM (90), FAKE_CUDA_MULTIPROCESSORS
+// (132), FAKE_CUDA_MEMORY (bytes, 8 GB), FAKE_CUDA_FAIL_CALL (the number of the call, from 1, that fails;
+// then all do), FAKE_CUDA_FAIL_FILE (all calls fail once there is this file), FAKE_CUDA_FAIL_WITH (CUresult,
+// 700), FAKE_CUDA_STEP_US (how long a graph runs), FAKE_CUDA_SPOIL_COPY and FAKE_CUDA_SPOIL_FROM (numbers,
+// from 1, of a copy to the host that brings NaN and -1 for whatever is there, and of the first of many),
+// FAKE_CUDA_CLEAR_WITH (byte that cleared memory holds, 0), FAKE_CUDA_LOOKS_LIKE (what pointers are said to
+// be: host, managed, other for another GPU's).
+#include "fake_cuda_kernels.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -104,9 +107,9 @@ Result cuDeviceGetAttribute(int *value, int attribute, int device) {
     (void)device;
     CALL();
     uint64_t sm = setting("FAKE_CUDA_SM", 90);
-    switch (attribute) {               // CU_DEVICE_ATTRIBUTE_…
-    case 13: *value = 1980000; break;  // CLOCK_RATE
-    case 16: *value = 132; break;      // MULTIPROCESSOR_COUNT
+    switch (attribute) {              // CU_DEVICE_ATTRIBUTE_…
+    case 13: *value = 1980000; break; // CLOCK_RATE
+    case 16: *value = (int)setting("FAKE_CUDA_MULTIPROCESSORS", 132); break;
     case 36: *value = 2619000; break;  // MEMORY_CLOCK_RATE
     case 37: *value = 5120; break;     // GLOBAL_MEMORY_BUS_WIDTH
     case 38: *value = 50 << 20; break; // L2_CACHE_SIZE
@@ -182,7 +185,7 @@ Result cuPointerGetAttribute(void *value, int attribute, DevicePtr address) {
     CALL();
     const char *looks = getenv("FAKE_CUDA_LOOKS_LIKE") ? getenv("FAKE_CUDA_LOOKS_LIKE") : "";
     int answer = 0;
-    switch (attribute) { // CU_POINTER_ATTRIBUTE_…
+    switch (attribute) {                                        // CU_POINTER_ATTRIBUTE_…
     case 2: answer = strcmp(looks, "host") == 0 ? 1 : 2; break; // MEMORY_TYPE
     case 8: answer = strcmp(looks, "managed") == 0; break;      // IS_MANAGED
     case 9: answer = strcmp(looks, "other") == 0; break;        // DEVICE_ORDINAL
@@ -200,8 +203,8 @@ Result cuMemcpyDtoHAsync_v2(void *to, DevicePtr from, size_t size, void *stream)
     (void)stream;
     CALL();
     uint64_t number = (uint64_t)atomic_fetch_add(&fake_cuda_copies, 1) + 1;
-    bool spoiled = number == setting("FAKE_CUDA_SPOIL_COPY", 0) ||
-                   number >= setting("FAKE_CUDA_SPOIL_FROM", UINT64_MAX);
+    bool spoiled =
+        number == setting("FAKE_CUDA_SPOIL_COPY", 0) || number >= setting("FAKE_CUDA_SPOIL_FROM", UINT64_MAX);
     if (spoiled) memset(to, 0xFF, size);
     else memcpy(to, (const void *)(uintptr_t)from, size);
     return SUCCESS;
@@ -228,14 +231,115 @@ Result cuStreamWaitEvent(void *stream, void *event, unsigned flags) {
     (void)stream, (void)event, (void)flags;
     return call();
 }
+
+// ---- graphs: launches and copies of their arguments ----
+
+typedef struct {
+    void *function;
+    unsigned grid_x, grid_y, threads, shared_bytes;
+    void *args;
+} Launch;
+
+typedef struct {
+    Launch *launches;
+    unsigned n_launches;
+} Graph;
+
+static _Thread_local Graph *recorded; // while this thread captures
+
+static void *copy_of(const void *data, size_t size) {
+    return size ? memcpy(malloc(size), data, size) : NULL;
+}
+
+static void run(const Launch *l) {
+    fake_cuda_launches++;
+    if (fake_kernel_run)
+        fake_kernel_run(l->function, l->grid_x, l->grid_y, l->threads, l->shared_bytes, l->args);
+}
+
+static void record(Launch l) {
+    Graph *g = recorded;
+    g->launches = realloc(g->launches, (g->n_launches + 1) * sizeof *g->launches);
+    l.args = copy_of(l.args, fake_kernel_args_size ? fake_kernel_args_size(l.function) : 0);
+    g->launches[g->n_launches++] = l;
+}
+
+static Result drop_graph(Graph *g) {
+    for (unsigned i = 0; i < g->n_launches; i++)
+        free(g->launches[i].args);
+    free(g->launches);
+    return drop(g);
+}
+
 Result cuStreamBeginCapture_v2(void *stream, int mode) {
     (void)stream, (void)mode;
-    return call();
+    CALL();
+    if (recorded) return INVALID_VALUE;
+    recorded = calloc(1, sizeof *recorded);
+    fake_cuda_live++;
+    return SUCCESS;
 }
 Result cuStreamEndCapture(void *stream, void **graph) {
     (void)stream;
-    return make(graph);
+    Graph *g = recorded;
+    recorded = NULL;
+    Result failed = call();
+    if (!g) return INVALID_VALUE;
+    if (failed != SUCCESS) drop_graph(g);
+    else *graph = g;
+    return failed;
 }
+Result cuGraphInstantiateWithFlags(void **exec, void *graph, unsigned long long flags) {
+    (void)flags;
+    CALL();
+    const Graph *g = graph;
+    Graph *out = calloc(1, sizeof *out);
+    fake_cuda_live++;
+    recorded = out;
+    for (unsigned i = 0; i < g->n_launches; i++)
+        record(g->launches[i]);
+    recorded = NULL;
+    *exec = out;
+    return SUCCESS;
+}
+Result cuGraphUpload(void *exec, void *stream) {
+    (void)exec, (void)stream;
+    return call();
+}
+Result cuGraphLaunch(void *exec, void *stream) {
+    (void)stream;
+    CALL();
+    const Graph *g = exec;
+    uint64_t us = setting("FAKE_CUDA_STEP_US", 0);
+    if (us) usleep((unsigned)us);
+    for (unsigned i = 0; i < g->n_launches; i++)
+        run(&g->launches[i]);
+    return SUCCESS;
+}
+Result cuGraphExecDestroy(void *exec) {
+    return drop_graph(exec);
+}
+Result cuGraphDestroy(void *graph) {
+    return drop_graph(graph);
+}
+
+// The beginning of CUlaunchConfig.
+typedef struct {
+    unsigned grid[3], block[3], shared_bytes;
+} LaunchConfig;
+
+Result cuLaunchKernelEx(const void *config, void *function, void **params, void **extra) {
+    (void)extra;
+    CALL();
+    const LaunchConfig *c = config;
+    Launch l = {function, c->grid[0], c->grid[1], c->block[0], c->shared_bytes, params[0]};
+    if (recorded) record(l);
+    else run(&l);
+    return SUCCESS;
+}
+
+// ---- events ----
+
 Result cuEventCreate(void **out, unsigned flags) {
     (void)flags;
     return make(out);
@@ -258,29 +362,35 @@ Result cuEventElapsedTime(float *ms, void *begin, void *end) {
     return SUCCESS;
 }
 
-// A module's one symbol is its StageInfo.
+// ---- modules ----
+
+// Where nothing runs, a module's one symbol is its StageInfo.
 Result cuModuleLoadData(void **module, const void *image) {
     CALL();
-    if (memcmp(image, "\177ELF", 4) != 0) return INVALID_VALUE;
     static const unsigned info[4] = {256, 132, 1, 100000};
-    *module = malloc(sizeof info);
-    memcpy(*module, info, sizeof info);
+    if (fake_module_load) *module = fake_module_load(image);
+    else *module = memcmp(image, "\177ELF", 4) == 0 ? copy_of(info, sizeof info) : NULL;
+    if (!*module) return INVALID_VALUE;
     fake_cuda_live++;
     return SUCCESS;
 }
 Result cuModuleUnload(void *module) {
-    return drop(module);
+    if (!fake_module_unload) return drop(module);
+    fake_module_unload(module);
+    fake_cuda_live--;
+    return SUCCESS;
 }
 Result cuModuleGetFunction(void **function, void *module, const char *name) {
     CALL();
-    *function = module;
-    return name[0] ? SUCCESS : NOT_FOUND;
+    *function = fake_module_function ? fake_module_function(module, name) : module;
+    return *function && name[0] ? SUCCESS : NOT_FOUND;
 }
 Result cuModuleGetGlobal_v2(DevicePtr *address, size_t *size, void *module, const char *name) {
     CALL();
-    *address = (DevicePtr)(uintptr_t)module;
+    const void *info = fake_module_info ? fake_module_info(module, name) : module;
+    *address = (DevicePtr)(uintptr_t)info;
     *size = 16;
-    return name[0] ? SUCCESS : NOT_FOUND;
+    return info && name[0] ? SUCCESS : NOT_FOUND;
 }
 Result cuFuncGetAttribute(int *value, int attribute, void *function) {
     (void)attribute, (void)function;
@@ -291,30 +401,4 @@ Result cuFuncGetAttribute(int *value, int attribute, void *function) {
 Result cuFuncSetAttribute(void *function, int attribute, int value) {
     (void)function, (void)attribute, (void)value;
     return call();
-}
-Result cuLaunchKernelEx(const void *config, void *function, void **params, void **extra) {
-    (void)config, (void)function, (void)params, (void)extra;
-    fake_cuda_launches++;
-    return call();
-}
-Result cuGraphInstantiateWithFlags(void **exec, void *graph, unsigned long long flags) {
-    (void)graph, (void)flags;
-    return make(exec);
-}
-Result cuGraphUpload(void *exec, void *stream) {
-    (void)exec, (void)stream;
-    return call();
-}
-Result cuGraphLaunch(void *exec, void *stream) {
-    (void)exec, (void)stream;
-    fake_cuda_launches++;
-    uint64_t us = setting("FAKE_CUDA_STEP_US", 0);
-    if (us) usleep((unsigned)us);
-    return call();
-}
-Result cuGraphExecDestroy(void *exec) {
-    return drop(exec);
-}
-Result cuGraphDestroy(void *graph) {
-    return drop(graph);
 }

@@ -223,7 +223,8 @@ static bool start_jit(CudaBackend *b, Error *err) {
         if (!lower_repack_program(formats[i], b->arena, &programs[i], err)) return false;
     }
     memcpy(programs + n_formats, b->lowered.programs, b->lowered.n_programs * sizeof *programs);
-    JitOptions options = {.sm = b->device.sm, .cache = b->options.jit_cache};
+    JitOptions options = {
+        .sm = b->device.sm, .cache = b->options.jit_cache, .compiler = b->options.jit_compiler};
     return jit_start(&options, programs, n, b->arena, &b->jit, err);
 }
 

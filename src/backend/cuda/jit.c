@@ -25,6 +25,8 @@ struct Jit {
     Result *results; // [n_programs]
     OsThread threads[JIT_THREADS_MAX];
     uint32_t n_threads;
+    const JitCompiler *compiler; // NULL: NVRTC
+    uint32_t sm;
     char architecture[24];
     bool is_ptx;
     Sha256 common; // of what all keys begin with
@@ -165,9 +167,21 @@ static void store(Jit *jit, const JitKey *key, const JitImage *image) {
     if (failed) warn(jit, problem.message);
 }
 
+// With a compiler that tests brought.
+static bool compile_elsewhere(Jit *jit, const JitProgram *program, JitImage *out, Error *err) {
+    uint8_t *image = take(jit, JIT_COMPILER_IMAGE_BYTES);
+    *out = (JitImage){image, JIT_COMPILER_IMAGE_BYTES};
+    if (!image) return error_set(err, ERR_NO_MEMORY, "kernel %s does not fit", program->name);
+    return jit->compiler->compile(program, jit->sm, image, err);
+}
+
 static void make_program(Jit *jit, uint32_t index) {
     const JitProgram *program = &jit->programs[index];
     Result *result = &jit->results[index];
+    if (jit->compiler) {
+        result->ok = compile_elsewhere(jit, program, &result->image, &result->error);
+        return;
+    }
     char *memory = take(jit, SOURCE_BYTES_MAX);
     Str source = memory ? write_source(program, memory) : (Str){0};
     if (!source.ptr) {
@@ -241,6 +255,8 @@ bool jit_start(const JitOptions *options, const JitProgram *programs, uint32_t n
     jit->programs = programs;
     jit->n_programs = n_programs;
     jit->begin_ns = os_monotonic_ns();
+    jit->compiler = options->compiler;
+    jit->sm = options->sm;
     jit_architecture(options->sm, jit->architecture, &jit->is_ptx);
     if (!jit->architecture[0]) {
         return error_set(err, ERR_NO_DEVICE,
@@ -253,7 +269,8 @@ bool jit_start(const JitOptions *options, const JitProgram *programs, uint32_t n
     jit->arena = arena_from_memory(jit->memory, MEMORY_BYTES);
     pthread_mutex_init(&jit->lock, NULL);
     Error problem;
-    if (!jit_cache_open(options->cache, &jit->cache, &problem)) warn(jit, problem.message);
+    const char *cache = options->compiler ? "" : options->cache;
+    if (!jit_cache_open(cache, &jit->cache, &problem)) warn(jit, problem.message);
     if (!start_threads(jit, options->threads, err)) {
         jit_end(jit);
         return false;

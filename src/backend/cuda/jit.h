@@ -20,17 +20,26 @@
 enum { JIT_PROGRAMS_MAX = 256, JIT_THREADS_MAX = 32 };
 #define JIT_CACHE_BYTES_MAX (256ull << 20)
 
-typedef struct {
+typedef struct JitProgram {
     const char *name;         // for messages: the kernel's
     const char *const *files; // below kernels_src/, in order; the last one is NULL
     Str defines;              // "#define N_COLS 896\n…"
 } JitProgram;
+
+// What compiles in the place of the compiler inside, and without its cache: for tests, whose driver runs
+// kernels elsewhere. `image` has JIT_COMPILER_IMAGE_BYTES; how many of them count is the driver's business.
+// Several threads call it at once.
+enum { JIT_COMPILER_IMAGE_BYTES = 4096 };
+typedef struct JitCompiler {
+    bool (*compile)(const JitProgram *program, uint32_t sm, uint8_t *image, Error *err);
+} JitCompiler;
 
 typedef struct {
     uint32_t sm; // 90 for compute capability 9.0
     const char
         *cache;       // folder; NULL: "worker-orcd" in the user's cache folder, if there is one; "": no cache
     uint32_t threads; // 0: one a processor
+    const JitCompiler *compiler; // NULL: the one inside
 } JitOptions;
 
 // What cuModuleLoadData takes: a cubin, or PTX with a zero behind it.

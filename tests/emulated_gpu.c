@@ -1,0 +1,209 @@
+#include "emulated_gpu.h"
+
+#include "base/embed.h"
+#include "base/hash.h"
+#include "base/strbuf.h"
+#include "os/os.h"
+#include "os/os_files.h"
+#include "runner.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { PATH_BYTES = 1024, COMMAND_BYTES = 8192, SOURCE_BYTES = 16384, LOG_BYTES = 65536 };
+enum { KEPT_MAX = 8192, KEPT_MS = 24 * 3600 * 1000 };
+
+static char root[PATH_BYTES], folder[PATH_BYTES]; // the project's, and what is kept
+
+// What does not fit is dropped: a path that is too long is not found.
+PRINTF_LIKE(3, 4) static void print_text(char *out, size_t size, const char *format, ...) {
+    StrBuf b = strbuf_from_memory(out, size);
+    va_list args;
+    va_start(args, format);
+    strbuf_vprintf(&b, format, args);
+    va_end(args);
+}
+
+static const char *environment(const char *name, const char *fallback) {
+    const char *value = getenv(name);
+    return value && value[0] ? value : fallback;
+}
+
+// ---- what is kept ----
+
+// `text` is what else it is made of. The path is without a suffix.
+static void path_of(const char *const *files, Str text, char out[PATH_BYTES]) {
+    char path[PATH_BYTES + 128], name[65];
+    uint8_t digest[32];
+    Sha256 h;
+    sha256_begin(&h);
+    sha256_add(&h, text.ptr, text.len);
+    for (; *files; files++) {
+        print_text(path, sizeof path, "%s/%s", root, *files);
+        Arena arena = os_arena(1 << 20);
+        uint8_t *memory = arena.next;
+        Str content = {0};
+        Error err;
+        if (!os_file_read(path, 1 << 19, &arena, &content, &err)) fprintf(stderr, "%s\n", err.message);
+        sha256_add(&h, content.ptr, content.len);
+        os_release(memory, 1 << 20);
+    }
+    sha256_end(&h, digest);
+    hex_from_bytes(digest, sizeof digest, name);
+    print_text(out, PATH_BYTES, "%s/%.32s", folder, name);
+}
+
+// Makes `path` by a command that writes `part`, beside it, and says what is wrong into `part`.log.
+static bool make(const char *command, const char *part, const char *path, Error *err) {
+    char log[PATH_BYTES + 16];
+    print_text(log, sizeof log, "%s.log", part);
+    bool ok = system(command) == 0 && rename(part, path) == 0;
+    if (!ok) {
+        char text[LOG_BYTES] = "";
+        FILE *file = fopen(log, "r");
+        size_t n = file ? fread(text, 1, sizeof text - 1, file) : 0;
+        if (file) fclose(file);
+        text[n] = 0;
+        const char *at = strstr(text, "error:");
+        while (at && at > text && at[-1] != '\n')
+            at--;
+        if (!at) at = text;
+        error_set(err, ERR_INTERNAL, "%.*s\n(all of it: %s)", (int)min_u64(strcspn(at, "\n"), 400), at, log);
+        return false;
+    }
+    os_file_remove(log);
+    return true;
+}
+
+// Forgets what was not used for a day.
+static void tidy(void) {
+    static OsFolderEntry entries[KEPT_MAX];
+    uint32_t n = os_folder_list(folder, entries, KEPT_MAX);
+    for (uint32_t i = 0; i < n; i++) {
+        char path[PATH_BYTES + 160];
+        print_text(path, sizeof path, "%s/%s", folder, entries[i].name);
+        if (entries[i].modified_unix_ms + KEPT_MS < os_unix_ms()) os_file_remove(path);
+    }
+}
+
+// ---- kernels ----
+
+static bool program_mentions(const JitProgram *program, const char *text) {
+    for (uint32_t f = 0; program->files[f]; f++) {
+        for (size_t i = 0; i < embedded_file_count; i++) {
+            bool is_it = strcmp(embedded_files[i].name, program->files[f]) == 0;
+            bool is_prelude = strcmp(program->files[f], "prelude.cuh") == 0;
+            if (is_it && !is_prelude && strstr((const char *)embedded_files[i].data, text)) return true;
+        }
+    }
+    return false;
+}
+
+static void write_source(const JitProgram *p, uint32_t sm, StrBuf *b) {
+    char info[128];
+    print_text(info, sizeof info, "%s_info", p->name);
+    strbuf_printf(b, "#define SM_ARCH %u\n#include \"emulator/prelude.h\"\n", sm);
+    strbuf_put(b, p->defines);
+    strbuf_printf(b, "namespace {\nnamespace program {\n");
+    for (uint32_t i = 0; p->files[i]; i++) {
+        if (strcmp(p->files[i], "prelude.cuh") != 0) strbuf_printf(b, "#include \"%s\"\n", p->files[i]);
+    }
+    strbuf_printf(b,
+                  "}\n"
+                  "template <class Args> constexpr unsigned size_of_args(void (*)(Args)) {\n"
+                  "    return sizeof(Args);\n}\n"
+                  "template <class Args> void call(void (*kernel)(Args), const void *args) {\n"
+                  "    kernel(*(const Args *)args);\n}\n"
+                  "void run(const void *args) {\n    call(program::%s, args);\n}\n}\n"
+                  "extern \"C\" const struct {\n"
+                  "    const char *name;\n    EmulatedKernel *run;\n    const void *info;\n"
+                  "    unsigned args_size, together;\n"
+                  "} emulated_kernel = {\"%s\", run, %s%s, size_of_args(program::%s), %d};\n",
+                  p->name, p->name, program_mentions(p, info) ? "&program::" : "nullptr",
+                  program_mentions(p, info) ? info : "", p->name, program_mentions(p, "grid_sync("));
+}
+
+static bool compile(const JitProgram *program, uint32_t sm, uint8_t *image, Error *err) {
+    static _Atomic uint32_t n_compiled;
+    char source[SOURCE_BYTES], path[PATH_BYTES], part[PATH_BYTES + 64], command[COMMAND_BYTES];
+    char names[16][64];
+    const char *files[19] = {"tests/emulator/prelude.h", "tests/emulator/emulator.h"};
+    uint32_t n_files = 2;
+    for (uint32_t i = 0; program->files[i] && i < COUNT_OF(names); i++) {
+        print_text(names[i], sizeof names[i], "kernels_src/%s", program->files[i]);
+        files[n_files++] = names[i];
+    }
+    StrBuf b = STRBUF(source);
+    strbuf_printf(&b, "// %s\n", environment("CXX", "c++"));
+    write_source(program, sm, &b);
+    if (b.truncated)
+        return error_set(err, ERR_INTERNAL, "the source of kernel %s is too long", program->name);
+    path_of(files, strbuf_str(&b), path);
+    print_text((char *)image, JIT_COMPILER_IMAGE_BYTES, "%s.so", path);
+    if (access((char *)image, R_OK) == 0) {
+        os_file_touch((char *)image);
+        return true;
+    }
+    print_text(part, sizeof part, "%s.%d.%u", path, (int)getpid(), atomic_fetch_add(&n_compiled, 1));
+    print_text(command, sizeof command,
+               "%s -std=c++17 -O1 -fPIC -shared -w -fno-exceptions -fno-rtti -I'%s/tests' -I'%s/kernels_src'"
+               " -o '%s' -x c++ '%s.cpp' > '%s.log' 2>&1",
+               environment("CXX", "c++"), root, root, part, path, part);
+    char source_path[PATH_BYTES + 8];
+    print_text(source_path, sizeof source_path, "%s.cpp", path);
+    if (!os_file_replace(source_path, strbuf_str(&b), err)) return false;
+    if (!make(command, part, (char *)image, err)) {
+        Error why = *err;
+        return error_set(err, ERR_INTERNAL, "kernel %s: %s", program->name, why.message);
+    }
+    return true;
+}
+
+const JitCompiler emulated_gpu_compiler = {compile};
+
+// ---- the driver ----
+
+static void set_number(const char *name, uint32_t value) {
+    char text[16];
+    print_text(text, sizeof text, "%u", value);
+    setenv(name, text, 1);
+}
+
+void emulated_gpu_load(uint32_t sm, uint32_t multiprocessors) {
+    static const char *const files[] = {"tests/tools/fake_cuda.c",
+                                        "tests/tools/fake_cuda_kernels.c",
+                                        "tests/tools/fake_cuda_kernels.h",
+                                        "tests/emulator/emulator.cpp",
+                                        "tests/emulator/emulator.h",
+                                        "src/base/f16.c",
+                                        "src/base/f16.h",
+                                        NULL};
+    char path[PATH_BYTES], library[PATH_BYTES + 16], part[PATH_BYTES + 32], command[COMMAND_BYTES];
+    print_text(root, sizeof root, "%s", test_root_path(""));
+    print_text(folder, sizeof folder, "%s", test_root_path("build/emulated"));
+    Error err = {0};
+    REQUIRE(os_folder_make(folder, &err));
+    const char *cc = environment("CC", "cc"), *cxx = environment("CXX", "c++");
+    print_text(command, sizeof command, "%s --version > /dev/null 2>&1", cxx);
+    if (system(command) != 0) SKIP("there is no C++ compiler");
+    tidy();
+    print_text(command, sizeof command, "%s %s", cc, cxx);
+    path_of(files, str_from_c(command), path);
+    print_text(library, sizeof library, "%s.driver.so", path);
+    print_text(part, sizeof part, "%s.%d", path, (int)getpid());
+    print_text(command, sizeof command,
+               "cd '%s' && { for f in tests/tools/fake_cuda tests/tools/fake_cuda_kernels src/base/f16; do"
+               " %s -std=c17 -D_GNU_SOURCE -O2 -fPIC -Isrc -c $f.c -o '%s'.$(basename $f).o || exit 1; done;"
+               " %s -std=c++17 -O2 -fPIC -shared -Wl,-soname,libcuda.so.1 -o '%s' tests/emulator/emulator.cpp"
+               " '%s'.*.o && rm '%s'.*.o; } > '%s.log' 2>&1",
+               root, cc, part, cxx, part, part, part, part);
+    if (access(library, R_OK) != 0 && !make(command, part, library, &err)) FAIL("%s", err.message);
+    void *handle = dlopen(library, RTLD_NOW | RTLD_GLOBAL);
+    if (!handle) FAIL("%s", dlerror());
+    REQUIRE(handle != NULL);
+    os_file_touch(library);
+    set_number("FAKE_CUDA_SM", sm);
+    set_number("FAKE_CUDA_MULTIPROCESSORS", multiprocessors);
+}

@@ -1,0 +1,37 @@
+// A model on the CUDA backend and on the CPU reference, side by side.
+#pragma once
+
+#include "backend/backend.h"
+
+enum { PAIR_SLOTS_MAX = 4, PAIR_PAGES_MAX = 64 };
+
+typedef struct {
+    Arena arena;
+    Plan *plan;
+    Backend *cpu, *gpu;
+    uint32_t pages[PAIR_SLOTS_MAX][PAIR_PAGES_MAX]; // of each slot, in its sequence's order
+    uint32_t context;                               // tokens that a slot's pages hold
+} ModelPair;
+
+// `file` is a GGUF and stays where it is. The slots share kv_tokens_max; their pages are interleaved. Skips
+// the case where the CUDA backend cannot run the model yet (ERR_UNSUPPORTED); ends it where anything else
+// fails.
+ModelPair *model_pair_open(Str file, const BackendOptions *options);
+void model_pair_close(ModelPair *p);
+
+void model_begin(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt, uint32_t n);
+
+// Tokens (NULL: the one that the slot drew last) of a slot's sequence from `position` on; the logits of the
+// last n_logits of them.
+StepResult model_run(const ModelPair *p, Backend *b, uint32_t slot, const int32_t *tokens, uint32_t position,
+                     uint32_t n, bool sample, uint32_t n_logits);
+
+// A prompt in chunks of the given sizes (the last one as often as it takes), then the rest of `n` tokens,
+// drawn one after the other. Fills tokens [n_prompt, n] and the logits after each of the n tokens; `logits`
+// may be NULL.
+void model_generate(const ModelPair *p, Backend *b, uint32_t slot, const SamplerParams *params,
+                    int32_t *tokens, uint32_t n_prompt, uint32_t n, const uint32_t *chunks, uint32_t n_chunks,
+                    float *logits);
+
+// ||actual - expected|| / ||expected||; NaN where something is not a number.
+double model_relative_error(const float *expected, const float *actual, uint64_t n);

@@ -1,0 +1,111 @@
+// Whole models through the CUDA backend without a GPU (emulated_gpu.h), against the CPU reference at every
+// position: a case for each model of arch_models.c.
+#include "runner.h"
+
+#if WORKER_ORCD_CUDA
+
+#include "arch_models.h"
+#include "emulated_gpu.h"
+#include "model_pair.h"
+
+#include <math.h>
+#include <stdio.h>
+
+enum { SM = 90, MULTIPROCESSORS = 2 };
+
+// The product's promise; rounding makes about 2e-3.
+static const double ERROR_MAX = 3e-2;
+
+static const SamplerParams sampled = {.temperature = 0.8f, .top_p = 1, .repetition_penalty = 1, .seed = 1};
+
+typedef struct {
+    int32_t tokens[ARCH_MODEL_TOKENS + 1];
+    float logits[ARCH_MODEL_TOKENS][ARCH_MODEL_VOCAB];
+} Output;
+
+static ModelPair *open_emulated(const char *name) {
+    const ArchModel *m = arch_model_named(name);
+    REQUIRE(m != NULL);
+    emulated_gpu_load(SM, MULTIPROCESSORS);
+    BackendOptions options = {.n_slots = 2,
+                              .max_rows = ARCH_MODEL_PROMPT,
+                              .kv_tokens_max = 4 * ARCH_MODEL_TOKENS,
+                              .n_threads = 1,
+                              .jit_cache = "",
+                              .model_path = name,
+                              .jit_compiler = &emulated_gpu_compiler};
+    return model_pair_open(arch_model_build(m), &options);
+}
+
+static Output generate(ModelPair *p, uint32_t slot, uint32_t n, const uint32_t *chunks, uint32_t n_chunks) {
+    Output out;
+    arch_model_tokens(out.tokens);
+    model_generate(p, p->gpu, slot, &sampled, out.tokens, ARCH_MODEL_PROMPT, n, chunks, n_chunks,
+                   out.logits[0]);
+    return out;
+}
+
+static void check_logits(ModelPair *p, const Output *actual) {
+    static float expected[ARCH_MODEL_TOKENS][ARCH_MODEL_VOCAB];
+    double worst[2] = {0}; // of the prompt's rows, and of those that were drawn
+    model_begin(p->cpu, 0, &sampled, actual->tokens, ARCH_MODEL_PROMPT);
+    for (uint32_t t = 0, rows; t < ARCH_MODEL_TOKENS; t += rows) {
+        rows = ARCH_MODEL_TOKENS - ARCH_MODEL_PROMPT;
+        StepResult r = model_run(p, p->cpu, 0, actual->tokens + t, t, rows, false, rows);
+        memcpy(expected[t], r.logits, rows * sizeof expected[t]);
+    }
+    for (uint32_t t = 0; t < ARCH_MODEL_TOKENS; t++) {
+        double e = model_relative_error(expected[t], actual->logits[t], ARCH_MODEL_VOCAB);
+        if (!(e < ERROR_MAX)) FAIL("position %u: relative error of the logits %g", t, e);
+        double *w = &worst[t >= ARCH_MODEL_PROMPT];
+        *w = fmax(*w, e);
+    }
+    CHECK(worst[0] > 0 && worst[1] > 0); // it is not the reference
+    printf("largest relative error of the logits: %.2g in the prompt, %.2g in decoding\n", worst[0],
+           worst[1]);
+}
+
+static void check_model(const char *name) {
+    static const uint32_t one[] = {ARCH_MODEL_PROMPT}, some[] = {23, 1, 1, 22, 1, ARCH_MODEL_PROMPT};
+    ModelPair *p = open_emulated(name);
+    Output whole = generate(p, 0, ARCH_MODEL_TOKENS, one, COUNT_OF(one));
+    check_logits(p, &whole);
+    Output cut = generate(p, 1, ARCH_MODEL_PROMPT + 1, some, COUNT_OF(some));
+    enum { SAME = ARCH_MODEL_PROMPT + 1 };
+    CHECK_BYTES_EQ(whole.logits, SAME * sizeof whole.logits[0], cut.logits, SAME * sizeof cut.logits[0]);
+    CHECK_BYTES_EQ(whole.tokens, SAME * sizeof whole.tokens[0], cut.tokens, SAME * sizeof cut.tokens[0]);
+    model_pair_close(p);
+}
+
+// Of arch_models.c, with '_' for '-'.
+// clang-format off
+#define MODELS(ROW) \
+    ROW(llama) ROW(llama_linear) ROW(llama_yarn) ROW(mistral) ROW(mixtral) ROW(qwen2) ROW(qwen3) ROW(qwen3moe) \
+    ROW(phi3) ROW(phi3_long) ROW(phi3_short) ROW(gemma3) ROW(gemma3_linear) ROW(gpt_oss) ROW(gpt2)
+// clang-format on
+
+#define MODEL_CASE(name)                    \
+    TEST_SLOW(emulated_model_##name, 600) { \
+        check_model(#name);                 \
+    }
+MODELS(MODEL_CASE)
+
+TEST(emulated_models_are_all) {
+#define MODEL_NAME(name) #name,
+    static const char *const names[] = {MODELS(MODEL_NAME)};
+    for (uint32_t i = 0; arch_model_at(i); i++) {
+        bool found = false;
+        for (size_t k = 0; k < COUNT_OF(names); k++)
+            found |= arch_model_named(names[k]) == arch_model_at(i);
+        if (!found) FAIL("%s is not run", arch_model_name(arch_model_at(i)));
+        CHECK(found);
+    }
+}
+
+#else
+
+TEST(emulated_models) {
+    SKIP("this build has no CUDA");
+}
+
+#endif
