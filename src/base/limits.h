@@ -57,6 +57,10 @@ enum {
     HEAD_DIM_MAX = 512,
     VOCAB_MAX = 1 << 20,
     TOKEN_BYTES_MAX = 1 << 16,
+    TOKENIZER_JSON_BYTES_MAX = 64 << 20,
+    TOKENIZER_JSON_NODES_MAX = 1 << 23, // 24 bytes each
+    NORMALIZER_GROWTH_MAX = 64,         // bytes that normalising may make of one
+    VOCAB_PADDING_MAX = 4096,           // rows of a model's embedding that have no token
 
     // engine
     KV_PAGE_TOKENS = 16,

@@ -367,7 +367,8 @@ static bool parse_flag(int argc, char *const *argv, int *at, Options *o, uint64_
 
 // What no single value can get wrong.
 static bool check_together(const Options *o, Error *err) {
-    bool needs_model = o->command != CMD_INSPECT && o->command != CMD_DEVICES;
+    bool needs_model = o->command != CMD_INSPECT && o->command != CMD_DEVICES &&
+                       !(o->command == CMD_TOKENIZE && o->tokenizer);
     if (needs_model && !o->model) {
         return error_set(err, ERR_USAGE, "--model: required; give the path of a GGUF file");
     }

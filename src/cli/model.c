@@ -20,13 +20,37 @@ static Str model_name(const GgufFile *file, const char *path) {
     return name;
 }
 
-// From --tokenizer, or from the model's file.
-static bool open_tokenizer(const Options *o, Model *m, Arena scratch, Tokenizer **out, Error *err) {
-    if (!o->tokenizer) return tokenizer_from_gguf(m->file, &m->arena, scratch, out, err);
-    MappedFile file; // for good: the tokenizer's strings stay in it
-    if (!os_file_map(o->tokenizer, &file, err)) return false;
+// The tokenizer.json in the model's folder; NULL when the arena is full.
+static const char *path_beside(const char *model, Arena *arena) {
+    const char *slash = strrchr(model, '/');
+    size_t folder = slash ? (size_t)(slash + 1 - model) : 0;
+    const Str name = STR("tokenizer.json");
+    char *path = arena_new(arena, char, folder + name.len + 1);
+    if (!path) return NULL;
+    memcpy(path, model, folder);
+    memcpy(path + folder, name.ptr, name.len);
+    return path;
+}
+
+// `file` stays mapped for good: the tokenizer's strings lie in it.
+static bool load_json(MappedFile file, const char *path, Model *m, Arena scratch, Tokenizer **out,
+                      Error *err) {
     Str json = {(const char *)file.data, (size_t)file.size};
-    return tokenizer_from_json(json, &m->arena, scratch, out, err) || error_prefix(err, "%s", o->tokenizer);
+    return tokenizer_from_json(json, m->file, &m->arena, scratch, out, err) || error_prefix(err, "%s", path);
+}
+
+// From --tokenizer, or from the model's file, or from a tokenizer.json beside a file that has no vocabulary.
+static bool open_tokenizer(const Options *o, Model *m, Arena scratch, Tokenizer **out, Error *err) {
+    MappedFile file;
+    if (o->tokenizer)
+        return os_file_map(o->tokenizer, &file, err) && load_json(file, o->tokenizer, m, scratch, out, err);
+    if (gguf_find_value(m->file, STR("tokenizer.ggml.tokens")))
+        return tokenizer_from_gguf(m->file, &m->arena, scratch, out, err);
+    const char *beside = path_beside(o->model, &m->arena);
+    if (beside && os_file_map(beside, &file, err)) return load_json(file, beside, m, scratch, out, err);
+    return error_set(err, ERR_BAD_FILE,
+                     "%s: no vocabulary in the file, and no tokenizer.json beside it; --tokenizer names one",
+                     o->model);
 }
 
 bool model_open_vocabulary(const Options *o, Model *out, Error *err) {
@@ -39,11 +63,12 @@ bool model_open_vocabulary(const Options *o, Model *out, Error *err) {
         error_fill(err, ERR_NO_MEMORY, ERROR_NO_POSITION, "the system refuses %d MB of address space",
                    PROCESS_ARENA_MB + SCRATCH_ARENA_MB);
     }
-    ok = ok && gguf_open(o->model, &out->arena, &out->file, err) &&
+    ok = ok && (!o->model || gguf_open(o->model, &out->arena, &out->file, err)) &&
          open_tokenizer(o, out, scratch, &tokenizer, err);
     os_release(scratch_start, SCRATCH_ARENA_MB * MB);
     if (!ok) return false;
     out->tokenizer = tokenizer;
+    if (!o->model) return true;
     out->name = model_name(out->file, o->model);
     out->quant_kind = gguf_quant_kind(out->file);
     return true;

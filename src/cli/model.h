@@ -17,7 +17,8 @@ typedef struct {
     const char *quant_kind;
 } Model;
 
-// Maps and checks the file and reads its vocabulary; for commands that need no more.
+// Maps and checks the file and reads its vocabulary, or that of --tokenizer, without which there must be a
+// file; for commands that need no more.
 MUST_CHECK bool model_open_vocabulary(const Options *o, Model *out, Error *err);
 // That, and the plan.
 MUST_CHECK bool model_open(const Options *o, Model *out, Error *err);

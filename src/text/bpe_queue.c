@@ -1,5 +1,7 @@
 #include "text/bpe_queue.h"
 
+#include "base/sort.h"
+
 typedef struct {
     uint32_t position, next; // next entry of the bucket, or NO_ENTRY
 } QueueEntry;
@@ -20,7 +22,7 @@ typedef struct {
     QueueEntry *entries;
     uint32_t n_entries, free_entry;
 
-    uint32_t *batch, *spare; // positions of pairs of rank batch_rank, ascending
+    uint64_t *batch, *spare; // positions of pairs of rank batch_rank, ascending
     size_t batch_at, batch_count;
     uint32_t batch_rank;
     bool batch_is_open;
@@ -60,29 +62,6 @@ static uint32_t queue_least(const LongWord *w) {
     return (uint32_t)word;
 }
 
-static bool is_ascending(const uint32_t *values, size_t count) {
-    for (size_t i = 1; i < count; i++) {
-        if (values[i] < values[i - 1]) return false;
-    }
-    return true;
-}
-
-// Merge sort; `spare` has room for as many.
-static void sort_ascending(uint32_t *values, uint32_t *spare, size_t count) {
-    for (size_t width = 1; width < count; width *= 2) {
-        for (size_t start = 0; start < count; start += 2 * width) {
-            size_t middle = (size_t)min_u64(start + width, count),
-                   end = (size_t)min_u64(start + 2 * width, count);
-            size_t a = start, b = middle;
-            for (size_t k = start; k < end; k++) {
-                bool take_a = a < middle && (b == end || values[a] <= values[b]);
-                spare[k] = take_a ? values[a++] : values[b++];
-            }
-        }
-        memcpy(values, spare, count * sizeof *values);
-    }
-}
-
 // Moves a bucket's pairs that still exist to the batch.
 static void batch_open(LongWord *w, uint32_t rank) {
     w->batch_rank = rank;
@@ -102,13 +81,13 @@ static void batch_open(LongWord *w, uint32_t rank) {
         if (w->bits[level][bit >> 6]) break;
     }
     // Buckets are last in, first out, so the positions are mostly in order, forwards or backwards.
-    if (is_ascending(w->batch, w->batch_count)) return;
+    if (sort_u64_is_sorted(w->batch, w->batch_count)) return;
     for (size_t i = 0, k = w->batch_count - 1; i < k; i++, k--) {
-        uint32_t value = w->batch[i];
+        uint64_t value = w->batch[i];
         w->batch[i] = w->batch[k];
         w->batch[k] = value;
     }
-    if (!is_ascending(w->batch, w->batch_count)) sort_ascending(w->batch, w->spare, w->batch_count);
+    if (!sort_u64_is_sorted(w->batch, w->batch_count)) sort_u64(w->batch, w->spare, w->batch_count);
 }
 
 static void urgent_push(LongWord *w, uint64_t entry) {
@@ -189,7 +168,7 @@ uint64_t bpe_queue_scratch_bytes(uint32_t n_ranks, uint64_t count) {
     uint64_t words = 0;
     for (uint32_t level = 0; level < QUEUE_LEVELS; level++)
         words += level_words(n_ranks, level);
-    uint64_t each = 5 * sizeof(uint32_t) + 2 * sizeof(QueueEntry) + 2 * sizeof(uint64_t);
+    uint64_t each = 3 * sizeof(uint32_t) + 2 * sizeof(QueueEntry) + 4 * sizeof(uint64_t);
     return count * each + words * sizeof(uint64_t) + n_ranks * sizeof(uint32_t) + 64;
 }
 
@@ -210,8 +189,8 @@ uint32_t *bpe_queue_merge(const BpePairs *pairs, int32_t *symbols, size_t count,
     w.next = arena_new(arena, uint32_t, count);
     w.previous = arena_new(arena, uint32_t, count);
     w.ranks = arena_new(arena, uint32_t, count);
-    w.batch = arena_new(arena, uint32_t, count);
-    w.spare = arena_new(arena, uint32_t, count);
+    w.batch = arena_new(arena, uint64_t, count);
+    w.spare = arena_new(arena, uint64_t, count);
     w.entries = arena_new(arena, QueueEntry, 2 * count);
     if (!w.next || !w.previous || !w.ranks || !w.batch || !w.spare || !w.entries) return NULL;
     w.heads = take_uncleared(arena, sizeof *w.heads, pairs->n_ranks);

@@ -146,7 +146,7 @@ static size_t compose_all(uint32_t *marks, size_t count) {
     return written;
 }
 
-bool nfc_normalize(Str text, Arena *arena, Str *out) {
+static bool normalize(Str text, bool composes, Arena *arena, Str *out) {
     uint32_t *marks = arena_new(arena, uint32_t, text.len * 2 + 4);
     uint32_t *spare = arena_new(arena, uint32_t, text.len * 2 + 4);
     char *result = arena_new(arena, char, nfc_bytes_max(text.len));
@@ -160,7 +160,7 @@ bool nfc_normalize(Str text, Arena *arena, Str *out) {
         at += length ? length : 1;
     }
     sort_marks(marks, count, spare);
-    count = compose_all(marks, count);
+    if (composes) count = compose_all(marks, count);
     size_t size = 0;
     for (size_t i = 0; i < count; i++) {
         uint32_t code = CODE(marks[i]);
@@ -169,4 +169,12 @@ bool nfc_normalize(Str text, Arena *arena, Str *out) {
     }
     *out = (Str){result, size};
     return true;
+}
+
+bool nfc_normalize(Str text, Arena *arena, Str *out) {
+    return normalize(text, true, arena, out);
+}
+
+bool nfd_normalize(Str text, Arena *arena, Str *out) {
+    return normalize(text, false, arena, out);
 }

@@ -142,14 +142,25 @@ const PretokenizerRow *pretokenizer_find(Str name) {
     return NULL;
 }
 
+bool pretokenizer_add(Pretokenizer *p, Str pattern, SplitBehavior behavior, bool is_inverted, Arena *arena,
+                      Arena scratch, Error *err) {
+    if (p->n_levels == PRETOKENIZER_LEVELS_MAX) {
+        return error_set(err, ERR_UNSUPPORTED, "more than %d patterns one after the other",
+                         PRETOKENIZER_LEVELS_MAX);
+    }
+    PretokenizerSplit *level = &p->levels[p->n_levels++];
+    level->behavior = behavior;
+    level->is_inverted = is_inverted;
+    return regex_compile(pattern, arena, scratch, &level->regex, err);
+}
+
 bool pretokenizer_compile(const PretokenizerRow *row, Arena *arena, Arena scratch, Pretokenizer *out,
                           Error *err) {
     *out = (Pretokenizer){0};
     for (uint32_t i = 0; i < PRETOKENIZER_LEVELS_MAX && row->patterns[i]; i++) {
-        if (!regex_compile(str_from_c(row->patterns[i]), arena, scratch, &out->levels[i], err)) {
+        Str pattern = str_from_c(row->patterns[i]);
+        if (!pretokenizer_add(out, pattern, SPLIT_ISOLATED, false, arena, scratch, err))
             return error_prefix(err, "pre-tokeniser \"%s\"", row->name);
-        }
-        out->n_levels++;
     }
     return true;
 }
@@ -161,10 +172,62 @@ uint64_t pretokenizer_scan_bytes(const Pretokenizer *p, uint64_t text_bytes) {
 bool pretokenizer_begin(const Pretokenizer *p, Str text, Arena *arena, PretokenizerScan *scan) {
     *scan = (PretokenizerScan){.pretokenizer = p, .text = text};
     for (uint32_t i = 0; i < p->n_levels; i++) {
-        scan->levels[i].scan.regex = &p->levels[i];
+        scan->levels[i].scan.regex = &p->levels[i].regex;
         scan->levels[i].scan.trail = arena_new(arena, uint32_t, text.len);
         if (!scan->levels[i].scan.trail) return false;
     }
+    return true;
+}
+
+// The next match, or what lies before it; false at the end of the level's text.
+static bool next_stretch(PretokenizerLevel *level, PretokenizerStretch *out) {
+    size_t end = level->scan.text.len;
+    if (level->match_to > level->at) {
+        *out = (PretokenizerStretch){level->match_from, level->match_to, true};
+    } else {
+        if (level->at == end) return false;
+        size_t from = end, to = end;
+        if (!regex_find(&level->scan, level->at, &from, &to)) from = to = end;
+        level->match_from = from;
+        level->match_to = to;
+        *out = from > level->at ? (PretokenizerStretch){level->at, from, false}
+                                : (PretokenizerStretch){from, to, true};
+    }
+    level->at = out->to;
+    return true;
+}
+
+// Whether two stretches that follow each other are one piece.
+static bool joins(SplitBehavior behavior, bool first_is_match, bool second_is_match) {
+    switch (behavior) {
+    case SPLIT_MERGED_WITH_PREVIOUS: return !first_is_match && second_is_match;
+    case SPLIT_MERGED_WITH_NEXT: return first_is_match && !second_is_match;
+    case SPLIT_CONTIGUOUS: return first_is_match == second_is_match;
+    case SPLIT_ISOLATED:
+    case SPLIT_REMOVED: break;
+    }
+    return false;
+}
+
+// The next piece of the level's text; false at its end.
+static bool next_of_text(const PretokenizerSplit *split, PretokenizerLevel *level, Str *piece) {
+    PretokenizerStretch first = level->held, second;
+    level->held = (PretokenizerStretch){0};
+    if (first.to == 0 && !next_stretch(level, &first)) return false;
+    bool drops = split->behavior == SPLIT_REMOVED;
+    while (drops && first.is_match != split->is_inverted) {
+        if (!next_stretch(level, &first)) return false;
+    }
+    size_t from = first.from;
+    while (split->behavior > SPLIT_REMOVED && next_stretch(level, &second)) {
+        if (!joins(split->behavior, first.is_match != split->is_inverted,
+                   second.is_match != split->is_inverted)) {
+            level->held = second;
+            break;
+        }
+        first = second;
+    }
+    *piece = str_slice(level->scan.text, from, first.to);
     return true;
 }
 
@@ -176,28 +239,13 @@ static bool next_of_levels(PretokenizerScan *scan, uint32_t n_levels, Str *piece
         return piece->len > 0;
     }
     PretokenizerLevel *level = &scan->levels[n_levels - 1];
-    Str text = level->scan.text;
-    if (level->match_to > level->at) {
-        *piece = str_slice(text, level->match_from, level->match_to);
-        level->at = level->match_to;
-        return true;
-    }
-    if (level->at == text.len) {
+    const PretokenizerSplit *split = &scan->pretokenizer->levels[n_levels - 1];
+    while (!next_of_text(split, level, piece)) {
+        Str text;
         if (!next_of_levels(scan, n_levels - 1, &text)) return false;
         level->scan.text = text;
         level->scan.trail_from = level->scan.trail_to = 0;
-        level->at = level->match_to = 0;
-    }
-    size_t from = text.len, to = text.len;
-    if (!regex_find(&level->scan, level->at, &from, &to)) from = to = text.len;
-    if (from > level->at) {
-        *piece = str_slice(text, level->at, from);
-        level->match_from = from;
-        level->match_to = to;
-        level->at = from;
-    } else {
-        *piece = str_slice(text, from, to);
-        level->at = to;
+        level->at = level->match_from = level->match_to = 0;
     }
     return true;
 }

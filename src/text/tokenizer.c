@@ -1,6 +1,5 @@
 #include "base/utf8.h"
 #include "text/byte_level.h"
-#include "text/nfc.h"
 #include "text/tokenizer_internal.h"
 #include "text/unicode.h"
 
@@ -36,23 +35,52 @@ static void mark_end(Tokenizer *t, int32_t id) {
     if (id != TOKEN_NONE) t->ends[id / 32] |= 1u << (id % 32);
 }
 
+// A token is found by its spelling, or by what the normaliser makes of it. The result may lie in scratch.
+static Str special_spelling(const Tokenizer *t, uint32_t id, Arena *scratch) {
+    Str text = t->vocab.texts[id];
+    bool normalizes = t->special_flags[id] & SPECIAL_NORMALIZED;
+    return !normalizes || normalizer_apply(&t->normalizer, text, true, scratch, &text) ? text : (Str){0};
+}
+
+static bool index_tries(Tokenizer *t, SpecialTries *tries, uint8_t flag, Arena *arena) {
+    const Vocab *v = &t->vocab;
+    uint64_t always_bytes = 0, parsed_bytes = 0;
+    for (int round = 0; round < 2; round++) {
+        if (round == 1 && (!special_init(&tries->always, always_bytes, arena) ||
+                           !special_init(&tries->parsed, parsed_bytes, arena)))
+            return false;
+        for (uint32_t id = 0; id < v->count; id++) {
+            bool user = v->types[id] == TOKEN_USER_DEFINED;
+            if (!user && v->types[id] != TOKEN_CONTROL) continue;
+            if ((t->special_flags[id] & SPECIAL_NORMALIZED) != flag) continue;
+            Arena scratch = *arena;
+            Str spelling = special_spelling(t, id, &scratch);
+            always_bytes += user ? spelling.len : 0;
+            parsed_bytes += spelling.len;
+            if (round == 1 && user) special_add(&tries->always, spelling, (int32_t)id);
+            if (round == 1) special_add(&tries->parsed, spelling, (int32_t)id);
+        }
+    }
+    return true;
+}
+
+// A turn of GPT-OSS goes on behind <|end|>, which ends one of its messages.
+static bool ends_messages_only(const Tokenizer *t, Str text) {
+    return str_eq(text, STR("<|end|>")) && vocab_find(&t->vocab, STR("<|return|>")) >= 0 &&
+           vocab_find(&t->vocab, STR("<|call|>")) >= 0;
+}
+
 bool tokenizer_index_special(Tokenizer *t, const int32_t *extra_ends, size_t n_extra_ends, Arena *arena) {
     const Vocab *v = &t->vocab;
-    uint64_t user_bytes = 0, all_bytes = 0;
-    for (uint32_t id = 0; id < v->count; id++) {
-        if (v->types[id] == TOKEN_USER_DEFINED) user_bytes += v->texts[id].len;
-        if (v->types[id] == TOKEN_USER_DEFINED || v->types[id] == TOKEN_CONTROL)
-            all_bytes += v->texts[id].len;
-    }
     t->ends = arena_new(arena, uint32_t, v->count / 32 + 1);
-    t->special_flags = arena_new(arena, uint8_t, v->count);
-    if (!t->ends || !t->special_flags || !special_init(&t->user_defined, user_bytes, arena)) return false;
-    if (!special_init(&t->all_special, all_bytes, arena)) return false;
+    if (!t->special_flags) t->special_flags = arena_new(arena, uint8_t, v->count);
+    if (!t->ends || !t->special_flags || !index_tries(t, &t->raw, 0, arena) ||
+        !index_tries(t, &t->normalized, SPECIAL_NORMALIZED, arena))
+        return false;
     for (uint32_t id = 0; id < v->count; id++) {
-        bool control = v->types[id] == TOKEN_CONTROL, user = v->types[id] == TOKEN_USER_DEFINED;
-        if (user) special_add(&t->user_defined, v->texts[id], (int32_t)id);
-        if (user || control) special_add(&t->all_special, v->texts[id], (int32_t)id);
-        if (control && is_end_text(v->texts[id])) mark_end(t, (int32_t)id);
+        bool control = v->types[id] == TOKEN_CONTROL;
+        if (control && is_end_text(v->texts[id]) && !ends_messages_only(t, v->texts[id]))
+            mark_end(t, (int32_t)id);
     }
     for (size_t i = 0; i < n_extra_ends; i++)
         mark_end(t, extra_ends[i]);
@@ -65,6 +93,15 @@ void tokenizer_index_bytes(Tokenizer *t) {
         size_t length = utf8_encode(byte_level_char((uint8_t)byte), spelled);
         t->byte_ids[byte] = vocab_find(&t->vocab, (Str){spelled, length});
     }
+}
+
+bool tokenizer_split_merge(Str merge, MergeText *out) {
+    const char *space =
+        merge.len > 2 && merge.len <= TOKEN_BYTES_MAX ? memchr(merge.ptr + 1, ' ', merge.len - 1) : NULL;
+    if (!space) return false;
+    size_t length = (size_t)(space - merge.ptr);
+    *out = (MergeText){str_slice(merge, 0, length), str_slice(merge, length + 1, merge.len)};
+    return true;
 }
 
 static Str join(MergeText merge, char joined[TOKEN_BYTES_MAX]) {
@@ -103,6 +140,15 @@ bool tokenizer_add_merges(Tokenizer *t, const MergeText *merges, uint32_t count,
         bpe_add(&t->merges, (uint32_t)ids[i][0], (uint32_t)ids[i][1], rank + i, (uint32_t)ids[i][2]);
     }
     return true;
+}
+
+bool tokenizer_insert_spaces(Tokenizer *t, bool adds_prefix, Arena *arena, Arena scratch, Error *err) {
+    NormalizerStep spaces = {.kind = NORMALIZE_REPLACE, .content = STR(WORD_SPACE), .pattern_size = 1};
+    NormalizerStep prefix = {.kind = NORMALIZE_PREPEND, .content = STR(WORD_SPACE)};
+    if (!regex_compile(STR(" "), arena, scratch, &spaces.pattern, err)) return false;
+    bool fits =
+        normalizer_add(&t->inserts, &spaces) && (!adds_prefix || normalizer_add(&t->inserts, &prefix));
+    return fits || error_set(err, ERR_UNSUPPORTED, "too many changes of the text");
 }
 
 // ---- what is known about a vocabulary ----
@@ -153,28 +199,37 @@ uint32_t tokenizer_piece_bytes_max(const Tokenizer *t) {
 }
 
 int32_t tokenizer_token_by_text(const Tokenizer *t, Str text) {
-    return special_lookup(&t->all_special, text);
+    int32_t id = vocab_find(&t->vocab, text);
+    bool found = id >= 0 && (t->vocab.types[id] == TOKEN_CONTROL || t->vocab.types[id] == TOKEN_USER_DEFINED);
+    return found ? id : TOKEN_NONE;
 }
 
 bool tokenizer_strips_leading_space(const Tokenizer *t) {
-    return t->adds_space_prefix;
+    return t->strips_leading_space;
 }
 
 // ---- encoding ----
 
-static uint64_t plain_bytes_max(const Tokenizer *t, uint64_t text_bytes) {
-    return t->nfc ? nfc_bytes_max(text_bytes) : text_bytes;
+// What the model is given of a text, in bytes; or in symbols, for which U+2581 is one where it is a token.
+static uint64_t plain_bytes_max(const Tokenizer *t, uint64_t text_bytes, bool in_symbols) {
+    bool spaces_are_one = in_symbols && t->cuts;
+    uint64_t normalized = normalizer_bytes_max(&t->normalizer, text_bytes, spaces_are_one);
+    return normalizer_bytes_max(&t->inserts, normalized, spaces_are_one);
 }
 
+// Each stretch between special tokens gets its own prefix, and each takes at least a byte of the text.
 uint64_t tokenizer_encode_ids_bytes(const Tokenizer *t, uint64_t text_bytes) {
-    return (plain_bytes_max(t, text_bytes) + 4) * sizeof(int32_t) + _Alignof(int32_t);
+    return (text_bytes * plain_bytes_max(t, 1, true) + 4) * sizeof(int32_t) + _Alignof(int32_t);
 }
 
 uint64_t tokenizer_encode_scratch_bytes(const Tokenizer *t, uint64_t text_bytes) {
-    if (t->model == MODEL_SPM) return tokenizer_spm_scratch_bytes(t, text_bytes);
-    uint64_t plain = plain_bytes_max(t, text_bytes);
-    return (t->nfc ? nfc_arena_bytes(text_bytes) : 0) + pretokenizer_scan_bytes(&t->pretokenizer, plain) +
-           bpe_scratch_bytes(&t->merges, plain) + 64;
+    uint64_t normalized = normalizer_bytes_max(&t->normalizer, text_bytes, false);
+    uint64_t changes =
+        normalizer_arena_bytes(&t->normalizer, text_bytes) + normalizer_arena_bytes(&t->inserts, normalized);
+    uint64_t plain = plain_bytes_max(t, text_bytes, false), symbols = plain_bytes_max(t, text_bytes, true);
+    uint64_t model = t->model == MODEL_SPM ? tokenizer_spm_scratch_bytes(t, symbols)
+                                           : bpe_scratch_bytes(&t->merges, symbols);
+    return changes + pretokenizer_scan_bytes(&t->pretokenizer, plain) + model + 64;
 }
 
 // The token that a word is as a whole, or -1.
@@ -182,10 +237,53 @@ static int32_t find_whole_word(const Tokenizer *t, Str word) {
     enum { WORD_BYTES_MAX = 128 }; // of a spelling, where a byte is one or two
     char spelled[WORD_BYTES_MAX];
     size_t length = 0;
+    if (t->model == MODEL_CHAR_BPE) return vocab_find(&t->vocab, word);
     if (word.len > WORD_BYTES_MAX / 2) return -1;
     for (size_t i = 0; i < word.len; i++)
         length += utf8_encode(byte_level_char((uint8_t)word.ptr[i]), spelled + length);
     return vocab_find(&t->vocab, (Str){spelled, length});
+}
+
+// Something that is no token. It is left out where there is no unknown token, as upstream does, so that its
+// neighbours may merge.
+static bool add_unknown(const Tokenizer *t, bool *was_unknown, IdList *out) {
+    bool adds = t->unknown != TOKEN_NONE && !(t->fuses_unknown && *was_unknown);
+    *was_unknown = true;
+    return !adds || id_list_add(out, t->unknown);
+}
+
+static bool add_bytes(const Tokenizer *t, Str word, IdList *out) {
+    bool was_unknown = false;
+    for (size_t i = 0; i < word.len; i++) {
+        int32_t id = t->byte_ids[(uint8_t)word.ptr[i]];
+        if (id < 0 ? !add_unknown(t, &was_unknown, out) : !id_list_add(out, id)) return false;
+        was_unknown = was_unknown && id < 0;
+    }
+    return true;
+}
+
+// The bytes of a character that is no token, if all of them are tokens.
+static bool has_bytes(const Tokenizer *t, Str character) {
+    for (size_t i = 0; i < character.len; i++) {
+        if (t->byte_ids[(uint8_t)character.ptr[i]] < 0) return false;
+    }
+    return true;
+}
+
+static bool add_characters(const Tokenizer *t, Str word, IdList *out) {
+    bool was_unknown = false;
+    for (size_t at = 0, length; at < word.len; at += length) {
+        uint8_t first = (uint8_t)word.ptr[at];
+        length = first < 128 ? 1 : word_character_bytes(word, at);
+        Str character = str_slice(word, at, at + length);
+        int32_t id = first < 128 ? t->ascii_ids[first] : vocab_find(&t->vocab, character);
+        bool is_known = id >= 0 || has_bytes(t, character), ok;
+        if (id >= 0) ok = id_list_add(out, id);
+        else ok = is_known ? add_bytes(t, character, out) : add_unknown(t, &was_unknown, out);
+        if (!ok) return false;
+        was_unknown = was_unknown && !is_known;
+    }
+    return true;
 }
 
 static bool encode_word(const Tokenizer *t, Str word, IdList *out, Arena scratch) {
@@ -193,75 +291,108 @@ static bool encode_word(const Tokenizer *t, Str word, IdList *out, Arena scratch
         int32_t id = find_whole_word(t, word);
         if (id >= 0) return id_list_add(out, id);
     }
-    // The symbols are made where the ids go, and merged there. A byte that the vocabulary lacks is left out,
-    // as upstream does, so that its neighbours may merge.
+    // The symbols are made where the ids go, and merged there.
     size_t start = out->count;
-    for (size_t i = 0; i < word.len; i++) {
-        int32_t id = t->byte_ids[(uint8_t)word.ptr[i]];
-        if (id >= 0 && !id_list_add(out, id)) return false;
-    }
+    if (!(t->model == MODEL_CHAR_BPE ? add_characters : add_bytes)(t, word, out)) return false;
     size_t count = out->count - start;
     size_t left = bpe_merge(&t->merges, out->ids + start, count, scratch);
     out->count = start + left;
     return left > 0 || count == 0;
 }
 
-// A stretch of text without special tokens.
-static bool encode_plain(const Tokenizer *t, Str text, IdList *out, Arena scratch) {
-    if (t->model == MODEL_SPM) return tokenizer_spm_encode(t, text, out, scratch);
-    if (t->nfc && !nfc_is_done(text) && !nfc_normalize(text, &scratch, &text)) return false;
-    PretokenizerScan scan;
-    if (!pretokenizer_begin(&t->pretokenizer, text, &scratch, &scan)) return false;
-    Str word;
-    while (pretokenizer_next(&scan, &word)) {
-        if (!encode_word(t, word, out, scratch)) return false;
+// A piece of the pre-tokeniser. Where nothing is taken whole, it may be cut further.
+static bool encode_piece(const Tokenizer *t, Str piece, IdList *out, Arena scratch) {
+    if (t->model == MODEL_BYTE_BPE || t->whole_words || !t->cuts) return encode_word(t, piece, out, scratch);
+    for (size_t start = 0, end, count; start < piece.len; start = end) {
+        end = word_cuts_next(t->cuts, piece, start, &count);
+        if (!encode_word(t, str_slice(piece, start, end), out, scratch)) return false;
     }
     return true;
 }
 
-static size_t skip_space_right(Str text, size_t at) {
-    uint32_t codepoint;
-    for (size_t length; (length = utf8_decode(str_slice(text, at, text.len), &codepoint)) != 0;
-         at += length) {
-        if (!unicode_is_space(codepoint)) break;
+// A stretch of normalised text without special tokens.
+static bool encode_plain(const Tokenizer *t, Str text, bool at_start, IdList *out, Arena scratch) {
+    if (!normalizer_apply(&t->inserts, text, at_start, &scratch, &text)) return false;
+    if (t->model == MODEL_SPM) return tokenizer_spm_encode(t, text, out, scratch);
+    PretokenizerScan scan;
+    if (!pretokenizer_begin(&t->pretokenizer, text, &scratch, &scan)) return false;
+    Str piece;
+    while (pretokenizer_next(&scan, &piece)) {
+        if (!encode_piece(t, piece, out, scratch)) return false;
     }
-    return at;
+    return true;
 }
+
+// ---- special tokens in a text ----
 
 Str tokenizer_text_behind(const Tokenizer *t, int32_t token, Str text) {
     bool strips = token != TOKEN_NONE && (t->special_flags[token] & SPECIAL_STRIPS_RIGHT);
-    return strips ? str_slice(text, skip_space_right(text, 0), text.len) : text;
+    return strips ? str_slice(text, unicode_space_behind(text, 0), text.len) : text;
 }
 
-static size_t skip_space_left(Str text, size_t from, size_t at) {
-    while (at > from) {
-        size_t previous = at - 1;
-        uint32_t codepoint = 0;
-        while (previous > from && ((uint8_t)text.ptr[previous] & 0xC0) == 0x80)
-            previous--;
-        if (utf8_decode(str_slice(text, previous, at), &codepoint) != at - previous ||
-            !unicode_is_space(codepoint))
-            break;
-        at = previous;
+typedef struct {
+    const Tokenizer *tokenizer;
+    const SpecialTrie *trie;
+    Str text;
+    size_t at;
+} SectionScan;
+
+static SectionScan section_scan(const Tokenizer *t, const SpecialTries *tries, uint32_t flags, Str text) {
+    return (SectionScan){t, flags & TOKENIZER_PARSE_SPECIAL ? &tries->parsed : &tries->always, text, 0};
+}
+
+static bool is_within_word(Str text, size_t start, size_t end) {
+    uint32_t before, behind;
+    return (unicode_character_before(text, 0, start, &before) && unicode_is_word(before)) ||
+           (utf8_decode(str_slice(text, end, text.len), &behind) && unicode_is_word(behind));
+}
+
+// The text up to the next special token, maybe empty, and that token, or TOKEN_NONE behind the last one.
+// False at the end of the text.
+static bool next_section(SectionScan *s, Str *plain, int32_t *id) {
+    size_t start, end = s->at;
+    uint8_t flags = 0;
+    if (s->at == s->text.len) return false;
+    do {
+        if (special_find(s->trie, s->text, end, &start, &end, id)) {
+            flags = s->tokenizer->special_flags[*id];
+        } else {
+            start = end = s->text.len;
+            *id = TOKEN_NONE;
+            flags = 0;
+        }
+    } while ((flags & SPECIAL_SINGLE_WORD) && is_within_word(s->text, start, end));
+    if (flags & SPECIAL_STRIPS_LEFT) start = unicode_space_before(s->text, s->at, start);
+    if (flags & SPECIAL_STRIPS_RIGHT) end = unicode_space_behind(s->text, end);
+    *plain = str_slice(s->text, s->at, start);
+    s->at = end;
+    return true;
+}
+
+// A stretch without those tokens that are found before normalising.
+static bool encode_section(const Tokenizer *t, Str text, bool at_start, uint32_t flags, IdList *out,
+                           Arena scratch) {
+    if (!normalizer_apply(&t->normalizer, text, at_start, &scratch, &text)) return false;
+    SectionScan scan = section_scan(t, &t->normalized, flags, text);
+    Str plain;
+    int32_t id;
+    while (next_section(&scan, &plain, &id)) {
+        bool first = at_start && plain.ptr == text.ptr;
+        if (plain.len && !encode_plain(t, plain, first, out, scratch)) return false;
+        if (id != TOKEN_NONE && !id_list_add(out, id)) return false;
     }
-    return at;
+    return true;
 }
 
 static bool encode_all(const Tokenizer *t, Str text, uint32_t flags, IdList *out, Arena scratch) {
-    const SpecialTrie *trie = flags & TOKENIZER_PARSE_SPECIAL ? &t->all_special : &t->user_defined;
     bool add = flags & TOKENIZER_ADD_SPECIAL;
     if (add && tokenizer_adds_bos(t) && !id_list_add(out, t->bos)) return false;
-    for (size_t at = 0; at < text.len;) {
-        size_t start = text.len, end = text.len;
-        int32_t id = TOKEN_NONE;
-        if (!special_find(trie, text, at, &start, &end, &id)) start = end = text.len;
-        uint8_t strips = id == TOKEN_NONE ? 0 : t->special_flags[id];
-        if (strips & SPECIAL_STRIPS_LEFT) start = skip_space_left(text, at, start);
-        if (strips & SPECIAL_STRIPS_RIGHT) end = skip_space_right(text, end);
-        Str plain = str_slice(text, at, start);
-        if (plain.len && !encode_plain(t, plain, out, scratch)) return false;
+    SectionScan scan = section_scan(t, &t->raw, flags, text);
+    Str plain;
+    int32_t id;
+    while (next_section(&scan, &plain, &id)) {
+        if (plain.len && !encode_section(t, plain, plain.ptr == text.ptr, flags, out, scratch)) return false;
         if (id != TOKEN_NONE && !id_list_add(out, id)) return false;
-        at = end;
     }
     return !(add && t->adds_eos && t->eos != TOKEN_NONE) || id_list_add(out, t->eos);
 }

@@ -1,8 +1,8 @@
 // Text to token ids and back, for every kind of vocabulary that the program reads.
 //
-//     gguf-bpe   byte-level BPE from a GGUF (tokenizer.ggml.model "gpt2"; tokenizer.ggml.pre names the
-//     patterns) gguf-spm   SentencePiece BPE by scores from a GGUF (tokenizer.ggml.model "llama") hf-json a
-//     tokenizer.json
+//     gguf-bpe   byte-level BPE from a GGUF: tokenizer.ggml.model "gpt2", patterns by tokenizer.ggml.pre
+//     gguf-spm   SentencePiece BPE by scores from a GGUF: tokenizer.ggml.model "llama"
+//     hf-json    a tokenizer.json with a BPE model, over bytes or over characters
 //
 // A Tokenizer is immutable once loaded: any number of threads may use it at once. Token strings are not
 // copied from the file where that can be avoided, so the file stays mapped as long as the Tokenizer is used.
@@ -35,9 +35,14 @@ enum {
 MUST_CHECK bool tokenizer_from_gguf(const GgufFile *file, Arena *arena, Arena scratch, Tokenizer **out,
                                     Error *err);
 
-// Reads a tokenizer.json, whose bytes stay in place as long as the Tokenizer. Errors as above, with byte
-// positions.
-MUST_CHECK bool tokenizer_from_json(Str json, Arena *arena, Arena scratch, Tokenizer **out, Error *err);
+// Reads a tokenizer.json, whose bytes stay in place as long as the Tokenizer. `model` is the file of the
+// model that it is for, or NULL: its vocabulary may be a little larger (rows of the embedding that no token
+// has), and it may know better which tokens end generation. Errors as above, with the part of the file and
+// the byte position: what is beyond a normaliser, pre-tokeniser, decoder or post-processor that is supported;
+// a regular expression outside the subset of text/regex.h; more tokens than the model has rows, or so few
+// that it must be another model's. `scratch` takes 24 bytes for each value in the file.
+MUST_CHECK bool tokenizer_from_json(Str json, const GgufFile *model, Arena *arena, Arena scratch,
+                                    Tokenizer **out, Error *err);
 
 const char *tokenizer_kind(const Tokenizer *t);          // "gguf-bpe", "gguf-spm", "hf-json"
 const char *tokenizer_pre_tokenizer(const Tokenizer *t); // "smollm", "qwen2", …; "" where there is none

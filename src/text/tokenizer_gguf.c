@@ -60,17 +60,22 @@ static bool read_token_id(const GgufFile *file, const Tokenizer *t, Str key, int
     return true;
 }
 
+bool tokenizer_read_gguf_ids(const GgufFile *file, const Tokenizer *t, int32_t *bos, int32_t ends[GGUF_ENDS],
+                             Error *err) {
+    return read_token_id(file, t, STR("tokenizer.ggml.bos_token_id"), bos, err) &&
+           read_token_id(file, t, STR("tokenizer.ggml.eos_token_id"), &ends[0], err) &&
+           read_token_id(file, t, STR("tokenizer.ggml.eot_token_id"), &ends[1], err) &&
+           read_token_id(file, t, STR("tokenizer.ggml.eom_token_id"), &ends[2], err);
+}
+
 static bool read_special(const GgufFile *file, Tokenizer *t, Arena *arena, Error *err) {
-    int32_t ends[3];
-    bool ok = read_token_id(file, t, STR("tokenizer.ggml.bos_token_id"), &t->bos, err) &&
-              read_token_id(file, t, STR("tokenizer.ggml.eos_token_id"), &t->eos, err) &&
+    int32_t ends[GGUF_ENDS];
+    bool ok = tokenizer_read_gguf_ids(file, t, &t->bos, ends, err) &&
               read_token_id(file, t, STR("tokenizer.ggml.unknown_token_id"), &t->unknown, err) &&
-              read_token_id(file, t, STR("tokenizer.ggml.eot_token_id"), &ends[1], err) &&
-              read_token_id(file, t, STR("tokenizer.ggml.eom_token_id"), &ends[2], err) &&
               gguf_opt_bool(file, STR("tokenizer.ggml.add_bos_token"), &t->adds_bos, err) &&
               gguf_opt_bool(file, STR("tokenizer.ggml.add_eos_token"), &t->adds_eos, err);
     if (!ok) return false;
-    ends[0] = t->eos;
+    t->eos = ends[0];
     return tokenizer_index_special(t, ends, COUNT_OF(ends), arena) || no_memory(err);
 }
 
@@ -92,16 +97,6 @@ static bool unknown_pre(const GgufFile *file, const GgufValue *value, Str name, 
     return false;
 }
 
-// "left right"; the first character may itself be a space in old files.
-static bool split_merge(Str merge, MergeText *out) {
-    const char *space =
-        merge.len > 2 && merge.len <= TOKEN_BYTES_MAX ? memchr(merge.ptr + 1, ' ', merge.len - 1) : NULL;
-    if (!space) return false;
-    size_t length = (size_t)(space - merge.ptr);
-    *out = (MergeText){str_slice(merge, 0, length), str_slice(merge, length + 1, merge.len)};
-    return true;
-}
-
 static bool read_merges(const GgufFile *file, Tokenizer *t, Arena *arena, Error *err) {
     GgufArray merges;
     if (!gguf_get_array(file, KEY_MERGES, GGUF_STRING, &merges, err)) return false;
@@ -117,7 +112,7 @@ static bool read_merges(const GgufFile *file, Tokenizer *t, Arena *arena, Error 
         uint32_t count = (uint32_t)min_u64(MERGE_GROUP, merges.count - rank), bad;
         Str missing;
         for (uint32_t i = 0; i < count; i++) {
-            if (split_merge(gguf_array_str(&merges, rank + i), &group[i])) continue;
+            if (tokenizer_split_merge(gguf_array_str(&merges, rank + i), &group[i])) continue;
             return gguf_value_error(file, value, err, "merge %u is not two tokens with a space between",
                                     rank + i);
         }
@@ -139,12 +134,15 @@ static bool load_byte_bpe(const GgufFile *file, Tokenizer *t, Arena *arena, Aren
     t->pre_name = row->name;
     t->whole_words = row->whole_words;
     t->adds_bos = row->adds_bos;
-    t->nfc = row->nfc;
+    if (row->nfc && !normalizer_add(&t->normalizer, &(NormalizerStep){.kind = NORMALIZE_NFC}))
+        return no_memory(err);
     if (!pretokenizer_compile(row, arena, scratch, &t->pretokenizer, err)) return false;
     if (!read_tokens(file, t, arena, err) || !read_merges(file, t, arena, err)) return false;
     tokenizer_index_bytes(t);
-    return (vocab_decode_pieces(&t->vocab, PIECES_BYTE_LEVEL, arena) || no_memory(err)) &&
-           read_special(file, t, arena, err);
+    bool ok = (vocab_decode_pieces(&t->vocab, PIECES_BYTE_LEVEL, arena) || no_memory(err)) &&
+              read_special(file, t, arena, err);
+    t->unknown = TOKEN_NONE; // bytes without a token are left out, as in other programs that read these files
+    return ok;
 }
 
 // ---- SentencePiece ----
@@ -198,9 +196,10 @@ static bool load_spm(const GgufFile *file, Tokenizer *t, Arena *arena, Arena scr
     t->model = MODEL_SPM;
     t->pre_name = "";
     t->adds_bos = true;
-    t->adds_space_prefix = true;
+    t->strips_leading_space = true;
     if (!read_tokens(file, t, arena, err) || !read_scores(file, t, arena, scratch, err)) return false;
-    if (!gguf_opt_bool(file, STR("tokenizer.ggml.add_space_prefix"), &t->adds_space_prefix, err))
+    if (!gguf_opt_bool(file, STR("tokenizer.ggml.add_space_prefix"), &t->strips_leading_space, err) ||
+        !tokenizer_insert_spaces(t, t->strips_leading_space, arena, scratch, err))
         return false;
     memset(t->byte_ids, 0xFF, sizeof t->byte_ids);
     for (uint32_t id = 0; id < t->vocab.count; id++) {

@@ -2,15 +2,24 @@
 #pragma once
 
 #include "text/bpe.h"
+#include "text/normalizer.h"
 #include "text/pretokenizer.h"
 #include "text/special.h"
 #include "text/tokenizer.h"
 #include "text/vocab.h"
+#include "text/word_cuts.h"
 
 typedef enum {
-    MODEL_BYTE_BPE, // bytes are the first symbols, merged within pieces of the pre-tokeniser
+    MODEL_BYTE_BPE, // bytes are the first symbols, merged by rank within pieces of the pre-tokeniser
+    MODEL_CHAR_BPE, // so are characters; those that are no token become bytes or the unknown token
     MODEL_SPM,      // characters are the first symbols, merged by the scores of what they make
 } TokenModel;
+
+// Tokens that are found in a text by their spelling.
+typedef struct {
+    SpecialTrie always; // user-defined ones
+    SpecialTrie parsed; // … and control tokens, found with TOKENIZER_PARSE_SPECIAL
+} SpecialTries;
 
 struct Tokenizer {
     const char *kind;
@@ -20,27 +29,32 @@ struct Tokenizer {
     uint32_t *ends; // one bit for each token that ends generation
     int32_t bos, eos, unknown;
     bool adds_bos, adds_eos;
+    bool strips_leading_space; // as tokenizer_strips_leading_space
 
-    SpecialTrie user_defined; // always found in text
-    SpecialTrie all_special;  // … and control tokens, found with TOKENIZER_PARSE_SPECIAL
-    uint8_t *special_flags;   // [vocab] SPECIAL_STRIPS_…
+    // A text is cut at the tokens found in it as it is; what lies between them is normalised and cut at those
+    // found then; and what lies between these gets what the pre-tokeniser puts in.
+    SpecialTries raw;
+    Normalizer normalizer;
+    SpecialTries normalized;
+    Normalizer inserts;
+    uint8_t *special_flags; // [vocab] SPECIAL_…
 
-    bool nfc;
-
-    // MODEL_BYTE_BPE
+    // MODEL_BYTE_BPE and MODEL_CHAR_BPE
     Pretokenizer pretokenizer;
     BpeMerges merges;
-    int32_t byte_ids[256]; // for MODEL_SPM, too; -1 where the vocabulary has no such byte
-    bool whole_words;
+    bool whole_words;   // a word that is a token is taken whole
+    bool fuses_unknown; // neighbours that are no token are one unknown token
+
+    // MODEL_CHAR_BPE and MODEL_SPM
+    int32_t byte_ids[256];  // MODEL_BYTE_BPE, too; -1 where the vocabulary has no such byte
+    int32_t ascii_ids[128]; // the tokens that are one ASCII character, or -1
+    WordCuts *cuts;         // MODEL_CHAR_BPE: NULL where U+2581 is no token
 
     // MODEL_SPM
     const uint32_t
         *spm_ranks;       // [vocab] place of each token's score, best first; BPE_NO_RANK: not made by merging
     uint32_t spm_n_ranks; // distinct scores
-    uint32_t spm_bytes_max;       // the longest token that merging makes
-    int32_t spm_ascii[128];       // the tokens that are one ASCII character, or -1
-    const uint64_t *spm_crossing; // 65,536 bits: where words do not end although a space follows
-    bool adds_space_prefix;
+    uint32_t spm_bytes_max; // the longest token that merging makes
 };
 
 // Ids appended to the free end of an arena.
@@ -56,7 +70,8 @@ MUST_CHECK static inline bool id_list_add(IdList *list, int32_t id) {
     return true;
 }
 
-// Fills `user_defined`, `all_special` and `ends` from the vocabulary; `extra_ends` are ids or TOKEN_NONE.
+// Fills `raw`, `normalized` and `ends` from the vocabulary and special_flags, which are made if NULL;
+// `extra_ends` are ids or TOKEN_NONE.
 MUST_CHECK bool tokenizer_index_special(Tokenizer *t, const int32_t *extra_ends, size_t n_extra_ends,
                                         Arena *arena);
 
@@ -68,14 +83,32 @@ typedef struct {
     Str left, right;
 } MergeText;
 
+// "left right"; the first character may itself be a space in old files. False for anything else.
+MUST_CHECK bool tokenizer_split_merge(Str merge, MergeText *out);
+
 // Adds the merges of ranks rank … rank + count - 1, at most MERGE_GROUP of them, to t->merges. On failure
 // *bad is the one at fault and *missing the spelling that is no token, in `joined` if it is the two together.
 enum { MERGE_GROUP = 32 };
 MUST_CHECK bool tokenizer_add_merges(Tokenizer *t, const MergeText *merges, uint32_t count, uint32_t rank,
                                      uint32_t *bad, Str *missing, char joined[TOKEN_BYTES_MAX]);
 
-// What tokens are flagged with in special_flags: white space on a side belongs to the token.
-enum { SPECIAL_STRIPS_LEFT = 1, SPECIAL_STRIPS_RIGHT = 2 };
+// What tokens are flagged with in special_flags.
+enum {
+    SPECIAL_STRIPS_LEFT = 1, // white space on that side belongs to the token
+    SPECIAL_STRIPS_RIGHT = 2,
+    SPECIAL_SINGLE_WORD = 4, // not found within a word
+    SPECIAL_NORMALIZED = 8,  // found in the normalised text
+};
+
+// Adds to `inserts` what SentencePiece does to a text: spaces become U+2581, and one comes first where
+// `adds_prefix`. Errors as regex_compile.
+MUST_CHECK bool tokenizer_insert_spaces(Tokenizer *t, bool adds_prefix, Arena *arena, Arena scratch,
+                                        Error *err);
+
+// The ids of the tokens that end generation as a GGUF names them, and of the first token, or TOKEN_NONE.
+enum { GGUF_ENDS = 3 };
+MUST_CHECK bool tokenizer_read_gguf_ids(const GgufFile *file, const Tokenizer *t, int32_t *bos,
+                                        int32_t ends[GGUF_ENDS], Error *err);
 
 // `text` without the white space at its front that belongs to the token before it (or TOKEN_NONE).
 Str tokenizer_text_behind(const Tokenizer *t, int32_t token, Str text);

@@ -71,6 +71,18 @@ static inline bool unicode_is_space(uint32_t codepoint) {
     return (category >= UNICODE_ZS && category <= UNICODE_ZP) || category == UNICODE_NEXT_LINE;
 }
 
+// A part of a word, \w in Rust (Unicode Technical Standard 18, annex C): letters, marks, decimal and letter
+// numbers, connecting punctuation, joiners.
+bool unicode_is_word(uint32_t codepoint);
+
+// Where the white space that begins at `at` ends, and where that which ends at `at` begins, not before
+// `from`. Each is `at` itself when there is none.
+size_t unicode_space_behind(Str text, size_t at);
+size_t unicode_space_before(Str text, size_t from, size_t at);
+
+// The character that ends at `at` and begins at `from` or later: its length, or 0 when there is no whole one.
+size_t unicode_character_before(Str text, size_t from, size_t at, uint32_t *codepoint);
+
 static inline bool unicode_needs_nfc(uint32_t codepoint) {
     return unicode_property(codepoint) & 32;
 }
