@@ -129,7 +129,8 @@ static FakeWorker *make(const FakeConfig *config) {
                                     .max_rows = MAX_ROWS,
                                     .pipeline_depth = 1};
     f->backend.check_residency = fake_check_residency;
-    if (c->in_vram) f->backend.info.vram_bytes_total = f->backend.info.vram_bytes_used = 1 << 30;
+    f->backend.info.vram_bytes_used = 1 << 30;
+    if (c->in_vram) f->backend.info.vram_bytes_total = f->backend.info.vram_bytes_used;
     make_script(f);
     must(engine_create(&f->backend, &f->plan, c->n_jobs, &f->arena, &f->engine, &err), &err);
     must(bridge_init(&f->bridge, c->n_jobs, execute_job_arena_bytes(f->tokenizer), &f->arena, &err), &err);

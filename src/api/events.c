@@ -65,7 +65,7 @@ static void send_metrics(Api *api, const Job *job, ApiJob *mine, const JobEvent 
     json_member_str(&w, "job_id", job->id);
     json_member_u64(&w, "tokens_out", e->tokens_out);
     json_member_u64(&w, "decode_time_ms", whole_ms(e->decode_ns));
-    json_member_u64(&w, "vram_bytes", api->config.bridge->status.info.vram_bytes_used);
+    json_member_u64(&w, "vram_bytes", backend_vram_bytes(&api->config.bridge->status.info));
     json_close_object(&w);
     send(mine, &text);
 }

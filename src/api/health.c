@@ -37,7 +37,7 @@ void api_health(Api *api, HttpExchange exchange, const HttpRequest *request) {
     bool is_lost = atomic_load(&status->residency_lost);
     json_member_bool(&w, "resident", info.vram_bytes_total != 0 && !is_lost);
     json_member_str(&w, "quant_kind", c->quant_kind);
-    json_member_u64(&w, "vram_bytes_used", info.vram_bytes_total ? info.vram_bytes_used : 0);
+    json_member_u64(&w, "vram_bytes_used", backend_vram_bytes(&info));
     json_member_u64(&w, "vram_bytes_total", info.vram_bytes_total);
     json_member_str(&w, "tokenizer_kind", str_from_c(tokenizer_kind(c->tokenizer)));
     json_member_u64(&w, "vocab_size", tokenizer_vocab_size(c->tokenizer));
@@ -72,7 +72,7 @@ void api_metrics(Api *api, HttpExchange exchange, const HttpRequest *request) {
     };
     if (bridge_phase(c->bridge) == WORKER_READY) {
         uint32_t used = atomic_load_explicit(&status->kv_pages_used, memory_order_relaxed);
-        gauges.vram_bytes = status->info.vram_bytes_total ? status->info.vram_bytes_used : 0;
+        gauges.vram_bytes = backend_vram_bytes(&status->info);
         gauges.kv_used_ratio = status->kv_pages_total ? (double)used / status->kv_pages_total : 0;
         gauges.load_seconds = status->load_seconds;
         gauges.jit_seconds = status->info.jit_seconds;

@@ -102,6 +102,11 @@ struct Backend {
     BackendInfo info;
 };
 
+// What a backend holds of a device's own memory: nothing, on the CPU.
+static inline uint64_t backend_vram_bytes(const BackendInfo *info) {
+    return info->vram_bytes_total ? info->vram_bytes_used : 0;
+}
+
 // The backend's own state is in the arena. `arena` outlives it.
 MUST_CHECK bool cpu_backend_open(const BackendOptions *options, Arena *arena, Backend **out, Error *err);
 #if WORKER_ORCD_CUDA

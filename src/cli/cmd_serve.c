@@ -2,6 +2,7 @@
 #include "api/execute_request.h"
 #include "base/uuid.h"
 #include "base/version.h"
+#include "cli/callback.h"
 #include "cli/commands.h"
 #include "cli/model.h"
 #include "cli/progress.h"
@@ -10,11 +11,9 @@
 #include "os/os_net.h"
 #include "os/os_sandbox.h"
 #include "sched/sched.h"
-#include "json/json_writer.h"
 
 #include <stdio.h>
 
-enum { CALLBACK_TRIES = 3, CALLBACK_TIMEOUT_MS = 5000, CALLBACK_BACKOFF_MS = 500 };
 enum { EXIT_CODE_BACKEND_LOST = 3 };
 
 typedef struct {
@@ -22,7 +21,7 @@ typedef struct {
     uint64_t started_ns;
     Log log;
     char worker_id[UUID_TEXT_BYTES];
-    char url[320];
+    char url[CALLBACK_URI_BYTES]; // that it listens on
     char model_ref[4200];
     Model model;
     Auth callback_auth; // its first token is sent
@@ -69,7 +68,7 @@ static bool load_weights(Worker *w, Error *err) {
     log_event(&w->log, LOG_MODEL_LOAD_COMPLETE, LOG_STR("model", name),
               LOG_STR("device", str_from_c(info->device_name)),
               LOG_F64("load_seconds", info->load_seconds, 3),
-              LOG_U64("vram_bytes_used", info->vram_bytes_total ? info->vram_bytes_used : 0));
+              LOG_U64("vram_bytes_used", backend_vram_bytes(info)));
     return true;
 }
 
@@ -90,62 +89,18 @@ static bool warm_up(Worker *w, Engine *engine, Error *err) {
     return true;
 }
 
-static Str callback_body(const Worker *w, char *memory, size_t size) {
-    const BackendInfo *info = &w->model.backend->info;
-    bool in_vram = info->vram_bytes_total != 0;
-    StrBuf body = strbuf_from_memory(memory, size);
-    JsonWriter json = json_writer_begin(&body);
-    json_open_object(&json);
-    json_member_str(&json, "worker_id", str_from_c(w->worker_id));
-    json_member_str(&json, "model_ref", str_from_c(w->model_ref));
-    json_member_u64(&json, "memory_bytes", info->vram_bytes_used);
-    json_member_u64(&json, "vram_bytes", in_vram ? info->vram_bytes_used : 0);
-    json_member_str(&json, "memory_architecture", in_vram ? STR("vram-only") : STR("host"));
-    json_member_str(&json, "uri", str_from_c(w->url));
-    json_member_str(&json, "worker_type", in_vram ? STR("bespoke-cuda") : STR("cpu-reference"));
-    json_key(&json, "capabilities");
-    json_open_array(&json);
-    json_put_str(&json, STR("text-gen"));
-    json_close_array(&json);
-    json_member_str(&json, "protocol", STR("sse"));
-    json_close_object(&json);
-    return strbuf_str(&body);
-}
-
-static bool call_back_once(const HttpClientRequest *request, Arena arena, Error *err) {
-    HttpClientReply reply;
-    if (!http_client_exchange(request, &arena, &reply, err)) return false;
-    if (reply.status >= 200 && reply.status < 300) return true;
-    return error_set(err, ERR_IO, "%.*s: answered with status %u", STR_ARG(request->url), reply.status);
-}
-
-// Tells --callback-url that the worker is ready, with a pause that doubles after each failed try.
-static bool call_back(Worker *w, Error *err) {
+static bool call_back(const Worker *w, Error *err) {
     if (!w->options->callback_url) return true;
-    char body[8192];
-    uint8_t random[16], reply[16 * 1024];
-    char correlation_id[UUID_TEXT_BYTES];
-    os_random(random, sizeof random);
-    uuid_from_random(random, correlation_id);
-    HttpHeader header = {STR("X-Correlation-Id"), str_from_c(correlation_id)};
-    HttpClientRequest request = {
-        .method = "POST",
-        .url = str_from_c(w->options->callback_url),
-        .content_type = STR("application/json"),
-        .body = callback_body(w, body, sizeof body),
-        .headers = &header,
-        .header_count = 1,
-        .timeout_ms = CALLBACK_TIMEOUT_MS,
-    };
-    if (w->callback_auth.n_tokens) request.bearer_token = w->callback_auth.tokens[0];
-    for (uint32_t attempt = 1;; attempt++) {
-        if (call_back_once(&request, arena_from_memory(reply, sizeof reply), err)) return true;
-        log_event(&w->log, LOG_CALLBACK_RETRY, LOG_U64("attempt", attempt),
-                  LOG_U64("attempts", CALLBACK_TRIES), LOG_STR("message", str_from_c(err->message)),
-                  LOG_STR("correlation_id", header.value));
-        if (attempt == CALLBACK_TRIES) return error_prefix(err, "nobody was told that the worker is ready");
-        os_sleep_ms((uint32_t)CALLBACK_BACKOFF_MS << (attempt - 1));
-    }
+    const Auth *auth = &w->callback_auth;
+    Callback callback = {.log = &w->log,
+                         .url = str_from_c(w->options->callback_url),
+                         .bearer_token = auth->n_tokens ? auth->tokens[0] : (Str){0},
+                         .worker_id = str_from_c(w->worker_id),
+                         .model_ref = str_from_c(w->model_ref),
+                         .host = str_from_c(w->options->host),
+                         .port = http_server_port(w->server),
+                         .info = &w->model.backend->info};
+    return callback_send(&callback, err);
 }
 
 // The last thing before jobs are taken: what is left to do needs no more than this.
@@ -288,9 +243,7 @@ static bool open_server(Worker *w, Error *err) {
         .host = str_from_c(o->host), .port = (uint16_t)o->port, .handler = api_handler(w->api)};
     if (!http_server_open(&w->server, arena, &server, err)) return false;
     api_attach(w->api, w->server);
-    bool is_ipv6 = strchr(o->host, ':') != NULL;
-    snprintf(w->url, sizeof w->url, is_ipv6 ? "http://[%s]:%u" : "http://%s:%u", o->host,
-             http_server_port(w->server));
+    callback_write_uri(str_from_c(o->host), http_server_port(w->server), w->url);
     return true;
 }
 

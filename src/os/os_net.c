@@ -170,6 +170,30 @@ bool os_net_connect(Str host, uint16_t port, uint32_t timeout_ms, int *socket, E
                      strerror(reason));
 }
 
+// By a socket for datagrams, which is connected without a word to the other side.
+static bool os_net_own_address_to(const struct addrinfo *at, char out[OS_NET_ADDRESS_BYTES]) {
+    struct sockaddr_storage own;
+    socklen_t size = sizeof own;
+    int fd = socket(at->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return false;
+    bool ok = connect(fd, at->ai_addr, at->ai_addrlen) == 0 &&
+              getsockname(fd, (struct sockaddr *)&own, &size) == 0 &&
+              getnameinfo((const struct sockaddr *)&own, size, out, OS_NET_ADDRESS_BYTES, NULL, 0,
+                          NI_NUMERICHOST) == 0;
+    close(fd);
+    return ok;
+}
+
+bool os_net_own_address(Str host, uint16_t port, char out[OS_NET_ADDRESS_BYTES], Error *err) {
+    struct addrinfo *addresses;
+    if (!os_net_resolve(host, port, 0, &addresses, err)) return false;
+    bool found = false;
+    for (const struct addrinfo *at = addresses; at && !found; at = at->ai_next)
+        found = os_net_own_address_to(at, out);
+    freeaddrinfo(addresses);
+    return found || error_set(err, ERR_IO, "no address of this machine leads to %.*s", STR_ARG(host));
+}
+
 // ---- bytes ----
 
 static OsNetResult os_net_problem(void) {

@@ -21,6 +21,11 @@ OsNetResult os_net_accept(int listener, int *socket);
 // Waits for at most timeout_ms. Errors (ERR_IO) name host and port.
 MUST_CHECK bool os_net_connect(Str host, uint16_t port, uint32_t timeout_ms, int *socket, Error *err);
 
+// The address of this machine that a connection to a host would come from, as text and without a port. Sends
+// nothing. Errors (ERR_IO) name the host.
+enum { OS_NET_ADDRESS_BYTES = 64 };
+MUST_CHECK bool os_net_own_address(Str host, uint16_t port, char out[OS_NET_ADDRESS_BYTES], Error *err);
+
 OsNetResult os_net_receive(int socket, void *out, size_t capacity, size_t *received);
 OsNetResult os_net_send(int socket, Str bytes, size_t *sent);
 // Sends FIN; receiving stays possible.
