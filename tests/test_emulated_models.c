@@ -7,14 +7,17 @@
 #include "arch_models.h"
 #include "emulated_gpu.h"
 #include "model_pair.h"
+#include "model_stages.h"
 
 #include <math.h>
 #include <stdio.h>
 
-enum { SM = 90, MULTIPROCESSORS = 2 };
+enum { SM = 90, MULTIPROCESSORS = 2, STAGE_ROWS = 8 };
 
 // The product's promise; rounding makes about 2e-3.
 static const double ERROR_MAX = 3e-2;
+// Of one stage by itself.
+static const double STAGE_ERROR_MAX = 5e-3;
 
 static const SamplerParams sampled = {.temperature = 0.8f, .top_p = 1, .repetition_penalty = 1, .seed = 1};
 
@@ -68,6 +71,9 @@ static void check_logits(ModelPair *p, const Output *actual) {
 static void check_model(const char *name) {
     static const uint32_t one[] = {ARCH_MODEL_PROMPT}, some[] = {23, 1, 1, 22, 1, ARCH_MODEL_PROMPT};
     ModelPair *p = open_emulated(name);
+    int32_t tokens[ARCH_MODEL_TOKENS];
+    arch_model_tokens(tokens);
+    model_stages_compare(p, tokens, ARCH_MODEL_PROMPT, ARCH_MODEL_PROMPT + STAGE_ROWS, STAGE_ERROR_MAX);
     Output whole = generate(p, 0, ARCH_MODEL_TOKENS, one, COUNT_OF(one));
     check_logits(p, &whole);
     Output cut = generate(p, 1, ARCH_MODEL_PROMPT + 1, some, COUNT_OF(some));

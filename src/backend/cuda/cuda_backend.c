@@ -504,6 +504,11 @@ static bool run_head(CudaBackend *b, const StepSequence *q, uint32_t row, RowEnd
     return true;
 }
 
+static bool run_layers(CudaBackend *b, const StepSequence *q, Error *err) {
+    if (b->prompt_observer) return cuda_chunk_observed(b, q, err);
+    return cuda_ok(&b->cuda, b->cuda.graph_launch(b->prefill, b->stream), "launching a prompt's rows", err);
+}
+
 // A prompt's rows together through the layers. Prompts always go this way, however they are cut, so that a
 // row's bits depend on nothing but the rows before it.
 static bool run_chunk(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
@@ -512,7 +517,7 @@ static bool run_chunk(CudaBackend *b, Cell *cell, const StepSequence *q, Flight 
         .n_rows = q->n_tokens, .position = q->position, .tokens = b->chunk_tokens, .pages = slot->pages};
     if (!cell_send(b, cell, b->buffers.chunk, &chunk, sizeof chunk, err) ||
         !cell_send(b, cell, b->chunk_tokens, q->tokens, q->n_tokens * sizeof *q->tokens, err) ||
-        !cuda_ok(&b->cuda, b->cuda.graph_launch(b->prefill, b->stream), "launching a prompt's rows", err)) {
+        !run_layers(b, q, err)) {
         return false;
     }
     for (uint32_t row = 0; row < q->n_tokens; row++) {

@@ -23,6 +23,10 @@ typedef bool CudaObserver(void *context, uint32_t op_index, uint32_t position, f
 // Lets a test see every stage; NULL ends it. While it looks, stages are launched one by one.
 void cuda_backend_observe(Backend *backend, CudaObserver *observer, void *context);
 
+// As cuda_backend_observe, for prompts and the stages that they go through: after each stage its values of
+// all rows, one row after the other. An operation that writes the residual stream can have it changed.
+void cuda_backend_observe_prompts(Backend *backend, CudaObserver *observer, void *context);
+
 // Every device allocation is what it should be. For the health check: any thread, but one at a time, and not
 // during close.
 MUST_CHECK bool cuda_backend_check_residency(Backend *backend, Error *err);

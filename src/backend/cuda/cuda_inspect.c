@@ -20,8 +20,7 @@ bool cuda_backend_check_residency(Backend *backend, Error *err) {
 
 // ---- values ----
 
-// `size` bytes of device memory, in the scratch arena.
-static void *fetch(CudaBackend *b, CUdeviceptr from, size_t size, Arena *scratch, Error *err) {
+void *cuda_fetch(CudaBackend *b, CUdeviceptr from, size_t size, Arena *scratch, Error *err) {
     void *to = arena_alloc(scratch, 1, size, 64);
     if (!to) {
         error_fill(err, ERR_NO_MEMORY, ERROR_NO_POSITION, "the values of a stage do not fit their memory");
@@ -38,7 +37,7 @@ static bool show(CudaBackend *b, const Op *op, uint32_t position, float *values,
 
 static bool show_floats(CudaBackend *b, const Op *op, uint32_t position, CUdeviceptr from, uint32_t width,
                         Arena scratch, Error *err) {
-    float *values = fetch(b, from, width * sizeof(float), &scratch, err);
+    float *values = cuda_fetch(b, from, width * sizeof(float), &scratch, err);
     if (!values || !show(b, op, position, values, width)) return values != NULL;
     CUresult r = b->cuda.copy_to_device(from, values, width * sizeof(float), b->stream);
     if (r == CUDA_SUCCESS) r = b->cuda.stream_synchronize(b->stream);
@@ -49,7 +48,7 @@ static bool show_floats(CudaBackend *b, const Op *op, uint32_t position, CUdevic
 static bool show_queries(CudaBackend *b, const Stage *s, uint32_t position, Arena scratch, Error *err) {
     const ModelConfig *c = &b->plan->config;
     uint32_t width = c->n_heads * c->head_dim;
-    const uint16_t *halves = fetch(b, b->buffers.q, width * sizeof *halves, &scratch, err);
+    const uint16_t *halves = cuda_fetch(b, b->buffers.q, width * sizeof *halves, &scratch, err);
     float *values = arena_new(&scratch, float, width);
     if (!halves || !values) return false;
     float factor = 1 / (b->plan->ops[s->first_op + s->n_ops].attention.scale *
@@ -68,7 +67,7 @@ static bool show_cache(CudaBackend *b, uint32_t slot, const Stage *s, uint32_t p
     uint64_t page_bytes = KV_PAGE_HALVES((uint64_t)c->n_kv_heads, c->head_dim) * sizeof(uint16_t);
     CUdeviceptr page = b->buffers.kv + s->layer * b->buffers.kv_layer_bytes +
                        b->slots[slot].sent_pages[position / KV_PAGE] * page_bytes;
-    const uint16_t *tiles = fetch(b, page, page_bytes, &scratch, err);
+    const uint16_t *tiles = cuda_fetch(b, page, page_bytes, &scratch, err);
     float *keys = arena_new(&scratch, float, width), *values = arena_new(&scratch, float, width);
     if (!tiles || !keys || !values) return false;
     for (uint32_t head = 0; head < c->n_kv_heads; head++) {
@@ -97,9 +96,10 @@ static bool show_attention(CudaBackend *b, const Stage *s, uint32_t position, Ar
     const ModelConfig *c = &b->plan->config;
     const Op *op = s->ops[ATTENTION_ATTENTION];
     uint32_t width = c->n_heads * c->head_dim, n_splits = split_count(b, op, position);
-    const uint16_t *part = fetch(b, b->buffers.part, (size_t)n_splits * width * sizeof *part, &scratch, err);
-    const float *weight =
-        fetch(b, b->buffers.part_weight, (size_t)n_splits * c->n_heads * 2 * sizeof *weight, &scratch, err);
+    const uint16_t *part =
+        cuda_fetch(b, b->buffers.part, (size_t)n_splits * width * sizeof *part, &scratch, err);
+    const float *weight = cuda_fetch(b, b->buffers.part_weight,
+                                     (size_t)n_splits * c->n_heads * 2 * sizeof *weight, &scratch, err);
     float *out = arena_new(&scratch, float, width);
     if (!part || !weight || !out) return false;
     for (uint32_t head = 0; head < c->n_heads; head++) {

@@ -100,6 +100,8 @@ typedef struct {
 
     CudaObserver *observer;
     void *observer_context;
+    CudaObserver *prompt_observer;
+    void *prompt_observer_context;
     char invalid_text[160]; // StepResult.first_invalid
 } CudaBackend;
 
@@ -117,6 +119,13 @@ uint32_t cuda_row_launches(CudaBackend *b, uint32_t slot, RowEnd end, StageArgs 
 // which spoils the sequence's state: nothing but a new sequence may follow in its slot.
 MUST_CHECK bool cuda_explain_invalid(CudaBackend *b, const Flight *flight, const Draw *draw, const char **out,
                                      Error *err);
+
+// `size` bytes of device memory, in the scratch arena; NULL after an error.
+void *cuda_fetch(CudaBackend *b, CUdeviceptr from, size_t size, Arena *scratch, Error *err);
+
+// The rows of a chunk that is on the device, through the layers, stage by stage, each shown to the prompts'
+// observer.
+MUST_CHECK bool cuda_chunk_observed(CudaBackend *b, const StepSequence *q, Error *err);
 
 // One row of a slot's sequence, stage by stage, each shown to the observer.
 MUST_CHECK bool cuda_row_observed(CudaBackend *b, uint32_t slot, RowEnd end, uint32_t position, Error *err);

@@ -1,0 +1,12 @@
+// Each stage of the CUDA backend by itself, against the CPU reference's value of the operation that it ends
+// with.
+#pragma once
+
+#include "model_pair.h"
+
+// Runs n_prompt tokens as one prompt, and those up to n one by one, in slot 0 of both backends. After each
+// stage the residual stream becomes the reference's, so that errors do not add up: what a stage is off by is
+// its own, of the stream only what it added. A stage that is off by more than error_max in all its rows
+// together is a failure; prints a table of all of them. Returns whether there was none.
+bool model_stages_compare(ModelPair *p, const int32_t *tokens, uint32_t n_prompt, uint32_t n,
+                          double error_max);
