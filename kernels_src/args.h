@@ -35,13 +35,26 @@ typedef struct {
     DEVICE_PTR(const DecodeSequence) sequence;
     DEVICE_PTR(float) x;                   // [D_MODEL] the residual stream; written where FIRST, else read
     DEVICE_PTR(const unsigned char) embed; // FIRST: the embedding's matrix
+    DEVICE_PTR(const float) learned;       // FIRST with LEARNED_POSITIONS: [positions][D_MODEL]
     DEVICE_PTR(const float) norm;          // [D_MODEL]
+    DEVICE_PTR(const float) norm_bias;     // [D_MODEL], LAYER_NORM
     DEVICE_PTR(const unsigned char) weight[3]; // query, key, value matrices
     DEVICE_PTR(const float) bias[3];           // or NULL
     DEVICE_PTR(const float) inv_freq;          // [ROPE_DIMS / 2]
     DEVICE_PTR(unsigned short) q;              // out [N_HEADS][HEAD_DIM] f16, times SCORE_SCALE * log2(e)
     DEVICE_PTR(unsigned short) kv;             // the layer's cache
+    DEVICE_PTR(float) raw; // RAW: out [N_HEADS + 2 N_KV_HEADS][HEAD_DIM] instead, as the matrices give them
 } QkvArgs;
+
+// decode_heads.cuh
+typedef struct {
+    DEVICE_PTR(const DecodeSequence) sequence;
+    DEVICE_PTR(const float) raw;      // [N_HEADS + 2 N_KV_HEADS][HEAD_DIM] of decode_qkv
+    DEVICE_PTR(const float) norm[2];  // [HEAD_DIM] of queries, of keys
+    DEVICE_PTR(const float) inv_freq; // [ROPE_DIMS / 2]
+    DEVICE_PTR(unsigned short) q;     // out as of decode_qkv
+    DEVICE_PTR(unsigned short) kv;    // the layer's cache
+} HeadsArgs;
 
 // decode_attention.cuh
 typedef struct {
@@ -61,14 +74,23 @@ typedef struct {
     DEVICE_PTR(const float) in;                // [N_COLS], not FROM_ATTENTION
     DEVICE_PTR(const unsigned char) weight;    // [N_ROWS][N_COLS]
     DEVICE_PTR(const float) bias;              // [N_ROWS] or NULL
-    DEVICE_PTR(float) x;                       // [N_ROWS] += the product
+    DEVICE_PTR(float) x;                       // [N_ROWS] += the product; RAW: = the product
 } OutputArgs;
+
+// decode_post_norm.cuh
+typedef struct {
+    DEVICE_PTR(const float) t;    // [D_MODEL] of decode_output
+    DEVICE_PTR(const float) norm; // [D_MODEL]
+    DEVICE_PTR(float) x;          // [D_MODEL] += the norm of t
+} PostNormArgs;
 
 // decode_glu.cuh
 typedef struct {
     DEVICE_PTR(const float) x;                 // [D_MODEL]
     DEVICE_PTR(const float) norm;              // [D_MODEL]
-    DEVICE_PTR(const unsigned char) weight[2]; // gate, up: [D_FF][D_MODEL]
+    DEVICE_PTR(const float) norm_bias;         // [D_MODEL], LAYER_NORM
+    DEVICE_PTR(const unsigned char) weight[2]; // gate, up: [D_FF][D_MODEL]; UNGATED: up alone, the first
+    DEVICE_PTR(const float) bias[2];           // [D_FF] or NULL, HAS_BIAS
     DEVICE_PTR(float) out;                     // [D_FF]
 } GluArgs;
 
@@ -85,6 +107,7 @@ typedef struct {
     DEVICE_PTR(const DecodeSequence) sequence;
     DEVICE_PTR(const float) x;              // [D_MODEL]
     DEVICE_PTR(const float) norm;           // [D_MODEL]
+    DEVICE_PTR(const float) norm_bias;      // [D_MODEL], LAYER_NORM
     DEVICE_PTR(const unsigned char) weight; // [N_VOCAB][D_MODEL]
     DEVICE_PTR(const float) bias;           // [N_VOCAB] or NULL
     DEVICE_PTR(float) logits;               // out [N_VOCAB], as the model gives them
@@ -150,6 +173,7 @@ typedef struct {
 typedef struct {
     DEVICE_PTR(const PrefillChunk) chunk;
     DEVICE_PTR(const unsigned char) embed; // the embedding's matrix
+    DEVICE_PTR(const float) learned;       // LEARNED_POSITIONS: [positions][D_MODEL]
     DEVICE_PTR(float) x;                   // out [MAX_ROWS][D_MODEL] the residual stream
 } PrefillEmbedArgs;
 
@@ -165,6 +189,7 @@ typedef struct {
     DEVICE_PTR(const PrefillChunk) chunk;
     DEVICE_PTR(const float) x;      // [MAX_ROWS][D_MODEL]
     DEVICE_PTR(const float) norm;   // [D_MODEL]
+    DEVICE_PTR(const float) bias;   // [D_MODEL], LAYER_NORM
     DEVICE_PTR(unsigned short) out; // activations of D_MODEL columns (layout.h)
 } PrefillNormArgs;
 
@@ -177,7 +202,18 @@ typedef struct {
     DEVICE_PTR(const float) rope;              // of prefill_rope
     DEVICE_PTR(unsigned short) q;  // out [MAX_ROWS][N_HEADS][HEAD_DIM] f16, times SCORE_SCALE * log2(e)
     DEVICE_PTR(unsigned short) kv; // the layer's cache
+    DEVICE_PTR(float) raw;         // RAW: out [MAX_ROWS][N_HEADS + 2 N_KV_HEADS][HEAD_DIM] instead
 } PrefillQkvArgs;
+
+// prefill_heads.cuh
+typedef struct {
+    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const float) raw;     // [MAX_ROWS][N_HEADS + 2 N_KV_HEADS][HEAD_DIM] of prefill_qkv
+    DEVICE_PTR(const float) norm[2]; // [HEAD_DIM] of queries, of keys
+    DEVICE_PTR(const float) rope;    // of prefill_rope
+    DEVICE_PTR(unsigned short) q;    // out as of prefill_qkv
+    DEVICE_PTR(unsigned short) kv;   // the layer's cache
+} PrefillHeadsArgs;
 
 // prefill_attention.cuh
 typedef struct {
@@ -194,14 +230,23 @@ typedef struct {
     DEVICE_PTR(const unsigned short) in;    // activations of N_COLS columns
     DEVICE_PTR(const unsigned char) weight; // [N_ROWS][N_COLS]
     DEVICE_PTR(const float) bias;           // [N_ROWS] or NULL
-    DEVICE_PTR(float) x;                    // [MAX_ROWS][N_ROWS] += the product
+    DEVICE_PTR(float) x;                    // [MAX_ROWS][N_ROWS] += the product; RAW: = the product
 } PrefillOutputArgs;
+
+// prefill_post_norm.cuh
+typedef struct {
+    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const float) t;    // [MAX_ROWS][D_MODEL] of prefill_output
+    DEVICE_PTR(const float) norm; // [D_MODEL]
+    DEVICE_PTR(float) x;          // [MAX_ROWS][D_MODEL] += the norm of each row of t
+} PrefillPostNormArgs;
 
 // prefill_glu.cuh
 typedef struct {
     DEVICE_PTR(const PrefillChunk) chunk;
     DEVICE_PTR(const unsigned short) in;       // activations of D_MODEL columns
-    DEVICE_PTR(const unsigned char) weight[2]; // gate, up: [D_FF][D_MODEL]
+    DEVICE_PTR(const unsigned char) weight[2]; // gate, up: [D_FF][D_MODEL]; UNGATED: up alone, the first
+    DEVICE_PTR(const float) bias[2];           // [D_FF] or NULL, HAS_BIAS
     DEVICE_PTR(unsigned short) out;            // activations of D_FF columns, divided by PREFILL_GLU_DIVISOR
 } PrefillGluArgs;
 

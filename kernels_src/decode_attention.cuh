@@ -12,9 +12,9 @@
 // so that 7 or 8 of 8 columns are used where 4 of 16 rows would be the other way round. Lane i = 4 r + c. The
 // order of dimensions in a product is free, and so is that of tokens, which lets a lane load 16 consecutive
 // bytes of keys and 8 of values. The warps' results are put together at the end in their order. Pages but the
-// one being written are loaded before the wait. Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 32),
+// one being written are loaded before the wait. Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 16),
 // WARPS, attention_splits.cuh's.
-#if !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(HEAD_DIM) || !defined(WARPS) || HEAD_DIM % 32
+#if !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(HEAD_DIM) || !defined(WARPS) || HEAD_DIM % 16
 #error "N_HEADS, N_KV_HEADS, HEAD_DIM, WARPS"
 #endif
 #define THREADS (WARPS * 32)
@@ -22,7 +22,7 @@
 enum : u32 {
     GROUP = N_HEADS / N_KV_HEADS, // heads that share keys and values
     HEAD_TILES = CEIL_DIV(GROUP, 8),
-    K_LOADS = HEAD_DIM / 32,
+    K_LOADS = CEIL_DIV(HEAD_DIM, 32), // half of the last one is zeros where it is no multiple of 32
     V_TILES = HEAD_DIM / 16,
 
     // Shared memory: per warp and head, the result, the largest score and the sum.
@@ -39,6 +39,11 @@ struct KvPage {
     uint4 k[K_LOADS][2]; // tokens t and t + 2, dimensions 32 j + 8 c …
     uint2 v[V_TILES][2]; // dimensions 16 j + r and + 8, tokens 4 c …
 };
+
+// Whether the lane's dimensions of a load are there.
+DEVICE bool has_dims(u32 load) {
+    return HEAD_DIM % 32 == 0 || load * 32 + lane_index() % 4 * 8 < HEAD_DIM;
+}
 
 // The token, within its page, in row r of the first eight rows of S^T (the second eight have t + 2).
 DEVICE u32 token_of_row(u32 r) {
@@ -62,6 +67,8 @@ DEVICE void load_page(const AttentionArgs &a, u32 kv_head, u32 number, KvPage *k
     const f16 *row = keys + token_of_row(r) * HEAD_DIM + c * 8;
 #pragma unroll
     for (u32 j = 0; j < K_LOADS; j++) {
+        kv->k[j][0] = kv->k[j][1] = {0, 0, 0, 0};
+        if (!has_dims(j)) continue;
         kv->k[j][0] = load_shared_data((const uint4 *)(row + j * 32));
         kv->k[j][1] = load_shared_data((const uint4 *)(row + 2 * HEAD_DIM + j * 32));
     }
@@ -124,7 +131,7 @@ DEVICE void load_queries(const AttentionArgs &a, u32 kv_head, u32 tile, uint4 q[
 #pragma unroll
     for (u32 j = 0; j < K_LOADS; j++) {
         const f16 *from = a.q + (kv_head * GROUP + r) * HEAD_DIM + j * 32 + c * 8;
-        q[j] = r < GROUP ? load_shared_data((const uint4 *)from) : uint4{0, 0, 0, 0};
+        q[j] = r < GROUP && has_dims(j) ? load_shared_data((const uint4 *)from) : uint4{0, 0, 0, 0};
     }
 }
 

@@ -1,12 +1,17 @@
 // Decode: norm, gate and up, activation.
 //
-//     h = rms_norm(x) ; out = act(W_gate h) * (W_up h)
+//     h = norm(x) ; out = act(W_gate h + b_gate) * (W_up h + b_up)
+// UNGATED: out = act(W_up h + b_up)
 //
-// Operations: RMS_NORM, MATMUL x 2, GLU. Grid and order of sums: matvec.cuh; a unit is a row of gate and the
-// same row of up. Defines: D_MODEL, D_FF, NORM_EPS, activate.cuh's, FORMAT_0 (of both), BLOCKS, WARPS,
-// RING_BYTES.
-#if !defined(D_FF) || !defined(NORM_EPS)
-#error "D_FF, NORM_EPS"
+// Operations: RMS_NORM or LAYER_NORM (decode_norm.cuh), MATMUL x 2, GLU; UNGATED: MATMUL, ACTIVATION. Grid
+// and order of sums: matvec.cuh; a unit is a row of gate and the same row of up, or a row of up. Defines:
+// D_MODEL, D_FF, NORM_EPS, activate.cuh's, FORMAT_0 (of both), BLOCKS, WARPS, RING_BYTES; UNGATED; HAS_BIAS
+// where a matrix has one; LAYER_NORM.
+#ifndef D_FF
+#error "D_FF"
+#endif
+#ifdef HAS_BIAS
+static_assert(UNITS_PER_WARP <= (u32)WARP, "one finish a warp");
 #endif
 
 struct GluRows {
@@ -21,24 +26,42 @@ struct GluRows {
 
 struct GluState {
     Matvec<GluRows> product;
-    float4 norm[X_TURNS];
+    NormWeights norm;
+#ifdef HAS_BIAS
+    float bias[ROWS]; // of the unit that this lane finishes
+#endif
 };
 
 DEVICE void decode_glu_prepare(const GluArgs &a, u32 block, u8 *shared, GluState *s) {
     s->product.start(block, shared, {{a.weight[0], a.weight[1]}});
-    norm_load_weight(a.norm, s->norm);
+    norm_prepare(a.norm, a.norm_bias, &s->norm);
+#ifdef HAS_BIAS
+    u32 unit = my_unit(block);
+    for (u32 r = 0; r < ROWS; r++) {
+        s->bias[r] = a.bias[r] != 0 && unit < D_FF ? a.bias[r][unit] : 0.0f;
+    }
+#endif
     s->product.settle(block);
 }
 
 DEVICE void decode_glu_run(const GluArgs &a, u32 block, u8 *shared, GluState *s) {
-    float *squares = (float *)(shared + SQUARES_AT);
     float4 x[X_TURNS];
     x_load_global(a.x, x);
-    norm_store<!UNPACKED>(shared + X_AT, squares, x, s->norm);
-    block_sync();
-    float factor = norm_factor(squares, NORM_EPS);
+    float factor = norm_run(shared, x, s->norm);
     s->product.run(block, shared, [&](u32 unit, const float sums[ROWS]) {
-        if (unit < D_FF) a.out[unit] = gated(sums[0] * factor, sums[1] * factor);
+        if (unit >= D_FF) return;
+        float v[ROWS];
+        for (u32 r = 0; r < ROWS; r++) {
+            v[r] = sums[r] * factor;
+#ifdef HAS_BIAS
+            v[r] += s->bias[r];
+#endif
+        }
+#ifdef UNGATED
+        a.out[unit] = activate(v[0]);
+#else
+        a.out[unit] = gated(v[0], v[1]);
+#endif
     });
 }
 

@@ -1,12 +1,13 @@
 // Decode: final norm and head, and the best logit of each block's rows.
 //
-//     logits = W rms_norm(x) + b
+//     logits = W norm(x) + b
 //     best[block] = the row with the largest logit after the repetition penalty, the lowest id among equals
 //
-// Operations: RMS_NORM, HEAD. Grid and order of sums: matvec.cuh; a unit is four rows side by side.
-// Defines: D_MODEL, N_VOCAB, NORM_EPS, FORMAT_0, BLOCKS, WARPS, RING_BYTES.
-#if !defined(N_VOCAB) || !defined(NORM_EPS)
-#error "N_VOCAB, NORM_EPS"
+// Operations: RMS_NORM or LAYER_NORM (decode_norm.cuh), HEAD. Grid and order of sums: matvec.cuh; a unit is
+// four rows side by side. Defines: D_MODEL, N_VOCAB, NORM_EPS, FORMAT_0, BLOCKS, WARPS, RING_BYTES;
+// LAYER_NORM.
+#ifndef N_VOCAB
+#error "N_VOCAB"
 #endif
 struct HeadRows {
     const u8 *weight;
@@ -21,7 +22,7 @@ struct HeadRows {
 
 struct HeadState {
     Matvec<HeadRows> product;
-    float4 norm[X_TURNS];
+    NormWeights norm;
     LogitRules rules;
 };
 
@@ -32,18 +33,15 @@ enum : u32 {
 
 DEVICE void decode_head_prepare(const HeadArgs &a, u32 block, u8 *shared, HeadState *s) {
     s->product.start(block, shared, {a.weight});
-    norm_load_weight(a.norm, s->norm);
+    norm_prepare(a.norm, a.norm_bias, &s->norm);
     s->rules = logit_rules(a.sequence);
     s->product.settle(block);
 }
 
 DEVICE void decode_head_run(const HeadArgs &a, u32 block, u8 *shared, HeadState *s) {
-    float *squares = (float *)(shared + SQUARES_AT);
     float4 x[X_TURNS];
     x_load_global(a.x, x);
-    norm_store<!UNPACKED>(shared + X_AT, squares, x, s->norm);
-    block_sync();
-    float factor = norm_factor(squares, NORM_EPS);
+    float factor = norm_run(shared, x, s->norm);
     HeadBest best = {-INFINITY_F32, -1, 0, 0};
     s->product.run(block, shared, [&](u32 unit, const float sums[ROWS]) {
         for (u32 r = 0; r < ROWS; r++) {

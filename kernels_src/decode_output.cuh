@@ -1,6 +1,7 @@
 // Decode, the stages that end in the residual stream: attention output and down.
 //
 //     x += W in + b
+// RAW: x = W in + b; x is then args.x of another buffer, for decode_post_norm.
 // FROM_ATTENTION: `in` is what decode_attention left, its splits put together:
 //     in[h] = sum_s part[s][h] l_s 2^(m_s - m) / sum_s l_s 2^(m_s - m), m = max m_s
 // HAS_SINKS: a sink is one more split, before the others, with a score and no value: it takes its share of
@@ -8,8 +9,8 @@
 //
 // Operations: (the end of ATTENTION,) MATMUL, ADD. Grid and order of sums: matvec.cuh, a unit is one row;
 // splits are added in their order. Every block puts the splits together for itself. Defines: N_ROWS, N_COLS,
-// FORMAT_0, BLOCKS, WARPS, RING_BYTES; FROM_ATTENTION with N_HEADS, HEAD_DIM, attention_splits.cuh's, and
-// perhaps HAS_SINKS.
+// FORMAT_0, BLOCKS, WARPS, RING_BYTES; RAW; FROM_ATTENTION with N_HEADS, HEAD_DIM, attention_splits.cuh's,
+// and perhaps HAS_SINKS.
 #ifndef N_ROWS
 #error "N_ROWS"
 #endif
@@ -119,8 +120,12 @@ DEVICE void store_splits(const OutputArgs &a, u8 *shared_x, const OutputState &s
 #endif
 
 DEVICE void decode_output_run(const OutputArgs &a, u32 block, u8 *shared, OutputState *s) {
+#ifdef RAW
+    float residual = 0;
+#else
     u32 row = my_unit(block);
     float residual = row < N_ROWS ? load_shared_data(a.x + row) : 0.0f;
+#endif
 #ifdef FROM_ATTENTION
     store_splits(a, shared + X_AT, *s);
 #else

@@ -3,23 +3,26 @@
 //     h = rms_norm(x) ; q, k, v = W_q h + b_q, W_k h + b_k, W_v h + b_v ; q, k turned by RoPE at the token's
 //     position q → args.q as f16, times SCORE_SCALE * log2(e) (attention works with powers of two) ; k, v →
 //     the cache
-// FIRST: x is read from the embedding of the sequence's token (times EMBED_SCALE), and written out by block
-// 0.
+// RAW: q, k and v → args.raw as they are, for decode_heads.
+// FIRST: x is read from the embedding of the sequence's token (times EMBED_SCALE; LEARNED_POSITIONS: plus its
+// position's vector), and written out by block 0.
 //
-// Operations: EMBED, RMS_NORM, MATMUL x 3, ROPE x 2, KV_WRITE. Grid and order of sums: matvec.cuh. A unit is
+// Operations: EMBED, ADD_POSITION, RMS_NORM or LAYER_NORM (decode_norm.cuh), MATMUL x 3, ROPE x 2 (none with
+// ROPE_DIMS 0), KV_WRITE. Grid and order of sums: matvec.cuh. A unit is
 // the two rows of a RoPE pair (of V: two rows side by side), so that the warp that has the sums turns them.
 // Defines: D_MODEL, N_HEADS, N_KV_HEADS, HEAD_DIM, ROPE_DIMS, ROPE_HALVES (pairs i, i + dims / 2; else 2i, 2i
 // + 1), ROPE_SCALE (on cos and sin), NORM_EPS, SCORE_SCALE, FORMAT_0 … FORMAT_2 (of W_q, W_k, W_v), BLOCKS,
-// WARPS, RING_BYTES; FIRST with EMBED_FORMAT and EMBED_SCALE.
+// WARPS, RING_BYTES; RAW; LAYER_NORM; FIRST with EMBED_FORMAT and EMBED_SCALE, LEARNED_POSITIONS.
 #if !defined(HEAD_DIM) || !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(ROPE_DIMS) || \
-    !defined(ROPE_HALVES) || !defined(ROPE_SCALE) || !defined(NORM_EPS) || !defined(SCORE_SCALE)
-#error "HEAD_DIM, N_HEADS, N_KV_HEADS, ROPE_DIMS, ROPE_HALVES, ROPE_SCALE, NORM_EPS, SCORE_SCALE"
+    !defined(ROPE_HALVES) || !defined(ROPE_SCALE) || !defined(SCORE_SCALE)
+#error "HEAD_DIM, N_HEADS, N_KV_HEADS, ROPE_DIMS, ROPE_HALVES, ROPE_SCALE, SCORE_SCALE"
 #endif
 
 enum : u32 {
     HEAD_UNITS = HEAD_DIM / 2,
     Q_UNITS = N_HEADS * HEAD_UNITS,
     K_UNITS = N_KV_HEADS * HEAD_UNITS,
+    ROPE_PAIRS = ROPE_DIMS / 2,
 };
 static_assert(UNITS == Q_UNITS + 2 * K_UNITS && UNITS_PER_WARP <= (u32)WARP, "one finish a warp");
 
@@ -37,10 +40,10 @@ DEVICE QkvUnit qkv_unit(u32 unit) {
     u32 in_part = unit - (u.part == 0 ? 0u : u.part == 1 ? (u32)Q_UNITS : (u32)(Q_UNITS + K_UNITS));
     u.head = in_part / HEAD_UNITS;
     u.pair = in_part % HEAD_UNITS;
-    u.turned = u.part < 2 && u.pair < ROPE_DIMS / 2;
+    u.turned = u.part < 2 && u.pair < ROPE_PAIRS;
     bool halves = ROPE_HALVES && u.turned;
     u.dim[0] = halves ? u.pair : 2 * u.pair;
-    u.dim[1] = halves ? u.pair + ROPE_DIMS / 2 : 2 * u.pair + 1;
+    u.dim[1] = halves ? u.pair + ROPE_PAIRS : 2 * u.pair + 1;
     return u;
 }
 
@@ -61,44 +64,58 @@ struct QkvRows {
 // What is known before the previous stage is done.
 struct QkvState {
     Matvec<QkvRows> product;
-    float4 norm[X_TURNS];
+    NormWeights norm;
     // Of the unit that this lane finishes:
     float cosine, sine, bias[2];
+#ifdef RAW
+    float *out[2];
+#else
     float scale; // of queries; 1 for the rest
     f16 *out[2];
+#endif
 };
 
+#ifdef RAW
+DEVICE void find_outputs(const QkvArgs &a, const QkvUnit &u, float *out[2]) {
+    u32 head = u.head + (u.part == 0 ? 0u : u.part == 1 ? N_HEADS : N_HEADS + N_KV_HEADS);
+    out[0] = a.raw + head * HEAD_DIM + u.dim[0];
+    out[1] = a.raw + head * HEAD_DIM + u.dim[1];
+}
+#else
 // Where the unit's two results go.
 DEVICE void find_outputs(const QkvArgs &a, const QkvUnit &u, f16 *out[2]) {
     u32 position = a.sequence->position, slot = position % KV_PAGE;
     f16 *tile = a.kv + (u64)a.sequence->pages[position / KV_PAGE] * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) +
                 (u.head * 2 + (u.part == 2)) * KV_TILE_HALVES(HEAD_DIM);
     for (u32 i = 0; i < 2; i++) {
-        out[i] = u.part == 0   ? a.q + u.head * HEAD_DIM + u.dim[i]
+        out[i] = u.part == 0 ? a.q + u.head * HEAD_DIM + u.dim[i]
                  : u.part == 1 ? tile + slot * HEAD_DIM + u.dim[i]
                                : tile + u.dim[i] * KV_PAGE + slot;
     }
 }
+#endif
 
 DEVICE void decode_qkv_prepare(const QkvArgs &a, u32 block, u8 *shared, QkvState *s) {
     s->product.start(block, shared, {{a.weight[0], a.weight[1], a.weight[2]}});
-    norm_load_weight(a.norm, s->norm);
+    norm_prepare(a.norm, a.norm_bias, &s->norm);
     s->cosine = 1;
     s->sine = s->bias[0] = s->bias[1] = 0;
     u32 unit = my_unit(block);
     if (unit < UNITS) {
         QkvUnit u = qkv_unit(unit);
+#ifndef RAW
         if (u.turned) {
             sin_cos_f32((float)a.sequence->position * a.inv_freq[u.pair], &s->sine, &s->cosine);
             s->sine *= ROPE_SCALE;
             s->cosine *= ROPE_SCALE;
         }
+        s->scale = u.part == 0 ? SCORE_SCALE * 1.44269504089f : 1.0f;
+#endif
         const float *bias = u.part == 0 ? a.bias[0] : u.part == 1 ? a.bias[1] : a.bias[2];
         if (bias != 0) {
             s->bias[0] = bias[u.head * HEAD_DIM + u.dim[0]];
             s->bias[1] = bias[u.head * HEAD_DIM + u.dim[1]];
         }
-        s->scale = u.part == 0 ? SCORE_SCALE * 1.44269504089f : 1.0f;
         find_outputs(a, u, s->out);
     }
     s->product.settle(block);
@@ -116,28 +133,34 @@ DEVICE void load_embedding(const QkvArgs &a, u32 block, float4 v[X_TURNS]) {
         v[i].y = weight_value<EMBED_FORMAT>(row, N_COLS, g * 4 + 1) * EMBED_SCALE;
         v[i].z = weight_value<EMBED_FORMAT>(row, N_COLS, g * 4 + 2) * EMBED_SCALE;
         v[i].w = weight_value<EMBED_FORMAT>(row, N_COLS, g * 4 + 3) * EMBED_SCALE;
+#ifdef LEARNED_POSITIONS
+        float4 p = ((const float4 *)(a.learned + (u64)a.sequence->position * N_COLS))[g];
+        v[i] = {v[i].x + p.x, v[i].y + p.y, v[i].z + p.z, v[i].w + p.w};
+#endif
         if (block == 0) ((float4 *)a.x)[g] = v[i];
     }
 }
 #endif
 
 DEVICE void decode_qkv_run(const QkvArgs &a, u32 block, u8 *shared, QkvState *s) {
-    float *squares = (float *)(shared + SQUARES_AT);
     float4 x[X_TURNS];
 #ifdef FIRST
     load_embedding(a, block, x);
 #else
     x_load_global(a.x, x);
 #endif
-    norm_store<!UNPACKED>(shared + X_AT, squares, x, s->norm);
-    block_sync();
-    float factor = norm_factor(squares, NORM_EPS);
+    float factor = norm_run(shared, x, s->norm);
 
     s->product.run(block, shared, [&](u32 unit, const float sums[ROWS]) {
         if (unit >= UNITS) return;
         float v0 = sums[0] * factor + s->bias[0], v1 = sums[1] * factor + s->bias[1];
+#ifdef RAW
+        *s->out[0] = v0;
+        *s->out[1] = v1;
+#else
         *s->out[0] = f32_to_f16((v0 * s->cosine - v1 * s->sine) * s->scale);
         *s->out[1] = f32_to_f16((v0 * s->sine + v1 * s->cosine) * s->scale);
+#endif
     });
 }
 

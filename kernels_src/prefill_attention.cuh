@@ -23,7 +23,7 @@ enum : u32 {
     ATTENTION_WARPS = 4,
     QUERY_ROWS = ATTENTION_WARPS * 16,
     QUERY_TILES = CEIL_DIV(MAX_ROWS, QUERY_ROWS),
-    KEY_TOKENS = 64, // a tile
+    KEY_TOKENS = SM_ARCH == 75 && HEAD_DIM > 192 ? 32 : 64, // a tile: what fits 64 KB
     KEY_PAGES = KEY_TOKENS / KV_PAGE,
     KEY_STRIDE = HEAD_DIM + 8,     // halves from token to token
     VALUE_STRIDE = KEY_TOKENS + 8, // halves from dimension to dimension

@@ -1,9 +1,9 @@
 // Prefill: the residual stream of a step's tokens.
 //
-//     x[row] = W_embed[token of row] * EMBED_SCALE
+//     x[row] = W_embed[token of row] * EMBED_SCALE, LEARNED_POSITIONS: + learned[position of row]
 //
-// Operation: EMBED. Grid: a block a row; those past the step's rows have nothing to do.
-// Defines: D_MODEL, EMBED_FORMAT, EMBED_SCALE, MAX_ROWS.
+// Operations: EMBED, ADD_POSITION. Grid: a block a row; those past the step's rows have nothing to do.
+// Defines: D_MODEL, EMBED_FORMAT, EMBED_SCALE, MAX_ROWS; LEARNED_POSITIONS.
 #if !defined(D_MODEL) || !defined(EMBED_FORMAT) || !defined(EMBED_SCALE) || !defined(MAX_ROWS)
 #error "D_MODEL, EMBED_FORMAT, EMBED_SCALE, MAX_ROWS"
 #endif
@@ -14,7 +14,11 @@ DEVICE void prefill_embed_run(const PrefillEmbedArgs &a, u32 row) {
     if (row >= a.chunk->n_rows) return;
     const u8 *from = a.embed + (u64)(u32)a.chunk->tokens[row] * layout_row_bytes(EMBED_FORMAT, D_MODEL);
     for (u32 col = thread_index(); col < D_MODEL; col += EMBED_THREADS) {
-        a.x[(u64)row * D_MODEL + col] = weight_value<EMBED_FORMAT>(from, D_MODEL, col) * EMBED_SCALE;
+        float v = weight_value<EMBED_FORMAT>(from, D_MODEL, col) * EMBED_SCALE;
+#ifdef LEARNED_POSITIONS
+        v += a.learned[(u64)(a.chunk->position + row) * D_MODEL + col];
+#endif
+        a.x[(u64)row * D_MODEL + col] = v;
     }
 }
 

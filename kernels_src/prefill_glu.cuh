@@ -1,10 +1,13 @@
 // Prefill: gate and up, activation.
 //
-//     out[row] = act(W_gate in[row]) * (W_up in[row]) / PREFILL_GLU_DIVISOR, f16, in the order of layout.h
+//     out[row] = act(W_gate in[row] + b_gate) * (W_up in[row] + b_up) / PREFILL_GLU_DIVISOR, f16, in the
+//     order of layout.h
+// UNGATED: out[row] = act(W_up in[row] + b_up) / PREFILL_GLU_DIVISOR
 //
-// Operations: MATMUL x 2, GLU. Grid and order of sums: prefill_matmul.cuh; a unit is 8 rows of gate and the
-// same of up: those that make the columns of one 16-byte unit of `out`. Defines: D_MODEL, D_FF (a multiple of
-// 8), ACTIVATION, prefill_matmul.cuh's.
+// Operations: MATMUL x 2, GLU; UNGATED: MATMUL, ACTIVATION. Grid and order of sums: prefill_matmul.cuh; a
+// unit is 8 rows of gate and the same of up: those that make the columns of one 16-byte unit of `out`; or 16
+// rows of up, for two of them. Defines: D_MODEL, D_FF (a multiple of 8), ACTIVATION, prefill_matmul.cuh's;
+// UNGATED; HAS_BIAS where a matrix has one.
 #if !defined(D_FF) || !defined(ACTIVATION) || D_FF % 8
 #error "D_FF, ACTIVATION"
 #endif
@@ -21,15 +24,36 @@ struct PrefillGluRows {
         return 0;
     }
     DEVICE const u8 *row(u32 unit, u32 r) const {
+#ifdef UNGATED
+        u32 up = MIN(glu_column(unit * 2 + r / 8, r % 8), D_FF - 1u);
+        return weight[0] + (u64)up * layout_row_bytes(FORMAT_0, N_COLS);
+#else
         u32 row = MIN(glu_column(unit, r % 8), D_FF - 1u);
         return (r < 8 ? weight[0] : weight[1]) + (u64)row * layout_row_bytes(FORMAT_0, N_COLS);
+#endif
     }
 };
 
+// UNGATED: of `first` alone.
+DEVICE float glu_value(const PrefillGluArgs &a, u32 col, float first, float up) {
+#ifdef HAS_BIAS
+    if (a.bias[0] != 0 && col < D_FF) first += a.bias[0][col];
+    if (a.bias[1] != 0 && col < D_FF) up += a.bias[1][col];
+#endif
+    (void)a, (void)col, (void)up;
+#ifdef UNGATED
+    return activate(first);
+#else
+    return gated(first, up);
+#endif
+}
+
 // Columns r and r + 1 of a unit; zeros past the last.
-DEVICE u32 glu_pair(u32 unit, u32 r, float gate, float up, float next_gate, float next_up) {
+DEVICE u32 glu_pair(const PrefillGluArgs &a, u32 unit, u32 r, float gate, float up, float next_gate,
+                    float next_up) {
     const float factor = 1.0f / PREFILL_GLU_DIVISOR;
-    float v = gated(gate, up) * factor, next = gated(next_gate, next_up) * factor;
+    float v = glu_value(a, glu_column(unit, r), gate, up) * factor;
+    float next = glu_value(a, glu_column(unit, r + 1), next_gate, next_up) * factor;
     if (D_FF % PREFILL_COLS) {
         v = glu_column(unit, r) < D_FF ? v : 0.0f;
         next = glu_column(unit, r + 1) < D_FF ? next : 0.0f;
@@ -37,19 +61,28 @@ DEVICE u32 glu_pair(u32 unit, u32 r, float gate, float up, float next_gate, floa
     return pack_f16(v, next);
 }
 
-// A lane has a token's eight columns.
+// The eight columns of a 16-byte unit of `out`.
+DEVICE void glu_store(const PrefillGluArgs &a, u32 row, u32 unit, const float4 gate[2], const float4 up[2]) {
+    float4 g = gate[0], h = gate[1], u = up[0], v = up[1];
+    uint4 out = {glu_pair(a, unit, 0, g.x, u.x, g.y, u.y), glu_pair(a, unit, 2, g.z, u.z, g.w, u.w),
+                 glu_pair(a, unit, 4, h.x, v.x, h.y, v.y), glu_pair(a, unit, 6, h.z, v.z, h.w, v.w)};
+    f16 *sheet = a.out + (u64)(unit / 8) * MAX_ROWS * 64;
+    *(uint4 *)(sheet + row * 64 + (unit % 8 ^ row % 8) * 8) = out;
+}
+
+// A lane has all columns of a token's unit.
 DEVICE void prefill_glu_run(const PrefillGluArgs &a, u32 block, u8 *shared) {
     PrefillGluRows rows = {{a.weight[0], a.weight[1]}};
     matmul_stage(a.chunk, a.in, block, shared, rows, [&](const MatmulTile &t, u32 unit, const float *sums) {
         u32 end = MIN(t.n_rows - t.token, (u32)TILE_TOKENS);
-        f16 *sheet = a.out + (u64)(unit / 8) * MAX_ROWS * 64;
         for (u32 token = lane_index(); token < end; token += WARP) {
             const float4 *s = (const float4 *)(sums + token * SUM_STRIDE);
-            float4 g = s[0], h = s[1], u = s[2], v = s[3];
-            uint4 out = {glu_pair(unit, 0, g.x, u.x, g.y, u.y), glu_pair(unit, 2, g.z, u.z, g.w, u.w),
-                         glu_pair(unit, 4, h.x, v.x, h.y, v.y), glu_pair(unit, 6, h.z, v.z, h.w, v.w)};
-            u32 row = t.token + token;
-            *(uint4 *)(sheet + row * 64 + (unit % 8 ^ row % 8) * 8) = out;
+#ifdef UNGATED
+            glu_store(a, t.token + token, unit * 2, s, s);
+            glu_store(a, t.token + token, unit * 2 + 1, s + 2, s + 2);
+#else
+            glu_store(a, t.token + token, unit, s, s + 2);
+#endif
         }
     });
 }

@@ -1,6 +1,7 @@
 // Prefill, the stages that end in the residual stream: attention output and down.
 //
 //     x[row] += W in[row] + b
+// RAW: x[row] = W in[row] + b; x is then another buffer, for prefill_post_norm.
 //
 // Operations: MATMUL, ADD. Grid and order of sums: prefill_matmul.cuh; a unit is 16 rows of W side by side.
 // Defines: N_ROWS, prefill_matmul.cuh's; FROM_GLU where `in` was divided by PREFILL_GLU_DIVISOR.
@@ -38,8 +39,12 @@ DEVICE void prefill_output_run(const PrefillOutputArgs &a, u32 block, u8 *shared
             float4 before[OUTPUT_AHEAD];
 #pragma unroll
             for (u32 i = 0; i < OUTPUT_AHEAD; i++) {
+#ifdef RAW
+                before[i] = {0, 0, 0, 0};
+#else
                 u32 token = first + i * 8;
                 if (token < end) before[i] = load_shared_data((const float4 *)(x + (u64)token * N_ROWS));
+#endif
             }
 #pragma unroll
             for (u32 i = 0; i < OUTPUT_AHEAD; i++) {

@@ -2,11 +2,12 @@
 //
 //     q, k, v = W_q in + b_q, W_k in + b_k, W_v in + b_v ; q, k turned by RoPE at the row's position
 //     q → args.q as f16, times SCORE_SCALE * log2(e) ; k, v → the cache
+// RAW: q, k and v → args.raw as they are, for prefill_heads; ROPE_DIMS is 0.
 //
-// Operations: MATMUL x 3, ROPE x 2, KV_WRITE. Grid and order of sums: prefill_matmul.cuh; a unit is eight
-// RoPE pairs (of V: rows side by side): row r < 8 the first of pair r, row 8 + r its second. Every part is
-// whole units. Defines: D_MODEL, N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 16), ROPE_DIMS (of 4),
-// ROPE_HALVES, SCORE_SCALE, prefill_matmul.cuh's.
+// Operations: MATMUL x 3, ROPE x 2 (none with ROPE_DIMS 0), KV_WRITE. Grid and order of sums:
+// prefill_matmul.cuh; a unit is eight RoPE pairs (of V: rows side by side): row r < 8 the first of pair r,
+// row 8 + r its second. Every part is whole units. Defines: D_MODEL, N_HEADS, N_KV_HEADS, HEAD_DIM (a
+// multiple of 16), ROPE_DIMS (of 4), ROPE_HALVES, SCORE_SCALE, prefill_matmul.cuh's; RAW.
 #if !defined(HEAD_DIM) || !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(ROPE_DIMS) || \
     !defined(ROPE_HALVES) || !defined(SCORE_SCALE) || HEAD_DIM % 16 || ROPE_DIMS % 4
 #error "HEAD_DIM, N_HEADS, N_KV_HEADS, ROPE_DIMS, ROPE_HALVES, SCORE_SCALE"
@@ -142,11 +143,34 @@ DEVICE void store_values(const PrefillQkvArgs &a, const MatmulTile &t, u32 unit,
     }
 }
 
+#ifdef RAW
+static_assert(ROPE_DIMS == 0, "raw rows are side by side");
+// Lane 4 i + c has four values of every eighth token: pairs 2 c and 2 c + 1.
+DEVICE void store_raw(const PrefillQkvArgs &a, const MatmulTile &t, u32 unit, const float *sums) {
+    const u32 width = (N_HEADS + 2 * N_KV_HEADS) * HEAD_DIM;
+    u32 r = lane_index() % 4 * 2, end = MIN(t.n_rows - t.token, (u32)TILE_TOKENS);
+    QkvPair p = qkv_pair(unit, r);
+    u32 row = p.head * HEAD_DIM + p.dim[0];
+    u32 first_head = p.part == 0 ? 0u : p.part == 1 ? N_HEADS : N_HEADS + N_KV_HEADS;
+    const float *b = p.part == 0 ? a.bias[0] : p.part == 1 ? a.bias[1] : a.bias[2];
+    float4 bias = b != 0 ? *(const float4 *)(b + row) : float4{0, 0, 0, 0};
+    for (u32 token = lane_index() / 4; token < end; token += 8) {
+        const float2 *s = (const float2 *)(sums + token * SUM_STRIDE + r);
+        float4 v = {s[0].x + bias.x, s[4].x + bias.y, s[0].y + bias.z, s[4].y + bias.w};
+        *(float4 *)(a.raw + (u64)(t.token + token) * width + first_head * HEAD_DIM + row) = v;
+    }
+}
+#endif
+
 DEVICE void prefill_qkv_run(const PrefillQkvArgs &a, u32 block, u8 *shared) {
     PrefillQkvRows rows = {{a.weight[0], a.weight[1], a.weight[2]}};
     matmul_stage(a.chunk, a.in, block, shared, rows, [&](const MatmulTile &t, u32 unit, const float *sums) {
+#ifdef RAW
+        store_raw(a, t, unit, sums);
+#else
         if (qkv_part(unit) < 2) store_queries_or_keys(a, t, unit, sums);
         else store_values(a, t, unit, sums);
+#endif
     });
 }
 

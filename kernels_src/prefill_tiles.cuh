@@ -14,7 +14,11 @@
 #define UNITS CEIL_DIV(N_ROWS, 16)
 #elif defined(STAGE_PREFILL_GLU)
 #define N_COLS D_MODEL
+#ifdef UNGATED
+#define UNITS (ROUND_UP(D_FF, PREFILL_COLS) / 16)
+#else
 #define UNITS (ROUND_UP(D_FF, PREFILL_COLS) / 8)
+#endif
 #endif
 
 // GLU outputs are stored divided by this, since a few of some models' are beyond f16's 65,504; exact, for it

@@ -9,7 +9,11 @@
 #define UNITS N_ROWS
 #elif defined(STAGE_GLU)
 #define N_COLS D_MODEL
+#ifdef UNGATED
+#define ROWS 1
+#else
 #define ROWS 2
+#endif
 #define UNITS D_FF
 #elif defined(STAGE_HEAD)
 #define N_COLS D_MODEL

@@ -4,6 +4,7 @@
 
 #if WORKER_ORCD_CUDA
 
+#include "arch_models.h"
 #include "backend/cuda/lower.h"
 #include "gguf_builder.h"
 #include "os/os.h"
@@ -17,15 +18,18 @@ typedef struct {
     Placement placement;
 } Made;
 
-static Made make_plan(const TinyModel *model) {
+static Made plan_of(Str file) {
     Made m = {.arena = os_arena(256 << 20)};
-    Str file = tiny_model_build(model);
     GgufPart part = {(const uint8_t *)file.ptr, file.len, "tiny"};
     const GgufFile *gguf;
     Error err = {0};
     REQUIRE(gguf_parse(&part, 1, &m.arena, &gguf, &err));
     REQUIRE(plan_build(gguf, &m.arena, &m.plan, &err));
     return m;
+}
+
+static Made make_plan(const TinyModel *model) {
+    return plan_of(tiny_model_build(model));
 }
 
 static bool lower(Made *m, uint32_t sm, Lowered *out, Error *err) {
@@ -72,13 +76,52 @@ TEST(cuda_lower_finds_the_stages_of_a_layer) {
     }
 }
 
+// The stages of a layer of each dense architecture, with their prefill stages behind the norms.
+TEST(cuda_lower_takes_every_dense_architecture) {
+    static const StageKind usual[] = {STAGE_QKV, STAGE_ATTENTION, STAGE_OUTPUT, STAGE_GLU, STAGE_DOWN};
+    static const StageKind qk_norms[] = {STAGE_QKV,    STAGE_HEADS, STAGE_ATTENTION,
+                                         STAGE_OUTPUT, STAGE_GLU,   STAGE_DOWN};
+    static const StageKind all_norms[] = {STAGE_QKV,       STAGE_HEADS, STAGE_ATTENTION, STAGE_OUTPUT,
+                                          STAGE_POST_NORM, STAGE_GLU,   STAGE_DOWN,      STAGE_POST_NORM};
+    static const struct {
+        const char *architecture;
+        const StageKind *stages;
+        uint32_t n_stages, n_prefill;
+    } rows[] = {
+        {"llama", usual, COUNT_OF(usual), 7},       {"qwen2", usual, COUNT_OF(usual), 7},
+        {"phi3", usual, COUNT_OF(usual), 7},        {"gpt2", usual, COUNT_OF(usual), 7},
+        {"qwen3", qk_norms, COUNT_OF(qk_norms), 8}, {"gemma3", all_norms, COUNT_OF(all_norms), 10},
+    };
+    uint32_t seen = 0;
+    for (uint32_t i = 0; arch_model_at(i); i++) {
+        const ArchModel *model = arch_model_at(i);
+        for (size_t r = 0; r < COUNT_OF(rows); r++) {
+            if (strcmp(rows[r].architecture, arch_model_architecture(model)) != 0) continue;
+            TEST_CASE_LABEL("%s", arch_model_name(model));
+            Made m = plan_of(arch_model_build(model));
+            if (m.plan->config.n_experts) continue;
+            Lowered l;
+            Error err = {0};
+            REQUIRE(lower(&m, 90, &l, &err));
+            REQUIRE(l.n_layers_stages == m.plan->config.n_layers * rows[r].n_stages);
+            for (uint32_t s = 0; s < l.n_layers_stages; s++)
+                CHECK_INT_EQ(rows[r].stages[s % rows[r].n_stages], l.stages[s].kind);
+            // Embedding, and turns: none of learned positions, two where layers with a window have their own.
+            uint32_t ropes = m.placement.n_ropes;
+            CHECK_INT_EQ(1 + ropes + m.plan->config.n_layers * rows[r].n_prefill, l.n_prefill_stages);
+            seen |= 1u << r;
+        }
+    }
+    CHECK_INT_EQ((1 << COUNT_OF(rows)) - 1, seen);
+}
+
 TEST(cuda_lower_names_what_it_cannot_do) {
     static const struct {
         const char *name;
         OpKind from, to; // the first operation of kind `from` becomes `to`
         const char *expected;
     } rows[] = {
-        {"another norm", OP_RMS_NORM, OP_LAYER_NORM, "operation 1 of the plan (LAYER_NORM, layer 0)"},
+        {"no norm", OP_RMS_NORM, OP_ACTIVATION, "operation 1 of the plan (ACTIVATION, layer 0)"},
         {"no gate", OP_GLU, OP_ACTIVATION, "operation 14 of the plan (ACTIVATION, layer 0)"},
         {"a position", OP_ROPE, OP_ADD_POSITION, "operation 5 of the plan (ADD_POSITION, layer 0)"},
     };

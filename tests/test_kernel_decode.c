@@ -43,6 +43,29 @@ static float *reference_norm(const float *x, const float *w, uint32_t n, float e
     return out;
 }
 
+// The norm that a stage begins with: RMS as above; a layer norm is done before the rounding.
+static float *stage_norm(const EmulatedStage *s, const float *x, const float *w, const float *b,
+                         double *factor) {
+    if (!s->layer_norm) return reference_norm(x, w, s->d_model, s->norm_eps, factor);
+    float *out = kernel_memory(s->d_model * sizeof *out);
+    double mean = 0, squares = 0;
+    for (uint32_t i = 0; i < s->d_model; i++)
+        mean += (double)x[i] / s->d_model;
+    for (uint32_t i = 0; i < s->d_model; i++)
+        squares += ((double)x[i] - mean) * ((double)x[i] - mean);
+    double root = sqrt(squares / s->d_model + (double)s->norm_eps);
+    for (uint32_t i = 0; i < s->d_model; i++)
+        out[i] = (float)(((double)x[i] - mean) / root * (double)w[i] + (double)b[i]);
+    *factor = 1;
+    return out;
+}
+
+// A layer norm's values differ from the reference's in their last bits, so that one may be rounded the other
+// way.
+static double limit_of(const EmulatedStage *s, bool rounded) {
+    return !rounded ? ROUNDED : s->layer_norm ? 2e-4 : EXACT;
+}
+
 static void norm_matvec(const TestMatrix *w, const float *h, double factor, bool rounded, double *y) {
     reference_matvec(w, h, rounded, y);
     for (uint32_t i = 0; i < w->n_rows; i++)
@@ -127,7 +150,7 @@ static void run_output(const char *name, unsigned sm_arch) {
     for (int rounded = 0; rounded < 2; rounded++) {
         reference_matvec(&w, in, rounded, expected);
         for (uint32_t i = 0; i < s->n_rows; i++)
-            expected[i] += (double)before[i] + (double)bias[i];
+            expected[i] += (s->raw ? 0 : (double)before[i]) + (double)bias[i];
         check_error(expected, x, s->n_rows, rounded ? EXACT : ROUNDED);
     }
 }
@@ -138,6 +161,7 @@ TEST(kernel_output_multiplies_every_format) {
                                         "output_q4_k", "output_q5_k", "output_q6_k", "output_mxfp4"};
     for (size_t i = 0; i < COUNT_OF(names); i++)
         run_output(names[i], 90);
+    run_output("output_raw", 90);
 }
 
 TEST(kernel_output_on_older_gpus) {
@@ -148,7 +172,7 @@ TEST(kernel_output_on_older_gpus) {
 // ---- queries, keys, values ----
 
 typedef struct {
-    float *x, *norm, *bias[3], *inv_freq;
+    float *x, *norm, *norm_bias, *bias[3], *inv_freq;
     TestMatrix w[3], embed;
     uint32_t position;
     const uint32_t *pages;
@@ -166,10 +190,25 @@ static void turn(const EmulatedStage *s, const QkvCase *c, double *head) {
     }
 }
 
+// RAW: queries, keys and values as the matrices give them, side by side.
+static void check_raw(const EmulatedStage *s, const QkvCase *c, const float *raw) {
+    double factor;
+    const float *h = stage_norm(s, c->x, c->norm, c->norm_bias, &factor);
+    for (int part = 0; part < 3; part++) {
+        uint32_t n = c->w[part].n_rows;
+        double *y = doubles(n);
+        norm_matvec(&c->w[part], h, factor, true, y);
+        for (uint32_t i = 0; i < n && c->bias[part]; i++)
+            y[i] += (double)c->bias[part][i];
+        check_error(y, raw, n, limit_of(s, true));
+        raw += n;
+    }
+}
+
 static void check_qkv(const EmulatedStage *s, const QkvCase *c, const uint16_t *q, const uint16_t *kv,
                       uint32_t n_pages) {
     double factor;
-    const float *h = reference_norm(c->x, c->norm, s->d_model, s->norm_eps, &factor);
+    const float *h = stage_norm(s, c->x, c->norm, c->norm_bias, &factor);
     uint32_t heads[3] = {s->n_heads, s->n_kv_heads, s->n_kv_heads}, d = s->head_dim;
     uint32_t page = c->pages[c->position / 16], slot = c->position % 16, written = 0;
     for (int part = 0; part < 3; part++) {
@@ -206,6 +245,7 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t position) {
     uint32_t heads[3] = {s->n_heads, s->n_kv_heads, s->n_kv_heads}, n_vocab = 5, n_pages = 4;
     QkvCase c = {.x = random_vector(&random, s->d_model, 0, 3),
                  .norm = random_vector(&random, s->d_model, 1, 0.1f),
+                 .norm_bias = random_vector(&random, s->d_model, 0, 0.5f),
                  .inv_freq = random_vector(&random, s->rope_dims / 2, 0, 0),
                  .position = position,
                  .pages = pages};
@@ -214,7 +254,7 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t position) {
     }
     for (int part = 0; part < 3; part++) {
         c.w[part] = test_matrix(&random, (Dtype)s->format[part], heads[part] * s->head_dim, s->d_model);
-        if (s->first) c.bias[part] = random_vector(&random, c.w[part].n_rows, 0, 1);
+        if (s->first || s->raw) c.bias[part] = random_vector(&random, c.w[part].n_rows, 0, 1);
     }
     DecodeSequence *sequence = kernel_memory(sizeof *sequence);
     *sequence = (DecodeSequence){.token = 3, .position = position, .pages = DEVICE_ADDRESS(pages)};
@@ -225,6 +265,7 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t position) {
     QkvArgs args = {.sequence = DEVICE_ADDRESS(sequence),
                     .x = DEVICE_ADDRESS(c.x),
                     .norm = DEVICE_ADDRESS(c.norm),
+                    .norm_bias = DEVICE_ADDRESS(c.norm_bias),
                     .inv_freq = DEVICE_ADDRESS(c.inv_freq),
                     .q = DEVICE_ADDRESS(q),
                     .kv = DEVICE_ADDRESS(kv)};
@@ -232,18 +273,24 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t position) {
         args.weight[part] = DEVICE_ADDRESS(c.w[part].repacked);
         args.bias[part] = DEVICE_ADDRESS(c.bias[part]);
     }
+    float *raw = random_vector(&random, (s->n_heads + 2 * s->n_kv_heads) * s->head_dim, NAN, 0);
+    args.raw = DEVICE_ADDRESS(raw);
     double *embedded = doubles(s->d_model);
+    float *learned = random_vector(&random, (position + 1) * s->d_model, 0, 1);
     if (s->first) {
+        args.learned = DEVICE_ADDRESS(learned);
         c.embed = test_matrix(&random, (Dtype)s->embed_format, n_vocab, s->d_model);
         args.embed = DEVICE_ADDRESS(c.embed.repacked);
         for (uint32_t i = 0; i < s->d_model; i++) {
             embedded[i] = (double)(c.embed.values[3 * s->d_model + i] * s->embed_scale);
+            if (s->learned) embedded[i] += (double)learned[position * s->d_model + i];
             c.x[i] = NAN; // to be written
         }
     }
     kernel_run(s, &args, sizeof args);
     if (s->first) check_error(embedded, c.x, s->d_model, 1e-7);
-    check_qkv(s, &c, q, kv, n_pages);
+    if (s->raw) check_raw(s, &c, raw);
+    else check_qkv(s, &c, q, kv, n_pages);
 }
 
 TEST(kernel_qkv_writes_queries_and_cache) {
@@ -252,11 +299,84 @@ TEST(kernel_qkv_writes_queries_and_cache) {
     run_qkv("qkv_ring", 90, 21);
     run_qkv("qkv_float", 90, 15);
     run_qkv("qkv_mixed", 90, 16);
+    run_qkv("qkv_gpt2", 90, 35);
+    run_qkv("qkv_raw", 90, 3);
 }
 
 TEST(kernel_qkv_on_older_gpus) {
     run_qkv("qkv_ring", 80, 21);
     run_qkv("qkv_ring", 75, 5);
+}
+
+// ---- heads with norms of their own ----
+
+static void run_heads(const char *name, uint32_t position) {
+    const EmulatedStage *s = kernel_stage(name, 90);
+    TEST_CASE_LABEL("%s, position %u", name, position);
+    TestRandom random = {position};
+    uint32_t heads = s->n_heads + 2 * s->n_kv_heads, d = s->head_dim, n_pages = 4, pages[3] = {3, 1, 2};
+    float *raw = random_vector(&random, heads * d, 0, 3);
+    float *norm[2] = {random_vector(&random, d, 1, 0.3f), random_vector(&random, d, 1, 0.3f)};
+    QkvCase c = {.position = position, .inv_freq = random_vector(&random, s->rope_dims / 2, 0.4f, 0.1f)};
+    DecodeSequence *sequence = kernel_memory(sizeof *sequence);
+    *sequence = (DecodeSequence){.position = position, .pages = DEVICE_ADDRESS(pages)};
+    size_t kv_halves = (size_t)n_pages * KV_PAGE_HALVES(s->n_kv_heads, d), touched = 0;
+    uint16_t *q = kernel_memory(s->n_heads * d * 2), *kv = kernel_memory(kv_halves * 2);
+    for (size_t i = 0; i < kv_halves; i++)
+        kv[i] = 0x7BCD;
+    HeadsArgs args = {.sequence = DEVICE_ADDRESS(sequence),
+                      .raw = DEVICE_ADDRESS(raw),
+                      .norm = {DEVICE_ADDRESS(norm[0]), DEVICE_ADDRESS(norm[1])},
+                      .inv_freq = DEVICE_ADDRESS(c.inv_freq),
+                      .q = DEVICE_ADDRESS(q),
+                      .kv = DEVICE_ADDRESS(kv)};
+    kernel_run(s, &args, sizeof args);
+    double *expected = doubles(heads * d);
+    float *actual = kernel_memory(heads * d * sizeof *actual);
+    for (uint32_t h = 0; h < heads; h++) {
+        uint32_t part = h < s->n_heads ? 0 : h < s->n_heads + s->n_kv_heads ? 1 : 2;
+        uint32_t kv_head = part ? (h - s->n_heads) % s->n_kv_heads : 0;
+        double *y = expected + h * d, squares = 0;
+        for (uint32_t i = 0; i < d; i++)
+            squares += (double)raw[h * d + i] * (double)raw[h * d + i];
+        for (uint32_t i = 0; i < d; i++) {
+            y[i] = (double)raw[h * d + i];
+            if (part < 2) y[i] *= (double)norm[part][i] / sqrt(squares / d + (double)s->norm_eps);
+        }
+        if (part < 2) turn(s, &c, y);
+        const uint16_t *tile = kv + (size_t)pages[position / 16] * KV_PAGE_HALVES(s->n_kv_heads, d) +
+                               (kv_head * 2 + (part == 2)) * 16 * d;
+        for (uint32_t i = 0; i < d; i++) {
+            if (part == 0) y[i] *= (double)s->score_scale * 1.4426950408889634;
+            actual[h * d + i] = f32_from_f16(part == 0   ? q[h * d + i]
+                                             : part == 1 ? tile[position % 16 * d + i]
+                                                         : tile[i * 16 + position % 16]);
+        }
+        check_error(y, actual + h * d, d, 5e-4); // f16
+    }
+    for (size_t i = 0; i < kv_halves; i++)
+        touched += kv[i] != 0x7BCD;
+    CHECK_U64_EQ(2 * s->n_kv_heads * d, touched);
+}
+
+TEST(kernel_heads_are_normed_and_turned) {
+    run_heads("heads_96", 0);
+    run_heads("heads_96", 37);
+    run_heads("heads_256", 18);
+}
+
+TEST(kernel_post_norm_joins_the_residual_stream) {
+    const EmulatedStage *s = kernel_stage("post_norm", 90);
+    TestRandom random = {8};
+    float *t = random_vector(&random, s->d_model, 0, 7), *x = random_vector(&random, s->d_model, 0, 1);
+    float *norm = random_vector(&random, s->d_model, 1, 0.3f);
+    double factor, *expected = doubles(s->d_model);
+    const float *h = reference_norm(t, norm, s->d_model, s->norm_eps, &factor);
+    for (uint32_t i = 0; i < s->d_model; i++)
+        expected[i] = (double)x[i] + (double)h[i] * factor;
+    PostNormArgs args = {DEVICE_ADDRESS(t), DEVICE_ADDRESS(norm), DEVICE_ADDRESS(x)};
+    kernel_run(s, &args, sizeof args);
+    check_error(expected, x, s->d_model, 1e-6);
 }
 
 // ---- attention ----
@@ -370,8 +490,11 @@ TEST_SLOW(kernel_attention_of_one_token, 180) {
         run_attention("attention_4x128", 90, positions[i]);
         run_attention("attention_window", 90, positions[i]);
         run_attention("attention_12x32", 90, positions[i]);
+        run_attention("attention_5x80", 90, positions[i]);
     }
+    run_attention("attention_3x256", 90, 64);
     run_attention("attention_7x64", 75, 100);
+    run_attention("attention_5x80", 75, 77);
 }
 
 static void run_splits(const char *name) {
@@ -426,29 +549,37 @@ static double reference_activation(int fn, double v) {
 }
 
 TEST(kernel_glu_activates_and_multiplies) {
-    static const char *const names[] = {"glu_resident", "glu_ring", "glu_one_warp", "glu_mxfp4"};
+    static const char *const names[] = {"glu_resident", "glu_ring", "glu_one_warp",
+                                        "glu_mxfp4",    "glu_bias", "glu_ungated"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         const EmulatedStage *s = kernel_stage(names[i], 90);
         TEST_CASE_LABEL("%s", names[i]);
         TestRandom random = {i};
         float *x = random_vector(&random, s->d_model, 0, 5),
-              *norm = random_vector(&random, s->d_model, 1, 0.2f);
+              *norm = random_vector(&random, s->d_model, 1, 0.2f),
+              *norm_bias = random_vector(&random, s->d_model, 0, 0.5f);
+        float *bias[2] = {random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0),
+                          random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0)};
         TestMatrix gate = test_matrix(&random, (Dtype)s->format[0], s->d_ff, s->d_model);
         TestMatrix up = test_matrix(&random, (Dtype)s->format[0], s->d_ff, s->d_model);
         float *out = random_vector(&random, s->d_ff, NAN, 0);
-        GluArgs args = {DEVICE_ADDRESS(x),
-                        DEVICE_ADDRESS(norm),
-                        {DEVICE_ADDRESS(gate.repacked), DEVICE_ADDRESS(up.repacked)},
-                        DEVICE_ADDRESS(out)};
+        GluArgs args = {.x = DEVICE_ADDRESS(x),
+                        .norm = DEVICE_ADDRESS(norm),
+                        .norm_bias = DEVICE_ADDRESS(norm_bias),
+                        .weight = {DEVICE_ADDRESS(gate.repacked), DEVICE_ADDRESS(up.repacked)},
+                        .bias = {DEVICE_ADDRESS(bias[0]), DEVICE_ADDRESS(bias[1])},
+                        .out = DEVICE_ADDRESS(out)};
         kernel_run(s, &args, sizeof args);
         double factor, *g = doubles(s->d_ff), *u = doubles(s->d_ff);
-        const float *h = reference_norm(x, norm, s->d_model, s->norm_eps, &factor);
+        const float *h = stage_norm(s, x, norm, norm_bias, &factor);
         for (int rounded = 0; rounded < 2; rounded++) {
             norm_matvec(&gate, h, factor, rounded, g);
             norm_matvec(&up, h, factor, rounded, u);
-            for (uint32_t r = 0; r < s->d_ff; r++)
-                g[r] = reference_activation(s->activation, g[r]) * u[r];
-            check_error(g, out, s->d_ff, rounded ? EXACT : ROUNDED);
+            for (uint32_t r = 0; r < s->d_ff; r++) {
+                g[r] = reference_activation(s->activation, g[r] + (double)bias[0][r]);
+                if (!s->ungated) g[r] *= u[r] + (double)bias[1][r];
+            }
+            check_error(g, out, s->d_ff, limit_of(s, rounded));
         }
     }
 }
@@ -460,6 +591,7 @@ static void run_head(const char *name, float penalty) {
     TEST_CASE_LABEL("%s, penalty %g", name, (double)penalty);
     TestRandom random = {17};
     float *x = random_vector(&random, s->d_model, 0, 5), *norm = random_vector(&random, s->d_model, 1, 0.2f);
+    float *norm_bias = random_vector(&random, s->d_model, 0, 0.5f);
     TestMatrix w = test_matrix(&random, (Dtype)s->format[0], s->n_vocab, s->d_model);
     float *logits = random_vector(&random, s->n_vocab, NAN, 0);
     HeadBest *best = kernel_memory(s->blocks * sizeof *best);
@@ -471,15 +603,16 @@ static void run_head(const char *name, float penalty) {
     HeadArgs args = {.sequence = DEVICE_ADDRESS(sequence),
                      .x = DEVICE_ADDRESS(x),
                      .norm = DEVICE_ADDRESS(norm),
+                     .norm_bias = DEVICE_ADDRESS(norm_bias),
                      .weight = DEVICE_ADDRESS(w.repacked),
                      .logits = DEVICE_ADDRESS(logits),
                      .best = DEVICE_ADDRESS(best)};
     kernel_run(s, &args, sizeof args);
     double factor, *expected = doubles(s->n_vocab);
-    const float *h = reference_norm(x, norm, s->d_model, s->norm_eps, &factor);
+    const float *h = stage_norm(s, x, norm, norm_bias, &factor);
     for (int rounded = 0; rounded < 2; rounded++) {
         norm_matvec(&w, h, factor, rounded, expected);
-        check_error(expected, logits, s->n_vocab, rounded ? EXACT : ROUNDED);
+        check_error(expected, logits, s->n_vocab, limit_of(s, rounded));
     }
     HeadBest all = {-INFINITY, -1, 0, 0};
     for (uint32_t i = 0; i < s->n_vocab; i++) {
@@ -498,4 +631,5 @@ TEST(kernel_head_gives_logits_and_the_best) {
     run_head("head_small", 1);
     run_head("head_wide", 1);
     run_head("head_wide", 1.7f);
+    run_head("head_layer_norm", 1);
 }

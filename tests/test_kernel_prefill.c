@@ -85,21 +85,31 @@ TEST(kernel_prefill_activations_have_a_place_each) {
 
 // ---- embedding, turns, norm ----
 
-TEST(kernel_prefill_embeds_tokens) {
-    const EmulatedStage *s = kernel_stage("prefill_embed", 90);
+static void run_embed(const char *name) {
+    const EmulatedStage *s = kernel_stage(name, 90);
+    TEST_CASE_LABEL("%s", name);
+    enum { POSITION = 9 };
     static const int32_t tokens[] = {4, 0, 3, 3, 1, 2, 0};
     TestRandom random = {5};
     TestMatrix w = test_matrix(&random, (Dtype)s->embed_format, 5, s->d_model);
-    PrefillChunk *c = make_chunk(COUNT_OF(tokens), 0);
+    PrefillChunk *c = make_chunk(COUNT_OF(tokens), POSITION);
+    float *learned = random_vector(&random, (POSITION + COUNT_OF(tokens)) * s->d_model, 0, 1);
     c->tokens = DEVICE_ADDRESS(tokens);
     float *x = random_vector(&random, COUNT_OF(tokens) * s->d_model, NAN, 0);
-    PrefillEmbedArgs args = {DEVICE_ADDRESS(c), DEVICE_ADDRESS(w.repacked), DEVICE_ADDRESS(x)};
+    PrefillEmbedArgs args = {DEVICE_ADDRESS(c), DEVICE_ADDRESS(w.repacked), DEVICE_ADDRESS(learned),
+                             DEVICE_ADDRESS(x)};
     kernel_run(s, &args, sizeof args);
     for (uint32_t i = 0; i < COUNT_OF(tokens) * s->d_model; i++) {
         float expected =
             w.values[(uint32_t)tokens[i / s->d_model] * s->d_model + i % s->d_model] * s->embed_scale;
+        if (s->learned) expected += learned[POSITION * s->d_model + i];
         if (!CHECK(expected == x[i])) break;
     }
+}
+
+TEST(kernel_prefill_embeds_tokens) {
+    run_embed("prefill_embed");
+    run_embed("prefill_embed_learned");
 }
 
 TEST(kernel_prefill_turns_positions) {
@@ -120,27 +130,33 @@ TEST(kernel_prefill_turns_positions) {
     check_error(expected, rope, n_rows * pairs * 2, 1e-6);
 }
 
-TEST(kernel_prefill_norms_rows) {
-    const EmulatedStage *s = kernel_stage("prefill_norm", 90);
+static void run_norm(const char *name) {
+    const EmulatedStage *s = kernel_stage(name, 90);
     static const uint32_t rows[] = {1, 7, 64, 65};
     for (size_t k = 0; k < COUNT_OF(rows); k++) {
-        TEST_CASE_LABEL("%u rows", rows[k]);
+        TEST_CASE_LABEL("%s, %u rows", name, rows[k]);
         uint32_t n = rows[k] * s->d_model;
         TestRandom random = {rows[k]};
-        float *x = random_vector(&random, n, 0, 4), *w = random_vector(&random, s->d_model, 1, 0.2f);
+        float *x = random_vector(&random, n, 2, 4), *w = random_vector(&random, s->d_model, 1, 0.2f),
+              *b = random_vector(&random, s->d_model, 0, 0.5f);
         uint16_t *out = activations(s->max_rows, s->d_model);
         PrefillChunk *c = make_chunk(rows[k], 0);
-        PrefillNormArgs args = {DEVICE_ADDRESS(c), DEVICE_ADDRESS(x), DEVICE_ADDRESS(w), DEVICE_ADDRESS(out)};
+        PrefillNormArgs args = {DEVICE_ADDRESS(c), DEVICE_ADDRESS(x), DEVICE_ADDRESS(w), DEVICE_ADDRESS(b),
+                                DEVICE_ADDRESS(out)};
         kernel_run(s, &args, sizeof args);
-        double *expected = doubles(n), squares = 0;
+        double *expected = doubles(n), squares = 0, mean = 0;
         float *actual = kernel_memory(n * sizeof *actual);
         for (uint32_t i = 0; i < n; i++) {
             uint32_t row = i / s->d_model, col = i % s->d_model;
+            if (col == 0) mean = squares = 0;
+            for (uint32_t j = 0; s->layer_norm && col == 0 && j < s->d_model; j++)
+                mean += (double)x[i + j] / s->d_model;
             for (uint32_t j = 0; col == 0 && j < s->d_model; j++)
-                squares += (double)x[i + j] * (double)x[i + j];
-            expected[i] = (double)x[i] / sqrt(squares / s->d_model + (double)s->norm_eps) * (double)w[col];
+                squares += ((double)x[i + j] - mean) * ((double)x[i + j] - mean);
+            expected[i] =
+                ((double)x[i] - mean) / sqrt(squares / s->d_model + (double)s->norm_eps) * (double)w[col];
+            if (s->layer_norm) expected[i] += (double)b[col];
             actual[i] = activation(out, s->max_rows, row, col);
-            if (col == s->d_model - 1) squares = 0;
         }
         check_error(expected, actual, n, F16);
         uint32_t written = 0;
@@ -148,6 +164,33 @@ TEST(kernel_prefill_norms_rows) {
             written += out[i] != 0;
         CHECK(written <= n && written > n * 9 / 10); // nothing behind the rows, nor past the columns
     }
+}
+
+TEST(kernel_prefill_norms_rows) {
+    run_norm("prefill_norm");
+    run_norm("prefill_norm_layer");
+}
+
+TEST(kernel_prefill_post_norm_joins_the_residual_stream) {
+    const EmulatedStage *s = kernel_stage("prefill_post_norm", 90);
+    enum { ROWS = 7 };
+    TestRandom random = {8};
+    uint32_t n = ROWS * s->d_model;
+    float *t = random_vector(&random, n, 0, 7), *x = random_vector(&random, n, 0, 1);
+    float *w = random_vector(&random, s->d_model, 1, 0.3f);
+    double *expected = doubles(n);
+    for (uint32_t row = 0; row < ROWS; row++) {
+        double squares = 0;
+        for (uint32_t i = row * s->d_model; i < (row + 1) * s->d_model; i++)
+            squares += (double)t[i] * (double)t[i];
+        double root = sqrt(squares / s->d_model + (double)s->norm_eps);
+        for (uint32_t i = row * s->d_model; i < (row + 1) * s->d_model; i++)
+            expected[i] = (double)x[i] + (double)t[i] / root * (double)w[i % s->d_model];
+    }
+    PrefillPostNormArgs args = {DEVICE_ADDRESS(make_chunk(ROWS, 0)), DEVICE_ADDRESS(t), DEVICE_ADDRESS(w),
+                                DEVICE_ADDRESS(x)};
+    kernel_run(s, &args, sizeof args);
+    check_error(expected, x, n, 1e-6);
 }
 
 // ---- residual output ----
@@ -177,7 +220,8 @@ static void check_output(const char *name, unsigned sm_arch, uint32_t n_rows, bo
         double *y = expected + t * s->n_rows;
         reference_matvec(&w, values + t * s->n_cols, false, y);
         for (uint32_t i = 0; i < s->n_rows; i++) {
-            y[i] = y[i] * (from_glu ? 16 : 1) + (double)bias[i] + (double)before[t * s->n_rows + i];
+            y[i] = y[i] * (from_glu ? 16 : 1) + (double)bias[i];
+            if (!s->raw) y[i] += (double)before[t * s->n_rows + i];
         }
     }
     check_error(expected, x, (size_t)n_rows * s->n_rows, F16);
@@ -198,6 +242,7 @@ TEST_SLOW(kernel_prefill_output_multiplies_every_format, 120) {
     check_output("prefill_output_q4_k", 90, 64, false);
     check_output("prefill_output_q6_k", 90, 65, false);
     check_output("prefill_output_wide", 90, 65, true);
+    check_output("prefill_output_raw", 90, 65, true);
 }
 
 TEST_SLOW(kernel_prefill_output_on_older_gpus, 120) {
@@ -261,6 +306,20 @@ static double *expected_part(const EmulatedStage *s, const QkvCase *c, int part,
     return y;
 }
 
+static void check_raw(const EmulatedStage *s, const QkvCase *c, const float *raw) {
+    uint32_t width = (s->n_heads + 2 * s->n_kv_heads) * s->head_dim;
+    double *expected = doubles((size_t)c->n_rows * width);
+    for (uint32_t row = 0; row < c->n_rows; row++) {
+        double *to = expected + row * width;
+        for (int part = 0; part < 3; to += c->w[part++].n_rows) {
+            reference_matvec(&c->w[part], c->values + row * s->d_model, false, to);
+            for (uint32_t i = 0; i < c->w[part].n_rows; i++)
+                to[i] += (double)c->bias[part][i];
+        }
+    }
+    check_error(expected, raw, (size_t)c->n_rows * width, F16);
+}
+
 static void check_qkv(const EmulatedStage *s, const QkvCase *c, const PrefillChunk *chunk, const uint16_t *q,
                       const uint16_t *kv) {
     uint32_t d = s->head_dim;
@@ -310,7 +369,14 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t n_rows, uint32_
         args.weight[part] = DEVICE_ADDRESS(c.w[part].repacked);
         args.bias[part] = DEVICE_ADDRESS(c.bias[part]);
     }
+    uint32_t width = (s->n_heads + 2 * s->n_kv_heads) * s->head_dim;
+    float *raw = random_vector(&random, (size_t)n_rows * width, NAN, 0);
+    args.raw = DEVICE_ADDRESS(raw);
     kernel_run(s, &args, sizeof args);
+    if (s->raw) {
+        check_raw(s, &c, raw);
+        return;
+    }
     check_qkv(s, &c, chunk, q, kv);
     size_t touched = 0;
     for (size_t i = 0; i < kv_halves; i++)
@@ -324,6 +390,68 @@ TEST_SLOW(kernel_prefill_qkv_writes_queries_and_cache, 60) {
     run_qkv("prefill_qkv_halves", 80, 7, 0);
     run_qkv("prefill_qkv_halves", 75, 64, 3);
     run_qkv("prefill_qkv_pairs", 90, 7, 30);
+    run_qkv("prefill_qkv_gpt2", 90, 65, 5);
+    run_qkv("prefill_qkv_raw", 90, 65, 5);
+}
+
+// ---- heads with norms of their own ----
+
+static void run_heads(const char *name, uint32_t n_rows, uint32_t position) {
+    const EmulatedStage *s = kernel_stage(name, 90);
+    TEST_CASE_LABEL("%s, %u rows from %u", name, n_rows, position);
+    TestRandom random = {n_rows};
+    uint32_t d = s->head_dim, heads = s->n_heads + 2 * s->n_kv_heads, n = n_rows * heads * d;
+    float *raw = random_vector(&random, n, 0, 3);
+    float *norm[2] = {random_vector(&random, d, 1, 0.3f), random_vector(&random, d, 1, 0.3f)};
+    float *rope = random_vector(&random, (size_t)n_rows * s->rope_dims, 0, 1);
+    PrefillChunk *chunk = make_chunk(n_rows, position);
+    uint32_t n_pages = (position + n_rows + 15) / 16 + 1;
+    uint16_t *q = kernel_memory((size_t)n_rows * s->n_heads * d * 2),
+             *kv = kernel_memory((size_t)n_pages * KV_PAGE_HALVES(s->n_kv_heads, d) * 2);
+    PrefillHeadsArgs args = {.chunk = DEVICE_ADDRESS(chunk),
+                             .raw = DEVICE_ADDRESS(raw),
+                             .norm = {DEVICE_ADDRESS(norm[0]), DEVICE_ADDRESS(norm[1])},
+                             .rope = DEVICE_ADDRESS(rope),
+                             .q = DEVICE_ADDRESS(q),
+                             .kv = DEVICE_ADDRESS(kv)};
+    kernel_run(s, &args, sizeof args);
+    double *expected = doubles(n);
+    float *actual = kernel_memory(n * sizeof *actual);
+    for (uint32_t i = 0; i < n_rows * heads; i++) {
+        uint32_t row = i / heads, h = i % heads;
+        uint32_t part = h < s->n_heads ? 0 : h < s->n_heads + s->n_kv_heads ? 1 : 2;
+        uint32_t kv_head = part ? (h - s->n_heads) % s->n_kv_heads : 0, at = position + row;
+        double *y = expected + i * d, squares = 0;
+        for (uint32_t k = 0; k < d; k++)
+            squares += (double)raw[i * d + k] * (double)raw[i * d + k];
+        for (uint32_t k = 0; k < d; k++) {
+            y[k] = (double)raw[i * d + k];
+            if (part < 2) y[k] *= (double)norm[part][k] / sqrt(squares / d + (double)s->norm_eps);
+            if (part == 0) y[k] *= (double)s->score_scale * 1.4426950408889634;
+        }
+        for (uint32_t k = 0; part < 2 && k < s->rope_dims / 2; k++) {
+            double *a = &y[s->rope_halves ? k : 2 * k],
+                   *b = &y[s->rope_halves ? k + s->rope_dims / 2 : 2 * k + 1];
+            const float *turn = rope + (row * s->rope_dims / 2 + k) * 2;
+            double u = *a * (double)turn[0] - *b * (double)turn[1],
+                   v = *a * (double)turn[1] + *b * (double)turn[0];
+            *a = u, *b = v;
+        }
+        const uint16_t *tile = kv + (size_t)chunk_pages(chunk)[at / 16] * KV_PAGE_HALVES(s->n_kv_heads, d) +
+                               (kv_head * 2 + (part == 2)) * 16 * d;
+        for (uint32_t k = 0; k < d; k++) {
+            actual[i * d + k] = f32_from_f16(part == 0   ? q[(row * s->n_heads + h) * d + k]
+                                             : part == 1 ? tile[at % 16 * d + k]
+                                                         : tile[k * 16 + at % 16]);
+        }
+    }
+    check_error(expected, actual, n, F16);
+}
+
+TEST(kernel_prefill_heads_are_normed_and_turned) {
+    run_heads("prefill_heads_80", 37, 9);
+    run_heads("prefill_heads_128", 1, 16);
+    run_heads("prefill_heads_128", 64, 0);
 }
 
 // ---- gate and up ----
@@ -344,10 +472,13 @@ static void run_glu(const char *name, unsigned sm_arch, uint32_t n_rows) {
     TestMatrix gate = test_matrix(&random, (Dtype)s->format[0], s->d_ff, s->d_model);
     TestMatrix up = test_matrix(&random, (Dtype)s->format[0], s->d_ff, s->d_model);
     uint16_t *out = activations(s->max_rows, s->d_ff);
-    PrefillGluArgs args = {DEVICE_ADDRESS(make_chunk(n_rows, 0)),
-                           DEVICE_ADDRESS(in),
-                           {DEVICE_ADDRESS(gate.repacked), DEVICE_ADDRESS(up.repacked)},
-                           DEVICE_ADDRESS(out)};
+    float *bias[2] = {random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0),
+                      random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0)};
+    PrefillGluArgs args = {.chunk = DEVICE_ADDRESS(make_chunk(n_rows, 0)),
+                           .in = DEVICE_ADDRESS(in),
+                           .weight = {DEVICE_ADDRESS(gate.repacked), DEVICE_ADDRESS(up.repacked)},
+                           .bias = {DEVICE_ADDRESS(bias[0]), DEVICE_ADDRESS(bias[1])},
+                           .out = DEVICE_ADDRESS(out)};
     kernel_run(s, &args, sizeof args);
     double *expected = doubles((size_t)n_rows * s->d_ff), *u = doubles(s->d_ff);
     float *actual = kernel_memory((size_t)n_rows * s->d_ff * sizeof *actual);
@@ -356,7 +487,8 @@ static void run_glu(const char *name, unsigned sm_arch, uint32_t n_rows) {
         reference_matvec(&gate, values + t * s->d_model, false, g);
         reference_matvec(&up, values + t * s->d_model, false, u);
         for (uint32_t i = 0; i < s->d_ff; i++) {
-            g[i] = reference_activation(s->activation, g[i]) * u[i] / 16;
+            g[i] = reference_activation(s->activation, g[i] + (double)bias[0][i]) / 16;
+            if (!s->ungated) g[i] *= u[i] + (double)bias[1][i];
             actual[t * s->d_ff + i] = activation(out, s->max_rows, t, i);
         }
     }
@@ -374,6 +506,9 @@ TEST_SLOW(kernel_prefill_glu_activates_and_multiplies, 120) {
     run_glu("prefill_glu_q4_k", 80, 7);
     run_glu("prefill_glu_q4_k", 75, 7);
     run_glu("prefill_glu_f16", 90, 64);
+    run_glu("prefill_glu_bias", 90, 7);
+    run_glu("prefill_glu_ungated", 90, 65);
+    run_glu("prefill_glu_ungated", 75, 7);
 }
 
 // ---- attention ----
@@ -483,4 +618,6 @@ TEST_SLOW(kernel_prefill_attention_of_steps, 300) {
     run_attention("prefill_attention_2x128", 80, 66, 65, 1);
     run_attention("prefill_attention_window", 90, 170, 128, 50);
     run_attention("prefill_attention_2x256", 90, 70, 64, 33);
+    run_attention("prefill_attention_2x256", 75, 70, 64, 33);
+    run_attention("prefill_attention_5x80", 90, 70, 64, 33);
 }

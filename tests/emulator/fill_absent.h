@@ -80,3 +80,18 @@
 #ifndef MAX_ROWS
 #define MAX_ROWS 0
 #endif
+#ifndef RAW
+#define RAW 0
+#endif
+#ifndef LAYER_NORM
+#define LAYER_NORM 0
+#endif
+#ifndef LEARNED_POSITIONS
+#define LEARNED_POSITIONS 0
+#endif
+#ifndef UNGATED
+#define UNGATED 0
+#endif
+#ifndef HAS_BIAS
+#define HAS_BIAS 0
+#endif

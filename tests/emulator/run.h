@@ -45,6 +45,35 @@ void run(const void *args) {
     decode_attention(*(const AttentionArgs *)args);
 }
 const StageInfo info = decode_attention_info;
+#elif defined(STAGE_HEADS)
+#include "../kernels_src/heads.cuh"
+#ifdef MAX_ROWS
+#include "../kernels_src/prefill_heads.cuh"
+void run(const void *args) {
+    prefill_heads(*(const PrefillHeadsArgs *)args);
+}
+const StageInfo info = prefill_heads_info;
+#else
+#include "../kernels_src/decode_heads.cuh"
+void run(const void *args) {
+    decode_heads(*(const HeadsArgs *)args);
+}
+const StageInfo info = decode_heads_info;
+#endif
+#elif defined(STAGE_POST_NORM)
+#ifdef MAX_ROWS
+#include "../kernels_src/prefill_post_norm.cuh"
+void run(const void *args) {
+    prefill_post_norm(*(const PrefillPostNormArgs *)args);
+}
+const StageInfo info = prefill_post_norm_info;
+#else
+#include "../kernels_src/decode_post_norm.cuh"
+void run(const void *args) {
+    decode_post_norm(*(const PostNormArgs *)args);
+}
+const StageInfo info = decode_post_norm_info;
+#endif
 #elif defined(MAX_ROWS)
 #if defined(STAGE_PREFILL_EMBED)
 #include "../kernels_src/prefill_embed.cuh"
@@ -102,6 +131,7 @@ const StageInfo info = prefill_glu_info;
 #include "../kernels_src/activations.cuh"
 #include "../kernels_src/matvec.cuh"
 #if defined(STAGE_QKV)
+#include "../kernels_src/decode_norm.cuh"
 #include "../kernels_src/decode_qkv.cuh"
 void run(const void *args) {
     decode_qkv(*(const QkvArgs *)args);
@@ -117,6 +147,7 @@ void run(const void *args) {
 }
 const StageInfo info = decode_output_info;
 #elif defined(STAGE_GLU)
+#include "../kernels_src/decode_norm.cuh"
 #include "../kernels_src/activate.cuh"
 #include "../kernels_src/decode_glu.cuh"
 void run(const void *args) {
@@ -124,6 +155,7 @@ void run(const void *args) {
 }
 const StageInfo info = decode_glu_info;
 #elif defined(STAGE_HEAD)
+#include "../kernels_src/decode_norm.cuh"
 #include "../kernels_src/logits.cuh"
 #include "../kernels_src/decode_head.cuh"
 void run(const void *args) {
@@ -155,6 +187,8 @@ EmulatedStage describe() {
     s.rope_halves = ROPE_HALVES, s.activation = ACTIVATION, s.first = FIRST,
     s.from_attention = FROM_ATTENTION;
     s.embed_format = EMBED_FORMAT, s.max_rows = MAX_ROWS, s.has_sinks = HAS_SINKS;
+    s.raw = RAW, s.layer_norm = LAYER_NORM, s.learned = LEARNED_POSITIONS, s.ungated = UNGATED;
+    s.has_bias = HAS_BIAS;
     s.format[1] = FORMAT_1, s.format[2] = FORMAT_2;
     s.rope_scale = ROPE_SCALE, s.norm_eps = NORM_EPS, s.score_scale = SCORE_SCALE,
     s.embed_scale = EMBED_SCALE;

@@ -26,6 +26,12 @@
 #include "run.h"
 #define VARIANT prefill_attention_2x128
 #include "run.h"
+#define VARIANT prefill_attention_2x256
+#include "run.h"
+#define VARIANT attention_5x80
+#include "run.h"
+#define VARIANT prefill_glu_ungated
+#include "run.h"
 
 const EmulatedStage emulated_stages_75[] = {
     qkv_ring::describe(),
@@ -39,5 +45,8 @@ const EmulatedStage emulated_stages_75[] = {
     prefill_glu_q4_k::describe(),
     prefill_attention_7x64::describe(),
     prefill_attention_2x128::describe(),
+    prefill_attention_2x256::describe(),
+    attention_5x80::describe(),
+    prefill_glu_ungated::describe(),
 };
 const unsigned n_emulated_stages_75 = sizeof emulated_stages_75 / sizeof emulated_stages_75[0];

@@ -136,6 +136,50 @@
 #include "run.h"
 #define VARIANT prefill_attention_2x256
 #include "run.h"
+#define VARIANT qkv_raw
+#include "run.h"
+#define VARIANT qkv_gpt2
+#include "run.h"
+#define VARIANT heads_96
+#include "run.h"
+#define VARIANT heads_256
+#include "run.h"
+#define VARIANT prefill_heads_80
+#include "run.h"
+#define VARIANT prefill_heads_128
+#include "run.h"
+#define VARIANT post_norm
+#include "run.h"
+#define VARIANT prefill_post_norm
+#include "run.h"
+#define VARIANT output_raw
+#include "run.h"
+#define VARIANT attention_5x80
+#include "run.h"
+#define VARIANT attention_3x256
+#include "run.h"
+#define VARIANT glu_ungated
+#include "run.h"
+#define VARIANT glu_bias
+#include "run.h"
+#define VARIANT head_layer_norm
+#include "run.h"
+#define VARIANT prefill_embed_learned
+#include "run.h"
+#define VARIANT prefill_norm_layer
+#include "run.h"
+#define VARIANT prefill_qkv_raw
+#include "run.h"
+#define VARIANT prefill_qkv_gpt2
+#include "run.h"
+#define VARIANT prefill_output_raw
+#include "run.h"
+#define VARIANT prefill_glu_ungated
+#include "run.h"
+#define VARIANT prefill_glu_bias
+#include "run.h"
+#define VARIANT prefill_attention_5x80
+#include "run.h"
 
 const EmulatedStage emulated_stages_90[] = {
     repack_bf16::describe(),
@@ -204,5 +248,27 @@ const EmulatedStage emulated_stages_90[] = {
     prefill_attention_2x128::describe(),
     prefill_attention_window::describe(),
     prefill_attention_2x256::describe(),
+    qkv_raw::describe(),
+    qkv_gpt2::describe(),
+    heads_96::describe(),
+    heads_256::describe(),
+    prefill_heads_80::describe(),
+    prefill_heads_128::describe(),
+    post_norm::describe(),
+    prefill_post_norm::describe(),
+    output_raw::describe(),
+    attention_5x80::describe(),
+    attention_3x256::describe(),
+    glu_ungated::describe(),
+    glu_bias::describe(),
+    head_layer_norm::describe(),
+    prefill_embed_learned::describe(),
+    prefill_norm_layer::describe(),
+    prefill_qkv_raw::describe(),
+    prefill_qkv_gpt2::describe(),
+    prefill_output_raw::describe(),
+    prefill_glu_ungated::describe(),
+    prefill_glu_bias::describe(),
+    prefill_attention_5x80::describe(),
 };
 const unsigned n_emulated_stages_90 = sizeof emulated_stages_90 / sizeof emulated_stages_90[0];

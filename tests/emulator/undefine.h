@@ -64,3 +64,10 @@
 #undef SAMPLE_BLOCKS
 #undef PIECES
 #undef UNPACK_MAX
+#undef RAW
+#undef LAYER_NORM
+#undef LEARNED_POSITIONS
+#undef UNGATED
+#undef HAS_BIAS
+#undef STAGE_HEADS
+#undef STAGE_POST_NORM

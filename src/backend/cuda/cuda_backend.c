@@ -73,6 +73,9 @@ static void lay_out_rows(CudaBackend *b, DeviceLayout *l) {
     s->rows_x = device_layout_take(l, rows * c->d_model * sizeof(float));
     s->rows_h = device_layout_take(l, PREFILL_HALVES(rows, c->d_model) * sizeof(uint16_t));
     s->rows_q = device_layout_take(l, rows * q_values * sizeof(uint16_t));
+    uint64_t raw_values = q_values + 2 * (uint64_t)c->n_kv_heads * c->head_dim;
+    if (b->lowered.has_heads) s->rows_raw = device_layout_take(l, rows * raw_values * sizeof(float));
+    if (b->lowered.has_post_norm) s->rows_t = device_layout_take(l, rows * c->d_model * sizeof(float));
     s->rows_a = device_layout_take(l, PREFILL_HALVES(rows, q_values) * sizeof(uint16_t));
     s->rows_f = device_layout_take(l, PREFILL_HALVES(rows, c->d_ff) * sizeof(uint16_t));
     for (uint32_t i = 0; i < b->placement.n_ropes; i++) {
@@ -88,6 +91,8 @@ static uint64_t lay_out_work(CudaBackend *b, CUdeviceptr base) {
     uint64_t q_values = (uint64_t)c->n_heads * c->head_dim;
     s->x = device_layout_take(&l, c->d_model * sizeof(float));
     s->q = device_layout_take(&l, q_values * sizeof(uint16_t));
+    s->raw = device_layout_take(&l, (q_values + 2 * (uint64_t)c->n_kv_heads * c->head_dim) * sizeof(float));
+    s->t = device_layout_take(&l, c->d_model * sizeof(float));
     s->part = device_layout_take(&l, b->lowered.splits_max * q_values * sizeof(uint16_t));
     s->part_weight = device_layout_take(&l, (uint64_t)b->lowered.splits_max * c->n_heads * 2 * sizeof(float));
     s->f = device_layout_take(&l, c->d_ff * sizeof(float));

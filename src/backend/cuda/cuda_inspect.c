@@ -44,6 +44,17 @@ static bool show_floats(CudaBackend *b, const Op *op, uint32_t position, CUdevic
     return cuda_ok(&b->cuda, r, "changing a stage's values", err);
 }
 
+// The last operation of a stage on queries, and on keys.
+static const Op *op_of_queries(const Stage *s) {
+    if (s->kind == STAGE_HEADS) return s->ops[HEADS_ROPE_Q];
+    return s->ops[QKV_ROPE_Q] ? s->ops[QKV_ROPE_Q] : s->ops[QKV_Q];
+}
+
+static const Op *op_of_keys(const Stage *s) {
+    if (s->kind == STAGE_HEADS) return s->ops[HEADS_ROPE_K];
+    return s->ops[QKV_ROPE_K] ? s->ops[QKV_ROPE_K] : s->ops[QKV_K];
+}
+
 // Queries come back without the factor that the kernels put in.
 static bool show_queries(CudaBackend *b, const Stage *s, uint32_t position, Arena scratch, Error *err) {
     const ModelConfig *c = &b->plan->config;
@@ -55,7 +66,7 @@ static bool show_queries(CudaBackend *b, const Stage *s, uint32_t position, Aren
                         (float)M_LOG2E); // of the stage that follows
     for (uint32_t i = 0; i < width; i++)
         values[i] = f32_from_f16(halves[i]) * factor;
-    show(b, s->ops[QKV_ROPE_Q], position, values, width);
+    show(b, op_of_queries(s), position, values, width);
     return true;
 }
 
@@ -78,8 +89,8 @@ static bool show_cache(CudaBackend *b, uint32_t slot, const Stage *s, uint32_t p
             values[head * c->head_dim + d] = f32_from_f16(v[d * KV_PAGE + at]);
         }
     }
-    show(b, s->ops[QKV_ROPE_K], position, keys, width);
-    show(b, s->ops[QKV_V], position, values, width);
+    show(b, op_of_keys(s), position, keys, width);
+    if (s->kind == STAGE_QKV) show(b, s->ops[QKV_V], position, values, width);
     return true;
 }
 
@@ -126,11 +137,18 @@ static bool show_stage(CudaBackend *b, uint32_t slot, const Stage *s, uint32_t p
     Arena scratch = *b->arena;
     switch (s->kind) {
     case STAGE_QKV:
+        if (stage_is_raw(s)) return true; // seen after HEADS
+        return show_queries(b, s, position, scratch, err) && show_cache(b, slot, s, position, scratch, err);
+    case STAGE_HEADS:
         return show_queries(b, s, position, scratch, err) && show_cache(b, slot, s, position, scratch, err);
     case STAGE_ATTENTION: return show_attention(b, s, position, scratch, err);
     case STAGE_OUTPUT:
     case STAGE_DOWN:
+        if (stage_is_raw(s))
+            return show_floats(b, s->ops[OUTPUT_MATMUL], position, b->buffers.t, c->d_model, scratch, err);
         return show_floats(b, s->ops[OUTPUT_ADD], position, b->buffers.x, c->d_model, scratch, err);
+    case STAGE_POST_NORM:
+        return show_floats(b, s->ops[POST_NORM_ADD], position, b->buffers.x, c->d_model, scratch, err);
     case STAGE_GLU: return show_floats(b, s->ops[GLU_GLU], position, b->buffers.f, c->d_ff, scratch, err);
     case STAGE_HEAD:
         return show_floats(b, s->ops[HEAD_HEAD], position, b->buffers.logits, c->n_vocab, scratch, err);

@@ -10,6 +10,7 @@ typedef struct {
     Act out;
     Act in[2];
     bool optional;
+    bool is_norm; // LAYER_NORM will do, too
 } PatternOp;
 
 typedef struct {
@@ -19,31 +20,52 @@ typedef struct {
 } Pattern;
 
 // clang-format off
+#define QKV_PRODUCTS                                                                              \
+        [QKV_EMBED]    = {OP_EMBED,        ACT_X, {0},     .optional = true},                     \
+        [QKV_POSITION] = {OP_ADD_POSITION, ACT_X, {ACT_X}, .optional = true},                     \
+        [QKV_NORM]     = {OP_RMS_NORM,     ACT_H, {ACT_X}, .is_norm = true},                      \
+        [QKV_Q]        = {OP_MATMUL,       ACT_Q, {ACT_H}},                                       \
+        [QKV_K]        = {OP_MATMUL,       ACT_K, {ACT_H}},                                       \
+        [QKV_V]        = {OP_MATMUL,       ACT_V, {ACT_H}}
+
+// The first that fits is taken.
 static const Pattern patterns[] = {
-    {STAGE_QKV, 8, {
-        [QKV_EMBED]    = {OP_EMBED,    ACT_X,    {0}, .optional = true},
-        [QKV_NORM]     = {OP_RMS_NORM, ACT_H,    {ACT_X}},
-        [QKV_Q]        = {OP_MATMUL,   ACT_Q,    {ACT_H}},
-        [QKV_K]        = {OP_MATMUL,   ACT_K,    {ACT_H}},
-        [QKV_V]        = {OP_MATMUL,   ACT_V,    {ACT_H}},
-        [QKV_ROPE_Q]   = {OP_ROPE,     ACT_Q,    {ACT_Q}},
-        [QKV_ROPE_K]   = {OP_ROPE,     ACT_K,    {ACT_K}},
+    {STAGE_QKV, 9, {
+        QKV_PRODUCTS,
+        [QKV_ROPE_Q]   = {OP_ROPE,     ACT_Q,    {ACT_Q}, .optional = true},
+        [QKV_ROPE_K]   = {OP_ROPE,     ACT_K,    {ACT_K}, .optional = true},
         [QKV_KV_WRITE] = {OP_KV_WRITE, ACT_NONE, {ACT_K, ACT_V}}}},
+    {STAGE_QKV, 6, {
+        QKV_PRODUCTS}},
+    {STAGE_HEADS, 5, {
+        [HEADS_NORM_Q]   = {OP_RMS_NORM, ACT_Q,    {ACT_Q}},
+        [HEADS_NORM_K]   = {OP_RMS_NORM, ACT_K,    {ACT_K}},
+        [HEADS_ROPE_Q]   = {OP_ROPE,     ACT_Q,    {ACT_Q}},
+        [HEADS_ROPE_K]   = {OP_ROPE,     ACT_K,    {ACT_K}},
+        [HEADS_KV_WRITE] = {OP_KV_WRITE, ACT_NONE, {ACT_K, ACT_V}}}},
     {STAGE_ATTENTION, 1, {
         [ATTENTION_ATTENTION] = {OP_ATTENTION, ACT_A, {ACT_Q}}}},
     {STAGE_OUTPUT, 2, {
         [OUTPUT_MATMUL] = {OP_MATMUL, ACT_T, {ACT_A}},
-        [OUTPUT_ADD]    = {OP_ADD,    ACT_X, {ACT_X, ACT_T}}}},
+        [OUTPUT_ADD]    = {OP_ADD,    ACT_X, {ACT_X, ACT_T}, .optional = true}}},
+    {STAGE_POST_NORM, 2, {
+        [POST_NORM_NORM] = {OP_RMS_NORM, ACT_T, {ACT_T}},
+        [POST_NORM_ADD]  = {OP_ADD,      ACT_X, {ACT_X, ACT_T}}}},
     {STAGE_GLU, 4, {
-        [GLU_NORM] = {OP_RMS_NORM, ACT_H, {ACT_X}},
+        [GLU_NORM] = {OP_RMS_NORM, ACT_H, {ACT_X}, .is_norm = true},
         [GLU_GATE] = {OP_MATMUL,   ACT_G, {ACT_H}},
         [GLU_UP]   = {OP_MATMUL,   ACT_U, {ACT_H}},
         [GLU_GLU]  = {OP_GLU,      ACT_F, {ACT_G, ACT_U}}}},
+    {STAGE_GLU, 4, {
+        [GLU_NORM] = {OP_RMS_NORM,   ACT_H, {ACT_X}, .is_norm = true},
+        [GLU_GATE] = {OP_COUNT, .optional = true}, // never
+        [GLU_UP]   = {OP_MATMUL,     ACT_U, {ACT_H}},
+        [GLU_GLU]  = {OP_ACTIVATION, ACT_F, {ACT_U}}}},
     {STAGE_DOWN, 2, {
         [OUTPUT_MATMUL] = {OP_MATMUL, ACT_T, {ACT_F}},
-        [OUTPUT_ADD]    = {OP_ADD,    ACT_X, {ACT_X, ACT_T}}}},
+        [OUTPUT_ADD]    = {OP_ADD,    ACT_X, {ACT_X, ACT_T}, .optional = true}}},
     {STAGE_HEAD, 2, {
-        [HEAD_NORM] = {OP_RMS_NORM, ACT_H,    {ACT_X}},
+        [HEAD_NORM] = {OP_RMS_NORM, ACT_H,    {ACT_X}, .is_norm = true},
         [HEAD_HEAD] = {OP_HEAD,     ACT_NONE, {ACT_H}}}},
 };
 // clang-format on
@@ -55,7 +77,7 @@ static const uint8_t n_inputs[OP_COUNT] = {
 };
 
 static bool op_matches(const Op *op, const PatternOp *p) {
-    bool ok = op->kind == p->kind && op->out == p->out;
+    bool ok = (op->kind == p->kind || (p->is_norm && op->kind == OP_LAYER_NORM)) && op->out == p->out;
     for (uint32_t i = 0; ok && i < n_inputs[op->kind]; i++)
         ok = op->in[i] == p->in[i];
     return ok;
@@ -96,7 +118,17 @@ static bool match_any(const Plan *plan, uint32_t first, Stage *out, Error *err) 
                      plan_op_name(op->kind), op->layer);
 }
 
+// What leaves values for a stage of its own must be followed by that one.
+static bool check_order(const Stage *before, const Stage *s, Error *err) {
+    if (!before || (stage_is_raw(before) == (s->kind == STAGE_HEADS || s->kind == STAGE_POST_NORM)))
+        return true;
+    return error_set(err, ERR_UNSUPPORTED, "operation %u of the plan (layer %u) cannot be run on the GPU yet",
+                     s->first_op, s->layer);
+}
+
 // ---- what the kernels take ----
+
+enum { ATTENTION_DIM_MAX = 256 }; // of a head
 
 static bool refuse(Error *err, const Weight *w, const char *why) {
     return error_set(err, ERR_UNSUPPORTED, "tensor \"%.*s\" [%llu, %llu] %s cannot be run on the GPU yet: %s",
@@ -104,33 +136,46 @@ static bool refuse(Error *err, const Weight *w, const char *why) {
                      dtype_info(w->dtype)->name, why);
 }
 
-static bool check_op(const Op *op, const ModelConfig *c, Error *err) {
+static bool check_op(const Op *op, uint32_t norm_group, Error *err) {
     if (!op) return true;
     bool is_matrix = op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_EMBED;
     if (is_matrix && op->weight->n_cols % BLOCK_WEIGHTS)
         return refuse(err, op->weight, "rows are no multiple of 32");
-    if (op->kind == OP_RMS_NORM && op->norm.group != c->d_model)
-        return refuse(err, op->weight, "the norm is not of a row");
+    bool is_norm = op->kind == OP_RMS_NORM || op->kind == OP_LAYER_NORM;
+    if (is_norm && op->norm.group != norm_group)
+        return refuse(err, op->weight, "the norm is of another number of values");
     return true;
 }
 
 static bool check_stage(const Stage *s, const ModelConfig *c, Error *err) {
     for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
-        if (!check_op(s->ops[i], c, err)) return false;
+        if (!check_op(s->ops[i], s->kind == STAGE_HEADS ? c->head_dim : c->d_model, err)) return false;
     }
-    if (s->kind == STAGE_QKV && s->ops[QKV_ROPE_Q]->rope.rope != s->ops[QKV_ROPE_K]->rope.rope) {
+    const Rope *q = stage_rope(s, false), *k = stage_rope(s, true);
+    if (q != k) {
         return error_set(err, ERR_UNSUPPORTED,
                          "queries and keys with different rotary embeddings cannot be run on the GPU yet");
     }
-    if (s->kind == STAGE_ATTENTION && c->head_dim % 32) {
-        return error_set(err, ERR_UNSUPPORTED,
-                         "heads of %u values cannot be run on the GPU yet: a multiple of 32 is needed",
-                         c->head_dim);
+    if (s->kind == STAGE_QKV && q && q->dims % 4) {
+        return error_set(
+            err, ERR_UNSUPPORTED,
+            "rotary embeddings of %u values cannot be run on the GPU yet: a multiple of 4 is needed",
+            q->dims);
+    }
+    if (s->kind == STAGE_HEADS && s->ops[HEADS_NORM_Q]->norm.eps != s->ops[HEADS_NORM_K]->norm.eps)
+        return refuse(err, s->ops[HEADS_NORM_K]->weight, "queries and keys have different norms");
+    if (s->kind == STAGE_ATTENTION && (c->head_dim % 16 || c->head_dim > ATTENTION_DIM_MAX)) {
+        return error_set(
+            err, ERR_UNSUPPORTED,
+            "heads of %u values cannot be run on the GPU yet: a multiple of 16 up to %d is needed",
+            c->head_dim, ATTENTION_DIM_MAX);
     }
     if (s->kind != STAGE_GLU) return true;
     const Op *gate = s->ops[GLU_GATE], *up = s->ops[GLU_UP];
-    if (gate->weight->dtype != up->weight->dtype) return refuse(err, up->weight, "gate has another format");
-    if (gate->bias || up->bias) return refuse(err, up->weight, "a bias");
+    if (gate && gate->weight->dtype != up->weight->dtype)
+        return refuse(err, up->weight, "gate has another format");
+    if (!gate && s->ops[GLU_GLU]->fn == FN_SWIGLU_CLAMPED)
+        return refuse(err, up->weight, "its activation needs a gate");
     return true;
 }
 
@@ -216,30 +261,33 @@ static bool add_prefill_op(Lowering *l, StageKind kind, const Stage *of, const O
     return add_prefill_stage(l, kind, &s, err);
 }
 
-// Whether the rotary embedding's turns are not computed yet.
-static bool is_new_rope(const Lowering *l, const Rope *rope) {
-    for (uint32_t i = 0; i < l->n_prefill_stages; i++) {
+// The turns of a rotary embedding, where there is one whose turns are not computed yet.
+static bool add_prefill_rope(Lowering *l, const Stage *of, const Op *rope, Error *err) {
+    for (uint32_t i = 0; rope && i < l->n_prefill_stages; i++) {
         const Stage *s = &l->prefill_stages[i];
-        if (s->kind == STAGE_PREFILL_ROPE && s->ops[0]->rope.rope == rope) return false;
+        if (s->kind == STAGE_PREFILL_ROPE && s->ops[0]->rope.rope == rope->rope.rope) return true;
     }
-    return true;
+    return !rope || add_prefill_op(l, STAGE_PREFILL_ROPE, of, rope, err);
 }
 
 // What a prompt's rows go through where a token goes through `s`.
 static bool add_prefill(Lowering *l, const Stage *s, Error *err) {
-    const Op *embed = s->ops[QKV_EMBED], *rope = s->ops[QKV_ROPE_Q];
     switch (s->kind) {
     case STAGE_QKV:
-        return (!embed || add_prefill_op(l, STAGE_PREFILL_EMBED, s, embed, err)) &&
-               (!is_new_rope(l, rope->rope.rope) || add_prefill_op(l, STAGE_PREFILL_ROPE, s, rope, err)) &&
+        return (!s->ops[QKV_EMBED] || add_prefill_stage(l, STAGE_PREFILL_EMBED, s, err)) &&
+               add_prefill_rope(l, s, s->ops[QKV_ROPE_Q], err) &&
                add_prefill_op(l, STAGE_PREFILL_NORM, s, s->ops[QKV_NORM], err) &&
                add_prefill_stage(l, STAGE_PREFILL_QKV, s, err);
+    case STAGE_HEADS:
+        return add_prefill_rope(l, s, s->ops[HEADS_ROPE_Q], err) &&
+               add_prefill_stage(l, STAGE_PREFILL_HEADS, s, err);
     case STAGE_ATTENTION: return add_prefill_stage(l, STAGE_PREFILL_ATTENTION, s, err);
     case STAGE_OUTPUT: return add_prefill_stage(l, STAGE_PREFILL_OUTPUT, s, err);
     case STAGE_GLU:
         return add_prefill_op(l, STAGE_PREFILL_NORM, s, s->ops[GLU_NORM], err) &&
                add_prefill_stage(l, STAGE_PREFILL_GLU, s, err);
     case STAGE_DOWN: return add_prefill_stage(l, STAGE_PREFILL_DOWN, s, err);
+    case STAGE_POST_NORM: return add_prefill_stage(l, STAGE_PREFILL_POST_NORM, s, err);
     default: return true; // the head takes its rows one by one
     }
 }
@@ -259,7 +307,10 @@ bool lower_plan(const Plan *plan, const Placement *placement, const LowerTarget 
     *out = (Lowered){.stages = l.stages, .prefill_stages = l.prefill_stages, .programs = l.programs};
     for (uint32_t at = 0; at < plan->n_ops;) {
         Stage stage;
-        if (!match_any(plan, at, &stage, err)) return false;
+        const Stage *before = l.n_stages ? &l.stages[l.n_stages - 1] : NULL;
+        if (!match_any(plan, at, &stage, err) || !check_order(before, &stage, err)) return false;
+        out->has_heads |= stage.kind == STAGE_HEADS;
+        out->has_post_norm |= stage.kind == STAGE_POST_NORM;
         if (stage.kind == STAGE_HEAD) out->n_layers_stages = l.n_stages;
         if (!add_stage(&l, &stage, err) || !add_prefill(&l, &l.stages[l.n_stages - 1], err)) return false;
         at += stage.n_ops;

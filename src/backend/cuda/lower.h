@@ -38,6 +38,8 @@ typedef struct {
     // Sizes that the buffers depend on.
     uint32_t head_blocks;
     uint32_t splits_max;
+    bool has_heads;     // STAGE_HEADS: there is something in `raw`
+    bool has_post_norm; // STAGE_POST_NORM: there is something in `t`
 } Lowered;
 
 // Errors: ERR_UNSUPPORTED, naming the operation that no stage can be made of, or the tensor that none takes.
@@ -57,6 +59,8 @@ typedef struct {
     uint64_t kv_layer_bytes;
     CUdeviceptr x;           // [d_model]
     CUdeviceptr q;           // [heads][head_dim] f16
+    CUdeviceptr raw;         // [heads + 2 kv_heads][head_dim]
+    CUdeviceptr t;           // [d_model]
     CUdeviceptr part;        // [splits_max][heads][head_dim] f16
     CUdeviceptr part_weight; // [splits_max][heads][2]
     CUdeviceptr f;           // [d_ff]
@@ -68,6 +72,8 @@ typedef struct {
     CUdeviceptr rows_x;
     CUdeviceptr rows_h;
     CUdeviceptr rows_q;
+    CUdeviceptr rows_raw;
+    CUdeviceptr rows_t;
     CUdeviceptr rows_a;
     CUdeviceptr rows_f;
     CUdeviceptr rows_rope[PLACED_ROPES_MAX];

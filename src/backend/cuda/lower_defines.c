@@ -115,6 +115,21 @@ static void define_heads(StrBuf *b, const Lowering *l) {
     define(b, "HEAD_DIM", l->plan->config.head_dim);
 }
 
+static void define_norm(StrBuf *b, const Op *norm) {
+    define_float(b, "NORM_EPS", norm->norm.eps);
+    if (norm->kind == OP_LAYER_NORM) define(b, "LAYER_NORM", 1);
+}
+
+static void define_activation(StrBuf *b, const Stage *s) {
+    strbuf_printf(b, "#define ACTIVATION ACTIVATION_%s\n", lower_activation_name(s->ops[GLU_GLU]->fn));
+}
+
+static void define_embed(StrBuf *b, const Stage *s) {
+    define_format(b, "EMBED_FORMAT", s->ops[QKV_EMBED]->weight);
+    define_float(b, "EMBED_SCALE", s->ops[QKV_EMBED]->embed.scale);
+    if (s->ops[QKV_POSITION]) define(b, "LEARNED_POSITIONS", 1);
+}
+
 static void define_splits(StrBuf *b, const Lowering *l, const Op *attention) {
     define(b, "SPLITS_MAX", l->splits_max);
     define(b, "SPLIT_PAGES_MIN", LOWER_SPLIT_PAGES_MIN);
@@ -128,15 +143,23 @@ static const Op *attention_near(const Lowering *l, const Stage *s) {
     return op && op->kind == OP_ATTENTION ? op : NULL;
 }
 
+// What is done with queries and keys on their way to attention. `attention` is NULL where it is left to a
+// stage of its own.
+static void define_turns(StrBuf *b, const Stage *s, const Op *attention) {
+    const Rope *rope = stage_rope(s, false);
+    define(b, "ROPE_DIMS", rope ? rope->dims : 0);
+    define(b, "ROPE_HALVES", rope && rope->pairs == ROPE_HALVES);
+    define_float(b, "ROPE_SCALE", rope ? rope->scale : 1);
+    define_float(b, "SCORE_SCALE", attention ? attention->attention.scale : 1);
+}
+
 // What decoding and prefill have in common.
 static void define_projections(StrBuf *b, const Lowering *l, const Stage *s, const Op *attention) {
-    const Rope *rope = s->ops[QKV_ROPE_Q]->rope.rope;
     define(b, "D_MODEL", l->plan->config.d_model);
     define_heads(b, l);
     define(b, "N_KV_HEADS", l->plan->config.n_kv_heads);
-    define(b, "ROPE_DIMS", rope->dims);
-    define(b, "ROPE_HALVES", rope->pairs == ROPE_HALVES);
-    define_float(b, "SCORE_SCALE", attention->attention.scale);
+    define_turns(b, s, attention);
+    if (stage_is_raw(s)) define(b, "RAW", 1);
     define_format(b, "FORMAT_0", s->ops[QKV_Q]->weight);
     define_format(b, "FORMAT_1", s->ops[QKV_K]->weight);
     define_format(b, "FORMAT_2", s->ops[QKV_V]->weight);
@@ -149,21 +172,45 @@ static void define_qkv(StrBuf *b, const Lowering *l, const Stage *s, const Op *a
     MatvecShape shape = matvec_shape(l->target, c->d_model, units, 2, w, 3);
     define(b, "STAGE_QKV", 1);
     define_projections(b, l, s, attention);
-    define_float(b, "ROPE_SCALE", s->ops[QKV_ROPE_Q]->rope.rope->scale);
-    define_float(b, "NORM_EPS", s->ops[QKV_NORM]->norm.eps);
+    define_norm(b, s->ops[QKV_NORM]);
     if (s->ops[QKV_EMBED]) {
         define(b, "FIRST", 1);
-        define_format(b, "EMBED_FORMAT", s->ops[QKV_EMBED]->weight);
-        define_float(b, "EMBED_SCALE", s->ops[QKV_EMBED]->embed.scale);
+        define_embed(b, s);
     }
     define_shape(b, &shape);
+}
+
+// Of decoding and of prefill.
+static void define_heads_stage(StrBuf *b, const Lowering *l, const Stage *s, const Op *attention) {
+    define(b, "STAGE_HEADS", 1);
+    define_heads(b, l);
+    define(b, "N_KV_HEADS", l->plan->config.n_kv_heads);
+    define_turns(b, s, attention);
+    define_norm(b, s->ops[HEADS_NORM_Q]);
+    if (s->kind == STAGE_PREFILL_HEADS) define(b, "MAX_ROWS", l->max_rows);
+}
+
+static void define_post_norm(StrBuf *b, const Lowering *l, const Stage *s) {
+    define(b, "STAGE_POST_NORM", 1);
+    define(b, "D_MODEL", l->plan->config.d_model);
+    define_norm(b, s->ops[POST_NORM_NORM]);
+    if (s->kind == STAGE_PREFILL_POST_NORM) define(b, "MAX_ROWS", l->max_rows);
+}
+
+// What a block of attention keeps in shared memory a warp and head is a result, the largest score, a sum.
+static uint32_t attention_warps(const Lowering *l) {
+    const ModelConfig *c = &l->plan->config;
+    uint64_t heads = align_up(c->n_heads / c->n_kv_heads, 8), warps = ATTENTION_WARPS;
+    while (warps > 1 && warps * heads * (c->head_dim + 6) * sizeof(float) > l->target->shared_bytes_block)
+        warps /= 2;
+    return (uint32_t)warps;
 }
 
 static void define_attention(StrBuf *b, const Lowering *l, const Stage *s) {
     define(b, "STAGE_ATTENTION", 1);
     define_heads(b, l);
     define(b, "N_KV_HEADS", l->plan->config.n_kv_heads);
-    define(b, "WARPS", ATTENTION_WARPS);
+    define(b, "WARPS", attention_warps(l));
     define_splits(b, l, s->ops[ATTENTION_ATTENTION]);
 }
 
@@ -177,22 +224,31 @@ static void define_output(StrBuf *b, const Lowering *l, const Stage *s, const Op
         define_splits(b, l, attention);
         if (attention->weight) define(b, "HAS_SINKS", 1);
     }
+    if (stage_is_raw(s)) define(b, "RAW", 1);
     define(b, "N_ROWS", w->n_rows);
     define(b, "N_COLS", w->n_cols);
     define_format(b, "FORMAT_0", w);
     define_shape(b, &shape);
 }
 
+// What decoding and prefill have in common.
+static void define_feed_forward(StrBuf *b, const Lowering *l, const Stage *s) {
+    const Op *gate = s->ops[GLU_GATE], *up = s->ops[GLU_UP];
+    define(b, "D_MODEL", l->plan->config.d_model);
+    define(b, "D_FF", l->plan->config.d_ff);
+    if (!gate) define(b, "UNGATED", 1);
+    if ((gate && gate->bias) || up->bias) define(b, "HAS_BIAS", 1);
+    define_activation(b, s);
+    define_format(b, "FORMAT_0", up->weight);
+}
+
 static void define_glu(StrBuf *b, const Lowering *l, const Stage *s) {
     const ModelConfig *c = &l->plan->config;
-    const Weight *w = s->ops[GLU_GATE]->weight;
-    MatvecShape shape = matvec_shape(l->target, c->d_model, c->d_ff, 2, &w, 1);
+    const Weight *w = s->ops[GLU_UP]->weight;
+    MatvecShape shape = matvec_shape(l->target, c->d_model, c->d_ff, s->ops[GLU_GATE] ? 2 : 1, &w, 1);
     define(b, "STAGE_GLU", 1);
-    define(b, "D_MODEL", c->d_model);
-    define(b, "D_FF", c->d_ff);
-    define_float(b, "NORM_EPS", s->ops[GLU_NORM]->norm.eps);
-    strbuf_printf(b, "#define ACTIVATION ACTIVATION_%s\n", lower_activation_name(s->ops[GLU_GLU]->fn));
-    define_format(b, "FORMAT_0", w);
+    define_feed_forward(b, l, s);
+    define_norm(b, s->ops[GLU_NORM]);
     define_shape(b, &shape);
 }
 
@@ -204,7 +260,7 @@ static void define_head(StrBuf *b, Lowering *l, const Stage *s) {
     define(b, "STAGE_HEAD", 1);
     define(b, "D_MODEL", c->d_model);
     define(b, "N_VOCAB", c->n_vocab);
-    define_float(b, "NORM_EPS", s->ops[HEAD_NORM]->norm.eps);
+    define_norm(b, s->ops[HEAD_NORM]);
     define_format(b, "FORMAT_0", w);
     define_shape(b, &shape);
 }
@@ -228,8 +284,7 @@ static void define_prefill_rows(StrBuf *b, const Lowering *l, const Stage *s) {
     case STAGE_PREFILL_EMBED:
         define(b, "STAGE_PREFILL_EMBED", 1);
         define(b, "D_MODEL", l->plan->config.d_model);
-        define_format(b, "EMBED_FORMAT", op->weight);
-        define_float(b, "EMBED_SCALE", op->embed.scale);
+        define_embed(b, s);
         break;
     case STAGE_PREFILL_ROPE:
         define(b, "STAGE_PREFILL_ROPE", 1);
@@ -239,7 +294,7 @@ static void define_prefill_rows(StrBuf *b, const Lowering *l, const Stage *s) {
     case STAGE_PREFILL_NORM:
         define(b, "STAGE_PREFILL_NORM", 1);
         define(b, "D_MODEL", l->plan->config.d_model);
-        define_float(b, "NORM_EPS", op->norm.eps);
+        define_norm(b, op);
         break;
     default:
         define(b, "STAGE_PREFILL_ATTENTION", 1);
@@ -261,6 +316,7 @@ static void define_prefill_output(StrBuf *b, const Lowering *l, const Stage *s) 
     const Weight *w = s->ops[OUTPUT_MATMUL]->weight;
     define(b, "STAGE_PREFILL_OUTPUT", 1);
     if (s->kind == STAGE_PREFILL_DOWN) define(b, "FROM_GLU", 1);
+    if (stage_is_raw(s)) define(b, "RAW", 1);
     define(b, "N_ROWS", w->n_rows);
     define(b, "N_COLS", w->n_cols);
     define_format(b, "FORMAT_0", w);
@@ -268,13 +324,10 @@ static void define_prefill_output(StrBuf *b, const Lowering *l, const Stage *s) 
 }
 
 static void define_prefill_glu(StrBuf *b, const Lowering *l, const Stage *s) {
-    const ModelConfig *c = &l->plan->config;
+    uint32_t d_ff = l->plan->config.d_ff;
     define(b, "STAGE_PREFILL_GLU", 1);
-    define(b, "D_MODEL", c->d_model);
-    define(b, "D_FF", c->d_ff);
-    strbuf_printf(b, "#define ACTIVATION ACTIVATION_%s\n", lower_activation_name(s->ops[GLU_GLU]->fn));
-    define_format(b, "FORMAT_0", s->ops[GLU_GATE]->weight);
-    define_matmul(b, l, c->d_ff / 8);
+    define_feed_forward(b, l, s);
+    define_matmul(b, l, (uint32_t)div_up(d_ff, s->ops[GLU_GATE] ? 8 : 16));
 }
 
 // ---- any stage ----
@@ -288,17 +341,23 @@ static uint64_t sample_blocks(const Lowering *l) {
 
 bool lower_define(StrBuf *b, Lowering *l, const Stage *s, Error *err) {
     const Op *attention = attention_near(l, s);
-    bool needs_attention = s->kind == STAGE_QKV || s->kind == STAGE_OUTPUT || s->kind == STAGE_PREFILL_QKV;
+    bool is_qkv = s->kind == STAGE_QKV || s->kind == STAGE_PREFILL_QKV;
+    bool is_heads = s->kind == STAGE_HEADS || s->kind == STAGE_PREFILL_HEADS;
+    bool needs_attention = (is_qkv && !stage_is_raw(s)) || is_heads || s->kind == STAGE_OUTPUT;
     if (needs_attention && !attention) {
         return error_set(err, ERR_UNSUPPORTED, "layer %u has no attention between its keys and its output",
                          s->layer);
     }
     switch (s->kind) {
     case STAGE_QKV: define_qkv(b, l, s, attention); break;
+    case STAGE_HEADS:
+    case STAGE_PREFILL_HEADS: define_heads_stage(b, l, s, attention); break;
     case STAGE_ATTENTION: define_attention(b, l, s); break;
     case STAGE_OUTPUT: define_output(b, l, s, attention); break;
     case STAGE_GLU: define_glu(b, l, s); break;
     case STAGE_DOWN: define_output(b, l, s, NULL); break;
+    case STAGE_POST_NORM:
+    case STAGE_PREFILL_POST_NORM: define_post_norm(b, l, s); break;
     case STAGE_HEAD: define_head(b, l, s); break;
     case STAGE_GREEDY: define(b, "HEAD_BLOCKS", l->head_blocks); break;
     case STAGE_SAMPLE:

@@ -9,12 +9,14 @@ static const struct {
     const char *files[12];
 } rows[STAGE_KIND_COUNT] = {
 #define STAGE_ROW(id, kernel_name, stage_name) [STAGE_##id] = {kernel_name, stage_name, {FILES_##id, NULL}},
-#define FILES_QKV FILES_MATVEC, "decode_qkv.cuh"
+#define FILES_QKV FILES_MATVEC, "decode_norm.cuh", "decode_qkv.cuh"
+#define FILES_HEADS FILES_COMMON, "heads.cuh", "decode_heads.cuh"
 #define FILES_ATTENTION FILES_COMMON, "formats.cuh", "attention_splits.cuh", "decode_attention.cuh"
 #define FILES_OUTPUT FILES_MATVEC, "attention_splits.cuh", "decode_output.cuh"
-#define FILES_GLU FILES_MATVEC, "activate.cuh", "decode_glu.cuh"
+#define FILES_GLU FILES_MATVEC, "decode_norm.cuh", "activate.cuh", "decode_glu.cuh"
 #define FILES_DOWN FILES_MATVEC, "decode_output.cuh"
-#define FILES_HEAD FILES_MATVEC, "logits.cuh", "decode_head.cuh"
+#define FILES_POST_NORM FILES_COMMON, "decode_post_norm.cuh"
+#define FILES_HEAD FILES_MATVEC, "decode_norm.cuh", "logits.cuh", "decode_head.cuh"
 #define FILES_GREEDY FILES_COMMON, "logits.cuh", "sample_greedy.cuh"
 #define FILES_SAMPLE FILES_COMMON, "logits.cuh", "sample_full.cuh"
 #define FILES_MATMUL \
@@ -23,13 +25,34 @@ static const struct {
 #define FILES_PREFILL_ROPE FILES_COMMON, "prefill_rope.cuh"
 #define FILES_PREFILL_NORM FILES_COMMON, "prefill_tiles.cuh", "prefill_norm.cuh"
 #define FILES_PREFILL_QKV FILES_MATMUL, "prefill_qkv.cuh"
+#define FILES_PREFILL_HEADS FILES_COMMON, "heads.cuh", "prefill_heads.cuh"
 #define FILES_PREFILL_ATTENTION FILES_COMMON, "formats.cuh", "prefill_tiles.cuh", "prefill_attention.cuh"
 #define FILES_PREFILL_OUTPUT FILES_MATMUL, "prefill_output.cuh"
 #define FILES_PREFILL_GLU FILES_MATMUL, "activate.cuh", "prefill_glu.cuh"
 #define FILES_PREFILL_DOWN FILES_MATMUL, "prefill_output.cuh"
+#define FILES_PREFILL_POST_NORM FILES_COMMON, "prefill_post_norm.cuh"
     STAGES(STAGE_ROW)
 #undef STAGE_ROW
 };
+
+bool stage_is_raw(const Stage *s) {
+    switch (s->kind) {
+    case STAGE_QKV:
+    case STAGE_PREFILL_QKV: return !s->ops[QKV_KV_WRITE];
+    case STAGE_OUTPUT:
+    case STAGE_DOWN:
+    case STAGE_PREFILL_OUTPUT:
+    case STAGE_PREFILL_DOWN: return !s->ops[OUTPUT_ADD];
+    default: return false;
+    }
+}
+
+const Rope *stage_rope(const Stage *s, bool of_keys) {
+    const Op *op = NULL;
+    if (s->kind == STAGE_QKV || s->kind == STAGE_PREFILL_QKV) op = s->ops[QKV_ROPE_Q + of_keys];
+    if (s->kind == STAGE_HEADS || s->kind == STAGE_PREFILL_HEADS) op = s->ops[HEADS_ROPE_Q + of_keys];
+    return op ? op->rope.rope : NULL;
+}
 
 const char *stage_kernel(StageKind kind) {
     return rows[kind].kernel;
