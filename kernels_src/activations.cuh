@@ -142,8 +142,7 @@ template <bool kept_sums> DEVICE BlockX x_load(const u8 *shared_x, u32 block) {
     x.scale = meta.x;
     x.sum = meta.y;
     if (!kept_sums) {
-        const u32 ones[4] = {0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u};
-        x.sum = x.scale * (float)(dot_bytes(ones, x.low, x.low_fine) + dot_bytes(ones, x.high, x.high_fine));
+        x.sum = x.scale * (float)(sum_bytes(x.low, x.low_fine) + sum_bytes(x.high, x.high_fine));
     }
     return x;
 }

@@ -94,6 +94,28 @@ DEVICE WordBytes six_bit_word(u32 v, u32 h) {
     return {(v << 2 & 0x3C3C3C3Cu) | (h & 0xC0C0C0C0u), (v & 0xF0F0F0F0u) | (h & 0x0C0C0C0Cu)};
 }
 
+// The words of a block's weights 0-15 and 16-31, or its word of third bits, turned for word j: 32 q of Q2_K,
+// 32 (q - 4) of Q3_K, signed.
+DEVICE u32 pair_bytes(u32 pairs, u32 j) {
+    return rotate_right(pairs, 2 * j) & 0x60606060u;
+}
+DEVICE WordBytes three_bit_word(uint2 pairs, u32 third, u32 j) {
+    return {pair_bytes(pairs.x, j) | (rotate_right(third, j) & 0x80808080u),
+            pair_bytes(pairs.y, j) | (rotate_right(third, 4 + j) & 0x80808080u)};
+}
+
+// IQ4_NL and IQ4_XS: the values of a word's codes, signed, or with `turned` 0x80808080 as 128 + value. The
+// codes 0-7 are looked up in one table and 8-15 in the other, then each byte is chosen from the two.
+DEVICE u32 iq4_bytes(u32 index, u32 choice, u32 turned) {
+    u32 low = look_up_bytes(0xBFAD9881u ^ turned, 0xF6EADDCFu ^ turned, index);  // -127 … -65, -49 … -10
+    u32 high = look_up_bytes(0x26190D01u ^ turned, 0x71594535u ^ turned, index); // 1 … 38, 53 … 113
+    return look_up_bytes(low, high, choice);
+}
+DEVICE WordBytes iq4_word(u32 v, u32 turned) {
+    u32 index = v & 0x77777777u, choice = (v >> 1 & 0x44444444u) | 0x32103210u; // byte k of low or high
+    return {iq4_bytes(index, choice, turned), iq4_bytes(index >> 16, choice >> 16, turned)};
+}
+
 // MXFP4: 12 + twice the value of four codes, 0 … 24. The codes 0-7 are found in one table, the codes 8-15 in
 // the other with their highest bit turned; the table that does not have the code gives 0.
 DEVICE u32 e2m1_bytes(u32 codes, u32 turned) {
@@ -115,6 +137,11 @@ DEVICE i32 dot_bytes(const u32 w[4], uint4 coarse, uint4 fine) {
     add_signed(&s, w[2], coarse.z, fine.z);
     add_signed(&s, w[3], coarse.w, fine.w);
     return total_of(s);
+}
+
+DEVICE i32 sum_bytes(uint4 coarse, uint4 fine) {
+    const u32 ones[4] = {0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u};
+    return dot_bytes(ones, coarse, fine);
 }
 
 DEVICE float dot_scaled(float d, float m, i32 q, const BlockX &x) {
@@ -148,6 +175,16 @@ DEVICE void unpack_5_bits(uint4 v, u32 h, UnpackedBlock *b) {
     }
 }
 
+DEVICE void unpack_iq4(uint4 v, UnpackedBlock *b) {
+    const u32 words[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (u32 j = 0; j < 4; j++) {
+        WordBytes w = iq4_word(words[j], 0);
+        b->low[j] = w.low;
+        b->high[j] = w.high;
+    }
+}
+
 DEVICE void set_scales(UnpackedBlock *b, float d, float m, i32 low_scale, i32 high_scale) {
     b->d = d;
     b->m = m;
@@ -173,11 +210,20 @@ DEVICE i32 six_bits_of(const u8 *nibbles, const uint2 *bits, u32 i, u32 k) {
     return (i32)(u ^ 32u) - 32;
 }
 
+DEVICE u32 pair_of(const uint2 *pairs, u32 i, u32 k) {
+    u32 word = k < 16 ? pairs[i].x : pairs[i].y;
+    return pair_bytes(word, k % 16 / 4) >> (8 * (k % 4) + 5) & 3u;
+}
 DEVICE u32 code_of(const u8 *codes, u32 i, u32 k) {
     return ((const u32 *)codes)[i * 4 + k % 16 / 4] >> (4 * (k % 4) + k / 16 * 16) & 15u;
 }
 
-// Scale and min of the K formats: 12 bits at bit 12 i of the plane.
+DEVICE float iq4_value_of(const u8 *codes, u32 i, u32 k) {
+    u32 code = code_of(codes, i, k);
+    return (float)(i8)iq4_word(code, 0).low;
+}
+
+// Scale and min of Q4_K and Q5_K, the two scales of Q3_K: 12 bits at bit 12 i of the plane.
 struct ScaleMin {
     u32 scale, min;
 };
@@ -288,6 +334,70 @@ template <> struct Block<FORMAT_Q8_0> {
     }
 };
 
+// Minima of 16 weights each, for which an unpacked block has no place: multiplied where it lies (matvec.cuh).
+template <> struct Block<FORMAT_Q2_K> {
+    static DEVICE Half2 super_scale(const u8 *tile, u32 n, u32 i) {
+        return unpack_f16(((const u32 *)(tile + n * 10))[i / 8]);
+    }
+    static DEVICE u32 scales(const u8 *tile, u32 n, u32 i) { // scale, min, scale, min: 4 bits each
+        return ((const u16 *)(tile + n * 8))[i];
+    }
+    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+        uint2 pairs = ((const uint2 *)tile)[i];
+        u32 low[4], high[4], s = scales(tile, n, i);
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) {
+            low[j] = pair_bytes(pairs.x, j);
+            high[j] = pair_bytes(pairs.y, j);
+        }
+        i32 q = dot_bytes(low, x.low, x.low_fine) * (i32)(s & 15u) +
+                dot_bytes(high, x.high, x.high_fine) * (i32)(s >> 8 & 15u);
+        i32 minima = sum_bytes(x.low, x.low_fine) * (i32)(s >> 4 & 15u) +
+                     sum_bytes(x.high, x.high_fine) * (i32)(s >> 12);
+        Half2 d = super_scale(tile, n, i);
+        return fma_f32(d.low * (1.0f / 32) * x.scale, (float)q, -d.high * x.scale * (float)minima);
+    }
+    static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
+        Half2 d = super_scale(tile, n, i);
+        u32 s = scales(tile, n, i) >> k / 16 * 8;
+        float q = (float)pair_of((const uint2 *)tile, i, k);
+        return d.low * (float)(s & 15u) * q - d.high * (float)(s >> 4 & 15u);
+    }
+};
+
+template <> struct Block<FORMAT_Q3_K> {
+    static DEVICE float super_scale(const u8 *tile, u32 n, u32 i) {
+        return f16_to_f32(((const f16 *)(tile + n * 12 + n / 8 * 12))[i / 8]);
+    }
+    static DEVICE ScaleMin scales(const u8 *tile, u32 n, u32 i) { // of the weights 0-15, of 16-31; plus 32
+        return scale_min_of((const u32 *)(tile + n * 12), i);
+    }
+    static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
+        uint2 pairs = ((const uint2 *)tile)[i];
+        u32 third = ((const u32 *)(tile + n * 8))[i];
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) {
+            WordBytes w = three_bit_word(pairs, third, j);
+            b->low[j] = w.low;
+            b->high[j] = w.high;
+        }
+        ScaleMin s = scales(tile, n, i);
+        set_scales(b, super_scale(tile, n, i) * (1.0f / 32), 0.0f, (i32)s.scale - 32, (i32)s.min - 32);
+    }
+    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+        UnpackedBlock b;
+        unpack(tile, n, i, &b);
+        return dot_unpacked(b, x); // the integer is at most 2 * 16 * 128 * 2040 * 32 < 2^31
+    }
+    static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
+        ScaleMin s = scales(tile, n, i);
+        u32 third = ((const u32 *)(tile + n * 8))[i],
+            turned = rotate_right(third, k / 4) >> (8 * (k % 4) + 7);
+        u32 q = pair_of((const uint2 *)tile, i, k) | (~turned & 1u) << 2;
+        return super_scale(tile, n, i) * (float)((i32)(k < 16 ? s.scale : s.min) - 32) * (float)((i32)q - 4);
+    }
+};
+
 template <> struct Block<FORMAT_Q4_K> {
     static DEVICE ScaleMin scale_min(const u8 *tile, u32 n, u32 i) {
         return scale_min_of((const u32 *)(tile + n * 16 + n / 8 * 4), i);
@@ -365,6 +475,54 @@ template <> struct Block<FORMAT_Q6_K> {
         i8 scale = ((const i8 *)(tile + n * 24))[i * 2 + k / 16];
         float d = f16_to_f32(((const f16 *)(tile + n * 26))[i / 8]);
         return d * (float)scale * (float)six_bits_of(tile, (const uint2 *)(tile + n * 16), i, k);
+    }
+};
+
+template <> struct Block<FORMAT_IQ4_NL> {
+    static DEVICE float scale(const u8 *tile, u32 n, u32 i) {
+        return f16_to_f32(((const f16 *)(tile + n * 16))[i]);
+    }
+    static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
+        unpack_iq4(((const uint4 *)tile)[i], b);
+        set_scales(b, scale(tile, n, i), 0.0f, 1, 1);
+    }
+    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+        UnpackedBlock b;
+        unpack(tile, n, i, &b);
+        return dot_unpacked(b, x);
+    }
+    static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
+        return scale(tile, n, i) * iq4_value_of(tile, i, k);
+    }
+};
+
+// d, and the scale of 6 bits of one of 8 blocks, less 32.
+struct Iq4Scale {
+    float d;
+    i32 scale;
+};
+DEVICE Iq4Scale iq4_scale_of(uint2 super, u32 i) {
+    u32 low = super.y >> 4 * (i % 8) & 15u, high = super.x >> (16 + 2 * (i % 8)) & 3u;
+    return {f16_to_f32((f16)super.x), (i32)(low | high << 4) - 32};
+}
+
+template <> struct Block<FORMAT_IQ4_XS> {
+    static DEVICE Iq4Scale scale(const u8 *tile, u32 n, u32 i) {
+        return iq4_scale_of(((const uint2 *)(tile + n * 16))[i / 8], i);
+    }
+    static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
+        Iq4Scale s = scale(tile, n, i);
+        unpack_iq4(((const uint4 *)tile)[i], b);
+        set_scales(b, s.d, 0.0f, s.scale, s.scale);
+    }
+    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+        UnpackedBlock b;
+        unpack(tile, n, i, &b);
+        return dot_unpacked(b, x); // the integer is at most 32 * 127 * 2040 * 32 < 2^31
+    }
+    static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
+        Iq4Scale s = scale(tile, n, i);
+        return s.d * (float)s.scale * iq4_value_of(tile, i, k);
     }
 };
 

@@ -5,7 +5,7 @@
 // weights (the last tile has what is left), and a tile holds planes: each plane has one entry a block, so
 // that lane i of a warp finds block i's entry beside lane i - 1's. A run of rows, and a run of tiles of a
 // row, are each one contiguous piece: one bulk copy. The bits are those of the file, moved: nothing is
-// rounded, and full tiles are as large as the file's blocks (Q6_K: 1% more).
+// rounded, and full tiles are as large as the file's blocks (Q3_K: 2% more, Q6_K: 1%).
 //
 //   format  planes of a tile of n blocks (bytes a block), each tile padded to 16 bytes
 //   Q4_0    nibbles 16 · d f16 2
@@ -13,9 +13,13 @@
 //   Q5_0    nibbles 16 · fifth bits 4 · d f16 2
 //   Q5_1    nibbles 16 · fifth bits 4 · d, m f16 4
 //   Q8_0    weights 0-15 of each block 16 · weights 16-31 16 · d f16 2
+//   Q2_K    pairs 8 · two bytes 2: scale and min 4 bits · d, dmin f16 4 for 8 blocks
+//   Q3_K    pairs 8 · third bits 4 · two scales 6 bits · d f16 2 for 8 blocks
 //   Q4_K    nibbles 16 · d, dmin f16 4 for 8 blocks · scale 6 bits and min 6 bits
 //   Q5_K    nibbles 16 · fifth bits 4 · d, dmin f16 4 for 8 blocks · scale 6 bits and min 6 bits
 //   Q6_K    nibbles 16 · bits 8 · two scales i8 2 · d f16 2 for 8 blocks
+//   IQ4_NL  codes 16 · d f16 2
+//   IQ4_XS  codes 16 · of 8 blocks what the file has before its codes 8: d f16 2, scales 6
 //   MXFP4   codes 16 · exponent 1
 //   F32 F16 BF16   the row as it is, zeros up to a multiple of 32 weights (a tile is 1,024 weights: no
 //   planes)
@@ -23,19 +27,22 @@
 // Nibbles: byte i of a block has weight i in its low half and weight 16 + i in its high half.
 //   4 bits  both halves are q.
 //   5 bits  low half: q & 15, high half: q >> 1. Word j (weights 4j … 4j + 3 and 16 + 4j …) rotated: after
-//   turning the
-//           block's word of fifth bits right by 2j, bit 4 of byte b is q >> 4 of weight 4j + b, and bit 3 of
-//           byte b is q & 1 of weight 16 + 4j + b. So (v & 0x0F) | (h & 0x10) is q, and (v & 0xF0) | (h &
-//           0x08) is 8 q, in place.
-//   6 bits  of u = q ^ 32 (q without its offset 32, as two's complement). Low half: u & 15, high half: u
-//   >> 2. Word j uses
-//           the block's bit word j / 2 turned right by 2 (j % 2): bits 6-7 of byte b are u >> 4 of weight 4j
-//           + b, and bits 2-3 are u & 3 of weight 16 + 4j + b. So (v << 2 & 0x3C) | (h & 0xC0) and (v & 0xF0)
-//           | (h & 0x0C) are 4 (q - 32).
-// Codes, four bits that stand for a value of a table: weight 4j + k (k < 4) in nibble k of word j, weight
-// 16 + 4j + k in nibble 4 + k, so that half a word selects four bytes of a table (look_up_bytes).
-// Scale and min of the K formats: 12 bits a block, block i at bit 12 i of the plane: scale in the low 6, min
-// in the high 6.
+//           turning the block's word of fifth bits right by 2j, bit 4 of byte b is q >> 4 of weight 4j + b,
+//           and bit 3 of byte b is q & 1 of weight 16 + 4j + b. So (v & 0x0F) | (h & 0x10) is q, and
+//           (v & 0xF0) | (h & 0x08) is 8 q, in place.
+//   6 bits  of u = q ^ 32 (q without its offset 32, as two's complement). Low half: u & 15, high half:
+//           u >> 2. Word j uses the block's bit word j / 2 turned right by 2 (j % 2): bits 6-7 of byte b are
+//           u >> 4 of weight 4j + b, and bits 2-3 are u & 3 of weight 16 + 4j + b. So
+//           (v << 2 & 0x3C) | (h & 0xC0) and (v & 0xF0) | (h & 0x0C) are 4 (q - 32).
+// Pairs: the low two bits of q, one word for the weights 0-15 and one for 16-31. Turned right by 2j, a word
+// has those of weight 4j + b (16 + 4j + b) in bits 5-6 of byte b: the byte is 32 q. Third bits are of
+// u = q ^ 4: the word of them turned right by j has u >> 2 of weight 4j + b in bit 7 of byte b, turned by
+// 4 + j that of weight 16 + 4j + b. With them the byte is 32 (q - 4).
+// Codes: four bits that stand for a value of a table. Weight 4j + k (k < 4) is nibble k of word j, weight
+// 16 + 4j + k is nibble 4 + k, so that half a word selects four bytes of a table (look_up_bytes).
+// Scale and min of Q4_K and Q5_K: 12 bits a block, block i at bit 12 i of the plane, scale in the low 6, min
+// in the high 6. Q3_K's two scales, of the weights 0-15 and 16-31, likewise. Q2_K has a byte for each half of
+// a block: scale in the low 4 bits, min in the high 4.
 //
 // KV cache, f16, one region a layer: [page][kv_head][keys, values][KV_TILE]: a page's keys are
 // [KV_PAGE][head_dim] and its values [head_dim][KV_PAGE], so that both are rows of what the tensor cores
@@ -100,7 +107,7 @@ enum {
     PREFILL_COLS = 128, // a step of the matrix products of prefill
 };
 
-// Bytes of a tile of n_blocks <= TILE_BLOCKS; 0 for a format without a layout yet.
+// Bytes of a tile of n_blocks <= TILE_BLOCKS.
 LAYOUT_FN unsigned layout_tile_bytes(int format, unsigned n_blocks) {
     return ROUND_UP(format == FORMAT_F32                            ? n_blocks * 128
                     : format == FORMAT_F16 || format == FORMAT_BF16 ? n_blocks * 64
@@ -109,9 +116,13 @@ LAYOUT_FN unsigned layout_tile_bytes(int format, unsigned n_blocks) {
                     : format == FORMAT_Q5_0                         ? n_blocks * 22
                     : format == FORMAT_Q5_1                         ? n_blocks * 24
                     : format == FORMAT_Q8_0                         ? n_blocks * 34
+                    : format == FORMAT_Q2_K                         ? n_blocks * 10 + n_blocks / 8 * 4
+                    : format == FORMAT_Q3_K                         ? n_blocks * 12 + n_blocks / 8 * 14
                     : format == FORMAT_Q4_K                         ? n_blocks * 16 + n_blocks / 8 * 16
                     : format == FORMAT_Q5_K                         ? n_blocks * 20 + n_blocks / 8 * 16
                     : format == FORMAT_Q6_K                         ? n_blocks * 26 + n_blocks / 8 * 2
+                    : format == FORMAT_IQ4_NL                       ? n_blocks * 18
+                    : format == FORMAT_IQ4_XS                       ? n_blocks * 16 + n_blocks / 8 * 8
                     : format == FORMAT_MXFP4                        ? n_blocks * 17
                                                                     : 0,
                     16u);

@@ -31,6 +31,7 @@
 #ifndef SEGMENTS
 #define SEGMENTS 1
 #endif
+#define ANY_FORMAT(format) (FORMAT_0 == (format) || FORMAT_1 == (format) || FORMAT_2 == (format))
 #if N_COLS % (32 * SEGMENTS)
 #error "a segment is whole blocks"
 #endif
@@ -64,8 +65,8 @@ enum : u32 {
     // Of 2.0 us of a small stage (one tile a row), 0.3 were spent on taking bits apart.
     BLOCKS_PER_LANE = UNITS_PER_WARP * ROWS * SEGMENTS * TILES,
     REGISTERS = 65536 / (THREADS * BLOCKS_PER_SM), // of a thread
-    UNPACKED = RESIDENT && SEGMENTS == 1 && !X_FLOATS && BLOCKS_PER_LANE <= UNPACK_MAX &&
-               BLOCKS_PER_LANE * 11 + 40 <= REGISTERS,
+    UNPACKED = RESIDENT && SEGMENTS == 1 && !X_FLOATS && !ANY_FORMAT(FORMAT_Q2_K) &&
+               BLOCKS_PER_LANE <= UNPACK_MAX && BLOCKS_PER_LANE * 11 + 40 <= REGISTERS,
     UNPACKED_UNITS = UNPACKED ? UNITS_PER_WARP : 1u,
     UNPACKED_TILES = UNPACKED ? TILES : 1u,
     // Units whose sums are made side by side, a power of two. Where all weights are there, their latencies
@@ -319,7 +320,7 @@ struct UnpackedWeights {
 };
 
 template <int format> DEVICE void unpack_unit(const u8 *slot, UnpackedBlock blocks[ROWS][UNPACKED_TILES]) {
-    if constexpr (!FORMAT_IS_FLOAT(format)) {
+    if constexpr (UNPACKED) {
 #pragma unroll
         for (u32 r = 0; r < ROWS; r++) {
 #pragma unroll

@@ -14,13 +14,14 @@
 struct WeightBlock {
     uint4 q;      // nibbles, or the first 16 bytes
     uint4 q_high; // Q8_0: the other 16 bytes
-    uint2 bits;   // fifth bits, or bits 5 and 6
+    uint2 bits;   // fifth bits, or bits 5 and 6, or pairs
     u32 raw[3];   // scales as they lie in memory
     const u8 *at; // float formats: the block
 };
 struct BlockScale {
     u32 scale[2]; // of the low and high halves of the block, twice each
     u32 minimum;
+    u32 high_minimum; // Q2_K: `minimum` is of the low half
 };
 
 DEVICE u32 twice_f16(float v) {
@@ -30,6 +31,7 @@ DEVICE u32 twice_f16(float v) {
 #define F16X2_1024 0x64006400u
 #define F16X2_16TH 0x2C002C00u
 #define F16X2_8TH 0x30003000u
+#define F16X2_32ND 0x28002800u
 
 // Bytes 0 and 2, and 1 and 3, as 1024 + byte.
 DEVICE void widen_bytes(u32 v, u32 out[2]) {
@@ -159,6 +161,62 @@ template <> struct Fragment<FORMAT_Q8_0> {
     }
 };
 
+// Bytes 32 q as 32 + q + offset.
+DEVICE void pairs_to_f16x2(u32 v, u32 offset, u32 out[2]) {
+    widen_bytes(v, out);
+    out[0] = fma_f16x2(out[0], F16X2_32ND, offset);
+    out[1] = fma_f16x2(out[1], F16X2_32ND, offset);
+}
+
+template <> struct Fragment<FORMAT_Q2_K> {
+    static DEVICE void load(const u8 *tile, u32 n, u32 i, WeightBlock *b) {
+        b->bits = ((const uint2 *)tile)[i];
+        b->raw[0] = ((const u16 *)(tile + n * 8))[i];
+        b->raw[1] = ((const u32 *)(tile + n * 10))[i / 8];
+    }
+    static DEVICE void scale(const WeightBlock &b, u32, BlockScale *s) {
+        Half2 d = unpack_f16(b.raw[1]);
+        s->scale[0] = twice_f16(d.low * (float)(b.raw[0] & 15u));
+        s->scale[1] = twice_f16(d.low * (float)(b.raw[0] >> 8 & 15u));
+        s->minimum = twice_f16(-d.high * (float)(b.raw[0] >> 4 & 15u));
+        s->high_minimum = twice_f16(-d.high * (float)(b.raw[0] >> 12));
+    }
+    static DEVICE void word(const WeightBlock &b, const BlockScale &s, u32 w, u32 low[2], u32 high[2]) {
+        pairs_to_f16x2(pair_bytes(b.bits.x, w), 0xD000D000u, low); // -32
+        pairs_to_f16x2(pair_bytes(b.bits.y, w), 0xD000D000u, high);
+        for (u32 i = 0; i < 2; i++) {
+            low[i] = fma_f16x2(low[i], s.scale[0], s.minimum);
+            high[i] = fma_f16x2(high[i], s.scale[1], s.high_minimum);
+        }
+    }
+};
+
+template <> struct Fragment<FORMAT_Q3_K> {
+    static DEVICE void load(const u8 *tile, u32 n, u32 i, WeightBlock *b) {
+        const u32 *scales = (const u32 *)(tile + n * 12);
+        b->bits = ((const uint2 *)tile)[i];
+        b->q.x = ((const u32 *)(tile + n * 8))[i]; // third bits
+        b->raw[0] = ((const f16 *)(tile + n * 12 + n / 8 * 12))[i / 8];
+        b->raw[1] = scales[12 * i / 32];
+        b->raw[2] = scales[(12 * i + 11) / 32];
+    }
+    static DEVICE void scale(const WeightBlock &b, u32 i, BlockScale *s) {
+        float d = f16_to_f32((f16)b.raw[0]);
+        u32 v = funnel_right(b.raw[1], b.raw[2], 12 * i % 32);
+        s->scale[0] = twice_f16(d * (float)((i32)(v & 63u) - 32));
+        s->scale[1] = twice_f16(d * (float)((i32)(v >> 6 & 63u) - 32));
+    }
+    static DEVICE void word(const WeightBlock &b, const BlockScale &s, u32 w, u32 low[2], u32 high[2]) {
+        WordBytes v = three_bit_word(b.bits, b.q.x, w);
+        pairs_to_f16x2(v.low ^ 0x80808080u, 0xD080D080u, low); // 32 (q - 4) + 128; -36
+        pairs_to_f16x2(v.high ^ 0x80808080u, 0xD080D080u, high);
+        for (u32 i = 0; i < 2; i++) {
+            low[i] = multiply_f16x2(low[i], s.scale[0]);
+            high[i] = multiply_f16x2(high[i], s.scale[1]);
+        }
+    }
+};
+
 // Q4_K and Q5_K: `plane` is where {d, dmin} of 8 blocks begin, the 12 bits of each block behind them.
 DEVICE void load_k_scales(const u8 *plane, u32 n, u32 i, WeightBlock *b) {
     const u32 *bits = (const u32 *)(plane + n / 8 * 4);
@@ -221,6 +279,42 @@ template <> struct Fragment<FORMAT_Q6_K> {
         widen_bytes(((v & 0xF0F0F0F0u) | (h & 0x0C0C0C0Cu)) ^ 0x80808080u, high);
         scale_f16x2(low, 0xE480E480u, s.scale[0]);
         scale_f16x2(high, 0xE480E480u, s.scale[1]);
+    }
+};
+
+// A table's values as f16: 1024 + 128 + value to begin with.
+DEVICE void iq4_to_f16x2(u32 v, u32 scale, u32 low[2], u32 high[2]) {
+    WordBytes bytes = iq4_word(v, 0x80808080u);
+    widen_bytes(bytes.low, low);
+    widen_bytes(bytes.high, high);
+    scale_f16x2(low, 0xE480E480u, scale); // -1152
+    scale_f16x2(high, 0xE480E480u, scale);
+}
+
+template <> struct Fragment<FORMAT_IQ4_NL> {
+    static DEVICE void load(const u8 *tile, u32 n, u32 i, WeightBlock *b) {
+        b->q = ((const uint4 *)tile)[i];
+        b->raw[0] = ((const f16 *)(tile + n * 16))[i];
+    }
+    static DEVICE void scale(const WeightBlock &b, u32, BlockScale *s) {
+        s->scale[0] = same_twice(b.raw[0]);
+    }
+    static DEVICE void word(const WeightBlock &b, const BlockScale &s, u32 w, u32 low[2], u32 high[2]) {
+        iq4_to_f16x2(word_of(b.q, w), s.scale[0], low, high);
+    }
+};
+
+template <> struct Fragment<FORMAT_IQ4_XS> {
+    static DEVICE void load(const u8 *tile, u32 n, u32 i, WeightBlock *b) {
+        b->q = ((const uint4 *)tile)[i];
+        b->bits = ((const uint2 *)(tile + n * 16))[i / 8]; // d and scales
+    }
+    static DEVICE void scale(const WeightBlock &b, u32 i, BlockScale *s) {
+        Iq4Scale v = iq4_scale_of(b.bits, i);
+        s->scale[0] = twice_f16(v.d * (float)v.scale);
+    }
+    static DEVICE void word(const WeightBlock &b, const BlockScale &s, u32 w, u32 low[2], u32 high[2]) {
+        iq4_to_f16x2(word_of(b.q, w), s.scale[0], low, high);
     }
 };
 

@@ -60,6 +60,17 @@ DEVICE void write_6_bits(const RepackTile &t, const u8 *q) {
     ((u32 *)(t.tile + t.n * 16))[t.i * 2 + 1] = bits[1];
 }
 
+// From q[32], of which the low two bits are kept.
+DEVICE void write_pairs(const RepackTile &t, const u8 *q) {
+    u32 pairs[2] = {0, 0};
+    for (u32 k = 0; k < 32; k++) {
+        u32 place = 8 * (k % 4) + 5 + 2 * (k % 16 / 4);
+        pairs[k / 16] |= rotate_right(q[k] & 3u, 32 - place);
+    }
+    ((u32 *)t.tile)[t.i * 2] = pairs[0];
+    ((u32 *)t.tile)[t.i * 2 + 1] = pairs[1];
+}
+
 // From 16 bytes with weight k in the low half of byte k and weight 16 + k in its high half.
 DEVICE void write_codes(const RepackTile &t, const u8 *nibbles) {
     for (u32 j = 0; j < 4; j++) {
@@ -100,6 +111,19 @@ DEVICE void repack_q8_0(const RepackTile &t, const u8 *b) {
     ((u16 *)(t.tile + t.n * 32))[t.i] = (u16)read_16(b);
 }
 
+// Scales of 8 blocks at once, by the first block's thread: they share words.
+DEVICE void write_12_bits(const RepackTile &t, u8 *plane, const u32 v[8]) {
+    u32 words[3] = {0, 0, 0};
+    for (u32 k = 0; k < 8; k++) {
+        u32 bit = 12 * k;
+        words[bit / 32] |= v[k] << bit % 32;
+        if (bit % 32 > 20) words[bit / 32 + 1] |= v[k] >> (32 - bit % 32);
+    }
+    for (u32 w = 0; w < 3; w++) {
+        ((u32 *)plane)[t.i / 8 * 3 + w] = words[w];
+    }
+}
+
 // The 12 bits of block j of a Q4_K or Q5_K superblock: scale, then min (get_scale_min_k4 of GGML,
 // rearranged).
 DEVICE u32 scale_min_in_file(const u8 *s, u32 j) {
@@ -129,15 +153,54 @@ DEVICE void repack_q45_k(const RepackTile &t, const u8 *super, u32 j) {
     if (j != 0) return;
     u8 *scales = t.tile + t.n * (five ? 20 : 16);
     ((u32 *)scales)[t.i / 8] = read_32(super);
-    u32 words[3] = {0, 0, 0}; // 8 blocks of 12 bits, written by the first block's thread
+    u32 v[8];
     for (u32 k = 0; k < 8; k++) {
-        u32 v = scale_min_in_file(super + 4, k), bit = 12 * k;
-        words[bit / 32] |= v << bit % 32;
-        if (bit % 32 > 20) words[bit / 32 + 1] |= v >> (32 - bit % 32);
+        v[k] = scale_min_in_file(super + 4, k);
     }
-    for (u32 w = 0; w < 3; w++) {
-        ((u32 *)(scales + t.n / 8 * 4))[t.i / 8 * 3 + w] = words[w];
+    write_12_bits(t, scales + t.n / 8 * 4, v);
+}
+
+// The low two bits of block j of a Q2_K or Q3_K superblock: weight 128 h + 32 g + k (g < 4) has them in byte
+// 32 h + k at bit 2 g.
+DEVICE void read_pairs(const u8 *pairs, u32 j, u8 q[32]) {
+    for (u32 k = 0; k < 32; k++) {
+        q[k] = (u8)(pairs[j / 4 * 32 + k] >> 2 * (j % 4) & 3);
     }
+}
+
+// Q2_K: 16 bytes of scales and minima, 64 of pairs, d, dmin.
+DEVICE void repack_q2_k(const RepackTile &t, const u8 *super, u32 j) {
+    u8 q[32];
+    read_pairs(super + 16, j, q);
+    write_pairs(t, q);
+    ((u16 *)(t.tile + t.n * 8))[t.i] = (u16)read_16(super + j * 2);
+    if (j == 0) ((u32 *)(t.tile + t.n * 10))[t.i / 8] = read_32(super + 80);
+}
+
+// The scale of 16 weights, number g of a Q3_K superblock.
+DEVICE u32 q3_k_scale_in_file(const u8 *s, u32 g) {
+    return (s[g % 8] >> g / 8 * 4 & 15u) | (s[8 + g % 4] >> g / 4 * 2 & 3u) << 4;
+}
+
+// Q3_K: 32 bytes of third bits (bit j of byte k is weight k of block j), 64 of pairs, 12 of scales, d.
+DEVICE void repack_q3_k(const RepackTile &t, const u8 *super, u32 j) {
+    u8 q[32];
+    read_pairs(super + 32, j, q);
+    write_pairs(t, q);
+    u32 third = 0;
+    for (u32 k = 0; k < 32; k++) {
+        u32 place = 8 * (k % 4) + 7 + k / 4;
+        third |= rotate_right(~(u32)super[k] >> j & 1u, 32 - place % 32);
+    }
+    ((u32 *)(t.tile + t.n * 8))[t.i] = third;
+    if (j != 0) return;
+    u8 *scales = t.tile + t.n * 12;
+    u32 v[8];
+    for (u32 k = 0; k < 8; k++) {
+        v[k] = q3_k_scale_in_file(super + 96, 2 * k) | q3_k_scale_in_file(super + 96, 2 * k + 1) << 6;
+    }
+    write_12_bits(t, scales, v);
+    ((u16 *)(scales + t.n / 8 * 12))[t.i / 8] = (u16)read_16(super + 108);
 }
 
 // Q6_K: 128 bytes of low bits, 64 of high bits, 16 scales, d. Weight 128 h + 32 g + k (g < 4) has its low
@@ -153,6 +216,20 @@ DEVICE void repack_q6_k(const RepackTile &t, const u8 *super, u32 j) {
     write_6_bits(t, q);
     ((u16 *)(t.tile + t.n * 24))[t.i] = (u16)read_16(super + 192 + j * 2);
     if (j == 0) ((u16 *)(t.tile + t.n * 26))[t.i / 8] = (u16)read_16(super + 208);
+}
+
+DEVICE void repack_iq4_nl(const RepackTile &t, const u8 *b) {
+    write_codes(t, b + 2);
+    ((u16 *)(t.tile + t.n * 16))[t.i] = (u16)read_16(b);
+}
+
+// d, 2 bits of 8 scales, their low 4 bits, then 16 bytes of codes a block as IQ4_NL has them.
+DEVICE void repack_iq4_xs(const RepackTile &t, const u8 *super, u32 j) {
+    write_codes(t, super + 8 + j * 16);
+    if (j != 0) return;
+    u32 *scales = (u32 *)(t.tile + t.n * 16) + t.i / 8 * 2;
+    scales[0] = read_32(super);
+    scales[1] = read_32(super + 4);
 }
 
 DEVICE void repack_mxfp4(const RepackTile &t, const u8 *b) {
@@ -188,12 +265,20 @@ DEVICE void repack(const RepackArgs &a, u64 index) {
 #endif
 #if FORMAT == FORMAT_Q8_0
     repack_q8_0(t, a.in + b * 34);
+#elif FORMAT == FORMAT_Q2_K
+    repack_q2_k(t, a.in + b / 8 * 84, block % 8);
+#elif FORMAT == FORMAT_Q3_K
+    repack_q3_k(t, a.in + b / 8 * 110, block % 8);
 #elif FORMAT == FORMAT_Q4_K
     repack_q45_k(t, a.in + b / 8 * 144, block % 8);
 #elif FORMAT == FORMAT_Q5_K
     repack_q45_k(t, a.in + b / 8 * 176, block % 8);
 #elif FORMAT == FORMAT_Q6_K
     repack_q6_k(t, a.in + b / 8 * 210, block % 8);
+#elif FORMAT == FORMAT_IQ4_NL
+    repack_iq4_nl(t, a.in + b * 18);
+#elif FORMAT == FORMAT_IQ4_XS
+    repack_iq4_xs(t, a.in + b / 8 * 136, block % 8);
 #elif FORMAT == FORMAT_MXFP4
     repack_mxfp4(t, a.in + b * 17);
 #elif !FORMAT_IS_FLOAT(FORMAT)

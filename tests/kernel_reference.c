@@ -4,6 +4,7 @@
 #include "runner.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static const EmulatedStage *find_stage(const EmulatedStage *stages, unsigned n, const char *name) {
@@ -20,6 +21,14 @@ const EmulatedStage *kernel_stage(const char *name, unsigned sm_arch) {
     if (!s) FAIL("no variant %s for sm_%u", name, sm_arch);
     REQUIRE(s != NULL);
     return s;
+}
+
+const EmulatedStage *kernel_stage_of(const char *kind, Dtype dtype, unsigned sm_arch) {
+    char name[64];
+    snprintf(name, sizeof name, "%s_%s", kind, dtype_info(dtype)->name);
+    for (char *p = name; *p; p++)
+        *p = (char)(*p >= 'A' && *p <= 'Z' ? *p - 'A' + 'a' : *p);
+    return kernel_stage(name, sm_arch);
 }
 
 static uint32_t random_bits(TestRandom *r) {
@@ -60,9 +69,13 @@ static void random_block(TestRandom *r, Dtype dtype, uint8_t *b) {
     case DTYPE_Q5_1: put_f16(b, s / 2), put_f16(b + 2, -7.6f * s); break;
     case DTYPE_Q5_0: put_f16(b, s / 2); break;
     case DTYPE_Q8_0: put_f16(b, s / 16); break;
+    case DTYPE_Q2_K: put_f16(b + 80, s / 6), put_f16(b + 82, s / 6); break;
+    case DTYPE_Q3_K: put_f16(b + 108, s / 20); break;
     case DTYPE_Q4_K: put_f16(b, s / 30), put_f16(b + 2, s / 4); break;
     case DTYPE_Q5_K: put_f16(b, s / 60), put_f16(b + 2, s / 4); break;
     case DTYPE_Q6_K: put_f16(b + 208, s / 200); break;
+    case DTYPE_IQ4_NL: put_f16(b, s / 16); break;
+    case DTYPE_IQ4_XS: put_f16(b, s / 250); break;
     case DTYPE_MXFP4: b[0] = (uint8_t)(119 + b[0] % 4); break;
     default: put_f16(b, s); break;
     }
@@ -86,12 +99,7 @@ TestMatrix test_matrix(TestRandom *random, Dtype dtype, uint32_t n_rows, uint32_
 void test_matrix_update(TestMatrix *m) {
     const DtypeInfo *info = dtype_info(m->dtype);
     info->dequantize(m->file, m->values, (size_t)m->n_rows * m->n_cols / info->block_elements);
-    char name[32] = "repack_";
-    for (uint32_t i = 0; info->name[i]; i++) {
-        char c = info->name[i];
-        name[7 + i] = (char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-    }
-    const EmulatedStage *repack = kernel_stage(name, 90);
+    const EmulatedStage *repack = kernel_stage_of("repack", m->dtype, 90);
     RepackArgs args = {DEVICE_ADDRESS(m->file), DEVICE_ADDRESS(m->repacked), m->n_rows, m->n_cols};
     unsigned grid = CEIL_DIV(m->n_rows * CEIL_DIV(m->n_cols, 32u), 256u);
     kernel_emulate(repack, grid, &args, sizeof args);

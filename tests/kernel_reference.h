@@ -8,6 +8,9 @@
 // The variant compiled for that GPU generation; ends the case where there is none.
 const EmulatedStage *kernel_stage(const char *name, unsigned sm_arch);
 
+// The variant "KIND_FORMAT", such as "output_q4_k".
+const EmulatedStage *kernel_stage_of(const char *kind, Dtype dtype, unsigned sm_arch);
+
 // Calls the stage with its own grid. Where its arguments point to is kernel_memory's.
 void kernel_run(const EmulatedStage *stage, const void *args, size_t args_size);
 // With another grid, for stages whose grid depends on their arguments.

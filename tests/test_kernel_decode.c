@@ -76,31 +76,22 @@ static void norm_matvec(const TestMatrix *w, const float *h, double factor, bool
 
 // What stages read from the repacked matrix against what the dequantiser reads from the file, to the bit.
 static void check_values(const TestMatrix *m) {
-    char name[32];
-    snprintf(name, sizeof name, "repack_%s", dtype_info(m->dtype)->name);
-    for (char *p = name; *p; p++)
-        *p = (char)(*p >= 'A' && *p <= 'Z' ? *p - 'A' + 'a' : *p);
     size_t n = (size_t)m->n_rows * m->n_cols;
     float *values = kernel_memory(n * sizeof *values);
-    struct {
-        const uint8_t *weight;
-        float *out;
-        unsigned n_rows, n_cols;
-    } args = {m->repacked, values, m->n_rows, m->n_cols};
-    emulator_launch(kernel_stage(name, 90)->values, &args, (unsigned)CEIL_DIV(n, 256), 1, 256, 0);
+    ValuesArgs args = {m->repacked, values, m->n_rows, m->n_cols};
+    const EmulatedStage *repack = kernel_stage_of("repack", m->dtype, 90);
+    emulator_launch(repack->values, &args, (unsigned)CEIL_DIV(n, 256), 1, 256, 0);
     CHECK_BYTES_EQ(m->values, n * sizeof *values, values, n * sizeof *values);
 }
 
 TEST(kernel_repack_keeps_every_value) {
-    static const Dtype dtypes[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0,
-                                   DTYPE_Q5_1, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K, DTYPE_MXFP4};
     TestRandom random = {1};
-    for (size_t i = 0; i < COUNT_OF(dtypes); i++) {
-        uint32_t elements = dtype_info(dtypes[i])->block_elements;
+    for (Dtype d = 0; d < DTYPE_COUNT; d++) {
+        uint32_t elements = dtype_info(d)->block_elements;
         uint32_t cols[] = {elements == 1 ? 45 : elements, elements == 256 ? 1024 : 1024 + 32 * 5, 2304};
         for (size_t c = 0; c < COUNT_OF(cols); c++) {
-            TEST_CASE_LABEL("%s, %u columns", dtype_info(dtypes[i])->name, cols[c]);
-            TestMatrix m = test_matrix(&random, dtypes[i], 3, cols[c]);
+            TEST_CASE_LABEL("%s, %u columns", dtype_info(d)->name, cols[c]);
+            TestMatrix m = test_matrix(&random, d, 3, cols[c]);
             check_values(&m);
         }
     }
@@ -119,13 +110,42 @@ TEST(kernel_mxfp4_has_every_scale_and_code) {
     check_values(&m);
 }
 
+// A block where it lies and unpacked: the same bits, and what its values give. Integers are exact, so that
+// what is left is the rounding of a few float32 operations, also where large terms cancel.
+TEST(kernel_formats_multiply_unpacked_as_they_lie) {
+    enum { COLS = 2304, BLOCKS = COLS / 32 };
+    for (Dtype d = 0; d < DTYPE_COUNT; d++) {
+        if (FORMAT_IS_FLOAT((int)d)) continue;
+        TestRandom random = {d};
+        TestMatrix m = test_matrix(&random, d, 1, COLS);
+        int8_t(*x)[64] = kernel_memory(BLOCKS * sizeof *x);
+        float(*out)[2] = kernel_memory(BLOCKS * sizeof *out);
+        for (uint32_t i = 0; i < COLS; i++) {
+            x[i / 32][i % 32] = (int8_t)test_random_uniform(&random, -127, 127.99f);
+            x[i / 32][32 + i % 32] = (int8_t)test_random_uniform(&random, -8, 7.99f);
+        }
+        DotsArgs args = {m.repacked, x[0], out, COLS};
+        emulator_launch(kernel_stage_of("repack", d, 90)->dots, &args, 1, 1, 256, 0);
+        for (uint32_t b = 0; b < BLOCKS; b++) {
+            TEST_CASE_LABEL("%s, block %u", dtype_info(d)->name, b);
+            double expected = 0, terms = 0;
+            for (uint32_t i = 0; i < 32; i++) {
+                double v = 0.25 * (16 * x[b][i] + x[b][32 + i]);
+                expected += (double)m.values[b * 32 + i] * v;
+                terms += fabs((double)m.values[b * 32 + i] * v);
+            }
+            CHECK(fabs((double)out[b][0] - expected) <= 2e-6 * terms);
+            CHECK_BYTES_EQ(&out[b][0], sizeof(float), &out[b][1], sizeof(float));
+        }
+    }
+}
+
 TEST(kernel_layout_is_as_large_as_the_file) {
     for (int d = 0; d < DTYPE_COUNT; d++) {
-        if (layout_tile_bytes(d, 32) == 0) continue;
         const DtypeInfo *info = dtype_info((Dtype)d);
         TEST_CASE_LABEL("%s", info->name);
         uint64_t file = dtype_row_bytes((Dtype)d, 1024);
-        CHECK_U64_EQ(d == DTYPE_Q6_K ? file + 8 : file, layout_tile_bytes(d, 32));
+        CHECK_U64_EQ(d == DTYPE_Q3_K || d == DTYPE_Q6_K ? file + 8 : file, layout_tile_bytes(d, 32));
         CHECK_U64_EQ(0, layout_row_bytes(d, 1024 + 256) % 16);
     }
 }
@@ -156,11 +176,8 @@ static void run_output(const char *name, unsigned sm_arch) {
 }
 
 TEST(kernel_output_multiplies_every_format) {
-    static const char *const names[] = {"output_f32",  "output_f16",  "output_bf16", "output_q4_0",
-                                        "output_q4_1", "output_q5_0", "output_q5_1", "output_q8_0",
-                                        "output_q4_k", "output_q5_k", "output_q6_k", "output_mxfp4"};
-    for (size_t i = 0; i < COUNT_OF(names); i++)
-        run_output(names[i], 90);
+    for (Dtype d = 0; d < DTYPE_COUNT; d++)
+        run_output(kernel_stage_of("output", d, 90)->name, 90);
     run_output("output_raw", 90);
 }
 
@@ -301,6 +318,8 @@ TEST(kernel_qkv_writes_queries_and_cache) {
     run_qkv("qkv_mixed", 90, 16);
     run_qkv("qkv_gpt2", 90, 35);
     run_qkv("qkv_raw", 90, 3);
+    run_qkv("qkv_codes", 90, 3);
+    run_qkv("qkv_pairs", 90, 9);
 }
 
 TEST(kernel_qkv_on_older_gpus) {

@@ -232,12 +232,8 @@ static void check_output(const char *name, unsigned sm_arch, uint32_t n_rows, bo
 }
 
 TEST_SLOW(kernel_prefill_output_multiplies_every_format, 120) {
-    static const char *const names[] = {"prefill_output_f32",  "prefill_output_f16",  "prefill_output_bf16",
-                                        "prefill_output_q4_0", "prefill_output_q4_1", "prefill_output_q5_0",
-                                        "prefill_output_q5_1", "prefill_output_q8_0", "prefill_output_q4_k",
-                                        "prefill_output_q5_k", "prefill_output_q6_k", "prefill_output_mxfp4"};
-    for (size_t i = 0; i < COUNT_OF(names); i++)
-        check_output(names[i], 90, 7, false);
+    for (Dtype d = 0; d < DTYPE_COUNT; d++)
+        check_output(kernel_stage_of("prefill_output", d, 90)->name, 90, 7, false);
     check_output("prefill_output_q4_k", 90, 1, false);
     check_output("prefill_output_q4_k", 90, 64, false);
     check_output("prefill_output_q6_k", 90, 65, false);

@@ -23,6 +23,26 @@ void run_values(const void *args) {
     const u8 *row = a->weight + i / a->n_cols * layout_row_bytes(FORMAT, a->n_cols);
     a->out[i] = weight_value<FORMAT>(row, a->n_cols, i % a->n_cols);
 }
+void run_dots(const void *args) {
+#if !FORMAT_IS_FLOAT(FORMAT)
+    const DotsArgs *a = (const DotsArgs *)args;
+    u32 block = block_index() * 256 + thread_index(), n_blocks = a->n_cols / BLOCK_WEIGHTS;
+    if (block >= n_blocks) return;
+    const u8 *tile = a->weight + block / TILE_BLOCKS * layout_tile_bytes(FORMAT, TILE_BLOCKS);
+    u32 n = MIN(n_blocks - block / TILE_BLOCKS * TILE_BLOCKS, (u32)TILE_BLOCKS), i = block % TILE_BLOCKS;
+    const uint4 *q = (const uint4 *)(a->x + block * 64);
+    BlockX x = {q[0], q[1], q[2], q[3], 0.25f, 0};
+    x.sum = x.scale * (float)(sum_bytes(x.low, x.low_fine) + sum_bytes(x.high, x.high_fine));
+    a->out[block][0] = a->out[block][1] = Block<FORMAT>::dot(tile, n, i, x);
+#if FORMAT != FORMAT_Q2_K
+    UnpackedBlock b;
+    Block<FORMAT>::unpack(tile, n, i, &b);
+    a->out[block][1] = dot_unpacked(b, x);
+#endif
+#else
+    (void)args;
+#endif
+}
 const StageInfo info = {256, {1, 1}, 0};
 #elif defined(STAGE_SAMPLE_GREEDY)
 #include "../kernels_src/logits.cuh"
@@ -177,6 +197,7 @@ EmulatedStage describe() {
 #endif
 #ifdef STAGE_REPACK
     s.values = run_values;
+    s.dots = run_dots;
     s.format[0] = FORMAT;
 #else
     s.format[0] = FORMAT_0;

@@ -12,7 +12,9 @@ typedef struct {
     unsigned sm_arch;
     EmulatedKernel *kernel; // takes the stage's arguments
     bool together;          // its blocks wait for each other: emulator_launch_together
-    EmulatedKernel *values; // repack variants: weight_value of every element, takes ValuesArgs
+    // Repack variants.
+    EmulatedKernel *values; // weight_value of every element, takes ValuesArgs
+    EmulatedKernel *dots;   // Block<FORMAT>::dot, and dot_unpacked after unpack, takes DotsArgs
     StageInfo info;
     unsigned d_model, n_heads, n_kv_heads, head_dim, rope_dims, d_ff, n_vocab, n_rows, n_cols;
     unsigned splits_max, split_pages_min, window, blocks, max_rows;
@@ -34,6 +36,13 @@ typedef struct {
     float *out; // [n_rows][n_cols]
     unsigned n_rows, n_cols;
 } ValuesArgs;
+
+typedef struct {
+    const unsigned char *weight; // one row
+    const signed char *x;        // [n_cols / 32][coarse, fine][32]
+    float (*out)[2];             // [n_cols / 32]; the second is the first where blocks are never unpacked
+    unsigned n_cols;
+} DotsArgs;
 #ifdef __cplusplus
 }
 #endif

@@ -10,7 +10,15 @@
 #include "run.h"
 #define VARIANT repack_f32
 #include "run.h"
+#define VARIANT repack_iq4_nl
+#include "run.h"
+#define VARIANT repack_iq4_xs
+#include "run.h"
 #define VARIANT repack_mxfp4
+#include "run.h"
+#define VARIANT repack_q2_k
+#include "run.h"
+#define VARIANT repack_q3_k
 #include "run.h"
 #define VARIANT repack_q4_0
 #include "run.h"
@@ -28,9 +36,13 @@
 #include "run.h"
 #define VARIANT repack_q8_0
 #include "run.h"
+#define VARIANT qkv_codes
+#include "run.h"
 #define VARIANT qkv_float
 #include "run.h"
 #define VARIANT qkv_mixed
+#include "run.h"
+#define VARIANT qkv_pairs
 #include "run.h"
 #define VARIANT qkv_ring
 #include "run.h"
@@ -58,7 +70,15 @@
 #include "run.h"
 #define VARIANT output_f32
 #include "run.h"
+#define VARIANT output_iq4_nl
+#include "run.h"
+#define VARIANT output_iq4_xs
+#include "run.h"
 #define VARIANT output_mxfp4
+#include "run.h"
+#define VARIANT output_q2_k
+#include "run.h"
+#define VARIANT output_q3_k
 #include "run.h"
 #define VARIANT output_q4_0
 #include "run.h"
@@ -110,11 +130,19 @@
 #include "run.h"
 #define VARIANT prefill_output_q8_0
 #include "run.h"
+#define VARIANT prefill_output_q2_k
+#include "run.h"
+#define VARIANT prefill_output_q3_k
+#include "run.h"
 #define VARIANT prefill_output_q4_k
 #include "run.h"
 #define VARIANT prefill_output_q5_k
 #include "run.h"
 #define VARIANT prefill_output_q6_k
+#include "run.h"
+#define VARIANT prefill_output_iq4_nl
+#include "run.h"
+#define VARIANT prefill_output_iq4_xs
 #include "run.h"
 #define VARIANT prefill_output_mxfp4
 #include "run.h"
@@ -185,7 +213,11 @@ const EmulatedStage emulated_stages_90[] = {
     repack_bf16::describe(),
     repack_f16::describe(),
     repack_f32::describe(),
+    repack_iq4_nl::describe(),
+    repack_iq4_xs::describe(),
     repack_mxfp4::describe(),
+    repack_q2_k::describe(),
+    repack_q3_k::describe(),
     repack_q4_0::describe(),
     repack_q4_1::describe(),
     repack_q4_k::describe(),
@@ -194,8 +226,10 @@ const EmulatedStage emulated_stages_90[] = {
     repack_q5_k::describe(),
     repack_q6_k::describe(),
     repack_q8_0::describe(),
+    qkv_codes::describe(),
     qkv_float::describe(),
     qkv_mixed::describe(),
+    qkv_pairs::describe(),
     qkv_ring::describe(),
     qkv_small::describe(),
     attention_12x32::describe(),
@@ -209,7 +243,11 @@ const EmulatedStage emulated_stages_90[] = {
     output_bf16::describe(),
     output_f16::describe(),
     output_f32::describe(),
+    output_iq4_nl::describe(),
+    output_iq4_xs::describe(),
     output_mxfp4::describe(),
+    output_q2_k::describe(),
+    output_q3_k::describe(),
     output_q4_0::describe(),
     output_q4_1::describe(),
     output_q4_k::describe(),
@@ -235,9 +273,13 @@ const EmulatedStage emulated_stages_90[] = {
     prefill_output_q5_0::describe(),
     prefill_output_q5_1::describe(),
     prefill_output_q8_0::describe(),
+    prefill_output_q2_k::describe(),
+    prefill_output_q3_k::describe(),
     prefill_output_q4_k::describe(),
     prefill_output_q5_k::describe(),
     prefill_output_q6_k::describe(),
+    prefill_output_iq4_nl::describe(),
+    prefill_output_iq4_xs::describe(),
     prefill_output_mxfp4::describe(),
     prefill_output_wide::describe(),
     prefill_qkv_halves::describe(),

@@ -57,6 +57,8 @@
 #undef F16X2_1024
 #undef F16X2_16TH
 #undef F16X2_8TH
+#undef F16X2_32ND
+#undef ANY_FORMAT
 #undef VARIANT
 #undef STAGE_SAMPLE
 #undef STAGE_SAMPLE_GREEDY

@@ -20,6 +20,7 @@ FORMAT_IS_DTYPE(Q6_K);
 FORMAT_IS_DTYPE(IQ4_NL);
 FORMAT_IS_DTYPE(IQ4_XS);
 FORMAT_IS_DTYPE(MXFP4);
+static_assert((int)FORMAT_MXFP4 + 1 == (int)DTYPE_COUNT, "every format has a layout");
 static_assert((int)KV_PAGE == (int)KV_PAGE_TOKENS, "layout.h has the engine's pages");
 
 static void mark(Placement *p, const Weight *weight, PlacedAs as) {
@@ -66,11 +67,6 @@ bool placement_make(const Plan *plan, Arena *arena, Placement *out, Error *err) 
         const Weight *w = &plan->weights[i];
         if (out->weights[i].as != PLACED_MATRIX) continue;
         uint64_t row_bytes = layout_row_bytes((int)w->dtype, (unsigned)w->n_cols);
-        if (row_bytes == 0) {
-            return error_set(err, ERR_UNSUPPORTED,
-                             "tensor \"%.*s\": format %s is not supported on the GPU yet", STR_ARG(w->name),
-                             dtype_info(w->dtype)->name);
-        }
         place(&out->weights[i], row_bytes * w->n_rows * w->n_matrices, &at);
     }
     out->vectors_offset = at;

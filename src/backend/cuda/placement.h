@@ -30,7 +30,7 @@ typedef struct {
     uint64_t size; // of all
 } Placement;
 
-// Errors: ERR_UNSUPPORTED for a format without a layout, naming the tensor; ERR_NO_MEMORY.
+// Errors: ERR_UNSUPPORTED for more than PLACED_ROPES_MAX rotary embeddings; ERR_NO_MEMORY.
 MUST_CHECK bool placement_make(const Plan *plan, Arena *arena, Placement *out, Error *err);
 
 // `weight` is one of the plan's that an operation uses.
