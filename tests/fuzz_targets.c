@@ -68,6 +68,7 @@ static void fuzz_converse(Harness *h, Str sent, uint8_t mode, uint32_t piece_max
     FuzzDice dice = {.key = key};
     harness_reopen(h);
     h->answer = mode & 1 ? ANSWER_LATER : ANSWER_AT_ONCE;
+    if (mode & 16) h->refuses = STR("/p");
     while (sent.len) {
         size_t piece = (size_t)min_u64(1 + fuzz_roll(&dice, piece_max), sent.len);
         size_t taken = harness_feed(h, str_slice(sent, 0, piece), piece);

@@ -26,6 +26,17 @@ void fuzz_http(const uint8_t *data, size_t size);
 // A GGUF file: what is taken keeps the header's promises, and every value, element and tensor can be read.
 void fuzz_gguf(const uint8_t *data, size_t size);
 
+// A pattern, a zero byte, and a text: its pieces are the text, whatever becomes of the matches.
+void fuzz_regex(const uint8_t *data, size_t size);
+// A tokenizer.json, or a GGUF, with which texts are encoded: ids are tokens of the vocabulary.
+void fuzz_tokenizer_json(const uint8_t *data, size_t size);
+void fuzz_vocabulary(const uint8_t *data, size_t size);
+// Any bytes, as a text to be normalised, encoded and decoded: what comes back is the text, with U+FFFD where
+// it is no UTF-8, and every piece of it is whole characters.
+void fuzz_text(const uint8_t *data, size_t size);
+// A system message, a zero byte and a user's message: neither can make a turn.
+void fuzz_chat(const uint8_t *data, size_t size);
+
 // Runs `target` on every file of tests/fuzz/corpus/<name>, then on mutations of them (the same ones each
 // time). Returns the number of files.
 size_t fuzz_replay(const char *name, void (*target)(const uint8_t *data, size_t size), uint32_t mutations);

@@ -25,6 +25,16 @@ static void harness_on_request(void *context, HttpExchange exchange, const HttpR
     if (h->answer == ANSWER_AT_ONCE && !http_respond(exchange, &ok)) abort();
 }
 
+static void harness_on_head(void *context, HttpExchange exchange, const HttpRequest *request) {
+    Harness *h = context;
+    static const HttpResponse refused = {
+        .status = 403, .content_type = {"text/plain", 10}, .body = {"no", 2}};
+    if (!h->refuses.len || !str_starts_with(request->path, h->refuses)) return;
+    h->exchange = exchange;
+    strbuf_printf(&h->log, "refused %.*s\n", STR_ARG(request->path));
+    if (!http_respond(exchange, &refused)) abort();
+}
+
 static void harness_on_closed(void *context, HttpExchange exchange, uint64_t tag) {
     Harness *h = context;
     if (exchange.generation != h->exchange.generation || http_exchange_is_open(exchange)) abort();
@@ -40,7 +50,10 @@ Harness *harness_open(const HttpTimeouts *timeouts) {
         input = guard_allocate(HTTP_INPUT_BYTES);
         output = guard_allocate(HTTP_OUTPUT_BYTES_MAX);
     }
-    HttpHandler handler = {.context = h, .on_request = harness_on_request, .on_closed = harness_on_closed};
+    HttpHandler handler = {.context = h,
+                           .on_head = harness_on_head,
+                           .on_request = harness_on_request,
+                           .on_closed = harness_on_closed};
     http_shared_init(&h->shared, &handler, timeouts ? timeouts : &(HttpTimeouts){0});
     http_connection_init(&h->connection, &h->shared, (char *)input.begin, (char *)output.begin);
     harness_reopen(h);
@@ -56,6 +69,7 @@ void harness_reopen(Harness *h) {
     h->connection.state = HTTP_CONNECTION_FREE;
     h->shared.now_ms = 1000;
     h->answer = ANSWER_AT_ONCE;
+    h->refuses = (Str){0};
     h->exchange = (HttpExchange){0};
     h->requests = h->closed = 0;
     h->log = STRBUF(h->log_text);

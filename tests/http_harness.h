@@ -15,6 +15,7 @@ typedef struct {
     HttpShared shared;
     HttpConnection connection;
     HarnessAnswer answer;
+    Str refuses;           // requests with a body whose path begins so are refused by their head; empty: none
     HttpExchange exchange; // the newest
     uint32_t requests;
     uint32_t closed; // calls of on_closed

@@ -10,35 +10,6 @@
 
 #include <time.h>
 
-static const char *ids_text(TokenIds ids) {
-    StrBuf out = strbuf_begin_in_arena(vectors_arena());
-    for (size_t i = 0; i < ids.count; i++)
-        strbuf_printf(&out, "%d ", ids.ptr[i]);
-    return strbuf_end_in_arena(&out, vectors_arena()).ptr;
-}
-
-static TokenIds ids_from_json(const JsonNode *list) {
-    int32_t *ids = arena_new(vectors_arena(), int32_t, list->length);
-    size_t n = 0;
-    for (const JsonNode *e = json_first(list); e != json_end(list); e = json_next(e)) {
-        int64_t id = -1;
-        REQUIRE(json_read_i64(e, &id));
-        ids[n++] = (int32_t)id;
-    }
-    return (TokenIds){ids, n};
-}
-
-static void check_ids(TokenIds expected, TokenIds found) {
-    CHECK_STR_EQ(ids_text(expected), ids_text(found));
-}
-
-// The two of a case: with control tokens as plain text, and parsed. A list of ids, or of two such lists.
-static TokenIds expected_ids(const JsonNode *node, bool special) {
-    const JsonNode *first = json_first(node);
-    if (node->length == 0 || first->type != JSON_ARRAY) return ids_from_json(node);
-    return ids_from_json(special ? json_next(first) : first);
-}
-
 // The ids of a line of 200 KB, of which the file holds a digest.
 static void check_long(const JsonNode *row, const Tokenizer *t, Str line) {
     TokenIds ids = vectors_encode(t, line, TOKENIZER_PARSE_SPECIAL);
@@ -81,8 +52,8 @@ TEST_SLOW(tokenizer_bpe_gives_upstream_ids, 120) {
             Str name = vectors_str(json_first(c)), text = vectors_str(json_next(json_first(c)));
             TEST_CASE_LABEL("%.*s, %.*s", STR_ARG(pre), STR_ARG(name));
             TokenIds plain = vectors_encode(t, text, 0);
-            check_ids(expected_ids(ids, false), plain);
-            check_ids(expected_ids(ids, true), vectors_encode(t, text, TOKENIZER_PARSE_SPECIAL));
+            vectors_check_ids(vectors_expected(ids, false), plain);
+            vectors_check_ids(vectors_expected(ids, true), vectors_encode(t, text, TOKENIZER_PARSE_SPECIAL));
             if (!pretokenizer_find(pre)->nfc) CHECK_STR_EQ(text, vectors_decode(t, plain));
         }
         TEST_CASE_LABEL("%.*s, long line", STR_ARG(pre));
@@ -107,7 +78,7 @@ TEST_SLOW(tokenizer_spm_gives_upstream_ids, 120) {
             if (ids->type == JSON_NULL) continue;
             TEST_CASE_LABEL("prefix %d, %.*s", prefix, STR_ARG(name));
             TokenIds found = vectors_encode(t, text, 0);
-            check_ids(ids_from_json(ids), found);
+            vectors_check_ids(vectors_ids(ids), found);
             CHECK_STR_EQ(text, vectors_decode(t, found));
             checked++;
         }
@@ -136,8 +107,9 @@ TEST(tokenizer_smollm2_gives_upstream_ids) {
         TEST_CASE_LABEL("%.*s", STR_ARG(vectors_str(json_get(c, STR("name")))));
         const JsonNode *ids = json_get(c, STR("ids")), *special = json_get(c, STR("ids_special"));
         TokenIds found = vectors_encode(t, text, 0);
-        check_ids(ids_from_json(ids), found);
-        check_ids(ids_from_json(special ? special : ids), vectors_encode(t, text, TOKENIZER_PARSE_SPECIAL));
+        vectors_check_ids(vectors_ids(ids), found);
+        vectors_check_ids(vectors_ids(special ? special : ids),
+                          vectors_encode(t, text, TOKENIZER_PARSE_SPECIAL));
         bool lossy = false;
         REQUIRE(json_read_bool(json_get(c, STR("lossy")), &lossy));
         if (!lossy) CHECK_STR_EQ(text, vectors_decode(t, found));
@@ -177,11 +149,11 @@ TEST(tokenizer_smollm2_knows_its_special_tokens) {
 TEST(tokenizer_adds_special_tokens_where_the_vocabulary_says_so) {
     const Tokenizer *t = vectors_spm(vectors_read("tokenizer/spm.json"), false);
     CHECK(tokenizer_adds_bos(t));
-    check_ids((TokenIds){(int32_t[]){1}, 1}, vectors_encode(t, STR(""), TOKENIZER_ADD_SPECIAL));
+    vectors_check_ids((TokenIds){(int32_t[]){1}, 1}, vectors_encode(t, STR(""), TOKENIZER_ADD_SPECIAL));
     TokenIds with = vectors_encode(t, STR("the"), TOKENIZER_ADD_SPECIAL),
              without = vectors_encode(t, STR("the"), 0);
     CHECK_INT_EQ(1, with.ptr[0]);
-    check_ids(without, (TokenIds){with.ptr + 1, with.count - 1});
+    vectors_check_ids(without, (TokenIds){with.ptr + 1, with.count - 1});
 }
 
 // ---- any bytes ----
@@ -279,7 +251,7 @@ TEST(tokenizer_encode_reports_full_arenas) {
         Arena all = vectors_scratch(), scratch, kept;
         REQUIRE(arena_split(&all, size, &scratch) && arena_split(vectors_arena(), 1024, &kept));
         if (!tokenizer_encode(t, text, 0, &kept, scratch, &ids, &err)) CHECK_INT_EQ(ERR_NO_MEMORY, err.code);
-        else check_ids(whole, ids);
+        else vectors_check_ids(whole, ids);
     }
     for (size_t count = 0; count < whole.count && count < 256; count++) {
         int32_t memory[256];

@@ -56,7 +56,7 @@ const Tokenizer *vectors_load(Str gguf) {
     return t;
 }
 
-static Str *read_strs(const JsonNode *list, uint32_t *count) {
+Str *vectors_strs(const JsonNode *list, uint32_t *count) {
     *count = list->length;
     Str *strs = arena_new(vectors_arena(), Str, list->length);
     uint32_t i = 0;
@@ -67,8 +67,8 @@ static Str *read_strs(const JsonNode *list, uint32_t *count) {
 
 const Tokenizer *vectors_bpe(const JsonNode *root, const char *pre) {
     uint32_t n_tokens, n_merges;
-    const Str *tokens = read_strs(json_get(root, STR("tokens")), &n_tokens);
-    const Str *merges = read_strs(json_get(root, STR("merges")), &n_merges);
+    const Str *tokens = vectors_strs(json_get(root, STR("tokens")), &n_tokens);
+    const Str *merges = vectors_strs(json_get(root, STR("merges")), &n_merges);
     int32_t *types = arena_new(vectors_arena(), int32_t, n_tokens);
     for (uint32_t i = 0; i < n_tokens; i++) {
         types[i] = is_listed(json_get(root, STR("special")), tokens[i])        ? 3
@@ -133,4 +133,32 @@ Str vectors_decode(const Tokenizer *t, TokenIds ids) {
         strbuf_put(&out, detokenizer_push(&d, ids.ptr[i]));
     strbuf_put(&out, detokenizer_flush(&d));
     return strbuf_end_in_arena(&out, vectors_arena());
+}
+
+TokenIds vectors_ids(const JsonNode *list) {
+    int32_t *ids = arena_new(vectors_arena(), int32_t, list->length);
+    size_t n = 0;
+    for (const JsonNode *e = json_first(list); e != json_end(list); e = json_next(e)) {
+        int64_t id = -1;
+        REQUIRE(json_read_i64(e, &id));
+        ids[n++] = (int32_t)id;
+    }
+    return (TokenIds){ids, n};
+}
+
+TokenIds vectors_expected(const JsonNode *node, bool parsed) {
+    const JsonNode *first = json_first(node);
+    if (node->length == 0 || first->type != JSON_ARRAY) return vectors_ids(node);
+    return vectors_ids(parsed ? json_next(first) : first);
+}
+
+static const char *ids_text(TokenIds ids) {
+    StrBuf out = strbuf_begin_in_arena(vectors_arena());
+    for (size_t i = 0; i < ids.count; i++)
+        strbuf_printf(&out, "%d ", ids.ptr[i]);
+    return strbuf_end_in_arena(&out, vectors_arena()).ptr;
+}
+
+void vectors_check_ids(TokenIds expected, TokenIds found) {
+    CHECK_STR_EQ(ids_text(expected), ids_text(found));
 }

@@ -21,3 +21,11 @@ TokenIds vectors_encode(const Tokenizer *t, Str text, uint32_t flags);
 Str vectors_decode(const Tokenizer *t, TokenIds ids);
 // A string member or element, by value.
 Str vectors_str(const JsonNode *node);
+// A list of strings. They live as long as the list.
+Str *vectors_strs(const JsonNode *list, uint32_t *count);
+
+// A list of ids.
+TokenIds vectors_ids(const JsonNode *list);
+// A list of ids, or of two such lists: with control tokens as plain text, and parsed.
+TokenIds vectors_expected(const JsonNode *node, bool parsed);
+void vectors_check_ids(TokenIds expected, TokenIds found);

@@ -138,7 +138,7 @@ static bool encode_run(const Tokenizer *t, int32_t before, const ChatPart *parts
     if (b.truncated || !arena_split(&scratch, tokenizer_encode_ids_bytes(t, text.len), &ids)) {
         return error_set(err, ERR_NO_MEMORY, "no memory to encode the chat prompt");
     }
-    return tokenizer_encode(t, text, 0, &ids, scratch, out, err);
+    return tokenizer_encode(t, text, before == TOKEN_NONE ? 0 : TOKENIZER_CONTINUES, &ids, scratch, out, err);
 }
 
 bool chat_encode(const Tokenizer *t, Str system, Str user, Arena *arena, Arena scratch, TokenIds *out,

@@ -9,12 +9,12 @@
 // The syntax is the part of Oniguruma's (Ruby) that published tokenizers use:
 //     a|b  ab  (a) (?:a) (?i:a)             case-insensitive for ASCII letters, and what folds to them
 //     * + ? {n} {n,} {n,m} {,m}             greedy; with ? behind lazy; * + ? with + behind possessive, of
-//     one character .  \s \S \d \D  \p{L} \P{Lu} \p{^N}   general categories, short names [a-z\p{L}] [^…]
-//     [a[b-c]] […&&…]
+//     one character .  \s \S \d \D \w \W  \p{L} \P{Lu} \p{^N}   general categories, short names [a-z\p{L}]
+//     [^…] [a[b-c]] […&&…]
 //     (?=x) (?!x) $                         looks at one character, or the end of a line
 //     \r \n \t \v \f \xHH \x{H…} \uHHHH, and any punctuation behind a backslash
-// All else is refused when it is compiled (back references, words, look-behind, scripts, …), never misread.
-// So are patterns that match the empty string. A byte that is no UTF-8 counts as one U+FFFD.
+// All else is refused when it is compiled (back references, borders of words, look-behind, scripts, …), never
+// misread. So are patterns that match the empty string. A byte that is no UTF-8 counts as one U+FFFD.
 #pragma once
 
 #include "base/arena.h"

@@ -250,9 +250,10 @@ static bool build_states(Compiler *c, uint16_t start, Regex *re, Arena *arena) {
     if (!find_state(c, &state)) return false; // the dead one
     list_add(c, start);
     if (!find_state(c, &state)) return false;
-    uint32_t *table = arena_new(arena, uint32_t, (uint64_t)re->n_classes * REGEX_STATES_MAX);
-    if (!table) return out_of_memory(c);
+    uint32_t *table = arena_new(arena, uint32_t, 0);
     for (uint32_t s = 0; s < c->n_states; s++) {
+        // Nothing else is taken from this arena meanwhile, so the rows follow each other.
+        if (!arena_new(arena, uint32_t, re->n_classes)) return out_of_memory(c);
         for (uint32_t class = 0; class < re->n_classes; class ++) {
             bool matched;
             if (!advance(c, c->states[s], class, class == c->n_classes, &state, &matched)) return false;
@@ -264,7 +265,6 @@ static bool build_states(Compiler *c, uint16_t start, Regex *re, Arena *arena) {
     }
     re->next = table;
     re->n_states = c->n_states;
-    arena->next = (uint8_t *)(table + (size_t)re->n_classes * c->n_states); // gives back the rows not used
     return true;
 }
 

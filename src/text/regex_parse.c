@@ -130,6 +130,19 @@ static bool set_add_white_space(Parser *p, CharSet *set) {
     return set_add_plain_range(p, set, '\t', '\r');
 }
 
+// \w as Oniguruma has it: letters, marks, decimal and letter numbers and connecting punctuation; and of
+// others the letters in circles and squares, and the fractions and small digits of Latin-1.
+static bool set_add_word(Parser *p, CharSet *set) {
+    static const uint32_t ranges[][2] = {{0xB2, 0xB3},      {0xB9, 0xB9},       {0xBC, 0xBE},
+                                         {0x24B6, 0x24E9},  {0x1F130, 0x1F149}, {0x1F150, 0x1F169},
+                                         {0x1F170, 0x1F189}};
+    set_add_categories(p, set, LETTERS | MARKS | CATEGORY(ND) | CATEGORY(NL) | CATEGORY(PC));
+    for (size_t i = 0; i < COUNT_OF(ranges); i++) {
+        if (!set_add_plain_range(p, set, ranges[i][0], ranges[i][1])) return false;
+    }
+    return true;
+}
+
 uint16_t regex_add_set(RegexTree *t, const uint32_t *masks, Arena *arena) {
     size_t size = t->n_intervals * sizeof *masks;
     for (uint32_t i = 0; i < t->n_sets; i++) {
@@ -215,6 +228,8 @@ static bool parse_escape(Parser *p, CharSet *set, bool *is_set, uint32_t *codepo
         return parse_hex(p, 1, 6, codepoint) && (take(p, "}") || refuse(p, start, "bad hexadecimal escape"));
     case 's':
     case 'S':
+    case 'w':
+    case 'W':
     case 'd':
     case 'D':
     case 'p':
@@ -232,6 +247,8 @@ static bool parse_escape(Parser *p, CharSet *set, bool *is_set, uint32_t *codepo
         if (!parse_property(p, false, &part)) return false;
     } else if ((c | 32) == 's') {
         if (!set_add_white_space(p, &part)) return false;
+    } else if ((c | 32) == 'w') {
+        if (!set_add_word(p, &part)) return false;
     } else {
         set_add_categories(p, &part, CATEGORY(ND));
     }

@@ -391,7 +391,8 @@ static bool encode_all(const Tokenizer *t, Str text, uint32_t flags, IdList *out
     Str plain;
     int32_t id;
     while (next_section(&scan, &plain, &id)) {
-        if (plain.len && !encode_section(t, plain, plain.ptr == text.ptr, flags, out, scratch)) return false;
+        bool first = plain.ptr == text.ptr && !(flags & TOKENIZER_CONTINUES);
+        if (plain.len && !encode_section(t, plain, first, flags, out, scratch)) return false;
         if (id != TOKEN_NONE && !id_list_add(out, id)) return false;
     }
     return !(add && t->adds_eos && t->eos != TOKEN_NONE) || id_list_add(out, t->eos);

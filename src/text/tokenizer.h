@@ -25,6 +25,7 @@ enum { TOKEN_NONE = -1 };
 enum {
     TOKENIZER_ADD_SPECIAL = 1 << 0,   // BOS and EOS, each where the vocabulary says so
     TOKENIZER_PARSE_SPECIAL = 1 << 1, // a control token's text becomes that token; otherwise it is plain text
+    TOKENIZER_CONTINUES = 1 << 2, // the text follows others: no space in front where only the first gets one
 };
 
 // Reads the vocabulary of a model file. `arena` keeps the tables (about 40 bytes a token and 24 a merge) and

@@ -242,7 +242,9 @@ static bool read_metaspace(TokenizerJson *l, const JsonNode *node, PrefixScheme 
     }
     *out = adds_prefix ? PREFIX_ALWAYS : PREFIX_NEVER;
     for (uint32_t i = 0; i < COUNT_OF(names); i++) {
-        if (str_eq(scheme, str_from_c(names[i]))) *out = (PrefixScheme)i, scheme.ptr = NULL;
+        if (!str_eq(scheme, str_from_c(names[i]))) continue;
+        *out = (PrefixScheme)i;
+        return true;
     }
     return !scheme.ptr ||
            json_unsupported(l, node, "prepend_scheme \"%.*s\" is not supported", JSON_SHOWN(scheme));

@@ -5,7 +5,12 @@
 
 FOLDER holds what is to be compared, under these names (others are ignored): NAME/tokenizer.json of gptoss, llama3_1, qwen3,
 llama2, gemma3; gpt-2.gguf, phi-3.gguf, smollm2.gguf, qwen2.5.gguf, gemma3.gguf. A tokenizer.json is read as it is, and again
-after it was written as the GGUF that a converter would make of it. Needs a C compiler. Prints one line for each.
+after it was written as the GGUF that a converter would make of it; a byte-level GGUF as it is, and again as the
+tokenizer.json that the upstream library writes of it; Phi-3 also as Llama 2's tokenizer.json with Phi-3's tokens added.
+
+The texts: those of tests/vectors/tokenizer, once with and once without the tokens that go in front and behind; a line of
+200 KB; bytes that are no UTF-8, for which Python says what decoding gives; and --count random ones. Needs a C compiler.
+Prints one line for each.
 """
 import argparse
 import json
@@ -21,7 +26,11 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PARSE_SPECIAL = 2
+sys.path.insert(0, os.path.join(ROOT, "tests", "vectors", "tokenizer"))
+import make_vectors  # noqa: E402
+
+ADD_SPECIAL, PARSE_SPECIAL = 1, 2
+FIXED = [text for _, text in make_vectors.TEXTS + make_vectors.HF_TEXTS] + [make_vectors.long_line()]
 PRE = {"gptoss": "gpt-4o", "llama3_1": "llama-bpe", "qwen3": "qwen2"}
 LETTERS = (list("aabcdxyABS'stremvldlSTREVMLD   \n\r\t0123456789.,!?-/_<|>$#\"(){}[]\\=+*&%@~^:;`") +
            list("é ÀſK١½Ⅷ漢字한글カナあ🙂👨‍👩‍👧é̀नमस्तेمرحباשלוםไทย\u00a0\u2003\u3000\u0085\u200b\u200d。，ªʰǅ\ufffdﬁＡΩйÅ\u0344\u1100\u1161\u11a8") +
@@ -64,9 +73,10 @@ def random_text(rng, special):
     return "".join(rng.choice(pool) for _ in range(size))
 
 
-def encode_all(program, path, texts):
-    data = b"".join(struct.pack("<I", len(t)) + t for t in (text.encode() for text in texts))
-    run = subprocess.run([program, path, str(PARSE_SPECIAL)], input=data, capture_output=True)
+def encode_all(program, path, texts, flags):
+    """The ids of texts, given as bytes, and what decoding these gives."""
+    data = b"".join(struct.pack("<I", len(t)) + t for t in texts)
+    run = subprocess.run([program, path, str(flags)], input=data, capture_output=True)
     if run.returncode:
         raise RuntimeError(run.stderr.decode(errors="replace")[-2000:].strip())
     lines = run.stdout.decode().split("\n")
@@ -74,27 +84,47 @@ def encode_all(program, path, texts):
         [bytes.fromhex(lines[i]).decode() for i in range(1, 2 * len(texts), 2)]
 
 
-def compare(program, name, path, upstream, count, seed, decoding=True):
-    rng = random.Random(seed)
-    special = [t.content for t in upstream.get_added_tokens_decoder().values()][:40]
-    texts = [random_text(rng, special) for _ in range(count)]
-    try:
-        found_ids, found_texts = encode_all(program, path, texts)
-    except RuntimeError as error:
-        print(f"{name}: {error}")
-        return
+def differences(program, name, path, upstream, texts, flags, decoding):
+    """How many texts have other ids, and how many are decoded otherwise."""
+    found = zip(texts, *encode_all(program, path, [t.encode() for t in texts], flags))
     wrong_ids = wrong_texts = 0
-    for text, ids, decoded in zip(texts, found_ids, found_texts):
-        expected = upstream.encode(text, add_special_tokens=False).ids
+    for text, ids, decoded in found:
+        expected = upstream.encode(text, add_special_tokens=bool(flags & ADD_SPECIAL)).ids
         if ids != expected:
             wrong_ids += 1
             if wrong_ids <= 3:
-                print(f"  {name}: {text!r}\n    upstream {expected}\n    here     {ids}")
+                print(f"  {name}: {text[:500]!r}\n    upstream {expected[:200]}\n    here     {ids[:200]}")
         elif decoding and decoded != upstream.decode(expected, skip_special_tokens=True):
             wrong_texts += 1
             if wrong_texts <= 3:
                 print(f"  {name}: decoding {expected}\n    upstream {upstream.decode(expected)!r}\n    here     {decoded!r}")
-    print(f"{name}: {count} texts, {wrong_ids} with other ids, {wrong_texts} decoded otherwise", flush=True)
+    return wrong_ids, wrong_texts
+
+
+def broken_differences(program, path, seed):
+    """Bytes that are no UTF-8: decoding must give what Python makes of them."""
+    rng = random.Random(seed)
+    texts = [bytes(rng.choice([0x41, 0x20, 0x80, 0xBF, 0xC3, 0xE2, 0x82, 0xF0, 0x9F, 0x99, 0xED, 0xFF, 0xC0])
+                   for _ in range(rng.randrange(1, 12))) for _ in range(500)]
+    _, decoded = encode_all(program, path, texts, 0)
+    return sum(t.decode(errors="replace") != d for t, d in zip(texts, decoded))
+
+
+def compare(program, name, path, upstream, count, seed, decoding=True, outer=True):
+    rng = random.Random(seed)
+    special = [t.content for t in upstream.get_added_tokens_decoder().values()][:40]
+    texts = [random_text(rng, special) for _ in range(count)]
+    try:
+        fixed = differences(program, name, path, upstream, FIXED, PARSE_SPECIAL, decoding)
+        both = differences(program, name, path, upstream, FIXED, ADD_SPECIAL | PARSE_SPECIAL, False)[0] if outer else "not compared"
+        broken = broken_differences(program, path, seed)
+        random_ids, random_texts = differences(program, name, path, upstream, texts, PARSE_SPECIAL, decoding)
+    except RuntimeError as error:
+        print(f"{name}: {error}", flush=True)
+        return
+    print(f"{name}: {len(FIXED)} fixed texts, ids differ {fixed[0]}, with outer tokens {both}, decoded otherwise {fixed[1]}; "
+          f"500 broken, decoded otherwise {broken}; {count} random, ids differ {random_ids}, decoded otherwise {random_texts}",
+          flush=True)
 
 
 def write_gguf(folder, name):
@@ -118,6 +148,22 @@ def write_gguf(folder, name):
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
+    return path
+
+
+def write_phi3(folder):
+    """Llama 2's tokenizer.json with the tokens that the Phi-3 GGUF has beyond it, which take the white space behind them."""
+    with open(os.path.join(folder, "llama2", "tokenizer.json"), encoding="utf-8") as file:
+        data = json.load(file)
+    fields = gguf.GGUFReader(os.path.join(folder, "phi-3.gguf")).fields
+    tokens = fields["tokenizer.ggml.tokens"].contents()
+    for id in range(32000, len(tokens)):
+        if tokens[id].startswith("<|"):
+            data["added_tokens"].append({"id": id, "content": tokens[id], "special": True, "normalized": False, "lstrip": False,
+                                         "rstrip": tokens[id] != "<|endoftext|>", "single_word": False})
+    path = os.path.join(folder, "phi-3-made.json")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(data, file, ensure_ascii=False)
     return path
 
 
@@ -197,14 +243,20 @@ def main():
             # The converter makes control tokens, which give no text, of some that the tokenizer.json calls ordinary.
             compare(program, f"{name}.gguf against its tokenizer.json", made, upstream, args.count, args.seed, False)
         if name in PRE:
-            compare(program, f"{name} as GGUF", write_gguf(args.folder, name), upstream, args.count, args.seed)
+            compare(program, f"{name} as GGUF", write_gguf(args.folder, name), upstream, args.count, args.seed, outer=False)
     for name in ("gpt-2", "smollm2", "qwen2.5", "phi-3", "gemma3"):
         path = os.path.join(args.folder, name + ".gguf")
         if not os.path.exists(path) or (args.names and name not in args.names):
             continue
         upstream = from_gguf(path)
-        if upstream:
-            compare(program, f"{name}.gguf", path, upstream, args.count, args.seed)
+        compare(program, f"{name}.gguf", path, upstream, args.count, args.seed, outer=False)
+        if isinstance(upstream, Tokenizer):
+            made = os.path.join(args.folder, name + "-made.json")
+            upstream.save(made)
+            compare(program, f"{name} as tokenizer.json", made, upstream, args.count, args.seed)
+        elif name == "phi-3":
+            made = write_phi3(args.folder)
+            compare(program, "phi-3 as tokenizer.json", made, Tokenizer.from_file(made), args.count, args.seed)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Writes the tokenizer vectors: two small vocabularies, and what the upstream libraries make of some texts with them.
+"""Writes the tokenizer vectors: small vocabularies, and what the upstream libraries make of some texts with them.
 
     pip install tokenizers==0.23.3 sentencepiece==0.2.3 protobuf
-    python make_vectors.py            # writes bpe.json and spm.json beside itself
+    python make_vectors.py            # writes bpe.json, spm.json and hf.json beside itself
 
 bpe.json: a byte-level BPE vocabulary trained by the tokenizers library on text_en.txt and the sentences below, and the
 ids that the library gives for each pre-tokeniser, whose patterns are those of the published models. spm.json: a vocabulary
-trained by the sentencepiece library on the same text, and its ids. README.md explains the fields.
+trained by the sentencepiece library on the same text, and its ids. hf.json: tokenizer.json files in the manner of the
+published ones, and what the tokenizers library makes of the texts with them. README.md explains the fields.
 """
 import hashlib
 import json
@@ -15,7 +16,7 @@ import tempfile
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -188,6 +189,138 @@ def write_spm():
     write("spm.json", {"tokens": tokens, "long_text": LONG_TEXT, "texts": [list(t) for t in TEXTS], "rows": rows})
 
 
+# ---- tokenizer.json files ----
+
+HF_TEXTS = [
+    ("lstrip_rstrip", "a  <mask>  b<mask>c \n <mask>"), ("single_word", "word wordword word's _word (word) \u0301word sword"),
+    ("markers", "<s>one</s> two<s> three</s></s>  <|user|> \n four"), ("leading_spaces", "  two"), ("metaspaces", "a\u2581b \u2581 \u2581\u2581c"),
+    ("vowels", "aeiou.x..y queue 1a2b"), ("pieces", "the the\u0301 thing,the,thing"), ("byte_tokens", "<0x41> <0x0A><0x0a> <unk>"),
+    ("bengali_unknown", "\u0985\u0986 x\u0987\u0988y \u0989"),
+]
+SPACE = "\u2581"
+
+
+def added(special, plain=()):
+    return [AddedToken(t, normalized=False, special=True) for t in special], [AddedToken(t, normalized=False) for t in plain]
+
+
+def train_characters():
+    """A vocabulary over characters, in which spaces are U+2581, with tokens for all bytes."""
+    learner = Tokenizer(models.BPE(unk_token="<unk>"))
+    learner.normalizer = normalizers.Replace(" ", SPACE)
+    learner.pre_tokenizer = pre_tokenizers.Split(Regex(SPACE + "*[^" + SPACE + "]*"), "isolated")
+    learner.train_from_iterator(training_text(), trainers.BpeTrainer(
+        vocab_size=700, limit_alphabet=180, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False))
+    model = json.loads(learner.to_str())["model"]
+    vocab = model["vocab"]
+    for byte in range(256):
+        vocab[f"<0x{byte:02X}>"] = len(vocab)
+    return vocab, [tuple(m) for m in model["merges"]]
+
+
+def bos_template(token, id):
+    return processors.TemplateProcessing(single=f"{token} $A", pair=f"{token} $A {token} $B", special_tokens=[(token, id)])
+
+
+def spm_decoder(strip):
+    steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    return decoders.Sequence(steps + ([decoders.Strip(" ", 1, 0)] if strip else []))
+
+
+def hf_rows(byte_vocab, char_vocab):
+    """name, vocabulary, options of the model, normalizer, pre-tokeniser, decoder, post-processor, added tokens."""
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    split = lambda pattern, behavior="isolated", invert=False: pre_tokenizers.Split(  # noqa: E731
+        Regex(pattern), behavior, invert)
+    chain = lambda *steps: pre_tokenizers.Sequence(list(steps))  # noqa: E731
+    undo = decoders.ByteLevel()
+    bos = byte_vocab["<|endoftext|>"]
+    s = char_vocab["<s>"]
+    fallback = {"byte_fallback": True, "fuse_unk": True, "unk_token": "<unk>"}
+    llama2 = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+    yield "gpt2", "bytes", {}, None, words, undo, processors.ByteLevel(), added(SPECIAL)
+    yield ("gpt2-prefix", "bytes", {}, None, pre_tokenizers.ByteLevel(add_prefix_space=True), undo, processors.RobertaProcessing(
+        ("<|im_end|>", byte_vocab["<|im_end|>"]), ("<|endoftext|>", bos)),
+        ([AddedToken("<mask>", lstrip=True, normalized=False, special=True)], [AddedToken("word", single_word=True)]))
+    yield "smollm", "bytes", {}, None, chain(pre_tokenizers.Digits(True), words), undo, None, added(SPECIAL)
+    yield ("llama3", "bytes", {"ignore_merges": True}, None, chain(split(LLAMA3), level), undo,
+           processors.Sequence([processors.ByteLevel(), bos_template("<|endoftext|>", bos)]), added(SPECIAL))
+    yield "qwen", "bytes", {}, normalizers.NFC(), chain(split(QWEN2), level), undo, None, added(SPECIAL, USER_DEFINED)
+    yield ("gpt-oss", "bytes", {"ignore_merges": True}, None, chain(split(O200K), level), undo, None,
+           added(SPECIAL + ["<mask>"], ["<think>"]))
+    yield ("deepseek", "bytes", {}, None, chain(split(r"\p{N}{1,3}"), split("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"),
+                                               split(DEEPSEEK_V3), level), undo, bos_template("<|endoftext|>", bos), added(SPECIAL))
+    yield ("behaviors", "bytes", {}, None,
+           chain(split("[aeiou]", "merged_with_next"), pre_tokenizers.Split(".", "merged_with_previous"),
+                 pre_tokenizers.Punctuation("contiguous"), split("t+", "merged_with_previous", True), split("\\w", "contiguous", True),
+                 level), undo, None, ([], [AddedToken("word", single_word=True, rstrip=True)]))
+    yield ("words-only", "bytes", {}, None, chain(pre_tokenizers.Whitespace(), pre_tokenizers.Digits(False), level), undo, None,
+           added([]))
+    yield ("normalizers", "bytes", {}, normalizers.Sequence([
+        normalizers.NFD(), normalizers.StripAccents(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]),
+        words, undo, None, ([AddedToken("naïve", normalized=True, special=True)], [AddedToken("café", normalized=True)]))
+    yield "llama2", "characters", fallback, llama2, None, spm_decoder(True), bos_template("<s>", s), added(["<unk>", "<s>", "</s>"])
+    yield ("llama2-normalized", "characters", fallback, llama2, None, spm_decoder(True), bos_template("<s>", s),
+           ([AddedToken(t, normalized=True, special=True) for t in ("<s>", "</s>")], []))
+    yield ("phi3", "characters", fallback, llama2, None, spm_decoder(True), None,
+           ([AddedToken("<|user|>", rstrip=True, normalized=False, special=True)], [AddedToken("</s>", rstrip=True, normalized=False)]))
+    yield ("gemma", "characters", fallback, normalizers.Replace(" ", SPACE), pre_tokenizers.Split(" ", "merged_with_previous"),
+           spm_decoder(False), bos_template("<s>", s), added(["<s>"], ["\n\n", SPACE * 2]))
+    yield ("mistral", "characters", fallback, None, pre_tokenizers.Metaspace(SPACE, "first", False), spm_decoder(True),
+           bos_template("<s>", s), added(["<unk>", "<s>", "</s>"]))
+    yield ("metaspace", "characters", {"unk_token": "<unk>", "fuse_unk": True}, None, pre_tokenizers.Metaspace(SPACE, "always", True),
+           decoders.Metaspace(SPACE, "always"), None, added(["<s>"]))
+    yield ("unknown", "characters", {"unk_token": "<unk>", "fuse_unk": False}, None,
+           chain(pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()), decoders.Metaspace(SPACE, "never"), None, added(["<s>"]))
+    yield "no-unknown", "characters", {}, None, pre_tokenizers.Metaspace(SPACE, "never"), decoders.Metaspace(SPACE, "never"), None, added([])
+
+
+def hf_template(made, pairs):
+    """The file without its tokens and merges, which the test puts in."""
+    data = json.loads(made.to_str())
+    data["model"]["vocab"], data["model"]["merges"] = None, "pairs" if pairs else "strings"
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+def write_hf():
+    with open(os.path.join(HERE, "bpe.json"), encoding="ascii") as file:
+        bpe = json.load(file)
+    vocabs = {"bytes": ({t: i for i, t in enumerate(bpe["tokens"])}, [tuple(m.split(" ")) for m in bpe["merges"]]),
+              "characters": train_characters()}
+    texts, rows = TEXTS + HF_TEXTS, []
+    for name, kind, options, normalizer, pre, decoder, post, (special, plain) in hf_rows(*(v for v, _ in vocabs.values())):
+        vocab, merges = vocabs[kind]
+        made = Tokenizer(models.BPE(vocab=vocab, merges=merges, **options))
+        made.decoder = decoder
+        if normalizer:
+            made.normalizer = normalizer
+        if pre:
+            made.pre_tokenizer = pre
+        if post:
+            made.post_processor = post
+        made.add_special_tokens(special)
+        made.add_tokens(plain)
+        ids, decoded = [], []
+        # The library decodes a token that is found in normalised text as its normalised spelling, even a control token.
+        odd = {i for i, t in made.get_added_tokens_decoder().items() if t.normalized and normalizer}
+        for _, text in texts:
+            made.encode_special_tokens = True
+            without = made.encode(text, add_special_tokens=False).ids
+            made.encode_special_tokens = False
+            parsed = made.encode(text, add_special_tokens=False).ids
+            ids.append(parsed if parsed == without else [without, parsed])
+            # The Metaspace decoder drops all spaces of the first token, not just the one that was put in front.
+            back = made.decode(parsed)
+            quirk = isinstance(decoder, decoders.Metaspace) and text.startswith(("  ", " " + SPACE)) or odd & set(parsed)
+            decoded.append(None if quirk else True if back == text else back)
+        rows.append({"name": name, "vocab": kind, "file": hf_template(made, len(rows) % 2 == 0), "ids": ids, "decoded": decoded,
+                     "the": made.encode("the", add_special_tokens=True).ids})
+    tokens, merges = vocabs["characters"]
+    write("hf.json", {"tokens": sorted(tokens, key=tokens.get), "merges": [" ".join(m) for m in merges],
+                      "texts": [list(t) for t in texts], "rows": rows})
+
+
 def write(name, data):
     """One member of a row a line, so that changes can be read."""
     with open(os.path.join(HERE, name), "w", encoding="ascii") as file:
@@ -200,3 +333,4 @@ def write(name, data):
 if __name__ == "__main__":
     write_bpe()
     write_spm()
+    write_hf()

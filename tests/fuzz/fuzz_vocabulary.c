@@ -1,0 +1,14 @@
+// clang -g -O1 -fsanitize=fuzzer,address,undefined -std=c17 -D_GNU_SOURCE -Isrc -Itests
+//     -o /tmp/fuzz_vocabulary tests/fuzz/fuzz_vocabulary.c tests/fuzz_text_targets.c tests/json_vocab.c
+//     src/text/*.c src/model/gguf*.c src/model/dtype.c src/json/*.c src/base/*.c src/os/os.c
+//     src/os/os_files.c -lm
+// /tmp/fuzz_vocabulary -max_len=4096
+//     /tmp/new_inputs tests/fuzz/corpus/vocabulary
+#include "fuzz_targets.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    fuzz_vocabulary(data, size);
+    return 0;
+}
