@@ -2,6 +2,7 @@
 // weights, and where it is there, the demo's real one.
 #include "base/strbuf.h"
 #include "gguf_builder.h"
+#include "json_vocab.h"
 #include "http/http_client.h"
 #include "os/os.h"
 #include "runner.h"
@@ -317,6 +318,62 @@ TEST(e2e_tokenize_and_back) {
     Process bad = process_start("tokenize --model % --decode", (const char *[]){model}, input);
     CHECK_INT_EQ(2, process_wait(bad));
     CHECK(text_contains(process_read_file(bad.err_path), "an id is a whole number below 1024"));
+}
+
+// As many tokens as the tiny model has rows, most of them without a spelling.
+static const char *tokenizer_json_file(const char *name, uint32_t last_id) {
+    char added[128], text[16 * 1024];
+    JsonVocab v = json_vocab_samples[0];
+    snprintf(added, sizeof added, "[{\"id\":%u,\"content\":\"<|im_end|>\",\"special\":true}]", last_id);
+    v.added_tokens = added;
+    Arena arena = arena_from_memory(text, sizeof text);
+    Str json = json_vocab_write(&v, &arena);
+    REQUIRE(json.len > 0);
+    text[json.len] = 0;
+    return tmp_file_write(name, json.ptr);
+}
+
+TEST(e2e_tokenizer_json) {
+    const char *model = tiny_model_file(), *good = tokenizer_json_file("tokenizer.json", 1023);
+    const char *input = tmp_file_write("text", "the user\xFF<|im_end|>");
+    Process alone = process_start("tokenize --tokenizer % --parse-special", (const char *[]){good}, input);
+    CHECK_INT_EQ(0, process_wait(alone));
+    Str ids = process_read_file(alone.out_path);
+    CHECK_STR_EQ("260 32 258 255 1023\n", ids);
+    Process back = process_start("tokenize --tokenizer % --decode --parse-special", (const char *[]){good},
+                                 alone.out_path);
+    CHECK_INT_EQ(0, process_wait(back));
+    CHECK_STR_EQ("the user\xFF<|im_end|>", process_read_file(back.out_path));
+
+    char flags[4096];
+    uint16_t status;
+    snprintf(flags, sizeof flags, "--tokenizer %s", good);
+    Server s = server_start(model, flags);
+    Str body = server_ask(s, "GET", "/health", "", &status);
+    CHECK(text_contains(body, "\"tokenizer_kind\":\"hf-json\",\"vocab_size\":1024"));
+    static const char request[] = "{\"job_id\":\"a\",\"prompt\":\"the user\",\"max_tokens\":3,\"seed\":7}";
+    CHECK(text_contains(server_ask(s, "POST", "/execute", request, &status), "\"tokens_in\":3"));
+    kill(s.process.pid, SIGTERM);
+    CHECK_INT_EQ(0, process_wait(s.process));
+
+    static const struct {
+        const char *name, *text, *message;
+    } bad[] = {
+        {"cut.json", "{\"model\":", "cut.json: invalid JSON at byte 9: the text ends too early"},
+        {"other.json", "{\"decoder\":{\"type\":\"CTC\"}}",
+         "other.json: decoder, byte 11: \"CTC\" is not supported"},
+        {"large.json", NULL, "token 1020 of a vocabulary of 301"},
+    };
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        TEST_CASE_LABEL("%s", bad[i].name);
+        const char *path =
+            bad[i].text ? tmp_file_write(bad[i].name, bad[i].text) : tokenizer_json_file(bad[i].name, 300);
+        Process p = process_start("run --model % --device cpu --tokenizer % --prompt x",
+                                  (const char *[]){model, path}, NULL);
+        CHECK_INT_EQ(1, process_wait(p));
+        Str said = process_read_file(p.err_path);
+        if (!CHECK(text_contains(said, bad[i].message))) FAIL("%.*s", STR_ARG(said));
+    }
 }
 
 TEST(e2e_bench_json) {
