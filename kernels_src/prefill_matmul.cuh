@@ -106,12 +106,11 @@ template <class Rows> DEVICE LaneRows lane_rows(const Rows &rows, u32 first_unit
     return l;
 }
 
-// A lane's weights are loaded AHEAD steps before they are used, into buffers that take turns. (A copy from
-// one to the other would wait for the load: with it, a step took 1.4 microseconds whatever the tile.)
-enum : u32 {
-    AHEAD = HAS_WGMMA && TILE_TOKENS <= 128 && FORMATS == 1 ? 2 : 1, // as registers allow
-    BUFFERS = AHEAD + 1,
-};
+// A lane's weights are in buffers that take turns; each is loaded for its next turn as soon as its last words
+// are dequantised. (A copy from one to another would wait for the load: with it, a step took 1.4 microseconds
+// whatever the tile.) A step of a large tile takes long enough to hide the load behind half of it; and each
+// buffer is one more copy of the loop's body to compile, which for tiles of 256 tokens takes a second.
+enum : u32 { BUFFERS = !HAS_WGMMA ? 2 : TILE_TOKENS > 128 ? 1 : TILE_TOKENS > 64 || FORMATS > 1 ? 2 : 3 };
 
 // A lane's weights of one unit for a step.
 struct UnitWeights {
@@ -225,7 +224,6 @@ DEVICE void matmul_multiply(const MatmulRing &ring, const LaneRows &rows, UnitWe
         for (u32 i = 0; i < BUFFERS; i++) {
             u32 step = first + i;
             if (step >= STEPS) break;
-            if (step + AHEAD < STEPS) load_weights(rows, 0, step + AHEAD, &w[(i + AHEAD) % BUFFERS][0]);
             u8 *sheets = ring.slots + slot * SLOT_BYTES;
             dequantise(rows.format[0], w[i][0], step, 0, 2, a[0]);
             bulk_barrier_wait(ring.full + slot, parity);
@@ -233,6 +231,7 @@ DEVICE void matmul_multiply(const MatmulRing &ring, const LaneRows &rows, UnitWe
             if (step > 0 && lane_index() == 0)
                 bulk_barrier_arrive(ring.read + (slot > 0 ? slot : (u32)SLOTS) - 1);
             dequantise(rows.format[0], w[i][0], step, 2, 2, a[1]);
+            if (step + BUFFERS < STEPS) load_weights(rows, 0, step + BUFFERS, &w[i][0]);
             multiply_half(a[1], matrix_rows(sheets + SHEET_BYTES), sums[0]);
             if (++slot == SLOTS) slot = 0, parity ^= 1;
         }
@@ -317,10 +316,10 @@ DEVICE bool matmul_run(const MatmulTile &t, const f16 *in, const LaneRows &rows,
             copy_async_wait<(SLOTS > 1 ? SLOTS - 2 : 0)>();
             block_sync(); // this slot is here, and the one that is filled next has been read
             matmul_fetch(shared, in, t.token, step + SLOTS - 1);
-            for (u32 u = 0; u < WARP_UNITS && step + AHEAD < STEPS; u++) {
-                load_weights(rows, u, step + AHEAD, &w[(i + AHEAD) % BUFFERS][u]);
-            }
             multiply_step(shared + step % SLOTS * SLOT_BYTES, rows, w[i], step, sums);
+            for (u32 u = 0; u < WARP_UNITS && step + BUFFERS < STEPS; u++) {
+                load_weights(rows, u, step + BUFFERS, &w[i][u]);
+            }
         }
     }
     copy_async_wait<0>();
@@ -351,7 +350,7 @@ DEVICE void matmul_tile_run(const MatmulTile &t, const f16 *in, u8 *shared, cons
     LaneRows lane = lane_rows(rows, t.unit);
     UnitWeights w[BUFFERS][WARP_UNITS];
 #pragma unroll
-    for (u32 i = 0; i < AHEAD * WARP_UNITS; i++) {
+    for (u32 i = 0; i < BUFFERS * WARP_UNITS; i++) {
         if (i / WARP_UNITS < STEPS)
             load_weights(lane, i % WARP_UNITS, i / WARP_UNITS, &w[i / WARP_UNITS][i % WARP_UNITS]);
     }

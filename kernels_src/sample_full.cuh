@@ -159,11 +159,12 @@ struct FoundBin {
     u64 mass;        // in the bin
     u64 count_above; // in the bins above it
     u64 mass_above;
-    u64 total; // mass of all bins
 };
 
-// The highest bin at which the bins from the top hold `need` (logits, or mass); all blocks find the same.
-DEVICE FoundBin find_bin(const SampleArgs &a, SampleState *s, u32 search, u32 round, bool by_mass, u64 need) {
+// The highest bin at which the bins from the top hold *need (logits, or mass; 0, if only mass is searched
+// for: top_p of all the mass there is, which *need becomes); all blocks find the same.
+DEVICE FoundBin find_bin(const SampleArgs &a, SampleState *s, u32 search, u32 round, bool by_mass,
+                         float top_p, u64 *need) {
     FoundBin *found = (FoundBin *)(s->shared + FOUND_AT);
     const u32 *counts = a.scratch->half[s->half].count[search][round];
     const u64 *masses = a.scratch->half[s->half].mass[search][round];
@@ -178,12 +179,13 @@ DEVICE FoundBin find_bin(const SampleArgs &a, SampleState *s, u32 search, u32 ro
     }
     u64 count_above = block_scan(s->shared, my_count, &n_all),
         mass_above = block_scan(s->shared, my_mass, &mass_all);
-    if (by_mass) need = MIN(need, mass_all);
+    if (*need == 0) *need = mass_share(mass_all, top_p);
+    u64 target = by_mass ? MIN(*need, mass_all) : *need;
     for (u32 i = 0; i < BINS_PER_THREAD; i++) {
         u64 before = by_mass ? mass_above : count_above, here = by_mass ? mass[i] : count[i];
-        if (here > 0 && before < need && before + here >= need) {
+        if (here > 0 && before < target && before + here >= target) {
             u32 bin = SAMPLE_BINS - 1 - (thread_index() * BINS_PER_THREAD + i);
-            *found = {bin, (u32)count[i], mass[i], count_above, mass_above, mass_all};
+            *found = {bin, (u32)count[i], mass[i], count_above, mass_above};
         }
         count_above += count[i];
         mass_above += mass[i];
@@ -203,16 +205,11 @@ DEVICE Kept search_ranking(const SampleArgs &a, SampleState *s, u32 search, u32 
     bool by_mass = count == 0;
     if (by_mass && total > 0) need = mass_share(total, top_p);
     FoundBin f = {};
+#pragma unroll 1 // compiled once, not six times
     for (u32 round = 0; round < SAMPLE_ROUNDS; round++) {
         add_to_histogram(a, s, search, round, prefix);
         meet(a, s);
-        if (by_mass && round == 0 && total == 0) {
-            // need is not known before the total: any need at least as large finds the last bin, and the
-            // total
-            f = find_bin(a, s, search, round, true, ~0ull);
-            need = mass_share(f.total, top_p);
-        }
-        f = find_bin(a, s, search, round, by_mass, need);
+        f = find_bin(a, s, search, round, by_mass, top_p, &need);
         need -= by_mass ? f.mass_above : f.count_above;
         mass_above += f.mass_above;
         prefix = round == 2 ? prefix << 10 | f.bin : prefix << 11 | f.bin;
@@ -293,8 +290,13 @@ DEVICE void sample_full_run(const SampleArgs &a, u32 block, u8 *shared) {
     load_logits(a, &s, top);
     block_sync();
     Kept kept = {0, 0, 0, 0}; // everything
-    if (rules.top_k > 0 && rules.top_k < N_VOCAB) kept = search_ranking(a, &s, 0, rules.top_k, 1.0f, 0);
-    if (rules.top_p < 1.0f) kept = search_ranking(a, &s, 1, 0, rules.top_p, kept.mass);
+    u32 top_k = rules.top_k < N_VOCAB ? rules.top_k : 0;
+#pragma unroll 1
+    for (u32 search = 0; search < 2; search++) {
+        u32 count = search == 0 ? top_k : 0;
+        if (count > 0 || (search == 1 && rules.top_p < 1.0f))
+            kept = search_ranking(a, &s, search, count, rules.top_p, kept.mass);
+    }
     draw(a, &s, block, kept, rules);
 }
 

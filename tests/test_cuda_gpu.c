@@ -383,6 +383,25 @@ TEST_SLOW(cuda_gpu_repeats_itself_to_the_bit, 120) {
     close_pair(p);
 }
 
+// Wide enough for products in tiles of 64, 128 and 256 tokens, and a prompt across their borders.
+TEST_SLOW(cuda_gpu_cuts_of_a_prompt_are_the_same_to_the_bit, 120) {
+    need_gpu();
+    TinyModel model = tiny_model_llama();
+    model.embedding = 2048, model.heads = 32, model.kv_heads = 8, model.ff = 16384;
+    Pair *p = open_tiny(&model);
+    int32_t prompt[700];
+    random_tokens(10, model.vocab, prompt, COUNT_OF(prompt));
+    Output first = generate(p->gpu, p->plan, 0, &SAMPLER_GREEDY, prompt, COUNT_OF(prompt), 700);
+    static const uint32_t chunks[] = {64, 100, 512, 255, 257, 699};
+    for (uint32_t i = 0; i < COUNT_OF(chunks); i++) {
+        TEST_CASE_LABEL("chunks of %u", chunks[i]);
+        Output again = generate(p->gpu, p->plan, 1, &SAMPLER_GREEDY, prompt, COUNT_OF(prompt), chunks[i]);
+        CHECK_U64_EQ(first.logits_hash, again.logits_hash);
+        CHECK_BYTES_EQ(first.tokens, sizeof first.tokens, again.tokens, sizeof again.tokens);
+    }
+    close_pair(p);
+}
+
 // Several sequences in one step, each from its own position: as if alone.
 TEST(cuda_gpu_runs_sequences_side_by_side) {
     need_gpu();

@@ -48,7 +48,12 @@ typedef struct {
     // Steps that may be enqueued before the first of them is read: 1 computes within step(), 2 overlaps.
     uint32_t pipeline_depth;
     double load_seconds;
+    // CUDA: programs that were compiled, in seconds that passed; how many came from the cache instead; and
+    // the one that took longest by itself ("": none was compiled).
     double jit_seconds;
+    uint32_t jit_compiled, jit_from_cache;
+    const char *jit_slowest;
+    double jit_slowest_seconds;
     char warning[ERROR_MESSAGE_BYTES]; // what went wrong at load and did no harm, for the log; empty for
                                        // nothing
 } BackendInfo;

@@ -32,7 +32,7 @@ typedef enum {
     ROW(MODEL_LOAD_PROGRESS, "model_load_progress", INFO, \
         "{percent}% of the weights are loaded.") \
     ROW(JIT_COMPLETE, "jit_complete", INFO, \
-        "The kernels were compiled in {jit_seconds} s.") \
+        "The kernels were there after {jit_seconds} s: {compiled} compiled, {from_cache} cached.") \
     ROW(LOAD_WARNING, "load_warning", WARN, \
         "Loading went on without something: {message}.") \
     ROW(MODEL_LOAD_COMPLETE, "model_load_complete", INFO, \

@@ -190,22 +190,42 @@ static void end_output(Bench *b) {
 
 #if WORKER_ORCD_CUDA
 
-static void show_stage(Bench *b, const StageTime *t, uint32_t n_context) {
+// `at`: "context", or "prompt" for the stages of a prompt of that many tokens.
+static void show_stage(Bench *b, const StageTime *t, const char *at, uint32_t n) {
     double gb_per_second = (double)t->bytes / t->microseconds * 1e-3;
+    double tflops = t->flops / t->microseconds * 1e-6;
+    bool is_prompt = strcmp(at, "prompt") == 0;
     if (b->options->json) {
         json_open_object(&b->json);
         json_member_str(&b->json, "stage", str_from_c(t->name));
-        json_member_u64(&b->json, "context", n_context);
+        json_member_u64(&b->json, at, n);
         json_member_u64(&b->json, "count", t->count);
         json_member_fixed(&b->json, "microseconds", t->microseconds, 3);
-        json_member_u64(&b->json, "bytes", t->bytes);
+        if (is_prompt) json_member_fixed(&b->json, "tflops", tflops, 1);
+        else json_member_u64(&b->json, "bytes", t->bytes);
         json_close_object(&b->json);
         return;
     }
     char line[128];
     StrBuf text = STRBUF(line);
-    strbuf_printf(&text, "  %-20s %3u x %8.2f us %9.1f KB %8.0f GB/s\n", t->name, t->count, t->microseconds,
-                  (double)t->bytes * 1e-3, gb_per_second);
+    strbuf_printf(&text, "  %-20s %3u x %8.2f us", t->name, t->count, t->microseconds);
+    if (is_prompt) strbuf_printf(&text, "              %8.0f TFLOP/s\n", tflops);
+    else strbuf_printf(&text, " %9.1f KB %8.0f GB/s\n", (double)t->bytes * 1e-3, gb_per_second);
+    (void)os_write(1, strbuf_str(&text));
+}
+
+static void show_stages(Bench *b, const StageTime *times, uint32_t n_times, const char *at, uint32_t n,
+                        double step_us) {
+    double sum_us = 0;
+    for (uint32_t i = 0; i < n_times; i++) {
+        show_stage(b, &times[i], at, n);
+        sum_us += times[i].count * times[i].microseconds;
+    }
+    if (b->options->json) return;
+    char line[160];
+    StrBuf text = STRBUF(line);
+    strbuf_printf(&text, "  %s of %u tokens: %.1f us in stages by themselves, %.1f us in whole steps\n", at,
+                  n, sum_us, step_us);
     (void)os_write(1, strbuf_str(&text));
 }
 
@@ -213,20 +233,23 @@ static void show_stage(Bench *b, const StageTime *t, uint32_t n_context) {
 static bool measure_stages(Bench *b, uint32_t n_context, Error *err) {
     StageTime times[STAGE_TIMES_MAX];
     uint32_t n_times;
-    double step_us, sum_us = 0;
+    double step_us;
     uint32_t runs = (uint32_t)max_u64(b->options->bench_runs, STAGE_RUNS_LEAST);
     if (!cuda_backend_time_stages(b->model.backend, n_context, runs, times, &n_times, &step_us, err))
         return false;
-    for (uint32_t i = 0; i < n_times; i++) {
-        show_stage(b, &times[i], n_context);
-        sum_us += times[i].count * times[i].microseconds;
-    }
-    if (b->options->json) return true;
-    char line[128];
-    StrBuf text = STRBUF(line);
-    strbuf_printf(&text, "  at %u tokens: %.1f us in stages by themselves, %.1f us in whole steps\n",
-                  n_context, sum_us, step_us);
-    (void)os_write(1, strbuf_str(&text));
+    show_stages(b, times, n_times, "context", n_context, step_us);
+    return true;
+}
+
+// The stages of a prompt, as far as one step holds it.
+static bool measure_prompt_stages(Bench *b, uint32_t n_prompt, Error *err) {
+    StageTime times[STAGE_TIMES_MAX];
+    uint32_t n_times, n = (uint32_t)min_u64(n_prompt, b->model.backend->info.max_rows);
+    double step_us;
+    if (!cuda_backend_time_prefill(b->model.backend, n, b->options->bench_runs, times, &n_times, &step_us,
+                                   err))
+        return false;
+    show_stages(b, times, n_times, "prompt", n, step_us);
     return true;
 }
 
@@ -235,6 +258,10 @@ static bool measure_stages(Bench *b, uint32_t n_context, Error *err) {
 static bool measure_stages(Bench *b, uint32_t n_context, Error *err) {
     (void)b, (void)n_context;
     return error_set(err, ERR_USAGE, "--stages is for the GPU; this build has no CUDA in it");
+}
+
+static bool measure_prompt_stages(Bench *b, uint32_t n_prompt, Error *err) {
+    return measure_stages(b, n_prompt, err);
 }
 
 #endif
@@ -251,6 +278,9 @@ static bool measure(Bench *b, Error *err) {
         for (uint32_t k = 0; k < o->bench_context.count; k++) {
             if (!measure_text(b, o->bench_context.values[k], o->bench_batch.values[i], err)) return false;
         }
+    }
+    for (uint32_t i = 0; o->bench_stages && i < o->bench_prompt_tokens.count; i++) {
+        if (!measure_prompt_stages(b, o->bench_prompt_tokens.values[i], err)) return false;
     }
     for (uint32_t k = 0; o->bench_stages && k < o->bench_context.count; k++) {
         if (!measure_stages(b, o->bench_context.values[k], err)) return false;

@@ -253,8 +253,13 @@ static void print_figures(const Run *r) {
     char text[1024];
     StrBuf b = STRBUF(text);
     bool styled = os_is_terminal(2);
-    strbuf_printf(&b, "\n%s%.*s %s on %s, loaded in %.2f s\n", styled ? "\x1b[2m" : "",
-                  STR_ARG(r->model.name), r->model.quant_kind, info->kind, info->load_seconds);
+    strbuf_printf(&b, "\n%s%.*s %s on %s, loaded in %.2f s", styled ? "\x1b[2m" : "", STR_ARG(r->model.name),
+                  r->model.quant_kind, info->kind, info->load_seconds);
+    if (info->jit_compiled) {
+        strbuf_printf(&b, " (%u kernels compiled in %.2f s, the slowest %s in %.2f s)", info->jit_compiled,
+                      info->jit_seconds, info->jit_slowest, info->jit_slowest_seconds);
+    }
+    strbuf_put_char(&b, '\n');
     strbuf_printf(&b, "prompt %zu tokens, %.1f/s; first token after %.0f ms; output %u tokens, %.1f/s\n",
                   r->prompt.count, per_second(r->prompt.count, prefill_ns), (double)prefill_ns / 1e6,
                   r->tokens_out, per_second(r->tokens_out ? r->tokens_out - 1 : 0, decode_ns));

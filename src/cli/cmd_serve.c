@@ -47,6 +47,13 @@ static void report_load(void *context, uint32_t permille) {
     atomic_store_explicit(&bridge->status.load_permille, permille, memory_order_relaxed);
 }
 
+static void log_jit(const Log *log, const BackendInfo *info) {
+    log_event(log, LOG_JIT_COMPLETE, LOG_F64("jit_seconds", info->jit_seconds, 3),
+              LOG_U64("compiled", info->jit_compiled), LOG_U64("from_cache", info->jit_from_cache),
+              LOG_STR("slowest", str_from_c(info->jit_slowest)),
+              LOG_F64("slowest_seconds", info->jit_slowest_seconds, 3));
+}
+
 static bool load_weights(Worker *w, Error *err) {
     const Plan *plan = w->model.plan;
     Str name = w->model.name, quant_kind = str_from_c(w->model.quant_kind);
@@ -62,8 +69,7 @@ static bool load_weights(Worker *w, Error *err) {
     progress_end(&progress);
     if (!ok) return false;
     const BackendInfo *info = &backend->info;
-    if (info->jit_seconds > 0)
-        log_event(&w->log, LOG_JIT_COMPLETE, LOG_F64("jit_seconds", info->jit_seconds, 3));
+    if (info->jit_seconds > 0) log_jit(&w->log, info);
     if (info->warning[0]) log_event(&w->log, LOG_LOAD_WARNING, LOG_STR("message", str_from_c(info->warning)));
     log_event(&w->log, LOG_MODEL_LOAD_COMPLETE, LOG_STR("model", name),
               LOG_STR("device", str_from_c(info->device_name)),

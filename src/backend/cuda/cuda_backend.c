@@ -218,7 +218,7 @@ static uint32_t formats_of(const CudaBackend *b, Dtype formats[DTYPE_COUNT]) {
     return n;
 }
 
-// The repacking kernels first: the upload waits for them.
+// The repacking kernels, then the stages' programs.
 static bool start_jit(CudaBackend *b, Error *err) {
     Dtype formats[DTYPE_COUNT];
     uint32_t n_formats = formats_of(b, formats), n = n_formats + b->lowered.n_programs;
@@ -269,6 +269,10 @@ static bool load_kernels(CudaBackend *b, Error *err) {
     }
     JitReport report = jit_report(b->jit);
     b->api.info.jit_seconds = report.seconds;
+    b->api.info.jit_compiled = report.compiled;
+    b->api.info.jit_from_cache = report.from_cache;
+    b->api.info.jit_slowest = report.slowest ? report.slowest : "";
+    b->api.info.jit_slowest_seconds = report.slowest_seconds;
     snprintf(b->api.info.warning, sizeof b->api.info.warning, "%s", report.warning);
     jit_end(b->jit);
     b->jit = NULL;

@@ -36,6 +36,7 @@ typedef struct {
     uint32_t count;      // of them in a step
     double microseconds; // of one, the median of the runs
     uint64_t bytes;      // of weights and cache that one reads, on average
+    double flops;        // of a prompt's stages: operations of one's products and scores, on average
 } StageTime;
 
 enum { STAGE_TIMES_MAX = STAGE_KIND_COUNT };
@@ -47,3 +48,9 @@ enum { STAGE_TIMES_MAX = STAGE_KIND_COUNT };
 MUST_CHECK bool cuda_backend_time_stages(Backend *backend, uint32_t position, uint32_t runs,
                                          StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us,
                                          Error *err);
+
+// The same of a prompt's rows 0 … n_rows - 1 (at most BackendInfo.max_rows); `step_us` is the median time of
+// all their stages.
+MUST_CHECK bool cuda_backend_time_prefill(Backend *backend, uint32_t n_rows, uint32_t runs,
+                                          StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us,
+                                          Error *err);

@@ -283,6 +283,21 @@ static uint64_t stage_bytes(const CudaBackend *b, const Stage *s, uint32_t posit
     return seen * c->n_kv_heads * c->head_dim * 2 * sizeof(uint16_t);
 }
 
+// Operations of a stage of n_rows rows from position 0 on.
+static double stage_flops(const CudaBackend *b, const Stage *s, uint32_t n_rows) {
+    const ModelConfig *c = &b->plan->config;
+    double flops = 0;
+    for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
+        const Op *op = s->ops[i];
+        if (op && op->kind == OP_MATMUL)
+            flops += 2.0 * (double)(op->weight->n_rows * op->weight->n_cols) * n_rows;
+        if (op &&
+            op->kind == OP_ATTENTION) // of rows that see half of the others, on average; without windows
+            flops += 2.0 * n_rows * n_rows * c->n_heads * c->head_dim;
+    }
+    return flops;
+}
+
 static bool time_kind(Stopwatch *w, const Row *all, StageKind kind, uint32_t position, Arena scratch,
                       StageTime *out, Error *err) {
     CudaBackend *b = w->b;
@@ -293,9 +308,11 @@ static bool time_kind(Stopwatch *w, const Row *all, StageKind kind, uint32_t pos
         if (all->stages[i]->kind != kind) continue;
         launches[out->count++] = all->launches[i];
         out->bytes += stage_bytes(b, all->stages[i], position);
+        out->flops += stage_flops(b, all->stages[i], position + 1);
     }
     if (out->count == 0) return true;
     out->bytes /= out->count;
+    out->flops /= out->count;
     CUgraphExec graph;
     if (!graph_make(&b->cuda, launches, out->count, b->overlap, b->stream, &graph, err)) return false;
     bool ok = time_graph(w, b->slots[0].graphs[END_LAYERS], graph, &out->microseconds, err);
@@ -304,20 +321,46 @@ static bool time_kind(Stopwatch *w, const Row *all, StageKind kind, uint32_t pos
     return ok;
 }
 
-// Puts slot 0 at a position, in pages 0, 1, 2, …
-static bool place_slot(CudaBackend *b, uint32_t position, Arena scratch, Error *err) {
-    uint32_t n_pages = position / KV_PAGE_TOKENS + 1;
+// Runs rows of slot 0 from a position on, in pages 0, 1, 2, …
+static bool place_slot(CudaBackend *b, uint32_t position, uint32_t n_rows, Arena scratch, Error *err) {
+    uint32_t n_pages = (position + n_rows - 1) / KV_PAGE_TOKENS + 1;
     uint32_t *pages = arena_new(&scratch, uint32_t, n_pages);
-    if (!pages || n_pages > b->n_pages)
+    int32_t *tokens = arena_new(&scratch, int32_t, n_rows);
+    if (!pages || !tokens || n_pages > b->n_pages)
         return error_set(err, ERR_VRAM_OOM, "the cache holds %u pages", b->n_pages);
     for (uint32_t i = 0; i < n_pages; i++)
         pages[i] = i;
-    int32_t token = 0;
-    StepSequence q = {.position = position, .n_tokens = 1, .tokens = &token, .pages = pages, .sample = true};
+    StepSequence q = {
+        .position = position, .n_tokens = n_rows, .tokens = tokens, .pages = pages, .sample = true};
     StepResult result;
-    return b->api.begin(&b->api, 0, &SAMPLER_GREEDY, &token, 1, err) &&
+    return b->api.begin(&b->api, 0, &SAMPLER_GREEDY, tokens, 1, err) &&
            b->api.step(&b->api, &(Step){.sequences = &q, .n_sequences = 1}, err) &&
            b->api.read(&b->api, &result, err);
+}
+
+static bool stopwatch_begin(CudaBackend *b, uint32_t runs, Arena *scratch, Stopwatch *w, Error *err) {
+    *w = (Stopwatch){.b = b, .n_runs = runs, .runs = arena_new(scratch, float, runs)};
+    if (!w->runs) return error_set(err, ERR_NO_MEMORY, "%u runs are too many", runs);
+    CUresult r = b->cuda.event_create(&w->begin, CU_EVENT_DEFAULT);
+    if (r == CUDA_SUCCESS) r = b->cuda.event_create(&w->end, CU_EVENT_DEFAULT);
+    return cuda_ok(&b->cuda, r, "measuring stages", err);
+}
+
+static void stopwatch_end(Stopwatch *w) {
+    if (w->begin) w->b->cuda.event_destroy(w->begin);
+    if (w->end) w->b->cuda.event_destroy(w->end);
+}
+
+static bool time_kinds(Stopwatch *w, const Row *row, uint32_t position, Arena scratch, StageTime *out,
+                       uint32_t *n_out, Error *err) {
+    *n_out = 0;
+    for (uint32_t kind = 0; kind < STAGE_KIND_COUNT; kind++) {
+        if (kind == STAGE_GREEDY || kind == STAGE_SAMPLE)
+            continue; // they would advance the sequence: see the whole step
+        if (!time_kind(w, row, kind, position, scratch, &out[*n_out], err)) return false;
+        *n_out += out[*n_out].count > 0;
+    }
+    return true;
 }
 
 bool cuda_backend_time_stages(Backend *backend, uint32_t position, uint32_t runs,
@@ -325,22 +368,33 @@ bool cuda_backend_time_stages(Backend *backend, uint32_t position, uint32_t runs
     CudaBackend *b = cuda_self(backend);
     Arena scratch = *b->arena;
     Row row;
-    Stopwatch w = {.b = b, .n_runs = runs, .runs = arena_new(&scratch, float, runs)};
-    if (!w.runs) return error_set(err, ERR_NO_MEMORY, "%u runs are too many", runs);
-    if (!place_slot(b, position, scratch, err) || !row_make(b, 0, END_GREEDY, &scratch, &row, err))
-        return false;
-    CUresult r = b->cuda.event_create(&w.begin, CU_EVENT_DEFAULT);
-    if (r == CUDA_SUCCESS) r = b->cuda.event_create(&w.end, CU_EVENT_DEFAULT);
-    bool ok = cuda_ok(&b->cuda, r, "measuring stages", err);
-    *n_out = 0;
-    for (uint32_t kind = 0; ok && kind < STAGE_KIND_COUNT; kind++) {
-        if (kind == STAGE_GREEDY || kind == STAGE_SAMPLE)
-            continue; // they would advance the sequence: see the whole step
-        ok = time_kind(&w, &row, kind, position, scratch, &out[*n_out], err);
-        *n_out += out[*n_out].count > 0;
+    Stopwatch w;
+    bool ok = stopwatch_begin(b, runs, &scratch, &w, err) && place_slot(b, position, 1, scratch, err) &&
+              row_make(b, 0, END_GREEDY, &scratch, &row, err) &&
+              time_kinds(&w, &row, position, scratch, out, n_out, err) && time_steps(&w, step_us, err);
+    stopwatch_end(&w);
+    return ok;
+}
+
+bool cuda_backend_time_prefill(Backend *backend, uint32_t n_rows, uint32_t runs,
+                               StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us, Error *err) {
+    CudaBackend *b = cuda_self(backend);
+    Arena scratch = *b->arena;
+    Row row = {.n = b->lowered.n_prefill_stages};
+    Stopwatch w;
+    row.args = arena_new(&scratch, StageArgs, row.n);
+    row.launches = arena_new(&scratch, Launch, row.n);
+    row.stages = arena_new(&scratch, const Stage *, row.n);
+    if (!row.args || !row.launches || !row.stages)
+        return error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
+    for (uint32_t i = 0; i < row.n; i++) {
+        row.stages[i] = &b->lowered.prefill_stages[i];
+        stage_bind(row.stages[i], &b->buffers, 0, 0, &row.args[i]);
+        row.launches[i] = (Launch){.kernel = &b->kernels[row.stages[i]->program], .args = &row.args[i]};
     }
-    ok = ok && time_steps(&w, step_us, err);
-    if (w.begin) b->cuda.event_destroy(w.begin);
-    if (w.end) b->cuda.event_destroy(w.end);
+    bool ok = stopwatch_begin(b, runs, &scratch, &w, err) && place_slot(b, 0, n_rows, scratch, err) &&
+              time_graph(&w, b->slots[0].graphs[END_LAYERS], b->prefill, step_us, err) &&
+              time_kinds(&w, &row, n_rows - 1, scratch, out, n_out, err);
+    stopwatch_end(&w);
     return ok;
 }

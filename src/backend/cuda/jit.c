@@ -22,6 +22,7 @@ typedef struct {
 struct Jit {
     const JitProgram *programs;
     uint32_t n_programs;
+    uint32_t *order; // [n_programs] the costliest first
     Result *results; // [n_programs]
     OsThread threads[JIT_THREADS_MAX];
     uint32_t n_threads;
@@ -35,7 +36,7 @@ struct Jit {
     int n_headers;
     uint64_t begin_ns;
     void *memory;
-    _Atomic uint32_t next; // program
+    _Atomic uint32_t next; // in `order`
 
     pthread_mutex_t lock; // for what follows
     JitCache cache;
@@ -175,7 +176,23 @@ static bool compile_elsewhere(Jit *jit, const JitProgram *program, JitImage *out
     return jit->compiler->compile(program, jit->sm, image, err);
 }
 
+static void count(Jit *jit, const JitProgram *program, bool cached, bool ok, uint64_t begin_ns) {
+    uint64_t now = os_monotonic_ns();
+    double seconds = (double)(now - begin_ns) * 1e-9;
+    pthread_mutex_lock(&jit->lock);
+    JitReport *r = &jit->report;
+    r->from_cache += cached;
+    r->compiled += ok && !cached;
+    r->seconds = (double)(now - jit->begin_ns) * 1e-9;
+    if (!cached && seconds > r->slowest_seconds) {
+        r->slowest = program->name;
+        r->slowest_seconds = seconds;
+    }
+    pthread_mutex_unlock(&jit->lock);
+}
+
 static void make_program(Jit *jit, uint32_t index) {
+    uint64_t begin_ns = os_monotonic_ns();
     const JitProgram *program = &jit->programs[index];
     Result *result = &jit->results[index];
     if (jit->compiler) {
@@ -193,18 +210,15 @@ static void make_program(Jit *jit, uint32_t index) {
     bool cached = load(jit, &key, &result->image);
     result->ok = cached || compile(jit, program, source.ptr, &result->image, &result->error);
     if (result->ok && !cached) store(jit, &key, &result->image);
-    pthread_mutex_lock(&jit->lock);
-    jit->report.from_cache += cached;
-    jit->report.compiled += result->ok && !cached;
-    jit->report.seconds = (double)(os_monotonic_ns() - jit->begin_ns) * 1e-9;
-    pthread_mutex_unlock(&jit->lock);
+    count(jit, program, cached, result->ok, begin_ns);
 }
 
 static void *compile_thread(void *context) {
     Jit *jit = context;
     for (;;) {
-        uint32_t index = atomic_fetch_add(&jit->next, 1);
-        if (index >= jit->n_programs) return NULL;
+        uint32_t turn = atomic_fetch_add(&jit->next, 1);
+        if (turn >= jit->n_programs) return NULL;
+        uint32_t index = jit->order[turn];
         make_program(jit, index);
         atomic_store(&jit->results[index].done, 1);
         os_wake_word(&jit->results[index].done);
@@ -233,6 +247,15 @@ static bool read_embedded(Jit *jit, Error *err) {
     return true;
 }
 
+static void sort_programs(Jit *jit) {
+    for (uint32_t i = 0; i < jit->n_programs; i++) {
+        uint32_t at = i;
+        for (; at > 0 && jit->programs[jit->order[at - 1]].cost < jit->programs[i].cost; at--)
+            jit->order[at] = jit->order[at - 1];
+        jit->order[at] = i;
+    }
+}
+
 static bool start_threads(Jit *jit, uint32_t wanted, Error *err) {
     if (wanted == 0) wanted = os_cpu_count();
     wanted = (uint32_t)min_u64(min_u64(wanted, JIT_THREADS_MAX), jit->n_programs);
@@ -250,10 +273,12 @@ bool jit_start(const JitOptions *options, const JitProgram *programs, uint32_t n
         return error_set(err, ERR_UNSUPPORTED, "the model needs %u kernels", n_programs);
     Jit *jit = arena_new(arena, Jit, 1);
     if (jit) jit->results = arena_new(arena, Result, n_programs);
-    if (!jit || !jit->results)
+    if (jit) jit->order = arena_new(arena, uint32_t, n_programs);
+    if (!jit || !jit->results || !jit->order)
         return error_set(err, ERR_NO_MEMORY, "the compiler's state does not fit its memory");
     jit->programs = programs;
     jit->n_programs = n_programs;
+    sort_programs(jit);
     jit->begin_ns = os_monotonic_ns();
     jit->compiler = options->compiler;
     jit->sm = options->sm;

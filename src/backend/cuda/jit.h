@@ -24,6 +24,7 @@ typedef struct JitProgram {
     const char *name;         // for messages: the kernel's
     const char *const *files; // below kernels_src/, in order; the last one is NULL
     Str defines;              // "#define N_COLS 896\n…"
+    uint32_t cost;            // the costliest are compiled first; those of the same cost in their order
 } JitProgram;
 
 // What compiles in the place of the compiler inside, and without its cache: for tests, whose driver runs
@@ -50,8 +51,7 @@ typedef struct {
 
 typedef struct Jit Jit;
 
-// Starts compiling `programs` in their order. They, and what they point to, outlive the Jit. At most
-// JIT_PROGRAMS_MAX.
+// Starts compiling `programs`. They, and what they point to, outlive the Jit. At most JIT_PROGRAMS_MAX.
 MUST_CHECK bool jit_start(const JitOptions *options, const JitProgram *programs, uint32_t n_programs,
                           Arena *arena, Jit **out, Error *err);
 
@@ -67,7 +67,9 @@ void jit_end(Jit *jit);
 typedef struct {
     uint32_t compiled;
     uint32_t from_cache;
-    double seconds;                    // from jit_start to the last result
+    double seconds;      // from jit_start to the last result
+    const char *slowest; // the program that took longest to compile; NULL for none
+    double slowest_seconds;
     char warning[ERROR_MESSAGE_BYTES]; // the first thing that went wrong with the cache; empty for none
 } JitReport;
 

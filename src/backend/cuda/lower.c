@@ -226,8 +226,10 @@ static bool find_program(Lowering *l, Stage *s, Error *err) {
                          JIT_PROGRAMS_MAX);
     }
     l->program_kinds[l->n_programs] = s->kind;
-    l->programs[l->n_programs++] =
-        (JitProgram){.name = stage_kernel(s->kind), .files = stage_files(s->kind), .defines = defines};
+    l->programs[l->n_programs++] = (JitProgram){.name = stage_kernel(s->kind),
+                                                .files = stage_files(s->kind),
+                                                .defines = defines,
+                                                .cost = stage_cost(s->kind)};
     return true;
 }
 
@@ -333,6 +335,9 @@ bool lower_repack_program(Dtype dtype, Arena *arena, JitProgram *out, Error *err
     StrBuf b = strbuf_begin_in_arena(arena);
     strbuf_printf(&b, "#define STAGE_REPACK 1\n#define FORMAT FORMAT_%s\n", dtype_info(dtype)->name);
     bool truncated = b.truncated;
-    *out = (JitProgram){.name = "repack_kernel", .files = files, .defines = strbuf_end_in_arena(&b, arena)};
+    *out = (JitProgram){.name = "repack_kernel",
+                        .files = files,
+                        .defines = strbuf_end_in_arena(&b, arena),
+                        .cost = UINT32_MAX}; // the upload waits for it
     return !truncated || error_set(err, ERR_NO_MEMORY, "the kernels' defines do not fit their memory");
 }

@@ -65,3 +65,14 @@ const char *stage_name(StageKind kind) {
 const char *const *stage_files(StageKind kind) {
     return rows[kind].files;
 }
+
+// Those that take longest to compile, in tenths of a second of one processor; the rest takes up to half a
+// second.
+static const uint32_t costs[STAGE_KIND_COUNT] = {
+    [STAGE_SAMPLE] = 14,        [STAGE_PREFILL_GLU] = 10, [STAGE_PREFILL_QKV] = 9,
+    [STAGE_PREFILL_OUTPUT] = 8, [STAGE_PREFILL_DOWN] = 8, [STAGE_PREFILL_ATTENTION] = 6,
+};
+
+uint32_t stage_cost(StageKind kind) {
+    return costs[kind];
+}

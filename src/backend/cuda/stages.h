@@ -84,5 +84,6 @@ bool stage_is_raw(const Stage *s);
 const Rope *stage_rope(const Stage *s, bool of_keys);
 const char *stage_kernel(StageKind kind);
 const char *stage_name(StageKind kind);
-// The files of its program, for JitProgram.
+// Of its program, for JitProgram.
 const char *const *stage_files(StageKind kind);
+uint32_t stage_cost(StageKind kind);
