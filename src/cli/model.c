@@ -3,6 +3,10 @@
 #include "cli/progress.h"
 #include "os/os.h"
 
+#if WORKER_ORCD_CUDA
+#include "backend/cuda/cuda_driver.h"
+#endif
+
 #include <stdio.h>
 #include <string.h>
 
@@ -53,29 +57,52 @@ static bool open_tokenizer(const Options *o, Model *m, Arena scratch, Tokenizer 
                      o->model);
 }
 
-bool model_open_vocabulary(const Options *o, Model *out, Error *err) {
+static bool open_file(const Options *o, Model *out, Error *err) {
     *out = (Model){.arena = os_arena(PROCESS_ARENA_MB * MB), .path = o->model};
-    Arena scratch = os_arena(SCRATCH_ARENA_MB * MB);
-    void *scratch_start = scratch.next;
-    Tokenizer *tokenizer = NULL;
-    bool ok = out->arena.next && scratch.next;
-    if (!ok) {
-        error_fill(err, ERR_NO_MEMORY, ERROR_NO_POSITION, "the system refuses %d MB of address space",
-                   PROCESS_ARENA_MB + SCRATCH_ARENA_MB);
+    if (!out->arena.next) {
+        return error_set(err, ERR_NO_MEMORY, "the system refuses %d MB of address space", PROCESS_ARENA_MB);
     }
-    ok = ok && (!o->model || gguf_open(o->model, &out->arena, &out->file, err)) &&
-         open_tokenizer(o, out, scratch, &tokenizer, err);
-    os_release(scratch_start, SCRATCH_ARENA_MB * MB);
-    if (!ok) return false;
-    out->tokenizer = tokenizer;
     if (!o->model) return true;
+    if (!gguf_open(o->model, &out->arena, &out->file, err)) return false;
     out->name = model_name(out->file, o->model);
     out->quant_kind = gguf_quant_kind(out->file);
     return true;
 }
 
+static bool read_vocabulary(const Options *o, Model *m, Error *err) {
+    Arena scratch = os_arena(SCRATCH_ARENA_MB * MB);
+    void *scratch_start = scratch.next;
+    if (!scratch_start) {
+        return error_set(err, ERR_NO_MEMORY, "the system refuses %d MB of address space", SCRATCH_ARENA_MB);
+    }
+    Tokenizer *tokenizer = NULL;
+    bool ok = open_tokenizer(o, m, scratch, &tokenizer, err);
+    os_release(scratch_start, SCRATCH_ARENA_MB * MB);
+    m->tokenizer = tokenizer;
+    return ok;
+}
+
+bool model_open_vocabulary(const Options *o, Model *out, Error *err) {
+    return open_file(o, out, err) && read_vocabulary(o, out, err);
+}
+
+// The driver starts beside the reading of the vocabulary, once the file is known to be good.
+static void *start_driver(void *unused) {
+#if WORKER_ORCD_CUDA
+    cuda_start_early();
+#endif
+    return unused;
+}
+
 bool model_open(const Options *o, Model *out, Error *err) {
-    return model_open_vocabulary(o, out, err) && plan_build(out->file, &out->arena, &out->plan, err);
+    OsThread driver;
+    Error ignored;
+    if (!open_file(o, out, err)) return false;
+    bool early = WORKER_ORCD_CUDA && o->device == DEVICE_CUDA &&
+                 os_thread_start(&driver, "driver", start_driver, NULL, &ignored);
+    bool ok = read_vocabulary(o, out, err) && plan_build(out->file, &out->arena, &out->plan, err);
+    if (early) os_thread_join(&driver);
+    return ok;
 }
 
 static bool open_cuda(const BackendOptions *options, Model *m, Error *err) {

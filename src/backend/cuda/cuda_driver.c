@@ -104,3 +104,9 @@ bool cuda_open(Cuda *cuda, Error *err) {
 void cuda_close(Cuda *cuda) {
     os_library_close(&cuda->library);
 }
+
+void cuda_start_early(void) {
+    Cuda cuda;
+    Error ignored;
+    (void)!cuda_open(&cuda, &ignored);
+}

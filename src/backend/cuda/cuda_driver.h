@@ -77,6 +77,9 @@ typedef struct {
 // it can use.
 MUST_CHECK bool cuda_open(Cuda *cuda, Error *err);
 void cuda_close(Cuda *cuda);
+// Starts the driver for a cuda_open that follows, on any thread: that takes 0.2 s, for which there is other
+// work. The library stays open. Where it does not start, cuda_open says why.
+void cuda_start_early(void);
 
 // True for CUDA_SUCCESS. Else ERR_CUDA: "WHAT: CUDA_ERROR_ILLEGAL_ADDRESS (an illegal memory access was
 // encountered)".

@@ -30,7 +30,8 @@ struct Jit {
     uint32_t sm;
     char architecture[24];
     bool is_ptx;
-    Sha256 common; // of what all keys begin with
+    bool has_own_cache; // NVRTC from 12.9 on: results go into the driver's cache, see below
+    Sha256 common;      // of what all keys begin with
     const char *header_names[HEADERS_MAX];
     const char *header_texts[HEADERS_MAX];
     int n_headers;
@@ -128,18 +129,27 @@ static bool get_image(Jit *jit, nvrtcProgram handle, JitImage *out) {
     return (jit->is_ptx ? nvrtcGetPTX(handle, image) : nvrtcGetCUBIN(handle, image)) == NVRTC_SUCCESS;
 }
 
+// NVRTC 12.9 began to keep what it compiles in the driver's cache, behind one lock and in a folder that
+// nobody asked for: with it, sixteen threads are as fast as three.
+static bool nvrtc_has_own_cache(void) {
+    int major = 0, minor = 0;
+    return nvrtcVersion(&major, &minor) == NVRTC_SUCCESS && (major > 12 || (major == 12 && minor >= 9));
+}
+
 static bool compile(Jit *jit, const JitProgram *program, const char *source, JitImage *out, Error *err) {
     char architecture[48], name[128];
     nvrtcProgram handle;
     snprintf(architecture, sizeof architecture, "--gpu-architecture=%s", jit->architecture);
     snprintf(name, sizeof name, "%s.cu", program->name);
-    const char *options[] = {architecture, "--std=c++17"};
+    const char *options[3] = {architecture, "--std=c++17"};
+    int n_options = 2;
+    if (jit->has_own_cache) options[n_options++] = "--no-cache";
     nvrtcResult r =
         nvrtcCreateProgram(&handle, source, name, jit->n_headers, jit->header_texts, jit->header_names);
     if (r != NVRTC_SUCCESS) {
         return error_set(err, ERR_INTERNAL, "the kernel compiler does not start: %s", nvrtcGetErrorString(r));
     }
-    r = nvrtcCompileProgram(handle, (int)COUNT_OF(options), options);
+    r = nvrtcCompileProgram(handle, n_options, options);
     bool ok = r == NVRTC_SUCCESS ? get_image(jit, handle, out) ||
                                        error_set(err, ERR_NO_MEMORY, "kernel %s does not fit", program->name)
                                  : set_compile_error(jit, program, handle, r, err);
@@ -279,6 +289,7 @@ bool jit_start(const JitOptions *options, const JitProgram *programs, uint32_t n
     jit->programs = programs;
     jit->n_programs = n_programs;
     sort_programs(jit);
+    jit->has_own_cache = nvrtc_has_own_cache();
     jit->begin_ns = os_monotonic_ns();
     jit->compiler = options->compiler;
     jit->sm = options->sm;
