@@ -92,22 +92,16 @@ static PrefillShape prefill_shape(const LowerTarget *t, uint32_t units) {
 
 // ---- decoding ----
 
-static void define(StrBuf *b, const char *name, uint64_t value) {
-    strbuf_printf(b, "#define %s %llu\n", name, (unsigned long long)value);
-}
-
-static void define_float(StrBuf *b, const char *name, float value) {
-    strbuf_printf(b, "#define %s %af\n", name, (double)value); // hexadecimal: exact
-}
-
-static void define_format(StrBuf *b, const char *name, const Weight *w) {
-    strbuf_printf(b, "#define %s FORMAT_%s\n", name, dtype_info(w->dtype)->name);
-}
-
 static void define_shape(StrBuf *b, const MatvecShape *shape) {
     define(b, "BLOCKS", shape->blocks);
     define(b, "WARPS", shape->warps);
     define(b, "RING_BYTES", shape->ring_bytes);
+}
+
+void lower_define_matvec(StrBuf *b, const Lowering *l, uint32_t n_cols, uint32_t units, uint32_t unit_rows,
+                         const Weight *weight) {
+    MatvecShape shape = matvec_shape(l->target, n_cols, units, unit_rows, &weight, 1);
+    define_shape(b, &shape);
 }
 
 static void define_heads(StrBuf *b, const Lowering *l) {
@@ -373,7 +367,7 @@ bool lower_define(StrBuf *b, Lowering *l, const Stage *s, Error *err) {
     case STAGE_PREFILL_OUTPUT:
     case STAGE_PREFILL_DOWN: define_prefill_output(b, l, s); break;
     case STAGE_PREFILL_GLU: define_prefill_glu(b, l, s); break;
-    case STAGE_KIND_COUNT: break;
+    default: lower_define_experts(b, l, s);
     }
     return true;
 }
