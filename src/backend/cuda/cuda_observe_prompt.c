@@ -129,6 +129,7 @@ static bool show_stage(const Chunk *chunk, const Stage *s, Error *err) {
     const ModelConfig *c = &b->plan->config;
     const Op *op = &b->plan->ops[s->first_op + s->n_ops - 1];
     if (s->n_ops == 0) return true;
+    if (s->kind == STAGE_PREFILL_EMBED) op = s->ops[QKV_POSITION] ? s->ops[QKV_POSITION] : s->ops[QKV_EMBED];
     if (op->kind == OP_KV_WRITE) return show_queries(chunk, op, err) && show_cache(chunk, op, err);
     switch (op->out) {
     case ACT_X: return show_stream(chunk, op, err);
