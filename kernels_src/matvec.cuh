@@ -121,7 +121,7 @@ template <int format, class Rows> DEVICE void fetch_rows(const Stream &s, const 
         SEGMENT_SLICES == 1 ? row_bytes : SLICE_TILES * layout_tile_bytes(format, TILE_BLOCKS);
     u32 from = s.fetch.slice % SEGMENT_SLICES * slice_bytes;
     u32 bytes = SEGMENT_SLICES == 1 ? row_bytes : MIN(slice_bytes, row_bytes - from);
-    u32 first_row = s.fetch.slice / SEGMENT_SLICES * ROWS;
+    u32 first_row = SEGMENTS == 1 ? 0 : s.fetch.slice / SEGMENT_SLICES * ROWS; // else r stays a constant
     u8 *slot = s.slots + s.fetch.slot * SLOT_BYTES;
 #if SM_ARCH >= 90
     if (lane_index() == 0) {
