@@ -28,6 +28,11 @@
 #ifndef UNPACK_MAX
 #define UNPACK_MAX 10
 #endif
+#ifndef SHARED_BYTES_MIN
+#define SHARED_BYTES_MIN 0
+#endif
+// What a block that uses `bytes` of shared memory asks for, in its StageInfo.
+#define SHARED_BYTES(bytes) MAX((u32)(bytes), (u32)SHARED_BYTES_MIN)
 #ifndef SEGMENTS
 #define SEGMENTS 1
 #endif
@@ -194,7 +199,7 @@ template <int format>
 DEVICE void add_products(const u8 *slot, const u8 *shared_x, const BlockX &only, u32 slice, float sum[ROWS]) {
     constexpr u32 tile_bytes = layout_tile_bytes(format, TILE_BLOCKS);
     u32 lane = lane_index(), segment = slice / SEGMENT_SLICES;
-#pragma unroll 4
+#pragma unroll 2 // 4 do not fit the registers of 16 warps
     for (u32 t = 0; t < SLICE_TILES; t++) {
         u32 tile = slice % SEGMENT_SLICES * SLICE_TILES + t;
         if (SEGMENT_SLICES > 1 && tile >= TILES) break;

@@ -6,8 +6,10 @@
 #define ROWS 2
 #define UNITS ((N_HEADS + 2 * N_KV_HEADS) * HEAD_DIM / 2)
 #elif defined(STAGE_OUTPUT) // N_COLS is given
+#ifndef ROWS
 #define ROWS 1
-#define UNITS N_ROWS
+#endif
+#define UNITS CEIL_DIV(N_ROWS, ROWS)
 #elif defined(STAGE_GLU)
 #define N_COLS D_MODEL
 #ifdef UNGATED

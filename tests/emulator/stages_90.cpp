@@ -182,6 +182,8 @@
 #include "run.h"
 #define VARIANT output_raw
 #include "run.h"
+#define VARIANT output_pairs
+#include "run.h"
 #define VARIANT attention_5x80
 #include "run.h"
 #define VARIANT attention_3x256
@@ -333,6 +335,7 @@ const EmulatedStage emulated_stages_90[] = {
     post_norm::describe(),
     prefill_post_norm::describe(),
     output_raw::describe(),
+    output_pairs::describe(),
     attention_5x80::describe(),
     attention_3x256::describe(),
     glu_ungated::describe(),

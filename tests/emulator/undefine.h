@@ -34,6 +34,8 @@
 #undef GROUP_WARPS
 #undef CHUNK_ROWS
 #undef SEGMENTS
+#undef SHARED_BYTES_MIN
+#undef SHARED_BYTES
 #undef FORMAT_0
 #undef FORMAT_1
 #undef FORMAT_2
