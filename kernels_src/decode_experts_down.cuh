@@ -57,7 +57,7 @@ DEVICE void decode_experts_down_run(const ExpertsDownArgs &a, u32 block, u8 *sha
     });
 }
 
-EXPORTED StageInfo decode_experts_down_info = {THREADS, {BLOCKS, 1}, EXPERTS_DOWN_SHARED_BYTES};
+EXPORTED StageInfo decode_experts_down_info = {THREADS, {BLOCKS, 1}, SHARED_BYTES(EXPERTS_DOWN_SHARED_BYTES)};
 
 KERNEL(THREADS, BLOCKS_PER_SM) decode_experts_down(ExpertsDownArgs a) {
     ExpertsDownState s;

@@ -61,7 +61,7 @@ DEVICE void decode_experts_glu_run(const ExpertsGluArgs &a, u32 block, u8 *share
     });
 }
 
-EXPORTED StageInfo decode_experts_glu_info = {THREADS, {BLOCKS, 1}, EXPERTS_GLU_SHARED_BYTES};
+EXPORTED StageInfo decode_experts_glu_info = {THREADS, {BLOCKS, 1}, SHARED_BYTES(EXPERTS_GLU_SHARED_BYTES)};
 
 KERNEL(THREADS, BLOCKS_PER_SM) decode_experts_glu(ExpertsGluArgs a) {
     ExpertsGluState s;

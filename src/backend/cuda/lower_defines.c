@@ -32,11 +32,13 @@ static const struct {
     uint8_t warps_streaming;
 } matvec_stages[STAGE_KIND_COUNT] = {
     // clang-format off
-    [STAGE_QKV]    = {true,  8,  8},
-    [STAGE_OUTPUT] = {false, 8,  8},
-    [STAGE_GLU]    = {true,  16, 8},
-    [STAGE_DOWN]   = {false, 16, 16},
-    [STAGE_HEAD]   = {true,  8,  8},
+    [STAGE_QKV]          = {true,  8,  8},
+    [STAGE_OUTPUT]       = {false, 8,  8},
+    [STAGE_GLU]          = {true,  16, 8},
+    [STAGE_DOWN]         = {false, 16, 16},
+    [STAGE_EXPERTS_GLU]  = {true,  16, 8},
+    [STAGE_EXPERTS_DOWN] = {false, 16, 8},
+    [STAGE_HEAD]         = {true,  8,  8},
     // clang-format on
 };
 
@@ -126,9 +128,9 @@ static void define_shape(StrBuf *b, const MatvecShape *shape) {
     define(b, "SHARED_BYTES_MIN", shape->shared_bytes_min);
 }
 
-void lower_define_matvec(StrBuf *b, const Lowering *l, uint32_t n_cols, uint32_t units, uint32_t unit_rows,
-                         const Weight *weight) {
-    MatvecShape shape = matvec_shape(l->target, n_cols, units, unit_rows, &weight, 1);
+void lower_define_matvec(StrBuf *b, const Lowering *l, StageKind kind, uint32_t n_cols, uint32_t units,
+                         uint32_t unit_rows, const Weight *weight) {
+    MatvecShape shape = matvec_shape(l->target, kind, n_cols, units, unit_rows, &weight, 1);
     define_shape(b, &shape);
 }
 

@@ -126,7 +126,7 @@ static void define_decode(StrBuf *b, const Lowering *l, const Stage *s) {
         define(b, "STAGE_EXPERTS_GLU", 1);
         define_experts_glu(b, l, s);
         define_float(b, "NORM_EPS", norm_of_experts(s->ops[EXPERTS_GATE])->norm.eps);
-        lower_define_matvec(b, l, c->d_model, c->n_experts_used * c->d_ff_expert, 2,
+        lower_define_matvec(b, l, s->kind, c->d_model, c->n_experts_used * c->d_ff_expert, 2,
                             s->ops[EXPERTS_GATE]->weight);
         break;
     default:
@@ -135,7 +135,7 @@ static void define_decode(StrBuf *b, const Lowering *l, const Stage *s) {
         define(b, "D_MODEL", c->d_model);
         define(b, "D_FF", c->d_ff_expert);
         define_format(b, "FORMAT_0", s->ops[EXPERTS_DOWN]->weight);
-        lower_define_matvec(b, l, c->n_experts_used * c->d_ff_expert, c->d_model, 1,
+        lower_define_matvec(b, l, s->kind, c->n_experts_used * c->d_ff_expert, c->d_model, 1,
                             s->ops[EXPERTS_DOWN]->weight);
     }
 }

@@ -34,9 +34,10 @@ static inline void define_format(StrBuf *b, const char *name, const Weight *w) {
     strbuf_printf(b, "#define %s FORMAT_%s\n", name, dtype_info(w->dtype)->name);
 }
 
-// BLOCKS, WARPS and RING_BYTES of a product with one vector of n_cols: units of unit_rows rows of the weight.
-void lower_define_matvec(StrBuf *b, const Lowering *l, uint32_t n_cols, uint32_t units, uint32_t unit_rows,
-                         const Weight *weight);
+// BLOCKS, WARPS, RING_BYTES and SHARED_BYTES_MIN of a product with one vector of n_cols: units of unit_rows
+// rows of the weight.
+void lower_define_matvec(StrBuf *b, const Lowering *l, StageKind kind, uint32_t n_cols, uint32_t units,
+                         uint32_t unit_rows, const Weight *weight);
 
 // Writes the stage's #defines. Sets l->head_blocks when it comes to the head.
 MUST_CHECK bool lower_define(StrBuf *b, Lowering *l, const Stage *s, Error *err);
