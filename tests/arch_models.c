@@ -56,7 +56,7 @@ struct ArchModel {
     uint32_t n_more;
 };
 
-enum { D_MODEL = 64, CONTEXT_LENGTH = 128 };
+enum { D_MODEL = 64, CONTEXT_LENGTH = 128, CONTEXT_LENGTH_MAX = 1024 };
 
 // ---- tensors ----
 
@@ -274,7 +274,7 @@ void arch_model_tokens(int32_t *out) {
 
 // ---- files ----
 
-static uint64_t size_of(const ArchModel *m, Size size) {
+static uint64_t size_of(const ArchModel *m, uint32_t context_length, Size size) {
     const uint64_t sizes[] = {
         [ONE] = 1,
         [MODEL] = D_MODEL,
@@ -287,7 +287,7 @@ static uint64_t size_of(const ArchModel *m, Size size) {
         [FF2] = 2 * m->ff,
         [EXPERTS] = m->experts,
         [VOCAB] = ARCH_MODEL_VOCAB,
-        [CONTEXT] = CONTEXT_LENGTH,
+        [CONTEXT] = context_length,
         [ROPE_HALF] = m->head_dim / 2,
     };
     for (uint32_t i = 0; size == ROPE_HALF && i < KEYS_MAX; i++) {
@@ -303,7 +303,7 @@ static void add_floats(GgufBuilder *b, const char *name, uint32_t n_dims, const 
     uint64_t count = 1;
     for (uint32_t i = 0; i < n_dims; i++)
         count *= dims[i];
-    static float values[16384];
+    static float values[D_MODEL * CONTEXT_LENGTH_MAX];
     if (count > COUNT_OF(values)) count = 0; // the builder then reads zeros; no model here is so large
     gguf_fill_random_blocks(DTYPE_F32, seed, (uint8_t *)values, count * sizeof *values);
     for (uint64_t i = 0; i < count; i++)
@@ -324,7 +324,8 @@ static void add_llama3_factors(GgufBuilder *b, const char *name, uint64_t half) 
     gguf_builder_add_tensor(b, name, DTYPE_F32, 1, &half, factors);
 }
 
-static void add_tensor(GgufBuilder *b, const ArchModel *m, const TensorRow *row, uint32_t layer) {
+static void add_tensor(GgufBuilder *b, const ArchModel *m, uint32_t context_length, const TensorRow *row,
+                       uint32_t layer) {
     static const struct {
         float center, scale;
     } fills[] = {
@@ -332,7 +333,8 @@ static void add_tensor(GgufBuilder *b, const ArchModel *m, const TensorRow *row,
         [FILL_BIAS] = {0, 20},      [FILL_SINK] = {0, 50},       [FILL_WIDE] = {0, 250},
         [FILL_FACTOR] = {1.5f, 10}, [FILL_FACTOR4] = {4.5f, 10},
     };
-    uint64_t dims[] = {size_of(m, row->cols), size_of(m, row->rows), size_of(m, row->matrices)};
+    uint64_t dims[] = {size_of(m, context_length, row->cols), size_of(m, context_length, row->rows),
+                       size_of(m, context_length, row->matrices)};
     uint32_t n_dims = dims[2] > 1 ? 3 : dims[1] > 1 ? 2 : 1;
     char name[96];
     const char *mark = strstr(row->name, "%u");
@@ -344,11 +346,12 @@ static void add_tensor(GgufBuilder *b, const ArchModel *m, const TensorRow *row,
     else add_floats(b, name, n_dims, dims, b->n_tensors, fills[row->fill].center, fills[row->fill].scale);
 }
 
-static void add_tensors(GgufBuilder *b, const ArchModel *m, const TensorRow *rows, uint32_t n_rows) {
+static void add_tensors(GgufBuilder *b, const ArchModel *m, uint32_t context_length, const TensorRow *rows,
+                        uint32_t n_rows) {
     for (uint32_t i = 0; i < n_rows; i++) {
         bool per_layer = strstr(rows[i].name, "%u") != NULL;
         for (uint32_t layer = 0; layer < (per_layer ? m->layers : 1); layer++)
-            add_tensor(b, m, &rows[i], layer);
+            add_tensor(b, m, context_length, &rows[i], layer);
     }
 }
 
@@ -364,9 +367,13 @@ static void put_key(GgufBuilder *b, const ArchModel *m, const KeyRow *row) {
 }
 
 Str arch_model_build(const ArchModel *m) {
+    return arch_model_build_long(m, CONTEXT_LENGTH);
+}
+
+Str arch_model_build_long(const ArchModel *m, uint32_t context_length) {
     GgufBuilder b = gguf_builder_begin();
     const KeyRow sizes[] = {
-        KEY_U32("context_length", CONTEXT_LENGTH), KEY_U32("block_count", m->layers),
+        KEY_U32("context_length", context_length), KEY_U32("block_count", m->layers),
         KEY_U32("embedding_length", D_MODEL),      KEY_U32("feed_forward_length", m->ff),
         KEY_U32("attention.head_count", m->heads), KEY_U32("attention.head_count_kv", m->kv_heads),
     };
@@ -380,7 +387,7 @@ Str arch_model_build(const ArchModel *m) {
     arch_model_tokens(tokens);
     gguf_builder_put_i32s(&b, "test.tokens", tokens, COUNT_OF(tokens));
     b.seed = 1;
-    add_tensors(&b, m, m->tensors, m->n_tensors);
-    add_tensors(&b, m, m->more, m->n_more);
+    add_tensors(&b, m, context_length, m->tensors, m->n_tensors);
+    add_tensors(&b, m, context_length, m->more, m->n_more);
     return gguf_builder_end(&b);
 }

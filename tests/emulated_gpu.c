@@ -1,5 +1,7 @@
 #include "emulated_gpu.h"
 
+#if WORKER_ORCD_CUDA
+
 #include "base/embed.h"
 #include "base/hash.h"
 #include "base/strbuf.h"
@@ -207,3 +209,5 @@ void emulated_gpu_load(uint32_t sm, uint32_t multiprocessors) {
     set_number("FAKE_CUDA_SM", sm);
     set_number("FAKE_CUDA_MULTIPROCESSORS", multiprocessors);
 }
+
+#endif

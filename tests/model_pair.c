@@ -1,25 +1,53 @@
 #include "model_pair.h"
 
+#if WORKER_ORCD_CUDA
+
+#include "backend/cuda/cuda_driver.h"
+#include "emulated_gpu.h"
 #include "os/os.h"
 #include "runner.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 static void require_ok(bool ok, const Error *err) {
     if (!ok) FAIL("%s", err->message);
     REQUIRE(ok);
 }
 
+BackendOptions model_gpu_options(uint32_t n_slots, uint32_t context) {
+    BackendOptions options = {.n_slots = n_slots,
+                              .max_rows = context,
+                              .kv_tokens_max = (uint64_t)n_slots * context,
+                              .jit_cache = test_root_path("build/jit-cache"),
+                              .model_path = "test.gguf"};
+    if (getenv("EMULATED_GPU")) {
+        emulated_gpu_load(90, 2);
+        options.jit_compiler = &emulated_gpu_compiler;
+        return options;
+    }
+    Cuda cuda;
+    Error err = {0};
+    if (!cuda_open(&cuda, &err)) SKIP("%s", err.message);
+    cuda_close(&cuda);
+    return options;
+}
+
 ModelPair *model_pair_open(Str file, const BackendOptions *options) {
     Arena arena = os_arena((size_t)8 << 30);
-    ModelPair *p = arena_new(&arena, ModelPair, 1); // the backends keep a pointer to its arena
-    REQUIRE(p != NULL);
-    p->arena = arena;
     GgufPart part = {(const uint8_t *)file.ptr, file.len, options->model_path};
     const GgufFile *gguf;
     Error err = {0};
-    require_ok(gguf_parse(&part, 1, &p->arena, &gguf, &err), &err);
-    require_ok(plan_build(gguf, &p->arena, &p->plan, &err), &err);
+    require_ok(gguf_parse(&part, 1, &arena, &gguf, &err), &err);
+    return model_pair_open_file(gguf, arena, options);
+}
+
+ModelPair *model_pair_open_file(const GgufFile *file, Arena arena, const BackendOptions *options) {
+    ModelPair *p = arena_new(&arena, ModelPair, 1); // the backends keep a pointer to its arena
+    REQUIRE(p != NULL);
+    p->arena = arena;
+    Error err = {0};
+    require_ok(plan_build(file, &p->arena, &p->plan, &err), &err);
     require_ok(cuda_backend_open(options, &p->arena, &p->gpu, &err), &err);
     bool loaded = p->gpu->load(p->gpu, p->plan, NULL, NULL, &err);
     if (!loaded && err.code == ERR_UNSUPPORTED) SKIP("%s", err.message);
@@ -28,7 +56,8 @@ ModelPair *model_pair_open(Str file, const BackendOptions *options) {
     require_ok(cpu_backend_open(options, &p->arena, &p->cpu, &err), &err);
     require_ok(p->cpu->load(p->cpu, p->plan, NULL, NULL, &err), &err);
     uint64_t n_pages = options->kv_tokens_max / KV_PAGE_TOKENS / options->n_slots;
-    REQUIRE(options->n_slots <= PAIR_SLOTS_MAX && n_pages <= PAIR_PAGES_MAX);
+    p->n_slots = options->n_slots;
+    REQUIRE(p->n_slots <= PAIR_SLOTS_MAX && n_pages <= PAIR_PAGES_MAX);
     p->context = (uint32_t)n_pages * KV_PAGE_TOKENS;
     for (uint32_t slot = 0; slot < options->n_slots; slot++) {
         for (uint32_t i = 0; i < n_pages; i++)
@@ -69,14 +98,33 @@ void model_generate(const ModelPair *p, Backend *b, uint32_t slot, const Sampler
                     int32_t *tokens, uint32_t n_prompt, uint32_t n, const uint32_t *chunks, uint32_t n_chunks,
                     float *logits) {
     uint64_t n_vocab = p->plan->config.n_vocab;
+    uint32_t under_way = 0, depth = logits ? 1 : b->info.pipeline_depth;
     model_begin(b, slot, params, tokens, n_prompt);
-    for (uint32_t at = 0, rows, i = 0; at < n; at += rows, i += i + 1 < n_chunks) {
-        bool drawn = at >= n_prompt;
-        rows = drawn ? 1 : (uint32_t)min_u64(chunks[i], n_prompt - at);
-        bool sample = at + rows >= n_prompt;
-        StepResult r = model_run(p, b, slot, drawn ? NULL : tokens + at, at, rows, sample, logits ? rows : 0);
+    for (uint32_t at = 0, rows, i = 0; at < n_prompt; at += rows, i += i + 1 < n_chunks) {
+        rows = (uint32_t)min_u64(chunks[i], n_prompt - at);
+        bool last = at + rows == n_prompt;
+        StepResult r = model_run(p, b, slot, tokens + at, at, rows, last, logits ? rows : 0);
         if (logits) memcpy(logits + at * n_vocab, r.logits, rows * n_vocab * sizeof *logits);
-        if (sample) tokens[at + rows] = r.tokens[0];
+        if (last) tokens[n_prompt] = r.tokens[0];
+    }
+    for (uint32_t at = n_prompt, read = n_prompt; read < n;) {
+        Error err = {0};
+        StepSequence q = {.slot = slot,
+                          .position = at,
+                          .n_tokens = 1,
+                          .pages = p->pages[slot],
+                          .sample = true,
+                          .n_logits = logits != NULL};
+        if (at < n && under_way < depth) {
+            require_ok(b->step(b, &(Step){&q, 1}, &err), &err);
+            under_way++, at++;
+            continue;
+        }
+        StepResult r;
+        require_ok(b->read(b, &r, &err), &err);
+        if (logits) memcpy(logits + read * n_vocab, r.logits, n_vocab * sizeof *logits);
+        tokens[++read] = r.tokens[0];
+        under_way--;
     }
 }
 
@@ -89,3 +137,5 @@ double model_relative_error(const float *expected, const float *actual, uint64_t
     }
     return sqrt(error / norm);
 }
+
+#endif

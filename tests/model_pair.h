@@ -3,20 +3,27 @@
 
 #include "backend/backend.h"
 
-enum { PAIR_SLOTS_MAX = 4, PAIR_PAGES_MAX = 64 };
+enum { PAIR_SLOTS_MAX = 4, PAIR_PAGES_MAX = 256 };
 
 typedef struct {
     Arena arena;
     Plan *plan;
     Backend *cpu, *gpu;
-    uint32_t pages[PAIR_SLOTS_MAX][PAIR_PAGES_MAX]; // of each slot, in its sequence's order
+    uint32_t n_slots;
     uint32_t context;                               // tokens that a slot's pages hold
+    uint32_t pages[PAIR_SLOTS_MAX][PAIR_PAGES_MAX]; // of each slot, in its sequence's order
 } ModelPair;
+
+// Options for the GPU of this machine, with a cache for a context in each slot. Skips the case where there is
+// none. With EMULATED_GPU=1 in the environment it is the emulated one (emulated_gpu.h).
+BackendOptions model_gpu_options(uint32_t n_slots, uint32_t context);
 
 // `file` is a GGUF and stays where it is. The slots share kv_tokens_max; their pages are interleaved. Skips
 // the case where the CUDA backend cannot run the model yet (ERR_UNSUPPORTED); ends it where anything else
 // fails.
 ModelPair *model_pair_open(Str file, const BackendOptions *options);
+// The same of a file that was read into the arena, which it takes over.
+ModelPair *model_pair_open_file(const GgufFile *file, Arena arena, const BackendOptions *options);
 void model_pair_close(ModelPair *p);
 
 void model_begin(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt, uint32_t n);
@@ -27,8 +34,8 @@ StepResult model_run(const ModelPair *p, Backend *b, uint32_t slot, const int32_
                      uint32_t n, bool sample, uint32_t n_logits);
 
 // A prompt in chunks of the given sizes (the last one as often as it takes), then the rest of `n` tokens,
-// drawn one after the other. Fills tokens [n_prompt, n] and the logits after each of the n tokens; `logits`
-// may be NULL.
+// drawn one after the other. Fills tokens [n_prompt, n] and the logits after each of the n tokens. Where
+// `logits` is NULL, as many steps are under way at a time as the backend takes.
 void model_generate(const ModelPair *p, Backend *b, uint32_t slot, const SamplerParams *params,
                     int32_t *tokens, uint32_t n_prompt, uint32_t n, const uint32_t *chunks, uint32_t n_chunks,
                     float *logits);

@@ -1,5 +1,7 @@
 #include "model_stages.h"
 
+#if WORKER_ORCD_CUDA
+
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cuda/cuda_backend.h"
 #include "runner.h"
@@ -90,7 +92,7 @@ static bool report(const Comparison *c, double error_max) {
 static void run_reference(ModelPair *p, Comparison *c, const int32_t *tokens, uint32_t n_prompt) {
     cpu_backend_observe(p->cpu, remember, c);
     model_begin(p->cpu, 0, &SAMPLER_GREEDY, tokens, c->n);
-    model_run(p, p->cpu, 0, tokens, 0, n_prompt, false, n_prompt);
+    if (n_prompt > 0) model_run(p, p->cpu, 0, tokens, 0, n_prompt, false, n_prompt);
     c->first = n_prompt;
     model_run(p, p->cpu, 0, tokens + n_prompt, n_prompt, c->n - n_prompt, false, c->n - n_prompt);
     cpu_backend_observe(p->cpu, NULL, NULL);
@@ -108,7 +110,7 @@ bool model_stages_compare(ModelPair *p, const int32_t *tokens, uint32_t n_prompt
     run_reference(p, &c, tokens, n_prompt);
     model_begin(p->gpu, 0, &SAMPLER_GREEDY, tokens, n);
     cuda_backend_observe_prompts(p->gpu, compare, &c);
-    model_run(p, p->gpu, 0, tokens, 0, n_prompt, false, 0);
+    if (n_prompt > 0) model_run(p, p->gpu, 0, tokens, 0, n_prompt, false, 0);
     cuda_backend_observe_prompts(p->gpu, NULL, NULL);
     c.one_by_one = true;
     cuda_backend_observe(p->gpu, compare, &c);
@@ -117,3 +119,5 @@ bool model_stages_compare(ModelPair *p, const int32_t *tokens, uint32_t n_prompt
     p->arena = all;
     return report(&c, error_max);
 }
+
+#endif

@@ -4,9 +4,9 @@
 
 #include "model_pair.h"
 
-// Runs n_prompt tokens as one prompt, and those up to n one by one, in slot 0 of both backends. After each
-// stage the residual stream becomes the reference's, so that errors do not add up: what a stage is off by is
-// its own, of the stream only what it added. A stage that is off by more than error_max in all its rows
-// together is a failure; prints a table of all of them. Returns whether there was none.
+// Runs n_prompt tokens (or none) as one prompt, and those up to n one by one, in slot 0 of both backends.
+// After each stage the residual stream becomes the reference's, so that errors do not add up: what a stage is
+// off by is its own, of the stream only what it added. A stage that is off by more than error_max in all its
+// rows together is a failure; prints a table of all of them. Returns whether there was none.
 bool model_stages_compare(ModelPair *p, const int32_t *tokens, uint32_t n_prompt, uint32_t n,
                           double error_max);

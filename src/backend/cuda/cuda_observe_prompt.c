@@ -123,19 +123,34 @@ static bool show_cache(const Chunk *chunk, const Op *write, Error *err) {
     return true;
 }
 
-// What a stage left is what its last operation wrote; where that is none of these, nothing is shown.
+// The operation whose result a stage left: the last of the embedding's, or of those that the stage and the
+// ones before it share with it. NULL where a later one is to finish them.
+static const Op *result_of(const CudaBackend *b, const Stage *s) {
+    const Op *first = &b->plan->ops[s->first_op], *last = first + s->n_ops - 1;
+    if (s->n_ops == 0) return NULL;
+    if (s->kind == STAGE_PREFILL_EMBED) {
+        while (first < last && first[1].out == ACT_X)
+            first++;
+        return first;
+    }
+    const Stage *end = b->lowered.prefill_stages + b->lowered.n_prefill_stages;
+    for (const Stage *later = s + 1; later < end; later++) {
+        if (later->first_op == s->first_op && later->n_ops == s->n_ops) return NULL;
+    }
+    return last;
+}
+
 static bool show_stage(const Chunk *chunk, const Stage *s, Error *err) {
     CudaBackend *b = chunk->b;
     const ModelConfig *c = &b->plan->config;
-    const Op *op = &b->plan->ops[s->first_op + s->n_ops - 1];
-    if (s->n_ops == 0) return true;
-    if (s->kind == STAGE_PREFILL_EMBED) op = s->ops[QKV_POSITION] ? s->ops[QKV_POSITION] : s->ops[QKV_EMBED];
+    const Op *op = result_of(b, s);
+    if (!op) return true;
     if (op->kind == OP_KV_WRITE) return show_queries(chunk, op, err) && show_cache(chunk, op, err);
     switch (op->out) {
     case ACT_X: return show_stream(chunk, op, err);
     case ACT_A: return show_activations(chunk, op, b->buffers.rows_a, c->n_heads * c->head_dim, 1, err);
     case ACT_F: return show_activations(chunk, op, b->buffers.rows_f, c->d_ff, GLU_DIVISOR, err);
-    default: return true;
+    default: return true; // it is not a stage's result in the form of the reference
     }
 }
 

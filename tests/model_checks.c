@@ -1,0 +1,173 @@
+#include "model_checks.h"
+
+#if WORKER_ORCD_CUDA
+
+#include "engine/engine.h"
+#include "os/os.h"
+#include "runner.h"
+
+#include <math.h>
+#include <stdio.h>
+
+// ---- logits ----
+
+static uint32_t best_of(const float *logits, uint32_t n) {
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < n; i++)
+        best = logits[i] > logits[best] ? i : best;
+    return best;
+}
+
+double model_check_logits(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
+                          uint32_t n, double error_max) {
+    enum { ROWS = 64 };
+    uint32_t n_vocab = p->plan->config.n_vocab, n_same = 0;
+    Arena scratch = p->arena;
+    float *logits = arena_new(&scratch, float, (uint64_t)n *n_vocab);
+    int32_t *tokens = arena_new(&scratch, int32_t, n + 1);
+    REQUIRE(logits != NULL && tokens != NULL);
+    memcpy(tokens, prompt, n_prompt * sizeof *tokens);
+    model_generate(p, p->gpu, 0, params, tokens, n_prompt, n, &n_prompt, 1, logits);
+    double worst[2] = {0}; // of the prompt's rows, and of those that were drawn
+    model_begin(p->cpu, 0, params, tokens, n);
+    for (uint32_t at = 0; at < n; at += ROWS) {
+        uint32_t rows = (uint32_t)min_u64(ROWS, n - at);
+        const float *expected = model_run(p, p->cpu, 0, tokens + at, at, rows, false, rows).logits;
+        for (uint32_t t = at; t < at + rows; t++, expected += n_vocab) {
+            const float *actual = logits + (uint64_t)t * n_vocab;
+            double e = model_relative_error(expected, actual, n_vocab), *w = &worst[t >= n_prompt];
+            if (!(e < error_max)) FAIL("position %u: relative error of the logits %g", t, e);
+            *w = fmax(*w, e);
+            n_same += best_of(expected, n_vocab) == best_of(actual, n_vocab);
+        }
+    }
+    CHECK(worst[0] > 0); // it is not the reference itself
+    printf(
+        "largest relative error of the logits: %.2g in a prompt of %u, %.2g in %u drawn; same best token at"
+        " %u of %u positions\n",
+        worst[0], n_prompt, worst[1], n - n_prompt, n_same, n);
+    return (double)n_same / n;
+}
+
+// ---- the same bits ----
+
+void model_check_chunks(ModelPair *p, const int32_t *prompt, uint32_t n_prompt, const uint32_t *chunks,
+                        uint32_t n_chunks) {
+    Arena scratch = p->arena;
+    uint64_t n_values = (uint64_t)n_prompt * p->plan->config.n_vocab;
+    float *whole = arena_new(&scratch, float, n_values), *cut = arena_new(&scratch, float, n_values);
+    int32_t *tokens = arena_new(&scratch, int32_t, n_prompt + 1);
+    REQUIRE(whole != NULL && cut != NULL && tokens != NULL);
+    memcpy(tokens, prompt, n_prompt * sizeof *tokens);
+    model_generate(p, p->gpu, 0, &SAMPLER_GREEDY, tokens, n_prompt, n_prompt, &n_prompt, 1, whole);
+    int32_t next = tokens[n_prompt];
+    for (uint32_t i = 0; i < n_chunks; i++) {
+        uint32_t slot = (i + 1) % p->n_slots;
+        TEST_CASE_LABEL("slot %u, chunks of %u", slot, chunks[i]);
+        model_generate(p, p->gpu, slot, &SAMPLER_GREEDY, tokens, n_prompt, n_prompt, &chunks[i], 1, cut);
+        CHECK_BYTES_EQ(whole, n_values * sizeof *whole, cut, n_values * sizeof *cut);
+        CHECK_INT_EQ(next, tokens[n_prompt]);
+    }
+    TEST_CASE_LABEL("%s", "");
+}
+
+void model_check_repeats(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
+                         uint32_t n, uint32_t runs) {
+    static const uint32_t chunks[] = {512, 7, 64, 100};
+    Arena scratch = p->arena;
+    int32_t *first = arena_new(&scratch, int32_t, n + 1), *again = arena_new(&scratch, int32_t, n + 1);
+    REQUIRE(first != NULL && again != NULL);
+    memcpy(first, prompt, n_prompt * sizeof *first);
+    memcpy(again, prompt, n_prompt * sizeof *again);
+    model_generate(p, p->gpu, 0, params, first, n_prompt, n, chunks, 1, NULL);
+    for (uint32_t i = 0; i < runs; i++) {
+        uint32_t slot = i % p->n_slots;
+        const uint32_t *chunk = &chunks[i % COUNT_OF(chunks)];
+        TEST_CASE_LABEL("run %u, slot %u, chunks of %u, temperature %g", i, slot, *chunk,
+                        (double)params->temperature);
+        model_generate(p, p->gpu, slot, params, again, n_prompt, n, chunk, 1, NULL);
+        CHECK_BYTES_EQ(first, (n + 1) * sizeof *first, again, (n + 1) * sizeof *again);
+    }
+    TEST_CASE_LABEL("%s", "");
+}
+
+void model_check_side_by_side(ModelPair *p, const SamplerParams *params, const int32_t *prompt,
+                              uint32_t n_prompt, uint32_t n) {
+    Arena scratch = p->arena;
+    uint32_t n_drawn = n - n_prompt, lengths[PAIR_SLOTS_MAX];
+    int32_t *alone[PAIR_SLOTS_MAX];
+    for (uint32_t s = 0; s < p->n_slots; s++) {
+        lengths[s] = n_prompt / (s + 1);
+        alone[s] = arena_new(&scratch, int32_t, n + 1);
+        REQUIRE(alone[s] != NULL && lengths[s] > 0);
+        memcpy(alone[s], prompt, lengths[s] * sizeof *prompt);
+        model_generate(p, p->gpu, s, params, alone[s], lengths[s], lengths[s] + n_drawn, lengths + s, 1,
+                       NULL);
+    }
+    for (uint32_t s = 0; s < p->n_slots; s++) {
+        model_begin(p->gpu, s, params, prompt, lengths[s]);
+        StepResult r = model_run(p, p->gpu, s, prompt, 0, lengths[s], true, 0);
+        CHECK_INT_EQ(alone[s][lengths[s]], r.tokens[0]);
+    }
+    for (uint32_t i = 1; i <= n_drawn; i++) {
+        StepSequence q[PAIR_SLOTS_MAX];
+        for (uint32_t s = 0; s < p->n_slots; s++) {
+            q[s] = (StepSequence){.slot = s,
+                                  .position = lengths[s] + i - 1,
+                                  .n_tokens = 1,
+                                  .pages = p->pages[s],
+                                  .sample = true};
+        }
+        StepResult r;
+        Error err = {0};
+        bool ok = p->gpu->step(p->gpu, &(Step){q, p->n_slots}, &err) && p->gpu->read(p->gpu, &r, &err);
+        if (!ok) FAIL("%s", err.message);
+        REQUIRE(ok);
+        for (uint32_t s = 0; s < p->n_slots; s++)
+            CHECK_INT_EQ(alone[s][lengths[s] + i], r.tokens[s]);
+    }
+}
+
+// ---- what does not fit ----
+
+// Admits a request and draws its tokens.
+static void run_job(Engine *e, const EngineRequest *request, int32_t *out) {
+    uint32_t slot, n_outputs, failed, n = 0;
+    Error err = {0};
+    bool ok = engine_admit(e, request, &slot, &err);
+    while (ok && n < request->max_tokens) {
+        EngineOutput outputs[JOBS_MAX];
+        ok = engine_step(e, outputs, &n_outputs, &failed, &err);
+        for (uint32_t i = 0; ok && i < n_outputs; i++) {
+            if (outputs[i].slot == slot && outputs[i].token >= 0) out[n++] = outputs[i].token;
+        }
+    }
+    if (!ok) FAIL("%s", err.message);
+    REQUIRE(ok);
+    engine_release(e, slot);
+}
+
+void model_check_cache_runs_out(ModelPair *p, const int32_t *prompt, uint32_t n_prompt, uint32_t n) {
+    Arena scratch = p->arena;
+    EngineRequest fits = {
+        .tokens = prompt, .n_tokens = n_prompt, .max_tokens = n - n_prompt, .sampler = SAMPLER_GREEDY};
+    EngineRequest large = fits;
+    large.max_tokens = p->plan->config.n_context - n_prompt;
+    int32_t *first = arena_new(&scratch, int32_t, n), *again = arena_new(&scratch, int32_t, n);
+    Engine *e;
+    Error err = {0};
+    uint32_t held, refused;
+    REQUIRE(first != NULL && again != NULL);
+    REQUIRE(engine_create(p->gpu, p->plan, p->n_slots, &scratch, &e, &err));
+    run_job(e, &fits, first);
+    REQUIRE(engine_admit(e, &large, &held, &err)); // has what the next one needs
+    CHECK(!engine_admit(e, &large, &refused, &err));
+    CHECK_INT_EQ(ERR_VRAM_OOM, err.code);
+    run_job(e, &fits, again);
+    CHECK_BYTES_EQ(first, fits.max_tokens * sizeof *first, again, fits.max_tokens * sizeof *again);
+    engine_release(e, held);
+    CHECK_INT_EQ(0, engine_pages_used(e));
+    CHECK_INT_EQ(0, engine_active(e));
+}
+
+#endif

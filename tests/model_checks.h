@@ -1,0 +1,27 @@
+// What holds for any model on the CUDA backend, checked on a ModelPair. Each prints its figures and fails the
+// case where something does not hold.
+#pragma once
+
+#include "model_pair.h"
+
+// The logits of n tokens, of which the first n_prompt are given and the others drawn, against the reference's
+// at every position: no relative error of error_max or more. Returns at which share of positions both have
+// the same best token.
+double model_check_logits(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
+                          uint32_t n, double error_max);
+
+// The prompt in chunks of each size gives the logits of the whole, and the same next token, to the bit.
+void model_check_chunks(ModelPair *p, const int32_t *prompt, uint32_t n_prompt, const uint32_t *chunks,
+                        uint32_t n_chunks);
+
+// n - n_prompt tokens drawn `runs` times, in turns in all slots and with the prompt cut in different ways,
+// are the same tokens.
+void model_check_repeats(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
+                         uint32_t n, uint32_t runs);
+
+// Sequences in all slots, of different lengths, in the same steps draw what each draws alone.
+void model_check_side_by_side(ModelPair *p, const SamplerParams *params, const int32_t *prompt,
+                              uint32_t n_prompt, uint32_t n);
+
+// A job whose cache does not fit fails and costs nothing: the ones before and after it draw the same tokens.
+void model_check_cache_runs_out(ModelPair *p, const int32_t *prompt, uint32_t n_prompt, uint32_t n);
