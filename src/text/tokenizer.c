@@ -1,3 +1,4 @@
+#include "base/hash.h"
 #include "base/utf8.h"
 #include "text/byte_level.h"
 #include "text/tokenizer_internal.h"
@@ -210,9 +211,18 @@ bool tokenizer_strips_leading_space(const Tokenizer *t) {
 
 // ---- encoding ----
 
+// Most words of a long text have come before, and the ids they got then lie in the list: looking there makes
+// prose 1.4 to 1.7 times as fast to encode (byte-level vocabularies; 1.1 to 1.3 over characters).
+enum { CACHE_SLOTS = 1 << 14, CACHE_WORD_BYTES_MAX = 32, CACHE_TEXT_BYTES_MIN = 16 * 1024 };
+
+typedef struct {
+    uint32_t word, word_bytes; // in the text; 0 bytes for an empty slot
+    uint32_t ids, n_ids;       // in the list
+} CachedWord;
+
 // What the model is given of a text, in bytes; or in symbols, for which U+2581 is one where it is a token.
 static uint64_t plain_bytes_max(const Tokenizer *t, uint64_t text_bytes, bool in_symbols) {
-    bool spaces_are_one = in_symbols && t->cuts;
+    bool spaces_are_one = in_symbols && t->space_is_token;
     uint64_t normalized = normalizer_bytes_max(&t->normalizer, text_bytes, spaces_are_one);
     return normalizer_bytes_max(&t->inserts, normalized, spaces_are_one);
 }
@@ -229,7 +239,8 @@ uint64_t tokenizer_encode_scratch_bytes(const Tokenizer *t, uint64_t text_bytes)
     uint64_t plain = plain_bytes_max(t, text_bytes, false), symbols = plain_bytes_max(t, text_bytes, true);
     uint64_t model = t->model == MODEL_SPM ? tokenizer_spm_scratch_bytes(t, symbols)
                                            : bpe_scratch_bytes(&t->merges, symbols);
-    return changes + pretokenizer_scan_bytes(&t->pretokenizer, plain) + model + 64;
+    return changes + pretokenizer_scan_bytes(&t->pretokenizer, plain) + model +
+           CACHE_SLOTS * sizeof(CachedWord) + 64;
 }
 
 // The token that a word is as a whole, or -1.
@@ -286,7 +297,7 @@ static bool add_characters(const Tokenizer *t, Str word, IdList *out) {
     return true;
 }
 
-static bool encode_word(const Tokenizer *t, Str word, IdList *out, Arena scratch) {
+static bool encode_bpe_word(const Tokenizer *t, Str word, IdList *out, Arena scratch) {
     if (t->whole_words) {
         int32_t id = find_whole_word(t, word);
         if (id >= 0) return id_list_add(out, id);
@@ -300,25 +311,69 @@ static bool encode_word(const Tokenizer *t, Str word, IdList *out, Arena scratch
     return left > 0 || count == 0;
 }
 
-// A piece of the pre-tokeniser. Where nothing is taken whole, it may be cut further.
-static bool encode_piece(const Tokenizer *t, Str piece, IdList *out, Arena scratch) {
-    if (t->model == MODEL_BYTE_BPE || t->whole_words || !t->cuts) return encode_word(t, piece, out, scratch);
+// ---- words of a text ----
+
+// A pass over a stretch of text.
+typedef struct {
+    const Tokenizer *tokenizer;
+    Str text;
+    CachedWord *cache; // [CACHE_SLOTS], or NULL
+    IdList *out;
+    Arena scratch;
+} WordPass;
+
+static bool add_cached(const CachedWord *cached, IdList *out) {
+    if (cached->n_ids > out->capacity - out->count) return false;
+    memcpy(out->ids + out->count, out->ids + cached->ids, cached->n_ids * sizeof *out->ids);
+    out->count += cached->n_ids;
+    return true;
+}
+
+// `count` is the number of characters, where they are the symbols.
+static bool encode_word(WordPass *p, Str word, size_t count) {
+    IdList *out = p->out;
+    CachedWord *cached = NULL;
+    if (p->cache && word.len <= CACHE_WORD_BYTES_MAX) {
+        cached = &p->cache[hash_bytes(word.ptr, word.len) % CACHE_SLOTS];
+        if (str_eq(word, (Str){p->text.ptr + cached->word, cached->word_bytes}))
+            return add_cached(cached, out);
+    }
+    size_t start = out->count;
+    bool ok = p->tokenizer->model == MODEL_SPM
+                  ? tokenizer_spm_encode_word(p->tokenizer, word, count, out, p->scratch)
+                  : encode_bpe_word(p->tokenizer, word, out, p->scratch);
+    if (ok && cached) {
+        *cached = (CachedWord){(uint32_t)(word.ptr - p->text.ptr), (uint32_t)word.len, (uint32_t)start,
+                               (uint32_t)(out->count - start)};
+    }
+    return ok;
+}
+
+// A piece of the pre-tokeniser. Where words are not its business, they are cut here.
+static bool encode_piece(WordPass *p, Str piece) {
+    const Tokenizer *t = p->tokenizer;
+    if (!t->cuts || t->whole_words) return encode_word(p, piece, 0);
     for (size_t start = 0, end, count; start < piece.len; start = end) {
         end = word_cuts_next(t->cuts, piece, start, &count);
-        if (!encode_word(t, str_slice(piece, start, end), out, scratch)) return false;
+        if (!encode_word(p, str_slice(piece, start, end), count)) return false;
     }
     return true;
 }
 
 // A stretch of normalised text without special tokens.
 static bool encode_plain(const Tokenizer *t, Str text, bool at_start, IdList *out, Arena scratch) {
-    if (!normalizer_apply(&t->inserts, text, at_start, &scratch, &text)) return false;
-    if (t->model == MODEL_SPM) return tokenizer_spm_encode(t, text, out, scratch);
+    WordPass pass = {.tokenizer = t, .out = out};
     PretokenizerScan scan;
-    if (!pretokenizer_begin(&t->pretokenizer, text, &scratch, &scan)) return false;
     Str piece;
+    if (!normalizer_apply(&t->inserts, text, at_start, &scratch, &pass.text) ||
+        !pretokenizer_begin(&t->pretokenizer, pass.text, &scratch, &scan))
+        return false;
+    // Of SentencePiece's words, one that begins with an unknown character may depend on the one before it.
+    bool caches = text.len >= CACHE_TEXT_BYTES_MIN && (t->model != MODEL_SPM || t->space_is_token);
+    if (caches && pass.text.len < UINT32_MAX) pass.cache = arena_new(&scratch, CachedWord, CACHE_SLOTS);
+    pass.scratch = scratch;
     while (pretokenizer_next(&scan, &piece)) {
-        if (!encode_piece(t, piece, out, scratch)) return false;
+        if (!encode_piece(&pass, piece)) return false;
     }
     return true;
 }

@@ -49,6 +49,7 @@ struct Tokenizer {
     int32_t byte_ids[256];  // MODEL_BYTE_BPE, too; -1 where the vocabulary has no such byte
     int32_t ascii_ids[128]; // the tokens that are one ASCII character, or -1
     WordCuts *cuts;         // MODEL_CHAR_BPE: NULL where U+2581 is no token
+    bool space_is_token;    // U+2581
 
     // MODEL_SPM
     const uint32_t
@@ -118,6 +119,7 @@ Str tokenizer_text_behind(const Tokenizer *t, int32_t token, Str text);
 // Builds the tables from scores[vocab]. False when the arena is full.
 MUST_CHECK bool tokenizer_spm_init(Tokenizer *t, const float *scores, Arena *arena, Arena scratch);
 
-// A stretch of text without special tokens. False when there is not enough scratch or room for ids.
-MUST_CHECK bool tokenizer_spm_encode(const Tokenizer *t, Str text, IdList *out, Arena scratch);
+// A word of `count` characters. False when there is not enough scratch or room for ids.
+MUST_CHECK bool tokenizer_spm_encode_word(const Tokenizer *t, Str word, size_t count, IdList *out,
+                                          Arena scratch);
 uint64_t tokenizer_spm_scratch_bytes(const Tokenizer *t, uint64_t text_bytes);

@@ -303,6 +303,7 @@ static bool index_cuts(TokenizerJson *l) {
     if (t->model != MODEL_CHAR_BPE || vocab_find(&t->vocab, STR(WORD_SPACE)) < 0) return true;
     t->cuts = arena_new(l->arena, WordCuts, 1);
     if (!t->cuts) return json_no_memory(l);
+    t->space_is_token = true;
     for (uint32_t id = 0; id < t->vocab.count; id++)
         word_cuts_note(t->cuts, t->vocab.texts[id]);
     return true;

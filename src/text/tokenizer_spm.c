@@ -47,6 +47,7 @@ bool tokenizer_spm_init(Tokenizer *t, const float *scores, Arena *arena, Arena s
         ranks[(uint32_t)sorted[i]] = t->spm_n_ranks - 1;
     }
     t->spm_ranks = ranks;
+    t->space_is_token = find_token(t, STR(WORD_SPACE), 0, WORD_SPACE_BYTES) != NO_TOKEN;
     for (uint32_t c = 0; c < 128; c++)
         t->ascii_ids[c] = find_token(t, (Str){(const char[]){(char)c}, 1}, 0, 1);
     return true;
@@ -146,17 +147,9 @@ static bool encode_short_word(const Tokenizer *t, Str word, size_t count, IdList
     return true;
 }
 
-// ---- text to words ----
-
-bool tokenizer_spm_encode(const Tokenizer *t, Str text, IdList *out, Arena scratch) {
-    for (size_t start = 0, end, count; start < text.len; start = end) {
-        end = word_cuts_next(t->cuts, text, start, &count);
-        Str word = str_slice(text, start, end);
-        bool ok = count <= SPM_SHORT ? encode_short_word(t, word, count, out)
-                                     : encode_long_word(t, word, count, out, scratch);
-        if (!ok) return false;
-    }
-    return true;
+bool tokenizer_spm_encode_word(const Tokenizer *t, Str word, size_t count, IdList *out, Arena scratch) {
+    return count <= SPM_SHORT ? encode_short_word(t, word, count, out)
+                              : encode_long_word(t, word, count, out, scratch);
 }
 
 uint64_t tokenizer_spm_scratch_bytes(const Tokenizer *t, uint64_t text_bytes) {

@@ -113,12 +113,13 @@ def broken_differences(program, path, seed):
 def compare(program, name, path, upstream, count, seed, decoding=True, outer=True):
     rng = random.Random(seed)
     special = [t.content for t in upstream.get_added_tokens_decoder().values()][:40]
+    parse = PARSE_SPECIAL if special else 0
     texts = [random_text(rng, special) for _ in range(count)]
     try:
-        fixed = differences(program, name, path, upstream, FIXED, PARSE_SPECIAL, decoding)
+        fixed = differences(program, name, path, upstream, FIXED, parse, decoding)
         both = differences(program, name, path, upstream, FIXED, ADD_SPECIAL | PARSE_SPECIAL, False)[0] if outer else "not compared"
         broken = broken_differences(program, path, seed)
-        random_ids, random_texts = differences(program, name, path, upstream, texts, PARSE_SPECIAL, decoding)
+        random_ids, random_texts = differences(program, name, path, upstream, texts, parse, decoding)
     except RuntimeError as error:
         print(f"{name}: {error}", flush=True)
         return
