@@ -94,6 +94,34 @@ typedef struct {
     DEVICE_PTR(float) out;                     // [D_FF]
 } GluArgs;
 
+// decode_route.cuh
+typedef struct {
+    DEVICE_PTR(const float) x;              // [D_MODEL]
+    DEVICE_PTR(const float) norm;           // [D_MODEL]
+    DEVICE_PTR(const unsigned char) weight; // the router: [N_EXPERTS][D_MODEL]
+    DEVICE_PTR(const float) bias;           // [N_EXPERTS] or NULL
+    DEVICE_PTR(float) logits;               // out [N_EXPERTS]
+} RouteArgs;
+
+// decode_experts_glu.cuh
+typedef struct {
+    DEVICE_PTR(const float) x;                 // [D_MODEL]
+    DEVICE_PTR(const float) norm;              // [D_MODEL]
+    DEVICE_PTR(const float) logits;            // [N_EXPERTS] the router's
+    DEVICE_PTR(const unsigned char) weight[2]; // gate, up: [N_EXPERTS][D_FF][D_MODEL]
+    DEVICE_PTR(const float) bias[2];           // [N_EXPERTS][D_FF] or NULL
+    DEVICE_PTR(float) out;                     // [N_USED][D_FF]
+} ExpertsGluArgs;
+
+// decode_experts_down.cuh
+typedef struct {
+    DEVICE_PTR(const float) logits;         // [N_EXPERTS] the router's
+    DEVICE_PTR(const float) in;             // [N_USED][D_FF]
+    DEVICE_PTR(const unsigned char) weight; // [N_EXPERTS][D_MODEL][D_FF]
+    DEVICE_PTR(const float) bias;           // [N_EXPERTS][D_MODEL] or NULL
+    DEVICE_PTR(float) x;                    // [D_MODEL] += the sum
+} ExpertsDownArgs;
+
 // The best logit of some rows; logits that are not numbers count as such in n_bad.
 typedef struct {
     float value;
@@ -249,6 +277,76 @@ typedef struct {
     DEVICE_PTR(const float) bias[2];           // [D_FF] or NULL, HAS_BIAS
     DEVICE_PTR(unsigned short) out;            // activations of D_FF columns, divided by PREFILL_GLU_DIVISOR
 } PrefillGluArgs;
+
+// A row's choice of an expert.
+typedef struct {
+    unsigned expert;
+    float weight;
+} ExpertRowChoice;
+
+// Slots of one expert that are multiplied together (prefill_group.cuh): 16 bytes.
+typedef struct {
+    unsigned expert;
+    unsigned slot; // the first one
+    unsigned end;  // of the expert's; not above `slot`: no tile
+    unsigned reserved;
+} ExpertTile;
+
+// prefill_route.cuh
+typedef struct {
+    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const float) x;              // [MAX_ROWS][D_MODEL]
+    DEVICE_PTR(const float) norm;           // [D_MODEL]
+    DEVICE_PTR(const unsigned char) weight; // the router: [N_EXPERTS][D_MODEL]
+    DEVICE_PTR(const float) bias;           // [N_EXPERTS] or NULL
+    DEVICE_PTR(ExpertRowChoice) choice;     // out [MAX_ROWS][N_USED]
+    DEVICE_PTR(float) factor;               // out [MAX_ROWS]
+} PrefillRouteArgs;
+
+// prefill_group.cuh
+typedef struct {
+    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const ExpertRowChoice) choice; // [MAX_ROWS][N_USED]
+    DEVICE_PTR(unsigned) slot;                // out [MAX_ROWS][N_USED]
+    DEVICE_PTR(ExpertTile) tiles;             // out [EXPERT_TILES]
+} PrefillGroupArgs;
+
+// prefill_gather.cuh
+typedef struct {
+    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const float) x;       // [MAX_ROWS][D_MODEL]
+    DEVICE_PTR(const float) norm;    // [D_MODEL]
+    DEVICE_PTR(const float) factor;  // [MAX_ROWS]
+    DEVICE_PTR(const unsigned) slot; // [MAX_ROWS][N_USED]
+    DEVICE_PTR(unsigned short) out;  // activations of D_MODEL columns, a row a slot
+} PrefillGatherArgs;
+
+// prefill_experts_glu.cuh
+typedef struct {
+    DEVICE_PTR(const ExpertTile) tiles;        // [EXPERT_TILES]
+    DEVICE_PTR(const unsigned short) in;       // activations of D_MODEL columns, a row a slot
+    DEVICE_PTR(const unsigned char) weight[2]; // gate, up: [N_EXPERTS][D_FF][D_MODEL]
+    DEVICE_PTR(const float) bias[2];           // [N_EXPERTS][D_FF] or NULL
+    DEVICE_PTR(unsigned short) out; // the same of D_FF columns, divided by PREFILL_GLU_DIVISOR
+} PrefillExpertsGluArgs;
+
+// prefill_experts_down.cuh
+typedef struct {
+    DEVICE_PTR(const ExpertTile) tiles;     // [EXPERT_TILES]
+    DEVICE_PTR(const unsigned short) in;    // activations of N_COLS columns, a row a slot
+    DEVICE_PTR(const unsigned char) weight; // [N_EXPERTS][N_ROWS][N_COLS]
+    DEVICE_PTR(const float) bias;           // [N_EXPERTS][N_ROWS] or NULL
+    DEVICE_PTR(float) out;                  // [slots][N_ROWS]
+} PrefillExpertsDownArgs;
+
+// prefill_experts_sum.cuh
+typedef struct {
+    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const ExpertRowChoice) choice; // [MAX_ROWS][N_USED]
+    DEVICE_PTR(const unsigned) slot;          // [MAX_ROWS][N_USED]
+    DEVICE_PTR(const float) in;               // [slots][D_MODEL]
+    DEVICE_PTR(float) x;                      // [MAX_ROWS][D_MODEL] += the sum
+} PrefillExpertsSumArgs;
 
 // ---- all stages ----
 

@@ -65,7 +65,7 @@ DEVICE void decode_glu_run(const GluArgs &a, u32 block, u8 *shared, GluState *s)
     });
 }
 
-EXPORTED StageInfo decode_glu_info = {THREADS, {BLOCKS, 1}, MATVEC_SHARED_BYTES};
+EXPORTED StageInfo decode_glu_info = {THREADS, {BLOCKS, 1}, SHARED_BYTES(MATVEC_SHARED_BYTES)};
 
 KERNEL(THREADS, BLOCKS_PER_SM) decode_glu(GluArgs a) {
     GluState s;

@@ -63,7 +63,7 @@ DEVICE void decode_head_run(const HeadArgs &a, u32 block, u8 *shared, HeadState 
     a.best[block] = best;
 }
 
-EXPORTED StageInfo decode_head_info = {THREADS, {BLOCKS, 1}, HEAD_SHARED_BYTES};
+EXPORTED StageInfo decode_head_info = {THREADS, {BLOCKS, 1}, SHARED_BYTES(HEAD_SHARED_BYTES)};
 
 KERNEL(THREADS, BLOCKS_PER_SM) decode_head(HeadArgs a) {
     HeadState s;

@@ -7,10 +7,10 @@
 // HAS_SINKS: a sink is one more split, before the others, with a score and no value: it takes its share of
 // the softmax and gives nothing back.
 //
-// Operations: (the end of ATTENTION,) MATMUL, ADD. Grid and order of sums: matvec.cuh, a unit is one row;
-// splits are added in their order. Every block puts the splits together for itself. Defines: N_ROWS, N_COLS,
-// FORMAT_0, BLOCKS, WARPS, RING_BYTES; RAW; FROM_ATTENTION with N_HEADS, HEAD_DIM, attention_splits.cuh's,
-// and perhaps HAS_SINKS.
+// Operations: (the end of ATTENTION,) MATMUL, ADD. Grid and order of sums: matvec.cuh, a unit is ROWS rows
+// (1) side by side; splits are added in their order. Every block puts the splits together for itself.
+// Defines: N_ROWS, N_COLS, FORMAT_0, BLOCKS, WARPS, RING_BYTES; RAW; FROM_ATTENTION with N_HEADS, HEAD_DIM,
+// attention_splits.cuh's, and perhaps HAS_SINKS.
 #ifndef N_ROWS
 #error "N_ROWS"
 #endif
@@ -21,24 +21,32 @@ struct OutputRows {
     DEVICE u32 part(u32) const {
         return 0;
     }
-    DEVICE const u8 *row(u32 unit, u32) const {
-        return weight + unit * layout_row_bytes(FORMAT_0, N_COLS);
+    DEVICE const u8 *row(u32 unit, u32 r) const {
+        u32 row = MIN(unit * ROWS + r, N_ROWS - 1u); // rows past the end are computed and dropped
+        return weight + row * layout_row_bytes(FORMAT_0, N_COLS);
     }
 };
 
 struct OutputState {
     Matvec<OutputRows> product;
-    float bias; // of the row that this lane finishes
+    float bias[ROWS]; // of the rows that this lane finishes
 #ifdef FROM_ATTENTION
     u32 n_splits;
     float sink[X_TURNS]; // of the heads of this thread's groups, in powers of two like the scores
 #endif
 };
 
+// Row r of a unit; N_ROWS or more for none.
+DEVICE u32 output_row(u32 unit, u32 r) {
+    return unit < UNITS ? unit * ROWS + r : ~0u;
+}
+
 DEVICE void decode_output_prepare(const OutputArgs &a, u32 block, u8 *shared, OutputState *s) {
     s->product.start(block, shared, {a.weight});
-    u32 row = my_unit(block);
-    s->bias = a.bias != 0 && row < N_ROWS ? a.bias[row] : 0.0f;
+    for (u32 r = 0; r < ROWS; r++) {
+        u32 row = output_row(my_unit(block), r);
+        s->bias[r] = a.bias != 0 && row < N_ROWS ? a.bias[row] : 0.0f;
+    }
 #ifdef FROM_ATTENTION
     s->n_splits = attention_range(a.sequence->position).n_splits;
 #ifdef HAS_SINKS
@@ -120,11 +128,12 @@ DEVICE void store_splits(const OutputArgs &a, u8 *shared_x, const OutputState &s
 #endif
 
 DEVICE void decode_output_run(const OutputArgs &a, u32 block, u8 *shared, OutputState *s) {
-#ifdef RAW
-    float residual = 0;
-#else
-    u32 row = my_unit(block);
-    float residual = row < N_ROWS ? load_shared_data(a.x + row) : 0.0f;
+    float residual[ROWS] = {};
+#ifndef RAW
+    for (u32 r = 0; r < ROWS; r++) {
+        u32 row = output_row(my_unit(block), r);
+        if (row < N_ROWS) residual[r] = load_shared_data(a.x + row);
+    }
 #endif
 #ifdef FROM_ATTENTION
     store_splits(a, shared + X_AT, *s);
@@ -135,11 +144,14 @@ DEVICE void decode_output_run(const OutputArgs &a, u32 block, u8 *shared, Output
 #endif
     block_sync();
     s->product.run(block, shared, [&](u32 unit, const float sums[ROWS]) {
-        if (unit < N_ROWS) a.x[unit] = residual + (sums[0] + s->bias);
+        for (u32 r = 0; r < ROWS; r++) {
+            u32 row = output_row(unit, r);
+            if (row < N_ROWS) a.x[row] = residual[r] + (sums[r] + s->bias[r]);
+        }
     });
 }
 
-EXPORTED StageInfo decode_output_info = {THREADS, {BLOCKS, 1}, MATVEC_SHARED_BYTES};
+EXPORTED StageInfo decode_output_info = {THREADS, {BLOCKS, 1}, SHARED_BYTES(MATVEC_SHARED_BYTES)};
 
 KERNEL(THREADS, BLOCKS_PER_SM) decode_output(OutputArgs a) {
     OutputState s;

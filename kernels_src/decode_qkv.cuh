@@ -164,7 +164,7 @@ DEVICE void decode_qkv_run(const QkvArgs &a, u32 block, u8 *shared, QkvState *s)
     });
 }
 
-EXPORTED StageInfo decode_qkv_info = {THREADS, {BLOCKS, 1}, MATVEC_SHARED_BYTES};
+EXPORTED StageInfo decode_qkv_info = {THREADS, {BLOCKS, 1}, SHARED_BYTES(MATVEC_SHARED_BYTES)};
 
 KERNEL(THREADS, BLOCKS_PER_SM) decode_qkv(QkvArgs a) {
     QkvState s;

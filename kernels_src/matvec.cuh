@@ -28,6 +28,11 @@
 #ifndef UNPACK_MAX
 #define UNPACK_MAX 10
 #endif
+#ifndef SHARED_BYTES_MIN
+#define SHARED_BYTES_MIN 0
+#endif
+// What a block that uses `bytes` of shared memory asks for, in its StageInfo.
+#define SHARED_BYTES(bytes) MAX((u32)(bytes), (u32)SHARED_BYTES_MIN)
 #ifndef SEGMENTS
 #define SEGMENTS 1
 #endif
@@ -121,7 +126,7 @@ template <int format, class Rows> DEVICE void fetch_rows(const Stream &s, const 
         SEGMENT_SLICES == 1 ? row_bytes : SLICE_TILES * layout_tile_bytes(format, TILE_BLOCKS);
     u32 from = s.fetch.slice % SEGMENT_SLICES * slice_bytes;
     u32 bytes = SEGMENT_SLICES == 1 ? row_bytes : MIN(slice_bytes, row_bytes - from);
-    u32 first_row = s.fetch.slice / SEGMENT_SLICES * ROWS;
+    u32 first_row = SEGMENTS == 1 ? 0 : s.fetch.slice / SEGMENT_SLICES * ROWS; // else r stays a constant
     u8 *slot = s.slots + s.fetch.slot * SLOT_BYTES;
 #if SM_ARCH >= 90
     if (lane_index() == 0) {
@@ -194,7 +199,7 @@ template <int format>
 DEVICE void add_products(const u8 *slot, const u8 *shared_x, const BlockX &only, u32 slice, float sum[ROWS]) {
     constexpr u32 tile_bytes = layout_tile_bytes(format, TILE_BLOCKS);
     u32 lane = lane_index(), segment = slice / SEGMENT_SLICES;
-#pragma unroll 4
+#pragma unroll 2 // 4 do not fit the registers of 16 warps
     for (u32 t = 0; t < SLICE_TILES; t++) {
         u32 tile = slice % SEGMENT_SLICES * SLICE_TILES + t;
         if (SEGMENT_SLICES > 1 && tile >= TILES) break;

@@ -51,7 +51,8 @@ enum : u32 {
 
     SHEET_BYTES = TILE_TOKENS * 128, // 64 columns
     SLOT_BYTES = 2 * SHEET_BYTES,
-    SLOTS = MIN(RING_BYTES / SLOT_BYTES, STEPS),
+    // Of older GPUs at least two: one comes while the other is read.
+    SLOTS = MIN(RING_BYTES / SLOT_BYTES, HAS_WGMMA ? STEPS : MAX(STEPS, 2u)),
     // The sums of a warp's unit, once nobody reads the ring any more: [TILE_TOKENS][SUM_STRIDE] f32, 16 rows
     // of the unit a token. (A stride of 20 keeps the lanes' banks apart.)
     SUM_STRIDE = 20,

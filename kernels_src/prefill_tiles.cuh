@@ -2,7 +2,8 @@
 // columns of its matrices, how many units of 16 rows (prefill_matmul.cuh).
 //
 // Defines: MAX_ROWS (of a step: a multiple of the tokens of every product's tile); for a product, one of
-// STAGE_PREFILL_QKV, STAGE_PREFILL_OUTPUT, STAGE_PREFILL_GLU.
+// STAGE_PREFILL_QKV, STAGE_PREFILL_OUTPUT, STAGE_PREFILL_GLU, STAGE_PREFILL_EXPERTS_GLU,
+// STAGE_PREFILL_EXPERTS_DOWN.
 #ifndef MAX_ROWS
 #error "MAX_ROWS"
 #endif
@@ -10,9 +11,9 @@
 #if defined(STAGE_PREFILL_QKV)
 #define N_COLS D_MODEL
 #define UNITS ((N_HEADS + 2 * N_KV_HEADS) * HEAD_DIM / 16)
-#elif defined(STAGE_PREFILL_OUTPUT) // N_COLS is given
+#elif defined(STAGE_PREFILL_OUTPUT) || defined(STAGE_PREFILL_EXPERTS_DOWN) // N_COLS is given
 #define UNITS CEIL_DIV(N_ROWS, 16)
-#elif defined(STAGE_PREFILL_GLU)
+#elif defined(STAGE_PREFILL_GLU) || defined(STAGE_PREFILL_EXPERTS_GLU)
 #define N_COLS D_MODEL
 #ifdef UNGATED
 #define UNITS (ROUND_UP(D_FF, PREFILL_COLS) / 16)

@@ -104,6 +104,19 @@ DEVICE u32 ballot_lanes(bool predicate) {
     return __ballot_sync(ALL_LANES, predicate);
 }
 
+// The largest of the warp's (redux, sm_80).
+DEVICE u32 warp_max(u32 v) {
+#if SM_ARCH >= 80
+    return __reduce_max_sync(ALL_LANES, v);
+#else
+    for (u32 m = 16; m > 0; m /= 2) {
+        u32 other = shuffle_xor(v, m);
+        v = other > v ? other : v;
+    }
+    return v;
+#endif
+}
+
 // All blocks of the grid meet, and see what the others wrote before. The grid fits the GPU at once; *counter
 // is 0 before and serves one meeting. (1.1 us with 132 blocks.)
 DEVICE void grid_sync(u32 *counter) {

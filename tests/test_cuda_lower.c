@@ -255,6 +255,153 @@ TEST_SLOW(cuda_lower_makes_programs_for_every_format, 900) {
     }
 }
 
+// ---- real shapes ----
+
+// A mixture of experts of a published model's shape: one layer or two, and no data.
+typedef struct {
+    const char *name, *architecture;
+    uint32_t d_model, heads, kv_heads, head_dim, experts, used, ff, vocab, layers;
+    Dtype dtype, expert_dtype, down_dtype;
+    const char *norm; // before the experts
+    bool biases, qk_norms;
+} ExpertShape;
+
+static uint64_t add_tensor_row(GgufBuilder *b, const char *name, uint32_t layer, Dtype dtype, uint64_t cols,
+                               uint64_t rows, uint64_t matrices, uint64_t at) {
+    static const uint32_t types[] = {
+        [DTYPE_F32] = 0, [DTYPE_Q8_0] = 8, [DTYPE_Q4_K] = 12, [DTYPE_Q6_K] = 14, [DTYPE_MXFP4] = 39};
+    char full[96];
+    uint64_t dims[3] = {cols, rows, matrices};
+    if (name[0] == '.') snprintf(full, sizeof full, "blk.%u%s", layer, name);
+    else snprintf(full, sizeof full, "%s", name);
+    gguf_builder_add_row(b, str_from_c(full), matrices > 1 ? 3 : rows > 1 ? 2 : 1, dims, types[dtype], at);
+    return align_up(at + dtype_row_bytes(dtype, cols) * rows * matrices, 32);
+}
+
+static void put_number(GgufBuilder *b, const ExpertShape *s, const char *key, uint32_t value) {
+    char full[96];
+    snprintf(full, sizeof full, "%s.%s", s->architecture, key);
+    gguf_builder_put_u32(b, full, value);
+}
+
+static void put_shape(GgufBuilder *b, const ExpertShape *s) {
+    char key[96];
+    gguf_builder_put_str(b, "general.architecture", s->architecture);
+    put_number(b, s, "block_count", s->layers);
+    put_number(b, s, "context_length", 4096);
+    put_number(b, s, "embedding_length", s->d_model);
+    put_number(b, s, "feed_forward_length", s->ff);
+    put_number(b, s, "attention.head_count", s->heads);
+    put_number(b, s, "attention.head_count_kv", s->kv_heads);
+    put_number(b, s, "attention.key_length", s->head_dim);
+    put_number(b, s, "attention.value_length", s->head_dim);
+    if (s->biases) put_number(b, s, "attention.sliding_window", 128);
+    put_number(b, s, "expert_count", s->experts);
+    put_number(b, s, "expert_used_count", s->used);
+    put_number(b, s, "expert_feed_forward_length", s->ff);
+    snprintf(key, sizeof key, "%s.attention.layer_norm_rms_epsilon", s->architecture);
+    gguf_builder_put_f32(b, key, 1e-5f);
+}
+
+static uint64_t add_layer(GgufBuilder *b, const ExpertShape *s, uint32_t i, uint64_t at) {
+    uint64_t d = s->d_model, q = (uint64_t)s->heads * s->head_dim, kv = (uint64_t)s->kv_heads * s->head_dim;
+    struct {
+        const char *name;
+        Dtype dtype;
+        uint64_t cols, rows, matrices;
+        bool is_there;
+    } rows[] = {
+        {".attn_norm.weight", DTYPE_F32, d, 1, 1, true},
+        {".attn_q.weight", s->dtype, d, q, 1, true},
+        {".attn_k.weight", s->dtype, d, kv, 1, true},
+        {".attn_v.weight", s->dtype, d, kv, 1, true},
+        {".attn_q.bias", DTYPE_F32, q, 1, 1, s->biases},
+        {".attn_k.bias", DTYPE_F32, kv, 1, 1, s->biases},
+        {".attn_v.bias", DTYPE_F32, kv, 1, 1, s->biases},
+        {".attn_q_norm.weight", DTYPE_F32, s->head_dim, 1, 1, s->qk_norms},
+        {".attn_k_norm.weight", DTYPE_F32, s->head_dim, 1, 1, s->qk_norms},
+        {".attn_sinks.weight", DTYPE_F32, s->heads, 1, 1, s->biases},
+        {".attn_output.weight", s->dtype, q, d, 1, true},
+        {".attn_output.bias", DTYPE_F32, d, 1, 1, s->biases},
+        {s->norm, DTYPE_F32, d, 1, 1, true},
+        {".ffn_gate_inp.weight", DTYPE_F32, d, s->experts, 1, true},
+        {".ffn_gate_inp.bias", DTYPE_F32, s->experts, 1, 1, s->biases},
+        {".ffn_gate_exps.weight", s->expert_dtype, d, s->ff, s->experts, true},
+        {".ffn_up_exps.weight", s->expert_dtype, d, s->ff, s->experts, true},
+        {".ffn_down_exps.weight", s->down_dtype, s->ff, d, s->experts, true},
+        {".ffn_gate_exps.bias", DTYPE_F32, s->ff, s->experts, 1, s->biases},
+        {".ffn_up_exps.bias", DTYPE_F32, s->ff, s->experts, 1, s->biases},
+        {".ffn_down_exps.bias", DTYPE_F32, d, s->experts, 1, s->biases},
+    };
+    for (size_t r = 0; r < COUNT_OF(rows); r++) {
+        if (rows[r].is_there)
+            at = add_tensor_row(b, rows[r].name, i, rows[r].dtype, rows[r].cols, rows[r].rows,
+                                rows[r].matrices, at);
+    }
+    return at;
+}
+
+// Its weights are pages that nobody touches.
+static Made make_expert_plan(const ExpertShape *s) {
+    GgufBuilder b = gguf_builder_begin();
+    put_shape(&b, s);
+    uint64_t at = add_tensor_row(&b, "token_embd.weight", 0, DTYPE_Q8_0, s->d_model, s->vocab, 1, 0);
+    at = add_tensor_row(&b, "output_norm.weight", 0, DTYPE_F32, s->d_model, 1, 1, at);
+    at = add_tensor_row(&b, "output.weight", 0, DTYPE_Q8_0, s->d_model, s->vocab, 1, at);
+    for (uint32_t i = 0; i < s->layers; i++)
+        at = add_layer(&b, s, i, at);
+    Str head = gguf_builder_end(&b);
+    uint8_t *file = os_reserve(head.len + at);
+    REQUIRE(file != NULL);
+    memcpy(file, head.ptr, head.len);
+    Made m = {.arena = os_arena(256 << 20)};
+    GgufPart part = {file, head.len + at, s->name};
+    const GgufFile *gguf;
+    Error err = {0};
+    REQUIRE(gguf_parse(&part, 1, &m.arena, &gguf, &err));
+    if (!plan_build(gguf, &m.arena, &m.plan, &err)) FAIL("%s", err.message);
+    return m;
+}
+
+// clang-format off
+static const ExpertShape expert_shapes[] = {
+    {"GPT-OSS-20B", "gpt-oss", 2880, 64, 8, 64, 32, 4, 2880, 201088, 2, DTYPE_Q8_0, DTYPE_MXFP4, DTYPE_MXFP4,
+     ".post_attention_norm.weight", true, false},
+    {"Qwen3-30B-A3B", "qwen3moe", 2048, 32, 4, 128, 128, 8, 768, 151936, 1, DTYPE_Q4_K, DTYPE_Q4_K, DTYPE_Q6_K,
+     ".ffn_norm.weight", false, true},
+    {"Mixtral-8x7B", "llama", 4096, 32, 8, 128, 8, 2, 14336, 32000, 1, DTYPE_Q4_K, DTYPE_Q4_K, DTYPE_Q6_K,
+     ".ffn_norm.weight", false, false},
+};
+// clang-format on
+
+// Only the stages of the experts, the rest has cases of its own; but all of a model with sinks.
+static void check_expert_shape(const ExpertShape *s, uint32_t sm) {
+    TEST_CASE_LABEL("%s, sm %u", s->name, sm);
+    Made m = make_expert_plan(s);
+    Lowered l;
+    Error err = {0};
+    bool fits = sm > 75 || s->used * s->ff < 16384; // activations in 64 KB of shared memory
+    if (!CHECK(lower(&m, sm, &l, &err) == fits)) FAIL("%s", err.message);
+    if (!fits) return;
+    JitProgram programs[JIT_PROGRAMS_MAX];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < l.n_programs; i++) {
+        const char *name = l.programs[i].name;
+        bool is_ours = strstr(name, "expert") || strstr(name, "route") || strstr(name, "prefill_g");
+        bool has_sinks = s->biases && (strcmp(name, "decode_output") == 0 || strstr(name, "attention"));
+        if (is_ours || has_sinks) programs[n++] = l.programs[i];
+    }
+    CHECK(n >= 9); // route, gate and up, down; of prefill: route, group, gather, gate and up, down, sum
+    check_programs(programs, n, sm, &m.arena);
+}
+
+TEST_SLOW(cuda_lower_makes_programs_for_experts, 900) {
+    for (size_t i = 0; i < COUNT_OF(expert_shapes); i++) {
+        for (size_t a = 0; a < COUNT_OF(architectures); a++)
+            check_expert_shape(&expert_shapes[i], architectures[a]);
+    }
+}
+
 #else
 
 TEST(cuda_lower) {

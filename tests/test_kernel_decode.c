@@ -179,6 +179,7 @@ TEST(kernel_output_multiplies_every_format) {
     for (Dtype d = 0; d < DTYPE_COUNT; d++)
         run_output(kernel_stage_of("output", d, 90)->name, 90);
     run_output("output_raw", 90);
+    run_output("output_pairs", 90);
 }
 
 TEST(kernel_output_on_older_gpus) {

@@ -50,6 +50,18 @@
 #ifndef FROM_ATTENTION
 #define FROM_ATTENTION 0
 #endif
+#ifndef N_EXPERTS
+#define N_EXPERTS 0
+#endif
+#ifndef N_USED
+#define N_USED 0
+#endif
+#ifndef EXPERT_TILES
+#define EXPERT_TILES 0
+#endif
+#ifndef TILE_TOKENS
+#define TILE_TOKENS 0
+#endif
 #ifndef HAS_SINKS
 #define HAS_SINKS 0
 #endif

@@ -96,6 +96,15 @@ template <class T> DEVICE T shuffle_up(T v, u32 delta) {
     u32 lane = lane_index();
     return shuffle_from("shuffle_up", v, lane < delta ? lane : lane - delta);
 }
+DEVICE u32 warp_max(u32 v) {
+    const u8 *all = emulated_warp_gather("warp_max", &v, sizeof v);
+    for (u32 i = 0; i < WARP; i++) {
+        u32 other;
+        memcpy(&other, all + i * EMULATED_LANE_BYTES, sizeof other);
+        v = other > v ? other : v;
+    }
+    return v;
+}
 DEVICE u32 ballot_lanes(bool predicate) {
     u8 mine = predicate;
     const u8 *all = emulated_warp_gather("ballot", &mine, 1);

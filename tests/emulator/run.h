@@ -94,6 +94,37 @@ void run(const void *args) {
 }
 const StageInfo info = decode_post_norm_info;
 #endif
+#elif defined(STAGE_ROUTE)
+#include "../kernels_src/decode_route.cuh"
+void run(const void *args) {
+    decode_route(*(const RouteArgs *)args);
+}
+const StageInfo info = decode_route_info;
+#elif defined(STAGE_PREFILL_ROUTE)
+#include "../kernels_src/expert_choice.cuh"
+#include "../kernels_src/prefill_route.cuh"
+void run(const void *args) {
+    prefill_route(*(const PrefillRouteArgs *)args);
+}
+const StageInfo info = prefill_route_info;
+#elif defined(STAGE_PREFILL_GROUP)
+#include "../kernels_src/prefill_group.cuh"
+void run(const void *args) {
+    prefill_group(*(const PrefillGroupArgs *)args);
+}
+const StageInfo info = prefill_group_info;
+#elif defined(STAGE_PREFILL_GATHER)
+#include "../kernels_src/prefill_gather.cuh"
+void run(const void *args) {
+    prefill_gather(*(const PrefillGatherArgs *)args);
+}
+const StageInfo info = prefill_gather_info;
+#elif defined(STAGE_PREFILL_EXPERTS_SUM)
+#include "../kernels_src/prefill_experts_sum.cuh"
+void run(const void *args) {
+    prefill_experts_sum(*(const PrefillExpertsSumArgs *)args);
+}
+const StageInfo info = prefill_experts_sum_info;
 #elif defined(MAX_ROWS)
 #if defined(STAGE_PREFILL_EMBED)
 #include "../kernels_src/prefill_embed.cuh"
@@ -138,11 +169,28 @@ void run(const void *args) {
 const StageInfo info = prefill_output_info;
 #elif defined(STAGE_PREFILL_GLU)
 #include "../kernels_src/activate.cuh"
+#include "../kernels_src/prefill_glu_units.cuh"
 #include "../kernels_src/prefill_glu.cuh"
 void run(const void *args) {
     prefill_glu(*(const PrefillGluArgs *)args);
 }
 const StageInfo info = prefill_glu_info;
+#elif defined(STAGE_PREFILL_EXPERTS_GLU)
+#include "../kernels_src/activate.cuh"
+#include "../kernels_src/prefill_glu_units.cuh"
+#include "../kernels_src/prefill_experts.cuh"
+#include "../kernels_src/prefill_experts_glu.cuh"
+void run(const void *args) {
+    prefill_experts_glu(*(const PrefillExpertsGluArgs *)args);
+}
+const StageInfo info = prefill_experts_glu_info;
+#elif defined(STAGE_PREFILL_EXPERTS_DOWN)
+#include "../kernels_src/prefill_experts.cuh"
+#include "../kernels_src/prefill_experts_down.cuh"
+void run(const void *args) {
+    prefill_experts_down(*(const PrefillExpertsDownArgs *)args);
+}
+const StageInfo info = prefill_experts_down_info;
 #endif
 #endif
 #endif
@@ -174,6 +222,22 @@ void run(const void *args) {
     decode_glu(*(const GluArgs *)args);
 }
 const StageInfo info = decode_glu_info;
+#elif defined(STAGE_EXPERTS_GLU)
+#include "../kernels_src/decode_norm.cuh"
+#include "../kernels_src/expert_choice.cuh"
+#include "../kernels_src/activate.cuh"
+#include "../kernels_src/decode_experts_glu.cuh"
+void run(const void *args) {
+    decode_experts_glu(*(const ExpertsGluArgs *)args);
+}
+const StageInfo info = decode_experts_glu_info;
+#elif defined(STAGE_EXPERTS_DOWN)
+#include "../kernels_src/expert_choice.cuh"
+#include "../kernels_src/decode_experts_down.cuh"
+void run(const void *args) {
+    decode_experts_down(*(const ExpertsDownArgs *)args);
+}
+const StageInfo info = decode_experts_down_info;
 #elif defined(STAGE_HEAD)
 #include "../kernels_src/decode_norm.cuh"
 #include "../kernels_src/logits.cuh"
@@ -210,6 +274,7 @@ EmulatedStage describe() {
     s.embed_format = EMBED_FORMAT, s.max_rows = MAX_ROWS, s.has_sinks = HAS_SINKS;
     s.raw = RAW, s.layer_norm = LAYER_NORM, s.learned = LEARNED_POSITIONS, s.ungated = UNGATED;
     s.has_bias = HAS_BIAS;
+    s.n_experts = N_EXPERTS, s.n_used = N_USED, s.expert_tiles = EXPERT_TILES, s.tile_tokens = TILE_TOKENS;
     s.format[1] = FORMAT_1, s.format[2] = FORMAT_2;
     s.rope_scale = ROPE_SCALE, s.norm_eps = NORM_EPS, s.score_scale = SCORE_SCALE,
     s.embed_scale = EMBED_SCALE;

@@ -32,6 +32,16 @@
 #include "run.h"
 #define VARIANT prefill_glu_ungated
 #include "run.h"
+#define VARIANT experts_glu_ring
+#include "run.h"
+#define VARIANT experts_down_slices
+#include "run.h"
+#define VARIANT prefill_experts_glu
+#include "run.h"
+#define VARIANT prefill_experts_down
+#include "run.h"
+#define VARIANT experts_glu_resident
+#include "run.h"
 
 const EmulatedStage emulated_stages_75[] = {
     qkv_ring::describe(),
@@ -48,5 +58,10 @@ const EmulatedStage emulated_stages_75[] = {
     prefill_attention_2x256::describe(),
     attention_5x80::describe(),
     prefill_glu_ungated::describe(),
+    experts_glu_ring::describe(),
+    experts_down_slices::describe(),
+    prefill_experts_glu::describe(),
+    prefill_experts_down::describe(),
+    experts_glu_resident::describe(),
 };
 const unsigned n_emulated_stages_75 = sizeof emulated_stages_75 / sizeof emulated_stages_75[0];

@@ -26,6 +26,14 @@
 #include "run.h"
 #define VARIANT prefill_attention_2x128
 #include "run.h"
+#define VARIANT experts_glu_ring
+#include "run.h"
+#define VARIANT experts_down_slices
+#include "run.h"
+#define VARIANT prefill_experts_glu
+#include "run.h"
+#define VARIANT prefill_experts_down
+#include "run.h"
 
 const EmulatedStage emulated_stages_80[] = {
     qkv_ring::describe(),
@@ -39,5 +47,9 @@ const EmulatedStage emulated_stages_80[] = {
     prefill_glu_q4_k::describe(),
     prefill_attention_7x64::describe(),
     prefill_attention_2x128::describe(),
+    experts_glu_ring::describe(),
+    experts_down_slices::describe(),
+    prefill_experts_glu::describe(),
+    prefill_experts_down::describe(),
 };
 const unsigned n_emulated_stages_80 = sizeof emulated_stages_80 / sizeof emulated_stages_80[0];

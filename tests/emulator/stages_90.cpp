@@ -182,6 +182,8 @@
 #include "run.h"
 #define VARIANT output_raw
 #include "run.h"
+#define VARIANT output_pairs
+#include "run.h"
 #define VARIANT attention_5x80
 #include "run.h"
 #define VARIANT attention_3x256
@@ -207,6 +209,40 @@
 #define VARIANT prefill_glu_bias
 #include "run.h"
 #define VARIANT prefill_attention_5x80
+#include "run.h"
+#define VARIANT route_small
+#include "run.h"
+#define VARIANT route_wide
+#include "run.h"
+#define VARIANT experts_glu_ring
+#include "run.h"
+#define VARIANT experts_glu_resident
+#include "run.h"
+#define VARIANT experts_glu_f16
+#include "run.h"
+#define VARIANT experts_down_slices
+#include "run.h"
+#define VARIANT experts_down_whole
+#include "run.h"
+#define VARIANT experts_down_f32
+#include "run.h"
+#define VARIANT experts_down_k
+#include "run.h"
+#define VARIANT prefill_route_8
+#include "run.h"
+#define VARIANT prefill_route_2
+#include "run.h"
+#define VARIANT prefill_group
+#include "run.h"
+#define VARIANT prefill_gather
+#include "run.h"
+#define VARIANT prefill_experts_glu
+#include "run.h"
+#define VARIANT prefill_experts_glu_silu
+#include "run.h"
+#define VARIANT prefill_experts_down
+#include "run.h"
+#define VARIANT prefill_experts_sum
 #include "run.h"
 
 const EmulatedStage emulated_stages_90[] = {
@@ -299,6 +335,7 @@ const EmulatedStage emulated_stages_90[] = {
     post_norm::describe(),
     prefill_post_norm::describe(),
     output_raw::describe(),
+    output_pairs::describe(),
     attention_5x80::describe(),
     attention_3x256::describe(),
     glu_ungated::describe(),
@@ -312,5 +349,22 @@ const EmulatedStage emulated_stages_90[] = {
     prefill_glu_ungated::describe(),
     prefill_glu_bias::describe(),
     prefill_attention_5x80::describe(),
+    route_small::describe(),
+    route_wide::describe(),
+    experts_glu_ring::describe(),
+    experts_glu_resident::describe(),
+    experts_glu_f16::describe(),
+    experts_down_slices::describe(),
+    experts_down_whole::describe(),
+    experts_down_f32::describe(),
+    experts_down_k::describe(),
+    prefill_route_8::describe(),
+    prefill_route_2::describe(),
+    prefill_group::describe(),
+    prefill_gather::describe(),
+    prefill_experts_glu::describe(),
+    prefill_experts_glu_silu::describe(),
+    prefill_experts_down::describe(),
+    prefill_experts_sum::describe(),
 };
 const unsigned n_emulated_stages_90 = sizeof emulated_stages_90 / sizeof emulated_stages_90[0];

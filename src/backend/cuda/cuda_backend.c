@@ -77,10 +77,27 @@ static void lay_out_rows(CudaBackend *b, DeviceLayout *l) {
     if (b->lowered.has_heads) s->rows_raw = device_layout_take(l, rows * raw_values * sizeof(float));
     if (b->lowered.has_post_norm) s->rows_t = device_layout_take(l, rows * c->d_model * sizeof(float));
     s->rows_a = device_layout_take(l, PREFILL_HALVES(rows, q_values) * sizeof(uint16_t));
-    s->rows_f = device_layout_take(l, PREFILL_HALVES(rows, c->d_ff) * sizeof(uint16_t));
+    s->rows_f = device_layout_take(l, PREFILL_HALVES(rows, c->n_experts ? 0 : c->d_ff) * sizeof(uint16_t));
     for (uint32_t i = 0; i < b->placement.n_ropes; i++) {
         s->rows_rope[i] = device_layout_take(l, rows * b->placement.ropes[i]->dims * sizeof(float));
     }
+}
+
+// What a mixture of experts has besides.
+static void lay_out_experts(CudaBackend *b, DeviceLayout *l) {
+    const ModelConfig *c = &b->plan->config;
+    const LowerExperts *e = &b->lowered.experts;
+    StageBuffers *s = &b->buffers;
+    uint64_t rows = b->lowered.max_rows, choices = rows * c->n_experts_used;
+    if (e->slots == 0) return;
+    s->route = device_layout_take(l, c->n_experts * sizeof(float));
+    s->rows_choice = device_layout_take(l, choices * sizeof(ExpertRowChoice));
+    s->rows_slot = device_layout_take(l, choices * sizeof(uint32_t));
+    s->rows_factor = device_layout_take(l, rows * sizeof(float));
+    s->tiles = device_layout_take(l, e->tiles * sizeof(ExpertTile));
+    s->slots_h = device_layout_take(l, PREFILL_HALVES(e->slots, c->d_model) * sizeof(uint16_t));
+    s->slots_f = device_layout_take(l, PREFILL_HALVES(e->slots, c->d_ff_expert) * sizeof(uint16_t));
+    s->slots_out = device_layout_take(l, (uint64_t)e->slots * c->d_model * sizeof(float));
 }
 
 // Lays the working memory out; with base 0 to learn its size. Returns that.
@@ -95,7 +112,8 @@ static uint64_t lay_out_work(CudaBackend *b, CUdeviceptr base) {
     s->t = device_layout_take(&l, c->d_model * sizeof(float));
     s->part = device_layout_take(&l, b->lowered.splits_max * q_values * sizeof(uint16_t));
     s->part_weight = device_layout_take(&l, (uint64_t)b->lowered.splits_max * c->n_heads * 2 * sizeof(float));
-    s->f = device_layout_take(&l, c->d_ff * sizeof(float));
+    uint64_t expert_values = (uint64_t)c->n_experts_used * c->d_ff_expert;
+    s->f = device_layout_take(&l, max_u64(c->d_ff, expert_values) * sizeof(float));
     s->logits = device_layout_take(&l, c->n_vocab * sizeof(float));
     s->best = device_layout_take(&l, b->lowered.head_blocks * sizeof(HeadBest));
     s->sample_scratch = device_layout_take(&l, sizeof(SampleScratch));
@@ -109,6 +127,7 @@ static uint64_t lay_out_work(CudaBackend *b, CUdeviceptr base) {
         slot->pages = device_layout_take(&l, b->pages_max * sizeof(uint32_t));
     }
     lay_out_rows(b, &l);
+    lay_out_experts(b, &l);
     return l.used;
 }
 

@@ -103,6 +103,21 @@ static uint32_t split_count(const CudaBackend *b, const Op *attention, uint32_t 
     return (uint32_t)div_up(n_pages, split_pages);
 }
 
+// A sink of each head in powers of two, as the scores are: a split of weight 1 and no value. -infinity where
+// there is none.
+static float *fetch_sinks(CudaBackend *b, const Op *attention, Arena *scratch, Error *err) {
+    uint32_t n_heads = b->plan->config.n_heads;
+    float *sinks = arena_new(scratch, float, n_heads);
+    for (uint32_t i = 0; sinks && i < n_heads; i++)
+        sinks[i] = -INFINITY;
+    if (!sinks || !attention->weight) return sinks;
+    CUdeviceptr from = b->buffers.weights + placement_offset(&b->placement, attention->weight);
+    const float *values = cuda_fetch(b, from, n_heads * sizeof *values, scratch, err);
+    for (uint32_t i = 0; values && i < n_heads; i++)
+        sinks[i] = values[i] * (float)M_LOG2E;
+    return values ? sinks : NULL;
+}
+
 static bool show_attention(CudaBackend *b, const Stage *s, uint32_t position, Arena scratch, Error *err) {
     const ModelConfig *c = &b->plan->config;
     const Op *op = s->ops[ATTENTION_ATTENTION];
@@ -111,12 +126,13 @@ static bool show_attention(CudaBackend *b, const Stage *s, uint32_t position, Ar
         cuda_fetch(b, b->buffers.part, (size_t)n_splits * width * sizeof *part, &scratch, err);
     const float *weight = cuda_fetch(b, b->buffers.part_weight,
                                      (size_t)n_splits * c->n_heads * 2 * sizeof *weight, &scratch, err);
-    float *out = arena_new(&scratch, float, width);
-    if (!part || !weight || !out) return false;
+    float *out = arena_new(&scratch, float, width), *sinks = fetch_sinks(b, op, &scratch, err);
+    if (!part || !weight || !out || !sinks) return false;
     for (uint32_t head = 0; head < c->n_heads; head++) {
-        float top = -INFINITY, sum = 0;
+        float top = sinks[head], sum = 0;
         for (uint32_t i = 0; i < n_splits; i++)
             top = fmaxf(top, weight[(i * c->n_heads + head) * 2]);
+        sum += exp2f(sinks[head] - top);
         for (uint32_t i = 0; i < n_splits; i++) {
             const float *w = weight + (i * c->n_heads + head) * 2;
             float share = exp2f(w[0] - top) * w[1];
@@ -149,6 +165,8 @@ static bool show_stage(CudaBackend *b, uint32_t slot, const Stage *s, uint32_t p
         return show_floats(b, s->ops[OUTPUT_ADD], position, b->buffers.x, c->d_model, scratch, err);
     case STAGE_POST_NORM:
         return show_floats(b, s->ops[POST_NORM_ADD], position, b->buffers.x, c->d_model, scratch, err);
+    case STAGE_EXPERTS_DOWN:
+        return show_floats(b, s->ops[EXPERTS_ADD], position, b->buffers.x, c->d_model, scratch, err);
     case STAGE_GLU: return show_floats(b, s->ops[GLU_GLU], position, b->buffers.f, c->d_ff, scratch, err);
     case STAGE_HEAD:
         return show_floats(b, s->ops[HEAD_HEAD], position, b->buffers.logits, c->n_vocab, scratch, err);

@@ -64,6 +64,18 @@ static const Pattern patterns[] = {
     {STAGE_DOWN, 2, {
         [OUTPUT_MATMUL] = {OP_MATMUL, ACT_T, {ACT_F}},
         [OUTPUT_ADD]    = {OP_ADD,    ACT_X, {ACT_X, ACT_T}, .optional = true}}},
+    {STAGE_ROUTE, 3, {
+        [ROUTE_NORM]   = {OP_RMS_NORM, ACT_H, {ACT_X}},
+        [ROUTE_MATMUL] = {OP_MATMUL,   ACT_L, {ACT_H}},
+        [ROUTE_ROUTE]  = {OP_ROUTE,    ACT_R, {ACT_L}}}},
+    {STAGE_EXPERTS_GLU, 3, {
+        [EXPERTS_GATE] = {OP_EXPERT_MATMUL, ACT_EG, {ACT_H, ACT_R}},
+        [EXPERTS_UP]   = {OP_EXPERT_MATMUL, ACT_EU, {ACT_H, ACT_R}},
+        [EXPERTS_GLU]  = {OP_GLU,           ACT_EF, {ACT_EG, ACT_EU}}}},
+    {STAGE_EXPERTS_DOWN, 3, {
+        [EXPERTS_DOWN] = {OP_EXPERT_MATMUL, ACT_EO, {ACT_EF, ACT_R}},
+        [EXPERTS_SUM]  = {OP_EXPERT_SUM,    ACT_T,  {ACT_EO, ACT_R}},
+        [EXPERTS_ADD]  = {OP_ADD,           ACT_X,  {ACT_X, ACT_T}}}},
     {STAGE_HEAD, 2, {
         [HEAD_NORM] = {OP_RMS_NORM, ACT_H,    {ACT_X}, .is_norm = true},
         [HEAD_HEAD] = {OP_HEAD,     ACT_NONE, {ACT_H}}}},
@@ -138,7 +150,8 @@ static bool refuse(Error *err, const Weight *w, const char *why) {
 
 static bool check_op(const Op *op, uint32_t norm_group, Error *err) {
     if (!op) return true;
-    bool is_matrix = op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_EMBED;
+    bool is_matrix =
+        op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_EMBED || op->kind == OP_EXPERT_MATMUL;
     if (is_matrix && op->weight->n_cols % BLOCK_WEIGHTS)
         return refuse(err, op->weight, "rows are no multiple of 32");
     bool is_norm = op->kind == OP_RMS_NORM || op->kind == OP_LAYER_NORM;
@@ -147,7 +160,8 @@ static bool check_op(const Op *op, uint32_t norm_group, Error *err) {
     return true;
 }
 
-static bool check_stage(const Stage *s, const ModelConfig *c, Error *err) {
+static bool check_stage(const Lowering *l, const Stage *s, Error *err) {
+    const ModelConfig *c = &l->plan->config;
     for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
         if (!check_op(s->ops[i], s->kind == STAGE_HEADS ? c->head_dim : c->d_model, err)) return false;
     }
@@ -170,6 +184,8 @@ static bool check_stage(const Stage *s, const ModelConfig *c, Error *err) {
             "heads of %u values cannot be run on the GPU yet: a multiple of 16 up to %d is needed",
             c->head_dim, ATTENTION_DIM_MAX);
     }
+    bool of_experts = s->kind == STAGE_ROUTE || s->kind == STAGE_EXPERTS_GLU || s->kind == STAGE_EXPERTS_DOWN;
+    if (of_experts) return lower_check_experts(l, s, err);
     if (s->kind != STAGE_GLU) return true;
     const Op *gate = s->ops[GLU_GATE], *up = s->ops[GLU_UP];
     if (gate && gate->weight->dtype != up->weight->dtype)
@@ -238,8 +254,10 @@ static bool find_program(Lowering *l, Stage *s, Error *err) {
 static void count_weight_bytes(const Lowering *l, Stage *s) {
     for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
         const Op *op = s->ops[i];
-        bool is_matrix = op && (op->kind == OP_MATMUL || op->kind == OP_HEAD);
-        if (is_matrix) s->weight_bytes += placement_bytes(l->placement, op->weight);
+        if (!op) continue;
+        uint64_t bytes = op->weight ? placement_bytes(l->placement, op->weight) : 0;
+        if (op->kind == OP_MATMUL || op->kind == OP_HEAD) s->weight_bytes += bytes;
+        if (op->kind == OP_EXPERT_MATMUL) s->weight_bytes += bytes / op->weight->n_matrices * op->n_used;
     }
 }
 
@@ -247,7 +265,7 @@ static bool add_stage(Lowering *l, const Stage *stage, Error *err) {
     Stage *s = &l->stages[l->n_stages++];
     *s = *stage;
     count_weight_bytes(l, s);
-    return check_stage(s, &l->plan->config, err) && find_program(l, s, err);
+    return check_stage(l, s, err) && find_program(l, s, err);
 }
 
 static bool add_prefill_stage(Lowering *l, StageKind kind, const Stage *of, Error *err) {
@@ -290,6 +308,14 @@ static bool add_prefill(Lowering *l, const Stage *s, Error *err) {
                add_prefill_stage(l, STAGE_PREFILL_GLU, s, err);
     case STAGE_DOWN: return add_prefill_stage(l, STAGE_PREFILL_DOWN, s, err);
     case STAGE_POST_NORM: return add_prefill_stage(l, STAGE_PREFILL_POST_NORM, s, err);
+    case STAGE_ROUTE:
+        return add_prefill_stage(l, STAGE_PREFILL_ROUTE, s, err) &&
+               add_prefill_stage(l, STAGE_PREFILL_GROUP, s, err) &&
+               add_prefill_stage(l, STAGE_PREFILL_GATHER, s, err);
+    case STAGE_EXPERTS_GLU: return add_prefill_stage(l, STAGE_PREFILL_EXPERTS_GLU, s, err);
+    case STAGE_EXPERTS_DOWN:
+        return add_prefill_op(l, STAGE_PREFILL_EXPERTS_DOWN, s, s->ops[EXPERTS_DOWN], err) &&
+               add_prefill_stage(l, STAGE_PREFILL_EXPERTS_SUM, s, err);
     default: return true; // the head takes its rows one by one
     }
 }
@@ -327,6 +353,7 @@ bool lower_plan(const Plan *plan, const Placement *placement, const LowerTarget 
     out->n_programs = l.n_programs;
     out->head_blocks = l.head_blocks;
     out->splits_max = l.splits_max;
+    out->experts = lower_experts_sizes(&plan->config, target, l.max_rows);
     return true;
 }
 

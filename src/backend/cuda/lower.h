@@ -26,6 +26,13 @@ LowerTarget lower_target_of_device(const CudaDevice *device);
 // A usual GPU of an architecture, for compiling without one: 75, 80, 86, 89 or 90.
 LowerTarget lower_target_of_sm(uint32_t sm);
 
+// How many rows, once for each expert that they choose, and how many tiles of them a prompt's step has at
+// most.
+typedef struct {
+    uint32_t slots; // 0 for a model without experts
+    uint32_t tiles;
+} LowerExperts;
+
 typedef struct {
     const Stage *stages; // one decode step: layers, head; then the ways to draw a token
     uint32_t n_stages;
@@ -40,6 +47,7 @@ typedef struct {
     uint32_t splits_max;
     bool has_heads;     // STAGE_HEADS: there is something in `raw`
     bool has_post_norm; // STAGE_POST_NORM: there is something in `t`
+    LowerExperts experts;
 } Lowered;
 
 // Errors: ERR_UNSUPPORTED, naming the operation that no stage can be made of, or the tensor that none takes.
@@ -48,6 +56,8 @@ MUST_CHECK bool lower_plan(const Plan *plan, const Placement *placement, const L
 
 // The program that moves a format's blocks into the layout of the kernels.
 MUST_CHECK bool lower_repack_program(Dtype dtype, Arena *arena, JitProgram *out, Error *err);
+
+LowerExperts lower_experts_sizes(const ModelConfig *config, const LowerTarget *target, uint32_t max_rows);
 
 // ---- arguments ----
 
@@ -63,7 +73,8 @@ typedef struct {
     CUdeviceptr t;           // [d_model]
     CUdeviceptr part;        // [splits_max][heads][head_dim] f16
     CUdeviceptr part_weight; // [splits_max][heads][2]
-    CUdeviceptr f;           // [d_ff]
+    CUdeviceptr f;           // [d_ff], or [experts used][d_ff of an expert]
+    CUdeviceptr route;       // [experts] the router's logits
     CUdeviceptr logits;      // [n_vocab]
     CUdeviceptr best;        // [head_blocks] HeadBest
     CUdeviceptr sample_scratch;
@@ -77,6 +88,14 @@ typedef struct {
     CUdeviceptr rows_a;
     CUdeviceptr rows_f;
     CUdeviceptr rows_rope[PLACED_ROPES_MAX];
+    // Of a mixture of experts: [max_rows], and [slots] of them in the order of their experts.
+    CUdeviceptr rows_choice; // [experts used] ExpertRowChoice
+    CUdeviceptr rows_slot;   // [experts used]
+    CUdeviceptr rows_factor;
+    CUdeviceptr tiles; // [tiles] ExpertTile
+    CUdeviceptr slots_h;
+    CUdeviceptr slots_f;
+    CUdeviceptr slots_out;
 } StageBuffers;
 
 // The arguments of a stage for one sequence: its DecodeSequence, and where its tokens go [TOKEN_RING].

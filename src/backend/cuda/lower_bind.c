@@ -1,5 +1,5 @@
 // The arguments of each stage: addresses of what it reads and writes.
-#include "backend/cuda/lower.h"
+#include "backend/cuda/lower_internal.h"
 
 static CUdeviceptr address_of(const StageBuffers *b, const Weight *w) {
     return w ? b->weights + placement_offset(b->placement, w) : 0;
@@ -155,7 +155,7 @@ static void bind_prefill(const Stage *s, const StageBuffers *b, StageArgs *out) 
         out->prefill_post_norm = (PrefillPostNormArgs){
             .chunk = b->chunk, .t = b->rows_t, .norm = weight_of(b, s->ops[POST_NORM_NORM]), .x = b->rows_x};
         break;
-    default: break;
+    default: stage_bind_experts(s, b, out);
     }
 }
 

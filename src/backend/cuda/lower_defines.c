@@ -16,14 +16,36 @@ typedef struct {
     uint32_t blocks;
     uint32_t warps;
     uint32_t ring_bytes;
+    uint32_t shared_bytes_min; // of a block, whatever it uses
 } MatvecShape;
+
+// Stages that follow each other take turns in having most of a multiprocessor's shared memory, and the rest
+// of it, so that a block of each fits and two of the one that has most never do. (Where both have half, two
+// blocks of a stage take the place of two that ended there, and each stage runs on half of the
+// multiprocessors: 12 to 15% of a step on an H100.)
+// Warps: where all of a block's weights fit its ring, many shorten what is left to do when the input comes;
+// more than a stream needs only keep other blocks away (registers). Beside attention there should be room for
+// the stage before and the one after it: 16 warps for those cost 3 to 6%. Down makes the most activations.
+static const struct {
+    bool most;
+    uint8_t warps_resident;
+    uint8_t warps_streaming;
+} matvec_stages[STAGE_KIND_COUNT] = {
+    // clang-format off
+    [STAGE_QKV]          = {true,  8,  8},
+    [STAGE_OUTPUT]       = {false, 8,  8},
+    [STAGE_GLU]          = {true,  16, 8},
+    [STAGE_DOWN]         = {false, 16, 16},
+    [STAGE_EXPERTS_GLU]  = {true,  16, 8},
+    [STAGE_EXPERTS_DOWN] = {false, 16, 8},
+    [STAGE_HEAD]         = {true,  8,  8},
+    // clang-format on
+};
 
 enum {
     BLOCK_SHARED_RESERVED = 1024, // the system's, of each block
     RING_SPARE = 1536,            // barriers, sums, what a stage adds
     RING_BYTES_MAX = 96 << 10,    // 64 KB cost 3% on the layers of a 1B model, more does not fit twice
-    RESIDENT_WARPS = 16,          // 8 cost 13% on the layers of a 0.5B model, 4 cost 35%
-    STREAMING_WARPS = 8,          // 16 for gate, up and down cost 10% of an 8B model's step
     X_BLOCK_BYTES = 72,           // activations.cuh: 32 values in two bytes each, their scale and sum
     UNITS_PER_WARP_MAX = 32,
     ATTENTION_WARPS = 8, // with splits of at least 8 pages; 4 and 4 cost 15% of attention and its output
@@ -32,13 +54,21 @@ enum {
     PREFILL_SHARED_SPARE = 8 << 10, // what a product of prefill takes beside its ring, at most
 };
 
+// What blocks of a stage may have of a multiprocessor's shared memory; `min` is what they take at least.
+static uint32_t shared_budget(const LowerTarget *t, bool most, uint32_t *min) {
+    *min = 0;
+    if (t->sm < 90) return t->shared_bytes_block;
+    uint32_t larger = t->shared_bytes_multiprocessor / 2; // twice, with what is reserved, is too much
+    uint32_t smaller = t->shared_bytes_multiprocessor - larger - 2 * BLOCK_SHARED_RESERVED;
+    if (larger > t->shared_bytes_block) return t->shared_bytes_block;
+    *min = most ? larger : smaller / 2;
+    return most ? larger : smaller;
+}
+
 // Two blocks of consecutive stages share a multiprocessor where the second may begin before the first has
-// ended (sm_90), so each gets half of its shared memory. A warp's ring holds at least two pieces, each
-// `unit_rows` tiles of the largest format. Where all of a block's weights fit its ring, many warps shorten
-// what is left to do when the input comes; where they stream, more warps than the stream needs only keep the
-// next stage's block away (registers).
-static MatvecShape matvec_shape(const LowerTarget *t, uint32_t n_cols, uint32_t units, uint32_t unit_rows,
-                                const Weight *const *weights, uint32_t n_weights) {
+// ended (sm_90). A warp's ring holds at least two pieces, each `unit_rows` tiles of the largest format.
+static MatvecShape matvec_shape(const LowerTarget *t, StageKind kind, uint32_t n_cols, uint32_t units,
+                                uint32_t unit_rows, const Weight *const *weights, uint32_t n_weights) {
     uint32_t tile_bytes = 0;
     uint64_t row_bytes = 0;
     bool has_floats = false;
@@ -48,14 +78,13 @@ static MatvecShape matvec_shape(const LowerTarget *t, uint32_t n_cols, uint32_t 
         row_bytes = max_u64(row_bytes, layout_row_bytes((int)weights[i]->dtype, n_cols));
         has_floats |= FORMAT_IS_FLOAT((int)weights[i]->dtype);
     }
-    uint32_t half = t->shared_bytes_multiprocessor / 2 - BLOCK_SHARED_RESERVED;
-    uint32_t budget = t->sm >= 90 ? (uint32_t)min_u64(t->shared_bytes_block, half) : t->shared_bytes_block;
     uint32_t x_bytes = n_cols / BLOCK_WEIGHTS * X_BLOCK_BYTES + (has_floats ? n_cols * 4 : 0);
     uint32_t taken = x_bytes + RING_SPARE;
     MatvecShape shape = {.blocks = t->multiprocessors};
+    uint32_t budget = shared_budget(t, matvec_stages[kind].most, &shape.shared_bytes_min);
     shape.ring_bytes = (uint32_t)min_u64(budget > taken ? budget - taken : 0, RING_BYTES_MAX) / 1024 * 1024;
     bool streams = (uint64_t)units * unit_rows * row_bytes > (uint64_t)shape.ring_bytes * shape.blocks;
-    shape.warps = streams ? STREAMING_WARPS : RESIDENT_WARPS;
+    shape.warps = streams ? matvec_stages[kind].warps_streaming : matvec_stages[kind].warps_resident;
     while (shape.warps > 1 && shape.ring_bytes / shape.warps < 2 * unit_rows * tile_bytes + 16)
         shape.warps /= 2;
     uint32_t units_max = shape.warps * UNITS_PER_WARP_MAX;
@@ -92,22 +121,17 @@ static PrefillShape prefill_shape(const LowerTarget *t, uint32_t units) {
 
 // ---- decoding ----
 
-static void define(StrBuf *b, const char *name, uint64_t value) {
-    strbuf_printf(b, "#define %s %llu\n", name, (unsigned long long)value);
-}
-
-static void define_float(StrBuf *b, const char *name, float value) {
-    strbuf_printf(b, "#define %s %af\n", name, (double)value); // hexadecimal: exact
-}
-
-static void define_format(StrBuf *b, const char *name, const Weight *w) {
-    strbuf_printf(b, "#define %s FORMAT_%s\n", name, dtype_info(w->dtype)->name);
-}
-
 static void define_shape(StrBuf *b, const MatvecShape *shape) {
     define(b, "BLOCKS", shape->blocks);
     define(b, "WARPS", shape->warps);
     define(b, "RING_BYTES", shape->ring_bytes);
+    define(b, "SHARED_BYTES_MIN", shape->shared_bytes_min);
+}
+
+void lower_define_matvec(StrBuf *b, const Lowering *l, StageKind kind, uint32_t n_cols, uint32_t units,
+                         uint32_t unit_rows, const Weight *weight) {
+    MatvecShape shape = matvec_shape(l->target, kind, n_cols, units, unit_rows, &weight, 1);
+    define_shape(b, &shape);
 }
 
 static void define_heads(StrBuf *b, const Lowering *l) {
@@ -169,7 +193,7 @@ static void define_qkv(StrBuf *b, const Lowering *l, const Stage *s, const Op *a
     const ModelConfig *c = &l->plan->config;
     const Weight *w[3] = {s->ops[QKV_Q]->weight, s->ops[QKV_K]->weight, s->ops[QKV_V]->weight};
     uint32_t units = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim / 2;
-    MatvecShape shape = matvec_shape(l->target, c->d_model, units, 2, w, 3);
+    MatvecShape shape = matvec_shape(l->target, STAGE_QKV, c->d_model, units, 2, w, 3);
     define(b, "STAGE_QKV", 1);
     define_projections(b, l, s, attention);
     define_norm(b, s->ops[QKV_NORM]);
@@ -214,9 +238,17 @@ static void define_attention(StrBuf *b, const Lowering *l, const Stage *s) {
     define_splits(b, l, s->ops[ATTENTION_ATTENTION]);
 }
 
+// Rows of a unit. Two of down share the activations that a lane has loaded: 2 to 4% of a step, where a block
+// has enough rows for its warps.
+static uint32_t output_rows(const LowerTarget *t, StageKind kind, uint32_t n_rows) {
+    return kind == STAGE_DOWN && n_rows >= 8 * t->multiprocessors ? 2 : 1;
+}
+
 static void define_output(StrBuf *b, const Lowering *l, const Stage *s, const Op *attention) {
     const Weight *w = s->ops[OUTPUT_MATMUL]->weight;
-    MatvecShape shape = matvec_shape(l->target, (uint32_t)w->n_cols, (uint32_t)w->n_rows, 1, &w, 1);
+    uint32_t rows = output_rows(l->target, s->kind, (uint32_t)w->n_rows);
+    uint32_t units = (uint32_t)div_up(w->n_rows, rows);
+    MatvecShape shape = matvec_shape(l->target, s->kind, (uint32_t)w->n_cols, units, rows, &w, 1);
     define(b, "STAGE_OUTPUT", 1);
     if (attention) {
         define(b, "FROM_ATTENTION", 1);
@@ -227,6 +259,7 @@ static void define_output(StrBuf *b, const Lowering *l, const Stage *s, const Op
     if (stage_is_raw(s)) define(b, "RAW", 1);
     define(b, "N_ROWS", w->n_rows);
     define(b, "N_COLS", w->n_cols);
+    define(b, "ROWS", rows);
     define_format(b, "FORMAT_0", w);
     define_shape(b, &shape);
 }
@@ -245,7 +278,8 @@ static void define_feed_forward(StrBuf *b, const Lowering *l, const Stage *s) {
 static void define_glu(StrBuf *b, const Lowering *l, const Stage *s) {
     const ModelConfig *c = &l->plan->config;
     const Weight *w = s->ops[GLU_UP]->weight;
-    MatvecShape shape = matvec_shape(l->target, c->d_model, c->d_ff, s->ops[GLU_GATE] ? 2 : 1, &w, 1);
+    uint32_t rows = s->ops[GLU_GATE] ? 2 : 1;
+    MatvecShape shape = matvec_shape(l->target, STAGE_GLU, c->d_model, c->d_ff, rows, &w, 1);
     define(b, "STAGE_GLU", 1);
     define_feed_forward(b, l, s);
     define_norm(b, s->ops[GLU_NORM]);
@@ -255,7 +289,7 @@ static void define_glu(StrBuf *b, const Lowering *l, const Stage *s) {
 static void define_head(StrBuf *b, Lowering *l, const Stage *s) {
     const ModelConfig *c = &l->plan->config;
     const Weight *w = s->ops[HEAD_HEAD]->weight;
-    MatvecShape shape = matvec_shape(l->target, c->d_model, 0, 4, &w, 1);
+    MatvecShape shape = matvec_shape(l->target, STAGE_HEAD, c->d_model, 0, 4, &w, 1);
     l->head_blocks = shape.blocks;
     define(b, "STAGE_HEAD", 1);
     define(b, "D_MODEL", c->d_model);
@@ -373,7 +407,7 @@ bool lower_define(StrBuf *b, Lowering *l, const Stage *s, Error *err) {
     case STAGE_PREFILL_OUTPUT:
     case STAGE_PREFILL_DOWN: define_prefill_output(b, l, s); break;
     case STAGE_PREFILL_GLU: define_prefill_glu(b, l, s); break;
-    case STAGE_KIND_COUNT: break;
+    default: lower_define_experts(b, l, s);
     }
     return true;
 }

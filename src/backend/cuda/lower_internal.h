@@ -22,8 +22,33 @@ typedef struct {
     uint32_t splits_max;
 } Lowering;
 
+static inline void define(StrBuf *b, const char *name, uint64_t value) {
+    strbuf_printf(b, "#define %s %llu\n", name, (unsigned long long)value);
+}
+
+static inline void define_float(StrBuf *b, const char *name, float value) {
+    strbuf_printf(b, "#define %s %af\n", name, (double)value); // hexadecimal: exact
+}
+
+static inline void define_format(StrBuf *b, const char *name, const Weight *w) {
+    strbuf_printf(b, "#define %s FORMAT_%s\n", name, dtype_info(w->dtype)->name);
+}
+
+// BLOCKS, WARPS, RING_BYTES and SHARED_BYTES_MIN of a product with one vector of n_cols: units of unit_rows
+// rows of the weight.
+void lower_define_matvec(StrBuf *b, const Lowering *l, StageKind kind, uint32_t n_cols, uint32_t units,
+                         uint32_t unit_rows, const Weight *weight);
+
 // Writes the stage's #defines. Sets l->head_blocks when it comes to the head.
 MUST_CHECK bool lower_define(StrBuf *b, Lowering *l, const Stage *s, Error *err);
 
 // What the kernels call an activation; NULL for those that they do not have.
 const char *lower_activation_name(ActFn fn);
+
+// ---- mixtures of experts (lower_experts.c) ----
+
+// Errors: ERR_UNSUPPORTED. `s` is a stage of decoding.
+MUST_CHECK bool lower_check_experts(const Lowering *l, const Stage *s, Error *err);
+// Of any of their stages.
+void lower_define_experts(StrBuf *b, const Lowering *l, const Stage *s);
+void stage_bind_experts(const Stage *s, const StageBuffers *b, StageArgs *out);

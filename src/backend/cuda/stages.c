@@ -17,6 +17,10 @@ static const struct {
 #define FILES_DOWN FILES_MATVEC, "decode_output.cuh"
 #define FILES_POST_NORM FILES_COMMON, "decode_post_norm.cuh"
 #define FILES_HEAD FILES_MATVEC, "decode_norm.cuh", "logits.cuh", "decode_head.cuh"
+#define FILES_ROUTE FILES_COMMON, "formats.cuh", "decode_route.cuh"
+#define FILES_EXPERTS_GLU \
+    FILES_MATVEC, "decode_norm.cuh", "expert_choice.cuh", "activate.cuh", "decode_experts_glu.cuh"
+#define FILES_EXPERTS_DOWN FILES_MATVEC, "expert_choice.cuh", "decode_experts_down.cuh"
 #define FILES_GREEDY FILES_COMMON, "logits.cuh", "sample_greedy.cuh"
 #define FILES_SAMPLE FILES_COMMON, "logits.cuh", "sample_full.cuh"
 #define FILES_MATMUL \
@@ -28,9 +32,16 @@ static const struct {
 #define FILES_PREFILL_HEADS FILES_COMMON, "heads.cuh", "prefill_heads.cuh"
 #define FILES_PREFILL_ATTENTION FILES_COMMON, "formats.cuh", "prefill_tiles.cuh", "prefill_attention.cuh"
 #define FILES_PREFILL_OUTPUT FILES_MATMUL, "prefill_output.cuh"
-#define FILES_PREFILL_GLU FILES_MATMUL, "activate.cuh", "prefill_glu.cuh"
+#define FILES_PREFILL_GLU FILES_MATMUL, "activate.cuh", "prefill_glu_units.cuh", "prefill_glu.cuh"
 #define FILES_PREFILL_DOWN FILES_MATMUL, "prefill_output.cuh"
 #define FILES_PREFILL_POST_NORM FILES_COMMON, "prefill_post_norm.cuh"
+#define FILES_PREFILL_ROUTE FILES_COMMON, "formats.cuh", "expert_choice.cuh", "prefill_route.cuh"
+#define FILES_PREFILL_GROUP FILES_COMMON, "prefill_group.cuh"
+#define FILES_PREFILL_GATHER FILES_COMMON, "prefill_gather.cuh"
+#define FILES_PREFILL_EXPERTS_GLU \
+    FILES_MATMUL, "activate.cuh", "prefill_glu_units.cuh", "prefill_experts.cuh", "prefill_experts_glu.cuh"
+#define FILES_PREFILL_EXPERTS_DOWN FILES_MATMUL, "prefill_experts.cuh", "prefill_experts_down.cuh"
+#define FILES_PREFILL_EXPERTS_SUM FILES_COMMON, "prefill_experts_sum.cuh"
     STAGES(STAGE_ROW)
 #undef STAGE_ROW
 };
