@@ -386,6 +386,15 @@ TinyModel tiny_model_llama(void) {
     };
 }
 
+TinyModel tiny_model_mixed(void) {
+    TinyModel m = tiny_model_llama();
+    m.layers = 3;
+    m.mixed = true;
+    m.dtype = DTYPE_F32;
+    m.embd_dtype = DTYPE_IQ4_XS;
+    return m;
+}
+
 static bool has_biases(const TinyModel *m) {
     return strcmp(m->architecture, "qwen2") == 0;
 }
@@ -430,11 +439,13 @@ static void add_layer(GgufBuilder *b, const TinyModel *m, uint32_t layer) {
         {"attn_output", d, d, false},  {"ffn_gate", d, m->ff, false}, {"ffn_up", d, m->ff, false},
         {"ffn_down", m->ff, d, false},
     };
+    enum { GATE = 4, FORMATS = 6 }; // of a layer
     char name[64];
     for (size_t i = 0; i < COUNT_OF(matrices); i++) {
+        uint32_t turn = m->mixed ? layer * FORMATS + (uint32_t)i - (i > GATE) : 0;
+        Dtype dtype = (Dtype)(((uint32_t)m->dtype + turn) % DTYPE_COUNT);
         snprintf(name, sizeof name, "blk.%u.%s.weight", layer, matrices[i].name);
-        gguf_builder_add_tensor(b, name, m->dtype, 2, (uint64_t[]){matrices[i].columns, matrices[i].rows},
-                                NULL);
+        gguf_builder_add_tensor(b, name, dtype, 2, (uint64_t[]){matrices[i].columns, matrices[i].rows}, NULL);
         if (!matrices[i].bias || !has_biases(m)) continue;
         snprintf(name, sizeof name, "blk.%u.%s.bias", layer, matrices[i].name);
         gguf_builder_add_vector(b, name, matrices[i].rows, 0);

@@ -85,7 +85,8 @@ typedef struct {
     uint32_t context, embedding, layers, ff, heads, kv_heads, vocab;
     float rope_base;
     bool tied;        // no output.weight
-    Dtype dtype;      // of matrices
+    Dtype dtype;      // of matrices; of the layers' first one where mixed
+    bool mixed;       // the layers' matrices take all formats in turn, gate and up one of them together
     Dtype embd_dtype; // of token_embd and output
     uint64_t seed;
 } TinyModel;
@@ -93,6 +94,8 @@ typedef struct {
 // 2 layers, 256 wide, 8 heads over 2, 1,024 tokens, Q4_K with Q6_K embeddings, 2,048 tokens of context; about
 // 0.8 MB.
 TinyModel tiny_model_llama(void);
+// With every format: 18 places for 16 of them in three layers; IQ4_XS embeddings.
+TinyModel tiny_model_mixed(void);
 
 // Everything but the tensors, for tests that change one of them; then the tensors.
 void tiny_model_put_metadata(GgufBuilder *b, const TinyModel *m);

@@ -47,17 +47,24 @@ static void compare_stages(const TinyModel *model, uint32_t n_tokens) {
 }
 
 TEST_SLOW(cuda_gpu_stages_agree_for_every_format, 300) {
-    static const Dtype formats[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0,
-                                    DTYPE_Q5_1, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
-    for (size_t i = 0; i < COUNT_OF(formats); i++) {
-        TEST_CASE_LABEL("%s", dtype_info(formats[i])->name);
-        printf("%s\n", dtype_info(formats[i])->name);
+    for (Dtype d = 0; d < DTYPE_COUNT; d++) {
+        TEST_CASE_LABEL("%s", dtype_info(d)->name);
+        printf("%s\n", dtype_info(d)->name);
         TinyModel model = tiny_model_llama();
-        model.architecture = i % 2 ? "qwen2" : "llama";
-        model.dtype = model.embd_dtype = formats[i];
-        model.tied = i % 3 == 0;
-        model.seed = 100 + i;
+        model.architecture = d % 2 ? "qwen2" : "llama";
+        model.dtype = model.embd_dtype = d;
+        model.tied = d % 3 == 0;
+        model.seed = 100 + d;
         compare_stages(&model, 80);
+    }
+}
+
+TEST_SLOW(cuda_gpu_stages_agree_for_mixed_formats, 300) {
+    for (Dtype d = 0; d < DTYPE_COUNT; d += 5) { // which formats are beside each other
+        TEST_CASE_LABEL("from %s", dtype_info(d)->name);
+        TinyModel model = tiny_model_mixed();
+        model.dtype = d;
+        compare_stages(&model, 40);
     }
 }
 
@@ -74,6 +81,7 @@ TEST_SLOW(cuda_gpu_stages_agree_at_odd_shapes, 300) {
         {"a wide layer", "llama", 2048, 32, 4, 5632, 3001, 20, DTYPE_Q4_K, DTYPE_Q6_K},
         {"a tail of one block", "qwen2", 1056, 33, 3, 2080, 1200, 20, DTYPE_Q5_1, DTYPE_Q4_0},
         {"one token", "llama", 256, 8, 2, 512, 1000, 1, DTYPE_Q5_K, DTYPE_Q6_K},
+        {"rows of GPT-OSS", "llama", 2880, 45, 5, 2880, 1000, 20, DTYPE_MXFP4, DTYPE_IQ4_NL},
         {"many splits", "llama", 256, 8, 2, 512, 1000, 700, DTYPE_Q4_K, DTYPE_Q6_K},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {

@@ -17,10 +17,7 @@ static const double ERROR_MAX = 3e-2, STAGE_ERROR_MAX = 5e-3;
 
 static const SamplerParams sampled = {.temperature = 0.8f, .top_p = 1, .repetition_penalty = 1, .seed = 1};
 
-static void check_model(const char *name) {
-    static const uint32_t chunks[] = {23};
-    const ArchModel *m = arch_model_named(name);
-    REQUIRE(m != NULL);
+static ModelPair *open_emulated(const char *name, Str file) {
     emulated_gpu_load(SM, MULTIPROCESSORS);
     BackendOptions options = {.n_slots = 2,
                               .max_rows = ARCH_MODEL_PROMPT,
@@ -29,7 +26,14 @@ static void check_model(const char *name) {
                               .jit_cache = "",
                               .model_path = name,
                               .jit_compiler = &emulated_gpu_compiler};
-    ModelPair *p = model_pair_open(arch_model_build(m), &options);
+    return model_pair_open(file, &options);
+}
+
+static void check_model(const char *name) {
+    static const uint32_t chunks[] = {23};
+    const ArchModel *m = arch_model_named(name);
+    REQUIRE(m != NULL);
+    ModelPair *p = open_emulated(name, arch_model_build(m));
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
     model_stages_compare(p, tokens, ARCH_MODEL_PROMPT, ARCH_MODEL_PROMPT + STAGE_ROWS, STAGE_ERROR_MAX);
@@ -44,6 +48,15 @@ static void check_model(const char *name) {
         check_model(#name);                 \
     }
 ARCH_MODEL_NAMES(MODEL_CASE)
+
+TEST_SLOW(emulated_formats_beside_each_other, 900) {
+    TinyModel model = tiny_model_mixed();
+    ModelPair *p = open_emulated("mixed", tiny_model_build(&model));
+    int32_t tokens[ARCH_MODEL_TOKENS];
+    arch_model_tokens(tokens);
+    model_stages_compare(p, tokens, 20, 20 + STAGE_ROWS, STAGE_ERROR_MAX);
+    model_pair_close(p);
+}
 
 TEST(emulated_models_are_all) {
 #define MODEL_NAME(name) #name,

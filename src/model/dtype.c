@@ -6,14 +6,7 @@
 #include <assert.h>
 
 // Loops have fixed counts and work on whole groups of 16 or 32, so that the compiler turns each into a few
-// vector instructions; the version for the processor at hand is chosen when the program is loaded. Sanitizers
-// do not get along with that choice, which runs before they are set up.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)
-#define DTYPE_CLONES __attribute__((target_clones("arch=x86-64-v3", "default")))
-#else
-#define DTYPE_CLONES
-#endif
+// vector instructions (CPU_CLONES).
 
 // GCC unrolls loops of 16 rounds before it looks for vectors, and then finds fewer: keeping them makes Q4_0 7
 // times and Q6_K twice as fast.
@@ -92,7 +85,7 @@ static void dequantize_f32(const uint8_t *blocks, float *out, size_t n_blocks) {
 
 // f32_from_f16 without its branches. The exponent is corrected by a multiplication, which makes subnormals
 // normal, too.
-DTYPE_CLONES
+CPU_CLONES
 static void dequantize_f16(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
     for (size_t i = 0; i < n_blocks; i++) {
         uint16_t half;
@@ -104,7 +97,7 @@ static void dequantize_f16(const uint8_t *restrict blocks, float *restrict out, 
     }
 }
 
-DTYPE_CLONES
+CPU_CLONES
 static void dequantize_bf16(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
     for (size_t i = 0; i < n_blocks; i++) {
         uint16_t brain;
@@ -115,7 +108,7 @@ static void dequantize_bf16(const uint8_t *restrict blocks, float *restrict out,
 
 // ---- blocks of 32 ----
 
-DTYPE_CLONES
+CPU_CLONES
 static void dequantize_q4_0(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
     const BlockQ4_0 *block = (const BlockQ4_0 *)blocks;
     for (size_t b = 0; b < n_blocks; b++, block++, out += GROUP) {
@@ -125,7 +118,7 @@ static void dequantize_q4_0(const uint8_t *restrict blocks, float *restrict out,
     }
 }
 
-DTYPE_CLONES
+CPU_CLONES
 static void dequantize_q4_1(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
     const BlockQ4_1 *block = (const BlockQ4_1 *)blocks;
     for (size_t b = 0; b < n_blocks; b++, block++, out += GROUP) {
@@ -135,7 +128,7 @@ static void dequantize_q4_1(const uint8_t *restrict blocks, float *restrict out,
     }
 }
 
-DTYPE_CLONES
+CPU_CLONES
 static void dequantize_q5_0(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
     const BlockQ5_0 *block = (const BlockQ5_0 *)blocks;
     for (size_t b = 0; b < n_blocks; b++, block++, out += GROUP) {
@@ -145,7 +138,7 @@ static void dequantize_q5_0(const uint8_t *restrict blocks, float *restrict out,
     }
 }
 
-DTYPE_CLONES
+CPU_CLONES
 static void dequantize_q5_1(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
     const BlockQ5_1 *block = (const BlockQ5_1 *)blocks;
     for (size_t b = 0; b < n_blocks; b++, block++, out += GROUP) {
@@ -156,7 +149,7 @@ static void dequantize_q5_1(const uint8_t *restrict blocks, float *restrict out,
     }
 }
 
-DTYPE_CLONES
+CPU_CLONES
 static void dequantize_q8_0(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
     const BlockQ8_0 *block = (const BlockQ8_0 *)blocks;
     for (size_t b = 0; b < n_blocks; b++, block++, out += GROUP)
@@ -167,7 +160,7 @@ static void dequantize_q8_0(const uint8_t *restrict blocks, float *restrict out,
 static const int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                       1,    13,   25,  38,  53,  69,  89,  113};
 
-DTYPE_CLONES
+CPU_CLONES
 static void dequantize_iq4_nl(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
     const BlockIQ4_NL *block = (const BlockIQ4_NL *)blocks;
     for (size_t b = 0; b < n_blocks; b++, block++, out += GROUP) {
@@ -186,7 +179,7 @@ static inline float mxfp4_half_scale(uint8_t exponent) {
     return f32_from_bits(exponent < 2 ? 0x00200000u << exponent : (exponent - 1u) << 23);
 }
 
-DTYPE_CLONES
+CPU_CLONES
 static void dequantize_mxfp4(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
     const BlockMXFP4 *block = (const BlockMXFP4 *)blocks;
     for (size_t b = 0; b < n_blocks; b++, block++, out += GROUP) {
@@ -228,7 +221,7 @@ static inline void unpack_sub(const uint8_t sub[12], uint8_t scales[8], uint8_t 
     }
 }
 
-DTYPE_CLONES
+CPU_CLONES
 static void dequantize_q2_k(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
     const BlockQ2_K *block = (const BlockQ2_K *)blocks;
     for (size_t b = 0; b < n_blocks; b++, block++, out += SUPER) {
@@ -243,7 +236,7 @@ static void dequantize_q2_k(const uint8_t *restrict blocks, float *restrict out,
     }
 }
 
-DTYPE_CLONES
+CPU_CLONES
 static void dequantize_q3_k(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
     const BlockQ3_K *block = (const BlockQ3_K *)blocks;
     for (size_t b = 0; b < n_blocks; b++, block++, out += SUPER) {
@@ -260,7 +253,7 @@ static void dequantize_q3_k(const uint8_t *restrict blocks, float *restrict out,
     }
 }
 
-DTYPE_CLONES
+CPU_CLONES
 static void dequantize_q4_k(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
     const BlockQ4_K *block = (const BlockQ4_K *)blocks;
     for (size_t b = 0; b < n_blocks; b++, block++, out += SUPER) {
@@ -274,7 +267,7 @@ static void dequantize_q4_k(const uint8_t *restrict blocks, float *restrict out,
     }
 }
 
-DTYPE_CLONES
+CPU_CLONES
 static void dequantize_q5_k(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
     const BlockQ5_K *block = (const BlockQ5_K *)blocks;
     for (size_t b = 0; b < n_blocks; b++, block++, out += SUPER) {
@@ -291,7 +284,7 @@ static void dequantize_q5_k(const uint8_t *restrict blocks, float *restrict out,
     }
 }
 
-DTYPE_CLONES
+CPU_CLONES
 static void dequantize_q6_k(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
     const BlockQ6_K *block = (const BlockQ6_K *)blocks;
     for (size_t b = 0; b < n_blocks; b++, block++, out += SUPER) {
@@ -311,7 +304,7 @@ static void dequantize_q6_k(const uint8_t *restrict blocks, float *restrict out,
     }
 }
 
-DTYPE_CLONES
+CPU_CLONES
 static void dequantize_iq4_xs(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
     const BlockIQ4_XS *block = (const BlockIQ4_XS *)blocks;
     for (size_t b = 0; b < n_blocks; b++, block++) {

@@ -230,14 +230,17 @@ void emulated_wait_for_counter(const volatile uint32_t *counter, uint32_t value)
 
 // ---- copies ----
 
-static void check_copy(const void *to, const void *from, unsigned bytes) {
+// A copy may arrive at any time from its start to its wait. Here what was in its place is gone at the start
+// (NaNs), and what it brings comes in the wait.
+static void start_copy(void *to, const void *from, unsigned bytes) {
     if ((uintptr_t)to % 16 || (uintptr_t)from % 16 || bytes % 16 || bytes == 0)
         broken("copy is not aligned to 16 bytes");
+    memset(to, 0xFF, bytes);
 }
 
 void emulated_copy_async(void *shared, const void *global, unsigned bytes) {
     Fiber *f = block.running;
-    check_copy(shared, global, bytes);
+    start_copy(shared, global, bytes);
     if (f->n_copies + f->open_copies == COPIES_MAX) broken("too many copies under way: enlarge COPIES_MAX");
     f->copies[f->n_copies + f->open_copies++] = {shared, global, bytes};
 }
@@ -297,7 +300,7 @@ void emulated_bulk_expect(uint64_t *barrier, unsigned bytes) {
 }
 
 void emulated_bulk_copy(void *shared, const void *global, unsigned bytes, uint64_t *barrier) {
-    check_copy(shared, global, bytes);
+    start_copy(shared, global, bytes);
     if (block.n_bulk == BULK_MAX) broken("too many bulk copies under way: enlarge BULK_MAX");
     block.bulk[block.n_bulk++] = {{shared, global, bytes}, barrier};
 }

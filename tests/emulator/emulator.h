@@ -4,9 +4,9 @@
 //
 // What it finds, besides wrong results: reads and writes outside shared memory and arguments (under ASan),
 // reads of shared memory that nothing wrote (it starts as NaN), collectives that not all lanes of a warp
-// reach, barriers that not all threads reach, reads before an asynchronous copy was waited for (copies happen
-// in the wait), copies that are never waited for or are not aligned. Every second block runs its threads in
-// reverse order.
+// reach, barriers that not all threads reach, reads of where an asynchronous copy goes between its start
+// (which fills the place with NaN) and its wait (in which it happens), copies that are never waited for or
+// are not aligned. Every second block runs its threads in reverse order.
 //
 // Not found: races between threads that run in an order which happens to work, and (but for blocks launched
 // together) what only several blocks at once do. One launch at a time, from one thread.
