@@ -1787,6 +1787,78 @@ static int command_lint(const Build *build) {
     return run(&command);
 }
 
+// Where it is noted with which key a source was found to be fine.
+static const char *analysis_path(const Build *build, const Unit *unit) {
+    return text_of("%s%s.analysed", build->object_folder, unit->source);
+}
+
+static void analysis_start(const Build *build, Unit *unit) {
+    List command = {0};
+    list_add_words(&command, text_of("clang-tidy --quiet %s -- -std=c17 -D_GNU_SOURCE -Isrc", unit->source));
+    list_add(&command, build->cuda ? "-DWORKER_ORCD_CUDA=1" : "-DWORKER_ORCD_CUDA=0");
+    if (build->cuda) list_add_words(&command, text_of("-isystem %s", build->toolkit.include));
+    unit->output = temporary_file();
+    unit->pid = start(&command, unit->output);
+}
+
+// Prints what was found; true for nothing, which is noted.
+static bool analysis_finish(const Build *build, Unit *unit, int status) {
+    Bytes output = read_from_start(unit->output);
+    close(unit->output);
+    const char *key = text_of("%016llx", (unsigned long long)unit->key);
+    clear_progress();
+    if (status != 0) fputs(output.data, stderr);
+    else file_write(analysis_path(build, unit), key, strlen(key));
+    return status == 0;
+}
+
+// Each source by itself: together, clang-tidy mistakes one's macros for another's. The number of those with
+// findings.
+static size_t analyse(const Build *build, Unit **units, size_t count) {
+    size_t started = 0, done = 0, failed = 0;
+    while (done < count) {
+        while (started < count && started - done < (size_t)build->options.jobs) {
+            show_progress(done, count, units[started]->source);
+            analysis_start(build, units[started++]);
+        }
+        int status;
+        pid_t pid = waitpid(-1, &status, 0);
+        Unit *unit = pid > 0 ? unit_of_process(units, started, pid) : NULL;
+        if (!unit) continue;
+        done++;
+        failed += !analysis_finish(build, unit, status);
+    }
+    return failed;
+}
+
+static int command_analyse(const Build *build) {
+    static const char *const programs[] = {"clang-tidy", "cppcheck"};
+    for (size_t i = 0; i < COUNT_OF(programs); i++) {
+        if (!have_program(programs[i]))
+            die("%s is missing (Debian: apt install %s)", programs[i], programs[i]);
+    }
+    build_programs(build, 1u << PROGRAM_WORKER); // gives each source a key of all that it includes
+    Units units = {0};
+    List sources = sources_of(build, &PROGRAMS[PROGRAM_WORKER]), cppcheck = {0};
+    units_add(build, &units, &sources);
+    Unit **changed = grow(NULL, (units.count + 1) * sizeof(Unit *));
+    size_t count = 0;
+    for (size_t i = 0; i < units.count; i++) {
+        Unit *unit = &units.items[i];
+        if (!starts_with(unit->source, "src/") || !unit_is_current(unit)) continue;
+        const char *key = text_of("%016llx", (unsigned long long)unit->key);
+        if (!file_holds(analysis_path(build, unit), key, strlen(key))) changed[count++] = unit;
+    }
+    size_t failed = analyse(build, changed, count);
+    list_add_words(&cppcheck,
+                   "cppcheck --std=c11 --quiet --error-exitcode=1 --inline-suppr -D_GNU_SOURCE -Isrc");
+    list_add_words(&cppcheck, "--enable=warning,portability,performance --suppress=missingInclude src");
+    list_add(&cppcheck, build->cuda ? "-DWORKER_ORCD_CUDA=1" : "-DWORKER_ORCD_CUDA=0");
+    failed += run(&cppcheck) != 0;
+    printf("analysed %zu of %zu files: %zu with findings\n", count, units.count, failed);
+    return failed > 0;
+}
+
 static int command_format(const Build *build) {
     (void)build;
     if (!have_program("clang-format")) die("clang-format is missing (Debian: apt install clang-format)");
@@ -1839,6 +1911,8 @@ static const struct {
     {"toolkit", "", "fetch a CUDA toolkit where there is none, and say which is used", command_toolkit, false,
      true},
     {"lint", "", "check includes, lengths and calls", command_lint, false, false},
+    {"analyse", "", "look for mistakes with clang-tidy and cppcheck, in what changed since the last time",
+     command_analyse, false, false},
     {"format", "", "format all code with clang-format", command_format, false, false},
     {"clean", "", "remove what was built; what was fetched stays", command_clean, false, false},
     {"help", "", "say this", command_help, false, false},

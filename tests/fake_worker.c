@@ -143,6 +143,11 @@ static void *run_engine(void *argument) {
     FakeWorker *f = argument;
     if (f->config.hold_start) os_wait_word(&f->start_signal, 0, UINT32_MAX);
     WorkerStatus *status = &f->bridge.status;
+    if (f->config.start_error) {
+        error_fill(&status->error, f->config.start_error, ERROR_NO_POSITION, "the script says so");
+        bridge_set_phase(&f->bridge, WORKER_FAILED);
+        return NULL;
+    }
     status->info = f->backend.info;
     status->context_length = engine_context_length(f->engine);
     status->kv_pages_total = engine_pages_total(f->engine);

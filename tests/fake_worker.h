@@ -23,6 +23,7 @@ typedef struct {
     const char *cors_origin; // NULL: none
     bool in_vram;            // the backend says that it has a device's memory
     bool hold_start;         // stays in WORKER_STARTING until fake_worker_release_start
+    ErrCode start_error;     // what it then fails with; 0: nothing
     const Log *log;          // NULL: none
 } FakeConfig;
 

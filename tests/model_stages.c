@@ -9,6 +9,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#if WORKER_ORCD_CUDA
+
 // Of an operation, in prompts and in single rows.
 typedef struct {
     double error, norm; // sums of squares over all rows

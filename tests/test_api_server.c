@@ -604,10 +604,112 @@ TEST(api_error_codes) {
             if (strcmp(info->name, rows[i].name) != 0) continue;
             found = true;
             CHECK_INT_EQ(rows[i].status, info->http_status);
-            if (code != ERR_NO_MEMORY) CHECK(info->retriable == rows[i].retriable);
+            CHECK(info->retriable == rows[i].retriable);
         }
         CHECK(found);
     }
+}
+
+static void check_error(const char *name, uint16_t status, bool retriable, Answer a) {
+    char expected[128], end[32];
+    TEST_CASE_LABEL("%s", name);
+    snprintf(expected, sizeof expected, "{\"error\":{\"code\":\"%s\",\"message\":\"", name);
+    snprintf(end, sizeof end, "\"retriable\":%s}}", retriable ? "true" : "false");
+    CHECK_INT_EQ(status, a.status);
+    if (!CHECK(str_starts_with(a.body, str_from_c(expected)) && str_ends_with(a.body, str_from_c(end))))
+        printf("%.*s\n", STR_ARG(a.body));
+    const Str *retry = http_client_reply_header(&a.reply, STR("Retry-After"));
+    CHECK((retry != NULL) == (strcmp(name, "BUSY") == 0 || strcmp(name, "NOT_READY") == 0));
+}
+
+static Answer ask_for_job(FakeWorker *f) {
+    return ask(f, "POST", "/execute", LONG_JOB("j"));
+}
+
+#define WAITING_JOB "{\"job_id\":\"waits\",\"prompt\":\"p\",\"max_tokens\":3}"
+
+// In the middle of another's step a job waits for its end, and may be over before it has begun. (Between two
+// steps it would begin, so there are several tries.)
+static Answer outlive_a_waiting_job(FakeWorker *f) {
+    Answer a = {0};
+    for (int i = 0; i < 5 && a.status != 504; i++) {
+        char ms[32];
+        snprintf(ms, sizeof ms, "%llu", (unsigned long long)os_unix_ms() + 20);
+        HttpHeader soon = {STR("X-Deadline"), str_from_c(ms)};
+        a = ask_with(fake_port(f), "POST", "/execute", WAITING_JOB, soon);
+    }
+    return a;
+}
+
+typedef struct {
+    FakeWorker *f;
+    Answer answer;
+} Waiting;
+
+static void *ask_for_waiting_job(void *argument) {
+    Waiting *w = argument;
+    w->answer = ask(w->f, "POST", "/execute", WAITING_JOB);
+    return NULL;
+}
+
+static Answer cancel_a_waiting_job(FakeWorker *f) {
+    Waiting w = {.f = f};
+    for (int i = 0; i < 5 && w.answer.status != 499; i++) {
+        OsThread thread;
+        Error err;
+        REQUIRE(os_thread_start(&thread, "waiting", ask_for_waiting_job, &w, &err));
+        for (int tries = 0; tries < 200; tries++) {
+            if (contains(ask(f, "POST", "/cancel", "{\"job_id\":\"waits\"}").body, "cancelling")) break;
+        }
+        os_thread_join(&thread);
+    }
+    return w.answer;
+}
+
+// Each code as a client meets it: what has to happen, and the answer.
+TEST(contract_every_error_code_over_http) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x", .tokens = "secret"});
+    check_error("UNAUTHORIZED", 401, false, ask_for_job(f));
+    HttpHeader token = {STR("Authorization"), STR("Bearer secret")};
+    CHECK_INT_EQ(202, ask_with(fake_port(f), "POST", "/shutdown", "", token).status);
+    fake_worker_join(f);
+
+    static const struct {
+        ErrCode code;
+        const char *name;
+        uint16_t status;
+        bool retriable;
+    } failures[] = {{ERR_BAD_FILE, "MODEL_LOAD_FAILED", 500, false},
+                    {ERR_UNSUPPORTED, "MODEL_LOAD_FAILED", 500, false},
+                    {ERR_INSUFFICIENT_VRAM, "INSUFFICIENT_VRAM", 503, true},
+                    {ERR_INTERNAL, "INTERNAL", 500, false}};
+    for (size_t i = 0; i < COUNT_OF(failures); i++) {
+        f = fake_worker_start(&(FakeConfig){.hold_start = true, .start_error = failures[i].code});
+        check_error("NOT_READY", 503, true, ask_for_job(f));
+        fake_worker_release_start(f);
+        check_error(failures[i].name, failures[i].status, failures[i].retriable, ask_for_job(f));
+        CHECK_INT_EQ(503, ask(f, "GET", "/health", NULL).status);
+        fake_worker_join(f); // ends by itself
+    }
+
+    f = fake_worker_start(&(FakeConfig){.n_jobs = 2, .n_pages = 128, .step_ms = 200});
+    check_error("INVALID_REQUEST", 400, false, ask(f, "POST", "/execute", "{\"job_id\":\"j\"}"));
+    HttpHeader past = {STR("X-Deadline"), STR("1000")};
+    check_error("INFERENCE_TIMEOUT", 504, true,
+                ask_with(fake_port(f), "POST", "/execute", LONG_JOB("j"), past));
+    Stream *first = open_stream(f, LONG_JOB("first"), (HttpHeader){0});
+    check_error("VRAM_OOM", 500, true, ask_for_job(f));
+    read_until(first, "event: token");
+    check_error("INFERENCE_TIMEOUT", 504, true, outlive_a_waiting_job(f));
+    check_error("CANCELLED", 499, false, cancel_a_waiting_job(f));
+    Stream *second =
+        open_stream(f, "{\"job_id\":\"s\",\"prompt\":\"p\",\"max_tokens\":400}", (HttpHeader){0});
+    check_error("BUSY", 503, true, ask_for_job(f));
+    ask(f, "POST", "/cancel", "{\"job_id\":\"s\"}");
+    read_until(second, NULL);
+    fake_fail(f, ERR_CUDA);
+    check_error("CUDA_ERROR", 500, true, ask(f, "POST", "/execute", WAITING_JOB));
+    fake_worker_join(f);
 }
 
 // ---- logs ----

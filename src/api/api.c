@@ -9,8 +9,8 @@
 // How long clients may take to fetch the last of their streams when the server stops.
 enum { STREAM_FLUSH_MS = 2000 };
 
-// A worker that lost its device answers for a moment more, so that whoever looks at its health or waits for a
-// job hears why; all of its end takes less than 2 s.
+// A worker that could not start, or lost its device, answers for a moment more, so that whoever looks at its
+// health or asks for a job hears why; all of its end takes less than 2 s.
 enum { FAILED_ANSWERS_MS = 500, FAILED_FLUSH_MS = 1000 };
 
 // ---- routes ----
@@ -132,7 +132,6 @@ static void advance(Api *api) {
     uint64_t now_ms = bridge->now_ns() / 1000000;
     WorkerPhase phase = bridge_phase(bridge); // looked at before the events that came before it
     api_take_events(api);
-    if (phase == WORKER_READY) api->was_ready = true;
     if (atomic_load(&bridge->status.residency_lost) && !api->lost_residency) {
         api->lost_residency = true;
         const Error *err = &bridge->status.residency_error;
@@ -141,7 +140,7 @@ static void advance(Api *api) {
     }
     if (phase == WORKER_FAILED && !api->failed) {
         api->failed = true;
-        api->fail_until_ms = now_ms + (api->was_ready ? FAILED_ANSWERS_MS : 0);
+        api->fail_until_ms = now_ms + FAILED_ANSWERS_MS;
         api_fail_jobs(api, &bridge->status.error);
     }
     if (api->failed && now_ms >= api->fail_until_ms) stop_server(api);

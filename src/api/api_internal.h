@@ -22,7 +22,6 @@ struct Api {
     HttpServer *server;
     ApiJob *jobs; // [n_jobs] as in the bridge
     Metrics metrics;
-    bool was_ready;
     bool failed;         // the engine thread's failure was seen and passed on
     bool lost_residency; // was seen and logged
     bool server_stopped; // asked to

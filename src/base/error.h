@@ -14,7 +14,7 @@
     ROW(ERR_BAD_FILE, "MODEL_LOAD_FAILED", 500, false, 1)            \
     ROW(ERR_UNSUPPORTED, "MODEL_LOAD_FAILED", 500, false, 1)         \
     ROW(ERR_IO, "INTERNAL", 500, false, 1)                           \
-    ROW(ERR_NO_MEMORY, "INTERNAL", 500, true, 1)                     \
+    ROW(ERR_NO_MEMORY, "INTERNAL", 500, false, 1)                    \
     ROW(ERR_NO_DEVICE, "INTERNAL", 500, false, 1)                    \
     ROW(ERR_INVALID_REQUEST, "INVALID_REQUEST", 400, false, 1)       \
     ROW(ERR_UNAUTHORIZED, "UNAUTHORIZED", 401, false, 1)             \

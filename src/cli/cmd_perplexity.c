@@ -34,10 +34,11 @@ static void figures(const Perplexity *p, double *perplexity, double *error) {
 
 // -ln of the softmax of `logits` at `token`.
 static double negative_log_probability(const float *logits, uint32_t n_vocab, int32_t token) {
-    double most = -INFINITY, sum = 0;
-    for (uint32_t i = 0; i < n_vocab; i++)
+    double most = logits[0];
+    for (uint32_t i = 1; i < n_vocab; i++)
         most = fmax(most, logits[i]);
-    for (uint32_t i = 0; i < n_vocab; i++)
+    double sum = exp(logits[0] - most);
+    for (uint32_t i = 1; i < n_vocab; i++)
         sum += exp(logits[i] - most);
     return log(sum) + most - logits[token];
 }

@@ -7,6 +7,7 @@
 #include "backend/cuda/cuda_driver.h"
 #endif
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -48,6 +49,7 @@ static bool open_tokenizer(const Options *o, Model *m, Arena scratch, Tokenizer 
     MappedFile file;
     if (o->tokenizer)
         return os_file_map(o->tokenizer, &file, err) && load_json(file, o->tokenizer, m, scratch, out, err);
+    assert(o->model && m->file); // a command line names one of them
     if (gguf_find_value(m->file, STR("tokenizer.ggml.tokens")))
         return tokenizer_from_gguf(m->file, &m->arena, scratch, out, err);
     const char *beside = path_beside(o->model, &m->arena);

@@ -307,7 +307,8 @@ void http_connection_send(HttpConnection *c, Str bytes) {
 }
 
 Str http_connection_output(const HttpConnection *c) {
-    return c->state == HTTP_CONNECTION_CLOSED ? (Str){0} : http_output_front(&c->output);
+    if (c->state == HTTP_CONNECTION_CLOSED) return (Str){0};
+    return http_output_front(&c->output);
 }
 
 void http_connection_sent(HttpConnection *c, size_t size) {

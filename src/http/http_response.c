@@ -146,7 +146,8 @@ bool http_respond(HttpExchange x, const HttpResponse *response) {
     if (response->close || c->shared->draining) c->close_after_response = true;
     char memory[HTTP_RESPONSE_HEAD_BYTES_MAX];
     StrBuf head = STRBUF(memory);
-    Str body = c->request.method == HTTP_HEAD ? (Str){0} : response->body;
+    Str body = response->body;
+    if (c->request.method == HTTP_HEAD) body.len = 0;
     http_write_status_line(&head, response->status, c->shared->date);
     if (response->content_type.len) http_write_header(&head, STR("Content-Type"), response->content_type);
     if (response->status != 204) strbuf_printf(&head, "Content-Length: %zu\r\n", response->body.len);

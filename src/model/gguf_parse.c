@@ -452,7 +452,7 @@ static bool read_further_part(GgufFile *whole, uint32_t index, GgufTensor *tenso
                               uint32_t *slots, Arena scratch, Error *err) {
     GgufFile part = {.parts = &whole->parts[index], .n_parts = 1};
     Reader r = reader_begin(&part, part.parts, index, &scratch, err);
-    uint32_t n_parts;
+    uint32_t n_parts = 0;
     if (!read_head(&r) || !read_split(&part, index, &n_parts, err)) return false;
     if (n_parts != whole->n_parts)
         return reader_error(&r, ERR_BAD_FILE, "belongs to a model of %" PRIu32 " parts, not %" PRIu32,
@@ -555,7 +555,7 @@ static bool map_further_parts(GgufFile *file, uint32_t n_parts, Arena *arena, Er
 
 static bool open_mapped(GgufFile *file, Arena *arena, Error *err) {
     Reader reader = reader_begin(file, &file->parts[0], 0, arena, err);
-    uint32_t n_parts;
+    uint32_t n_parts = 0;
     return read_head(&reader) && read_split(file, 0, &n_parts, err) &&
            (n_parts == 1 || map_further_parts(file, n_parts, arena, err)) && read_all_tensors(&reader, file);
 }

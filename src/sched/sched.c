@@ -120,6 +120,21 @@ static void fail(Sched *s, Running *r, const Error *err) {
     send_error(s, r, err);
 }
 
+// ---- when a job is over ----
+
+static bool should_end(const Job *job, uint64_t now_ns, bool stopping, Error *err) {
+    switch ((CancelReason)atomic_load_explicit(&job->cancel, memory_order_relaxed)) {
+    case CANCEL_REQUESTED: return !error_set(err, ERR_CANCELLED, "the job was cancelled");
+    case CANCEL_GONE: return !error_set(err, ERR_CANCELLED, "the client disconnected");
+    case CANCEL_SHUTDOWN: stopping = true; break;
+    case CANCEL_NONE: break;
+    }
+    if (stopping) return !error_set(err, ERR_CANCELLED, "the worker is shutting down");
+    if (now_ns < job->expires_ns) return false;
+    double seconds = (double)(now_ns - job->accepted_ns) / 1e9;
+    return !error_set(err, ERR_INFERENCE_TIMEOUT, "the job's time was over after %.1f s", seconds);
+}
+
 // ---- jobs come ----
 
 // False when the backend is lost.
@@ -130,6 +145,10 @@ static bool admit(Sched *s, Job *job, Error *err) {
     Detokenizer detokenizer = r->detokenizer;
     *r = (Running){.job = job, .detokenizer = detokenizer, .admitted_ns = s->bridge->now_ns()};
     detokenizer_reset(&r->detokenizer);
+    if (should_end(job, r->admitted_ns, false, err)) { // while it waited for a step to end
+        send_error(s, r, err);
+        return true;
+    }
     EngineRequest request = {.tokens = job->tokens,
                              .n_tokens = job->n_tokens,
                              .max_tokens = job->max_tokens,
@@ -154,21 +173,6 @@ static bool take_jobs(Sched *s, Error *err) {
         if (!admit(s, &s->bridge->jobs[index], err)) return false;
     }
     return true;
-}
-
-// ---- jobs go before their time ----
-
-static bool should_end(const Job *job, uint64_t now_ns, bool stopping, Error *err) {
-    switch ((CancelReason)atomic_load_explicit(&job->cancel, memory_order_relaxed)) {
-    case CANCEL_REQUESTED: return !error_set(err, ERR_CANCELLED, "the job was cancelled");
-    case CANCEL_GONE: return !error_set(err, ERR_CANCELLED, "the client disconnected");
-    case CANCEL_SHUTDOWN: stopping = true; break;
-    case CANCEL_NONE: break;
-    }
-    if (stopping) return !error_set(err, ERR_CANCELLED, "the worker is shutting down");
-    if (now_ns < job->expires_ns) return false;
-    double seconds = (double)(now_ns - job->accepted_ns) / 1e9;
-    return !error_set(err, ERR_INFERENCE_TIMEOUT, "the job's time was over after %.1f s", seconds);
 }
 
 static void end_overdue(Sched *s, bool stopping) {
@@ -231,8 +235,10 @@ static void check_residency(Sched *s) {
 // The backend is lost: nothing in it is worth releasing.
 static void fail_all(Sched *s, const Error *err) {
     uint32_t index;
-    while (ring_pop(&s->bridge->submitted, &index))
-        s->running[index].job = &s->bridge->jobs[index];
+    while (ring_pop(&s->bridge->submitted, &index)) {
+        Running *r = &s->running[index];
+        *r = (Running){.job = &s->bridge->jobs[index], .detokenizer = r->detokenizer};
+    }
     for (uint32_t i = 0; i < s->bridge->n_jobs; i++) {
         if (s->running[i].job) send_error(s, &s->running[i], err);
     }

@@ -39,7 +39,7 @@ bool cuda_device_query(const Cuda *cuda, int ordinal, CudaDevice *out, Error *er
     out->shared_bytes_block = (uint32_t)shared;
     out->shared_bytes_multiprocessor = (uint32_t)shared_all;
     out->memory_bytes = memory;
-    out->memory_gb_per_second = 2.0 * memory_khz * (bus_bits / 8) * 1e-6; // two transfers a clock
+    out->memory_gb_per_second = 2.0 * memory_khz * bus_bits / 8 * 1e-6; // two transfers a clock
     out->supported = out->sm >= CUDA_SM_MIN;
     return true;
 }

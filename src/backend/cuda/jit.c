@@ -88,11 +88,12 @@ static Str write_source(const JitProgram *program, char *memory) {
     strbuf_put(&b, program->defines);
     for (uint32_t i = 0; program->files[i]; i++)
         strbuf_printf(&b, "#include \"%s\"\n", program->files[i]);
-    return b.truncated ? (Str){0} : strbuf_str(&b);
+    if (b.truncated) return (Str){0};
+    return strbuf_str(&b);
 }
 
 static JitKey key_of(const Jit *jit, Str source) {
-    JitKey key;
+    JitKey key = {0};
     Sha256 h = jit->common;
     sha256_add(&h, source.ptr, source.len);
     sha256_end(&h, key.bytes);
