@@ -9,7 +9,6 @@
 #include <math.h>
 #include <stdio.h>
 
-#if WORKER_ORCD_CUDA
 
 // Of an operation, in prompts and in single rows.
 typedef struct {
