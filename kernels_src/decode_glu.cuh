@@ -5,8 +5,8 @@
 //
 // Operations: RMS_NORM or LAYER_NORM (decode_norm.cuh), MATMUL x 2, GLU; UNGATED: MATMUL, ACTIVATION. Grid
 // and order of sums: matvec.cuh; a unit is a row of gate and the same row of up, or a row of up. Defines:
-// D_MODEL, D_FF, NORM_EPS, activate.cuh's, FORMAT_0 (of both), BLOCKS, WARPS, RING_BYTES; UNGATED; HAS_BIAS
-// where a matrix has one; LAYER_NORM.
+// D_MODEL, D_FF, NORM_EPS, activate.cuh's, FORMAT_0 (of both; where up has another: ROW_FORMATS, FORMAT_1),
+// BLOCKS, WARPS, RING_BYTES; UNGATED; HAS_BIAS where a matrix has one; LAYER_NORM.
 #ifndef D_FF
 #error "D_FF"
 #endif
@@ -20,7 +20,8 @@ struct GluRows {
         return 0;
     }
     DEVICE const u8 *row(u32 unit, u32 r) const {
-        return weight[r] + unit * layout_row_bytes(FORMAT_0, N_COLS);
+        return weight[r] + unit * (r == 0 ? layout_row_bytes(FORMAT_0, N_COLS)
+                                          : layout_row_bytes(FORMAT_1, N_COLS));
     }
 };
 

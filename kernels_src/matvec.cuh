@@ -16,6 +16,7 @@
 // its own. The stage gives a Rows object with
 //     u32 part(u32 unit)                  which of FORMAT_0 … FORMAT_2 its rows have
 //     const u8 *row(u32 unit, u32 r)      where row r starts; with segments, s * ROWS + r: segment s of row r
+// (ROW_FORMATS: row 0 of every unit has FORMAT_0 and row 1 FORMAT_1, whatever its part.)
 // and a function that finishes units: finish(unit, sums), called by a whole warp with up to 32 units at once,
 // one a lane (UINT32_MAX for none).
 #if !defined(UNITS) || !defined(ROWS) || !defined(BLOCKS) || !defined(RING_BYTES)
@@ -35,6 +36,9 @@
 #define SHARED_BYTES(bytes) MAX((u32)(bytes), (u32)SHARED_BYTES_MIN)
 #ifndef SEGMENTS
 #define SEGMENTS 1
+#endif
+#if defined(ROW_FORMATS) && ROWS != 2
+#error "ROW_FORMATS are of two rows"
 #endif
 #define ANY_FORMAT(format) (FORMAT_0 == (format) || FORMAT_1 == (format) || FORMAT_2 == (format))
 #if N_COLS % (32 * SEGMENTS)
@@ -66,6 +70,11 @@ enum : u32 {
     SLOT_BYTES = ROWS * SLICE_BYTES,
     DEPTH = MIN(WARP_RING_BYTES / SLOT_BYTES, UNITS_PER_WARP *SLICES),
     RESIDENT = DEPTH == UNITS_PER_WARP * SLICES, // nothing is left to fetch after the first pieces
+#ifdef ROW_FORMATS
+    FETCHES = 2, // of a piece: fetch_rows
+#else
+    FETCHES = 1,
+#endif
     // Where all weights are there before the input, and are few, they wait for it unpacked in registers.
     // Of 2.0 us of a small stage (one tile a row), 0.3 were spent on taking bits apart.
     BLOCKS_PER_LANE = UNITS_PER_WARP * ROWS * SEGMENTS * TILES,
@@ -120,7 +129,9 @@ struct Stream {
     Piece fetch;
 };
 
-template <int format, class Rows> DEVICE void fetch_rows(const Stream &s, const Rows &rows) {
+// Rows [first, end) of the piece.
+template <int format, u32 first = 0, u32 end = ROWS, class Rows>
+DEVICE void fetch_rows(const Stream &s, const Rows &rows) {
     constexpr u32 row_bytes = (u32)layout_row_bytes(format, SEGMENT_COLS);
     constexpr u32 slice_bytes =
         SEGMENT_SLICES == 1 ? row_bytes : SLICE_TILES * layout_tile_bytes(format, TILE_BLOCKS);
@@ -131,13 +142,13 @@ template <int format, class Rows> DEVICE void fetch_rows(const Stream &s, const 
 #if SM_ARCH >= 90
     if (lane_index() == 0) {
         BulkBarrier *barrier = s.barriers + s.fetch.slot;
-        bulk_barrier_expect(barrier, ROWS * bytes);
-        for (u32 r = 0; r < ROWS; r++) {
+        bulk_barrier_expect(barrier, (end - first) * bytes);
+        for (u32 r = first; r < end; r++) {
             bulk_copy(slot + r * SLICE_BYTES, rows.row(s.fetch.unit, first_row + r) + from, bytes, barrier);
         }
     }
 #else
-    for (u32 r = 0; r < ROWS; r++) {
+    for (u32 r = first; r < end; r++) {
         const u8 *source = rows.row(s.fetch.unit, first_row + r) + from;
         for (u32 i = lane_index() * 16; i < bytes; i += WARP * 16) {
             copy_async_16(slot + r * SLICE_BYTES + i, source + i);
@@ -149,10 +160,15 @@ template <int format, class Rows> DEVICE void fetch_rows(const Stream &s, const 
 // Sets off the next piece, if there is one.
 template <class Rows> DEVICE void stream_fetch(Stream *s, const Rows &rows) {
     if (s->fetch.unit < s->end) {
+#ifdef ROW_FORMATS
+        fetch_rows<FORMAT_0, 0, 1>(*s, rows);
+        fetch_rows<FORMAT_1, 1, 2>(*s, rows);
+#else
         u32 part = rows.part(s->fetch.unit);
         if (part == 0) fetch_rows<FORMAT_0>(*s, rows);
         else if (part == 1) fetch_rows<FORMAT_1>(*s, rows);
         else fetch_rows<FORMAT_2>(*s, rows);
+#endif
         piece_advance(&s->fetch);
     }
 #if SM_ARCH < 90
@@ -171,7 +187,7 @@ template <class Rows> DEVICE Stream stream_start(u32 block, u8 *shared, const Ro
     s.barriers = (BulkBarrier *)(shared + RING_END) + warp * DEPTH;
     if (lane_index() == 0) {
         for (u32 i = 0; i < DEPTH; i++) {
-            bulk_barrier_init(s.barriers + i, 1);
+            bulk_barrier_init(s.barriers + i, FETCHES);
         }
         bulk_barrier_init_fence();
     }
@@ -194,8 +210,8 @@ DEVICE void stream_wait(const Stream &s, u32 slot, u32 parity) {
 #endif
 }
 
-// Adds this lane's part of a piece to the sums of its rows.
-template <int format>
+// Adds this lane's part of a piece to the sums of rows [first, end).
+template <int format, u32 first = 0, u32 end = ROWS>
 DEVICE void add_products(const u8 *slot, const u8 *shared_x, const BlockX &only, u32 slice, float sum[ROWS]) {
     constexpr u32 tile_bytes = layout_tile_bytes(format, TILE_BLOCKS);
     u32 lane = lane_index(), segment = slice / SEGMENT_SLICES;
@@ -208,7 +224,7 @@ DEVICE void add_products(const u8 *slot, const u8 *shared_x, const BlockX &only,
             for (u32 e = lane * 4; e < n * BLOCK_WEIGHTS; e += WARP * 4) {
                 float4 x = x_load_floats(shared_x, segment * SEGMENT_COLS + tile * TILE_WEIGHTS + e);
 #pragma unroll
-                for (u32 r = 0; r < ROWS; r++) {
+                for (u32 r = first; r < end; r++) {
                     float4 w = float_weights_4<format>(slot + r * SLICE_BYTES + t * tile_bytes, e);
                     sum[r] =
                         fma_f32(w.x, x.x, fma_f32(w.y, x.y, fma_f32(w.z, x.z, fma_f32(w.w, x.w, sum[r]))));
@@ -218,7 +234,7 @@ DEVICE void add_products(const u8 *slot, const u8 *shared_x, const BlockX &only,
             u32 at = segment * SEGMENT_BLOCKS + tile * TILE_BLOCKS + lane;
             BlockX x = TILES * SEGMENTS == 1 ? only : x_load<!UNPACKED>(shared_x, at);
 #pragma unroll
-            for (u32 r = 0; r < ROWS; r++) {
+            for (u32 r = first; r < end; r++) {
                 sum[r] += Block<format>::dot(slot + r * SLICE_BYTES + t * tile_bytes, n, lane, x);
             }
         }
@@ -281,10 +297,15 @@ DEVICE void run_piece(Stream *s, const Piece &piece, u32 parity, const u8 *share
                       const Rows &rows, float sum[ROWS]) {
     if (!RESIDENT || SM_ARCH < 90) stream_wait(*s, piece.slot, parity);
     const u8 *slot = s->slots + piece.slot * SLOT_BYTES;
+#ifdef ROW_FORMATS
+    add_products<FORMAT_0, 0, 1>(slot, shared_x, only, piece.slice, sum);
+    add_products<FORMAT_1, 1, 2>(slot, shared_x, only, piece.slice, sum);
+#else
     u32 part = FORMAT_0 == FORMAT_1 && FORMAT_0 == FORMAT_2 ? 0 : rows.part(piece.unit);
     if (part == 0) add_products<FORMAT_0>(slot, shared_x, only, piece.slice, sum);
     else if (part == 1) add_products<FORMAT_1>(slot, shared_x, only, piece.slice, sum);
     else add_products<FORMAT_2>(slot, shared_x, only, piece.slice, sum);
+#endif
     if (!RESIDENT) warp_sync(); // every lane has read the slot
     if (!RESIDENT || SM_ARCH < 90) stream_fetch(s, rows);
 }
@@ -324,10 +345,11 @@ struct UnpackedWeights {
     UnpackedBlock block[UNPACKED_UNITS][ROWS][UNPACKED_TILES];
 };
 
-template <int format> DEVICE void unpack_unit(const u8 *slot, UnpackedBlock blocks[ROWS][UNPACKED_TILES]) {
+template <int format, u32 first = 0, u32 end = ROWS>
+DEVICE void unpack_unit(const u8 *slot, UnpackedBlock blocks[ROWS][UNPACKED_TILES]) {
     if constexpr (UNPACKED) {
 #pragma unroll
-        for (u32 r = 0; r < ROWS; r++) {
+        for (u32 r = first; r < end; r++) {
 #pragma unroll
             for (u32 t = 0; t < UNPACKED_TILES; t++) {
                 u32 n = TAIL_BLOCKS == 0 || t + 1 < TILES ? (u32)TILE_BLOCKS : (u32)TAIL_BLOCKS;
@@ -358,10 +380,16 @@ template <class Rows> DEVICE void stream_settle(Stream *s, u32 block, const Rows
     for (u32 i = 0; i < UNPACKED_UNITS; i++) {
         if (unit + i * WARPS >= s->end) break;
         const u8 *slot = s->slots + i * SLOT_BYTES;
+#ifdef ROW_FORMATS
+        (void)rows;
+        unpack_unit<FORMAT_0, 0, 1>(slot, w->block[i]);
+        unpack_unit<FORMAT_1, 1, 2>(slot, w->block[i]);
+#else
         u32 part = FORMAT_0 == FORMAT_1 && FORMAT_0 == FORMAT_2 ? 0 : rows.part(unit + i * WARPS);
         if (part == 0) unpack_unit<FORMAT_0>(slot, w->block[i]);
         else if (part == 1) unpack_unit<FORMAT_1>(slot, w->block[i]);
         else unpack_unit<FORMAT_2>(slot, w->block[i]);
+#endif
     }
 }
 

@@ -3,7 +3,7 @@
 // of up, for two of them.
 //
 // Defines: D_FF (a multiple of 8), activate.cuh's, prefill_matmul.cuh's; UNGATED; HAS_BIAS where a matrix has
-// one.
+// one; ROW_FORMATS where up has another format than gate.
 #if !defined(D_FF) || !defined(ACTIVATION) || D_FF % 8
 #error "D_FF, ACTIVATION"
 #endif
@@ -25,7 +25,8 @@ struct PrefillGluRows {
         return weight[0] + (u64)up * layout_row_bytes(FORMAT_0, N_COLS);
 #else
         u32 row = MIN(glu_column(unit, r % 8), D_FF - 1u);
-        return (r < 8 ? weight[0] : weight[1]) + (u64)row * layout_row_bytes(FORMAT_0, N_COLS);
+        if (r < 8) return weight[0] + (u64)row * layout_row_bytes(FORMAT_0, N_COLS);
+        return weight[1] + (u64)row * layout_row_bytes(FORMAT_1, N_COLS);
 #endif
     }
 };

@@ -18,6 +18,7 @@
 // BLOCKS_PER_SM. The stage gives a Rows object with
 //     u32 part(u32 unit)                  which of FORMAT_0 … FORMAT_2 its rows have
 //     const u8 *row(u32 unit, u32 r)      where row r < 16 starts
+// ROW_FORMATS: rows 0 to 7 of every unit have FORMAT_0 and the others FORMAT_1, whatever its part.
 #if !defined(N_COLS) || !defined(UNITS) || !defined(TILE_TOKENS) || !defined(WARPS) || \
     !defined(RING_BYTES) || !defined(FORMAT_0)
 #error "N_COLS, UNITS, TILE_TOKENS, WARPS, RING_BYTES, FORMAT_0"
@@ -129,27 +130,33 @@ DEVICE BlockPlace block_place(u32 step) {
     if (N_COLS % PREFILL_COLS) p.i = MIN(p.i, p.n - 1); // multiplied by zeros
     return p;
 }
-template <int format> DEVICE void load_rows(const u8 *const row[2], u32 step, UnitWeights *w) {
+template <int format, u32 from = 0, u32 end = 2>
+DEVICE void load_rows(const u8 *const row[2], u32 step, UnitWeights *w) {
     BlockPlace p = block_place(step);
-    for (u32 r = 0; r < 2; r++) {
+    for (u32 r = from; r < end; r++) {
         Fragment<format>::load(row[r] + p.tile * layout_tile_bytes(format, TILE_BLOCKS), p.n, p.i,
                                &w->block[r]);
     }
 }
 DEVICE void load_weights(const LaneRows &l, u32 unit, u32 step, UnitWeights *w) {
+#ifdef ROW_FORMATS
+    load_rows<FORMAT_0, 0, 1>(l.row[unit], step, w);
+    load_rows<FORMAT_1, 1, 2>(l.row[unit], step, w);
+#else
     u32 format = l.format[unit];
     if (FORMATS == 1 || format == 0) load_rows<FORMAT_0>(l.row[unit], step, w);
     else if (SECOND_FORMAT && (FORMATS == 2 || format == 1)) load_rows<FORMAT_1>(l.row[unit], step, w);
     else if (THIRD_FORMAT) load_rows<FORMAT_2>(l.row[unit], step, w);
+#endif
 }
 
 // Words [first, first + n) of both rows as operands: a[2 k] for the first 16 columns of a word, a[2 k + 1]
 // for the next.
-template <int format>
+template <int format, u32 from = 0, u32 end = 2>
 DEVICE void dequantise_rows(const UnitWeights &w, u32 step, u32 first, u32 n, u32 (*a)[4]) {
     u32 i = block_place(step).i;
 #pragma unroll
-    for (u32 r = 0; r < 2; r++) {
+    for (u32 r = from; r < end; r++) {
         BlockScale s;
         Fragment<format>::scale(w.block[r], i, &s);
 #pragma unroll
@@ -162,9 +169,15 @@ DEVICE void dequantise_rows(const UnitWeights &w, u32 step, u32 first, u32 n, u3
     }
 }
 DEVICE void dequantise(u32 format, const UnitWeights &w, u32 step, u32 first, u32 n, u32 (*a)[4]) {
+#ifdef ROW_FORMATS
+    (void)format;
+    dequantise_rows<FORMAT_0, 0, 1>(w, step, first, n, a);
+    dequantise_rows<FORMAT_1, 1, 2>(w, step, first, n, a);
+#else
     if (FORMATS == 1 || format == 0) dequantise_rows<FORMAT_0>(w, step, first, n, a);
     else if (SECOND_FORMAT && (FORMATS == 2 || format == 1)) dequantise_rows<FORMAT_1>(w, step, first, n, a);
     else if (THIRD_FORMAT) dequantise_rows<FORMAT_2>(w, step, first, n, a);
+#endif
 }
 
 #if HAS_WGMMA

@@ -1,5 +1,7 @@
 #include "arch_models.h"
 
+#include "os/os.h"
+
 #include <math.h>
 #include <stdio.h>
 
@@ -54,6 +56,9 @@ struct ArchModel {
     uint32_t n_tensors;
     const TensorRow *more; // beside them
     uint32_t n_more;
+    Dtype mix[4]; // matrices take turns with these formats, where there are any
+    uint32_t n_mix;
+    const ArchShape *shape; // NULL for tiny ones
 };
 
 enum { D_MODEL = 64, CONTEXT_LENGTH = 128, CONTEXT_LENGTH_MAX = 1024 };
@@ -245,16 +250,57 @@ static const ArchModel models[] = {
 };
 // clang-format on
 
+#define MIX(...) .mix = {__VA_ARGS__}, .n_mix = sizeof((Dtype[]){__VA_ARGS__}) / sizeof(Dtype)
+
+// clang-format off
+static const ArchModel odd_models[] = {
+    // Five heads of 80 on each of two, neighbouring pairs of a part of each; each matrix in another format.
+    {"odd-llama", "llama", SIZES(2, 10, 2, 80, 160, 0), TENSORS(llama), MORE(own_head),
+     MIX(DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_F16),
+     .keys = {EPS_RMS, KEY_U32("attention.key_length", 80), KEY_U32("attention.value_length", 80),
+              KEY_U32("rope.dimension_count", 48)}},
+    // Three heads on three; heads of 48, of 128, of 256.
+    {"odd-qwen2", "qwen2", SIZES(2, 6, 3, 48, 96, 0), TENSORS(llama), MORE(qkv_biases),
+     MIX(DTYPE_Q5_0, DTYPE_Q8_0),
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_U32("attention.key_length", 48),
+              KEY_U32("attention.value_length", 48)}},
+    {"odd-qwen3", "qwen3", SIZES(2, 9, 1, 128, 96, 0), TENSORS(llama), MORE(qk_norms),
+     MIX(DTYPE_Q4_1, DTYPE_Q8_0, DTYPE_Q5_1),
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_U32("attention.key_length", 128),
+              KEY_U32("attention.value_length", 128)}},
+    {"odd-gemma3", "gemma3", SIZES(2, 3, 1, 256, 224, 0), TENSORS(llama), MORE(gemma3_norms),
+     MIX(DTYPE_Q8_0, DTYPE_Q4_0),
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_U32("attention.key_length", 256),
+              KEY_U32("attention.value_length", 256), KEY_U32("attention.sliding_window", 16),
+              KEY_U32("attention.sliding_window_pattern", 2)}},
+    // Phi-3-mini's heads.
+    {"odd-phi3", "phi3", SIZES(2, 3, 3, 96, 160, 0), .dtype = DTYPE_Q8_0, TENSORS(phi3),
+     .keys = {EPS_RMS, KEY_U32("attention.sliding_window", 24), KEY_U32("attention.key_length", 96),
+              KEY_U32("attention.value_length", 96)}},
+};
+// clang-format on
+
+const ArchModel *arch_odd_model_at(uint32_t index) {
+    return index < COUNT_OF(odd_models) ? &odd_models[index] : NULL;
+}
+
 const ArchModel *arch_model_at(uint32_t index) {
     return index < COUNT_OF(models) ? &models[index] : NULL;
 }
 
+static bool is_named(const ArchModel *m, const char *name) {
+    const char *a = m->name;
+    while (*a && (*a == *name || (*a == '-' && *name == '_')))
+        a++, name++;
+    return !*a && !*name;
+}
+
 const ArchModel *arch_model_named(const char *name) {
     for (size_t i = 0; i < COUNT_OF(models); i++) {
-        const char *a = models[i].name, *b = name;
-        while (*a && (*a == *b || (*a == '-' && *b == '_')))
-            a++, b++;
-        if (!*a && !*b) return &models[i];
+        if (is_named(&models[i], name)) return &models[i];
+    }
+    for (size_t i = 0; i < COUNT_OF(odd_models); i++) {
+        if (is_named(&odd_models[i], name)) return &odd_models[i];
     }
     return NULL;
 }
@@ -277,7 +323,7 @@ void arch_model_tokens(int32_t *out) {
 static uint64_t size_of(const ArchModel *m, uint32_t context_length, Size size) {
     const uint64_t sizes[] = {
         [ONE] = 1,
-        [MODEL] = D_MODEL,
+        [MODEL] = m->shape ? m->shape->d_model : D_MODEL,
         [HEAD] = m->head_dim,
         [HEADS] = m->heads,
         [Q] = m->heads * m->head_dim,
@@ -286,7 +332,7 @@ static uint64_t size_of(const ArchModel *m, uint32_t context_length, Size size) 
         [FF] = m->ff,
         [FF2] = 2 * m->ff,
         [EXPERTS] = m->experts,
-        [VOCAB] = ARCH_MODEL_VOCAB,
+        [VOCAB] = m->shape ? m->shape->vocab : ARCH_MODEL_VOCAB,
         [CONTEXT] = context_length,
         [ROPE_HALF] = m->head_dim / 2,
     };
@@ -324,6 +370,21 @@ static void add_llama3_factors(GgufBuilder *b, const char *name, uint64_t half) 
     gguf_builder_add_tensor(b, name, DTYPE_F32, 1, &half, factors);
 }
 
+static Dtype matrix_dtype(const GgufBuilder *b, const ArchModel *m) {
+    return m->n_mix ? m->mix[b->n_tensors % m->n_mix] : m->dtype;
+}
+
+// A tensor without data. What all of them take is counted where the builder has their number of random ones.
+static void add_empty(GgufBuilder *b, const ArchShape *s, const TensorRow *row, const char *name,
+                      uint32_t n_dims, const uint64_t *dims) {
+    Dtype dtype = row->fill != FILL_MATRIX                                           ? DTYPE_F32
+                  : strstr(name, "token_embd") || strcmp(name, "output.weight") == 0 ? s->embd_dtype
+                  : strstr(name, "attn_v.") || strstr(name, "ffn_down.")             ? s->down_dtype
+                                                                                     : s->dtype;
+    gguf_builder_add_row(b, str_from_c(name), n_dims, dims, dtype_info(dtype)->ggml_id, b->n_random);
+    b->n_random += align_up(dtype_row_bytes(dtype, dims[0]) * (n_dims > 1 ? dims[1] : 1), b->alignment);
+}
+
 static void add_tensor(GgufBuilder *b, const ArchModel *m, uint32_t context_length, const TensorRow *row,
                        uint32_t layer) {
     static const struct {
@@ -340,7 +401,9 @@ static void add_tensor(GgufBuilder *b, const ArchModel *m, uint32_t context_leng
     const char *mark = strstr(row->name, "%u");
     if (mark) snprintf(name, sizeof name, "%.*s%u%s", (int)(mark - row->name), row->name, layer, mark + 2);
     else snprintf(name, sizeof name, "%s", row->name);
-    if (row->fill == FILL_MATRIX) gguf_builder_add_tensor(b, name, m->dtype, n_dims, dims, NULL);
+    if (m->shape) add_empty(b, m->shape, row, name, n_dims, dims);
+    else if (row->fill == FILL_MATRIX)
+        gguf_builder_add_tensor(b, name, matrix_dtype(b, m), n_dims, dims, NULL);
     else if (row->fill == FILL_LLAMA3) add_llama3_factors(b, name, dims[0]);
     else if (row->fill == FILL_EXPERTS) gguf_builder_add_tensor(b, name, DTYPE_MXFP4, n_dims, dims, NULL);
     else add_floats(b, name, n_dims, dims, b->n_tensors, fills[row->fill].center, fills[row->fill].scale);
@@ -366,16 +429,15 @@ static void put_key(GgufBuilder *b, const ArchModel *m, const KeyRow *row) {
     }
 }
 
-Str arch_model_build(const ArchModel *m) {
-    return arch_model_build_long(m, CONTEXT_LENGTH);
-}
-
-Str arch_model_build_long(const ArchModel *m, uint32_t context_length) {
+static GgufBuilder build(const ArchModel *m, uint32_t context_length) {
     GgufBuilder b = gguf_builder_begin();
     const KeyRow sizes[] = {
-        KEY_U32("context_length", context_length), KEY_U32("block_count", m->layers),
-        KEY_U32("embedding_length", D_MODEL),      KEY_U32("feed_forward_length", m->ff),
-        KEY_U32("attention.head_count", m->heads), KEY_U32("attention.head_count_kv", m->kv_heads),
+        KEY_U32("context_length", context_length),
+        KEY_U32("block_count", m->layers),
+        KEY_U32("embedding_length", m->shape ? m->shape->d_model : D_MODEL),
+        KEY_U32("feed_forward_length", m->ff),
+        KEY_U32("attention.head_count", m->heads),
+        KEY_U32("attention.head_count_kv", m->kv_heads),
     };
     int32_t tokens[ARCH_MODEL_TOKENS];
     gguf_builder_put_str(&b, "general.architecture", m->architecture);
@@ -389,5 +451,32 @@ Str arch_model_build_long(const ArchModel *m, uint32_t context_length) {
     b.seed = 1;
     add_tensors(&b, m, context_length, m->tensors, m->n_tensors);
     add_tensors(&b, m, context_length, m->more, m->n_more);
+    return b;
+}
+
+Str arch_model_build(const ArchModel *m) {
+    return arch_model_build_long(m, CONTEXT_LENGTH);
+}
+
+Str arch_model_build_long(const ArchModel *m, uint32_t context_length) {
+    GgufBuilder b = build(m, context_length);
     return gguf_builder_end(&b);
+}
+
+Str arch_shape_build(const ArchShape *s) {
+    ArchModel m = *arch_model_named(s->like);
+    m.name = s->name;
+    m.shape = s;
+    m.layers = s->layers, m.ff = s->ff;
+    m.heads = s->heads, m.kv_heads = s->kv_heads, m.head_dim = s->head_dim;
+    for (size_t i = 0; i < KEYS_MAX; i++) {
+        if (!m.keys[i].type) continue;
+        if (strcmp(m.keys[i].suffix, "attention.key_length") == 0) m.keys[i].number = s->head_dim;
+        if (strcmp(m.keys[i].suffix, "attention.value_length") == 0) m.keys[i].number = s->head_dim;
+    }
+    GgufBuilder b = build(&m, s->context);
+    Str head = gguf_builder_end(&b);
+    char *file = os_reserve(head.len + b.n_random);
+    if (file) memcpy(file, head.ptr, head.len);
+    return (Str){file, file ? head.len + b.n_random : 0};
 }

@@ -14,7 +14,10 @@ typedef struct ArchModel ArchModel;
 
 // The index-th model, NULL past the end.
 const ArchModel *arch_model_at(uint32_t index);
-// By name, in which '_' stands for '-', too; NULL where there is none.
+// More of them, which no other program was asked about: sizes of heads, numbers of heads that share keys and
+// formats in mixtures that few files have. For comparing the backends.
+const ArchModel *arch_odd_model_at(uint32_t index);
+// By name, of either kind, in which '_' stands for '-', too; NULL where there is none.
 const ArchModel *arch_model_named(const char *name);
 // "phi3-long"; its vectors are in vectors/arch/NAME.bin.
 const char *arch_model_name(const ArchModel *m);
@@ -26,3 +29,16 @@ Str arch_model_build(const ArchModel *m);
 Str arch_model_build_long(const ArchModel *m, uint32_t context_length);
 // [ARCH_MODEL_TOKENS]
 void arch_model_tokens(int32_t *out);
+
+// The size of a published model.
+typedef struct {
+    const char *name;
+    const char *like; // the arch_model_named whose tensors and keys it has
+    uint32_t layers, d_model, heads, kv_heads, head_dim, ff, vocab, context;
+    Dtype dtype;      // of matrices, but for…
+    Dtype down_dtype; // …attn_v and ffn_down
+    Dtype embd_dtype; // and token_embd and output
+} ArchShape;
+
+// A file of that size whose tensors are zeros, which take no memory until they are looked at.
+Str arch_shape_build(const ArchShape *shape);

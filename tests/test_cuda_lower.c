@@ -223,6 +223,27 @@ TEST_SLOW(cuda_lower_makes_programs_for_every_architecture, 600) {
     }
 }
 
+// Published sizes: what tiny models do not show is whether tiles, rings and heads of that size fit. Two
+// layers or as many as it takes to have one without a window; the sizes of formats as in Q4_K_M files.
+TEST_SLOW(cuda_lower_makes_programs_for_published_sizes, 1800) {
+    static const ArchShape shapes[] = {
+        {"phi3-mini", "phi3", 1, 3072, 32, 32, 96, 8192, 32064, 4096, DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q6_K},
+        {"qwen3-0.6b", "qwen3", 1, 1024, 16, 8, 128, 3072, 151936, 40960, DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q6_K},
+        {"gemma3-270m", "gemma3", 6, 640, 4, 1, 256, 2048, 262144, 32768, DTYPE_Q5_0, DTYPE_Q8_0, DTYPE_Q8_0},
+        {"gpt2", "gpt2", 1, 768, 12, 12, 64, 3072, 50257, 1024, DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q6_K},
+    };
+    for (size_t i = 0; i < COUNT_OF(shapes); i++) {
+        Made m = plan_of(arch_shape_build(&shapes[i]));
+        for (size_t a = 0; a < COUNT_OF(architectures); a++) {
+            TEST_CASE_LABEL("%s, sm %u", shapes[i].name, architectures[a]);
+            Lowered l;
+            Error err = {0};
+            REQUIRE(lower(&m, architectures[a], &l, &err));
+            check_programs(l.programs, l.n_programs, architectures[a], &m.arena);
+        }
+    }
+}
+
 // Each format, in the stages of matrices and as what is uploaded.
 TEST_SLOW(cuda_lower_makes_programs_for_every_format, 900) {
     for (Dtype f = 0; f < DTYPE_COUNT; f++) {

@@ -570,10 +570,11 @@ static double reference_activation(int fn, double v) {
 
 TEST(kernel_glu_activates_and_multiplies) {
     static const char *const names[] = {"glu_resident", "glu_ring", "glu_one_warp",
-                                        "glu_mxfp4",    "glu_bias", "glu_ungated"};
+                                        "glu_mxfp4",    "glu_bias", "glu_ungated",
+                                        "glu_formats",  "glu_formats_resident", "glu_formats"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
-        const EmulatedStage *s = kernel_stage(names[i], 90);
-        TEST_CASE_LABEL("%s", names[i]);
+        const EmulatedStage *s = kernel_stage(names[i], i + 1 < COUNT_OF(names) ? 90 : 75);
+        TEST_CASE_LABEL("%s sm_%u", names[i], s->sm_arch);
         TestRandom random = {i};
         float *x = random_vector(&random, s->d_model, 0, 5),
               *norm = random_vector(&random, s->d_model, 1, 0.2f),
@@ -581,7 +582,7 @@ TEST(kernel_glu_activates_and_multiplies) {
         float *bias[2] = {random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0),
                           random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0)};
         TestMatrix gate = test_matrix(&random, (Dtype)s->format[0], s->d_ff, s->d_model);
-        TestMatrix up = test_matrix(&random, (Dtype)s->format[0], s->d_ff, s->d_model);
+        TestMatrix up = test_matrix(&random, (Dtype)s->format[1], s->d_ff, s->d_model);
         float *out = random_vector(&random, s->d_ff, NAN, 0);
         GluArgs args = {.x = DEVICE_ADDRESS(x),
                         .norm = DEVICE_ADDRESS(norm),

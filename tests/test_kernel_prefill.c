@@ -466,7 +466,7 @@ static void run_glu(const char *name, unsigned sm_arch, uint32_t n_rows) {
     float *values;
     uint16_t *in = random_activations(&random, s->max_rows, n_rows, s->d_model, &values);
     TestMatrix gate = test_matrix(&random, (Dtype)s->format[0], s->d_ff, s->d_model);
-    TestMatrix up = test_matrix(&random, (Dtype)s->format[0], s->d_ff, s->d_model);
+    TestMatrix up = test_matrix(&random, (Dtype)s->format[1], s->d_ff, s->d_model);
     uint16_t *out = activations(s->max_rows, s->d_ff);
     float *bias[2] = {random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0),
                       random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0)};
@@ -505,6 +505,8 @@ TEST_SLOW(kernel_prefill_glu_activates_and_multiplies, 120) {
     run_glu("prefill_glu_bias", 90, 7);
     run_glu("prefill_glu_ungated", 90, 65);
     run_glu("prefill_glu_ungated", 75, 7);
+    run_glu("prefill_glu_formats", 90, 65);
+    run_glu("prefill_glu_formats", 75, 7);
 }
 
 // ---- attention ----

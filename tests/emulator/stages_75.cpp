@@ -42,6 +42,10 @@
 #include "run.h"
 #define VARIANT experts_glu_resident
 #include "run.h"
+#define VARIANT prefill_glu_formats
+#include "run.h"
+#define VARIANT glu_formats
+#include "run.h"
 
 const EmulatedStage emulated_stages_75[] = {
     qkv_ring::describe(),
@@ -63,5 +67,7 @@ const EmulatedStage emulated_stages_75[] = {
     prefill_experts_glu::describe(),
     prefill_experts_down::describe(),
     experts_glu_resident::describe(),
+    prefill_glu_formats::describe(),
+    glu_formats::describe(),
 };
 const unsigned n_emulated_stages_75 = sizeof emulated_stages_75 / sizeof emulated_stages_75[0];

@@ -244,6 +244,12 @@
 #include "run.h"
 #define VARIANT prefill_experts_sum
 #include "run.h"
+#define VARIANT glu_formats
+#include "run.h"
+#define VARIANT glu_formats_resident
+#include "run.h"
+#define VARIANT prefill_glu_formats
+#include "run.h"
 
 const EmulatedStage emulated_stages_90[] = {
     repack_bf16::describe(),
@@ -366,5 +372,8 @@ const EmulatedStage emulated_stages_90[] = {
     prefill_experts_glu_silu::describe(),
     prefill_experts_down::describe(),
     prefill_experts_sum::describe(),
+    glu_formats::describe(),
+    glu_formats_resident::describe(),
+    prefill_glu_formats::describe(),
 };
 const unsigned n_emulated_stages_90 = sizeof emulated_stages_90 / sizeof emulated_stages_90[0];

@@ -88,5 +88,6 @@
 #undef LEARNED_POSITIONS
 #undef UNGATED
 #undef HAS_BIAS
+#undef ROW_FORMATS
 #undef STAGE_HEADS
 #undef STAGE_POST_NORM

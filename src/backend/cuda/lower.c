@@ -188,8 +188,6 @@ static bool check_stage(const Lowering *l, const Stage *s, Error *err) {
     if (of_experts) return lower_check_experts(l, s, err);
     if (s->kind != STAGE_GLU) return true;
     const Op *gate = s->ops[GLU_GATE], *up = s->ops[GLU_UP];
-    if (gate && gate->weight->dtype != up->weight->dtype)
-        return refuse(err, up->weight, "gate has another format");
     if (!gate && s->ops[GLU_GLU]->fn == FN_SWIGLU_CLAMPED)
         return refuse(err, up->weight, "its activation needs a gate");
     return true;

@@ -272,14 +272,17 @@ static void define_feed_forward(StrBuf *b, const Lowering *l, const Stage *s) {
     if (!gate) define(b, "UNGATED", 1);
     if ((gate && gate->bias) || up->bias) define(b, "HAS_BIAS", 1);
     define_activation(b, s);
-    define_format(b, "FORMAT_0", up->weight);
+    define_format(b, "FORMAT_0", gate ? gate->weight : up->weight);
+    if (!gate || gate->weight->dtype == up->weight->dtype) return;
+    define(b, "ROW_FORMATS", 1);
+    define_format(b, "FORMAT_1", up->weight);
 }
 
 static void define_glu(StrBuf *b, const Lowering *l, const Stage *s) {
     const ModelConfig *c = &l->plan->config;
-    const Weight *w = s->ops[GLU_UP]->weight;
-    uint32_t rows = s->ops[GLU_GATE] ? 2 : 1;
-    MatvecShape shape = matvec_shape(l->target, STAGE_GLU, c->d_model, c->d_ff, rows, &w, 1);
+    const Op *gate = s->ops[GLU_GATE], *up = s->ops[GLU_UP];
+    const Weight *w[2] = {up->weight, gate ? gate->weight : up->weight};
+    MatvecShape shape = matvec_shape(l->target, STAGE_GLU, c->d_model, c->d_ff, gate ? 2 : 1, w, 2);
     define(b, "STAGE_GLU", 1);
     define_feed_forward(b, l, s);
     define_norm(b, s->ops[GLU_NORM]);
