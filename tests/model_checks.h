@@ -5,8 +5,9 @@
 #include "model_pair.h"
 
 // The logits of n tokens, of which the first n_prompt are given and the others drawn, against the reference's
-// at every position: no relative error of error_max or more. Returns at which share of positions both have
-// the same best token.
+// at every position: no relative error of error_max or more, but where the reference's router finds two
+// experts nearly as good, so that rounding chooses. Returns at which share of positions both have the same
+// best token.
 double model_check_logits(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
                           uint32_t n, double error_max);
 
