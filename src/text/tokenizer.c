@@ -143,13 +143,10 @@ bool tokenizer_add_merges(Tokenizer *t, const MergeText *merges, uint32_t count,
     return true;
 }
 
-bool tokenizer_insert_spaces(Tokenizer *t, bool adds_prefix, Arena *arena, Arena scratch, Error *err) {
+bool tokenizer_replace_spaces(Normalizer *n, Arena *arena, Arena scratch, Error *err) {
     NormalizerStep spaces = {.kind = NORMALIZE_REPLACE, .content = STR(WORD_SPACE), .pattern_size = 1};
-    NormalizerStep prefix = {.kind = NORMALIZE_PREPEND, .content = STR(WORD_SPACE)};
-    if (!regex_compile(STR(" "), arena, scratch, &spaces.pattern, err)) return false;
-    bool fits =
-        normalizer_add(&t->inserts, &spaces) && (!adds_prefix || normalizer_add(&t->inserts, &prefix));
-    return fits || error_set(err, ERR_UNSUPPORTED, "too many changes of the text");
+    return regex_compile(STR(" "), arena, scratch, &spaces.pattern, err) &&
+           (normalizer_add(n, &spaces) || error_set(err, ERR_UNSUPPORTED, "too many changes of the text"));
 }
 
 // ---- what is known about a vocabulary ----

@@ -191,15 +191,29 @@ static bool read_phi3_quirk(const GgufFile *file, Tokenizer *t, Error *err) {
     return true;
 }
 
+// Spaces are U+2581 before user-defined tokens are looked for, and every stretch between tokens may get one
+// in front.
+static bool add_spaces(const GgufFile *file, Tokenizer *t, Arena *arena, Arena scratch, Error *err) {
+    const NormalizerStep prefix = {.kind = NORMALIZE_PREPEND, .content = STR(WORD_SPACE)};
+    t->strips_leading_space = true;
+    if (!gguf_opt_bool(file, STR("tokenizer.ggml.add_space_prefix"), &t->strips_leading_space, err) ||
+        !tokenizer_replace_spaces(&t->normalizer, arena, scratch, err))
+        return false;
+    if (t->strips_leading_space && !normalizer_add(&t->inserts, &prefix)) return no_memory(err);
+    t->special_flags = arena_new(arena, uint8_t, t->vocab.count);
+    if (!t->special_flags) return no_memory(err);
+    for (uint32_t id = 0; id < t->vocab.count; id++)
+        t->special_flags[id] = t->vocab.types[id] == TOKEN_USER_DEFINED ? SPECIAL_NORMALIZED : 0;
+    return true;
+}
+
 static bool load_spm(const GgufFile *file, Tokenizer *t, Arena *arena, Arena scratch, Error *err) {
     t->kind = "gguf-spm";
     t->model = MODEL_SPM;
     t->pre_name = "";
     t->adds_bos = true;
-    t->strips_leading_space = true;
-    if (!read_tokens(file, t, arena, err) || !read_scores(file, t, arena, scratch, err)) return false;
-    if (!gguf_opt_bool(file, STR("tokenizer.ggml.add_space_prefix"), &t->strips_leading_space, err) ||
-        !tokenizer_insert_spaces(t, t->strips_leading_space, arena, scratch, err))
+    if (!read_tokens(file, t, arena, err) || !read_scores(file, t, arena, scratch, err) ||
+        !add_spaces(file, t, arena, scratch, err))
         return false;
     memset(t->byte_ids, 0xFF, sizeof t->byte_ids);
     for (uint32_t id = 0; id < t->vocab.count; id++) {

@@ -101,10 +101,8 @@ enum {
     SPECIAL_NORMALIZED = 8,  // found in the normalised text
 };
 
-// Adds to `inserts` what SentencePiece does to a text: spaces become U+2581, and one comes first where
-// `adds_prefix`. Errors as regex_compile.
-MUST_CHECK bool tokenizer_insert_spaces(Tokenizer *t, bool adds_prefix, Arena *arena, Arena scratch,
-                                        Error *err);
+// A step that writes spaces as U+2581. Errors as regex_compile, and ERR_UNSUPPORTED when there are too many.
+MUST_CHECK bool tokenizer_replace_spaces(Normalizer *n, Arena *arena, Arena scratch, Error *err);
 
 // The ids of the tokens that end generation as a GGUF names them, and of the first token, or TOKEN_NONE.
 enum { GGUF_ENDS = 3 };

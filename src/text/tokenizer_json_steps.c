@@ -255,7 +255,7 @@ static bool load_metaspace(TokenizerJson *l, const JsonNode *node) {
     bool cuts = true;
     if (!check_uncut(l, node) || !read_metaspace(l, node, &scheme) || !json_opt_bool(l, node, "split", &cuts))
         return false;
-    if (!tokenizer_insert_spaces(l->t, false, l->arena, l->scratch, l->err)) return bad_pattern(l, node);
+    if (!tokenizer_replace_spaces(&l->t->inserts, l->arena, l->scratch, l->err)) return bad_pattern(l, node);
     const NormalizerStep prefix = {.kind = NORMALIZE_PREPEND,
                                    .content = STR(WORD_SPACE),
                                    .unless_there = true,
