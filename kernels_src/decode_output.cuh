@@ -9,8 +9,9 @@
 //
 // Operations: (the end of ATTENTION,) MATMUL, ADD. Grid and order of sums: matvec.cuh, a unit is ROWS rows
 // (1) side by side; splits are added in their order. Every block puts the splits together for itself.
-// Defines: N_ROWS, N_COLS, FORMAT_0, BLOCKS, WARPS, RING_BYTES; RAW; FROM_ATTENTION with N_HEADS, HEAD_DIM,
-// attention_splits.cuh's, and perhaps HAS_SINKS.
+// Defines: N_ROWS, N_COLS, FORMAT_0, BLOCKS, WARPS, RING_BYTES; RAW; LAUNCH_AFTER_WAIT (the next stage is let
+// go when this one's input is there); FROM_ATTENTION with N_HEADS, HEAD_DIM, attention_splits.cuh's, and
+// perhaps HAS_SINKS.
 #ifndef N_ROWS
 #error "N_ROWS"
 #endif
@@ -114,6 +115,7 @@ DEVICE void store_splits(const OutputArgs &a, u8 *shared_x, const OutputState &s
         }
 #pragma unroll
         for (u32 k = 0; k < SPLITS_AT_ONCE * X_TURNS; k++) {
+            if (first + k / X_TURNS >= n_splits) break;
             combine(&c[k % X_TURNS], split[k % X_TURNS][k / X_TURNS]);
         }
     }
@@ -155,8 +157,13 @@ EXPORTED StageInfo decode_output_info = {THREADS, {BLOCKS, 1}, SHARED_BYTES(MATV
 
 KERNEL(THREADS, BLOCKS_PER_SM) decode_output(OutputArgs a) {
     OutputState s;
+#ifndef LAUNCH_AFTER_WAIT
     stage_launch_next();
+#endif
     decode_output_prepare(a, block_index(), shared_memory(), &s);
     stage_wait();
+#ifdef LAUNCH_AFTER_WAIT
+    stage_launch_next();
+#endif
     decode_output_run(a, block_index(), shared_memory(), &s);
 }

@@ -144,7 +144,8 @@ DEVICE void fetch_rows(const Stream &s, const Rows &rows) {
         BulkBarrier *barrier = s.barriers + s.fetch.slot;
         bulk_barrier_expect(barrier, (end - first) * bytes);
         for (u32 r = first; r < end; r++) {
-            bulk_copy(slot + r * SLICE_BYTES, rows.row(s.fetch.unit, first_row + r) + from, bytes, barrier);
+            bulk_copy_once(slot + r * SLICE_BYTES, rows.row(s.fetch.unit, first_row + r) + from, bytes,
+                           barrier);
         }
     }
 #else
@@ -215,7 +216,7 @@ template <int format, u32 first = 0, u32 end = ROWS>
 DEVICE void add_products(const u8 *slot, const u8 *shared_x, const BlockX &only, u32 slice, float sum[ROWS]) {
     constexpr u32 tile_bytes = layout_tile_bytes(format, TILE_BLOCKS);
     u32 lane = lane_index(), segment = slice / SEGMENT_SLICES;
-#pragma unroll 2 // 4 do not fit the registers of 16 warps
+#pragma unroll(REGISTERS >= 128 ? 4 : 2) // 4 do not fit the registers of 16 warps
     for (u32 t = 0; t < SLICE_TILES; t++) {
         u32 tile = slice % SEGMENT_SLICES * SLICE_TILES + t;
         if (SEGMENT_SLICES > 1 && tile >= TILES) break;

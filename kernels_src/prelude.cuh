@@ -374,6 +374,16 @@ DEVICE void bulk_copy(void *shared, const void *global, u32 bytes, BulkBarrier *
         "l"(global), "r"(bytes), "r"(shared_address(b))
         : "memory");
 }
+// The same for what is read once in a step: the L2 gives it up before anything else.
+DEVICE void bulk_copy_once(void *shared, const void *global, u32 bytes, BulkBarrier *b) {
+    u64 policy;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, "
+        "[%3], %4;" ::"r"(shared_address(shared)),
+        "l"(global), "r"(bytes), "r"(shared_address(b)), "l"(policy)
+        : "memory");
+}
 #endif
 
 // ---- matrices held by a warp (fragment layouts: PTX ISA, "Matrix Fragments for mma") ----

@@ -293,6 +293,9 @@ DEVICE void bulk_barrier_wait(BulkBarrier *b, u32 parity) {
 DEVICE void bulk_copy(void *shared, const void *global, u32 bytes, BulkBarrier *b) {
     emulated_bulk_copy(shared, global, bytes, b);
 }
+DEVICE void bulk_copy_once(void *shared, const void *global, u32 bytes, BulkBarrier *b) {
+    emulated_bulk_copy(shared, global, bytes, b);
+}
 #endif
 
 // ---- matrices held by a warp ----
