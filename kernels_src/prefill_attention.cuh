@@ -60,20 +60,37 @@ DEVICE AttentionTask attention_task(const PrefillChunk *chunk, u32 block) {
     return t;
 }
 
+// The numbers of a tile's pages: loaded a tile ahead, so that no copy waits for them.
+struct KvPages {
+    u32 page[KEY_PAGES];
+};
+DEVICE KvPages load_kv_pages(const PrefillAttentionArgs &a, const AttentionTask &t, u32 tile) {
+    const u32 *pages = a.chunk->pages;
+    KvPages out;
+#pragma unroll
+    for (u32 p = 0; p < KEY_PAGES; p++) {
+        u32 i = tile * KEY_PAGES + p;
+        out.page[p] = i * KV_PAGE <= t.last ? pages[i] : 0;
+    }
+    return out;
+}
+
 // Sets off the copies of a tile's pages; those after the last position stay away.
-DEVICE void fetch_kv_tile(const PrefillAttentionArgs &a, const AttentionTask &t, u32 tile, u8 *slot) {
+DEVICE void fetch_kv_tile(const PrefillAttentionArgs &a, const AttentionTask &t, u32 tile,
+                          const KvPages &pages, u8 *slot) {
     enum : u32 { KEY_UNITS = HEAD_DIM / 8, PAGE_UNITS = 2 * KV_PAGE * HEAD_DIM / 8 }; // of 16 bytes
-    for (u32 i = thread_index(); tile < t.end_tile && i < KEY_PAGES * PAGE_UNITS;
-         i += ATTENTION_WARPS * WARP) {
-        u32 p = i / PAGE_UNITS, unit = i % PAGE_UNITS, page = tile * KEY_PAGES + p;
-        if (page * KV_PAGE > t.last) break;
-        const f16 *from = a.kv + (u64)a.chunk->pages[page] * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) +
-                          t.kv_head * 2 * KV_TILE_HALVES(HEAD_DIM) + unit * 8;
-        u32 token = unit / KEY_UNITS, value = unit - PAGE_UNITS / 2; // values: two units a dimension
-        u32 to = unit < PAGE_UNITS / 2
-                     ? (p * KV_PAGE + token) * KEY_STRIDE * 2 + unit % KEY_UNITS * 16
-                     : VALUES_AT + (value / 2 * VALUE_STRIDE + p * KV_PAGE + value % 2 * 8) * 2;
-        copy_async_16(slot + to, from);
+#pragma unroll
+    for (u32 p = 0; p < KEY_PAGES; p++) {
+        if ((tile * KEY_PAGES + p) * KV_PAGE > t.last) break;
+        const f16 *from = a.kv + (u64)pages.page[p] * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) +
+                          t.kv_head * 2 * KV_TILE_HALVES(HEAD_DIM);
+        for (u32 unit = thread_index(); unit < PAGE_UNITS; unit += ATTENTION_WARPS * WARP) {
+            u32 token = unit / KEY_UNITS, value = unit - PAGE_UNITS / 2; // values: two units a dimension
+            u32 to = unit < PAGE_UNITS / 2
+                         ? (p * KV_PAGE + token) * KEY_STRIDE * 2 + unit % KEY_UNITS * 16
+                         : VALUES_AT + (value / 2 * VALUE_STRIDE + p * KV_PAGE + value % 2 * 8) * 2;
+            copy_async_16(slot + to, from + unit * 8);
+        }
     }
     copy_async_commit();
 }
@@ -220,15 +237,20 @@ DEVICE void prefill_attention_run(const PrefillAttentionArgs &a, u32 block, u8 *
     AttentionTask t = attention_task(a.chunk, block);
     if (t.row >= t.n_rows) return;
     QueryRows r;
-    fetch_kv_tile(a, t, t.first_tile, shared + t.first_tile % KV_TILES * KV_TILE_BYTES);
+    fetch_kv_tile(a, t, t.first_tile, load_kv_pages(a, t, t.first_tile),
+                  shared + t.first_tile % KV_TILES * KV_TILE_BYTES);
+    KvPages pages = load_kv_pages(a, t, t.first_tile + 1);
     load_query_rows(a, t, &r);
     u32 warp_first = t.position + t.row + warp_index() * 16;
     for (u32 tile = t.first_tile; tile < t.end_tile; tile++) {
         u8 *slot = shared + tile % KV_TILES * KV_TILE_BYTES;
         u32 first = tile * KEY_TOKENS;
-        if (KV_TILES > 1) fetch_kv_tile(a, t, tile + 1, shared + (tile + 1) % KV_TILES * KV_TILE_BYTES);
-        copy_async_wait<KV_TILES - 1>();
-        block_sync();
+        copy_async_wait<0>();
+        block_sync(); // this tile is here, and the one before it has been used
+        if (KV_TILES > 1) {
+            fetch_kv_tile(a, t, tile + 1, pages, shared + (tile + 1) % KV_TILES * KV_TILE_BYTES);
+            pages = load_kv_pages(a, t, tile + 2);
+        }
         if (t.last < first + KEY_TOKENS - 1) {
             clear_tile_after(slot, t.last - first + 1);
             block_sync();
@@ -242,8 +264,11 @@ DEVICE void prefill_attention_run(const PrefillAttentionArgs &a, u32 block, u8 *
             weigh_tile(&r, s);
             add_values(&r, slot, s);
         }
-        block_sync();
-        if (KV_TILES == 1) fetch_kv_tile(a, t, tile + 1, shared);
+        if (KV_TILES == 1) {
+            block_sync();
+            fetch_kv_tile(a, t, tile + 1, pages, shared);
+            pages = load_kv_pages(a, t, tile + 2);
+        }
     }
     copy_async_wait<0>();
     store_query_rows(a, t, &r);

@@ -110,8 +110,9 @@ template <class Rows> DEVICE LaneRows lane_rows(const Rows &rows, u32 first_unit
 
 // A lane's weights are in buffers that take turns; each is loaded for its next turn as soon as its last words
 // are dequantised. (A copy from one to another would wait for the load: with it, a step took 1.4 microseconds
-// whatever the tile.) A step of a large tile takes long enough to hide the load behind half of it; and each
-// buffer is one more copy of the loop's body to compile, which for tiles of 256 tokens takes a second.
+// whatever the tile.) Each is one more copy of the loop's body to compile, which for tiles of 256 tokens
+// takes a second (12.4: three); but their steps are long enough that a load is there at the end of the step
+// that it began with, so that they have one buffer and such a copy.
 enum : u32 { BUFFERS = !HAS_WGMMA ? 2 : TILE_TOKENS > 128 ? 1 : TILE_TOKENS > 64 || FORMATS > 1 ? 2 : 3 };
 
 // A lane's weights of one unit for a step.
@@ -239,14 +240,17 @@ DEVICE void matmul_multiply(const MatmulRing &ring, const LaneRows &rows, UnitWe
             u32 step = first + i;
             if (step >= STEPS) break;
             u8 *sheets = ring.slots + slot * SLOT_BYTES;
+            UnitWeights next;
+            if (BUFFERS == 1) load_weights(rows, 0, MIN(step + 1, STEPS - 1u), &next);
             dequantise(rows.format[0], w[i][0], step, 0, 2, a[0]);
             bulk_barrier_wait(ring.full + slot, parity);
             multiply_half(a[0], matrix_rows(sheets), sums[0]);
             if (step > 0 && lane_index() == 0)
                 bulk_barrier_arrive(ring.read + (slot > 0 ? slot : (u32)SLOTS) - 1);
             dequantise(rows.format[0], w[i][0], step, 2, 2, a[1]);
-            if (step + BUFFERS < STEPS) load_weights(rows, 0, step + BUFFERS, &w[i][0]);
+            if (BUFFERS > 1 && step + BUFFERS < STEPS) load_weights(rows, 0, step + BUFFERS, &w[i][0]);
             multiply_half(a[1], matrix_rows(sheets + SHEET_BYTES), sums[0]);
+            if (BUFFERS == 1) w[0][0] = next;
             if (++slot == SLOTS) slot = 0, parity ^= 1;
         }
     }

@@ -9,10 +9,12 @@
 #include "fake_driver.h"
 #include "gguf_builder.h"
 #include "os/os.h"
+#include "os/os_files.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 
 typedef struct {
     _Atomic long *live, *calls, *launches, *copies;
@@ -71,6 +73,45 @@ TEST(cuda_host_says_what_is_wrong_with_the_driver) {
                 FAIL("not in \"%s\": %s", err.message, rows[i].expected[k]);
         }
         unsetenv(rows[i].variable);
+    }
+}
+
+// As a user meets it: exit code 1 and one sentence on standard error.
+TEST(cuda_host_program_ends_with_one_sentence) {
+    const char *driver = fake_driver_build(NULL);
+    TinyModel tiny = tiny_model_llama();
+    Error err = {0};
+    REQUIRE(os_file_replace(test_tmp_path("tiny.gguf"), tiny_model_build(&tiny), &err));
+    static const struct {
+        const char *environment, *flags;
+        const char *expected[3];
+    } rows[] = {
+        {"FAKE_CUDA_VERSION=11040", "", {"supports CUDA 11.4", "CUDA 12.0 is needed", "525"}},
+        {"FAKE_CUDA_DEVICES=0", "", {"no NVIDIA GPU was found"}},
+        {"FAKE_CUDA_DEVICES=2", "--gpu-device 9", {"there is no GPU 9", "has 2"}},
+        {"FAKE_CUDA_SM=70", "", {"Fake GPU 0", "compute capability 7.0", "7.5"}},
+        {"FAKE_CUDA_FAIL_CALL=1", "", {"does not start", "CUDA_ERROR_ILLEGAL_ADDRESS"}},
+        {"FAKE_CUDA_MEMORY=80000000000 FAKE_CUDA_TAKEN=79900000000",
+         "",
+         {"tiny.gguf needs ", "100000000 bytes", "available on Fake GPU 0"}},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s %s", rows[i].environment, rows[i].flags);
+        char command[4096], out[2048];
+        snprintf(command, sizeof command,
+                 "env LD_LIBRARY_PATH='%s' %s '%s' run --model '%s' --prompt x --jit-cache none %s 2>&1 "
+                 "</dev/null",
+                 driver, rows[i].environment, test_program_path(), test_tmp_path("tiny.gguf"), rows[i].flags);
+        FILE *pipe = popen(command, "r");
+        REQUIRE(pipe != NULL);
+        out[fread(out, 1, sizeof out - 1, pipe)] = 0;
+        int status = pclose(pipe);
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+        CHECK(str_starts_with(str_from_c(out), STR("worker-orcd: ")));
+        CHECK(strchr(out, '\n') == out + strlen(out) - 1);
+        for (size_t k = 0; k < COUNT_OF(rows[i].expected) && rows[i].expected[k]; k++) {
+            if (!strstr(out, rows[i].expected[k])) FAIL("not in \"%s\": %s", out, rows[i].expected[k]);
+        }
     }
 }
 

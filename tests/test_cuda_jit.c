@@ -8,8 +8,10 @@
 #include "os/os.h"
 #include "os/os_files.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static const char *const repack_files[] = {"prelude.cuh", "layout.h", "args.h", "repack.cuh", NULL};
 
@@ -143,9 +145,28 @@ TEST(cuda_jit_goes_on_without_a_cache_folder) {
     snprintf(below, sizeof below, "%s/cache", file);
     CHECK(compile_one(below, program, &arena, &report, &err).data != NULL);
     CHECK(strstr(report.warning, "cannot be made") != NULL);
+    TEST_CASE_LABEL("a folder that takes no files");
+    CHECK(compile_one("/proc/self", program, &arena, &report, &err).data != NULL);
+    CHECK(strstr(report.warning, "/proc/self") != NULL);
     TEST_CASE_LABEL("none wanted");
     CHECK(compile_one("", program, &arena, &report, &err).data != NULL);
     CHECK_STR_EQ("", report.warning);
+}
+
+// As on a full disk: nothing of a file that could not be written whole stays.
+TEST(cuda_jit_goes_on_where_the_disk_is_full) {
+    Arena arena = os_arena(32 << 20);
+    const char *folder = test_tmp_path("cache");
+    JitProgram program = repack_program(STR("#define STAGE_REPACK 1\n#define FORMAT FORMAT_Q8_0\n"));
+    JitReport report;
+    Error err = {0};
+    struct rlimit little = {1000, 1000};
+    signal(SIGXFSZ, SIG_IGN);
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &little) == 0);
+    CHECK(compile_one(folder, program, &arena, &report, &err).data != NULL);
+    CHECK(strstr(report.warning, folder) != NULL);
+    OsFolderEntry entries[4];
+    CHECK_INT_EQ(0, os_folder_list(folder, entries, COUNT_OF(entries)));
 }
 
 TEST(cuda_jit_cache_stays_small) {

@@ -238,6 +238,7 @@ TEST_SLOW(kernel_prefill_output_multiplies_every_format, 120) {
     check_output("prefill_output_q4_k", 90, 64, false);
     check_output("prefill_output_q6_k", 90, 65, false);
     check_output("prefill_output_wide", 90, 65, true);
+    check_output("prefill_output_256", 90, 130, false);
     check_output("prefill_output_raw", 90, 65, true);
 }
 

@@ -148,6 +148,8 @@
 #include "run.h"
 #define VARIANT prefill_output_wide
 #include "run.h"
+#define VARIANT prefill_output_256
+#include "run.h"
 #define VARIANT prefill_qkv_halves
 #include "run.h"
 #define VARIANT prefill_qkv_pairs
@@ -324,6 +326,7 @@ const EmulatedStage emulated_stages_90[] = {
     prefill_output_iq4_xs::describe(),
     prefill_output_mxfp4::describe(),
     prefill_output_wide::describe(),
+    prefill_output_256::describe(),
     prefill_qkv_halves::describe(),
     prefill_qkv_pairs::describe(),
     prefill_glu_q4_k::describe(),

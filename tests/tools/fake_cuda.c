@@ -4,12 +4,13 @@
 // for the real one.
 //
 // Environment: FAKE_CUDA_VERSION (12040), FAKE_CUDA_DEVICES (1), FAKE_CUDA_SM (90), FAKE_CUDA_MULTIPROCESSORS
-// (132), FAKE_CUDA_MEMORY (bytes, 8 GB), FAKE_CUDA_FAIL_CALL (the number of the call, from 1, that fails;
-// then all do), FAKE_CUDA_FAIL_FILE (all calls fail once there is this file), FAKE_CUDA_FAIL_WITH (CUresult,
-// 700), FAKE_CUDA_STEP_US (how long a graph runs), FAKE_CUDA_SPOIL_COPY and FAKE_CUDA_SPOIL_FROM (numbers,
-// from 1, of a copy to the host that brings NaN and -1 for whatever is there, and of the first of many),
-// FAKE_CUDA_CLEAR_WITH (byte that cleared memory holds, 0), FAKE_CUDA_LOOKS_LIKE (what pointers are said to
-// be: host, managed, other for another GPU's).
+// (132), FAKE_CUDA_MEMORY (bytes, 8 GB), FAKE_CUDA_TAKEN (bytes of it that others hold, 0),
+// FAKE_CUDA_FAIL_CALL (the number of the call, from 1, that fails; then all do), FAKE_CUDA_FAIL_FILE (all
+// calls fail once there is this file), FAKE_CUDA_FAIL_WITH (CUresult, 700), FAKE_CUDA_STEP_US (how long a
+// graph runs), FAKE_CUDA_SPOIL_COPY and FAKE_CUDA_SPOIL_FROM (numbers, from 1, of a copy to the host that
+// brings NaN and -1 for whatever is there, and of the first of many), FAKE_CUDA_CLEAR_WITH (byte that cleared
+// memory holds, 0), FAKE_CUDA_LOOKS_LIKE (what pointers are said to be: host, managed, other for another
+// GPU's).
 #include "fake_cuda_kernels.h"
 
 #include <stdatomic.h>
@@ -145,7 +146,7 @@ Result cuCtxSynchronize(void) {
 Result cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
     CALL();
     *total = memory_size();
-    *free_bytes = *total - memory_used;
+    *free_bytes = *total - setting("FAKE_CUDA_TAKEN", 0) - memory_used;
     return SUCCESS;
 }
 
@@ -153,7 +154,7 @@ Result cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
 enum { HEADER = 256 };
 Result cuMemAlloc_v2(DevicePtr *out, size_t size) {
     CALL();
-    if (memory_used + size > memory_size()) return OUT_OF_MEMORY;
+    if (memory_used + size > memory_size() - setting("FAKE_CUDA_TAKEN", 0)) return OUT_OF_MEMORY;
     char *memory = aligned_alloc(HEADER, (size + 2 * HEADER - 1) / HEADER * HEADER);
     if (!memory) return OUT_OF_MEMORY;
     memcpy(memory, &size, sizeof size);
