@@ -347,6 +347,18 @@ static bool make_graphs(CudaBackend *b, Error *err) {
     return make_prefill_graph(b, scratch, err);
 }
 
+// The driver wants some hundred megabytes for itself, before it can say how much is free.
+static bool open_context(CudaBackend *b, Error *err) {
+    CUresult r = b->cuda.context_retain(&b->context, b->device.handle);
+    if (r != CUDA_ERROR_OUT_OF_MEMORY) return cuda_ok(&b->cuda, r, "opening the GPU", err);
+    return error_set(
+        err, ERR_INSUFFICIENT_VRAM,
+        "%s needs %llu bytes of VRAM and what the driver takes; other processes hold so much of the "
+        "%llu bytes on %s that not even the driver's part is left",
+        b->options.model_path, (unsigned long long)(b->placement.size + lay_out_work(b, 0)),
+        (unsigned long long)b->device.memory_bytes, b->device.name);
+}
+
 static bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *progress, void *context,
                       Error *err) {
     CudaBackend *b = cuda_self(backend);
@@ -357,8 +369,8 @@ static bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *pro
               lower_plan(plan, &b->placement, &target, b->options.max_rows, b->arena, &b->lowered, err) &&
               make_slots(b, err) && start_jit(b, err);
     if (!ok) return false;
-    CUresult r = b->cuda.context_retain(&b->context, b->device.handle); // the compiler is at work meanwhile
-    if (r == CUDA_SUCCESS) r = b->cuda.context_use(b->context);
+    if (!open_context(b, err)) return false; // the compiler is at work meanwhile
+    CUresult r = b->cuda.context_use(b->context);
     if (r == CUDA_SUCCESS) r = b->cuda.stream_create(&b->stream, CU_STREAM_NON_BLOCKING);
     if (r == CUDA_SUCCESS) r = b->cuda.stream_create(&b->fetch_stream, CU_STREAM_NON_BLOCKING);
     if (!cuda_ok(&b->cuda, r, "opening the GPU", err)) return false;
