@@ -9,9 +9,12 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -253,4 +256,64 @@ uint64_t os_resident_bytes(void) {
     if (fscanf(f, "%llu %llu", &pages_total, &pages_resident) != 2) pages_resident = 0;
     fclose(f);
     return pages_resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void close_all_but(int fd) {
+    long max = sysconf(_SC_OPEN_MAX);
+    for (int i = 0; i < (max > 0 && max < 4096 ? (int)max : 4096); i++) {
+        if (i != fd) close(i);
+    }
+}
+
+bool os_helper_start(OsHelper *out, void (*run)(OsHelper *maker, void *context), void *context, Error *err) {
+    int ends[2];
+    *out = (OsHelper){-1, -1};
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+        return error_set(err, ERR_IO, "no socket for a helper: %s", strerror(errno));
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    pid_t process = fork();
+    if (process == 0) { // with all signals blocked
+        close_all_but(ends[1]);
+        prctl(PR_SET_NAME, "helper");
+        run(&(OsHelper){ends[1], -1}, context);
+        _exit(0);
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    close(ends[1]);
+    *out = (OsHelper){ends[0], process};
+    if (process > 0) return true;
+    close(ends[0]);
+    return error_set(err, ERR_IO, "no helper can be started: %s", strerror(errno));
+}
+
+bool os_helper_send(const OsHelper *helper, const void *data, size_t size) {
+    const char *at = data;
+    while (size > 0) {
+        ssize_t n = send(helper->fd, at, size, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        at += n, size -= (size_t)n;
+    }
+    return true;
+}
+
+bool os_helper_receive(const OsHelper *helper, void *data, size_t size) {
+    char *at = data;
+    while (size > 0) {
+        ssize_t n = recv(helper->fd, at, size, 0);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        at += n, size -= (size_t)n;
+    }
+    return true;
+}
+
+void os_helper_end(OsHelper *helper) {
+    if (helper->process <= 0) return;
+    close(helper->fd);
+    while (waitpid(helper->process, NULL, 0) < 0 && errno == EINTR) {
+    }
+    *helper = (OsHelper){-1, -1};
 }

@@ -93,3 +93,18 @@ _Noreturn void os_exit_now(int code);
 uint64_t os_process_id(void);
 
 uint64_t os_resident_bytes(void); // of this process, now
+
+// A copy of this process that does `run` and ends, with nothing open but a socket to its maker: for work on
+// this process's memory as it is now that threads would queue for. It takes no part in signals; it should end
+// when a receive fails. Not while another thread may hold a lock that it needs.
+typedef struct {
+    int fd;
+    int process;
+} OsHelper;
+MUST_CHECK bool os_helper_start(OsHelper *out, void (*run)(OsHelper *maker, void *context), void *context,
+                                Error *err);
+// All bytes; false when the other end is gone. Both sides have both.
+MUST_CHECK bool os_helper_send(const OsHelper *helper, const void *data, size_t size);
+MUST_CHECK bool os_helper_receive(const OsHelper *helper, void *data, size_t size);
+// Tells it to end, and waits until it has.
+void os_helper_end(OsHelper *helper);

@@ -11,7 +11,9 @@
 // It is kept below JIT_CACHE_BYTES_MAX by removing what was not used for longest. Nothing about the cache is
 // an error: what fails is compiled again, and jit_warning says why.
 //
-// Threads: one calls these functions; the compiling threads are in here. Needs no GPU and no driver.
+// Threads: one calls these functions; the compiling threads are in here. Each has a process to compile in,
+// which jit_start makes a copy of this one and which ends with the last program; so it comes before memory is
+// pinned. Needs no GPU and no driver.
 #pragma once
 
 #include "base/arena.h"
