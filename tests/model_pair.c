@@ -10,7 +10,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-
 static void require_ok(bool ok, const Error *err) {
     if (!ok) FAIL("%s", err->message);
     REQUIRE(ok);

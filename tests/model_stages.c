@@ -9,7 +9,6 @@
 #include <math.h>
 #include <stdio.h>
 
-
 // Of an operation, in prompts and in single rows.
 typedef struct {
     double error, norm; // sums of squares over all rows

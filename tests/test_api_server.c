@@ -113,6 +113,8 @@ TEST(api_routes) {
         {"GET", "/health", 200, NULL, NULL},
         {"GET", "/health?verbose=1", 200, NULL, NULL},
         {"GET", "/metrics", 200, NULL, NULL},
+        {"GET", "/ready", 200, NULL, NULL},
+        {"POST", "/ready", 405, "GET", "METHOD_NOT_ALLOWED"},
         {"GET", "/", 404, NULL, "NOT_FOUND"},
         {"GET", "/health/", 404, NULL, "NOT_FOUND"},
         {"POST", "/nothing", 404, NULL, "NOT_FOUND"},
@@ -181,6 +183,7 @@ TEST(api_bearer_tokens) {
         uint16_t status;
     } rows[] = {
         {"/health", NULL, 200},
+        {"/ready", NULL, 200},
         {"/metrics", NULL, 401},
         {"/metrics", "Bearer wrong", 401},
         {"/metrics", "Bearer first", 200},
@@ -357,6 +360,7 @@ TEST(api_busy_and_duplicate_job_ids) {
     Stream *s = open_stream(f, LONG_JOB("first"), (HttpHeader){0});
     read_until(s, "event: token");
     CHECK(contains(ask(f, "GET", "/health", NULL).body, "\"status\":\"busy\""));
+    CHECK_INT_EQ(200, ask(f, "GET", "/ready", NULL).status); // it is at work, and well
     Answer a = ask(f, "POST", "/execute", LONG_JOB("second"));
     CHECK_INT_EQ(503, a.status);
     CHECK(contains(
@@ -455,6 +459,9 @@ TEST(api_starting_worker) {
     Answer a = ask(f, "GET", "/health", NULL);
     CHECK_INT_EQ(200, a.status);
     CHECK(contains(a.body, "\"status\":\"starting\"") && contains(a.body, "\"load_progress\":0.420"));
+    a = ask(f, "GET", "/ready", NULL);
+    CHECK_INT_EQ(503, a.status);
+    CHECK_STR_EQ("{\"status\":\"starting\"}", a.body);
     a = ask(f, "POST", "/execute", LONG_JOB("j"));
     CHECK_INT_EQ(503, a.status);
     CHECK(contains(a.body,
@@ -477,6 +484,7 @@ TEST(api_draining_worker_finishes_its_jobs) {
     a = ask(f, "GET", "/health", NULL);
     CHECK_INT_EQ(200, a.status);
     CHECK(contains(a.body, "\"status\":\"draining\""));
+    CHECK_INT_EQ(503, ask(f, "GET", "/ready", NULL).status);
     read_until(s, NULL);
     CHECK_INT_EQ(1, count(stream_text(s), "event: end"));
     fake_worker_join(f);
@@ -733,7 +741,9 @@ TEST(api_logs_hold_no_text) {
                .now_unix_ms = os_unix_ms,
                .fd = 2};
     FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "xyzzy plugh", .log = &log});
-    ask(f, "POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"sesame opens\",\"stop\":[\"abracadabra\"]}");
+    ask_with(fake_port(f), "POST", "/execute",
+             "{\"job_id\":\"j\",\"prompt\":\"sesame opens\",\"stop\":[\"abracadabra\"]}",
+             (HttpHeader){STR("X-Correlation-Id"), STR("of-a-job")});
     ask(f, "POST", "/execute",
         "{\"job_id\":\"j\",\"prompt\":\"sesame opens\",\"stop\":[\"abracadabra\", 1]}");
     ask(f, "POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"sesame opens\",\"seed\":\"abracadabra\"}");
@@ -754,4 +764,6 @@ TEST(api_logs_hold_no_text) {
         snprintf(member, sizeof member, "\"event\":\"%s\"", events[i]);
         CHECK(strstr(logged, member) != NULL);
     }
+    TEST_CASE_LABEL("%s", "correlation id");
+    CHECK_INT_EQ(2, count(str_from_c(logged), "\"correlation_id\":\"of-a-job\"")); // at its start and end
 }

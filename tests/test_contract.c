@@ -255,7 +255,33 @@ TEST_SLOW(contract_cuda_error_while_serving, 120) {
     CHECK(took_ms < (test_is_sanitized() ? 6000 : 2000));
     Str log = process_read_file(s.process.err_path);
     CHECK(text_contains(log, "\"event\":\"error\",") && text_contains(log, "\"code\":\"CUDA_ERROR\""));
-    CHECK(text_contains(log, "\"event\":\"shutdown\""));
+    CHECK(text_contains(log, "\"event\":\"shutdown\"") && text_contains(log, "\"event\":\"jit_complete\""));
+}
+
+// Exit 1 with both numbers, the device and the model, before anything is uploaded: where the model does not
+// fit, and where the cache that was asked for does not.
+TEST(contract_insufficient_vram) {
+    static const struct {
+        const char *line, *memory;
+    } rows[] = {
+        {"--model % --device cuda --port 0 --jit-cache %", "250000000"}, // the reserve alone is more
+        {"--model % --device cuda --port 0 --jit-cache % --max-jobs 64 --kv-cache-size-mb 1000", "335000000"},
+    };
+    const char *const values[] = {tiny_model_file(), test_root_path("build/jit-cache")};
+    REQUIRE(setenv("LD_LIBRARY_PATH", fake_driver_build(NULL), 1) == 0);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].line);
+        char available[64];
+        snprintf(available, sizeof available, "%s bytes (0.", rows[i].memory);
+        REQUIRE(setenv("FAKE_CUDA_MEMORY", rows[i].memory, 1) == 0);
+        Process p = process_start(rows[i].line, values, NULL);
+        CHECK_INT_EQ(1, process_wait(p));
+        Str log = process_read_file(p.err_path);
+        CHECK(text_contains(log, "\"code\":\"INSUFFICIENT_VRAM\"") &&
+              text_contains(log, "/tiny.gguf needs "));
+        CHECK(text_contains(log, available) && text_contains(log, "are available on Fake GPU 0"));
+        CHECK(!text_contains(log, "\"percent\":25"));
+    }
 }
 
 // Lost while nothing runs: the next job is told, and the worker ends.

@@ -40,13 +40,17 @@ TEST(e2e_serve_one_request_and_stop) {
     static const char *const members[] = {
         "\"status\":\"healthy\"",
         "\"worker_id\":\"01234567-89ab-4cde-8f01-23456789abcd\"",
+        "\"model\":\"",
+        "\"model_ref\":\"file:/",
         "\"resident\":false",
+        "\"vram_bytes_used\":0,\"vram_bytes_total\":0",
+        "\"uptime_seconds\":",
         "\"quant_kind\":\"Q4_K",
         "\"tokenizer_kind\":\"gguf-bpe\"",
         "\"vocab_size\":1024",
         "\"context_length\":2048",
         "\"sm\":null",
-        "\"cuda_runtime_version\":null",
+        "\"cuda_runtime_version\":null,\"driver_version\":null",
         "\"capabilities\":[\"text-gen\"],\"protocol\":\"sse\"",
         "\"jobs_active\":0,\"jobs_max\":1",
         "\"load_progress\":1.000",
@@ -83,6 +87,12 @@ TEST(e2e_serve_one_request_and_stop) {
         snprintf(member, sizeof member, "\"event\":\"%s\"", events[i]);
         const char *found = memmem(log.ptr + at, log.len - at, member, strlen(member));
         if (CHECK(found != NULL)) at = (size_t)(found - log.ptr);
+    }
+    for (int percent = 0; percent <= 100; percent += 25) {
+        char member[64];
+        TEST_CASE_LABEL("%d%%", percent);
+        snprintf(member, sizeof member, "\"percent\":%d,", percent);
+        CHECK(text_contains(log, member));
     }
 }
 

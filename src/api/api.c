@@ -29,9 +29,9 @@ static void handle_shutdown(Api *api, HttpExchange exchange, const HttpRequest *
 }
 
 static const Route routes[] = {
-    {HTTP_GET, "/health", true, api_health},          {HTTP_GET, "/metrics", false, api_metrics},
-    {HTTP_POST, "/execute", false, api_execute},      {HTTP_POST, "/cancel", false, api_cancel},
-    {HTTP_POST, "/shutdown", false, handle_shutdown},
+    {HTTP_GET, "/health", true, api_health},   {HTTP_GET, "/metrics", false, api_metrics},
+    {HTTP_GET, "/ready", true, api_ready},     {HTTP_POST, "/execute", false, api_execute},
+    {HTTP_POST, "/cancel", false, api_cancel}, {HTTP_POST, "/shutdown", false, handle_shutdown},
 };
 
 static const Route *find_route(const HttpRequest *request, Error *err) {

@@ -1,6 +1,6 @@
 // The worker's HTTP face: a table of routes, requests into jobs, events of the engine thread into streams.
 //
-//   GET /health   GET /metrics   POST /execute   POST /cancel   POST /shutdown
+//   GET /health   GET /ready   GET /metrics   POST /execute   POST /cancel   POST /shutdown
 //
 // Everything runs on the I/O thread, as the HTTP server's handler. Nothing here waits and nothing calls the
 // engine: what is told about it comes from the bridge. All memory is allocated by api_create.

@@ -70,4 +70,5 @@ void api_fail_jobs(Api *api, const Error *err);
 // ---- health.c ----
 
 void api_health(Api *api, HttpExchange exchange, const HttpRequest *request);
+void api_ready(Api *api, HttpExchange exchange, const HttpRequest *request);
 void api_metrics(Api *api, HttpExchange exchange, const HttpRequest *request);

@@ -60,6 +60,15 @@ void api_health(Api *api, HttpExchange exchange, const HttpRequest *request) {
               strbuf_str(&text));
 }
 
+// For probes that look at nothing but the status: whether jobs are taken at all, now or in a moment.
+void api_ready(Api *api, HttpExchange exchange, const HttpRequest *request) {
+    (void)request;
+    const char *word = health_word(api, bridge_phase(api->config.bridge), 0);
+    StrBuf text = api_text(api);
+    strbuf_printf(&text, "{\"status\":\"%s\"}", word);
+    api_reply(api, exchange, strcmp(word, "healthy") == 0 ? 200 : 503, "application/json", strbuf_str(&text));
+}
+
 void api_metrics(Api *api, HttpExchange exchange, const HttpRequest *request) {
     (void)request;
     const ApiConfig *c = &api->config;
