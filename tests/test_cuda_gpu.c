@@ -226,22 +226,24 @@ TEST(cuda_gpu_refuses_what_does_not_fit) {
     b->close(b);
 }
 
-TEST(cuda_gpu_gives_its_memory_back) {
+// Others that use the GPU at the time make one round's figure useless, but not that of every round.
+TEST_SLOW(cuda_gpu_gives_its_memory_back, 120) {
+    enum { ROUNDS = 12 };
     TinyModel model = tiny_model_llama();
     model_gpu_options(SLOTS, model.context); // there is a GPU
     Cuda cuda;
     Error err = {0};
     require_ok(cuda_open(&cuda, &err), &err);
-    uint64_t free_before = 0, free_after = 0;
-    for (uint32_t i = 0; i < 3; i++) { // the first time, the driver keeps something for itself
+    uint64_t free_before = 0, free_after = 0; // both with a model loaded
+    for (uint32_t i = 0; i < ROUNDS && (i < 3 || free_after < free_before); i++) {
         ModelPair *p = open_tiny(&model);
         CHECK(p->gpu->info.vram_bytes_used > 0);
         require_ok(cuda_backend_check_residency(p->gpu, &err), &err);
-        uint64_t *out = i < 2 ? &free_before : &free_after;
-        require_ok(device_memory_free_bytes(&cuda, out, &err), &err);
+        require_ok(device_memory_free_bytes(&cuda, &free_after, &err), &err);
+        if (i == 1) free_before = free_after; // the first time, the driver keeps something for itself
         model_pair_close(p);
     }
-    CHECK(free_after >= free_before); // the driver may give back more of its own
+    CHECK(free_before > 0 && free_after >= free_before); // the driver may give back more of its own
     cuda_close(&cuda);
 }
 
