@@ -178,11 +178,11 @@ TEST(cuda_jit_cache_stays_small) {
     for (uint8_t i = 0; i < 10; i++) {
         JitKey key = {{i}};
         CHECK(jit_cache_store(&cache, &key, (Str){content, sizeof content}, arena, &err));
-        os_sleep_ms(5); // so that the oldest is known
+        os_sleep_ms(20); // so that the oldest is known: files' times go in steps of some milliseconds
     }
     Str found;
     CHECK(jit_cache_load(&cache, &(JitKey){{0}}, &arena, &found, &err)); // the oldest is now the latest used
-    os_sleep_ms(5);
+    os_sleep_ms(20);
     jit_cache_trim(&cache, 5200, arena); // room for four files with their headers
     static const bool kept[10] = {true, false, false, false, false, false, false, true, true, true};
     for (uint8_t i = 0; i < 10; i++) {
