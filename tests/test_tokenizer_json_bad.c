@@ -252,10 +252,11 @@ static const GgufFile *model_of_rows(uint64_t rows, uint32_t eos) {
     gguf_builder_put_u32(&b, "tokenizer.ggml.eos_token_id", eos);
     gguf_builder_add_tensor(&b, "token_embd.weight", DTYPE_F32, 2, (uint64_t[]){4, rows}, NULL);
     Str bytes = gguf_builder_end(&b);
-    const GgufPart part = {(const uint8_t *)bytes.ptr, bytes.len, "model.gguf"};
+    GgufPart *part = arena_new(vectors_arena(), GgufPart, 1); // lives as long as the file
     const GgufFile *file = NULL;
     Error err;
-    REQUIRE(gguf_parse(&part, 1, vectors_arena(), &file, &err));
+    *part = (GgufPart){(const uint8_t *)bytes.ptr, bytes.len, "model.gguf"};
+    REQUIRE(gguf_parse(part, 1, vectors_arena(), &file, &err));
     return file;
 }
 

@@ -202,8 +202,12 @@ static bool add_spaces(const GgufFile *file, Tokenizer *t, Arena *arena, Arena s
     if (t->strips_leading_space && !normalizer_add(&t->inserts, &prefix)) return no_memory(err);
     t->special_flags = arena_new(arena, uint8_t, t->vocab.count);
     if (!t->special_flags) return no_memory(err);
-    for (uint32_t id = 0; id < t->vocab.count; id++)
-        t->special_flags[id] = t->vocab.types[id] == TOKEN_USER_DEFINED ? SPECIAL_NORMALIZED : 0;
+    for (uint32_t id = 0; id < t->vocab.count; id++) {
+        Str text = t->vocab.texts[id];
+        bool has_space = text.len && (memchr(text.ptr, ' ', text.len) ||
+                                      memmem(text.ptr, text.len, WORD_SPACE, WORD_SPACE_BYTES));
+        if (has_space && t->vocab.types[id] == TOKEN_USER_DEFINED) t->special_flags[id] = SPECIAL_NORMALIZED;
+    }
     return true;
 }
 

@@ -6,7 +6,7 @@
 FOLDER holds what is to be compared, under these names (others are ignored): NAME/tokenizer.json of gptoss, llama3_1, qwen3,
 llama2, gemma3; gpt-2.gguf, phi-3.gguf, smollm2.gguf, qwen2.5.gguf, gemma3.gguf. A tokenizer.json is read as it is, and again
 after it was written as the GGUF that a converter would make of it; a byte-level GGUF as it is, and again as the
-tokenizer.json that the upstream library writes of it; Phi-3 also as Llama 2's tokenizer.json with Phi-3's tokens added.
+tokenizer.json that the upstream library writes of it; Phi-3 also as the tokenizer.json that transformers would make.
 
 The texts: those of tests/vectors/tokenizer, once with and once without the tokens that go in front and behind; a line of
 200 KB; bytes that are no UTF-8, for which Python says what decoding gives; and --count random ones. Needs a C compiler.
@@ -153,18 +153,27 @@ def write_gguf(folder, name):
 
 
 def write_phi3(folder):
-    """Llama 2's tokenizer.json with the tokens that the Phi-3 GGUF has beyond it, which take the white space behind them."""
-    with open(os.path.join(folder, "llama2", "tokenizer.json"), encoding="utf-8") as file:
-        data = json.load(file)
+    """The tokenizer.json of the Phi-3 GGUF's vocabulary, its merges found as transformers does: every pair of tokens that
+    makes one, the best score first. Tokens beyond Llama 2's take the white space behind them."""
     fields = gguf.GGUFReader(os.path.join(folder, "phi-3.gguf")).fields
-    tokens = fields["tokenizer.ggml.tokens"].contents()
-    for id in range(32000, len(tokens)):
-        if tokens[id].startswith("<|"):
-            data["added_tokens"].append({"id": id, "content": tokens[id], "special": True, "normalized": False, "lstrip": False,
-                                         "rstrip": tokens[id] != "<|endoftext|>", "single_word": False})
+    tokens, kinds, scores = (fields["tokenizer.ggml." + key].contents() for key in ("tokens", "token_type", "scores"))
+    vocab = {t.replace(" ", "\u2581"): i for i, t in enumerate(tokens[:32000])}
+    merges = []
+    for token, i in vocab.items():
+        pairs = [(token[:k], token[k:]) for k in range(1, len(token)) if kinds[i] == 1]
+        pairs = [(a, b) for a, b in pairs if a in vocab and b in vocab]
+        merges += [(-scores[i], a, b) for a, b in sorted(pairs, key=lambda p: (vocab[p[0]], vocab[p[1]]))]
+    made = Tokenizer(models.BPE(vocab=vocab, merges=[m[1:] for m in sorted(merges, key=lambda m: m[0])], unk_token="<unk>",
+                                fuse_unk=True, byte_fallback=True))
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    made.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(),
+                                      decoders.Strip(" ", 1, 0)])
+    special = [AddedToken(t, normalized=False, special=True, rstrip=t.startswith("<|") and t != "<|endoftext|>")
+               for t in ["<unk>", "<s>"] + tokens[32000:32011]]
+    made.add_special_tokens(special)
+    made.add_tokens([AddedToken("</s>", normalized=False, rstrip=True)])
     path = os.path.join(folder, "phi-3-made.json")
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(data, file, ensure_ascii=False)
+    made.save(path)
     return path
 
 
@@ -257,7 +266,9 @@ def main():
             compare(program, f"{name} as tokenizer.json", made, upstream, args.count, args.seed)
         elif name == "phi-3":
             made = write_phi3(args.folder)
-            compare(program, "phi-3 as tokenizer.json", made, Tokenizer.from_file(made), args.count, args.seed)
+            upstream = Tokenizer.from_file(made)
+            compare(program, "phi-3 as tokenizer.json", made, upstream, args.count, args.seed)
+            compare(program, "phi-3.gguf against that", path, upstream, args.count, args.seed, False, outer=False)
 
 
 if __name__ == "__main__":
