@@ -107,8 +107,9 @@ DEVICE WordBytes three_bit_word(uint2 pairs, u32 third, u32 j) {
 // IQ4_NL and IQ4_XS: the values of a word's codes, signed, or with `turned` 0x80808080 as 128 + value. The
 // codes 0-7 are looked up in one table and 8-15 in the other, then each byte is chosen from the two.
 DEVICE u32 iq4_bytes(u32 index, u32 choice, u32 turned) {
-    u32 low = look_up_bytes(0xBFAD9881u ^ turned, 0xF6EADDCFu ^ turned, index);  // -127 … -65, -49 … -10
-    u32 high = look_up_bytes(0x26190D01u ^ turned, 0x71594535u ^ turned, index); // 1 … 38, 53 … 113
+    u32 low_table = in_register(0xBFAD9881u ^ turned), high_table = in_register(0x26190D01u ^ turned);
+    u32 low = look_up_bytes(low_table, 0xF6EADDCFu ^ turned, index);   // -127 … -65, -49 … -10
+    u32 high = look_up_bytes(high_table, 0x71594535u ^ turned, index); // 1 … 38, 53 … 113
     return look_up_bytes(low, high, choice);
 }
 DEVICE WordBytes iq4_word(u32 v, u32 turned) {
@@ -119,7 +120,8 @@ DEVICE WordBytes iq4_word(u32 v, u32 turned) {
 // MXFP4: 12 + twice the value of four codes, 0 … 24. The codes 0-7 are found in one table, the codes 8-15 in
 // the other with their highest bit turned; the table that does not have the code gives 0.
 DEVICE u32 e2m1_bytes(u32 codes, u32 turned) {
-    return look_up_bytes(0x0F0E0D0Cu, 0x18141210u, codes) | look_up_bytes(0x090A0B0Cu, 0x00040608u, turned);
+    return look_up_bytes(in_register(0x0F0E0D0Cu), 0x18141210u, codes) |
+           look_up_bytes(in_register(0x090A0B0Cu), 0x00040608u, turned);
 }
 DEVICE WordBytes e2m1_word(u32 v) {
     u32 turned = v ^ 0x88888888u;

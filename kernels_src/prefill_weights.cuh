@@ -291,14 +291,7 @@ DEVICE void iq4_to_f16x2(u32 v, u32 scale, u32 low[2], u32 high[2]) {
     scale_f16x2(high, 0xE480E480u, scale);
 }
 
-template <> struct Fragment<FORMAT_IQ4_NL> {
-    static DEVICE void load(const u8 *tile, u32 n, u32 i, WeightBlock *b) {
-        b->q = ((const uint4 *)tile)[i];
-        b->raw[0] = ((const f16 *)(tile + n * 16))[i];
-    }
-    static DEVICE void scale(const WeightBlock &b, u32, BlockScale *s) {
-        s->scale[0] = same_twice(b.raw[0]);
-    }
+template <> struct Fragment<FORMAT_IQ4_NL> : Fragment<FORMAT_Q4_0> { // the same planes
     static DEVICE void word(const WeightBlock &b, const BlockScale &s, u32 w, u32 low[2], u32 high[2]) {
         iq4_to_f16x2(word_of(b.q, w), s.scale[0], low, high);
     }

@@ -406,6 +406,9 @@ DEVICE u32 permute_bytes(u32 a, u32 b, u32 selector) {
     }
     return out;
 }
+DEVICE u32 in_register(u32 constant) {
+    return constant;
+}
 DEVICE u32 look_up_bytes(u32 a, u32 b, u32 codes) {
     u32 out = permute_bytes(a, b, codes);
     for (u32 i = 0; i < 4; i++) {
