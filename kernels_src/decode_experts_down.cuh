@@ -3,10 +3,10 @@
 //     x += sum_i W_down[e_i] in[i] + weight_i b_down[e_i]
 //
 // for the chosen experts e_i in their order (expert_choice.cuh); `in` is weighted (decode_experts_glu.cuh).
-// Operations: (ROUTE,) EXPERT_MATMUL, EXPERT_SUM, ADD. Grid and order of sums: matvec.cuh; a unit is one row,
-// and each expert's part of it is a segment.
+// Operations: (ROUTE,) EXPERT_MATMUL, EXPERT_SUM, ADD. Grid and order of sums: matvec.cuh; a unit is ROWS
+// rows (1) side by side, and each expert's part of them is a segment.
 // The router's logits are read before the wait: the stage before lets this one go when it has them itself.
-// Defines: D_MODEL, D_FF (of an expert), expert_choice.cuh's, FORMAT_0, BLOCKS, WARPS, RING_BYTES.
+// Defines: D_MODEL, D_FF (of an expert), expert_choice.cuh's, FORMAT_0, BLOCKS, WARPS, RING_BYTES; ROWS.
 #ifndef D_FF
 #error "D_FF"
 #endif
@@ -23,37 +23,51 @@ struct ExpertsDownRows {
     DEVICE u32 part(u32) const {
         return 0;
     }
-    DEVICE const u8 *row(u32 unit, u32 segment) const {
-        return weight + ((u64)chosen[segment].expert * D_MODEL + unit) * layout_row_bytes(FORMAT_0, D_FF);
+    DEVICE const u8 *row(u32 unit, u32 r) const {
+        u32 row = MIN(unit * ROWS + r % ROWS, D_MODEL - 1u); // rows past the end are computed and dropped
+        return weight + ((u64)chosen[r / ROWS].expert * D_MODEL + row) * layout_row_bytes(FORMAT_0, D_FF);
     }
 };
 
 struct ExpertsDownState {
     Matvec<ExpertsDownRows> product;
-    float bias; // of the row that this lane finishes
+    float bias[ROWS]; // of the rows that this lane finishes
 };
+
+// Row r of a unit; D_MODEL or more for none.
+DEVICE u32 down_row(u32 unit, u32 r) {
+    return unit < UNITS ? unit * ROWS + r : ~0u;
+}
 
 DEVICE void decode_experts_down_prepare(const ExpertsDownArgs &a, u32 block, u8 *shared,
                                         ExpertsDownState *s) {
     const ChosenExpert *chosen = keep_choice(shared + CHOICE_AT, choose_experts_of(a.logits));
     s->product.start(block, shared, {a.weight, chosen});
-    u32 row = my_unit(block);
-    s->bias = 0;
-    for (u32 i = 0; i < N_USED && a.bias != 0 && row < D_MODEL; i++) {
-        s->bias += chosen[i].weight * a.bias[chosen[i].expert * D_MODEL + row];
+    for (u32 r = 0; r < ROWS; r++) {
+        u32 row = down_row(my_unit(block), r);
+        s->bias[r] = 0;
+        for (u32 i = 0; i < N_USED && a.bias != 0 && row < D_MODEL; i++) {
+            s->bias[r] += chosen[i].weight * a.bias[chosen[i].expert * D_MODEL + row];
+        }
     }
     s->product.settle(block);
 }
 
 DEVICE void decode_experts_down_run(const ExpertsDownArgs &a, u32 block, u8 *shared, ExpertsDownState *s) {
-    u32 row = my_unit(block);
-    float residual = row < D_MODEL ? load_shared_data(a.x + row) : 0.0f;
+    float residual[ROWS];
+    for (u32 r = 0; r < ROWS; r++) {
+        u32 row = down_row(my_unit(block), r);
+        residual[r] = row < D_MODEL ? load_shared_data(a.x + row) : 0.0f;
+    }
     float4 x[X_TURNS];
     x_load_global(a.in, x);
     x_store<!UNPACKED>(shared + X_AT, x);
     block_sync();
     s->product.run(block, shared, [&](u32 unit, const float sums[ROWS]) {
-        if (unit < D_MODEL) a.x[unit] = residual + (sums[0] + s->bias);
+        for (u32 r = 0; r < ROWS; r++) {
+            u32 row = down_row(unit, r);
+            if (row < D_MODEL) a.x[row] = residual[r] + (sums[r] + s->bias[r]);
+        }
     });
 }
 

@@ -36,7 +36,8 @@ struct ExpertsGluState {
     NormWeights norm;
 };
 
-DEVICE void decode_experts_glu_prepare(const ExpertsGluArgs &a, ExpertsGluState *s) {
+DEVICE void decode_experts_glu_prepare(const ExpertsGluArgs &a, u32 block, u8 *shared, ExpertsGluState *s) {
+    s->product.open(block, shared);
     norm_prepare(a.norm, 0, &s->norm);
 }
 
@@ -44,7 +45,7 @@ DEVICE void decode_experts_glu_run(const ExpertsGluArgs &a, u32 block, u8 *share
     float4 x[X_TURNS];
     x_load_global(a.x, x);
     const ChosenExpert *chosen = keep_choice(shared + CHOICE_AT, choose_experts_of(a.logits));
-    s->product.start(block, shared, {{a.weight[0], a.weight[1]}, chosen});
+    s->product.begin({{a.weight[0], a.weight[1]}, chosen});
     float bias[2] = {0, 0}, weight = 0; // of the unit that this lane finishes
     u32 unit = my_unit(block);
     if (unit < UNITS) {
@@ -65,7 +66,7 @@ EXPORTED StageInfo decode_experts_glu_info = {THREADS, {BLOCKS, 1}, SHARED_BYTES
 
 KERNEL(THREADS, BLOCKS_PER_SM) decode_experts_glu(ExpertsGluArgs a) {
     ExpertsGluState s;
-    decode_experts_glu_prepare(a, &s);
+    decode_experts_glu_prepare(a, block_index(), shared_memory(), &s);
     stage_wait();
     stage_launch_next();
     decode_experts_glu_run(a, block_index(), shared_memory(), &s);

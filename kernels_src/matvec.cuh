@@ -177,8 +177,8 @@ template <class Rows> DEVICE void stream_fetch(Stream *s, const Rows &rows) {
 #endif
 }
 
-// Sets off the warp's first pieces. Reads only weights: call it before stage_wait.
-template <class Rows> DEVICE Stream stream_start(u32 block, u8 *shared, const Rows &rows) {
+// A warp's stream before its first piece.
+DEVICE Stream stream_open(u32 block, u8 *shared) {
     Stream s;
     u32 warp = warp_index();
     s.slots = shared + warp * DEPTH * SLOT_BYTES;
@@ -194,11 +194,15 @@ template <class Rows> DEVICE Stream stream_start(u32 block, u8 *shared, const Ro
     }
     warp_sync();
 #endif
+    return s;
+}
+
+// Sets off the warp's first pieces. Reads only weights: call it before stage_wait.
+template <class Rows> DEVICE void stream_begin(Stream *s, const Rows &rows) {
 #pragma unroll 1
     for (u32 i = 0; i < DEPTH; i++) {
-        stream_fetch(&s, rows);
+        stream_fetch(s, rows);
     }
-    return s;
 }
 
 DEVICE void stream_wait(const Stream &s, u32 slot, u32 parity) {
@@ -428,8 +432,16 @@ template <class Rows> struct Matvec {
     UnpackedWeights weights;
 
     DEVICE void start(u32 block, u8 *shared, const Rows &r) {
+        open(block, shared);
+        begin(r);
+    }
+    // The same in two steps, where it takes a while to know the rows.
+    DEVICE void open(u32 block, u8 *shared) {
+        stream = stream_open(block, shared);
+    }
+    DEVICE void begin(const Rows &r) {
         rows = r;
-        stream = stream_start(block, shared, rows);
+        stream_begin(&stream, rows);
     }
     // Last before stage_wait.
     DEVICE void settle(u32 block) {

@@ -25,8 +25,10 @@
 #elif defined(STAGE_EXPERTS_DOWN)
 #define N_COLS (N_USED * D_FF)
 #define SEGMENTS N_USED
+#ifndef ROWS
 #define ROWS 1
-#define UNITS D_MODEL
+#endif
+#define UNITS CEIL_DIV(D_MODEL, ROWS)
 #elif defined(STAGE_HEAD)
 #define N_COLS D_MODEL
 #ifndef ROWS

@@ -204,6 +204,7 @@ TEST(kernel_experts_down_of_the_chosen) {
     run_down("experts_down_whole", 90);
     run_down("experts_down_f32", 90);
     run_down("experts_down_k", 90);
+    run_down("experts_down_pairs", 90);
     run_down("experts_down_slices", 80);
     run_down("experts_down_slices", 75);
 }

@@ -252,6 +252,8 @@
 #include "run.h"
 #define VARIANT prefill_glu_formats
 #include "run.h"
+#define VARIANT experts_down_pairs
+#include "run.h"
 
 const EmulatedStage emulated_stages_90[] = {
     repack_bf16::describe(),
@@ -378,5 +380,6 @@ const EmulatedStage emulated_stages_90[] = {
     glu_formats::describe(),
     glu_formats_resident::describe(),
     prefill_glu_formats::describe(),
+    experts_down_pairs::describe(),
 };
 const unsigned n_emulated_stages_90 = sizeof emulated_stages_90 / sizeof emulated_stages_90[0];

@@ -309,6 +309,8 @@ static double stage_flops(const CudaBackend *b, const Stage *s, uint32_t n_rows)
         const Op *op = s->ops[i];
         if (op && op->kind == OP_MATMUL)
             flops += 2.0 * (double)(op->weight->n_rows * op->weight->n_cols) * n_rows;
+        if (op && op->kind == OP_EXPERT_MATMUL)
+            flops += 2.0 * (double)(op->weight->n_rows * op->weight->n_cols) * n_rows * op->n_used;
         if (op &&
             op->kind == OP_ATTENTION) // of rows that see half of the others, on average; without windows
             flops += 2.0 * n_rows * n_rows * c->n_heads * c->head_dim;

@@ -36,8 +36,8 @@ static const struct {
     [STAGE_OUTPUT]       = {false, 8,  8},
     [STAGE_GLU]          = {true,  16, 8},
     [STAGE_DOWN]         = {false, 16, 16},
-    [STAGE_EXPERTS_GLU]  = {true,  16, 8},
-    [STAGE_EXPERTS_DOWN] = {false, 16, 8},
+    [STAGE_EXPERTS_GLU]  = {true,  16, 12},
+    [STAGE_EXPERTS_DOWN] = {false, 16, 12},
     [STAGE_HEAD]         = {true,  8,  8},
     // clang-format on
 };
