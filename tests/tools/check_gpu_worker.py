@@ -233,9 +233,27 @@ def check_health_time(args, worker):
     worker.await_jobs(0)
 
 
+def longest_prompt(worker):
+    """About the longest that the context and the limit on characters allow; and how many tokens it has."""
+    words = 9000
+    while True:
+        body = {"job_id": "l", "prompt": prompt_of(words), "max_tokens": 200}
+        stream = worker.open_job(body)
+        answer = stream.recv(65536)
+        while b"tokens_in" not in answer and b'"error"' not in answer:
+            answer += stream.recv(65536)
+        stream.close()
+        worker.await_jobs(0)
+        if b"tokens_in" in answer:
+            return body["prompt"], int(re.search(rb'"tokens_in":(\d+)', answer).group(1))
+        words = words * 3 // 4
+
+
 def check_idle(args, worker):
     """From a cancellation, or from hanging up, to no job."""
-    long = {"prompt": prompt_of(args.long_words), "max_tokens": 200}
+    prompt, tokens = longest_prompt(worker)
+    note("the long prompt", f"{tokens} tokens")
+    long = {"prompt": prompt, "max_tokens": 200}
     short = {"prompt": "p", "max_tokens": 1900}
     for name, body, wait in (("in a long prompt", long, 0.005), ("while it writes", short, 0.05)):
         for by in ("cancel", "disconnect"):
@@ -337,7 +355,6 @@ def main():
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--prompt-words", type=int, default=256, help="of the prompt for the first token")
-    parser.add_argument("--long-words", type=int, default=1000, help="of the prompt that is given up")
     args = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as args.folder:
