@@ -238,9 +238,48 @@ TEST_SLOW(cuda_lower_makes_programs_for_published_sizes, 1800) {
             TEST_CASE_LABEL("%s, sm %u", shapes[i].name, architectures[a]);
             Lowered l;
             Error err = {0};
+            // 40 multiprocessors of 64 KB have room for 129,000 logits.
+            if (architectures[a] == 75 && shapes[i].vocab > 129000) {
+                CHECK(!lower(&m, architectures[a], &l, &err));
+                CHECK_INT_EQ(ERR_UNSUPPORTED, err.code);
+                CHECK(strstr(err.message, "a vocabulary of ") != NULL);
+                continue;
+            }
             REQUIRE(lower(&m, architectures[a], &l, &err));
             check_programs(l.programs, l.n_programs, architectures[a], &m.arena);
         }
+    }
+}
+
+// What no kernel takes is refused before anything is compiled, by its name.
+TEST(cuda_lower_refuses_sizes_without_kernels) {
+    static const struct {
+        ArchShape shape;
+        uint32_t sm;
+        const char *expected;
+    } rows[] = {
+        {{"heads of 72", "qwen3", 1, 1024, 16, 8, 72, 3072, 1024, 4096, DTYPE_Q8_0, DTYPE_Q8_0, DTYPE_Q8_0},
+         90,
+         "heads of 72 values cannot be run on the GPU yet"},
+        {{"heads of 512", "qwen3", 1, 1024, 16, 8, 512, 3072, 1024, 4096, DTYPE_Q8_0, DTYPE_Q8_0, DTYPE_Q8_0},
+         90,
+         "heads of 512 values cannot be run on the GPU yet"},
+        {{"odd rows", "qwen3", 1, 1024, 16, 8, 64, 3080, 1024, 4096, DTYPE_F16, DTYPE_F16, DTYPE_F16},
+         90,
+         "tensor \"blk.0.ffn_down.weight\" [1024, 3080] F16 cannot be run on the GPU yet"},
+        {{"long rows", "qwen3", 1, 1024, 16, 8, 64, 28672, 1024, 4096, DTYPE_F16, DTYPE_F16, DTYPE_F16},
+         75,
+         "tensor \"blk.0.ffn_down.weight\" [1024, 28672] F16 cannot be run on the GPU yet"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].shape.name);
+        Made m = plan_of(arch_shape_build(&rows[i].shape));
+        Lowered l;
+        Error err = {0};
+        CHECK(!lower(&m, rows[i].sm, &l, &err));
+        CHECK_INT_EQ(ERR_UNSUPPORTED, err.code);
+        if (!CHECK(str_starts_with(str_from_c(err.message), str_from_c(rows[i].expected))))
+            FAIL("%s", err.message);
     }
 }
 

@@ -160,11 +160,7 @@ static bool check_op(const Op *op, uint32_t norm_group, Error *err) {
     return true;
 }
 
-static bool check_stage(const Lowering *l, const Stage *s, Error *err) {
-    const ModelConfig *c = &l->plan->config;
-    for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
-        if (!check_op(s->ops[i], s->kind == STAGE_HEADS ? c->head_dim : c->d_model, err)) return false;
-    }
+static bool check_heads(const Stage *s, const ModelConfig *c, Error *err) {
     const Rope *q = stage_rope(s, false), *k = stage_rope(s, true);
     if (q != k) {
         return error_set(err, ERR_UNSUPPORTED,
@@ -184,8 +180,35 @@ static bool check_stage(const Lowering *l, const Stage *s, Error *err) {
             "heads of %u values cannot be run on the GPU yet: a multiple of 16 up to %d is needed",
             c->head_dim, ATTENTION_DIM_MAX);
     }
+    return true;
+}
+
+// What this GPU's blocks have room for.
+static bool check_memory(const Lowering *l, const Stage *s, Error *err) {
+    uint32_t n_vocab = l->plan->config.n_vocab;
+    if (s->kind == STAGE_SAMPLE && !lower_sample_fits(l->target, n_vocab)) {
+        return error_set(err, ERR_UNSUPPORTED,
+                         "a vocabulary of %u tokens is more than this GPU's %u multiprocessors can draw from",
+                         n_vocab, l->target->multiprocessors);
+    }
+    for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
+        const Op *op = s->ops[i];
+        bool is_matrix = op && (op->kind == OP_MATMUL || op->kind == OP_HEAD);
+        if (is_matrix && !lower_matvec_fits(l->target, s->kind, op->weight))
+            return refuse(err, op->weight, "its rows are too long for this GPU's shared memory");
+    }
+    return true;
+}
+
+static bool check_stage(const Lowering *l, const Stage *s, Error *err) {
+    const ModelConfig *c = &l->plan->config;
+    for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
+        if (!check_op(s->ops[i], s->kind == STAGE_HEADS ? c->head_dim : c->d_model, err)) return false;
+    }
+    if (!check_heads(s, c, err)) return false;
     bool of_experts = s->kind == STAGE_ROUTE || s->kind == STAGE_EXPERTS_GLU || s->kind == STAGE_EXPERTS_DOWN;
     if (of_experts) return lower_check_experts(l, s, err);
+    if (!check_memory(l, s, err)) return false;
     if (s->kind != STAGE_GLU) return true;
     const Op *gate = s->ops[GLU_GATE], *up = s->ops[GLU_UP];
     if (!gate && s->ops[GLU_GLU]->fn == FN_SWIGLU_CLAMPED)

@@ -50,7 +50,9 @@ enum {
     UNITS_PER_WARP_MAX = 32,
     ATTENTION_WARPS = 8, // with splits of at least 8 pages; 4 and 4 cost 15% of attention and its output
     SAMPLE_BLOCKS_WANTED = 64,
-    SAMPLE_LOGITS_MAX = 4000,       // a block
+    SAMPLE_LOGITS_MAX = 4000, // a block, where there are enough multiprocessors
+    SAMPLE_LOGIT_BYTES = 12,  // sample_full.cuh
+    SAMPLE_SHARED_TAKEN = 12 * SAMPLE_BINS + 1024,
     PREFILL_SHARED_SPARE = 8 << 10, // what a product of prefill takes beside its ring, at most
 };
 
@@ -90,6 +92,15 @@ static MatvecShape matvec_shape(const LowerTarget *t, StageKind kind, uint32_t n
     uint32_t units_max = shape.warps * UNITS_PER_WARP_MAX;
     shape.blocks *= (uint32_t)max_u64(div_up(units, (uint64_t)shape.blocks * units_max), 1);
     return shape;
+}
+
+bool lower_matvec_fits(const LowerTarget *t, StageKind kind, const Weight *w) {
+    uint32_t min, rows = kind == STAGE_HEAD ? 4 : 2, n_cols = (uint32_t)w->n_cols;
+    uint32_t blocks = (uint32_t)min_u64(n_cols / BLOCK_WEIGHTS, TILE_BLOCKS);
+    uint64_t pieces = 2ull * rows * layout_tile_bytes((int)w->dtype, blocks) + 1024; // whole KB
+    uint64_t x =
+        n_cols / BLOCK_WEIGHTS * X_BLOCK_BYTES + (FORMAT_IS_FLOAT((int)w->dtype) ? n_cols * 4ull : 0);
+    return x + RING_SPARE + pieces <= shared_budget(t, matvec_stages[kind].most, &min);
 }
 
 // The tile of a product that a block of prefill computes: 16 rows of weights a warp, tile_tokens tokens.
@@ -373,11 +384,18 @@ static void define_prefill_glu(StrBuf *b, const Lowering *l, const Stage *s) {
 
 // ---- any stage ----
 
-// The blocks that draw a token wait for each other, so they must be on the GPU at once; and each holds its
-// part of the logits in shared memory.
-static uint64_t sample_blocks(const Lowering *l) {
-    uint64_t at_once = min_u64(l->target->multiprocessors, SAMPLE_BLOCKS_WANTED);
-    return max_u64(at_once, div_up(l->plan->config.n_vocab, SAMPLE_LOGITS_MAX));
+// The blocks that draw a token wait for each other, so they must be on the GPU at once: one a multiprocessor
+// at most.
+static uint64_t sample_blocks(const LowerTarget *t, uint32_t n_vocab) {
+    uint64_t wanted = max_u64(SAMPLE_BLOCKS_WANTED, div_up(n_vocab, SAMPLE_LOGITS_MAX));
+    return min_u64(wanted, t->multiprocessors);
+}
+
+// Each of them holds its part of the logits in shared memory, a key and a weight each.
+bool lower_sample_fits(const LowerTarget *t, uint32_t n_vocab) {
+    uint64_t blocks = sample_blocks(t, n_vocab), part = div_up(n_vocab, blocks);
+    return blocks <= SAMPLE_BLOCKS_MAX &&
+           part * SAMPLE_LOGIT_BYTES + SAMPLE_SHARED_TAKEN <= t->shared_bytes_block;
 }
 
 bool lower_define(StrBuf *b, Lowering *l, const Stage *s, Error *err) {
@@ -404,7 +422,7 @@ bool lower_define(StrBuf *b, Lowering *l, const Stage *s, Error *err) {
     case STAGE_SAMPLE:
         define(b, "N_VOCAB", l->plan->config.n_vocab);
         define(b, "HEAD_BLOCKS", l->head_blocks);
-        define(b, "SAMPLE_BLOCKS", sample_blocks(l));
+        define(b, "SAMPLE_BLOCKS", sample_blocks(l->target, l->plan->config.n_vocab));
         break;
     case STAGE_PREFILL_EMBED:
     case STAGE_PREFILL_ROPE:
