@@ -18,9 +18,8 @@ typedef struct {
 // none. With EMULATED_GPU=1 in the environment it is the emulated one (emulated_gpu.h).
 BackendOptions model_gpu_options(uint32_t n_slots, uint32_t context);
 
-// `file` is a GGUF and stays where it is. The slots share kv_tokens_max; their pages are interleaved. Skips
-// the case where the CUDA backend cannot run the model yet (ERR_UNSUPPORTED); ends it where anything else
-// fails.
+// `file` is a GGUF and stays where it is. The slots share kv_tokens_max; their pages are interleaved. Ends
+// the case where one of the backends does not take the model.
 ModelPair *model_pair_open(Str file, const BackendOptions *options);
 // The same of a file that was read into the arena, which it takes over.
 ModelPair *model_pair_open_file(const GgufFile *file, Arena arena, const BackendOptions *options);
