@@ -355,6 +355,23 @@ TEST(e2e_tokenizer_json) {
     CHECK_INT_EQ(0, process_wait(back));
     CHECK_STR_EQ("the user\xFF<|im_end|>", process_read_file(back.out_path));
 
+    TEST_CASE_LABEL("beside a file without a vocabulary");
+    const char *bare = test_tmp_path("bare.gguf");
+    GgufBuilder b = gguf_builder_begin();
+    gguf_builder_put_str(&b, "general.architecture", "llama");
+    gguf_builder_add_tensor(&b, "token_embd.weight", DTYPE_F32, 2, (uint64_t[]){4, 1024}, NULL);
+    REQUIRE(gguf_builder_save(gguf_builder_end(&b), bare));
+    Process beside = process_start("tokenize --model % --parse-special", (const char *[]){bare}, input);
+    CHECK_INT_EQ(0, process_wait(beside));
+    CHECK_STR_EQ(ids, process_read_file(beside.out_path));
+    REQUIRE(rename(good, test_tmp_path("elsewhere.json")) == 0);
+    Process lost = process_start("tokenize --model %", (const char *[]){bare}, input);
+    CHECK_INT_EQ(1, process_wait(lost));
+    CHECK(
+        text_contains(process_read_file(lost.err_path), "no vocabulary in the file, and no tokenizer.json"));
+    REQUIRE(rename(test_tmp_path("elsewhere.json"), good) == 0);
+
+    TEST_CASE_LABEL("%s", "");
     char flags[4096];
     uint16_t status;
     snprintf(flags, sizeof flags, "--tokenizer %s", good);
