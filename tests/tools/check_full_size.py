@@ -33,7 +33,7 @@ REQUIRED = {
     "qwen2.5-0.5b": {"cold s": 1.5, "cached s": 0.6, "decode 128": 2600, "prompt 512": 78000, "prompt 2048": 111000},
     "phi3-mini": {"decode 128": 800, "prompt 512": 29000, "prompt 2048": 44000},
     "gpt-oss-20b": {"cached s": 2.2, "decode 128": 750, "prompt 512": 15000, "prompt 2048": 20000},
-    "llama-3.1-8b": {"cached s": 1.2, "decode 128": 480, "prompt 512": 18400, "prompt 2048": 27600},
+    "llama-3.1-8b": {"cached s": 1.2, "decode 128": 480, "prompt 512": 18400, "prompt 2048": 28800},
     "llama-3.2-1b": {"decode 128": 2000, "prompt 512": 62000, "prompt 2048": 111000},
 }
 DEFAULT = "qwen2.5-0.5b,phi3-mini,gpt-oss-20b,llama-3.1-8b"
