@@ -201,16 +201,17 @@ static void show_stage(Bench *b, const StageTime *t, const char *at, uint32_t n)
         json_member_u64(&b->json, at, n);
         json_member_u64(&b->json, "count", t->count);
         json_member_fixed(&b->json, "microseconds", t->microseconds, 3);
-        if (is_prompt) json_member_fixed(&b->json, "tflops", tflops, 1);
-        else json_member_u64(&b->json, "bytes", t->bytes);
+        if (is_prompt && t->flops > 0) json_member_fixed(&b->json, "tflops", tflops, 1);
+        if (!is_prompt) json_member_u64(&b->json, "bytes", t->bytes);
         json_close_object(&b->json);
         return;
     }
     char line[128];
     StrBuf text = STRBUF(line);
     strbuf_printf(&text, "  %-20s %3u x %8.2f us", t->name, t->count, t->microseconds);
-    if (is_prompt) strbuf_printf(&text, "              %8.0f TFLOP/s\n", tflops);
-    else strbuf_printf(&text, " %9.1f KB %8.0f GB/s\n", (double)t->bytes * 1e-3, gb_per_second);
+    if (!is_prompt) strbuf_printf(&text, " %9.1f KB %8.0f GB/s", (double)t->bytes * 1e-3, gb_per_second);
+    else if (t->flops > 0) strbuf_printf(&text, "              %8.0f TFLOP/s", tflops);
+    strbuf_put_char(&text, '\n');
     (void)os_write(1, strbuf_str(&text));
 }
 

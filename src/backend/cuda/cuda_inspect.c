@@ -301,10 +301,26 @@ static uint64_t stage_bytes(const CudaBackend *b, const Stage *s, uint32_t posit
     return seen * c->n_kv_heads * c->head_dim * 2 * sizeof(uint16_t);
 }
 
-// Operations of a stage of n_rows rows from position 0 on.
+// Whether a prompt's stage computes the products of its operations; others share their list.
+static bool multiplies(StageKind kind) {
+    switch (kind) {
+    case STAGE_PREFILL_QKV:
+    case STAGE_PREFILL_ATTENTION:
+    case STAGE_PREFILL_OUTPUT:
+    case STAGE_PREFILL_GLU:
+    case STAGE_PREFILL_DOWN:
+    case STAGE_PREFILL_ROUTE:
+    case STAGE_PREFILL_EXPERTS_GLU:
+    case STAGE_PREFILL_EXPERTS_DOWN: return true;
+    default: return false;
+    }
+}
+
+// Operations of a stage of n_rows rows from position 0 on; 0 for one that multiplies no matrices.
 static double stage_flops(const CudaBackend *b, const Stage *s, uint32_t n_rows) {
     const ModelConfig *c = &b->plan->config;
     double flops = 0;
+    if (!multiplies(s->kind)) return 0;
     for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
         const Op *op = s->ops[i];
         if (op && op->kind == OP_MATMUL)
