@@ -367,7 +367,11 @@ static void make_fiber(unsigned index, unsigned member, EmulatedThread thread) {
     f->waits_for = nullptr;
     f->gathers = 0;
     f->n_copies = f->n_groups = f->open_copies = 0;
-    switch_prepare(&f->context, block.stacks + (size_t)index * STACK_BYTES, STACK_BYTES, fiber_main);
+    uint8_t *stack = block.stacks + (size_t)index * STACK_BYTES;
+#if defined(__SANITIZE_ADDRESS__)
+    ASAN_UNPOISON_MEMORY_REGION(stack, STACK_BYTES); // the last fiber on it left without returning
+#endif
+    switch_prepare(&f->context, stack, STACK_BYTES, fiber_main);
 }
 
 static uint8_t *make_shared(unsigned size) {
