@@ -9,11 +9,13 @@
 // histogram over all logits that share the digits so far. Weights e^(logit - best) are integers in units of
 // 2^-40, so that sums come out the same in any order: no float is added atomically.
 //
-// Grid: SAMPLE_BLOCKS blocks, all on the GPU at once; each holds its part of the logits in shared memory.
-// They meet once a round (grid_sync) and once before the draw; then the block that holds the drawn token ends
-// the step alone. Defines: N_VOCAB, HEAD_BLOCKS (blocks of decode_head), SAMPLE_BLOCKS.
-#if !defined(N_VOCAB) || !defined(HEAD_BLOCKS) || !defined(SAMPLE_BLOCKS)
-#error "N_VOCAB, HEAD_BLOCKS, SAMPLE_BLOCKS"
+// Grid: SAMPLE_BLOCKS blocks, all on the GPU at once, each with its part of the logits. They meet once a
+// round (grid_sync) and once before the draw; then the block that holds the drawn token ends the step alone.
+// Defines: N_VOCAB, HEAD_BLOCKS (blocks of decode_head), SAMPLE_BLOCKS, LOGITS_HELD (1: shared memory holds
+// the key and the weight of each of a block's logits; 0: there is no room, and both are made again of the
+// logit wherever they are needed).
+#if !defined(N_VOCAB) || !defined(HEAD_BLOCKS) || !defined(SAMPLE_BLOCKS) || !defined(LOGITS_HELD)
+#error "N_VOCAB, HEAD_BLOCKS, SAMPLE_BLOCKS, LOGITS_HELD"
 #endif
 #ifndef WARPS
 #define WARPS 16
@@ -24,11 +26,14 @@ enum : u32 {
     PART = CEIL_DIV(N_VOCAB, SAMPLE_BLOCKS), // logits a block
     PER_THREAD = CEIL_DIV(PART, THREADS),
     BINS_PER_THREAD = CEIL_DIV(SAMPLE_BINS, THREADS),
+    // Logits that are added to a histogram before it is added to the grid's: a bin's sums stay below 2^32,
+    // since a weight of 2^40, the largest, has 2^20 above its low 20 bits.
+    RUN = MIN(PART, 4095),
 
-    // Shared memory: the block's keys and weights, its histogram, and what a scan needs.
+    // Shared memory: the block's keys and weights, if held, its histogram, and what a scan needs.
     KEYS_AT = 0,
-    WEIGHTS_AT = ROUND_UP(PART * 4, 16),
-    COUNTS_AT = WEIGHTS_AT + ROUND_UP(PART * 8, 16),
+    WEIGHTS_AT = LOGITS_HELD * ROUND_UP(PART * 4, 16),
+    COUNTS_AT = WEIGHTS_AT + LOGITS_HELD * ROUND_UP(PART * 8, 16),
     LOW_AT = COUNTS_AT + SAMPLE_BINS * 4, // sums of the weights' low 20 bits
     HIGH_AT = LOW_AT + SAMPLE_BINS * 4,   // and of the others
     SCAN_AT = HIGH_AT + SAMPLE_BINS * 4,  // [WARPS + 1] u64
@@ -36,7 +41,6 @@ enum : u32 {
     SAMPLE_SHARED_BYTES = FOUND_AT + 64,
 };
 static_assert(THREADS >= SAMPLE_BLOCKS, "a thread for each block");
-static_assert(PART < 4096, "sums of 20 bits fit 32");
 static_assert(SAMPLE_BLOCKS <= SAMPLE_BLOCKS_MAX, "each block has its place in the scratch");
 
 // The beginning of the ranking that is kept: all keys above `key`, and the first `ties` equal to it.
@@ -49,7 +53,9 @@ struct Kept {
 
 struct SampleState {
     u32 first, n; // this block's logits
-    u32 *keys;
+    LogitRules rules;
+    float best;
+    u32 *keys; // [n], as the weights: where they are held
     u64 *weights;
     u8 *shared;
     u32 half; // of the scratch
@@ -78,10 +84,32 @@ DEVICE u32 philox_word(u64 key, u64 counter) {
     return c0;
 }
 
-// Orders as the floats do.
+// Orders as the floats do; the sum makes zeros equal, whatever their sign.
 DEVICE u32 key_of(float v) {
-    u32 bits = bits_of(v);
+    u32 bits = bits_of(v + 0.0f);
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+DEVICE float logit_of_key(u32 key) {
+    return float_of(key & 0x80000000u ? key & 0x7FFFFFFFu : ~key);
+}
+
+DEVICE u64 weight_of(float v, float best) {
+    return (u64)(exp_f32(v - best) * 1099511627776.0f); // 2^40
+}
+
+DEVICE float adjusted_logit(const SampleArgs &a, const SampleState *s, u32 i) {
+    return adjust_logit(s->rules, s->first + i, load_shared_data(a.logits + s->first + i));
+}
+
+// Of the block's logit i.
+DEVICE u32 key_at(const SampleArgs &a, const SampleState *s, u32 i) {
+    return LOGITS_HELD ? s->keys[i] : key_of(adjusted_logit(a, s, i));
+}
+
+// `key`: its key.
+DEVICE u64 weight_at(const SampleState *s, u32 i, u32 key) {
+    return LOGITS_HELD ? s->weights[i] : weight_of(logit_of_key(key), s->best);
 }
 
 // The sum of the values of all threads before this one, and of all; the whole block calls it.
@@ -118,31 +146,34 @@ DEVICE void clear_other_half(const SampleArgs &a, u32 block, u32 half) {
 }
 
 // Keys and weights of the block's logits.
-DEVICE void load_logits(const SampleArgs &a, SampleState *s, float best) {
-    LogitRules rules = logit_rules(a.sequence);
+DEVICE void hold_logits(const SampleArgs &a, SampleState *s) {
     for (u32 i = thread_index(); i < s->n; i += THREADS) {
-        float v = adjust_logit(rules, s->first + i, load_shared_data(a.logits + s->first + i));
+        float v = adjusted_logit(a, s, i);
         s->keys[i] = key_of(v);
-        s->weights[i] = (u64)(exp_f32(v - best) * 1099511627776.0f); // 2^40
+        s->weights[i] = weight_of(v, s->best);
     }
 }
 
-// Adds the block's logits whose digits so far are `prefix` to the round's histogram.
-DEVICE void add_to_histogram(const SampleArgs &a, SampleState *s, u32 search, u32 round, u32 prefix) {
+// Adds the block's logits from `from` to before `to`, at most RUN, whose digits so far are `prefix` to the
+// round's histogram.
+DEVICE void add_run_to_histogram(const SampleArgs &a, SampleState *s, u32 search, u32 round, u32 prefix,
+                                 u32 from, u32 to) {
     u32 *counts = (u32 *)(s->shared + COUNTS_AT), *low = (u32 *)(s->shared + LOW_AT),
         *high = (u32 *)(s->shared + HIGH_AT);
+    // A thread clears the bins that it added to the grid's after the run before.
     for (u32 i = thread_index(); i < SAMPLE_BINS; i += THREADS) {
         counts[i] = low[i] = high[i] = 0;
     }
     block_sync();
     u32 shift = round == 0 ? 21 : round == 1 ? 10 : 0, mask = round == 2 ? 1023 : 2047;
-    for (u32 i = thread_index(); i < s->n; i += THREADS) {
-        u32 key = s->keys[i], above = round == 0 ? 0 : round == 1 ? key >> 21 : key >> 10;
+    for (u32 i = from + thread_index(); i < to; i += THREADS) {
+        u32 key = key_at(a, s, i), above = round == 0 ? 0 : round == 1 ? key >> 21 : key >> 10;
         if (above != prefix) continue;
         u32 bin = key >> shift & mask;
+        u64 weight = weight_at(s, i, key);
         atomic_add(&counts[bin], 1u);
-        atomic_add(&low[bin], (u32)s->weights[i] & 0xFFFFFu);
-        atomic_add(&high[bin], (u32)(s->weights[i] >> 20));
+        atomic_add(&low[bin], (u32)weight & 0xFFFFFu);
+        atomic_add(&high[bin], (u32)(weight >> 20));
     }
     block_sync();
     for (u32 i = thread_index(); i < SAMPLE_BINS; i += THREADS) {
@@ -150,6 +181,13 @@ DEVICE void add_to_histogram(const SampleArgs &a, SampleState *s, u32 search, u3
         atomic_add(&a.scratch->half[s->half].count[search][round][i], counts[i]);
         atomic_add(&a.scratch->half[s->half].mass[search][round][i], ((u64)high[i] << 20) + low[i]);
     }
+}
+
+// All of the block's logits.
+DEVICE void add_to_histogram(const SampleArgs &a, SampleState *s, u32 search, u32 round, u32 prefix) {
+#pragma unroll 1 // all blocks have as many runs, the last may be empty
+    for (u32 from = 0; from < PART; from += RUN)
+        add_run_to_histogram(a, s, search, round, prefix, from, MIN(from + RUN, s->n));
 }
 
 // Where a search ended in one round.
@@ -228,9 +266,11 @@ DEVICE void draw(const SampleArgs &a, SampleState *s, u32 block, const Kept &kep
     // A thread's logits lie side by side, so that sums over threads are in the order of ids.
     u32 from = thread_index() * PER_THREAD, to = MIN(from + PER_THREAD, s->n);
     for (u32 i = from; i < to; i++) {
-        if (s->weights[i] < least) continue;
-        if (s->keys[i] > kept.key) mass += s->weights[i];
-        else if (s->keys[i] == kept.key) ties++;
+        u32 key = key_at(a, s, i);
+        u64 weight = weight_at(s, i, key);
+        if (weight < least) continue;
+        if (key > kept.key) mass += weight;
+        else if (key == kept.key) ties++;
     }
     u64 block_mass, block_ties;
     u64 ties_before = block_scan(s->shared, ties, &block_ties);
@@ -260,10 +300,11 @@ DEVICE void draw(const SampleArgs &a, SampleState *s, u32 block, const Kept &kep
     u64 kept_before = MIN(ties_before, mine[1]), kept_ties = MIN(ties_before + ties, mine[1]) - kept_before;
     u64 reached = mine[0] + block_scan(s->shared, mass + kept_ties * kept.tie_weight, &all);
     for (u32 i = from; i < to; i++) {
-        if (s->weights[i] < least) continue;
-        u64 weight = 0;
-        if (s->keys[i] > kept.key) weight = s->weights[i];
-        else if (s->keys[i] == kept.key && kept_ties > 0) kept_ties--, weight = kept.tie_weight;
+        u32 key = key_at(a, s, i);
+        u64 whole = weight_at(s, i, key), weight = 0;
+        if (whole < least) continue;
+        if (key > kept.key) weight = whole;
+        else if (key == kept.key && kept_ties > 0) kept_ties--, weight = kept.tie_weight;
         if (weight > 0 && reached <= target && reached + weight > target) {
             sequence_advance(a.sequence, (i32)(s->first + i), a.out);
             a.scratch->launch++;
@@ -285,9 +326,16 @@ DEVICE void sample_full_run(const SampleArgs &a, u32 block, u8 *shared) {
     clear_other_half(a, block, half);
     u32 first = (u32)((u64)N_VOCAB * block / SAMPLE_BLOCKS),
         end = (u32)((u64)N_VOCAB * (block + 1) / SAMPLE_BLOCKS);
-    SampleState s = {
-        first, end - first, (u32 *)(shared + KEYS_AT), (u64 *)(shared + WEIGHTS_AT), shared, half, 0};
-    load_logits(a, &s, top);
+    SampleState s = {first,
+                     end - first,
+                     logit_rules(&rules),
+                     top,
+                     (u32 *)(shared + KEYS_AT),
+                     (u64 *)(shared + WEIGHTS_AT),
+                     shared,
+                     half,
+                     0};
+    if (LOGITS_HELD) hold_logits(a, &s);
     block_sync();
     Kept kept = {0, 0, 0, 0}; // everything
     u32 top_k = rules.top_k < N_VOCAB ? rules.top_k : 0;

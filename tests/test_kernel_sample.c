@@ -97,16 +97,36 @@ static const struct {
      {.temperature = 0.9f, .top_p = 0.8f, .min_p = 0.1f, .repetition_penalty = 0.8f, .top_k = 500},
      2,
      true},
+    {"all equal, top-p", // zeros of both signs
+     {.temperature = 1, .top_p = 0.5f, .repetition_penalty = 1},
+     0,
+     true},
+    {"all equal, top-k", {.temperature = 1, .top_p = 1, .repetition_penalty = 1, .top_k = 1400}, 0, true},
+    {"all equal, top-k and top-p",
+     {.temperature = 1, .top_p = 0.3f, .repetition_penalty = 1, .top_k = 1001},
+     0,
+     true},
+    {"top-k of all and more",
+     {.temperature = 2, .top_p = 1, .repetition_penalty = 1, .top_k = 1 << 20},
+     2,
+     true},
+    {"min-p at equals", // e^-2, and what is just above it
+     {.temperature = 1, .top_p = 1, .min_p = 0x1.152aaap-3f, .repetition_penalty = 1},
+     2,
+     true},
+    {"min-p above equals",
+     {.temperature = 1, .top_p = 1, .min_p = 0x1.152aacp-3f, .repetition_penalty = 1},
+     2,
+     true},
     {"cold", {.temperature = 1e-40f, .top_p = 0.9f, .repetition_penalty = 1}, 3, false},
 };
 
-TEST_SLOW(kernel_sample_draws_as_the_reference, 180) {
-    const EmulatedStage *s = kernel_stage("sample_small", 90);
+static void check_draws(const EmulatedStage *s) {
     SampleCase c = make_case(s->n_vocab);
     TestRandom random = {5};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         for (uint32_t step = 0; step < 6; step++) {
-            TEST_CASE_LABEL("%s, step %u", cases[i].name, step);
+            TEST_CASE_LABEL("%s, %s, step %u", s->name, cases[i].name, step);
             SamplerParams p = cases[i].params;
             p.seed = 1000 + i;
             for (uint32_t t = 0; t < s->n_vocab; t++) {
@@ -118,6 +138,16 @@ TEST_SLOW(kernel_sample_draws_as_the_reference, 180) {
             CHECK_INT_EQ(expected, run_sample(s, &c, &p, step));
         }
     }
+}
+
+TEST_SLOW(kernel_sample_draws_as_the_reference, 180) {
+    check_draws(kernel_stage("sample_small", 90));
+}
+
+// More logits a block than a histogram takes at once: held in shared memory, and read again in each round.
+TEST_SLOW(kernel_sample_draws_of_more_logits_as_the_reference, 600) {
+    check_draws(kernel_stage("sample_runs", 90));
+    check_draws(kernel_stage("sample_again", 75));
 }
 
 TEST(kernel_sample_refuses_what_is_no_number) {

@@ -46,6 +46,8 @@
 #include "run.h"
 #define VARIANT glu_formats
 #include "run.h"
+#define VARIANT sample_again
+#include "run.h"
 
 const EmulatedStage emulated_stages_75[] = {
     qkv_ring::describe(),
@@ -69,5 +71,6 @@ const EmulatedStage emulated_stages_75[] = {
     experts_glu_resident::describe(),
     prefill_glu_formats::describe(),
     glu_formats::describe(),
+    sample_again::describe(),
 };
 const unsigned n_emulated_stages_75 = sizeof emulated_stages_75 / sizeof emulated_stages_75[0];

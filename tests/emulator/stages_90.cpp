@@ -58,6 +58,8 @@
 #include "run.h"
 #define VARIANT sample_small
 #include "run.h"
+#define VARIANT sample_runs
+#include "run.h"
 #define VARIANT sample_greedy
 #include "run.h"
 #define VARIANT output_attention
@@ -283,6 +285,7 @@ const EmulatedStage emulated_stages_90[] = {
     attention_7x64::describe(),
     attention_window::describe(),
     sample_small::describe(),
+    sample_runs::describe(),
     sample_greedy::describe(),
     output_attention::describe(),
     output_attention_sinks::describe(),

@@ -81,6 +81,7 @@
 #undef STAGE_SAMPLE_GREEDY
 #undef HEAD_BLOCKS
 #undef SAMPLE_BLOCKS
+#undef LOGITS_HELD
 #undef PIECES
 #undef UNPACK_MAX
 #undef RAW

@@ -185,12 +185,6 @@ static bool check_heads(const Stage *s, const ModelConfig *c, Error *err) {
 
 // What this GPU's blocks have room for.
 static bool check_memory(const Lowering *l, const Stage *s, Error *err) {
-    uint32_t n_vocab = l->plan->config.n_vocab;
-    if (s->kind == STAGE_SAMPLE && !lower_sample_fits(l->target, n_vocab)) {
-        return error_set(err, ERR_UNSUPPORTED,
-                         "a vocabulary of %u tokens is more than this GPU's %u multiprocessors can draw from",
-                         n_vocab, l->target->multiprocessors);
-    }
     for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
         const Op *op = s->ops[i];
         bool is_matrix = op && (op->kind == OP_MATMUL || op->kind == OP_HEAD);

@@ -50,8 +50,8 @@ enum {
     UNITS_PER_WARP_MAX = 32,
     ATTENTION_WARPS = 8, // with splits of at least 8 pages; 4 and 4 cost 15% of attention and its output
     SAMPLE_BLOCKS_WANTED = 64,
-    SAMPLE_LOGITS_MAX = 4000, // a block, where there are enough multiprocessors
-    SAMPLE_LOGIT_BYTES = 12,  // sample_full.cuh
+    SAMPLE_LOGITS_WANTED = 4000, // a block, where there are enough multiprocessors
+    SAMPLE_LOGIT_BYTES = 12,     // of a logit's key and weight: sample_full.cuh
     SAMPLE_SHARED_TAKEN = 12 * SAMPLE_BINS + 1024,
     PREFILL_SHARED_SPARE = 8 << 10, // what a product of prefill takes beside its ring, at most
 };
@@ -385,17 +385,23 @@ static void define_prefill_glu(StrBuf *b, const Lowering *l, const Stage *s) {
 // ---- any stage ----
 
 // The blocks that draw a token wait for each other, so they must be on the GPU at once: one a multiprocessor
-// at most.
+// at most, which any has room for.
+static_assert(SAMPLE_SHARED_TAKEN <= 48 << 10, "the least that a block of any GPU may have");
+
 static uint64_t sample_blocks(const LowerTarget *t, uint32_t n_vocab) {
-    uint64_t wanted = max_u64(SAMPLE_BLOCKS_WANTED, div_up(n_vocab, SAMPLE_LOGITS_MAX));
-    return min_u64(wanted, t->multiprocessors);
+    uint64_t wanted = max_u64(SAMPLE_BLOCKS_WANTED, div_up(n_vocab, SAMPLE_LOGITS_WANTED));
+    return min_u64(min_u64(wanted, t->multiprocessors), SAMPLE_BLOCKS_MAX);
 }
 
-// Each of them holds its part of the logits in shared memory, a key and a weight each.
-bool lower_sample_fits(const LowerTarget *t, uint32_t n_vocab) {
+static void define_sample(StrBuf *b, const Lowering *l) {
+    const LowerTarget *t = l->target;
+    uint32_t n_vocab = l->plan->config.n_vocab;
     uint64_t blocks = sample_blocks(t, n_vocab), part = div_up(n_vocab, blocks);
-    return blocks <= SAMPLE_BLOCKS_MAX &&
-           part * SAMPLE_LOGIT_BYTES + SAMPLE_SHARED_TAKEN <= t->shared_bytes_block;
+    define(b, "N_VOCAB", n_vocab);
+    define(b, "HEAD_BLOCKS", l->head_blocks);
+    define(b, "SAMPLE_BLOCKS", blocks);
+    // 40 multiprocessors of 64 KB hold 133,000 logits; those of larger vocabularies are read in each round.
+    define(b, "LOGITS_HELD", part * SAMPLE_LOGIT_BYTES + SAMPLE_SHARED_TAKEN <= t->shared_bytes_block);
 }
 
 bool lower_define(StrBuf *b, Lowering *l, const Stage *s, Error *err) {
@@ -419,11 +425,7 @@ bool lower_define(StrBuf *b, Lowering *l, const Stage *s, Error *err) {
     case STAGE_PREFILL_POST_NORM: define_post_norm(b, l, s); break;
     case STAGE_HEAD: define_head(b, l, s); break;
     case STAGE_GREEDY: define(b, "HEAD_BLOCKS", l->head_blocks); break;
-    case STAGE_SAMPLE:
-        define(b, "N_VOCAB", l->plan->config.n_vocab);
-        define(b, "HEAD_BLOCKS", l->head_blocks);
-        define(b, "SAMPLE_BLOCKS", sample_blocks(l->target, l->plan->config.n_vocab));
-        break;
+    case STAGE_SAMPLE: define_sample(b, l); break;
     case STAGE_PREFILL_EMBED:
     case STAGE_PREFILL_ROPE:
     case STAGE_PREFILL_NORM:

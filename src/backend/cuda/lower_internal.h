@@ -45,8 +45,6 @@ MUST_CHECK bool lower_define(StrBuf *b, Lowering *l, const Stage *s, Error *err)
 // Whether a block of this GPU has room for a vector of the weight's columns and for the rows that a warp
 // needs at once.
 bool lower_matvec_fits(const LowerTarget *t, StageKind kind, const Weight *w);
-// Whether the GPU's blocks have room for all logits.
-bool lower_sample_fits(const LowerTarget *t, uint32_t n_vocab);
 
 // What the kernels call an activation; NULL for those that they do not have.
 const char *lower_activation_name(ActFn fn);

@@ -3,4 +3,5 @@
 #define N_VOCAB 1411
 #define HEAD_BLOCKS 5
 #define SAMPLE_BLOCKS 3
+#define LOGITS_HELD 1
 #define WARPS 4
