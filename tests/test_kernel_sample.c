@@ -106,6 +106,10 @@ static const struct {
      {.temperature = 1, .top_p = 0.3f, .repetition_penalty = 1, .top_k = 1001},
      0,
      true},
+    {"nearly all equal, top-p", // a bin with thousands of large weights, and some others
+     {.temperature = 100, .top_p = 0.5f, .repetition_penalty = 1},
+     0.2f,
+     true},
     {"top-k of all and more",
      {.temperature = 2, .top_p = 1, .repetition_penalty = 1, .top_k = 1 << 20},
      2,
