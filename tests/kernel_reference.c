@@ -7,20 +7,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const EmulatedStage *find_stage(const EmulatedStage *stages, unsigned n, const char *name) {
-    for (unsigned i = 0; i < n; i++) {
-        if (strcmp(stages[i].name, name) == 0) return &stages[i];
-    }
-    return NULL;
-}
+static const struct {
+    unsigned sm_arch;
+    const EmulatedStage *stages;
+    const unsigned *n;
+} stage_lists[] = {
+    {90, emulated_stages_90_weights, &n_emulated_stages_90_weights},
+    {90, emulated_stages_90_decode, &n_emulated_stages_90_decode},
+    {90, emulated_stages_90_prefill, &n_emulated_stages_90_prefill},
+    {80, emulated_stages_80, &n_emulated_stages_80},
+    {75, emulated_stages_75, &n_emulated_stages_75},
+};
 
 const EmulatedStage *kernel_stage(const char *name, unsigned sm_arch) {
-    const EmulatedStage *s = sm_arch >= 90   ? find_stage(emulated_stages_90, n_emulated_stages_90, name)
-                             : sm_arch >= 80 ? find_stage(emulated_stages_80, n_emulated_stages_80, name)
-                                             : find_stage(emulated_stages_75, n_emulated_stages_75, name);
-    if (!s) FAIL("no variant %s for sm_%u", name, sm_arch);
-    REQUIRE(s != NULL);
-    return s;
+    const EmulatedStage *found = NULL;
+    for (size_t list = 0; list < COUNT_OF(stage_lists) && !found; list++) {
+        if (stage_lists[list].sm_arch != sm_arch) continue;
+        for (unsigned i = 0; i < *stage_lists[list].n; i++) {
+            if (strcmp(stage_lists[list].stages[i].name, name) == 0) found = &stage_lists[list].stages[i];
+        }
+    }
+    if (!found) FAIL("no variant %s for sm_%u", name, sm_arch);
+    REQUIRE(found != NULL);
+    return found;
 }
 
 const EmulatedStage *kernel_stage_of(const char *kind, Dtype dtype, unsigned sm_arch) {

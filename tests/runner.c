@@ -57,9 +57,20 @@ typedef struct {
     bool timed_out;
 } Slot;
 
+// Cases skipped for the same reason.
+typedef struct {
+    char reason[sizeof((Report *)0)->skip_reason];
+    const char *first; // a case's name
+    uint32_t count;
+} Skips;
+
+enum { SKIP_REASONS_MAX = 16 };
+
 typedef struct {
     uint32_t passed, failed, skipped;
     bool verbose;
+    Skips skips[SKIP_REASONS_MAX];
+    uint32_t n_skips;
 } Totals;
 
 // State of this process: the runner's before fork, the case's own copy after it.
@@ -315,6 +326,33 @@ static const char *failure_of(const Slot *slot, int status, char *text, size_t t
     return text;
 }
 
+// Remembers it until all cases have ended; with more reasons than there is room for, says so at once.
+static void note_skip(Totals *totals, const char *name, const char *reason) {
+    totals->skipped++;
+    uint32_t i = 0;
+    while (i < totals->n_skips && strcmp(totals->skips[i].reason, reason) != 0)
+        i++;
+    if (i == SKIP_REASONS_MAX) {
+        if (!totals->verbose) printf("skip %s: %s\n", name, reason);
+        return;
+    }
+    Skips *skips = &totals->skips[i];
+    if (i == totals->n_skips) {
+        *skips = (Skips){.first = name};
+        snprintf(skips->reason, sizeof skips->reason, "%s", reason);
+        totals->n_skips++;
+    }
+    skips->count++;
+}
+
+static void show_skips(const Totals *totals) {
+    for (uint32_t i = 0; i < totals->n_skips; i++) {
+        const Skips *skips = &totals->skips[i];
+        if (skips->count == 1) printf("skip %s: %s\n", skips->first, skips->reason);
+        else printf("skip %s and %u others: %s\n", skips->first, skips->count - 1, skips->reason);
+    }
+}
+
 static void finish_case(Slot *slot, int status, Totals *totals) {
     // Whatever the case started and left behind goes with it.
     kill(-slot->pid, SIGKILL);
@@ -327,8 +365,8 @@ static void finish_case(Slot *slot, int status, Totals *totals) {
         printf("FAIL %s (%s): %s, %.2f s\n", name, slot->test->file, failure, seconds);
         show_output(slot->output);
     } else if (WEXITSTATUS(status) == EXIT_SKIPPED) {
-        totals->skipped++;
-        printf("skip %s: %s\n", name, slot->report->skip_reason);
+        if (totals->verbose) printf("skip %s: %s\n", name, slot->report->skip_reason);
+        note_skip(totals, name, slot->report->skip_reason);
     } else {
         totals->passed++;
         if (totals->verbose) {
@@ -464,6 +502,7 @@ int main(int argc, char **argv) {
         run_cases(cases, count, &totals);
     }
     free(cases);
+    if (!totals.verbose) show_skips(&totals);
     if (!list) printf("%u passed, %u failed, %u skipped\n", totals.passed, totals.failed, totals.skipped);
     return totals.failed > 0;
 }

@@ -28,9 +28,13 @@ typedef struct {
 #ifdef __cplusplus
 extern "C" {
 #endif
-// What is compiled as for one GPU generation, each list in a file of its own.
-extern const EmulatedStage emulated_stages_90[], emulated_stages_80[], emulated_stages_75[];
-extern const unsigned n_emulated_stages_90, n_emulated_stages_80, n_emulated_stages_75;
+// What is compiled as for one GPU generation, each list in a file of its own (sm_90's in three, which compile
+// at the same time).
+extern const EmulatedStage emulated_stages_90_weights[], emulated_stages_90_decode[],
+    emulated_stages_90_prefill[];
+extern const EmulatedStage emulated_stages_80[], emulated_stages_75[];
+extern const unsigned n_emulated_stages_90_weights, n_emulated_stages_90_decode, n_emulated_stages_90_prefill;
+extern const unsigned n_emulated_stages_80, n_emulated_stages_75;
 
 typedef struct {
     const unsigned char *weight;
