@@ -62,11 +62,12 @@ struct SampleState {
     u32 meeting;
 };
 
-// top_p of a mass: at least one unit, so that the best is always kept. (A product of the upper 32 bits, exact
-// enough: the share is off by less than 2^-24 of the total, the precision of top_p.)
+// The least mass that is at least top_p of all of it, and one unit or more so that the best is always kept.
+// (top_p in units of 2^-64: exact down to 2^-16, far below what a best token weighs.)
 DEVICE u64 mass_share(u64 total, float top_p) {
-    u64 share = multiply_high(total, (u64)(top_p * 1099511627776.0f) << 24) + 1;
-    return MIN(share, total);
+    u64 units = (u64)(top_p * 1099511627776.0f) << 24;
+    u64 share = multiply_high(total, units) + (total * units != 0); // rounded up
+    return MAX(MIN(share, total), (u64)1);
 }
 
 // The first word of Philox4x32-10 (src/base/rng.h).

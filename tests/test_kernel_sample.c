@@ -106,6 +106,14 @@ static const struct {
      {.temperature = 1, .top_p = 0.3f, .repetition_penalty = 1, .top_k = 1001},
      0,
      true},
+    {"all equal, top-p on a border", // 500 of 1,000, not 501
+     {.temperature = 1, .top_p = 0.5f, .repetition_penalty = 1, .top_k = 1000},
+     0,
+     true},
+    {"two equal, top-p on a border", // one of two
+     {.temperature = 1, .top_p = 0.5f, .repetition_penalty = 1, .top_k = 2},
+     0,
+     true},
     {"nearly all equal, top-p", // a bin with thousands of large weights, and some others
      {.temperature = 100, .top_p = 0.5f, .repetition_penalty = 1},
      0.2f,
