@@ -349,7 +349,9 @@ static void show_skips(const Totals *totals) {
     for (uint32_t i = 0; i < totals->n_skips; i++) {
         const Skips *skips = &totals->skips[i];
         if (skips->count == 1) printf("skip %s: %s\n", skips->first, skips->reason);
-        else printf("skip %s and %u others: %s\n", skips->first, skips->count - 1, skips->reason);
+        else
+            printf("skip %s and %u other%s: %s\n", skips->first, skips->count - 1,
+                   skips->count == 2 ? "" : "s", skips->reason);
     }
 }
 
