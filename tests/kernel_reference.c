@@ -56,6 +56,17 @@ float test_random_normal(TestRandom *r) {
     return sum * 0.8660254f;
 }
 
+float *test_random_vector(TestRandom *r, size_t n, float mean, float deviation) {
+    float *x = kernel_memory(n * sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = mean + deviation * test_random_normal(r);
+    return x;
+}
+
+double *kernel_doubles(size_t n) {
+    return kernel_memory(n * sizeof(double));
+}
+
 static void put_f16(uint8_t *at, float value) {
     uint16_t h = f16_from_f32(value);
     memcpy(at, &h, sizeof h);
@@ -144,4 +155,9 @@ double relative_error(const double *expected, const float *actual, size_t n) {
         norm += expected[i] * expected[i];
     }
     return sqrt(difference / norm);
+}
+
+void kernel_check_error(const double *expected, const float *actual, size_t n, double limit) {
+    double error = relative_error(expected, actual, n);
+    if (!CHECK(error < limit)) FAIL("relative error %g, at most %g allowed", error, limit);
 }

@@ -19,6 +19,7 @@ void kernel_emulate(const EmulatedStage *stage, unsigned grid, const void *args,
 // Memory of exactly that size, so that ASan sees what goes past it; aligned to 256 bytes, zeroed, kept till
 // the case ends.
 void *kernel_memory(size_t size);
+double *kernel_doubles(size_t n);
 
 // Where a pointer is a number: StageArgs on the host.
 #define DEVICE_ADDRESS(pointer) ((unsigned long long)(uintptr_t)(pointer))
@@ -28,6 +29,7 @@ typedef struct {
 } TestRandom;
 float test_random_uniform(TestRandom *r, float low, float high);
 float test_random_normal(TestRandom *r); // about: the sum of four uniforms
+float *test_random_vector(TestRandom *r, size_t n, float mean, float deviation);
 
 typedef struct {
     Dtype dtype;
@@ -49,3 +51,6 @@ void reference_matvec(const TestMatrix *w, const float *x, bool rounded, double 
 
 // ||actual - expected|| / ||expected||; NaN where something is not a number.
 double relative_error(const double *expected, const float *actual, size_t n);
+
+// A check that it is less than the limit.
+void kernel_check_error(const double *expected, const float *actual, size_t n, double limit);

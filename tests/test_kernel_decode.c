@@ -14,22 +14,6 @@
 #define EXACT 2e-5
 #define ROUNDED 1e-3
 
-static void check_error(const double *expected, const float *actual, size_t n, double limit) {
-    double error = relative_error(expected, actual, n);
-    if (!CHECK(error < limit)) FAIL("relative error %g, at most %g allowed", error, limit);
-}
-
-static float *random_vector(TestRandom *r, size_t n, float mean, float deviation) {
-    float *x = kernel_memory(n * sizeof *x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = mean + deviation * test_random_normal(r);
-    return x;
-}
-
-static double *doubles(size_t n) {
-    return kernel_memory(n * sizeof(double));
-}
-
 // x / rms * w; what the norm stages do, but for the place of the root: here it is before the rounding, there
 // after.
 static float *reference_norm(const float *x, const float *w, uint32_t n, float eps, double *factor) {
@@ -157,8 +141,9 @@ static void run_output(const char *name, unsigned sm_arch) {
     TEST_CASE_LABEL("%s sm_%u", name, sm_arch);
     TestRandom random = {7};
     TestMatrix w = test_matrix(&random, (Dtype)s->format[0], s->n_rows, s->n_cols);
-    float *in = random_vector(&random, s->n_cols, 0, 2), *x = random_vector(&random, s->n_rows, 0, 1);
-    float *bias = random_vector(&random, s->n_rows, 0, 1),
+    float *in = test_random_vector(&random, s->n_cols, 0, 2),
+          *x = test_random_vector(&random, s->n_rows, 0, 1);
+    float *bias = test_random_vector(&random, s->n_rows, 0, 1),
           *before = kernel_memory(s->n_rows * sizeof *before);
     memcpy(before, x, s->n_rows * sizeof *x);
     OutputArgs args = {.in = DEVICE_ADDRESS(in),
@@ -166,12 +151,12 @@ static void run_output(const char *name, unsigned sm_arch) {
                        .bias = DEVICE_ADDRESS(bias),
                        .x = DEVICE_ADDRESS(x)};
     kernel_run(s, &args, sizeof args);
-    double *expected = doubles(s->n_rows);
+    double *expected = kernel_doubles(s->n_rows);
     for (int rounded = 0; rounded < 2; rounded++) {
         reference_matvec(&w, in, rounded, expected);
         for (uint32_t i = 0; i < s->n_rows; i++)
             expected[i] += (s->raw ? 0 : (double)before[i]) + (double)bias[i];
-        check_error(expected, x, s->n_rows, rounded ? EXACT : ROUNDED);
+        kernel_check_error(expected, x, s->n_rows, rounded ? EXACT : ROUNDED);
     }
 }
 
@@ -214,11 +199,11 @@ static void check_raw(const EmulatedStage *s, const QkvCase *c, const float *raw
     const float *h = stage_norm(s, c->x, c->norm, c->norm_bias, &factor);
     for (int part = 0; part < 3; part++) {
         uint32_t n = c->w[part].n_rows;
-        double *y = doubles(n);
+        double *y = kernel_doubles(n);
         norm_matvec(&c->w[part], h, factor, true, y);
         for (uint32_t i = 0; i < n && c->bias[part]; i++)
             y[i] += (double)c->bias[part][i];
-        check_error(y, raw, n, limit_of(s, true));
+        kernel_check_error(y, raw, n, limit_of(s, true));
         raw += n;
     }
 }
@@ -231,7 +216,7 @@ static void check_qkv(const EmulatedStage *s, const QkvCase *c, const uint16_t *
     uint32_t page = c->pages[c->position / 16], slot = c->position % 16, written = 0;
     for (int part = 0; part < 3; part++) {
         uint32_t n = heads[part] * d;
-        double *y = doubles(n);
+        double *y = kernel_doubles(n);
         float *actual = kernel_memory(n * sizeof *actual);
         norm_matvec(&c->w[part], h, factor, true, y);
         for (uint32_t i = 0; i < n && c->bias[part]; i++)
@@ -246,7 +231,7 @@ static void check_qkv(const EmulatedStage *s, const QkvCase *c, const uint16_t *
             if (part == 0) y[i] *= (double)s->score_scale * 1.4426950408889634;
             written += part > 0;
         }
-        check_error(y, actual, n, 5e-4); // f16
+        kernel_check_error(y, actual, n, 5e-4); // f16
     }
     uint32_t touched = 0;
     for (size_t i = 0; i < (size_t)n_pages * KV_PAGE_HALVES(s->n_kv_heads, d); i++)
@@ -261,10 +246,10 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t position) {
     uint32_t *pages = kernel_memory(3 * sizeof *pages);
     pages[0] = 3, pages[2] = 2;
     uint32_t heads[3] = {s->n_heads, s->n_kv_heads, s->n_kv_heads}, n_vocab = 5, n_pages = 4;
-    QkvCase c = {.x = random_vector(&random, s->d_model, 0, 3),
-                 .norm = random_vector(&random, s->d_model, 1, 0.1f),
-                 .norm_bias = random_vector(&random, s->d_model, 0, 0.5f),
-                 .inv_freq = random_vector(&random, s->rope_dims / 2, 0, 0),
+    QkvCase c = {.x = test_random_vector(&random, s->d_model, 0, 3),
+                 .norm = test_random_vector(&random, s->d_model, 1, 0.1f),
+                 .norm_bias = test_random_vector(&random, s->d_model, 0, 0.5f),
+                 .inv_freq = test_random_vector(&random, s->rope_dims / 2, 0, 0),
                  .position = position,
                  .pages = pages};
     for (uint32_t i = 0; i < s->rope_dims / 2; i++) {
@@ -272,7 +257,7 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t position) {
     }
     for (int part = 0; part < 3; part++) {
         c.w[part] = test_matrix(&random, (Dtype)s->format[part], heads[part] * s->head_dim, s->d_model);
-        if (s->first || s->raw) c.bias[part] = random_vector(&random, c.w[part].n_rows, 0, 1);
+        if (s->first || s->raw) c.bias[part] = test_random_vector(&random, c.w[part].n_rows, 0, 1);
     }
     DecodeSequence *sequence = kernel_memory(sizeof *sequence);
     *sequence = (DecodeSequence){.token = 3, .position = position, .pages = DEVICE_ADDRESS(pages)};
@@ -291,10 +276,10 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t position) {
         args.weight[part] = DEVICE_ADDRESS(c.w[part].repacked);
         args.bias[part] = DEVICE_ADDRESS(c.bias[part]);
     }
-    float *raw = random_vector(&random, (s->n_heads + 2 * s->n_kv_heads) * s->head_dim, NAN, 0);
+    float *raw = test_random_vector(&random, (s->n_heads + 2 * s->n_kv_heads) * s->head_dim, NAN, 0);
     args.raw = DEVICE_ADDRESS(raw);
-    double *embedded = doubles(s->d_model);
-    float *learned = random_vector(&random, (position + 1) * s->d_model, 0, 1);
+    double *embedded = kernel_doubles(s->d_model);
+    float *learned = test_random_vector(&random, (position + 1) * s->d_model, 0, 1);
     if (s->first) {
         args.learned = DEVICE_ADDRESS(learned);
         c.embed = test_matrix(&random, (Dtype)s->embed_format, n_vocab, s->d_model);
@@ -306,7 +291,7 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t position) {
         }
     }
     kernel_run(s, &args, sizeof args);
-    if (s->first) check_error(embedded, c.x, s->d_model, 1e-7);
+    if (s->first) kernel_check_error(embedded, c.x, s->d_model, 1e-7);
     if (s->raw) check_raw(s, &c, raw);
     else check_qkv(s, &c, q, kv, n_pages);
 }
@@ -335,9 +320,9 @@ static void run_heads(const char *name, uint32_t position) {
     TEST_CASE_LABEL("%s, position %u", name, position);
     TestRandom random = {position};
     uint32_t heads = s->n_heads + 2 * s->n_kv_heads, d = s->head_dim, n_pages = 4, pages[3] = {3, 1, 2};
-    float *raw = random_vector(&random, heads * d, 0, 3);
-    float *norm[2] = {random_vector(&random, d, 1, 0.3f), random_vector(&random, d, 1, 0.3f)};
-    QkvCase c = {.position = position, .inv_freq = random_vector(&random, s->rope_dims / 2, 0.4f, 0.1f)};
+    float *raw = test_random_vector(&random, heads * d, 0, 3);
+    float *norm[2] = {test_random_vector(&random, d, 1, 0.3f), test_random_vector(&random, d, 1, 0.3f)};
+    QkvCase c = {.position = position, .inv_freq = test_random_vector(&random, s->rope_dims / 2, 0.4f, 0.1f)};
     DecodeSequence *sequence = kernel_memory(sizeof *sequence);
     *sequence = (DecodeSequence){.position = position, .pages = DEVICE_ADDRESS(pages)};
     size_t kv_halves = (size_t)n_pages * KV_PAGE_HALVES(s->n_kv_heads, d), touched = 0;
@@ -351,7 +336,7 @@ static void run_heads(const char *name, uint32_t position) {
                       .q = DEVICE_ADDRESS(q),
                       .kv = DEVICE_ADDRESS(kv)};
     kernel_run(s, &args, sizeof args);
-    double *expected = doubles(heads * d);
+    double *expected = kernel_doubles(heads * d);
     float *actual = kernel_memory(heads * d * sizeof *actual);
     for (uint32_t h = 0; h < heads; h++) {
         uint32_t part = h < s->n_heads ? 0 : h < s->n_heads + s->n_kv_heads ? 1 : 2;
@@ -372,7 +357,7 @@ static void run_heads(const char *name, uint32_t position) {
                                              : part == 1 ? tile[position % 16 * d + i]
                                                          : tile[i * 16 + position % 16]);
         }
-        check_error(y, actual + h * d, d, 5e-4); // f16
+        kernel_check_error(y, actual + h * d, d, 5e-4); // f16
     }
     for (size_t i = 0; i < kv_halves; i++)
         touched += kv[i] != 0x7BCD;
@@ -388,15 +373,16 @@ TEST(kernel_heads_are_normed_and_turned) {
 TEST(kernel_post_norm_joins_the_residual_stream) {
     const EmulatedStage *s = kernel_stage("post_norm", 90);
     TestRandom random = {8};
-    float *t = random_vector(&random, s->d_model, 0, 7), *x = random_vector(&random, s->d_model, 0, 1);
-    float *norm = random_vector(&random, s->d_model, 1, 0.3f);
-    double factor, *expected = doubles(s->d_model);
+    float *t = test_random_vector(&random, s->d_model, 0, 7),
+          *x = test_random_vector(&random, s->d_model, 0, 1);
+    float *norm = test_random_vector(&random, s->d_model, 1, 0.3f);
+    double factor, *expected = kernel_doubles(s->d_model);
     const float *h = reference_norm(t, norm, s->d_model, s->norm_eps, &factor);
     for (uint32_t i = 0; i < s->d_model; i++)
         expected[i] = (double)x[i] + (double)h[i] * factor;
     PostNormArgs args = {DEVICE_ADDRESS(t), DEVICE_ADDRESS(norm), DEVICE_ADDRESS(x)};
     kernel_run(s, &args, sizeof args);
-    check_error(expected, x, s->d_model, 1e-6);
+    kernel_check_error(expected, x, s->d_model, 1e-6);
 }
 
 // ---- attention ----
@@ -416,7 +402,7 @@ static float cached(const EmulatedStage *s, const AttentionCase *c, uint32_t t, 
 }
 
 static void reference_attention(const EmulatedStage *s, const AttentionCase *c, double *out) {
-    double *scores = doubles(c->n_tokens);
+    double *scores = kernel_doubles(c->n_tokens);
     for (uint32_t h = 0; h < s->n_heads; h++) {
         uint32_t kv_head = h / (s->n_heads / s->n_kv_heads);
         double top = -INFINITY, total = 0;
@@ -481,7 +467,7 @@ static void run_attention(const char *name, unsigned sm_arch, uint32_t position)
         q[i] = f16_from_f32(0.2f * test_random_normal(&random));
     AttentionCase c = {position + 1, s->window && position + 1 > s->window ? position + 1 - s->window : 0,
                        pages, q, kv};
-    double *expected = doubles(n);
+    double *expected = kernel_doubles(n);
     reference_attention(s, &c, expected);
     // What lies after the last token must not matter, whatever it is.
     for (uint32_t t = position + 1; t < n_pages * 16; t++) {
@@ -500,7 +486,8 @@ static void run_attention(const char *name, unsigned sm_arch, uint32_t position)
     AttentionArgs args = {DEVICE_ADDRESS(sequence), DEVICE_ADDRESS(q), DEVICE_ADDRESS(kv),
                           DEVICE_ADDRESS(part), DEVICE_ADDRESS(weight)};
     kernel_run(s, &args, sizeof args);
-    check_error(expected, put_together(s, part, weight, NULL, n_splits), n, 1e-3); // f16 weights and parts
+    kernel_check_error(expected, put_together(s, part, weight, NULL, n_splits), n,
+                       1e-3); // f16 weights and parts
 }
 
 TEST_SLOW(kernel_attention_of_one_token, 180) {
@@ -523,7 +510,7 @@ static void run_splits(const char *name) {
     for (size_t p = 0; p < COUNT_OF(positions); p++) {
         TEST_CASE_LABEL("%s, position %u", name, positions[p]);
         TestRandom random = {positions[p]};
-        float *sinks = s->has_sinks ? random_vector(&random, s->n_heads, 0, 3) : NULL;
+        float *sinks = s->has_sinks ? test_random_vector(&random, s->n_heads, 0, 3) : NULL;
         uint32_t n_splits = expected_splits(s, positions[p] / 16 + 1), n = s->n_cols;
         uint16_t *part = kernel_memory((size_t)n_splits * n * 2);
         float *weight = kernel_memory((size_t)n_splits * s->n_heads * 8);
@@ -534,7 +521,7 @@ static void run_splits(const char *name) {
             weight[i * 2 + 1] = test_random_uniform(&random, 1, 20);
         }
         TestMatrix w = test_matrix(&random, (Dtype)s->format[0], s->n_rows, s->n_cols);
-        float *x = random_vector(&random, s->n_rows, 0, 1),
+        float *x = test_random_vector(&random, s->n_rows, 0, 1),
               *before = kernel_memory(s->n_rows * sizeof *before);
         memcpy(before, x, s->n_rows * sizeof *x);
         DecodeSequence *sequence = kernel_memory(sizeof *sequence);
@@ -546,11 +533,11 @@ static void run_splits(const char *name) {
                            .weight = DEVICE_ADDRESS(w.repacked),
                            .x = DEVICE_ADDRESS(x)};
         kernel_run(s, &args, sizeof args);
-        double *expected = doubles(s->n_rows);
+        double *expected = kernel_doubles(s->n_rows);
         reference_matvec(&w, put_together(s, part, weight, sinks, n_splits), true, expected);
         for (uint32_t i = 0; i < s->n_rows; i++)
             expected[i] += (double)before[i];
-        check_error(expected, x, s->n_rows, 2e-4); // a value on a rounding edge may go either way
+        kernel_check_error(expected, x, s->n_rows, 2e-4); // a value on a rounding edge may go either way
     }
 }
 
@@ -569,21 +556,21 @@ static double reference_activation(int fn, double v) {
 }
 
 TEST(kernel_glu_activates_and_multiplies) {
-    static const char *const names[] = {"glu_resident", "glu_ring", "glu_one_warp",
-                                        "glu_mxfp4",    "glu_bias", "glu_ungated",
-                                        "glu_formats",  "glu_formats_resident", "glu_formats"};
+    static const char *const names[] = {"glu_resident", "glu_ring",    "glu_one_warp", "glu_mxfp4",
+                                        "glu_bias",     "glu_ungated", "glu_formats",  "glu_formats_resident",
+                                        "glu_formats"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         const EmulatedStage *s = kernel_stage(names[i], i + 1 < COUNT_OF(names) ? 90 : 75);
         TEST_CASE_LABEL("%s sm_%u", names[i], s->sm_arch);
         TestRandom random = {i};
-        float *x = random_vector(&random, s->d_model, 0, 5),
-              *norm = random_vector(&random, s->d_model, 1, 0.2f),
-              *norm_bias = random_vector(&random, s->d_model, 0, 0.5f);
-        float *bias[2] = {random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0),
-                          random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0)};
+        float *x = test_random_vector(&random, s->d_model, 0, 5),
+              *norm = test_random_vector(&random, s->d_model, 1, 0.2f),
+              *norm_bias = test_random_vector(&random, s->d_model, 0, 0.5f);
+        float *bias[2] = {test_random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0),
+                          test_random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0)};
         TestMatrix gate = test_matrix(&random, (Dtype)s->format[0], s->d_ff, s->d_model);
         TestMatrix up = test_matrix(&random, (Dtype)s->format[1], s->d_ff, s->d_model);
-        float *out = random_vector(&random, s->d_ff, NAN, 0);
+        float *out = test_random_vector(&random, s->d_ff, NAN, 0);
         GluArgs args = {.x = DEVICE_ADDRESS(x),
                         .norm = DEVICE_ADDRESS(norm),
                         .norm_bias = DEVICE_ADDRESS(norm_bias),
@@ -591,7 +578,7 @@ TEST(kernel_glu_activates_and_multiplies) {
                         .bias = {DEVICE_ADDRESS(bias[0]), DEVICE_ADDRESS(bias[1])},
                         .out = DEVICE_ADDRESS(out)};
         kernel_run(s, &args, sizeof args);
-        double factor, *g = doubles(s->d_ff), *u = doubles(s->d_ff);
+        double factor, *g = kernel_doubles(s->d_ff), *u = kernel_doubles(s->d_ff);
         const float *h = stage_norm(s, x, norm, norm_bias, &factor);
         for (int rounded = 0; rounded < 2; rounded++) {
             norm_matvec(&gate, h, factor, rounded, g);
@@ -600,7 +587,7 @@ TEST(kernel_glu_activates_and_multiplies) {
                 g[r] = reference_activation(s->activation, g[r] + (double)bias[0][r]);
                 if (!s->ungated) g[r] *= u[r] + (double)bias[1][r];
             }
-            check_error(g, out, s->d_ff, limit_of(s, rounded));
+            kernel_check_error(g, out, s->d_ff, limit_of(s, rounded));
         }
     }
 }
@@ -611,10 +598,11 @@ static void run_head(const char *name, float penalty) {
     const EmulatedStage *s = kernel_stage(name, 90);
     TEST_CASE_LABEL("%s, penalty %g", name, (double)penalty);
     TestRandom random = {17};
-    float *x = random_vector(&random, s->d_model, 0, 5), *norm = random_vector(&random, s->d_model, 1, 0.2f);
-    float *norm_bias = random_vector(&random, s->d_model, 0, 0.5f);
+    float *x = test_random_vector(&random, s->d_model, 0, 5),
+          *norm = test_random_vector(&random, s->d_model, 1, 0.2f);
+    float *norm_bias = test_random_vector(&random, s->d_model, 0, 0.5f);
     TestMatrix w = test_matrix(&random, (Dtype)s->format[0], s->n_vocab, s->d_model);
-    float *logits = random_vector(&random, s->n_vocab, NAN, 0);
+    float *logits = test_random_vector(&random, s->n_vocab, NAN, 0);
     HeadBest *best = kernel_memory(s->blocks * sizeof *best);
     uint32_t *seen = kernel_memory((s->n_vocab + 31) / 32 * 4);
     for (uint32_t i = 0; i < s->n_vocab; i += 3)
@@ -629,11 +617,11 @@ static void run_head(const char *name, float penalty) {
                      .logits = DEVICE_ADDRESS(logits),
                      .best = DEVICE_ADDRESS(best)};
     kernel_run(s, &args, sizeof args);
-    double factor, *expected = doubles(s->n_vocab);
+    double factor, *expected = kernel_doubles(s->n_vocab);
     const float *h = stage_norm(s, x, norm, norm_bias, &factor);
     for (int rounded = 0; rounded < 2; rounded++) {
         norm_matvec(&w, h, factor, rounded, expected);
-        check_error(expected, logits, s->n_vocab, limit_of(s, rounded));
+        kernel_check_error(expected, logits, s->n_vocab, limit_of(s, rounded));
     }
     HeadBest all = {-INFINITY, -1, 0, 0};
     for (uint32_t i = 0; i < s->n_vocab; i++) {

@@ -11,22 +11,6 @@
 #define ROUNDED 2e-3 // what that rounding costs
 #define F16 1e-3     // f16 weights and inputs of products
 
-static void check_error(const double *expected, const float *actual, size_t n, double limit) {
-    double error = relative_error(expected, actual, n);
-    if (!CHECK(error < limit)) FAIL("relative error %g, at most %g allowed", error, limit);
-}
-
-static float *random_vector(TestRandom *r, size_t n, float mean, float deviation) {
-    float *x = kernel_memory(n * sizeof *x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = mean + deviation * test_random_normal(r);
-    return x;
-}
-
-static double *doubles(size_t n) {
-    return kernel_memory(n * sizeof(double));
-}
-
 // ---- the reference ----
 
 // The n_used largest, falling, of equal ones the first; and their softmax.
@@ -75,7 +59,7 @@ static TestMatrix matrix_of(const TestMatrix *all, uint32_t n_experts, uint32_t 
 static void reference_glu(const TestMatrix w[2], float *const bias[2], uint32_t n_experts, uint32_t expert,
                           const float *h, double factor, bool rounded, int activation, double *y) {
     TestMatrix gate = matrix_of(&w[0], n_experts, expert), up = matrix_of(&w[1], n_experts, expert);
-    double *u = doubles(gate.n_rows);
+    double *u = kernel_doubles(gate.n_rows);
     reference_matvec(&gate, h, rounded, y);
     reference_matvec(&up, h, rounded, u);
     for (uint32_t i = 0; i < gate.n_rows; i++) {
@@ -93,19 +77,19 @@ static void run_route(const char *name) {
     TestRandom random = {3};
     uint32_t d = s->d_model, n = s->n_experts;
     TestMatrix w = test_matrix(&random, (Dtype)s->format[0], n, d);
-    float *x = random_vector(&random, d, 0, 3), *norm = random_vector(&random, d, 1, 0.1f);
-    float *bias = random_vector(&random, n, 0, 1), *logits = random_vector(&random, n, NAN, 0);
+    float *x = test_random_vector(&random, d, 0, 3), *norm = test_random_vector(&random, d, 1, 0.1f);
+    float *bias = test_random_vector(&random, n, 0, 1), *logits = test_random_vector(&random, n, NAN, 0);
     RouteArgs args = {DEVICE_ADDRESS(x), DEVICE_ADDRESS(norm), DEVICE_ADDRESS(w.repacked),
                       DEVICE_ADDRESS(bias), DEVICE_ADDRESS(logits)};
     kernel_run(s, &args, sizeof args);
     float *h = kernel_memory(d * sizeof *h);
-    double factor = reference_factor(x, d, s->norm_eps), *expected = doubles(n);
+    double factor = reference_factor(x, d, s->norm_eps), *expected = kernel_doubles(n);
     for (uint32_t i = 0; i < d; i++)
         h[i] = x[i] * norm[i];
     reference_matvec(&w, h, false, expected);
     for (uint32_t e = 0; e < n; e++)
         expected[e] = expected[e] * factor + (double)bias[e];
-    check_error(expected, logits, n, 2e-6);
+    kernel_check_error(expected, logits, n, 2e-6);
 }
 
 TEST(kernel_route_gives_the_logits) {
@@ -115,14 +99,14 @@ TEST(kernel_route_gives_the_logits) {
 
 // Logits of which several are equal and one is -infinity.
 static float *random_logits(TestRandom *random, uint32_t n) {
-    float *logits = random_vector(random, n, 0, 2);
+    float *logits = test_random_vector(random, n, 0, 2);
     logits[n - 1] = logits[1] = logits[2] = 5;
     logits[0] = -INFINITY;
     return logits;
 }
 
 static double *widened(const float *v, size_t n) {
-    double *d = doubles(n);
+    double *d = kernel_doubles(n);
     for (size_t i = 0; i < n; i++)
         d[i] = (double)v[i];
     return d;
@@ -137,10 +121,11 @@ static void run_glu(const char *name, unsigned sm_arch) {
     float *bias[2];
     for (int i = 0; i < 2; i++) {
         w[i] = test_matrix(&random, (Dtype)s->format[0], n * ff, d);
-        bias[i] = random_vector(&random, (size_t)n * ff, 0, 3);
+        bias[i] = test_random_vector(&random, (size_t)n * ff, 0, 3);
     }
-    float *x = random_vector(&random, d, 0, 3), *norm = random_vector(&random, d, 1, 0.1f);
-    float *logits = random_logits(&random, n), *out = random_vector(&random, (size_t)s->n_used * ff, NAN, 0);
+    float *x = test_random_vector(&random, d, 0, 3), *norm = test_random_vector(&random, d, 1, 0.1f);
+    float *logits = random_logits(&random, n),
+          *out = test_random_vector(&random, (size_t)s->n_used * ff, NAN, 0);
     ExpertsGluArgs args = {DEVICE_ADDRESS(x),
                            DEVICE_ADDRESS(norm),
                            DEVICE_ADDRESS(logits),
@@ -148,7 +133,8 @@ static void run_glu(const char *name, unsigned sm_arch) {
                            {DEVICE_ADDRESS(bias[0]), DEVICE_ADDRESS(bias[1])},
                            DEVICE_ADDRESS(out)};
     kernel_run(s, &args, sizeof args);
-    double weights[16], factor = reference_factor(x, d, s->norm_eps), *expected = doubles(s->n_used * ff);
+    double weights[16], factor = reference_factor(x, d, s->norm_eps),
+                        *expected = kernel_doubles(s->n_used * ff);
     reference_choice(widened(logits, n), n, s->n_used, experts, weights);
     CHECK_INT_EQ(1, experts[0]);
     float *h = kernel_memory(d * sizeof *h);
@@ -161,7 +147,7 @@ static void run_glu(const char *name, unsigned sm_arch) {
             for (uint32_t k = 0; k < ff; k++)
                 y[k] *= weights[i];
         }
-        check_error(expected, out, s->n_used * ff, rounded ? EXACT : ROUNDED);
+        kernel_check_error(expected, out, s->n_used * ff, rounded ? EXACT : ROUNDED);
     }
 }
 
@@ -180,9 +166,10 @@ static void run_down(const char *name, unsigned sm_arch) {
     TestRandom random = {6};
     uint32_t d = s->d_model, ff = s->d_ff, n = s->n_experts, experts[16];
     TestMatrix w = test_matrix(&random, (Dtype)s->format[0], n * d, ff);
-    float *bias = random_vector(&random, (size_t)n * d, 0, 3), *logits = random_logits(&random, n);
-    float *in = random_vector(&random, (size_t)s->n_used * ff, 0, 1), *x = random_vector(&random, d, 0, 1);
-    double weights[16], *expected = doubles(d), *y = doubles(d), *before = widened(x, d);
+    float *bias = test_random_vector(&random, (size_t)n * d, 0, 3), *logits = random_logits(&random, n);
+    float *in = test_random_vector(&random, (size_t)s->n_used * ff, 0, 1),
+          *x = test_random_vector(&random, d, 0, 1);
+    double weights[16], *expected = kernel_doubles(d), *y = kernel_doubles(d), *before = widened(x, d);
     ExpertsDownArgs args = {DEVICE_ADDRESS(logits), DEVICE_ADDRESS(in), DEVICE_ADDRESS(w.repacked),
                             DEVICE_ADDRESS(bias), DEVICE_ADDRESS(x)};
     kernel_run(s, &args, sizeof args);
@@ -195,7 +182,7 @@ static void run_down(const char *name, unsigned sm_arch) {
             for (uint32_t k = 0; k < d; k++)
                 expected[k] += y[k] + weights[i] * (double)bias[experts[i] * d + k];
         }
-        check_error(expected, x, d, rounded ? EXACT : ROUNDED);
+        kernel_check_error(expected, x, d, rounded ? EXACT : ROUNDED);
     }
 }
 
@@ -215,9 +202,10 @@ TEST(kernel_experts_of_logits_that_are_not_numbers) {
     TestRandom random = {6};
     uint32_t d = s->d_model, n = s->n_experts;
     TestMatrix w = test_matrix(&random, (Dtype)s->format[0], n * d, s->d_ff);
-    float *bias = random_vector(&random, (size_t)n * d, 0, 3), *logits = random_vector(&random, n, NAN, 0);
-    float *in = random_vector(&random, (size_t)s->n_used * s->d_ff, NAN, 0),
-          *x = random_vector(&random, d, 0, 1);
+    float *bias = test_random_vector(&random, (size_t)n * d, 0, 3),
+          *logits = test_random_vector(&random, n, NAN, 0);
+    float *in = test_random_vector(&random, (size_t)s->n_used * s->d_ff, NAN, 0),
+          *x = test_random_vector(&random, d, 0, 1);
     ExpertsDownArgs args = {DEVICE_ADDRESS(logits), DEVICE_ADDRESS(in), DEVICE_ADDRESS(w.repacked),
                             DEVICE_ADDRESS(bias), DEVICE_ADDRESS(x)};
     for (uint32_t sign = 0; sign < 2; sign++) {
@@ -242,8 +230,10 @@ static void run_prefill_route(const char *name, uint32_t n_rows) {
     TestRandom random = {n_rows};
     uint32_t d = s->d_model, n = s->n_experts, experts[16];
     TestMatrix w = test_matrix(&random, (Dtype)s->format[0], n, d);
-    float *x = random_vector(&random, (size_t)n_rows * d, 0, 3), *norm = random_vector(&random, d, 1, 0.1f);
-    float *bias = random_vector(&random, n, 0, 0.1f), *factors = random_vector(&random, n_rows, NAN, 0);
+    float *x = test_random_vector(&random, (size_t)n_rows * d, 0, 3),
+          *norm = test_random_vector(&random, d, 1, 0.1f);
+    float *bias = test_random_vector(&random, n, 0, 0.1f),
+          *factors = test_random_vector(&random, n_rows, NAN, 0);
     ExpertRowChoice *choice = kernel_memory(n_rows * s->n_used * sizeof *choice);
     PrefillRouteArgs args = {DEVICE_ADDRESS(make_chunk(n_rows)),
                              DEVICE_ADDRESS(x),
@@ -254,7 +244,7 @@ static void run_prefill_route(const char *name, uint32_t n_rows) {
                              DEVICE_ADDRESS(factors)};
     kernel_run(s, &args, sizeof args);
     float *h = kernel_memory(d * sizeof *h), *actual = kernel_memory(s->n_used * sizeof *actual);
-    double *logits = doubles(n), weights[16];
+    double *logits = kernel_doubles(n), weights[16];
     for (uint32_t row = 0; row < n_rows; row++) {
         double factor = reference_factor(x + row * d, d, s->norm_eps);
         CHECK(fabs(factor - (double)factors[row]) < 1e-6 * factor);
@@ -268,7 +258,7 @@ static void run_prefill_route(const char *name, uint32_t n_rows) {
             CHECK_INT_EQ(experts[i], choice[row * s->n_used + i].expert);
             actual[i] = choice[row * s->n_used + i].weight;
         }
-        check_error(weights, actual, s->n_used, 1e-5);
+        kernel_check_error(weights, actual, s->n_used, 1e-5);
     }
 }
 
@@ -283,7 +273,7 @@ static ExpertRowChoice *random_choices(TestRandom *random, uint32_t n_rows, uint
                                        uint32_t n_used) {
     ExpertRowChoice *c = kernel_memory((size_t)n_rows * n_used * sizeof *c);
     for (uint32_t row = 0; row < n_rows; row++) {
-        double *logits = doubles(n_experts), weights[16];
+        double *logits = kernel_doubles(n_experts), weights[16];
         uint32_t experts[16];
         for (uint32_t e = 0; e < n_experts; e++)
             logits[e] = e == 2 ? -100 : (double)test_random_normal(random) + (e == 4 ? 100 : 0);
@@ -375,7 +365,7 @@ static float *run_experts(const ExpertsCase *c, uint32_t n_rows) {
 static double *expected_experts(const ExpertsCase *c) {
     uint32_t d = c->gather->d_model, ff = c->glu->d_ff, n_used = c->gather->n_used,
              n_experts = kernel_stage("prefill_group", 90)->n_experts;
-    double *expected = widened(c->x, (size_t)c->n_rows * d), *f = doubles(ff), *y = doubles(d);
+    double *expected = widened(c->x, (size_t)c->n_rows * d), *f = kernel_doubles(ff), *y = kernel_doubles(d);
     float *h = kernel_memory(d * sizeof *h), *in = kernel_memory(ff * sizeof *in);
     for (uint32_t row = 0; row < c->n_rows; row++) {
         for (uint32_t i = 0; i < d; i++)
@@ -408,16 +398,16 @@ static void run_prefill_experts(const char *glu, unsigned sm_arch, uint32_t n_ro
     TestRandom random = {n_rows};
     for (int i = 0; i < 2; i++) {
         c.w[i] = test_matrix(&random, (Dtype)c.glu->format[0], n_experts * ff, d);
-        c.bias[i] = random_vector(&random, (size_t)n_experts * ff, 0, 3);
+        c.bias[i] = test_random_vector(&random, (size_t)n_experts * ff, 0, 3);
     }
     c.w_down = test_matrix(&random, (Dtype)c.down->format[0], n_experts * d, ff);
-    c.b_down = random_vector(&random, (size_t)n_experts * d, 0, 3);
-    c.norm = random_vector(&random, d, 1, 0.1f);
-    c.factor = random_vector(&random, n_rows, 0.5f, 0.02f);
-    c.x = random_vector(&random, (size_t)n_rows * d, 0, 2);
+    c.b_down = test_random_vector(&random, (size_t)n_experts * d, 0, 3);
+    c.norm = test_random_vector(&random, d, 1, 0.1f);
+    c.factor = test_random_vector(&random, n_rows, 0.5f, 0.02f);
+    c.x = test_random_vector(&random, (size_t)n_rows * d, 0, 2);
     c.choice = random_choices(&random, n_rows, n_experts, c.gather->n_used);
     float *x = run_experts(&c, n_rows);
-    check_error(expected_experts(&c), x, (size_t)n_rows * d, F16);
+    kernel_check_error(expected_experts(&c), x, (size_t)n_rows * d, F16);
     // The first rows alone.
     uint32_t fewer = n_rows / 2 + 1;
     CHECK_BYTES_EQ(x, fewer * d * sizeof *x, run_experts(&c, fewer), fewer * d * sizeof *x);

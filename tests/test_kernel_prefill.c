@@ -10,22 +10,6 @@
 
 #define F16 1e-3
 
-static void check_error(const double *expected, const float *actual, size_t n, double limit) {
-    double error = relative_error(expected, actual, n);
-    if (!CHECK(error < limit)) FAIL("relative error %g, at most %g allowed", error, limit);
-}
-
-static float *random_vector(TestRandom *r, size_t n, float mean, float deviation) {
-    float *x = kernel_memory(n * sizeof *x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = mean + deviation * test_random_normal(r);
-    return x;
-}
-
-static double *doubles(size_t n) {
-    return kernel_memory(n * sizeof(double));
-}
-
 // Rows of a step, and the pages of its sequence: backwards, page 0 belongs to someone else.
 static PrefillChunk *make_chunk(uint32_t n_rows, uint32_t position) {
     PrefillChunk *c = kernel_memory(sizeof *c);
@@ -93,9 +77,9 @@ static void run_embed(const char *name) {
     TestRandom random = {5};
     TestMatrix w = test_matrix(&random, (Dtype)s->embed_format, 5, s->d_model);
     PrefillChunk *c = make_chunk(COUNT_OF(tokens), POSITION);
-    float *learned = random_vector(&random, (POSITION + COUNT_OF(tokens)) * s->d_model, 0, 1);
+    float *learned = test_random_vector(&random, (POSITION + COUNT_OF(tokens)) * s->d_model, 0, 1);
     c->tokens = DEVICE_ADDRESS(tokens);
-    float *x = random_vector(&random, COUNT_OF(tokens) * s->d_model, NAN, 0);
+    float *x = test_random_vector(&random, COUNT_OF(tokens) * s->d_model, NAN, 0);
     PrefillEmbedArgs args = {DEVICE_ADDRESS(c), DEVICE_ADDRESS(w.repacked), DEVICE_ADDRESS(learned),
                              DEVICE_ADDRESS(x)};
     kernel_run(s, &args, sizeof args);
@@ -117,17 +101,17 @@ TEST(kernel_prefill_turns_positions) {
     uint32_t n_rows = 65, pairs = s->rope_dims / 2;
     TestRandom random = {6};
     PrefillChunk *c = make_chunk(n_rows, 1234);
-    float *inv_freq = random_vector(&random, pairs, 0.4f, 0.1f),
-          *rope = random_vector(&random, n_rows * pairs * 2, NAN, 0);
+    float *inv_freq = test_random_vector(&random, pairs, 0.4f, 0.1f),
+          *rope = test_random_vector(&random, n_rows * pairs * 2, NAN, 0);
     PrefillRopeArgs args = {DEVICE_ADDRESS(c), DEVICE_ADDRESS(inv_freq), DEVICE_ADDRESS(rope)};
     kernel_run(s, &args, sizeof args);
-    double *expected = doubles(n_rows * pairs * 2);
+    double *expected = kernel_doubles(n_rows * pairs * 2);
     for (uint32_t i = 0; i < n_rows * pairs; i++) {
         double angle = (double)((float)(1234 + i / pairs) * inv_freq[i % pairs]);
         expected[2 * i] = cos(angle) * (double)s->rope_scale;
         expected[2 * i + 1] = sin(angle) * (double)s->rope_scale;
     }
-    check_error(expected, rope, n_rows * pairs * 2, 1e-6);
+    kernel_check_error(expected, rope, n_rows * pairs * 2, 1e-6);
 }
 
 static void run_norm(const char *name) {
@@ -137,14 +121,15 @@ static void run_norm(const char *name) {
         TEST_CASE_LABEL("%s, %u rows", name, rows[k]);
         uint32_t n = rows[k] * s->d_model;
         TestRandom random = {rows[k]};
-        float *x = random_vector(&random, n, 2, 4), *w = random_vector(&random, s->d_model, 1, 0.2f),
-              *b = random_vector(&random, s->d_model, 0, 0.5f);
+        float *x = test_random_vector(&random, n, 2, 4),
+              *w = test_random_vector(&random, s->d_model, 1, 0.2f),
+              *b = test_random_vector(&random, s->d_model, 0, 0.5f);
         uint16_t *out = activations(s->max_rows, s->d_model);
         PrefillChunk *c = make_chunk(rows[k], 0);
         PrefillNormArgs args = {DEVICE_ADDRESS(c), DEVICE_ADDRESS(x), DEVICE_ADDRESS(w), DEVICE_ADDRESS(b),
                                 DEVICE_ADDRESS(out)};
         kernel_run(s, &args, sizeof args);
-        double *expected = doubles(n), squares = 0, mean = 0;
+        double *expected = kernel_doubles(n), squares = 0, mean = 0;
         float *actual = kernel_memory(n * sizeof *actual);
         for (uint32_t i = 0; i < n; i++) {
             uint32_t row = i / s->d_model, col = i % s->d_model;
@@ -158,7 +143,7 @@ static void run_norm(const char *name) {
             if (s->layer_norm) expected[i] += (double)b[col];
             actual[i] = activation(out, s->max_rows, row, col);
         }
-        check_error(expected, actual, n, F16);
+        kernel_check_error(expected, actual, n, F16);
         uint32_t written = 0;
         for (size_t i = 0; i < PREFILL_HALVES(s->max_rows, s->d_model); i++)
             written += out[i] != 0;
@@ -176,9 +161,9 @@ TEST(kernel_prefill_post_norm_joins_the_residual_stream) {
     enum { ROWS = 7 };
     TestRandom random = {8};
     uint32_t n = ROWS * s->d_model;
-    float *t = random_vector(&random, n, 0, 7), *x = random_vector(&random, n, 0, 1);
-    float *w = random_vector(&random, s->d_model, 1, 0.3f);
-    double *expected = doubles(n);
+    float *t = test_random_vector(&random, n, 0, 7), *x = test_random_vector(&random, n, 0, 1);
+    float *w = test_random_vector(&random, s->d_model, 1, 0.3f);
+    double *expected = kernel_doubles(n);
     for (uint32_t row = 0; row < ROWS; row++) {
         double squares = 0;
         for (uint32_t i = row * s->d_model; i < (row + 1) * s->d_model; i++)
@@ -190,7 +175,7 @@ TEST(kernel_prefill_post_norm_joins_the_residual_stream) {
     PrefillPostNormArgs args = {DEVICE_ADDRESS(make_chunk(ROWS, 0)), DEVICE_ADDRESS(t), DEVICE_ADDRESS(w),
                                 DEVICE_ADDRESS(x)};
     kernel_run(s, &args, sizeof args);
-    check_error(expected, x, n, 1e-6);
+    kernel_check_error(expected, x, n, 1e-6);
 }
 
 // ---- residual output ----
@@ -211,11 +196,11 @@ static void check_output(const char *name, unsigned sm_arch, uint32_t n_rows, bo
     TEST_CASE_LABEL("%s sm_%u, %u rows", name, sm_arch, n_rows);
     TestRandom random = {n_rows};
     TestMatrix w = test_matrix(&random, (Dtype)s->format[0], s->n_rows, s->n_cols);
-    float *values, *before = random_vector(&random, (size_t)n_rows * s->n_rows, 0, 1);
-    float *bias = random_vector(&random, s->n_rows, 0, 1);
+    float *values, *before = test_random_vector(&random, (size_t)n_rows * s->n_rows, 0, 1);
+    float *bias = test_random_vector(&random, s->n_rows, 0, 1);
     uint16_t *in = random_activations(&random, s->max_rows, n_rows, s->n_cols, &values);
     float *x = run_output(s, &w, in, before, bias, n_rows);
-    double *expected = doubles((size_t)n_rows * s->n_rows);
+    double *expected = kernel_doubles((size_t)n_rows * s->n_rows);
     for (uint32_t t = 0; t < n_rows; t++) {
         double *y = expected + t * s->n_rows;
         reference_matvec(&w, values + t * s->n_cols, false, y);
@@ -224,7 +209,7 @@ static void check_output(const char *name, unsigned sm_arch, uint32_t n_rows, bo
             if (!s->raw) y[i] += (double)before[t * s->n_rows + i];
         }
     }
-    check_error(expected, x, (size_t)n_rows * s->n_rows, F16);
+    kernel_check_error(expected, x, (size_t)n_rows * s->n_rows, F16);
     // The first rows alone.
     uint32_t fewer = n_rows / 2 + 1;
     float *alone = run_output(s, &w, in, before, bias, fewer);
@@ -284,7 +269,7 @@ typedef struct {
 
 static double *expected_part(const EmulatedStage *s, const QkvCase *c, int part, uint32_t row) {
     const TestMatrix *w = &c->w[part];
-    double *y = doubles(w->n_rows);
+    double *y = kernel_doubles(w->n_rows);
     reference_matvec(w, c->values + row * s->d_model, false, y);
     for (uint32_t i = 0; i < w->n_rows; i++)
         y[i] += (double)c->bias[part][i];
@@ -305,7 +290,7 @@ static double *expected_part(const EmulatedStage *s, const QkvCase *c, int part,
 
 static void check_raw(const EmulatedStage *s, const QkvCase *c, const float *raw) {
     uint32_t width = (s->n_heads + 2 * s->n_kv_heads) * s->head_dim;
-    double *expected = doubles((size_t)c->n_rows * width);
+    double *expected = kernel_doubles((size_t)c->n_rows * width);
     for (uint32_t row = 0; row < c->n_rows; row++) {
         double *to = expected + row * width;
         for (int part = 0; part < 3; to += c->w[part++].n_rows) {
@@ -314,7 +299,7 @@ static void check_raw(const EmulatedStage *s, const QkvCase *c, const float *raw
                 to[i] += (double)c->bias[part][i];
         }
     }
-    check_error(expected, raw, (size_t)c->n_rows * width, F16);
+    kernel_check_error(expected, raw, (size_t)c->n_rows * width, F16);
 }
 
 static void check_qkv(const EmulatedStage *s, const QkvCase *c, const PrefillChunk *chunk, const uint16_t *q,
@@ -322,7 +307,7 @@ static void check_qkv(const EmulatedStage *s, const QkvCase *c, const PrefillChu
     uint32_t d = s->head_dim;
     for (int part = 0; part < 3; part++) {
         uint32_t n = c->w[part].n_rows;
-        double *expected = doubles((size_t)c->n_rows * n);
+        double *expected = kernel_doubles((size_t)c->n_rows * n);
         float *actual = kernel_memory((size_t)c->n_rows * n * sizeof *actual);
         for (uint32_t row = 0; row < c->n_rows; row++) {
             memcpy(expected + row * n, expected_part(s, c, part, row), n * sizeof *expected);
@@ -336,7 +321,7 @@ static void check_qkv(const EmulatedStage *s, const QkvCase *c, const PrefillChu
                                                                : tile[i % d * 16 + slot]);
             }
         }
-        check_error(expected, actual, (size_t)c->n_rows * n, F16);
+        kernel_check_error(expected, actual, (size_t)c->n_rows * n, F16);
     }
 }
 
@@ -347,7 +332,7 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t n_rows, uint32_
     QkvCase c = {.n_rows = n_rows, .position = position};
     uint16_t *in = random_activations(&random, s->max_rows, n_rows, s->d_model, &c.values);
     uint32_t heads[3] = {s->n_heads, s->n_kv_heads, s->n_kv_heads};
-    c.rope = random_vector(&random, (size_t)n_rows * s->rope_dims, 0, 1);
+    c.rope = test_random_vector(&random, (size_t)n_rows * s->rope_dims, 0, 1);
     PrefillChunk *chunk = make_chunk(n_rows, position);
     size_t kv_halves =
         ((position + n_rows + 15) / 16 + 1) * (size_t)KV_PAGE_HALVES(s->n_kv_heads, s->head_dim);
@@ -362,12 +347,12 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t n_rows, uint32_
                            .kv = DEVICE_ADDRESS(kv)};
     for (int part = 0; part < 3; part++) {
         c.w[part] = test_matrix(&random, (Dtype)s->format[part], heads[part] * s->head_dim, s->d_model);
-        c.bias[part] = random_vector(&random, c.w[part].n_rows, 0, 1);
+        c.bias[part] = test_random_vector(&random, c.w[part].n_rows, 0, 1);
         args.weight[part] = DEVICE_ADDRESS(c.w[part].repacked);
         args.bias[part] = DEVICE_ADDRESS(c.bias[part]);
     }
     uint32_t width = (s->n_heads + 2 * s->n_kv_heads) * s->head_dim;
-    float *raw = random_vector(&random, (size_t)n_rows * width, NAN, 0);
+    float *raw = test_random_vector(&random, (size_t)n_rows * width, NAN, 0);
     args.raw = DEVICE_ADDRESS(raw);
     kernel_run(s, &args, sizeof args);
     if (s->raw) {
@@ -398,9 +383,9 @@ static void run_heads(const char *name, uint32_t n_rows, uint32_t position) {
     TEST_CASE_LABEL("%s, %u rows from %u", name, n_rows, position);
     TestRandom random = {n_rows};
     uint32_t d = s->head_dim, heads = s->n_heads + 2 * s->n_kv_heads, n = n_rows * heads * d;
-    float *raw = random_vector(&random, n, 0, 3);
-    float *norm[2] = {random_vector(&random, d, 1, 0.3f), random_vector(&random, d, 1, 0.3f)};
-    float *rope = random_vector(&random, (size_t)n_rows * s->rope_dims, 0, 1);
+    float *raw = test_random_vector(&random, n, 0, 3);
+    float *norm[2] = {test_random_vector(&random, d, 1, 0.3f), test_random_vector(&random, d, 1, 0.3f)};
+    float *rope = test_random_vector(&random, (size_t)n_rows * s->rope_dims, 0, 1);
     PrefillChunk *chunk = make_chunk(n_rows, position);
     uint32_t n_pages = (position + n_rows + 15) / 16 + 1;
     uint16_t *q = kernel_memory((size_t)n_rows * s->n_heads * d * 2),
@@ -412,7 +397,7 @@ static void run_heads(const char *name, uint32_t n_rows, uint32_t position) {
                              .q = DEVICE_ADDRESS(q),
                              .kv = DEVICE_ADDRESS(kv)};
     kernel_run(s, &args, sizeof args);
-    double *expected = doubles(n);
+    double *expected = kernel_doubles(n);
     float *actual = kernel_memory(n * sizeof *actual);
     for (uint32_t i = 0; i < n_rows * heads; i++) {
         uint32_t row = i / heads, h = i % heads;
@@ -442,7 +427,7 @@ static void run_heads(const char *name, uint32_t n_rows, uint32_t position) {
                                                          : tile[k * 16 + at % 16]);
         }
     }
-    check_error(expected, actual, n, F16);
+    kernel_check_error(expected, actual, n, F16);
 }
 
 TEST(kernel_prefill_heads_are_normed_and_turned) {
@@ -469,15 +454,15 @@ static void run_glu(const char *name, unsigned sm_arch, uint32_t n_rows) {
     TestMatrix gate = test_matrix(&random, (Dtype)s->format[0], s->d_ff, s->d_model);
     TestMatrix up = test_matrix(&random, (Dtype)s->format[1], s->d_ff, s->d_model);
     uint16_t *out = activations(s->max_rows, s->d_ff);
-    float *bias[2] = {random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0),
-                      random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0)};
+    float *bias[2] = {test_random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0),
+                      test_random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0)};
     PrefillGluArgs args = {.chunk = DEVICE_ADDRESS(make_chunk(n_rows, 0)),
                            .in = DEVICE_ADDRESS(in),
                            .weight = {DEVICE_ADDRESS(gate.repacked), DEVICE_ADDRESS(up.repacked)},
                            .bias = {DEVICE_ADDRESS(bias[0]), DEVICE_ADDRESS(bias[1])},
                            .out = DEVICE_ADDRESS(out)};
     kernel_run(s, &args, sizeof args);
-    double *expected = doubles((size_t)n_rows * s->d_ff), *u = doubles(s->d_ff);
+    double *expected = kernel_doubles((size_t)n_rows * s->d_ff), *u = kernel_doubles(s->d_ff);
     float *actual = kernel_memory((size_t)n_rows * s->d_ff * sizeof *actual);
     for (uint32_t t = 0; t < n_rows; t++) {
         double *g = expected + t * s->d_ff;
@@ -489,7 +474,7 @@ static void run_glu(const char *name, unsigned sm_arch, uint32_t n_rows) {
             actual[t * s->d_ff + i] = activation(out, s->max_rows, t, i);
         }
     }
-    check_error(expected, actual, (size_t)n_rows * s->d_ff, F16);
+    kernel_check_error(expected, actual, (size_t)n_rows * s->d_ff, F16);
     uint32_t behind = 0;
     for (uint32_t i = 0; i < s->d_ff && n_rows < s->max_rows; i++) {
         behind += activation(out, s->max_rows, n_rows, i) != 0;
@@ -531,7 +516,7 @@ static void reference_row(const AttentionCase *c, uint32_t position, uint32_t he
     const EmulatedStage *s = c->s;
     uint32_t n_pages = (c->n_tokens + 15) / 16, kv_head = head / (s->n_heads / s->n_kv_heads);
     uint32_t first = s->window && position + 1 > s->window ? position + 1 - s->window : 0;
-    double total = c->sinks ? exp((double)c->sinks[head]) : 0, *scores = doubles(position + 1);
+    double total = c->sinks ? exp((double)c->sinks[head]) : 0, *scores = kernel_doubles(position + 1);
     for (uint32_t t = first; t <= position; t++) {
         for (uint32_t d = 0; d < s->head_dim; d++) {
             double q = (double)f32_from_f16(c->q[((size_t)position * s->n_heads + head) * s->head_dim + d]);
@@ -593,19 +578,19 @@ static void run_attention(const char *name, unsigned sm_arch, uint32_t n_tokens,
         q[i] = f16_from_f32(0.2f * test_random_normal(&random));
     for (size_t i = 0; i < n_kv; i++)
         kv[i] = f16_from_f32(test_random_normal(&random));
-    float *sinks = s->has_sinks ? random_vector(&random, s->n_heads, 0, 2) : NULL;
+    float *sinks = s->has_sinks ? test_random_vector(&random, s->n_heads, 0, 2) : NULL;
     AttentionCase c = {s, n_tokens, q, kv, sinks};
-    float *out = random_vector(&random, n_q, NAN, 0), *again = random_vector(&random, n_q, NAN, 0);
+    float *out = test_random_vector(&random, n_q, NAN, 0), *again = test_random_vector(&random, n_q, NAN, 0);
     for (uint32_t p = 0; p < n_tokens; p += step)
         attention_step(&c, p, MIN(step, n_tokens - p), out);
     for (uint32_t p = 0; p < n_tokens; p += other_step)
         attention_step(&c, p, MIN(other_step, n_tokens - p), again);
-    double *expected = doubles(n_q);
+    double *expected = kernel_doubles(n_q);
     for (uint32_t t = 0; t < n_tokens; t++) {
         for (uint32_t h = 0; h < s->n_heads; h++)
             reference_row(&c, t, h, expected + (size_t)t * n + h * s->head_dim);
     }
-    check_error(expected, out, n_q, F16);
+    kernel_check_error(expected, out, n_q, F16);
     CHECK_BYTES_EQ(out, n_q * sizeof *out, again, n_q * sizeof *again);
 }
 
