@@ -23,16 +23,6 @@ struct RouteState {
     float bias;
 };
 
-// Four weights of a row from column `col` on.
-DEVICE float4 weights_4(const u8 *row, u32 col) {
-#if FORMAT_IS_FLOAT(FORMAT_0)
-    return float_weights_4<FORMAT_0>(row, col);
-#else
-    return {weight_value<FORMAT_0>(row, D_MODEL, col), weight_value<FORMAT_0>(row, D_MODEL, col + 1),
-            weight_value<FORMAT_0>(row, D_MODEL, col + 2), weight_value<FORMAT_0>(row, D_MODEL, col + 3)};
-#endif
-}
-
 DEVICE u32 route_group(u32 turn) {
     return turn * ROUTE_THREADS + thread_index();
 }
@@ -44,7 +34,7 @@ DEVICE void decode_route_prepare(const RouteArgs &a, u32 expert, RouteState *s) 
         u32 g = route_group(i);
         s->weight[i] = {0, 0, 0, 0};
         if (g >= D_MODEL / 4) continue;
-        float4 w = weights_4(row, g * 4), n = ((const float4 *)a.norm)[g];
+        float4 w = weights_4<FORMAT_0>(row, D_MODEL, g * 4), n = ((const float4 *)a.norm)[g];
         s->weight[i] = {w.x * n.x, w.y * n.y, w.z * n.z, w.w * n.w};
     }
     s->bias = a.bias != 0 ? a.bias[expert] : 0.0f;

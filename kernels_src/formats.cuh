@@ -592,3 +592,13 @@ template <int format> DEVICE float weight_value(const u8 *row, u32 n_cols, u32 c
     const u8 *t = row + (u64)tile * layout_tile_bytes(format, TILE_BLOCKS);
     return Block<format>::value(t, n, block, col % BLOCK_WEIGHTS);
 }
+
+// Four of them, from a `col` that is a multiple of 4 on.
+template <int format> DEVICE float4 weights_4(const u8 *row, u32 n_cols, u32 col) {
+    if constexpr (FORMAT_IS_FLOAT(format)) {
+        return float_weights_4<format>(row, col);
+    } else {
+        return {weight_value<format>(row, n_cols, col), weight_value<format>(row, n_cols, col + 1),
+                weight_value<format>(row, n_cols, col + 2), weight_value<format>(row, n_cols, col + 3)};
+    }
+}

@@ -24,15 +24,6 @@ enum : u32 {
 };
 static_assert(ROUTE_ROWS <= ROUTE_WARPS && (ROUTE_ROWS & (ROUTE_ROWS - 1)) == 0, "a warp a row");
 
-DEVICE float4 weights_4(const u8 *row, u32 col) {
-#if FORMAT_IS_FLOAT(FORMAT_0)
-    return float_weights_4<FORMAT_0>(row, col);
-#else
-    return {weight_value<FORMAT_0>(row, D_MODEL, col), weight_value<FORMAT_0>(row, D_MODEL, col + 1),
-            weight_value<FORMAT_0>(row, D_MODEL, col + 2), weight_value<FORMAT_0>(row, D_MODEL, col + 3)};
-#endif
-}
-
 // A warp's row times the norm into shared memory (zeros past the last row), and its factor.
 DEVICE void load_route_row(const PrefillRouteArgs &a, u32 row, u32 n_rows, u8 *shared) {
     float4 *to = (float4 *)shared + warp_index() * (D_MODEL / 4);
@@ -81,7 +72,7 @@ DEVICE void route_experts(const PrefillRouteArgs &a, u32 first, u8 *shared) {
         float4 w[ROUTE_EXPERTS];
 #pragma unroll
         for (u32 e = 0; e < ROUTE_EXPERTS; e++) {
-            w[e] = weights_4(weight[e], g * 4);
+            w[e] = weights_4<FORMAT_0>(weight[e], D_MODEL, g * 4);
         }
 #pragma unroll
         for (u32 r = 0; r < ROUTE_ROWS; r++) {
