@@ -18,7 +18,7 @@ TEST(api_request_errors_name_field_value_and_limit) {
     static const struct {
         const char *body, *field, *message;
     } rows[] = {
-        {"", "", NULL},
+        {"", "", "the body: invalid JSON: the text is empty"},
         {"{", "", NULL},
         {"{}x", "", NULL},
         {"[]", "", "the body must be a JSON object, found an array"},
@@ -48,7 +48,9 @@ TEST(api_request_errors_name_field_value_and_limit) {
         {WITH("\"stop\":[\"a\",\"\"]"), "stop", "stop[1]: must not be empty"},
         {WITH("\"stop\":[1]"), "stop", "stop[0]: must be a string, found a number"},
         {WITH("\"seed\":-1"), "seed", "seed: -1 is out of range; allowed is 0 to 18446744073709551615"},
-        {WITH("\"seed\":18446744073709551616"), "seed", "seed: must be a whole number"},
+        {WITH("\"seed\":18446744073709551616"), "seed",
+         "seed: 1.84467440737096e+19 is out of range; allowed is 0 to 18446744073709551615"},
+        {WITH("\"seed\":0.5"), "seed", "seed: must be a whole number"},
         {WITH("\"seed\":1e30"), "seed", "seed: 1e+30 is out of range; allowed is 0 to 18446744073709551615"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {

@@ -114,15 +114,15 @@ TEST(api_routes) {
         {"GET", "/health?verbose=1", 200, NULL, NULL},
         {"GET", "/metrics", 200, NULL, NULL},
         {"GET", "/ready", 200, NULL, NULL},
-        {"POST", "/ready", 405, "GET", "METHOD_NOT_ALLOWED"},
+        {"POST", "/ready", 405, "GET, HEAD", "METHOD_NOT_ALLOWED"},
         {"GET", "/", 404, NULL, "NOT_FOUND"},
         {"GET", "/health/", 404, NULL, "NOT_FOUND"},
         {"POST", "/nothing", 404, NULL, "NOT_FOUND"},
         {"GET", "/execute", 405, "POST", "METHOD_NOT_ALLOWED"},
         {"DELETE", "/cancel", 405, "POST", "METHOD_NOT_ALLOWED"},
         {"GET", "/shutdown", 405, "POST", "METHOD_NOT_ALLOWED"},
-        {"POST", "/health", 405, "GET", "METHOD_NOT_ALLOWED"},
-        {"PUT", "/metrics", 405, "GET", "METHOD_NOT_ALLOWED"},
+        {"POST", "/health", 405, "GET, HEAD", "METHOD_NOT_ALLOWED"},
+        {"PUT", "/metrics", 405, "GET, HEAD", "METHOD_NOT_ALLOWED"},
     };
     FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x"});
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -236,6 +236,78 @@ TEST(api_cors) {
     }
 }
 
+// What browsers send of a page of another origin without asking first: nothing may come of it.
+TEST(api_posts_of_foreign_pages) {
+    static const struct {
+        const char *cors_origin, *tokens, *name, *value;
+        bool refused;
+    } rows[] = {
+        {NULL, NULL, NULL, NULL, false},
+        {NULL, NULL, "Origin", "https://example.org", true},
+        {NULL, NULL, "Origin", "null", true},
+        {NULL, NULL, "Origin", "http://localhost", true}, // the same machine, another origin
+        {NULL, NULL, "Origin", "http://127.0.0.1:%u", false},
+        {NULL, NULL, "Sec-Fetch-Site", "cross-site", true},
+        {NULL, NULL, "Sec-Fetch-Site", "same-site", true},
+        {NULL, NULL, "Sec-Fetch-Site", "same-origin", false},
+        {NULL, NULL, "Sec-Fetch-Site", "none", false},
+        {"https://example.org", NULL, "Origin", "https://example.org", false},
+        {"https://example.org", NULL, "Origin", "https://example.com", true},
+        {"*", NULL, "Origin", "https://example.com", false},
+        {NULL, "secret", "Origin", "https://example.org", false}, // refused for want of a token
+    };
+    static const char *const paths[] = {"/execute", "/cancel", "/shutdown"};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        FakeWorker *f = fake_worker_start(
+            &(FakeConfig){.script = "x", .cors_origin = rows[i].cors_origin, .tokens = rows[i].tokens});
+        char value[64] = "";
+        if (rows[i].value) {
+            const char *port = strchr(rows[i].value, '%');
+            int length = port ? (int)(port - rows[i].value) : (int)strlen(rows[i].value);
+            snprintf(value, sizeof value, "%.*s", length, rows[i].value);
+            if (port) snprintf(value + length, sizeof value - (size_t)length, "%u", fake_port(f));
+        }
+        HttpHeader header = {str_from_c(rows[i].name), str_from_c(value)};
+        for (size_t p = 0; p < COUNT_OF(paths); p++) {
+            if (!rows[i].refused && p == 2) break; // it ends the worker, below
+            TEST_CASE_LABEL("%s from %s", paths[p], value);
+            Answer a = ask_with(fake_port(f), "POST", paths[p], "", header);
+            CHECK_INT_EQ(rows[i].refused, a.status == 403);
+            if (rows[i].tokens) CHECK_INT_EQ(401, a.status);
+            if (rows[i].refused) CHECK(contains(a.body, "{\"error\":{\"code\":\"FORBIDDEN\","));
+        }
+        CHECK_INT_EQ(200, ask_with(fake_port(f), "GET", "/health", NULL, header).status);
+        HttpHeader token = {rows[i].tokens ? STR("Authorization") : (Str){0}, STR("Bearer secret")};
+        CHECK_INT_EQ(202, ask_with(fake_port(f), "POST", "/shutdown", "", token).status);
+        fake_worker_join(f);
+    }
+}
+
+// As load balancers look after a worker: the answer to a GET, without its body.
+TEST(api_head) {
+    static const char *const paths[] = {"/health", "/ready", "/metrics"};
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x"});
+    for (size_t i = 0; i < COUNT_OF(paths); i++) {
+        int socket;
+        Error err;
+        char text[2048], head[128];
+        size_t length = 0, got = 0, sent;
+        TEST_CASE_LABEL("%s", paths[i]);
+        REQUIRE(os_net_connect(STR("127.0.0.1"), fake_port(f), 1000, &socket, &err));
+        snprintf(head, sizeof head, "HEAD %s HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", paths[i]);
+        CHECK(os_net_send(socket, str_from_c(head), &sent) == OS_NET_OK);
+        while (os_net_wait_ready(socket, false, 5000) && length < sizeof text &&
+               os_net_receive(socket, text + length, sizeof text - length, &got) == OS_NET_OK)
+            length += got;
+        Str answer = {text, length};
+        CHECK(str_starts_with(answer, STR("HTTP/1.1 200 OK\r\n")));
+        CHECK(contains(answer, "\r\nContent-Length: ") && !contains(answer, "\r\nContent-Length: 0\r\n"));
+        CHECK(str_ends_with(answer, STR("\r\n\r\n")));
+        os_net_close(socket);
+    }
+    shut_down(f);
+}
+
 // A request without a token is answered before its body has come.
 TEST(api_unauthorized_by_the_head) {
     FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x", .tokens = "secret"});
@@ -336,7 +408,8 @@ TEST(api_errors_before_the_stream_are_json) {
         {"{\"job_id\":\"j\"}",
          "{\"error\":{\"code\":\"INVALID_REQUEST\",\"message\":\"prompt: is required\",\"field\":\"prompt\","
          "\"retriable\":false}}"},
-        {"nonsense", "{\"error\":{\"code\":\"INVALID_REQUEST\",\"message\":\"the body is no JSON: "},
+        {"nonsense",
+         "{\"error\":{\"code\":\"INVALID_REQUEST\",\"message\":\"the body: invalid JSON at byte 0: "},
         {"{\"job_id\":\"j\",\"prompt\":\"p\",\"max_tokens\":2048}",
          "{\"error\":{\"code\":\"INVALID_REQUEST\",\"message\":\"max_tokens: 2048 after a prompt of 1 tokens "
          "makes "
@@ -745,7 +818,7 @@ TEST(api_logs_hold_no_text) {
              "{\"job_id\":\"j\",\"prompt\":\"sesame opens\",\"stop\":[\"abracadabra\"]}",
              (HttpHeader){STR("X-Correlation-Id"), STR("of-a-job")});
     ask(f, "POST", "/execute",
-        "{\"job_id\":\"j\",\"prompt\":\"sesame opens\",\"stop\":[\"abracadabra\", 1]}");
+        "{\"job_id\":\"refused\",\"prompt\":\"sesame opens\",\"stop\":[\"abracadabra\", 1]}");
     ask(f, "POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"sesame opens\",\"seed\":\"abracadabra\"}");
     ask(f, "POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"sesame opens\" abracadabra");
     ask(f, "GET", "/sesame", NULL);
@@ -764,6 +837,10 @@ TEST(api_logs_hold_no_text) {
         snprintf(member, sizeof member, "\"event\":\"%s\"", events[i]);
         CHECK(strstr(logged, member) != NULL);
     }
+    TEST_CASE_LABEL("%s", "what a refusal says");
+    CHECK(strstr(logged, "\"event\":\"execute_rejected\"") != NULL);
+    CHECK(strstr(logged, "\"job_id\":\"refused\",\"correlation_id\":\"") != NULL);
+    CHECK(strstr(logged, "\"message\":\"stop[1]: must be a string, found a number\"") != NULL);
     TEST_CASE_LABEL("%s", "correlation id");
     CHECK_INT_EQ(2, count(str_from_c(logged), "\"correlation_id\":\"of-a-job\"")); // at its start and end
 }

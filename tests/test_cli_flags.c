@@ -53,7 +53,7 @@ TEST(cli_flags_errors_name_flag_value_and_what_is_allowed) {
         {"-m a", "-m: flags begin with two dashes"},
         {"a.gguf", "a.gguf: to serve this model, say --model a.gguf"},
         {"rnu --model a", "rnu: no such command; did you mean run?"},
-        {"serve", "serve: no such command"},
+        {"serve", "serve: no such command; without one, the worker serves"},
         {"--model a --port 65536", "--port 65536: must be a whole number from 0 to 65535"},
         {"--model a --port -1", "--port -1: must be a whole number from 0 to 65535"},
         {"--model a --port 80x", "--port 80x: must be a whole number from 0 to 65535"},

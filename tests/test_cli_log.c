@@ -39,11 +39,13 @@ static Log make_log(LogFormat format) {
 TEST(cli_log_json_line) {
     Log log = make_log(LOG_FORMAT_JSON);
     log_event(&log, LOG_READY, LOG_STR("url", STR("http://h:1")), LOG_U64("port", 1),
-              LOG_STR("device", STR("")), LOG_F64("load_seconds", 1.23456, 3));
+              LOG_STR("device", STR("")), LOG_F64("load_seconds", 1.23456, 3),
+              LOG_U64("context_length", 512));
     CHECK_STR_EQ(
         "{\"ts\":\"2025-11-23T02:18:45.123Z\",\"level\":\"info\",\"event\":\"ready\",\"worker_id\":\"w-1\","
         "\"model_ref\":\"file:/m.gguf\",\"url\":\"http://h:1\",\"port\":1,\"load_seconds\":1.235,"
-        "\"narration\":\"Ready after 1.235 s: http://h:1 takes jobs.\"}\n",
+        "\"context_length\":512,\"narration\":\"Ready after 1.235 s: http://h:1 takes jobs of up to 512 "
+        "tokens.\"}\n",
         (const char *)captured);
 }
 

@@ -14,6 +14,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -130,6 +132,26 @@ TEST(e2e_second_signal) {
     CHECK_INT_EQ(128 + SIGTERM, process_wait(s.process));
     CHECK((os_monotonic_ns() - begin_ns) / 1000000 < 1000);
     http_client_close(&client);
+}
+
+// Ctrl-C ends a `run` that waits for its prompt.
+TEST(e2e_interrupt_at_the_prompt) {
+    const char *path = test_tmp_path("typed");
+    REQUIRE(mkfifo(path, 0600) == 0);
+    int typist = open(path, O_RDWR | O_CLOEXEC);
+    REQUIRE(typist >= 0 && write(typist, "W", 1) == 1);
+    Process p =
+        process_start("run --device cpu --threads 1 --model %", (const char *[]){tiny_model_file()}, path);
+    int unread = 1;
+    for (int i = 0; i < 3000 && unread; i++) {
+        usleep(10000);
+        REQUIRE(ioctl(typist, FIONREAD, &unread) == 0);
+    }
+    CHECK_INT_EQ(0, unread); // it reads on
+    kill(p.pid, SIGINT);
+    usleep(300000);
+    close(typist); // one that is still there would find the end of its prompt
+    CHECK_INT_EQ(128 + SIGINT, process_wait(p));
 }
 
 TEST(e2e_port_in_use) {

@@ -201,6 +201,9 @@ static const Row rows[] = {
     {"host with a bad port", TEXT("GET / HTTP/1.1\r\nHost: h:x\r\n\r\n"), "", "400", true},
     {"host with two ports", TEXT("GET / HTTP/1.1\r\nHost: h:1:2\r\n\r\n"), "", "400", true},
     {"host with an open bracket", TEXT("GET / HTTP/1.1\r\nHost: [::1\r\n\r\n"), "", "400", true},
+    {"body as it is", TEXT(POST "Content-Encoding: Identity\r\nContent-Length: 2\r\n\r\nhi"),
+     POSTED " Content-Encoding=Identity Content-Length=2 [hi]\n", "200", false},
+    {"compressed body", TEXT(POST "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\nhi"), "", "415", true},
     {"unknown expectation", TEXT(GET "Expect: tea\r\n\r\n"), "", "417", true},
     // Framing that two servers could read in two ways.
     {"length and chunked", TEXT(POST "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nX"), "",

@@ -34,21 +34,25 @@ static const Route routes[] = {
     {HTTP_POST, "/cancel", false, api_cancel}, {HTTP_POST, "/shutdown", false, handle_shutdown},
 };
 
+// A HEAD is a GET whose answer goes without its body, which http_respond sees to.
+static bool route_takes(const Route *route, HttpMethod method) {
+    return route->method == method || (route->method == HTTP_GET && method == HTTP_HEAD);
+}
+
 static const Route *find_route(const HttpRequest *request, Error *err) {
     const Route *other = NULL; // of the same path
     for (size_t i = 0; i < COUNT_OF(routes); i++) {
         if (!str_eq(request->path, str_from_c(routes[i].path))) continue;
-        if (routes[i].method == request->method) return &routes[i];
+        if (route_takes(&routes[i], request->method)) return &routes[i];
         other = &routes[i];
     }
     if (!other) {
         error_fill(err, ERR_NOT_FOUND, ERROR_NO_POSITION, "there is nothing at this path");
         return NULL;
     }
-    const char *allowed = http_method_name(other->method);
-    error_fill(err, ERR_METHOD_NOT_ALLOWED, ERROR_NO_POSITION, "%s: use %s, not %s", other->path, allowed,
-               http_method_name(request->method));
-    snprintf(err->field, sizeof err->field, "%s", allowed);
+    error_fill(err, ERR_METHOD_NOT_ALLOWED, ERROR_NO_POSITION, "%s: use %s, not %s", other->path,
+               http_method_name(other->method), http_method_name(request->method));
+    snprintf(err->field, sizeof err->field, "%s", other->method == HTTP_GET ? "GET, HEAD" : "POST");
     return NULL;
 }
 
@@ -72,6 +76,26 @@ static bool is_preflight(const Api *api, const HttpRequest *request) {
            http_request_header(request, STR("Access-Control-Request-Method"));
 }
 
+// Browsers send some POSTs of any page without asking first (a form's, fetch with "no-cors"), and that their
+// answers cannot be read does not keep them from running or stopping something. They are known by what
+// browsers add: Sec-Fetch-Site, or else an Origin that is not the Host (which a proxy may have changed, so it
+// comes second).
+static bool is_from_foreign_page(const Api *api, const HttpRequest *request) {
+    const Str *origin = http_request_header(request, STR("Origin"));
+    const Str *site = http_request_header(request, STR("Sec-Fetch-Site"));
+    const Str *host = http_request_header(request, STR("Host"));
+    Str let_in = api->config.cors_origin;
+    if (str_eq(let_in, STR("*")) || (let_in.len && origin && str_eq(*origin, let_in))) return false;
+    if (site) return !str_eq(*site, STR("same-origin")) && !str_eq(*site, STR("none"));
+    if (!origin) return false; // no browser's
+    static const Str schemes[] = {{"http://", 7}, {"https://", 8}};
+    for (size_t i = 0; host && i < COUNT_OF(schemes); i++) {
+        if (!str_starts_with(*origin, schemes[i])) continue;
+        return !str_eq(str_slice(*origin, schemes[i].len, origin->len), *host);
+    }
+    return true;
+}
+
 // The route of a request that may take it; NULL when the request has been answered.
 static const Route *admit_request(Api *api, HttpExchange exchange, const HttpRequest *request) {
     Error err;
@@ -84,6 +108,13 @@ static const Route *admit_request(Api *api, HttpExchange exchange, const HttpReq
     if (route && !route->open &&
         !auth_allows(&api->config.auth, http_request_header(request, STR("Authorization")))) {
         error_fill(&err, ERR_UNAUTHORIZED, ERROR_NO_POSITION, "a valid bearer token is required");
+        route = NULL;
+    }
+    // Where tokens are required, a page that has one was given it.
+    if (route && route->method == HTTP_POST && !api->config.auth.required &&
+        is_from_foreign_page(api, request)) {
+        error_fill(&err, ERR_FORBIDDEN, ERROR_NO_POSITION,
+                   "pages of other origins may not use this worker; --cors-origin names one that may");
         route = NULL;
     }
     if (!route) api_reply_error(api, exchange, &err);

@@ -58,8 +58,6 @@ void api_reply_preflight(Api *api, HttpExchange exchange);
 void api_execute(Api *api, HttpExchange exchange, const HttpRequest *request);
 void api_cancel(Api *api, HttpExchange exchange, const HttpRequest *request);
 void api_job_closed(Api *api, HttpExchange exchange, uint32_t index); // its client has gone
-// Counts and logs a request for a job that became none, and answers it.
-void api_reject_job(Api *api, HttpExchange exchange, const Error *err);
 
 // ---- events.c: the engine thread's events ----
 

@@ -51,10 +51,9 @@ static bool read_deadline(Api *api, const HttpRequest *request, uint64_t *expire
 // one that the client can do least about by waiting is told: not ready, then what is wrong with the request,
 // and only then that all slots are taken. (What takes the tokenizer is looked at last, for it takes a job's
 // memory.)
-static bool accept_job(Api *api, const HttpRequest *request, Job **out, Error *err) {
+static bool accept_job(Api *api, const HttpRequest *request, ExecuteRequest *fields, Job **out, Error *err) {
     Bridge *bridge = api->config.bridge;
     uint64_t accepted_ns = bridge->now_ns(), expires_ns;
-    ExecuteRequest fields;
     if (!check_ready(api, err) || !read_deadline(api, request, &expires_ns, err)) return false;
     uint64_t context = bridge->status.context_length;
     ExecuteLimits limits = {
@@ -64,15 +63,15 @@ static bool accept_job(Api *api, const HttpRequest *request, Job **out, Error *e
         .context_length = context,
     };
     Arena arena = api->json_arena;
-    if (!execute_request_parse(request->body, &limits, &arena, &fields, err)) return false;
-    if (find_job(api, fields.job_id)) {
+    if (!execute_request_parse(request->body, &limits, &arena, fields, err)) return false;
+    if (find_job(api, fields->job_id)) {
         error_fill(err, ERR_INVALID_REQUEST, ERROR_NO_POSITION, "job_id: a job with this id is running");
         snprintf(err->field, sizeof err->field, "job_id");
         return false;
     }
     Job *job = bridge_take_job(bridge);
     if (!job) return error_set(err, ERR_BUSY, "all %u job slots are taken", bridge->n_jobs);
-    if (!execute_request_encode(&fields, &limits, api->config.tokenizer, api->scratch, job, err)) {
+    if (!execute_request_encode(fields, &limits, api->config.tokenizer, api->scratch, job, err)) {
         bridge_free_job(bridge, job);
         return false;
     }
@@ -82,19 +81,23 @@ static bool accept_job(Api *api, const HttpRequest *request, Job **out, Error *e
     return true;
 }
 
-void api_reject_job(Api *api, HttpExchange exchange, const Error *err) {
+// Counts and logs a request for a job that became none, and answers it. `job_id` as far as it is known.
+static void reject_job(Api *api, HttpExchange exchange, Str job_id, const Error *err) {
+    if (job_id.len > JOB_ID_BYTES_MAX) job_id.len = 0; // what is wrong with the request, and fills no line
     api->metrics.requests[err->code == ERR_INFERENCE_TIMEOUT ? OUTCOME_TIMEOUT : OUTCOME_REJECTED]++;
-    log_event(api->config.log, LOG_EXECUTE_REJECTED, LOG_STR("code", str_from_c(error_info(err->code)->name)),
-              LOG_STR("field", str_from_c(err->field)),
-              LOG_STR("correlation_id", str_from_c(api->correlation_id)));
+    log_event(api->config.log, LOG_EXECUTE_REJECTED, LOG_STR("job_id", job_id),
+              LOG_STR("correlation_id", str_from_c(api->correlation_id)),
+              LOG_STR("code", str_from_c(error_info(err->code)->name)),
+              LOG_STR("field", str_from_c(err->field)), LOG_STR("message", str_from_c(err->message)));
     api_reply_error(api, exchange, err);
 }
 
 void api_execute(Api *api, HttpExchange exchange, const HttpRequest *request) {
     Error err;
     Job *job;
-    if (!accept_job(api, request, &job, &err)) {
-        api_reject_job(api, exchange, &err);
+    ExecuteRequest fields = {0};
+    if (!accept_job(api, request, &fields, &job, &err)) {
+        reject_job(api, exchange, fields.job_id, &err);
         return;
     }
     uint32_t index = bridge_job_index(api->config.bridge, job);
@@ -121,7 +124,7 @@ void api_cancel(Api *api, HttpExchange exchange, const HttpRequest *request) {
         json_parse(request->body, &arena, &(JsonLimits){.nodes_max = JSON_NODES_MAX}, &err);
     Str id;
     if (!root) {
-        (void)error_prefix(&err, "the body is no JSON");
+        (void)error_prefix(&err, "the body");
         api_reply_error(api, exchange, &err);
         return;
     }

@@ -62,8 +62,7 @@ static double rule_most(const FieldRule *rule, const ExecuteLimits *limits) {
     return rule->most;
 }
 
-static bool check_range(const FieldRule *rule, double value, double most, Error *err) {
-    if (value <= most && (rule->above_least ? value > rule->least : value >= rule->least)) return true;
+static bool refuse_range(const FieldRule *rule, double value, double most, Error *err) {
     char message[160];
     StrBuf b = STRBUF(message);
     strbuf_printf(&b, "%.15g is out of range; allowed is ", value);
@@ -75,6 +74,11 @@ static bool check_range(const FieldRule *rule, double value, double most, Error 
         strbuf_printf(&b, "%.15g to %.15g", rule->least, most);
     }
     return refuse(err, rule->name, message);
+}
+
+static bool check_range(const FieldRule *rule, double value, double most, Error *err) {
+    bool fits = value <= most && (rule->above_least ? value > rule->least : value >= rule->least);
+    return fits || refuse_range(rule, value, most, err);
 }
 
 static bool check_text(const char *field, Str text, double most, bool in_characters, Error *err) {
@@ -112,11 +116,11 @@ static bool read_field(const FieldRule *rule, const JsonNode *node, const Execut
         return check_text(rule->name, *(Str *)at, most, rule->characters, err);
     case FIELD_U64: {
         uint64_t *value = at;
-        double number; // of a wrong one, for the message: negative, or with a fraction
+        double number; // of a wrong one, for the message: negative, too large, or with a fraction
         if (json_read_u64(node, value)) return check_range(rule, (double)*value, most, err);
         if (!json_read_f64(node, &number)) return refuse_type(err, rule->name, "a whole number", node);
-        if (!check_range(rule, number, most, err)) return false;
-        return refuse(err, rule->name, "must be a whole number");
+        if (number >= U64_MOST) return refuse_range(rule, number, most, err);
+        return check_range(rule, number, most, err) && refuse(err, rule->name, "must be a whole number");
     }
     case FIELD_F64:
         if (!json_read_f64(node, at)) return refuse_type(err, rule->name, "a number", node);
@@ -130,7 +134,7 @@ bool execute_request_parse(Str body, const ExecuteLimits *limits, Arena *arena, 
                            Error *err) {
     *out = (ExecuteRequest){0};
     const JsonNode *root = json_parse(body, arena, &(JsonLimits){.nodes_max = JSON_NODES_MAX}, err);
-    if (!root) return error_prefix(err, "the body is no JSON");
+    if (!root) return error_prefix(err, "the body");
     if (!json_is(root, JSON_OBJECT)) {
         return error_set(err, ERR_INVALID_REQUEST, "the body must be a JSON object, found %s",
                          json_type_name(root));

@@ -18,6 +18,7 @@
     ROW(ERR_NO_DEVICE, "INTERNAL", 500, false, 1)                    \
     ROW(ERR_INVALID_REQUEST, "INVALID_REQUEST", 400, false, 1)       \
     ROW(ERR_UNAUTHORIZED, "UNAUTHORIZED", 401, false, 1)             \
+    ROW(ERR_FORBIDDEN, "FORBIDDEN", 403, false, 1)                   \
     ROW(ERR_NOT_FOUND, "NOT_FOUND", 404, false, 1)                   \
     ROW(ERR_METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", 405, false, 1) \
     ROW(ERR_BUSY, "BUSY", 503, true, 1)                              \

@@ -4,7 +4,7 @@
 // JSON line has, in this order, ts, level, event, worker_id, model_ref, gpu_device, the event's own fields,
 // and narration. What a program that starts the worker reads:
 //   startup  {version, url, host, port, pid}   it listens; /health answers "starting"
-//   ready    {url, port, device, load_seconds} jobs are taken
+//   ready    {url, port, device, load_seconds, context_length} jobs are taken
 //   error    {code, message}                   at start-up followed by the end of the process
 //   shutdown {reason, uptime_seconds}          the last line of a clean end
 // No event has a field for a prompt, an output text or a token, and none may be added.
@@ -43,14 +43,14 @@ typedef enum {
         "The system refuses {system_calls_refused} calls from now on: no programs, no files written, " \
         "no connections but those that come.") \
     ROW(READY, "ready", INFO, \
-        "Ready after {load_seconds} s: {url} takes jobs.") \
+        "Ready after {load_seconds} s: {url} takes jobs of up to {context_length} tokens.") \
     ROW(EXECUTE_START, "execute_start", INFO, \
         "Job {job_id} begins: {tokens_in} tokens in, at most {max_tokens} out.") \
     ROW(EXECUTE_END, "execute_end", INFO, \
         "Job {job_id} is done ({stop_reason}): {tokens_out} tokens at {tokens_per_second} a second, " \
         "the first after {first_token_ms} ms.") \
     ROW(EXECUTE_REJECTED, "execute_rejected", INFO, \
-        "A request for a job was refused with {code}.") \
+        "A request for a job was refused with {code}: {message}.") \
     ROW(JOB_ERROR, "error", WARN, \
         "Job {job_id} ended with {code} after {tokens_out} tokens: {message}.") \
     ROW(REQUEST, "request", DEBUG, \

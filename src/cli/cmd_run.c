@@ -323,8 +323,9 @@ static bool prepare(Run *r, Error *err) {
 int cmd_run(const Options *o) {
     Error err;
     Run run = {.options = o};
-    os_install_stop_signals(-1);
-    bool ok = prepare(&run, &err) && generate(&run, &err);
+    bool ok = prepare(&run, &err);
+    os_install_stop_signals(-1); // not sooner: until then there is no text to end well
+    ok = ok && generate(&run, &err);
     if (ok && o->json) ok = print_json(&run, &err);
     if (ok && !o->json) {
         if (!o->logits) (void)os_write(1, STR("\n"));

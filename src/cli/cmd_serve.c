@@ -149,7 +149,8 @@ static void *engine_thread(void *argument) {
         log_event(&w->log, LOG_READY, LOG_STR("url", str_from_c(w->url)),
                   LOG_U64("port", http_server_port(w->server)),
                   LOG_STR("device", str_from_c(w->model.backend->info.kind)),
-                  LOG_F64("load_seconds", w->bridge.status.load_seconds, 3));
+                  LOG_F64("load_seconds", w->bridge.status.load_seconds, 3),
+                  LOG_U64("context_length", w->bridge.status.context_length));
         ok = sched_run(sched, err);
     }
     if (!ok) {

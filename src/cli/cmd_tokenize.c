@@ -7,6 +7,11 @@
 
 enum { TOKENIZE_INPUT_BYTES_MAX = 64 << 20 };
 
+static bool read_input(Arena *arena, Str *out, Error *err) {
+    if (os_is_terminal(0)) (void)os_write(2, STR("Reading from the terminal; Ctrl-D ends it.\n"));
+    return os_file_read("-", TOKENIZE_INPUT_BYTES_MAX, arena, out, err);
+}
+
 static bool print(StrBuf *out, Error *err) {
     if (out->truncated) return error_set(err, ERR_NO_MEMORY, "the answer is larger than its memory");
     return os_write(1, strbuf_str(out)) || error_set(err, ERR_IO, "standard output is closed");
@@ -66,8 +71,7 @@ int cmd_tokenize(const Options *o) {
     Model model = {0};
     Str text;
     Arena input = os_arena((size_t)TOKENIZE_INPUT_BYTES_MAX + 4096);
-    bool ok = model_open_vocabulary(o, &model, &err) &&
-              os_file_read("-", TOKENIZE_INPUT_BYTES_MAX, &input, &text, &err) &&
+    bool ok = model_open_vocabulary(o, &model, &err) && read_input(&input, &text, &err) &&
               (o->decode ? decode : encode)(o, &model, text, &err);
     model_close(&model);
     return ok ? 0 : cli_report_error(&err);

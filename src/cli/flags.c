@@ -167,7 +167,7 @@ static bool command_find(const char *word, Command *out, Error *err) {
     if (is_near(best, strlen(name))) {
         return error_set(err, ERR_USAGE, "%.64s: no such command; did you mean %s?", word, name);
     }
-    return error_set(err, ERR_USAGE, "%.64s: no such command", word);
+    return error_set(err, ERR_USAGE, "%.64s: no such command; without one, the worker serves", word);
 }
 
 // ---- values ----

@@ -287,6 +287,11 @@ static bool http_check_expect(HttpHeadCheck *check, Str value) {
            http_head_fault(check, 417, value, "the only expectation known here is 100-continue");
 }
 
+static bool http_check_content_encoding(HttpHeadCheck *check, Str value) {
+    return value.len == 0 || http_equal_any_case(value, STR("identity")) ||
+           http_head_fault(check, 415, value, "no Content-Encoding is known here: send the body as it is");
+}
+
 static const struct {
     Str name;
     bool (*check)(HttpHeadCheck *check, Str value);
@@ -296,6 +301,7 @@ static const struct {
     {{"transfer-encoding", 17}, http_check_transfer_encoding},
     {{"connection", 10}, http_check_connection},
     {{"expect", 6}, http_check_expect},
+    {{"content-encoding", 16}, http_check_content_encoding},
 };
 
 static bool http_check_head(HttpRequest *request, Str head, HttpFault *fault) {
