@@ -55,6 +55,7 @@ static int (*const commands[CMD_COUNT])(const Options *options) = {
 int main(int argc, char **argv) {
     Options options;
     Error err;
+    os_begin_process();
     if (!flags_parse(argc, argv, get_env, &options, &err)) return print_usage_error(&err, options.command);
     if (options.help) return print_help(options.command);
     if (options.version) return print_version();

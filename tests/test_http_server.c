@@ -447,6 +447,25 @@ TEST(http_server_bounds_its_connections) {
     CHECK_INT_EQ(MOST, atomic_load(&s->closed)); // each request that never was answered
 }
 
+// Requests that do not get on keep nobody out for longer than a second.
+TEST(http_server_lets_slow_requests_give_place) {
+    enum { MOST = 8 };
+    static const char *const parts[] = {"GET /a HTTP/1.1\r\nHost",
+                                        "POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"};
+    static Reply reply;
+    Service *s = service_start((HttpServerConfig){.connections_max = MOST});
+    for (uint32_t i = 0; i < MOST; i++)
+        raw_send(raw_connect(s), parts[i % COUNT_OF(parts)]);
+    os_sleep_ms(HTTP_SLOW_REQUEST_MS + 2 * HTTP_TICK_MS);
+    for (int i = 0; i < MOST; i++) {
+        int fd = raw_connect(s);
+        raw_send(fd, GET("/n"));
+        raw_receive(fd, &reply, "\r\n\r\n/n");
+        CHECK(str_starts_with(str_from_c(reply.text), STR("HTTP/1.1 200 ")));
+    }
+    CHECK_INT_EQ(0, service_end(s).connections_refused);
+}
+
 TEST(http_server_gives_memory_of_large_bodies_back) {
     if (test_is_sanitized()) SKIP("shadow memory counts as resident");
     enum { CLIENTS = 8, BODY = 8 * 1000 * 1000 };
@@ -709,6 +728,47 @@ TEST(http_client_reads_replies) {
             port);
         CHECK_STR_EQ(expected, puppet.request);
     }
+}
+
+static void *run_endless_puppet(void *context) {
+    Puppet *p = context;
+    int fd = -1;
+    size_t sent;
+    Str all = str_from_c(p->text), rest = all;
+    if (!os_net_wait_ready(p->listener, false, PATIENCE_MS)) return NULL;
+    if (os_net_accept(p->listener, &fd) != OS_NET_OK) return NULL;
+    uint64_t end_ns = os_monotonic_ns() + PATIENCE_MS * 1000000ull;
+    while (os_monotonic_ns() < end_ns && os_net_wait_ready(fd, true, PATIENCE_MS)) {
+        OsNetResult result = os_net_send(fd, rest, &sent);
+        if (result == OS_NET_BROKEN) break;
+        if (result == OS_NET_OK) rest = str_slice(rest, sent, rest.len);
+        if (rest.len == 0) rest = all;
+    }
+    os_net_close(fd);
+    return NULL;
+}
+
+// Nobody waits for the end of what a server sends without a pause, all of it valid.
+TEST(http_client_has_a_deadline_that_data_do_not_move) {
+    static const char interim[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    static uint8_t memory[1024];
+    static char text[1000 * (sizeof interim - 1) + 1];
+    Puppet puppet = {.text = text};
+    uint16_t port;
+    Error err = {0};
+    OsThread thread;
+    for (size_t i = 0; i + 1 < sizeof text; i++)
+        text[i] = interim[i % (sizeof interim - 1)];
+    REQUIRE(os_net_listen(STR("127.0.0.1"), 0, &puppet.listener, &port, &err));
+    REQUIRE(os_thread_start(&thread, "puppet", run_endless_puppet, &puppet, &err));
+    char url[64];
+    Arena arena = arena_from_memory(memory, sizeof memory);
+    HttpClientReply reply;
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/", port);
+    HttpClientRequest request = {.method = "GET", .url = str_from_c(url), .timeout_ms = 300};
+    CHECK(!http_client_exchange(&request, &arena, &reply, &err));
+    CHECK(strstr(err.message, "timed out"));
+    os_thread_join(&thread);
 }
 
 TEST(http_client_reports_refused_connections) {

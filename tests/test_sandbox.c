@@ -14,14 +14,19 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+static int listener, poller;
 
 // ---- what is refused ----
 
@@ -101,6 +106,32 @@ static long try_bpf(void) {
 static long try_io_uring(void) {
     return syscall(425, 1, NULL);
 }
+static long try_signal_others(void) {
+    return syscall(SYS_tgkill, getppid(), getppid(), 0);
+}
+static long try_limit_others(void) {
+    struct rlimit now;
+    return prlimit(getppid(), RLIMIT_CORE, NULL, &now);
+}
+static long try_slow_others(void) {
+    return setpriority(PRIO_PROCESS, (id_t)getppid(), 1);
+}
+static long try_own_socket(void) {
+    return fcntl(listener, F_SETOWN, getppid());
+}
+static long try_own_socket_otherwise(void) {
+    int process = getppid();
+    return ioctl(listener, 0x8901 /* FIOSETOWN */, &process);
+}
+static long try_type(void) {
+    return ioctl(0, TIOCSTI, "x");
+}
+static long try_shared_memory(void) {
+    return shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600);
+}
+static long try_queue(void) {
+    return syscall(SYS_mq_open, "worker-orcd-test", O_RDONLY, 0, NULL);
+}
 static long try_x32(void) {
     return syscall(0x40000000 | SYS_getpid);
 }
@@ -154,12 +185,17 @@ static long use_random(void) {
     os_random(bytes, sizeof bytes);
     return 0;
 }
+static long use_own_limits(void) {
+    struct rlimit now;
+    return getrlimit(RLIMIT_NOFILE, &now) || setrlimit(RLIMIT_NOFILE, &now) ? -1 : 0;
+}
+static long use_file_flags(void) {
+    return fcntl(listener, F_GETFL) < 0 ? -1 : fcntl(listener, F_SETFD, FD_CLOEXEC);
+}
 static long use_own_signal(void) {
     signal(SIGUSR1, SIG_IGN);
     return raise(SIGUSR1);
 }
-
-static int listener, poller;
 
 // A connection that comes: the client was there before.
 static long use_accept(void) {
@@ -206,6 +242,14 @@ static const Attempt attempts[] = {
     {"setuid", try_setuid, false},
     {"bpf", try_bpf, false},
     {"io_uring", try_io_uring, false},
+    {"a signal to others", try_signal_others, false},
+    {"limits of others", try_limit_others, false},
+    {"priority of others", try_slow_others, false},
+    {"signals by a socket", try_own_socket, false},
+    {"signals by a socket, otherwise", try_own_socket_otherwise, false},
+    {"typing", try_type, false},
+    {"shared memory", try_shared_memory, false},
+    {"a message queue", try_queue, false},
     {"the x32 calls", try_x32, false},
     {"a thread", use_thread, true},
     {"memory", use_memory, true},
@@ -215,6 +259,8 @@ static const Attempt attempts[] = {
     {"clocks", use_clock, true},
     {"random bytes", use_random, true},
     {"a signal to itself", use_own_signal, true},
+    {"its own limits", use_own_limits, true},
+    {"flags of a file", use_file_flags, true},
     {"a connection that comes", use_accept, true},
 };
 

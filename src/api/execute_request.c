@@ -5,6 +5,7 @@
 #include "os/os.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 
 typedef enum { FIELD_STR, FIELD_U64, FIELD_F64, FIELD_STRS } FieldType;
@@ -26,6 +27,8 @@ typedef struct {
 
 #define AT(field) offsetof(ExecuteRequest, field)
 static const double U64_MOST = 18446744073709551615.0;
+// Dividing by less would make infinities of logits; more than this already makes one token certain.
+static const float PENALTY_LEAST = 1e-20f;
 
 static const FieldRule rules[] = {
     {"job_id", FIELD_STR, AT(job_id), .required = true, .least = 1, .most = JOB_ID_BYTES_MAX},
@@ -203,7 +206,7 @@ bool execute_request_encode(const ExecuteRequest *r, const ExecuteLimits *limits
         .temperature = (float)r->temperature,
         .top_p = (float)r->top_p,
         .min_p = (float)r->min_p,
-        .repetition_penalty = (float)r->repetition_penalty,
+        .repetition_penalty = fmaxf((float)r->repetition_penalty, PENALTY_LEAST),
         .top_k = (uint32_t)r->top_k,
         .seed = r->seed,
     };

@@ -37,11 +37,13 @@ static const char *path_beside(const char *model, Arena *arena) {
     return path;
 }
 
-// `file` stays mapped for good: the tokenizer's strings lie in it.
+// `file` stays for good: the tokenizer's strings lie in it. (One that is too large is refused unread.)
 static bool load_json(MappedFile file, const char *path, Model *m, Arena scratch, Tokenizer **out,
                       Error *err) {
     Str json = {(const char *)file.data, (size_t)file.size};
-    return tokenizer_from_json(json, m->file, &m->arena, scratch, out, err) || error_prefix(err, "%s", path);
+    bool ok = (json.len > TOKENIZER_JSON_BYTES_MAX || os_file_keep(&file, file.size, err)) &&
+              tokenizer_from_json(json, m->file, &m->arena, scratch, out, err);
+    return ok || error_prefix(err, "%s", path);
 }
 
 // From --tokenizer, or from the model's file, or from a tokenizer.json beside a file that has no vocabulary.
@@ -140,10 +142,15 @@ bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, 
     return open_cuda(&options, m, err) || suggest_cpu(err);
 }
 
+bool model_check_uncut(const Model *m, Error *err) {
+    return !os_file_was_cut() || error_set(err, ERR_BAD_FILE, "%s: was cut while it was read", m->path);
+}
+
 bool model_load(const Options *o, uint32_t n_slots, uint32_t n_context, Model *out, Error *err) {
     if (!model_open(o, out, err) || !model_open_backend(o, n_slots, n_context, out, err)) return false;
     Progress progress = progress_begin(out->name, os_is_terminal(2), NULL);
-    bool ok = out->backend->load(out->backend, out->plan, progress_update, &progress, err);
+    bool ok = out->backend->load(out->backend, out->plan, progress_update, &progress, err) &&
+              model_check_uncut(out, err);
     progress_end(&progress);
     if (ok && out->backend->info.warning[0]) {
         fprintf(stderr, "worker-orcd: warning: %s\n", out->backend->info.warning);

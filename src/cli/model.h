@@ -25,6 +25,8 @@ MUST_CHECK bool model_open(const Options *o, Model *out, Error *err);
 // Opens the device that --device names, for n_slots sequences of n_context tokens each (0: the model's).
 MUST_CHECK bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, Model *m,
                                    Error *err);
+// After the weights were read: false where the file was cut meanwhile.
+MUST_CHECK bool model_check_uncut(const Model *m, Error *err);
 // All of it, with a progress bar where standard error is a terminal.
 MUST_CHECK bool model_load(const Options *o, uint32_t n_slots, uint32_t n_context, Model *out, Error *err);
 void model_close(Model *m);

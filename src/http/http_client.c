@@ -91,6 +91,9 @@ static bool http_client_send(HttpClient *client, Str bytes, Error *err) {
 static bool http_client_receive(HttpClient *client, char *out, size_t capacity, size_t *size, Error *err) {
     for (;;) {
         *size = 0;
+        // Also of a server that never pauses.
+        if (http_client_left_ms(client) == 0)
+            return http_client_fail(err, "timed out while waiting for the reply");
         OsNetResult result = os_net_receive(client->socket, out, capacity, size);
         if (result == OS_NET_OK || result == OS_NET_ENDED) return true;
         if (result != OS_NET_WOULD_BLOCK) {

@@ -68,7 +68,7 @@ void http_connection_open(HttpConnection *c) {
     c->head = (HttpHeadParser){0};
     c->request = (HttpRequest){0};
     c->close_after_response = c->input_ended = c->output_shut = false;
-    c->idle_since_ms = c->shared->now_ms;
+    c->waits_since_ms = c->shared->now_ms;
     // A new connection says something soon; the longer idle time is for those that have proved useful.
     http_connection_set_deadline(c, c->shared->timeouts.header_timeout_ms);
 }
@@ -219,7 +219,7 @@ static void http_connection_next_request(HttpConnection *c) {
     c->head = (HttpHeadParser){0};
     c->request = (HttpRequest){0};
     c->state = HTTP_CONNECTION_HEAD;
-    c->idle_since_ms = c->shared->now_ms;
+    c->waits_since_ms = c->shared->now_ms;
     http_connection_release_large(c);
     const HttpTimeouts *timeouts = &c->shared->timeouts;
     http_connection_set_deadline(c, unread ? timeouts->header_timeout_ms : timeouts->idle_timeout_ms);
@@ -285,6 +285,7 @@ void http_connection_received(HttpConnection *c, size_t size) {
     assert(c->state == HTTP_CONNECTION_HEAD || c->state == HTTP_CONNECTION_BODY);
     if (c->state == HTTP_CONNECTION_HEAD && c->input_end == 0) {
         http_connection_set_deadline(c, c->shared->timeouts.header_timeout_ms);
+        c->waits_since_ms = c->shared->now_ms;
     }
     c->input_end += size;
     c->input_touched = (size_t)max_u64(c->input_touched, c->input_end);
@@ -322,6 +323,11 @@ void http_connection_sent(HttpConnection *c, size_t size) {
 bool http_connection_is_idle(const HttpConnection *c) {
     bool waits = c->state == HTTP_CONNECTION_HEAD && c->input_end == 0 && c->output.size == 0;
     return waits || c->state == HTTP_CONNECTION_LINGERING;
+}
+
+bool http_connection_is_slow(const HttpConnection *c) {
+    bool waits = c->state == HTTP_CONNECTION_HEAD || c->state == HTTP_CONNECTION_BODY;
+    return waits && c->shared->now_ms - c->waits_since_ms >= HTTP_SLOW_REQUEST_MS;
 }
 
 static void http_connection_expire(HttpConnection *c) {

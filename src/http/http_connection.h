@@ -147,7 +147,7 @@ struct HttpConnection {
     uint64_t deadline_ms;       // of the present state; UINT64_MAX for none
     uint64_t write_deadline_ms; // while there is output
     uint64_t comment_due_ms;    // while streaming
-    uint64_t idle_since_ms;
+    uint64_t waits_since_ms;    // HEAD, BODY: for a request to begin, or for the rest of it
     bool close_after_response;
     bool input_ended;
     bool output_shut; // the owner's: it has shut its side of the socket
@@ -191,6 +191,8 @@ void http_connection_tick(HttpConnection *connection);
 
 // No request is under way, so the connection may be closed to make room.
 bool http_connection_is_idle(const HttpConnection *connection);
+// Its request has been coming for HTTP_SLOW_REQUEST_MS or longer: closed to make room where none is idle.
+bool http_connection_is_slow(const HttpConnection *connection);
 // Ends the connection at once: it is broken, or no longer wanted. on_closed follows where a request is in
 // progress, from http_connection_advance.
 void http_connection_drop(HttpConnection *connection);

@@ -253,28 +253,44 @@ static void http_server_refuse(HttpServer *server, int socket) {
     server->stats.connections_refused++;
 }
 
-static HttpSlot *http_server_free_slot(HttpServer *server) {
-    HttpSlot *idle = NULL;
+// Closes the connection that has been idle for longest or, where none is, the one whose request has been
+// coming for longest; NULL where all are being answered, or have begun to send just now.
+static HttpSlot *http_server_make_room(HttpServer *server) {
+    HttpSlot *longest[2] = {NULL, NULL}; // idle, slow
     for (uint32_t i = 0; i < server->slot_count; i++) {
         HttpSlot *slot = &server->slots[i];
-        if (slot->connection.state == HTTP_CONNECTION_FREE) return slot;
-        if (!http_connection_is_idle(&slot->connection)) continue;
-        if (!idle || slot->connection.idle_since_ms < idle->connection.idle_since_ms) idle = slot;
+        const HttpConnection *c = &slot->connection;
+        bool is_idle = http_connection_is_idle(c);
+        if (!is_idle && !http_connection_is_slow(c)) continue;
+        HttpSlot **of_kind = &longest[!is_idle];
+        if (!*of_kind || c->waits_since_ms < (*of_kind)->connection.waits_since_ms) *of_kind = slot;
     }
-    if (!idle) return NULL;
-    http_connection_drop(&idle->connection);
-    http_slot_settle(server, idle);
-    return idle;
+    HttpSlot *slot = longest[0] ? longest[0] : longest[1];
+    if (!slot) return NULL;
+    http_connection_drop(&slot->connection);
+    http_slot_settle(server, slot);
+    return slot;
+}
+
+static HttpSlot *http_server_free_slot(HttpServer *server) {
+    for (uint32_t i = 0; i < server->slot_count; i++) {
+        if (server->slots[i].connection.state == HTTP_CONNECTION_FREE) return &server->slots[i];
+    }
+    return http_server_make_room(server);
 }
 
 static void http_server_accept(HttpServer *server) {
+    bool made_room = false; // since the last one came
     for (int i = 0; i < HTTP_ACCEPTS_AT_ONCE && server->listener >= 0; i++) {
         int socket;
         OsNetResult result = os_net_accept(server->listener, &socket);
         if (result == OS_NET_EXHAUSTED) {
+            made_room = !made_room && http_server_make_room(server);
+            if (made_room) continue;
             server->listener_paused = os_poll_change(server->poller, server->listener, 0, HTTP_TAG_LISTENER);
         }
         if (result != OS_NET_OK) return;
+        made_room = false;
         HttpSlot *slot = http_server_free_slot(server);
         if (!slot) {
             http_server_refuse(server, socket);

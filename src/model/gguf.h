@@ -122,6 +122,8 @@ typedef struct {
 
 // Maps and checks the file at `path`, and with a split model's first part all its other parts, from the same
 // folder. On success *out lives in the arena and gguf_close must be called; on failure nothing stays mapped.
+// Metadata and tensor tables are a copy in this process's memory: what is done to the file later changes the
+// tensors' data at most.
 MUST_CHECK bool gguf_open(const char *path, Arena *arena, const GgufFile **out, Error *err);
 void gguf_close(const GgufFile *file);
 

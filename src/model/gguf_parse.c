@@ -22,7 +22,8 @@ enum {
 // One part while it is being read.
 typedef struct {
     GgufFile *file; // whose metadata is filled in: the result for the first part, a passing one for others
-    Cursor cursor;
+    Cursor cursor;  // over the part, or what was kept of it
+    uint64_t part_size;
     Arena *arena;
     Error *err;
     GgufPlace place; // what is being read, for messages
@@ -271,7 +272,7 @@ static bool read_count(Reader *r, const char *things, uint64_t most, uint64_t le
     if (count > cursor_left(&r->cursor) / least)
         return reader_error(r, ERR_BAD_FILE,
                             "the file claims %" PRIu64 " %s, too many for its %" PRIu64 " bytes", count,
-                            things, r->cursor.size);
+                            things, r->part_size);
     *out = (uint32_t)count;
     return true;
 }
@@ -296,9 +297,11 @@ static bool read_head(Reader *r) {
 
 // `part` of the file's parts; its metadata goes into `file`, whose parts start with it.
 static Reader reader_begin(GgufFile *file, const GgufPart *part, uint32_t index, Arena *arena, Error *err) {
+    uint64_t kept = file->mapped ? file->mapped[index].kept : 0;
     return (Reader){
         .file = file,
-        .cursor = {.data = part->data, .size = part->size},
+        .cursor = {.data = part->data, .size = kept ? kept : part->size},
+        .part_size = part->size,
         .arena = arena,
         .err = err,
         .place = {.file = part->name},
@@ -358,12 +361,12 @@ static bool place_tensor(Reader *r, GgufTensor *t, uint64_t data_start) {
     r->place.name = t->name;
     r->place.position = t->table_offset;
     if (!checked_add(data_start, offset, &t->file_offset) ||
-        !checked_add(t->file_offset, t->size_bytes, &end) || end > r->cursor.size)
+        !checked_add(t->file_offset, t->size_bytes, &end) || end > r->part_size)
         return reader_error(r, ERR_BAD_FILE,
                             "%" PRIu64 " bytes at offset %" PRIu64
                             " of the data, which start at byte %" PRIu64 ", end past the file's %" PRIu64
                             " bytes",
-                            t->size_bytes, offset, data_start, r->cursor.size);
+                            t->size_bytes, offset, data_start, r->part_size);
     t->data = r->cursor.data + t->file_offset;
     return true;
 }
@@ -418,6 +421,8 @@ static bool read_tensor_table(Reader *r, GgufFile *whole, GgufTensor *tensors, u
         }
         *slot = ++whole->n_tensors;
     }
+    MappedFile *mapped = whole->mapped ? &whole->mapped[r->part] : NULL;
+    if (mapped && !mapped->kept && !os_file_keep(mapped, r->cursor.offset, r->err)) return false;
     uint64_t data_start = align_up(r->cursor.offset, r->file->alignment);
     for (uint32_t i = 0; i < r->n_tensors; i++)
         if (!place_tensor(r, &first[i], data_start)) return false;
@@ -450,7 +455,7 @@ static bool read_split(const GgufFile *file, uint32_t index, uint32_t *n_parts, 
 // Part `index` > 0: its metadata only says which part it is, and is dropped.
 static bool read_further_part(GgufFile *whole, uint32_t index, GgufTensor *tensors, uint32_t n_tensors,
                               uint32_t *slots, Arena scratch, Error *err) {
-    GgufFile part = {.parts = &whole->parts[index], .n_parts = 1};
+    GgufFile part = {.parts = &whole->parts[index], .n_parts = 1, .mapped = whole->mapped};
     Reader r = reader_begin(&part, part.parts, index, &scratch, err);
     uint32_t n_parts = 0;
     if (!read_head(&r) || !read_split(&part, index, &n_parts, err)) return false;
@@ -492,11 +497,9 @@ static bool read_all_tensors(Reader *first, GgufFile *whole) {
                             whole->n_tensors);
 }
 
-bool gguf_parse(const GgufPart *parts, uint32_t n_parts, Arena *arena, const GgufFile **out, Error *err) {
-    Reader reader = reader_begin(NULL, &parts[0], 0, arena, err);
-    GgufFile *file = arena_new(arena, GgufFile, 1);
-    if (!file) return reader_out_of_memory(&reader);
-    reader.file = file;
+// `file` is empty but for what is mapped.
+static bool parse_parts(GgufFile *file, const GgufPart *parts, uint32_t n_parts, Arena *arena, Error *err) {
+    Reader reader = reader_begin(file, &parts[0], 0, arena, err);
     file->parts = parts;
     uint32_t found;
     if (!read_head(&reader) || !read_split(file, 0, &found, err)) return false;
@@ -504,7 +507,13 @@ bool gguf_parse(const GgufPart *parts, uint32_t n_parts, Arena *arena, const Ggu
         return reader_error(&reader, ERR_BAD_FILE, "is the first of %" PRIu32 " parts; given are %" PRIu32,
                             found, n_parts);
     file->n_parts = n_parts;
-    if (!read_all_tensors(&reader, file)) return false;
+    return read_all_tensors(&reader, file);
+}
+
+bool gguf_parse(const GgufPart *parts, uint32_t n_parts, Arena *arena, const GgufFile **out, Error *err) {
+    GgufFile *file = arena_new(arena, GgufFile, 1);
+    if (!file) return error_set(err, ERR_NO_MEMORY, "%s: no room for the file's tables", parts[0].name);
+    if (!parse_parts(file, parts, n_parts, arena, err)) return false;
     *out = file;
     return true;
 }
@@ -560,6 +569,16 @@ static bool open_mapped(GgufFile *file, Arena *arena, Error *err) {
            (n_parts == 1 || map_further_parts(file, n_parts, arena, err)) && read_all_tensors(&reader, file);
 }
 
+// Reads once more what the first reading has found to be the heads, and which is this process's own memory
+// since: whoever writes to the file meanwhile, what was checked is what will be used.
+static bool read_kept(GgufFile *file, Arena *arena, Error *err) {
+    GgufFile kept = {.mapped = file->mapped};
+    if (!parse_parts(&kept, file->parts, file->n_parts, arena, err)) return false;
+    *file = kept;
+    return !os_file_was_cut() ||
+           error_set(err, ERR_BAD_FILE, "%s: was cut while it was read", file->parts[0].name);
+}
+
 bool gguf_open(const char *path, Arena *arena, const GgufFile **out, Error *err) {
     GgufFile *file = arena_new(arena, GgufFile, 1);
     GgufPart *part = arena_new(arena, GgufPart, 1);
@@ -570,7 +589,7 @@ bool gguf_open(const char *path, Arena *arena, const GgufFile **out, Error *err)
     file->parts = part;
     file->mapped = mapped;
     if (!map_part(file, part, 0, name.ptr, err)) return false;
-    if (!open_mapped(file, arena, err)) {
+    if (!open_mapped(file, arena, err) || !read_kept(file, arena, err)) {
         gguf_close(file);
         return false;
     }

@@ -59,6 +59,59 @@ static bool file_open_regular(const char *path, int *fd, uint64_t *size, Error *
     return true;
 }
 
+// ---- mapped files that are cut ----
+
+// Where files are mapped. Entries are written by the threads that map and read in a signal handler.
+static struct {
+    _Atomic uintptr_t begin; // 0: free
+    _Atomic size_t size;
+} guarded[OS_FILES_GUARDED_MAX];
+static _Atomic bool file_was_cut;
+static struct sigaction bus_before;
+
+static void guard_file(const void *data, size_t size) {
+    for (size_t i = 0; i < COUNT_OF(guarded); i++) {
+        uintptr_t none = 0;
+        if (!atomic_compare_exchange_strong(&guarded[i].begin, &none, (uintptr_t)data)) continue;
+        atomic_store(&guarded[i].size, size);
+        return;
+    }
+}
+
+static void unguard_file(const void *data) {
+    for (size_t i = 0; i < COUNT_OF(guarded); i++) {
+        if (atomic_load(&guarded[i].begin) != (uintptr_t)data) continue;
+        atomic_store(&guarded[i].size, 0);
+        atomic_store(&guarded[i].begin, 0);
+        return;
+    }
+}
+
+// The rest of the file becomes zeros, on which the access that failed goes on. Any other fault happens again
+// when this returns, and is dealt with as if there was no handler.
+static void on_bus_error(int signal_number, siginfo_t *info, void *context) {
+    (void)context;
+    int saved_errno = errno;
+    uintptr_t page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t page = (uintptr_t)info->si_addr & ~(page_size - 1);
+    bool mended = false;
+    for (size_t i = 0; i < COUNT_OF(guarded) && !mended; i++) {
+        uintptr_t begin = atomic_load(&guarded[i].begin);
+        size_t size = atomic_load(&guarded[i].size);
+        if (page < begin || page - begin >= size) continue;
+        atomic_store(&file_was_cut, true); // before anybody can have read the zeros
+        // Not mmap(), which sanitizers replace.
+        mended = syscall(SYS_mmap, page, begin + size - page, PROT_READ,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == (long)page;
+    }
+    if (!mended) sigaction(signal_number, &bus_before, NULL);
+    errno = saved_errno;
+}
+
+bool os_file_was_cut(void) {
+    return atomic_load(&file_was_cut);
+}
+
 bool os_file_map(const char *path, MappedFile *out, Error *err) {
     int fd;
     uint64_t size;
@@ -70,12 +123,33 @@ bool os_file_map(const char *path, MappedFile *out, Error *err) {
     if (data == MAP_FAILED)
         return error_set(err, ERR_IO, "%s: cannot be mapped: %s", path, strerror(map_errno));
     *out = (MappedFile){.data = data, .size = size};
+    guard_file(data, size);
     return true;
 }
 
 void os_file_unmap(MappedFile *file) {
-    if (file->data) munmap((void *)(uintptr_t)file->data, file->size);
+    if (file->data) {
+        unguard_file(file->data);
+        munmap((void *)(uintptr_t)file->data, file->size);
+    }
     *file = (MappedFile){0};
+}
+
+bool os_file_keep(MappedFile *file, uint64_t size, Error *err) {
+    size_t length = (size_t)align_up(min_u64(size, file->size), (uint64_t)sysconf(_SC_PAGESIZE));
+    void *at = (void *)(uintptr_t)file->data;
+    char *copy = length ? mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : at;
+    if (length == 0) return true;
+    if (copy != MAP_FAILED) {
+        memcpy(copy, at, (size_t)min_u64(length, file->size));
+        if (mprotect(copy, length, PROT_READ) == 0 &&
+            mremap(copy, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, at) == at) {
+            file->kept = min_u64(length, file->size);
+            return true;
+        }
+        munmap(copy, length);
+    }
+    return error_set(err, ERR_NO_MEMORY, "no memory for the first %zu bytes of a file", length);
 }
 
 bool os_file_read(const char *path, uint64_t max_bytes, Arena *arena, Str *out, Error *err) {
@@ -157,10 +231,26 @@ void os_random(void *out, size_t size) {
     }
 }
 
+// All signals but those of a thread's own faults, which would end the process past their handlers.
+static void block_signals(sigset_t *old) {
+    static const int faults[] = {SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT};
+    sigset_t blocked;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < COUNT_OF(faults); i++)
+        sigdelset(&blocked, faults[i]);
+    pthread_sigmask(SIG_SETMASK, &blocked, old);
+}
+
+static void let_through(int signal_number) {
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, signal_number);
+    pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+}
+
 bool os_thread_start(OsThread *thread, const char *name, void *(*run)(void *), void *argument, Error *err) {
-    sigset_t all, old; // signals stay with the main thread
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
+    sigset_t old; // signals stay with the main thread
+    block_signals(&old);
     int failed = pthread_create(&thread->handle, NULL, run, argument);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (failed) return error_set(err, ERR_IO, "thread %s cannot be started: %s", name, strerror(failed));
@@ -207,7 +297,9 @@ static void wake_from_signal(void) {
 static void on_stop_signal(int signal_number) {
     if (atomic_fetch_add(&stop_signals, 1) > 0) {
         signal(signal_number, SIG_DFL);
+        let_through(signal_number);
         raise(signal_number);
+        _exit(128 + signal_number); // the first process of a container: such signals do not end it
     }
     wake_from_signal();
 }
@@ -229,6 +321,8 @@ void os_install_stop_signals(int wake_fd) {
     sigaction(SIGTERM, &stop, NULL);
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGPIPE, &ignore, NULL);
+    let_through(SIGTERM);
+    let_through(SIGINT);
 }
 
 uint32_t os_hangup_signals(void) {
@@ -239,6 +333,17 @@ void os_install_hangup_signal(int wake_fd) {
     atomic_store(&signal_wake_fd, wake_fd);
     struct sigaction hangup = {.sa_handler = on_hangup_signal, .sa_flags = SA_RESTART};
     sigaction(SIGHUP, &hangup, NULL);
+    let_through(SIGHUP);
+}
+
+void os_begin_process(void) {
+    for (int fd = 0; fd <= 2; fd++) { // the lowest free number is the one that open gives
+        if (fcntl(fd, F_GETFD) < 0 && open("/", O_PATH | O_DIRECTORY) != fd) return;
+    }
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigaction(SIGXFSZ, &ignore, NULL);
+    struct sigaction bus = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
+    sigaction(SIGBUS, &bus, &bus_before);
 }
 
 void os_exit_now(int code) {
@@ -270,11 +375,10 @@ bool os_helper_start(OsHelper *out, void (*run)(OsHelper *maker, void *context),
     *out = (OsHelper){-1, -1};
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
         return error_set(err, ERR_IO, "no socket for a helper: %s", strerror(errno));
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
+    sigset_t old;
+    block_signals(&old);
     pid_t process = fork();
-    if (process == 0) { // with all signals blocked
+    if (process == 0) { // with signals blocked
         close_all_but(ends[1]);
         prctl(PR_SET_NAME, "helper");
         run(&(OsHelper){ends[1], -1}, context);

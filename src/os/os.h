@@ -24,13 +24,21 @@ Arena os_arena(size_t size);
 typedef struct {
     const uint8_t *data; // NULL for none
     uint64_t size;
+    uint64_t kept; // bytes at its beginning that os_file_keep made this process's own
 } MappedFile;
 
 // Maps a regular file read-only; never blocks on a FIFO. Errors (ERR_BAD_FILE) name the path: missing,
-// unreadable, a directory, not a regular file, empty. A file that is cut while it is mapped ends the process
-// (SIGBUS).
+// unreadable, a directory, not a regular file, empty. What is written into the file later shows in it.
 MUST_CHECK bool os_file_map(const char *path, MappedFile *out, Error *err);
 void os_file_unmap(MappedFile *file);
+// Makes the first bytes of it (the pages that they touch) memory of this process, in place: what is done to
+// the file does not change them any more. `file` is as os_file_map left it.
+MUST_CHECK bool os_file_keep(MappedFile *file, uint64_t size, Error *err);
+// Whether a file was cut, or its disk failed, while somebody read its mapping: they found zeros from there to
+// its end, and nothing that follows from those is right. Needs os_begin_process; without it, and past
+// OS_FILES_GUARDED_MAX files at once, such a reader ends the process (SIGBUS).
+enum { OS_FILES_GUARDED_MAX = 600 };
+bool os_file_was_cut(void);
 
 // The whole of a file, or of standard input for "-", at most `max_bytes`, copied into the arena.
 MUST_CHECK bool os_file_read(const char *path, uint64_t max_bytes, Arena *arena, Str *out, Error *err);
@@ -77,10 +85,18 @@ void os_wake_word(_Atomic uint32_t *word);
 
 // ---- signals and processes ----
 
+// What a program does first, whatever started it: numbers 0 to 2 that are not open are taken by something
+// that can be neither read nor written, so that no socket gets the number of standard error; a file that
+// reaches its size limit is an error of the write, not the end; a mapped file that is cut is noticed
+// (os_file_was_cut).
+void os_begin_process(void);
+
 // Counts of stop signals (SIGTERM, SIGINT) received so far.
 uint32_t os_stop_signals(void);
 // Installs the handlers; each stop signal also writes 8 bytes to `wake_fd` (an eventfd, or -1). The second
-// one ends the process as if there was no handler. SIGPIPE is ignored.
+// one ends the process as if there was no handler, also where it is a container's first, which the system
+// spares. SIGPIPE is ignored. Whoever started the process may have blocked these signals: they are let
+// through.
 void os_install_stop_signals(int wake_fd);
 
 // Counts of SIGHUP received so far, and the handler that counts; without it the signal ends the process.

@@ -9,6 +9,7 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -50,6 +51,23 @@ static const uint16_t refused[] = {
     434 /* pidfd_open */,
     438 /* pidfd_getfd */,
     440 /* process_madvise */,
+    448 /* process_mrelease */,
+    SYS_migrate_pages,
+    SYS_ioprio_set,
+    // memory, semaphores and messages that other processes see
+    SYS_shmget,
+    SYS_shmat,
+    SYS_shmctl,
+    SYS_semget,
+    SYS_semop,
+    SYS_semtimedop,
+    SYS_semctl,
+    SYS_msgget,
+    SYS_msgsnd,
+    SYS_msgrcv,
+    SYS_msgctl,
+    SYS_mq_open,
+    SYS_mq_unlink,
     // connections of our own making
     SYS_socket,
     SYS_socketpair,
@@ -88,6 +106,10 @@ static const uint16_t refused[] = {
     SYS_removexattr,
     SYS_lremovexattr,
     SYS_fremovexattr,
+    463 /* setxattrat */,
+    466 /* removexattrat */,
+    469 /* file_setattr */,
+    SYS_fanotify_init,
     SYS_utime,
     SYS_utimes,
     SYS_utimensat,
@@ -111,6 +133,7 @@ static const uint16_t refused[] = {
     432 /* fsmount */,
     433 /* fspick */,
     442 /* mount_setattr */,
+    467 /* open_tree_attr */,
     // who we are
     SYS_setuid,
     SYS_setgid,
@@ -160,6 +183,9 @@ enum {
     WRITING_FLAGS = O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | O_APPEND | (O_TMPFILE & ~O_DIRECTORY),
     X32_BIT = 0x40000000, // another set of numbers for the same calls
     CLONE3 = 435,         // its flags are out of a filter's reach; the C library goes on to clone()
+    SET_OWNER = 0x8901,       // FIOSETOWN, as F_SETOWN
+    SET_GROUP = 0x8902,       // SIOCSPGRP, the same
+    OWN_PROCESS = 0x7FFFFFFF, // stands for the process's number, which is known later
 };
 
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
@@ -172,6 +198,15 @@ enum {
 #define OPENING(number, flags_argument)                                                         \
     IF(BPF_JEQ, (number), 0, 4), LOAD(args[flags_argument]), IF(BPF_JSET, WRITING_FLAGS, 0, 1), \
         REFUSE(EPERM), ANSWER(SECCOMP_RET_ALLOW)
+
+// Allowed with this value of an argument's low half alone.
+#define ONLY(number, argument, value)                                                             \
+    IF(BPF_JEQ, (number), 0, 4), LOAD(args[argument]), IF(BPF_JEQ, (value), 1, 0), REFUSE(EPERM), \
+        ANSWER(SECCOMP_RET_ALLOW)
+// Allowed with all values of an argument's low half but two.
+#define BUT_FOR(number, argument, value, other)                                    \
+    IF(BPF_JEQ, (number), 0, 5), LOAD(args[argument]), IF(BPF_JEQ, (value), 1, 0), \
+        IF(BPF_JEQ, (other), 0, 1), REFUSE(EPERM), ANSWER(SECCOMP_RET_ALLOW)
 
 // The program's beginning: calls of which the arguments matter.
 static const struct sock_filter tests[] = {
@@ -190,6 +225,22 @@ static const struct sock_filter tests[] = {
     IF(BPF_JSET, CLONE_THREAD, 1, 0),
     REFUSE(EPERM),
     ANSWER(SECCOMP_RET_ALLOW),
+    // Signals to oneself, as from raise(); one's own limits, priority and pages.
+    ONLY(SYS_tgkill, 0, OWN_PROCESS),
+    ONLY(SYS_prlimit64, 0, 0),
+    ONLY(SYS_setpriority, 1, 0),
+    ONLY(SYS_move_pages, 0, 0),
+    // Signals to another process as news of a socket.
+    BUT_FOR(SYS_fcntl, 1, F_SETOWN, F_SETOWN_EX),
+    IF(BPF_JEQ, SYS_ioctl, 0, 7),
+    LOAD(args[1]),
+    IF(BPF_JEQ, SET_OWNER, 3, 0),
+    IF(BPF_JEQ, SET_GROUP, 2, 0),
+    // Keys typed into the terminal that started the worker, which its shell would obey.
+    IF(BPF_JEQ, TIOCSTI, 1, 0),
+    IF(BPF_JEQ, TIOCLINUX, 0, 1),
+    REFUSE(EPERM),
+    ANSWER(SECCOMP_RET_ALLOW),
 };
 
 enum { PROGRAM_MAX = COUNT_OF(tests) + COUNT_OF(refused) + 2 };
@@ -198,6 +249,9 @@ static_assert(COUNT_OF(refused) < 255, "a jump reaches over the whole list");
 static uint32_t write_program(struct sock_filter out[PROGRAM_MAX]) {
     uint32_t n = COUNT_OF(tests), n_refused = COUNT_OF(refused);
     memcpy(out, tests, sizeof tests);
+    for (uint32_t i = 0; i < n; i++)
+        if (out[i].code == (BPF_JMP | BPF_K | BPF_JEQ) && out[i].k == OWN_PROCESS)
+            out[i].k = (uint32_t)getpid();
     for (uint32_t i = 0; i < n_refused; i++) // to the last instruction, over the rest of the list and its end
         out[n++] = (struct sock_filter)IF(BPF_JEQ, refused[i], (uint8_t)(n_refused - i), 0);
     out[n++] = (struct sock_filter)ANSWER(SECCOMP_RET_ALLOW);

@@ -278,6 +278,7 @@ static bool cpu_step(Backend *b, const Step *step, Error *err) {
     CpuBackend *cpu = self(b);
     if (!place_rows(cpu, step, err)) return false;
     run_ops(cpu);
+    if (os_file_was_cut()) return error_set(err, ERR_IO, "the model's file was cut while it was in use");
     collect(cpu, step);
     for (uint32_t i = 0; i < cpu->result.n_tokens; i++) {
         if (cpu->result.tokens[i] != TOKEN_INVALID) continue;
