@@ -130,7 +130,12 @@ static FakeWorker *make(const FakeConfig *config) {
                                     .pipeline_depth = 1};
     f->backend.check_residency = fake_check_residency;
     f->backend.info.vram_bytes_used = 1 << 30;
-    if (c->in_vram) f->backend.info.vram_bytes_total = f->backend.info.vram_bytes_used;
+    if (c->in_vram) {
+        f->backend.info.vram_bytes_total = f->backend.info.vram_bytes_used;
+        f->backend.info.sm = 90;
+        f->backend.info.runtime_version = "12.4";
+        f->backend.info.driver_version = "580.1";
+    }
     make_script(f);
     must(engine_create(&f->backend, &f->plan, c->n_jobs, &f->arena, &f->engine, &err), &err);
     must(bridge_init(&f->bridge, c->n_jobs, execute_job_arena_bytes(f->tokenizer), &f->arena, &err), &err);

@@ -31,16 +31,25 @@ TEST(api_request_errors_name_field_value_and_limit) {
         {WITH("\"max_tokens\":0"), "max_tokens", "max_tokens: 0 is out of range; allowed is 1 to 2048"},
         {WITH("\"max_tokens\":2049"), "max_tokens", "max_tokens: 2049 is out of range; allowed is 1 to 2048"},
         {WITH("\"max_tokens\":-1"), "max_tokens", "max_tokens: -1 is out of range; allowed is 1 to 2048"},
-        {WITH("\"max_tokens\":1.5"), "max_tokens", "max_tokens: must be a whole number"},
+        {WITH("\"max_tokens\":1.5"), "max_tokens",
+         "max_tokens: 1.5 is no whole number in digits; allowed is 1 to 2048"},
         {WITH("\"max_tokens\":\"5\""), "max_tokens", "max_tokens: must be a whole number, found a string"},
         {WITH("\"temperature\":-0.1"), "temperature", "temperature: -0.1 is out of range; allowed is 0 to 2"},
         {WITH("\"temperature\":2.01"), "temperature", "temperature: 2.01 is out of range; allowed is 0 to 2"},
+        {WITH("\"temperature\":2.0000000000000004"), "temperature",
+         "temperature: 2.0000000000000004 is out of range; allowed is 0 to 2"},
         {WITH("\"temperature\":true"), "temperature", "temperature: must be a number, found a boolean"},
+        {WITH("\"top_p\":-0.5"), "top_p", "top_p: -0.5 is out of range; allowed is 0 to 1"},
         {WITH("\"top_p\":1.5"), "top_p", "top_p: 1.5 is out of range; allowed is 0 to 1"},
         {WITH("\"top_k\":50001"), "top_k", "top_k: 50001 is out of range; allowed is 0 to 50000"},
+        {WITH("\"top_k\":-1"), "top_k", "top_k: -1 is out of range; allowed is 0 to 50000"},
+        {WITH("\"top_k\":0.5"), "top_k", "top_k: 0.5 is no whole number in digits; allowed is 0 to 50000"},
+        {WITH("\"min_p\":1.01"), "min_p", "min_p: 1.01 is out of range; allowed is 0 to 1"},
         {WITH("\"min_p\":-1"), "min_p", "min_p: -1 is out of range; allowed is 0 to 1"},
         {WITH("\"repetition_penalty\":0"), "repetition_penalty",
          "repetition_penalty: 0 is out of range; allowed is more than 0 and at most 2"},
+        {WITH("\"repetition_penalty\":-0.1"), "repetition_penalty",
+         "repetition_penalty: -0.1 is out of range; allowed is more than 0 and at most 2"},
         {WITH("\"repetition_penalty\":2.5"), "repetition_penalty",
          "repetition_penalty: 2.5 is out of range; allowed is more than 0 and at most 2"},
         {WITH("\"stop\":\"x\""), "stop", "stop: must be an array of strings, found a string"},
@@ -49,8 +58,11 @@ TEST(api_request_errors_name_field_value_and_limit) {
         {WITH("\"stop\":[1]"), "stop", "stop[0]: must be a string, found a number"},
         {WITH("\"seed\":-1"), "seed", "seed: -1 is out of range; allowed is 0 to 18446744073709551615"},
         {WITH("\"seed\":18446744073709551616"), "seed",
-         "seed: 1.84467440737096e+19 is out of range; allowed is 0 to 18446744073709551615"},
-        {WITH("\"seed\":0.5"), "seed", "seed: must be a whole number"},
+         "seed: 1.8446744073709552e+19 is out of range; allowed is 0 to 18446744073709551615"},
+        {WITH("\"seed\":1e19"), "seed",
+         "seed: 1e+19 is no whole number in digits; allowed is 0 to 18446744073709551615"},
+        {WITH("\"seed\":0.5"), "seed",
+         "seed: 0.5 is no whole number in digits; allowed is 0 to 18446744073709551615"},
         {WITH("\"seed\":1e30"), "seed", "seed: 1e+30 is out of range; allowed is 0 to 18446744073709551615"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -61,6 +73,81 @@ TEST(api_request_errors_name_field_value_and_limit) {
         CHECK_INT_EQ(ERR_INVALID_REQUEST, err.code);
         CHECK_STR_EQ(rows[i].field, (const char *)err.field);
         if (rows[i].message) CHECK_STR_EQ(rows[i].message, (const char *)err.message);
+    }
+}
+
+// Each field with a value of each type that it does not take.
+TEST(contract_execute_fields_of_wrong_types) {
+    static const struct {
+        const char *json, *name;
+        char type; // n: a number, s: a string, a: an array, else one that no field takes
+    } values[] = {{"null", "null", '-'},      {"false", "a boolean", '-'}, {"1", "a number", 'n'},
+                  {"\"1\"", "a string", 's'}, {"[]", "an array", 'a'},     {"{}", "an object", '-'}};
+    static const struct {
+        const char *name;
+        char type;
+        const char *wanted;
+    } fields[] = {
+        {"job_id", 's', "a string"},
+        {"prompt", 's', "a string"},
+        {"max_tokens", 'n', "a whole number"},
+        {"temperature", 'n', "a number"},
+        {"top_p", 'n', "a number"},
+        {"top_k", 'n', "a whole number"},
+        {"min_p", 'n', "a number"},
+        {"repetition_penalty", 'n', "a number"},
+        {"stop", 'a', "an array of strings"},
+        {"seed", 'n', "a whole number"},
+    };
+    for (size_t i = 0; i < COUNT_OF(fields); i++) {
+        for (size_t k = 0; k < COUNT_OF(values); k++) {
+            char body[256], expected[128];
+            ExecuteRequest request;
+            Error err = {0};
+            TEST_CASE_LABEL("%s: %s", fields[i].name, values[k].json);
+            bool id = strcmp(fields[i].name, "job_id") == 0, prompt = strcmp(fields[i].name, "prompt") == 0;
+            snprintf(body, sizeof body, "{%s%s\"%s\":%s}", id ? "" : "\"job_id\":\"j\",",
+                     prompt ? "" : "\"prompt\":\"p\",", fields[i].name, values[k].json);
+            snprintf(expected, sizeof expected, "%s: must be %s, found %s", fields[i].name, fields[i].wanted,
+                     values[k].name);
+            bool ok = parse(str_from_c(body), &request, &err);
+            CHECK(ok == (values[k].type == fields[i].type));
+            if (ok) continue;
+            CHECK_INT_EQ(ERR_INVALID_REQUEST, err.code);
+            CHECK_STR_EQ(fields[i].name, (const char *)err.field);
+            CHECK_STR_EQ(expected, (const char *)err.message);
+        }
+    }
+}
+
+// The least and the largest value of each number are taken.
+TEST(contract_execute_fields_at_their_borders) {
+    static const char *const rows[] = {
+        "\"max_tokens\":1",
+        "\"max_tokens\":2048",
+        "\"temperature\":0",
+        "\"temperature\":0.0",
+        "\"temperature\":2",
+        "\"temperature\":2.0",
+        "\"top_p\":0",
+        "\"top_p\":1.0",
+        "\"top_k\":0",
+        "\"top_k\":50000",
+        "\"min_p\":0",
+        "\"min_p\":1.0",
+        "\"repetition_penalty\":2.0",
+        "\"repetition_penalty\":1e-300",
+        "\"stop\":[\"a\",\"b\",\"c\",\"d\"]",
+        "\"seed\":0",
+        "\"seed\":18446744073709551615",
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char body[256];
+        ExecuteRequest request;
+        Error err = {0};
+        TEST_CASE_LABEL("%s", rows[i]);
+        snprintf(body, sizeof body, "{\"job_id\":\"j\",\"prompt\":\"p\",%s}", rows[i]);
+        if (!CHECK(parse(str_from_c(body), &request, &err))) printf("%s\n", err.message);
     }
 }
 

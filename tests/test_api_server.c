@@ -1,106 +1,13 @@
 // The HTTP interface over real sockets, with a scripted backend behind it.
+#include "api_client.h"
 #include "fake_worker.h"
-#include "os/os_net.h"
+#include "os/os.h"
 #include "runner.h"
 #include "json/json_reader.h"
+#include "worker_process.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-typedef struct {
-    uint16_t status;
-    Str body;
-    HttpClientReply reply;
-} Answer;
-
-static Answer ask_with(uint16_t port, const char *method, const char *path, const char *body,
-                       HttpHeader header) {
-    char url[128];
-    Arena arena = os_arena(4 << 20);
-    Answer a = {0};
-    Error err;
-    snprintf(url, sizeof url, "http://127.0.0.1:%u%s", port, path);
-    HttpClientRequest request = {.method = method,
-                                 .url = str_from_c(url),
-                                 .content_type = body ? STR("application/json") : (Str){0},
-                                 .body = str_from_c(body),
-                                 .headers = &header,
-                                 .header_count = header.name.len ? 1 : 0,
-                                 .timeout_ms = 20000};
-    if (!http_client_exchange(&request, &arena, &a.reply, &err)) {
-        FAIL("%s %s: %s", method, path, err.message);
-        test_end();
-    }
-    a.status = a.reply.status;
-    a.body = a.reply.body;
-    return a;
-}
-
-static Answer ask(FakeWorker *f, const char *method, const char *path, const char *body) {
-    return ask_with(fake_port(f), method, path, body, (HttpHeader){0});
-}
-
-static bool contains(Str text, const char *part) {
-    return memmem(text.ptr, text.len, part, strlen(part)) != NULL;
-}
-
-static uint32_t count(Str text, const char *part) {
-    uint32_t n = 0;
-    const char *at = text.ptr;
-    while ((at = memmem(at, text.len - (size_t)(at - text.ptr), part, strlen(part))) != NULL) {
-        at += strlen(part);
-        n++;
-    }
-    return n;
-}
-
-static void shut_down(FakeWorker *f) {
-    Answer a = ask(f, "POST", "/shutdown", "");
-    CHECK_INT_EQ(202, a.status);
-    fake_worker_join(f);
-}
-
-// A stream being read: what has come so far.
-typedef struct {
-    HttpClient client;
-    HttpClientReply reply;
-    char text[64 * 1024];
-    size_t length;
-    bool ended;
-} Stream;
-
-static Stream *open_stream(FakeWorker *f, const char *body, HttpHeader header) {
-    char url[64];
-    Error err;
-    Stream *s = os_reserve(sizeof *s);
-    snprintf(url, sizeof url, "http://127.0.0.1:%u/execute", fake_port(f));
-    HttpClientRequest request = {.method = "POST",
-                                 .url = str_from_c(url),
-                                 .content_type = STR("application/json"),
-                                 .body = str_from_c(body),
-                                 .headers = &header,
-                                 .header_count = header.name.len ? 1 : 0,
-                                 .timeout_ms = 20000};
-    if (!http_client_open(&s->client, &request, &s->reply, &err)) FAIL("%s", err.message), test_end();
-    return s;
-}
-
-static void read_until(Stream *s, const char *part) {
-    Error err;
-    while (!s->ended && !(part && contains((Str){s->text, s->length}, part))) {
-        size_t got = 0;
-        if (!http_client_read(&s->client, s->text + s->length, sizeof s->text - s->length, &got, &err)) {
-            FAIL("%s", err.message);
-            test_end();
-        }
-        s->length += got;
-        s->ended = got == 0;
-    }
-}
-
-static Str stream_text(const Stream *s) {
-    return (Str){s->text, s->length};
-}
 
 // ---- routes ----
 
@@ -198,7 +105,7 @@ TEST(api_bearer_tokens) {
         CHECK_INT_EQ(rows[i].status, a.status);
         const Str *challenge = http_client_reply_header(&a.reply, STR("WWW-Authenticate"));
         CHECK((challenge != NULL) == (rows[i].status == 401));
-        if (rows[i].status == 401) CHECK(contains(a.body, "\"UNAUTHORIZED\""));
+        if (rows[i].status == 401) CHECK(text_contains(a.body, "\"UNAUTHORIZED\""));
     }
     HttpHeader header = {STR("Authorization"), STR("Bearer first")};
     CHECK_INT_EQ(202, ask_with(fake_port(f), "POST", "/shutdown", "", header).status);
@@ -274,7 +181,7 @@ TEST(api_posts_of_foreign_pages) {
             Answer a = ask_with(fake_port(f), "POST", paths[p], "", header);
             CHECK_INT_EQ(rows[i].refused, a.status == 403);
             if (rows[i].tokens) CHECK_INT_EQ(401, a.status);
-            if (rows[i].refused) CHECK(contains(a.body, "{\"error\":{\"code\":\"FORBIDDEN\","));
+            if (rows[i].refused) CHECK(text_contains(a.body, "{\"error\":{\"code\":\"FORBIDDEN\","));
         }
         CHECK_INT_EQ(200, ask_with(fake_port(f), "GET", "/health", NULL, header).status);
         HttpHeader token = {rows[i].tokens ? STR("Authorization") : (Str){0}, STR("Bearer secret")};
@@ -301,7 +208,8 @@ TEST(api_head) {
             length += got;
         Str answer = {text, length};
         CHECK(str_starts_with(answer, STR("HTTP/1.1 200 OK\r\n")));
-        CHECK(contains(answer, "\r\nContent-Length: ") && !contains(answer, "\r\nContent-Length: 0\r\n"));
+        CHECK(text_contains(answer, "\r\nContent-Length: ") &&
+              !text_contains(answer, "\r\nContent-Length: 0\r\n"));
         CHECK(str_ends_with(answer, STR("\r\n\r\n")));
         os_net_close(socket);
     }
@@ -319,18 +227,9 @@ TEST(api_unauthorized_by_the_head) {
     };
     for (size_t i = 0; i < COUNT_OF(heads); i++) {
         TEST_CASE_LABEL("%s", heads[i]);
-        int socket;
-        Error err;
-        char text[2048];
-        size_t length = 0, got = 0, sent;
-        REQUIRE(os_net_connect(STR("127.0.0.1"), fake_port(f), 1000, &socket, &err));
-        CHECK(os_net_send(socket, str_from_c(heads[i]), &sent) == OS_NET_OK);
-        while (os_net_wait_ready(socket, false, 5000) && length < sizeof text &&
-               os_net_receive(socket, text + length, sizeof text - length, &got) == OS_NET_OK)
-            length += got;
-        CHECK(str_starts_with((Str){text, length}, STR("HTTP/1.1 401 ")));
-        CHECK(contains((Str){text, length}, "\r\nConnection: close\r\n"));
-        os_net_close(socket);
+        Str text = ask_raw(fake_port(f), str_from_c(heads[i]));
+        CHECK(str_starts_with(text, STR("HTTP/1.1 401 ")));
+        CHECK(text_contains(text, "\r\nConnection: close\r\n"));
     }
     HttpHeader token = {STR("Authorization"), STR("Bearer secret")};
     CHECK_INT_EQ(202, ask_with(fake_port(f), "POST", "/shutdown", "", token).status);
@@ -395,9 +294,9 @@ TEST(api_stream_events_in_order) {
 TEST(api_stream_metrics_event) {
     FakeWorker *f = fake_worker_start(&(FakeConfig){.step_ms = 5});
     Answer a = ask(f, "POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"p\",\"max_tokens\":220}");
-    CHECK(contains(a.body, "event: metrics\ndata: {\"job_id\":\"j\",\"tokens_out\":"));
-    CHECK(contains(a.body, "\"vram_bytes\":0}")); // what a processor holds is no VRAM
-    CHECK(contains(a.body, "\"stop_reason\":\"length\""));
+    CHECK(text_contains(a.body, "event: metrics\ndata: {\"job_id\":\"j\",\"tokens_out\":"));
+    CHECK(text_contains(a.body, "\"vram_bytes\":0}")); // what a processor holds is no VRAM
+    CHECK(text_contains(a.body, "\"stop_reason\":\"length\""));
     shut_down(f);
 }
 
@@ -422,7 +321,8 @@ TEST(api_errors_before_the_stream_are_json) {
         CHECK_INT_EQ(400, a.status);
         if (!CHECK(str_starts_with(a.body, str_from_c(rows[i].start)))) printf("%.*s\n", STR_ARG(a.body));
     }
-    CHECK(contains(ask(f, "GET", "/metrics", NULL).body, "worker_requests_total{outcome=\"rejected\"} 3\n"));
+    CHECK(text_contains(ask(f, "GET", "/metrics", NULL).body,
+                        "worker_requests_total{outcome=\"rejected\"} 3\n"));
     shut_down(f);
 }
 
@@ -432,23 +332,23 @@ TEST(api_busy_and_duplicate_job_ids) {
     FakeWorker *f = fake_worker_start(&(FakeConfig){.step_ms = 5});
     Stream *s = open_stream(f, LONG_JOB("first"), (HttpHeader){0});
     read_until(s, "event: token");
-    CHECK(contains(ask(f, "GET", "/health", NULL).body, "\"status\":\"busy\""));
+    CHECK(text_contains(ask(f, "GET", "/health", NULL).body, "\"status\":\"busy\""));
     CHECK_INT_EQ(200, ask(f, "GET", "/ready", NULL).status); // it is at work, and well
     Answer a = ask(f, "POST", "/execute", LONG_JOB("second"));
     CHECK_INT_EQ(503, a.status);
-    CHECK(contains(
+    CHECK(text_contains(
         a.body,
         "{\"error\":{\"code\":\"BUSY\",\"message\":\"all 1 job slots are taken\",\"retriable\":true}}"));
     const Str *retry = http_client_reply_header(&a.reply, STR("Retry-After"));
     CHECK(retry && retry->len > 0);
     a = ask(f, "POST", "/execute", LONG_JOB("first"));
     CHECK_INT_EQ(400, a.status);
-    CHECK(contains(a.body, "\"field\":\"job_id\""));
+    CHECK(text_contains(a.body, "\"field\":\"job_id\""));
     a = ask(f, "POST", "/execute", "{}"); // what is wrong with a request is told first
     CHECK_INT_EQ(400, a.status);
     CHECK_INT_EQ(202, ask(f, "POST", "/cancel", "{\"job_id\":\"first\"}").status);
     read_until(s, NULL);
-    CHECK(contains(ask(f, "GET", "/health", NULL).body, "\"status\":\"healthy\""));
+    CHECK(text_contains(ask(f, "GET", "/health", NULL).body, "\"status\":\"healthy\""));
     shut_down(f);
 }
 
@@ -467,7 +367,7 @@ TEST(api_cancel_ends_the_stream_within_100_ms) {
     CHECK(str_ends_with(stream_text(s),
                         STR("event: error\ndata: {\"code\":\"CANCELLED\",\"message\":\"the job was "
                             "cancelled\",\"retriable\":false}\n\n")));
-    CHECK_INT_EQ(0, count(stream_text(s), "event: end"));
+    CHECK_INT_EQ(0, text_count(stream_text(s), "event: end"));
     for (int i = 0; i < 2; i++) { // idempotent, and safe for what is not there
         a = ask(f, "POST", "/cancel", "{\"job_id\":\"j\"}");
         CHECK_INT_EQ(202, a.status);
@@ -475,7 +375,8 @@ TEST(api_cancel_ends_the_stream_within_100_ms) {
     }
     CHECK_INT_EQ(400, ask(f, "POST", "/cancel", "{}").status);
     CHECK_INT_EQ(400, ask(f, "POST", "/cancel", "[").status);
-    CHECK(contains(ask(f, "GET", "/metrics", NULL).body, "worker_requests_total{outcome=\"cancelled\"} 1\n"));
+    CHECK(text_contains(ask(f, "GET", "/metrics", NULL).body,
+                        "worker_requests_total{outcome=\"cancelled\"} 1\n"));
     shut_down(f);
 }
 
@@ -492,7 +393,7 @@ TEST(api_disconnect_stops_the_job_within_100_ms) {
         os_sleep_ms(30); // would show another step
         CHECK(fake_last_step_ns(f) < begin_ns + (test_is_sanitized() ? 300 : 100) * 1000000ull);
         CHECK_INT_EQ(0, fake_pages_used(f));
-        CHECK(contains(ask(f, "GET", "/health", NULL).body, "\"jobs_active\":0"));
+        CHECK(text_contains(ask(f, "GET", "/health", NULL).body, "\"jobs_active\":0"));
     }
     shut_down(f);
 }
@@ -503,10 +404,10 @@ TEST(api_deadlines) {
     HttpHeader past = {STR("X-Deadline"), STR("1000")}, odd = {STR("X-Deadline"), STR("tomorrow")};
     Answer a = ask_with(fake_port(f), "POST", "/execute", LONG_JOB("a"), past);
     CHECK_INT_EQ(504, a.status);
-    CHECK(contains(a.body, "\"code\":\"INFERENCE_TIMEOUT\""));
+    CHECK(text_contains(a.body, "\"code\":\"INFERENCE_TIMEOUT\""));
     a = ask_with(fake_port(f), "POST", "/execute", LONG_JOB("a"), odd);
     CHECK_INT_EQ(400, a.status);
-    CHECK(contains(a.body, "\"field\":\"X-Deadline\""));
+    CHECK(text_contains(a.body, "\"field\":\"X-Deadline\""));
     snprintf(ms, sizeof ms, "%llu", (unsigned long long)os_unix_ms() + 200);
     HttpHeader soon = {STR("X-Deadline"), str_from_c(ms)},
                far = {STR("X-Deadline"), STR("18446744073709551615")};
@@ -516,11 +417,12 @@ TEST(api_deadlines) {
         a = ask_with(fake_port(f), "POST", "/execute", LONG_JOB("a"), *headers[i]);
         uint64_t took_ms = (os_monotonic_ns() - begin_ns) / 1000000;
         CHECK_INT_EQ(200, a.status);
-        CHECK_INT_EQ(1, count(a.body, "event: error\ndata: {\"code\":\"INFERENCE_TIMEOUT\""));
-        CHECK_INT_EQ(0, count(a.body, "event: end"));
+        CHECK_INT_EQ(1, text_count(a.body, "event: error\ndata: {\"code\":\"INFERENCE_TIMEOUT\""));
+        CHECK_INT_EQ(0, text_count(a.body, "event: end"));
         CHECK(took_ms > (i ? 900 : 100) && took_ms < (i ? 2000 : 1000));
     }
-    CHECK(contains(ask(f, "GET", "/metrics", NULL).body, "worker_requests_total{outcome=\"timeout\"} 3\n"));
+    CHECK(text_contains(ask(f, "GET", "/metrics", NULL).body,
+                        "worker_requests_total{outcome=\"timeout\"} 3\n"));
     shut_down(f);
 }
 
@@ -531,17 +433,18 @@ TEST(api_starting_worker) {
     atomic_store(&fake_bridge(f)->status.load_permille, 420);
     Answer a = ask(f, "GET", "/health", NULL);
     CHECK_INT_EQ(200, a.status);
-    CHECK(contains(a.body, "\"status\":\"starting\"") && contains(a.body, "\"load_progress\":0.420"));
+    CHECK(text_contains(a.body, "\"status\":\"starting\"") &&
+          text_contains(a.body, "\"load_progress\":0.420"));
     a = ask(f, "GET", "/ready", NULL);
     CHECK_INT_EQ(503, a.status);
     CHECK_STR_EQ("{\"status\":\"starting\"}", a.body);
     a = ask(f, "POST", "/execute", LONG_JOB("j"));
     CHECK_INT_EQ(503, a.status);
-    CHECK(contains(a.body,
-                   "{\"error\":{\"code\":\"NOT_READY\",\"message\":\"the model is being loaded: 42%\","
-                   "\"retriable\":true}}"));
+    CHECK(text_contains(a.body,
+                        "{\"error\":{\"code\":\"NOT_READY\",\"message\":\"the model is being loaded: 42%\","
+                        "\"retriable\":true}}"));
     fake_worker_release_start(f);
-    CHECK(contains(ask(f, "GET", "/health", NULL).body, "\"status\":\"healthy\""));
+    CHECK(text_contains(ask(f, "GET", "/health", NULL).body, "\"status\":\"healthy\""));
     CHECK_INT_EQ(200, ask(f, "POST", "/execute", LONG_JOB("j")).status);
     shut_down(f);
 }
@@ -553,13 +456,13 @@ TEST(api_draining_worker_finishes_its_jobs) {
     CHECK_STR_EQ("{\"status\":\"draining\"}", ask(f, "POST", "/shutdown", "").body);
     Answer a = ask(f, "POST", "/execute", LONG_JOB("late"));
     CHECK_INT_EQ(503, a.status);
-    CHECK(contains(a.body, "\"NOT_READY\""));
+    CHECK(text_contains(a.body, "\"NOT_READY\""));
     a = ask(f, "GET", "/health", NULL);
     CHECK_INT_EQ(200, a.status);
-    CHECK(contains(a.body, "\"status\":\"draining\""));
+    CHECK(text_contains(a.body, "\"status\":\"draining\""));
     CHECK_INT_EQ(503, ask(f, "GET", "/ready", NULL).status);
     read_until(s, NULL);
-    CHECK_INT_EQ(1, count(stream_text(s), "event: end"));
+    CHECK_INT_EQ(1, text_count(stream_text(s), "event: end"));
     fake_worker_join(f);
 }
 
@@ -597,11 +500,11 @@ TEST(api_lost_backend_ends_streams_and_server) {
         a = ask(f, "GET", "/health", NULL);
     while (a.status == 200);
     CHECK_INT_EQ(503, a.status);
-    CHECK(contains(a.body, "\"status\":\"unhealthy\"") && contains(a.body, "\"jobs_active\":0"));
+    CHECK(text_contains(a.body, "\"status\":\"unhealthy\"") && text_contains(a.body, "\"jobs_active\":0"));
     a = ask(f, "POST", "/execute", LONG_JOB("late"));
     CHECK_INT_EQ(500, a.status);
-    CHECK(contains(a.body, "{\"error\":{\"code\":\"CUDA_ERROR\",\"message\":\"the script says so\","
-                           "\"retriable\":true}}"));
+    CHECK(text_contains(a.body, "{\"error\":{\"code\":\"CUDA_ERROR\",\"message\":\"the script says so\","
+                                "\"retriable\":true}}"));
     fake_worker_join(f); // the server stops by itself
     CHECK((os_monotonic_ns() - begin_ns) / 1000000 < 2000);
 }
@@ -612,7 +515,7 @@ TEST(api_vram_oom_is_a_json_error) {
     read_until(s, "event: token");
     Answer a = ask(f, "POST", "/execute", LONG_JOB("second"));
     CHECK_INT_EQ(500, a.status);
-    CHECK(contains(a.body, "\"code\":\"VRAM_OOM\"") && contains(a.body, "\"retriable\":true"));
+    CHECK(text_contains(a.body, "\"code\":\"VRAM_OOM\"") && text_contains(a.body, "\"retriable\":true"));
     CHECK_INT_EQ(200,
                  ask(f, "POST", "/execute", "{\"job_id\":\"s\",\"prompt\":\"p\",\"max_tokens\":3}").status);
     ask(f, "POST", "/cancel", "{\"job_id\":\"large\"}");
@@ -651,7 +554,7 @@ TEST(api_health_p99_under_10_ms_while_busy) {
 TEST(api_health_resident_and_lost) {
     FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x", .in_vram = true});
     Answer a = ask(f, "GET", "/health", NULL);
-    CHECK(a.status == 200 && contains(a.body, "\"resident\":true"));
+    CHECK(a.status == 200 && text_contains(a.body, "\"resident\":true"));
     fake_lose_residency(f);
     fake_advance_clock(f, 59 * 1000);
     os_sleep_ms(50);
@@ -661,7 +564,7 @@ TEST(api_health_resident_and_lost) {
         os_sleep_ms(10);
     a = ask(f, "GET", "/health", NULL);
     CHECK_INT_EQ(503, a.status);
-    CHECK(contains(a.body, "\"status\":\"unhealthy\"") && contains(a.body, "\"resident\":false"));
+    CHECK(text_contains(a.body, "\"status\":\"unhealthy\"") && text_contains(a.body, "\"resident\":false"));
     shut_down(f);
 }
 
@@ -740,7 +643,7 @@ static Answer cancel_a_waiting_job(FakeWorker *f) {
         Error err;
         REQUIRE(os_thread_start(&thread, "waiting", ask_for_waiting_job, &w, &err));
         for (int tries = 0; tries < 200; tries++) {
-            if (contains(ask(f, "POST", "/cancel", "{\"job_id\":\"waits\"}").body, "cancelling")) break;
+            if (text_contains(ask(f, "POST", "/cancel", "{\"job_id\":\"waits\"}").body, "cancelling")) break;
         }
         os_thread_join(&thread);
     }
@@ -805,15 +708,8 @@ static bool capture(int fd, Str bytes) {
     return true;
 }
 
-// No prompt, stop string or output text in any log, at the most talkative level.
-TEST(api_logs_hold_no_text) {
-    Log log = {.format = LOG_FORMAT_JSON,
-               .level = LOG_LEVEL_DEBUG,
-               .gpu_device = -1,
-               .write = capture,
-               .now_unix_ms = os_unix_ms,
-               .fd = 2};
-    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "xyzzy plugh", .log = &log});
+// Everything that a client can send with text in it.
+static void send_secrets(FakeWorker *f) {
     ask_with(fake_port(f), "POST", "/execute",
              "{\"job_id\":\"j\",\"prompt\":\"sesame opens\",\"stop\":[\"abracadabra\"]}",
              (HttpHeader){STR("X-Correlation-Id"), STR("of-a-job")});
@@ -821,26 +717,53 @@ TEST(api_logs_hold_no_text) {
         "{\"job_id\":\"refused\",\"prompt\":\"sesame opens\",\"stop\":[\"abracadabra\", 1]}");
     ask(f, "POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"sesame opens\",\"seed\":\"abracadabra\"}");
     ask(f, "POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"sesame opens\" abracadabra");
+    ask(f, "POST", "/execute",
+        "{\"job_id\":\"j\",\"prompt\":\"sesame opens\",\"abracadabra\":1,\"top_k\":-1}");
     ask(f, "GET", "/sesame", NULL);
     ask(f, "GET", "/health?sesame", NULL);
-    shut_down(f);
+    ask_raw(fake_port(f), STR("GET /sesame HTTP/1.1\r\nabra cadabra: abracadabra\r\n\r\n"));
+    fake_emit_nan(f);
+    ask(f, "POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"sesame opens\",\"stop\":[\"abracadabra\"]}");
+}
+
+// No prompt, stop string or output text in any log, at any level, in either format.
+TEST(api_logs_hold_no_text) {
     static const char *const secrets[] = {"sesame", "abracadabra", "xyzzy", "plugh"};
-    for (size_t i = 0; i < COUNT_OF(secrets); i++) {
-        TEST_CASE_LABEL("%s", secrets[i]);
-        CHECK(strstr(logged, secrets[i]) == NULL);
+    static const char *const events[] = {"execute_start", "execute_end", "execute_rejected",
+                                         "request",       "draining",    "request_refused",
+                                         "error"};
+    for (uint32_t i = 0; i < 2 * LOG_LEVEL_COUNT; i++) {
+        LogLevel level = (LogLevel)(i / 2);
+        LogFormat format = i % 2 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT;
+        Log log = {.format = format,
+                   .level = level,
+                   .gpu_device = -1,
+                   .write = capture,
+                   .now_unix_ms = os_unix_ms,
+                   .fd = 2};
+        atomic_store(&logged_bytes, 0);
+        memset(logged, 0, sizeof logged);
+        FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "xyzzy plugh", .log = &log});
+        send_secrets(f);
+        shut_down(f);
+        for (size_t k = 0; k < COUNT_OF(secrets); k++) {
+            TEST_CASE_LABEL("%s at level %u", secrets[k], (unsigned)level);
+            CHECK(strstr(logged, secrets[k]) == NULL);
+        }
+        CHECK((logged[0] != 0) == (level < LOG_LEVEL_ERROR));
+        for (size_t k = 0; level == LOG_LEVEL_DEBUG && k < COUNT_OF(events); k++) {
+            char member[64];
+            TEST_CASE_LABEL("%s", events[k]);
+            snprintf(member, sizeof member, format == LOG_FORMAT_JSON ? "\"event\":\"%s\"" : "  %s ",
+                     events[k]);
+            CHECK(strstr(logged, member) != NULL);
+        }
+        TEST_CASE_LABEL("%s", "what a refusal says");
+        bool says = level <= LOG_LEVEL_INFO && format == LOG_FORMAT_JSON;
+        CHECK(says == (strstr(logged, "\"job_id\":\"refused\",\"correlation_id\":\"") != NULL));
+        CHECK(says == (strstr(logged, "\"message\":\"stop[1]: must be a string, found a number\"") != NULL));
+        TEST_CASE_LABEL("%s", "correlation id");
+        CHECK_INT_EQ(says ? 2 : 0, // at its start and end
+                     text_count(str_from_c(logged), "\"correlation_id\":\"of-a-job\""));
     }
-    static const char *const events[] = {"execute_start", "execute_end", "execute_rejected", "request",
-                                         "draining"};
-    for (size_t i = 0; i < COUNT_OF(events); i++) {
-        char member[64];
-        TEST_CASE_LABEL("%s", events[i]);
-        snprintf(member, sizeof member, "\"event\":\"%s\"", events[i]);
-        CHECK(strstr(logged, member) != NULL);
-    }
-    TEST_CASE_LABEL("%s", "what a refusal says");
-    CHECK(strstr(logged, "\"event\":\"execute_rejected\"") != NULL);
-    CHECK(strstr(logged, "\"job_id\":\"refused\",\"correlation_id\":\"") != NULL);
-    CHECK(strstr(logged, "\"message\":\"stop[1]: must be a string, found a number\"") != NULL);
-    TEST_CASE_LABEL("%s", "correlation id");
-    CHECK_INT_EQ(2, count(str_from_c(logged), "\"correlation_id\":\"of-a-job\"")); // at its start and end
 }

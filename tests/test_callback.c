@@ -1,5 +1,6 @@
 // The ready callback, as an orchestrator sees it: a listener here writes down what comes and answers as a
 // script says.
+#include "cli/callback.h"
 #include "os/os.h"
 #include "os/os_net.h"
 #include "runner.h"
@@ -137,4 +138,35 @@ TEST(contract_callback_names_an_address) {
     CHECK(process_await_event(s.process, "ready").len > 0);
     kill(s.process.pid, SIGTERM);
     CHECK_INT_EQ(0, process_wait(s.process));
+}
+
+static void *send_callback(void *argument) {
+    Error err;
+    if (!callback_send(argument, &err)) FAIL("%s", err.message);
+    return NULL;
+}
+
+// What a worker on a GPU says of itself, word for word.
+TEST(contract_callback_of_a_worker_on_a_gpu) {
+    Orchestrator *o = os_reserve(sizeof *o);
+    BackendInfo info = {.vram_bytes_used = 1203765248, .vram_bytes_total = 85026275328};
+    char url[64];
+    OsThread thread;
+    Error err;
+    listen_for_calls(o);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/", o->port);
+    Callback callback = {.url = str_from_c(url),
+                         .worker_id = STR("w"),
+                         .model_ref = STR("file:/m.gguf"),
+                         .host = STR("::1"),
+                         .port = 8080,
+                         .info = &info};
+    REQUIRE(os_thread_start(&thread, "callback", send_callback, &callback, &err));
+    take_call(o, &o->calls[0], 200);
+    os_thread_join(&thread);
+    CHECK(text_contains(
+        (Str){o->calls[0].text, o->calls[0].length},
+        "\r\n\r\n{\"worker_id\":\"w\",\"model_ref\":\"file:/m.gguf\",\"memory_bytes\":1203765248,"
+        "\"vram_bytes\":1203765248,\"memory_architecture\":\"vram-only\",\"uri\":\"http://[::1]:8080\","
+        "\"worker_type\":\"bespoke-cuda\",\"capabilities\":[\"text-gen\"],\"protocol\":\"sse\"}"));
 }

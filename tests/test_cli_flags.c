@@ -1,7 +1,10 @@
 // The command line: values, errors, help; the table of flags walked row by row.
+#include "base/strbuf.h"
 #include "cli/flags.h"
 #include "runner.h"
 
+#include <ctype.h>
+#include <stddef.h>
 #include <stdio.h>
 
 enum { WORDS_MAX = 16 };
@@ -215,4 +218,126 @@ TEST(cli_flags_help_shows_every_flag) {
             }
         }
     }
+}
+
+// ---- each flag's environment twin ----
+
+static const char *twin_name, *twin_value;
+
+static const char *get_twin(const char *name) {
+    return strcmp(name, twin_name) == 0 ? twin_value : NULL;
+}
+
+typedef struct {
+    const char *name, *type;
+    size_t offset, size; // of its field of Options
+    double least;
+    const char *fallback, *value_name;
+    uint32_t commands;
+} TwinRow;
+
+static const TwinRow twin_rows[] = {
+#define FLAG(id, name, type, field, least, most, fallback, value_name, group, commands, help)     \
+    {name,       #type,   offsetof(Options, field), sizeof((Options *)0)->field, least, fallback, \
+     value_name, commands},
+#include "cli/flags.def"
+#undef FLAG
+};
+
+// A value that is not the default, and one that is refused.
+typedef struct {
+    char good[64], other[64];
+    const char *bad;
+} TwinValues;
+
+static TwinValues twin_values(const TwinRow *row) {
+    static const struct {
+        const char *type, *good, *other, *bad;
+    } rows[] = {
+        {"SWITCH", "true", "false", "perhaps"},
+        {"F64", "0.5", "0.25", "x"},
+        {"LIST", "3,4", "5", "3,"},
+        {"UUID", "123e4567-e89b-42d3-a456-426614174000", "00000000-e89b-42d3-a456-426614174000", "42"},
+        {"CHOICE", "", "", "neither"},
+        {"U32", "", "", "x"},
+        {"U64", "", "", "-1"},
+        {"STR", "text", "others", ""},
+        {"STRS", "text", "others", ""},
+        {"PATH", "text", "others", ""},
+    };
+    TwinValues v = {.bad = NULL};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        if (strcmp(rows[i].type, row->type) != 0) continue;
+        snprintf(v.good, sizeof v.good, "%s", rows[i].good);
+        snprintf(v.other, sizeof v.other, "%s", rows[i].other);
+        v.bad = rows[i].bad;
+    }
+    REQUIRE(v.bad != NULL);
+    if (row->type[0] == 'U' && row->type[1] != 'U') {
+        snprintf(v.good, sizeof v.good, "%.0f", row->least + 9);
+        snprintf(v.other, sizeof v.other, "%.0f", row->least + 8);
+    } else if (row->type[0] == 'C') { // the last and the first one
+        snprintf(v.good, sizeof v.good, "%s", strrchr(row->value_name, '|') + 1);
+        snprintf(v.other, sizeof v.other, "%.*s", (int)strcspn(row->value_name, "|"), row->value_name);
+    }
+    return v;
+}
+
+// The words of a command line that lacks nothing but the flag itself.
+static int twin_words(const TwinRow *row, Command c, char **words) {
+    int n = 0;
+    words[n++] = "worker-orcd";
+    if (c != CMD_SERVE) words[n++] = (char *)(uintptr_t)command_name(c);
+    if (strcmp(row->name, "model") != 0) words[n++] = "--model=m";
+    if (strcmp(row->name, "system") == 0) words[n++] = "--chat";
+    if (c == CMD_PERPLEXITY || c == CMD_INSPECT) words[n++] = "a-file";
+    return n;
+}
+
+static void check_twin(const TwinRow *row, Command c) {
+    static Options by_flag, by_twin, both;
+    const char *field[] = {(char *)&by_flag + row->offset, (char *)&by_twin + row->offset,
+                           (char *)&both + row->offset};
+    char name[64], flag[80], start[80], *words[8];
+    int n = twin_words(row, c, words);
+    TwinValues v = twin_values(row);
+    Error err = {0};
+    StrBuf b = STRBUF(name);
+    strbuf_put(&b, STR("WORKER_ORCD_"));
+    for (const char *at = row->name; *at; at++)
+        strbuf_put_char(&b, *at == '-' ? '_' : (char)toupper((unsigned char)*at));
+    TEST_CASE_LABEL("%s of '%s'", name, command_name(c));
+    snprintf(flag, sizeof flag, "--%s=%s", row->name, v.good);
+    words[n] = flag;
+    twin_name = "";
+    REQUIRE(flags_parse(n + 1, words, get_twin, &by_flag, &err));
+    // The flag wins.
+    twin_name = name;
+    twin_value = v.other;
+    CHECK(flags_parse(n + 1, words, get_twin, &both, &err) && memcmp(field[0], field[2], row->size) == 0);
+    // The twin alone does the same: with the same text, so that pointers to it are equal, too.
+    twin_value = flag + strlen(row->name) + 3;
+    if (!flags_parse(n, words, get_twin, &by_twin, &err)) FAIL("%s", err.message);
+    CHECK(memcmp(field[0], field[1], row->size) == 0);
+    CHECK_U64_EQ(by_flag.given, by_twin.given);
+    // What is wrong is told by the twin's name.
+    twin_value = v.bad;
+    CHECK(!flags_parse(n, words, get_twin, &both, &err));
+    snprintf(start, sizeof start, "%s=%s: ", name, *v.bad ? v.bad : "\"\"");
+    CHECK_STR_EQ(start, str_slice(str_from_c(err.message), 0, strlen(start)));
+    CHECK_INT_EQ(2, error_info(err.code)->exit_code);
+}
+
+// (--help and --version are for people.)
+TEST(contract_every_flag_has_an_environment_twin) {
+    uint32_t checked = 0;
+    for (size_t i = 0; i < COUNT_OF(twin_rows); i++) {
+        if (strcmp(twin_rows[i].name, "help") == 0 || strcmp(twin_rows[i].name, "version") == 0) continue;
+        for (Command c = 0; c < CMD_COUNT; c++) {
+            if (!(twin_rows[i].commands >> c & 1u)) continue;
+            check_twin(&twin_rows[i], c);
+            checked++;
+        }
+    }
+    CHECK(checked > 50);
 }

@@ -255,6 +255,7 @@ TEST_SLOW(contract_cuda_error_while_serving, 120) {
     CHECK(took_ms < (test_is_sanitized() ? 6000 : 2000));
     Str log = process_read_file(s.process.err_path);
     CHECK(text_contains(log, "\"event\":\"error\",") && text_contains(log, "\"code\":\"CUDA_ERROR\""));
+    CHECK(text_contains(log, "\"gpu_device\":0,"));
     CHECK(text_contains(log, "\"event\":\"shutdown\"") && text_contains(log, "\"event\":\"jit_complete\""));
 }
 

@@ -67,7 +67,7 @@ TEST(cuda_host_says_what_is_wrong_with_the_driver) {
         Error err = {0};
         BackendOptions options = {.n_slots = 1, .gpu_device = rows[i].gpu_device};
         CHECK(!cuda_backend_open(&options, &arena, &b, &err));
-        CHECK_INT_EQ(ERR_NO_DEVICE, err.code);
+        CHECK_INT_EQ(rows[i].gpu_device ? ERR_USAGE : ERR_NO_DEVICE, err.code);
         for (size_t k = 0; k < COUNT_OF(rows[i].expected) && rows[i].expected[k]; k++) {
             if (!strstr(err.message, rows[i].expected[k]))
                 FAIL("not in \"%s\": %s", err.message, rows[i].expected[k]);
@@ -76,7 +76,7 @@ TEST(cuda_host_says_what_is_wrong_with_the_driver) {
     }
 }
 
-// As a user meets it: exit code 1 and one sentence on standard error.
+// As a user meets it: an exit code and one sentence on standard error.
 TEST(cuda_host_program_ends_with_one_sentence) {
     const char *driver = fake_driver_build(NULL);
     TinyModel tiny = tiny_model_llama();
@@ -84,15 +84,18 @@ TEST(cuda_host_program_ends_with_one_sentence) {
     REQUIRE(os_file_replace(test_tmp_path("tiny.gguf"), tiny_model_build(&tiny), &err));
     static const struct {
         const char *environment, *flags;
+        int code;
         const char *expected[3];
     } rows[] = {
-        {"FAKE_CUDA_VERSION=11040", "", {"supports CUDA 11.4", "CUDA 12.0 is needed", "525"}},
-        {"FAKE_CUDA_DEVICES=0", "", {"no NVIDIA GPU was found"}},
-        {"FAKE_CUDA_DEVICES=2", "--gpu-device 9", {"there is no GPU 9", "has 2"}},
-        {"FAKE_CUDA_SM=70", "", {"Fake GPU 0", "compute capability 7.0", "7.5"}},
-        {"FAKE_CUDA_FAIL_CALL=1", "", {"does not start", "CUDA_ERROR_ILLEGAL_ADDRESS"}},
+        {"FAKE_CUDA_VERSION=11040", "", 1, {"supports CUDA 11.4", "CUDA 12.0 is needed", "525"}},
+        {"FAKE_CUDA_DEVICES=0", "", 1, {"no NVIDIA GPU was found"}},
+        {"FAKE_CUDA_DEVICES=2", "--gpu-device 9", 2, {"--gpu-device 9: there is no GPU 9", "has 2"}},
+        {"FAKE_CUDA_SM=70", "", 1, {"Fake GPU 0", "compute capability 7.0", "7.5"}},
+        {"FAKE_CUDA_FAIL_CALL=1", "", 1, {"does not start", "CUDA_ERROR_ILLEGAL_ADDRESS"}},
+        {"FAKE_CUDA_FAIL_CALL=40", "", 1, {"CUDA_ERROR_ILLEGAL_ADDRESS"}}, // 3 is for a worker that was ready
         {"FAKE_CUDA_MEMORY=80000000000 FAKE_CUDA_TAKEN=79900000000",
          "",
+         1,
          {"tiny.gguf needs ", "100000000 bytes", "available on Fake GPU 0"}},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -106,7 +109,7 @@ TEST(cuda_host_program_ends_with_one_sentence) {
         REQUIRE(pipe != NULL);
         out[fread(out, 1, sizeof out - 1, pipe)] = 0;
         int status = pclose(pipe);
-        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+        if (CHECK(WIFEXITED(status))) CHECK_INT_EQ(rows[i].code, WEXITSTATUS(status));
         CHECK(str_starts_with(str_from_c(out), STR("worker-orcd: ")));
         CHECK(strchr(out, '\n') == out + strlen(out) - 1);
         for (size_t k = 0; k < COUNT_OF(rows[i].expected) && rows[i].expected[k]; k++) {

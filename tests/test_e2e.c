@@ -168,15 +168,22 @@ TEST(e2e_port_in_use) {
     CHECK_INT_EQ(0, process_wait(s.process));
 }
 
-// The server is told of nothing that listens: three tries, then exit 1; and of something that does.
+// The server is told of nothing that listens, and of a host without an address: three tries, then exit 1; and
+// of something that does.
 TEST(e2e_callback) {
     const char *model = tiny_model_file();
     Process p = process_start("--model % --device cpu --port 0 --callback-url http://127.0.0.1:1/ready",
                               (const char *[]){model}, NULL);
+    Process lost =
+        process_start("--model % --device cpu --port 0 --callback-url http://nowhere.invalid/ready",
+                      (const char *[]){model}, NULL);
     CHECK_INT_EQ(1, process_wait(p));
     Str log = process_read_file(p.err_path);
     CHECK(text_contains(log, "\"attempt\":3,\"attempts\":3") && text_contains(log, "nobody was told"));
     CHECK(!text_contains(log, "\"event\":\"ready\""));
+    CHECK_INT_EQ(1, process_wait(lost));
+    log = process_read_file(lost.err_path);
+    CHECK(text_contains(log, "\"attempt\":3,\"attempts\":3") && text_contains(log, "nowhere.invalid"));
     // Another worker's /shutdown answers 202 to any POST.
     Server other = server_start(model, "");
     char line[160];
@@ -206,19 +213,35 @@ TEST(e2e_metrics_parse_with_prometheus_client) {
     }
     uint16_t status;
     Server s = server_start(tiny_model_file(), "");
-    server_ask(s, "POST", "/execute", "{\"job_id\":\"a\",\"prompt\":\"Hello\",\"max_tokens\":5}", &status);
+    server_ask(s, "POST", "/execute",
+               "{\"job_id\":\"a\",\"prompt\":\"Hello\",\"max_tokens\":5,\"temperature\":0}", &status);
+    server_ask(s, "POST", "/execute", "{}", &status);
     Str text = server_ask(s, "GET", "/metrics", "", &status);
     const char *path = test_tmp_path("metrics");
     CHECK(gguf_builder_save(text, path));
-    char command[4096];
-    snprintf(
-        command, sizeof command,
-        "python3 -c 'import sys; from prometheus_client.parser import text_string_to_metric_families as "
-        "parse;"
-        "names = {f.name: f.type for f in parse(open(sys.argv[1]).read())};"
-        "sys.exit(0 if names.get(\"worker_requests\") == \"counter\" and "
-        "names.get(\"worker_first_token_ms\") == \"histogram\" and len(names) == 13 else str(names))' %s",
-        path);
+    static const char script[] =
+        "import sys\n"
+        "from prometheus_client.parser import text_string_to_metric_families as parse\n"
+        "found = {f.name: f for f in parse(open(sys.argv[1]).read())}\n"
+        "expected = dict(vram_bytes='gauge', requests='counter', tokens_in='counter', "
+        "tokens_generated='counter',\n"
+        "    inference_duration_ms='histogram', first_token_ms='histogram', inter_token_ms='histogram',\n"
+        "    uptime_seconds='gauge', jobs_active='gauge', kv_used_ratio='gauge', model_info='gauge',\n"
+        "    load_seconds='gauge', jit_seconds='gauge')\n"
+        "assert {k: f.type for k, f in found.items()} == {'worker_' + k: v for k, v in expected.items()}, "
+        "found\n"
+        "value = {(s.name, *sorted(s.labels.values())): s.value for f in found.values() for s in f.samples}\n"
+        "outcomes = {s.labels['outcome']: s.value for s in found['worker_requests'].samples}\n"
+        "assert outcomes == dict(success=1, error=0, cancelled=0, timeout=0, rejected=1), outcomes\n"
+        "assert value['worker_tokens_in_total',] > 0 and value['worker_tokens_generated_total',] == 5, "
+        "value\n"
+        "for k in 'inference_duration', 'first_token', 'inter_token':\n"
+        "    buckets = [s.value for s in found[f'worker_{k}_ms'].samples if s.name.endswith('_bucket')]\n"
+        "    assert buckets == sorted(buckets) and buckets[-1] == value[f'worker_{k}_ms_count',] > 0, k\n"
+        "(info,) = found['worker_model_info'].samples\n"
+        "assert sorted(info.labels) == ['model', 'quant_kind', 'sm'] and info.value == 1, info\n";
+    char command[8192];
+    snprintf(command, sizeof command, "python3 %s %s", tmp_file_write("check.py", script), path);
     CHECK_INT_EQ(0, system(command));
     kill(s.process.pid, SIGTERM);
     CHECK_INT_EQ(0, process_wait(s.process));

@@ -131,6 +131,17 @@ static void on_request(void *context, HttpExchange exchange, const HttpRequest *
     if (route) route->handle(context, exchange, request);
 }
 
+// What is no request, or too long a one, has its correlation id like any other.
+static uint32_t on_refused(void *context, uint16_t status, const HttpRequest *request, HttpHeader *headers) {
+    static_assert((int)API_HEADERS_MAX <= (int)HTTP_REFUSAL_HEADERS_MAX,
+                  "a refusal says what each answer says");
+    Api *api = context;
+    choose_correlation_id(api, request);
+    log_event(api->config.log, LOG_REQUEST_REFUSED, LOG_U64("status", status),
+              LOG_STR("correlation_id", str_from_c(api->correlation_id)));
+    return api_common_headers(api, str_from_c(api->correlation_id), headers);
+}
+
 static void on_closed(void *context, HttpExchange exchange, uint64_t tag) {
     if (tag) api_job_closed(context, exchange, (uint32_t)tag - 1);
 }
@@ -217,6 +228,7 @@ HttpHandler api_handler(Api *api) {
     return (HttpHandler){.context = api,
                          .on_head = on_head,
                          .on_request = on_request,
+                         .on_refused = on_refused,
                          .on_closed = on_closed,
                          .on_wake = on_wake,
                          .on_tick = on_tick};

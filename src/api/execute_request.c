@@ -65,10 +65,20 @@ static double rule_most(const FieldRule *rule, const ExecuteLimits *limits) {
     return rule->most;
 }
 
-static bool refuse_range(const FieldRule *rule, double value, double most, Error *err) {
+// With as many digits as tell it from a limit next to it.
+static void put_number(StrBuf *b, double value) {
+    char text[32];
+    double read;
+    snprintf(text, sizeof text, "%.15g", value);
+    if (!str_parse_f64(str_from_c(text), &read) || read != value) snprintf(text, sizeof text, "%.17g", value);
+    strbuf_put(b, str_from_c(text));
+}
+
+static bool refuse_value(const FieldRule *rule, double value, double most, const char *what, Error *err) {
     char message[160];
     StrBuf b = STRBUF(message);
-    strbuf_printf(&b, "%.15g is out of range; allowed is ", value);
+    put_number(&b, value);
+    strbuf_printf(&b, " %s; allowed is ", what);
     if (rule->above_least) {
         strbuf_printf(&b, "more than %.15g and at most %.15g", rule->least, most);
     } else if (most == U64_MOST) {
@@ -80,8 +90,8 @@ static bool refuse_range(const FieldRule *rule, double value, double most, Error
 }
 
 static bool check_range(const FieldRule *rule, double value, double most, Error *err) {
-    bool fits = value <= most && (rule->above_least ? value > rule->least : value >= rule->least);
-    return fits || refuse_range(rule, value, most, err);
+    if (value <= most && (rule->above_least ? value > rule->least : value >= rule->least)) return true;
+    return refuse_value(rule, value, most, "is out of range", err);
 }
 
 static bool check_text(const char *field, Str text, double most, bool in_characters, Error *err) {
@@ -119,11 +129,12 @@ static bool read_field(const FieldRule *rule, const JsonNode *node, const Execut
         return check_text(rule->name, *(Str *)at, most, rule->characters, err);
     case FIELD_U64: {
         uint64_t *value = at;
-        double number; // of a wrong one, for the message: negative, too large, or with a fraction
+        double number; // of a wrong one, for the message: negative, 2^64 or more, or with a fraction
         if (json_read_u64(node, value)) return check_range(rule, (double)*value, most, err);
         if (!json_read_f64(node, &number)) return refuse_type(err, rule->name, "a whole number", node);
-        if (number >= U64_MOST) return refuse_range(rule, number, most, err);
-        return check_range(rule, number, most, err) && refuse(err, rule->name, "must be a whole number");
+        if (number >= U64_MOST) return refuse_value(rule, number, most, "is out of range", err);
+        if (!check_range(rule, number, most, err)) return false;
+        return refuse_value(rule, number, most, "is no whole number in digits", err);
     }
     case FIELD_F64:
         if (!json_read_f64(node, at)) return refuse_type(err, rule->name, "a number", node);

@@ -25,7 +25,7 @@
     ROW(ERR_NOT_READY, "NOT_READY", 503, true, 1)                    \
     ROW(ERR_INSUFFICIENT_VRAM, "INSUFFICIENT_VRAM", 503, true, 1)    \
     ROW(ERR_VRAM_OOM, "VRAM_OOM", 500, true, 1)                      \
-    ROW(ERR_CUDA, "CUDA_ERROR", 500, true, 3)                        \
+    ROW(ERR_CUDA, "CUDA_ERROR", 500, true, 1)                        \
     ROW(ERR_INFERENCE_TIMEOUT, "INFERENCE_TIMEOUT", 504, true, 1)    \
     ROW(ERR_CANCELLED, "CANCELLED", 499, false, 1)                   \
     ROW(ERR_INTERNAL, "INTERNAL", 500, false, 1)

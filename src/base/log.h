@@ -55,6 +55,8 @@ typedef enum {
         "Job {job_id} ended with {code} after {tokens_out} tokens: {message}.") \
     ROW(REQUEST, "request", DEBUG, \
         "{method} {path} was answered with {status}.") \
+    ROW(REQUEST_REFUSED, "request_refused", DEBUG, \
+        "What came was no request, or too long or too slow a one, and was answered with {status}.") \
     ROW(ERROR, "error", ERROR, \
         "{message}.") \
     ROW(TOKENS_READ, "tokens_read", INFO, \

@@ -139,7 +139,9 @@ bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, 
         .model_path = o->model,
     };
     if (o->device == DEVICE_CPU) return cpu_backend_open(&options, &m->arena, &m->backend, err);
-    return open_cuda(&options, m, err) || suggest_cpu(err);
+    if (open_cuda(&options, m, err)) return true;
+    if (err->code == ERR_USAGE) return error_prefix(err, "--gpu-device %u", o->gpu_device);
+    return suggest_cpu(err);
 }
 
 bool model_check_uncut(const Model *m, Error *err) {

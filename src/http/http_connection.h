@@ -35,6 +35,8 @@ typedef struct {
     uint64_t generation;
 } HttpExchange;
 
+enum { HTTP_REFUSAL_HEADERS_MAX = 4 };
+
 typedef struct {
     void *context;
     // The head of a request whose body is still to come. Answer now to refuse it unread (the connection
@@ -43,6 +45,10 @@ typedef struct {
     // A whole request, body included; *request and all it points to are valid until its response is complete
     // or on_closed. Answer now, or keep the exchange and answer later from on_wake or on_tick.
     void (*on_request)(void *context, HttpExchange exchange, const HttpRequest *request);
+    // HTTP itself refuses a request (400, 408, 413, 431, …); *request has what came of its head. Fills
+    // `headers` with those that the answer shall have, at most HTTP_REFUSAL_HEADERS_MAX, and returns their
+    // number; their texts stay until the next call. May be NULL.
+    uint32_t (*on_refused)(void *context, uint16_t status, const HttpRequest *request, HttpHeader *headers);
     // The exchange is over without a complete response. `tag` is what http_exchange_set_tag left there.
     void (*on_closed)(void *context, HttpExchange exchange, uint64_t tag);
     // After http_server_wake, from any thread; several wakes may come as one. May be NULL, as may on_tick.

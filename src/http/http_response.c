@@ -73,7 +73,8 @@ static void http_write_connection(StrBuf *out, const HttpConnection *c) {
 
 // ---- refusals ----
 
-void http_write_refusal_dated(StrBuf *out, const HttpFault *fault, const char *date) {
+void http_write_refusal_with(StrBuf *out, const HttpFault *fault, const char *date, const HttpHeader *headers,
+                             uint32_t header_count) {
     char memory[HTTP_REFUSAL_BYTES_MAX / 2], message[HTTP_REFUSAL_BYTES_MAX / 4];
     bool is_busy = fault->status == 503;
     const ErrorInfo *info = error_info(is_busy ? ERR_BUSY : ERR_INVALID_REQUEST);
@@ -92,12 +93,13 @@ void http_write_refusal_dated(StrBuf *out, const HttpFault *fault, const char *d
     http_write_status_line(out, fault->status, date);
     strbuf_printf(out, "Content-Type: application/json\r\nContent-Length: %zu\r\n", body.len);
     if (is_busy) strbuf_put(out, STR("Retry-After: 1\r\n"));
+    http_write_headers(out, headers, header_count);
     strbuf_put(out, STR("Connection: close\r\n\r\n"));
     strbuf_put(out, strbuf_str(&body));
 }
 
 void http_write_refusal(StrBuf *out, const HttpFault *fault) {
-    http_write_refusal_dated(out, fault, "");
+    http_write_refusal_with(out, fault, "", NULL, 0);
 }
 
 // ---- exchanges ----

@@ -23,7 +23,7 @@ typedef struct {
     CUdevice handle;
 } CudaDevice;
 
-// Fills one device's row. ERR_NO_DEVICE when there is no such ordinal: says how many there are.
+// Fills one device's row. ERR_USAGE when there is no such ordinal: says how many there are.
 MUST_CHECK bool cuda_device_query(const Cuda *cuda, int ordinal, CudaDevice *out, Error *err);
 
 // As cuda_device_query, and refuses a GPU that is too old.

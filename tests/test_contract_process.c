@@ -1,0 +1,280 @@
+// Lines of the worker contract that the program itself keeps: its log, its phases, its flags, as a process.
+#include "api_client.h"
+#include "json/json_reader.h"
+#include "os/os.h"
+#include "os/os_net.h"
+#include "runner.h"
+#include "worker_process.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// ---- log events ----
+
+// The fields of each event beside those that all have: texts, then numbers.
+static const struct {
+    const char *event, *texts, *numbers;
+} event_rows[] = {
+    {"startup", "version url host", "port pid"},
+    {"model_load_start", "model architecture quant_kind", "layers weights_mb"},
+    {"model_load_progress", "", "percent"},
+    {"model_load_complete", "model device", "load_seconds vram_bytes_used"},
+    {"ready", "url device", "port load_seconds"},
+    {"execute_start", "job_id correlation_id", "tokens_in max_tokens"},
+    {"execute_end", "job_id correlation_id stop_reason",
+     "tokens_in tokens_out prefill_time_ms decode_time_ms first_token_ms"},
+    {"execute_rejected", "code field correlation_id", ""},
+    {"error", "job_id correlation_id code message", "tokens_out"}, // a job's
+    {"draining", "reason", "jobs_active"},
+    {"shutdown", "reason", "uptime_seconds"},
+};
+
+static void check_members(const JsonNode *line, const char *names, const char *type) {
+    for (const char *at = names; *at;) {
+        size_t length = strcspn(at, " ");
+        const char *found = json_type_name(json_get(line, (Str){at, length}));
+        if (strcmp(type, found) != 0) FAIL("%.*s is %s", (int)length, at, found);
+        at += length + (at[length] == ' ');
+    }
+}
+
+static Str text_of(const JsonNode *line, const char *name) {
+    Str text = {0};
+    CHECK(json_read_str(json_get(line, str_from_c(name)), &text));
+    return text;
+}
+
+static void check_log_line(const JsonNode *line, Str worker_id, uint32_t *seen) {
+    Str event = text_of(line, "event"), ts = text_of(line, "ts"), narration = text_of(line, "narration");
+    TEST_CASE_LABEL("%.*s", STR_ARG(event));
+    CHECK(ts.len == 24 && ts.ptr[10] == 'T' && ts.ptr[23] == 'Z');
+    Str level = text_of(line, "level");
+    CHECK(str_eq(level, STR("info")) || str_eq(level, STR("warn")));
+    CHECK_STR_EQ(worker_id, text_of(line, "worker_id"));
+    CHECK(str_starts_with(text_of(line, "model_ref"), STR("file:/")));
+    CHECK(str_ends_with(narration, STR(".")) && !text_contains(narration, "?"));
+    uint64_t percent;
+    for (size_t i = 0; i < COUNT_OF(event_rows); i++) {
+        if (!str_eq(event, str_from_c(event_rows[i].event))) continue;
+        check_members(line, event_rows[i].texts, "a string");
+        check_members(line, event_rows[i].numbers, "a number");
+        if (json_read_u64(json_get(line, STR("percent")), &percent)) CHECK_U64_EQ(seen[i] * 25, percent);
+        seen[i]++;
+    }
+}
+
+static bool is_uuid_v4(Str text) {
+    return text.len == 36 && text.ptr[14] == '4' && strchr("89ab", text.ptr[19]) != NULL;
+}
+
+static uint32_t count_events(Server s, const char *event) {
+    char member[64];
+    snprintf(member, sizeof member, "\"event\":\"%s\"", event);
+    Str log = process_read_file(s.process.err_path);
+    return log.len ? text_count(log, member) : 0;
+}
+
+// A client that goes when it has read the beginning (where this process is starved: perhaps all of it).
+static void leave_early(Server s) {
+    static const char request[] = "POST /execute HTTP/1.1\r\nHost: h\r\nContent-Length: 61\r\n\r\n"
+                                  "{\"job_id\":\"c\",\"prompt\":\"p\",\"max_tokens\":1900,\"temperature\":0}";
+    int socket;
+    size_t sent;
+    uint16_t status;
+    Error err;
+    REQUIRE(os_net_connect(STR("127.0.0.1"), s.port, 5000, &socket, &err));
+    CHECK(os_net_send(socket, str_from_c(request), &sent) == OS_NET_OK && sent == sizeof request - 1);
+    CHECK(os_net_wait_ready(socket, false, 20000));
+    os_net_close(socket);
+    while (!text_contains(server_ask(s, "GET", "/health", "", &status), "\"jobs_active\":0"))
+        os_sleep_ms(2);
+}
+
+// A worker's life, with a job that ends, one that is refused and one whose client goes.
+TEST(contract_log_events_have_their_fields) {
+    Server s = server_start(tiny_model_file(), "");
+    uint32_t seen[COUNT_OF(event_rows)] = {0};
+    HttpHeader id = {STR("X-Correlation-Id"), STR("of-a-job")};
+    ask_with(s.port, "POST", "/execute", "{\"job_id\":\"a\",\"prompt\":\"p\",\"max_tokens\":3}", id);
+    ask_with(s.port, "POST", "/execute", "{\"job_id\":\"b\",\"prompt\":\"\"}", id);
+    for (int i = 0; i < 20 && count_events(s, "error") == 0; i++)
+        leave_early(s);
+    uint16_t status;
+    Str health = server_ask(s, "GET", "/health", "", &status);
+    kill(s.process.pid, SIGTERM);
+    CHECK_INT_EQ(0, process_wait(s.process));
+    Arena arena = os_arena(16 << 20);
+    Error err;
+    Str log = process_read_file(s.process.err_path), worker_id = {0};
+    while (log.len) {
+        size_t length = strcspn(log.ptr, "\n");
+        const JsonNode *line =
+            json_parse(str_slice(log, 0, length), &arena, &(JsonLimits){.nodes_max = 1000}, &err);
+        REQUIRE(line != NULL);
+        if (!worker_id.len) worker_id = text_of(line, "worker_id");
+        check_log_line(line, worker_id, seen);
+        log = str_slice(log, length + 1, log.len);
+    }
+    for (size_t i = 0; i < COUNT_OF(event_rows); i++) {
+        TEST_CASE_LABEL("%s", event_rows[i].event);
+        bool is_once = strncmp(event_rows[i].event, "execute_", 8) != 0 && i != 2;
+        CHECK(is_once ? seen[i] == 1 : seen[i] >= 1);
+    }
+    CHECK_INT_EQ(5, seen[2]);     // at 0, 25, 50, 75 and 100 percent
+    CHECK(is_uuid_v4(worker_id)); // made up, since none was given
+    CHECK(memmem(health.ptr, health.len, worker_id.ptr, worker_id.len) != NULL);
+}
+
+// What a person sees who starts it by hand.
+TEST(contract_log_is_text_on_a_terminal) {
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+    char path[64], text[4096];
+    if (terminal < 0 || grantpt(terminal) || unlockpt(terminal) || ptsname_r(terminal, path, sizeof path))
+        SKIP("no terminals here");
+    int other = open(path, O_RDWR | O_NOCTTY); // keeps what was written after the program has ended
+    REQUIRE(other >= 0);
+    pid_t pid = fork();
+    REQUIRE(pid >= 0);
+    if (pid == 0) {
+        if (dup2(other, 2) < 0) _exit(126);
+        execl(test_program_path(), test_program_path(), "--model", "/nowhere.gguf", "--device", "cpu",
+              (char *)NULL);
+        _exit(127);
+    }
+    CHECK_INT_EQ(1, process_wait((Process){.pid = pid}));
+    REQUIRE(os_net_wait_ready(terminal, false, 5000));
+    ssize_t length = read(terminal, text, sizeof text - 1);
+    REQUIRE(length > 0);
+    text[length] = 0;
+    CHECK(strstr(text, "/nowhere.gguf") && strstr(text, "error") && !strchr(text, '{'));
+    close(terminal);
+    close(other);
+}
+
+// ---- starting ----
+
+// Nothing is done for a bad file: not even the GPU, which this machine need not have, is looked for.
+TEST(contract_header_is_read_before_all_else) {
+    const char *text = tmp_file_write("note.txt", "not a model");
+    Process p = process_start("--model % --port 0", (const char *[]){text}, NULL);
+    CHECK_INT_EQ(1, process_wait(p));
+    Str log = process_read_file(p.err_path);
+    CHECK(text_contains(log, "\"code\":\"MODEL_LOAD_FAILED\"") && text_contains(log, "note.txt"));
+    CHECK(!text_contains(log, "\"event\":\"startup\""));
+}
+
+// The orchestrator's port takes connections and says nothing: the worker listens and is not ready yet. Each
+// way to end it works now, too.
+TEST(contract_starting_until_the_callback_is_answered) {
+    static const struct {
+        const char *name;
+        int signal; // 0: POST /shutdown
+    } rows[] = {{"SIGTERM", SIGTERM}, {"SIGINT", SIGINT}, {"/shutdown", 0}};
+    int listener;
+    uint16_t port;
+    char line[160];
+    Error err;
+    REQUIRE(os_net_listen(STR("127.0.0.1"), 0, &listener, &port, &err));
+    snprintf(line, sizeof line,
+             "--model %% --device cpu --threads 1 --port 0 --callback-url http://127.0.0.1:%u/ready", port);
+    const char *model = tiny_model_file();
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        Process p = process_start(line, (const char *[]){model}, NULL);
+        Str startup = process_await_event(p, "startup");
+        REQUIRE(startup.len > 0 && process_await_event(p, "model_load_complete").len > 0);
+        uint16_t worker = (uint16_t)log_line_number(startup, "port");
+        Answer a = ask_with(worker, "GET", "/health", NULL, (HttpHeader){0});
+        CHECK_INT_EQ(200, a.status);
+        CHECK(text_contains(a.body, "\"status\":\"starting\""));
+        CHECK_INT_EQ(503, ask_with(worker, "GET", "/ready", NULL, (HttpHeader){0}).status);
+        CHECK_INT_EQ(200, ask_with(worker, "GET", "/metrics", NULL, (HttpHeader){0}).status);
+        a = ask_with(worker, "POST", "/execute", "{\"job_id\":\"a\",\"prompt\":\"p\"}", (HttpHeader){0});
+        CHECK_INT_EQ(503, a.status);
+        CHECK(text_contains(a.body, "\"code\":\"NOT_READY\"") && text_contains(a.body, "\"retriable\":true"));
+        CHECK(answer_header(&a, "Retry-After").len > 0);
+        if (rows[i].signal) kill(p.pid, rows[i].signal);
+        else CHECK_INT_EQ(202, ask_with(worker, "POST", "/shutdown", "", (HttpHeader){0}).status);
+        CHECK_INT_EQ(0, process_wait(p));
+        Str log = process_read_file(p.err_path);
+        CHECK(text_contains(log, "\"event\":\"shutdown\"") && !text_contains(log, "\"event\":\"ready\""));
+    }
+    os_net_close(listener);
+}
+
+// ---- flags ----
+
+// That they are understood is tested elsewhere; here, that they do something.
+TEST(contract_flags_reach_the_worker) {
+    static const struct {
+        const char *body, *answer;
+    } rows[] = {
+        {"{\"job_id\":\"a\",\"prompt\":\"#####\"}", "prompt: 5 tokens; at most 4 are allowed"},
+        {"{\"job_id\":\"a\",\"prompt\":\"p\",\"max_tokens\":8}",
+         "max_tokens: 8 is out of range; allowed is 1 to 7"},
+        {"{\"job_id\":\"a\",\"prompt\":\"####\",\"max_tokens\":7}", "\"tokens_in\":4"},
+        // A penalty that is allowed, but by which no logit can be divided.
+        {"{\"job_id\":\"a\",\"prompt\":\"##\",\"repetition_penalty\":1e-300}", "\"stop_reason\":"},
+        {"{\"job_id\":\"a\",\"prompt\":\"##\",\"repetition_penalty\":1e-38,\"temperature\":0}",
+         "\"stop_reason\":"},
+    };
+    uint16_t status;
+    setenv("WORKER_ORCD_MAX_TOKENS_OUT", "7", 1);
+    setenv("WORKER_ORCD_MAX_TOKENS_IN", "3", 1); // the flag wins
+    Server s = server_start(tiny_model_file(), "--max-tokens-in 4 --max-jobs 3");
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].body);
+        Str answer = server_ask(s, "POST", "/execute", rows[i].body, &status);
+        if (!CHECK(text_contains(answer, rows[i].answer))) printf("%.*s\n", STR_ARG(answer));
+    }
+    CHECK(text_contains(server_ask(s, "GET", "/health", "", &status), "\"jobs_max\":3"));
+    CHECK(text_contains(process_read_file(s.process.err_path), "\"max_tokens\":7"));
+    kill(s.process.pid, SIGTERM);
+    CHECK_INT_EQ(0, process_wait(s.process));
+}
+
+// ---- tokens ----
+
+static uint16_t status_with_token(Server s, const char *token) {
+    char value[64];
+    snprintf(value, sizeof value, "Bearer %s", token);
+    HttpHeader header = {STR("Authorization"), str_from_c(value)};
+    return ask_with(s.port, "GET", "/metrics", NULL, header).status;
+}
+
+// Each file that cannot be read leaves the old tokens in force, and a good one that follows is taken.
+TEST(contract_sighup_with_a_file_that_cannot_be_read) {
+    static const char *const ways[] = {"gone", "empty", "a folder", "too large", "no token"};
+    static char large[70 * 1024];
+    memset(large, 'x', sizeof large - 1);
+    const char *path = tmp_file_write("tokens", "old\n");
+    char more[512];
+    snprintf(more, sizeof more, "--api-token-file %s", path);
+    Server s = server_start(tiny_model_file(), more);
+    for (uint32_t i = 0; i < COUNT_OF(ways); i++) {
+        TEST_CASE_LABEL("%s", ways[i]);
+        if (i == 0) REQUIRE(unlink(path) == 0);
+        if (i == 1) tmp_file_write("tokens", "");
+        if (i == 2) REQUIRE(unlink(path) == 0 && mkdir(path, 0700) == 0);
+        if (i == 3) REQUIRE(rmdir(path) == 0);
+        if (i == 3) tmp_file_write("tokens", large);
+        if (i == 4) tmp_file_write("tokens", "# none\ntwo words\n");
+        kill(s.process.pid, SIGHUP);
+        for (int ms = 0; ms < 20000 && count_events(s, "tokens_kept") <= i; ms += 5)
+            os_sleep_ms(5);
+        CHECK_INT_EQ(i + 1, count_events(s, "tokens_kept"));
+        CHECK_INT_EQ(200, status_with_token(s, "old"));
+        CHECK_INT_EQ(401, status_with_token(s, "new"));
+    }
+    tmp_file_write("tokens", "new");
+    kill(s.process.pid, SIGHUP);
+    CHECK(process_await_event(s.process, "tokens_read").len > 0);
+    CHECK_INT_EQ(401, status_with_token(s, "old"));
+    CHECK_INT_EQ(200, status_with_token(s, "new"));
+    kill(s.process.pid, SIGTERM);
+    CHECK_INT_EQ(0, process_wait(s.process));
+}
