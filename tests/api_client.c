@@ -1,5 +1,6 @@
 #include "api_client.h"
 
+#include "base/strbuf.h"
 #include "os/os.h"
 #include "os/os_net.h"
 #include "runner.h"
@@ -90,6 +91,20 @@ void read_until(Stream *s, const char *part) {
 
 Str stream_text(const Stream *s) {
     return (Str){s->text, s->length};
+}
+
+Str token_events(Str stream, char memory[4096]) {
+    static const char name[] = "event: token\ndata: ";
+    StrBuf out = strbuf_from_memory(memory, 4096);
+    const char *at, *end = stream.ptr + stream.len;
+    while ((at = memmem(stream.ptr, (size_t)(end - stream.ptr), name, sizeof name - 1)) != NULL) {
+        at += sizeof name - 1;
+        stream.ptr = memchr(at, '\n', (size_t)(end - at));
+        REQUIRE(stream.ptr != NULL);
+        strbuf_put(&out, (Str){at, (size_t)(stream.ptr + 1 - at)});
+    }
+    CHECK(!out.truncated);
+    return strbuf_str(&out);
 }
 
 uint32_t text_count(Str text, const char *part) {

@@ -38,5 +38,8 @@ Stream *open_stream(FakeWorker *f, const char *body, HttpHeader header);
 void read_until(Stream *s, const char *part);
 Str stream_text(const Stream *s);
 
+// The data of a stream's token events, one a line.
+Str token_events(Str stream, char memory[4096]);
+
 // How often `part` is in it.
 uint32_t text_count(Str text, const char *part);

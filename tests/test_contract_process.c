@@ -278,3 +278,83 @@ TEST(contract_sighup_with_a_file_that_cannot_be_read) {
     kill(s.process.pid, SIGTERM);
     CHECK_INT_EQ(0, process_wait(s.process));
 }
+
+// ---- the same request, the same tokens ----
+
+// M0-W-1826, by the CPU reference and over HTTP: whatever runs beside it.
+TEST(contract_m0_w_1826_same_tokens_beside_other_jobs) {
+    static const char request[] =
+        "{\"job_id\":\"a\",\"prompt\":\"Hello\",\"max_tokens\":30,\"seed\":7,\"top_p\":0.9}";
+    uint16_t status;
+    HttpClient others[2];
+    HttpClientReply reply;
+    Error err;
+    char url[64], body[128], memory[2][4096];
+    Server s = server_start(tiny_model_file(), "--max-jobs 3");
+    Str alone = server_ask(s, "POST", "/execute", request, &status);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/execute", s.port);
+    for (size_t i = 0; i < COUNT_OF(others); i++) {
+        snprintf(body, sizeof body,
+                 "{\"job_id\":\"other %zu\",\"prompt\":\"pp\",\"max_tokens\":1900,\"temperature\":0}", i);
+        HttpClientRequest other = {.method = "POST",
+                                   .url = str_from_c(url),
+                                   .content_type = STR("application/json"),
+                                   .body = str_from_c(body),
+                                   .timeout_ms = 20000};
+        REQUIRE(http_client_open(&others[i], &other, &reply, &err));
+    }
+    Str beside = server_ask(s, "POST", "/execute", request, &status);
+    Str tokens = token_events(alone, memory[0]);
+    CHECK(text_contains(tokens, "\"i\":5}"));
+    CHECK_STR_EQ(tokens, token_events(beside, memory[1]));
+    for (size_t i = 0; i < COUNT_OF(others); i++)
+        http_client_close(&others[i]);
+    kill(s.process.pid, SIGTERM);
+    CHECK_INT_EQ(0, process_wait(s.process));
+}
+
+// The ids that `run` prints, and how many of them are different.
+static uint32_t run_ids(const char *more, uint32_t ids[64], uint32_t *n_different) {
+    char line[256];
+    snprintf(line, sizeof line,
+             "run --model %% --device cpu --threads 1 --prompt 0123456789 --ids --temperature 0 %s", more);
+    Process p = process_start(line, (const char *[]){tiny_model_file()}, NULL);
+    CHECK_INT_EQ(0, process_wait(p));
+    Str out = process_read_file(p.out_path);
+    uint32_t n = 0;
+    *n_different = 0;
+    for (const char *at = out.ptr; at < out.ptr + out.len && n < 64 && *at != '\n'; n++) {
+        bool is_new = true;
+        char *end;
+        ids[n] = (uint32_t)strtoul(at, &end, 10);
+        for (uint32_t i = 0; i < n; i++)
+            is_new = is_new && ids[i] != ids[n];
+        *n_different += is_new;
+        at = end + (*end == ' ');
+    }
+    return n;
+}
+
+// The penalty is over prompt and output: one that favours what was there lets the prompt's tokens alone be
+// drawn, and one that disfavours it makes the output richer.
+TEST(contract_repetition_penalty_is_over_prompt_and_output) {
+    uint32_t plain[64], favoured[64], rich[64], prompt[64], n_plain, n_favoured, n_rich, n_prompt = 0;
+    const char *text = tmp_file_write("prompt", "0123456789");
+    Process p = process_start("tokenize --model % --add-special", (const char *[]){tiny_model_file()}, text);
+    CHECK_INT_EQ(0, process_wait(p));
+    Str ids = process_read_file(p.out_path);
+    REQUIRE(ids.len > 0);
+    for (char *at = (char *)(uintptr_t)ids.ptr; *at && *at != '\n' && n_prompt < 64;)
+        prompt[n_prompt++] = (uint32_t)strtoul(at, &at, 10);
+    CHECK_INT_EQ(40, run_ids("--max-tokens 40", plain, &n_plain));
+    CHECK_INT_EQ(1, run_ids("--max-tokens 1 --repetition-penalty 0.01", favoured, &n_favoured));
+    CHECK_INT_EQ(40, run_ids("--max-tokens 40 --repetition-penalty 2", rich, &n_rich));
+    printf("%u and %u different tokens\n", n_plain, n_rich);
+    bool was_there = false, is_there = false;
+    for (uint32_t i = 0; i < n_prompt; i++) {
+        was_there = was_there || prompt[i] == plain[0];
+        is_there = is_there || prompt[i] == favoured[0];
+    }
+    CHECK(!was_there && is_there);
+    CHECK(n_rich > n_plain);
+}

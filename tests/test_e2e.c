@@ -1,5 +1,6 @@
 // The program itself, as a process: start-up, exit codes, signals, commands. With a tiny model of random
 // weights, and where it is there, the demo's real one.
+#include "api_client.h"
 #include "base/strbuf.h"
 #include "gguf_builder.h"
 #include "json_vocab.h"
@@ -18,21 +19,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-// The data of a stream's token events, one a line.
-static Str token_events(Str stream, char memory[4096]) {
-    static const char name[] = "event: token\ndata: ";
-    StrBuf out = strbuf_from_memory(memory, 4096);
-    const char *at, *end = stream.ptr + stream.len;
-    while ((at = memmem(stream.ptr, (size_t)(end - stream.ptr), name, sizeof name - 1)) != NULL) {
-        at += sizeof name - 1;
-        stream.ptr = memchr(at, '\n', (size_t)(end - at));
-        REQUIRE(stream.ptr != NULL);
-        strbuf_put(&out, (Str){at, (size_t)(stream.ptr + 1 - at)});
-    }
-    CHECK(!out.truncated);
-    return strbuf_str(&out);
-}
 
 TEST(e2e_serve_one_request_and_stop) {
     Server s = server_start(tiny_model_file(), "--worker-id 01234567-89ab-4cde-8f01-23456789abcd");
@@ -370,6 +356,10 @@ TEST(e2e_tokenize_and_back) {
     Process back = process_start("tokenize --model % --decode", (const char *[]){model}, p.out_path);
     CHECK_INT_EQ(0, process_wait(back));
     CHECK_STR_EQ(text, process_read_file(back.out_path));
+    Process json = process_start("tokenize --model % --json", (const char *[]){model}, input);
+    CHECK_INT_EQ(0, process_wait(json));
+    Str answer = process_read_file(json.out_path);
+    CHECK(str_starts_with(answer, STR("{\"ids\":[")) && text_contains(answer, "],\"count\":"));
     Process bad = process_start("tokenize --model % --decode", (const char *[]){model}, input);
     CHECK_INT_EQ(2, process_wait(bad));
     CHECK(text_contains(process_read_file(bad.err_path), "an id is a whole number below 1024"));
