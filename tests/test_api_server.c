@@ -195,23 +195,14 @@ TEST(api_head) {
     static const char *const paths[] = {"/health", "/ready", "/metrics"};
     FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x"});
     for (size_t i = 0; i < COUNT_OF(paths); i++) {
-        int socket;
-        Error err;
-        char text[2048], head[128];
-        size_t length = 0, got = 0, sent;
+        char head[128];
         TEST_CASE_LABEL("%s", paths[i]);
-        REQUIRE(os_net_connect(STR("127.0.0.1"), fake_port(f), 1000, &socket, &err));
         snprintf(head, sizeof head, "HEAD %s HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", paths[i]);
-        CHECK(os_net_send(socket, str_from_c(head), &sent) == OS_NET_OK);
-        while (os_net_wait_ready(socket, false, 5000) && length < sizeof text &&
-               os_net_receive(socket, text + length, sizeof text - length, &got) == OS_NET_OK)
-            length += got;
-        Str answer = {text, length};
+        Str answer = ask_raw(fake_port(f), str_from_c(head));
         CHECK(str_starts_with(answer, STR("HTTP/1.1 200 OK\r\n")));
         CHECK(text_contains(answer, "\r\nContent-Length: ") &&
               !text_contains(answer, "\r\nContent-Length: 0\r\n"));
         CHECK(str_ends_with(answer, STR("\r\n\r\n")));
-        os_net_close(socket);
     }
     shut_down(f);
 }
