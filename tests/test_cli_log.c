@@ -56,6 +56,13 @@ TEST(cli_log_text_line) {
     log = make_log(LOG_FORMAT_TEXT);
     log_event(&log, LOG_ERROR, LOG_STR("message", STR("port 1 is\nin use.")));
     CHECK_STR_EQ("02:18:45  error                port 1 is in use.\n", (const char *)captured);
+    // C1 controls, which terminals obey as they do ESC and '[', and bytes that are no character.
+    log = make_log(LOG_FORMAT_TEXT);
+    log_event(&log, LOG_ERROR,
+              LOG_STR("message", STR("a\xC2\x9B"
+                                     "2Jb\x9B"
+                                     "c\xC2\xA0\xC3\xA9.")));
+    CHECK_STR_EQ("02:18:45  error                a 2Jb c\xC2\xA0\xC3\xA9.\n", (const char *)captured);
     log = make_log(LOG_FORMAT_TEXT);
     log.level = LOG_LEVEL_WARN;
     log_event(&log, LOG_READY, LOG_U64("port", 1));

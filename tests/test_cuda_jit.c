@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static const char *const repack_files[] = {"prelude.cuh", "layout.h", "args.h", "repack.cuh", NULL};
 
@@ -167,6 +169,32 @@ TEST(cuda_jit_goes_on_where_the_disk_is_full) {
     CHECK(strstr(report.warning, folder) != NULL);
     OsFolderEntry entries[4];
     CHECK_INT_EQ(0, os_folder_list(folder, entries, COUNT_OF(entries)));
+}
+
+// Whoever may write into the folder: only what this user wrote is run, and nothing there holds a start up.
+TEST(cuda_jit_cache_takes_no_kernel_of_others) {
+    static const char *const kinds[] = {"own", "writable by others", "another user's", "a link", "a pipe"};
+    Arena arena = os_arena(8 << 20);
+    JitCache cache;
+    JitKey key = {{1}};
+    Str found;
+    Error err = {0};
+    char path[1200];
+    const char *folder = test_tmp_path("cache"), *elsewhere = test_tmp_path("elsewhere");
+    REQUIRE(jit_cache_open(folder, &cache, &err));
+    for (size_t i = 0; i < COUNT_OF(kinds); i++) {
+        TEST_CASE_LABEL("%s", kinds[i]);
+        REQUIRE(jit_cache_store(&cache, &key, STR("a kernel"), arena, &err));
+        only_file(folder, path);
+        if (i == 1) REQUIRE(chmod(path, 0666) == 0);
+        if (i == 2 && chown(path, 12345, 12345) != 0) continue; // no privilege to do so
+        if (i >= 3) REQUIRE(rename(path, elsewhere) == 0);
+        if (i == 3) REQUIRE(symlink(elsewhere, path) == 0);
+        if (i == 4) REQUIRE(mkfifo(path, 0600) == 0);
+        CHECK_INT_EQ(i == 0, jit_cache_load(&cache, &key, &arena, &found, &err));
+        CHECK_INT_EQ(ERR_NONE, err.code);
+        CHECK(unlink(path) == 0);
+    }
 }
 
 TEST(cuda_jit_cache_stays_small) {

@@ -110,6 +110,43 @@ TEST(hostile_model_file_is_cut_while_serving) {
     CHECK(text_contains(process_read_file(s.process.err_path), "file was cut"));
 }
 
+// A name that would not fit an answer or would drive a terminal is not used.
+TEST(hostile_model_names) {
+    static char longest[256 * 1024];
+    memset(longest, 'x', sizeof longest - 1);
+    const char *const names[] = {longest,
+                                 "a\x1b[2Jb",
+                                 "a\xC2\x9B"
+                                 "2J",
+                                 "a\nb",
+                                 "\xFF",
+                                 ""};
+    uint16_t status;
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        TEST_CASE_LABEL("name %zu", i);
+        TinyModel model = tiny_model_llama();
+        const char *path = test_tmp_path("tiny.gguf");
+        model.name = names[i];
+        tiny_model_save(&model, path);
+        Server s = server_start(path, "");
+        CHECK(text_contains(server_ask(s, "GET", "/health", "", &status), "\"model\":\"tiny\""));
+        kill(s.process.pid, SIGTERM);
+        CHECK_INT_EQ(0, process_wait(s.process));
+    }
+    TEST_CASE_LABEL("%s", "a message");
+    TinyModel model = tiny_model_llama();
+    const char *path = test_tmp_path("odd.gguf");
+    GgufBuilder b = gguf_builder_begin();
+    tiny_model_put_metadata(&b, &model);
+    tiny_model_add_tensors(&b, &model);
+    gguf_builder_put_str(&b, "llama.rope.scaling.type", "\x1b[2J\xC2\x9B[2J");
+    CHECK(gguf_builder_save(gguf_builder_end(&b), path));
+    Process p = process_start("run --device cpu --model % --prompt x", &path, NULL);
+    CHECK_INT_EQ(1, process_wait(p));
+    Str message = process_read_file(p.err_path);
+    CHECK(text_contains(message, "2J") && !text_contains(message, "\x1b") && !text_contains(message, "\x9B"));
+}
+
 // ---- who started it ----
 
 TEST(hostile_standard_files_are_closed) {

@@ -53,6 +53,7 @@ enum {
     GGUF_KEY_BYTES_MAX = 65535, // the format's own limit
     GGUF_TENSOR_NAME_BYTES_MAX = 256,
     GGUF_ARRAY_DEPTH_MAX = 4,
+    MODEL_NAME_BYTES_MAX = 256, // of general.name; a longer one is not used
     LAYERS_MAX = 512,
     EXPERTS_MAX = 512,
     HEAD_DIM_MAX = 512,

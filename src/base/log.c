@@ -51,7 +51,7 @@ static void put_json_str(StrBuf *out, Str s) {
             length = 1;
         } else if (cp == '"' || cp == '\\') {
             strbuf_printf(out, "\\%c", (char)cp);
-        } else if (cp < 0x20 || cp == 0x7F) {
+        } else if (utf8_is_control(cp)) {
             strbuf_printf(out, "\\u%04x", (unsigned)cp);
         } else {
             strbuf_put(out, str_slice(s, 0, length));
@@ -63,9 +63,11 @@ static void put_json_str(StrBuf *out, Str s) {
 
 // Control characters would let a field forge a line or drive the terminal.
 static void put_text_str(StrBuf *out, Str s) {
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned char c = (unsigned char)s.ptr[i];
-        strbuf_put_char(out, c < 0x20 || c == 0x7F ? ' ' : (char)c);
+    while (s.len) {
+        uint32_t cp;
+        size_t length = utf8_decode(s, &cp);
+        strbuf_put(out, length == 0 || utf8_is_control(cp) ? STR(" ") : str_slice(s, 0, length));
+        s = str_slice(s, length ? length : 1, s.len);
     }
 }
 

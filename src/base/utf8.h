@@ -25,6 +25,11 @@ static inline size_t utf8_decode(Str s, uint32_t *codepoint) {
     return need;
 }
 
+// Whether a terminal obeys the character instead of showing it (C0, DEL and C1 of ISO 6429).
+static inline bool utf8_is_control(uint32_t codepoint) {
+    return codepoint < 0x20 || (codepoint >= 0x7F && codepoint < 0xA0);
+}
+
 // Writes the character's 1-4 bytes; the caller passes a valid code point. Returns the length.
 size_t utf8_encode(uint32_t codepoint, char out[4]);
 

@@ -39,7 +39,7 @@ static void put_text(StrBuf *out, Str s, uint32_t columns) {
             strbuf_put(out, STR("…"));
             return;
         }
-        bool control = length && (codepoint < 0x20 || (codepoint >= 0x7F && codepoint < 0xA0));
+        bool control = length && utf8_is_control(codepoint);
         if (codepoint == '\n' && length) strbuf_put(out, STR("␊"));
         else if (length == 0 || control) strbuf_put(out, STR("\uFFFD"));
         else strbuf_put(out, str_slice(s, 0, length));

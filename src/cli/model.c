@@ -1,5 +1,6 @@
 #include "cli/model.h"
 
+#include "base/utf8.h"
 #include "cli/progress.h"
 #include "os/os.h"
 
@@ -15,10 +16,23 @@
 enum { PROCESS_ARENA_MB = 4096, SCRATCH_ARENA_MB = 1024 };
 static const size_t MB = 1024 * 1024;
 
+// A name that can stand in a log, an answer and on a terminal.
+static bool is_usable_name(Str name) {
+    if (name.len == 0 || name.len > MODEL_NAME_BYTES_MAX) return false;
+    while (name.len) {
+        uint32_t codepoint;
+        size_t length = utf8_decode(name, &codepoint);
+        if (length == 0 || utf8_is_control(codepoint)) return false;
+        name = str_slice(name, length, name.len);
+    }
+    return true;
+}
+
+// What the file says, or else what it is called.
 static Str model_name(const GgufFile *file, const char *path) {
     Str name = {0};
     Error ignored; // a name of another type is as good as none
-    if (gguf_opt_str(file, STR("general.name"), &name, &ignored) && name.len) return name;
+    if (gguf_opt_str(file, STR("general.name"), &name, &ignored) && is_usable_name(name)) return name;
     const char *slash = strrchr(path, '/');
     name = str_from_c(slash ? slash + 1 : path);
     if (str_ends_with(name, STR(".gguf"))) name.len -= 5;

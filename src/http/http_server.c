@@ -27,6 +27,7 @@ typedef struct {
     HttpConnection connection;
     int socket; // -1 for none
     uint32_t interest;
+    uint64_t serial; // the how many-th connection it is
 } HttpSlot;
 
 struct HttpServer {
@@ -253,6 +254,12 @@ static void http_server_refuse(HttpServer *server, int socket) {
     server->stats.connections_refused++;
 }
 
+// Of those that came in one millisecond, the one that came first.
+static bool waits_longer(const HttpSlot *a, const HttpSlot *b) {
+    uint64_t since_a = a->connection.waits_since_ms, since_b = b->connection.waits_since_ms;
+    return since_a < since_b || (since_a == since_b && a->serial < b->serial);
+}
+
 // Closes the connection that has been idle for longest or, where none is, the one whose request has been
 // coming for longest; NULL where all are being answered, or have begun to send just now.
 static HttpSlot *http_server_make_room(HttpServer *server) {
@@ -263,7 +270,7 @@ static HttpSlot *http_server_make_room(HttpServer *server) {
         bool is_idle = http_connection_is_idle(c);
         if (!is_idle && !http_connection_is_slow(c)) continue;
         HttpSlot **of_kind = &longest[!is_idle];
-        if (!*of_kind || c->waits_since_ms < (*of_kind)->connection.waits_since_ms) *of_kind = slot;
+        if (!*of_kind || waits_longer(slot, *of_kind)) *of_kind = slot;
     }
     HttpSlot *slot = longest[0] ? longest[0] : longest[1];
     if (!slot) return NULL;
@@ -285,6 +292,8 @@ static void http_server_accept(HttpServer *server) {
         int socket;
         OsNetResult result = os_net_accept(server->listener, &socket);
         if (result == OS_NET_EXHAUSTED) {
+            // Without a descriptor to give, the system says so even where nobody waits.
+            if (!os_net_wait_ready(server->listener, false, 0)) return;
             made_room = !made_room && http_server_make_room(server);
             if (made_room) continue;
             server->listener_paused = os_poll_change(server->poller, server->listener, 0, HTTP_TAG_LISTENER);
@@ -304,7 +313,7 @@ static void http_server_accept(HttpServer *server) {
         slot->socket = socket;
         slot->interest = OS_POLL_RECEIVE;
         server->open_count++;
-        server->stats.connections_accepted++;
+        slot->serial = ++server->stats.connections_accepted;
         http_connection_open(&slot->connection);
     }
 }

@@ -152,10 +152,9 @@ bool os_file_keep(MappedFile *file, uint64_t size, Error *err) {
     return error_set(err, ERR_NO_MEMORY, "no memory for the first %zu bytes of a file", length);
 }
 
-bool os_file_read(const char *path, uint64_t max_bytes, Arena *arena, Str *out, Error *err) {
-    bool is_stdin = strcmp(path, "-") == 0;
-    int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return error_set(err, ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
+// Closes it, unless it is standard input.
+static bool read_descriptor(int fd, const char *path, uint64_t max_bytes, Arena *arena, Str *out,
+                            Error *err) {
     size_t length = 0, room = (size_t)min_u64(max_bytes + 1, arena_left(arena));
     char *text = (char *)arena->next;
     ssize_t got = 1;
@@ -165,7 +164,7 @@ bool os_file_read(const char *path, uint64_t max_bytes, Arena *arena, Str *out, 
         if (got < 0 && errno == EINTR) got = 1;
     }
     int read_errno = errno;
-    if (!is_stdin) close(fd);
+    if (fd != STDIN_FILENO) close(fd);
     if (got < 0) return error_set(err, ERR_IO, "%s: cannot be read: %s", path, strerror(read_errno));
     if (length > max_bytes || length == room) {
         return error_set(err, ERR_IO, "%s: larger than %llu bytes", path, (unsigned long long)max_bytes);
@@ -173,6 +172,23 @@ bool os_file_read(const char *path, uint64_t max_bytes, Arena *arena, Str *out, 
     arena->next += length;
     *out = (Str){text, length};
     return true;
+}
+
+bool os_file_read(const char *path, uint64_t max_bytes, Arena *arena, Str *out, Error *err) {
+    int fd = strcmp(path, "-") == 0 ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return error_set(err, ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    return read_descriptor(fd, path, max_bytes, arena, out, err);
+}
+
+bool os_file_read_own(const char *path, uint64_t max_bytes, Arena *arena, Str *out, Error *err) {
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0) return error_set(err, ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    bool is_own = fstat(fd, &info) == 0 && S_ISREG(info.st_mode) &&
+                  (info.st_uid == geteuid() || info.st_uid == 0) && (info.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+    if (is_own) return read_descriptor(fd, path, max_bytes, arena, out, err);
+    close(fd);
+    return error_set(err, ERR_IO, "%s: others could have written it", path);
 }
 
 bool os_write(int fd, Str bytes) {

@@ -43,6 +43,10 @@ bool os_file_was_cut(void);
 // The whole of a file, or of standard input for "-", at most `max_bytes`, copied into the arena.
 MUST_CHECK bool os_file_read(const char *path, uint64_t max_bytes, Arena *arena, Str *out, Error *err);
 
+// The same of a file that nobody but this user and root can have written: no link, nothing but a regular
+// file, never blocks. Others are an error, ERR_IO like all.
+MUST_CHECK bool os_file_read_own(const char *path, uint64_t max_bytes, Arena *arena, Str *out, Error *err);
+
 // Writes all bytes to a file descriptor (1 standard output, 2 standard error); false when the other end is
 // gone.
 bool os_write(int fd, Str bytes);

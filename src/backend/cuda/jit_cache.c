@@ -79,9 +79,9 @@ bool jit_cache_load(const JitCache *cache, const JitKey *key, Arena *arena, Str 
     if (!path_of(cache, key, path)) return false;
     Arena before = *arena;
     Str file;
-    Error missing; // as a rule: there is nothing to say about it
+    Error missing; // as a rule, or not ours, which is as good: there is nothing to say about it
     arena->next = (uint8_t *)align_up((uint64_t)(uintptr_t)arena->next, 64);
-    if (!os_file_read(path, CONTENT_BYTES_MAX, arena, &file, &missing)) {
+    if (!os_file_read_own(path, CONTENT_BYTES_MAX, arena, &file, &missing)) {
         *arena = before;
         return false;
     }

@@ -21,7 +21,8 @@ typedef struct {
 bool jit_cache_open(const char *folder, JitCache *out, Error *problem);
 
 // The content stored under a key, in `arena`. False when there is none; problem->code is then ERR_NONE, or
-// says that a file was there and is damaged.
+// says that a file was there and is damaged. A file that others could have written is none: kernels are
+// programs.
 bool jit_cache_load(const JitCache *cache, const JitKey *key, Arena *arena, Str *out, Error *problem);
 
 // False with *problem set when it cannot be written. Uses `scratch`.
