@@ -241,6 +241,39 @@ TEST(hostile_log_file_reaches_its_limit) {
     CHECK_INT_EQ(0, process_wait(s.process));
 }
 
+// Whoever reads the log has stopped: the worker has not.
+TEST(hostile_log_is_not_read) {
+    uint16_t status;
+    int ends[2];
+    char log[16 * 1024] = "";
+    size_t n = 0;
+    const char *model = tiny_model_file();
+    REQUIRE(pipe(ends) == 0 && fcntl(ends[1], F_SETPIPE_SZ, 4096) > 0);
+    Server s = {.process.pid = fork()};
+    REQUIRE(s.process.pid >= 0);
+    if (s.process.pid == 0) {
+        if (dup2(ends[1], 2) < 0) _exit(126);
+        execl(test_program_path(), "worker-orcd", "--model", model, "--device", "cpu", "--port", "0", NULL);
+        _exit(127);
+    }
+    char *ready = NULL; // and what is after it: all of that line, for a log is written a line at a time
+    while (!ready && n + 1 < sizeof log) {
+        ssize_t got = read(ends[0], log + n, sizeof log - 1 - n);
+        REQUIRE(got > 0);
+        n += (size_t)got;
+        log[n] = 0;
+        ready = strstr(log, "\"event\":\"ready\"");
+    }
+    REQUIRE(ready != NULL);
+    while (ready > log && ready[-1] != '\n')
+        ready--;
+    s.port = (uint16_t)log_line_number((Str){ready, strcspn(ready, "\n")}, "port");
+    for (int i = 0; i < 30; i++)
+        CHECK(text_contains(server_ask(s, "POST", "/execute", JOB, &status), "event: end"));
+    kill(s.process.pid, SIGTERM);
+    CHECK_INT_EQ(0, process_wait(s.process));
+}
+
 static int connect_idle(uint16_t port) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);

@@ -183,7 +183,7 @@ static void set_up_log(Worker *w) {
         .worker_id = str_from_c(w->worker_id),
         .model_ref = str_from_c(w->model_ref),
         .gpu_device = o->device == DEVICE_CUDA ? (int)o->gpu_device : -1,
-        .write = os_write,
+        .write = os_write_soon,
         .now_unix_ms = os_unix_ms,
         .fd = 2,
     };

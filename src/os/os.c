@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -197,6 +198,18 @@ bool os_write(int fd, Str bytes) {
         if (written < 0 && errno == EINTR) continue;
         if (written < 0) return false;
         bytes = str_slice(bytes, (size_t)written, bytes.len);
+    }
+    return true;
+}
+
+bool os_write_soon(int fd, Str bytes) {
+    enum { PATIENCE_MS = 10 };
+    while (bytes.len) {
+        // Where there is room at all there is some for this much (pipe(7)).
+        Str part = str_slice(bytes, 0, (size_t)min_u64(bytes.len, PIPE_BUF));
+        struct pollfd wait = {.fd = fd, .events = POLLOUT};
+        if (poll(&wait, 1, PATIENCE_MS) == 0 || !os_write(fd, part)) return false;
+        bytes = str_slice(bytes, part.len, bytes.len);
     }
     return true;
 }

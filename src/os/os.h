@@ -51,6 +51,10 @@ MUST_CHECK bool os_file_read_own(const char *path, uint64_t max_bytes, Arena *ar
 // gone.
 bool os_write(int fd, Str bytes);
 
+// The same for a log: what a reader that has stopped (a full pipe, a halted terminal) has no room for within
+// a few milliseconds is dropped. False then, too.
+bool os_write_soon(int fd, Str bytes);
+
 bool os_is_terminal(int fd);
 uint32_t os_terminal_columns(int fd); // 80 where it cannot be told
 
