@@ -4,11 +4,9 @@
     python3 tests/tools/check_gpu_worker.py --model FILE.gguf [--worker build/worker-orcd] [--jobs 1000]
 
 The model may have random weights (tests/make_model.py), but needs a context of 2,048 tokens or more. Takes
-less than a minute on a small model. Needs python3 alone. The status is 1 where a promise was not kept.
---device cpu tries the script itself where there is no GPU; its figures then say nothing.
-
-Not here: a CUDA error while serving, which nothing outside can provoke on a healthy GPU. The test
-contract_cuda_error_while_serving holds it, on a driver that fails when it is told to.
+less than a minute on a small model. Needs python3, and a C compiler for break_gpu.c, which makes a CUDA error while
+the worker serves. The status is 1 where a promise was not kept. --device cpu tries the script itself where there
+is no GPU; its figures then say nothing, and no GPU is broken.
 """
 
 import argparse
@@ -44,12 +42,14 @@ def within(what, value, limit, unit):
 class Worker:
     """A worker process, its log, and a client of it."""
 
-    def __init__(self, args, *more, model=None, cache=None):
+    def __init__(self, args, *more, model=None, cache=None, env=None):
         command = [args.worker, "--model", model or args.model, "--device", args.device, "--port", "0"]
         command += ["--log-format", "json", "--jit-cache", cache or args.cache, *more]
         self.log_path = tempfile.mktemp(dir=args.folder, suffix=".log")
         self.began = time.monotonic()
-        self.process = subprocess.Popen(command, stderr=open(self.log_path, "wb"), stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            command, stderr=open(self.log_path, "wb"), stdout=subprocess.DEVNULL, env={**os.environ, **(env or {})}
+        )
         ready = self.await_event("ready", 300)
         self.ready_seconds = time.monotonic() - self.began
         self.port = ready["port"]
@@ -333,6 +333,56 @@ def check_not_numbers(args):
     os.remove(path)
 
 
+def read_to_end(stream):
+    data = b""
+    while piece := stream.recv(65536):
+        data += piece
+    stream.close()
+    return data.decode()
+
+
+def check_lost_gpu(args):
+    """A kernel that writes where nothing is, in the worker's own context: every later call fails."""
+    if args.device != "cuda":
+        return
+    here = os.path.dirname(os.path.abspath(__file__))
+    library, trigger = (os.path.join(args.folder, name) for name in ("break_gpu.so", "break"))
+    compile_it = ["cc", "-shared", "-fPIC", "-o", library, os.path.join(here, "break_gpu.c"), "-lpthread"]
+    subprocess.run(compile_it, check=True)
+    before = gpu_megabytes()
+    for name, n_jobs in (("while three jobs run", 3), ("while nothing runs", 0)):
+        worker = Worker(args, "--max-jobs", "4", env={"LD_PRELOAD": library, "BREAK_GPU": trigger})
+        bodies = [{"job_id": f"e{i}", "prompt": "p", "max_tokens": 1900, "seed": i} for i in range(n_jobs)]
+        streams = [worker.open_job(body) for body in bodies]
+        worker.await_jobs(n_jobs)
+        began = time.monotonic()
+        open(trigger, "w").close()
+        if not n_jobs:
+            time.sleep(0.3)
+            began = time.monotonic()
+            status, text = worker.ask("POST", "/execute", {"job_id": "e", "prompt": "p"})
+            report("the next job after that is told", status == 500 and "CUDA_ERROR" in text, text.strip()[:200])
+        healths = set()
+        while worker.process.poll() is None and time.monotonic() < began + 10:
+            try:
+                healths.add(worker.ask("GET", "/health")[0])
+            except OSError:
+                pass
+            time.sleep(0.005)
+        seconds = time.monotonic() - began
+        ends = [read_to_end(stream) for stream in streams]
+        told = sum(end.count("event: error") == 1 and '"code":"CUDA_ERROR"' in end for end in ends)
+        report(f"CUDA error {name}: exit 3", worker.process.poll() == 3, f"status {worker.process.poll()}")
+        report("and /health says 503 before", 503 in healths, str(sorted(healths)))
+        if n_jobs:
+            report("and each stream says CUDA_ERROR", told == n_jobs, f"{told} of {n_jobs}: {ends[0][-160:].strip()}")
+        within("and all that takes", seconds, 2, "s")
+        os.remove(trigger)
+    time.sleep(1)
+    after = gpu_megabytes()
+    report("nothing is left on the GPU", after == before, f"{before} MB before, {after} MB after")
+
+
 def check_kill(args):
     before = gpu_megabytes()
     worker = Worker(args)
@@ -366,7 +416,7 @@ def main():
         code, seconds = worker.stop()
         report("SIGTERM ends it with 0", code == 0, f"status {code}")
         within("SIGTERM to exit, idle", seconds, 1, "s")
-        for check in (check_side_by_side, check_sandbox, check_not_numbers, check_kill):
+        for check in (check_side_by_side, check_sandbox, check_not_numbers, check_lost_gpu, check_kill):
             check(args)
     print(f"{len(failures)} failed, {time.monotonic() - began:.0f} s")
     sys.exit(1 if failures else 0)

@@ -67,40 +67,59 @@ static uint32_t shared_budget(const LowerTarget *t, bool most, uint32_t *min) {
     return most ? larger : smaller;
 }
 
+// What a block keeps of its input (activations.cuh): integers and floats, of those the weights ask for.
+static uint64_t activation_bytes(uint32_t n_cols, const Weight *const *weights, uint32_t n_weights) {
+    bool has_floats = false, has_integers = false;
+    for (uint32_t i = 0; i < n_weights; i++) {
+        if (FORMAT_IS_FLOAT((int)weights[i]->dtype)) has_floats = true;
+        else has_integers = true;
+    }
+    return (has_integers ? n_cols / BLOCK_WEIGHTS * X_BLOCK_BYTES : 0) + (has_floats ? n_cols * 4ull : 0);
+}
+
+// A warp's ring holds at least two pieces, each a tile of every row of a unit.
+static uint64_t pieces_bytes(uint32_t n_cols, uint32_t unit_rows, const Weight *const *weights,
+                             uint32_t n_weights) {
+    uint32_t blocks = (uint32_t)min_u64(n_cols / BLOCK_WEIGHTS, TILE_BLOCKS);
+    uint64_t tile_bytes = 0;
+    for (uint32_t i = 0; i < n_weights; i++)
+        tile_bytes = max_u64(tile_bytes, layout_tile_bytes((int)weights[i]->dtype, blocks));
+    return 2 * unit_rows * tile_bytes + 16;
+}
+
 // Two blocks of consecutive stages share a multiprocessor where the second may begin before the first has
-// ended (sm_90). A warp's ring holds at least two pieces, each `unit_rows` tiles of the largest format.
+// ended (sm_90); but a row that needs more than its share has a multiprocessor to itself.
 static MatvecShape matvec_shape(const LowerTarget *t, StageKind kind, uint32_t n_cols, uint32_t units,
                                 uint32_t unit_rows, const Weight *const *weights, uint32_t n_weights) {
-    uint32_t tile_bytes = 0;
-    uint64_t row_bytes = 0;
-    bool has_floats = false;
-    for (uint32_t i = 0; i < n_weights; i++) {
-        uint32_t blocks = (uint32_t)min_u64(n_cols / BLOCK_WEIGHTS, TILE_BLOCKS);
-        tile_bytes = (uint32_t)max_u64(tile_bytes, layout_tile_bytes((int)weights[i]->dtype, blocks));
+    uint64_t row_bytes = 0, pieces = pieces_bytes(n_cols, unit_rows, weights, n_weights);
+    for (uint32_t i = 0; i < n_weights; i++)
         row_bytes = max_u64(row_bytes, layout_row_bytes((int)weights[i]->dtype, n_cols));
-        has_floats |= FORMAT_IS_FLOAT((int)weights[i]->dtype);
-    }
-    uint32_t x_bytes = n_cols / BLOCK_WEIGHTS * X_BLOCK_BYTES + (has_floats ? n_cols * 4 : 0);
-    uint32_t taken = x_bytes + RING_SPARE;
+    uint64_t taken = activation_bytes(n_cols, weights, n_weights) + RING_SPARE;
     MatvecShape shape = {.blocks = t->multiprocessors};
-    uint32_t budget = shared_budget(t, matvec_stages[kind].most, &shape.shared_bytes_min);
+    uint64_t budget = shared_budget(t, matvec_stages[kind].most, &shape.shared_bytes_min);
+    if (taken + align_up(pieces, 1024) > budget) {
+        budget = t->shared_bytes_block;
+        shape.shared_bytes_min = 0;
+    }
     shape.ring_bytes = (uint32_t)min_u64(budget > taken ? budget - taken : 0, RING_BYTES_MAX) / 1024 * 1024;
     bool streams = (uint64_t)units * unit_rows * row_bytes > (uint64_t)shape.ring_bytes * shape.blocks;
     shape.warps = streams ? matvec_stages[kind].warps_streaming : matvec_stages[kind].warps_resident;
-    while (shape.warps > 1 && shape.ring_bytes / shape.warps < 2 * unit_rows * tile_bytes + 16)
+    while (shape.warps > 1 && shape.ring_bytes / shape.warps < pieces)
         shape.warps /= 2;
     uint32_t units_max = shape.warps * UNITS_PER_WARP_MAX;
     shape.blocks *= (uint32_t)max_u64(div_up(units, (uint64_t)shape.blocks * units_max), 1);
     return shape;
 }
 
+static bool units_fit(const LowerTarget *t, const Weight *w, uint32_t unit_rows) {
+    uint32_t n_cols = (uint32_t)w->n_cols;
+    uint64_t pieces = align_up(pieces_bytes(n_cols, unit_rows, &w, 1), 1024);
+    return activation_bytes(n_cols, &w, 1) + RING_SPARE + pieces <= t->shared_bytes_block;
+}
+
 bool lower_matvec_fits(const LowerTarget *t, StageKind kind, const Weight *w) {
-    uint32_t min, rows = kind == STAGE_HEAD ? 4 : 2, n_cols = (uint32_t)w->n_cols;
-    uint32_t blocks = (uint32_t)min_u64(n_cols / BLOCK_WEIGHTS, TILE_BLOCKS);
-    uint64_t pieces = 2ull * rows * layout_tile_bytes((int)w->dtype, blocks) + 1024; // whole KB
-    uint64_t x =
-        n_cols / BLOCK_WEIGHTS * X_BLOCK_BYTES + (FORMAT_IS_FLOAT((int)w->dtype) ? n_cols * 4ull : 0);
-    return x + RING_SPARE + pieces <= shared_budget(t, matvec_stages[kind].most, &min);
+    bool is_output = kind == STAGE_OUTPUT || kind == STAGE_DOWN;
+    return units_fit(t, w, is_output ? 1 : kind == STAGE_HEAD ? 4 : 2);
 }
 
 // The tile of a product that a block of prefill computes: 16 rows of weights a warp, tile_tokens tokens.
@@ -251,13 +270,13 @@ static void define_attention(StrBuf *b, const Lowering *l, const Stage *s) {
 
 // Rows of a unit. Two of down share the activations that a lane has loaded: 2 to 4% of a step, where a block
 // has enough rows for its warps.
-static uint32_t output_rows(const LowerTarget *t, StageKind kind, uint32_t n_rows) {
-    return kind == STAGE_DOWN && n_rows >= 8 * t->multiprocessors ? 2 : 1;
+static uint32_t output_rows(const LowerTarget *t, StageKind kind, const Weight *w) {
+    return kind == STAGE_DOWN && w->n_rows >= 8 * t->multiprocessors && units_fit(t, w, 2) ? 2 : 1;
 }
 
 static void define_output(StrBuf *b, const Lowering *l, const Stage *s, const Op *attention) {
     const Weight *w = s->ops[OUTPUT_MATMUL]->weight;
-    uint32_t rows = output_rows(l->target, s->kind, (uint32_t)w->n_rows);
+    uint32_t rows = output_rows(l->target, s->kind, w);
     uint32_t units = (uint32_t)div_up(w->n_rows, rows);
     MatvecShape shape = matvec_shape(l->target, s->kind, (uint32_t)w->n_cols, units, rows, &w, 1);
     uint64_t block_bytes = placement_bytes(l->placement, w) / shape.blocks;

@@ -3,7 +3,8 @@
 
 enum {
     EXPERTS_USED_MAX = 16,
-    X_BYTES_OF_8 = 18, // of 8 activations in shared memory (activations.cuh)
+    X_BYTES_OF_8 = 18,        // of 8 activations in shared memory (activations.cuh)
+    X_BYTES_OF_8_FLOATS = 32, // the same for weights that are floats
     DOWN_RING_LEAST = 12 << 10,
     DOWN_ROWS = 2,        // side by side share what they are multiplied with; 1 cost 4 to 12% of the stage
     EXPERTS_PIECES = 2,   // of a warp's ring, so that 12 warps have whole rows: 6% of gate and up
@@ -26,20 +27,25 @@ static const Op *norm_of_experts(const Op *gate) {
     return gate - (ROUTE_ROUTE - ROUTE_NORM + 1);
 }
 
+// The activations that a block holds, and two pieces of weights a warp.
+static bool check_down(const Lowering *l, const Stage *s, Error *err) {
+    const ModelConfig *c = &l->plan->config;
+    bool floats = FORMAT_IS_FLOAT((int)s->ops[EXPERTS_DOWN]->weight->dtype);
+    uint64_t of_8 = floats ? X_BYTES_OF_8_FLOATS : X_BYTES_OF_8;
+    uint64_t held = (uint64_t)c->n_experts_used * c->d_ff_expert * of_8 / 8;
+    if (held + DOWN_RING_LEAST <= l->target->shared_bytes_block) return true;
+    return error_set(err, ERR_UNSUPPORTED,
+                     "%u experts of %u values a token need more shared memory than this GPU has: %u bytes",
+                     c->n_experts_used, c->d_ff_expert, l->target->shared_bytes_block);
+}
+
 bool lower_check_experts(const Lowering *l, const Stage *s, Error *err) {
     const ModelConfig *c = &l->plan->config;
     if (c->n_experts_used > EXPERTS_USED_MAX) {
         return error_set(err, ERR_UNSUPPORTED, "%u experts a token cannot be run on the GPU: at most %d",
                          c->n_experts_used, EXPERTS_USED_MAX);
     }
-    // Of the activations that a block holds, and two pieces of weights a warp.
-    uint64_t held = (uint64_t)c->n_experts_used * c->d_ff_expert * X_BYTES_OF_8 / 8;
-    if (held + DOWN_RING_LEAST > l->target->shared_bytes_block) {
-        return error_set(
-            err, ERR_UNSUPPORTED,
-            "%u experts of %u values a token need more shared memory than this GPU has: %u bytes",
-            c->n_experts_used, c->d_ff_expert, l->target->shared_bytes_block);
-    }
+    if (s->kind == STAGE_EXPERTS_DOWN) return check_down(l, s, err);
     if (s->kind != STAGE_EXPERTS_GLU) return true;
     const Op *route = op_before(l, s, 1), *gate = s->ops[EXPERTS_GATE], *up = s->ops[EXPERTS_UP];
     if (!route || route->kind != OP_ROUTE)
