@@ -8,8 +8,9 @@
 // costs each of them 8 or 16 products. For float weights: the floats themselves.
 //
 // Layout, B = N_COLS / 32 blocks: [B][16] coarse bytes of first halves, [B][16] of second halves, the same of
-// the fine bytes, [B] {scale, sum}, all that where a format of integers needs it; then [N_COLS] floats where a
-// float format does. Planes of halves, because lane i reads 16 bytes of block i: neighbours, no bank conflicts.
+// the fine bytes, [B] {scale, sum}, all that where a format of integers needs it; then [N_COLS] floats where
+// a float format does. Planes of halves, because lane i reads 16 bytes of block i: neighbours, no bank
+// conflicts.
 // Mapping: four threads make a block, each four values of its first half and four of its second.
 // Defines: N_COLS, WARPS (of a block), and the formats of the stage's weights: FORMAT_0, and FORMAT_1,
 // FORMAT_2 where there are several; X_FINE (formats.cuh).

@@ -105,11 +105,13 @@ void model_check_chunks(ModelPair *p, const int32_t *prompt, uint32_t n_prompt, 
     int32_t next = tokens[n_prompt];
     for (uint32_t i = 0; i < n_chunks; i++) {
         uint32_t slot = (i + 1) % p->n_slots;
-        TEST_CASE_LABEL("slot %u, chunks of %u", slot, chunks[i]);
+        p->prompt_parts = 2 + i;
+        TEST_CASE_LABEL("slot %u, chunks of %u in %u parts", slot, chunks[i], p->prompt_parts);
         model_generate(p, p->gpu, slot, &SAMPLER_GREEDY, tokens, n_prompt, n_prompt, &chunks[i], 1, cut);
         CHECK_BYTES_EQ(whole, n_values * sizeof *whole, cut, n_values * sizeof *cut);
         CHECK_INT_EQ(next, tokens[n_prompt]);
     }
+    p->prompt_parts = 0;
     TEST_CASE_LABEL("%s", "");
 }
 

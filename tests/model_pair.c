@@ -81,13 +81,15 @@ StepResult model_run(const ModelPair *p, Backend *b, uint32_t slot, const int32_
                       .n_tokens = n,
                       .tokens = tokens,
                       .pages = p->pages[slot],
-                      .sample = sample,
-                      .n_logits = n_logits};
+                      .n_parts = tokens ? (uint32_t)min_u64(p->prompt_parts, b->info.chunk_parts) : 0};
     StepResult result;
     Error err = {0};
     REQUIRE(position + n <= p->context);
-    require_ok(b->step(b, &(Step){.sequences = &q, .n_sequences = 1}, &err), &err);
-    require_ok(b->read(b, &result, &err), &err);
+    do {
+        if (step_is_whole(&q)) q.sample = sample, q.n_logits = n_logits;
+        require_ok(b->step(b, &(Step){.sequences = &q, .n_sequences = 1}, &err), &err);
+        require_ok(b->read(b, &result, &err), &err);
+    } while (++q.part < q.n_parts);
     REQUIRE(result.n_logits == n_logits && result.n_tokens == sample);
     return result;
 }

@@ -252,8 +252,8 @@ static Dtype fitting(Dtype dtype, uint32_t cols) {
     return dtype == DTYPE_Q4_K ? DTYPE_Q5_0 : DTYPE_Q8_0;
 }
 
-// What else people have: these sizes are only lowered here. Two of a family that differ in the number of layers
-// alone are one. What is refused is what does not fit: a row of activations beside two tiles.
+// What else people have: these sizes are only lowered here. Two of a family that differ in the number of
+// layers alone are one. What is refused is what does not fit: a row of activations beside two tiles.
 TEST(cuda_lower_takes_every_published_size) {
     static const struct {
         const char *name, *like;
@@ -301,8 +301,10 @@ TEST(cuda_lower_takes_every_published_size) {
         {"gpt2-xl", "gpt2", 1, 1600, 25, 25, 64, 6400, 50257},
     };
     // Of matrices; of attn_v and ffn_down; of the embedding and the head: Q4_K_M, Q8_0, Q4_0, F16.
-    static const Dtype mixes[][3] = {{DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q6_K}, {DTYPE_Q8_0, DTYPE_Q8_0, DTYPE_Q8_0},
-                                     {DTYPE_Q4_0, DTYPE_Q4_0, DTYPE_Q6_K}, {DTYPE_F16, DTYPE_F16, DTYPE_F16}};
+    static const Dtype mixes[][3] = {{DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q6_K},
+                                     {DTYPE_Q8_0, DTYPE_Q8_0, DTYPE_Q8_0},
+                                     {DTYPE_Q4_0, DTYPE_Q4_0, DTYPE_Q6_K},
+                                     {DTYPE_F16, DTYPE_F16, DTYPE_F16}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         for (size_t k = 0; k < COUNT_OF(mixes); k++) {
             uint32_t d = rows[i].d_model;
@@ -311,7 +313,8 @@ TEST(cuda_lower_takes_every_published_size) {
                                fitting(fitting(mixes[k][1], d), rows[i].ff), fitting(mixes[k][2], d)};
             Made m = plan_of(arch_shape_build(&shape));
             for (size_t a = 0; a < COUNT_OF(architectures); a++) {
-                TEST_CASE_LABEL("%s, %s, sm %u", rows[i].name, dtype_info(mixes[k][0])->name, architectures[a]);
+                TEST_CASE_LABEL("%s, %s, sm %u", rows[i].name, dtype_info(mixes[k][0])->name,
+                                architectures[a]);
                 Lowered l;
                 Error err = {0};
                 uint64_t row_bytes = rows[i].ff * (mixes[k][0] == DTYPE_F16 ? 128ull : 72ull) / 32;
@@ -420,8 +423,8 @@ typedef struct {
 
 static uint64_t add_tensor_row(GgufBuilder *b, const char *name, uint32_t layer, Dtype dtype, uint64_t cols,
                                uint64_t rows, uint64_t matrices, uint64_t at) {
-    static const uint32_t types[] = {
-        [DTYPE_F32] = 0, [DTYPE_F16] = 1, [DTYPE_Q8_0] = 8, [DTYPE_Q4_K] = 12, [DTYPE_Q6_K] = 14, [DTYPE_MXFP4] = 39};
+    static const uint32_t types[] = {[DTYPE_F32] = 0,   [DTYPE_F16] = 1,   [DTYPE_Q8_0] = 8,
+                                     [DTYPE_Q4_K] = 12, [DTYPE_Q6_K] = 14, [DTYPE_MXFP4] = 39};
     char full[96];
     uint64_t dims[3] = {cols, rows, matrices};
     if (name[0] == '.') snprintf(full, sizeof full, "blk.%u%s", layer, name);

@@ -14,6 +14,8 @@ typedef struct {
     StepResult queue[4];
     uint32_t n_queued;
     uint32_t deepest;
+    StepSequence open; // the part of a chunk that was computed last; n_parts 0 where none is to follow
+    uint32_t most_parts;
     int32_t poison; // this draw of slot 0 is TOKEN_INVALID; -1 for none
 } Script;
 
@@ -22,7 +24,22 @@ static bool script_begin(Backend *b, uint32_t slot, const SamplerParams *params,
     (void)params, (void)prompt, (void)n_prompt, (void)err;
     Script *s = (Script *)b;
     s->done[slot] = s->drawn[slot] = 0;
+    if (slot == s->open.slot) s->open.n_parts = 0;
     return true;
+}
+
+// Parts come in order, and no other prompt's rows between them.
+static void check_part(Script *s, const StepSequence *q) {
+    s->most_parts = (uint32_t)max_u64(s->most_parts, q->n_parts);
+    if (s->open.n_parts) {
+        CHECK_INT_EQ(s->open.slot, q->slot);
+        CHECK_INT_EQ(s->open.part + 1, q->part);
+        CHECK_INT_EQ(s->open.n_parts, q->n_parts);
+        CHECK(q->n_tokens == s->open.n_tokens && q->tokens == s->open.tokens);
+    } else {
+        CHECK_INT_EQ(0, q->part);
+    }
+    s->open = step_is_whole(q) ? (StepSequence){0} : *q;
 }
 
 static bool script_step(Backend *b, const Step *step, Error *err) {
@@ -36,6 +53,11 @@ static bool script_step(Backend *b, const Step *step, Error *err) {
         CHECK_INT_EQ(s->done[q->slot], q->position);
         CHECK(q->n_tokens >= 1 && q->n_tokens <= CHUNK);
         CHECK(q->tokens || q->n_tokens == 1);
+        if (q->tokens) check_part(s, q);
+        if (!step_is_whole(q)) {
+            CHECK(!q->sample);
+            continue;
+        }
         s->done[q->slot] += q->n_tokens;
         for (uint32_t p = 0; p < div_up(s->done[q->slot], KV_PAGE_TOKENS); p++)
             CHECK(q->pages[p] < PAGES);
@@ -55,7 +77,7 @@ static bool script_read(Backend *b, StepResult *out, Error *err) {
     return true;
 }
 
-static Engine *make_engine(Script *script, uint32_t depth) {
+static Engine *make_engine(Script *script, uint32_t depth, uint32_t parts) {
     static Plan plan;
     Arena arena = os_arena(1 << 20);
     Error err;
@@ -64,7 +86,10 @@ static Engine *make_engine(Script *script, uint32_t depth) {
     *script = (Script){.api = {.begin = script_begin,
                                .step = script_step,
                                .read = script_read,
-                               .info = {.n_kv_pages = PAGES, .max_rows = CHUNK, .pipeline_depth = depth}},
+                               .info = {.n_kv_pages = PAGES,
+                                        .max_rows = CHUNK,
+                                        .chunk_parts = parts,
+                                        .pipeline_depth = depth}},
                        .poison = -1};
     REQUIRE(engine_create(&script->api, &plan, SLOTS, &arena, &e, &err));
     return e;
@@ -83,12 +108,13 @@ static uint32_t admit(Engine *e, uint32_t n_tokens, uint32_t max_tokens) {
 }
 
 TEST(engine_runs_requests_to_their_end) {
-    for (uint32_t depth = 1; depth <= 2; depth++) {
-        TEST_CASE_LABEL("depth %u", depth);
+    for (uint32_t run = 0; run < 6; run++) {
+        uint32_t depth = 1 + run % 2, parts = run / 2 * 5; // 0, 5, 10
+        TEST_CASE_LABEL("depth %u, %u parts", depth, parts);
         Script script;
-        Engine *e = make_engine(&script, depth);
-        uint32_t got[SLOTS] = {0}, wanted[SLOTS] = {1, 7, 20};
-        uint32_t prompts[SLOTS] = {1, CHUNK * 2 + 5, CHUNK};
+        Engine *e = make_engine(&script, depth, parts);
+        uint32_t got[SLOTS] = {0}, wanted[SLOTS] = {7, 1, 20};
+        uint32_t prompts[SLOTS] = {CHUNK * 2 + 5, 1, CHUNK};
         for (uint32_t i = 0; i < SLOTS; i++)
             CHECK_INT_EQ(i, admit(e, prompts[i], wanted[i]));
         for (;;) {
@@ -105,6 +131,7 @@ TEST(engine_runs_requests_to_their_end) {
                 CHECK_INT_EQ(prompts[out[i].slot], out[i].n_prompt_done);
             }
         }
+        CHECK_INT_EQ(max_u64(parts, 1), script.most_parts);
         for (uint32_t i = 0; i < SLOTS; i++)
             CHECK_INT_EQ(wanted[i], got[i]);
         CHECK_INT_EQ(depth, script.deepest);
@@ -118,7 +145,7 @@ TEST(engine_runs_requests_to_their_end) {
 
 TEST(engine_refuses_what_does_not_fit) {
     Script script;
-    Engine *e = make_engine(&script, 1);
+    Engine *e = make_engine(&script, 1, 0);
     Error err = {0};
     uint32_t slot;
     static const int32_t outside[] = {5, VOCAB};
@@ -163,7 +190,7 @@ TEST(engine_refuses_what_does_not_fit) {
 // A slot is given to another sequence while a step of the first is still in flight: its token must not leak.
 TEST(engine_drops_what_comes_for_released_slots) {
     Script script;
-    Engine *e = make_engine(&script, 2);
+    Engine *e = make_engine(&script, 2, 0);
     EngineOutput out[SLOTS];
     uint32_t n, failed;
     Error err;
@@ -183,9 +210,34 @@ TEST(engine_drops_what_comes_for_released_slots) {
     CHECK_INT_EQ(3, tokens);
 }
 
+// A sequence that ends in the middle of a chunk leaves its other parts undone; the next one begins its own.
+TEST(engine_ends_chunks_between_their_parts) {
+    for (uint32_t depth = 1; depth <= 2; depth++) {
+        TEST_CASE_LABEL("depth %u", depth);
+        Script script;
+        Engine *e = make_engine(&script, depth, 8);
+        EngineOutput out[SLOTS];
+        uint32_t n, failed, tokens = 0;
+        Error err;
+        uint32_t slot = admit(e, CHUNK, 5);
+        REQUIRE(engine_step(e, out, &n, &failed, &err));
+        CHECK(n == 1 && out[0].token == -1 && out[0].n_prompt_done == 0);
+        CHECK(script.open.n_parts == 8 && script.open.part == depth - 1);
+        engine_release(e, slot);
+        CHECK_INT_EQ(slot, admit(e, 9, 3));
+        for (uint32_t calls = 0; calls < 20; calls++) {
+            REQUIRE(engine_step(e, out, &n, &failed, &err));
+            for (uint32_t i = 0; i < n; i++)
+                tokens += out[i].token >= 0;
+        }
+        CHECK_INT_EQ(3, tokens);
+        CHECK_INT_EQ(9 + 2, script.done[slot]);
+    }
+}
+
 TEST(engine_names_the_sequence_whose_logits_fail) {
     Script script;
-    Engine *e = make_engine(&script, 1);
+    Engine *e = make_engine(&script, 1, 0);
     script.poison = 2;
     EngineOutput out[SLOTS];
     uint32_t n, failed = 0, good = 0;

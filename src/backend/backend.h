@@ -45,6 +45,7 @@ typedef struct {
     uint32_t n_kv_pages;
     uint32_t max_rows;     // tokens a step
     uint32_t chunk_tokens; // of a prompt, in the first steps: the engine adapts them. 0: max_rows
+    uint32_t chunk_parts;  // steps that a chunk may be computed in, at most; 0: one
     // Steps that may be enqueued before the first of them is read: 1 computes within step(), 2 overlaps.
     uint32_t pipeline_depth;
     double load_seconds;
@@ -65,10 +66,17 @@ typedef struct {
     uint32_t n_tokens;     // rows
     const int32_t *tokens; // [n_tokens], or NULL: one row, the token that this slot drew last
     const uint32_t *pages; // [div_up(position + n_tokens, KV_PAGE_TOKENS)] the sequence's pages, in order
-    bool sample;           // draw a token from the last row
-    uint32_t n_logits;     // the last n_logits rows' logits are kept for read; only in a step of one sequence
-                           // (tools, tests)
+    // A prompt's rows go through the layers in so many steps of about the same length, and this is the part-th;
+    // 0 for all in this one. The steps differ in nothing else, and no other prompt's rows come between them.
+    uint32_t n_parts, part;
+    bool sample;       // draw a token from the last row; with the last part
+    uint32_t n_logits; // the last n_logits rows' logits are kept for read; only in a step of one sequence
+                       // (tools, tests)
 } StepSequence;
+
+static inline bool step_is_whole(const StepSequence *q) {
+    return q->part + 1 >= q->n_parts;
+}
 
 typedef struct {
     const StepSequence *sequences; // at most one a slot

@@ -1,10 +1,12 @@
-// Breaks the GPU under a worker while it serves: loaded before it (LD_PRELOAD), waits for the file that BREAK_GPU
-// names to appear, then runs a kernel in the worker's own context that writes where nothing is. Every call that
-// the worker makes afterwards fails, as after a real fault of a GPU. check_gpu_worker.py builds and uses it:
+// Breaks the GPU under a worker while it serves: loaded before it (LD_PRELOAD), waits for the file that
+// BREAK_GPU names to appear, then runs a kernel in the worker's own context that writes where nothing is. Every
+// call that the worker makes afterwards fails, as after a real fault of a GPU. check_gpu_worker.py builds and
+// uses it:
 //
 //     cc -shared -fPIC -o break_gpu.so tests/tools/break_gpu.c -lpthread
 //
-// Ends the process with status 99, and a line about it, where it cannot do so: a test that then passed would be none.
+// Ends the process with status 99, and a line about it, where it cannot do so: a test that then passed would
+// be none.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -15,8 +17,8 @@
 // The driver's functions take three pointers or fewer here; what is too many lies in registers that nobody reads.
 typedef int DriverCall(void *, void *, void *);
 typedef int DriverLaunch(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                         unsigned block_y, unsigned block_z, unsigned shared_bytes, void *stream, void **args,
-                         void **extra);
+                         unsigned block_y, unsigned block_z, unsigned shared_bytes, void *stream,
+                         void **args, void **extra);
 
 static const char *const bad_store = ".version 7.0\n.target sm_75\n.address_size 64\n"
                                      ".visible .entry bad_store() {\n"

@@ -381,6 +381,7 @@ static bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *pro
     if (!make_graphs(b, err) || !device_memory_is_resident(&b->memory, err)) return false;
     if (!cuda_ok(&b->cuda, b->cuda.stream_synchronize(b->stream), "loading", err)) return false;
     backend->info.n_kv_pages = b->n_pages;
+    backend->info.chunk_parts = plan->config.n_layers;
     backend->info.vram_bytes_used = device_memory_used(&b->memory);
     backend->info.load_seconds = (double)(os_monotonic_ns() - begin_ns) * 1e-9;
     return true;
@@ -544,22 +545,41 @@ static bool run_head(CudaBackend *b, const StepSequence *q, uint32_t row, RowEnd
     return true;
 }
 
+// Those of a part's stages, launched one by one: of what a long step takes that is nothing.
+static bool run_layers_part(CudaBackend *b, const StepSequence *q, Error *err) {
+    uint64_t n = b->lowered.n_prefill_stages;
+    uint32_t begin = (uint32_t)(n * q->part / q->n_parts), end = (uint32_t)(n * (q->part + 1) / q->n_parts);
+    for (uint32_t i = begin; i < end; i++) {
+        const Stage *s = &b->lowered.prefill_stages[i];
+        StageArgs args;
+        stage_bind(s, &b->buffers, 0, 0, &args);
+        Launch launch = {.kernel = &b->kernels[s->program], .args = &args};
+        if (!kernel_launch(&b->cuda, &launch, b->overlap && i > begin, b->stream, err)) return false;
+    }
+    return true;
+}
+
 static bool run_layers(CudaBackend *b, const StepSequence *q, Error *err) {
+    if (q->n_parts > 1) return run_layers_part(b, q, err);
     if (b->prompt_observer) return cuda_chunk_observed(b, q, err);
     return cuda_ok(&b->cuda, b->cuda.graph_launch(b->prefill, b->stream), "launching a prompt's rows", err);
+}
+
+static bool send_chunk(CudaBackend *b, Cell *cell, const StepSequence *q, Error *err) {
+    PrefillChunk chunk = {.n_rows = q->n_tokens,
+                          .position = q->position,
+                          .tokens = b->chunk_tokens,
+                          .pages = b->slots[q->slot].pages};
+    return cell_send(b, cell, b->buffers.chunk, &chunk, sizeof chunk, err) &&
+           cell_send(b, cell, b->chunk_tokens, q->tokens, q->n_tokens * sizeof *q->tokens, err);
 }
 
 // A prompt's rows together through the layers. Prompts always go this way, however they are cut, so that a
 // row's bits depend on nothing but the rows before it.
 static bool run_chunk(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
     Slot *slot = &b->slots[q->slot];
-    PrefillChunk chunk = {
-        .n_rows = q->n_tokens, .position = q->position, .tokens = b->chunk_tokens, .pages = slot->pages};
-    if (!cell_send(b, cell, b->buffers.chunk, &chunk, sizeof chunk, err) ||
-        !cell_send(b, cell, b->chunk_tokens, q->tokens, q->n_tokens * sizeof *q->tokens, err) ||
-        !run_layers(b, q, err)) {
-        return false;
-    }
+    if ((q->part == 0 && !send_chunk(b, cell, q, err)) || !run_layers(b, q, err)) return false;
+    if (!step_is_whole(q)) return true;
     for (uint32_t row = 0; row < q->n_tokens; row++) {
         RowEnd end = end_of_row(slot, q, row);
         if (end == END_LAYERS) continue;
