@@ -66,8 +66,9 @@ typedef struct {
     uint32_t n_tokens;     // rows
     const int32_t *tokens; // [n_tokens], or NULL: one row, the token that this slot drew last
     const uint32_t *pages; // [div_up(position + n_tokens, KV_PAGE_TOKENS)] the sequence's pages, in order
-    // A prompt's rows go through the layers in so many steps of about the same length, and this is the part-th;
-    // 0 for all in this one. The steps differ in nothing else, and no other prompt's rows come between them.
+    // A prompt's rows go through the layers in so many steps of about the same length, and this is the
+    // part-th; 0 for all in this one. The steps differ in nothing else, and no other prompt's rows come
+    // between them.
     uint32_t n_parts, part;
     bool sample;       // draw a token from the last row; with the last part
     uint32_t n_logits; // the last n_logits rows' logits are kept for read; only in a step of one sequence

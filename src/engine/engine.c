@@ -4,12 +4,12 @@
 
 enum { PIPELINE_DEPTH_MAX = 4 };
 
-// A cancellation waits for the steps that are under way, so where they take longer than the target, a prompt's
-// chunks go through the layers in parts, a step each, or, where the backend has no parts, are made smaller:
-// large ones are faster (a 70B model on an H100: 3,800 tokens a second in chunks of 512, 2,000 in those of
-// 128). How a prompt is cut does not change the result, to the bit. A processor's steps vary with what else
-// runs there, so they aim lower. Steps longer than STEP_AHEAD_NS are not sent ahead: two under way would take
-// twice the time, and what is lost between them is little.
+// A cancellation waits for the steps that are under way, so where they take longer than the target, a
+// prompt's chunks go through the layers in parts, a step each, or, where the backend has no parts, are made
+// smaller: large ones are faster (a 70B model on an H100: 3,800 tokens a second in chunks of 512, 2,000 in
+// those of 128). How a prompt is cut does not change the result, to the bit. A processor's steps vary with
+// what else runs there, so they aim lower. Steps longer than STEP_AHEAD_NS are not sent ahead: two under way
+// would take twice the time, and what is lost between them is little.
 enum {
     STEP_TARGET_GPU_NS = 80 * 1000 * 1000,
     STEP_TARGET_CPU_NS = 40 * 1000 * 1000,

@@ -1,7 +1,7 @@
 // Breaks the GPU under a worker while it serves: loaded before it (LD_PRELOAD), waits for the file that
-// BREAK_GPU names to appear, then runs a kernel in the worker's own context that writes where nothing is. Every
-// call that the worker makes afterwards fails, as after a real fault of a GPU. check_gpu_worker.py builds and
-// uses it:
+// BREAK_GPU names to appear, then runs a kernel in the worker's own context that writes where nothing is.
+// Every call that the worker makes afterwards fails, as after a real fault of a GPU. check_gpu_worker.py
+// builds and uses it:
 //
 //     cc -shared -fPIC -o break_gpu.so tests/tools/break_gpu.c -lpthread
 //
@@ -14,19 +14,19 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-// The driver's functions take three pointers or fewer here; what is too many lies in registers that nobody reads.
+// Three pointers or fewer are taken here; what is too many lies in registers that nobody reads.
 typedef int DriverCall(void *, void *, void *);
-typedef int DriverLaunch(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                         unsigned block_y, unsigned block_z, unsigned shared_bytes, void *stream,
-                         void **args, void **extra);
+typedef int DriverLaunch(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                         unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
+                         void *stream, void **args, void **extra);
 
-static const char *const bad_store = ".version 7.0\n.target sm_75\n.address_size 64\n"
-                                     ".visible .entry bad_store() {\n"
-                                     "    .reg .b64 %rd1;\n"
-                                     "    mov.u64 %rd1, 64;\n"
-                                     "    st.global.u32 [%rd1], 1;\n"
-                                     "    ret;\n"
-                                     "}\n";
+static const char bad_store[] = ".version 7.0\n.target sm_75\n.address_size 64\n"
+                                ".visible .entry bad_store() {\n"
+                                "    .reg .b64 %rd1;\n"
+                                "    mov.u64 %rd1, 64;\n"
+                                "    st.global.u32 [%rd1], 1;\n"
+                                "    ret;\n"
+                                "}\n";
 
 static void require(const char *name, int code) {
     if (code == 0) return;
