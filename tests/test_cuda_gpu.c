@@ -214,7 +214,7 @@ TEST(cuda_gpu_refuses_what_does_not_fit) {
     BackendOptions options = model_gpu_options(SLOTS, model.context);
     options.gpu_device = 1000;
     CHECK(!cuda_backend_open(&options, &arena, &b, &err));
-    CHECK_INT_EQ(ERR_NO_DEVICE, err.code);
+    CHECK_INT_EQ(ERR_USAGE, err.code);
 
     options.gpu_device = 0;
     options.kv_bytes = 1ull << 50;

@@ -79,7 +79,7 @@ else
 fi
 
 run --gpu-device 9
-check "a GPU that is not there" 1 "there is no GPU 9"
+check "a GPU that is not there" 2 "--gpu-device 9: there is no GPU 9"
 export CUDA_VISIBLE_DEVICES=
 run
 check "no GPU" 1 "no NVIDIA GPU was found"
