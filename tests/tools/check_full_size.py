@@ -105,7 +105,8 @@ def generate(args, clock, name, cache, temperature, n_tokens=N_TOKENS):
     limit = clock.limit(120)
     run = subprocess.Popen([*command(args, name, "run"), "--ids", "--prompt", PROMPT, "--max-tokens", str(n_tokens),
                             "--temperature", str(temperature), "--seed", str(SEED), "--jit-cache", cache],
-                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           bufsize=0)  # communicate() does not see what a buffer has read ahead
     stop = signal.signal(signal.SIGALRM, lambda *_: run.kill())
     signal.alarm(int(limit) + 1)
     first = run.stdout.read(1)
@@ -119,6 +120,11 @@ def generate(args, clock, name, cache, temperature, n_tokens=N_TOKENS):
     return [int(v) for v in (first + rest).split()], seconds, errors
 
 
+def describe_difference(a, b):
+    at = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+    return f"{len(a)} and {len(b)} tokens, different from number {at} on: {a[at:at + 3]} and {b[at:at + 3]}"
+
+
 def check_tokens(args, clock, table, name, cache):
     first, cold, errors = generate(args, clock, name, cache, 0)
     table.measured(name, "cold s", round(cold, 3), "s to the first token", True)
@@ -127,10 +133,11 @@ def check_tokens(args, clock, table, name, cache):
     table.measured(name, "cached s", round(min(cached, cached_again), 3), "s to the first token", True)
     table.add(name, "M0-W-1823 generates", f"{len(first)} tokens, {len(set(first))} different", len(first) == N_TOKENS,
               f"{N_TOKENS} tokens")
-    table.add(name, "M0-W-1826 temperature 0", "same tokens" if first == again else "other tokens", first == again)
+    same = first == again
+    table.add(name, "M0-W-1826 temperature 0", "same tokens" if same else describe_difference(first, again), same)
     drawn = [generate(args, clock, name, cache, 0.8)[0] for _ in range(2)]
     same = drawn[0] == drawn[1] and len(drawn[0]) == N_TOKENS
-    table.add(name, "M0-W-1826 temperature 0.8", "same tokens" if same else "other tokens", same)
+    table.add(name, "M0-W-1826 temperature 0.8", "same tokens" if same else describe_difference(*drawn), same)
     for line in errors.splitlines():
         if re.search("loaded|VRAM", line):
             table.add(name, "run says", line.strip())
