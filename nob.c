@@ -1898,20 +1898,17 @@ static const struct {
     bool takes_arguments;
     bool fetches_toolkit; // where there is none
 } COMMANDS[] = {
-    {"build", "", "build the program, build/worker-orcd; what happens without a command", command_build,
-     false, true},
-    {"run", "[-- ARGS]",
-     "the demo: fetch a small model, serve it, ask it for a haiku; or run worker-orcd ARGS", command_run,
-     true, false},
+    {"build", "", "build the program, build/worker-orcd; the default", command_build, false, true},
+    {"run", "[-- ARGS]", "the demo, a haiku by a small model; or worker-orcd ARGS", command_run, true, false},
     {"test", "[NAME ...]", "build and run the tests, or those whose names begin so", command_test, true,
      false},
-    {"gpu-test", "[NAME ...]", "compare kernels and models on the GPU with the CPU reference",
-     command_gpu_test, true, true},
-    {"toolkit", "", "fetch a CUDA toolkit where there is none, and say which is used", command_toolkit, false,
+    {"gpu-test", "[NAME ...]", "compare the GPU's kernels and models with the CPU's", command_gpu_test, true,
+     true},
+    {"toolkit", "", "fetch a CUDA toolkit where there is none; say which it is", command_toolkit, false,
      true},
     {"lint", "", "check includes, lengths and calls", command_lint, false, false},
-    {"analyse", "", "look for mistakes with clang-tidy and cppcheck, in what changed since the last time",
-     command_analyse, false, false},
+    {"analyse", "", "clang-tidy and cppcheck, of what changed since last time", command_analyse, false,
+     false},
     {"format", "", "format all code with clang-format", command_format, false, false},
     {"clean", "", "remove what was built; what was fetched stays", command_clean, false, false},
     {"help", "", "say this", command_help, false, false},
@@ -1935,18 +1932,19 @@ static int command_help(const Build *build) {
     (void)build;
     printf("usage: ./build.sh [COMMAND] [FLAGS]\n\n");
     for (size_t i = 0; i < COUNT_OF(COMMANDS); i++) {
-        printf("  %-18s %s\n", text_of("%s %s", COMMANDS[i].name, COMMANDS[i].arguments), COMMANDS[i].help);
+        printf("  %-20s %s\n", text_of("%s %s", COMMANDS[i].name, COMMANDS[i].arguments), COMMANDS[i].help);
     }
     printf("\n");
     for (size_t i = 0; i < COUNT_OF(FLAGS); i++) {
         const char *value = FLAGS[i].value ? FLAGS[i].value : "";
-        printf("  %-18s %s\n", text_of("%s %s", FLAGS[i].name, value), FLAGS[i].help);
+        printf("  %-20s %s\n", text_of("%s %s", FLAGS[i].name, value), FLAGS[i].help);
     }
     printf(
-        "\nCC names the compiler. Each kind of build has its own objects, so that none undoes another's.\n"
-        "\nA CUDA toolkit (%d.%d or newer, with static libraries) is looked for in CUDA_HOME, "
-        "/usr/local/cuda, /usr\nand " CUDA_FOLDER ". Where there is none, build and toolkit fetch Debian's "
-        "(%d MB, once), while run and test\ndo without CUDA; so does run where there is no NVIDIA driver.\n",
+        "\nCC names the compiler. Each kind of build has its own objects, so that none\nundoes another's.\n"
+        "\nA CUDA toolkit (%d.%d or newer, with static libraries) is looked for in\n"
+        "CUDA_HOME, /usr/local/cuda, /usr and " CUDA_FOLDER ". Where there is none, build and\n"
+        "toolkit fetch Debian's (%d MB, once), while run and test do without CUDA; so\n"
+        "does run where there is no NVIDIA driver.\n",
         CUDA_OLDEST / 1000, CUDA_OLDEST % 1000 / 10, CUDA_PACKAGE_MB);
     return 0;
 }

@@ -301,7 +301,7 @@ TEST(api_errors_before_the_stream_are_json) {
         {"nonsense",
          "{\"error\":{\"code\":\"INVALID_REQUEST\",\"message\":\"the body: invalid JSON at byte 0: "},
         {"{\"job_id\":\"j\",\"prompt\":\"p\",\"max_tokens\":2048}",
-         "{\"error\":{\"code\":\"INVALID_REQUEST\",\"message\":\"max_tokens: 2048 after a prompt of 1 tokens "
+         "{\"error\":{\"code\":\"INVALID_REQUEST\",\"message\":\"max_tokens: 2048 after a prompt of 1 token "
          "makes "
          "2049; the context holds 2048\",\"field\":\"max_tokens\","},
     };
@@ -329,7 +329,7 @@ TEST(api_busy_and_duplicate_job_ids) {
     CHECK_INT_EQ(503, a.status);
     CHECK(text_contains(
         a.body,
-        "{\"error\":{\"code\":\"BUSY\",\"message\":\"all 1 job slots are taken\",\"retriable\":true}}"));
+        "{\"error\":{\"code\":\"BUSY\",\"message\":\"the only job slot is taken\",\"retriable\":true}}"));
     const Str *retry = http_client_reply_header(&a.reply, STR("Retry-After"));
     CHECK(retry && retry->len > 0);
     a = ask(f, "POST", "/execute", LONG_JOB("first"));
@@ -431,9 +431,14 @@ TEST(api_starting_worker) {
     CHECK_STR_EQ("{\"status\":\"starting\"}", a.body);
     a = ask(f, "POST", "/execute", LONG_JOB("j"));
     CHECK_INT_EQ(503, a.status);
-    CHECK(text_contains(a.body,
-                        "{\"error\":{\"code\":\"NOT_READY\",\"message\":\"the model is being loaded: 42%\","
-                        "\"retriable\":true}}"));
+    CHECK(text_contains(
+        a.body,
+        "{\"error\":{\"code\":\"NOT_READY\",\"message\":\"the model is being loaded: 42% of its weights "
+        "are there\","
+        "\"retriable\":true}}"));
+    atomic_store(&fake_bridge(f)->status.start_step, START_WARM_UP);
+    CHECK(text_contains(ask(f, "POST", "/execute", LONG_JOB("j")).body,
+                        "\"message\":\"the model is loaded and computes a first token\""));
     fake_worker_release_start(f);
     CHECK(text_contains(ask(f, "GET", "/health", NULL).body, "\"status\":\"healthy\""));
     CHECK_INT_EQ(200, ask(f, "POST", "/execute", LONG_JOB("j")).status);

@@ -117,7 +117,7 @@ TEST(contract_callback_that_fails_is_the_end) {
     Orchestrator *o = os_reserve(sizeof *o);
     listen_for_calls(o);
     Server s = start(o, "--callback-token-file none");
-    CHECK_INT_EQ(1, process_wait(s.process)); // no such file
+    CHECK_INT_EQ(2, process_wait(s.process)); // no such file
     s = start(o, "");
     for (size_t i = 0; i < 3; i++)
         take_call(o, &o->calls[i], 500);

@@ -47,7 +47,7 @@ TEST(cli_flags_errors_name_flag_value_and_what_is_allowed) {
         const char *message;
     } rows[] = {
         {"", "--model: required; give the path of a GGUF file"},
-        {"--model", "--model: needs a value, PATH"},
+        {"--model", "--model: needs a value: --model PATH"},
         {"--model=", "--model \"\": must not be empty"},
         {"--model file:", "--model file:: must not be empty"},
         {"--model a --model b", "--model: given twice"},
@@ -85,11 +85,12 @@ TEST(cli_flags_errors_name_flag_value_and_what_is_allowed) {
         {"run --model a --chat=perhaps", "--chat perhaps: must be true or false"},
         {"run --model a word", "word: this word is one too many"},
         {"bench --model a --batch 1,,2",
-         "--batch 1,,2: must be whole numbers, separated by commas, from 1 to 64"},
+         "--batch 1,,2: must be at most 16 whole numbers, separated by commas, from 1 to 64"},
         {"bench --model a --batch 1,65",
-         "--batch 1,65: must be whole numbers, separated by commas, from 1 to 64"},
+         "--batch 1,65: must be at most 16 whole numbers, separated by commas, from 1 to 64"},
         {"bench --model a --batch 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1",
-         "--batch 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1: must be whole numbers, separated by commas, from 1 to "
+         "--batch 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1: must be at most 16 whole numbers, separated by commas, "
+         "from 1 to "
          "64"},
         {"perplexity --model a", "FILE: required; worker-orcd perplexity FILE"},
         {"inspect", "FILE: required; worker-orcd inspect FILE"},

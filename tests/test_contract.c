@@ -101,7 +101,8 @@ TEST(contract_cors_origin_is_checked) {
     static const struct {
         const char *value;
         int code;
-    } rows[] = {{"example.org", 2}, {"https://", 2}, {"https://a/b", 2}, {"ftp://a", 2}, {"null", 2}};
+    } rows[] = {{"example.org", 2}, {"https://", 2}, {"https://a/b", 2},
+                {"ftp://a", 2},     {"null", 2},     {"https://A.org", 2}};
     const char *model = tiny_model_file();
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s", rows[i].value);

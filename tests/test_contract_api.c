@@ -129,19 +129,25 @@ TEST(contract_deadline_that_is_over_or_none) {
     static const struct {
         const char *value; // NULL: this very moment
         uint16_t status;
-    } rows[] = {{NULL, 504},
-                {"0", 504},
-                {"1", 504},
-                {"", 400},
-                {"-5", 400},
-                {"+5", 400},
-                {"1e13", 400},
-                {"0x10", 400},
-                {"1.5", 400},
-                {"now", 400},
-                {"1 2", 400},
-                {"18446744073709551616", 400},
-                {"\t9999999999999\t", 200}};
+        bool in_seconds; // to be seen
+    } rows[] = {{NULL, 504, false},
+                {"0", 504, false},
+                {"1", 504, false},
+                {"1763864325", 504, true},
+                {"1763864325.123", 400, true},
+                {"1763864325123.5", 400, false},
+                {"99999999999", 504, true},
+                {"100000000000", 504, false},
+                {"", 400, false},
+                {"-5", 400, false},
+                {"+5", 400, false},
+                {"1e13", 400, false},
+                {"0x10", 400, false},
+                {"1.5", 400, false},
+                {"now", 400, false},
+                {"1 2", 400, false},
+                {"18446744073709551616", 400, false},
+                {"\t9999999999999\t", 200, false}};
     FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x"});
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         char now[32];
@@ -154,6 +160,7 @@ TEST(contract_deadline_that_is_over_or_none) {
         CHECK(text_contains(a.body,
                             rows[i].status == 504 ? "\"INFERENCE_TIMEOUT\"" : "\"field\":\"X-Deadline\""));
         CHECK(text_contains(a.body, rows[i].status == 504 ? "\"retriable\":true" : "\"retriable\":false"));
+        CHECK(text_contains(a.body, "this looks like seconds") == rows[i].in_seconds);
     }
     shut_down(f);
 }

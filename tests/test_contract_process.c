@@ -196,6 +196,7 @@ TEST(contract_starting_until_the_callback_is_answered) {
         a = ask_with(worker, "POST", "/execute", "{\"job_id\":\"a\",\"prompt\":\"p\"}", (HttpHeader){0});
         CHECK_INT_EQ(503, a.status);
         CHECK(text_contains(a.body, "\"code\":\"NOT_READY\"") && text_contains(a.body, "\"retriable\":true"));
+        CHECK(text_contains(a.body, "the model is loaded; --callback-url is being told so"));
         CHECK(answer_header(&a, "Retry-After").len > 0);
         if (rows[i].signal) kill(p.pid, rows[i].signal);
         else CHECK_INT_EQ(202, ask_with(worker, "POST", "/shutdown", "", (HttpHeader){0}).status);
@@ -248,7 +249,7 @@ static uint16_t status_with_token(Server s, const char *token) {
 
 // Each file that cannot be read leaves the old tokens in force, and a good one that follows is taken.
 TEST(contract_sighup_with_a_file_that_cannot_be_read) {
-    static const char *const ways[] = {"gone", "empty", "a folder", "too large", "no token"};
+    static const char *const ways[] = {"gone", "empty", "a folder", "too large", "no token", "a FIFO"};
     static char large[70 * 1024];
     memset(large, 'x', sizeof large - 1);
     const char *path = tmp_file_write("tokens", "old\n");
@@ -263,6 +264,7 @@ TEST(contract_sighup_with_a_file_that_cannot_be_read) {
         if (i == 3) REQUIRE(rmdir(path) == 0);
         if (i == 3) tmp_file_write("tokens", large);
         if (i == 4) tmp_file_write("tokens", "# none\ntwo words\n");
+        if (i == 5) REQUIRE(unlink(path) == 0 && mkfifo(path, 0600) == 0);
         kill(s.process.pid, SIGHUP);
         for (int ms = 0; ms < 20000 && count_events(s, "tokens_kept") <= i; ms += 5)
             os_sleep_ms(5);
@@ -270,6 +272,7 @@ TEST(contract_sighup_with_a_file_that_cannot_be_read) {
         CHECK_INT_EQ(200, status_with_token(s, "old"));
         CHECK_INT_EQ(401, status_with_token(s, "new"));
     }
+    REQUIRE(unlink(path) == 0);
     tmp_file_write("tokens", "new");
     kill(s.process.pid, SIGHUP);
     CHECK(process_await_event(s.process, "tokens_read").len > 0);
@@ -277,6 +280,122 @@ TEST(contract_sighup_with_a_file_that_cannot_be_read) {
     CHECK_INT_EQ(200, status_with_token(s, "new"));
     kill(s.process.pid, SIGTERM);
     CHECK_INT_EQ(0, process_wait(s.process));
+}
+
+// Read at the start, and later: a pipe such as `<(…)` in a shell gives its tokens once, and nobody waits for
+// more of them.
+TEST(contract_tokens_from_a_pipe) {
+    int ends[2];
+    char more[64];
+    REQUIRE(pipe(ends) == 0 && write(ends[1], "old\n", 4) == 4 && close(ends[1]) == 0);
+    snprintf(more, sizeof more, "--api-token-file /dev/fd/%d", ends[0]);
+    Server s = server_start(tiny_model_file(), more);
+    CHECK_INT_EQ(200, status_with_token(s, "old"));
+    kill(s.process.pid, SIGHUP);
+    CHECK(text_contains(process_await_event(s.process, "tokens_kept"), "is not a regular file"));
+    CHECK_INT_EQ(200, status_with_token(s, "old"));
+    kill(s.process.pid, SIGTERM);
+    CHECK_INT_EQ(0, process_wait(s.process));
+    close(ends[0]);
+}
+
+TEST(contract_token_file_that_cannot_be_read_is_a_wrong_flag) {
+    static const struct {
+        const char *flag, *path, *reason;
+    } rows[] = {
+        {"--api-token-file", "/nowhere", "/nowhere: cannot be opened"},
+        {"--callback-token-file", "/nowhere", "/nowhere: cannot be opened"},
+        {"--api-token-file", "/", "/: cannot be read"},
+        {"--callback-token-file", "/dev/null", "/dev/null: no token in it"},
+        {"--api-token-file", "/dev/zero", "/dev/zero: larger than 65536 bytes"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char line[128], message[128];
+        TEST_CASE_LABEL("%s %s", rows[i].flag, rows[i].path);
+        // Before the model is looked at, which is not there.
+        snprintf(line, sizeof line, "--model /nowhere.gguf --device cpu %s %s", rows[i].flag, rows[i].path);
+        snprintf(message, sizeof message, "\"message\":\"%s: %s", rows[i].flag, rows[i].reason);
+        Process p = process_start(line, NULL, NULL);
+        CHECK_INT_EQ(2, process_wait(p));
+        Str log = process_read_file(p.err_path);
+        CHECK(text_contains(log, "\"code\":\"USAGE\"") && text_contains(log, message));
+    }
+}
+
+// ---- hanging up ----
+
+// A worker that leads the session of a terminal, as a shell's last command does. Closing *terminal hangs up.
+static Process start_on_terminal(bool ignores_hangup, int *terminal) {
+    const char *model = tiny_model_file();
+    char path[64];
+    Process p = {.err_path = test_tmp_path(ignores_hangup ? "err-nohup" : "err-terminal")};
+    *terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (*terminal < 0 || grantpt(*terminal) || unlockpt(*terminal) || ptsname_r(*terminal, path, sizeof path))
+        SKIP("no terminals here");
+    p.pid = fork();
+    REQUIRE(p.pid >= 0);
+    if (p.pid > 0) return p;
+    setsid();
+    int controlling = open(path, O_RDWR);
+    int err = open(p.err_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (controlling < 0 || dup2(controlling, 0) < 0 || dup2(err, 2) < 0) _exit(126);
+    if (ignores_hangup) signal(SIGHUP, SIG_IGN);
+    execl(test_program_path(), test_program_path(), "--model", model, "--device", "cpu", "--threads", "1",
+          "--port", "0", "--log-level", "debug", (char *)NULL);
+    _exit(127);
+}
+
+// For a service the signal means "read your files again", and there are none; whoever is logged in loses
+// their worker with the terminal, unless they said nohup.
+TEST(contract_sighup_ends_a_worker_whose_terminal_is_gone_and_no_other) {
+    for (int ignores_hangup = 0; ignores_hangup < 2; ignores_hangup++) {
+        int terminal;
+        TEST_CASE_LABEL(ignores_hangup ? "nohup" : "on a terminal");
+        Process p = start_on_terminal(ignores_hangup, &terminal);
+        REQUIRE(process_await_event(p, "ready").len > 0);
+        kill(p.pid, SIGHUP); // somebody's; the terminal is there
+        CHECK(process_await_event(p, "hangup").len > 0);
+        close(terminal);
+        if (ignores_hangup) {
+            os_sleep_ms(500); // several ticks of the server's clock
+            CHECK(!text_contains(process_read_file(p.err_path), "\"event\":\"draining\""));
+            kill(p.pid, SIGTERM);
+        }
+        CHECK_INT_EQ(0, process_wait(p));
+        Str log = process_read_file(p.err_path);
+        CHECK(text_contains(log, "\"event\":\"shutdown\""));
+        CHECK(text_contains(log, ignores_hangup ? "\"reason\":\"stop signal\""
+                                                : "\"reason\":\"the terminal is gone\""));
+    }
+}
+
+// ---- the KV cache ----
+
+// The tiny model takes 1,024 bytes a token, and has a context of 2,048.
+TEST(contract_context_cut_by_the_kv_cache_is_told) {
+    static const struct {
+        const char *flags;
+        bool is_told;
+    } rows[] = {{"--kv-cache-size-mb 1", true}, {"--kv-cache-size-mb 2", false}, {"--max-jobs 2", false}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].flags);
+        Server s = server_start(tiny_model_file(), rows[i].flags);
+        CHECK_INT_EQ(rows[i].is_told, count_events(s, "context_cut"));
+        if (rows[i].is_told) {
+            Str line = process_await_event(s.process, "context_cut");
+            CHECK_INT_EQ(976, log_line_number(line, "context_length"));
+            CHECK_INT_EQ(2048, log_line_number(line, "model_context_length"));
+        }
+        kill(s.process.pid, SIGTERM);
+        CHECK_INT_EQ(0, process_wait(s.process));
+    }
+    Process p = process_start("run --model % --device cpu --threads 1 --prompt p --max-tokens 1 "
+                              "--kv-cache-size-mb 1",
+                              (const char *[]){tiny_model_file()}, NULL);
+    CHECK_INT_EQ(0, process_wait(p));
+    Str figures = process_read_file(p.err_path);
+    CHECK(text_contains(figures, "warning: --kv-cache-size-mb 1 holds 976 of the context's 2048 tokens\n"));
+    CHECK(text_contains(figures, "output 1 token\n"));
 }
 
 // ---- the same request, the same tokens ----

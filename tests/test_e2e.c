@@ -250,7 +250,7 @@ TEST(e2e_exit_codes) {
         {"--list-architectures", {0}, 0, "llama", NULL},
         {"devices", {0}, 0, "cpu", NULL},
         {"devices --json", {0}, 0, "{\"device\":\"cpu\",\"threads\":", NULL},
-        {"--port", {0}, 2, NULL, "worker-orcd: --port: needs a value, N\nSee worker-orcd --help\n"},
+        {"--port", {0}, 2, NULL, "worker-orcd: --port: needs a value: --port N\nSee worker-orcd --help\n"},
         {"run --port 1", {0}, 2, NULL, "\nSee worker-orcd run --help\n"},
         {"--model /nowhere.gguf --device cpu", {0}, 1, NULL, "/nowhere.gguf"},
         {"run --model /nowhere.gguf --device cpu",
@@ -262,7 +262,7 @@ TEST(e2e_exit_codes) {
         {"--model % --device cpu --host nowhere.invalid", {model}, 1, NULL, "nowhere.invalid"},
         {"--model % --device cpu --port 0 --api-token-file %", {model, empty}, 2, NULL, "no token in it"},
         {"--model % --device cpu --port 0 --callback-url ftp://x", {model}, 2, NULL, "--callback-url"},
-        {"perplexity --model % --device cpu %", {model, text}, 2, NULL, "do not fill a window of 512"},
+        {"perplexity --model % --device cpu %", {model, text}, 2, NULL, "cannot fill a window of 512"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s", rows[i].line);

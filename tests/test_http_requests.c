@@ -299,6 +299,29 @@ TEST(http_requests_in_pieces_of_any_size) {
     }
 }
 
+// The byte at fault is named where there is one.
+TEST(http_requests_refused_with_a_place) {
+    static const struct {
+        const char *request, *message;
+    } places[] = {
+        {"GET / HTTP/1.1\r\nHost: h\r\nA B: c\r\n\r\n", "followed by ':' (byte 26)\""},
+        {GET "Content-Length: 1x\r\n\r\n", "not a decimal number (byte 41)\""},
+        {"GET / HTTP/1.1\r\n\r\n", "the Host header is missing\""},
+        {POST "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
+         "both Content-Length and Transfer-Encoding\""},
+        {GET "Transfer-Encoding: \r\n\r\n", "Transfer-Encoding is empty\""},
+        {"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "in an HTTP/1.0 request\""},
+    };
+    Harness *h = harness_open(NULL);
+    for (size_t i = 0; i < COUNT_OF(places); i++) {
+        TEST_CASE_LABEL("%s", places[i].request);
+        harness_reopen(h);
+        harness_feed(h, str_from_c(places[i].request), HTTP_READ_BYTES);
+        CHECK_STR_EQ("400", harness_statuses(h));
+        CHECK(strstr(h->sent_text, places[i].message) != NULL);
+    }
+}
+
 // A refusal is JSON in the shape of the API, closes the connection, and says so.
 TEST(http_requests_refused_as_json) {
     Harness *h = harness_open(NULL);

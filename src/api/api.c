@@ -88,12 +88,8 @@ static bool is_from_foreign_page(const Api *api, const HttpRequest *request) {
     if (str_eq(let_in, STR("*")) || (let_in.len && origin && str_eq(*origin, let_in))) return false;
     if (site) return !str_eq(*site, STR("same-origin")) && !str_eq(*site, STR("none"));
     if (!origin) return false; // no browser's
-    static const Str schemes[] = {{"http://", 7}, {"https://", 8}};
-    for (size_t i = 0; host && i < COUNT_OF(schemes); i++) {
-        if (!str_starts_with(*origin, schemes[i])) continue;
-        return !str_eq(str_slice(*origin, schemes[i].len, origin->len), *host);
-    }
-    return true;
+    size_t scheme = http_scheme_length(*origin);
+    return !scheme || !host || !str_eq(str_slice(*origin, scheme, origin->len), *host);
 }
 
 // The route of a request that may take it; NULL when the request has been answered.
@@ -152,13 +148,16 @@ static void stop_server(Api *api) {
     if (api->server) http_server_stop(api->server, api->failed ? FAILED_FLUSH_MS : STREAM_FLUSH_MS);
 }
 
-// New tokens take the place of the old ones; where they cannot be had, the old ones stay.
+// What SIGHUP asks for: new tokens in place of the old ones, which stay where no new ones can be had.
 static void reread_tokens(Api *api) {
     const char *path = api->config.api_token_file;
     api->hangups = os_hangup_signals();
-    if (!path) return;
+    if (!path) {
+        log_event(api->config.log, LOG_HANGUP, LOG_STR("signal", STR("SIGHUP")));
+        return;
+    }
     Error err;
-    if (!auth_read_file(path, api->token_memory[!api->token_turn], &api->config.auth, &err)) {
+    if (!auth_reread_file(path, api->token_memory[!api->token_turn], &api->config.auth, &err)) {
         log_event(api->config.log, LOG_TOKENS_KEPT, LOG_STR("message", str_from_c(err.message)));
         return;
     }
@@ -170,6 +169,7 @@ static void reread_tokens(Api *api) {
 static void advance(Api *api) {
     Bridge *bridge = api->config.bridge;
     if (os_stop_signals()) api_drain(api, "stop signal");
+    if (os_terminal_hung_up()) api_drain(api, "the terminal is gone");
     if (os_hangup_signals() != api->hangups) reread_tokens(api);
     uint64_t now_ms = bridge->now_ns() / 1000000;
     WorkerPhase phase = bridge_phase(bridge); // looked at before the events that came before it
@@ -217,7 +217,6 @@ bool api_create(const ApiConfig *config, Arena *arena, Api **out, Error *err) {
         api->json_arena = os_arena(EXECUTE_JSON_BYTES); // most of these is never touched
         api->scratch = os_arena(execute_scratch_bytes(config->tokenizer));
         ok = api->jobs && api->text && api->json_arena.next && api->scratch.next;
-        api->hangups = os_hangup_signals();
         for (size_t i = 0; ok && i < COUNT_OF(api->token_memory); i++)
             ok = arena_split(arena, AUTH_MEMORY_BYTES, &api->token_memory[i]);
     }

@@ -27,11 +27,10 @@ typedef struct {
     const Log *log;
     Auth auth;
     const char *api_token_file; // where its tokens came from, to be read again on SIGHUP; NULL: nowhere
-    Str cors_origin; // whose pages may read answers: "*" or an origin; empty: no other than our own (we have
-                     // none)
-    int supervisor;         // os_supervisor_open; 0: none
-    uint64_t started_ns;    // monotonic, of the process
-    uint32_t max_tokens_in; // 0: the context
+    Str cors_origin;            // whose pages may use the worker: "*" or an origin; empty: nobody's
+    int supervisor;             // os_supervisor_open; 0: none
+    uint64_t started_ns;        // monotonic, of the process
+    uint32_t max_tokens_in;     // 0: the context
     uint32_t max_tokens_out;
     uint32_t inference_timeout_sec;
     uint32_t shutdown_grace_ms; // 0: SHUTDOWN_GRACE_MS

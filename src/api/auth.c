@@ -37,13 +37,22 @@ bool auth_parse(Str text, Auth *out, Error *err) {
     return out->n_tokens || error_set(err, ERR_USAGE, "no token in it");
 }
 
-bool auth_read_file(const char *path, Arena memory, Auth *out, Error *err) {
-    Str text;
+static bool take_tokens(const char *path, Str text, Auth *out, Error *err) {
     Auth fresh;
-    if (!os_file_read(path, AUTH_FILE_BYTES_MAX, &memory, &text, err)) return false;
     if (!auth_parse(text, &fresh, err)) return error_prefix(err, "%s", path);
     *out = fresh;
     return true;
+}
+
+bool auth_read_file(const char *path, Arena memory, Auth *out, Error *err) {
+    Str text;
+    return os_file_read(path, AUTH_FILE_BYTES_MAX, &memory, &text, err) && take_tokens(path, text, out, err);
+}
+
+bool auth_reread_file(const char *path, Arena memory, Auth *out, Error *err) {
+    Str text;
+    return os_file_read_regular(path, AUTH_FILE_BYTES_MAX, &memory, &text, err) &&
+           take_tokens(path, text, out, err);
 }
 
 // Looks at every byte of `given`, whatever the outcome.

@@ -20,8 +20,11 @@ typedef struct {
 MUST_CHECK bool auth_parse(Str text, Auth *out, Error *err);
 
 // The tokens of a file, which `memory` keeps (AUTH_MEMORY_BYTES). Errors name the file, and leave *out alone.
+// The first reading takes whatever can be read, and waits for it: `<(…)` in a shell is a pipe. A later one
+// takes a regular file alone and waits for nobody, since the thread that does it answers requests.
 enum { AUTH_MEMORY_BYTES = AUTH_FILE_BYTES_MAX + 64 };
 MUST_CHECK bool auth_read_file(const char *path, Arena memory, Auth *out, Error *err);
+MUST_CHECK bool auth_reread_file(const char *path, Arena memory, Auth *out, Error *err);
 
 // `header` is the Authorization header's value, or NULL.
 bool auth_allows(const Auth *auth, const Str *header);

@@ -10,19 +10,44 @@ static Job *find_job(Api *api, Str id) {
     return NULL;
 }
 
+static bool refuse_while_starting(WorkerStatus *status, Error *err) {
+    switch ((StartStep)atomic_load(&status->start_step)) {
+    case START_LOADING: break;
+    case START_WARM_UP:
+        return error_set(err, ERR_NOT_READY, "the model is loaded and computes a first token");
+    case START_CALLBACK:
+        return error_set(err, ERR_NOT_READY, "the model is loaded; --callback-url is being told so");
+    }
+    return error_set(err, ERR_NOT_READY, "the model is being loaded: %u%% of its weights are there",
+                     atomic_load_explicit(&status->load_permille, memory_order_relaxed) / 10);
+}
+
 // Whether jobs are taken at all.
 static bool check_ready(Api *api, Error *err) {
     if (api->drain_reason) return error_set(err, ERR_NOT_READY, "the worker is shutting down");
     WorkerStatus *status = &api->config.bridge->status;
     switch (bridge_phase(api->config.bridge)) {
-    case WORKER_STARTING:
-        return error_set(err, ERR_NOT_READY, "the model is being loaded: %u%%",
-                         atomic_load_explicit(&status->load_permille, memory_order_relaxed) / 10);
+    case WORKER_STARTING: return refuse_while_starting(status, err);
     case WORKER_READY: return true;
     case WORKER_FAILED: *err = status->error; return false;
     case WORKER_STOPPED: break;
     }
     return error_set(err, ERR_NOT_READY, "the worker has stopped");
+}
+
+// Unix seconds of some time from 2001 to 5138; the same number of milliseconds ends in 1973.
+static bool looks_like_seconds(double unix_time) {
+    return unix_time >= 1e9 && unix_time < 1e11;
+}
+
+static bool refuse_deadline(Str text, Error *err) {
+    double number;
+    bool in_seconds = str_parse_f64(text, &number) && looks_like_seconds(number);
+    error_fill(err, ERR_INVALID_REQUEST, ERROR_NO_POSITION,
+               "X-Deadline: must be a time in milliseconds since 1970, digits only%s",
+               in_seconds ? "; this looks like seconds" : "");
+    snprintf(err->field, sizeof err->field, "X-Deadline");
+    return false;
 }
 
 // When the job must be over: X-Deadline is in Unix milliseconds.
@@ -32,15 +57,13 @@ static bool read_deadline(Api *api, const HttpRequest *request, uint64_t *expire
     *expires_ns = now_ns + api->config.inference_timeout_sec * 1000000000ull;
     const Str *header = http_request_header(request, STR("X-Deadline"));
     if (!header) return true;
-    if (!str_parse_u64(*header, &deadline_ms)) {
-        error_fill(err, ERR_INVALID_REQUEST, ERROR_NO_POSITION,
-                   "X-Deadline: must be a time in Unix milliseconds, digits only");
-        snprintf(err->field, sizeof err->field, "X-Deadline");
-        return false;
-    }
+    if (!str_parse_u64(*header, &deadline_ms)) return refuse_deadline(*header, err);
     if (deadline_ms <= now_ms) {
-        return error_set(err, ERR_INFERENCE_TIMEOUT, "X-Deadline: it was over %llu ms ago",
-                         (unsigned long long)(now_ms - deadline_ms));
+        const char *hint = looks_like_seconds((double)deadline_ms)
+                               ? "; it is in milliseconds since 1970, and this looks like seconds"
+                               : "";
+        return error_set(err, ERR_INFERENCE_TIMEOUT, "X-Deadline: it was over %llu ms ago%s",
+                         (unsigned long long)(now_ms - deadline_ms), hint);
     }
     uint64_t left_ms = min_u64(deadline_ms - now_ms, 1000000000); // far ones must not overflow
     *expires_ns = min_u64(*expires_ns, now_ns + left_ms * 1000000);
@@ -70,6 +93,7 @@ static bool accept_job(Api *api, const HttpRequest *request, ExecuteRequest *fie
         return false;
     }
     Job *job = bridge_take_job(bridge);
+    if (!job && bridge->n_jobs == 1) return error_set(err, ERR_BUSY, "the only job slot is taken");
     if (!job) return error_set(err, ERR_BUSY, "all %u job slots are taken", bridge->n_jobs);
     if (!execute_request_encode(fields, &limits, api->config.tokenizer, api->scratch, job, err)) {
         bridge_free_job(bridge, job);

@@ -195,8 +195,9 @@ static bool check_lengths(const ExecuteRequest *r, const ExecuteLimits *limits, 
     uint64_t wanted = r->max_tokens;
     if (!wanted) wanted = n < context ? min_u64(limits->max_tokens_out, context - n) : 1;
     snprintf(message, sizeof message,
-             "%" PRIu64 " after a prompt of %" PRIu64 " tokens makes %" PRIu64 "; the context holds %" PRIu64,
-             wanted, n, n + wanted, context);
+             "%" PRIu64 " after a prompt of %" PRIu64 " token%s makes %" PRIu64
+             "; the context holds %" PRIu64,
+             wanted, n, plural_s(n), n + wanted, context);
     if (n + wanted > context) return refuse(err, "max_tokens", message);
     job->max_tokens = (uint32_t)wanted;
     return true;

@@ -81,6 +81,11 @@ static inline uint64_t max_u64(uint64_t a, uint64_t b) {
     return a > b ? a : b;
 }
 
+// What follows the noun after a count: "1 token", "2 tokens".
+static inline const char *plural_s(uint64_t count) {
+    return count == 1 ? "" : "s";
+}
+
 static inline uint64_t div_up(uint64_t a, uint64_t b) {
     return (a + b - 1) / b;
 }

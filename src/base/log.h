@@ -28,13 +28,16 @@ typedef enum {
     ROW(STARTUP, "startup", INFO, \
         "worker-orcd {version} listens on {url} and is about to load {model_ref}.") \
     ROW(MODEL_LOAD_START, "model_load_start", INFO, \
-        "Loading {model}: {architecture}, {layers} layers, {weights_mb} MB of {quant_kind} weights.") \
+        "Loading {model}: {architecture}, layers: {layers}, {weights_mb} MB of {quant_kind} weights.") \
     ROW(MODEL_LOAD_PROGRESS, "model_load_progress", INFO, \
         "{percent}% of the weights are loaded.") \
     ROW(JIT_COMPLETE, "jit_complete", INFO, \
         "The kernels were there after {jit_seconds} s: {compiled} compiled, {from_cache} cached.") \
     ROW(LOAD_WARNING, "load_warning", WARN, \
         "Loading went on without something: {message}.") \
+    ROW(CONTEXT_CUT, "context_cut", WARN, \
+        "The {kv_cache_size_mb} MB of --kv-cache-size-mb hold {context_length} tokens; the model's context " \
+        "has {model_context_length}.") \
     ROW(MODEL_LOAD_COMPLETE, "model_load_complete", INFO, \
         "Loaded {model} in {load_seconds} s ({device}).") \
     ROW(CALLBACK_RETRY, "callback_retry", WARN, \
@@ -45,20 +48,22 @@ typedef enum {
     ROW(READY, "ready", INFO, \
         "Ready after {load_seconds} s: {url} takes jobs of up to {context_length} tokens.") \
     ROW(EXECUTE_START, "execute_start", INFO, \
-        "Job {job_id} begins: {tokens_in} tokens in, at most {max_tokens} out.") \
+        "Job {job_id} begins; tokens in: {tokens_in}, out: at most {max_tokens}.") \
     ROW(EXECUTE_END, "execute_end", INFO, \
-        "Job {job_id} is done ({stop_reason}): {tokens_out} tokens at {tokens_per_second} a second, " \
+        "Job {job_id} is done ({stop_reason}); tokens out: {tokens_out}, {tokens_per_second} a second, " \
         "the first after {first_token_ms} ms.") \
     ROW(EXECUTE_REJECTED, "execute_rejected", INFO, \
         "A request for a job was refused with {code}: {message}.") \
     ROW(JOB_ERROR, "error", WARN, \
-        "Job {job_id} ended with {code} after {tokens_out} tokens: {message}.") \
+        "Job {job_id} ended with {code} (tokens out: {tokens_out}): {message}.") \
     ROW(REQUEST, "request", DEBUG, \
         "{method} {path} was answered with {status}.") \
     ROW(REQUEST_REFUSED, "request_refused", DEBUG, \
         "What came was no request, or too long or too slow a one, and was answered with {status}.") \
     ROW(ERROR, "error", ERROR, \
         "{message}.") \
+    ROW(HANGUP, "hangup", DEBUG, \
+        "{signal} came and asks for nothing: there is no file of bearer tokens to read again.") \
     ROW(TOKENS_READ, "tokens_read", INFO, \
         "The file of bearer tokens was read again; tokens in it: {tokens}.") \
     ROW(TOKENS_KEPT, "tokens_kept", WARN, \

@@ -175,8 +175,9 @@ static void begin_output(Bench *b) {
     StrBuf out = STRBUF(text);
     strbuf_printf(&out, "%.*s, %s, ", STR_ARG(b->model.name), b->model.quant_kind);
     strbuf_put_bytes(&out, b->model.plan->weight_bytes);
-    strbuf_printf(&out, " of weights, on %s\n\n  %-8s %6s %7s %12s   of %u runs\n", info->device_name, "test",
-                  "tokens", "batch", "tokens/s", b->options->bench_runs);
+    strbuf_printf(&out, " of weights, on %s\n\n  %-8s %6s %7s %12s   of %u run%s\n", info->device_name,
+                  "test", "tokens", "batch", "tokens/s", b->options->bench_runs,
+                  plural_s(b->options->bench_runs));
     (void)os_write(1, strbuf_str(&out));
 }
 
@@ -225,8 +226,8 @@ static void show_stages(Bench *b, const StageTime *times, uint32_t n_times, cons
     if (b->options->json) return;
     char line[160];
     StrBuf text = STRBUF(line);
-    strbuf_printf(&text, "  %s of %u tokens: %.1f us in stages by themselves, %.1f us in whole steps\n", at,
-                  n, sum_us, step_us);
+    strbuf_printf(&text, "  %s of %u token%s: %.1f us in stages by themselves, %.1f us in whole steps\n", at,
+                  n, plural_s(n), sum_us, step_us);
     (void)os_write(1, strbuf_str(&text));
 }
 

@@ -17,8 +17,8 @@ typedef struct {
 
 static void list_cpu(Listing *l) {
     if (!l->as_json) {
-        strbuf_printf(&l->out, "cpu     the reference, on %u threads; chosen with --device cpu\n",
-                      os_cpu_count());
+        strbuf_printf(&l->out, "cpu     the reference, on %u thread%s; chosen with --device cpu\n",
+                      os_cpu_count(), plural_s(os_cpu_count()));
         return;
     }
     json_open_object(&l->json);

@@ -360,7 +360,8 @@ static void put_report(Report *r) {
     strbuf_printf(&r->out, "\nGGUF version %u, ", file->version);
     strbuf_put_bytes(&r->out, file->size_bytes);
     if (file->n_parts > 1) strbuf_printf(&r->out, " in %u parts", file->n_parts);
-    strbuf_printf(&r->out, ", %u tensors, %u metadata keys\n", file->n_tensors, file->n_values);
+    strbuf_printf(&r->out, ", %u tensor%s, %u metadata key%s\n", file->n_tensors, plural_s(file->n_tensors),
+                  file->n_values, plural_s(file->n_values));
     put_model(r);
     put_tokenizer(r);
     put_formats(r);

@@ -97,8 +97,8 @@ static bool prepare(Perplexity *p, Error *err) {
     p->n_windows = (uint32_t)(p->tokens.count / p->n_window);
     if (o->ppl_chunks) p->n_windows = (uint32_t)min_u64(p->n_windows, o->ppl_chunks);
     if (p->n_windows == 0) {
-        return error_set(err, ERR_USAGE, "%s: %zu tokens do not fill a window of %u; see --context", o->file,
-                         p->tokens.count, p->n_window);
+        return error_set(err, ERR_USAGE, "%s: its %zu token%s cannot fill a window of %u; see --context",
+                         o->file, p->tokens.count, plural_s(p->tokens.count), p->n_window);
     }
     uint64_t n_pages = div_up(p->n_window, KV_PAGE_TOKENS);
     if (n_pages > m->backend->info.n_kv_pages) {
@@ -144,8 +144,9 @@ static void print_result(const Perplexity *p, uint64_t took_ns) {
         strbuf_put_char(&b, '\n');
     } else {
         strbuf_printf(&b,
-                      "perplexity %.4f +/- %.4f  (%llu tokens scored in %u windows of %u; %.1f tokens/s)\n",
-                      perplexity, error, (unsigned long long)p->n_scored, p->n_windows, p->n_window, rate);
+                      "perplexity %.4f +/- %.4f  (%llu tokens scored in %u window%s of %u; %.1f tokens/s)\n",
+                      perplexity, error, (unsigned long long)p->n_scored, p->n_windows,
+                      plural_s(p->n_windows), p->n_window, rate);
     }
     (void)os_write(1, strbuf_str(&b));
 }

@@ -77,7 +77,8 @@ static bool check_lengths(Run *r, Error *err) {
     size_t context = r->model.plan->config.n_context, n = r->prompt.count;
     if (n == 0) return error_set(err, ERR_USAGE, "the prompt gives no tokens");
     if (n >= context) {
-        return error_set(err, ERR_USAGE, "the prompt has %zu tokens; the context holds %zu", n, context);
+        return error_set(err, ERR_USAGE, "the prompt has %zu token%s; the context holds %zu", n, plural_s(n),
+                         context);
     }
     r->max_tokens = (uint32_t)min_u64(r->options->max_tokens, context - n);
     return true;
@@ -98,8 +99,8 @@ static bool begin_generation(Run *r, Error *err) {
     uint64_t n_pages = div_up(r->prompt.count + r->max_tokens, KV_PAGE_TOKENS);
     r->pages = arena_new(&m->arena, uint32_t, n_pages);
     if (!r->pages || n_pages > m->backend->info.n_kv_pages) {
-        return error_set(err, ERR_VRAM_OOM, "the KV cache has %u pages, %" PRIu64 " are needed",
-                         m->backend->info.n_kv_pages, n_pages);
+        return error_set(err, ERR_VRAM_OOM, "%" PRIu64 " tokens of KV cache are needed; it holds %" PRIu64,
+                         n_pages * KV_PAGE_TOKENS, (uint64_t)m->backend->info.n_kv_pages * KV_PAGE_TOKENS);
     }
     for (uint32_t i = 0; i < n_pages; i++)
         r->pages[i] = i;
@@ -256,14 +257,17 @@ static void print_figures(const Run *r) {
     strbuf_printf(&b, "\n%s%.*s %s on %s, loaded in %.2f s", styled ? "\x1b[2m" : "", STR_ARG(r->model.name),
                   r->model.quant_kind, info->kind, info->load_seconds);
     if (info->jit_compiled) {
-        strbuf_printf(&b, " (%u kernels compiled in %.2f s, the slowest %s in %.2f s)", info->jit_compiled,
-                      info->jit_seconds, info->jit_slowest, info->jit_slowest_seconds);
+        strbuf_printf(&b, " (%u kernel%s compiled in %.2f s, the slowest %s in %.2f s)", info->jit_compiled,
+                      plural_s(info->jit_compiled), info->jit_seconds, info->jit_slowest,
+                      info->jit_slowest_seconds);
     }
     strbuf_put_char(&b, '\n');
-    strbuf_printf(&b, "prompt %zu tokens, %.1f/s; first token after %.0f ms; output %u tokens, %.1f/s\n",
-                  r->prompt.count, per_second(r->prompt.count, prefill_ns), (double)prefill_ns / 1e6,
-                  r->tokens_out, per_second(r->tokens_out ? r->tokens_out - 1 : 0, decode_ns));
-    strbuf_printf(&b, "ended by %s; seed %" PRIu64 "%s\n", r->stop_reason, r->sampler.seed,
+    strbuf_printf(&b, "prompt %zu token%s, %.1f/s; first token after %.0f ms; output %u token%s",
+                  r->prompt.count, plural_s(r->prompt.count), per_second(r->prompt.count, prefill_ns),
+                  (double)prefill_ns / 1e6, r->tokens_out, plural_s(r->tokens_out));
+    // The first token's time is the prompt's.
+    if (r->tokens_out > 1) strbuf_printf(&b, ", %.1f/s", per_second(r->tokens_out - 1, decode_ns));
+    strbuf_printf(&b, "\nended by %s; seed %" PRIu64 "%s\n", r->stop_reason, r->sampler.seed,
                   styled ? "\x1b[0m" : "");
     (void)os_write(2, strbuf_str(&b));
 }

@@ -7,6 +7,7 @@
 #include "cli/model.h"
 #include "cli/progress.h"
 #include "http/http_client.h"
+#include "http/http_parser.h"
 #include "os/os.h"
 #include "os/os_net.h"
 #include "os/os_sandbox.h"
@@ -24,6 +25,8 @@ typedef struct {
     char url[CALLBACK_URI_BYTES]; // that it listens on
     char model_ref[4200];
     Model model;
+    char token_memory[2][AUTH_MEMORY_BYTES];
+    Auth api_auth;
     Auth callback_auth; // its first token is sent
     int supervisor;     // os_supervisor_open
     Bridge bridge;
@@ -54,6 +57,14 @@ static void log_jit(const Log *log, const BackendInfo *info) {
               LOG_F64("slowest_seconds", info->jit_slowest_seconds, 3));
 }
 
+static void log_cut_context(const Worker *w) {
+    uint32_t holds = model_cut_context(w->options, &w->model, 0);
+    if (!holds) return;
+    log_event(&w->log, LOG_CONTEXT_CUT, LOG_U64("kv_cache_size_mb", w->options->kv_cache_size_mb),
+              LOG_U64("context_length", holds),
+              LOG_U64("model_context_length", w->model.plan->config.n_context));
+}
+
 static bool load_weights(Worker *w, Error *err) {
     const Plan *plan = w->model.plan;
     Str name = w->model.name, quant_kind = str_from_c(w->model.quant_kind);
@@ -72,6 +83,7 @@ static bool load_weights(Worker *w, Error *err) {
     const BackendInfo *info = &backend->info;
     if (info->jit_seconds > 0) log_jit(&w->log, info);
     if (info->warning[0]) log_event(&w->log, LOG_LOAD_WARNING, LOG_STR("message", str_from_c(info->warning)));
+    log_cut_context(w);
     log_event(&w->log, LOG_MODEL_LOAD_COMPLETE, LOG_STR("model", name),
               LOG_STR("device", str_from_c(info->device_name)),
               LOG_F64("load_seconds", info->load_seconds, 3),
@@ -87,6 +99,7 @@ static bool warm_up(Worker *w, Engine *engine, Error *err) {
     EngineRequest request = {.tokens = &token, .n_tokens = 1, .max_tokens = 1, .sampler = SAMPLER_GREEDY};
     EngineOutput outputs[JOBS_MAX];
     uint32_t slot, n_outputs = 0, failed_slot = UINT32_MAX;
+    atomic_store(&w->bridge.status.start_step, START_WARM_UP);
     if (!engine_admit(engine, &request, &slot, err)) return false;
     while (n_outputs == 0 && failed_slot == UINT32_MAX) {
         if (!engine_step(engine, outputs, &n_outputs, &failed_slot, err) && failed_slot == UINT32_MAX)
@@ -96,8 +109,9 @@ static bool warm_up(Worker *w, Engine *engine, Error *err) {
     return true;
 }
 
-static bool call_back(const Worker *w, Error *err) {
+static bool call_back(Worker *w, Error *err) {
     if (!w->options->callback_url) return true;
+    atomic_store(&w->bridge.status.start_step, START_CALLBACK);
     const Auth *auth = &w->callback_auth;
     Callback callback = {.log = &w->log,
                          .url = str_from_c(w->options->callback_url),
@@ -189,31 +203,33 @@ static void set_up_log(Worker *w) {
     };
 }
 
-static bool read_tokens(Worker *w, const char *flag, const char *path, Auth *out, Error *err) {
-    Arena memory;
-    if (!path) return true;
-    if (!arena_split(&w->model.arena, AUTH_MEMORY_BYTES, &memory)) {
-        return error_set(err, ERR_NO_MEMORY, "no memory for the tokens of %s", path);
-    }
-    return auth_read_file(path, memory, out, err) || error_prefix(err, "%s", flag);
+static bool read_tokens(const char *flag, const char *path, char memory[AUTH_MEMORY_BYTES], Auth *out,
+                        Error *err) {
+    if (!path || auth_read_file(path, arena_from_memory(memory, AUTH_MEMORY_BYTES), out, err)) return true;
+    err->code = ERR_USAGE; // whatever keeps it from being read
+    return error_prefix(err, "%s", flag);
 }
 
-// "*", or scheme://host[:port] as browsers send it.
+static bool read_token_files(Worker *w, Error *err) {
+    const Options *o = w->options;
+    return read_tokens("--api-token-file", o->api_token_file, w->token_memory[0], &w->api_auth, err) &&
+           read_tokens("--callback-token-file", o->callback_token_file, w->token_memory[1], &w->callback_auth,
+                       err);
+}
+
+// "*", or scheme://host[:port] as browsers send it: in lower case.
 static bool check_cors_origin(const Options *o, Error *err) {
-    Str origin = str_from_c(o->cors_origin), rest = origin;
+    Str origin = str_from_c(o->cors_origin);
     if (origin.len == 0 || str_eq(origin, STR("*"))) return true;
-    bool ok = false;
-    static const Str schemes[] = {{"http://", 7}, {"https://", 8}};
-    for (size_t i = 0; i < COUNT_OF(schemes); i++) {
-        if (!str_starts_with(origin, schemes[i])) continue;
-        rest = str_slice(origin, schemes[i].len, origin.len);
-        ok = rest.len > 0;
+    size_t scheme = http_scheme_length(origin);
+    bool ok = scheme && origin.len > scheme;
+    for (size_t i = 0; i < origin.len; i++) {
+        char c = origin.ptr[i];
+        ok = ok && c > 0x20 && c < 0x7F && !(c >= 'A' && c <= 'Z') && (i < scheme || !memchr("/?#,\"", c, 5));
     }
-    for (size_t i = 0; i < rest.len; i++)
-        ok = ok && rest.ptr[i] > 0x20 && rest.ptr[i] < 0x7F && !memchr("/?#,\"", rest.ptr[i], 5);
     return ok || error_set(err, ERR_USAGE,
-                           "--cors-origin %s: must be * or an origin such as https://example.org:8443, "
-                           "without a path",
+                           "--cors-origin %s: must be * or an origin such as https://example.org:8443, in "
+                           "lower case and without a path",
                            o->cors_origin);
 }
 
@@ -232,6 +248,7 @@ static bool open_server(Worker *w, Error *err) {
         .log = &w->log,
         .supervisor = w->supervisor,
         .started_ns = w->started_ns,
+        .auth = w->api_auth,
         .api_token_file = o->api_token_file,
         .cors_origin = str_from_c(o->cors_origin),
         .max_tokens_in = o->max_tokens_in,
@@ -243,10 +260,7 @@ static bool open_server(Worker *w, Error *err) {
         .model_ref = str_from_c(w->model_ref),
         .quant_kind = str_from_c(w->model.quant_kind),
     };
-    if (!read_tokens(w, "--api-token-file", o->api_token_file, &config.auth, err) ||
-        !read_tokens(w, "--callback-token-file", o->callback_token_file, &w->callback_auth, err) ||
-        !api_create(&config, arena, &w->api, err))
-        return false;
+    if (!api_create(&config, arena, &w->api, err)) return false;
     HttpServerConfig server = {
         .host = str_from_c(o->host), .port = (uint16_t)o->port, .handler = api_handler(w->api)};
     if (!http_server_open(&w->server, arena, &server, err)) return false;
@@ -267,7 +281,8 @@ static bool set_up(Worker *w, Error *err) {
     const Options *o = w->options;
     w->supervisor = os_supervisor_open();
     if (!check_callback_url(o, err) || !check_cors_origin(o, err) || !drop_capabilities(o, false, err) ||
-        !model_open(o, &w->model, err) || !model_open_backend(o, o->max_jobs, 0, &w->model, err)) {
+        !read_token_files(w, err) || !model_open(o, &w->model, err) ||
+        !model_open_backend(o, o->max_jobs, 0, &w->model, err)) {
         return false;
     }
     uint64_t job_bytes = execute_job_arena_bytes(w->model.tokenizer);
@@ -276,7 +291,6 @@ static bool set_up(Worker *w, Error *err) {
     w->bridge.wake_io = worker_wake_io;
     w->bridge.wake_context = w->server;
     os_install_stop_signals(http_server_wake_fd(w->server));
-    if (o->api_token_file) os_install_hangup_signal(http_server_wake_fd(w->server));
     log_event(&w->log, LOG_STARTUP, LOG_STR("version", str_from_c(WORKER_ORCD_VERSION)),
               LOG_STR("build", str_from_c(version_text)), LOG_STR("url", str_from_c(w->url)),
               LOG_STR("host", str_from_c(o->host)), LOG_U64("port", http_server_port(w->server)),
@@ -312,6 +326,7 @@ int cmd_serve(const Options *o) {
     }
     w->options = o;
     w->started_ns = os_monotonic_ns();
+    os_install_hangup_signal(); // at once: a service's log may be rotated at any time
     set_up_log(w);
     if (!set_up(w, &err) || !os_thread_start(&engine, "engine", engine_thread, w, &err)) {
         log_event(&w->log, LOG_ERROR, LOG_STR("code", str_from_c(error_info(err.code)->name)),

@@ -193,10 +193,13 @@ static bool reject_number(Source s, const char *value, Error *err) {
     const Flag *f = s.flag;
     char allowed[128];
     StrBuf b = STRBUF(allowed);
-    const char *what = f->type == FLAG_TYPE_F64    ? "a number"
-                       : f->type == FLAG_TYPE_LIST ? "whole numbers, separated by commas,"
-                                                   : "a whole number";
-    strbuf_printf(&b, "must be %s from %.15g to ", what, f->least);
+    strbuf_put(&b, STR("must be "));
+    if (f->type == FLAG_TYPE_LIST) {
+        strbuf_printf(&b, "at most %d whole numbers, separated by commas,", FLAG_LIST_MAX);
+    } else {
+        strbuf_put(&b, f->type == FLAG_TYPE_F64 ? STR("a number") : STR("a whole number"));
+    }
+    strbuf_printf(&b, " from %.15g to ", f->least);
     if (f->type == FLAG_TYPE_U64) {
         strbuf_printf(&b, "18446744073709551615");
     } else {
@@ -361,7 +364,9 @@ static bool parse_flag(int argc, char *const *argv, int *at, Options *o, uint64_
     Source source = {f, NULL};
     if (equals) return store_value(source, equals + 1, o, err);
     if (f->type == FLAG_TYPE_SWITCH) return store_value(source, "true", o, err);
-    if (*at + 1 >= argc) return error_set(err, ERR_USAGE, "--%s: needs a value, %s", f->name, f->value_name);
+    if (*at + 1 >= argc) {
+        return error_set(err, ERR_USAGE, "--%s: needs a value: --%s %s", f->name, f->name, f->value_name);
+    }
     return store_value(source, argv[++*at], o, err);
 }
 
@@ -473,7 +478,7 @@ static void put_usage(StrBuf *out, Command command, bool styled) {
     put_command(out, command);
     if (command != CMD_INSPECT && command != CMD_DEVICES) strbuf_put(out, STR(" --model PATH"));
     if (*commands[command].positional) strbuf_printf(out, " %s", commands[command].positional);
-    strbuf_put(out, STR(" [flags]\n"));
+    strbuf_put(out, command == CMD_TOKENIZE ? STR(" [flags] < TEXT\n") : STR(" [flags]\n"));
 }
 
 void flags_write_help(StrBuf *out, Command command, uint32_t columns, bool styled) {

@@ -15,13 +15,13 @@
 #endif
 
 // id, name, positional argument ("" for none), summary
-#define COMMANDS(ROW)                                                                                        \
-    ROW(SERVE, "", "", "serve the model over HTTP")                                                          \
-    ROW(RUN, "run", "", "continue a prompt and print the text as it comes")                                  \
-    ROW(TOKENIZE, "tokenize", "", "turn text on standard input into token ids, or ids into text")            \
-    ROW(BENCH, "bench", "", "measure how fast the model reads prompts and writes text")                      \
-    ROW(PERPLEXITY, "perplexity", "FILE", "measure how well the model predicts a text")                      \
-    ROW(INSPECT, "inspect", "FILE", "show what is in a GGUF file")                                           \
+#define COMMANDS(ROW)                                                                   \
+    ROW(SERVE, "", "", "serve the model over HTTP")                                     \
+    ROW(RUN, "run", "", "continue a prompt and print the text as it comes")             \
+    ROW(TOKENIZE, "tokenize", "", "turn text into token ids, or ids into text")         \
+    ROW(BENCH, "bench", "", "measure how fast the model reads and writes")              \
+    ROW(PERPLEXITY, "perplexity", "FILE", "measure how well the model predicts a text") \
+    ROW(INSPECT, "inspect", "FILE", "show what is in a GGUF file")                      \
     ROW(DEVICES, "devices", "", "list what this build can compute on")
 
 typedef enum {
@@ -62,7 +62,7 @@ typedef struct {
 
     const char *model; // without "file:"
     const char *tokenizer;
-    uint32_t device;   // a DeviceChoice
+    uint32_t device; // a DeviceChoice
     uint32_t gpu_device;
     uint32_t threads;
     uint32_t kv_cache_size_mb;

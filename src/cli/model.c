@@ -140,13 +140,18 @@ static bool suggest_cpu(Error *err) {
     return error_set(err, ERR_NO_DEVICE, "%.400s; --device cpu runs the model on the CPU reference", reason);
 }
 
+// The context that is set up where so many tokens are asked for (0: the model's).
+static uint32_t context_wanted(const Model *m, uint32_t n_context) {
+    uint32_t most = m->plan->config.n_context;
+    return n_context ? (uint32_t)min_u64(n_context, most) : most;
+}
+
 bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, Model *m, Error *err) {
-    uint64_t context = n_context ? min_u64(n_context, m->plan->config.n_context) : m->plan->config.n_context;
     BackendOptions options = {
         .n_slots = n_slots,
         .max_rows = PREFILL_CHUNK_TOKENS,
         .kv_bytes = (uint64_t)o->kv_cache_size_mb * 1000000,
-        .kv_tokens_max = n_slots * align_up(context, KV_PAGE_TOKENS),
+        .kv_tokens_max = n_slots * align_up(context_wanted(m, n_context), KV_PAGE_TOKENS),
         .n_threads = o->threads,
         .gpu_device = (int)o->gpu_device,
         .jit_cache = o->jit_cache && strcmp(o->jit_cache, "none") == 0 ? "" : o->jit_cache,
@@ -156,6 +161,22 @@ bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, 
     if (open_cuda(&options, m, err)) return true;
     if (err->code == ERR_USAGE) return error_prefix(err, "--gpu-device %u", o->gpu_device);
     return suggest_cpu(err);
+}
+
+uint32_t model_cut_context(const Options *o, const Model *m, uint32_t n_context) {
+    uint64_t holds = (uint64_t)m->backend->info.n_kv_pages * KV_PAGE_TOKENS;
+    return o->kv_cache_size_mb && holds * 2 < context_wanted(m, n_context) ? (uint32_t)holds : 0;
+}
+
+static void print_warnings(const Options *o, const Model *m, uint32_t n_context) {
+    uint32_t holds = model_cut_context(o, m, n_context);
+    if (m->backend->info.warning[0]) {
+        fprintf(stderr, "worker-orcd: warning: %s\n", m->backend->info.warning);
+    }
+    if (holds) {
+        fprintf(stderr, "worker-orcd: warning: --kv-cache-size-mb %u holds %u of the context's %u tokens\n",
+                o->kv_cache_size_mb, holds, context_wanted(m, n_context));
+    }
 }
 
 bool model_check_uncut(const Model *m, Error *err) {
@@ -168,9 +189,7 @@ bool model_load(const Options *o, uint32_t n_slots, uint32_t n_context, Model *o
     bool ok = out->backend->load(out->backend, out->plan, progress_update, &progress, err) &&
               model_check_uncut(out, err);
     progress_end(&progress);
-    if (ok && out->backend->info.warning[0]) {
-        fprintf(stderr, "worker-orcd: warning: %s\n", out->backend->info.warning);
-    }
+    if (ok) print_warnings(o, out, n_context);
     return ok;
 }
 

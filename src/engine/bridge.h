@@ -78,9 +78,13 @@ typedef enum {
     WORKER_STOPPED, // asked to, and done
 } WorkerPhase;
 
+// What a worker that starts is at, for those who ask it for something meanwhile.
+typedef enum { START_LOADING, START_WARM_UP, START_CALLBACK } StartStep;
+
 // Written by the engine thread. What is not atomic is written before the phase that publishes it.
 typedef struct {
-    _Atomic uint32_t phase; // a WorkerPhase
+    _Atomic uint32_t phase;      // a WorkerPhase
+    _Atomic uint32_t start_step; // a StartStep
     _Atomic uint32_t load_permille;
     _Atomic uint32_t kv_pages_used;
     _Atomic bool residency_lost; // a check of the device's memory has failed, for good: residency_error

@@ -122,8 +122,8 @@ static bool check_request(const Engine *e, const EngineRequest *r, Error *err) {
     }
     if (total > e->context_length) {
         return error_set(err, ERR_INVALID_REQUEST,
-                         "%u prompt tokens and %u to generate exceed the context length of %u", r->n_tokens,
-                         r->max_tokens, e->context_length);
+                         "%u prompt token%s and %u to generate exceed the context length of %u", r->n_tokens,
+                         plural_s(r->n_tokens), r->max_tokens, e->context_length);
     }
     for (uint32_t i = 0; i < r->n_tokens; i++) {
         if (r->tokens[i] >= 0 && (uint32_t)r->tokens[i] < e->n_vocab) continue;
@@ -149,8 +149,8 @@ bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error
         (uint32_t)div_up((uint64_t)request->n_tokens + request->max_tokens - 1, KV_PAGE_TOKENS);
     if (n_pages > e->n_free_pages) {
         return error_set(err, ERR_VRAM_OOM,
-                         "the request needs %u pages of %d tokens of KV cache, %u of %u are free", n_pages,
-                         KV_PAGE_TOKENS, e->n_free_pages, e->n_pages);
+                         "the request needs %u of the KV cache's %u pages of %d tokens; %u of them are free",
+                         n_pages, e->n_pages, KV_PAGE_TOKENS, e->n_free_pages);
     }
     if (!e->backend->begin(e->backend, *slot, &request->sampler, request->tokens, request->n_tokens, err))
         return false;

@@ -127,7 +127,7 @@ HttpRoom http_connection_input_room(const HttpConnection *c) {
 static bool http_connection_admit_bytes(HttpConnection *c, uint64_t bytes) {
     if (bytes <= HTTP_SMALL_INPUT_BYTES || c->large_input) return true;
     if (c->shared->large_bodies == HTTP_LARGE_BODIES_MAX) {
-        static const HttpFault full = {503, 0, "too many large requests at once"};
+        static const HttpFault full = {503, HTTP_NO_POSITION, "too many large requests at once"};
         http_connection_refuse(c, &full);
         return false;
     }
@@ -336,8 +336,8 @@ bool http_connection_is_slow(const HttpConnection *c) {
 }
 
 static void http_connection_expire(HttpConnection *c) {
-    static const HttpFault slow_head = {408, 0, "the header took too long"};
-    static const HttpFault slow_body = {408, 0, "the body took too long"};
+    static const HttpFault slow_head = {408, HTTP_NO_POSITION, "the header took too long"};
+    static const HttpFault slow_body = {408, HTTP_NO_POSITION, "the body took too long"};
     bool is_quiet = c->state == HTTP_CONNECTION_HEAD && c->input_end == 0;
     if (is_quiet || c->state == HTTP_CONNECTION_LINGERING) {
         http_connection_drop(c);

@@ -107,21 +107,24 @@ bool http_is_authority(Str s) {
     return at == s.len;
 }
 
+size_t http_scheme_length(Str url) {
+    static const Str schemes[] = {{"http://", 7}, {"https://", 8}};
+    for (size_t i = 0; i < COUNT_OF(schemes); i++) {
+        size_t length = schemes[i].len;
+        if (url.len >= length && http_equal_any_case(str_slice(url, 0, length), schemes[i])) return length;
+    }
+    return 0;
+}
+
 // http://host/path?query or the same with https: what a client sends to a proxy. Servers must take it too.
 static bool http_split_absolute_target(HttpRequest *request, Str *path) {
-    static const Str schemes[] = {{"http://", 7}, {"https://", 8}};
     Str target = request->target;
-    for (size_t i = 0; i < COUNT_OF(schemes); i++) {
-        size_t from = schemes[i].len;
-        if (target.len < from || !http_equal_any_case(str_slice(target, 0, from), schemes[i])) continue;
-        size_t to = from;
-        while (to < target.len && target.ptr[to] != '/' && target.ptr[to] != '?')
-            to++;
-        *path = str_slice(target, to, target.len);
-        Str authority = str_slice(target, from, to);
-        return authority.len && authority.ptr[0] != ':' && http_is_authority(authority);
-    }
-    return false;
+    size_t from = http_scheme_length(target), to = from;
+    while (to < target.len && target.ptr[to] != '/' && target.ptr[to] != '?')
+        to++;
+    *path = str_slice(target, to, target.len);
+    Str authority = str_slice(target, from, to);
+    return from && authority.len && authority.ptr[0] != ':' && http_is_authority(authority);
 }
 
 static bool http_check_target_chars(Str target, size_t position, HttpFault *fault) {
@@ -313,16 +316,14 @@ static bool http_check_head(HttpRequest *request, Str head, HttpFault *fault) {
         }
     }
     if (check.has_transfer_encoding) {
-        if (request->has_content_length) {
-            return http_fault_set(fault, 400, 0, "both Content-Length and Transfer-Encoding");
-        }
-        if (request->minor_version == 0) {
-            return http_fault_set(fault, 400, 0, "Transfer-Encoding in an HTTP/1.0 request");
-        }
-        if (!request->chunked) return http_fault_set(fault, 400, 0, "Transfer-Encoding is empty");
+        const char *problem = request->has_content_length   ? "both Content-Length and Transfer-Encoding"
+                              : request->minor_version == 0 ? "Transfer-Encoding in an HTTP/1.0 request"
+                              : !request->chunked           ? "Transfer-Encoding is empty"
+                                                            : NULL;
+        if (problem) return http_fault_set(fault, 400, HTTP_NO_POSITION, problem);
     }
     if (!check.has_host && request->minor_version > 0) {
-        return http_fault_set(fault, 400, head.len, "the Host header is missing");
+        return http_fault_set(fault, 400, HTTP_NO_POSITION, "the Host header is missing");
     }
     request->keep_alive = !check.wants_close && (request->minor_version > 0 || check.wants_keep_alive);
     return true;

@@ -50,10 +50,16 @@ const Str *http_request_header(const HttpRequest *request, Str name);
 // Whether a comma-separated list header holds the token, in any case.
 bool http_list_has_token(Str list, Str token);
 
+// The length of "http://" or "https://" in front of a URL or a page's origin; 0 where neither is.
+size_t http_scheme_length(Str url);
+
+// Where no single byte is at fault.
+#define HTTP_NO_POSITION UINT32_MAX
+
 // Why a request is refused. The connection is closed after the answer.
 typedef struct {
-    uint16_t status;     // 400, 408, 413, 414, 417, 431, 501, 503, 505
-    uint32_t position;   // of the byte at fault, from the head's or the coded body's first byte
+    uint16_t status;     // 400, 408, 413, 414, 415, 417, 431, 501, 503, 505
+    uint32_t position;   // of the byte at fault, in the head or the coded body; or HTTP_NO_POSITION
     const char *message; // a constant sentence
 } HttpFault;
 

@@ -80,7 +80,8 @@ void http_write_refusal_with(StrBuf *out, const HttpFault *fault, const char *da
     const ErrorInfo *info = error_info(is_busy ? ERR_BUSY : ERR_INVALID_REQUEST);
     StrBuf text = STRBUF(message), body = STRBUF(memory);
     strbuf_put(&text, str_from_c(fault->message));
-    if (fault->status == 400) strbuf_printf(&text, " (byte %u)", fault->position);
+    if (fault->status == 400 && fault->position != HTTP_NO_POSITION)
+        strbuf_printf(&text, " (byte %u)", fault->position);
     JsonWriter w = json_writer_begin(&body);
     json_open_object(&w);
     json_key(&w, "error");

@@ -27,7 +27,7 @@ typedef struct {
     HttpConnection connection;
     int socket; // -1 for none
     uint32_t interest;
-    uint64_t serial; // the how many-th connection it is
+    uint64_t serial; // of the connection, counted from 1: tells which of two came first
 } HttpSlot;
 
 struct HttpServer {
@@ -241,7 +241,7 @@ static void http_slot_handle_events(HttpSlot *slot, uint32_t events) {
 // ---- new connections ----
 
 static void http_server_refuse(HttpServer *server, int socket) {
-    static const HttpFault full = {503, 0, "too many connections"};
+    static const HttpFault full = {503, HTTP_NO_POSITION, "too many connections"};
     char memory[1024];
     StrBuf out = STRBUF(memory);
     size_t sent;

@@ -49,8 +49,8 @@ static bool reader_out_of_memory(Reader *r) {
 // The file ends inside `what`, which takes `size` bytes.
 static bool reader_cut_off(Reader *r, const char *what, uint64_t size) {
     r->place.position = r->cursor.offset;
-    return reader_error(r, ERR_BAD_FILE, "%s takes %" PRIu64 " bytes, but the file ends after %" PRIu64, what,
-                        size, cursor_left(&r->cursor));
+    return reader_error(r, ERR_BAD_FILE, "%s takes %" PRIu64 " byte%s, but the file ends after %" PRIu64,
+                        what, size, plural_s(size), cursor_left(&r->cursor));
 }
 
 static void reader_about_file(Reader *r) {

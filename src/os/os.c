@@ -181,6 +181,12 @@ bool os_file_read(const char *path, uint64_t max_bytes, Arena *arena, Str *out, 
     return read_descriptor(fd, path, max_bytes, arena, out, err);
 }
 
+bool os_file_read_regular(const char *path, uint64_t max_bytes, Arena *arena, Str *out, Error *err) {
+    int fd;
+    uint64_t size;
+    return file_open_regular(path, &fd, &size, err) && read_descriptor(fd, path, max_bytes, arena, out, err);
+}
+
 bool os_file_read_own(const char *path, uint64_t max_bytes, Arena *arena, Str *out, Error *err) {
     struct stat info;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -314,6 +320,7 @@ void os_wake_word(_Atomic uint32_t *word) {
 static _Atomic uint32_t stop_signals;
 static _Atomic uint32_t hangup_signals;
 static _Atomic int signal_wake_fd = -1;
+static bool ends_with_terminal; // written before there are threads
 
 static void wake_from_signal(void) {
     int saved_errno = errno;
@@ -358,11 +365,21 @@ uint32_t os_hangup_signals(void) {
     return atomic_load(&hangup_signals);
 }
 
-void os_install_hangup_signal(int wake_fd) {
-    atomic_store(&signal_wake_fd, wake_fd);
-    struct sigaction hangup = {.sa_handler = on_hangup_signal, .sa_flags = SA_RESTART};
-    sigaction(SIGHUP, &hangup, NULL);
+static bool has_controlling_terminal(void) {
+    int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    if (fd >= 0) close(fd);
+    return fd >= 0;
+}
+
+void os_install_hangup_signal(void) {
+    struct sigaction hangup = {.sa_handler = on_hangup_signal, .sa_flags = SA_RESTART}, before;
+    sigaction(SIGHUP, &hangup, &before);
+    ends_with_terminal = before.sa_handler != SIG_IGN && has_controlling_terminal();
     let_through(SIGHUP);
+}
+
+bool os_terminal_hung_up(void) {
+    return ends_with_terminal && os_hangup_signals() && !has_controlling_terminal();
 }
 
 void os_begin_process(void) {

@@ -43,6 +43,11 @@ bool os_file_was_cut(void);
 // The whole of a file, or of standard input for "-", at most `max_bytes`, copied into the arena.
 MUST_CHECK bool os_file_read(const char *path, uint64_t max_bytes, Arena *arena, Str *out, Error *err);
 
+// The same of a regular file alone, for a thread that may not wait for a FIFO's writer or for somebody at a
+// terminal. Errors as os_file_map's, too.
+MUST_CHECK bool os_file_read_regular(const char *path, uint64_t max_bytes, Arena *arena, Str *out,
+                                     Error *err);
+
 // The same of a file that nobody but this user and root can have written: no link, nothing but a regular
 // file, never blocks. Others are an error, ERR_IO like all.
 MUST_CHECK bool os_file_read_own(const char *path, uint64_t max_bytes, Arena *arena, Str *out, Error *err);
@@ -107,9 +112,16 @@ uint32_t os_stop_signals(void);
 // through.
 void os_install_stop_signals(int wake_fd);
 
-// Counts of SIGHUP received so far, and the handler that counts; without it the signal ends the process.
+// Counts of SIGHUP received so far, and the handler that counts and wakes as the one for stop signals does;
+// without it the signal ends the process.
 uint32_t os_hangup_signals(void);
-void os_install_hangup_signal(int wake_fd);
+void os_install_hangup_signal(void);
+// Whether SIGHUP came because the terminal that the process was started from is gone. What sent a signal
+// cannot be told, but `kill` takes nobody's terminal away: the process had a controlling one when the handler
+// was installed and has none now. Where standard error goes does not matter. False for a process without one
+// (a service), and for one that was started with SIGHUP ignored, as by nohup, to outlive it. A shell that
+// dies has the signal sent a moment before the terminal is taken away, so this may become true later.
+bool os_terminal_hung_up(void);
 
 // Ends the process now, whatever its other threads are doing.
 _Noreturn void os_exit_now(int code);

@@ -181,8 +181,8 @@ static const uint16_t refused[] = {
 enum {
     // Of an open's flags: each means a file that is changed, or may be later.
     WRITING_FLAGS = O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | O_APPEND | (O_TMPFILE & ~O_DIRECTORY),
-    X32_BIT = 0x40000000, // another set of numbers for the same calls
-    CLONE3 = 435,         // its flags are out of a filter's reach; the C library goes on to clone()
+    X32_BIT = 0x40000000,     // another set of numbers for the same calls
+    CLONE3 = 435,             // its flags are out of a filter's reach; the C library goes on to clone()
     SET_OWNER = 0x8901,       // FIOSETOWN, as F_SETOWN
     SET_GROUP = 0x8902,       // SIOCSPGRP, the same
     OWN_PROCESS = 0x7FFFFFFF, // stands for the process's number, which is known later
