@@ -299,6 +299,26 @@ TEST(contract_tokens_from_a_pipe) {
     close(ends[0]);
 }
 
+// A FIFO holds it up before anything else is done, until somebody writes.
+TEST(contract_sighup_while_it_starts_is_no_end) {
+    const char *fifo = test_tmp_path("tokens");
+    REQUIRE(mkfifo(fifo, 0600) == 0);
+    Process p = process_start("--model % --device cpu --threads 1 --port 0 --api-token-file %",
+                              (const char *[]){tiny_model_file(), fifo}, NULL);
+    int writer = open(fifo, O_WRONLY); // when it is being read
+    REQUIRE(writer >= 0);
+    kill(p.pid, SIGHUP);
+    os_sleep_ms(20);
+    CHECK(write(writer, "old\n", 4) == 4 && close(writer) == 0);
+    Str ready = process_await_event(p, "ready");
+    REQUIRE(ready.len > 0);
+    Server s = {p, (uint16_t)log_line_number(ready, "port")};
+    CHECK_INT_EQ(200, status_with_token(s, "old"));
+    CHECK(text_contains(process_await_event(p, "tokens_kept"), "is not a regular file"));
+    kill(p.pid, SIGTERM);
+    CHECK_INT_EQ(0, process_wait(p));
+}
+
 TEST(contract_token_file_that_cannot_be_read_is_a_wrong_flag) {
     static const struct {
         const char *flag, *path, *reason;

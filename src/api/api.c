@@ -13,6 +13,20 @@ enum { STREAM_FLUSH_MS = 2000 };
 // health or asks for a job hears why; all of its end takes less than 2 s.
 enum { FAILED_ANSWERS_MS = 500, FAILED_FLUSH_MS = 1000 };
 
+// ---- draining ----
+
+// No new jobs from now on. `reason` is for the log, and static; the first counts.
+static void drain(Api *api, const char *reason) {
+    if (api->drain_reason) return;
+    api->drain_reason = reason;
+    uint32_t grace_ms = api->config.shutdown_grace_ms ? api->config.shutdown_grace_ms : SHUTDOWN_GRACE_MS;
+    api->drain_until_ms = api->config.bridge->now_ns() / 1000000 + grace_ms;
+    log_event(api->config.log, LOG_DRAINING, LOG_STR("reason", str_from_c(reason)),
+              LOG_U64("jobs_active", bridge_jobs_taken(api->config.bridge)));
+    os_supervisor_tell(api->config.supervisor, STR("STOPPING=1"));
+    if (api->server) http_server_wake(api->server); // so that an idle worker ends at once
+}
+
 // ---- routes ----
 
 typedef struct {
@@ -25,7 +39,7 @@ typedef struct {
 static void handle_shutdown(Api *api, HttpExchange exchange, const HttpRequest *request) {
     (void)request;
     api_reply(api, exchange, 202, "application/json", STR("{\"status\":\"draining\"}"));
-    api_drain(api, "POST /shutdown");
+    drain(api, "POST /shutdown");
 }
 
 static const Route routes[] = {
@@ -168,8 +182,8 @@ static void reread_tokens(Api *api) {
 // What follows from signals, the engine's phase and the clock.
 static void advance(Api *api) {
     Bridge *bridge = api->config.bridge;
-    if (os_stop_signals()) api_drain(api, "stop signal");
-    if (os_terminal_hung_up()) api_drain(api, "the terminal is gone");
+    if (os_stop_signals()) drain(api, "stop signal");
+    if (os_terminal_hung_up()) drain(api, "the terminal is gone");
     if (os_hangup_signals() != api->hangups) reread_tokens(api);
     uint64_t now_ms = bridge->now_ns() / 1000000;
     WorkerPhase phase = bridge_phase(bridge); // looked at before the events that came before it
@@ -235,17 +249,6 @@ HttpHandler api_handler(Api *api) {
 
 void api_attach(Api *api, HttpServer *server) {
     api->server = server;
-}
-
-void api_drain(Api *api, const char *reason) {
-    if (api->drain_reason) return;
-    api->drain_reason = reason;
-    uint32_t grace_ms = api->config.shutdown_grace_ms ? api->config.shutdown_grace_ms : SHUTDOWN_GRACE_MS;
-    api->drain_until_ms = api->config.bridge->now_ns() / 1000000 + grace_ms;
-    log_event(api->config.log, LOG_DRAINING, LOG_STR("reason", str_from_c(reason)),
-              LOG_U64("jobs_active", bridge_jobs_taken(api->config.bridge)));
-    os_supervisor_tell(api->config.supervisor, STR("STOPPING=1"));
-    if (api->server) http_server_wake(api->server); // so that an idle worker ends at once
 }
 
 const char *api_drain_reason(const Api *api) {

@@ -5,9 +5,9 @@
 // Everything runs on the I/O thread, as the HTTP server's handler. Nothing here waits and nothing calls the
 // engine: what is told about it comes from the bridge. All memory is allocated by api_create.
 //
-// The end of the server is decided here, too: api_drain (POST /shutdown and stop signals) refuses new jobs,
-// waits for the running ones, at most the grace time, then ends them and stops the server; when the engine
-// thread reports WORKER_FAILED, all jobs get its error and the server stops.
+// The end of the server is decided here, too: draining (POST /shutdown, stop signals, a terminal that is
+// gone) refuses new jobs, waits for the running ones, at most the grace time, then ends them and stops the
+// server; when the engine thread reports WORKER_FAILED, all jobs get its error and the server stops.
 #pragma once
 
 #include "api/auth.h"
@@ -45,9 +45,6 @@ MUST_CHECK bool api_create(const ApiConfig *config, Arena *arena, Api **out, Err
 HttpHandler api_handler(Api *api);
 // Before the server runs. A simulator that drives the handler itself attaches none.
 void api_attach(Api *api, HttpServer *server);
-
-// No new jobs from now on; `reason` is for the log ("SIGTERM") and static. More calls change nothing.
-void api_drain(Api *api, const char *reason);
 
 // Why the server stopped, NULL if it was not asked to.
 const char *api_drain_reason(const Api *api);

@@ -107,7 +107,7 @@ static bool accept_job(Api *api, const HttpRequest *request, ExecuteRequest *fie
 
 // Counts and logs a request for a job that became none, and answers it. `job_id` as far as it is known.
 static void reject_job(Api *api, HttpExchange exchange, Str job_id, const Error *err) {
-    if (job_id.len > JOB_ID_BYTES_MAX) job_id.len = 0; // what is wrong with the request, and fills no line
+    if (job_id.len > JOB_ID_BYTES_MAX) job_id.len = 0; // it is what is wrong, and as long as a body
     api->metrics.requests[err->code == ERR_INFERENCE_TIMEOUT ? OUTCOME_TIMEOUT : OUTCOME_REJECTED]++;
     log_event(api->config.log, LOG_EXECUTE_REJECTED, LOG_STR("job_id", job_id),
               LOG_STR("correlation_id", str_from_c(api->correlation_id)),

@@ -26,7 +26,7 @@ typedef struct {
 } FieldRule;
 
 #define AT(field) offsetof(ExecuteRequest, field)
-static const double U64_MOST = 18446744073709551615.0;
+#define U64_MOST 18446744073709551615.0
 // Dividing by less would make infinities of logits; more than this already makes one token certain.
 static const float PENALTY_LEAST = 1e-20f;
 
@@ -41,7 +41,7 @@ static const FieldRule rules[] = {
     {"min_p", FIELD_F64, AT(min_p), .most = 1},
     {"repetition_penalty", FIELD_F64, AT(repetition_penalty), .most = 2, .above_least = true, .fallback = 1},
     {"stop", FIELD_STRS, AT(stop), .most = STOP_STRINGS_MAX},
-    {"seed", FIELD_U64, AT(seed), .most = 18446744073709551615.0},
+    {"seed", FIELD_U64, AT(seed), .most = U64_MOST},
 };
 
 static bool refuse(Error *err, const char *field, const char *message) {

@@ -91,7 +91,7 @@ typedef struct {
     Str worker_id;
     Str model_ref;
     int gpu_device; // -1 for none
-    // Where lines go and what time it is: os_write and os_unix_ms, or a test's.
+    // Where lines go and what time it is: os_write_soon and os_unix_ms, or a test's.
     bool (*write)(int fd, Str bytes);
     uint64_t (*now_unix_ms)(void);
     int fd;

@@ -139,8 +139,8 @@ void os_file_unmap(MappedFile *file) {
 bool os_file_keep(MappedFile *file, uint64_t size, Error *err) {
     size_t length = (size_t)align_up(min_u64(size, file->size), (uint64_t)sysconf(_SC_PAGESIZE));
     void *at = (void *)(uintptr_t)file->data;
-    char *copy = length ? mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : at;
     if (length == 0) return true;
+    char *copy = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (copy != MAP_FAILED) {
         memcpy(copy, at, (size_t)min_u64(length, file->size));
         if (mprotect(copy, length, PROT_READ) == 0 &&
