@@ -196,6 +196,10 @@ TEST(contract_starting_until_the_callback_is_answered) {
         a = ask_with(worker, "POST", "/execute", "{\"job_id\":\"a\",\"prompt\":\"p\"}", (HttpHeader){0});
         CHECK_INT_EQ(503, a.status);
         CHECK(text_contains(a.body, "\"code\":\"NOT_READY\"") && text_contains(a.body, "\"retriable\":true"));
+        for (int ms = 0; ms < 20000 && !text_contains(a.body, "--callback-url is being told"); ms += 5) {
+            os_sleep_ms(5); // a first token is being computed
+            a = ask_with(worker, "POST", "/execute", "{\"job_id\":\"a\",\"prompt\":\"p\"}", (HttpHeader){0});
+        }
         CHECK(text_contains(a.body, "the model is loaded; --callback-url is being told so"));
         CHECK(answer_header(&a, "Retry-After").len > 0);
         if (rows[i].signal) kill(p.pid, rows[i].signal);
