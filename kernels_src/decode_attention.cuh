@@ -13,7 +13,7 @@
 // order of dimensions in a product is free, and so is that of tokens, which lets a lane load 16 consecutive
 // bytes of keys and 8 of values. The warps' results are put together at the end in their order. Pages but the
 // one being written are loaded before the wait. Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 16),
-// WARPS, attention_splits.cuh's.
+// WARPS, attention_splits.cuh's; SOFT_CAP (soft_cap.cuh).
 #if !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(HEAD_DIM) || !defined(WARPS) || HEAD_DIM % 16
 #error "N_HEADS, N_KV_HEADS, HEAD_DIM, WARPS"
 #endif
@@ -152,6 +152,12 @@ DEVICE void add_page(const KvPage &kv, const uint4 q[K_LOADS], bool sees_first, 
                      HeadTile *h) {
     float s[4];
     score_page(kv, q, s);
+#ifdef SOFT_CAP
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+        s[i] = cap_score(s[i]);
+    }
+#endif
     if (!sees_first) s[0] = s[1] = -INFINITY_F32;
     if (!sees_second) s[2] = s[3] = -INFINITY_F32;
     float p[4], keep[2];

@@ -1,11 +1,11 @@
 // Decode: final norm and head, and the best logit of each block's rows.
 //
-//     logits = W norm(x) + b
+//     logits = W norm(x) + b, capped where the model says so
 //     best[block] = the row with the largest logit after the repetition penalty, the lowest id among equals
 //
 // Operations: RMS_NORM or LAYER_NORM (decode_norm.cuh), HEAD. Grid and order of sums: matvec.cuh; a unit is
 // four rows side by side. Defines: D_MODEL, N_VOCAB, NORM_EPS, FORMAT_0, BLOCKS, WARPS, RING_BYTES;
-// LAYER_NORM.
+// LAYER_NORM, SOFT_CAP (soft_cap.cuh).
 #ifndef N_VOCAB
 #error "N_VOCAB"
 #endif
@@ -48,6 +48,9 @@ DEVICE void decode_head_run(const HeadArgs &a, u32 block, u8 *shared, HeadState 
             u32 row = unit * ROWS + r;
             if (unit >= UNITS || row >= N_VOCAB) break;
             float logit = sums[r] * factor + (a.bias != 0 ? a.bias[row] : 0.0f);
+#ifdef SOFT_CAP
+            logit = soft_cap(logit, SOFT_CAP);
+#endif
             a.logits[row] = logit;
             best_take(&best, penalise_logit(s->rules, row, logit), (i32)row);
         }

@@ -14,7 +14,7 @@
 // conflicts.
 // A sink (HAS_SINKS) is a score without a value that every row of its head begins with.
 // Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 16), WINDOW (positions a row sees, itself included;
-// 0: all), MAX_ROWS; HAS_SINKS.
+// 0: all), MAX_ROWS; HAS_SINKS, SOFT_CAP (soft_cap.cuh).
 #if !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(HEAD_DIM) || !defined(WINDOW) || HEAD_DIM % 16
 #error "N_HEADS, N_KV_HEADS, HEAD_DIM, WINDOW"
 #endif
@@ -160,6 +160,15 @@ DEVICE void score_tile(const QueryRows &r, const u8 *slot, float s[KEY_GROUPS][4
     }
 }
 
+#ifdef SOFT_CAP
+DEVICE void cap_tile(float s[KEY_GROUPS][4]) {
+#pragma unroll
+    for (u32 i = 0; i < KEY_GROUPS * 4; i++) {
+        s[i / 4][i % 4] = cap_score(s[i / 4][i % 4]);
+    }
+}
+#endif
+
 DEVICE void hide_tokens(const QueryRows &r, u32 first_token, float s[KEY_GROUPS][4]) {
 #pragma unroll
     for (u32 i = 0; i < KEY_GROUPS * 4; i++) {
@@ -258,6 +267,9 @@ DEVICE void prefill_attention_run(const PrefillAttentionArgs &a, u32 block, u8 *
         if (first <= warp_first + 15) { // else the warp sees none of it
             float s[KEY_GROUPS][4];
             score_tile(r, slot, s);
+#ifdef SOFT_CAP
+            cap_tile(s);
+#endif
             bool sees_all =
                 first + KEY_TOKENS - 1 <= warp_first && (WINDOW == 0 || first + WINDOW > warp_first + 15);
             if (!sees_all) hide_tokens(r, first, s);

@@ -99,6 +99,11 @@ static const TensorRow qk_norms[] = {
     {"blk.%u.attn_k_norm.weight",       FILL_NORM,    HEAD, ONE, ONE},
 };
 
+static const TensorRow post_norms[] = {
+    {"blk.%u.post_attention_norm.weight", FILL_NORM,  MODEL, ONE, ONE},
+    {"blk.%u.post_ffw_norm.weight",     FILL_NORM,    MODEL, ONE, ONE},
+};
+
 static const TensorRow gemma3_norms[] = {
     {"blk.%u.attn_q_norm.weight",       FILL_NORM,    HEAD, ONE, ONE},
     {"blk.%u.attn_k_norm.weight",       FILL_NORM,    HEAD, ONE, ONE},
@@ -229,6 +234,13 @@ static const ArchModel models[] = {
     {"phi3-short", "phi3", SIZES(2, 2, 2, 32, 96, 0), .dtype = DTYPE_F16, TENSORS(phi3), MORE(rope_factors),
      .keys = {EPS_RMS, KEY_U32("rope.scaling.original_context_length", 128),
               KEY_STR("rope.scaling.type", "longrope")}},
+    {"gemma", "gemma", SIZES(2, 4, 2, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(llama),
+     .keys = {EPS_RMS, KEY_U32("attention.key_length", 32), KEY_U32("attention.value_length", 32)}},
+    // Caps that scores and logits reach; a window on the first and the last layer.
+    {"gemma2", "gemma2", SIZES(3, 4, 2, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(llama), MORE(post_norms),
+     .keys = {EPS_RMS, KEY_U32("attention.key_length", 32), KEY_U32("attention.value_length", 32),
+              KEY_U32("attention.sliding_window", 16), KEY_F32("attn_logit_softcapping", 0.5),
+              KEY_F32("final_logit_softcapping", 0.25)}},
     // Five layers with a window, one without, and one more; no keys for what all published sizes share.
     {"gemma3", "gemma3", SIZES(7, 4, 1, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(llama), MORE(gemma3_norms),
      .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_U32("attention.key_length", 32),

@@ -147,6 +147,10 @@ void reference_matvec(const TestMatrix *w, const float *x, bool rounded, double 
     }
 }
 
+double reference_capped(double x, double cap) {
+    return cap > 0 ? cap * tanh(x / cap) : x;
+}
+
 double relative_error(const double *expected, const float *actual, size_t n) {
     double difference = 0, norm = 0;
     for (size_t i = 0; i < n; i++) {

@@ -49,6 +49,9 @@ void reference_quantize(float *x, uint32_t n);
 // y = W x in double. `rounded`: with x rounded by reference_quantize where the matrix is quantised.
 void reference_matvec(const TestMatrix *w, const float *x, bool rounded, double *y);
 
+// cap tanh(x / cap); x where the cap is 0.
+double reference_capped(double x, double cap);
+
 // ||actual - expected|| / ||expected||; NaN where something is not a number.
 double relative_error(const double *expected, const float *actual, size_t n);
 

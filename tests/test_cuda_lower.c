@@ -83,6 +83,8 @@ TEST(cuda_lower_takes_every_dense_architecture) {
                                          STAGE_OUTPUT, STAGE_GLU,   STAGE_DOWN};
     static const StageKind all_norms[] = {STAGE_QKV,       STAGE_HEADS, STAGE_ATTENTION, STAGE_OUTPUT,
                                           STAGE_POST_NORM, STAGE_GLU,   STAGE_DOWN,      STAGE_POST_NORM};
+    static const StageKind post_norms[] = {STAGE_QKV, STAGE_ATTENTION, STAGE_OUTPUT,   STAGE_POST_NORM,
+                                           STAGE_GLU, STAGE_DOWN,      STAGE_POST_NORM};
     static const struct {
         const char *architecture;
         const StageKind *stages;
@@ -90,6 +92,7 @@ TEST(cuda_lower_takes_every_dense_architecture) {
     } rows[] = {
         {"llama", usual, COUNT_OF(usual), 7},       {"qwen2", usual, COUNT_OF(usual), 7},
         {"phi3", usual, COUNT_OF(usual), 7},        {"gpt2", usual, COUNT_OF(usual), 7},
+        {"gemma", usual, COUNT_OF(usual), 7},       {"gemma2", post_norms, COUNT_OF(post_norms), 9},
         {"qwen3", qk_norms, COUNT_OF(qk_norms), 8}, {"gemma3", all_norms, COUNT_OF(all_norms), 10},
     };
     uint32_t seen = 0;
@@ -246,78 +249,109 @@ TEST_SLOW(cuda_lower_makes_programs_for_published_sizes, 1800) {
     }
 }
 
+// Capped scores and logits beside heads of 256, for the oldest and the newest; the other stages are those of
+// other models.
+TEST_SLOW(cuda_lower_makes_programs_with_caps, 600) {
+    static const ArchShape shape = {"gemma2-9b", "gemma2", 1,    3584,       16,         8,         256,
+                                    14336,       256000,   8192, DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q6_K};
+    Made m = plan_of(arch_shape_build(&shape));
+    for (size_t a = 0; a < COUNT_OF(architectures); a += COUNT_OF(architectures) - 1) {
+        TEST_CASE_LABEL("sm %u", architectures[a]);
+        Lowered l;
+        Error err = {0};
+        REQUIRE(lower(&m, architectures[a], &l, &err));
+        JitProgram programs[JIT_PROGRAMS_MAX];
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < l.n_programs; i++) {
+            if (strstr(l.programs[i].defines.ptr, "#define SOFT_CAP ")) programs[n++] = l.programs[i];
+        }
+        CHECK_INT_EQ(3, n); // attention of a token and of a prompt, the head
+        check_programs(programs, n, architectures[a], &m.arena);
+    }
+}
+
 // What quantisers take for rows that do not divide into blocks of 256.
 static Dtype fitting(Dtype dtype, uint32_t cols) {
     if (cols % dtype_info(dtype)->block_elements == 0) return dtype;
     return dtype == DTYPE_Q4_K ? DTYPE_Q5_0 : DTYPE_Q8_0;
 }
 
-// What else people have: these sizes are only lowered here. Two of a family that differ in the number of
-// layers alone are one. What is refused is what does not fit: a row of activations beside two tiles.
+// What else people have. Two of a family that differ in the number of layers alone are one.
+typedef struct {
+    const char *name, *like;
+    uint32_t layers, d_model, heads, kv_heads, head_dim, ff, vocab;
+} PublishedSize;
+
+static const PublishedSize published[] = {
+    {"smollm2-135m", "mistral", 1, 576, 9, 3, 64, 1536, 49152},
+    {"smollm2-360m", "mistral", 1, 960, 15, 5, 64, 2560, 49152},
+    {"smollm2-1.7b", "mistral", 1, 2048, 32, 32, 64, 8192, 49152},
+    {"tinyllama-1.1b", "mistral", 1, 2048, 32, 4, 64, 5632, 32000},
+    {"llama-3.2-1b", "mistral", 1, 2048, 32, 8, 64, 8192, 128256},
+    {"llama-3.2-3b", "mistral", 1, 3072, 24, 8, 128, 8192, 128256},
+    {"llama-2-7b", "mistral", 1, 4096, 32, 32, 128, 11008, 32000},
+    {"llama-2-13b", "mistral", 1, 5120, 40, 40, 128, 13824, 32000},
+    {"llama-3.1-8b", "mistral", 1, 4096, 32, 8, 128, 14336, 128256},
+    {"llama-3.1-70b", "mistral", 1, 8192, 64, 8, 128, 28672, 128256},
+    {"codellama-34b", "mistral", 1, 8192, 64, 8, 128, 22016, 32016},
+    {"yi-34b", "mistral", 1, 7168, 56, 8, 128, 20480, 64000},
+    {"mistral-7b", "mistral", 1, 4096, 32, 8, 128, 14336, 32768},
+    {"mistral-nemo-12b", "odd-llama", 1, 5120, 32, 8, 128, 14336, 131072},
+    {"mistral-small-24b", "odd-llama", 1, 5120, 32, 8, 128, 32768, 131072},
+    {"qwen2.5-0.5b", "qwen2", 1, 896, 14, 2, 64, 4864, 151936},
+    {"qwen2.5-1.5b", "qwen2", 1, 1536, 12, 2, 128, 8960, 151936},
+    {"qwen2.5-3b", "qwen2", 1, 2048, 16, 2, 128, 11008, 151936},
+    {"qwen2.5-7b", "qwen2", 1, 3584, 28, 4, 128, 18944, 152064},
+    {"qwen2.5-14b", "qwen2", 1, 5120, 40, 8, 128, 13824, 152064},
+    {"qwen2.5-32b", "qwen2", 1, 5120, 40, 8, 128, 27648, 152064},
+    {"qwen2.5-72b", "qwen2", 1, 8192, 64, 8, 128, 29568, 152064},
+    {"qwen3-0.6b", "qwen3", 1, 1024, 16, 8, 128, 3072, 151936},
+    {"qwen3-1.7b", "qwen3", 1, 2048, 16, 8, 128, 6144, 151936},
+    {"qwen3-4b", "qwen3", 1, 2560, 32, 8, 128, 9728, 151936},
+    {"qwen3-8b", "qwen3", 1, 4096, 32, 8, 128, 12288, 151936},
+    {"qwen3-14b", "qwen3", 1, 5120, 40, 8, 128, 17408, 151936},
+    {"qwen3-32b", "qwen3", 1, 5120, 64, 8, 128, 25600, 151936},
+    {"gemma-2b", "gemma", 1, 2048, 8, 1, 256, 16384, 256000},
+    {"gemma-7b", "gemma", 1, 3072, 16, 16, 256, 24576, 256000},
+    {"gemma2-2b", "gemma2", 2, 2304, 8, 4, 256, 9216, 256000},
+    {"gemma2-9b", "gemma2", 2, 3584, 16, 8, 256, 14336, 256000},
+    {"gemma2-27b", "gemma2", 2, 4608, 32, 16, 128, 36864, 256000},
+    {"gemma3-270m", "gemma3", 6, 640, 4, 1, 256, 2048, 262144},
+    {"gemma3-1b", "gemma3", 6, 1152, 4, 1, 256, 6912, 262144},
+    {"gemma3-4b", "gemma3", 6, 2560, 8, 4, 256, 10240, 262208},
+    {"gemma3-12b", "gemma3", 6, 3840, 16, 8, 256, 15360, 262208},
+    {"gemma3-27b", "gemma3", 6, 5376, 32, 16, 128, 21504, 262208},
+    {"phi3-mini", "phi3", 1, 3072, 32, 32, 96, 8192, 32064},
+    {"phi3-medium", "phi3", 1, 5120, 40, 10, 128, 17920, 32064},
+    {"phi4", "phi3", 1, 5120, 40, 10, 128, 17920, 100352},
+    {"gpt2", "gpt2", 1, 768, 12, 12, 64, 3072, 50257},
+    {"gpt2-medium", "gpt2", 1, 1024, 16, 16, 64, 4096, 50257},
+    {"gpt2-large", "gpt2", 1, 1280, 20, 20, 64, 5120, 50257},
+    {"gpt2-xl", "gpt2", 1, 1600, 25, 25, 64, 6400, 50257},
+};
+
+// These sizes are only lowered here. What is refused is what does not fit: a row of activations beside two
+// tiles.
 TEST(cuda_lower_takes_every_published_size) {
-    static const struct {
-        const char *name, *like;
-        uint32_t layers, d_model, heads, kv_heads, head_dim, ff, vocab;
-    } rows[] = {
-        {"smollm2-135m", "mistral", 1, 576, 9, 3, 64, 1536, 49152},
-        {"smollm2-360m", "mistral", 1, 960, 15, 5, 64, 2560, 49152},
-        {"smollm2-1.7b", "mistral", 1, 2048, 32, 32, 64, 8192, 49152},
-        {"tinyllama-1.1b", "mistral", 1, 2048, 32, 4, 64, 5632, 32000},
-        {"llama-3.2-1b", "mistral", 1, 2048, 32, 8, 64, 8192, 128256},
-        {"llama-3.2-3b", "mistral", 1, 3072, 24, 8, 128, 8192, 128256},
-        {"llama-2-7b", "mistral", 1, 4096, 32, 32, 128, 11008, 32000},
-        {"llama-2-13b", "mistral", 1, 5120, 40, 40, 128, 13824, 32000},
-        {"llama-3.1-8b", "mistral", 1, 4096, 32, 8, 128, 14336, 128256},
-        {"llama-3.1-70b", "mistral", 1, 8192, 64, 8, 128, 28672, 128256},
-        {"codellama-34b", "mistral", 1, 8192, 64, 8, 128, 22016, 32016},
-        {"yi-34b", "mistral", 1, 7168, 56, 8, 128, 20480, 64000},
-        {"mistral-7b", "mistral", 1, 4096, 32, 8, 128, 14336, 32768},
-        {"mistral-nemo-12b", "odd-llama", 1, 5120, 32, 8, 128, 14336, 131072},
-        {"mistral-small-24b", "odd-llama", 1, 5120, 32, 8, 128, 32768, 131072},
-        {"qwen2.5-0.5b", "qwen2", 1, 896, 14, 2, 64, 4864, 151936},
-        {"qwen2.5-1.5b", "qwen2", 1, 1536, 12, 2, 128, 8960, 151936},
-        {"qwen2.5-3b", "qwen2", 1, 2048, 16, 2, 128, 11008, 151936},
-        {"qwen2.5-7b", "qwen2", 1, 3584, 28, 4, 128, 18944, 152064},
-        {"qwen2.5-14b", "qwen2", 1, 5120, 40, 8, 128, 13824, 152064},
-        {"qwen2.5-32b", "qwen2", 1, 5120, 40, 8, 128, 27648, 152064},
-        {"qwen2.5-72b", "qwen2", 1, 8192, 64, 8, 128, 29568, 152064},
-        {"qwen3-0.6b", "qwen3", 1, 1024, 16, 8, 128, 3072, 151936},
-        {"qwen3-1.7b", "qwen3", 1, 2048, 16, 8, 128, 6144, 151936},
-        {"qwen3-4b", "qwen3", 1, 2560, 32, 8, 128, 9728, 151936},
-        {"qwen3-8b", "qwen3", 1, 4096, 32, 8, 128, 12288, 151936},
-        {"qwen3-14b", "qwen3", 1, 5120, 40, 8, 128, 17408, 151936},
-        {"qwen3-32b", "qwen3", 1, 5120, 64, 8, 128, 25600, 151936},
-        {"gemma3-270m", "gemma3", 6, 640, 4, 1, 256, 2048, 262144},
-        {"gemma3-1b", "gemma3", 6, 1152, 4, 1, 256, 6912, 262144},
-        {"gemma3-4b", "gemma3", 6, 2560, 8, 4, 256, 10240, 262208},
-        {"gemma3-12b", "gemma3", 6, 3840, 16, 8, 256, 15360, 262208},
-        {"gemma3-27b", "gemma3", 6, 5376, 32, 16, 128, 21504, 262208},
-        {"phi3-mini", "phi3", 1, 3072, 32, 32, 96, 8192, 32064},
-        {"phi3-medium", "phi3", 1, 5120, 40, 10, 128, 17920, 32064},
-        {"phi4", "phi3", 1, 5120, 40, 10, 128, 17920, 100352},
-        {"gpt2", "gpt2", 1, 768, 12, 12, 64, 3072, 50257},
-        {"gpt2-medium", "gpt2", 1, 1024, 16, 16, 64, 4096, 50257},
-        {"gpt2-large", "gpt2", 1, 1280, 20, 20, 64, 5120, 50257},
-        {"gpt2-xl", "gpt2", 1, 1600, 25, 25, 64, 6400, 50257},
-    };
     // Of matrices; of attn_v and ffn_down; of the embedding and the head: Q4_K_M, Q8_0, Q4_0, F16.
     static const Dtype mixes[][3] = {{DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q6_K},
                                      {DTYPE_Q8_0, DTYPE_Q8_0, DTYPE_Q8_0},
                                      {DTYPE_Q4_0, DTYPE_Q4_0, DTYPE_Q6_K},
                                      {DTYPE_F16, DTYPE_F16, DTYPE_F16}};
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+    for (size_t i = 0; i < COUNT_OF(published); i++) {
+        const PublishedSize *p = &published[i];
         for (size_t k = 0; k < COUNT_OF(mixes); k++) {
-            uint32_t d = rows[i].d_model;
-            ArchShape shape = {rows[i].name, rows[i].like, rows[i].layers, d, rows[i].heads, rows[i].kv_heads,
-                               rows[i].head_dim, rows[i].ff, rows[i].vocab, 4096, fitting(mixes[k][0], d),
-                               fitting(fitting(mixes[k][1], d), rows[i].ff), fitting(mixes[k][2], d)};
+            uint32_t d = p->d_model;
+            ArchShape shape = {p->name, p->like, p->layers, d, p->heads, p->kv_heads, p->head_dim, p->ff,
+                               p->vocab, 4096, fitting(mixes[k][0], d),
+                               fitting(fitting(mixes[k][1], d), p->ff), fitting(mixes[k][2], d)};
             Made m = plan_of(arch_shape_build(&shape));
             for (size_t a = 0; a < COUNT_OF(architectures); a++) {
-                TEST_CASE_LABEL("%s, %s, sm %u", rows[i].name, dtype_info(mixes[k][0])->name,
+                TEST_CASE_LABEL("%s, %s, sm %u", p->name, dtype_info(mixes[k][0])->name,
                                 architectures[a]);
                 Lowered l;
                 Error err = {0};
-                uint64_t row_bytes = rows[i].ff * (mixes[k][0] == DTYPE_F16 ? 128ull : 72ull) / 32;
+                uint64_t row_bytes = p->ff * (mixes[k][0] == DTYPE_F16 ? 128ull : 72ull) / 32;
                 bool fits = row_bytes + (6 << 10) <= lower_target_of_sm(architectures[a]).shared_bytes_block;
                 if (lower(&m, architectures[a], &l, &err) != fits) FAIL("fits %d: %s", fits, err.message);
             }

@@ -387,6 +387,8 @@ TEST(kernel_post_norm_joins_the_residual_stream) {
 
 // ---- attention ----
 
+static const double LOG2_E = 1.4426950408889634;
+
 typedef struct {
     uint32_t n_tokens; // position + 1
     uint32_t first;    // position that is still seen
@@ -412,6 +414,7 @@ static void reference_attention(const EmulatedStage *s, const AttentionCase *c, 
                 scores[t] += (double)f32_from_f16(c->q[h * s->head_dim + d]) *
                              (double)cached(s, c, t, kv_head, false, d);
             }
+            scores[t] = reference_capped(scores[t], (double)s->soft_cap * LOG2_E);
             top = fmax(top, scores[t]);
         }
         for (uint32_t t = c->first; t < c->n_tokens; t++)
@@ -436,7 +439,7 @@ static float *put_together(const EmulatedStage *s, const uint16_t *part, const f
     uint32_t n = s->n_heads * s->head_dim;
     float *out = kernel_memory(n * sizeof *out);
     for (uint32_t i = 0; i < n; i++) {
-        double sink = sinks ? (double)sinks[i / s->head_dim] * 1.4426950408889634 : -INFINITY;
+        double sink = sinks ? (double)sinks[i / s->head_dim] * LOG2_E : -INFINITY;
         double top = sink, total = 0, sum = 0;
         for (uint32_t p = 0; p < n_splits; p++)
             top = fmax(top, (double)weight[(p * s->n_heads + i / s->head_dim) * 2]);
@@ -621,6 +624,8 @@ static void run_head(const char *name, float penalty) {
     const float *h = stage_norm(s, x, norm, norm_bias, &factor);
     for (int rounded = 0; rounded < 2; rounded++) {
         norm_matvec(&w, h, factor, rounded, expected);
+        for (uint32_t i = 0; i < s->n_vocab; i++)
+            expected[i] = reference_capped(expected[i], (double)s->soft_cap);
         kernel_check_error(expected, logits, s->n_vocab, limit_of(s, rounded));
     }
     HeadBest all = {-INFINITY, -1, 0, 0};

@@ -522,6 +522,7 @@ static void reference_row(const AttentionCase *c, uint32_t position, uint32_t he
             double q = (double)f32_from_f16(c->q[((size_t)position * s->n_heads + head) * s->head_dim + d]);
             scores[t] += q * (double)cached(c, n_pages - t / 16, t % 16, kv_head, false, d);
         }
+        scores[t] = reference_capped(scores[t], (double)s->soft_cap * 1.4426950408889634);
         total += scores[t] = exp2(scores[t]);
     }
     for (uint32_t d = 0; d < s->head_dim; d++) {

@@ -362,6 +362,55 @@ TEST(plan_configuration_of_gemma3) {
     }
 }
 
+// Keys that the first files of Gemma 2 lack, and caps of other kinds.
+TEST(plan_configuration_of_gemma2) {
+    static const struct {
+        const char *name;
+        uint32_t n_layers;
+        float score_cap, logit_cap; // -1: no key
+        float expected_score_cap, expected_logit_cap, expected_score_dim;
+        const char *message;
+    } rows[] = {
+        {"no keys", 26, -1, -1, 50, 30, 0, NULL},
+        {"keys", 42, 40, 20, 40, 20, 0, NULL},
+        {"no caps", 42, 0, 0, 0, 0, 0, NULL},
+        {"27B", 46, -1, -1, 50, 30, 144, NULL},
+        {"negative", 26, -2, -1, .message = "gemma2: attn_logit_softcapping is -2 and final_logit"},
+        {"tiny", 26, -1, 1e-30f, .message = "gemma2: attn_logit_softcapping is 50 and final_logit"},
+        {"huge", 26, 1e30f, -1, .message = "gemma2: attn_logit_softcapping is 1e+30 and final_logit"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        Arena arena = os_arena(1 << 20);
+        GgufBuilder b = gguf_builder_begin();
+        gguf_builder_put_str(&b, "general.architecture", "gemma2");
+        gguf_builder_put_u32(&b, "gemma2.block_count", rows[i].n_layers);
+        gguf_builder_put_u32(&b, "gemma2.context_length", 128);
+        gguf_builder_put_u32(&b, "gemma2.embedding_length", WIDTH);
+        gguf_builder_put_u32(&b, "gemma2.feed_forward_length", FF);
+        gguf_builder_put_u32(&b, "gemma2.attention.head_count", 4);
+        gguf_builder_put_f32(&b, "gemma2.attention.layer_norm_rms_epsilon", 1e-6f);
+        if (rows[i].score_cap != -1)
+            gguf_builder_put_f32(&b, "gemma2.attn_logit_softcapping", rows[i].score_cap);
+        if (rows[i].logit_cap != -1)
+            gguf_builder_put_f32(&b, "gemma2.final_logit_softcapping", rows[i].logit_cap);
+        gguf_builder_add_tensor(&b, "token_embd.weight", DTYPE_F32, 2, (uint64_t[]){WIDTH, VOCAB}, NULL);
+        Error err = {0};
+        ModelConfig c;
+        bool ok = config_read(parse_file(&b, &arena), arch_find(STR("gemma2")), &c, &err);
+        CHECK(ok == !rows[i].message);
+        if (rows[i].message && !strstr(err.message, rows[i].message))
+            CHECK_STR_EQ(rows[i].message, err.message);
+        if (!ok) continue;
+        CHECK_INT_EQ(4096, c.window);
+        CHECK_INT_EQ(2, c.window_period);
+        CHECK_NEAR(rows[i].expected_score_cap, c.score_cap, 0);
+        CHECK_NEAR(rows[i].expected_logit_cap, c.logit_cap, 0);
+        CHECK_NEAR(rows[i].expected_score_dim, c.score_dim, 0);
+        CHECK_NEAR(8, c.embed_scale, 0);
+    }
+}
+
 // Each part of a fused tensor is a weight of its own, and lies where the one before it ends.
 TEST(plan_takes_fused_tensors_apart) {
     for (uint32_t i = 0; arch_model_at(i); i++) {

@@ -5,13 +5,15 @@ extern const Arch arch_qwen2;
 extern const Arch arch_qwen3;
 extern const Arch arch_qwen3moe;
 extern const Arch arch_phi3;
+extern const Arch arch_gemma;
+extern const Arch arch_gemma2;
 extern const Arch arch_gemma3;
 extern const Arch arch_gpt_oss;
 extern const Arch arch_gpt2;
 
 static const Arch *const architectures[] = {
-    &arch_llama, &arch_qwen2,  &arch_qwen3,   &arch_qwen3moe,
-    &arch_phi3,  &arch_gemma3, &arch_gpt_oss, &arch_gpt2,
+    &arch_llama, &arch_qwen2,  &arch_qwen3,  &arch_qwen3moe, &arch_phi3,
+    &arch_gemma, &arch_gemma2, &arch_gemma3, &arch_gpt_oss,  &arch_gpt2,
 };
 
 const Arch *arch_at(uint32_t index) {

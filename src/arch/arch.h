@@ -68,6 +68,8 @@ typedef struct {
     uint32_t embed_by_root; // 1: the embedding is multiplied by the root of d_model
     float embed_scale;
     float score_dim; // scores are divided by the root of this; 0: of head_dim
+    float score_cap; // scores become cap * tanh(score / cap); 0: they do not
+    float logit_cap; // logits likewise
     float rope_base;
     float rope_base_window; // of layers with a window, which are not scaled then; 0: as the others
     RopeScaling rope_scaling;

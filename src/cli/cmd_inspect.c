@@ -137,6 +137,7 @@ static const Line model_lines[] = {
     {"norm",
      {{"*.attention.layer_norm_rms_epsilon", "RMS, epsilon ", ""},
       {"*.attention.layer_norm_epsilon", "layer, epsilon ", ""}}},
+    {"caps", {{"*.attn_logit_softcapping", "scores ", ""}, {"*.final_logit_softcapping", "logits ", ""}}},
 };
 
 static const Line tokenizer_lines[] = {

@@ -126,6 +126,11 @@ static bool config_check_ranges(const Arch *arch, const ModelConfig *c, Error *e
     return true;
 }
 
+// Far from where a cap or its inverse is no number any more.
+static bool cap_is_usable(float cap) {
+    return cap == 0 || (cap >= 0.01f && cap <= 1e6f);
+}
+
 static bool config_check(const Arch *arch, const ModelConfig *c, Error *err) {
     if (!config_check_ranges(arch, c, err)) return false;
     if (c->n_heads % c->n_kv_heads) {
@@ -140,6 +145,12 @@ static bool config_check(const Arch *arch, const ModelConfig *c, Error *err) {
     if (!(c->norm_eps >= 0 && c->norm_eps < 1)) {
         return error_set(err, ERR_BAD_FILE, "%s: the norm's epsilon is %g; expected 0 to 1", arch->name,
                          (double)c->norm_eps);
+    }
+    if (!cap_is_usable(c->score_cap) || !cap_is_usable(c->logit_cap)) {
+        return error_set(err, ERR_BAD_FILE,
+                         "%s: attn_logit_softcapping is %g and final_logit_softcapping %g; expected 0.01 to"
+                         " 1e6, or 0 for none",
+                         arch->name, (double)c->score_cap, (double)c->logit_cap);
     }
     bool scaled = c->rope_scaling == ROPE_SCALING_LINEAR || c->rope_scaling == ROPE_SCALING_YARN;
     if (arch->rope_pairs == ROPE_NONE) return true;

@@ -104,7 +104,9 @@ static Op builder_resolve(const Builder *b, const OpRow *row, uint32_t layer) {
     case OP_ATTENTION:
         op.attention.window = layer_has_window(c, layer) ? c->window : 0;
         op.attention.scale = 1 / sqrtf(c->score_dim > 0 ? c->score_dim : (float)c->head_dim);
+        op.attention.cap = c->score_cap;
         break;
+    case OP_HEAD: op.head.cap = c->logit_cap; break;
     case OP_GLU:
     case OP_ACTIVATION: op.fn = b->plan->arch->activation; break;
     case OP_ROUTE:

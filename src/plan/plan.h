@@ -38,7 +38,11 @@ typedef struct {
         struct {
             uint32_t window; // 0: all earlier positions
             float scale;     // on the scores
+            float cap;       // of the scaled scores; 0: none
         } attention;
+        struct {
+            float cap; // of the logits; 0: none
+        } head;
         struct {
             float scale;
         } embed;

@@ -95,6 +95,9 @@
 #ifndef RAW
 #define RAW 0
 #endif
+#ifndef SOFT_CAP
+#define SOFT_CAP 0
+#endif
 #ifndef LAYER_NORM
 #define LAYER_NORM 0
 #endif

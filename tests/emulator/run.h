@@ -60,6 +60,7 @@ void run(const void *args) {
 const StageInfo info = sample_full_info;
 #elif defined(STAGE_ATTENTION)
 #include "../kernels_src/attention_splits.cuh"
+#include "../kernels_src/soft_cap.cuh"
 #include "../kernels_src/decode_attention.cuh"
 void run(const void *args) {
     decode_attention(*(const AttentionArgs *)args);
@@ -147,6 +148,7 @@ void run(const void *args) {
 }
 const StageInfo info = prefill_norm_info;
 #elif defined(STAGE_PREFILL_ATTENTION)
+#include "../kernels_src/soft_cap.cuh"
 #include "../kernels_src/prefill_attention.cuh"
 void run(const void *args) {
     prefill_attention(*(const PrefillAttentionArgs *)args);
@@ -241,6 +243,7 @@ const StageInfo info = decode_experts_down_info;
 #elif defined(STAGE_HEAD)
 #include "../kernels_src/decode_norm.cuh"
 #include "../kernels_src/logits.cuh"
+#include "../kernels_src/soft_cap.cuh"
 #include "../kernels_src/decode_head.cuh"
 void run(const void *args) {
     decode_head(*(const HeadArgs *)args);
@@ -272,6 +275,7 @@ EmulatedStage describe() {
     s.rope_halves = ROPE_HALVES, s.activation = ACTIVATION, s.first = FIRST,
     s.from_attention = FROM_ATTENTION;
     s.embed_format = EMBED_FORMAT, s.max_rows = MAX_ROWS, s.has_sinks = HAS_SINKS;
+    s.soft_cap = SOFT_CAP;
     s.raw = RAW, s.layer_norm = LAYER_NORM, s.learned = LEARNED_POSITIONS, s.ungated = UNGATED;
     s.has_bias = HAS_BIAS;
     s.n_experts = N_EXPERTS, s.n_used = N_USED, s.expert_tiles = EXPERT_TILES, s.tile_tokens = TILE_TOKENS;

@@ -22,7 +22,7 @@ typedef struct {
     int rope_halves, activation, first, from_attention, embed_format, has_sinks;
     int raw, layer_norm, learned, ungated, has_bias;
     int format[3];
-    float rope_scale, norm_eps, score_scale, embed_scale;
+    float rope_scale, norm_eps, score_scale, embed_scale, soft_cap;
 } EmulatedStage;
 
 #ifdef __cplusplus

@@ -86,6 +86,7 @@
 #undef UNPACK_MAX
 #undef RAW
 #undef LAYER_NORM
+#undef SOFT_CAP
 #undef LEARNED_POSITIONS
 #undef UNGATED
 #undef HAS_BIAS

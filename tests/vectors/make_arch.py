@@ -101,6 +101,18 @@ def phi3(f):
         rope_parameters=parameters))
 
 
+def gemma(f):
+    return transformers.GemmaForCausalLM(transformers.GemmaConfig(**common(f), rope_parameters=rope(f)))
+
+
+def gemma2(f):
+    base = common(f)
+    return transformers.Gemma2ForCausalLM(transformers.Gemma2Config(
+        **base, query_pre_attn_scalar=base["head_dim"], sliding_window=f.get("attention.sliding_window", 4096),
+        attn_logit_softcapping=f.get("attn_logit_softcapping", 50.0), rope_parameters=rope(f),
+        final_logit_softcapping=f.get("final_logit_softcapping", 30.0)))
+
+
 def gemma3(f):
     base, full = common(f), rope(f)
     period, n_layers = f.get("attention.sliding_window_pattern", 6), f.get("block_count")
@@ -125,8 +137,8 @@ def gpt2(f):
         bos_token_id=0, eos_token_id=0, attn_implementation="eager"))
 
 
-MODELS = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3, "qwen3moe": qwen3moe, "phi3": phi3, "gemma3": gemma3,
-          "gpt-oss": gpt_oss, "gpt2": gpt2}
+MODELS = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3, "qwen3moe": qwen3moe, "phi3": phi3, "gemma": gemma,
+          "gemma2": gemma2, "gemma3": gemma3, "gpt-oss": gpt_oss, "gpt2": gpt2}
 ENUMS = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}
 
 
@@ -167,7 +179,7 @@ def weight_of(f, name, names):
         return interleave_to_halves(weight, f.get("attention.head_count"))
     if f.arch == "llama" and ".attn_k." in gguf_name:
         return interleave_to_halves(weight, f.get("attention.head_count_kv"))
-    if f.arch == "gemma3" and "norm" in gguf_name:
+    if f.arch.startswith("gemma") and "norm" in gguf_name:
         return weight - 1
     if f.arch == "gpt2" and weight.dim() == 2 and ".h." in name:
         return weight.T

@@ -162,6 +162,11 @@ static void softmax(float *scores, uint32_t n, const float *sink) {
         scores[i] /= sum;
 }
 
+// Keeps a score or a logit within (-cap, cap).
+static float capped(float x, float cap) {
+    return cap > 0 ? cap * tanhf(x / cap) : x;
+}
+
 // One query head against the cache.
 static void attend(const CpuOp *cpu_op, const CpuStep *s, uint32_t row, uint32_t head, float *scores) {
     const Op *op = cpu_op->op;
@@ -175,7 +180,7 @@ static void attend(const CpuOp *cpu_op, const CpuStep *s, uint32_t row, uint32_t
     float *out = row_of(s, op->out, row) + (uint64_t)head * head_dim;
     for (uint32_t p = begin; p < end; p++) {
         const float *key = kv_cache_row(&s->kv, pages, op->layer, 0, p) + kv_head * head_dim;
-        scores[p - begin] = dot_f32(query, key, head_dim) * op->attention.scale;
+        scores[p - begin] = capped(dot_f32(query, key, head_dim) * op->attention.scale, op->attention.cap);
     }
     softmax(scores, end - begin, cpu_op->weight_f32 ? &cpu_op->weight_f32[head] : NULL);
     memset(out, 0, head_dim * sizeof(float));
@@ -246,8 +251,16 @@ static void matmul_op(const CpuOp *op, const CpuStep *s) {
     matmul_run(s->pool, &m);
 }
 
+// Items are logits.
+static void cap_logits(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+    (void)thread;
+    const RowWork *w = context;
+    for (uint64_t i = from; i < to; i++)
+        w->step->logits[i] = capped(w->step->logits[i], w->op->op->head.cap);
+}
+
 static void head(const CpuOp *op, CpuStep *s) {
-    uint32_t width = s->act_width[op->op->in[0]];
+    uint32_t width = s->act_width[op->op->in[0]], n_vocab = (uint32_t)op->op->weight->n_rows;
     for (uint32_t i = 0; i < s->n_wanted; i++) {
         memcpy(s->head_in + (uint64_t)i * width, row_of(s, op->op->in[0], s->wanted[i]),
                width * sizeof(float));
@@ -255,6 +268,8 @@ static void head(const CpuOp *op, CpuStep *s) {
     Matmul m = matmul_of(op, s, s->head_in, s->logits);
     m.n_tokens = s->n_wanted;
     if (s->n_wanted) matmul_run(s->pool, &m);
+    RowWork work = {op, s};
+    if (op->op->head.cap > 0) pool_run(s->pool, cap_logits, &work, s->n_wanted * n_vocab, 8192);
 }
 
 // The index of the largest value that is not among the n_chosen before it; of equal ones the first.

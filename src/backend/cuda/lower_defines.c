@@ -190,6 +190,11 @@ static void define_splits(StrBuf *b, const Lowering *l, const Op *attention) {
     define(b, "WINDOW", attention->attention.window);
 }
 
+// Of scores and of logits.
+static void define_cap(StrBuf *b, float cap) {
+    if (cap > 0) define_float(b, "SOFT_CAP", cap);
+}
+
 // The attention that a stage prepares or ends.
 static const Op *attention_near(const Lowering *l, const Stage *s) {
     uint32_t i = s->kind == STAGE_OUTPUT ? s->first_op - 1 : s->first_op + s->n_ops;
@@ -266,6 +271,7 @@ static void define_attention(StrBuf *b, const Lowering *l, const Stage *s) {
     define(b, "N_KV_HEADS", l->plan->config.n_kv_heads);
     define(b, "WARPS", attention_warps(l));
     define_splits(b, l, s->ops[ATTENTION_ATTENTION]);
+    define_cap(b, s->ops[ATTENTION_ATTENTION]->attention.cap);
 }
 
 // Rows of a unit. Two of down share the activations that a lane has loaded: 2 to 4% of a step, where a block
@@ -332,6 +338,7 @@ static void define_head(StrBuf *b, Lowering *l, const Stage *s) {
     define(b, "D_MODEL", c->d_model);
     define(b, "N_VOCAB", c->n_vocab);
     define_norm(b, s->ops[HEAD_NORM]);
+    define_cap(b, s->ops[HEAD_HEAD]->head.cap);
     define_format(b, "FORMAT_0", w);
     define_shape(b, &shape);
 }
@@ -373,6 +380,7 @@ static void define_prefill_rows(StrBuf *b, const Lowering *l, const Stage *s) {
         define_heads(b, l);
         define(b, "N_KV_HEADS", l->plan->config.n_kv_heads);
         define(b, "WINDOW", op->attention.window);
+        define_cap(b, op->attention.cap);
     }
 }
 

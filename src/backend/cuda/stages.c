@@ -11,12 +11,13 @@ static const struct {
 #define STAGE_ROW(id, kernel_name, stage_name) [STAGE_##id] = {kernel_name, stage_name, {FILES_##id, NULL}},
 #define FILES_QKV FILES_MATVEC, "decode_norm.cuh", "decode_qkv.cuh"
 #define FILES_HEADS FILES_COMMON, "heads.cuh", "decode_heads.cuh"
-#define FILES_ATTENTION FILES_COMMON, "formats.cuh", "attention_splits.cuh", "decode_attention.cuh"
+#define FILES_ATTENTION \
+    FILES_COMMON, "formats.cuh", "attention_splits.cuh", "soft_cap.cuh", "decode_attention.cuh"
 #define FILES_OUTPUT FILES_MATVEC, "attention_splits.cuh", "decode_output.cuh"
 #define FILES_GLU FILES_MATVEC, "decode_norm.cuh", "activate.cuh", "decode_glu.cuh"
 #define FILES_DOWN FILES_MATVEC, "decode_output.cuh"
 #define FILES_POST_NORM FILES_COMMON, "decode_post_norm.cuh"
-#define FILES_HEAD FILES_MATVEC, "decode_norm.cuh", "logits.cuh", "decode_head.cuh"
+#define FILES_HEAD FILES_MATVEC, "decode_norm.cuh", "logits.cuh", "soft_cap.cuh", "decode_head.cuh"
 #define FILES_ROUTE FILES_COMMON, "formats.cuh", "decode_route.cuh"
 #define FILES_EXPERTS_GLU \
     FILES_MATVEC, "decode_norm.cuh", "expert_choice.cuh", "activate.cuh", "decode_experts_glu.cuh"
@@ -30,7 +31,8 @@ static const struct {
 #define FILES_PREFILL_NORM FILES_COMMON, "prefill_tiles.cuh", "prefill_norm.cuh"
 #define FILES_PREFILL_QKV FILES_MATMUL, "prefill_qkv.cuh"
 #define FILES_PREFILL_HEADS FILES_COMMON, "heads.cuh", "prefill_heads.cuh"
-#define FILES_PREFILL_ATTENTION FILES_COMMON, "formats.cuh", "prefill_tiles.cuh", "prefill_attention.cuh"
+#define FILES_PREFILL_ATTENTION \
+    FILES_COMMON, "formats.cuh", "prefill_tiles.cuh", "soft_cap.cuh", "prefill_attention.cuh"
 #define FILES_PREFILL_OUTPUT FILES_MATMUL, "prefill_output.cuh"
 #define FILES_PREFILL_GLU FILES_MATMUL, "activate.cuh", "prefill_glu_units.cuh", "prefill_glu.cuh"
 #define FILES_PREFILL_DOWN FILES_MATMUL, "prefill_output.cuh"

@@ -1,4 +1,4 @@
-// A sliding window; every head has its own keys.
+// A sliding window, capped scores; every head has its own keys.
 #define STAGE_ATTENTION 1
 #define N_HEADS 3
 #define N_KV_HEADS 3
@@ -7,3 +7,4 @@
 #define SPLITS_MAX 8
 #define SPLIT_PAGES_MIN 1
 #define WINDOW 37
+#define SOFT_CAP 1.5f

@@ -1,8 +1,9 @@
-// Rows that do not divide by four, more units than lanes.
+// Rows that do not divide by four, more units than lanes; capped logits.
 #define STAGE_HEAD 1
 #define D_MODEL 256
 #define N_VOCAB 411
 #define NORM_EPS 1e-6f
+#define SOFT_CAP 2.5f
 #define FORMAT_0 FORMAT_Q6_K
 #define BLOCKS 2
 #define WARPS 1

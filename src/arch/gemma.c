@@ -1,0 +1,34 @@
+// Gemma (Gemma Team 2024): Llama with scaled embeddings, a gate of GELU, a tied head, and heads that need not
+// be d_model / heads wide. Its GGUF files store norm weights with the 1 that the model adds to them.
+#include "arch/tables.h"
+
+static const ConfigRow config[] = {
+    CONFIG_ROWS_TRANSFORMER,
+    CONFIG_ROWS_ROPE,
+    CONFIG_ROW_RMS_EPS,
+    CONFIG_U32_VALUE(embed_by_root, 1),
+};
+
+// clang-format off
+static const WeightRow weights[] = {
+    WEIGHT_ROWS_ENDS,
+    WEIGHT_ROW_NORM(WEIGHT_ATTN_NORM, "attn_norm.weight",   DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_Q,              "attn_q.weight",      DIM_Q,     DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_K,              "attn_k.weight",      DIM_KV,    DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_V,              "attn_v.weight",      DIM_KV,    DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_O,              "attn_output.weight", DIM_MODEL, DIM_Q),
+    WEIGHT_ROW_NORM(WEIGHT_FFN_NORM,  "ffn_norm.weight",    DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_GATE,           "ffn_gate.weight",    DIM_FF,    DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_UP,             "ffn_up.weight",      DIM_FF,    DIM_MODEL),
+    WEIGHT_ROW(WEIGHT_DOWN,           "ffn_down.weight",    DIM_MODEL, DIM_FF),
+};
+// clang-format on
+
+const Arch arch_gemma = {
+    .name = "gemma",
+    .description = "Gemma 1",
+    ARCH_TABLES,
+    ARCH_OPS(arch_gated_ops),
+    .rope_pairs = ROPE_HALVES,
+    .activation = FN_GELU_TANH,
+};
