@@ -2,6 +2,7 @@
 #include "base/rng.h"
 #include "base/strbuf.h"
 #include "base/utf8.h"
+#include "gguf_builder.h"
 #include "text/chat.h"
 #include "text/detokenizer.h"
 #include "text/nfc.h"
@@ -237,6 +238,31 @@ TEST(chat_ids_are_those_of_the_text) {
         REQUIRE(chat_encode(t, system, user, vectors_arena(), vectors_scratch(), &ids, &err));
         TokenIds parsed = vectors_encode(t, text, TOKENIZER_PARSE_SPECIAL);
         CHECK_BYTES_EQ(parsed.ptr, parsed.count * sizeof *ids.ptr, ids.ptr, ids.count * sizeof *ids.ptr);
+    }
+}
+
+// Turns are marked and end as Gemma's, whatever a file says that its marks are.
+TEST(chat_of_gemma) {
+    static const int32_t mark_types[] = {1, 3, 4}; // ordinary, control, user-defined
+    const Str tokens[] = {STR("<pad>"), STR("<eos>"),           STR("<bos>"),        STR("<unk>"),
+                          STR("a"),     STR("<start_of_turn>"), STR("<end_of_turn>")};
+    enum { START = 5, END = 6 };
+    for (size_t i = 0; i < COUNT_OF(mark_types); i++) {
+        TEST_CASE_LABEL("type %d", mark_types[i]);
+        int32_t types[COUNT_OF(tokens)] = {3, 3, 3, 2, 1, mark_types[i], mark_types[i]};
+        GgufBuilder b = gguf_builder_begin();
+        gguf_builder_put_str(&b, "tokenizer.ggml.model", "llama");
+        gguf_builder_put_strs(&b, "tokenizer.ggml.tokens", tokens, COUNT_OF(tokens));
+        gguf_builder_put_f32s(&b, "tokenizer.ggml.scores", (float[COUNT_OF(tokens)]){0}, COUNT_OF(tokens));
+        gguf_builder_put_i32s(&b, "tokenizer.ggml.token_type", types, COUNT_OF(tokens));
+        gguf_builder_put_u32(&b, "tokenizer.ggml.eos_token_id", 1);
+        const Tokenizer *t = vectors_load(gguf_builder_end(&b));
+        CHECK_INT_EQ(CHAT_GEMMA, chat_style(t));
+        CHECK(tokenizer_is_end(t, END) && tokenizer_is_end(t, 1) && !tokenizer_is_end(t, START));
+        CHECK(tokenizer_piece(t, END, false).len == 0);
+        Str text;
+        REQUIRE(chat_format(t, STR("aa"), STR("a"), vectors_arena(), &text));
+        CHECK_STR_EQ("<start_of_turn>user\naa\n\na<end_of_turn>\n<start_of_turn>model\n", text);
     }
 }
 

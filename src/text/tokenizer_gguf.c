@@ -13,6 +13,11 @@ static bool no_memory(Error *err) {
     return error_set(err, ERR_NO_MEMORY, "no memory for the vocabulary");
 }
 
+// Gemma's marks of turns, which some files have as ordinary tokens: turns would be spelled out and not end.
+static bool is_turn_mark(Str text) {
+    return str_eq(text, STR("<start_of_turn>")) || str_eq(text, STR("<end_of_turn>"));
+}
+
 static bool read_tokens(const GgufFile *file, Tokenizer *t, Arena *arena, Error *err) {
     GgufArray tokens, types = {0};
     if (!gguf_get_array(file, KEY_TOKENS, GGUF_STRING, &tokens, err)) return false;
@@ -34,6 +39,7 @@ static bool read_tokens(const GgufFile *file, Tokenizer *t, Arena *arena, Error 
         int64_t type = types.count ? gguf_array_i64(&types, i) : TOKEN_NORMAL;
         texts[i] = gguf_array_str(&tokens, i);
         kinds[i] = type >= TOKEN_NORMAL && type <= TOKEN_BYTE ? (uint8_t)type : TOKEN_UNUSED;
+        if (is_turn_mark(texts[i])) kinds[i] = TOKEN_CONTROL;
         if (texts[i].len > TOKEN_BYTES_MAX) {
             return gguf_value_error(file, value, err, "token %u has %zu bytes, more than %d", i, texts[i].len,
                                     TOKEN_BYTES_MAX);
