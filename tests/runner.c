@@ -263,6 +263,10 @@ _Noreturn static void run_in_child(const Slot *slot, pid_t runner, const sigset_
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != runner) _exit(1);
+    // Whoever started the tests may ignore some (nohup, a shell's background), and programs inherit that.
+    static const int usual[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE};
+    for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
+        signal(usual[i], SIG_DFL);
     sigprocmask(SIG_SETMASK, signals_before, NULL);
     int null = open("/dev/null", O_RDONLY);
     if (null < 0 || dup2(null, 0) < 0 || dup2(slot->output, 1) < 0 || dup2(slot->output, 2) < 0) _exit(1);
