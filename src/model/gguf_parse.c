@@ -501,7 +501,7 @@ static bool read_all_tensors(Reader *first, GgufFile *whole) {
 static bool parse_parts(GgufFile *file, const GgufPart *parts, uint32_t n_parts, Arena *arena, Error *err) {
     Reader reader = reader_begin(file, &parts[0], 0, arena, err);
     file->parts = parts;
-    uint32_t found;
+    uint32_t found = 0;
     if (!read_head(&reader) || !read_split(file, 0, &found, err)) return false;
     if (found != n_parts)
         return reader_error(&reader, ERR_BAD_FILE, "is the first of %" PRIu32 " parts; given are %" PRIu32,
