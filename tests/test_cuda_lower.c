@@ -270,6 +270,13 @@ TEST_SLOW(cuda_lower_makes_programs_with_caps, 600) {
     }
 }
 
+// Whether a block has room for a row's activations, floats or 12-bit integers with their scales, and so many
+// bytes more.
+static bool row_fits(uint32_t sm, Dtype dtype, uint64_t n_cols, uint64_t spare) {
+    uint64_t bytes = n_cols * (dtype == DTYPE_F16 ? 128 : 72) / 32;
+    return bytes + spare <= lower_target_of_sm(sm).shared_bytes_block;
+}
+
 // What quantisers take for rows that do not divide into blocks of 256.
 static Dtype fitting(Dtype dtype, uint32_t cols) {
     if (cols % dtype_info(dtype)->block_elements == 0) return dtype;
@@ -543,13 +550,7 @@ static Made make_expert_plan(const ExpertShape *s) {
     uint8_t *file = os_reserve(head.len + at);
     REQUIRE(file != NULL);
     memcpy(file, head.ptr, head.len);
-    Made m = {.arena = os_arena(256 << 20)};
-    GgufPart part = {file, head.len + at, s->name};
-    const GgufFile *gguf;
-    Error err = {0};
-    REQUIRE(gguf_parse(&part, 1, &m.arena, &gguf, &err));
-    REQUIRE(plan_build(gguf, &m.arena, &m.plan, &err));
-    return m;
+    return plan_of((Str){(const char *)file, head.len + at});
 }
 
 // clang-format off
@@ -581,8 +582,7 @@ static bool lower_experts(const ExpertShape *s, uint32_t sm, Made *m, Lowered *l
     TEST_CASE_LABEL("%s, sm %u", s->name, sm);
     *m = make_expert_plan(s);
     Error err = {0};
-    uint64_t row_bytes = s->used * s->ff * (s->down_dtype == DTYPE_F16 ? 128ull : 72ull) / 32;
-    bool fits = row_bytes + (12 << 10) <= lower_target_of_sm(sm).shared_bytes_block;
+    bool fits = row_fits(sm, s->down_dtype, (uint64_t)s->used * s->ff, 12 << 10);
     if (lower(m, sm, l, &err) != fits) FAIL("fits %d: %s", fits, err.message);
     return fits;
 }

@@ -27,18 +27,16 @@ static const ConfigRow config_of_experts[] = {
     WEIGHT_ROW(WEIGHT_V,              "attn_v.weight",      DIM_KV,    DIM_MODEL),  \
     WEIGHT_ROW_BIAS(WEIGHT_V_BIAS,    "attn_v.bias",        DIM_KV,    true),       \
     WEIGHT_ROW(WEIGHT_O,              "attn_output.weight", DIM_MODEL, DIM_Q),      \
-    WEIGHT_ROW_BIAS(WEIGHT_O_BIAS,    "attn_output.bias",   DIM_MODEL, true),       \
-    WEIGHT_ROW_NORM(WEIGHT_FFN_NORM,  "ffn_norm.weight",    DIM_MODEL)
+    WEIGHT_ROW_BIAS(WEIGHT_O_BIAS,    "attn_output.bias",   DIM_MODEL, true)
 
 static const WeightRow weights[] = {
     WEIGHT_ROWS_ATTENTION,
-    WEIGHT_ROW(WEIGHT_GATE,           "ffn_gate.weight",    DIM_FF,    DIM_MODEL),
-    WEIGHT_ROW(WEIGHT_UP,             "ffn_up.weight",      DIM_FF,    DIM_MODEL),
-    WEIGHT_ROW(WEIGHT_DOWN,           "ffn_down.weight",    DIM_MODEL, DIM_FF),
+    WEIGHT_ROWS_GATED,
 };
 
 static const WeightRow weights_of_experts[] = {
     WEIGHT_ROWS_ATTENTION,
+    WEIGHT_ROW_NORM(WEIGHT_FFN_NORM,  "ffn_norm.weight",      DIM_MODEL),
     WEIGHT_ROW(WEIGHT_ROUTER,         "ffn_gate_inp.weight",  DIM_EXPERTS,   DIM_MODEL),
     WEIGHT_ROW_EXPERTS(WEIGHT_GATE,   "ffn_gate_exps.weight", DIM_EXPERT_FF, DIM_MODEL),
     WEIGHT_ROW_EXPERTS(WEIGHT_UP,     "ffn_up_exps.weight",   DIM_EXPERT_FF, DIM_MODEL),

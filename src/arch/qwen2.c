@@ -18,10 +18,7 @@ static const WeightRow weights[] = {
     WEIGHT_ROW(WEIGHT_V,              "attn_v.weight",      DIM_KV,    DIM_MODEL),
     WEIGHT_ROW_BIAS(WEIGHT_V_BIAS,    "attn_v.bias",        DIM_KV,    false),
     WEIGHT_ROW(WEIGHT_O,              "attn_output.weight", DIM_MODEL, DIM_Q),
-    WEIGHT_ROW_NORM(WEIGHT_FFN_NORM,  "ffn_norm.weight",    DIM_MODEL),
-    WEIGHT_ROW(WEIGHT_GATE,           "ffn_gate.weight",    DIM_FF,    DIM_MODEL),
-    WEIGHT_ROW(WEIGHT_UP,             "ffn_up.weight",      DIM_FF,    DIM_MODEL),
-    WEIGHT_ROW(WEIGHT_DOWN,           "ffn_down.weight",    DIM_MODEL, DIM_FF),
+    WEIGHT_ROWS_GATED,
 };
 // clang-format on
 

@@ -11,17 +11,11 @@ static const ConfigRow config[] = {
 // clang-format off
 static const WeightRow weights[] = {
     WEIGHT_ROWS_ENDS,
-    WEIGHT_ROW_NORM(WEIGHT_ATTN_NORM, "attn_norm.weight",   DIM_MODEL),
-    WEIGHT_ROW(WEIGHT_Q,              "attn_q.weight",      DIM_Q,     DIM_MODEL),
-    WEIGHT_ROW(WEIGHT_K,              "attn_k.weight",      DIM_KV,    DIM_MODEL),
-    WEIGHT_ROW(WEIGHT_V,              "attn_v.weight",      DIM_KV,    DIM_MODEL),
+    WEIGHT_ROWS_QKV,
     WEIGHT_ROW_NORM(WEIGHT_Q_NORM,    "attn_q_norm.weight", DIM_HEAD),
     WEIGHT_ROW_NORM(WEIGHT_K_NORM,    "attn_k_norm.weight", DIM_HEAD),
     WEIGHT_ROW(WEIGHT_O,              "attn_output.weight", DIM_MODEL, DIM_Q),
-    WEIGHT_ROW_NORM(WEIGHT_FFN_NORM,  "ffn_norm.weight",    DIM_MODEL),
-    WEIGHT_ROW(WEIGHT_GATE,           "ffn_gate.weight",    DIM_FF,    DIM_MODEL),
-    WEIGHT_ROW(WEIGHT_UP,             "ffn_up.weight",      DIM_FF,    DIM_MODEL),
-    WEIGHT_ROW(WEIGHT_DOWN,           "ffn_down.weight",    DIM_MODEL, DIM_FF),
+    WEIGHT_ROWS_GATED,
 };
 // clang-format on
 

@@ -83,6 +83,21 @@
         .optional = is_optional                                                                   \
     }
 
+// The norm before attention and its three products, where none has a bias; the norm before a gated
+// feed-forward and its three.
+// clang-format off
+#define WEIGHT_ROWS_QKV                                               \
+    WEIGHT_ROW_NORM(WEIGHT_ATTN_NORM, "attn_norm.weight", DIM_MODEL), \
+    WEIGHT_ROW(WEIGHT_Q, "attn_q.weight", DIM_Q,  DIM_MODEL),         \
+    WEIGHT_ROW(WEIGHT_K, "attn_k.weight", DIM_KV, DIM_MODEL),         \
+    WEIGHT_ROW(WEIGHT_V, "attn_v.weight", DIM_KV, DIM_MODEL)
+#define WEIGHT_ROWS_GATED                                           \
+    WEIGHT_ROW_NORM(WEIGHT_FFN_NORM, "ffn_norm.weight", DIM_MODEL), \
+    WEIGHT_ROW(WEIGHT_GATE, "ffn_gate.weight", DIM_FF, DIM_MODEL),  \
+    WEIGHT_ROW(WEIGHT_UP,   "ffn_up.weight",   DIM_FF, DIM_MODEL),  \
+    WEIGHT_ROW(WEIGHT_DOWN, "ffn_down.weight", DIM_MODEL, DIM_FF)
+// clang-format on
+
 // A matrix that is the rows from `from` on of a tensor of `all` rows, and a bias that is a part of one.
 #define WEIGHT_ROW_FUSED(weight, tensor, n_rows, n_cols, all, from)                           \
     {                                                                                         \

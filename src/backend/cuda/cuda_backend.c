@@ -316,17 +316,20 @@ uint32_t cuda_row_launches(CudaBackend *b, uint32_t slot, RowEnd end, StageArgs 
     return n;
 }
 
-// One for all slots: whose rows they are is in the chunk.
+Launch cuda_chunk_launch(CudaBackend *b, uint32_t index, StageArgs *args) {
+    const Stage *s = &b->lowered.prefill_stages[index];
+    stage_bind(s, &b->buffers, 0, 0, args);
+    return (Launch){.kernel = &b->kernels[s->program], .args = args};
+}
+
+// One for all slots.
 static bool make_prefill_graph(CudaBackend *b, Arena scratch, Error *err) {
     uint32_t n = b->lowered.n_prefill_stages;
     StageArgs *args = arena_new(&scratch, StageArgs, n);
     Launch *launches = arena_new(&scratch, Launch, n);
     if (!args || !launches) return error_set(err, ERR_NO_MEMORY, "the graphs do not fit their memory");
-    for (uint32_t i = 0; i < n; i++) {
-        const Stage *s = &b->lowered.prefill_stages[i];
-        stage_bind(s, &b->buffers, 0, 0, &args[i]);
-        launches[i] = (Launch){.kernel = &b->kernels[s->program], .args = &args[i]};
-    }
+    for (uint32_t i = 0; i < n; i++)
+        launches[i] = cuda_chunk_launch(b, i, &args[i]);
     return graph_make(&b->cuda, launches, n, b->overlap, b->stream, &b->prefill, err);
 }
 
@@ -550,10 +553,8 @@ static bool run_layers_part(CudaBackend *b, const StepSequence *q, Error *err) {
     uint64_t n = b->lowered.n_prefill_stages;
     uint32_t begin = (uint32_t)(n * q->part / q->n_parts), end = (uint32_t)(n * (q->part + 1) / q->n_parts);
     for (uint32_t i = begin; i < end; i++) {
-        const Stage *s = &b->lowered.prefill_stages[i];
         StageArgs args;
-        stage_bind(s, &b->buffers, 0, 0, &args);
-        Launch launch = {.kernel = &b->kernels[s->program], .args = &args};
+        Launch launch = cuda_chunk_launch(b, i, &args);
         if (!kernel_launch(&b->cuda, &launch, b->overlap && i > begin, b->stream, err)) return false;
     }
     return true;

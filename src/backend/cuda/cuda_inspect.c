@@ -425,8 +425,7 @@ bool cuda_backend_time_prefill(Backend *backend, uint32_t n_rows, uint32_t runs,
         return error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
     for (uint32_t i = 0; i < row.n; i++) {
         row.stages[i] = &b->lowered.prefill_stages[i];
-        stage_bind(row.stages[i], &b->buffers, 0, 0, &row.args[i]);
-        row.launches[i] = (Launch){.kernel = &b->kernels[row.stages[i]->program], .args = &row.args[i]};
+        row.launches[i] = cuda_chunk_launch(b, i, &row.args[i]);
     }
     bool ok = stopwatch_begin(b, runs, &scratch, &w, err) && place_slot(b, 0, n_rows, scratch, err) &&
               time_graph(&w, b->slots[0].graphs[END_LAYERS], b->prefill, step_us, err) &&

@@ -114,6 +114,10 @@ static inline CudaBackend *cuda_self(Backend *b) {
 uint32_t cuda_row_launches(CudaBackend *b, uint32_t slot, RowEnd end, StageArgs *args, Launch *launches,
                            const Stage **stages);
 
+// The index-th stage of a prompt's chunk (whose rows they are is in the chunk). `args` is filled, and stays
+// as long as the launch.
+Launch cuda_chunk_launch(CudaBackend *b, uint32_t index, StageArgs *args);
+
 // Where a row went wrong that drew no token: its first stage that left something else than numbers, for
 // StepResult.first_invalid. *out is NULL where that cannot be told. Runs the row once more, stage by stage,
 // which spoils the sequence's state: nothing but a new sequence may follow in its slot.

@@ -158,11 +158,10 @@ bool cuda_chunk_observed(CudaBackend *b, const StepSequence *q, Error *err) {
     Chunk chunk = {.b = b, .q = q, .scratch = *b->arena};
     bool ok = true;
     for (uint32_t i = 0; ok && i < b->lowered.n_prefill_stages; i++) {
-        const Stage *s = &b->lowered.prefill_stages[i];
         StageArgs args;
-        stage_bind(s, &b->buffers, 0, 0, &args);
-        Launch launch = {.kernel = &b->kernels[s->program], .args = &args};
-        ok = kernel_launch(&b->cuda, &launch, false, b->stream, err) && show_stage(&chunk, s, err);
+        Launch launch = cuda_chunk_launch(b, i, &args);
+        ok = kernel_launch(&b->cuda, &launch, false, b->stream, err) &&
+             show_stage(&chunk, &b->lowered.prefill_stages[i], err);
     }
     return ok;
 }

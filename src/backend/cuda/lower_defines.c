@@ -67,8 +67,7 @@ static uint32_t shared_budget(const LowerTarget *t, bool most, uint32_t *min) {
     return most ? larger : smaller;
 }
 
-// What a block keeps of its input (activations.cuh): integers and floats, of those the weights ask for.
-static uint64_t activation_bytes(uint32_t n_cols, const Weight *const *weights, uint32_t n_weights) {
+uint64_t lower_activation_bytes(uint64_t n_cols, const Weight *const *weights, uint32_t n_weights) {
     bool has_floats = false, has_integers = false;
     for (uint32_t i = 0; i < n_weights; i++) {
         if (FORMAT_IS_FLOAT((int)weights[i]->dtype)) has_floats = true;
@@ -94,7 +93,7 @@ static MatvecShape matvec_shape(const LowerTarget *t, StageKind kind, uint32_t n
     uint64_t row_bytes = 0, pieces = pieces_bytes(n_cols, unit_rows, weights, n_weights);
     for (uint32_t i = 0; i < n_weights; i++)
         row_bytes = max_u64(row_bytes, layout_row_bytes((int)weights[i]->dtype, n_cols));
-    uint64_t taken = activation_bytes(n_cols, weights, n_weights) + RING_SPARE;
+    uint64_t taken = lower_activation_bytes(n_cols, weights, n_weights) + RING_SPARE;
     MatvecShape shape = {.blocks = t->multiprocessors};
     uint64_t budget = shared_budget(t, matvec_stages[kind].most, &shape.shared_bytes_min);
     if (taken + align_up(pieces, 1024) > budget) {
@@ -114,7 +113,7 @@ static MatvecShape matvec_shape(const LowerTarget *t, StageKind kind, uint32_t n
 static bool units_fit(const LowerTarget *t, const Weight *w, uint32_t unit_rows) {
     uint32_t n_cols = (uint32_t)w->n_cols;
     uint64_t pieces = align_up(pieces_bytes(n_cols, unit_rows, &w, 1), 1024);
-    return activation_bytes(n_cols, &w, 1) + RING_SPARE + pieces <= t->shared_bytes_block;
+    return lower_activation_bytes(n_cols, &w, 1) + RING_SPARE + pieces <= t->shared_bytes_block;
 }
 
 bool lower_matvec_fits(const LowerTarget *t, StageKind kind, const Weight *w) {

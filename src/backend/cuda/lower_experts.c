@@ -3,8 +3,6 @@
 
 enum {
     EXPERTS_USED_MAX = 16,
-    X_BYTES_OF_8 = 18,        // of 8 activations in shared memory (activations.cuh)
-    X_BYTES_OF_8_FLOATS = 32, // the same for weights that are floats
     DOWN_RING_LEAST = 12 << 10,
     DOWN_ROWS = 2,        // side by side share what they are multiplied with; 1 cost 4 to 12% of the stage
     EXPERTS_PIECES = 2,   // of a warp's ring, so that 12 warps have whole rows: 6% of gate and up
@@ -30,9 +28,8 @@ static const Op *norm_of_experts(const Op *gate) {
 // The activations that a block holds, and two pieces of weights a warp.
 static bool check_down(const Lowering *l, const Stage *s, Error *err) {
     const ModelConfig *c = &l->plan->config;
-    bool floats = FORMAT_IS_FLOAT((int)s->ops[EXPERTS_DOWN]->weight->dtype);
-    uint64_t of_8 = floats ? X_BYTES_OF_8_FLOATS : X_BYTES_OF_8;
-    uint64_t held = (uint64_t)c->n_experts_used * c->d_ff_expert * of_8 / 8;
+    const Weight *down = s->ops[EXPERTS_DOWN]->weight;
+    uint64_t held = lower_activation_bytes((uint64_t)c->n_experts_used * c->d_ff_expert, &down, 1);
     if (held + DOWN_RING_LEAST <= l->target->shared_bytes_block) return true;
     return error_set(err, ERR_UNSUPPORTED,
                      "%u experts of %u values a token need more shared memory than this GPU has: %u bytes",

@@ -42,6 +42,9 @@ void lower_define_matvec(StrBuf *b, const Lowering *l, StageKind kind, uint32_t 
 // Writes the stage's #defines. Sets l->head_blocks when it comes to the head.
 MUST_CHECK bool lower_define(StrBuf *b, Lowering *l, const Stage *s, Error *err);
 
+// What a block keeps of a vector that these weights multiply (activations.cuh): integers, floats, or both.
+uint64_t lower_activation_bytes(uint64_t n_cols, const Weight *const *weights, uint32_t n_weights);
+
 // Whether a block of this GPU has room for a vector of the weight's columns and for the rows that a warp
 // needs at once.
 bool lower_matvec_fits(const LowerTarget *t, StageKind kind, const Weight *w);
