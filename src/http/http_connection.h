@@ -87,8 +87,6 @@ const HttpRequest *http_exchange_request(HttpExchange exchange);
 // A number of the handler's own, 0 at first.
 void http_exchange_set_tag(HttpExchange exchange, uint64_t tag);
 uint64_t http_exchange_tag(HttpExchange exchange);
-// Bytes that the client has yet to take.
-size_t http_exchange_backlog_bytes(HttpExchange exchange);
 
 // ---- for whoever owns the connections ----
 

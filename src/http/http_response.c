@@ -123,10 +123,6 @@ uint64_t http_exchange_tag(HttpExchange x) {
     return http_exchange_is_open(x) ? x.connection->tag : 0;
 }
 
-size_t http_exchange_backlog_bytes(HttpExchange x) {
-    return http_exchange_is_open(x) ? x.connection->output.size : 0;
-}
-
 static bool http_exchange_has_state(HttpExchange x, HttpConnectionState state) {
     return http_exchange_is_open(x) && x.connection->state == state;
 }

@@ -54,12 +54,3 @@ bool special_find(const SpecialTrie *trie, Str text, size_t from, size_t *start,
     }
     return false;
 }
-
-int32_t special_lookup(const SpecialTrie *trie, Str text) {
-    uint32_t node = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        node = find_child(trie, node, (uint8_t)text.ptr[i]);
-        if (!node) return -1;
-    }
-    return node ? trie->nodes[node].id : -1;
-}

@@ -30,6 +30,3 @@ void special_add(SpecialTrie *trie, Str text, int32_t id);
 // The first token at or after `from`; false when there is none.
 MUST_CHECK bool special_find(const SpecialTrie *trie, Str text, size_t from, size_t *start, size_t *end,
                              int32_t *id);
-
-// The token that is spelled exactly so, or -1.
-int32_t special_lookup(const SpecialTrie *trie, Str text);
