@@ -12,7 +12,7 @@
 
 #include "api/auth.h"
 #include "base/log.h"
-#include "engine/bridge.h"
+#include "jobs/bridge.h"
 #include "http/http_server.h"
 #include "text/tokenizer.h"
 

@@ -4,7 +4,7 @@
 // the field's name, and the message names field, value and what is allowed, never a prompt or a stop string.
 #pragma once
 
-#include "engine/bridge.h"
+#include "jobs/bridge.h"
 #include "json/json_reader.h"
 #include "text/tokenizer.h"
 

@@ -9,7 +9,7 @@
 // the scheduler is told to stop.
 #pragma once
 
-#include "engine/bridge.h"
+#include "jobs/bridge.h"
 #include "engine/engine.h"
 #include "text/tokenizer.h"
 

@@ -1,4 +1,4 @@
-#include "engine/bridge.h"
+#include "jobs/bridge.h"
 
 #include "os/os.h"
 
