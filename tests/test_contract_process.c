@@ -6,6 +6,7 @@
 #include "runner.h"
 #include "worker_process.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -500,4 +501,53 @@ TEST(contract_repetition_penalty_is_over_prompt_and_output) {
     }
     CHECK(!was_there && is_there);
     CHECK(n_rich > n_plain);
+}
+
+// What keeps a worker from starting has a code of its own.
+TEST(contract_start_up_errors_have_their_codes) {
+    static const struct {
+        int reason;
+        ErrCode code;
+        const char *name;
+    } codes[] = {
+        {ENOENT, ERR_NO_FILE, "FILE_NOT_FOUND"},
+        {ENOTDIR, ERR_NO_FILE, "FILE_NOT_FOUND"},
+        {EACCES, ERR_PERMISSION, "PERMISSION_DENIED"},
+        {EPERM, ERR_PERMISSION, "PERMISSION_DENIED"},
+        {EADDRINUSE, ERR_ADDRESS_IN_USE, "ADDRESS_IN_USE"},
+        {EADDRNOTAVAIL, ERR_ADDRESS, "ADDRESS_UNAVAILABLE"},
+        {EIO, ERR_IO, "INTERNAL"},
+    };
+    const char *model = tiny_model_file();
+    char taken[8];
+    uint16_t port;
+    int listener;
+    Error err;
+    for (size_t i = 0; i < COUNT_OF(codes); i++) {
+        TEST_CASE_LABEL("%s", strerror(codes[i].reason));
+        CHECK_INT_EQ(codes[i].code, os_error_code(codes[i].reason));
+        CHECK_STR_EQ(codes[i].name, error_info(codes[i].code)->name);
+    }
+    REQUIRE(os_net_listen(STR("127.0.0.1"), 0, &listener, &port, &err));
+    snprintf(taken, sizeof taken, "%u", port);
+    const struct {
+        const char *line, *values[2], *code;
+        int exit_code;
+    } rows[] = {
+        {"--device cpu --port 0 --model %", {"/nowhere.gguf"}, "MODEL_LOAD_FAILED", 1},
+        {"--device cpu --model % --port %", {model, taken}, "ADDRESS_IN_USE", 1},
+        {"--device cpu --port 0 --host 192.0.2.1 --model %", {model}, "ADDRESS_UNAVAILABLE", 1},
+        {"--device cpu --port 0 --host nowhere.invalid --model %", {model}, "ADDRESS_UNAVAILABLE", 1},
+        {"--port 0 --model %", {model}, "NO_DEVICE", 1},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char code[64];
+        TEST_CASE_LABEL("%s", rows[i].line);
+        if (strcmp(rows[i].code, "NO_DEVICE") == 0 && access("/dev/nvidiactl", F_OK) == 0) continue;
+        Process p = process_start(rows[i].line, rows[i].values, NULL);
+        CHECK_INT_EQ(rows[i].exit_code, process_wait(p));
+        snprintf(code, sizeof code, "\"code\":\"%s\"", rows[i].code);
+        Str log = process_read_file(p.err_path);
+        if (!CHECK(text_contains(log, code))) printf("%.*s\n", STR_ARG(log));
+    }
 }

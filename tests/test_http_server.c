@@ -525,7 +525,7 @@ TEST(http_server_refuses_bad_addresses) {
         HttpServer *server = NULL;
         HttpServerConfig config = {.host = str_from_c(hosts[i])};
         CHECK(!http_server_open(&server, &arena, &config, &err));
-        CHECK_INT_EQ(ERR_IO, err.code);
+        CHECK_INT_EQ(ERR_ADDRESS, err.code);
         CHECK(strstr(err.message, hosts[i]));
     }
 }

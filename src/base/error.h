@@ -15,7 +15,11 @@
     ROW(ERR_UNSUPPORTED, "MODEL_LOAD_FAILED", 500, false, 1)         \
     ROW(ERR_IO, "INTERNAL", 500, false, 1)                           \
     ROW(ERR_NO_MEMORY, "INTERNAL", 500, false, 1)                    \
-    ROW(ERR_NO_DEVICE, "INTERNAL", 500, false, 1)                    \
+    ROW(ERR_NO_DEVICE, "NO_DEVICE", 500, false, 1)                   \
+    ROW(ERR_NO_FILE, "FILE_NOT_FOUND", 500, false, 1)                \
+    ROW(ERR_PERMISSION, "PERMISSION_DENIED", 500, false, 1)          \
+    ROW(ERR_ADDRESS_IN_USE, "ADDRESS_IN_USE", 500, true, 1)          \
+    ROW(ERR_ADDRESS, "ADDRESS_UNAVAILABLE", 500, false, 1)           \
     ROW(ERR_INVALID_REQUEST, "INVALID_REQUEST", 400, false, 1)       \
     ROW(ERR_UNAUTHORIZED, "UNAUTHORIZED", 401, false, 1)             \
     ROW(ERR_FORBIDDEN, "FORBIDDEN", 403, false, 1)                   \

@@ -28,7 +28,7 @@ typedef struct {
     HttpHandler handler;
 } HttpServerConfig;
 
-// Listens from here on; connections are taken up by http_server_run. Errors name host and port (ERR_IO: in
+// Listens from here on; connections are taken up by http_server_run. Errors name host and port (in
 // use, not permitted, no such address) or say ERR_NO_MEMORY.
 MUST_CHECK bool http_server_open(HttpServer **out, Arena *arena, const HttpServerConfig *config, Error *err);
 // The port that it listens on.

@@ -38,6 +38,18 @@ Arena os_arena(size_t size) {
     return memory ? arena_from_memory(memory, size) : (Arena){0};
 }
 
+ErrCode os_error_code(int reason) {
+    switch (reason) {
+    case ENOENT:
+    case ENOTDIR: return ERR_NO_FILE;
+    case EACCES:
+    case EPERM: return ERR_PERMISSION;
+    case EADDRINUSE: return ERR_ADDRESS_IN_USE;
+    case EADDRNOTAVAIL: return ERR_ADDRESS;
+    default: return ERR_IO;
+    }
+}
+
 static bool file_open_regular(const char *path, int *fd, uint64_t *size, Error *err) {
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (*fd < 0) return error_set(err, ERR_BAD_FILE, "%s: cannot be opened: %s", path, strerror(errno));
@@ -177,7 +189,8 @@ static bool read_descriptor(int fd, const char *path, uint64_t max_bytes, Arena 
 
 bool os_file_read(const char *path, uint64_t max_bytes, Arena *arena, Str *out, Error *err) {
     int fd = strcmp(path, "-") == 0 ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return error_set(err, ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (fd < 0)
+        return error_set(err, os_error_code(errno), "%s: cannot be opened: %s", path, strerror(errno));
     return read_descriptor(fd, path, max_bytes, arena, out, err);
 }
 

@@ -27,6 +27,10 @@ typedef struct {
     uint64_t kept; // bytes at its beginning that os_file_keep made this process's own
 } MappedFile;
 
+// The code that fits a system call's failure: a file that is not there, a missing permission, an address that
+// is taken or not this machine's; ERR_IO for all others.
+ErrCode os_error_code(int reason);
+
 // Maps a regular file read-only; never blocks on a FIFO. Errors (ERR_BAD_FILE) name the path: missing,
 // unreadable, a directory, not a regular file, empty. What is written into the file later shows in it.
 MUST_CHECK bool os_file_map(const char *path, MappedFile *out, Error *err);
@@ -40,7 +44,8 @@ MUST_CHECK bool os_file_keep(MappedFile *file, uint64_t size, Error *err);
 enum { OS_FILES_GUARDED_MAX = 600 };
 bool os_file_was_cut(void);
 
-// The whole of a file, or of standard input for "-", at most `max_bytes`, copied into the arena.
+// The whole of a file, or of standard input for "-", at most `max_bytes`, copied into the arena. Errors: as
+// os_error_code says.
 MUST_CHECK bool os_file_read(const char *path, uint64_t max_bytes, Arena *arena, Str *out, Error *err);
 
 // The same of a regular file alone, for a thread that may not wait for a FIFO's writer or for somebody at a

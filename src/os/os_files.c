@@ -19,7 +19,7 @@ bool os_folder_make(const char *path, Error *err) {
         memcpy(part, path, i);
         part[i] = 0;
         if (mkdir(part, 0700) == 0 || errno == EEXIST) continue;
-        return error_set(err, ERR_IO, "%s: cannot be made: %s", part, strerror(errno));
+        return error_set(err, os_error_code(errno), "%s: cannot be made: %s", part, strerror(errno));
     }
     struct stat info;
     if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) return true;
@@ -35,7 +35,8 @@ bool os_file_replace(const char *path, Str content, Error *err) {
         return error_set(err, ERR_IO, "%s: the path is too long", path);
     }
     int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd < 0) return error_set(err, ERR_IO, "%s: cannot be made: %s", temporary, strerror(errno));
+    if (fd < 0)
+        return error_set(err, os_error_code(errno), "%s: cannot be made: %s", temporary, strerror(errno));
     bool ok = os_write(fd, content);
     ok = close(fd) == 0 && ok;
     ok = ok && rename(temporary, path) == 0;

@@ -1,6 +1,6 @@
 // Small files that come and go: what a cache on disk needs. Part of the operating system's header (os/os.h).
 //
-// Paths are zero-terminated. Errors (ERR_IO) name the path and give the system's reason.
+// Paths are zero-terminated. Errors (of os_error_code) name the path and give the system's reason.
 #pragma once
 
 #include "base/error.h"

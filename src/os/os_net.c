@@ -36,7 +36,7 @@ static bool os_net_resolve(Str host, uint16_t port, int flags, struct addrinfo *
     if (host.len > 1 && host.ptr[0] == '[' && host.ptr[host.len - 1] == ']')
         host = str_slice(host, 1, host.len - 1);
     if (host.len == 0 || host.len > OS_HOST_BYTES_MAX || memchr(host.ptr, 0, host.len)) {
-        return error_set(err, ERR_IO, "\"%.*s\" is not a host name or address", STR_ARG(host));
+        return error_set(err, ERR_ADDRESS, "\"%.*s\" is not a host name or address", STR_ARG(host));
     }
     memcpy(host_text, host.ptr, host.len);
     host_text[host.len] = 0;
@@ -45,7 +45,7 @@ static bool os_net_resolve(Str host, uint16_t port, int flags, struct addrinfo *
     int problem = getaddrinfo(host_text, port_text, &hints, out);
     if (problem == 0) return true;
     const char *reason = problem == EAI_SYSTEM ? strerror(errno) : gai_strerror(problem);
-    return error_set(err, ERR_IO, "cannot find the host %s: %s", host_text, reason);
+    return error_set(err, ERR_ADDRESS, "cannot find the host %s: %s", host_text, reason);
 }
 
 static void os_net_set_option(int socket, int level, int option, int value) {
@@ -101,8 +101,8 @@ bool os_net_listen(Str host, uint16_t port, int *listener, uint16_t *port_out, E
         const char *advice = reason == EADDRINUSE ? "; another process listens there, choose another port"
                              : reason == EACCES   ? "; ports below 1024 need a privilege"
                                                   : "";
-        return error_set(err, ERR_IO, "cannot listen on %.*s port %u: %s%s", STR_ARG(host), port,
-                         strerror(reason), advice);
+        return error_set(err, os_error_code(reason), "cannot listen on %.*s port %u: %s%s", STR_ARG(host),
+                         port, strerror(reason), advice);
     }
     *listener = fd;
     *port_out = os_net_local_port(fd);

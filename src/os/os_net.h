@@ -15,7 +15,7 @@ typedef enum {
 } OsNetResult;
 
 // Host: a name or an address; a name uses the first address that works. Sets *port_out to the port got (for
-// port 0). Errors (ERR_IO) name host and port and give the reason.
+// port 0). Errors (of os_error_code) name host and port and give the reason.
 MUST_CHECK bool os_net_listen(Str host, uint16_t port, int *listener, uint16_t *port_out, Error *err);
 OsNetResult os_net_accept(int listener, int *socket);
 // Waits for at most timeout_ms. Errors (ERR_IO) name host and port.
