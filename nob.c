@@ -607,7 +607,8 @@ static Unit unit_of(const Build *build, const char *source) {
         list_add_array(command, FOLDER_FLAGS[i].flags, COUNT_OF(FOLDER_FLAGS[i].flags));
     }
     if (starts_with(source, "tests/")) {
-        list_add_words(command, text_of("-Itests -DWORKER_ORCD_OLDER_LIBC=%d", build->older_libc));
+        list_add_words(command, "-Itests -Itests/support");
+        list_add(command, text_of("-DWORKER_ORCD_OLDER_LIBC=%d", build->older_libc));
     }
     list_add(command, build->cuda ? "-DWORKER_ORCD_CUDA=1" : "-DWORKER_ORCD_CUDA=0");
     // Naming what the compiler searches anyway would change the order.
@@ -1900,7 +1901,7 @@ static const struct {
 } COMMANDS[] = {
     {"build", "", "build the program, build/worker-orcd; the default", command_build, false, true},
     {"run", "[-- ARGS]", "the demo, a haiku by a small model; or worker-orcd ARGS", command_run, true, false},
-    {"test", "[NAME ...]", "build and run the tests, or those whose names begin so", command_test, true,
+    {"test", "[NAME ...]", "build and run the tests; by a name's beginning or a file", command_test, true,
      false},
     {"gpu-test", "[NAME ...]", "compare the GPU's kernels and models with the CPU's", command_gpu_test, true,
      true},

@@ -1,7 +1,8 @@
 // For tests/vectors/make_arch.py: writes the tiny model of every architecture into a folder.
 //
-//     cc -std=c17 -D_GNU_SOURCE -O1 -Isrc -Itests -o write_arch_models tests/tools/write_arch_models.c
-//         tests/arch_models.c tests/gguf_builder.c src/base/*.c src/os/os*.c src/model/*.c -lm -ldl -lpthread
+//     cc -std=c17 -D_GNU_SOURCE -O1 -Isrc -Itests/support -o write_arch_models
+//     tests/tools/write_arch_models.c tests/support/arch_models.c tests/support/gguf_builder.c
+//     src/base/*.c src/os/os*.c src/model/*.c -lm -ldl -lpthread
 //     ./write_arch_models FOLDER
 #include "arch_models.h"
 

@@ -1,4 +1,4 @@
-"""Logits of the tiny models of tests/arch_models.c, as Hugging Face transformers computes them in float32.
+"""Logits of the tiny models of tests/support/arch_models.c, as Hugging Face transformers computes them in float32.
 
     make_arch.py MODELS_FOLDER OUT_FOLDER [NAME...]
 
@@ -53,7 +53,7 @@ def rope(f):
     if out["rope_type"] == "yarn":
         out.update(original_max_position_embeddings=f.get("rope.scaling.original_context_length"),
                    beta_fast=f.get("rope.scaling.yarn_beta_fast", 32.0), beta_slow=1.0)
-    if "rope_freqs.weight" in f.tensors:  # how it was made is not in the file: tests/arch_models.c
+    if "rope_freqs.weight" in f.tensors:  # how it was made is not in the file: tests/support/arch_models.c
         f.take("rope_freqs.weight")
         out.update(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
                    original_max_position_embeddings=64)

@@ -460,12 +460,21 @@ static void find_folders(void) {
     exit(2);
 }
 
-// By name or by prefix; everything where no name is given.
-static bool is_wanted(const TestCase *test, char **names, int name_count) {
-    for (int i = 0; i < name_count; i++) {
-        if (strncmp(test->name, names[i], strlen(names[i])) == 0) return true;
+// Whether `word` names the file: "tests/test_ring.c", "test_ring.c" or "test_ring".
+static bool names_file(const char *word, const char *path) {
+    const char *slash = strrchr(path, '/');
+    const char *file = slash && !strchr(word, '/') ? slash + 1 : path;
+    size_t length = strlen(word);
+    return strncmp(word, file, length) == 0 && (!file[length] || strcmp(file + length, ".c") == 0);
+}
+
+// By the beginning of its name or by its file; everything where no word is given.
+static bool is_wanted(const TestCase *test, char **words, int n_words) {
+    for (int i = 0; i < n_words; i++) {
+        if (strncmp(test->name, words[i], strlen(words[i])) == 0 || names_file(words[i], test->file))
+            return true;
     }
-    return name_count == 0;
+    return n_words == 0;
 }
 
 // Those allowed to take longest first, so that none of them runs alone at the end; then by name.
@@ -485,7 +494,7 @@ int main(int argc, char **argv) {
         } else if (strcmp(argv[first], "--verbose") == 0) {
             totals.verbose = true;
         } else {
-            fprintf(stderr, "usage: tests [--list] [--verbose] [NAME or PREFIX]...\n");
+            fprintf(stderr, "usage: tests [--list] [--verbose] [NAME, PREFIX or FILE]...\n");
             return 2;
         }
     }
@@ -502,7 +511,7 @@ int main(int argc, char **argv) {
         for (size_t i = 0; i < count; i++)
             printf("%s %s\n", cases[i]->name, cases[i]->file);
     } else if (count == 0) {
-        fprintf(stderr, "no test has a name that begins so; tests --list names them\n");
+        fprintf(stderr, "no test and no file has such a name; tests --list names them\n");
         totals.failed++;
     } else {
         run_cases(cases, count, &totals);
