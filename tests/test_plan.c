@@ -230,6 +230,61 @@ TEST(plan_is_the_flat_list_that_the_tables_say) {
     CHECK(str_starts_with(text, STR("  0  EMBED      X =  token_embd.weight [40, 64] Q8_0\n")));
 }
 
+// Dimensions are the operation's own: of the heads it works on, of what it reads and writes, and of its
+// cache.
+TEST(plan_operations_have_their_dimensions) {
+    Row row = {"good", "qwen2", .message = NULL};
+    Arena arena = os_arena(1 << 22);
+    Error err = {0};
+    Plan *plan = NULL;
+    REQUIRE(plan_build(build_file(&row, &arena), &arena, &plan, &err));
+    CHECK_INT_EQ(LAYERS, plan->n_layers);
+    CHECK_INT_EQ(VOCAB, plan->n_vocab);
+    CHECK_INT_EQ(128, plan->n_context);
+    CHECK_INT_EQ(WIDTH, plan->d_model);
+    REQUIRE(plan->n_caches == LAYERS);
+    uint64_t page_bytes = 0;
+    for (uint32_t i = 0; i < plan->n_caches; i++) {
+        const Cache *cache = &plan->caches[i];
+        CHECK(cache->kind == CACHE_KEYS_VALUES && cache->layer == i && cache->slot_bytes == 0);
+        CHECK_INT_EQ(2, cache->n_heads);
+        CHECK_INT_EQ(16, cache->key_dim);
+        CHECK_INT_EQ(16, cache->value_dim);
+        CHECK_INT_EQ(16 * 2 * (16 + 16) * 2, cache->page_bytes);
+        page_bytes += cache->page_bytes;
+    }
+    CHECK_INT_EQ(page_bytes, KV_PAGE_TOKENS * plan->kv_bytes_per_token);
+    uint32_t seen = 0;
+    for (uint32_t i = 0; i < plan->n_ops; i++) {
+        const Op *op = &plan->ops[i];
+        TEST_CASE_LABEL("operation %u, %s", i, plan_op_name(op->kind));
+        seen |= 1u << op->kind;
+        switch (op->kind) {
+        case OP_ATTENTION:
+            CHECK_INT_EQ(op->layer, op->attention.cache);
+            CHECK_INT_EQ(4, op->attention.n_heads);
+            CHECK_INT_EQ(2, op->attention.n_kv_heads);
+            CHECK_INT_EQ(16, op->attention.key_dim);
+            CHECK_INT_EQ(16, op->attention.value_dim);
+            CHECK(op->in_width[0] == 64 && op->out_width == 64);
+            break;
+        case OP_KV_WRITE:
+            CHECK_INT_EQ(op->layer, op->kv_write.cache);
+            CHECK_INT_EQ(2, op->kv_write.n_kv_heads);
+            CHECK(op->in_width[0] == KV && op->in_width[1] == KV && op->out_width == 0);
+            break;
+        case OP_GLU: CHECK(op->in_width[0] == FF && op->in_width[1] == FF && op->out_width == FF); break;
+        case OP_HEAD: CHECK(op->in_width[0] == WIDTH && op->out_width == VOCAB); break;
+        case OP_MATMUL:
+            CHECK_INT_EQ(op->weight->n_cols, op->in_width[0]);
+            CHECK_INT_EQ(op->weight->n_rows, op->out_width);
+            break;
+        default: break;
+        }
+    }
+    CHECK((seen >> OP_ATTENTION & seen >> OP_KV_WRITE & seen >> OP_GLU & seen >> OP_HEAD & 1u) == 1);
+}
+
 // inv_freq against the published formulas, written out once more in double for a few pairs.
 TEST(plan_rope_scalings) {
     static const struct {

@@ -29,7 +29,7 @@ typedef enum {
     WEIGHT_COUNT
 } WeightId;
 
-// What each operation computes is in plan/op.def.
+// What each operation computes is in op.def.
 typedef enum {
 #define OP(name, n_in, meaning) OP_##name,
 #include "arch/op.def"

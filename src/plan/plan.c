@@ -15,6 +15,7 @@ typedef struct {
     const Rope *rope;
     const Rope *rope_window; // of layers with a window
     Op *ops;                 // grows with plan->n_ops
+    Cache *caches;           // grows with plan->n_caches
     // Weights of the layer at hand and of the whole model, by id; NULL for those that are absent.
     const Weight *bound[WEIGHT_COUNT];
 } Builder;
@@ -81,7 +82,51 @@ static bool layer_has_window(const ModelConfig *c, uint32_t layer) {
     return c->window && !sees_all;
 }
 
-static Op builder_resolve(const Builder *b, const OpRow *row, uint32_t layer) {
+static uint8_t op_n_inputs(OpKind kind) {
+    static const uint8_t n_inputs[OP_COUNT] = {
+#define OP(name, n_in, meaning) [OP_##name] = n_in,
+#include "arch/op.def"
+#undef OP
+    };
+    return n_inputs[kind];
+}
+
+static void builder_resolve_widths(const Builder *b, Op *op) {
+    const uint32_t *widths = b->plan->act_width;
+    if (op->out != ACT_NONE) op->out_width = widths[op->out];
+    if (op->kind == OP_HEAD) op->out_width = (uint32_t)op->weight->n_rows;
+    for (uint32_t i = 0; i < op_n_inputs(op->kind); i++)
+        op->in_width[i] = widths[op->in[i]];
+}
+
+// The layer's cache of keys and values, which the operations that follow name by its index.
+static uint32_t builder_add_cache(Builder *b, uint32_t layer) {
+    const ModelConfig *c = &b->plan->config;
+    uint64_t values = (uint64_t)c->n_kv_heads * ((uint64_t)c->head_dim + c->value_dim);
+    b->caches[b->plan->n_caches] = (Cache){.kind = CACHE_KEYS_VALUES,
+                                           .layer = layer,
+                                           .n_heads = c->n_kv_heads,
+                                           .key_dim = c->head_dim,
+                                           .value_dim = c->value_dim,
+                                           .page_bytes = KV_PAGE_TOKENS * values * sizeof(uint16_t)};
+    b->plan->kv_bytes_per_token += values * sizeof(uint16_t);
+    return b->plan->n_caches++;
+}
+
+static void builder_resolve_attention(const Builder *b, Op *op) {
+    const ModelConfig *c = &b->plan->config;
+    const Cache *cache = &b->caches[b->plan->n_caches - 1];
+    op->attention.cache = b->plan->n_caches - 1;
+    op->attention.n_heads = c->n_heads;
+    op->attention.n_kv_heads = cache->n_heads;
+    op->attention.key_dim = cache->key_dim;
+    op->attention.value_dim = cache->value_dim;
+    op->attention.window = layer_has_window(c, op->layer) ? c->window : 0;
+    op->attention.scale = 1 / sqrtf(c->score_dim > 0 ? c->score_dim : (float)c->head_dim);
+    op->attention.cap = c->score_cap;
+}
+
+static Op builder_resolve(Builder *b, const OpRow *row, uint32_t layer) {
     const ModelConfig *c = &b->plan->config;
     Op op = {.kind = row->kind,
              .layer = layer,
@@ -89,6 +134,7 @@ static Op builder_resolve(const Builder *b, const OpRow *row, uint32_t layer) {
              .in = {row->in[0], row->in[1]},
              .weight = b->bound[row->weight],
              .bias = b->bound[row->bias]};
+    builder_resolve_widths(b, &op);
     switch (row->kind) {
     case OP_EMBED: op.embed.scale = c->embed_scale; break;
     case OP_RMS_NORM:
@@ -99,13 +145,15 @@ static Op builder_resolve(const Builder *b, const OpRow *row, uint32_t layer) {
     case OP_ROPE:
         op.rope.rope = layer_has_window(c, layer) ? b->rope_window : b->rope;
         op.rope.head_dim = c->head_dim;
-        op.rope.n_heads = b->plan->act_width[row->out] / c->head_dim;
+        op.rope.n_heads = op.out_width / c->head_dim;
         break;
-    case OP_ATTENTION:
-        op.attention.window = layer_has_window(c, layer) ? c->window : 0;
-        op.attention.scale = 1 / sqrtf(c->score_dim > 0 ? c->score_dim : (float)c->head_dim);
-        op.attention.cap = c->score_cap;
+    case OP_KV_WRITE:
+        op.kv_write.cache = builder_add_cache(b, layer);
+        op.kv_write.n_kv_heads = c->n_kv_heads;
+        op.kv_write.key_dim = c->head_dim;
+        op.kv_write.value_dim = c->value_dim;
         break;
+    case OP_ATTENTION: builder_resolve_attention(b, &op); break;
     case OP_HEAD: op.head.cap = c->logit_cap; break;
     case OP_GLU:
     case OP_ACTIVATION: op.fn = b->plan->arch->activation; break;
@@ -196,9 +244,11 @@ static bool builder_allocate(Builder *b, Error *err) {
     b->weights = arena_new(b->arena, Weight, arch->n_weights * layers + 1);
     uint64_t layer_ops = arch->attention.count + arch->feed_forward.count;
     b->ops = arena_new(b->arena, Op, arch->first.count + layer_ops * layers + arch->last.count);
+    b->caches = arena_new(b->arena, Cache, layers);
     b->plan->weights = b->weights;
     b->plan->ops = b->ops;
-    return (b->weights && b->ops) || no_memory(err);
+    b->plan->caches = b->caches;
+    return (b->weights && b->ops && b->caches) || no_memory(err);
 }
 
 static bool builder_run(Builder *b, Error *err) {
@@ -245,7 +295,10 @@ bool plan_build(const GgufFile *file, Arena *arena, Plan **out, Error *err) {
     };
     for (uint32_t i = 0; i < ACT_COUNT; i++)
         plan->act_width[i] = (uint32_t)arch_dim(c, widths[i]);
-    plan->kv_bytes_per_token = 4ull * c->n_layers * c->n_kv_heads * c->head_dim;
+    plan->n_layers = c->n_layers;
+    plan->n_vocab = c->n_vocab;
+    plan->n_context = c->n_context;
+    plan->d_model = c->d_model;
     Builder builder = {.file = file, .arena = arena, .plan = plan};
     if (!builder_run(&builder, err)) return false;
     for (uint32_t i = 0; i < file->n_tensors; i++)
@@ -278,13 +331,8 @@ static const char *act_name(Act act) {
 }
 
 static void describe_op(const Op *op, StrBuf *b) {
-    static const uint8_t n_inputs[OP_COUNT] = {
-#define OP(name, n_in, meaning) [OP_##name] = n_in,
-#include "arch/op.def"
-#undef OP
-    };
     strbuf_printf(b, "%3u  %-9s  %s =", op->layer, plan_op_name(op->kind), act_name(op->out));
-    for (uint32_t i = 0; i < n_inputs[op->kind]; i++)
+    for (uint32_t i = 0; i < op_n_inputs(op->kind); i++)
         strbuf_printf(b, " %s", act_name(op->in[i]));
     const Weight *w = op->weight;
     if (w) {

@@ -18,11 +18,29 @@ typedef struct {
     float scale; // on cos and sin (an attention factor); 1 otherwise
 } Rope;
 
+// What a sequence keeps between steps for one layer. Paged kinds grow by pages of KV_PAGE_TOKENS tokens; the
+// others have a fixed size for each slot.
+//   KEYS_VALUES  paged: a key and a value of each head for every position
+typedef enum { CACHE_KEYS_VALUES } CacheKind;
+
+typedef struct {
+    CacheKind kind;
+    uint32_t layer;
+    uint32_t n_heads;    // KEYS_VALUES: heads of keys and values
+    uint32_t key_dim;    // values of a head's key
+    uint32_t value_dim;  // values of a head's value
+    uint64_t page_bytes; // a page with f16 values; 0 where the kind is not paged
+    uint64_t slot_bytes; // a slot; 0 where the kind is paged
+} Cache;
+
+// Dimensions are those of this operation: layers of one model may differ.
 typedef struct {
     OpKind kind;
     uint32_t layer; // 0 for operations outside the layers
     Act out;        // ACT_NONE where the result is not an activation (KV_WRITE, HEAD)
     Act in[2];
+    uint32_t out_width;   // values a row of the result: of `out`, or of HEAD the logits; 0 for KV_WRITE
+    uint32_t in_width[2]; // values a row of each input; 0 where there is none
     const Weight *weight; // NULL for none
     const Weight *bias;   // NULL for none
     union {
@@ -36,9 +54,20 @@ typedef struct {
             uint32_t head_dim;
         } rope;
         struct {
-            uint32_t window; // 0: all earlier positions
-            float scale;     // on the scores
-            float cap;       // of the scaled scores; 0: none
+            uint32_t cache; // index into the plan's caches
+            uint32_t n_kv_heads;
+            uint32_t key_dim;
+            uint32_t value_dim;
+        } kv_write;
+        struct {
+            uint32_t cache; // index into the plan's caches: the one that a KV_WRITE before it fills
+            uint32_t n_heads;
+            uint32_t n_kv_heads; // divides n_heads
+            uint32_t key_dim;    // of queries, too
+            uint32_t value_dim;  // of a head's output, too
+            uint32_t window;     // 0: all earlier positions
+            float scale;         // on the scores
+            float cap;           // of the scaled scores; 0: none
         } attention;
         struct {
             float cap; // of the logits; 0: none
@@ -58,9 +87,15 @@ typedef struct {
     uint32_t n_ops;
     const Weight *weights; // every weight that an operation uses, each once
     uint32_t n_weights;
-    uint32_t act_width[ACT_COUNT]; // values a row
+    const Cache *caches;
+    uint32_t n_caches;
+    uint32_t n_layers;
+    uint32_t n_vocab;              // rows of the embedding and of the head
+    uint32_t n_context;            // positions that the model was made for
+    uint32_t d_model;              // values a row of the residual stream
+    uint32_t act_width[ACT_COUNT]; // values a row, at most: an operation may use fewer
     uint64_t weight_bytes;         // in the file, each tensor once (a tied head counts once)
-    uint64_t kv_bytes_per_token;   // with the cache in f16: 2 * layers * kv_heads * head_dim * 2
+    uint64_t kv_bytes_per_token;   // of all paged caches, with f16 values
 } Plan;
 
 // Errors: unknown architecture (with the supported list), missing or mistyped keys, values out of range or at

@@ -93,36 +93,44 @@ static void lay_out(CpuBackend *cpu, uint8_t *base, uint64_t *size) {
     const Plan *plan = cpu->plan;
     CpuStep *s = &cpu->step;
     uint64_t at = 0, rows = cpu->options.max_rows, threads = pool_thread_count(cpu->pool);
-    uint64_t kv_floats = (uint64_t)s->kv.n_pages * KV_PAGE_TOKENS * plan->kv_bytes_per_token / 2;
 #define TAKE(pointer, count) \
     ((pointer) = (void *)(base + at), at = align_up(at + (count) * sizeof *(pointer), 64))
-    TAKE(s->kv.data, kv_floats);
+    TAKE(s->kv.data, s->kv.n_pages * s->kv.page_floats);
     for (uint32_t i = 0; i < ACT_COUNT; i++)
         TAKE(s->act[i], rows * plan->act_width[i]);
-    TAKE(s->head_in, rows * plan->config.d_model);
-    TAKE(s->logits, rows * plan->config.n_vocab);
+    TAKE(s->head_in, rows * plan->d_model);
+    TAKE(s->logits, rows * plan->n_vocab);
     TAKE(s->scores, threads * s->scores_stride);
     TAKE(s->scratch, threads * s->scratch_stride);
     TAKE(s->expert_rows, rows);
-    TAKE(cpu->sample_logits, (uint64_t)plan->config.n_vocab);
+    TAKE(cpu->sample_logits, (uint64_t)plan->n_vocab);
     uint8_t *sampler;
-    TAKE(sampler, sampler_scratch_bytes(plan->config.n_vocab));
+    TAKE(sampler, sampler_scratch_bytes(plan->n_vocab));
 #undef TAKE
     cpu->sampler_scratch = (Arena){.next = sampler, .end = base + at};
     *size = at;
 }
 
+// Where each cache begins in a page.
+static bool lay_out_page(CpuBackend *cpu, Error *err) {
+    const Plan *plan = cpu->plan;
+    KvCache *kv = &cpu->step.kv;
+    *kv = (KvCache){.n_pages = pages_wanted(cpu), .caches = plan->caches};
+    kv->first = arena_new(cpu->arena, uint64_t, plan->n_caches);
+    if (!kv->first) return error_set(err, ERR_NO_MEMORY, "the list of caches does not fit its memory");
+    for (uint32_t i = 0; i < plan->n_caches; i++) {
+        kv->first[i] = kv->page_floats;
+        kv->page_floats += plan->caches[i].page_bytes / sizeof(uint16_t);
+    }
+    return true;
+}
+
 static bool make_memory(CpuBackend *cpu, Error *err) {
-    const ModelConfig *c = &cpu->plan->config;
     CpuStep *s = &cpu->step;
     s->pool = cpu->pool;
-    s->act_width = cpu->plan->act_width;
-    s->scores_stride = align_up(c->n_context, 16);
+    s->scores_stride = align_up(cpu->plan->n_context, 16);
     s->scratch_stride = matmul_scratch_floats(most_columns(cpu->plan));
-    s->kv = (KvCache){.n_pages = pages_wanted(cpu),
-                      .n_layers = c->n_layers,
-                      .kv_dim = cpu->plan->act_width[ACT_K],
-                      .head_dim = c->head_dim};
+    if (!lay_out_page(cpu, err)) return false;
     lay_out(cpu, (uint8_t *)4096, &cpu->memory_bytes);
     cpu->memory = os_reserve(cpu->memory_bytes);
     if (!cpu->memory) {
@@ -130,7 +138,7 @@ static bool make_memory(CpuBackend *cpu, Error *err) {
                          (unsigned long long)cpu->memory_bytes);
     }
     lay_out(cpu, cpu->memory, &cpu->memory_bytes);
-    uint32_t set_words = (c->n_vocab + 31) / 32;
+    uint32_t set_words = (cpu->plan->n_vocab + 31) / 32;
     cpu->slots = arena_new(cpu->arena, CpuSlot, cpu->options.n_slots);
     cpu->rows = arena_new(cpu->arena, RowPlace, cpu->options.max_rows);
     cpu->wanted = arena_new(cpu->arena, uint32_t, cpu->options.max_rows);
@@ -175,7 +183,7 @@ static bool cpu_begin(Backend *b, uint32_t slot, const SamplerParams *params, co
     CpuSlot *s = &cpu->slots[slot];
     s->params = *params;
     s->n_drawn = 0;
-    memset(s->seen, 0, (cpu->plan->config.n_vocab + 31) / 32 * sizeof *s->seen);
+    memset(s->seen, 0, (cpu->plan->n_vocab + 31) / 32 * sizeof *s->seen);
     for (uint32_t i = 0; i < n_prompt; i++)
         token_set_add(s->seen, prompt[i]);
     return true;
@@ -207,16 +215,17 @@ static void observe(const CpuBackend *cpu, uint32_t op_index) {
     const Op *op = cpu->ops[op_index].op;
     const CpuStep *s = &cpu->step;
     if (op->kind == OP_HEAD) {
-        cpu->observer(cpu->observer_context, op_index, s->logits, s->n_wanted, cpu->plan->config.n_vocab);
+        cpu->observer(cpu->observer_context, op_index, s->logits, s->n_wanted, cpu->plan->n_vocab);
     } else {
-        Act shown = op->kind == OP_KV_WRITE ? op->in[0] : op->out;
-        cpu->observer(cpu->observer_context, op_index, s->act[shown], s->n_rows, s->act_width[shown]);
+        bool has_out = op->kind != OP_KV_WRITE;
+        cpu->observer(cpu->observer_context, op_index, s->act[has_out ? op->out : op->in[0]], s->n_rows,
+                      has_out ? op->out_width : op->in_width[0]);
     }
 }
 
 // Draws for one sequence from the logits of its last row.
 static int32_t draw(CpuBackend *cpu, CpuSlot *slot, const float *logits) {
-    uint32_t n_vocab = cpu->plan->config.n_vocab;
+    uint32_t n_vocab = cpu->plan->n_vocab;
     memcpy(cpu->sample_logits, logits, n_vocab * sizeof *logits);
     int32_t token = sampler_draw(&slot->params, cpu->sample_logits, n_vocab, slot->seen, slot->n_drawn++,
                                  cpu->sampler_scratch);
@@ -227,7 +236,7 @@ static int32_t draw(CpuBackend *cpu, CpuSlot *slot, const float *logits) {
 
 static void collect(CpuBackend *cpu, const Step *step) {
     CpuStep *s = &cpu->step;
-    uint32_t next_logits = 0, n_vocab = cpu->plan->config.n_vocab;
+    uint32_t next_logits = 0, n_vocab = cpu->plan->n_vocab;
     StepResult *r = &cpu->result;
     r->n_tokens = r->n_logits = 0;
     r->first_invalid = NULL;

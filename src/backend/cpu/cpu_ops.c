@@ -4,8 +4,13 @@
 
 #include <math.h>
 
-static float *row_of(const CpuStep *s, Act act, uint32_t row) {
-    return s->act[act] + (uint64_t)row * s->act_width[act];
+// Rows lie as close as the operation's widths allow; who writes a buffer and who reads it agree on them.
+static float *in_row(const CpuStep *s, const Op *op, uint32_t input, uint32_t row) {
+    return s->act[op->in[input]] + (uint64_t)row * op->in_width[input];
+}
+
+static float *out_row(const CpuStep *s, const Op *op, uint32_t row) {
+    return s->act[op->out] + (uint64_t)row * op->out_width;
 }
 
 typedef struct {
@@ -26,7 +31,7 @@ static void embed_rows(void *context, uint32_t thread, uint32_t from, uint32_t t
     const DtypeInfo *info = dtype_info(op->weight->dtype);
     uint64_t width = op->weight->n_cols;
     for (uint32_t row = from; row < to; row++) {
-        float *out = row_of(w->step, op->out, row);
+        float *out = out_row(w->step, op, row);
         info->dequantize(weight_row(op->weight, 0, (uint64_t)w->step->rows[row].token), out,
                          width / info->block_elements);
         for (uint64_t i = 0; i < width && op->embed.scale != 1; i++)
@@ -38,11 +43,11 @@ static void add_position_rows(void *context, uint32_t thread, uint32_t from, uin
     (void)thread;
     const RowWork *w = context;
     const Op *op = w->op->op;
-    uint32_t width = w->step->act_width[op->out];
+    uint32_t width = op->out_width;
     for (uint32_t row = from; row < to; row++) {
-        const float *in = row_of(w->step, op->in[0], row);
+        const float *in = in_row(w->step, op, 0, row);
         const float *learned = w->op->weight_f32 + (uint64_t)w->step->rows[row].position * width;
-        float *out = row_of(w->step, op->out, row);
+        float *out = out_row(w->step, op, row);
         for (uint32_t i = 0; i < width; i++)
             out[i] = in[i] + learned[i];
     }
@@ -77,10 +82,10 @@ static void norm_rows(void *context, uint32_t thread, uint32_t from, uint32_t to
     (void)thread;
     const RowWork *w = context;
     const Op *op = w->op->op;
-    uint32_t group = op->norm.group, width = w->step->act_width[op->out];
+    uint32_t group = op->norm.group, width = op->out_width;
     for (uint32_t row = from; row < to; row++) {
-        const float *in = row_of(w->step, op->in[0], row);
-        float *out = row_of(w->step, op->out, row);
+        const float *in = in_row(w->step, op, 0, row);
+        float *out = out_row(w->step, op, row);
         for (uint32_t i = 0; i < width; i += group) {
             if (op->kind == OP_RMS_NORM) rms_norm(in + i, out + i, w->op->weight_f32, group, op->norm.eps);
             else layer_norm(in + i, out + i, w->op->weight_f32, w->op->bias_f32, group, op->norm.eps);
@@ -92,9 +97,9 @@ static void add_rows(void *context, uint32_t thread, uint32_t from, uint32_t to)
     (void)thread;
     const RowWork *w = context;
     const Op *op = w->op->op;
-    uint64_t width = w->step->act_width[op->out];
-    const float *a = row_of(w->step, op->in[0], from), *b = row_of(w->step, op->in[1], from);
-    float *out = row_of(w->step, op->out, from);
+    uint64_t width = op->out_width;
+    const float *a = in_row(w->step, op, 0, from), *b = in_row(w->step, op, 1, from);
+    float *out = out_row(w->step, op, from);
     for (uint64_t i = 0; i < (to - from) * width; i++)
         out[i] = a[i] + b[i];
 }
@@ -122,9 +127,9 @@ static void rope_rows(void *context, uint32_t thread, uint32_t from, uint32_t to
     const RowWork *w = context;
     const Op *op = w->op->op;
     for (uint32_t row = from; row < to; row++) {
-        float *out = row_of(w->step, op->out, row);
-        const float *in = row_of(w->step, op->in[0], row);
-        if (out != in) memcpy(out, in, w->step->act_width[op->out] * sizeof(float));
+        float *out = out_row(w->step, op, row);
+        const float *in = in_row(w->step, op, 0, row);
+        if (out != in) memcpy(out, in, op->out_width * sizeof(float));
         rope_row(op, out, w->step->rows[row].position);
     }
 }
@@ -137,9 +142,9 @@ static void kv_write_rows(void *context, uint32_t thread, uint32_t from, uint32_
     for (uint32_t row = from; row < to; row++) {
         const RowPlace *place = &s->rows[row];
         const uint32_t *pages = s->step->sequences[place->sequence].pages;
-        for (uint32_t which = 0; which < 2; which++) {
-            float *cached = kv_cache_row(&s->kv, pages, op->layer, which, place->position);
-            memcpy(cached, row_of(s, op->in[which], row), s->kv.kv_dim * sizeof(float));
+        for (KvPart part = KV_KEYS; part <= KV_VALUES; part++) {
+            float *cached = kv_cache_row(&s->kv, pages, op->kv_write.cache, part, place->position);
+            memcpy(cached, in_row(s, op, part, row), op->in_width[part] * sizeof(float));
         }
     }
 }
@@ -172,21 +177,21 @@ static void attend(const CpuOp *cpu_op, const CpuStep *s, uint32_t row, uint32_t
     const Op *op = cpu_op->op;
     const RowPlace *place = &s->rows[row];
     const uint32_t *pages = s->step->sequences[place->sequence].pages;
-    uint32_t head_dim = s->kv.head_dim, n_heads = s->act_width[op->in[0]] / head_dim;
-    uint32_t kv_head = head / (n_heads / (s->kv.kv_dim / head_dim));
-    uint32_t end = place->position + 1;
-    uint32_t begin = op->attention.window && end > op->attention.window ? end - op->attention.window : 0;
-    const float *query = row_of(s, op->in[0], row) + (uint64_t)head * head_dim;
-    float *out = row_of(s, op->out, row) + (uint64_t)head * head_dim;
+    uint32_t cache = op->attention.cache, window = op->attention.window;
+    uint32_t key_dim = op->attention.key_dim, value_dim = op->attention.value_dim;
+    uint32_t kv_head = head / (op->attention.n_heads / op->attention.n_kv_heads);
+    uint32_t end = place->position + 1, begin = window && end > window ? end - window : 0;
+    const float *query = in_row(s, op, 0, row) + (uint64_t)head * key_dim;
+    float *out = out_row(s, op, row) + (uint64_t)head * value_dim;
     for (uint32_t p = begin; p < end; p++) {
-        const float *key = kv_cache_row(&s->kv, pages, op->layer, 0, p) + kv_head * head_dim;
-        scores[p - begin] = capped(dot_f32(query, key, head_dim) * op->attention.scale, op->attention.cap);
+        const float *key = kv_cache_row(&s->kv, pages, cache, KV_KEYS, p) + kv_head * key_dim;
+        scores[p - begin] = capped(dot_f32(query, key, key_dim) * op->attention.scale, op->attention.cap);
     }
     softmax(scores, end - begin, cpu_op->weight_f32 ? &cpu_op->weight_f32[head] : NULL);
-    memset(out, 0, head_dim * sizeof(float));
+    memset(out, 0, value_dim * sizeof(float));
     for (uint32_t p = begin; p < end; p++) {
-        add_scaled(out, kv_cache_row(&s->kv, pages, op->layer, 1, p) + kv_head * head_dim, scores[p - begin],
-                   head_dim);
+        const float *value = kv_cache_row(&s->kv, pages, cache, KV_VALUES, p) + kv_head * value_dim;
+        add_scaled(out, value, scores[p - begin], value_dim);
     }
 }
 
@@ -194,7 +199,7 @@ static void attend(const CpuOp *cpu_op, const CpuStep *s, uint32_t row, uint32_t
 static void attention_items(void *context, uint32_t thread, uint32_t from, uint32_t to) {
     const RowWork *w = context;
     const CpuStep *s = w->step;
-    uint32_t n_heads = s->act_width[w->op->op->in[0]] / s->kv.head_dim;
+    uint32_t n_heads = w->op->op->attention.n_heads;
     for (uint32_t item = from; item < to; item++) {
         attend(w->op, s, item / n_heads, item % n_heads, s->scores + thread * s->scores_stride);
     }
@@ -202,7 +207,7 @@ static void attention_items(void *context, uint32_t thread, uint32_t from, uint3
 
 static void attention(const CpuOp *op, CpuStep *s) {
     RowWork work = {op, s};
-    uint32_t n_heads = s->act_width[op->op->in[0]] / s->kv.head_dim;
+    uint32_t n_heads = op->op->attention.n_heads;
     pool_run(s->pool, attention_items, &work, s->n_rows * n_heads, s->n_rows > 1 ? n_heads : 1);
 }
 
@@ -228,10 +233,10 @@ static void activation_rows(void *context, uint32_t thread, uint32_t from, uint3
     (void)thread;
     const RowWork *w = context;
     const Op *op = w->op->op;
-    uint64_t n = (uint64_t)(to - from) * w->step->act_width[op->out];
-    const float *gate = row_of(w->step, op->in[0], from);
-    const float *up = op->kind == OP_GLU ? row_of(w->step, op->in[1], from) : NULL;
-    float *out = row_of(w->step, op->out, from);
+    uint64_t n = (uint64_t)(to - from) * op->out_width;
+    const float *gate = in_row(w->step, op, 0, from);
+    const float *up = op->kind == OP_GLU ? in_row(w->step, op, 1, from) : NULL;
+    float *out = out_row(w->step, op, from);
     for (uint64_t i = 0; i < n; i++)
         out[i] = up ? gated(op->fn, gate[i], up[i]) : activate(op->fn, gate[i]);
 }
@@ -260,10 +265,9 @@ static void cap_logits(void *context, uint32_t thread, uint32_t from, uint32_t t
 }
 
 static void head(const CpuOp *op, CpuStep *s) {
-    uint32_t width = s->act_width[op->op->in[0]], n_vocab = (uint32_t)op->op->weight->n_rows;
+    uint32_t width = op->op->in_width[0], n_vocab = (uint32_t)op->op->weight->n_rows;
     for (uint32_t i = 0; i < s->n_wanted; i++) {
-        memcpy(s->head_in + (uint64_t)i * width, row_of(s, op->op->in[0], s->wanted[i]),
-               width * sizeof(float));
+        memcpy(s->head_in + (uint64_t)i * width, in_row(s, op->op, 0, s->wanted[i]), width * sizeof(float));
     }
     Matmul m = matmul_of(op, s, s->head_in, s->logits);
     m.n_tokens = s->n_wanted;
@@ -288,10 +292,10 @@ static void route_rows(void *context, uint32_t thread, uint32_t from, uint32_t t
     (void)thread;
     const RowWork *w = context;
     const Op *op = w->op->op;
-    uint32_t n_experts = w->step->act_width[op->in[0]], n_used = op->n_used;
+    uint32_t n_experts = op->in_width[0], n_used = op->n_used;
     for (uint32_t row = from; row < to; row++) {
-        const float *logits = row_of(w->step, op->in[0], row);
-        float *experts = row_of(w->step, op->out, row), *weights = experts + n_used;
+        const float *logits = in_row(w->step, op, 0, row);
+        float *experts = out_row(w->step, op, row), *weights = experts + n_used;
         for (uint32_t i = 0; i < n_used; i++) {
             uint32_t expert = largest_but(logits, n_experts, experts, i);
             experts[i] = (float)expert;
@@ -306,13 +310,13 @@ static void route_rows(void *context, uint32_t thread, uint32_t from, uint32_t t
 static void expert_matmul(const CpuOp *cpu_op, const CpuStep *s) {
     const Op *op = cpu_op->op;
     const Weight *weight = op->weight;
-    bool in_each = s->act_width[op->in[0]] != weight->n_cols;
+    bool in_each = op->in_width[0] != weight->n_cols;
     Matmul m = matmul_of(cpu_op, s, s->act[op->in[0]], s->act[op->out]);
     m.rows = s->expert_rows;
     for (m.matrix = 0; m.matrix < weight->n_matrices; m.matrix++) {
         m.n_tokens = 0;
         for (uint32_t row = 0; row < s->n_rows; row++) {
-            const float *experts = row_of(s, op->in[1], row);
+            const float *experts = in_row(s, op, 1, row);
             for (uint32_t i = 0; i < op->n_used; i++) {
                 uint32_t choice = row * op->n_used + i;
                 if ((uint32_t)experts[i] == m.matrix)
@@ -328,11 +332,11 @@ static void expert_sum_rows(void *context, uint32_t thread, uint32_t from, uint3
     (void)thread;
     const RowWork *w = context;
     const Op *op = w->op->op;
-    uint32_t width = w->step->act_width[op->out];
+    uint32_t width = op->out_width;
     for (uint32_t row = from; row < to; row++) {
-        const float *in = row_of(w->step, op->in[0], row);
-        const float *weights = row_of(w->step, op->in[1], row) + op->n_used;
-        float *out = row_of(w->step, op->out, row);
+        const float *in = in_row(w->step, op, 0, row);
+        const float *weights = in_row(w->step, op, 1, row) + op->n_used;
+        float *out = out_row(w->step, op, row);
         memset(out, 0, width * sizeof *out);
         for (uint32_t i = 0; i < op->n_used; i++)
             add_scaled(out, in + (uint64_t)i * width, weights[i], width);

@@ -13,20 +13,25 @@ typedef struct {
     uint32_t sequence; // index into the step's sequences
 } RowPlace;
 
-// The cache of all layers: page p, layer l, keys (0) or values (1): [KV_PAGE_TOKENS][kv_dim] float32.
+// The caches of keys and values, float32. A page holds KV_PAGE_TOKENS tokens of all of them, one cache after
+// the other: keys [KV_PAGE_TOKENS][n_heads][key_dim], then values [KV_PAGE_TOKENS][n_heads][value_dim].
 typedef struct {
     float *data;
     uint32_t n_pages;
-    uint32_t n_layers;
-    uint32_t kv_dim;
-    uint32_t head_dim;
+    uint64_t page_floats;
+    const Cache *caches;
+    uint64_t *first; // [caches] where each begins in a page
 } KvCache;
 
-static inline float *kv_cache_row(const KvCache *kv, const uint32_t *pages, uint32_t layer, uint32_t which,
+typedef enum { KV_KEYS, KV_VALUES } KvPart;
+
+static inline float *kv_cache_row(const KvCache *kv, const uint32_t *pages, uint32_t cache, KvPart part,
                                   uint32_t position) {
-    uint64_t page = pages[position / KV_PAGE_TOKENS];
-    uint64_t block = (page * kv->n_layers + layer) * 2 + which;
-    return kv->data + (block * KV_PAGE_TOKENS + position % KV_PAGE_TOKENS) * kv->kv_dim;
+    const Cache *c = &kv->caches[cache];
+    uint64_t key_width = (uint64_t)c->n_heads * c->key_dim, value_width = (uint64_t)c->n_heads * c->value_dim;
+    float *page = kv->data + pages[position / KV_PAGE_TOKENS] * kv->page_floats + kv->first[cache];
+    uint64_t row = position % KV_PAGE_TOKENS;
+    return part == KV_KEYS ? page + row * key_width : page + KV_PAGE_TOKENS * key_width + row * value_width;
 }
 
 // What an operation may touch: the step, and memory that is made at load.
@@ -35,8 +40,7 @@ typedef struct {
     uint32_t n_rows;
     const RowPlace *rows; // [n_rows]
     const Step *step;
-    float *act[ACT_COUNT];     // [max_rows][act_width]
-    const uint32_t *act_width; // [ACT_COUNT]
+    float *act[ACT_COUNT]; // [n_rows][width]: as wide as the operation that wrote it says
     KvCache kv;
     float *scores; // [threads][scores_stride], one query's attention weights
     uint64_t scores_stride;
