@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds worker-orcd: compiles nob.c, the build written in C, when it changed, and hands it the command line.
+# Builds worker-orcd: compiles nob.c, the build written in C (with tests/build), when it changed, and hands it
+# the command line.
 # ./build.sh help says what there is.
 set -eu
 
@@ -21,7 +22,7 @@ find_compiler() {
 }
 
 CC=$(find_compiler)
-key="$(cksum <nob.c) $CC"
+key="$(cat nob.c tests/build/*.c | cksum) $CC"
 mkdir -p build
 if [ ! -x build/nob ] || [ "$(cat build/nob.key 2>/dev/null)" != "$key" ]; then
     # Word splitting is meant: CC may hold arguments.

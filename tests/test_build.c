@@ -155,8 +155,9 @@ static void run_build_step(const BuildStep *step) {
 
 TEST_SLOW(build_compiles_what_changed, 120) {
     static char out[64 * 1024];
-    CHECK_INT_EQ(0, shell(out, sizeof out, "cp '%s' '%s' '%s'", test_root_path("build.sh"),
-                          test_root_path("nob.c"), test_tmp_path("")));
+    CHECK_INT_EQ(0, shell(out, sizeof out, "cp '%s' '%s' '%s' && mkdir '%s' && cp -r '%s' '%s'",
+                          test_root_path("build.sh"), test_root_path("nob.c"), test_tmp_path(""),
+                          test_tmp_path("tests"), test_root_path("tests/build"), test_tmp_path("tests")));
     // What released programs are linked with, and headers that generated files include.
     CHECK_INT_EQ(0, shell(out, sizeof out, "mkdir -p '%s' && cp '%s' '%s'", test_tmp_path("src/os"),
                           test_root_path("src/os/libc_compat.c"), test_tmp_path("src/os")));

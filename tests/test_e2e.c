@@ -194,9 +194,7 @@ TEST(e2e_text_log_on_request) {
 
 // Prometheus' own parser reads /metrics.
 TEST(e2e_metrics_parse_with_prometheus_client) {
-    if (system("python3 -c 'import prometheus_client.parser' >/dev/null 2>&1") != 0) {
-        SKIP("python3 has no prometheus_client");
-    }
+    test_needs_python("prometheus_client.parser");
     uint16_t status;
     Server s = server_start(tiny_model_file(), "");
     server_ask(s, "POST", "/execute",

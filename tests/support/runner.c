@@ -228,6 +228,18 @@ const char *test_model_path(void) {
     return path;
 }
 
+void test_needs_python(const char *module) {
+    char command[256];
+    snprintf(command, sizeof command, "python3 -c 'import %s' >/dev/null 2>&1", module);
+    if (system(command) == 0) return;
+    const char *ci = getenv("CI");
+    if (!ci || !ci[0])
+        test_skip("python3 has no %s; pip install -r tests/requirements.txt brings what the tests use",
+                  module);
+    test_fail(__FILE__, __LINE__, "python3 has no %s", module);
+    test_end();
+}
+
 bool test_is_sanitized(void) {
     return SANITIZED;
 }

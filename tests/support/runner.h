@@ -92,6 +92,10 @@ const char *test_root_path(const char *name);
 const char *test_program_path(void);
 const char *test_model_path(void);
 
+// For cases that use a Python package, `module` of tests/requirements.txt: without it the case is skipped,
+// and in CI, which installs them all, it fails.
+void test_needs_python(const char *module);
+
 // Under ASan, UBSan or TSan: for cases that measure time or memory, which skip or relax their limits there.
 bool test_is_sanitized(void);
 

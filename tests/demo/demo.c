@@ -1,0 +1,267 @@
+// The demo of ./build.sh run: starts a worker with a model, asks it for a haiku over HTTP, and shows the text
+// as it streams, how fast it came, and how to ask again.
+//
+//     demo PROGRAM MODEL DEVICE LOG_FILE
+//
+// It is a client like any other: it speaks to the worker through its port and its log alone. The model's file
+// is read only to wrap the question in the turn markers that the model was trained with.
+#include "http/http_client.h"
+#include "json/json_reader.h"
+#include "json/json_writer.h"
+#include "model/gguf.h"
+#include "os/os.h"
+#include "text/chat.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define QUESTION "Write a haiku about autumn."
+
+enum { ARENA_MB = 2048, LOG_BYTES_MAX = 8 << 20, LINE_BYTES_MAX = 64 * 1024, STREAM_TIMEOUT_MS = 600 * 1000 };
+
+typedef struct {
+    const char *program, *model, *device, *log_path;
+    Arena arena;
+    uint64_t port;
+    pid_t worker;
+    uint64_t started_ns, ready_ns, asked_ns, first_token_ns;
+} Demo;
+
+__attribute__((format(printf, 1, 2))) _Noreturn static void die(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fputs("demo: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    exit(1);
+}
+
+static double seconds_between(uint64_t from_ns, uint64_t to_ns) {
+    return (double)(to_ns - from_ns) * 1e-9;
+}
+
+// ---- the worker ----
+
+// Its log goes to a file: the terminal is the demo's.
+static void start_worker(Demo *d) {
+    int log = open(d->log_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (log < 0) die("%s: %s", d->log_path, strerror(errno));
+    d->started_ns = os_monotonic_ns();
+    fflush(NULL);
+    d->worker = fork();
+    if (d->worker < 0) die("starting %s: %s", d->program, strerror(errno));
+    if (d->worker == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+        dup2(log, 2);
+        execl(d->program, d->program, "--port", "0", "--log-format", "json", "--device", d->device, "--model",
+              d->model, (char *)NULL);
+        _exit(127);
+    }
+    close(log);
+}
+
+// The next whole line of `text`, without its end; false where there is none.
+static bool take_line(Str *text, Str *line) {
+    const char *end = text->len ? memchr(text->ptr, '\n', text->len) : NULL;
+    if (!end) return false;
+    *line = str_slice(*text, 0, (size_t)(end - text->ptr));
+    *text = str_slice(*text, line->len + 1, text->len);
+    return true;
+}
+
+static const JsonNode *parse(Str text, Arena *arena) {
+    Error ignored;
+    return json_parse(text, arena, &(JsonLimits){0}, &ignored);
+}
+
+static Str string_of(const JsonNode *object, Str key) {
+    Str value = {0};
+    (void)!json_read_str(json_get(object, key), &value);
+    return value;
+}
+
+static double number_of(const JsonNode *object, Str key) {
+    double value = 0;
+    (void)!json_read_f64(json_get(object, key), &value);
+    return value;
+}
+
+// Looks through the log: whether the worker is ready, on which port it listens, and its last error's message.
+static bool read_log(Demo *d, Arena *scratch, Str *message) {
+    Error ignored;
+    Str text, line;
+    bool ready = false;
+    if (!os_file_read(d->log_path, LOG_BYTES_MAX, scratch, &text, &ignored)) return false;
+    while (take_line(&text, &line)) {
+        const JsonNode *event = parse(line, scratch);
+        Str said = string_of(event, STR("message"));
+        if (said.len) *message = said;
+        (void)!json_read_u64(json_get(event, STR("port")), &d->port);
+        ready |= str_eq(string_of(event, STR("event")), STR("ready"));
+    }
+    return ready;
+}
+
+static void wait_until_ready(Demo *d) {
+    for (;;) {
+        Arena scratch = d->arena;
+        Str message = {0};
+        int status;
+        bool ended = waitpid(d->worker, &status, WNOHANG) != 0;
+        bool ready = read_log(d, &scratch, &message);
+        if (ended && message.len) die("the worker ended: %.*s", STR_ARG(message));
+        if (ended) die("the worker ended; %s has what it said", d->log_path);
+        if (ready) break;
+        os_sleep_ms(10);
+    }
+    d->ready_ns = os_monotonic_ns();
+}
+
+// ---- the question ----
+
+// What is posted to /execute.
+static Str request_body(Demo *d) {
+    Error err;
+    const GgufFile *file;
+    Tokenizer *tokenizer;
+    Str prompt;
+    Arena scratch = os_arena((size_t)ARENA_MB << 20);
+    // A model whose vocabulary is elsewhere, or whose turn markers are not known, is asked in plain text.
+    bool ok = gguf_open(d->model, &d->arena, &file, &err) &&
+              tokenizer_from_gguf(file, &d->arena, scratch, &tokenizer, &err) &&
+              chat_format(tokenizer, (Str){0}, STR(QUESTION), &d->arena, &prompt);
+    if (!ok) prompt = STR(QUESTION "\n\n");
+    StrBuf out = strbuf_begin_in_arena(&d->arena);
+    JsonWriter w = json_writer_begin(&out);
+    json_open_object(&w);
+    json_member_str(&w, "job_id", STR("haiku"));
+    json_member_str(&w, "prompt", prompt);
+    json_member_u64(&w, "max_tokens", 64);
+    json_member_u64(&w, "temperature", 0);
+    json_key(&w, "stop");
+    json_open_array(&w);
+    json_put_str(&w, STR("\n\n"));
+    json_close_array(&w);
+    json_close_object(&w);
+    return strbuf_end_in_arena(&out, &d->arena);
+}
+
+// ---- the answer ----
+
+// One event of the stream; true for the last.
+static bool show_event(Demo *d, Str name, Str data) {
+    Arena scratch = d->arena;
+    const JsonNode *event = parse(data, &scratch);
+    if (str_eq(name, STR("token"))) {
+        if (d->first_token_ns == 0) d->first_token_ns = os_monotonic_ns();
+        Str text = string_of(event, STR("t"));
+        fwrite(text.ptr, 1, text.len, stdout);
+        fflush(stdout);
+    }
+    if (str_eq(name, STR("error"))) {
+        Str message = string_of(event, STR("message"));
+        die("the job failed: %.*s", STR_ARG(message));
+    }
+    if (!str_eq(name, STR("end"))) return false;
+    double tokens = number_of(event, STR("tokens_out")), ms = number_of(event, STR("decode_time_ms"));
+    printf("\n\nloaded in %.2f s, first token after %.0f ms (%.0f tokens in), %.0f tokens at %.1f tokens/s\n",
+           seconds_between(d->started_ns, d->ready_ns),
+           d->first_token_ns ? seconds_between(d->asked_ns, d->first_token_ns) * 1e3 : 0,
+           number_of(event, STR("tokens_in")), tokens, ms > 0 ? tokens / ms * 1e3 : 0);
+    return true;
+}
+
+// Shows the events in `received` that are whole and keeps the rest. True when the last one came.
+static bool show_events(Demo *d, char *received, size_t *size) {
+    static char name[32];
+    Str left = {received, *size}, line;
+    bool ended = false;
+    while (!ended && take_line(&left, &line)) {
+        if (str_starts_with(line, STR("event: ")))
+            snprintf(name, sizeof name, "%.*s", (int)line.len - 7, line.ptr + 7);
+        if (str_starts_with(line, STR("data: ")))
+            ended = show_event(d, str_from_c(name), str_slice(line, 6, line.len));
+    }
+    memmove(received, left.ptr, left.len);
+    *size = left.len;
+    return ended;
+}
+
+static void ask(Demo *d, Str body) {
+    static HttpClient client;
+    static char received[LINE_BYTES_MAX];
+    char url[64];
+    HttpClientReply reply;
+    Error err;
+    snprintf(url, sizeof url, "http://127.0.0.1:%llu/execute", (unsigned long long)d->port);
+    d->asked_ns = os_monotonic_ns();
+    HttpClientRequest request = {.method = "POST",
+                                 .url = str_from_c(url),
+                                 .content_type = STR("application/json"),
+                                 .body = body,
+                                 .timeout_ms = STREAM_TIMEOUT_MS};
+    if (!http_client_open(&client, &request, &reply, &err)) die("%s", err.message);
+    if (reply.status != 200) die("the worker answered %u instead of a stream", reply.status);
+    size_t size = 0, got;
+    do {
+        bool ok = http_client_read(&client, received + size, sizeof received - size, &got, &err);
+        if (!ok || got == 0) die("the stream broke off%s%s", ok ? "" : ": ", ok ? "" : err.message);
+        size += got;
+    } while (!show_events(d, received, &size));
+    http_client_close(&client);
+}
+
+// ---- the end ----
+
+static void ignore_signal(int signal) {
+    (void)signal;
+}
+
+// On a terminal the worker stays until Ctrl-C, which the terminal sends to it as well.
+static void finish(Demo *d, Str body) {
+    bool stays = isatty(0) && isatty(1);
+    if (!stays)
+        printf("\nTo ask it yourself: %s --device %s --model %s\nand then", d->program, d->device, d->model);
+    printf("\n  curl -N http://127.0.0.1:%llu/execute -H 'Content-Type: application/json' -d '%.*s'\n",
+           stays ? (unsigned long long)d->port : 8080ull, STR_ARG(body));
+    if (stays) {
+        printf("\nThe worker stays up until you press Ctrl-C.\n");
+        sigaction(SIGINT, &(struct sigaction){.sa_handler = ignore_signal}, NULL);
+    } else {
+        kill(d->worker, SIGTERM);
+    }
+    fflush(stdout);
+    int status;
+    while (waitpid(d->worker, &status, 0) < 0 && errno == EINTR)
+        continue;
+    if (status != 0) die("the worker did not shut down cleanly; %s has its log", d->log_path);
+    printf("The worker has shut down.\n");
+    unlink(d->log_path);
+}
+
+int main(int argc, char **argv) {
+    os_begin_process();
+    if (argc != 5) die("usage: demo PROGRAM MODEL DEVICE LOG_FILE");
+    Demo d = {.program = argv[1],
+              .model = argv[2],
+              .device = argv[3],
+              .log_path = argv[4],
+              .arena = os_arena((size_t)ARENA_MB << 20)};
+    if (!d.arena.next) die("the system refuses %d MB of address space", ARENA_MB);
+    start_worker(&d);
+    wait_until_ready(&d);
+    printf("> " QUESTION "\n\n");
+    Str body = request_body(&d);
+    ask(&d, body);
+    finish(&d, body);
+    return 0;
+}
