@@ -1,6 +1,8 @@
-// The API's parts that need no server: metrics as text, bearer tokens.
+// The API's parts that need no server: metrics as text, bearer tokens, the tables of routes and files.
 #include "api/auth.h"
+#include "api/files.h"
 #include "api/metrics.h"
+#include "api/routes.h"
 #include "runner.h"
 
 #include <stdio.h>
@@ -106,5 +108,89 @@ TEST(api_metrics_text) {
     for (size_t i = 0; i < COUNT_OF(lines); i++) {
         TEST_CASE_LABEL("%s", lines[i]);
         CHECK(strstr(text, lines[i]) != NULL);
+    }
+}
+
+TEST(api_routes_with_a_parameter) {
+    static const Route routes[] = {
+        {.method = HTTP_GET, .path = "/v1/models"},         {.method = HTTP_GET, .path = "/v1/models/{id}"},
+        {.method = HTTP_DELETE, .path = "/v1/models/{id}"}, {.method = HTTP_POST, .path = "/v1/models/own"},
+        {.method = HTTP_POST, .path = "/v1/models"},
+    };
+    static const struct {
+        HttpMethod method;
+        const char *path;
+        int row; // -1: none
+        const char *parameter, *allow;
+    } rows[] = {
+        {HTTP_GET, "/v1/models", 0, "", ""},
+        {HTTP_HEAD, "/v1/models", 0, "", ""},
+        {HTTP_POST, "/v1/models", 4, "", ""},
+        {HTTP_PUT, "/v1/models", -1, "", "GET, HEAD, POST"},
+        {HTTP_GET, "/v1/models/", -1, "", ""},
+        {HTTP_GET, "/v1/models/a", 1, "a", ""},
+        {HTTP_HEAD, "/v1/models/a", 1, "a", ""},
+        {HTTP_DELETE, "/v1/models/org/a%2Fb", 2, "org/a%2Fb", ""},
+        {HTTP_POST, "/v1/models/own", 3, "", ""},
+        {HTTP_GET, "/v1/models/own", 1, "own", ""},
+        {HTTP_PUT, "/v1/models/a", -1, "", "GET, HEAD, DELETE"},
+        {HTTP_GET, "/v1/modelsx", -1, "", ""},
+        {HTTP_GET, "/v1/models/{id}", 1, "{id}", ""},
+        {HTTP_GET, "", -1, "", ""},
+        {HTTP_GET, "/", -1, "", ""},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s %s", http_method_name(rows[i].method), rows[i].path);
+        Str parameter;
+        Error err = {0};
+        Str path = str_from_c(rows[i].path);
+        const Route *r = route_find(routes, COUNT_OF(routes), rows[i].method, path, &parameter, &err);
+        CHECK_INT_EQ(rows[i].row, r ? r - routes : -1);
+        CHECK_STR_EQ(rows[i].parameter, parameter);
+        CHECK_STR_EQ(rows[i].allow, (const char *)err.field);
+        if (!r) CHECK_INT_EQ(rows[i].allow[0] ? ERR_METHOD_NOT_ALLOWED : ERR_NOT_FOUND, err.code);
+    }
+}
+
+TEST(api_route_parameters_decoded) {
+    static const struct {
+        const char *sent, *decoded; // NULL: refused
+    } rows[] = {
+        {"", ""},        {"plain", "plain"}, {"a%2Fb", "a/b"}, {"%c3%A9", "\xC3\xA9"},   {"%", NULL},
+        {"%4", NULL},    {"%zz", NULL},      {"%4g", NULL},    {"12345678", "12345678"}, {"123456789", NULL},
+        {"%31%3", NULL}, {"a+b", "a+b"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].sent);
+        char memory[8];
+        Str decoded = {0};
+        bool ok = route_decode_parameter(str_from_c(rows[i].sent), memory, sizeof memory, &decoded);
+        CHECK(ok == (rows[i].decoded != NULL));
+        if (ok) CHECK_STR_EQ(rows[i].decoded, decoded);
+    }
+}
+
+TEST(api_file_tags) {
+    static const struct {
+        const char *list;
+        bool known;
+    } rows[] = {
+        {"\"ba7816bf8f01cfea\"", true},
+        {"W/\"ba7816bf8f01cfea\"", true},
+        {"*", true},
+        {"\"x\", \"ba7816bf8f01cfea\"", true},
+        {"ba7816bf8f01cfea", false},
+        {"", false},
+        {",, ,", false},
+        {"\"ba7816bf8f01cfe\"", false},
+        {"W/", false},
+    };
+    ApiFile file = {.path = "/x", .data = "abc", .size = 3};
+    char tag[API_FILE_TAG_BYTES];
+    api_file_tag(&file, tag);
+    CHECK_STR_EQ("\"ba7816bf8f01cfea\"", (const char *)tag); // FIPS 180-4: SHA-256 of "abc"
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].list);
+        CHECK(api_file_is_known(str_from_c(rows[i].list), str_from_c(tag)) == rows[i].known);
     }
 }

@@ -9,6 +9,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+// Of an error's body or event, where it is the last member.
+static Str error_correlation_id(Str json) {
+    static const char name[] = "\"correlation_id\":\"";
+    const char *at = json.len ? memmem(json.ptr, json.len, name, strlen(name)) : NULL;
+    if (!at) return (Str){0};
+    Str rest = str_slice(json, (size_t)(at - json.ptr) + strlen(name), json.len);
+    const char *end = memchr(rest.ptr, '"', rest.len);
+    return end ? str_slice(rest, 0, (size_t)(end - rest.ptr)) : (Str){0};
+}
+
 // ---- routes ----
 
 TEST(api_routes) {
@@ -21,6 +31,10 @@ TEST(api_routes) {
         {"GET", "/health?verbose=1", 200, NULL, NULL},
         {"GET", "/metrics", 200, NULL, NULL},
         {"GET", "/ready", 200, NULL, NULL},
+        {"GET", "/v1/health/live", 200, NULL, NULL},
+        {"GET", "/v1/health/ready", 200, NULL, NULL},
+        {"GET", "/v1/health/", 404, NULL, "NOT_FOUND"},
+        {"POST", "/v1/health/live", 405, "GET, HEAD", "METHOD_NOT_ALLOWED"},
         {"POST", "/ready", 405, "GET, HEAD", "METHOD_NOT_ALLOWED"},
         {"GET", "/", 404, NULL, "NOT_FOUND"},
         {"GET", "/health/", 404, NULL, "NOT_FOUND"},
@@ -44,7 +58,8 @@ TEST(api_routes) {
             char expected[64];
             snprintf(expected, sizeof expected, "{\"error\":{\"code\":\"%s\",\"message\":\"", rows[i].code);
             CHECK(str_starts_with(a.body, str_from_c(expected)));
-            CHECK(str_ends_with(a.body, STR("\"retriable\":false}}")));
+            CHECK(text_contains(a.body, "\"retriable\":false"));
+            CHECK_STR_EQ(*id, error_correlation_id(a.body));
         }
     }
     shut_down(f);
@@ -84,6 +99,43 @@ TEST(api_correlation_id) {
     shut_down(f);
 }
 
+// What HTTP itself refuses has the same id in its header and its body.
+TEST(api_refusals_have_a_correlation_id) {
+    static const struct {
+        const char *request, *id; // NULL: one of the worker's own
+        const char *status;
+    } rows[] = {
+        {"GET /\x01 HTTP/1.1\r\nHost: h\r\n\r\n", NULL, "HTTP/1.1 400 "},
+        {"GET / HTTP/1.1\r\nHost: h\r\nX-Correlation-Id: \"mine\"\r\nbad header: x\r\n\r\n", NULL,
+         "HTTP/1.1 400 "},
+        {"POST /execute HTTP/1.1\r\nHost: h\r\nX-Correlation-Id: mine\r\nContent-Length: 99999999\r\n\r\n",
+         NULL, "HTTP/1.1 413 "},
+        {"POST /cancel HTTP/1.1\r\nHost: h\r\nX-Correlation-Id: \"mine\"\r\nContent-Length: 8193\r\n\r\n",
+         "\"mine\"", "HTTP/1.1 413 "},
+    };
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x"});
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].request);
+        Str answer = ask_raw(fake_port(f), str_from_c(rows[i].request)), id, body;
+        CHECK(str_starts_with(answer, str_from_c(rows[i].status)));
+        const char *at = memmem(answer.ptr, answer.len, "X-Correlation-Id: ", 18);
+        const char *end = at ? memchr(at, '\r', answer.len - (size_t)(at - answer.ptr)) : NULL;
+        const char *begin = memmem(answer.ptr, answer.len, "\r\n\r\n", 4);
+        REQUIRE(at && end && begin);
+        id = (Str){at + 18, (size_t)(end - at) - 18};
+        body = str_slice(answer, (size_t)(begin - answer.ptr) + 4, answer.len);
+        if (rows[i].id) CHECK_STR_EQ(rows[i].id, id);
+        else CHECK(id.len > 0);
+        Arena arena = os_arena(1 << 16);
+        Error err;
+        Str in_body = {0};
+        const JsonNode *root = json_parse(body, &arena, &(JsonLimits){.nodes_max = 100}, &err);
+        CHECK(json_read_str(json_get(json_get(root, STR("error")), STR("correlation_id")), &in_body));
+        CHECK_STR_EQ(id, in_body);
+    }
+    shut_down(f);
+}
+
 TEST(api_bearer_tokens) {
     static const struct {
         const char *path, *token;
@@ -91,6 +143,8 @@ TEST(api_bearer_tokens) {
     } rows[] = {
         {"/health", NULL, 200},
         {"/ready", NULL, 200},
+        {"/v1/health/live", NULL, 200},
+        {"/v1/health/ready", NULL, 200},
         {"/metrics", NULL, 401},
         {"/metrics", "Bearer wrong", 401},
         {"/metrics", "Bearer first", 200},
@@ -207,6 +261,46 @@ TEST(api_head) {
     shut_down(f);
 }
 
+TEST(api_files) {
+    static const ApiFile files[] = {
+        {.path = "/", .content_type = "text/html; charset=utf-8", .data = "abc", .size = 3, .open = true},
+        {.path = "/openapi.json", .content_type = "application/json", .data = "{}", .size = 2},
+        {.path = "/empty", .content_type = "text/plain", .data = "", .size = 0, .open = true},
+    };
+    static const struct {
+        const char *method, *path, *name, *value;
+        uint16_t status;
+        const char *type, *body;
+    } rows[] = {
+        {"GET", "/", "X-None", "", 200, "text/html; charset=utf-8", "abc"},
+        {"GET", "/?query", "X-None", "", 200, "text/html; charset=utf-8", "abc"},
+        {"GET", "/", "If-None-Match", "\"ba7816bf8f01cfea\"", 304, "", ""},
+        {"GET", "/", "If-None-Match", "\"other\"", 200, "text/html; charset=utf-8", "abc"},
+        {"GET", "/empty", "X-None", "", 200, "text/plain", ""},
+        {"GET", "/openapi.json", "X-None", "", 401, "application/json", NULL},
+        {"GET", "/openapi.json", "Authorization", "Bearer secret", 200, "application/json", "{}"},
+        {"POST", "/", "X-None", "", 405, "application/json", NULL},
+        {"GET", "/else", "X-None", "", 404, "application/json", NULL},
+    };
+    FakeWorker *f = fake_worker_start(
+        &(FakeConfig){.script = "x", .tokens = "secret", .files = files, .n_files = COUNT_OF(files)});
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s %s, %s", rows[i].method, rows[i].path, rows[i].value);
+        HttpHeader header = {str_from_c(rows[i].name), str_from_c(rows[i].value)};
+        Answer a = ask_with(fake_port(f), rows[i].method, rows[i].path, NULL, header);
+        CHECK_INT_EQ(rows[i].status, a.status);
+        CHECK_STR_EQ(rows[i].type, answer_header(&a, "Content-Type"));
+        if (rows[i].body) CHECK_STR_EQ(rows[i].body, a.body);
+        CHECK((answer_header(&a, "ETag").len > 0) == (a.status == 200 || a.status == 304));
+        CHECK((answer_header(&a, "Content-Length").len > 0) == (a.status != 304));
+    }
+    Str head = ask_raw(fake_port(f), STR("HEAD / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"));
+    CHECK(text_contains(head, "\r\nContent-Length: 3\r\n") && str_ends_with(head, STR("\r\n\r\n")));
+    HttpHeader token = {STR("Authorization"), STR("Bearer secret")};
+    CHECK_INT_EQ(202, ask_with(fake_port(f), "POST", "/shutdown", "", token).status);
+    fake_worker_join(f);
+}
+
 // A request without a token is answered before its body has come.
 TEST(api_unauthorized_by_the_head) {
     FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x", .tokens = "secret"});
@@ -297,7 +391,7 @@ TEST(api_errors_before_the_stream_are_json) {
     } rows[] = {
         {"{\"job_id\":\"j\"}",
          "{\"error\":{\"code\":\"INVALID_REQUEST\",\"message\":\"prompt: is required\",\"field\":\"prompt\","
-         "\"retriable\":false}}"},
+         "\"retriable\":false,\"correlation_id\":\""},
         {"nonsense",
          "{\"error\":{\"code\":\"INVALID_REQUEST\",\"message\":\"the body: invalid JSON at byte 0: "},
         {"{\"job_id\":\"j\",\"prompt\":\"p\",\"max_tokens\":2048}",
@@ -329,7 +423,7 @@ TEST(api_busy_and_duplicate_job_ids) {
     CHECK_INT_EQ(503, a.status);
     CHECK(text_contains(
         a.body,
-        "{\"error\":{\"code\":\"BUSY\",\"message\":\"the only job slot is taken\",\"retriable\":true}}"));
+        "{\"error\":{\"code\":\"BUSY\",\"message\":\"the only job slot is taken\",\"retriable\":true,"));
     const Str *retry = http_client_reply_header(&a.reply, STR("Retry-After"));
     CHECK(retry && retry->len > 0);
     a = ask(f, "POST", "/execute", LONG_JOB("first"));
@@ -355,9 +449,11 @@ TEST(api_cancel_ends_the_stream_within_100_ms) {
     uint64_t took_ms = (os_monotonic_ns() - begin_ns) / 1000000;
     printf("cancel to end of stream: %llu ms\n", (unsigned long long)took_ms);
     CHECK(took_ms < (test_is_sanitized() ? 400 : 100));
-    CHECK(str_ends_with(stream_text(s),
-                        STR("event: error\ndata: {\"code\":\"CANCELLED\",\"message\":\"the job was "
-                            "cancelled\",\"retriable\":false}\n\n")));
+    CHECK(text_contains(stream_text(s),
+                        "event: error\ndata: {\"code\":\"CANCELLED\",\"message\":\"the job was "
+                        "cancelled\",\"retriable\":false,\"correlation_id\":\""));
+    CHECK_STR_EQ(answer_header(&(Answer){.reply = s->reply}, "X-Correlation-Id"),
+                 error_correlation_id(stream_text(s)));
     CHECK_INT_EQ(0, text_count(stream_text(s), "event: end"));
     for (int i = 0; i < 2; i++) { // idempotent, and safe for what is not there
         a = ask(f, "POST", "/cancel", "{\"job_id\":\"j\"}");
@@ -423,19 +519,23 @@ TEST(api_starting_worker) {
     FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x", .hold_start = true});
     atomic_store(&fake_bridge(f)->status.load_permille, 420);
     Answer a = ask(f, "GET", "/health", NULL);
-    CHECK_INT_EQ(200, a.status);
+    CHECK_INT_EQ(503, a.status);
     CHECK(text_contains(a.body, "\"status\":\"starting\"") &&
           text_contains(a.body, "\"load_progress\":0.420"));
     a = ask(f, "GET", "/ready", NULL);
     CHECK_INT_EQ(503, a.status);
     CHECK_STR_EQ("{\"status\":\"starting\"}", a.body);
+    CHECK_INT_EQ(503, ask(f, "GET", "/v1/health/ready", NULL).status);
+    a = ask(f, "GET", "/v1/health/live", NULL);
+    CHECK_INT_EQ(200, a.status);
+    CHECK_STR_EQ("{\"status\":\"live\"}", a.body);
     a = ask(f, "POST", "/execute", LONG_JOB("j"));
     CHECK_INT_EQ(503, a.status);
     CHECK(text_contains(
         a.body,
         "{\"error\":{\"code\":\"NOT_READY\",\"message\":\"the model is being loaded: 42% of its weights "
         "are there\","
-        "\"retriable\":true}}"));
+        "\"retriable\":true,"));
     atomic_store(&fake_bridge(f)->status.start_step, START_WARM_UP);
     CHECK(text_contains(ask(f, "POST", "/execute", LONG_JOB("j")).body,
                         "\"message\":\"the model is loaded and computes a first token\""));
@@ -454,8 +554,10 @@ TEST(api_draining_worker_finishes_its_jobs) {
     CHECK_INT_EQ(503, a.status);
     CHECK(text_contains(a.body, "\"NOT_READY\""));
     a = ask(f, "GET", "/health", NULL);
-    CHECK_INT_EQ(200, a.status);
+    CHECK_INT_EQ(503, a.status);
     CHECK(text_contains(a.body, "\"status\":\"draining\""));
+    CHECK_INT_EQ(503, ask(f, "GET", "/v1/health/ready", NULL).status);
+    CHECK_INT_EQ(200, ask(f, "GET", "/v1/health/live", NULL).status);
     CHECK_INT_EQ(503, ask(f, "GET", "/ready", NULL).status);
     read_until(s, NULL);
     CHECK_INT_EQ(1, text_count(stream_text(s), "event: end"));
@@ -470,9 +572,9 @@ TEST(api_draining_ends_jobs_after_the_grace_time) {
     shut_down(f);
     uint64_t took_ms = (os_monotonic_ns() - begin_ns) / 1000000;
     read_until(s, NULL);
-    CHECK(str_ends_with(stream_text(s),
-                        STR("event: error\ndata: {\"code\":\"CANCELLED\",\"message\":\"the worker is "
-                            "shutting down\",\"retriable\":false}\n\n")));
+    CHECK(text_contains(stream_text(s),
+                        "event: error\ndata: {\"code\":\"CANCELLED\",\"message\":\"the worker is "
+                        "shutting down\",\"retriable\":false,"));
     CHECK(took_ms >= 200 && took_ms < 1500);
 }
 
@@ -487,9 +589,9 @@ TEST(api_lost_backend_ends_streams_and_server) {
     fake_fail(f, ERR_CUDA);
     for (int i = 0; i < 2; i++) {
         read_until(s[i], NULL);
-        CHECK(str_ends_with(stream_text(s[i]),
-                            STR("event: error\ndata: {\"code\":\"CUDA_ERROR\",\"message\":\"the "
-                                "script says so\",\"retriable\":true}\n\n")));
+        CHECK(text_contains(stream_text(s[i]),
+                            "event: error\ndata: {\"code\":\"CUDA_ERROR\",\"message\":\"the "
+                            "script says so\",\"retriable\":true,"));
     }
     Answer a;
     do // the last stream may end a moment before
@@ -500,7 +602,7 @@ TEST(api_lost_backend_ends_streams_and_server) {
     a = ask(f, "POST", "/execute", LONG_JOB("late"));
     CHECK_INT_EQ(500, a.status);
     CHECK(text_contains(a.body, "{\"error\":{\"code\":\"CUDA_ERROR\",\"message\":\"the script says so\","
-                                "\"retriable\":true}}"));
+                                "\"retriable\":true,"));
     fake_worker_join(f); // the server stops by itself
     CHECK((os_monotonic_ns() - begin_ns) / 1000000 < 2000);
 }
@@ -581,7 +683,7 @@ TEST(api_error_codes) {
         TEST_CASE_LABEL("%s", rows[i].name);
         for (ErrCode code = ERR_NONE; code < ERR_COUNT; code++) {
             const ErrorInfo *info = error_info(code);
-            if (strcmp(info->name, rows[i].name) != 0) continue;
+            if (strcmp(info->name, rows[i].name) != 0 || code == ERR_TOO_LARGE) continue; // as HTTP's own 413
             found = true;
             CHECK_INT_EQ(rows[i].status, info->http_status);
             CHECK(info->retriable == rows[i].retriable);
@@ -594,10 +696,11 @@ static void check_error(const char *name, uint16_t status, bool retriable, Answe
     char expected[128], end[32];
     TEST_CASE_LABEL("%s", name);
     snprintf(expected, sizeof expected, "{\"error\":{\"code\":\"%s\",\"message\":\"", name);
-    snprintf(end, sizeof end, "\"retriable\":%s}}", retriable ? "true" : "false");
+    snprintf(end, sizeof end, "\"retriable\":%s,", retriable ? "true" : "false");
     CHECK_INT_EQ(status, a.status);
-    if (!CHECK(str_starts_with(a.body, str_from_c(expected)) && str_ends_with(a.body, str_from_c(end))))
+    if (!CHECK(str_starts_with(a.body, str_from_c(expected)) && text_contains(a.body, end)))
         printf("%.*s\n", STR_ARG(a.body));
+    CHECK_STR_EQ(answer_header(&a, "X-Correlation-Id"), error_correlation_id(a.body));
     const Str *retry = http_client_reply_header(&a.reply, STR("Retry-After"));
     CHECK((retry != NULL) == (strcmp(name, "BUSY") == 0 || strcmp(name, "NOT_READY") == 0));
 }
@@ -758,6 +861,8 @@ TEST(api_logs_hold_no_text) {
         bool says = level <= LOG_LEVEL_INFO && format == LOG_FORMAT_JSON;
         CHECK(says == (strstr(logged, "\"job_id\":\"refused\",\"correlation_id\":\"") != NULL));
         CHECK(says == (strstr(logged, "\"message\":\"stop[1]: must be a string, found a number\"") != NULL));
+        TEST_CASE_LABEL("%s", "the prompt's length and hash");
+        CHECK(says == (strstr(logged, "\"prompt_bytes\":12,\"prompt_sha256\":\"4f84395087c1ee01\"") != NULL));
         TEST_CASE_LABEL("%s", "correlation id");
         CHECK_INT_EQ(says ? 2 : 0, // at its start and end
                      text_count(str_from_c(logged), "\"correlation_id\":\"of-a-job\""));

@@ -190,9 +190,10 @@ TEST(contract_starting_until_the_callback_is_answered) {
         REQUIRE(startup.len > 0 && process_await_event(p, "model_load_complete").len > 0);
         uint16_t worker = (uint16_t)log_line_number(startup, "port");
         Answer a = ask_with(worker, "GET", "/health", NULL, (HttpHeader){0});
-        CHECK_INT_EQ(200, a.status);
+        CHECK_INT_EQ(503, a.status);
         CHECK(text_contains(a.body, "\"status\":\"starting\""));
         CHECK_INT_EQ(503, ask_with(worker, "GET", "/ready", NULL, (HttpHeader){0}).status);
+        CHECK_INT_EQ(200, ask_with(worker, "GET", "/v1/health/live", NULL, (HttpHeader){0}).status);
         CHECK_INT_EQ(200, ask_with(worker, "GET", "/metrics", NULL, (HttpHeader){0}).status);
         a = ask_with(worker, "POST", "/execute", "{\"job_id\":\"a\",\"prompt\":\"p\"}", (HttpHeader){0});
         CHECK_INT_EQ(503, a.status);

@@ -4,6 +4,7 @@
 #include "os/os.h"
 #include "os/os_net.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 // How long clients may take to fetch the last of their streams when the server stops.
@@ -29,46 +30,37 @@ static void drain(Api *api, const char *reason) {
 
 // ---- routes ----
 
-typedef struct {
-    HttpMethod method;
-    const char *path;
-    bool open; // to anybody, also where tokens are required
-    void (*handle)(Api *api, HttpExchange exchange, const HttpRequest *request);
-} Route;
-
-static void handle_shutdown(Api *api, HttpExchange exchange, const HttpRequest *request) {
-    (void)request;
+static void handle_shutdown(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter) {
+    (void)request, (void)parameter;
     api_reply(api, exchange, 202, "application/json", STR("{\"status\":\"draining\"}"));
     drain(api, "POST /shutdown");
 }
 
-static const Route routes[] = {
-    {HTTP_GET, "/health", true, api_health},   {HTTP_GET, "/metrics", false, api_metrics},
-    {HTTP_GET, "/ready", true, api_ready},     {HTTP_POST, "/execute", false, api_execute},
-    {HTTP_POST, "/cancel", false, api_cancel}, {HTTP_POST, "/shutdown", false, handle_shutdown},
-};
-
-// A HEAD is a GET whose answer goes without its body, which http_respond sees to.
-static bool route_takes(const Route *route, HttpMethod method) {
-    return route->method == method || (route->method == HTTP_GET && method == HTTP_HEAD);
-}
-
-static const Route *find_route(const HttpRequest *request, Error *err) {
-    const Route *other = NULL; // of the same path
-    for (size_t i = 0; i < COUNT_OF(routes); i++) {
-        if (!str_eq(request->path, str_from_c(routes[i].path))) continue;
-        if (route_takes(&routes[i], request->method)) return &routes[i];
-        other = &routes[i];
+static const ApiFile *find_file(const Api *api, Str path) {
+    for (uint32_t i = 0; i < api->config.n_files; i++) {
+        if (str_eq(path, str_from_c(api->config.files[i].path))) return &api->config.files[i];
     }
-    if (!other) {
-        error_fill(err, ERR_NOT_FOUND, ERROR_NO_POSITION, "there is nothing at this path");
-        return NULL;
-    }
-    error_fill(err, ERR_METHOD_NOT_ALLOWED, ERROR_NO_POSITION, "%s: use %s, not %s", other->path,
-               http_method_name(other->method), http_method_name(request->method));
-    snprintf(err->field, sizeof err->field, "%s", other->method == HTTP_GET ? "GET, HEAD" : "POST");
     return NULL;
 }
+
+static void handle_file(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter) {
+    (void)parameter;
+    api_reply_file(api, exchange, request, find_file(api, request->path));
+}
+
+// An id and some blanks; what says more is no cancellation.
+enum { SMALL_BODY_BYTES_MAX = 8 * 1024 };
+
+static const Route routes[] = {
+    {HTTP_GET, "/health", true, 0, api_health},
+    {HTTP_GET, "/ready", true, 0, api_ready},
+    {HTTP_GET, "/v1/health/live", true, 0, api_live},
+    {HTTP_GET, "/v1/health/ready", true, 0, api_ready},
+    {HTTP_GET, "/metrics", false, 0, api_metrics},
+    {HTTP_POST, "/execute", false, 0, api_execute},
+    {HTTP_POST, "/cancel", false, SMALL_BODY_BYTES_MAX, api_cancel},
+    {HTTP_POST, "/shutdown", false, SMALL_BODY_BYTES_MAX, handle_shutdown},
+};
 
 // The client's, where it is short and printable; else one of our own.
 static void choose_correlation_id(Api *api, const HttpRequest *request) {
@@ -106,15 +98,26 @@ static bool is_from_foreign_page(const Api *api, const HttpRequest *request) {
     return !scheme || !host || !str_eq(str_slice(*origin, scheme, origin->len), *host);
 }
 
-// The route of a request that may take it; NULL when the request has been answered.
-static const Route *admit_request(Api *api, HttpExchange exchange, const HttpRequest *request) {
+// A route of each file: what is checked of the others is checked of it, too.
+static const Route *find_route(Api *api, const HttpRequest *request, Str *parameter, Error *err) {
+    const ApiFile *file = find_file(api, request->path);
+    if (!file) return route_find(routes, COUNT_OF(routes), request->method, request->path, parameter, err);
+    api->file_route =
+        (Route){.method = HTTP_GET, .path = file->path, .open = file->open, .handle = handle_file};
+    return route_find(&api->file_route, 1, request->method, request->path, parameter, err);
+}
+
+// The route of a request that may take it; NULL when the request has been answered. `body_bytes` is how long
+// its body is, as far as that is known.
+static const Route *admit_request(Api *api, HttpExchange exchange, const HttpRequest *request,
+                                  uint64_t body_bytes, Str *parameter) {
     Error err;
     choose_correlation_id(api, request);
     if (is_preflight(api, request)) { // comes without credentials
         api_reply_preflight(api, exchange);
         return NULL;
     }
-    const Route *route = find_route(request, &err);
+    const Route *route = find_route(api, request, parameter, &err);
     if (route && !route->open &&
         !auth_allows(&api->config.auth, http_request_header(request, STR("Authorization")))) {
         error_fill(&err, ERR_UNAUTHORIZED, ERROR_NO_POSITION, "a valid bearer token is required");
@@ -127,18 +130,25 @@ static const Route *admit_request(Api *api, HttpExchange exchange, const HttpReq
                    "pages of other origins may not use this worker; --cors-origin names one that may");
         route = NULL;
     }
+    if (route && route->body_max && body_bytes > route->body_max) {
+        error_fill(&err, ERR_TOO_LARGE, ERROR_NO_POSITION, "%s: the body is larger than %u bytes",
+                   route->path, route->body_max);
+        route = NULL;
+    }
     if (!route) api_reply_error(api, exchange, &err);
     return route;
 }
 
 // Nobody sends us megabytes that lead to nothing.
 static void on_head(void *context, HttpExchange exchange, const HttpRequest *request) {
-    (void)admit_request(context, exchange, request);
+    Str parameter;
+    (void)admit_request(context, exchange, request, request->content_length, &parameter);
 }
 
 static void on_request(void *context, HttpExchange exchange, const HttpRequest *request) {
-    const Route *route = admit_request(context, exchange, request);
-    if (route) route->handle(context, exchange, request);
+    Str parameter;
+    const Route *route = admit_request(context, exchange, request, request->body.len, &parameter);
+    if (route) route->handle(context, exchange, request, parameter);
 }
 
 // What is no request, or too long a one, has its correlation id like any other.
@@ -226,6 +236,8 @@ bool api_create(const ApiConfig *config, Arena *arena, Api **out, Error *err) {
     bool ok = api != NULL;
     if (ok) {
         api->config = *config;
+        for (uint32_t i = 0; i < config->n_files; i++)
+            assert(config->files[i].size <= API_FILE_BYTES_MAX);
         api->jobs = arena_new(arena, ApiJob, config->bridge->n_jobs);
         api->text = arena_new(arena, char, API_TEXT_BYTES);
         api->json_arena = os_arena(EXECUTE_JSON_BYTES); // most of these is never touched

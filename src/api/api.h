@@ -1,6 +1,7 @@
 // The worker's HTTP face: a table of routes, requests into jobs, events of the engine thread into streams.
 //
-//   GET /health   GET /ready   GET /metrics   POST /execute   POST /cancel   POST /shutdown
+//   GET /health   GET /ready   GET /v1/health/live   GET /v1/health/ready   GET /metrics
+//   POST /execute   POST /cancel   POST /shutdown   and the files of ApiConfig
 //
 // Everything runs on the I/O thread, as the HTTP server's handler. Nothing here waits and nothing calls the
 // engine: what is told about it comes from the bridge. All memory is allocated by api_create.
@@ -11,6 +12,7 @@
 #pragma once
 
 #include "api/auth.h"
+#include "api/files.h"
 #include "base/log.h"
 #include "jobs/bridge.h"
 #include "http/http_server.h"
@@ -39,6 +41,8 @@ typedef struct {
     Str model;     // its name
     Str model_ref; // where it came from
     Str quant_kind;
+    const ApiFile *files; // [n_files] served as they are, each at most API_FILE_BYTES_MAX
+    uint32_t n_files;
 } ApiConfig;
 
 MUST_CHECK bool api_create(const ApiConfig *config, Arena *arena, Api **out, Error *err);

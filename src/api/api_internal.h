@@ -4,6 +4,7 @@
 #include "api/api.h"
 #include "api/execute_request.h"
 #include "api/metrics.h"
+#include "api/routes.h"
 #include "json/json_writer.h"
 
 // The I/O thread's side of a job, beside the bridge's table.
@@ -36,6 +37,7 @@ struct Api {
     char *text;             // [API_TEXT_BYTES] a body or an event being written
     JobEvent event;         // the one being handled
     // of the request being handled
+    Route file_route; // where it is for a file
     char correlation_id[CORRELATION_ID_BYTES_MAX + 1];
 };
 
@@ -50,13 +52,16 @@ uint32_t api_common_headers(const Api *api, Str correlation_id, HttpHeader out[A
 // Each sends the correlation id along.
 void api_reply(Api *api, HttpExchange exchange, uint16_t status, const char *content_type, Str body);
 void api_reply_error(Api *api, HttpExchange exchange, const Error *err);
+void api_reply_file(Api *api, HttpExchange exchange, const HttpRequest *request, const ApiFile *file);
+// An error's members: code, message, field, retriable, correlation_id.
+void api_put_error(JsonWriter *w, const Error *err, Str correlation_id);
 // To a browser that asks whether a page of another origin may send us a request.
 void api_reply_preflight(Api *api, HttpExchange exchange);
 
 // ---- execute.c: POST /execute and POST /cancel ----
 
-void api_execute(Api *api, HttpExchange exchange, const HttpRequest *request);
-void api_cancel(Api *api, HttpExchange exchange, const HttpRequest *request);
+void api_execute(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+void api_cancel(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
 void api_job_closed(Api *api, HttpExchange exchange, uint32_t index); // its client has gone
 
 // ---- events.c: the engine thread's events ----
@@ -67,6 +72,7 @@ void api_fail_jobs(Api *api, const Error *err);
 
 // ---- health.c ----
 
-void api_health(Api *api, HttpExchange exchange, const HttpRequest *request);
-void api_ready(Api *api, HttpExchange exchange, const HttpRequest *request);
-void api_metrics(Api *api, HttpExchange exchange, const HttpRequest *request);
+void api_health(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+void api_live(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+void api_ready(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+void api_metrics(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);

@@ -41,7 +41,8 @@ static void send_started(Api *api, const Job *job, ApiJob *mine) {
     send(mine, &text);
     log_event(api->config.log, LOG_EXECUTE_START, LOG_STR("job_id", job->id),
               LOG_STR("correlation_id", correlation_id(mine)), LOG_U64("tokens_in", job->n_tokens),
-              LOG_U64("max_tokens", job->max_tokens));
+              LOG_U64("max_tokens", job->max_tokens), LOG_U64("prompt_bytes", job->prompt_bytes),
+              LOG_STR("prompt_sha256", str_from_c(job->prompt_sha256)));
 }
 
 static void send_token(Api *api, ApiJob *mine, const JobEvent *e) {
@@ -111,9 +112,7 @@ static void send_error(Api *api, const Job *job, ApiJob *mine, const Error *err,
     StrBuf text = api_text(api);
     JsonWriter w = sse_event_begin(&text, "error");
     json_open_object(&w);
-    json_member_str(&w, "code", str_from_c(info->name));
-    json_member_str(&w, "message", str_from_c(err->message));
-    json_member_bool(&w, "retriable", info->retriable);
+    api_put_error(&w, err, correlation_id(mine));
     json_close_object(&w);
     send(mine, &text);
     (void)http_stream_end(mine->exchange);

@@ -116,7 +116,8 @@ static void reject_job(Api *api, HttpExchange exchange, Str job_id, const Error 
     api_reply_error(api, exchange, err);
 }
 
-void api_execute(Api *api, HttpExchange exchange, const HttpRequest *request) {
+void api_execute(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter) {
+    (void)parameter;
     Error err;
     Job *job;
     ExecuteRequest fields = {0};
@@ -141,7 +142,8 @@ void api_job_closed(Api *api, HttpExchange exchange, uint32_t index) {
     bridge_cancel(api->config.bridge, job, CANCEL_GONE);
 }
 
-void api_cancel(Api *api, HttpExchange exchange, const HttpRequest *request) {
+void api_cancel(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter) {
+    (void)parameter;
     Error err;
     Arena arena = api->json_arena;
     const JsonNode *root =

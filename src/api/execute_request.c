@@ -1,5 +1,6 @@
 #include "api/execute_request.h"
 
+#include "base/hash.h"
 #include "base/strbuf.h"
 #include "base/utf8.h"
 #include "os/os.h"
@@ -203,6 +204,16 @@ static bool check_lengths(const ExecuteRequest *r, const ExecuteLimits *limits, 
     return true;
 }
 
+static void describe_prompt(Job *job, Str bytes) {
+    Sha256 hash;
+    uint8_t digest[32];
+    sha256_begin(&hash);
+    sha256_add(&hash, bytes.ptr, bytes.len);
+    sha256_end(&hash, digest);
+    hex_from_bytes(digest, 8, job->prompt_sha256);
+    job->prompt_bytes = bytes.len;
+}
+
 bool execute_request_encode(const ExecuteRequest *r, const ExecuteLimits *limits, const Tokenizer *t,
                             Arena scratch, Job *job, Error *err) {
     TokenIds ids;
@@ -214,6 +225,7 @@ bool execute_request_encode(const ExecuteRequest *r, const ExecuteLimits *limits
     job->tokens = ids.ptr;
     job->n_tokens = (uint32_t)ids.count;
     if (!check_lengths(r, limits, job, err)) return false;
+    describe_prompt(job, r->prompt);
     job->sampler = (SamplerParams){
         .temperature = (float)r->temperature,
         .top_p = (float)r->top_p,

@@ -13,13 +13,18 @@ static const char *health_word(const Api *api, WorkerPhase phase, uint32_t jobs_
     return jobs_active == api->config.bridge->n_jobs ? "busy" : "healthy";
 }
 
+// Now, or in a moment: routers and gateways send jobs at the first 200.
+static bool takes_jobs(const char *word) {
+    return strcmp(word, "healthy") == 0 || strcmp(word, "busy") == 0;
+}
+
 static void member_str_or_null(JsonWriter *w, const char *key, const char *value) {
     if (value && *value) json_member_str(w, key, str_from_c(value));
     else json_member_null(w, key);
 }
 
-void api_health(Api *api, HttpExchange exchange, const HttpRequest *request) {
-    (void)request;
+void api_health(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter) {
+    (void)request, (void)parameter;
     const ApiConfig *c = &api->config;
     WorkerPhase phase = bridge_phase(c->bridge);
     WorkerStatus *status = &c->bridge->status;
@@ -27,10 +32,11 @@ void api_health(Api *api, HttpExchange exchange, const HttpRequest *request) {
     if (phase == WORKER_READY) info = status->info;
     uint32_t permille = atomic_load_explicit(&status->load_permille, memory_order_relaxed);
     uint32_t jobs_active = bridge_jobs_taken(c->bridge);
+    const char *word = health_word(api, phase, jobs_active);
     StrBuf text = api_text(api);
     JsonWriter w = json_writer_begin(&text);
     json_open_object(&w);
-    json_member_str(&w, "status", str_from_c(health_word(api, phase, jobs_active)));
+    json_member_str(&w, "status", str_from_c(word));
     json_member_str(&w, "model", c->model);
     json_member_str(&w, "model_ref", c->model_ref);
     json_member_str(&w, "worker_id", c->worker_id);
@@ -56,21 +62,30 @@ void api_health(Api *api, HttpExchange exchange, const HttpRequest *request) {
     json_member_u64(&w, "jobs_max", c->bridge->n_jobs);
     json_member_fixed(&w, "load_progress", phase == WORKER_READY ? 1.0 : (double)permille / 1000, 3);
     json_close_object(&w);
-    api_reply(api, exchange, phase == WORKER_FAILED || is_lost ? 503 : 200, "application/json",
-              strbuf_str(&text));
+    api_reply(api, exchange, takes_jobs(word) ? 200 : 503, "application/json", strbuf_str(&text));
+}
+
+static void reply_status(Api *api, HttpExchange exchange, uint16_t status, const char *word) {
+    StrBuf text = api_text(api);
+    strbuf_printf(&text, "{\"status\":\"%s\"}", word);
+    api_reply(api, exchange, status, "application/json", strbuf_str(&text));
 }
 
 // For probes that look at nothing but the status: whether jobs are taken at all, now or in a moment.
-void api_ready(Api *api, HttpExchange exchange, const HttpRequest *request) {
-    (void)request;
+void api_ready(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter) {
+    (void)request, (void)parameter;
     const char *word = health_word(api, bridge_phase(api->config.bridge), 0);
-    StrBuf text = api_text(api);
-    strbuf_printf(&text, "{\"status\":\"%s\"}", word);
-    api_reply(api, exchange, strcmp(word, "healthy") == 0 ? 200 : 503, "application/json", strbuf_str(&text));
+    reply_status(api, exchange, takes_jobs(word) ? 200 : 503, word);
 }
 
-void api_metrics(Api *api, HttpExchange exchange, const HttpRequest *request) {
-    (void)request;
+// For probes that restart a process which does not answer: whoever reads this has an answer.
+void api_live(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter) {
+    (void)request, (void)parameter;
+    reply_status(api, exchange, 200, "live");
+}
+
+void api_metrics(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter) {
+    (void)request, (void)parameter;
     const ApiConfig *c = &api->config;
     WorkerStatus *status = &c->bridge->status;
     MetricsGauges gauges = {

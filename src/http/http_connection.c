@@ -100,12 +100,7 @@ static void http_connection_finish(HttpConnection *c) {
 static HttpParse http_connection_refuse(HttpConnection *c, const HttpFault *fault) {
     char memory[HTTP_REFUSAL_BYTES_MAX];
     StrBuf out = STRBUF(memory);
-    HttpHeader headers[HTTP_REFUSAL_HEADERS_MAX];
-    uint32_t header_count = 0;
-    const HttpHandler *handler = &c->shared->handler;
-    if (handler->on_refused)
-        header_count = handler->on_refused(handler->context, fault->status, &c->request, headers);
-    http_write_refusal_with(&out, fault, c->shared->date, headers, header_count);
+    http_write_refusal(c->shared, fault, &c->request, &out);
     // Before a request is looked at, at most HTTP_PIPELINE_OUTPUT_MAX bytes wait to be sent.
     http_connection_send(c, strbuf_str(&out));
     http_connection_finish(c);

@@ -201,5 +201,9 @@ bool http_connection_is_slow(const HttpConnection *connection);
 // progress, from http_connection_advance.
 void http_connection_drop(HttpConnection *connection);
 
-// A whole response for a connection that cannot be served at all.
-void http_write_refusal(StrBuf *out, const HttpFault *fault);
+// A whole response that ends the connection, as on_refused wants it: for a request that HTTP itself refuses,
+// or (*request is zero) for a connection that cannot be served at all. The body has the value of the header
+// X-Correlation-Id, where there is one.
+enum { HTTP_REFUSAL_BYTES_MAX = 2048 };
+void http_write_refusal(const HttpShared *shared, const HttpFault *fault, const HttpRequest *request,
+                        StrBuf *out);

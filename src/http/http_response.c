@@ -1,6 +1,7 @@
 #include "http/http_response.h"
 
 #include "base/error.h"
+#include "http/http_chars.h"
 #include "json/json_writer.h"
 
 enum {
@@ -17,6 +18,7 @@ static const struct {
     {200, "OK"},
     {202, "Accepted"},
     {204, "No Content"},
+    {304, "Not Modified"},
     {400, "Bad Request"},
     {401, "Unauthorized"},
     {403, "Forbidden"},
@@ -73,8 +75,13 @@ static void http_write_connection(StrBuf *out, const HttpConnection *c) {
 
 // ---- refusals ----
 
-void http_write_refusal_with(StrBuf *out, const HttpFault *fault, const char *date, const HttpHeader *headers,
-                             uint32_t header_count) {
+void http_write_refusal(const HttpShared *shared, const HttpFault *fault, const HttpRequest *request,
+                        StrBuf *out) {
+    HttpHeader headers[HTTP_REFUSAL_HEADERS_MAX];
+    uint32_t header_count = 0;
+    const HttpHandler *handler = &shared->handler;
+    if (handler->on_refused)
+        header_count = handler->on_refused(handler->context, fault->status, request, headers);
     char memory[HTTP_REFUSAL_BYTES_MAX / 2], message[HTTP_REFUSAL_BYTES_MAX / 4];
     bool is_busy = fault->status == 503;
     const ErrorInfo *info = error_info(is_busy ? ERR_BUSY : ERR_INVALID_REQUEST);
@@ -89,18 +96,16 @@ void http_write_refusal_with(StrBuf *out, const HttpFault *fault, const char *da
     json_member_str(&w, "code", str_from_c(info->name));
     json_member_str(&w, "message", strbuf_str(&text));
     json_member_bool(&w, "retriable", info->retriable);
+    const Str *correlation_id = http_headers_find(headers, header_count, STR("X-Correlation-Id"));
+    if (correlation_id) json_member_str(&w, "correlation_id", *correlation_id);
     json_close_object(&w);
     json_close_object(&w);
-    http_write_status_line(out, fault->status, date);
+    http_write_status_line(out, fault->status, shared->date);
     strbuf_printf(out, "Content-Type: application/json\r\nContent-Length: %zu\r\n", body.len);
     if (is_busy) strbuf_put(out, STR("Retry-After: 1\r\n"));
     http_write_headers(out, headers, header_count);
     strbuf_put(out, STR("Connection: close\r\n\r\n"));
     strbuf_put(out, strbuf_str(&body));
-}
-
-void http_write_refusal(StrBuf *out, const HttpFault *fault) {
-    http_write_refusal_with(out, fault, "", NULL, 0);
 }
 
 // ---- exchanges ----
@@ -149,7 +154,8 @@ bool http_respond(HttpExchange x, const HttpResponse *response) {
     if (c->request.method == HTTP_HEAD) body.len = 0;
     http_write_status_line(&head, response->status, c->shared->date);
     if (response->content_type.len) http_write_header(&head, STR("Content-Type"), response->content_type);
-    if (response->status != 204) strbuf_printf(&head, "Content-Length: %zu\r\n", response->body.len);
+    bool has_length = response->status != 204 && response->status != 304;
+    if (has_length) strbuf_printf(&head, "Content-Length: %zu\r\n", response->body.len);
     http_write_connection(&head, c);
     http_write_headers(&head, response->headers, response->header_count);
     strbuf_put(&head, STR("\r\n"));

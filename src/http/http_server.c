@@ -242,10 +242,10 @@ static void http_slot_handle_events(HttpSlot *slot, uint32_t events) {
 
 static void http_server_refuse(HttpServer *server, int socket) {
     static const HttpFault full = {503, HTTP_NO_POSITION, "too many connections"};
-    char memory[1024];
+    char memory[HTTP_REFUSAL_BYTES_MAX];
     StrBuf out = STRBUF(memory);
     size_t sent;
-    http_write_refusal(&out, &full);
+    http_write_refusal(&server->shared, &full, &(HttpRequest){0}, &out);
     // A new socket's buffer takes these few bytes at once. Without having read the request, closing may reset
     // the connection, so the client perhaps sees only that.
     (void)os_net_send(socket, strbuf_str(&out), &sent);

@@ -34,6 +34,10 @@ typedef struct {
     SamplerParams sampler;
     Str stop[STOP_STRINGS_MAX];
     uint32_t n_stop;
+    // What the log may say of the prompt: its length, and the start of its SHA-256. Of ids, those of their
+    // bytes (32 bits each, little-endian).
+    uint64_t prompt_bytes;
+    char prompt_sha256[17];
     uint64_t accepted_ns;    // monotonic
     uint64_t expires_ns;     // monotonic: the timeout or the client's deadline, whichever is first
     _Atomic uint32_t cancel; // a CancelReason

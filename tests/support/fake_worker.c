@@ -202,6 +202,8 @@ FakeWorker *fake_worker_start(const FakeConfig *config) {
         .model_ref = STR("file:tiny.gguf"),
         .quant_kind = STR("Q4_K"),
         .cors_origin = str_from_c(config->cors_origin),
+        .files = config->files,
+        .n_files = config->n_files,
     };
     if (config->tokens) must(auth_parse(str_from_c(config->tokens), &api.auth, &err), &err);
     must(api_create(&api, &f->arena, &f->api, &err), &err);

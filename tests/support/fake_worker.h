@@ -25,6 +25,8 @@ typedef struct {
     bool hold_start;         // stays in WORKER_STARTING until fake_worker_release_start
     ErrCode start_error;     // what it then fails with; 0: nothing
     const Log *log;          // NULL: none
+    const ApiFile *files;    // [n_files]
+    uint32_t n_files;
 } FakeConfig;
 
 typedef struct FakeWorker FakeWorker;

@@ -1,0 +1,21 @@
+// Files that are part of the program and served as they are: one row each.
+#pragma once
+
+#include "base/arena.h"
+#include "base/base.h"
+
+typedef struct {
+    const char *path; // of the request: "/", "/openapi.json"
+    const char *content_type;
+    const void *data;
+    size_t size;
+    bool open; // to anybody, also where tokens are required
+} ApiFile;
+
+enum { API_FILE_BYTES_MAX = 512 * 1024, API_FILE_TAG_BYTES = 19 };
+
+// The entity tag: the first 16 hexadecimal digits of the content's SHA-256, in quotes.
+void api_file_tag(const ApiFile *file, char out[API_FILE_TAG_BYTES]);
+// Whether a client's If-None-Match names this tag (RFC 9110, 13.1.2): "*", or a list that holds it, weak or
+// not.
+bool api_file_is_known(Str if_none_match, Str tag);
