@@ -43,8 +43,7 @@ typedef enum {
     ROW(CALLBACK_RETRY, "callback_retry", WARN, \
         "Try {attempt} of {attempts} to report being ready failed: {message}.") \
     ROW(SANDBOX, "sandbox", INFO, \
-        "The system refuses {system_calls_refused} calls from now on: no programs, no files written, " \
-        "no connections but those that come.") \
+        "From now on the worker can start no program, write no file and open no connection ({holds}).") \
     ROW(READY, "ready", INFO, \
         "Ready after {load_seconds} s: {url} takes jobs of up to {context_length} tokens.") \
     ROW(EXECUTE_START, "execute_start", INFO, \

@@ -126,10 +126,13 @@ static bool call_back(Worker *w, Error *err) {
 
 // The last thing before jobs are taken: what is left to do needs no more than this.
 static bool enter_sandbox(Worker *w, Error *err) {
-    uint32_t n_refused;
+    OsSandbox sandbox;
+    const OsSandboxOptions options = {.readable_file = w->options->api_token_file};
     if (!w->options->sandbox) return true;
-    if (!os_sandbox_enter(&n_refused, err)) return error_prefix(err, "--sandbox");
-    log_event(&w->log, LOG_SANDBOX, LOG_U64("system_calls_refused", n_refused));
+    if (!os_sandbox_enter(&options, &sandbox, err)) return error_prefix(err, "--sandbox");
+    log_event(&w->log, LOG_SANDBOX, LOG_STR("holds", str_from_c(sandbox.holds)),
+              LOG_U64("system_calls_allowed", sandbox.n_calls_allowed),
+              LOG_U64("landlock_abi", sandbox.landlock_abi));
     return true;
 }
 
