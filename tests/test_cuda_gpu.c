@@ -190,7 +190,8 @@ TEST_SLOW(cuda_gpu_draws_as_the_reference, 120) {
             StepResult r = model_run(p, p->gpu, 0, i == 0 ? &token : NULL, i, 1, true, 1);
             memcpy(logits, r.logits, n_vocab * sizeof *logits);
             Arena a = arena_from_memory(scratch, sampler_scratch_bytes(n_vocab));
-            int32_t expected = sampler_draw(&rows[row], logits, n_vocab, seen, i, a);
+            int32_t expected =
+                sampler_draw(&rows[row], logits, n_vocab, (SamplerHistory){.seen = seen}, i, a);
             CHECK_INT_EQ(expected, r.tokens[0]);
             token_set_add(seen, r.tokens[0]);
         }

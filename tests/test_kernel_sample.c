@@ -68,7 +68,8 @@ static int reference_draw(const EmulatedStage *s, const SampleCase *c, const Sam
     float *logits = kernel_memory(s->n_vocab * sizeof *logits);
     memcpy(logits, c->logits, s->n_vocab * sizeof *logits);
     size_t size = sampler_scratch_bytes(s->n_vocab);
-    return sampler_draw(p, logits, s->n_vocab, c->seen, step, arena_from_memory(kernel_memory(size), size));
+    return sampler_draw(p, logits, s->n_vocab, (SamplerHistory){.seen = c->seen}, step,
+                        arena_from_memory(kernel_memory(size), size));
 }
 
 static const struct {

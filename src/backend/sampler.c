@@ -1,8 +1,84 @@
 #include "backend/sampler.h"
 
+#include "base/base.h"
 #include "base/rng.h"
 
 #include <math.h>
+
+// ---- parameters ----
+
+bool sampler_add_bias(SamplerParams *p, int32_t token, float bias) {
+    LogitBias *list = p->logit_bias;
+    uint32_t at = p->n_logit_bias;
+    while (at > 0 && list[at - 1].token >= token)
+        at--;
+    bool known = at < p->n_logit_bias && list[at].token == token;
+    if (!known) {
+        if (p->n_logit_bias == LOGIT_BIAS_MAX) return false;
+        memmove(&list[at + 1], &list[at], (p->n_logit_bias++ - at) * sizeof *list);
+    }
+    list[at] = (LogitBias){token, bias};
+    return true;
+}
+
+static bool within(float v, float limit) {
+    return v >= -limit && v <= limit; // not for NaN
+}
+
+static bool check_bias(const SamplerParams *p, uint32_t n_vocab, Error *err) {
+    if (p->n_logit_bias > LOGIT_BIAS_MAX) {
+        return error_set(err, ERR_INVALID_REQUEST, "logit_bias has %u tokens; %d are allowed",
+                         p->n_logit_bias, LOGIT_BIAS_MAX);
+    }
+    for (uint32_t i = 0; i < p->n_logit_bias; i++) {
+        LogitBias b = p->logit_bias[i];
+        if (b.token < 0 || (uint32_t)b.token >= n_vocab) {
+            return error_set(err, ERR_INVALID_REQUEST, "logit_bias names token %d; the vocabulary has %u",
+                             b.token, n_vocab);
+        }
+        if (!within(b.bias, 100)) {
+            return error_set(err, ERR_INVALID_REQUEST,
+                             "logit_bias of token %d is %g; it must be between -100 and 100", b.token,
+                             (double)b.bias);
+        }
+        if (i > 0 && p->logit_bias[i - 1].token >= b.token)
+            return error_set(err, ERR_INTERNAL, "the list of logit_bias is not in the order of its tokens");
+    }
+    return true;
+}
+
+bool sampler_check(const SamplerParams *p, uint32_t n_vocab, Error *err) {
+    if (p->n_logprobs > LOGPROBS_MAX) {
+        return error_set(err, ERR_INVALID_REQUEST, "%u candidates with each token; %d are allowed",
+                         p->n_logprobs, LOGPROBS_MAX);
+    }
+    if (!within(p->presence_penalty, 2) || !within(p->frequency_penalty, 2)) {
+        return error_set(err, ERR_INVALID_REQUEST,
+                         "presence_penalty is %g and frequency_penalty %g; both must be between -2 and 2",
+                         (double)p->presence_penalty, (double)p->frequency_penalty);
+    }
+    return check_bias(p, n_vocab, err);
+}
+
+// ---- history ----
+
+void sampler_history_begin(SamplerHistory h, uint32_t n_vocab, const int32_t *tokens, uint32_t n_tokens,
+                           uint32_t n_drawn) {
+    if (h.seen) memset(h.seen, 0, token_set_words(n_vocab) * sizeof *h.seen);
+    if (h.counts) memset(h.counts, 0, n_vocab * sizeof *h.counts);
+    uint32_t n_prompt = n_tokens - (uint32_t)min_u64(n_drawn, n_tokens);
+    for (uint32_t i = 0; h.seen && i < n_prompt; i++)
+        token_set_add(h.seen, tokens[i]);
+    for (uint32_t i = n_prompt; i < n_tokens; i++)
+        sampler_history_add(h, tokens[i]);
+}
+
+void sampler_history_add(SamplerHistory h, int32_t token) {
+    if (h.seen) token_set_add(h.seen, token);
+    if (h.counts && h.counts[token] < UINT16_MAX) h.counts[token]++;
+}
+
+// ---- ranking ----
 
 // Every step that drops tokens leaves a prefix of their ranking, so what is kept is described by its last
 // member.
@@ -41,11 +117,24 @@ static Candidate heap_pop(Candidate *heap, uint32_t *n) {
     return top;
 }
 
-static void apply_penalty(const SamplerParams *p, float *logits, uint32_t n_vocab, const uint32_t *seen) {
-    if (p->repetition_penalty == 1 || !seen) return;
+static void apply_bias(const SamplerParams *p, float *logits) {
+    for (uint32_t i = 0; i < p->n_logit_bias; i++)
+        logits[p->logit_bias[i].token] += p->logit_bias[i].bias;
+}
+
+static void apply_repetition(float penalty, float *logits, uint32_t n_vocab, const uint32_t *seen) {
+    if (penalty == 1 || !seen) return;
     for (uint32_t i = 0; i < n_vocab; i++) {
         if (!token_set_has(seen, (int32_t)i)) continue;
-        logits[i] = logits[i] > 0 ? logits[i] / p->repetition_penalty : logits[i] * p->repetition_penalty;
+        logits[i] = logits[i] > 0 ? logits[i] / penalty : logits[i] * penalty;
+    }
+}
+
+static void apply_counts(const SamplerParams *p, float *logits, uint32_t n_vocab, const uint16_t *counts) {
+    if ((p->frequency_penalty == 0 && p->presence_penalty == 0) || !counts) return;
+    for (uint32_t i = 0; i < n_vocab; i++) {
+        if (counts[i] == 0) continue;
+        logits[i] = fmaf(-p->frequency_penalty, counts[i], logits[i]) - p->presence_penalty;
     }
 }
 
@@ -94,9 +183,11 @@ static Candidate last_of_top_k_top_p(const SamplerParams *p, const float *logits
     return last;
 }
 
-int32_t sampler_draw(const SamplerParams *p, float *logits, uint32_t n_vocab, const uint32_t *seen,
+int32_t sampler_draw(const SamplerParams *p, float *logits, uint32_t n_vocab, SamplerHistory history,
                      uint64_t step, Arena scratch) {
-    apply_penalty(p, logits, n_vocab, seen);
+    apply_bias(p, logits);
+    apply_repetition(p->repetition_penalty, logits, n_vocab, history.seen);
+    apply_counts(p, logits, n_vocab, history.counts);
     Candidate best = find_best(logits, n_vocab);
     if (best.id < 0 || p->temperature == 0) return best.id;
     for (uint32_t i = 0; i < n_vocab; i++)
@@ -128,4 +219,36 @@ int32_t sampler_draw(const SamplerParams *p, float *logits, uint32_t n_vocab, co
         if (reached > target) break;
     }
     return drawn;
+}
+
+// ---- log-probabilities ----
+
+// The n best of the logits, best first; returns how many there are.
+static uint32_t find_n_best(const float *logits, uint32_t n_vocab, uint32_t n, Candidate *best) {
+    uint32_t found = 0;
+    for (uint32_t i = 0; n > 0 && i < n_vocab; i++) {
+        Candidate c = {logits[i], (int32_t)i};
+        if (found == n && !ranks_before(c, best[n - 1])) continue;
+        uint32_t at = found < n ? found++ : n - 1;
+        for (; at > 0 && ranks_before(c, best[at - 1]); at--)
+            best[at] = best[at - 1];
+        best[at] = c;
+    }
+    return found;
+}
+
+void sampler_logprobs(const float *logits, uint32_t n_vocab, int32_t token, uint32_t n_best,
+                      TokenLogprobs *out) {
+    Candidate best[LOGPROBS_MAX];
+    float top = find_best(logits, n_vocab).logit;
+    double sum = 0;
+    for (uint32_t i = 0; i < n_vocab; i++)
+        sum += exp((double)logits[i] - (double)top);
+    double log_sum = (double)top + log(sum);
+    *out = (TokenLogprobs){.token = token, .logprob = (float)((double)logits[token] - log_sum)};
+    out->n_best = find_n_best(logits, n_vocab, (uint32_t)min_u64(n_best, LOGPROBS_MAX), best);
+    for (uint32_t i = 0; i < out->n_best; i++) {
+        out->best[i].id = best[i].id;
+        out->best[i].logprob = (float)((double)best[i].logit - log_sum);
+    }
 }

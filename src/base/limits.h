@@ -39,6 +39,8 @@ enum {
     STOP_STRING_BYTES_MAX = 1024,
     CORRELATION_ID_BYTES_MAX = 128,
     JOBS_MAX = 64, // slots; --max-jobs is at most this
+    LOGIT_BIAS_MAX = 300, // tokens whose logits a request may raise or lower
+    LOGPROBS_MAX = 20,    // candidates that a request may ask for with each token
 
     // rings between the I/O thread and the engine thread
     JOB_RING_ENTRIES = 256,

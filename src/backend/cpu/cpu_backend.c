@@ -227,8 +227,8 @@ static void observe(const CpuBackend *cpu, uint32_t op_index) {
 static int32_t draw(CpuBackend *cpu, CpuSlot *slot, const float *logits) {
     uint32_t n_vocab = cpu->plan->n_vocab;
     memcpy(cpu->sample_logits, logits, n_vocab * sizeof *logits);
-    int32_t token = sampler_draw(&slot->params, cpu->sample_logits, n_vocab, slot->seen, slot->n_drawn++,
-                                 cpu->sampler_scratch);
+    int32_t token = sampler_draw(&slot->params, cpu->sample_logits, n_vocab,
+                                 (SamplerHistory){.seen = slot->seen}, slot->n_drawn++, cpu->sampler_scratch);
     slot->last_token = token < 0 ? 0 : token;
     token_set_add(slot->seen, slot->last_token);
     return token;
