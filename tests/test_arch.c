@@ -43,7 +43,7 @@ static Model open_model(const ArchModel *m) {
 // The logits of tokens [from, from + count) go to `out`.
 static void run(Model *m, const int32_t *tokens, uint32_t from, uint32_t count, float *out) {
     StepSequence sequence = {
-        .position = from, .tokens = tokens + from, .n_tokens = count, .pages = m->pages, .n_logits = count};
+        .position = from, .tokens = tokens + from, .n_rows = count, .pages = m->pages, .n_logits = count};
     StepResult result;
     Error err = {0};
     REQUIRE(m->backend->step(m->backend, &(Step){.sequences = &sequence, .n_sequences = 1}, &err));

@@ -192,8 +192,8 @@ TEST_SLOW(cuda_gpu_draws_as_the_reference, 120) {
             Arena a = arena_from_memory(scratch, sampler_scratch_bytes(n_vocab));
             int32_t expected =
                 sampler_draw(&rows[row], logits, n_vocab, (SamplerHistory){.seen = seen}, i, a);
-            CHECK_INT_EQ(expected, r.tokens[0]);
-            token_set_add(seen, r.tokens[0]);
+            CHECK_INT_EQ(expected, r.runs[0].tokens[0]);
+            token_set_add(seen, r.runs[0].tokens[0]);
         }
     }
     model_pair_close(p);

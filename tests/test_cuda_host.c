@@ -161,6 +161,8 @@ static Plan *make_plan(Arena *arena) {
 
 static const int32_t prompt[40] = {1, 2, 3};
 static const uint32_t pages[4] = {7, 1, 9, 3};
+static const SequenceStart start = {
+    .params = {.top_p = 1, .repetition_penalty = 1}, .tokens = prompt, .n_prompt = 40};
 
 static BackendOptions live_options(void) {
     return (BackendOptions){.n_slots = 2,
@@ -177,12 +179,13 @@ static bool live(const Plan *plan, Arena arena, BackendInfo *info, Error *err) {
     if (!cuda_backend_open(&options, &arena, &b, err)) return false;
     bool ok = b->load(b, plan, NULL, NULL, err);
     *info = b->info;
-    ok = ok && cuda_backend_check_residency(b, err) && b->begin(b, 1, &SAMPLER_GREEDY, prompt, 40, err);
-    StepSequence q = {.slot = 1, .n_tokens = 40, .tokens = prompt, .pages = pages, .sample = true};
+    ok = ok && cuda_backend_check_residency(b, err) && b->begin(b, 1, &start, err);
+    StepSequence q = {.slot = 1, .n_rows = 40, .tokens = prompt, .pages = pages, .n_draws = 1};
     StepResult r;
     ok = ok && b->step(b, &(Step){&q, 1}, err);
     for (uint32_t i = 0; ok && i < 4; i++) { // two at a time
-        q = (StepSequence){.slot = 1, .position = 40 + i, .n_tokens = 1, .pages = pages, .sample = true};
+        q = (StepSequence){
+            .slot = 1, .mode = STEP_DECODE, .position = 40 + i, .n_rows = 1, .pages = pages, .n_draws = 1};
         ok = b->step(b, &(Step){&q, 1}, err) && b->read(b, &r, err);
     }
     ok = ok && b->read(b, &r, err);
@@ -274,17 +277,15 @@ TEST_SLOW(cuda_host_names_the_first_bad_layer, 120) {
         uint64_t token = (uint64_t)*fake.copies + 1; // the number of the copy that brings it
         set_number("FAKE_CUDA_SPOIL_COPY", token);
         set_number("FAKE_CUDA_SPOIL_FROM", token + rows[i].first_bad);
-        StepSequence q = {.slot = 1, .n_tokens = 40, .tokens = prompt, .pages = pages, .sample = true};
-        CHECK(b->begin(b, 1, &SAMPLER_GREEDY, prompt, 40, &err) && b->step(b, &(Step){&q, 1}, &err) &&
-              b->read(b, &r, &err));
-        CHECK_INT_EQ(TOKEN_INVALID, r.tokens[0]);
-        CHECK(str_starts_with(str_from_c(r.first_invalid), str_from_c(rows[i].expected)));
+        StepSequence q = {.slot = 1, .n_rows = 40, .tokens = prompt, .pages = pages, .n_draws = 1};
+        CHECK(b->begin(b, 1, &start, &err) && b->step(b, &(Step){&q, 1}, &err) && b->read(b, &r, &err));
+        CHECK_INT_EQ(TOKEN_INVALID, r.runs[0].tokens[0]);
+        CHECK(str_starts_with(str_from_c(r.runs[0].first_invalid), str_from_c(rows[i].expected)));
         unsetenv("FAKE_CUDA_SPOIL_COPY");
         unsetenv("FAKE_CUDA_SPOIL_FROM");
         // The next sequence of the slot is none of that one's business.
-        CHECK(b->begin(b, 1, &SAMPLER_GREEDY, prompt, 40, &err) && b->step(b, &(Step){&q, 1}, &err) &&
-              b->read(b, &r, &err));
-        CHECK(r.tokens[0] != TOKEN_INVALID && !r.first_invalid);
+        CHECK(b->begin(b, 1, &start, &err) && b->step(b, &(Step){&q, 1}, &err) && b->read(b, &r, &err));
+        CHECK(r.runs[0].tokens[0] != TOKEN_INVALID && !r.runs[0].first_invalid);
         b->close(b);
         CHECK_INT_EQ(0, *fake.live);
     }

@@ -71,6 +71,28 @@ TEST_SLOW(emulated_formats_beside_each_other, 900) {
     model_pair_close(p);
 }
 
+// The sampler of a text that was set aside goes on exactly. So do its tokens: what the prompt's stages round
+// otherwise than those of a draw decides none of these.
+TEST_SLOW(emulated_texts_go_on, 600) {
+    static const SamplerParams params[] = {
+        {.top_p = 1, .repetition_penalty = 1.5f},
+        {.temperature = 0.8f, .top_p = 0.95f, .repetition_penalty = 1.3f, .top_k = 40, .seed = 5},
+    };
+    enum { PROMPT = 21, END = 48 };
+    static const uint32_t cuts[] = {22, 32, 45};
+    ModelPair *p = open_emulated("llama", arch_model_build(arch_model_named("llama")));
+    int32_t tokens[ARCH_MODEL_TOKENS];
+    arch_model_tokens(tokens);
+    for (size_t i = 0; i < COUNT_OF(params); i++) {
+        uint32_t n_same = model_check_resume(p, &params[i], tokens, PROMPT, END, cuts, COUNT_OF(cuts)),
+                 n_all = 0;
+        for (size_t k = 0; k < COUNT_OF(cuts); k++)
+            n_all += END - cuts[k] + 1;
+        CHECK_INT_EQ(n_all, n_same);
+    }
+    model_pair_close(p);
+}
+
 TEST(emulated_models_are_all) {
 #define MODEL_NAME(name) #name,
     static const char *const names[] = {ARCH_MODEL_NAMES(MODEL_NAME) ARCH_ODD_MODEL_NAMES(MODEL_NAME)};

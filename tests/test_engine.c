@@ -3,6 +3,8 @@
 #include "os/os.h"
 #include "runner.h"
 
+#include <stdio.h>
+
 enum { SLOTS = 3, PAGES = 40, CONTEXT = 256, CHUNK = 32, VOCAB = 1000 };
 
 // Checks each step as a real backend would rely on it, and draws token = 100 * slot + the number of the draw.
@@ -10,61 +12,64 @@ typedef struct {
     Backend api;
     uint32_t done[SLOTS]; // rows that each slot has in its cache
     uint32_t drawn[SLOTS];
-    uint32_t page_owner[PAGES]; // slot + 1 while a sequence of it was last to write
     StepResult queue[4];
     uint32_t n_queued;
     uint32_t deepest;
-    StepSequence open; // the part of a chunk that was computed last; n_parts 0 where none is to follow
-    uint32_t most_parts;
-    int32_t poison; // this draw of slot 0 is TOKEN_INVALID; -1 for none
+    StepSequence open; // the slice of a chunk that was computed last; n_slices 0 where none is to follow
+    uint32_t most_slices;
+    int32_t poison[SLOTS]; // this draw is TOKEN_INVALID; -1 for none
 } Script;
 
-static bool script_begin(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt,
-                         uint32_t n_prompt, Error *err) {
-    (void)params, (void)prompt, (void)n_prompt, (void)err;
+static bool script_begin(Backend *b, uint32_t slot, const SequenceStart *start, Error *err) {
+    (void)err;
     Script *s = (Script *)b;
-    s->done[slot] = s->drawn[slot] = 0;
-    if (slot == s->open.slot) s->open.n_parts = 0;
+    s->done[slot] = 0;
+    s->drawn[slot] = start->n_drawn;
+    if (slot == s->open.slot) s->open.n_slices = 0;
     return true;
 }
 
-// Parts come in order, and no other prompt's rows between them.
-static void check_part(Script *s, const StepSequence *q) {
-    s->most_parts = (uint32_t)max_u64(s->most_parts, q->n_parts);
-    if (s->open.n_parts) {
+// Slices come in order, and no other prompt's rows between them.
+static void check_slice(Script *s, const StepSequence *q) {
+    s->most_slices = (uint32_t)max_u64(s->most_slices, q->n_slices);
+    if (s->open.n_slices) {
         CHECK_INT_EQ(s->open.slot, q->slot);
-        CHECK_INT_EQ(s->open.part + 1, q->part);
-        CHECK_INT_EQ(s->open.n_parts, q->n_parts);
-        CHECK(q->n_tokens == s->open.n_tokens && q->tokens == s->open.tokens);
+        CHECK_INT_EQ(s->open.slice + 1, q->slice);
+        CHECK_INT_EQ(s->open.n_slices, q->n_slices);
+        CHECK(q->n_rows == s->open.n_rows && q->tokens == s->open.tokens);
     } else {
-        CHECK_INT_EQ(0, q->part);
+        CHECK_INT_EQ(0, q->slice);
     }
-    s->open = step_is_whole(q) ? (StepSequence){0} : *q;
+    s->open = step_is_last_slice(q) ? (StepSequence){0} : *q;
+}
+
+static void script_draw(Script *s, const StepSequence *q, StepRun *run) {
+    static const char *const names[SLOTS] = {"layer 0, ADD", NULL, "layer 2, GLU"};
+    *run = (StepRun){.slot = q->slot};
+    for (uint32_t i = 0; i < q->n_draws; i++) {
+        int32_t n = (int32_t)s->drawn[q->slot]++;
+        bool bad = n == s->poison[q->slot];
+        if (bad) run->first_invalid = names[q->slot];
+        run->tokens[run->n_tokens++] = bad ? TOKEN_INVALID : 100 * (int32_t)q->slot + n;
+    }
 }
 
 static bool script_step(Backend *b, const Step *step, Error *err) {
-    (void)err;
     Script *s = (Script *)b;
     StepResult *r = &s->queue[s->n_queued++];
     *r = (StepResult){0};
     s->deepest = (uint32_t)max_u64(s->deepest, s->n_queued);
+    if (!step_check(step, &b->info, err)) return false;
     for (uint32_t i = 0; i < step->n_sequences; i++) {
         const StepSequence *q = &step->sequences[i];
         CHECK_INT_EQ(s->done[q->slot], q->position);
-        CHECK(q->n_tokens >= 1 && q->n_tokens <= CHUNK);
-        CHECK(q->tokens || q->n_tokens == 1);
-        if (q->tokens) check_part(s, q);
-        if (!step_is_whole(q)) {
-            CHECK(!q->sample);
-            continue;
-        }
-        s->done[q->slot] += q->n_tokens;
+        CHECK(q->n_rows >= 1 && q->n_rows <= CHUNK);
+        if (q->mode == STEP_PROMPT) check_slice(s, q);
+        if (!step_is_last_slice(q)) continue;
+        s->done[q->slot] += q->n_rows;
         for (uint32_t p = 0; p < div_up(s->done[q->slot], KV_PAGE_TOKENS); p++)
             CHECK(q->pages[p] < PAGES);
-        int32_t token = (int32_t)(100 * q->slot + s->drawn[q->slot]);
-        if (q->slot == 0 && (int32_t)s->drawn[0] == s->poison) token = TOKEN_INVALID;
-        if (q->sample) r->tokens[r->n_tokens++] = token;
-        s->drawn[q->slot] += q->sample;
+        if (q->n_draws) script_draw(s, q, &r->runs[r->n_runs++]);
     }
     return true;
 }
@@ -77,7 +82,7 @@ static bool script_read(Backend *b, StepResult *out, Error *err) {
     return true;
 }
 
-static Engine *make_engine(Script *script, uint32_t depth, uint32_t parts) {
+static Engine *make_engine(Script *script, uint32_t depth, uint32_t slices) {
     static Plan plan;
     Arena arena = os_arena(1 << 20);
     Error err;
@@ -86,11 +91,12 @@ static Engine *make_engine(Script *script, uint32_t depth, uint32_t parts) {
     *script = (Script){.api = {.begin = script_begin,
                                .step = script_step,
                                .read = script_read,
-                               .info = {.n_kv_pages = PAGES,
+                               .info = {.kind = "scripted",
+                                        .n_kv_pages = PAGES,
                                         .max_rows = CHUNK,
-                                        .chunk_parts = parts,
+                                        .chunk_slices = slices,
                                         .pipeline_depth = depth}},
-                       .poison = -1};
+                       .poison = {-1, -1, -1}};
     REQUIRE(engine_create(&script->api, &plan, SLOTS, &arena, &e, &err));
     return e;
 }
@@ -101,7 +107,7 @@ static uint32_t admit(Engine *e, uint32_t n_tokens, uint32_t max_tokens) {
     Error err = {0};
     uint32_t slot = UINT32_MAX;
     EngineRequest r = {
-        .tokens = prompt, .n_tokens = n_tokens, .max_tokens = max_tokens, .sampler = SAMPLER_GREEDY};
+        .tokens = prompt, .n_prompt = n_tokens, .max_tokens = max_tokens, .sampler = SAMPLER_GREEDY};
     CHECK(engine_admit(e, &r, &slot, &err));
     CHECK_STR_EQ("", err.message);
     return slot;
@@ -109,29 +115,30 @@ static uint32_t admit(Engine *e, uint32_t n_tokens, uint32_t max_tokens) {
 
 TEST(engine_runs_requests_to_their_end) {
     for (uint32_t run = 0; run < 6; run++) {
-        uint32_t depth = 1 + run % 2, parts = run / 2 * 5; // 0, 5, 10
-        TEST_CASE_LABEL("depth %u, %u parts", depth, parts);
+        uint32_t depth = 1 + run % 2, slices = run / 2 * 5; // 0, 5, 10
+        TEST_CASE_LABEL("depth %u, %u slices", depth, slices);
         Script script;
-        Engine *e = make_engine(&script, depth, parts);
+        Engine *e = make_engine(&script, depth, slices);
         uint32_t got[SLOTS] = {0}, wanted[SLOTS] = {7, 1, 20};
         uint32_t prompts[SLOTS] = {CHUNK * 2 + 5, 1, CHUNK};
         for (uint32_t i = 0; i < SLOTS; i++)
             CHECK_INT_EQ(i, admit(e, prompts[i], wanted[i]));
         for (;;) {
             EngineOutput out[SLOTS];
-            uint32_t n, failed;
+            uint32_t n;
             Error err;
-            REQUIRE(engine_step(e, out, &n, &failed, &err));
+            REQUIRE(engine_step(e, out, &n, &err));
             if (n == 0) break;
             for (uint32_t i = 0; i < n; i++) {
-                if (out[i].token < 0) continue;
-                CHECK_INT_EQ(100 * out[i].slot + got[out[i].slot], out[i].token);
+                if (out[i].n_tokens == 0) continue;
+                CHECK_INT_EQ(1, out[i].n_tokens);
+                CHECK_INT_EQ(100 * out[i].slot + got[out[i].slot], out[i].tokens[0]);
                 got[out[i].slot]++;
                 CHECK(out[i].last == (got[out[i].slot] == wanted[out[i].slot]));
                 CHECK_INT_EQ(prompts[out[i].slot], out[i].n_prompt_done);
             }
         }
-        CHECK_INT_EQ(max_u64(parts, 1), script.most_parts);
+        CHECK_INT_EQ(max_u64(slices, 1), script.most_slices);
         for (uint32_t i = 0; i < SLOTS; i++)
             CHECK_INT_EQ(wanted[i], got[i]);
         CHECK_INT_EQ(depth, script.deepest);
@@ -160,11 +167,11 @@ TEST(engine_refuses_what_does_not_fit) {
          ERR_INVALID_REQUEST,
          "a request needs at least one prompt token and one token to draw"},
         {"too long",
-         {.tokens = prompt, .n_tokens = 200, .max_tokens = 57},
+         {.tokens = prompt, .n_prompt = 200, .max_tokens = 57},
          ERR_INVALID_REQUEST,
          "200 prompt tokens and 57 to generate exceed the context length of 256"},
         {"outside the vocabulary",
-         {.tokens = outside, .n_tokens = 2, .max_tokens = 1},
+         {.tokens = outside, .n_prompt = 2, .max_tokens = 1},
          ERR_INVALID_REQUEST,
          "prompt token 1 is 1000; the vocabulary has 1000"},
     };
@@ -175,7 +182,7 @@ TEST(engine_refuses_what_does_not_fit) {
         CHECK_STR_EQ(rows[i].message, err.message);
     }
     // 16 pages a full context: two fit into 40 pages, a third does not, and a small one still does.
-    EngineRequest full = {.tokens = prompt, .n_tokens = 200, .max_tokens = 56, .sampler = SAMPLER_GREEDY};
+    EngineRequest full = {.tokens = prompt, .n_prompt = 200, .max_tokens = 56, .sampler = SAMPLER_GREEDY};
     admit(e, 200, 56);
     admit(e, 200, 56);
     CHECK(!engine_admit(e, &full, &slot, &err));
@@ -187,74 +194,136 @@ TEST(engine_refuses_what_does_not_fit) {
     CHECK_INT_EQ(1, admit(e, 200, 56));
 }
 
+// More sequences than a step has rows take turns: none gets far ahead of another.
+TEST(engine_decodes_more_sequences_than_rows) {
+    for (uint32_t run = 0; run < 4; run++) {
+        Script script;
+        Engine *e = make_engine(&script, 1 + run % 2, 0);
+        uint32_t max_rows = 1 + run / 2, got[SLOTS] = {0}, total = 0;
+        script.api.info.max_rows = max_rows;
+        TEST_CASE_LABEL("depth %u, %u rows", 1 + run % 2, max_rows);
+        for (uint32_t i = 0; i < SLOTS; i++)
+            admit(e, 1, 20);
+        for (uint32_t calls = 0; calls < 200 && total < SLOTS * 20; calls++) {
+            EngineOutput out[SLOTS];
+            uint32_t n, least = UINT32_MAX, most = 0;
+            Error err;
+            REQUIRE(engine_step(e, out, &n, &err));
+            for (uint32_t i = 0; i < n; i++)
+                got[out[i].slot] += out[i].n_tokens, total += out[i].n_tokens;
+            for (uint32_t i = 0; i < SLOTS; i++)
+                least = (uint32_t)min_u64(least, got[i]), most = (uint32_t)max_u64(most, got[i]);
+            CHECK(most - least <= 3); // the prompts begin one after the other
+        }
+        CHECK_INT_EQ(SLOTS * 20, total);
+    }
+}
+
 // A slot is given to another sequence while a step of the first is still in flight: its token must not leak.
 TEST(engine_drops_what_comes_for_released_slots) {
     Script script;
     Engine *e = make_engine(&script, 2, 0);
     EngineOutput out[SLOTS];
-    uint32_t n, failed;
+    uint32_t n;
     Error err;
     uint32_t slot = admit(e, 4, 50);
-    REQUIRE(engine_step(e, out, &n, &failed, &err)); // a step more is in flight now
+    REQUIRE(engine_step(e, out, &n, &err)); // a step more is in flight now
     CHECK_INT_EQ(1, n);
     engine_release(e, slot);
     CHECK_INT_EQ(slot, admit(e, 9, 3));
     uint32_t tokens = 0;
     for (uint32_t calls = 0; calls < 10; calls++) {
-        REQUIRE(engine_step(e, out, &n, &failed, &err));
+        REQUIRE(engine_step(e, out, &n, &err));
         for (uint32_t i = 0; i < n; i++) {
-            if (out[i].token >= 0) CHECK_INT_EQ(tokens++, out[i].token);
+            if (out[i].n_tokens) CHECK_INT_EQ(tokens++, out[i].tokens[0]);
             CHECK_INT_EQ(9, out[i].n_prompt_done);
         }
     }
     CHECK_INT_EQ(3, tokens);
 }
 
-// A sequence that ends in the middle of a chunk leaves its other parts undone; the next one begins its own.
-TEST(engine_ends_chunks_between_their_parts) {
+// A sequence that ends in the middle of a chunk leaves its other slices undone; the next one begins its own.
+TEST(engine_ends_chunks_between_their_slices) {
     for (uint32_t depth = 1; depth <= 2; depth++) {
         TEST_CASE_LABEL("depth %u", depth);
         Script script;
         Engine *e = make_engine(&script, depth, 8);
         EngineOutput out[SLOTS];
-        uint32_t n, failed, tokens = 0;
+        uint32_t n, tokens = 0;
         Error err;
         uint32_t slot = admit(e, CHUNK, 5);
-        REQUIRE(engine_step(e, out, &n, &failed, &err));
-        CHECK(n == 1 && out[0].token == -1 && out[0].n_prompt_done == 0);
-        CHECK(script.open.n_parts == 8 && script.open.part == depth - 1);
+        REQUIRE(engine_step(e, out, &n, &err));
+        CHECK(n == 1 && out[0].n_tokens == 0 && out[0].n_prompt_done == 0);
+        CHECK(script.open.n_slices == 8 && script.open.slice == depth - 1);
         engine_release(e, slot);
         CHECK_INT_EQ(slot, admit(e, 9, 3));
         for (uint32_t calls = 0; calls < 20; calls++) {
-            REQUIRE(engine_step(e, out, &n, &failed, &err));
+            REQUIRE(engine_step(e, out, &n, &err));
             for (uint32_t i = 0; i < n; i++)
-                tokens += out[i].token >= 0;
+                tokens += out[i].n_tokens;
         }
         CHECK_INT_EQ(3, tokens);
         CHECK_INT_EQ(9 + 2, script.done[slot]);
     }
 }
 
-TEST(engine_names_the_sequence_whose_logits_fail) {
-    Script script;
-    Engine *e = make_engine(&script, 1, 0);
-    script.poison = 2;
+// Runs until nothing is left to do; `good` counts the tokens of each slot, `failures` what it was told.
+static void run_to_failure(Engine *e, uint32_t good[SLOTS], char failures[SLOTS][ERROR_MESSAGE_BYTES]) {
     EngineOutput out[SLOTS];
-    uint32_t n, failed = 0, good = 0;
+    uint32_t n;
     Error err;
-    admit(e, 4, 10);
-    admit(e, 4, 10);
-    bool ok = true;
-    while (ok) {
-        ok = engine_step(e, out, &n, &failed, &err);
-        good += n;
+    for (uint32_t calls = 0; calls < 100; calls++) {
+        REQUIRE(engine_step(e, out, &n, &err));
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t slot = out[i].slot;
+            good[slot] += out[i].n_tokens;
+            CHECK(!failures[slot][0]); // a sequence that failed brings nothing more
+            if (!out[i].failure) continue;
+            CHECK_INT_EQ(ERR_INTERNAL, out[i].failure->code);
+            CHECK(!out[i].last);
+            snprintf(failures[slot], sizeof failures[slot], "%s", out[i].failure->message);
+        }
     }
-    CHECK_INT_EQ(0, failed);
-    CHECK_INT_EQ(ERR_INTERNAL, err.code);
-    engine_release(e, failed);
-    do {
-        REQUIRE(engine_step(e, out, &n, &failed, &err));
-        good += n;
-    } while (n);
-    CHECK_INT_EQ(12, good); // two of the first, all ten of the second
+    CHECK_INT_EQ(0, n);
+}
+
+// Each sequence whose logits are not numbers ends by itself, several in one step too; the others go on.
+TEST(engine_ends_each_sequence_whose_logits_fail) {
+    static const struct {
+        const char *name;
+        uint32_t depth;
+        int32_t poison[SLOTS];
+        uint32_t good[SLOTS];
+    } rows[] = {
+        {"one", 1, {2, -1, -1}, {2, 10, 10}},
+        {"one, steps ahead", 2, {2, -1, -1}, {2, 10, 10}},
+        {"the first draw", 1, {-1, 0, -1}, {10, 0, 10}},
+        {"two in one step", 1, {3, -1, 3}, {3, 10, 3}},
+        {"two in one step, steps ahead", 2, {3, -1, 3}, {3, 10, 3}},
+        {"all in one step", 2, {5, 5, 5}, {5, 5, 5}},
+        {"one after the other", 2, {1, 2, 3}, {1, 2, 3}},
+    };
+    static const char *const places[SLOTS] = {"; the first such values: layer 0, ADD", "",
+                                              "; the first such values: layer 2, GLU"};
+    for (size_t row = 0; row < COUNT_OF(rows); row++) {
+        TEST_CASE_LABEL("%s", rows[row].name);
+        Script script;
+        Engine *e = make_engine(&script, rows[row].depth, 0);
+        memcpy(script.poison, rows[row].poison, sizeof script.poison);
+        uint32_t good[SLOTS] = {0};
+        char failures[SLOTS][ERROR_MESSAGE_BYTES] = {{0}}, expected[160];
+        for (uint32_t i = 0; i < SLOTS; i++)
+            admit(e, 4, 10);
+        run_to_failure(e, good, failures);
+        for (uint32_t i = 0; i < SLOTS; i++) {
+            CHECK_INT_EQ(rows[row].good[i], good[i]);
+            snprintf(expected, sizeof expected,
+                     "the model computed logits that are not numbers (token %d of the output%s)",
+                     rows[row].poison[i], places[i]);
+            CHECK_STR_EQ(rows[row].poison[i] < 0 ? "" : expected, failures[i]);
+            engine_release(e, i);
+        }
+        CHECK_INT_EQ(0, engine_pages_used(e));
+        CHECK_INT_EQ(0, admit(e, 4, 10)); // the slot's next sequence is well
+    }
 }

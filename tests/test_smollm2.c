@@ -64,15 +64,16 @@ static double number_at(const JsonNode *array, uint32_t index) {
 static uint32_t generate(Engine *e, const int32_t *prompt, uint32_t n_prompt, int32_t *out,
                          uint32_t n_wanted) {
     EngineRequest request = {
-        .tokens = prompt, .n_tokens = n_prompt, .max_tokens = n_wanted, .sampler = SAMPLER_GREEDY};
+        .tokens = prompt, .n_prompt = n_prompt, .max_tokens = n_wanted, .sampler = SAMPLER_GREEDY};
     EngineOutput output;
-    uint32_t slot, n_outputs, failed, n = 0;
+    uint32_t slot, n_outputs, n = 0;
     Error err;
     REQUIRE(engine_admit(e, &request, &slot, &err));
     while (n < n_wanted) {
-        REQUIRE(engine_step(e, &output, &n_outputs, &failed, &err));
-        REQUIRE(n_outputs == 1);
-        if (output.token >= 0) out[n++] = output.token;
+        REQUIRE(engine_step(e, &output, &n_outputs, &err));
+        REQUIRE(n_outputs == 1 && !output.failure);
+        for (uint32_t i = 0; i < output.n_tokens; i++)
+            out[n++] = output.tokens[i];
     }
     engine_release(e, slot);
     return n;
@@ -119,7 +120,7 @@ static const float *compute_logits(const Model *m, const int32_t *tokens, uint32
     uint32_t pages[CONTEXT / KV_PAGE_TOKENS];
     for (uint32_t i = 0; i < COUNT_OF(pages); i++)
         pages[i] = COUNT_OF(pages) - 1 - i;
-    StepSequence sequence = {.tokens = tokens, .n_tokens = n_tokens, .pages = pages, .n_logits = n_logits};
+    StepSequence sequence = {.tokens = tokens, .n_rows = n_tokens, .pages = pages, .n_logits = n_logits};
     StepResult result;
     Error err = {0};
     REQUIRE(m->backend->step(m->backend, &(Step){.sequences = &sequence, .n_sequences = 1}, &err));
@@ -217,7 +218,7 @@ TEST_SLOW(smollm2_chunks_give_the_same_bits, 120) {
         for (uint32_t at = 0; at < TOKENS; at += cuts[i]) {
             uint32_t n = (uint32_t)min_u64(cuts[i], TOKENS - at);
             StepSequence s = {
-                .position = at, .tokens = tokens + at, .n_tokens = n, .pages = pages, .n_logits = 1};
+                .position = at, .tokens = tokens + at, .n_rows = n, .pages = pages, .n_logits = 1};
             Error err;
             REQUIRE(m.backend->step(m.backend, &(Step){.sequences = &s, .n_sequences = 1}, &err));
             REQUIRE(m.backend->read(m.backend, &result, &err));

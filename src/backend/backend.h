@@ -4,9 +4,13 @@
 // slot (what the sampler needs, and the last token drawn). It decides nothing: which sequence runs in which
 // slot, in which pages, and in which step is the engine's business.
 //
+// A step is rows. A row is one token at one position of one sequence; a sequence's part of a step is a span
+// of consecutive rows. Its mode says where the tokens come from and what is drawn. The results are runs: for
+// each sequence that draws, the tokens that it drew.
+//
 // Life: open (finds the device) → load (weights, cache, scratch; nothing is allocated after it) → any number
-// of begin, step, read → close. One thread calls everything (the engine's); info() may be read by any thread
-// after load.
+// of begin, step, read → close. One thread calls everything (the engine's). `info` is written by open and
+// load alone, so any thread may read it after load.
 //
 // Same request, same tokens: what a row computes depends on its token, its position and its cache, and not on
 // the other rows of the step or on how a prompt was cut into steps, to the bit.
@@ -22,7 +26,7 @@ struct JitCompiler; // backend/cuda/jit.h
 
 typedef struct {
     uint32_t n_slots;       // sequences at once, at most JOBS_MAX
-    uint32_t max_rows;      // tokens a step
+    uint32_t max_rows;      // of a step, in all
     uint64_t kv_bytes;      // for the cache; 0: as the backend sees fit
     uint64_t kv_tokens_max; // a cache for more tokens than this is of no use (slots times context)
     uint32_t n_threads;     // CPU: 0 for all processors
@@ -43,9 +47,10 @@ typedef struct {
     uint64_t vram_bytes_used;  // the sum of what this backend allocated (on the CPU: of host memory for cache
                                // and scratch)
     uint32_t n_kv_pages;
-    uint32_t max_rows;     // tokens a step
+    uint32_t max_rows;     // of a step, in all
+    uint32_t max_draws;    // of one sequence in a step; 0 counts as 1
     uint32_t chunk_tokens; // of a prompt, in the first steps: the engine adapts them. 0: max_rows
-    uint32_t chunk_parts;  // steps that a chunk may be computed in, at most; 0: one
+    uint32_t chunk_slices; // steps that a chunk may be computed in, at most; 0: one
     // Steps that may be enqueued before the first of them is read: 1 computes within step(), 2 overlaps.
     uint32_t pipeline_depth;
     double load_seconds;
@@ -59,24 +64,38 @@ typedef struct {
                                        // nothing
 } BackendInfo;
 
+// What the rows of a sequence are in a step.
+typedef enum {
+    // Rows first … first + n_rows - 1 of a text that is known: a prompt, or the history of a text that goes
+    // on. n_draws is 0, or 1 with the last row of the text.
+    STEP_PROMPT,
+    // The token that this slot drew last, which the host may not have read yet; then its n_draws - 1
+    // successors, each fed as it is drawn.
+    STEP_DECODE,
+    // The token that this slot drew last and guesses of what follows it: every row draws, and the host keeps
+    // the draws up to the first wrong guess. No backend does this yet.
+    STEP_VERIFY,
+} StepMode;
+
 // One sequence's part of a step.
 typedef struct {
     uint32_t slot;
+    StepMode mode;
     uint32_t position;     // of the first row
-    uint32_t n_tokens;     // rows
-    const int32_t *tokens; // [n_tokens], or NULL: one row, the token that this slot drew last
-    const uint32_t *pages; // [div_up(position + n_tokens, KV_PAGE_TOKENS)] the sequence's pages, in order
-    // A prompt's rows go through the layers in so many steps of about the same length, and this is the
-    // part-th; 0 for all in this one. The steps differ in nothing else, and no other prompt's rows come
+    uint32_t n_rows;       // STEP_DECODE: 1
+    const int32_t *tokens; // [n_rows]; STEP_DECODE: NULL
+    const uint32_t *pages; // [div_up(position + n_rows, KV_PAGE_TOKENS)] the sequence's pages, in order
+    // A chunk of a prompt may be computed by slices of the layers: this step runs slice `slice` of n_slices,
+    // 0 means all layers. The steps of a chunk differ in nothing else, and no other prompt's rows come
     // between them.
-    uint32_t n_parts, part;
-    bool sample;       // draw a token from the last row; with the last part
-    uint32_t n_logits; // the last n_logits rows' logits are kept for read; only in a step of one sequence
-                       // (tools, tests)
+    uint32_t n_slices, slice;
+    uint32_t n_draws; // tokens to draw, at most BackendInfo.max_draws; only with the last slice
+    // The last n_logits rows' logits are kept for read; only in a step of one sequence (tools, tests).
+    uint32_t n_logits;
 } StepSequence;
 
-static inline bool step_is_whole(const StepSequence *q) {
-    return q->part + 1 >= q->n_parts;
+static inline bool step_is_last_slice(const StepSequence *q) {
+    return q->slice + 1 >= q->n_slices;
 }
 
 typedef struct {
@@ -86,26 +105,48 @@ typedef struct {
 
 enum { TOKEN_INVALID = -1 }; // drawn where the logits were not numbers
 
+// What a step brought for one sequence.
 typedef struct {
+    uint32_t slot;
     uint32_t n_tokens;
-    int32_t tokens[JOBS_MAX]; // drawn, in the order of the step's sequences that asked for it
-    const float *logits; // [n_logits][n_vocab], valid until the next step; NULL where none were asked for
-    uint32_t n_logits;
-    // With a TOKEN_INVALID: the first operation of the step that computed something else than numbers, such
-    // as "layer 3, MATMUL with blk.3.ffn_down.weight"; NULL where that is not known. Valid until the next
-    // step.
+    int32_t tokens[STEP_DRAWS_MAX]; // in the order in which they were drawn
+    const TokenLogprobs *logprobs;  // [n_tokens], valid until the next step; NULL where none were asked for
+    // With a TOKEN_INVALID: the first operation of the step that computed something else than numbers for
+    // this sequence, such as "layer 3, MATMUL with blk.3.ffn_down.weight"; NULL where that is not known.
+    // Valid until the next step.
     const char *first_invalid;
+} StepRun;
+
+typedef struct {
+    uint32_t n_runs;
+    StepRun runs[JOBS_MAX]; // one for each sequence of the step that draws, in their order
+    const float *logits;    // [n_logits][n_vocab], valid until the next step; NULL where none were asked for
+    uint32_t n_logits;
 } StepResult;
+
+// How a text begins in a slot. A text that was set aside begins with everything it had: `tokens` holds its
+// prompt and what it has drawn, all of which must go through STEP_PROMPT rows again.
+//
+// The sampler goes on exactly where it was: the number of the draw, the tokens seen and their counts depend
+// on these fields alone. The cache is computed anew. A backend whose prompts and draws have one arithmetic
+// (the CPU reference) so continues with the same text, to the bit. Where the two differ in rounding (CUDA),
+// the logits of a continued text may differ in their last bits.
+typedef struct {
+    SamplerParams params;
+    const int32_t *tokens; // [n_prompt + n_drawn]; read before begin returns
+    uint32_t n_prompt;
+    uint32_t n_drawn; // 0 for a new text
+} SequenceStart;
 
 // 0 … 1000 thousandths of the weights are loaded.
 typedef void BackendProgressFn(void *context, uint32_t permille);
 
 struct Backend {
     bool (*load)(Backend *b, const Plan *plan, BackendProgressFn *progress, void *context, Error *err);
-    // A new sequence in `slot`: its sampler's parameters and its prompt (for the repetition penalty).
-    bool (*begin)(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt,
-                  uint32_t n_prompt, Error *err);
-    // Enqueues a step. The arrays it points to are copied before it returns.
+    // A new text in `slot`. Its rows come with the steps that follow.
+    bool (*begin)(Backend *b, uint32_t slot, const SequenceStart *start, Error *err);
+    // Enqueues a step. The arrays it points to are copied before it returns. ERR_UNSUPPORTED for a mode or a
+    // number of draws that this backend does not have.
     bool (*step)(Backend *b, const Step *step, Error *err);
     // Waits for the oldest step not yet read. ERR_CUDA means that the device is lost.
     bool (*read)(Backend *b, StepResult *out, Error *err);
@@ -120,6 +161,11 @@ struct Backend {
 static inline uint64_t backend_vram_bytes(const BackendInfo *info) {
     return info->vram_bytes_total ? info->vram_bytes_used : 0;
 }
+
+// What every backend asks of a step before it looks at it: rows and sequences within its limits, each slot at
+// most once, and fields that fit their mode. ERR_INTERNAL for a step that the engine should not have made,
+// ERR_UNSUPPORTED for a mode or a number of draws that `info` does not have.
+MUST_CHECK bool step_check(const Step *step, const BackendInfo *info, Error *err);
 
 // The backend's own state is in the arena. `arena` outlives it.
 MUST_CHECK bool cpu_backend_open(const BackendOptions *options, Arena *arena, Backend **out, Error *err);

@@ -67,6 +67,7 @@ enum {
     VOCAB_PADDING_MAX = 4096,           // rows of a model's embedding that have no token
 
     // engine
+    STEP_DRAWS_MAX = 8, // tokens that one sequence draws in a step
     KV_PAGE_TOKENS = 16,
     PREFILL_CHUNK_TOKENS = 2048,
     CPU_THREADS_MAX = 256,

@@ -80,7 +80,7 @@ static bool run_once(Bench *b, uint32_t batch, uint32_t n_prompt, uint32_t n_out
     EngineOutput outputs[JOBS_MAX];
     uint32_t slots[JOBS_MAX], drawn[JOBS_MAX] = {0}, n_first = 0, n_steps = 0;
     EngineRequest request = {.tokens = b->prompt,
-                             .n_tokens = n_prompt,
+                             .n_prompt = n_prompt,
                              .max_tokens = 1 + n_output + head_start(batch, n_prompt),
                              .sampler = SAMPLER_GREEDY};
     *t = (Timing){.begin_ns = os_monotonic_ns()};
@@ -88,12 +88,15 @@ static bool run_once(Bench *b, uint32_t batch, uint32_t n_prompt, uint32_t n_out
         if (!engine_admit(b->engine, &request, &slots[i], err)) return false;
     }
     while (n_first < batch || n_steps < n_output) {
-        uint32_t n_outputs, failed_slot, n_drawn = 0;
-        if (!engine_step(b->engine, outputs, &n_outputs, &failed_slot, err)) return false;
+        uint32_t n_outputs, n_drawn = 0;
+        if (!engine_step(b->engine, outputs, &n_outputs, err)) return false;
         for (uint32_t i = 0; i < n_outputs; i++) {
-            if (outputs[i].token < 0) continue;
-            n_first += drawn[outputs[i].slot]++ == 0;
-            n_drawn++;
+            const EngineOutput *o = &outputs[i];
+            if (o->failure) *err = *o->failure;
+            if (o->failure) return false;
+            n_first += o->n_tokens && drawn[o->slot] == 0;
+            drawn[o->slot] += o->n_tokens;
+            n_drawn += o->n_tokens;
         }
         if (t->first_ns) {
             t->n_tokens += n_drawn;

@@ -61,13 +61,14 @@ static bool score_window(Perplexity *p, uint32_t index, Error *err) {
     uint32_t n = p->n_window, scored_from = n / 2 - 1;
     memcpy(p->window, p->tokens.ptr + (size_t)index * n, n * sizeof *p->window);
     if (tokenizer_adds_bos(t)) p->window[0] = tokenizer_bos(t);
-    if (!b->begin(b, 0, &SAMPLER_GREEDY, p->window, n, err)) return false;
+    SequenceStart start = {.params = SAMPLER_GREEDY, .tokens = p->window, .n_prompt = n};
+    if (!b->begin(b, 0, &start, err)) return false;
     for (uint32_t at = 0; at < n;) {
         uint32_t rows = (uint32_t)min_u64(b->info.max_rows, n - at);
         uint32_t first = at > scored_from ? at : scored_from; // scored position of this step
         uint32_t n_logits = at + rows > first ? at + rows - first : 0;
         StepSequence sequence = {.position = at,
-                                 .n_tokens = rows,
+                                 .n_rows = rows,
                                  .tokens = p->window + at,
                                  .pages = p->pages,
                                  .n_logits = n_logits};

@@ -90,7 +90,7 @@ static bool begin_generation(Run *r, Error *err) {
     Model *m = &r->model;
     if (!r->options->logits) {
         EngineRequest request = {.tokens = r->prompt.ptr,
-                                 .n_tokens = (uint32_t)r->prompt.count,
+                                 .n_prompt = (uint32_t)r->prompt.count,
                                  .max_tokens = r->max_tokens,
                                  .sampler = r->sampler};
         return engine_create(m->backend, m->plan, 1, &m->arena, &r->engine, err) &&
@@ -104,7 +104,9 @@ static bool begin_generation(Run *r, Error *err) {
     }
     for (uint32_t i = 0; i < n_pages; i++)
         r->pages[i] = i;
-    return m->backend->begin(m->backend, 0, &r->sampler, r->prompt.ptr, (uint32_t)r->prompt.count, err);
+    SequenceStart start = {
+        .params = r->sampler, .tokens = r->prompt.ptr, .n_prompt = (uint32_t)r->prompt.count};
+    return m->backend->begin(m->backend, 0, &start, err);
 }
 
 // The n most likely ids by falling logit, ties to the lower id, with the logarithm of their softmax.
@@ -136,21 +138,23 @@ static bool next_with_logits(Run *r, int32_t *token, Error *err) {
     while (at < end) {
         uint32_t n = (uint32_t)min_u64(chunk, end - at);
         bool last = at + n == end;
-        StepSequence sequence = {.position = at,
-                                 .n_tokens = n,
+        StepSequence sequence = {.mode = r->tokens_out ? STEP_DECODE : STEP_PROMPT,
+                                 .position = at,
+                                 .n_rows = n,
                                  .tokens = r->tokens_out ? NULL : r->prompt.ptr + at,
                                  .pages = r->pages,
-                                 .sample = last,
+                                 .n_draws = last,
                                  .n_logits = last};
         if (!b->step(b, &(Step){.sequences = &sequence, .n_sequences = 1}, err)) return false;
         if (!b->read(b, &result, err)) return false;
         at += n;
     }
-    *token = result.tokens[0];
+    const StepRun *run = &result.runs[0];
+    *token = run->tokens[0];
     if (*token == TOKEN_INVALID) {
         return error_set(err, ERR_INTERNAL, "the logits are not numbers%s%s",
-                         result.first_invalid ? "; the first such values: " : "",
-                         result.first_invalid ? result.first_invalid : "");
+                         run->first_invalid ? "; the first such values: " : "",
+                         run->first_invalid ? run->first_invalid : "");
     }
     assert(result.logits); // they were asked for
     r->n_candidates =
@@ -160,12 +164,14 @@ static bool next_with_logits(Run *r, int32_t *token, Error *err) {
 
 static bool next_token(Run *r, int32_t *token, Error *err) {
     if (!r->engine) return next_with_logits(r, token, err);
-    EngineOutput output = {.token = -1};
-    uint32_t n_outputs, failed_slot;
-    while (output.token < 0) {
-        if (!engine_step(r->engine, &output, &n_outputs, &failed_slot, err)) return false;
+    EngineOutput output = {0};
+    uint32_t n_outputs;
+    while (output.n_tokens == 0) {
+        if (!engine_step(r->engine, &output, &n_outputs, err)) return false;
+        if (output.failure) *err = *output.failure;
+        if (output.failure) return false;
     }
-    *token = output.token;
+    *token = output.tokens[0];
     return true;
 }
 

@@ -96,14 +96,13 @@ static bool load_weights(Worker *w, Error *err) {
 static bool warm_up(Worker *w, Engine *engine, Error *err) {
     int32_t token = tokenizer_bos(w->model.tokenizer);
     if (token == TOKEN_NONE) token = 0;
-    EngineRequest request = {.tokens = &token, .n_tokens = 1, .max_tokens = 1, .sampler = SAMPLER_GREEDY};
+    EngineRequest request = {.tokens = &token, .n_prompt = 1, .max_tokens = 1, .sampler = SAMPLER_GREEDY};
     EngineOutput outputs[JOBS_MAX];
-    uint32_t slot, n_outputs = 0, failed_slot = UINT32_MAX;
+    uint32_t slot, n_outputs = 0;
     atomic_store(&w->bridge.status.start_step, START_WARM_UP);
     if (!engine_admit(engine, &request, &slot, err)) return false;
-    while (n_outputs == 0 && failed_slot == UINT32_MAX) {
-        if (!engine_step(engine, outputs, &n_outputs, &failed_slot, err) && failed_slot == UINT32_MAX)
-            return false;
+    while (n_outputs == 0) {
+        if (!engine_step(engine, outputs, &n_outputs, err)) return false;
     }
     engine_release(engine, slot);
     return true;

@@ -150,7 +150,7 @@ static bool admit(Sched *s, Job *job, Error *err) {
         return true;
     }
     EngineRequest request = {.tokens = job->tokens,
-                             .n_tokens = job->n_tokens,
+                             .n_prompt = job->n_tokens,
                              .max_tokens = job->max_tokens,
                              .sampler = job->sampler};
     if (!stop_matcher_init(&r->stop, job->stop, job->n_stop, &job->arena, err) ||
@@ -205,17 +205,20 @@ static void take_token(Sched *s, Running *r, int32_t token, bool last) {
     }
 }
 
+// What a step brought for one job. The job may end before its last token.
+static void take_output(Sched *s, const EngineOutput *o) {
+    Running *r = &s->running[s->job_of_slot[o->slot]];
+    for (uint32_t i = 0; r->job && i < o->n_tokens; i++)
+        take_token(s, r, o->tokens[i], o->last && i + 1 == o->n_tokens);
+    if (r->job && o->failure) fail(s, r, o->failure);
+}
+
 // One engine step. False when the backend is lost.
 static bool step(Sched *s, Error *err) {
-    uint32_t n_outputs = 0, failed_slot = UINT32_MAX;
-    bool ok = engine_step(s->engine, s->outputs, &n_outputs, &failed_slot, err);
-    if (!ok && failed_slot == UINT32_MAX) return false;
-    for (uint32_t i = 0; i < n_outputs; i++) {
-        const EngineOutput *o = &s->outputs[i];
-        if (o->token < 0 || o->slot == failed_slot) continue;
-        take_token(s, &s->running[s->job_of_slot[o->slot]], o->token, o->last);
-    }
-    if (!ok) fail(s, &s->running[s->job_of_slot[failed_slot]], err);
+    uint32_t n_outputs = 0;
+    if (!engine_step(s->engine, s->outputs, &n_outputs, err)) return false;
+    for (uint32_t i = 0; i < n_outputs; i++)
+        take_output(s, &s->outputs[i]);
     return true;
 }
 

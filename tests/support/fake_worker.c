@@ -35,12 +35,10 @@ struct FakeWorker {
 
 // ---- the backend ----
 
-static bool fake_begin(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt,
-                       uint32_t n_prompt, Error *err) {
-    (void)params, (void)prompt, (void)n_prompt;
+static bool fake_begin(Backend *b, uint32_t slot, const SequenceStart *start, Error *err) {
     FakeWorker *f = (FakeWorker *)b;
     uint32_t code = atomic_load(&f->fail_code);
-    f->drawn[slot] = 0;
+    f->drawn[slot] = (uint32_t)min_u64(start->n_drawn, f->n_script - 1);
     return !code || error_set(err, (ErrCode)code, "the script says so");
 }
 
@@ -49,13 +47,14 @@ static bool fake_step(Backend *b, const Step *step, Error *err) {
     uint32_t code = atomic_load(&f->fail_code);
     atomic_store(&f->last_step_ns, os_monotonic_ns());
     if (code) return error_set(err, (ErrCode)code, "the script says so");
-    f->result.n_tokens = 0;
+    if (!step_check(step, &b->info, err)) return false;
+    f->result.n_runs = 0;
     for (uint32_t i = 0; i < step->n_sequences; i++) {
         const StepSequence *s = &step->sequences[i];
-        if (!s->sample) continue;
-        int32_t token = f->script[f->drawn[s->slot]];
+        if (!s->n_draws) continue;
+        int32_t token = atomic_load(&f->nan) ? TOKEN_INVALID : f->script[f->drawn[s->slot]];
         if (f->drawn[s->slot] + 1 < f->n_script) f->drawn[s->slot]++;
-        f->result.tokens[f->result.n_tokens++] = atomic_load(&f->nan) ? TOKEN_INVALID : token;
+        f->result.runs[f->result.n_runs++] = (StepRun){.slot = s->slot, .n_tokens = 1, .tokens = {token}};
     }
     return true;
 }

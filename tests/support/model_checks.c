@@ -105,13 +105,13 @@ void model_check_chunks(ModelPair *p, const int32_t *prompt, uint32_t n_prompt, 
     int32_t next = tokens[n_prompt];
     for (uint32_t i = 0; i < n_chunks; i++) {
         uint32_t slot = (i + 1) % p->n_slots;
-        p->prompt_parts = 2 + i;
-        TEST_CASE_LABEL("slot %u, chunks of %u in %u parts", slot, chunks[i], p->prompt_parts);
+        p->prompt_slices = 2 + i;
+        TEST_CASE_LABEL("slot %u, chunks of %u in %u slices", slot, chunks[i], p->prompt_slices);
         model_generate(p, p->gpu, slot, &SAMPLER_GREEDY, tokens, n_prompt, n_prompt, &chunks[i], 1, cut);
         CHECK_BYTES_EQ(whole, n_values * sizeof *whole, cut, n_values * sizeof *cut);
         CHECK_INT_EQ(next, tokens[n_prompt]);
     }
-    p->prompt_parts = 0;
+    p->prompt_slices = 0;
     TEST_CASE_LABEL("%s", "");
 }
 
@@ -151,16 +151,17 @@ void model_check_side_by_side(ModelPair *p, const SamplerParams *params, const i
     for (uint32_t s = 0; s < p->n_slots; s++) {
         model_begin(p->gpu, s, params, prompt, lengths[s]);
         StepResult r = model_run(p, p->gpu, s, prompt, 0, lengths[s], true, 0);
-        CHECK_INT_EQ(alone[s][lengths[s]], r.tokens[0]);
+        CHECK_INT_EQ(alone[s][lengths[s]], r.runs[0].tokens[0]);
     }
     for (uint32_t i = 1; i <= n_drawn; i++) {
         StepSequence q[PAIR_SLOTS_MAX];
         for (uint32_t s = 0; s < p->n_slots; s++) {
             q[s] = (StepSequence){.slot = s,
+                                  .mode = STEP_DECODE,
                                   .position = lengths[s] + i - 1,
-                                  .n_tokens = 1,
+                                  .n_rows = 1,
                                   .pages = p->pages[s],
-                                  .sample = true};
+                                  .n_draws = 1};
         }
         StepResult r;
         Error err = {0};
@@ -168,22 +169,74 @@ void model_check_side_by_side(ModelPair *p, const SamplerParams *params, const i
         if (!ok) FAIL("%s", err.message);
         REQUIRE(ok);
         for (uint32_t s = 0; s < p->n_slots; s++)
-            CHECK_INT_EQ(alone[s][lengths[s] + i], r.tokens[s]);
+            CHECK_INT_EQ(alone[s][lengths[s] + i], r.runs[s].tokens[0]);
     }
+}
+
+// ---- texts that go on ----
+
+// The token that the sampler's reference draws after `n` known tokens, the last n - n_prompt of them drawn.
+static int32_t expected_draw(const ModelPair *p, const SamplerParams *params, const float *logits,
+                             const int32_t *tokens, uint32_t n, uint32_t n_prompt) {
+    uint32_t n_vocab = p->plan->config.n_vocab;
+    Arena scratch = p->arena;
+    float *copy = arena_new(&scratch, float, n_vocab);
+    SamplerHistory history = {.seen = arena_new(&scratch, uint32_t, token_set_words(n_vocab)),
+                              .counts = arena_new(&scratch, uint16_t, n_vocab)};
+    void *sampler = arena_alloc(&scratch, 1, sampler_scratch_bytes(n_vocab), 64);
+    REQUIRE(copy && history.seen && history.counts && sampler);
+    memcpy(copy, logits, n_vocab * sizeof *copy);
+    sampler_history_begin(history, n_vocab, tokens, n, n - n_prompt);
+    return sampler_draw(params, copy, n_vocab, history, n - n_prompt,
+                        arena_from_memory(sampler, sampler_scratch_bytes(n_vocab)));
+}
+
+uint32_t model_check_resume(ModelPair *p, const SamplerParams *params, const int32_t *prompt,
+                            uint32_t n_prompt, uint32_t n, const uint32_t *cuts, uint32_t n_cuts) {
+    Arena scratch = p->arena;
+    int32_t *whole = arena_new(&scratch, int32_t, n + 1), *tokens = arena_new(&scratch, int32_t, n + 1);
+    uint32_t n_same = 0;
+    Arena kept = p->arena;
+    REQUIRE(whole && tokens);
+    p->arena = scratch;
+    memcpy(whole, prompt, n_prompt * sizeof *whole);
+    model_generate(p, p->gpu, 0, params, whole, n_prompt, n, &n_prompt, 1, NULL);
+    for (uint32_t i = 0; i < n_cuts; i++) {
+        uint32_t slot = (i + 1) % p->n_slots, at = cuts[i];
+        TEST_CASE_LABEL("temperature %g, begun again in slot %u after %u drawn", (double)params->temperature,
+                        slot, at - n_prompt);
+        memcpy(tokens, whole, (n + 1) * sizeof *tokens);
+        SequenceStart start = {
+            .params = *params, .tokens = tokens, .n_prompt = n_prompt, .n_drawn = at - n_prompt};
+        Error err = {0};
+        REQUIRE(p->gpu->begin(p->gpu, slot, &start, &err));
+        for (uint32_t t = at; t <= n; t++) {
+            bool first = t == at;
+            StepResult r =
+                model_run(p, p->gpu, slot, first ? tokens : NULL, first ? 0 : t - 1, first ? at : 1, true, 1);
+            tokens[t] = r.runs[0].tokens[0];
+            CHECK_INT_EQ(expected_draw(p, params, r.logits, tokens, t, n_prompt), tokens[t]);
+            n_same += tokens[t] == whole[t];
+        }
+    }
+    p->arena = kept;
+    TEST_CASE_LABEL("%s", "");
+    return n_same;
 }
 
 // ---- what does not fit ----
 
 // Admits a request and draws its tokens.
 static void run_job(Engine *e, const EngineRequest *request, int32_t *out) {
-    uint32_t slot, n_outputs, failed, n = 0;
+    uint32_t slot, n_outputs, n = 0;
     Error err = {0};
     bool ok = engine_admit(e, request, &slot, &err);
     while (ok && n < request->max_tokens) {
         EngineOutput outputs[JOBS_MAX];
-        ok = engine_step(e, outputs, &n_outputs, &failed, &err);
+        ok = engine_step(e, outputs, &n_outputs, &err);
         for (uint32_t i = 0; ok && i < n_outputs; i++) {
-            if (outputs[i].slot == slot && outputs[i].token >= 0) out[n++] = outputs[i].token;
+            for (uint32_t t = 0; outputs[i].slot == slot && t < outputs[i].n_tokens; t++)
+                out[n++] = outputs[i].tokens[t];
         }
     }
     if (!ok) FAIL("%s", err.message);
@@ -194,7 +247,7 @@ static void run_job(Engine *e, const EngineRequest *request, int32_t *out) {
 void model_check_cache_runs_out(ModelPair *p, const int32_t *prompt, uint32_t n_prompt, uint32_t n) {
     Arena scratch = p->arena;
     EngineRequest fits = {
-        .tokens = prompt, .n_tokens = n_prompt, .max_tokens = n - n_prompt, .sampler = SAMPLER_GREEDY};
+        .tokens = prompt, .n_prompt = n_prompt, .max_tokens = n - n_prompt, .sampler = SAMPLER_GREEDY};
     EngineRequest large = fits;
     large.max_tokens = p->plan->config.n_context - n_prompt;
     int32_t *first = arena_new(&scratch, int32_t, n), *again = arena_new(&scratch, int32_t, n);

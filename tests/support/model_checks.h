@@ -24,5 +24,12 @@ void model_check_repeats(ModelPair *p, const SamplerParams *params, const int32_
 void model_check_side_by_side(ModelPair *p, const SamplerParams *params, const int32_t *prompt,
                               uint32_t n_prompt, uint32_t n);
 
+// A text that was drawn up to each of the positions `cuts`, set aside and begun again in another slot goes on
+// with the tokens that the sampler's reference draws from the logits of the text begun again: parameters,
+// history and the number of the draw are those of one text. Returns how many of the tokens are those of the
+// text drawn without an interruption (all, but where the last bits of its logits decide).
+uint32_t model_check_resume(ModelPair *p, const SamplerParams *params, const int32_t *prompt,
+                            uint32_t n_prompt, uint32_t n, const uint32_t *cuts, uint32_t n_cuts);
+
 // A job whose cache does not fit fails and costs nothing: the ones before and after it draw the same tokens.
 void model_check_cache_runs_out(ModelPair *p, const int32_t *prompt, uint32_t n_prompt, uint32_t n);

@@ -71,26 +71,28 @@ void model_pair_close(ModelPair *p) {
 
 void model_begin(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt, uint32_t n) {
     Error err = {0};
-    require_ok(b->begin(b, slot, params, prompt, n, &err), &err);
+    SequenceStart start = {.params = *params, .tokens = prompt, .n_prompt = n};
+    require_ok(b->begin(b, slot, &start, &err), &err);
 }
 
 StepResult model_run(const ModelPair *p, Backend *b, uint32_t slot, const int32_t *tokens, uint32_t position,
                      uint32_t n, bool sample, uint32_t n_logits) {
     StepSequence q = {.slot = slot,
+                      .mode = tokens ? STEP_PROMPT : STEP_DECODE,
                       .position = position,
-                      .n_tokens = n,
+                      .n_rows = n,
                       .tokens = tokens,
                       .pages = p->pages[slot],
-                      .n_parts = tokens ? (uint32_t)min_u64(p->prompt_parts, b->info.chunk_parts) : 0};
+                      .n_slices = tokens ? (uint32_t)min_u64(p->prompt_slices, b->info.chunk_slices) : 0};
     StepResult result;
     Error err = {0};
     REQUIRE(position + n <= p->context);
     do {
-        if (step_is_whole(&q)) q.sample = sample, q.n_logits = n_logits;
+        if (step_is_last_slice(&q)) q.n_draws = sample, q.n_logits = n_logits;
         require_ok(b->step(b, &(Step){.sequences = &q, .n_sequences = 1}, &err), &err);
         require_ok(b->read(b, &result, &err), &err);
-    } while (++q.part < q.n_parts);
-    REQUIRE(result.n_logits == n_logits && result.n_tokens == sample);
+    } while (++q.slice < q.n_slices);
+    REQUIRE(result.n_logits == n_logits && result.n_runs == sample);
     return result;
 }
 
@@ -105,15 +107,16 @@ void model_generate(const ModelPair *p, Backend *b, uint32_t slot, const Sampler
         bool last = at + rows == n_prompt;
         StepResult r = model_run(p, b, slot, tokens + at, at, rows, last, logits ? rows : 0);
         if (logits) memcpy(logits + at * n_vocab, r.logits, rows * n_vocab * sizeof *logits);
-        if (last) tokens[n_prompt] = r.tokens[0];
+        if (last) tokens[n_prompt] = r.runs[0].tokens[0];
     }
     for (uint32_t at = n_prompt, read = n_prompt; read < n;) {
         Error err = {0};
         StepSequence q = {.slot = slot,
+                          .mode = STEP_DECODE,
                           .position = at,
-                          .n_tokens = 1,
+                          .n_rows = 1,
                           .pages = p->pages[slot],
-                          .sample = true,
+                          .n_draws = 1,
                           .n_logits = logits != NULL};
         if (at < n && under_way < depth) {
             require_ok(b->step(b, &(Step){&q, 1}, &err), &err);
@@ -123,7 +126,7 @@ void model_generate(const ModelPair *p, Backend *b, uint32_t slot, const Sampler
         StepResult r;
         require_ok(b->read(b, &r, &err), &err);
         if (logits) memcpy(logits + read * n_vocab, r.logits, n_vocab * sizeof *logits);
-        tokens[++read] = r.tokens[0];
+        tokens[++read] = r.runs[0].tokens[0];
         under_way--;
     }
 }

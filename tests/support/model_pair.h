@@ -11,7 +11,7 @@ typedef struct {
     Backend *cpu, *gpu;
     uint32_t n_slots;
     uint32_t context;                               // tokens that a slot's pages hold
-    uint32_t prompt_parts;                          // steps for each chunk of a prompt (StepSequence); 0: one
+    uint32_t prompt_slices;                         // steps for each chunk of a prompt (StepSequence); 0: one
     uint32_t pages[PAIR_SLOTS_MAX][PAIR_PAGES_MAX]; // of each slot, in its sequence's order
 } ModelPair;
 

@@ -125,36 +125,37 @@ static void note(Sim *s, uint64_t fact) {
 
 // ---- the executor: each prompt's tokens once more, then the end ----
 
-static bool script_begin(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt,
-                         uint32_t n_prompt, Error *err) {
-    (void)params, (void)err;
+static bool script_begin(Backend *b, uint32_t slot, const SequenceStart *start, Error *err) {
+    (void)err;
     Sim *sim = (Sim *)b;
     Script *s = &sim->scripts[slot];
     uint32_t skipped = tokenizer_adds_bos(sim->tokenizer) ? 1 : 0;
-    s->n_tokens = n_prompt - skipped;
-    s->n_drawn = 0;
-    memcpy(s->memory, prompt + skipped, s->n_tokens * sizeof *prompt);
+    s->n_tokens = start->n_prompt - skipped;
+    s->n_drawn = start->n_drawn;
+    memcpy(s->memory, start->tokens + skipped, s->n_tokens * sizeof *s->memory);
     return true;
 }
 
 static bool script_step(Backend *b, const Step *step, Error *err) {
-    (void)err;
     Sim *sim = (Sim *)b;
+    if (!step_check(step, &b->info, err)) return false;
     StepResult *r = &sim->result;
     *r = (StepResult){0};
     for (uint32_t i = 0; i < step->n_sequences; i++) {
-        if (!step->sequences[i].sample) continue;
-        Script *s = &sim->scripts[step->sequences[i].slot];
+        if (!step->sequences[i].n_draws) continue;
+        uint32_t slot = step->sequences[i].slot;
+        Script *s = &sim->scripts[slot];
         bool at_end = s->n_drawn == s->n_tokens;
-        r->tokens[r->n_tokens++] = at_end ? tokenizer_eos(sim->tokenizer) : s->memory[s->n_drawn++];
+        int32_t token = at_end ? tokenizer_eos(sim->tokenizer) : s->memory[s->n_drawn++];
+        r->runs[r->n_runs++] = (StepRun){.slot = slot, .n_tokens = 1, .tokens = {token}};
         sim->tokens_drawn++;
     }
-    bool differ = r->n_tokens > 1 && r->tokens[0] != r->tokens[1];
+    bool differ = r->n_runs > 1 && r->runs[0].tokens[0] != r->runs[1].tokens[0];
     if (sim->config.fault == SIM_FAULT_SWAPPED_TOKENS && !sim->fault_done && differ &&
         sim->tokens_drawn > FAULT_AFTER_DRAWS) {
-        int32_t first = r->tokens[0];
-        r->tokens[0] = r->tokens[1];
-        r->tokens[1] = first;
+        int32_t first = r->runs[0].tokens[0];
+        r->runs[0].tokens[0] = r->runs[1].tokens[0];
+        r->runs[1].tokens[0] = first;
         sim->fault_done = true;
     }
     return true;
@@ -585,7 +586,7 @@ static void break_something(Sim *s) {
     if (s->fault_done || s->tokens_drawn < FAULT_AFTER_DRAWS) return;
     if (s->config.fault == SIM_FAULT_LOST_PAGE) {
         static const int32_t token = 1;
-        EngineRequest request = {.tokens = &token, .n_tokens = 1, .max_tokens = 1, .sampler = SAMPLER_GREEDY};
+        EngineRequest request = {.tokens = &token, .n_prompt = 1, .max_tokens = 1, .sampler = SAMPLER_GREEDY};
         uint32_t slot;
         Error err;
         // A sequence that no job owns is one that a job has left behind.

@@ -8,14 +8,16 @@
 
 #include <math.h>
 
-enum { CHUNK_TOKENS_FIRST = 64 };
+enum { CHUNK_TOKENS_FIRST = 64, INVALID_TEXT_BYTES = 160 };
 
 // What the sampler needs of one sequence.
 typedef struct {
     SamplerParams params;
-    uint32_t *seen; // set of tokens in prompt and output
+    SamplerHistory history;
     uint64_t n_drawn;
     int32_t last_token;
+    TokenLogprobs logprobs;                // of last_token, where they are wanted
+    char invalid_text[INVALID_TEXT_BYTES]; // StepRun.first_invalid
 } CpuSlot;
 
 typedef struct {
@@ -37,7 +39,6 @@ typedef struct {
     bool has_result;
     CpuObserver *observer;
     void *observer_context;
-    char invalid_text[160];
 } CpuBackend;
 
 static CpuBackend *self(Backend *b) {
@@ -138,13 +139,16 @@ static bool make_memory(CpuBackend *cpu, Error *err) {
                          (unsigned long long)cpu->memory_bytes);
     }
     lay_out(cpu, cpu->memory, &cpu->memory_bytes);
-    uint32_t set_words = (cpu->plan->n_vocab + 31) / 32;
+    uint32_t n_vocab = cpu->plan->n_vocab;
     cpu->slots = arena_new(cpu->arena, CpuSlot, cpu->options.n_slots);
     cpu->rows = arena_new(cpu->arena, RowPlace, cpu->options.max_rows);
     cpu->wanted = arena_new(cpu->arena, uint32_t, cpu->options.max_rows);
     bool ok = cpu->slots && cpu->rows && cpu->wanted;
     for (uint32_t i = 0; ok && i < cpu->options.n_slots; i++) {
-        ok = (cpu->slots[i].seen = arena_new(cpu->arena, uint32_t, set_words)) != NULL;
+        SamplerHistory *h = &cpu->slots[i].history;
+        h->seen = arena_new(cpu->arena, uint32_t, token_set_words(n_vocab));
+        h->counts = arena_new(cpu->arena, uint16_t, n_vocab);
+        ok = h->seen && h->counts;
     }
     return ok || error_set(err, ERR_NO_MEMORY, "the sequences' state does not fit the process arena");
 }
@@ -176,39 +180,37 @@ static bool cpu_load(Backend *b, const Plan *plan, BackendProgressFn *progress, 
     return true;
 }
 
-static bool cpu_begin(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt,
-                      uint32_t n_prompt, Error *err) {
+static bool cpu_begin(Backend *b, uint32_t slot, const SequenceStart *start, Error *err) {
     (void)err;
     CpuBackend *cpu = self(b);
     CpuSlot *s = &cpu->slots[slot];
-    s->params = *params;
-    s->n_drawn = 0;
-    memset(s->seen, 0, (cpu->plan->n_vocab + 31) / 32 * sizeof *s->seen);
-    for (uint32_t i = 0; i < n_prompt; i++)
-        token_set_add(s->seen, prompt[i]);
+    s->params = start->params;
+    s->n_drawn = start->n_drawn;
+    sampler_history_begin(s->history, cpu->plan->n_vocab, start->tokens, start->n_prompt + start->n_drawn,
+                          start->n_drawn);
     return true;
 }
 
+// Rows whose logits are computed: the last ones.
+static uint32_t rows_wanted(const StepSequence *q) {
+    return (uint32_t)max_u64(q->n_logits, q->n_draws);
+}
+
 // Spreads the sequences into rows, and notes whose logits are wanted.
-static bool place_rows(CpuBackend *cpu, const Step *step, Error *err) {
+static void place_rows(CpuBackend *cpu, const Step *step) {
     CpuStep *s = &cpu->step;
     s->n_rows = s->n_wanted = 0;
     for (uint32_t i = 0; i < step->n_sequences; i++) {
         const StepSequence *q = &step->sequences[i];
-        if (q->n_tokens > cpu->options.max_rows - s->n_rows) {
-            return error_set(err, ERR_INTERNAL, "a step of more than %u rows", cpu->options.max_rows);
-        }
-        uint32_t n_wanted = (uint32_t)max_u64(q->n_logits, q->sample);
-        for (uint32_t t = 0; t < q->n_tokens; t++, s->n_rows++) {
-            int32_t token = q->tokens ? q->tokens[t] : cpu->slots[q->slot].last_token;
+        for (uint32_t t = 0; t < q->n_rows; t++, s->n_rows++) {
+            int32_t token = q->mode == STEP_DECODE ? cpu->slots[q->slot].last_token : q->tokens[t];
             cpu->rows[s->n_rows] = (RowPlace){.token = token, .position = q->position + t, .sequence = i};
-            if (t + n_wanted >= q->n_tokens) cpu->wanted[s->n_wanted++] = s->n_rows;
+            if (t + rows_wanted(q) >= q->n_rows) cpu->wanted[s->n_wanted++] = s->n_rows;
         }
     }
     s->rows = cpu->rows;
     s->wanted = cpu->wanted;
     s->step = step;
-    return true;
 }
 
 static void observe(const CpuBackend *cpu, uint32_t op_index) {
@@ -224,29 +226,34 @@ static void observe(const CpuBackend *cpu, uint32_t op_index) {
 }
 
 // Draws for one sequence from the logits of its last row.
-static int32_t draw(CpuBackend *cpu, CpuSlot *slot, const float *logits) {
+static StepRun draw(CpuBackend *cpu, uint32_t slot, const float *logits) {
+    CpuSlot *s = &cpu->slots[slot];
     uint32_t n_vocab = cpu->plan->n_vocab;
     memcpy(cpu->sample_logits, logits, n_vocab * sizeof *logits);
-    int32_t token = sampler_draw(&slot->params, cpu->sample_logits, n_vocab,
-                                 (SamplerHistory){.seen = slot->seen}, slot->n_drawn++, cpu->sampler_scratch);
-    slot->last_token = token < 0 ? 0 : token;
-    token_set_add(slot->seen, slot->last_token);
-    return token;
+    int32_t token =
+        sampler_draw(&s->params, cpu->sample_logits, n_vocab, s->history, s->n_drawn++, cpu->sampler_scratch);
+    StepRun run = {.slot = slot, .n_tokens = 1, .tokens = {token}};
+    s->last_token = token < 0 ? 0 : token;
+    sampler_history_add(s->history, s->last_token);
+    if (token >= 0 && s->params.logprobs) {
+        sampler_logprobs(logits, n_vocab, token, s->params.n_logprobs, &s->logprobs);
+        run.logprobs = &s->logprobs;
+    }
+    return run;
 }
 
 static void collect(CpuBackend *cpu, const Step *step) {
     CpuStep *s = &cpu->step;
     uint32_t next_logits = 0, n_vocab = cpu->plan->n_vocab;
     StepResult *r = &cpu->result;
-    r->n_tokens = r->n_logits = 0;
-    r->first_invalid = NULL;
+    r->n_runs = r->n_logits = 0;
     for (uint32_t i = 0; i < step->n_sequences; i++) {
         const StepSequence *q = &step->sequences[i];
-        next_logits += (uint32_t)max_u64(q->n_logits, q->sample);
+        next_logits += rows_wanted(q);
         r->n_logits += q->n_logits;
-        if (!q->sample) continue;
-        r->tokens[r->n_tokens++] =
-            draw(cpu, &cpu->slots[q->slot], s->logits + (uint64_t)(next_logits - 1) * n_vocab);
+        if (!q->n_draws) continue;
+        const float *logits = s->logits + (uint64_t)(next_logits - 1) * n_vocab; // of the last row
+        r->runs[r->n_runs++] = draw(cpu, q->slot, logits);
     }
     r->logits = r->n_logits ? s->logits : NULL;
     cpu->has_result = true;
@@ -259,39 +266,56 @@ static void run_ops(CpuBackend *cpu) {
     }
 }
 
-// An observer that keeps the first operation with a value that is no number.
+// The operation that first computed something else than numbers, for each sequence of a step.
+typedef struct {
+    const CpuBackend *cpu;
+    uint32_t first[JOBS_MAX]; // by sequence; UINT32_MAX: none
+} Invalid;
+
+// An observer that keeps these operations. HEAD shows the rows whose logits are wanted, the others show all.
 static void note_invalid(void *context, uint32_t op_index, const float *values, uint32_t n_rows,
                          uint32_t width) {
-    uint32_t *first = context;
-    for (uint64_t i = 0; *first == UINT32_MAX && i < (uint64_t)n_rows * width; i++) {
-        if (!isfinite(values[i])) *first = op_index;
+    Invalid *invalid = context;
+    const CpuStep *s = &invalid->cpu->step;
+    bool is_head = invalid->cpu->plan->ops[op_index].kind == OP_HEAD;
+    for (uint32_t row = 0; row < n_rows; row++) {
+        uint32_t *first = &invalid->first[s->rows[is_head ? s->wanted[row] : row].sequence];
+        for (uint32_t i = 0; *first == UINT32_MAX && i < width; i++) {
+            if (!isfinite(values[(uint64_t)row * width + i])) *first = op_index;
+        }
     }
 }
 
 // Runs the step once more, which writes the same values to the cache, and looks at each operation's. Rows
 // that an earlier step put into the cache spoiled show as the ATTENTION that reads them.
-static void explain_invalid(CpuBackend *cpu) {
-    uint32_t first = UINT32_MAX;
+static void explain_invalid(CpuBackend *cpu, const Step *step) {
+    Invalid invalid = {.cpu = cpu};
     CpuObserver *observer = cpu->observer;
     void *context = cpu->observer_context;
-    cpu_backend_observe(&cpu->api, note_invalid, &first);
+    memset(invalid.first, 0xFF, sizeof invalid.first);
+    cpu_backend_observe(&cpu->api, note_invalid, &invalid);
     run_ops(cpu);
     cpu_backend_observe(&cpu->api, observer, context);
-    if (first == UINT32_MAX) return;
-    StrBuf text = STRBUF(cpu->invalid_text);
-    plan_name_op(&cpu->plan->ops[first], &text);
-    cpu->result.first_invalid = cpu->invalid_text;
+    for (uint32_t i = 0, run = 0; i < step->n_sequences; i++) {
+        if (!step->sequences[i].n_draws) continue;
+        StepRun *r = &cpu->result.runs[run++];
+        if (r->tokens[0] != TOKEN_INVALID || invalid.first[i] == UINT32_MAX) continue;
+        StrBuf text = STRBUF(cpu->slots[r->slot].invalid_text);
+        plan_name_op(&cpu->plan->ops[invalid.first[i]], &text);
+        r->first_invalid = cpu->slots[r->slot].invalid_text;
+    }
 }
 
 static bool cpu_step(Backend *b, const Step *step, Error *err) {
     CpuBackend *cpu = self(b);
-    if (!place_rows(cpu, step, err)) return false;
+    if (!step_check(step, &b->info, err)) return false;
+    place_rows(cpu, step);
     run_ops(cpu);
     if (os_file_was_cut()) return error_set(err, ERR_IO, "the model's file was cut while it was in use");
     collect(cpu, step);
-    for (uint32_t i = 0; i < cpu->result.n_tokens; i++) {
-        if (cpu->result.tokens[i] != TOKEN_INVALID) continue;
-        explain_invalid(cpu);
+    for (uint32_t i = 0; i < cpu->result.n_runs; i++) {
+        if (cpu->result.runs[i].tokens[0] != TOKEN_INVALID) continue;
+        explain_invalid(cpu, step);
         break;
     }
     return true;
@@ -333,6 +357,7 @@ bool cpu_backend_open(const BackendOptions *options, Arena *arena, Backend **out
                                   .runtime_version = "",
                                   .driver_version = "",
                                   .max_rows = options->max_rows,
+                                  .max_draws = 1,
                                   .chunk_tokens = CHUNK_TOKENS_FIRST,
                                   .pipeline_depth = 1}};
     *out = &cpu->api;

@@ -16,8 +16,7 @@ enum {
 
 static void cuda_close_backend(Backend *b);
 static bool cuda_load(Backend *b, const Plan *plan, BackendProgressFn *progress, void *context, Error *err);
-static bool cuda_begin(Backend *b, uint32_t slot, const SamplerParams *params, const int32_t *prompt,
-                       uint32_t n_prompt, Error *err);
+static bool cuda_begin(Backend *b, uint32_t slot, const SequenceStart *start, Error *err);
 static bool cuda_step(Backend *b, const Step *step, Error *err);
 static bool cuda_read(Backend *b, StepResult *out, Error *err);
 
@@ -47,6 +46,7 @@ bool cuda_backend_open(const BackendOptions *options, Arena *arena, Backend **ou
                                 .driver_version = b->cuda.driver_text,
                                 .vram_bytes_total = b->device.memory_bytes,
                                 .max_rows = options->max_rows,
+                                .max_draws = 1,
                                 .pipeline_depth = PIPELINE_DEPTH}};
     *out = &b->api;
     return true;
@@ -384,7 +384,7 @@ static bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *pro
     if (!make_graphs(b, err) || !device_memory_is_resident(&b->memory, err)) return false;
     if (!cuda_ok(&b->cuda, b->cuda.stream_synchronize(b->stream), "loading", err)) return false;
     backend->info.n_kv_pages = b->n_pages;
-    backend->info.chunk_parts = plan->config.n_layers;
+    backend->info.chunk_slices = plan->config.n_layers;
     backend->info.vram_bytes_used = device_memory_used(&b->memory);
     backend->info.load_seconds = (double)(os_monotonic_ns() - begin_ns) * 1e-9;
     return true;
@@ -444,13 +444,14 @@ static bool cell_done(CudaBackend *b, Cell *cell, Error *err) {
     return cuda_ok(&b->cuda, b->cuda.event_record(cell->sent, b->stream), "sending to the GPU", err);
 }
 
-static bool cuda_begin(Backend *backend, uint32_t slot_index, const SamplerParams *p, const int32_t *prompt,
-                       uint32_t n_prompt, Error *err) {
+static bool cuda_begin(Backend *backend, uint32_t slot_index, const SequenceStart *start, Error *err) {
     CudaBackend *b = cuda_self(backend);
+    const SamplerParams *p = &start->params;
     Slot *slot = &b->slots[slot_index];
     Cell *cell;
     if (!cell_take(b, &cell, err)) return false;
-    DecodeSequence s = {.temperature = p->temperature,
+    DecodeSequence s = {.step = start->n_drawn,
+                        .temperature = p->temperature,
                         .top_p = p->top_p,
                         .min_p = p->min_p,
                         .repetition_penalty = p->repetition_penalty,
@@ -460,21 +461,22 @@ static bool cuda_begin(Backend *backend, uint32_t slot_index, const SamplerParam
                         .seen = slot->seen,
                         .pages = slot->pages};
     slot->greedy = p->temperature == 0;
-    slot->n_sent_pages = slot->n_draws = 0;
+    slot->n_sent_pages = 0;
+    slot->n_draws = start->n_drawn;
     slot->generation++;
     if (!cell_send(b, cell, slot->sequence, &s, sizeof s, err)) return false;
     uint32_t *seen = (uint32_t *)(void *)(cell->bytes + cell->used);
     size_t seen_bytes = b->n_seen_words * sizeof *seen;
     memset(seen, 0, seen_bytes);
-    for (uint32_t i = 0; i < n_prompt; i++)
-        token_set_add(seen, prompt[i]);
+    for (uint32_t i = 0; i < start->n_prompt + start->n_drawn; i++)
+        token_set_add(seen, start->tokens[i]);
     CUresult r = b->cuda.copy_to_device(slot->seen, seen, seen_bytes, b->stream);
     return cuda_ok(&b->cuda, r, "sending to the GPU", err) && cell_done(b, cell, err);
 }
 
 // Sends the part of a sequence's page list that the device does not have yet.
 static bool send_pages(CudaBackend *b, Cell *cell, Slot *slot, const StepSequence *q, Error *err) {
-    uint32_t n = (uint32_t)div_up((uint64_t)q->position + q->n_tokens, KV_PAGE_TOKENS), same = 0;
+    uint32_t n = (uint32_t)div_up((uint64_t)q->position + q->n_rows, KV_PAGE_TOKENS), same = 0;
     uint32_t known = (uint32_t)min_u64(n, slot->n_sent_pages);
     while (same < known && slot->sent_pages[same] == q->pages[same])
         same++;
@@ -499,15 +501,15 @@ static bool fetch_logits(CudaBackend *b, Flight *flight, Error *err) {
 }
 
 static RowEnd end_of_row(const Slot *slot, const StepSequence *q, uint32_t row) {
-    if (q->sample && row + 1 == q->n_tokens) return slot->greedy ? END_GREEDY : END_SAMPLE;
-    return row + q->n_logits >= q->n_tokens ? END_HEAD : END_LAYERS;
+    if (q->n_draws && row + 1 == q->n_rows) return slot->greedy ? END_GREEDY : END_SAMPLE;
+    return row + q->n_logits >= q->n_rows ? END_HEAD : END_LAYERS;
 }
 
 // What follows the launches of a row that ends so.
 static bool finish_row(CudaBackend *b, const StepSequence *q, uint32_t row, RowEnd end, Flight *flight,
                        Error *err) {
     Slot *slot = &b->slots[q->slot];
-    if (row + q->n_logits >= q->n_tokens && !fetch_logits(b, flight, err)) return false;
+    if (row + q->n_logits >= q->n_rows && !fetch_logits(b, flight, err)) return false;
     if (end < END_GREEDY) return true;
     flight->draws[flight->n_drawing++] = (Draw){.slot = q->slot,
                                                 .generation = slot->generation,
@@ -521,7 +523,7 @@ static bool finish_row(CudaBackend *b, const StepSequence *q, uint32_t row, RowE
 // observer looks.
 static bool run_rows(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
     Slot *slot = &b->slots[q->slot];
-    for (uint32_t row = 0; row < q->n_tokens; row++) {
+    for (uint32_t row = 0; row < q->n_rows; row++) {
         RowPlace place = {q->tokens ? q->tokens[row] : 0, q->position + row};
         if (q->tokens && !cell_send(b, cell, slot->sequence, &place, sizeof place, err)) return false;
         RowEnd end = end_of_row(slot, q, row);
@@ -548,10 +550,11 @@ static bool run_head(CudaBackend *b, const StepSequence *q, uint32_t row, RowEnd
     return true;
 }
 
-// Those of a part's stages, launched one by one: of what a long step takes that is nothing.
-static bool run_layers_part(CudaBackend *b, const StepSequence *q, Error *err) {
+// Those of a slice's stages, launched one by one: of what a long step takes that is nothing.
+static bool run_layers_slice(CudaBackend *b, const StepSequence *q, Error *err) {
     uint64_t n = b->lowered.n_prefill_stages;
-    uint32_t begin = (uint32_t)(n * q->part / q->n_parts), end = (uint32_t)(n * (q->part + 1) / q->n_parts);
+    uint32_t begin = (uint32_t)(n * q->slice / q->n_slices),
+             end = (uint32_t)(n * (q->slice + 1) / q->n_slices);
     for (uint32_t i = begin; i < end; i++) {
         StageArgs args;
         Launch launch = cuda_chunk_launch(b, i, &args);
@@ -561,27 +564,27 @@ static bool run_layers_part(CudaBackend *b, const StepSequence *q, Error *err) {
 }
 
 static bool run_layers(CudaBackend *b, const StepSequence *q, Error *err) {
-    if (q->n_parts > 1) return run_layers_part(b, q, err);
+    if (q->n_slices > 1) return run_layers_slice(b, q, err);
     if (b->prompt_observer) return cuda_chunk_observed(b, q, err);
     return cuda_ok(&b->cuda, b->cuda.graph_launch(b->prefill, b->stream), "launching a prompt's rows", err);
 }
 
 static bool send_chunk(CudaBackend *b, Cell *cell, const StepSequence *q, Error *err) {
-    PrefillChunk chunk = {.n_rows = q->n_tokens,
+    PrefillChunk chunk = {.n_rows = q->n_rows,
                           .position = q->position,
                           .tokens = b->chunk_tokens,
                           .pages = b->slots[q->slot].pages};
     return cell_send(b, cell, b->buffers.chunk, &chunk, sizeof chunk, err) &&
-           cell_send(b, cell, b->chunk_tokens, q->tokens, q->n_tokens * sizeof *q->tokens, err);
+           cell_send(b, cell, b->chunk_tokens, q->tokens, q->n_rows * sizeof *q->tokens, err);
 }
 
 // A prompt's rows together through the layers. Prompts always go this way, however they are cut, so that a
 // row's bits depend on nothing but the rows before it.
 static bool run_chunk(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
     Slot *slot = &b->slots[q->slot];
-    if ((q->part == 0 && !send_chunk(b, cell, q, err)) || !run_layers(b, q, err)) return false;
-    if (!step_is_whole(q)) return true;
-    for (uint32_t row = 0; row < q->n_tokens; row++) {
+    if ((q->slice == 0 && !send_chunk(b, cell, q, err)) || !run_layers(b, q, err)) return false;
+    if (!step_is_last_slice(q)) return true;
+    for (uint32_t row = 0; row < q->n_rows; row++) {
         RowEnd end = end_of_row(slot, q, row);
         if (end == END_LAYERS) continue;
         RowPlace place = {q->tokens[row], q->position + row};
@@ -593,7 +596,8 @@ static bool run_chunk(CudaBackend *b, Cell *cell, const StepSequence *q, Flight 
 
 static bool run_sequence(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
     if (!send_pages(b, cell, &b->slots[q->slot], q, err)) return false;
-    return q->tokens && !b->observer ? run_chunk(b, cell, q, flight, err) : run_rows(b, cell, q, flight, err);
+    return q->mode == STEP_PROMPT && !b->observer ? run_chunk(b, cell, q, flight, err)
+                                                  : run_rows(b, cell, q, flight, err);
 }
 
 // Fetches what the step draws, beside the steps that follow it: between two steps of one stream a copy would
@@ -609,20 +613,11 @@ static bool fetch_tokens(CudaBackend *b, Flight *flight, Error *err) {
     return cuda_ok(cuda, r, "fetching tokens", err);
 }
 
-static bool check_step(const CudaBackend *b, const Step *step, Error *err) {
-    uint64_t rows = 0;
-    for (uint32_t i = 0; i < step->n_sequences; i++)
-        rows += step->sequences[i].n_tokens;
-    if (rows > b->options.max_rows)
-        return error_set(err, ERR_INTERNAL, "a step of more than %u rows", b->options.max_rows);
-    if (b->n_flights == FLIGHTS)
-        return error_set(err, ERR_INTERNAL, "more than %d steps are under way", FLIGHTS);
-    return true;
-}
-
 static bool cuda_step(Backend *backend, const Step *step, Error *err) {
     CudaBackend *b = cuda_self(backend);
-    if (!check_step(b, step, err)) return false;
+    if (!step_check(step, &backend->info, err)) return false;
+    if (b->n_flights == FLIGHTS)
+        return error_set(err, ERR_INTERNAL, "more than %d steps are under way", FLIGHTS);
     Flight *flight = &b->flights[(b->first_flight + b->n_flights) % FLIGHTS];
     flight->n_drawing = flight->n_logits = 0;
     Cell *cell;
@@ -642,15 +637,18 @@ static bool cuda_read(Backend *backend, StepResult *out, Error *err) {
     if (!cuda_ok(&b->cuda, b->cuda.event_synchronize(flight->fetched), "running a step", err)) return false;
     b->first_flight = (b->first_flight + 1) % FLIGHTS;
     b->n_flights--;
-    *out = (StepResult){.n_tokens = flight->n_drawing,
+    *out = (StepResult){.n_runs = flight->n_drawing,
                         .logits = flight->n_logits ? b->logits : NULL,
                         .n_logits = flight->n_logits};
     bool ok = true;
     for (uint32_t i = 0; i < flight->n_drawing; i++) {
         const Draw *draw = &flight->draws[i];
-        out->tokens[i] = flight->tokens[draw->slot * TOKEN_RING + draw->place];
-        if (out->tokens[i] == TOKEN_INVALID && ok && !out->first_invalid)
-            ok = cuda_explain_invalid(b, flight, draw, &out->first_invalid, err);
+        StepRun *run = &out->runs[i];
+        *run = (StepRun){.slot = draw->slot,
+                         .n_tokens = 1,
+                         .tokens = {flight->tokens[draw->slot * TOKEN_RING + draw->place]}};
+        if (run->tokens[0] == TOKEN_INVALID && ok)
+            ok = cuda_explain_invalid(b, flight, draw, &run->first_invalid, err);
     }
     return ok;
 }

@@ -222,7 +222,7 @@ static bool note_invalid(void *context, uint32_t op_index, uint32_t position, fl
 
 bool cuda_explain_invalid(CudaBackend *b, const Flight *flight, const Draw *draw, const char **out,
                           Error *err) {
-    const Slot *slot = &b->slots[draw->slot];
+    Slot *slot = &b->slots[draw->slot];
     const int32_t *drawn = flight->tokens + draw->slot * TOKEN_RING;
     int32_t token = draw->token;
     if (token == TOKEN_INVALID) token = drawn[(draw->place + TOKEN_RING - 1) % TOKEN_RING];
@@ -239,9 +239,9 @@ bool cuda_explain_invalid(CudaBackend *b, const Flight *flight, const Draw *draw
     bool ok = cuda_row_observed(b, draw->slot, END_HEAD, draw->position, err);
     cuda_backend_observe(&b->api, NULL, NULL);
     if (!ok || first == UINT32_MAX) return ok;
-    StrBuf text = STRBUF(b->invalid_text);
+    StrBuf text = STRBUF(slot->invalid_text);
     plan_name_op(&b->plan->ops[first], &text);
-    *out = b->invalid_text;
+    *out = slot->invalid_text;
     return true;
 }
 
@@ -366,10 +366,10 @@ static bool place_slot(CudaBackend *b, uint32_t position, uint32_t n_rows, Arena
         return error_set(err, ERR_VRAM_OOM, "the cache holds %u pages", b->n_pages);
     for (uint32_t i = 0; i < n_pages; i++)
         pages[i] = i;
-    StepSequence q = {
-        .position = position, .n_tokens = n_rows, .tokens = tokens, .pages = pages, .sample = true};
+    StepSequence q = {.position = position, .n_rows = n_rows, .tokens = tokens, .pages = pages, .n_draws = 1};
+    SequenceStart start = {.params = SAMPLER_GREEDY, .tokens = tokens, .n_prompt = 1};
     StepResult result;
-    return b->api.begin(&b->api, 0, &SAMPLER_GREEDY, tokens, 1, err) &&
+    return b->api.begin(&b->api, 0, &start, err) &&
            b->api.step(&b->api, &(Step){.sequences = &q, .n_sequences = 1}, err) &&
            b->api.read(&b->api, &result, err);
 }

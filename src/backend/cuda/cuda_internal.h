@@ -31,6 +31,7 @@ typedef struct {
     uint32_t *sent_pages; // [pages_max] what `pages` holds
     uint32_t n_sent_pages;
     bool greedy;
+    char invalid_text[160]; // StepRun.first_invalid
     CUgraphExec graphs[END_COUNT];
 } Slot;
 
@@ -102,7 +103,6 @@ typedef struct {
     void *observer_context;
     CudaObserver *prompt_observer;
     void *prompt_observer_context;
-    char invalid_text[160]; // StepResult.first_invalid
 } CudaBackend;
 
 static inline CudaBackend *cuda_self(Backend *b) {
@@ -119,7 +119,7 @@ uint32_t cuda_row_launches(CudaBackend *b, uint32_t slot, RowEnd end, StageArgs 
 Launch cuda_chunk_launch(CudaBackend *b, uint32_t index, StageArgs *args);
 
 // Where a row went wrong that drew no token: its first stage that left something else than numbers, for
-// StepResult.first_invalid. *out is NULL where that cannot be told. Runs the row once more, stage by stage,
+// StepRun.first_invalid. *out is NULL where that cannot be told. Runs the row once more, stage by stage,
 // which spoils the sequence's state: nothing but a new sequence may follow in its slot.
 MUST_CHECK bool cuda_explain_invalid(CudaBackend *b, const Flight *flight, const Draw *draw, const char **out,
                                      Error *err);

@@ -25,7 +25,7 @@ void cuda_backend_observe_prompts(Backend *backend, CudaObserver *observer, void
 static bool show_rows(const Chunk *chunk, const Op *op, float *values, uint32_t width) {
     CudaBackend *b = chunk->b;
     bool changed = false;
-    for (uint32_t row = 0; row < chunk->q->n_tokens; row++) {
+    for (uint32_t row = 0; row < chunk->q->n_rows; row++) {
         changed |= b->prompt_observer(b->prompt_observer_context, (uint32_t)(op - b->plan->ops),
                                       chunk->q->position + row, values + (uint64_t)row * width, width);
     }
@@ -36,7 +36,7 @@ static bool show_stream(const Chunk *chunk, const Op *op, Error *err) {
     CudaBackend *b = chunk->b;
     Arena scratch = chunk->scratch;
     uint32_t width = b->plan->config.d_model;
-    size_t size = (size_t)chunk->q->n_tokens * width * sizeof(float);
+    size_t size = (size_t)chunk->q->n_rows * width * sizeof(float);
     float *values = cuda_fetch(b, b->buffers.rows_x, size, &scratch, err);
     if (!values || !show_rows(chunk, op, values, width)) return values != NULL;
     CUresult r = b->cuda.copy_to_device(b->buffers.rows_x, values, size, b->stream);
@@ -55,7 +55,7 @@ static bool show_activations(const Chunk *chunk, const Op *op, CUdeviceptr from,
                              Error *err) {
     CudaBackend *b = chunk->b;
     Arena scratch = chunk->scratch;
-    uint32_t max_rows = b->lowered.max_rows, n_rows = chunk->q->n_tokens;
+    uint32_t max_rows = b->lowered.max_rows, n_rows = chunk->q->n_rows;
     const uint16_t *halves =
         cuda_fetch(b, from, PREFILL_HALVES(max_rows, width) * sizeof *halves, &scratch, err);
     float *values = arena_new(&scratch, float, (uint64_t)n_rows *width);
@@ -81,7 +81,7 @@ static bool show_queries(const Chunk *chunk, const Op *write, Error *err) {
     CudaBackend *b = chunk->b;
     Arena scratch = chunk->scratch;
     uint32_t width = b->plan->config.n_heads * b->plan->config.head_dim;
-    uint64_t n = (uint64_t)chunk->q->n_tokens * width;
+    uint64_t n = (uint64_t)chunk->q->n_rows * width;
     const uint16_t *halves = cuda_fetch(b, b->buffers.rows_q, n * sizeof *halves, &scratch, err);
     float *values = arena_new(&scratch, float, n);
     if (!halves || !values) return false;
@@ -99,7 +99,7 @@ static bool show_cache(const Chunk *chunk, const Op *write, Error *err) {
     CudaBackend *b = chunk->b;
     Arena scratch = chunk->scratch;
     uint32_t dim = b->plan->config.head_dim, n_heads = b->plan->config.n_kv_heads, width = n_heads * dim;
-    uint32_t n_rows = chunk->q->n_tokens;
+    uint32_t n_rows = chunk->q->n_rows;
     uint64_t page_bytes = KV_PAGE_HALVES((uint64_t)n_heads, dim) * sizeof(uint16_t);
     float *keys = arena_new(&scratch, float, (uint64_t)n_rows *width);
     float *values = arena_new(&scratch, float, (uint64_t)n_rows *width);
