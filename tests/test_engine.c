@@ -174,6 +174,14 @@ TEST(engine_refuses_what_does_not_fit) {
          {.tokens = outside, .n_prompt = 2, .max_tokens = 1},
          ERR_INVALID_REQUEST,
          "prompt token 1 is 1000; the vocabulary has 1000"},
+        {"a penalty out of range",
+         {.tokens = prompt, .n_prompt = 2, .max_tokens = 1, .sampler = {.presence_penalty = 3}},
+         ERR_INVALID_REQUEST,
+         "presence_penalty is 3 and frequency_penalty 0; both must be between -2 and 2"},
+        {"a text that has drawn all it may",
+         {.tokens = prompt, .n_prompt = 2, .n_drawn = 5, .max_tokens = 5},
+         ERR_INVALID_REQUEST,
+         "a request needs at least one prompt token and one token to draw"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s", rows[i].name);

@@ -138,7 +138,7 @@ static bool check_request(const Engine *e, const EngineRequest *r, Error *err) {
         return error_set(err, ERR_INVALID_REQUEST, "prompt token %u is %d; the vocabulary has %u", i,
                          r->tokens[i], e->n_vocab);
     }
-    return true;
+    return sampler_check(&r->sampler, e->n_vocab, err);
 }
 
 static Sequence *find_free_slot(Engine *e, uint32_t *slot) {

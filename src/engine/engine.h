@@ -24,7 +24,7 @@ typedef struct {
 
 // Gives the request a free slot and all the pages it can need. ERR_BUSY when no slot is free, ERR_VRAM_OOM
 // when the pages do not suffice now (message with both numbers), ERR_INVALID_REQUEST for tokens outside the
-// vocabulary.
+// vocabulary and for parameters that no sampler takes.
 MUST_CHECK bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error *err);
 
 // Ends a sequence at any time and frees its slot and pages. What steps in flight still bring for it is
