@@ -5,6 +5,8 @@
 #include "http/sse.h"
 #include "http_harness.h"
 
+#include <stdio.h>
+
 #define GET "GET / HTTP/1.1\r\nHost: h\r\n"
 #define POST "POST / HTTP/1.1\r\nHost: h\r\n"
 
@@ -98,6 +100,25 @@ TEST(http_pipelined_requests_wait_for_their_turn) {
     }
     CHECK_STR_EQ("200 200 200", harness_statuses(h));
     CHECK_INT_EQ(3, h->requests);
+}
+
+// One request a turn; between two turns nothing more is read.
+TEST(http_pipelined_requests_take_turns) {
+    Harness *h = harness_open(NULL);
+    HttpConnection *c = &h->connection;
+    Str sent = STR(GET "\r\n" GET "\r\n" POST "Content-Length: 2\r\n\r\nhi" GET "\r\n" GET);
+    memcpy(http_connection_input_room(c).ptr, sent.ptr, sent.len);
+    http_connection_received(c, sent.len);
+    for (uint32_t n = 1; n <= 4; n++) {
+        http_connection_advance(c); // as often as one likes: it is no turn
+        CHECK_INT_EQ(n, h->requests);
+        CHECK(http_connection_waits_for_turn(c));
+        CHECK_INT_EQ(0, http_connection_input_room(c).len);
+        http_connection_turn(c);
+    }
+    CHECK_INT_EQ(4, h->requests);
+    CHECK(!http_connection_waits_for_turn(c)); // half a head is looked at, and waits for its rest
+    CHECK(http_connection_input_room(c).len > 0);
 }
 
 // A client that sends requests without taking the answers makes them wait, and its connection stays bounded.
@@ -375,6 +396,44 @@ TEST(http_timeouts) {
         harness_pass_ms(h, 1);
         CHECK_INT_EQ(rows[i].after, state(h));
         CHECK_STR_EQ(rows[i].statuses, harness_statuses(h));
+    }
+}
+
+// A stream that nobody reads fills the output to the last bytes; then something comes on a timer.
+TEST(http_timeouts_where_nothing_fits) {
+    static const struct {
+        const char *name, *sent; // behind the request for the stream
+        uint32_t after_ms;
+    } rows[] = {
+        {"408 for a head", "GET /next HT", HTTP_HEADER_TIMEOUT_MS},
+        {"408 for an empty line", "\r\n", HTTP_HEADER_TIMEOUT_MS},
+        {"nobody reads", "", HTTP_WRITE_TIMEOUT_MS},
+    };
+    static char bytes[HTTP_OUTPUT_BYTES_MAX];
+    Harness *h = harness_open(NULL);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        for (size_t left = 0; left < 700; left++) {
+            TEST_CASE_LABEL("%s, %zu bytes left", rows[i].name, left);
+            harness_reopen(h);
+            h->shared.lost_responses = 0;
+            h->answer = ANSWER_LATER;
+            char sent[256];
+            snprintf(sent, sizeof sent, GET "\r\n%s", rows[i].sent);
+            harness_feed(h, str_from_c(sent), sizeof sent);
+            REQUIRE(http_stream_begin(h->exchange, NULL, 0));
+            size_t frame = sizeof "fffff\r\n" - 1 + sizeof "\r\n0\r\n\r\n" - 1;
+            size_t size = http_output_room(&h->connection.output) - frame - left;
+            if (!http_stream_send(h->exchange, (Str){bytes, size})) continue;
+            REQUIRE(http_stream_end(h->exchange));
+            harness_settle(h, false);
+            REQUIRE(state(h) == HTTP_CONNECTION_HEAD);
+            h->shared.now_ms += rows[i].after_ms;
+            http_connection_tick(&h->connection);
+            harness_settle(h, false);
+            bool fits = state(h) == HTTP_CONNECTION_CLOSING;
+            CHECK(fits || state(h) == HTTP_CONNECTION_CLOSED);
+            CHECK_INT_EQ(!fits, h->shared.lost_responses);
+        }
     }
 }
 

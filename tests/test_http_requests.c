@@ -5,6 +5,7 @@
 #include "fuzz_targets.h"
 #include "guard.h"
 #include "http_harness.h"
+#include "os/os.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -438,4 +439,27 @@ TEST(http_limits_the_body) {
 
 TEST(http_requests_fuzz_corpus) {
     CHECK(fuzz_replay("http", fuzz_http, 200) >= 50);
+}
+
+TEST(http_fuzz_connection_corpus) {
+    CHECK(fuzz_replay("connection", fuzz_connection, test_is_sanitized() ? 10 : 30) >= 50);
+}
+
+// FUZZ_SEED=n repeats a run, whose seed a failed one shows.
+TEST(http_fuzz_connection_random) {
+    uint8_t input[400];
+    uint64_t seed;
+    const char *given = getenv("FUZZ_SEED");
+    os_random(&seed, sizeof seed);
+    seed = given ? strtoull(given, NULL, 10) : seed % 1000000000;
+    printf("seed %llu\n", (unsigned long long)seed);
+    fflush(stdout);
+    FuzzDice dice = {.key = seed};
+    uint32_t runs = test_is_sanitized() ? 1000 : 10000, done = 0;
+    for (; done < runs; done++) {
+        for (size_t i = 0; i < sizeof input; i++)
+            input[i] = (uint8_t)fuzz_roll(&dice, 256);
+        fuzz_connection(input, sizeof input);
+    }
+    CHECK_INT_EQ(runs, done); // a broken promise ends the process
 }

@@ -13,6 +13,8 @@
 
 enum { ARENA_BYTES = 8 << 20, REPLY_BYTES = 64 * 1024, PATIENCE_MS = 5000 };
 
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: h\r\n\r\n"
+
 // ---- a server that a test can talk to ----
 
 typedef struct {
@@ -27,7 +29,16 @@ typedef struct {
     atomic_uint stop_grace_ms;
     uint64_t closed_at_ms;
     bool floods;
+    char order[8192]; // the second characters of the paths asked for, in turn
+    uint32_t then_at; // with so many requests answered, …
+    int then_fd;      // … this client asks for /q
 } Service;
+
+static void raw_send(int fd, const char *text) {
+    Str bytes = str_from_c(text);
+    size_t sent = 0;
+    REQUIRE(os_net_send(fd, bytes, &sent) == OS_NET_OK && sent == bytes.len);
+}
 
 static void answer(HttpExchange exchange, uint16_t status, Str body) {
     HttpResponse response = {.status = status, .content_type = {"text/plain", 10}, .body = body};
@@ -38,7 +49,10 @@ static void answer(HttpExchange exchange, uint16_t status, Str body) {
 // anything else echoes.
 static void on_request(void *context, HttpExchange exchange, const HttpRequest *request) {
     Service *s = context;
-    atomic_fetch_add(&s->requests, 1);
+    uint32_t n = atomic_load(&s->requests);
+    if (n < sizeof s->order && request->path.len > 1) s->order[n] = request->path.ptr[1];
+    atomic_store(&s->requests, n + 1);
+    if (s->then_at && n + 1 == s->then_at) raw_send(s->then_fd, GET("/q"));
     if (str_eq(request->path, STR("/never"))) return;
     bool floods = str_eq(request->path, STR("/flood"));
     if (floods || str_eq(request->path, STR("/stream"))) {
@@ -90,8 +104,8 @@ static void *run_server(void *context) {
     return NULL;
 }
 
-// One a test case; each case has a process of its own.
-static Service *service_start(HttpServerConfig config) {
+// It listens, and takes up nobody before service_run. One a test case; each case has a process of its own.
+static Service *service_open(HttpServerConfig config) {
     static Service service;
     static uint8_t memory[ARENA_BYTES];
     Arena arena = arena_from_memory(memory, sizeof memory);
@@ -104,8 +118,18 @@ static Service *service_start(HttpServerConfig config) {
                                    .on_tick = on_tick};
     if (!http_server_open(&service.server, &arena, &config, &err)) FAIL("%s", err.message);
     REQUIRE(service.server != NULL);
-    REQUIRE(os_thread_start(&service.thread, "server", run_server, &service, &err));
     return &service;
+}
+
+static void service_run(Service *s) {
+    Error err;
+    REQUIRE(os_thread_start(&s->thread, "server", run_server, s, &err));
+}
+
+static Service *service_start(HttpServerConfig config) {
+    Service *s = service_open(config);
+    service_run(s);
+    return s;
 }
 
 static void service_wake(Service *s) {
@@ -149,10 +173,15 @@ static int raw_connect(const Service *s) {
     return fd;
 }
 
-static void raw_send(int fd, const char *text) {
-    Str bytes = str_from_c(text);
-    size_t sent = 0;
-    REQUIRE(os_net_send(fd, bytes, &sent) == OS_NET_OK && sent == bytes.len);
+// Waits as long as it takes.
+static void raw_send_all(int fd, Str bytes) {
+    while (bytes.len) {
+        size_t sent = 0;
+        OsNetResult result = os_net_send(fd, bytes, &sent);
+        if (result == OS_NET_WOULD_BLOCK) REQUIRE(os_net_wait_ready(fd, true, PATIENCE_MS));
+        else REQUIRE(result == OS_NET_OK);
+        bytes = str_slice(bytes, sent, bytes.len);
+    }
 }
 
 typedef struct {
@@ -176,8 +205,6 @@ static void raw_receive(int fd, Reply *reply, const char *until) {
         reply->len += got;
     }
 }
-
-#define GET(path) "GET " path " HTTP/1.1\r\nHost: h\r\n\r\n"
 
 static const char no_such_text[] = "\x01"; // raw_receive then waits for the end
 
@@ -447,23 +474,127 @@ TEST(http_server_bounds_its_connections) {
     CHECK_INT_EQ(MOST, atomic_load(&s->closed)); // each request that never was answered
 }
 
-// Requests that do not get on keep nobody out for longer than a second.
-TEST(http_server_lets_slow_requests_give_place) {
-    enum { MOST = 8 };
-    static const char *const parts[] = {"GET /a HTTP/1.1\r\nHost",
-                                        "POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"};
+// Whoever holds connections without a request that is being answered, and does what with them: others get in.
+TEST(http_server_locks_nobody_out) {
+    enum { MOST = 8, LARGE = 900 * 1000 };
+    static const struct {
+        const char *name, *sent;
+        bool large;      // a body follows, which is echoed
+        bool has_answer; // it is one to wait for
+    } rows[] = {
+        {"says nothing", "", false, false},
+        {"idle", GET("/i"), false, true},
+        {"half a head", "GET /a HTTP/1.1\r\nHost", false, false},
+        {"half a body", "POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", false, false},
+        {"closing and unread",
+         "POST /c HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 900000\r\n\r\n", true, true},
+        {"open and unread", "POST /o HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n", true, true},
+        {"lingering", "GET /l HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", false, true},
+    };
+    static char body[LARGE];
     static Reply reply;
     Service *s = service_start((HttpServerConfig){.connections_max = MOST});
-    for (uint32_t i = 0; i < MOST; i++)
-        raw_send(raw_connect(s), parts[i % COUNT_OF(parts)]);
-    os_sleep_ms(HTTP_SLOW_REQUEST_MS + 2 * HTTP_TICK_MS);
-    for (int i = 0; i < MOST; i++) {
-        int fd = raw_connect(s);
-        raw_send(fd, GET("/n"));
-        raw_receive(fd, &reply, "\r\n\r\n/n");
-        CHECK(str_starts_with(str_from_c(reply.text), STR("HTTP/1.1 200 ")));
+    for (size_t row = 0; row < COUNT_OF(rows); row++) {
+        int held[MOST], small = 4096;
+        uint32_t before = atomic_load(&s->requests);
+        TEST_CASE_LABEL("%s", rows[row].name);
+        for (uint32_t i = 0; i < MOST; i++) {
+            held[i] = raw_connect(s);
+            REQUIRE(setsockopt(held[i], SOL_SOCKET, SO_RCVBUF, &small, sizeof small) == 0);
+            if (*rows[row].sent) raw_send(held[i], rows[row].sent);
+            if (rows[row].large) raw_send_all(held[i], (Str){body, sizeof body});
+            if (rows[row].has_answer) REQUIRE(reaches(&s->requests, before + i + 1));
+        }
+        for (int i = 0; i < MOST; i++) {
+            int fd = raw_connect(s);
+            raw_send(fd, GET("/n"));
+            raw_receive(fd, &reply, "\r\n\r\n/n");
+            CHECK(str_starts_with(str_from_c(reply.text), STR("HTTP/1.1 200 ")));
+            os_net_close(fd);
+        }
+        for (uint32_t i = 0; i < MOST; i++)
+            os_net_close(held[i]);
     }
     CHECK_INT_EQ(0, service_end(s).connections_refused);
+}
+
+// Of the connections that hold nothing up any more, those that are closing go before the idle ones.
+TEST(http_server_spares_idle_connections) {
+    Service *s = service_start((HttpServerConfig){.connections_max = 2});
+    static Reply reply;
+    int idle = raw_connect(s);
+    raw_send(idle, GET("/1"));
+    raw_receive(idle, &reply, "\r\n\r\n/1");
+    for (int i = 0; i < 5; i++) {
+        int closing = raw_connect(s);
+        raw_send(closing, "GET /c HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        raw_receive(closing, &reply, no_such_text);
+        CHECK(strstr(reply.text, "\r\n\r\n/c") != NULL); // our side stays open
+    }
+    raw_send(idle, GET("/2"));
+    raw_receive(idle, &reply, "\r\n\r\n/2");
+    CHECK(strstr(reply.text, "\r\n\r\n/2") != NULL);
+    CHECK_INT_EQ(6, service_end(s).connections_accepted);
+}
+
+// ---- turns ----
+
+// However much one has sent, another waits for one of its requests at most.
+TEST(http_server_takes_turns) {
+    enum { MANY = 1000, FEW = 50 };
+    static char flood[64 * 1024], few[8 * 1024];
+    StrBuf flood_text = STRBUF(flood), few_text = STRBUF(few);
+    for (int i = 0; i < MANY; i++)
+        strbuf_put(&flood_text, STR(GET("/a")));
+    for (int i = 0; i < FEW; i++)
+        strbuf_put(&few_text, STR(GET("/b")));
+    REQUIRE(!flood_text.truncated && !few_text.truncated);
+    Service *s = service_open((HttpServerConfig){0});
+    int first = raw_connect(s), second = raw_connect(s);
+    raw_send_all(first, strbuf_str(&flood_text));
+    raw_send_all(second, strbuf_str(&few_text));
+    service_run(s);
+    REQUIRE(reaches(&s->requests, MANY + FEW));
+    uint32_t in_a_row = 0, most = 0, n_few = 0;
+    for (uint32_t i = 0; n_few < FEW; i++) {
+        REQUIRE(i < MANY + FEW);
+        bool is_few = s->order[i] == 'b';
+        n_few += is_few;
+        in_a_row = is_few ? 0 : in_a_row + 1;
+        most = (uint32_t)max_u64(most, in_a_row);
+    }
+    CHECK_INT_EQ(HTTP_REQUESTS_A_TURN, most);
+    os_net_close(first);
+    os_net_close(second);
+    service_end(s);
+}
+
+// One that is new, or has been quiet, comes before all that are busy.
+TEST(http_server_serves_the_quiet_first) {
+    enum { FLOODS = 20, MANY = 200 };
+    static char flood[64 * 1024];
+    StrBuf text = STRBUF(flood);
+    for (int i = 0; i < MANY; i++)
+        strbuf_put(&text, STR(GET("/a")));
+    Service *s = service_open((HttpServerConfig){0});
+    int quiet = raw_connect(s), fds[FLOODS];
+    for (int i = 0; i < FLOODS; i++) {
+        fds[i] = raw_connect(s);
+        raw_send_all(fds[i], strbuf_str(&text));
+    }
+    s->then_at = 100 * FLOODS; // when half of them are answered
+    s->then_fd = quiet;
+    service_run(s);
+    REQUIRE(reaches(&s->requests, MANY * FLOODS + 1));
+    uint32_t at = 0;
+    while (s->order[at] != 'q')
+        at++;
+    // The server looks for news after HTTP_TURNS_US, which is time for far fewer than all the rest.
+    CHECK(at >= s->then_at && at < s->then_at + MANY * FLOODS / 4);
+    for (int i = 0; i < FLOODS; i++)
+        os_net_close(fds[i]);
+    os_net_close(quiet);
+    service_end(s);
 }
 
 TEST(http_server_gives_memory_of_large_bodies_back) {

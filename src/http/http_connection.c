@@ -69,6 +69,7 @@ void http_connection_open(HttpConnection *c) {
     c->request = (HttpRequest){0};
     c->close_after_response = c->input_ended = c->output_shut = false;
     c->waits_since_ms = c->shared->now_ms;
+    c->turn_requests = 0;
     // A new connection says something soon; the longer idle time is for those that have proved useful.
     http_connection_set_deadline(c, c->shared->timeouts.header_timeout_ms);
 }
@@ -94,6 +95,7 @@ void http_connection_drop(HttpConnection *c) {
 static void http_connection_finish(HttpConnection *c) {
     c->state = HTTP_CONNECTION_CLOSING;
     c->deadline_ms = UINT64_MAX;
+    c->waits_since_ms = c->shared->now_ms;
     http_connection_release_large(c);
 }
 
@@ -101,18 +103,26 @@ static HttpParse http_connection_refuse(HttpConnection *c, const HttpFault *faul
     char memory[HTTP_REFUSAL_BYTES_MAX];
     StrBuf out = STRBUF(memory);
     http_write_refusal(c->shared, fault, &c->request, &out);
-    // Before a request is looked at, at most HTTP_PIPELINE_OUTPUT_MAX bytes wait to be sent.
-    http_connection_send(c, strbuf_str(&out));
-    http_connection_finish(c);
+    // A whole stream may wait to be sent before a refusal: one that comes on a timer finds no room perhaps.
+    if (http_connection_send(c, strbuf_str(&out))) http_connection_finish(c);
     return HTTP_PARSE_BAD;
 }
 
 // ---- input ----
 
+// Not while the client leaves so much unread.
+static bool http_connection_takes_requests(const HttpConnection *c) {
+    return c->state == HTTP_CONNECTION_HEAD && c->output.size <= HTTP_PIPELINE_OUTPUT_MAX;
+}
+
+bool http_connection_waits_for_turn(const HttpConnection *c) {
+    return http_connection_takes_requests(c) && c->turn_requests == 0 && c->input_end > c->head.scanned;
+}
+
 HttpRoom http_connection_input_room(const HttpConnection *c) {
     if (c->state == HTTP_CONNECTION_LINGERING) return (HttpRoom){c->input, HTTP_READ_BYTES};
     bool reads = c->state == HTTP_CONNECTION_BODY ||
-                 (c->state == HTTP_CONNECTION_HEAD && c->output.size <= HTTP_PIPELINE_OUTPUT_MAX);
+                 (http_connection_takes_requests(c) && !http_connection_waits_for_turn(c));
     if (!reads) return (HttpRoom){0};
     size_t capacity = c->large_input ? HTTP_INPUT_BYTES : HTTP_SMALL_INPUT_BYTES + HTTP_READ_BYTES;
     return (HttpRoom){c->input + c->input_end, (size_t)min_u64(HTTP_READ_BYTES, capacity - c->input_end)};
@@ -158,7 +168,7 @@ static HttpParse http_connection_begin_body(HttpConnection *c) {
     http_connection_set_deadline(c, c->shared->timeouts.body_timeout_ms);
     if (!http_connection_admit_bytes(c, c->parsed_end + request->content_length)) return HTTP_PARSE_BAD;
     if (request->expects_continue && has_body && c->input_end == c->parsed_end) {
-        http_connection_send(c, STR("HTTP/1.1 100 Continue\r\n\r\n"));
+        if (!http_connection_send(c, STR("HTTP/1.1 100 Continue\r\n\r\n"))) return HTTP_PARSE_BAD;
     }
     return HTTP_PARSE_DONE;
 }
@@ -202,6 +212,7 @@ static void http_connection_call_handler(HttpConnection *c) {
     c->deadline_ms = UINT64_MAX;
     c->generation = ++c->shared->generation;
     c->tag = 0;
+    if (c->turn_requests) c->turn_requests--;
     const HttpHandler *handler = &c->shared->handler;
     handler->on_request(handler->context, (HttpExchange){c, c->generation}, &c->request);
 }
@@ -237,7 +248,7 @@ static void http_connection_tell_closed(HttpConnection *c) {
 static bool http_connection_step(HttpConnection *c) {
     switch (c->state) {
     case HTTP_CONNECTION_HEAD:
-        if (c->output.size > HTTP_PIPELINE_OUTPUT_MAX) return false;
+        if (!http_connection_takes_requests(c) || c->turn_requests == 0) return false;
         return http_connection_parse_head(c) != HTTP_PARSE_INCOMPLETE;
     case HTTP_CONNECTION_BODY: {
         HttpParse parse = http_connection_parse_body(c);
@@ -263,13 +274,14 @@ static bool http_connection_step(HttpConnection *c) {
     return false;
 }
 
-// Ends: each turn consumes input, of which there is a bounded amount, or moves towards the connection's end.
+// Ends: each step consumes input, of which there is a bounded amount, or moves towards the connection's end.
 void http_connection_advance(HttpConnection *c) {
     while (http_connection_step(c)) {
     }
     if (!c->input_ended) return;
-    bool waits = c->state == HTTP_CONNECTION_HEAD || c->state == HTTP_CONNECTION_BODY;
-    if (waits && c->output.size <= HTTP_PIPELINE_OUTPUT_MAX) {
+    bool waits = c->state == HTTP_CONNECTION_BODY ||
+                 (http_connection_takes_requests(c) && !http_connection_waits_for_turn(c));
+    if (waits) {
         // A request that is only partly here when the client has finished sending will never be whole.
         http_connection_finish(c);
     } else if (c->state == HTTP_CONNECTION_HANDLING || c->state == HTTP_CONNECTION_STREAMING) {
@@ -279,17 +291,23 @@ void http_connection_advance(HttpConnection *c) {
     }
 }
 
+void http_connection_turn(HttpConnection *c) {
+    http_connection_mark_dirty(c);
+    c->turn_requests = HTTP_REQUESTS_A_TURN;
+    http_connection_advance(c);
+}
+
 void http_connection_received(HttpConnection *c, size_t size) {
     http_connection_mark_dirty(c);
     if (c->state == HTTP_CONNECTION_LINGERING) return;
-    assert(c->state == HTTP_CONNECTION_HEAD || c->state == HTTP_CONNECTION_BODY);
+    assert(c->state == HTTP_CONNECTION_HEAD || c->state == HTTP_CONNECTION_BODY); // input_room gave room
     if (c->state == HTTP_CONNECTION_HEAD && c->input_end == 0) {
         http_connection_set_deadline(c, c->shared->timeouts.header_timeout_ms);
         c->waits_since_ms = c->shared->now_ms;
     }
     c->input_end += size;
     c->input_touched = (size_t)max_u64(c->input_touched, c->input_end);
-    http_connection_advance(c);
+    http_connection_turn(c);
 }
 
 void http_connection_input_ended(HttpConnection *c) {
@@ -301,10 +319,15 @@ void http_connection_input_ended(HttpConnection *c) {
 
 // ---- output ----
 
-void http_connection_send(HttpConnection *c, Str bytes) {
+bool http_connection_send(HttpConnection *c, Str bytes) {
     if (c->output.size == 0) c->write_deadline_ms = c->shared->now_ms + c->shared->timeouts.write_timeout_ms;
-    http_output_put(&c->output, bytes);
+    bool fits = http_output_put(&c->output, bytes);
+    if (!fits) {
+        c->shared->lost_responses++;
+        http_connection_drop(c);
+    }
     http_connection_mark_dirty(c);
+    return fits;
 }
 
 Str http_connection_output(const HttpConnection *c) {
@@ -325,9 +348,12 @@ bool http_connection_is_idle(const HttpConnection *c) {
     return waits || c->state == HTTP_CONNECTION_LINGERING;
 }
 
-bool http_connection_is_slow(const HttpConnection *c) {
+HttpPlace http_connection_place(const HttpConnection *c) {
+    if (c->state == HTTP_CONNECTION_LINGERING) return HTTP_PLACE_OF_LINGERING;
+    if (c->state == HTTP_CONNECTION_CLOSING) return HTTP_PLACE_OF_CLOSING;
+    if (http_connection_is_idle(c)) return HTTP_PLACE_OF_IDLE;
     bool waits = c->state == HTTP_CONNECTION_HEAD || c->state == HTTP_CONNECTION_BODY;
-    return waits && c->shared->now_ms - c->waits_since_ms >= HTTP_SLOW_REQUEST_MS;
+    return waits ? HTTP_PLACE_OF_UNFINISHED : HTTP_PLACE_KEPT;
 }
 
 static void http_connection_expire(HttpConnection *c) {

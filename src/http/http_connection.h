@@ -5,6 +5,13 @@
 // Requests of a connection are handled strictly one after another: the next one is not parsed before the
 // response to this one is complete, whatever the client pipelines.
 //
+// Work is cut into turns. In a turn a connection takes in at most HTTP_READ_BYTES and begins at most
+// HTTP_REQUESTS_A_TURN requests; with more of them waiting in its input it says so
+// (http_connection_waits_for_turn), and the owner gives it another turn after the others had theirs.
+//
+// Nothing is written that the output has no room for. Whatever does not fit, be it a response, an error or a
+// comment on a timer, drops the connection: its client does not read.
+//
 // A request ends in exactly one of two ways, seen from the handler:
 //   - its response becomes complete: http_respond, or http_stream_begin … http_stream_end;
 //   - on_closed: the client has gone, does not read, or the server is stopping. Nothing can be sent any more.
@@ -151,7 +158,9 @@ struct HttpConnection {
     uint64_t deadline_ms;       // of the present state; UINT64_MAX for none
     uint64_t write_deadline_ms; // while there is output
     uint64_t comment_due_ms;    // while streaming
-    uint64_t waits_since_ms;    // HEAD, BODY: for a request to begin, or for the rest of it
+    uint64_t
+        waits_since_ms;     // HEAD, BODY: for a request to begin, or for the rest of it; CLOSING: for its end
+    uint32_t turn_requests; // that may still begin in this turn
     bool close_after_response;
     bool input_ended;
     bool output_shut; // the owner's: it has shut its side of the socket
@@ -174,8 +183,12 @@ typedef struct {
     size_t len;
 } HttpRoom;
 HttpRoom http_connection_input_room(const HttpConnection *connection);
-// Goes through the new bytes as far as possible, calling the handler.
+// Goes through the new bytes, calling the handler, as far as one turn goes.
 void http_connection_received(HttpConnection *connection, size_t size);
+// More requests are in the input than the last turn allowed for. Until the next one nothing more is read.
+bool http_connection_waits_for_turn(const HttpConnection *connection);
+// The next turn, with what is in the input.
+void http_connection_turn(HttpConnection *connection);
 // The client sent FIN.
 void http_connection_input_ended(HttpConnection *connection);
 
@@ -193,10 +206,19 @@ void http_connection_mark_dirty(HttpConnection *connection);
 // Time has passed: applies the timeouts. Cheap; call it for every connection a few times a second.
 void http_connection_tick(HttpConnection *connection);
 
-// No request is under way, so the connection may be closed to make room.
+// No request is under way.
 bool http_connection_is_idle(const HttpConnection *connection);
-// Its request has been coming for HTTP_SLOW_REQUEST_MS or longer: closed to make room where none is idle.
-bool http_connection_is_slow(const HttpConnection *connection);
+
+// Which connections are closed first to make room for a new one. Among those of one kind, the one that has
+// waited longest (waits_since_ms). Only those whose request is being answered keep their place.
+typedef enum {
+    HTTP_PLACE_OF_LINGERING,  // all was sent
+    HTTP_PLACE_OF_CLOSING,    // the client is slow to take the last of what is left
+    HTTP_PLACE_OF_IDLE,       // waits for a request
+    HTTP_PLACE_OF_UNFINISHED, // a request is on its way, or answers are not taken
+    HTTP_PLACE_KEPT,
+} HttpPlace;
+HttpPlace http_connection_place(const HttpConnection *connection);
 // Ends the connection at once: it is broken, or no longer wanted. on_closed follows where a request is in
 // progress, from http_connection_advance.
 void http_connection_drop(HttpConnection *connection);

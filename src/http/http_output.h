@@ -16,8 +16,8 @@ static inline size_t http_output_room(const HttpOutput *output) {
     return HTTP_OUTPUT_BYTES_MAX - output->size;
 }
 
-// The caller has checked that there is room.
-void http_output_put(HttpOutput *output, Str bytes);
+// All of the bytes, or none where they do not fit: false.
+MUST_CHECK bool http_output_put(HttpOutput *output, Str bytes);
 // The longest piece at the front that lies in one part; empty when there is nothing.
 Str http_output_front(const HttpOutput *output);
 void http_output_drop_front(HttpOutput *output, size_t size);

@@ -159,9 +159,8 @@ bool http_respond(HttpExchange x, const HttpResponse *response) {
     http_write_connection(&head, c);
     http_write_headers(&head, response->headers, response->header_count);
     strbuf_put(&head, STR("\r\n"));
-    if (head.truncated || head.len + body.len > http_output_room(&c->output)) return http_exchange_lose(x);
-    http_connection_send(c, strbuf_str(&head));
-    http_connection_send(c, body);
+    if (head.truncated) return http_exchange_lose(x);
+    if (!http_connection_send(c, strbuf_str(&head)) || !http_connection_send(c, body)) return false;
     http_exchange_complete(x);
     return true;
 }
@@ -182,8 +181,8 @@ bool http_stream_begin(HttpExchange x, const HttpHeader *headers, uint32_t heade
     http_write_connection(&head, c);
     http_write_headers(&head, headers, header_count);
     strbuf_put(&head, STR("\r\n"));
-    if (head.truncated || head.len > http_output_room(&c->output)) return http_exchange_lose(x);
-    http_connection_send(c, strbuf_str(&head));
+    if (head.truncated) return http_exchange_lose(x);
+    if (!http_connection_send(c, strbuf_str(&head))) return false;
     c->state = HTTP_CONNECTION_STREAMING;
     c->comment_due_ms = c->shared->now_ms + c->shared->timeouts.keepalive_comment_ms;
     return true;
@@ -194,27 +193,23 @@ bool http_stream_send(HttpExchange x, Str events) {
     HttpConnection *c = x.connection;
     // An empty chunk would end the stream.
     if (events.len == 0) return true;
+    // The end of the stream has its room in any case.
     if (events.len + HTTP_CHUNK_FRAME_BYTES_MAX + http_last_chunk.len > http_output_room(&c->output)) {
         return http_exchange_lose(x);
     }
     c->comment_due_ms = c->shared->now_ms + c->shared->timeouts.keepalive_comment_ms;
-    if (c->request.minor_version == 0) {
-        http_connection_send(c, events);
-        return true;
-    }
+    if (c->request.minor_version == 0) return http_connection_send(c, events);
     char memory[HTTP_CHUNK_FRAME_BYTES_MAX];
     StrBuf size = STRBUF(memory);
     strbuf_printf(&size, "%zx\r\n", events.len);
-    http_connection_send(c, strbuf_str(&size));
-    http_connection_send(c, events);
-    http_connection_send(c, STR("\r\n"));
-    return true;
+    return http_connection_send(c, strbuf_str(&size)) && http_connection_send(c, events) &&
+           http_connection_send(c, STR("\r\n"));
 }
 
 bool http_stream_end(HttpExchange x) {
     if (!http_exchange_has_state(x, HTTP_CONNECTION_STREAMING)) return false;
-    // http_stream_send has kept this much room.
-    if (x.connection->request.minor_version > 0) http_connection_send(x.connection, http_last_chunk);
+    bool is_chunked = x.connection->request.minor_version > 0;
+    if (is_chunked && !http_connection_send(x.connection, http_last_chunk)) return false;
     http_exchange_complete(x);
     return true;
 }

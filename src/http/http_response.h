@@ -4,5 +4,6 @@
 
 #include "http/http_connection.h"
 
-// Appends to the output, which has room for it.
-void http_connection_send(HttpConnection *connection, Str bytes);
+// Appends to the output. Where it does not fit, the client does not read: the connection is dropped, and the
+// result is false.
+bool http_connection_send(HttpConnection *connection, Str bytes);

@@ -7,9 +7,8 @@
 #include <time.h>
 
 enum {
-    HTTP_EVENTS_AT_ONCE = 64,
+    HTTP_EVENTS_AT_ONCE = HTTP_CONNECTIONS_MAX + 2, // all that there can be
     HTTP_ACCEPTS_AT_ONCE = 64,
-    HTTP_READS_AT_ONCE = 4, // then the other connections have their turn
     HTTP_PAGE_BYTES = 4096,
     // How long a stopping server waits for clients to take note of their last response.
     HTTP_STOP_LINGER_MS = 200,
@@ -23,18 +22,27 @@ static_assert(HTTP_INPUT_BYTES % HTTP_PAGE_BYTES == 0 && HTTP_OUTPUT_BYTES_MAX %
               "the memory of each connection begins at a page");
 static_assert(HTTP_SMALL_INPUT_BYTES % HTTP_PAGE_BYTES == 0, "what is given back begins at a page");
 
-typedef struct {
+typedef struct HttpSlot HttpSlot;
+struct HttpSlot {
     HttpConnection connection;
     int socket; // -1 for none
     uint32_t interest;
     uint64_t serial; // of the connection, counted from 1: tells which of two came first
-} HttpSlot;
+    uint32_t events; // OS_POLL_… since its last turn
+    bool is_new;     // has not had its first turn
+    bool is_queued;
+    uint64_t served; // the number of its last turn
+    HttpSlot *next;  // in the queue
+};
 
 struct HttpServer {
     HttpShared shared;
     HttpSlot *slots;
     uint32_t slot_count;
     uint32_t open_count;
+    HttpSlot *queue; // those with work to do
+    HttpSlot *queue_last;
+    uint64_t turns; // given so far
     int poller;
     int listener; // -1 when no longer listening
     int wake;
@@ -129,11 +137,44 @@ HttpServerStats http_server_stats(const HttpServer *server) {
     return stats;
 }
 
+// ---- who has the next turn ----
+
+// Connections with work to do wait in a queue: who was served longest ago comes first. So a connection that
+// asks now and then is answered at once, however much others have sent. A new connection counts as served
+// HTTP_CONNECTIONS_MAX turns ago, so that a stream of new ones does not keep the old ones waiting for ever.
+static void http_server_enqueue(HttpServer *server, HttpSlot *slot) {
+    if (slot->is_queued) return;
+    HttpSlot **at = &server->queue;
+    if (server->queue_last && server->queue_last->served <= slot->served) at = &server->queue_last->next;
+    while (*at && (*at)->served <= slot->served)
+        at = &(*at)->next;
+    slot->is_queued = true;
+    slot->next = *at;
+    *at = slot;
+    if (!slot->next) server->queue_last = slot;
+}
+
+static void http_server_unqueue(HttpServer *server, HttpSlot *slot) {
+    HttpSlot **at = &server->queue, *before = NULL;
+    while (slot->is_queued && *at != slot) {
+        before = *at;
+        at = &before->next;
+    }
+    if (!slot->is_queued) return;
+    *at = slot->next;
+    if (server->queue_last == slot) server->queue_last = before;
+    slot->next = NULL;
+    slot->is_queued = false;
+}
+
 // ---- one connection ----
 
 static void http_slot_close(HttpServer *server, HttpSlot *slot) {
     http_close_descriptor(&slot->socket);
     http_connection_release(&slot->connection);
+    http_server_unqueue(server, slot);
+    slot->events = 0; // no news of this connection reaches the next one in its place
+    slot->is_new = false;
     server->open_count--;
 }
 
@@ -192,6 +233,7 @@ static void http_slot_settle(HttpServer *server, HttpSlot *slot) {
         http_slot_close(server, slot);
         return;
     }
+    if (http_connection_waits_for_turn(c)) http_server_enqueue(server, slot);
     uint32_t interest = http_slot_wanted_interest(c);
     if (interest == slot->interest) return;
     slot->interest = interest;
@@ -208,16 +250,16 @@ static void http_server_settle(HttpServer *server) {
         http_slot_settle(server, &server->slots[c->owner_data]);
 }
 
+// ---- turns ----
+
 static void http_slot_receive(HttpSlot *slot, uint32_t events) {
     HttpConnection *c = &slot->connection;
     OsNetResult result = OS_NET_OK;
-    for (int i = 0; i < HTTP_READS_AT_ONCE && result == OS_NET_OK; i++) {
-        HttpRoom room = http_connection_input_room(c);
-        size_t received = 0;
-        if (room.len == 0) break;
+    HttpRoom room = http_connection_input_room(c);
+    size_t received = 0;
+    if (room.len) {
         result = os_net_receive(slot->socket, room.ptr, room.len, &received);
         if (result == OS_NET_OK) http_connection_received(c, received);
-        if (received < room.len) break;
     }
     bool is_answering = c->state == HTTP_CONNECTION_HANDLING || c->state == HTTP_CONNECTION_STREAMING;
     if (result == OS_NET_BROKEN) {
@@ -227,14 +269,31 @@ static void http_slot_receive(HttpSlot *slot, uint32_t events) {
     }
 }
 
-static void http_slot_handle_events(HttpSlot *slot, uint32_t events) {
+static void http_slot_take_turn(HttpServer *server, HttpSlot *slot) {
     HttpConnection *c = &slot->connection;
+    uint32_t events = slot->events;
+    slot->events = 0;
+    slot->is_new = false;
+    slot->served = ++server->turns;
     if (c->state == HTTP_CONNECTION_FREE) return;
     http_connection_mark_dirty(c);
     if (events & OS_POLL_BROKEN) {
         http_connection_drop(c);
+    } else if (http_connection_waits_for_turn(c)) {
+        http_connection_turn(c);
     } else if (events & (OS_POLL_RECEIVE | OS_POLL_ENDED)) {
         http_slot_receive(slot, events);
+    }
+    http_server_settle(server);
+}
+
+static void http_server_serve(HttpServer *server) {
+    uint64_t until_ns = os_monotonic_ns() + HTTP_TURNS_US * 1000ull;
+    HttpSlot *slot;
+    while ((slot = server->queue)) {
+        http_server_unqueue(server, slot);
+        http_slot_take_turn(server, slot);
+        if (os_monotonic_ns() >= until_ns) return;
     }
 }
 
@@ -260,61 +319,72 @@ static bool waits_longer(const HttpSlot *a, const HttpSlot *b) {
     return since_a < since_b || (since_a == since_b && a->serial < b->serial);
 }
 
-// Closes the connection that has been idle for longest or, where none is, the one whose request has been
-// coming for longest; NULL where all are being answered, or have begun to send just now.
-static HttpSlot *http_server_make_room(HttpServer *server) {
-    HttpSlot *longest[2] = {NULL, NULL}; // idle, slow
+// Closes the connection that can best be spared (HttpPlace), and of those the one that has waited longest;
+// NULL where there is none. One that has not had its first turn stays: its request may be here already. Where
+// there is such a one, *has_new is set.
+static HttpSlot *http_server_make_room(HttpServer *server, bool *has_new) {
+    HttpSlot *spared = NULL;
+    *has_new = false;
     for (uint32_t i = 0; i < server->slot_count; i++) {
         HttpSlot *slot = &server->slots[i];
-        const HttpConnection *c = &slot->connection;
-        bool is_idle = http_connection_is_idle(c);
-        if (!is_idle && !http_connection_is_slow(c)) continue;
-        HttpSlot **of_kind = &longest[!is_idle];
-        if (!*of_kind || waits_longer(slot, *of_kind)) *of_kind = slot;
+        HttpPlace place = http_connection_place(&slot->connection);
+        *has_new |= slot->is_new;
+        if (slot->is_new || place == HTTP_PLACE_KEPT) continue;
+        HttpPlace best = spared ? http_connection_place(&spared->connection) : HTTP_PLACE_KEPT;
+        if (place < best || (place == best && waits_longer(slot, spared))) spared = slot;
     }
-    HttpSlot *slot = longest[0] ? longest[0] : longest[1];
-    if (!slot) return NULL;
-    http_connection_drop(&slot->connection);
-    http_slot_settle(server, slot);
-    return slot;
+    if (!spared) return NULL;
+    http_connection_drop(&spared->connection);
+    http_slot_settle(server, spared);
+    return spared;
 }
 
 static HttpSlot *http_server_free_slot(HttpServer *server) {
     for (uint32_t i = 0; i < server->slot_count; i++) {
         if (server->slots[i].connection.state == HTTP_CONNECTION_FREE) return &server->slots[i];
     }
-    return http_server_make_room(server);
+    return NULL;
+}
+
+static void http_slot_open(HttpServer *server, HttpSlot *slot, int socket) {
+    uint64_t tag = HTTP_TAG_CONNECTIONS + slot->connection.owner_data;
+    if (!os_poll_add(server->poller, socket, OS_POLL_RECEIVE, tag)) {
+        os_net_close(socket);
+        return;
+    }
+    slot->socket = socket;
+    slot->interest = slot->events = OS_POLL_RECEIVE; // its request has perhaps come with it
+    slot->is_new = true;
+    slot->served = server->turns > HTTP_CONNECTIONS_MAX ? server->turns - HTTP_CONNECTIONS_MAX : 0;
+    slot->serial = ++server->stats.connections_accepted;
+    server->open_count++;
+    http_connection_open(&slot->connection);
+    http_server_enqueue(server, slot);
 }
 
 static void http_server_accept(HttpServer *server) {
     bool made_room = false; // since the last one came
     for (int i = 0; i < HTTP_ACCEPTS_AT_ONCE && server->listener >= 0; i++) {
         int socket;
+        bool has_new = false;
+        HttpSlot *slot = http_server_free_slot(server);
+        if (!slot) {
+            if (!os_net_wait_ready(server->listener, false, 0)) return;
+            slot = http_server_make_room(server, &has_new);
+            if (!slot && has_new) return; // they first; this one waits in the system
+        }
         OsNetResult result = os_net_accept(server->listener, &socket);
         if (result == OS_NET_EXHAUSTED) {
             // Without a descriptor to give, the system says so even where nobody waits.
             if (!os_net_wait_ready(server->listener, false, 0)) return;
-            made_room = !made_room && http_server_make_room(server);
+            made_room = !made_room && http_server_make_room(server, &has_new);
             if (made_room) continue;
             server->listener_paused = os_poll_change(server->poller, server->listener, 0, HTTP_TAG_LISTENER);
         }
         if (result != OS_NET_OK) return;
         made_room = false;
-        HttpSlot *slot = http_server_free_slot(server);
-        if (!slot) {
-            http_server_refuse(server, socket);
-            continue;
-        }
-        uint64_t tag = HTTP_TAG_CONNECTIONS + slot->connection.owner_data;
-        if (!os_poll_add(server->poller, socket, OS_POLL_RECEIVE, tag)) {
-            os_net_close(socket);
-            continue;
-        }
-        slot->socket = socket;
-        slot->interest = OS_POLL_RECEIVE;
-        server->open_count++;
-        slot->serial = ++server->stats.connections_accepted;
-        http_connection_open(&slot->connection);
+        if (slot) http_slot_open(server, slot, socket);
+        else http_server_refuse(server, socket);
     }
 }
 
@@ -373,6 +443,7 @@ bool http_server_run(HttpServer *server, Error *err) {
         http_server_settle(server);
         uint64_t now_ms = http_now_ms();
         uint64_t wait_ms = server->next_tick_ms > now_ms ? server->next_tick_ms - now_ms : 0;
+        if (server->queue) wait_ms = 0;
         if (server->is_stopping && server->open_count == 0) break;
         int count = os_poll_wait(server->poller, events, HTTP_EVENTS_AT_ONCE, (uint32_t)wait_ms);
         if (count < 0) return error_set(err, ERR_IO, "cannot wait for events on port %u", server->port);
@@ -386,13 +457,15 @@ bool http_server_run(HttpServer *server, Error *err) {
                 os_wake_clear(server->wake);
                 if (handler->on_wake) handler->on_wake(handler->context);
             } else {
-                http_slot_handle_events(&server->slots[tag - HTTP_TAG_CONNECTIONS], events[i].events);
+                HttpSlot *slot = &server->slots[tag - HTTP_TAG_CONNECTIONS];
+                slot->events |= events[i].events;
+                http_server_enqueue(server, slot);
             }
         }
         http_server_settle(server);
-        // Last, so that no event of this round that was meant for an old connection reaches a new one in its
-        // slot.
+        // After the events, so that none that was meant for an old connection reaches a new one in its slot.
         if (has_new) http_server_accept(server);
+        http_server_serve(server);
     }
     return true;
 }

@@ -19,7 +19,7 @@
 enum {
     OS_NET_BACKLOG = 512,
     OS_HOST_BYTES_MAX = 255, // RFC 1035
-    OS_POLL_BATCH_MAX = 64,
+    OS_POLL_BATCH_MAX = 320,
     // A peer that has vanished without a word (power, cable) is noticed after about a minute of silence, or
     // after half a minute of unacknowledged bytes.
     OS_TCP_KEEPALIVE_IDLE_SECONDS = 30,

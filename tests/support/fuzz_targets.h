@@ -23,6 +23,10 @@ void fuzz_json(const uint8_t *data, size_t size);
 // depend on the pieces.
 void fuzz_http(const uint8_t *data, size_t size);
 
+// One connection, step by step: what its peer sends, reads and leaves unread, when it ends, what the handler
+// answers and how time passes; http_connection.h's promises are checked after each.
+void fuzz_connection(const uint8_t *data, size_t size);
+
 // A GGUF file: what is taken keeps the header's promises, and every value, element and tensor can be read.
 void fuzz_gguf(const uint8_t *data, size_t size);
 

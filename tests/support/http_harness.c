@@ -81,11 +81,14 @@ void harness_settle(Harness *h, bool reads) {
     HttpConnection *c;
     while ((c = http_shared_take_dirty(&h->shared))) {
         http_connection_advance(c);
+        while (http_connection_waits_for_turn(c))
+            http_connection_turn(c);
         for (Str out; reads && (out = http_connection_output(c)).len;) {
             strbuf_put(&h->sent, out);
             http_connection_sent(c, out.len);
         }
         http_connection_advance(c);
+        if (http_connection_waits_for_turn(c)) http_connection_mark_dirty(c);
     }
 }
 

@@ -32,7 +32,7 @@ Harness *harness_open(const HttpTimeouts *timeouts);
 void harness_reopen(Harness *h);
 // What the client sends, in pieces of at most `step` bytes; returns how many the connection took.
 size_t harness_feed(Harness *h, Str bytes, size_t step);
-// Does what a server does after each event; takes the output where `reads`.
+// Does what a server does after each event, with as many turns as are needed; takes the output where `reads`.
 void harness_settle(Harness *h, bool reads);
 void harness_pass_ms(Harness *h, uint32_t ms);
 // The status codes of the responses sent so far: "200 400".

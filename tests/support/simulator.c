@@ -459,6 +459,8 @@ static void settle(Sim *s) {
     while ((h = http_shared_take_dirty(&s->shared))) {
         if (h->state == HTTP_CONNECTION_FREE) continue;
         http_connection_advance(h);
+        while (http_connection_waits_for_turn(h))
+            http_connection_turn(h);
         if (h->state != HTTP_CONNECTION_CLOSED) continue;
         uint32_t client = s->client_of[h->owner_data];
         s->client_of[h->owner_data] = UINT32_MAX;
