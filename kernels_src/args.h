@@ -19,13 +19,13 @@ typedef struct {
     int token;         // the token to feed next
     unsigned position; // of that token
     unsigned step;     // tokens drawn so far: the counter of the random numbers
-    unsigned reserved;
     // SamplerParams of src/backend/sampler.h
-    float temperature, top_p, min_p, repetition_penalty;
     unsigned top_k;
-    unsigned n_seen_words;
+    float temperature, top_p, min_p;
+    float repetition_penalty; // 1 where sample_adjust takes it off
     unsigned long long seed;
-    DEVICE_PTR(unsigned) seen; // [n_seen_words] a bit a token id: prompt and output
+    DEVICE_PTR(unsigned) seen;         // a bit a token id: prompt and output
+    DEVICE_PTR(unsigned short) counts; // [vocabulary] how often each was drawn, or NULL: nobody asks
     DEVICE_PTR(const unsigned)
     pages; // page numbers in the sequence's order; the page of `position` is there already
 } DecodeSequence;
@@ -176,6 +176,62 @@ typedef struct {
     DEVICE_PTR(SampleScratch) scratch; // not for greedy; zeros before the first launch
     DEVICE_PTR(int) out;               // [TOKEN_RING] the token, or -1, at step % TOKEN_RING
 } SampleArgs;
+
+enum { SAMPLE_BIAS_MAX = 300, SAMPLE_LOGPROBS_MAX = 20 }; // LOGIT_BIAS_MAX, LOGPROBS_MAX of src/base/limits.h
+
+typedef struct {
+    int token;
+    float bias;
+} SampleBias;
+
+// What a sequence asks for besides DecodeSequence's rules; written by the host when it begins.
+typedef struct {
+    float repetition_penalty, presence_penalty, frequency_penalty;
+    unsigned n_bias;
+    unsigned n_logprobs;
+    unsigned reserved[3];
+    SampleBias bias[SAMPLE_BIAS_MAX]; // tokens ascend
+} SampleRules;
+
+// sample_adjust.cuh
+typedef struct {
+    DEVICE_PTR(const DecodeSequence) sequence;
+    DEVICE_PTR(const SampleRules) rules;
+    DEVICE_PTR(const float) logits; // [N_VOCAB] of decode_head
+    DEVICE_PTR(float) out;          // [N_VOCAB]
+    DEVICE_PTR(HeadBest) best;      // out [HEAD_BLOCKS]
+} SampleAdjustArgs;
+
+// Of a token drawn: TokenLogprobs of src/backend/sampler.h.
+typedef struct {
+    float logprob;
+    unsigned n_best;
+    struct {
+        int token;
+        float logprob;
+    } best[SAMPLE_LOGPROBS_MAX];
+} SampleLogprobs;
+
+// What a block of sample_logprobs found.
+typedef struct {
+    unsigned long long sum;
+    unsigned long long best[SAMPLE_LOGPROBS_MAX];
+} LogprobsPart;
+
+typedef struct {
+    unsigned arrived; // blocks; 0 between launches
+    unsigned reserved[3];
+    LogprobsPart part[SAMPLE_BLOCKS_MAX];
+} LogprobsScratch;
+
+// sample_logprobs.cuh
+typedef struct {
+    DEVICE_PTR(const DecodeSequence) sequence; // as the draw left it
+    DEVICE_PTR(const SampleRules) rules;
+    DEVICE_PTR(const float) logits;      // [N_VOCAB] of decode_head
+    DEVICE_PTR(LogprobsScratch) scratch; // zeros before the first launch
+    DEVICE_PTR(SampleLogprobs) out;      // [TOKEN_RING] as SampleArgs.out
+} SampleLogprobsArgs;
 
 // repack.cuh
 typedef struct {

@@ -1,6 +1,16 @@
 // What the sampler's rules do to one logit, and the best of many. (sampler_draw of src/backend/sampler.c:
 // apply_penalty, find_best.)
 
+// Orders as the floats do; the sum makes zeros equal, whatever their sign.
+DEVICE u32 key_of(float v) {
+    u32 bits = bits_of(v + 0.0f);
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+DEVICE float logit_of_key(u32 key) {
+    return float_of(key & 0x80000000u ? key & 0x7FFFFFFFu : ~key);
+}
+
 struct LogitRules {
     float penalty;     // 1: none
     float temperature; // 0: greedy, logits are not divided
@@ -69,6 +79,7 @@ DEVICE void sequence_advance(DecodeSequence *s, i32 token, i32 *out) {
     u32 t = token < 0 ? 0u : (u32)token;
     out[s->step % TOKEN_RING] = token;
     if (s->seen != 0) s->seen[t / 32] |= 1u << t % 32;
+    if (s->counts != 0 && s->counts[t] < 0xFFFFu) s->counts[t]++;
     s->token = (i32)t;
     s->position++;
     s->step++;

@@ -131,6 +131,19 @@ DEVICE void grid_sync(u32 *counter) {
     block_sync();
 }
 
+// True in all threads of the block that comes here last, which sees what the other blocks wrote before.
+// *counter is 0 before and after; *is_last is in shared memory.
+DEVICE bool is_last_block(u32 *counter, u32 *is_last) {
+    block_sync();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        *is_last = atomicInc(counter, gridDim.x - 1) == gridDim.x - 1;
+        __threadfence();
+    }
+    block_sync();
+    return *is_last != 0;
+}
+
 // ---- programmatic dependent launch (sm_90) ----
 
 // Blocks until the stages that this one depends on are complete and their writes visible. Nothing that an
@@ -249,6 +262,9 @@ DEVICE float exp2_fast(float x) { // ex2.approx: 2 units in the last place; 0 fo
 }
 DEVICE float exp_f32(float x) {
     return expf(x);
+}
+DEVICE float log_f32(float x) {
+    return logf(x);
 }
 DEVICE float tanh_f32(float x) {
     return tanhf(x);

@@ -85,16 +85,6 @@ DEVICE u32 philox_word(u64 key, u64 counter) {
     return c0;
 }
 
-// Orders as the floats do; the sum makes zeros equal, whatever their sign.
-DEVICE u32 key_of(float v) {
-    u32 bits = bits_of(v + 0.0f);
-    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
-DEVICE float logit_of_key(u32 key) {
-    return float_of(key & 0x80000000u ? key & 0x7FFFFFFFu : ~key);
-}
-
 DEVICE u64 weight_of(float v, float best) {
     return (u64)(exp_f32(v - best) * 1099511627776.0f); // 2^40
 }

@@ -21,7 +21,8 @@
 // (arXiv:1909.05858), section 4.1, with the sign rule of Hugging Face's transformers. Bias comes before the
 // penalties as in vLLM's documentation of vllm.v1.sample.sampler (steps 5 and 6), which also has the order of
 // the three penalties. OpenAI does not say; for 3 and 4 it makes no difference. So a repetition penalty also
-// divides or multiplies a bias. min-p is last (CONTRACT of the worker; vLLM has it before top-k).
+// divides or multiplies a bias. min-p comes last, as the worker's interface says (vLLM has it before
+// top-k).
 //
 // Log-probabilities are those of the model: log-softmax of the logits before line 1, whatever the parameters
 // (vLLM's default, logprobs_mode "raw_logprobs").
@@ -44,8 +45,8 @@ typedef struct {
     float presence_penalty;   // 0: off; -2 … 2
     float frequency_penalty;  // 0: off; -2 … 2
     uint32_t top_k;           // 0: off
-    bool logprobs;            // wanted: of the token drawn, and of
-    uint32_t n_logprobs;      // so many of the most probable, 0 … LOGPROBS_MAX
+    bool logprobs;            // log-probabilities are wanted, of the token drawn and of the
+    uint32_t n_logprobs;      // n_logprobs most probable ones: 0 … LOGPROBS_MAX
     uint32_t n_logit_bias;    // of logit_bias
     uint64_t seed;
     LogitBias logit_bias[LOGIT_BIAS_MAX]; // ids ascend, each once: sampler_add_bias

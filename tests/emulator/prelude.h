@@ -125,6 +125,16 @@ DEVICE void grid_sync(u32 *counter) {
     block_sync();
 }
 
+DEVICE bool is_last_block(u32 *counter, u32 *is_last) {
+    block_sync();
+    if (thread_index() == 0) {
+        *is_last = ++*counter == block_count();
+        if (*is_last) *counter = 0;
+    }
+    block_sync();
+    return *is_last != 0;
+}
+
 DEVICE void stage_wait() {
 }
 DEVICE void stage_launch_next() {
@@ -226,6 +236,9 @@ DEVICE float exp2_fast(float x) {
 }
 DEVICE float exp_f32(float x) {
     return expf(x);
+}
+DEVICE float log_f32(float x) {
+    return logf(x);
 }
 DEVICE float tanh_f32(float x) {
     return tanhf(x);

@@ -58,6 +58,20 @@ void run(const void *args) {
     sample_full(*(const SampleArgs *)args);
 }
 const StageInfo info = sample_full_info;
+#elif defined(STAGE_SAMPLE_ADJUST)
+#include "../kernels_src/logits.cuh"
+#include "../kernels_src/sample_adjust.cuh"
+void run(const void *args) {
+    sample_adjust(*(const SampleAdjustArgs *)args);
+}
+const StageInfo info = sample_adjust_info;
+#elif defined(STAGE_SAMPLE_LOGPROBS)
+#include "../kernels_src/logits.cuh"
+#include "../kernels_src/sample_logprobs.cuh"
+void run(const void *args) {
+    sample_logprobs(*(const SampleLogprobsArgs *)args);
+}
+const StageInfo info = sample_logprobs_info;
 #elif defined(STAGE_ATTENTION)
 #include "../kernels_src/attention_splits.cuh"
 #include "../kernels_src/soft_cap.cuh"

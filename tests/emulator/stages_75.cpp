@@ -48,6 +48,10 @@
 #include "run.h"
 #define VARIANT sample_again
 #include "run.h"
+#define VARIANT adjust_small
+#include "run.h"
+#define VARIANT logprobs_small
+#include "run.h"
 
 const EmulatedStage emulated_stages_75[] = {
     qkv_ring::describe(),
@@ -72,5 +76,7 @@ const EmulatedStage emulated_stages_75[] = {
     prefill_glu_formats::describe(),
     glu_formats::describe(),
     sample_again::describe(),
+    adjust_small::describe(),
+    logprobs_small::describe(),
 };
 const unsigned n_emulated_stages_75 = sizeof emulated_stages_75 / sizeof emulated_stages_75[0];

@@ -30,6 +30,18 @@
 #include "run.h"
 #define VARIANT sample_greedy
 #include "run.h"
+#define VARIANT adjust_small
+#include "run.h"
+#define VARIANT adjust_tiny
+#include "run.h"
+#define VARIANT logprobs_small
+#include "run.h"
+#define VARIANT logprobs_tiny
+#include "run.h"
+#define VARIANT logprobs_few
+#include "run.h"
+#define VARIANT logprobs_wide
+#include "run.h"
 #define VARIANT output_attention
 #include "run.h"
 #define VARIANT output_attention_sinks
@@ -141,6 +153,12 @@ const EmulatedStage emulated_stages_90_decode[] = {
     sample_small::describe(),
     sample_runs::describe(),
     sample_greedy::describe(),
+    adjust_small::describe(),
+    adjust_tiny::describe(),
+    logprobs_small::describe(),
+    logprobs_tiny::describe(),
+    logprobs_few::describe(),
+    logprobs_wide::describe(),
     output_attention::describe(),
     output_attention_sinks::describe(),
     output_bf16::describe(),

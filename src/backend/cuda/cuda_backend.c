@@ -456,7 +456,6 @@ static bool cuda_begin(Backend *backend, uint32_t slot_index, const SequenceStar
                         .min_p = p->min_p,
                         .repetition_penalty = p->repetition_penalty,
                         .top_k = p->top_k,
-                        .n_seen_words = b->n_seen_words,
                         .seed = p->seed,
                         .seen = slot->seen,
                         .pages = slot->pages};
