@@ -70,18 +70,21 @@ TEST(contract_refusals_have_a_correlation_id) {
         uint16_t status;
     } rows[] = {
         {"too large",
-         "POST /execute HTTP/1.1\r\nHost: h\r\nX-Correlation-Id: mine\r\nContent-Length: 99999999\r\n\r\n",
+         "POST /execute HTTP/1.1\r\nHost: localhost\r\nX-Correlation-Id: mine\r\nContent-Length: "
+         "99999999\r\n\r\n",
          "mine", 413},
         {"chunk too large",
-         "POST /execute HTTP/1.1\r\nHost: h\r\nX-Correlation-Id: mine\r\nTransfer-Encoding: chunked\r\n\r\n"
+         "POST /execute HTTP/1.1\r\nHost: localhost\r\nX-Correlation-Id: mine\r\nTransfer-Encoding: "
+         "chunked\r\n\r\n"
          "FFFFFFFF\r\n",
          "mine", 413},
-        {"header behind the id", "GET / HTTP/1.1\r\nHost: h\r\nX-Correlation-Id: mine\r\nX Y: 1\r\n\r\n",
-         "mine", 400},
-        {"header before the id", "GET / HTTP/1.1\r\nHost: h\r\nX Y: 1\r\nX-Correlation-Id: mine\r\n\r\n",
-         NULL, 400},
-        {"no usable id", "POST / HTTP/1.1\r\nHost: h\r\nX-Correlation-Id: a b\r\nContent-Length: x\r\n\r\n",
-         NULL, 400},
+        {"header behind the id",
+         "GET / HTTP/1.1\r\nHost: localhost\r\nX-Correlation-Id: mine\r\nX Y: 1\r\n\r\n", "mine", 400},
+        {"header before the id",
+         "GET / HTTP/1.1\r\nHost: localhost\r\nX Y: 1\r\nX-Correlation-Id: mine\r\n\r\n", NULL, 400},
+        {"no usable id",
+         "POST / HTTP/1.1\r\nHost: localhost\r\nX-Correlation-Id: a b\r\nContent-Length: x\r\n\r\n", NULL,
+         400},
         {"no request", "nonsense\r\n\r\n", NULL, 400},
     };
     FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x", .cors_origin = "https://example.org"});

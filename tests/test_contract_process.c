@@ -81,7 +81,7 @@ static uint32_t count_events(Server s, const char *event) {
 
 // A client that goes when it has read the beginning (where this process is starved: perhaps all of it).
 static void leave_early(Server s) {
-    static const char request[] = "POST /execute HTTP/1.1\r\nHost: h\r\nContent-Length: 61\r\n\r\n"
+    static const char request[] = "POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Length: 61\r\n\r\n"
                                   "{\"job_id\":\"c\",\"prompt\":\"p\",\"max_tokens\":1900,\"temperature\":0}";
     int socket;
     size_t sent;

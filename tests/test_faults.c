@@ -129,9 +129,9 @@ static void take_output(Client *c) {
 // Sends a request and lets the worker run until it has nothing to do; the status.
 static int converse(Parts *p, Client *c, const char *method, const char *path, const char *body) {
     char request[1024];
-    int length =
-        snprintf(request, sizeof request, "%s %s HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n%s",
-                 method, path, strlen(body), body);
+    int length = snprintf(request, sizeof request,
+                          "%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s", method, path,
+                          strlen(body), body);
     c->length = 0;
     HttpRoom room = http_connection_input_room(&c->connection);
     REQUIRE(room.len >= (size_t)length);

@@ -32,6 +32,14 @@ static void drain(Api *api, const char *reason) {
 
 static void handle_shutdown(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter) {
     (void)request, (void)parameter;
+    if (!api->config.auth.required && !http_exchange_is_from_this_machine(exchange)) {
+        Error err;
+        error_fill(
+            &err, ERR_FORBIDDEN, ERROR_NO_POSITION,
+            "only this machine may stop a worker that asks for no tokens; --api-token-file makes it ask");
+        api_reply_error(api, exchange, &err);
+        return;
+    }
     api_reply(api, exchange, 202, "application/json", STR("{\"status\":\"draining\"}"));
     drain(api, "POST /shutdown");
 }
@@ -78,24 +86,24 @@ static void choose_correlation_id(Api *api, const HttpRequest *request) {
 // ---- the handler ----
 
 static bool is_preflight(const Api *api, const HttpRequest *request) {
-    return api->config.cors_origin.len && request->method == HTTP_OPTIONS &&
+    return api->config.web.cors_origin.len && request->method == HTTP_OPTIONS &&
            http_request_header(request, STR("Access-Control-Request-Method"));
 }
 
-// Browsers send some POSTs of any page without asking first (a form's, fetch with "no-cors"), and that their
-// answers cannot be read does not keep them from running or stopping something. They are known by what
-// browsers add: Sec-Fetch-Site, or else an Origin that is not the Host (which a proxy may have changed, so it
-// comes second).
-static bool is_from_foreign_page(const Api *api, const HttpRequest *request) {
-    const Str *origin = http_request_header(request, STR("Origin"));
-    const Str *site = http_request_header(request, STR("Sec-Fetch-Site"));
-    const Str *host = http_request_header(request, STR("Host"));
-    Str let_in = api->config.cors_origin;
-    if (str_eq(let_in, STR("*")) || (let_in.len && origin && str_eq(*origin, let_in))) return false;
-    if (site) return !str_eq(*site, STR("same-origin")) && !str_eq(*site, STR("none"));
-    if (!origin) return false; // no browser's
-    size_t scheme = http_scheme_length(*origin);
-    return !scheme || !host || !str_eq(str_slice(*origin, scheme, origin->len), *host);
+// What is asked of every request where no token is: see web_access.h.
+static bool check_web_access(const Api *api, const HttpRequest *request, Error *err) {
+    const WebAccess *access = &api->config.web;
+    if (api->config.auth.required) return true; // a page that has a token was given it
+    if (!web_host_is_allowed(access, request)) {
+        return error_set(err, ERR_FORBIDDEN,
+                         "the Host header names neither an address nor a name of this worker; "
+                         "--allowed-host adds a name");
+    }
+    if (!web_page_is_allowed(access, request)) {
+        return error_set(err, ERR_FORBIDDEN,
+                         "pages of other origins may not use this worker; --cors-origin names one that may");
+    }
+    return true;
 }
 
 // A route of each file: what is checked of the others is checked of it, too.
@@ -113,6 +121,10 @@ static const Route *admit_request(Api *api, HttpExchange exchange, const HttpReq
                                   uint64_t body_bytes, Str *parameter) {
     Error err;
     choose_correlation_id(api, request);
+    if (!check_web_access(api, request, &err)) {
+        api_reply_error(api, exchange, &err);
+        return NULL;
+    }
     if (is_preflight(api, request)) { // comes without credentials
         api_reply_preflight(api, exchange);
         return NULL;
@@ -121,13 +133,6 @@ static const Route *admit_request(Api *api, HttpExchange exchange, const HttpReq
     if (route && !route->open &&
         !auth_allows(&api->config.auth, http_request_header(request, STR("Authorization")))) {
         error_fill(&err, ERR_UNAUTHORIZED, ERROR_NO_POSITION, "a valid bearer token is required");
-        route = NULL;
-    }
-    // Where tokens are required, a page that has one was given it.
-    if (route && route->method == HTTP_POST && !api->config.auth.required &&
-        is_from_foreign_page(api, request)) {
-        error_fill(&err, ERR_FORBIDDEN, ERROR_NO_POSITION,
-                   "pages of other origins may not use this worker; --cors-origin names one that may");
         route = NULL;
     }
     if (route && route->body_max && body_bytes > route->body_max) {

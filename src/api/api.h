@@ -13,6 +13,7 @@
 
 #include "api/auth.h"
 #include "api/files.h"
+#include "api/web_access.h"
 #include "base/log.h"
 #include "jobs/bridge.h"
 #include "http/http_server.h"
@@ -29,7 +30,7 @@ typedef struct {
     const Log *log;
     Auth auth;
     const char *api_token_file; // where its tokens came from, to be read again on SIGHUP; NULL: nowhere
-    Str cors_origin;            // whose pages may use the worker: "*" or an origin; empty: nobody's
+    WebAccess web;              // looked at where no tokens are required
     int supervisor;             // os_supervisor_open; 0: none
     uint64_t started_ns;        // monotonic, of the process
     uint32_t max_tokens_in;     // 0: the context

@@ -10,8 +10,9 @@ StrBuf api_text(Api *api) {
 
 uint32_t api_common_headers(const Api *api, Str correlation_id, HttpHeader out[API_HEADERS_MAX]) {
     out[0] = (HttpHeader){STR("X-Correlation-Id"), correlation_id};
-    if (api->config.cors_origin.len == 0) return 1;
-    out[1] = (HttpHeader){STR("Access-Control-Allow-Origin"), api->config.cors_origin};
+    Str cors_origin = api->config.web.cors_origin;
+    if (cors_origin.len == 0) return 1;
+    out[1] = (HttpHeader){STR("Access-Control-Allow-Origin"), cors_origin};
     out[2] = (HttpHeader){STR("Access-Control-Expose-Headers"), STR("X-Correlation-Id, Retry-After")};
     return 3;
 }

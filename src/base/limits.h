@@ -14,7 +14,7 @@ enum {
     HTTP_BODY_TIMEOUT_MS = 30 * 1000,
     HTTP_IDLE_TIMEOUT_MS = 60 * 1000,
     HTTP_REQUESTS_A_TURN = 1,            // of one connection; then the others have theirs
-    HTTP_TURNS_US = 1000,                // of work at most, and then news is looked for
+    HTTP_TURNS_US = 500,                 // of work at most, and then news is looked for
     HTTP_OUTPUT_BYTES_MAX = 1024 * 1024, // a reader this far behind its stream loses it
     HTTP_TARGET_BYTES_MAX = 8 * 1024,
     HTTP_CHUNK_IGNORED_BYTES_MAX = 8 * 1024, // extensions and trailers of one chunked body

@@ -27,6 +27,8 @@ typedef enum {
 #define LOG_EVENTS(ROW) \
     ROW(STARTUP, "startup", INFO, \
         "worker-orcd {version} listens on {url} and is about to load {model_ref}.") \
+    ROW(UNPROTECTED, "unprotected", WARN, \
+        "Whoever reaches {url} can use this worker: it asks for no tokens. --api-token-file makes it ask.") \
     ROW(MODEL_LOAD_START, "model_load_start", INFO, \
         "Loading {model}: {architecture}, layers: {layers}, {weights_mb} MB of {quant_kind} weights.") \
     ROW(MODEL_LOAD_PROGRESS, "model_load_progress", INFO, \

@@ -235,6 +235,13 @@ static bool check_cors_origin(const Options *o, Error *err) {
                            o->cors_origin);
 }
 
+static bool check_allowed_hosts(const Options *o, Error *err) {
+    return web_hosts_are_names(o->allowed_hosts.values, o->allowed_hosts.count) ||
+           error_set(err, ERR_USAGE,
+                     "--allowed-host: must be host names such as worker.example.org, separated by commas, "
+                     "without scheme and port");
+}
+
 static bool check_callback_url(const Options *o, Error *err) {
     HttpUrl url;
     if (!o->callback_url) return true;
@@ -252,7 +259,10 @@ static bool open_server(Worker *w, Error *err) {
         .started_ns = w->started_ns,
         .auth = w->api_auth,
         .api_token_file = o->api_token_file,
-        .cors_origin = str_from_c(o->cors_origin),
+        .web = {.host = str_from_c(o->host),
+                .cors_origin = str_from_c(o->cors_origin),
+                .allowed_hosts = o->allowed_hosts.values,
+                .n_allowed_hosts = o->allowed_hosts.count},
         .max_tokens_in = o->max_tokens_in,
         .max_tokens_out = o->max_tokens_out,
         .inference_timeout_sec = o->inference_timeout_sec,
@@ -282,8 +292,8 @@ static bool drop_capabilities(const Options *o, bool is_open, Error *err) {
 static bool set_up(Worker *w, Error *err) {
     const Options *o = w->options;
     w->supervisor = os_supervisor_open();
-    if (!check_callback_url(o, err) || !check_cors_origin(o, err) || !drop_capabilities(o, false, err) ||
-        !read_token_files(w, err) || !model_open(o, &w->model, err) ||
+    if (!check_callback_url(o, err) || !check_cors_origin(o, err) || !check_allowed_hosts(o, err) ||
+        !drop_capabilities(o, false, err) || !read_token_files(w, err) || !model_open(o, &w->model, err) ||
         !model_open_backend(o, o->max_jobs, 0, &w->model, err)) {
         return false;
     }
@@ -297,6 +307,8 @@ static bool set_up(Worker *w, Error *err) {
               LOG_STR("build", str_from_c(version_text)), LOG_STR("url", str_from_c(w->url)),
               LOG_STR("host", str_from_c(o->host)), LOG_U64("port", http_server_port(w->server)),
               LOG_U64("pid", os_process_id()));
+    if (!w->api_auth.required && http_server_is_open_to_others(w->server))
+        log_event(&w->log, LOG_UNPROTECTED, LOG_STR("url", str_from_c(w->url)));
     return true;
 }
 

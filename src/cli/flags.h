@@ -75,6 +75,7 @@ typedef struct {
     const char *api_token_file;
     const char *callback_token_file;
     const char *cors_origin;
+    StrList allowed_hosts; // each a comma-separated list
     bool sandbox;
 
     uint32_t max_jobs;

@@ -67,7 +67,7 @@ void http_connection_open(HttpConnection *c) {
     c->output.start = c->output.size = 0;
     c->head = (HttpHeadParser){0};
     c->request = (HttpRequest){0};
-    c->close_after_response = c->input_ended = c->output_shut = false;
+    c->close_after_response = c->input_ended = c->output_shut = c->is_from_this_machine = false;
     c->waits_since_ms = c->shared->now_ms;
     c->turn_requests = 0;
     // A new connection says something soon; the longer idle time is for those that have proved useful.

@@ -91,6 +91,8 @@ bool http_stream_end(HttpExchange exchange);
 bool http_exchange_is_open(HttpExchange exchange);
 // The request being answered, or NULL when the exchange is over.
 const HttpRequest *http_exchange_request(HttpExchange exchange);
+// Whether the client's address is one of this machine's loopback addresses.
+bool http_exchange_is_from_this_machine(HttpExchange exchange);
 // A number of the handler's own, 0 at first.
 void http_exchange_set_tag(HttpExchange exchange, uint64_t tag);
 uint64_t http_exchange_tag(HttpExchange exchange);
@@ -163,8 +165,9 @@ struct HttpConnection {
     uint32_t turn_requests; // that may still begin in this turn
     bool close_after_response;
     bool input_ended;
-    bool output_shut; // the owner's: it has shut its side of the socket
-    bool large_input; // may hold more than HTTP_SMALL_INPUT_BYTES; counted in large_bodies
+    bool is_from_this_machine; // the owner's, set after http_connection_open
+    bool output_shut;          // the owner's: it has shut its side of the socket
+    bool large_input;          // may hold more than HTTP_SMALL_INPUT_BYTES; counted in large_bodies
     bool is_dirty;
     HttpConnection *next_dirty;
     uint64_t owner_data; // the owner's: a socket, say

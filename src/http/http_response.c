@@ -120,6 +120,10 @@ const HttpRequest *http_exchange_request(HttpExchange x) {
     return http_exchange_is_open(x) ? &x.connection->request : NULL;
 }
 
+bool http_exchange_is_from_this_machine(HttpExchange x) {
+    return http_exchange_is_open(x) && x.connection->is_from_this_machine;
+}
+
 void http_exchange_set_tag(HttpExchange x, uint64_t tag) {
     if (http_exchange_is_open(x)) x.connection->tag = tag;
 }

@@ -122,6 +122,10 @@ uint16_t http_server_port(const HttpServer *server) {
     return server->port;
 }
 
+bool http_server_is_open_to_others(const HttpServer *server) {
+    return !os_net_is_on_loopback(server->listener);
+}
+
 void http_server_wake(HttpServer *server) {
     os_wake_signal(server->wake);
 }
@@ -346,7 +350,7 @@ static HttpSlot *http_server_free_slot(HttpServer *server) {
     return NULL;
 }
 
-static void http_slot_open(HttpServer *server, HttpSlot *slot, int socket) {
+static void http_slot_open(HttpServer *server, HttpSlot *slot, int socket, bool from_this_machine) {
     uint64_t tag = HTTP_TAG_CONNECTIONS + slot->connection.owner_data;
     if (!os_poll_add(server->poller, socket, OS_POLL_RECEIVE, tag)) {
         os_net_close(socket);
@@ -359,6 +363,7 @@ static void http_slot_open(HttpServer *server, HttpSlot *slot, int socket) {
     slot->serial = ++server->stats.connections_accepted;
     server->open_count++;
     http_connection_open(&slot->connection);
+    slot->connection.is_from_this_machine = from_this_machine;
     http_server_enqueue(server, slot);
 }
 
@@ -366,14 +371,14 @@ static void http_server_accept(HttpServer *server) {
     bool made_room = false; // since the last one came
     for (int i = 0; i < HTTP_ACCEPTS_AT_ONCE && server->listener >= 0; i++) {
         int socket;
-        bool has_new = false;
+        bool has_new = false, from_this_machine = false;
         HttpSlot *slot = http_server_free_slot(server);
         if (!slot) {
             if (!os_net_wait_ready(server->listener, false, 0)) return;
             slot = http_server_make_room(server, &has_new);
             if (!slot && has_new) return; // they first; this one waits in the system
         }
-        OsNetResult result = os_net_accept(server->listener, &socket);
+        OsNetResult result = os_net_accept_from(server->listener, &socket, &from_this_machine);
         if (result == OS_NET_EXHAUSTED) {
             // Without a descriptor to give, the system says so even where nobody waits.
             if (!os_net_wait_ready(server->listener, false, 0)) return;
@@ -383,7 +388,7 @@ static void http_server_accept(HttpServer *server) {
         }
         if (result != OS_NET_OK) return;
         made_room = false;
-        if (slot) http_slot_open(server, slot, socket);
+        if (slot) http_slot_open(server, slot, socket, from_this_machine);
         else http_server_refuse(server, socket);
     }
 }

@@ -33,6 +33,8 @@ typedef struct {
 MUST_CHECK bool http_server_open(HttpServer **out, Arena *arena, const HttpServerConfig *config, Error *err);
 // The port that it listens on.
 uint16_t http_server_port(const HttpServer *server);
+// Whether it listens on an address that other machines may reach.
+bool http_server_is_open_to_others(const HttpServer *server);
 // Serves until http_server_stop has done its work. Errors: the system refuses to wait for events (ERR_IO).
 MUST_CHECK bool http_server_run(HttpServer *server, Error *err);
 // Runs the handler's on_wake soon.

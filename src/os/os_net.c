@@ -62,15 +62,33 @@ static void os_net_tune(int socket) {
     os_net_set_option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, OS_TCP_UNACKNOWLEDGED_MS);
 }
 
+typedef union {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+} OsNetAddress;
+
+static bool os_net_local_address(int socket, OsNetAddress *out) {
+    memset(out, 0, sizeof *out);
+    socklen_t size = sizeof *out;
+    return getsockname(socket, &out->any, &size) == 0;
+}
+
+static bool os_net_is_loopback(const OsNetAddress *address) {
+    const struct in6_addr *v6 = &address->v6.sin6_addr;
+    if (address->any.sa_family == AF_INET) return ntohl(address->v4.sin_addr.s_addr) >> 24 == 127;
+    return address->any.sa_family == AF_INET6 &&
+           (IN6_IS_ADDR_LOOPBACK(v6) || (IN6_IS_ADDR_V4MAPPED(v6) && v6->s6_addr[12] == 127));
+}
+
+bool os_net_is_on_loopback(int listener) {
+    OsNetAddress address;
+    return os_net_local_address(listener, &address) && os_net_is_loopback(&address);
+}
+
 static uint16_t os_net_local_port(int socket) {
-    union {
-        struct sockaddr any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    } address;
-    memset(&address, 0, sizeof address);
-    socklen_t size = sizeof address;
-    if (getsockname(socket, &address.any, &size) != 0) return 0;
+    OsNetAddress address;
+    if (!os_net_local_address(socket, &address)) return 0;
     return ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port : address.v4.sin_port);
 }
 
@@ -110,11 +128,20 @@ bool os_net_listen(Str host, uint16_t port, int *listener, uint16_t *port_out, E
 }
 
 OsNetResult os_net_accept(int listener, int *socket) {
+    bool from_loopback;
+    return os_net_accept_from(listener, socket, &from_loopback);
+}
+
+OsNetResult os_net_accept_from(int listener, int *socket, bool *from_loopback) {
     for (;;) {
-        int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        OsNetAddress peer;
+        socklen_t size = sizeof peer;
+        memset(&peer, 0, sizeof peer);
+        int fd = accept4(listener, &peer.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             os_net_tune(fd);
             *socket = fd;
+            *from_loopback = os_net_is_loopback(&peer);
             return OS_NET_OK;
         }
         switch (errno) {

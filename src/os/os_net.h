@@ -18,6 +18,10 @@ typedef enum {
 // port 0). Errors (of os_error_code) name host and port and give the reason.
 MUST_CHECK bool os_net_listen(Str host, uint16_t port, int *listener, uint16_t *port_out, Error *err);
 OsNetResult os_net_accept(int listener, int *socket);
+// The same, and whether the other side's address is a loopback address (127.0.0.0/8, ::1).
+OsNetResult os_net_accept_from(int listener, int *socket, bool *from_loopback);
+// Whether a listening socket's own address is one.
+bool os_net_is_on_loopback(int listener);
 // Waits for at most timeout_ms. Errors (ERR_IO) name host and port.
 MUST_CHECK bool os_net_connect(Str host, uint16_t port, uint32_t timeout_ms, int *socket, Error *err);
 

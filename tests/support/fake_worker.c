@@ -200,7 +200,10 @@ FakeWorker *fake_worker_start(const FakeConfig *config) {
         .model = STR("tiny"),
         .model_ref = STR("file:tiny.gguf"),
         .quant_kind = STR("Q4_K"),
-        .cors_origin = str_from_c(config->cors_origin),
+        .web = {.host = STR("127.0.0.1"),
+                .cors_origin = str_from_c(config->cors_origin),
+                .allowed_hosts = &config->allowed_host,
+                .n_allowed_hosts = config->allowed_host ? 1 : 0},
         .files = config->files,
         .n_files = config->n_files,
     };

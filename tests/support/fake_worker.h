@@ -12,20 +12,21 @@
 #include "sched/sched.h"
 
 typedef struct {
-    const char *script;      // the text to generate; NULL: the same letter for ever
-    uint32_t n_jobs;         // 0: 1
-    uint32_t context;        // 0: 2048
-    uint32_t n_pages;        // 0: enough for n_jobs contexts
-    uint32_t step_ms;        // how long a step of the backend takes
-    uint32_t timeout_sec;    // 0: 300
-    uint32_t grace_ms;       // 0: the usual
-    const char *tokens;      // bearer tokens, a line each; NULL: none required
-    const char *cors_origin; // NULL: none
-    bool in_vram;            // the backend says that it has a device's memory
-    bool hold_start;         // stays in WORKER_STARTING until fake_worker_release_start
-    ErrCode start_error;     // what it then fails with; 0: nothing
-    const Log *log;          // NULL: none
-    const ApiFile *files;    // [n_files]
+    const char *script;       // the text to generate; NULL: the same letter for ever
+    uint32_t n_jobs;          // 0: 1
+    uint32_t context;         // 0: 2048
+    uint32_t n_pages;         // 0: enough for n_jobs contexts
+    uint32_t step_ms;         // how long a step of the backend takes
+    uint32_t timeout_sec;     // 0: 300
+    uint32_t grace_ms;        // 0: the usual
+    const char *tokens;       // bearer tokens, a line each; NULL: none required
+    const char *cors_origin;  // NULL: none
+    const char *allowed_host; // NULL: none
+    bool in_vram;             // the backend says that it has a device's memory
+    bool hold_start;          // stays in WORKER_STARTING until fake_worker_release_start
+    ErrCode start_error;      // what it then fails with; 0: nothing
+    const Log *log;           // NULL: none
+    const ApiFile *files;     // [n_files]
     uint32_t n_files;
 } FakeConfig;
 

@@ -266,7 +266,7 @@ static void put_prompt(StrBuf *out, uint32_t job) {
 
 static void put_head(Sim *s, StrBuf *out, Client *c, const char *method, const char *path,
                      size_t body_bytes) {
-    strbuf_printf(out, "%s %s HTTP/1.1\r\nHost: h\r\n", method, path);
+    strbuf_printf(out, "%s %s HTTP/1.1\r\nHost: localhost\r\n", method, path);
     c->has_deadline = c->asks == ASKS_JOB && chance(s, 500);
     if (c->has_deadline) {
         strbuf_printf(out, "X-Deadline: %llu\r\n", (unsigned long long)(sim_unix_ms() + roll(s, 200)));

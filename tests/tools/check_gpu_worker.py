@@ -85,7 +85,7 @@ class Worker:
         """A stream that is left unread: the socket holds it."""
         text = json.dumps(body).encode()
         stream = socket.create_connection(("127.0.0.1", self.port))
-        stream.sendall(b"POST /execute HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(text) + text)
+        stream.sendall(b"POST /execute HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(text) + text)
         return stream
 
     def await_jobs(self, n, seconds=10):
@@ -206,7 +206,7 @@ def check_validation(args, worker):
 
 def check_health_time(args, worker):
     """64 connections, eight of which ask at once, while a job runs."""
-    request = b"GET /health HTTP/1.1\r\nHost: h\r\n\r\n"
+    request = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
     pollers = [socket.create_connection(("127.0.0.1", worker.port)) for _ in range(64)]
     times, busy, job = [], 0, None
     for turn in range(24 * 8):
