@@ -804,8 +804,8 @@ TEST(contract_every_error_code_over_http) {
 static char logged[1 << 20];
 static _Atomic size_t logged_bytes;
 
-static bool capture(int fd, Str bytes) {
-    (void)fd;
+static bool capture(void *sink, Str bytes) {
+    (void)sink;
     size_t at = atomic_fetch_add(&logged_bytes, bytes.len);
     if (at + bytes.len < sizeof logged) memcpy(logged + at, bytes.ptr, bytes.len);
     return true;
@@ -842,8 +842,7 @@ TEST(api_logs_hold_no_text) {
                    .level = level,
                    .gpu_device = -1,
                    .write = capture,
-                   .now_unix_ms = os_unix_ms,
-                   .fd = 2};
+                   .now_unix_ms = os_unix_ms};
         atomic_store(&logged_bytes, 0);
         memset(logged, 0, sizeof logged);
         FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "xyzzy plugh", .log = &log});

@@ -9,8 +9,8 @@
 static char captured[64 * 1024];
 static size_t captured_bytes;
 
-static bool capture(int fd, Str bytes) {
-    (void)fd;
+static bool capture(void *sink, Str bytes) {
+    (void)sink;
     if (captured_bytes + bytes.len >= sizeof captured) return false;
     memcpy(captured + captured_bytes, bytes.ptr, bytes.len);
     captured_bytes += bytes.len;
@@ -32,8 +32,7 @@ static Log make_log(LogFormat format) {
                  .model_ref = STR("file:/m.gguf"),
                  .gpu_device = -1,
                  .write = capture,
-                 .now_unix_ms = fixed_clock,
-                 .fd = 2};
+                 .now_unix_ms = fixed_clock};
 }
 
 TEST(cli_log_json_line) {

@@ -6,9 +6,6 @@
 #include <math.h>
 #include <time.h>
 
-// Room for two longest messages of which every byte is escaped, and the rest of the line.
-enum { LOG_LINE_BYTES_MAX = 16 * 1024 };
-
 static const struct {
     const char *name;
     LogLevel level;
@@ -164,12 +161,17 @@ static void write_text(const Log *log, LogEvent event, const LogField *fields, s
     strbuf_put_char(out, '\n');
 }
 
+bool log_format(const Log *log, LogEvent event, const LogField *fields, size_t n_fields, StrBuf *out) {
+    if (log_events[event].level < log->level) return false;
+    if (log->format == LOG_FORMAT_JSON) write_json(log, event, fields, n_fields, out);
+    else write_text(log, event, fields, n_fields, out);
+    if (out->truncated) out->ptr[out->len - 1] = '\n'; // no event is that long
+    return true;
+}
+
 void log_write(const Log *log, LogEvent event, const LogField *fields, size_t n_fields) {
-    if (!log || log_events[event].level < log->level) return;
     char line[LOG_LINE_BYTES_MAX];
     StrBuf out = STRBUF(line);
-    if (log->format == LOG_FORMAT_JSON) write_json(log, event, fields, n_fields, &out);
-    else write_text(log, event, fields, n_fields, &out);
-    if (out.truncated) out.ptr[out.len - 1] = '\n'; // no event is that long
-    (void)log->write(log->fd, strbuf_str(&out));    // nobody is left to tell when standard error is gone
+    if (!log || !log_format(log, event, fields, n_fields, &out)) return;
+    (void)log->write(log->sink, strbuf_str(&out)); // one that is dropped is counted by whoever drops it
 }

@@ -9,7 +9,7 @@
 //   shutdown {reason, uptime_seconds}          the last line of a clean end
 // No event has a field for a prompt, an output text or a token, and none may be added.
 //
-// A Log is set up once and then only read, so any thread may write; a line is one write.
+// A Log is set up once and then only read, so any thread may write; a line is one call of its `write`.
 #pragma once
 
 #include "base/strbuf.h"
@@ -69,6 +69,8 @@ typedef enum {
         "The file of bearer tokens was read again; tokens in it: {tokens}.") \
     ROW(TOKENS_KEPT, "tokens_kept", WARN, \
         "The bearer tokens stay as they were: {message}.") \
+    ROW(LINES_DROPPED, "log_lines_dropped", WARN, \
+        "Lines missing here: {lines}. They were dropped while nobody read the log.") \
     ROW(DRAINING, "draining", INFO, \
         "Shutting down ({reason}): no new jobs; jobs running: {jobs_active}.") \
     ROW(SHUTDOWN, "shutdown", INFO, \
@@ -92,11 +94,14 @@ typedef struct {
     Str worker_id;
     Str model_ref;
     int gpu_device; // -1 for none
-    // Where lines go and what time it is: os_write_soon and os_unix_ms, or a test's.
-    bool (*write)(int fd, Str bytes);
+    // Where lines go and what time it is: log_writer_put (os/log_writer.h) and os_unix_ms, or a test's.
+    bool (*write)(void *sink, Str line);
+    void *sink;
     uint64_t (*now_unix_ms)(void);
-    int fd;
 } Log;
+
+// Room for two longest messages of which every byte is escaped, and the rest of the line.
+enum { LOG_LINE_BYTES_MAX = 16 * 1024 };
 
 typedef struct {
     const char *name;
@@ -120,6 +125,9 @@ typedef struct {
 
 // `log` may be NULL: nothing is written.
 void log_write(const Log *log, LogEvent event, const LogField *fields, size_t n_fields);
+
+// The line alone. False, and nothing, for an event below the log's level.
+bool log_format(const Log *log, LogEvent event, const LogField *fields, size_t n_fields, StrBuf *out);
 
 const char *log_event_name(LogEvent event);
 const char *log_event_narration(LogEvent event); // with its {fields}

@@ -8,6 +8,7 @@
 #include "cli/progress.h"
 #include "http/http_client.h"
 #include "http/http_parser.h"
+#include "os/log_writer.h"
 #include "os/os.h"
 #include "os/os_net.h"
 #include "os/os_sandbox.h"
@@ -17,10 +18,14 @@
 
 enum { EXIT_CODE_BACKEND_LOST = 3 };
 
+// How long the end waits for a log that is not read.
+enum { LOG_PATIENCE_MS = 250 };
+
 typedef struct {
     const Options *options;
     uint64_t started_ns;
     Log log;
+    LogWriter log_writer;
     char worker_id[UUID_TEXT_BYTES];
     char url[CALLBACK_URI_BYTES]; // that it listens on
     char model_ref[4200];
@@ -199,10 +204,11 @@ static void set_up_log(Worker *w) {
         .worker_id = str_from_c(w->worker_id),
         .model_ref = str_from_c(w->model_ref),
         .gpu_device = o->device == DEVICE_CUDA ? (int)o->gpu_device : -1,
-        .write = os_write_soon,
+        .write = log_writer_put,
+        .sink = &w->log_writer,
         .now_unix_ms = os_unix_ms,
-        .fd = 2,
     };
+    log_writer_init(&w->log_writer, 2, &w->log);
 }
 
 static bool read_tokens(const char *flag, const char *path, char memory[AUTH_MEMORY_BYTES], Auth *out,
@@ -303,6 +309,7 @@ static bool set_up(Worker *w, Error *err) {
     w->bridge.wake_io = worker_wake_io;
     w->bridge.wake_context = w->server;
     os_install_stop_signals(http_server_wake_fd(w->server));
+    if (!log_writer_start(&w->log_writer, err)) return false;
     log_event(&w->log, LOG_STARTUP, LOG_STR("version", str_from_c(WORKER_ORCD_VERSION)),
               LOG_STR("build", str_from_c(version_text)), LOG_STR("url", str_from_c(w->url)),
               LOG_STR("host", str_from_c(o->host)), LOG_U64("port", http_server_port(w->server)),
@@ -322,11 +329,19 @@ static int shut_down(Worker *w, OsThread *engine) {
     const char *reason = api_drain_reason(w->api) ? api_drain_reason(w->api) : "error";
     log_event(&w->log, LOG_SHUTDOWN, LOG_STR("reason", str_from_c(reason)),
               LOG_F64("uptime_seconds", seconds_since(w->started_ns), 1));
+    (void)log_writer_flush(&w->log_writer, LOG_PATIENCE_MS);
     if (starting) os_exit_now(0); // a load cannot be interrupted, and has nothing to lose
     if (failed && w->was_ready) os_exit_now(EXIT_CODE_BACKEND_LOST); // what a lost device has is lost
     http_server_close(w->server);
     model_close(&w->model);
     return failed ? error_info(w->bridge.status.error.code)->exit_code : 0;
+}
+
+static int fail(Worker *w, const Error *err) {
+    log_event(&w->log, LOG_ERROR, LOG_STR("code", str_from_c(error_info(err->code)->name)),
+              LOG_STR("message", str_from_c(err->message)));
+    (void)log_writer_flush(&w->log_writer, LOG_PATIENCE_MS);
+    return error_info(err->code)->exit_code;
 }
 
 int cmd_serve(const Options *o) {
@@ -343,15 +358,10 @@ int cmd_serve(const Options *o) {
     os_install_hangup_signal(); // at once: a service's log may be rotated at any time
     set_up_log(w);
     if (!set_up(w, &err) || !os_thread_start(&engine, "engine", engine_thread, w, &err)) {
-        log_event(&w->log, LOG_ERROR, LOG_STR("code", str_from_c(error_info(err.code)->name)),
-                  LOG_STR("message", str_from_c(err.message)));
+        int code = fail(w, &err);
         model_close(&w->model);
-        return error_info(err.code)->exit_code;
+        return code;
     }
-    if (!http_server_run(w->server, &err)) {
-        log_event(&w->log, LOG_ERROR, LOG_STR("code", str_from_c(error_info(err.code)->name)),
-                  LOG_STR("message", str_from_c(err.message)));
-        return 1;
-    }
+    if (!http_server_run(w->server, &err)) return fail(w, &err);
     return shut_down(w, &engine);
 }
