@@ -114,6 +114,9 @@ TEST(api_refusals_have_a_correlation_id) {
         {"POST /cancel HTTP/1.1\r\nHost: localhost\r\nX-Correlation-Id: \"mine\"\r\nContent-Length: "
          "8193\r\n\r\n",
          "\"mine\"", "HTTP/1.1 413 "},
+        {"POST /cancel HTTP/1.1\r\nHost: localhost\r\nX-Correlation-Id: mine\r\n"
+         "Transfer-Encoding: chunked\r\n\r\n2001\r\n", // its first bytes are still to come
+         "mine", "HTTP/1.1 413 "},
     };
     FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x"});
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -838,11 +841,8 @@ TEST(api_logs_hold_no_text) {
     for (uint32_t i = 0; i < 2 * LOG_LEVEL_COUNT; i++) {
         LogLevel level = (LogLevel)(i / 2);
         LogFormat format = i % 2 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT;
-        Log log = {.format = format,
-                   .level = level,
-                   .gpu_device = -1,
-                   .write = capture,
-                   .now_unix_ms = os_unix_ms};
+        Log log = {
+            .format = format, .level = level, .gpu_device = -1, .write = capture, .now_unix_ms = os_unix_ms};
         atomic_store(&logged_bytes, 0);
         memset(logged, 0, sizeof logged);
         FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "xyzzy plugh", .log = &log});

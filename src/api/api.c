@@ -147,7 +147,8 @@ static const Route *admit_request(Api *api, HttpExchange exchange, const HttpReq
 // Nobody sends us megabytes that lead to nothing.
 static void on_head(void *context, HttpExchange exchange, const HttpRequest *request) {
     Str parameter;
-    (void)admit_request(context, exchange, request, request->content_length, &parameter);
+    const Route *route = admit_request(context, exchange, request, request->content_length, &parameter);
+    if (route && route->body_max) http_exchange_limit_body(exchange, route->body_max); // of unknown length
 }
 
 static void on_request(void *context, HttpExchange exchange, const HttpRequest *request) {

@@ -39,8 +39,11 @@ static bool chunk_take_size(HttpChunkedDecoder *d, uint8_t c, HttpFault *fault) 
         return true;
     }
     if (d->size_digits == 0) return chunk_fault(d, 400, "expected a chunk size", fault);
-    if (d->chunk_left > HTTP_BODY_BYTES_MAX - d->body_bytes) {
-        return chunk_fault(d, 413, "the body is larger than 10 MiB", fault);
+    uint64_t most = d->body_bytes_max ? d->body_bytes_max : HTTP_BODY_BYTES_MAX;
+    if (d->chunk_left > most - d->body_bytes) {
+        chunk_fault(d, 413, "the body is too large", fault);
+        fault->limit = most;
+        return false;
     }
     if (c == '\r') {
         d->state = CHUNK_SIZE_LF;

@@ -132,7 +132,7 @@ HttpRoom http_connection_input_room(const HttpConnection *c) {
 static bool http_connection_admit_bytes(HttpConnection *c, uint64_t bytes) {
     if (bytes <= HTTP_SMALL_INPUT_BYTES || c->large_input) return true;
     if (c->shared->large_bodies == HTTP_LARGE_BODIES_MAX) {
-        static const HttpFault full = {503, HTTP_NO_POSITION, "too many large requests at once"};
+        static const HttpFault full = {503, HTTP_NO_POSITION, "too many large requests at once", 0};
         http_connection_refuse(c, &full);
         return false;
     }
@@ -161,9 +161,14 @@ static HttpParse http_connection_begin_body(HttpConnection *c) {
     HttpRequest *request = &c->request;
     c->parsed_end = c->head.head_bytes;
     c->close_after_response = !request->keep_alive;
-    c->chunked = (HttpChunkedDecoder){0};
+    c->body_bytes_max = HTTP_BODY_BYTES_MAX;
     bool has_body = request->chunked || request->content_length > 0;
     if (has_body && !http_connection_offer_head(c)) return HTTP_PARSE_BAD;
+    if (request->content_length > c->body_bytes_max) {
+        HttpFault fault = {413, HTTP_NO_POSITION, "the body is too large", c->body_bytes_max};
+        return http_connection_refuse(c, &fault);
+    }
+    c->chunked = (HttpChunkedDecoder){.body_bytes_max = c->body_bytes_max};
     c->state = HTTP_CONNECTION_BODY;
     http_connection_set_deadline(c, c->shared->timeouts.body_timeout_ms);
     if (!http_connection_admit_bytes(c, c->parsed_end + request->content_length)) return HTTP_PARSE_BAD;
@@ -357,8 +362,8 @@ HttpPlace http_connection_place(const HttpConnection *c) {
 }
 
 static void http_connection_expire(HttpConnection *c) {
-    static const HttpFault slow_head = {408, HTTP_NO_POSITION, "the header took too long"};
-    static const HttpFault slow_body = {408, HTTP_NO_POSITION, "the body took too long"};
+    static const HttpFault slow_head = {408, HTTP_NO_POSITION, "the header took too long", 0};
+    static const HttpFault slow_body = {408, HTTP_NO_POSITION, "the body took too long", 0};
     bool is_quiet = c->state == HTTP_CONNECTION_HEAD && c->input_end == 0;
     if (is_quiet || c->state == HTTP_CONNECTION_LINGERING) {
         http_connection_drop(c);

@@ -47,7 +47,8 @@ enum { HTTP_REFUSAL_HEADERS_MAX = 4 };
 typedef struct {
     void *context;
     // The head of a request whose body is still to come. Answer now to refuse it unread (the connection
-    // closes after the answer), or do nothing, and on_request follows when the body is here. May be NULL.
+    // closes after the answer), or do nothing, and on_request follows when the body is here. It may say how
+    // long that may be (http_exchange_limit_body). May be NULL.
     void (*on_head)(void *context, HttpExchange exchange, const HttpRequest *request);
     // A whole request, body included; *request and all it points to are valid until its response is complete
     // or on_closed. Answer now, or keep the exchange and answer later from on_wake or on_tick.
@@ -93,6 +94,9 @@ bool http_exchange_is_open(HttpExchange exchange);
 const HttpRequest *http_exchange_request(HttpExchange exchange);
 // Whether the client's address is one of this machine's loopback addresses.
 bool http_exchange_is_from_this_machine(HttpExchange exchange);
+// For on_head: a body of more bytes is refused with 413 as soon as that is known. HTTP_BODY_BYTES_MAX is the
+// most, and holds where nothing is said.
+void http_exchange_limit_body(HttpExchange exchange, uint32_t most_bytes);
 // A number of the handler's own, 0 at first.
 void http_exchange_set_tag(HttpExchange exchange, uint64_t tag);
 uint64_t http_exchange_tag(HttpExchange exchange);
@@ -154,6 +158,7 @@ struct HttpConnection {
     HttpOutput output;
     HttpHeadParser head;
     HttpChunkedDecoder chunked;
+    uint32_t body_bytes_max; // of this request
     HttpRequest request;
     uint64_t generation; // of the exchange; 0 when there is none, or its end has been told
     uint64_t tag;

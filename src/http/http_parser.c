@@ -258,7 +258,9 @@ static bool http_check_content_length(HttpHeadCheck *check, Str value) {
         }
     }
     if (!str_parse_u64(value, &request->content_length) || request->content_length > HTTP_BODY_BYTES_MAX) {
-        return http_head_fault(check, 413, value, "the body is larger than 10 MiB");
+        http_head_fault(check, 413, value, "the body is too large");
+        check->fault->limit = HTTP_BODY_BYTES_MAX;
+        return false;
     }
     return true;
 }

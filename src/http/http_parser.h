@@ -61,6 +61,7 @@ typedef struct {
     uint16_t status;     // 400, 408, 413, 414, 415, 417, 431, 501, 503, 505
     uint32_t position;   // of the byte at fault, in the head or the coded body; or HTTP_NO_POSITION
     const char *message; // a constant sentence
+    uint64_t limit;      // of a 413: the most bytes that a body may have; else 0
 } HttpFault;
 
 typedef enum {
@@ -95,10 +96,11 @@ typedef struct {
     uint32_t ignored_bytes; // chunk extensions and trailers, together bounded by HTTP_CHUNK_IGNORED_BYTES_MAX
     uint32_t line_bytes;    // of the trailer line being read
     bool line_has_colon;
+    uint32_t body_bytes_max; // set before the first byte; 0: HTTP_BODY_BYTES_MAX
 } HttpChunkedDecoder;
 
 // Decodes as much of [from, from + size) as there is to `to` (which may overlap, at or before `from`).
 // *consumed and *written are set on every outcome; nothing after the body's end is consumed. Zero *decoder
-// first. At most HTTP_BODY_BYTES_MAX bytes are written in all.
+// first. At most body_bytes_max bytes are written in all.
 HttpParse http_decode_chunked(HttpChunkedDecoder *decoder, char *to, const char *from, size_t size,
                               size_t *consumed, size_t *written, HttpFault *fault);

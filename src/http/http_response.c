@@ -87,6 +87,7 @@ void http_write_refusal(const HttpShared *shared, const HttpFault *fault, const 
     const ErrorInfo *info = error_info(is_busy ? ERR_BUSY : ERR_INVALID_REQUEST);
     StrBuf text = STRBUF(message), body = STRBUF(memory);
     strbuf_put(&text, str_from_c(fault->message));
+    if (fault->limit) strbuf_printf(&text, ": at most %llu bytes", (unsigned long long)fault->limit);
     if (fault->status == 400 && fault->position != HTTP_NO_POSITION)
         strbuf_printf(&text, " (byte %u)", fault->position);
     JsonWriter w = json_writer_begin(&body);
@@ -122,6 +123,10 @@ const HttpRequest *http_exchange_request(HttpExchange x) {
 
 bool http_exchange_is_from_this_machine(HttpExchange x) {
     return http_exchange_is_open(x) && x.connection->is_from_this_machine;
+}
+
+void http_exchange_limit_body(HttpExchange x, uint32_t most_bytes) {
+    if (http_exchange_is_open(x)) x.connection->body_bytes_max = most_bytes;
 }
 
 void http_exchange_set_tag(HttpExchange x, uint64_t tag) {

@@ -304,7 +304,7 @@ static void http_server_serve(HttpServer *server) {
 // ---- new connections ----
 
 static void http_server_refuse(HttpServer *server, int socket) {
-    static const HttpFault full = {503, HTTP_NO_POSITION, "too many connections"};
+    static const HttpFault full = {503, HTTP_NO_POSITION, "too many connections", 0};
     char memory[HTTP_REFUSAL_BYTES_MAX];
     StrBuf out = STRBUF(memory);
     size_t sent;

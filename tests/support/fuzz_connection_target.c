@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SENT_BYTES_MAX = 256 * 1024, HEAD_BYTES_MAX = 8 * 1024, BODY_BYTES_MAX = 1 << 20 };
+enum { SENT_BYTES_MAX = 256 * 1024, HEAD_BYTES_MAX = 8 * 1024, BODY_BYTES_MAX = 1 << 20, SHORT_BODY_BYTES = 1000 };
 
 // What the peer makes of the bytes that it reads: responses, one after another.
 typedef struct {
@@ -31,7 +31,7 @@ typedef struct {
     uint64_t generation; // of the newest exchange
     bool is_open;        // the handler has a request
     bool in_call;        // a call of the handler's is under way
-    bool answers_at_once, refuses_heads;
+    bool answers_at_once, refuses_heads, limits_bodies;
     bool has_ended; // the peer has sent FIN, behind what it sent before
     uint32_t begun, completed, closed;
     uint32_t begun_in_turn;
@@ -177,6 +177,7 @@ static void on_head(void *context, HttpExchange exchange, const HttpRequest *req
     (void)request;
     require(!f->is_open && exchange.generation > f->generation);
     f->generation = exchange.generation;
+    if (f->limits_bodies) http_exchange_limit_body(exchange, SHORT_BODY_BYTES);
     if (!f->refuses_heads) return;
     f->exchange = exchange;
     f->is_open = true;
@@ -358,6 +359,7 @@ static void act(Fuzz *f) {
     case 12:
         f->answers_at_once = action & 16;
         f->refuses_heads = action & 32;
+        f->limits_bodies = action & 64;
         break;
     case 13: f->has_ended = true; break;
     case 14:
@@ -405,7 +407,7 @@ void fuzz_connection(const uint8_t *data, size_t size) {
         .context = &fuzz, .on_head = on_head, .on_request = on_request, .on_closed = on_closed};
     fuzz.at = data;
     fuzz.end = data + size;
-    fuzz.is_open = fuzz.answers_at_once = fuzz.refuses_heads = false;
+    fuzz.is_open = fuzz.answers_at_once = fuzz.refuses_heads = fuzz.limits_bodies = false;
     fuzz.generation = 0;
     fuzz.reads = 0;
     fuzz.exchange = (HttpExchange){0};
