@@ -6,6 +6,9 @@
 // Everything runs on the I/O thread, as the HTTP server's handler. Nothing here waits and nothing calls the
 // engine: what is told about it comes from the bridge. All memory is allocated by api_create.
 //
+// Where no tokens are asked for, requests of foreign web pages are refused (web_access.h), and only this
+// machine may POST /shutdown.
+//
 // The end of the server is decided here, too: draining (POST /shutdown, stop signals, a terminal that is
 // gone) refuses new jobs, waits for the running ones, at most the grace time, then ends them and stops the
 // server; when the engine thread reports WORKER_FAILED, all jobs get its error and the server stops.

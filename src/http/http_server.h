@@ -7,8 +7,9 @@
 // about HTTP_LARGE_BODIES_MAX * HTTP_BODY_BYTES_MAX + HTTP_CONNECTIONS_MAX * HTTP_SMALL_INPUT_BYTES, plus
 // unread output.
 //
-// With HTTP_CONNECTIONS_MAX connections open, a new one takes the place of the one that has been idle
-// longest; where none is idle, it gets 503 and is closed.
+// Work is given out in turns (http_connection.h): whoever was served longest ago has the next one. With
+// HTTP_CONNECTIONS_MAX connections open, a new one takes the place of one that can be spared (HttpPlace);
+// where the requests of all are being answered, it gets 503 and is closed.
 //
 // Threads: http_server_run and the handler run on the I/O thread; http_server_wake may be called from any
 // thread and from signal handlers.
