@@ -9,7 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SENT_BYTES_MAX = 256 * 1024, HEAD_BYTES_MAX = 8 * 1024, BODY_BYTES_MAX = 1 << 20, SHORT_BODY_BYTES = 1000 };
+enum {
+    SENT_BYTES_MAX = 256 * 1024,
+    HEAD_BYTES_MAX = 8 * 1024,
+    BODY_BYTES_MAX = 1 << 20,
+    SHORT_BODY_BYTES = 1000
+};
 
 // What the peer makes of the bytes that it reads: responses, one after another.
 typedef struct {
