@@ -82,7 +82,7 @@ static bool script_read(Backend *b, StepResult *out, Error *err) {
     return true;
 }
 
-static Engine *make_engine(Script *script, uint32_t depth, uint32_t slices) {
+static Engine *make_engine_of(Script *script, uint32_t depth, uint32_t slices, uint32_t max_rows) {
     static Plan plan;
     Arena arena = os_arena(1 << 20);
     Error err;
@@ -93,12 +93,16 @@ static Engine *make_engine(Script *script, uint32_t depth, uint32_t slices) {
                                .read = script_read,
                                .info = {.kind = "scripted",
                                         .n_kv_pages = PAGES,
-                                        .max_rows = CHUNK,
+                                        .max_rows = max_rows,
                                         .chunk_slices = slices,
                                         .pipeline_depth = depth}},
                        .poison = {-1, -1, -1}};
     REQUIRE(engine_create(&script->api, &plan, SLOTS, &arena, &e, &err));
     return e;
+}
+
+static Engine *make_engine(Script *script, uint32_t depth, uint32_t slices) {
+    return make_engine_of(script, depth, slices, CHUNK);
 }
 
 static const int32_t prompt[CONTEXT] = {1, 2, 3};
@@ -146,7 +150,7 @@ TEST(engine_runs_requests_to_their_end) {
         for (uint32_t i = 0; i < SLOTS; i++)
             engine_release(e, i);
         CHECK_INT_EQ(0, engine_active(e));
-        CHECK_INT_EQ(0, engine_pages_used(e));
+        CHECK_INT_EQ(0, kv_pages_used(engine_pages(e)));
     }
 }
 
@@ -206,9 +210,8 @@ TEST(engine_refuses_what_does_not_fit) {
 TEST(engine_decodes_more_sequences_than_rows) {
     for (uint32_t run = 0; run < 4; run++) {
         Script script;
-        Engine *e = make_engine(&script, 1 + run % 2, 0);
         uint32_t max_rows = 1 + run / 2, got[SLOTS] = {0}, total = 0;
-        script.api.info.max_rows = max_rows;
+        Engine *e = make_engine_of(&script, 1 + run % 2, 0, max_rows);
         TEST_CASE_LABEL("depth %u, %u rows", 1 + run % 2, max_rows);
         for (uint32_t i = 0; i < SLOTS; i++)
             admit(e, 1, 20);
@@ -331,7 +334,7 @@ TEST(engine_ends_each_sequence_whose_logits_fail) {
             CHECK_STR_EQ(rows[row].poison[i] < 0 ? "" : expected, failures[i]);
             engine_release(e, i);
         }
-        CHECK_INT_EQ(0, engine_pages_used(e));
+        CHECK_INT_EQ(0, kv_pages_used(engine_pages(e)));
         CHECK_INT_EQ(0, admit(e, 4, 10)); // the slot's next sequence is well
     }
 }

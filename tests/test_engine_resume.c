@@ -95,7 +95,7 @@ TEST(engine_continues_texts_that_were_set_aside) {
             slot = admit(&w, &request);
             draw(&w, slot, a, cut);
             engine_set_aside(w.engine, slot, kept, &rest);
-            CHECK_INT_EQ(0, engine_pages_used(w.engine));
+            CHECK_INT_EQ(0, kv_pages_used(engine_pages(w.engine)));
             CHECK_INT_EQ(a, rest.n_drawn);
             CHECK_INT_EQ(slot, admit(&w, &other)); // has its slot and its pages now
             slot = admit(&w, &rest);
@@ -106,7 +106,7 @@ TEST(engine_continues_texts_that_were_set_aside) {
             CHECK_BYTES_EQ(whole, sizeof whole, cut, sizeof cut);
             engine_release(w.engine, slot);
             engine_release(w.engine, 0);
-            CHECK_INT_EQ(0, engine_pages_used(w.engine));
+            CHECK_INT_EQ(0, kv_pages_used(engine_pages(w.engine)));
         }
         w.backend->close(w.backend);
     }

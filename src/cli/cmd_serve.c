@@ -154,7 +154,7 @@ static bool start_engine(Worker *w, Sched **sched, Error *err) {
     WorkerStatus *status = &w->bridge.status;
     status->info = w->model.backend->info;
     status->context_length = engine_context_length(engine);
-    status->kv_pages_total = engine_pages_total(engine);
+    status->kv_pages_total = engine_pages(engine)->n_pages;
     status->load_seconds = seconds_since(w->started_ns);
     return true;
 }

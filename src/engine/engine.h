@@ -5,6 +5,7 @@
 #pragma once
 
 #include "backend/backend.h"
+#include "engine/kv_pages.h"
 
 typedef struct Engine Engine;
 
@@ -60,7 +61,6 @@ MUST_CHECK bool engine_step(Engine *e, EngineOutput *outputs, uint32_t *n_output
 MUST_CHECK bool engine_check_residency(Engine *e, Error *err);
 
 uint32_t engine_active(const Engine *e); // slots in use
-uint32_t engine_pages_used(const Engine *e);
-uint32_t engine_pages_total(const Engine *e);
+const KvPages *engine_pages(const Engine *e);
 uint32_t
 engine_context_length(const Engine *e); // of one sequence: the model's, or less when the cache is smaller

@@ -89,7 +89,7 @@ static void send_text(Sched *s, const Running *r, Str a, Str b) {
 // Frees what the job holds in the engine; its terminal event must follow at once, and is the last use of it.
 static void release(Sched *s, Running *r) {
     engine_release(s->engine, r->slot);
-    atomic_store_explicit(&s->bridge->status.kv_pages_used, engine_pages_used(s->engine),
+    atomic_store_explicit(&s->bridge->status.kv_pages_used, kv_pages_used(engine_pages(s->engine)),
                           memory_order_relaxed);
     s->n_running--;
 }
@@ -161,7 +161,7 @@ static bool admit(Sched *s, Job *job, Error *err) {
     s->n_running++;
     s->job_of_slot[r->slot] = index;
     r->metrics_due_ns = r->admitted_ns + METRICS_INTERVAL_MS * 1000000ull;
-    atomic_store_explicit(&s->bridge->status.kv_pages_used, engine_pages_used(s->engine),
+    atomic_store_explicit(&s->bridge->status.kv_pages_used, kv_pages_used(engine_pages(s->engine)),
                           memory_order_relaxed);
     bridge_send(s->bridge, event_begin(s, r, EVENT_STARTED));
     return true;

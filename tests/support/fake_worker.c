@@ -154,7 +154,7 @@ static void *run_engine(void *argument) {
     }
     status->info = f->backend.info;
     status->context_length = engine_context_length(f->engine);
-    status->kv_pages_total = engine_pages_total(f->engine);
+    status->kv_pages_total = engine_pages(f->engine)->n_pages;
     bridge_set_phase(&f->bridge, WORKER_READY);
     f->sched_result = sched_run(f->sched, &status->error);
     bridge_set_phase(&f->bridge, f->sched_result ? WORKER_STOPPED : WORKER_FAILED);

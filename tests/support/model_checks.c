@@ -263,7 +263,7 @@ void model_check_cache_runs_out(ModelPair *p, const int32_t *prompt, uint32_t n_
     run_job(e, &fits, again);
     CHECK_BYTES_EQ(first, fits.max_tokens * sizeof *first, again, fits.max_tokens * sizeof *again);
     engine_release(e, held);
-    CHECK_INT_EQ(0, engine_pages_used(e));
+    CHECK_INT_EQ(0, kv_pages_used(engine_pages(e)));
     CHECK_INT_EQ(0, engine_active(e));
 }
 

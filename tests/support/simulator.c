@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/rng.h"
 #include "gguf_builder.h"
+#include "kv_checks.h"
 #include "os/os.h"
 #include "sched/sched.h"
 
@@ -215,7 +216,7 @@ static bool make_worker(Sim *s, Error *err) {
     http_shared_init(&s->shared, &s->handler, &(HttpTimeouts){0});
     s->bridge.status.info = s->backend.info;
     s->bridge.status.context_length = engine_context_length(s->engine);
-    s->bridge.status.kv_pages_total = engine_pages_total(s->engine);
+    s->bridge.status.kv_pages_total = engine_pages(s->engine)->n_pages;
     bridge_set_phase(&s->bridge, WORKER_READY);
     return true;
 }
@@ -586,13 +587,19 @@ static void visit(Sim *s, uint32_t index) {
 
 static void break_something(Sim *s) {
     if (s->fault_done || s->tokens_drawn < FAULT_AFTER_DRAWS) return;
-    if (s->config.fault == SIM_FAULT_LOST_PAGE) {
+    if (s->config.fault == SIM_FAULT_LOST_SLOT) {
         static const int32_t token = 1;
         EngineRequest request = {.tokens = &token, .n_prompt = 1, .max_tokens = 1, .sampler = SAMPLER_GREEDY};
         uint32_t slot;
         Error err;
         // A sequence that no job owns is one that a job has left behind.
         s->fault_done = engine_active(s->engine) < JOBS - 2 && engine_admit(s->engine, &request, &slot, &err);
+    } else if (s->config.fault == SIM_FAULT_FREED_PAGE) {
+        KvPage *pages = engine_pages(s->engine)->pages;
+        for (uint32_t i = 0; i < PAGES && !s->fault_done; i++) {
+            s->fault_done = pages[i].n_holders > 0;
+            pages[i].n_holders = 0;
+        }
     } else if (s->config.fault == SIM_FAULT_LOST_END) {
         JobEvent event;
         for (uint32_t n = EVENT_RING_ENTRIES - ring_room(&s->bridge.events); n > 0; n--) {
@@ -619,13 +626,22 @@ static void worker_turn(Sim *s) {
     s->handler.on_tick(s->handler.context, now_ms());
 }
 
+// Each page is free or held, by one job: nobody shares any here.
+static bool check_pages(Sim *s) {
+    const KvPages *pages = engine_pages(s->engine);
+    const char *problem = kv_pages_problem(pages, kv_pages_used(pages));
+    if (problem) return wrong(s, "%s", problem);
+    if (engine_active(s->engine) == 0 && kv_pages_used(pages)) return wrong(s, "pages without a job");
+    return true;
+}
+
 static bool check_invariants(Sim *s) {
     uint32_t taken = bridge_jobs_taken(&s->bridge);
     s->report->jobs_most = (uint32_t)max_u64(s->report->jobs_most, taken);
     if (engine_active(s->engine) > taken) {
         return wrong(s, "%u slots of the engine for %u jobs", engine_active(s->engine), taken);
     }
-    if (engine_active(s->engine) == 0 && engine_pages_used(s->engine)) return wrong(s, "pages without a job");
+    if (!check_pages(s)) return false;
     for (uint32_t i = 0; i < JOBS; i++) {
         const Job *job = &s->bridge.jobs[i];
         if (!job->taken && job->arena.next != job->arena_start) return wrong(s, "a free job holds memory");
@@ -660,7 +676,8 @@ static void wind_down(Sim *s) {
     if (s->n_open) wrong(s, "%u connections did not end", s->n_open);
     uint32_t taken = bridge_jobs_taken(&s->bridge);
     if (taken) wrong(s, "%u job slots were lost", taken);
-    if (engine_active(s->engine) || engine_pages_used(s->engine)) wrong(s, "the engine did not become idle");
+    if (engine_active(s->engine) || kv_pages_used(engine_pages(s->engine)))
+        wrong(s, "the engine did not become idle");
     if (s->shared.large_bodies) wrong(s, "large bodies did not end");
     bridge_stop(&s->bridge);
     Error err;

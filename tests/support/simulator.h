@@ -19,7 +19,8 @@ typedef enum {
     SIM_FAULT_NONE,
     SIM_FAULT_SWAPPED_TOKENS, // once, two jobs get each other's token
     SIM_FAULT_LOST_END,       // once, a terminal event is lost
-    SIM_FAULT_LOST_PAGE,      // once, a job's slot in the engine is not released
+    SIM_FAULT_LOST_SLOT,      // once, a job's slot in the engine is not released
+    SIM_FAULT_FREED_PAGE,     // once, a page counts as free that a job holds
 } SimFault;
 
 typedef struct {

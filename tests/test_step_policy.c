@@ -1,0 +1,132 @@
+// Which rows go into the next step: the decisions by themselves.
+#include "base/strbuf.h"
+#include "engine/step_policy.h"
+#include "runner.h"
+
+enum { SLOTS = 4, STEPS = 12 };
+
+// The part of a step as text: "2:16" is a chunk of 16 rows for slot 2, "2:16 1/3" its second of three slices,
+// "d0,1" draws of slots 0 and 1.
+static void describe(const StepChoice *step, StrBuf *out) {
+    if (step->n_parts == 0) strbuf_put(out, STR("-"));
+    for (uint32_t i = 0; i < step->n_parts; i++) {
+        const StepPart *part = &step->parts[i];
+        if (part->prompt_rows == 0) strbuf_printf(out, "%s%u", i ? "," : "d", part->slot);
+        else strbuf_printf(out, "%u:%u", part->slot, part->prompt_rows);
+        if (part->n_slices > 1) strbuf_printf(out, " %u/%u", part->slice, part->n_slices);
+    }
+}
+
+// Takes a step's work away.
+static void send(SlotWork work[SLOTS], uint32_t draws_left[SLOTS], const StepChoice *step) {
+    for (uint32_t i = 0; i < step->n_parts; i++) {
+        const StepPart *part = &step->parts[i];
+        SlotWork *w = &work[part->slot];
+        if (part->prompt_rows && part->slice + 1 < part->n_slices) continue;
+        w->prompt_rows -= part->prompt_rows;
+        if (w->prompt_rows == 0 && draws_left[part->slot]) draws_left[part->slot]--;
+        w->decodes = draws_left[part->slot] > 0;
+    }
+}
+
+TEST(step_policy_chooses_rows) {
+    static const struct {
+        const char *name;
+        uint32_t max_rows, chunk_tokens, slices;
+        uint32_t prompts[SLOTS], draws[SLOTS];
+        const char *expected; // the steps
+    } rows[] = {
+        {"nothing", 16, 0, 0, {0}, {0}, "-"},
+        {"one prompt", 16, 0, 0, {40}, {3}, "0:16; 0:16; 0:8; d0; d0; -"},
+        {"smaller chunks at first", 16, 4, 0, {9}, {1}, "0:4; 0:4; 0:1; -"},
+        {"prompts take turns", 16, 0, 0, {20, 5, 20}, {1, 1, 1}, "0:16; 1:5; 2:16; 0:4; 2:4; -"},
+        {"chunks and draws alternate", 16, 0, 0, {1, 40}, {4, 2}, "0:1; d0; 1:16; d0; 1:16; d0; 1:8; d1; -"},
+        {"all that decode, together",
+         16,
+         0,
+         0,
+         {1, 1, 1, 1},
+         {3, 2, 3, 1},
+         "0:1; d0; 1:1; d0,1; 2:1; d2; 3:1; d2; -"},
+        {"more of them than rows", 2, 0, 0, {0, 0, 0, 0}, {2, 2, 2, 2}, "d0,1; d2,3; d0,1; d2,3; -"},
+        {"an odd number of them", 2, 0, 0, {0, 0, 0, 0}, {2, 2, 2, 0}, "d0,1; d2,0; d1,2; -"},
+        {"slices", 16, 0, 2, {16, 3}, {1, 1}, "0:16 0/2; 0:16 1/2; 1:3; -"},
+        {"draws between slices", 16, 0, 3, {0, 16}, {3, 1}, "1:16 0/3; d0; 1:16 1/3; d0; 1:16 2/3; d0; -"},
+        {"fewer slices for fewer rows", 16, 0, 8, {6}, {1}, "0:6 0/3; 0:6 1/3; 0:6 2/3; -"},
+    };
+    for (size_t row = 0; row < COUNT_OF(rows); row++) {
+        TEST_CASE_LABEL("%s", rows[row].name);
+        BackendInfo info = {.max_rows = rows[row].max_rows,
+                            .chunk_tokens = rows[row].chunk_tokens,
+                            .chunk_slices = rows[row].slices};
+        StepPolicy policy = step_policy_for(&info);
+        SlotWork work[SLOTS];
+        uint32_t draws[SLOTS];
+        memcpy(draws, rows[row].draws, sizeof draws);
+        for (uint32_t i = 0; i < SLOTS; i++)
+            work[i] = (SlotWork){.prompt_rows = rows[row].prompts[i], .decodes = draws[i] > 0};
+        char text[256];
+        StrBuf out = STRBUF(text);
+        StepChoice step = {.n_parts = 1};
+        for (uint32_t i = 0; i < STEPS && step.n_parts; i++) {
+            step_policy_next(&policy, work, SLOTS, &step);
+            if (i) strbuf_put(&out, STR("; "));
+            describe(&step, &out);
+            send(work, draws, &step);
+        }
+        CHECK_STR_EQ(rows[row].expected, text);
+    }
+}
+
+// A sequence that ends in the middle of its chunk makes room for another's.
+TEST(step_policy_forgets_chunks) {
+    BackendInfo info = {.max_rows = 16, .chunk_slices = 4};
+    StepPolicy policy = step_policy_for(&info);
+    SlotWork work[SLOTS] = {{.prompt_rows = 16}, {.prompt_rows = 16}};
+    StepChoice step;
+    for (uint32_t i = 0; i < 2; i++)
+        step_policy_next(&policy, work, SLOTS, &step);
+    CHECK(step.parts[0].slot == 0 && step.parts[0].slice == 1);
+    step_policy_forget(&policy, 1); // another one: nothing changes
+    step_policy_next(&policy, work, SLOTS, &step);
+    CHECK(step.parts[0].slot == 0 && step.parts[0].slice == 2);
+    step_policy_forget(&policy, 0);
+    step_policy_next(&policy, work, SLOTS, &step);
+    CHECK(step.parts[0].slot == 1 && step.parts[0].slice == 0);
+}
+
+// Steps of a long prompt, whose time is rows and slices times a cost, come near the target and stay there.
+TEST(step_policy_finds_the_size_of_chunks) {
+    static const struct {
+        const char *name;
+        uint32_t depth, slices;
+        uint64_t row_ns; // of all layers
+        uint32_t chunk_tokens, chunk_slices;
+        bool ahead;
+    } rows[] = {
+        {"a fast GPU", 2, 80, 1000, 512, 1, true},
+        {"chunks of more than 10 ms", 2, 80, 40000, 512, 1, false},
+        {"a slow GPU", 2, 80, 700 * 1000, 512, 8, false},
+        {"a very slow one", 2, 80, 11 * 1000 * 1000, 512, 80, false},
+        {"a slower one", 2, 80, 20 * 1000 * 1000, 256, 80, false},
+        {"a processor", 1, 0, 1000 * 1000, 32, 1, false},
+        {"a fast processor", 1, 0, 20 * 1000, 512, 1, false},
+        {"a processor that is too slow", 1, 0, 90 * 1000 * 1000, CHUNK_TOKENS_MIN, 1, false},
+    };
+    for (size_t row = 0; row < COUNT_OF(rows); row++) {
+        TEST_CASE_LABEL("%s", rows[row].name);
+        BackendInfo info = {
+            .max_rows = 512, .chunk_slices = rows[row].slices, .pipeline_depth = rows[row].depth};
+        StepPolicy policy = step_policy_for(&info);
+        SlotWork work[1] = {{.prompt_rows = 1 << 20}};
+        for (uint32_t i = 0; i < 400; i++) {
+            StepChoice step;
+            step_policy_next(&policy, work, 1, &step);
+            const StepPart *part = &step.parts[0];
+            step_policy_learn(&policy, &step, part->prompt_rows * rows[row].row_ns / part->n_slices);
+        }
+        CHECK_INT_EQ(rows[row].chunk_tokens, policy.chunk_tokens);
+        CHECK_INT_EQ(rows[row].chunk_slices, policy.chunk_slices);
+        CHECK(rows[row].ahead == step_policy_sends_ahead(&policy));
+    }
+}
