@@ -40,7 +40,8 @@ static bool lower(Made *m, uint32_t sm, Lowered *out, Error *err) {
 
 TEST(cuda_lower_finds_the_stages_of_a_layer) {
     static const char *const archs[] = {"llama", "qwen2"};
-    static const StageKind layer[] = {STAGE_QKV, STAGE_ATTENTION, STAGE_OUTPUT, STAGE_GLU, STAGE_DOWN};
+    static const StageType *const layer[] = {&stage_qkv, &stage_attention, &stage_output, &stage_glu,
+                                             &stage_down};
     for (size_t a = 0; a < COUNT_OF(archs); a++) {
         TEST_CASE_LABEL("%s", archs[a]);
         TinyModel model = tiny_model_llama();
@@ -55,7 +56,7 @@ TEST(cuda_lower_finds_the_stages_of_a_layer) {
         for (uint32_t i = 0; i < l.n_stages; i++) {
             const Stage *s = &l.stages[i];
             if (i < l.n_layers_stages) {
-                CHECK_INT_EQ(layer[i % COUNT_OF(layer)], s->kind);
+                CHECK(s->type == layer[i % COUNT_OF(layer)]);
                 CHECK_INT_EQ(i / COUNT_OF(layer), s->layer);
             }
             CHECK_INT_EQ(s->n_ops ? op : 0, s->first_op); // every operation in one stage, in order
@@ -64,8 +65,8 @@ TEST(cuda_lower_finds_the_stages_of_a_layer) {
         CHECK_INT_EQ(m.plan->n_ops, op);
         // Embedding and turns once; then norm, q k v, attention, output, norm, gate up, down.
         CHECK_INT_EQ(2 + 4 * 7, l.n_prefill_stages);
-        CHECK_INT_EQ(STAGE_PREFILL_EMBED, l.prefill_stages[0].kind);
-        CHECK_INT_EQ(STAGE_PREFILL_ROPE, l.prefill_stages[1].kind);
+        CHECK(l.prefill_stages[0].type == &stage_prefill_embed);
+        CHECK(l.prefill_stages[1].type == &stage_prefill_rope);
         for (uint32_t i = 2; i + 7 < l.n_prefill_stages; i++)
             CHECK_INT_EQ(l.prefill_stages[i].program, l.prefill_stages[i + 7].program);
         CHECK((l.stages[0].ops[QKV_EMBED] != NULL) && !l.stages[5].ops[QKV_EMBED]);
@@ -78,16 +79,19 @@ TEST(cuda_lower_finds_the_stages_of_a_layer) {
 
 // The stages of a layer of each dense architecture, with their prefill stages behind the norms.
 TEST(cuda_lower_takes_every_dense_architecture) {
-    static const StageKind usual[] = {STAGE_QKV, STAGE_ATTENTION, STAGE_OUTPUT, STAGE_GLU, STAGE_DOWN};
-    static const StageKind qk_norms[] = {STAGE_QKV,    STAGE_HEADS, STAGE_ATTENTION,
-                                         STAGE_OUTPUT, STAGE_GLU,   STAGE_DOWN};
-    static const StageKind all_norms[] = {STAGE_QKV,       STAGE_HEADS, STAGE_ATTENTION, STAGE_OUTPUT,
-                                          STAGE_POST_NORM, STAGE_GLU,   STAGE_DOWN,      STAGE_POST_NORM};
-    static const StageKind post_norms[] = {STAGE_QKV, STAGE_ATTENTION, STAGE_OUTPUT,   STAGE_POST_NORM,
-                                           STAGE_GLU, STAGE_DOWN,      STAGE_POST_NORM};
+    static const StageType *const usual[] = {&stage_qkv, &stage_attention, &stage_output, &stage_glu,
+                                             &stage_down};
+    static const StageType *const qk_norms[] = {&stage_qkv,    &stage_heads, &stage_attention,
+                                                &stage_output, &stage_glu,   &stage_down};
+    static const StageType *const all_norms[] = {&stage_qkv,    &stage_heads,     &stage_attention,
+                                                 &stage_output, &stage_post_norm, &stage_glu,
+                                                 &stage_down,   &stage_post_norm};
+    static const StageType *const post_norms[] = {&stage_qkv,       &stage_attention, &stage_output,
+                                                  &stage_post_norm, &stage_glu,       &stage_down,
+                                                  &stage_post_norm};
     static const struct {
         const char *architecture;
-        const StageKind *stages;
+        const StageType *const *stages;
         uint32_t n_stages, n_prefill;
     } rows[] = {
         {"llama", usual, COUNT_OF(usual), 7},       {"qwen2", usual, COUNT_OF(usual), 7},
@@ -108,7 +112,7 @@ TEST(cuda_lower_takes_every_dense_architecture) {
             REQUIRE(lower(&m, 90, &l, &err));
             REQUIRE(l.n_layers_stages == m.plan->config.n_layers * rows[r].n_stages);
             for (uint32_t s = 0; s < l.n_layers_stages; s++)
-                CHECK_INT_EQ(rows[r].stages[s % rows[r].n_stages], l.stages[s].kind);
+                CHECK(l.stages[s].type == rows[r].stages[s % rows[r].n_stages]);
             // Embedding, and turns: none of learned positions, two where layers with a window have their own.
             uint32_t ropes = m.placement.n_ropes;
             CHECK_INT_EQ(1 + ropes + m.plan->config.n_layers * rows[r].n_prefill, l.n_prefill_stages);
@@ -349,13 +353,22 @@ TEST(cuda_lower_takes_every_published_size) {
         const PublishedSize *p = &published[i];
         for (size_t k = 0; k < COUNT_OF(mixes); k++) {
             uint32_t d = p->d_model;
-            ArchShape shape = {p->name, p->like, p->layers, d, p->heads, p->kv_heads, p->head_dim, p->ff,
-                               p->vocab, 4096, fitting(mixes[k][0], d),
-                               fitting(fitting(mixes[k][1], d), p->ff), fitting(mixes[k][2], d)};
+            ArchShape shape = {p->name,
+                               p->like,
+                               p->layers,
+                               d,
+                               p->heads,
+                               p->kv_heads,
+                               p->head_dim,
+                               p->ff,
+                               p->vocab,
+                               4096,
+                               fitting(mixes[k][0], d),
+                               fitting(fitting(mixes[k][1], d), p->ff),
+                               fitting(mixes[k][2], d)};
             Made m = plan_of(arch_shape_build(&shape));
             for (size_t a = 0; a < COUNT_OF(architectures); a++) {
-                TEST_CASE_LABEL("%s, %s, sm %u", p->name, dtype_info(mixes[k][0])->name,
-                                architectures[a]);
+                TEST_CASE_LABEL("%s, %s, sm %u", p->name, dtype_info(mixes[k][0])->name, architectures[a]);
                 Lowered l;
                 Error err = {0};
                 uint64_t row_bytes = p->ff * (mixes[k][0] == DTYPE_F16 ? 128ull : 72ull) / 32;
@@ -437,13 +450,13 @@ TEST_SLOW(cuda_lower_makes_programs_for_every_format, 900) {
             uint32_t n = 0;
             REQUIRE(lower_repack_program(f, &m.arena, &programs[n++], &err));
             for (uint32_t i = 0; i < l.n_stages && l.stages[i].layer == 0; i++) {
-                StageKind kind = l.stages[i].kind;
-                if (kind != STAGE_ATTENTION && kind != STAGE_DOWN)
+                const StageType *type = l.stages[i].type;
+                if (type != &stage_attention && type != &stage_down)
                     programs[n++] = l.programs[l.stages[i].program];
             }
             for (uint32_t i = 0; i < l.n_prefill_stages && l.prefill_stages[i].layer == 0; i++) {
-                StageKind kind = l.prefill_stages[i].kind;
-                if (kind == STAGE_PREFILL_EMBED || kind == STAGE_PREFILL_OUTPUT)
+                const StageType *type = l.prefill_stages[i].type;
+                if (type == &stage_prefill_embed || type == &stage_prefill_output)
                     programs[n++] = l.programs[l.prefill_stages[i].program];
             }
             check_programs(programs, n, architectures[a], &m.arena);

@@ -303,13 +303,11 @@ static bool load_kernels(CudaBackend *b, Error *err) {
 uint32_t cuda_row_launches(CudaBackend *b, uint32_t slot, RowEnd end, StageArgs *args, Launch *launches,
                            const Stage **stages) {
     uint32_t n = 0;
+    StageRow row = {.sequence = b->slots[slot].sequence, .tokens = b->slots[slot].tokens, .x = b->buffers.x};
     for (uint32_t i = 0; i < b->lowered.n_stages; i++) {
         const Stage *s = &b->lowered.stages[i];
-        if ((s->kind == STAGE_HEAD && end == END_LAYERS) || (s->kind == STAGE_GREEDY && end != END_GREEDY) ||
-            (s->kind == STAGE_SAMPLE && end != END_SAMPLE)) {
-            continue;
-        }
-        stage_bind(s, &b->buffers, b->slots[slot].sequence, b->slots[slot].tokens, &args[n]);
+        if (!stage_is_for(s, end)) continue;
+        stage_bind(s, &b->buffers, &row, &args[n]);
         launches[n] = (Launch){.kernel = &b->kernels[s->program], .args = &args[n]};
         stages[n++] = s;
     }
@@ -318,7 +316,7 @@ uint32_t cuda_row_launches(CudaBackend *b, uint32_t slot, RowEnd end, StageArgs 
 
 Launch cuda_chunk_launch(CudaBackend *b, uint32_t index, StageArgs *args) {
     const Stage *s = &b->lowered.prefill_stages[index];
-    stage_bind(s, &b->buffers, 0, 0, args);
+    stage_bind(s, &b->buffers, NULL, args);
     return (Launch){.kernel = &b->kernels[s->program], .args = args};
 }
 
@@ -535,14 +533,14 @@ static bool run_rows(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *
 // The stages behind the layers for one row of a chunk, which decoding has too.
 static bool run_head(CudaBackend *b, const StepSequence *q, uint32_t row, RowEnd end, Error *err) {
     const Slot *slot = &b->slots[q->slot];
+    StageRow at = {.sequence = slot->sequence,
+                   .tokens = slot->tokens,
+                   .x = b->buffers.rows_x + row * b->plan->d_model * sizeof(float)};
     for (uint32_t i = b->lowered.n_layers_stages; i < b->lowered.n_stages; i++) {
         const Stage *s = &b->lowered.stages[i];
-        if ((s->kind == STAGE_GREEDY && end != END_GREEDY) || (s->kind == STAGE_SAMPLE && end != END_SAMPLE))
-            continue;
+        if (!stage_is_for(s, end)) continue;
         StageArgs args;
-        stage_bind(s, &b->buffers, slot->sequence, slot->tokens, &args);
-        uint64_t row_bytes = b->plan->config.d_model * sizeof(float);
-        if (s->kind == STAGE_HEAD) args.head.x = b->buffers.rows_x + row * row_bytes;
+        stage_bind(s, &b->buffers, &at, &args);
         Launch launch = {.kernel = &b->kernels[s->program], .args = &args};
         if (!kernel_launch(&b->cuda, &launch, false, b->stream, err)) return false;
     }

@@ -39,7 +39,7 @@ typedef struct {
     double flops;        // of a prompt's stages: operations of one's products and scores, on average
 } StageTime;
 
-enum { STAGE_TIMES_MAX = STAGE_KIND_COUNT };
+enum { STAGE_TIMES_MAX = STAGE_TYPES_COUNT };
 
 // The time of each kind of stage in the step of a sequence at `position`: all of the kind one after the other
 // as a graph, right after a whole step so that the cache has none of their weights. Slot 0 must be free;

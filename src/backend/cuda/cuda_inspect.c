@@ -44,69 +44,45 @@ static bool show_floats(CudaBackend *b, const Op *op, uint32_t position, CUdevic
     return cuda_ok(&b->cuda, r, "changing a stage's values", err);
 }
 
-// The last operation of a stage on queries, and on keys.
-static const Op *op_of_queries(const Stage *s) {
-    if (s->kind == STAGE_HEADS) return s->ops[HEADS_ROPE_Q];
-    return s->ops[QKV_ROPE_Q] ? s->ops[QKV_ROPE_Q] : s->ops[QKV_Q];
-}
-
-static const Op *op_of_keys(const Stage *s) {
-    if (s->kind == STAGE_HEADS) return s->ops[HEADS_ROPE_K];
-    return s->ops[QKV_ROPE_K] ? s->ops[QKV_ROPE_K] : s->ops[QKV_K];
-}
-
 // Queries come back without the factor that the kernels put in.
-static bool show_queries(CudaBackend *b, const Stage *s, uint32_t position, Arena scratch, Error *err) {
-    const ModelConfig *c = &b->plan->config;
-    uint32_t width = c->n_heads * c->head_dim;
-    const uint16_t *halves = cuda_fetch(b, b->buffers.q, width * sizeof *halves, &scratch, err);
-    float *values = arena_new(&scratch, float, width);
+static bool show_queries(CudaBackend *b, const StageResult *r, uint32_t position, Arena scratch, Error *err) {
+    const uint16_t *halves = cuda_fetch(b, r->from, r->width * sizeof *halves, &scratch, err);
+    float *values = arena_new(&scratch, float, r->width);
     if (!halves || !values) return false;
-    float factor = 1 / (b->plan->ops[s->first_op + s->n_ops].attention.scale *
-                        (float)M_LOG2E); // of the stage that follows
-    for (uint32_t i = 0; i < width; i++)
-        values[i] = f32_from_f16(halves[i]) * factor;
-    show(b, op_of_queries(s), position, values, width);
+    for (uint32_t i = 0; i < r->width; i++)
+        values[i] = f32_from_f16(halves[i]) / r->divisor;
+    show(b, r->op, position, values, r->width);
     return true;
 }
 
-// The cache's entry of a position: keys, then values.
-static bool show_cache(CudaBackend *b, uint32_t slot, const Stage *s, uint32_t position, Arena scratch,
-                       Error *err) {
-    const ModelConfig *c = &b->plan->config;
-    uint32_t width = c->n_kv_heads * c->head_dim, at = position % KV_PAGE;
-    uint64_t page_bytes = KV_PAGE_HALVES((uint64_t)c->n_kv_heads, c->head_dim) * sizeof(uint16_t);
-    CUdeviceptr page = b->buffers.kv + s->layer * b->buffers.kv_layer_bytes +
-                       b->slots[slot].sent_pages[position / KV_PAGE] * page_bytes;
+// The cache's entry of a position: keys or values.
+static bool show_cached(CudaBackend *b, uint32_t slot, const StageResult *r, const Op *attention,
+                        uint32_t position, Arena scratch, Error *err) {
+    uint32_t n_heads = attention->attention.n_kv_heads, dim = attention->attention.key_dim;
+    uint64_t page_bytes = KV_PAGE_HALVES((uint64_t)n_heads, dim) * sizeof(uint16_t);
+    CUdeviceptr page = r->from + b->slots[slot].sent_pages[position / KV_PAGE] * page_bytes;
     const uint16_t *tiles = cuda_fetch(b, page, page_bytes, &scratch, err);
-    float *keys = arena_new(&scratch, float, width), *values = arena_new(&scratch, float, width);
-    if (!tiles || !keys || !values) return false;
-    for (uint32_t head = 0; head < c->n_kv_heads; head++) {
-        const uint16_t *k = tiles + (uint64_t)head * 2 * KV_TILE_HALVES(c->head_dim),
-                       *v = k + KV_TILE_HALVES(c->head_dim);
-        for (uint32_t d = 0; d < c->head_dim; d++) {
-            keys[head * c->head_dim + d] = f32_from_f16(k[at * c->head_dim + d]);
-            values[head * c->head_dim + d] = f32_from_f16(v[d * KV_PAGE + at]);
-        }
-    }
-    show(b, op_of_keys(s), position, keys, width);
-    if (s->kind == STAGE_QKV) show(b, s->ops[QKV_V], position, values, width);
+    float *values = arena_new(&scratch, float, r->width);
+    if (!tiles || !values) return false;
+    for (uint32_t i = 0; i < r->width; i++)
+        values[i] = f32_from_f16(tiles[cuda_cached_at(dim, i, position, r->form)]);
+    show(b, r->op, position, values, r->width);
     return true;
 }
 
 // How many splits there are, as attention_splits.cuh counts them.
-static uint32_t split_count(const CudaBackend *b, const Op *attention, uint32_t position) {
-    uint32_t window = attention->attention.window;
+static uint32_t split_count(const Stage *s, uint32_t position) {
+    uint32_t window = s->ops[ATTENTION_ATTENTION]->attention.window;
     uint32_t first = window && position + 1 > window ? (position + 1 - window) / KV_PAGE : 0;
     uint32_t n_pages = position / KV_PAGE + 1 - first;
-    uint32_t split_pages = (uint32_t)max_u64(div_up(n_pages, b->lowered.splits_max), LOWER_SPLIT_PAGES_MIN);
+    uint32_t split_pages = (uint32_t)max_u64(div_up(n_pages, s->splits_max), LOWER_SPLIT_PAGES_MIN);
     return (uint32_t)div_up(n_pages, split_pages);
 }
 
 // A sink of each head in powers of two, as the scores are: a split of weight 1 and no value. -infinity where
 // there is none.
 static float *fetch_sinks(CudaBackend *b, const Op *attention, Arena *scratch, Error *err) {
-    uint32_t n_heads = b->plan->config.n_heads;
+    uint32_t n_heads = attention->attention.n_heads;
     float *sinks = arena_new(scratch, float, n_heads);
     for (uint32_t i = 0; sinks && i < n_heads; i++)
         sinks[i] = -INFINITY;
@@ -118,60 +94,59 @@ static float *fetch_sinks(CudaBackend *b, const Op *attention, Arena *scratch, E
     return values ? sinks : NULL;
 }
 
-static bool show_attention(CudaBackend *b, const Stage *s, uint32_t position, Arena scratch, Error *err) {
-    const ModelConfig *c = &b->plan->config;
-    const Op *op = s->ops[ATTENTION_ATTENTION];
-    uint32_t width = c->n_heads * c->head_dim, n_splits = split_count(b, op, position);
-    const uint16_t *part =
-        cuda_fetch(b, b->buffers.part, (size_t)n_splits * width * sizeof *part, &scratch, err);
-    const float *weight = cuda_fetch(b, b->buffers.part_weight,
-                                     (size_t)n_splits * c->n_heads * 2 * sizeof *weight, &scratch, err);
+// The splits of a STAGE_ATTENTION, added up.
+static bool show_splits(CudaBackend *b, const Stage *s, const StageResult *r, uint32_t position,
+                        Arena scratch, Error *err) {
+    const Op *op = r->op;
+    uint32_t n_heads = op->attention.n_heads, dim = op->attention.value_dim;
+    uint32_t width = r->width, n_splits = split_count(s, position);
+    const uint16_t *part = cuda_fetch(b, r->from, (size_t)n_splits * width * sizeof *part, &scratch, err);
+    const float *weight =
+        cuda_fetch(b, b->buffers.part_weight, (size_t)n_splits * n_heads * 2 * sizeof *weight, &scratch, err);
     float *out = arena_new(&scratch, float, width), *sinks = fetch_sinks(b, op, &scratch, err);
     if (!part || !weight || !out || !sinks) return false;
-    for (uint32_t head = 0; head < c->n_heads; head++) {
+    for (uint32_t head = 0; head < n_heads; head++) {
         float top = sinks[head], sum = 0;
         for (uint32_t i = 0; i < n_splits; i++)
-            top = fmaxf(top, weight[(i * c->n_heads + head) * 2]);
+            top = fmaxf(top, weight[(i * n_heads + head) * 2]);
         sum += exp2f(sinks[head] - top);
         for (uint32_t i = 0; i < n_splits; i++) {
-            const float *w = weight + (i * c->n_heads + head) * 2;
+            const float *w = weight + (i * n_heads + head) * 2;
             float share = exp2f(w[0] - top) * w[1];
             sum += share;
-            for (uint32_t d = head * c->head_dim; d < (head + 1) * c->head_dim; d++) {
+            for (uint32_t d = head * dim; d < (head + 1) * dim; d++) {
                 out[d] += share * f32_from_f16(part[i * width + d]);
             }
         }
-        for (uint32_t d = head * c->head_dim; d < (head + 1) * c->head_dim; d++)
+        for (uint32_t d = head * dim; d < (head + 1) * dim; d++)
             out[d] /= sum;
     }
     show(b, op, position, out, width);
     return true;
 }
 
-static bool show_stage(CudaBackend *b, uint32_t slot, const Stage *s, uint32_t position, Error *err) {
-    const ModelConfig *c = &b->plan->config;
+static bool show_result(CudaBackend *b, uint32_t slot, const Stage *s, const StageResult *r,
+                        uint32_t position, Error *err) {
     Arena scratch = *b->arena;
-    switch (s->kind) {
-    case STAGE_QKV:
-        if (stage_is_raw(s)) return true; // seen after HEADS
-        return show_queries(b, s, position, scratch, err) && show_cache(b, slot, s, position, scratch, err);
-    case STAGE_HEADS:
-        return show_queries(b, s, position, scratch, err) && show_cache(b, slot, s, position, scratch, err);
-    case STAGE_ATTENTION: return show_attention(b, s, position, scratch, err);
-    case STAGE_OUTPUT:
-    case STAGE_DOWN:
-        if (stage_is_raw(s))
-            return show_floats(b, s->ops[OUTPUT_MATMUL], position, b->buffers.t, c->d_model, scratch, err);
-        return show_floats(b, s->ops[OUTPUT_ADD], position, b->buffers.x, c->d_model, scratch, err);
-    case STAGE_POST_NORM:
-        return show_floats(b, s->ops[POST_NORM_ADD], position, b->buffers.x, c->d_model, scratch, err);
-    case STAGE_EXPERTS_DOWN:
-        return show_floats(b, s->ops[EXPERTS_ADD], position, b->buffers.x, c->d_model, scratch, err);
-    case STAGE_GLU: return show_floats(b, s->ops[GLU_GLU], position, b->buffers.f, c->d_ff, scratch, err);
-    case STAGE_HEAD:
-        return show_floats(b, s->ops[HEAD_HEAD], position, b->buffers.logits, c->n_vocab, scratch, err);
-    default: return true; // a token is seen by the caller; a prompt's rows are not looked at
+    switch (r->form) {
+    case RESULT_ROWS: return show_floats(b, r->op, position, r->from, r->width, scratch, err);
+    case RESULT_QUERIES: return show_queries(b, r, position, scratch, err);
+    case RESULT_KEYS:
+    case RESULT_VALUES:
+        return show_cached(b, slot, r, s->attention->ops[ATTENTION_ATTENTION], position, scratch, err);
+    case RESULT_SPLITS: return show_splits(b, s, r, position, scratch, err);
+    case RESULT_ACTIVATIONS: break; // of a prompt's rows
     }
+    return error_set(err, ERR_INTERNAL, "a stage of decoding left a prompt's activations");
+}
+
+static bool show_stage(CudaBackend *b, uint32_t slot, const Stage *s, uint32_t position, Error *err) {
+    StageResult results[STAGE_RESULTS_MAX];
+    uint32_t n = s->type->results(s, &b->buffers, results);
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < n; i++)
+        ok = show_result(b, slot, s, &results[i], position, err);
+    return ok;
 }
 
 // ---- launches of a row ----
@@ -293,34 +268,24 @@ static bool time_steps(Stopwatch *w, double *out, Error *err) {
     return cuda_ok(cuda, r, "measuring steps", err);
 }
 
-static uint64_t stage_bytes(const CudaBackend *b, const Stage *s, uint32_t position) {
-    const ModelConfig *c = &b->plan->config;
-    if (s->kind != STAGE_ATTENTION) return s->weight_bytes;
-    uint32_t window = s->ops[ATTENTION_ATTENTION]->attention.window;
-    uint64_t seen = window && position + 1 > window ? window : position + 1;
-    return seen * c->n_kv_heads * c->head_dim * 2 * sizeof(uint16_t);
-}
-
-// Whether a prompt's stage computes the products of its operations; others share their list.
-static bool multiplies(StageKind kind) {
-    switch (kind) {
-    case STAGE_PREFILL_QKV:
-    case STAGE_PREFILL_ATTENTION:
-    case STAGE_PREFILL_OUTPUT:
-    case STAGE_PREFILL_GLU:
-    case STAGE_PREFILL_DOWN:
-    case STAGE_PREFILL_ROUTE:
-    case STAGE_PREFILL_EXPERTS_GLU:
-    case STAGE_PREFILL_EXPERTS_DOWN: return true;
-    default: return false;
+// Bytes that a stage of decoding reads at a position: of matrices and of the cache.
+static uint64_t stage_bytes(const Stage *s, uint32_t position) {
+    uint64_t bytes = s->weight_bytes;
+    for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
+        const Op *op = s->ops[i];
+        if (!op || op->kind != OP_ATTENTION || s->type->rows == ROWS_OF_PROMPTS) continue;
+        uint32_t window = op->attention.window;
+        uint64_t seen = window && position + 1 > window ? window : position + 1;
+        bytes += seen * op->attention.n_kv_heads * (op->attention.key_dim + op->attention.value_dim) *
+                 sizeof(uint16_t);
     }
+    return bytes;
 }
 
 // Operations of a stage of n_rows rows from position 0 on; 0 for one that multiplies no matrices.
-static double stage_flops(const CudaBackend *b, const Stage *s, uint32_t n_rows) {
-    const ModelConfig *c = &b->plan->config;
+static double stage_flops(const Stage *s, uint32_t n_rows) {
     double flops = 0;
-    if (!multiplies(s->kind)) return 0;
+    if (!s->type->has_flops) return 0;
     for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
         const Op *op = s->ops[i];
         if (op && op->kind == OP_MATMUL)
@@ -329,22 +294,22 @@ static double stage_flops(const CudaBackend *b, const Stage *s, uint32_t n_rows)
             flops += 2.0 * (double)(op->weight->n_rows * op->weight->n_cols) * n_rows * op->n_used;
         if (op &&
             op->kind == OP_ATTENTION) // of rows that see half of the others, on average; without windows
-            flops += 2.0 * n_rows * n_rows * c->n_heads * c->head_dim;
+            flops += 2.0 * n_rows * n_rows * op->out_width;
     }
     return flops;
 }
 
-static bool time_kind(Stopwatch *w, const Row *all, StageKind kind, uint32_t position, Arena scratch,
+static bool time_type(Stopwatch *w, const Row *all, const StageType *type, uint32_t position, Arena scratch,
                       StageTime *out, Error *err) {
     CudaBackend *b = w->b;
     Launch *launches = arena_new(&scratch, Launch, all->n);
     if (!launches) return error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
-    *out = (StageTime){.name = stage_name(kind)};
+    *out = (StageTime){.name = type->name};
     for (uint32_t i = 0; i < all->n; i++) {
-        if (all->stages[i]->kind != kind) continue;
+        if (all->stages[i]->type != type) continue;
         launches[out->count++] = all->launches[i];
-        out->bytes += stage_bytes(b, all->stages[i], position);
-        out->flops += stage_flops(b, all->stages[i], position + 1);
+        out->bytes += stage_bytes(all->stages[i], position);
+        out->flops += stage_flops(all->stages[i], position + 1);
     }
     if (out->count == 0) return true;
     out->bytes /= out->count;
@@ -387,13 +352,12 @@ static void stopwatch_end(Stopwatch *w) {
     if (w->end) w->b->cuda.event_destroy(w->end);
 }
 
-static bool time_kinds(Stopwatch *w, const Row *row, uint32_t position, Arena scratch, StageTime *out,
+static bool time_types(Stopwatch *w, const Row *row, uint32_t position, Arena scratch, StageTime *out,
                        uint32_t *n_out, Error *err) {
     *n_out = 0;
-    for (uint32_t kind = 0; kind < STAGE_KIND_COUNT; kind++) {
-        if (kind == STAGE_GREEDY || kind == STAGE_SAMPLE)
-            continue; // they would advance the sequence: see the whole step
-        if (!time_kind(w, row, kind, position, scratch, &out[*n_out], err)) return false;
+    for (uint32_t i = 0; stage_type_at(i); i++) {
+        if (stage_draws(stage_type_at(i))) continue; // it would advance the sequence: see the whole step
+        if (!time_type(w, row, stage_type_at(i), position, scratch, &out[*n_out], err)) return false;
         *n_out += out[*n_out].count > 0;
     }
     return true;
@@ -407,7 +371,7 @@ bool cuda_backend_time_stages(Backend *backend, uint32_t position, uint32_t runs
     Stopwatch w;
     bool ok = stopwatch_begin(b, runs, &scratch, &w, err) && place_slot(b, position, 1, scratch, err) &&
               row_make(b, 0, END_GREEDY, &scratch, &row, err) &&
-              time_kinds(&w, &row, position, scratch, out, n_out, err) && time_steps(&w, step_us, err);
+              time_types(&w, &row, position, scratch, out, n_out, err) && time_steps(&w, step_us, err);
     stopwatch_end(&w);
     return ok;
 }
@@ -429,7 +393,7 @@ bool cuda_backend_time_prefill(Backend *backend, uint32_t n_rows, uint32_t runs,
     }
     bool ok = stopwatch_begin(b, runs, &scratch, &w, err) && place_slot(b, 0, n_rows, scratch, err) &&
               time_graph(&w, b->slots[0].graphs[END_LAYERS], b->prefill, step_us, err) &&
-              time_kinds(&w, &row, n_rows - 1, scratch, out, n_out, err);
+              time_types(&w, &row, n_rows - 1, scratch, out, n_out, err);
     stopwatch_end(&w);
     return ok;
 }

@@ -5,15 +5,6 @@
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/lower.h"
 
-// How a row of a step ends.
-typedef enum {
-    END_LAYERS, // no logits are wanted: a prompt's row
-    END_HEAD,   // logits alone
-    END_GREEDY,
-    END_SAMPLE,
-    END_COUNT
-} RowEnd;
-
 // The beginning of DecodeSequence: what the host sets for a row.
 typedef struct {
     int32_t token;
@@ -126,6 +117,10 @@ MUST_CHECK bool cuda_explain_invalid(CudaBackend *b, const Flight *flight, const
 
 // `size` bytes of device memory, in the scratch arena; NULL after an error.
 void *cuda_fetch(CudaBackend *b, CUdeviceptr from, size_t size, Arena *scratch, Error *err);
+
+// Index of value i of a position's keys (RESULT_KEYS) or values in its page (layout.h), heads of `dim`
+// values.
+size_t cuda_cached_at(uint32_t dim, uint32_t i, uint32_t position, ResultForm form);
 
 // The rows of a chunk that is on the device, through the layers, stage by stage, each shown to the prompts'
 // observer.

@@ -7,9 +7,6 @@
 
 #include <math.h>
 
-// What the kernels divide a gate's outputs by (prefill_tiles.cuh).
-static const float GLU_DIVISOR = 16;
-
 typedef struct {
     CudaBackend *b;
     const StepSequence *q;
@@ -32,16 +29,16 @@ static bool show_rows(const Chunk *chunk, const Op *op, float *values, uint32_t 
     return changed;
 }
 
-static bool show_stream(const Chunk *chunk, const Op *op, Error *err) {
+// f32 rows, which the observer may change.
+static bool show_floats(const Chunk *chunk, const StageResult *r, Error *err) {
     CudaBackend *b = chunk->b;
     Arena scratch = chunk->scratch;
-    uint32_t width = b->plan->config.d_model;
-    size_t size = (size_t)chunk->q->n_rows * width * sizeof(float);
-    float *values = cuda_fetch(b, b->buffers.rows_x, size, &scratch, err);
-    if (!values || !show_rows(chunk, op, values, width)) return values != NULL;
-    CUresult r = b->cuda.copy_to_device(b->buffers.rows_x, values, size, b->stream);
-    if (r == CUDA_SUCCESS) r = b->cuda.stream_synchronize(b->stream);
-    return cuda_ok(&b->cuda, r, "changing a stage's values", err);
+    size_t size = (size_t)chunk->q->n_rows * r->width * sizeof(float);
+    float *values = cuda_fetch(b, r->from, size, &scratch, err);
+    if (!values || !show_rows(chunk, r->op, values, r->width)) return values != NULL;
+    CUresult result = b->cuda.copy_to_device(r->from, values, size, b->stream);
+    if (result == CUDA_SUCCESS) result = b->cuda.stream_synchronize(b->stream);
+    return cuda_ok(&b->cuda, result, "changing a stage's values", err);
 }
 
 // Index of a value in an activation buffer (layout.h).
@@ -51,107 +48,83 @@ static size_t activation_at(uint32_t max_rows, uint32_t row, uint32_t col) {
     return ((size_t)(col / PREFILL_COLS * 2 + place / 64) * max_rows + row) * 64 + unit * 8 + place % 8;
 }
 
-static bool show_activations(const Chunk *chunk, const Op *op, CUdeviceptr from, uint32_t width, float factor,
-                             Error *err) {
+static bool show_activations(const Chunk *chunk, const StageResult *r, Error *err) {
     CudaBackend *b = chunk->b;
     Arena scratch = chunk->scratch;
-    uint32_t max_rows = b->lowered.max_rows, n_rows = chunk->q->n_rows;
+    uint32_t max_rows = b->lowered.max_rows, n_rows = chunk->q->n_rows, width = r->width;
     const uint16_t *halves =
-        cuda_fetch(b, from, PREFILL_HALVES(max_rows, width) * sizeof *halves, &scratch, err);
+        cuda_fetch(b, r->from, PREFILL_HALVES(max_rows, width) * sizeof *halves, &scratch, err);
     float *values = arena_new(&scratch, float, (uint64_t)n_rows *width);
     if (!halves || !values) return false;
     for (uint32_t row = 0; row < n_rows; row++) {
         for (uint32_t col = 0; col < width; col++)
             values[(uint64_t)row * width + col] =
-                f32_from_f16(halves[activation_at(max_rows, row, col)]) * factor;
+                f32_from_f16(halves[activation_at(max_rows, row, col)]) / r->divisor;
     }
-    show_rows(chunk, op, values, width);
+    show_rows(chunk, r->op, values, width);
     return true;
-}
-
-// The last operation up to `op` that wrote an activation; it is one of the layer's.
-static const Op *last_write(const Op *op, Act out) {
-    while (op->out != out)
-        op--;
-    return op;
 }
 
 // Queries come back without the factor that the kernels put in.
-static bool show_queries(const Chunk *chunk, const Op *write, Error *err) {
-    CudaBackend *b = chunk->b;
+static bool show_queries(const Chunk *chunk, const StageResult *r, Error *err) {
     Arena scratch = chunk->scratch;
-    uint32_t width = b->plan->config.n_heads * b->plan->config.head_dim;
-    uint64_t n = (uint64_t)chunk->q->n_rows * width;
-    const uint16_t *halves = cuda_fetch(b, b->buffers.rows_q, n * sizeof *halves, &scratch, err);
+    uint64_t n = (uint64_t)chunk->q->n_rows * r->width;
+    const uint16_t *halves = cuda_fetch(chunk->b, r->from, n * sizeof *halves, &scratch, err);
     float *values = arena_new(&scratch, float, n);
     if (!halves || !values) return false;
-    const Op *attention = write;
-    while (attention->kind != OP_ATTENTION)
-        attention++;
     for (uint64_t i = 0; i < n; i++)
-        values[i] = f32_from_f16(halves[i]) / (attention->attention.scale * (float)M_LOG2E);
-    show_rows(chunk, last_write(write, ACT_Q), values, width);
+        values[i] = f32_from_f16(halves[i]) / r->divisor;
+    show_rows(chunk, r->op, values, r->width);
     return true;
 }
 
-// The rows' entries in the cache: keys, then values.
-static bool show_cache(const Chunk *chunk, const Op *write, Error *err) {
+size_t cuda_cached_at(uint32_t dim, uint32_t i, uint32_t position, ResultForm form) {
+    uint32_t head = i / dim, d = i % dim, at = position % KV_PAGE;
+    size_t tile = ((size_t)head * 2 + (form == RESULT_VALUES)) * KV_TILE_HALVES(dim);
+    return tile + (form == RESULT_VALUES ? d * KV_PAGE + at : at * dim + d);
+}
+
+// The rows' keys or values in the cache.
+static bool show_cached(const Chunk *chunk, const StageResult *r, const Op *attention, Error *err) {
     CudaBackend *b = chunk->b;
     Arena scratch = chunk->scratch;
-    uint32_t dim = b->plan->config.head_dim, n_heads = b->plan->config.n_kv_heads, width = n_heads * dim;
-    uint32_t n_rows = chunk->q->n_rows;
-    uint64_t page_bytes = KV_PAGE_HALVES((uint64_t)n_heads, dim) * sizeof(uint16_t);
-    float *keys = arena_new(&scratch, float, (uint64_t)n_rows *width);
-    float *values = arena_new(&scratch, float, (uint64_t)n_rows *width);
-    if (!keys || !values) return false;
+    uint32_t dim = attention->attention.key_dim, n_rows = chunk->q->n_rows;
+    uint64_t page_bytes = KV_PAGE_HALVES((uint64_t)attention->attention.n_kv_heads, dim) * sizeof(uint16_t);
+    float *values = arena_new(&scratch, float, (uint64_t)n_rows * r->width);
+    if (!values) return false;
     for (uint32_t row = 0; row < n_rows; row++) {
         Arena page = scratch;
-        uint32_t position = chunk->q->position + row, at = position % KV_PAGE;
-        CUdeviceptr from = b->buffers.kv + write->layer * b->buffers.kv_layer_bytes +
-                           chunk->q->pages[position / KV_PAGE] * page_bytes;
+        uint32_t position = chunk->q->position + row;
+        CUdeviceptr from = r->from + chunk->q->pages[position / KV_PAGE] * page_bytes;
         const uint16_t *tiles = cuda_fetch(b, from, page_bytes, &page, err);
         if (!tiles) return false;
-        for (uint32_t i = 0; i < width; i++) {
-            const uint16_t *k = tiles + (uint64_t)(i / dim) * 2 * KV_TILE_HALVES(dim),
-                           *v = k + KV_TILE_HALVES(dim);
-            keys[(uint64_t)row * width + i] = f32_from_f16(k[at * dim + i % dim]);
-            values[(uint64_t)row * width + i] = f32_from_f16(v[i % dim * KV_PAGE + at]);
-        }
+        for (uint32_t i = 0; i < r->width; i++)
+            values[(uint64_t)row * r->width + i] =
+                f32_from_f16(tiles[cuda_cached_at(dim, i, position, r->form)]);
     }
-    show_rows(chunk, last_write(write, ACT_K), keys, width);
-    show_rows(chunk, last_write(write, ACT_V), values, width);
+    show_rows(chunk, r->op, values, r->width);
     return true;
 }
 
-// The operation whose result a stage left: the last of the embedding's, or of those that the stage and the
-// ones before it share with it. NULL where a later one is to finish them.
-static const Op *result_of(const CudaBackend *b, const Stage *s) {
-    const Op *first = &b->plan->ops[s->first_op], *last = first + s->n_ops - 1;
-    if (s->n_ops == 0) return NULL;
-    if (s->kind == STAGE_PREFILL_EMBED) {
-        while (first < last && first[1].out == ACT_X)
-            first++;
-        return first;
+static bool show_result(const Chunk *chunk, const Stage *s, const StageResult *r, Error *err) {
+    switch (r->form) {
+    case RESULT_ROWS: return show_floats(chunk, r, err);
+    case RESULT_QUERIES: return show_queries(chunk, r, err);
+    case RESULT_KEYS:
+    case RESULT_VALUES: return show_cached(chunk, r, s->attention->ops[ATTENTION_ATTENTION], err);
+    case RESULT_ACTIVATIONS: return show_activations(chunk, r, err);
+    case RESULT_SPLITS: break; // of a token
     }
-    const Stage *end = b->lowered.prefill_stages + b->lowered.n_prefill_stages;
-    for (const Stage *later = s + 1; later < end; later++) {
-        if (later->first_op == s->first_op && later->n_ops == s->n_ops) return NULL;
-    }
-    return last;
+    return error_set(err, ERR_INTERNAL, "a stage of a prompt left a token's splits");
 }
 
 static bool show_stage(const Chunk *chunk, const Stage *s, Error *err) {
-    CudaBackend *b = chunk->b;
-    const ModelConfig *c = &b->plan->config;
-    const Op *op = result_of(b, s);
-    if (!op) return true;
-    if (op->kind == OP_KV_WRITE) return show_queries(chunk, op, err) && show_cache(chunk, op, err);
-    switch (op->out) {
-    case ACT_X: return show_stream(chunk, op, err);
-    case ACT_A: return show_activations(chunk, op, b->buffers.rows_a, c->n_heads * c->head_dim, 1, err);
-    case ACT_F: return show_activations(chunk, op, b->buffers.rows_f, c->d_ff, GLU_DIVISOR, err);
-    default: return true; // it is not a stage's result in the form of the reference
-    }
+    StageResult results[STAGE_RESULTS_MAX];
+    uint32_t n = s->type->results(s, &chunk->b->buffers, results);
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < n; i++)
+        ok = show_result(chunk, s, &results[i], err);
+    return ok;
 }
 
 bool cuda_chunk_observed(CudaBackend *b, const StepSequence *q, Error *err) {

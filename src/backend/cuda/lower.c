@@ -1,86 +1,6 @@
 #include "backend/cuda/lower_internal.h"
 
-#include "../kernels_src/layout.h"
-#include "base/strbuf.h"
-
-// ---- patterns ----
-
-typedef struct {
-    OpKind kind;
-    Act out;
-    Act in[2];
-    bool optional;
-    bool is_norm; // LAYER_NORM will do, too
-} PatternOp;
-
-typedef struct {
-    StageKind kind;
-    uint32_t n_ops;
-    PatternOp ops[STAGE_OPS_MAX];
-} Pattern;
-
-// clang-format off
-#define QKV_PRODUCTS                                                                              \
-        [QKV_EMBED]    = {OP_EMBED,        ACT_X, {0},     .optional = true},                     \
-        [QKV_POSITION] = {OP_ADD_POSITION, ACT_X, {ACT_X}, .optional = true},                     \
-        [QKV_NORM]     = {OP_RMS_NORM,     ACT_H, {ACT_X}, .is_norm = true},                      \
-        [QKV_Q]        = {OP_MATMUL,       ACT_Q, {ACT_H}},                                       \
-        [QKV_K]        = {OP_MATMUL,       ACT_K, {ACT_H}},                                       \
-        [QKV_V]        = {OP_MATMUL,       ACT_V, {ACT_H}}
-
-// The first that fits is taken.
-static const Pattern patterns[] = {
-    {STAGE_QKV, 9, {
-        QKV_PRODUCTS,
-        [QKV_ROPE_Q]   = {OP_ROPE,     ACT_Q,    {ACT_Q}, .optional = true},
-        [QKV_ROPE_K]   = {OP_ROPE,     ACT_K,    {ACT_K}, .optional = true},
-        [QKV_KV_WRITE] = {OP_KV_WRITE, ACT_NONE, {ACT_K, ACT_V}}}},
-    {STAGE_QKV, 6, {
-        QKV_PRODUCTS}},
-    {STAGE_HEADS, 5, {
-        [HEADS_NORM_Q]   = {OP_RMS_NORM, ACT_Q,    {ACT_Q}},
-        [HEADS_NORM_K]   = {OP_RMS_NORM, ACT_K,    {ACT_K}},
-        [HEADS_ROPE_Q]   = {OP_ROPE,     ACT_Q,    {ACT_Q}},
-        [HEADS_ROPE_K]   = {OP_ROPE,     ACT_K,    {ACT_K}},
-        [HEADS_KV_WRITE] = {OP_KV_WRITE, ACT_NONE, {ACT_K, ACT_V}}}},
-    {STAGE_ATTENTION, 1, {
-        [ATTENTION_ATTENTION] = {OP_ATTENTION, ACT_A, {ACT_Q}}}},
-    {STAGE_OUTPUT, 2, {
-        [OUTPUT_MATMUL] = {OP_MATMUL, ACT_T, {ACT_A}},
-        [OUTPUT_ADD]    = {OP_ADD,    ACT_X, {ACT_X, ACT_T}, .optional = true}}},
-    {STAGE_POST_NORM, 2, {
-        [POST_NORM_NORM] = {OP_RMS_NORM, ACT_T, {ACT_T}},
-        [POST_NORM_ADD]  = {OP_ADD,      ACT_X, {ACT_X, ACT_T}}}},
-    {STAGE_GLU, 4, {
-        [GLU_NORM] = {OP_RMS_NORM, ACT_H, {ACT_X}, .is_norm = true},
-        [GLU_GATE] = {OP_MATMUL,   ACT_G, {ACT_H}},
-        [GLU_UP]   = {OP_MATMUL,   ACT_U, {ACT_H}},
-        [GLU_GLU]  = {OP_GLU,      ACT_F, {ACT_G, ACT_U}}}},
-    {STAGE_GLU, 4, {
-        [GLU_NORM] = {OP_RMS_NORM,   ACT_H, {ACT_X}, .is_norm = true},
-        [GLU_GATE] = {OP_COUNT, .optional = true}, // never
-        [GLU_UP]   = {OP_MATMUL,     ACT_U, {ACT_H}},
-        [GLU_GLU]  = {OP_ACTIVATION, ACT_F, {ACT_U}}}},
-    {STAGE_DOWN, 2, {
-        [OUTPUT_MATMUL] = {OP_MATMUL, ACT_T, {ACT_F}},
-        [OUTPUT_ADD]    = {OP_ADD,    ACT_X, {ACT_X, ACT_T}, .optional = true}}},
-    {STAGE_ROUTE, 3, {
-        [ROUTE_NORM]   = {OP_RMS_NORM, ACT_H, {ACT_X}},
-        [ROUTE_MATMUL] = {OP_MATMUL,   ACT_L, {ACT_H}},
-        [ROUTE_ROUTE]  = {OP_ROUTE,    ACT_R, {ACT_L}}}},
-    {STAGE_EXPERTS_GLU, 3, {
-        [EXPERTS_GATE] = {OP_EXPERT_MATMUL, ACT_EG, {ACT_H, ACT_R}},
-        [EXPERTS_UP]   = {OP_EXPERT_MATMUL, ACT_EU, {ACT_H, ACT_R}},
-        [EXPERTS_GLU]  = {OP_GLU,           ACT_EF, {ACT_EG, ACT_EU}}}},
-    {STAGE_EXPERTS_DOWN, 3, {
-        [EXPERTS_DOWN] = {OP_EXPERT_MATMUL, ACT_EO, {ACT_EF, ACT_R}},
-        [EXPERTS_SUM]  = {OP_EXPERT_SUM,    ACT_T,  {ACT_EO, ACT_R}},
-        [EXPERTS_ADD]  = {OP_ADD,           ACT_X,  {ACT_X, ACT_T}}}},
-    {STAGE_HEAD, 2, {
-        [HEAD_NORM] = {OP_RMS_NORM, ACT_H,    {ACT_X}, .is_norm = true},
-        [HEAD_HEAD] = {OP_HEAD,     ACT_NONE, {ACT_H}}}},
-};
-// clang-format on
+// ---- matching: runs of operations become stages ----
 
 static const uint8_t n_inputs[OP_COUNT] = {
 #define OP(name, n_in, meaning) [OP_##name] = n_in,
@@ -88,7 +8,7 @@ static const uint8_t n_inputs[OP_COUNT] = {
 #undef OP
 };
 
-static bool op_matches(const Op *op, const PatternOp *p) {
+static bool op_matches(const Op *op, const StageOp *p) {
     bool ok = (op->kind == p->kind || (p->is_norm && op->kind == OP_LAYER_NORM)) && op->out == p->out;
     for (uint32_t i = 0; ok && i < n_inputs[op->kind]; i++)
         ok = op->in[i] == p->in[i];
@@ -97,10 +17,10 @@ static bool op_matches(const Op *op, const PatternOp *p) {
 
 // Fits one pattern to the operations from `first` on. Returns how many it takes when all of it fits, else 0;
 // *reached is the first operation that does not fit (set when 0 is returned).
-static uint32_t match(const Plan *plan, uint32_t first, const Pattern *pattern, Stage *out,
-                      uint32_t *reached) {
+static uint32_t match(const Plan *plan, uint32_t first, const StageType *type, const StagePattern *pattern,
+                      Stage *out, uint32_t *reached) {
     uint32_t at = first;
-    *out = (Stage){.kind = pattern->kind, .first_op = first};
+    *out = (Stage){.type = type, .first_op = first, .is_raw = pattern->is_raw};
     for (uint32_t i = 0; i < pattern->n_ops; i++) {
         const Op *op = at < plan->n_ops ? &plan->ops[at] : NULL;
         if (op && op_matches(op, &pattern->ops[i])) {
@@ -118,10 +38,13 @@ static uint32_t match(const Plan *plan, uint32_t first, const Pattern *pattern, 
 
 static bool match_any(const Plan *plan, uint32_t first, Stage *out, Error *err) {
     uint32_t furthest = first;
-    for (size_t i = 0; i < COUNT_OF(patterns); i++) {
-        uint32_t reached = first;
-        if (match(plan, first, &patterns[i], out, &reached)) return true;
-        furthest = (uint32_t)max_u64(furthest, reached);
+    for (uint32_t i = 0; stage_type_at(i); i++) {
+        const StageType *type = stage_type_at(i);
+        for (uint32_t k = 0; k < STAGE_PATTERNS_MAX && type->patterns[k].n_ops; k++) {
+            uint32_t reached = first;
+            if (match(plan, first, type, &type->patterns[k], out, &reached)) return true;
+            furthest = (uint32_t)max_u64(furthest, reached);
+        }
     }
     if (furthest >= plan->n_ops) return error_set(err, ERR_UNSUPPORTED, "the plan ends within a stage");
     const Op *op = &plan->ops[furthest];
@@ -130,84 +53,98 @@ static bool match_any(const Plan *plan, uint32_t first, Stage *out, Error *err) 
                      plan_op_name(op->kind), op->layer);
 }
 
-// What leaves values for a stage of its own must be followed by that one.
-static bool check_order(const Stage *before, const Stage *s, Error *err) {
-    if (!before || (stage_is_raw(before) == (s->kind == STAGE_HEADS || s->kind == STAGE_POST_NORM)))
-        return true;
-    return error_set(err, ERR_UNSUPPORTED, "operation %u of the plan (layer %u) cannot be run on the GPU yet",
-                     s->first_op, s->layer);
+static void count_weight_bytes(const Lowering *l, Stage *s) {
+    for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
+        const Op *op = s->ops[i];
+        if (!op) continue;
+        uint64_t bytes = op->weight ? placement_bytes(l->placement, op->weight) : 0;
+        if (op->kind == OP_MATMUL || op->kind == OP_HEAD) s->weight_bytes += bytes;
+        if (op->kind == OP_EXPERT_MATMUL) s->weight_bytes += bytes / op->weight->n_matrices * op->n_used;
+    }
+}
+
+static const StageType *const draws[] = {&stage_greedy, &stage_sample};
+enum { DRAWS_COUNT = COUNT_OF(draws) };
+
+// The stages of the plan, and those that draw a token.
+static bool match_all(Lowering *l, Error *err) {
+    bool has_head = false;
+    for (uint32_t at = 0; at < l->plan->n_ops;) {
+        Stage *s = &l->stages[l->n_stages++];
+        if (!match_any(l->plan, at, s, err)) return false;
+        count_weight_bytes(l, s);
+        has_head = s->type == &stage_head;
+        at += s->n_ops;
+    }
+    if (!has_head) return error_set(err, ERR_UNSUPPORTED, "the plan does not end with a head");
+    for (size_t i = 0; i < DRAWS_COUNT; i++)
+        l->stages[l->n_stages++] = (Stage){.type = draws[i]};
+    return true;
+}
+
+static bool link_all(const Lowering *l, Error *err) {
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < l->n_stages; i++) {
+        Stage *s = &l->stages[i];
+        ok = s->type->link(l, s, i ? s - 1 : NULL, i + 1 < l->n_stages ? s + 1 : NULL, err);
+    }
+    return ok;
 }
 
 // ---- what the kernels take ----
 
-enum { ATTENTION_DIM_MAX = 256 }; // of a head
-
-static bool refuse(Error *err, const Weight *w, const char *why) {
+bool lower_refuse_weight(Error *err, const Weight *w, const char *why) {
     return error_set(err, ERR_UNSUPPORTED, "tensor \"%.*s\" [%llu, %llu] %s cannot be run on the GPU yet: %s",
                      STR_ARG(w->name), (unsigned long long)w->n_rows, (unsigned long long)w->n_cols,
                      dtype_info(w->dtype)->name, why);
 }
 
-static bool check_op(const Op *op, uint32_t norm_group, Error *err) {
-    if (!op) return true;
+bool lower_refuse_stage(Error *err, const Stage *s) {
+    return error_set(err, ERR_UNSUPPORTED, "operation %u of the plan (layer %u) cannot be run on the GPU yet",
+                     s->first_op, s->layer);
+}
+
+static bool check_op(const Lowering *l, const Stage *s, const Op *op, Error *err) {
     bool is_matrix =
         op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_EMBED || op->kind == OP_EXPERT_MATMUL;
     if (is_matrix && op->weight->n_cols % BLOCK_WEIGHTS)
-        return refuse(err, op->weight, "rows are no multiple of 32");
+        return lower_refuse_weight(err, op->weight, "rows are no multiple of 32");
     bool is_norm = op->kind == OP_RMS_NORM || op->kind == OP_LAYER_NORM;
-    if (is_norm && op->norm.group != norm_group)
-        return refuse(err, op->weight, "the norm is of another number of values");
-    return true;
-}
-
-static bool check_heads(const Stage *s, const ModelConfig *c, Error *err) {
-    const Rope *q = stage_rope(s, false), *k = stage_rope(s, true);
-    if (q != k) {
-        return error_set(err, ERR_UNSUPPORTED,
-                         "queries and keys with different rotary embeddings cannot be run on the GPU yet");
-    }
-    if (s->kind == STAGE_QKV && q && q->dims % 4) {
-        return error_set(
-            err, ERR_UNSUPPORTED,
-            "rotary embeddings of %u values cannot be run on the GPU yet: a multiple of 4 is needed",
-            q->dims);
-    }
-    if (s->kind == STAGE_HEADS && s->ops[HEADS_NORM_Q]->norm.eps != s->ops[HEADS_NORM_K]->norm.eps)
-        return refuse(err, s->ops[HEADS_NORM_K]->weight, "queries and keys have different norms");
-    if (s->kind == STAGE_ATTENTION && (c->head_dim % 16 || c->head_dim > ATTENTION_DIM_MAX)) {
-        return error_set(
-            err, ERR_UNSUPPORTED,
-            "heads of %u values cannot be run on the GPU yet: a multiple of 16 up to %d is needed",
-            c->head_dim, ATTENTION_DIM_MAX);
-    }
-    return true;
-}
-
-// What this GPU's blocks have room for.
-static bool check_memory(const Lowering *l, const Stage *s, Error *err) {
-    for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
-        const Op *op = s->ops[i];
-        bool is_matrix = op && (op->kind == OP_MATMUL || op->kind == OP_HEAD);
-        if (is_matrix && !lower_matvec_fits(l->target, s->kind, op->weight))
-            return refuse(err, op->weight, "its rows are too long for this GPU's shared memory");
-    }
-    return true;
+    if (is_norm && op->norm.group != op->weight->n_cols)
+        return lower_refuse_weight(err, op->weight, "the norm is of another number of values");
+    uint32_t rows = s->type->matvec.unit_rows_least;
+    bool is_product = rows && (op->kind == OP_MATMUL || op->kind == OP_HEAD);
+    return !is_product || matvec_fits(l->target, op->weight, rows) ||
+           lower_refuse_weight(err, op->weight, "its rows are too long for this GPU's shared memory");
 }
 
 static bool check_stage(const Lowering *l, const Stage *s, Error *err) {
-    const ModelConfig *c = &l->plan->config;
     for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
-        if (!check_op(s->ops[i], s->kind == STAGE_HEADS ? c->head_dim : c->d_model, err)) return false;
+        if (s->ops[i] && !check_op(l, s, s->ops[i], err)) return false;
     }
-    if (!check_heads(s, c, err)) return false;
-    bool of_experts = s->kind == STAGE_ROUTE || s->kind == STAGE_EXPERTS_GLU || s->kind == STAGE_EXPERTS_DOWN;
-    if (of_experts) return lower_check_experts(l, s, err);
-    if (!check_memory(l, s, err)) return false;
-    if (s->kind != STAGE_GLU) return true;
-    const Op *gate = s->ops[GLU_GATE], *up = s->ops[GLU_UP];
-    if (!gate && s->ops[GLU_GLU]->fn == FN_SWIGLU_CLAMPED)
-        return refuse(err, up->weight, "its activation needs a gate");
+    return s->type->check(l, s, err);
+}
+
+// ---- members for stages that have nothing to say there ----
+
+bool stage_links_none(const Lowering *l, Stage *s, const Stage *before, const Stage *after, Error *err) {
+    (void)l, (void)s, (void)before, (void)after, (void)err;
     return true;
+}
+
+bool stage_takes_all(const Lowering *l, const Stage *s, Error *err) {
+    (void)l, (void)s, (void)err;
+    return true;
+}
+
+bool stage_always(const Lowering *l, const Stage *s) {
+    (void)l, (void)s;
+    return true;
+}
+
+uint32_t stage_shows_none(const Stage *s, const StageBuffers *b, StageResult out[STAGE_RESULTS_MAX]) {
+    (void)s, (void)b, (void)out;
+    return 0;
 }
 
 // ---- targets ----
@@ -235,19 +172,18 @@ LowerTarget lower_target_of_sm(uint32_t sm) {
 
 // ---- programs ----
 
-enum { SPLITS_MAX = 32 };
-
 // The program of a stage: one that is there already, where the kernel and all defines are the same.
 static bool find_program(Lowering *l, Stage *s, Error *err) {
+    const StageType *type = s->type;
     Arena before = *l->arena;
     StrBuf b = strbuf_begin_in_arena(l->arena);
-    if (!lower_define(&b, l, s, err)) return false;
+    type->define(&b, l, s);
     bool truncated = b.truncated;
     Str defines = strbuf_end_in_arena(&b, l->arena);
     if (truncated) return error_set(err, ERR_NO_MEMORY, "the kernels' defines do not fit their memory");
     for (s->program = 0; s->program < l->n_programs; s->program++) {
         const JitProgram *p = &l->programs[s->program];
-        if (l->program_kinds[s->program] == s->kind && str_eq(p->defines, defines)) {
+        if (l->program_types[s->program] == type && str_eq(p->defines, defines)) {
             *l->arena = before;
             return true;
         }
@@ -256,119 +192,89 @@ static bool find_program(Lowering *l, Stage *s, Error *err) {
         return error_set(err, ERR_UNSUPPORTED, "the model needs more than %d different kernels",
                          JIT_PROGRAMS_MAX);
     }
-    l->program_kinds[l->n_programs] = s->kind;
-    l->programs[l->n_programs++] = (JitProgram){.name = stage_kernel(s->kind),
-                                                .files = stage_files(s->kind),
-                                                .defines = defines,
-                                                .cost = stage_cost(s->kind)};
+    l->program_types[l->n_programs] = type;
+    l->programs[l->n_programs++] =
+        (JitProgram){.name = type->kernel, .files = type->files, .defines = defines, .cost = type->cost};
+    return true;
+}
+
+// ---- prompts ----
+
+// What a prompt's rows go through where a token goes through `s`.
+static bool add_prefill(Lowering *l, const Stage *s, Error *err) {
+    for (const StagePart *part = s->type->prompt; part < s->type->prompt + STAGE_PARTS_MAX && part->type;
+         part++) {
+        const Op *op = s->ops[part->of];
+        if (!op) continue;
+        Stage of = *s;
+        if (part->alone) {
+            of.first_op = (uint32_t)(op - l->plan->ops);
+            of.n_ops = 1;
+            of.weight_bytes = 0;
+            for (uint32_t i = 0; i < STAGE_OPS_MAX; i++)
+                of.ops[i] = i == 0 ? op : NULL;
+        }
+        of.type = part->type;
+        if (!of.type->is_needed(l, &of)) continue;
+        Stage *added = &l->prefill_stages[l->n_prefill_stages++];
+        *added = of;
+        if (!find_program(l, added, err)) return false;
+    }
     return true;
 }
 
 // ---- all of it ----
 
-static void count_weight_bytes(const Lowering *l, Stage *s) {
-    for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
-        const Op *op = s->ops[i];
-        if (!op) continue;
-        uint64_t bytes = op->weight ? placement_bytes(l->placement, op->weight) : 0;
-        if (op->kind == OP_MATMUL || op->kind == OP_HEAD) s->weight_bytes += bytes;
-        if (op->kind == OP_EXPERT_MATMUL) s->weight_bytes += bytes / op->weight->n_matrices * op->n_used;
-    }
+static bool no_memory(Error *err) {
+    return error_set(err, ERR_NO_MEMORY, "the stages do not fit their memory");
 }
 
-static bool add_stage(Lowering *l, const Stage *stage, Error *err) {
-    Stage *s = &l->stages[l->n_stages++];
-    *s = *stage;
-    count_weight_bytes(l, s);
-    return check_stage(l, s, err) && find_program(l, s, err);
+// The stages of a token, which have at least one operation each but for those that draw, and then room for
+// those of a prompt's rows.
+static bool find_stages(Lowering *l, Error *err) {
+    l->stages = arena_new(l->arena, Stage, l->plan->n_ops + DRAWS_COUNT);
+    l->programs = arena_new(l->arena, JitProgram, JIT_PROGRAMS_MAX);
+    if (!l->stages || !l->programs) return no_memory(err);
+    if (!match_all(l, err) || !link_all(l, err)) return false;
+    l->prefill_stages = arena_new(l->arena, Stage, (uint64_t)l->n_stages * STAGE_PARTS_MAX);
+    return l->prefill_stages || no_memory(err);
 }
 
-static bool add_prefill_stage(Lowering *l, StageKind kind, const Stage *of, Error *err) {
-    Stage *s = &l->prefill_stages[l->n_prefill_stages++];
-    *s = *of;
-    s->kind = kind;
-    return find_program(l, s, err);
-}
-
-// One with one operation of its own.
-static bool add_prefill_op(Lowering *l, StageKind kind, const Stage *of, const Op *op, Error *err) {
-    Stage s = {.layer = of->layer, .first_op = (uint32_t)(op - l->plan->ops), .n_ops = 1, .ops = {op}};
-    return add_prefill_stage(l, kind, &s, err);
-}
-
-// The turns of a rotary embedding, where there is one whose turns are not computed yet.
-static bool add_prefill_rope(Lowering *l, const Stage *of, const Op *rope, Error *err) {
-    for (uint32_t i = 0; rope && i < l->n_prefill_stages; i++) {
-        const Stage *s = &l->prefill_stages[i];
-        if (s->kind == STAGE_PREFILL_ROPE && s->ops[0]->rope.rope == rope->rope.rope) return true;
-    }
-    return !rope || add_prefill_op(l, STAGE_PREFILL_ROPE, of, rope, err);
-}
-
-// What a prompt's rows go through where a token goes through `s`.
-static bool add_prefill(Lowering *l, const Stage *s, Error *err) {
-    switch (s->kind) {
-    case STAGE_QKV:
-        return (!s->ops[QKV_EMBED] || add_prefill_stage(l, STAGE_PREFILL_EMBED, s, err)) &&
-               add_prefill_rope(l, s, s->ops[QKV_ROPE_Q], err) &&
-               add_prefill_op(l, STAGE_PREFILL_NORM, s, s->ops[QKV_NORM], err) &&
-               add_prefill_stage(l, STAGE_PREFILL_QKV, s, err);
-    case STAGE_HEADS:
-        return add_prefill_rope(l, s, s->ops[HEADS_ROPE_Q], err) &&
-               add_prefill_stage(l, STAGE_PREFILL_HEADS, s, err);
-    case STAGE_ATTENTION: return add_prefill_stage(l, STAGE_PREFILL_ATTENTION, s, err);
-    case STAGE_OUTPUT: return add_prefill_stage(l, STAGE_PREFILL_OUTPUT, s, err);
-    case STAGE_GLU:
-        return add_prefill_op(l, STAGE_PREFILL_NORM, s, s->ops[GLU_NORM], err) &&
-               add_prefill_stage(l, STAGE_PREFILL_GLU, s, err);
-    case STAGE_DOWN: return add_prefill_stage(l, STAGE_PREFILL_DOWN, s, err);
-    case STAGE_POST_NORM: return add_prefill_stage(l, STAGE_PREFILL_POST_NORM, s, err);
-    case STAGE_ROUTE:
-        return add_prefill_stage(l, STAGE_PREFILL_ROUTE, s, err) &&
-               add_prefill_stage(l, STAGE_PREFILL_GROUP, s, err) &&
-               add_prefill_stage(l, STAGE_PREFILL_GATHER, s, err);
-    case STAGE_EXPERTS_GLU: return add_prefill_stage(l, STAGE_PREFILL_EXPERTS_GLU, s, err);
-    case STAGE_EXPERTS_DOWN:
-        return add_prefill_op(l, STAGE_PREFILL_EXPERTS_DOWN, s, s->ops[EXPERTS_DOWN], err) &&
-               add_prefill_stage(l, STAGE_PREFILL_EXPERTS_SUM, s, err);
-    default: return true; // the head takes its rows one by one
+// What the buffers depend on.
+static void measure(const Lowering *l, Lowered *out) {
+    for (uint32_t i = 0; i < l->n_stages; i++) {
+        const Stage *s = &l->stages[i];
+        out->has_heads |= s->type == &stage_heads;
+        out->has_post_norm |= s->type == &stage_post_norm;
+        out->splits_max = (uint32_t)max_u64(out->splits_max, s->splits_max);
+        if (s->type == &stage_head) {
+            out->n_layers_stages = i;
+            out->head_blocks = head_blocks(l->target, s);
+        }
+        if (s->type != &stage_route) continue;
+        LowerExperts sizes = experts_sizes(l->target, s, l->max_rows);
+        out->experts.slots = (uint32_t)max_u64(out->experts.slots, sizes.slots);
+        out->experts.tiles = (uint32_t)max_u64(out->experts.tiles, sizes.tiles);
     }
 }
 
 bool lower_plan(const Plan *plan, const Placement *placement, const LowerTarget *target, uint32_t max_rows,
                 Arena *arena, Lowered *out, Error *err) {
-    static const StageKind draws[] = {STAGE_GREEDY, STAGE_SAMPLE};
     Lowering l = {.plan = plan, .placement = placement, .target = target, .arena = arena};
     l.max_rows = (uint32_t)align_up(max_rows, LOWER_ROWS_MULTIPLE);
-    l.stages = arena_new(arena, Stage, plan->n_ops + COUNT_OF(draws));
-    l.prefill_stages = arena_new(arena, Stage, plan->n_ops);
-    l.programs = arena_new(arena, JitProgram, JIT_PROGRAMS_MAX);
-    if (!l.stages || !l.prefill_stages || !l.programs)
-        return error_set(err, ERR_NO_MEMORY, "the stages do not fit their memory");
-    l.splits_max =
-        (uint32_t)min_u64(max_u64(target->multiprocessors / plan->config.n_kv_heads, 4), SPLITS_MAX);
-    *out = (Lowered){.stages = l.stages, .prefill_stages = l.prefill_stages, .programs = l.programs};
-    for (uint32_t at = 0; at < plan->n_ops;) {
-        Stage stage;
-        const Stage *before = l.n_stages ? &l.stages[l.n_stages - 1] : NULL;
-        if (!match_any(plan, at, &stage, err) || !check_order(before, &stage, err)) return false;
-        out->has_heads |= stage.kind == STAGE_HEADS;
-        out->has_post_norm |= stage.kind == STAGE_POST_NORM;
-        if (stage.kind == STAGE_HEAD) out->n_layers_stages = l.n_stages;
-        if (!add_stage(&l, &stage, err) || !add_prefill(&l, &l.stages[l.n_stages - 1], err)) return false;
-        at += stage.n_ops;
+    if (!find_stages(&l, err)) return false;
+    for (uint32_t i = 0; i < l.n_stages; i++) {
+        Stage *s = &l.stages[i];
+        if (!check_stage(&l, s, err) || !find_program(&l, s, err) || !add_prefill(&l, s, err)) return false;
     }
-    if (l.head_blocks == 0) return error_set(err, ERR_UNSUPPORTED, "the plan has no head");
-    for (size_t i = 0; i < COUNT_OF(draws); i++) {
-        if (!add_stage(&l, &(Stage){.kind = draws[i]}, err)) return false;
-    }
-    out->n_stages = l.n_stages;
-    out->n_prefill_stages = l.n_prefill_stages;
-    out->max_rows = l.max_rows;
-    out->n_programs = l.n_programs;
-    out->head_blocks = l.head_blocks;
-    out->splits_max = l.splits_max;
-    out->experts = lower_experts_sizes(&plan->config, target, l.max_rows);
+    *out = (Lowered){.stages = l.stages,
+                     .n_stages = l.n_stages,
+                     .prefill_stages = l.prefill_stages,
+                     .n_prefill_stages = l.n_prefill_stages,
+                     .max_rows = l.max_rows,
+                     .programs = l.programs,
+                     .n_programs = l.n_programs};
+    measure(&l, out);
     return true;
 }
 

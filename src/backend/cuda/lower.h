@@ -45,8 +45,8 @@ typedef struct {
     // Sizes that the buffers depend on.
     uint32_t head_blocks;
     uint32_t splits_max;
-    bool has_heads;     // STAGE_HEADS: there is something in `raw`
-    bool has_post_norm; // STAGE_POST_NORM: there is something in `t`
+    bool has_heads;     // there is something in `raw`
+    bool has_post_norm; // there is something in `t`
     LowerExperts experts;
 } Lowered;
 
@@ -56,48 +56,3 @@ MUST_CHECK bool lower_plan(const Plan *plan, const Placement *placement, const L
 
 // The program that moves a format's blocks into the layout of the kernels.
 MUST_CHECK bool lower_repack_program(Dtype dtype, Arena *arena, JitProgram *out, Error *err);
-
-LowerExperts lower_experts_sizes(const ModelConfig *config, const LowerTarget *target, uint32_t max_rows);
-
-// ---- arguments ----
-
-// Device addresses of everything that stages read and write.
-typedef struct {
-    const Placement *placement;
-    CUdeviceptr weights; // the region
-    CUdeviceptr kv;      // [layers][pages] of KV_PAGE_HALVES
-    uint64_t kv_layer_bytes;
-    CUdeviceptr x;           // [d_model]
-    CUdeviceptr q;           // [heads][head_dim] f16
-    CUdeviceptr raw;         // [heads + 2 kv_heads][head_dim]
-    CUdeviceptr t;           // [d_model]
-    CUdeviceptr part;        // [splits_max][heads][head_dim] f16
-    CUdeviceptr part_weight; // [splits_max][heads][2]
-    CUdeviceptr f;           // [d_ff], or [experts used][d_ff of an expert]
-    CUdeviceptr route;       // [experts] the router's logits
-    CUdeviceptr logits;      // [n_vocab]
-    CUdeviceptr best;        // [head_blocks] HeadBest
-    CUdeviceptr sample_scratch;
-    // Of a prompt's rows, [max_rows] each (kernels_src/args.h).
-    CUdeviceptr chunk; // PrefillChunk
-    CUdeviceptr rows_x;
-    CUdeviceptr rows_h;
-    CUdeviceptr rows_q;
-    CUdeviceptr rows_raw;
-    CUdeviceptr rows_t;
-    CUdeviceptr rows_a;
-    CUdeviceptr rows_f;
-    CUdeviceptr rows_rope[PLACED_ROPES_MAX];
-    // Of a mixture of experts: [max_rows], and [slots] of them in the order of their experts.
-    CUdeviceptr rows_choice; // [experts used] ExpertRowChoice
-    CUdeviceptr rows_slot;   // [experts used]
-    CUdeviceptr rows_factor;
-    CUdeviceptr tiles; // [tiles] ExpertTile
-    CUdeviceptr slots_h;
-    CUdeviceptr slots_f;
-    CUdeviceptr slots_out;
-} StageBuffers;
-
-// The arguments of a stage for one sequence: its DecodeSequence, and where its tokens go [TOKEN_RING].
-void stage_bind(const Stage *stage, const StageBuffers *b, CUdeviceptr sequence, CUdeviceptr token,
-                StageArgs *out);

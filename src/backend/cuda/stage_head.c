@@ -1,0 +1,137 @@
+// The head, and what draws a token from its logits. A prompt's rows go through them one by one.
+#include "backend/cuda/lower_internal.h"
+
+// ---- HEAD ----
+
+enum { HEAD_ROWS = 4 }; // of a unit
+
+static MatvecShape head_shape(const LowerTarget *t, const Stage *head) {
+    const Weight *w = head->ops[HEAD_HEAD]->weight;
+    return matvec_shape(t, &head->type->matvec, (uint32_t)w->n_cols, 0, HEAD_ROWS, &w, 1);
+}
+
+uint32_t head_blocks(const LowerTarget *t, const Stage *head) {
+    return head_shape(t, head).blocks;
+}
+
+static void define_head(StrBuf *b, const Lowering *l, const Stage *s) {
+    const Weight *w = s->ops[HEAD_HEAD]->weight;
+    MatvecShape shape = head_shape(l->target, s);
+    define(b, "STAGE_HEAD", 1);
+    define(b, "D_MODEL", w->n_cols);
+    define(b, "N_VOCAB", w->n_rows);
+    define_norm(b, s->ops[HEAD_NORM]);
+    define_cap(b, s->ops[HEAD_HEAD]->head.cap);
+    define_format(b, "FORMAT_0", w);
+    define_matvec(b, &shape);
+}
+
+static void bind_head(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
+    out->head = (HeadArgs){.sequence = row->sequence,
+                           .x = row->x,
+                           .norm = weight_of(b, s->ops[HEAD_NORM]),
+                           .norm_bias = bias_of(b, s->ops[HEAD_NORM]),
+                           .weight = weight_of(b, s->ops[HEAD_HEAD]),
+                           .bias = bias_of(b, s->ops[HEAD_HEAD]),
+                           .logits = b->logits,
+                           .best = b->best};
+}
+
+static uint32_t head_results(const Stage *s, const StageBuffers *b, StageResult out[STAGE_RESULTS_MAX]) {
+    out[0] = (StageResult){s->ops[HEAD_HEAD], RESULT_ROWS, b->logits, s->ops[HEAD_HEAD]->out_width, 1};
+    return 1;
+}
+
+// clang-format off
+const StageType stage_head = {
+    .kernel = "decode_head",
+    .name = "norm, head",
+    .files = {FILES_MATVEC, "decode_norm.cuh", "logits.cuh", "soft_cap.cuh", "decode_head.cuh"},
+    .cost = 60,
+    .rows = ROWS_WITH_LOGITS,
+    .patterns = {
+        {2, false, {
+            [HEAD_NORM] = {OP_RMS_NORM, ACT_H,    {ACT_X}, .is_norm = true},
+            [HEAD_HEAD] = {OP_HEAD,     ACT_NONE, {ACT_H}}}}},
+    .matvec = {true, 8, 8, HEAD_ROWS},
+    .link = stage_links_none,
+    .check = stage_takes_all,
+    .define = define_head,
+    .bind = bind_head,
+    .results = head_results,
+};
+// clang-format on
+
+// ---- GREEDY, SAMPLE ----
+
+enum {
+    SAMPLE_BLOCKS_WANTED = 64,
+    SAMPLE_LOGITS_WANTED = 4000, // a block, where there are enough multiprocessors
+    SAMPLE_LOGIT_BYTES = 12,     // of a logit's key and weight: sample_full.cuh
+    SAMPLE_SHARED_TAKEN = 12 * SAMPLE_BINS + 1024,
+};
+
+// The blocks that draw a token wait for each other, so they must be on the GPU at once: one a multiprocessor
+// at most, which any has room for.
+static_assert(SAMPLE_SHARED_TAKEN <= 48 << 10, "the least that a block of any GPU may have");
+
+static bool link_draw(const Lowering *l, Stage *s, const Stage *before, const Stage *after, Error *err) {
+    (void)l, (void)after, (void)err;
+    s->head = before->type == &stage_head ? before : before->head; // which lower.c has made sure of
+    return true;
+}
+
+static uint64_t sample_blocks(const LowerTarget *t, uint64_t n_vocab) {
+    uint64_t wanted = max_u64(SAMPLE_BLOCKS_WANTED, div_up(n_vocab, SAMPLE_LOGITS_WANTED));
+    return min_u64(min_u64(wanted, t->multiprocessors), SAMPLE_BLOCKS_MAX);
+}
+
+static void define_greedy(StrBuf *b, const Lowering *l, const Stage *s) {
+    define(b, "HEAD_BLOCKS", head_blocks(l->target, s->head));
+}
+
+static void define_sample(StrBuf *b, const Lowering *l, const Stage *s) {
+    const LowerTarget *t = l->target;
+    uint64_t n_vocab = s->head->ops[HEAD_HEAD]->weight->n_rows;
+    uint64_t blocks = sample_blocks(t, n_vocab), part = div_up(n_vocab, blocks);
+    define(b, "N_VOCAB", n_vocab);
+    define(b, "HEAD_BLOCKS", head_blocks(t, s->head));
+    define(b, "SAMPLE_BLOCKS", blocks);
+    // 40 multiprocessors of 64 KB hold 133,000 logits; those of larger vocabularies are read in each round.
+    define(b, "LOGITS_HELD", part * SAMPLE_LOGIT_BYTES + SAMPLE_SHARED_TAKEN <= t->shared_bytes_block);
+}
+
+static void bind_draw(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
+    (void)s;
+    out->sample = (SampleArgs){.sequence = row->sequence,
+                               .logits = b->logits,
+                               .best = b->best,
+                               .scratch = b->sample_scratch,
+                               .out = row->tokens};
+}
+
+const StageType stage_greedy = {
+    .kernel = "sample_greedy",
+    .name = "greedy",
+    .files = {FILES_COMMON, "logits.cuh", "sample_greedy.cuh"},
+    .cost = COST_USUAL,
+    .rows = ROWS_GREEDY,
+    .link = link_draw,
+    .check = stage_takes_all,
+    .define = define_greedy,
+    .bind = bind_draw,
+    .results = stage_shows_none, // a token is seen by the caller
+};
+
+const StageType stage_sample = {
+    .kernel = "sample_full",
+    .name = "sampling",
+    .files = {FILES_COMMON, "logits.cuh", "sample_full.cuh"},
+    .cost = 89,
+    .rows = ROWS_SAMPLED,
+    .link = link_draw,
+    .check = stage_takes_all,
+    .define = define_sample,
+    .bind = bind_draw,
+    .results = stage_shows_none,
+};
