@@ -173,27 +173,34 @@ TEST_SLOW(cuda_gpu_draws_as_the_reference, 120) {
          .repetition_penalty = 1,
          .top_k = 40,
          .seed = UINT64_MAX},
+        {.top_p = 1, .repetition_penalty = 1.2f, .presence_penalty = 0.5f, .frequency_penalty = 0.7f},
+        {.temperature = 0.7f,
+         .top_p = 0.95f,
+         .repetition_penalty = 1,
+         .frequency_penalty = -0.3f,
+         .seed = 6,
+         .n_logit_bias = 3,
+         .logit_bias = {{3, 2}, {17, -100}, {40, 2.5f}}},
     };
     TinyModel model = tiny_model_llama();
     ModelPair *p = open_tiny(&model);
     uint32_t n_vocab = model.vocab;
     float *logits = arena_new(&p->arena, float, n_vocab);
-    uint32_t *seen = arena_new(&p->arena, uint32_t, n_vocab / 32 + 1);
+    SamplerHistory history = {arena_new(&p->arena, uint32_t, token_set_words(n_vocab)),
+                              arena_new(&p->arena, uint16_t, n_vocab)};
     void *scratch = arena_alloc(&p->arena, 1, sampler_scratch_bytes(n_vocab), 64);
     for (size_t row = 0; row < COUNT_OF(rows); row++) {
         int32_t token = 17;
-        memset(seen, 0, (n_vocab / 32 + 1) * sizeof *seen);
-        token_set_add(seen, token);
+        sampler_history_begin(history, n_vocab, &token, 1, 0);
         model_begin(p->gpu, 0, &rows[row], &token, 1);
         for (uint32_t i = 0; i < 60; i++) {
             TEST_CASE_LABEL("row %zu, step %u", row, i);
             StepResult r = model_run(p, p->gpu, 0, i == 0 ? &token : NULL, i, 1, true, 1);
             memcpy(logits, r.logits, n_vocab * sizeof *logits);
             Arena a = arena_from_memory(scratch, sampler_scratch_bytes(n_vocab));
-            int32_t expected =
-                sampler_draw(&rows[row], logits, n_vocab, (SamplerHistory){.seen = seen}, i, a);
+            int32_t expected = sampler_draw(&rows[row], logits, n_vocab, history, i, a);
             CHECK_INT_EQ(expected, r.runs[0].tokens[0]);
-            token_set_add(seen, r.runs[0].tokens[0]);
+            sampler_history_add(history, r.runs[0].tokens[0]);
         }
     }
     model_pair_close(p);

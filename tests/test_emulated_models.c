@@ -77,18 +77,39 @@ TEST_SLOW(emulated_texts_go_on, 600) {
     static const SamplerParams params[] = {
         {.top_p = 1, .repetition_penalty = 1.5f},
         {.temperature = 0.8f, .top_p = 0.95f, .repetition_penalty = 1.3f, .top_k = 40, .seed = 5},
+        {.top_p = 1, .repetition_penalty = 1, .logprobs = true, .n_logprobs = 5},
+        {.top_p = 1, .repetition_penalty = 1.2f, .presence_penalty = 0.5f, .frequency_penalty = 0.7f},
+        {.temperature = 0.7f,
+         .top_p = 1,
+         .repetition_penalty = 1,
+         .frequency_penalty = -0.3f,
+         .seed = 6,
+         .n_logit_bias = 3,
+         .logit_bias = {{3, 2}, {17, -100}, {40, 2.5f}},
+         .logprobs = true},
+        {.temperature = 0.9f,
+         .top_p = 0.9f,
+         .repetition_penalty = 1.1f,
+         .presence_penalty = -0.4f,
+         .frequency_penalty = 0.2f,
+         .seed = 7,
+         .logprobs = true,
+         .n_logprobs = LOGPROBS_MAX},
     };
     enum { PROMPT = 21, END = 48 };
-    static const uint32_t cuts[] = {22, 32, 45};
+    static const uint32_t cuts[] = {21, 32, 45};
     ModelPair *p = open_emulated("llama", arch_model_build(arch_model_named("llama")));
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
     for (size_t i = 0; i < COUNT_OF(params); i++) {
-        uint32_t n_same = model_check_resume(p, &params[i], tokens, PROMPT, END, cuts, COUNT_OF(cuts)),
-                 n_all = 0;
+        uint32_t n_all = 0;
         for (size_t k = 0; k < COUNT_OF(cuts); k++)
             n_all += END - cuts[k] + 1;
-        CHECK_INT_EQ(n_all, n_same);
+        Backend *backends[] = {p->cpu, p->gpu};
+        for (size_t k = 0; k < COUNT_OF(backends); k++) {
+            CHECK_INT_EQ(n_all, model_check_resume(p, backends[k], &params[i], tokens, PROMPT, END, cuts,
+                                                   COUNT_OF(cuts)));
+        }
     }
     model_pair_close(p);
 }

@@ -191,7 +191,22 @@ static int32_t expected_draw(const ModelPair *p, const SamplerParams *params, co
                         arena_from_memory(sampler, sampler_scratch_bytes(n_vocab)));
 }
 
-uint32_t model_check_resume(ModelPair *p, const SamplerParams *params, const int32_t *prompt,
+static void check_logprobs(const ModelPair *p, const SamplerParams *params, const float *logits,
+                           const StepRun *run) {
+    CHECK_INT_EQ(params->logprobs, run->logprobs != NULL);
+    if (!run->logprobs) return;
+    TokenLogprobs expected;
+    sampler_logprobs(logits, p->plan->config.n_vocab, run->tokens[0], params->n_logprobs, &expected);
+    CHECK_INT_EQ(expected.token, run->logprobs->token);
+    CHECK_NEAR(expected.logprob, run->logprobs->logprob, 1e-4);
+    REQUIRE(expected.n_best == run->logprobs->n_best);
+    for (uint32_t i = 0; i < expected.n_best; i++) {
+        CHECK_INT_EQ(expected.best[i].id, run->logprobs->best[i].id);
+        CHECK_NEAR(expected.best[i].logprob, run->logprobs->best[i].logprob, 1e-4);
+    }
+}
+
+uint32_t model_check_resume(ModelPair *p, Backend *b, const SamplerParams *params, const int32_t *prompt,
                             uint32_t n_prompt, uint32_t n, const uint32_t *cuts, uint32_t n_cuts) {
     Arena scratch = p->arena;
     int32_t *whole = arena_new(&scratch, int32_t, n + 1), *tokens = arena_new(&scratch, int32_t, n + 1);
@@ -200,22 +215,23 @@ uint32_t model_check_resume(ModelPair *p, const SamplerParams *params, const int
     REQUIRE(whole && tokens);
     p->arena = scratch;
     memcpy(whole, prompt, n_prompt * sizeof *whole);
-    model_generate(p, p->gpu, 0, params, whole, n_prompt, n, &n_prompt, 1, NULL);
+    model_generate(p, b, 0, params, whole, n_prompt, n, &n_prompt, 1, NULL);
     for (uint32_t i = 0; i < n_cuts; i++) {
         uint32_t slot = (i + 1) % p->n_slots, at = cuts[i];
-        TEST_CASE_LABEL("temperature %g, begun again in slot %u after %u drawn", (double)params->temperature,
-                        slot, at - n_prompt);
+        TEST_CASE_LABEL("%s, temperature %g, begun again in slot %u after %u drawn", b->info.kind,
+                        (double)params->temperature, slot, at - n_prompt);
         memcpy(tokens, whole, (n + 1) * sizeof *tokens);
         SequenceStart start = {
             .params = *params, .tokens = tokens, .n_prompt = n_prompt, .n_drawn = at - n_prompt};
         Error err = {0};
-        REQUIRE(p->gpu->begin(p->gpu, slot, &start, &err));
+        REQUIRE(b->begin(b, slot, &start, &err));
         for (uint32_t t = at; t <= n; t++) {
             bool first = t == at;
             StepResult r =
-                model_run(p, p->gpu, slot, first ? tokens : NULL, first ? 0 : t - 1, first ? at : 1, true, 1);
+                model_run(p, b, slot, first ? tokens : NULL, first ? 0 : t - 1, first ? at : 1, true, 1);
             tokens[t] = r.runs[0].tokens[0];
             CHECK_INT_EQ(expected_draw(p, params, r.logits, tokens, t, n_prompt), tokens[t]);
+            check_logprobs(p, params, r.logits, &r.runs[0]);
             n_same += tokens[t] == whole[t];
         }
     }

@@ -26,9 +26,10 @@ void model_check_side_by_side(ModelPair *p, const SamplerParams *params, const i
 
 // A text that was drawn up to each of the positions `cuts`, set aside and begun again in another slot goes on
 // with the tokens that the sampler's reference draws from the logits of the text begun again: parameters,
-// history and the number of the draw are those of one text. Returns how many of the tokens are those of the
+// history and the number of the draw are those of one text. So are the log-probabilities, where they are
+// asked for. A cut behind the prompt is a text begun anew. Returns how many of the tokens are those of the
 // text drawn without an interruption (all, but where the last bits of its logits decide).
-uint32_t model_check_resume(ModelPair *p, const SamplerParams *params, const int32_t *prompt,
+uint32_t model_check_resume(ModelPair *p, Backend *b, const SamplerParams *params, const int32_t *prompt,
                             uint32_t n_prompt, uint32_t n, const uint32_t *cuts, uint32_t n_cuts);
 
 // A job whose cache does not fit fails and costs nothing: the ones before and after it draw the same tokens.

@@ -63,6 +63,10 @@ static uint64_t tokens_bytes(const CudaBackend *b) {
     return (uint64_t)b->options.n_slots * TOKEN_RING * sizeof(int32_t);
 }
 
+static uint64_t logprobs_bytes(const CudaBackend *b) {
+    return (uint64_t)b->options.n_slots * TOKEN_RING * sizeof(SampleLogprobs);
+}
+
 // The buffers of a prompt's rows.
 static void lay_out_rows(CudaBackend *b, DeviceLayout *l) {
     const ModelConfig *c = &b->plan->config;
@@ -100,6 +104,26 @@ static void lay_out_experts(CudaBackend *b, DeviceLayout *l) {
     s->slots_out = device_layout_take(l, (uint64_t)e->slots * c->d_model * sizeof(float));
 }
 
+// What the stages behind the head have. A slot's counts are 2 bytes a token of the vocabulary: 0.3 MB for
+// 152,000.
+static void lay_out_draws(CudaBackend *b, DeviceLayout *l) {
+    uint64_t n_vocab = b->plan->config.n_vocab;
+    StageBuffers *s = &b->buffers;
+    s->logits = device_layout_take(l, n_vocab * sizeof(float));
+    s->best = device_layout_take(l, b->lowered.head_blocks * sizeof(HeadBest));
+    s->sample_scratch = device_layout_take(l, sizeof(SampleScratch));
+    s->adjusted = device_layout_take(l, n_vocab * sizeof(float));
+    s->adjusted_best = device_layout_take(l, b->lowered.head_blocks * sizeof(HeadBest));
+    s->logprobs_scratch = device_layout_take(l, sizeof(LogprobsScratch));
+    CUdeviceptr logprobs = device_layout_take(l, logprobs_bytes(b));
+    for (uint32_t i = 0; i < b->options.n_slots; i++) {
+        Slot *slot = &b->slots[i];
+        slot->logprobs = logprobs + i * TOKEN_RING * sizeof(SampleLogprobs);
+        slot->rules = device_layout_take(l, sizeof(SampleRules));
+        slot->counts = device_layout_take(l, n_vocab * sizeof(uint16_t));
+    }
+}
+
 // Lays the working memory out; with base 0 to learn its size. Returns that.
 static uint64_t lay_out_work(CudaBackend *b, CUdeviceptr base) {
     const ModelConfig *c = &b->plan->config;
@@ -114,9 +138,7 @@ static uint64_t lay_out_work(CudaBackend *b, CUdeviceptr base) {
     s->part_weight = device_layout_take(&l, (uint64_t)b->lowered.splits_max * c->n_heads * 2 * sizeof(float));
     uint64_t expert_values = (uint64_t)c->n_experts_used * c->d_ff_expert;
     s->f = device_layout_take(&l, max_u64(c->d_ff, expert_values) * sizeof(float));
-    s->logits = device_layout_take(&l, c->n_vocab * sizeof(float));
-    s->best = device_layout_take(&l, b->lowered.head_blocks * sizeof(HeadBest));
-    s->sample_scratch = device_layout_take(&l, sizeof(SampleScratch));
+    lay_out_draws(b, &l);
     CUdeviceptr sequences = device_layout_take(&l, b->options.n_slots * sizeof(DecodeSequence));
     CUdeviceptr tokens = device_layout_take(&l, tokens_bytes(b));
     for (uint32_t i = 0; i < b->options.n_slots; i++) {
@@ -199,12 +221,14 @@ static bool make_events(CudaBackend *b, Error *err) {
 
 static bool make_host_memory(CudaBackend *b, Error *err) {
     const BackendOptions *o = &b->options;
-    uint64_t a_sequence = sizeof(DecodeSequence) + b->n_seen_words * sizeof(uint32_t);
+    uint64_t a_sequence = sizeof(DecodeSequence) + b->n_seen_words * sizeof(uint32_t) + sizeof(SampleRules) +
+                          b->plan->config.n_vocab * sizeof(uint16_t);
     uint64_t a_row = sizeof(int32_t) + sizeof(RowPlace);
     uint64_t a_chunk = sizeof(PrefillChunk) + b->pages_max * sizeof(uint32_t);
     uint64_t a_step = o->max_rows * a_row + o->n_slots * a_chunk;
     b->cell_bytes = align_up(max_u64(a_sequence, a_step), 64);
-    uint64_t ring_bytes = align_up(tokens_bytes(b), 64);
+    uint64_t logprobs_at = align_up(tokens_bytes(b), 64);
+    uint64_t ring_bytes = align_up(logprobs_at + logprobs_bytes(b), 64);
     void *pinned = NULL;
     CUresult r = b->cuda.pinned_allocate(&pinned, CELLS * b->cell_bytes + FLIGHTS * ring_bytes, 0);
     if (!cuda_ok(&b->cuda, r, "allocating pinned memory", err)) return false;
@@ -212,7 +236,9 @@ static bool make_host_memory(CudaBackend *b, Error *err) {
     for (uint32_t i = 0; i < CELLS; i++)
         b->cells[i].bytes = b->pinned + i * b->cell_bytes;
     for (uint32_t i = 0; i < FLIGHTS; i++) {
-        b->flights[i].tokens = (int32_t *)(void *)(b->pinned + CELLS * b->cell_bytes + i * ring_bytes);
+        uint8_t *rings = b->pinned + CELLS * b->cell_bytes + i * ring_bytes;
+        b->flights[i].tokens = (int32_t *)(void *)rings;
+        b->flights[i].logprobs = (SampleLogprobs *)(void *)(rings + logprobs_at);
     }
     b->logits_bytes = (uint64_t)o->max_rows * b->plan->config.n_vocab * sizeof(float);
     b->logits = os_reserve(b->logits_bytes);
@@ -300,10 +326,20 @@ static bool load_kernels(CudaBackend *b, Error *err) {
 
 // ---- loading: graphs ----
 
+// What the stages of a slot's row are given.
+static StageRow stage_row(const CudaBackend *b, const Slot *slot, RowEnd end) {
+    return (StageRow){.sequence = slot->sequence,
+                      .tokens = slot->tokens,
+                      .x = b->buffers.x,
+                      .rules = slot->rules,
+                      .logprobs = slot->logprobs,
+                      .adjusted = end == END_GREEDY_ADJUSTED || end == END_SAMPLE_ADJUSTED};
+}
+
 uint32_t cuda_row_launches(CudaBackend *b, uint32_t slot, RowEnd end, StageArgs *args, Launch *launches,
                            const Stage **stages) {
     uint32_t n = 0;
-    StageRow row = {.sequence = b->slots[slot].sequence, .tokens = b->slots[slot].tokens, .x = b->buffers.x};
+    StageRow row = stage_row(b, &b->slots[slot], end);
     for (uint32_t i = 0; i < b->lowered.n_stages; i++) {
         const Stage *s = &b->lowered.stages[i];
         if (!stage_is_for(s, end)) continue;
@@ -339,7 +375,7 @@ static bool make_graphs(CudaBackend *b, Error *err) {
     if (!args || !launches || !stages)
         return error_set(err, ERR_NO_MEMORY, "the graphs do not fit their memory");
     for (uint32_t slot = 0; slot < b->options.n_slots; slot++) {
-        for (uint32_t end = 0; end < END_COUNT; end++) {
+        for (uint32_t end = 0; end < END_GRAPHS; end++) {
             uint32_t n = cuda_row_launches(b, slot, end, args, launches, stages);
             CUgraphExec *graph = &b->slots[slot].graphs[end];
             if (!graph_make(&b->cuda, launches, n, b->overlap, b->stream, graph, err)) return false;
@@ -395,8 +431,8 @@ static void cuda_close_backend(Backend *backend) {
     if (b->context) {
         b->cuda.context_use(b->context);
         b->cuda.context_synchronize(); // nothing may be under way when memory goes
-        for (uint32_t i = 0; b->slots && i < b->options.n_slots * END_COUNT; i++) {
-            CUgraphExec graph = b->slots[i / END_COUNT].graphs[i % END_COUNT];
+        for (uint32_t i = 0; b->slots && i < b->options.n_slots * END_GRAPHS; i++) {
+            CUgraphExec graph = b->slots[i / END_GRAPHS].graphs[i % END_GRAPHS];
             if (graph) b->cuda.graph_exec_destroy(graph);
         }
         if (b->prefill) b->cuda.graph_exec_destroy(b->prefill);
@@ -431,15 +467,47 @@ static bool cell_take(CudaBackend *b, Cell **out, Error *err) {
     return cuda_ok(&b->cuda, b->cuda.event_synchronize(cell->sent), "waiting for the GPU", err);
 }
 
-static bool cell_send(CudaBackend *b, Cell *cell, CUdeviceptr to, const void *data, size_t size, Error *err) {
-    uint8_t *from = cell->bytes + cell->used;
-    memcpy(from, data, size);
+// Room in the cell, to be filled and sent as it lies there.
+static void *cell_room(Cell *cell, size_t size) {
+    uint8_t *room = cell->bytes + cell->used;
     cell->used += size;
+    return room;
+}
+
+static bool cell_send(CudaBackend *b, Cell *cell, CUdeviceptr to, const void *data, size_t size, Error *err) {
+    void *from = cell_room(cell, size);
+    memcpy(from, data, size);
     return cuda_ok(&b->cuda, b->cuda.copy_to_device(to, from, size, b->stream), "sending to the GPU", err);
 }
 
 static bool cell_done(CudaBackend *b, Cell *cell, Error *err) {
     return cuda_ok(&b->cuda, b->cuda.event_record(cell->sent, b->stream), "sending to the GPU", err);
+}
+
+// The rules that DecodeSequence does not have.
+static bool send_rules(CudaBackend *b, Cell *cell, const Slot *slot, const SamplerParams *p, Error *err) {
+    SampleRules rules = {.repetition_penalty = p->repetition_penalty,
+                         .presence_penalty = p->presence_penalty,
+                         .frequency_penalty = p->frequency_penalty,
+                         .n_bias = p->n_logit_bias,
+                         .n_logprobs = p->n_logprobs};
+    for (uint32_t i = 0; i < p->n_logit_bias; i++)
+        rules.bias[i] = (SampleBias){p->logit_bias[i].token, p->logit_bias[i].bias};
+    return cell_send(b, cell, slot->rules, &rules, sizeof rules, err);
+}
+
+// The tokens seen and, where somebody asks, how often each was drawn.
+static bool send_history(CudaBackend *b, Cell *cell, const Slot *slot, const SequenceStart *start,
+                         Error *err) {
+    uint32_t n_vocab = b->plan->config.n_vocab;
+    size_t seen_bytes = b->n_seen_words * sizeof(uint32_t), counts_bytes = n_vocab * sizeof(uint16_t);
+    SamplerHistory h = {.seen = cell_room(cell, seen_bytes)};
+    if (slot->adjusted) h.counts = cell_room(cell, counts_bytes);
+    sampler_history_begin(h, n_vocab, start->tokens, start->n_prompt + start->n_drawn, start->n_drawn);
+    CUresult r = b->cuda.copy_to_device(slot->seen, h.seen, seen_bytes, b->stream);
+    if (r == CUDA_SUCCESS && h.counts)
+        r = b->cuda.copy_to_device(slot->counts, h.counts, counts_bytes, b->stream);
+    return cuda_ok(&b->cuda, r, "sending to the GPU", err);
 }
 
 static bool cuda_begin(Backend *backend, uint32_t slot_index, const SequenceStart *start, Error *err) {
@@ -448,27 +516,26 @@ static bool cuda_begin(Backend *backend, uint32_t slot_index, const SequenceStar
     Slot *slot = &b->slots[slot_index];
     Cell *cell;
     if (!cell_take(b, &cell, err)) return false;
-    DecodeSequence s = {.step = start->n_drawn,
-                        .temperature = p->temperature,
-                        .top_p = p->top_p,
-                        .min_p = p->min_p,
-                        .repetition_penalty = p->repetition_penalty,
-                        .top_k = p->top_k,
-                        .seed = p->seed,
-                        .seen = slot->seen,
-                        .pages = slot->pages};
     slot->greedy = p->temperature == 0;
+    slot->adjusted = sampler_adjusts(p);
+    slot->has_logprobs = p->logprobs;
     slot->n_sent_pages = 0;
     slot->n_draws = start->n_drawn;
     slot->generation++;
-    if (!cell_send(b, cell, slot->sequence, &s, sizeof s, err)) return false;
-    uint32_t *seen = (uint32_t *)(void *)(cell->bytes + cell->used);
-    size_t seen_bytes = b->n_seen_words * sizeof *seen;
-    memset(seen, 0, seen_bytes);
-    for (uint32_t i = 0; i < start->n_prompt + start->n_drawn; i++)
-        token_set_add(seen, start->tokens[i]);
-    CUresult r = b->cuda.copy_to_device(slot->seen, seen, seen_bytes, b->stream);
-    return cuda_ok(&b->cuda, r, "sending to the GPU", err) && cell_done(b, cell, err);
+    DecodeSequence s = {.step = start->n_drawn,
+                        .top_k = p->top_k,
+                        .temperature = p->temperature,
+                        .top_p = p->top_p,
+                        .min_p = p->min_p,
+                        .repetition_penalty = slot->adjusted ? 1 : p->repetition_penalty,
+                        .seed = p->seed,
+                        .seen = slot->seen,
+                        .counts = slot->adjusted ? slot->counts : 0,
+                        .pages = slot->pages};
+    bool has_rules = slot->adjusted || slot->has_logprobs;
+    return cell_send(b, cell, slot->sequence, &s, sizeof s, err) &&
+           (!has_rules || send_rules(b, cell, slot, p, err)) && send_history(b, cell, slot, start, err) &&
+           cell_done(b, cell, err);
 }
 
 // Sends the part of a sequence's page list that the device does not have yet.
@@ -484,10 +551,31 @@ static bool send_pages(CudaBackend *b, Cell *cell, Slot *slot, const StepSequenc
     return cell_send(b, cell, to, q->pages + same, (n - same) * sizeof *q->pages, err);
 }
 
+// The stages from the first-th on of a row that ends so, one by one.
+static bool run_stages(CudaBackend *b, const StageRow *row, uint32_t first, RowEnd end, Error *err) {
+    for (uint32_t i = first; i < b->lowered.n_stages; i++) {
+        const Stage *s = &b->lowered.stages[i];
+        if (!stage_is_for(s, end)) continue;
+        StageArgs args;
+        stage_bind(s, &b->buffers, row, &args);
+        Launch launch = {.kernel = &b->kernels[s->program], .args = &args};
+        if (!kernel_launch(&b->cuda, &launch, false, b->stream, err)) return false;
+    }
+    return true;
+}
+
+// Those behind the head.
+static bool run_tail(CudaBackend *b, const Slot *slot, RowEnd end, Error *err) {
+    StageRow row = stage_row(b, slot, end);
+    return run_stages(b, &row, b->lowered.n_layers_stages + 1, end, err);
+}
+
 static bool run_row(CudaBackend *b, const StepSequence *q, RowEnd end, uint32_t position, Error *err) {
     if (b->observer) return cuda_row_observed(b, q->slot, end, position, err);
-    CUresult r = b->cuda.graph_launch(b->slots[q->slot].graphs[end], b->stream);
-    return cuda_ok(&b->cuda, r, "launching a step", err);
+    const Slot *slot = &b->slots[q->slot];
+    RowEnd graph = end < END_GRAPHS ? end : END_HEAD;
+    CUresult r = b->cuda.graph_launch(slot->graphs[graph], b->stream);
+    return cuda_ok(&b->cuda, r, "launching a step", err) && (graph == end || run_tail(b, slot, end, err));
 }
 
 static bool fetch_logits(CudaBackend *b, Flight *flight, Error *err) {
@@ -498,7 +586,8 @@ static bool fetch_logits(CudaBackend *b, Flight *flight, Error *err) {
 }
 
 static RowEnd end_of_row(const Slot *slot, const StepSequence *q, uint32_t row) {
-    if (q->n_draws && row + 1 == q->n_rows) return slot->greedy ? END_GREEDY : END_SAMPLE;
+    static const RowEnd drawn[2][2] = {{END_SAMPLE, END_SAMPLE_ADJUSTED}, {END_GREEDY, END_GREEDY_ADJUSTED}};
+    if (q->n_draws && row + 1 == q->n_rows) return drawn[slot->greedy][slot->adjusted];
     return row + q->n_logits >= q->n_rows ? END_HEAD : END_LAYERS;
 }
 
@@ -508,11 +597,14 @@ static bool finish_row(CudaBackend *b, const StepSequence *q, uint32_t row, RowE
     Slot *slot = &b->slots[q->slot];
     if (row + q->n_logits >= q->n_rows && !fetch_logits(b, flight, err)) return false;
     if (end < END_GREEDY) return true;
+    if (slot->has_logprobs && !run_tail(b, slot, END_LOGPROBS, err)) return false;
+    flight->has_logprobs |= slot->has_logprobs;
     flight->draws[flight->n_drawing++] = (Draw){.slot = q->slot,
                                                 .generation = slot->generation,
                                                 .place = slot->n_draws++ % TOKEN_RING,
                                                 .position = q->position + row,
-                                                .token = q->tokens ? q->tokens[row] : TOKEN_INVALID};
+                                                .token = q->tokens ? q->tokens[row] : TOKEN_INVALID,
+                                                .logprobs = slot->has_logprobs};
     return true;
 }
 
@@ -532,19 +624,9 @@ static bool run_rows(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *
 
 // The stages behind the layers for one row of a chunk, which decoding has too.
 static bool run_head(CudaBackend *b, const StepSequence *q, uint32_t row, RowEnd end, Error *err) {
-    const Slot *slot = &b->slots[q->slot];
-    StageRow at = {.sequence = slot->sequence,
-                   .tokens = slot->tokens,
-                   .x = b->buffers.rows_x + row * b->plan->d_model * sizeof(float)};
-    for (uint32_t i = b->lowered.n_layers_stages; i < b->lowered.n_stages; i++) {
-        const Stage *s = &b->lowered.stages[i];
-        if (!stage_is_for(s, end)) continue;
-        StageArgs args;
-        stage_bind(s, &b->buffers, &at, &args);
-        Launch launch = {.kernel = &b->kernels[s->program], .args = &args};
-        if (!kernel_launch(&b->cuda, &launch, false, b->stream, err)) return false;
-    }
-    return true;
+    StageRow at = stage_row(b, &b->slots[q->slot], end);
+    at.x = b->buffers.rows_x + row * b->plan->d_model * sizeof(float);
+    return run_stages(b, &at, b->lowered.n_layers_stages, end, err);
 }
 
 // Those of a slice's stages, launched one by one: of what a long step takes that is nothing.
@@ -606,6 +688,9 @@ static bool fetch_tokens(CudaBackend *b, Flight *flight, Error *err) {
     if (r == CUDA_SUCCESS && flight->n_drawing) {
         r = cuda->copy_to_host(flight->tokens, b->slots[0].tokens, tokens_bytes(b), b->fetch_stream);
     }
+    if (r == CUDA_SUCCESS && flight->has_logprobs) {
+        r = cuda->copy_to_host(flight->logprobs, b->slots[0].logprobs, logprobs_bytes(b), b->fetch_stream);
+    }
     if (r == CUDA_SUCCESS) r = cuda->event_record(flight->fetched, b->fetch_stream);
     return cuda_ok(cuda, r, "fetching tokens", err);
 }
@@ -617,6 +702,7 @@ static bool cuda_step(Backend *backend, const Step *step, Error *err) {
         return error_set(err, ERR_INTERNAL, "more than %d steps are under way", FLIGHTS);
     Flight *flight = &b->flights[(b->first_flight + b->n_flights) % FLIGHTS];
     flight->n_drawing = flight->n_logits = 0;
+    flight->has_logprobs = false;
     Cell *cell;
     if (!cell_take(b, &cell, err)) return false;
     for (uint32_t i = 0; i < step->n_sequences; i++) {
@@ -625,6 +711,19 @@ static bool cuda_step(Backend *backend, const Step *step, Error *err) {
     if (!cell_done(b, cell, err)) return false;
     b->n_flights++;
     return fetch_tokens(b, flight, err);
+}
+
+static const TokenLogprobs *told_logprobs(CudaBackend *b, const Flight *flight, const Draw *draw,
+                                          int32_t token) {
+    const SampleLogprobs *from = &flight->logprobs[draw->slot * TOKEN_RING + draw->place];
+    TokenLogprobs *told = &b->slots[draw->slot].told;
+    *told = (TokenLogprobs){.token = token, .logprob = from->logprob};
+    told->n_best = (uint32_t)min_u64(from->n_best, LOGPROBS_MAX);
+    for (uint32_t i = 0; i < told->n_best; i++) {
+        told->best[i].id = from->best[i].token;
+        told->best[i].logprob = from->best[i].logprob;
+    }
+    return told;
 }
 
 static bool cuda_read(Backend *backend, StepResult *out, Error *err) {
@@ -644,8 +743,9 @@ static bool cuda_read(Backend *backend, StepResult *out, Error *err) {
         *run = (StepRun){.slot = draw->slot,
                          .n_tokens = 1,
                          .tokens = {flight->tokens[draw->slot * TOKEN_RING + draw->place]}};
-        if (run->tokens[0] == TOKEN_INVALID && ok)
-            ok = cuda_explain_invalid(b, flight, draw, &run->first_invalid, err);
+        if (run->tokens[0] == TOKEN_INVALID)
+            ok = ok && cuda_explain_invalid(b, flight, draw, &run->first_invalid, err);
+        else if (draw->logprobs) run->logprobs = told_logprobs(b, flight, draw, run->tokens[0]);
     }
     return ok;
 }

@@ -17,13 +17,18 @@ typedef struct {
     CUdeviceptr seen;     // [n_seen_words]
     CUdeviceptr pages;    // [pages_max]
     CUdeviceptr tokens;   // [TOKEN_RING] drawn, by step; the slots' lie side by side
+    CUdeviceptr rules;    // SampleRules
+    CUdeviceptr counts;   // [n_vocab] uint16_t
+    CUdeviceptr logprobs; // [TOKEN_RING] SampleLogprobs, by step; the slots' lie side by side
     uint32_t n_draws;     // enqueued
     uint32_t generation;  // goes up with each sequence in this slot
     uint32_t *sent_pages; // [pages_max] what `pages` holds
     uint32_t n_sent_pages;
-    bool greedy;
+    bool greedy, adjusted;  // how its rows end
+    bool has_logprobs;      // they are wanted
+    TokenLogprobs told;     // StepRun.logprobs
     char invalid_text[160]; // StepRun.first_invalid
-    CUgraphExec graphs[END_COUNT];
+    CUgraphExec graphs[END_GRAPHS];
 } Slot;
 
 // Pinned memory from which a step (or a new sequence) is sent; used again when the copies out of it are done.
@@ -39,15 +44,18 @@ typedef struct {
     uint32_t place; // of the token in the slot's ring
     uint32_t position;
     int32_t token; // the row's own; TOKEN_INVALID for the one that the slot drew before
+    bool logprobs;
 } Draw;
 
 // A step under way.
 typedef struct {
-    int32_t *tokens; // pinned, [n_slots][TOKEN_RING]
+    int32_t *tokens;          // pinned, [n_slots][TOKEN_RING]
+    SampleLogprobs *logprobs; // likewise
     CUevent ran;
     CUevent fetched;
     Draw draws[JOBS_MAX];
     uint32_t n_drawing;
+    bool has_logprobs; // one of them
     uint32_t n_logits;
 } Flight;
 

@@ -63,10 +63,10 @@ static void count_weight_bytes(const Lowering *l, Stage *s) {
     }
 }
 
-static const StageType *const draws[] = {&stage_greedy, &stage_sample};
+static const StageType *const draws[] = {&stage_adjust, &stage_greedy, &stage_sample, &stage_logprobs};
 enum { DRAWS_COUNT = COUNT_OF(draws) };
 
-// The stages of the plan, and those that draw a token.
+// The stages of the plan, and those behind its head.
 static bool match_all(Lowering *l, Error *err) {
     bool has_head = false;
     for (uint32_t at = 0; at < l->plan->n_ops;) {

@@ -62,14 +62,18 @@ const StageType stage_head = {
 };
 // clang-format on
 
-// ---- GREEDY, SAMPLE ----
+// ---- ADJUST, GREEDY, SAMPLE, LOGPROBS ----
 
 enum {
     SAMPLE_BLOCKS_WANTED = 64,
     SAMPLE_LOGITS_WANTED = 4000, // a block, where there are enough multiprocessors
     SAMPLE_LOGIT_BYTES = 12,     // of a logit's key and weight: sample_full.cuh
     SAMPLE_SHARED_TAKEN = 12 * SAMPLE_BINS + 1024,
+    LOGPROBS_LOGITS_WANTED = 4096, // a block: 32 KB of shared memory (sample_logprobs.cuh)
 };
+static_assert((int)SAMPLE_BIAS_MAX == (int)LOGIT_BIAS_MAX, "as the sampler has");
+static_assert((int)SAMPLE_LOGPROBS_MAX == (int)LOGPROBS_MAX, "as the sampler has");
+static_assert(VOCAB_MAX / LOGPROBS_LOGITS_WANTED <= SAMPLE_BLOCKS_MAX, "each block has its place");
 
 // The blocks that draw a token wait for each other, so they must be on the GPU at once: one a multiprocessor
 // at most, which any has room for.
@@ -104,11 +108,69 @@ static void define_sample(StrBuf *b, const Lowering *l, const Stage *s) {
 static void bind_draw(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
     (void)s;
     out->sample = (SampleArgs){.sequence = row->sequence,
-                               .logits = b->logits,
-                               .best = b->best,
+                               .logits = row->adjusted ? b->adjusted : b->logits,
+                               .best = row->adjusted ? b->adjusted_best : b->best,
                                .scratch = b->sample_scratch,
                                .out = row->tokens};
 }
+
+static void define_adjust(StrBuf *b, const Lowering *l, const Stage *s) {
+    define(b, "N_VOCAB", s->head->ops[HEAD_HEAD]->weight->n_rows);
+    define(b, "HEAD_BLOCKS", head_blocks(l->target, s->head));
+}
+
+static void define_logprobs(StrBuf *b, const Lowering *l, const Stage *s) {
+    (void)l;
+    uint64_t n_vocab = s->head->ops[HEAD_HEAD]->weight->n_rows;
+    define(b, "N_VOCAB", n_vocab);
+    // Blocks do not wait for each other, so there may be more of them than multiprocessors.
+    uint64_t wanted = max_u64(SAMPLE_BLOCKS_WANTED, div_up(n_vocab, LOGPROBS_LOGITS_WANTED));
+    define(b, "LOGPROBS_BLOCKS", min_u64(wanted, SAMPLE_BLOCKS_MAX));
+}
+
+static void bind_adjust(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
+    (void)s;
+    out->sample_adjust = (SampleAdjustArgs){.sequence = row->sequence,
+                                            .rules = row->rules,
+                                            .logits = b->logits,
+                                            .out = b->adjusted,
+                                            .best = b->adjusted_best};
+}
+
+static void bind_logprobs(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
+    (void)s;
+    out->sample_logprobs = (SampleLogprobsArgs){.sequence = row->sequence,
+                                                .rules = row->rules,
+                                                .logits = b->logits,
+                                                .scratch = b->logprobs_scratch,
+                                                .out = row->logprobs};
+}
+
+const StageType stage_adjust = {
+    .kernel = "sample_adjust",
+    .name = "bias, penalties",
+    .files = {FILES_COMMON, "logits.cuh", "sample_adjust.cuh"},
+    .cost = COST_USUAL,
+    .rows = ROWS_ADJUSTED,
+    .link = link_draw,
+    .check = stage_takes_all,
+    .define = define_adjust,
+    .bind = bind_adjust,
+    .results = stage_shows_none,
+};
+
+const StageType stage_logprobs = {
+    .kernel = "sample_logprobs",
+    .name = "log-probabilities",
+    .files = {FILES_COMMON, "logits.cuh", "sample_logprobs.cuh"},
+    .cost = COST_USUAL,
+    .rows = ROWS_LOGPROBS,
+    .link = link_draw,
+    .check = stage_takes_all,
+    .define = define_logprobs,
+    .bind = bind_logprobs,
+    .results = stage_shows_none,
+};
 
 const StageType stage_greedy = {
     .kernel = "sample_greedy",

@@ -21,13 +21,19 @@ typedef enum {
     END_HEAD,   // logits alone
     END_GREEDY,
     END_SAMPLE,
-    END_COUNT
+    END_GRAPHS, // rows that end so are a graph each
+    // With a bias or a presence or frequency penalty: END_HEAD's graph, then the stages behind the head.
+    END_GREEDY_ADJUSTED = END_GRAPHS,
+    END_SAMPLE_ADJUSTED,
+    END_LOGPROBS, // what follows a token whose log-probabilities are wanted
 } RowEnd;
 
 // The rows that a stage is run for: a bit for each end.
 enum {
-    ROWS_GREEDY = 1 << END_GREEDY,
-    ROWS_SAMPLED = 1 << END_SAMPLE,
+    ROWS_ADJUSTED = 1 << END_GREEDY_ADJUSTED | 1 << END_SAMPLE_ADJUSTED,
+    ROWS_GREEDY = 1 << END_GREEDY | 1 << END_GREEDY_ADJUSTED,
+    ROWS_SAMPLED = 1 << END_SAMPLE | 1 << END_SAMPLE_ADJUSTED,
+    ROWS_LOGPROBS = 1 << END_LOGPROBS,
     ROWS_WITH_LOGITS = 1 << END_HEAD | ROWS_GREEDY | ROWS_SAMPLED,
     ROWS_ALL = 1 << END_LAYERS | ROWS_WITH_LOGITS,
     ROWS_OF_PROMPTS = 0, // a chunk's, which go through the layers together
@@ -62,7 +68,7 @@ struct Stage {
         *attention;        // QKV, HEADS: the one that takes its queries; OUTPUT: the one whose splits it adds
     const Stage *products; // HEADS, POST_NORM: the one that left its products raw
     const Stage *router;   // EXPERTS_GLU, EXPERTS_DOWN: the one that chose the experts
-    const Stage *head;     // GREEDY, SAMPLE: the one that left the logits
+    const Stage *head;     // those behind it: the one that left the logits
     uint32_t splits_max;   // ATTENTION
     uint64_t weight_bytes; // that it reads, of matrices
 };
@@ -110,6 +116,9 @@ struct StageBuffers {
     CUdeviceptr logits;      // [n_vocab]
     CUdeviceptr best;        // [head_blocks] HeadBest
     CUdeviceptr sample_scratch;
+    CUdeviceptr adjusted;      // [n_vocab] logits after sample_adjust
+    CUdeviceptr adjusted_best; // [head_blocks] HeadBest
+    CUdeviceptr logprobs_scratch;
     // Of a prompt's rows, [max_rows] each (kernels_src/args.h).
     CUdeviceptr chunk; // PrefillChunk
     CUdeviceptr rows_x;
@@ -135,6 +144,9 @@ typedef struct {
     CUdeviceptr sequence; // DecodeSequence
     CUdeviceptr tokens;   // [TOKEN_RING] where drawn tokens go
     CUdeviceptr x;        // [d_model] the residual stream that the head reads
+    CUdeviceptr rules;    // SampleRules
+    CUdeviceptr logprobs; // [TOKEN_RING] SampleLogprobs
+    bool adjusted;        // the token is drawn from sample_adjust's logits instead of the head's
 } StageRow;
 
 typedef union {
@@ -149,6 +161,8 @@ typedef union {
     ExpertsDownArgs experts_down;
     HeadArgs head;
     SampleArgs sample;
+    SampleAdjustArgs sample_adjust;
+    SampleLogprobsArgs sample_logprobs;
     PrefillEmbedArgs prefill_embed;
     PrefillRopeArgs prefill_rope;
     PrefillNormArgs prefill_norm;
@@ -239,8 +253,10 @@ struct StageType {
     STAGE(experts_glu)              \
     STAGE(experts_down)             \
     STAGE(head)                     \
+    STAGE(adjust)                   \
     STAGE(greedy)                   \
     STAGE(sample)                   \
+    STAGE(logprobs)                 \
     STAGE(prefill_embed)            \
     STAGE(prefill_rope)             \
     STAGE(prefill_norm)             \
@@ -275,7 +291,7 @@ static inline bool stage_is_for(const Stage *s, RowEnd end) {
     return (s->type->rows & 1u << end) != 0;
 }
 
-// Whether it draws a token, and so advances its sequence.
+// Whether it comes behind the head, where a token is drawn and its sequence advanced.
 static inline bool stage_draws(const StageType *type) {
     return type->rows != ROWS_OF_PROMPTS && !(type->rows & (1u << END_LAYERS | 1u << END_HEAD));
 }
