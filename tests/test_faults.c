@@ -46,13 +46,14 @@ static bool start_up(Parts *p, Arena arena, Arena scratch, Error *err) {
         !tokenizer_from_gguf(p->file, &p->arena, scratch, &p->tokenizer, err) ||
         !plan_build(p->file, &p->arena, &p->plan, err) ||
         !cpu_backend_open(&options, &p->arena, &p->backend, err) ||
-        !bridge_init(&p->bridge, 1, execute_job_arena_bytes(p->tokenizer), &p->arena, err)) {
+        !bridge_init(&p->bridge, 1, api_job_arena_bytes(256), &p->arena, err)) {
         return false;
     }
     p->bridge.wake_io = ignore_wake;
     ApiConfig config = {.bridge = &p->bridge,
                         .tokenizer = p->tokenizer,
                         .max_tokens_out = 8,
+                        .max_prompt_chars = PROMPT_CHARACTERS_MAX,
                         .inference_timeout_sec = 300,
                         .context_length = 256};
     if (!api_create(&config, &p->arena, &p->api, err)) return false;
@@ -139,6 +140,8 @@ static int converse(Parts *p, Client *c, const char *method, const char *path, c
     http_connection_received(&c->connection, (size_t)length);
     Error err;
     do {
+        while (api_encoder_turn(p->api)) {
+        }
         c->handler.on_wake(c->handler.context);
         take_output(c);
     } while (sched_turn(p->sched, &err) == SCHED_TURN_WORKED);
@@ -150,6 +153,7 @@ static int converse(Parts *p, Client *c, const char *method, const char *path, c
 
 static void set_countdown(Parts *p, uint64_t *countdown) {
     p->api->json_arena.fail_countdown = countdown;
+    p->api->requests[0].memory.fail_countdown = countdown;
     p->api->scratch.fail_countdown = countdown;
     p->bridge.jobs[0].arena.fail_countdown = countdown;
 }

@@ -67,7 +67,7 @@ TEST(sched_text_and_reasons) {
         fake_submit(f, "a prompt", rows[i].max_tokens, rows[i].stop);
         collect(f, &o);
         CHECK_STR_EQ(rows[i].text, (const char *)o.text);
-        if (CHECK_INT_EQ(EVENT_END, o.last.kind)) CHECK_INT_EQ(rows[i].reason, o.last.stop_reason);
+        if (CHECK_INT_EQ(EVENT_END, o.last.kind)) CHECK_INT_EQ(rows[i].reason, o.last.end.reason);
         CHECK_INT_EQ(0, fake_pages_used(f));
         CHECK(o.last.prefill_ns > 0);
         if (rows[i].reason == STOP_LENGTH) CHECK_INT_EQ(rows[i].max_tokens, o.last.tokens_out);
@@ -272,4 +272,134 @@ TEST(sched_stop_ends_running_jobs) {
         if (e.kind == EVENT_ERROR) ended += e.error.code == ERR_CANCELLED;
     }
     CHECK_INT_EQ(2, ended);
+}
+
+// ---- ids, control tokens, log-probabilities ----
+
+static void put_event(const Tokenizer *t, const JobEvent *e, StrBuf *text, StrBuf *ids) {
+    strbuf_put(text, (Str){e->token.text, e->token.length});
+    if (e->token.id != TOKEN_INVALID) strbuf_put(ids, tokenizer_piece(t, e->token.id, true));
+}
+
+// `ids` is what all ids stand for, in order: none is lost, and only the one that ends the text is not there.
+TEST(sched_ids_and_control_tokens) {
+    static const struct {
+        const char *name, *script, *stop;
+        bool return_tokens, special_tokens, ignore_eos;
+        const char *text, *ids;
+        StopReason reason;
+        const char *last; // the token that ended it
+    } rows[] = {
+        {"as ever", "a<|start_header_id|>b", NULL, .text = "ab", .ids = "", .reason = STOP_EOS,
+         .last = "<|eot_id|>"},
+        {"ids", "a<|start_header_id|>b", NULL, .return_tokens = true, .text = "ab",
+         .ids = "a<|start_header_id|>b", .reason = STOP_EOS, .last = "<|eot_id|>"},
+        {"control tokens are shown", "a<|start_header_id|>b<|end_header_id|>", NULL, .special_tokens = true,
+         .text = "a<|start_header_id|>b<|end_header_id|>", .ids = "", .reason = STOP_EOS,
+         .last = "<|eot_id|>"},
+        {"both", "a<|start_header_id|>b", NULL, .return_tokens = true, .special_tokens = true,
+         .text = "a<|start_header_id|>b", .ids = "a<|start_header_id|>b", .reason = STOP_EOS,
+         .last = "<|eot_id|>"},
+        {"text that is held back", "one tw", " two", .return_tokens = true, .text = "one tw", .ids = "one tw",
+         .reason = STOP_EOS, .last = "<|eot_id|>"},
+        {"a stop string", "one two three", " two", .return_tokens = true, .text = "one", .ids = "one two",
+         .reason = STOP_STRING},
+        {"a character of four tokens", "\xF0\x9F\x8C\x8D!", NULL, .return_tokens = true,
+         .text = "\xF0\x9F\x8C\x8D!", .ids = "\xF0\x9F\x8C\x8D!", .reason = STOP_EOS, .last = "<|eot_id|>"},
+        {"a stop string that is a control token", "Hi<|end_header_id|>#Z", "<|end_header_id|>", .text = "Hi",
+         .ids = "", .reason = STOP_STRING, .last = "<|end_header_id|>"},
+        {"and text that was held back before it", "one t<|end_header_id|>#Z", "<|end_header_id|>",
+         .return_tokens = true, .text = "one t", .ids = "one t", .reason = STOP_STRING,
+         .last = "<|end_header_id|>"},
+        {"and half a character", "a\xF0\x9F<|end_header_id|>#", "<|end_header_id|>", .return_tokens = true,
+         .text = "a\xEF\xBF\xBD", .ids = "a\xF0\x9F", .reason = STOP_STRING, .last = "<|end_header_id|>"},
+        {"shown, and a stop string that begins with one", "a<|start_header_id|>b", "id|>b",
+         .special_tokens = true, .text = "a<|start_header_", .ids = "", .reason = STOP_STRING},
+        {"ends of text are ignored", "a", NULL, .ignore_eos = true, .return_tokens = true, .text = "a",
+         .ids = "a<|eot_id|><|eot_id|><|eot_id|>", .reason = STOP_LENGTH},
+        {"but not where a stop string names them", "a", "<|eot_id|>", .ignore_eos = true, .text = "a",
+         .ids = "", .reason = STOP_STRING, .last = "<|eot_id|>"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        FakeWorker *f = fake_sched_start(&(FakeConfig){.script = rows[i].script});
+        const Tokenizer *t = fake_tokenizer(f);
+        ExecuteRequest request = {.job_id = STR("j"),
+                                  .prompt = STR("p"),
+                                  .max_tokens = rows[i].ignore_eos ? 4 : 100,
+                                  .top_p = 1,
+                                  .repetition_penalty = 1,
+                                  .return_tokens = rows[i].return_tokens,
+                                  .special_tokens = rows[i].special_tokens,
+                                  .ignore_eos = rows[i].ignore_eos};
+        if (rows[i].stop) request.stop = (FieldTexts){.texts = {str_from_c(rows[i].stop)}, .count = 1};
+        fake_submit_request(f, &request);
+        char text_memory[256], ids_memory[256];
+        StrBuf text = STRBUF(text_memory), ids = STRBUF(ids_memory);
+        JobEvent e;
+        for (fake_next_event(f, &e); e.kind != EVENT_END; fake_next_event(f, &e)) {
+            REQUIRE(e.kind != EVENT_ERROR);
+            if (e.kind == EVENT_TOKEN) put_event(t, &e, &text, &ids);
+        }
+        CHECK_STR_EQ(rows[i].text, strbuf_str(&text));
+        CHECK_STR_EQ(rows[i].ids, strbuf_str(&ids));
+        CHECK_INT_EQ(rows[i].reason, e.end.reason);
+        CHECK_STR_EQ(rows[i].last ? rows[i].last : "",
+                     e.end.token == TOKEN_INVALID ? (Str){0} : tokenizer_piece(t, e.end.token, true));
+        CHECK(fake_sched_stop(f));
+    }
+}
+
+TEST(sched_logprobs_with_each_token) {
+    static const uint32_t counts[] = {0, 1, 20};
+    for (size_t i = 0; i < COUNT_OF(counts); i++) {
+        TEST_CASE_LABEL("%u", counts[i]);
+        FakeWorker *f = fake_sched_start(&(FakeConfig){.script = "a<|start_header_id|>\xF0\x9F\x8C\x8D"});
+        ExecuteRequest request = {.job_id = STR("j"),
+                                  .prompt = STR("p"),
+                                  .max_tokens = 100,
+                                  .top_p = 1,
+                                  .repetition_penalty = 1,
+                                  .has_logprobs = true,
+                                  .logprobs = counts[i]};
+        fake_submit_request(f, &request);
+        uint32_t n_tokens = 0;
+        JobEvent e;
+        for (fake_next_event(f, &e); e.kind != EVENT_END; fake_next_event(f, &e)) {
+            if (e.kind != EVENT_TOKEN) continue;
+            n_tokens++;
+            CHECK(e.token.has_logprobs && e.token.id == e.token.logprobs.token);
+            CHECK_INT_EQ(counts[i], e.token.logprobs.n_best);
+            for (uint32_t k = 0; k < e.token.logprobs.n_best; k++)
+                CHECK_INT_EQ(k, e.token.logprobs.best[k].id);
+        }
+        CHECK_INT_EQ(e.tokens_out, n_tokens);
+        CHECK(fake_sched_stop(f));
+    }
+}
+
+// Each of them ends with its own error, and the worker goes on.
+TEST(sched_nan_logits_of_several_jobs_at_once) {
+    FakeWorker *f = fake_sched_start(&(FakeConfig){.n_jobs = 4, .step_ms = 2});
+    uint32_t started = 0, ended[4] = {0};
+    JobEvent e;
+    for (int i = 0; i < 4; i++)
+        fake_submit(f, "a", 1000, NULL);
+    while (started < 4) {
+        fake_next_event(f, &e);
+        started += e.kind == EVENT_STARTED;
+    }
+    fake_emit_nan(f);
+    for (int i = 0; i < 4;) {
+        fake_next_event(f, &e);
+        if (e.kind != EVENT_ERROR) continue;
+        CHECK_INT_EQ(ERR_INTERNAL, e.error.code);
+        ended[e.job]++;
+        i++;
+    }
+    for (int i = 0; i < 4; i++)
+        CHECK_INT_EQ(1, ended[i]);
+    CHECK_INT_EQ(0, fake_pages_used(f));
+    check_silence(f);
+    CHECK(fake_sched_stop(f));
 }

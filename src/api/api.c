@@ -56,9 +56,6 @@ static void handle_file(Api *api, HttpExchange exchange, const HttpRequest *requ
     api_reply_file(api, exchange, request, find_file(api, request->path));
 }
 
-// An id and some blanks; what says more is no cancellation.
-enum { SMALL_BODY_BYTES_MAX = 8 * 1024 };
-
 static const Route routes[] = {
     {HTTP_GET, "/health", true, 0, api_health},
     {HTTP_GET, "/ready", true, 0, api_ready},
@@ -66,8 +63,8 @@ static const Route routes[] = {
     {HTTP_GET, "/v1/health/ready", true, 0, api_ready},
     {HTTP_GET, "/metrics", false, 0, api_metrics},
     {HTTP_POST, "/execute", false, 0, api_execute},
-    {HTTP_POST, "/cancel", false, SMALL_BODY_BYTES_MAX, api_cancel},
-    {HTTP_POST, "/shutdown", false, SMALL_BODY_BYTES_MAX, handle_shutdown},
+    {HTTP_POST, "/cancel", false, CANCEL_BODY_BYTES_MAX, api_cancel},
+    {HTTP_POST, "/shutdown", false, CANCEL_BODY_BYTES_MAX, handle_shutdown},
 };
 
 // The client's, where it is short and printable; else one of our own.
@@ -169,7 +166,7 @@ static uint32_t on_refused(void *context, uint16_t status, const HttpRequest *re
 }
 
 static void on_closed(void *context, HttpExchange exchange, uint64_t tag) {
-    if (tag) api_job_closed(context, exchange, (uint32_t)tag - 1);
+    if (tag) api_request_closed(context, exchange, (uint32_t)tag - 1);
 }
 
 static void stop_server(Api *api) {
@@ -203,6 +200,7 @@ static void advance(Api *api) {
     if (os_hangup_signals() != api->hangups) reread_tokens(api);
     uint64_t now_ms = bridge->now_ns() / 1000000;
     WorkerPhase phase = bridge_phase(bridge); // looked at before the events that came before it
+    api_advance_requests(api);
     api_take_events(api);
     if (atomic_load(&bridge->status.residency_lost) && !api->lost_residency) {
         api->lost_residency = true;
@@ -246,9 +244,9 @@ bool api_create(const ApiConfig *config, Arena *arena, Api **out, Error *err) {
             assert(config->files[i].size <= API_FILE_BYTES_MAX);
         api->jobs = arena_new(arena, ApiJob, config->bridge->n_jobs);
         api->text = arena_new(arena, char, API_TEXT_BYTES);
-        api->json_arena = os_arena(EXECUTE_JSON_BYTES); // most of these is never touched
-        api->scratch = os_arena(execute_scratch_bytes(config->tokenizer));
-        ok = api->jobs && api->text && api->json_arena.next && api->scratch.next;
+        ok =
+            api->jobs && api->text && api_requests_create(api, arena) &&
+            arena_split(arena, CANCEL_NODES_MAX * sizeof(JsonNode) + CANCEL_BODY_BYTES_MAX, &api->json_arena);
         for (size_t i = 0; ok && i < COUNT_OF(api->token_memory); i++)
             ok = arena_split(arena, AUTH_MEMORY_BYTES, &api->token_memory[i]);
     }

@@ -3,8 +3,13 @@
 //   GET /health   GET /ready   GET /v1/health/live   GET /v1/health/ready   GET /metrics
 //   POST /execute   POST /cancel   POST /shutdown   and the files of ApiConfig
 //
-// Everything runs on the I/O thread, as the HTTP server's handler. Nothing here waits and nothing calls the
-// engine: what is told about it comes from the bridge. All memory is allocated by api_create.
+// All but the encoder's work runs on the I/O thread, as the HTTP server's handler. Nothing there waits and
+// nothing calls the engine: what is told about it comes from the bridge. All memory is allocated by
+// api_create.
+//
+// A request for a job goes from the I/O thread (body, fields, slot) to the encoder thread (prompt to tokens),
+// back, and on to the engine thread; a body of more than 64 KiB is parsed on the encoder thread, too. So the
+// longest prompt and the largest body hold up no other connection.
 //
 // Where no tokens are asked for, requests of foreign web pages are refused (web_access.h), and only this
 // machine may POST /shutdown.
@@ -37,6 +42,7 @@ typedef struct {
     int supervisor;             // os_supervisor_open; 0: none
     uint64_t started_ns;        // monotonic, of the process
     uint32_t max_tokens_in;     // 0: the context
+    uint32_t max_prompt_chars;  // 0: as many as the largest body holds
     uint32_t max_tokens_out;
     uint32_t inference_timeout_sec;
     uint32_t shutdown_grace_ms; // 0: SHUTDOWN_GRACE_MS
@@ -53,6 +59,14 @@ MUST_CHECK bool api_create(const ApiConfig *config, Arena *arena, Api **out, Err
 HttpHandler api_handler(Api *api);
 // Before the server runs. A simulator that drives the handler itself attaches none.
 void api_attach(Api *api, HttpServer *server);
+
+// The encoder thread: between api_create and the end of http_server_run, or, for a simulator, turns of it
+// (true: there was something to do) on the thread that drives the handler.
+MUST_CHECK bool api_start_encoder(Api *api, Error *err);
+void api_stop_encoder(Api *api);
+bool api_encoder_turn(Api *api);
+// What the arena of a job must hold (bridge_init).
+uint64_t api_job_arena_bytes(uint64_t context_length);
 
 // Why the server stopped, NULL if it was not asked to.
 const char *api_drain_reason(const Api *api);

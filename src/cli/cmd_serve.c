@@ -1,5 +1,4 @@
 #include "api/api.h"
-#include "api/execute_request.h"
 #include "base/uuid.h"
 #include "base/version.h"
 #include "cli/callback.h"
@@ -270,6 +269,7 @@ static bool open_server(Worker *w, Error *err) {
                 .allowed_hosts = o->allowed_hosts.values,
                 .n_allowed_hosts = o->allowed_hosts.count},
         .max_tokens_in = o->max_tokens_in,
+        .max_prompt_chars = o->max_prompt_chars,
         .max_tokens_out = o->max_tokens_out,
         .inference_timeout_sec = o->inference_timeout_sec,
         .context_length = w->model.plan->config.n_context,
@@ -303,9 +303,10 @@ static bool set_up(Worker *w, Error *err) {
         !model_open_backend(o, o->max_jobs, 0, &w->model, err)) {
         return false;
     }
-    uint64_t job_bytes = execute_job_arena_bytes(w->model.tokenizer);
+    uint64_t job_bytes = api_job_arena_bytes(w->model.plan->config.n_context);
     if (!bridge_init(&w->bridge, o->max_jobs, job_bytes, &w->model.arena, err)) return false;
-    if (!open_server(w, err) || !drop_capabilities(o, true, err)) return false;
+    if (!open_server(w, err) || !drop_capabilities(o, true, err) || !api_start_encoder(w->api, err))
+        return false;
     w->bridge.wake_io = worker_wake_io;
     w->bridge.wake_context = w->server;
     os_install_stop_signals(http_server_wake_fd(w->server));
@@ -332,6 +333,7 @@ static int shut_down(Worker *w, OsThread *engine) {
     (void)log_writer_flush(&w->log_writer, LOG_PATIENCE_MS);
     if (starting) os_exit_now(0); // a load cannot be interrupted, and has nothing to lose
     if (failed && w->was_ready) os_exit_now(EXIT_CODE_BACKEND_LOST); // what a lost device has is lost
+    api_stop_encoder(w->api);
     http_server_close(w->server);
     model_close(&w->model);
     return failed ? error_info(w->bridge.status.error.code)->exit_code : 0;

@@ -79,7 +79,8 @@ typedef struct {
     bool sandbox;
 
     uint32_t max_jobs;
-    uint32_t max_tokens_in; // 0: the context
+    uint32_t max_tokens_in;    // 0: the context
+    uint32_t max_prompt_chars; // 0: no limit
     uint32_t max_tokens_out;
     uint32_t inference_timeout_sec;
 

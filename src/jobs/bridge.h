@@ -1,9 +1,13 @@
-// What the I/O thread (api/) and the engine thread (sched/) share: a table of jobs, a ring of new jobs one
-// way, a ring of their events the other way, and the state of the worker as both may read it.
+// What the threads of a worker share: a table of jobs, a ring of new jobs to the engine thread (sched/), a
+// ring of their events to the I/O thread (api/), and the state of the worker as all may read it.
 //
-// A job's entry in the table belongs to the I/O thread until bridge_submit, then to the engine thread until
-// the I/O thread has taken the job's terminal event (EVENT_END or EVENT_ERROR, exactly one), then to the I/O
-// thread again. Only `cancel` may be written by the I/O thread meanwhile.
+// A job's entry in the table has one owner at a time:
+//   the I/O thread takes it (bridge_take_job), writes its id and times, and gives it to
+//   the encoder thread (api/encoder.h), which writes the tokens and the rest of the request and gives it
+//   back; the I/O thread answers a request that turned out to be wrong, or gives it (bridge_submit) to the
+//   engine thread, until the I/O thread has taken the job's terminal event (EVENT_END or EVENT_ERROR, exactly
+//   one); the I/O thread frees it (bridge_free_job).
+// Meanwhile the I/O thread may write `cancel` and read the id and the times.
 //
 // Full rings: the job ring never is, since each of the at most JOBS_MAX jobs is in it once. When the event
 // ring is, the engine thread waits; so the I/O thread never waits for the engine thread before the phase is
@@ -34,6 +38,11 @@ typedef struct {
     SamplerParams sampler;
     Str stop[STOP_STRINGS_MAX];
     uint32_t n_stop;
+    int32_t stop_tokens[STOP_STRINGS_MAX]; // control tokens that end the text as a stop string does
+    uint32_t n_stop_tokens;
+    bool ignores_eos;    // ends of text are tokens like others
+    bool shows_special;  // control tokens give their text
+    bool returns_tokens; // ids with the events; so do sampler.logprobs
     // What the log may say of the prompt: its length, and the start of its SHA-256. Of ids, those of their
     // bytes (32 bits each, little-endian).
     uint64_t prompt_bytes;
@@ -66,8 +75,17 @@ typedef struct {
         struct {
             uint32_t length;
             char text[TEXT_PIECE_BYTES_MAX]; // whole characters
+            // Where the job wants ids or log-probabilities there is an event for every token, when it is
+            // drawn, with the text that it lets go: none, or that of earlier tokens. Else TOKEN_INVALID, and
+            // events have text.
+            int32_t id;
+            bool has_logprobs; // sampler.logprobs, and an id
+            TokenLogprobs logprobs;
         } token;
-        StopReason stop_reason; // EVENT_END
+        struct {
+            StopReason reason;
+            int32_t token; // that ended the text, or TOKEN_INVALID
+        } end;             // EVENT_END
         struct {
             ErrCode code;
             char message[ERROR_MESSAGE_BYTES];

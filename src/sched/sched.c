@@ -55,6 +55,11 @@ bool sched_create(Bridge *bridge, Engine *engine, const Tokenizer *tokenizer, Ar
 
 // ---- events ----
 
+typedef struct {
+    int32_t token;
+    const TokenLogprobs *logprobs; // or NULL
+} Drawn;
+
 static JobEvent *event_begin(Sched *s, const Running *r, JobEventKind kind) {
     JobEvent *e = &s->event;
     e->job = bridge_job_index(s->bridge, r->job);
@@ -66,10 +71,16 @@ static JobEvent *event_begin(Sched *s, const Running *r, JobEventKind kind) {
     return e;
 }
 
-// One or more token events with a + b as their text.
-static void send_text(Sched *s, const Running *r, Str a, Str b) {
-    while (a.len + b.len) {
+// Token events with a + b as their text. The first has the token that was drawn (NULL: none), where the job
+// wants to know of it; then there is an event also without text.
+static void send_text(Sched *s, const Running *r, Str a, Str b, const Drawn *drawn) {
+    if (!r->job->returns_tokens && !r->job->sampler.logprobs) drawn = NULL;
+    while (a.len + b.len || drawn) {
         JobEvent *e = event_begin(s, r, EVENT_TOKEN);
+        e->token.id = drawn ? drawn->token : TOKEN_INVALID;
+        e->token.has_logprobs = drawn && drawn->logprobs;
+        if (e->token.has_logprobs) e->token.logprobs = *drawn->logprobs;
+        drawn = NULL;
         uint32_t length = 0;
         Str *parts[] = {&a, &b};
         for (size_t i = 0; i < COUNT_OF(parts); i++) {
@@ -94,15 +105,18 @@ static void release(Sched *s, Running *r) {
     s->n_running--;
 }
 
-static void finish(Sched *s, Running *r, StopReason reason) {
-    if (reason != STOP_STRING) {
+// `token` ended the text, or TOKEN_INVALID.
+static void finish(Sched *s, Running *r, StopReason reason, int32_t token) {
+    bool in_stop_string = reason == STOP_STRING && token == TOKEN_INVALID;
+    if (!in_stop_string) {
         StopOutput tail = stop_matcher_push(&r->stop, detokenizer_flush(&r->detokenizer));
-        send_text(s, r, tail.first, tail.second);
-        if (!tail.stopped) send_text(s, r, stop_matcher_flush(&r->stop), (Str){0});
+        send_text(s, r, tail.first, tail.second, NULL);
+        if (!tail.stopped) send_text(s, r, stop_matcher_flush(&r->stop), (Str){0}, NULL);
     }
     release(s, r);
     JobEvent *e = event_begin(s, r, EVENT_END);
-    e->stop_reason = reason;
+    e->end.reason = reason;
+    e->end.token = token;
     r->job = NULL;
     bridge_send(s->bridge, e);
 }
@@ -145,6 +159,7 @@ static bool admit(Sched *s, Job *job, Error *err) {
     Detokenizer detokenizer = r->detokenizer;
     *r = (Running){.job = job, .detokenizer = detokenizer, .admitted_ns = s->bridge->now_ns()};
     detokenizer_reset(&r->detokenizer);
+    detokenizer_show_special(&r->detokenizer, job->shows_special);
     if (should_end(job, r->admitted_ns, false, err)) { // while it waited for a step to end
         send_error(s, r, err);
         return true;
@@ -186,19 +201,30 @@ static void end_overdue(Sched *s, bool stopping) {
 
 // ---- tokens come ----
 
-static void take_token(Sched *s, Running *r, int32_t token, bool last) {
+static bool is_stop_token(const Job *job, int32_t token) {
+    for (uint32_t i = 0; i < job->n_stop_tokens; i++) {
+        if (job->stop_tokens[i] == token) return true;
+    }
+    return false;
+}
+
+static void take_token(Sched *s, Running *r, Drawn drawn, bool last) {
     uint64_t now_ns = s->bridge->now_ns();
     if (!r->first_token_ns) r->first_token_ns = now_ns;
     r->last_token_ns = now_ns;
-    if (tokenizer_is_end(s->tokenizer, token)) {
-        finish(s, r, STOP_EOS);
+    if (!r->job->ignores_eos && tokenizer_is_end(s->tokenizer, drawn.token)) {
+        finish(s, r, STOP_EOS, drawn.token);
+        return;
+    }
+    if (is_stop_token(r->job, drawn.token)) {
+        finish(s, r, STOP_STRING, drawn.token);
         return;
     }
     r->tokens_out++;
-    StopOutput text = stop_matcher_push(&r->stop, detokenizer_push(&r->detokenizer, token));
-    send_text(s, r, text.first, text.second);
+    StopOutput text = stop_matcher_push(&r->stop, detokenizer_push(&r->detokenizer, drawn.token));
+    send_text(s, r, text.first, text.second, &drawn);
     if (text.stopped || last) {
-        finish(s, r, text.stopped ? STOP_STRING : STOP_LENGTH);
+        finish(s, r, text.stopped ? STOP_STRING : STOP_LENGTH, TOKEN_INVALID);
     } else if (now_ns >= r->metrics_due_ns) {
         r->metrics_due_ns = now_ns + METRICS_INTERVAL_MS * 1000000ull;
         bridge_send(s->bridge, event_begin(s, r, EVENT_METRICS));
@@ -208,8 +234,10 @@ static void take_token(Sched *s, Running *r, int32_t token, bool last) {
 // What a step brought for one job. The job may end before its last token.
 static void take_output(Sched *s, const EngineOutput *o) {
     Running *r = &s->running[s->job_of_slot[o->slot]];
-    for (uint32_t i = 0; r->job && i < o->n_tokens; i++)
-        take_token(s, r, o->tokens[i], o->last && i + 1 == o->n_tokens);
+    for (uint32_t i = 0; r->job && i < o->n_tokens; i++) {
+        Drawn drawn = {o->tokens[i], o->logprobs ? &o->logprobs[i] : NULL};
+        take_token(s, r, drawn, o->last && i + 1 == o->n_tokens);
+    }
     if (r->job && o->failure) fail(s, r, o->failure);
 }
 

@@ -17,6 +17,11 @@ bool detokenizer_init(Detokenizer *d, const Tokenizer *tokenizer, Arena *arena) 
 void detokenizer_reset(Detokenizer *d) {
     d->pending_count = 0;
     d->at_start = false;
+    d->shows_special = false;
+}
+
+void detokenizer_show_special(Detokenizer *d, bool show) {
+    d->shows_special = show;
 }
 
 void detokenizer_start_text(Detokenizer *d) {
@@ -49,7 +54,7 @@ static size_t put_characters(Str s, char *out) {
 }
 
 Str detokenizer_push(Detokenizer *d, int32_t id) {
-    Str piece = tokenizer_piece(d->tokenizer, id, false);
+    Str piece = tokenizer_piece(d->tokenizer, id, d->shows_special);
     if (!piece.len) return (Str){0};
     if (d->at_start && tokenizer_strips_leading_space(d->tokenizer) && piece.ptr[0] == ' ') {
         piece = str_slice(piece, 1, piece.len);

@@ -19,6 +19,8 @@ struct FakeWorker {
     uint32_t n_script;
     uint32_t drawn[JOBS_MAX]; // of each slot's sequence
     StepResult result;
+    SamplerParams params[JOBS_MAX]; // of each slot's sequence
+    TokenLogprobs logprobs[JOBS_MAX];
     _Atomic uint32_t fail_code;
     _Atomic bool nan;
     _Atomic bool residency_lost;
@@ -39,7 +41,20 @@ static bool fake_begin(Backend *b, uint32_t slot, const SequenceStart *start, Er
     FakeWorker *f = (FakeWorker *)b;
     uint32_t code = atomic_load(&f->fail_code);
     f->drawn[slot] = (uint32_t)min_u64(start->n_drawn, f->n_script - 1);
+    f->params[slot] = start->params;
     return !code || error_set(err, (ErrCode)code, "the script says so");
+}
+
+// The i-th best has the id i and the log-probability -i; the token drawn has -1/2.
+static const TokenLogprobs *make_logprobs(FakeWorker *f, uint32_t slot, int32_t token) {
+    TokenLogprobs *l = &f->logprobs[slot];
+    if (!f->params[slot].logprobs) return NULL;
+    *l = (TokenLogprobs){.token = token, .logprob = -0.5f, .n_best = f->params[slot].n_logprobs};
+    for (uint32_t i = 0; i < l->n_best; i++) {
+        l->best[i].id = (int32_t)i;
+        l->best[i].logprob = -(float)i;
+    }
+    return l;
 }
 
 static bool fake_step(Backend *b, const Step *step, Error *err) {
@@ -54,7 +69,8 @@ static bool fake_step(Backend *b, const Step *step, Error *err) {
         if (!s->n_draws) continue;
         int32_t token = atomic_load(&f->nan) ? TOKEN_INVALID : f->script[f->drawn[s->slot]];
         if (f->drawn[s->slot] + 1 < f->n_script) f->drawn[s->slot]++;
-        f->result.runs[f->result.n_runs++] = (StepRun){.slot = s->slot, .n_tokens = 1, .tokens = {token}};
+        f->result.runs[f->result.n_runs++] = (StepRun){
+            .slot = s->slot, .n_tokens = 1, .tokens = {token}, .logprobs = make_logprobs(f, s->slot, token)};
     }
     return true;
 }
@@ -89,7 +105,9 @@ static void make_script(FakeWorker *f) {
     Arena scratch = os_arena(tokenizer_encode_scratch_bytes(f->tokenizer, strlen(text)));
     TokenIds ids;
     Error err;
-    must(tokenizer_encode(f->tokenizer, str_from_c(text), 0, &f->arena, scratch, &ids, &err), &err);
+    must(tokenizer_encode(f->tokenizer, str_from_c(text), TOKENIZER_PARSE_SPECIAL, &f->arena, scratch, &ids,
+                          &err),
+         &err);
     REQUIRE(ids.count + 1 < SCRIPT_TOKENS_MAX);
     memcpy(f->script, ids.ptr, ids.count * sizeof *ids.ptr);
     f->n_script = (uint32_t)ids.count;
@@ -137,7 +155,7 @@ static FakeWorker *make(const FakeConfig *config) {
     }
     make_script(f);
     must(engine_create(&f->backend, &f->plan, c->n_jobs, &f->arena, &f->engine, &err), &err);
-    must(bridge_init(&f->bridge, c->n_jobs, execute_job_arena_bytes(f->tokenizer), &f->arena, &err), &err);
+    must(bridge_init(&f->bridge, c->n_jobs, api_job_arena_bytes(c->context), &f->arena, &err), &err);
     f->bridge.now_ns = advanced_ns;
     must(sched_create(&f->bridge, f->engine, f->tokenizer, &f->arena, &f->sched, &err), &err);
     return f;
@@ -193,6 +211,7 @@ FakeWorker *fake_worker_start(const FakeConfig *config) {
         .log = config->log,
         .started_ns = os_monotonic_ns(),
         .max_tokens_out = 2048,
+        .max_prompt_chars = PROMPT_CHARACTERS_MAX,
         .inference_timeout_sec = config->timeout_sec ? config->timeout_sec : 300,
         .shutdown_grace_ms = config->grace_ms,
         .context_length = f->config.context,
@@ -216,6 +235,7 @@ FakeWorker *fake_worker_start(const FakeConfig *config) {
     f->bridge.wake_context = f->server;
     must(os_thread_start(&f->engine_thread, "engine", run_engine, f, &err), &err);
     must(os_thread_start(&f->io_thread, "io", run_io, f, &err), &err);
+    if (!config->hold_encoder) must(api_start_encoder(f->api, &err), &err);
     if (!config->hold_start) {
         while (bridge_phase(&f->bridge) == WORKER_STARTING)
             os_sleep_ms(1);
@@ -228,6 +248,12 @@ void fake_worker_release_start(FakeWorker *f) {
     os_wake_word(&f->start_signal);
     while (bridge_phase(&f->bridge) == WORKER_STARTING)
         os_sleep_ms(1);
+}
+
+void fake_worker_release_encoder(FakeWorker *f) {
+    Error err;
+    f->config.hold_encoder = false;
+    must(api_start_encoder(f->api, &err), &err);
 }
 
 // ---- for the tests ----
@@ -284,6 +310,7 @@ void fake_worker_join(FakeWorker *f) {
     os_thread_join(&f->io_thread);
     bridge_stop(&f->bridge);
     os_thread_join(&f->engine_thread);
+    if (!f->config.hold_encoder) api_stop_encoder(f->api);
     http_server_close(f->server);
 }
 
@@ -297,24 +324,29 @@ void fake_next_event(FakeWorker *f, JobEvent *out) {
     }
 }
 
-Job *fake_submit(FakeWorker *f, const char *prompt, uint32_t max_tokens, const char *stop) {
+Job *fake_submit_request(FakeWorker *f, const ExecuteRequest *request) {
     Error err;
+    RequestLimits limits = {.max_tokens_in = f->config.context,
+                            .max_tokens_out = f->config.context,
+                            .vocab_size = tokenizer_vocab_size(f->tokenizer),
+                            .context_length = f->config.context};
+    Arena scratch = os_arena(execute_scratch_bytes(f->tokenizer, request->prompt.len));
+    Job *job = bridge_take_job(&f->bridge);
+    REQUIRE(job != NULL);
+    must(execute_request_encode(request, &limits, f->tokenizer, scratch, job, &err), &err);
+    job->id = request->job_id;
+    job->accepted_ns = os_monotonic_ns();
+    job->expires_ns = UINT64_MAX;
+    bridge_submit(&f->bridge, job);
+    return job;
+}
+
+Job *fake_submit(FakeWorker *f, const char *prompt, uint32_t max_tokens, const char *stop) {
     ExecuteRequest request = {.job_id = STR("job"),
                               .prompt = str_from_c(prompt),
                               .max_tokens = max_tokens,
                               .top_p = 1,
                               .repetition_penalty = 1};
-    if (stop) request.stop[request.n_stop++] = str_from_c(stop);
-    ExecuteLimits limits = {.max_tokens_in = f->config.context,
-                            .max_tokens_out = f->config.context,
-                            .vocab_size = 1,
-                            .context_length = f->config.context};
-    Arena scratch = os_arena(execute_scratch_bytes(f->tokenizer));
-    Job *job = bridge_take_job(&f->bridge);
-    REQUIRE(job != NULL);
-    must(execute_request_encode(&request, &limits, f->tokenizer, scratch, job, &err), &err);
-    job->accepted_ns = os_monotonic_ns();
-    job->expires_ns = UINT64_MAX;
-    bridge_submit(&f->bridge, job);
-    return job;
+    if (stop) request.stop.texts[request.stop.count++] = str_from_c(stop);
+    return fake_submit_request(f, &request);
 }

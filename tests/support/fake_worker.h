@@ -6,13 +6,14 @@
 #pragma once
 
 #include "api/api.h"
+#include "api/execute_request.h"
 #include "gguf_builder.h"
 #include "http/http_client.h"
 #include "os/os.h"
 #include "sched/sched.h"
 
 typedef struct {
-    const char *script;       // the text to generate; NULL: the same letter for ever
+    const char *script;       // the text to generate, control tokens too; NULL: the same letter for ever
     uint32_t n_jobs;          // 0: 1
     uint32_t context;         // 0: 2048
     uint32_t n_pages;         // 0: enough for n_jobs contexts
@@ -24,6 +25,7 @@ typedef struct {
     const char *allowed_host; // NULL: none
     bool in_vram;             // the backend says that it has a device's memory
     bool hold_start;          // stays in WORKER_STARTING until fake_worker_release_start
+    bool hold_encoder;        // no encoder thread until fake_worker_release_encoder
     ErrCode start_error;      // what it then fails with; 0: nothing
     const Log *log;           // NULL: none
     const ApiFile *files;     // [n_files]
@@ -37,6 +39,7 @@ FakeWorker *fake_sched_start(const FakeConfig *config);
 // With it.
 FakeWorker *fake_worker_start(const FakeConfig *config);
 void fake_worker_release_start(FakeWorker *f);
+void fake_worker_release_encoder(FakeWorker *f);
 
 Bridge *fake_bridge(FakeWorker *f);
 Api *fake_api(FakeWorker *f);
@@ -63,5 +66,7 @@ void fake_worker_join(FakeWorker *f);
 // The next event of any job within 10 s; ends the case when there is none. It takes the part of the I/O
 // thread: a terminal event frees the job.
 void fake_next_event(FakeWorker *f, JobEvent *out);
+// A job with these fields.
+Job *fake_submit_request(FakeWorker *f, const ExecuteRequest *request);
 // A job with this prompt, submitted. The text is encoded as the API does.
 Job *fake_submit(FakeWorker *f, const char *prompt, uint32_t max_tokens, const char *stop);

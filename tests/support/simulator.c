@@ -194,7 +194,7 @@ static bool make_worker(Sim *s, Error *err) {
     s->backend.info =
         (BackendInfo){.kind = "script", .n_kv_pages = PAGES, .max_rows = MAX_ROWS, .pipeline_depth = 1};
     if (!engine_create(&s->backend, &s->plan, JOBS, &s->arena, &s->engine, err) ||
-        !bridge_init(&s->bridge, JOBS, execute_job_arena_bytes(s->tokenizer), &s->arena, err)) {
+        !bridge_init(&s->bridge, JOBS, api_job_arena_bytes(CONTEXT), &s->arena, err)) {
         return false;
     }
     s->bridge.now_ns = sim_now_ns;
@@ -205,6 +205,7 @@ static bool make_worker(Sim *s, Error *err) {
     ApiConfig config = {.bridge = &s->bridge,
                         .tokenizer = s->tokenizer,
                         .max_tokens_out = 64,
+                        .max_prompt_chars = PROMPT_CHARACTERS_MAX,
                         .inference_timeout_sec = 300,
                         .context_length = CONTEXT,
                         .worker_id = STR("simulated"),
@@ -615,7 +616,8 @@ static void worker_turn(Sim *s) {
     Error err;
     if (sched_turn(s->sched, &err) == SCHED_TURN_LOST) wrong(s, "the engine was lost: %s", err.message);
     break_something(s);
-    if (s->wants_wake && chance(s, 8000)) { // now and then the news has to wait
+    if (chance(s, 7000)) api_encoder_turn(s->api); // it has other things to do, too
+    if (s->wants_wake && chance(s, 8000)) {        // now and then the news has to wait
         s->wants_wake = false;
         s->handler.on_wake(s->handler.context);
     }
