@@ -1,6 +1,7 @@
 // POST /execute without sockets: the table of fields, the prompt's encoding, and what they cost.
 #include "api/execute_request.h"
 #include "fake_worker.h"
+#include "fuzz_targets.h"
 #include "runner.h"
 
 #include <stdio.h>
@@ -506,4 +507,9 @@ TEST(api_request_time_of_a_32_kib_prompt) {
            (double)best_parse_ns / 1e6, (double)best_encode_ns / 1e6);
     CHECK(best_parse_ns < (test_is_sanitized() ? 50 : 1) * 1000000ull);
     CHECK(fake_sched_stop(f));
+}
+
+// The inputs worth keeping of tests/fuzz/fuzz_request.c, and mutations of them.
+TEST(api_request_fuzz_corpus) {
+    CHECK(fuzz_replay("request", fuzz_request, 500) >= 6);
 }

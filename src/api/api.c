@@ -244,9 +244,9 @@ bool api_create(const ApiConfig *config, Arena *arena, Api **out, Error *err) {
             assert(config->files[i].size <= API_FILE_BYTES_MAX);
         api->jobs = arena_new(arena, ApiJob, config->bridge->n_jobs);
         api->text = arena_new(arena, char, API_TEXT_BYTES);
-        ok =
-            api->jobs && api->text && api_requests_create(api, arena) &&
-            arena_split(arena, CANCEL_NODES_MAX * sizeof(JsonNode) + CANCEL_BODY_BYTES_MAX, &api->json_arena);
+        ok = api->jobs && api->text && api_requests_create(api, arena) &&
+             arena_split(arena, CANCEL_BODY_BYTES_MAX * sizeof(JsonNode) + CANCEL_BODY_BYTES_MAX,
+                         &api->json_arena);
         for (size_t i = 0; ok && i < COUNT_OF(api->token_memory); i++)
             ok = arena_split(arena, AUTH_MEMORY_BYTES, &api->token_memory[i]);
     }

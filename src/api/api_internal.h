@@ -10,22 +10,8 @@
 
 enum {
     API_TEXT_BYTES = 32 * 1024,
-    // A body up to this size is parsed on the I/O thread; a larger one is copied in slices, a turn each, and
-    // parsed on the encoder thread.
-    SMALL_BODY_BYTES_MAX = 64 * 1024,
-    COPY_SLICE_BYTES = 1024 * 1024,
-    // Large bodies that are parsed or encoded, and requests that wait for that beside those with a job.
-    LARGE_MEMORIES = 2,
-    REQUESTS_PENDING_MAX = 8,
-    // Values in a large body: its ids, and an escaped text counts one for each 24 bytes.
-    LARGE_JSON_NODES_MAX = 1 << 20,
-    CANCEL_BODY_BYTES_MAX = 8 * 1024, // an id and some blanks; what says more is no cancellation
-    CANCEL_NODES_MAX = CANCEL_BODY_BYTES_MAX,
     REQUEST_JOBS_MAX = 1, // jobs of one request: an API whose requests have several choices needs more
 };
-
-static_assert(JOBS_MAX + REQUESTS_PENDING_MAX + LARGE_MEMORIES <= ENCODER_RING_ENTRIES,
-              "every request and large memory fits the encoder's rings");
 
 typedef struct ApiRequest ApiRequest;
 typedef struct ApiJob ApiJob;
@@ -102,8 +88,8 @@ struct Api {
     uint32_t n_requests;
     Encoder encoder;
     OsThread encoder_thread;
-    Arena large[LARGE_MEMORIES];
-    bool large_taken[LARGE_MEMORIES];
+    Arena large[REQUEST_LARGE_BODIES_MAX];
+    bool large_taken[REQUEST_LARGE_BODIES_MAX];
     Metrics metrics;
     bool failed;         // the engine thread's failure was seen and passed on
     bool lost_residency; // was seen and logged

@@ -10,11 +10,10 @@
 // or is late meanwhile is looked at before and after it.
 #pragma once
 
+#include "base/limits.h"
 #include "base/ring.h"
 
 #include <stdatomic.h>
-
-enum { ENCODER_RING_ENTRIES = 128 };
 
 typedef enum {
     ENCODER_PARSE,  // a large body to fields

@@ -160,7 +160,7 @@ void api_cancel(Api *api, HttpExchange exchange, const HttpRequest *request, Str
     Error err;
     Arena arena = api->json_arena;
     const JsonNode *root =
-        json_parse(request->body, &arena, &(JsonLimits){.nodes_max = CANCEL_NODES_MAX}, &err);
+        json_parse(request->body, &arena, &(JsonLimits){.nodes_max = CANCEL_BODY_BYTES_MAX}, &err);
     Str id;
     if (!root) {
         (void)error_prefix(&err, "the body");

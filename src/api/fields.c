@@ -193,7 +193,8 @@ static bool read_field(const FieldRule *rule, const JsonNode *node, const Reques
 }
 
 // The value of each row's field, or NULL. One walk, whatever else the object holds.
-static void find_members(const FieldTable *t, const JsonNode *root, const JsonNode *found[FIELD_RULES_MAX]) {
+static void find_members(const FieldTable *t, const JsonNode *root,
+                         const JsonNode *found[REQUEST_FIELDS_MAX]) {
     for (const JsonNode *key = json_first(root), *value; key != json_end(root); key = json_next(value)) {
         Str name = {0};
         value = json_next(key);
@@ -206,8 +207,8 @@ static void find_members(const FieldTable *t, const JsonNode *root, const JsonNo
 
 bool fields_read(const FieldTable *t, const JsonNode *root, const RequestLimits *limits, Arena *arena,
                  void *values, Error *err) {
-    const JsonNode *found[FIELD_RULES_MAX] = {0};
-    assert(t->n_rules <= FIELD_RULES_MAX);
+    const JsonNode *found[REQUEST_FIELDS_MAX] = {0};
+    assert(t->n_rules <= REQUEST_FIELDS_MAX);
     find_members(t, root, found);
     for (uint32_t i = 0; i < t->n_rules; i++) {
         const FieldRule *rule = &t->rules[i];

@@ -69,11 +69,9 @@ typedef struct {
 // type.
 typedef struct {
     const FieldRule *rules;
-    uint32_t n_rules; // at most FIELD_RULES_MAX
+    uint32_t n_rules; // at most REQUEST_FIELDS_MAX
     bool null_is_absent;
 } FieldTable;
-
-enum { FIELD_RULES_MAX = 64 };
 
 MUST_CHECK bool fields_read(const FieldTable *table, const JsonNode *root, const RequestLimits *limits,
                             Arena *arena, void *values, Error *err);

@@ -1,4 +1,4 @@
-// Files that are part of the program and served as they are: one row each.
+// Files that are part of the program and served as they are: one row each, of API_FILE_BYTES_MAX at most.
 #pragma once
 
 #include "base/arena.h"
@@ -12,7 +12,7 @@ typedef struct {
     bool open; // to anybody, also where tokens are required
 } ApiFile;
 
-enum { API_FILE_BYTES_MAX = 512 * 1024, API_FILE_TAG_BYTES = 19 };
+enum { API_FILE_TAG_BYTES = 19 };
 
 // The entity tag: the first 16 hexadecimal digits of the content's SHA-256, in quotes.
 void api_file_tag(const ApiFile *file, char out[API_FILE_TAG_BYTES]);

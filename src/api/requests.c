@@ -7,11 +7,11 @@
 
 // A small body, its JSON, and what the fields make of it (ids, biases).
 enum {
-    SMALL_NODES_MAX = SMALL_BODY_BYTES_MAX, // more than it can have
-    SMALL_MEMORY_BYTES = SMALL_BODY_BYTES_MAX + SMALL_NODES_MAX * (int)sizeof(JsonNode) +
-                         SMALL_BODY_BYTES_MAX * 2 + LOGIT_BIAS_MAX * (int)sizeof(LogitBias) + 4096,
-    LARGE_MEMORY_BYTES = HTTP_BODY_BYTES_MAX + LARGE_JSON_NODES_MAX * (int)sizeof(JsonNode) +
-                         LARGE_JSON_NODES_MAX * 4 + LOGIT_BIAS_MAX * (int)sizeof(LogitBias) + 4096,
+    SMALL_NODES_MAX = REQUEST_SMALL_BODY_BYTES, // more than it can have
+    SMALL_MEMORY_BYTES = REQUEST_SMALL_BODY_BYTES + SMALL_NODES_MAX * (int)sizeof(JsonNode) +
+                         REQUEST_SMALL_BODY_BYTES * 2 + LOGIT_BIAS_MAX * (int)sizeof(LogitBias) + 4096,
+    LARGE_MEMORY_BYTES = HTTP_BODY_BYTES_MAX + REQUEST_LARGE_JSON_NODES_MAX * (int)sizeof(JsonNode) +
+                         REQUEST_LARGE_JSON_NODES_MAX * 4 + LOGIT_BIAS_MAX * (int)sizeof(LogitBias) + 4096,
 };
 
 Job *api_find_job(Api *api, Str id) {
@@ -214,7 +214,7 @@ void api_accept(Api *api, HttpExchange exchange, const HttpRequest *request, con
     }
     http_exchange_set_tag(exchange, request_index(api, r) + 1);
     r->limits = request_limits(api);
-    if (request->body.len <= SMALL_BODY_BYTES_MAX) {
+    if (request->body.len <= REQUEST_SMALL_BODY_BYTES) {
         accept_small(api, r, request->body);
         return;
     }
@@ -224,7 +224,7 @@ void api_accept(Api *api, HttpExchange exchange, const HttpRequest *request, con
 }
 
 static void begin_copy(Api *api, ApiRequest *r) {
-    for (int i = 0; i < LARGE_MEMORIES && r->large < 0; i++) {
+    for (int i = 0; i < REQUEST_LARGE_BODIES_MAX && r->large < 0; i++) {
         if (!api->large_taken[i]) r->large = i;
     }
     if (r->large < 0) return;
@@ -277,7 +277,7 @@ static bool run_encoder_work(void *context, const EncoderEntry *entry) {
         return true;
     }
     ApiRequest *r = &api->requests[entry->request];
-    return entry->work == ENCODER_PARSE ? parse(r, LARGE_JSON_NODES_MAX) : encode(api, r);
+    return entry->work == ENCODER_PARSE ? parse(r, REQUEST_LARGE_JSON_NODES_MAX) : encode(api, r);
 }
 
 static void wake_io_thread(void *context) {
@@ -332,7 +332,7 @@ void api_advance_requests(Api *api) {
         else if (entry.work == ENCODER_PARSE) take_fields(api, &api->requests[entry.request], entry.ok);
         else take_encoded(api, &api->requests[entry.request], entry.ok);
     }
-    size_t budget = COPY_SLICE_BYTES;
+    size_t budget = REQUEST_COPY_BYTES;
     for (uint32_t i = 0; i < api->n_requests; i++) {
         ApiRequest *r = &api->requests[i];
         if (r->state == REQUEST_WAITS) begin_copy(api, r);
@@ -372,7 +372,7 @@ bool api_requests_create(Api *api, Arena *arena) {
         api->requests[i].memory = os_arena(SMALL_MEMORY_BYTES);
         ok = api->requests[i].memory.next != NULL;
     }
-    for (uint32_t i = 0; ok && i < LARGE_MEMORIES; i++) {
+    for (uint32_t i = 0; ok && i < REQUEST_LARGE_BODIES_MAX; i++) {
         api->large[i] = os_arena(LARGE_MEMORY_BYTES);
         ok = api->large[i].next != NULL;
     }

@@ -39,9 +39,18 @@ enum {
     STOP_STRING_TOKENS_MAX = 32,
     STOP_STRING_BYTES_MAX = 1024,
     CORRELATION_ID_BYTES_MAX = 128,
-    JOBS_MAX = 64, // slots; --max-jobs is at most this
-    LOGIT_BIAS_MAX = 300, // tokens whose logits a request may raise or lower
-    LOGPROBS_MAX = 20,    // candidates that a request may ask for with each token
+    REQUEST_SMALL_BODY_BYTES = 64 * 1024,   // of JSON, that the I/O thread parses itself
+    REQUEST_COPY_BYTES = 1024 * 1024,       // of larger bodies, that it copies in one turn
+    REQUEST_LARGE_BODIES_MAX = 2,           // larger ones that are parsed or encoded at once
+    REQUEST_LARGE_JSON_NODES_MAX = 1 << 20, // their values: ids, and 1 for each 24 bytes of escaped text
+    REQUESTS_PENDING_MAX = 8,               // requests that wait for that, beside those with a job
+    REQUEST_FIELDS_MAX = 64,                // fields that one API knows
+    CANCEL_BODY_BYTES_MAX = 8 * 1024,       // an id and some blanks; what says more is no cancellation
+    ENCODER_RING_ENTRIES = 128,
+    API_FILE_BYTES_MAX = 512 * 1024, // one file that is served as it is
+    JOBS_MAX = 64,                   // slots; --max-jobs is at most this
+    LOGIT_BIAS_MAX = 300,            // tokens whose logits a request may raise or lower
+    LOGPROBS_MAX = 20,               // candidates that a request may ask for with each token
 
     // rings between the I/O thread and the engine thread
     JOB_RING_ENTRIES = 256,
@@ -79,5 +88,9 @@ static_assert(PREFILL_CHUNK_TOKENS % KV_PAGE_TOKENS == 0, "a chunk fills whole p
 static_assert(PROMPT_BYTES_MAX < HTTP_BODY_BYTES_MAX / 6, "a prompt of escaped characters fits the body");
 static_assert(PROMPT_BYTES_MAX + HTTP_HEADER_BYTES_MAX < HTTP_SMALL_INPUT_BYTES, "usual requests are small");
 static_assert((HTTP_OUTPUT_BYTES_MAX & (HTTP_OUTPUT_BYTES_MAX - 1)) == 0, "the output is a ring");
+static_assert(JOBS_MAX + REQUESTS_PENDING_MAX + REQUEST_LARGE_BODIES_MAX <= ENCODER_RING_ENTRIES,
+              "every request and every large body's memory fits the encoder's rings");
+static_assert((ENCODER_RING_ENTRIES & (ENCODER_RING_ENTRIES - 1)) == 0, "ring sizes are powers of two");
+static_assert(API_FILE_BYTES_MAX < HTTP_OUTPUT_BYTES_MAX, "a file fits the output");
 static_assert((EVENT_RING_ENTRIES & (EVENT_RING_ENTRIES - 1)) == 0, "ring sizes are powers of two");
 static_assert((JOB_RING_ENTRIES & (JOB_RING_ENTRIES - 1)) == 0, "ring sizes are powers of two");

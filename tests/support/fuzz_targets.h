@@ -19,6 +19,9 @@ static inline uint32_t fuzz_roll(FuzzDice *dice, uint32_t below) {
 
 // A JSON text: what is taken must come back the same after being written and read again.
 void fuzz_json(const uint8_t *data, size_t size);
+// The body of POST /execute: what is taken keeps to the table's ranges, and what is refused says of which
+// field without repeating a text.
+void fuzz_request(const uint8_t *data, size_t size);
 // The first byte chooses how the rest is cut into pieces and how requests are answered: the outcome must not
 // depend on the pieces.
 void fuzz_http(const uint8_t *data, size_t size);
