@@ -33,12 +33,27 @@ static Str make_body(size_t n_id, const char *unit, size_t n_prompt) {
     return strbuf_str(&b);
 }
 
-TEST(api_request_errors_name_field_value_and_limit) {
 #define WITH(members) "{\"job_id\":\"j\",\"prompt\":\"p\"," members "}"
 #define IDS(array) "{\"job_id\":\"j\",\"prompt_tokens\":" array "}"
-    static const struct {
-        const char *body, *field, *message;
-    } rows[] = {
+
+typedef struct {
+    const char *body, *field, *message; // NULL: any
+} Refusal;
+
+static void check_refusals(const Refusal *rows, size_t n_rows) {
+    for (size_t i = 0; i < n_rows; i++) {
+        TEST_CASE_LABEL("%s", rows[i].body);
+        ExecuteRequest request;
+        Error err = {0};
+        CHECK(!parse(str_from_c(rows[i].body), &request, &err));
+        CHECK_INT_EQ(ERR_INVALID_REQUEST, err.code);
+        CHECK_STR_EQ(rows[i].field, (const char *)err.field);
+        if (rows[i].message) CHECK_STR_EQ(rows[i].message, (const char *)err.message);
+    }
+}
+
+TEST(api_request_errors_name_field_value_and_limit) {
+    static const Refusal rows[] = {
         {"", "", "the body: invalid JSON: the text is empty"},
         {"{", "", NULL},
         {"{}x", "", NULL},
@@ -77,6 +92,20 @@ TEST(api_request_errors_name_field_value_and_limit) {
         {WITH("\"stop\":[\"a\",\"b\",\"c\",\"d\",\"e\"]"), "stop", "stop: 5 strings; at most 4 are allowed"},
         {WITH("\"stop\":[\"a\",\"\"]"), "stop", "stop[1]: must not be empty"},
         {WITH("\"stop\":[1]"), "stop", "stop[0]: must be a string, found a number"},
+        {WITH("\"seed\":-1"), "seed", "seed: -1 is out of range; allowed is 0 to 18446744073709551615"},
+        {WITH("\"seed\":18446744073709551616"), "seed",
+         "seed: 1.8446744073709552e+19 is out of range; allowed is 0 to 18446744073709551615"},
+        {WITH("\"seed\":1e19"), "seed",
+         "seed: 1e+19 is no whole number in digits; allowed is 0 to 18446744073709551615"},
+        {WITH("\"seed\":0.5"), "seed",
+         "seed: 0.5 is no whole number in digits; allowed is 0 to 18446744073709551615"},
+        {WITH("\"seed\":1e30"), "seed", "seed: 1e+30 is out of range; allowed is 0 to 18446744073709551615"},
+    };
+    check_refusals(rows, COUNT_OF(rows));
+}
+
+TEST(api_request_errors_of_ids_and_biases) {
+    static const Refusal rows[] = {
         {WITH("\"prompt_tokens\":[1]"), "prompt_tokens",
          "prompt_tokens: goes without prompt; both were given"},
         {IDS("[]"), "prompt_tokens", "prompt_tokens: must not be empty"},
@@ -116,24 +145,8 @@ TEST(api_request_errors_name_field_value_and_limit) {
         {WITH("\"logit_bias\":{\"sesame\":1}"), "logit_bias",
          "logit_bias[0]: its key must be a token id of 0 to 49999 in digits"},
         {WITH("\"logit_bias\":{\"99999999999999999999\":1}"), "logit_bias", NULL},
-        {WITH("\"seed\":-1"), "seed", "seed: -1 is out of range; allowed is 0 to 18446744073709551615"},
-        {WITH("\"seed\":18446744073709551616"), "seed",
-         "seed: 1.8446744073709552e+19 is out of range; allowed is 0 to 18446744073709551615"},
-        {WITH("\"seed\":1e19"), "seed",
-         "seed: 1e+19 is no whole number in digits; allowed is 0 to 18446744073709551615"},
-        {WITH("\"seed\":0.5"), "seed",
-         "seed: 0.5 is no whole number in digits; allowed is 0 to 18446744073709551615"},
-        {WITH("\"seed\":1e30"), "seed", "seed: 1e+30 is out of range; allowed is 0 to 18446744073709551615"},
     };
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        TEST_CASE_LABEL("%s", rows[i].body);
-        ExecuteRequest request;
-        Error err = {0};
-        CHECK(!parse(str_from_c(rows[i].body), &request, &err));
-        CHECK_INT_EQ(ERR_INVALID_REQUEST, err.code);
-        CHECK_STR_EQ(rows[i].field, (const char *)err.field);
-        if (rows[i].message) CHECK_STR_EQ(rows[i].message, (const char *)err.message);
-    }
+    check_refusals(rows, COUNT_OF(rows));
 }
 
 // Each field with a value of each type that it does not take.
