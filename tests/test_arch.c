@@ -21,6 +21,20 @@ typedef struct {
 // Rounding makes up to 4e-6; the promise is 1e-3, but a wrong constant in an activation makes only 4e-5.
 static const double ERROR_MAX = 2e-5;
 
+// All that vectors/ has logits of.
+static const ArchModel *model_at(uint32_t index) {
+    uint32_t n = 0;
+    while (arch_model_at(n))
+        n++;
+    return index < n ? arch_model_at(index) : arch_layered_model_at(index - n);
+}
+
+static bool build_plan(const ArchModel *m, const GgufFile *file, Model *out, Error *err) {
+    const Arch *tables = arch_model_tables(m);
+    return tables ? plan_build_as(file, tables, &(PlanOptions){0}, &out->arena, &out->plan, err)
+                  : plan_build(file, &out->arena, &out->plan, err);
+}
+
 static Model open_model(const ArchModel *m) {
     Model model = {.arena = os_arena(64 << 20)};
     Str bytes = arch_model_build(m);
@@ -29,8 +43,7 @@ static Model open_model(const ArchModel *m) {
         .n_slots = 1, .max_rows = ARCH_MODEL_PROMPT, .kv_tokens_max = PAGES * KV_PAGE_TOKENS, .n_threads = 2};
     const GgufFile *file;
     Error err = {0};
-    bool ok = gguf_parse(&part, 1, &model.arena, &file, &err) &&
-              plan_build(file, &model.arena, &model.plan, &err) &&
+    bool ok = gguf_parse(&part, 1, &model.arena, &file, &err) && build_plan(m, file, &model, &err) &&
               cpu_backend_open(&options, &model.arena, &model.backend, &err) &&
               model.backend->load(model.backend, model.plan, NULL, NULL, &err);
     if (!ok) FAIL("%s", err.message);
@@ -67,8 +80,8 @@ TEST(arch_logits_are_those_of_transformers) {
     static float actual[ARCH_MODEL_TOKENS][ARCH_MODEL_VOCAB];
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
-    for (uint32_t i = 0; arch_model_at(i); i++) {
-        const ArchModel *m = arch_model_at(i);
+    for (uint32_t i = 0; model_at(i); i++) {
+        const ArchModel *m = model_at(i);
         TEST_CASE_LABEL("%s", arch_model_name(m));
         char name[96];
         snprintf(name, sizeof name, "vectors/arch/%s.bin", arch_model_name(m));
@@ -101,11 +114,11 @@ TEST(arch_chunks_give_the_same_bits) {
     static const uint32_t cuts[] = {1, 7, 33};
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
-    for (uint32_t i = 0; arch_model_at(i); i++) {
-        Model model = open_model(arch_model_at(i));
+    for (uint32_t i = 0; model_at(i); i++) {
+        Model model = open_model(model_at(i));
         run(&model, tokens, 0, ARCH_MODEL_PROMPT, whole[0]);
         for (size_t c = 0; c < COUNT_OF(cuts); c++) {
-            TEST_CASE_LABEL("%s in chunks of %u", arch_model_name(arch_model_at(i)), cuts[c]);
+            TEST_CASE_LABEL("%s in chunks of %u", arch_model_name(model_at(i)), cuts[c]);
             for (uint32_t at = 0; at < ARCH_MODEL_PROMPT; at += cuts[c])
                 run(&model, tokens, at, (uint32_t)min_u64(cuts[c], ARCH_MODEL_PROMPT - at), cut[at]);
             CHECK_BYTES_EQ(whole, sizeof whole, cut, sizeof cut);

@@ -110,12 +110,12 @@ TEST(cuda_lower_takes_every_dense_architecture) {
             Lowered l;
             Error err = {0};
             REQUIRE(lower(&m, 90, &l, &err));
-            REQUIRE(l.n_layers_stages == m.plan->config.n_layers * rows[r].n_stages);
+            REQUIRE(l.n_layers_stages == m.plan->n_layers * rows[r].n_stages);
             for (uint32_t s = 0; s < l.n_layers_stages; s++)
                 CHECK(l.stages[s].type == rows[r].stages[s % rows[r].n_stages]);
             // Embedding, and turns: none of learned positions, two where layers with a window have their own.
             uint32_t ropes = m.placement.n_ropes;
-            CHECK_INT_EQ(1 + ropes + m.plan->config.n_layers * rows[r].n_prefill, l.n_prefill_stages);
+            CHECK_INT_EQ(1 + ropes + m.plan->n_layers * rows[r].n_prefill, l.n_prefill_stages);
             seen |= 1u << r;
         }
     }
@@ -148,6 +148,28 @@ TEST(cuda_lower_names_what_it_cannot_do) {
         CHECK(!lower(&m, 90, &l, &err));
         CHECK_INT_EQ(ERR_UNSUPPORTED, err.code);
         CHECK(str_starts_with(str_from_c(err.message), str_from_c(rows[i].expected)));
+    }
+}
+
+// What is laid out once for all layers must be the same in all of them: refused before any program is made.
+TEST(cuda_lower_takes_or_refuses_layers_that_differ) {
+    static const struct {
+        const char *name, *message; // NULL: lowered
+    } rows[] = {
+        {"llama-equal", NULL},
+        {"llama-layers", "layer 1 has 2 heads on 1, keys of 32; layer 0 has 4 on 2, keys of 32"},
+        {"llama-values", "layer 0: values of 16 beside keys of 32 cannot be run on the GPU yet"},
+        {"gemma3-layers", "layer 1 has 4 heads on 1, keys of 16; layer 0 has 4 on 1, keys of 32"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        Made m = plan_of(arch_model_build(arch_model_named(rows[i].name)));
+        Lowered l;
+        Error err = {0};
+        CHECK(lower(&m, 90, &l, &err) == !rows[i].message);
+        if (!rows[i].message) CHECK_STR_EQ("", err.message);
+        else if (!strstr(err.message, rows[i].message)) CHECK_STR_EQ(rows[i].message, err.message);
+        if (rows[i].message) CHECK_INT_EQ(ERR_UNSUPPORTED, err.code);
     }
 }
 

@@ -87,7 +87,8 @@ static Engine *make_engine_of(Script *script, uint32_t depth, uint32_t slices, u
     Arena arena = os_arena(1 << 20);
     Error err;
     Engine *e;
-    plan.config = (ModelConfig){.n_vocab = VOCAB, .n_context = CONTEXT};
+    plan.n_vocab = VOCAB;
+    plan.n_context = CONTEXT;
     *script = (Script){.api = {.begin = script_begin,
                                .step = script_step,
                                .read = script_read,

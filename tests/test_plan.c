@@ -25,6 +25,11 @@ typedef struct {
     // One tensor more.
     const char *extra;
     const char *message; // NULL: the plan is built
+    // One metadata key more.
+    const char *more_key;
+    GgufType more_type;
+    double more_value;
+    float yarn_factor; // 0: no scaling
 } Row;
 
 enum { WIDTH = 64, KV = 32, FF = 96, VOCAB = 40, LAYERS = 2 };
@@ -91,30 +96,56 @@ static const GgufFile *parse_file(const GgufBuilder *b, Arena *arena) {
     return file;
 }
 
-static const GgufFile *build_file(const Row *row, Arena *arena) {
-    GgufBuilder b = gguf_builder_begin();
-    gguf_builder_put_str(&b, "general.architecture", row->architecture);
-    put_key(&b, row, "block_count", LAYERS, false);
-    put_key(&b, row, "context_length", 128, false);
-    put_key(&b, row, "embedding_length", WIDTH, false);
-    put_key(&b, row, "feed_forward_length", FF, false);
-    put_key(&b, row, "attention.head_count", 4, false);
-    put_key(&b, row, "attention.head_count_kv", 2, false);
-    put_key(&b, row, "attention.layer_norm_rms_epsilon", 1e-5, true);
-    put_key(&b, row, "rope.freq_base", 10000, true);
+static void put_more(GgufBuilder *b, const Row *row) {
+    char key[96];
+    if (row->yarn_factor > 0) {
+        gguf_builder_put_str(b, "llama.rope.scaling.type", "yarn");
+        gguf_builder_put_f32(b, "llama.rope.scaling.factor", row->yarn_factor);
+    }
+    if (!row->more_key) return;
+    snprintf(key, sizeof key, "%s.%s", row->architecture, row->more_key);
+    switch (row->more_type) {
+    case GGUF_F32: gguf_builder_put_f32(b, key, (float)row->more_value); break;
+    case GGUF_BOOL: gguf_builder_put_bool(b, key, row->more_value != 0); break;
+    case GGUF_STRING: gguf_builder_put_str(b, key, "a\nb"); break;
+    case GGUF_ARRAY: gguf_builder_put_i32s(b, key, (int32_t[]){1, 2, 3}, 3); break;
+    default: gguf_builder_put_u32(b, key, (uint32_t)row->more_value); break;
+    }
+}
+
+static void begin_file(GgufBuilder *b, const Row *row) {
+    gguf_builder_put_str(b, "general.architecture", row->architecture);
+    put_key(b, row, "block_count", LAYERS, false);
+    put_key(b, row, "context_length", 128, false);
+    put_key(b, row, "embedding_length", WIDTH, false);
+    put_key(b, row, "feed_forward_length", FF, false);
+    put_key(b, row, "attention.head_count", 4, false);
+    put_key(b, row, "attention.head_count_kv", 2, false);
+    put_key(b, row, "attention.layer_norm_rms_epsilon", 1e-5, true);
+    put_key(b, row, "rope.freq_base", 10000, true);
     static const char *const rare[] = {
         "attention.key_length",     "rope.dimension_count",    "expert_count",
         "rope.scaling.type",        "rope.scaling.factor",     "attention.value_length",
         "attention.sliding_window", "final_logit_softcapping", "logit_scale"};
     for (size_t i = 0; i < COUNT_OF(rare); i++) {
-        if (row->key && strcmp(row->key, rare[i]) == 0) put_key(&b, row, rare[i], 0, false);
+        if (row->key && strcmp(row->key, rare[i]) == 0) put_key(b, row, rare[i], 0, false);
     }
-    add_tensor(&b, row, "token_embd.weight", DTYPE_Q8_0, WIDTH, VOCAB);
-    add_tensor(&b, row, "output_norm.weight", DTYPE_F32, WIDTH, 1);
+    put_more(b, row);
+}
+
+static const GgufFile *end_file(GgufBuilder *b, const Row *row, Arena *arena) {
+    add_tensor(b, row, "token_embd.weight", DTYPE_Q8_0, WIDTH, VOCAB);
+    add_tensor(b, row, "output_norm.weight", DTYPE_F32, WIDTH, 1);
     for (uint32_t layer = 0; layer < LAYERS; layer++)
-        add_layer(&b, row, layer);
-    if (row->extra) gguf_builder_add_tensor(&b, row->extra, DTYPE_F32, 1, (uint64_t[]){8}, NULL);
-    return parse_file(&b, arena);
+        add_layer(b, row, layer);
+    if (row->extra) gguf_builder_add_tensor(b, row->extra, DTYPE_F32, 1, (uint64_t[]){8}, NULL);
+    return parse_file(b, arena);
+}
+
+static const GgufFile *build_file(const Row *row, Arena *arena) {
+    GgufBuilder b = gguf_builder_begin();
+    begin_file(&b, row);
+    return end_file(&b, row, arena);
 }
 
 static const Row ERROR_ROWS[] = {
@@ -161,7 +192,7 @@ static const Row ERROR_ROWS[] = {
      .message = "key \"qwen2.attention.sliding_window\": attention windows of architecture qwen2 are not"},
     {"a window", "llama", .key = "attention.sliding_window", .value = 64, .message = NULL},
     {"values narrower than keys", "llama", .key = "attention.value_length", .value = 8,
-     .message = "llama.attention.value_length is 8; expected 16 to 16"},
+     .message = "tensor \"blk.0.attn_v.weight\": expected shape [16, 64], found [32, 64]"},
     {"long RoPE without its factors", "llama", .key = "rope.scaling.type", .text = "longrope",
      .message = "tensor \"rope_factors_short.weight\" is missing; its RoPE scaling needs it"},
     {"embedding missing", "llama", .tensor = "token_embd.weight",
@@ -189,6 +220,187 @@ TEST(plan_errors_name_the_thing_and_the_place) {
         if (ERROR_ROWS[i].message && !strstr(err.message, ERROR_ROWS[i].message))
             CHECK_STR_EQ(ERROR_ROWS[i].message, err.message);
         if (!ERROR_ROWS[i].message) CHECK_STR_EQ("", err.message);
+    }
+}
+
+#define KEY_ROW(arch, key, type, value, text) \
+    { key, arch, .more_key = key, .more_type = type, .more_value = value, .message = text }
+
+// A key that may change what a model computes is read or refused, never passed over.
+static const Row KEY_ROWS[] = {
+    KEY_ROW("llama", "attention.causal", GGUF_BOOL, 1, NULL),
+    KEY_ROW("llama", "attention.causal", GGUF_BOOL, 0,
+            "key \"llama.attention.causal\": attention to later positions of architecture llama are not "
+            "supported "
+            "(its value is no)"),
+    KEY_ROW("qwen2", "attention.temperature_scale", GGUF_F32, 0, NULL),
+    KEY_ROW(
+        "qwen2", "attention.temperature_scale", GGUF_F32, 0.1,
+        "key \"qwen2.attention.temperature_scale\": temperatures of attention of architecture qwen2 are not "
+        "supported (its value is 0.1)"),
+    KEY_ROW("llama", "attention.temperature_length", GGUF_U32, 8192, "temperatures of attention"),
+    KEY_ROW("llama", "attention.new_idea", GGUF_U32, 3,
+            "key \"llama.attention.new_idea\": its value 3 may change what the model computes, and is not "
+            "supported; "
+            "--ignore-unknown-keys"),
+    KEY_ROW("llama", "attention.new_idea", GGUF_STRING, 0, "its value \"a?b\" may change"),
+    KEY_ROW("llama", "rope.dimension_sections", GGUF_ARRAY, 0, "its value [3 i32] may change"),
+    KEY_ROW("llama", "rope.freq_base_swa", GGUF_F32, 500, NULL), // read, for layers with a window
+    KEY_ROW("qwen2", "rope.freq_base_swa", GGUF_F32, 500, "key \"qwen2.rope.freq_base_swa\": its value 500"),
+    KEY_ROW("llama", "expert_new_idea", GGUF_U32, 3, "key \"llama.expert_new_idea\""),
+    KEY_ROW("llama", "expert_gating_func", GGUF_U32, 2, "other ways to choose experts than softmax"),
+    KEY_ROW("llama", "expert_gating_func", GGUF_U32, 1, NULL),
+    KEY_ROW("llama", "expert_weights_norm", GGUF_BOOL, 0, "experts whose shares do not sum to 1"),
+    KEY_ROW("llama", "expert_group_count", GGUF_U32, 8, "experts in groups"),
+    KEY_ROW("llama", "expert_group_count", GGUF_U32, 1, NULL),
+    KEY_ROW("llama", "expert_used_count", GGUF_U32, 0, NULL),                // dense models may say so
+    KEY_ROW("llama", "attention.sliding_window_pattern", GGUF_U32, 2, NULL), // read
+    KEY_ROW("qwen2", "attention.sliding_window_pattern", GGUF_U32, 2,
+            "attention.sliding_window_pattern\": its value"),
+    KEY_ROW("llama", "attention.layer_norm_epsilon", GGUF_F32, 1e-5, NULL),
+    KEY_ROW("llama", "rope.scaling.finetuned", GGUF_BOOL, 1, NULL),
+    KEY_ROW("llama", "vocab_size", GGUF_U32, 40, NULL), // changes nothing
+    KEY_ROW("llama", "rope.scaling.yarn_log_multiplier", GGUF_F32, 0.1, "multipliers of YaRN's factor"),
+    {"YaRN's own factor", "llama", .yarn_factor = 4, .more_key = "rope.scaling.yarn_attn_factor",
+     .more_type = GGUF_F32, .more_value = 1.138629436},
+    {"another factor", "llama", .yarn_factor = 4, .more_key = "rope.scaling.yarn_attn_factor",
+     .more_type = GGUF_F32, .more_value = 2,
+     .message =
+         "key \"llama.rope.scaling.yarn_attn_factor\": its value 2 may change what the model computes"},
+    {"a factor without YaRN", "llama", .more_key = "rope.scaling.yarn_attn_factor", .more_type = GGUF_F32,
+     .more_value = 1},
+    {"all of YaRN", "llama", .yarn_factor = 4, .more_key = "rope.scaling.yarn_ext_factor",
+     .more_type = GGUF_F32, .more_value = 1},
+    {"half of YaRN", "llama", .yarn_factor = 4, .more_key = "rope.scaling.yarn_ext_factor",
+     .more_type = GGUF_F32, .more_value = 0.5,
+     .message = "key \"llama.rope.scaling.yarn_ext_factor\": its value 0.5"},
+};
+
+TEST(plan_reads_or_refuses_keys) {
+    for (size_t i = 0; i < COUNT_OF(KEY_ROWS); i++) {
+        const Row *row = &KEY_ROWS[i];
+        TEST_CASE_LABEL("%s %s = %g", row->architecture, row->more_key, row->more_value);
+        Arena arena = os_arena(1 << 22);
+        Error err = {0};
+        Plan *plan = NULL;
+        const GgufFile *file = build_file(row, &arena);
+        bool ok = plan_build(file, &arena, &plan, &err);
+        CHECK(ok == !row->message);
+        if (!row->message) CHECK_STR_EQ("", err.message);
+        else if (!strstr(err.message, row->message)) CHECK_STR_EQ(row->message, err.message);
+        if (row->message) CHECK_INT_EQ(ERR_UNSUPPORTED, err.code);
+        // The flag lets any of them through, and says which.
+        err = (Error){0};
+        REQUIRE(plan_build_with(file, &(PlanOptions){.ignore_unknown_keys = true}, &arena, &plan, &err));
+        char name[96];
+        snprintf(name, sizeof name, "%s.%s = ", row->architecture, row->more_key);
+        CHECK(str_starts_with(plan->ignored_keys, str_from_c(name)) == (row->message != NULL));
+        CHECK((plan->ignored_keys.len == 0) == !row->message);
+    }
+}
+
+// Tensors of other models in the same file are left out and said; any other one without a use is refused.
+TEST(plan_leaves_out_named_tensors_only) {
+    static const struct {
+        const char *extra;
+        const char *skipped; // NULL: refused
+    } rows[] = {
+        {"v.blk.0.attn_q.weight", "vision: 1 tensor"},
+        {"mm.0.weight", "vision: 1 tensor"},
+        {"a.conv1d.1.weight", "audio: 1 tensor"},
+        {"mtp.fc.weight", "guessing ahead: 1 tensor"},
+        {"blk.2.nextn.eh_proj.weight", NULL},
+        {"vision.weight", NULL},
+        {"blk.0.attn_sinks.weight", NULL},
+        {"blk..weight", NULL},
+        {"blk.99999999999999.attn_q.weight", NULL},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].extra);
+        Arena arena = os_arena(1 << 22);
+        Error err = {0};
+        Plan *plan = NULL;
+        Row row = {"extra", "llama", .extra = rows[i].extra};
+        bool ok = plan_build(build_file(&row, &arena), &arena, &plan, &err);
+        CHECK(ok == (rows[i].skipped != NULL));
+        if (!ok) CHECK(strstr(err.message, "has no use for it"));
+        if (!ok) continue;
+        CHECK_STR_EQ(rows[i].skipped, plan->skipped_tensors);
+        CHECK_INT_EQ(1, plan->n_skipped_tensors);
+        uint64_t bytes = 0;
+        for (uint32_t w = 0; w < plan->n_weights; w++)
+            bytes += plan->weights[w].size_bytes;
+        CHECK_U64_EQ(bytes, plan->weight_bytes);
+    }
+}
+
+// The last blocks of a file may guess tokens ahead: they are no part of a forward pass.
+TEST(plan_leaves_out_blocks_that_guess_ahead) {
+    Row row = {"ahead",
+               "llama",
+               .more_key = "nextn_predict_layers",
+               .more_type = GGUF_U32,
+               .more_value = 1,
+               .extra = "blk.1.nextn.eh_proj.weight"};
+    Arena arena = os_arena(1 << 22);
+    Error err = {0};
+    Plan *plan = NULL;
+    REQUIRE(plan_build(build_file(&row, &arena), &arena, &plan, &err));
+    CHECK_INT_EQ(LAYERS - 1, plan->n_layers);
+    CHECK_INT_EQ(LAYERS - 1, plan->n_caches);
+    CHECK_STR_EQ("guessing ahead: 10 tensors", plan->skipped_tensors);
+    row.more_value = LAYERS;
+    CHECK(!plan_build(build_file(&row, &arena), &arena, &plan, &err));
+    CHECK(strstr(err.message, "llama.nextn_predict_layers is 2; expected 0 to 1"));
+}
+
+// Arrays with a number for each layer: what is wrong with one names its layer.
+TEST(plan_reads_numbers_of_layers) {
+    static const struct {
+        const char *name;
+        GgufType type;
+        int32_t values[3];
+        uint32_t count;
+        const char *message;
+    } rows[] = {
+        {"equal", GGUF_I32, {4, 4}, 2, NULL},
+        {"too few", GGUF_I32, {4}, 1, "attention.head_count\": 1 values; expected one for each of 2 blocks"},
+        {"too many", GGUF_I32, {4, 4, 4}, 3, "3 values; expected one for each of 2 blocks"},
+        {"negative", GGUF_I32, {4, -1}, 2, "-1 for layer 1; expected 0 to 2^32 - 1"},
+        {"none in a layer",
+         GGUF_I32,
+         {4, 0},
+         2,
+         "llama.attention.head_count of layer 1 is 0; expected 1 to 4096"},
+        {"not a multiple",
+         GGUF_I32,
+         {4, 3},
+         2,
+         "llama.attention.head_count of layer 1 is 3, not a multiple of"},
+        {"another number than its tensors",
+         GGUF_I32,
+         {4, 2},
+         2,
+         "tensor \"blk.1.attn_q.weight\": expected shape [32, 64], found [64, 64]"},
+        {"of floats", GGUF_F32, {4, 4}, 2, "expected u32 or an array of them, found an array of f32"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        Arena arena = os_arena(1 << 22);
+        Error err = {0};
+        Plan *plan = NULL;
+        GgufBuilder b = gguf_builder_begin();
+        Row row = {"layers", "llama", .key = "attention.head_count"};
+        begin_file(&b, &row);
+        gguf_builder_put_key(&b, STR("llama.attention.head_count"), GGUF_ARRAY);
+        gguf_bytes_put_u32(&b.keys, rows[i].type);
+        gguf_bytes_put_u64(&b.keys, rows[i].count);
+        gguf_bytes_put(&b.keys, rows[i].values, rows[i].count * sizeof(int32_t));
+        bool ok = plan_build(end_file(&b, &row, &arena), &arena, &plan, &err);
+        CHECK(ok == !rows[i].message);
+        if (rows[i].message && !strstr(err.message, rows[i].message))
+            CHECK_STR_EQ(rows[i].message, err.message);
+        if (!rows[i].message) CHECK_STR_EQ("", err.message);
     }
 }
 
@@ -289,51 +501,43 @@ TEST(plan_operations_have_their_dimensions) {
 TEST(plan_rope_scalings) {
     static const struct {
         const char *name;
-        ModelConfig config;
+        RopeConfig config;
         uint32_t pair;
         double expected;
         double scale;
     } rows[] = {
-        {"plain, first",
-         {.rope_dims = 64, .rope_base = 10000, .rope_factor = 1, .rope_attn_factor = 1},
-         0,
-         1,
-         1},
+        {"plain, first", {.dims = 64, .base = 10000, .factor = 1, .attn_factor = 1}, 0, 1, 1},
         {"plain, last",
-         {.rope_dims = 64, .rope_base = 10000, .rope_factor = 1, .rope_attn_factor = 1},
+         {.dims = 64, .base = 10000, .factor = 1, .attn_factor = 1},
          31,
          1.333521432163324e-4,
          1},
         {"linear",
-         {.rope_dims = 64,
-          .rope_base = 10000,
-          .rope_factor = 4,
-          .rope_attn_factor = 1,
-          .rope_scaling = ROPE_SCALING_LINEAR},
+         {.dims = 64, .base = 10000, .factor = 4, .attn_factor = 1, .scaling = ROPE_SCALING_LINEAR},
          0,
          0.25,
          1},
         // GPT-OSS: base 150000, factor 32, 4096 positions; transformers' yarn parameters with truncated
         // bounds.
         {"yarn, kept",
-         {.rope_dims = 64,
-          .rope_base = 150000,
-          .rope_factor = 32,
-          .rope_attn_factor = 1,
-          .rope_scaling = ROPE_SCALING_YARN,
-          .rope_original_context = 4096,
+         {.dims = 64,
+          .base = 150000,
+          .factor = 32,
+          .attn_factor = 1,
+          .scaling = ROPE_SCALING_YARN,
+          .original_context = 4096,
           .yarn_beta_fast = 32,
           .yarn_beta_slow = 1},
          0,
          1,
          1.3465735902799727},
         {"yarn, divided",
-         {.rope_dims = 64,
-          .rope_base = 150000,
-          .rope_factor = 32,
-          .rope_attn_factor = 1,
-          .rope_scaling = ROPE_SCALING_YARN,
-          .rope_original_context = 4096,
+         {.dims = 64,
+          .base = 150000,
+          .factor = 32,
+          .attn_factor = 1,
+          .scaling = ROPE_SCALING_YARN,
+          .original_context = 4096,
           .yarn_beta_fast = 32,
           .yarn_beta_slow = 1},
          31,
@@ -358,7 +562,7 @@ typedef struct {
     uint32_t n_layers;
     uint32_t period;     // as a number; 0: no key
     const char *pattern; // as an array of bools: 'w' for a window, '-' for none
-    uint32_t expected_period;
+    const char *windows; // expected, a letter a layer
     float expected_score_dim;
     const char *message;
 } GemmaRow;
@@ -372,6 +576,7 @@ static const GgufFile *build_gemma(const GemmaRow *row, Arena *arena) {
     gguf_builder_put_u32(&b, "gemma3.feed_forward_length", FF);
     gguf_builder_put_u32(&b, "gemma3.attention.head_count", 4);
     gguf_builder_put_u32(&b, "gemma3.attention.sliding_window", 16);
+    gguf_builder_put_f32(&b, "gemma3.rope.freq_base", 1e6f);
     gguf_builder_put_f32(&b, "gemma3.attention.layer_norm_rms_epsilon", 1e-6f);
     const char *key = "gemma3.attention.sliding_window_pattern";
     if (row->period) gguf_builder_put_u32(&b, key, row->period);
@@ -388,32 +593,39 @@ static const GgufFile *build_gemma(const GemmaRow *row, Arena *arena) {
 
 TEST(plan_configuration_of_gemma3) {
     static const GemmaRow rows[] = {
-        {"no pattern key", 18, .expected_period = 6},
-        {"a number", 18, .period = 3, .expected_period = 3},
-        {"an array", 13, .pattern = "wwwww-wwwww-w", .expected_period = 6},
-        {"no windows", 4, .pattern = "----", .expected_period = 1},
-        {"windows only", 4, .pattern = "wwww", .expected_period = 5},
-        {"an empty array", 4, .pattern = "", .expected_period = 1},
-        {"the last layer first", 6, .pattern = "-wwwww",
+        {"no pattern key", 8, .windows = "wwwww-ww"},
+        {"a number", 7, .period = 3, .windows = "ww-ww-w"},
+        {"an array", 13, .pattern = "wwwww-wwwww-w", .windows = "wwwww-wwwww-w"},
+        {"no windows", 4, .pattern = "----", .windows = "----"},
+        {"windows only", 4, .pattern = "wwww", .windows = "wwww"},
+        {"in no period", 6, .pattern = "-wwww-", .windows = "-wwww-"},
+        {"an empty array", 4, .pattern = "",
          .message =
-             "key \"gemma3.attention.sliding_window_pattern\": layers with a window in this order are not"},
-        {"27B", 62, .expected_period = 6, .expected_score_dim = 168},
+             "key \"gemma3.attention.sliding_window_pattern\": 0 values; expected one for each of 4 blocks"},
+        {"an array of another length", 4, .pattern = "wwwww",
+         .message = "5 values; expected one for each of 4 blocks"},
+        {"27B", 62, .windows = "wwwww-wwwww-wwwww-wwwww-wwwww-wwwww-wwwww-wwwww-wwwww-wwwww-ww",
+         .expected_score_dim = 168},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         const GemmaRow *row = &rows[i];
-        TEST_CASE_LABEL("%s", row->name);
         Arena arena = os_arena(1 << 20);
-        Error err = {0};
-        ModelConfig c;
-        bool ok = config_read(build_gemma(row, &arena), arch_find(STR("gemma3")), &c, &err);
-        CHECK(ok == !row->message);
-        if (row->message && !strstr(err.message, row->message)) CHECK_STR_EQ(row->message, err.message);
-        if (!ok) continue;
-        CHECK_INT_EQ(row->expected_period, c.window_period);
-        CHECK_NEAR(row->expected_score_dim, c.score_dim, 0);
-        CHECK_INT_EQ(16, c.window);
-        CHECK_NEAR(8, c.embed_scale, 0);
-        CHECK_NEAR(10000, c.rope_base_window, 0);
+        const GgufFile *file = build_gemma(row, &arena);
+        for (uint32_t layer = 0; layer < row->n_layers; layer++) {
+            TEST_CASE_LABEL("%s, layer %u", row->name, layer);
+            Error err = {0};
+            ModelConfig c;
+            bool ok = config_read(file, arch_find(STR("gemma3")), layer, &c, &err);
+            CHECK(ok == !row->message);
+            if (row->message && !strstr(err.message, row->message)) CHECK_STR_EQ(row->message, err.message);
+            if (!ok) continue;
+            bool has_window = row->windows[layer] == 'w';
+            CHECK_INT_EQ(has_window, c.has_window);
+            CHECK_NEAR(row->expected_score_dim, c.score_dim, 0);
+            CHECK_INT_EQ(16, c.window);
+            CHECK_NEAR(8, c.embed_scale, 0);
+            CHECK_NEAR(has_window ? 10000 : 1e6, c.rope.base, 0);
+        }
     }
 }
 
@@ -452,13 +664,13 @@ TEST(plan_configuration_of_gemma2) {
         gguf_builder_add_tensor(&b, "token_embd.weight", DTYPE_F32, 2, (uint64_t[]){WIDTH, VOCAB}, NULL);
         Error err = {0};
         ModelConfig c;
-        bool ok = config_read(parse_file(&b, &arena), arch_find(STR("gemma2")), &c, &err);
+        bool ok = config_read(parse_file(&b, &arena), arch_find(STR("gemma2")), 1, &c, &err);
         CHECK(ok == !rows[i].message);
         if (rows[i].message && !strstr(err.message, rows[i].message))
             CHECK_STR_EQ(rows[i].message, err.message);
         if (!ok) continue;
         CHECK_INT_EQ(4096, c.window);
-        CHECK_INT_EQ(2, c.window_period);
+        CHECK_INT_EQ(0, c.has_window); // the second of every two sees all positions
         CHECK_NEAR(rows[i].expected_score_cap, c.score_cap, 0);
         CHECK_NEAR(rows[i].expected_logit_cap, c.logit_cap, 0);
         CHECK_NEAR(rows[i].expected_score_dim, c.score_dim, 0);

@@ -38,3 +38,14 @@ uint64_t arch_dim(const ModelConfig *c, Dim dim) {
     }
     return 0;
 }
+
+bool arch_rule_holds(LayerRule rule, const ModelConfig *c, uint32_t layer) {
+    switch (rule) {
+    case LAYERS_ALL: return true;
+    case LAYERS_WINDOW: return c->window && c->has_window;
+    case LAYERS_FULL: return !(c->window && c->has_window);
+    case LAYERS_LEADING: return layer < c->n_leading;
+    case LAYERS_AFTER_LEADING: return layer >= c->n_leading;
+    }
+    return false;
+}

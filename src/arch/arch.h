@@ -1,6 +1,6 @@
-// An architecture is three const tables: which metadata keys fill the configuration, which tensors of the
-// file are its weights, and which operations make a forward pass. Nothing here computes; plan/ turns the
-// tables and a file into a Plan.
+// An architecture is four const tables: which metadata keys fill the configuration, which tensors of the file
+// are its weights, which kinds of layers there are, and which operations each kind makes. Nothing here
+// computes; plan/ turns the tables and a file into a Plan.
 //
 // To add one: write a file like arch/qwen3.c and name it in arch/arch.c; README.md walks through one.
 #pragma once
@@ -47,52 +47,77 @@ typedef enum { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN, ROPE_S
 // out = g / (1 + exp(-1.702 g)) * (u + 1).
 typedef enum { FN_SILU, FN_GELU_TANH, FN_GELU_ERF, FN_SWIGLU_CLAMPED } ActFn;
 
-// A model's numbers, from its metadata.
+// A rotary embedding's numbers.
 typedef struct {
-    uint32_t n_layers;
-    uint32_t n_vocab; // rows of the embedding
-    uint32_t n_context;
-    uint32_t d_model;
-    uint32_t d_ff;
-    uint32_t n_heads;
-    uint32_t n_kv_heads;
-    uint32_t head_dim;
-    uint32_t value_dim;      // of a head; files may say it, and it must be head_dim
-    uint32_t n_experts;      // 0: a plain feed-forward
-    uint32_t n_experts_used; // by each token
-    uint32_t d_ff_expert;
-    uint32_t rope_dims;     // of each head, from its start
-    uint32_t window;        // a row sees this many positions, itself included; 0: all
-    uint32_t window_period; // of so many layers in a row the last sees all positions; 0: none does
-    float norm_eps;
-    uint32_t embed_by_root; // 1: the embedding is multiplied by the root of d_model
-    float embed_scale;
-    float score_dim; // scores are divided by the root of this; 0: of head_dim
-    float score_cap; // scores become cap * tanh(score / cap); 0: they do not
-    float logit_cap; // logits likewise
-    float rope_base;
-    float rope_base_window; // of layers with a window, which are not scaled then; 0: as the others
-    RopeScaling rope_scaling;
-    float rope_factor;
-    uint32_t rope_original_context;
+    uint32_t dims; // of each head, from its start
+    float base;
+    RopeScaling scaling;
+    float factor; // of LINEAR and YARN
+    uint32_t original_context;
+    float attn_factor; // on cos and sin, beside YaRN's own
     float yarn_beta_fast;
     float yarn_beta_slow;
     uint32_t yarn_exact_bounds; // 1: YaRN's ramp begins and ends between pairs; 0: at whole ones
-    float rope_attn_factor;     // on cos and sin, beside YaRN's own
+} RopeConfig;
+
+// The numbers of a model and of one of its layers, from the metadata. It is filled once a layer, since layers
+// may differ, and ends in plan/: operations have their own dimensions.
+typedef struct {
+    // Of the model.
+    uint32_t n_blocks; // layers in the file, with those that only guess tokens ahead
+    uint32_t n_ahead;  // of them, at the end: no part of a forward pass
+    uint32_t n_layers; // the others
+    uint32_t n_vocab;  // rows of the embedding
+    uint32_t n_context;
+    uint32_t d_model;
+    uint32_t n_leading;     // layers before LAYERS_AFTER_LEADING
+    uint32_t embed_by_root; // 1: the embedding is multiplied by the root of d_model
+    float embed_scale;
+    float logit_cap; // logits become cap * tanh(logit / cap); 0: they do not
+    float norm_eps;
+    // Of the layer.
+    uint32_t d_ff;
+    uint32_t n_heads;
+    uint32_t n_kv_heads;
+    uint32_t head_dim;       // of queries and keys
+    uint32_t value_dim;      // of values and of a head's output
+    uint32_t n_experts;      // 0: a plain feed-forward
+    uint32_t n_experts_used; // by each token
+    uint32_t d_ff_expert;
+    uint32_t window;     // a row sees this many positions, itself included; 0: all
+    uint32_t has_window; // 0: this layer sees all positions, whatever `window` is
+    float score_dim;     // scores are divided by the root of this; 0: of head_dim
+    float score_cap;     // scores become cap * tanh(score / cap); 0: they do not
+    RopeConfig rope;
 } ModelConfig;
 
-// PERIOD: a u32, or an array of bools, one a layer, that says the same.
-typedef enum { CONFIG_U32, CONFIG_F32, CONFIG_PERIOD } ConfigType;
+// Some of a model's layers.
+typedef enum {
+    LAYERS_ALL,
+    LAYERS_WINDOW,       // those with a window
+    LAYERS_FULL,         // the others
+    LAYERS_LEADING,      // the first n_leading: mixtures of experts mostly begin with dense layers
+    LAYERS_AFTER_LEADING // the others
+} LayerRule;
+
+//   U32, F32       a number
+//   U32_LAYERS     a number, or an array with one for each layer
+//   WINDOWS        a number N: all of every N layers but the last have a window (0: all have); or an array of
+//   bools ROPE_SCALING   a name
+typedef enum { CONFIG_U32, CONFIG_F32, CONFIG_U32_LAYERS, CONFIG_WINDOWS, CONFIG_ROPE_SCALING } ConfigType;
 
 // One metadata key. "%s" in the key stands for the architecture's name. A row without a key is a number that
-// the architecture fixes; it may hold for one size of the model only.
+// the architecture fixes; it may hold for one size of the model only. Rows are read in order, a later one may
+// replace what an earlier one has read.
 typedef struct {
     const char *key; // NULL: the fallback is the value
     ConfigType type;
     uint16_t offset; // in ModelConfig
     bool required;
     double fallback;        // where it is not required and absent
+    bool or_keep;           // where it is absent: what earlier rows have read stays
     uint32_t only_n_layers; // the row counts where the model has so many layers; 0: always
+    LayerRule layers;       // and for these layers, as far as earlier rows tell which those are
 } ConfigRow;
 
 // One tensor (or a part of one). "%u" in the name stands for the layer. A vector has one row.
@@ -106,7 +131,8 @@ typedef struct {
     bool is_float;    // norms and biases
     WeightId or_else; // where it is absent: tied embeddings
     Dim fused; // DIM_ONE: the tensor is this weight alone; else the rows (a vector's values) of it all…
-    Dim fused_from; // …in which this weight begins here (DIM_ONE: at 0)
+    Dim fused_from;   // …in which this weight begins here (DIM_ONE: at 0)
+    LayerRule layers; // that have it, of names with "%u"
 } WeightRow;
 
 // One operation. Where its weight is absent it is left out, unless it can do without; a bias may always be
@@ -126,6 +152,14 @@ typedef struct {
     uint32_t count;
 } OpRun;
 
+// A kind of layer: which layers are of it, and what they compute. Their numbers are told apart by the rules
+// of configuration rows.
+typedef struct {
+    LayerRule layers;
+    OpRun attention;
+    OpRun feed_forward;
+} LayerKind;
+
 typedef struct Arch Arch;
 struct Arch {
     const char *name;        // general.architecture
@@ -135,9 +169,9 @@ struct Arch {
     uint32_t n_config;
     const WeightRow *weights; // names with "%u" are bound once a layer
     uint32_t n_weights;
-    OpRun first;     // before the layers
-    OpRun attention; // of each layer
-    OpRun feed_forward;
+    OpRun first;            // before the layers
+    const LayerKind *kinds; // a layer is of the first kind whose rule holds
+    uint32_t n_kinds;
     OpRun last; // after the layers
     RopePairs rope_pairs;
     ActFn activation; // what GLU and ACTIVATION apply
@@ -148,4 +182,6 @@ const Arch *arch_find(Str name);
 // The index-th architecture, NULL past the end.
 const Arch *arch_at(uint32_t index);
 
+// `c` is the layer's configuration.
 uint64_t arch_dim(const ModelConfig *c, Dim dim);
+bool arch_rule_holds(LayerRule rule, const ModelConfig *c, uint32_t layer);

@@ -13,7 +13,7 @@ static const ConfigRow config[] = {
 static const WeightRow weights[] = {
     WEIGHT_ROWS_ENDS,
     WEIGHT_ROWS_QKV,
-    WEIGHT_ROW(WEIGHT_O,              "attn_output.weight", DIM_MODEL, DIM_Q),
+    WEIGHT_ROW(WEIGHT_O,              "attn_output.weight", DIM_MODEL, DIM_A),
     WEIGHT_ROWS_GATED,
 };
 // clang-format on

@@ -8,8 +8,8 @@ enum { LAYERS_27B = 46 };
 static const ConfigRow config[] = {
     CONFIG_ROWS_TRANSFORMER,
     CONFIG_ROWS_ROPE,
-    CONFIG_U32_ROW("%s.attention.sliding_window", window, false, 4096),
-    CONFIG_ROW_WINDOW_PERIOD(2),
+    CONFIG_ROWS_WINDOW(false, 4096, 2),
+    CONFIG_ROWS_OF_WINDOW,
     CONFIG_F32_ROW("%s.attn_logit_softcapping", score_cap, false, 50),
     CONFIG_F32_ROW("%s.final_logit_softcapping", logit_cap, false, 30),
     CONFIG_ROW_RMS_EPS,
@@ -22,7 +22,7 @@ static const ConfigRow config[] = {
 static const WeightRow weights[] = {
     WEIGHT_ROWS_ENDS,
     WEIGHT_ROWS_QKV,
-    WEIGHT_ROW(WEIGHT_O,                   "attn_output.weight",         DIM_MODEL, DIM_Q),
+    WEIGHT_ROW(WEIGHT_O,                   "attn_output.weight",         DIM_MODEL, DIM_A),
     WEIGHT_ROW_NORM(WEIGHT_POST_ATTN_NORM, "post_attention_norm.weight", DIM_MODEL),
     WEIGHT_ROWS_GATED,
     WEIGHT_ROW_NORM(WEIGHT_POST_FFN_NORM,  "post_ffw_norm.weight",       DIM_MODEL),

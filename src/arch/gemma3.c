@@ -9,9 +9,12 @@ enum { LAYERS_27B = 62 };
 static const ConfigRow config[] = {
     CONFIG_ROWS_TRANSFORMER,
     CONFIG_ROWS_ROPE,
-    CONFIG_F32_ROW("%s.rope.freq_base_swa", rope_base_window, false, 10000),
-    CONFIG_ROW_WINDOW(true),
-    CONFIG_ROW_WINDOW_PERIOD(6),
+    CONFIG_ROWS_WINDOW(true, 0, 6),
+    // Layers with a window have a base of their own and are never scaled.
+    CONFIG_ROW(NULL, CONFIG_F32, rope.base, .fallback = 10000, .layers = LAYERS_WINDOW),
+    CONFIG_ROW(NULL, CONFIG_U32, rope.scaling, .fallback = ROPE_SCALING_NONE, .layers = LAYERS_WINDOW),
+    CONFIG_ROW(NULL, CONFIG_F32, rope.attn_factor, .fallback = 1, .layers = LAYERS_WINDOW),
+    CONFIG_ROWS_OF_WINDOW,
     CONFIG_ROW_RMS_EPS,
     CONFIG_U32_VALUE(embed_by_root, 1),
     // query_pre_attn_scalar of the published configurations, which is head_dim in all other sizes.
@@ -24,7 +27,7 @@ static const WeightRow weights[] = {
     WEIGHT_ROWS_QKV,
     WEIGHT_ROW_NORM(WEIGHT_Q_NORM,         "attn_q_norm.weight",         DIM_HEAD),
     WEIGHT_ROW_NORM(WEIGHT_K_NORM,         "attn_k_norm.weight",         DIM_HEAD),
-    WEIGHT_ROW(WEIGHT_O,                   "attn_output.weight",         DIM_MODEL, DIM_Q),
+    WEIGHT_ROW(WEIGHT_O,                   "attn_output.weight",         DIM_MODEL, DIM_A),
     WEIGHT_ROW_NORM(WEIGHT_POST_ATTN_NORM, "post_attention_norm.weight", DIM_MODEL),
     WEIGHT_ROWS_GATED,
     WEIGHT_ROW_NORM(WEIGHT_POST_FFN_NORM,  "post_ffw_norm.weight",       DIM_MODEL),

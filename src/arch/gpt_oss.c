@@ -4,9 +4,12 @@
 #include "arch/tables.h"
 
 static const ConfigRow config[] = {
-    CONFIG_ROWS_TRANSFORMER, CONFIG_ROWS_EXPERTS,
-    CONFIG_ROWS_ROPE,        CONFIG_U32_VALUE(yarn_exact_bounds, 1),
-    CONFIG_ROW_WINDOW(true), CONFIG_ROW_WINDOW_PERIOD(2),
+    CONFIG_ROWS_TRANSFORMER,
+    CONFIG_ROWS_EXPERTS,
+    CONFIG_ROWS_ROPE,
+    CONFIG_U32_VALUE(rope.yarn_exact_bounds, 1),
+    CONFIG_ROWS_WINDOW(true, 0, 2),
+    CONFIG_ROWS_OF_WINDOW,
     CONFIG_ROW_RMS_EPS,
 };
 
@@ -16,12 +19,12 @@ static const WeightRow weights[] = {
     WEIGHT_ROW_NORM(WEIGHT_ATTN_NORM,         "attn_norm.weight",           DIM_MODEL),
     WEIGHT_ROW(WEIGHT_Q,                      "attn_q.weight",              DIM_Q,         DIM_MODEL),
     WEIGHT_ROW_BIAS(WEIGHT_Q_BIAS,            "attn_q.bias",                DIM_Q,         false),
-    WEIGHT_ROW(WEIGHT_K,                      "attn_k.weight",              DIM_KV,        DIM_MODEL),
-    WEIGHT_ROW_BIAS(WEIGHT_K_BIAS,            "attn_k.bias",                DIM_KV,        false),
-    WEIGHT_ROW(WEIGHT_V,                      "attn_v.weight",              DIM_KV,        DIM_MODEL),
-    WEIGHT_ROW_BIAS(WEIGHT_V_BIAS,            "attn_v.bias",                DIM_KV,        false),
+    WEIGHT_ROW(WEIGHT_K,                      "attn_k.weight",              DIM_K,         DIM_MODEL),
+    WEIGHT_ROW_BIAS(WEIGHT_K_BIAS,            "attn_k.bias",                DIM_K,         false),
+    WEIGHT_ROW(WEIGHT_V,                      "attn_v.weight",              DIM_V,         DIM_MODEL),
+    WEIGHT_ROW_BIAS(WEIGHT_V_BIAS,            "attn_v.bias",                DIM_V,         false),
     WEIGHT_ROW_BIAS(WEIGHT_SINKS,             "attn_sinks.weight",          DIM_HEADS,     false),
-    WEIGHT_ROW(WEIGHT_O,                      "attn_output.weight",         DIM_MODEL,     DIM_Q),
+    WEIGHT_ROW(WEIGHT_O,                      "attn_output.weight",         DIM_MODEL,     DIM_A),
     WEIGHT_ROW_BIAS(WEIGHT_O_BIAS,            "attn_output.bias",           DIM_MODEL,     false),
     WEIGHT_ROW_NORM(WEIGHT_FFN_NORM,          "post_attention_norm.weight", DIM_MODEL),
     WEIGHT_ROW(WEIGHT_ROUTER,                 "ffn_gate_inp.weight",        DIM_EXPERTS,   DIM_MODEL),

@@ -4,15 +4,13 @@
 #include "arch/tables.h"
 
 static const ConfigRow config[] = {
-    CONFIG_ROWS_TRANSFORMER,
-    CONFIG_ROWS_ROPE,
-    CONFIG_ROW_WINDOW(false),
-    CONFIG_ROW_RMS_EPS,
+    CONFIG_ROWS_TRANSFORMER, CONFIG_ROWS_ROPE,   CONFIG_ROWS_WINDOW(false, 0, 0),
+    CONFIG_ROWS_OF_WINDOW,   CONFIG_ROW_RMS_EPS,
 };
 
 static const ConfigRow config_of_experts[] = {
-    CONFIG_ROWS_TRANSFORMER,  CONFIG_ROWS_EXPERTS, CONFIG_ROWS_ROPE,
-    CONFIG_ROW_WINDOW(false), CONFIG_ROW_RMS_EPS,
+    CONFIG_ROWS_TRANSFORMER,         CONFIG_ROWS_EXPERTS,   CONFIG_ROWS_ROPE,
+    CONFIG_ROWS_WINDOW(false, 0, 0), CONFIG_ROWS_OF_WINDOW, CONFIG_ROW_RMS_EPS,
 };
 
 // clang-format off
@@ -22,11 +20,11 @@ static const ConfigRow config_of_experts[] = {
     WEIGHT_ROW_NORM(WEIGHT_ATTN_NORM, "attn_norm.weight",   DIM_MODEL),             \
     WEIGHT_ROW(WEIGHT_Q,              "attn_q.weight",      DIM_Q,     DIM_MODEL),  \
     WEIGHT_ROW_BIAS(WEIGHT_Q_BIAS,    "attn_q.bias",        DIM_Q,     true),       \
-    WEIGHT_ROW(WEIGHT_K,              "attn_k.weight",      DIM_KV,    DIM_MODEL),  \
-    WEIGHT_ROW_BIAS(WEIGHT_K_BIAS,    "attn_k.bias",        DIM_KV,    true),       \
-    WEIGHT_ROW(WEIGHT_V,              "attn_v.weight",      DIM_KV,    DIM_MODEL),  \
-    WEIGHT_ROW_BIAS(WEIGHT_V_BIAS,    "attn_v.bias",        DIM_KV,    true),       \
-    WEIGHT_ROW(WEIGHT_O,              "attn_output.weight", DIM_MODEL, DIM_Q),      \
+    WEIGHT_ROW(WEIGHT_K,              "attn_k.weight",      DIM_K,     DIM_MODEL),  \
+    WEIGHT_ROW_BIAS(WEIGHT_K_BIAS,    "attn_k.bias",        DIM_K,     true),       \
+    WEIGHT_ROW(WEIGHT_V,              "attn_v.weight",      DIM_V,     DIM_MODEL),  \
+    WEIGHT_ROW_BIAS(WEIGHT_V_BIAS,    "attn_v.bias",        DIM_V,     true),       \
+    WEIGHT_ROW(WEIGHT_O,              "attn_output.weight", DIM_MODEL, DIM_A),      \
     WEIGHT_ROW_BIAS(WEIGHT_O_BIAS,    "attn_output.bias",   DIM_MODEL, true)
 
 static const WeightRow weights[] = {

@@ -5,10 +5,8 @@
 #include "arch/tables.h"
 
 static const ConfigRow config[] = {
-    CONFIG_ROWS_TRANSFORMER,
-    CONFIG_ROWS_ROPE,
-    CONFIG_ROW_WINDOW(false),
-    CONFIG_ROW_RMS_EPS,
+    CONFIG_ROWS_TRANSFORMER, CONFIG_ROWS_ROPE,   CONFIG_ROWS_WINDOW(false, 0, 0),
+    CONFIG_ROWS_OF_WINDOW,   CONFIG_ROW_RMS_EPS,
 };
 
 // clang-format off
@@ -18,9 +16,9 @@ static const WeightRow weights[] = {
     WEIGHT_ROPE_VECTOR(WEIGHT_ROPE_FACTORS_LONG,  "rope_factors_long.weight"),
     WEIGHT_ROW_NORM(WEIGHT_ATTN_NORM, "attn_norm.weight",   DIM_MODEL),
     WEIGHT_ROW_FUSED(WEIGHT_Q,        "attn_qkv.weight",    DIM_Q,     DIM_MODEL, DIM_QKV, DIM_ONE),
-    WEIGHT_ROW_FUSED(WEIGHT_K,        "attn_qkv.weight",    DIM_KV,    DIM_MODEL, DIM_QKV, DIM_Q),
-    WEIGHT_ROW_FUSED(WEIGHT_V,        "attn_qkv.weight",    DIM_KV,    DIM_MODEL, DIM_QKV, DIM_Q_KV),
-    WEIGHT_ROW(WEIGHT_O,              "attn_output.weight", DIM_MODEL, DIM_Q),
+    WEIGHT_ROW_FUSED(WEIGHT_K,        "attn_qkv.weight",    DIM_K,     DIM_MODEL, DIM_QKV, DIM_Q),
+    WEIGHT_ROW_FUSED(WEIGHT_V,        "attn_qkv.weight",    DIM_V,     DIM_MODEL, DIM_QKV, DIM_QK),
+    WEIGHT_ROW(WEIGHT_O,              "attn_output.weight", DIM_MODEL, DIM_A),
     WEIGHT_ROW_NORM(WEIGHT_FFN_NORM,  "ffn_norm.weight",    DIM_MODEL),
     WEIGHT_ROW_FUSED(WEIGHT_GATE,     "ffn_up.weight",      DIM_FF,    DIM_MODEL, DIM_FF2, DIM_ONE),
     WEIGHT_ROW_FUSED(WEIGHT_UP,       "ffn_up.weight",      DIM_FF,    DIM_MODEL, DIM_FF2, DIM_FF),

@@ -13,11 +13,11 @@ static const WeightRow weights[] = {
     WEIGHT_ROW_NORM(WEIGHT_ATTN_NORM, "attn_norm.weight",   DIM_MODEL),
     WEIGHT_ROW(WEIGHT_Q,              "attn_q.weight",      DIM_Q,     DIM_MODEL),
     WEIGHT_ROW_BIAS(WEIGHT_Q_BIAS,    "attn_q.bias",        DIM_Q,     false),
-    WEIGHT_ROW(WEIGHT_K,              "attn_k.weight",      DIM_KV,    DIM_MODEL),
-    WEIGHT_ROW_BIAS(WEIGHT_K_BIAS,    "attn_k.bias",        DIM_KV,    false),
-    WEIGHT_ROW(WEIGHT_V,              "attn_v.weight",      DIM_KV,    DIM_MODEL),
-    WEIGHT_ROW_BIAS(WEIGHT_V_BIAS,    "attn_v.bias",        DIM_KV,    false),
-    WEIGHT_ROW(WEIGHT_O,              "attn_output.weight", DIM_MODEL, DIM_Q),
+    WEIGHT_ROW(WEIGHT_K,              "attn_k.weight",      DIM_K,     DIM_MODEL),
+    WEIGHT_ROW_BIAS(WEIGHT_K_BIAS,    "attn_k.bias",        DIM_K,     false),
+    WEIGHT_ROW(WEIGHT_V,              "attn_v.weight",      DIM_V,     DIM_MODEL),
+    WEIGHT_ROW_BIAS(WEIGHT_V_BIAS,    "attn_v.bias",        DIM_V,     false),
+    WEIGHT_ROW(WEIGHT_O,              "attn_output.weight", DIM_MODEL, DIM_A),
     WEIGHT_ROWS_GATED,
 };
 // clang-format on

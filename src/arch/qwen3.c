@@ -14,7 +14,7 @@ static const WeightRow weights[] = {
     WEIGHT_ROWS_QKV,
     WEIGHT_ROW_NORM(WEIGHT_Q_NORM,    "attn_q_norm.weight", DIM_HEAD),
     WEIGHT_ROW_NORM(WEIGHT_K_NORM,    "attn_k_norm.weight", DIM_HEAD),
-    WEIGHT_ROW(WEIGHT_O,              "attn_output.weight", DIM_MODEL, DIM_Q),
+    WEIGHT_ROW(WEIGHT_O,              "attn_output.weight", DIM_MODEL, DIM_A),
     WEIGHT_ROWS_GATED,
 };
 // clang-format on

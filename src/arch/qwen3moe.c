@@ -16,7 +16,7 @@ static const WeightRow weights[] = {
     WEIGHT_ROWS_QKV,
     WEIGHT_ROW_NORM(WEIGHT_Q_NORM,    "attn_q_norm.weight",   DIM_HEAD),
     WEIGHT_ROW_NORM(WEIGHT_K_NORM,    "attn_k_norm.weight",   DIM_HEAD),
-    WEIGHT_ROW(WEIGHT_O,              "attn_output.weight",   DIM_MODEL,     DIM_Q),
+    WEIGHT_ROW(WEIGHT_O,              "attn_output.weight",   DIM_MODEL,     DIM_A),
     WEIGHT_ROW_NORM(WEIGHT_FFN_NORM,  "ffn_norm.weight",      DIM_MODEL),
     WEIGHT_ROW(WEIGHT_ROUTER,         "ffn_gate_inp.weight",  DIM_EXPERTS,   DIM_MODEL),
     WEIGHT_ROW_EXPERTS(WEIGHT_GATE,   "ffn_gate_exps.weight", DIM_EXPERT_FF, DIM_MODEL),

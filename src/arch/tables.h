@@ -3,53 +3,68 @@
 
 #include "arch/arch.h"
 
-#define CONFIG_U32_ROW(key, field, required, fallback) \
-    { key, CONFIG_U32, offsetof(ModelConfig, field), required, fallback, 0 }
-#define CONFIG_F32_ROW(key, field, required, fallback) \
-    { key, CONFIG_F32, offsetof(ModelConfig, field), required, fallback, 0 }
+// clang-format off
+#define CONFIG_ROW(name, kind, field, ...) \
+    {.key = name, .type = kind, .offset = offsetof(ModelConfig, field), __VA_ARGS__}
+#define CONFIG_U32_ROW(key, field, is_required, value) \
+    CONFIG_ROW(key, CONFIG_U32, field, .required = is_required, .fallback = value)
+#define CONFIG_F32_ROW(key, field, is_required, value) \
+    CONFIG_ROW(key, CONFIG_F32, field, .required = is_required, .fallback = value)
+// A number for all layers, or one for each.
+#define CONFIG_LAYERS_ROW(key, field, is_required) \
+    CONFIG_ROW(key, CONFIG_U32_LAYERS, field, .required = is_required)
 // Numbers that the architecture fixes.
 #define CONFIG_U32_VALUE(field, value) CONFIG_U32_ROW(NULL, field, false, value)
 #define CONFIG_F32_VALUE(field, value) CONFIG_F32_ROW(NULL, field, false, value)
-#define CONFIG_F32_VALUE_OF_SIZE(n_layers, field, value) \
-    { NULL, CONFIG_F32, offsetof(ModelConfig, field), false, value, n_layers }
+#define CONFIG_F32_VALUE_OF_SIZE(n, field, value) \
+    CONFIG_ROW(NULL, CONFIG_F32, field, .fallback = value, .only_n_layers = n)
 
 // Sizes of a decoder-only transformer. What has no fallback here is derived in plan/config.c when it is
 // absent (0).
-#define CONFIG_ROWS_TRANSFORMER                                             \
-    CONFIG_U32_ROW("%s.block_count", n_layers, true, 0),                    \
-        CONFIG_U32_ROW("%s.context_length", n_context, true, 0),            \
-        CONFIG_U32_ROW("%s.embedding_length", d_model, true, 0),            \
-        CONFIG_U32_ROW("%s.feed_forward_length", d_ff, true, 0),            \
-        CONFIG_U32_ROW("%s.attention.head_count", n_heads, true, 0),        \
-        CONFIG_U32_ROW("%s.attention.head_count_kv", n_kv_heads, false, 0), \
-        CONFIG_U32_ROW("%s.attention.key_length", head_dim, false, 0),      \
-        CONFIG_U32_ROW("%s.attention.value_length", value_dim, false, 0)
+#define CONFIG_ROWS_TRANSFORMER                                            \
+    CONFIG_U32_ROW("%s.block_count", n_blocks, true, 0),                   \
+    CONFIG_U32_ROW("%s.nextn_predict_layers", n_ahead, false, 0),          \
+    CONFIG_U32_ROW("%s.context_length", n_context, true, 0),               \
+    CONFIG_U32_ROW("%s.embedding_length", d_model, true, 0),               \
+    CONFIG_LAYERS_ROW("%s.feed_forward_length", d_ff, true),               \
+    CONFIG_LAYERS_ROW("%s.attention.head_count", n_heads, true),           \
+    CONFIG_LAYERS_ROW("%s.attention.head_count_kv", n_kv_heads, false),    \
+    CONFIG_LAYERS_ROW("%s.attention.key_length", head_dim, false),         \
+    CONFIG_LAYERS_ROW("%s.attention.value_length", value_dim, false)
 
 // Rotary position embedding with the scalings that files ask for.
-#define CONFIG_ROWS_ROPE                                                                            \
-    CONFIG_U32_ROW("%s.rope.dimension_count", rope_dims, false, 0),                                 \
-        CONFIG_F32_ROW("%s.rope.freq_base", rope_base, false, 10000),                               \
-        CONFIG_F32_ROW("%s.rope.scaling.factor", rope_factor, false, 1),                            \
-        CONFIG_U32_ROW("%s.rope.scaling.original_context_length", rope_original_context, false, 0), \
-        CONFIG_F32_ROW("%s.rope.scaling.attn_factor", rope_attn_factor, false, 1),                  \
-        CONFIG_F32_ROW("%s.rope.scaling.yarn_beta_fast", yarn_beta_fast, false, 32),                \
-        CONFIG_F32_ROW("%s.rope.scaling.yarn_beta_slow", yarn_beta_slow, false, 1)
+#define CONFIG_ROWS_ROPE                                                                        \
+    CONFIG_U32_ROW("%s.rope.dimension_count", rope.dims, false, 0),                             \
+    CONFIG_F32_ROW("%s.rope.freq_base", rope.base, false, 10000),                               \
+    CONFIG_F32_ROW("%s.rope.scaling.factor", rope.factor, false, 1),                            \
+    CONFIG_ROW("%s.rope.scaling.type", CONFIG_ROPE_SCALING, rope.scaling),                      \
+    CONFIG_U32_ROW("%s.rope.scaling.original_context_length", rope.original_context, false, 0), \
+    CONFIG_F32_ROW("%s.rope.scaling.attn_factor", rope.attn_factor, false, 1),                  \
+    CONFIG_F32_ROW("%s.rope.scaling.yarn_beta_fast", rope.yarn_beta_fast, false, 32),           \
+    CONFIG_F32_ROW("%s.rope.scaling.yarn_beta_slow", rope.yarn_beta_slow, false, 1)
 
-// A window of so many positions on every layer.
-#define CONFIG_ROW_WINDOW(required) CONFIG_U32_ROW("%s.attention.sliding_window", window, required, 0)
+// A window of so many positions, and the layers that have it where the file does not say it: all of every `period` but
+// the last; 0: all.
+#define CONFIG_ROWS_WINDOW(is_required, size, period)                                                 \
+    CONFIG_U32_ROW("%s.attention.sliding_window", window, is_required, size),                         \
+    CONFIG_ROW("%s.attention.sliding_window_pattern", CONFIG_WINDOWS, has_window, .fallback = period)
 
-// The layers that have it: all of every `period` but the last.
-#define CONFIG_ROW_WINDOW_PERIOD(period)                                                                   \
-    {                                                                                                      \
-        "%s.attention.sliding_window_pattern", CONFIG_PERIOD, offsetof(ModelConfig, window_period), false, \
-            period, 0                                                                                      \
-    }
+// Numbers that layers with a window may have of their own. They come after the rows of the others.
+#define CONFIG_ROWS_OF_WINDOW                                                                           \
+    CONFIG_ROW("%s.attention.key_length_swa", CONFIG_U32, head_dim, .or_keep = true,                    \
+               .layers = LAYERS_WINDOW),                                                                \
+    CONFIG_ROW("%s.attention.value_length_swa", CONFIG_U32, value_dim, .or_keep = true,                 \
+               .layers = LAYERS_WINDOW),                                                                \
+    CONFIG_ROW("%s.rope.dimension_count_swa", CONFIG_U32, rope.dims, .or_keep = true,                   \
+               .layers = LAYERS_WINDOW),                                                                \
+    CONFIG_ROW("%s.rope.freq_base_swa", CONFIG_F32, rope.base, .or_keep = true, .layers = LAYERS_WINDOW)
 
 // A mixture of experts.
-#define CONFIG_ROWS_EXPERTS                                              \
-    CONFIG_U32_ROW("%s.expert_count", n_experts, true, 0),               \
-        CONFIG_U32_ROW("%s.expert_used_count", n_experts_used, true, 0), \
-        CONFIG_U32_ROW("%s.expert_feed_forward_length", d_ff_expert, false, 0)
+#define CONFIG_ROWS_EXPERTS                                          \
+    CONFIG_U32_ROW("%s.expert_count", n_experts, true, 0),           \
+    CONFIG_U32_ROW("%s.expert_used_count", n_experts_used, true, 0), \
+    CONFIG_LAYERS_ROW("%s.expert_feed_forward_length", d_ff_expert, false)
+// clang-format on
 
 #define CONFIG_ROW_RMS_EPS CONFIG_F32_ROW("%s.attention.layer_norm_rms_epsilon", norm_eps, true, 0)
 
@@ -89,8 +104,8 @@
 #define WEIGHT_ROWS_QKV                                               \
     WEIGHT_ROW_NORM(WEIGHT_ATTN_NORM, "attn_norm.weight", DIM_MODEL), \
     WEIGHT_ROW(WEIGHT_Q, "attn_q.weight", DIM_Q,  DIM_MODEL),         \
-    WEIGHT_ROW(WEIGHT_K, "attn_k.weight", DIM_KV, DIM_MODEL),         \
-    WEIGHT_ROW(WEIGHT_V, "attn_v.weight", DIM_KV, DIM_MODEL)
+    WEIGHT_ROW(WEIGHT_K, "attn_k.weight", DIM_K,  DIM_MODEL),         \
+    WEIGHT_ROW(WEIGHT_V, "attn_v.weight", DIM_V,  DIM_MODEL)
 #define WEIGHT_ROWS_GATED                                           \
     WEIGHT_ROW_NORM(WEIGHT_FFN_NORM, "ffn_norm.weight", DIM_MODEL), \
     WEIGHT_ROW(WEIGHT_GATE, "ffn_gate.weight", DIM_FF, DIM_MODEL),  \
@@ -129,6 +144,7 @@ extern const OpRow arch_norm_head_ops[2];
     .config = config, .n_config = COUNT_OF(config), .weights = weights, .n_weights = COUNT_OF(weights)
 #define OP_RUN(rows) \
     { rows, COUNT_OF(rows) }
-#define ARCH_OPS(feed_forward_ops)                                            \
-    .first = OP_RUN(arch_embed_ops), .attention = OP_RUN(arch_attention_ops), \
-    .feed_forward = OP_RUN(feed_forward_ops), .last = OP_RUN(arch_norm_head_ops)
+#define ARCH_OPS(feed_forward_ops)                                                                    \
+    .first = OP_RUN(arch_embed_ops), .last = OP_RUN(arch_norm_head_ops),                              \
+    .kinds = (const LayerKind[]){{LAYERS_ALL, OP_RUN(arch_attention_ops), OP_RUN(feed_forward_ops)}}, \
+    .n_kinds = 1

@@ -31,6 +31,10 @@ typedef enum {
         "Whoever reaches {url} can use this worker: it asks for no tokens. --api-token-file makes it ask.") \
     ROW(MODEL_LOAD_START, "model_load_start", INFO, \
         "Loading {model}: {architecture}, layers: {layers}, {weights_mb} MB of {quant_kind} weights.") \
+    ROW(KEYS_IGNORED, "keys_ignored", WARN, \
+        "Keys that may change what the model computes are ignored: {keys}.") \
+    ROW(TENSORS_SKIPPED, "tensors_skipped", INFO, \
+        "The file holds tensors that the model does without ({tensors}).") \
     ROW(MODEL_LOAD_PROGRESS, "model_load_progress", INFO, \
         "{percent}% of the weights are loaded.") \
     ROW(JIT_COMPLETE, "jit_complete", INFO, \

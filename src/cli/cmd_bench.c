@@ -63,7 +63,7 @@ static bool prepare(Bench *b, Error *err) {
     b->prompt = arena_new(&m->arena, int32_t, context);
     if (!b->prompt) return error_set(err, ERR_NO_MEMORY, "no memory for the prompt");
     for (uint64_t i = 0; i < context; i++) {
-        b->prompt[i] = (int32_t)(rng_philox(1, i).word[0] % m->plan->config.n_vocab);
+        b->prompt[i] = (int32_t)(rng_philox(1, i).word[0] % m->plan->n_vocab);
     }
     return true;
 }

@@ -44,7 +44,7 @@ static double negative_log_probability(const float *logits, uint32_t n_vocab, in
 }
 
 static void score_rows(Perplexity *p, const StepResult *result, uint32_t first_position) {
-    uint32_t n_vocab = p->model.plan->config.n_vocab;
+    uint32_t n_vocab = p->model.plan->n_vocab;
     for (uint32_t i = 0; i < result->n_logits; i++) {
         uint32_t next = first_position + i + 1;
         if (next >= p->n_window) return;
@@ -91,9 +91,9 @@ static bool prepare(Perplexity *p, Error *err) {
     if (!os_file_read(o->file, TEXT_BYTES_MAX, &m->arena, &text, err)) return false;
     if (!model_encode(m, text, TOKENIZER_ADD_SPECIAL, &p->tokens, err)) return false;
     p->n_window = o->ppl_context;
-    if (p->n_window > m->plan->config.n_context) {
+    if (p->n_window > m->plan->n_context) {
         return error_set(err, ERR_USAGE, "--context %u: the model's context holds %u", p->n_window,
-                         m->plan->config.n_context);
+                         m->plan->n_context);
     }
     p->n_windows = (uint32_t)(p->tokens.count / p->n_window);
     if (o->ppl_chunks) p->n_windows = (uint32_t)min_u64(p->n_windows, o->ppl_chunks);

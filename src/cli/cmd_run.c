@@ -74,7 +74,7 @@ static bool encode_prompt(Run *r, Str text, Error *err) {
 }
 
 static bool check_lengths(Run *r, Error *err) {
-    size_t context = r->model.plan->config.n_context, n = r->prompt.count;
+    size_t context = r->model.plan->n_context, n = r->prompt.count;
     if (n == 0) return error_set(err, ERR_USAGE, "the prompt gives no tokens");
     if (n >= context) {
         return error_set(err, ERR_USAGE, "the prompt has %zu token%s; the context holds %zu", n, plural_s(n),
@@ -158,7 +158,7 @@ static bool next_with_logits(Run *r, int32_t *token, Error *err) {
     }
     assert(result.logits); // they were asked for
     r->n_candidates =
-        best_candidates(result.logits, r->model.plan->config.n_vocab, r->options->logits, r->candidates);
+        best_candidates(result.logits, r->model.plan->n_vocab, r->options->logits, r->candidates);
     return true;
 }
 

@@ -66,15 +66,18 @@ static void log_cut_context(const Worker *w) {
     if (!holds) return;
     log_event(&w->log, LOG_CONTEXT_CUT, LOG_U64("kv_cache_size_mb", w->options->kv_cache_size_mb),
               LOG_U64("context_length", holds),
-              LOG_U64("model_context_length", w->model.plan->config.n_context));
+              LOG_U64("model_context_length", w->model.plan->n_context));
 }
 
 static bool load_weights(Worker *w, Error *err) {
     const Plan *plan = w->model.plan;
     Str name = w->model.name, quant_kind = str_from_c(w->model.quant_kind);
     log_event(&w->log, LOG_MODEL_LOAD_START, LOG_STR("model", name),
-              LOG_STR("architecture", str_from_c(plan->arch->name)), LOG_U64("layers", plan->config.n_layers),
+              LOG_STR("architecture", str_from_c(plan->arch->name)), LOG_U64("layers", plan->n_layers),
               LOG_U64("weights_mb", plan->weight_bytes / 1000000), LOG_STR("quant_kind", quant_kind));
+    if (plan->ignored_keys.len) log_event(&w->log, LOG_KEYS_IGNORED, LOG_STR("keys", plan->ignored_keys));
+    if (plan->n_skipped_tensors)
+        log_event(&w->log, LOG_TENSORS_SKIPPED, LOG_STR("tensors", plan->skipped_tensors));
     bool bar = w->log.format == LOG_FORMAT_TEXT && w->log.styled;
     Progress progress = progress_begin(name, bar, bar ? NULL : &w->log);
     progress.report = report_load;
@@ -272,7 +275,7 @@ static bool open_server(Worker *w, Error *err) {
         .max_prompt_chars = o->max_prompt_chars,
         .max_tokens_out = o->max_tokens_out,
         .inference_timeout_sec = o->inference_timeout_sec,
-        .context_length = w->model.plan->config.n_context,
+        .context_length = w->model.plan->n_context,
         .worker_id = str_from_c(w->worker_id),
         .model = w->model.name,
         .model_ref = str_from_c(w->model_ref),

@@ -115,10 +115,12 @@ static void *start_driver(void *unused) {
 bool model_open(const Options *o, Model *out, Error *err) {
     OsThread driver;
     Error ignored;
+    PlanOptions plan_options = {.ignore_unknown_keys = o->ignore_unknown_keys};
     if (!open_file(o, out, err)) return false;
     bool early = WORKER_ORCD_CUDA && o->device == DEVICE_CUDA &&
                  os_thread_start(&driver, "driver", start_driver, NULL, &ignored);
-    bool ok = read_vocabulary(o, out, err) && plan_build(out->file, &out->arena, &out->plan, err);
+    bool ok = read_vocabulary(o, out, err) &&
+              plan_build_with(out->file, &plan_options, &out->arena, &out->plan, err);
     if (early) os_thread_join(&driver);
     return ok;
 }
@@ -142,7 +144,7 @@ static bool suggest_cpu(Error *err) {
 
 // The context that is set up where so many tokens are asked for (0: the model's).
 static uint32_t context_wanted(const Model *m, uint32_t n_context) {
-    uint32_t most = m->plan->config.n_context;
+    uint32_t most = m->plan->n_context;
     return n_context ? (uint32_t)min_u64(n_context, most) : most;
 }
 
@@ -170,6 +172,11 @@ uint32_t model_cut_context(const Options *o, const Model *m, uint32_t n_context)
 
 static void print_warnings(const Options *o, const Model *m, uint32_t n_context) {
     uint32_t holds = model_cut_context(o, m, n_context);
+    if (m->plan->ignored_keys.len) {
+        fprintf(stderr,
+                "worker-orcd: warning: keys that may change what the model computes are ignored: %.*s\n",
+                STR_ARG(m->plan->ignored_keys));
+    }
     if (m->backend->info.warning[0]) {
         fprintf(stderr, "worker-orcd: warning: %s\n", m->backend->info.warning);
     }

@@ -58,8 +58,8 @@ bool engine_create(Backend *backend, const Plan *plan, uint32_t n_slots, Arena *
     uint64_t cache_tokens = (uint64_t)info->n_kv_pages * KV_PAGE_TOKENS;
     e->backend = backend;
     e->n_slots = n_slots;
-    e->n_vocab = plan->config.n_vocab;
-    e->context_length = (uint32_t)min_u64(plan->config.n_context, cache_tokens);
+    e->n_vocab = plan->n_vocab;
+    e->context_length = (uint32_t)min_u64(plan->n_context, cache_tokens);
     e->depth = (uint32_t)min_u64(info->pipeline_depth, PIPELINE_DEPTH_MAX);
     e->policy = step_policy_for(info);
     if (!kv_pages_init(&e->pages, info->n_kv_pages, arena, err)) return false;

@@ -113,6 +113,38 @@ const GgufTensor *gguf_find_tensor(const GgufFile *file, Str name) {
     return slot ? &file->tensors[slot - 1] : NULL;
 }
 
+// ---- values for messages ----
+
+enum { SHOWN_TEXT_BYTES = 48 };
+
+static void put_shown_text(Str text, StrBuf *out) {
+    Str shown = shown_name(str_slice(text, 0, min_u64(text.len, SHOWN_TEXT_BYTES)));
+    strbuf_put_char(out, '"');
+    for (size_t length; shown.len; shown = str_slice(shown, length, shown.len)) {
+        uint32_t codepoint = 0;
+        length = utf8_decode(shown, &codepoint);
+        strbuf_put(out, utf8_is_control(codepoint) ? STR("?") : str_slice(shown, 0, length));
+    }
+    strbuf_put(out, text.len > SHOWN_TEXT_BYTES ? STR("...\"") : STR("\""));
+}
+
+void gguf_put_value(const GgufValue *v, StrBuf *out) {
+    switch (v->type) {
+    case GGUF_F32:
+    case GGUF_F64: strbuf_printf(out, "%.7g", v->f64); break;
+    case GGUF_BOOL: strbuf_put(out, v->u64 ? STR("yes") : STR("no")); break;
+    case GGUF_I8:
+    case GGUF_I16:
+    case GGUF_I32:
+    case GGUF_I64: strbuf_printf(out, "%lld", (long long)v->i64); break;
+    case GGUF_STRING: put_shown_text(v->str, out); break;
+    case GGUF_ARRAY:
+        strbuf_printf(out, "[%llu %s]", (unsigned long long)v->array.count, gguf_type_name(v->array.type));
+        break;
+    default: strbuf_printf(out, "%llu", (unsigned long long)v->u64); break;
+    }
+}
+
 // ---- typed values ----
 
 static bool type_mismatch(const GgufFile *file, const GgufValue *v, Error *err, const char *expected) {

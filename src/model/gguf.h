@@ -21,6 +21,7 @@
 #include "base/arena.h"
 #include "base/error.h"
 #include "base/limits.h"
+#include "base/strbuf.h"
 #include "model/dtype.h"
 #include "os/os.h"
 
@@ -82,7 +83,8 @@ typedef struct {
     Str name;
     Dtype dtype;
     uint32_t n_dims;  // 1-4
-    uint64_t dims[4]; // dims[0] is the length of a row (consecutive elements); unused ones are 1; none is 0
+    uint64_t dims[4]; // dims[0] is the length of a row (consecutive elements); unused ones are 1. With a 0
+                      // the tensor is a placeholder without data.
     const uint8_t *data;
     uint64_t size_bytes;
     uint32_t part;         // the file of a split model that it is in, from 0
@@ -107,6 +109,7 @@ typedef struct {
     uint32_t version;   // of the first part
     uint32_t alignment; // of the first part's tensors
     uint32_t n_parts;
+    uint32_t stale_split_count; // the parts that the file claims although all tensors are in it; 0 for none
     uint32_t n_values;
     uint32_t n_tensors;        // 0 for a file that is only a vocabulary
     uint64_t size_bytes;       // of all parts together
@@ -159,6 +162,10 @@ MUST_CHECK bool gguf_opt_f32(const GgufFile *file, Str key, float *out, Error *e
 MUST_CHECK bool gguf_opt_bool(const GgufFile *file, Str key, bool *out, Error *err);
 MUST_CHECK bool gguf_opt_str(const GgufFile *file, Str key, Str *out, Error *err);
 MUST_CHECK bool gguf_opt_array(const GgufFile *file, Str key, GgufType type, GgufArray *out, Error *err);
+
+// A value for messages, on one line and without control characters: "4", "0.5", "yes", "\"yarn\"", "[24
+// u32]". A long text is cut.
+void gguf_put_value(const GgufValue *value, StrBuf *out);
 
 // Element i < count of an array whose type fits: strings; floats (either); integers of any type and bools. A
 // u64 above INT64_MAX reads as INT64_MAX. Constant time.

@@ -328,7 +328,6 @@ static bool read_tensor(Reader *r, GgufTensor *t) {
     for (uint32_t i = 0; i < GGUF_DIMS_MAX; i++) {
         t->dims[i] = 1;
         if (i < t->n_dims && !read_u64(r, "a dimension", &t->dims[i])) return false;
-        if (t->dims[i] == 0) return reader_error(r, ERR_BAD_FILE, "dimension %" PRIu32 " is 0", i + 1);
         if (!checked_mul(elements, t->dims[i], &elements))
             return reader_error(r, ERR_BAD_FILE,
                                 "more than 2^64 elements (dimension %" PRIu32 " is %" PRIu64 ")", i + 1,
@@ -373,8 +372,6 @@ static bool place_tensor(Reader *r, GgufTensor *t, uint64_t data_start) {
 
 // Heapsort of indices by where their tensors' data lie: bounded, in place, no worst case.
 static void sort_by_offset(const GgufTensor *tensors, uint32_t *order, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++)
-        order[i] = i;
     for (uint32_t start = count / 2, end = count; end > 1;) {
         if (start > 0) {
             start--;
@@ -394,10 +391,12 @@ static void sort_by_offset(const GgufTensor *tensors, uint32_t *order, uint32_t 
     }
 }
 
-// No byte belongs to two of a part's tensors.
-static bool check_overlaps(Reader *r, const GgufTensor *tensors, uint32_t count, Arena scratch) {
-    uint32_t *order = arena_new(&scratch, uint32_t, count);
+// No byte belongs to two of a part's tensors. Placeholders have none.
+static bool check_overlaps(Reader *r, const GgufTensor *tensors, uint32_t n_tensors, Arena scratch) {
+    uint32_t *order = arena_new(&scratch, uint32_t, n_tensors), count = 0;
     if (!order) return reader_out_of_memory(r);
+    for (uint32_t i = 0; i < n_tensors; i++)
+        if (tensors[i].size_bytes) order[count++] = i;
     sort_by_offset(tensors, order, count);
     for (uint32_t i = 1; i < count; i++) {
         const GgufTensor *a = &tensors[order[i - 1]], *b = &tensors[order[i]];
@@ -431,13 +430,27 @@ static bool read_tensor_table(Reader *r, GgufFile *whole, GgufTensor *tensors, u
 
 // ---- split models ----
 
-// How many parts there are, and that `file` is number `index` of them (from 0).
-static bool read_split(const GgufFile *file, uint32_t index, uint32_t *n_parts, Error *err) {
+// Merged files may keep the keys of the parts that they were made of: all tensors are in this one then, or,
+// where a tool dropped some of the keys, nothing says that there are others.
+static bool is_merged(const GgufFile *file, uint32_t n_tensors) {
+    uint32_t total = n_tensors;
+    Error ignored;
+    return gguf_opt_u32(file, STR("split.tensors.count"), &total, &ignored) && total == n_tensors &&
+           n_tensors > 0;
+}
+
+// How many parts there are, and that `file` is number `index` of them (from 0). `n_tensors` are in this file.
+static bool read_split(GgufFile *file, uint32_t index, uint32_t n_tensors, uint32_t *n_parts, Error *err) {
     static const Str no_key = {"split.no", 8}, count_key = {"split.count", 11};
     uint32_t count = 1, number = 0;
     if (!gguf_opt_u32(file, count_key, &count, err) || !gguf_opt_u32(file, no_key, &number, err))
         return false;
     if (count == 0) count = 1; // says the same as a missing key: a whole file
+    if (index == 0 && count > 1 && is_merged(file, n_tensors)) {
+        file->stale_split_count = count;
+        *n_parts = 1;
+        return true;
+    }
     if (count > GGUF_SPLITS_MAX)
         return gguf_value_error(file, gguf_find_value(file, count_key), err,
                                 "the model claims %" PRIu32 " parts; allowed are %d", count, GGUF_SPLITS_MAX);
@@ -458,7 +471,7 @@ static bool read_further_part(GgufFile *whole, uint32_t index, GgufTensor *tenso
     GgufFile part = {.parts = &whole->parts[index], .n_parts = 1, .mapped = whole->mapped};
     Reader r = reader_begin(&part, part.parts, index, &scratch, err);
     uint32_t n_parts = 0;
-    if (!read_head(&r) || !read_split(&part, index, &n_parts, err)) return false;
+    if (!read_head(&r) || !read_split(&part, index, r.n_tensors, &n_parts, err)) return false;
     if (n_parts != whole->n_parts)
         return reader_error(&r, ERR_BAD_FILE, "belongs to a model of %" PRIu32 " parts, not %" PRIu32,
                             n_parts, whole->n_parts);
@@ -502,7 +515,7 @@ static bool parse_parts(GgufFile *file, const GgufPart *parts, uint32_t n_parts,
     Reader reader = reader_begin(file, &parts[0], 0, arena, err);
     file->parts = parts;
     uint32_t found = 0;
-    if (!read_head(&reader) || !read_split(file, 0, &found, err)) return false;
+    if (!read_head(&reader) || !read_split(file, 0, reader.n_tensors, &found, err)) return false;
     if (found != n_parts)
         return reader_error(&reader, ERR_BAD_FILE, "is the first of %" PRIu32 " parts; given are %" PRIu32,
                             found, n_parts);
@@ -565,7 +578,7 @@ static bool map_further_parts(GgufFile *file, uint32_t n_parts, Arena *arena, Er
 static bool open_mapped(GgufFile *file, Arena *arena, Error *err) {
     Reader reader = reader_begin(file, &file->parts[0], 0, arena, err);
     uint32_t n_parts = 0;
-    return read_head(&reader) && read_split(file, 0, &n_parts, err) &&
+    return read_head(&reader) && read_split(file, 0, reader.n_tensors, &n_parts, err) &&
            (n_parts == 1 || map_further_parts(file, n_parts, arena, err)) && read_all_tensors(&reader, file);
 }
 

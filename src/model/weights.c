@@ -27,8 +27,8 @@ static bool dtype_is_float(Dtype dtype) {
 
 bool weight_bind(const GgufFile *file, const WeightSpec *spec, Weight *out, bool *found, Error *err) {
     const GgufTensor *t = gguf_find_tensor(file, str_from_c(spec->name));
-    *found = t != NULL;
-    if (!t) return true;
+    *found = t && gguf_tensor_elements(t) > 0;
+    if (!*found) return true;
     bool fits = t->dims[0] == spec->n_cols && t->dims[1] == spec->n_rows && t->dims[2] == spec->n_matrices;
     if (!fits || t->dims[3] != 1) return shape_error(file, t, spec, err);
     if (spec->is_float && !dtype_is_float(t->dtype)) {

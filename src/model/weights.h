@@ -34,7 +34,8 @@ typedef struct {
 } Weight;
 
 // Finds and checks a tensor. *found is false, and nothing else is set, when the file has no tensor of that
-// name. Errors (ERR_BAD_FILE, ERR_UNSUPPORTED) name the tensor, the expected and the found shape.
+// name, or one without elements. Errors (ERR_BAD_FILE, ERR_UNSUPPORTED) name the tensor, the expected and the
+// found shape.
 MUST_CHECK bool weight_bind(const GgufFile *file, const WeightSpec *spec, Weight *out, bool *found,
                             Error *err);
 

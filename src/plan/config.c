@@ -2,93 +2,122 @@
 
 #include "base/limits.h"
 #include "base/strbuf.h"
+#include "plan/keys.h"
 
 #include <math.h>
 
-// A key with the architecture's name put in.
+// What is being read, for all that follows.
 typedef struct {
-    char text[128];
-} Key;
+    const GgufFile *file;
+    const Arch *arch;
+    uint32_t layer;
+    ModelConfig *c;
+    Error *err;
+} ConfigReader;
 
-static Str key_format(Key *key, const char *pattern, const Arch *arch) {
-    StrBuf b = STRBUF(key->text);
-    const char *rest = strstr(pattern, "%s");
-    strbuf_put(&b, (Str){pattern, (size_t)(rest - pattern)});
-    strbuf_printf(&b, "%s%s", arch->name, rest + 2);
-    return strbuf_str(&b);
+// An array with one element for each block of the file.
+static bool array_fits(const ConfigReader *r, const GgufValue *value) {
+    return value->array.count == r->c->n_blocks ||
+           gguf_value_error(r->file, value, r->err, "%llu values; expected one for each of %u blocks",
+                            (unsigned long long)value->array.count, r->c->n_blocks);
 }
 
-// The shortest period of which every layer but the last has a window; 0 where there is none.
-static uint32_t window_period_of(const GgufArray *has_window) {
-    for (uint32_t period = 1; period <= min_u64(has_window->count, LAYERS_MAX) + 1; period++) {
-        bool fits = true;
-        for (uint64_t i = 0; fits && i < has_window->count; i++)
-            fits = (gguf_array_i64(has_window, i) != 0) == (i % period != period - 1);
-        if (fits) return period;
+static bool is_integer(GgufType type) {
+    return type <= GGUF_I32 || type == GGUF_U64 || type == GGUF_I64;
+}
+
+// A number, or the layer's of an array.
+static bool read_u32_of_layer(const ConfigReader *r, Str name, bool required, uint32_t *out) {
+    const GgufValue *value = gguf_find_value(r->file, name);
+    if (!value || value->type != GGUF_ARRAY)
+        return (required ? gguf_get_u32 : gguf_opt_u32)(r->file, name, out, r->err);
+    if (!is_integer(value->array.type)) {
+        return gguf_value_error(r->file, value, r->err,
+                                "expected u32 or an array of them, found an array of %s",
+                                gguf_type_name(value->array.type));
     }
-    return 0;
-}
-
-static bool config_read_period(const GgufFile *file, Str name, uint32_t *out, Error *err) {
-    const GgufValue *value = gguf_find_value(file, name);
-    if (!value || value->type != GGUF_ARRAY) return gguf_opt_u32(file, name, out, err);
-    GgufArray has_window;
-    if (!gguf_get_array(file, name, GGUF_BOOL, &has_window, err)) return false;
-    *out = window_period_of(&has_window);
-    if (*out) return true;
-    gguf_value_error(file, value, err, "layers with a window in this order are not supported");
-    err->code = ERR_UNSUPPORTED;
-    return false;
-}
-
-static bool config_read_row(const GgufFile *file, const Arch *arch, const ConfigRow *row, ModelConfig *c,
-                            Error *err) {
-    Key key;
-    void *field = (uint8_t *)c + row->offset;
-    uint32_t u32 = (uint32_t)row->fallback;
-    float f32 = (float)row->fallback;
-    bool ok = true;
-    if (row->only_n_layers && row->only_n_layers != c->n_layers) return true;
-    if (row->key) {
-        Str name = key_format(&key, row->key, arch);
-        switch (row->type) {
-        case CONFIG_U32: ok = (row->required ? gguf_get_u32 : gguf_opt_u32)(file, name, &u32, err); break;
-        case CONFIG_F32: ok = (row->required ? gguf_get_f32 : gguf_opt_f32)(file, name, &f32, err); break;
-        case CONFIG_PERIOD: ok = config_read_period(file, name, &u32, err); break;
-        }
+    if (!array_fits(r, value)) return false;
+    int64_t number = gguf_array_i64(&value->array, r->layer);
+    if (number < 0 || number > UINT32_MAX) {
+        return gguf_value_error(r->file, value, r->err, "%lld for layer %u; expected 0 to 2^32 - 1",
+                                (long long)number, r->layer);
     }
-    if (row->type == CONFIG_F32) memcpy(field, &f32, sizeof f32);
-    else memcpy(field, &u32, sizeof u32);
-    return ok;
+    *out = (uint32_t)number;
+    return true;
 }
 
-static bool config_read_rope_scaling(const GgufFile *file, const Arch *arch, ModelConfig *c, Error *err) {
+// A number N says that all of every N layers but the last have a window; an array of bools says it layer by
+// layer.
+static bool read_has_window(const ConfigReader *r, Str name, uint32_t *out) {
+    const GgufValue *value = gguf_find_value(r->file, name);
+    if (value && value->type == GGUF_ARRAY) {
+        GgufArray has_window;
+        if (!gguf_get_array(r->file, name, GGUF_BOOL, &has_window, r->err) || !array_fits(r, value))
+            return false;
+        *out = gguf_array_i64(&has_window, r->layer) != 0;
+        return true;
+    }
+    uint32_t period = *out;
+    if (!gguf_opt_u32(r->file, name, &period, r->err)) return false;
+    *out = period == 0 || r->layer % period != period - 1;
+    return true;
+}
+
+static bool read_rope_scaling(const ConfigReader *r, Str name, uint32_t *out) {
     // A factor without a type is the old way to say "linear".
-    Str type = c->rope_factor == 1 || c->rope_factor == 0 ? STR("none") : STR("linear");
-    Key key;
-    Str name = key_format(&key, "%s.rope.scaling.type", arch);
-    if (!gguf_opt_str(file, name, &type, err)) return false;
+    float factor = r->c->rope.factor;
+    Str type = factor == 1 || factor == 0 ? STR("none") : STR("linear");
+    if (!gguf_opt_str(r->file, name, &type, r->err)) return false;
     static const char *const names[] = {[ROPE_SCALING_NONE] = "none",
                                         [ROPE_SCALING_LINEAR] = "linear",
                                         [ROPE_SCALING_YARN] = "yarn",
                                         [ROPE_SCALING_LONGROPE] = "longrope"};
     for (uint32_t i = 0; i < COUNT_OF(names); i++) {
         if (!str_eq(type, str_from_c(names[i]))) continue;
-        c->rope_scaling = (RopeScaling)i;
+        *out = i;
         return true;
     }
-    error_set(err, ERR_UNSUPPORTED,
-              "%s: RoPE scaling \"%.*s\" is not supported; supported: none, linear, yarn, longrope", name.ptr,
-              STR_ARG(type));
-    return false;
+    return error_set(r->err, ERR_UNSUPPORTED,
+                     "%s: RoPE scaling \"%.*s\" is not supported; supported: none, linear, yarn, longrope",
+                     name.ptr, STR_ARG(type));
+}
+
+static bool read_row(const ConfigReader *r, const ConfigRow *row) {
+    ArchKey key;
+    void *field = (uint8_t *)r->c + row->offset;
+    uint32_t u32 = (uint32_t)row->fallback;
+    float f32 = (float)row->fallback;
+    bool ok = true;
+    if (row->only_n_layers && row->only_n_layers != r->c->n_layers) return true;
+    if (!arch_rule_holds(row->layers, r->c, r->layer)) return true;
+    Str name = row->key ? arch_key(&key, row->key, r->arch) : (Str){0};
+    if (row->or_keep && !gguf_find_value(r->file, name)) return true;
+    if (row->key) {
+        switch (row->type) {
+        case CONFIG_U32:
+            ok = (row->required ? gguf_get_u32 : gguf_opt_u32)(r->file, name, &u32, r->err);
+            break;
+        case CONFIG_F32:
+            ok = (row->required ? gguf_get_f32 : gguf_opt_f32)(r->file, name, &f32, r->err);
+            break;
+        case CONFIG_U32_LAYERS: ok = read_u32_of_layer(r, name, row->required, &u32); break;
+        case CONFIG_WINDOWS: ok = read_has_window(r, name, &u32); break;
+        case CONFIG_ROPE_SCALING: ok = read_rope_scaling(r, name, &u32); break;
+        }
+    }
+    if (row->type == CONFIG_F32) memcpy(field, &f32, sizeof f32);
+    else memcpy(field, &u32, sizeof u32);
+    // What later rows ask for.
+    r->c->n_layers = r->c->n_blocks - (uint32_t)min_u64(r->c->n_ahead, r->c->n_blocks);
+    return ok;
 }
 
 // Values that files leave out because they follow from others.
-static void config_complete(ModelConfig *c) {
+static void complete(ModelConfig *c) {
     if (c->n_kv_heads == 0) c->n_kv_heads = c->n_heads;
     if (c->head_dim == 0 && c->n_heads) c->head_dim = c->d_model / c->n_heads;
-    if (c->rope_dims == 0) c->rope_dims = c->head_dim;
-    if (c->rope_original_context == 0) c->rope_original_context = c->n_context;
+    if (c->rope.dims == 0) c->rope.dims = c->head_dim;
+    if (c->rope.original_context == 0) c->rope.original_context = c->n_context;
     if (c->value_dim == 0) c->value_dim = c->head_dim;
     if (c->d_ff_expert == 0) c->d_ff_expert = c->d_ff;
     c->embed_scale = c->embed_by_root ? sqrtf((float)c->d_model) : 1;
@@ -99,158 +128,117 @@ typedef struct {
     uint32_t value;
     uint32_t least;
     uint32_t most;
+    bool of_layer;
 } ConfigRange;
 
-static bool config_check_ranges(const Arch *arch, const ModelConfig *c, Error *err) {
+// " of layer 3" where layers may differ.
+static const char *place_of(const ConfigReader *r, bool of_layer, char *text, size_t size) {
+    StrBuf b = strbuf_from_memory(text, size);
+    if (of_layer && r->layer) strbuf_printf(&b, " of layer %u", r->layer);
+    return strbuf_str(&b).ptr;
+}
+
+static bool check_ranges(const ConfigReader *r) {
+    const ModelConfig *c = r->c;
     const ConfigRange ranges[] = {
-        {"block_count", c->n_layers, 1, LAYERS_MAX},
-        {"context_length", c->n_context, 1, 1 << 24},
-        {"embedding_length", c->d_model, 1, 1 << 17},
-        {"feed_forward_length", c->d_ff, 1, 1 << 20},
-        {"attention.head_count", c->n_heads, 1, 1 << 12},
-        {"attention.head_count_kv", c->n_kv_heads, 1, c->n_heads},
-        {"attention.key_length", c->head_dim, 1, HEAD_DIM_MAX},
-        {"attention.value_length", c->value_dim, c->head_dim, c->head_dim},
-        {"expert_count", c->n_experts, 0, EXPERTS_MAX},
-        {"expert_used_count", c->n_experts_used, c->n_experts > 0, c->n_experts},
-        {"expert_feed_forward_length", c->d_ff_expert, 1, 1 << 20},
-        {"rope.dimension_count", c->rope_dims, 0, c->head_dim},
-        {"rope.scaling.original_context_length", c->rope_original_context, 1, 1 << 24},
+        {"block_count", c->n_blocks, 1, LAYERS_MAX, false},
+        {"nextn_predict_layers", c->n_ahead, 0, c->n_blocks - 1, false},
+        {"context_length", c->n_context, 1, 1 << 24, false},
+        {"embedding_length", c->d_model, 1, 1 << 17, false},
+        {"feed_forward_length", c->d_ff, 1, 1 << 20, true},
+        {"attention.head_count", c->n_heads, 1, 1 << 12, true},
+        {"attention.head_count_kv", c->n_kv_heads, 1, c->n_heads, true},
+        {"attention.key_length", c->head_dim, 1, HEAD_DIM_MAX, true},
+        {"attention.value_length", c->value_dim, 1, HEAD_DIM_MAX, true},
+        {"expert_count", c->n_experts, 0, EXPERTS_MAX, false},
+        {"expert_used_count", c->n_experts_used, c->n_experts > 0, c->n_experts, false},
+        {"expert_feed_forward_length", c->d_ff_expert, 1, 1 << 20, true},
+        {"rope.dimension_count", c->rope.dims, 0, c->head_dim, true},
+        {"rope.scaling.original_context_length", c->rope.original_context, 1, 1 << 24, false},
     };
+    char place[32];
     for (size_t i = 0; i < COUNT_OF(ranges); i++) {
-        const ConfigRange *r = &ranges[i];
-        if (r->value >= r->least && r->value <= r->most) continue;
-        return error_set(err, ERR_BAD_FILE, "%s.%s is %u; expected %u to %u", arch->name, r->name, r->value,
-                         r->least, r->most);
+        const ConfigRange *range = &ranges[i];
+        if (range->value >= range->least && range->value <= range->most) continue;
+        return error_set(r->err, ERR_BAD_FILE, "%s.%s%s is %u; expected %u to %u", r->arch->name, range->name,
+                         place_of(r, range->of_layer, place, sizeof place), range->value, range->least,
+                         range->most);
     }
     return true;
 }
 
-// Far from where a cap or its inverse is no number any more.
+// Far from where a cap or its inverse is infinite.
 static bool cap_is_usable(float cap) {
     return cap == 0 || (cap >= 0.01f && cap <= 1e6f);
 }
 
-static bool config_check(const Arch *arch, const ModelConfig *c, Error *err) {
-    if (!config_check_ranges(arch, c, err)) return false;
+static bool check_rope(const ConfigReader *r) {
+    const RopeConfig *rope = &r->c->rope;
+    bool scaled = rope->scaling == ROPE_SCALING_LINEAR || rope->scaling == ROPE_SCALING_YARN;
+    if (r->arch->rope_pairs == ROPE_NONE) return true;
+    if (rope->base > 0 && (!scaled || rope->factor > 0)) return true;
+    return error_set(r->err, ERR_BAD_FILE,
+                     "%s.rope: freq_base is %g and scaling.factor %g; expected more than 0", r->arch->name,
+                     (double)rope->base, (double)rope->factor);
+}
+
+static bool check(const ConfigReader *r) {
+    const ModelConfig *c = r->c;
+    const char *arch = r->arch->name;
+    char place[32];
+    if (!check_ranges(r)) return false;
     if (c->n_heads % c->n_kv_heads) {
-        return error_set(err, ERR_BAD_FILE,
-                         "%s.attention.head_count is %u, not a multiple of head_count_kv %u", arch->name,
-                         c->n_heads, c->n_kv_heads);
+        return error_set(r->err, ERR_BAD_FILE,
+                         "%s.attention.head_count%s is %u, not a multiple of head_count_kv %u", arch,
+                         place_of(r, true, place, sizeof place), c->n_heads, c->n_kv_heads);
     }
-    if (c->rope_dims % 2) {
-        return error_set(err, ERR_BAD_FILE, "%s.rope.dimension_count is %u, not even", arch->name,
-                         c->rope_dims);
-    }
+    if (c->rope.dims % 2)
+        return error_set(r->err, ERR_BAD_FILE, "%s.rope.dimension_count is %u, not even", arch, c->rope.dims);
     if (!(c->norm_eps >= 0 && c->norm_eps < 1)) {
-        return error_set(err, ERR_BAD_FILE, "%s: the norm's epsilon is %g; expected 0 to 1", arch->name,
+        return error_set(r->err, ERR_BAD_FILE, "%s: the norm's epsilon is %g; expected 0 to 1", arch,
                          (double)c->norm_eps);
     }
     if (!cap_is_usable(c->score_cap) || !cap_is_usable(c->logit_cap)) {
-        return error_set(err, ERR_BAD_FILE,
+        return error_set(r->err, ERR_BAD_FILE,
                          "%s: attn_logit_softcapping is %g and final_logit_softcapping %g; expected 0.01 to"
                          " 1e6, or 0 for none",
-                         arch->name, (double)c->score_cap, (double)c->logit_cap);
+                         arch, (double)c->score_cap, (double)c->logit_cap);
     }
-    bool scaled = c->rope_scaling == ROPE_SCALING_LINEAR || c->rope_scaling == ROPE_SCALING_YARN;
-    if (arch->rope_pairs == ROPE_NONE) return true;
-    if (!(c->rope_base > 0) || (scaled && !(c->rope_factor > 0))) {
-        return error_set(err, ERR_BAD_FILE,
-                         "%s.rope: freq_base is %g and scaling.factor %g; expected more than 0", arch->name,
-                         (double)c->rope_base, (double)c->rope_factor);
-    }
-    return true;
+    return check_rope(r);
 }
 
-// Keys that change what a model computes, where the architecture's rows do not name them.
-typedef struct {
-    const char *key;
-    double neutral; // the value that changes nothing
-    const char *what;
-} ConfigVariant;
-
-static const ConfigVariant variants[] = {
-    {"%s.expert_count", 0, "mixtures of experts"},
-    {"%s.expert_shared_count", 0, "shared experts"},
-    {"%s.expert_weights_scale", 1, "scaled experts"},
-    {"%s.leading_dense_block_count", 0, "layers without experts"},
-    {"%s.attention.sliding_window", 0, "attention windows"},
-    {"%s.attn_logit_softcapping", 0, "capped scores"},
-    {"%s.final_logit_softcapping", 0, "capped logits"},
-    {"%s.attention.scale", 0, "scales of attention"},
-    {"%s.attention.clamp_kqv", 0, "clamped queries"},
-    {"%s.attention.max_alibi_bias", 0, "position biases"},
-    {"%s.rope.scale_linear", 1, "old keys of RoPE's scaling"},
-    {"%s.logit_scale", 1, "scaled logits"},
-    {"%s.embedding_scale", 1, "scaled embeddings"},
-    {"%s.residual_scale", 1, "scaled residuals"},
-};
-
-static bool arch_names_key(const Arch *arch, const char *key) {
-    for (uint32_t i = 0; i < arch->n_config; i++) {
-        if (arch->config[i].key && strcmp(arch->config[i].key, key) == 0) return true;
-    }
-    return false;
-}
-
-// NAN for what is not a number.
-static double value_number(const GgufValue *v) {
-    switch (v->type) {
-    case GGUF_F32:
-    case GGUF_F64: return v->f64;
-    case GGUF_I8:
-    case GGUF_I16:
-    case GGUF_I32:
-    case GGUF_I64: return (double)v->i64;
-    case GGUF_STRING:
-    case GGUF_ARRAY:
-    case GGUF_TYPE_COUNT: return NAN;
-    default: return (double)v->u64;
-    }
-}
-
-static bool config_refuse_variants(const GgufFile *file, const Arch *arch, Error *err) {
-    for (size_t i = 0; i < COUNT_OF(variants); i++) {
-        const ConfigVariant *variant = &variants[i];
-        Key key;
-        const GgufValue *value = gguf_find_value(file, key_format(&key, variant->key, arch));
-        if (!value || value_number(value) == variant->neutral || arch_names_key(arch, variant->key)) continue;
-        gguf_value_error(file, value, err, "%s of architecture %s are not supported", variant->what,
-                         arch->name);
-        err->code = ERR_UNSUPPORTED;
-        return false;
-    }
-    return true;
-}
-
-static bool config_read_vocab(const GgufFile *file, ModelConfig *c, Error *err) {
-    const GgufTensor *embedding = gguf_find_tensor(file, STR("token_embd.weight"));
-    if (!embedding) return error_set(err, ERR_BAD_FILE, "tensor \"token_embd.weight\" is missing");
+static bool read_vocab(const ConfigReader *r) {
+    const GgufTensor *embedding = gguf_find_tensor(r->file, STR("token_embd.weight"));
+    if (!embedding) return error_set(r->err, ERR_BAD_FILE, "tensor \"token_embd.weight\" is missing");
     if (embedding->dims[1] > VOCAB_MAX) {
-        return gguf_tensor_error(file, embedding, err, "%llu rows; a vocabulary has at most %d",
+        return gguf_tensor_error(r->file, embedding, r->err, "%llu rows; a vocabulary has at most %d",
                                  (unsigned long long)embedding->dims[1], VOCAB_MAX);
     }
-    c->n_vocab = (uint32_t)embedding->dims[1];
+    r->c->n_vocab = (uint32_t)embedding->dims[1];
     return true;
 }
 
 bool config_pick_arch(const GgufFile *file, const Arch **arch, Error *err) {
-    Key key;
+    ArchKey key;
     uint32_t n_experts = 0;
     if (!(*arch)->of_experts) return true;
-    if (!gguf_opt_u32(file, key_format(&key, "%s.expert_count", *arch), &n_experts, err)) return false;
+    if (!gguf_opt_u32(file, arch_key(&key, "%s.expert_count", *arch), &n_experts, err)) return false;
     if (n_experts) *arch = (*arch)->of_experts;
     return true;
 }
 
-bool config_read(const GgufFile *file, const Arch *arch, ModelConfig *out, Error *err) {
+bool config_read(const GgufFile *file, const Arch *arch, uint32_t layer, ModelConfig *out, Error *err) {
     *out = (ModelConfig){0};
+    ConfigReader r = {file, arch, layer, out, err};
     for (uint32_t i = 0; i < arch->n_config; i++) {
-        if (!config_read_row(file, arch, &arch->config[i], out, err)) return false;
+        if (!read_row(&r, &arch->config[i])) return false;
     }
-    if (!config_refuse_variants(file, arch, err)) return false;
-    if (arch->rope_pairs != ROPE_NONE && !config_read_rope_scaling(file, arch, out, err)) return false;
-    if (!config_read_vocab(file, out, err)) return false;
-    config_complete(out);
-    return config_check(arch, out, err);
+    if (!read_vocab(&r)) return false;
+    if (out->head_dim == 0 && layer) { // as wide as the first layer's heads
+        ModelConfig first;
+        if (!config_read(file, arch, 0, &first, err)) return false;
+        out->head_dim = first.head_dim;
+    }
+    complete(out);
+    return check(&r);
 }

@@ -3,19 +3,32 @@
 #include "base/limits.h"
 #include "base/strbuf.h"
 #include "plan/config.h"
+#include "plan/keys.h"
+#include "plan/plan_tensors.h"
 #include "plan/rope.h"
 
 #include <math.h>
 
+// A rotary embedding and the numbers that it was made of.
+typedef struct {
+    RopeConfig config;
+    Rope rope;
+} RopeMade;
+
 typedef struct {
     const GgufFile *file;
+    const PlanOptions *options;
     Arena *arena;
     Plan *plan;
+    ModelConfig c;   // of the layer at hand; of layer 0 outside the layers
     Weight *weights; // grows with plan->n_weights; room for all rows of all layers
-    const Rope *rope;
-    const Rope *rope_window; // of layers with a window
-    Op *ops;                 // grows with plan->n_ops
-    Cache *caches;           // grows with plan->n_caches
+    RopeMade *ropes; // room for one a layer
+    uint32_t n_ropes;
+    const Rope *rope;          // of the layer at hand; NULL for none
+    const float *rope_factors; // [n_rope_factors]; NULL for none
+    uint64_t n_rope_factors;
+    Op *ops;       // grows with plan->n_ops
+    Cache *caches; // grows with plan->n_caches
     // Weights of the layer at hand and of the whole model, by id; NULL for those that are absent.
     const Weight *bound[WEIGHT_COUNT];
 } Builder;
@@ -41,7 +54,7 @@ static Str row_tensor_name(const WeightRow *row, uint32_t layer, char *text, siz
 }
 
 static bool builder_bind_row(Builder *b, const WeightRow *row, uint32_t layer, Error *err) {
-    const ModelConfig *c = &b->plan->config;
+    const ModelConfig *c = &b->c;
     char name[GGUF_TENSOR_NAME_BYTES_MAX];
     bool is_fused = row->fused != DIM_ONE, is_vector = row->rows == DIM_ONE;
     uint64_t rows = arch_dim(c, row->rows), cols = arch_dim(c, row->cols);
@@ -72,36 +85,40 @@ static bool builder_bind_rows(Builder *b, bool per_layer, uint32_t layer, Error 
     const Arch *arch = b->plan->arch;
     for (uint32_t i = 0; i < arch->n_weights; i++) {
         const WeightRow *row = &arch->weights[i];
-        if (row_is_per_layer(row) == per_layer && !builder_bind_row(b, row, layer, err)) return false;
+        if (row_is_per_layer(row) != per_layer) continue;
+        if (per_layer) b->bound[row->id] = NULL;
+    }
+    for (uint32_t i = 0; i < arch->n_weights; i++) {
+        const WeightRow *row = &arch->weights[i];
+        bool wanted = row_is_per_layer(row) == per_layer && arch_rule_holds(row->layers, &b->c, layer);
+        if (wanted && !builder_bind_row(b, row, layer, err)) return false;
     }
     return true;
 }
 
-static bool layer_has_window(const ModelConfig *c, uint32_t layer) {
-    bool sees_all = c->window_period && layer % c->window_period == c->window_period - 1;
-    return c->window && !sees_all;
+static const Dim act_dims[ACT_COUNT] = {
+#define ACT(name, width, meaning) [ACT_##name] = width,
+#include "arch/act.def"
+#undef ACT
+};
+
+// Buffers have room for the widest rows of any layer.
+static uint32_t builder_width_of(Builder *b, Act act) {
+    uint32_t width = (uint32_t)arch_dim(&b->c, act_dims[act]), *most = &b->plan->act_width[act];
+    *most = (uint32_t)max_u64(*most, width);
+    return width;
 }
 
-static uint8_t op_n_inputs(OpKind kind) {
-    static const uint8_t n_inputs[OP_COUNT] = {
-#define OP(name, n_in, meaning) [OP_##name] = n_in,
-#include "arch/op.def"
-#undef OP
-    };
-    return n_inputs[kind];
-}
-
-static void builder_resolve_widths(const Builder *b, Op *op) {
-    const uint32_t *widths = b->plan->act_width;
-    if (op->out != ACT_NONE) op->out_width = widths[op->out];
+static void builder_resolve_widths(Builder *b, Op *op) {
+    if (op->out != ACT_NONE) op->out_width = builder_width_of(b, op->out);
     if (op->kind == OP_HEAD) op->out_width = (uint32_t)op->weight->n_rows;
-    for (uint32_t i = 0; i < op_n_inputs(op->kind); i++)
-        op->in_width[i] = widths[op->in[i]];
+    for (uint32_t i = 0; i < plan_op_inputs(op->kind); i++)
+        op->in_width[i] = builder_width_of(b, op->in[i]);
 }
 
 // The layer's cache of keys and values, which the operations that follow name by its index.
 static uint32_t builder_add_cache(Builder *b, uint32_t layer) {
-    const ModelConfig *c = &b->plan->config;
+    const ModelConfig *c = &b->c;
     uint64_t values = (uint64_t)c->n_kv_heads * ((uint64_t)c->head_dim + c->value_dim);
     b->caches[b->plan->n_caches] = (Cache){.kind = CACHE_KEYS_VALUES,
                                            .layer = layer,
@@ -114,20 +131,20 @@ static uint32_t builder_add_cache(Builder *b, uint32_t layer) {
 }
 
 static void builder_resolve_attention(const Builder *b, Op *op) {
-    const ModelConfig *c = &b->plan->config;
+    const ModelConfig *c = &b->c;
     const Cache *cache = &b->caches[b->plan->n_caches - 1];
     op->attention.cache = b->plan->n_caches - 1;
     op->attention.n_heads = c->n_heads;
     op->attention.n_kv_heads = cache->n_heads;
     op->attention.key_dim = cache->key_dim;
     op->attention.value_dim = cache->value_dim;
-    op->attention.window = layer_has_window(c, op->layer) ? c->window : 0;
+    op->attention.window = c->has_window ? c->window : 0;
     op->attention.scale = 1 / sqrtf(c->score_dim > 0 ? c->score_dim : (float)c->head_dim);
     op->attention.cap = c->score_cap;
 }
 
 static Op builder_resolve(Builder *b, const OpRow *row, uint32_t layer) {
-    const ModelConfig *c = &b->plan->config;
+    const ModelConfig *c = &b->c;
     Op op = {.kind = row->kind,
              .layer = layer,
              .out = row->out,
@@ -143,7 +160,7 @@ static Op builder_resolve(Builder *b, const OpRow *row, uint32_t layer) {
         op.norm.group = (uint32_t)op.weight->n_cols;
         break;
     case OP_ROPE:
-        op.rope.rope = layer_has_window(c, layer) ? b->rope_window : b->rope;
+        op.rope.rope = b->rope;
         op.rope.head_dim = c->head_dim;
         op.rope.n_heads = op.out_width / c->head_dim;
         break;
@@ -175,19 +192,18 @@ static void builder_emit(Builder *b, OpRun run, uint32_t layer) {
 
 // The tensor that divides the frequencies, if the file has one for the model's context.
 static bool builder_pick_rope_factors(const Builder *b, const Weight **out, Error *err) {
-    const ModelConfig *c = &b->plan->config;
-    bool is_long = c->n_context > c->rope_original_context;
+    const ModelConfig *c = &b->c;
+    bool is_long = c->n_context > c->rope.original_context;
     const Weight *either = b->bound[is_long ? WEIGHT_ROPE_FACTORS_LONG : WEIGHT_ROPE_FACTORS_SHORT];
     *out = b->bound[WEIGHT_ROPE_FACTORS] ? b->bound[WEIGHT_ROPE_FACTORS] : either;
-    if (*out || c->rope_scaling != ROPE_SCALING_LONGROPE) return true;
+    if (*out || c->rope.scaling != ROPE_SCALING_LONGROPE) return true;
     return error_set(err, ERR_BAD_FILE,
                      "tensor \"rope_factors_%s.weight\" is missing; its RoPE scaling needs it",
                      is_long ? "long" : "short");
 }
 
-static bool builder_read_rope_factors(const Builder *b, const float **out, Error *err) {
+static bool builder_read_rope_factors(Builder *b, Error *err) {
     const Weight *w;
-    *out = NULL;
     if (!builder_pick_rope_factors(b, &w, err)) return false;
     if (!w) return true;
     float *factors = arena_new(b->arena, float, w->n_cols);
@@ -199,71 +215,77 @@ static bool builder_read_rope_factors(const Builder *b, const float **out, Error
         return error_set(err, ERR_BAD_FILE, "tensor \"%.*s\": factor %llu is %g; expected more than 0",
                          STR_ARG(w->name), (unsigned long long)i, (double)factors[i]);
     }
-    *out = factors;
+    b->rope_factors = factors;
+    b->n_rope_factors = w->n_cols;
     return true;
 }
 
-static bool builder_init_ropes(Builder *b, Error *err) {
-    const ModelConfig *c = &b->plan->config;
+static bool rope_config_equals(const RopeConfig *a, const RopeConfig *b) {
+    return a->dims == b->dims && a->base == b->base && a->scaling == b->scaling && a->factor == b->factor &&
+           a->original_context == b->original_context && a->attn_factor == b->attn_factor &&
+           a->yarn_beta_fast == b->yarn_beta_fast && a->yarn_beta_slow == b->yarn_beta_slow &&
+           a->yarn_exact_bounds == b->yarn_exact_bounds;
+}
+
+// The embedding of the layer at hand: one that an earlier layer has, too, or a new one.
+static bool builder_pick_rope(Builder *b, Error *err) {
     RopePairs pairs = b->plan->arch->rope_pairs;
-    const float *factors;
+    b->rope = NULL;
     if (pairs == ROPE_NONE) return true;
-    if (!builder_read_rope_factors(b, &factors, err)) return false;
-    Rope *rope = arena_new(b->arena, Rope, 2);
-    if (!rope || !rope_init(c, pairs, factors, b->arena, &rope[0])) return no_memory(err);
-    b->rope = b->rope_window = &rope[0];
-    if (c->window == 0 || c->rope_base_window <= 0) return true;
-    ModelConfig unscaled = *c;
-    unscaled.rope_base = c->rope_base_window;
-    unscaled.rope_scaling = ROPE_SCALING_NONE;
-    unscaled.rope_attn_factor = 1;
-    if (!rope_init(&unscaled, pairs, NULL, b->arena, &rope[1])) return no_memory(err);
-    b->rope_window = &rope[1];
-    return true;
-}
-
-// A tensor that no operation uses means that the file holds another model than the tables describe: its
-// output would be wrong without a word.
-static bool builder_refuse_unused(const Builder *b, Error *err) {
-    for (uint32_t i = 0; i < b->file->n_tensors; i++) {
-        const GgufTensor *t = &b->file->tensors[i];
-        bool used = false;
-        for (uint32_t w = 0; w < b->plan->n_weights && !used; w++)
-            used = b->weights[w].name.ptr == t->name.ptr;
-        if (used) continue;
-        gguf_tensor_error(b->file, t, err, "architecture %s has no use for it", b->plan->arch->name);
-        err->code = ERR_UNSUPPORTED;
-        return false;
+    for (uint32_t i = 0; i < b->n_ropes && !b->rope; i++)
+        if (rope_config_equals(&b->ropes[i].config, &b->c.rope)) b->rope = &b->ropes[i].rope;
+    if (b->rope) return true;
+    if (b->rope_factors && b->n_rope_factors != b->c.rope.dims / 2) {
+        return error_set(err, ERR_UNSUPPORTED,
+                         "%llu factors of RoPE's frequencies, but a layer turns %u pairs",
+                         (unsigned long long)b->n_rope_factors, b->c.rope.dims / 2);
     }
+    RopeMade *made = &b->ropes[b->n_ropes++];
+    made->config = b->c.rope;
+    if (!rope_init(&b->c.rope, pairs, b->rope_factors, b->arena, &made->rope)) return no_memory(err);
+    b->rope = &made->rope;
     return true;
 }
 
 static bool builder_allocate(Builder *b, Error *err) {
     const Arch *arch = b->plan->arch;
-    uint64_t layers = b->plan->config.n_layers;
+    uint64_t layers = b->c.n_layers, layer_ops = 0;
+    for (uint32_t i = 0; i < arch->n_kinds; i++)
+        layer_ops = max_u64(layer_ops, arch->kinds[i].attention.count + arch->kinds[i].feed_forward.count);
     b->weights = arena_new(b->arena, Weight, arch->n_weights * layers + 1);
-    uint64_t layer_ops = arch->attention.count + arch->feed_forward.count;
     b->ops = arena_new(b->arena, Op, arch->first.count + layer_ops * layers + arch->last.count);
     b->caches = arena_new(b->arena, Cache, layers);
+    b->ropes = arena_new(b->arena, RopeMade, layers);
     b->plan->weights = b->weights;
     b->plan->ops = b->ops;
     b->plan->caches = b->caches;
-    return (b->weights && b->ops && b->caches) || no_memory(err);
+    return (b->weights && b->ops && b->caches && b->ropes) || no_memory(err);
+}
+
+static bool builder_add_layer(Builder *b, uint32_t layer, Error *err) {
+    const Arch *arch = b->plan->arch;
+    if (!config_read(b->file, arch, layer, &b->c, err)) return false;
+    if (!builder_bind_rows(b, true, layer, err) || !builder_pick_rope(b, err)) return false;
+    for (uint32_t i = 0; i < arch->n_kinds; i++) {
+        if (!arch_rule_holds(arch->kinds[i].layers, &b->c, layer)) continue;
+        builder_emit(b, arch->kinds[i].attention, layer);
+        builder_emit(b, arch->kinds[i].feed_forward, layer);
+        break;
+    }
+    return true;
 }
 
 static bool builder_run(Builder *b, Error *err) {
     const Arch *arch = b->plan->arch;
     if (!builder_allocate(b, err)) return false;
     if (!builder_bind_rows(b, false, 0, err)) return false;
-    if (!builder_init_ropes(b, err)) return false;
+    if (arch->rope_pairs != ROPE_NONE && !builder_read_rope_factors(b, err)) return false;
     builder_emit(b, arch->first, 0);
-    for (uint32_t layer = 0; layer < b->plan->config.n_layers; layer++) {
-        if (!builder_bind_rows(b, true, layer, err)) return false;
-        builder_emit(b, arch->attention, layer);
-        builder_emit(b, arch->feed_forward, layer);
+    for (uint32_t layer = 0; layer < b->plan->n_layers; layer++) {
+        if (!builder_add_layer(b, layer, err)) return false;
     }
     builder_emit(b, arch->last, 0);
-    return builder_refuse_unused(b, err);
+    return plan_sort_tensors(b->file, b->plan, b->c.n_blocks, b->arena, err);
 }
 
 static const Arch *plan_find_arch(const GgufFile *file, Error *err) {
@@ -280,72 +302,37 @@ static const Arch *plan_find_arch(const GgufFile *file, Error *err) {
     return NULL;
 }
 
-bool plan_build(const GgufFile *file, Arena *arena, Plan **out, Error *err) {
-    const Arch *arch = plan_find_arch(file, err);
-    if (!arch) return false;
+static bool check_keys(Builder *b, Error *err) {
+    if (!b->options->ignore_unknown_keys) return keys_check(b->file, b->plan->arch, &b->c, NULL, err);
+    StrBuf ignored = strbuf_begin_in_arena(b->arena);
+    bool ok = keys_check(b->file, b->plan->arch, &b->c, &ignored, err);
+    bool truncated = ignored.truncated;
+    b->plan->ignored_keys = strbuf_end_in_arena(&ignored, b->arena);
+    return ok && (!truncated || no_memory(err));
+}
+
+bool plan_build_as(const GgufFile *file, const Arch *arch, const PlanOptions *options, Arena *arena,
+                   Plan **out, Error *err) {
     Plan *plan = arena_new(arena, Plan, 1);
     if (!plan) return no_memory(err);
     plan->arch = arch;
-    ModelConfig *c = &plan->config;
-    if (!config_read(file, arch, c, err)) return false;
-    static const Dim widths[ACT_COUNT] = {
-#define ACT(name, width, meaning) [ACT_##name] = width,
-#include "arch/act.def"
-#undef ACT
-    };
-    for (uint32_t i = 0; i < ACT_COUNT; i++)
-        plan->act_width[i] = (uint32_t)arch_dim(c, widths[i]);
-    plan->n_layers = c->n_layers;
-    plan->n_vocab = c->n_vocab;
-    plan->n_context = c->n_context;
-    plan->d_model = c->d_model;
-    Builder builder = {.file = file, .arena = arena, .plan = plan};
-    if (!builder_run(&builder, err)) return false;
-    for (uint32_t i = 0; i < file->n_tensors; i++)
-        plan->weight_bytes += file->tensors[i].size_bytes;
+    Builder b = {.file = file, .options = options, .arena = arena, .plan = plan};
+    if (!config_read(file, arch, 0, &b.c, err) || !check_keys(&b, err)) return false;
+    plan->config = b.c;
+    plan->n_layers = b.c.n_layers;
+    plan->n_vocab = b.c.n_vocab;
+    plan->n_context = b.c.n_context;
+    plan->d_model = b.c.d_model;
+    if (!builder_run(&b, err)) return false;
     *out = plan;
     return true;
 }
 
-const char *plan_op_name(OpKind kind) {
-    static const char *const names[OP_COUNT] = {
-#define OP(name, n_in, meaning) [OP_##name] = #name,
-#include "arch/op.def"
-#undef OP
-    };
-    return names[kind];
+bool plan_build_with(const GgufFile *file, const PlanOptions *options, Arena *arena, Plan **out, Error *err) {
+    const Arch *arch = plan_find_arch(file, err);
+    return arch && plan_build_as(file, arch, options, arena, out, err);
 }
 
-void plan_name_op(const Op *op, StrBuf *out) {
-    strbuf_printf(out, "layer %u, %s", op->layer, plan_op_name(op->kind));
-    if (op->weight) strbuf_printf(out, " with %.*s", STR_ARG(op->weight->name));
-}
-
-static const char *act_name(Act act) {
-    static const char *const names[ACT_COUNT + 1] = {
-#define ACT(name, width, meaning) [ACT_##name] = #name,
-#include "arch/act.def"
-#undef ACT
-        [ACT_NONE] = "-"};
-    return names[act];
-}
-
-static void describe_op(const Op *op, StrBuf *b) {
-    strbuf_printf(b, "%3u  %-9s  %s =", op->layer, plan_op_name(op->kind), act_name(op->out));
-    for (uint32_t i = 0; i < op_n_inputs(op->kind); i++)
-        strbuf_printf(b, " %s", act_name(op->in[i]));
-    const Weight *w = op->weight;
-    if (w) {
-        strbuf_printf(b, "  %.*s [%llu, %llu] %s", STR_ARG(w->name), (unsigned long long)w->n_rows,
-                      (unsigned long long)w->n_cols, dtype_info(w->dtype)->name);
-    }
-    if (op->bias) strbuf_printf(b, " + %.*s", STR_ARG(op->bias->name));
-    strbuf_put_char(b, '\n');
-}
-
-Str plan_describe(const Plan *plan, Arena *arena) {
-    StrBuf b = strbuf_begin_in_arena(arena);
-    for (uint32_t i = 0; i < plan->n_ops; i++)
-        describe_op(&plan->ops[i], &b);
-    return strbuf_end_in_arena(&b, arena);
+bool plan_build(const GgufFile *file, Arena *arena, Plan **out, Error *err) {
+    return plan_build_with(file, &(PlanOptions){0}, arena, out, err);
 }

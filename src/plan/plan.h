@@ -94,15 +94,30 @@ typedef struct {
     uint32_t n_context;            // positions that the model was made for
     uint32_t d_model;              // values a row of the residual stream
     uint32_t act_width[ACT_COUNT]; // values a row, at most: an operation may use fewer
-    uint64_t weight_bytes;         // in the file, each tensor once (a tied head counts once)
+    uint64_t weight_bytes;         // in the file, each tensor that is used once (a tied head counts once)
     uint64_t kv_bytes_per_token;   // of all paged caches, with f16 values
+    // What the file has and this model does without, for people: empty where there is nothing.
+    Str ignored_keys;    // with ignore_unknown_keys: "llama.attention.causal = no, …"
+    Str skipped_tensors; // "vision: 439 tensors, …"
+    uint32_t n_skipped_tensors;
 } Plan;
+
+typedef struct {
+    bool ignore_unknown_keys; // keys that may change what the model computes are listed, not refused
+} PlanOptions;
 
 // Errors: unknown architecture (with the supported list), missing or mistyped keys, values out of range or at
 // odds with each other, tensors missing or of another shape or type. `arena` keeps the plan.
 MUST_CHECK bool plan_build(const GgufFile *file, Arena *arena, Plan **out, Error *err);
+MUST_CHECK bool plan_build_with(const GgufFile *file, const PlanOptions *options, Arena *arena, Plan **out,
+                                Error *err);
+// By the tables of `arch`, whatever the file's general.architecture says (its keys begin with that name of
+// `arch`).
+MUST_CHECK bool plan_build_as(const GgufFile *file, const Arch *arch, const PlanOptions *options,
+                              Arena *arena, Plan **out, Error *err);
 
 const char *plan_op_name(OpKind kind);
+uint32_t plan_op_inputs(OpKind kind); // how many of `in` it reads
 // Where an operation is, for messages: "layer 3, MATMUL with blk.3.ffn_down.weight".
 void plan_name_op(const Op *op, StrBuf *out);
 

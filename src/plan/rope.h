@@ -4,7 +4,7 @@
 
 #include "plan/plan.h"
 
-// `factors` [rope_dims / 2] divides each frequency (Llama 3.1's rope_freqs), or is NULL. False when the arena
+// `factors` [dims / 2] divides each frequency (Llama 3.1's rope_freqs), or is NULL. False when the arena
 // is full.
-MUST_CHECK bool rope_init(const ModelConfig *c, RopePairs pairs, const float *factors, Arena *arena,
+MUST_CHECK bool rope_init(const RopeConfig *c, RopePairs pairs, const float *factors, Arena *arena,
                           Rope *out);

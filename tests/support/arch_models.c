@@ -1,27 +1,35 @@
 #include "arch_models.h"
 
+#include "arch/tables.h"
 #include "os/os.h"
 
 #include <math.h>
 #include <stdio.h>
 
-typedef enum { KEY_NONE, KEY_U32, KEY_F32, KEY_STR } KeyType;
+typedef enum { KEY_NONE, KEY_U32, KEY_F32, KEY_STR, KEY_U32S, KEY_BOOLS } KeyType;
+
+enum { LAYERS_LISTED_MAX = 4 };
 
 typedef struct {
     const char *suffix; // behind "ARCHITECTURE."
     KeyType type;
     double number;
     const char *text;
+    const uint32_t *numbers; // one a layer
 } KeyRow;
 
 enum { KEYS_MAX = 12 };
 
 #define KEY_U32(suffix, value) \
-    { suffix, KEY_U32, value, NULL }
+    { suffix, KEY_U32, value, NULL, NULL }
 #define KEY_F32(suffix, value) \
-    { suffix, KEY_F32, value, NULL }
+    { suffix, KEY_F32, value, NULL, NULL }
 #define KEY_STR(suffix, value) \
-    { suffix, KEY_STR, 0, value }
+    { suffix, KEY_STR, 0, value, NULL }
+#define KEY_U32S(suffix, values) \
+    { suffix, KEY_U32S, 0, NULL, values }
+#define KEY_BOOLS(suffix, values) \
+    { suffix, KEY_BOOLS, 0, NULL, values }
 
 // What a tensor is filled with: blocks of a format, or float32 values.
 typedef enum {
@@ -38,7 +46,24 @@ typedef enum {
     FILL_FACTOR4, // 4 to 5
 } Fill;
 
-typedef enum { ONE, MODEL, HEAD, HEADS, Q, KV, QKV, FF, FF2, EXPERTS, VOCAB, CONTEXT, ROPE_HALF } Size;
+typedef enum {
+    ONE,
+    MODEL,
+    HEAD,
+    HEADS,
+    Q,
+    KV,
+    V,
+    A,
+    QKV,
+    FF,
+    FF2,
+    DENSE,
+    EXPERTS,
+    VOCAB,
+    CONTEXT,
+    ROPE_HALF
+} Size;
 
 typedef struct {
     const char *name; // "%u" stands for the layer
@@ -59,6 +84,12 @@ struct ArchModel {
     Dtype mix[4]; // matrices take turns with these formats, where there are any
     uint32_t n_mix;
     const ArchShape *shape; // NULL for tiny ones
+    // Where layers differ: one a layer, in place of `heads`, `kv_heads`, `ff` and `head_dim`.
+    const uint32_t *layer_heads, *layer_kv_heads, *layer_ff, *layer_head_dim;
+    uint32_t value_dim;    // 0: head_dim
+    uint32_t dense_layers; // those before the layers of experts
+    uint32_t dense_ff;     // of layers without experts
+    const Arch *tables;    // NULL: those of its architecture
 };
 
 enum { D_MODEL = 64, CONTEXT_LENGTH = 128, CONTEXT_LENGTH_MAX = 1024 };
@@ -262,6 +293,125 @@ static const ArchModel models[] = {
 };
 // clang-format on
 
+// ---- models whose layers differ ----
+
+// clang-format off
+static const TensorRow values_of_their_own[] = {
+    {"token_embd.weight",               FILL_MATRIX,  MODEL, VOCAB, ONE},
+    {"output_norm.weight",              FILL_NORM,    MODEL, ONE, ONE},
+    {"blk.%u.attn_norm.weight",         FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.attn_q.weight",            FILL_MATRIX,  MODEL, Q, ONE},
+    {"blk.%u.attn_k.weight",            FILL_MATRIX,  MODEL, KV, ONE},
+    {"blk.%u.attn_v.weight",            FILL_MATRIX,  MODEL, V, ONE},
+    {"blk.%u.attn_output.weight",       FILL_MATRIX,  A, MODEL, ONE},
+    {"blk.%u.ffn_norm.weight",          FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.ffn_gate.weight",          FILL_MATRIX,  MODEL, FF, ONE},
+    {"blk.%u.ffn_up.weight",            FILL_MATRIX,  MODEL, FF, ONE},
+    {"blk.%u.ffn_down.weight",          FILL_MATRIX,  FF, MODEL, ONE},
+};
+
+static const TensorRow dense_then_experts[] = {
+    {"token_embd.weight",               FILL_MATRIX,  MODEL, VOCAB, ONE},
+    {"output_norm.weight",              FILL_NORM,    MODEL, ONE, ONE},
+    {"output.weight",                   FILL_MATRIX,  MODEL, VOCAB, ONE},
+    {"blk.%u.attn_norm.weight",         FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.attn_q.weight",            FILL_MATRIX,  MODEL, Q, ONE},
+    {"blk.%u.attn_k.weight",            FILL_MATRIX,  MODEL, KV, ONE},
+    {"blk.%u.attn_v.weight",            FILL_MATRIX,  MODEL, KV, ONE},
+    {"blk.%u.attn_output.weight",       FILL_MATRIX,  Q, MODEL, ONE},
+    {"blk.%u.ffn_norm.weight",          FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.ffn_gate.weight",          FILL_MATRIX,  MODEL, DENSE, ONE},
+    {"blk.%u.ffn_up.weight",            FILL_MATRIX,  MODEL, DENSE, ONE},
+    {"blk.%u.ffn_down.weight",          FILL_MATRIX,  DENSE, MODEL, ONE},
+    {"blk.%u.ffn_gate_inp.weight",      FILL_SMALL,   MODEL, EXPERTS, ONE},
+    {"blk.%u.ffn_gate_exps.weight",     FILL_EXPERTS, MODEL, FF, EXPERTS},
+    {"blk.%u.ffn_up_exps.weight",       FILL_EXPERTS, MODEL, FF, EXPERTS},
+    {"blk.%u.ffn_down_exps.weight",     FILL_EXPERTS, FF, MODEL, EXPERTS},
+};
+
+// What no architecture says yet: leading dense layers before those of experts.
+static const ConfigRow leading_config[] = {
+    CONFIG_ROWS_TRANSFORMER,
+    CONFIG_U32_ROW("%s.leading_dense_block_count", n_leading, true, 0),
+    CONFIG_ROWS_EXPERTS,
+    CONFIG_ROWS_ROPE,
+    CONFIG_ROW_RMS_EPS,
+};
+
+#define LEADING(row) {WEIGHT_ROW_FIELDS row, .layers = LAYERS_LEADING}
+#define WEIGHT_ROW_FIELDS(weight, tensor, n_rows, n_cols, n_matrices) \
+    .id = weight, .name = "blk.%u." tensor, .rows = n_rows, .cols = n_cols, .matrices = n_matrices
+#define AFTER(row) {WEIGHT_ROW_FIELDS row, .layers = LAYERS_AFTER_LEADING}
+
+static const WeightRow leading_weights[] = {
+    WEIGHT_ROWS_ENDS,
+    WEIGHT_ROWS_QKV,
+    WEIGHT_ROW_NORM(WEIGHT_Q_NORM,   "attn_q_norm.weight", DIM_HEAD),
+    WEIGHT_ROW_NORM(WEIGHT_K_NORM,   "attn_k_norm.weight", DIM_HEAD),
+    WEIGHT_ROW(WEIGHT_O,             "attn_output.weight", DIM_MODEL, DIM_A),
+    WEIGHT_ROW_NORM(WEIGHT_FFN_NORM, "ffn_norm.weight",    DIM_MODEL),
+    LEADING((WEIGHT_GATE, "ffn_gate.weight",      DIM_FF,        DIM_MODEL,     DIM_ONE)),
+    LEADING((WEIGHT_UP,   "ffn_up.weight",        DIM_FF,        DIM_MODEL,     DIM_ONE)),
+    LEADING((WEIGHT_DOWN, "ffn_down.weight",      DIM_MODEL,     DIM_FF,        DIM_ONE)),
+    AFTER((WEIGHT_ROUTER, "ffn_gate_inp.weight",  DIM_EXPERTS,   DIM_MODEL,     DIM_ONE)),
+    AFTER((WEIGHT_GATE,   "ffn_gate_exps.weight", DIM_EXPERT_FF, DIM_MODEL,     DIM_EXPERTS)),
+    AFTER((WEIGHT_UP,     "ffn_up_exps.weight",   DIM_EXPERT_FF, DIM_MODEL,     DIM_EXPERTS)),
+    AFTER((WEIGHT_DOWN,   "ffn_down_exps.weight", DIM_MODEL,     DIM_EXPERT_FF, DIM_EXPERTS)),
+};
+
+static const LayerKind leading_kinds[] = {
+    {LAYERS_LEADING, OP_RUN(arch_attention_ops), OP_RUN(arch_gated_ops)},
+    {LAYERS_ALL,     OP_RUN(arch_attention_ops), OP_RUN(arch_expert_ops)},
+};
+
+static const Arch leading_tables = {
+    .name = "qwen3moe",
+    .config = leading_config,
+    .n_config = COUNT_OF(leading_config),
+    .weights = leading_weights,
+    .n_weights = COUNT_OF(leading_weights),
+    .first = OP_RUN(arch_embed_ops),
+    .kinds = leading_kinds,
+    .n_kinds = COUNT_OF(leading_kinds),
+    .last = OP_RUN(arch_norm_head_ops),
+    .rope_pairs = ROPE_HALVES,
+    .activation = FN_SILU,
+};
+
+static const uint32_t heads_3[] = {4, 2, 8}, kv_heads_3[] = {2, 1, 2}, ff_3[] = {96, 64, 160};
+static const uint32_t equal_4[] = {4, 4}, equal_2[] = {2, 2}, equal_96[] = {96, 96};
+static const uint32_t windows_4[] = {0, 1, 1, 0}, head_dims_4[] = {32, 16, 16, 32};
+
+static const ArchModel layered_models[] = {
+    // Arrays of equal numbers: the same as the numbers.
+    {"llama-equal", "llama", SIZES(2, 4, 2, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(llama),
+     .keys = {EPS_RMS, KEY_U32("attention.key_length", 32), KEY_U32S("attention.head_count", equal_4),
+              KEY_U32S("attention.head_count_kv", equal_2), KEY_U32S("feed_forward_length", equal_96)}},
+    // Other heads and another feed-forward in each layer.
+    {"llama-layers", "llama", SIZES(3, 8, 2, 32, 160, 0), .dtype = DTYPE_Q8_0, TENSORS(llama),
+     .layer_heads = heads_3, .layer_kv_heads = kv_heads_3, .layer_ff = ff_3,
+     .keys = {EPS_RMS, KEY_U32("attention.key_length", 32), KEY_U32S("attention.head_count", heads_3),
+              KEY_U32S("attention.head_count_kv", kv_heads_3), KEY_U32S("feed_forward_length", ff_3)}},
+    // Values that are narrower than keys.
+    {"llama-values", "llama", SIZES(2, 4, 2, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(values_of_their_own),
+     .value_dim = 16,
+     .keys = {EPS_RMS, KEY_U32("attention.key_length", 32), KEY_U32("attention.value_length", 16)}},
+    // Windows in no period, whose layers have narrower heads and a RoPE base of their own.
+    {"gemma3-layers", "gemma3", SIZES(4, 4, 1, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(llama), MORE(gemma3_norms),
+     .layer_head_dim = head_dims_4,
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_F32("rope.freq_base_swa", 500),
+              KEY_U32("attention.key_length", 32), KEY_U32("attention.value_length", 32),
+              KEY_U32("attention.key_length_swa", 16), KEY_U32("attention.value_length_swa", 16),
+              KEY_U32("attention.sliding_window", 16), KEY_BOOLS("attention.sliding_window_pattern", windows_4)}},
+    {"qwen3moe-leading", "qwen3moe", SIZES(4, 4, 2, 32, 32, 8), .dtype = DTYPE_Q8_0, TENSORS(dense_then_experts),
+     MORE(qk_norms), .dense_layers = 2, .dense_ff = 96, .tables = &leading_tables,
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_U32("attention.key_length", 32),
+              KEY_U32("leading_dense_block_count", 2), KEY_U32("feed_forward_length", 96),
+              KEY_U32("expert_count", 8), KEY_U32("expert_used_count", 3),
+              KEY_U32("expert_feed_forward_length", 32)}},
+};
+// clang-format on
+
 #define MIX(...) .mix = {__VA_ARGS__}, .n_mix = sizeof((Dtype[]){__VA_ARGS__}) / sizeof(Dtype)
 
 // clang-format off
@@ -300,6 +450,14 @@ const ArchModel *arch_model_at(uint32_t index) {
     return index < COUNT_OF(models) ? &models[index] : NULL;
 }
 
+const ArchModel *arch_layered_model_at(uint32_t index) {
+    return index < COUNT_OF(layered_models) ? &layered_models[index] : NULL;
+}
+
+const Arch *arch_model_tables(const ArchModel *m) {
+    return m->tables;
+}
+
 static bool is_named(const ArchModel *m, const char *name) {
     const char *a = m->name;
     while (*a && (*a == *name || (*a == '-' && *name == '_')))
@@ -313,6 +471,9 @@ const ArchModel *arch_model_named(const char *name) {
     }
     for (size_t i = 0; i < COUNT_OF(odd_models); i++) {
         if (is_named(&odd_models[i], name)) return &odd_models[i];
+    }
+    for (size_t i = 0; i < COUNT_OF(layered_models); i++) {
+        if (is_named(&layered_models[i], name)) return &layered_models[i];
     }
     return NULL;
 }
@@ -332,17 +493,25 @@ void arch_model_tokens(int32_t *out) {
 
 // ---- files ----
 
-static uint64_t size_of(const ArchModel *m, uint32_t context_length, Size size) {
+static uint64_t size_of(const ArchModel *m, uint32_t context_length, uint32_t layer, Size size) {
+    const uint32_t heads = m->layer_heads ? m->layer_heads[layer] : m->heads,
+                   kv_heads = m->layer_kv_heads ? m->layer_kv_heads[layer] : m->kv_heads,
+                   head_dim = m->layer_head_dim ? m->layer_head_dim[layer] : m->head_dim,
+                   value_dim = m->value_dim ? m->value_dim : head_dim,
+                   ff = m->layer_ff ? m->layer_ff[layer] : m->ff;
     const uint64_t sizes[] = {
         [ONE] = 1,
         [MODEL] = m->shape ? m->shape->d_model : D_MODEL,
-        [HEAD] = m->head_dim,
-        [HEADS] = m->heads,
-        [Q] = m->heads * m->head_dim,
-        [KV] = m->kv_heads * m->head_dim,
-        [QKV] = (m->heads + 2 * m->kv_heads) * m->head_dim,
-        [FF] = m->ff,
-        [FF2] = 2 * m->ff,
+        [HEAD] = head_dim,
+        [HEADS] = heads,
+        [Q] = heads * head_dim,
+        [KV] = kv_heads * head_dim,
+        [V] = kv_heads * value_dim,
+        [A] = heads * value_dim,
+        [QKV] = (heads + 2 * kv_heads) * head_dim,
+        [FF] = ff,
+        [DENSE] = m->dense_ff,
+        [FF2] = 2 * ff,
         [EXPERTS] = m->experts,
         [VOCAB] = m->shape ? m->shape->vocab : ARCH_MODEL_VOCAB,
         [CONTEXT] = context_length,
@@ -406,8 +575,9 @@ static void add_tensor(GgufBuilder *b, const ArchModel *m, uint32_t context_leng
         [FILL_BIAS] = {0, 20},      [FILL_SINK] = {0, 50},       [FILL_WIDE] = {0, 250},
         [FILL_FACTOR] = {1.5f, 10}, [FILL_FACTOR4] = {4.5f, 10},
     };
-    uint64_t dims[] = {size_of(m, context_length, row->cols), size_of(m, context_length, row->rows),
-                       size_of(m, context_length, row->matrices)};
+    uint64_t dims[] = {size_of(m, context_length, layer, row->cols),
+                       size_of(m, context_length, layer, row->rows),
+                       size_of(m, context_length, layer, row->matrices)};
     uint32_t n_dims = dims[2] > 1 ? 3 : dims[1] > 1 ? 2 : 1;
     char name[96];
     const char *mark = strstr(row->name, "%u");
@@ -425,8 +595,22 @@ static void add_tensors(GgufBuilder *b, const ArchModel *m, uint32_t context_len
                         uint32_t n_rows) {
     for (uint32_t i = 0; i < n_rows; i++) {
         bool per_layer = strstr(rows[i].name, "%u") != NULL;
-        for (uint32_t layer = 0; layer < (per_layer ? m->layers : 1); layer++)
+        bool dense = rows[i].cols == DENSE || rows[i].rows == DENSE;
+        bool routed = rows[i].rows == EXPERTS || rows[i].matrices == EXPERTS;
+        uint32_t from = routed ? m->dense_layers : 0, until = dense ? m->dense_layers : m->layers;
+        for (uint32_t layer = from; layer < (per_layer ? until : 1); layer++)
             add_tensor(b, m, context_length, &rows[i], layer);
+    }
+}
+
+static void put_numbers(GgufBuilder *b, const char *key, GgufType type, const uint32_t *numbers,
+                        uint32_t count) {
+    gguf_builder_put_key(b, str_from_c(key), GGUF_ARRAY);
+    gguf_bytes_put_u32(&b->keys, type);
+    gguf_bytes_put_u64(&b->keys, count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (type == GGUF_BOOL) gguf_bytes_put_u8(&b->keys, (uint8_t)numbers[i]);
+        else gguf_bytes_put_u32(&b->keys, numbers[i]);
     }
 }
 
@@ -437,8 +621,17 @@ static void put_key(GgufBuilder *b, const ArchModel *m, const KeyRow *row) {
     case KEY_U32: gguf_builder_put_u32(b, key, (uint32_t)row->number); break;
     case KEY_F32: gguf_builder_put_f32(b, key, (float)row->number); break;
     case KEY_STR: gguf_builder_put_str(b, key, row->text); break;
+    case KEY_U32S: put_numbers(b, key, GGUF_U32, row->numbers, m->layers); break;
+    case KEY_BOOLS: put_numbers(b, key, GGUF_BOOL, row->numbers, m->layers); break;
     case KEY_NONE: break;
     }
+}
+
+static bool has_key(const ArchModel *m, const char *suffix) {
+    bool found = false;
+    for (size_t i = 0; i < KEYS_MAX; i++)
+        found |= m->keys[i].type && strcmp(m->keys[i].suffix, suffix) == 0;
+    return found;
 }
 
 static GgufBuilder build(const ArchModel *m, uint32_t context_length) {
@@ -455,7 +648,7 @@ static GgufBuilder build(const ArchModel *m, uint32_t context_length) {
     gguf_builder_put_str(&b, "general.architecture", m->architecture);
     gguf_builder_put_str(&b, "general.name", m->name);
     for (size_t i = 0; i < COUNT_OF(sizes); i++)
-        put_key(&b, m, &sizes[i]);
+        if (!has_key(m, sizes[i].suffix)) put_key(&b, m, &sizes[i]);
     for (size_t i = 0; i < KEYS_MAX; i++)
         put_key(&b, m, &m->keys[i]);
     arch_model_tokens(tokens);

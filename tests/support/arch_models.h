@@ -17,7 +17,11 @@ const ArchModel *arch_model_at(uint32_t index);
 // More of them, which no other program was asked about: sizes of heads, numbers of heads that share keys and
 // formats in mixtures that few files have. For comparing the backends.
 const ArchModel *arch_odd_model_at(uint32_t index);
-// By name, of either kind, in which '_' stands for '-', too; NULL where there is none.
+// Models whose layers differ, or whose values are of another width than their keys: for the CPU reference.
+const ArchModel *arch_layered_model_at(uint32_t index);
+// The tables of a model that no architecture describes; NULL: those of its architecture.
+const struct Arch *arch_model_tables(const ArchModel *m);
+// By name, of any kind, in which '_' stands for '-', too; NULL where there is none.
 const ArchModel *arch_model_named(const char *name);
 // "phi3-long"; its vectors are in vectors/arch/NAME.bin.
 const char *arch_model_name(const ArchModel *m);

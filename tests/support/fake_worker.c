@@ -137,8 +137,8 @@ static FakeWorker *make(const FakeConfig *config) {
     must(tokenizer_from_gguf(f->file, &f->arena, scratch, &f->tokenizer, &err), &err);
     f->arch.name = "fake";
     f->plan.arch = &f->arch;
-    f->plan.config.n_vocab = tokenizer_vocab_size(f->tokenizer);
-    f->plan.config.n_context = c->context;
+    f->plan.n_vocab = tokenizer_vocab_size(f->tokenizer);
+    f->plan.n_context = c->context;
     f->backend = (Backend){.begin = fake_begin, .step = fake_step, .read = fake_read, .close = fake_close};
     f->backend.info = (BackendInfo){.kind = "fake",
                                     .device_name = "a script",

@@ -53,7 +53,7 @@ static void see_routes(void *context, uint32_t op, const float *values, uint32_t
 double model_check_logits(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
                           uint32_t n, double error_max) {
     enum { ROWS = 64 };
-    uint32_t n_vocab = p->plan->config.n_vocab, n_same = 0, n_undecided = 0;
+    uint32_t n_vocab = p->plan->n_vocab, n_same = 0, n_undecided = 0;
     Arena scratch = p->arena;
     Routes routes = {.plan = p->plan, .undecided = arena_new(&scratch, bool, n)};
     float *logits = arena_new(&scratch, float, (uint64_t)n *n_vocab);
@@ -96,7 +96,7 @@ double model_check_logits(ModelPair *p, const SamplerParams *params, const int32
 void model_check_chunks(ModelPair *p, const int32_t *prompt, uint32_t n_prompt, const uint32_t *chunks,
                         uint32_t n_chunks) {
     Arena scratch = p->arena;
-    uint64_t n_values = (uint64_t)n_prompt * p->plan->config.n_vocab;
+    uint64_t n_values = (uint64_t)n_prompt * p->plan->n_vocab;
     float *whole = arena_new(&scratch, float, n_values), *cut = arena_new(&scratch, float, n_values);
     int32_t *tokens = arena_new(&scratch, int32_t, n_prompt + 1);
     REQUIRE(whole != NULL && cut != NULL && tokens != NULL);
@@ -178,7 +178,7 @@ void model_check_side_by_side(ModelPair *p, const SamplerParams *params, const i
 // The token that the sampler's reference draws after `n` known tokens, the last n - n_prompt of them drawn.
 static int32_t expected_draw(const ModelPair *p, const SamplerParams *params, const float *logits,
                              const int32_t *tokens, uint32_t n, uint32_t n_prompt) {
-    uint32_t n_vocab = p->plan->config.n_vocab;
+    uint32_t n_vocab = p->plan->n_vocab;
     Arena scratch = p->arena;
     float *copy = arena_new(&scratch, float, n_vocab);
     SamplerHistory history = {.seen = arena_new(&scratch, uint32_t, token_set_words(n_vocab)),

@@ -99,7 +99,7 @@ StepResult model_run(const ModelPair *p, Backend *b, uint32_t slot, const int32_
 void model_generate(const ModelPair *p, Backend *b, uint32_t slot, const SamplerParams *params,
                     int32_t *tokens, uint32_t n_prompt, uint32_t n, const uint32_t *chunks, uint32_t n_chunks,
                     float *logits) {
-    uint64_t n_vocab = p->plan->config.n_vocab;
+    uint64_t n_vocab = p->plan->n_vocab;
     uint32_t under_way = 0, depth = logits ? 1 : b->info.pipeline_depth;
     model_begin(b, slot, params, tokens, n_prompt);
     for (uint32_t at = 0, rows, i = 0; at < n_prompt; at += rows, i += i + 1 < n_chunks) {

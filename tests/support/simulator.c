@@ -188,8 +188,8 @@ static bool make_worker(Sim *s, Error *err) {
     if (!make_vocabulary(s, err)) return false;
     s->arch.name = "script";
     s->plan.arch = &s->arch;
-    s->plan.config.n_vocab = tokenizer_vocab_size(s->tokenizer);
-    s->plan.config.n_context = CONTEXT;
+    s->plan.n_vocab = tokenizer_vocab_size(s->tokenizer);
+    s->plan.n_context = CONTEXT;
     s->backend = (Backend){.begin = script_begin, .step = script_step, .read = script_read};
     s->backend.info =
         (BackendInfo){.kind = "script", .n_kv_pages = PAGES, .max_rows = MAX_ROWS, .pipeline_depth = 1};

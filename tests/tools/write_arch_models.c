@@ -2,7 +2,7 @@
 //
 //     cc -std=c17 -D_GNU_SOURCE -O1 -Isrc -Itests/support -o write_arch_models
 //     tests/tools/write_arch_models.c tests/support/arch_models.c tests/support/gguf_builder.c
-//     src/base/*.c src/os/os*.c src/model/*.c -lm -ldl -lpthread
+//     src/base/*.c src/os/os*.c src/model/*.c src/arch/*.c -lm -ldl -lpthread
 //     ./write_arch_models FOLDER
 #include "arch_models.h"
 
@@ -10,8 +10,8 @@
 
 int main(int argc, char **argv) {
     if (argc != 2) return 2;
-    for (uint32_t i = 0; arch_model_at(i); i++) {
-        const ArchModel *m = arch_model_at(i);
+    for (uint32_t i = 0, layered = 0; arch_model_at(i) || arch_layered_model_at(layered);) {
+        const ArchModel *m = arch_model_at(i) ? arch_model_at(i++) : arch_layered_model_at(layered++);
         char path[1024];
         snprintf(path, sizeof path, "%s/%s.gguf", argv[1], arch_model_name(m));
         if (!gguf_builder_save(arch_model_build(m), path)) return 1;

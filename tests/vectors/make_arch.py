@@ -8,6 +8,7 @@ round), and run on the tokens in the file's key "test.tokens". OUT_FOLDER gets N
 little-endian, [tokens][vocabulary].
 """
 import os
+import re
 import sys
 
 import gguf
@@ -33,13 +34,20 @@ class File:
         return self.tensors[name]
 
 
-def common(f):
+def of_layer(value, layer):
+    """Numbers of layers may be an array."""
+    return value[layer] if isinstance(value, list) else value
+
+
+def common(f, layer=0):
     """What most configurations call alike."""
-    head_dim = f.get("attention.key_length", f.get("embedding_length") // f.get("attention.head_count"))
+    heads = of_layer(f.get("attention.head_count"), layer)
+    head_dim = f.get("attention.key_length", f.get("embedding_length") // heads)
     return dict(vocab_size=f.tensors["token_embd.weight"].shape[0], hidden_size=f.get("embedding_length"),
-                intermediate_size=f.get("feed_forward_length"), num_hidden_layers=f.get("block_count"),
-                num_attention_heads=f.get("attention.head_count"), head_dim=head_dim,
-                num_key_value_heads=f.get("attention.head_count_kv"), max_position_embeddings=f.get("context_length"),
+                intermediate_size=of_layer(f.get("feed_forward_length"), layer),
+                num_hidden_layers=f.get("block_count"), num_attention_heads=heads, head_dim=head_dim,
+                num_key_value_heads=of_layer(f.get("attention.head_count_kv"), layer),
+                max_position_embeddings=f.get("context_length"),
                 rms_norm_eps=f.get("attention.layer_norm_rms_epsilon"),
                 tie_word_embeddings="output.weight" not in f.tensors, bos_token_id=0, eos_token_id=0, pad_token_id=0,
                 attn_implementation="eager")
@@ -70,7 +78,12 @@ def llama(f):
     if window:
         return transformers.MistralForCausalLM(transformers.MistralConfig(
             **base, sliding_window=window, rope_parameters=rope(f)))
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**base, rope_parameters=rope(f)))
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**base, rope_parameters=rope(f)))
+    if isinstance(f.get("attention.head_count"), list):  # each layer as one of a model with its numbers
+        for i in range(f.get("block_count")):
+            config = transformers.LlamaConfig(**common(f, i), rope_parameters=rope(f))
+            model.model.layers[i] = type(model.model.layers[i])(config, i)
+    return model
 
 
 def qwen2(f):
@@ -84,7 +97,8 @@ def qwen3(f):
 def qwen3moe(f):
     return transformers.Qwen3MoeForCausalLM(transformers.Qwen3MoeConfig(
         **common(f), rope_parameters=rope(f), num_experts=f.get("expert_count"), norm_topk_prob=True,
-        num_experts_per_tok=f.get("expert_used_count"), moe_intermediate_size=f.get("expert_feed_forward_length")))
+        num_experts_per_tok=f.get("expert_used_count"), moe_intermediate_size=f.get("expert_feed_forward_length"),
+        mlp_only_layers=list(range(f.get("leading_dense_block_count", 0)))))
 
 
 def phi3(f):
@@ -113,14 +127,39 @@ def gemma2(f):
         final_logit_softcapping=f.get("final_logit_softcapping", 30.0)))
 
 
+class RotaryOfKind(torch.nn.Module):
+    """Angles of heads that are of another width in layers with a window."""
+
+    def __init__(self, full, sliding):
+        super().__init__()
+        self.full, self.sliding = full, sliding
+
+    def forward(self, x, positions, kind):
+        return (self.sliding if kind == "sliding_attention" else self.full)(x, positions, kind)
+
+
 def gemma3(f):
     base, full = common(f), rope(f)
     period, n_layers = f.get("attention.sliding_window_pattern", 6), f.get("block_count")
-    types = ["full_attention" if i % period == period - 1 else "sliding_attention" for i in range(n_layers)]
+    if not isinstance(period, list):
+        period = [i % period != period - 1 for i in range(n_layers)]
+    types = ["sliding_attention" if window else "full_attention" for window in period]
     local = {"rope_type": "default", "rope_theta": f.get("rope.freq_base_swa", 10000.0)}
-    return transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(
-        **base, query_pre_attn_scalar=base["head_dim"], sliding_window=f.get("attention.sliding_window"),
-        layer_types=types, rope_parameters={"full_attention": full, "sliding_attention": local}))
+
+    def model_of(head_dim):
+        return transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(
+            **dict(base, head_dim=head_dim), query_pre_attn_scalar=head_dim,
+            sliding_window=f.get("attention.sliding_window"), layer_types=types,
+            rope_parameters={"full_attention": full, "sliding_attention": local}))
+
+    model, narrow = model_of(base["head_dim"]), f.get("attention.key_length_swa", base["head_dim"])
+    if narrow != base["head_dim"]:  # layers with a window as those of a model with such heads
+        other = model_of(narrow)
+        for i, window in enumerate(period):
+            if window:
+                model.model.layers[i] = other.model.layers[i]
+        model.model.rotary_emb = RotaryOfKind(model.model.rotary_emb, other.model.rotary_emb)
+    return model
 
 
 def gpt_oss(f):
@@ -162,7 +201,20 @@ def experts(f, name):
     return both.swapaxes(1, 2) if part == "weight" else both
 
 
+def pad_values(f, weight, gguf_name):
+    """Values narrower than keys are as wide as keys with zeros behind them: transformers' heads have one width."""
+    heads, kv_heads = f.get("attention.head_count"), f.get("attention.head_count_kv")
+    key, value = f.get("attention.key_length"), f.get("attention.value_length")
+    if ".attn_v." in gguf_name:
+        parts = weight.reshape(kv_heads, value, -1)
+        return torch.nn.functional.pad(parts, (0, 0, 0, key - value)).reshape(kv_heads * key, -1)
+    parts = weight.reshape(-1, heads, value)
+    return torch.nn.functional.pad(parts, (0, key - value)).reshape(-1, heads * key)
+
+
 def weight_of(f, name, names):
+    if f.arch == "qwen3moe" and (part := re.fullmatch(r"model.layers.(\d+).mlp.(gate|up|down)_proj.weight", name)):
+        return f.take(f"blk.{part[1]}.ffn_{part[2]}.weight")  # a dense layer, which the map does not know
     if ".mlp.experts." in name:
         return experts(f, name)
     if f.arch == "gpt-oss" and ".mlp.router." in name:
@@ -175,10 +227,14 @@ def weight_of(f, name, names):
     if f.arch == "gpt-oss" and "post_attention_layernorm" in name:
         gguf_name = "blk." + name.split(".")[2] + ".post_attention_norm.weight"
     weight = f.take(gguf_name)
+    layer = int(gguf_name.split(".")[1]) if gguf_name.startswith("blk.") else 0
     if f.arch == "llama" and ".attn_q." in gguf_name:
-        return interleave_to_halves(weight, f.get("attention.head_count"))
+        return interleave_to_halves(weight, of_layer(f.get("attention.head_count"), layer))
     if f.arch == "llama" and ".attn_k." in gguf_name:
-        return interleave_to_halves(weight, f.get("attention.head_count_kv"))
+        return interleave_to_halves(weight, of_layer(f.get("attention.head_count_kv"), layer))
+    if (".attn_v." in gguf_name or ".attn_output." in gguf_name) and \
+            f.get("attention.value_length", 0) < f.get("attention.key_length", 0) and f.get("attention.value_length"):
+        return pad_values(f, weight, gguf_name)
     if f.arch.startswith("gemma") and "norm" in gguf_name:
         return weight - 1
     if f.arch == "gpt2" and weight.dim() == 2 and ".h." in name:

@@ -260,6 +260,7 @@ static void measure(const Lowering *l, Lowered *out) {
 
 bool lower_plan(const Plan *plan, const Placement *placement, const LowerTarget *target, uint32_t max_rows,
                 Arena *arena, Lowered *out, Error *err) {
+    if (!lower_check_layers(plan, err)) return false;
     Lowering l = {.plan = plan, .placement = placement, .target = target, .arena = arena};
     l.max_rows = (uint32_t)align_up(max_rows, LOWER_ROWS_MULTIPLE);
     if (!find_stages(&l, err)) return false;

@@ -54,5 +54,9 @@ typedef struct {
 MUST_CHECK bool lower_plan(const Plan *plan, const Placement *placement, const LowerTarget *target,
                            uint32_t max_rows, Arena *arena, Lowered *out, Error *err);
 
+// Refuses (ERR_UNSUPPORTED) plans whose layers differ in what is laid out once for all of them: heads, the
+// cache, the width of the feed-forward.
+MUST_CHECK bool lower_check_layers(const Plan *plan, Error *err);
+
 // The program that moves a format's blocks into the layout of the kernels.
 MUST_CHECK bool lower_repack_program(Dtype dtype, Arena *arena, JitProgram *out, Error *err);

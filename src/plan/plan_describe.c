@@ -1,0 +1,97 @@
+// Plans for people.
+#include "plan/plan.h"
+
+const char *plan_op_name(OpKind kind) {
+    static const char *const names[OP_COUNT] = {
+#define OP(name, n_in, meaning) [OP_##name] = #name,
+#include "arch/op.def"
+#undef OP
+    };
+    return names[kind];
+}
+
+uint32_t plan_op_inputs(OpKind kind) {
+    static const uint8_t n_inputs[OP_COUNT] = {
+#define OP(name, n_in, meaning) [OP_##name] = n_in,
+#include "arch/op.def"
+#undef OP
+    };
+    return n_inputs[kind];
+}
+
+void plan_name_op(const Op *op, StrBuf *out) {
+    strbuf_printf(out, "layer %u, %s", op->layer, plan_op_name(op->kind));
+    if (op->weight) strbuf_printf(out, " with %.*s", STR_ARG(op->weight->name));
+}
+
+static const char *act_name(Act act) {
+    static const char *const names[ACT_COUNT + 1] = {
+#define ACT(name, width, meaning) [ACT_##name] = #name,
+#include "arch/act.def"
+#undef ACT
+        [ACT_NONE] = "-"};
+    return names[act];
+}
+
+static const char *const activation_names[] = {[FN_SILU] = "SiLU",
+                                               [FN_GELU_TANH] = "GELU (tanh)",
+                                               [FN_GELU_ERF] = "GELU (erf)",
+                                               [FN_SWIGLU_CLAMPED] = "clamped SwiGLU"};
+
+// The numbers of an operation that its weights do not say.
+static void describe_numbers(const Op *op, StrBuf *b) {
+    switch (op->kind) {
+    case OP_EMBED:
+        if (op->embed.scale != 1) strbuf_printf(b, ", times %g", (double)op->embed.scale);
+        break;
+    case OP_RMS_NORM:
+    case OP_LAYER_NORM:
+        if (op->norm.group != op->out_width) strbuf_printf(b, ", groups of %u", op->norm.group);
+        break;
+    case OP_ROPE:
+        strbuf_printf(b, "  %u heads of %u, %u turned", op->rope.n_heads, op->rope.head_dim,
+                      op->rope.rope->dims);
+        break;
+    case OP_KV_WRITE: strbuf_printf(b, "  cache %u", op->kv_write.cache); break;
+    case OP_ATTENTION:
+        strbuf_printf(b, "  cache %u, %u heads on %u, keys of %u, values of %u", op->attention.cache,
+                      op->attention.n_heads, op->attention.n_kv_heads, op->attention.key_dim,
+                      op->attention.value_dim);
+        if (op->attention.window) strbuf_printf(b, ", window %u", op->attention.window);
+        if (op->attention.cap > 0) strbuf_printf(b, ", capped at %g", (double)op->attention.cap);
+        break;
+    case OP_GLU:
+    case OP_ACTIVATION: strbuf_printf(b, "  %s of %u", activation_names[op->fn], op->out_width); break;
+    case OP_HEAD:
+        if (op->head.cap > 0) strbuf_printf(b, ", capped at %g", (double)op->head.cap);
+        break;
+    case OP_ROUTE:
+    case OP_EXPERT_MATMUL:
+    case OP_EXPERT_SUM: strbuf_printf(b, "  %u used", op->n_used); break;
+    case OP_ADD_POSITION:
+    case OP_MATMUL:
+    case OP_ADD:
+    case OP_COUNT: break;
+    }
+}
+
+static void describe_op(const Op *op, StrBuf *b) {
+    strbuf_printf(b, "%3u  %-9s  %s =", op->layer, plan_op_name(op->kind), act_name(op->out));
+    for (uint32_t i = 0; i < plan_op_inputs(op->kind); i++)
+        strbuf_printf(b, " %s", act_name(op->in[i]));
+    const Weight *w = op->weight;
+    if (w) {
+        strbuf_printf(b, "  %.*s [%llu, %llu] %s", STR_ARG(w->name), (unsigned long long)w->n_rows,
+                      (unsigned long long)w->n_cols, dtype_info(w->dtype)->name);
+    }
+    if (op->bias) strbuf_printf(b, " + %.*s", STR_ARG(op->bias->name));
+    describe_numbers(op, b);
+    strbuf_put_char(b, '\n');
+}
+
+Str plan_describe(const Plan *plan, Arena *arena) {
+    StrBuf b = strbuf_begin_in_arena(arena);
+    for (uint32_t i = 0; i < plan->n_ops; i++)
+        describe_op(&plan->ops[i], &b);
+    return strbuf_end_in_arena(&b, arena);
+}
