@@ -57,6 +57,86 @@ TEST(gguf_inspect_says_what_is_in_a_file) {
         if (!contains(text, parts[i])) FAIL("not in it: %s", parts[i]);
 }
 
+// What a file needs that is not here is said in one sentence, and the rest is shown all the same.
+TEST(gguf_inspect_says_what_is_not_supported) {
+    static const struct {
+        const char *name;
+        const char *architecture; // NULL: the usual one
+        bool other_tokenizer;
+        uint32_t odd_type; // 0: none
+        const char *extra; // a tensor more
+        const char *sentence;
+        const char *json;
+    } rows[] = {
+        {"all is well", .sentence = "\nThis model can be run.\n", .json = "\"supported\":true"},
+        {"architecture", .architecture = "mamba",
+         .sentence = "\nThis model cannot be run: general.architecture: \"mamba\" is not supported; "
+                     "supported: llama, ",
+         .json = "\"supported\":false,\"model_error\":\"general.architecture"},
+        {"tensor type", .odd_type = 16,
+         .sentence = "\nThis model cannot be run: tensor \"odd\": tensor type IQ2_XXS is not supported.\n",
+         .json = "\"unsupported_tensors\":[{\"name\":\"odd\",\"type_id\":16,\"type\":\"IQ2_XXS\"}]"},
+        {"a type of no name", .odd_type = 999,
+         .sentence = "\nThis model cannot be run: tensor \"odd\": tensor type 999 is not known.\n",
+         .json = "{\"name\":\"odd\",\"type_id\":999}"},
+        {"tokenizer", .other_tokenizer = true, .sentence = "\nThis tokenizer cannot be used: ",
+         .json = "\"supported\":false,\"tokenizer_error\":\""},
+        {"a vision model in the same file", .extra = "v.blk.0.attn_q.weight",
+         .sentence = "\nThis model can be run.\nTensors that the model does without: vision: 1 tensor.\n",
+         .json = "\"skipped_tensors\":\"vision: 1 tensor\""},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        TinyModel m = tiny_model_llama();
+        if (rows[i].architecture) m.architecture = rows[i].architecture;
+        GgufBuilder b = gguf_builder_begin();
+        tiny_model_put_metadata(&b, &m);
+        tiny_model_add_tensors(&b, &m);
+        if (rows[i].odd_type) gguf_builder_add_row(&b, STR("odd"), 1, (uint64_t[]){256}, rows[i].odd_type, 0);
+        if (rows[i].extra) gguf_builder_add_tensor(&b, rows[i].extra, DTYPE_F32, 1, (uint64_t[]){8}, NULL);
+        Str bytes = gguf_builder_end(&b);
+        if (rows[i].other_tokenizer) {
+            char *kind = memmem(bytes.ptr, bytes.len, "gpt2", 4);
+            REQUIRE(kind);
+            memcpy(kind, "bert", 4);
+        }
+        REQUIRE(gguf_builder_save(bytes, test_tmp_path("some.gguf")));
+        int code;
+        Str text = run_inspect(test_tmp_path("some.gguf"), "", &code);
+        CHECK_INT_EQ(0, code);
+        if (!contains(text, rows[i].sentence)) FAIL("not in it: %s", rows[i].sentence);
+        CHECK(contains(text, "\n  layers          2\n")); // or what it can
+        CHECK(contains(text, "  blk.1.ffn_down.weight     Q4_K"));
+        text = run_inspect(test_tmp_path("some.gguf"), "--json", &code);
+        CHECK_INT_EQ(0, code);
+        if (!contains(text, rows[i].json)) FAIL("not in it: %s", rows[i].json);
+    }
+}
+
+TEST(gguf_inspect_prints_plans) {
+    TinyModel m = tiny_model_llama();
+    tiny_model_save(&m, test_tmp_path("tiny.gguf"));
+    int code;
+    Str text = run_inspect(test_tmp_path("tiny.gguf"), "--plan", &code);
+    CHECK_INT_EQ(0, code);
+    CHECK(str_starts_with(text, STR("  0  EMBED      X =  token_embd.weight [1024, 256] Q6_K\n")));
+    CHECK(contains(text, "\n  1  ATTENTION  A = Q  cache 1, 8 heads on 2, keys of 32, values of 32\n"));
+    text = run_inspect(test_tmp_path("tiny.gguf"), "--plan --json", &code);
+    CHECK_INT_EQ(0, code);
+    Arena arena = os_arena(16 << 20);
+    Error err = {0};
+    const JsonNode *root = json_parse(text, &arena, &(JsonLimits){.nodes_max = NODES}, &err);
+    REQUIRE(root);
+    CHECK_INT_EQ(2, json_get(root, STR("caches"))->length);
+    CHECK_INT_EQ(1 + 16 * 2 + 2, json_get(root, STR("operations"))->length);
+    m.architecture = "mamba";
+    tiny_model_save(&m, test_tmp_path("tiny.gguf"));
+    text = run_inspect(test_tmp_path("tiny.gguf"), "--plan 2>&1", &code);
+    CHECK_INT_EQ(1, code);
+    CHECK(str_starts_with(text,
+                          STR("worker-orcd: general.architecture: \"mamba\" is not supported; supported: ")));
+}
+
 TEST(gguf_inspect_json_is_json) {
     TinyModel m = tiny_model_llama();
     tiny_model_save(&m, test_tmp_path("tiny.gguf"));

@@ -1,10 +1,13 @@
 // worker-orcd inspect FILE: what a person wants to know about a GGUF file, or all of it as JSON.
 //
-// Works on any file that gguf_open accepts, also where no architecture here could run it. What the file says
-// is printed with control characters made visible: it may come from anywhere, and a terminal obeys them.
+// Works on any GGUF, also where nothing here could run it: it says so then, in one sentence, and still ends
+// with exit status 0. Only a file that cannot be read ends with 1; with --plan and --fit also one that cannot
+// be run. What the file says is printed with control characters made visible: it may come from anywhere, and
+// a terminal obeys them.
 
 #include "base/utf8.h"
 #include "cli/commands.h"
+#include "cli/inspect.h"
 #include "model/gguf.h"
 #include "os/os.h"
 #include "json/json_writer.h"
@@ -22,6 +25,7 @@ enum {
 
 typedef struct {
     const GgufFile *file;
+    const Support *support;
     Str architecture;
     StrBuf out;
     uint32_t columns;
@@ -29,23 +33,6 @@ typedef struct {
 } Report;
 
 // ---- text ----
-
-// At most `columns` characters of s, in one line; "…" stands for the rest.
-static void put_text(StrBuf *out, Str s, uint32_t columns) {
-    for (uint32_t shown = 0; s.len; shown++) {
-        uint32_t codepoint = 0;
-        size_t length = utf8_decode(s, &codepoint);
-        if (shown + 1 >= columns && s.len > length) {
-            strbuf_put(out, STR("…"));
-            return;
-        }
-        bool control = length && utf8_is_control(codepoint);
-        if (codepoint == '\n' && length) strbuf_put(out, STR("␊"));
-        else if (length == 0 || control) strbuf_put(out, STR("\uFFFD"));
-        else strbuf_put(out, str_slice(s, 0, length));
-        s = str_slice(s, length ? length : 1, s.len);
-    }
-}
 
 // Spaces until the line that began at `start` is `columns` wide.
 static void pad_to(StrBuf *out, size_t start, uint32_t columns) {
@@ -91,7 +78,7 @@ static void put_array(StrBuf *out, const GgufArray *a, uint32_t columns) {
         }
         strbuf_put_char(out, ' ');
         uint32_t left = columns - (uint32_t)used - 4;
-        if (a->type == GGUF_STRING) put_text(out, gguf_array_str(a, i), left);
+        if (a->type == GGUF_STRING) inspect_put_text(out, gguf_array_str(a, i), left);
         else if (a->type == GGUF_F32 || a->type == GGUF_F64)
             strbuf_printf(out, "%.4g", (double)gguf_array_f32(a, i));
         else strbuf_printf(out, "%lld", (long long)gguf_array_i64(a, i));
@@ -100,7 +87,7 @@ static void put_array(StrBuf *out, const GgufArray *a, uint32_t columns) {
 
 static void put_value(StrBuf *out, const GgufValue *v, uint32_t columns) {
     switch (v->type) {
-    case GGUF_STRING: put_text(out, v->str, columns); break;
+    case GGUF_STRING: inspect_put_text(out, v->str, columns); break;
     case GGUF_ARRAY: put_array(out, &v->array, columns); break;
     default: put_number(out, v); break;
     }
@@ -198,7 +185,7 @@ static void put_model(Report *r) {
         elements += gguf_tensor_elements(&r->file->tensors[i]);
     put_heading(r, "Model");
     put_label(r, "architecture");
-    put_text(&r->out, r->architecture.len ? r->architecture : STR("not given"), 60);
+    inspect_put_text(&r->out, r->architecture.len ? r->architecture : STR("not given"), 60);
     strbuf_put_char(&r->out, '\n');
     if (name) {
         put_label(r, "name");
@@ -226,7 +213,7 @@ static void put_special_tokens(Report *r, const GgufArray *tokens) {
         strbuf_put_count(&r->out, id);
         if (id < tokens->count) {
             strbuf_put(&r->out, STR("  "));
-            put_text(&r->out, gguf_array_str(tokens, id), 40);
+            inspect_put_text(&r->out, gguf_array_str(tokens, id), 40);
         }
         strbuf_put_char(&r->out, '\n');
     }
@@ -309,10 +296,10 @@ static void put_formats(Report *r) {
     }
 }
 
-static void put_shape(StrBuf *out, const GgufTensor *t) {
-    for (uint32_t i = 0; i < t->n_dims; i++) {
+static void put_dims(StrBuf *out, const uint64_t *dims, uint32_t n_dims) {
+    for (uint32_t i = 0; i < n_dims; i++) {
         if (i) strbuf_put(out, STR(" × "));
-        strbuf_put_count(out, t->dims[i]);
+        strbuf_put_count(out, dims[i]);
     }
 }
 
@@ -327,12 +314,28 @@ static void put_tensors(Report *r) {
         const GgufTensor *t = &r->file->tensors[i];
         size_t start = r->out.len;
         strbuf_put(&r->out, STR("  "));
-        put_text(&r->out, t->name, UINT32_MAX);
+        inspect_put_text(&r->out, t->name, UINT32_MAX);
         pad_to(&r->out, start, 2 + name_columns + 2);
         strbuf_printf(&r->out, "%-8s", dtype_info(t->dtype)->name);
         put_bytes_right(&r->out, t->size_bytes, 8);
         strbuf_put(&r->out, STR("  "));
-        put_shape(&r->out, t);
+        put_dims(&r->out, t->dims, t->n_dims);
+        strbuf_put_char(&r->out, '\n');
+    }
+}
+
+// Those of formats that nothing here reads.
+static void put_odd_tensors(Report *r) {
+    if (r->file->n_odd_tensors == 0) return;
+    put_heading(r, "Tensors of types that are not supported");
+    for (uint32_t i = 0; i < r->file->n_odd_tensors; i++) {
+        const GgufOddTensor *t = &r->file->odd_tensors[i];
+        const char *type = dtype_ggml_name(t->ggml_id);
+        strbuf_put(&r->out, STR("  "));
+        inspect_put_text(&r->out, t->name, UINT32_MAX);
+        if (type) strbuf_printf(&r->out, "  %s  ", type);
+        else strbuf_printf(&r->out, "  type %u  ", t->ggml_id);
+        put_dims(&r->out, t->dims, t->n_dims);
         strbuf_put_char(&r->out, '\n');
     }
 }
@@ -345,7 +348,7 @@ static void put_keys(Report *r) {
         const GgufValue *v = &r->file->values[i];
         size_t start = r->out.len;
         strbuf_put(&r->out, STR("  "));
-        put_text(&r->out, v->key, r->columns - VALUE_COLUMNS_LEAST);
+        inspect_put_text(&r->out, v->key, r->columns - VALUE_COLUMNS_LEAST);
         strbuf_put(&r->out, STR(" = "));
         size_t used = utf8_count(str_slice(strbuf_str(&r->out), start, r->out.len));
         uint32_t left =
@@ -357,17 +360,19 @@ static void put_keys(Report *r) {
 
 static void put_report(Report *r) {
     const GgufFile *file = r->file;
-    put_text(&r->out, str_from_c(file->parts[0].name), UINT32_MAX);
+    inspect_put_text(&r->out, str_from_c(file->parts[0].name), UINT32_MAX);
     strbuf_printf(&r->out, "\nGGUF version %u, ", file->version);
     strbuf_put_bytes(&r->out, file->size_bytes);
     if (file->n_parts > 1) strbuf_printf(&r->out, " in %u parts", file->n_parts);
     strbuf_printf(&r->out, ", %u tensor%s, %u metadata key%s\n", file->n_tensors, plural_s(file->n_tensors),
                   file->n_values, plural_s(file->n_values));
+    inspect_put_support(r->support, file, &r->out);
     put_model(r);
     put_tokenizer(r);
     put_formats(r);
     put_keys(r);
     put_tensors(r);
+    put_odd_tensors(r);
 }
 
 // ---- JSON ----
@@ -454,6 +459,22 @@ static void json_put_tensors(JsonWriter *w, const GgufFile *file) {
     json_close_array(w);
 }
 
+static void json_put_odd_tensors(JsonWriter *w, const GgufFile *file) {
+    if (file->n_odd_tensors == 0) return;
+    json_key(w, "unsupported_tensors");
+    json_open_array(w);
+    for (uint32_t i = 0; i < file->n_odd_tensors; i++) {
+        const GgufOddTensor *t = &file->odd_tensors[i];
+        const char *type = dtype_ggml_name(t->ggml_id);
+        json_open_object(w);
+        json_member_str(w, "name", t->name);
+        json_member_u64(w, "type_id", t->ggml_id);
+        if (type) json_member_str(w, "type", str_from_c(type));
+        json_close_object(w);
+    }
+    json_close_array(w);
+}
+
 static void put_json(Report *r) {
     const GgufFile *file = r->file;
     JsonWriter writer = json_writer_begin(&r->out), *w = &writer;
@@ -472,6 +493,7 @@ static void put_json(Report *r) {
     json_member_str(w, "architecture", r->architecture);
     json_member_u64(w, "parameters", elements);
     json_member_str(w, "quant_kind", str_from_c(gguf_quant_kind(file)));
+    inspect_put_support_json(r->support, file, w);
     json_key(w, "metadata");
     json_open_object(w);
     for (uint32_t i = 0; i < file->n_values; i++) {
@@ -481,39 +503,63 @@ static void put_json(Report *r) {
     json_close_object(w);
     json_put_formats(w, file);
     json_put_tensors(w, file);
+    json_put_odd_tensors(w, file);
     json_close_object(w);
     strbuf_put_char(&r->out, '\n');
 }
 
 // ---- the command ----
 
-static bool inspect(const GgufFile *file, bool json, Error *err) {
-    Arena arena = os_arena(OUTPUT_BYTES);
+static void put_everything(Report *r, const Options *options) {
+    Error ignored; // a name of another type is shown among the keys
+    if (!gguf_opt_str(r->file, STR("general.architecture"), &r->architecture, &ignored))
+        r->architecture = (Str){0};
+    if (options->json) put_json(r);
+    else put_report(r);
+}
+
+// The operations alone.
+static bool put_plan(Report *r, const Options *options, Arena *arena, Error *err) {
+    const Support *s = r->support;
+    if (!s->has_model)
+        return error_set(err, ERR_BAD_FILE, "%s: no tensors: a vocabulary only", r->file->parts[0].name);
+    if (!s->model_ok) {
+        *err = s->model_error;
+        return false;
+    }
+    if (options->json) inspect_put_plan_json(s->plan, &r->out);
+    else strbuf_put(&r->out, plan_describe(s->plan, arena));
+    return true;
+}
+
+static bool inspect(const GgufFile *file, const Options *options, Arena *arena, Error *err) {
+    Support support;
+    inspect_support(file, options, arena, &support);
+    Arena output = os_arena(OUTPUT_BYTES);
+    void *start = output.next;
     Report r = {
         .file = file,
-        .out = strbuf_begin_in_arena(&arena),
+        .support = &support,
+        .out = strbuf_begin_in_arena(&output),
         .columns = (uint32_t)max_u64(os_terminal_columns(1), 40),
         .styled = os_is_terminal(1),
     };
-    Error ignored; // a name of another type is shown among the keys
-    if (!gguf_opt_str(file, STR("general.architecture"), &r.architecture, &ignored))
-        r.architecture = (Str){0};
-    if (json) put_json(&r);
-    else put_report(&r);
-    bool ok = !r.out.truncated
-                  ? os_write(1, strbuf_str(&r.out)) || error_set(err, ERR_IO, "standard output is closed")
-                  : error_set(err, ERR_NO_MEMORY, "the answer is larger than its memory");
-    os_release(arena.next, OUTPUT_BYTES);
+    bool ok = true;
+    if (options->inspect_plan) ok = put_plan(&r, options, arena, err);
+    else put_everything(&r, options);
+    if (ok && r.out.truncated) ok = error_set(err, ERR_NO_MEMORY, "the answer is larger than its memory");
+    if (ok && !os_write(1, strbuf_str(&r.out))) ok = error_set(err, ERR_IO, "standard output is closed");
+    os_release(start, OUTPUT_BYTES);
     return ok;
 }
 
 int cmd_inspect(const Options *options) {
     Error err;
-    Arena tables = os_arena(TABLES_BYTES);
+    Arena arena = os_arena(TABLES_BYTES);
     const GgufFile *file;
-    if (!gguf_open(options->file ? options->file : options->model, &tables, &file, &err))
+    if (!gguf_open_to_look(options->file ? options->file : options->model, &arena, &file, &err))
         return cli_report_error(&err);
-    bool ok = inspect(file, options->json, &err);
+    bool ok = inspect(file, options, &arena, &err);
     gguf_close(file);
     return ok ? 0 : cli_report_error(&err);
 }

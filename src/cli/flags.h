@@ -63,6 +63,7 @@ typedef struct {
     const char *model; // without "file:"
     const char *tokenizer;
     bool ignore_unknown_keys;
+    bool inspect_plan;
     uint32_t device; // a DeviceChoice
     uint32_t gpu_device;
     uint32_t threads;

@@ -97,6 +97,14 @@ static inline uint64_t gguf_tensor_elements(const GgufTensor *t) {
     return t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];
 }
 
+// A tensor of a format that is not supported here: nothing is known of its bytes.
+typedef struct {
+    Str name;
+    uint32_t ggml_id; // of the format; dtype_ggml_name may know it
+    uint32_t n_dims;
+    uint64_t dims[4];
+} GgufOddTensor;
+
 // ---- files ----
 
 typedef struct {
@@ -116,10 +124,14 @@ typedef struct {
     const GgufPart *parts;     // [n_parts]
     const GgufValue *values;   // [n_values], in the file's order
     const GgufTensor *tensors; // [n_tensors], in the files' order
+    // Of files opened for looking at; others have none.
+    const GgufOddTensor *odd_tensors;
+    uint32_t n_odd_tensors;
     // Private.
     const uint32_t *value_slots; // hash tables: index + 1, 0 for empty
     const uint32_t *tensor_slots;
     uint32_t value_mask, tensor_mask;
+    bool takes_odd_tensors;
     MappedFile *mapped; // [n_parts], or NULL when the caller's memory was parsed
 } GgufFile;
 
@@ -129,6 +141,9 @@ typedef struct {
 // tensors' data at most.
 MUST_CHECK bool gguf_open(const char *path, Arena *arena, const GgufFile **out, Error *err);
 void gguf_close(const GgufFile *file);
+// The same for looking at a file that perhaps cannot be run: tensors of formats that are not supported are
+// set aside (odd_tensors) instead of refused. They are not found by name.
+MUST_CHECK bool gguf_open_to_look(const char *path, Arena *arena, const GgufFile **out, Error *err);
 
 // As gguf_open, from memory that stays the caller's and outlives *out (gguf_close is then not needed). All
 // parts of a split model are given, in order; n_parts >= 1. The names must outlive *out, too.

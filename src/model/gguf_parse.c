@@ -29,6 +29,8 @@ typedef struct {
     GgufPlace place; // what is being read, for messages
     uint32_t part;
     uint32_t n_tensors;
+    GgufOddTensor *odd; // room for n_tensors; NULL where they are refused
+    uint32_t n_odd;
 } Reader;
 
 // ---- messages ----
@@ -311,14 +313,7 @@ static Reader reader_begin(GgufFile *file, const GgufPart *part, uint32_t index,
 
 // ---- tensors ----
 
-// One row of the table. file_offset is still counted from where the part's tensor data start.
-static bool read_tensor(Reader *r, GgufTensor *t) {
-    reader_about_file(r);
-    t->table_offset = r->cursor.offset;
-    t->part = r->part;
-    if (!read_name(r, "a tensor's name", GGUF_TENSOR_NAME_BYTES_MAX, &t->name)) return false;
-    r->place.kind = "tensor";
-    r->place.name = t->name;
+static bool read_dims(Reader *r, GgufTensor *t) {
     if (!read_u32(r, "the number of dimensions", &t->n_dims)) return false;
     r->place.position = t->table_offset;
     if (t->n_dims < 1 || t->n_dims > GGUF_DIMS_MAX)
@@ -333,14 +328,36 @@ static bool read_tensor(Reader *r, GgufTensor *t) {
                                 "more than 2^64 elements (dimension %" PRIu32 " is %" PRIu64 ")", i + 1,
                                 t->dims[i]);
     }
-    uint32_t type;
-    if (!read_u32(r, "the type", &type) || !read_u64(r, "the offset", &t->file_offset)) return false;
-    if (!dtype_from_ggml_id(type, &t->dtype)) {
-        const char *name = dtype_ggml_name(type);
-        if (!name) return reader_error(r, ERR_BAD_FILE, "tensor type %" PRIu32 " is unknown", type);
-        return reader_error(r, ERR_UNSUPPORTED, "tensor type %s is not supported", name);
+    return true;
+}
+
+// A format that is not supported: set aside, or refused.
+static bool read_odd_tensor(Reader *r, const GgufTensor *t, uint32_t type) {
+    const char *name = dtype_ggml_name(type);
+    if (r->odd) {
+        GgufOddTensor *odd = &r->odd[r->n_odd++];
+        *odd = (GgufOddTensor){.name = t->name, .ggml_id = type, .n_dims = t->n_dims};
+        memcpy(odd->dims, t->dims, sizeof odd->dims);
+        return true;
     }
+    if (!name) return reader_error(r, ERR_BAD_FILE, "tensor type %" PRIu32 " is unknown", type);
+    return reader_error(r, ERR_UNSUPPORTED, "tensor type %s is not supported", name);
+}
+
+// One row of the table. file_offset is still counted from where the part's tensor data start.
+static bool read_tensor(Reader *r, GgufTensor *t) {
+    uint32_t type;
+    reader_about_file(r);
+    t->table_offset = r->cursor.offset;
+    t->part = r->part;
+    if (!read_name(r, "a tensor's name", GGUF_TENSOR_NAME_BYTES_MAX, &t->name)) return false;
+    r->place.kind = "tensor";
+    r->place.name = t->name;
+    if (!read_dims(r, t)) return false;
+    if (!read_u32(r, "the type", &type) || !read_u64(r, "the offset", &t->file_offset)) return false;
+    if (!dtype_from_ggml_id(type, &t->dtype)) return read_odd_tensor(r, t, type);
     const DtypeInfo *info = dtype_info(t->dtype);
+    uint64_t elements = gguf_tensor_elements(t);
     if (t->dims[0] % info->block_elements)
         return reader_error(r, ERR_BAD_FILE,
                             "rows of %" PRIu64 " elements are no multiple of %s's blocks of %" PRIu32,
@@ -408,24 +425,35 @@ static bool check_overlaps(Reader *r, const GgufTensor *tensors, uint32_t n_tens
     return true;
 }
 
+static bool add_tensor_name(Reader *r, GgufFile *whole, GgufTensor *tensors, uint32_t *slots,
+                            const GgufTensor *t) {
+    uint32_t *slot = gguf_find_slot(slots, whole->tensor_mask, tensors, sizeof *tensors, t->name);
+    if (*slot) {
+        r->place.position = t->table_offset;
+        return reader_error(r, ERR_BAD_FILE, "is there twice");
+    }
+    *slot = ++whole->n_tensors;
+    return true;
+}
+
 // Appends a part's tensors to `whole`, whose tables have room for them.
 static bool read_tensor_table(Reader *r, GgufFile *whole, GgufTensor *tensors, uint32_t *slots) {
     GgufTensor *first = tensors + whole->n_tensors;
+    uint32_t count = 0;
+    if (whole->odd_tensors) r->odd = (GgufOddTensor *)(uintptr_t)whole->odd_tensors + whole->n_odd_tensors;
     for (uint32_t i = 0; i < r->n_tensors; i++) {
-        if (!read_tensor(r, &first[i])) return false;
-        uint32_t *slot = gguf_find_slot(slots, whole->tensor_mask, tensors, sizeof *tensors, first[i].name);
-        if (*slot) {
-            r->place.position = first[i].table_offset;
-            return reader_error(r, ERR_BAD_FILE, "is there twice");
-        }
-        *slot = ++whole->n_tensors;
+        if (!read_tensor(r, &first[count])) return false;
+        if (r->n_odd > i - count) continue; // it was set aside
+        if (!add_tensor_name(r, whole, tensors, slots, &first[count])) return false;
+        count++;
     }
+    whole->n_odd_tensors += r->n_odd;
     MappedFile *mapped = whole->mapped ? &whole->mapped[r->part] : NULL;
     if (mapped && !mapped->kept && !os_file_keep(mapped, r->cursor.offset, r->err)) return false;
     uint64_t data_start = align_up(r->cursor.offset, r->file->alignment);
-    for (uint32_t i = 0; i < r->n_tensors; i++)
+    for (uint32_t i = 0; i < count; i++)
         if (!place_tensor(r, &first[i], data_start)) return false;
-    return check_overlaps(r, first, r->n_tensors, *r->arena);
+    return check_overlaps(r, first, count, *r->arena);
 }
 
 // ---- split models ----
@@ -475,7 +503,7 @@ static bool read_further_part(GgufFile *whole, uint32_t index, GgufTensor *tenso
     if (n_parts != whole->n_parts)
         return reader_error(&r, ERR_BAD_FILE, "belongs to a model of %" PRIu32 " parts, not %" PRIu32,
                             n_parts, whole->n_parts);
-    if (r.n_tensors > n_tensors - whole->n_tensors)
+    if (r.n_tensors > n_tensors - whole->n_tensors - whole->n_odd_tensors)
         return reader_error(&r, ERR_BAD_FILE,
                             "the first part's split.tensors.count is %" PRIu32 "; there are more", n_tensors);
     return read_tensor_table(&r, whole, tensors, slots);
@@ -494,7 +522,9 @@ static bool read_all_tensors(Reader *first, GgufFile *whole) {
     uint32_t n_slots = gguf_slot_count(n_tensors);
     GgufTensor *tensors = arena_new(first->arena, GgufTensor, n_tensors);
     uint32_t *slots = arena_new(first->arena, uint32_t, n_slots);
-    if (!tensors || !slots) return reader_out_of_memory(first);
+    GgufOddTensor *odd = whole->takes_odd_tensors ? arena_new(first->arena, GgufOddTensor, n_tensors) : NULL;
+    if (!tensors || !slots || (whole->takes_odd_tensors && !odd)) return reader_out_of_memory(first);
+    whole->odd_tensors = odd;
     whole->tensors = tensors;
     whole->tensor_slots = slots;
     whole->tensor_mask = n_slots - 1;
@@ -504,10 +534,10 @@ static bool read_all_tensors(Reader *first, GgufFile *whole) {
         if (!read_further_part(whole, i, tensors, n_tensors, slots, *first->arena, first->err)) return false;
         whole->size_bytes += whole->parts[i].size;
     }
-    if (whole->n_tensors == n_tensors) return true;
+    uint32_t n_found = whole->n_tensors + whole->n_odd_tensors;
+    if (n_found == n_tensors) return true;
     return gguf_value_error(whole, gguf_find_value(whole, key), first->err,
-                            "expected %" PRIu32 " tensors in all parts, found %" PRIu32, n_tensors,
-                            whole->n_tensors);
+                            "expected %" PRIu32 " tensors in all parts, found %" PRIu32, n_tensors, n_found);
 }
 
 // `file` is empty but for what is mapped.
@@ -585,14 +615,15 @@ static bool open_mapped(GgufFile *file, Arena *arena, Error *err) {
 // Reads once more what the first reading has found to be the heads, and which is this process's own memory
 // since: whoever writes to the file meanwhile, what was checked is what will be used.
 static bool read_kept(GgufFile *file, Arena *arena, Error *err) {
-    GgufFile kept = {.mapped = file->mapped};
+    GgufFile kept = {.mapped = file->mapped, .takes_odd_tensors = file->takes_odd_tensors};
     if (!parse_parts(&kept, file->parts, file->n_parts, arena, err)) return false;
     *file = kept;
     return !os_file_was_cut() ||
            error_set(err, ERR_BAD_FILE, "%s: was cut while it was read", file->parts[0].name);
 }
 
-bool gguf_open(const char *path, Arena *arena, const GgufFile **out, Error *err) {
+static bool open_file(const char *path, bool takes_odd_tensors, Arena *arena, const GgufFile **out,
+                      Error *err) {
     GgufFile *file = arena_new(arena, GgufFile, 1);
     GgufPart *part = arena_new(arena, GgufPart, 1);
     MappedFile *mapped = arena_new(arena, MappedFile, 1);
@@ -601,6 +632,7 @@ bool gguf_open(const char *path, Arena *arena, const GgufFile **out, Error *err)
         return error_set(err, ERR_NO_MEMORY, "%s: no memory to open it", path);
     file->parts = part;
     file->mapped = mapped;
+    file->takes_odd_tensors = takes_odd_tensors;
     if (!map_part(file, part, 0, name.ptr, err)) return false;
     if (!open_mapped(file, arena, err) || !read_kept(file, arena, err)) {
         gguf_close(file);
@@ -608,6 +640,14 @@ bool gguf_open(const char *path, Arena *arena, const GgufFile **out, Error *err)
     }
     *out = file;
     return true;
+}
+
+bool gguf_open(const char *path, Arena *arena, const GgufFile **out, Error *err) {
+    return open_file(path, false, arena, out, err);
+}
+
+bool gguf_open_to_look(const char *path, Arena *arena, const GgufFile **out, Error *err) {
+    return open_file(path, true, arena, out, err);
 }
 
 void gguf_close(const GgufFile *file) {

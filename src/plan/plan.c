@@ -293,12 +293,12 @@ static const Arch *plan_find_arch(const GgufFile *file, Error *err) {
     if (!gguf_get_str(file, STR("general.architecture"), &name, err)) return NULL;
     const Arch *arch = arch_find(name);
     if (arch) return config_pick_arch(file, &arch, err) ? arch : NULL;
-    char list[256];
-    StrBuf supported = STRBUF(list);
+    char list[256], shown[64];
+    StrBuf supported = STRBUF(list), value = STRBUF(shown);
     for (uint32_t i = 0; arch_at(i); i++)
         strbuf_printf(&supported, "%s%s", i ? ", " : "", arch_at(i)->name);
-    error_set(err, ERR_UNSUPPORTED, "general.architecture: \"%.*s\" is not supported; supported: %s",
-              STR_ARG(name), list);
+    gguf_put_value(gguf_find_value(file, STR("general.architecture")), &value);
+    error_set(err, ERR_UNSUPPORTED, "general.architecture: %s is not supported; supported: %s", shown, list);
     return NULL;
 }
 

@@ -24,7 +24,7 @@ void plan_name_op(const Op *op, StrBuf *out) {
     if (op->weight) strbuf_printf(out, " with %.*s", STR_ARG(op->weight->name));
 }
 
-static const char *act_name(Act act) {
+const char *plan_act_name(Act act) {
     static const char *const names[ACT_COUNT + 1] = {
 #define ACT(name, width, meaning) [ACT_##name] = #name,
 #include "arch/act.def"
@@ -76,13 +76,15 @@ static void describe_numbers(const Op *op, StrBuf *b) {
 }
 
 static void describe_op(const Op *op, StrBuf *b) {
-    strbuf_printf(b, "%3u  %-9s  %s =", op->layer, plan_op_name(op->kind), act_name(op->out));
+    strbuf_printf(b, "%3u  %-9s  %s =", op->layer, plan_op_name(op->kind), plan_act_name(op->out));
     for (uint32_t i = 0; i < plan_op_inputs(op->kind); i++)
-        strbuf_printf(b, " %s", act_name(op->in[i]));
+        strbuf_printf(b, " %s", plan_act_name(op->in[i]));
     const Weight *w = op->weight;
     if (w) {
-        strbuf_printf(b, "  %.*s [%llu, %llu] %s", STR_ARG(w->name), (unsigned long long)w->n_rows,
-                      (unsigned long long)w->n_cols, dtype_info(w->dtype)->name);
+        strbuf_printf(b, "  %.*s [", STR_ARG(w->name));
+        if (w->n_matrices > 1) strbuf_printf(b, "%llu, ", (unsigned long long)w->n_matrices);
+        strbuf_printf(b, "%llu, %llu] %s", (unsigned long long)w->n_rows, (unsigned long long)w->n_cols,
+                      dtype_info(w->dtype)->name);
     }
     if (op->bias) strbuf_printf(b, " + %.*s", STR_ARG(op->bias->name));
     describe_numbers(op, b);

@@ -1,0 +1,31 @@
+// What `inspect` says about running a file here, beside what is in it.
+#pragma once
+
+#include "cli/flags.h"
+#include "json/json_writer.h"
+#include "plan/plan.h"
+
+// Whether a file can be run, and where not, why: one sentence each. The texts live as long as the Support.
+typedef struct {
+    bool has_model;     // false: a file that is only a vocabulary
+    bool has_tokenizer; // a vocabulary in the file
+    bool model_ok;
+    bool tokenizer_ok;
+    Error model_error;
+    Error tokenizer_error;
+    const Plan *plan; // NULL unless model_ok
+} Support;
+
+// Never fails: what goes wrong is what there is to say. `file` was opened to look. `arena` keeps the plan.
+void inspect_support(const GgufFile *file, const Options *options, Arena *arena, Support *out);
+
+// At most `columns` characters of s, in one line; "…" stands for the rest. What would steer a terminal is
+// made visible.
+void inspect_put_text(StrBuf *out, Str s, uint32_t columns);
+
+// Lines of text, each ended: "This model can be run.", or what is missing; and what is passed over.
+void inspect_put_support(const Support *s, const GgufFile *file, StrBuf *out);
+// The same as members of an object.
+void inspect_put_support_json(const Support *s, const GgufFile *file, JsonWriter *w);
+// The operations and caches as an object on one line.
+void inspect_put_plan_json(const Plan *plan, StrBuf *out);
