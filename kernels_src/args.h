@@ -12,27 +12,50 @@
 #define DEVICE_PTR(type) unsigned long long // CUdeviceptr
 #endif
 
-// One sequence's state on the device: 64 bytes. The host writes it when a sequence begins (and after each
-// prefill: token and position); the sampling stage advances it after every token, so that the next step can
-// be enqueued unread.
+// ---- what a step works on ----
+
+// Tokens of a sequence that are drawn before the host has fetched the first of them.
+enum { TOKEN_RING = 4 };
+
+// StepRow.token: the one that the row's sequence drew last.
+enum { ROW_TOKEN_DRAWN = -1 };
+
+// A token at a position of a sequence, and how the next one is drawn: 80 bytes. The stages of decoding work
+// on one row, at a fixed place. The host writes it when the row is not what the stage that draws has left
+// there: it makes the row its sequence's next one, so that one sequence decodes without a copy from the host.
 typedef struct {
-    int token;         // the token to feed next
-    unsigned position; // of that token
-    unsigned step;     // tokens drawn so far: the counter of the random numbers
+    int token;         // or ROW_TOKEN_DRAWN
+    unsigned position; // of the token
+    unsigned step;     // tokens that the sequence has drawn: the counter of the random numbers
+    unsigned slot;     // of the sequence
     // SamplerParams of src/backend/sampler.h
     unsigned top_k;
     float temperature, top_p, min_p;
     float repetition_penalty; // 1 where sample_adjust takes it off
+    unsigned reserved;
     unsigned long long seed;
     DEVICE_PTR(unsigned) seen;         // a bit a token id: prompt and output
     DEVICE_PTR(unsigned short) counts; // [vocabulary] how often each was drawn, or NULL: nobody asks
+    DEVICE_PTR(int) drawn;             // [TOKEN_RING] the sequence's tokens, or -1, each at step % TOKEN_RING
     DEVICE_PTR(const unsigned)
-    pages; // page numbers in the sequence's order; the page of `position` is there already
-} DecodeSequence;
+    pages; // the slot's row of the page table; the page of `position` is there already
+} StepRow;
+
+// Rows of one prompt that go through the layers together: 32 bytes.
+typedef struct {
+    unsigned n_rows;
+    unsigned position; // of the first row
+    unsigned slot;
+    unsigned reserved;
+    DEVICE_PTR(const int) tokens;     // [n_rows]
+    DEVICE_PTR(const unsigned) pages; // the slot's row of the page table; the rows' pages are there already
+} StepSpan;
+
+// ---- stages of decoding ----
 
 // decode_qkv.cuh
 typedef struct {
-    DEVICE_PTR(const DecodeSequence) sequence;
+    DEVICE_PTR(const StepRow) row;
     DEVICE_PTR(float) x;                   // [D_MODEL] the residual stream; written where FIRST, else read
     DEVICE_PTR(const unsigned char) embed; // FIRST: the embedding's matrix
     DEVICE_PTR(const float) learned;       // FIRST with LEARNED_POSITIONS: [positions][D_MODEL]
@@ -48,7 +71,7 @@ typedef struct {
 
 // decode_heads.cuh
 typedef struct {
-    DEVICE_PTR(const DecodeSequence) sequence;
+    DEVICE_PTR(const StepRow) row;
     DEVICE_PTR(const float) raw;      // [N_HEADS + 2 N_KV_HEADS][HEAD_DIM] of decode_qkv
     DEVICE_PTR(const float) norm[2];  // [HEAD_DIM] of queries, of keys
     DEVICE_PTR(const float) inv_freq; // [ROPE_DIMS / 2]
@@ -58,7 +81,7 @@ typedef struct {
 
 // decode_attention.cuh
 typedef struct {
-    DEVICE_PTR(const DecodeSequence) sequence;
+    DEVICE_PTR(const StepRow) row;
     DEVICE_PTR(const unsigned short) q;
     DEVICE_PTR(const unsigned short) kv;
     DEVICE_PTR(unsigned short) part; // out [splits][N_HEADS][HEAD_DIM] f16, each split's softmax taken alone
@@ -67,14 +90,14 @@ typedef struct {
 
 // decode_output.cuh: attention output, and down
 typedef struct {
-    DEVICE_PTR(const DecodeSequence) sequence; // FROM_ATTENTION
-    DEVICE_PTR(const unsigned short) part;     // FROM_ATTENTION
-    DEVICE_PTR(const float) part_weight;       // FROM_ATTENTION
-    DEVICE_PTR(const float) sinks;             // HAS_SINKS: [N_HEADS] a score each that has no value
-    DEVICE_PTR(const float) in;                // [N_COLS], not FROM_ATTENTION
-    DEVICE_PTR(const unsigned char) weight;    // [N_ROWS][N_COLS]
-    DEVICE_PTR(const float) bias;              // [N_ROWS] or NULL
-    DEVICE_PTR(float) x;                       // [N_ROWS] += the product; RAW: = the product
+    DEVICE_PTR(const StepRow) row;          // FROM_ATTENTION
+    DEVICE_PTR(const unsigned short) part;  // FROM_ATTENTION
+    DEVICE_PTR(const float) part_weight;    // FROM_ATTENTION
+    DEVICE_PTR(const float) sinks;          // HAS_SINKS: [N_HEADS] a score each that has no value
+    DEVICE_PTR(const float) in;             // [N_COLS], not FROM_ATTENTION
+    DEVICE_PTR(const unsigned char) weight; // [N_ROWS][N_COLS]
+    DEVICE_PTR(const float) bias;           // [N_ROWS] or NULL
+    DEVICE_PTR(float) x;                    // [N_ROWS] += the product; RAW: = the product
 } OutputArgs;
 
 // decode_post_norm.cuh
@@ -132,7 +155,7 @@ typedef struct {
 
 // decode_head.cuh
 typedef struct {
-    DEVICE_PTR(const DecodeSequence) sequence;
+    DEVICE_PTR(const StepRow) row;
     DEVICE_PTR(const float) x;              // [D_MODEL]
     DEVICE_PTR(const float) norm;           // [D_MODEL]
     DEVICE_PTR(const float) norm_bias;      // [D_MODEL], LAYER_NORM
@@ -141,9 +164,6 @@ typedef struct {
     DEVICE_PTR(float) logits;               // out [N_VOCAB], as the model gives them
     DEVICE_PTR(HeadBest) best;              // out [BLOCKS], after the repetition penalty
 } HeadArgs;
-
-// Tokens of a sequence that are drawn before the host has fetched the first of them.
-enum { TOKEN_RING = 4 };
 
 enum {
     SAMPLE_BINS = 2048,
@@ -170,11 +190,10 @@ typedef struct {
 
 // sample_*.cuh
 typedef struct {
-    DEVICE_PTR(DecodeSequence) sequence;
+    DEVICE_PTR(StepRow) row;
     DEVICE_PTR(const float) logits;    // [N_VOCAB]
     DEVICE_PTR(const HeadBest) best;   // [HEAD_BLOCKS]
     DEVICE_PTR(SampleScratch) scratch; // not for greedy; zeros before the first launch
-    DEVICE_PTR(int) out;               // [TOKEN_RING] the token, or -1, at step % TOKEN_RING
 } SampleArgs;
 
 enum { SAMPLE_BIAS_MAX = 300, SAMPLE_LOGPROBS_MAX = 20 }; // LOGIT_BIAS_MAX, LOGPROBS_MAX of src/base/limits.h
@@ -184,7 +203,7 @@ typedef struct {
     float bias;
 } SampleBias;
 
-// What a sequence asks for besides DecodeSequence's rules; written by the host when it begins.
+// What a sequence asks for besides StepRow's rules; written by the host when it begins.
 typedef struct {
     float repetition_penalty, presence_penalty, frequency_penalty;
     unsigned n_bias;
@@ -195,7 +214,7 @@ typedef struct {
 
 // sample_adjust.cuh
 typedef struct {
-    DEVICE_PTR(const DecodeSequence) sequence;
+    DEVICE_PTR(const StepRow) row;
     DEVICE_PTR(const SampleRules) rules;
     DEVICE_PTR(const float) logits; // [N_VOCAB] of decode_head
     DEVICE_PTR(float) out;          // [N_VOCAB]
@@ -226,11 +245,11 @@ typedef struct {
 
 // sample_logprobs.cuh
 typedef struct {
-    DEVICE_PTR(const DecodeSequence) sequence; // as the draw left it
+    DEVICE_PTR(const StepRow) row; // as the draw left it
     DEVICE_PTR(const SampleRules) rules;
     DEVICE_PTR(const float) logits;      // [N_VOCAB] of decode_head
     DEVICE_PTR(LogprobsScratch) scratch; // zeros before the first launch
-    DEVICE_PTR(SampleLogprobs) out;      // [TOKEN_RING] as SampleArgs.out
+    DEVICE_PTR(SampleLogprobs) out;      // [TOKEN_RING] as StepRow.drawn
 } SampleLogprobsArgs;
 
 // repack.cuh
@@ -243,19 +262,9 @@ typedef struct {
 
 // ---- prefill: MAX_ROWS rows of one sequence at most (README.md) ----
 
-// The rows of a step: 32 bytes, written by the host before its stages.
-typedef struct {
-    unsigned n_rows;
-    unsigned position;            // of the first row
-    DEVICE_PTR(const int) tokens; // [n_rows]
-    DEVICE_PTR(const unsigned)
-    pages; // page numbers in the sequence's order; those of the rows are there already
-    unsigned long long reserved;
-} PrefillChunk;
-
 // prefill_embed.cuh
 typedef struct {
-    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const StepSpan) span;
     DEVICE_PTR(const unsigned char) embed; // the embedding's matrix
     DEVICE_PTR(const float) learned;       // LEARNED_POSITIONS: [positions][D_MODEL]
     DEVICE_PTR(float) x;                   // out [MAX_ROWS][D_MODEL] the residual stream
@@ -263,14 +272,14 @@ typedef struct {
 
 // prefill_rope.cuh
 typedef struct {
-    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const StepSpan) span;
     DEVICE_PTR(const float) inv_freq; // [ROPE_DIMS / 2]
     DEVICE_PTR(float) rope;           // out [MAX_ROWS][ROPE_DIMS / 2]{cosine, sine}, times ROPE_SCALE
 } PrefillRopeArgs;
 
 // prefill_norm.cuh
 typedef struct {
-    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const StepSpan) span;
     DEVICE_PTR(const float) x;      // [MAX_ROWS][D_MODEL]
     DEVICE_PTR(const float) norm;   // [D_MODEL]
     DEVICE_PTR(const float) bias;   // [D_MODEL], LAYER_NORM
@@ -279,7 +288,7 @@ typedef struct {
 
 // prefill_qkv.cuh
 typedef struct {
-    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const StepSpan) span;
     DEVICE_PTR(const unsigned short) in;       // activations of D_MODEL columns
     DEVICE_PTR(const unsigned char) weight[3]; // query, key, value matrices
     DEVICE_PTR(const float) bias[3];           // or NULL
@@ -291,7 +300,7 @@ typedef struct {
 
 // prefill_heads.cuh
 typedef struct {
-    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const StepSpan) span;
     DEVICE_PTR(const float) raw;     // [MAX_ROWS][N_HEADS + 2 N_KV_HEADS][HEAD_DIM] of prefill_qkv
     DEVICE_PTR(const float) norm[2]; // [HEAD_DIM] of queries, of keys
     DEVICE_PTR(const float) rope;    // of prefill_rope
@@ -301,7 +310,7 @@ typedef struct {
 
 // prefill_attention.cuh
 typedef struct {
-    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const StepSpan) span;
     DEVICE_PTR(const unsigned short) q;
     DEVICE_PTR(const unsigned short) kv;
     DEVICE_PTR(const float) sinks;  // HAS_SINKS: [N_HEADS] a score each that has no value
@@ -310,7 +319,7 @@ typedef struct {
 
 // prefill_output.cuh: attention output, and down
 typedef struct {
-    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const StepSpan) span;
     DEVICE_PTR(const unsigned short) in;    // activations of N_COLS columns
     DEVICE_PTR(const unsigned char) weight; // [N_ROWS][N_COLS]
     DEVICE_PTR(const float) bias;           // [N_ROWS] or NULL
@@ -319,7 +328,7 @@ typedef struct {
 
 // prefill_post_norm.cuh
 typedef struct {
-    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const StepSpan) span;
     DEVICE_PTR(const float) t;    // [MAX_ROWS][D_MODEL] of prefill_output
     DEVICE_PTR(const float) norm; // [D_MODEL]
     DEVICE_PTR(float) x;          // [MAX_ROWS][D_MODEL] += the norm of each row of t
@@ -327,7 +336,7 @@ typedef struct {
 
 // prefill_glu.cuh
 typedef struct {
-    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const StepSpan) span;
     DEVICE_PTR(const unsigned short) in;       // activations of D_MODEL columns
     DEVICE_PTR(const unsigned char) weight[2]; // gate, up: [D_FF][D_MODEL]; UNGATED: up alone, the first
     DEVICE_PTR(const float) bias[2];           // [D_FF] or NULL, HAS_BIAS
@@ -350,7 +359,7 @@ typedef struct {
 
 // prefill_route.cuh
 typedef struct {
-    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const StepSpan) span;
     DEVICE_PTR(const float) x;              // [MAX_ROWS][D_MODEL]
     DEVICE_PTR(const float) norm;           // [D_MODEL]
     DEVICE_PTR(const unsigned char) weight; // the router: [N_EXPERTS][D_MODEL]
@@ -361,7 +370,7 @@ typedef struct {
 
 // prefill_group.cuh
 typedef struct {
-    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const StepSpan) span;
     DEVICE_PTR(const ExpertRowChoice) choice; // [MAX_ROWS][N_USED]
     DEVICE_PTR(unsigned) slot;                // out [MAX_ROWS][N_USED]
     DEVICE_PTR(ExpertTile) tiles;             // out [EXPERT_TILES]
@@ -369,7 +378,7 @@ typedef struct {
 
 // prefill_gather.cuh
 typedef struct {
-    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const StepSpan) span;
     DEVICE_PTR(const float) x;       // [MAX_ROWS][D_MODEL]
     DEVICE_PTR(const float) norm;    // [D_MODEL]
     DEVICE_PTR(const float) factor;  // [MAX_ROWS]
@@ -383,7 +392,7 @@ typedef struct {
     DEVICE_PTR(const unsigned short) in;       // activations of D_MODEL columns, a row a slot
     DEVICE_PTR(const unsigned char) weight[2]; // gate, up: [N_EXPERTS][D_FF][D_MODEL]
     DEVICE_PTR(const float) bias[2];           // [N_EXPERTS][D_FF] or NULL
-    DEVICE_PTR(unsigned short) out; // the same of D_FF columns, divided by PREFILL_GLU_DIVISOR
+    DEVICE_PTR(unsigned short) out;            // the same of D_FF columns, divided by PREFILL_GLU_DIVISOR
 } PrefillExpertsGluArgs;
 
 // prefill_experts_down.cuh
@@ -397,7 +406,7 @@ typedef struct {
 
 // prefill_experts_sum.cuh
 typedef struct {
-    DEVICE_PTR(const PrefillChunk) chunk;
+    DEVICE_PTR(const StepSpan) span;
     DEVICE_PTR(const ExpertRowChoice) choice; // [MAX_ROWS][N_USED]
     DEVICE_PTR(const unsigned) slot;          // [MAX_ROWS][N_USED]
     DEVICE_PTR(const float) in;               // [slots][D_MODEL]

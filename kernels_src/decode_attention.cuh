@@ -105,16 +105,16 @@ DEVICE void clear_values_after(KvPage *kv, u32 last) {
 }
 
 DEVICE void decode_attention_prepare(const AttentionArgs &a, u32 split, u32 kv_head, AttentionState *s) {
-    s->position = a.sequence->position;
+    s->position = a.row->position;
     s->range = attention_range(s->position);
     s->page = s->range.first_page + split * s->range.split_pages + warp_index();
     s->end_page = MIN(s->range.first_page + (split + 1) * s->range.split_pages, s->range.end_page);
     // Earlier steps wrote every page but the last one, which this step's QKV stage is still writing.
-    s->number = s->page < s->end_page ? a.sequence->pages[s->page] : 0;
+    s->number = s->page < s->end_page ? a.row->pages[s->page] : 0;
     s->loaded = s->page < s->end_page && s->page + 1 < s->range.end_page;
     if (s->loaded) load_page(a, kv_head, s->number, &s->kv);
     for (u32 page = s->page + (s->loaded ? WARPS : 0); page < s->end_page; page += WARPS) {
-        prefetch_page(a, kv_head, a.sequence->pages[page]);
+        prefetch_page(a, kv_head, a.row->pages[page]);
     }
 }
 
@@ -251,7 +251,7 @@ DEVICE void decode_attention_run(const AttentionArgs &a, u32 split, u32 kv_head,
     for (; s->page < s->end_page; s->page += WARPS) {
         if (!s->loaded) load_page(a, kv_head, s->number, &s->kv);
         s->loaded = false;
-        if (s->page + WARPS < s->end_page) s->number = a.sequence->pages[s->page + WARPS];
+        if (s->page + WARPS < s->end_page) s->number = a.row->pages[s->page + WARPS];
         u32 first = s->page * KV_PAGE;
         if (s->position < first + KV_PAGE - 1) clear_values_after(&s->kv, s->position - first);
         bool sees_first = first + t <= s->position && first + t >= s->range.first_position;

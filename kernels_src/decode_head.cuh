@@ -34,7 +34,7 @@ enum : u32 {
 DEVICE void decode_head_prepare(const HeadArgs &a, u32 block, u8 *shared, HeadState *s) {
     s->product.start(block, shared, {a.weight});
     norm_prepare(a.norm, a.norm_bias, &s->norm);
-    s->rules = logit_rules(a.sequence);
+    s->rules = logit_rules(a.row);
     s->product.settle(block);
 }
 

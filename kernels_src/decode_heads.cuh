@@ -11,8 +11,8 @@
 
 DEVICE void decode_heads_run(const HeadsArgs &a, u32 head) {
     if (head >= ROW_HEADS) return;
-    u32 position = a.sequence->position;
-    HeadPlace place = head_place(head, a.q, a.kv, a.sequence->pages[position / KV_PAGE], position % KV_PAGE);
+    u32 position = a.row->position;
+    HeadPlace place = head_place(head, a.q, a.kv, a.row->pages[position / KV_PAGE], position % KV_PAGE);
     head_run(a.raw + head * HEAD_DIM, place.part == 0 ? a.norm[0] : a.norm[1], place, [&](u32 pair) {
         float sine, cosine;
         sin_cos_f32((float)position * a.inv_freq[pair], &sine, &cosine);

@@ -49,7 +49,7 @@ DEVICE void decode_output_prepare(const OutputArgs &a, u32 block, u8 *shared, Ou
         s->bias[r] = a.bias != 0 && row < N_ROWS ? a.bias[row] : 0.0f;
     }
 #ifdef FROM_ATTENTION
-    s->n_splits = attention_range(a.sequence->position).n_splits;
+    s->n_splits = attention_range(a.row->position).n_splits;
 #ifdef HAS_SINKS
 #pragma unroll
     for (u32 i = 0; i < X_TURNS; i++) {

@@ -84,8 +84,8 @@ DEVICE void find_outputs(const QkvArgs &a, const QkvUnit &u, float *out[2]) {
 #else
 // Where the unit's two results go.
 DEVICE void find_outputs(const QkvArgs &a, const QkvUnit &u, f16 *out[2]) {
-    u32 position = a.sequence->position, slot = position % KV_PAGE;
-    f16 *tile = a.kv + (u64)a.sequence->pages[position / KV_PAGE] * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) +
+    u32 position = a.row->position, slot = position % KV_PAGE;
+    f16 *tile = a.kv + (u64)a.row->pages[position / KV_PAGE] * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) +
                 (u.head * 2 + (u.part == 2)) * KV_TILE_HALVES(HEAD_DIM);
     for (u32 i = 0; i < 2; i++) {
         out[i] = u.part == 0 ? a.q + u.head * HEAD_DIM + u.dim[i]
@@ -105,7 +105,7 @@ DEVICE void decode_qkv_prepare(const QkvArgs &a, u32 block, u8 *shared, QkvState
         QkvUnit u = qkv_unit(unit);
 #ifndef RAW
         if (u.turned) {
-            sin_cos_f32((float)a.sequence->position * a.inv_freq[u.pair], &s->sine, &s->cosine);
+            sin_cos_f32((float)a.row->position * a.inv_freq[u.pair], &s->sine, &s->cosine);
             s->sine *= ROPE_SCALE;
             s->cosine *= ROPE_SCALE;
         }
@@ -122,9 +122,15 @@ DEVICE void decode_qkv_prepare(const QkvArgs &a, u32 block, u8 *shared, QkvState
 }
 
 #ifdef FIRST
+DEVICE u32 row_token(const StepRow *row) {
+    i32 token = row->token;
+    if (token == ROW_TOKEN_DRAWN) token = row->drawn[(row->step - 1) % TOKEN_RING];
+    return (u32)MAX(token, 0); // what follows an invalid token is dropped
+}
+
 // x of the token: every block needs all of it, block 0 also writes it for the stages to come.
 DEVICE void load_embedding(const QkvArgs &a, u32 block, float4 v[X_TURNS]) {
-    const u8 *row = a.embed + (u64)(u32)a.sequence->token * layout_row_bytes(EMBED_FORMAT, N_COLS);
+    const u8 *row = a.embed + (u64)row_token(a.row) * layout_row_bytes(EMBED_FORMAT, N_COLS);
     for (u32 i = 0; i < X_TURNS; i++) {
         u32 g = x_group(i);
         v[i] = {0, 0, 0, 0};
@@ -134,7 +140,7 @@ DEVICE void load_embedding(const QkvArgs &a, u32 block, float4 v[X_TURNS]) {
         v[i].z = weight_value<EMBED_FORMAT>(row, N_COLS, g * 4 + 2) * EMBED_SCALE;
         v[i].w = weight_value<EMBED_FORMAT>(row, N_COLS, g * 4 + 3) * EMBED_SCALE;
 #ifdef LEARNED_POSITIONS
-        float4 p = ((const float4 *)(a.learned + (u64)a.sequence->position * N_COLS))[g];
+        float4 p = ((const float4 *)(a.learned + (u64)a.row->position * N_COLS))[g];
         v[i] = {v[i].x + p.x, v[i].y + p.y, v[i].z + p.z, v[i].w + p.w};
 #endif
         if (block == 0) ((float4 *)a.x)[g] = v[i];

@@ -17,7 +17,7 @@ struct LogitRules {
     const u32 *seen;
 };
 
-DEVICE LogitRules logit_rules(const DecodeSequence *s) {
+DEVICE LogitRules logit_rules(const StepRow *s) {
     return {s->repetition_penalty, s->temperature, s->seen};
 }
 
@@ -73,14 +73,14 @@ DEVICE HeadBest best_of_blocks(const HeadBest *blocks, u32 n_blocks) {
 }
 
 // The drawn token becomes the next step's input. An invalid one is reported, and the step that may be
-// enqueued already is given token 0: its result is dropped. out [TOKEN_RING]: the host fetches a token while
-// the next one is drawn.
-DEVICE void sequence_advance(DecodeSequence *s, i32 token, i32 *out) {
+// enqueued already is given token 0: its result is dropped. The host fetches a token while the next one is
+// drawn.
+DEVICE void row_advance(StepRow *row, i32 token) {
     u32 t = token < 0 ? 0u : (u32)token;
-    out[s->step % TOKEN_RING] = token;
-    if (s->seen != 0) s->seen[t / 32] |= 1u << t % 32;
-    if (s->counts != 0 && s->counts[t] < 0xFFFFu) s->counts[t]++;
-    s->token = (i32)t;
-    s->position++;
-    s->step++;
+    row->drawn[row->step % TOKEN_RING] = token;
+    if (row->seen != 0) row->seen[t / 32] |= 1u << t % 32;
+    if (row->counts != 0 && row->counts[t] < 0xFFFFu) row->counts[t]++;
+    row->token = (i32)t;
+    row->position++;
+    row->step++;
 }

@@ -45,10 +45,10 @@ struct AttentionTask {
     u32 last;     // position of the block's last row
     u32 first_tile, end_tile;
 };
-DEVICE AttentionTask attention_task(const PrefillChunk *chunk, u32 block) {
+DEVICE AttentionTask attention_task(const StepSpan *span, u32 block) {
     AttentionTask t;
-    t.n_rows = chunk->n_rows;
-    t.position = chunk->position;
+    t.n_rows = span->n_rows;
+    t.position = span->position;
     t.head = block % N_HEADS;
     t.kv_head = t.head / (N_HEADS / N_KV_HEADS);
     u32 tiles = CEIL_DIV(t.n_rows, (u32)QUERY_ROWS), tile = block / N_HEADS;
@@ -65,7 +65,7 @@ struct KvPages {
     u32 page[KEY_PAGES];
 };
 DEVICE KvPages load_kv_pages(const PrefillAttentionArgs &a, const AttentionTask &t, u32 tile) {
-    const u32 *pages = a.chunk->pages;
+    const u32 *pages = a.span->pages;
     KvPages out;
 #pragma unroll
     for (u32 p = 0; p < KEY_PAGES; p++) {
@@ -243,7 +243,7 @@ DEVICE void store_query_rows(const PrefillAttentionArgs &a, const AttentionTask 
 }
 
 DEVICE void prefill_attention_run(const PrefillAttentionArgs &a, u32 block, u8 *shared) {
-    AttentionTask t = attention_task(a.chunk, block);
+    AttentionTask t = attention_task(a.span, block);
     if (t.row >= t.n_rows) return;
     QueryRows r;
     fetch_kv_tile(a, t, t.first_tile, load_kv_pages(a, t, t.first_tile),

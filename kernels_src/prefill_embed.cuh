@@ -11,12 +11,12 @@
 enum : u32 { EMBED_THREADS = 128 };
 
 DEVICE void prefill_embed_run(const PrefillEmbedArgs &a, u32 row) {
-    if (row >= a.chunk->n_rows) return;
-    const u8 *from = a.embed + (u64)(u32)a.chunk->tokens[row] * layout_row_bytes(EMBED_FORMAT, D_MODEL);
+    if (row >= a.span->n_rows) return;
+    const u8 *from = a.embed + (u64)(u32)a.span->tokens[row] * layout_row_bytes(EMBED_FORMAT, D_MODEL);
     for (u32 col = thread_index(); col < D_MODEL; col += EMBED_THREADS) {
         float v = weight_value<EMBED_FORMAT>(from, D_MODEL, col) * EMBED_SCALE;
 #ifdef LEARNED_POSITIONS
-        v += a.learned[(u64)(a.chunk->position + row) * D_MODEL + col];
+        v += a.learned[(u64)(a.span->position + row) * D_MODEL + col];
 #endif
         a.x[(u64)row * D_MODEL + col] = v;
     }

@@ -10,7 +10,7 @@
 enum : u32 { SUM_THREADS = 256 };
 
 DEVICE void prefill_experts_sum_run(const PrefillExpertsSumArgs &a, u32 row) {
-    if (row >= a.chunk->n_rows) return;
+    if (row >= a.span->n_rows) return;
     const float4 *in[N_USED];
     float weight[N_USED];
 #pragma unroll

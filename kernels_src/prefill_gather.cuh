@@ -13,7 +13,7 @@
 enum : u32 { GATHER_WARPS = 4 };
 
 DEVICE void prefill_gather_run(const PrefillGatherArgs &a, u32 row) {
-    if (row >= a.chunk->n_rows) return;
+    if (row >= a.span->n_rows) return;
     u32 slot[N_USED];
 #pragma unroll
     for (u32 i = 0; i < N_USED; i++) {

@@ -9,7 +9,7 @@
 // all columns of a token's unit.
 DEVICE void prefill_glu_run(const PrefillGluArgs &a, u32 block, u8 *shared) {
     PrefillGluRows rows = {{a.weight[0], a.weight[1]}};
-    matmul_stage(a.chunk, a.in, block, shared, rows, [&](const MatmulTile &t, u32 unit, const float *sums) {
+    matmul_stage(a.span, a.in, block, shared, rows, [&](const MatmulTile &t, u32 unit, const float *sums) {
         u32 end = MIN(t.n_rows - t.token, (u32)TILE_TOKENS);
         for (u32 token = lane_index(); token < end; token += WARP) {
             const float4 *s = (const float4 *)(sums + token * SUM_STRIDE);

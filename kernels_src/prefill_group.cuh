@@ -60,7 +60,7 @@ DEVICE void lay_out_expert(const PrefillGroupArgs &a, u32 expert, ExpertSlots *e
 DEVICE void prefill_group_run(const PrefillGroupArgs &a, u8 *shared) {
     u16 *counts = (u16 *)shared;
     ExpertSlots *experts = (ExpertSlots *)(shared + COUNTS_AT);
-    u32 n_rows = a.chunk->n_rows, each = CEIL_DIV(n_rows, (u32)GROUP_THREADS);
+    u32 n_rows = a.span->n_rows, each = CEIL_DIV(n_rows, (u32)GROUP_THREADS);
     u32 from = MIN(thread_index() * each, n_rows) * N_USED, to = MIN(from + each * N_USED, n_rows * N_USED);
     for (u32 e = 0; e < N_EXPERTS; e++) {
         counts[e * GROUP_THREADS + thread_index()] = 0;

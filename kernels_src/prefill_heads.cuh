@@ -11,10 +11,10 @@
 #endif
 
 DEVICE void prefill_heads_run(const PrefillHeadsArgs &a, u32 row, u32 head) {
-    if (row >= a.chunk->n_rows) return;
-    u32 position = a.chunk->position + row;
+    if (row >= a.span->n_rows) return;
+    u32 position = a.span->position + row;
     f16 *q = a.q + (u64)row * N_HEADS * HEAD_DIM;
-    HeadPlace place = head_place(head, q, a.kv, a.chunk->pages[position / KV_PAGE], position % KV_PAGE);
+    HeadPlace place = head_place(head, q, a.kv, a.span->pages[position / KV_PAGE], position % KV_PAGE);
     const float *raw = a.raw + ((u64)row * ROW_HEADS + head) * HEAD_DIM;
     head_run(raw, place.part == 0 ? a.norm[0] : a.norm[1], place,
              [&](u32 pair) { return load_shared_data((const float2 *)a.rope + row * ROPE_PAIRS + pair); });

@@ -72,8 +72,8 @@ struct MatmulTile {
     u32 n_rows; // of the step
     bool any;   // the block has something to do
 };
-DEVICE MatmulTile matmul_tile(const PrefillChunk *chunk, u32 block) {
-    u32 n_rows = chunk->n_rows, token_tiles = CEIL_DIV(n_rows, (u32)TILE_TOKENS);
+DEVICE MatmulTile matmul_tile(const StepSpan *span, u32 block) {
+    u32 n_rows = span->n_rows, token_tiles = CEIL_DIV(n_rows, (u32)TILE_TOKENS);
     MatmulTile t;
     t.any = block < UNIT_TILES * token_tiles;
     t.unit = block / MAX(token_tiles, 1u) * TILE_UNITS + warp_index() % WARPS * WARP_UNITS;
@@ -386,8 +386,8 @@ DEVICE void matmul_tile_run(const MatmulTile &t, const f16 *in, u8 *shared, cons
 }
 
 template <class Rows, class Finish>
-DEVICE void matmul_stage(const PrefillChunk *chunk, const f16 *in, u32 block, u8 *shared, const Rows &rows,
+DEVICE void matmul_stage(const StepSpan *span, const f16 *in, u32 block, u8 *shared, const Rows &rows,
                          const Finish &finish) {
-    MatmulTile t = matmul_tile(chunk, block);
+    MatmulTile t = matmul_tile(span, block);
     if (t.any) matmul_tile_run(t, in, shared, rows, finish);
 }

@@ -36,7 +36,7 @@ DEVICE void subtract_mean(float4 v[NORM_TURNS]) {
 #endif
 
 DEVICE void prefill_norm_run(const PrefillNormArgs &a, u32 row) {
-    if (row >= a.chunk->n_rows) return;
+    if (row >= a.span->n_rows) return;
     const float4 *x = (const float4 *)(a.x + (u64)row * D_MODEL);
     float4 v[NORM_TURNS];
     float squares = 0;

@@ -30,7 +30,7 @@ struct PrefillOutputRows {
 enum : u32 { OUTPUT_AHEAD = 8 };
 DEVICE void prefill_output_run(const PrefillOutputArgs &a, u32 block, u8 *shared) {
     PrefillOutputRows rows = {a.weight};
-    matmul_stage(a.chunk, a.in, block, shared, rows, [&](const MatmulTile &t, u32 unit, const float *sums) {
+    matmul_stage(a.span, a.in, block, shared, rows, [&](const MatmulTile &t, u32 unit, const float *sums) {
         u32 r = lane_index() % 4 * 4, row = unit * 16 + r, end = MIN(t.n_rows - t.token, (u32)TILE_TOKENS);
         if (row >= N_ROWS) return;
         float4 bias = a.bias != 0 ? *(const float4 *)(a.bias + row) : float4{0, 0, 0, 0};

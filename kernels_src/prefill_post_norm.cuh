@@ -11,7 +11,7 @@
 enum : u32 { POST_NORM_WARPS = 4 };
 
 DEVICE void prefill_post_norm_run(const PrefillPostNormArgs &a, u32 row) {
-    if (row >= a.chunk->n_rows) return;
+    if (row >= a.span->n_rows) return;
     const float4 *t = (const float4 *)(a.t + (u64)row * D_MODEL), *w = (const float4 *)a.norm;
     float4 *x = (float4 *)(a.x + (u64)row * D_MODEL);
     float squares = 0;

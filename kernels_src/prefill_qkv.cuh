@@ -60,7 +60,7 @@ struct PrefillQkvRows {
 
 // A token's part of the cache: keys [KV_PAGE][HEAD_DIM], or values [HEAD_DIM][KV_PAGE].
 DEVICE f16 *qkv_tile(const PrefillQkvArgs &a, const QkvPair &p, u32 position) {
-    return a.kv + (u64)a.chunk->pages[position / KV_PAGE] * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) +
+    return a.kv + (u64)a.span->pages[position / KV_PAGE] * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) +
            (p.head * 2 + (p.part == 2)) * KV_TILE_HALVES(HEAD_DIM);
 }
 
@@ -80,7 +80,7 @@ DEVICE TwoPairs turn_pairs(const TwoPairs &v, float4 turn, float scale) {
 enum : u32 { QKV_AHEAD = 4 };
 DEVICE void store_queries_or_keys(const PrefillQkvArgs &a, const MatmulTile &t, u32 unit, const float *sums) {
     u32 r = lane_index() % 4 * 2, end = MIN(t.n_rows - t.token, (u32)TILE_TOKENS);
-    u32 position = a.chunk->position + t.token;
+    u32 position = a.span->position + t.token;
     QkvPair p = qkv_pair(unit, r), next = qkv_pair(unit, r + 1);
     float scale = p.part == 0 ? SCORE_SCALE * 1.44269504089f : 1.0f;
     TwoPairs bias = {{0, 0}, {0, 0}};
@@ -122,7 +122,7 @@ DEVICE void store_queries_or_keys(const PrefillQkvArgs &a, const MatmulTile &t, 
 // Values: lane 16 h + i has the first (h: second) of all eight pairs of every sixteenth token.
 DEVICE void store_values(const PrefillQkvArgs &a, const MatmulTile &t, u32 unit, const float *sums) {
     u32 h = lane_index() / 16, end = MIN(t.n_rows - t.token, (u32)TILE_TOKENS);
-    u32 position = a.chunk->position + t.token;
+    u32 position = a.span->position + t.token;
     QkvPair p = qkv_pair(unit, 0);
     u32 dim = p.dim[0] + h; // and every second from there
     float bias[8];
@@ -164,7 +164,7 @@ DEVICE void store_raw(const PrefillQkvArgs &a, const MatmulTile &t, u32 unit, co
 
 DEVICE void prefill_qkv_run(const PrefillQkvArgs &a, u32 block, u8 *shared) {
     PrefillQkvRows rows = {{a.weight[0], a.weight[1], a.weight[2]}};
-    matmul_stage(a.chunk, a.in, block, shared, rows, [&](const MatmulTile &t, u32 unit, const float *sums) {
+    matmul_stage(a.span, a.in, block, shared, rows, [&](const MatmulTile &t, u32 unit, const float *sums) {
 #ifdef RAW
         store_raw(a, t, unit, sums);
 #else

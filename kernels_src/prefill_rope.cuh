@@ -9,10 +9,10 @@
 #endif
 
 DEVICE void prefill_rope_run(const PrefillRopeArgs &a, u32 row) {
-    if (row >= a.chunk->n_rows) return;
+    if (row >= a.span->n_rows) return;
     for (u32 i = lane_index(); i < ROPE_DIMS / 2; i += WARP) {
         float sine, cosine;
-        sin_cos_f32((float)(a.chunk->position + row) * a.inv_freq[i], &sine, &cosine);
+        sin_cos_f32((float)(a.span->position + row) * a.inv_freq[i], &sine, &cosine);
         ((float2 *)a.rope)[row * (ROPE_DIMS / 2) + i] = {cosine * ROPE_SCALE, sine * ROPE_SCALE};
     }
 }

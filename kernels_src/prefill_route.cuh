@@ -94,7 +94,7 @@ DEVICE void route_experts(const PrefillRouteArgs &a, u32 first, u8 *shared) {
 }
 
 DEVICE void prefill_route_run(const PrefillRouteArgs &a, u32 block, u8 *shared) {
-    u32 n_rows = a.chunk->n_rows, row = block * ROUTE_ROWS + warp_index();
+    u32 n_rows = a.span->n_rows, row = block * ROUTE_ROWS + warp_index();
     if (block * ROUTE_ROWS >= n_rows) return;
     if (warp_index() < ROUTE_ROWS) load_route_row(a, row, n_rows, shared);
     block_sync();

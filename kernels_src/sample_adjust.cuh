@@ -7,7 +7,7 @@
 //     best[b] = the largest v[i] of block b's part, the lowest id among equals
 //
 // The draw then takes v and best instead of the head's. Of such a sequence the head and the draw know no
-// repetition penalty (DecodeSequence has 1): it is taken off here, after the bias.
+// repetition penalty (StepRow has 1): it is taken off here, after the bias.
 //
 // Grid: HEAD_BLOCKS blocks, each with its part of the logits. CPU reference: sampler_draw. Defines: N_VOCAB,
 // HEAD_BLOCKS (blocks of decode_head).
@@ -50,8 +50,8 @@ DEVICE void sample_adjust_run(const SampleAdjustArgs &a, u32 block, u8 *shared) 
     block_sync();
     // The part of the list that is for this block's tokens: mostly none.
     u32 from = bias_at(list, 0, a.rules->n_bias, first), to = bias_at(list, from, a.rules->n_bias, end);
-    LogitRules repetition = {a.rules->repetition_penalty, 0, a.sequence->seen};
-    const u16 *counts = a.sequence->counts;
+    LogitRules repetition = {a.rules->repetition_penalty, 0, a.row->seen};
+    const u16 *counts = a.row->counts;
     HeadBest best = {-INFINITY_F32, -1, 0, 0};
     for (u32 i = first + thread_index(); i < end; i += THREADS) {
         float v = load_shared_data(a.logits + i);

@@ -252,7 +252,7 @@ DEVICE Kept search_ranking(const SampleArgs &a, SampleState *s, u32 search, u32 
 // Draws from what is kept; the block that has the token ends the step. `rules`: the sequence as it was, since
 // by then another block may have advanced it.
 DEVICE void draw(const SampleArgs &a, SampleState *s, u32 block, const Kept &kept,
-                 const DecodeSequence &rules) {
+                 const StepRow &rules) {
     u64 least = (u64)(rules.min_p * 1099511627776.0f), mass = 0, ties = 0, all;
     // A thread's logits lie side by side, so that sums over threads are in the order of ids.
     u32 from = thread_index() * PER_THREAD, to = MIN(from + PER_THREAD, s->n);
@@ -297,7 +297,7 @@ DEVICE void draw(const SampleArgs &a, SampleState *s, u32 block, const Kept &kep
         if (key > kept.key) weight = whole;
         else if (key == kept.key && kept_ties > 0) kept_ties--, weight = kept.tie_weight;
         if (weight > 0 && reached <= target && reached + weight > target) {
-            sequence_advance(a.sequence, (i32)(s->first + i), a.out);
+            row_advance(a.row, (i32)(s->first + i));
             a.scratch->launch++;
         }
         reached += weight;
@@ -305,13 +305,13 @@ DEVICE void draw(const SampleArgs &a, SampleState *s, u32 block, const Kept &kep
 }
 
 DEVICE void sample_full_run(const SampleArgs &a, u32 block, u8 *shared) {
-    DecodeSequence rules = *a.sequence; // before anyone advances it
+    StepRow rules = *a.row; // before anyone advances it
     u32 half = load_shared_data(&a.scratch->launch) % 2;
     HeadBest best = best_of_blocks(a.best, HEAD_BLOCKS);
     float top = rules.temperature > 0 ? divide_f32(best.value, rules.temperature) : best.value;
     if (best.token < 0 || rules.temperature == 0 ||
         !is_number(top)) { // greedy, or so cold that only the best has weight
-        if (block == 0 && thread_index() == 0) sequence_advance(a.sequence, best.token, a.out);
+        if (block == 0 && thread_index() == 0) row_advance(a.row, best.token);
         return;
     }
     clear_other_half(a, block, half);

@@ -11,7 +11,7 @@
 
 DEVICE void sample_greedy_run(const SampleArgs &a) {
     HeadBest best = best_of_blocks(a.best, HEAD_BLOCKS);
-    if (lane_index() == 0) sequence_advance(a.sequence, best.token, a.out);
+    if (lane_index() == 0) row_advance(a.row, best.token);
 }
 
 EXPORTED StageInfo sample_greedy_info = {WARP, {1, 1}, 0};

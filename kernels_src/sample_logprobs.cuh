@@ -146,13 +146,13 @@ DEVICE void merge_parts(const SampleLogprobsArgs &a, u8 *shared) {
         ranks[i] = load_shared_data(&a.scratch->part[i / n].best[i % n]);
     const u64 *chosen = choose_best(shared, LOGPROBS_BLOCKS * n, n_best);
     float top = rank_logit(chosen[0]), log_sum = log_of_sum(a, shared, top);
-    SampleLogprobs *out = &a.out[(load_shared_data(&a.sequence->step) - 1) % TOKEN_RING];
+    SampleLogprobs *out = &a.out[(load_shared_data(&a.row->step) - 1) % TOKEN_RING];
     if (t < MIN(n_best, (u32)N_VOCAB)) {
         out->best[t].token = (i32)rank_token(chosen[t]);
         out->best[t].logprob = rank_logit(chosen[t]) - top - log_sum;
     }
     if (t > 0) return;
-    i32 token = load_shared_data(&a.sequence->token);
+    i32 token = load_shared_data(&a.row->token);
     out->logprob = load_shared_data(a.logits + token) - top - log_sum;
     out->n_best = MIN(n_best, (u32)N_VOCAB);
 }

@@ -17,7 +17,8 @@
 #include <sys/wait.h>
 
 typedef struct {
-    _Atomic long *live, *calls, *launches, *copies;
+    _Atomic long *live, *calls, *launches, *graphs;
+    _Atomic long *copies, *sends; // to the host, and from it
 } Fake;
 
 static _Atomic long *counter(void *library, const char *name) {
@@ -36,7 +37,9 @@ static Fake load_fake(void) {
     return (Fake){.live = counter(handle, "fake_cuda_live"),
                   .calls = counter(handle, "fake_cuda_calls"),
                   .launches = counter(handle, "fake_cuda_launches"),
-                  .copies = counter(handle, "fake_cuda_copies")};
+                  .graphs = counter(handle, "fake_cuda_graphs"),
+                  .copies = counter(handle, "fake_cuda_copies"),
+                  .sends = counter(handle, "fake_cuda_sends")};
 }
 
 static void set_number(const char *name, uint64_t value) {
@@ -222,6 +225,68 @@ TEST(cuda_host_refuses_a_model_that_does_not_fit) {
         if (!strstr(err.message, expected[i])) FAIL("not in \"%s\": %s", err.message, expected[i]);
     }
     CHECK_INT_EQ(0, *fake.live);
+}
+
+// One token for each of the slots; returns how many copies the host sent for that.
+static long decode(const Fake *fake, Backend *b, uint32_t position[2], const uint32_t *slots, uint32_t n) {
+    StepSequence q[2];
+    StepResult r;
+    Error err = {0};
+    long before = *fake->sends;
+    for (uint32_t i = 0; i < n; i++) {
+        q[i] = (StepSequence){.slot = slots[i],
+                              .mode = STEP_DECODE,
+                              .position = position[slots[i]]++,
+                              .n_rows = 1,
+                              .pages = pages,
+                              .n_draws = 1};
+    }
+    CHECK(b->step(b, &(Step){q, n}, &err) && b->read(b, &r, &err));
+    CHECK_INT_EQ(n, r.n_runs);
+    return *fake->sends - before;
+}
+
+// A sequence that decodes alone needs nothing from the host, and there are as many graphs for one slot as for
+// many. Where sequences take turns, each row is sent.
+TEST_SLOW(cuda_host_rows_stay_on_the_device, 120) {
+    Fake fake = load_fake();
+    Arena arena = os_arena((size_t)1 << 30);
+    Plan *plan = make_plan(&arena);
+    long graphs[2];
+    for (uint32_t run = 0; run < 2; run++) {
+        BackendOptions options = live_options();
+        Arena memory = arena;
+        Backend *b;
+        Error err = {0};
+        uint32_t position[2] = {34, 34}; // page 2 of the sequence, whose number is there
+        options.n_slots = run ? 7 : 2;
+        graphs[run] = *fake.graphs;
+        REQUIRE(cuda_backend_open(&options, &memory, &b, &err) && b->load(b, plan, NULL, NULL, &err));
+        graphs[run] = *fake.graphs - graphs[run];
+        for (uint32_t slot = 0; slot < 2; slot++) {
+            StepResult r;
+            StepSequence q = {.slot = slot, .n_rows = 34, .tokens = prompt, .pages = pages, .n_draws = 1};
+            CHECK(b->begin(b, slot, &start, &err) && b->step(b, &(Step){&q, 1}, &err) &&
+                  b->read(b, &r, &err));
+        }
+        static const uint32_t both[] = {0, 1};
+        for (uint32_t i = 0; i < 3; i++)
+            CHECK_INT_EQ(0, decode(&fake, b, position, both + 1, 1)); // where its prompt left it
+        CHECK_INT_EQ(1, decode(&fake, b, position, both, 1));
+        CHECK_INT_EQ(0, decode(&fake, b, position, both, 1));
+        CHECK_INT_EQ(1, decode(&fake, b, position, both, 2)); // the first is there
+        CHECK_INT_EQ(2, decode(&fake, b, position, both, 2));
+        CHECK_INT_EQ(0, decode(&fake, b, position, both + 1, 1));
+        while (position[1] < 48)
+            decode(&fake, b, position, both + 1, 1);
+        CHECK_INT_EQ(1, decode(&fake, b, position, both + 1, 1)); // a page's number
+        CHECK(b->begin(b, 1, &start, &err));
+        position[1] = 40;
+        CHECK_INT_EQ(2, decode(&fake, b, position, both + 1, 1)); // another text: its row and its pages
+        b->close(b);
+    }
+    CHECK_INT_EQ(graphs[0], graphs[1]);
+    CHECK(graphs[0] > 0 && graphs[0] < 8);
 }
 
 // What is not the GPU's own memory is found out, at load and later.

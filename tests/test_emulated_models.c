@@ -114,6 +114,16 @@ TEST_SLOW(emulated_texts_go_on, 600) {
     model_pair_close(p);
 }
 
+// Sequences that take turns, a row each in every step, draw what each draws alone.
+TEST_SLOW(emulated_sequences_take_turns, 600) {
+    ModelPair *p = open_emulated("llama", arch_model_build(arch_model_named("llama")));
+    int32_t tokens[ARCH_MODEL_TOKENS];
+    arch_model_tokens(tokens);
+    model_check_side_by_side(p, &SAMPLER_GREEDY, tokens, 20, 36);
+    model_check_side_by_side(p, &sampled, tokens, 20, 36);
+    model_pair_close(p);
+}
+
 TEST(emulated_models_are_all) {
 #define MODEL_NAME(name) #name,
     static const char *const names[] = {ARCH_MODEL_NAMES(MODEL_NAME) ARCH_ODD_MODEL_NAMES(MODEL_NAME)};

@@ -239,6 +239,32 @@ static void check_qkv(const EmulatedStage *s, const QkvCase *c, const uint16_t *
     CHECK_INT_EQ(written, touched);
 }
 
+// A row that names no token takes the one that its sequence drew last; an invalid one counts as token 0.
+static void check_drawn_token(const EmulatedStage *s, const QkvArgs *args, StepRow *row, const QkvCase *c) {
+    int *drawn = kernel_memory(TOKEN_RING * sizeof *drawn);
+    float *expected = kernel_memory(s->d_model * sizeof *expected);
+    memcpy(expected, c->x, s->d_model * sizeof *expected);
+    row->drawn = DEVICE_ADDRESS(drawn);
+    row->step = TOKEN_RING + 2;
+    for (uint32_t i = 0; i < TOKEN_RING; i++)
+        drawn[i] = i == 1 ? row->token : 0;
+    row->token = ROW_TOKEN_DRAWN;
+    for (uint32_t i = 0; i < s->d_model; i++)
+        c->x[i] = NAN;
+    kernel_run(s, args, sizeof *args);
+    CHECK_BYTES_EQ(expected, s->d_model * sizeof *expected, c->x, s->d_model * sizeof *expected);
+    float *of_zero = kernel_memory(s->d_model * sizeof *of_zero);
+    row->token = 0;
+    kernel_run(s, args, sizeof *args);
+    memcpy(of_zero, c->x, s->d_model * sizeof *of_zero);
+    row->token = ROW_TOKEN_DRAWN;
+    drawn[1] = -1;
+    kernel_run(s, args, sizeof *args);
+    CHECK_BYTES_EQ(of_zero, s->d_model * sizeof *of_zero, c->x, s->d_model * sizeof *of_zero);
+    drawn[1] = 3; // leaves the outputs as the first run did
+    kernel_run(s, args, sizeof *args);
+}
+
 static void run_qkv(const char *name, unsigned sm_arch, uint32_t position) {
     const EmulatedStage *s = kernel_stage(name, sm_arch);
     TEST_CASE_LABEL("%s sm_%u, position %u", name, sm_arch, position);
@@ -259,13 +285,13 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t position) {
         c.w[part] = test_matrix(&random, (Dtype)s->format[part], heads[part] * s->head_dim, s->d_model);
         if (s->first || s->raw) c.bias[part] = test_random_vector(&random, c.w[part].n_rows, 0, 1);
     }
-    DecodeSequence *sequence = kernel_memory(sizeof *sequence);
-    *sequence = (DecodeSequence){.token = 3, .position = position, .pages = DEVICE_ADDRESS(pages)};
+    StepRow *sequence = kernel_memory(sizeof *sequence);
+    *sequence = (StepRow){.token = 3, .position = position, .pages = DEVICE_ADDRESS(pages)};
     size_t kv_halves = (size_t)n_pages * KV_PAGE_HALVES(s->n_kv_heads, s->head_dim);
     uint16_t *q = kernel_memory(s->n_heads * s->head_dim * 2), *kv = kernel_memory(kv_halves * 2);
     for (size_t i = 0; i < kv_halves; i++)
         kv[i] = 0x7BCD;
-    QkvArgs args = {.sequence = DEVICE_ADDRESS(sequence),
+    QkvArgs args = {.row = DEVICE_ADDRESS(sequence),
                     .x = DEVICE_ADDRESS(c.x),
                     .norm = DEVICE_ADDRESS(c.norm),
                     .norm_bias = DEVICE_ADDRESS(c.norm_bias),
@@ -292,6 +318,7 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t position) {
     }
     kernel_run(s, &args, sizeof args);
     if (s->first) kernel_check_error(embedded, c.x, s->d_model, 1e-7);
+    if (s->first) check_drawn_token(s, &args, sequence, &c);
     if (s->raw) check_raw(s, &c, raw);
     else check_qkv(s, &c, q, kv, n_pages);
 }
@@ -323,13 +350,13 @@ static void run_heads(const char *name, uint32_t position) {
     float *raw = test_random_vector(&random, heads * d, 0, 3);
     float *norm[2] = {test_random_vector(&random, d, 1, 0.3f), test_random_vector(&random, d, 1, 0.3f)};
     QkvCase c = {.position = position, .inv_freq = test_random_vector(&random, s->rope_dims / 2, 0.4f, 0.1f)};
-    DecodeSequence *sequence = kernel_memory(sizeof *sequence);
-    *sequence = (DecodeSequence){.position = position, .pages = DEVICE_ADDRESS(pages)};
+    StepRow *sequence = kernel_memory(sizeof *sequence);
+    *sequence = (StepRow){.position = position, .pages = DEVICE_ADDRESS(pages)};
     size_t kv_halves = (size_t)n_pages * KV_PAGE_HALVES(s->n_kv_heads, d), touched = 0;
     uint16_t *q = kernel_memory(s->n_heads * d * 2), *kv = kernel_memory(kv_halves * 2);
     for (size_t i = 0; i < kv_halves; i++)
         kv[i] = 0x7BCD;
-    HeadsArgs args = {.sequence = DEVICE_ADDRESS(sequence),
+    HeadsArgs args = {.row = DEVICE_ADDRESS(sequence),
                       .raw = DEVICE_ADDRESS(raw),
                       .norm = {DEVICE_ADDRESS(norm[0]), DEVICE_ADDRESS(norm[1])},
                       .inv_freq = DEVICE_ADDRESS(c.inv_freq),
@@ -481,8 +508,8 @@ static void run_attention(const char *name, unsigned sm_arch, uint32_t position)
             page[(head * 2 + 1) * 16 * s->head_dim + d * 16 + t % 16] = i % 2 ? 0x7C00 : 0x7E00; // infinity
         }
     }
-    DecodeSequence *sequence = kernel_memory(sizeof *sequence);
-    *sequence = (DecodeSequence){.position = position, .pages = DEVICE_ADDRESS(pages)};
+    StepRow *sequence = kernel_memory(sizeof *sequence);
+    *sequence = (StepRow){.position = position, .pages = DEVICE_ADDRESS(pages)};
     uint32_t n_splits = expected_splits(s, n_pages - c.first / 16);
     uint16_t *part = kernel_memory((size_t)n_splits * n * 2);
     float *weight = kernel_memory((size_t)n_splits * s->n_heads * 8);
@@ -527,9 +554,9 @@ static void run_splits(const char *name) {
         float *x = test_random_vector(&random, s->n_rows, 0, 1),
               *before = kernel_memory(s->n_rows * sizeof *before);
         memcpy(before, x, s->n_rows * sizeof *x);
-        DecodeSequence *sequence = kernel_memory(sizeof *sequence);
+        StepRow *sequence = kernel_memory(sizeof *sequence);
         sequence->position = positions[p];
-        OutputArgs args = {.sequence = DEVICE_ADDRESS(sequence),
+        OutputArgs args = {.row = DEVICE_ADDRESS(sequence),
                            .part = DEVICE_ADDRESS(part),
                            .part_weight = DEVICE_ADDRESS(weight),
                            .sinks = DEVICE_ADDRESS(sinks),
@@ -610,9 +637,9 @@ static void run_head(const char *name, float penalty) {
     uint32_t *seen = kernel_memory((s->n_vocab + 31) / 32 * 4);
     for (uint32_t i = 0; i < s->n_vocab; i += 3)
         seen[i / 32] |= 1u << i % 32;
-    DecodeSequence *sequence = kernel_memory(sizeof *sequence);
-    *sequence = (DecodeSequence){.repetition_penalty = penalty, .seen = DEVICE_ADDRESS(seen)};
-    HeadArgs args = {.sequence = DEVICE_ADDRESS(sequence),
+    StepRow *sequence = kernel_memory(sizeof *sequence);
+    *sequence = (StepRow){.repetition_penalty = penalty, .seen = DEVICE_ADDRESS(seen)};
+    HeadArgs args = {.row = DEVICE_ADDRESS(sequence),
                      .x = DEVICE_ADDRESS(x),
                      .norm = DEVICE_ADDRESS(norm),
                      .norm_bias = DEVICE_ADDRESS(norm_bias),

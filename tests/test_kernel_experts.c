@@ -218,9 +218,9 @@ TEST(kernel_experts_of_logits_that_are_not_numbers) {
 
 // ---- prefill ----
 
-static PrefillChunk *make_chunk(uint32_t n_rows) {
-    PrefillChunk *c = kernel_memory(sizeof *c);
-    *c = (PrefillChunk){.n_rows = n_rows};
+static StepSpan *make_chunk(uint32_t n_rows) {
+    StepSpan *c = kernel_memory(sizeof *c);
+    *c = (StepSpan){.n_rows = n_rows};
     return c;
 }
 
@@ -286,8 +286,7 @@ static ExpertRowChoice *random_choices(TestRandom *random, uint32_t n_rows, uint
     return c;
 }
 
-static void group_rows(PrefillChunk *chunk, const ExpertRowChoice *choice, uint32_t *slot,
-                       ExpertTile *tiles) {
+static void group_rows(StepSpan *chunk, const ExpertRowChoice *choice, uint32_t *slot, ExpertTile *tiles) {
     PrefillGroupArgs args = {DEVICE_ADDRESS(chunk), DEVICE_ADDRESS(choice), DEVICE_ADDRESS(slot),
                              DEVICE_ADDRESS(tiles)};
     kernel_run(kernel_stage("prefill_group", 90), &args, sizeof args);
@@ -334,7 +333,7 @@ typedef struct {
 
 static float *run_experts(const ExpertsCase *c, uint32_t n_rows) {
     uint32_t d = c->gather->d_model, n_used = c->gather->n_used, slots = c->glu->max_rows;
-    PrefillChunk *chunk = make_chunk(n_rows);
+    StepSpan *chunk = make_chunk(n_rows);
     uint32_t *slot = kernel_memory(n_rows * n_used * sizeof *slot);
     ExpertTile *tiles = kernel_memory(c->glu->expert_tiles * sizeof *tiles);
     group_rows(chunk, c->choice, slot, tiles);

@@ -11,17 +11,17 @@
 #define F16 1e-3
 
 // Rows of a step, and the pages of its sequence: backwards, page 0 belongs to someone else.
-static PrefillChunk *make_chunk(uint32_t n_rows, uint32_t position) {
-    PrefillChunk *c = kernel_memory(sizeof *c);
+static StepSpan *make_chunk(uint32_t n_rows, uint32_t position) {
+    StepSpan *c = kernel_memory(sizeof *c);
     uint32_t n_pages = (position + n_rows + 15) / 16;
     uint32_t *pages = kernel_memory(n_pages * sizeof *pages);
     for (uint32_t i = 0; i < n_pages; i++)
         pages[i] = n_pages - i;
-    *c = (PrefillChunk){.n_rows = n_rows, .position = position, .pages = DEVICE_ADDRESS(pages)};
+    *c = (StepSpan){.n_rows = n_rows, .position = position, .pages = DEVICE_ADDRESS(pages)};
     return c;
 }
 
-static const uint32_t *chunk_pages(const PrefillChunk *c) {
+static const uint32_t *chunk_pages(const StepSpan *c) {
     return (const uint32_t *)(uintptr_t)c->pages;
 }
 
@@ -76,7 +76,7 @@ static void run_embed(const char *name) {
     static const int32_t tokens[] = {4, 0, 3, 3, 1, 2, 0};
     TestRandom random = {5};
     TestMatrix w = test_matrix(&random, (Dtype)s->embed_format, 5, s->d_model);
-    PrefillChunk *c = make_chunk(COUNT_OF(tokens), POSITION);
+    StepSpan *c = make_chunk(COUNT_OF(tokens), POSITION);
     float *learned = test_random_vector(&random, (POSITION + COUNT_OF(tokens)) * s->d_model, 0, 1);
     c->tokens = DEVICE_ADDRESS(tokens);
     float *x = test_random_vector(&random, COUNT_OF(tokens) * s->d_model, NAN, 0);
@@ -100,7 +100,7 @@ TEST(kernel_prefill_turns_positions) {
     const EmulatedStage *s = kernel_stage("prefill_rope", 90);
     uint32_t n_rows = 65, pairs = s->rope_dims / 2;
     TestRandom random = {6};
-    PrefillChunk *c = make_chunk(n_rows, 1234);
+    StepSpan *c = make_chunk(n_rows, 1234);
     float *inv_freq = test_random_vector(&random, pairs, 0.4f, 0.1f),
           *rope = test_random_vector(&random, n_rows * pairs * 2, NAN, 0);
     PrefillRopeArgs args = {DEVICE_ADDRESS(c), DEVICE_ADDRESS(inv_freq), DEVICE_ADDRESS(rope)};
@@ -125,7 +125,7 @@ static void run_norm(const char *name) {
               *w = test_random_vector(&random, s->d_model, 1, 0.2f),
               *b = test_random_vector(&random, s->d_model, 0, 0.5f);
         uint16_t *out = activations(s->max_rows, s->d_model);
-        PrefillChunk *c = make_chunk(rows[k], 0);
+        StepSpan *c = make_chunk(rows[k], 0);
         PrefillNormArgs args = {DEVICE_ADDRESS(c), DEVICE_ADDRESS(x), DEVICE_ADDRESS(w), DEVICE_ADDRESS(b),
                                 DEVICE_ADDRESS(out)};
         kernel_run(s, &args, sizeof args);
@@ -302,7 +302,7 @@ static void check_raw(const EmulatedStage *s, const QkvCase *c, const float *raw
     kernel_check_error(expected, raw, (size_t)c->n_rows * width, F16);
 }
 
-static void check_qkv(const EmulatedStage *s, const QkvCase *c, const PrefillChunk *chunk, const uint16_t *q,
+static void check_qkv(const EmulatedStage *s, const QkvCase *c, const StepSpan *chunk, const uint16_t *q,
                       const uint16_t *kv) {
     uint32_t d = s->head_dim;
     for (int part = 0; part < 3; part++) {
@@ -333,14 +333,14 @@ static void run_qkv(const char *name, unsigned sm_arch, uint32_t n_rows, uint32_
     uint16_t *in = random_activations(&random, s->max_rows, n_rows, s->d_model, &c.values);
     uint32_t heads[3] = {s->n_heads, s->n_kv_heads, s->n_kv_heads};
     c.rope = test_random_vector(&random, (size_t)n_rows * s->rope_dims, 0, 1);
-    PrefillChunk *chunk = make_chunk(n_rows, position);
+    StepSpan *chunk = make_chunk(n_rows, position);
     size_t kv_halves =
         ((position + n_rows + 15) / 16 + 1) * (size_t)KV_PAGE_HALVES(s->n_kv_heads, s->head_dim);
     uint16_t *q = kernel_memory((size_t)n_rows * s->n_heads * s->head_dim * 2),
              *kv = kernel_memory(kv_halves * 2);
     for (size_t i = 0; i < kv_halves; i++)
         kv[i] = 0x7BCD;
-    PrefillQkvArgs args = {.chunk = DEVICE_ADDRESS(chunk),
+    PrefillQkvArgs args = {.span = DEVICE_ADDRESS(chunk),
                            .in = DEVICE_ADDRESS(in),
                            .rope = DEVICE_ADDRESS(c.rope),
                            .q = DEVICE_ADDRESS(q),
@@ -386,11 +386,11 @@ static void run_heads(const char *name, uint32_t n_rows, uint32_t position) {
     float *raw = test_random_vector(&random, n, 0, 3);
     float *norm[2] = {test_random_vector(&random, d, 1, 0.3f), test_random_vector(&random, d, 1, 0.3f)};
     float *rope = test_random_vector(&random, (size_t)n_rows * s->rope_dims, 0, 1);
-    PrefillChunk *chunk = make_chunk(n_rows, position);
+    StepSpan *chunk = make_chunk(n_rows, position);
     uint32_t n_pages = (position + n_rows + 15) / 16 + 1;
     uint16_t *q = kernel_memory((size_t)n_rows * s->n_heads * d * 2),
              *kv = kernel_memory((size_t)n_pages * KV_PAGE_HALVES(s->n_kv_heads, d) * 2);
-    PrefillHeadsArgs args = {.chunk = DEVICE_ADDRESS(chunk),
+    PrefillHeadsArgs args = {.span = DEVICE_ADDRESS(chunk),
                              .raw = DEVICE_ADDRESS(raw),
                              .norm = {DEVICE_ADDRESS(norm[0]), DEVICE_ADDRESS(norm[1])},
                              .rope = DEVICE_ADDRESS(rope),
@@ -456,7 +456,7 @@ static void run_glu(const char *name, unsigned sm_arch, uint32_t n_rows) {
     uint16_t *out = activations(s->max_rows, s->d_ff);
     float *bias[2] = {test_random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0),
                       test_random_vector(&random, s->d_ff, 0, s->has_bias ? 1 : 0)};
-    PrefillGluArgs args = {.chunk = DEVICE_ADDRESS(make_chunk(n_rows, 0)),
+    PrefillGluArgs args = {.span = DEVICE_ADDRESS(make_chunk(n_rows, 0)),
                            .in = DEVICE_ADDRESS(in),
                            .weight = {DEVICE_ADDRESS(gate.repacked), DEVICE_ADDRESS(up.repacked)},
                            .bias = {DEVICE_ADDRESS(bias[0]), DEVICE_ADDRESS(bias[1])},
@@ -538,7 +538,7 @@ static void reference_row(const AttentionCase *c, uint32_t position, uint32_t he
 static void attention_step(const AttentionCase *c, uint32_t position, uint32_t n_rows, float *out) {
     const EmulatedStage *s = c->s;
     uint32_t n = s->n_heads * s->head_dim, all_pages = (c->n_tokens + 15) / 16;
-    PrefillChunk *chunk = make_chunk(n_rows, position);
+    StepSpan *chunk = make_chunk(n_rows, position);
     uint32_t *pages = kernel_memory(all_pages * sizeof *pages);
     for (uint32_t i = 0; i < all_pages; i++)
         pages[i] = all_pages - i;

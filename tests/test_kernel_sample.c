@@ -12,7 +12,7 @@ typedef struct {
     HeadBest *best;
     uint32_t *seen;
     SampleScratch *scratch;
-    DecodeSequence *sequence;
+    StepRow *sequence;
     int *out;
 } SampleCase;
 
@@ -23,7 +23,7 @@ static SampleCase make_case(uint32_t n_vocab) {
                     .best = kernel_memory(HEAD_BLOCKS * sizeof(HeadBest)),
                     .seen = kernel_memory((n_vocab + 31) / 32 * 4),
                     .scratch = kernel_memory(sizeof(SampleScratch)),
-                    .sequence = kernel_memory(sizeof(DecodeSequence)),
+                    .sequence = kernel_memory(sizeof(StepRow)),
                     .out = kernel_memory(TOKEN_RING * sizeof(int))};
     return c;
 }
@@ -43,18 +43,19 @@ static void find_best(const SampleCase *c, uint32_t n_vocab, float penalty) {
 
 // The stage's token, and the sequence as it should be after it.
 static int run_sample(const EmulatedStage *s, const SampleCase *c, const SamplerParams *p, uint32_t step) {
-    *c->sequence = (DecodeSequence){.position = 100 + step,
-                                    .step = step,
-                                    .temperature = p->temperature,
-                                    .top_p = p->top_p,
-                                    .min_p = p->min_p,
-                                    .repetition_penalty = p->repetition_penalty,
-                                    .top_k = p->top_k,
-                                    .seed = p->seed,
-                                    .seen = DEVICE_ADDRESS(c->seen)};
+    *c->sequence = (StepRow){.position = 100 + step,
+                             .step = step,
+                             .temperature = p->temperature,
+                             .top_p = p->top_p,
+                             .min_p = p->min_p,
+                             .repetition_penalty = p->repetition_penalty,
+                             .top_k = p->top_k,
+                             .seed = p->seed,
+                             .seen = DEVICE_ADDRESS(c->seen),
+                             .drawn = DEVICE_ADDRESS(c->out)};
     find_best(c, s->n_vocab, p->repetition_penalty);
     SampleArgs args = {DEVICE_ADDRESS(c->sequence), DEVICE_ADDRESS(c->logits), DEVICE_ADDRESS(c->best),
-                       DEVICE_ADDRESS(c->scratch), DEVICE_ADDRESS(c->out)};
+                       DEVICE_ADDRESS(c->scratch)};
     kernel_run(s, &args, sizeof args);
     int token = c->out[step % TOKEN_RING];
     CHECK_INT_EQ(step + 1, c->sequence->step);
@@ -226,18 +227,19 @@ static void begin_adjust_case(AdjustCase *a, const SamplerParams *p) {
                               .frequency_penalty = p->frequency_penalty,
                               .n_bias = p->n_logit_bias};
     memcpy(a->rules->bias, p->logit_bias, sizeof a->rules->bias);
-    *a->c.sequence = (DecodeSequence){.temperature = p->temperature,
-                                      .top_p = p->top_p,
-                                      .min_p = p->min_p,
-                                      .repetition_penalty = 1,
-                                      .top_k = p->top_k,
-                                      .seed = p->seed,
-                                      .seen = DEVICE_ADDRESS(a->c.seen),
-                                      .counts = DEVICE_ADDRESS(a->counts)};
+    *a->c.sequence = (StepRow){.temperature = p->temperature,
+                               .top_p = p->top_p,
+                               .min_p = p->min_p,
+                               .repetition_penalty = 1,
+                               .top_k = p->top_k,
+                               .seed = p->seed,
+                               .seen = DEVICE_ADDRESS(a->c.seen),
+                               .counts = DEVICE_ADDRESS(a->counts),
+                               .drawn = DEVICE_ADDRESS(a->c.out)};
 }
 
 static void run_adjust(const AdjustCase *a) {
-    SampleAdjustArgs args = {.sequence = DEVICE_ADDRESS(a->c.sequence),
+    SampleAdjustArgs args = {.row = DEVICE_ADDRESS(a->c.sequence),
                              .rules = DEVICE_ADDRESS(a->rules),
                              .logits = DEVICE_ADDRESS(a->c.logits),
                              .out = DEVICE_ADDRESS(a->adjusted),
@@ -248,7 +250,7 @@ static void run_adjust(const AdjustCase *a) {
 static int run_draw(const AdjustCase *a) {
     uint32_t step = a->c.sequence->step;
     SampleArgs args = {DEVICE_ADDRESS(a->c.sequence), DEVICE_ADDRESS(a->adjusted), DEVICE_ADDRESS(a->best),
-                       DEVICE_ADDRESS(a->c.scratch), DEVICE_ADDRESS(a->c.out)};
+                       DEVICE_ADDRESS(a->c.scratch)};
     kernel_run(a->draw, &args, sizeof args);
     return a->c.out[step % TOKEN_RING];
 }
@@ -352,7 +354,7 @@ static void check_adjust_step(AdjustCase *a, const SamplerParams *p, TestRandom 
     run_adjust(a);
     CHECK_BYTES_EQ(expected, n_vocab * sizeof *expected, a->adjusted, n_vocab * sizeof *a->adjusted);
     if (!a->draw) {
-        *a->c.sequence = (DecodeSequence){.token = token, .step = step + 1};
+        *a->c.sequence = (StepRow){.token = token, .step = step + 1};
         token_set_add(a->c.seen, token);
         a->counts[token]++;
     } else if (!CHECK_INT_EQ(token, run_draw(a))) return;
@@ -383,7 +385,7 @@ static void check_adjust(const EmulatedStage *adjust, const EmulatedStage *draw,
         for (uint32_t step = 0; step < 8; step++) {
             TEST_CASE_LABEL("%s sm_%u, %s, step %u", adjust->name, adjust->sm_arch, adjust_cases[i].name,
                             step);
-            DecodeSequence before = *a.c.sequence;
+            StepRow before = *a.c.sequence;
             check_adjust_step(&a, &p, &random, expected);
             if (!a.draw) before.token = a.c.sequence->token, before.step++, *a.c.sequence = before;
         }
@@ -447,7 +449,7 @@ TEST(kernel_sample_counts_stay_at_their_largest) {
 typedef struct {
     const EmulatedStage *stage;
     float *logits;
-    DecodeSequence *sequence;
+    StepRow *sequence;
     SampleRules *rules;
     LogprobsScratch *scratch;
     SampleLogprobs *out;
@@ -456,7 +458,7 @@ typedef struct {
 static LogprobsCase make_logprobs_case(const EmulatedStage *stage) {
     return (LogprobsCase){.stage = stage,
                           .logits = kernel_memory(stage->n_vocab * sizeof(float)),
-                          .sequence = kernel_memory(sizeof(DecodeSequence)),
+                          .sequence = kernel_memory(sizeof(StepRow)),
                           .rules = kernel_memory(sizeof(SampleRules)),
                           .scratch = kernel_memory(sizeof(LogprobsScratch)),
                           .out = kernel_memory(TOKEN_RING * sizeof(SampleLogprobs))};
@@ -464,7 +466,7 @@ static LogprobsCase make_logprobs_case(const EmulatedStage *stage) {
 
 static SampleLogprobs run_logprobs(const LogprobsCase *c, uint32_t step, int token, uint32_t n_best) {
     memset(c->out, 0xA5, TOKEN_RING * sizeof *c->out);
-    *c->sequence = (DecodeSequence){.token = token, .step = step + 1}; // after the draw
+    *c->sequence = (StepRow){.token = token, .step = step + 1}; // after the draw
     c->rules->n_logprobs = n_best;
     SampleLogprobsArgs args = {DEVICE_ADDRESS(c->sequence), DEVICE_ADDRESS(c->rules),
                                DEVICE_ADDRESS(c->logits), DEVICE_ADDRESS(c->scratch), DEVICE_ADDRESS(c->out)};

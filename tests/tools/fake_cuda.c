@@ -27,7 +27,8 @@ typedef unsigned long long DevicePtr;
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500 };
 
 // What a test looks at: allocations that are not given back, and calls so far.
-_Atomic long fake_cuda_live, fake_cuda_calls, fake_cuda_launches, fake_cuda_copies;
+_Atomic long fake_cuda_live, fake_cuda_calls, fake_cuda_launches, fake_cuda_copies, fake_cuda_sends,
+    fake_cuda_graphs;
 static _Atomic uint64_t memory_used;
 
 static uint64_t setting(const char *name, uint64_t fallback) {
@@ -197,6 +198,7 @@ Result cuPointerGetAttribute(void *value, int attribute, DevicePtr address) {
 Result cuMemcpyHtoDAsync_v2(DevicePtr to, const void *from, size_t size, void *stream) {
     (void)stream;
     CALL();
+    fake_cuda_sends++;
     memcpy((void *)(uintptr_t)to, from, size);
     return SUCCESS;
 }
@@ -296,6 +298,7 @@ Result cuGraphInstantiateWithFlags(void **exec, void *graph, unsigned long long 
     const Graph *g = graph;
     Graph *out = calloc(1, sizeof *out);
     fake_cuda_live++;
+    fake_cuda_graphs++;
     recorded = out;
     for (unsigned i = 0; i < g->n_launches; i++)
         record(g->launches[i]);

@@ -1,15 +1,17 @@
 // Looking into the CUDA backend: every stage's values, and its time.
-#include "backend/cuda/cuda_internal.h"
+#include "backend/cuda/cuda_inspect.h"
 
 #include "../kernels_src/layout.h"
+#include "backend/cuda/cuda_step.h"
 #include "base/f16.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-void cuda_backend_observe(Backend *backend, CudaObserver *observer, void *context) {
-    cuda_self(backend)->observer = observer;
-    cuda_self(backend)->observer_context = context;
+void cuda_observe(CudaBackend *b, CudaObserver *observer, void *context, CudaRunPart *run_part) {
+    b->observer = observer;
+    b->observer_context = context;
+    b->run_part = observer ? run_part : cuda_run_part;
 }
 
 bool cuda_backend_check_residency(Backend *backend, Error *err) {
@@ -158,20 +160,21 @@ typedef struct {
     uint32_t n;
 } Row;
 
-static bool row_make(CudaBackend *b, uint32_t slot, RowEnd end, Arena *scratch, Row *row, Error *err) {
+static bool row_make(CudaBackend *b, RowEnd end, Arena *scratch, Row *row, Error *err) {
     row->args = arena_new(scratch, StageArgs, b->lowered.n_stages);
     row->launches = arena_new(scratch, Launch, b->lowered.n_stages);
     row->stages = arena_new(scratch, const Stage *, b->lowered.n_stages);
     if (!row->args || !row->launches || !row->stages)
         return error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
-    row->n = cuda_row_launches(b, slot, end, row->args, row->launches, row->stages);
+    row->n = cuda_row_launches(b, end, row->args, row->launches, row->stages);
     return true;
 }
 
-bool cuda_row_observed(CudaBackend *b, uint32_t slot, RowEnd end, uint32_t position, Error *err) {
+// The row that is placed, stage by stage, each shown to the observer.
+static bool show_row(CudaBackend *b, uint32_t slot, RowEnd end, uint32_t position, Error *err) {
     Row row;
     Arena scratch = *b->arena;
-    if (!row_make(b, slot, end, &scratch, &row, err)) return false;
+    if (!row_make(b, end, &scratch, &row, err)) return false;
     Arena all = *b->arena;
     *b->arena = scratch; // the stages' values go behind the launches
     bool ok = true;
@@ -181,6 +184,23 @@ bool cuda_row_observed(CudaBackend *b, uint32_t slot, RowEnd end, uint32_t posit
     }
     *b->arena = all;
     return ok;
+}
+
+// A sequence's part of a step, a row at a time through the stages of decoding, those of a prompt, too.
+static bool run_watched(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
+    for (uint32_t row = 0; row < q->n_rows; row++) {
+        int32_t token = q->mode == STEP_DECODE ? ROW_TOKEN_DRAWN : q->tokens[row];
+        RowEnd end = cuda_end_of_row(b, q, row);
+        if (!cuda_place_row(b, cell, q->slot, token, q->position + row, err) ||
+            !show_row(b, q->slot, end, q->position + row, err) ||
+            !cuda_finish_row(b, q, row, end, flight, err))
+            return false;
+    }
+    return true;
+}
+
+void cuda_backend_observe(Backend *backend, CudaObserver *observer, void *context) {
+    cuda_observe(cuda_self(backend), observer, context, run_watched);
 }
 
 // ---- rows that went wrong ----
@@ -204,15 +224,18 @@ bool cuda_explain_invalid(CudaBackend *b, const Flight *flight, const Draw *draw
     // Steps that were enqueued behind a wrong one are wrong, too; those of a slot's next sequence are its
     // own.
     if (b->observer || slot->generation != draw->generation || token == TOKEN_INVALID) return true;
-    RowPlace place = {token, draw->position};
-    uint32_t first = UINT32_MAX;
+    StepRow row = slot->row;
+    row.token = token;
+    row.position = draw->position;
+    b->placed = (PlacedRow){0};
     CUresult r = b->cuda.context_synchronize();
-    if (r == CUDA_SUCCESS) r = b->cuda.copy_to_device(slot->sequence, &place, sizeof place, b->stream);
+    if (r == CUDA_SUCCESS) r = b->cuda.copy_to_device(b->buffers.row, &row, sizeof row, b->stream);
     if (r == CUDA_SUCCESS) r = b->cuda.stream_synchronize(b->stream);
     if (!cuda_ok(&b->cuda, r, "running a step once more", err)) return false;
-    cuda_backend_observe(&b->api, note_invalid, &first);
-    bool ok = cuda_row_observed(b, draw->slot, END_HEAD, draw->position, err);
-    cuda_backend_observe(&b->api, NULL, NULL);
+    uint32_t first = UINT32_MAX;
+    cuda_observe(b, note_invalid, &first, run_watched);
+    bool ok = show_row(b, draw->slot, END_HEAD, draw->position, err);
+    cuda_observe(b, NULL, NULL, NULL);
     if (!ok || first == UINT32_MAX) return ok;
     StrBuf text = STRBUF(slot->invalid_text);
     plan_name_op(&b->plan->ops[first], &text);
@@ -259,7 +282,7 @@ static bool time_steps(Stopwatch *w, double *out, Error *err) {
     float ms = 0;
     CUresult r = cuda->event_record(w->begin, stream);
     for (uint32_t i = 0; i < w->n_runs && r == CUDA_SUCCESS; i++) {
-        r = cuda->graph_launch(w->b->slots[0].graphs[END_GREEDY], stream);
+        r = cuda->graph_launch(w->b->rows[END_GREEDY], stream);
     }
     if (r == CUDA_SUCCESS) r = cuda->event_record(w->end, stream);
     if (r == CUDA_SUCCESS) r = cuda->event_synchronize(w->end);
@@ -316,7 +339,7 @@ static bool time_type(Stopwatch *w, const Row *all, const StageType *type, uint3
     out->flops /= out->count;
     CUgraphExec graph;
     if (!graph_make(&b->cuda, launches, out->count, b->overlap, b->stream, &graph, err)) return false;
-    bool ok = time_graph(w, b->slots[0].graphs[END_LAYERS], graph, &out->microseconds, err);
+    bool ok = time_graph(w, b->rows[END_LAYERS], graph, &out->microseconds, err);
     b->cuda.graph_exec_destroy(graph);
     out->microseconds /= out->count;
     return ok;
@@ -348,6 +371,7 @@ static bool stopwatch_begin(CudaBackend *b, uint32_t runs, Arena *scratch, Stopw
 }
 
 static void stopwatch_end(Stopwatch *w) {
+    w->b->placed = (PlacedRow){0}; // the steps that were measured have moved it
     if (w->begin) w->b->cuda.event_destroy(w->begin);
     if (w->end) w->b->cuda.event_destroy(w->end);
 }
@@ -370,7 +394,7 @@ bool cuda_backend_time_stages(Backend *backend, uint32_t position, uint32_t runs
     Row row;
     Stopwatch w;
     bool ok = stopwatch_begin(b, runs, &scratch, &w, err) && place_slot(b, position, 1, scratch, err) &&
-              row_make(b, 0, END_GREEDY, &scratch, &row, err) &&
+              row_make(b, END_GREEDY, &scratch, &row, err) &&
               time_types(&w, &row, position, scratch, out, n_out, err) && time_steps(&w, step_us, err);
     stopwatch_end(&w);
     return ok;
@@ -389,10 +413,10 @@ bool cuda_backend_time_prefill(Backend *backend, uint32_t n_rows, uint32_t runs,
         return error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
     for (uint32_t i = 0; i < row.n; i++) {
         row.stages[i] = &b->lowered.prefill_stages[i];
-        row.launches[i] = cuda_chunk_launch(b, i, &row.args[i]);
+        row.launches[i] = cuda_span_launch(b, i, &row.args[i]);
     }
     bool ok = stopwatch_begin(b, runs, &scratch, &w, err) && place_slot(b, 0, n_rows, scratch, err) &&
-              time_graph(&w, b->slots[0].graphs[END_LAYERS], b->prefill, step_us, err) &&
+              time_graph(&w, b->rows[END_LAYERS], b->prefill, step_us, err) &&
               time_types(&w, &row, n_rows - 1, scratch, out, n_out, err);
     stopwatch_end(&w);
     return ok;

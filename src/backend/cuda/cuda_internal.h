@@ -1,21 +1,16 @@
-// State of the CUDA backend, for its own files.
+// State of the CUDA backend, for its own files: cuda_load.c makes it, cuda_step.c runs steps with it,
+// cuda_inspect.c and cuda_observe_prompt.c look into it, cuda_backend.c puts these together.
 #pragma once
 
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/lower.h"
 
-// The beginning of DecodeSequence: what the host sets for a row.
-typedef struct {
-    int32_t token;
-    uint32_t position;
-} RowPlace;
-
 // What the host knows of a slot's sequence.
 typedef struct {
-    CUdeviceptr sequence; // DecodeSequence
+    StepRow row;          // its token, position and step are set when the row is sent
     CUdeviceptr seen;     // [n_seen_words]
-    CUdeviceptr pages;    // [pages_max]
+    CUdeviceptr pages;    // [pages_max] a row of the page table
     CUdeviceptr tokens;   // [TOKEN_RING] drawn, by step; the slots' lie side by side
     CUdeviceptr rules;    // SampleRules
     CUdeviceptr counts;   // [n_vocab] uint16_t
@@ -28,7 +23,6 @@ typedef struct {
     bool has_logprobs;      // they are wanted
     TokenLogprobs told;     // StepRun.logprobs
     char invalid_text[160]; // StepRun.first_invalid
-    CUgraphExec graphs[END_GRAPHS];
 } Slot;
 
 // Pinned memory from which a step (or a new sequence) is sent; used again when the copies out of it are done.
@@ -61,7 +55,21 @@ typedef struct {
 
 enum { CELLS = 4, PIPELINE_DEPTH = 2, FLIGHTS = TOKEN_RING };
 
+// What the host knows of the row on the device.
 typedef struct {
+    uint32_t slot_and_1; // 0: nothing
+    uint32_t generation, position, step;
+} PlacedRow;
+
+typedef struct CudaBackend CudaBackend;
+
+// Runs a sequence's part of a step; its pages are there. Notes in the flight what it draws.
+typedef bool CudaRunPart(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err);
+// Says where a row went wrong that drew no token (cuda_inspect.h).
+typedef bool CudaExplainInvalid(CudaBackend *b, const Flight *flight, const Draw *draw, const char **out,
+                                Error *err);
+
+struct CudaBackend {
     Backend api; // first, so that a Backend pointer is one to this
     BackendOptions options;
     Arena *arena;
@@ -80,8 +88,9 @@ typedef struct {
     DeviceMemory memory;
     Kernel *kernels; // [lowered.n_programs]
     StageBuffers buffers;
-    CUdeviceptr chunk_tokens; // [lowered.max_rows] of the chunk
-    CUgraphExec prefill;      // a prompt's rows through the layers
+    CUgraphExec rows[END_GRAPHS]; // a row of decoding that ends so
+    CUgraphExec prefill;          // a prompt's rows through the layers
+    PlacedRow placed;
     uint32_t n_pages;
     uint32_t pages_max; // of one sequence
     uint32_t n_seen_words;
@@ -98,41 +107,22 @@ typedef struct {
     float *logits; // host, [max_rows][n_vocab]; touched when a step wants logits
     uint64_t logits_bytes;
 
+    // For who looks at each stage, instead of what cuda_backend_open puts here.
+    CudaRunPart *run_part;
+    CudaExplainInvalid *explain_invalid;
     CudaObserver *observer;
     void *observer_context;
-    CudaObserver *prompt_observer;
-    void *prompt_observer_context;
-} CudaBackend;
+};
 
 static inline CudaBackend *cuda_self(Backend *b) {
     return (CudaBackend *)b;
 }
 
-// The launches of one row that ends so. `args` and `launches` hold lowered.n_stages each. Returns how many
-// there are.
-uint32_t cuda_row_launches(CudaBackend *b, uint32_t slot, RowEnd end, StageArgs *args, Launch *launches,
-                           const Stage **stages);
+// The rings of all slots.
+static inline uint64_t cuda_tokens_bytes(const CudaBackend *b) {
+    return (uint64_t)b->options.n_slots * TOKEN_RING * sizeof(int32_t);
+}
 
-// The index-th stage of a prompt's chunk (whose rows they are is in the chunk). `args` is filled, and stays
-// as long as the launch.
-Launch cuda_chunk_launch(CudaBackend *b, uint32_t index, StageArgs *args);
-
-// Where a row went wrong that drew no token: its first stage that left something else than numbers, for
-// StepRun.first_invalid. *out is NULL where that cannot be told. Runs the row once more, stage by stage,
-// which spoils the sequence's state: nothing but a new sequence may follow in its slot.
-MUST_CHECK bool cuda_explain_invalid(CudaBackend *b, const Flight *flight, const Draw *draw, const char **out,
-                                     Error *err);
-
-// `size` bytes of device memory, in the scratch arena; NULL after an error.
-void *cuda_fetch(CudaBackend *b, CUdeviceptr from, size_t size, Arena *scratch, Error *err);
-
-// Index of value i of a position's keys (RESULT_KEYS) or values in its page (layout.h), heads of `dim`
-// values.
-size_t cuda_cached_at(uint32_t dim, uint32_t i, uint32_t position, ResultForm form);
-
-// The rows of a chunk that is on the device, through the layers, stage by stage, each shown to the prompts'
-// observer.
-MUST_CHECK bool cuda_chunk_observed(CudaBackend *b, const StepSequence *q, Error *err);
-
-// One row of a slot's sequence, stage by stage, each shown to the observer.
-MUST_CHECK bool cuda_row_observed(CudaBackend *b, uint32_t slot, RowEnd end, uint32_t position, Error *err);
+static inline uint64_t cuda_logprobs_bytes(const CudaBackend *b) {
+    return (uint64_t)b->options.n_slots * TOKEN_RING * sizeof(SampleLogprobs);
+}

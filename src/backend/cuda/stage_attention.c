@@ -70,11 +70,9 @@ static void define_attention(StrBuf *b, const Lowering *l, const Stage *s) {
 }
 
 static void bind_attention(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
-    out->attention = (AttentionArgs){.sequence = row->sequence,
-                                     .q = b->q,
-                                     .kv = cache_of(b, s),
-                                     .part = b->part,
-                                     .part_weight = b->part_weight};
+    (void)row;
+    out->attention = (AttentionArgs){
+        .row = b->row, .q = b->q, .kv = cache_of(b, s), .part = b->part, .part_weight = b->part_weight};
 }
 
 static uint32_t attention_results(const Stage *s, const StageBuffers *b, StageResult out[STAGE_RESULTS_MAX]) {
@@ -114,7 +112,7 @@ static void define_prefill_attention(StrBuf *b, const Lowering *l, const Stage *
 static void bind_prefill_attention(const Stage *s, const StageBuffers *b, const StageRow *row,
                                    StageArgs *out) {
     (void)row;
-    out->prefill_attention = (PrefillAttentionArgs){.chunk = b->chunk,
+    out->prefill_attention = (PrefillAttentionArgs){.span = b->span,
                                                     .q = b->rows_q,
                                                     .kv = cache_of(b, s),
                                                     .sinks = weight_of(b, s->ops[ATTENTION_ATTENTION]),

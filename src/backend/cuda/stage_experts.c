@@ -278,11 +278,8 @@ static void define_prefill_experts_sum(StrBuf *b, const Lowering *l, const Stage
 static void bind_prefill_experts_sum(const Stage *s, const StageBuffers *b, const StageRow *row,
                                      StageArgs *out) {
     (void)s, (void)row;
-    out->prefill_experts_sum = (PrefillExpertsSumArgs){.chunk = b->chunk,
-                                                       .choice = b->rows_choice,
-                                                       .slot = b->rows_slot,
-                                                       .in = b->slots_out,
-                                                       .x = b->rows_x};
+    out->prefill_experts_sum = (PrefillExpertsSumArgs){
+        .span = b->span, .choice = b->rows_choice, .slot = b->rows_slot, .in = b->slots_out, .x = b->rows_x};
 }
 
 static uint32_t prefill_experts_sum_results(const Stage *s, const StageBuffers *b,

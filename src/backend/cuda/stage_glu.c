@@ -102,7 +102,7 @@ static void define_prefill_glu(StrBuf *b, const Lowering *l, const Stage *s) {
 
 static void bind_prefill_glu(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
     (void)row;
-    out->prefill_glu = (PrefillGluArgs){.chunk = b->chunk,
+    out->prefill_glu = (PrefillGluArgs){.span = b->span,
                                         .in = b->rows_h,
                                         .weight = {weight_of(b, first_of(s)), weight_of(b, s->ops[GLU_UP])},
                                         .bias = {bias_of(b, first_of(s)), bias_of(b, s->ops[GLU_UP])},

@@ -27,7 +27,7 @@ static void define_head(StrBuf *b, const Lowering *l, const Stage *s) {
 }
 
 static void bind_head(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
-    out->head = (HeadArgs){.sequence = row->sequence,
+    out->head = (HeadArgs){.row = b->row,
                            .x = row->x,
                            .norm = weight_of(b, s->ops[HEAD_NORM]),
                            .norm_bias = bias_of(b, s->ops[HEAD_NORM]),
@@ -107,11 +107,10 @@ static void define_sample(StrBuf *b, const Lowering *l, const Stage *s) {
 
 static void bind_draw(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
     (void)s;
-    out->sample = (SampleArgs){.sequence = row->sequence,
+    out->sample = (SampleArgs){.row = b->row,
                                .logits = row->adjusted ? b->adjusted : b->logits,
                                .best = row->adjusted ? b->adjusted_best : b->best,
-                               .scratch = b->sample_scratch,
-                               .out = row->tokens};
+                               .scratch = b->sample_scratch};
 }
 
 static void define_adjust(StrBuf *b, const Lowering *l, const Stage *s) {
@@ -130,7 +129,7 @@ static void define_logprobs(StrBuf *b, const Lowering *l, const Stage *s) {
 
 static void bind_adjust(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
     (void)s;
-    out->sample_adjust = (SampleAdjustArgs){.sequence = row->sequence,
+    out->sample_adjust = (SampleAdjustArgs){.row = b->row,
                                             .rules = row->rules,
                                             .logits = b->logits,
                                             .out = b->adjusted,
@@ -139,7 +138,7 @@ static void bind_adjust(const Stage *s, const StageBuffers *b, const StageRow *r
 
 static void bind_logprobs(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
     (void)s;
-    out->sample_logprobs = (SampleLogprobsArgs){.sequence = row->sequence,
+    out->sample_logprobs = (SampleLogprobsArgs){.row = b->row,
                                                 .rules = row->rules,
                                                 .logits = b->logits,
                                                 .scratch = b->logprobs_scratch,

@@ -17,7 +17,7 @@ static void define_prefill_norm(StrBuf *b, const Lowering *l, const Stage *s) {
 
 static void bind_prefill_norm(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
     (void)row;
-    out->prefill_norm = (PrefillNormArgs){.chunk = b->chunk,
+    out->prefill_norm = (PrefillNormArgs){.span = b->span,
                                           .x = b->rows_x,
                                           .norm = weight_of(b, s->ops[0]),
                                           .bias = bias_of(b, s->ops[0]),
@@ -91,7 +91,7 @@ static void bind_prefill_post_norm(const Stage *s, const StageBuffers *b, const 
                                    StageArgs *out) {
     (void)row;
     out->prefill_post_norm = (PrefillPostNormArgs){
-        .chunk = b->chunk, .t = b->rows_t, .norm = weight_of(b, s->ops[POST_NORM_NORM]), .x = b->rows_x};
+        .span = b->span, .t = b->rows_t, .norm = weight_of(b, s->ops[POST_NORM_NORM]), .x = b->rows_x};
 }
 
 static uint32_t prefill_post_norm_results(const Stage *s, const StageBuffers *b,

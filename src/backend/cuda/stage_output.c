@@ -65,8 +65,9 @@ static void define_down(StrBuf *b, const Lowering *l, const Stage *s) {
 }
 
 static void bind_output(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
+    (void)row;
     out->output =
-        (OutputArgs){.sequence = row->sequence,
+        (OutputArgs){.row = b->row,
                      .part = b->part,
                      .part_weight = b->part_weight,
                      .sinks = weight_of(b, s->attention ? s->attention->ops[ATTENTION_ATTENTION] : NULL),
@@ -153,7 +154,7 @@ static void define_prefill_down(StrBuf *b, const Lowering *l, const Stage *s) {
 }
 
 static PrefillOutputArgs prefill_product_args(const Stage *s, const StageBuffers *b, CUdeviceptr in) {
-    return (PrefillOutputArgs){.chunk = b->chunk,
+    return (PrefillOutputArgs){.span = b->span,
                                .in = in,
                                .weight = weight_of(b, s->ops[OUTPUT_MATMUL]),
                                .bias = bias_of(b, s->ops[OUTPUT_MATMUL]),

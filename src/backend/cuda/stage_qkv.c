@@ -116,7 +116,8 @@ static void define_qkv(StrBuf *b, const Lowering *l, const Stage *s) {
 }
 
 static void bind_qkv(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
-    QkvArgs a = {.sequence = row->sequence,
+    (void)row;
+    QkvArgs a = {.row = b->row,
                  .x = b->x,
                  .embed = weight_of(b, s->ops[QKV_EMBED]),
                  .learned = weight_of(b, s->ops[QKV_POSITION]),
@@ -193,7 +194,7 @@ static void define_prefill_embed(StrBuf *b, const Lowering *l, const Stage *s) {
 
 static void bind_prefill_embed(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
     (void)row;
-    out->prefill_embed = (PrefillEmbedArgs){.chunk = b->chunk,
+    out->prefill_embed = (PrefillEmbedArgs){.span = b->span,
                                             .embed = weight_of(b, s->ops[QKV_EMBED]),
                                             .learned = weight_of(b, s->ops[QKV_POSITION]),
                                             .x = b->rows_x};
@@ -238,7 +239,7 @@ static void bind_prefill_rope(const Stage *s, const StageBuffers *b, const Stage
     const Rope *rope = rope_of(s->ops[0]);
     (void)row;
     out->prefill_rope = (PrefillRopeArgs){
-        .chunk = b->chunk, .inv_freq = frequencies_of(b, rope), .rope = rope_table_of(b, rope)};
+        .span = b->span, .inv_freq = frequencies_of(b, rope), .rope = rope_table_of(b, rope)};
 }
 
 const StageType stage_prefill_rope = {
@@ -260,7 +261,7 @@ static void define_prefill_qkv(StrBuf *b, const Lowering *l, const Stage *s) {
 }
 
 static void bind_prefill_qkv(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
-    PrefillQkvArgs a = {.chunk = b->chunk,
+    PrefillQkvArgs a = {.span = b->span,
                         .in = b->rows_h,
                         .rope = rope_table_of(b, rope_of(s->ops[QKV_ROPE_Q])),
                         .q = b->rows_q,
@@ -321,7 +322,8 @@ static void define_heads_stage(StrBuf *b, const Lowering *l, const Stage *s) {
 }
 
 static void bind_heads(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
-    out->heads = (HeadsArgs){.sequence = row->sequence,
+    (void)row;
+    out->heads = (HeadsArgs){.row = b->row,
                              .raw = b->raw,
                              .norm = {weight_of(b, s->ops[HEADS_NORM_Q]), weight_of(b, s->ops[HEADS_NORM_K])},
                              .inv_freq = frequencies_of(b, rope_of(s->ops[HEADS_ROPE_Q])),
@@ -373,7 +375,7 @@ static void define_prefill_heads(StrBuf *b, const Lowering *l, const Stage *s) {
 static void bind_prefill_heads(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
     (void)row;
     out->prefill_heads =
-        (PrefillHeadsArgs){.chunk = b->chunk,
+        (PrefillHeadsArgs){.span = b->span,
                            .raw = b->rows_raw,
                            .norm = {weight_of(b, s->ops[HEADS_NORM_Q]), weight_of(b, s->ops[HEADS_NORM_K])},
                            .rope = rope_table_of(b, rope_of(s->ops[HEADS_ROPE_Q])),

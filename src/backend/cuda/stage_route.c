@@ -90,7 +90,7 @@ static void define_prefill_route(StrBuf *b, const Lowering *l, const Stage *s) {
 
 static void bind_prefill_route(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
     (void)row;
-    out->prefill_route = (PrefillRouteArgs){.chunk = b->chunk,
+    out->prefill_route = (PrefillRouteArgs){.span = b->span,
                                             .x = b->rows_x,
                                             .norm = weight_of(b, s->ops[ROUTE_NORM]),
                                             .weight = weight_of(b, s->ops[ROUTE_MATMUL]),
@@ -123,7 +123,7 @@ static void define_prefill_group(StrBuf *b, const Lowering *l, const Stage *s) {
 static void bind_prefill_group(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
     (void)s, (void)row;
     out->prefill_group = (PrefillGroupArgs){
-        .chunk = b->chunk, .choice = b->rows_choice, .slot = b->rows_slot, .tiles = b->tiles};
+        .span = b->span, .choice = b->rows_choice, .slot = b->rows_slot, .tiles = b->tiles};
 }
 
 const StageType stage_prefill_group = {
@@ -148,7 +148,7 @@ static void define_prefill_gather(StrBuf *b, const Lowering *l, const Stage *s) 
 
 static void bind_prefill_gather(const Stage *s, const StageBuffers *b, const StageRow *row, StageArgs *out) {
     (void)row;
-    out->prefill_gather = (PrefillGatherArgs){.chunk = b->chunk,
+    out->prefill_gather = (PrefillGatherArgs){.span = b->span,
                                               .x = b->rows_x,
                                               .norm = weight_of(b, s->ops[ROUTE_NORM]),
                                               .factor = b->rows_factor,

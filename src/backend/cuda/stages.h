@@ -119,8 +119,9 @@ struct StageBuffers {
     CUdeviceptr adjusted;      // [n_vocab] logits after sample_adjust
     CUdeviceptr adjusted_best; // [head_blocks] HeadBest
     CUdeviceptr logprobs_scratch;
+    CUdeviceptr row; // StepRow: the one that the stages of decoding work on
     // Of a prompt's rows, [max_rows] each (kernels_src/args.h).
-    CUdeviceptr chunk; // PrefillChunk
+    CUdeviceptr span; // StepSpan
     CUdeviceptr rows_x;
     CUdeviceptr rows_h;
     CUdeviceptr rows_q;
@@ -139,10 +140,8 @@ struct StageBuffers {
     CUdeviceptr slots_out;
 };
 
-// Whose row a stage of decoding works on; all 0 for a prompt's stages.
+// What a stage of decoding is given besides StepRow; all 0 for a prompt's stages.
 typedef struct {
-    CUdeviceptr sequence; // DecodeSequence
-    CUdeviceptr tokens;   // [TOKEN_RING] where drawn tokens go
     CUdeviceptr x;        // [d_model] the residual stream that the head reads
     CUdeviceptr rules;    // SampleRules
     CUdeviceptr logprobs; // [TOKEN_RING] SampleLogprobs

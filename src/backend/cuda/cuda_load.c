@@ -1,0 +1,374 @@
+#include "backend/cuda/cuda_load.h"
+
+#include "../kernels_src/layout.h"
+#include "backend/cuda/cuda_step.h"
+#include "backend/cuda/upload.h"
+#include "os/os.h"
+
+#include <stdio.h>
+
+enum {
+    RESERVE_BYTES = 256 << 20, // left free for the driver: modules, graphs, the stack of kernels
+    KV_PAGES_MIN = 16,
+};
+
+static_assert(sizeof(StepRow) == 80 && sizeof(StepSpan) == 32, "as the kernels have them");
+
+// ---- what is where ----
+
+static uint64_t kv_page_layer_bytes(const ModelConfig *c) {
+    return (uint64_t)KV_PAGE_HALVES(c->n_kv_heads, c->head_dim) * sizeof(uint16_t);
+}
+
+// The rows and spans of a step. A span and its tokens lie side by side, so that one copy sends both.
+static void lay_out_table(CudaBackend *b, DeviceLayout *l) {
+    b->buffers.row = device_layout_take(l, sizeof(StepRow));
+    b->buffers.span = device_layout_take(l, sizeof(StepSpan) + b->lowered.max_rows * sizeof(int32_t));
+}
+
+// The buffers of a prompt's rows.
+static void lay_out_rows(CudaBackend *b, DeviceLayout *l) {
+    const ModelConfig *c = &b->plan->config;
+    StageBuffers *s = &b->buffers;
+    uint64_t rows = b->lowered.max_rows, q_values = (uint64_t)c->n_heads * c->head_dim;
+    s->rows_x = device_layout_take(l, rows * c->d_model * sizeof(float));
+    s->rows_h = device_layout_take(l, PREFILL_HALVES(rows, c->d_model) * sizeof(uint16_t));
+    s->rows_q = device_layout_take(l, rows * q_values * sizeof(uint16_t));
+    uint64_t raw_values = q_values + 2 * (uint64_t)c->n_kv_heads * c->head_dim;
+    if (b->lowered.has_heads) s->rows_raw = device_layout_take(l, rows * raw_values * sizeof(float));
+    if (b->lowered.has_post_norm) s->rows_t = device_layout_take(l, rows * c->d_model * sizeof(float));
+    s->rows_a = device_layout_take(l, PREFILL_HALVES(rows, q_values) * sizeof(uint16_t));
+    s->rows_f = device_layout_take(l, PREFILL_HALVES(rows, c->n_experts ? 0 : c->d_ff) * sizeof(uint16_t));
+    for (uint32_t i = 0; i < b->placement.n_ropes; i++) {
+        s->rows_rope[i] = device_layout_take(l, rows * b->placement.ropes[i]->dims * sizeof(float));
+    }
+}
+
+// What a mixture of experts has besides.
+static void lay_out_experts(CudaBackend *b, DeviceLayout *l) {
+    const ModelConfig *c = &b->plan->config;
+    const LowerExperts *e = &b->lowered.experts;
+    StageBuffers *s = &b->buffers;
+    uint64_t rows = b->lowered.max_rows, choices = rows * c->n_experts_used;
+    if (e->slots == 0) return;
+    s->route = device_layout_take(l, c->n_experts * sizeof(float));
+    s->rows_choice = device_layout_take(l, choices * sizeof(ExpertRowChoice));
+    s->rows_slot = device_layout_take(l, choices * sizeof(uint32_t));
+    s->rows_factor = device_layout_take(l, rows * sizeof(float));
+    s->tiles = device_layout_take(l, e->tiles * sizeof(ExpertTile));
+    s->slots_h = device_layout_take(l, PREFILL_HALVES(e->slots, c->d_model) * sizeof(uint16_t));
+    s->slots_f = device_layout_take(l, PREFILL_HALVES(e->slots, c->d_ff_expert) * sizeof(uint16_t));
+    s->slots_out = device_layout_take(l, (uint64_t)e->slots * c->d_model * sizeof(float));
+}
+
+// What the stages behind the head have. A slot's counts are 2 bytes a token of the vocabulary: 0.3 MB for
+// 152,000.
+static void lay_out_draws(CudaBackend *b, DeviceLayout *l) {
+    uint64_t n_vocab = b->plan->config.n_vocab;
+    StageBuffers *s = &b->buffers;
+    s->logits = device_layout_take(l, n_vocab * sizeof(float));
+    s->best = device_layout_take(l, b->lowered.head_blocks * sizeof(HeadBest));
+    s->sample_scratch = device_layout_take(l, sizeof(SampleScratch));
+    s->adjusted = device_layout_take(l, n_vocab * sizeof(float));
+    s->adjusted_best = device_layout_take(l, b->lowered.head_blocks * sizeof(HeadBest));
+    s->logprobs_scratch = device_layout_take(l, sizeof(LogprobsScratch));
+    CUdeviceptr logprobs = device_layout_take(l, cuda_logprobs_bytes(b));
+    for (uint32_t i = 0; i < b->options.n_slots; i++) {
+        Slot *slot = &b->slots[i];
+        slot->logprobs = logprobs + i * TOKEN_RING * sizeof(SampleLogprobs);
+        slot->rules = device_layout_take(l, sizeof(SampleRules));
+        slot->counts = device_layout_take(l, n_vocab * sizeof(uint16_t));
+    }
+}
+
+// Lays the working memory out; with base 0 to learn its size. Returns that.
+static uint64_t lay_out_work(CudaBackend *b, CUdeviceptr base) {
+    const ModelConfig *c = &b->plan->config;
+    StageBuffers *s = &b->buffers;
+    DeviceLayout l = {.base = base};
+    uint64_t q_values = (uint64_t)c->n_heads * c->head_dim;
+    s->x = device_layout_take(&l, c->d_model * sizeof(float));
+    s->q = device_layout_take(&l, q_values * sizeof(uint16_t));
+    s->raw = device_layout_take(&l, (q_values + 2 * (uint64_t)c->n_kv_heads * c->head_dim) * sizeof(float));
+    s->t = device_layout_take(&l, c->d_model * sizeof(float));
+    s->part = device_layout_take(&l, b->lowered.splits_max * q_values * sizeof(uint16_t));
+    s->part_weight = device_layout_take(&l, (uint64_t)b->lowered.splits_max * c->n_heads * 2 * sizeof(float));
+    uint64_t expert_values = (uint64_t)c->n_experts_used * c->d_ff_expert;
+    s->f = device_layout_take(&l, max_u64(c->d_ff, expert_values) * sizeof(float));
+    lay_out_table(b, &l);
+    lay_out_draws(b, &l);
+    CUdeviceptr pages = device_layout_take(&l, b->options.n_slots * b->pages_max * sizeof(uint32_t));
+    CUdeviceptr tokens = device_layout_take(&l, cuda_tokens_bytes(b));
+    for (uint32_t i = 0; i < b->options.n_slots; i++) {
+        Slot *slot = &b->slots[i];
+        slot->tokens = tokens + i * TOKEN_RING * sizeof(int32_t);
+        slot->seen = device_layout_take(&l, b->n_seen_words * sizeof(uint32_t));
+        slot->pages = pages + i * b->pages_max * sizeof(uint32_t);
+    }
+    lay_out_rows(b, &l);
+    lay_out_experts(b, &l);
+    return l.used;
+}
+
+static bool make_slots(CudaBackend *b, Error *err) {
+    const ModelConfig *c = &b->plan->config;
+    b->pages_max = (uint32_t)div_up(c->n_context, KV_PAGE_TOKENS);
+    b->n_seen_words = (c->n_vocab + 31) / 32;
+    b->slots = arena_new(b->arena, Slot, b->options.n_slots);
+    b->kernels = arena_new(b->arena, Kernel, b->lowered.n_programs);
+    bool ok = b->slots && b->kernels;
+    for (uint32_t i = 0; ok && i < b->options.n_slots; i++) {
+        ok = (b->slots[i].sent_pages = arena_new(b->arena, uint32_t, b->pages_max)) != NULL;
+    }
+    return ok || error_set(err, ERR_NO_MEMORY, "the sequences' state does not fit its memory");
+}
+
+static uint32_t upload_threads(void) {
+    return (uint32_t)min_u64(os_cpu_count(), UPLOAD_THREADS_MAX);
+}
+
+// How many pages the cache has: what was asked for, or what is left of the device's memory, and no more than
+// are of use.
+static bool size_cache(CudaBackend *b, uint64_t others, uint64_t *kv_bytes, Error *err) {
+    const ModelConfig *c = &b->plan->config;
+    const BackendOptions *o = &b->options;
+    uint64_t page_bytes = kv_page_layer_bytes(c) * c->n_layers, available;
+    uint64_t pages = div_up(o->kv_tokens_max, KV_PAGE_TOKENS), least = min_u64(pages, KV_PAGES_MIN);
+    if (!device_memory_free_bytes(&b->cuda, &available, err)) return false;
+    uint64_t taken = others + RESERVE_BYTES, left = available > taken ? available - taken : 0;
+    if (o->kv_bytes) pages = min_u64(pages, max_u64(o->kv_bytes / page_bytes, 1));
+    else pages = min_u64(pages, max_u64(left / page_bytes, least));
+    pages = min_u64(pages, UINT32_MAX);
+    b->n_pages = (uint32_t)pages;
+    *kv_bytes = pages * page_bytes;
+    if (*kv_bytes <= left) return true;
+    return device_memory_insufficient(err, taken + *kv_bytes, available, b->device.name, o->model_path);
+}
+
+static bool make_memory(CudaBackend *b, Error *err) {
+    uint64_t sizes[REGION_COUNT] = {[REGION_WEIGHTS] = b->placement.size,
+                                    [REGION_WORK] = lay_out_work(b, 0),
+                                    [REGION_STAGING] = upload_staging_bytes(upload_threads())};
+    uint64_t others = sizes[REGION_WEIGHTS] + sizes[REGION_WORK] + sizes[REGION_STAGING];
+    if (!size_cache(b, others, &sizes[REGION_KV], err)) return false;
+    if (!device_memory_allocate(&b->cuda, &b->device, b->options.model_path, sizes, &b->memory, err))
+        return false;
+    b->buffers.placement = &b->placement;
+    b->buffers.weights = b->memory.regions[REGION_WEIGHTS].address;
+    b->buffers.kv = b->memory.regions[REGION_KV].address;
+    b->buffers.kv_layer_bytes = b->n_pages * kv_page_layer_bytes(&b->plan->config);
+    lay_out_work(b, b->memory.regions[REGION_WORK].address);
+    CUresult r = b->cuda.fill_bytes(b->memory.regions[REGION_WORK].address, 0, sizes[REGION_WORK], b->stream);
+    return cuda_ok(&b->cuda, r, "clearing the working memory", err);
+}
+
+// ---- what the host sends from and reads into ----
+
+static bool make_events(CudaBackend *b, Error *err) {
+    CUresult r = CUDA_SUCCESS;
+    for (uint32_t i = 0; i < CELLS && r == CUDA_SUCCESS; i++) {
+        r = b->cuda.event_create(&b->cells[i].sent, CU_EVENT_DISABLE_TIMING);
+    }
+    for (uint32_t i = 0; i < FLIGHTS && r == CUDA_SUCCESS; i++) {
+        r = b->cuda.event_create(&b->flights[i].ran, CU_EVENT_DISABLE_TIMING);
+        if (r == CUDA_SUCCESS) r = b->cuda.event_create(&b->flights[i].fetched, CU_EVENT_DISABLE_TIMING);
+    }
+    return cuda_ok(&b->cuda, r, "making events", err);
+}
+
+static bool make_host_memory(CudaBackend *b, Error *err) {
+    const BackendOptions *o = &b->options;
+    uint64_t a_sequence =
+        b->n_seen_words * sizeof(uint32_t) + sizeof(SampleRules) + b->plan->config.n_vocab * sizeof(uint16_t);
+    uint64_t a_row = sizeof(int32_t) + sizeof(StepRow);
+    uint64_t a_span = sizeof(StepSpan) + b->pages_max * sizeof(uint32_t);
+    uint64_t a_step = o->max_rows * a_row + o->n_slots * a_span;
+    b->cell_bytes = align_up(max_u64(a_sequence, a_step), 64);
+    uint64_t logprobs_at = align_up(cuda_tokens_bytes(b), 64);
+    uint64_t ring_bytes = align_up(logprobs_at + cuda_logprobs_bytes(b), 64);
+    void *pinned = NULL;
+    CUresult r = b->cuda.pinned_allocate(&pinned, CELLS * b->cell_bytes + FLIGHTS * ring_bytes, 0);
+    if (!cuda_ok(&b->cuda, r, "allocating pinned memory", err)) return false;
+    b->pinned = pinned;
+    for (uint32_t i = 0; i < CELLS; i++)
+        b->cells[i].bytes = b->pinned + i * b->cell_bytes;
+    for (uint32_t i = 0; i < FLIGHTS; i++) {
+        uint8_t *rings = b->pinned + CELLS * b->cell_bytes + i * ring_bytes;
+        b->flights[i].tokens = (int32_t *)(void *)rings;
+        b->flights[i].logprobs = (SampleLogprobs *)(void *)(rings + logprobs_at);
+    }
+    b->logits_bytes = (uint64_t)o->max_rows * b->plan->config.n_vocab * sizeof(float);
+    b->logits = os_reserve(b->logits_bytes);
+    if (!b->logits)
+        return error_set(err, ERR_NO_MEMORY, "%llu bytes for logits cannot be reserved",
+                         (unsigned long long)b->logits_bytes);
+    return make_events(b, err);
+}
+
+// ---- programs ----
+
+// The formats of the matrices, in the order of their programs.
+static uint32_t formats_of(const CudaBackend *b, Dtype formats[DTYPE_COUNT]) {
+    bool used[DTYPE_COUNT] = {false};
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < b->plan->n_weights; i++) {
+        if (b->placement.weights[i].as == PLACED_MATRIX) used[b->plan->weights[i].dtype] = true;
+    }
+    for (uint32_t i = 0; i < DTYPE_COUNT; i++) {
+        if (used[i]) formats[n++] = i;
+    }
+    return n;
+}
+
+// The repacking kernels, then the stages' programs.
+static bool start_jit(CudaBackend *b, Error *err) {
+    Dtype formats[DTYPE_COUNT];
+    uint32_t n_formats = formats_of(b, formats), n = n_formats + b->lowered.n_programs;
+    JitProgram *programs = arena_new(b->arena, JitProgram, n);
+    if (!programs) return error_set(err, ERR_NO_MEMORY, "the list of kernels does not fit its memory");
+    for (uint32_t i = 0; i < n_formats; i++) {
+        if (!lower_repack_program(formats[i], b->arena, &programs[i], err)) return false;
+    }
+    memcpy(programs + n_formats, b->lowered.programs, b->lowered.n_programs * sizeof *programs);
+    JitOptions options = {
+        .sm = b->device.sm, .cache = b->options.jit_cache, .compiler = b->options.jit_compiler};
+    return jit_start(&options, programs, n, b->arena, &b->jit, err);
+}
+
+static bool upload(CudaBackend *b, BackendProgressFn *progress, void *context, Error *err) {
+    Dtype formats[DTYPE_COUNT];
+    Kernel kernels[DTYPE_COUNT] = {0};
+    uint32_t n_formats = formats_of(b, formats);
+    Upload u = {.cuda = &b->cuda,
+                .context = b->context,
+                .placement = &b->placement,
+                .weights = b->buffers.weights,
+                .staging = b->memory.regions[REGION_STAGING].address,
+                .n_threads = upload_threads(),
+                .progress = progress,
+                .progress_context = context};
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < n_formats; i++) {
+        JitImage image;
+        ok = jit_wait(b->jit, i, &image, err) &&
+             kernel_load(&b->cuda, &b->device, "repack_kernel", &image, NULL, &kernels[i], err);
+        u.repack[formats[i]] = kernels[i].function;
+    }
+    ok = ok && upload_weights(&u, *b->arena, err);
+    for (uint32_t i = 0; i < n_formats; i++)
+        kernel_unload(&b->cuda, &kernels[i]);
+    return ok;
+}
+
+static bool load_kernels(CudaBackend *b, Error *err) {
+    Dtype formats[DTYPE_COUNT];
+    uint32_t n_formats = formats_of(b, formats);
+    for (uint32_t i = 0; i < b->lowered.n_programs; i++) {
+        JitImage image;
+        const char *name = b->lowered.programs[i].name;
+        if (!jit_wait(b->jit, n_formats + i, &image, err)) return false;
+        if (!kernel_load(&b->cuda, &b->device, name, &image, b->stream, &b->kernels[i], err)) return false;
+    }
+    JitReport report = jit_report(b->jit);
+    b->api.info.jit_seconds = report.seconds;
+    b->api.info.jit_compiled = report.compiled;
+    b->api.info.jit_from_cache = report.from_cache;
+    b->api.info.jit_slowest = report.slowest ? report.slowest : "";
+    b->api.info.jit_slowest_seconds = report.slowest_seconds;
+    snprintf(b->api.info.warning, sizeof b->api.info.warning, "%s", report.warning);
+    jit_end(b->jit);
+    b->jit = NULL;
+    return true;
+}
+
+// ---- graphs ----
+
+static bool make_prefill_graph(CudaBackend *b, Arena scratch, Error *err) {
+    uint32_t n = b->lowered.n_prefill_stages;
+    StageArgs *args = arena_new(&scratch, StageArgs, n);
+    Launch *launches = arena_new(&scratch, Launch, n);
+    if (!args || !launches) return error_set(err, ERR_NO_MEMORY, "the graphs do not fit their memory");
+    for (uint32_t i = 0; i < n; i++)
+        launches[i] = cuda_span_launch(b, i, &args[i]);
+    return graph_make(&b->cuda, launches, n, b->overlap, b->stream, &b->prefill, err);
+}
+
+static bool make_graphs(CudaBackend *b, Error *err) {
+    Arena scratch = *b->arena;
+    StageArgs *args = arena_new(&scratch, StageArgs, b->lowered.n_stages);
+    Launch *launches = arena_new(&scratch, Launch, b->lowered.n_stages);
+    const Stage **stages = arena_new(&scratch, const Stage *, b->lowered.n_stages);
+    if (!args || !launches || !stages)
+        return error_set(err, ERR_NO_MEMORY, "the graphs do not fit their memory");
+    for (uint32_t end = 0; end < END_GRAPHS; end++) {
+        uint32_t n = cuda_row_launches(b, end, args, launches, stages);
+        if (!graph_make(&b->cuda, launches, n, b->overlap, b->stream, &b->rows[end], err)) return false;
+    }
+    return make_prefill_graph(b, scratch, err);
+}
+
+// The driver wants some hundred megabytes for itself, before it can say how much is free.
+static bool open_context(CudaBackend *b, Error *err) {
+    CUresult r = b->cuda.context_retain(&b->context, b->device.handle);
+    if (r != CUDA_ERROR_OUT_OF_MEMORY) return cuda_ok(&b->cuda, r, "opening the GPU", err);
+    return error_set(
+        err, ERR_INSUFFICIENT_VRAM,
+        "%s needs %llu bytes of VRAM and what the driver takes; other processes hold so much of the "
+        "%llu bytes on %s that not even the driver's part is left",
+        b->options.model_path, (unsigned long long)(b->placement.size + lay_out_work(b, 0)),
+        (unsigned long long)b->device.memory_bytes, b->device.name);
+}
+
+bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *progress, void *context, Error *err) {
+    CudaBackend *b = cuda_self(backend);
+    uint64_t begin_ns = os_monotonic_ns();
+    b->plan = plan;
+    LowerTarget target = lower_target_of_device(&b->device);
+    bool ok = placement_make(plan, b->arena, &b->placement, err) &&
+              lower_plan(plan, &b->placement, &target, b->options.max_rows, b->arena, &b->lowered, err) &&
+              make_slots(b, err) && start_jit(b, err);
+    if (!ok) return false;
+    if (!open_context(b, err)) return false; // the compiler is at work meanwhile
+    CUresult r = b->cuda.context_use(b->context);
+    if (r == CUDA_SUCCESS) r = b->cuda.stream_create(&b->stream, CU_STREAM_NON_BLOCKING);
+    if (r == CUDA_SUCCESS) r = b->cuda.stream_create(&b->fetch_stream, CU_STREAM_NON_BLOCKING);
+    if (!cuda_ok(&b->cuda, r, "opening the GPU", err)) return false;
+    ok = make_memory(b, err) && make_host_memory(b, err) && upload(b, progress, context, err) &&
+         load_kernels(b, err);
+    if (!ok) return false;
+    device_memory_release(&b->memory, REGION_STAGING);
+    if (!make_graphs(b, err) || !device_memory_is_resident(&b->memory, err)) return false;
+    if (!cuda_ok(&b->cuda, b->cuda.stream_synchronize(b->stream), "loading", err)) return false;
+    backend->info.n_kv_pages = b->n_pages;
+    backend->info.chunk_slices = plan->config.n_layers;
+    backend->info.vram_bytes_used = device_memory_used(&b->memory);
+    backend->info.load_seconds = (double)(os_monotonic_ns() - begin_ns) * 1e-9;
+    return true;
+}
+
+void cuda_unload(CudaBackend *b) {
+    jit_end(b->jit);
+    if (b->context) {
+        b->cuda.context_use(b->context);
+        b->cuda.context_synchronize(); // nothing may be under way when memory goes
+        for (uint32_t end = 0; end < END_GRAPHS; end++) {
+            if (b->rows[end]) b->cuda.graph_exec_destroy(b->rows[end]);
+        }
+        if (b->prefill) b->cuda.graph_exec_destroy(b->prefill);
+        for (uint32_t i = 0; i < b->lowered.n_programs; i++)
+            kernel_unload(&b->cuda, &b->kernels[i]);
+        for (uint32_t i = 0; i < CELLS; i++) {
+            if (b->cells[i].sent) b->cuda.event_destroy(b->cells[i].sent);
+        }
+        for (uint32_t i = 0; i < FLIGHTS; i++) {
+            if (b->flights[i].ran) b->cuda.event_destroy(b->flights[i].ran);
+            if (b->flights[i].fetched) b->cuda.event_destroy(b->flights[i].fetched);
+        }
+        if (b->pinned) b->cuda.pinned_free(b->pinned);
+        device_memory_release_all(&b->memory);
+        if (b->stream) b->cuda.stream_destroy(b->stream);
+        if (b->fetch_stream) b->cuda.stream_destroy(b->fetch_stream);
+        b->cuda.context_release(b->device.handle);
+    }
+    os_release(b->logits, b->logits_bytes);
+}
