@@ -477,6 +477,45 @@ TEST(http_request_in_progress_has_no_timeout) {
 
 // ---- bounds that connections share ----
 
+// What gives place when there is none left: whatever is not being answered, what is closing first.
+TEST(http_places) {
+    static const struct {
+        const char *name, *sent;
+        bool reads; // the client takes what it gets
+        HttpConnectionState state;
+        HttpPlace place;
+    } rows[] = {
+        {"new", "", true, HTTP_CONNECTION_HEAD, HTTP_PLACE_OF_IDLE},
+        {"idle", GET "\r\n", true, HTTP_CONNECTION_HEAD, HTTP_PLACE_OF_IDLE},
+        {"answer unread", GET "\r\n", false, HTTP_CONNECTION_HEAD, HTTP_PLACE_OF_UNFINISHED},
+        {"half a head", GET, true, HTTP_CONNECTION_HEAD, HTTP_PLACE_OF_UNFINISHED},
+        {"half a body", POST "Content-Length: 2\r\n\r\nh", true, HTTP_CONNECTION_BODY,
+         HTTP_PLACE_OF_UNFINISHED},
+        {"lingering", GET "Connection: close\r\n\r\n", true, HTTP_CONNECTION_LINGERING,
+         HTTP_PLACE_OF_LINGERING},
+        {"last answer unread", GET "Connection: close\r\n\r\n", false, HTTP_CONNECTION_CLOSING,
+         HTTP_PLACE_OF_CLOSING},
+        {"refusal unread", "BAD\r\n\r\n", false, HTTP_CONNECTION_CLOSING, HTTP_PLACE_OF_CLOSING},
+    };
+    Harness *h = harness_open(NULL);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        harness_reopen(h);
+        Str sent = str_from_c(rows[i].sent);
+        memcpy(http_connection_input_room(&h->connection).ptr, sent.ptr, sent.len);
+        if (sent.len) http_connection_received(&h->connection, sent.len);
+        harness_settle(h, rows[i].reads);
+        CHECK_INT_EQ(rows[i].state, state(h));
+        CHECK_INT_EQ(rows[i].place, http_connection_place(&h->connection));
+    }
+    harness_reopen(h);
+    h->answer = ANSWER_LATER;
+    harness_feed(h, STR(GET "\r\n"), 100);
+    CHECK_INT_EQ(HTTP_PLACE_KEPT, http_connection_place(&h->connection));
+    CHECK(http_stream_begin(h->exchange, NULL, 0));
+    CHECK_INT_EQ(HTTP_PLACE_KEPT, http_connection_place(&h->connection));
+}
+
 TEST(http_large_bodies_are_bounded_in_number) {
     Harness *h = harness_open(NULL);
     h->shared.large_bodies = HTTP_LARGE_BODIES_MAX;
