@@ -504,6 +504,46 @@ TEST(contract_repetition_penalty_is_over_prompt_and_output) {
     CHECK(n_rich > n_plain);
 }
 
+TEST(contract_run_takes_biases_and_penalties) {
+    uint32_t plain[64], ids[64], n_plain, n_different;
+    char flags[64];
+    CHECK_INT_EQ(40, run_ids("--max-tokens 40", plain, &n_plain));
+    snprintf(flags, sizeof flags, "--max-tokens 12 --logit-bias 1=-5,%u=100", plain[1]);
+    CHECK_INT_EQ(12, run_ids(flags, ids, &n_different));
+    CHECK(ids[0] == plain[1] && n_different == 1);
+    snprintf(flags, sizeof flags, "--max-tokens 1 --logit-bias %u=-100", plain[0]);
+    CHECK_INT_EQ(1, run_ids(flags, ids, &n_different));
+    CHECK(ids[0] != plain[0]);
+    CHECK_INT_EQ(40, run_ids("--max-tokens 40 --frequency-penalty 2", ids, &n_different));
+    CHECK(ids[0] == plain[0] && n_different > n_plain); // nothing was drawn before the first
+    CHECK_INT_EQ(40, run_ids("--max-tokens 40 --presence-penalty 2", ids, &n_different));
+    CHECK(ids[0] == plain[0] && n_different > n_plain);
+}
+
+TEST(contract_run_refuses_wrong_biases_and_penalties) {
+    static const struct {
+        const char *flags, *message;
+    } rows[] = {
+        {"--logit-bias 5", "--logit-bias 5: must be ID=VALUE, several of them with commas between"},
+        {"--logit-bias 5=1,x=2", "--logit-bias x=2: must be ID=VALUE, several of them with commas between"},
+        {"--logit-bias 5=", "--logit-bias 5=: must be ID=VALUE, several of them with commas between"},
+        {"--logit-bias -1=2", "--logit-bias -1=2: must be ID=VALUE, several of them with commas between"},
+        {"--logit-bias 1000000=2", "logit_bias names token 1000000; the vocabulary has "},
+        {"--logit-bias 5=101", "logit_bias of token 5 is 101; it must be between -100 and 100"},
+        {"--presence-penalty 3", "--presence-penalty 3: must be a number from -2 to 2"},
+        {"--frequency-penalty -2.5", "--frequency-penalty -2.5: must be a number from -2 to 2"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char line[256];
+        TEST_CASE_LABEL("%s", rows[i].flags);
+        snprintf(line, sizeof line, "run --model %% --device cpu --threads 1 --prompt 0 --max-tokens 1 %s",
+                 rows[i].flags);
+        Process p = process_start(line, (const char *[]){tiny_model_file()}, NULL);
+        CHECK_INT_EQ(2, process_wait(p));
+        CHECK(text_contains(process_read_file(p.err_path), rows[i].message));
+    }
+}
+
 // What keeps a worker from starting has a code of its own.
 TEST(contract_start_up_errors_have_their_codes) {
     static const struct {

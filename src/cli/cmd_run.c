@@ -303,6 +303,36 @@ static bool print_json(Run *r, Error *err) {
     return os_write(1, strbuf_str(&out)) || error_set(err, ERR_IO, "standard output is closed");
 }
 
+// "ID=VALUE,ID=VALUE…"
+static bool read_bias(const char *text, SamplerParams *out, Error *err) {
+    for (Str rest = str_from_c(text); rest.len;) {
+        const char *comma = memchr(rest.ptr, ',', rest.len);
+        Str pair = str_slice(rest, 0, comma ? (size_t)(comma - rest.ptr) : rest.len);
+        const char *equals = memchr(pair.ptr, '=', pair.len);
+        size_t at = equals ? (size_t)(equals - pair.ptr) : 0;
+        uint64_t token;
+        double bias;
+        bool ok = equals && str_parse_u64(str_slice(pair, 0, at), &token) && token < VOCAB_MAX &&
+                  str_parse_f64(str_slice(pair, at + 1, pair.len), &bias);
+        if (!ok) {
+            return error_set(err, ERR_USAGE,
+                             "--logit-bias %.*s: must be ID=VALUE, several of them with commas between",
+                             (int)min_u64(pair.len, 100), pair.ptr);
+        }
+        if (!sampler_add_bias(out, (int32_t)token, (float)bias))
+            return error_set(err, ERR_USAGE, "--logit-bias: at most %d tokens", LOGIT_BIAS_MAX);
+        rest = str_slice(rest, min_u64(pair.len + 1, rest.len), rest.len);
+    }
+    return true;
+}
+
+// What the model's vocabulary does not allow is a wrong flag here.
+static bool check_sampler(const Run *r, Error *err) {
+    if (sampler_check(&r->sampler, r->model.plan->config.n_vocab, err)) return true;
+    err->code = ERR_USAGE;
+    return false;
+}
+
 static bool prepare(Run *r, Error *err) {
     const Options *o = r->options;
     Str text, stop[STOP_STRINGS_MAX];
@@ -316,6 +346,8 @@ static bool prepare(Run *r, Error *err) {
                                  .top_p = (float)o->top_p,
                                  .min_p = (float)o->min_p,
                                  .repetition_penalty = (float)o->repetition_penalty,
+                                 .presence_penalty = (float)o->presence_penalty,
+                                 .frequency_penalty = (float)o->frequency_penalty,
                                  .top_k = o->top_k,
                                  .seed = o->seed};
     if (!options_given(o, FLAG_SEED)) {
@@ -323,8 +355,9 @@ static bool prepare(Run *r, Error *err) {
         r->sampler.seed >>= 11; // as the server draws them
     }
     Model *m = &r->model;
+    if (o->logit_bias && !read_bias(o->logit_bias, &r->sampler, err)) return false;
     return model_load(o, 1, 0, m, err) && read_prompt(r, &text, err) && encode_prompt(r, text, err) &&
-           check_lengths(r, err) &&
+           check_lengths(r, err) && check_sampler(r, err) &&
            (detokenizer_init(&r->detokenizer, m->tokenizer, &m->arena) ||
             error_set(err, ERR_NO_MEMORY, "no memory for the detokeniser")) &&
            stop_matcher_init(&r->stop, stop, o->stop.count, &m->arena, err);

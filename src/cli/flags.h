@@ -96,6 +96,9 @@ typedef struct {
     uint32_t top_k;
     double min_p;
     double repetition_penalty;
+    double presence_penalty;
+    double frequency_penalty;
+    const char *logit_bias; // "ID=VALUE,ID=VALUE…"
     uint64_t seed; // random unless given
     StrList stop;
     bool ids;
