@@ -310,13 +310,6 @@ void os_thread_join(OsThread *thread) {
     pthread_join(thread->handle, NULL);
 }
 
-uint32_t os_cpu_count(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return (uint32_t)CPU_COUNT(&set);
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 ? (uint32_t)online : 1;
-}
-
 void os_yield(void) {
     sched_yield();
 }

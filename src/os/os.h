@@ -91,8 +91,12 @@ typedef struct {
 MUST_CHECK bool os_thread_start(OsThread *thread, const char *name, void *(*run)(void *), void *argument,
                                 Error *err);
 void os_thread_join(OsThread *thread);
-// Processors that this process may use.
+// Processors that this process may use: as many as its affinity has, or fewer where a control group limits
+// its time (rounded up).
 uint32_t os_cpu_count(void);
+// How many processors' time the control groups (v1 or v2) of this process allow, rounded up; 0 for no limit.
+// `root` is "", or a test's folder with its own proc/ and sys/.
+uint32_t os_cpu_quota(const char *root);
 
 // Lets another runnable thread have this processor.
 void os_yield(void);

@@ -1,8 +1,9 @@
 // A pool of threads that runs one function over a range of items; the caller works along.
 //
-// One pool, one caller at a time. Helpers spin shortly for the next range before they sleep: a decoded token
-// is some two hundred ranges of 20 to 500 µs each, and waking a sleeping thread costs about as much as the
-// short ones.
+// One pool, one caller at a time. A range is cut into pieces, which whoever has time takes one by one, so a
+// thread that does not get a processor (other programs want them, too) holds nobody up but for the piece that
+// it has in hand. Who has nothing to do spins shortly, then sleeps: a decoded token is some two hundred
+// ranges of 20 to 500 µs each, and waking a sleeping thread costs about as much as the short ones.
 #pragma once
 
 #include "base/arena.h"
