@@ -15,7 +15,8 @@ static int print_help(Command command) {
     char text[16 * 1024];
     StrBuf out = STRBUF(text);
     flags_write_help(&out, command, os_terminal_columns(1), os_is_terminal(1));
-    return os_write(1, strbuf_str(&out)) ? 0 : 1;
+    Error err;
+    return os_output(strbuf_str(&out), &err) ? 0 : cli_report_error(&err);
 }
 
 static int print_version(void) {
@@ -23,7 +24,8 @@ static int print_version(void) {
     StrBuf out = STRBUF(text);
     strbuf_printf(&out, "worker-orcd %s (%s, %s)\n", WORKER_ORCD_VERSION, version_text,
                   WORKER_ORCD_CUDA ? "with CUDA" : "without CUDA");
-    return os_write(1, strbuf_str(&out)) ? 0 : 1;
+    Error err;
+    return os_output(strbuf_str(&out), &err) ? 0 : cli_report_error(&err);
 }
 
 static int print_architectures(void) {
@@ -33,7 +35,8 @@ static int print_architectures(void) {
     for (uint32_t i = 0; (arch = arch_at(i)) != NULL; i++) {
         strbuf_printf(&out, "%-12s %s\n", arch->name, arch->description);
     }
-    return os_write(1, strbuf_str(&out)) ? 0 : 1;
+    Error err;
+    return os_output(strbuf_str(&out), &err) ? 0 : cli_report_error(&err);
 }
 
 static int print_usage_error(const Error *err, Command command) {
@@ -52,13 +55,19 @@ static int (*const commands[CMD_COUNT])(const Options *options) = {
     [CMD_DEVICES] = cmd_devices,
 };
 
+static int run_command(const Options *options) {
+    if (options->help) return print_help(options->command);
+    if (options->version) return print_version();
+    if (options->list_architectures) return print_architectures();
+    return commands[options->command](options);
+}
+
 int main(int argc, char **argv) {
     Options options;
     Error err;
     os_begin_process();
     if (!flags_parse(argc, argv, get_env, &options, &err)) return print_usage_error(&err, options.command);
-    if (options.help) return print_help(options.command);
-    if (options.version) return print_version();
-    if (options.list_architectures) return print_architectures();
-    return commands[options.command](&options);
+    int code = run_command(&options);
+    if (code == 0 && !os_output_close(&err)) return cli_report_error(&err);
+    return code;
 }

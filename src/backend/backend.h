@@ -33,6 +33,8 @@ typedef struct {
     int gpu_device;         // CUDA ordinal
     const char *jit_cache;  // CUDA: folder of compiled kernels; NULL: the user's cache folder, "": none
     const char *model_path; // for messages
+    // CPU: asked between operations; true ends the step with ERR_CANCELLED. NULL: steps are never cut short.
+    bool (*stopped)(void);
     const struct JitCompiler *jit_compiler; // CUDA: for tests without a GPU; NULL for the one inside
 } BackendOptions;
 

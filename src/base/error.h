@@ -14,6 +14,7 @@
     ROW(ERR_BAD_FILE, "MODEL_LOAD_FAILED", 500, false, 1)            \
     ROW(ERR_UNSUPPORTED, "MODEL_LOAD_FAILED", 500, false, 1)         \
     ROW(ERR_IO, "INTERNAL", 500, false, 1)                           \
+    ROW(ERR_READER_LEFT, "OUTPUT_CLOSED", 500, false, 0)             \
     ROW(ERR_NO_MEMORY, "INTERNAL", 500, false, 1)                    \
     ROW(ERR_NO_DEVICE, "NO_DEVICE", 500, false, 1)                   \
     ROW(ERR_NO_FILE, "FILE_NOT_FOUND", 500, false, 1)                \

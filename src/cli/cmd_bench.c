@@ -26,7 +26,18 @@ typedef struct {
     double rates[RUNS_MAX];
     StrBuf out;
     JsonWriter json;
+    bool output_failed; // then nothing more is written
+    Error output_error;
 } Bench;
+
+static void put_output(Bench *b, Str text) {
+    if (!b->output_failed) b->output_failed = !os_output(text, &b->output_error);
+}
+
+static bool check_output(const Bench *b, Error *err) {
+    if (b->output_failed) *err = b->output_error;
+    return !b->output_failed;
+}
 
 static uint32_t largest(const U32List *list) {
     uint32_t most = 0;
@@ -135,7 +146,7 @@ static void show(Bench *b, const char *what, uint32_t tokens, uint32_t batch) {
     StrBuf text = STRBUF(line);
     strbuf_printf(&text, "  %-8s %6u %7u %12.1f   %.1f to %.1f\n", what, tokens, batch, median, b->rates[0],
                   b->rates[n - 1]);
-    (void)os_write(1, strbuf_str(&text));
+    put_output(b, strbuf_str(&text));
 }
 
 static bool measure_prompt(Bench *b, uint32_t n_prompt, Error *err) {
@@ -146,7 +157,7 @@ static bool measure_prompt(Bench *b, uint32_t n_prompt, Error *err) {
         b->rates[i] = n_prompt * 1e9 / (double)max_u64(t.first_ns - t.begin_ns, 1);
     }
     show(b, "prompt", n_prompt, 1);
-    return true;
+    return check_output(b, err);
 }
 
 static bool measure_text(Bench *b, uint32_t n_context, uint32_t batch, Error *err) {
@@ -156,7 +167,7 @@ static bool measure_text(Bench *b, uint32_t n_context, uint32_t batch, Error *er
         b->rates[i] = (double)t.n_tokens * 1e9 / (double)max_u64(t.end_ns - t.first_ns, 1);
     }
     show(b, "text at", n_context, batch);
-    return true;
+    return check_output(b, err);
 }
 
 static void begin_output(Bench *b) {
@@ -181,7 +192,7 @@ static void begin_output(Bench *b) {
     strbuf_printf(&out, " of weights, on %s\n\n  %-8s %6s %7s %12s   of %u run%s\n", info->device_name,
                   "test", "tokens", "batch", "tokens/s", b->options->bench_runs,
                   plural_s(b->options->bench_runs));
-    (void)os_write(1, strbuf_str(&out));
+    put_output(b, strbuf_str(&out));
 }
 
 static void end_output(Bench *b) {
@@ -189,7 +200,7 @@ static void end_output(Bench *b) {
     json_close_array(&b->json);
     json_close_object(&b->json);
     strbuf_put_char(&b->out, '\n');
-    (void)os_write(1, strbuf_str(&b->out));
+    put_output(b, strbuf_str(&b->out));
 }
 
 #if WORKER_ORCD_CUDA
@@ -216,7 +227,7 @@ static void show_stage(Bench *b, const StageTime *t, const char *at, uint32_t n)
     if (!is_prompt) strbuf_printf(&text, " %9.1f KB %8.0f GB/s", (double)t->bytes * 1e-3, gb_per_second);
     else if (t->flops > 0) strbuf_printf(&text, "              %8.0f TFLOP/s", tflops);
     strbuf_put_char(&text, '\n');
-    (void)os_write(1, strbuf_str(&text));
+    put_output(b, strbuf_str(&text));
 }
 
 static void show_stages(Bench *b, const StageTime *times, uint32_t n_times, const char *at, uint32_t n,
@@ -231,7 +242,7 @@ static void show_stages(Bench *b, const StageTime *times, uint32_t n_times, cons
     StrBuf text = STRBUF(line);
     strbuf_printf(&text, "  %s of %u token%s: %.1f us in stages by themselves, %.1f us in whole steps\n", at,
                   n, plural_s(n), sum_us, step_us);
-    (void)os_write(1, strbuf_str(&text));
+    put_output(b, strbuf_str(&text));
 }
 
 // The stages of a token with n_context tokens behind it.
@@ -291,7 +302,7 @@ static bool measure(Bench *b, Error *err) {
         if (!measure_stages(b, o->bench_context.values[k], err)) return false;
     }
     end_output(b);
-    return true;
+    return check_output(b, err);
 }
 
 int cmd_bench(const Options *o) {

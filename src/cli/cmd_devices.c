@@ -88,5 +88,5 @@ int cmd_devices(const Options *o) {
         json_close_object(&l.json);
         strbuf_put_char(&l.out, '\n');
     }
-    return os_write(1, strbuf_str(&l.out)) ? 0 : 1;
+    return os_output(strbuf_str(&l.out), &err) ? 0 : cli_report_error(&err);
 }

@@ -548,7 +548,7 @@ static bool inspect(const GgufFile *file, const Options *options, Arena *arena, 
     if (options->inspect_plan) ok = put_plan(&r, options, arena, err);
     else put_everything(&r, options);
     if (ok && r.out.truncated) ok = error_set(err, ERR_NO_MEMORY, "the answer is larger than its memory");
-    if (ok && !os_write(1, strbuf_str(&r.out))) ok = error_set(err, ERR_IO, "standard output is closed");
+    if (ok) ok = os_output(strbuf_str(&r.out), err);
     os_release(start, OUTPUT_BYTES);
     return ok;
 }

@@ -22,6 +22,7 @@ typedef struct {
     uint32_t *pages;
     uint64_t n_scored;
     double sum, sum_squared; // of -ln p
+    double of_whole_windows; // the perplexity after the last of them
     bool terminal;
 } Perplexity;
 
@@ -63,8 +64,10 @@ static bool score_window(Perplexity *p, uint32_t index, Error *err) {
     if (tokenizer_adds_bos(t)) p->window[0] = tokenizer_bos(t);
     SequenceStart start = {.params = SAMPLER_GREEDY, .tokens = p->window, .n_prompt = n};
     if (!b->begin(b, 0, &start, err)) return false;
+    // The size that a first step has, so that a stop signal is seen soon.
+    uint32_t most = b->info.chunk_tokens ? b->info.chunk_tokens : b->info.max_rows;
     for (uint32_t at = 0; at < n;) {
-        uint32_t rows = (uint32_t)min_u64(b->info.max_rows, n - at);
+        uint32_t rows = (uint32_t)min_u64(most, n - at);
         uint32_t first = at > scored_from ? at : scored_from; // scored position of this step
         uint32_t n_logits = at + rows > first ? at + rows - first : 0;
         StepSequence sequence = {.position = at,
@@ -75,6 +78,7 @@ static bool score_window(Perplexity *p, uint32_t index, Error *err) {
         StepResult result;
         if (!b->step(b, &(Step){.sequences = &sequence, .n_sequences = 1}, err)) return false;
         if (!b->read(b, &result, err)) return false;
+        if (os_stop_signals()) return error_set(err, ERR_CANCELLED, "stopped");
         if (n_logits) score_rows(p, &result, first);
         at += rows;
     }
@@ -115,16 +119,14 @@ static bool prepare(Perplexity *p, Error *err) {
 }
 
 static void show_running(const Perplexity *p, uint32_t done) {
-    double perplexity, error;
     if (!p->terminal) return;
-    figures(p, &perplexity, &error);
     char line[160];
     StrBuf b = STRBUF(line);
-    strbuf_printf(&b, "\r\x1b[K  window %u of %u: perplexity %.4f", done, p->n_windows, perplexity);
+    strbuf_printf(&b, "\r\x1b[K  window %u of %u: perplexity %.4f", done, p->n_windows, p->of_whole_windows);
     (void)os_write(2, strbuf_str(&b));
 }
 
-static void print_result(const Perplexity *p, uint64_t took_ns) {
+static bool print_result(const Perplexity *p, uint64_t took_ns, Error *err) {
     double perplexity, error, seconds = (double)took_ns / 1e9;
     double rate = (double)p->n_windows * p->n_window / seconds;
     char text[1024];
@@ -149,7 +151,14 @@ static void print_result(const Perplexity *p, uint64_t took_ns) {
                       perplexity, error, (unsigned long long)p->n_scored, p->n_windows,
                       plural_s(p->n_windows), p->n_window, rate);
     }
-    (void)os_write(1, strbuf_str(&b));
+    return os_output(strbuf_str(&b), err);
+}
+
+static void explain_stop(const Perplexity *p, uint32_t n_done, Error *err) {
+    char so_far[64] = "";
+    if (n_done) snprintf(so_far, sizeof so_far, "; their perplexity is %.4f", p->of_whole_windows);
+    error_fill(err, ERR_CANCELLED, ERROR_NO_POSITION, "stopped after %u of %u window%s%s", n_done,
+               p->n_windows, plural_s(p->n_windows), so_far);
 }
 
 int cmd_perplexity(const Options *o) {
@@ -157,12 +166,16 @@ int cmd_perplexity(const Options *o) {
     Perplexity p = {.options = o, .terminal = os_is_terminal(2)};
     bool ok = prepare(&p, &err);
     uint64_t begin_ns = os_monotonic_ns();
-    for (uint32_t i = 0; ok && i < p.n_windows; i++) {
-        ok = score_window(&p, i, &err);
-        if (ok) show_running(&p, i + 1);
+    uint32_t n_done = 0;
+    os_install_stop_signals(-1);
+    while (ok && n_done < p.n_windows && (ok = score_window(&p, n_done, &err))) {
+        double error;
+        figures(&p, &p.of_whole_windows, &error);
+        show_running(&p, ++n_done);
     }
     if (p.terminal) (void)os_write(2, STR("\r\x1b[K"));
-    if (ok) print_result(&p, os_monotonic_ns() - begin_ns);
+    if (!ok && err.code == ERR_CANCELLED) explain_stop(&p, n_done, &err);
+    ok = ok && print_result(&p, os_monotonic_ns() - begin_ns, &err);
     model_close(&p.model);
     return ok ? 0 : cli_report_error(&err);
 }

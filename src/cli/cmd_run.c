@@ -1,5 +1,6 @@
 #include "cli/commands.h"
 #include "cli/model.h"
+#include "cli/progress.h"
 #include "engine/engine.h"
 #include "os/os.h"
 #include "text/chat.h"
@@ -37,7 +38,9 @@ typedef struct {
     uint64_t begun_ns, first_ns, last_ns;
     StrBuf text;  // --json: all of it
     StrBuf steps; // --json: the members of "tokens"
-    bool output_lost;
+    PromptProgress progress;
+    bool output_failed; // then nothing more is written
+    Error output_error;
 } Run;
 
 // ---- the prompt ----
@@ -51,6 +54,9 @@ static bool read_prompt(Run *r, Str *out, Error *err) {
         (void)os_write(2, STR("Reading the prompt from the terminal; Ctrl-D ends it.\n"));
     }
     if (!os_file_read(path, 16 << 20, &r->model.arena, out, err)) return false;
+    // What ends the last line is the shell's or the editor's, and not part of the text.
+    if (str_ends_with(*out, STR("\n"))) out->len--;
+    if (str_ends_with(*out, STR("\r"))) out->len--;
     return out->len || error_set(err, ERR_USAGE, "the prompt is empty");
 }
 
@@ -74,13 +80,21 @@ static bool encode_prompt(Run *r, Str text, Error *err) {
 }
 
 static bool check_lengths(Run *r, Error *err) {
-    size_t context = r->model.plan->n_context, n = r->prompt.count;
+    const Model *m = &r->model;
+    uint64_t cache_tokens = (uint64_t)m->backend->info.n_kv_pages * KV_PAGE_TOKENS;
+    size_t context = min_u64(m->plan->n_context, cache_tokens), n = r->prompt.count;
     if (n == 0) return error_set(err, ERR_USAGE, "the prompt gives no tokens");
     if (n >= context) {
         return error_set(err, ERR_USAGE, "the prompt has %zu token%s; the context holds %zu", n, plural_s(n),
                          context);
     }
     r->max_tokens = (uint32_t)min_u64(r->options->max_tokens, context - n);
+    if (r->max_tokens < r->options->max_tokens) {
+        fprintf(stderr,
+                "worker-orcd: --max-tokens %u is cut to %u: the prompt has %zu token%s and the context holds "
+                "%zu\n",
+                r->options->max_tokens, r->max_tokens, n, plural_s(n), context);
+    }
     return true;
 }
 
@@ -131,7 +145,8 @@ static uint32_t best_candidates(const float *logits, uint32_t n_vocab, uint32_t 
 // One step of the backend that gives logits, too: the prompt in chunks, then token by token.
 static bool next_with_logits(Run *r, int32_t *token, Error *err) {
     Backend *b = r->model.backend;
-    uint32_t n_prompt = (uint32_t)r->prompt.count, chunk = b->info.max_rows;
+    uint32_t n_prompt = (uint32_t)r->prompt.count;
+    uint32_t chunk = b->info.chunk_tokens ? b->info.chunk_tokens : b->info.max_rows; // as the engine begins
     uint32_t at = r->tokens_out ? n_prompt + r->tokens_out - 1 : 0;
     uint32_t end = r->tokens_out ? at + 1 : n_prompt;
     StepResult result = {0};
@@ -148,6 +163,8 @@ static bool next_with_logits(Run *r, int32_t *token, Error *err) {
         if (!b->step(b, &(Step){.sequences = &sequence, .n_sequences = 1}, err)) return false;
         if (!b->read(b, &result, err)) return false;
         at += n;
+        if (os_stop_signals() && !last) return error_set(err, ERR_CANCELLED, "stopped");
+        if (!r->tokens_out) prompt_progress_update(&r->progress, at, n_prompt);
     }
     const StepRun *run = &result.runs[0];
     *token = run->tokens[0];
@@ -170,6 +187,8 @@ static bool next_token(Run *r, int32_t *token, Error *err) {
         if (!engine_step(r->engine, &output, &n_outputs, err)) return false;
         if (output.failure) *err = *output.failure;
         if (output.failure) return false;
+        if (output.n_tokens == 0 && os_stop_signals()) return error_set(err, ERR_CANCELLED, "stopped");
+        prompt_progress_update(&r->progress, output.n_prompt_done, r->prompt.count);
     }
     *token = output.tokens[0];
     return true;
@@ -177,9 +196,13 @@ static bool next_token(Run *r, int32_t *token, Error *err) {
 
 // ---- output ----
 
+static void put_output(Run *r, Str bytes) {
+    if (!r->output_failed) r->output_failed = !os_output(bytes, &r->output_error);
+}
+
 static void put_text(Run *r, Str text) {
     if (r->options->json) strbuf_put(&r->text, text);
-    else if (!r->options->ids && !r->options->logits && !os_write(1, text)) r->output_lost = true;
+    else if (!r->options->ids && !r->options->logits) put_output(r, text);
 }
 
 // A line "   7    260 ' the'   260:-0.1234 …" for people who look at a model's choices.
@@ -192,7 +215,7 @@ static void print_candidates(Run *r, int32_t token) {
         strbuf_printf(&b, "%s%d:%.4f", i ? " " : "", r->candidates[i].id, r->candidates[i].logprob);
     }
     strbuf_put_char(&b, '\n');
-    if (!os_write(1, strbuf_str(&b))) r->output_lost = true;
+    put_output(r, strbuf_str(&b));
 }
 
 static void put_token(Run *r, int32_t token) {
@@ -216,16 +239,25 @@ static void put_token(Run *r, int32_t token) {
     } else if (r->options->ids) {
         char text[16];
         int length = snprintf(text, sizeof text, "%s%d", r->tokens_out > 1 ? " " : "", token);
-        if (!os_write(1, (Str){text, (size_t)length})) r->output_lost = true;
+        put_output(r, (Str){text, (size_t)length});
     }
 }
 
 static bool generate(Run *r, Error *err) {
     r->begun_ns = os_monotonic_ns();
+    r->progress = prompt_progress_begin();
     if (!begin_generation(r, err)) return false;
     while (!r->stop_reason) {
         int32_t token;
-        if (!next_token(r, &token, err)) return false;
+        bool ok = next_token(r, &token, err);
+        prompt_progress_end(&r->progress);
+        if (!ok && err->code == ERR_CANCELLED && r->tokens_out) {
+            r->stop_reason = "interrupted";
+            break;
+        }
+        if (!ok && err->code == ERR_CANCELLED)
+            return error_set(err, ERR_CANCELLED, "stopped before the first token");
+        if (!ok) return false;
         r->last_ns = os_monotonic_ns();
         if (!r->first_ns) r->first_ns = r->last_ns;
         if (tokenizer_is_end(r->model.tokenizer, token)) {
@@ -239,7 +271,7 @@ static bool generate(Run *r, Error *err) {
         put_text(r, text.second);
         if (text.stopped) r->stop_reason = "stop";
         else if (r->tokens_out == r->max_tokens) r->stop_reason = "length";
-        else if (r->output_lost || os_stop_signals()) r->stop_reason = "interrupted";
+        else if (r->output_failed || os_stop_signals()) r->stop_reason = "interrupted";
     }
     if (strcmp(r->stop_reason, "stop") != 0) {
         StopOutput tail = stop_matcher_push(&r->stop, detokenizer_flush(&r->detokenizer));
@@ -300,7 +332,7 @@ static bool print_json(Run *r, Error *err) {
     if (out.truncated || r->text.truncated || r->steps.truncated) {
         return error_set(err, ERR_NO_MEMORY, "the answer is larger than its memory");
     }
-    return os_write(1, strbuf_str(&out)) || error_set(err, ERR_IO, "standard output is closed");
+    return os_output(strbuf_str(&out), err);
 }
 
 // "ID=VALUE,ID=VALUE…"
@@ -371,8 +403,10 @@ int cmd_run(const Options *o) {
     ok = ok && generate(&run, &err);
     if (ok && o->json) ok = print_json(&run, &err);
     if (ok && !o->json) {
-        if (!o->logits) (void)os_write(1, STR("\n"));
+        if (!o->logits) put_output(&run, STR("\n"));
         print_figures(&run);
+        if (run.output_failed) err = run.output_error;
+        ok = !run.output_failed;
     }
     model_close(&run.model);
     return ok ? 0 : cli_report_error(&err);

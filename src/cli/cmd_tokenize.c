@@ -14,7 +14,7 @@ static bool read_input(Arena *arena, Str *out, Error *err) {
 
 static bool print(StrBuf *out, Error *err) {
     if (out->truncated) return error_set(err, ERR_NO_MEMORY, "the answer is larger than its memory");
-    return os_write(1, strbuf_str(out)) || error_set(err, ERR_IO, "standard output is closed");
+    return os_output(strbuf_str(out), err);
 }
 
 static bool encode(const Options *o, Model *m, Str text, Error *err) {

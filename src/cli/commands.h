@@ -12,5 +12,7 @@ int cmd_perplexity(const Options *options);
 int cmd_inspect(const Options *options); // the file is options->file or options->model
 int cmd_devices(const Options *options);
 
+// Standard output is written with os_output alone, so that no command takes a full disk for success.
+//
 // Prints "worker-orcd: MESSAGE" to standard error and returns the error's exit code.
 int cli_report_error(const Error *err);

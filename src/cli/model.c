@@ -148,6 +148,10 @@ static uint32_t context_wanted(const Model *m, uint32_t n_context) {
     return n_context ? (uint32_t)min_u64(n_context, most) : most;
 }
 
+static bool stop_was_asked(void) {
+    return os_stop_signals() > 0;
+}
+
 bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, Model *m, Error *err) {
     BackendOptions options = {
         .n_slots = n_slots,
@@ -158,6 +162,7 @@ bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, 
         .gpu_device = (int)o->gpu_device,
         .jit_cache = o->jit_cache && strcmp(o->jit_cache, "none") == 0 ? "" : o->jit_cache,
         .model_path = o->model,
+        .stopped = o->command == CMD_SERVE ? NULL : stop_was_asked, // a worker's jobs have time to end
     };
     if (o->device == DEVICE_CPU) return cpu_backend_open(&options, &m->arena, &m->backend, err);
     if (open_cuda(&options, m, err)) return true;

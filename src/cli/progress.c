@@ -2,7 +2,7 @@
 
 #include "os/os.h"
 
-enum { BAR_CELLS = 32, NAME_COLUMNS = 36, REDRAW_MS = 60 };
+enum { BAR_CELLS = 32, NAME_COLUMNS = 36, REDRAW_MS = 60, PROMPT_QUIET_MS = 700 };
 
 Progress progress_begin(Str name, bool bar, const Log *log) {
     Progress p = {
@@ -43,4 +43,27 @@ void progress_update(void *progress, uint32_t permille) {
 void progress_end(Progress *p) {
     if (p->bar && p->shown_percent != UINT32_MAX) (void)os_write(2, STR("\r\x1b[K"));
     p->bar = false;
+}
+
+PromptProgress prompt_progress_begin(void) {
+    return (PromptProgress){.terminal = os_is_terminal(2), .begun_ns = os_monotonic_ns()};
+}
+
+void prompt_progress_update(PromptProgress *p, uint64_t n_done, uint64_t n_all) {
+    uint64_t now_ns = os_monotonic_ns();
+    if (!p->terminal || n_done >= n_all || now_ns - p->begun_ns < PROMPT_QUIET_MS * 1000000ull ||
+        now_ns - p->drawn_ns < REDRAW_MS * 1000000ull)
+        return;
+    p->shown = true;
+    p->drawn_ns = now_ns;
+    char line[128];
+    StrBuf b = STRBUF(line);
+    strbuf_printf(&b, "\r\x1b[K  Reading the prompt: %llu of %llu tokens", (unsigned long long)n_done,
+                  (unsigned long long)n_all);
+    (void)os_write(2, strbuf_str(&b));
+}
+
+void prompt_progress_end(PromptProgress *p) {
+    if (p->shown) (void)os_write(2, STR("\r\x1b[K"));
+    p->shown = false;
 }

@@ -2,9 +2,11 @@
 #include "cli/commands.h"
 #include "os/os.h"
 
+// A pipe's reader that has gone got what it wanted: nothing is said.
 // The message may quote a file, which may come from anywhere: nothing of it may drive the terminal.
 int cli_report_error(const Error *err) {
     char text[ERROR_MESSAGE_BYTES + 64];
+    if (err->code == ERR_READER_LEFT) return error_info(err->code)->exit_code;
     StrBuf out = STRBUF(text);
     strbuf_put(&out, STR("worker-orcd: "));
     for (Str s = str_from_c(err->message); s.len;) {

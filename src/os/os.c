@@ -221,6 +221,19 @@ bool os_write(int fd, Str bytes) {
     return true;
 }
 
+static bool output_failed(int reason, Error *err) {
+    return error_set(err, reason == EPIPE ? ERR_READER_LEFT : ERR_IO, "standard output: %s",
+                     strerror(reason));
+}
+
+bool os_output(Str bytes, Error *err) {
+    return os_write(STDOUT_FILENO, bytes) || output_failed(errno, err);
+}
+
+bool os_output_close(Error *err) {
+    return close(STDOUT_FILENO) == 0 || errno == EINTR || output_failed(errno, err);
+}
+
 bool os_write_soon(int fd, Str bytes) {
     enum { PATIENCE_MS = 10 };
     while (bytes.len) {

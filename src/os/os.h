@@ -61,6 +61,13 @@ MUST_CHECK bool os_file_read_own(const char *path, uint64_t max_bytes, Arena *ar
 // gone.
 bool os_write(int fd, Str bytes);
 
+// To standard output. ERR_IO gives the system's reason ("standard output: No space left on device");
+// ERR_READER_LEFT: a pipe whose reader has gone, which is how a pipe ends (exit code 0).
+MUST_CHECK bool os_output(Str bytes, Error *err);
+// Closes standard output, which may be the first time that a file system tells of a write's failure. Errors
+// as os_output's.
+MUST_CHECK bool os_output_close(Error *err);
+
 // The same for a log: what a reader that has stopped (a full pipe, a halted terminal) has no room for within
 // a few milliseconds is dropped. False then, too.
 bool os_write_soon(int fd, Str bytes);

@@ -259,8 +259,12 @@ static void collect(CpuBackend *cpu, const Step *step) {
     cpu->has_result = true;
 }
 
+static bool is_stopped(const CpuBackend *cpu) {
+    return cpu->options.stopped && cpu->options.stopped();
+}
+
 static void run_ops(CpuBackend *cpu) {
-    for (uint32_t i = 0; i < cpu->plan->n_ops; i++) {
+    for (uint32_t i = 0; i < cpu->plan->n_ops && !is_stopped(cpu); i++) {
         cpu_op_run(&cpu->ops[i], &cpu->step);
         if (cpu->observer) observe(cpu, i);
     }
@@ -311,6 +315,7 @@ static bool cpu_step(Backend *b, const Step *step, Error *err) {
     if (!step_check(step, &b->info, err)) return false;
     place_rows(cpu, step);
     run_ops(cpu);
+    if (is_stopped(cpu)) return error_set(err, ERR_CANCELLED, "stopped");
     if (os_file_was_cut()) return error_set(err, ERR_IO, "the model's file was cut while it was in use");
     collect(cpu, step);
     for (uint32_t i = 0; i < cpu->result.n_runs; i++) {
