@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "os/os.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static const char *get_env(const char *name) {
@@ -42,7 +43,7 @@ static int print_architectures(void) {
 static int print_usage_error(const Error *err, Command command) {
     char text[ERROR_MESSAGE_BYTES + 128];
     StrBuf out = STRBUF(text);
-    const char *name = command_name(command);
+    const char *name = command == CMD_SERVE ? "" : command_name(command);
     strbuf_printf(&out, "worker-orcd: %s\nSee worker-orcd %s%s--help\n", err->message, name,
                   *name ? " " : "");
     (void)os_write(2, strbuf_str(&out));
@@ -55,6 +56,14 @@ static int (*const commands[CMD_COUNT])(const Options *options) = {
     [CMD_DEVICES] = cmd_devices,
 };
 
+// A worker's log is for programs: there, it is an event (cmd_serve.c).
+static void warn_of_variables(char *const *environment) {
+    char text[256];
+    StrBuf out = STRBUF(text);
+    for (size_t at = 0; flags_next_unknown_variable(environment, &at, &out); out = STRBUF(text))
+        fprintf(stderr, "worker-orcd: warning: %.*s\n", STR_ARG(strbuf_str(&out)));
+}
+
 static int run_command(const Options *options) {
     if (options->help) return print_help(options->command);
     if (options->version) return print_version();
@@ -62,11 +71,14 @@ static int run_command(const Options *options) {
     return commands[options->command](options);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv, char **environment) {
     Options options;
     Error err;
     os_begin_process();
+    if (!os_ensure_stack(&err)) return cli_report_error(&err);
     if (!flags_parse(argc, argv, get_env, &options, &err)) return print_usage_error(&err, options.command);
+    options.environment = environment;
+    if (options.command != CMD_SERVE) warn_of_variables(environment);
     int code = run_command(&options);
     if (code == 0 && !os_output_close(&err)) return cli_report_error(&err);
     return code;

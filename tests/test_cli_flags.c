@@ -46,17 +46,39 @@ TEST(cli_flags_errors_name_flag_value_and_what_is_allowed) {
         const char *line;
         const char *message;
     } rows[] = {
-        {"", "--model: required; give the path of a GGUF file"},
+        {"", "--model: required; write: worker-orcd serve PATH.gguf"},
+        {"run --prompt x", "--model: required; write: worker-orcd run PATH.gguf"},
+        {"perplexity text.txt", "--model: required; write: worker-orcd perplexity PATH.gguf"},
         {"--model", "--model: needs a value: --model PATH"},
         {"--model=", "--model \"\": must not be empty"},
         {"--model file:", "--model file:: must not be empty"},
         {"--model a --model b", "--model: given twice"},
         {"--modle a", "--modle: no such flag; did you mean --model?"},
         {"--frobnicate", "--frobnicate: no such flag"},
-        {"-m a", "-m: flags begin with two dashes"},
-        {"a.gguf", "a.gguf: to serve this model, say --model a.gguf"},
+        {"--model a --temp 1", "--temp: not a flag of 'worker-orcd serve'; it belongs to 'worker-orcd run'"},
+        {"run --model a --temp 1", "--temp: no such flag; did you mean --temperature?"},
+        {"-model a", "-model: write --model, with two dashes"},
+        {"-port=1", "-port=1: write --port, with two dashes"},
+        {"-x", "-x: no such flag; flags of more than a letter begin with two dashes"},
+        {"-v", "-v: write --version, or --log-level debug for a longer log"},
+        {"-m", "--model: needs a value: --model PATH"},
+        {"-m a -m b", "--model: given twice"},
+        {"-m a -p 99999", "--port 99999: must be a whole number from 0 to 65535"},
+        {"a.gguf", "a.gguf: to serve this model, write: worker-orcd serve a.gguf"},
+        {"file:a", "file:a: to serve this model, write: worker-orcd serve file:a"},
+        {"nonsense", "nonsense: no such command; see worker-orcd help"},
+        {"help nonsense", "nonsense: no such command; see worker-orcd help"},
+        {"sevre a.gguf", "sevre: no such command; did you mean serve?"},
+        {"--model a run", "run: this word is one too many; a command comes before everything else"},
+        {"serve a b", "b: this word is one too many"},
+        {"serve --model a b", "b: this word is one too many; the model was given already"},
+        {"run a b c", "c: this word is one too many; put a text of several words in quotes"},
+        {"run a b --prompt c", "b: this word would be the prompt, which a flag gives already"},
+        {"run -m a b c", "c: this word is one too many; the model was given already"},
+        {"perplexity a.gguf", "FILE: required; write: worker-orcd perplexity MODEL FILE"},
+        {"devices a", "a: this word is one too many"},
         {"rnu --model a", "rnu: no such command; did you mean run?"},
-        {"serve", "serve: no such command; without one, the worker serves"},
+        {"serve", "--model: required; write: worker-orcd serve PATH.gguf"},
         {"--model a --port 65536", "--port 65536: must be a whole number from 0 to 65535"},
         {"--model a --port -1", "--port -1: must be a whole number from 0 to 65535"},
         {"--model a --port 80x", "--port 80x: must be a whole number from 0 to 65535"},
@@ -72,8 +94,9 @@ TEST(cli_flags_errors_name_flag_value_and_what_is_allowed) {
         {"--model a --log-format xml", "--log-format xml: must be one of auto|text|json"},
         {"--model a --max-jobs 0", "--max-jobs 0: must be a whole number from 1 to 64"},
         {"--model a --temperature 1",
-         "--temperature: not a flag of 'worker-orcd'; it belongs to 'worker-orcd run'"},
-        {"run --model a --port 1", "--port: not a flag of 'worker-orcd run'; it belongs to 'worker-orcd'"},
+         "--temperature: not a flag of 'worker-orcd serve'; it belongs to 'worker-orcd run'"},
+        {"run --model a --port 1",
+         "--port: not a flag of 'worker-orcd run'; it belongs to 'worker-orcd serve'"},
         {"run --model a --temperature 2.1", "--temperature 2.1: must be a number from 0 to 2"},
         {"run --model a --temperature nan", "--temperature nan: must be a number from 0 to 2"},
         {"run --model a --seed 18446744073709551616",
@@ -83,7 +106,6 @@ TEST(cli_flags_errors_name_flag_value_and_what_is_allowed) {
         {"run --model a --prompt x --file y", "--prompt, --file: give one of them, not both"},
         {"run --model a --system x", "--system: needs --chat"},
         {"run --model a --chat=perhaps", "--chat perhaps: must be true or false"},
-        {"run --model a word", "word: this word is one too many"},
         {"bench --model a --batch 1,,2",
          "--batch 1,,2: must be at most 16 whole numbers, separated by commas, from 1 to 64"},
         {"bench --model a --batch 1,65",
@@ -92,8 +114,8 @@ TEST(cli_flags_errors_name_flag_value_and_what_is_allowed) {
          "--batch 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1: must be at most 16 whole numbers, separated by commas, "
          "from 1 to "
          "64"},
-        {"perplexity --model a", "FILE: required; worker-orcd perplexity FILE"},
-        {"inspect", "FILE: required; worker-orcd inspect FILE"},
+        {"perplexity --model a", "FILE: required; write: worker-orcd perplexity MODEL FILE"},
+        {"inspect", "FILE: required; write: worker-orcd inspect FILE"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s", rows[i].line);
@@ -148,6 +170,114 @@ TEST(cli_flags_values) {
     CHECK_STR_EQ("text.txt", o.file);
     REQUIRE(parse("inspect -- --odd.gguf", &o, &err));
     CHECK_STR_EQ("--odd.gguf", o.file);
+}
+
+// Words beside flags, and flags of one letter.
+TEST(cli_flags_words) {
+    static const char *const with_model[] = {"WORKER_ORCD_MODEL=/e.gguf", NULL};
+    static const struct {
+        const char *line, *model, *prompt, *file;
+        Command command;
+        bool in_environment; // a model is
+    } rows[] = {
+        {"serve a", "a", NULL, NULL, CMD_SERVE, false},
+        {"serve file:a --port 1", "a", NULL, NULL, CMD_SERVE, false},
+        {"serve", "/e.gguf", NULL, NULL, CMD_SERVE, true},
+        {"serve b.gguf", "b.gguf", NULL, NULL, CMD_SERVE, true},
+        {"-m a -p 80", "a", NULL, NULL, CMD_SERVE, false},
+        {"run a", "a", NULL, NULL, CMD_RUN, false},
+        {"run a text", "a", "text", NULL, CMD_RUN, false},
+        {"run --top-k 1 a -n 3 text -s 7", "a", "text", NULL, CMD_RUN, false},
+        {"run -m a text", "a", "text", NULL, CMD_RUN, false},
+        {"run -m a -p text -t 1", "a", "text", NULL, CMD_RUN, false},
+        {"run text", "/e.gguf", "text", NULL, CMD_RUN, true},
+        {"run b.gguf", "b.gguf", NULL, NULL, CMD_RUN, true},
+        {"run b.gguf text", "b.gguf", "text", NULL, CMD_RUN, true},
+        {"run a -- -text", "a", "-text", NULL, CMD_RUN, false},
+        {"bench a -n 3", "a", NULL, NULL, CMD_BENCH, false},
+        {"tokenize a", "a", NULL, NULL, CMD_TOKENIZE, false},
+        {"perplexity a t.txt", "a", NULL, "t.txt", CMD_PERPLEXITY, false},
+        {"perplexity t.txt -m a", "a", NULL, "t.txt", CMD_PERPLEXITY, false},
+        {"perplexity t.txt", "/e.gguf", NULL, "t.txt", CMD_PERPLEXITY, true},
+        {"inspect a.gguf", NULL, NULL, "a.gguf", CMD_INSPECT, false},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        Options o;
+        Error err;
+        TEST_CASE_LABEL("%s", rows[i].line);
+        environment = rows[i].in_environment ? with_model : NULL;
+        if (!CHECK(parse(rows[i].line, &o, &err))) {
+            FAIL("%s", err.message);
+            continue;
+        }
+        CHECK_INT_EQ(rows[i].command, o.command);
+        CHECK_STR_EQ(rows[i].model, o.model);
+        CHECK_STR_EQ(rows[i].prompt, o.prompt);
+        CHECK_STR_EQ(rows[i].file, o.file);
+        CHECK(options_given(&o, FLAG_PROMPT) == (rows[i].prompt != NULL));
+    }
+}
+
+TEST(cli_flags_help_of_commands) {
+    Options o;
+    Error err;
+    CHECK(parse("help", &o, &err) && o.help && o.command == CMD_SERVE);
+    for (Command c = 0; c < CMD_COUNT; c++) {
+        char line[64];
+        TEST_CASE_LABEL("%s", command_name(c));
+        snprintf(line, sizeof line, "help %s", command_name(c));
+        CHECK(parse(line, &o, &err) && o.help && o.command == c);
+    }
+}
+
+// The command lines that help texts end with are right.
+TEST(cli_flags_examples_are_right) {
+    for (Command c = 0; c < CMD_COUNT; c++) {
+        for (uint32_t i = 0; i < 2; i++) {
+            char line[256];
+            Options o;
+            Error err;
+            REQUIRE(command_example(c, i) != NULL);
+            TEST_CASE_LABEL("%s", command_example(c, i));
+            snprintf(line, sizeof line, "%s", command_example(c, i));
+            line[strcspn(line, "<")] = 0;
+            char *quoted = strchr(line, '"');
+            for (char *at = quoted; at && *at; at++) // one word
+                if (*at == ' ') *at = '_';
+            Str trimmed = {line, strlen(line)};
+            while (trimmed.len && trimmed.ptr[trimmed.len - 1] == ' ')
+                line[--trimmed.len] = 0;
+            if (!CHECK(parse(line, &o, &err))) FAIL("%s", err.message);
+            CHECK_INT_EQ(c, o.command);
+        }
+        CHECK(command_example(c, 2) == NULL);
+    }
+}
+
+TEST(cli_flags_unknown_variables) {
+    static char *const names[] = {"PATH=/bin",
+                                  "WORKER_ORCD_PROT=1",
+                                  "WORKER_ORCD_MODEL=a",
+                                  "WORKER_ORCD_TEMPERATURE=1",
+                                  "WORKER_ORCD_SERVICE_HOST=10.0.0.1",
+                                  "WORKER_ORCD_PORT_8080_TCP=tcp://10.0.0.1:8080",
+                                  "WORKER_ORCD_NONSENSE_OF_ITS_OWN",
+                                  NULL};
+    static const char *const sentences[] = {
+        "WORKER_ORCD_PROT is set, and no flag is called so; did you mean WORKER_ORCD_PORT?",
+        "WORKER_ORCD_NONSENSE_OF_ITS_OWN is set, and no flag is called so"};
+    char text[256];
+    size_t at = 0, n = 0;
+    for (StrBuf out = STRBUF(text); flags_next_unknown_variable(names, &at, &out); out = STRBUF(text), n++) {
+        REQUIRE(n < COUNT_OF(sentences));
+        CHECK_STR_EQ(sentences[n], strbuf_str(&out));
+    }
+    CHECK_INT_EQ(2, n);
+    static const char *const service[] = {"WORKER_ORCD_PORT=tcp://10.0.0.1:8080", NULL};
+    Options o;
+    Error err;
+    environment = service;
+    CHECK(!parse("--model a", &o, &err) && strstr(err.message, "enableServiceLinks"));
 }
 
 TEST(cli_flags_environment_twins) {
@@ -213,7 +343,12 @@ TEST(cli_flags_help_shows_every_flag) {
                 snprintf(flag, sizeof flag, "\n  --%s", rows[i].name);
                 const char *at = strstr(text, flag);
                 bool belongs = rows[i].commands >> c & 1u;
-                if (belongs) CHECK(at && (at[strlen(flag)] == ' ' || at[strlen(flag)] == '\n'));
+                // Flags that all commands take are left out where they have no effect.
+                bool may_miss = strcmp(rows[i].name, "model") == 0 || strcmp(rows[i].name, "device") == 0 ||
+                                strcmp(rows[i].name, "gpu-device") == 0;
+                while (at && strchr(" ,\n", at[strlen(flag)]) == NULL)
+                    at = strstr(at + 1, flag);
+                CHECK((at != NULL) == belongs || (may_miss && belongs));
                 CHECK(rows[i].help[0] >= '0' && rows[i].help[0] <= 'z' &&
                       !str_ends_with(str_from_c(rows[i].help), STR(".")));
             }
@@ -288,7 +423,7 @@ static TwinValues twin_values(const TwinRow *row) {
 static int twin_words(const TwinRow *row, Command c, char **words) {
     int n = 0;
     words[n++] = "worker-orcd";
-    if (c != CMD_SERVE) words[n++] = (char *)(uintptr_t)command_name(c);
+    words[n++] = (char *)(uintptr_t)command_name(c);
     if (strcmp(row->name, "model") != 0) words[n++] = "--model=m";
     if (strcmp(row->name, "system") == 0) words[n++] = "--chat";
     if (c == CMD_PERPLEXITY || c == CMD_INSPECT) words[n++] = "a-file";

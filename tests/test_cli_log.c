@@ -68,6 +68,48 @@ TEST(cli_log_text_line) {
     CHECK_STR_EQ("", (const char *)captured);
 }
 
+static uint32_t columns_of_terminal;
+static uint32_t terminal_columns(void) {
+    return columns_of_terminal;
+}
+
+// On a terminal a sentence goes on below its beginning, whatever the width.
+TEST(cli_log_text_breaks_between_words) {
+    static const struct {
+        uint32_t columns;
+        const char *text;
+    } rows[] = {
+        {80, "02:18:45  ready                Ready after 1.235 s: http://127.0.0.1:8080 takes\n"
+             "                               jobs of up to 512 tokens.\n"},
+        {88, "02:18:45  ready                Ready after 1.235 s: http://127.0.0.1:8080 takes jobs of\n"
+             "                               up to 512 tokens.\n"},
+        {200,
+         "02:18:45  ready                Ready after 1.235 s: http://127.0.0.1:8080 takes jobs of up to 512 "
+         "tokens.\n"},
+        {40, "02:18:45  ready                Ready\n"
+             "  after 1.235 s: http://127.0.0.1:8080\n"
+             "  takes jobs of up to 512 tokens.\n"},
+        {10, "02:18:45  ready                Ready\n"
+             "  after\n"
+             "  1.235 s:\n"
+             "  http://127.0.0.1:8080\n"
+             "  takes\n"
+             "  jobs of\n"
+             "  up to\n"
+             "  512\n"
+             "  tokens.\n"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%u columns", rows[i].columns);
+        Log log = make_log(LOG_FORMAT_TEXT);
+        log.columns = terminal_columns;
+        columns_of_terminal = rows[i].columns;
+        log_event(&log, LOG_READY, LOG_STR("url", STR("http://127.0.0.1:8080")),
+                  LOG_F64("load_seconds", 1.2345, 3), LOG_U64("context_length", 512));
+        CHECK_STR_EQ(rows[i].text, (const char *)captured);
+    }
+}
+
 // Whatever a field holds, the line is one line and strict JSON.
 TEST(cli_log_fields_cannot_break_the_line) {
     static const char nasty[] = "a\"b\\c\nd\x01\x7F\xFF\xC3\xA9";

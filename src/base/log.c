@@ -143,6 +143,31 @@ static void write_json(const Log *log, LogEvent event, const LogField *fields, s
     strbuf_put(out, STR("}\n"));
 }
 
+enum { TEXT_COLUMN = 8 + 2 + 19 + 2 }; // where sentences begin
+
+// Breaks a sentence that begins at column `start` between words, so that no line is longer than `columns`
+// (but for a longer word). Later lines begin at `indent`.
+static void put_wrapped(StrBuf *out, Str text, uint32_t start, uint32_t indent, uint32_t columns) {
+    uint32_t column = start;
+    for (size_t at = 0; at < text.len;) {
+        size_t end = at;
+        uint32_t width = 0; // of the word, in characters
+        for (; end < text.len && text.ptr[end] != ' '; end++)
+            width += ((uint8_t)text.ptr[end] & 0xC0) != 0x80;
+        bool begins_line = column == start || column == indent;
+        if (!begins_line && column + 1 + width > columns) {
+            strbuf_printf(out, "\n%*s", (int)indent, "");
+            column = indent;
+        } else if (at > 0) {
+            strbuf_put_char(out, ' ');
+            column++;
+        }
+        strbuf_put(out, str_slice(text, at, end));
+        column += width;
+        at = end + (end < text.len);
+    }
+}
+
 // "12:34:56  ready                The sentence." In local time; on a terminal, over a progress bar's line.
 static void write_text(const Log *log, LogEvent event, const LogField *fields, size_t n_fields, StrBuf *out) {
     time_t seconds = (time_t)(log->now_unix_ms() / 1000);
@@ -157,7 +182,16 @@ static void write_text(const Log *log, LogEvent event, const LogField *fields, s
     } else {
         strbuf_printf(out, "%s  %-19s  ", text, name);
     }
-    put_narration(out, log, event, fields, n_fields);
+    if (!log->columns) {
+        put_narration(out, log, event, fields, n_fields);
+    } else {
+        char sentence[2048];
+        StrBuf narration = STRBUF(sentence);
+        uint32_t columns = log->columns();
+        uint32_t indent = columns >= 2 * TEXT_COLUMN ? TEXT_COLUMN : 2;
+        put_narration(&narration, log, event, fields, n_fields);
+        put_wrapped(out, strbuf_str(&narration), TEXT_COLUMN, indent, columns);
+    }
     strbuf_put_char(out, '\n');
 }
 

@@ -29,6 +29,8 @@ typedef enum {
         "worker-orcd {version} listens on {url} and is about to load {model_ref}.") \
     ROW(UNPROTECTED, "unprotected", WARN, \
         "Whoever reaches {url} can use this worker: it asks for no tokens. --api-token-file makes it ask.") \
+    ROW(VARIABLE_UNKNOWN, "variable_unknown", WARN, \
+        "{message}.") \
     ROW(MODEL_LOAD_START, "model_load_start", INFO, \
         "Loading {model}: {architecture}, layers: {layers}, {weights_mb} MB of {quant_kind} weights.") \
     ROW(KEYS_IGNORED, "keys_ignored", WARN, \
@@ -102,6 +104,7 @@ typedef struct {
     bool (*write)(void *sink, Str line);
     void *sink;
     uint64_t (*now_unix_ms)(void);
+    uint32_t (*columns)(void); // of a terminal, where text lines break between words; NULL: nowhere
 } Log;
 
 // Room for two longest messages of which every byte is escaped, and the rest of the line.

@@ -187,6 +187,10 @@ static void *engine_thread(void *argument) {
 
 // ---- the main thread: set-up, then I/O ----
 
+static uint32_t log_columns(void) {
+    return os_terminal_columns(2);
+}
+
 static void set_up_log(Worker *w) {
     const Options *o = w->options;
     bool terminal = os_is_terminal(2);
@@ -209,8 +213,16 @@ static void set_up_log(Worker *w) {
         .write = log_writer_put,
         .sink = &w->log_writer,
         .now_unix_ms = os_unix_ms,
+        .columns = terminal ? log_columns : NULL,
     };
     log_writer_init(&w->log_writer, 2, &w->log);
+}
+
+static void warn_of_variables(const Worker *w) {
+    char text[256];
+    StrBuf out = STRBUF(text);
+    for (size_t at = 0; flags_next_unknown_variable(w->options->environment, &at, &out); out = STRBUF(text))
+        log_event(&w->log, LOG_VARIABLE_UNKNOWN, LOG_STR("message", strbuf_str(&out)));
 }
 
 static bool read_tokens(const char *flag, const char *path, char memory[AUTH_MEMORY_BYTES], Auth *out,
@@ -362,6 +374,7 @@ int cmd_serve(const Options *o) {
     w->started_ns = os_monotonic_ns();
     os_install_hangup_signal(); // at once: a service's log may be rotated at any time
     set_up_log(w);
+    warn_of_variables(w);
     if (!set_up(w, &err) || !os_thread_start(&engine, "engine", engine_thread, w, &err)) {
         int code = fail(w, &err);
         model_close(&w->model);

@@ -67,17 +67,57 @@ static_assert(FLAG_COUNT <= 64, "Options.given has a bit for each flag");
 
 static const struct {
     const char *name;
-    const char *positional;
+    const char *words; // beside flags
     const char *summary;
 } commands[CMD_COUNT] = {
-#define COMMAND_ROW(id, name, positional, summary) [CMD_##id] = {name, positional, summary},
+#define COMMAND_ROW(id, name, words, summary) [CMD_##id] = {name, words, summary},
     COMMANDS(COMMAND_ROW)
 #undef COMMAND_ROW
+};
+
+enum { EXAMPLES = 2 };
+
+static const char *const examples[CMD_COUNT][EXAMPLES] = {
+    [CMD_SERVE] = {"serve qwen2.5-0.5b-instruct-q4_k_m.gguf",
+                   "--model model.gguf --host 0.0.0.0 --port 8080 --api-token-file tokens"},
+    [CMD_RUN] = {"run model.gguf \"Once upon a time\"",
+                 "run -m model.gguf --chat --temperature 0 < question.txt"},
+    [CMD_TOKENIZE] = {"tokenize model.gguf < text.txt", "tokenize model.gguf --decode < ids.txt"},
+    [CMD_BENCH] = {"bench model.gguf",
+                   "bench model.gguf --prompt-tokens 512,2048 --output-tokens 128 --json"},
+    [CMD_PERPLEXITY] = {"perplexity model.gguf text.txt",
+                        "perplexity model.gguf text.txt --context 1024 --chunks 10"},
+    [CMD_INSPECT] = {"inspect model.gguf", "inspect model.gguf --json"},
+    [CMD_DEVICES] = {"devices", "devices --json"},
 };
 
 const char *command_name(Command command) {
     return commands[command].name;
 }
+
+const char *command_example(Command command, uint32_t index) {
+    return index < EXAMPLES ? examples[command][index] : NULL;
+}
+
+// Flags that all commands take and that some have no use for: their help leaves these out.
+static const struct {
+    FlagId flag;
+    uint32_t commands;
+} without_effect[] = {
+    {FLAG_DEVICE, 1u << CMD_TOKENIZE | 1u << CMD_INSPECT | 1u << CMD_DEVICES},
+    {FLAG_GPU_DEVICE, 1u << CMD_TOKENIZE | 1u << CMD_INSPECT | 1u << CMD_DEVICES},
+    {FLAG_MODEL, 1u << CMD_DEVICES},
+};
+
+// What other programs have taught people to type. Of several names the first that the command has.
+static const struct {
+    char letter;
+    const char *names[2];
+} short_flags[] = {
+    {'m', {"model"}},   {'p', {"prompt", "port"}}, {'n', {"max-tokens", "output-tokens"}},
+    {'t', {"threads"}}, {'f', {"file"}},           {'s', {"seed"}},
+    {'h', {"help"}},    {'V', {"version"}},
+};
 
 // ---- looking names up ----
 
@@ -103,7 +143,7 @@ static size_t edit_distance(Str a, Str b) {
 
 // A name that is close enough to have been meant.
 static bool is_near(size_t distance, size_t length) {
-    return distance <= 2 && distance < length;
+    return distance <= (length > 4 ? 2 : 1) && distance < length;
 }
 
 static bool flag_belongs(FlagId id, Command command) {
@@ -119,7 +159,23 @@ static FlagId flag_find(Str name, Command command) {
 }
 
 static void put_command(StrBuf *out, Command command) {
-    strbuf_printf(out, "worker-orcd%s%s", *commands[command].name ? " " : "", commands[command].name);
+    strbuf_printf(out, "worker-orcd %s", commands[command].name);
+}
+
+// The flag of a command that was probably meant: one that differs in a letter or two, or that begins so.
+// FLAG_COUNT for none.
+static FlagId flag_nearest(Str name, Command command) {
+    size_t best = SIZE_MAX;
+    FlagId nearest = FLAG_COUNT, begins = FLAG_COUNT;
+    for (FlagId id = 0; id < FLAG_COUNT; id++) {
+        Str other = str_from_c(flags[id].name);
+        if (!flag_belongs(id, command)) continue;
+        size_t distance = edit_distance(name, other);
+        if (distance < best) best = distance, nearest = id;
+        if (name.len >= 3 && str_starts_with(other, name) && begins == FLAG_COUNT) begins = id;
+    }
+    if (begins < FLAG_COUNT) return begins;
+    return nearest < FLAG_COUNT && is_near(best, strlen(flags[nearest].name)) ? nearest : FLAG_COUNT;
 }
 
 static bool report_unknown_flag(Str name, Command command, Error *err) {
@@ -136,22 +192,19 @@ static bool report_unknown_flag(Str name, Command command, Error *err) {
         return error_set(err, ERR_USAGE, "%s", text);
     }
     strbuf_put(&b, STR("no such flag"));
-    size_t best = SIZE_MAX;
-    const char *nearest = NULL;
-    for (FlagId id = 0; id < FLAG_COUNT; id++) {
-        size_t distance = edit_distance(name, str_from_c(flags[id].name));
-        if (!flag_belongs(id, command) || distance >= best) continue;
-        best = distance;
-        nearest = flags[id].name;
-    }
-    if (nearest && is_near(best, strlen(nearest))) strbuf_printf(&b, "; did you mean --%s?", nearest);
+    FlagId nearest = flag_nearest(name, command);
+    if (nearest < FLAG_COUNT) strbuf_printf(&b, "; did you mean --%s?", flags[nearest].name);
     return error_set(err, ERR_USAGE, "%s", text);
+}
+
+static bool looks_like_model(const char *word) {
+    return str_ends_with(str_from_c(word), STR(".gguf")) || str_starts_with(str_from_c(word), STR("file:"));
 }
 
 static bool command_find(const char *word, Command *out, Error *err) {
     size_t best = SIZE_MAX;
     Command nearest = CMD_SERVE;
-    for (Command c = CMD_SERVE + 1; c < CMD_COUNT; c++) {
+    for (Command c = 0; c < CMD_COUNT; c++) {
         size_t distance = edit_distance(str_from_c(word), str_from_c(commands[c].name));
         if (distance < best) {
             best = distance;
@@ -160,14 +213,15 @@ static bool command_find(const char *word, Command *out, Error *err) {
     }
     *out = best == 0 ? nearest : CMD_SERVE;
     if (best == 0) return true;
-    if (str_ends_with(str_from_c(word), STR(".gguf"))) {
-        return error_set(err, ERR_USAGE, "%.200s: to serve this model, say --model %.200s", word, word);
+    if (looks_like_model(word)) {
+        return error_set(err, ERR_USAGE, "%.200s: to serve this model, write: worker-orcd serve %.200s", word,
+                         word);
     }
     const char *name = commands[nearest].name;
     if (is_near(best, strlen(name))) {
         return error_set(err, ERR_USAGE, "%.64s: no such command; did you mean %s?", word, name);
     }
-    return error_set(err, ERR_USAGE, "%.64s: no such command; without one, the worker serves", word);
+    return error_set(err, ERR_USAGE, "%.64s: no such command; see worker-orcd help", word);
 }
 
 // ---- values ----
@@ -324,6 +378,59 @@ static void variable_name(const Flag *f, StrBuf *out) {
     }
 }
 
+// Kubernetes tells a container of every Service by such variables.
+static bool explain_service(const char *value, Error *err) {
+    Error first = *err;
+    if (!str_starts_with(str_from_c(value), STR("tcp://"))) return false;
+    error_fill(err, first.code, ERROR_NO_POSITION,
+               "%.300s; Kubernetes sets this where a Service is named worker-orcd: rename that, or set "
+               "enableServiceLinks: false",
+               first.message);
+    return false;
+}
+
+static FlagId flag_of_variable(Str name) {
+    for (FlagId id = 0; id < FLAG_COUNT; id++) {
+        char text[64];
+        StrBuf b = STRBUF(text);
+        variable_name(&flags[id], &b);
+        if (str_eq(strbuf_str(&b), name)) return id;
+    }
+    return FLAG_COUNT;
+}
+
+static void put_nearest_variable(StrBuf *out, Str name) {
+    size_t best = SIZE_MAX;
+    char nearest[64] = "", text[64];
+    for (FlagId id = 0; id < FLAG_COUNT; id++) {
+        StrBuf b = STRBUF(text);
+        variable_name(&flags[id], &b);
+        size_t distance = edit_distance(name, strbuf_str(&b));
+        if (distance >= best) continue;
+        best = distance;
+        memcpy(nearest, text, sizeof nearest);
+    }
+    // (All share the beginning, so a distance of two is near whatever their length.)
+    if (best <= 2) strbuf_printf(out, "; did you mean %s?", nearest);
+}
+
+bool flags_next_unknown_variable(char *const *environment, size_t *at, StrBuf *out) {
+    static const Str prefix = {"WORKER_ORCD_", 12};
+    while (environment[*at]) {
+        const char *pair = environment[(*at)++];
+        Str name = {pair, strcspn(pair, "=")};
+        if (!str_starts_with(name, prefix)) continue;
+        Str rest = str_slice(name, prefix.len, name.len);
+        // What Kubernetes sets for a Service named worker-orcd is nobody's mistake.
+        if (str_starts_with(rest, STR("SERVICE_")) || str_starts_with(rest, STR("PORT_"))) continue;
+        if (flag_of_variable(name) != FLAG_COUNT) continue;
+        strbuf_printf(out, "%.*s is set, and no flag is called so", (int)min_u64(name.len, 80), name.ptr);
+        put_nearest_variable(out, name);
+        return true;
+    }
+    return false;
+}
+
 // Fills every flag of the command from its default, then from the environment.
 static bool parse_environment(FlagsGetEnv *get_env, Options *o, Error *err) {
     for (FlagId id = 0; id < FLAG_COUNT; id++) {
@@ -335,22 +442,42 @@ static bool parse_environment(FlagsGetEnv *get_env, Options *o, Error *err) {
         variable_name(f, &b);
         const char *value = get_env(variable);
         if (!value || id == FLAG_HELP || id == FLAG_VERSION) continue;
-        if (!store_value((Source){f, variable}, value, o, err)) return false;
+        if (!store_value((Source){f, variable}, value, o, err)) return explain_service(value, err);
         o->given |= 1ull << id;
     }
     return true;
 }
 
+// The name that a word such as "--model", "--model=a" or "-m" gives.
+static bool flag_name(const char *word, Command command, Str *out, Error *err) {
+    bool is_long = word[1] == '-';
+    const char *start = word + 1 + is_long;
+    Str name = {start, strcspn(start, "=")};
+    *out = name;
+    if (is_long) return true;
+    for (size_t i = 0; i < COUNT_OF(short_flags) && name.len == 1; i++) {
+        if (short_flags[i].letter != name.ptr[0]) continue;
+        const char *const *names = short_flags[i].names;
+        *out = str_from_c(names[1] && flag_find(str_from_c(names[0]), command) == FLAG_COUNT ? names[1]
+                                                                                             : names[0]);
+        return true;
+    }
+    if (strcmp(word, "-v") == 0) {
+        return error_set(err, ERR_USAGE, "-v: write --version, or --log-level debug for a longer log");
+    }
+    FlagId meant = flag_find(name, command);
+    if (meant != FLAG_COUNT) {
+        return error_set(err, ERR_USAGE, "%.64s: write --%s, with two dashes", word, flags[meant].name);
+    }
+    return error_set(err, ERR_USAGE, "%.64s: no such flag; flags of more than a letter begin with two dashes",
+                     word);
+}
+
 // One flag at argv[*at]; *at ends at its last word.
 static bool parse_flag(int argc, char *const *argv, int *at, Options *o, uint64_t *seen, Error *err) {
-    Str word = str_from_c(argv[*at]);
-    if (str_eq(word, STR("-h"))) word = STR("--help");
-    if (!str_starts_with(word, STR("--"))) {
-        return error_set(err, ERR_USAGE, "%.64s: flags begin with two dashes", argv[*at]);
-    }
-    Str name = str_slice(word, 2, word.len);
-    const char *equals = memchr(name.ptr, '=', name.len);
-    if (equals) name.len = (size_t)(equals - name.ptr);
+    Str name;
+    if (!flag_name(argv[*at], o->command, &name, err)) return false;
+    const char *equals = strchr(argv[*at], '=');
     FlagId id = flag_find(name, o->command);
     if (id == FLAG_COUNT) return report_unknown_flag(name, o->command, err);
     const Flag *f = &flags[id];
@@ -370,18 +497,80 @@ static bool parse_flag(int argc, char *const *argv, int *at, Options *o, uint64_
     return store_value(source, argv[++*at], o, err);
 }
 
+// ---- words beside flags ----
+
+enum { WORDS_MAX = 2 };
+
+typedef struct {
+    uint32_t count;
+    const char *values[WORDS_MAX];
+} Words;
+
+static bool add_word(Words *words, const char *word, Command command, Error *err) {
+    const char *hint = "";
+    for (Command c = 0; c < CMD_COUNT; c++) {
+        if (strcmp(word, commands[c].name) == 0) hint = "; a command comes before everything else";
+    }
+    uint32_t n_taken = 0;
+    for (const char *at = commands[command].words; *at; at += strcspn(at, " "), at += *at == ' ')
+        n_taken++;
+    if (words->count < n_taken) {
+        words->values[words->count++] = word;
+        return true;
+    }
+    if (!*hint && command == CMD_RUN) hint = "; put a text of several words in quotes";
+    return error_set(err, ERR_USAGE, "%.100s: this word is one too many%s", word, hint);
+}
+
+static bool store_word(FlagId id, const char *word, Options *o, Error *err) {
+    o->given |= 1ull << id;
+    return store_value((Source){&flags[id], NULL}, word, o, err);
+}
+
+// The model comes first, unless a flag named it already. (A variable may stand for whole sessions, so there a
+// word that looks like a model's path is one.)
+static bool store_words(const Words *words, uint64_t seen, Options *o, Error *err) {
+    uint32_t at = 0;
+    const char *takes = commands[o->command].words;
+    bool takes_file = strstr(takes, "FILE") != NULL;
+    if (words->count > 0 && strstr(takes, "MODEL") && !(seen >> FLAG_MODEL & 1u)) {
+        const char *first = words->values[0];
+        bool is_file = takes_file && words->count == 1;
+        if (looks_like_model(first) || (!o->model && !is_file)) {
+            if (!store_word(FLAG_MODEL, first, o, err)) return false;
+            at++;
+        }
+    }
+    if (at == words->count) return true;
+    const char *word = words->values[at++];
+    if (at < words->count || (!takes_file && !strstr(takes, "TEXT"))) {
+        return error_set(err, ERR_USAGE, "%.100s: this word is one too many; the model was given already",
+                         words->values[at < words->count ? at : at - 1]);
+    }
+    if (takes_file) {
+        o->file = word;
+        return true;
+    }
+    if (seen >> FLAG_PROMPT & 1u || seen >> FLAG_FILE & 1u) {
+        return error_set(err, ERR_USAGE, "%.100s: this word would be the prompt, which a flag gives already",
+                         word);
+    }
+    return store_word(FLAG_PROMPT, word, o, err);
+}
+
 // What no single value can get wrong.
 static bool check_together(const Options *o, Error *err) {
     bool needs_model = o->command != CMD_INSPECT && o->command != CMD_DEVICES &&
                        !(o->command == CMD_TOKENIZE && o->tokenizer);
     if (needs_model && !o->model) {
-        return error_set(err, ERR_USAGE, "--model: required; give the path of a GGUF file");
+        return error_set(err, ERR_USAGE, "--model: required; write: worker-orcd %s PATH.gguf",
+                         commands[o->command].name);
     }
-    const char *positional = commands[o->command].positional;
-    bool has_positional = o->file || (o->command == CMD_INSPECT && o->model);
-    if (*positional && !has_positional) {
-        return error_set(err, ERR_USAGE, "%s: required; worker-orcd %s %s", positional,
-                         commands[o->command].name, positional);
+    const char *words = commands[o->command].words;
+    bool has_file = o->file || (o->command == CMD_INSPECT && o->model);
+    if (strstr(words, "FILE") && !has_file) {
+        return error_set(err, ERR_USAGE, "FILE: required; write: worker-orcd %s %s",
+                         commands[o->command].name, words);
     }
     if (o->prompt && o->prompt_file) {
         return error_set(err, ERR_USAGE, "--prompt, --file: give one of them, not both");
@@ -393,6 +582,10 @@ static bool check_together(const Options *o, Error *err) {
 bool flags_parse(int argc, char *const *argv, FlagsGetEnv *get_env, Options *out, Error *err) {
     *out = (Options){0};
     int at = 1;
+    if (at < argc && strcmp(argv[at], "help") == 0) {
+        out->help = true;
+        return ++at >= argc || command_find(argv[at], &out->command, err);
+    }
     if (at < argc && argv[at][0] != '-') {
         if (!command_find(argv[at++], &out->command, err)) return false;
     }
@@ -403,18 +596,18 @@ bool flags_parse(int argc, char *const *argv, FlagsGetEnv *get_env, Options *out
     }
     if (!parse_environment(get_env, out, err)) return false;
     uint64_t seen = 0;
+    Words words = {0};
     bool only_words = false; // after "--"
     for (; at < argc; at++) {
         if (!only_words && strcmp(argv[at], "--") == 0) {
             only_words = true;
         } else if (!only_words && argv[at][0] == '-' && argv[at][1]) {
             if (!parse_flag(argc, argv, &at, out, &seen, err)) return false;
-        } else if (*commands[out->command].positional && !out->file) {
-            out->file = argv[at];
-        } else {
-            return error_set(err, ERR_USAGE, "%.100s: this word is one too many", argv[at]);
+        } else if (!add_word(&words, argv[at], out->command, err)) {
+            return false;
         }
     }
+    if (!store_words(&words, seen, out, err)) return false;
     if (out->version || out->list_architectures) return true;
     return check_together(out, err);
 }
@@ -460,9 +653,21 @@ static void put_row(StrBuf *out, const char *left, const char *right, uint32_t c
     put_wrapped(out, right, HELP_COLUMN, columns);
 }
 
-static void put_flag(StrBuf *out, const Flag *f, uint32_t columns) {
-    char left[80], right[256];
-    snprintf(left, sizeof left, "--%s%s%s", f->name, *f->value_name ? " " : "", f->value_name);
+static char short_form(const Flag *f, Command command) {
+    for (size_t i = 0; i < COUNT_OF(short_flags); i++) {
+        const char *const *names = short_flags[i].names;
+        bool first = strcmp(names[0], f->name) == 0;
+        bool second = names[1] && strcmp(names[1], f->name) == 0 &&
+                      flag_find(str_from_c(names[0]), command) == FLAG_COUNT;
+        if (first || second) return short_flags[i].letter;
+    }
+    return 0;
+}
+
+static void put_flag(StrBuf *out, const Flag *f, Command command, uint32_t columns) {
+    char left[80], right[512], letter[8] = "", short_letter = short_form(f, command);
+    if (short_letter) snprintf(letter, sizeof letter, ", -%c", short_letter);
+    snprintf(left, sizeof left, "--%s%s%s%s", f->name, letter, *f->value_name ? " " : "", f->value_name);
     snprintf(right, sizeof right, *f->fallback ? "%s [%s]" : "%s", f->help, f->fallback);
     put_row(out, left, right, columns);
 }
@@ -470,15 +675,34 @@ static void put_flag(StrBuf *out, const Flag *f, uint32_t columns) {
 static void put_usage(StrBuf *out, Command command, bool styled) {
     put_heading(out, "Usage", styled);
     if (command == CMD_SERVE) {
-        strbuf_put(out, STR("  worker-orcd --model PATH [flags]\n"
+        strbuf_put(out, STR("  worker-orcd serve MODEL [flags]\n"
+                            "  worker-orcd --model PATH [flags]\n"
                             "  worker-orcd COMMAND [flags]\n"));
         return;
     }
+    const char *words = command == CMD_RUN ? "MODEL [TEXT]" : commands[command].words;
     strbuf_put(out, STR("  "));
     put_command(out, command);
-    if (command != CMD_INSPECT && command != CMD_DEVICES) strbuf_put(out, STR(" --model PATH"));
-    if (*commands[command].positional) strbuf_printf(out, " %s", commands[command].positional);
-    strbuf_put(out, command == CMD_TOKENIZE ? STR(" [flags] < TEXT\n") : STR(" [flags]\n"));
+    strbuf_printf(out, "%s%s [flags]%s\n", *words ? " " : "", words,
+                  command == CMD_TOKENIZE ? " < TEXT" : "");
+}
+
+static bool flag_has_effect(FlagId id, Command command) {
+    for (size_t i = 0; i < COUNT_OF(without_effect); i++)
+        if (without_effect[i].flag == id && without_effect[i].commands >> command & 1u) return false;
+    return flag_belongs(id, command);
+}
+
+static void put_flags(StrBuf *out, Command command, uint32_t columns, bool styled) {
+    for (FlagGroup group = 0; group < GROUP_COUNT; group++) {
+        bool titled = false;
+        for (FlagId id = 0; id < FLAG_COUNT; id++) {
+            if (flags[id].group != group || !flag_has_effect(id, command)) continue;
+            if (!titled) put_heading(out, group_titles[group], styled);
+            titled = true;
+            put_flag(out, &flags[id], command, columns);
+        }
+    }
 }
 
 void flags_write_help(StrBuf *out, Command command, uint32_t columns, bool styled) {
@@ -487,30 +711,29 @@ void flags_write_help(StrBuf *out, Command command, uint32_t columns, bool style
     const char *bold = styled ? "\x1b[1m" : "", *plain = styled ? "\x1b[0m" : "";
     char name[64];
     StrBuf title = STRBUF(name);
-    put_command(&title, command);
-    if (command == CMD_SERVE) strbuf_put(&title, STR(" " WORKER_ORCD_VERSION));
+    if (command == CMD_SERVE) strbuf_put(&title, STR("worker-orcd " WORKER_ORCD_VERSION));
+    else put_command(&title, command);
     strbuf_printf(out, "%s%s%s: ", bold, name, plain);
     put_wrapped(out, command == CMD_SERVE ? "one model, one GPU, text over HTTP" : commands[command].summary,
                 title.len + 2, columns);
     put_usage(out, command, styled);
     if (command == CMD_SERVE) {
         put_heading(out, "Commands", styled);
-        for (Command c = CMD_SERVE + 1; c < CMD_COUNT; c++) {
+        for (Command c = 0; c < CMD_COUNT; c++) {
             put_row(out, commands[c].name, commands[c].summary, columns);
         }
-        put_row(out, "(none)", commands[CMD_SERVE].summary, columns);
+        put_row(out, "help COMMAND", "show a command's flags", columns);
     }
-    for (FlagGroup group = 0; group < GROUP_COUNT; group++) {
-        bool titled = false;
-        for (FlagId id = 0; id < FLAG_COUNT; id++) {
-            if (flags[id].group != group || !flag_belongs(id, command)) continue;
-            if (!titled) put_heading(out, group_titles[group], styled);
-            titled = true;
-            put_flag(out, &flags[id], columns);
-        }
-    }
+    put_flags(out, command, columns, styled);
     strbuf_put_char(out, '\n');
     put_wrapped(out,
                 "Each flag has an environment twin (--max-jobs: WORKER_ORCD_MAX_JOBS); a flag wins over it.",
                 0, columns);
+    put_heading(out, "Examples", styled);
+    for (uint32_t i = 0; i < EXAMPLES; i++) {
+        char line[160];
+        snprintf(line, sizeof line, "worker-orcd %s", examples[command][i]);
+        strbuf_put(out, STR("  "));
+        put_wrapped(out, line, 2, columns);
+    }
 }

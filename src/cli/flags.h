@@ -1,5 +1,8 @@
 // The command line: a table of flags (flags.def), one of commands, and the typed Options they fill.
 //
+// The first word may name a command; without one, the worker serves. "help COMMAND" is "COMMAND --help". Some
+// flags have a short form of one letter (-m PATH). Words beside flags are a model's path and a prompt's text.
+//
 // "--flag value", "--flag=value", and an environment twin for each; a flag wins over the environment, which
 // wins over the default. Every value in Options has been checked. Strings point into argv or the environment
 // and live as long. A wrong command line is ERR_USAGE (exit code 2); its message names the flag or variable,
@@ -14,14 +17,15 @@
 #define WORKER_ORCD_VERSION "0.1.0"
 #endif
 
-// id, name, positional argument ("" for none), summary
-#define COMMANDS(ROW)                                                                   \
-    ROW(SERVE, "", "", "serve the model over HTTP")                                     \
-    ROW(RUN, "run", "", "continue a prompt and print the text as it comes")             \
-    ROW(TOKENIZE, "tokenize", "", "turn text into token ids, or ids into text")         \
-    ROW(BENCH, "bench", "", "measure how fast the model reads and writes")              \
-    ROW(PERPLEXITY, "perplexity", "FILE", "measure how well the model predicts a text") \
-    ROW(INSPECT, "inspect", "FILE", "show what is in a GGUF file")                      \
+// id, name, words it takes beside flags ("" for none), summary. MODEL may be given as --model, and TEXT as
+// --prompt; FILE is required.
+#define COMMANDS(ROW)                                                                         \
+    ROW(SERVE, "serve", "MODEL", "serve the model over HTTP")                                 \
+    ROW(RUN, "run", "MODEL TEXT", "continue a prompt and print the text as it comes")         \
+    ROW(TOKENIZE, "tokenize", "MODEL", "turn text into token ids, or ids into text")          \
+    ROW(BENCH, "bench", "MODEL", "measure how fast the model reads and writes")               \
+    ROW(PERPLEXITY, "perplexity", "MODEL FILE", "measure how well the model predicts a text") \
+    ROW(INSPECT, "inspect", "FILE", "show what is in a GGUF file")                            \
     ROW(DEVICES, "devices", "", "list what this build can compute on")
 
 typedef enum {
@@ -57,8 +61,9 @@ typedef struct {
 // Texts and paths are NULL when not given and without default.
 typedef struct {
     Command command;
-    const char *file; // the positional argument, NULL when there was none
-    uint64_t given;   // a bit for each FlagId that came from the command line or the environment
+    const char *file;         // the word FILE, NULL when there was none
+    char *const *environment; // the process's; set by main
+    uint64_t given;           // a bit for each FlagId that came from the command line or the environment
 
     const char *model; // without "file:"
     const char *tokenizer;
@@ -138,7 +143,13 @@ typedef const char *FlagsGetEnv(const char *name);
 // the message.
 MUST_CHECK bool flags_parse(int argc, char *const *argv, FlagsGetEnv *get_env, Options *out, Error *err);
 
+// A variable of the environment that looks like a flag's twin and is none, from environment[*at] on: *at goes
+// past it, and a sentence that names it is put into *out. False when there is no more.
+bool flags_next_unknown_variable(char *const *environment, size_t *at, StrBuf *out);
+
 // The help text of a command, wrapped to `columns`, with headings in bold when `styled`.
 void flags_write_help(StrBuf *out, Command command, uint32_t columns, bool styled);
 
-const char *command_name(Command command); // "" for serving
+const char *command_name(Command command);
+// One of the two command lines that a command's help ends with, below "worker-orcd ".
+const char *command_example(Command command, uint32_t index);

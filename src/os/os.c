@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -409,6 +410,26 @@ void os_begin_process(void) {
     sigaction(SIGXFSZ, &ignore, NULL);
     struct sigaction bus = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO};
     sigaction(SIGBUS, &bus, &bus_before);
+}
+
+bool os_ensure_stack(Error *err) {
+    enum { LEAST = 512 * 1024, USUAL = 8 * 1024 * 1024 };
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= LEAST) return true;
+    rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max < USUAL ? limit.rlim_max : USUAL;
+    if (limit.rlim_cur < LEAST) limit.rlim_cur = limit.rlim_max = USUAL; // for those who may
+    if (setrlimit(RLIMIT_STACK, &limit) != 0) {
+        return error_set(err, ERR_NO_MEMORY, "the stack's limit is %llu KB; %d KB are needed (ulimit -s %d)",
+                         (unsigned long long)before / 1024, LEAST / 1024, USUAL / 1024);
+    }
+    pthread_attr_t threads; // their size was taken from the limit when the program started
+    if (pthread_getattr_default_np(&threads) == 0) {
+        if (pthread_attr_setstacksize(&threads, (size_t)limit.rlim_cur) == 0)
+            (void)pthread_setattr_default_np(&threads);
+        pthread_attr_destroy(&threads);
+    }
+    return true;
 }
 
 void os_exit_now(int code) {

@@ -120,6 +120,10 @@ void os_wake_word(_Atomic uint32_t *word);
 // (os_file_was_cut).
 void os_begin_process(void);
 
+// Raises the limit of the stack (ulimit -s) where it is too low for this program, and the size of later
+// threads' stacks with it. Called with little on the stack. ERR_NO_MEMORY where the system does not allow it.
+MUST_CHECK bool os_ensure_stack(Error *err);
+
 // Counts of stop signals (SIGTERM, SIGINT) received so far.
 uint32_t os_stop_signals(void);
 // Installs the handlers; each stop signal also writes 8 bytes to `wake_fd` (an eventfd, or -1). The second
