@@ -55,7 +55,7 @@ TEST(cli_flags_errors_name_flag_value_and_what_is_allowed) {
         {"--model a --model b", "--model: given twice"},
         {"--modle a", "--modle: no such flag; did you mean --model?"},
         {"--frobnicate", "--frobnicate: no such flag"},
-        {"--model a --temp 1", "--temp: not a flag of 'worker-orcd serve'; it belongs to 'worker-orcd run'"},
+        {"--model a --temp 1", "--temp: no such flag"},
         {"run --model a --temp 1", "--temp: no such flag; did you mean --temperature?"},
         {"-model a", "-model: write --model, with two dashes"},
         {"-port=1", "-port=1: write --port, with two dashes"},
@@ -342,7 +342,11 @@ TEST(cli_flags_help_shows_every_flag) {
                 TEST_CASE_LABEL("%s in the help of '%s'", rows[i].name, command_name(c));
                 snprintf(flag, sizeof flag, "\n  --%s", rows[i].name);
                 const char *at = strstr(text, flag);
-                bool belongs = rows[i].commands >> c & 1u;
+                bool belongs = false;
+                for (size_t k = 0; k < COUNT_OF(rows);
+                     k++) // two flags of different commands may share a name
+                    belongs =
+                        belongs || (strcmp(rows[k].name, rows[i].name) == 0 && rows[k].commands >> c & 1u);
                 // Flags that all commands take are left out where they have no effect.
                 bool may_miss = strcmp(rows[i].name, "model") == 0 || strcmp(rows[i].name, "device") == 0 ||
                                 strcmp(rows[i].name, "gpu-device") == 0;

@@ -105,7 +105,7 @@ TEST(cli_log_text_breaks_between_words) {
         log.columns = terminal_columns;
         columns_of_terminal = rows[i].columns;
         log_event(&log, LOG_READY, LOG_STR("url", STR("http://127.0.0.1:8080")),
-                  LOG_F64("load_seconds", 1.2345, 3), LOG_U64("context_length", 512));
+                  LOG_F64("load_seconds", 1.23456, 3), LOG_U64("context_length", 512));
         CHECK_STR_EQ(rows[i].text, (const char *)captured);
     }
 }

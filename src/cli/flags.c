@@ -143,7 +143,7 @@ static size_t edit_distance(Str a, Str b) {
 
 // A name that is close enough to have been meant.
 static bool is_near(size_t distance, size_t length) {
-    return distance <= (length > 4 ? 2 : 1) && distance < length;
+    return distance <= 2 && distance < length;
 }
 
 static bool flag_belongs(FlagId id, Command command) {
@@ -174,8 +174,10 @@ static FlagId flag_nearest(Str name, Command command) {
         if (distance < best) best = distance, nearest = id;
         if (name.len >= 3 && str_starts_with(other, name) && begins == FLAG_COUNT) begins = id;
     }
-    if (begins < FLAG_COUNT) return begins;
-    return nearest < FLAG_COUNT && is_near(best, strlen(flags[nearest].name)) ? nearest : FLAG_COUNT;
+    if (begins < FLAG_COUNT || nearest == FLAG_COUNT) return begins;
+    size_t length = strlen(flags[nearest].name);
+    // In a short name two letters are half of it.
+    return best <= 1 || (length > 4 && is_near(best, length)) ? nearest : FLAG_COUNT;
 }
 
 static bool report_unknown_flag(Str name, Command command, Error *err) {
@@ -506,20 +508,21 @@ typedef struct {
     const char *values[WORDS_MAX];
 } Words;
 
-static bool add_word(Words *words, const char *word, Command command, Error *err) {
-    const char *hint = "";
+static bool refuse_word(const char *word, const char *why, Error *err) {
     for (Command c = 0; c < CMD_COUNT; c++) {
-        if (strcmp(word, commands[c].name) == 0) hint = "; a command comes before everything else";
+        if (strcmp(word, commands[c].name) == 0) why = "; a command comes before everything else";
     }
+    return error_set(err, ERR_USAGE, "%.100s: this word is one too many%s", word, why);
+}
+
+static bool add_word(Words *words, const char *word, Command command, Error *err) {
     uint32_t n_taken = 0;
     for (const char *at = commands[command].words; *at; at += strcspn(at, " "), at += *at == ' ')
         n_taken++;
-    if (words->count < n_taken) {
-        words->values[words->count++] = word;
-        return true;
-    }
-    if (!*hint && command == CMD_RUN) hint = "; put a text of several words in quotes";
-    return error_set(err, ERR_USAGE, "%.100s: this word is one too many%s", word, hint);
+    if (words->count == n_taken)
+        return refuse_word(word, command == CMD_RUN ? "; put a text of several words in quotes" : "", err);
+    words->values[words->count++] = word;
+    return true;
 }
 
 static bool store_word(FlagId id, const char *word, Options *o, Error *err) {
@@ -543,10 +546,9 @@ static bool store_words(const Words *words, uint64_t seen, Options *o, Error *er
     }
     if (at == words->count) return true;
     const char *word = words->values[at++];
-    if (at < words->count || (!takes_file && !strstr(takes, "TEXT"))) {
-        return error_set(err, ERR_USAGE, "%.100s: this word is one too many; the model was given already",
-                         words->values[at < words->count ? at : at - 1]);
-    }
+    static const char given[] = "; the model was given already";
+    if (at < words->count) return refuse_word(words->values[at], given, err);
+    if (!takes_file && !strstr(takes, "TEXT")) return refuse_word(word, given, err);
     if (takes_file) {
         o->file = word;
         return true;
