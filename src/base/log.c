@@ -88,13 +88,14 @@ static const LogField *find_field(const LogField *fields, size_t n_fields, Str n
 }
 
 // The event's sentence with its {fields} filled in; one that is not there shows as "?". A sentence that a
-// message ends keeps a single full stop.
+// message ends keeps the message's full stop or question mark.
 static void put_narration(StrBuf *out, const Log *log, LogEvent event, const LogField *fields,
                           size_t n_fields) {
     LogField model_ref = LOG_STR("model_ref", log->model_ref);
     for (const char *at = log_events[event].narration; *at;) {
         size_t plain = strcspn(at, "{");
-        bool doubled = at[0] == '.' && !at[1] && out->len && out->ptr[out->len - 1] == '.';
+        char last = out->len ? out->ptr[out->len - 1] : 0;
+        bool doubled = at[0] == '.' && !at[1] && (last == '.' || last == '?');
         if (!doubled) strbuf_put(out, (Str){at, plain});
         at += plain;
         if (!*at) return;

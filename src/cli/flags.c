@@ -728,9 +728,9 @@ void flags_write_help(StrBuf *out, Command command, uint32_t columns, bool style
     }
     put_flags(out, command, columns, styled);
     strbuf_put_char(out, '\n');
-    put_wrapped(out,
-                "Each flag has an environment twin (--max-jobs: WORKER_ORCD_MAX_JOBS); a flag wins over it.",
-                0, columns);
+    put_wrapped(
+        out, "Each flag has an environment twin (--some-flag: WORKER_ORCD_SOME_FLAG); a flag wins over it.",
+        0, columns);
     put_heading(out, "Examples", styled);
     for (uint32_t i = 0; i < EXAMPLES; i++) {
         char line[160];
