@@ -171,3 +171,52 @@ TEST(cli_small_stack_is_raised_or_named) {
         if (!CHECK(works || (is_named && rows[i].is_hard))) printf("%d\n%.*s\n", status, STR_ARG(out));
     }
 }
+
+// ---- prompts ----
+
+// However the prompt is given, it is the same: what ends its last line is no part of it.
+TEST(cli_run_takes_the_prompt_in_many_ways) {
+    const char *model = tiny_model_file();
+    const char *plain = tmp_file_write("plain", "Hello there"),
+               *line = tmp_file_write("line", "Hello there\n");
+    const char *windows = tmp_file_write("windows", "Hello there\r\n");
+    const char *two = tmp_file_write("two", "Hello there\n\n");
+    const struct {
+        const char *words, *values[3], *input;
+        bool same;
+    } rows[] = {
+        {"--model % --prompt %", {model, "Hello there"}, NULL, true},
+        {"% %", {model, "Hello there"}, NULL, true},
+        {"-m % -p %", {model, "Hello there"}, NULL, true},
+        {"-m % %", {model, "Hello there"}, NULL, true},
+        {"%", {model}, plain, true},
+        {"%", {model}, line, true},
+        {"%", {model}, windows, true},
+        {"% -f %", {model, line}, NULL, true},
+        {"%", {model}, two, false},
+        {"% %", {model, "Hello there\n"}, NULL, false},
+    };
+    Str first = {0};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char command[128];
+        TEST_CASE_LABEL("row %zu, run %s", i, rows[i].words);
+        snprintf(command, sizeof command, "run --device cpu --threads 1 --temperature 0 -n 4 --json %s",
+                 rows[i].words);
+        Process p = process_start(command, rows[i].values, rows[i].input);
+        CHECK_INT_EQ(0, process_wait(p));
+        Str out = process_read_file(p.out_path);
+        const char *tokens_in = strstr(out.ptr, "\"tokens_in\":");
+        REQUIRE(tokens_in != NULL);
+        Str count = {tokens_in, strcspn(tokens_in, ",")};
+        if (i == 0) first = count;
+        if (rows[i].same) CHECK_STR_EQ(first, count);
+        else CHECK(!str_eq(first, count));
+    }
+}
+
+TEST(cli_run_cuts_max_tokens_with_a_sentence) {
+    Process p = process_start("run % Hello --device cpu --threads 1 -n 99999 --seed 1",
+                              (const char *[]){tiny_model_file()}, NULL);
+    CHECK_INT_EQ(0, process_wait(p));
+    CHECK(text_contains(process_read_file(p.err_path), "worker-orcd: --max-tokens 99999 is cut to "));
+}
