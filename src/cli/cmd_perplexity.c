@@ -83,7 +83,7 @@ static bool score_window(Perplexity *p, uint32_t index, Error *err) {
         at += rows;
     }
     if (!isfinite(p->sum))
-        return error_set(err, ERR_INTERNAL, "window %u: the logits are not numbers", index);
+        return error_set(err, ERR_INTERNAL, "window %u: the model computed NaN or infinity", index);
     return true;
 }
 

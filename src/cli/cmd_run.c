@@ -169,8 +169,8 @@ static bool next_with_logits(Run *r, int32_t *token, Error *err) {
     const StepRun *run = &result.runs[0];
     *token = run->tokens[0];
     if (*token == TOKEN_INVALID) {
-        return error_set(err, ERR_INTERNAL, "the logits are not numbers%s%s",
-                         run->first_invalid ? "; the first such values: " : "",
+        return error_set(err, ERR_INTERNAL, "the model computed NaN or infinity%s%s",
+                         run->first_invalid ? ", first in " : "",
                          run->first_invalid ? run->first_invalid : "");
     }
     assert(result.logits); // they were asked for

@@ -78,7 +78,8 @@ static bool open_tokenizer(const Options *o, Model *m, Arena scratch, Tokenizer 
 static bool open_file(const Options *o, Model *out, Error *err) {
     *out = (Model){.arena = os_arena(PROCESS_ARENA_MB * MB), .path = o->model};
     if (!out->arena.next) {
-        return error_set(err, ERR_NO_MEMORY, "the system refuses %d MB of address space", PROCESS_ARENA_MB);
+        return error_set(err, ERR_NO_MEMORY, "the system refuses %d MB of address space (see ulimit -v)",
+                         PROCESS_ARENA_MB);
     }
     if (!o->model) return true;
     if (!gguf_open(o->model, &out->arena, &out->file, err)) return false;
@@ -91,7 +92,8 @@ static bool read_vocabulary(const Options *o, Model *m, Error *err) {
     Arena scratch = os_arena(SCRATCH_ARENA_MB * MB);
     void *scratch_start = scratch.next;
     if (!scratch_start) {
-        return error_set(err, ERR_NO_MEMORY, "the system refuses %d MB of address space", SCRATCH_ARENA_MB);
+        return error_set(err, ERR_NO_MEMORY, "the system refuses %d MB of address space (see ulimit -v)",
+                         SCRATCH_ARENA_MB);
     }
     Tokenizer *tokenizer = NULL;
     bool ok = open_tokenizer(o, m, scratch, &tokenizer, err);
