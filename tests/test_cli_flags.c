@@ -41,88 +41,87 @@ static bool parse(const char *line, Options *out, Error *err) {
     return flags_parse(n, words, test_get_env, out, err);
 }
 
+static const struct {
+    const char *line;
+    const char *message;
+} error_rows[] = {
+    {"", "--model: required; write: worker-orcd serve PATH.gguf"},
+    {"run --prompt x", "--model: required; write: worker-orcd run PATH.gguf"},
+    {"perplexity text.txt", "--model: required; write: worker-orcd perplexity PATH.gguf"},
+    {"--model", "--model: needs a value: --model PATH"},
+    {"--model=", "--model \"\": must not be empty"},
+    {"--model file:", "--model file:: must not be empty"},
+    {"--model a --model b", "--model: given twice"},
+    {"--modle a", "--modle: no such flag; did you mean --model?"},
+    {"--frobnicate", "--frobnicate: no such flag"},
+    {"--model a --temp 1", "--temp: no such flag"},
+    {"run --model a --temp 1", "--temp: no such flag; did you mean --temperature?"},
+    {"-model a", "-model: write --model, with two dashes"},
+    {"-port=1", "-port=1: write --port, with two dashes"},
+    {"-x", "-x: no such flag; flags of more than a letter begin with two dashes"},
+    {"-v", "-v: write --version, or --log-level debug for a longer log"},
+    {"-m", "--model: needs a value: --model PATH"},
+    {"-m a -m b", "--model: given twice"},
+    {"-m a -p 99999", "--port 99999: must be a whole number from 0 to 65535"},
+    {"a.gguf", "a.gguf: to serve this model, write: worker-orcd serve a.gguf"},
+    {"file:a", "file:a: to serve this model, write: worker-orcd serve file:a"},
+    {"nonsense", "nonsense: no such command; see worker-orcd help"},
+    {"help nonsense", "nonsense: no such command; see worker-orcd help"},
+    {"sevre a.gguf", "sevre: no such command; did you mean serve?"},
+    {"--model a run", "run: this word is one too many; a command comes before everything else"},
+    {"serve a b", "b: this word is one too many"},
+    {"serve --model a b", "b: this word is one too many; the model was given already"},
+    {"run a b c", "c: this word is one too many; put a text of several words in quotes"},
+    {"run a b --prompt c", "b: this word would be the prompt, which a flag gives already"},
+    {"run -m a b c", "c: this word is one too many; the model was given already"},
+    {"perplexity a.gguf", "FILE: required; write: worker-orcd perplexity MODEL FILE"},
+    {"devices a", "a: this word is one too many"},
+    {"rnu --model a", "rnu: no such command; did you mean run?"},
+    {"serve", "--model: required; write: worker-orcd serve PATH.gguf"},
+    {"--model a --port 65536", "--port 65536: must be a whole number from 0 to 65535"},
+    {"--model a --port -1", "--port -1: must be a whole number from 0 to 65535"},
+    {"--model a --port 80x", "--port 80x: must be a whole number from 0 to 65535"},
+    {"--model a --port 99999999999999999999",
+     "--port 99999999999999999999: must be a whole number from 0 to 65535"},
+    {"--model a --worker-id 42",
+     "--worker-id 42: must be a UUID such as 123e4567-e89b-42d3-a456-426614174000"},
+    {"--model a --worker-id 123e4567-e89b-42d3-a456-42661417400g",
+     "--worker-id 123e4567-e89b-42d3-a456-42661417400g: must be a UUID such as "
+     "123e4567-e89b-42d3-a456-426614174000"},
+    {"--model a --device gpu", "--device gpu: must be one of cuda|cpu"},
+    {"--model a --device cud", "--device cud: must be one of cuda|cpu"},
+    {"--model a --log-format xml", "--log-format xml: must be one of auto|text|json"},
+    {"--model a --max-jobs 0", "--max-jobs 0: must be a whole number from 1 to 64"},
+    {"--model a --temperature 1",
+     "--temperature: not a flag of 'worker-orcd serve'; it belongs to 'worker-orcd run'"},
+    {"run --model a --port 1", "--port: not a flag of 'worker-orcd run'; it belongs to 'worker-orcd serve'"},
+    {"run --model a --temperature 2.1", "--temperature 2.1: must be a number from 0 to 2"},
+    {"run --model a --temperature nan", "--temperature nan: must be a number from 0 to 2"},
+    {"run --model a --seed 18446744073709551616",
+     "--seed 18446744073709551616: must be a whole number from 0 to 18446744073709551615"},
+    {"run --model a --stop a --stop b --stop c --stop d --stop e", "--stop e: may be given at most 4 times"},
+    {"run --model a --prompt x --file y", "--prompt, --file: give one of them, not both"},
+    {"run --model a --system x", "--system: needs --chat"},
+    {"run --model a --chat=perhaps", "--chat perhaps: must be true or false"},
+    {"bench --model a --batch 1,,2",
+     "--batch 1,,2: must be at most 16 whole numbers, separated by commas, from 1 to 64"},
+    {"bench --model a --batch 1,65",
+     "--batch 1,65: must be at most 16 whole numbers, separated by commas, from 1 to 64"},
+    {"bench --model a --batch 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1",
+     "--batch 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1: must be at most 16 whole numbers, separated by commas, "
+     "from 1 to "
+     "64"},
+    {"perplexity --model a", "FILE: required; write: worker-orcd perplexity MODEL FILE"},
+    {"inspect", "FILE: required; write: worker-orcd inspect FILE"},
+};
+
 TEST(cli_flags_errors_name_flag_value_and_what_is_allowed) {
-    static const struct {
-        const char *line;
-        const char *message;
-    } rows[] = {
-        {"", "--model: required; write: worker-orcd serve PATH.gguf"},
-        {"run --prompt x", "--model: required; write: worker-orcd run PATH.gguf"},
-        {"perplexity text.txt", "--model: required; write: worker-orcd perplexity PATH.gguf"},
-        {"--model", "--model: needs a value: --model PATH"},
-        {"--model=", "--model \"\": must not be empty"},
-        {"--model file:", "--model file:: must not be empty"},
-        {"--model a --model b", "--model: given twice"},
-        {"--modle a", "--modle: no such flag; did you mean --model?"},
-        {"--frobnicate", "--frobnicate: no such flag"},
-        {"--model a --temp 1", "--temp: no such flag"},
-        {"run --model a --temp 1", "--temp: no such flag; did you mean --temperature?"},
-        {"-model a", "-model: write --model, with two dashes"},
-        {"-port=1", "-port=1: write --port, with two dashes"},
-        {"-x", "-x: no such flag; flags of more than a letter begin with two dashes"},
-        {"-v", "-v: write --version, or --log-level debug for a longer log"},
-        {"-m", "--model: needs a value: --model PATH"},
-        {"-m a -m b", "--model: given twice"},
-        {"-m a -p 99999", "--port 99999: must be a whole number from 0 to 65535"},
-        {"a.gguf", "a.gguf: to serve this model, write: worker-orcd serve a.gguf"},
-        {"file:a", "file:a: to serve this model, write: worker-orcd serve file:a"},
-        {"nonsense", "nonsense: no such command; see worker-orcd help"},
-        {"help nonsense", "nonsense: no such command; see worker-orcd help"},
-        {"sevre a.gguf", "sevre: no such command; did you mean serve?"},
-        {"--model a run", "run: this word is one too many; a command comes before everything else"},
-        {"serve a b", "b: this word is one too many"},
-        {"serve --model a b", "b: this word is one too many; the model was given already"},
-        {"run a b c", "c: this word is one too many; put a text of several words in quotes"},
-        {"run a b --prompt c", "b: this word would be the prompt, which a flag gives already"},
-        {"run -m a b c", "c: this word is one too many; the model was given already"},
-        {"perplexity a.gguf", "FILE: required; write: worker-orcd perplexity MODEL FILE"},
-        {"devices a", "a: this word is one too many"},
-        {"rnu --model a", "rnu: no such command; did you mean run?"},
-        {"serve", "--model: required; write: worker-orcd serve PATH.gguf"},
-        {"--model a --port 65536", "--port 65536: must be a whole number from 0 to 65535"},
-        {"--model a --port -1", "--port -1: must be a whole number from 0 to 65535"},
-        {"--model a --port 80x", "--port 80x: must be a whole number from 0 to 65535"},
-        {"--model a --port 99999999999999999999",
-         "--port 99999999999999999999: must be a whole number from 0 to 65535"},
-        {"--model a --worker-id 42",
-         "--worker-id 42: must be a UUID such as 123e4567-e89b-42d3-a456-426614174000"},
-        {"--model a --worker-id 123e4567-e89b-42d3-a456-42661417400g",
-         "--worker-id 123e4567-e89b-42d3-a456-42661417400g: must be a UUID such as "
-         "123e4567-e89b-42d3-a456-426614174000"},
-        {"--model a --device gpu", "--device gpu: must be one of cuda|cpu"},
-        {"--model a --device cud", "--device cud: must be one of cuda|cpu"},
-        {"--model a --log-format xml", "--log-format xml: must be one of auto|text|json"},
-        {"--model a --max-jobs 0", "--max-jobs 0: must be a whole number from 1 to 64"},
-        {"--model a --temperature 1",
-         "--temperature: not a flag of 'worker-orcd serve'; it belongs to 'worker-orcd run'"},
-        {"run --model a --port 1",
-         "--port: not a flag of 'worker-orcd run'; it belongs to 'worker-orcd serve'"},
-        {"run --model a --temperature 2.1", "--temperature 2.1: must be a number from 0 to 2"},
-        {"run --model a --temperature nan", "--temperature nan: must be a number from 0 to 2"},
-        {"run --model a --seed 18446744073709551616",
-         "--seed 18446744073709551616: must be a whole number from 0 to 18446744073709551615"},
-        {"run --model a --stop a --stop b --stop c --stop d --stop e",
-         "--stop e: may be given at most 4 times"},
-        {"run --model a --prompt x --file y", "--prompt, --file: give one of them, not both"},
-        {"run --model a --system x", "--system: needs --chat"},
-        {"run --model a --chat=perhaps", "--chat perhaps: must be true or false"},
-        {"bench --model a --batch 1,,2",
-         "--batch 1,,2: must be at most 16 whole numbers, separated by commas, from 1 to 64"},
-        {"bench --model a --batch 1,65",
-         "--batch 1,65: must be at most 16 whole numbers, separated by commas, from 1 to 64"},
-        {"bench --model a --batch 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1",
-         "--batch 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1: must be at most 16 whole numbers, separated by commas, "
-         "from 1 to "
-         "64"},
-        {"perplexity --model a", "FILE: required; write: worker-orcd perplexity MODEL FILE"},
-        {"inspect", "FILE: required; write: worker-orcd inspect FILE"},
-    };
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        TEST_CASE_LABEL("%s", rows[i].line);
+    for (size_t i = 0; i < COUNT_OF(error_rows); i++) {
+        TEST_CASE_LABEL("%s", error_rows[i].line);
         Options o;
         Error err = {0};
-        CHECK(!parse(rows[i].line, &o, &err));
-        CHECK_STR_EQ(rows[i].message, (const char *)err.message);
+        CHECK(!parse(error_rows[i].line, &o, &err));
+        CHECK_STR_EQ(error_rows[i].message, (const char *)err.message);
         CHECK_INT_EQ(2, error_info(err.code)->exit_code);
     }
 }

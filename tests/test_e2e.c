@@ -243,7 +243,7 @@ TEST(e2e_exit_codes) {
         const char *out, *err; // parts of what is printed; NULL: nothing
     } rows[] = {
         {"--help", {0}, 0, "Usage", NULL},
-        {"run --help", {0}, 0, "worker-orcd run --model PATH", NULL},
+        {"run --help", {0}, 0, "worker-orcd run MODEL [TEXT]", NULL},
         {"--version", {0}, 0, "worker-orcd 0.", NULL},
         {"--list-architectures", {0}, 0, "llama", NULL},
         {"devices", {0}, 0, "cpu", NULL},
