@@ -304,6 +304,13 @@ def check_sandbox(args):
         body = {"job_id": "s", "prompt": prompt_of(100), "max_tokens": 20, "temperature": 0 if i % 2 else 1}
         ends += "event: end" in worker.ask("POST", "/execute", body)[1]
     report("--sandbox serves", ends == 20 and worker.health()["status"] == "healthy", f"{ends} of 20 jobs")
+    holds = worker.await_event("sandbox")["holds"]
+    report("--sandbox says what holds", holds.startswith("seccomp"), holds)
+    time.sleep(65)  # the driver is asked where the memory is every 60 s
+    health = worker.health()
+    report("--sandbox lets the check of residency pass", health["resident"] and health["status"] == "healthy")
+    ends = sum("event: end" in worker.ask("POST", "/execute", body)[1] for _ in range(5))
+    report("--sandbox serves after that, too", ends == 5, f"{ends} of 5 jobs")
     code, _ = worker.stop()
     report("--sandbox ends cleanly", code == 0, f"status {code}")
 
