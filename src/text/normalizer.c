@@ -24,7 +24,8 @@ static uint64_t step_arena_bytes(const NormalizerStep *s, uint64_t text_bytes) {
     switch (s->kind) {
     case NORMALIZE_NFC:
     case NORMALIZE_NFD: return nfc_arena_bytes(text_bytes);
-    case NORMALIZE_REPLACE: return step_bytes_max(s, text_bytes, false) + regex_scan_bytes(text_bytes) + 16;
+    case NORMALIZE_REPLACE:
+        return step_bytes_max(s, text_bytes, false) + regex_scan_bytes(&s->pattern, text_bytes) + 16;
     case NORMALIZE_PREPEND:
     case NORMALIZE_STRIP_ACCENTS: return step_bytes_max(s, text_bytes, false);
     case NORMALIZE_STRIP: break;
@@ -87,9 +88,10 @@ static bool prepend(const NormalizerStep *s, Str text, bool at_start, Arena *are
 }
 
 static bool replace(const NormalizerStep *s, Str text, Arena *arena, Str *out) {
-    RegexScan scan = {.regex = &s->pattern, .text = text, .trail = arena_new(arena, uint32_t, text.len)};
+    RegexScan scan;
     char *result = arena_new(arena, char, step_bytes_max(s, text.len, false));
-    if (!scan.trail || !result) return false;
+    if (!result || !regex_scan_init(&scan, &s->pattern, text.len, arena)) return false;
+    regex_scan_text(&scan, text);
     size_t size = 0, at = 0, from, to;
     while (at < text.len && regex_find(&scan, at, &from, &to)) {
         memcpy(result + size, text.ptr + at, from - at);

@@ -166,32 +166,44 @@ bool pretokenizer_compile(const PretokenizerRow *row, Arena *arena, Arena scratc
 }
 
 uint64_t pretokenizer_scan_bytes(const Pretokenizer *p, uint64_t text_bytes) {
-    return p->n_levels * (regex_scan_bytes(text_bytes) + _Alignof(uint32_t));
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < p->n_levels; i++)
+        total += regex_scan_bytes(&p->levels[i].regex, text_bytes);
+    return total;
 }
 
 bool pretokenizer_begin(const Pretokenizer *p, Str text, Arena *arena, PretokenizerScan *scan) {
     *scan = (PretokenizerScan){.pretokenizer = p, .text = text};
     for (uint32_t i = 0; i < p->n_levels; i++) {
-        scan->levels[i].scan.regex = &p->levels[i].regex;
-        scan->levels[i].scan.trail = arena_new(arena, uint32_t, text.len);
-        if (!scan->levels[i].scan.trail) return false;
+        if (!regex_scan_init(&scan->levels[i].scan, &p->levels[i].regex, text.len, arena)) return false;
     }
     return true;
 }
 
-// The next match, or what lies before it; false at the end of the level's text.
-static bool next_stretch(PretokenizerLevel *level, PretokenizerStretch *out) {
-    size_t end = level->scan.text.len;
-    if (level->match_to > level->at) {
-        *out = (PretokenizerStretch){level->match_from, level->match_to, true};
+static void begin_level(PretokenizerLevel *level, Str text) {
+    regex_scan_text(&level->scan, text);
+    level->at = 0;
+    level->has_match = level->has_held = false;
+}
+
+// The next match, maybe an empty one, or what lies before it; false at the end of the level's text.
+static inline bool next_stretch(PretokenizerLevel *level, PretokenizerStretch *out) {
+    size_t end = level->scan.text.len, at = level->at, from, to;
+    if (level->has_match) {
+        *out = level->match;
+        level->has_match = false;
+        level->at = out->to;
+        return true;
+    }
+    if (at == end) return false;
+    if (!regex_find(&level->scan, at, &from, &to)) {
+        *out = (PretokenizerStretch){at, end, false};
+    } else if (from > at) {
+        *out = (PretokenizerStretch){at, from, false};
+        level->match = (PretokenizerStretch){from, to, true};
+        level->has_match = true;
     } else {
-        if (level->at == end) return false;
-        size_t from = end, to = end;
-        if (!regex_find(&level->scan, level->at, &from, &to)) from = to = end;
-        level->match_from = from;
-        level->match_to = to;
-        *out = from > level->at ? (PretokenizerStretch){level->at, from, false}
-                                : (PretokenizerStretch){from, to, true};
+        *out = (PretokenizerStretch){from, to, true};
     }
     level->at = out->to;
     return true;
@@ -209,11 +221,12 @@ static bool joins(SplitBehavior behavior, bool first_is_match, bool second_is_ma
     return false;
 }
 
-// The next piece of the level's text; false at its end.
-static bool next_of_text(const PretokenizerSplit *split, PretokenizerLevel *level, Str *piece) {
-    PretokenizerStretch first = level->held, second;
-    level->held = (PretokenizerStretch){0};
-    if (first.to == 0 && !next_stretch(level, &first)) return false;
+// The next piece of the level's text, which is empty where an empty match is one; false at its end.
+static bool next_part(const PretokenizerSplit *split, PretokenizerLevel *level, Str *piece) {
+    PretokenizerStretch first, second;
+    if (level->has_held) first = level->held;
+    else if (!next_stretch(level, &first)) return false;
+    level->has_held = false;
     bool drops = split->behavior == SPLIT_REMOVED;
     while (drops && first.is_match != split->is_inverted) {
         if (!next_stretch(level, &first)) return false;
@@ -223,11 +236,19 @@ static bool next_of_text(const PretokenizerSplit *split, PretokenizerLevel *leve
         if (!joins(split->behavior, first.is_match != split->is_inverted,
                    second.is_match != split->is_inverted)) {
             level->held = second;
+            level->has_held = true;
             break;
         }
         first = second;
     }
     *piece = str_slice(level->scan.text, from, first.to);
+    return true;
+}
+
+static bool next_of_text(const PretokenizerSplit *split, PretokenizerLevel *level, Str *piece) {
+    do {
+        if (!next_part(split, level, piece)) return false;
+    } while (piece->len == 0);
     return true;
 }
 
@@ -243,9 +264,7 @@ static bool next_of_levels(PretokenizerScan *scan, uint32_t n_levels, Str *piece
     while (!next_of_text(split, level, piece)) {
         Str text;
         if (!next_of_levels(scan, n_levels - 1, &text)) return false;
-        level->scan.text = text;
-        level->scan.trail_from = level->scan.trail_to = 0;
-        level->at = level->match_from = level->match_to = 0;
+        begin_level(level, text);
     }
     return true;
 }

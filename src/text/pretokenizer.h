@@ -10,7 +10,8 @@
 
 enum { PRETOKENIZER_LEVELS_MAX = 8 };
 
-// What becomes of the matches, in the words of tokenizer.json files.
+// What becomes of the matches, in the words of tokenizer.json files. Where an empty one lies, the text is
+// cut.
 typedef enum {
     SPLIT_ISOLATED,             // pieces of their own
     SPLIT_REMOVED,              // nothing
@@ -62,9 +63,10 @@ typedef struct {
 
 typedef struct {
     RegexScan scan;
-    size_t at;                   // what is done of scan.text
-    size_t match_from, match_to; // a match that comes after the gap just given; empty for none
-    PretokenizerStretch held;    // the one that could not be joined to the last piece; empty for none
+    size_t at;                 // what is done of scan.text
+    bool has_match, has_held;  // of the next two
+    PretokenizerStretch match; // comes after the gap just given
+    PretokenizerStretch held;  // could not be joined to the last piece
 } PretokenizerLevel;
 
 typedef struct {

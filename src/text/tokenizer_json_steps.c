@@ -116,6 +116,8 @@ static bool load_replace(TokenizerJson *l, const JsonNode *node) {
     if (!step.content.ptr) return json_no_memory(l);
     if (!regex_compile(pattern.text, l->arena, l->scratch, &step.pattern, l->err))
         return bad_pattern(l, node);
+    if (step.pattern.matches_empty)
+        return json_unsupported(l, node, "Replace of a pattern that matches the empty string");
     return add_step(l, &l->t->normalizer, node, &step);
 }
 

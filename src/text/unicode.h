@@ -106,3 +106,16 @@ typedef struct {
 } UnicodeCombiningRun;
 extern const UnicodeCombiningRun unicode_combining_runs[];
 extern const uint32_t unicode_combining_run_count;
+
+// Scripts and other properties: sets of characters by name, in lower case without separators ("han", "hani",
+// "alpha"). Each is some of the ranges, ascending, with gaps between them.
+typedef struct {
+    uint32_t first, last;
+} UnicodeRange;
+typedef struct {
+    const char *name;
+    uint16_t first, count;
+} UnicodeSet;
+extern const UnicodeRange unicode_ranges[];
+extern const UnicodeSet unicode_sets[];
+extern const uint32_t unicode_set_count;
