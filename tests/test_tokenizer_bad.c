@@ -7,7 +7,6 @@ typedef enum {
     NO_MODEL,
     OTHER_MODEL,
     MODEL_IS_NUMBER,
-    NO_PRE,
     OTHER_PRE,
     NO_TOKENS,
     TOKENS_ARE_NUMBERS,
@@ -23,9 +22,6 @@ typedef enum {
     MERGE_OF_UNKNOWN_RIGHT,
     MERGE_TO_UNKNOWN,
     MERGE_WITHOUT_RIGHT,
-    BOS_OUT_OF_RANGE,
-    EOS_OUT_OF_RANGE,
-    EOT_OUT_OF_RANGE,
     EOS_IS_STRING,
     ADD_BOS_IS_NUMBER,
     SPM_GOOD,
@@ -43,7 +39,6 @@ static const struct {
     {NO_MODEL, ERR_BAD_FILE, {"tokenizer.ggml.model"}},
     {OTHER_MODEL, ERR_UNSUPPORTED, {"\"bert\"", "gpt2 llama"}},
     {MODEL_IS_NUMBER, ERR_BAD_FILE, {"tokenizer.ggml.model"}},
-    {NO_PRE, ERR_UNSUPPORTED, {"tokenizer.ggml.pre", "smollm"}},
     {OTHER_PRE, ERR_UNSUPPORTED, {"\"never-heard-of\"", "llama-bpe"}},
     {NO_TOKENS, ERR_BAD_FILE, {"tokenizer.ggml.tokens"}},
     {TOKENS_ARE_NUMBERS, ERR_BAD_FILE, {"tokenizer.ggml.tokens"}},
@@ -59,9 +54,6 @@ static const struct {
     {MERGE_OF_UNKNOWN_RIGHT, ERR_BAD_FILE, {"merge 1", "\"y\""}},
     {MERGE_TO_UNKNOWN, ERR_BAD_FILE, {"merge 1", "\"ba\""}},
     {MERGE_WITHOUT_RIGHT, ERR_BAD_FILE, {"merge 1", "no token"}},
-    {BOS_OUT_OF_RANGE, ERR_BAD_FILE, {"bos_token_id", "token 6"}},
-    {EOS_OUT_OF_RANGE, ERR_BAD_FILE, {"eos_token_id", "token 4294967295"}},
-    {EOT_OUT_OF_RANGE, ERR_BAD_FILE, {"eot_token_id", "token 6"}},
     {EOS_IS_STRING, ERR_BAD_FILE, {"eos_token_id"}},
     {ADD_BOS_IS_NUMBER, ERR_BAD_FILE, {"add_bos_token"}},
     {SPM_NO_SCORES, ERR_BAD_FILE, {"tokenizer.ggml.scores"}},
@@ -72,9 +64,8 @@ static const struct {
 
 static void put_special(GgufBuilder *b, Fault fault) {
     if (fault == EOS_IS_STRING) gguf_builder_put_str(b, "tokenizer.ggml.eos_token_id", "5");
-    else gguf_builder_put_u32(b, "tokenizer.ggml.eos_token_id", fault == EOS_OUT_OF_RANGE ? UINT32_MAX : 5);
-    gguf_builder_put_u32(b, "tokenizer.ggml.bos_token_id", fault == BOS_OUT_OF_RANGE ? 6 : 5);
-    if (fault == EOT_OUT_OF_RANGE) gguf_builder_put_u32(b, "tokenizer.ggml.eot_token_id", 6);
+    else gguf_builder_put_u32(b, "tokenizer.ggml.eos_token_id", 5);
+    gguf_builder_put_u32(b, "tokenizer.ggml.bos_token_id", 5);
     if (fault == ADD_BOS_IS_NUMBER) gguf_builder_put_u32(b, "tokenizer.ggml.add_bos_token", 1);
 }
 
@@ -110,7 +101,7 @@ static Str build(Fault fault) {
     else if (fault != NO_MODEL)
         gguf_builder_put_str(&b, "tokenizer.ggml.model", fault >= SPM_GOOD ? "llama" : "gpt2");
     if (fault == OTHER_PRE) gguf_builder_put_str(&b, "tokenizer.ggml.pre", "never-heard-of");
-    else if (fault != NO_PRE) gguf_builder_put_str(&b, "tokenizer.ggml.pre", "gpt-2");
+    else gguf_builder_put_str(&b, "tokenizer.ggml.pre", "gpt-2");
     if (fault == DUPLICATE_TOKENS) tokens[3] = tokens[1];
     if (fault == TOKENS_ARE_NUMBERS)
         gguf_builder_put_i32s(&b, "tokenizer.ggml.tokens", types, COUNT_OF(types));

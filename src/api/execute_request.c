@@ -116,7 +116,7 @@ static bool encode_prompt(const ExecuteRequest *r, const RequestLimits *limits, 
     TokenIds ids = {r->prompt_tokens.ids, r->prompt_tokens.count};
     if (r->prompt.len) {
         Arena ids_arena;
-        uint32_t flags = TOKENIZER_ADD_SPECIAL | TOKENIZER_PARSE_SPECIAL;
+        uint32_t flags = TOKENIZER_PROMPT;
         if (!arena_split(&scratch, tokenizer_encode_ids_bytes(t, r->prompt.len), &ids_arena))
             return error_set(err, ERR_NO_MEMORY, "no memory for the prompt's tokens");
         if (!tokenizer_encode(t, r->prompt, flags, &ids_arena, scratch, &ids, err)) return false;

@@ -60,17 +60,39 @@ static bool read_prompt(Run *r, Str *out, Error *err) {
     return out->len || error_set(err, ERR_USAGE, "the prompt is empty");
 }
 
+// A template in the file that says otherwise than the vocabulary is right, and is not read yet.
+static bool check_template(const Model *m, Error *err) {
+    Str template = {0};
+    if (!gguf_opt_str(m->file, STR("tokenizer.chat_template"), &template, err)) return false;
+    return !template.ptr || chat_fits_template(m->tokenizer, template) ||
+           error_set(
+               err, ERR_UNSUPPORTED,
+               "--chat: the template in %s is not the form \"%s\" that its vocabulary suggests; leave --chat "
+               "out and write the prompt as the template has it",
+               m->path, chat_style_name(chat_style(m->tokenizer)));
+}
+
+// Whether a token is a stop string that names it. Control tokens give no text that could match.
+static bool is_stop_token(const Run *r, int32_t token) {
+    for (uint32_t i = 0; i < r->options->stop.count; i++) {
+        if (tokenizer_stop_token(r->model.tokenizer, str_from_c(r->options->stop.values[i])) == token)
+            return true;
+    }
+    return false;
+}
+
 static bool encode_prompt(Run *r, Str text, Error *err) {
     const Options *o = r->options;
     Model *m = &r->model;
     if (!o->chat) {
-        return model_encode(m, text, TOKENIZER_ADD_SPECIAL | TOKENIZER_PARSE_SPECIAL, &r->prompt, err);
+        return model_encode(m, text, TOKENIZER_PROMPT, &r->prompt, err);
     }
     if (chat_style(m->tokenizer) == CHAT_PLAIN) {
         return error_set(err, ERR_UNSUPPORTED,
                          "--chat: the vocabulary of %s has no turn markers that are known; leave --chat out",
                          m->path);
     }
+    if (!check_template(m, err)) return false;
     size_t size = tokenizer_encode_scratch_bytes(m->tokenizer, text.len) + (1 << 20);
     Arena scratch = os_arena(size);
     void *start = scratch.next;
@@ -262,6 +284,10 @@ static bool generate(Run *r, Error *err) {
         if (!r->first_ns) r->first_ns = r->last_ns;
         if (tokenizer_is_end(r->model.tokenizer, token)) {
             r->stop_reason = "eos";
+            break;
+        }
+        if (is_stop_token(r, token)) {
+            r->stop_reason = "stop";
             break;
         }
         r->tokens_out++;

@@ -90,6 +90,9 @@ static bool load_weights(Worker *w, Error *err) {
     const BackendInfo *info = &backend->info;
     if (info->jit_seconds > 0) log_jit(&w->log, info);
     if (info->warning[0]) log_event(&w->log, LOG_LOAD_WARNING, LOG_STR("message", str_from_c(info->warning)));
+    for (uint32_t i = 0; i < tokenizer_warning_count(w->model.tokenizer); i++)
+        log_event(&w->log, LOG_LOAD_WARNING,
+                  LOG_STR("message", str_from_c(tokenizer_warning(w->model.tokenizer, i))));
     log_cut_context(w);
     log_event(&w->log, LOG_MODEL_LOAD_COMPLETE, LOG_STR("model", name),
               LOG_STR("device", str_from_c(info->device_name)),

@@ -184,6 +184,8 @@ static void print_warnings(const Options *o, const Model *m, uint32_t n_context)
                 "worker-orcd: warning: keys that may change what the model computes are ignored: %.*s\n",
                 STR_ARG(m->plan->ignored_keys));
     }
+    for (uint32_t i = 0; i < tokenizer_warning_count(m->tokenizer); i++)
+        fprintf(stderr, "worker-orcd: warning: vocabulary: %s\n", tokenizer_warning(m->tokenizer, i));
     if (m->backend->info.warning[0]) {
         fprintf(stderr, "worker-orcd: warning: %s\n", m->backend->info.warning);
     }

@@ -70,6 +70,50 @@ ChatStyle chat_style(const Tokenizer *t) {
     return CHAT_PLAIN;
 }
 
+enum { TEMPLATE_MARKS_MAX = 3 };
+
+// Line ends may be written as such, or as Jinja's escape, alone or in a string of their own.
+static const struct {
+    const char *with[TEMPLATE_MARKS_MAX], *without[TEMPLATE_MARKS_MAX];
+    const char *line_end_behind; // a mark that a line's end follows
+} template_marks[] = {
+    [CHAT_PLAIN] = {{0}, {0}, NULL},
+    [CHAT_CHATML] = {{"<|im_start|>", "<|im_end|>"}, {"<|im_sep|>", "[/INST]"}, "<|im_end|>"},
+    [CHAT_LLAMA3] = {{"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"},
+                     {"GPT4 Correct", "<|user|>"},
+                     NULL},
+    [CHAT_GPT_OSS] = {{"<|start|>", "<|message|>", "<|end|>"}, {0}, NULL},
+    [CHAT_PHI3] = {{"<|assistant|>", "<|end|>"}, {"<|im_start|>"}, "<|end|>"},
+    [CHAT_GEMMA] = {{"<start_of_turn>", "<end_of_turn>"}, {0}, NULL},
+};
+
+static bool contains(Str text, const char *part) {
+    return text.len && memmem(text.ptr, text.len, part, strlen(part)) != NULL;
+}
+
+static bool has_line_end_behind(Str template, const char *mark) {
+    static const char *const ends[] = {"\n",         "\\n",      "' + '\\n", "'+'\\n",
+                                       "\" + \"\\n", "' ~ '\\n", "'}}\n",    "' }}\n"};
+    for (size_t i = 0; i < COUNT_OF(ends); i++) {
+        char text[64];
+        StrBuf b = STRBUF(text);
+        strbuf_printf(&b, "%s%s", mark, ends[i]);
+        strbuf_put_char(&b, 0);
+        if (contains(template, text)) return true;
+    }
+    return false;
+}
+
+bool chat_fits_template(const Tokenizer *t, Str template) {
+    ChatStyle style = chat_style(t);
+    for (size_t i = 0; i < TEMPLATE_MARKS_MAX; i++) {
+        const char *with = template_marks[style].with[i], *without = template_marks[style].without[i];
+        if ((with && !contains(template, with)) || (without && contains(template, without))) return false;
+    }
+    const char *mark = template_marks[style].line_end_behind;
+    return !mark || has_line_end_behind(template, mark);
+}
+
 const char *chat_style_name(ChatStyle style) {
     return forms[style].name;
 }

@@ -18,6 +18,11 @@ typedef enum {
 ChatStyle chat_style(const Tokenizer *t);
 const char *chat_style_name(ChatStyle style);
 
+// Whether a chat template (Jinja) can be the form that the vocabulary suggests: it has the marks of that
+// form, and none that tell that it is another. Fine-tunes often keep the marks of a base model that they do
+// not use.
+bool chat_fits_template(const Tokenizer *t, Str template);
+
 // The prompt up to and including the assistant's turn marker, as ids. Text in the messages that looks like a
 // control token stays text. `system` may be empty. ERR_NO_MEMORY when an arena is full.
 MUST_CHECK bool chat_encode(const Tokenizer *t, Str system, Str user, Arena *arena, Arena scratch,

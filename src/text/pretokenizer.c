@@ -89,12 +89,48 @@ static const char *const bailing[PRETOKENIZER_LEVELS_MAX] = {
     "\\s+(?!\\S)|\\s+",
 };
 
+static const char *const jais2[PRETOKENIZER_LEVELS_MAX] = {
+    CONTRACTIONS "|" BEFORE_WORD "\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
+                 "\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)|\\s{32}(?!\\S)|"
+                 "\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s{1}",
+};
+static const char *const youtu[PRETOKENIZER_LEVELS_MAX] = {
+    "[\\x{AC00}-\\x{D7A3}\\x{3131}-\\x{318E}]+|[\\x{FF01}\\x{2026}\\x{201C}\\x{201D}\\x{2018}\\x{2019}"
+    "\\x{2014}\\x{FF1A}\\x{FF1B}\\x{FF0C}\\x{3001}-\\x{303F}\\x{FE30}-\\x{FE4F}]+|[\\x{3105}-\\x{312F}]+"
+    "|" CJK_AND_KANA,
+    CASED_WORD(CONTRACTIONS "?") "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" LINE_ENDS_AND_SPACES,
+};
+static const char *const tiny_aya[PRETOKENIZER_LEVELS_MAX] = {
+    "\\d{1,3}(?=(?:\\d{3})*\\b)",
+    CASED_WORD(CONTRACTIONS "?") "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" LINE_ENDS_AND_SPACES,
+};
+#define NOT_HAN(set) "[" set "&&[^\\p{Han}]]"
+#define HAN_UPPER NOT_HAN("\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}")
+#define HAN_LOWER NOT_HAN("\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}")
+static const char *const kimi_k2[PRETOKENIZER_LEVELS_MAX] = {
+    "[\\p{Han}]+|" BEFORE_WORD HAN_UPPER "*" HAN_LOWER "+" CONTRACTIONS "?|" BEFORE_WORD HAN_UPPER
+    "+" HAN_LOWER "*" CONTRACTIONS "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" LINE_ENDS_AND_SPACES,
+};
+static const char *const superbpe[PRETOKENIZER_LEVELS_MAX] = {"\\p{N}+", "(?=(\\d{3})+(?!\\d))"};
+static const char *const minicpm5[PRETOKENIZER_LEVELS_MAX] = {
+    "\\p{N}{1,3}",
+    WORDS_AND_NUMBERS("\\p{N}+"),
+};
+static const char *const exaone_moe[PRETOKENIZER_LEVELS_MAX] = {
+    CONTRACTIONS "|" BEFORE_WORD
+                 "(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|"
+                 "\\s*[\\r\\n]|\\s+(?!\\S)|\\s+",
+};
+
 // name, patterns, whole_words, adds_bos, nfc
 const PretokenizerRow pretokenizer_rows[] = {
+    {"a.x-4.0", gpt2, false, false, false},
     {"bailingmoe", bailing, false, false, false},
+    {"bailingmoe2", bailing, false, false, false},
     {"bloom", bloom, false, false, false},
     {"chatglm-bpe", llama3, false, false, false},
     {"codeshell", digits_then_gpt2, false, false, false},
+    {"cohere2moe", tiny_aya, false, false, false},
     {"command-r", digits_then_gpt2, false, false, false},
     {"dbrx", llama3, false, false, false},
     {"deepseek-coder", deepseek_coder, false, false, false},
@@ -103,19 +139,41 @@ const PretokenizerRow pretokenizer_rows[] = {
     {"deepseek-v3", deepseek_v3, false, false, false},
     {"default", fallback, false, false, false},
     {"exaone", digits_then_gpt2, false, false, false},
+    {"exaone-moe", exaone_moe, false, false, false},
+    {"exaone4", gpt2, false, false, false},
+    {"f2llmv2", qwen2, false, false, true},
     {"falcon", falcon, false, false, false},
+    {"falcon-h1", llama3, true, true, false},
     {"falcon3", llama3, true, true, false},
+    {"gigachat", gpt2, false, false, false},
     {"glm4", llama3, false, false, false},
     {"gpt-2", gpt2, false, false, false},
     {"gpt-4o", gpt4o, true, false, false},
     {"gpt3-finnish", bloom, false, false, false},
+    {"granite-docling", gpt2, false, false, false},
+    {"grok-2", qwen2, false, false, false},
+    {"hunyuan", qwen2, false, false, false},
+    {"hunyuan-dense", deepseek_v3, false, false, false},
+    {"hy_v4", deepseek_v3, false, false, false},
     {"jais", gpt2, false, false, false},
+    {"jais-2", jais2, false, false, false},
+    {"joyai-llm", deepseek_v3, false, false, false},
+    {"kanana2", gpt4o, false, false, false},
+    {"kimi-k2", kimi_k2, false, false, false},
+    {"kormo", qwen2, false, false, true},
     {"lfm2", llama3, true, true, false},
+    {"llada-moe", bailing, false, false, false},
     {"llama-bpe", llama3, true, true, false},
     {"llama-v3", llama3, true, true, false},
     {"llama3", llama3, true, true, false},
     {"llama4", gpt4o, true, false, false},
+    {"megrez", qwen2, false, false, true},
+    {"mellum", gpt2, false, false, false},
+    {"mellum2", digits_then_gpt2, false, false, false},
+    {"midm-2.0", llama3, true, true, false},
     {"minerva-7b", digits_then_gpt2, false, false, false},
+    {"minicpm5", minicpm5, true, false, false},
+    {"minimax-m2", gpt4o, false, false, false},
     {"mpt", gpt2, false, false, false},
     {"olmo", gpt2, false, false, false},
     {"phi-2", gpt2, false, false, false},
@@ -127,11 +185,16 @@ const PretokenizerRow pretokenizer_rows[] = {
     {"seed-coder", seed_coder, false, false, false},
     {"smaug-bpe", llama3, false, false, false},
     {"smollm", digits_then_gpt2, false, false, false},
+    {"solar-open", qwen2, false, false, false},
     {"stablelm2", qwen2, false, false, true},
     {"starcoder", digits_then_gpt2, false, false, false},
+    {"superbpe", superbpe, false, false, false},
+    {"talkie", gpt4o, false, false, false},
     {"tekken", tekken, true, true, false},
+    {"tiny_aya", tiny_aya, false, false, false},
     {"trillion", gpt2, false, false, false},
     {"viking", viking, false, false, false},
+    {"youtu", youtu, true, false, false},
 };
 const uint32_t pretokenizer_row_count = COUNT_OF(pretokenizer_rows);
 

@@ -1,35 +1,56 @@
 #include "base/hash.h"
+#include "base/strbuf.h"
 #include "base/utf8.h"
 #include "text/byte_level.h"
 #include "text/tokenizer_internal.h"
 #include "text/unicode.h"
 
-// Texts of control tokens that end a model's turn, in the chat formats of published models.
+// Texts of tokens that end a model's text or turn, in the formats of published models.
 static const Str end_texts[] = {
     STR("<|im_end|>"),
     STR("<|eot_id|>"),
     STR("<|eom_id|>"),
     STR("<|end|>"),
     STR("<end_of_turn>"),
+    STR("<turn|>"),
+    STR("<|tool_response>"),
     STR("<|endoftext|>"),
     STR("<|end_of_text|>"),
     STR("<|return|>"),
     STR("<|call|>"),
+    STR("<|calls|>"),
+    STR("<|flush|>"),
     STR("<|eot|>"),
     STR("<|eom|>"),
     STR("</s>"),
     STR("<eos>"),
+    STR("<EOT>"),
+    STR("_<EOT>"),
+    STR("[EOT]"),
+    STR("[EOS]"),
+    STR("[e~["),
     STR("<|END_OF_TURN_TOKEN|>"),
     STR("<end_of_utterance>"),
     STR("<\xEF\xBD\x9C"
         "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"),
 };
 
-static bool is_end_text(Str text) {
+bool tokenizer_is_end_text(Str text) {
     for (size_t i = 0; i < COUNT_OF(end_texts); i++) {
         if (str_eq(text, end_texts[i])) return true;
     }
     return false;
+}
+
+void tokenizer_warn(Tokenizer *t, Arena *arena, const char *format, ...) {
+    char text[ERROR_MESSAGE_BYTES];
+    StrBuf message = STRBUF(text);
+    va_list args;
+    va_start(args, format);
+    strbuf_vprintf(&message, format, args);
+    va_end(args);
+    Str kept = arena_copy_str(arena, strbuf_str(&message));
+    if (kept.ptr && t->n_warnings < TOKENIZER_WARNINGS_MAX) t->warnings[t->n_warnings++] = kept.ptr;
 }
 
 static void mark_end(Tokenizer *t, int32_t id) {
@@ -65,10 +86,32 @@ static bool index_tries(Tokenizer *t, SpecialTries *tries, uint8_t flag, Arena *
     return true;
 }
 
-// A turn of GPT-OSS goes on behind <|end|>, which ends one of its messages.
-static bool ends_messages_only(const Tokenizer *t, Str text) {
-    return str_eq(text, STR("<|end|>")) && vocab_find(&t->vocab, STR("<|return|>")) >= 0 &&
-           vocab_find(&t->vocab, STR("<|call|>")) >= 0;
+static bool has_token(const Tokenizer *t, Str text) {
+    return vocab_find(&t->vocab, text) >= 0;
+}
+
+// Marks that end a text elsewhere: a turn of GPT-OSS, or of Solar, goes on behind <|end|>, which ends one of
+// its messages; and </s> is no end where Gemma 4's marks are.
+static bool is_no_end_here(const Tokenizer *t, Str text) {
+    if (str_eq(text, STR("</s>"))) return has_token(t, STR("<|tool_response>"));
+    return str_eq(text, STR("<|end|>")) &&
+           ((has_token(t, STR("<|return|>")) && has_token(t, STR("<|call|>"))) ||
+            (has_token(t, STR("<|flush|>")) && has_token(t, STR("<|calls|>"))));
+}
+
+static bool list_ends(Tokenizer *t, Arena *arena) {
+    for (int round = 0; round < 2; round++) {
+        uint32_t n = 0;
+        for (uint32_t id = 0; id < t->vocab.count; id++) {
+            if (!(t->ends[id / 32] >> (id % 32) & 1u)) continue;
+            if (round) t->end_ids[n] = (int32_t)id;
+            n++;
+        }
+        t->n_ends = n;
+        if (!round) t->end_ids = arena_new(arena, int32_t, n);
+        if (!t->end_ids) return false;
+    }
+    return true;
 }
 
 bool tokenizer_index_special(Tokenizer *t, const int32_t *extra_ends, size_t n_extra_ends, Arena *arena) {
@@ -79,20 +122,19 @@ bool tokenizer_index_special(Tokenizer *t, const int32_t *extra_ends, size_t n_e
         !index_tries(t, &t->normalized, SPECIAL_NORMALIZED, arena))
         return false;
     for (uint32_t id = 0; id < v->count; id++) {
-        bool control = v->types[id] == TOKEN_CONTROL;
-        if (control && is_end_text(v->texts[id]) && !ends_messages_only(t, v->texts[id]))
-            mark_end(t, (int32_t)id);
+        if (tokenizer_is_end_text(v->texts[id]) && !is_no_end_here(t, v->texts[id])) mark_end(t, (int32_t)id);
     }
     for (size_t i = 0; i < n_extra_ends; i++)
         mark_end(t, extra_ends[i]);
-    return true;
+    return list_ends(t, arena);
 }
 
 void tokenizer_index_bytes(Tokenizer *t) {
     for (uint32_t byte = 0; byte < 256; byte++) {
         char spelled[4];
         size_t length = utf8_encode(byte_level_char((uint8_t)byte), spelled);
-        t->byte_ids[byte] = vocab_find(&t->vocab, (Str){spelled, length});
+        int32_t id = vocab_find(&t->vocab, (Str){spelled, length});
+        t->byte_ids[byte] = id >= 0 && t->vocab.types[id] != TOKEN_CONTROL ? id : -1;
     }
 }
 
@@ -183,6 +225,23 @@ bool tokenizer_is_end(const Tokenizer *t, int32_t id) {
     return in_range(t, id) && (t->ends[id / 32] >> (id % 32) & 1u);
 }
 
+TokenIds tokenizer_ends(const Tokenizer *t) {
+    return (TokenIds){t->end_ids, t->n_ends};
+}
+
+int32_t tokenizer_stop_token(const Tokenizer *t, Str stop) {
+    int32_t id = vocab_find(&t->vocab, stop);
+    return id >= 0 && t->vocab.types[id] == TOKEN_CONTROL ? id : TOKEN_NONE;
+}
+
+uint32_t tokenizer_warning_count(const Tokenizer *t) {
+    return t->n_warnings;
+}
+
+const char *tokenizer_warning(const Tokenizer *t, uint32_t i) {
+    return t->warnings[i];
+}
+
 bool tokenizer_is_special(const Tokenizer *t, int32_t id) {
     return in_range(t, id) && (t->vocab.types[id] == TOKEN_CONTROL || t->vocab.types[id] == TOKEN_UNKNOWN);
 }
@@ -237,8 +296,15 @@ uint64_t tokenizer_encode_scratch_bytes(const Tokenizer *t, uint64_t text_bytes)
     uint64_t plain = plain_bytes_max(t, text_bytes, false), symbols = plain_bytes_max(t, text_bytes, true);
     uint64_t model = t->model == MODEL_SPM ? tokenizer_spm_scratch_bytes(t, symbols)
                                            : bpe_scratch_bytes(&t->merges, symbols);
-    return changes + pretokenizer_scan_bytes(&t->pretokenizer, plain) + model +
+    uint64_t kept = t->model == MODEL_CHAR_BPE ? plain : 0; // of what is not left out
+    return changes + pretokenizer_scan_bytes(&t->pretokenizer, plain) + model + kept +
            CACHE_SLOTS * sizeof(CachedWord) + 64;
+}
+
+// A token of the model's own vocabulary, or -1.
+static int32_t find_plain(const Tokenizer *t, Str text) {
+    int32_t id = vocab_find(&t->vocab, text);
+    return id >= 0 && tokenizer_is_plain(t, id) ? id : -1;
 }
 
 // The token that a word is as a whole, or -1.
@@ -246,11 +312,11 @@ static int32_t find_whole_word(const Tokenizer *t, Str word) {
     enum { WORD_BYTES_MAX = 128 }; // of a spelling, where a byte is one or two
     char spelled[WORD_BYTES_MAX];
     size_t length = 0;
-    if (t->model == MODEL_CHAR_BPE) return vocab_find(&t->vocab, word);
+    if (t->model == MODEL_CHAR_BPE) return find_plain(t, word);
     if (word.len > WORD_BYTES_MAX / 2) return -1;
     for (size_t i = 0; i < word.len; i++)
         length += utf8_encode(byte_level_char((uint8_t)word.ptr[i]), spelled + length);
-    return vocab_find(&t->vocab, (Str){spelled, length});
+    return find_plain(t, (Str){spelled, length});
 }
 
 // Something that is no token. It is left out where there is no unknown token, as upstream does, so that its
@@ -285,7 +351,7 @@ static bool add_characters(const Tokenizer *t, Str word, IdList *out) {
         uint8_t first = (uint8_t)word.ptr[at];
         length = first < 128 ? 1 : word_character_bytes(word, at);
         Str character = str_slice(word, at, at + length);
-        int32_t id = first < 128 ? t->ascii_ids[first] : vocab_find(&t->vocab, character);
+        int32_t id = first < 128 ? t->ascii_ids[first] : find_plain(t, character);
         bool is_known = id >= 0 || has_bytes(t, character), ok;
         if (id >= 0) ok = id_list_add(out, id);
         else ok = is_known ? add_bytes(t, character, out) : add_unknown(t, &was_unknown, out);
@@ -352,10 +418,31 @@ static bool encode_word(const Encoding *e, Str word, size_t count, Arena scratch
     return ok;
 }
 
+// The text without the characters that are left out, since no token stands for them: what was on both sides
+// is neighbours then. False when the scratch is full.
+static bool drop_unknown(const Tokenizer *t, Str *text, Arena *scratch) {
+    char *kept = arena_new(scratch, char, text->len);
+    size_t size = 0;
+    if (!kept) return false;
+    for (size_t at = 0, length; at < text->len; at += length) {
+        uint8_t first = (uint8_t)text->ptr[at];
+        length = first < 128 ? 1 : word_character_bytes(*text, at);
+        Str character = str_slice(*text, at, at + length);
+        if ((first < 128 ? t->ascii_ids[first] : find_plain(t, character)) < 0 && !has_bytes(t, character))
+            continue;
+        memcpy(kept + size, character.ptr, length);
+        size += length;
+    }
+    *text = (Str){kept, size};
+    return true;
+}
+
 // A piece of the pre-tokeniser. Where words are not its business, they are cut here.
 static bool encode_piece(const Encoding *e, Str piece, Arena scratch) {
     const Tokenizer *t = e->tokenizer;
     if (!t->cuts || t->whole_words) return encode_word(e, piece, 0, scratch);
+    if (t->model == MODEL_CHAR_BPE && t->unknown == TOKEN_NONE && !drop_unknown(t, &piece, &scratch))
+        return false;
     for (size_t start = 0, end, count; start < piece.len; start = end) {
         end = word_cuts_next(t->cuts, piece, start, &count);
         if (!encode_word(e, str_slice(piece, start, end), count, scratch)) return false;
@@ -441,8 +528,8 @@ static bool encode_section(const Encoding *e, Str text, bool at_start, uint32_t 
 static bool encode_all(const Tokenizer *t, Str text, uint32_t flags, IdList *out, Arena scratch) {
     Encoding e = {.tokenizer = t, .out = out};
     if (text.len >= CACHE_TEXT_BYTES_MIN) e.cache = arena_new(&scratch, CachedWord, CACHE_SLOTS);
-    bool add = flags & TOKENIZER_ADD_SPECIAL;
-    if (add && tokenizer_adds_bos(t) && !id_list_add(out, t->bos)) return false;
+    bool add = flags & TOKENIZER_ADD_SPECIAL, adds_bos = add && tokenizer_adds_bos(t);
+    if (adds_bos && !id_list_add(out, t->bos)) return false;
     SectionScan scan = section_scan(t, &t->raw, flags, text);
     Str plain;
     int32_t id;
@@ -451,6 +538,8 @@ static bool encode_all(const Tokenizer *t, Str text, uint32_t flags, IdList *out
         if (plain.len && !encode_section(&e, plain, first, flags, scratch)) return false;
         if (id != TOKEN_NONE && !id_list_add(out, id)) return false;
     }
+    if ((flags & TOKENIZER_ONE_BOS) && adds_bos && out->count > 1 && out->ids[1] == t->bos)
+        memmove(out->ids, out->ids + 1, --out->count * sizeof *out->ids);
     return !(add && t->adds_eos && t->eos != TOKEN_NONE) || id_list_add(out, t->eos);
 }
 

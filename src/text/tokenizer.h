@@ -26,6 +26,10 @@ enum {
     TOKENIZER_ADD_SPECIAL = 1 << 0,   // BOS and EOS, each where the vocabulary says so
     TOKENIZER_PARSE_SPECIAL = 1 << 1, // a control token's text becomes that token; otherwise it is plain text
     TOKENIZER_CONTINUES = 1 << 2, // the text follows others: no space in front where only the first gets one
+    TOKENIZER_ONE_BOS = 1 << 3,   // no BOS is added to a text that begins with it already
+    // A prompt, as the worker and `run` read it. (tokenize --add-special adds BOS in any case, as
+    // transformers does.)
+    TOKENIZER_PROMPT = TOKENIZER_ADD_SPECIAL | TOKENIZER_PARSE_SPECIAL | TOKENIZER_ONE_BOS,
 };
 
 // Reads the vocabulary of a model file. `arena` keeps the tables (about 40 bytes a token and 24 a merge) and
@@ -52,10 +56,20 @@ int32_t tokenizer_bos(const Tokenizer *t);   // or TOKEN_NONE
 int32_t tokenizer_eos(const Tokenizer *t);   // or TOKEN_NONE
 bool tokenizer_adds_bos(const Tokenizer *t); // whether TOKENIZER_ADD_SPECIAL puts BOS in front
 
-// Whether a token ends generation: the vocabulary's eos, eot and eom, and control tokens whose text is a
-// well-known end marker (<|im_end|>, <|eot_id|>, <|end|>, <end_of_turn>, <|endoftext|>, <|return|>, …). False
+// Whether a token ends a text: what the file names so (eos, eot, eom, the array eos_token_ids, and the FIM
+// tokens for padding, repositories and files), and tokens whose text is a well-known end marker (<|im_end|>,
+// <|eot_id|>, <|end|>, <end_of_turn>, <|endoftext|>, <|return|>, …), whatever type the file gives them. False
 // for ids out of range.
 bool tokenizer_is_end(const Tokenizer *t, int32_t id);
+TokenIds tokenizer_ends(const Tokenizer *t); // all of them, ascending
+
+// The control token that a stop string is, which no text would ever match, or TOKEN_NONE.
+int32_t tokenizer_stop_token(const Tokenizer *t, Str stop);
+
+// What was wrong in the file and did no harm, a sentence each; for the log.
+enum { TOKENIZER_WARNINGS_MAX = 8 };
+uint32_t tokenizer_warning_count(const Tokenizer *t);
+const char *tokenizer_warning(const Tokenizer *t, uint32_t i);
 
 // Bytes that encoding `text_bytes` needs: of scratch, and of the arena that takes the ids.
 uint64_t tokenizer_encode_scratch_bytes(const Tokenizer *t, uint64_t text_bytes);

@@ -13,12 +13,27 @@ static bool no_memory(Error *err) {
     return error_set(err, ERR_NO_MEMORY, "no memory for the vocabulary");
 }
 
-// Gemma's marks of turns, which some files have as ordinary tokens: turns would be spelled out and not end.
-static bool is_turn_mark(Str text) {
-    return str_eq(text, STR("<start_of_turn>")) || str_eq(text, STR("<end_of_turn>"));
+// Marks that some files have as ordinary tokens: turns would be spelled out and not end, and the text of
+// users could end them.
+static bool is_mark(Str text) {
+    return str_eq(text, STR("<start_of_turn>")) || tokenizer_is_end_text(text);
 }
 
-static bool read_tokens(const GgufFile *file, Tokenizer *t, Arena *arena, Error *err) {
+static void warn_of_marks(Tokenizer *t, const Str *texts, const uint8_t *was_mark, uint32_t count,
+                          Arena *arena) {
+    char names[ERROR_MESSAGE_BYTES / 2];
+    StrBuf list = STRBUF(names);
+    for (uint32_t i = 0; i < count; i++) {
+        if (was_mark[i]) strbuf_printf(&list, "%s%.*s (%u)", list.len ? ", " : "", STR_ARG(texts[i]), i);
+    }
+    if (list.len) {
+        tokenizer_warn(t, arena,
+                       "the file has these as ordinary tokens; they are taken as control tokens: %.*s",
+                       STR_ARG(strbuf_str(&list)));
+    }
+}
+
+static bool read_tokens(const GgufFile *file, Tokenizer *t, Arena *arena, Arena scratch, Error *err) {
     GgufArray tokens, types = {0};
     if (!gguf_get_array(file, KEY_TOKENS, GGUF_STRING, &tokens, err)) return false;
     const GgufValue *value = gguf_find_value(file, KEY_TOKENS);
@@ -34,17 +49,20 @@ static bool read_tokens(const GgufFile *file, Tokenizer *t, Arena *arena, Error 
     uint32_t count = (uint32_t)tokens.count;
     Str *texts = arena_new(arena, Str, count);
     uint8_t *kinds = arena_new(arena, uint8_t, count);
-    if (!texts || !kinds) return no_memory(err);
+    uint8_t *changed = arena_new(&scratch, uint8_t, count);
+    if (!texts || !kinds || !changed) return no_memory(err);
     for (uint32_t i = 0; i < count; i++) {
         int64_t type = types.count ? gguf_array_i64(&types, i) : TOKEN_NORMAL;
         texts[i] = gguf_array_str(&tokens, i);
         kinds[i] = type >= TOKEN_NORMAL && type <= TOKEN_BYTE ? (uint8_t)type : TOKEN_UNUSED;
-        if (is_turn_mark(texts[i])) kinds[i] = TOKEN_CONTROL;
+        changed[i] = types.count && kinds[i] != TOKEN_CONTROL && is_mark(texts[i]);
+        if (is_mark(texts[i])) kinds[i] = TOKEN_CONTROL;
         if (texts[i].len > TOKEN_BYTES_MAX) {
             return gguf_value_error(file, value, err, "token %u has %zu bytes, more than %d", i, texts[i].len,
                                     TOKEN_BYTES_MAX);
         }
     }
+    warn_of_marks(t, texts, changed, count, arena);
     uint32_t first, second;
     if (vocab_build(&t->vocab, texts, kinds, count, arena, &first, &second)) return true;
     if (first == second) return no_memory(err);
@@ -52,32 +70,64 @@ static bool read_tokens(const GgufFile *file, Tokenizer *t, Arena *arena, Error 
                             (int)min_u64(texts[first].len, 64), texts[first].ptr);
 }
 
-// A key that names a token; TOKEN_NONE when it is missing.
-static bool read_token_id(const GgufFile *file, const Tokenizer *t, Str key, int32_t *out, Error *err) {
+// A key that names a token; TOKEN_NONE when it is missing, or out of range, which harms nothing.
+static bool read_token_id(const GgufFile *file, Tokenizer *t, Arena *arena, const char *key, int32_t *out,
+                          Error *err) {
     uint32_t id = UINT32_MAX;
     *out = TOKEN_NONE;
-    const GgufValue *value = gguf_find_value(file, key);
+    const GgufValue *value = gguf_find_value(file, str_from_c(key));
     if (!value) return true;
-    if (!gguf_get_u32(file, key, &id, err)) return false;
-    if (id >= t->vocab.count) {
-        return gguf_value_error(file, value, err, "token %u of a vocabulary of %u", id, t->vocab.count);
+    // Converters write -1 for none.
+    if (value->type != GGUF_I32 && !gguf_get_u32(file, str_from_c(key), &id, err)) return false;
+    if (value->type == GGUF_I32) {
+        Error ignored;
+        if (!gguf_get_u32(file, str_from_c(key), &id, &ignored)) id = UINT32_MAX;
     }
-    *out = (int32_t)id;
+    if (id < t->vocab.count) *out = (int32_t)id;
+    else
+        tokenizer_warn(t, arena, "%s is %d, no token of the %u; it is passed over", key, (int)id,
+                       t->vocab.count);
     return true;
 }
 
-bool tokenizer_read_gguf_ids(const GgufFile *file, const Tokenizer *t, int32_t *bos, int32_t ends[GGUF_ENDS],
-                             Error *err) {
-    return read_token_id(file, t, STR("tokenizer.ggml.bos_token_id"), bos, err) &&
-           read_token_id(file, t, STR("tokenizer.ggml.eos_token_id"), &ends[0], err) &&
-           read_token_id(file, t, STR("tokenizer.ggml.eot_token_id"), &ends[1], err) &&
-           read_token_id(file, t, STR("tokenizer.ggml.eom_token_id"), &ends[2], err);
+// Several ends, as generation_config.json lists them.
+static bool read_end_ids(const GgufFile *file, Tokenizer *t, Arena *arena, int32_t *out, uint32_t n_max,
+                         Error *err) {
+    GgufArray ids = {0};
+    if (!gguf_opt_array(file, STR("tokenizer.ggml.eos_token_ids"), GGUF_I32, &ids, err)) return false;
+    uint32_t n = 0;
+    for (uint64_t i = 0; i < ids.count && n < n_max; i++) {
+        int64_t id = gguf_array_i64(&ids, i);
+        if (id >= 0 && id < t->vocab.count) out[n++] = (int32_t)id;
+        else
+            tokenizer_warn(t, arena,
+                           "tokenizer.ggml.eos_token_ids has %lld, no token of the %u; it is passed over",
+                           (long long)id, t->vocab.count);
+    }
+    if (ids.count > n_max)
+        tokenizer_warn(t, arena, "tokenizer.ggml.eos_token_ids lists %llu tokens; the first %u are taken",
+                       (unsigned long long)ids.count, n_max);
+    return true;
+}
+
+bool tokenizer_read_gguf_ids(const GgufFile *file, Tokenizer *t, Arena *arena, int32_t *bos,
+                             int32_t ends[GGUF_ENDS], Error *err) {
+    static const char *const keys[] = {"tokenizer.ggml.eos_token_id",     "tokenizer.ggml.eot_token_id",
+                                       "tokenizer.ggml.eom_token_id",     "tokenizer.ggml.fim_pad_token_id",
+                                       "tokenizer.ggml.fim_rep_token_id", "tokenizer.ggml.fim_sep_token_id"};
+    for (uint32_t i = 0; i < GGUF_ENDS; i++)
+        ends[i] = TOKEN_NONE;
+    for (uint32_t i = 0; i < COUNT_OF(keys); i++) {
+        if (!read_token_id(file, t, arena, keys[i], &ends[i], err)) return false;
+    }
+    return read_token_id(file, t, arena, "tokenizer.ggml.bos_token_id", bos, err) &&
+           read_end_ids(file, t, arena, ends + COUNT_OF(keys), GGUF_ENDS - COUNT_OF(keys), err);
 }
 
 static bool read_special(const GgufFile *file, Tokenizer *t, Arena *arena, Error *err) {
     int32_t ends[GGUF_ENDS];
-    bool ok = tokenizer_read_gguf_ids(file, t, &t->bos, ends, err) &&
-              read_token_id(file, t, STR("tokenizer.ggml.unknown_token_id"), &t->unknown, err) &&
+    bool ok = tokenizer_read_gguf_ids(file, t, arena, &t->bos, ends, err) &&
+              read_token_id(file, t, arena, "tokenizer.ggml.unknown_token_id", &t->unknown, err) &&
               gguf_opt_bool(file, STR("tokenizer.ggml.add_bos_token"), &t->adds_bos, err) &&
               gguf_opt_bool(file, STR("tokenizer.ggml.add_eos_token"), &t->adds_eos, err);
     if (!ok) return false;
@@ -93,14 +143,30 @@ static bool unknown_pre(const GgufFile *file, const GgufValue *value, Str name, 
     for (uint32_t i = 0; i < pretokenizer_row_count; i++) {
         strbuf_printf(&list, "%s%s", i ? " " : "", pretokenizer_rows[i].name);
     }
-    if (!value) {
-        return error_set(err, ERR_UNSUPPORTED, "%s: key \"%.*s\" is missing; known are: %s",
-                         file->parts[0].name, STR_ARG(KEY_PRE), text);
-    }
     gguf_value_error(file, value, err, "pre-tokeniser \"%.*s\" is not supported; known are: %s",
                      (int)min_u64(name.len, 64), name.ptr, text);
     err->code = ERR_UNSUPPORTED;
     return false;
+}
+
+// The usual one of an architecture, for files that say nothing (converted before the key was there).
+static const char *usual_pre(const GgufFile *file, uint64_t n_tokens) {
+    static const struct {
+        const char *architecture, *pre;
+        uint32_t n_tokens_least;
+    } rows[] = {{"llama", "llama-bpe", 128000}, {"llama", "default", 0},      {"qwen2", "qwen2", 0},
+                {"qwen2moe", "qwen2", 0},       {"qwen3", "qwen2", 0},        {"qwen3moe", "qwen2", 0},
+                {"phi3", "gpt-4o", 200000},     {"phi3", "dbrx", 0},          {"gpt-oss", "gpt-4o", 0},
+                {"gpt2", "gpt-2", 0},           {"phi2", "phi-2", 0},         {"starcoder2", "starcoder", 0},
+                {"falcon", "falcon", 0},        {"command-r", "command-r", 0}};
+    Str name = {0};
+    Error ignored;
+    if (!gguf_opt_str(file, STR("general.architecture"), &name, &ignored)) return "default";
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        if (str_eq(name, str_from_c(rows[i].architecture)) && n_tokens >= rows[i].n_tokens_least)
+            return rows[i].pre;
+    }
+    return "default";
 }
 
 static bool read_merges(const GgufFile *file, Tokenizer *t, Arena *arena, Error *err) {
@@ -133,6 +199,13 @@ static bool load_byte_bpe(const GgufFile *file, Tokenizer *t, Arena *arena, Aren
     Str name = {0};
     const GgufValue *value = gguf_find_value(file, KEY_PRE);
     if (!gguf_opt_str(file, KEY_PRE, &name, err)) return false;
+    if (!value) {
+        const GgufValue *tokens = gguf_find_value(file, KEY_TOKENS);
+        name = str_from_c(usual_pre(file, tokens && tokens->type == GGUF_ARRAY ? tokens->array.count : 0));
+        tokenizer_warn(t, arena,
+                       "the file has no %.*s; \"%.*s\" is taken, and where that is wrong, answers are worse",
+                       STR_ARG(KEY_PRE), STR_ARG(name));
+    }
     const PretokenizerRow *row = pretokenizer_find(name);
     if (!row) return unknown_pre(file, value, name, err);
     t->kind = "gguf-bpe";
@@ -143,7 +216,7 @@ static bool load_byte_bpe(const GgufFile *file, Tokenizer *t, Arena *arena, Aren
     if (row->nfc && !normalizer_add(&t->normalizer, &(NormalizerStep){.kind = NORMALIZE_NFC}))
         return no_memory(err);
     if (!pretokenizer_compile(row, arena, scratch, &t->pretokenizer, err)) return false;
-    if (!read_tokens(file, t, arena, err) || !read_merges(file, t, arena, err)) return false;
+    if (!read_tokens(file, t, arena, scratch, err) || !read_merges(file, t, arena, err)) return false;
     tokenizer_index_bytes(t);
     bool ok = (vocab_decode_pieces(&t->vocab, PIECES_BYTE_LEVEL, arena) || no_memory(err)) &&
               read_special(file, t, arena, err);
@@ -222,7 +295,7 @@ static bool load_spm(const GgufFile *file, Tokenizer *t, Arena *arena, Arena scr
     t->model = MODEL_SPM;
     t->pre_name = "";
     t->adds_bos = true;
-    if (!read_tokens(file, t, arena, err) || !read_scores(file, t, arena, scratch, err) ||
+    if (!read_tokens(file, t, arena, scratch, err) || !read_scores(file, t, arena, scratch, err) ||
         !add_spaces(file, t, arena, scratch, err))
         return false;
     memset(t->byte_ids, 0xFF, sizeof t->byte_ids);

@@ -26,7 +26,11 @@ struct Tokenizer {
     const char *pre_name;
     TokenModel model;
     Vocab vocab;
-    uint32_t *ends; // one bit for each token that ends generation
+    uint32_t *ends; // one bit for each token that ends a text
+    int32_t *end_ids;
+    uint32_t n_ends;
+    const char *warnings[TOKENIZER_WARNINGS_MAX];
+    uint32_t n_warnings;
     int32_t bos, eos, unknown;
     bool adds_bos, adds_eos;
     bool strips_leading_space; // as tokenizer_strips_leading_space
@@ -99,14 +103,30 @@ enum {
     SPECIAL_STRIPS_RIGHT = 2,
     SPECIAL_SINGLE_WORD = 4, // not found within a word
     SPECIAL_NORMALIZED = 8,  // found in the normalised text
+    SPECIAL_IN_MODEL = 16,   // an added token that the model's own vocabulary has, too
 };
+
+// Whether plain text may become this token where words or characters are looked up as they are: only tokens
+// of the model's own vocabulary, and control tokens never.
+static inline bool tokenizer_is_plain(const Tokenizer *t, int32_t id) {
+    uint8_t type = t->vocab.types[id];
+    bool own = t->special_flags && (t->special_flags[id] & SPECIAL_IN_MODEL);
+    return type != TOKEN_CONTROL && type != TOKEN_UNKNOWN && (type != TOKEN_USER_DEFINED || own);
+}
+
+// Adds a warning; what does not fit, or finds no memory, is left out.
+void tokenizer_warn(Tokenizer *t, Arena *arena, const char *format, ...) PRINTF_LIKE(3, 4);
+
+// Whether a token's text is a well-known mark of an end, or of a turn.
+bool tokenizer_is_end_text(Str text);
 
 // A step that writes spaces as U+2581. Errors as regex_compile, and ERR_UNSUPPORTED when there are too many.
 MUST_CHECK bool tokenizer_replace_spaces(Normalizer *n, Arena *arena, Arena scratch, Error *err);
 
-// The ids of the tokens that end generation as a GGUF names them, and of the first token, or TOKEN_NONE.
-enum { GGUF_ENDS = 3 };
-MUST_CHECK bool tokenizer_read_gguf_ids(const GgufFile *file, const Tokenizer *t, int32_t *bos,
+// The ids of the tokens that end a text as a GGUF names them, the first of them eos, and of the first token;
+// TOKEN_NONE for those that are missing, or out of range, of which a warning tells.
+enum { GGUF_ENDS = 24 };
+MUST_CHECK bool tokenizer_read_gguf_ids(const GgufFile *file, Tokenizer *t, Arena *arena, int32_t *bos,
                                         int32_t ends[GGUF_ENDS], Error *err);
 
 // `text` without the white space at its front that belongs to the token before it (or TOKEN_NONE).

@@ -196,7 +196,7 @@ static bool read_added(TokenizerJson *l, const JsonNode *added, TokenList *list)
                             known);
         }
         if (!read_added_flags(l, e, &t->special_flags[id], &type)) return false;
-        if (known >= 0) list->types[id] = type;
+        if (known >= 0) list->types[id] = type, t->special_flags[id] |= SPECIAL_IN_MODEL;
         else if (!add_token(l, list, e, text, id, type)) return false;
     }
     // Once more, with these.
@@ -312,8 +312,10 @@ static bool index_cuts(TokenizerJson *l) {
 // What the model's file knows and the tokenizer.json does not.
 static bool read_model_file(TokenizerJson *l, const GgufFile *model) {
     Tokenizer *t = l->t;
-    int32_t ends[GGUF_ENDS] = {TOKEN_NONE, TOKEN_NONE, TOKEN_NONE}, bos = TOKEN_NONE;
-    if (model && !tokenizer_read_gguf_ids(model, t, &bos, ends, l->err)) return false;
+    int32_t ends[GGUF_ENDS], bos = TOKEN_NONE;
+    for (uint32_t i = 0; i < GGUF_ENDS; i++)
+        ends[i] = TOKEN_NONE;
+    if (model && !tokenizer_read_gguf_ids(model, t, l->arena, &bos, ends, l->err)) return false;
     if (t->bos == TOKEN_NONE) t->bos = bos;
     if (t->eos == TOKEN_NONE) t->eos = ends[0];
     return tokenizer_index_special(t, ends, COUNT_OF(ends), l->arena) || json_no_memory(l);

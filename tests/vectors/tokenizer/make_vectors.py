@@ -86,6 +86,17 @@ DEEPSEEK_V3 = (r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{
                r" ?[\p{P}\p{S}]+[\r\n]*|" + TAIL)
 BAILING = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+")
 
+JAIS2 = (CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|" +
+         "".join(r"\s{%d}(?!\S)|" % n for n in (512, 256, 128, 64, 32, 16, 8, 4)) + r"\s{1,2}(?!\S)|\s{1}")
+SINGLE = O200K.replace(r"\p{N}{1,3}", r"\p{N}")
+HAN_UPPER, HAN_LOWER = UPPER[:-1] + r"&&[^\p{Han}]]", LOWER[:-1] + r"&&[^\p{Han}]]"
+KIMI = (r"[\p{Han}]+|" + CASED % (HAN_UPPER, HAN_LOWER, CONTRACTIONS + "?", HAN_UPPER, HAN_LOWER, CONTRACTIONS + "?") +
+        r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|" + TAIL)
+YOUTU = ("[\uac00-\ud7a3\u3131-\u318e]+|[\uff01\u2026\u201c\u201d\u2018\u2019\u2014\uff1a\uff1b\uff0c\u3001-\u303f\ufe30-\ufe4f]+|"
+         "[\u3105-\u312f]+|[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+")
+EXAONE_MOE = (CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|"
+              r"\s+(?!\S)|\s+")
+
 # name: patterns, words that are tokens are taken whole, NFC first
 PRE_TOKENIZERS = {
     "gpt-2": ([GPT2], False, False),
@@ -101,6 +112,13 @@ PRE_TOKENIZERS = {
     "default": ([r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"], False, False),
     "bloom": ([" ?[^(\\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+"], False, False),
     "bailingmoe": ([BAILING], False, False),
+    "jais-2": ([JAIS2], False, False),
+    "youtu": ([YOUTU, SINGLE], True, False),
+    "tiny_aya": ([r"\d{1,3}(?=(?:\d{3})*\b)", O200K], False, False),
+    "kimi-k2": ([KIMI], False, False),
+    "superbpe": ([r"\p{N}+", r"(?=(\d{3})+(?!\d))"], False, False),
+    "minicpm5": ([r"\p{N}{1,3}", LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}+")], True, False),
+    "exaone-moe": ([EXAONE_MOE], False, False),
 }
 
 

@@ -1,0 +1,210 @@
+// What ends a text, which tokens plain text may become, and what a file gets wrong without harm.
+#include "gguf_builder.h"
+#include "json_vocab.h"
+#include "runner.h"
+#include "text/byte_level.h"
+#include "text/chat.h"
+#include "base/utf8.h"
+#include "tokenizer_vectors.h"
+
+enum { BYTES = 256 };
+
+// A byte-level GGUF: the 256 bytes, then these tokens.
+typedef struct {
+    const char *texts[8];
+    int32_t types[8];
+    uint32_t count;
+} Extra;
+
+static GgufBuilder begin_file(const Extra *extra, const char *pre) {
+    Str *tokens = arena_new(vectors_arena(), Str, BYTES + 8);
+    int32_t *types = arena_new(vectors_arena(), int32_t, BYTES + 8);
+    for (uint32_t i = 0; i < BYTES; i++) {
+        char *text = arena_new(vectors_arena(), char, 4);
+        tokens[i] = (Str){text, utf8_encode(byte_level_char((uint8_t)i), text)};
+        types[i] = 1;
+    }
+    for (uint32_t i = 0; i < extra->count; i++) {
+        tokens[BYTES + i] = str_from_c(extra->texts[i]);
+        types[BYTES + i] = extra->types[i];
+    }
+    static const Str merges[] = {STR("s o")};
+    GgufBuilder b = gguf_builder_begin();
+    gguf_builder_put_str(&b, "general.architecture", "qwen2");
+    gguf_builder_put_str(&b, "tokenizer.ggml.model", "gpt2");
+    if (pre) gguf_builder_put_str(&b, "tokenizer.ggml.pre", pre);
+    gguf_builder_put_strs(&b, "tokenizer.ggml.tokens", tokens, BYTES + extra->count);
+    gguf_builder_put_i32s(&b, "tokenizer.ggml.token_type", types, BYTES + extra->count);
+    gguf_builder_put_strs(&b, "tokenizer.ggml.merges", merges, COUNT_OF(merges));
+    return b;
+}
+
+static bool has_warning(const Tokenizer *t, const char *part) {
+    for (uint32_t i = 0; i < tokenizer_warning_count(t); i++) {
+        if (strstr(tokenizer_warning(t, i), part)) return true;
+    }
+    return false;
+}
+
+TEST(tokenizer_known_ends_are_control_tokens_whatever_their_type) {
+    for (int32_t type = 1; type <= 4; type++) {
+        TEST_CASE_LABEL("type %d", type);
+        if (type == 2) continue;
+        Extra extra = {{"so", "<|im_end|>", "</s>", "<tool>"}, {1, type, type, 4}, 4};
+        GgufBuilder b = begin_file(&extra, "gpt-2");
+        const Tokenizer *t = vectors_load(gguf_builder_end(&b));
+        CHECK(tokenizer_is_end(t, 257) && tokenizer_is_end(t, 258) && !tokenizer_is_end(t, 259));
+        CHECK(tokenizer_is_special(t, 257) && !tokenizer_is_special(t, 259));
+        CHECK_INT_EQ(2, tokenizer_ends(t).count);
+        CHECK_INT_EQ(257, tokenizer_ends(t).ptr[0]);
+        CHECK_INT_EQ(257, tokenizer_stop_token(t, STR("<|im_end|>")));
+        CHECK_INT_EQ(TOKEN_NONE, tokenizer_stop_token(t, STR("<tool>")));
+        CHECK_INT_EQ(TOKEN_NONE, tokenizer_stop_token(t, STR("so")));
+        CHECK_INT_EQ(type != 3, has_warning(t, "<|im_end|> (257), </s> (258)"));
+        CHECK_INT_EQ(10, vectors_encode(t, STR("<|im_end|>"), 0).count);
+        CHECK_INT_EQ(1, vectors_encode(t, STR("<|im_end|>"), TOKENIZER_PARSE_SPECIAL).count);
+    }
+}
+
+TEST(tokenizer_ends_are_all_that_the_file_names) {
+    Extra extra = {{"so", "<|my_end|>", "<|pad|>", "<|repo|>", "<|sep|>", "<|eom|>x"}, {1, 3, 3, 3, 3, 3}, 6};
+    GgufBuilder b = begin_file(&extra, "gpt-2");
+    static const int32_t ids[] = {256, 257, 9999, -1};
+    gguf_builder_put_i32s(&b, "tokenizer.ggml.eos_token_ids", ids, COUNT_OF(ids));
+    gguf_builder_put_u32(&b, "tokenizer.ggml.eos_token_id", 70000);
+    gguf_builder_put_u32(&b, "tokenizer.ggml.bos_token_id", 4000000000u);
+    gguf_builder_put_u32(&b, "tokenizer.ggml.fim_pad_token_id", 258);
+    gguf_builder_put_u32(&b, "tokenizer.ggml.fim_rep_token_id", 259);
+    gguf_builder_put_u32(&b, "tokenizer.ggml.fim_sep_token_id", 260);
+    const Tokenizer *t = vectors_load(gguf_builder_end(&b));
+    for (int32_t id = 250; id < 262; id++) {
+        TEST_CASE_LABEL("%d", id);
+        CHECK_INT_EQ(id >= 256 && id <= 260, tokenizer_is_end(t, id));
+    }
+    CHECK_INT_EQ(TOKEN_NONE, tokenizer_bos(t));
+    CHECK_INT_EQ(TOKEN_NONE, tokenizer_eos(t));
+    CHECK(has_warning(t, "eos_token_ids has 9999") && has_warning(t, "eos_token_id is 70000"));
+    CHECK(has_warning(t, "bos_token_id is"));
+}
+
+TEST(tokenizer_without_pre_takes_the_usual_one) {
+    Extra extra = {{"so"}, {1}, 1};
+    GgufBuilder b = begin_file(&extra, NULL);
+    const Tokenizer *t = vectors_load(gguf_builder_end(&b));
+    CHECK_STR_EQ("qwen2", tokenizer_pre_tokenizer(t));
+    CHECK(has_warning(t, "no tokenizer.ggml.pre; \"qwen2\" is taken"));
+}
+
+static void check_ids(const Tokenizer *t, Str text, uint32_t flags, const int32_t *ids, size_t count) {
+    vectors_check_ids((TokenIds){ids, count}, vectors_encode(t, text, flags));
+}
+
+// Expected: tokenizers 0.23.3, with encode_special_tokens for plain text.
+TEST(tokenizer_whole_words_are_never_control_or_added_tokens) {
+    Extra extra = {{"so", "sop"}, {1, 3}, 2};
+    GgufBuilder b = begin_file(&extra, "llama-bpe");
+    check_ids(vectors_load(gguf_builder_end(&b)), STR("sop"), 0, (const int32_t[]){256, 'p'}, 2);
+    JsonVocab v = {
+        .options = "\"ignore_merges\":true,",
+        .tokens = "so",
+        .merges = "[\"s o\"]",
+        .added_tokens = "[{\"id\":257,\"content\":\"sop\",\"special\":true,\"single_word\":true}]",
+        .pre_tokenizer =
+            "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":"
+            "\" ?\\\\p{L}+|.\"},\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\","
+            "\"add_prefix_space\":false,\"use_regex\":false}]}",
+        .decoder = "{\"type\":\"ByteLevel\"}"};
+    Tokenizer *t;
+    Error err = {0};
+    if (!tokenizer_from_json(json_vocab_write(&v, vectors_arena()), NULL, vectors_arena(), vectors_scratch(),
+                             &t, &err)) {
+        FAIL("%s", err.message);
+        return;
+    }
+    check_ids(t, STR("sop"), 0, (const int32_t[]){256, 'p'}, 2);
+    check_ids(t, STR("sop"), TOKENIZER_PARSE_SPECIAL, (const int32_t[]){257}, 1);
+    check_ids(t, STR("1sop1"), TOKENIZER_PARSE_SPECIAL, (const int32_t[]){'1', 256, 'p', '1'}, 4);
+}
+
+// A vocabulary over characters with no unknown token and no bytes.
+static const char cuts_json[] =
+    "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[],"
+    "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\","
+    "\"prepend\":\"\\u2581\"},{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},"
+    "\"content\":\"\\u2581\"}]},\"pre_tokenizer\":null,\"post_processor\":null,"
+    "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\","
+    "\"pattern\":{\"String\":\"\\u2581\"},\"content\":\" \"},{\"type\":\"Fuse\"}]},"
+    "\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,"
+    "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,"
+    "\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":false,"
+    "\"vocab\":{\"\\u2581\":0,\"a\":1,\"b\":2,\"\\u2581\\u2581\":3,\"ab\":4,"
+    "\"\\u2581a\":5},\"merges\":[\"\\u2581 \\u2581\",\"a b\",\"\\u2581 a\"]}}";
+
+// Expected: tokenizers 0.23.3.
+TEST(tokenizer_characters_left_out_part_no_neighbours) {
+    Tokenizer *t;
+    Error err = {0};
+    if (!tokenizer_from_json(str_from_c(cuts_json), NULL, vectors_arena(), vectors_scratch(), &t, &err)) {
+        FAIL("%s", err.message);
+        return;
+    }
+    check_ids(t, STR("x\xF0\x9F\x98\x80 a"), 0, (const int32_t[]){3, 1}, 2);
+    check_ids(t, STR("\xF0\x9F\x98\x80  "), 0, (const int32_t[]){3, 0}, 2);
+}
+
+TEST(tokenizer_prompts_begin_with_one_bos) {
+    Extra extra = {{"so", "<|begin_of_text|>"}, {1, 3}, 2};
+    GgufBuilder b = begin_file(&extra, "llama-bpe");
+    gguf_builder_put_u32(&b, "tokenizer.ggml.bos_token_id", 257);
+    const Tokenizer *t = vectors_load(gguf_builder_end(&b));
+    static const int32_t ids[] = {257, 257, '?'};
+    check_ids(t, STR("?"), TOKENIZER_PROMPT, ids + 1, 2);
+    check_ids(t, STR("<|begin_of_text|>?"), TOKENIZER_PROMPT, ids + 1, 2);
+    check_ids(t, STR("<|begin_of_text|><|begin_of_text|>?"), TOKENIZER_PROMPT, ids, 3);
+    check_ids(t, STR("<|begin_of_text|>?"), TOKENIZER_ADD_SPECIAL | TOKENIZER_PARSE_SPECIAL, ids, 3);
+}
+
+TEST(chat_refuses_templates_of_another_form) {
+    static const struct {
+        const char *label;
+        const char *tokens[3];
+        const char *template;
+        bool fits;
+    } rows[] = {
+        {"chatml",
+         {"<|im_start|>", "<|im_end|>"},
+         "'<|im_start|>' + role + '\\n' + content + '<|im_end|>' + '\\n'",
+         true},
+        {"phi-4",
+         {"<|im_start|>", "<|im_end|>"},
+         "<|im_start|>user<|im_sep|>' + content + '<|im_end|>",
+         false},
+        {"llama 3",
+         {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"},
+         "'<|start_header_id|>' + role + '<|end_header_id|>\\n\\n'+ content + '<|eot_id|>'",
+         true},
+        {"r1 distill",
+         {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"},
+         "'<\xEF\xBD\x9CUser\xEF\xBD\x9C>' + content",
+         false},
+        {"tulu",
+         {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"},
+         "'<|user|>\\n' + content + '\\n'",
+         false},
+        {"openchat",
+         {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"},
+         "'<|start_header_id|>GPT4 Correct User<|end_header_id|>\\n\\n' + content + '<|eot_id|>'",
+         false},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].label);
+        Extra extra = {{"so"}, {1}, 1};
+        for (size_t k = 0; k < 3 && rows[i].tokens[k]; k++) {
+            extra.types[extra.count] = 3;
+            extra.texts[extra.count++] = rows[i].tokens[k];
+        }
+        GgufBuilder b = begin_file(&extra, "gpt-2");
+        const Tokenizer *t = vectors_load(gguf_builder_end(&b));
+        CHECK_INT_EQ(rows[i].fits, chat_fits_template(t, str_from_c(rows[i].template)));
+    }
+}
