@@ -16,8 +16,39 @@ static_assert(sizeof(StepRow) == 80 && sizeof(StepSpan) == 32, "as the kernels h
 
 // ---- what is where ----
 
-static uint64_t kv_page_layer_bytes(const ModelConfig *c) {
-    return (uint64_t)KV_PAGE_HALVES(c->n_kv_heads, c->head_dim) * sizeof(uint16_t);
+// Values a row of what operations write to an activation, at most; 0 where none does.
+static uint64_t widest(const Plan *plan, Act act) {
+    uint64_t width = 0;
+    for (uint32_t i = 0; i < plan->n_ops; i++) {
+        if (plan->ops[i].out == act) width = max_u64(width, plan->ops[i].out_width);
+    }
+    return width;
+}
+
+// Of the attention with the most heads.
+static uint64_t most_heads(const Plan *plan) {
+    uint64_t heads = 0;
+    for (uint32_t i = 0; i < plan->n_ops; i++) {
+        if (plan->ops[i].kind == OP_ATTENTION) heads = max_u64(heads, plan->ops[i].attention.n_heads);
+    }
+    return heads;
+}
+
+// Experts that a row chooses, at most.
+static uint64_t experts_used(const Plan *plan) {
+    uint64_t used = 0;
+    for (uint32_t i = 0; i < plan->n_ops; i++) {
+        if (plan->ops[i].kind == OP_ROUTE) used = max_u64(used, plan->ops[i].n_used);
+    }
+    return used;
+}
+
+// A page of the layer that has the largest: all layers' caches are laid out alike.
+static uint64_t kv_page_layer_bytes(const Plan *plan) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < plan->n_caches; i++)
+        bytes = max_u64(bytes, plan->caches[i].page_bytes);
+    return bytes;
 }
 
 // The rows and spans of a step. A span and its tokens lie side by side, so that one copy sends both.
@@ -28,17 +59,17 @@ static void lay_out_table(CudaBackend *b, DeviceLayout *l) {
 
 // The buffers of a prompt's rows.
 static void lay_out_rows(CudaBackend *b, DeviceLayout *l) {
-    const ModelConfig *c = &b->plan->config;
+    const Plan *plan = b->plan;
     StageBuffers *s = &b->buffers;
-    uint64_t rows = b->lowered.max_rows, q_values = (uint64_t)c->n_heads * c->head_dim;
-    s->rows_x = device_layout_take(l, rows * c->d_model * sizeof(float));
-    s->rows_h = device_layout_take(l, PREFILL_HALVES(rows, c->d_model) * sizeof(uint16_t));
+    uint64_t rows = b->lowered.max_rows, q_values = widest(plan, ACT_Q);
+    s->rows_x = device_layout_take(l, rows * plan->d_model * sizeof(float));
+    s->rows_h = device_layout_take(l, PREFILL_HALVES(rows, plan->d_model) * sizeof(uint16_t));
     s->rows_q = device_layout_take(l, rows * q_values * sizeof(uint16_t));
-    uint64_t raw_values = q_values + 2 * (uint64_t)c->n_kv_heads * c->head_dim;
+    uint64_t raw_values = q_values + 2 * widest(plan, ACT_K);
     if (b->lowered.has_heads) s->rows_raw = device_layout_take(l, rows * raw_values * sizeof(float));
-    if (b->lowered.has_post_norm) s->rows_t = device_layout_take(l, rows * c->d_model * sizeof(float));
+    if (b->lowered.has_post_norm) s->rows_t = device_layout_take(l, rows * plan->d_model * sizeof(float));
     s->rows_a = device_layout_take(l, PREFILL_HALVES(rows, q_values) * sizeof(uint16_t));
-    s->rows_f = device_layout_take(l, PREFILL_HALVES(rows, c->n_experts ? 0 : c->d_ff) * sizeof(uint16_t));
+    s->rows_f = device_layout_take(l, PREFILL_HALVES(rows, widest(plan, ACT_F)) * sizeof(uint16_t));
     for (uint32_t i = 0; i < b->placement.n_ropes; i++) {
         s->rows_rope[i] = device_layout_take(l, rows * b->placement.ropes[i]->dims * sizeof(float));
     }
@@ -46,25 +77,26 @@ static void lay_out_rows(CudaBackend *b, DeviceLayout *l) {
 
 // What a mixture of experts has besides.
 static void lay_out_experts(CudaBackend *b, DeviceLayout *l) {
-    const ModelConfig *c = &b->plan->config;
+    const Plan *plan = b->plan;
     const LowerExperts *e = &b->lowered.experts;
     StageBuffers *s = &b->buffers;
-    uint64_t rows = b->lowered.max_rows, choices = rows * c->n_experts_used;
+    uint64_t rows = b->lowered.max_rows, used = experts_used(plan), choices = rows * used;
     if (e->slots == 0) return;
-    s->route = device_layout_take(l, c->n_experts * sizeof(float));
+    s->route = device_layout_take(l, widest(plan, ACT_L) * sizeof(float));
     s->rows_choice = device_layout_take(l, choices * sizeof(ExpertRowChoice));
     s->rows_slot = device_layout_take(l, choices * sizeof(uint32_t));
     s->rows_factor = device_layout_take(l, rows * sizeof(float));
     s->tiles = device_layout_take(l, e->tiles * sizeof(ExpertTile));
-    s->slots_h = device_layout_take(l, PREFILL_HALVES(e->slots, c->d_model) * sizeof(uint16_t));
-    s->slots_f = device_layout_take(l, PREFILL_HALVES(e->slots, c->d_ff_expert) * sizeof(uint16_t));
-    s->slots_out = device_layout_take(l, (uint64_t)e->slots * c->d_model * sizeof(float));
+    s->slots_h = device_layout_take(l, PREFILL_HALVES(e->slots, plan->d_model) * sizeof(uint16_t));
+    s->slots_f =
+        device_layout_take(l, PREFILL_HALVES(e->slots, widest(plan, ACT_EF) / used) * sizeof(uint16_t));
+    s->slots_out = device_layout_take(l, (uint64_t)e->slots * plan->d_model * sizeof(float));
 }
 
 // What the stages behind the head have. A slot's counts are 2 bytes a token of the vocabulary: 0.3 MB for
 // 152,000.
 static void lay_out_draws(CudaBackend *b, DeviceLayout *l) {
-    uint64_t n_vocab = b->plan->config.n_vocab;
+    uint64_t n_vocab = b->plan->n_vocab;
     StageBuffers *s = &b->buffers;
     s->logits = device_layout_take(l, n_vocab * sizeof(float));
     s->best = device_layout_take(l, b->lowered.head_blocks * sizeof(HeadBest));
@@ -83,18 +115,17 @@ static void lay_out_draws(CudaBackend *b, DeviceLayout *l) {
 
 // Lays the working memory out; with base 0 to learn its size. Returns that.
 static uint64_t lay_out_work(CudaBackend *b, CUdeviceptr base) {
-    const ModelConfig *c = &b->plan->config;
+    const Plan *plan = b->plan;
     StageBuffers *s = &b->buffers;
     DeviceLayout l = {.base = base};
-    uint64_t q_values = (uint64_t)c->n_heads * c->head_dim;
-    s->x = device_layout_take(&l, c->d_model * sizeof(float));
+    uint64_t q_values = widest(plan, ACT_Q);
+    s->x = device_layout_take(&l, plan->d_model * sizeof(float));
     s->q = device_layout_take(&l, q_values * sizeof(uint16_t));
-    s->raw = device_layout_take(&l, (q_values + 2 * (uint64_t)c->n_kv_heads * c->head_dim) * sizeof(float));
-    s->t = device_layout_take(&l, c->d_model * sizeof(float));
+    s->raw = device_layout_take(&l, (q_values + 2 * widest(plan, ACT_K)) * sizeof(float));
+    s->t = device_layout_take(&l, plan->d_model * sizeof(float));
     s->part = device_layout_take(&l, b->lowered.splits_max * q_values * sizeof(uint16_t));
-    s->part_weight = device_layout_take(&l, (uint64_t)b->lowered.splits_max * c->n_heads * 2 * sizeof(float));
-    uint64_t expert_values = (uint64_t)c->n_experts_used * c->d_ff_expert;
-    s->f = device_layout_take(&l, max_u64(c->d_ff, expert_values) * sizeof(float));
+    s->part_weight = device_layout_take(&l, b->lowered.splits_max * most_heads(plan) * 2 * sizeof(float));
+    s->f = device_layout_take(&l, max_u64(widest(plan, ACT_F), widest(plan, ACT_EF)) * sizeof(float));
     lay_out_table(b, &l);
     lay_out_draws(b, &l);
     CUdeviceptr pages = device_layout_take(&l, b->options.n_slots * b->pages_max * sizeof(uint32_t));
@@ -111,9 +142,9 @@ static uint64_t lay_out_work(CudaBackend *b, CUdeviceptr base) {
 }
 
 static bool make_slots(CudaBackend *b, Error *err) {
-    const ModelConfig *c = &b->plan->config;
-    b->pages_max = (uint32_t)div_up(c->n_context, KV_PAGE_TOKENS);
-    b->n_seen_words = (c->n_vocab + 31) / 32;
+    const Plan *plan = b->plan;
+    b->pages_max = (uint32_t)div_up(plan->n_context, KV_PAGE_TOKENS);
+    b->n_seen_words = token_set_words(plan->n_vocab);
     b->slots = arena_new(b->arena, Slot, b->options.n_slots);
     b->kernels = arena_new(b->arena, Kernel, b->lowered.n_programs);
     bool ok = b->slots && b->kernels;
@@ -130,9 +161,9 @@ static uint32_t upload_threads(void) {
 // How many pages the cache has: what was asked for, or what is left of the device's memory, and no more than
 // are of use.
 static bool size_cache(CudaBackend *b, uint64_t others, uint64_t *kv_bytes, Error *err) {
-    const ModelConfig *c = &b->plan->config;
+    const Plan *plan = b->plan;
     const BackendOptions *o = &b->options;
-    uint64_t page_bytes = kv_page_layer_bytes(c) * c->n_layers, available;
+    uint64_t page_bytes = kv_page_layer_bytes(plan) * plan->n_layers, available;
     uint64_t pages = div_up(o->kv_tokens_max, KV_PAGE_TOKENS), least = min_u64(pages, KV_PAGES_MIN);
     if (!device_memory_free_bytes(&b->cuda, &available, err)) return false;
     uint64_t taken = others + RESERVE_BYTES, left = available > taken ? available - taken : 0;
@@ -156,7 +187,7 @@ static bool make_memory(CudaBackend *b, Error *err) {
     b->buffers.placement = &b->placement;
     b->buffers.weights = b->memory.regions[REGION_WEIGHTS].address;
     b->buffers.kv = b->memory.regions[REGION_KV].address;
-    b->buffers.kv_layer_bytes = b->n_pages * kv_page_layer_bytes(&b->plan->config);
+    b->buffers.kv_layer_bytes = b->n_pages * kv_page_layer_bytes(b->plan);
     lay_out_work(b, b->memory.regions[REGION_WORK].address);
     CUresult r = b->cuda.fill_bytes(b->memory.regions[REGION_WORK].address, 0, sizes[REGION_WORK], b->stream);
     return cuda_ok(&b->cuda, r, "clearing the working memory", err);
@@ -179,7 +210,7 @@ static bool make_events(CudaBackend *b, Error *err) {
 static bool make_host_memory(CudaBackend *b, Error *err) {
     const BackendOptions *o = &b->options;
     uint64_t a_sequence =
-        b->n_seen_words * sizeof(uint32_t) + sizeof(SampleRules) + b->plan->config.n_vocab * sizeof(uint16_t);
+        b->n_seen_words * sizeof(uint32_t) + sizeof(SampleRules) + b->plan->n_vocab * sizeof(uint16_t);
     uint64_t a_row = sizeof(int32_t) + sizeof(StepRow);
     uint64_t a_span = sizeof(StepSpan) + b->pages_max * sizeof(uint32_t);
     uint64_t a_step = o->max_rows * a_row + o->n_slots * a_span;
@@ -197,7 +228,7 @@ static bool make_host_memory(CudaBackend *b, Error *err) {
         b->flights[i].tokens = (int32_t *)(void *)rings;
         b->flights[i].logprobs = (SampleLogprobs *)(void *)(rings + logprobs_at);
     }
-    b->logits_bytes = (uint64_t)o->max_rows * b->plan->config.n_vocab * sizeof(float);
+    b->logits_bytes = (uint64_t)o->max_rows * b->plan->n_vocab * sizeof(float);
     b->logits = os_reserve(b->logits_bytes);
     if (!b->logits)
         return error_set(err, ERR_NO_MEMORY, "%llu bytes for logits cannot be reserved",
@@ -340,7 +371,7 @@ bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *progress, 
     if (!make_graphs(b, err) || !device_memory_is_resident(&b->memory, err)) return false;
     if (!cuda_ok(&b->cuda, b->cuda.stream_synchronize(b->stream), "loading", err)) return false;
     backend->info.n_kv_pages = b->n_pages;
-    backend->info.chunk_slices = plan->config.n_layers;
+    backend->info.chunk_slices = plan->n_layers;
     backend->info.vram_bytes_used = device_memory_used(&b->memory);
     backend->info.load_seconds = (double)(os_monotonic_ns() - begin_ns) * 1e-9;
     return true;

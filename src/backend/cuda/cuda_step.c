@@ -73,7 +73,7 @@ static bool send_rules(CudaBackend *b, Cell *cell, const Slot *slot, const Sampl
 // The tokens seen and, where somebody asks, how often each was drawn.
 static bool send_history(CudaBackend *b, Cell *cell, const Slot *slot, const SequenceStart *start,
                          Error *err) {
-    uint32_t n_vocab = b->plan->config.n_vocab;
+    uint32_t n_vocab = b->plan->n_vocab;
     size_t seen_bytes = b->n_seen_words * sizeof(uint32_t), counts_bytes = n_vocab * sizeof(uint16_t);
     SamplerHistory h = {.seen = cell_room(cell, seen_bytes)};
     if (slot->adjusted) h.counts = cell_room(cell, counts_bytes);
@@ -165,7 +165,7 @@ static bool run_row(CudaBackend *b, const Slot *slot, RowEnd end, Error *err) {
 }
 
 static bool fetch_logits(CudaBackend *b, Flight *flight, Error *err) {
-    uint64_t n_vocab = b->plan->config.n_vocab;
+    uint64_t n_vocab = b->plan->n_vocab;
     float *to = b->logits + flight->n_logits++ * n_vocab;
     CUresult r = b->cuda.copy_to_host(to, b->buffers.logits, n_vocab * sizeof(float), b->stream);
     return cuda_ok(&b->cuda, r, "fetching logits", err);
