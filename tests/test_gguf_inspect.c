@@ -190,6 +190,25 @@ TEST(gguf_inspect_shows_control_characters) {
     CHECK(!contains(text, "\033"));
 }
 
+TEST(gguf_inspect_shows_warnings_of_the_vocabulary) {
+    static const Str tokens[] = {STR("a"), STR("b"), STR("ab"), STR("<|im_end|>")}, merges[] = {STR("a b")};
+    static const int32_t types[] = {1, 1, 1, 4};
+    GgufBuilder b = gguf_builder_begin();
+    gguf_builder_put_str(&b, "general.architecture", "llama");
+    gguf_builder_put_str(&b, "tokenizer.ggml.model", "gpt2");
+    gguf_builder_put_strs(&b, "tokenizer.ggml.tokens", tokens, COUNT_OF(tokens));
+    gguf_builder_put_i32s(&b, "tokenizer.ggml.token_type", types, COUNT_OF(types));
+    gguf_builder_put_strs(&b, "tokenizer.ggml.merges", merges, COUNT_OF(merges));
+    REQUIRE(gguf_builder_save(gguf_builder_end(&b), test_tmp_path("warns.gguf")));
+    int code;
+    Str text = run_inspect(test_tmp_path("warns.gguf"), "", &code);
+    CHECK_INT_EQ(0, code);
+    CHECK(contains(text, "Vocabulary: the file has no tokenizer.ggml.pre; \"default\" is taken"));
+    CHECK(contains(text, "they are taken as control tokens: <|im_end|> (3)."));
+    text = run_inspect(test_tmp_path("warns.gguf"), "--json", &code);
+    CHECK(contains(text, "\"tokenizer_warnings\":[\""));
+}
+
 TEST(gguf_inspect_refuses_bad_files) {
     static const struct {
         const char *name, *message;

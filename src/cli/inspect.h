@@ -3,6 +3,7 @@
 
 #include "cli/flags.h"
 #include "json/json_writer.h"
+#include "text/tokenizer.h"
 #include "plan/plan.h"
 
 // Whether a file can be run, and where not, why: one sentence each. The texts live as long as the Support.
@@ -13,6 +14,7 @@ typedef struct {
     bool tokenizer_ok;
     Error model_error;
     Error tokenizer_error;
+    const Tokenizer *tokenizer; // where tokenizer_ok: for its warnings
     const Plan *plan; // NULL unless model_ok
 } Support;
 

@@ -50,8 +50,9 @@ static void check_tokenizer(const GgufFile *file, Arena *arena, Support *s) {
     if (!s->has_tokenizer) return;
     Arena scratch = os_arena(SCRATCH_BYTES);
     void *start = scratch.next;
-    Tokenizer *tokenizer;
+    Tokenizer *tokenizer = NULL;
     s->tokenizer_ok = tokenizer_from_gguf(file, arena, scratch, &tokenizer, &s->tokenizer_error);
+    s->tokenizer = tokenizer;
     os_release(start, SCRATCH_BYTES);
 }
 
@@ -78,6 +79,11 @@ void inspect_put_support(const Support *s, const GgufFile *file, StrBuf *out) {
     if (s->has_model && !s->model_ok) put_error(out, "This model cannot be run: ", &s->model_error);
     if (s->has_tokenizer && !s->tokenizer_ok)
         put_error(out, "This tokenizer cannot be used: ", &s->tokenizer_error);
+    for (uint32_t i = 0; s->tokenizer_ok && i < tokenizer_warning_count(s->tokenizer); i++) {
+        strbuf_put(out, STR("Vocabulary: "));
+        inspect_put_text(out, str_from_c(tokenizer_warning(s->tokenizer, i)), UINT32_MAX);
+        strbuf_put(out, STR(".\n"));
+    }
     if (s->plan && s->plan->n_skipped_tensors) {
         strbuf_printf(out, "Tensors that the model does without: %.*s.\n", STR_ARG(s->plan->skipped_tensors));
     }
@@ -97,6 +103,13 @@ void inspect_put_support_json(const Support *s, const GgufFile *file, JsonWriter
     if (s->has_model && !s->model_ok) json_member_str(w, "model_error", str_from_c(s->model_error.message));
     if (s->has_tokenizer && !s->tokenizer_ok)
         json_member_str(w, "tokenizer_error", str_from_c(s->tokenizer_error.message));
+    if (s->tokenizer_ok && tokenizer_warning_count(s->tokenizer)) {
+        json_key(w, "tokenizer_warnings");
+        json_open_array(w);
+        for (uint32_t i = 0; i < tokenizer_warning_count(s->tokenizer); i++)
+            json_put_str(w, str_from_c(tokenizer_warning(s->tokenizer, i)));
+        json_close_array(w);
+    }
     if (s->plan && s->plan->n_skipped_tensors)
         json_member_str(w, "skipped_tensors", s->plan->skipped_tensors);
     if (s->plan && s->plan->ignored_keys.len) json_member_str(w, "ignored_keys", s->plan->ignored_keys);
