@@ -5,6 +5,7 @@
 #if WORKER_ORCD_CUDA
 
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/cuda_fit.h"
 #include "backend/cuda/devices.h"
 #include "fake_driver.h"
 #include "gguf_builder.h"
@@ -208,6 +209,50 @@ TEST_SLOW(cuda_host_gives_everything_back, 120) {
         CHECK(*fake.launches > 0);
         CHECK(info.vram_bytes_used > 0 && info.n_kv_pages == 256);
         CHECK_STR_EQ("Fake GPU 0", info.device_name);
+    }
+}
+
+// What `inspect --fit` says without a GPU is what a load takes of one, to the byte and to the page.
+TEST_SLOW(cuda_host_takes_what_fit_says, 120) {
+    static const struct {
+        const char *name;
+        uint32_t n_slots;
+        uint64_t memory, kv_bytes, kv_tokens_max;
+        bool fits;
+    } rows[] = {
+        {"all that is of use", 2, 2000000000, 0, 4096, true},
+        {"more slots", 9, 2000000000, 0, 9 * 2048, true},
+        {"as much as was asked for", 1, 2000000000, 1000000, 4096, true},
+        {"what is left", 1, 300000000, 0, 1 << 20, true},
+        {"less than the reserve", 1, 250000000, 0, 4096, false},
+    };
+    load_fake();
+    Arena arena = os_arena((size_t)1 << 30);
+    Plan *plan = make_plan(&arena);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        set_number("FAKE_CUDA_MEMORY", rows[i].memory);
+        BackendOptions options = live_options();
+        options.n_slots = rows[i].n_slots;
+        options.kv_bytes = rows[i].kv_bytes;
+        options.kv_tokens_max = rows[i].kv_tokens_max;
+        LowerTarget target = lower_target_of_sm(90);
+        Arena memory = arena;
+        CudaFit fit;
+        Backend *b;
+        Error err = {0};
+        REQUIRE(cuda_fit(&options, plan, &target, rows[i].memory, &memory, &fit, &err));
+        CHECK(fit.fits == rows[i].fits);
+        REQUIRE(cuda_backend_open(&options, &memory, &b, &err));
+        CHECK(b->load(b, plan, NULL, NULL, &err) == rows[i].fits);
+        if (rows[i].fits) {
+            CHECK_INT_EQ(fit.n_kv_pages, b->info.n_kv_pages);
+            CHECK_U64_EQ(fit.weights_bytes + fit.work_bytes + fit.kv_bytes, b->info.vram_bytes_used);
+            CHECK_U64_EQ(fit.n_kv_pages * fit.kv_page_bytes, fit.kv_bytes);
+        } else {
+            CHECK_INT_EQ(ERR_INSUFFICIENT_VRAM, err.code);
+        }
+        b->close(b);
     }
 }
 

@@ -178,6 +178,56 @@ TEST(gguf_inspect_json_is_json) {
     CHECK_INT_EQ(21, tensors->length);
 }
 
+#if WORKER_ORCD_CUDA
+// Without a GPU: what the model would need, and what of it fits.
+TEST(gguf_inspect_says_what_fits) {
+    static const struct {
+        const char *flags;
+        uint64_t cache_tokens;
+        bool fits;
+    } rows[] = {
+        {"--vram-mb 8000", 2048, true},
+        {"--vram-mb 8000 --max-jobs 4", 4 * 2048, true},
+        {"--vram-mb 8000 --kv-cache-size-mb 1", 1952, true}, // 122 pages of 8,192 bytes
+        {"--vram-mb 100", 0, false},
+    };
+    TinyModel m = tiny_model_llama();
+    tiny_model_save(&m, test_tmp_path("tiny.gguf"));
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].flags);
+        char flags[96];
+        int code;
+        snprintf(flags, sizeof flags, "--fit --json %s", rows[i].flags);
+        Str text = run_inspect(test_tmp_path("tiny.gguf"), flags, &code);
+        CHECK_INT_EQ(0, code);
+        Arena arena = os_arena(1 << 20);
+        Error err = {0};
+        const JsonNode *root = json_parse(text, &arena, &(JsonLimits){.nodes_max = NODES}, &err);
+        REQUIRE(root);
+        uint64_t total = 0, sum = 0, tokens = 0, a_token = 0, kv = 0;
+        static const char *const parts[] = {"weights_bytes", "work_bytes", "staging_bytes", "reserve_bytes",
+                                            "kv_bytes"};
+        for (size_t p = 0; p < COUNT_OF(parts); p++) {
+            uint64_t bytes = 0;
+            CHECK(json_read_u64(json_get(root, str_from_c(parts[p])), &bytes) && bytes > 0);
+            sum += bytes;
+            kv = bytes;
+        }
+        CHECK(json_read_u64(json_get(root, STR("total_bytes")), &total));
+        CHECK(json_read_u64(json_get(root, STR("cache_tokens")), &tokens));
+        CHECK(json_read_u64(json_get(root, STR("kv_bytes_per_token")), &a_token));
+        CHECK_U64_EQ(sum, total);
+        CHECK_U64_EQ(2 * 2 * (32 + 32) * 2, a_token);
+        CHECK_U64_EQ(rows[i].cache_tokens, tokens);
+        if (rows[i].fits) CHECK_U64_EQ(tokens * a_token, kv);
+        snprintf(flags, sizeof flags, "--fit %s", rows[i].flags);
+        text = run_inspect(test_tmp_path("tiny.gguf"), flags, &code);
+        CHECK_INT_EQ(0, code);
+        CHECK(contains(text, rows[i].fits ? " hold it; the cache has room for " : " do not hold it.\n"));
+    }
+}
+#endif
+
 // A file from anywhere must not steer the terminal.
 TEST(gguf_inspect_shows_control_characters) {
     GgufBuilder b = gguf_builder_begin();

@@ -518,7 +518,7 @@ static void put_everything(Report *r, const Options *options) {
     else put_report(r);
 }
 
-// The operations alone.
+// The operations, or what they would need of a GPU, alone.
 static bool put_plan(Report *r, const Options *options, Arena *arena, Error *err) {
     const Support *s = r->support;
     if (!s->has_model)
@@ -527,6 +527,7 @@ static bool put_plan(Report *r, const Options *options, Arena *arena, Error *err
         *err = s->model_error;
         return false;
     }
+    if (options->inspect_fit) return inspect_put_fit(s->plan, options, arena, &r->out, err);
     if (options->json) inspect_put_plan_json(s->plan, &r->out);
     else strbuf_put(&r->out, plan_describe(s->plan, arena));
     return true;
@@ -545,7 +546,7 @@ static bool inspect(const GgufFile *file, const Options *options, Arena *arena, 
         .styled = os_is_terminal(1),
     };
     bool ok = true;
-    if (options->inspect_plan) ok = put_plan(&r, options, arena, err);
+    if (options->inspect_plan || options->inspect_fit) ok = put_plan(&r, options, arena, err);
     else put_everything(&r, options);
     if (ok && r.out.truncated) ok = error_set(err, ERR_NO_MEMORY, "the answer is larger than its memory");
     if (ok) ok = os_output(strbuf_str(&r.out), err);

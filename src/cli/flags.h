@@ -69,6 +69,8 @@ typedef struct {
     const char *tokenizer;
     bool ignore_unknown_keys;
     bool inspect_plan;
+    bool inspect_fit;
+    uint32_t vram_mb;
     uint32_t device; // a DeviceChoice
     uint32_t gpu_device;
     uint32_t threads;

@@ -1,6 +1,7 @@
 #include "backend/cuda/cuda_load.h"
 
 #include "../kernels_src/layout.h"
+#include "backend/cuda/cuda_fit.h"
 #include "backend/cuda/cuda_step.h"
 #include "backend/cuda/upload.h"
 #include "os/os.h"
@@ -158,22 +159,30 @@ static uint32_t upload_threads(void) {
     return (uint32_t)min_u64(os_cpu_count(), UPLOAD_THREADS_MAX);
 }
 
+static uint64_t page_bytes_of(const CudaBackend *b) {
+    return kv_page_layer_bytes(b->plan) * b->plan->n_layers;
+}
+
 // How many pages the cache has: what was asked for, or what is left of the device's memory, and no more than
-// are of use.
-static bool size_cache(CudaBackend *b, uint64_t others, uint64_t *kv_bytes, Error *err) {
-    const Plan *plan = b->plan;
+// are of use. False where they do not fit.
+static bool pick_pages(CudaBackend *b, uint64_t taken, uint64_t available, uint64_t *kv_bytes) {
     const BackendOptions *o = &b->options;
-    uint64_t page_bytes = kv_page_layer_bytes(plan) * plan->n_layers, available;
+    uint64_t page_bytes = page_bytes_of(b), left = available > taken ? available - taken : 0;
     uint64_t pages = div_up(o->kv_tokens_max, KV_PAGE_TOKENS), least = min_u64(pages, KV_PAGES_MIN);
-    if (!device_memory_free_bytes(&b->cuda, &available, err)) return false;
-    uint64_t taken = others + RESERVE_BYTES, left = available > taken ? available - taken : 0;
     if (o->kv_bytes) pages = min_u64(pages, max_u64(o->kv_bytes / page_bytes, 1));
     else pages = min_u64(pages, max_u64(left / page_bytes, least));
     pages = min_u64(pages, UINT32_MAX);
     b->n_pages = (uint32_t)pages;
     *kv_bytes = pages * page_bytes;
-    if (*kv_bytes <= left) return true;
-    return device_memory_insufficient(err, taken + *kv_bytes, available, b->device.name, o->model_path);
+    return *kv_bytes <= left;
+}
+
+static bool size_cache(CudaBackend *b, uint64_t others, uint64_t *kv_bytes, Error *err) {
+    uint64_t available, taken = others + RESERVE_BYTES;
+    if (!device_memory_free_bytes(&b->cuda, &available, err)) return false;
+    if (pick_pages(b, taken, available, kv_bytes)) return true;
+    const char *model_path = b->options.model_path;
+    return device_memory_insufficient(err, taken + *kv_bytes, available, b->device.name, model_path);
 }
 
 static bool make_memory(CudaBackend *b, Error *err) {
@@ -374,6 +383,27 @@ bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *progress, 
     backend->info.chunk_slices = plan->n_layers;
     backend->info.vram_bytes_used = device_memory_used(&b->memory);
     backend->info.load_seconds = (double)(os_monotonic_ns() - begin_ns) * 1e-9;
+    return true;
+}
+
+bool cuda_fit(const BackendOptions *options, const Plan *plan, const LowerTarget *target, uint64_t available,
+              Arena *arena, CudaFit *out, Error *err) {
+    CudaBackend *b = arena_new(arena, CudaBackend, 1);
+    if (!b) return error_set(err, ERR_NO_MEMORY, "the CUDA backend does not fit its memory");
+    b->options = *options;
+    b->arena = arena;
+    b->plan = plan;
+    bool ok = placement_make(plan, arena, &b->placement, err) &&
+              lower_plan(plan, &b->placement, target, options->max_rows, arena, &b->lowered, err) &&
+              make_slots(b, err);
+    if (!ok) return false;
+    *out = (CudaFit){.weights_bytes = b->placement.size,
+                     .work_bytes = lay_out_work(b, 0),
+                     .staging_bytes = upload_staging_bytes(upload_threads()),
+                     .reserve_bytes = RESERVE_BYTES,
+                     .kv_page_bytes = page_bytes_of(b)};
+    out->fits = pick_pages(b, cuda_fit_others(out), available, &out->kv_bytes);
+    out->n_kv_pages = b->n_pages;
     return true;
 }
 

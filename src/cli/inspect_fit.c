@@ -1,0 +1,132 @@
+// inspect --fit: what a model would need of a GPU's memory, and how many tokens of cache fit beside it.
+#include "cli/inspect.h"
+
+#if WORKER_ORCD_CUDA
+
+#include "backend/cuda/cuda_fit.h"
+#include "backend/cuda/devices.h"
+
+static const uint64_t MB = 1000000;
+
+typedef struct {
+    const Plan *plan;
+    uint32_t n_jobs;
+    const char *gpu; // whose memory and kernels are meant; NULL: any
+    uint64_t vram_bytes;
+    LowerTarget target;
+    CudaFit fit;
+} Fit;
+
+// The GPU that --gpu-device names, if this machine has one: its kernels and, unless --vram-mb says another
+// figure, its memory.
+static bool find_gpu(const Options *options, CudaDevice *device) {
+    Cuda cuda;
+    Error ignored; // a machine without a GPU is a usual place to ask
+    if (!cuda_open(&cuda, &ignored)) return false;
+    bool found = cuda_device_query(&cuda, (int)options->gpu_device, device, &ignored) && device->supported;
+    cuda_close(&cuda);
+    return found;
+}
+
+static bool measure(const Options *options, Fit *f, Arena *arena, Error *err) {
+    uint64_t context_tokens = align_up(f->plan->n_context, KV_PAGE_TOKENS);
+    BackendOptions backend = {
+        .n_slots = f->n_jobs,
+        .max_rows = PREFILL_CHUNK_TOKENS,
+        .kv_bytes = options->kv_cache_size_mb * MB,
+        .kv_tokens_max = f->n_jobs * context_tokens,
+    };
+    // Where no memory is given, what the whole cache would need is the answer.
+    uint64_t available = f->vram_bytes ? f->vram_bytes : UINT64_MAX / 2;
+    return cuda_fit(&backend, f->plan, &f->target, available, arena, &f->fit, err);
+}
+
+static uint64_t tokens_of(const Fit *f) {
+    return f->fit.fits ? (uint64_t)f->fit.n_kv_pages * KV_PAGE_TOKENS : 0;
+}
+
+static void put_row(StrBuf *out, const char *label, uint64_t bytes, const char *note) {
+    size_t start = out->len;
+    strbuf_printf(out, "  %-24s", label);
+    strbuf_put_bytes(out, bytes);
+    while (*note && out->len < start + 36)
+        strbuf_put_char(out, ' ');
+    strbuf_printf(out, "%s\n", note);
+}
+
+static void put_text(const Fit *f, StrBuf *out) {
+    const CudaFit *fit = &f->fit;
+    char note[96];
+    StrBuf a_token = STRBUF(note);
+    strbuf_put_count(&a_token, fit->kv_page_bytes / KV_PAGE_TOKENS);
+    strbuf_put(&a_token, STR(" bytes a token"));
+    strbuf_printf(out, "VRAM for %u job%s at once, a context of ", f->n_jobs, plural_s(f->n_jobs));
+    strbuf_put_count(out, f->plan->n_context);
+    strbuf_put(out, STR(" tokens\n"));
+    put_row(out, "weights", fit->weights_bytes, "");
+    put_row(out, "work buffers", fit->work_bytes, "");
+    put_row(out, "staging of the upload", fit->staging_bytes, "given back when the weights are there");
+    put_row(out, "reserve", fit->reserve_bytes, "left to the driver");
+    put_row(out, "key and value cache", fit->kv_bytes, note);
+    put_row(out, "in all", cuda_fit_others(fit) + fit->kv_bytes, "");
+    if (!f->vram_bytes) {
+        strbuf_put(out, STR("The cache holds "));
+    } else {
+        strbuf_put_bytes(out, f->vram_bytes);
+        if (f->gpu) strbuf_printf(out, " (%s)", f->gpu);
+        if (!fit->fits) {
+            strbuf_put(out, STR(" do not hold it.\n"));
+            return;
+        }
+        strbuf_put(out, STR(" hold it; the cache has room for "));
+    }
+    strbuf_put_count(out, tokens_of(f));
+    strbuf_put(out, STR(" tokens.\n"));
+}
+
+static void put_json(const Fit *f, StrBuf *out) {
+    const CudaFit *fit = &f->fit;
+    JsonWriter writer = json_writer_begin(out), *w = &writer;
+    json_open_object(w);
+    json_member_u64(w, "max_jobs", f->n_jobs);
+    json_member_u64(w, "context_length", f->plan->n_context);
+    json_member_u64(w, "sm", f->target.sm);
+    json_member_u64(w, "weights_bytes", fit->weights_bytes);
+    json_member_u64(w, "work_bytes", fit->work_bytes);
+    json_member_u64(w, "staging_bytes", fit->staging_bytes);
+    json_member_u64(w, "reserve_bytes", fit->reserve_bytes);
+    json_member_u64(w, "kv_bytes", fit->kv_bytes);
+    json_member_u64(w, "kv_bytes_per_token", fit->kv_page_bytes / KV_PAGE_TOKENS);
+    json_member_u64(w, "total_bytes", cuda_fit_others(fit) + fit->kv_bytes);
+    if (f->vram_bytes) json_member_u64(w, "vram_bytes", f->vram_bytes);
+    json_member_bool(w, "fits", fit->fits);
+    json_member_u64(w, "cache_tokens", tokens_of(f));
+    json_close_object(w);
+    strbuf_put_char(out, '\n');
+}
+
+bool inspect_put_fit(const Plan *plan, const Options *options, Arena *arena, StrBuf *out, Error *err) {
+    CudaDevice device;
+    Fit f = {.plan = plan, .n_jobs = options->max_jobs, .target = lower_target_of_sm(90)};
+    bool has_gpu = find_gpu(options, &device);
+    if (has_gpu) f.target = lower_target_of_device(&device);
+    f.vram_bytes = options->vram_mb * MB;
+    if (has_gpu && !f.vram_bytes) {
+        f.vram_bytes = device.memory_bytes;
+        f.gpu = device.name;
+    }
+    if (!measure(options, &f, arena, err)) return false;
+    if (options->json) put_json(&f, out);
+    else put_text(&f, out);
+    return true;
+}
+
+#else
+
+bool inspect_put_fit(const Plan *plan, const Options *options, Arena *arena, StrBuf *out, Error *err) {
+    (void)plan, (void)options, (void)arena, (void)out;
+    return error_set(err, ERR_NO_DEVICE,
+                     "this build has no CUDA in it, so it cannot say what a GPU would hold");
+}
+
+#endif
