@@ -182,7 +182,7 @@ TEST_SLOW(smollm2_perplexity, 300) {
     for (uint32_t w = 0; w < n_windows; w++) {
         const int32_t *window = ids + w * WINDOW;
         const float *logits = compute_logits(&m, window, WINDOW, WINDOW - FIRST + 1);
-        uint32_t n_vocab = m.plan->config.n_vocab;
+        uint32_t n_vocab = m.plan->n_vocab;
         double nll = 0;
         for (uint32_t i = FIRST; i < WINDOW; i++) {
             nll += negative_log_probability(logits + (uint64_t)(i - FIRST) * n_vocab, n_vocab, window[i]);
@@ -203,7 +203,7 @@ TEST_SLOW(smollm2_perplexity, 300) {
 TEST_SLOW(smollm2_chunks_give_the_same_bits, 120) {
     enum { TOKENS = 48 };
     Model m = open_model();
-    uint32_t n_vocab = m.plan->config.n_vocab;
+    uint32_t n_vocab = m.plan->n_vocab;
     float *whole = arena_new(&m.arena, float, n_vocab);
     int32_t tokens[TOKENS];
     for (int32_t i = 0; i < TOKENS; i++)

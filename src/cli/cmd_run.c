@@ -386,7 +386,7 @@ static bool read_bias(const char *text, SamplerParams *out, Error *err) {
 
 // What the model's vocabulary does not allow is a wrong flag here.
 static bool check_sampler(const Run *r, Error *err) {
-    if (sampler_check(&r->sampler, r->model.plan->config.n_vocab, err)) return true;
+    if (sampler_check(&r->sampler, r->model.plan->n_vocab, err)) return true;
     err->code = ERR_USAGE;
     return false;
 }

@@ -321,7 +321,7 @@ static bool set_up(Worker *w, Error *err) {
         !model_open_backend(o, o->max_jobs, 0, &w->model, err)) {
         return false;
     }
-    uint64_t job_bytes = api_job_arena_bytes(w->model.plan->config.n_context);
+    uint64_t job_bytes = api_job_arena_bytes(w->model.plan->n_context);
     if (!bridge_init(&w->bridge, o->max_jobs, job_bytes, &w->model.arena, err)) return false;
     if (!open_server(w, err) || !drop_capabilities(o, true, err) || !api_start_encoder(w->api, err))
         return false;

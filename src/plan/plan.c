@@ -318,7 +318,6 @@ bool plan_build_as(const GgufFile *file, const Arch *arch, const PlanOptions *op
     plan->arch = arch;
     Builder b = {.file = file, .options = options, .arena = arena, .plan = plan};
     if (!config_read(file, arch, 0, &b.c, err) || !check_keys(&b, err)) return false;
-    plan->config = b.c;
     plan->n_layers = b.c.n_layers;
     plan->n_vocab = b.c.n_vocab;
     plan->n_context = b.c.n_context;

@@ -82,7 +82,6 @@ typedef struct {
 
 typedef struct {
     const Arch *arch;
-    ModelConfig config;
     const Op *ops;
     uint32_t n_ops;
     const Weight *weights; // every weight that an operation uses, each once

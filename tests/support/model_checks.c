@@ -196,7 +196,7 @@ static void check_logprobs(const ModelPair *p, const SamplerParams *params, cons
     CHECK_INT_EQ(params->logprobs, run->logprobs != NULL);
     if (!run->logprobs) return;
     TokenLogprobs expected;
-    sampler_logprobs(logits, p->plan->config.n_vocab, run->tokens[0], params->n_logprobs, &expected);
+    sampler_logprobs(logits, p->plan->n_vocab, run->tokens[0], params->n_logprobs, &expected);
     CHECK_INT_EQ(expected.token, run->logprobs->token);
     CHECK_NEAR(expected.logprob, run->logprobs->logprob, 1e-4);
     REQUIRE(expected.n_best == run->logprobs->n_best);
@@ -265,7 +265,7 @@ void model_check_cache_runs_out(ModelPair *p, const int32_t *prompt, uint32_t n_
     EngineRequest fits = {
         .tokens = prompt, .n_prompt = n_prompt, .max_tokens = n - n_prompt, .sampler = SAMPLER_GREEDY};
     EngineRequest large = fits;
-    large.max_tokens = p->plan->config.n_context - n_prompt;
+    large.max_tokens = p->plan->n_context - n_prompt;
     int32_t *first = arena_new(&scratch, int32_t, n), *again = arena_new(&scratch, int32_t, n);
     Engine *e;
     Error err = {0};
