@@ -518,7 +518,7 @@ TEST(api_request_time_of_a_32_kib_prompt) {
     }
     printf("%zu bytes: parsed and validated in %.3f ms, encoded in %.3f ms\n", body.len,
            (double)best_parse_ns / 1e6, (double)best_encode_ns / 1e6);
-    CHECK(best_parse_ns < (test_is_sanitized() ? 50 : 1) * 1000000ull);
+    CHECK_SOON(1, best_parse_ns / 1000000);
     CHECK(fake_sched_stop(f));
 }
 

@@ -454,8 +454,7 @@ TEST(api_cancel_ends_the_stream_within_100_ms) {
     CHECK_STR_EQ("{\"job_id\":\"j\",\"status\":\"cancelling\"}", a.body);
     read_until(s, NULL);
     uint64_t took_ms = (os_monotonic_ns() - begin_ns) / 1000000;
-    printf("cancel to end of stream: %llu ms\n", (unsigned long long)took_ms);
-    CHECK(took_ms < (test_is_sanitized() ? 400 : 100));
+    CHECK_SOON(100, took_ms);
     CHECK(text_contains(stream_text(s),
                         "event: error\ndata: {\"code\":\"CANCELLED\",\"message\":\"the job was "
                         "cancelled\",\"retriable\":false,\"correlation_id\":\""));
@@ -485,7 +484,8 @@ TEST(api_disconnect_stops_the_job_within_100_ms) {
         for (int waited_ms = 0; fake_pages_used(f) && waited_ms < 3000; waited_ms++)
             os_sleep_ms(1);
         os_sleep_ms(30); // would show another step
-        CHECK(fake_last_step_ns(f) < begin_ns + (test_is_sanitized() ? 300 : 100) * 1000000ull);
+        uint64_t last_ns = fake_last_step_ns(f);
+        CHECK_SOON(100, last_ns > begin_ns ? (last_ns - begin_ns) / 1000000 : 0);
         CHECK_INT_EQ(0, fake_pages_used(f));
         CHECK(text_contains(ask(f, "GET", "/health", NULL).body, "\"jobs_active\":0"));
     }
@@ -513,7 +513,8 @@ TEST(api_deadlines) {
         CHECK_INT_EQ(200, a.status);
         CHECK_INT_EQ(1, text_count(a.body, "event: error\ndata: {\"code\":\"INFERENCE_TIMEOUT\""));
         CHECK_INT_EQ(0, text_count(a.body, "event: end"));
-        CHECK(took_ms > (i ? 900 : 100) && took_ms < (i ? 2000 : 1000));
+        CHECK(took_ms > (i ? 900 : 100));
+        CHECK_SOON(i ? 2000 : 1000, took_ms);
     }
     CHECK(text_contains(ask(f, "GET", "/metrics", NULL).body,
                         "worker_requests_total{outcome=\"timeout\"} 3\n"));
@@ -582,7 +583,8 @@ TEST(api_draining_ends_jobs_after_the_grace_time) {
     CHECK(text_contains(stream_text(s),
                         "event: error\ndata: {\"code\":\"CANCELLED\",\"message\":\"the worker is "
                         "shutting down\",\"retriable\":false,"));
-    CHECK(took_ms >= 200 && took_ms < 1500);
+    CHECK(took_ms >= 200);
+    CHECK_SOON(1500, took_ms);
 }
 
 TEST(api_lost_backend_ends_streams_and_server) {
@@ -611,7 +613,7 @@ TEST(api_lost_backend_ends_streams_and_server) {
     CHECK(text_contains(a.body, "{\"error\":{\"code\":\"CUDA_ERROR\",\"message\":\"the script says so\","
                                 "\"retriable\":true,"));
     fake_worker_join(f); // the server stops by itself
-    CHECK((os_monotonic_ns() - begin_ns) / 1000000 < 2000);
+    CHECK_SOON(2000, (os_monotonic_ns() - begin_ns) / 1000000);
 }
 
 TEST(api_vram_oom_is_a_json_error) {

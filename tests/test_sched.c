@@ -104,9 +104,9 @@ TEST(sched_cancel_stops_within_100_ms) {
         collect(f, &o);
         uint64_t took_ms = (os_monotonic_ns() - begin_ns) / 1000000;
         if (CHECK_INT_EQ(EVENT_ERROR, o.last.kind)) CHECK_INT_EQ(ERR_CANCELLED, o.last.error.code);
-        CHECK(took_ms < (test_is_sanitized() ? 300 : 100));
-        printf("%s: %llu ms\n", rows[i].name, (unsigned long long)took_ms);
-        CHECK(fake_last_step_ns(f) < begin_ns + 100 * 1000000ull);
+        uint64_t last_ns = fake_last_step_ns(f);
+        CHECK_SOON(100, took_ms);
+        CHECK_SOON(100, last_ns > begin_ns ? (last_ns - begin_ns) / 1000000 : 0);
         CHECK_INT_EQ(0, fake_pages_used(f));
         check_silence(f);
     }

@@ -191,6 +191,43 @@ bool test_check_near(double expected, double actual, double tolerance, const cha
     return false;
 }
 
+// How much longer than alone a thread takes here and now, because other programs want the processors, too.
+static double slowdown(void) {
+    const int64_t work_ns = 50 * 1000000;
+    struct timespec begin, end, used;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    int64_t stop_ns = (int64_t)used.tv_sec * 1000000000 + used.tv_nsec + work_ns;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    do
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    while ((int64_t)used.tv_sec * 1000000000 + used.tv_nsec < stop_ns);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    int64_t took_ns = (int64_t)(end.tv_sec - begin.tv_sec) * 1000000000 + end.tv_nsec - begin.tv_nsec;
+    return (double)took_ns / (double)work_ns;
+}
+
+// The share of the last ten seconds in which some program waited for a processor, in percent; 0 where the
+// kernel does not tell.
+static double waiting_percent(void) {
+    double percent = 0;
+    FILE *file = fopen("/proc/pressure/cpu", "r");
+    if (!file) return 0;
+    if (fscanf(file, "some avg10=%lf", &percent) != 1) percent = 0;
+    fclose(file);
+    return percent;
+}
+
+bool test_check_soon(uint64_t limit_ms, uint64_t took_ms, const char *file, int line, const char *text) {
+    enum { BUSY_LIMIT_MS = 120000, BUSY_PERCENT = 5 };
+    printf("%s: %llu ms, at most %llu\n", text, (unsigned long long)took_ms, (unsigned long long)limit_ms);
+    if (took_ms <= limit_ms) return pass();
+    bool is_busy = SANITIZED || waiting_percent() > BUSY_PERCENT || slowdown() > 1.1;
+    if (is_busy && took_ms < BUSY_LIMIT_MS) return pass();
+    test_fail(file, line, "%s: %llu ms, at most %llu on a machine that has nothing else to do", text,
+              (unsigned long long)took_ms, (unsigned long long)limit_ms);
+    return false;
+}
+
 // `folder`/`name`, or `folder` where name is empty, in memory that lives as long as the case.
 static const char *join_path(const char *folder, const char *name) {
     static char paths[PATHS_BYTES];

@@ -78,6 +78,11 @@ enum { TEST_TIMEOUT_SECONDS = 60 };
 #define CHECK_NEAR(expected, actual, tolerance) \
     test_check_near((double)(expected), (double)(actual), (double)(tolerance), __FILE__, __LINE__, #actual)
 
+// A time that is promised to be at most `limit_ms`. It says nothing where other programs want the processors,
+// too: there it may be two minutes. What was measured is printed.
+#define CHECK_SOON(limit_ms, took_ms) \
+    test_check_soon((uint64_t)(limit_ms), (uint64_t)(took_ms), __FILE__, __LINE__, #took_ms)
+
 // Paths are absolute, zero-terminated, and valid until the case ends.
 //
 // test_tmp_path: `name` in the case's own scratch folder, which is empty when the case starts and is removed
@@ -114,5 +119,6 @@ bool test_check_u64(uint64_t expected, uint64_t actual, const char *file, int li
 bool test_check_str(Str expected, Str actual, const char *file, int line, const char *text);
 bool test_check_bytes(const void *expected, size_t expected_size, const void *actual, size_t actual_size,
                       const char *file, int line, const char *text);
+bool test_check_soon(uint64_t limit_ms, uint64_t took_ms, const char *file, int line, const char *text);
 bool test_check_near(double expected, double actual, double tolerance, const char *file, int line,
                      const char *text);
