@@ -11,7 +11,7 @@ DEVICE float activate(float x) {
 #if ACTIVATION == ACTIVATION_SILU
     return x * reciprocal_fast(1.0f + exp2_fast(-1.44269504089f * x));
 #elif ACTIVATION == ACTIVATION_GELU_TANH
-    return 0.5f * x * (1.0f + tanh_f32(0.79788456080286536f * x * (1.0f + 0.044715f * x * x)));
+    return 0.5f * x * (1.0f + tanh_f32(0.79788456080286536f * x * fma_f32(0.044715f * x, x, 1.0f)));
 #else
     return 0.5f * x * (1.0f + erf_f32(x * 0.70710678118654752f));
 #endif

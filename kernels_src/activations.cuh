@@ -12,16 +12,10 @@
 // a float format does. Planes of halves, because lane i reads 16 bytes of block i: neighbours, no bank
 // conflicts.
 // Mapping: four threads make a block, each four values of its first half and four of its second.
-// Defines: N_COLS, WARPS (of a block), and the formats of the stage's weights: FORMAT_0, and FORMAT_1,
-// FORMAT_2 where there are several; X_FINE (formats.cuh).
+// Needs formats.cuh (X_FINE, BlockX, sums of bytes) and format_runs.cuh (FORMAT_0 … FORMAT_2, those of the
+// stage's weights). Defines: N_COLS, WARPS (of a block).
 #if !defined(N_COLS) || !defined(WARPS) || !defined(FORMAT_0)
 #error "N_COLS, WARPS, FORMAT_0"
-#endif
-#ifndef FORMAT_1
-#define FORMAT_1 FORMAT_0
-#endif
-#ifndef FORMAT_2
-#define FORMAT_2 FORMAT_0
 #endif
 #define THREADS (WARPS * 32)
 #define X_INTEGERS (!FORMAT_IS_FLOAT(FORMAT_0) || !FORMAT_IS_FLOAT(FORMAT_1) || !FORMAT_IS_FLOAT(FORMAT_2))
@@ -37,6 +31,7 @@ enum : u32 {
     X_BYTES = ROUND_UP(X_FLOAT + (X_FLOATS ? N_COLS * 4 : 0), 16),
     X_GROUPS = N_COLS / 4,                       // of 4 values
     X_TURNS = 2 * CEIL_DIV(N_COLS / 8, THREADS), // groups a thread
+    X_SPANS = CEIL_DIV(N_COLS, 256),             // of columns: what a warp has in two turns
 };
 
 // The group that this thread takes in a turn; X_GROUPS or more for none. Turns 2i and 2i + 1 are words of the
@@ -166,6 +161,10 @@ DEVICE void x_load_global(const float *x, float4 v[X_TURNS]) {
 // H = X / sqrt(mean(X^2) + eps) * W. The root is one number a row, so the product with a matrix can be
 // multiplied by it afterwards: x * w is quantised at once, and the sum of squares is ready at the same
 // barrier. (OP_RMS_NORM.)
+//
+// Order of a norm's sums, which the number of columns alone decides: a thread's eight values of a span of 256
+// columns, in their order from the last one on; then lanes 16 apart, 8, 4, 2, 1; then spans four apart, and
+// the four sums of those.
 
 // w may be loaded before the previous stage is done.
 DEVICE void norm_load_weight(const float *w, float4 v[X_TURNS]) {
@@ -176,31 +175,52 @@ DEVICE void norm_load_weight(const float *w, float4 v[X_TURNS]) {
     }
 }
 
-// Quantises x * w into shared memory; warp_squares[warp] gets the sum of squares of the warp's values. A
-// block_sync must follow before norm_factor and before anyone reads the activations.
+DEVICE float add_squares(float4 v, float sum) {
+    return fma_f32(v.x, v.x, fma_f32(v.y, v.y, fma_f32(v.z, v.z, fma_f32(v.w, v.w, sum))));
+}
+
+// `sum` has this lane's part of each of the warp's spans; spans [X_SPANS] gets their sums.
+DEVICE void store_spans(float sum[X_TURNS / 2], float *spans) {
+#pragma unroll
+    for (u32 m = 16; m > 0; m /= 2) {
+#pragma unroll
+        for (u32 i = 0; i < X_TURNS / 2; i++) {
+            sum[i] += shuffle_xor(sum[i], m);
+        }
+    }
+    if (lane_index() > 0) return;
+#pragma unroll
+    for (u32 i = 0; i < X_TURNS / 2; i++) {
+        u32 span = i * WARPS + warp_index();
+        if (span < X_SPANS) spans[span] = sum[i];
+    }
+}
+
+// After a block_sync: the sum of all spans.
+DEVICE float sum_of_spans(const float *spans) {
+    float sum[4] = {0, 0, 0, 0};
+#pragma unroll
+    for (u32 i = 0; i < X_SPANS; i++) {
+        sum[i % 4] += spans[i];
+    }
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+// Quantises x * w into shared memory, and the squares' sums into `spans`. A block_sync must follow before
+// norm_factor and before anyone reads the activations.
 template <bool keep_sums>
-DEVICE void norm_store(u8 *shared_x, float *warp_squares, const float4 x[X_TURNS], const float4 w[X_TURNS]) {
-    float squares = 0;
+DEVICE void norm_store(u8 *shared_x, float *spans, const float4 x[X_TURNS], const float4 w[X_TURNS]) {
+    float squares[X_TURNS / 2];
     float4 xw[X_TURNS];
 #pragma unroll
     for (u32 i = 0; i < X_TURNS; i++) {
-        float4 v = x[i];
-        squares = fma_f32(v.x, v.x, fma_f32(v.y, v.y, fma_f32(v.z, v.z, fma_f32(v.w, v.w, squares))));
-        xw[i] = {v.x * w[i].x, v.y * w[i].y, v.z * w[i].z, v.w * w[i].w};
+        squares[i / 2] = add_squares(x[i], i % 2 == 0 ? 0.0f : squares[i / 2]);
+        xw[i] = {x[i].x * w[i].x, x[i].y * w[i].y, x[i].z * w[i].z, x[i].w * w[i].w};
     }
     x_store<keep_sums>(shared_x, xw);
-#pragma unroll
-    for (u32 m = 16; m > 0; m /= 2) {
-        squares += shuffle_xor(squares, m);
-    }
-    if (lane_index() == 0) warp_squares[warp_index()] = squares;
+    store_spans(squares, spans);
 }
 
-DEVICE float norm_factor(const float *warp_squares, float eps) {
-    float sum = 0;
-#pragma unroll
-    for (u32 w = 0; w < THREADS / WARP; w++) {
-        sum += warp_squares[w];
-    }
-    return reciprocal_sqrt_fast(sum * (1.0f / N_COLS) + eps);
+DEVICE float norm_factor(float squares, float eps) {
+    return reciprocal_sqrt_fast(fma_f32(squares, 1.0f / N_COLS, eps));
 }

@@ -1,6 +1,7 @@
 // Decode: attention of one token over its cache, each split of the positions by itself.
 //
-//     part[split][h] = softmax(q[h] K^T) V over the split's positions ; part_weight[split][h] = {m, l}
+//     part[split][h] = softmax(q[h] K^T) V over the split's positions
+//     part_weight[split][h] = {m, l}
 // with m the largest score and l the sum of 2^(score - m) (scores are in powers of two: q is scaled so).
 // decode_output puts the splits together (flash decoding: Dao, Haziza, Massa, Sizov 2023; online softmax:
 // Milakov, Gimelshein 2018).
@@ -8,12 +9,13 @@
 // Operation: ATTENTION. Grid: (SPLITS_MAX, N_KV_HEADS) blocks; those past the sequence's splits have nothing
 // to do. The warps of a block take its pages in turn, a page at a time, and all heads that share the keys at
 // once, on the tensor cores:
-//     S^T [16 tokens][8 heads] = K [16][HEAD_DIM] q^T ,  O^T [HEAD_DIM][8] += V^T [HEAD_DIM][16] P^T [16][8]
+//     S^T [16 tokens][8 heads] = K [16][HEAD_DIM] q^T
+//     O^T [HEAD_DIM][8] += V^T [HEAD_DIM][16] P^T [16][8]
 // so that 7 or 8 of 8 columns are used where 4 of 16 rows would be the other way round. Lane i = 4 r + c. The
 // order of dimensions in a product is free, and so is that of tokens, which lets a lane load 16 consecutive
 // bytes of keys and 8 of values. The warps' results are put together at the end in their order. Pages but the
 // one being written are loaded before the wait. Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 16),
-// WARPS, attention_splits.cuh's; SOFT_CAP (soft_cap.cuh).
+// WARPS, attention_splits.cuh's; SOFT_CAP (soft_cap.cuh). Needs kv_cache.cuh.
 #if !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(HEAD_DIM) || !defined(WARPS) || HEAD_DIM % 16
 #error "N_HEADS, N_KV_HEADS, HEAD_DIM, WARPS"
 #endif
@@ -61,29 +63,26 @@ struct AttentionState {
 
 DEVICE void load_page(const AttentionArgs &a, u32 kv_head, u32 number, KvPage *kv) {
     u32 r = lane_index() / 4, c = lane_index() % 4;
-    const f16 *keys =
-        a.kv + (u64)number * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) + kv_head * 2 * KV_TILE_HALVES(HEAD_DIM);
-    const f16 *values = keys + KV_TILE_HALVES(HEAD_DIM);
-    const f16 *row = keys + token_of_row(r) * HEAD_DIM + c * 8;
+    const f16 *row = kv_key(a.kv, number, kv_head, token_of_row(r)) + c * 8;
+    const f16 *values = kv_value(a.kv, number, kv_head, c * 4) + r * VALUE_DIM_STRIDE;
 #pragma unroll
     for (u32 j = 0; j < K_LOADS; j++) {
         kv->k[j][0] = kv->k[j][1] = {0, 0, 0, 0};
         if (!has_dims(j)) continue;
         kv->k[j][0] = load_shared_data((const uint4 *)(row + j * 32));
-        kv->k[j][1] = load_shared_data((const uint4 *)(row + 2 * HEAD_DIM + j * 32));
+        kv->k[j][1] = load_shared_data((const uint4 *)(row + 2 * KEY_TOKEN_STRIDE + j * 32));
     }
 #pragma unroll
     for (u32 j = 0; j < V_TILES; j++) {
-        kv->v[j][0] = load_shared_data((const uint2 *)(values + (j * 16 + r) * KV_PAGE + c * 4));
-        kv->v[j][1] = load_shared_data((const uint2 *)(values + (j * 16 + r + 8) * KV_PAGE + c * 4));
+        kv->v[j][0] = load_shared_data((const uint2 *)(values + j * 16 * VALUE_DIM_STRIDE));
+        kv->v[j][1] = load_shared_data((const uint2 *)(values + (j * 16 + 8) * VALUE_DIM_STRIDE));
     }
 }
 
 // Brings a page into the L2 before it is wanted: a warp's later pages, and the one that is still being
 // written (all of it but the new entry comes from device memory like the others).
 DEVICE void prefetch_page(const AttentionArgs &a, u32 kv_head, u32 number) {
-    const f16 *keys =
-        a.kv + (u64)number * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) + kv_head * 2 * KV_TILE_HALVES(HEAD_DIM);
+    const f16 *keys = kv_key(a.kv, number, kv_head, 0); // its values follow
     for (u32 i = lane_index() * 64; i < 2 * KV_TILE_HALVES(HEAD_DIM); i += WARP * 64) {
         prefetch_l2(keys + i);
     }
@@ -171,7 +170,7 @@ DEVICE void add_page(const KvPage &kv, const uint4 q[K_LOADS], bool sees_first, 
         keep[i] = exp2_fast(h->top[i] - top);
         p[i] = exp2_fast(s[i] - top);
         p[2 + i] = exp2_fast(s[2 + i] - top);
-        h->sum[i] = h->sum[i] * keep[i] + (p[i] + p[2 + i]);
+        h->sum[i] = fma_f32(h->sum[i], keep[i], p[i] + p[2 + i]);
         h->top[i] = top;
     }
     u32 weights[2] = {transpose_matrix(pack_f16(p[0], p[1])), transpose_matrix(pack_f16(p[2], p[3]))};

@@ -20,7 +20,7 @@ enum : u32 {
 struct ExpertsDownRows {
     const u8 *weight;
     const ChosenExpert *chosen;
-    DEVICE u32 part(u32) const {
+    DEVICE u32 projection(u32) const {
         return 0;
     }
     DEVICE const u8 *row(u32 unit, u32 r) const {
@@ -47,7 +47,7 @@ DEVICE void decode_experts_down_prepare(const ExpertsDownArgs &a, u32 block, u8 
         u32 row = down_row(my_unit(block), r);
         s->bias[r] = 0;
         for (u32 i = 0; i < N_USED && a.bias != 0 && row < D_MODEL; i++) {
-            s->bias[r] += chosen[i].weight * a.bias[chosen[i].expert * D_MODEL + row];
+            s->bias[r] = fma_f32(chosen[i].weight, a.bias[chosen[i].expert * D_MODEL + row], s->bias[r]);
         }
     }
     s->product.settle(block);

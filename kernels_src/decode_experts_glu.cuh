@@ -1,6 +1,7 @@
 // Decode: the chosen experts' gate and up, activation, and their weights.
 //
-//     h = rms_norm(x) ; out[i] = act(W_gate[e_i] h + b_gate[e_i], W_up[e_i] h + b_up[e_i]) * weight_i
+//     h = rms_norm(x)
+//     out[i] = act(W_gate[e_i] h + b_gate[e_i], W_up[e_i] h + b_up[e_i]) * weight_i
 //
 // for the chosen experts e_i (expert_choice.cuh). What they give is weighted here, before the next product,
 // which is linear. Operations: (RMS_NORM, ROUTE,) EXPERT_MATMUL x 2, GLU. Grid and order of sums:
@@ -22,7 +23,7 @@ enum : u32 {
 struct ExpertsGluRows {
     const u8 *weight[2];
     const ChosenExpert *chosen;
-    DEVICE u32 part(u32) const {
+    DEVICE u32 projection(u32) const {
         return 0;
     }
     DEVICE const u8 *row(u32 unit, u32 r) const {
@@ -57,8 +58,9 @@ DEVICE void decode_experts_glu_run(const ExpertsGluArgs &a, u32 block, u8 *share
     float factor = norm_run(shared, x, s->norm);
     s->product.settle(block);
     s->product.run(block, shared, [&](u32 done, const float sums[ROWS]) {
-        if (done < UNITS)
-            a.out[done] = gated(sums[0] * factor + bias[0], sums[1] * factor + bias[1]) * weight;
+        if (done >= UNITS) return;
+        float gate = fma_f32(sums[0], factor, bias[0]), up = fma_f32(sums[1], factor, bias[1]);
+        a.out[done] = gated(gate, up) * weight;
     });
 }
 

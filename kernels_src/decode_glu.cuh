@@ -1,6 +1,7 @@
 // Decode: norm, gate and up, activation.
 //
-//     h = norm(x) ; out = act(W_gate h + b_gate) * (W_up h + b_up)
+//     h = norm(x)
+//     out = act(W_gate h + b_gate) * (W_up h + b_up)
 // UNGATED: out = act(W_up h + b_up)
 //
 // Operations: RMS_NORM or LAYER_NORM (decode_norm.cuh), MATMUL x 2, GLU; UNGATED: MATMUL, ACTIVATION. Grid
@@ -16,12 +17,12 @@ static_assert(UNITS_PER_WARP <= (u32)WARP, "one finish a warp");
 
 struct GluRows {
     const u8 *weight[2];
-    DEVICE u32 part(u32) const {
+    DEVICE u32 projection(u32) const {
         return 0;
     }
     DEVICE const u8 *row(u32 unit, u32 r) const {
-        return weight[r] + unit * (r == 0 ? layout_row_bytes(FORMAT_0, N_COLS)
-                                          : layout_row_bytes(FORMAT_1, N_COLS));
+        return weight[r] +
+               unit * (r == 0 ? layout_row_bytes(FORMAT_0, N_COLS) : layout_row_bytes(FORMAT_1, N_COLS));
     }
 };
 
@@ -53,9 +54,10 @@ DEVICE void decode_glu_run(const GluArgs &a, u32 block, u8 *shared, GluState *s)
         if (unit >= D_FF) return;
         float v[ROWS];
         for (u32 r = 0; r < ROWS; r++) {
-            v[r] = sums[r] * factor;
 #ifdef HAS_BIAS
-            v[r] += s->bias[r];
+            v[r] = fma_f32(sums[r], factor, s->bias[r]);
+#else
+            v[r] = sums[r] * factor;
 #endif
         }
 #ifdef UNGATED

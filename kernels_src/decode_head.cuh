@@ -11,7 +11,7 @@
 #endif
 struct HeadRows {
     const u8 *weight;
-    DEVICE u32 part(u32) const {
+    DEVICE u32 projection(u32) const {
         return 0;
     }
     DEVICE const u8 *row(u32 unit, u32 r) const {
@@ -47,7 +47,7 @@ DEVICE void decode_head_run(const HeadArgs &a, u32 block, u8 *shared, HeadState 
         for (u32 r = 0; r < ROWS; r++) {
             u32 row = unit * ROWS + r;
             if (unit >= UNITS || row >= N_VOCAB) break;
-            float logit = sums[r] * factor + (a.bias != 0 ? a.bias[row] : 0.0f);
+            float logit = fma_f32(sums[r], factor, a.bias != 0 ? a.bias[row] : 0.0f);
 #ifdef SOFT_CAP
             logit = soft_cap(logit, SOFT_CAP);
 #endif

@@ -3,7 +3,8 @@
 //     x += W in + b
 // RAW: x = W in + b; x is then args.x of another buffer, for decode_post_norm.
 // FROM_ATTENTION: `in` is what decode_attention left, its splits put together:
-//     in[h] = sum_s part[s][h] l_s 2^(m_s - m) / sum_s l_s 2^(m_s - m), m = max m_s
+//     m = max m_s
+//     in[h] = sum_s part[s][h] l_s 2^(m_s - m) / sum_s l_s 2^(m_s - m)
 // HAS_SINKS: a sink is one more split, before the others, with a score and no value: it takes its share of
 // the softmax and gives nothing back.
 //
@@ -19,7 +20,7 @@ static_assert(UNITS_PER_WARP <= (u32)WARP, "one finish a warp");
 
 struct OutputRows {
     const u8 *weight;
-    DEVICE u32 part(u32) const {
+    DEVICE u32 projection(u32) const {
         return 0;
     }
     DEVICE const u8 *row(u32 unit, u32 r) const {
@@ -87,9 +88,9 @@ DEVICE void combine(Combined *c, const SplitValues &split) {
     Half2 low = unpack_f16(split.v.x), high = unpack_f16(split.v.y);
     float top = max_f32(c->top, split.weight.x);
     float keep = exp2_fast(c->top - top), add = exp2_fast(split.weight.x - top) * split.weight.y;
-    c->v = {c->v.x * keep + low.low * add, c->v.y * keep + low.high * add, c->v.z * keep + high.low * add,
-            c->v.w * keep + high.high * add};
-    c->weight = c->weight * keep + add;
+    c->v = {fma_f32(c->v.x, keep, low.low * add), fma_f32(c->v.y, keep, low.high * add),
+            fma_f32(c->v.z, keep, high.low * add), fma_f32(c->v.w, keep, high.high * add)};
+    c->weight = fma_f32(c->weight, keep, add);
     c->top = top;
 }
 

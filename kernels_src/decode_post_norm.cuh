@@ -51,7 +51,7 @@ DEVICE void decode_post_norm_run(const PostNormArgs &a, u8 *shared, const PostNo
     for (u32 w = 0; w < POST_NORM_WARPS; w++) {
         sum += warps[w];
     }
-    float factor = reciprocal_sqrt_fast(sum * (1.0f / D_MODEL) + NORM_EPS);
+    float factor = reciprocal_sqrt_fast(fma_f32(sum, 1.0f / D_MODEL, NORM_EPS));
 #pragma unroll
     for (u32 i = 0; i < POST_NORM_TURNS; i++) {
         u32 g = i * POST_NORM_THREADS + thread_index();

@@ -1,8 +1,10 @@
 // Decode, stage 1 of a layer: norm, queries, keys and values, their biases, RoPE, and the cache's new entry.
 //
-//     h = rms_norm(x) ; q, k, v = W_q h + b_q, W_k h + b_k, W_v h + b_v ; q, k turned by RoPE at the token's
-//     position q → args.q as f16, times SCORE_SCALE * log2(e) (attention works with powers of two) ; k, v →
-//     the cache
+//     h = rms_norm(x)
+//     q, k, v = W_q h + b_q, W_k h + b_k, W_v h + b_v
+//     q, k turned by RoPE at the token's position
+//     q → args.q as f16, times SCORE_SCALE * log2(e) (attention works with powers of two)
+//     k, v → the cache
 // RAW: q, k and v → args.raw as they are, for decode_heads.
 // FIRST: x is read from the embedding of the sequence's token (times EMBED_SCALE; LEARNED_POSITIONS: plus its
 // position's vector), and written out by block 0.
@@ -10,8 +12,10 @@
 // Operations: EMBED, ADD_POSITION, RMS_NORM or LAYER_NORM (decode_norm.cuh), MATMUL x 3, ROPE x 2 (none with
 // ROPE_DIMS 0), KV_WRITE. Grid and order of sums: matvec.cuh. A unit is
 // the two rows of a RoPE pair (of V: two rows side by side), so that the warp that has the sums turns them.
-// Defines: D_MODEL, N_HEADS, N_KV_HEADS, HEAD_DIM, ROPE_DIMS, ROPE_HALVES (pairs i, i + dims / 2; else 2i, 2i
-// + 1), ROPE_SCALE (on cos and sin), NORM_EPS, SCORE_SCALE, FORMAT_0 … FORMAT_2 (of W_q, W_k, W_v), BLOCKS,
+// Needs decode_norm.cuh, kv_cache.cuh and matvec.cuh.
+// Defines: D_MODEL, N_HEADS, N_KV_HEADS, HEAD_DIM, ROPE_DIMS, ROPE_HALVES (pairs i, i + dims / 2; else
+// 2 i, 2 i + 1), ROPE_SCALE (on cos and sin), NORM_EPS, SCORE_SCALE, FORMAT_0 … FORMAT_2 (of W_q, W_k, W_v),
+// BLOCKS,
 // WARPS, RING_BYTES; RAW; LAYER_NORM; FIRST with EMBED_FORMAT and EMBED_SCALE, LEARNED_POSITIONS.
 #if !defined(HEAD_DIM) || !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(ROPE_DIMS) || \
     !defined(ROPE_HALVES) || !defined(ROPE_SCALE) || !defined(SCORE_SCALE)
@@ -28,19 +32,21 @@ static_assert(UNITS == Q_UNITS + 2 * K_UNITS && UNITS_PER_WARP <= (u32)WARP, "on
 
 // What a unit is.
 struct QkvUnit {
-    u32 part;   // 0 query, 1 key, 2 value
-    u32 head;   // within its part
-    u32 pair;   // RoPE pair, where it is turned
-    u32 dim[2]; // within its head
+    u32 projection; // 0 query, 1 key, 2 value
+    u32 head;       // within its projection
+    u32 pair;       // RoPE pair, where it is turned
+    u32 dim[2];     // within its head
     bool turned;
 };
 DEVICE QkvUnit qkv_unit(u32 unit) {
     QkvUnit u;
-    u.part = unit < Q_UNITS ? 0 : unit < Q_UNITS + K_UNITS ? 1 : 2;
-    u32 in_part = unit - (u.part == 0 ? 0u : u.part == 1 ? (u32)Q_UNITS : (u32)(Q_UNITS + K_UNITS));
-    u.head = in_part / HEAD_UNITS;
-    u.pair = in_part % HEAD_UNITS;
-    u.turned = u.part < 2 && u.pair < ROPE_PAIRS;
+    u.projection = unit < Q_UNITS ? 0 : unit < Q_UNITS + K_UNITS ? 1 : 2;
+    u32 in_projection = unit - (u.projection == 0   ? 0u
+                                : u.projection == 1 ? (u32)Q_UNITS
+                                                    : (u32)(Q_UNITS + K_UNITS));
+    u.head = in_projection / HEAD_UNITS;
+    u.pair = in_projection % HEAD_UNITS;
+    u.turned = u.projection < 2 && u.pair < ROPE_PAIRS;
     bool halves = ROPE_HALVES && u.turned;
     u.dim[0] = halves ? u.pair : 2 * u.pair;
     u.dim[1] = halves ? u.pair + ROPE_PAIRS : 2 * u.pair + 1;
@@ -49,14 +55,14 @@ DEVICE QkvUnit qkv_unit(u32 unit) {
 
 struct QkvRows {
     const u8 *weight[3];
-    DEVICE u32 part(u32 unit) const {
+    DEVICE u32 projection(u32 unit) const {
         return unit < Q_UNITS ? 0 : unit < Q_UNITS + K_UNITS ? 1 : 2;
     }
     DEVICE const u8 *row(u32 unit, u32 r) const {
         QkvUnit u = qkv_unit(unit);
         u32 row = u.head * HEAD_DIM + u.dim[r];
-        if (u.part == 0) return weight[0] + row * layout_row_bytes(FORMAT_0, N_COLS);
-        if (u.part == 1) return weight[1] + row * layout_row_bytes(FORMAT_1, N_COLS);
+        if (u.projection == 0) return weight[0] + row * layout_row_bytes(FORMAT_0, N_COLS);
+        if (u.projection == 1) return weight[1] + row * layout_row_bytes(FORMAT_1, N_COLS);
         return weight[2] + row * layout_row_bytes(FORMAT_2, N_COLS);
     }
 };
@@ -77,20 +83,19 @@ struct QkvState {
 
 #ifdef RAW
 DEVICE void find_outputs(const QkvArgs &a, const QkvUnit &u, float *out[2]) {
-    u32 head = u.head + (u.part == 0 ? 0u : u.part == 1 ? N_HEADS : N_HEADS + N_KV_HEADS);
+    u32 head = u.head + (u.projection == 0 ? 0u : u.projection == 1 ? N_HEADS : N_HEADS + N_KV_HEADS);
     out[0] = a.raw + head * HEAD_DIM + u.dim[0];
     out[1] = a.raw + head * HEAD_DIM + u.dim[1];
 }
 #else
 // Where the unit's two results go.
 DEVICE void find_outputs(const QkvArgs &a, const QkvUnit &u, f16 *out[2]) {
-    u32 position = a.row->position, slot = position % KV_PAGE;
-    f16 *tile = a.kv + (u64)a.row->pages[position / KV_PAGE] * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) +
-                (u.head * 2 + (u.part == 2)) * KV_TILE_HALVES(HEAD_DIM);
+    u32 position = a.row->position, token = position % KV_PAGE;
+    u32 page = a.row->pages[position / KV_PAGE];
     for (u32 i = 0; i < 2; i++) {
-        out[i] = u.part == 0 ? a.q + u.head * HEAD_DIM + u.dim[i]
-                 : u.part == 1 ? tile + slot * HEAD_DIM + u.dim[i]
-                               : tile + u.dim[i] * KV_PAGE + slot;
+        out[i] = u.projection == 0 ? a.q + u.head * HEAD_DIM + u.dim[i]
+                 : u.projection == 1 ? kv_key(a.kv, page, u.head, token) + u.dim[i]
+                                     : kv_value(a.kv, page, u.head, token) + u.dim[i] * VALUE_DIM_STRIDE;
     }
 }
 #endif
@@ -109,9 +114,9 @@ DEVICE void decode_qkv_prepare(const QkvArgs &a, u32 block, u8 *shared, QkvState
             s->sine *= ROPE_SCALE;
             s->cosine *= ROPE_SCALE;
         }
-        s->scale = u.part == 0 ? SCORE_SCALE * 1.44269504089f : 1.0f;
+        s->scale = u.projection == 0 ? SCORE_SCALE * 1.44269504089f : 1.0f;
 #endif
-        const float *bias = u.part == 0 ? a.bias[0] : u.part == 1 ? a.bias[1] : a.bias[2];
+        const float *bias = u.projection == 0 ? a.bias[0] : u.projection == 1 ? a.bias[1] : a.bias[2];
         if (bias != 0) {
             s->bias[0] = bias[u.head * HEAD_DIM + u.dim[0]];
             s->bias[1] = bias[u.head * HEAD_DIM + u.dim[1]];
@@ -159,13 +164,13 @@ DEVICE void decode_qkv_run(const QkvArgs &a, u32 block, u8 *shared, QkvState *s)
 
     s->product.run(block, shared, [&](u32 unit, const float sums[ROWS]) {
         if (unit >= UNITS) return;
-        float v0 = sums[0] * factor + s->bias[0], v1 = sums[1] * factor + s->bias[1];
+        float v0 = fma_f32(sums[0], factor, s->bias[0]), v1 = fma_f32(sums[1], factor, s->bias[1]);
 #ifdef RAW
         *s->out[0] = v0;
         *s->out[1] = v1;
 #else
-        *s->out[0] = f32_to_f16((v0 * s->cosine - v1 * s->sine) * s->scale);
-        *s->out[1] = f32_to_f16((v0 * s->sine + v1 * s->cosine) * s->scale);
+        *s->out[0] = f32_to_f16(fma_f32(v0, s->cosine, -(v1 * s->sine)) * s->scale);
+        *s->out[1] = f32_to_f16(fma_f32(v0, s->sine, v1 * s->cosine) * s->scale);
 #endif
     });
 }

@@ -68,7 +68,8 @@ DEVICE void decode_route_run(const RouteArgs &a, u32 expert, u8 *shared, const R
     for (u32 w = 0; w < ROUTE_WARPS; w++) {
         total = {total.x + sums[w].x, total.y + sums[w].y};
     }
-    a.logits[expert] = total.x * reciprocal_sqrt_fast(total.y * (1.0f / D_MODEL) + NORM_EPS) + s.bias;
+    float factor = reciprocal_sqrt_fast(fma_f32(total.y, 1.0f / D_MODEL, NORM_EPS));
+    a.logits[expert] = fma_f32(total.x, factor, s.bias);
 }
 
 EXPORTED StageInfo decode_route_info = {ROUTE_THREADS, {N_EXPERTS, 1}, ROUTE_SHARED_BYTES};

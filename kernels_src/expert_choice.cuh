@@ -1,7 +1,7 @@
 // Which experts a token uses.
 //
-//     expert[0 … N_USED - 1] = the N_USED largest of the router's logits, falling; of equal ones the lower
-//     index weight[i] = softmax over the chosen ones' logits
+//     expert[0 … N_USED - 1] = the N_USED largest of the router's logits, falling; lower indices first
+//     weight[i] = softmax over the chosen ones' logits
 //
 // Operation: ROUTE (Shazeer et al. 2017). A warp computes it for itself: cheaper than to be told. All lanes
 // get the same; a logit that is not a number leaves the indices in range and makes the weights not numbers.

@@ -2,11 +2,14 @@
 // floats.
 //
 // Layouts are layout.h's. `tile` points to a tile of n blocks in shared or global memory, `i` is the block in
-// it. Every format is w = d * q + m (m: its minimum, or its offset times d), so that a dot product is
+// it. Every format is w = d * q + m (m: its minimum, or its offset times d; 0 where it has neither), so that
+// a dot product is
 //     d * x.scale * sum(q * x.q) + m * x.sum
-// with an exact integer sum: the two roundings of the fused multiply-add and those of its factors are all
-// there is, and they are the same whether the block is multiplied where it lies (dot) or was unpacked before
-// (unpack, dot_unpacked). CPU reference: OP_MATMUL.
+// with an exact integer sum. It is added to the sum of the blocks before it by two fused multiply-adds:
+//     sum = fma(d * x.scale, sum(q * x.q), fma(m, x.sum, sum))
+// These roundings and those of the factors are all there is, and they are the same whether the block is
+// multiplied where it lies (add_dot) or was unpacked before (unpack, add_unpacked): with m = 0 the inner one
+// changes nothing. CPU reference: OP_MATMUL.
 
 // 32 activations as the integer formats want them: x[k] = scale * q[k] with q[k] = 16 * coarse[k] + fine[k]
 // (12 bits in two signed bytes; activations.cuh), or coarse[k] alone (X_FINE 0: 8 bits). X_FINE costs 8 more
@@ -35,6 +38,11 @@ DEVICE Half2 unpack_f16(u32 v) {
 #ifndef X_FINE
 #define X_FINE 1
 #endif
+
+// -(a b). As a multiplication of -a it would take two instructions.
+DEVICE float minus_product(float a, float b) {
+    return fma_f32(-a, b, -0.0f);
+}
 
 template <int format> struct Block;
 
@@ -146,14 +154,20 @@ DEVICE i32 sum_bytes(uint4 coarse, uint4 fine) {
     return dot_bytes(ones, coarse, fine);
 }
 
-DEVICE float dot_scaled(float d, float m, i32 q, const BlockX &x) {
-    return fma_f32(d * x.scale, (float)q, m * x.sum);
+// sum + the block's dot product: of a format with a minimum or an offset, and of one without.
+DEVICE float add_scaled(float sum, float d, float m, i32 q, const BlockX &x) {
+    return fma_f32(d * x.scale, (float)q, fma_f32(m, x.sum, sum));
+}
+DEVICE float add_scaled(float sum, float d, i32 q, const BlockX &x) {
+    return fma_f32(d * x.scale, (float)q, sum);
 }
 
-DEVICE float dot_unpacked(const UnpackedBlock &b, const BlockX &x) {
+DEVICE i32 dot_unpacked(const UnpackedBlock &b, const BlockX &x) {
     i32 low = dot_bytes(b.low, x.low, x.low_fine), high = dot_bytes(b.high, x.high, x.high_fine);
-    i32 q = low * b.low_scale + high * b.high_scale;
-    return dot_scaled(b.d, b.m, q, x);
+    return low * b.low_scale + high * b.high_scale;
+}
+DEVICE float add_unpacked(float sum, const UnpackedBlock &b, const BlockX &x) {
+    return add_scaled(sum, b.d, b.m, dot_unpacked(b, x), x);
 }
 
 // ---- unpacking ----
@@ -241,9 +255,9 @@ template <> struct Block<FORMAT_Q4_0> {
     static DEVICE float scale(const u8 *tile, u32 n, u32 i) {
         return f16_to_f32(((const f16 *)(tile + n * 16))[i]);
     }
-    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+    static DEVICE float add_dot(float sum, const u8 *tile, u32 n, u32 i, const BlockX &x) {
         float d = scale(tile, n, i);
-        return dot_scaled(d, -8.0f * d, dot_nibbles(((const uint4 *)tile)[i], x), x);
+        return add_scaled(sum, d, -8.0f * d, dot_nibbles(((const uint4 *)tile)[i], x), x);
     }
     static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
         float d = scale(tile, n, i);
@@ -259,9 +273,9 @@ template <> struct Block<FORMAT_Q4_1> {
     static DEVICE Half2 scale(const u8 *tile, u32 n, u32 i) {
         return unpack_f16(((const u32 *)(tile + n * 16))[i]);
     }
-    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+    static DEVICE float add_dot(float sum, const u8 *tile, u32 n, u32 i, const BlockX &x) {
         Half2 dm = scale(tile, n, i);
-        return dot_scaled(dm.low, dm.high, dot_nibbles(((const uint4 *)tile)[i], x), x);
+        return add_scaled(sum, dm.low, dm.high, dot_nibbles(((const uint4 *)tile)[i], x), x);
     }
     static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
         Half2 dm = scale(tile, n, i);
@@ -270,7 +284,7 @@ template <> struct Block<FORMAT_Q4_1> {
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         Half2 dm = scale(tile, n, i);
-        return dm.low * (float)nibble_of(tile, i, k) + dm.high;
+        return fma_f32(dm.low, (float)nibble_of(tile, i, k), dm.high);
     }
 };
 
@@ -281,9 +295,9 @@ template <> struct Block<FORMAT_Q5_0> {
     static DEVICE u32 fifth(const u8 *tile, u32 n, u32 i) {
         return ((const u32 *)(tile + n * 16))[i];
     }
-    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+    static DEVICE float add_dot(float sum, const u8 *tile, u32 n, u32 i, const BlockX &x) {
         float d = scale(tile, n, i);
-        return dot_scaled(d, -16.0f * d, dot_5_bits(((const uint4 *)tile)[i], fifth(tile, n, i), x), x);
+        return add_scaled(sum, d, -16.0f * d, dot_5_bits(((const uint4 *)tile)[i], fifth(tile, n, i), x), x);
     }
     static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
         float d = scale(tile, n, i);
@@ -302,9 +316,10 @@ template <> struct Block<FORMAT_Q5_1> {
     static DEVICE u32 fifth(const u8 *tile, u32 n, u32 i) {
         return ((const u32 *)(tile + n * 16))[i];
     }
-    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+    static DEVICE float add_dot(float sum, const u8 *tile, u32 n, u32 i, const BlockX &x) {
         Half2 dm = scale(tile, n, i);
-        return dot_scaled(dm.low, dm.high, dot_5_bits(((const uint4 *)tile)[i], fifth(tile, n, i), x), x);
+        return add_scaled(sum, dm.low, dm.high, dot_5_bits(((const uint4 *)tile)[i], fifth(tile, n, i), x),
+                          x);
     }
     static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
         Half2 dm = scale(tile, n, i);
@@ -313,7 +328,7 @@ template <> struct Block<FORMAT_Q5_1> {
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         Half2 dm = scale(tile, n, i);
-        return dm.low * (float)five_bits_of(tile, (const u32 *)(tile + n * 16), i, k) + dm.high;
+        return fma_f32(dm.low, (float)five_bits_of(tile, (const u32 *)(tile + n * 16), i, k), dm.high);
     }
 };
 
@@ -324,11 +339,11 @@ template <> struct Block<FORMAT_Q8_0> {
         b->high[0] = high.x, b->high[1] = high.y, b->high[2] = high.z, b->high[3] = high.w;
         set_scales(b, f16_to_f32(((const f16 *)(tile + n * 32))[i]), 0.0f, 1, 1);
     }
-    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+    static DEVICE float add_dot(float sum, const u8 *tile, u32 n, u32 i, const BlockX &x) {
         UnpackedBlock b;
         unpack(tile, n, i, &b);
         i32 q = dot_bytes(b.low, x.low, x.low_fine) + dot_bytes(b.high, x.high, x.high_fine);
-        return b.d * x.scale * (float)q;
+        return add_scaled(sum, b.d, q, x);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         i8 q = (i8)tile[(k / 16 * n + i) * 16 + k % 16];
@@ -344,7 +359,7 @@ template <> struct Block<FORMAT_Q2_K> {
     static DEVICE u32 scales(const u8 *tile, u32 n, u32 i) { // scale, min, scale, min: 4 bits each
         return ((const u16 *)(tile + n * 8))[i];
     }
-    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+    static DEVICE float add_dot(float sum, const u8 *tile, u32 n, u32 i, const BlockX &x) {
         uint2 pairs = ((const uint2 *)tile)[i];
         u32 low[4], high[4], s = scales(tile, n, i);
 #pragma unroll
@@ -357,13 +372,14 @@ template <> struct Block<FORMAT_Q2_K> {
         i32 minima = sum_bytes(x.low, x.low_fine) * (i32)(s >> 4 & 15u) +
                      sum_bytes(x.high, x.high_fine) * (i32)(s >> 12);
         Half2 d = super_scale(tile, n, i);
-        return fma_f32(d.low * (1.0f / 32) * x.scale, (float)q, -d.high * x.scale * (float)minima);
+        return fma_f32(d.low * (1.0f / 32) * x.scale, (float)q,
+                       fma_f32(minus_product(d.high, x.scale), (float)minima, sum));
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         Half2 d = super_scale(tile, n, i);
         u32 s = scales(tile, n, i) >> k / 16 * 8;
         float q = (float)pair_of((const uint2 *)tile, i, k);
-        return d.low * (float)(s & 15u) * q - d.high * (float)(s >> 4 & 15u);
+        return fma_f32(d.low * (float)(s & 15u), q, -(d.high * (float)(s >> 4 & 15u)));
     }
 };
 
@@ -386,10 +402,11 @@ template <> struct Block<FORMAT_Q3_K> {
         ScaleMin s = scales(tile, n, i);
         set_scales(b, super_scale(tile, n, i) * (1.0f / 32), 0.0f, (i32)s.scale - 32, (i32)s.min - 32);
     }
-    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+    static DEVICE float add_dot(float sum, const u8 *tile, u32 n, u32 i, const BlockX &x) {
         UnpackedBlock b;
         unpack(tile, n, i, &b);
-        return dot_unpacked(b, x); // the integer is at most 2 * 16 * 128 * 2040 * 32 < 2^31
+        // The integer is at most 2 * 16 * 128 * 2040 * 32 < 2^31.
+        return add_scaled(sum, b.d, dot_unpacked(b, x), x);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         ScaleMin s = scales(tile, n, i);
@@ -404,22 +421,23 @@ template <> struct Block<FORMAT_Q4_K> {
     static DEVICE ScaleMin scale_min(const u8 *tile, u32 n, u32 i) {
         return scale_min_of((const u32 *)(tile + n * 16 + n / 8 * 4), i);
     }
-    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+    static DEVICE float add_dot(float sum, const u8 *tile, u32 n, u32 i, const BlockX &x) {
         Half2 d = unpack_f16(((const u32 *)(tile + n * 16))[i / 8]);
         ScaleMin s = scale_min(tile, n, i);
         i32 q = dot_nibbles(((const uint4 *)tile)[i], x) * (i32)s.scale;
-        return dot_scaled(d.low, -(d.high * (float)s.min), q, x);
+        return add_scaled(sum, d.low, minus_product(d.high, (float)s.min), q, x);
     }
     static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
         Half2 d = unpack_f16(((const u32 *)(tile + n * 16))[i / 8]);
         ScaleMin s = scale_min(tile, n, i);
         unpack_nibbles(((const uint4 *)tile)[i], b);
-        set_scales(b, d.low, -(d.high * (float)s.min), (i32)s.scale, (i32)s.scale);
+        set_scales(b, d.low, minus_product(d.high, (float)s.min), (i32)s.scale, (i32)s.scale);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         Half2 d = unpack_f16(((const u32 *)(tile + n * 16))[i / 8]);
         ScaleMin s = scale_min(tile, n, i);
-        return d.low * (float)s.scale * (float)nibble_of(tile, i, k) - d.high * (float)s.min;
+        return fma_f32(d.low * (float)s.scale, (float)nibble_of(tile, i, k),
+                       minus_product(d.high, (float)s.min));
     }
 };
 
@@ -430,23 +448,23 @@ template <> struct Block<FORMAT_Q5_K> {
     static DEVICE ScaleMin scale_min(const u8 *tile, u32 n, u32 i) {
         return scale_min_of((const u32 *)(tile + n * 20 + n / 8 * 4), i);
     }
-    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+    static DEVICE float add_dot(float sum, const u8 *tile, u32 n, u32 i, const BlockX &x) {
         Half2 d = unpack_f16(((const u32 *)(tile + n * 20))[i / 8]);
         ScaleMin s = scale_min(tile, n, i);
         i32 q = dot_5_bits(((const uint4 *)tile)[i], fifth(tile, n, i), x) * (i32)s.scale;
-        return dot_scaled(d.low, -(d.high * (float)s.min), q, x);
+        return add_scaled(sum, d.low, minus_product(d.high, (float)s.min), q, x);
     }
     static DEVICE void unpack(const u8 *tile, u32 n, u32 i, UnpackedBlock *b) {
         Half2 d = unpack_f16(((const u32 *)(tile + n * 20))[i / 8]);
         ScaleMin s = scale_min(tile, n, i);
         unpack_5_bits(((const uint4 *)tile)[i], fifth(tile, n, i), b);
-        set_scales(b, d.low, -(d.high * (float)s.min), (i32)s.scale, (i32)s.scale);
+        set_scales(b, d.low, minus_product(d.high, (float)s.min), (i32)s.scale, (i32)s.scale);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         Half2 d = unpack_f16(((const u32 *)(tile + n * 20))[i / 8]);
         ScaleMin s = scale_min(tile, n, i);
         u32 q = five_bits_of(tile, (const u32 *)(tile + n * 16), i, k);
-        return d.low * (float)s.scale * (float)q - d.high * (float)s.min;
+        return fma_f32(d.low * (float)s.scale, (float)q, minus_product(d.high, (float)s.min));
     }
 };
 
@@ -466,12 +484,11 @@ template <> struct Block<FORMAT_Q6_K> {
         float d = 0.25f * f16_to_f32(((const f16 *)(tile + n * 26))[i / 8]);
         set_scales(b, d, 0.0f, (i8)scales, (i8)(scales >> 8));
     }
-    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+    static DEVICE float add_dot(float sum, const u8 *tile, u32 n, u32 i, const BlockX &x) {
         UnpackedBlock b;
         unpack(tile, n, i, &b);
-        i32 low = dot_bytes(b.low, x.low, x.low_fine), high = dot_bytes(b.high, x.high, x.high_fine);
-        i32 q = low * b.low_scale + high * b.high_scale; // at most 2 * 16 * 128 * 2040 * 128 < 2^31
-        return b.d * x.scale * (float)q;
+        // The integer is at most 2 * 16 * 128 * 2040 * 128 < 2^31.
+        return add_scaled(sum, b.d, dot_unpacked(b, x), x);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         i8 scale = ((const i8 *)(tile + n * 24))[i * 2 + k / 16];
@@ -488,10 +505,10 @@ template <> struct Block<FORMAT_IQ4_NL> {
         unpack_iq4(((const uint4 *)tile)[i], b);
         set_scales(b, scale(tile, n, i), 0.0f, 1, 1);
     }
-    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+    static DEVICE float add_dot(float sum, const u8 *tile, u32 n, u32 i, const BlockX &x) {
         UnpackedBlock b;
         unpack(tile, n, i, &b);
-        return dot_unpacked(b, x);
+        return add_scaled(sum, b.d, dot_unpacked(b, x), x);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         return scale(tile, n, i) * iq4_value_of(tile, i, k);
@@ -517,10 +534,11 @@ template <> struct Block<FORMAT_IQ4_XS> {
         unpack_iq4(((const uint4 *)tile)[i], b);
         set_scales(b, s.d, 0.0f, s.scale, s.scale);
     }
-    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+    static DEVICE float add_dot(float sum, const u8 *tile, u32 n, u32 i, const BlockX &x) {
         UnpackedBlock b;
         unpack(tile, n, i, &b);
-        return dot_unpacked(b, x); // the integer is at most 32 * 127 * 2040 * 32 < 2^31
+        // The integer is at most 32 * 127 * 2040 * 32 < 2^31.
+        return add_scaled(sum, b.d, dot_unpacked(b, x), x);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         Iq4Scale s = scale(tile, n, i);
@@ -544,10 +562,10 @@ template <> struct Block<FORMAT_MXFP4> {
         float d = half_scale(tile, n, i);
         set_scales(b, d, -12.0f * d, 1, 1);
     }
-    static DEVICE float dot(const u8 *tile, u32 n, u32 i, const BlockX &x) {
+    static DEVICE float add_dot(float sum, const u8 *tile, u32 n, u32 i, const BlockX &x) {
         UnpackedBlock b;
         unpack(tile, n, i, &b);
-        return dot_unpacked(b, x);
+        return add_unpacked(sum, b, x);
     }
     static DEVICE float value(const u8 *tile, u32 n, u32 i, u32 k) {
         u32 code = code_of(tile, i, k);

@@ -4,8 +4,9 @@
 //     v / sqrt(mean(v^2) + eps) * w, over the head; then turned by RoPE, times a scale
 //
 // Operations: RMS_NORM in groups of a head, ROPE. Sums: a lane's values in the order of its pairs, then lanes
-// 16 apart, 8, 4, 2, 1. Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (even), ROPE_DIMS, ROPE_HALVES (pairs i, i +
-// dims / 2; else 2i, 2i + 1), NORM_EPS, SCORE_SCALE.
+// 16 apart, 8, 4, 2, 1. Needs kv_cache.cuh.
+// Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (even), ROPE_DIMS, ROPE_HALVES (pairs i, i + dims / 2; else
+// 2 i, 2 i + 1), NORM_EPS, SCORE_SCALE.
 #if !defined(HEAD_DIM) || !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(ROPE_DIMS) || \
     !defined(ROPE_HALVES) || !defined(NORM_EPS) || !defined(SCORE_SCALE)
 #error "HEAD_DIM, N_HEADS, N_KV_HEADS, ROPE_DIMS, ROPE_HALVES, NORM_EPS, SCORE_SCALE"
@@ -30,18 +31,15 @@ DEVICE HeadPair head_pair(u32 pair) {
 
 // Where a head of the row goes.
 struct HeadPlace {
-    u32 part; // 0 query, 1 key, 2 value
-    f16 *out; // of its first value
+    u32 projection; // 0 query, 1 key, 2 value
+    f16 *out;       // of its first value
     u32 stride;
 };
 // q of the row; the layer's cache and the row's place in it.
-DEVICE HeadPlace head_place(u32 head, f16 *q, f16 *kv, u32 page, u32 slot) {
+DEVICE HeadPlace head_place(u32 head, f16 *q, f16 *kv, u32 page, u32 token) {
     if (head < N_HEADS) return {0, q + head * HEAD_DIM, 1};
-    u32 part = head < N_HEADS + N_KV_HEADS ? 1 : 2, kv_head = head - N_HEADS - (part == 2) * N_KV_HEADS;
-    f16 *tile = kv + (u64)page * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) +
-                (kv_head * 2 + (part == 2)) * KV_TILE_HALVES(HEAD_DIM);
-    if (part == 1) return {1, tile + slot * HEAD_DIM, 1};
-    return {2, tile + slot, KV_PAGE};
+    if (head < N_HEADS + N_KV_HEADS) return {1, kv_key(kv, page, head - N_HEADS, token), 1};
+    return {2, kv_value(kv, page, head - N_HEADS - N_KV_HEADS, token), VALUE_DIM_STRIDE};
 }
 
 // `norm` [HEAD_DIM] of queries or keys; turn(pair) gives {cosine, sine}. Values only move.
@@ -62,19 +60,19 @@ DEVICE void head_run(const float *raw, const float *norm, const HeadPlace &place
     for (u32 m = 16; m > 0; m /= 2) {
         squares += shuffle_xor(squares, m);
     }
-    float factor = reciprocal_sqrt_fast(squares * (1.0f / HEAD_DIM) + NORM_EPS);
-    float scale = place.part == 0 ? SCORE_SCALE * 1.44269504089f : 1.0f;
+    float factor = reciprocal_sqrt_fast(fma_f32(squares, 1.0f / HEAD_DIM, NORM_EPS));
+    float scale = place.projection == 0 ? SCORE_SCALE * 1.44269504089f : 1.0f;
 #pragma unroll
     for (u32 i = 0; i < PAIR_TURNS; i++) {
         u32 pair = i * WARP + lane_index();
         if (pair >= HEAD_PAIRS) continue;
         HeadPair p = head_pair(pair);
         float y0 = v[i][0], y1 = v[i][1];
-        if (place.part < 2) {
+        if (place.projection < 2) {
             float n0 = y0 * factor * norm[p.dim[0]], n1 = y1 * factor * norm[p.dim[1]];
             float2 t = p.turned ? turn(pair) : float2{1, 0};
-            y0 = (n0 * t.x - n1 * t.y) * scale;
-            y1 = (n0 * t.y + n1 * t.x) * scale;
+            y0 = fma_f32(n0, t.x, -(n1 * t.y)) * scale;
+            y1 = fma_f32(n0, t.y, n1 * t.x) * scale;
         }
         place.out[p.dim[0] * place.stride] = f32_to_f16(y0);
         place.out[p.dim[1] * place.stride] = f32_to_f16(y1);

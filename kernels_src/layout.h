@@ -21,19 +21,20 @@
 //   IQ4_NL  codes 16 · d f16 2
 //   IQ4_XS  codes 16 · of 8 blocks what the file has before its codes 8: d f16 2, scales 6
 //   MXFP4   codes 16 · exponent 1
-//   F32 F16 BF16   the row as it is, zeros up to a multiple of 32 weights (a tile is 1,024 weights: no
-//   planes)
+//   F32 F16 BF16   the row as it is, zeros up to a multiple of 32 weights (a tile: 1,024 weights, no planes)
 //
 // Nibbles: byte i of a block has weight i in its low half and weight 16 + i in its high half.
 //   4 bits  both halves are q.
 //   5 bits  low half: q & 15, high half: q >> 1. Word j (weights 4j … 4j + 3 and 16 + 4j …) rotated: after
 //           turning the block's word of fifth bits right by 2j, bit 4 of byte b is q >> 4 of weight 4j + b,
-//           and bit 3 of byte b is q & 1 of weight 16 + 4j + b. So (v & 0x0F) | (h & 0x10) is q, and
-//           (v & 0xF0) | (h & 0x08) is 8 q, in place.
+//           and bit 3 of byte b is q & 1 of weight 16 + 4j + b. So, in place,
+//               (v & 0x0F) | (h & 0x10) is q
+//               (v & 0xF0) | (h & 0x08) is 8 q
 //   6 bits  of u = q ^ 32 (q without its offset 32, as two's complement). Low half: u & 15, high half:
 //           u >> 2. Word j uses the block's bit word j / 2 turned right by 2 (j % 2): bits 6-7 of byte b are
 //           u >> 4 of weight 4j + b, and bits 2-3 are u & 3 of weight 16 + 4j + b. So
-//           (v << 2 & 0x3C) | (h & 0xC0) and (v & 0xF0) | (h & 0x0C) are 4 (q - 32).
+//               (v << 2 & 0x3C) | (h & 0xC0) is 4 (q - 32) of the low half
+//               (v & 0xF0) | (h & 0x0C) is 4 (q - 32) of the high half
 // Pairs: the low two bits of q, one word for the weights 0-15 and one for 16-31. Turned right by 2j, a word
 // has those of weight 4j + b (16 + 4j + b) in bits 5-6 of byte b: the byte is 32 q. Third bits are of
 // u = q ^ 4: the word of them turned right by j has u >> 2 of weight 4j + b in bit 7 of byte b, turned by
@@ -44,16 +45,18 @@
 // in the high 6. Q3_K's two scales, of the weights 0-15 and 16-31, likewise. Q2_K has a byte for each half of
 // a block: scale in the low 4 bits, min in the high 4.
 //
-// KV cache, f16, one region a layer: [page][kv_head][keys, values][KV_TILE]: a page's keys are
-// [KV_PAGE][head_dim] and its values [head_dim][KV_PAGE], so that both are rows of what the tensor cores
-// multiply.
+// KV cache, f16, one region a layer: [page][kv_head][keys, values]
+//     keys    [KV_PAGE][head_dim]
+//     values  [head_dim][KV_PAGE]
+// so that both are rows of what the tensor cores multiply (kv_cache.cuh).
 //
 // Activations of prefill, f16, inputs of a matrix product: [K / 64][rows][64], so that 64 columns of
 // neighbouring rows (tokens) are one contiguous piece: one bulk copy, and the 128-byte rows that the tensor
 // cores read. K is rounded up to 128; the columns past K are zero from the start and nobody writes them.
-// Within 128 columns the order is the one in which a lane has the weights of a block: column 32 c + 16 h + 4
-// w + 2 i + t is at place 32 w + 16 h + 8 t + 2 c + i. Within 64, units of 16 bytes are swizzled against bank
-// conflicts: unit u of row r is at u ^ (r % 8).
+// Within 128 columns the order is the one in which a lane has the weights of a block:
+//     column 32 c + 16 h + 4 w + 2 i + t
+//     is at place 32 w + 16 h + 8 t + 2 c + i
+// Within 64, units of 16 bytes are swizzled against bank conflicts: unit u of row r is at u ^ (r % 8).
 #ifndef KERNELS_LAYOUT_H
 #define KERNELS_LAYOUT_H
 
@@ -138,6 +141,21 @@ LAYOUT_FN unsigned long long layout_row_bytes(int format, unsigned n_cols) {
 // Halves of one layer's part of one page, and of the keys (or values) of one head in it.
 #define KV_TILE_HALVES(head_dim) ((head_dim)*KV_PAGE)
 #define KV_PAGE_HALVES(n_kv_heads, head_dim) ((n_kv_heads)*2 * KV_TILE_HALVES(head_dim))
+
+// Bytes of one layer's part of one page; 0 for a format that the cache does not have.
+LAYOUT_FN unsigned long long layout_kv_page_bytes(int format, unsigned n_kv_heads, unsigned key_dim,
+                                                  unsigned value_dim) {
+    unsigned long long values = (unsigned long long)n_kv_heads * (key_dim + value_dim) * KV_PAGE;
+    return format == FORMAT_F16 ? values * 2 : 0;
+}
+
+// Which half of that has dimension `dim` of a head's key (value) of the page's token.
+LAYOUT_FN unsigned layout_key_at(unsigned head_dim, unsigned head, unsigned token, unsigned dim) {
+    return head * 2 * KV_TILE_HALVES(head_dim) + token * head_dim + dim;
+}
+LAYOUT_FN unsigned layout_value_at(unsigned head_dim, unsigned head, unsigned token, unsigned dim) {
+    return (head * 2 + 1) * KV_TILE_HALVES(head_dim) + dim * KV_PAGE + token;
+}
 
 // Halves of a prefill activation buffer.
 #define PREFILL_HALVES(n_rows, n_cols) ((unsigned long long)(n_rows)*ROUND_UP(n_cols, PREFILL_COLS))

@@ -3,7 +3,7 @@
 //
 // Grid: BLOCKS blocks, at most one a multiprocessor. Block b has the units [UNITS b / BLOCKS, UNITS (b + 1) /
 // BLOCKS), its warps take them in turn, and lane i of a warp has block i of each tile. Each warp has a ring
-// of its own in shared memory: its first pieces (a slice of some tiles of the unit's rows) are on their way
+// of its own in shared memory: its first pieces (a stretch of some tiles of the unit's rows) are on their way
 // before the stage waits for its input; later, a slot is refilled as soon as it is read, by one lane and the
 // copy engine. No warp waits for another.
 //
@@ -14,9 +14,9 @@
 // Defines, besides activations.cuh's: UNITS, ROWS (1, 2 or 4), BLOCKS, RING_BYTES. SEGMENTS (1): how many
 // places a row's columns are in, one after the other, N_COLS / SEGMENTS in each, with the layout of a row of
 // its own. The stage gives a Rows object with
-//     u32 part(u32 unit)                  which of FORMAT_0 … FORMAT_2 its rows have
+//     u32 projection(u32 unit)           which of FORMAT_0 … FORMAT_2 its rows have
 //     const u8 *row(u32 unit, u32 r)      where row r starts; with segments, s * ROWS + r: segment s of row r
-// (ROW_FORMATS: row 0 of every unit has FORMAT_0 and row 1 FORMAT_1, whatever its part.)
+// (ROW_FORMATS: row 0 of every unit has FORMAT_0 and row 1 FORMAT_1: format_runs.cuh.)
 // and a function that finishes units: finish(unit, sums), called by a whole warp with up to 32 units at once,
 // one a lane (UINT32_MAX for none).
 #if !defined(UNITS) || !defined(ROWS) || !defined(BLOCKS) || !defined(RING_BYTES)
@@ -37,9 +37,6 @@
 #ifndef SEGMENTS
 #define SEGMENTS 1
 #endif
-#if defined(ROW_FORMATS) && ROWS != 2
-#error "ROW_FORMATS are of two rows"
-#endif
 #define ANY_FORMAT(format) (FORMAT_0 == (format) || FORMAT_1 == (format) || FORMAT_2 == (format))
 #if N_COLS % (32 * SEGMENTS)
 #error "a segment is whole blocks"
@@ -58,23 +55,19 @@ enum : u32 {
     MAX_ROW_BYTES = SEGMENT_BLOCKS / TILE_BLOCKS * max_tile_bytes(TILE_BLOCKS) + max_tile_bytes(TAIL_BLOCKS),
     UNITS_PER_WARP = CEIL_DIV(CEIL_DIV(UNITS, BLOCKS), WARPS),
 
-    // Whole rows where all of the warp's fit, or three units at once do; else the largest slices of which
+    // Whole rows where all of the warp's fit, or three units at once do; else the largest stretches of which
     // three do.
     WARP_RING_BYTES = RING_BYTES / WARPS / 16 * 16,
-    SLICE_TILES_FIT = MAX(WARP_RING_BYTES / (PIECES * ROWS * max_tile_bytes(TILE_BLOCKS)), 1u),
+    STRETCH_TILES_FIT = MAX(WARP_RING_BYTES / (PIECES * ROWS * max_tile_bytes(TILE_BLOCKS)), 1u),
     WHOLE_ROWS = ROWS * MAX_ROW_BYTES * MIN(UNITS_PER_WARP * SEGMENTS, (u32)PIECES) <= WARP_RING_BYTES,
-    SEGMENT_SLICES = WHOLE_ROWS ? 1 : CEIL_DIV(TILES, SLICE_TILES_FIT),
-    SLICES = SEGMENTS * SEGMENT_SLICES, // of a unit
-    SLICE_TILES = CEIL_DIV(TILES, SEGMENT_SLICES),
-    SLICE_BYTES = SEGMENT_SLICES == 1 ? MAX_ROW_BYTES : SLICE_TILES * max_tile_bytes(TILE_BLOCKS), // a row's
-    SLOT_BYTES = ROWS * SLICE_BYTES,
-    DEPTH = MIN(WARP_RING_BYTES / SLOT_BYTES, UNITS_PER_WARP *SLICES),
-    RESIDENT = DEPTH == UNITS_PER_WARP * SLICES, // nothing is left to fetch after the first pieces
-#ifdef ROW_FORMATS
-    FETCHES = 2, // of a piece: fetch_rows
-#else
-    FETCHES = 1,
-#endif
+    SEGMENT_STRETCHES = WHOLE_ROWS ? 1 : CEIL_DIV(TILES, STRETCH_TILES_FIT),
+    STRETCHES = SEGMENTS * SEGMENT_STRETCHES, // of a unit
+    STRETCH_TILES = CEIL_DIV(TILES, SEGMENT_STRETCHES),
+    STRETCH_BYTES =
+        SEGMENT_STRETCHES == 1 ? MAX_ROW_BYTES : STRETCH_TILES * max_tile_bytes(TILE_BLOCKS), // a row's
+    SLOT_BYTES = ROWS * STRETCH_BYTES,
+    DEPTH = MIN(WARP_RING_BYTES / SLOT_BYTES, UNITS_PER_WARP *STRETCHES),
+    RESIDENT = DEPTH == UNITS_PER_WARP * STRETCHES, // nothing is left to fetch after the first pieces
     // Where all weights are there before the input, and are few, they wait for it unpacked in registers.
     // Of 2.0 us of a small stage (one tile a row), 0.3 were spent on taking bits apart.
     BLOCKS_PER_LANE = UNITS_PER_WARP * ROWS * SEGMENTS * TILES,
@@ -93,8 +86,8 @@ enum : u32 {
     // The block's shared memory, from its start: slots, barriers, activations, then what the stage adds.
     RING_END = WARPS * DEPTH * SLOT_BYTES,
     X_AT = ROUND_UP(RING_END + WARPS * DEPTH * 8, 16),
-    SQUARES_AT = X_AT + X_BYTES, // [WARPS] floats, for norm_store
-    MATVEC_SHARED_BYTES = ROUND_UP(SQUARES_AT + WARPS * 4, 16),
+    SPANS_AT = X_AT + X_BYTES, // [X_SPANS] floats of a norm
+    MATVEC_SHARED_BYTES = ROUND_UP(SPANS_AT + X_SPANS * 4, 16),
 };
 static_assert(DEPTH >= 1 && (RESIDENT || DEPTH >= 2), "RING_BYTES holds at least two pieces a warp");
 
@@ -109,12 +102,12 @@ DEVICE u32 end_unit(u32 block) {
 // Where a warp is in its sequence of pieces.
 struct Piece {
     u32 unit;
-    u32 slice;
+    u32 stretch;
     u32 slot;
 };
 DEVICE void piece_advance(Piece *p) {
-    if (++p->slice == SLICES) {
-        p->slice = 0;
+    if (++p->stretch == STRETCHES) {
+        p->stretch = 0;
         p->unit += WARPS;
     }
     if (++p->slot == DEPTH) p->slot = 0;
@@ -129,30 +122,29 @@ struct Stream {
     Piece fetch;
 };
 
-// Rows [first, end) of the piece.
-template <int format, u32 first = 0, u32 end = ROWS, class Rows>
-DEVICE void fetch_rows(const Stream &s, const Rows &rows) {
-    constexpr u32 row_bytes = (u32)layout_row_bytes(format, SEGMENT_COLS);
-    constexpr u32 slice_bytes =
-        SEGMENT_SLICES == 1 ? row_bytes : SLICE_TILES * layout_tile_bytes(format, TILE_BLOCKS);
-    u32 from = s.fetch.slice % SEGMENT_SLICES * slice_bytes;
-    u32 bytes = SEGMENT_SLICES == 1 ? row_bytes : MIN(slice_bytes, row_bytes - from);
-    u32 first_row = SEGMENTS == 1 ? 0 : s.fetch.slice / SEGMENT_SLICES * ROWS; // else r stays a constant
+// The piece's rows of one format.
+template <class Run, class Rows> DEVICE void fetch_rows(Run, const Stream &s, const Rows &rows) {
+    constexpr u32 row_bytes = (u32)layout_row_bytes(Run::format, SEGMENT_COLS);
+    constexpr u32 stretch_bytes =
+        SEGMENT_STRETCHES == 1 ? row_bytes : STRETCH_TILES * layout_tile_bytes(Run::format, TILE_BLOCKS);
+    u32 from = s.fetch.stretch % SEGMENT_STRETCHES * stretch_bytes;
+    u32 bytes = SEGMENT_STRETCHES == 1 ? row_bytes : MIN(stretch_bytes, row_bytes - from);
+    u32 first_row = SEGMENTS == 1 ? 0 : s.fetch.stretch / SEGMENT_STRETCHES * ROWS; // else r stays a constant
     u8 *slot = s.slots + s.fetch.slot * SLOT_BYTES;
 #if SM_ARCH >= 90
     if (lane_index() == 0) {
         BulkBarrier *barrier = s.barriers + s.fetch.slot;
-        bulk_barrier_expect(barrier, (end - first) * bytes);
-        for (u32 r = first; r < end; r++) {
-            bulk_copy_once(slot + r * SLICE_BYTES, rows.row(s.fetch.unit, first_row + r) + from, bytes,
+        bulk_barrier_expect(barrier, (Run::end - Run::first) * bytes);
+        for (u32 r = Run::first; r < Run::end; r++) {
+            bulk_copy_once(slot + r * STRETCH_BYTES, rows.row(s.fetch.unit, first_row + r) + from, bytes,
                            barrier);
         }
     }
 #else
-    for (u32 r = first; r < end; r++) {
+    for (u32 r = Run::first; r < Run::end; r++) {
         const u8 *source = rows.row(s.fetch.unit, first_row + r) + from;
         for (u32 i = lane_index() * 16; i < bytes; i += WARP * 16) {
-            copy_async_16(slot + r * SLICE_BYTES + i, source + i);
+            copy_async_16(slot + r * STRETCH_BYTES + i, source + i);
         }
     }
 #endif
@@ -161,15 +153,7 @@ DEVICE void fetch_rows(const Stream &s, const Rows &rows) {
 // Sets off the next piece, if there is one.
 template <class Rows> DEVICE void stream_fetch(Stream *s, const Rows &rows) {
     if (s->fetch.unit < s->end) {
-#ifdef ROW_FORMATS
-        fetch_rows<FORMAT_0, 0, 1>(*s, rows);
-        fetch_rows<FORMAT_1, 1, 2>(*s, rows);
-#else
-        u32 part = rows.part(s->fetch.unit);
-        if (part == 0) fetch_rows<FORMAT_0>(*s, rows);
-        else if (part == 1) fetch_rows<FORMAT_1>(*s, rows);
-        else fetch_rows<FORMAT_2>(*s, rows);
-#endif
+        with_format(unit_format(rows, s->fetch.unit), [&](auto run) { fetch_rows(run, *s, rows); });
         piece_advance(&s->fetch);
     }
 #if SM_ARCH < 90
@@ -188,7 +172,7 @@ DEVICE Stream stream_open(u32 block, u8 *shared) {
     s.barriers = (BulkBarrier *)(shared + RING_END) + warp * DEPTH;
     if (lane_index() == 0) {
         for (u32 i = 0; i < DEPTH; i++) {
-            bulk_barrier_init(s.barriers + i, FETCHES);
+            bulk_barrier_init(s.barriers + i, FORMAT_RUNS); // a fetch of each
         }
         bulk_barrier_init_fence();
     }
@@ -215,22 +199,23 @@ DEVICE void stream_wait(const Stream &s, u32 slot, u32 parity) {
 #endif
 }
 
-// Adds this lane's part of a piece to the sums of rows [first, end).
-template <int format, u32 first = 0, u32 end = ROWS>
-DEVICE void add_products(const u8 *slot, const u8 *shared_x, const BlockX &only, u32 slice, float sum[ROWS]) {
-    constexpr u32 tile_bytes = layout_tile_bytes(format, TILE_BLOCKS);
-    u32 lane = lane_index(), segment = slice / SEGMENT_SLICES;
+// Adds this lane's part of a piece to the sums of the rows of one format.
+template <class Run>
+DEVICE void add_products(Run, const u8 *slot, const u8 *shared_x, const BlockX &only, u32 stretch,
+                         float sum[ROWS]) {
+    constexpr u32 tile_bytes = layout_tile_bytes(Run::format, TILE_BLOCKS);
+    u32 lane = lane_index(), segment = stretch / SEGMENT_STRETCHES;
 #pragma unroll(REGISTERS >= 128 ? 4 : 2) // 4 do not fit the registers of 16 warps
-    for (u32 t = 0; t < SLICE_TILES; t++) {
-        u32 tile = slice % SEGMENT_SLICES * SLICE_TILES + t;
-        if (SEGMENT_SLICES > 1 && tile >= TILES) break;
+    for (u32 t = 0; t < STRETCH_TILES; t++) {
+        u32 tile = stretch % SEGMENT_STRETCHES * STRETCH_TILES + t;
+        if (SEGMENT_STRETCHES > 1 && tile >= TILES) break;
         u32 n = TAIL_BLOCKS == 0 || tile + 1 < TILES ? (u32)TILE_BLOCKS : (u32)TAIL_BLOCKS;
-        if constexpr (FORMAT_IS_FLOAT(format)) {
+        if constexpr (FORMAT_IS_FLOAT(Run::format)) {
             for (u32 e = lane * 4; e < n * BLOCK_WEIGHTS; e += WARP * 4) {
                 float4 x = x_load_floats(shared_x, segment * SEGMENT_COLS + tile * TILE_WEIGHTS + e);
 #pragma unroll
-                for (u32 r = first; r < end; r++) {
-                    float4 w = float_weights_4<format>(slot + r * SLICE_BYTES + t * tile_bytes, e);
+                for (u32 r = Run::first; r < Run::end; r++) {
+                    float4 w = float_weights_4<Run::format>(slot + r * STRETCH_BYTES + t * tile_bytes, e);
                     sum[r] =
                         fma_f32(w.x, x.x, fma_f32(w.y, x.y, fma_f32(w.z, x.z, fma_f32(w.w, x.w, sum[r]))));
                 }
@@ -239,8 +224,9 @@ DEVICE void add_products(const u8 *slot, const u8 *shared_x, const BlockX &only,
             u32 at = segment * SEGMENT_BLOCKS + tile * TILE_BLOCKS + lane;
             BlockX x = TILES * SEGMENTS == 1 ? only : x_load<!UNPACKED>(shared_x, at);
 #pragma unroll
-            for (u32 r = first; r < end; r++) {
-                sum[r] += Block<format>::dot(slot + r * SLICE_BYTES + t * tile_bytes, n, lane, x);
+            for (u32 r = Run::first; r < Run::end; r++) {
+                sum[r] = Block<Run::format>::add_dot(sum[r], slot + r * STRETCH_BYTES + t * tile_bytes, n,
+                                                     lane, x);
             }
         }
     }
@@ -302,15 +288,8 @@ DEVICE void run_piece(Stream *s, const Piece &piece, u32 parity, const u8 *share
                       const Rows &rows, float sum[ROWS]) {
     if (!RESIDENT || SM_ARCH < 90) stream_wait(*s, piece.slot, parity);
     const u8 *slot = s->slots + piece.slot * SLOT_BYTES;
-#ifdef ROW_FORMATS
-    add_products<FORMAT_0, 0, 1>(slot, shared_x, only, piece.slice, sum);
-    add_products<FORMAT_1, 1, 2>(slot, shared_x, only, piece.slice, sum);
-#else
-    u32 part = FORMAT_0 == FORMAT_1 && FORMAT_0 == FORMAT_2 ? 0 : rows.part(piece.unit);
-    if (part == 0) add_products<FORMAT_0>(slot, shared_x, only, piece.slice, sum);
-    else if (part == 1) add_products<FORMAT_1>(slot, shared_x, only, piece.slice, sum);
-    else add_products<FORMAT_2>(slot, shared_x, only, piece.slice, sum);
-#endif
+    with_format(unit_format(rows, piece.unit),
+                [&](auto run) { add_products(run, slot, shared_x, only, piece.stretch, sum); });
     if (!RESIDENT) warp_sync(); // every lane has read the slot
     if (!RESIDENT || SM_ARCH < 90) stream_fetch(s, rows);
 }
@@ -333,7 +312,7 @@ DEVICE void stream_run(Stream *s, u32 block, const u8 *shared_x, const Rows &row
         for (u32 unit = 0; unit < BATCH; unit++) {
             if (piece.unit >= s->end) break;
 #pragma unroll 1
-            for (u32 slice = 0; slice < SLICES; slice++) {
+            for (u32 stretch = 0; stretch < STRETCHES; stretch++) {
                 run_piece(s, piece, parity, shared_x, only, rows, sum + unit * ROWS);
                 piece_advance(&piece);
                 if (piece.slot == 0) parity ^= 1;
@@ -350,16 +329,16 @@ struct UnpackedWeights {
     UnpackedBlock block[UNPACKED_UNITS][ROWS][UNPACKED_TILES];
 };
 
-template <int format, u32 first = 0, u32 end = ROWS>
-DEVICE void unpack_unit(const u8 *slot, UnpackedBlock blocks[ROWS][UNPACKED_TILES]) {
+template <class Run>
+DEVICE void unpack_unit(Run, const u8 *slot, UnpackedBlock blocks[ROWS][UNPACKED_TILES]) {
     if constexpr (UNPACKED) {
 #pragma unroll
-        for (u32 r = first; r < end; r++) {
+        for (u32 r = Run::first; r < Run::end; r++) {
 #pragma unroll
             for (u32 t = 0; t < UNPACKED_TILES; t++) {
                 u32 n = TAIL_BLOCKS == 0 || t + 1 < TILES ? (u32)TILE_BLOCKS : (u32)TAIL_BLOCKS;
-                const u8 *tile = slot + r * SLICE_BYTES + t * layout_tile_bytes(format, TILE_BLOCKS);
-                if (lane_index() < n) Block<format>::unpack(tile, n, lane_index(), &blocks[r][t]);
+                const u8 *tile = slot + r * STRETCH_BYTES + t * layout_tile_bytes(Run::format, TILE_BLOCKS);
+                if (lane_index() < n) Block<Run::format>::unpack(tile, n, lane_index(), &blocks[r][t]);
             }
         }
     }
@@ -371,7 +350,7 @@ template <class Rows> DEVICE void stream_settle(Stream *s, u32 block, const Rows
     u32 unit = first_unit(block);
 #if SM_ARCH >= 90
 #pragma unroll 1
-    for (u32 i = 0; i < DEPTH && unit + i / SLICES * WARPS < s->end; i++) {
+    for (u32 i = 0; i < DEPTH && unit + i / STRETCHES * WARPS < s->end; i++) {
         bulk_barrier_wait(s->barriers + i, 0);
     }
 #else
@@ -385,16 +364,8 @@ template <class Rows> DEVICE void stream_settle(Stream *s, u32 block, const Rows
     for (u32 i = 0; i < UNPACKED_UNITS; i++) {
         if (unit + i * WARPS >= s->end) break;
         const u8 *slot = s->slots + i * SLOT_BYTES;
-#ifdef ROW_FORMATS
-        (void)rows;
-        unpack_unit<FORMAT_0, 0, 1>(slot, w->block[i]);
-        unpack_unit<FORMAT_1, 1, 2>(slot, w->block[i]);
-#else
-        u32 part = FORMAT_0 == FORMAT_1 && FORMAT_0 == FORMAT_2 ? 0 : rows.part(unit + i * WARPS);
-        if (part == 0) unpack_unit<FORMAT_0>(slot, w->block[i]);
-        else if (part == 1) unpack_unit<FORMAT_1>(slot, w->block[i]);
-        else unpack_unit<FORMAT_2>(slot, w->block[i]);
-#endif
+        with_format(unit_format(rows, unit + i * WARPS),
+                    [&](auto run) { unpack_unit(run, slot, w->block[i]); });
     }
 }
 
@@ -414,7 +385,8 @@ DEVICE void unpacked_run(const Stream &s, u32 block, const u8 *shared_x, const U
             for (u32 i = 0; i < BATCH && first + i < UNPACKED_UNITS; i++) {
 #pragma unroll
                 for (u32 r = 0; r < ROWS; r++) {
-                    sum[i * ROWS + r] += dot_unpacked(w.block[first + i][r][t], x);
+                    float *to = &sum[i * ROWS + r];
+                    *to = add_unpacked(*to, w.block[first + i][r][t], x);
                 }
             }
         }

@@ -1,20 +1,21 @@
 // Prefill: attention of a step's rows over the cache, the rows' own entries included.
 //
-//     out[row][h] = softmax(q[row][h] K^T) V over the positions that the row sees, f16, in the order of
-//     layout.h
+//     out[row][h] = softmax(q[row][h] K^T) V over the positions that the row sees
 //
+// f16, in the order of layout.h.
 // Flash attention (Dao 2023) with online softmax (Milakov, Gimelshein 2018): scores are never stored.
 // (OP_ATTENTION.)
 // Grid: a block a head and QUERY_ROWS rows, 16 a warp, the longest first. The block goes through the
 // positions in tiles of KEY_TOKENS, which begin at multiples of KEY_TOKENS: a tile that a row does not see
 // changes nothing of it (its largest score stays, 2^0 = 1, and zeros are added), so that a row's result
 // depends on its position alone. On the tensor cores (K and V are in the cache as ldmatrix wants them):
-//     S [16 rows][KEY_TOKENS] = Q K^T ,  O [16][HEAD_DIM] += P V
+//     S [16 rows][KEY_TOKENS] = Q K^T
+//     O [16][HEAD_DIM] += P V
 // Two tiles in shared memory: one comes while the other is used; rows are padded by 16 bytes against bank
 // conflicts.
 // A sink (HAS_SINKS) is a score without a value that every row of its head begins with.
 // Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 16), WINDOW (positions a row sees, itself included;
-// 0: all), MAX_ROWS; HAS_SINKS, SOFT_CAP (soft_cap.cuh).
+// 0: all), MAX_ROWS; HAS_SINKS, SOFT_CAP (soft_cap.cuh). Needs kv_cache.cuh and prefill_tiles.cuh.
 #if !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(HEAD_DIM) || !defined(WINDOW) || HEAD_DIM % 16
 #error "N_HEADS, N_KV_HEADS, HEAD_DIM, WINDOW"
 #endif
@@ -82,8 +83,7 @@ DEVICE void fetch_kv_tile(const PrefillAttentionArgs &a, const AttentionTask &t,
 #pragma unroll
     for (u32 p = 0; p < KEY_PAGES; p++) {
         if ((tile * KEY_PAGES + p) * KV_PAGE > t.last) break;
-        const f16 *from = a.kv + (u64)pages.page[p] * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) +
-                          t.kv_head * 2 * KV_TILE_HALVES(HEAD_DIM);
+        const f16 *from = kv_key(a.kv, pages.page[p], t.kv_head, 0); // its values follow
         for (u32 unit = thread_index(); unit < PAGE_UNITS; unit += ATTENTION_WARPS * WARP) {
             u32 token = unit / KEY_UNITS, value = unit - PAGE_UNITS / 2; // values: two units a dimension
             u32 to = unit < PAGE_UNITS / 2
@@ -196,7 +196,7 @@ DEVICE void weigh_tile(QueryRows *r, float s[KEY_GROUPS][4]) {
             s[j][2 * i + 1] = exp2_fast(s[j][2 * i + 1] - base);
             sum += s[j][2 * i] + s[j][2 * i + 1];
         }
-        r->sum[i] = r->sum[i] * keep + sum;
+        r->sum[i] = fma_f32(r->sum[i], keep, sum);
         r->top[i] = top;
 #pragma unroll
         for (u32 j = 0; j < OUT_GROUPS; j++) {

@@ -10,7 +10,7 @@
 
 struct PrefillExpertsDownRows {
     const u8 *weight;
-    DEVICE u32 part(u32) const {
+    DEVICE u32 projection(u32) const {
         return 0;
     }
     DEVICE const u8 *row(u32 unit, u32 r) const {
@@ -30,8 +30,8 @@ DEVICE void prefill_experts_down_run(const PrefillExpertsDownArgs &a, u32 unit_t
             if (a.bias != 0) bias = *(const float4 *)(a.bias + expert * N_ROWS + row);
             for (u32 token = lane_index() / 4; token < end; token += 8) {
                 float4 v = *(const float4 *)(sums + token * SUM_STRIDE + r);
-                v = {v.x * PREFILL_GLU_DIVISOR + bias.x, v.y * PREFILL_GLU_DIVISOR + bias.y,
-                     v.z * PREFILL_GLU_DIVISOR + bias.z, v.w * PREFILL_GLU_DIVISOR + bias.w};
+                v = {fma_f32(v.x, PREFILL_GLU_DIVISOR, bias.x), fma_f32(v.y, PREFILL_GLU_DIVISOR, bias.y),
+                     fma_f32(v.z, PREFILL_GLU_DIVISOR, bias.z), fma_f32(v.w, PREFILL_GLU_DIVISOR, bias.w)};
                 *(float4 *)(a.out + (u64)(t.token + token) * N_ROWS + row) = v;
             }
         });

@@ -1,8 +1,8 @@
 // Prefill: the experts' gate and up, activation.
 //
-//     out[slot] = act(W_gate[e] in[slot] + b_gate[e], W_up[e] in[slot] + b_up[e]) / PREFILL_GLU_DIVISOR, f16,
-//     in the order of layout.h, e the slot's expert
+//     out[slot] = act(W_gate[e] in[slot] + b_gate[e], W_up[e] in[slot] + b_up[e]) / PREFILL_GLU_DIVISOR
 //
+// f16, in the order of layout.h; e is the slot's expert.
 // Operations: EXPERT_MATMUL x 2, GLU. Grid: prefill_experts.cuh; units:
 // prefill_glu_units.cuh. Defines: D_MODEL, D_FF (of an expert), prefill_glu_units.cuh's,
 // prefill_experts.cuh's.

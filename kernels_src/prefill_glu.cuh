@@ -1,9 +1,10 @@
 // Prefill: gate and up, activation.
 //
-//     out[row] = act(W_gate in[row] + b_gate) * (W_up in[row] + b_up) / PREFILL_GLU_DIVISOR, f16, in the
-//     order of layout.h
-// UNGATED: out[row] = act(W_up in[row] + b_up) / PREFILL_GLU_DIVISOR
+//     out[row] = act(W_gate in[row] + b_gate) * (W_up in[row] + b_up) / PREFILL_GLU_DIVISOR
+// UNGATED:
+//     out[row] = act(W_up in[row] + b_up) / PREFILL_GLU_DIVISOR
 //
+// f16, in the order of layout.h.
 // Operations: MATMUL x 2, GLU; UNGATED: MATMUL, ACTIVATION. Grid and order of sums: prefill_matmul.cuh;
 // units: prefill_glu_units.cuh. Defines: D_MODEL, prefill_glu_units.cuh's, prefill_matmul.cuh's. A lane has
 // all columns of a token's unit.

@@ -16,7 +16,7 @@ DEVICE u32 glu_column(u32 unit, u32 r) {
 
 struct PrefillGluRows {
     const u8 *weight[2];
-    DEVICE u32 part(u32) const {
+    DEVICE u32 projection(u32) const {
         return 0;
     }
     DEVICE const u8 *row(u32 unit, u32 r) const {

@@ -2,7 +2,8 @@
 // left.
 //
 //     q, k = rms_norm of each head, turned by RoPE at the row's position
-//     q → args.q as f16, times SCORE_SCALE * log2(e) ; k, v → the cache
+//     q → args.q as f16, times SCORE_SCALE * log2(e)
+//     k, v → the cache
 //
 // Operations: RMS_NORM x 2, ROPE x 2, KV_WRITE. Grid: a warp a head of a row (heads.cuh), HEADS_WARPS a
 // block; those past the step's rows have nothing to do. Defines: heads.cuh's, MAX_ROWS.
@@ -16,7 +17,7 @@ DEVICE void prefill_heads_run(const PrefillHeadsArgs &a, u32 row, u32 head) {
     f16 *q = a.q + (u64)row * N_HEADS * HEAD_DIM;
     HeadPlace place = head_place(head, q, a.kv, a.span->pages[position / KV_PAGE], position % KV_PAGE);
     const float *raw = a.raw + ((u64)row * ROW_HEADS + head) * HEAD_DIM;
-    head_run(raw, place.part == 0 ? a.norm[0] : a.norm[1], place,
+    head_run(raw, place.projection == 0 ? a.norm[0] : a.norm[1], place,
              [&](u32 pair) { return load_shared_data((const float2 *)a.rope + row * ROPE_PAIRS + pair); });
 }
 

@@ -16,18 +16,12 @@
 // Defines: N_COLS, UNITS, MAX_ROWS, TILE_TOKENS (64, 128 or 256; at most 128 before sm_90a), WARPS (that
 // multiply: on sm_90a 4 or 8), RING_BYTES, FORMAT_0 (FORMAT_1, FORMAT_2 where there are several);
 // BLOCKS_PER_SM. The stage gives a Rows object with
-//     u32 part(u32 unit)                  which of FORMAT_0 … FORMAT_2 its rows have
+//     u32 projection(u32 unit)           which of FORMAT_0 … FORMAT_2 its rows have
 //     const u8 *row(u32 unit, u32 r)      where row r < 16 starts
-// ROW_FORMATS: rows 0 to 7 of every unit have FORMAT_0 and the others FORMAT_1, whatever its part.
+// Formats: format_runs.cuh; with ROW_FORMATS rows 0 to 7 of every unit have FORMAT_0, the others FORMAT_1.
 #if !defined(N_COLS) || !defined(UNITS) || !defined(TILE_TOKENS) || !defined(WARPS) || \
     !defined(RING_BYTES) || !defined(FORMAT_0)
 #error "N_COLS, UNITS, TILE_TOKENS, WARPS, RING_BYTES, FORMAT_0"
-#endif
-#ifndef FORMAT_1
-#define FORMAT_1 FORMAT_0
-#endif
-#ifndef FORMAT_2
-#define FORMAT_2 FORMAT_0
 #endif
 #ifndef BLOCKS_PER_SM
 #define BLOCKS_PER_SM 1
@@ -84,24 +78,14 @@ DEVICE MatmulTile matmul_tile(const StepSpan *span, u32 block) {
 
 // A lane's rows of its warp's units: g and g + 8 of each.
 struct LaneRows {
-    u32 format[WARP_UNITS]; // of FORMAT_0 … FORMAT_2 the first that is the unit's
+    u32 format[WARP_UNITS]; // unit_format
     const u8 *row[WARP_UNITS][2];
 };
-// Parts of the same format share one code.
-enum : u32 {
-    SECOND_FORMAT = FORMAT_1 != FORMAT_0,
-    THIRD_FORMAT = FORMAT_2 != FORMAT_0 && FORMAT_2 != FORMAT_1,
-    FORMATS = 1 + SECOND_FORMAT + THIRD_FORMAT,
-};
-DEVICE u32 format_of_part(u32 part) {
-    if (part == 1 || FORMAT_2 == FORMAT_1) return part > 0 && SECOND_FORMAT;
-    return part == 2 && THIRD_FORMAT ? 2 : 0;
-}
 template <class Rows> DEVICE LaneRows lane_rows(const Rows &rows, u32 first_unit) {
     LaneRows l;
     for (u32 i = 0; i < WARP_UNITS; i++) {
         u32 unit = MIN(first_unit + i, UNITS - 1u); // units past the end are computed and dropped
-        l.format[i] = FORMATS == 1 ? 0 : format_of_part(rows.part(unit));
+        l.format[i] = unit_format(rows, unit);
         l.row[i][0] = rows.row(unit, lane_index() / 4);
         l.row[i][1] = rows.row(unit, lane_index() / 4 + 8);
     }
@@ -131,54 +115,37 @@ DEVICE BlockPlace block_place(u32 step) {
     if (N_COLS % PREFILL_COLS) p.i = MIN(p.i, p.n - 1); // multiplied by zeros
     return p;
 }
-template <int format, u32 from = 0, u32 end = 2>
-DEVICE void load_rows(const u8 *const row[2], u32 step, UnitWeights *w) {
+template <class Run> DEVICE void load_rows(Run, const u8 *const row[2], u32 step, UnitWeights *w) {
     BlockPlace p = block_place(step);
-    for (u32 r = from; r < end; r++) {
-        Fragment<format>::load(row[r] + p.tile * layout_tile_bytes(format, TILE_BLOCKS), p.n, p.i,
-                               &w->block[r]);
+    for (u32 r = Run::first; r < Run::end; r++) {
+        Fragment<Run::format>::load(row[r] + p.tile * layout_tile_bytes(Run::format, TILE_BLOCKS), p.n, p.i,
+                                    &w->block[r]);
     }
 }
 DEVICE void load_weights(const LaneRows &l, u32 unit, u32 step, UnitWeights *w) {
-#ifdef ROW_FORMATS
-    load_rows<FORMAT_0, 0, 1>(l.row[unit], step, w);
-    load_rows<FORMAT_1, 1, 2>(l.row[unit], step, w);
-#else
-    u32 format = l.format[unit];
-    if (FORMATS == 1 || format == 0) load_rows<FORMAT_0>(l.row[unit], step, w);
-    else if (SECOND_FORMAT && (FORMATS == 2 || format == 1)) load_rows<FORMAT_1>(l.row[unit], step, w);
-    else if (THIRD_FORMAT) load_rows<FORMAT_2>(l.row[unit], step, w);
-#endif
+    with_format(l.format[unit], [&](auto run) { load_rows(run, l.row[unit], step, w); });
 }
 
 // Words [first, first + n) of both rows as operands: a[2 k] for the first 16 columns of a word, a[2 k + 1]
 // for the next.
-template <int format, u32 from = 0, u32 end = 2>
-DEVICE void dequantise_rows(const UnitWeights &w, u32 step, u32 first, u32 n, u32 (*a)[4]) {
+template <class Run>
+DEVICE void dequantise_rows(Run, const UnitWeights &w, u32 step, u32 first, u32 n, u32 (*a)[4]) {
     u32 i = block_place(step).i;
 #pragma unroll
-    for (u32 r = from; r < end; r++) {
+    for (u32 r = Run::first; r < Run::end; r++) {
         BlockScale s;
-        Fragment<format>::scale(w.block[r], i, &s);
+        Fragment<Run::format>::scale(w.block[r], i, &s);
 #pragma unroll
         for (u32 k = 0; k < n; k++) {
             u32 low[2], high[2];
-            Fragment<format>::word(w.block[r], s, first + k, low, high);
+            Fragment<Run::format>::word(w.block[r], s, first + k, low, high);
             a[2 * k][r] = low[0], a[2 * k][r + 2] = low[1];
             a[2 * k + 1][r] = high[0], a[2 * k + 1][r + 2] = high[1];
         }
     }
 }
 DEVICE void dequantise(u32 format, const UnitWeights &w, u32 step, u32 first, u32 n, u32 (*a)[4]) {
-#ifdef ROW_FORMATS
-    (void)format;
-    dequantise_rows<FORMAT_0, 0, 1>(w, step, first, n, a);
-    dequantise_rows<FORMAT_1, 1, 2>(w, step, first, n, a);
-#else
-    if (FORMATS == 1 || format == 0) dequantise_rows<FORMAT_0>(w, step, first, n, a);
-    else if (SECOND_FORMAT && (FORMATS == 2 || format == 1)) dequantise_rows<FORMAT_1>(w, step, first, n, a);
-    else if (THIRD_FORMAT) dequantise_rows<FORMAT_2>(w, step, first, n, a);
-#endif
+    with_format(format, [&](auto run) { dequantise_rows(run, w, step, first, n, a); });
 }
 
 #if HAS_WGMMA

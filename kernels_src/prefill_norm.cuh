@@ -1,7 +1,9 @@
 // Prefill: the norm before a matrix product, as its input.
 //
 //     out[row] = x[row] / sqrt(mean(x[row]^2) + eps) * w, f16, in the order of layout.h
-// LAYER_NORM: out[row] = d / sqrt(mean(d^2) + eps) * w + b, d = x[row] - mean(x[row])
+// LAYER_NORM:
+//     d = x[row] - mean(x[row])
+//     out[row] = d / sqrt(mean(d^2) + eps) * w + b
 //
 // Operations: RMS_NORM, LAYER_NORM. Grid: a warp a row, NORM_WARPS rows a block. Sums: a lane's values in the
 // order of the columns, then lanes 16 apart, 8, 4, 2, 1.
@@ -56,17 +58,18 @@ DEVICE void prefill_norm_run(const PrefillNormArgs &a, u32 row) {
     for (u32 m = 16; m > 0; m /= 2) {
         squares += shuffle_xor(squares, m);
     }
-    float factor = reciprocal_sqrt_fast(squares * (1.0f / D_MODEL) + NORM_EPS);
+    float factor = reciprocal_sqrt_fast(fma_f32(squares, 1.0f / D_MODEL, NORM_EPS));
 #pragma unroll
     for (u32 i = 0; i < NORM_TURNS; i++) {
         u32 col = i * PREFILL_COLS + lane_index() * 4;
         if (col >= D_MODEL) continue;
         float4 w = ((const float4 *)a.norm)[col / 4];
-        float4 y = {v[i].x * factor * w.x, v[i].y * factor * w.y, v[i].z * factor * w.z,
-                    v[i].w * factor * w.w};
+        float4 y = {v[i].x * factor, v[i].y * factor, v[i].z * factor, v[i].w * factor};
 #ifdef LAYER_NORM
         float4 b = ((const float4 *)a.bias)[col / 4];
-        y = {y.x + b.x, y.y + b.y, y.z + b.z, y.w + b.w};
+        y = {fma_f32(y.x, w.x, b.x), fma_f32(y.y, w.y, b.y), fma_f32(y.z, w.z, b.z), fma_f32(y.w, w.w, b.w)};
+#else
+        y = {y.x * w.x, y.y * w.y, y.z * w.z, y.w * w.w};
 #endif
         activation_store(a.out, row, col, y.x, y.z);
         activation_store(a.out, row, col + 1, y.y, y.w);

@@ -17,7 +17,7 @@
 
 struct PrefillOutputRows {
     const u8 *weight;
-    DEVICE u32 part(u32) const {
+    DEVICE u32 projection(u32) const {
         return 0;
     }
     DEVICE const u8 *row(u32 unit, u32 r) const {
@@ -50,8 +50,10 @@ DEVICE void prefill_output_run(const PrefillOutputArgs &a, u32 block, u8 *shared
             for (u32 i = 0; i < OUTPUT_AHEAD; i++) {
                 u32 token = first + i * 8;
                 float4 v = *(const float4 *)(sums + MIN(token, end - 1) * SUM_STRIDE + r);
-                v = {before[i].x + (v.x * IN_FACTOR + bias.x), before[i].y + (v.y * IN_FACTOR + bias.y),
-                     before[i].z + (v.z * IN_FACTOR + bias.z), before[i].w + (v.w * IN_FACTOR + bias.w)};
+                v = {before[i].x + fma_f32(v.x, IN_FACTOR, bias.x),
+                     before[i].y + fma_f32(v.y, IN_FACTOR, bias.y),
+                     before[i].z + fma_f32(v.z, IN_FACTOR, bias.z),
+                     before[i].w + fma_f32(v.w, IN_FACTOR, bias.w)};
                 if (token < end) *(float4 *)(x + (u64)token * N_ROWS) = v;
             }
         }

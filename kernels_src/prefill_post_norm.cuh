@@ -22,7 +22,7 @@ DEVICE void prefill_post_norm_run(const PrefillPostNormArgs &a, u32 row) {
     for (u32 m = 16; m > 0; m /= 2) {
         squares += shuffle_xor(squares, m);
     }
-    float factor = reciprocal_sqrt_fast(squares * (1.0f / D_MODEL) + NORM_EPS);
+    float factor = reciprocal_sqrt_fast(fma_f32(squares, 1.0f / D_MODEL, NORM_EPS));
     for (u32 g = lane_index(); g < D_MODEL / 4; g += WARP) {
         float4 v = load_shared_data(t + g), y = load_shared_data(x + g);
         x[g] = {fma_f32(v.x * factor, w[g].x, y.x), fma_f32(v.y * factor, w[g].y, y.y),

@@ -1,13 +1,15 @@
 // Prefill: queries, keys and values, their biases, RoPE, and the cache's new entries.
 //
-//     q, k, v = W_q in + b_q, W_k in + b_k, W_v in + b_v ; q, k turned by RoPE at the row's position
-//     q → args.q as f16, times SCORE_SCALE * log2(e) ; k, v → the cache
+//     q, k, v = W_q in + b_q, W_k in + b_k, W_v in + b_v
+//     q, k turned by RoPE at the row's position
+//     q → args.q as f16, times SCORE_SCALE * log2(e)
+//     k, v → the cache
 // RAW: q, k and v → args.raw as they are, for prefill_heads; ROPE_DIMS is 0.
 //
 // Operations: MATMUL x 3, ROPE x 2 (none with ROPE_DIMS 0), KV_WRITE. Grid and order of sums:
 // prefill_matmul.cuh; a unit is eight RoPE pairs (of V: rows side by side): row r < 8 the first of pair r,
-// row 8 + r its second. Every part is whole units. Defines: D_MODEL, N_HEADS, N_KV_HEADS, HEAD_DIM (a
-// multiple of 16), ROPE_DIMS (of 4), ROPE_HALVES, SCORE_SCALE, prefill_matmul.cuh's; RAW.
+// row 8 + r its second. Every projection is whole units. Defines: D_MODEL, N_HEADS, N_KV_HEADS, HEAD_DIM (a
+// multiple of 16), ROPE_DIMS (of 4), ROPE_HALVES, SCORE_SCALE, prefill_matmul.cuh's; RAW. Needs kv_cache.cuh.
 #if !defined(HEAD_DIM) || !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(ROPE_DIMS) || \
     !defined(ROPE_HALVES) || !defined(SCORE_SCALE) || HEAD_DIM % 16 || ROPE_DIMS % 4
 #error "HEAD_DIM, N_HEADS, N_KV_HEADS, ROPE_DIMS, ROPE_HALVES, SCORE_SCALE"
@@ -22,22 +24,24 @@ static_assert(UNITS == Q_UNITS + 2 * K_UNITS, "a unit is 16 rows");
 
 // The pair of lanes or rows r of a unit.
 struct QkvPair {
-    u32 part;   // 0 query, 1 key, 2 value
-    u32 head;   // within its part
-    u32 pair;   // RoPE pair, where it is turned
-    u32 dim[2]; // within its head
+    u32 projection; // 0 query, 1 key, 2 value
+    u32 head;       // within its projection
+    u32 pair;       // RoPE pair, where it is turned
+    u32 dim[2];     // within its head
     bool turned;
 };
-DEVICE u32 qkv_part(u32 unit) {
+DEVICE u32 qkv_projection(u32 unit) {
     return unit < Q_UNITS ? 0 : unit < Q_UNITS + K_UNITS ? 1 : 2;
 }
 DEVICE QkvPair qkv_pair(u32 unit, u32 r) {
     QkvPair p;
-    p.part = qkv_part(unit);
-    u32 in_part = unit - (p.part == 0 ? 0u : p.part == 1 ? (u32)Q_UNITS : (u32)(Q_UNITS + K_UNITS));
-    p.head = in_part / HEAD_UNITS;
-    p.pair = in_part % HEAD_UNITS * 8 + r;
-    p.turned = p.part < 2 && p.pair < ROPE_DIMS / 2;
+    p.projection = qkv_projection(unit);
+    u32 in_projection = unit - (p.projection == 0   ? 0u
+                                : p.projection == 1 ? (u32)Q_UNITS
+                                                    : (u32)(Q_UNITS + K_UNITS));
+    p.head = in_projection / HEAD_UNITS;
+    p.pair = in_projection % HEAD_UNITS * 8 + r;
+    p.turned = p.projection < 2 && p.pair < ROPE_DIMS / 2;
     bool halves = ROPE_HALVES && p.turned;
     p.dim[0] = halves ? p.pair : 2 * p.pair;
     p.dim[1] = halves ? p.pair + ROPE_DIMS / 2 : 2 * p.pair + 1;
@@ -46,33 +50,27 @@ DEVICE QkvPair qkv_pair(u32 unit, u32 r) {
 
 struct PrefillQkvRows {
     const u8 *weight[3];
-    DEVICE u32 part(u32 unit) const {
-        return qkv_part(unit);
+    DEVICE u32 projection(u32 unit) const {
+        return qkv_projection(unit);
     }
     DEVICE const u8 *row(u32 unit, u32 r) const {
         QkvPair p = qkv_pair(unit, r % 8);
         u32 row = p.head * HEAD_DIM + (r < 8 ? p.dim[0] : p.dim[1]);
-        if (p.part == 0) return weight[0] + row * layout_row_bytes(FORMAT_0, N_COLS);
-        if (p.part == 1) return weight[1] + row * layout_row_bytes(FORMAT_1, N_COLS);
+        if (p.projection == 0) return weight[0] + row * layout_row_bytes(FORMAT_0, N_COLS);
+        if (p.projection == 1) return weight[1] + row * layout_row_bytes(FORMAT_1, N_COLS);
         return weight[2] + row * layout_row_bytes(FORMAT_2, N_COLS);
     }
 };
-
-// A token's part of the cache: keys [KV_PAGE][HEAD_DIM], or values [HEAD_DIM][KV_PAGE].
-DEVICE f16 *qkv_tile(const PrefillQkvArgs &a, const QkvPair &p, u32 position) {
-    return a.kv + (u64)a.span->pages[position / KV_PAGE] * KV_PAGE_HALVES(N_KV_HEADS, HEAD_DIM) +
-           (p.head * 2 + (p.part == 2)) * KV_TILE_HALVES(HEAD_DIM);
-}
 
 // A pair and the next one, as they were multiplied, turned and scaled.
 struct TwoPairs {
     float2 first, second; // of each pair
 };
 DEVICE TwoPairs turn_pairs(const TwoPairs &v, float4 turn, float scale) {
-    return {{(v.first.x * turn.x - v.second.x * turn.y) * scale,
-             (v.first.y * turn.z - v.second.y * turn.w) * scale},
-            {(v.first.x * turn.y + v.second.x * turn.x) * scale,
-             (v.first.y * turn.w + v.second.y * turn.z) * scale}};
+    return {{fma_f32(v.first.x, turn.x, -(v.second.x * turn.y)) * scale,
+             fma_f32(v.first.y, turn.z, -(v.second.y * turn.w)) * scale},
+            {fma_f32(v.first.x, turn.y, v.second.x * turn.x) * scale,
+             fma_f32(v.first.y, turn.w, v.second.y * turn.z) * scale}};
 }
 
 // Queries and keys: lane 4 i + c has pairs 2 c and 2 c + 1 of every eighth token. Turns and places of
@@ -82,9 +80,9 @@ DEVICE void store_queries_or_keys(const PrefillQkvArgs &a, const MatmulTile &t, 
     u32 r = lane_index() % 4 * 2, end = MIN(t.n_rows - t.token, (u32)TILE_TOKENS);
     u32 position = a.span->position + t.token;
     QkvPair p = qkv_pair(unit, r), next = qkv_pair(unit, r + 1);
-    float scale = p.part == 0 ? SCORE_SCALE * 1.44269504089f : 1.0f;
+    float scale = p.projection == 0 ? SCORE_SCALE * 1.44269504089f : 1.0f;
     TwoPairs bias = {{0, 0}, {0, 0}};
-    const float *b = p.part == 0 ? a.bias[0] : a.bias[1];
+    const float *b = p.projection == 0 ? a.bias[0] : a.bias[1];
     if (b != 0) {
         b += p.head * HEAD_DIM;
         bias = {{b[p.dim[0]], b[next.dim[0]]}, {b[p.dim[1]], b[next.dim[1]]}};
@@ -97,8 +95,8 @@ DEVICE void store_queries_or_keys(const PrefillQkvArgs &a, const MatmulTile &t, 
             u32 token = MIN(first + i * 8, end - 1), row = t.token + token, at = position + token;
             turn[i] = {1, 0, 1, 0};
             if (p.turned) turn[i] = load_shared_data((const float4 *)(a.rope + row * ROPE_DIMS + 2 * p.pair));
-            to[i] = p.part == 0 ? a.q + ((u64)row * N_HEADS + p.head) * HEAD_DIM
-                                : qkv_tile(a, p, at) + at % KV_PAGE * HEAD_DIM;
+            to[i] = p.projection == 0 ? a.q + ((u64)row * N_HEADS + p.head) * HEAD_DIM
+                                      : kv_key(a.kv, a.span->pages[at / KV_PAGE], p.head, at % KV_PAGE);
         }
 #pragma unroll
         for (u32 i = 0; i < QKV_AHEAD; i++) {
@@ -132,13 +130,13 @@ DEVICE void store_values(const PrefillQkvArgs &a, const MatmulTile &t, u32 unit,
     }
     for (u32 token = lane_index() % 16; token < end; token += 16) {
         u32 at = position + token;
-        f16 *to = qkv_tile(a, p, at) + dim * KV_PAGE + at % KV_PAGE;
+        f16 *to = kv_value(a.kv, a.span->pages[at / KV_PAGE], p.head, at % KV_PAGE) + dim * VALUE_DIM_STRIDE;
         const float4 *s = (const float4 *)(sums + token * SUM_STRIDE + h * 8);
         float4 low = s[0], high = s[1];
         float v[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 #pragma unroll
         for (u32 i = 0; i < 8; i++) {
-            to[2 * i * KV_PAGE] = f32_to_f16(v[i] + bias[i]);
+            to[2 * i * VALUE_DIM_STRIDE] = f32_to_f16(v[i] + bias[i]);
         }
     }
 }
@@ -151,8 +149,8 @@ DEVICE void store_raw(const PrefillQkvArgs &a, const MatmulTile &t, u32 unit, co
     u32 r = lane_index() % 4 * 2, end = MIN(t.n_rows - t.token, (u32)TILE_TOKENS);
     QkvPair p = qkv_pair(unit, r);
     u32 row = p.head * HEAD_DIM + p.dim[0];
-    u32 first_head = p.part == 0 ? 0u : p.part == 1 ? N_HEADS : N_HEADS + N_KV_HEADS;
-    const float *b = p.part == 0 ? a.bias[0] : p.part == 1 ? a.bias[1] : a.bias[2];
+    u32 first_head = p.projection == 0 ? 0u : p.projection == 1 ? N_HEADS : N_HEADS + N_KV_HEADS;
+    const float *b = p.projection == 0 ? a.bias[0] : p.projection == 1 ? a.bias[1] : a.bias[2];
     float4 bias = b != 0 ? *(const float4 *)(b + row) : float4{0, 0, 0, 0};
     for (u32 token = lane_index() / 4; token < end; token += 8) {
         const float2 *s = (const float2 *)(sums + token * SUM_STRIDE + r);
@@ -168,7 +166,7 @@ DEVICE void prefill_qkv_run(const PrefillQkvArgs &a, u32 block, u8 *shared) {
 #ifdef RAW
         store_raw(a, t, unit, sums);
 #else
-        if (qkv_part(unit) < 2) store_queries_or_keys(a, t, unit, sums);
+        if (qkv_projection(unit) < 2) store_queries_or_keys(a, t, unit, sums);
         else store_values(a, t, unit, sums);
 #endif
     });

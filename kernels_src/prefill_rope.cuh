@@ -1,4 +1,4 @@
-// Prefill: the turns of a step's positions, once for all layers that share them.
+// Prefill: the rope table of a step's positions, once for all layers that share it.
 //
 //     rope[row][i] = {cos, sin}((position + row) * inv_freq[i]) * ROPE_SCALE
 //

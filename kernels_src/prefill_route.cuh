@@ -38,7 +38,7 @@ DEVICE void load_route_row(const PrefillRouteArgs &a, u32 row, u32 n_rows, u8 *s
     for (u32 m = 16; m > 0; m /= 2) {
         squares += shuffle_xor(squares, m);
     }
-    float factor = reciprocal_sqrt_fast(squares * (1.0f / D_MODEL) + NORM_EPS);
+    float factor = reciprocal_sqrt_fast(fma_f32(squares, 1.0f / D_MODEL, NORM_EPS));
     if (lane_index() > 0) return;
     ((float *)(shared + FACTORS_AT))[warp_index()] = factor;
     if (row < n_rows) a.factor[row] = factor;
@@ -90,7 +90,7 @@ DEVICE void route_experts(const PrefillRouteArgs &a, u32 first, u8 *shared) {
     if (expert >= N_EXPERTS || lane_index() % (WARP / ROUTE_SUMS) > 0) return;
     float factor = ((const float *)(shared + FACTORS_AT))[row];
     ((float *)(shared + LOGITS_AT))[row * N_EXPERTS + expert] =
-        sum * factor + (a.bias != 0 ? a.bias[expert] : 0.0f);
+        fma_f32(sum, factor, a.bias != 0 ? a.bias[expert] : 0.0f);
 }
 
 DEVICE void prefill_route_run(const PrefillRouteArgs &a, u32 block, u8 *shared) {

@@ -22,6 +22,8 @@
 #endif
 #endif
 
+#define UNIT_ROWS 2 // that a lane has of a unit, for format_runs.cuh: g and g + 8
+
 // GLU outputs are stored divided by this, since a few of some models' are beyond f16's 65,504; exact, for it
 // is a power of two.
 #define PREFILL_GLU_DIVISOR 16.0f

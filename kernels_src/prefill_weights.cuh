@@ -178,8 +178,8 @@ template <> struct Fragment<FORMAT_Q2_K> {
         Half2 d = unpack_f16(b.raw[1]);
         s->scale[0] = twice_f16(d.low * (float)(b.raw[0] & 15u));
         s->scale[1] = twice_f16(d.low * (float)(b.raw[0] >> 8 & 15u));
-        s->minimum = twice_f16(-d.high * (float)(b.raw[0] >> 4 & 15u));
-        s->high_minimum = twice_f16(-d.high * (float)(b.raw[0] >> 12));
+        s->minimum = twice_f16(minus_product(d.high, (float)(b.raw[0] >> 4 & 15u)));
+        s->high_minimum = twice_f16(minus_product(d.high, (float)(b.raw[0] >> 12)));
     }
     static DEVICE void word(const WeightBlock &b, const BlockScale &s, u32 w, u32 low[2], u32 high[2]) {
         pairs_to_f16x2(pair_bytes(b.bits.x, w), 0xD000D000u, low); // -32
@@ -228,7 +228,7 @@ DEVICE void k_scale(const WeightBlock &b, u32 i, BlockScale *s) {
     Half2 d = unpack_f16(b.raw[0]);
     u32 v = funnel_right(b.raw[1], b.raw[2], 12 * i % 32);
     s->scale[0] = twice_f16(d.low * (float)(v & 63u));
-    s->minimum = twice_f16(-d.high * (float)(v >> 6 & 63u));
+    s->minimum = twice_f16(minus_product(d.high, (float)(v >> 6 & 63u)));
 }
 
 template <> struct Fragment<FORMAT_Q4_K> {

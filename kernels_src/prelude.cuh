@@ -5,6 +5,10 @@
 // that uses only what is declared here also runs on a CPU. Instructions are those of the PTX ISA, named in
 // each comment.
 //
+// Sums and products. Kernels are compiled without contraction (--fmad=false): a * b + c is rounded twice.
+// fma_f32(a, b, c), which is rounded once, is written where it is meant. So the source alone says how a sum
+// is rounded, whatever else the compiler sees. The emulator is compiled the same way.
+//
 // SM_ARCH: 75 … 90, the oldest GPU the code is for (the compiler's __CUDA_ARCH__ / 10).
 #ifndef __CUDA_ARCH__
 #define SM_ARCH 90 // nvcc's host pass: nothing of it is run

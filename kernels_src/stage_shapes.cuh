@@ -39,6 +39,8 @@
 #error "STAGE_QKV, STAGE_OUTPUT, STAGE_GLU, STAGE_EXPERTS_GLU, STAGE_EXPERTS_DOWN or STAGE_HEAD"
 #endif
 
+#define UNIT_ROWS ROWS // format_runs.cuh
+
 // Two, so that the next stage's block fits beside this one's and fetches its weights meanwhile.
 #ifndef BLOCKS_PER_SM
 #define BLOCKS_PER_SM 2

@@ -73,6 +73,24 @@ TEST(cuda_jit_makes_ptx_for_a_gpu_it_does_not_know) {
     jit_end(jit);
 }
 
+// A sum that takes up the product before it is rounded once less: it must not depend on the compiler.
+TEST(cuda_jit_rounds_products_before_sums) {
+    static const char *const files[] = {"prelude.cuh", NULL};
+    Arena arena = os_arena(16 << 20);
+    Error err = {0};
+    Jit *jit;
+    JitImage image;
+    JitProgram program = {.name = "sum_kernel",
+                          .files = files,
+                          .defines = STR("extern \"C\" __global__ void sum_kernel(float *p) {\n"
+                                         "    p[0] = p[1] * p[2] + p[3];\n}\n")};
+    REQUIRE(jit_start(&(JitOptions){.sm = 990, .cache = ""}, &program, 1, &arena, &jit, &err));
+    REQUIRE(jit_wait(jit, 0, &image, &err));
+    CHECK(strstr(image.data, "mul.rn.f32") != NULL && strstr(image.data, "add.rn.f32") != NULL);
+    CHECK(strstr(image.data, "fma") == NULL);
+    jit_end(jit);
+}
+
 TEST(cuda_jit_shows_the_line_at_fault) {
     Arena arena = os_arena(16 << 20);
     JitReport report;

@@ -1,15 +1,10 @@
-// Makes the EmulatedStage emulated_VARIANT from variants/VARIANT.h: included once a variant, VARIANT defined.
+// Makes an EmulatedStage of the defines before it, and registers it (variant.h).
+#pragma once
+
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
-#define JOIN_OF(a, b) a##b
-#define JOIN(a, b) JOIN_OF(a, b)
-// clang-format off
-#define VARIANT_FILE_(v)  TEXT(variants/v.h)
-// clang-format on
-#include VARIANT_FILE_(VARIANT)
 
 namespace {
-namespace VARIANT {
 #include "../kernels_src/formats.cuh"
 #if defined(STAGE_REPACK)
 #include "../kernels_src/repack.cuh"
@@ -33,11 +28,11 @@ void run_dots(const void *args) {
     const uint4 *q = (const uint4 *)(a->x + block * 64);
     BlockX x = {q[0], q[1], q[2], q[3], 0.25f, 0};
     x.sum = x.scale * (float)(sum_bytes(x.low, x.low_fine) + sum_bytes(x.high, x.high_fine));
-    a->out[block][0] = a->out[block][1] = Block<FORMAT>::dot(tile, n, i, x);
+    a->out[block][0] = a->out[block][1] = Block<FORMAT>::add_dot(a->sum, tile, n, i, x);
 #if FORMAT != FORMAT_Q2_K
     UnpackedBlock b;
     Block<FORMAT>::unpack(tile, n, i, &b);
-    a->out[block][1] = dot_unpacked(b, x);
+    a->out[block][1] = add_unpacked(a->sum, b, x);
 #endif
 #else
     (void)args;
@@ -75,12 +70,14 @@ const StageInfo info = sample_logprobs_info;
 #elif defined(STAGE_ATTENTION)
 #include "../kernels_src/attention_splits.cuh"
 #include "../kernels_src/soft_cap.cuh"
+#include "../kernels_src/kv_cache.cuh"
 #include "../kernels_src/decode_attention.cuh"
 void run(const void *args) {
     decode_attention(*(const AttentionArgs *)args);
 }
 const StageInfo info = decode_attention_info;
 #elif defined(STAGE_HEADS)
+#include "../kernels_src/kv_cache.cuh"
 #include "../kernels_src/heads.cuh"
 #ifdef MAX_ROWS
 #include "../kernels_src/prefill_heads.cuh"
@@ -163,15 +160,18 @@ void run(const void *args) {
 const StageInfo info = prefill_norm_info;
 #elif defined(STAGE_PREFILL_ATTENTION)
 #include "../kernels_src/soft_cap.cuh"
+#include "../kernels_src/kv_cache.cuh"
 #include "../kernels_src/prefill_attention.cuh"
 void run(const void *args) {
     prefill_attention(*(const PrefillAttentionArgs *)args);
 }
 const StageInfo info = prefill_attention_info;
 #else
+#include "../kernels_src/format_runs.cuh"
 #include "../kernels_src/prefill_weights.cuh"
 #include "../kernels_src/prefill_matmul.cuh"
 #if defined(STAGE_PREFILL_QKV)
+#include "../kernels_src/kv_cache.cuh"
 #include "../kernels_src/prefill_qkv.cuh"
 void run(const void *args) {
     prefill_qkv(*(const PrefillQkvArgs *)args);
@@ -212,10 +212,12 @@ const StageInfo info = prefill_experts_down_info;
 #endif
 #else
 #include "../kernels_src/stage_shapes.cuh"
+#include "../kernels_src/format_runs.cuh"
 #include "../kernels_src/activations.cuh"
 #include "../kernels_src/matvec.cuh"
 #if defined(STAGE_QKV)
 #include "../kernels_src/decode_norm.cuh"
+#include "../kernels_src/kv_cache.cuh"
 #include "../kernels_src/decode_qkv.cuh"
 void run(const void *args) {
     decode_qkv(*(const QkvArgs *)args);
@@ -298,6 +300,11 @@ EmulatedStage describe() {
     s.embed_scale = EMBED_SCALE;
     return s;
 }
-} // namespace VARIANT
+
+struct Registration {
+    EmulatedStage stage = describe();
+    Registration() {
+        emulated_stage_register(&stage);
+    }
+} registration;
 } // namespace
-#include "undefine.h"

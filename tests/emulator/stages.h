@@ -1,5 +1,4 @@
-// The kernel variants that run on the emulator, for the tests in C. variants/ has one file of #defines a
-// variant; run.h makes an EmulatedStage of each.
+// The kernel variants that run on the emulator, for the tests in C: a file each in variants/ (variant.h).
 #pragma once
 
 #include "emulator/emulator.h"
@@ -7,14 +6,15 @@
 #include "../kernels_src/layout.h"
 
 // A variant's numbers; 0 for those that its stage does not have.
-typedef struct {
+typedef struct EmulatedStage {
+    const struct EmulatedStage *next;
     const char *name;
     unsigned sm_arch;
     EmulatedKernel *kernel; // takes the stage's arguments
     bool together;          // its blocks wait for each other: emulator_launch_together
     // Repack variants.
     EmulatedKernel *values; // weight_value of every element, takes ValuesArgs
-    EmulatedKernel *dots;   // Block<FORMAT>::dot, and dot_unpacked after unpack, takes DotsArgs
+    EmulatedKernel *dots;   // Block<FORMAT>::add_dot, and add_unpacked after unpack, takes DotsArgs
     StageInfo info;
     unsigned d_model, n_heads, n_kv_heads, head_dim, rope_dims, d_ff, n_vocab, n_rows, n_cols;
     unsigned splits_max, split_pages_min, window, blocks, max_rows;
@@ -28,13 +28,10 @@ typedef struct {
 #ifdef __cplusplus
 extern "C" {
 #endif
-// What is compiled as for one GPU generation, each list in a file of its own (sm_90's in three, which compile
-// at the same time).
-extern const EmulatedStage emulated_stages_90_weights[], emulated_stages_90_decode[],
-    emulated_stages_90_prefill[];
-extern const EmulatedStage emulated_stages_80[], emulated_stages_75[];
-extern const unsigned n_emulated_stages_90_weights, n_emulated_stages_90_decode, n_emulated_stages_90_prefill;
-extern const unsigned n_emulated_stages_80, n_emulated_stages_75;
+// Called once a variant, before main begins; `stage` stays.
+void emulated_stage_register(EmulatedStage *stage);
+// The first of them; the others follow by `next`, in no order.
+const EmulatedStage *emulated_stages(void);
 
 typedef struct {
     const unsigned char *weight;
@@ -47,6 +44,7 @@ typedef struct {
     const signed char *x;        // [n_cols / 32][coarse, fine][32]
     float (*out)[2];             // [n_cols / 32]; the second is the first where blocks are never unpacked
     unsigned n_cols;
+    float sum; // that is added to
 } DotsArgs;
 #ifdef __cplusplus
 }

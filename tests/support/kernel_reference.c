@@ -7,26 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const struct {
-    unsigned sm_arch;
-    const EmulatedStage *stages;
-    const unsigned *n;
-} stage_lists[] = {
-    {90, emulated_stages_90_weights, &n_emulated_stages_90_weights},
-    {90, emulated_stages_90_decode, &n_emulated_stages_90_decode},
-    {90, emulated_stages_90_prefill, &n_emulated_stages_90_prefill},
-    {80, emulated_stages_80, &n_emulated_stages_80},
-    {75, emulated_stages_75, &n_emulated_stages_75},
-};
-
 const EmulatedStage *kernel_stage(const char *name, unsigned sm_arch) {
-    const EmulatedStage *found = NULL;
-    for (size_t list = 0; list < COUNT_OF(stage_lists) && !found; list++) {
-        if (stage_lists[list].sm_arch != sm_arch) continue;
-        for (unsigned i = 0; i < *stage_lists[list].n; i++) {
-            if (strcmp(stage_lists[list].stages[i].name, name) == 0) found = &stage_lists[list].stages[i];
-        }
-    }
+    const EmulatedStage *found = emulated_stages();
+    while (found && (found->sm_arch != sm_arch || strcmp(found->name, name) != 0))
+        found = found->next;
     if (!found) FAIL("no variant %s for sm_%u", name, sm_arch);
     REQUIRE(found != NULL);
     return found;

@@ -61,7 +61,7 @@ static bool show_queries(CudaBackend *b, const StageResult *r, uint32_t position
 static bool show_cached(CudaBackend *b, uint32_t slot, const StageResult *r, const Op *attention,
                         uint32_t position, Arena scratch, Error *err) {
     uint32_t n_heads = attention->attention.n_kv_heads, dim = attention->attention.key_dim;
-    uint64_t page_bytes = KV_PAGE_HALVES((uint64_t)n_heads, dim) * sizeof(uint16_t);
+    uint64_t page_bytes = layout_kv_page_bytes(FORMAT_F16, n_heads, dim, dim);
     CUdeviceptr page = r->from + b->slots[slot].sent_pages[position / KV_PAGE] * page_bytes;
     const uint16_t *tiles = cuda_fetch(b, page, page_bytes, &scratch, err);
     float *values = arena_new(&scratch, float, r->width);

@@ -47,8 +47,10 @@ static uint64_t experts_used(const Plan *plan) {
 // A page of the layer that has the largest: all layers' caches are laid out alike.
 static uint64_t kv_page_layer_bytes(const Plan *plan) {
     uint64_t bytes = 0;
-    for (uint32_t i = 0; i < plan->n_caches; i++)
-        bytes = max_u64(bytes, plan->caches[i].page_bytes);
+    for (uint32_t i = 0; i < plan->n_caches; i++) {
+        const Cache *c = &plan->caches[i];
+        bytes = max_u64(bytes, layout_kv_page_bytes(FORMAT_F16, c->n_heads, c->key_dim, c->value_dim));
+    }
     return bytes;
 }
 

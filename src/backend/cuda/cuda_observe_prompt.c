@@ -75,9 +75,8 @@ static bool show_queries(const Span *span, const StageResult *r, Error *err) {
 }
 
 size_t cuda_cached_at(uint32_t dim, uint32_t i, uint32_t position, ResultForm form) {
-    uint32_t head = i / dim, d = i % dim, at = position % KV_PAGE;
-    size_t tile = ((size_t)head * 2 + (form == RESULT_VALUES)) * KV_TILE_HALVES(dim);
-    return tile + (form == RESULT_VALUES ? d * KV_PAGE + at : at * dim + d);
+    uint32_t head = i / dim, d = i % dim, token = position % KV_PAGE;
+    return form == RESULT_VALUES ? layout_value_at(dim, head, token, d) : layout_key_at(dim, head, token, d);
 }
 
 // The rows' keys or values in the cache.
@@ -85,7 +84,7 @@ static bool show_cached(const Span *span, const StageResult *r, const Op *attent
     CudaBackend *b = span->b;
     Arena scratch = span->scratch;
     uint32_t dim = attention->attention.key_dim, n_rows = span->q->n_rows;
-    uint64_t page_bytes = KV_PAGE_HALVES((uint64_t)attention->attention.n_kv_heads, dim) * sizeof(uint16_t);
+    uint64_t page_bytes = layout_kv_page_bytes(FORMAT_F16, attention->attention.n_kv_heads, dim, dim);
     float *values = arena_new(&scratch, float, (uint64_t)n_rows * r->width);
     if (!values) return false;
     for (uint32_t row = 0; row < n_rows; row++) {

@@ -156,13 +156,25 @@ static bool nvrtc_has_own_cache(void) {
     return nvrtcVersion(&major, &minor) == NVRTC_SUCCESS && (major > 12 || (major == 12 && minor >= 9));
 }
 
+static const char *const usual_options[] = {
+    "--std=c++17",
+    // A sum takes up the product before it only where the source says so (fma_f32): results must not depend
+    // on what the compiler sees side by side, which differs with the ring's size and the GPU.
+    "--fmad=false",
+    // Generic lambdas in device functions have no place for an annotation.
+    "--device-as-default-execution-space",
+};
+
 static bool compile(Jit *jit, const JitProgram *program, const char *source, JitImage *out, Error *err) {
     char architecture[48], name[128];
     nvrtcProgram handle;
     snprintf(architecture, sizeof architecture, "--gpu-architecture=%s", jit->architecture);
     snprintf(name, sizeof name, "%s.cu", program->name);
-    const char *options[3] = {architecture, "--std=c++17"};
-    int n_options = 2;
+    const char *options[COUNT_OF(usual_options) + 2];
+    int n_options = 0;
+    options[n_options++] = architecture;
+    for (size_t i = 0; i < COUNT_OF(usual_options); i++)
+        options[n_options++] = usual_options[i];
     if (jit->has_own_cache) options[n_options++] = "--no-cache";
     nvrtcResult r =
         nvrtcCreateProgram(&handle, source, name, jit->n_headers, jit->header_texts, jit->header_names);
@@ -297,6 +309,8 @@ static bool read_embedded(Jit *jit, Error *err) {
     sha256_begin(&jit->common);
     sha256_add(&jit->common, version, strlen(version) + 1);
     sha256_add(&jit->common, jit->architecture, strlen(jit->architecture) + 1);
+    for (size_t i = 0; i < COUNT_OF(usual_options); i++)
+        sha256_add(&jit->common, usual_options[i], strlen(usual_options[i]) + 1);
     if (embedded_file_count > HEADERS_MAX)
         return error_set(err, ERR_INTERNAL, "too many embedded kernel sources");
     for (size_t i = 0; i < embedded_file_count; i++) {

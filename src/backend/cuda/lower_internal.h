@@ -23,9 +23,11 @@ struct Lowering {
 // ---- rows: files and costs of programs ----
 
 #define FILES_COMMON "prelude.cuh", "layout.h", "args.h"
-#define FILES_MATVEC FILES_COMMON, "formats.cuh", "stage_shapes.cuh", "activations.cuh", "matvec.cuh"
-#define FILES_MATMUL \
-    FILES_COMMON, "formats.cuh", "prefill_tiles.cuh", "prefill_weights.cuh", "prefill_matmul.cuh"
+#define FILES_MATVEC \
+    FILES_COMMON, "formats.cuh", "stage_shapes.cuh", "format_runs.cuh", "activations.cuh", "matvec.cuh"
+#define FILES_MATMUL                                                                            \
+    FILES_COMMON, "formats.cuh", "prefill_tiles.cuh", "format_runs.cuh", "prefill_weights.cuh", \
+        "prefill_matmul.cuh"
 
 // How long a program takes to compile, in hundredths of a second beside 15 others on an H100's host. Those
 // that take longest say it themselves; the rest takes 10 to 50.

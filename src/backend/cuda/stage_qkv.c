@@ -158,7 +158,7 @@ static uint32_t qkv_results(const Stage *s, const StageBuffers *b, StageResult o
 const StageType stage_qkv = {
     .kernel = "decode_qkv",
     .name = "norm, q k v, rope",
-    .files = {FILES_MATVEC, "decode_norm.cuh", "decode_qkv.cuh"},
+    .files = {FILES_MATVEC, "decode_norm.cuh", "kv_cache.cuh", "decode_qkv.cuh"},
     .cost = 54,
     .rows = ROWS_ALL,
     .patterns = {
@@ -283,7 +283,7 @@ static uint32_t prefill_qkv_results(const Stage *s, const StageBuffers *b,
 const StageType stage_prefill_qkv = {
     .kernel = "prefill_qkv",
     .name = "q k v, rope",
-    .files = {FILES_MATMUL, "prefill_qkv.cuh"},
+    .files = {FILES_MATMUL, "kv_cache.cuh", "prefill_qkv.cuh"},
     .cost = 78,
     .rows = ROWS_OF_PROMPTS,
     .has_flops = true,
@@ -346,7 +346,7 @@ static uint32_t heads_results(const Stage *s, const StageBuffers *b, StageResult
 const StageType stage_heads = {
     .kernel = "decode_heads",
     .name = "norm of heads, rope",
-    .files = {FILES_COMMON, "heads.cuh", "decode_heads.cuh"},
+    .files = {FILES_COMMON, "kv_cache.cuh", "heads.cuh", "decode_heads.cuh"},
     .cost = COST_USUAL,
     .rows = ROWS_ALL,
     .patterns = {
@@ -391,7 +391,7 @@ static uint32_t prefill_heads_results(const Stage *s, const StageBuffers *b,
 const StageType stage_prefill_heads = {
     .kernel = "prefill_heads",
     .name = "norm of heads, rope",
-    .files = {FILES_COMMON, "heads.cuh", "prefill_heads.cuh"},
+    .files = {FILES_COMMON, "kv_cache.cuh", "heads.cuh", "prefill_heads.cuh"},
     .cost = COST_USUAL,
     .rows = ROWS_OF_PROMPTS,
     .is_needed = stage_always,

@@ -1,5 +1,0 @@
-// Fewer logits than lanes, and blocks of one or two.
-#define STAGE_SAMPLE_ADJUST 1
-#define N_VOCAB 7
-#define HEAD_BLOCKS 5
-#define WARPS 1

@@ -1,5 +1,0 @@
-// As many blocks as a model of a large vocabulary has.
-#define STAGE_SAMPLE_LOGPROBS 1
-#define N_VOCAB 9973
-#define LOGPROBS_BLOCKS 67
-#define WARPS 16

@@ -1,0 +1,11 @@
+#include "emulator/variant.h"
+#define VARIANT output_mxfp4_other
+// output_mxfp4 as on another GPU: all weights wait in the ring, unpacked where the format can be.
+#define STAGE_OUTPUT 1
+#define N_ROWS 37
+#define N_COLS 2880
+#define FORMAT_0 FORMAT_MXFP4
+#define BLOCKS 5
+#define WARPS 4
+#define RING_BYTES 98304
+#include "emulator/run.h"

@@ -1,8 +1,0 @@
-// Every format: a full tile and a part of one, rows in slices through a ring.
-#define STAGE_OUTPUT 1
-#define N_ROWS 37
-#define N_COLS 1280
-#define FORMAT_0 FORMAT_Q3_K
-#define BLOCKS 3
-#define WARPS 2
-#define RING_BYTES 12400

@@ -1,0 +1,2 @@
+#define SM_ARCH 80
+#include "prefill_experts_glu.cpp"

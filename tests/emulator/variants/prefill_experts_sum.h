@@ -1,5 +1,0 @@
-// Three of them a row.
-#define STAGE_PREFILL_EXPERTS_SUM 1
-#define D_MODEL 160
-#define N_USED 3
-#define MAX_ROWS 128

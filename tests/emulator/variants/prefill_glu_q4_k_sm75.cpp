@@ -1,0 +1,2 @@
+#define SM_ARCH 75
+#include "prefill_glu_q4_k.cpp"

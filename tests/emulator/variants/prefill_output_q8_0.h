@@ -1,9 +1,0 @@
-// Q8_0; rows of 1056 columns.
-#define STAGE_PREFILL_OUTPUT 1
-#define N_ROWS 72
-#define N_COLS 1056
-#define FORMAT_0 FORMAT_Q8_0
-#define MAX_ROWS 128
-#define TILE_TOKENS 64
-#define WARPS 4
-#define RING_BYTES 49152

@@ -1,0 +1,14 @@
+#include "emulator/variant.h"
+#define VARIANT prefill_output_raw
+// For a norm of the output: nothing is added.
+#define STAGE_PREFILL_OUTPUT 1
+#define RAW 1
+#define FROM_GLU 1
+#define N_ROWS 72
+#define N_COLS 288
+#define FORMAT_0 FORMAT_Q8_0
+#define MAX_ROWS 128
+#define TILE_TOKENS 64
+#define WARPS 4
+#define RING_BYTES 49152
+#include "emulator/run.h"

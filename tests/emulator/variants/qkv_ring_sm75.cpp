@@ -1,0 +1,2 @@
+#define SM_ARCH 75
+#include "qkv_ring.cpp"

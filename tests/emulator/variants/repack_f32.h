@@ -1,3 +1,0 @@
-// Repacking, and reading the values back.
-#define STAGE_REPACK 1
-#define FORMAT FORMAT_F32

@@ -1,0 +1,13 @@
+#include "emulator/variant.h"
+#define VARIANT same_head_some
+// A norm of several spans of columns: the same bits whatever the blocks, warps and ring.
+#define STAGE_HEAD 1
+#define D_MODEL 1536
+#define NORM_EPS 1e-5f
+#define LAYER_NORM 1
+#define N_VOCAB 77
+#define FORMAT_0 FORMAT_Q8_0
+#define BLOCKS 3
+#define WARPS 4
+#define RING_BYTES 65536
+#include "emulator/run.h"
