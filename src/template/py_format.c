@@ -68,8 +68,7 @@ bool py_str_repr(Run *run, Pieces *p, const Text *t) {
     if (!pieces_add_str(run, p, quotes, origin)) return false;
     uint32_t c;
     for (size_t at = 0, length; at < t->len; at += length) {
-        length = utf8_decode((Str){t->ptr + at, t->len - at}, &c);
-        if (length == 0) return run_fail(run, "a text is not UTF-8");
+        length = text_decode(t, at, &c);
         bool plain = c != (uint32_t)quote && c != '\\' && is_printable(c);
         bool ok = plain ? pieces_add(run, p, text_slice(*t, at, at + length))
                         : escape_character(run, p, origin, c, quote);

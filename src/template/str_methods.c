@@ -121,8 +121,7 @@ bool text_change_case(Run *run, const Text *t, CaseChange change, Value *out) {
     uint32_t c, to[3];
     if (!run_steps(run, t->len / 16)) return false;
     for (size_t at = 0, length; at < s.len; at += length) {
-        length = utf8_decode(str_slice(s, at, s.len), &c);
-        if (length == 0) return run_fail(run, "a text is not UTF-8");
+        length = text_decode(t, at, &c);
         CaseTarget target = target_of(change, c, at == 0, after_cased);
         size_t n = change_character(c, target, to);
         if (target == TO_LOWER && c == 0x3A3 && is_final_sigma(s, at, length)) to[0] = 0x3C2;
@@ -147,8 +146,7 @@ static bool is_stripped(uint32_t c, const Text *characters) {
     if (!characters) return py_is_space(c);
     uint32_t other;
     for (size_t at = 0, length; at < characters->len; at += length) {
-        length = utf8_decode((Str){characters->ptr + at, characters->len - at}, &other);
-        if (length == 0) return false;
+        length = text_decode(characters, at, &other);
         if (other == c) return true;
     }
     return false;
@@ -459,8 +457,7 @@ static bool put_part(Run *run, Pieces *p, size_t *count, Text text) {
 
 static size_t skip_spaces(const Text *t, size_t at, bool spaces) {
     uint32_t c;
-    for (size_t length; at < t->len && (length = utf8_decode((Str){t->ptr + at, t->len - at}, &c)) &&
-                        py_is_space(c) == spaces;)
+    for (size_t length; at < t->len && (length = text_decode(t, at, &c)) && py_is_space(c) == spaces;)
         at += length;
     return at;
 }
@@ -530,7 +527,7 @@ METHOD(str_rsplit) {
 // The length of the line end at `at`: \r\n, or one of Python's line boundaries.
 static size_t line_end(const Text *t, size_t at) {
     uint32_t c;
-    size_t length = utf8_decode((Str){t->ptr + at, t->len - at}, &c);
+    size_t length = text_decode(t, at, &c);
     if (c == '\r' && at + 1 < t->len && t->ptr[at + 1] == '\n') return 2;
     bool ends =
         (c >= '\n' && c <= '\r') || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 || c == 0x2029;
@@ -633,8 +630,8 @@ METHOD(str_format) {
 static bool all_are(const Text *t, bool (*is)(uint32_t c)) {
     uint32_t c;
     for (size_t at = 0, length; at < t->len; at += length) {
-        length = utf8_decode((Str){t->ptr + at, t->len - at}, &c);
-        if (length == 0 || !is(c)) return false;
+        length = text_decode(t, at, &c);
+        if (!is(c)) return false;
     }
     return t->len > 0;
 }
@@ -696,8 +693,8 @@ static bool is_of_case(const Text *t, UnicodeCategory wanted) {
     bool found = false;
     uint32_t c;
     for (size_t at = 0, length; at < t->len; at += length) {
-        length = utf8_decode((Str){t->ptr + at, t->len - at}, &c);
-        if (length == 0 || (is_cased(c) && unicode_category(c) != wanted)) return false;
+        length = text_decode(t, at, &c);
+        if ((is_cased(c) && unicode_category(c) != wanted)) return false;
         found |= is_cased(c);
     }
     return found;
@@ -723,7 +720,7 @@ METHOD(str_istitle) {
     bool found = false, ok = true, after = false;
     uint32_t c;
     for (size_t at = 0, length; ok && at < self.text->len; at += length) {
-        length = utf8_decode((Str){self.text->ptr + at, self.text->len - at}, &c);
+        length = text_decode(self.text, at, &c);
         bool is_lower = unicode_category(c) == UNICODE_LL;
         if (is_cased(c)) ok = is_lower == after;
         found |= is_cased(c);

@@ -33,8 +33,7 @@ static bool put_string(JsonStyle *j, const Text *t) {
     if (!pieces_add_str(j->run, j->out, STR("\""), origin)) return false;
     uint32_t c;
     for (size_t at = 0, length; at < t->len; at += length) {
-        length = utf8_decode((Str){t->ptr + at, t->len - at}, &c);
-        if (length == 0) return run_fail(j->run, "a text is not UTF-8");
+        length = text_decode(t, at, &c);
         bool escaped = c < 0x20 || c == '"' || c == '\\' || (j->ensure_ascii && c >= 0x7F);
         if (c == 0x7F) escaped = false;
         bool ok =
@@ -102,7 +101,7 @@ static bool member_order(JsonStyle *j, const Dict *d, size_t **out) {
 }
 
 static bool put_dict(JsonStyle *j, const Dict *d, uint32_t level) {
-    size_t *order;
+    size_t *order = NULL;
     if (d->count == 0) return put(j, STR("{}"));
     if (!put(j, STR("{")) || !member_order(j, d, &order)) return false;
     for (size_t i = 0; i < d->count; i++) {

@@ -7,17 +7,17 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-bool run_fail(Run *run, const char *format, ...) {
+void run_set_error(Run *run, const char *format, ...) {
     va_list args;
     char message[ERROR_MESSAGE_BYTES];
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
-    return error_set(run->err, ERR_INVALID_REQUEST, "%s", message);
+    error_fill(run->err, ERR_INVALID_REQUEST, ERROR_NO_POSITION, "%s", message);
 }
 
-bool run_full(Run *run) {
-    return error_set(run->err, ERR_NO_MEMORY, "the template needs more memory than it may have");
+void run_set_full(Run *run) {
+    error_fill(run->err, ERR_NO_MEMORY, ERROR_NO_POSITION, "the template needs more memory than it may have");
 }
 
 bool run_steps(Run *run, uint64_t n) {
@@ -37,6 +37,13 @@ Text text_slice(Text t, size_t from, size_t to) {
 
 Origin text_derived(const Text *t) {
     return t->origin == ORIGIN_TEMPLATE ? ORIGIN_TEMPLATE : ORIGIN_REQUEST;
+}
+
+size_t text_decode(const Text *t, size_t at, uint32_t *codepoint) {
+    size_t length = utf8_decode((Str){t->ptr + at, t->len - at}, codepoint);
+    if (length) return length;
+    *codepoint = 0xFFFD;
+    return 1;
 }
 
 size_t text_count(const Text *t) {

@@ -121,9 +121,13 @@ typedef struct {
     Pieces *out;    // where statements write
 } Run;
 
-// Always false. "line N: " is put in front where the error leaves.
-bool run_fail(Run *run, const char *format, ...) PRINTF_LIKE(2, 3);
-bool run_full(Run *run); // the arena is
+// Each is false. "line N: " is put in front of the first one's message where the error leaves. (Macros, so
+// that the compiler sees the false.)
+#define run_fail(run, ...) (run_set_error((run), __VA_ARGS__), error_false())
+#define run_full(run) (run_set_full(run), error_false()) // the arena is
+
+void run_set_error(Run *run, const char *format, ...) PRINTF_LIKE(2, 3);
+void run_set_full(Run *run);
 // Takes `n` steps; false when there are none left.
 bool run_steps(Run *run, uint64_t n);
 
@@ -179,6 +183,8 @@ static inline Str text_str(const Text *t) {
 }
 // The origin of text that is made from this one's content (digits, quotes, escapes).
 Origin text_derived(const Text *t);
+// The character at `at`, which is inside the text, and its length; U+FFFD for a byte that belongs to none.
+size_t text_decode(const Text *t, size_t at, uint32_t *codepoint);
 size_t text_count(const Text *t);                       // characters
 size_t text_offset(const Text *t, size_t n_characters); // bytes before the n-th
 

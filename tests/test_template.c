@@ -1,0 +1,213 @@
+// Chat templates: against what jinja2 makes of them (vectors/template), whose text is whose, and their
+// bounds.
+#include "os/os.h"
+#include "runner.h"
+#include "template/template.h"
+
+#include <stdio.h>
+
+enum { ARENA_MB = 64 };
+
+static const uint64_t NOW_MS = 1700000000000;
+static const TemplateConstant CONSTANTS[] = {{"bos_token", STR("<s>")}, {"eos_token", STR("</s>")}};
+
+static Arena arena_of_mb(size_t mb) {
+    Arena arena = os_arena(mb << 20);
+    REQUIRE(arena.next != NULL);
+    return arena;
+}
+
+static bool render_in(Str source, const JsonNode *variables, Arena *arena, TemplateText *out, Error *err) {
+    const Template *t;
+    TemplateInput input = {.variables = variables,
+                           .constants = CONSTANTS,
+                           .n_constants = COUNT_OF(CONSTANTS),
+                           .unix_ms = NOW_MS};
+    return template_compile(source, arena, &t, err) && template_render(t, &input, arena, out, err);
+}
+
+// With variables as JSON.
+static bool render(const char *source, const char *variables, Arena *arena, TemplateText *out, Error *err) {
+    const JsonNode *node = json_parse(str_from_c(variables), arena, &(JsonLimits){0}, err);
+    REQUIRE(node != NULL);
+    return render_in(str_from_c(source), node, arena, out, err);
+}
+
+TEST(template_renders_as_jinja2) {
+    Arena arena = arena_of_mb(512);
+    Str text;
+    Error err;
+    REQUIRE(os_file_read(test_data_path("vectors/template/random.jsonl"), 4 << 20, &arena, &text, &err));
+    const JsonNode *variables = NULL;
+    for (size_t at = 0, line = 1; at < text.len; line++) {
+        const char *end = memchr(text.ptr + at, '\n', text.len - at);
+        REQUIRE(end != NULL);
+        TEST_CASE_LABEL("line %zu", line);
+        const JsonNode *node =
+            json_parse((Str){text.ptr + at, (size_t)(end - text.ptr) - at}, &arena, &(JsonLimits){0}, &err);
+        REQUIRE(node != NULL);
+        at = (size_t)(end - text.ptr) + 1;
+        if (line == 1) {
+            variables = json_get(node, STR("variables"));
+            continue;
+        }
+        Str source, expected;
+        TemplateText out;
+        Arena scratch = arena;
+        REQUIRE(json_read_str(json_get(node, STR("template")), &source));
+        bool renders = json_read_str(json_get(node, STR("text")), &expected);
+        if (!CHECK(render_in(source, variables, &scratch, &out, &err) == renders))
+            printf("%s\n", err.message);
+        else if (renders) CHECK_STR_EQ(expected, out.text);
+    }
+}
+
+// Which parts of a rendered text the request wrote: those in brackets.
+static const struct {
+    const char *name, *source, *expected;
+} origin_rows[] = {
+    {"text and variable", "<|im_start|>{{ x }}<|im_end|>", "<|im_start|>[<a>]<|im_end|>"},
+    {"constant", "{{ bos_token ~ x }}", "<s>[<a>]"},
+    {"concatenation and slices", "{{ ('<b>' ~ x)[1:5] }}", "b>[<a]"},
+    {"upper", "{{ ('b' ~ x)|upper }}", "B[<A>]"},
+    {"replace", "{{ x|replace('a', '<c>') }}", "[<]<c>[>]"},
+    {"replacement by input", "{{ '<a>'|replace('a', x) }}", "<[<a>]>"},
+    {"join", "{{ ['<b>', x]|join('<j>') }}", "<b><j>[<a>]"},
+    {"format", "{{ '<%s>' % x }}", "<[<a>]>"},
+    {"str.format", "{{ '<{}>'.format(x) }}", "<[<a>]>"},
+    {"json", "{{ {'k': x}|tojson }}", "{\"k\": [\"<a>\"]}"},
+    {"json of input", "{{ m|tojson }}", "{[\"<k>\"]: [\"<v>\"]}"},
+    {"repr", "{{ [x] }}", "[['<a>']]"},
+    {"split and strip", "{{ ('<t>  ' ~ x).split()[1].strip('<') }}", "[a>]"},
+    {"block set", "{% set y %}<{{ x }}{% endset %}{{ y }}", "<[<a>]"},
+    {"macro", "{% macro f(v) %}<{{ v }}>{% endmacro %}{{ f(x) }}", "<[<a>]>"},
+    {"filter block", "{% filter trim %} <{{ x }} {% endfilter %}", "<[<a>]"},
+    {"characters", "{% for c in x %}{{ c }}|{% endfor %}", "[<]|[a]|[>]|"},
+    {"namespace", "{% set n = namespace(s='<') %}{% set n.s = n.s + x %}{{ n.s }}", "<[<a>]"},
+    {"key", "{% for k in m %}{{ k }}{% endfor %}", "[<k>]"},
+};
+
+TEST(template_tells_its_text_from_the_requests) {
+    for (size_t i = 0; i < COUNT_OF(origin_rows); i++) {
+        TEST_CASE_LABEL("%s", origin_rows[i].name);
+        Arena arena = arena_of_mb(ARENA_MB);
+        TemplateText out;
+        Error err;
+        if (!CHECK(render(origin_rows[i].source, "{\"x\":\"<a>\",\"m\":{\"<k>\":\"<v>\"}}", &arena, &out,
+                          &err))) {
+            printf("%s\n", err.message);
+            continue;
+        }
+        char shown[256];
+        size_t used = 0, at = 0;
+        for (uint32_t k = 0; k < out.n_spans; k++) {
+            const char *format = out.spans[k].from_request ? "[%.*s]" : "%.*s";
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+            used += (size_t)snprintf(shown + used, sizeof shown - used, format, (int)out.spans[k].length,
+                                     out.text.ptr + at);
+#pragma GCC diagnostic pop
+            at += out.spans[k].length;
+            CHECK(k == 0 || out.spans[k].from_request != out.spans[k - 1].from_request);
+        }
+        CHECK_INT_EQ(out.text.len, at);
+        CHECK_STR_EQ(origin_rows[i].expected, (const char *)shown);
+    }
+}
+
+static const struct {
+    const char *source, *message;
+} error_rows[] = {
+    {"{% if x %}", "line 1: the template ends within a block; expected 'elif'"},
+    {"a\n{{ x", "line 2: a tag has no end"},
+    {"{{ 'x }}", "line 1: a string has no end"},
+    {"{# x", "line 1: a comment has no end"},
+    {"{% raw %}x", "line 1: a raw block has no end"},
+    {"{{ (x] }}", "line 1: a bracket closes what is not open"},
+    {"{{ x | nosuch }}", "line 1: there is no filter 'nosuch'"},
+    {"{{ x is nosuch }}", "line 1: there is no test 'nosuch'"},
+    {"{% include 'x' %}", "line 1: the tag 'include' is not known or not supported"},
+    {"{% break %}", "line 1: outside of a loop"},
+    {"{{ 99999999999999999999 }}", "line 1: a number is too large"},
+    {"{% set 1 = 2 %}", "line 1: this cannot be assigned to"},
+    {"{{ raise_exception('No system role!') }}", "line 1: No system role!"},
+    {"\n\n{{ a.b.c }}", "line 3: 'b' is undefined"},
+    {"{% for i in 5 %}{% endfor %}", "line 1: 'int' object is not iterable"},
+    {"{{ 1 / 0 }}", "line 1: division by zero"},
+    {"{{ 'a' + 1 }}", "line 1: unsupported operand types for +: 'str' and 'int'"},
+    {"{{ [].append(1) }}", "line 1: 'append' is undefined"},
+    {"{{ a.pop('x') }}", "line 1: 'pop' is undefined"},
+    {"{{ lipsum() }}", "line 1: lipsum() is random, which templates may not be"},
+    // bounds
+    {"{% for i in range(100001) %}{% endfor %}", "line 1: range() of more than 100000 numbers"},
+    {"{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}",
+     "line 1: the template takes too many steps"},
+    {"{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "line 1: statements are nested too deep"},
+    {"{{ 'x' * 99999999 * 99999999 }}", "line 1: a product that is too long"},
+    {"{% set n = namespace(s='xxxxxxxx') %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}",
+     "the template needs more memory than it may have"},
+    {"{{ 9223372036854775807 + 1 }}", "line 1: an integer beyond 64 bits"},
+    {"{{ '%999999999d' % 1 }}", "line 1: a format's width or precision is too large"},
+};
+
+TEST(template_errors_name_line_and_reason) {
+    for (size_t i = 0; i < COUNT_OF(error_rows); i++) {
+        TEST_CASE_LABEL("%s", error_rows[i].source);
+        Arena arena = arena_of_mb(ARENA_MB);
+        TemplateText out;
+        Error err;
+        CHECK(!render(error_rows[i].source, "{\"x\":1,\"a\":{}}", &arena, &out, &err));
+        CHECK_STR_EQ(error_rows[i].message, (const char *)err.message);
+    }
+}
+
+TEST(template_nesting_is_bounded) {
+    static const struct {
+        const char *open, *close;
+    } rows[] = {{"(", ")"}, {"[", "]"},   {"{% if 1 %}", "{% endif %}"},
+                {"- ", ""}, {"not ", ""}, {"{1:", "}"}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].open);
+        Arena arena = arena_of_mb(ARENA_MB);
+        enum { LEVELS = 20000 };
+        bool is_tag = rows[i].open[0] == '{' && rows[i].open[1] == '%';
+        size_t size = LEVELS * (strlen(rows[i].open) + strlen(rows[i].close)) + 16, used = 0;
+        char *source = arena_new(&arena, char, size);
+        REQUIRE(source != NULL);
+        if (!is_tag) used += (size_t)snprintf(source, size, "{{ ");
+        for (int k = 0; k < LEVELS; k++)
+            used += (size_t)snprintf(source + used, size - used, "%s", rows[i].open);
+        used += (size_t)snprintf(source + used, size - used, "1");
+        for (int k = 0; k < LEVELS; k++)
+            used += (size_t)snprintf(source + used, size - used, "%s", rows[i].close);
+        if (!is_tag) snprintf(source + used, size - used, " }}");
+        TemplateText out;
+        Error err;
+        CHECK(!render(source, "{}", &arena, &out, &err));
+        CHECK(strstr(err.message, "too deep") || strstr(err.message, "nested deeper"));
+    }
+}
+
+// No allocation that fails is missed.
+TEST(template_survives_full_arenas) {
+    static const char source[] =
+        "{% macro f(a, b=2) %}{{ a|tojson }}{% endmacro %}{% set n = namespace(c=0) %}"
+        "{% for m in ms if m %}{{ loop.index ~ f(m)|upper }}{% set n.c = n.c + 1 %}{% endfor %}"
+        "{{ n.c }}{{ ms|map(attribute='k')|list|sort }}{{ '%d' % 5 }}{{ 'a b'.split() }}";
+    bool done = false;
+    for (uint64_t n = 0; !done; n++) {
+        Arena arena = arena_of_mb(ARENA_MB);
+        void *start = arena.next;
+        uint64_t left = n;
+        TemplateText out;
+        Error err;
+        const JsonNode *node =
+            json_parse(STR("{\"ms\":[{\"k\":\"b\"},{\"k\":\"a\"}]}"), &arena, &(JsonLimits){0}, &err);
+        REQUIRE(node != NULL);
+        arena.fail_countdown = &left;
+        done = render_in(str_from_c(source), node, &arena, &out, &err);
+        if (!done) CHECK_INT_EQ(ERR_NO_MEMORY, err.code);
+        else CHECK_STR_EQ("1{\"K\": \"B\"}2{\"K\": \"A\"}2['a', 'b']5['a', 'b']", out.text);
+        os_release(start, (size_t)ARENA_MB << 20);
+    }
+}
