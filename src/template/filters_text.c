@@ -151,7 +151,7 @@ FILTER(filter_truncate) {
         (!is_absent(bound[2]) && !arg_text(run, bound[2], "end", &end))) {
         return false;
     }
-    int64_t n_end = (int64_t)text_count(&end), n = (int64_t)text_count(&text);
+    int64_t n_end = (int64_t)text_characters(&end), n = (int64_t)text_characters(&text);
     if (length < n_end || leeway < 0)
         return run_fail(run, "expected length >= %lld, got %lld", (long long)n_end, (long long)length);
     if (self.kind != V_STRING) n = (int64_t)size;

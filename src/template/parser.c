@@ -13,6 +13,7 @@ typedef struct {
     const Token *token; // the next one
     Arena *arena;
     Error *err;
+    bool failed; // *err is filled
     uint32_t depth;
     uint32_t loops; // loops around, in the same macro
     Str *symbols;
@@ -30,6 +31,8 @@ static Node *parse_fail(Parser *p, const char *format, ...) PRINTF_LIKE(2, 3);
 static Node *parse_fail(Parser *p, const char *format, ...) {
     char message[ERROR_MESSAGE_BYTES];
     va_list args;
+    if (p->failed) return NULL;
+    p->failed = true;
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
@@ -37,12 +40,16 @@ static Node *parse_fail(Parser *p, const char *format, ...) {
     return NULL;
 }
 
+static Node *parse_full(Parser *p) {
+    if (!p->failed)
+        error_fill(p->err, ERR_NO_MEMORY, ERROR_NO_POSITION, "the template does not fit its memory");
+    p->failed = true;
+    return NULL;
+}
+
 static Node *node_new(Parser *p, NodeKind kind) {
     Node *n = arena_new(p->arena, Node, 1);
-    if (!n) {
-        error_fill(p->err, ERR_NO_MEMORY, ERROR_NO_POSITION, "the template does not fit its memory");
-        return NULL;
-    }
+    if (!n) return parse_full(p);
     n->kind = kind;
     n->line = p->token->line;
     return n;
@@ -89,10 +96,9 @@ static uint32_t symbol_of(Parser *p, Str name) {
         if (str_eq(p->symbols[p->slots[slot] - 1], name)) return p->slots[slot] - 1u;
     }
     Str kept = arena_copy_str(p->arena, name);
-    if (!kept.ptr || p->n_symbols == SYMBOLS_MAX) {
-        parse_fail(p, "more than %d names of variables", SYMBOLS_MAX);
-        return UINT32_MAX;
-    }
+    if (!kept.ptr) parse_full(p);
+    if (p->n_symbols == SYMBOLS_MAX) parse_fail(p, "more than %d names of variables", SYMBOLS_MAX);
+    if (p->failed) return UINT32_MAX;
     p->symbols[p->n_symbols] = kept;
     p->slots[slot] = (uint16_t)(p->n_symbols + 1);
     return p->n_symbols++;
@@ -109,7 +115,7 @@ static Node *name_node(Parser *p, Str name) {
 
 static bool node_named(Parser *p, Node *n, Str name) {
     n->name = arena_copy_str(p->arena, name);
-    return n->name.ptr || parse_fail(p, "a name does not fit its memory");
+    return n->name.ptr || parse_full(p);
 }
 
 // ---- literals ----
@@ -122,7 +128,7 @@ static Node *constant(Parser *p, Value value) {
 
 static Node *string_constant(Parser *p, Str text) {
     Text *kept = arena_new(p->arena, Text, 1);
-    if (!kept) return parse_fail(p, "a text does not fit its memory");
+    if (!kept) return parse_full(p);
     *kept = text_of(text, ORIGIN_TEMPLATE);
     return constant(p, value_of_text(kept));
 }
@@ -136,7 +142,7 @@ static Node *string_literal(Parser *p) {
     Str text = p->token->text;
     if (end > p->token + 1) {
         char *bytes = arena_new(p->arena, char, size + 1);
-        if (!bytes) return parse_fail(p, "a text does not fit its memory");
+        if (!bytes) return parse_full(p);
         size = 0;
         for (const Token *t = p->token; t < end; size += t->text.len, t++)
             memcpy(bytes + size, t->text.ptr, t->text.len);

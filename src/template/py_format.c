@@ -161,7 +161,7 @@ static bool put_fill(Run *run, Pieces *p, Str fill, int64_t n) {
 
 // `head` (a sign, a prefix) and `body` in a field; for align '=' the padding comes between them.
 static bool put_field(Run *run, Pieces *p, const Spec *spec, Str head, Text body, char align) {
-    int64_t used = (int64_t)(head.len + text_count(&body)), left = spec->width - used;
+    int64_t used = (int64_t)(head.len + text_characters(&body)), left = spec->width - used;
     int64_t before = align == '>' || align == '=' ? left : align == '^' ? left / 2 : 0;
     if (left <= 0) left = before = 0;
     bool inside = align == '=';

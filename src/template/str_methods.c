@@ -261,8 +261,9 @@ static bool pad(Run *run, Value self, const Value *bound, char side, Value *out)
     Text fill = text_of(STR(" "), ORIGIN_TEMPLATE);
     if (!arg_integer(run, bound[0], "the width", 0, &width)) return false;
     if (!is_absent(bound[1]) && !arg_text(run, bound[1], "the fill character", &fill)) return false;
-    if (text_count(&fill) != 1) return run_fail(run, "The fill character must be exactly one character long");
-    int64_t length = (int64_t)text_count(self.text), left = width - length;
+    if (text_characters(&fill) != 1)
+        return run_fail(run, "The fill character must be exactly one character long");
+    int64_t length = (int64_t)text_characters(self.text), left = width - length;
     if (left < 0) left = 0;
     if (left > 1000000) return run_fail(run, "a width that is too large");
     int64_t before = side == 'l' ? 0 : side == 'r' ? left : left / 2 + (left & width & 1);
@@ -292,7 +293,7 @@ METHOD(str_center) {
 METHOD(str_zfill) {
     (void)args;
     bool has_sign = self.text->len && (self.text->ptr[0] == '-' || self.text->ptr[0] == '+');
-    int64_t width, length = (int64_t)text_count(self.text);
+    int64_t width, length = (int64_t)text_characters(self.text);
     if (!arg_integer(run, bound[0], "the width", 0, &width)) return false;
     if (width > 1000000) return run_fail(run, "a width that is too large");
     Pieces p = {0};
@@ -308,7 +309,7 @@ METHOD(str_zfill) {
 
 // [start, end) in bytes of what find, count, startswith, … look at. False where start is behind the end.
 static bool window(Run *run, const Text *t, Value start, Value end, size_t *from, size_t *to, bool *empty) {
-    int64_t count = (int64_t)text_count(t), bounds[2] = {0, count};
+    int64_t count = (int64_t)text_characters(t), bounds[2] = {0, count};
     const Value given[2] = {start, end};
     for (int i = 0; i < 2; i++) {
         if (is_absent(given[i]) || given[i].kind == V_NONE) continue;
@@ -336,7 +337,7 @@ static bool find(Run *run, Value self, const Value *bound, bool last, bool must,
     size_t at = empty ? SIZE_MAX : last ? find_last(&seen, &part, seen.len) : find_text(&seen, &part, 0);
     if (at == SIZE_MAX && must) return run_fail(run, "substring not found");
     Text before = text_slice(*self.text, 0, at == SIZE_MAX ? 0 : from + at);
-    *out = value_int(at == SIZE_MAX ? -1 : (int64_t)text_count(&before));
+    *out = value_int(at == SIZE_MAX ? -1 : (int64_t)text_characters(&before));
     return true;
 }
 
@@ -371,7 +372,7 @@ METHOD(str_count) {
     }
     Text seen = text_slice(*self.text, from, to);
     int64_t n = 0;
-    if (part.len == 0) n = empty ? 0 : (int64_t)text_count(&seen) + 1;
+    if (part.len == 0) n = empty ? 0 : (int64_t)text_characters(&seen) + 1;
     for (size_t at = 0; part.len && (at = find_text(&seen, &part, at)) != SIZE_MAX; at += part.len)
         n++;
     *out = value_int(n);

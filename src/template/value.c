@@ -46,7 +46,7 @@ size_t text_decode(const Text *t, size_t at, uint32_t *codepoint) {
     return 1;
 }
 
-size_t text_count(const Text *t) {
+size_t text_characters(const Text *t) {
     size_t n = 0;
     for (size_t i = 0; i < t->len; i++)
         n += ((uint8_t)t->ptr[i] & 0xC0) != 0x80;
@@ -464,7 +464,7 @@ bool value_contains(Run *run, Value container, Value item, bool *out) {
 bool value_length(Run *run, Value v, size_t *out) {
     switch (v.kind) {
     case V_UNDEFINED: *out = 0; return true;
-    case V_STRING: *out = text_count(v.text); return run_steps(run, 1 + v.text->len / 64);
+    case V_STRING: *out = text_characters(v.text); return run_steps(run, 1 + v.text->len / 64);
     case V_LIST:
     case V_TUPLE:
     case V_RANGE:
@@ -475,7 +475,7 @@ bool value_length(Run *run, Value v, size_t *out) {
 }
 
 static bool characters(Run *run, const Text *t, Value *out) {
-    if (!value_list(run, V_LIST, text_count(t), out)) return false;
+    if (!value_list(run, V_LIST, text_characters(t), out)) return false;
     size_t n = 0, from = 0;
     for (size_t at = 1; at <= t->len; at++) {
         if (at < t->len && ((uint8_t)t->ptr[at] & 0xC0) == 0x80) continue;

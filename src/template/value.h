@@ -185,7 +185,7 @@ static inline Str text_str(const Text *t) {
 Origin text_derived(const Text *t);
 // The character at `at`, which is inside the text, and its length; U+FFFD for a byte that belongs to none.
 size_t text_decode(const Text *t, size_t at, uint32_t *codepoint);
-size_t text_count(const Text *t);                       // characters
+size_t text_characters(const Text *t);                  // characters
 size_t text_offset(const Text *t, size_t n_characters); // bytes before the n-th
 
 // ---- asking ----
