@@ -33,10 +33,8 @@ struct Pool {
     _Atomic uint32_t helpers_asleep;
 };
 
-enum {
-    SPINS = 2000,       // about 40 µs
-    ENDED = UINT32_MAX, // stands for a range's number
-};
+enum { SPINS = 2000 };                    // about 40 µs
+static const uint32_t ENDED = UINT32_MAX; // stands for a range's number
 
 enum { BALANCE_NS = 20 * 1000 * 1000, ALONE_NS = 200 * 1000 * 1000 };
 
