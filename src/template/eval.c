@@ -756,7 +756,7 @@ static bool set_globals(Run *run, const Template *t, const TemplateInput *input)
 static bool make_spans(Run *run, const Text *text, TemplateText *out) {
     size_t n = 0;
     for (int counting = 1; counting >= 0; counting--) {
-        TemplateSpan *spans = counting ? NULL : arena_new(run->arena, TemplateSpan, n);
+        TextSpan *spans = counting ? NULL : arena_new(run->arena, TextSpan, n);
         if (!counting && !spans) return run_full(run);
         n = 0;
         for (size_t at = 0, from = 0; from < text->len; from = at) {
@@ -764,7 +764,7 @@ static bool make_spans(Run *run, const Text *text, TemplateText *out) {
             at = text->origins ? from : text->len;
             while (at < text->len && text->origins[at] == origin)
                 at++;
-            if (!counting) spans[n] = (TemplateSpan){at - from, origin == ORIGIN_REQUEST};
+            if (!counting) spans[n] = (TextSpan){at - from, origin == ORIGIN_REQUEST};
             n++;
         }
         out->spans = spans;

@@ -16,6 +16,7 @@
 #include "base/arena.h"
 #include "base/error.h"
 #include "json/json_reader.h"
+#include "text/text_span.h"
 
 typedef struct Template Template;
 
@@ -40,15 +41,9 @@ typedef struct {
     uint64_t steps_max; // 0: TEMPLATE_STEPS_MAX
 } TemplateInput;
 
-// A run of the rendered text.
-typedef struct {
-    uint64_t length;
-    bool from_request;
-} TemplateSpan;
-
 typedef struct {
     Str text;
-    const TemplateSpan *spans; // [n_spans] cover the text in order; neighbours differ in from_request
+    const TextSpan *spans; // [n_spans] cover the text in order; neighbours differ in from_request
     uint32_t n_spans;
 } TemplateText;
 

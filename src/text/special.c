@@ -34,23 +34,16 @@ void special_add(SpecialTrie *trie, Str text, int32_t id) {
     trie->nodes[node].id = id;
 }
 
-bool special_find(const SpecialTrie *trie, Str text, size_t from, size_t *start, size_t *end, int32_t *id) {
-    for (size_t at = from; at < text.len; at++) {
-        uint32_t node = trie->first[(uint8_t)text.ptr[at]];
-        int32_t found = -1;
-        for (size_t i = at + 1; node; i++) {
-            if (trie->nodes[node].id >= 0) {
-                found = trie->nodes[node].id;
-                *end = i;
-            }
-            if (i == text.len) break;
-            node = find_child(trie, node, (uint8_t)text.ptr[i]);
+bool special_match(const SpecialTrie *trie, Str text, size_t at, size_t limit, size_t *end, int32_t *id) {
+    uint32_t node = trie->first[(uint8_t)text.ptr[at]];
+    bool found = false;
+    for (size_t i = at + 1; node && i <= limit; i++) {
+        if (trie->nodes[node].id >= 0) {
+            *id = trie->nodes[node].id;
+            *end = i;
+            found = true;
         }
-        if (found >= 0) {
-            *start = at;
-            *id = found;
-            return true;
-        }
+        if (i < limit) node = find_child(trie, node, (uint8_t)text.ptr[i]);
     }
-    return false;
+    return found;
 }

@@ -1,4 +1,5 @@
-// Finds tokens that are spelled out in a text, such as <|im_start|>: the leftmost, and of those the longest.
+// Finds tokens that are spelled out in a text, such as <|im_start|>: the longest of those that begin at a
+// place.
 //
 // A trie of bytes. Looking is one table access for each byte that begins no token, and at most
 // SPECIAL_BYTES_MAX steps for one that does. Constant once built.
@@ -27,6 +28,6 @@ MUST_CHECK bool special_init(SpecialTrie *trie, uint64_t total_bytes, Arena *are
 // Empty and too long spellings are ignored.
 void special_add(SpecialTrie *trie, Str text, int32_t id);
 
-// The first token at or after `from`; false when there is none.
-MUST_CHECK bool special_find(const SpecialTrie *trie, Str text, size_t from, size_t *start, size_t *end,
-                             int32_t *id);
+// The longest token at exactly `at` that ends at `limit` or before; false when there is none.
+MUST_CHECK bool special_match(const SpecialTrie *trie, Str text, size_t at, size_t limit, size_t *end,
+                              int32_t *id);

@@ -289,6 +289,11 @@ uint64_t tokenizer_encode_ids_bytes(const Tokenizer *t, uint64_t text_bytes) {
     return (text_bytes * plain_bytes_max(t, 1, true) + 4) * sizeof(int32_t) + _Alignof(int32_t);
 }
 
+// Whether control tokens are looked for in normalised text, too.
+static bool has_normalized_control(const Tokenizer *t) {
+    return t->normalized.parsed.n_nodes > t->normalized.always.n_nodes;
+}
+
 uint64_t tokenizer_encode_scratch_bytes(const Tokenizer *t, uint64_t text_bytes) {
     uint64_t normalized = normalizer_bytes_max(&t->normalizer, text_bytes, false);
     uint64_t changes =
@@ -297,8 +302,14 @@ uint64_t tokenizer_encode_scratch_bytes(const Tokenizer *t, uint64_t text_bytes)
     uint64_t model = t->model == MODEL_SPM ? tokenizer_spm_scratch_bytes(t, symbols)
                                            : bpe_scratch_bytes(&t->merges, symbols);
     uint64_t kept = t->model == MODEL_CHAR_BPE ? plain : 0; // of what is not left out
+    // (To map spans, the text is normalised once more.)
+    if (has_normalized_control(t)) changes += normalizer_arena_bytes(&t->normalizer, text_bytes) + 64;
     return changes + pretokenizer_scan_bytes(&t->pretokenizer, plain) + model + kept +
            CACHE_SLOTS * sizeof(CachedWord) + 64;
+}
+
+uint64_t tokenizer_encode_spans_scratch_bytes(const Tokenizer *t, uint64_t text_bytes, uint32_t n_spans) {
+    return tokenizer_encode_scratch_bytes(t, text_bytes) + (uint64_t)n_spans * sizeof(TextSpan);
 }
 
 // A token of the model's own vocabulary, or -1.
@@ -382,6 +393,8 @@ typedef struct {
     const Tokenizer *tokenizer;
     CachedWord *cache; // [CACHE_SLOTS], or NULL
     IdList *out;
+    const TextSpan *spans; // [n_spans] of the whole text: whose control tokens count
+    uint32_t n_spans;
 } Encoding;
 
 static bool add_cached(const CachedWord *cached, IdList *out) {
@@ -471,15 +484,53 @@ Str tokenizer_text_behind(const Tokenizer *t, int32_t token, Str text) {
     return strips ? str_slice(text, unicode_space_behind(text, 0), text.len) : text;
 }
 
+// Control tokens are found within a span that the request did not write; user-defined ones anywhere.
 typedef struct {
     const Tokenizer *tokenizer;
-    const SpecialTrie *trie;
+    const SpecialTries *tries;
     Str text;
     size_t at;
+    const TextSpan *spans; // [n_spans] left, the first of them ends at span_end
+    uint32_t n_spans;
+    size_t span_end;
 } SectionScan;
 
-static SectionScan section_scan(const Tokenizer *t, const SpecialTries *tries, uint32_t flags, Str text) {
-    return (SectionScan){t, flags & TOKENIZER_PARSE_SPECIAL ? &tries->parsed : &tries->always, text, 0};
+static SectionScan section_scan(const Tokenizer *t, const SpecialTries *tries, Str text,
+                                const TextSpan *spans, uint32_t n_spans) {
+    SectionScan s = {t, tries, text, 0, spans, n_spans, 0};
+    s.span_end = n_spans ? (size_t)min_u64(spans[0].length, text.len) : text.len;
+    return s;
+}
+
+// Goes to the span that holds the byte at `at`. What lies behind the last span is the request's.
+static bool is_from_request(SectionScan *s, size_t at) {
+    while (at >= s->span_end && s->n_spans) {
+        s->spans++;
+        s->n_spans--;
+        s->span_end = s->n_spans ? s->span_end + (size_t)min_u64(s->spans->length, s->text.len - s->span_end)
+                                 : s->text.len;
+    }
+    return !s->n_spans || s->spans->from_request;
+}
+
+// The first token at or after `from`; the longest of those that begin there.
+static bool find_token(SectionScan *s, size_t from, size_t *start, size_t *end, int32_t *id) {
+    for (size_t at = from; at < s->text.len; at++) {
+        bool from_request = is_from_request(s, at), found = false;
+        size_t longer;
+        int32_t other;
+        if (!from_request) found = special_match(&s->tries->parsed, s->text, at, s->span_end, end, id);
+        if ((from_request || s->span_end < s->text.len) &&
+            special_match(&s->tries->always, s->text, at, s->text.len, &longer, &other) &&
+            (!found || longer > *end)) {
+            found = true;
+            *end = longer;
+            *id = other;
+        }
+        *start = at;
+        if (found) return true;
+    }
+    return false;
 }
 
 static bool is_within_word(Str text, size_t start, size_t end) {
@@ -495,7 +546,7 @@ static bool next_section(SectionScan *s, Str *plain, int32_t *id) {
     uint8_t flags = 0;
     if (s->at == s->text.len) return false;
     do {
-        if (special_find(s->trie, s->text, end, &start, &end, id)) {
+        if (find_token(s, end, &start, &end, id)) {
             flags = s->tokenizer->special_flags[*id];
         } else {
             start = end = s->text.len;
@@ -510,13 +561,56 @@ static bool next_section(SectionScan *s, Str *plain, int32_t *id) {
     return true;
 }
 
-// A stretch without those tokens that are found before normalising.
-static bool encode_section(const Encoding *e, Str text, bool at_start, uint32_t flags, Arena scratch) {
+static void spans_skip(const TextSpan **spans, uint32_t *n_spans, uint64_t *skip) {
+    while (*n_spans && *skip >= (*spans)->length) {
+        *skip -= (*spans)->length;
+        ++*spans;
+        --*n_spans;
+    }
+}
+
+// The spans of normalised text: each is normalised by itself, and where all of them together do not give
+// what the whole gave (a character was composed across a border), all counts as the request's, which is safe.
+// `at` is where the text begins in the spans. False when the scratch is full.
+static bool normalize_spans(const Encoding *e, Str text, uint64_t at, bool at_start, Str normalized,
+                            Arena *scratch, TextSpan **out, uint32_t *n_out) {
+    const TextSpan *spans = e->spans;
+    uint32_t n_spans = e->n_spans, n = 0;
+    size_t from = 0, used = 0;
+    spans_skip(&spans, &n_spans, &at);
+    *out = arena_new(scratch, TextSpan, n_spans + 1);
+    if (!*out) return false;
+    *n_out = 0;
+    for (; n < n_spans && from < text.len; n++) {
+        Arena free = *scratch;
+        size_t end = from + (size_t)min_u64(spans[n].length - at, text.len - from);
+        Str piece = str_slice(text, from, end);
+        if (!normalizer_apply(&e->tokenizer->normalizer, piece, at_start && from == 0, &free, &piece))
+            return false;
+        if (piece.len > normalized.len - used ||
+            !str_eq(piece, str_slice(normalized, used, used + piece.len)))
+            return true;
+        (*out)[n] = (TextSpan){piece.len, spans[n].from_request};
+        used += piece.len;
+        from = end;
+        at = 0;
+    }
+    if (used == normalized.len) *n_out = n;
+    return true;
+}
+
+// A stretch without those tokens that are found before normalising; it begins at `at` in the whole text.
+static bool encode_section(const Encoding *e, Str text, size_t at, bool at_start, Arena scratch) {
     const Tokenizer *t = e->tokenizer;
-    if (!normalizer_apply(&t->normalizer, text, at_start, &scratch, &text)) return false;
-    SectionScan scan = section_scan(t, &t->normalized, flags, text);
-    Str plain;
+    Str whole = text, plain;
+    TextSpan *spans = NULL;
+    uint32_t n_spans = 0;
     int32_t id;
+    if (!normalizer_apply(&t->normalizer, whole, at_start, &scratch, &text)) return false;
+    if (has_normalized_control(t) &&
+        !normalize_spans(e, whole, at, at_start, text, &scratch, &spans, &n_spans))
+        return false;
+    SectionScan scan = section_scan(t, &t->normalized, text, spans, n_spans);
     while (next_section(&scan, &plain, &id)) {
         bool first = at_start && plain.ptr == text.ptr;
         if (plain.len && !encode_plain(e, plain, first, scratch)) return false;
@@ -525,17 +619,19 @@ static bool encode_section(const Encoding *e, Str text, bool at_start, uint32_t 
     return true;
 }
 
-static bool encode_all(const Tokenizer *t, Str text, uint32_t flags, IdList *out, Arena scratch) {
-    Encoding e = {.tokenizer = t, .out = out};
-    if (text.len >= CACHE_TEXT_BYTES_MIN) e.cache = arena_new(&scratch, CachedWord, CACHE_SLOTS);
+static bool encode_all(Encoding *e, Str text, uint32_t flags, Arena scratch) {
+    const Tokenizer *t = e->tokenizer;
+    IdList *out = e->out;
+    if (text.len >= CACHE_TEXT_BYTES_MIN) e->cache = arena_new(&scratch, CachedWord, CACHE_SLOTS);
     bool add = flags & TOKENIZER_ADD_SPECIAL, adds_bos = add && tokenizer_adds_bos(t);
     if (adds_bos && !id_list_add(out, t->bos)) return false;
-    SectionScan scan = section_scan(t, &t->raw, flags, text);
+    SectionScan scan = section_scan(t, &t->raw, text, e->spans, e->n_spans);
     Str plain;
     int32_t id;
     while (next_section(&scan, &plain, &id)) {
         bool first = plain.ptr == text.ptr && !(flags & TOKENIZER_CONTINUES);
-        if (plain.len && !encode_section(&e, plain, first, flags, scratch)) return false;
+        if (plain.len && !encode_section(e, plain, (size_t)(plain.ptr - text.ptr), first, scratch))
+            return false;
         if (id != TOKEN_NONE && !id_list_add(out, id)) return false;
     }
     if ((flags & TOKENIZER_ONE_BOS) && adds_bos && out->count > 1 && out->ids[1] == t->bos)
@@ -543,16 +639,30 @@ static bool encode_all(const Tokenizer *t, Str text, uint32_t flags, IdList *out
     return !(add && t->adds_eos && t->eos != TOKEN_NONE) || id_list_add(out, t->eos);
 }
 
-bool tokenizer_encode(const Tokenizer *t, Str text, uint32_t flags, Arena *arena, Arena scratch,
-                      TokenIds *out, Error *err) {
+static bool encode(Encoding *e, Str text, uint32_t flags, Arena *arena, Arena scratch, TokenIds *out,
+                   Error *err) {
     // The list takes all that is free, and gives back what it did not need. Nothing in the free part is read.
     int32_t *ids = arena_new(arena, int32_t, 1);
     IdList list = {.ids = ids};
+    e->out = &list;
     if (ids) list.capacity = 1 + arena_left(arena) / sizeof *ids;
-    if (!ids || text.len > INT32_MAX || !encode_all(t, text, flags, &list, scratch)) {
+    if (!ids || text.len > INT32_MAX || !encode_all(e, text, flags, scratch)) {
         return error_set(err, ERR_NO_MEMORY, "no memory to encode a text of %zu bytes", text.len);
     }
     arena->next = (uint8_t *)(ids + list.count);
     *out = (TokenIds){ids, list.count};
     return true;
+}
+
+bool tokenizer_encode(const Tokenizer *t, Str text, uint32_t flags, Arena *arena, Arena scratch,
+                      TokenIds *out, Error *err) {
+    TextSpan all = {text.len, !(flags & TOKENIZER_PARSE_SPECIAL)};
+    Encoding e = {.tokenizer = t, .spans = &all, .n_spans = 1};
+    return encode(&e, text, flags, arena, scratch, out, err);
+}
+
+bool tokenizer_encode_spans(const Tokenizer *t, Str text, const TextSpan *spans, uint32_t n_spans,
+                            Arena *arena, Arena scratch, TokenIds *out, Error *err) {
+    Encoding e = {.tokenizer = t, .spans = spans, .n_spans = n_spans};
+    return encode(&e, text, 0, arena, scratch, out, err);
 }

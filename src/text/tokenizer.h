@@ -11,6 +11,7 @@
 #include "base/arena.h"
 #include "base/error.h"
 #include "model/gguf.h"
+#include "text/text_span.h"
 
 typedef struct Tokenizer Tokenizer;
 
@@ -80,6 +81,14 @@ uint64_t tokenizer_encode_ids_bytes(const Tokenizer *t, uint64_t text_bytes);
 // n) for any text. The only error is ERR_NO_MEMORY.
 MUST_CHECK bool tokenizer_encode(const Tokenizer *t, Str text, uint32_t flags, Arena *arena, Arena scratch,
                                  TokenIds *out, Error *err);
+
+// The same for a text that a chat template made: [n_spans] spans cover it in order. Text of the request never
+// becomes a control token; the template's does, where the token's whole spelling lies within one span. All
+// text between control tokens is encoded as one, so that words go across borders. No BOS or EOS is added. The
+// scratch is that of tokenizer_encode_spans_scratch_bytes, the ids as above.
+MUST_CHECK bool tokenizer_encode_spans(const Tokenizer *t, Str text, const TextSpan *spans, uint32_t n_spans,
+                                       Arena *arena, Arena scratch, TokenIds *out, Error *err);
+uint64_t tokenizer_encode_spans_scratch_bytes(const Tokenizer *t, uint64_t text_bytes, uint32_t n_spans);
 
 // The bytes of a token, not always whole characters; they live as long as the Tokenizer. A control token
 // gives its text only where `with_special`, else nothing. Empty for ids out of range.
