@@ -41,6 +41,7 @@ static const char *const commands[] = {
     "inspect % --json",
     "tokenize --model %",
     "tokenize --model % --json",
+    "template --model % --chat-template @ --json --ids",
     "run --device cpu --threads 1 --model % --prompt Hello --max-tokens 4",
     "run --device cpu --threads 1 --model % --prompt Hello --max-tokens 4 --ids",
     "run --device cpu --threads 1 --model % --prompt Hello --max-tokens 4 --logits 2",

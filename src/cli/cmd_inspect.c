@@ -219,6 +219,13 @@ static void put_special_tokens(Report *r, const GgufArray *tokens) {
     }
 }
 
+static void put_template_state(Report *r) {
+    const Support *s = r->support;
+    if (!s->has_template) return;
+    strbuf_put(&r->out, s->template_ok ? STR(", can be used") : STR(", cannot be used: "));
+    if (!s->template_ok) inspect_put_text(&r->out, str_from_c(s->template_error.message), UINT32_MAX);
+}
+
 static void put_tokenizer(Report *r) {
     Error ignored;
     GgufArray tokens = {.type = GGUF_STRING}, merges = {0};
@@ -244,7 +251,9 @@ static void put_tokenizer(Report *r) {
     if (template.len) {
         strbuf_put(&r->out, STR("yes, "));
         strbuf_put_count(&r->out, template.len);
-        strbuf_put(&r->out, STR(" bytes\n"));
+        strbuf_put(&r->out, STR(" bytes"));
+        put_template_state(r);
+        strbuf_put_char(&r->out, '\n');
     } else {
         strbuf_put(&r->out, STR("none\n"));
     }

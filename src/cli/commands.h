@@ -7,6 +7,7 @@
 int cmd_serve(const Options *options);
 int cmd_run(const Options *options);
 int cmd_tokenize(const Options *options);
+int cmd_template(const Options *options);
 int cmd_bench(const Options *options);
 int cmd_perplexity(const Options *options);
 int cmd_inspect(const Options *options); // the file is options->file or options->model

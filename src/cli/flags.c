@@ -83,6 +83,8 @@ static const char *const examples[CMD_COUNT][EXAMPLES] = {
     [CMD_RUN] = {"run model.gguf \"Once upon a time\"",
                  "run -m model.gguf --chat --temperature 0 < question.txt"},
     [CMD_TOKENIZE] = {"tokenize model.gguf < text.txt", "tokenize model.gguf --decode < ids.txt"},
+    [CMD_TEMPLATE] = {"template model.gguf < messages.json",
+                      "template model.gguf --chat-template chat.jinja --ids < messages.json"},
     [CMD_BENCH] = {"bench model.gguf",
                    "bench model.gguf --prompt-tokens 512,2048 --output-tokens 128 --json"},
     [CMD_PERPLEXITY] = {"perplexity model.gguf text.txt",
@@ -104,8 +106,8 @@ static const struct {
     FlagId flag;
     uint32_t commands;
 } without_effect[] = {
-    {FLAG_DEVICE, 1u << CMD_TOKENIZE | 1u << CMD_INSPECT | 1u << CMD_DEVICES},
-    {FLAG_GPU_DEVICE, 1u << CMD_TOKENIZE | 1u << CMD_INSPECT | 1u << CMD_DEVICES},
+    {FLAG_DEVICE, 1u << CMD_TOKENIZE | 1u << CMD_TEMPLATE | 1u << CMD_INSPECT | 1u << CMD_DEVICES},
+    {FLAG_GPU_DEVICE, 1u << CMD_TOKENIZE | 1u << CMD_TEMPLATE | 1u << CMD_INSPECT | 1u << CMD_DEVICES},
     {FLAG_MODEL, 1u << CMD_DEVICES},
 };
 
@@ -563,7 +565,7 @@ static bool store_words(const Words *words, uint64_t seen, Options *o, Error *er
 // What no single value can get wrong.
 static bool check_together(const Options *o, Error *err) {
     bool needs_model = o->command != CMD_INSPECT && o->command != CMD_DEVICES &&
-                       !(o->command == CMD_TOKENIZE && o->tokenizer);
+                       !((o->command == CMD_TOKENIZE || o->command == CMD_TEMPLATE) && o->tokenizer);
     if (needs_model && !o->model) {
         return error_set(err, ERR_USAGE, "--model: required; write: worker-orcd %s PATH.gguf",
                          commands[o->command].name);
@@ -686,7 +688,9 @@ static void put_usage(StrBuf *out, Command command, bool styled) {
     strbuf_put(out, STR("  "));
     put_command(out, command);
     strbuf_printf(out, "%s%s [flags]%s\n", *words ? " " : "", words,
-                  command == CMD_TOKENIZE ? " < TEXT" : "");
+                  command == CMD_TOKENIZE   ? " < TEXT"
+                  : command == CMD_TEMPLATE ? " < MESSAGES"
+                                            : "");
 }
 
 static bool flag_has_effect(FlagId id, Command command) {

@@ -23,6 +23,7 @@
     ROW(SERVE, "serve", "MODEL", "serve the model over HTTP")                                 \
     ROW(RUN, "run", "MODEL TEXT", "continue a prompt and print the text as it comes")         \
     ROW(TOKENIZE, "tokenize", "MODEL", "turn text into token ids, or ids into text")          \
+    ROW(TEMPLATE, "template", "MODEL", "turn messages into a prompt")                         \
     ROW(BENCH, "bench", "MODEL", "measure how fast the model reads and writes")               \
     ROW(PERPLEXITY, "perplexity", "MODEL FILE", "measure how well the model predicts a text") \
     ROW(INSPECT, "inspect", "FILE", "show what is in a GGUF file")                            \
@@ -97,6 +98,7 @@ typedef struct {
     const char *prompt_file;
     bool chat;
     const char *system;
+    const char *chat_template; // NULL: the model's own
     uint32_t max_tokens;
     double temperature;
     double top_p;
@@ -106,7 +108,7 @@ typedef struct {
     double presence_penalty;
     double frequency_penalty;
     const char *logit_bias; // "ID=VALUE,ID=VALUE…"
-    uint64_t seed; // random unless given
+    uint64_t seed;          // random unless given
     StrList stop;
     bool ids;
     uint32_t logits;

@@ -15,7 +15,10 @@ typedef struct {
     Error model_error;
     Error tokenizer_error;
     const Tokenizer *tokenizer; // where tokenizer_ok: for its warnings
-    const Plan *plan; // NULL unless model_ok
+    const Plan *plan;           // NULL unless model_ok
+    bool has_template;          // a chat template in the file, for any conversation
+    bool template_ok;
+    Error template_error;
 } Support;
 
 // Never fails: what goes wrong is what there is to say. `file` was opened to look. `arena` keeps the plan.

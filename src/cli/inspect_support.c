@@ -3,6 +3,7 @@
 #include "base/utf8.h"
 #include "json/json_writer.h"
 #include "os/os.h"
+#include "template/chat_template.h"
 #include "text/tokenizer.h"
 
 enum { SCRATCH_BYTES = 1 << 30 }; // address space; only what is used costs memory
@@ -56,10 +57,23 @@ static void check_tokenizer(const GgufFile *file, Arena *arena, Support *s) {
     os_release(start, SCRATCH_BYTES);
 }
 
+static void check_template(const GgufFile *file, Support *s) {
+    Error ignored; // a value of another type is shown among the keys
+    Str source;
+    const Template *template;
+    s->has_template = chat_template_find(file, false, &source, &ignored);
+    if (!s->has_template) return;
+    Arena scratch = os_arena(SCRATCH_BYTES);
+    void *start = scratch.next;
+    s->template_ok = template_compile(source, &scratch, &template, &s->template_error);
+    os_release(start, SCRATCH_BYTES);
+}
+
 void inspect_support(const GgufFile *file, const Options *options, Arena *arena, Support *out) {
     *out = (Support){0};
     check_model(file, options, arena, out);
     check_tokenizer(file, arena, out);
+    check_template(file, out);
 }
 
 static void put_error(StrBuf *out, const char *before, const Error *err) {
@@ -110,6 +124,9 @@ void inspect_put_support_json(const Support *s, const GgufFile *file, JsonWriter
             json_put_str(w, str_from_c(tokenizer_warning(s->tokenizer, i)));
         json_close_array(w);
     }
+    if (s->has_template) json_member_bool(w, "chat_template_ok", s->template_ok);
+    if (s->has_template && !s->template_ok)
+        json_member_str(w, "chat_template_error", str_from_c(s->template_error.message));
     if (s->plan && s->plan->n_skipped_tensors)
         json_member_str(w, "skipped_tensors", s->plan->skipped_tensors);
     if (s->plan && s->plan->ignored_keys.len) json_member_str(w, "ignored_keys", s->plan->ignored_keys);
