@@ -198,12 +198,16 @@ DEVICE void store_spans(float sum[X_TURNS / 2], float *spans) {
 
 // After a block_sync: the sum of all spans.
 DEVICE float sum_of_spans(const float *spans) {
-    float sum[4] = {0, 0, 0, 0};
+    float4 sum = {0, 0, 0, 0}, last = {0, 0, 0, 0};
 #pragma unroll
-    for (u32 i = 0; i < X_SPANS; i++) {
-        sum[i % 4] += spans[i];
+    for (u32 i = 0; i < X_SPANS / 4; i++) {
+        float4 v = ((const float4 *)spans)[i]; // one load for four spans: every thread reads them all
+        sum = {sum.x + v.x, sum.y + v.y, sum.z + v.z, sum.w + v.w};
     }
-    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    if (X_SPANS % 4 > 0) last.x = spans[X_SPANS / 4 * 4];
+    if (X_SPANS % 4 > 1) last.y = spans[X_SPANS / 4 * 4 + 1];
+    if (X_SPANS % 4 > 2) last.z = spans[X_SPANS / 4 * 4 + 2];
+    return (sum.x + last.x + (sum.y + last.y)) + (sum.z + last.z + (sum.w + last.w));
 }
 
 // Quantises x * w into shared memory, and the squares' sums into `spans`. A block_sync must follow before
