@@ -309,9 +309,29 @@ static bool index_cuts(TokenizerJson *l) {
     return true;
 }
 
+// A token that the model's file names and the model has, but not this vocabulary, shows that it is another
+// model's.
+static bool check_model_ids(TokenizerJson *l, const GgufFile *model, uint32_t n_rows) {
+    static const char *const keys[] = {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id"};
+    for (size_t i = 0; i < COUNT_OF(keys); i++) {
+        uint32_t id = 0;
+        Error ignored; // read again, where a wrong type is an error and an id out of range a warning
+        if (!gguf_find_value(model, str_from_c(keys[i])) ||
+            !gguf_get_u32(model, str_from_c(keys[i]), &id, &ignored))
+            continue;
+        if (id >= l->t->vocab.count && id < n_rows) {
+            return error_set(l->err, ERR_BAD_FILE,
+                             "%s of the model is token %u of a vocabulary of %u: it is another model's",
+                             keys[i], id, l->t->vocab.count);
+        }
+    }
+    return true;
+}
+
 // What the model's file knows and the tokenizer.json does not.
-static bool read_model_file(TokenizerJson *l, const GgufFile *model) {
+static bool read_model_file(TokenizerJson *l, const GgufFile *model, uint32_t n_rows) {
     Tokenizer *t = l->t;
+    if (model && !check_model_ids(l, model, n_rows)) return false;
     int32_t ends[GGUF_ENDS], bos = TOKEN_NONE;
     for (uint32_t i = 0; i < GGUF_ENDS; i++)
         ends[i] = TOKEN_NONE;
@@ -360,7 +380,8 @@ static bool load_root(TokenizerJson *l, const JsonNode *root, Str json, const Gg
            json_load_pre_tokenizer(l, json_get(root, STR("pre_tokenizer"))) &&
            json_load_decoder(l, json_get(root, STR("decoder"))) && load_model(l, root, &list) &&
            (vocab_decode_pieces(&l->t->vocab, l->pieces, l->arena) || json_no_memory(l)) &&
-           json_load_post_processor(l, json_get(root, STR("post_processor"))) && read_model_file(l, model);
+           json_load_post_processor(l, json_get(root, STR("post_processor"))) &&
+           read_model_file(l, model, list.n_rows);
 }
 
 bool tokenizer_from_json(Str json, const GgufFile *model, Arena *arena, Arena scratch, Tokenizer **out,
