@@ -173,13 +173,59 @@ TEST(template_steps_are_bounded) {
     CHECK_STR_EQ("line 1: the template takes too many steps", (const char *)err.message);
 }
 
+// What is done with a long text takes as many steps as it takes time: a thousand times 64 KiB are too much.
+TEST(template_steps_count_texts) {
+    static const char *const rows[] = {"s.isalpha()",
+                                       "s.islower()",
+                                       "s.strip('x')",
+                                       "s.lstrip('a')",
+                                       "s.startswith(s)",
+                                       "s is lower",
+                                       "s|trim",
+                                       "s|int(0)",
+                                       "s.rfind(part)",
+                                       "s.rsplit(part)",
+                                       "s.rpartition(part)",
+                                       "s.find(part)",
+                                       "s|length"};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i]);
+        Arena arena = arena_of_mb(ARENA_MB);
+        const Template *t;
+        TemplateText out;
+        Error err;
+        char source[256];
+        snprintf(source, sizeof source,
+                 "{%% set s = 'a' * 65536 %%}{%% set part = 'b' ~ 'a' * 8000 %%}"
+                 "{%% for i in range(1000) %%}{%% if %s %%}{%% endif %%}{%% endfor %%}",
+                 rows[i]);
+        REQUIRE(template_compile(str_from_c(source), &arena, &t, &err));
+        CHECK(!template_render(t, &(TemplateInput){.steps_max = 1000000}, &arena, &out, &err));
+        CHECK_STR_EQ("line 1: the template takes too many steps", (const char *)err.message);
+    }
+}
+
+// Looking from the end, too, where each place almost is what is looked for.
+TEST(template_steps_count_what_is_almost_found) {
+    static const char source[] = "{% set s = 'a' * 500000 %}{{ s.rfind('a' * 250000 ~ 'b') }}";
+    Arena arena = arena_of_mb(ARENA_MB);
+    TemplateText out;
+    Error err;
+    CHECK(!render(source, "{}", &arena, &out, &err));
+    CHECK_STR_EQ("line 1: the template takes too many steps", (const char *)err.message);
+    CHECK(render("{{ 'abcabca'.rfind('bca') }} {{ 'aaa'.rfind('aa') }} {{ 'aab'.rfind('b') }} "
+                 "{{ 'ab'.rfind('abc') }} {{ 'ab'.rfind('') }} {{ ''.rfind('') }} {{ 'a'.rfind('a') }}",
+                 "{}", &arena, &out, &err));
+    CHECK_STR_EQ("4 1 2 -1 2 0 0", out.text);
+}
+
 TEST(template_nesting_is_bounded) {
     static const struct {
         const char *open, *close;
     } rows[] = {{"(", ")"}, {"[", "]"},   {"{% if 1 %}", "{% endif %}"},
-                {"- ", ""}, {"not ", ""}, {"{1:", "}"}};
+                {"- ", ""}, {"not ", ""}, {"{1:", "}"}, {"", "|upper"}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        TEST_CASE_LABEL("%s", rows[i].open);
+        TEST_CASE_LABEL("%s…%s", rows[i].open, rows[i].close);
         Arena arena = arena_of_mb(ARENA_MB);
         enum { LEVELS = 20000 };
         bool is_tag = rows[i].open[0] == '{' && rows[i].open[1] == '%';

@@ -439,14 +439,27 @@ static bool eval_call(Run *run, Scope *scope, const Node *n, Value *out) {
            value_call(run, callee, &args, out);
 }
 
+static bool eval_filter(Run *run, Scope *scope, const Node *n, Value value, Value *out);
+
+// What a filter is applied to: another filter's result, `value` where the chain begins without one of its
+// own, or an expression's.
+static bool eval_filtered(Run *run, Scope *scope, const Node *from, Value value, Value *out) {
+    *out = value;
+    if (!from) return true;
+    if (from->kind != N_FILTER) return eval(run, scope, from, out);
+    if (run->depth >= TEMPLATE_STACK_MAX) return run_fail(run, "filters are nested too deep");
+    run->depth++;
+    bool ok = eval_filter(run, scope, from, value, out);
+    run->depth--;
+    return ok;
+}
+
 // A chain of filters over `value`, which the innermost takes where it has none of its own.
 static bool eval_filter(Run *run, Scope *scope, const Node *n, Value value, Value *out) {
     Args args = {0};
-    Value self = value;
-    if (n->a && n->a->kind == N_FILTER && !eval_filter(run, scope, n->a, value, &self)) return false;
-    if (n->a && n->a->kind != N_FILTER && !eval(run, scope, n->a, &self)) return false;
-    return eval_args(run, scope, n, &args) && run_steps(run, 1) &&
-           function_call(run, &FILTERS[n->function], self, &args, out);
+    Value self;
+    return eval_filtered(run, scope, n->a, value, &self) && eval_args(run, scope, n, &args) &&
+           run_steps(run, 1) && function_call(run, &FILTERS[n->function], self, &args, out);
 }
 
 static bool eval_test(Run *run, Scope *scope, const Node *n, Value *out) {

@@ -45,6 +45,8 @@ static bool bind(Run *run, const Function *f, const Args *args, Value bound[PARA
 
 bool function_call(Run *run, const Function *f, Value self, const Args *args, Value *out) {
     Value bound[PARAMS_MAX];
+    // Most that is done with a text looks at all of it.
+    if (self.kind == V_STRING && !run_steps(run, self.text->len / 16)) return false;
     if (f->params[0] == '*') return f->call(run, self, NULL, args, out);
     return bind(run, f, args, bound) && f->call(run, self, bound, args, out);
 }

@@ -171,12 +171,22 @@ static size_t find_text(const Text *t, const Text *part, size_t from) {
     return found ? (size_t)(found - t->ptr) : SIZE_MAX;
 }
 
-static size_t find_last(const Text *t, const Text *part, size_t to) {
-    if (part->len > to) return SIZE_MAX;
-    for (size_t at = to - part->len + 1; at-- > 0;) {
-        if (memcmp(t->ptr + at, part->ptr, part->len) == 0) return at;
+// *out: where `part` begins for the last time in the first `to` bytes of t, or SIZE_MAX. Each place where its
+// first byte is takes the steps of a comparison.
+static bool find_last(Run *run, const Text *t, const Text *part, size_t to, size_t *out) {
+    *out = part->len ? SIZE_MAX : to;
+    while (part->len && part->len <= to) {
+        const char *first = memrchr(t->ptr, part->ptr[0], to - part->len + 1);
+        if (!first) return true;
+        size_t at = (size_t)(first - t->ptr);
+        if (!run_steps(run, 1 + part->len / 64)) return false;
+        if (memcmp(first, part->ptr, part->len) == 0) {
+            *out = at;
+            return true;
+        }
+        to = at + part->len - 1;
     }
-    return SIZE_MAX;
+    return true;
 }
 
 // The next character's end behind `at`.
@@ -334,7 +344,8 @@ static bool find(Run *run, Value self, const Value *bound, bool last, bool must,
         return false;
     }
     Text seen = text_slice(*self.text, from, to);
-    size_t at = empty ? SIZE_MAX : last ? find_last(&seen, &part, seen.len) : find_text(&seen, &part, 0);
+    size_t at = empty || last ? SIZE_MAX : find_text(&seen, &part, 0);
+    if (last && !empty && !find_last(run, &seen, &part, seen.len, &at)) return false;
     if (at == SIZE_MAX && must) return run_fail(run, "substring not found");
     Text before = text_slice(*self.text, 0, at == SIZE_MAX ? 0 : from + at);
     *out = value_int(at == SIZE_MAX ? -1 : (int64_t)text_characters(&before));
@@ -492,7 +503,8 @@ static bool split_by(Run *run, const Text *t, const Text *separator, int64_t mos
     Pieces p = {0};
     size_t count = 0, from = 0, to = t->len;
     while (most < 0 || (int64_t)count < most) {
-        size_t found = from_end ? find_last(t, separator, to) : find_text(t, separator, from);
+        size_t found = from_end ? SIZE_MAX : find_text(t, separator, from);
+        if (from_end && !find_last(run, t, separator, to, &found)) return false;
         if (found == SIZE_MAX) break;
         Text part = from_end ? text_slice(*t, found + separator->len, to) : text_slice(*t, from, found);
         if (!put_part(run, &p, &count, part)) return false;
@@ -558,7 +570,8 @@ static bool partition(Run *run, Value self, Value by, bool last, Value *out) {
     const Text *t = self.text;
     if (!arg_text(run, by, "the separator", &separator)) return false;
     if (separator.len == 0) return run_fail(run, "empty separator");
-    size_t at = last ? find_last(t, &separator, t->len) : find_text(t, &separator, 0);
+    size_t at = last ? SIZE_MAX : find_text(t, &separator, 0);
+    if (last && !find_last(run, t, &separator, t->len, &at)) return false;
     Text parts[3] = {*t, nothing, nothing};
     if (at == SIZE_MAX && last) {
         parts[0] = nothing;
