@@ -1,8 +1,8 @@
 // For tests/vectors/template/random_templates.py: renders templates as they come, a JSON object a line.
 //
 //     cc -std=c17 -D_GNU_SOURCE -O1 -g -fsanitize=address,undefined -Isrc -o render_templates
-//     tests/tools/render_templates.c src/template/*.c src/text/unicode*.c src/json/*.c src/base/*.c
-//     src/os/os*.c -lm
+//     tests/tools/render_templates.c src/template/*.c src/text/*.c src/model/*.c src/json/*.c
+//     src/base/*.c src/os/os*.c -lm
 //
 // {"template", "variables"} gives {"text"} or {"error"}.
 #include "json/json_writer.h"
