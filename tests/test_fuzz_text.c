@@ -23,6 +23,10 @@ TEST(text_fuzz_corpus) {
     CHECK(fuzz_replay("text", fuzz_text, mutations()) >= 20);
 }
 
+TEST(template_fuzz_corpus) {
+    CHECK(fuzz_replay("template", fuzz_template, mutations()) >= 40);
+}
+
 TEST(chat_fuzz_corpus) {
     CHECK(fuzz_replay("chat", fuzz_chat, mutations()) >= 20);
 }

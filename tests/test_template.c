@@ -115,6 +115,37 @@ TEST(template_tells_its_text_from_the_requests) {
     }
 }
 
+// Expected: jinja2 3.1.6, markupsafe 3.0.3, Python 3.11.
+static const struct {
+    const char *source, *expected;
+} value_rows[] = {
+    {"{{ x|e + '<' }}", "&lt;a&gt;&lt;"},
+    {"{{ '<' + x|e }}", "&lt;&lt;a&gt;"},
+    {"{{ (x|e).upper() is escaped }}{{ (x|e)|trim is escaped }}{{ (x|e)[::-1] is escaped }}", "TrueTrueTrue"},
+    {"{{ x|e ~ '<' }}{{ (x|e ~ '') is escaped }}", "&lt;a&gt;<False"},
+    {"{{ (x|e).replace('a', '<') }}", "&lt;&lt;&gt;"},
+    {"{{ ('<%s>'|safe) % x }}{{ '<{}>'|safe|string }}{{ ('<{}>'|safe).format(x) }}",
+     "<&lt;a&gt;><{}><&lt;a&gt;>"},
+    {"{{ ('<'|safe).join(['>', 'b']) }}{{ ['<', 'b']|join('>'|safe) }}", "&gt;<b<>b"},
+    {"{{ (x|e * 2) is escaped }}{{ (x|e).split('a') }}", "True[Markup('&lt;'), Markup('&gt;')]"},
+    {"{% if 0 %}{{ 1|nosuch }}{% endif %}{{ (1 if 1 else 2|nosuch) }}{{ (x is nosuch) if 0 }}", "1"},
+    {"{{ 'Stra\\u00dfe \\u03a3\\u03a3 \\u0131 \\u1e9e \\uab70'.casefold() }}",
+     "strasse \u03c3\u03c3 \u0131 ss \u13a0"},
+    {"{{ m[] }}", ""},
+};
+
+TEST(template_values_are_as_in_python) {
+    for (size_t i = 0; i < COUNT_OF(value_rows); i++) {
+        TEST_CASE_LABEL("%s", value_rows[i].source);
+        Arena arena = arena_of_mb(ARENA_MB);
+        TemplateText out;
+        Error err;
+        if (!CHECK(render(value_rows[i].source, "{\"x\":\"<a>\",\"m\":{}}", &arena, &out, &err)))
+            printf("%s\n", err.message);
+        else CHECK_STR_EQ(value_rows[i].expected, out.text);
+    }
+}
+
 static const struct {
     const char *source, *message;
 } error_rows[] = {
@@ -126,6 +157,13 @@ static const struct {
     {"{{ (x] }}", "line 1: a bracket closes what is not open"},
     {"{{ x | nosuch }}", "line 1: there is no filter 'nosuch'"},
     {"{{ x is nosuch }}", "line 1: there is no test 'nosuch'"},
+    {"{{ (x is nosuch) if 0 }}{% for i in [1] %}{{ x | nosuch }}{% endfor %}",
+     "line 1: there is no filter 'nosuch'"},
+    {"{% if 0 %}{{ 1 | nosuch }}{% else %}\n{{ x is nosuch }}{% endif %}",
+     "line 2: there is no test 'nosuch'"},
+    {"{% if 1 %}{% for i in [] %}{{ i | nosuch }}{% endfor %}{% endif %}",
+     "line 1: there is no filter 'nosuch'"},
+    {"{{ 1e20|int }}", "line 1: an integer beyond 64 bits"},
     {"{% include 'x' %}", "line 1: the tag 'include' is not known or not supported"},
     {"{% break %}", "line 1: outside of a loop"},
     {"{{ 99999999999999999999 }}", "line 1: a number is too large"},
@@ -175,19 +213,10 @@ TEST(template_steps_are_bounded) {
 
 // What is done with a long text takes as many steps as it takes time: a thousand times 64 KiB are too much.
 TEST(template_steps_count_texts) {
-    static const char *const rows[] = {"s.isalpha()",
-                                       "s.islower()",
-                                       "s.strip('x')",
-                                       "s.lstrip('a')",
-                                       "s.startswith(s)",
-                                       "s is lower",
-                                       "s|trim",
-                                       "s|int(0)",
-                                       "s.rfind(part)",
-                                       "s.rsplit(part)",
-                                       "s.rpartition(part)",
-                                       "s.find(part)",
-                                       "s|length"};
+    static const char *const rows[] = {
+        "s.isalpha()",        "s.islower()",  "s.strip('x')", "s.lstrip('a')", "s.startswith(s)",
+        "s is lower",         "s|trim",       "s|int(0)",     "s.rfind(part)", "s.rsplit(part)",
+        "s.rpartition(part)", "s.find(part)", "s|length"};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s", rows[i]);
         Arena arena = arena_of_mb(ARENA_MB);
@@ -222,8 +251,8 @@ TEST(template_steps_count_what_is_almost_found) {
 TEST(template_nesting_is_bounded) {
     static const struct {
         const char *open, *close;
-    } rows[] = {{"(", ")"}, {"[", "]"},   {"{% if 1 %}", "{% endif %}"},
-                {"- ", ""}, {"not ", ""}, {"{1:", "}"}, {"", "|upper"}};
+    } rows[] = {{"(", ")"},   {"[", "]"},    {"{% if 1 %}", "{% endif %}"}, {"- ", ""}, {"not ", ""},
+                {"{1:", "}"}, {"", "|upper"}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s…%s", rows[i].open, rows[i].close);
         Arena arena = arena_of_mb(ARENA_MB);

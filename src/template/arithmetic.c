@@ -39,9 +39,10 @@ static bool add(Run *run, Value a, Value b, Value *out) {
     }
     if (a.kind == V_STRING && b.kind == V_STRING) {
         Pieces p = {0};
-        if (a.text->is_markup != b.text->is_markup)
-            return run_fail(run, "escaped and other text are not joined by +");
-        return pieces_add(run, &p, *a.text) && pieces_add(run, &p, *b.text) && pieces_value(run, &p, out);
+        bool is_markup = a.text->is_markup || b.text->is_markup;
+        if (is_markup && (!value_escape(run, &a) || !value_escape(run, &b))) return false;
+        return pieces_add(run, &p, *a.text) && pieces_add(run, &p, *b.text) && pieces_value(run, &p, out) &&
+               (!is_markup || value_as_markup(run, out));
     }
     if (a.kind == b.kind && (a.kind == V_LIST || a.kind == V_TUPLE)) return join_lists(run, a, b, out);
     return fail_types(run, "+", a, b);
@@ -69,7 +70,7 @@ static bool repeat(Run *run, Value v, int64_t times, Value *out) {
         for (size_t i = 0; size && i < n; i++) {
             if (!pieces_add(run, &p, *v.text)) return false;
         }
-        return pieces_value(run, &p, out);
+        return pieces_value(run, &p, out) && (!v.text->is_markup || value_as_markup(run, out));
     }
     Value repeated;
     if (!value_list(run, v.kind, v.list->count * n, &repeated)) return false;
@@ -163,6 +164,9 @@ bool value_binary(Run *run, Operator op, Value a, Value b, Value *out) {
     case OP_MUL: return multiply(run, a, b, out);
     case OP_POW: return raise_to(run, a, b, out);
     case OP_MOD:
+        if (a.kind == V_STRING && a.text->is_markup)
+            return value_escape(run, &b) && py_format_percent(run, a.text, b, out) &&
+                   value_as_markup(run, out);
         if (a.kind == V_STRING) return py_format_percent(run, a.text, b, out);
         return divide(run, op, a, b, out);
     default: return divide(run, op, a, b, out);

@@ -458,13 +458,16 @@ static bool eval_filtered(Run *run, Scope *scope, const Node *from, Value value,
 static bool eval_filter(Run *run, Scope *scope, const Node *n, Value value, Value *out) {
     Args args = {0};
     Value self;
-    return eval_filtered(run, scope, n->a, value, &self) && eval_args(run, scope, n, &args) &&
-           run_steps(run, 1) && function_call(run, &FILTERS[n->function], self, &args, out);
+    if (!eval_filtered(run, scope, n->a, value, &self)) return false;
+    if (n->function == UINT32_MAX) return run_fail(run, "there is no filter '%.*s'", STR_ARG(n->name));
+    return eval_args(run, scope, n, &args) && run_steps(run, 1) &&
+           function_call(run, &FILTERS[n->function], self, &args, out);
 }
 
 static bool eval_test(Run *run, Scope *scope, const Node *n, Value *out) {
     Args args = {0};
     Value self;
+    if (n->function == UINT32_MAX) return run_fail(run, "there is no test '%.*s'", STR_ARG(n->name));
     return eval(run, scope, n->a, &self) && eval_args(run, scope, n, &args) &&
            function_call(run, &TESTS[n->function], self, &args, out);
 }

@@ -1,5 +1,5 @@
 // Calling: arguments to parameters; global functions; methods of what is no string.
-#include "template/functions.h"
+#include "template/filters.h"
 
 #include "base/strbuf.h"
 
@@ -43,12 +43,76 @@ static bool bind(Run *run, const Function *f, const Args *args, Value bound[PARA
     return true;
 }
 
-bool function_call(Run *run, const Function *f, Value self, const Args *args, Value *out) {
+// ---- Markup ----
+
+static bool escape_items(Run *run, Value *items, size_t count) {
+    if (!run_steps(run, count)) return false;
+    if (run->depth >= TEMPLATE_STACK_MAX) return run_fail(run, "values are nested too deep");
+    run->depth++;
+    for (size_t i = 0; i < count; i++) {
+        if (!value_escape(run, &items[i])) return false;
+    }
+    run->depth--;
+    return true;
+}
+
+bool value_escape(Run *run, Value *v) {
+    Value copy;
+    if (v->kind == V_STRING)
+        return v->text->is_markup || (run_steps(run, v->text->len / 16) && html_escape(run, v->text, v));
+    if (v->kind == V_LIST || v->kind == V_TUPLE) {
+        if (!value_list(run, v->kind, v->list->count, &copy)) return false;
+        for (size_t i = 0; i < v->list->count; i++)
+            copy.list->items[i] = v->list->items[i];
+        *v = copy;
+        return escape_items(run, copy.list->items, copy.list->count);
+    }
+    if (v->kind != V_DICT) return true;
+    if (!value_dict(run, v->dict->count, &copy)) return false;
+    for (size_t i = 0; i < v->dict->count; i++) {
+        if (!dict_set(run, copy.dict, v->dict->keys[i], v->dict->values[i])) return false;
+    }
+    *v = copy;
+    return escape_items(run, copy.dict->values, copy.dict->count);
+}
+
+static bool escape_args(Run *run, const Args *args, Args *out) {
+    Value items, kwargs = {.kind = V_DICT, .dict = (Dict *)args->kwargs};
+    if (!value_list(run, V_TUPLE, args->count, &items)) return false;
+    for (size_t i = 0; i < args->count; i++)
+        items.list->items[i] = args->items[i];
+    if (!value_escape(run, &items) || (args->kwargs && !value_escape(run, &kwargs))) return false;
+    *out = (Args){items.list->items, args->count, kwargs.dict};
+    return true;
+}
+
+static bool mark_result(Run *run, Value *out) {
+    if (out->kind != V_LIST && out->kind != V_TUPLE) return value_as_markup(run, out);
+    for (size_t i = 0; i < out->list->count; i++) {
+        if (!value_as_markup(run, &out->list->items[i])) return false;
+    }
+    return true;
+}
+
+static bool call(Run *run, const Function *f, Value self, const Args *args, MarkupRule rule, Value *out) {
     Value bound[PARAMS_MAX];
+    Args escaped;
     // Most that is done with a text looks at all of it.
     if (self.kind == V_STRING && !run_steps(run, self.text->len / 16)) return false;
+    if (rule == MARKUP_ESCAPES_ALL) {
+        if (!escape_args(run, args, &escaped)) return false;
+        args = &escaped;
+    }
     if (f->params[0] == '*') return f->call(run, self, NULL, args, out);
-    return bind(run, f, args, bound) && f->call(run, self, bound, args, out);
+    if (!bind(run, f, args, bound)) return false;
+    if (rule == MARKUP_ESCAPES_SECOND && !value_escape(run, &bound[1])) return false;
+    return f->call(run, self, bound, args, out);
+}
+
+bool function_call(Run *run, const Function *f, Value self, const Args *args, Value *out) {
+    bool is_markup = self.kind == V_STRING && self.text->is_markup;
+    MarkupRule rule = is_markup ? f->markup : MARKUP_LOST;
+    return call(run, f, self, args, rule, out) && (rule == MARKUP_LOST || mark_result(run, out));
 }
 
 #define FUNCTION(name) \
@@ -169,14 +233,14 @@ FUNCTION(global_strftime_now) {
 }
 
 const Function GLOBALS[] = {
-    {"range", global_range, "*", 0},
-    {"dict", global_dict, "*", 0},
-    {"namespace", global_namespace, "*", 0},
-    {"cycler", global_cycler, "*", 0},
-    {"joiner", global_joiner, "sep", 0},
-    {"lipsum", global_lipsum, "*", 0},
-    {"raise_exception", global_raise_exception, "message", 1},
-    {"strftime_now", global_strftime_now, "format", 1},
+    {"range", global_range, "*", 0, MARKUP_LOST},
+    {"dict", global_dict, "*", 0, MARKUP_LOST},
+    {"namespace", global_namespace, "*", 0, MARKUP_LOST},
+    {"cycler", global_cycler, "*", 0, MARKUP_LOST},
+    {"joiner", global_joiner, "sep", 0, MARKUP_LOST},
+    {"lipsum", global_lipsum, "*", 0, MARKUP_LOST},
+    {"raise_exception", global_raise_exception, "message", 1, MARKUP_LOST},
+    {"strftime_now", global_strftime_now, "format", 1, MARKUP_LOST},
 };
 const uint32_t n_globals = COUNT_OF(GLOBALS);
 
@@ -289,21 +353,26 @@ FunctionCall loop_cycle, loop_changed; // eval.c
 extern const Function STR_METHODS[];   // str_methods.c
 
 static const Function DICT_METHODS[] = {
-    {"keys", dict_keys, "", 0},   {"values", dict_values, "", 0},
-    {"items", dict_items, "", 0}, {"get", dict_get_method, "key default", 1},
-    {"copy", copy, "", 0},        {NULL, NULL, NULL, 0}};
-static const Function LIST_METHODS[] = {{"index", list_index, "value", 1},
-                                        {"count", list_count, "value", 1},
-                                        {"copy", copy, "", 0},
-                                        {NULL, NULL, NULL, 0}};
-static const Function TUPLE_METHODS[] = {
-    {"index", list_index, "value", 1}, {"count", list_count, "value", 1}, {NULL, NULL, NULL, 0}};
-static const Function INT_METHODS[] = {{"bit_length", int_bit_length, "", 0}, {NULL, NULL, NULL, 0}};
-static const Function FLOAT_METHODS[] = {{"is_integer", float_is_integer, "", 0}, {NULL, NULL, NULL, 0}};
-static const Function LOOP_METHODS[] = {
-    {"cycle", loop_cycle, "*", 0}, {"changed", loop_changed, "*", 0}, {NULL, NULL, NULL, 0}};
-static const Function CYCLER_METHODS[] = {
-    {"next", cycler_next, "", 0}, {"reset", cycler_reset, "", 0}, {NULL, NULL, NULL, 0}};
+    {"keys", dict_keys, "", 0, MARKUP_LOST},   {"values", dict_values, "", 0, MARKUP_LOST},
+    {"items", dict_items, "", 0, MARKUP_LOST}, {"get", dict_get_method, "key default", 1, MARKUP_LOST},
+    {"copy", copy, "", 0, MARKUP_LOST},        {NULL, NULL, NULL, 0, MARKUP_LOST}};
+static const Function LIST_METHODS[] = {{"index", list_index, "value", 1, MARKUP_LOST},
+                                        {"count", list_count, "value", 1, MARKUP_LOST},
+                                        {"copy", copy, "", 0, MARKUP_LOST},
+                                        {NULL, NULL, NULL, 0, MARKUP_LOST}};
+static const Function TUPLE_METHODS[] = {{"index", list_index, "value", 1, MARKUP_LOST},
+                                         {"count", list_count, "value", 1, MARKUP_LOST},
+                                         {NULL, NULL, NULL, 0, MARKUP_LOST}};
+static const Function INT_METHODS[] = {{"bit_length", int_bit_length, "", 0, MARKUP_LOST},
+                                       {NULL, NULL, NULL, 0, MARKUP_LOST}};
+static const Function FLOAT_METHODS[] = {{"is_integer", float_is_integer, "", 0, MARKUP_LOST},
+                                         {NULL, NULL, NULL, 0, MARKUP_LOST}};
+static const Function LOOP_METHODS[] = {{"cycle", loop_cycle, "*", 0, MARKUP_LOST},
+                                        {"changed", loop_changed, "*", 0, MARKUP_LOST},
+                                        {NULL, NULL, NULL, 0, MARKUP_LOST}};
+static const Function CYCLER_METHODS[] = {{"next", cycler_next, "", 0, MARKUP_LOST},
+                                          {"reset", cycler_reset, "", 0, MARKUP_LOST},
+                                          {NULL, NULL, NULL, 0, MARKUP_LOST}};
 
 static const Function *methods_of(ValueKind kind) {
     switch (kind) {

@@ -15,11 +15,20 @@ enum { PARAMS_MAX = 8 };
 // parameter in order (absent ones: is_absent); `args` are all, for functions that take any number.
 typedef bool FunctionCall(Run *run, Value self, const Value *bound, const Args *args, Value *out);
 
+// What becomes of Markup that a function is applied to.
+typedef enum {
+    MARKUP_LOST,
+    MARKUP_KEPT,           // texts in the result are Markup, too
+    MARKUP_ESCAPES_SECOND, // … and the second argument is escaped
+    MARKUP_ESCAPES_ALL,    // … and all arguments are, and what they hold
+} MarkupRule;
+
 typedef struct Function {
     const char *name;
     FunctionCall *call;
     const char *params; // names separated by spaces; "*": any, bound is NULL
     uint8_t required;   // of them
+    MarkupRule markup;
 } Function;
 
 static inline bool is_absent(Value v) {
@@ -49,6 +58,9 @@ bool value_getattr(Run *run, Value v, Str name, Value *out);          // v.name
 bool value_getitem_or_attr(Run *run, Value v, Value key, Value *out); // v[key]
 bool value_call(Run *run, Value callee, const Args *args, Value *out);
 
+// Escapes a text that is no Markup, and those in a list or a dictionary; other values stay.
+bool value_escape(Run *run, Value *v);
+
 // ---- arithmetic (arithmetic.c) ----
 
 bool value_binary(Run *run, Operator op, Value a, Value b, Value *out); // + - * / // % **
@@ -57,7 +69,7 @@ bool value_negate(Run *run, Value v, Value *out);
 // ---- text, as Python's str has it (str_methods.c) ----
 
 bool py_is_space(uint32_t codepoint);
-typedef enum { CASE_LOWER, CASE_UPPER, CASE_TITLE, CASE_CAPITALIZE, CASE_SWAP } CaseChange;
+typedef enum { CASE_LOWER, CASE_UPPER, CASE_TITLE, CASE_CAPITALIZE, CASE_SWAP, CASE_FOLD } CaseChange;
 bool text_change_case(Run *run, const Text *t, CaseChange change, Value *out);
 Text text_strip(const Text *t, const Text *characters, bool left, bool right); // characters NULL: white space
 bool text_replace(Run *run, const Text *t, const Text *from, const Text *to, int64_t count, Value *out);

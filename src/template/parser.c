@@ -16,6 +16,9 @@ typedef struct {
     bool failed; // *err is filled
     uint32_t depth;
     uint32_t loops; // loops around, in the same macro
+    // Within an if, what does not exist is refused when it is reached; elsewhere, when the template is read.
+    bool is_lenient;
+    char unknown[160]; // the message; empty for none
     Str *symbols;
     uint32_t n_symbols;
     uint16_t *slots; // [SYMBOL_SLOTS] hash table: symbol + 1
@@ -318,7 +321,8 @@ static Node *slice_bounds(Parser *p, Node *container, Node *first) {
 
 // Inside brackets: an index, a slice, or several indices, which are a tuple.
 static Node *subscript_items(Parser *p, Node *container) {
-    Node *index = is_operator(p, ":") ? NULL : expression(p), *last = index;
+    bool is_empty = is_operator(p, "]"); // x[] is x[()]
+    Node *index = is_empty ? node_new(p, N_TUPLE) : is_operator(p, ":") ? NULL : expression(p), *last = index;
     if (is_operator(p, ":")) return slice_bounds(p, container, index);
     if (!index) return NULL;
     if (is_operator(p, ",")) {
@@ -378,6 +382,14 @@ static bool function_name(Parser *p, const char *what, Str *out) {
     return !is_operator(p, ".") || parse_fail(p, "there is no such %s", what);
 }
 
+// A filter or a test that does not exist.
+static void note_unknown(Parser *p, Node *n, const char *what, Str name) {
+    n->name = name;
+    if (p->is_lenient || p->unknown[0]) return;
+    snprintf(p->unknown, sizeof p->unknown, "line %u: there is no %s '%.*s'", n->line, what,
+             (int)min_u64(name.len, 80), name.ptr);
+}
+
 // "| name(…)", once or more. `start` true: the first "|" is not written (a filter block).
 static Node *filters(Parser *p, Node *value, bool start) {
     while (start || is_operator(p, "|")) {
@@ -387,7 +399,7 @@ static Node *filters(Parser *p, Node *value, bool start) {
         Str name;
         if (!n || !function_name(p, "filter", &name)) return NULL;
         n->function = filter_find(name);
-        if (n->function == UINT32_MAX) return parse_fail(p, "there is no filter '%.*s'", STR_ARG(name));
+        if (n->function == UINT32_MAX) note_unknown(p, n, "filter", name);
         n->a = value;
         if (is_operator(p, "(") && !call_arguments(p, n)) return NULL;
         value = n;
@@ -414,7 +426,7 @@ static Node *test(Parser *p, Node *value) {
     Str name;
     if (!n || !function_name(p, "test", &name)) return NULL;
     n->function = test_find(name);
-    if (n->function == UINT32_MAX) return parse_fail(p, "there is no test '%.*s'", STR_ARG(name));
+    if (n->function == UINT32_MAX) note_unknown(p, n, "test", name);
     n->a = value;
     if (is_operator(p, "(")) {
         if (!call_arguments(p, n)) return NULL;
@@ -577,12 +589,14 @@ static Node *or_expression(Parser *p) {
 
 static Node *expression(Parser *p) {
     if (!enter(p)) return NULL;
+    bool had_unknown = p->unknown[0];
     Node *value = or_expression(p);
     while (value && skip_name(p, "if")) {
         Node *n = node_new(p, N_COND);
         if (!n || !(n->b = or_expression(p))) return NULL;
         n->a = value;
         if (skip_name(p, "else") && !(n->c = expression(p))) return NULL;
+        if (!had_unknown) p->unknown[0] = 0;
         value = n;
     }
     p->depth--;
@@ -615,19 +629,22 @@ static bool body(Parser *p, const char *const *ends, const Node **out) {
 
 static bool body_to(Parser *p, const char *end, const Node **out) {
     const char *const ends[] = {end, NULL};
-    if (!body(p, ends, out)) return false;
-    p->token++;
-    return true;
+    bool was_lenient = p->is_lenient;
+    p->is_lenient = false;
+    bool ok = body(p, ends, out);
+    p->is_lenient = was_lenient;
+    p->token += ok;
+    return ok;
 }
 
-static Node *if_statement(Parser *p) {
+static Node *if_parts(Parser *p) {
     static const char *const ends[] = {"elif", "else", "endif", NULL};
     Node *n = node_new(p, N_IF);
     if (!n || !(n->a = tuple(p, (TupleStyle){.no_conditional = true})) || !body(p, ends, &n->body))
         return NULL;
     if (skip_name(p, "elif")) {
         if (!enter(p)) return NULL;
-        n->orelse = if_statement(p);
+        n->orelse = if_parts(p);
         p->depth--;
         return n->orelse ? n : NULL;
     }
@@ -635,7 +652,17 @@ static Node *if_statement(Parser *p) {
         p->token++;
         return n;
     }
-    return body_to(p, "endif", &n->orelse) ? n : NULL;
+    if (!body(p, ends + 2, &n->orelse)) return NULL;
+    p->token++;
+    return n;
+}
+
+static Node *if_statement(Parser *p) {
+    bool was_lenient = p->is_lenient;
+    p->is_lenient = true;
+    Node *n = if_parts(p);
+    p->is_lenient = was_lenient;
+    return n;
 }
 
 static Node *for_statement(Parser *p) {
@@ -646,9 +673,12 @@ static Node *for_statement(Parser *p) {
     n->b = tuple(p, (TupleStyle){.no_conditional = true, .end_name = "recursive"});
     if (!n->b || (skip_name(p, "if") && !(n->c = expression(p)))) return NULL;
     n->flag = skip_name(p, "recursive");
+    bool was_lenient = p->is_lenient;
+    p->is_lenient = false;
     p->loops++;
     bool ok = body(p, ends, &n->body);
     p->loops--;
+    p->is_lenient = was_lenient;
     if (!ok) return NULL;
     if (skip_name(p, "endfor")) return n;
     p->token++;
@@ -853,6 +883,7 @@ bool template_compile(Str source, Arena *arena, const Template **out, Error *err
         if (symbol_of(&p, str_from_c(fixed[i])) == UINT32_MAX) return false;
     }
     if (!statements(&p, none, &t->body)) return false;
+    if (p.unknown[0]) return error_set(err, ERR_UNSUPPORTED, "%s", p.unknown);
     t->symbols = p.symbols;
     t->n_symbols = p.n_symbols;
     *out = t;

@@ -50,7 +50,7 @@ static const CasePair *find_pair(const CasePair *pairs, size_t count, uint32_t c
     return NULL;
 }
 
-typedef enum { TO_LOWER, TO_UPPER, TO_TITLE } CaseTarget;
+typedef enum { TO_LOWER, TO_UPPER, TO_TITLE, TO_FOLDED } CaseTarget;
 
 // The characters that c becomes, at most three; returns how many.
 static size_t change_character(uint32_t c, CaseTarget target, uint32_t out[3]) {
@@ -82,6 +82,22 @@ static size_t change_character(uint32_t c, CaseTarget target, uint32_t out[3]) {
     return 1;
 }
 
+// Full case folding: the small letters of the capitals, but for Cherokee, which folds to capitals, the
+// dotless i, which stays, and the capital sharp s, which is "ss".
+static size_t fold_character(uint32_t c, uint32_t out[3]) {
+    uint32_t upper[3], lower[3];
+    bool is_cherokee = (c >= 0x13A0 && c <= 0x13FD) || (c >= 0xAB70 && c <= 0xABBF);
+    out[0] = c;
+    if (c == 0x131) return 1;
+    size_t n_upper = change_character(c == 0x1E9E ? 0xDF : c, TO_UPPER, is_cherokee ? out : upper), n = 0;
+    for (size_t i = 0; !is_cherokee && i < n_upper; i++) {
+        size_t n_lower = change_character(upper[i], TO_LOWER, lower);
+        for (size_t k = 0; k < n_lower && n < 3; k++)
+            out[n++] = lower[k];
+    }
+    return is_cherokee ? n_upper : n;
+}
+
 // What the rule of the final sigma passes over (Unicode standard, 3.13): marks, and signs within words.
 static bool is_case_ignorable(uint32_t c) {
     UnicodeCategory category = unicode_category(c);
@@ -109,6 +125,7 @@ static CaseTarget target_of(CaseChange change, uint32_t c, bool first, bool afte
     case CASE_UPPER: return TO_UPPER;
     case CASE_TITLE: return after_cased ? TO_LOWER : TO_TITLE;
     case CASE_CAPITALIZE: return first ? TO_TITLE : TO_LOWER;
+    case CASE_FOLD: return TO_FOLDED;
     case CASE_SWAP: return unicode_category(c) == UNICODE_LU ? TO_LOWER : TO_UPPER;
     }
     return TO_LOWER;
@@ -123,7 +140,7 @@ bool text_change_case(Run *run, const Text *t, CaseChange change, Value *out) {
     for (size_t at = 0, length; at < s.len; at += length) {
         length = text_decode(t, at, &c);
         CaseTarget target = target_of(change, c, at == 0, after_cased);
-        size_t n = change_character(c, target, to);
+        size_t n = target == TO_FOLDED ? fold_character(c, to) : change_character(c, target, to);
         if (target == TO_LOWER && c == 0x3A3 && is_final_sigma(s, at, length)) to[0] = 0x3C2;
         after_cased = is_cased(c);
         if (n == 1 && to[0] == c) {
@@ -222,6 +239,11 @@ bool text_replace(Run *run, const Text *t, const Text *from, const Text *to, int
 METHOD(str_lower) {
     UNUSED_BOUND;
     return text_change_case(run, self.text, CASE_LOWER, out);
+}
+
+METHOD(str_casefold) {
+    UNUSED_BOUND;
+    return text_change_case(run, self.text, CASE_FOLD, out);
 }
 
 METHOD(str_upper) {
@@ -745,46 +767,46 @@ METHOD(str_istitle) {
 }
 
 const Function STR_METHODS[] = {
-    {"capitalize", str_capitalize, "", 0},
-    {"casefold", str_lower, "", 0},
-    {"center", str_center, "width fillchar", 1},
-    {"count", str_count, "sub start end", 1},
-    {"endswith", str_endswith, "suffix start end", 1},
-    {"expandtabs", str_expandtabs, "tabsize", 0},
-    {"find", str_find, "sub start end", 1},
-    {"format", str_format, "*", 0},
-    {"index", str_index, "sub start end", 1},
-    {"isalnum", str_isalnum, "", 0},
-    {"isalpha", str_isalpha, "", 0},
-    {"isascii", str_isascii, "", 0},
-    {"isdecimal", str_isdecimal, "", 0},
-    {"isdigit", str_isdigit, "", 0},
-    {"islower", str_islower, "", 0},
-    {"isnumeric", str_isnumeric, "", 0},
-    {"isspace", str_isspace, "", 0},
-    {"istitle", str_istitle, "", 0},
-    {"isupper", str_isupper, "", 0},
-    {"join", str_join, "iterable", 1},
-    {"ljust", str_ljust, "width fillchar", 1},
-    {"lower", str_lower, "", 0},
-    {"lstrip", str_lstrip, "chars", 0},
-    {"partition", str_partition, "sep", 1},
-    {"removeprefix", str_removeprefix, "prefix", 1},
-    {"removesuffix", str_removesuffix, "suffix", 1},
-    {"replace", str_replace, "old new count", 2},
-    {"rfind", str_rfind, "sub start end", 1},
-    {"rindex", str_rindex, "sub start end", 1},
-    {"rjust", str_rjust, "width fillchar", 1},
-    {"rpartition", str_rpartition, "sep", 1},
-    {"rsplit", str_rsplit, "sep maxsplit", 0},
-    {"rstrip", str_rstrip, "chars", 0},
-    {"split", str_split, "sep maxsplit", 0},
-    {"splitlines", str_splitlines, "keepends", 0},
-    {"startswith", str_startswith, "prefix start end", 1},
-    {"strip", str_strip, "chars", 0},
-    {"swapcase", str_swapcase, "", 0},
-    {"title", str_title, "", 0},
-    {"upper", str_upper, "", 0},
-    {"zfill", str_zfill, "width", 1},
-    {NULL, NULL, NULL, 0},
+    {"capitalize", str_capitalize, "", 0, MARKUP_KEPT},
+    {"casefold", str_casefold, "", 0, MARKUP_KEPT},
+    {"center", str_center, "width fillchar", 1, MARKUP_ESCAPES_SECOND},
+    {"count", str_count, "sub start end", 1, MARKUP_LOST},
+    {"endswith", str_endswith, "suffix start end", 1, MARKUP_LOST},
+    {"expandtabs", str_expandtabs, "tabsize", 0, MARKUP_KEPT},
+    {"find", str_find, "sub start end", 1, MARKUP_LOST},
+    {"format", str_format, "*", 0, MARKUP_ESCAPES_ALL},
+    {"index", str_index, "sub start end", 1, MARKUP_LOST},
+    {"isalnum", str_isalnum, "", 0, MARKUP_LOST},
+    {"isalpha", str_isalpha, "", 0, MARKUP_LOST},
+    {"isascii", str_isascii, "", 0, MARKUP_LOST},
+    {"isdecimal", str_isdecimal, "", 0, MARKUP_LOST},
+    {"isdigit", str_isdigit, "", 0, MARKUP_LOST},
+    {"islower", str_islower, "", 0, MARKUP_LOST},
+    {"isnumeric", str_isnumeric, "", 0, MARKUP_LOST},
+    {"isspace", str_isspace, "", 0, MARKUP_LOST},
+    {"istitle", str_istitle, "", 0, MARKUP_LOST},
+    {"isupper", str_isupper, "", 0, MARKUP_LOST},
+    {"join", str_join, "iterable", 1, MARKUP_ESCAPES_ALL},
+    {"ljust", str_ljust, "width fillchar", 1, MARKUP_ESCAPES_SECOND},
+    {"lower", str_lower, "", 0, MARKUP_KEPT},
+    {"lstrip", str_lstrip, "chars", 0, MARKUP_KEPT},
+    {"partition", str_partition, "sep", 1, MARKUP_KEPT},
+    {"removeprefix", str_removeprefix, "prefix", 1, MARKUP_KEPT},
+    {"removesuffix", str_removesuffix, "suffix", 1, MARKUP_KEPT},
+    {"replace", str_replace, "old new count", 2, MARKUP_ESCAPES_SECOND},
+    {"rfind", str_rfind, "sub start end", 1, MARKUP_LOST},
+    {"rindex", str_rindex, "sub start end", 1, MARKUP_LOST},
+    {"rjust", str_rjust, "width fillchar", 1, MARKUP_ESCAPES_SECOND},
+    {"rpartition", str_rpartition, "sep", 1, MARKUP_KEPT},
+    {"rsplit", str_rsplit, "sep maxsplit", 0, MARKUP_KEPT},
+    {"rstrip", str_rstrip, "chars", 0, MARKUP_KEPT},
+    {"split", str_split, "sep maxsplit", 0, MARKUP_KEPT},
+    {"splitlines", str_splitlines, "keepends", 0, MARKUP_KEPT},
+    {"startswith", str_startswith, "prefix start end", 1, MARKUP_LOST},
+    {"strip", str_strip, "chars", 0, MARKUP_KEPT},
+    {"swapcase", str_swapcase, "", 0, MARKUP_KEPT},
+    {"title", str_title, "", 0, MARKUP_KEPT},
+    {"upper", str_upper, "", 0, MARKUP_KEPT},
+    {"zfill", str_zfill, "width", 1, MARKUP_KEPT},
+    {NULL, NULL, NULL, 0, MARKUP_LOST},
 };

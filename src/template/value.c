@@ -100,6 +100,7 @@ bool pieces_join(Run *run, const Pieces *p, Text *out) {
     *out = (Text){.ptr = "", .origin = p->has[ORIGIN_REQUEST] ? ORIGIN_REQUEST : ORIGIN_TEMPLATE};
     if (p->first && !p->first->next) {
         *out = p->first->text;
+        out->is_markup = false;
         return true;
     }
     if (!run_steps(run, p->len / 64)) return false;
@@ -123,6 +124,13 @@ bool pieces_join(Run *run, const Pieces *p, Text *out) {
 bool pieces_value(Run *run, const Pieces *p, Value *out) {
     Text text;
     return pieces_join(run, p, &text) && value_string(run, text, out);
+}
+
+bool value_as_markup(Run *run, Value *v) {
+    if (v->kind != V_STRING || v->text->is_markup) return true;
+    Text text = *v->text;
+    text.is_markup = true;
+    return value_string(run, text, v);
 }
 
 // ---- making ----
@@ -599,7 +607,7 @@ bool value_slice(Run *run, Value v, const Value bounds[3], Value *out) {
     for (int64_t i = 0; i < n; i++) {
         if (!pieces_add(run, &p, *taken.list->items[i].text)) return false;
     }
-    return pieces_value(run, &p, out);
+    return pieces_value(run, &p, out) && (!v.text->is_markup || value_as_markup(run, out));
 }
 
 // ---- printing ----

@@ -173,6 +173,8 @@ bool pieces_add_str(Run *run, Pieces *p, Str s, Origin origin); // the bytes sta
 bool pieces_printf(Run *run, Pieces *p, Origin origin, const char *format, ...) PRINTF_LIKE(4, 5);
 bool pieces_join(Run *run, const Pieces *p, Text *out);
 bool pieces_value(Run *run, const Pieces *p, Value *out);
+// The same text as Markup, where it is a text.
+bool value_as_markup(Run *run, Value *v);
 
 Text text_slice(Text t, size_t from, size_t to); // bytes
 static inline Text text_of(Str s, Origin origin) {

@@ -4,6 +4,7 @@
 #include "fuzz_targets.h"
 #include "json_vocab.h"
 #include "os/os.h"
+#include "template/template.h"
 #include "text/chat.h"
 #include "text/detokenizer.h"
 #include "text/nfc.h"
@@ -240,4 +241,41 @@ void fuzz_chat(const uint8_t *data, size_t size) {
         fuzz_require(again.count == ids.count &&
                      memcmp(again.ptr, ids.ptr, ids.count * sizeof *ids.ptr) == 0);
     }
+}
+
+// ---- chat templates ----
+
+enum { FUZZ_TEMPLATE_STEPS = 100000 };
+
+static void check_template_text(const TemplateText *text) {
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < text->n_spans; i++) {
+        fuzz_require(text->spans[i].length > 0);
+        fuzz_require(i == 0 || text->spans[i].from_request != text->spans[i - 1].from_request);
+        total += text->spans[i].length;
+    }
+    fuzz_require(total == text->text.len);
+}
+
+void fuzz_template(const uint8_t *data, size_t size) {
+    Arena arena = fuzz_arena(0), scratch = fuzz_arena(1);
+    Str source, json;
+    Error err = {0};
+    const Template *t;
+    TemplateText text, again;
+    fuzz_split((Str){(const char *)data, size}, &source, &json);
+    if (!template_compile(source, &arena, &t, &err)) {
+        fuzz_require(err.code == ERR_UNSUPPORTED || err.code == ERR_NO_MEMORY);
+        return;
+    }
+    TemplateInput input = {.variables = json.len ? json_parse(json, &arena, &(JsonLimits){0}, &err) : NULL,
+                           .unix_ms = 1700000000000,
+                           .steps_max = FUZZ_TEMPLATE_STEPS};
+    if (!template_render(t, &input, &scratch, &text, &err)) {
+        fuzz_require(err.code == ERR_INVALID_REQUEST || err.code == ERR_NO_MEMORY);
+        return;
+    }
+    check_template_text(&text);
+    // A template that was rendered is as it was.
+    fuzz_require(!template_render(t, &input, &scratch, &again, &err) || str_eq(text.text, again.text));
 }

@@ -36,7 +36,10 @@ TOOLS = [
             "return": {"type": "object", "description": "what was found"},
         },
     },
-    {"type": "function", "function": {"name": "now", "description": "", "parameters": {"type": "object", "properties": {}}}},
+    {
+        "type": "function",
+        "function": {"name": "now", "description": "", "parameters": {"type": "object", "properties": {}}},
+    },
 ]
 
 
@@ -61,7 +64,7 @@ def result(content, number=1, name="get_weather"):
 
 
 HI = user("Hello, who are you?")
-WEATHER = call("get_weather", {"place": "Å \"x\" & <y>", "days": 2, "tags": ["a", "b"], "at": {"lat": 1.5}})
+WEATHER = call("get_weather", {"place": 'Å "x" & <y>', "days": 2, "tags": ["a", "b"], "at": {"lat": 1.5}})
 CONVERSATIONS = {
     "one turn": {"messages": [HI]},
     "system": {"messages": [system("Be brief."), HI]},
@@ -74,7 +77,10 @@ CONVERSATIONS = {
         "messages": [HI, assistant("", tool_calls=[WEATHER]), result("12 °C"), assistant("It is cold."), user("And?")],
         "tools": TOOLS,
     },
-    "a result at the end": {"messages": [HI, assistant(None, tool_calls=[WEATHER]), result('{"t": 12}')], "tools": TOOLS},
+    "a result at the end": {
+        "messages": [HI, assistant(None, tool_calls=[WEATHER]), result('{"t": 12}')],
+        "tools": TOOLS,
+    },
     "two calls": {
         "messages": [
             system("Be brief."),
@@ -126,7 +132,9 @@ CONVERSATIONS = {
             user("ǅ ﬁ ß"),
         ]
     },
-    "odd roles": {"messages": [user("a"), user("b"), {"role": "developer", "content": "c"}, {"role": "observer", "content": "d"}]},
+    "odd roles": {
+        "messages": [user("a"), user("b"), {"role": "developer", "content": "c"}, {"role": "observer", "content": "d"}]
+    },
     "no messages": {"messages": []},
     "documents": {
         "messages": [HI],
@@ -161,7 +169,9 @@ def check(renderer, name, source):
             refused += expected is None
             if text != expected:
                 differ += 1
-                print(f"{name}, {label}, {prompt}:\n  jinja2   {expected!r}\n  renderer {text if text is not None else error!r}")
+                print(
+                    f"{name}, {label}, {prompt}:\n  jinja2   {expected!r}\n  renderer {text if text is not None else error!r}"
+                )
     print(f"{name}: {rendered} rendered, {refused} refused by both or differ, {differ} differ")
     return differ
 
