@@ -163,6 +163,7 @@ static const struct {
      "line 2: there is no test 'nosuch'"},
     {"{% if 1 %}{% for i in [] %}{{ i | nosuch }}{% endfor %}{% endif %}",
      "line 1: there is no filter 'nosuch'"},
+    {"{{ f(**x, a=1) }}", "line 1: invalid syntax for function call expression"},
     {"{{ 1e20|int }}", "line 1: an integer beyond 64 bits"},
     {"{% include 'x' %}", "line 1: the tag 'include' is not known or not supported"},
     {"{% break %}", "line 1: outside of a loop"},

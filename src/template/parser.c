@@ -278,8 +278,9 @@ static bool call_arguments(Parser *p, Node *n) {
                 return parse_fail(p, "invalid syntax for function call expression");
         } else if (p->token->kind == T_NAME && p->token[1].kind == T_OPERATOR &&
                    str_eq(p->token[1].text, STR("="))) {
+            if (n->dyn_kwargs) return parse_fail(p, "invalid syntax for function call expression");
             Node *named = node_new(p, N_SET);
-            if (!named || n->dyn_kwargs || !node_named(p, named, p->token->text)) return false;
+            if (!named || !node_named(p, named, p->token->text)) return false;
             p->token += 2;
             if (!(named->a = expression(p))) return false;
             if (last_named) last_named->next = named;
