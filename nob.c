@@ -783,11 +783,32 @@ static int command_toolkit(const Build *build) {
     return 0;
 }
 
+// clang-format with these arguments, for all code.
+static List format_command(const char *arguments) {
+    static const char *const suffixes[] = {".c", ".h", ".cpp", ".cu", ".cuh"};
+    List command = {0};
+    list_add_words(&command, text_of("clang-format %s nob.c", arguments));
+    for (size_t i = 0; i < COUNT_OF(suffixes); i++) {
+        find_files("src", suffixes[i], &command);
+        find_files("tests", suffixes[i], &command);
+        find_files(EMBEDDED_FOLDER, suffixes[i], &command);
+    }
+    return command;
+}
+
 static int command_lint(const Build *build) {
     build_programs(build, 1u << PROGRAM_LINT);
     List command = {0};
     list_add(&command, text_of("%slint", build->program_folder));
-    return run(&command);
+    int status = run(&command);
+    if (!have_program("clang-format")) {
+        printf("lint: formatting is not checked: clang-format is missing\n");
+        return status;
+    }
+    List format = format_command("--dry-run --Werror");
+    if (run(&format) == 0) return status;
+    printf("lint: ./build.sh format mends the formatting\n");
+    return 1;
 }
 
 // Where it is noted with which key a source was found to be fine.
@@ -865,14 +886,7 @@ static int command_analyse(const Build *build) {
 static int command_format(const Build *build) {
     (void)build;
     if (!have_program("clang-format")) die("clang-format is missing (Debian: apt install clang-format)");
-    List command = {0};
-    list_add_words(&command, "clang-format -i nob.c");
-    static const char *const suffixes[] = {".c", ".h", ".cpp", ".cu", ".cuh"};
-    for (size_t i = 0; i < COUNT_OF(suffixes); i++) {
-        find_files("src", suffixes[i], &command);
-        find_files("tests", suffixes[i], &command);
-        find_files(EMBEDDED_FOLDER, suffixes[i], &command);
-    }
+    List command = format_command("-i");
     return run(&command);
 }
 
@@ -910,7 +924,7 @@ static const struct {
      true},
     {"toolkit", "", "fetch a CUDA toolkit where there is none; say which it is", command_toolkit, false,
      true},
-    {"lint", "", "check includes, lengths and calls", command_lint, false, false},
+    {"lint", "", "check includes, lengths, calls and formatting", command_lint, false, false},
     {"analyse", "", "clang-tidy and cppcheck, of what changed since last time", command_analyse, false,
      false},
     {"format", "", "format all code with clang-format", command_format, false, false},
@@ -947,8 +961,7 @@ static int command_help(const Build *build) {
         "\nCC names the compiler. Each kind of build has its own objects, so that none\nundoes another's.\n"
         "\nA CUDA toolkit (%d.%d or newer, with static libraries) is looked for in\n"
         "CUDA_HOME, /usr/local/cuda, /usr and " CUDA_FOLDER ". Where there is none, build and\n"
-        "toolkit fetch Debian's (%d MB, once), while run and test do without CUDA; so\n"
-        "does run where there is no NVIDIA driver.\n",
+        "toolkit fetch Debian's (%d MB, once), while run and test do without CUDA.\n",
         CUDA_OLDEST / 1000, CUDA_OLDEST % 1000 / 10, CUDA_PACKAGE_MB);
     return 0;
 }
@@ -1012,8 +1025,6 @@ int main(int argc, char **argv) {
     Options options = {.jobs = sysconf(_SC_NPROCESSORS_ONLN)};
     size_t command = parse(argc, argv, &options);
     if (options.asan && options.tsan) usage_error("--asan and --tsan exclude each other");
-    // What cannot be tried here need not be compiled and linked.
-    if (COMMANDS[command].run == command_run && !has_nvidia_gpu()) options.no_cuda = true;
     Toolkit toolkit = {0};
     if (!options.no_cuda) toolkit = find_toolkit();
     if (!options.no_cuda && !toolkit.version && COMMANDS[command].fetches_toolkit) toolkit = fetch_toolkit();

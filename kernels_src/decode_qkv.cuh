@@ -93,9 +93,9 @@ DEVICE void find_outputs(const QkvArgs &a, const QkvUnit &u, f16 *out[2]) {
     u32 position = a.row->position, token = position % KV_PAGE;
     u32 page = a.row->pages[position / KV_PAGE];
     for (u32 i = 0; i < 2; i++) {
-        out[i] = u.projection == 0 ? a.q + u.head * HEAD_DIM + u.dim[i]
-                 : u.projection == 1 ? kv_key(a.kv, page, u.head, token) + u.dim[i]
-                                     : kv_value(a.kv, page, u.head, token) + u.dim[i] * VALUE_DIM_STRIDE;
+        if (u.projection == 0) out[i] = a.q + u.head * HEAD_DIM + u.dim[i];
+        else if (u.projection == 1) out[i] = kv_key(a.kv, page, u.head, token) + u.dim[i];
+        else out[i] = kv_value(a.kv, page, u.head, token) + u.dim[i] * VALUE_DIM_STRIDE;
     }
 }
 #endif

@@ -71,7 +71,9 @@
 #define LAYOUT_FN static inline
 #endif
 
+// clang-format off
 #define CEIL_DIV(a, b) (((a) + (b)-1) / (b))
+// clang-format on
 #define ROUND_UP(a, b) (CEIL_DIV(a, b) * (b))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
@@ -139,8 +141,10 @@ LAYOUT_FN unsigned long long layout_row_bytes(int format, unsigned n_cols) {
 }
 
 // Halves of one layer's part of one page, and of the keys (or values) of one head in it.
+// clang-format off
 #define KV_TILE_HALVES(head_dim) ((head_dim)*KV_PAGE)
 #define KV_PAGE_HALVES(n_kv_heads, head_dim) ((n_kv_heads)*2 * KV_TILE_HALVES(head_dim))
+// clang-format on
 
 // Bytes of one layer's part of one page; 0 for a format that the cache does not have.
 LAYOUT_FN unsigned long long layout_kv_page_bytes(int format, unsigned n_kv_heads, unsigned key_dim,
@@ -158,6 +162,8 @@ LAYOUT_FN unsigned layout_value_at(unsigned head_dim, unsigned head, unsigned to
 }
 
 // Halves of a prefill activation buffer.
+// clang-format off
 #define PREFILL_HALVES(n_rows, n_cols) ((unsigned long long)(n_rows)*ROUND_UP(n_cols, PREFILL_COLS))
+// clang-format on
 
 #endif

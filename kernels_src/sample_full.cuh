@@ -251,8 +251,7 @@ DEVICE Kept search_ranking(const SampleArgs &a, SampleState *s, u32 search, u32 
 
 // Draws from what is kept; the block that has the token ends the step. `rules`: the sequence as it was, since
 // by then another block may have advanced it.
-DEVICE void draw(const SampleArgs &a, SampleState *s, u32 block, const Kept &kept,
-                 const StepRow &rules) {
+DEVICE void draw(const SampleArgs &a, SampleState *s, u32 block, const Kept &kept, const StepRow &rules) {
     u64 least = (u64)(rules.min_p * 1099511627776.0f), mass = 0, ties = 0, all;
     // A thread's logits lie side by side, so that sums over threads are in the order of ids.
     u32 from = thread_index() * PER_THREAD, to = MIN(from + PER_THREAD, s->n);

@@ -4,10 +4,12 @@
 
 static const int32_t tokens[8] = {1, 2, 3};
 
+// clang-format off
 #define PROMPT(...) \
     { .mode = STEP_PROMPT, .n_rows = 4, .tokens = tokens, __VA_ARGS__ }
 #define DECODE(rows, draws, ...) \
     { .mode = STEP_DECODE, .n_rows = (rows), .n_draws = (draws), __VA_ARGS__ }
+// clang-format on
 
 TEST(backend_step_is_checked) {
     const BackendInfo info = {.kind = "tested", .max_rows = 8, .max_draws = 2};

@@ -316,10 +316,12 @@ typedef struct {
     const char *message; // part of it
 } BadCase;
 
+// clang-format off
 #define BAD(change, text) \
     { #change, change, ERR_BAD_FILE, text }
 #define UNSUPPORTED(change, text) \
     { #change, change, ERR_UNSUPPORTED, text }
+// clang-format on
 
 static const BadCase bad_cases[] = {
     BAD(wrong_magic, "byte 0: not a GGUF file: it starts with 67 67 6d 6c, not with \"GGUF\""),

@@ -10,8 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+// clang-format off
 #define TEXT(literal) \
     { literal, sizeof(literal) - 1 }
+// clang-format on
 #define GET "GET / HTTP/1.1\r\nHost: h\r\n"
 #define POST "POST /p HTTP/1.1\r\nHost: h\r\n"
 #define CHUNKED POST "Transfer-Encoding: chunked\r\n\r\n"

@@ -19,8 +19,10 @@
 enum { ARENA_BYTES = 1 << 20, TEXT_BYTES = 1 << 16 };
 
 // A Str that may stand in a table of constants.
+// clang-format off
 #define TEXT(literal) \
     { literal, sizeof(literal) - 1 }
+// clang-format on
 
 static const JsonLimits default_limits = {0};
 

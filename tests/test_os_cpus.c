@@ -28,8 +28,10 @@ static void write_tree(const char *root, const FileRow *files) {
     }
 }
 
+// clang-format off
 #define GROUP(text) \
     { "proc/self/cgroup", text }
+// clang-format on
 #define V2(path) "sys/fs/cgroup/" path "cpu.max"
 #define V1_QUOTA(at) "sys/fs/cgroup/" at "/cpu.cfs_quota_us"
 #define V1_PERIOD(at) "sys/fs/cgroup/" at "/cpu.cfs_period_us"

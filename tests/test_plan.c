@@ -223,8 +223,10 @@ TEST(plan_errors_name_the_thing_and_the_place) {
     }
 }
 
+// clang-format off
 #define KEY_ROW(arch, key, type, value, text) \
     { key, arch, .more_key = key, .more_type = type, .more_value = value, .message = text }
+// clang-format on
 
 // A key that may change what a model computes is read or refused, never passed over.
 static const Row KEY_ROWS[] = {

@@ -29,9 +29,9 @@ const Arch *arch_find(Str name) {
 
 uint64_t arch_dim(const ModelConfig *c, Dim dim) {
     switch (dim) {
-#define DIM(name, value) \
-    case DIM_##name:     \
-        return value;
+        // clang-format off
+#define DIM(name, value) case DIM_##name: return value;
+        // clang-format on
 #include "arch/dim.def"
 #undef DIM
     case DIM_COUNT: break;

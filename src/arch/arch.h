@@ -130,7 +130,8 @@ typedef struct {
     bool optional;
     bool is_float;    // norms and biases
     WeightId or_else; // where it is absent: tied embeddings
-    Dim fused; // DIM_ONE: the tensor is this weight alone; else the rows (a vector's values) of it all…
+    // DIM_ONE: the tensor is this weight alone; else the rows (a vector's values) of it all…
+    Dim fused;
     Dim fused_from;   // …in which this weight begins here (DIM_ONE: at 0)
     LayerRule layers; // that have it, of names with "%u"
 } WeightRow;

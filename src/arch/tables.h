@@ -77,17 +77,22 @@
     }
 
 // A vector outside the layers.
+// clang-format off
 #define WEIGHT_VECTOR(weight, tensor, width) \
     { .id = weight, .name = tensor, .rows = DIM_ONE, .cols = width, .is_float = true }
+// clang-format on
 
 // Factors of RoPE's frequencies, one a pair.
+// clang-format off
 #define WEIGHT_ROPE_VECTOR(weight, tensor)                                                      \
     {                                                                                           \
         .id = weight, .name = tensor, .rows = DIM_ONE, .cols = DIM_ROPE_HALF, .is_float = true, \
         .optional = true                                                                        \
     }
+// clang-format on
 
 // A weight matrix, a norm's scale, and a bias of one layer.
+// clang-format off
 #define WEIGHT_ROW(weight, tensor, n_rows, n_cols) \
     { .id = weight, .name = "blk.%u." tensor, .rows = n_rows, .cols = n_cols }
 #define WEIGHT_ROW_NORM(weight, tensor, width) \
@@ -97,6 +102,7 @@
         .id = weight, .name = "blk.%u." tensor, .rows = DIM_ONE, .cols = width, .is_float = true, \
         .optional = is_optional                                                                   \
     }
+// clang-format on
 
 // The norm before attention and its three products, where none has a bias; the norm before a gated
 // feed-forward and its three.
@@ -114,6 +120,7 @@
 // clang-format on
 
 // A matrix that is the rows from `from` on of a tensor of `all` rows, and a bias that is a part of one.
+// clang-format off
 #define WEIGHT_ROW_FUSED(weight, tensor, n_rows, n_cols, all, from)                           \
     {                                                                                         \
         .id = weight, .name = "blk.%u." tensor, .rows = n_rows, .cols = n_cols, .fused = all, \
@@ -124,12 +131,15 @@
         .id = weight, .name = "blk.%u." tensor, .rows = DIM_ONE, .cols = width, .is_float = true, \
         .fused = all, .fused_from = from                                                          \
     }
+// clang-format on
 
 // A matrix for each expert, and a bias for each.
+// clang-format off
 #define WEIGHT_ROW_EXPERTS(weight, tensor, n_rows, n_cols) \
     { .id = weight, .name = "blk.%u." tensor, .rows = n_rows, .cols = n_cols, .matrices = DIM_EXPERTS }
 #define WEIGHT_ROW_EXPERTS_BIAS(weight, tensor, width) \
     { .id = weight, .name = "blk.%u." tensor, .rows = DIM_EXPERTS, .cols = width, .is_float = true }
+// clang-format on
 
 // Operations (arch/blocks.c): the token's embedding; attention with the norms before and after it; a gated
 // feed-forward; one of experts; the last norm and the head.
@@ -142,8 +152,10 @@ extern const OpRow arch_norm_head_ops[2];
 // The members of an Arch that name the file's own tables, and those that name the shared operations.
 #define ARCH_TABLES \
     .config = config, .n_config = COUNT_OF(config), .weights = weights, .n_weights = COUNT_OF(weights)
+// clang-format off
 #define OP_RUN(rows) \
     { rows, COUNT_OF(rows) }
+// clang-format on
 #define ARCH_OPS(feed_forward_ops)                                                                    \
     .first = OP_RUN(arch_embed_ops), .last = OP_RUN(arch_norm_head_ops),                              \
     .kinds = (const LayerKind[]){{LAYERS_ALL, OP_RUN(arch_attention_ops), OP_RUN(feed_forward_ops)}}, \

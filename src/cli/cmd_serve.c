@@ -65,8 +65,7 @@ static void log_cut_context(const Worker *w) {
     uint32_t holds = model_cut_context(w->options, &w->model, 0);
     if (!holds) return;
     log_event(&w->log, LOG_CONTEXT_CUT, LOG_U64("kv_cache_size_mb", w->options->kv_cache_size_mb),
-              LOG_U64("context_length", holds),
-              LOG_U64("model_context_length", w->model.plan->n_context));
+              LOG_U64("context_length", holds), LOG_U64("model_context_length", w->model.plan->n_context));
 }
 
 static bool load_weights(Worker *w, Error *err) {

@@ -201,10 +201,12 @@ typedef struct {
     Condition conditions[CONDITIONS_MAX]; // a mask of 0 ends them
 } Rule;
 
+// clang-format off
 #define LOW(argument, mask, value) \
     { (argument), false, (uint32_t)(mask), (uint32_t)(value) }
 #define HIGH(argument, mask, value) \
     { (argument), true, (uint32_t)(mask), (uint32_t)(value) }
+// clang-format on
 #define IS(argument, value) LOW(argument, ANY_VALUE, value)
 #define NONE_OF(argument, bits) LOW(argument, bits, 0)
 #define NULL_POINTER(argument) LOW(argument, ANY_VALUE, 0), HIGH(argument, ANY_VALUE, 0)

@@ -116,7 +116,8 @@ MUST_CHECK bool plan_build_as(const GgufFile *file, const Arch *arch, const Plan
                               Arena *arena, Plan **out, Error *err);
 
 const char *plan_op_name(OpKind kind);
-const char *plan_act_name(Act act); // "-" for ACT_NONE
+// "-" for ACT_NONE.
+const char *plan_act_name(Act act);
 uint32_t plan_op_inputs(OpKind kind); // how many of `in` it reads
 // Where an operation is, for messages: "layer 3, MATMUL with blk.3.ffn_down.weight".
 void plan_name_op(const Op *op, StrBuf *out);

@@ -415,9 +415,9 @@ static bool starts_test_argument(const Parser *p) {
 }
 
 static Node *negate(Parser *p, Node *n) {
-    Node *not = node_new(p, N_NOT);
-    if (not ) not ->a = n;
-    return not ;
+    Node *negation = node_new(p, N_NOT);
+    if (negation) negation->a = n;
+    return negation;
 }
 
 static Node *test(Parser *p, Node *value) {

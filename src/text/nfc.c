@@ -11,7 +11,9 @@ enum { HANGUL_S_COUNT = HANGUL_L_COUNT * HANGUL_V_COUNT * HANGUL_T_COUNT };
 // A character with its combining class in the upper 8 bits; bytes that are no UTF-8 are kept as INVALID |
 // byte.
 #define INVALID 0x00800000u
+// clang-format off
 #define CODE(mark) ((mark)&0x00FFFFFFu)
+// clang-format on
 #define CLASS(mark) ((mark) >> 24)
 
 static uint32_t combining_class(uint32_t codepoint) {

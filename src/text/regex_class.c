@@ -403,13 +403,13 @@ bool regex_parse_class(RegexParser *p, CharSet *out) {
     if (!regex_new_set(p, out) || !regex_new_set(p, &part)) return false;
     while (!regex_take(p, "]")) {
         if (p->at == p->pattern.len) return regex_refuse(p, start, "class without end");
-        bool and = regex_take(p, "&&");
-        if (and || ((last == ITEM_CHARACTER || last == ITEM_SET) && regex_take(p, "--"))) {
+        bool is_and = regex_take(p, "&&");
+        if (is_and || ((last == ITEM_CHARACTER || last == ITEM_SET) && regex_take(p, "--"))) {
             if (p->ignore_case) return refuse_folding(p);
             apply_operand(p, operation, out, &part);
-            operation = and? CLASS_AND : CLASS_WITHOUT;
+            operation = is_and ? CLASS_AND : CLASS_WITHOUT;
             last = ITEM_NONE;
-            if (!and&&regex_peek(p, ']')) return regex_refuse(p, start, "bad range");
+            if (!is_and && regex_peek(p, ']')) return regex_refuse(p, start, "bad range");
         } else if (last == ITEM_SET && regex_peek(p, '-') && p->at + 1 < p->pattern.len &&
                    p->pattern.ptr[p->at + 1] != ']') {
             return regex_refuse(p, start, "range from a class");

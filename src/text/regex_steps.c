@@ -185,7 +185,8 @@ static bool make_classes(RegexProgram *p, Regex *re, Arena *arena) {
     }
     re->n_intervals = t->n_intervals - first;
     uint32_t *bounds = arena_new(arena, uint32_t, re->n_intervals);
-    uint8_t *class_of = arena_new(arena, uint8_t, re->n_intervals * UNICODE_CATEGORY_COUNT);
+    uint64_t n_entries = (uint64_t)re->n_intervals * UNICODE_CATEGORY_COUNT;
+    uint8_t *class_of = arena_new(arena, uint8_t, n_entries);
     if (!bounds || !class_of) return regex_out_of_memory(p);
     for (uint32_t i = 0; i < re->n_intervals; i++) {
         bounds[i] = t->bounds[first + i];

@@ -78,7 +78,7 @@ static void begin_states(TwoPass *b) {
 
 // Follows what was reached of one look: what it reads next goes into the set being made. Returns whether it
 // has matched.
-static bool follow_behind(TwoPass *b, const uint64_t *reached, uint32_t look, uint32_t class,
+static bool follow_behind(TwoPass *b, const uint64_t *reached, uint32_t look, uint32_t class_index,
                           uint32_t holds) {
     const RegexProgram *p = b->program;
     uint64_t seen[REGEX_STEPS_MAX / 64] = {0};
@@ -95,10 +95,10 @@ static bool follow_behind(TwoPass *b, const uint64_t *reached, uint32_t look, ui
         const RegexStep *s = &p->steps[at];
         switch ((StepKind)s->kind) {
         case STEP_SET:
-            if (regex_accepts(p, s, class)) put(b->set, s->a);
+            if (regex_accepts(p, s, class_index)) put(b->set, s->a);
             break;
         case STEP_LOOK:
-            if (regex_accepts(p, s, class)) b->stack[n++] = s->a;
+            if (regex_accepts(p, s, class_index)) b->stack[n++] = s->a;
             break;
         case STEP_BEHIND:
             if ((holds >> s->b & 1u) != s->negative) b->stack[n++] = s->a;
@@ -128,18 +128,20 @@ static bool find_holds(TwoPass *b, uint32_t holds, uint8_t *out) {
 static bool make_behind(TwoPass *b, RegexTwoPass *out, uint32_t n_classes, Arena *arena) {
     RegexProgram *p = b->program;
     Arena scratch = *p->arena;
-    uint16_t *next = arena_new(&scratch, uint16_t, (uint64_t)REGEX_STATES_MAX * n_classes);
-    uint8_t *holds = arena_new(&scratch, uint8_t, (uint64_t)REGEX_STATES_MAX * n_classes);
+    uint64_t n_entries = (uint64_t)REGEX_STATES_MAX * n_classes;
+    uint16_t *next = arena_new(&scratch, uint16_t, n_entries);
+    uint8_t *holds = arena_new(&scratch, uint8_t, n_entries);
     if (!next || !holds) return regex_out_of_memory(p);
     uint16_t state;
     begin_states(b);
     if (!find_state(b, &scratch, &state)) return false;
     for (uint32_t s = 0; s < b->table.n_states; s++) {
-        for (uint32_t class = 0; class < n_classes; class ++) {
-            uint32_t found = 0, at = s * n_classes + class;
+        for (uint32_t class_index = 0; class_index < n_classes; class_index++) {
+            uint32_t found = 0, at = s * n_classes + class_index;
             memset(b->set, 0, sizeof b->set);
             for (uint32_t look = p->n_behinds; look-- > 0;) {
-                bool matched = follow_behind(b, b->table.sets + (size_t)s * b->n_words, look, class, found);
+                bool matched =
+                    follow_behind(b, b->table.sets + (size_t)s * b->n_words, look, class_index, found);
                 found |= (uint32_t)matched << look;
             }
             if (!count_work(p, (uint64_t)p->n_behinds * p->n_steps)) return false;
@@ -161,14 +163,14 @@ static bool make_behind(TwoPass *b, RegexTwoPass *out, uint32_t n_classes, Arena
 
 typedef struct {
     const uint64_t *after; // what can be matched from one character on
-    uint32_t class, holds;
+    uint32_t class_index, holds;
 } Place;
 
 static bool can_match(const TwoPass *b, const Place *place, const RegexStep *s) {
     const uint64_t *here = b->set;
     switch ((StepKind)s->kind) {
-    case STEP_SET: return has(place->after, s->a) && regex_accepts(b->program, s, place->class);
-    case STEP_LOOK: return has(here, s->a) && regex_accepts(b->program, s, place->class);
+    case STEP_SET: return has(place->after, s->a) && regex_accepts(b->program, s, place->class_index);
+    case STEP_LOOK: return has(here, s->a) && regex_accepts(b->program, s, place->class_index);
     case STEP_SPLIT: return has(here, s->a) || has(here, s->b);
     case STEP_AHEAD: return has(here, s->a) && has(here, s->b) != s->negative;
     case STEP_BEHIND: return has(here, s->a) && (place->holds >> s->b & 1u) != s->negative;
@@ -201,7 +203,7 @@ static bool settle(TwoPass *b, const Place *place, uint32_t from, uint32_t to) {
 
 static bool make_place(TwoPass *b, const Place *place) {
     const RegexProgram *p = b->program;
-    const uint64_t *chain = b->chains + (size_t)place->class * b->n_words;
+    const uint64_t *chain = b->chains + (size_t)place->class_index * b->n_words;
     memset(b->set, 0, sizeof b->set);
     for (uint32_t w = 0; w < b->n_words; w++)
         b->set[w] = chain[w] & (place->after[w] << 1 | (w ? place->after[w - 1] >> 63 : 0));
@@ -220,8 +222,8 @@ static bool sort_steps(TwoPass *b, uint32_t n_classes) {
         const RegexStep *s = &p->steps[i];
         if (s->owner) continue;
         if (s->kind == STEP_SET && i > 0 && s->a == i - 1) {
-            for (uint32_t class = 0; class < n_classes; class ++) {
-                if (regex_accepts(p, s, class)) put(b->chains + (size_t) class * b->n_words, i);
+            for (uint32_t class_index = 0; class_index < n_classes; class_index++) {
+                if (regex_accepts(p, s, class_index)) put(b->chains + (size_t)class_index * b->n_words, i);
             }
             continue;
         }
@@ -236,21 +238,23 @@ static bool make_before(TwoPass *b, RegexTwoPass *out, uint32_t n_classes, Arena
     uint32_t n_symbols = n_classes * b->n_holds;
     if (n_symbols > SYMBOLS_MAX) return regex_too_large(p);
     Arena scratch = *p->arena;
-    uint16_t *before = arena_new(&scratch, uint16_t, (uint64_t)REGEX_STATES_MAX * n_symbols), state;
+    uint64_t n_entries = (uint64_t)REGEX_STATES_MAX * n_symbols;
+    uint16_t *before = arena_new(&scratch, uint16_t, n_entries), state;
     if (!before) return regex_out_of_memory(p);
     begin_states(b);
     if (!find_state(b, &scratch, &state)) return false; // behind the text: nothing
     for (uint32_t s = 0; s < b->table.n_states; s++) {
         for (uint32_t symbol = 0; symbol < n_symbols; symbol++) {
             Place place = {.after = b->table.sets + (size_t)s * b->n_words,
-                           .class = symbol / b->n_holds,
+                           .class_index = symbol / b->n_holds,
                            .holds = b->holds[symbol % b->n_holds]};
             if (!make_place(b, &place) || !find_state(b, &scratch, &before[s * n_symbols + symbol]))
                 return false;
         }
     }
     uint32_t n = out->n_states = b->table.n_states;
-    uint16_t *kept = arena_new(arena, uint16_t, (uint64_t)n * n_symbols);
+    uint64_t n_kept = (uint64_t)n * n_symbols;
+    uint16_t *kept = arena_new(arena, uint16_t, n_kept);
     uint64_t *live = arena_new(arena, uint64_t, (uint64_t)n * b->n_words);
     RegexStep *steps = arena_new(arena, RegexStep, p->n_steps);
     if (!kept || !live || !steps) return regex_out_of_memory(p);

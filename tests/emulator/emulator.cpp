@@ -205,7 +205,8 @@ const uint8_t *emulated_warp_gather(const char *name, const void *mine, unsigned
     uint64_t number = f->gathers++;
     unsigned half = (unsigned)(number % 2);
     if (w->arrived[half] == 0) w->name[half] = name;
-    else if (w->name[half] != name && strcmp(w->name[half], name) != 0) broken("lanes of a warp are at different collectives");
+    else if (w->name[half] != name && strcmp(w->name[half], name) != 0)
+        broken("lanes of a warp are at different collectives");
     if (size > EMULATED_LANE_BYTES) broken("gather is too large");
     memcpy(w->lanes[half] + f->thread.thread % WARP_LANES * EMULATED_LANE_BYTES, mine, size);
     block.events++;
@@ -224,8 +225,8 @@ const uint8_t *emulated_warp_gather(const char *name, const void *mine, unsigned
 void emulated_wait_for_counter(const volatile uint32_t *counter, uint32_t value) {
     block.running->counter = counter;
     block.running->counter_value = value;
-    wait_until(
-        "grid_sync", [](const Fiber *f, uint64_t) { return *f->counter >= f->counter_value; }, 0);
+    auto counted = [](const Fiber *f, uint64_t) { return *f->counter >= f->counter_value; };
+    wait_until("grid_sync", counted, 0);
 }
 
 // ---- copies ----

@@ -20,6 +20,7 @@ typedef struct {
 
 enum { KEYS_MAX = 12 };
 
+// clang-format off
 #define KEY_U32(suffix, value) \
     { suffix, KEY_U32, value, NULL, NULL }
 #define KEY_F32(suffix, value) \
@@ -30,6 +31,7 @@ enum { KEYS_MAX = 12 };
     { suffix, KEY_U32S, 0, NULL, values }
 #define KEY_BOOLS(suffix, values) \
     { suffix, KEY_BOOLS, 0, NULL, values }
+// clang-format on
 
 // What a tensor is filled with: blocks of a format, or float32 values.
 typedef enum {

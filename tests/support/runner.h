@@ -105,7 +105,9 @@ void test_needs_python(const char *module);
 bool test_is_sanitized(void);
 
 // What the macros above call.
+// clang-format off
 #define TEST_STR(value) _Generic((value), Str : test_str_from_str, default : str_from_c)(value)
+// clang-format on
 static inline Str test_str_from_str(Str s) {
     return s;
 }

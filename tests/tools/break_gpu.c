@@ -16,9 +16,9 @@
 
 // Three pointers or fewer are taken here; what is too many lies in registers that nobody reads.
 typedef int DriverCall(void *, void *, void *);
-typedef int DriverLaunch(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
-                         unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
-                         void *stream, void **args, void **extra);
+typedef int DriverLaunch(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                         unsigned block_y, unsigned block_z, unsigned shared_bytes, void *stream, void **args,
+                         void **extra);
 
 static const char bad_store[] = ".version 7.0\n.target sm_75\n.address_size 64\n"
                                 ".visible .entry bad_store() {\n"

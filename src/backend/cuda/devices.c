@@ -4,8 +4,8 @@ bool cuda_device_query(const Cuda *cuda, int ordinal, CudaDevice *out, Error *er
     int n_devices = 0;
     if (!cuda_ok(cuda, cuda->device_count(&n_devices), "counting the GPUs", err)) return false;
     if (ordinal < 0 || ordinal >= n_devices) {
-        return error_set(err, ERR_USAGE, "there is no GPU %d: this machine has %d, numbered from 0",
-                         ordinal, n_devices);
+        return error_set(err, ERR_USAGE, "there is no GPU %d: this machine has %d, numbered from 0", ordinal,
+                         n_devices);
     }
     *out = (CudaDevice){.ordinal = ordinal};
     int major = 0, minor = 0, bus_bits = 0, memory_khz = 0, clock_khz = 0, l2 = 0, shared = 0, shared_all = 0,
