@@ -336,7 +336,7 @@ TEST(api_stream_events_in_order) {
         ask(f, "POST", "/execute", "{\"job_id\":\"j-1\",\"prompt\":\"p\",\"seed\":42,\"max_tokens\":100}");
     CHECK_INT_EQ(200, a.status);
     const Str *type = http_client_reply_header(&a.reply, STR("Content-Type"));
-    CHECK(type && str_eq(*type, STR("text/event-stream")));
+    CHECK(type && str_eq(*type, STR("text/event-stream; charset=utf-8")));
     // Every event is "event: NAME\ndata: JSON\n\n".
     Arena arena = os_arena(1 << 20);
     char memory[256];

@@ -64,7 +64,9 @@ TEST_SLOW(cli_output_that_cannot_be_written, 120) {
         {">/dev/null", 0, NULL},
         {"| true; true", 0, NULL}, // a pipe whose reader has gone, or goes soon
     };
-    tmp_file_write("text", "Hello there, this is a text of some length, and it goes on for a while.\n");
+    // Messages as well as a text, and a template without tags.
+    tmp_file_write(
+        "text", "[{\"role\":\"user\",\"content\":\"Hello there, a text of some length that goes on.\"}]\n");
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         for (size_t k = 0; k < COUNT_OF(commands); k++) {
             TEST_CASE_LABEL("%s %s", commands[k], rows[i].redirection);

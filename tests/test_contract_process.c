@@ -575,7 +575,7 @@ TEST(contract_start_up_errors_have_their_codes) {
         const char *line, *values[2], *code;
         int exit_code;
     } rows[] = {
-        {"--device cpu --port 0 --model %", {"/nowhere.gguf"}, "MODEL_LOAD_FAILED", 1},
+        {"--device cpu --port 0 --model %", {"/nowhere.gguf"}, "FILE_NOT_FOUND", 1},
         {"--device cpu --model % --port %", {model, taken}, "ADDRESS_IN_USE", 1},
         {"--device cpu --port 0 --host 192.0.2.1 --model %", {model}, "ADDRESS_UNAVAILABLE", 1},
         {"--device cpu --port 0 --host nowhere.invalid --model %", {model}, "ADDRESS_UNAVAILABLE", 1},

@@ -585,9 +585,13 @@ TEST(gguf_open_refuses_what_is_no_file) {
     static const struct {
         const char *name;
         const char *message;
-    } rows[] = {
-        {"folder", "is a directory"},    {"fifo", "not a regular file"},     {"empty", "is empty"},
-        {"missing", "cannot be opened"}, {"unreadable", "cannot be opened"}, {"text", "not a GGUF file"}};
+        ErrCode code;
+    } rows[] = {{"folder", "is a directory", ERR_BAD_FILE},
+                {"fifo", "not a regular file", ERR_BAD_FILE},
+                {"empty", "is empty", ERR_BAD_FILE},
+                {"missing", "cannot be opened", ERR_NO_FILE},
+                {"unreadable", "cannot be opened", ERR_PERMISSION},
+                {"text", "not a GGUF file", ERR_BAD_FILE}};
     REQUIRE(mkdir(test_tmp_path("folder"), 0700) == 0);
     REQUIRE(mkfifo(test_tmp_path("fifo"), 0600) == 0);
     save((Str){0}, test_tmp_path("empty"));
@@ -602,7 +606,7 @@ TEST(gguf_open_refuses_what_is_no_file) {
         const GgufFile *file;
         Error err = {0};
         CHECK(!gguf_open(test_tmp_path(rows[i].name), &arena, &file, &err));
-        CHECK_INT_EQ(ERR_BAD_FILE, err.code);
+        CHECK_INT_EQ(rows[i].code, err.code);
         if (!strstr(err.message, rows[i].message) || !strstr(err.message, rows[i].name))
             FAIL("%s", err.message);
     }

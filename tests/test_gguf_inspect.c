@@ -276,3 +276,19 @@ TEST(gguf_inspect_refuses_bad_files) {
         if (!contains(text, rows[i].message)) FAIL("message: %.*s", STR_ARG(text));
     }
 }
+
+TEST(gguf_inspect_refuses_flags_that_have_no_effect) {
+    static const struct {
+        const char *flags, *message;
+    } rows[] = {{"--plan --fit --vram-mb 100 2>&1", "--plan and --fit exclude each other"},
+                {"--vram-mb 100 2>&1", "--vram-mb 100 is for --fit"}};
+    TinyModel m = tiny_model_llama();
+    tiny_model_save(&m, test_tmp_path("tiny.gguf"));
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        int code;
+        TEST_CASE_LABEL("%s", rows[i].flags);
+        Str said = run_inspect(test_tmp_path("tiny.gguf"), rows[i].flags, &code);
+        CHECK_INT_EQ(2, code);
+        CHECK(contains(said, rows[i].message));
+    }
+}

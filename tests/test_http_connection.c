@@ -179,10 +179,11 @@ TEST(http_stream_is_chunked_and_leaves_the_connection_usable) {
     CHECK(!http_stream_send(h->exchange, STR("x")));
     CHECK(!http_stream_end(h->exchange));
     harness_settle(h, true);
-    CHECK_STR_EQ("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"
-                 "X-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\nX-Correlation-Id: c-1\r\n\r\n"
-                 "1b\r\nevent: token\ndata: \"a\\nb\"\n\n\r\n11\r\n0123456789abcdef0\r\n0\r\n\r\n",
-                 h->sent_text);
+    CHECK_STR_EQ(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store\r\n"
+        "X-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\nX-Correlation-Id: c-1\r\n\r\n"
+        "1b\r\nevent: token\ndata: \"a\\nb\"\n\n\r\n11\r\n0123456789abcdef0\r\n0\r\n\r\n",
+        h->sent_text);
     CHECK_INT_EQ(2, h->requests);
     CHECK_INT_EQ(0, h->closed);
 }
@@ -195,9 +196,10 @@ TEST(http_stream_in_http10_ends_with_the_connection) {
     CHECK(http_stream_send(h->exchange, STR("data: 1\n\n")));
     CHECK(http_stream_end(h->exchange));
     harness_settle(h, true);
-    CHECK_STR_EQ("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"
-                 "X-Accel-Buffering: no\r\nConnection: close\r\n\r\ndata: 1\n\n",
-                 h->sent_text);
+    CHECK_STR_EQ(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store\r\n"
+        "X-Accel-Buffering: no\r\nConnection: close\r\n\r\ndata: 1\n\n",
+        h->sent_text);
     CHECK_INT_EQ(HTTP_CONNECTION_LINGERING, state(h));
 }
 

@@ -360,7 +360,7 @@ TEST(http_server_streams_what_another_thread_announces) {
     CHECK_INT_EQ(200, reply.status);
     const Str *type = http_client_reply_header(&reply, STR("content-type"));
     REQUIRE(type != NULL);
-    CHECK_STR_EQ("text/event-stream", *type);
+    CHECK_STR_EQ("text/event-stream; charset=utf-8", *type);
     // Each event arrives before the next one is announced.
     for (uint32_t n = 1; n <= 10; n++) {
         char text[64], expected[64];

@@ -563,8 +563,17 @@ static bool inspect(const GgufFile *file, const Options *options, Arena *arena, 
     return ok;
 }
 
+static bool check_flags(const Options *options, Error *err) {
+    if (options->inspect_plan && options->inspect_fit)
+        return error_set(err, ERR_USAGE, "--plan and --fit exclude each other");
+    if (options->vram_mb && !options->inspect_fit)
+        return error_set(err, ERR_USAGE, "--vram-mb %u is for --fit", options->vram_mb);
+    return true;
+}
+
 int cmd_inspect(const Options *options) {
     Error err;
+    if (!check_flags(options, &err)) return cli_report_error(&err);
     Arena arena = os_arena(TABLES_BYTES);
     const GgufFile *file;
     if (!gguf_open_to_look(options->file ? options->file : options->model, &arena, &file, &err))

@@ -184,7 +184,7 @@ bool http_stream_begin(HttpExchange x, const HttpHeader *headers, uint32_t heade
     char memory[HTTP_RESPONSE_HEAD_BYTES_MAX];
     StrBuf head = STRBUF(memory);
     http_write_status_line(&head, 200, c->shared->date);
-    strbuf_put(&head, STR("Content-Type: text/event-stream\r\nCache-Control: no-store\r\n"
+    strbuf_put(&head, STR("Content-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store\r\n"
                           "X-Accel-Buffering: no\r\n"));
     if (is_chunked) strbuf_put(&head, STR("Transfer-Encoding: chunked\r\n"));
     http_write_connection(&head, c);

@@ -53,7 +53,11 @@ ErrCode os_error_code(int reason) {
 
 static bool file_open_regular(const char *path, int *fd, uint64_t *size, Error *err) {
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (*fd < 0) return error_set(err, ERR_BAD_FILE, "%s: cannot be opened: %s", path, strerror(errno));
+    if (*fd < 0) {
+        ErrCode code = os_error_code(errno);
+        return error_set(err, code == ERR_IO ? ERR_BAD_FILE : code, "%s: cannot be opened: %s", path,
+                         strerror(errno));
+    }
     struct stat info;
     const char *problem = NULL;
     if (fstat(*fd, &info) < 0) {

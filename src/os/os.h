@@ -31,8 +31,9 @@ typedef struct {
 // is taken or not this machine's; ERR_IO for all others.
 ErrCode os_error_code(int reason);
 
-// Maps a regular file read-only; never blocks on a FIFO. Errors (ERR_BAD_FILE) name the path: missing,
-// unreadable, a directory, not a regular file, empty. What is written into the file later shows in it.
+// Maps a regular file read-only; never blocks on a FIFO. Errors name the path: missing (ERR_NO_FILE), not to
+// be read (ERR_PERMISSION), a directory, not a regular file, empty (ERR_BAD_FILE). What is written into the
+// file later shows in it.
 MUST_CHECK bool os_file_map(const char *path, MappedFile *out, Error *err);
 void os_file_unmap(MappedFile *file);
 // Makes the first bytes of it (the pages that they touch) memory of this process, in place: what is done to
