@@ -335,16 +335,15 @@ static bool find_attribute(Run *run, Value v, Str name, bool *found, Value *out)
 
 bool value_getattr(Run *run, Value v, Str name, Value *out) {
     bool found;
-    Value key;
     if (v.kind == V_UNDEFINED && !str_starts_with(name, STR("__")))
         return run_fail(run, "'%s' is undefined", v.name);
     if (!find_attribute(run, v, name, &found, out)) return false;
     if (found) return true;
     *out = value_undefined(name.ptr); // zero-terminated, as all names of the template's
     if (v.kind != V_DICT) return true;
-    if (!value_str(run, name, ORIGIN_TEMPLATE, &key) || !value_getitem(run, v, key, &key)) return false;
-    if (key.kind != V_UNDEFINED || key.name != value_undefined("the item").name) *out = key;
-    return true;
+    const Value *member = dict_get_str(v.dict, name);
+    if (member) *out = *member;
+    return run_steps(run, 1 + v.dict->count / 8);
 }
 
 bool value_getitem_or_attr(Run *run, Value v, Value key, Value *out) {
