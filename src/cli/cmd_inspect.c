@@ -51,19 +51,6 @@ static void put_label(Report *r, const char *label) {
     pad_to(&r->out, start, LABEL_COLUMNS + 2);
 }
 
-static void put_number(StrBuf *out, const GgufValue *v) {
-    switch (v->type) {
-    case GGUF_F32:
-    case GGUF_F64: strbuf_printf(out, "%.7g", v->f64); break;
-    case GGUF_BOOL: strbuf_put(out, v->u64 ? STR("yes") : STR("no")); break;
-    case GGUF_I8:
-    case GGUF_I16:
-    case GGUF_I32:
-    case GGUF_I64: strbuf_printf(out, "%lld", (long long)v->i64); break;
-    default: strbuf_printf(out, "%llu", (unsigned long long)v->u64); break;
-    }
-}
-
 // "151,936 strings" and what they begin with, as far as the line goes.
 static void put_array(StrBuf *out, const GgufArray *a, uint32_t columns) {
     size_t start = out->len;
@@ -89,7 +76,7 @@ static void put_value(StrBuf *out, const GgufValue *v, uint32_t columns) {
     switch (v->type) {
     case GGUF_STRING: inspect_put_text(out, v->str, columns); break;
     case GGUF_ARRAY: put_array(out, &v->array, columns); break;
-    default: put_number(out, v); break;
+    default: gguf_put_value(v, out); break;
     }
 }
 

@@ -477,16 +477,9 @@ static bool list_of_pieces(Run *run, const Pieces *p, size_t count, bool reverse
     return true;
 }
 
-// Unlike pieces_add, keeps empty and neighbouring texts apart.
 static bool put_part(Run *run, Pieces *p, size_t *count, Text text) {
-    Piece *piece = arena_new(run->arena, Piece, 1);
-    if (!piece) return run_full(run);
-    piece->text = text;
-    if (p->last) p->last->next = piece;
-    else p->first = piece;
-    p->last = piece;
     ++*count;
-    return run_steps(run, 1);
+    return pieces_append(run, p, text);
 }
 
 static size_t skip_spaces(const Text *t, size_t at, bool spaces) {

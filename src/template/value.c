@@ -61,6 +61,16 @@ size_t text_offset(const Text *t, size_t n_characters) {
     return at;
 }
 
+bool pieces_append(Run *run, Pieces *p, Text text) {
+    Piece *piece = arena_new(run->arena, Piece, 1);
+    if (!piece) return run_full(run);
+    piece->text = text;
+    if (p->last) p->last->next = piece;
+    else p->first = piece;
+    p->last = piece;
+    return run_steps(run, 1);
+}
+
 bool pieces_add(Run *run, Pieces *p, Text text) {
     if (text.len == 0) return true;
     p->len += text.len;
@@ -73,13 +83,7 @@ bool pieces_add(Run *run, Pieces *p, Text text) {
         last->len += text.len;
         return true;
     }
-    Piece *piece = arena_new(run->arena, Piece, 1);
-    if (!piece) return run_full(run);
-    piece->text = text;
-    if (p->last) p->last->next = piece;
-    else p->first = piece;
-    p->last = piece;
-    return run_steps(run, 1);
+    return pieces_append(run, p, text);
 }
 
 bool pieces_add_str(Run *run, Pieces *p, Str s, Origin origin) {

@@ -169,6 +169,8 @@ struct Piece {
     Piece *next;
 };
 bool pieces_add(Run *run, Pieces *p, Text text);
+// As a piece of its own, also where it is empty or follows the last; for lists of texts, not for pieces_join.
+bool pieces_append(Run *run, Pieces *p, Text text);
 bool pieces_add_str(Run *run, Pieces *p, Str s, Origin origin); // the bytes stay the caller's
 bool pieces_printf(Run *run, Pieces *p, Origin origin, const char *format, ...) PRINTF_LIKE(4, 5);
 bool pieces_join(Run *run, const Pieces *p, Text *out);
