@@ -117,7 +117,7 @@ TEST(contract_cors_preflight) {
         CHECK_INT_EQ(0, a.body.len);
         CHECK_STR_EQ(origins[i], answer_header(&a, "Access-Control-Allow-Origin"));
         CHECK_STR_EQ("GET, POST", answer_header(&a, "Access-Control-Allow-Methods"));
-        CHECK_STR_EQ("Authorization, Content-Type, X-Correlation-Id, X-Deadline",
+        CHECK_STR_EQ("Authorization, X-Api-Key, Content-Type, X-Correlation-Id, X-Request-Id, X-Deadline",
                      answer_header(&a, "Access-Control-Allow-Headers"));
         CHECK(answer_header(&a, "Access-Control-Max-Age").len > 0);
         // OPTIONS that is no preflight is a method like any other that is not there.
@@ -295,6 +295,7 @@ TEST(contract_health_fields_have_their_types) {
         {"protocol", "a string"},
         {"jobs_active", "a number"},
         {"jobs_max", "a number"},
+        {"jobs_queued", "a number"},
         {"load_progress", "a number"},
     };
     for (int in_vram = 0; in_vram < 2; in_vram++) {
@@ -341,7 +342,9 @@ TEST(contract_limits) {
         {"keep-alive comments", 15000, HTTP_KEEPALIVE_COMMENT_MS},
         {"job_id", 256, JOB_ID_BYTES_MAX},
         {"prompt", 32768, PROMPT_CHARACTERS_MAX},
-        {"stop strings", 4, STOP_STRINGS_MAX},
+        {"stop strings of /execute", 4, EXECUTE_STOP_STRINGS_MAX},
+        {"stop strings of the OpenAI routes", 16, STOP_STRINGS_MAX},
+        {"choices", 8, CHOICES_MAX},
         {"tokens of a stop string", 32, STOP_STRING_TOKENS_MAX},
         {"time between metrics events", 500, METRICS_INTERVAL_MS},
         {"time between checks of residency", 60000, RESIDENCY_INTERVAL_MS},

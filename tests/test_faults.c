@@ -46,7 +46,7 @@ static bool start_up(Parts *p, Arena arena, Arena scratch, Error *err) {
         !tokenizer_from_gguf(p->file, &p->arena, scratch, &p->tokenizer, err) ||
         !plan_build(p->file, &p->arena, &p->plan, err) ||
         !cpu_backend_open(&options, &p->arena, &p->backend, err) ||
-        !bridge_init(&p->bridge, 1, api_job_arena_bytes(256), &p->arena, err)) {
+        !bridge_init(&p->bridge, 1, 0, api_job_arena_bytes(256), &p->arena, err)) {
         return false;
     }
     p->bridge.wake_io = ignore_wake;

@@ -63,6 +63,10 @@ static const Route routes[] = {
     {HTTP_GET, "/v1/health/ready", true, 0, api_ready},
     {HTTP_GET, "/metrics", false, 0, api_metrics},
     {HTTP_POST, "/execute", false, 0, api_execute},
+    {HTTP_POST, "/v1/chat/completions", false, 0, api_chat_completions},
+    {HTTP_POST, "/chat/completions", false, 0, api_chat_completions},
+    {HTTP_POST, "/v1/completions", false, 0, api_completions},
+    {HTTP_POST, "/completions", false, 0, api_completions},
     {HTTP_POST, "/cancel", false, CANCEL_BODY_BYTES_MAX, api_cancel},
     {HTTP_POST, "/shutdown", false, CANCEL_BODY_BYTES_MAX, handle_shutdown},
 };
@@ -70,6 +74,7 @@ static const Route routes[] = {
 // The client's, where it is short and printable; else one of our own.
 static void choose_correlation_id(Api *api, const HttpRequest *request) {
     const Str *given = http_request_header(request, STR("X-Correlation-Id"));
+    if (!given) given = http_request_header(request, STR("X-Request-Id"));
     bool usable = given && given->len > 0 && given->len <= CORRELATION_ID_BYTES_MAX;
     for (size_t i = 0; usable && i < given->len; i++)
         usable = given->ptr[i] > 0x20 && given->ptr[i] < 0x7F;
@@ -112,12 +117,20 @@ static const Route *find_route(Api *api, const HttpRequest *request, Str *parame
     return route_find(&api->file_route, 1, request->method, request->path, parameter, err);
 }
 
+// Clients of the Anthropic API send the token in a header of its own.
+static bool is_authorized(const Api *api, const HttpRequest *request) {
+    const Auth *auth = &api->config.auth;
+    return auth_allows(auth, http_request_header(request, STR("Authorization"))) ||
+           auth_allows_token(auth, http_request_header(request, STR("X-Api-Key")));
+}
+
 // The route of a request that may take it; NULL when the request has been answered. `body_bytes` is how long
 // its body is, as far as that is known.
 static const Route *admit_request(Api *api, HttpExchange exchange, const HttpRequest *request,
                                   uint64_t body_bytes, Str *parameter) {
     Error err;
     choose_correlation_id(api, request);
+    api->error_shape = route_error_shape(request->path);
     if (!check_web_access(api, request, &err)) {
         api_reply_error(api, exchange, &err);
         return NULL;
@@ -127,8 +140,7 @@ static const Route *admit_request(Api *api, HttpExchange exchange, const HttpReq
         return NULL;
     }
     const Route *route = find_route(api, request, parameter, &err);
-    if (route && !route->open &&
-        !auth_allows(&api->config.auth, http_request_header(request, STR("Authorization")))) {
+    if (route && !route->open && !is_authorized(api, request)) {
         error_fill(&err, ERR_UNAUTHORIZED, ERROR_NO_POSITION, "a valid bearer token is required");
         route = NULL;
     }
@@ -202,6 +214,7 @@ static void advance(Api *api) {
     WorkerPhase phase = bridge_phase(bridge); // looked at before the events that came before it
     api_advance_requests(api);
     api_take_events(api);
+    api_expire_waiting(api);
     if (atomic_load(&bridge->status.residency_lost) && !api->lost_residency) {
         api->lost_residency = true;
         const Error *err = &bridge->status.residency_error;
@@ -219,7 +232,7 @@ static void advance(Api *api) {
         stop_server(api);
     } else if (now_ms >= api->drain_until_ms) {
         for (uint32_t i = 0; i < bridge->n_jobs; i++) {
-            if (bridge->jobs[i].taken) bridge_cancel(bridge, &bridge->jobs[i], CANCEL_SHUTDOWN);
+            api_cancel_job(api, &bridge->jobs[i], CANCEL_SHUTDOWN);
         }
     }
 }
@@ -243,7 +256,7 @@ bool api_create(const ApiConfig *config, Arena *arena, Api **out, Error *err) {
         for (uint32_t i = 0; i < config->n_files; i++)
             assert(config->files[i].size <= API_FILE_BYTES_MAX);
         api->jobs = arena_new(arena, ApiJob, config->bridge->n_jobs);
-        api->text = arena_new(arena, char, API_TEXT_BYTES);
+        api->text = (char *)os_arena(API_TEXT_BYTES).next; // most of it is never touched
         ok = api->jobs && api->text && api_requests_create(api, arena) &&
              arena_split(arena, CANCEL_BODY_BYTES_MAX * sizeof(JsonNode) + CANCEL_BODY_BYTES_MAX,
                          &api->json_arena);

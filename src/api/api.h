@@ -21,8 +21,10 @@
 
 #include "api/auth.h"
 #include "api/files.h"
+#include "api/generate_request.h"
 #include "api/web_access.h"
 #include "base/log.h"
+#include "chat/prompt.h"
 #include "jobs/bridge.h"
 #include "http/http_server.h"
 #include "text/tokenizer.h"
@@ -47,9 +49,14 @@ typedef struct {
     uint32_t inference_timeout_sec;
     uint32_t shutdown_grace_ms; // 0: SHUTDOWN_GRACE_MS
     uint32_t context_length;    // of the model; the engine's may be shorter
+    const ChatModel *chat;      // the model's chat template; in it why there is none
+    SamplingDefaults sampling;  // by the model's file
     Str worker_id;
-    Str model;     // its name
-    Str model_ref; // where it came from
+    Str model;        // its name
+    Str served_model; // what the OpenAI and Anthropic routes call it
+    bool strict_model_name;
+    uint64_t content_hash; // of the model's file, for system_fingerprint
+    Str model_ref;         // where it came from
     Str quant_kind;
     const ApiFile *files; // [n_files] served as they are, each at most API_FILE_BYTES_MAX
     uint32_t n_files;

@@ -1,17 +1,17 @@
 // What the files of api/ share. See api.h.
 #pragma once
 
+#include "api/answers.h"
 #include "api/api.h"
 #include "api/encoder.h"
 #include "api/execute_request.h"
+#include "api/generate_request.h"
 #include "api/metrics.h"
 #include "api/routes.h"
 #include "json/json_writer.h"
 
-enum {
-    API_TEXT_BYTES = 32 * 1024,
-    REQUEST_JOBS_MAX = 1, // jobs of one request: an API whose requests have several choices needs more
-};
+// A body or an event being written: the largest is a whole answer, and most of it is never touched.
+enum { API_TEXT_BYTES = HTTP_OUTPUT_BYTES_MAX, API_REQUEST_ID_BYTES = 48 };
 
 typedef struct ApiRequest ApiRequest;
 typedef struct ApiJob ApiJob;
@@ -19,25 +19,37 @@ typedef struct ApiJob ApiJob;
 // The fields of a request, as its API has them.
 typedef union {
     ExecuteRequest execute;
+    GenerateRequest generate;
 } ApiFields;
 
 // How one API speaks with its clients; each has a const table of these. A request has one or more jobs (its
-// choices) and one exchange. Its answer is a stream or one whole text, as its fields say: an API that answers
-// whole gathers its text in the request's memory and replies from `done`.
+// choices) and one exchange, or no job at all where its text is only looked at. Its answer is a stream or
+// one whole text, as its fields say: one that answers whole gathers its text (answers.h) and replies when
+// its last job is done.
 typedef struct {
-    // Any thread. Strings point into the body or the arena.
-    bool (*parse)(Str body, uint32_t nodes_max, const RequestLimits *limits, Arena *arena, ApiFields *out,
-                  Error *err);
-    // Encoder thread: all of a job but its id and times. `choice` counts from 0.
-    bool (*encode)(const ApiFields *fields, uint32_t choice, const RequestLimits *limits,
-                   const Tokenizer *tokenizer, Arena scratch, Job *job, Error *err);
-    Str (*job_id)(const ApiFields *fields);
-    // I/O thread, as events come. `started` comes once a job and first, `done` or `error` once and last.
+    const char *name; // for the log
+    ErrorShape errors;
+    bool queues;   // its jobs wait for a slot; without it a request that finds none is told BUSY
+    bool has_jobs; // else `answer` follows `encode`
+    // Any thread. Fills request->fields from request->body; strings point into the body or request->arena.
+    bool (*parse)(const Api *api, ApiRequest *request, uint32_t nodes_max, Error *err);
+    // How many jobs the request has, 1 to REQUEST_JOBS_MAX. NULL: one.
+    uint32_t (*n_jobs)(const ApiRequest *request);
+    // The client's own name for the job; NULL: it has none, and one is made up that begins with id_prefix.
+    Str (*job_id)(const ApiRequest *request);
+    const char *id_prefix;
+    // Encoder thread, which lends api->scratch and api->rendering: all of a job but its id and times.
+    // `choice` counts from 0, in order. Without jobs `job` is NULL.
+    bool (*encode)(Api *api, ApiRequest *request, uint32_t choice, Job *job, Error *err);
+    // I/O thread, as events come. `started` comes once a job and first, `done` once and last, unless there
+    // was an error. NULL: nothing is done.
     void (*started)(Api *api, ApiRequest *request, ApiJob *mine, const Job *job);
     void (*token)(Api *api, ApiRequest *request, ApiJob *mine, const Job *job, const JobEvent *e);
     void (*metrics)(Api *api, ApiRequest *request, ApiJob *mine, const Job *job, const JobEvent *e);
     void (*done)(Api *api, ApiRequest *request, ApiJob *mine, const Job *job, const JobEvent *e);
-    // Also of requests that became no job. Before the answer began it is one with the error's status.
+    // After the last job's `done`, or after `encode` where there are no jobs.
+    void (*answer)(Api *api, ApiRequest *request);
+    // Once, also of requests that became no job. Before the answer began it is one with the error's status.
     void (*error)(Api *api, ApiRequest *request, const Error *err);
 } ApiDialect;
 
@@ -47,7 +59,7 @@ typedef enum {
     REQUEST_COPIES,  // its body is copied out of the connection's memory, which ends with the connection
     REQUEST_PARSES,  // with the encoder thread
     REQUEST_ENCODES, // with the encoder thread, and has its jobs
-    REQUEST_RUNS,    // its jobs are with the engine thread
+    REQUEST_RUNS,    // its jobs wait for a slot, are with the engine thread, or are over
 } ApiRequestState;
 
 // One HTTP request for jobs, from its arrival until its answer is complete.
@@ -56,28 +68,46 @@ struct ApiRequest {
     const ApiDialect *dialect;
     HttpExchange exchange; // none once the client has gone
     char correlation_id[CORRELATION_ID_BYTES_MAX + 1];
+    char id[API_REQUEST_ID_BYTES]; // of the answer, where the client has none of its own
     uint64_t accepted_ns;
+    uint64_t accepted_unix_ms;
     uint64_t expires_ns;
+    uint64_t ticket; // by arrival
     RequestLimits limits;
-    Arena memory; // of its own, for a small body
-    int large;    // the large memory that it has, -1: none
+    Arena memory; // of its own, for a small body, and for what is kept of a large one
+    int large;    // the large memory that it has until its text is encoded, -1: none
     Arena arena;  // what is left of the one or the other
     char *body;   // in it
     size_t body_bytes, body_copied;
     ApiFields fields;
     Error error;       // of the encoder thread's work
     bool is_answering; // a part of the answer has gone out
+    bool has_failed;   // its error was told; what comes of its other jobs is nobody's
     uint32_t jobs[REQUEST_JOBS_MAX];
     uint32_t n_jobs, jobs_open;
 };
 
+typedef enum {
+    API_JOB_ENCODES,
+    API_JOB_WAITS, // for a slot
+    API_JOB_RUNS,
+    API_JOB_OVER, // its entry is kept until its request ends
+} ApiJobState;
+
 // The I/O thread's side of a job, beside the bridge's table.
 struct ApiJob {
+    ApiJobState state;
+    bool has_slot;
     uint32_t request;
+    uint32_t choice;     // of the request's
     uint32_t next_index; // of token events
+    uint64_t characters; // of the text so far
+    uint64_t encoded_ns; // it waits since
+    uint64_t submitted_ns;
     uint64_t last_token_ns;
     uint64_t prefill_ns;
     double first_token_ms;
+    ApiAnswer answer;
 };
 
 struct Api {
@@ -86,14 +116,18 @@ struct Api {
     ApiJob *jobs;         // [n_jobs] as in the bridge
     ApiRequest *requests; // [n_requests]
     uint32_t n_requests;
+    uint64_t tickets;      // given to requests so far
+    uint32_t slots_taken;  // by jobs that are with the engine thread, or have a slot kept for them
+    uint32_t jobs_waiting; // for a slot
     Encoder encoder;
     OsThread encoder_thread;
     Arena large[REQUEST_LARGE_BODIES_MAX];
     bool large_taken[REQUEST_LARGE_BODIES_MAX];
     Metrics metrics;
-    bool failed;         // the engine thread's failure was seen and passed on
-    bool lost_residency; // was seen and logged
-    bool server_stopped; // asked to
+    char fingerprint[96]; // system_fingerprint
+    bool failed;          // the engine thread's failure was seen and passed on
+    bool lost_residency;  // was seen and logged
+    bool server_stopped;  // asked to
     const char *drain_reason;
     uint64_t drain_until_ms;
     uint64_t fail_until_ms; // a worker that has failed says so until then
@@ -102,10 +136,13 @@ struct Api {
     uint32_t token_turn;    // the one in use
     Arena json_arena;       // for POST /cancel
     Arena scratch;          // the encoder thread's, for encoding
+    Arena rendering;        // the encoder thread's, for templates
+    Arena answers;          // [n_jobs] answers.h
     char *text;             // [API_TEXT_BYTES] a body or an event being written
     JobEvent event;         // the one being handled
     // of the request being handled
     Route file_route; // where it is for a file
+    ErrorShape error_shape;
     char correlation_id[CORRELATION_ID_BYTES_MAX + 1];
 };
 
@@ -113,12 +150,19 @@ struct Api {
 
 StrBuf api_text(Api *api); // the api's buffer, empty
 // The headers of every answer: the correlation id, and who may read it.
-enum { API_HEADERS_MAX = 3 };
+enum { API_HEADERS_MAX = 4 };
 uint32_t api_common_headers(const Api *api, Str correlation_id, HttpHeader out[API_HEADERS_MAX]);
 // Each sends the correlation id along.
 void api_reply(Api *api, HttpExchange exchange, uint16_t status, const char *content_type, Str body);
+// In the shape of api->error_shape.
 void api_reply_error(Api *api, HttpExchange exchange, const Error *err);
+// The same for a request's exchange, whenever that is.
+void api_reply_request_error(Api *api, const ApiRequest *request, const Error *err);
+void api_reply_request(Api *api, const ApiRequest *request, uint16_t status, Str json);
+void api_begin_stream(Api *api, ApiRequest *request);
 void api_reply_file(Api *api, HttpExchange exchange, const HttpRequest *request, const ApiFile *file);
+// {"error": …} as the API has it.
+void api_put_error_body(JsonWriter *w, ErrorShape shape, const Error *err, Str correlation_id);
 // An error's members: code, message, field, retriable, correlation_id.
 void api_put_error(JsonWriter *w, const Error *err, Str correlation_id);
 // To a browser that asks whether a page of another origin may send us a request.
@@ -131,8 +175,23 @@ void api_accept(Api *api, HttpExchange exchange, const HttpRequest *request, con
 // Goes on with what waits, is copied, or comes back from the encoder thread.
 void api_advance_requests(Api *api);
 void api_request_closed(Api *api, HttpExchange exchange, uint32_t index); // its client has gone
+// A job of it is over, and with the last one the request.
+void api_close_job(Api *api, Job *job);
 void api_release_request(Api *api, ApiRequest *request);
 Job *api_find_job(Api *api, Str id);
+
+// ---- queue.c: jobs that wait for a slot ----
+
+// A job with its text encoded: it runs as soon as there is a slot.
+void api_queue_job(Api *api, Job *job);
+// Gives free slots to those that came first.
+void api_fill_slots(Api *api);
+// Slots that a job which does not wait may take now.
+uint32_t api_slots_free(const Api *api);
+// Ends a job in its own time: at once where it waits, else when the encoder or engine thread sees it.
+void api_cancel_job(Api *api, Job *job, CancelReason reason);
+// Ends those that have waited too long.
+void api_expire_waiting(Api *api);
 
 // ---- execute.c: POST /execute and POST /cancel ----
 
@@ -142,8 +201,15 @@ void api_cancel(Api *api, HttpExchange exchange, const HttpRequest *request, Str
 // ---- events.c: the engine thread's events ----
 
 void api_take_events(Api *api);
+// Ends a job with an error that the engine thread has no part in.
+void api_fail_job(Api *api, Job *job, const Error *err, uint32_t tokens_out);
 // Ends every job that the engine thread had with the error that lost the engine.
 void api_fail_jobs(Api *api, const Error *err);
+
+// ---- the OpenAI and Anthropic routes, a file each ----
+
+void api_chat_completions(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+void api_completions(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
 
 // ---- health.c ----
 

@@ -64,6 +64,13 @@ static bool equal_in_constant_time(Str given, Str token) {
     return difference == 0;
 }
 
+static bool is_token(const Auth *auth, Str given) {
+    bool found = false;
+    for (uint32_t i = 0; i < auth->n_tokens; i++)
+        found |= equal_in_constant_time(given, auth->tokens[i]);
+    return found;
+}
+
 bool auth_allows(const Auth *auth, const Str *header) {
     if (!auth->required) return true;
     if (!header || header->len < 7) return false;
@@ -72,9 +79,9 @@ bool auth_allows(const Auth *auth, const Str *header) {
         char c = header->ptr[i];
         if ((c >= 'A' && c <= 'Z' ? c + 32 : c) != scheme[i]) return false;
     }
-    Str given = trim(str_slice(*header, 7, header->len));
-    bool found = false;
-    for (uint32_t i = 0; i < auth->n_tokens; i++)
-        found |= equal_in_constant_time(given, auth->tokens[i]);
-    return found;
+    return is_token(auth, trim(str_slice(*header, 7, header->len)));
+}
+
+bool auth_allows_token(const Auth *auth, const Str *header) {
+    return !auth->required || (header && is_token(auth, trim(*header)));
 }

@@ -28,3 +28,5 @@ MUST_CHECK bool auth_reread_file(const char *path, Arena memory, Auth *out, Erro
 
 // `header` is the Authorization header's value, or NULL.
 bool auth_allows(const Auth *auth, const Str *header);
+// The same for a header that holds the token alone (X-Api-Key).
+bool auth_allows_token(const Auth *auth, const Str *header);

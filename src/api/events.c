@@ -11,9 +11,11 @@ static double tokens_per_second(const JobEvent *e) {
     return e->tokens_out > 1 && e->decode_ns ? (double)(e->tokens_out - 1) * 1e9 / (double)e->decode_ns : 0;
 }
 
-static void log_start(const Api *api, const ApiRequest *r, const Job *job) {
+static void log_start(const Api *api, const ApiRequest *r, const ApiJob *mine, const Job *job) {
     log_event(api->config.log, LOG_EXECUTE_START, LOG_STR("job_id", job->id),
-              LOG_STR("correlation_id", str_from_c(r->correlation_id)), LOG_U64("tokens_in", job->n_tokens),
+              LOG_STR("correlation_id", str_from_c(r->correlation_id)),
+              LOG_STR("api", str_from_c(r->dialect->name)), LOG_U64("tokens_in", job->n_tokens),
+              LOG_F64("queued_ms", ms_from_ns(mine->submitted_ns - mine->encoded_ns), 3),
               LOG_U64("max_tokens", job->max_tokens), LOG_U64("prompt_bytes", job->prompt_bytes),
               LOG_STR("prompt_sha256", str_from_c(job->prompt_sha256)));
 }
@@ -46,20 +48,33 @@ static Outcome outcome_of(ErrCode code) {
     }
 }
 
-// After the terminal event: the job's slot is free again, and with the last of its jobs the request's.
-static void close_job(Api *api, ApiRequest *r, Job *job, ErrCode code, uint32_t tokens_out) {
+// After the terminal event.
+static void count_job(Api *api, const Job *job, ErrCode code, uint32_t tokens_out) {
     api->metrics.requests[outcome_of(code)]++;
     api->metrics.tokens_generated += tokens_out;
     metrics_observe(&api->metrics, HISTOGRAM_INFERENCE,
                     ms_from_ns(api->config.bridge->now_ns() - job->accepted_ns));
-    bridge_free_job(api->config.bridge, job);
-    if (--r->jobs_open == 0) api_release_request(api, r);
 }
 
-static void fail_job(Api *api, ApiRequest *r, Job *job, const Error *err, uint32_t tokens_out) {
-    log_error(api, r, job, err, tokens_out);
+// The client is told of one error, and wants nothing else then.
+static void fail_request(Api *api, ApiRequest *r, const Job *failed, const Error *err) {
+    uint32_t jobs[REQUEST_JOBS_MAX], n = r->n_jobs;
+    if (r->has_failed) return;
+    r->has_failed = true;
     r->dialect->error(api, r, err);
-    close_job(api, r, job, err->code, tokens_out);
+    memcpy(jobs, r->jobs, sizeof jobs);
+    for (uint32_t i = 0; i < n; i++) {
+        Job *job = &api->config.bridge->jobs[jobs[i]];
+        if (job != failed) api_cancel_job(api, job, CANCEL_GONE);
+    }
+}
+
+void api_fail_job(Api *api, Job *job, const Error *err, uint32_t tokens_out) {
+    ApiRequest *r = &api->requests[api->jobs[bridge_job_index(api->config.bridge, job)].request];
+    log_error(api, r, job, err, tokens_out);
+    fail_request(api, r, job, err);
+    count_job(api, job, err->code, tokens_out);
+    api_close_job(api, job);
 }
 
 static void observe_times(Api *api, ApiJob *mine, const Job *job, const JobEvent *e) {
@@ -83,20 +98,25 @@ static void take_event(Api *api, const JobEvent *e) {
     switch (e->kind) {
     case EVENT_STARTED:
         api->metrics.tokens_in += job->n_tokens;
-        r->dialect->started(api, r, mine, job);
-        log_start(api, r, job);
+        if (r->dialect->started && !r->has_failed) r->dialect->started(api, r, mine, job);
+        log_start(api, r, mine, job);
         return;
-    case EVENT_TOKEN: r->dialect->token(api, r, mine, job, e); return;
-    case EVENT_METRICS: r->dialect->metrics(api, r, mine, job, e); return;
+    case EVENT_TOKEN:
+        if (!r->has_failed) r->dialect->token(api, r, mine, job, e);
+        return;
+    case EVENT_METRICS:
+        if (r->dialect->metrics && !r->has_failed) r->dialect->metrics(api, r, mine, job, e);
+        return;
     case EVENT_END:
-        r->dialect->done(api, r, mine, job, e);
+        if (!r->has_failed) r->dialect->done(api, r, mine, job, e);
         log_end(api, r, mine, job, e);
-        close_job(api, r, job, ERR_NONE, e->tokens_out);
+        count_job(api, job, ERR_NONE, e->tokens_out);
+        api_close_job(api, job);
         return;
     case EVENT_ERROR: {
         Error err;
         error_fill(&err, e->error.code, ERROR_NO_POSITION, "%s", e->error.message);
-        fail_job(api, r, job, &err, e->tokens_out);
+        api_fail_job(api, job, &err, e->tokens_out);
         return;
     }
     }
@@ -112,7 +132,8 @@ void api_take_events(Api *api) {
 void api_fail_jobs(Api *api, const Error *err) {
     for (uint32_t i = 0; i < api->config.bridge->n_jobs; i++) {
         Job *job = &api->config.bridge->jobs[i];
-        ApiRequest *r = &api->requests[api->jobs[i].request];
-        if (job->taken && r->state == REQUEST_RUNS) fail_job(api, r, job, err, 0);
+        ApiJobState state = api->jobs[i].state;
+        bool is_there = state == API_JOB_WAITS || state == API_JOB_RUNS;
+        if (job->taken && is_there) api_fail_job(api, job, err, 0);
     }
 }

@@ -7,19 +7,20 @@
 
 // ---- POST /execute's dialect: events of a stream ----
 
-static bool parse(Str body, uint32_t nodes_max, const RequestLimits *limits, Arena *arena, ApiFields *out,
-                  Error *err) {
-    return execute_request_parse(body, nodes_max, limits, arena, &out->execute, err);
+static bool parse(const Api *api, ApiRequest *r, uint32_t nodes_max, Error *err) {
+    (void)api;
+    return execute_request_parse((Str){r->body, r->body_bytes}, nodes_max, &r->limits, &r->arena,
+                                 &r->fields.execute, err);
 }
 
-static bool encode(const ApiFields *fields, uint32_t choice, const RequestLimits *limits,
-                   const Tokenizer *tokenizer, Arena scratch, Job *job, Error *err) {
+static bool encode(Api *api, ApiRequest *r, uint32_t choice, Job *job, Error *err) {
     (void)choice; // there is one
-    return execute_request_encode(&fields->execute, limits, tokenizer, scratch, job, err);
+    return execute_request_encode(&r->fields.execute, &r->limits, api->config.tokenizer, api->scratch, job,
+                                  err);
 }
 
-static Str job_id(const ApiFields *fields) {
-    return fields->execute.job_id;
+static Str job_id(const ApiRequest *r) {
+    return r->fields.execute.job_id;
 }
 
 static void send(ApiRequest *r, StrBuf *text) {
@@ -29,10 +30,7 @@ static void send(ApiRequest *r, StrBuf *text) {
 
 static void started(Api *api, ApiRequest *r, ApiJob *mine, const Job *job) {
     (void)mine;
-    HttpHeader headers[API_HEADERS_MAX];
-    uint32_t n_headers = api_common_headers(api, str_from_c(r->correlation_id), headers);
-    r->is_answering = true;
-    (void)http_stream_begin(r->exchange, headers, n_headers);
+    api_begin_stream(api, r);
     char started_at[25];
     os_format_utc(api->config.bridge->unix_ms(), started_at);
     StrBuf text = api_text(api);
@@ -123,9 +121,8 @@ static void done(Api *api, ApiRequest *r, ApiJob *mine, const Job *job, const Jo
 
 // Before the stream began the answer is a JSON error with its own status.
 static void error(Api *api, ApiRequest *r, const Error *err) {
-    memcpy(api->correlation_id, r->correlation_id, sizeof api->correlation_id);
     if (!r->is_answering) {
-        api_reply_error(api, r->exchange, err);
+        api_reply_request_error(api, r, err);
         return;
     }
     StrBuf text = api_text(api);
@@ -138,6 +135,9 @@ static void error(Api *api, ApiRequest *r, const Error *err) {
 }
 
 static const ApiDialect execute_dialect = {
+    .name = "execute",
+    .errors = ERRORS_OWN,
+    .has_jobs = true,
     .parse = parse,
     .encode = encode,
     .job_id = job_id,
@@ -154,6 +154,15 @@ void api_execute(Api *api, HttpExchange exchange, const HttpRequest *request, St
 }
 
 // ---- POST /cancel ----
+
+// All choices of a request have its name.
+static void cancel_request_of(Api *api, const Job *job) {
+    const ApiRequest *r = &api->requests[api->jobs[bridge_job_index(api->config.bridge, job)].request];
+    uint32_t jobs[REQUEST_JOBS_MAX], n = r->n_jobs;
+    memcpy(jobs, r->jobs, sizeof jobs);
+    for (uint32_t i = 0; i < n; i++)
+        api_cancel_job(api, &api->config.bridge->jobs[jobs[i]], CANCEL_REQUESTED);
+}
 
 void api_cancel(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter) {
     (void)parameter;
@@ -175,12 +184,13 @@ void api_cancel(Api *api, HttpExchange exchange, const HttpRequest *request, Str
         return;
     }
     Job *job = api_find_job(api, id);
-    if (job) bridge_cancel(api->config.bridge, job, CANCEL_REQUESTED);
+    bool found = job != NULL;
+    if (job) cancel_request_of(api, job);
     StrBuf text = api_text(api);
     JsonWriter w = json_writer_begin(&text);
     json_open_object(&w);
     json_member_str(&w, "job_id", id);
-    json_member_str(&w, "status", job ? STR("cancelling") : STR("not_found"));
+    json_member_str(&w, "status", found ? STR("cancelling") : STR("not_found"));
     json_close_object(&w);
     api_reply(api, exchange, 202, "application/json", strbuf_str(&text));
 }

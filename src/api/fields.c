@@ -15,7 +15,7 @@ bool field_refuse(Error *err, const char *field, const char *message) {
     return false;
 }
 
-static bool refuse_type(Error *err, const char *field, const char *wanted, const JsonNode *found) {
+bool field_refuse_type(Error *err, const char *field, const char *wanted, const JsonNode *found) {
     char message[96];
     snprintf(message, sizeof message, "must be %s, found %s", wanted, json_type_name(found));
     return field_refuse(err, field, message);
@@ -61,7 +61,6 @@ static bool check_range(const char *field, Range range, double value, Error *err
 // ---- values of one type each ----
 
 static bool check_text(const char *field, Str text, double most, bool in_characters, Error *err) {
-    if (text.len == 0) return field_refuse(err, field, "must not be empty");
     size_t size = in_characters ? utf8_count(text) : text.len;
     if ((double)size <= most) return true;
     char message[96];
@@ -73,10 +72,22 @@ static bool check_text(const char *field, Str text, double most, bool in_charact
 static bool read_u64(const char *field, const JsonNode *node, Range range, uint64_t *out, Error *err) {
     double number; // of a wrong one, for the message: negative, 2^64 or more, or with a fraction
     if (json_read_u64(node, out)) return check_range(field, range, (double)*out, err);
-    if (!json_read_f64(node, &number)) return refuse_type(err, field, "a whole number", node);
+    if (!json_read_f64(node, &number)) return field_refuse_type(err, field, "a whole number", node);
     if (number >= FIELD_U64_MOST) return refuse_value(field, range, number, "is out of range", err);
     if (!check_range(field, range, number, err)) return false;
     return refuse_value(field, range, number, "is no whole number in digits", err);
+}
+
+static bool read_i64(const char *field, const JsonNode *node, Range range, int64_t *out, Error *err) {
+    double number;
+    if (json_read_i64(node, out)) return check_range(field, range, (double)*out, err);
+    if (!json_read_f64(node, &number)) return field_refuse_type(err, field, "a whole number", node);
+    if (!check_range(field, range, number, err)) return false;
+    return refuse_value(field, range, number, "is no whole number in digits", err);
+}
+
+static bool refuse_empty(Error *err, const char *field) {
+    return field_refuse(err, field, "must not be empty");
 }
 
 static bool refuse_count(Error *err, const char *field, uint64_t count, const char *what, double most) {
@@ -86,24 +97,35 @@ static bool refuse_count(Error *err, const char *field, uint64_t count, const ch
     return field_refuse(err, field, message);
 }
 
-static bool read_texts(const char *name, const JsonNode *node, double most, FieldTexts *out, Error *err) {
-    if (!json_is(node, JSON_ARRAY)) return refuse_type(err, name, "an array of strings", node);
+static bool add_text(const char *field, const JsonNode *node, FieldTexts *out, Error *err) {
+    Str *text = &out->texts[out->count++];
+    if (!json_read_str(node, text)) return field_refuse_type(err, field, "a string", node);
+    return text->len ? check_text(field, *text, STOP_STRING_BYTES_MAX, false, err) : refuse_empty(err, field);
+}
+
+static bool read_texts(const FieldRule *rule, const JsonNode *node, double most, FieldTexts *out,
+                       Error *err) {
+    const char *name = rule->name;
+    if (rule->one_or_more && json_is(node, JSON_STRING)) return add_text(name, node, out, err);
+    if (!json_is(node, JSON_ARRAY)) {
+        const char *wanted = rule->one_or_more ? "a string or an array of strings" : "an array of strings";
+        return field_refuse_type(err, name, wanted, node);
+    }
     assert(most <= (double)COUNT_OF(out->texts));
     if (node->length > most) return refuse_count(err, name, node->length, "strings", most);
     for (const JsonNode *e = json_first(node); e != json_end(node); e = json_next(e)) {
         char field[ERROR_FIELD_BYTES];
         snprintf(field, sizeof field, "%s[%u]", name, out->count);
-        Str *text = &out->texts[out->count++];
-        if (!json_read_str(e, text)) return refuse_type(err, field, "a string", e);
-        if (!check_text(field, *text, STOP_STRING_BYTES_MAX, false, err)) return false;
+        if (!add_text(field, e, out, err)) return false;
     }
     return true;
 }
 
-static bool read_ids(const char *name, const JsonNode *node, double most, uint64_t vocab_size, Arena *arena,
-                     FieldIds *out, Error *err) {
-    if (!json_is(node, JSON_ARRAY)) return refuse_type(err, name, "an array of token ids", node);
-    if (node->length == 0) return field_refuse(err, name, "must not be empty");
+static bool read_ids(const FieldRule *rule, const JsonNode *node, double most, uint64_t vocab_size,
+                     Arena *arena, FieldIds *out, Error *err) {
+    const char *name = rule->name;
+    if (!json_is(node, JSON_ARRAY)) return field_refuse_type(err, name, "an array of token ids", node);
+    if (node->length == 0) return rule->may_be_empty || refuse_empty(err, name);
     if (node->length > most) return refuse_count(err, name, node->length, "tokens", most);
     int32_t *ids = arena_new(arena, int32_t, node->length);
     if (!ids) return error_set(err, ERR_NO_MEMORY, "no memory for %u token ids", node->length);
@@ -134,7 +156,7 @@ static bool parse_id(Str key, uint64_t vocab_size, int32_t *out) {
 static bool read_biases(const FieldRule *rule, const JsonNode *node, uint64_t vocab_size, Arena *arena,
                         FieldBiases *out, Error *err) {
     const char *name = rule->name;
-    if (!json_is(node, JSON_OBJECT)) return refuse_type(err, name, "an object", node);
+    if (!json_is(node, JSON_OBJECT)) return field_refuse_type(err, name, "an object", node);
     if (node->length > LOGIT_BIAS_MAX)
         return refuse_count(err, name, node->length, "entries", LOGIT_BIAS_MAX);
     LogitBias *entries = arena_new(arena, LogitBias, LOGIT_BIAS_MAX);
@@ -151,7 +173,7 @@ static bool read_biases(const FieldRule *rule, const JsonNode *node, uint64_t vo
                  (unsigned long long)vocab_size - 1);
         if (!json_read_str(key, &text) || !parse_id(text, vocab_size, &entry->token))
             return field_refuse(err, field, message);
-        if (!json_read_f64(value, &bias)) return refuse_type(err, field, "a number", value);
+        if (!json_read_f64(value, &bias)) return field_refuse_type(err, field, "a number", value);
         if (!check_range(field, (Range){rule->least, rule->most, false}, bias, err)) return false;
         entry->bias = (float)bias;
     }
@@ -178,15 +200,18 @@ static bool read_field(const FieldRule *rule, const JsonNode *node, const Reques
     Range range = {rule->least, rule_most(rule, limits), rule->above_least};
     switch (rule->type) {
     case FIELD_STR:
-        if (!json_read_str(node, at)) return refuse_type(err, rule->name, "a string", node);
+        if (!json_read_str(node, at)) return field_refuse_type(err, rule->name, "a string", node);
+        if (((Str *)at)->len == 0) return rule->may_be_empty || refuse_empty(err, rule->name);
         return check_text(rule->name, *(Str *)at, range.most, rule->characters, err);
-    case FIELD_BOOL: return json_read_bool(node, at) || refuse_type(err, rule->name, "a boolean", node);
+    case FIELD_BOOL: return json_read_bool(node, at) || field_refuse_type(err, rule->name, "a boolean", node);
     case FIELD_U64: return read_u64(rule->name, node, range, at, err);
+    case FIELD_I64: return read_i64(rule->name, node, range, at, err);
     case FIELD_F64:
-        if (!json_read_f64(node, at)) return refuse_type(err, rule->name, "a number", node);
+        if (!json_read_f64(node, at)) return field_refuse_type(err, rule->name, "a number", node);
         return check_range(rule->name, range, *(double *)at, err);
-    case FIELD_TEXTS: return read_texts(rule->name, node, range.most, at, err);
-    case FIELD_IDS: return read_ids(rule->name, node, range.most, limits->vocab_size, arena, at, err);
+    case FIELD_TEXTS: return read_texts(rule, node, range.most, at, err);
+    case FIELD_IDS: return read_ids(rule, node, range.most, limits->vocab_size, arena, at, err);
+    case FIELD_NODE: memcpy(at, &node, sizeof node); return true;
     case FIELD_BIASES: break;
     }
     return read_biases(rule, node, limits->vocab_size, arena, at, err);

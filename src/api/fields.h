@@ -33,10 +33,12 @@ typedef enum {
     FIELD_STR,    // Str; least and most are of its bytes, or of its characters
     FIELD_BOOL,   // bool
     FIELD_U64,    // uint64_t
+    FIELD_I64,    // int64_t
     FIELD_F64,    // double
     FIELD_TEXTS,  // FieldTexts: an array of non-empty strings; most is of their number
     FIELD_IDS,    // FieldIds: a non-empty array of token ids
     FIELD_BIASES, // FieldBiases: an object of token ids and numbers; least and most are of the numbers
+    FIELD_NODE,   // const JsonNode *: any value, looked at by its owner
 } FieldType;
 
 // Where a row's upper bound comes from: the row itself, or what the worker was started with.
@@ -60,10 +62,13 @@ typedef struct {
     MostSource most_from; // another upper bound than `most`
     bool above_least;     // the least value itself is refused
     bool characters;      // strings are measured in characters, not bytes
+    bool one_or_more;     // FIELD_TEXTS: one string, too
+    bool may_be_empty;    // FIELD_STR, FIELD_IDS
     double fallback;      // of FIELD_F64; other absent values are zero
 } FieldRule;
 
 #define FIELD_U64_MOST 18446744073709551615.0
+#define FIELD_I64_MOST 9223372036854775807.0
 
 // *values is the API's struct, zero before. Null counts as absent where `null_is_absent`, else as a wrong
 // type.
@@ -79,5 +84,7 @@ MUST_CHECK bool fields_read(const FieldTable *table, const JsonNode *root, const
 // The body's root object, or NULL and *err.
 MUST_CHECK const JsonNode *fields_parse_body(Str body, uint32_t nodes_max, Arena *arena, Error *err);
 
+// "must be an array, found null": false.
+bool field_refuse_type(Error *err, const char *field, const char *wanted, const JsonNode *found);
 // An ERR_INVALID_REQUEST of this field ("stop" for "stop[2]"). Always false.
 bool field_refuse(Error *err, const char *field, const char *message);

@@ -10,7 +10,7 @@ static const char *health_word(const Api *api, WorkerPhase phase, uint32_t jobs_
     if (phase == WORKER_FAILED || atomic_load(&api->config.bridge->status.residency_lost)) return "unhealthy";
     if (api->drain_reason) return "draining";
     if (phase == WORKER_STARTING) return "starting";
-    return jobs_active == api->config.bridge->n_jobs ? "busy" : "healthy";
+    return jobs_active == api->config.bridge->n_slots ? "busy" : "healthy";
 }
 
 // Now, or in a moment: routers and gateways send jobs at the first 200.
@@ -31,7 +31,7 @@ void api_health(Api *api, HttpExchange exchange, const HttpRequest *request, Str
     BackendInfo info = {0}; // of a backend that is not there yet
     if (phase == WORKER_READY) info = status->info;
     uint32_t permille = atomic_load_explicit(&status->load_permille, memory_order_relaxed);
-    uint32_t jobs_active = bridge_jobs_taken(c->bridge);
+    uint32_t jobs_active = api->slots_taken;
     const char *word = health_word(api, phase, jobs_active);
     StrBuf text = api_text(api);
     JsonWriter w = json_writer_begin(&text);
@@ -59,7 +59,8 @@ void api_health(Api *api, HttpExchange exchange, const HttpRequest *request, Str
     json_close_array(&w);
     json_member_str(&w, "protocol", STR("sse"));
     json_member_u64(&w, "jobs_active", jobs_active);
-    json_member_u64(&w, "jobs_max", c->bridge->n_jobs);
+    json_member_u64(&w, "jobs_max", c->bridge->n_slots);
+    json_member_u64(&w, "jobs_queued", api->jobs_waiting);
     json_member_fixed(&w, "load_progress", phase == WORKER_READY ? 1.0 : (double)permille / 1000, 3);
     json_close_object(&w);
     api_reply(api, exchange, takes_jobs(word) ? 200 : 503, "application/json", strbuf_str(&text));
@@ -90,7 +91,8 @@ void api_metrics(Api *api, HttpExchange exchange, const HttpRequest *request, St
     WorkerStatus *status = &c->bridge->status;
     MetricsGauges gauges = {
         .uptime_seconds = uptime_seconds(api),
-        .jobs_active = bridge_jobs_taken(c->bridge),
+        .jobs_active = api->slots_taken,
+        .jobs_queued = api->jobs_waiting,
         .model = c->model,
         .quant_kind = c->quant_kind,
     };

@@ -20,6 +20,7 @@ static const struct {
     [HISTOGRAM_INFERENCE] = {"worker_inference_duration_ms", "Time from a job's acceptance to its end."},
     [HISTOGRAM_FIRST_TOKEN] = {"worker_first_token_ms", "Time from a job's acceptance to its first token."},
     [HISTOGRAM_INTER_TOKEN] = {"worker_inter_token_ms", "Time from one token event of a job to the next."},
+    [HISTOGRAM_QUEUE] = {"worker_queue_ms", "Time that a job waited for a slot."},
 };
 
 typedef enum { READ_U64, READ_U32, READ_F64 } ReadAs;
@@ -41,8 +42,10 @@ static const struct {
      offsetof(Metrics, tokens_generated)},
     {"worker_uptime_seconds", "gauge", "Time since the process started.", READ_F64, true,
      offsetof(MetricsGauges, uptime_seconds)},
-    {"worker_jobs_active", "gauge", "Jobs accepted and not yet ended.", READ_U32, true,
+    {"worker_jobs_active", "gauge", "Jobs that have a slot.", READ_U32, true,
      offsetof(MetricsGauges, jobs_active)},
+    {"worker_jobs_queued", "gauge", "Jobs that wait for a slot.", READ_U32, true,
+     offsetof(MetricsGauges, jobs_queued)},
     {"worker_kv_used_ratio", "gauge", "Part of the KV cache that jobs hold.", READ_F64, true,
      offsetof(MetricsGauges, kv_used_ratio)},
     {"worker_load_seconds", "gauge", "Time it took to load the model.", READ_F64, true,

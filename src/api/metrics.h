@@ -18,6 +18,7 @@ typedef enum {
     HISTOGRAM_INFERENCE,
     HISTOGRAM_FIRST_TOKEN,
     HISTOGRAM_INTER_TOKEN,
+    HISTOGRAM_QUEUE,
     HISTOGRAM_COUNT
 } HistogramId;
 
@@ -41,6 +42,7 @@ typedef struct {
     uint64_t vram_bytes;
     double uptime_seconds;
     uint32_t jobs_active;
+    uint32_t jobs_queued;
     double kv_used_ratio;
     double load_seconds;
     double jit_seconds;

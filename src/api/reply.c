@@ -10,11 +10,13 @@ StrBuf api_text(Api *api) {
 
 uint32_t api_common_headers(const Api *api, Str correlation_id, HttpHeader out[API_HEADERS_MAX]) {
     out[0] = (HttpHeader){STR("X-Correlation-Id"), correlation_id};
+    out[1] = (HttpHeader){STR("X-Request-Id"), correlation_id}; // under the name that the OpenAI client reads
     Str cors_origin = api->config.web.cors_origin;
-    if (cors_origin.len == 0) return 1;
-    out[1] = (HttpHeader){STR("Access-Control-Allow-Origin"), cors_origin};
-    out[2] = (HttpHeader){STR("Access-Control-Expose-Headers"), STR("X-Correlation-Id, Retry-After")};
-    return 3;
+    if (cors_origin.len == 0) return 2;
+    out[2] = (HttpHeader){STR("Access-Control-Allow-Origin"), cors_origin};
+    out[3] = (HttpHeader){STR("Access-Control-Expose-Headers"),
+                          STR("X-Correlation-Id, X-Request-Id, Retry-After")};
+    return 4;
 }
 
 static void reply(Api *api, HttpExchange exchange, uint16_t status, const char *content_type, Str body,
@@ -47,8 +49,9 @@ void api_reply_preflight(Api *api, HttpExchange exchange) {
     HttpHeader headers[API_HEADERS_MAX + 3];
     uint32_t n = api_common_headers(api, str_from_c(api->correlation_id), headers);
     headers[n++] = (HttpHeader){STR("Access-Control-Allow-Methods"), STR("GET, POST")};
-    headers[n++] = (HttpHeader){STR("Access-Control-Allow-Headers"),
-                                STR("Authorization, Content-Type, X-Correlation-Id, X-Deadline")};
+    headers[n++] = (HttpHeader){
+        STR("Access-Control-Allow-Headers"),
+        STR("Authorization, X-Api-Key, Content-Type, X-Correlation-Id, X-Request-Id, X-Deadline")};
     headers[n++] = (HttpHeader){STR("Access-Control-Max-Age"), STR("86400")};
     (void)http_respond(exchange, &(HttpResponse){.status = 204, .headers = headers, .header_count = n});
 }
@@ -76,15 +79,82 @@ void api_put_error(JsonWriter *w, const Error *err, Str correlation_id) {
     json_member_str(w, "correlation_id", correlation_id);
 }
 
+// In the shape of the OpenAI API. `param` is the field, and `code` what clients tell errors apart by.
+static void put_openai_error(JsonWriter *w, const Error *err, Str correlation_id) {
+    const char *type = err->code == ERR_UNAUTHORIZED              ? "authentication_error"
+                       : err->code == ERR_FORBIDDEN               ? "permission_error"
+                       : err->code == ERR_BUSY                    ? "rate_limit_error"
+                       : error_info(err->code)->http_status < 500 ? "invalid_request_error"
+                                                                  : "server_error";
+    bool is_model = err->code == ERR_NOT_FOUND && strcmp(err->field, "model") == 0;
+    const char *code = err->code == ERR_TOO_LONG       ? "context_length_exceeded"
+                       : is_model                      ? "model_not_found"
+                       : err->code == ERR_BUSY         ? "rate_limit_exceeded"
+                       : err->code == ERR_UNAUTHORIZED ? "invalid_api_key"
+                                                       : error_info(err->code)->name;
+    bool has_field = err->field[0] && err->code != ERR_METHOD_NOT_ALLOWED;
+    json_key(w, "error");
+    json_open_object(w);
+    json_member_str(w, "message", str_from_c(err->message));
+    json_member_str(w, "type", str_from_c(type));
+    if (has_field) json_member_str(w, "param", str_from_c(err->field));
+    else json_member_null(w, "param");
+    json_member_str(w, "code", str_from_c(code));
+    json_member_bool(w, "retriable", error_info(err->code)->retriable);
+    json_member_str(w, "correlation_id", correlation_id);
+    json_close_object(w);
+}
+
+// In the shape of the Anthropic API.
+static void put_anthropic_error(JsonWriter *w, const Error *err, Str correlation_id) {
+    uint16_t status = error_info(err->code)->http_status;
+    const char *type = err->code == ERR_UNAUTHORIZED ? "authentication_error"
+                       : err->code == ERR_FORBIDDEN  ? "permission_error"
+                       : err->code == ERR_NOT_FOUND  ? "not_found_error"
+                       : err->code == ERR_TOO_LARGE  ? "request_too_large"
+                       : err->code == ERR_BUSY       ? "rate_limit_error"
+                       : err->code == ERR_NOT_READY  ? "overloaded_error"
+                       : status < 500                ? "invalid_request_error"
+                                                     : "api_error";
+    json_member_str(w, "type", STR("error"));
+    json_key(w, "error");
+    json_open_object(w);
+    json_member_str(w, "type", str_from_c(type));
+    json_member_str(w, "message", str_from_c(err->message));
+    json_member_str(w, "code", str_from_c(error_info(err->code)->name));
+    if (err->field[0] && err->code != ERR_METHOD_NOT_ALLOWED)
+        json_member_str(w, "field", str_from_c(err->field));
+    json_member_bool(w, "retriable", error_info(err->code)->retriable);
+    json_member_str(w, "correlation_id", correlation_id);
+    json_close_object(w);
+    json_member_str(w, "request_id", correlation_id);
+}
+
+void api_put_error_body(JsonWriter *w, ErrorShape shape, const Error *err, Str correlation_id) {
+    json_open_object(w);
+    switch (shape) {
+    case ERRORS_OPENAI: put_openai_error(w, err, correlation_id); break;
+    case ERRORS_ANTHROPIC: put_anthropic_error(w, err, correlation_id); break;
+    case ERRORS_OWN:
+        json_key(w, "error");
+        json_open_object(w);
+        api_put_error(w, err, correlation_id);
+        json_close_object(w);
+        break;
+    }
+    json_close_object(w);
+}
+
+// Clients of these APIs, and routers before them, come back after a 429, and drop a worker that says 503.
+static uint16_t status_of(ErrorShape shape, const Error *err) {
+    if (shape != ERRORS_OWN && err->code == ERR_BUSY) return 429;
+    return error_info(err->code)->http_status;
+}
+
 void api_reply_error(Api *api, HttpExchange exchange, const Error *err) {
     StrBuf text = api_text(api);
     JsonWriter w = json_writer_begin(&text);
-    json_open_object(&w);
-    json_key(&w, "error");
-    json_open_object(&w);
-    api_put_error(&w, err, str_from_c(api->correlation_id));
-    json_close_object(&w);
-    json_close_object(&w);
+    api_put_error_body(&w, api->error_shape, err, str_from_c(api->correlation_id));
     HttpHeader allow = {STR("Allow"), str_from_c(err->field)};
     HttpHeader retry = {STR("Retry-After"), STR("1")};
     HttpHeader challenge = {STR("WWW-Authenticate"), STR("Bearer")};
@@ -92,6 +162,27 @@ void api_reply_error(Api *api, HttpExchange exchange, const Error *err) {
                               : err->code == ERR_UNAUTHORIZED                       ? &challenge
                               : err->code == ERR_BUSY || err->code == ERR_NOT_READY ? &retry
                                                                                     : NULL;
-    reply(api, exchange, error_info(err->code)->http_status, "application/json", strbuf_str(&text), extra,
+    reply(api, exchange, status_of(api->error_shape, err), "application/json", strbuf_str(&text), extra,
           extra ? 1 : 0);
+}
+
+// ---- requests that are answered later ----
+
+void api_reply_request_error(Api *api, const ApiRequest *r, const Error *err) {
+    memcpy(api->correlation_id, r->correlation_id, sizeof api->correlation_id);
+    api->error_shape = r->dialect->errors;
+    api_reply_error(api, r->exchange, err);
+}
+
+void api_reply_request(Api *api, const ApiRequest *r, uint16_t status, Str json) {
+    memcpy(api->correlation_id, r->correlation_id, sizeof api->correlation_id);
+    api_reply(api, r->exchange, status, "application/json", json);
+}
+
+void api_begin_stream(Api *api, ApiRequest *r) {
+    HttpHeader headers[API_HEADERS_MAX];
+    if (r->is_answering) return;
+    uint32_t n_headers = api_common_headers(api, str_from_c(r->correlation_id), headers);
+    r->is_answering = true;
+    (void)http_stream_begin(r->exchange, headers, n_headers); // gone: on_closed says so
 }

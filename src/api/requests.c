@@ -1,5 +1,6 @@
 #include "api/api_internal.h"
 
+#include "base/hash.h"
 #include "os/os.h"
 
 #include <assert.h>
@@ -108,46 +109,107 @@ static void release_large(Api *api, ApiRequest *r) {
 
 void api_release_request(Api *api, ApiRequest *r) {
     release_large(api, r);
+    for (uint32_t i = 0; i < r->n_jobs; i++) {
+        answer_release(&api->jobs[r->jobs[i]].answer);
+        bridge_free_job(api->config.bridge, &api->config.bridge->jobs[r->jobs[i]]);
+    }
+    r->n_jobs = 0;
     r->exchange = (HttpExchange){0};
     r->state = REQUEST_FREE;
 }
 
+// What the client, or this program, calls the answer.
+static Str request_name(const ApiRequest *r) {
+    return r->dialect->job_id ? r->dialect->job_id(r) : str_from_c(r->id);
+}
+
 // Counts and logs a request for a job that became none, and answers it.
 static void reject(Api *api, ApiRequest *r, const Error *err) {
-    Str job_id = r->dialect->job_id(&r->fields);       // as far as it is known
+    Str job_id = request_name(r);                      // as far as it is known
     if (job_id.len > JOB_ID_BYTES_MAX) job_id.len = 0; // it is what is wrong, and as long as a body
     Outcome outcome = err->code == ERR_INFERENCE_TIMEOUT ? OUTCOME_TIMEOUT
                       : err->code == ERR_CANCELLED       ? OUTCOME_CANCELLED
                                                          : OUTCOME_REJECTED;
-    api->metrics.requests[outcome]++;
+    if (r->dialect->has_jobs) api->metrics.requests[outcome]++;
     log_event(api->config.log, LOG_EXECUTE_REJECTED, LOG_STR("job_id", job_id),
               LOG_STR("correlation_id", str_from_c(r->correlation_id)),
+              LOG_STR("api", str_from_c(r->dialect->name)),
               LOG_STR("code", str_from_c(error_info(err->code)->name)),
               LOG_STR("field", str_from_c(err->field)), LOG_STR("message", str_from_c(err->message)));
     r->dialect->error(api, r, err);
     api_release_request(api, r);
 }
 
-// Takes the slots of a request whose fields are right.
-static bool take_jobs(Api *api, ApiRequest *r, Error *err) {
+// ---- jobs ----
+
+static bool refuse_busy(const Api *api, const ApiRequest *r, uint32_t n, Error *err) {
+    const Bridge *bridge = api->config.bridge;
+    uint32_t n_slots = bridge->n_slots, n_waiting = bridge->n_jobs - n_slots;
+    if (r->dialect->queues && n > bridge->n_jobs) {
+        char message[128];
+        snprintf(message, sizeof message, "%u answers at once are more than this worker holds (%u)", n,
+                 bridge->n_jobs);
+        return field_refuse(err, "n", message);
+    }
+    if (r->dialect->queues && n_waiting)
+        return error_set(err, ERR_BUSY, "all %u job slots are taken, and all %u places of the queue", n_slots,
+                         n_waiting);
+    if (n_slots == 1) return error_set(err, ERR_BUSY, "the only job slot is taken");
+    return error_set(err, ERR_BUSY, "all %u job slots are taken", n_slots);
+}
+
+static bool take_job(Api *api, ApiRequest *r, uint32_t choice, bool has_slot, Error *err) {
     Bridge *bridge = api->config.bridge;
-    Str id = r->dialect->job_id(&r->fields);
-    if (api_find_job(api, id)) return field_refuse(err, "job_id", "a job with this id is running");
     Job *job = bridge_take_job(bridge);
-    if (!job && bridge->n_jobs == 1) return error_set(err, ERR_BUSY, "the only job slot is taken");
-    if (!job) return error_set(err, ERR_BUSY, "all %u job slots are taken", bridge->n_jobs);
-    job->id = arena_copy_str(&job->arena, id);
+    uint32_t index = bridge_job_index(bridge, job);
+    ApiAnswer answer = api->jobs[index].answer;
+    api->jobs[index] =
+        (ApiJob){.request = request_index(api, r), .choice = choice, .has_slot = has_slot, .answer = answer};
+    api->slots_taken += has_slot;
+    r->jobs[r->n_jobs++] = index;
+    r->jobs_open++;
+    job->id = arena_copy_str(&job->arena, request_name(r));
     job->accepted_ns = r->accepted_ns;
     job->expires_ns = r->expires_ns;
-    if (!job->id.ptr) {
-        bridge_free_job(bridge, job);
-        return error_set(err, ERR_NO_MEMORY, "no memory for the job's id");
+    return job->id.ptr || error_set(err, ERR_NO_MEMORY, "no memory for the job's id");
+}
+
+// Takes the entries of a request whose fields are right, and where it may not wait, its slot.
+static bool take_jobs(Api *api, ApiRequest *r, Error *err) {
+    Bridge *bridge = api->config.bridge;
+    const ApiDialect *dialect = r->dialect;
+    uint32_t n = dialect->n_jobs ? dialect->n_jobs(r) : 1;
+    if (dialect->job_id && api_find_job(api, dialect->job_id(r)))
+        return field_refuse(err, "job_id", "a job with this id is running");
+    bool fits =
+        n <= bridge->n_jobs - bridge_jobs_taken(bridge) && (dialect->queues || n <= api_slots_free(api));
+    if (!fits) return refuse_busy(api, r, n, err);
+    for (uint32_t i = 0; i < n; i++) {
+        if (!take_job(api, r, i, !dialect->queues, err)) return false;
     }
-    uint32_t index = bridge_job_index(bridge, job);
-    api->jobs[index] = (ApiJob){.request = request_index(api, r)};
-    r->jobs[0] = index;
-    r->n_jobs = r->jobs_open = 1;
     return true;
+}
+
+static void give_up_jobs(Api *api, ApiRequest *r) {
+    for (uint32_t i = 0; i < r->n_jobs; i++) {
+        ApiJob *mine = &api->jobs[r->jobs[i]];
+        api->slots_taken -= mine->has_slot;
+        mine->has_slot = false;
+    }
+}
+
+void api_close_job(Api *api, Job *job) {
+    ApiJob *mine = &api->jobs[bridge_job_index(api->config.bridge, job)];
+    ApiRequest *r = &api->requests[mine->request];
+    api->jobs_waiting -= mine->state == API_JOB_WAITS;
+    api->slots_taken -= mine->has_slot;
+    mine->has_slot = false;
+    mine->state = API_JOB_OVER;
+    if (--r->jobs_open == 0) {
+        if (!r->has_failed && r->dialect->answer) r->dialect->answer(api, r);
+        api_release_request(api, r);
+    }
+    api_fill_slots(api);
 }
 
 // The fields are here, or what is wrong with them. Of several things that stand in a request's way the one
@@ -160,7 +222,9 @@ static void take_fields(Api *api, ApiRequest *r, bool ok) {
     ok = ok && check_ready(api, &err);
     if (ok && api->config.bridge->now_ns() >= r->expires_ns)
         ok = error_set(&err, ERR_INFERENCE_TIMEOUT, "the job's time was over before its body was read");
-    if (!ok || !take_jobs(api, r, &err)) {
+    ok = ok && (!r->dialect->has_jobs || take_jobs(api, r, &err));
+    if (!ok) {
+        give_up_jobs(api, r);
         reject(api, r, &err);
         return;
     }
@@ -170,9 +234,8 @@ static void take_fields(Api *api, ApiRequest *r, bool ok) {
 
 // ---- bodies ----
 
-static bool parse(ApiRequest *r, uint32_t nodes_max) {
-    Str body = {r->body, r->body_bytes};
-    return r->dialect->parse(body, nodes_max, &r->limits, &r->arena, &r->fields, &r->error);
+static bool parse(const Api *api, ApiRequest *r, uint32_t nodes_max) {
+    return r->dialect->parse(api, r, nodes_max, &r->error);
 }
 
 static void accept_small(Api *api, ApiRequest *r, Str body) {
@@ -181,7 +244,7 @@ static void accept_small(Api *api, ApiRequest *r, Str body) {
     if (ok && body.len) memcpy(at.next, body.ptr, body.len);
     r->body = (char *)at.next;
     r->body_bytes = body.len;
-    ok = ok ? parse(r, SMALL_NODES_MAX)
+    ok = ok ? parse(api, r, SMALL_NODES_MAX)
             : error_set(&r->error, ERR_NO_MEMORY, "no memory for a body of %zu bytes", body.len);
     take_fields(api, r, ok);
 }
@@ -197,6 +260,15 @@ static RequestLimits request_limits(const Api *api) {
     };
 }
 
+static void make_id(ApiRequest *r) {
+    uint8_t random[12];
+    char digits[2 * sizeof random + 1];
+    if (!r->dialect->id_prefix) return;
+    os_random(random, sizeof random);
+    hex_from_bytes(random, sizeof random, digits);
+    snprintf(r->id, sizeof r->id, "%s%s", r->dialect->id_prefix, digits);
+}
+
 void api_accept(Api *api, HttpExchange exchange, const HttpRequest *request, const ApiDialect *dialect) {
     Error err;
     ApiRequest none = {.large = -1}, *r = take_request(api);
@@ -205,6 +277,9 @@ void api_accept(Api *api, HttpExchange exchange, const HttpRequest *request, con
     r->dialect = dialect;
     r->exchange = exchange;
     r->accepted_ns = api->config.bridge->now_ns();
+    r->accepted_unix_ms = api->config.bridge->unix_ms();
+    r->ticket = api->tickets++;
+    make_id(r);
     memcpy(r->correlation_id, api->correlation_id, sizeof r->correlation_id);
     bool ok = check_ready(api, &err) && read_deadline(api, request, &r->expires_ns, &err);
     if (ok && !has_place) ok = error_set(&err, ERR_BUSY, "too many requests are being read");
@@ -254,19 +329,24 @@ static void go_on_copying(Api *api, ApiRequest *r, size_t *budget) {
 
 // ---- the encoder thread's part ----
 
-static bool encode(Api *api, ApiRequest *r) {
+static bool encode_jobs(Api *api, ApiRequest *r) {
     Bridge *bridge = api->config.bridge;
     for (uint32_t i = 0; i < r->n_jobs; i++) {
         Job *job = &bridge->jobs[r->jobs[i]];
-        // Nobody waits for it any more, which the scheduler will find, too.
+        // Nobody waits for it any more, which the queue or the scheduler will find, too.
         bool is_over = atomic_load(&job->cancel) != CANCEL_NONE || bridge->now_ns() >= job->expires_ns;
-        if (is_over) continue;
-        if (!r->dialect->encode(&r->fields, i, &r->limits, api->config.tokenizer, api->scratch, job,
-                                &r->error))
-            return false;
+        if (is_over) return true; // and so are the others
+        if (!r->dialect->encode(api, r, i, job, &r->error)) return false;
     }
-    if (r->large >= 0) os_discard(api->scratch.next, arena_left(&api->scratch));
     return true;
+}
+
+static bool encode(Api *api, ApiRequest *r) {
+    bool ok = r->dialect->has_jobs ? encode_jobs(api, r) : r->dialect->encode(api, r, 0, NULL, &r->error);
+    if (r->large < 0) return ok;
+    os_discard(api->scratch.next, arena_left(&api->scratch));
+    os_discard(api->rendering.next, arena_left(&api->rendering));
+    return ok;
 }
 
 static bool run_encoder_work(void *context, const EncoderEntry *entry) {
@@ -277,7 +357,7 @@ static bool run_encoder_work(void *context, const EncoderEntry *entry) {
         return true;
     }
     ApiRequest *r = &api->requests[entry->request];
-    return entry->work == ENCODER_PARSE ? parse(r, REQUEST_LARGE_JSON_NODES_MAX) : encode(api, r);
+    return entry->work == ENCODER_PARSE ? parse(api, r, REQUEST_LARGE_JSON_NODES_MAX) : encode(api, r);
 }
 
 static void wake_io_thread(void *context) {
@@ -307,21 +387,27 @@ bool api_encoder_turn(Api *api) {
 
 static void take_encoded(Api *api, ApiRequest *r, bool ok) {
     Bridge *bridge = api->config.bridge;
-    release_large(api, r);
     Error err = r->error;
     if (ok && bridge_phase(bridge) == WORKER_FAILED) {
         err = bridge->status.error;
         ok = false;
     }
-    if (ok) {
-        r->state = REQUEST_RUNS;
-        for (uint32_t i = 0; i < r->n_jobs; i++)
-            bridge_submit(bridge, &bridge->jobs[r->jobs[i]]);
+    if (!ok) {
+        give_up_jobs(api, r);
+        reject(api, r, &err);
+        api_fill_slots(api);
         return;
     }
-    for (uint32_t i = 0; i < r->n_jobs; i++)
-        bridge_free_job(bridge, &bridge->jobs[r->jobs[i]]);
-    reject(api, r, &err);
+    if (!r->dialect->has_jobs) {
+        r->dialect->answer(api, r);
+        api_release_request(api, r);
+        return;
+    }
+    release_large(api, r);
+    r->state = REQUEST_RUNS;
+    for (uint32_t i = 0, n = r->n_jobs; i < n; i++)
+        api_queue_job(api, &bridge->jobs[r->jobs[i]]);
+    api_fill_slots(api);
 }
 
 void api_advance_requests(Api *api) {
@@ -352,12 +438,28 @@ void api_request_closed(Api *api, HttpExchange exchange, uint32_t index) {
         reject(api, r, &err);
         return;
     }
-    for (uint32_t i = 0; i < r->n_jobs; i++)
-        bridge_cancel(api->config.bridge, &api->config.bridge->jobs[r->jobs[i]], CANCEL_GONE);
+    if (r->state == REQUEST_PARSES || (r->state == REQUEST_ENCODES && !r->dialect->has_jobs)) return;
+    uint32_t jobs[REQUEST_JOBS_MAX], n = r->n_jobs; // with the last of them the request is gone
+    memcpy(jobs, r->jobs, sizeof jobs);
+    for (uint32_t i = 0; i < n; i++)
+        api_cancel_job(api, &api->config.bridge->jobs[jobs[i]], CANCEL_GONE);
 }
 
 uint64_t api_job_arena_bytes(uint64_t context_length) {
     return execute_job_arena_bytes(context_length);
+}
+
+// For the answers of all jobs: most of it is never touched.
+static bool create_answers(Api *api) {
+    const ApiConfig *c = &api->config;
+    uint64_t bytes = answer_memory_bytes(c->max_tokens_out, c->tokenizer);
+    bytes = (bytes + 4095) & ~(uint64_t)4095;
+    Arena all = os_arena(bytes * c->bridge->n_jobs), each;
+    for (uint32_t i = 0; i < c->bridge->n_jobs; i++) {
+        if (!all.next || !arena_split(&all, bytes, &each) || !answer_create(&api->jobs[i].answer, &each))
+            return false;
+    }
+    return true;
 }
 
 bool api_requests_create(Api *api, Arena *arena) {
@@ -376,6 +478,8 @@ bool api_requests_create(Api *api, Arena *arena) {
         api->large[i] = os_arena(LARGE_MEMORY_BYTES);
         ok = api->large[i].next != NULL;
     }
-    api->scratch = os_arena(execute_scratch_bytes(c->tokenizer, prompt_bytes));
-    return ok && api->scratch.next != NULL;
+    api->scratch = os_arena(
+        max_u64(execute_scratch_bytes(c->tokenizer, prompt_bytes), generate_scratch_bytes(c->tokenizer)));
+    api->rendering = os_arena(RENDERING_MEMORY_BYTES);
+    return ok && api->scratch.next && api->rendering.next && create_answers(api);
 }

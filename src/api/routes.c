@@ -4,6 +4,23 @@
 
 #include <stdio.h>
 
+ErrorShape route_error_shape(Str path) {
+    static const struct {
+        const char *beginning;
+        ErrorShape shape;
+    } rows[] = {
+        // the first that fits
+        {"/v1/messages", ERRORS_ANTHROPIC}, {"/v1/health/", ERRORS_OWN},     {"/v1/", ERRORS_OPENAI},
+        {"/chat/", ERRORS_OPENAI},          {"/completions", ERRORS_OPENAI}, {"/responses", ERRORS_OPENAI},
+        {"/models", ERRORS_OPENAI},         {"/tokenize", ERRORS_OPENAI},    {"/detokenize", ERRORS_OPENAI},
+        {"/apply-template", ERRORS_OPENAI},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        if (str_starts_with(path, str_from_c(rows[i].beginning))) return rows[i].shape;
+    }
+    return ERRORS_OWN;
+}
+
 // A HEAD is a GET whose answer goes without its body.
 static bool route_takes(const Route *route, HttpMethod method) {
     return route->method == method || (route->method == HTTP_GET && method == HTTP_HEAD);

@@ -17,6 +17,11 @@ typedef struct {
     void (*handle)(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
 } Route;
 
+// In whose shape errors are written.
+typedef enum { ERRORS_OWN, ERRORS_OPENAI, ERRORS_ANTHROPIC } ErrorShape;
+// By the beginning of the path, so that also a request for what is not there is told in its client's words.
+ErrorShape route_error_shape(Str path);
+
 // The row for this method and path; *parameter is the text in place of "{name}" as it was sent, or empty. A
 // HEAD is a GET (http_respond leaves its body out). NULL: ERR_NOT_FOUND, or ERR_METHOD_NOT_ALLOWED with the
 // path's methods in err->field, as the Allow header has them.

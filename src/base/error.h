@@ -27,6 +27,7 @@
     ROW(ERR_NOT_FOUND, "NOT_FOUND", 404, false, 1)                   \
     ROW(ERR_METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", 405, false, 1) \
     ROW(ERR_TOO_LARGE, "INVALID_REQUEST", 413, false, 1)             \
+    ROW(ERR_TOO_LONG, "INVALID_REQUEST", 400, false, 1)              \
     ROW(ERR_BUSY, "BUSY", 503, true, 1)                              \
     ROW(ERR_NOT_READY, "NOT_READY", 503, true, 1)                    \
     ROW(ERR_INSUFFICIENT_VRAM, "INSUFFICIENT_VRAM", 503, true, 1)    \

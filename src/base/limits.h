@@ -9,13 +9,14 @@ enum {
     HTTP_HEADER_BYTES_MAX = 32 * 1024,
     HTTP_BODY_BYTES_MAX = 10 * 1024 * 1024,
     HTTP_HEADERS_MAX = 100,
-    HTTP_CONNECTIONS_MAX = 256,
+    HTTP_CONNECTIONS_MAX = 512,
     HTTP_HEADER_TIMEOUT_MS = 10 * 1000,
     HTTP_BODY_TIMEOUT_MS = 30 * 1000,
     HTTP_IDLE_TIMEOUT_MS = 60 * 1000,
-    HTTP_REQUESTS_A_TURN = 1,            // of one connection; then the others have theirs
-    HTTP_TURNS_US = 500,                 // of work at most, and then news is looked for
-    HTTP_OUTPUT_BYTES_MAX = 1024 * 1024, // a reader this far behind its stream loses it
+    HTTP_REQUESTS_A_TURN = 1,                 // of one connection; then the others have theirs
+    HTTP_TURNS_US = 500,                      // of work at most, and then news is looked for
+    HTTP_OUTPUT_BYTES_MAX = 16 * 1024 * 1024, // of a connection, and so of one answer
+    HTTP_STREAM_BEHIND_MAX = 1024 * 1024,     // a reader this far behind its stream loses it
     HTTP_TARGET_BYTES_MAX = 8 * 1024,
     HTTP_CHUNK_IGNORED_BYTES_MAX = 8 * 1024, // extensions and trailers of one chunked body
     HTTP_READ_BYTES = 64 * 1024,             // one receive
@@ -35,20 +36,27 @@ enum {
     JOB_ID_BYTES_MAX = 256,
     PROMPT_CHARACTERS_MAX = 32768,
     PROMPT_BYTES_MAX = PROMPT_CHARACTERS_MAX * 4,
-    STOP_STRINGS_MAX = 4,
+    STOP_STRINGS_MAX = 16, // of the OpenAI routes
+    EXECUTE_STOP_STRINGS_MAX = 4,
     STOP_STRING_TOKENS_MAX = 32,
     STOP_STRING_BYTES_MAX = 1024,
     CORRELATION_ID_BYTES_MAX = 128,
-    REQUEST_SMALL_BODY_BYTES = 64 * 1024,   // of JSON, that the I/O thread parses itself
-    REQUEST_COPY_BYTES = 1024 * 1024,       // of larger bodies, that it copies in one turn
-    REQUEST_LARGE_BODIES_MAX = 2,           // larger ones that are parsed or encoded at once
-    REQUEST_LARGE_JSON_NODES_MAX = 1 << 20, // their values: ids, and 1 for each 24 bytes of escaped text
-    REQUESTS_PENDING_MAX = 8,               // requests that wait for that, beside those with a job
-    REQUEST_FIELDS_MAX = 64,                // fields that one API knows
-    CANCEL_BODY_BYTES_MAX = 8 * 1024,       // an id and some blanks; what says more is no cancellation
-    ENCODER_RING_ENTRIES = 128,
+    REQUEST_SMALL_BODY_BYTES = 64 * 1024,       // of JSON, that the I/O thread parses itself
+    REQUEST_COPY_BYTES = 1024 * 1024,           // of larger bodies, that it copies in one turn
+    REQUEST_LARGE_BODIES_MAX = 2,               // larger ones that are parsed or encoded at once
+    REQUEST_LARGE_JSON_NODES_MAX = 1 << 20,     // their values: ids, and 1 for each 24 bytes of escaped text
+    REQUESTS_PENDING_MAX = 8,                   // requests that wait for that, beside those with a job
+    RENDERED_BYTES_MAX = 16 * 1024 * 1024,      // of a conversation as its template writes it
+    RENDERING_MEMORY_BYTES = 512 * 1024 * 1024, // what a template may use; most is never touched
+    RENDERED_SPANS_MAX = 1 << 20,               // changes between the template's text and the request's in it
+    REQUEST_FIELDS_MAX = 64,                    // fields that one API knows
+    CANCEL_BODY_BYTES_MAX = 8 * 1024,           // an id and some blanks; what says more is no cancellation
+    ENCODER_RING_ENTRIES = 2048,
     API_FILE_BYTES_MAX = 512 * 1024, // one file that is served as it is
     JOBS_MAX = 64,                   // slots; --max-jobs is at most this
+    QUEUED_MAX = 1024,               // jobs that wait for one; --max-queued is at most this
+    CHOICES_MAX = 8,                 // answers to one prompt
+    REQUEST_JOBS_MAX = 32,           // jobs of one request: its prompts times its choices
     LOGIT_BIAS_MAX = 300,            // tokens whose logits a request may raise or lower
     LOGPROBS_MAX = 20,               // candidates that a request may ask for with each token
 
@@ -88,9 +96,10 @@ static_assert(PREFILL_CHUNK_TOKENS % KV_PAGE_TOKENS == 0, "a chunk fills whole p
 static_assert(PROMPT_BYTES_MAX < HTTP_BODY_BYTES_MAX / 6, "a prompt of escaped characters fits the body");
 static_assert(PROMPT_BYTES_MAX + HTTP_HEADER_BYTES_MAX < HTTP_SMALL_INPUT_BYTES, "usual requests are small");
 static_assert((HTTP_OUTPUT_BYTES_MAX & (HTTP_OUTPUT_BYTES_MAX - 1)) == 0, "the output is a ring");
-static_assert(JOBS_MAX + REQUESTS_PENDING_MAX + REQUEST_LARGE_BODIES_MAX <= ENCODER_RING_ENTRIES,
+static_assert(JOBS_MAX + QUEUED_MAX + REQUESTS_PENDING_MAX + REQUEST_LARGE_BODIES_MAX <= ENCODER_RING_ENTRIES,
               "every request and every large body's memory fits the encoder's rings");
 static_assert((ENCODER_RING_ENTRIES & (ENCODER_RING_ENTRIES - 1)) == 0, "ring sizes are powers of two");
+static_assert(HTTP_STREAM_BEHIND_MAX < HTTP_OUTPUT_BYTES_MAX, "a stream fits the output");
 static_assert(API_FILE_BYTES_MAX < HTTP_OUTPUT_BYTES_MAX, "a file fits the output");
 static_assert((EVENT_RING_ENTRIES & (EVENT_RING_ENTRIES - 1)) == 0, "ring sizes are powers of two");
 static_assert((JOB_RING_ENTRIES & (JOB_RING_ENTRIES - 1)) == 0, "ring sizes are powers of two");

@@ -54,6 +54,8 @@ typedef enum {
         "From now on the worker can start no program, write no file and open no connection ({holds}).") \
     ROW(READY, "ready", INFO, \
         "Ready after {load_seconds} s: {url} takes jobs of up to {context_length} tokens.") \
+    ROW(EXECUTE_QUEUED, "execute_queued", INFO, \
+        "Job {job_id} waits for a slot, as number {position} of those that do.") \
     ROW(EXECUTE_START, "execute_start", INFO, \
         "Job {job_id} begins; tokens in: {tokens_in}, out: at most {max_tokens}.") \
     ROW(EXECUTE_END, "execute_end", INFO, \

@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/model.h"
 #include "cli/progress.h"
+#include "cli/serve_model.h"
 #include "http/http_client.h"
 #include "http/http_parser.h"
 #include "os/log_writer.h"
@@ -29,6 +30,7 @@ typedef struct {
     char url[CALLBACK_URI_BYTES]; // that it listens on
     char model_ref[4200];
     Model model;
+    ServeModel serves;
     char token_memory[2][AUTH_MEMORY_BYTES];
     Auth api_auth;
     Auth callback_auth; // its first token is sent
@@ -146,10 +148,10 @@ static bool enter_sandbox(Worker *w, Error *err) {
 
 static bool start_engine(Worker *w, Sched **sched, Error *err) {
     Engine *engine;
-    uint32_t n_jobs = w->bridge.n_jobs;
+    uint32_t n_slots = w->bridge.n_slots;
     Arena *arena = &w->model.arena;
     if (!load_weights(w, err) ||
-        !engine_create(w->model.backend, w->model.plan, n_jobs, arena, &engine, err) ||
+        !engine_create(w->model.backend, w->model.plan, n_slots, arena, &engine, err) ||
         !engine_check_residency(engine, err) ||
         !sched_create(&w->bridge, engine, w->model.tokenizer, arena, sched, err) ||
         !warm_up(w, engine, err) || !call_back(w, err) || !enter_sandbox(w, err)) {
@@ -290,8 +292,13 @@ static bool open_server(Worker *w, Error *err) {
         .max_tokens_out = o->max_tokens_out,
         .inference_timeout_sec = o->inference_timeout_sec,
         .context_length = w->model.plan->n_context,
+        .chat = &w->serves.chat,
+        .sampling = w->serves.sampling,
+        .content_hash = w->serves.content_hash,
         .worker_id = str_from_c(w->worker_id),
         .model = w->model.name,
+        .served_model = w->serves.served_model,
+        .strict_model_name = o->strict_model_name,
         .model_ref = str_from_c(w->model_ref),
         .quant_kind = str_from_c(w->model.quant_kind),
     };
@@ -317,11 +324,12 @@ static bool set_up(Worker *w, Error *err) {
     w->supervisor = os_supervisor_open();
     if (!check_callback_url(o, err) || !check_cors_origin(o, err) || !check_allowed_hosts(o, err) ||
         !drop_capabilities(o, false, err) || !read_token_files(w, err) || !model_open(o, &w->model, err) ||
+        !serve_model_open(o, &w->model, &w->serves, err) ||
         !model_open_backend(o, o->max_jobs, 0, &w->model, err)) {
         return false;
     }
     uint64_t job_bytes = api_job_arena_bytes(w->model.plan->n_context);
-    if (!bridge_init(&w->bridge, o->max_jobs, job_bytes, &w->model.arena, err)) return false;
+    if (!bridge_init(&w->bridge, o->max_jobs, o->max_queued, job_bytes, &w->model.arena, err)) return false;
     if (!open_server(w, err) || !drop_capabilities(o, true, err) || !api_start_encoder(w->api, err))
         return false;
     w->bridge.wake_io = worker_wake_io;

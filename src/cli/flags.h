@@ -88,7 +88,13 @@ typedef struct {
     StrList allowed_hosts; // each a comma-separated list
     bool sandbox;
 
+    const char *served_model_name; // NULL: by the model's
+    bool strict_model_name;
+    const char *tool_format;      // NULL or "auto": by the template
+    const char *reasoning_format; // the same
+
     uint32_t max_jobs;
+    uint32_t max_queued;
     uint32_t max_tokens_in;    // 0: the context
     uint32_t max_prompt_chars; // 0: no limit
     uint32_t max_tokens_out;

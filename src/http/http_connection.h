@@ -76,9 +76,9 @@ typedef struct {
     bool close; // end the connection after this response
 } HttpResponse;
 
-// Each returns false when the exchange is over (or was answered already), and when the response does not fit
-// the output buffer (HTTP_OUTPUT_BYTES_MAX); the connection is then lost, and on_closed follows before the
-// next event.
+// Each returns false when the exchange is over (or was answered already), and when a response does not fit
+// the output buffer (HTTP_OUTPUT_BYTES_MAX) or a stream is HTTP_STREAM_BEHIND_MAX ahead of its reader; the
+// connection is then lost, and on_closed follows before the next event.
 bool http_respond(HttpExchange exchange, const HttpResponse *response);
 
 // Begins an event stream: 200, text/event-stream, chunked (HTTP/1.0: until close), no-store, no proxy

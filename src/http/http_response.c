@@ -203,7 +203,8 @@ bool http_stream_send(HttpExchange x, Str events) {
     // An empty chunk would end the stream.
     if (events.len == 0) return true;
     // The end of the stream has its room in any case.
-    if (events.len + HTTP_CHUNK_FRAME_BYTES_MAX + http_last_chunk.len > http_output_room(&c->output)) {
+    if (c->output.size + events.len + HTTP_CHUNK_FRAME_BYTES_MAX + http_last_chunk.len >
+        HTTP_STREAM_BEHIND_MAX) {
         return http_exchange_lose(x);
     }
     c->comment_due_ms = c->shared->now_ms + c->shared->timeouts.keepalive_comment_ms;

@@ -1,7 +1,8 @@
 #include "http/sse.h"
 
 JsonWriter sse_event_begin(StrBuf *out, const char *name) {
-    strbuf_printf(out, "event: %s\ndata: ", name);
+    if (name) strbuf_printf(out, "event: %s\n", name);
+    strbuf_put(out, STR("data: "));
     return json_writer_begin(out);
 }
 

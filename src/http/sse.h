@@ -10,6 +10,7 @@
 
 #include "json/json_writer.h"
 
+// `name` NULL: an event of data alone.
 JsonWriter sse_event_begin(StrBuf *out, const char *name);
 void sse_event_end(StrBuf *out);
 // A line that clients ignore; keeps proxies and timeouts quiet.

@@ -9,8 +9,10 @@ const char *stop_reason_name(StopReason reason) {
     return names[reason];
 }
 
-bool bridge_init(Bridge *b, uint32_t n_jobs, uint64_t job_arena_bytes, Arena *arena, Error *err) {
-    *b = (Bridge){.n_jobs = n_jobs, .now_ns = os_monotonic_ns, .unix_ms = os_unix_ms};
+bool bridge_init(Bridge *b, uint32_t n_slots, uint32_t n_waiting, uint64_t job_arena_bytes, Arena *arena,
+                 Error *err) {
+    uint32_t n_jobs = n_slots + n_waiting;
+    *b = (Bridge){.n_jobs = n_jobs, .n_slots = n_slots, .now_ns = os_monotonic_ns, .unix_ms = os_unix_ms};
     b->jobs = arena_new(arena, Job, n_jobs);
     bool ok = b->jobs && ring_init(&b->submitted, arena, JOB_RING_ENTRIES, sizeof(uint32_t)) &&
               ring_init(&b->events, arena, EVENT_RING_ENTRIES, sizeof(JobEvent));

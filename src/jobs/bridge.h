@@ -9,9 +9,9 @@
 //   one); the I/O thread frees it (bridge_free_job).
 // Meanwhile the I/O thread may write `cancel` and read the id and the times.
 //
-// Full rings: the job ring never is, since each of the at most JOBS_MAX jobs is in it once. When the event
-// ring is, the engine thread waits; so the I/O thread never waits for the engine thread before the phase is
-// WORKER_STOPPED or WORKER_FAILED, after which no event comes.
+// Full rings: the job ring never is, since of the submitted jobs, at most JOBS_MAX, each is in it once. When
+// the event ring is, the engine thread waits; so the I/O thread never waits for the engine thread before the
+// phase is WORKER_STOPPED or WORKER_FAILED, after which no event comes.
 #pragma once
 
 #include "backend/backend.h"
@@ -43,6 +43,9 @@ typedef struct {
     bool ignores_eos;    // ends of text are tokens like others
     bool shows_special;  // control tokens give their text
     bool returns_tokens; // ids with the events; so do sampler.logprobs
+    // Tokens that the reader of the answer knows by id: each has an event of its own, and no text.
+    const int32_t *marks; // [n_marks] ascending; outlive the job
+    uint32_t n_marks;
     // What the log may say of the prompt: its length, and the start of its SHA-256. Of ids, those of their
     // bytes (32 bits each, little-endian).
     uint64_t prompt_bytes;
@@ -77,8 +80,9 @@ typedef struct {
             char text[TEXT_PIECE_BYTES_MAX]; // whole characters
             // Where the job wants ids or log-probabilities there is an event for every token, when it is
             // drawn, with the text that it lets go: none, or that of earlier tokens. Else TOKEN_INVALID, and
-            // events have text.
+            // events have text, or are marks.
             int32_t id;
+            bool is_mark;      // of job.marks, with an id and without text; all text before it has been sent
             bool has_logprobs; // sampler.logprobs, and an id
             TokenLogprobs logprobs;
         } token;
@@ -124,6 +128,7 @@ typedef struct {
 typedef struct {
     Job *jobs; // [n_jobs]
     uint32_t n_jobs;
+    uint32_t n_slots;        // jobs that the engine thread may have at once; the others wait or are encoded
     Ring submitted;          // of uint32_t, indices of jobs
     Ring events;             // of JobEvent
     _Atomic uint32_t signal; // changes when there is something for the engine thread to look at
@@ -136,9 +141,10 @@ typedef struct {
     void *wake_context;
 } Bridge;
 
-// `arena` keeps the tables; the jobs' arenas are reserved from the system, for good. wake_io may be set
-// later, before the engine thread starts.
-MUST_CHECK bool bridge_init(Bridge *b, uint32_t n_jobs, uint64_t job_arena_bytes, Arena *arena, Error *err);
+// `arena` keeps the tables; the jobs' arenas are reserved from the system, for good. There are n_waiting
+// entries beside those of the slots. wake_io may be set later, before the engine thread starts.
+MUST_CHECK bool bridge_init(Bridge *b, uint32_t n_slots, uint32_t n_waiting, uint64_t job_arena_bytes,
+                            Arena *arena, Error *err);
 
 // ---- I/O thread ----
 

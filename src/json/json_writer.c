@@ -58,8 +58,7 @@ static void json_escape_byte(StrBuf *out, uint8_t c) {
     }
 }
 
-static void json_write_string(StrBuf *out, Str s) {
-    strbuf_put_char(out, '"');
+static void json_write_characters(StrBuf *out, Str s) {
     size_t done = 0, at = 0;
     while (at < s.len) {
         uint8_t c = (uint8_t)s.ptr[at];
@@ -78,12 +77,25 @@ static void json_write_string(StrBuf *out, Str s) {
         done = ++at;
     }
     strbuf_put(out, str_slice(s, done, s.len));
-    strbuf_put_char(out, '"');
+}
+
+void json_open_str(JsonWriter *w) {
+    json_begin_item(w);
+    strbuf_put_char(w->out, '"');
+}
+
+void json_add_to_str(JsonWriter *w, Str piece) {
+    json_write_characters(w->out, piece);
+}
+
+void json_close_str(JsonWriter *w) {
+    strbuf_put_char(w->out, '"');
 }
 
 void json_put_str(JsonWriter *w, Str value) {
-    json_begin_item(w);
-    json_write_string(w->out, value);
+    json_open_str(w);
+    json_add_to_str(w, value);
+    json_close_str(w);
 }
 
 void json_key_str(JsonWriter *w, Str key) {

@@ -35,6 +35,10 @@ void json_put_f64(JsonWriter *w, double value);
 // With this many digits after the point, for figures that people read ("12.3").
 void json_put_fixed(JsonWriter *w, double value, int digits);
 void json_put_str(JsonWriter *w, Str value);
+// A string in pieces, each of whole characters.
+void json_open_str(JsonWriter *w);
+void json_add_to_str(JsonWriter *w, Str piece);
+void json_close_str(JsonWriter *w);
 // Text that is already JSON.
 void json_put_raw(JsonWriter *w, Str json);
 

@@ -17,7 +17,7 @@ typedef struct {
     uint64_t first_token_ns; // 0 before it
     uint64_t last_token_ns;
     uint64_t metrics_due_ns;
-    Detokenizer detokenizer;
+    Detokenizer *detokenizer; // the slot's
     StopMatcher stop;
 } Running;
 
@@ -25,9 +25,10 @@ struct Sched {
     Bridge *bridge;
     Engine *engine;
     const Tokenizer *tokenizer;
-    Running *running;      // [n_jobs], by index of the job
-    uint32_t *job_of_slot; // [n_jobs]
-    EngineOutput *outputs; // [n_jobs]
+    Running *running;          // [n_jobs], by index of the job
+    Detokenizer *detokenizers; // [n_slots]
+    uint32_t *job_of_slot;     // [n_slots]
+    EngineOutput *outputs;     // [n_slots]
     uint32_t n_running;
     uint64_t residency_due_ns;
     JobEvent event; // the one being made
@@ -42,13 +43,13 @@ bool sched_create(Bridge *bridge, Engine *engine, const Tokenizer *tokenizer, Ar
         *s = (Sched){.bridge = bridge, .engine = engine, .tokenizer = tokenizer};
         s->residency_due_ns = bridge->now_ns() + RESIDENCY_INTERVAL_MS * 1000000ull; // checked at load, too
         s->running = arena_new(arena, Running, n);
-        s->job_of_slot = arena_new(arena, uint32_t, n);
-        s->outputs = arena_new(arena, EngineOutput, n);
-        ok = s->running && s->job_of_slot && s->outputs;
+        s->detokenizers = arena_new(arena, Detokenizer, bridge->n_slots);
+        s->job_of_slot = arena_new(arena, uint32_t, bridge->n_slots);
+        s->outputs = arena_new(arena, EngineOutput, bridge->n_slots);
+        ok = s->running && s->detokenizers && s->job_of_slot && s->outputs;
     }
-    for (uint32_t i = 0; ok && i < n; i++) {
-        ok = detokenizer_init(&s->running[i].detokenizer, tokenizer, arena);
-    }
+    for (uint32_t i = 0; ok && i < bridge->n_slots; i++)
+        ok = detokenizer_init(&s->detokenizers[i], tokenizer, arena);
     *out = s;
     return ok || error_set(err, ERR_NO_MEMORY, "no memory for the tables of %u jobs", n);
 }
@@ -58,6 +59,7 @@ bool sched_create(Bridge *bridge, Engine *engine, const Tokenizer *tokenizer, Ar
 typedef struct {
     int32_t token;
     const TokenLogprobs *logprobs; // or NULL
+    bool is_mark;
 } Drawn;
 
 static JobEvent *event_begin(Sched *s, const Running *r, JobEventKind kind) {
@@ -74,10 +76,12 @@ static JobEvent *event_begin(Sched *s, const Running *r, JobEventKind kind) {
 // Token events with a + b as their text. The first has the token that was drawn (NULL: none), where the job
 // wants to know of it; then there is an event also without text.
 static void send_text(Sched *s, const Running *r, Str a, Str b, const Drawn *drawn) {
-    if (!r->job->returns_tokens && !r->job->sampler.logprobs) drawn = NULL;
+    bool is_wanted = r->job->returns_tokens || r->job->sampler.logprobs || (drawn && drawn->is_mark);
+    if (!is_wanted) drawn = NULL;
     while (a.len + b.len || drawn) {
         JobEvent *e = event_begin(s, r, EVENT_TOKEN);
         e->token.id = drawn ? drawn->token : TOKEN_INVALID;
+        e->token.is_mark = drawn && drawn->is_mark;
         e->token.has_logprobs = drawn && drawn->logprobs;
         if (e->token.has_logprobs) e->token.logprobs = *drawn->logprobs;
         drawn = NULL;
@@ -105,14 +109,18 @@ static void release(Sched *s, Running *r) {
     s->n_running--;
 }
 
+// All text that was held back goes out, as where a text ends. False: it ended in a stop string.
+static bool send_held_text(Sched *s, Running *r) {
+    StopOutput tail = stop_matcher_push(&r->stop, detokenizer_flush(r->detokenizer));
+    send_text(s, r, tail.first, tail.second, NULL);
+    if (!tail.stopped) send_text(s, r, stop_matcher_flush(&r->stop), (Str){0}, NULL);
+    return !tail.stopped;
+}
+
 // `token` ended the text, or TOKEN_INVALID.
 static void finish(Sched *s, Running *r, StopReason reason, int32_t token) {
     bool in_stop_string = reason == STOP_STRING && token == TOKEN_INVALID;
-    if (!in_stop_string) {
-        StopOutput tail = stop_matcher_push(&r->stop, detokenizer_flush(&r->detokenizer));
-        send_text(s, r, tail.first, tail.second, NULL);
-        if (!tail.stopped) send_text(s, r, stop_matcher_flush(&r->stop), (Str){0}, NULL);
-    }
+    if (!in_stop_string) (void)send_held_text(s, r);
     release(s, r);
     JobEvent *e = event_begin(s, r, EVENT_END);
     e->end.reason = reason;
@@ -156,10 +164,7 @@ static bool admit(Sched *s, Job *job, Error *err) {
     uint32_t index = bridge_job_index(s->bridge, job);
     Running *r = &s->running[index];
     assert(!r->job);
-    Detokenizer detokenizer = r->detokenizer;
-    *r = (Running){.job = job, .detokenizer = detokenizer, .admitted_ns = s->bridge->now_ns()};
-    detokenizer_reset(&r->detokenizer);
-    detokenizer_show_special(&r->detokenizer, job->shows_special);
+    *r = (Running){.job = job, .admitted_ns = s->bridge->now_ns()};
     if (should_end(job, r->admitted_ns, false, err)) { // while it waited for a step to end
         send_error(s, r, err);
         return true;
@@ -175,6 +180,9 @@ static bool admit(Sched *s, Job *job, Error *err) {
     }
     s->n_running++;
     s->job_of_slot[r->slot] = index;
+    r->detokenizer = &s->detokenizers[r->slot];
+    detokenizer_reset(r->detokenizer);
+    detokenizer_show_special(r->detokenizer, job->shows_special);
     r->metrics_due_ns = r->admitted_ns + METRICS_INTERVAL_MS * 1000000ull;
     atomic_store_explicit(&s->bridge->status.kv_pages_used, kv_pages_used(engine_pages(s->engine)),
                           memory_order_relaxed);
@@ -208,6 +216,27 @@ static bool is_stop_token(const Job *job, int32_t token) {
     return false;
 }
 
+static bool is_mark(const Job *job, int32_t token) {
+    for (uint32_t i = 0; i < job->n_marks && job->marks[i] <= token; i++) {
+        if (job->marks[i] == token) return true;
+    }
+    return false;
+}
+
+// Sends the text that a token lets go, and the token where that is wanted. False: the text ended in a stop
+// string.
+static bool push_token(Sched *s, Running *r, Drawn drawn) {
+    if (is_mark(r->job, drawn.token)) {
+        drawn.is_mark = true;
+        if (!send_held_text(s, r)) return false; // what comes before a mark ends there
+        send_text(s, r, (Str){0}, (Str){0}, &drawn);
+        return true;
+    }
+    StopOutput text = stop_matcher_push(&r->stop, detokenizer_push(r->detokenizer, drawn.token));
+    send_text(s, r, text.first, text.second, &drawn);
+    return !text.stopped;
+}
+
 static void take_token(Sched *s, Running *r, Drawn drawn, bool last) {
     uint64_t now_ns = s->bridge->now_ns();
     if (!r->first_token_ns) r->first_token_ns = now_ns;
@@ -221,10 +250,9 @@ static void take_token(Sched *s, Running *r, Drawn drawn, bool last) {
         return;
     }
     r->tokens_out++;
-    StopOutput text = stop_matcher_push(&r->stop, detokenizer_push(&r->detokenizer, drawn.token));
-    send_text(s, r, text.first, text.second, &drawn);
-    if (text.stopped || last) {
-        finish(s, r, text.stopped ? STOP_STRING : STOP_LENGTH, TOKEN_INVALID);
+    bool stopped = !push_token(s, r, drawn);
+    if (stopped || last) {
+        finish(s, r, stopped ? STOP_STRING : STOP_LENGTH, TOKEN_INVALID);
     } else if (now_ns >= r->metrics_due_ns) {
         r->metrics_due_ns = now_ns + METRICS_INTERVAL_MS * 1000000ull;
         bridge_send(s->bridge, event_begin(s, r, EVENT_METRICS));
@@ -235,7 +263,7 @@ static void take_token(Sched *s, Running *r, Drawn drawn, bool last) {
 static void take_output(Sched *s, const EngineOutput *o) {
     Running *r = &s->running[s->job_of_slot[o->slot]];
     for (uint32_t i = 0; r->job && i < o->n_tokens; i++) {
-        Drawn drawn = {o->tokens[i], o->logprobs ? &o->logprobs[i] : NULL};
+        Drawn drawn = {o->tokens[i], o->logprobs ? &o->logprobs[i] : NULL, false};
         take_token(s, r, drawn, o->last && i + 1 == o->n_tokens);
     }
     if (r->job && o->failure) fail(s, r, o->failure);
@@ -268,7 +296,7 @@ static void fail_all(Sched *s, const Error *err) {
     uint32_t index;
     while (ring_pop(&s->bridge->submitted, &index)) {
         Running *r = &s->running[index];
-        *r = (Running){.job = &s->bridge->jobs[index], .detokenizer = r->detokenizer};
+        *r = (Running){.job = &s->bridge->jobs[index]};
     }
     for (uint32_t i = 0; i < s->bridge->n_jobs; i++) {
         if (s->running[i].job) send_error(s, &s->running[i], err);

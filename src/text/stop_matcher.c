@@ -81,5 +81,7 @@ StopOutput stop_matcher_push(StopMatcher *m, Str piece) {
 Str stop_matcher_flush(StopMatcher *m) {
     Str rest = {m->held, m->held_bytes};
     m->held_bytes = 0;
+    for (uint32_t i = 0; i < m->n_strings; i++)
+        m->strings[i].matched = 0;
     return rest;
 }

@@ -39,5 +39,6 @@ MUST_CHECK bool stop_matcher_init(StopMatcher *m, const Str *strings, size_t cou
 
 StopOutput stop_matcher_push(StopMatcher *m, Str piece);
 
-// At the end of the stream: what was held back after all.
+// At the end of the stream, or where one text ends and another begins: what was held back after all. No stop
+// string goes across.
 Str stop_matcher_flush(StopMatcher *m);

@@ -13,6 +13,7 @@ struct FakeWorker {
     Arena arena;
     const GgufFile *file;
     Tokenizer *tokenizer;
+    ChatModel chat;
     Plan plan;
     Arch arch;
     int32_t script[SCRIPT_TOKENS_MAX];
@@ -155,7 +156,8 @@ static FakeWorker *make(const FakeConfig *config) {
     }
     make_script(f);
     must(engine_create(&f->backend, &f->plan, c->n_jobs, &f->arena, &f->engine, &err), &err);
-    must(bridge_init(&f->bridge, c->n_jobs, api_job_arena_bytes(c->context), &f->arena, &err), &err);
+    must(bridge_init(&f->bridge, c->n_jobs, c->n_queued, api_job_arena_bytes(c->context), &f->arena, &err),
+         &err);
     f->bridge.now_ns = advanced_ns;
     must(sched_create(&f->bridge, f->engine, f->tokenizer, &f->arena, &f->sched, &err), &err);
     return f;
@@ -205,6 +207,10 @@ static void *run_io(void *argument) {
 FakeWorker *fake_worker_start(const FakeConfig *config) {
     Error err;
     FakeWorker *f = make(config);
+    Str template = config->chat_template ? str_from_c(config->chat_template) : (Str){0};
+    must(chat_model_open(f->file, f->tokenizer, template, config->tool_format, NULL, &f->arena, &f->chat,
+                         &err),
+         &err);
     ApiConfig api = {
         .bridge = &f->bridge,
         .tokenizer = f->tokenizer,
@@ -216,7 +222,11 @@ FakeWorker *fake_worker_start(const FakeConfig *config) {
         .shutdown_grace_ms = config->grace_ms,
         .context_length = f->config.context,
         .worker_id = STR("00000000-0000-4000-8000-000000000000"),
+        .chat = &f->chat,
+        .sampling = SAMPLING_DEFAULTS_NONE,
         .model = STR("tiny"),
+        .served_model = STR("tiny"),
+        .strict_model_name = config->strict_model_name,
         .model_ref = STR("file:tiny.gguf"),
         .quant_kind = STR("Q4_K"),
         .web = {.host = STR("127.0.0.1"),

@@ -13,8 +13,12 @@
 #include "sched/sched.h"
 
 typedef struct {
-    const char *script;       // the text to generate, control tokens too; NULL: the same letter for ever
-    uint32_t n_jobs;          // 0: 1
+    const char *script;        // the text to generate, control tokens too; NULL: the same letter for ever
+    uint32_t n_jobs;           // 0: 1
+    uint32_t n_queued;         // jobs that may wait for a slot
+    const char *chat_template; // Jinja; NULL: the model has none
+    const char *tool_format;   // of --tool-format; NULL: by the template
+    bool strict_model_name;
     uint32_t context;         // 0: 2048
     uint32_t n_pages;         // 0: enough for n_jobs contexts
     uint32_t step_ms;         // how long a step of the backend takes

@@ -194,7 +194,7 @@ static bool make_worker(Sim *s, Error *err) {
     s->backend.info =
         (BackendInfo){.kind = "script", .n_kv_pages = PAGES, .max_rows = MAX_ROWS, .pipeline_depth = 1};
     if (!engine_create(&s->backend, &s->plan, JOBS, &s->arena, &s->engine, err) ||
-        !bridge_init(&s->bridge, JOBS, api_job_arena_bytes(CONTEXT), &s->arena, err)) {
+        !bridge_init(&s->bridge, JOBS, 0, api_job_arena_bytes(CONTEXT), &s->arena, err)) {
         return false;
     }
     s->bridge.now_ns = sim_now_ns;

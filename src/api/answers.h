@@ -1,0 +1,60 @@
+// What has come of a job's answer: its text taken apart into content, reasoning and calls, and kept where it
+// is needed whole.
+//
+// The parts are kept in the order in which they came, in memory of the job's own that is reserved at start-up
+// and touched as far as it is used. Answers that are only streamed keep nothing. I/O thread.
+#pragma once
+
+#include "chat/answer_parser.h"
+#include "jobs/bridge.h"
+
+enum { ANSWER_KEPT_BYTES_MAX = 16 * 1024 * 1024 }; // kept of one answer; what is longer must be streamed
+
+// A part that is kept, or a token with its log-probabilities.
+typedef enum {
+    KEPT_CONTENT = ANSWER_CONTENT,
+    KEPT_REASONING = ANSWER_REASONING,
+    KEPT_CALL = ANSWER_CALL,
+    KEPT_CALL_ARGUMENTS = ANSWER_CALL_ARGUMENTS,
+    KEPT_CALL_END = ANSWER_CALL_END,
+    KEPT_TOKEN = 100,
+} KeptKind;
+
+typedef struct {
+    KeptKind kind;
+    uint32_t call;
+    Str text;
+    TokenLogprobs logprobs; // KEPT_TOKEN
+} KeptPart;
+
+typedef struct {
+    AnswerParser *parser; // used by those dialects that parse
+    char *kept;           // [capacity]
+    size_t size, capacity;
+    size_t last;  // where the newest part begins
+    bool is_full; // it did not fit: the answer is no longer whole
+    bool keeps;   // this job's dialect wants it
+    uint32_t reasoning_tokens;
+    uint32_t tokens_seen;
+    uint32_t calls;    // begun
+    uint32_t tokens;   // KEPT_TOKENs
+    StopReason reason; // once the job is over
+    uint32_t tokens_out, tokens_in;
+    uint64_t prefill_ns, decode_ns;
+} ApiAnswer;
+
+// What an answer's memory must hold.
+uint64_t answer_memory_bytes(uint32_t max_tokens_out, const Tokenizer *t);
+// Its places in `memory`, which has so many bytes from a page's start on, for good.
+MUST_CHECK bool answer_create(ApiAnswer *a, Arena *memory);
+// For a new job.
+void answer_begin(ApiAnswer *a, bool keeps);
+// Gives memory that was used back to the system.
+void answer_release(ApiAnswer *a);
+
+// Text behind text of the same kind becomes one part.
+void answer_keep(ApiAnswer *a, KeptKind kind, uint32_t call, Str text);
+void answer_keep_token(ApiAnswer *a, const TokenLogprobs *logprobs);
+// From *at = 0 on. False at the end. The text is valid as long as the answer.
+bool answer_next(const ApiAnswer *a, size_t *at, KeptPart *out);
+bool answer_has(const ApiAnswer *a, KeptKind kind);

@@ -1,0 +1,108 @@
+#include "api/chat_prompt.h"
+
+#include "api/job_fill.h"
+
+#include <stdio.h>
+
+static bool read_choice(const JsonNode *choice, GenerateRequest *g, Error *err) {
+    Str word;
+    static const char forced[] = "a call cannot be forced yet; \"auto\" and \"none\" are supported";
+    if (!choice) return true;
+    if (json_is(choice, JSON_OBJECT)) return field_refuse(err, "tool_choice", forced);
+    if (!json_read_str(choice, &word))
+        return field_refuse_type(err, "tool_choice", "a string or an object", choice);
+    if (str_eq(word, STR("none"))) g->tools = NULL;
+    else if (str_eq(word, STR("required")) || str_eq(word, STR("any")))
+        return field_refuse(err, "tool_choice", forced);
+    else if (!str_eq(word, STR("auto")))
+        return field_refuse(err, "tool_choice", "must be \"none\", \"auto\", \"required\" or a tool");
+    return true;
+}
+
+static bool read_switch(const JsonNode *root, const char *name, bool *out, Error *err) {
+    const JsonNode *node = json_get(root, str_from_c(name));
+    if (!node || json_is(node, JSON_NULL) || json_read_bool(node, out)) return true;
+    return field_refuse_type(err, name, "a boolean", node);
+}
+
+bool chat_read_calls(const JsonNode *root, GenerateRequest *g, Error *err) {
+    bool parallel = true, include_reasoning = true, separate_reasoning = true;
+    if (g->tools && !json_is(g->tools, JSON_ARRAY))
+        return field_refuse_type(err, "tools", "an array of tools", g->tools);
+    if (g->tools && g->tools->length == 0) g->tools = NULL;
+    if (!read_choice(g->tool_choice, g, err) || !read_switch(root, "parallel_tool_calls", &parallel, err) ||
+        !read_switch(root, "include_reasoning", &include_reasoning, err) ||
+        !read_switch(root, "separate_reasoning", &separate_reasoning, err))
+        return false;
+    g->one_call = !parallel;
+    g->hides_reasoning = !include_reasoning;
+    g->reasoning_is_content = !separate_reasoning;
+    return true;
+}
+
+// ---- encoding ----
+
+bool chat_encode_conversation(Api *api, ApiRequest *r, ConversationReader read, TokenIds *ids, Str *text,
+                              Arena *scratch, Error *err) {
+    GenerateRequest *g = &r->fields.generate;
+    const ChatModel *m = api->config.chat;
+    const JsonNode *variables, *tools;
+    TemplateText rendered;
+    Arena arena = api->rendering, ids_arena, *kept = r->large >= 0 ? &r->memory : &r->arena;
+    if (!m->plain) {
+        *err = m->missing;
+        err->code = ERR_INVALID_REQUEST;
+        return false;
+    }
+    if (!read(&(ConversationInput){.root = g->root}, &arena, &variables, err) ||
+        !chat_render(m, variables, api->config.bridge->unix_ms(), &arena, &rendered, err))
+        return false;
+    if (rendered.text.len > RENDERED_BYTES_MAX || rendered.n_spans > RENDERED_SPANS_MAX)
+        return error_set(err, ERR_TOO_LONG,
+                         "the conversation is %zu bytes as its template writes it; at most "
+                         "%d are allowed",
+                         rendered.text.len, RENDERED_BYTES_MAX);
+    tools = json_get(variables, STR("tools"));
+    bool has_tools = json_is(tools, JSON_ARRAY) && tools->length;
+    *scratch = api->scratch;
+    if (has_tools && !answer_tools_read(tools, kept, &g->answer_tools, err)) return false;
+    g->opening = answer_opening(&m->formats, rendered.text);
+    *text = rendered.text;
+    return (arena_split(scratch, tokenizer_encode_ids_bytes(m->tokenizer, rendered.text.len), &ids_arena) ||
+            error_set(err, ERR_NO_MEMORY, "no memory for the conversation's tokens")) &&
+           chat_encode_text(m, &rendered, &ids_arena, *scratch, ids, err);
+}
+
+bool chat_encode_job(Api *api, ApiRequest *r, ConversationReader read, const char *field, Job *job,
+                     Error *err) {
+    TokenIds ids;
+    Str text;
+    Arena scratch;
+    const ApiConfig *c = &api->config;
+    if (!chat_encode_conversation(api, r, read, &ids, &text, &scratch, err) ||
+        !job_set_prompt(job, ids, text, field, &r->limits, err) ||
+        !generate_fill_job(&r->fields.generate, &c->sampling, &r->limits, c->tokenizer, api->scratch, job,
+                           err))
+        return false;
+    job->marks = c->chat->formats.marks;
+    job->n_marks = c->chat->formats.n_marks;
+    return true;
+}
+
+// ---- answers ----
+
+void chat_begin_answer(Api *api, const ApiRequest *r, ApiJob *mine, bool keeps) {
+    const GenerateRequest *g = &r->fields.generate;
+    const ChatModel *m = api->config.chat;
+    answer_begin(&mine->answer, keeps);
+    answer_parser_begin(mine->answer.parser, &m->formats, m->tokenizer, g->answer_tools, g->opening);
+}
+
+bool chat_shows_part(const GenerateRequest *g, const AnswerPart *part, AnswerPart *shown) {
+    *shown = *part;
+    if (part->kind == ANSWER_REASONING) {
+        if (g->reasoning_is_content) shown->kind = ANSWER_CONTENT;
+        return !g->hides_reasoning;
+    }
+    return part->kind == ANSWER_CONTENT || !g->one_call || part->call == 0;
+}

@@ -1,0 +1,210 @@
+#include "api/openai.h"
+
+#include "base/version.h"
+#include "http/sse.h"
+#include "os/os.h"
+
+#include <math.h>
+#include <stdio.h>
+
+// ---- requests ----
+
+bool openai_check_model(const Api *api, const GenerateRequest *g, Error *err) {
+    if (!api->config.strict_model_name || !g->model.len || str_eq(g->model, api->config.served_model))
+        return true;
+    error_fill(err, ERR_NOT_FOUND, ERROR_NO_POSITION, "model: this worker serves \"%.*s\" alone",
+               STR_ARG(api->config.served_model));
+    snprintf(err->field, sizeof err->field, "model");
+    return false;
+}
+
+bool openai_read_stream_options(const JsonNode *root, GenerateRequest *g, Error *err) {
+    const JsonNode *options = json_get(root, STR("stream_options"));
+    if (!options || json_is(options, JSON_NULL)) return true;
+    if (!json_is(options, JSON_OBJECT)) return field_refuse_type(err, "stream_options", "an object", options);
+    const JsonNode *wanted = json_get(options, STR("include_usage"));
+    if (!wanted || json_is(wanted, JSON_NULL) || json_read_bool(wanted, &g->include_usage)) return true;
+    return field_refuse_type(err, "stream_options.include_usage", "a boolean", wanted);
+}
+
+// ---- answers ----
+
+const char *openai_finish_reason(const ApiAnswer *a) {
+    if (a->reason == STOP_LENGTH) return "length";
+    return answer_parser_calls(a->parser) ? "tool_calls" : "stop";
+}
+
+void openai_make_call_id(char out[CALL_ID_BYTES]) {
+    static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    uint64_t random;
+    os_random(&random, sizeof random);
+    for (int i = 0; i + 1 < CALL_ID_BYTES; i++, random /= 62)
+        out[i] = digits[random % 62];
+    out[CALL_ID_BYTES - 1] = 0;
+}
+
+// Equal ones, and equal requests, give equal answers: it names the program, the model's file and the device.
+static Str openai_fingerprint(Api *api) {
+    const BackendInfo *info = &api->config.bridge->status.info; // answers come after WORKER_READY
+    StrBuf b = STRBUF(api->fingerprint);
+    if (api->fingerprint[0]) return str_from_c(api->fingerprint);
+    strbuf_printf(&b, "orcd-%s-%016llx-", version_text, (unsigned long long)api->config.content_hash);
+    for (const char *c = info->device_name; c && *c; c++)
+        strbuf_put_char(&b, *c == ' ' ? '-' : *c);
+    return strbuf_str(&b);
+}
+
+void openai_put_head(JsonWriter *w, Api *api, const ApiRequest *r, const char *object) {
+    json_member_str(w, "id", str_from_c(r->id));
+    json_member_str(w, "object", str_from_c(object));
+    json_member_u64(w, "created", r->accepted_unix_ms / 1000);
+    json_member_str(w, "model", api->config.served_model);
+    json_member_str(w, "system_fingerprint", openai_fingerprint(api));
+}
+
+typedef struct {
+    uint64_t tokens_in, tokens_out, reasoning, prefill_ns, decode_ns, queued_ns;
+    double first_token_ms;
+} Figures;
+
+static Figures add_up(const Api *api, const ApiRequest *r) {
+    Figures f = {0};
+    uint32_t each = r->n_jobs / (r->fields.generate.n_prompts ? r->fields.generate.n_prompts : 1);
+    for (uint32_t i = 0; i < r->n_jobs; i++) {
+        const ApiJob *mine = &api->jobs[r->jobs[i]];
+        const ApiAnswer *a = &mine->answer;
+        if (i % each == 0) f.tokens_in += a->tokens_in; // choices of one prompt share it
+        f.tokens_out += a->tokens_out;
+        f.reasoning += a->reasoning_tokens;
+        f.prefill_ns = max_u64(f.prefill_ns, a->prefill_ns);
+        f.decode_ns = max_u64(f.decode_ns, a->decode_ns);
+        f.queued_ns = max_u64(f.queued_ns, mine->submitted_ns - mine->encoded_ns);
+        if (i == 0) f.first_token_ms = mine->first_token_ms;
+    }
+    return f;
+}
+
+void openai_put_usage(JsonWriter *w, const Api *api, const ApiRequest *r) {
+    Figures f = add_up(api, r);
+    json_key(w, "usage");
+    json_open_object(w);
+    json_member_u64(w, "prompt_tokens", f.tokens_in);
+    json_member_u64(w, "completion_tokens", f.tokens_out);
+    json_member_u64(w, "total_tokens", f.tokens_in + f.tokens_out);
+    json_key(w, "prompt_tokens_details");
+    json_open_object(w);
+    json_member_u64(w, "cached_tokens", 0); // no prompt is taken from a cache
+    json_close_object(w);
+    json_key(w, "completion_tokens_details");
+    json_open_object(w);
+    json_member_u64(w, "reasoning_tokens", f.reasoning);
+    json_close_object(w);
+    json_close_object(w);
+    json_key(w, "timings");
+    json_open_object(w);
+    json_member_fixed(w, "queued_ms", (double)f.queued_ns / 1e6, 3);
+    json_member_fixed(w, "prefill_ms", (double)f.prefill_ns / 1e6, 3);
+    json_member_fixed(w, "decode_ms", (double)f.decode_ns / 1e6, 3);
+    json_member_fixed(w, "first_token_ms", f.first_token_ms, 3);
+    uint64_t after_first = f.tokens_out > r->n_jobs ? f.tokens_out - r->n_jobs : 0;
+    json_member_fixed(w, "tokens_per_second",
+                      f.decode_ns ? (double)after_first * 1e9 / (double)f.decode_ns : 0, 1);
+    json_close_object(w);
+}
+
+void openai_put_logprob(JsonWriter *w, float value) {
+    json_put_f64(w, isfinite(value) ? (double)value + 0.0 : -9999.0); // (-0 becomes 0)
+}
+
+static void put_token(JsonWriter *w, const Api *api, int32_t id, float logprob) {
+    Str piece = tokenizer_piece(api->config.tokenizer, id, true);
+    json_member_str(w, "token", piece);
+    json_key(w, "logprob");
+    openai_put_logprob(w, logprob);
+    json_key(w, "bytes");
+    json_open_array(w);
+    for (size_t i = 0; i < piece.len; i++)
+        json_put_u64(w, (uint8_t)piece.ptr[i]);
+    json_close_array(w);
+}
+
+void openai_put_logprobs(JsonWriter *w, const Api *api, const TokenLogprobs *l) {
+    json_open_object(w);
+    put_token(w, api, l->token, l->logprob);
+    json_key(w, "top_logprobs");
+    json_open_array(w);
+    for (uint32_t i = 0; i < l->n_best; i++) {
+        json_open_object(w);
+        put_token(w, api, l->best[i].id, l->best[i].logprob);
+        json_close_object(w);
+    }
+    json_close_array(w);
+    json_close_object(w);
+}
+
+void openai_send(const ApiRequest *r, StrBuf *text) {
+    sse_event_end(text);
+    (void)http_stream_send(r->exchange, strbuf_str(text)); // gone: on_closed says so
+}
+
+void openai_end_stream(Api *api, const ApiRequest *r) {
+    StrBuf text = api_text(api);
+    strbuf_put(&text, STR("data: [DONE]\n\n"));
+    (void)http_stream_send(r->exchange, strbuf_str(&text));
+    (void)http_stream_end(r->exchange);
+}
+
+void openai_error(Api *api, ApiRequest *r, const Error *err) {
+    if (!r->is_answering) {
+        api_reply_request_error(api, r, err);
+        return;
+    }
+    StrBuf text = api_text(api);
+    JsonWriter w = sse_event_begin(&text, NULL);
+    api_put_error_body(&w, r->dialect->errors, err, str_from_c(r->correlation_id));
+    openai_send(r, &text);
+    openai_end_stream(api, r);
+}
+
+void openai_reply(Api *api, ApiRequest *r, const StrBuf *text) {
+    Error err;
+    bool is_whole = !text->truncated;
+    for (uint32_t i = 0; i < r->n_jobs; i++)
+        is_whole = is_whole && !api->jobs[r->jobs[i]].answer.is_full;
+    if (is_whole) {
+        api_reply_request(api, r, 200, strbuf_str(text));
+        return;
+    }
+    error_fill(&err, ERR_INVALID_REQUEST, ERROR_NO_POSITION,
+               "stream: the answer is longer than a whole one may be (%d MiB); ask for a stream",
+               ANSWER_KEPT_BYTES_MAX >> 20);
+    snprintf(err.field, sizeof err.field, "stream");
+    api_reply_request_error(api, r, &err);
+}
+
+// ---- jobs' events ----
+
+static void count_tokens(ApiAnswer *a, uint32_t tokens_out, bool reasoning) {
+    if (reasoning) a->reasoning_tokens += tokens_out - a->tokens_seen;
+    a->tokens_seen = tokens_out;
+}
+
+void openai_take_token(ApiJob *mine, const JobEvent *e, AnswerSink sink) {
+    ApiAnswer *a = &mine->answer;
+    bool was_reasoning = answer_parser_is_reasoning(a->parser);
+    if (e->token.has_logprobs) answer_keep_token(a, &e->token.logprobs);
+    if (e->token.is_mark) answer_parser_push_mark(a->parser, e->token.id, sink);
+    if (e->token.length) answer_parser_push(a->parser, (Str){e->token.text, e->token.length}, sink);
+    count_tokens(a, e->tokens_out, was_reasoning);
+}
+
+void openai_take_end(ApiJob *mine, const Job *job, const JobEvent *e, AnswerSink sink) {
+    ApiAnswer *a = &mine->answer;
+    count_tokens(a, e->tokens_out, answer_parser_is_reasoning(a->parser));
+    answer_parser_end(a->parser, e->end.token == TOKEN_INVALID ? TOKEN_NONE : e->end.token, sink);
+    a->reason = e->end.reason;
+    a->tokens_in = job->n_tokens;
+    a->tokens_out = e->tokens_out;
+    a->prefill_ns = e->prefill_ns;
+    a->decode_ns = e->decode_ns;
+}

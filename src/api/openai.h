@@ -1,0 +1,43 @@
+// What the answers of chat completions and completions have in common.
+#pragma once
+
+#include "api/api_internal.h"
+
+// ---- requests ----
+
+// What all OpenAI and Anthropic routes check of their fields: the model's name, where it must be ours.
+MUST_CHECK bool openai_check_model(const Api *api, const GenerateRequest *g, Error *err);
+// stream_options, where it is given: an object, with include_usage.
+MUST_CHECK bool openai_read_stream_options(const JsonNode *root, GenerateRequest *g, Error *err);
+
+// ---- answers ----
+
+// `reason` of a job that ended: "stop", "length", or "tool_calls" where it has called tools.
+const char *openai_finish_reason(const ApiAnswer *a);
+// A name for a call: nine letters and digits, which is what the strictest templates take.
+enum { CALL_ID_BYTES = 10 };
+void openai_make_call_id(char out[CALL_ID_BYTES]);
+
+// id, object, created, model, system_fingerprint.
+void openai_put_head(JsonWriter *w, Api *api, const ApiRequest *r, const char *object);
+// "usage" and "timings" of all jobs of a request.
+void openai_put_usage(JsonWriter *w, const Api *api, const ApiRequest *r);
+// A token as {token, logprob, bytes, top_logprobs}.
+void openai_put_logprobs(JsonWriter *w, const Api *api, const TokenLogprobs *l);
+// Infinitely small ones have a number, too, since clients want one.
+void openai_put_logprob(JsonWriter *w, float value);
+
+// Sends an event of data alone: what was written to `text` since sse_event_begin.
+void openai_send(const ApiRequest *r, StrBuf *text);
+// The last of a stream.
+void openai_end_stream(Api *api, const ApiRequest *r);
+// In a stream that began, as its last event; else as the answer.
+void openai_error(Api *api, ApiRequest *r, const Error *err);
+// A whole answer; an error where it was longer than can be sent or kept.
+void openai_reply(Api *api, ApiRequest *r, const StrBuf *text);
+
+// ---- jobs' events ----
+
+// Takes what an event says of a job's answer: its figures, and its text through the parser to the sink.
+void openai_take_token(ApiJob *mine, const JobEvent *e, AnswerSink sink);
+void openai_take_end(ApiJob *mine, const Job *job, const JobEvent *e, AnswerSink sink);

@@ -1,0 +1,100 @@
+#include "cli/serve_model.h"
+
+#include "base/hash.h"
+#include "os/os.h"
+
+// ---- name ----
+
+static bool is_name_character(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+}
+
+// "Qwen2.5 0.5B Instruct" becomes "qwen2.5-0.5b-instruct". Empty where nothing is left.
+static Str slug(Str name, Arena *arena) {
+    StrBuf b = strbuf_begin_in_arena(arena);
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+        char lower = c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+        bool is_gap = !is_name_character(lower);
+        if (is_gap && (b.len == 0 || b.ptr[b.len - 1] == '-')) continue;
+        strbuf_put_char(&b, is_gap ? '-' : lower);
+    }
+    while (b.len && b.ptr[b.len - 1] == '-')
+        b.len--;
+    return strbuf_end_in_arena(&b, arena);
+}
+
+static Str served_name(const Options *o, Model *m) {
+    if (o->served_model_name) return str_from_c(o->served_model_name);
+    Str name = slug(m->name, &m->arena);
+    return name.len ? name : STR("model");
+}
+
+// ---- sampling ----
+
+static double read_number(const GgufFile *file, const char *key) {
+    Error ignored; // a value of another type says nothing
+    float f;
+    uint32_t u;
+    int32_t i;
+    Str name = str_from_c(key);
+    if (!file || !gguf_find_value(file, name)) return (double)NAN;
+    if (gguf_opt_f32(file, name, &f, &ignored)) return (double)f;
+    if (gguf_opt_u32(file, name, &u, &ignored)) return u;
+    return gguf_opt_i32(file, name, &i, &ignored) ? (double)i : (double)NAN;
+}
+
+// A value that a request may not have is none.
+static double within(double value, double least, double most) {
+    return value >= least && value <= most ? value : (double)NAN;
+}
+
+static SamplingDefaults read_sampling(const GgufFile *file) {
+    return (SamplingDefaults){
+        .temperature = within(read_number(file, "general.sampling.temp"), 0, 2),
+        .top_p = within(read_number(file, "general.sampling.top_p"), 0, 1),
+        .min_p = within(read_number(file, "general.sampling.min_p"), 0, 1),
+        .top_k = within(read_number(file, "general.sampling.top_k"), 0, VOCAB_MAX),
+        .repetition_penalty = within(read_number(file, "general.sampling.penalty_repeat"), 0.01, 2),
+        .presence_penalty = within(read_number(file, "general.sampling.penalty_present"), -2, 2),
+        .frequency_penalty = within(read_number(file, "general.sampling.penalty_freq"), -2, 2),
+    };
+}
+
+// ---- content ----
+
+enum { SAMPLES = 64, SAMPLE_BYTES = 4096 };
+
+// A hash of the file's length, its metadata's beginning, and pieces from all over it. It tells files apart
+// that were not made to be mistaken for each other, and reads next to nothing.
+static uint64_t hash_content(const GgufFile *file) {
+    Sha256 hash;
+    uint8_t digest[32];
+    uint64_t value;
+    sha256_begin(&hash);
+    for (uint32_t p = 0; file && p < file->n_parts; p++) {
+        const GgufPart *part = &file->parts[p];
+        sha256_add(&hash, &part->size, sizeof part->size);
+        for (uint64_t i = 0; i < SAMPLES; i++) {
+            uint64_t at = part->size / SAMPLES * i;
+            sha256_add(&hash, part->data + at, (size_t)min_u64(SAMPLE_BYTES, part->size - at));
+        }
+    }
+    sha256_end(&hash, digest);
+    memcpy(&value, digest, sizeof value);
+    return value;
+}
+
+bool serve_model_open(const Options *o, Model *m, ServeModel *out, Error *err) {
+    Str source = {0};
+    *out = (ServeModel){
+        .served_model = served_name(o, m),
+        .sampling = read_sampling(m->file),
+        .content_hash = hash_content(m->file),
+    };
+    if (o->chat_template &&
+        !os_file_read(o->chat_template, TEMPLATE_SOURCE_BYTES_MAX, &m->arena, &source, err))
+        return error_prefix(err, "--chat-template");
+    return chat_model_open(m->file, m->tokenizer, source, o->tool_format, o->reasoning_format, &m->arena,
+                           &out->chat, err);
+}

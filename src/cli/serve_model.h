@@ -1,0 +1,17 @@
+// What the HTTP interface tells clients of the model, read off its file: its name, its usual sampling, its
+// chat template, and what tells it from others.
+#pragma once
+
+#include "api/api.h"
+#include "cli/model.h"
+
+typedef struct {
+    Str served_model;
+    SamplingDefaults sampling;
+    ChatModel chat;
+    uint64_t content_hash;
+} ServeModel;
+
+// In the model's arena. Errors: --chat-template's file cannot be read, --tool-format or --reasoning-format
+// name no format (ERR_USAGE). A template that does not compile is no error: ServeModel.chat.missing has it.
+MUST_CHECK bool serve_model_open(const Options *o, Model *m, ServeModel *out, Error *err);
