@@ -99,7 +99,11 @@ static const struct {
     {"run --model a --temperature nan", "--temperature nan: must be a number from 0 to 2"},
     {"run --model a --seed 18446744073709551616",
      "--seed 18446744073709551616: must be a whole number from 0 to 18446744073709551615"},
-    {"run --model a --stop a --stop b --stop c --stop d --stop e", "--stop e: may be given at most 4 times"},
+    {"run --model a"
+     " --stop a --stop b --stop c --stop d --stop e --stop f --stop g --stop h --stop i --stop j --stop k "
+     "--stop l"
+     " --stop m --stop n --stop o --stop p --stop q",
+     "--stop q: may be given at most 16 times"},
     {"run --model a --prompt x --file y", "--prompt, --file: give one of them, not both"},
     {"run --model a --system x", "--system: needs --chat"},
     {"run --model a --chat=perhaps", "--chat perhaps: must be true or false"},
