@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
-enum { WORDS_MAX = 16 };
+enum { WORDS_MAX = 64 };
 
 // Environment of the case at hand: "NAME=value" pairs.
 static const char *const *environment;
