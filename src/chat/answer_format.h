@@ -29,6 +29,9 @@ typedef struct {
 MUST_CHECK bool answer_formats_find(Str template_source, const Tokenizer *t, const char *tool_name,
                                     const char *reasoning_name, AnswerFormats *out, Error *err);
 
+// Whether both names are known; errors as above.
+MUST_CHECK bool answer_formats_check(const char *tool_name, const char *reasoning_name, Error *err);
+
 // "hermes", "think", …; "none".
 const char *answer_tool_format_name(const AnswerFormats *f);
 const char *answer_reasoning_format_name(const AnswerFormats *f);
