@@ -1,20 +1,190 @@
 #include "chat/prompt.h"
 
-bool chat_model_open(const GgufFile *file, const Tokenizer *t, Str override_source, const char *tool_format,
-                     const char *reasoning_format, Arena *arena, ChatModel *m, Error *err) {
-    *m = (ChatModel){.tokenizer = t, .source = override_source};
-    if (!m->source.len && (!file || !chat_template_find(file, false, &m->source, &m->missing))) return true;
-    m->n_constants = chat_template_constants(t, file, m->constants);
-    if (!template_compile(m->source, arena, &m->plain, &m->missing)) return true;
+#include "base/utf8.h"
+#include "json/json_builder.h"
+#include "text/unicode.h"
+
+#include <stdio.h>
+
+// ---- the model ----
+
+static bool contains(Str text, Str part) {
+    return text.len && memmem(text.ptr, text.len, part.ptr, part.len) != NULL;
+}
+
+// A template that cannot be used: completions and /execute work without one.
+static bool set_missing(ChatModel *m, const char *what, const Error *reason) {
+    m->plain = m->with_tools = NULL;
+    m->source = (Str){0};
+    (void)error_set(&m->missing, ERR_INVALID_REQUEST, "%s%.400s; --chat-template names a file with one", what,
+                    reason->message);
+    return true;
+}
+
+static bool compile(ChatModel *m, Str source, Arena *arena, const Template **out, bool *ok, Error *err) {
+    Error reason;
+    *ok = template_compile(source, arena, out, &reason);
+    if (*ok) return true;
+    if (reason.code != ERR_NO_MEMORY) return set_missing(m, "the chat template cannot be used: ", &reason);
+    *err = reason;
+    return false;
+}
+
+static bool open_templates(ChatModel *m, const GgufFile *file, Str override_source, Arena *arena,
+                           Error *err) {
+    Str with_tools = override_source;
+    bool ok;
+    Error reason;
+    m->source = override_source;
+    if (!override_source.ptr && !file) {
+        (void)error_set(&reason, ERR_UNSUPPORTED, "there is no model file with a chat template");
+        return set_missing(m, "", &reason);
+    }
+    if (!override_source.ptr && (!chat_template_find(file, false, &m->source, &reason) ||
+                                 !chat_template_find(file, true, &with_tools, &reason)))
+        return set_missing(m, "", &reason);
+    if (!compile(m, m->source, arena, &m->plain, &ok, err)) return false;
     m->with_tools = m->plain;
-    return answer_formats_find(m->source, t, tool_format, reasoning_format, &m->formats, err);
+    if (!ok || str_eq(with_tools, m->source)) return true;
+    return compile(m, with_tools, arena, &m->with_tools, &ok, err);
+}
+
+// Whether a user's message shows in the prompt when its content is given as a string (or as parts).
+static bool shows_content(const ChatModel *m, bool as_parts, Arena scratch) {
+    static const char body[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"marmalade\"}]}";
+    const JsonNode *variables;
+    ConversationInput in = {.content_parts = as_parts};
+    TemplateText text;
+    Error ignored;
+    in.root = json_parse(str_from_c(body), &scratch, &(JsonLimits){0}, &ignored);
+    return in.root && conversation_from_chat(&in, &scratch, &variables, &ignored) &&
+           chat_render(m, variables, 0, &scratch, &text, &ignored) && contains(text.text, STR("marmalade"));
+}
+
+bool chat_model_open(const GgufFile *file, const Tokenizer *t, Str override_source, const char *tool_format,
+                     const char *reasoning_format, Arena *arena, ChatModel *out, Error *err) {
+    *out = (ChatModel){.tokenizer = t};
+    out->n_constants = chat_template_constants(t, file, out->constants);
+    if (!open_templates(out, file, override_source, arena, err)) return false;
+    if (!answer_formats_find(out->source, t, tool_format, reasoning_format, &out->formats, err)) return false;
+    if (contains(out->source, STR("developer"))) out->developer_role = "developer";
+    // Templates of models that see pictures may read parts alone, and would show nothing of a string.
+    if (out->plain)
+        out->content_parts = !shows_content(out, false, *arena) && shows_content(out, true, *arena);
+    return true;
+}
+
+ConversationInput chat_model_input(const ChatModel *m, const JsonNode *root) {
+    return (ConversationInput){
+        .root = root, .developer_role = m->developer_role, .content_parts = m->content_parts};
+}
+
+// ---- rendering ----
+
+static Str without_outer_blanks(Str s) {
+    uint32_t codepoint;
+    size_t length;
+    while ((length = utf8_decode(s, &codepoint)) != 0 && unicode_is_space(codepoint))
+        s = str_slice(s, length, s.len);
+    while (s.len) {
+        size_t at = s.len - 1;
+        while (at > 0 && ((uint8_t)s.ptr[at] & 0xC0) == 0x80)
+            at--;
+        if (!utf8_decode(str_slice(s, at, s.len), &codepoint) || !unicode_is_space(codepoint)) break;
+        s.len = at;
+    }
+    return s;
+}
+
+// The last message's text, of a list of parts the last one's.
+static Str final_content(const JsonNode *variables) {
+    const JsonNode *messages = json_get(variables, STR("messages")), *last = NULL;
+    Str text = {0};
+    if (!json_is(messages, JSON_ARRAY)) return text;
+    for (const JsonNode *e = json_first(messages); e != json_end(messages); e = json_next(e))
+        last = e;
+    const JsonNode *content = json_get(last, STR("content"));
+    if (json_read_str(content, &text) || !json_is(content, JSON_ARRAY)) return text;
+    for (const JsonNode *p = json_first(content); p != json_end(content); p = json_next(p))
+        if (!json_read_str(json_get(p, STR("text")), &text)) text = (Str){0};
+    return text;
+}
+
+// The end of the last place of `part` in text (Knuth, Morris and Pratt's search, from the back), 0 for none.
+// `fallback` has part.len slots.
+static size_t find_last(Str text, Str part, uint32_t *fallback) {
+    size_t n = part.len, k = 0;
+    fallback[0] = 0;
+    for (size_t i = 1; i < n; i++) {
+        while (k && part.ptr[n - 1 - i] != part.ptr[n - 1 - k])
+            k = fallback[k - 1];
+        if (part.ptr[n - 1 - i] == part.ptr[n - 1 - k]) k++;
+        fallback[i] = (uint32_t)k;
+    }
+    k = 0;
+    for (size_t i = text.len; i-- > 0;) {
+        while (k && text.ptr[i] != part.ptr[n - 1 - k])
+            k = fallback[k - 1];
+        if (text.ptr[i] == part.ptr[n - 1 - k]) k++;
+        if (k == n) return i + n;
+    }
+    return 0;
+}
+
+static bool cut_text(TemplateText *text, size_t length, Arena *arena, Error *err) {
+    TextSpan *spans = arena_new(arena, TextSpan, text->n_spans);
+    uint32_t n = 0;
+    if (!spans) return error_set(err, ERR_NO_MEMORY, "no memory for a prompt's spans");
+    for (uint64_t at = 0; n < text->n_spans && at < length; at += text->spans[n++].length)
+        spans[n] = (TextSpan){min_u64(text->spans[n].length, length - at), text->spans[n].from_request};
+    *text = (TemplateText){.text = str_slice(text->text, 0, length), .spans = spans, .n_spans = n};
+    return true;
+}
+
+// Cuts the prompt behind the last message's content, as transformers does: blanks around it may have been
+// trimmed by the template; those behind it stay where the template has kept them. Only text of the request
+// counts, so that a short content is not found in the template's own words.
+static bool cut_behind_final(const JsonNode *variables, Arena *arena, TemplateText *text, Error *err) {
+    Str content = final_content(variables), core = without_outer_blanks(content);
+    Arena scratch = *arena;
+    uint32_t *fallback = core.len ? arena_new(&scratch, uint32_t, core.len) : NULL;
+    if (core.len == 0)
+        return error_set(err, ERR_INVALID_REQUEST, "continue_final_message: the last message has no text");
+    if (!fallback) return error_set(err, ERR_NO_MEMORY, "no memory to continue a message");
+    uint64_t end = text->text.len;
+    size_t found = 0;
+    for (uint32_t i = text->n_spans; i-- > 0 && !found;) {
+        uint64_t begin = end - text->spans[i].length;
+        if (text->spans[i].from_request) found = find_last(str_slice(text->text, begin, end), core, fallback);
+        if (found) found += begin;
+        end = begin;
+    }
+    if (!found)
+        return error_set(err, ERR_INVALID_REQUEST,
+                         "continue_final_message: the chat template changes or leaves out the last message's "
+                         "text, so the prompt cannot end in it");
+    Str tail = str_slice(content, (size_t)(core.ptr - content.ptr) + core.len, content.len);
+    if (str_starts_with(str_slice(text->text, found, text->text.len), tail)) found += tail.len;
+    return cut_text(text, found, arena, err);
 }
 
 bool chat_render(const ChatModel *m, const JsonNode *variables, uint64_t unix_ms, Arena *arena,
                  TemplateText *out, Error *err) {
+    const Template *template = chat_template_has_tools(variables) ? m->with_tools : m->plain;
     TemplateInput input = {
         .variables = variables, .constants = m->constants, .n_constants = m->n_constants, .unix_ms = unix_ms};
-    return template_render(m->plain, &input, arena, out, err);
+    bool continues = false;
+    if (!template) {
+        *err = m->missing;
+        return false;
+    }
+    if (!template_render(template, &input, arena, out, err)) {
+        if (err->code == ERR_INVALID_REQUEST) (void)error_prefix(err, "chat template");
+        return false;
+    }
+    if (!json_read_bool(json_get(variables, STR("continue_final_message")), &continues) || !continues)
+        return true;
+    return cut_behind_final(variables, arena, out, err);
 }
 
 bool chat_encode_text(const ChatModel *m, const TemplateText *text, Arena *ids_arena, Arena scratch,

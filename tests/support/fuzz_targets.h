@@ -43,6 +43,9 @@ void fuzz_vocabulary(const uint8_t *data, size_t size);
 void fuzz_text(const uint8_t *data, size_t size);
 // A system message, a zero byte and a user's message: neither can make a turn.
 void fuzz_chat(const uint8_t *data, size_t size);
+// A byte that picks the API, and a request's body: errors name a place; variables have the shape that
+// templates and the reader of tools rely on.
+void fuzz_conversation(const uint8_t *data, size_t size);
 // A chat template, a zero byte, and its variables in JSON: spans cover what is rendered, and errors are the
 // template's.
 void fuzz_template(const uint8_t *data, size_t size);
