@@ -54,7 +54,8 @@ bool chat_encode_conversation(Api *api, ApiRequest *r, ConversationReader read, 
         err->code = ERR_INVALID_REQUEST;
         return false;
     }
-    if (!read(&(ConversationInput){.root = g->root}, &arena, &variables, err) ||
+    ConversationInput input = chat_model_input(m, g->root);
+    if (!read(&input, &arena, &variables, err) ||
         !chat_render(m, variables, api->config.bridge->unix_ms(), &arena, &rendered, err))
         return false;
     if (rendered.text.len > RENDERED_BYTES_MAX || rendered.n_spans > RENDERED_SPANS_MAX)
