@@ -463,10 +463,21 @@ static void compile(const Build *build, Unit **units, size_t count) {
     clear_progress();
 }
 
+#include "tests/build/page.c"
+
 // ---- generated sources ----
 
-// src/base/embed.h: each embedded file as a pair of assembler labels. Sizes and hashes make the text, and so
-// the object's key, change with the content.
+// Assembler that puts a file's bytes, and a zero, at a label. Sizes and hashes make the text, and so the
+// object's key, change with the content.
+static void embed_bytes(Bytes *code, const char *label, const char *path, const Bytes *content) {
+    unsigned long long hash = hash_of(content->data, content->size);
+    bytes_add_text(code, text_of("__asm__(\".section .rodata\\n.balign 16\\n%s: .incbin \\\"%s\\\""
+                                 "\\n.byte 0\\n.previous\\n\"); // %016llx\n"
+                                 "extern const unsigned char %s[];\n",
+                                 label, path, hash, label));
+}
+
+// src/base/embed.h: what is in EMBEDDED_FOLDER, and the page.
 static const char *generate_embedded(const Build *build) {
     List files = {0};
     find_files(EMBEDDED_FOLDER, "", &files);
@@ -480,12 +491,7 @@ static const char *generate_embedded(const Build *build) {
         if (ends_with(path, EMBEDDED_EXCEPT)) continue;
         Bytes content;
         if (!file_read(path, &content)) die("%s: %s", path, strerror(errno));
-        unsigned long long hash = hash_of(content.data, content.size);
-        bytes_add_text(&code,
-                       text_of("__asm__(\".section .rodata\\n.balign 16\\nembedded_%zu: .incbin \\\"%s\\\""
-                               "\\n.byte 0\\n.previous\\n\"); // %016llx\n"
-                               "extern const unsigned char embedded_%zu[];\n",
-                               count, path, hash, count));
+        embed_bytes(&code, text_of("embedded_%zu", count), path, &content);
         const char *name = path + strlen(EMBEDDED_FOLDER) + 1;
         bytes_add_text(&table, text_of("    {\"%s\", embedded_%zu, %zu},\n", name, count, content.size));
         count++;
@@ -493,8 +499,15 @@ static const char *generate_embedded(const Build *build) {
     bytes_add_text(&table, "    {0},\n};\n");
     bytes_add_text(&code, table.data);
     bytes_add_text(&code, text_of("const size_t embedded_file_count = %zu;\n", count));
+    const char *page_path = text_of("%sgenerated/page.html", build->object_folder);
+    Bytes page = join_page();
+    make_folders(page_path);
+    file_write(page_path, page.data, page.size);
+    embed_bytes(&code, "embedded_page_bytes", page_path, &page);
+    bytes_add_text(&code, text_of("const EmbeddedFile embedded_page = {\"page.html\", embedded_page_bytes, "
+                                  "%zu};\n",
+                                  page.size));
     const char *path = text_of("%sgenerated/embedded.c", build->object_folder);
-    make_folders(path);
     file_write(path, code.data, code.size);
     return path;
 }

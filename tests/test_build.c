@@ -151,6 +151,14 @@ static void run_build_step(const BuildStep *step) {
     CHECK_INT_EQ(0, shell(out, sizeof out, "'%s'", test_tmp_path("build/worker-orcd")));
 }
 
+// The page of the last build.
+static void check_page(const char *expected) {
+    static char page[4096];
+    CHECK_INT_EQ(
+        0, shell(page, sizeof page, "cat '%s'/build/obj/release*/generated/page.html", test_tmp_path("")));
+    CHECK_STR_EQ(expected, page);
+}
+
 #define MAIN_C "#include \"base/a.h\"\nint main(void) {\n    return a() - A;\n}\n"
 
 TEST_SLOW(build_compiles_what_changed, 120) {
@@ -164,6 +172,9 @@ TEST_SLOW(build_compiles_what_changed, 120) {
     write_file("src/base/embed.h",
                "#include <stddef.h>\ntypedef struct {\n    const char *name;\n    const unsigned "
                "char *data;\n    size_t size;\n} EmbeddedFile;\n");
+    write_file("src/api/page/page.html", "<style>\n@include a.css\n</style>\n@include a.js\nend");
+    write_file("src/api/page/a.css", "p { }\n");
+    write_file("src/api/page/a.js", "import { b } from \"./b.js\";\n\nexport const a = b;\n  export");
     write_file("src/base/version.h", "extern const char version_text[];\n");
     write_file("src/base/a.h", "#pragma once\n#define A 1\nint a(void);\n");
     write_file("src/base/a.c", "#include \"base/a.h\"\nint a(void) {\n    return A;\n}\n");
@@ -176,6 +187,13 @@ TEST_SLOW(build_compiles_what_changed, 120) {
          "built 2 of 5 files"},
         {"an embedded file", "kernels_src/b.cu", "b", "build", 0, "built 1 of 5 files"},
         {"the same with other bytes", "kernels_src/b.cu", "c", "build", 0, "built 1 of 5 files"},
+        {"a part of the page", "src/api/page/a.css", "q { }\n", "build", 0, "built 1 of 5 files"},
+        {"one that is missing", "src/api/page/page.html", "@include none.js\n", "build", 1,
+         "src/api/page/none.js: No such file"},
+        {"the end of a script", "src/api/page/page.html", "@include a.js\n", "build", 0,
+         "built 1 of 5 files"},
+        {"in a script", "src/api/page/a.js", "// </script>\n", "build", 1, "cannot be written in a script"},
+        {"not in it", "src/api/page/a.js", "export const c = 1;\n", "build", 0, "built 1 of 5 files"},
         {"a new source", "src/base/c.c", "int c;\n", "build", 0, "built 1 of 6 files"},
         {"other flags", NULL, NULL, "build --debug", 0, "built 5 of 5 files"},
         {"back", NULL, NULL, "build", 0, NULL},
@@ -190,8 +208,11 @@ TEST_SLOW(build_compiles_what_changed, 120) {
         {"unknown flag", NULL, NULL, "--fast", 2, "there is no flag --fast"},
         {"unknown command", NULL, NULL, "bild", 2, "there is no command bild"},
     };
-    for (size_t i = 0; i < COUNT_OF(steps); i++)
+    for (size_t i = 0; i < COUNT_OF(steps); i++) {
         run_build_step(&steps[i]);
+        if (i == 0) check_page("<style>\np { }\n</style>\n\nconst a = b;\n  export\nend\n");
+    }
+    check_page("const c = 1;\n");
 #if defined(__x86_64__) && defined(__GLIBC__)
     static const BuildStep newer = {
         "a function that old C libraries lack",

@@ -253,8 +253,10 @@ bool api_create(const ApiConfig *config, Arena *arena, Api **out, Error *err) {
     bool ok = api != NULL;
     if (ok) {
         api->config = *config;
-        for (uint32_t i = 0; i < config->n_files; i++)
+        for (uint32_t i = 0; i < config->n_files; i++) {
             assert(config->files[i].size <= API_FILE_BYTES_MAX);
+            assert(config->files[i].n_headers <= API_FILE_HEADERS_MAX);
+        }
         api->jobs = arena_new(arena, ApiJob, config->bridge->n_jobs);
         api->text = (char *)os_arena(API_TEXT_BYTES).next; // most of it is never touched
         ok = api->jobs && api->text && api_requests_create(api, arena) &&

@@ -2,7 +2,7 @@
 
 #include <assert.h>
 
-enum { EXTRA_HEADERS_MAX = 2 };
+enum { EXTRA_HEADERS_MAX = 2 + API_FILE_HEADERS_MAX };
 
 StrBuf api_text(Api *api) {
     return strbuf_from_memory(api->text, API_TEXT_BYTES);
@@ -59,14 +59,18 @@ void api_reply_preflight(Api *api, HttpExchange exchange) {
 void api_reply_file(Api *api, HttpExchange exchange, const HttpRequest *request, const ApiFile *file) {
     char tag[API_FILE_TAG_BYTES];
     api_file_tag(file, tag);
-    HttpHeader headers[] = {{STR("ETag"), str_from_c(tag)}, {STR("Cache-Control"), STR("no-cache")}};
+    HttpHeader headers[EXTRA_HEADERS_MAX] = {{STR("ETag"), str_from_c(tag)},
+                                             {STR("Cache-Control"), STR("no-cache")}};
+    uint32_t n_headers = 2;
+    for (uint32_t i = 0; i < file->n_headers; i++)
+        headers[n_headers++] = file->headers[i];
     const Str *known = http_request_header(request, STR("If-None-Match"));
     if (known && api_file_is_known(*known, str_from_c(tag))) {
-        reply(api, exchange, 304, NULL, (Str){0}, headers, COUNT_OF(headers));
+        reply(api, exchange, 304, NULL, (Str){0}, headers, n_headers);
         return;
     }
     Str body = {file->data, file->size};
-    reply(api, exchange, 200, file->content_type, body, headers, COUNT_OF(headers));
+    reply(api, exchange, 200, file->content_type, body, headers, n_headers);
 }
 
 void api_put_error(JsonWriter *w, const Error *err, Str correlation_id) {

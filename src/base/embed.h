@@ -1,5 +1,5 @@
-// Files that are part of the program: everything in kernels_src/ but its notes for people. The build writes
-// the table, sorted by name.
+// Files that are part of the program: everything in kernels_src/ but its notes for people, and the page. The
+// build writes the table, sorted by name.
 #pragma once
 
 #include <stddef.h>
@@ -12,3 +12,6 @@ typedef struct {
 
 extern const EmbeddedFile embedded_files[];
 extern const size_t embedded_file_count;
+
+// What is served at "/": src/api/page/page.html with its styles and scripts in it.
+extern const EmbeddedFile embedded_page;

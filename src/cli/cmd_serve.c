@@ -1,4 +1,5 @@
 #include "api/api.h"
+#include "api/page.h"
 #include "base/uuid.h"
 #include "base/version.h"
 #include "cli/callback.h"
@@ -37,6 +38,7 @@ typedef struct {
     int supervisor;     // os_supervisor_open
     Bridge bridge;
     HttpServer *server;
+    ApiPage page;
     Api *api;
     bool was_ready; // read after the engine thread was joined
 } Worker;
@@ -301,7 +303,10 @@ static bool open_server(Worker *w, Error *err) {
         .strict_model_name = o->strict_model_name,
         .model_ref = str_from_c(w->model_ref),
         .quant_kind = str_from_c(w->model.quant_kind),
+        .files = &w->page.file,
+        .n_files = o->no_ui ? 0 : 1,
     };
+    api_page_init(&w->page);
     if (!api_create(&config, arena, &w->api, err)) return false;
     HttpServerConfig server = {
         .host = str_from_c(o->host), .port = (uint16_t)o->port, .handler = api_handler(w->api)};

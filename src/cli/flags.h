@@ -87,6 +87,7 @@ typedef struct {
     const char *cors_origin;
     StrList allowed_hosts; // each a comma-separated list
     bool sandbox;
+    bool no_ui;
 
     const char *served_model_name; // NULL: by the model's
     bool strict_model_name;

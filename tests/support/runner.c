@@ -277,6 +277,16 @@ void test_needs_python(const char *module) {
     test_end();
 }
 
+void test_needs_program(const char *name) {
+    char command[256];
+    snprintf(command, sizeof command, "command -v %s >/dev/null 2>&1", name);
+    if (system(command) == 0) return;
+    const char *ci = getenv("CI");
+    if (!ci || !ci[0]) test_skip("there is no program %s", name);
+    test_fail(__FILE__, __LINE__, "there is no program %s", name);
+    test_end();
+}
+
 bool test_is_sanitized(void) {
     return SANITIZED;
 }
