@@ -64,7 +64,7 @@ bool chat_encode_conversation(Api *api, ApiRequest *r, ConversationReader read, 
                          "%d are allowed",
                          rendered.text.len, RENDERED_BYTES_MAX);
     tools = json_get(variables, STR("tools"));
-    bool has_tools = json_is(tools, JSON_ARRAY) && tools->length;
+    bool has_tools = g->tools && json_is(tools, JSON_ARRAY) && tools->length;
     *scratch = api->scratch;
     if (has_tools && !answer_tools_read(tools, kept, &g->answer_tools, err)) return false;
     g->opening = answer_opening(&m->formats, rendered.text);

@@ -1,0 +1,350 @@
+// POST /v1/chat/completions and /v1/completions over real sockets, with a backend that draws a given text.
+#include "api_client.h"
+#include "fake_worker.h"
+#include "json_path.h"
+#include "os/os.h"
+#include "runner.h"
+#include "worker_process.h"
+
+#include <stdio.h>
+
+#define CHAT "/v1/chat/completions"
+#define COMPLETIONS "/v1/completions"
+#define TEMPLATE                                                                                 \
+    "{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content }}" \
+    "<|eot_id|>{% endfor %}{# <think> </think> <tool_call> </tool_call> tools #}"                \
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+#define HI "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
+#define TOOLS "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"look\",\"parameters\":{}}}]"
+
+enum { DATA_MAX = 256 };
+
+static FakeWorker *start(const char *script) {
+    return fake_worker_start(&(FakeConfig){
+        .script = script, .n_jobs = 2, .n_queued = 8, .chat_template = TEMPLATE, .tool_format = "hermes"});
+}
+
+// ---- whole answers ----
+
+TEST(api_chat_whole) {
+    static const struct {
+        const char *script, *body, *path, *value;
+    } rows[] = {
+        {"Hello.", "{" HI "}", "choices.0.message.content", "Hello."},
+        {"Hello.", "{" HI "}", "choices.0.message.role", "assistant"},
+        {"Hello.", "{" HI "}", "choices.0.finish_reason", "stop"},
+        {"Hello.", "{" HI "}", "choices.0.logprobs", "null"},
+        {"Hello.", "{" HI "}", "choices.0.message.tool_calls", "nothing"},
+        {"Hello.", "{" HI "}", "choices.0.message.reasoning_content", "nothing"},
+        {"Hello.", "{" HI "}", "object", "chat.completion"},
+        {"Hello.", "{" HI "}", "model", "tiny"},
+        {"Hello.", "{" HI ",\"model\":\"another\"}", "model", "tiny"},
+        {"Hello.", "{" HI ",\"max_tokens\":2}", "choices.0.finish_reason", "length"},
+        {"Hello.", "{" HI ",\"max_completion_tokens\":2,\"max_tokens\":5}", "usage.completion_tokens", "2"},
+        {"Hello.", "{" HI ",\"max_tokens\":1000000}", "choices.0.finish_reason", "stop"},
+        {"Hello.", "{" HI ",\"max_tokens\":-1}", "choices.0.finish_reason", "stop"},
+        {"Hello.", "{" HI ",\"stop\":\"lo\"}", "choices.0.message.content", "Hel"},
+        {"Hello.", "{" HI ",\"stop\":[\"q\",\"l\"]}", "choices.0.message.content", "He"},
+        {"Hello.", "{" HI ",\"stop\":null,\"seed\":null,\"n\":null,\"tools\":null,\"logprobs\":null}",
+         "choices.0.message.content", "Hello."},
+        {"Hello.", "{" HI ",\"n\":3}", "choices.2.message.content", "Hello."},
+        {"Hello.", "{" HI ",\"n\":3}", "choices.2.index", "2"},
+        {"Hello.", "{" HI ",\"n\":3}", "usage.completion_tokens", "15"},
+        {"ab", "{" HI ",\"logprobs\":true}", "choices.0.logprobs.content.1.token", "b"},
+        {"ab", "{" HI ",\"logprobs\":true}", "choices.0.logprobs.content.1.bytes", "[98]"},
+        {"ab", "{" HI ",\"logprobs\":true}", "choices.0.logprobs.content.2", "nothing"},
+        {"<think>Hm.</think>Yes.", "{" HI "}", "choices.0.message.reasoning_content", "Hm."},
+        {"<think>Hm.</think>Yes.", "{" HI "}", "choices.0.message.content", "Yes."},
+        {"<think>Hm.</think>Yes.", "{" HI ",\"include_reasoning\":false}",
+         "choices.0.message.reasoning_content", "nothing"},
+        {"<think>Hm.</think>Yes.", "{" HI ",\"separate_reasoning\":false}", "choices.0.message.content",
+         "Hm.Yes."},
+        {"<tool_call>{\"name\":\"look\",\"arguments\":{\"a\":1}}</tool_call>", "{" HI "," TOOLS "}",
+         "choices.0.message.tool_calls.0.function.name", "look"},
+        {"<tool_call>{\"name\":\"look\",\"arguments\":{\"a\":1}}</tool_call>", "{" HI "," TOOLS "}",
+         "choices.0.message.tool_calls.0.function.arguments", "{\"a\":1}"},
+        {"<tool_call>{\"name\":\"look\",\"arguments\":{\"a\":1}}</tool_call>", "{" HI "," TOOLS "}",
+         "choices.0.message.content", "null"},
+        {"<tool_call>{\"name\":\"look\",\"arguments\":{\"a\":1}}</tool_call>", "{" HI "," TOOLS "}",
+         "choices.0.finish_reason", "tool_calls"},
+        {"<tool_call>{\"name\":\"look\",\"arguments\":{\"a\":1}}</tool_call>",
+         "{" HI "," TOOLS ",\"tool_choice\":\"none\"}", "choices.0.message.content",
+         "<tool_call>{\"name\":\"look\",\"arguments\":{\"a\":1}}</tool_call>"},
+        {"<tool_call>{\"name\":\"lo", "{" HI "," TOOLS "}", "choices.0.message.content",
+         "<tool_call>{\"name\":\"lo"},
+    };
+    FakeWorker *f = NULL;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s %s %s", rows[i].script, rows[i].body, rows[i].path);
+        bool is_new = i == 0 || strcmp(rows[i].script, rows[i - 1].script) != 0;
+        if (is_new && f) shut_down(f);
+        if (is_new) f = start(rows[i].script);
+        Answer a = ask(f, "POST", CHAT, rows[i].body);
+        CHECK_INT_EQ(200, a.status);
+        CHECK_STR_EQ(rows[i].value, json_text_at(json_root(a.body), rows[i].path));
+    }
+    shut_down(f);
+}
+
+TEST(api_completions_whole) {
+    static const struct {
+        const char *body, *path, *value;
+    } rows[] = {
+        {"{\"prompt\":\"x\"}", "choices.0.text", "Hello."},
+        {"{\"prompt\":\"x\"}", "object", "text_completion"},
+        {"{\"prompt\":\"x\"}", "choices.0.finish_reason", "stop"},
+        {"{\"prompt\":[1,2,3]}", "usage.prompt_tokens", "3"},
+        {"{\"prompt\":[[1,2],[3,4,5]]}", "usage.prompt_tokens", "5"},
+        {"{\"prompt\":[\"x\",\"y\"],\"n\":2}", "choices.3.text", "Hello."},
+        {"{\"prompt\":[\"x\",\"y\"],\"n\":2}", "choices.3.index", "3"},
+        {"{\"prompt\":[\"x\",\"y\"],\"n\":2,\"echo\":true}", "choices.1.text", "xHello."},
+        {"{\"prompt\":[\"x\",\"y\"],\"n\":2,\"echo\":true}", "choices.2.text", "yHello."},
+        {"{\"prompt\":[72,73],\"echo\":true,\"max_tokens\":1}", "choices.0.text", "HIH"},
+        {"{\"prompt\":\"x\",\"logprobs\":2}", "choices.0.logprobs.tokens.4", "."},
+        {"{\"prompt\":\"x\",\"logprobs\":2}", "choices.0.logprobs.text_offset", "[0,1,2,4,5]"},
+        {"{\"prompt\":\"x\"}", "choices.0.logprobs", "null"},
+    };
+    FakeWorker *f = start("Hello.");
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s %s", rows[i].body, rows[i].path);
+        Answer a = ask(f, "POST", COMPLETIONS, rows[i].body);
+        CHECK_INT_EQ(200, a.status);
+        CHECK_STR_EQ(rows[i].value, json_text_at(json_root(a.body), rows[i].path));
+    }
+    shut_down(f);
+}
+
+// ---- refusals ----
+
+TEST(api_generate_refuses_by_name) {
+    static const struct {
+        const char *path, *body;
+        uint16_t status;
+        const char *param, *message;
+    } rows[] = {
+        {CHAT, "{}", 400, "messages", "messages: must be an array of messages, found nothing"},
+        {CHAT, "{\"messages\":\"hi\"}", 400, "messages",
+         "messages: must be an array of messages, found a string"},
+        {CHAT, "[]", 400, "null", "the body must be a JSON object, found an array"},
+        {CHAT, "{" HI ",\"temperature\":\"1\"}", 400, "temperature",
+         "temperature: must be a number, found a string"},
+        {CHAT, "{" HI ",\"temperature\":2.5}", 400, "temperature",
+         "temperature: 2.5 is out of range; allowed is 0 to 2"},
+        {CHAT, "{" HI ",\"n\":9}", 400, "n", "n: 9 is out of range; allowed is 1 to 8"},
+        {CHAT, "{" HI ",\"top_logprobs\":2}", 400, "top_logprobs", "top_logprobs: goes with logprobs: true"},
+        {CHAT, "{" HI ",\"stop\":[\"\"]}", 400, "stop", "stop[0]: must not be empty"},
+        {CHAT, "{" HI ",\"stop\":3}", 400, "stop",
+         "stop: must be a string or an array of strings, found a number"},
+        {CHAT, "{" HI ",\"stream_options\":1}", 400, "stream_options",
+         "stream_options: must be an object, found a number"},
+        {CHAT, "{" HI "," TOOLS ",\"tool_choice\":\"required\"}", 400, "tool_choice",
+         "tool_choice: a call cannot be forced yet; \"auto\" and \"none\" are supported"},
+        {CHAT, "{" HI "," TOOLS ",\"tool_choice\":{\"type\":\"function\"}}", 400, "tool_choice",
+         "tool_choice: a call cannot be forced yet; \"auto\" and \"none\" are supported"},
+        {CHAT, "{" HI ",\"response_format\":{\"type\":\"json_object\"}}", 400, "response_format",
+         "response_format: is not supported; structured output is not supported yet"},
+        {CHAT, "{" HI ",\"functions\":[{}]}", 400, "functions", "functions: is not supported; use tools"},
+        {CHAT, "{" HI ",\"modalities\":[\"text\",\"audio\"]}", 400, "modalities",
+         "modalities: the model writes text alone"},
+        {CHAT, "{" HI ",\"best_of\":2}", 400, "best_of",
+         "best_of: is not supported; ask for n answers and choose yourself"},
+        {COMPLETIONS, "{}", 400, "prompt", "prompt: is required"},
+        {COMPLETIONS, "{\"prompt\":\"\"}", 400, "prompt", "prompt: must not be empty"},
+        {COMPLETIONS, "{\"prompt\":[]}", 400, "prompt", "prompt: must not be empty"},
+        {COMPLETIONS, "{\"prompt\":[1,\"a\"]}", 400, "prompt",
+         "prompt: its 2. element must be a token id of 0 to 1023"},
+        {COMPLETIONS, "{\"prompt\":[\"a\",[]]}", 400, "prompt",
+         "prompt: must be a string, an array of strings, or arrays of token ids, found an array"},
+        {COMPLETIONS, "{\"prompt\":\"x\",\"suffix\":\"y\"}", 400, "suffix",
+         "suffix: is not supported; write the model's own fill-in-the-middle tokens into the prompt"},
+        {COMPLETIONS, "{\"prompt\":\"x\",\"echo\":true,\"logprobs\":1}", 400, "logprobs",
+         "logprobs: those of a prompt are not computed; they do not go with echo"},
+        {"/v1/nothing", "{}", 404, "null", "there is nothing at this path"},
+    };
+    FakeWorker *f = start("x");
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].body);
+        Answer a = ask(f, "POST", rows[i].path, rows[i].body);
+        CHECK_INT_EQ(rows[i].status, a.status);
+        const JsonNode *root = json_root(a.body);
+        CHECK_STR_EQ(rows[i].param, json_text_at(root, "error.param"));
+        CHECK_STR_EQ(rows[i].message, json_text_at(root, "error.message"));
+        CHECK_STR_EQ("invalid_request_error", json_text_at(root, "error.type"));
+        CHECK(json_is(json_at(root, "error.correlation_id"), JSON_STRING));
+    }
+    shut_down(f);
+}
+
+// What clients and routers send beside the fields that count.
+TEST(api_generate_ignores_what_changes_nothing) {
+    static const char *const fields[] = {
+        "\"user\":\"u\"",
+        "\"metadata\":{\"a\":1}",
+        "\"store\":true",
+        "\"service_tier\":\"auto\"",
+        "\"skip_special_tokens\":true",
+        "\"no_stop_trim\":false",
+        "\"return_hidden_states\":false",
+        "\"separate_reasoning\":true",
+        "\"response_format\":{\"type\":\"text\"}",
+        "\"response_format\":null",
+        "\"top_k\":-1",
+        "\"min_p\":0.0",
+        "\"repetition_penalty\":1.0",
+        "\"best_of\":1",
+        "\"length_penalty\":1.0",
+        "\"stream\":null",
+        "\"logit_bias\":{}",
+        "\"stop\":[]",
+        "\"stop_token_ids\":[]",
+        "\"bad_words\":[]",
+        "\"cache_salt\":\"s\"",
+        "\"unheard_of\":{\"x\":[]}",
+        "\"lora_path\":null",
+        "\"top_p\":1",
+        "\"parallel_tool_calls\":true",
+        "\"modalities\":[\"text\"]",
+        "\"stream_options\":null",
+    };
+    FakeWorker *f = start("x");
+    for (size_t i = 0; i < COUNT_OF(fields); i++) {
+        char body[256];
+        TEST_CASE_LABEL("%s", fields[i]);
+        snprintf(body, sizeof body, "{" HI ",%s}", fields[i]);
+        CHECK_INT_EQ(200, ask(f, "POST", CHAT, body).status);
+        snprintf(body, sizeof body, "{\"prompt\":\"p\",%s}", fields[i]);
+        CHECK_INT_EQ(200, ask(f, "POST", COMPLETIONS, body).status);
+    }
+    shut_down(f);
+}
+
+TEST(api_chat_without_a_template_is_refused) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x", .chat_template = "a\n{% if %}"});
+    Answer a = ask(f, "POST", CHAT, "{" HI "}");
+    CHECK_INT_EQ(400, a.status);
+    CHECK(text_contains(a.body, "line 2: "));
+    CHECK_INT_EQ(200, ask(f, "POST", COMPLETIONS, "{\"prompt\":\"x\"}").status);
+    shut_down(f);
+}
+
+TEST(api_chat_strict_model_name) {
+    FakeWorker *f =
+        fake_worker_start(&(FakeConfig){.script = "x", .chat_template = TEMPLATE, .strict_model_name = true});
+    CHECK_INT_EQ(200, ask(f, "POST", CHAT, "{" HI ",\"model\":\"tiny\"}").status);
+    Answer a = ask(f, "POST", CHAT, "{" HI ",\"model\":\"other\"}");
+    CHECK_INT_EQ(404, a.status);
+    CHECK_STR_EQ("model_not_found", json_text_at(json_root(a.body), "error.code"));
+    shut_down(f);
+}
+
+TEST(api_chat_too_long_has_its_own_code) {
+    static char body[64 * 1024];
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x", .chat_template = TEMPLATE, .context = 64});
+    int length = snprintf(body, sizeof body, "{\"messages\":[{\"role\":\"user\",\"content\":\"");
+    memset(body + length, 'z', 1000);
+    snprintf(body + length + 1000, 8, "\"}]}");
+    Answer a = ask(f, "POST", CHAT, body);
+    CHECK_INT_EQ(400, a.status);
+    CHECK_STR_EQ("context_length_exceeded", json_text_at(json_root(a.body), "error.code"));
+    shut_down(f);
+}
+
+// ---- streams ----
+
+// What the deltas of a stream say, joined.
+static Str joined(const Str *data, uint32_t n, const char *path) {
+    static char memory[4096];
+    StrBuf b = STRBUF(memory);
+    for (uint32_t i = 0; i < n; i++) {
+        if (str_eq(data[i], STR("[DONE]"))) continue;
+        const JsonNode *value = json_at(json_root(data[i]), path);
+        Str text;
+        if (json_read_str(value, &text)) strbuf_put(&b, text);
+    }
+    return strbuf_str(&b);
+}
+
+TEST(api_chat_streams) {
+    FakeWorker *f = start("<think>Hm.</think>See <tool_call>{\"name\":\"look\",\"arguments\":{\"a\":[1,2]}}"
+                          "</tool_call>");
+    Answer a = ask(f, "POST", CHAT,
+                   "{" HI "," TOOLS ",\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
+    static Str data[DATA_MAX];
+    uint32_t n = stream_data(a.body, data, DATA_MAX);
+    CHECK_INT_EQ(200, a.status);
+    REQUIRE(n > 6 && str_eq(data[n - 1], STR("[DONE]")));
+    CHECK_STR_EQ("assistant", json_text_at(json_root(data[0]), "choices.0.delta.role"));
+    CHECK_STR_EQ("Hm.", joined(data, n, "choices.0.delta.reasoning_content"));
+    CHECK_STR_EQ("See", joined(data, n, "choices.0.delta.content"));
+    CHECK_STR_EQ("look", joined(data, n, "choices.0.delta.tool_calls.0.function.name"));
+    CHECK_STR_EQ("{\"a\":[1,2]}", joined(data, n, "choices.0.delta.tool_calls.0.function.arguments"));
+    CHECK_INT_EQ(9, joined(data, n, "choices.0.delta.tool_calls.0.id").len);
+    CHECK_STR_EQ("tool_calls", joined(data, n, "choices.0.finish_reason"));
+    CHECK_STR_EQ("[]", json_text_at(json_root(data[n - 2]), "choices"));
+    CHECK(json_is_number(json_at(json_root(data[n - 2]), "usage.completion_tokens")));
+    uint64_t reasoning = 0;
+    CHECK(json_read_u64(json_at(json_root(data[n - 2]), "usage.completion_tokens_details.reasoning_tokens"),
+                        &reasoning));
+    CHECK(reasoning > 0);
+    shut_down(f);
+}
+
+TEST(api_chat_streams_choices_and_logprobs) {
+    FakeWorker *f = start("abc");
+    Answer a = ask(f, "POST", CHAT, "{" HI ",\"n\":4,\"logprobs\":true,\"top_logprobs\":1,\"stream\":true}");
+    static Str data[DATA_MAX];
+    uint32_t n = stream_data(a.body, data, DATA_MAX), tokens[4] = {0}, ends = 0;
+    REQUIRE(n > 4 && str_eq(data[n - 1], STR("[DONE]")));
+    for (uint32_t i = 0; i + 1 < n; i++) {
+        const JsonNode *root = json_root(data[i]);
+        uint64_t choice = 9;
+        REQUIRE(json_read_u64(json_at(root, "choices.0.index"), &choice) && choice < 4);
+        tokens[choice] += json_is(json_at(root, "choices.0.logprobs.content.0"), JSON_OBJECT);
+        ends += json_is(json_at(root, "choices.0.finish_reason"), JSON_STRING);
+    }
+    CHECK_INT_EQ(4, ends);
+    for (int i = 0; i < 4; i++)
+        CHECK_INT_EQ(3, tokens[i]);
+    shut_down(f);
+}
+
+TEST(api_completions_stream) {
+    FakeWorker *f = start("abc");
+    Answer a = ask(f, "POST", COMPLETIONS, "{\"prompt\":\"x\",\"echo\":true,\"stream\":true}");
+    static Str data[DATA_MAX];
+    uint32_t n = stream_data(a.body, data, DATA_MAX);
+    REQUIRE(n > 2 && str_eq(data[n - 1], STR("[DONE]")));
+    CHECK_STR_EQ("xabc", joined(data, n, "choices.0.text"));
+    CHECK_STR_EQ("stop", joined(data, n, "choices.0.finish_reason"));
+    shut_down(f);
+}
+
+// An error in the middle of a stream is its last event but one.
+TEST(api_chat_stream_that_fails) {
+    FakeWorker *f =
+        fake_worker_start(&(FakeConfig){.step_ms = 5, .chat_template = TEMPLATE, .timeout_sec = 1});
+    Answer a = ask(f, "POST", CHAT, "{" HI ",\"stream\":true}");
+    static Str data[DATA_MAX * 8];
+    uint32_t n = stream_data(a.body, data, COUNT_OF(data));
+    REQUIRE(n > 2 && str_eq(data[n - 1], STR("[DONE]")));
+    CHECK_STR_EQ("INFERENCE_TIMEOUT", json_text_at(json_root(data[n - 2]), "error.code"));
+    a = ask(f, "POST", CHAT, "{" HI ",\"n\":1}");
+    CHECK_INT_EQ(504, a.status);
+    CHECK_STR_EQ("server_error", json_text_at(json_root(a.body), "error.type"));
+    shut_down(f);
+}
+
+// The longest answers are sent whole.
+TEST(api_chat_answers_of_megabytes) {
+    FakeWorker *f = fake_worker_start(
+        &(FakeConfig){.n_jobs = 4, .n_queued = 8, .context = 4096, .chat_template = TEMPLATE});
+    Answer a =
+        ask(f, "POST", CHAT, "{" HI ",\"n\":8,\"max_tokens\":2048,\"logprobs\":true,\"top_logprobs\":2}");
+    CHECK_INT_EQ(200, a.status);
+    CHECK(a.body.len > HTTP_STREAM_BEHIND_MAX);
+    const JsonNode *root = json_root(a.body);
+    CHECK_STR_EQ("16384", json_text_at(root, "usage.completion_tokens"));
+    CHECK_INT_EQ(2048, json_text_at(root, "choices.7.message.content").len);
+    CHECK(json_is(json_at(root, "choices.7.logprobs.content.2047"), JSON_OBJECT));
+    shut_down(f);
+}
