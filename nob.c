@@ -105,7 +105,7 @@ static const char *const LIBRARIES[] = {"-lm", "-ldl"};
 // The programs. `sources` are folders; a program's own main is told apart by `without`.
 typedef struct {
     const char *name;
-    const char *sources[7];
+    const char *sources[9];
     const char *without[6]; // paths, or folders with a slash at the end
 } Program;
 
@@ -120,7 +120,8 @@ static const Program PROGRAMS[PROGRAM_COUNT] = {
     [PROGRAM_LINT] = {"lint", {"tests/lint"}, {0}},
     // Without what needs CUDA's libraries.
     [PROGRAM_DEMO] = {"demo",
-                      {"tests/demo", "src/base", "src/os", "src/json", "src/http", "src/model", "src/text"},
+                      {"tests/demo", "src/base", "src/os", "src/json", "src/http", "src/model", "src/text",
+                       "src/template", "src/chat"},
                       {0}},
 };
 

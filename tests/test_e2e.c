@@ -259,6 +259,11 @@ TEST(e2e_exit_codes) {
         {"--model % --device cpu --host nowhere.invalid", {model}, 1, NULL, "nowhere.invalid"},
         {"--model % --device cpu --port 0 --api-token-file %", {model, empty}, 2, NULL, "no token in it"},
         {"--model % --device cpu --port 0 --callback-url ftp://x", {model}, 2, NULL, "--callback-url"},
+        {"run --model % --device cpu --chat --prompt a --chat-template %",
+         {model, tmp_file_write("broken.jinja", "{% if %}")},
+         1,
+         NULL,
+         "the chat template cannot be used: line 1: "},
         {"perplexity --model % --device cpu %", {model, text}, 2, NULL, "cannot fill a window of 512"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -295,9 +300,12 @@ TEST(e2e_run) {
         {" --file %", {model, prompt}, NULL},
         {" --prompt %", {model, "Hello there"}, NULL},
         {"", {model}, prompt},
+        {" --chat --system there --chat-template %",
+         {model, tmp_file_write("x.jinja", "{{ messages[1].content }} {{ messages[0].content }}")},
+         tmp_file_write("hello.txt", "Hello")},
     };
     Str first = {0};
-    for (size_t i = 0; i < COUNT_OF(rows); i++) { // the same prompt three ways
+    for (size_t i = 0; i < COUNT_OF(rows); i++) { // the same prompt, four ways
         char line[256];
         TEST_CASE_LABEL("run%s", rows[i].more);
         snprintf(line, sizeof line, "%s%s", base, rows[i].more);

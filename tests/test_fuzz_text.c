@@ -26,7 +26,3 @@ TEST(text_fuzz_corpus) {
 TEST(template_fuzz_corpus) {
     CHECK(fuzz_replay("template", fuzz_template, mutations()) >= 40);
 }
-
-TEST(chat_fuzz_corpus) {
-    CHECK(fuzz_replay("chat", fuzz_chat, mutations()) >= 20);
-}

@@ -3,7 +3,6 @@
 #include "json_vocab.h"
 #include "runner.h"
 #include "text/byte_level.h"
-#include "text/chat.h"
 #include "base/rng.h"
 #include "base/strbuf.h"
 #include "base/utf8.h"
@@ -314,49 +313,4 @@ TEST(tokenizer_spans_reach_into_normalized_text) {
     add_run(&r, STR("\xCC\x81<END>"), true);
     static const int32_t plain[] = {'<', 'E', 'N', 'D', '>', 0xC3, 0xA9, '<', 'E', 'N', 'D', '>'};
     vectors_check_ids((TokenIds){plain, COUNT_OF(plain)}, encode_runs(t, &r));
-}
-
-TEST(chat_refuses_templates_of_another_form) {
-    static const struct {
-        const char *label;
-        const char *tokens[3];
-        const char *template;
-        bool fits;
-    } rows[] = {
-        {"chatml",
-         {"<|im_start|>", "<|im_end|>"},
-         "'<|im_start|>' + role + '\\n' + content + '<|im_end|>' + '\\n'",
-         true},
-        {"phi-4",
-         {"<|im_start|>", "<|im_end|>"},
-         "<|im_start|>user<|im_sep|>' + content + '<|im_end|>",
-         false},
-        {"llama 3",
-         {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"},
-         "'<|start_header_id|>' + role + '<|end_header_id|>\\n\\n'+ content + '<|eot_id|>'",
-         true},
-        {"r1 distill",
-         {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"},
-         "'<\xEF\xBD\x9CUser\xEF\xBD\x9C>' + content",
-         false},
-        {"tulu",
-         {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"},
-         "'<|user|>\\n' + content + '\\n'",
-         false},
-        {"openchat",
-         {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"},
-         "'<|start_header_id|>GPT4 Correct User<|end_header_id|>\\n\\n' + content + '<|eot_id|>'",
-         false},
-    };
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        TEST_CASE_LABEL("%s", rows[i].label);
-        Extra extra = {{"so"}, {1}, 1};
-        for (size_t k = 0; k < 3 && rows[i].tokens[k]; k++) {
-            extra.types[extra.count] = 3;
-            extra.texts[extra.count++] = rows[i].tokens[k];
-        }
-        GgufBuilder b = begin_file(&extra, "gpt-2");
-        const Tokenizer *t = vectors_load(gguf_builder_end(&b));
-        CHECK_INT_EQ(rows[i].fits, chat_fits_template(t, str_from_c(rows[i].template)));
-    }
 }

@@ -1,9 +1,9 @@
 #include "cli/commands.h"
 #include "cli/model.h"
 #include "cli/progress.h"
+#include "cli/turns.h"
 #include "engine/engine.h"
 #include "os/os.h"
-#include "text/chat.h"
 #include "text/detokenizer.h"
 #include "text/stop_matcher.h"
 #include "json/json_writer.h"
@@ -60,18 +60,6 @@ static bool read_prompt(Run *r, Str *out, Error *err) {
     return out->len || error_set(err, ERR_USAGE, "the prompt is empty");
 }
 
-// A template in the file that says otherwise than the vocabulary is right, and is not read yet.
-static bool check_template(const Model *m, Error *err) {
-    Str template = {0};
-    if (!gguf_opt_str(m->file, STR("tokenizer.chat_template"), &template, err)) return false;
-    return !template.ptr || chat_fits_template(m->tokenizer, template) ||
-           error_set(
-               err, ERR_UNSUPPORTED,
-               "--chat: the template in %s is not the form \"%s\" that its vocabulary suggests; leave --chat "
-               "out and write the prompt as the template has it",
-               m->path, chat_style_name(chat_style(m->tokenizer)));
-}
-
 // Whether a token is a stop string that names it. Control tokens give no text that could match.
 static bool is_stop_token(const Run *r, int32_t token) {
     for (uint32_t i = 0; i < r->options->stop.count; i++) {
@@ -84,21 +72,16 @@ static bool is_stop_token(const Run *r, int32_t token) {
 static bool encode_prompt(Run *r, Str text, Error *err) {
     const Options *o = r->options;
     Model *m = &r->model;
-    if (!o->chat) {
-        return model_encode(m, text, TOKENIZER_PROMPT, &r->prompt, err);
-    }
-    if (chat_style(m->tokenizer) == CHAT_PLAIN) {
-        return error_set(err, ERR_UNSUPPORTED,
-                         "--chat: the vocabulary of %s has no turn markers that are known; leave --chat out",
-                         m->path);
-    }
-    if (!check_template(m, err)) return false;
-    size_t size = tokenizer_encode_scratch_bytes(m->tokenizer, text.len) + (1 << 20);
-    Arena scratch = os_arena(size);
-    void *start = scratch.next;
-    bool ok = chat_encode(m->tokenizer, str_from_c(o->system), text, &m->arena, scratch, &r->prompt, err);
-    os_release(start, size);
-    return ok;
+    if (!o->chat) return model_encode(m, text, TOKENIZER_PROMPT, &r->prompt, err);
+    ChatModel chat;
+    TurnsPrompt prompt;
+    ChatTurn turns[2] = {{.role = "system", .text = str_from_c(o->system)}, {.role = "user", .text = text}};
+    const ChatTurn *first = o->system ? turns : turns + 1; // no message rather than an empty one
+    if (!model_open_chat(o, m, &chat, err)) return false;
+    if (!turns_prompt(&chat, first, o->system ? 2 : 1, NULL, 0, &m->arena, &prompt, err))
+        return error_prefix(err, "--chat: %s", m->path);
+    r->prompt = prompt.ids;
+    return true;
 }
 
 static bool check_lengths(Run *r, Error *err) {

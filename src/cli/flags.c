@@ -580,6 +580,8 @@ static bool check_together(const Options *o, Error *err) {
         return error_set(err, ERR_USAGE, "--prompt, --file: give one of them, not both");
     }
     if (o->system && !o->chat) return error_set(err, ERR_USAGE, "--system: needs --chat");
+    if (o->command == CMD_RUN && o->chat_template && !o->chat)
+        return error_set(err, ERR_USAGE, "--chat-template: needs --chat");
     return true;
 }
 

@@ -216,6 +216,15 @@ void model_close(Model *m) {
     m->file = NULL;
 }
 
+bool model_open_chat(const Options *o, Model *m, ChatModel *out, Error *err) {
+    Str source = {0};
+    if (o->chat_template &&
+        !os_file_read(o->chat_template, TEMPLATE_SOURCE_BYTES_MAX, &m->arena, &source, err))
+        return error_prefix(err, "--chat-template");
+    return chat_model_open(m->file, m->tokenizer, source, o->tool_format, o->reasoning_format, &m->arena, out,
+                           err);
+}
+
 bool model_encode(Model *m, Str text, uint32_t flags, TokenIds *out, Error *err) {
     size_t size = tokenizer_encode_scratch_bytes(m->tokenizer, text.len);
     Arena scratch = os_arena(size);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/backend.h"
+#include "chat/prompt.h"
 #include "cli/flags.h"
 #include "text/tokenizer.h"
 
@@ -33,6 +34,11 @@ MUST_CHECK bool model_check_uncut(const Model *m, Error *err);
 // All of it, with a progress bar where standard error is a terminal.
 MUST_CHECK bool model_load(const Options *o, uint32_t n_slots, uint32_t n_context, Model *out, Error *err);
 void model_close(Model *m);
+
+// The chat template, from --chat-template or the file. Errors: that file cannot be read, --tool-format or
+// --reasoning-format name no format (ERR_USAGE). A template that is missing or does not compile is no error:
+// out->missing has it.
+MUST_CHECK bool model_open_chat(const Options *o, Model *m, ChatModel *out, Error *err);
 
 // The token ids of a text, in the arena.
 MUST_CHECK bool model_encode(Model *m, Str text, uint32_t flags, TokenIds *out, Error *err);

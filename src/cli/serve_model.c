@@ -86,15 +86,10 @@ static uint64_t hash_content(const GgufFile *file) {
 }
 
 bool serve_model_open(const Options *o, Model *m, ServeModel *out, Error *err) {
-    Str source = {0};
     *out = (ServeModel){
         .served_model = served_name(o, m),
         .sampling = read_sampling(m->file),
         .content_hash = hash_content(m->file),
     };
-    if (o->chat_template &&
-        !os_file_read(o->chat_template, TEMPLATE_SOURCE_BYTES_MAX, &m->arena, &source, err))
-        return error_prefix(err, "--chat-template");
-    return chat_model_open(m->file, m->tokenizer, source, o->tool_format, o->reasoning_format, &m->arena,
-                           &out->chat, err);
+    return model_open_chat(o, m, &out->chat, err);
 }

@@ -479,11 +479,6 @@ static bool encode_plain(const Encoding *e, Str text, bool at_start, Arena scrat
 
 // ---- special tokens in a text ----
 
-Str tokenizer_text_behind(const Tokenizer *t, int32_t token, Str text) {
-    bool strips = token != TOKEN_NONE && (t->special_flags[token] & SPECIAL_STRIPS_RIGHT);
-    return strips ? str_slice(text, unicode_space_behind(text, 0), text.len) : text;
-}
-
 // Control tokens are found within a span that the request did not write; user-defined ones anywhere.
 typedef struct {
     const Tokenizer *tokenizer;

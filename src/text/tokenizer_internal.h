@@ -129,9 +129,6 @@ enum { GGUF_ENDS = 24 };
 MUST_CHECK bool tokenizer_read_gguf_ids(const GgufFile *file, Tokenizer *t, Arena *arena, int32_t *bos,
                                         int32_t ends[GGUF_ENDS], Error *err);
 
-// `text` without the white space at its front that belongs to the token before it (or TOKEN_NONE).
-Str tokenizer_text_behind(const Tokenizer *t, int32_t token, Str text);
-
 // ---- tokenizer_spm.c ----
 
 // Builds the tables from scores[vocab]. False when the arena is full.

@@ -10,7 +10,7 @@
 #include "json/json_writer.h"
 #include "model/gguf.h"
 #include "os/os.h"
-#include "text/chat.h"
+#include "chat/prompt.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -133,18 +133,24 @@ static Str request_body(Demo *d) {
     Error err;
     const GgufFile *file;
     Tokenizer *tokenizer;
-    Str prompt;
+    ChatModel chat;
+    const JsonNode *variables;
+    TemplateText prompt;
+    ConversationInput in = {
+        .root = parse(STR("{\"messages\":[{\"role\":\"user\",\"content\":\"" QUESTION "\"}]}"), &d->arena)};
     Arena scratch = os_arena((size_t)ARENA_MB << 20);
-    // A model whose vocabulary is elsewhere, or whose turn markers are not known, is asked in plain text.
-    bool ok = gguf_open(d->model, &d->arena, &file, &err) &&
+    // A model whose vocabulary is elsewhere, or that has no chat template, is asked in plain text.
+    bool ok = in.root && gguf_open(d->model, &d->arena, &file, &err) &&
               tokenizer_from_gguf(file, &d->arena, scratch, &tokenizer, &err) &&
-              chat_format(tokenizer, (Str){0}, STR(QUESTION), &d->arena, &prompt);
-    if (!ok) prompt = STR(QUESTION "\n\n");
+              chat_model_open(file, tokenizer, (Str){0}, NULL, NULL, &d->arena, &chat, &err) &&
+              conversation_from_chat(&in, &d->arena, &variables, &err) &&
+              chat_render(&chat, variables, os_unix_ms(), &d->arena, &prompt, &err);
+    if (!ok) prompt.text = STR(QUESTION "\n\n");
     StrBuf out = strbuf_begin_in_arena(&d->arena);
     JsonWriter w = json_writer_begin(&out);
     json_open_object(&w);
     json_member_str(&w, "job_id", STR("haiku"));
-    json_member_str(&w, "prompt", prompt);
+    json_member_str(&w, "prompt", prompt.text);
     json_member_u64(&w, "max_tokens", 64);
     json_member_u64(&w, "temperature", 0);
     json_key(&w, "stop");

@@ -41,8 +41,6 @@ void fuzz_vocabulary(const uint8_t *data, size_t size);
 // Any bytes, as a text to be normalised, encoded and decoded: what comes back is the text, with U+FFFD where
 // it is no UTF-8, and every piece of it is whole characters.
 void fuzz_text(const uint8_t *data, size_t size);
-// A system message, a zero byte and a user's message: neither can make a turn.
-void fuzz_chat(const uint8_t *data, size_t size);
 // A byte that picks the API, and a request's body: errors name a place; variables have the shape that
 // templates and the reader of tools rely on.
 void fuzz_conversation(const uint8_t *data, size_t size);

@@ -5,7 +5,6 @@
 #include "json_vocab.h"
 #include "os/os.h"
 #include "template/template.h"
-#include "text/chat.h"
 #include "text/detokenizer.h"
 #include "text/nfc.h"
 #include "text/pretokenizer.h"
@@ -207,39 +206,6 @@ void fuzz_text(const uint8_t *data, size_t size) {
         if (unmarked) expected = str_slice(expected, 1, expected.len);
         fuzz_require(str_eq(expected, fuzz_decode(t, ids, &own)));
         (void)fuzz_encode_text(t, text, TOKENIZER_PARSE_SPECIAL | TOKENIZER_ADD_SPECIAL, &own);
-    }
-}
-
-// ---- messages ----
-
-static uint32_t count_special(const Tokenizer *t, TokenIds ids) {
-    uint32_t count = 0;
-    for (size_t i = 0; i < ids.count; i++)
-        count += tokenizer_is_special(t, ids.ptr[i]);
-    return count;
-}
-
-void fuzz_chat(const uint8_t *data, size_t size) {
-    if (size > FUZZ_TEXT_BYTES_MAX) return;
-    Str system, user, format;
-    fuzz_split((Str){(const char *)data, size}, &system, &user);
-    for (uint32_t which = 0; which < JSON_VOCAB_SAMPLES; which++) {
-        Arena arena = fuzz_arena(0);
-        const Tokenizer *t = fuzz_sample(which);
-        Error err = {0};
-        TokenIds ids, plain;
-        fuzz_require(chat_style(t) != CHAT_PLAIN);
-        fuzz_require(chat_encode(t, system, user, &arena, fuzz_arena(1), &ids, &err));
-        // A message adds no turn.
-        Str word = system.len ? STR("x") : STR("");
-        fuzz_require(chat_encode(t, word, STR("y"), &arena, fuzz_arena(1), &plain, &err));
-        fuzz_require(count_special(t, ids) == count_special(t, plain));
-        // Where it holds no marker, the prompt as text is the same prompt.
-        fuzz_require(chat_format(t, system, user, &arena, &format));
-        if (memchr(data, '<', size)) continue;
-        TokenIds again = fuzz_encode_text(t, format, TOKENIZER_ADD_SPECIAL | TOKENIZER_PARSE_SPECIAL, &arena);
-        fuzz_require(again.count == ids.count &&
-                     memcmp(again.ptr, ids.ptr, ids.count * sizeof *ids.ptr) == 0);
     }
 }
 
