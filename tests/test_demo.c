@@ -1,4 +1,5 @@
 // The demo of ./build.sh run: a program that starts a worker and is its client.
+#include "gguf_builder.h"
 #include "runner.h"
 #include "worker_process.h"
 
@@ -23,18 +24,40 @@ static int run_demo(const char *model, char *out, size_t out_size) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-TEST(demo_asks_shows_and_shuts_down) {
-    static char out[65536];
-    CHECK_INT_EQ(0, run_demo(tiny_model_file(), out, sizeof out));
-    static const char *const parts[] = {
-        "> Write a haiku about autumn.\n\n",     " tokens in), ",     " tokens/s\n",
-        "curl -N http://127.0.0.1:8080/execute", "\"max_tokens\":64", "The worker has shut down.\n"};
+static void check_in_order(const char *out, const char *const *parts, size_t n_parts) {
     const char *at = out;
-    for (size_t i = 0; i < COUNT_OF(parts); i++) { // in this order
+    for (size_t i = 0; i < n_parts; i++) {
         TEST_CASE_LABEL("%s", parts[i]);
         const char *found = strstr(at, parts[i]);
         if (CHECK(found != NULL)) at = found;
     }
+}
+
+TEST(demo_asks_shows_and_shuts_down) {
+    static char out[65536];
+    static const char *const parts[] = {"> Write a haiku about autumn.\n\n",
+                                        " tokens in), ",
+                                        " tokens/s\n",
+                                        "curl -N http://127.0.0.1:8080/v1/chat/completions",
+                                        "\"max_tokens\":64",
+                                        "from openai import OpenAI",
+                                        "The worker has shut down.\n"};
+    CHECK_INT_EQ(0, run_demo(tiny_model_file(), out, sizeof out));
+    check_in_order(out, parts, COUNT_OF(parts));
+}
+
+// A model without a template goes on with a text.
+TEST(demo_asks_a_model_without_a_template) {
+    static char out[65536];
+    static const char *const parts[] = {"> Write a haiku about autumn.\n\n", " tokens/s\n",
+                                        "curl -N http://127.0.0.1:8080/v1/completions",
+                                        "The worker has shut down.\n"};
+    TinyModel model = tiny_model_llama();
+    const char *path = test_tmp_path("plain.gguf");
+    model.no_template = true;
+    tiny_model_save(&model, path);
+    CHECK_INT_EQ(0, run_demo(path, out, sizeof out));
+    check_in_order(out, parts, COUNT_OF(parts));
 }
 
 TEST(demo_says_why_the_worker_ended) {

@@ -39,6 +39,11 @@ typedef enum {
         "The file holds tensors that the model does without ({tensors}).") \
     ROW(MODEL_LOAD_PROGRESS, "model_load_progress", INFO, \
         "{percent}% of the weights are loaded.") \
+    ROW(CHAT_FORMATS, "chat_formats", INFO, \
+        "Conversations are written by the model's template; tool calls: {tool_format}, reasoning: " \
+        "{reasoning_format}.") \
+    ROW(NO_CONVERSATIONS, "no_conversations", WARN, \
+        "Requests with messages are refused: {message}.") \
     ROW(JIT_COMPLETE, "jit_complete", INFO, \
         "The kernels were there after {jit_seconds} s: {compiled} compiled, {from_cache} cached.") \
     ROW(LOAD_WARNING, "load_warning", WARN, \

@@ -72,6 +72,17 @@ static void log_cut_context(const Worker *w) {
               LOG_U64("context_length", holds), LOG_U64("model_context_length", w->model.plan->n_context));
 }
 
+static void log_chat(const Worker *w) {
+    const ChatModel *chat = &w->serves.chat;
+    if (!chat->plain) {
+        log_event(&w->log, LOG_NO_CONVERSATIONS, LOG_STR("message", str_from_c(chat->missing.message)));
+        return;
+    }
+    log_event(&w->log, LOG_CHAT_FORMATS,
+              LOG_STR("tool_format", str_from_c(answer_tool_format_name(&chat->formats))),
+              LOG_STR("reasoning_format", str_from_c(answer_reasoning_format_name(&chat->formats))));
+}
+
 static bool load_weights(Worker *w, Error *err) {
     const Plan *plan = w->model.plan;
     Str name = w->model.name, quant_kind = str_from_c(w->model.quant_kind);
@@ -81,6 +92,7 @@ static bool load_weights(Worker *w, Error *err) {
     if (plan->ignored_keys.len) log_event(&w->log, LOG_KEYS_IGNORED, LOG_STR("keys", plan->ignored_keys));
     if (plan->n_skipped_tensors)
         log_event(&w->log, LOG_TENSORS_SKIPPED, LOG_STR("tensors", plan->skipped_tensors));
+    log_chat(w);
     bool bar = w->log.format == LOG_FORMAT_TEXT && w->log.styled;
     Progress progress = progress_begin(name, bar, bar ? NULL : &w->log);
     progress.report = report_load;

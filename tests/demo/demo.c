@@ -3,14 +3,12 @@
 //
 //     demo PROGRAM MODEL DEVICE LOG_FILE
 //
-// It is a client like any other: it speaks to the worker through its port and its log alone. The model's file
-// is read only to wrap the question in the turn markers that the model was trained with.
+// It is a client like any other: it speaks to the worker through its port and its log alone. A model with a chat
+// template is asked through /v1/chat/completions, one without through /v1/completions.
 #include "http/http_client.h"
 #include "json/json_reader.h"
 #include "json/json_writer.h"
-#include "model/gguf.h"
 #include "os/os.h"
-#include "chat/prompt.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -128,94 +126,111 @@ static void wait_until_ready(Demo *d) {
 
 // ---- the question ----
 
-// What is posted to /execute.
-static Str request_body(Demo *d) {
-    Error err;
-    const GgufFile *file;
-    Tokenizer *tokenizer;
-    ChatModel chat;
-    const JsonNode *variables;
-    TemplateText prompt;
-    ConversationInput in = {
-        .root = parse(STR("{\"messages\":[{\"role\":\"user\",\"content\":\"" QUESTION "\"}]}"), &d->arena)};
-    Arena scratch = os_arena((size_t)ARENA_MB << 20);
-    // A model whose vocabulary is elsewhere, or that has no chat template, is asked in plain text.
-    bool ok = in.root && gguf_open(d->model, &d->arena, &file, &err) &&
-              tokenizer_from_gguf(file, &d->arena, scratch, &tokenizer, &err) &&
-              chat_model_open(file, tokenizer, (Str){0}, NULL, NULL, &d->arena, &chat, &err) &&
-              conversation_from_chat(&in, &d->arena, &variables, &err) &&
-              chat_render(&chat, variables, os_unix_ms(), &d->arena, &prompt, &err);
-    if (!ok) prompt.text = STR(QUESTION "\n\n");
+typedef struct {
+    const char *path;
+    bool is_chat;
+    Str body;
+} Question;
+
+static void put_question(JsonWriter *w, bool is_chat) {
+    if (!is_chat) {
+        json_member_str(w, "prompt", STR(QUESTION "\n\n"));
+        return;
+    }
+    json_key(w, "messages");
+    json_open_array(w);
+    json_open_object(w);
+    json_member_str(w, "role", STR("user"));
+    json_member_str(w, "content", STR(QUESTION));
+    json_close_object(w);
+    json_close_array(w);
+}
+
+static Question make_question(Demo *d, bool is_chat) {
     StrBuf out = strbuf_begin_in_arena(&d->arena);
     JsonWriter w = json_writer_begin(&out);
     json_open_object(&w);
-    json_member_str(&w, "job_id", STR("haiku"));
-    json_member_str(&w, "prompt", prompt.text);
+    put_question(&w, is_chat);
     json_member_u64(&w, "max_tokens", 64);
     json_member_u64(&w, "temperature", 0);
-    json_key(&w, "stop");
-    json_open_array(&w);
-    json_put_str(&w, STR("\n\n"));
-    json_close_array(&w);
+    json_member_bool(&w, "stream", true);
+    json_key(&w, "stream_options");
+    json_open_object(&w);
+    json_member_bool(&w, "include_usage", true);
     json_close_object(&w);
-    return strbuf_end_in_arena(&out, &d->arena);
+    json_close_object(&w);
+    return (Question){is_chat ? "/v1/chat/completions" : "/v1/completions", is_chat,
+                      strbuf_end_in_arena(&out, &d->arena)};
 }
 
 // ---- the answer ----
 
-// One event of the stream; true for the last.
-static bool show_event(Demo *d, Str name, Str data) {
-    Arena scratch = d->arena;
-    const JsonNode *event = parse(data, &scratch);
-    if (str_eq(name, STR("token"))) {
-        if (d->first_token_ns == 0) d->first_token_ns = os_monotonic_ns();
-        Str text = string_of(event, STR("t"));
-        fwrite(text.ptr, 1, text.len, stdout);
-        fflush(stdout);
-    }
-    if (str_eq(name, STR("error"))) {
-        Str message = string_of(event, STR("message"));
-        die("the job failed: %.*s", STR_ARG(message));
-    }
-    if (!str_eq(name, STR("end"))) return false;
-    double tokens = number_of(event, STR("tokens_out")), ms = number_of(event, STR("decode_time_ms"));
+static void show_text(Demo *d, Str text) {
+    if (!text.len) return;
+    if (d->first_token_ns == 0) d->first_token_ns = os_monotonic_ns();
+    fwrite(text.ptr, 1, text.len, stdout);
+    fflush(stdout);
+}
+
+static void show_figures(const Demo *d, const JsonNode *usage, const JsonNode *timings) {
     printf("\n\nloaded in %.2f s, first token after %.0f ms (%.0f tokens in), %.0f tokens at %.1f tokens/s\n",
            seconds_between(d->started_ns, d->ready_ns),
            d->first_token_ns ? seconds_between(d->asked_ns, d->first_token_ns) * 1e3 : 0,
-           number_of(event, STR("tokens_in")), tokens, ms > 0 ? tokens / ms * 1e3 : 0);
-    return true;
+           number_of(usage, STR("prompt_tokens")), number_of(usage, STR("completion_tokens")),
+           number_of(timings, STR("tokens_per_second")));
+}
+
+// One event of the stream; true for the last.
+static bool show_event(Demo *d, Str data) {
+    Arena scratch = d->arena;
+    if (str_eq(data, STR("[DONE]"))) return true;
+    const JsonNode *event = parse(data, &scratch), *error = json_get(event, STR("error"));
+    const JsonNode *choices = json_get(event, STR("choices"));
+    if (error) {
+        Str message = string_of(error, STR("message"));
+        die("the job failed: %.*s", STR_ARG(message));
+    }
+    if (json_is(choices, JSON_ARRAY) && choices->length) {
+        const JsonNode *choice = json_first(choices), *delta = json_get(choice, STR("delta"));
+        show_text(d, string_of(delta ? delta : choice, delta ? STR("content") : STR("text")));
+        show_text(d, string_of(delta, STR("reasoning_content")));
+    } else {
+        show_figures(d, json_get(event, STR("usage")), json_get(event, STR("timings")));
+    }
+    return false;
 }
 
 // Shows the events in `received` that are whole and keeps the rest. True when the last one came.
 static bool show_events(Demo *d, char *received, size_t *size) {
-    static char name[32];
     Str left = {received, *size}, line;
     bool ended = false;
     while (!ended && take_line(&left, &line)) {
-        if (str_starts_with(line, STR("event: ")))
-            snprintf(name, sizeof name, "%.*s", (int)line.len - 7, line.ptr + 7);
-        if (str_starts_with(line, STR("data: ")))
-            ended = show_event(d, str_from_c(name), str_slice(line, 6, line.len));
+        if (str_starts_with(line, STR("data: "))) ended = show_event(d, str_slice(line, 6, line.len));
     }
     memmove(received, left.ptr, left.len);
     *size = left.len;
     return ended;
 }
 
-static void ask(Demo *d, Str body) {
+// False: this model takes no conversations.
+static bool ask(Demo *d, const Question *question) {
     static HttpClient client;
     static char received[LINE_BYTES_MAX];
     char url[64];
     HttpClientReply reply;
     Error err;
-    snprintf(url, sizeof url, "http://127.0.0.1:%llu/execute", (unsigned long long)d->port);
+    snprintf(url, sizeof url, "http://127.0.0.1:%llu%s", (unsigned long long)d->port, question->path);
     d->asked_ns = os_monotonic_ns();
     HttpClientRequest request = {.method = "POST",
                                  .url = str_from_c(url),
                                  .content_type = STR("application/json"),
-                                 .body = body,
+                                 .body = question->body,
                                  .timeout_ms = STREAM_TIMEOUT_MS};
     if (!http_client_open(&client, &request, &reply, &err)) die("%s", err.message);
+    if (reply.status == 400 && question->is_chat) {
+        http_client_close(&client);
+        return false;
+    }
     if (reply.status != 200) die("the worker answered %u instead of a stream", reply.status);
     size_t size = 0, got;
     do {
@@ -224,6 +239,7 @@ static void ask(Demo *d, Str body) {
         size += got;
     } while (!show_events(d, received, &size));
     http_client_close(&client);
+    return true;
 }
 
 // ---- the end ----
@@ -232,13 +248,26 @@ static void ignore_signal(int signal) {
     (void)signal;
 }
 
+static void show_how_to_ask(const Demo *d, const Question *question, unsigned long long port, bool stays) {
+    if (stays) printf("\nIts page:  http://127.0.0.1:%llu/\n\nIn a shell:\n", port);
+    else
+        printf("\nTo ask it yourself: %s --device %s --model %s\nand then, in a shell\n", d->program,
+               d->device, d->model);
+    printf("\n  curl -N http://127.0.0.1:%llu%s -H 'Content-Type: application/json' -d '%.*s'\n", port,
+           question->path, STR_ARG(question->body));
+    if (!question->is_chat) return;
+    printf("\n%s in Python (pip install openai):\n\n"
+           "  from openai import OpenAI\n"
+           "  client = OpenAI(base_url=\"http://127.0.0.1:%llu/v1\", api_key=\"none\")\n"
+           "  print(client.chat.completions.create(model=\"any\", messages=[{\"role\": \"user\", "
+           "\"content\": \"Hello\"}]).choices[0].message.content)\n",
+           stays ? "Or" : "or", port);
+}
+
 // On a terminal the worker stays until Ctrl-C, which the terminal sends to it as well.
-static void finish(Demo *d, Str body) {
+static void finish(Demo *d, const Question *question) {
     bool stays = isatty(0) && isatty(1);
-    if (!stays)
-        printf("\nTo ask it yourself: %s --device %s --model %s\nand then", d->program, d->device, d->model);
-    printf("\n  curl -N http://127.0.0.1:%llu/execute -H 'Content-Type: application/json' -d '%.*s'\n",
-           stays ? (unsigned long long)d->port : 8080ull, STR_ARG(body));
+    show_how_to_ask(d, question, stays ? (unsigned long long)d->port : 8080ull, stays);
     if (stays) {
         printf("\nThe worker stays up until you press Ctrl-C.\n");
         sigaction(SIGINT, &(struct sigaction){.sa_handler = ignore_signal}, NULL);
@@ -266,8 +295,11 @@ int main(int argc, char **argv) {
     start_worker(&d);
     wait_until_ready(&d);
     printf("> " QUESTION "\n\n");
-    Str body = request_body(&d);
-    ask(&d, body);
-    finish(&d, body);
+    Question question = make_question(&d, true);
+    if (!ask(&d, &question)) {
+        question = make_question(&d, false);
+        (void)ask(&d, &question);
+    }
+    finish(&d, &question);
     return 0;
 }

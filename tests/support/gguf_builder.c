@@ -363,7 +363,6 @@ static void put_vocabulary(GgufBuilder *b, uint32_t size, const char *pre, const
     gguf_builder_put_u32(b, "tokenizer.ggml.bos_token_id", first_special + bos);
     gguf_builder_put_u32(b, "tokenizer.ggml.eos_token_id", first_special + eos);
     gguf_builder_put_bool(b, "tokenizer.ggml.add_bos_token", false);
-    gguf_builder_put_str(b, "tokenizer.chat_template", chatml);
 }
 
 // ---- whole models ----
@@ -426,6 +425,7 @@ void tiny_model_put_metadata(GgufBuilder *b, const TinyModel *m) {
     gguf_builder_put_f32(b, key, m->rope_base);
     if (has_biases(m)) put_vocabulary(b, m->vocab, "qwen2", qwen_specials, COUNT_OF(qwen_specials), 0, 2);
     else put_vocabulary(b, m->vocab, "llama-bpe", llama_specials, COUNT_OF(llama_specials), 0, 1);
+    if (!m->no_template) gguf_builder_put_str(b, "tokenizer.chat_template", chatml);
 }
 
 static void add_layer(GgufBuilder *b, const TinyModel *m, uint32_t layer) {

@@ -85,6 +85,7 @@ typedef struct {
     uint32_t context, embedding, layers, ff, heads, kv_heads, vocab;
     float rope_base;
     bool tied;        // no output.weight
+    bool no_template; // no tokenizer.chat_template
     Dtype dtype;      // of matrices; of the layers' first one where mixed
     bool mixed;       // the layers' matrices take all formats in turn, gate and up one of them together
     Dtype embd_dtype; // of token_embd and output
