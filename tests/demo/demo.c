@@ -3,8 +3,8 @@
 //
 //     demo PROGRAM MODEL DEVICE LOG_FILE
 //
-// It is a client like any other: it speaks to the worker through its port and its log alone. A model with a chat
-// template is asked through /v1/chat/completions, one without through /v1/completions.
+// It is a client like any other: it speaks to the worker through its port and its log alone. A model with a
+// chat template is asked through /v1/chat/completions, one without through /v1/completions.
 #include "http/http_client.h"
 #include "json/json_reader.h"
 #include "json/json_writer.h"
