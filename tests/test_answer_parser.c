@@ -4,6 +4,7 @@
 
 static const char tools_json[] =
     "[{\"type\":\"function\",\"function\":{\"name\":\"f\"}},"
+    "{\"type\":\"function\",\"function\":{\"name\":\"get\"}},"
     "{\"type\":\"function\",\"function\":{\"name\":\"get_weather\",\"parameters\":{\"type\":\"object\","
     "\"properties\":{\"city\":{\"type\":\"string\"},\"days\":{\"type\":\"integer\"}}}}}]";
 
@@ -290,6 +291,8 @@ TEST(answer_parser_mistral) {
         {"ids", "Look.[TOOL_CALLS]f[CALL_ID]abc123def[ARGS]{\"a\": 1}", "Look.{f:f|{\"a\": 1}}", 1},
         {"name alone", "[TOOL_CALLS]f{\"a\": 1}", "{f:f|{\"a\": 1}}", 1},
         {"reasoning", "[THINK]Hm[/THINK]Yes", "{r:Hm}Yes", 0},
+        {"the other word", "[TOOL_CALLS][{\"name\": \"f\", \"parameters\": {}}]", "{f:f|{}}", 1},
+        {"a name that is the beginning of another", "[TOOL_CALLS]fx[ARGS]{}", "[TOOL_CALLS]fx[ARGS]{}", 0},
         {"no tool", "[TOOL_CALLS]g[ARGS]{}", "[TOOL_CALLS]g[ARGS]{}", 0},
         {"no arguments", "[TOOL_CALLS]f[ARGS]x", "[TOOL_CALLS]f[ARGS]x", 0},
     };

@@ -82,17 +82,20 @@ static bool is_name_byte(char c) {
            u == '-' || u == '.' || u >= 0x80;
 }
 
+static Match match_name_end(const AnswerParser *p, uint32_t at, uint32_t *end) {
+    *end = at;
+    if (at == p->length) return p->ended ? MATCH_NO : MATCH_PART;
+    return answer_mark_at(p, at) || !is_name_byte(p->window[at]) ? MATCH_YES : MATCH_NO;
+}
+
 // The name is there; what follows must be as the format says. *end is behind that.
 static Match match_behind_name(const AnswerParser *p, uint32_t at, uint32_t *end) {
     const char *const *literals = p->format->after_names;
     for (uint32_t i = 0; i < AFTER_NAMES_MAX && literals[i]; i++) {
-        Match m = answer_match(p, at, literals[i], end);
+        Match m = literals[i][0] ? answer_match(p, at, literals[i], end) : match_name_end(p, at, end);
         if (m != MATCH_NO) return m;
     }
-    if (literals[0]) return MATCH_NO;
-    *end = at;
-    if (at == p->length) return p->ended ? MATCH_NO : MATCH_PART;
-    return answer_mark_at(p, at) || !is_name_byte(p->window[at]) ? MATCH_YES : MATCH_NO;
+    return literals[0] ? MATCH_NO : match_name_end(p, at, end);
 }
 
 static Match match_name(const AnswerParser *p, Str name, uint32_t *end) {
@@ -201,7 +204,9 @@ static bool is_usual_key(Str key) {
 static bool choose_value(AnswerParser *p, Str key) {
     p->value = VALUE_OTHER;
     if (str_eq(key, str_from_c(p->format->name_key)) && !p->has_name) p->value = VALUE_NAME;
-    if (str_eq(key, str_from_c(p->format->arguments_key)) && !p->has_arguments) p->value = VALUE_ARGUMENTS;
+    // Models mix these two up.
+    bool arguments = str_eq(key, STR("arguments")) || str_eq(key, STR("parameters"));
+    if (arguments && !p->has_arguments) p->value = VALUE_ARGUMENTS;
     return p->value != VALUE_OTHER || !p->is_bare || is_usual_key(key);
 }
 

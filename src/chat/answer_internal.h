@@ -42,9 +42,9 @@ struct ToolFormat {
     const char *open, *open_too, *close;      // around one call; either opening; the closing may be missing
     const char *bare;                         // or a call begins with one of these bytes and the answer
     char separator;                           // between such calls
-    const char *name_key, *arguments_key;     // of objects
+    const char *name_key;                     // CALLS_OBJECT; the arguments are "arguments" or "parameters"
     const char *before_name;                  // may be missing
-    const char *after_names[AFTER_NAMES_MAX]; // one of them; none: what is no letter of a name
+    const char *after_names[AFTER_NAMES_MAX]; // one of them; none or "": what is no letter of a name
     const char *after_arguments;              // may be missing
     const char *content_name;                 // CALLS_NAMED: what such a call says is content
     const char *key_open, *key_close, *value_close, *end; // CALLS_KEYED; `end` ends the arguments

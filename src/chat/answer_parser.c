@@ -2,8 +2,12 @@
 #include "chat/answer_internal.h"
 
 #include "base/strbuf.h"
+#include "base/utf8.h"
 
-enum { SPACE_HELD_MAX = 256 }; // more white space than this is passed on before it is known what follows
+enum {
+    SPACE_HELD_MAX = 256, // more white space than this is passed on before it is known what follows
+    UTF8_BYTES_MAX = 4,
+};
 
 // ---- the window ----
 
@@ -130,6 +134,15 @@ static void flush(AnswerParser *p) {
     p->out_length = 0;
 }
 
+// A character whose other bytes come next stays.
+static void flush_whole(AnswerParser *p) {
+    uint32_t tail = (uint32_t)utf8_incomplete_tail((Str){p->out, p->out_length});
+    p->out_length -= tail;
+    send(p, p->out_kind, (Str){p->out, p->out_length});
+    memmove(p->out, p->out + p->out_length, tail);
+    p->out_length = tail;
+}
+
 void answer_emit(AnswerParser *p, AnswerPartKind kind, Str text) {
     if (p->out_kind != kind) flush(p);
     p->out_kind = kind;
@@ -138,8 +151,7 @@ void answer_emit(AnswerParser *p, AnswerPartKind kind, Str text) {
         memcpy(p->out + p->out_length, text.ptr, taken);
         p->out_length += (uint32_t)taken;
         text = str_slice(text, taken, text.len);
-        // A character is not cut in two: what is pushed is whole ones.
-        if (p->out_length == sizeof p->out) flush(p);
+        if (p->out_length == sizeof p->out) flush_whole(p);
     }
 }
 
@@ -327,7 +339,7 @@ static void run(AnswerParser *p) {
         Step step = p->step(p);
         if (step == STEP_AGAIN) continue;
         if (step == STEP_MORE) {
-            bool full = p->length == sizeof p->window;
+            bool full = p->length > sizeof p->window - UTF8_BYTES_MAX;
             if (!p->ended && !full) break;
             if (is_text(p)) {
                 answer_pass_on(p, p->length);
@@ -383,7 +395,9 @@ void answer_parser_begin(AnswerParser *p, const AnswerFormats *f, const Tokenize
 void answer_parser_push(AnswerParser *p, Str text, AnswerSink sink) {
     p->sink = sink;
     while (text.len) {
+        // run() leaves room for a character at least.
         uint32_t taken = (uint32_t)min_u64(text.len, sizeof p->window - p->length);
+        if (taken < text.len) taken -= (uint32_t)utf8_incomplete_tail(str_slice(text, 0, taken));
         memcpy(p->window + p->length, text.ptr, taken);
         p->length += taken;
         text = str_slice(text, taken, text.len);

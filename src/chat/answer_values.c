@@ -283,8 +283,9 @@ static Step quoted_key(AnswerParser *p, uint32_t from, char quote) {
     return p->length - from < KEY_BYTES_MAX ? STEP_MORE : STEP_BROKEN;
 }
 
-static bool is_key_byte(char c) {
-    return (unsigned char)c > ' ' && !strchr("{}[](),:='\"<", c);
+static bool is_key_byte(const AnswerParser *p, char c) {
+    unsigned char least = p->format->shape == CALLS_BRACED ? ' ' : '!';
+    return (unsigned char)c >= least && !strchr("{}[](),:='\"<", c);
 }
 
 static Step step_loose_key(AnswerParser *p) {
@@ -297,7 +298,7 @@ static Step step_loose_key(AnswerParser *p) {
     if (quoted == MATCH_YES) return quoted_key(p, end, quote);
     Str text = answer_plain_text(p);
     size_t length = 0;
-    while (length < text.len && is_key_byte(text.ptr[length]))
+    while (length < text.len && is_key_byte(p, text.ptr[length]))
         length++;
     size_t colon = length;
     while (colon < text.len && answer_is_space(text.ptr[colon]))
@@ -305,7 +306,7 @@ static Step step_loose_key(AnswerParser *p) {
     if (length > KEY_BYTES_MAX) return STEP_BROKEN;
     if (colon == text.len) return p->at + text.len == p->length ? STEP_MORE : STEP_BROKEN;
     if (length == 0 || text.ptr[colon] != (keyword ? '=' : ':')) return STEP_BROKEN;
-    emit_key(p, str_slice(text, 0, length));
+    emit_key(p, trim(str_slice(text, 0, length)));
     answer_drop(p, p->at + (uint32_t)colon + 1);
     return answer_go(p, step_loose_value);
 }
