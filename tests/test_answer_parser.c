@@ -40,7 +40,8 @@ static AnswerRun run_of(const char *tool_format, const char *reasoning_format, c
     Error err = {0};
     AnswerRun r = {.formats = &formats, .tokenizer = answer_vocabulary(marks)};
     r.tools = answer_tools(str_from_c(tools_json));
-    REQUIRE(answer_formats_find((Str){0}, r.tokenizer, tool_format, reasoning_format, &formats, &err));
+    REQUIRE(
+        answer_formats_find((Str){0}, (Str){0}, r.tokenizer, tool_format, reasoning_format, &formats, &err));
     return r;
 }
 

@@ -462,7 +462,7 @@ static void check_twin(const TwinRow *row, Command c) {
     twin_value = flag + strlen(row->name) + 3;
     if (!flags_parse(n, words, get_twin, &by_twin, &err)) FAIL("%s", err.message);
     CHECK(memcmp(field[0], field[1], row->size) == 0);
-    CHECK_U64_EQ(by_flag.given, by_twin.given);
+    CHECK_BYTES_EQ(&by_flag.given, sizeof by_flag.given, &by_twin.given, sizeof by_twin.given);
     // What is wrong is told by the twin's name.
     twin_value = v.bad;
     CHECK(!flags_parse(n, words, get_twin, &both, &err));

@@ -155,3 +155,37 @@ TEST(cli_inspect_tells_whether_the_template_can_be_used) {
         CHECK(text_contains(process_read_file(json.out_path), rows[i].json));
     }
 }
+
+TEST(cli_inspect_tells_the_formats_of_answers) {
+    static const struct {
+        const char *template, *flags, *lines, *json;
+        int exit_code;
+    } rows[] = {
+        {"x", "", "tool calls      none\n  reasoning       none\n",
+         "\"tool_format\":\"none\",\"reasoning_format\":\"none\"", 0},
+        {"<think></think><tool_call>{\"name\": }</tool_call>", "",
+         "tool calls      hermes\n  reasoning       think\n",
+         "\"tool_format\":\"hermes\",\"reasoning_format\":\"think\"", 0},
+        {"<tool_call>", "--tool-format glm --reasoning-format none",
+         "tool calls      glm\n  reasoning       none\n",
+         "\"tool_format\":\"glm\",\"reasoning_format\":\"none\"", 0},
+        {"x", "--tool-format xml", "--tool-format xml is not known; there are auto, none, harmony, ", NULL,
+         2},
+        {"x", "--reasoning-format xml",
+         "--reasoning-format xml is not known; there are auto, none, harmony, ", NULL, 2},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s, %s", rows[i].template, rows[i].flags);
+        char line[256];
+        const char *model = model_with(rows[i].template);
+        snprintf(line, sizeof line, "inspect %% %s", rows[i].flags);
+        Process p = process_start(line, (const char *[]){model}, NULL);
+        snprintf(line, sizeof line, "inspect %% --json %s", rows[i].flags);
+        Process json = process_start(line, (const char *[]){model}, NULL);
+        CHECK_INT_EQ(rows[i].exit_code, process_wait(p));
+        CHECK_INT_EQ(rows[i].exit_code, process_wait(json));
+        Str said = process_read_file(rows[i].exit_code ? p.err_path : p.out_path);
+        if (!CHECK(text_contains(said, rows[i].lines))) printf("%.*s\n", STR_ARG(said));
+        if (rows[i].json) CHECK(text_contains(process_read_file(json.out_path), rows[i].json));
+    }
+}

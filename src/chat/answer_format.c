@@ -81,10 +81,10 @@ static void add_marks(AnswerFormats *f, const Tokenizer *t, const char *const *m
     }
 }
 
-bool answer_formats_find(Str template_source, const Tokenizer *t, const char *tool_format,
+bool answer_formats_find(Str template_source, Str with_tools, const Tokenizer *t, const char *tool_format,
                          const char *reasoning_format, AnswerFormats *out, Error *err) {
     *out = (AnswerFormats){0};
-    if (!find_tools(template_source, tool_format, &out->tools, err) ||
+    if (!find_tools(with_tools, tool_format, &out->tools, err) ||
         !find_reasoning(template_source, reasoning_format, &out->reasoning, err))
         return false;
     if (out->tools) add_marks(out, t, out->tools->marks, FORMAT_MARKS_MAX);

@@ -23,11 +23,13 @@ typedef struct {
     uint32_t n_marks;
 } AnswerFormats;
 
-// `tool_name` and `reasoning_name` are "auto", "none" or the name of a row. NULL and "auto": from the
-// template's text (empty: there is none, so neither has a format) and the vocabulary. A name that no row has
-// is ERR_USAGE with the flag's name as field, and the message lists the rows.
-MUST_CHECK bool answer_formats_find(Str template_source, const Tokenizer *t, const char *tool_name,
-                                    const char *reasoning_name, AnswerFormats *out, Error *err);
+// `tool_name` and `reasoning_name` are "auto", "none" or the name of a row. NULL and "auto": from the texts
+// of the template and of the one for conversations with tools, which is often the same (empty: there is
+// none). `t` may be NULL: all marks are text then. A name that no row has is ERR_USAGE with the flag's name
+// as field, and the message lists the rows.
+MUST_CHECK bool answer_formats_find(Str template_source, Str with_tools, const Tokenizer *t,
+                                    const char *tool_name, const char *reasoning_name, AnswerFormats *out,
+                                    Error *err);
 
 // Whether both names are known; errors as above.
 MUST_CHECK bool answer_formats_check(const char *tool_name, const char *reasoning_name, Error *err);

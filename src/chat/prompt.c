@@ -30,23 +30,23 @@ static bool compile(ChatModel *m, Str source, Arena *arena, const Template **out
     return false;
 }
 
+// *with_tools is the text of m->with_tools.
 static bool open_templates(ChatModel *m, const GgufFile *file, Str override_source, Arena *arena,
-                           Error *err) {
-    Str with_tools = override_source;
+                           Str *with_tools, Error *err) {
     bool ok;
     Error reason;
-    m->source = override_source;
+    m->source = *with_tools = override_source;
     if (!override_source.ptr && !file) {
         (void)error_set(&reason, ERR_UNSUPPORTED, "there is no model file with a chat template");
         return set_missing(m, "", &reason);
     }
     if (!override_source.ptr && (!chat_template_find(file, false, &m->source, &reason) ||
-                                 !chat_template_find(file, true, &with_tools, &reason)))
+                                 !chat_template_find(file, true, with_tools, &reason)))
         return set_missing(m, "", &reason);
     if (!compile(m, m->source, arena, &m->plain, &ok, err)) return false;
     m->with_tools = m->plain;
-    if (!ok || str_eq(with_tools, m->source)) return true;
-    return compile(m, with_tools, arena, &m->with_tools, &ok, err);
+    if (!ok || str_eq(*with_tools, m->source)) return true;
+    return compile(m, *with_tools, arena, &m->with_tools, &ok, err);
 }
 
 // Whether a user's message shows in the prompt when its content is given as a string (or as parts).
@@ -63,10 +63,12 @@ static bool shows_content(const ChatModel *m, bool as_parts, Arena scratch) {
 
 bool chat_model_open(const GgufFile *file, const Tokenizer *t, Str override_source, const char *tool_format,
                      const char *reasoning_format, Arena *arena, ChatModel *out, Error *err) {
+    Str with_tools;
     *out = (ChatModel){.tokenizer = t};
     out->n_constants = chat_template_constants(t, file, out->constants);
-    if (!open_templates(out, file, override_source, arena, err)) return false;
-    if (!answer_formats_find(out->source, t, tool_format, reasoning_format, &out->formats, err)) return false;
+    if (!open_templates(out, file, override_source, arena, &with_tools, err) ||
+        !answer_formats_find(out->source, with_tools, t, tool_format, reasoning_format, &out->formats, err))
+        return false;
     if (contains(out->source, STR("developer"))) out->developer_role = "developer";
     // Templates of models that see pictures may read parts alone, and would show nothing of a string.
     if (out->plain)

@@ -213,6 +213,15 @@ static void put_template_state(Report *r) {
     if (!s->template_ok) inspect_put_text(&r->out, str_from_c(s->template_error.message), UINT32_MAX);
 }
 
+// How the model writes what is not its answer's text, by its template or as flags say.
+static void put_formats_of_answers(Report *r) {
+    if (!r->support->has_template) return;
+    put_label(r, "tool calls");
+    strbuf_printf(&r->out, "%s\n", answer_tool_format_name(&r->support->formats));
+    put_label(r, "reasoning");
+    strbuf_printf(&r->out, "%s\n", answer_reasoning_format_name(&r->support->formats));
+}
+
 static void put_tokenizer(Report *r) {
     Error ignored;
     GgufArray tokens = {.type = GGUF_STRING}, merges = {0};
@@ -241,6 +250,7 @@ static void put_tokenizer(Report *r) {
         strbuf_put(&r->out, STR(" bytes"));
         put_template_state(r);
         strbuf_put_char(&r->out, '\n');
+        put_formats_of_answers(r);
     } else {
         strbuf_put(&r->out, STR("none\n"));
     }

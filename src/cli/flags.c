@@ -1,5 +1,7 @@
 #include "cli/flags.h"
 
+#include "chat/answer_format.h"
+
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,7 +65,6 @@ static const Flag flags[FLAG_COUNT] = {
 #include "cli/flags.def"
 #undef FLAG
 };
-static_assert(FLAG_COUNT <= 64, "Options.given has a bit for each flag");
 
 static const struct {
     const char *name;
@@ -447,7 +448,7 @@ static bool parse_environment(FlagsGetEnv *get_env, Options *o, Error *err) {
         const char *value = get_env(variable);
         if (!value || id == FLAG_HELP || id == FLAG_VERSION) continue;
         if (!store_value((Source){f, variable}, value, o, err)) return explain_service(value, err);
-        o->given |= 1ull << id;
+        o->given.flags[id] = true;
     }
     return true;
 }
@@ -478,16 +479,16 @@ static bool flag_name(const char *word, Command command, Str *out, Error *err) {
 }
 
 // One flag at argv[*at]; *at ends at its last word.
-static bool parse_flag(int argc, char *const *argv, int *at, Options *o, uint64_t *seen, Error *err) {
+static bool parse_flag(int argc, char *const *argv, int *at, Options *o, FlagSet *seen, Error *err) {
     Str name;
     if (!flag_name(argv[*at], o->command, &name, err)) return false;
     const char *equals = strchr(argv[*at], '=');
     FlagId id = flag_find(name, o->command);
     if (id == FLAG_COUNT) return report_unknown_flag(name, o->command, err);
     const Flag *f = &flags[id];
-    bool first = !(*seen >> id & 1u);
-    *seen |= 1ull << id;
-    o->given |= 1ull << id;
+    bool first = !seen->flags[id];
+    seen->flags[id] = true;
+    o->given.flags[id] = true;
     if (f->type == FLAG_TYPE_STRS && first) *(StrList *)((char *)o + f->offset) = (StrList){0};
     if (f->type != FLAG_TYPE_STRS && !first) {
         return error_set(err, ERR_USAGE, "--%s: given twice", f->name);
@@ -528,17 +529,17 @@ static bool add_word(Words *words, const char *word, Command command, Error *err
 }
 
 static bool store_word(FlagId id, const char *word, Options *o, Error *err) {
-    o->given |= 1ull << id;
+    o->given.flags[id] = true;
     return store_value((Source){&flags[id], NULL}, word, o, err);
 }
 
 // The model comes first, unless a flag named it already. (A variable may stand for whole sessions, so there a
 // word that looks like a model's path is one.)
-static bool store_words(const Words *words, uint64_t seen, Options *o, Error *err) {
+static bool store_words(const Words *words, const FlagSet *seen, Options *o, Error *err) {
     uint32_t at = 0;
     const char *takes = commands[o->command].words;
     bool takes_file = strstr(takes, "FILE") != NULL;
-    if (words->count > 0 && strstr(takes, "MODEL") && !(seen >> FLAG_MODEL & 1u)) {
+    if (words->count > 0 && strstr(takes, "MODEL") && !seen->flags[FLAG_MODEL]) {
         const char *first = words->values[0];
         bool is_file = takes_file && words->count == 1;
         if (looks_like_model(first) || (!o->model && !is_file)) {
@@ -555,7 +556,7 @@ static bool store_words(const Words *words, uint64_t seen, Options *o, Error *er
         o->file = word;
         return true;
     }
-    if (seen >> FLAG_PROMPT & 1u || seen >> FLAG_FILE & 1u) {
+    if (seen->flags[FLAG_PROMPT] || seen->flags[FLAG_FILE]) {
         return error_set(err, ERR_USAGE, "%.100s: this word would be the prompt, which a flag gives already",
                          word);
     }
@@ -582,7 +583,7 @@ static bool check_together(const Options *o, Error *err) {
     if (o->system && !o->chat) return error_set(err, ERR_USAGE, "--system: needs --chat");
     if (o->command == CMD_RUN && o->chat_template && !o->chat)
         return error_set(err, ERR_USAGE, "--chat-template: needs --chat");
-    return true;
+    return answer_formats_check(o->tool_format, o->reasoning_format, err);
 }
 
 bool flags_parse(int argc, char *const *argv, FlagsGetEnv *get_env, Options *out, Error *err) {
@@ -601,7 +602,7 @@ bool flags_parse(int argc, char *const *argv, FlagsGetEnv *get_env, Options *out
         return true;
     }
     if (!parse_environment(get_env, out, err)) return false;
-    uint64_t seen = 0;
+    FlagSet seen = {0};
     Words words = {0};
     bool only_words = false; // after "--"
     for (; at < argc; at++) {
@@ -613,7 +614,7 @@ bool flags_parse(int argc, char *const *argv, FlagsGetEnv *get_env, Options *out
             return false;
         }
     }
-    if (!store_words(&words, seen, out, err)) return false;
+    if (!store_words(&words, &seen, out, err)) return false;
     if (out->version || out->list_architectures) return true;
     return check_together(out, err);
 }

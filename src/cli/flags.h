@@ -59,12 +59,16 @@ typedef struct {
     const char *values[STOP_STRINGS_MAX];
 } StrList;
 
+typedef struct {
+    bool flags[FLAG_COUNT];
+} FlagSet;
+
 // Texts and paths are NULL when not given and without default.
 typedef struct {
     Command command;
     const char *file;         // the word FILE, NULL when there was none
     char *const *environment; // the process's; set by main
-    uint64_t given;           // a bit for each FlagId that came from the command line or the environment
+    FlagSet given;            // on the command line or in the environment
 
     const char *model; // without "file:"
     const char *tokenizer;
@@ -143,7 +147,7 @@ typedef struct {
 } Options;
 
 static inline bool options_given(const Options *o, FlagId flag) {
-    return o->given >> flag & 1u;
+    return o->given.flags[flag];
 }
 
 // Looks up an environment variable; NULL when it is not set. getenv, or a test's table.

@@ -1,6 +1,7 @@
 // What `inspect` says about running a file here, beside what is in it.
 #pragma once
 
+#include "chat/answer_format.h"
 #include "cli/flags.h"
 #include "json/json_writer.h"
 #include "text/tokenizer.h"
@@ -19,6 +20,7 @@ typedef struct {
     bool has_template;          // a chat template in the file, for any conversation
     bool template_ok;
     Error template_error;
+    AnswerFormats formats; // where there is a template
 } Support;
 
 // Never fails: what goes wrong is what there is to say. `file` was opened to look. `arena` keeps the plan.

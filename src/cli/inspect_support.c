@@ -57,12 +57,16 @@ static void check_tokenizer(const GgufFile *file, Arena *arena, Support *s) {
     os_release(start, SCRATCH_BYTES);
 }
 
-static void check_template(const GgufFile *file, Support *s) {
-    Error ignored; // a value of another type is shown among the keys
-    Str source;
+static void check_template(const GgufFile *file, const Options *options, Support *s) {
+    Error ignored; // a value of another type is shown among the keys; names were checked before
+    Str source, with_tools;
     const Template *template;
     s->has_template = chat_template_find(file, false, &source, &ignored);
     if (!s->has_template) return;
+    if (!chat_template_find(file, true, &with_tools, &ignored) ||
+        !answer_formats_find(source, with_tools, s->tokenizer, options->tool_format,
+                             options->reasoning_format, &s->formats, &ignored))
+        s->formats = (AnswerFormats){0};
     Arena scratch = os_arena(SCRATCH_BYTES);
     void *start = scratch.next;
     s->template_ok = template_compile(source, &scratch, &template, &s->template_error);
@@ -73,7 +77,7 @@ void inspect_support(const GgufFile *file, const Options *options, Arena *arena,
     *out = (Support){0};
     check_model(file, options, arena, out);
     check_tokenizer(file, arena, out);
-    check_template(file, out);
+    check_template(file, options, out);
 }
 
 static void put_error(StrBuf *out, const char *before, const Error *err) {
@@ -127,6 +131,10 @@ void inspect_put_support_json(const Support *s, const GgufFile *file, JsonWriter
     if (s->has_template) json_member_bool(w, "chat_template_ok", s->template_ok);
     if (s->has_template && !s->template_ok)
         json_member_str(w, "chat_template_error", str_from_c(s->template_error.message));
+    if (s->has_template) {
+        json_member_str(w, "tool_format", str_from_c(answer_tool_format_name(&s->formats)));
+        json_member_str(w, "reasoning_format", str_from_c(answer_reasoning_format_name(&s->formats)));
+    }
     if (s->plan && s->plan->n_skipped_tensors)
         json_member_str(w, "skipped_tensors", s->plan->skipped_tensors);
     if (s->plan && s->plan->ignored_keys.len) json_member_str(w, "ignored_keys", s->plan->ignored_keys);

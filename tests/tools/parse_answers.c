@@ -4,9 +4,9 @@
 //     tests/tools/parse_answers.c src/chat/answer_*.c src/chat/json_check.c src/text/*.c src/model/*.c
 //     src/json/*.c src/base/*.c src/os/os*.c -lm
 //
-// {"template"} gives {"tools", "reasoning"}, names of formats; "tool_format" and "reasoning_format" name others.
-// With "answer" also {"parts", "calls"}: "tools" are its tools, "prompt" is what is in front of it, "piece" how
-// many bytes are pushed at once. Marks are text: no vocabulary is behind this.
+// {"template"} gives {"tools", "reasoning"}, names of formats; "tool_format" and "reasoning_format" name
+// others. With "answer" also {"parts", "calls"}: "tools" are its tools, "prompt" is what is in front of it,
+// "piece" how many bytes are pushed at once. Marks are text: no vocabulary is behind this.
 #include "chat/answer_parser.h"
 #include "json/json_writer.h"
 #include "os/os.h"
@@ -69,7 +69,8 @@ static void answer_line(Str line, const Tokenizer *t, Arena arena, Arena rest) {
     const JsonNode *root = json_parse(line, &arena, &(JsonLimits){0}, &err);
     const char *tools = name_of(root, "tool_format", &arena),
                *reasoning = name_of(root, "reasoning_format", &arena);
-    bool ok = root && answer_formats_find(text_of(root, "template"), t, tools, reasoning, &f, &err);
+    bool ok = root && answer_formats_find(text_of(root, "template"), text_of(root, "template"), t, tools,
+                                          reasoning, &f, &err);
     StrBuf out = strbuf_begin_in_arena(&arena);
     JsonWriter w = json_writer_begin(&out);
     json_open_object(&w);
