@@ -73,7 +73,7 @@ def metrics(step):
     ]
     for state, pages in (("used", 310), ("cached", 200), ("free", 490)):
         lines.append(f'worker_kv_pages{{state="{state}"}} {pages}')
-    for name in "first_token_ms", "inter_token_ms", "inference_duration_ms", "batch_rows":
+    for name in "first_token_ms", "inter_token_ms", "queue_ms", "inference_duration_ms", "batch_rows":
         total = 0
         for bound, count in (("1", 0), ("2.5", 2), ("5", 9), ("10", 30), ("25", 21), ("50", 6), ("100", 1), ("+Inf", 0)):
             total += count * (step + 1)
@@ -117,6 +117,7 @@ ANSWERS = {
     "broken": [content("Half of "), {"error": {"message": "the device was lost"}}],
     "nothing": [],
 }
+TIMINGS = {"queued_ms": 2100.5, "prefill_ms": 30, "decode_ms": 900, "first_token_ms": 2130.25, "tokens_per_second": 41.26}
 STATUSES = {"401": 401, "403": 403, "404": 404, "400": 400, "413": 413, "429": 429, "500": 500, "503": 503, "504": 504}
 
 
@@ -165,7 +166,7 @@ class Handler(BaseHTTPRequestHandler):
             headers = [("Retry-After", "7")] if text in ("429", "503") else []
             self.reply(STATUSES[text], {"error": {"message": f"said <b>{text}</b>", "type": "x"}}, headers=headers)
             return
-        self.stream(ANSWERS.get(text) if text in ANSWERS else pieces(text))
+        self.stream(text)
 
     def send(self, data):
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
@@ -174,7 +175,8 @@ class Handler(BaseHTTPRequestHandler):
     def event(self, value):
         self.send(f"data: {value if isinstance(value, str) else json.dumps(value)}\n\n".encode())
 
-    def stream(self, deltas):
+    def stream(self, text):
+        deltas = ANSWERS.get(text, pieces(text))
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.send_header("Transfer-Encoding", "chunked")
@@ -196,7 +198,8 @@ class Handler(BaseHTTPRequestHandler):
                     self.event({**chunk, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
             called = any(isinstance(delta, dict) and "tool_calls" in delta for delta in deltas)
             self.event({**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls" if called else "stop"}]})
-            self.event({**chunk, "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": count, "total_tokens": count + 9}})
+            self.event({**chunk, "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": count, "total_tokens": count + 9},
+                        **({"timings": TIMINGS} if text == "timed" else {})})
             self.event("[DONE]")
             self.send(b"")
         except (BrokenPipeError, ConnectionResetError):

@@ -31,6 +31,7 @@ export function lineChart({ title, value, series, length, top, note }) {
       last = begin + k * step;
       if (!path) first = last;
       path += `${isGap ? "M" : "L"}${last.toFixed(1)} ${(HEIGHT - 2 - (one / most) * (HEIGHT - 6)).toFixed(1)}`;
+      if (isGap) path += "h0.1"; // a point by itself is seen, too
       isGap = false;
     });
     if (!path) return [];
@@ -60,10 +61,20 @@ export function partsChart({ title, value, parts, note }) {
   return figure(title, value, whole, el("span", null, keys, note));
 }
 
-// The buckets that hold something, and those between them.
-export function histogramChart({ title, value, histogram, note }) {
+const BARS_LEAST = 9;
+
+// The buckets that hold something, those between them, and some beside them. `show` writes a bound.
+export function histogramChart({ title, value, histogram, show, note }) {
   const used = histogram.counts.map((count, i) => (count > 0 ? i : -1)).filter((i) => i >= 0);
-  const first = Math.max(0, used[0] - 1), last = Math.min(histogram.counts.length - 1, used.at(-1) + 1);
+  const end = histogram.counts.length - 1;
+  let first = used[0], last = used.at(-1);
+  while (last - first + 1 < Math.min(BARS_LEAST, end + 1)) {
+    if (first > 0) first--;
+    if (last < end) last++;
+  }
+  const top = histogram.bounds[last];
+  const ends = el("span", { class: "chart-ends" }, el("span", null, first ? show(histogram.bounds[first - 1]) : "0"),
+    el("span", null, top === Infinity ? `over ${show(histogram.bounds[last - 1])}` : show(top)));
   const shown = histogram.counts.slice(first, last + 1);
   const most = Math.max(...shown), step = WIDTH / shown.length;
   const bars = shown.map((count, i) => {
@@ -72,5 +83,5 @@ export function histogramChart({ title, value, histogram, note }) {
       class: "bar series-0", x: i * step + step * 0.08, y: HEIGHT - 1 - height, width: step * 0.84, height,
     });
   });
-  return figure(title, value, drawing(...bars), note);
+  return figure(title, value, drawing(...bars), el("span", null, ends, note));
 }

@@ -15,9 +15,8 @@ export function finishFigures({ sent, first, last, pieces }, usage, timings) {
   const tokens = usage?.completion_tokens ?? pieces;
   const seen = tokens > 1 && last - first >= LEAST_MS ? ((tokens - 1) * 1000) / (last - first) : 0;
   return {
-    tokens, prompt: usage?.prompt_tokens, cached: usage?.prompt_tokens_details?.cached_tokens,
-    rate: timings?.predicted_per_second ?? timings?.tokens_per_second ?? seen,
-    firstMs: first ? first - sent : 0,
+    tokens, rate: timings?.tokens_per_second || seen,
+    firstMs: timings?.first_token_ms ?? (first ? first - sent : 0), queuedMs: timings?.queued_ms ?? 0,
   };
 }
 
@@ -33,9 +32,10 @@ export function duration(ms) {
 export const bytes = (number) => (number < 1e6 ? `${count(number / 1e3)} kB`
   : number < 1e9 ? `${count(number / 1e6)} MB` : `${(number / 1e9).toFixed(1)} GB`);
 
-export function figuresText({ tokens, rate, firstMs }) {
+export function figuresText({ tokens, rate, firstMs, queuedMs }) {
   const parts = [`${count(tokens)} ${tokens === 1 ? "token" : "tokens"}`];
   if (rate > 0) parts.push(`${rate < 100 ? rate.toFixed(1) : count(rate)} a second`);
   if (firstMs > 0) parts.push(`first after ${duration(firstMs)}`);
+  if (queuedMs >= LEAST_MS) parts.push(`${duration(queuedMs)} in the queue`);
   return parts.join(" · ");
 }

@@ -120,6 +120,7 @@ function memoryChart() {
 const HISTOGRAMS = [
   ["worker_first_token_ms", "First token", duration],
   ["worker_inter_token_ms", "Between tokens", duration],
+  ["worker_queue_ms", "In the queue", duration],
   ["worker_inference_duration_ms", "Whole answers", duration],
   ["worker_batch_rows", "Rows in a step", count],
 ];
@@ -129,7 +130,7 @@ function latencyChart([name, title, show]) {
   if (!all || !all.counts.some((one) => one > 0)) return null;
   const recent = since(all, histogramOf(readings[0].metrics, name));
   const at = (share) => show(quantile(recent, share));
-  return histogramChart({ title, value: at(0.5), histogram: recent,
+  return histogramChart({ title, value: at(0.5), histogram: recent, show,
     note: `half below ${at(0.5)} · 90% ${at(0.9)} · 99% ${at(0.99)} · ` +
       (recent.isAll ? "since the start" : ago) });
 }
