@@ -154,7 +154,7 @@ static int converse(Parts *p, Client *c, const char *method, const char *path, c
 static void set_countdown(Parts *p, uint64_t *countdown) {
     p->api->json_arena.fail_countdown = countdown;
     p->api->requests[0].memory.fail_countdown = countdown;
-    p->api->scratch.fail_countdown = countdown;
+    p->api->lanes[LANE_SMALL].scratch.fail_countdown = countdown;
     p->bridge.jobs[0].arena.fail_countdown = countdown;
 }
 

@@ -38,7 +38,7 @@ typedef struct {
     // The client's own name for the job; NULL: it has none, and one is made up that begins with id_prefix.
     Str (*job_id)(const ApiRequest *request);
     const char *id_prefix;
-    // Encoder thread, which lends api->scratch and api->rendering: all of a job but its id and times.
+    // Encoder thread, which lends the memory of api_lane: all of a job but its id and times.
     // `choice` counts from 0, in order. Without jobs `job` is NULL.
     bool (*encode)(Api *api, ApiRequest *request, uint32_t choice, Job *job, Error *err);
     // I/O thread, as events come. `started` comes once a job and first, `done` once and last, unless there
@@ -110,6 +110,18 @@ struct ApiJob {
     ApiAnswer answer;
 };
 
+// Two encoder threads, so that what comes in small bodies waits for no large one. Each lends its memory to
+// what it is at.
+typedef enum { LANE_SMALL, LANE_LARGE, LANE_COUNT } LaneId;
+
+typedef struct {
+    Encoder encoder;
+    OsThread thread;
+    Arena scratch;   // for encoding
+    Arena rendering; // for templates
+    size_t rendered; // bytes of it that were touched
+} EncoderLane;
+
 struct Api {
     ApiConfig config;
     HttpServer *server;
@@ -119,8 +131,7 @@ struct Api {
     uint64_t tickets;      // given to requests so far
     uint32_t slots_taken;  // by jobs that are with the engine thread, or have a slot kept for them
     uint32_t jobs_waiting; // for a slot
-    Encoder encoder;
-    OsThread encoder_thread;
+    EncoderLane lanes[LANE_COUNT];
     Arena large[REQUEST_LARGE_BODIES_MAX];
     bool large_taken[REQUEST_LARGE_BODIES_MAX];
     Metrics metrics;
@@ -135,8 +146,6 @@ struct Api {
     Arena token_memory[2];  // for the bearer tokens in use, and for those of the next reading
     uint32_t token_turn;    // the one in use
     Arena json_arena;       // for POST /cancel
-    Arena scratch;          // the encoder thread's, for encoding
-    Arena rendering;        // the encoder thread's, for templates
     Arena answers;          // [n_jobs] answers.h
     char *text;             // [API_TEXT_BYTES] a body or an event being written
     JobEvent event;         // the one being handled
@@ -171,6 +180,7 @@ void api_reply_preflight(Api *api, HttpExchange exchange);
 // ---- requests.c: from a body to a job ----
 
 bool api_requests_create(Api *api, Arena *arena);
+EncoderLane *api_lane(Api *api, const ApiRequest *request);
 void api_accept(Api *api, HttpExchange exchange, const HttpRequest *request, const ApiDialect *dialect);
 // Goes on with what waits, is copied, or comes back from the encoder thread.
 void api_advance_requests(Api *api);

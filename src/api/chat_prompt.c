@@ -48,16 +48,21 @@ bool chat_encode_conversation(Api *api, ApiRequest *r, ConversationReader read, 
     const ChatModel *m = api->config.chat;
     const JsonNode *variables, *tools;
     TemplateText rendered;
-    Arena arena = api->rendering, ids_arena, *kept = r->large >= 0 ? &r->memory : &r->arena;
+    EncoderLane *lane = api_lane(api, r);
+    Arena arena = lane->rendering, ids_arena, *kept = r->large >= 0 ? &r->memory : &r->arena;
     if (!m->plain) {
         *err = m->missing;
         err->code = ERR_INVALID_REQUEST;
         return false;
     }
     ConversationInput input = chat_model_input(m, g->root);
-    if (!read(&input, &arena, &variables, err) ||
-        !chat_render(m, variables, api->config.bridge->unix_ms(), &arena, &rendered, err))
-        return false;
+    bool ok = read(&input, &arena, &variables, err) &&
+              chat_render(m, variables, api->config.bridge->unix_ms(), &arena, &rendered, err);
+    lane->rendered = max_u64(lane->rendered, (uint64_t)(arena.next - lane->rendering.next));
+    if (!ok && err->code == ERR_NO_MEMORY) // there is enough for every conversation that a context holds
+        error_fill(err, ERR_TOO_LONG, ERROR_NO_POSITION,
+                   "the conversation needs more than %d MiB to be written", RENDERING_MEMORY_BYTES >> 20);
+    if (!ok) return false;
     if (rendered.text.len > RENDERED_BYTES_MAX || rendered.n_spans > RENDERED_SPANS_MAX)
         return error_set(err, ERR_TOO_LONG,
                          "the conversation is %zu bytes as its template writes it; at most "
@@ -65,7 +70,7 @@ bool chat_encode_conversation(Api *api, ApiRequest *r, ConversationReader read, 
                          rendered.text.len, RENDERED_BYTES_MAX);
     tools = json_get(variables, STR("tools"));
     bool has_tools = g->tools && json_is(tools, JSON_ARRAY) && tools->length;
-    *scratch = api->scratch;
+    *scratch = lane->scratch;
     if (has_tools && !answer_tools_read(tools, kept, &g->answer_tools, err)) return false;
     g->opening = answer_opening(&m->formats, rendered.text);
     *text = rendered.text;
@@ -82,8 +87,8 @@ bool chat_encode_job(Api *api, ApiRequest *r, ConversationReader read, const cha
     const ApiConfig *c = &api->config;
     if (!chat_encode_conversation(api, r, read, &ids, &text, &scratch, err) ||
         !job_set_prompt(job, ids, text, field, &r->limits, err) ||
-        !generate_fill_job(&r->fields.generate, &c->sampling, &r->limits, c->tokenizer, api->scratch, job,
-                           err))
+        !generate_fill_job(&r->fields.generate, &c->sampling, &r->limits, c->tokenizer,
+                           api_lane(api, r)->scratch, job, err))
         return false;
     job->marks = c->chat->formats.marks;
     job->n_marks = c->chat->formats.n_marks;

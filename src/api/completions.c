@@ -121,7 +121,7 @@ static bool encode_prompt(Api *api, ApiRequest *r, uint32_t prompt, Job *job, Er
     GenerateRequest *g = &r->fields.generate;
     const Tokenizer *t = api->config.tokenizer;
     const JsonNode *node = prompt_node(g, prompt);
-    Arena scratch = api->scratch, ids_arena, *kept = r->large >= 0 ? &r->memory : &r->arena;
+    Arena scratch = api_lane(api, r)->scratch, ids_arena, *kept = r->large >= 0 ? &r->memory : &r->arena;
     Str text = {0};
     TokenIds ids;
     bool without_bos = g->has_add_special_tokens && !g->add_special_tokens;
@@ -136,7 +136,7 @@ static bool encode_prompt(Api *api, ApiRequest *r, uint32_t prompt, Job *job, Er
     }
     return job_set_prompt(job, ids, text, "prompt", &r->limits, err) &&
            (!g->echo || keep_echo(t, text, ids, kept, &g->echoed[prompt], err)) &&
-           generate_fill_job(g, &api->config.sampling, &r->limits, t, api->scratch, job, err);
+           generate_fill_job(g, &api->config.sampling, &r->limits, t, api_lane(api, r)->scratch, job, err);
 }
 
 static bool encode(Api *api, ApiRequest *r, uint32_t choice, Job *job, Error *err) {

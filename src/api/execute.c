@@ -15,8 +15,8 @@ static bool parse(const Api *api, ApiRequest *r, uint32_t nodes_max, Error *err)
 
 static bool encode(Api *api, ApiRequest *r, uint32_t choice, Job *job, Error *err) {
     (void)choice; // there is one
-    return execute_request_encode(&r->fields.execute, &r->limits, api->config.tokenizer, api->scratch, job,
-                                  err);
+    return execute_request_encode(&r->fields.execute, &r->limits, api->config.tokenizer,
+                                  api_lane(api, r)->scratch, job, err);
 }
 
 static Str job_id(const ApiRequest *r) {

@@ -11,6 +11,7 @@ enum {
     SMALL_NODES_MAX = REQUEST_SMALL_BODY_BYTES, // more than it can have
     SMALL_MEMORY_BYTES = REQUEST_SMALL_BODY_BYTES + SMALL_NODES_MAX * (int)sizeof(JsonNode) +
                          REQUEST_SMALL_BODY_BYTES * 2 + LOGIT_BIAS_MAX * (int)sizeof(LogitBias) + 4096,
+    RENDERED_KEPT_BYTES = 16 * 1024 * 1024, // of a template's memory, from one request to the next
     LARGE_MEMORY_BYTES = HTTP_BODY_BYTES_MAX + REQUEST_LARGE_JSON_NODES_MAX * (int)sizeof(JsonNode) +
                          REQUEST_LARGE_JSON_NODES_MAX * 4 + LOGIT_BIAS_MAX * (int)sizeof(LogitBias) + 4096,
 };
@@ -101,9 +102,13 @@ static ApiRequest *take_request(Api *api) {
     return NULL;
 }
 
+EncoderLane *api_lane(Api *api, const ApiRequest *r) {
+    return &api->lanes[r->large >= 0 ? LANE_LARGE : LANE_SMALL];
+}
+
 static void release_large(Api *api, ApiRequest *r) {
     if (r->large < 0) return;
-    encoder_push(&api->encoder, (uint32_t)r->large, ENCODER_CLEAR);
+    encoder_push(&api->lanes[LANE_LARGE].encoder, (uint32_t)r->large, ENCODER_CLEAR);
     r->large = -1;
 }
 
@@ -229,7 +234,7 @@ static void take_fields(Api *api, ApiRequest *r, bool ok) {
         return;
     }
     r->state = REQUEST_ENCODES;
-    encoder_push(&api->encoder, request_index(api, r), ENCODER_ENCODE);
+    encoder_push(&api_lane(api, r)->encoder, request_index(api, r), ENCODER_ENCODE);
 }
 
 // ---- bodies ----
@@ -324,7 +329,7 @@ static void go_on_copying(Api *api, ApiRequest *r, size_t *budget) {
     *budget -= size;
     if (r->body_copied < r->body_bytes) return;
     r->state = REQUEST_PARSES;
-    encoder_push(&api->encoder, request_index(api, r), ENCODER_PARSE);
+    encoder_push(&api_lane(api, r)->encoder, request_index(api, r), ENCODER_PARSE);
 }
 
 // ---- the encoder thread's part ----
@@ -343,9 +348,11 @@ static bool encode_jobs(Api *api, ApiRequest *r) {
 
 static bool encode(Api *api, ApiRequest *r) {
     bool ok = r->dialect->has_jobs ? encode_jobs(api, r) : r->dialect->encode(api, r, 0, NULL, &r->error);
-    if (r->large < 0) return ok;
-    os_discard(api->scratch.next, arena_left(&api->scratch));
-    os_discard(api->rendering.next, arena_left(&api->rendering));
+    EncoderLane *lane = api_lane(api, r);
+    if (r->large < 0 && lane->rendered < RENDERED_KEPT_BYTES) return ok;
+    os_discard(lane->scratch.next, arena_left(&lane->scratch));
+    os_discard(lane->rendering.next, arena_left(&lane->rendering));
+    lane->rendered = 0;
     return ok;
 }
 
@@ -366,21 +373,31 @@ static void wake_io_thread(void *context) {
 }
 
 static void *encoder_thread(void *context) {
-    encoder_run(&((Api *)context)->encoder);
+    encoder_run(context);
     return NULL;
 }
 
 bool api_start_encoder(Api *api, Error *err) {
-    return os_thread_start(&api->encoder_thread, "encoder", encoder_thread, api, err);
+    static const char *const names[LANE_COUNT] = {"encoder", "large encoder"};
+    for (int i = 0; i < LANE_COUNT; i++) {
+        EncoderLane *lane = &api->lanes[i];
+        if (!os_thread_start(&lane->thread, names[i], encoder_thread, &lane->encoder, err)) return false;
+    }
+    return true;
 }
 
 void api_stop_encoder(Api *api) {
-    encoder_stop(&api->encoder);
-    os_thread_join(&api->encoder_thread);
+    for (int i = 0; i < LANE_COUNT; i++)
+        encoder_stop(&api->lanes[i].encoder);
+    for (int i = 0; i < LANE_COUNT; i++)
+        os_thread_join(&api->lanes[i].thread);
 }
 
 bool api_encoder_turn(Api *api) {
-    return encoder_turn(&api->encoder);
+    bool worked = false;
+    for (int i = 0; i < LANE_COUNT; i++)
+        worked |= encoder_turn(&api->lanes[i].encoder);
+    return worked;
 }
 
 // ---- what comes back ----
@@ -410,14 +427,19 @@ static void take_encoded(Api *api, ApiRequest *r, bool ok) {
     api_fill_slots(api);
 }
 
-void api_advance_requests(Api *api) {
+// As many as there can be at once, so that a fast encoder cannot keep the I/O thread here.
+static void take_finished(Api *api, Encoder *encoder) {
     EncoderEntry entry;
-    // As many as there can be at once, so that a fast encoder cannot keep the I/O thread here.
-    for (uint32_t i = 0; i < ENCODER_RING_ENTRIES && encoder_pop(&api->encoder, &entry); i++) {
+    for (uint32_t i = 0; i < ENCODER_RING_ENTRIES && encoder_pop(encoder, &entry); i++) {
         if (entry.work == ENCODER_CLEAR) api->large_taken[entry.request] = false;
         else if (entry.work == ENCODER_PARSE) take_fields(api, &api->requests[entry.request], entry.ok);
         else take_encoded(api, &api->requests[entry.request], entry.ok);
     }
+}
+
+void api_advance_requests(Api *api) {
+    for (int i = 0; i < LANE_COUNT; i++)
+        take_finished(api, &api->lanes[i].encoder);
     size_t budget = REQUEST_COPY_BYTES;
     for (uint32_t i = 0; i < api->n_requests; i++) {
         ApiRequest *r = &api->requests[i];
@@ -462,14 +484,23 @@ static bool create_answers(Api *api) {
     return true;
 }
 
-bool api_requests_create(Api *api, Arena *arena) {
+static bool create_lane(Api *api, EncoderLane *lane, Arena *arena) {
     const ApiConfig *c = &api->config;
     uint64_t prompt_bytes =
         c->max_prompt_chars ? min_u64(c->max_prompt_chars * 4ull, HTTP_BODY_BYTES_MAX) : HTTP_BODY_BYTES_MAX;
-    api->n_requests = c->bridge->n_jobs + REQUESTS_PENDING_MAX;
+    lane->encoder = (Encoder){.run = run_encoder_work, .wake_io = wake_io_thread, .context = api};
+    lane->scratch = os_arena(
+        max_u64(execute_scratch_bytes(c->tokenizer, prompt_bytes), generate_scratch_bytes(c->tokenizer)));
+    lane->rendering = os_arena(RENDERING_MEMORY_BYTES);
+    return lane->scratch.next && lane->rendering.next && encoder_init(&lane->encoder, arena);
+}
+
+bool api_requests_create(Api *api, Arena *arena) {
+    api->n_requests = api->config.bridge->n_jobs + REQUESTS_PENDING_MAX;
     api->requests = arena_new(arena, ApiRequest, api->n_requests);
-    api->encoder = (Encoder){.run = run_encoder_work, .wake_io = wake_io_thread, .context = api};
-    bool ok = api->requests && encoder_init(&api->encoder, arena);
+    bool ok = api->requests != NULL;
+    for (int i = 0; ok && i < LANE_COUNT; i++)
+        ok = create_lane(api, &api->lanes[i], arena);
     for (uint32_t i = 0; ok && i < api->n_requests; i++) { // most of these is never touched
         api->requests[i].memory = os_arena(SMALL_MEMORY_BYTES);
         ok = api->requests[i].memory.next != NULL;
@@ -478,8 +509,5 @@ bool api_requests_create(Api *api, Arena *arena) {
         api->large[i] = os_arena(LARGE_MEMORY_BYTES);
         ok = api->large[i].next != NULL;
     }
-    api->scratch = os_arena(
-        max_u64(execute_scratch_bytes(c->tokenizer, prompt_bytes), generate_scratch_bytes(c->tokenizer)));
-    api->rendering = os_arena(RENDERING_MEMORY_BYTES);
-    return ok && api->scratch.next && api->rendering.next && create_answers(api);
+    return ok && create_answers(api);
 }
