@@ -416,6 +416,10 @@ static TwinValues twin_values(const TwinRow *row) {
         v.bad = rows[i].bad;
     }
     REQUIRE(v.bad != NULL);
+    if (strcmp(row->name, "tool-format") == 0 || strcmp(row->name, "reasoning-format") == 0) {
+        snprintf(v.good, sizeof v.good, "none"); // names of formats
+        snprintf(v.other, sizeof v.other, "auto");
+    }
     if (row->type[0] == 'U' && row->type[1] != 'U') {
         snprintf(v.good, sizeof v.good, "%.0f", row->least + 9);
         snprintf(v.other, sizeof v.other, "%.0f", row->least + 8);
