@@ -26,3 +26,7 @@ TEST(text_fuzz_corpus) {
 TEST(template_fuzz_corpus) {
     CHECK(fuzz_replay("template", fuzz_template, mutations()) >= 40);
 }
+
+TEST(answer_fuzz_corpus) {
+    CHECK(fuzz_replay("answer", fuzz_model_answer, mutations()) >= 40);
+}

@@ -13,6 +13,7 @@ static Step leave_calls(AnswerParser *p) {
     p->text_kind = ANSWER_CONTENT;
     p->drops_space = p->at_start = p->after_call = true;
     answer_drop(p, p->at);
+    p->scan = 0;
     return answer_go(p, answer_step_content);
 }
 
@@ -118,6 +119,7 @@ static Step step_name(AnswerParser *p) {
     Match content = take_content_name(p), best = content;
     if (content == MATCH_YES) {
         p->at_start = p->drops_space = false;
+        p->scan = 0;
         return answer_go(p, answer_step_content);
     }
     for (uint32_t i = 0; i < p->tools->n_tools; i++) {

@@ -4,10 +4,7 @@
 #include "base/strbuf.h"
 #include "base/utf8.h"
 
-enum {
-    SPACE_HELD_MAX = 256, // more white space than this is passed on before it is known what follows
-    UTF8_BYTES_MAX = 4,
-};
+enum { UTF8_BYTES_MAX = 4 };
 
 // ---- the window ----
 
@@ -206,7 +203,7 @@ uint32_t answer_before_space(const AnswerParser *p, uint32_t end) {
     if (!may_be_dropped || p->ended) return end;
     while (at > 0 && answer_is_space(p->window[at - 1]))
         at--;
-    return end - at > SPACE_HELD_MAX ? end : at;
+    return at;
 }
 
 void answer_drop_space(AnswerParser *p) {
@@ -218,19 +215,22 @@ void answer_drop_space(AnswerParser *p) {
 
 static Step step_reasoning(AnswerParser *p) {
     answer_drop_space(p);
-    for (uint32_t at = 0; at < p->length; at++) {
+    for (uint32_t at = p->scan; at < p->length; at++) {
         uint32_t end;
         Match m = answer_match_reasoning(p, at, p->reasoning->close, &end);
         if (m == MATCH_NO) continue;
         uint32_t text = answer_before_space(p, at);
         answer_pass_on(p, text);
+        p->scan = at - text;
         if (m == MATCH_PART) return STEP_MORE;
         answer_drop(p, end - text);
         p->text_kind = ANSWER_CONTENT;
         p->drops_space = p->at_start = true;
+        p->scan = 0;
         return answer_go(p, answer_step_content);
     }
     answer_pass_on(p, answer_before_space(p, p->length));
+    p->scan = p->length;
     return STEP_MORE;
 }
 
@@ -289,7 +289,7 @@ static Match match_opening(const AnswerParser *p, uint32_t at, Opening *opening)
 Step answer_step_content(AnswerParser *p) {
     answer_drop_space(p);
     bool at_start = p->at_start;
-    for (uint32_t at = 0; at < p->length; at++) {
+    for (uint32_t at = p->scan; at < p->length; at++) {
         Opening opening = {0};
         p->at_start = at_start;
         Match m = match_opening(p, at, &opening);
@@ -299,7 +299,9 @@ Step answer_step_content(AnswerParser *p) {
         }
         uint32_t text = answer_before_space(p, at);
         answer_pass_on(p, text);
+        p->scan = at - text;
         if (m == MATCH_PART) return STEP_MORE;
+        p->scan = 0;
         p->at = opening.end - text;
         p->is_bare = opening.is_bare;
         if (opening.step == step_reasoning) {
@@ -311,6 +313,7 @@ Step answer_step_content(AnswerParser *p) {
     }
     p->at_start = at_start;
     answer_pass_on(p, answer_before_space(p, p->length));
+    p->scan = p->length; // what is left is white space
     return STEP_MORE;
 }
 
@@ -327,6 +330,7 @@ static void break_frame(AnswerParser *p) {
     p->text_kind = ANSWER_CONTENT;
     answer_pass_on(p, p->at);
     p->drops_space = p->after_call = p->at_start = false;
+    p->scan = 0;
     p->step = text_step(p);
 }
 
@@ -342,7 +346,7 @@ static void run(AnswerParser *p) {
             bool full = p->length > sizeof p->window - UTF8_BYTES_MAX;
             if (!p->ended && !full) break;
             if (is_text(p)) {
-                answer_pass_on(p, p->length);
+                answer_pass_on(p, p->length); // what ends here, or more white space than can be held
                 break;
             }
             p->at = p->length;

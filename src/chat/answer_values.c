@@ -194,8 +194,8 @@ static Step step_marked_value(AnswerParser *p) {
         Match m = answer_match(p, p->scan, p->format->value_close, &end);
         if (m == MATCH_YES) return end_value(p, p->scan, end);
         if (m == MATCH_PART) break;
+        if (p->scan == sizeof p->window / 2 && !p->as_string && !p->as_json) commit_value(p);
     }
-    if (p->scan > sizeof p->window / 2 && !p->as_string && !p->as_json) commit_value(p);
     if (!p->as_string && !p->as_json) return STEP_MORE;
     uint32_t sure = p->scan;
     if (sure && p->window[sure - 1] == '\n') sure--; // it may be the one in front of the closing mark

@@ -48,6 +48,11 @@ void fuzz_conversation(const uint8_t *data, size_t size);
 // template's.
 void fuzz_template(const uint8_t *data, size_t size);
 
+// An answer of a model behind three bytes that choose its formats, where its prompt left it and how it is
+// cut: the parts are the same however it is cut, arguments of calls are JSON, and nothing is invented or
+// lost.
+void fuzz_model_answer(const uint8_t *data, size_t size);
+
 // Runs `target` on every file of tests/fuzz/corpus/<name>, then on mutations of them (the same ones each
 // time). Returns the number of files.
 size_t fuzz_replay(const char *name, void (*target)(const uint8_t *data, size_t size), uint32_t mutations);
