@@ -67,6 +67,11 @@ static const Route routes[] = {
     {HTTP_POST, "/chat/completions", false, 0, api_chat_completions},
     {HTTP_POST, "/v1/completions", false, 0, api_completions},
     {HTTP_POST, "/completions", false, 0, api_completions},
+    {HTTP_POST, "/tokenize", false, 0, api_tokenize},
+    {HTTP_POST, "/v1/tokenize", false, 0, api_tokenize},
+    {HTTP_POST, "/detokenize", false, 0, api_detokenize},
+    {HTTP_POST, "/v1/detokenize", false, 0, api_detokenize},
+    {HTTP_POST, "/apply-template", false, 0, api_apply_template},
     {HTTP_POST, "/cancel", false, CANCEL_BODY_BYTES_MAX, api_cancel},
     {HTTP_POST, "/shutdown", false, CANCEL_BODY_BYTES_MAX, handle_shutdown},
 };

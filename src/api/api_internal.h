@@ -6,6 +6,7 @@
 #include "api/encoder.h"
 #include "api/execute_request.h"
 #include "api/generate_request.h"
+#include "api/look_fields.h"
 #include "api/metrics.h"
 #include "api/routes.h"
 #include "json/json_writer.h"
@@ -20,6 +21,7 @@ typedef struct ApiJob ApiJob;
 typedef union {
     ExecuteRequest execute;
     GenerateRequest generate;
+    LookRequest look;
 } ApiFields;
 
 // How one API speaks with its clients; each has a const table of these. A request has one or more jobs (its
@@ -220,6 +222,12 @@ void api_fail_jobs(Api *api, const Error *err);
 
 void api_chat_completions(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
 void api_completions(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+
+// ---- look.c: what a text is for the model, without an answer to it ----
+
+void api_tokenize(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+void api_detokenize(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+void api_apply_template(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
 
 // ---- health.c ----
 

@@ -42,6 +42,39 @@ bool chat_read_calls(const JsonNode *root, GenerateRequest *g, Error *err) {
 
 // ---- encoding ----
 
+// Into the memory of the request's lane, from where *arena begins.
+static bool read_and_render(Api *api, const ApiRequest *r, ConversationReader read, Arena *arena,
+                            const JsonNode **variables, TemplateText *out, Error *err) {
+    const ChatModel *m = api->config.chat;
+    EncoderLane *lane = api_lane(api, r);
+    if (!m->plain) {
+        *err = m->missing;
+        err->code = ERR_INVALID_REQUEST;
+        return false;
+    }
+    ConversationInput input = chat_model_input(m, r->fields.generate.root);
+    bool ok = read(&input, arena, variables, err) &&
+              chat_render(m, *variables, api->config.bridge->unix_ms(), arena, out, err);
+    lane->rendered = max_u64(lane->rendered, (uint64_t)(arena->next - lane->rendering.next));
+    if (!ok && err->code == ERR_NO_MEMORY) // there is enough for every conversation that a context holds
+        error_fill(err, ERR_TOO_LONG, ERROR_NO_POSITION,
+                   "the conversation needs more than %d MiB to be written", RENDERING_MEMORY_BYTES >> 20);
+    if (!ok) return false;
+    if (out->text.len > RENDERED_BYTES_MAX || out->n_spans > RENDERED_SPANS_MAX)
+        return error_set(err, ERR_TOO_LONG,
+                         "the conversation is %zu bytes as its template writes it; at most "
+                         "%d are allowed",
+                         out->text.len, RENDERED_BYTES_MAX);
+    return true;
+}
+
+bool chat_render_conversation(Api *api, ApiRequest *r, ConversationReader read, TemplateText *out,
+                              Error *err) {
+    const JsonNode *variables;
+    Arena arena = api_lane(api, r)->rendering;
+    return read_and_render(api, r, read, &arena, &variables, out, err);
+}
+
 bool chat_encode_conversation(Api *api, ApiRequest *r, ConversationReader read, TokenIds *ids, Str *text,
                               Arena *scratch, Error *err) {
     GenerateRequest *g = &r->fields.generate;
@@ -50,24 +83,7 @@ bool chat_encode_conversation(Api *api, ApiRequest *r, ConversationReader read, 
     TemplateText rendered;
     EncoderLane *lane = api_lane(api, r);
     Arena arena = lane->rendering, ids_arena, *kept = r->large >= 0 ? &r->memory : &r->arena;
-    if (!m->plain) {
-        *err = m->missing;
-        err->code = ERR_INVALID_REQUEST;
-        return false;
-    }
-    ConversationInput input = chat_model_input(m, g->root);
-    bool ok = read(&input, &arena, &variables, err) &&
-              chat_render(m, variables, api->config.bridge->unix_ms(), &arena, &rendered, err);
-    lane->rendered = max_u64(lane->rendered, (uint64_t)(arena.next - lane->rendering.next));
-    if (!ok && err->code == ERR_NO_MEMORY) // there is enough for every conversation that a context holds
-        error_fill(err, ERR_TOO_LONG, ERROR_NO_POSITION,
-                   "the conversation needs more than %d MiB to be written", RENDERING_MEMORY_BYTES >> 20);
-    if (!ok) return false;
-    if (rendered.text.len > RENDERED_BYTES_MAX || rendered.n_spans > RENDERED_SPANS_MAX)
-        return error_set(err, ERR_TOO_LONG,
-                         "the conversation is %zu bytes as its template writes it; at most "
-                         "%d are allowed",
-                         rendered.text.len, RENDERED_BYTES_MAX);
+    if (!read_and_render(api, r, read, &arena, &variables, &rendered, err)) return false;
     tools = json_get(variables, STR("tools"));
     bool has_tools = g->tools && json_is(tools, JSON_ARRAY) && tools->length;
     *scratch = lane->scratch;

@@ -17,7 +17,10 @@ typedef bool (*ConversationReader)(const ConversationInput *in, Arena *arena, co
 // Encoder thread.
 MUST_CHECK bool chat_encode_job(Api *api, ApiRequest *r, ConversationReader read, const char *field, Job *job,
                                 Error *err);
-// The first half of it: the conversation as ids, in the encoder's scratch, and the text that they were made
+// The first step of it: the conversation as its template writes it, in the encoder's memory.
+MUST_CHECK bool chat_render_conversation(Api *api, ApiRequest *r, ConversationReader read, TemplateText *out,
+                                         Error *err);
+// The first two steps: the conversation as ids, in the encoder's scratch, and the text that they were made
 // of.
 MUST_CHECK bool chat_encode_conversation(Api *api, ApiRequest *r, ConversationReader read, TokenIds *ids,
                                          Str *text, Arena *scratch, Error *err);

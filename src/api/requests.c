@@ -6,14 +6,17 @@
 #include <assert.h>
 #include <stdio.h>
 
-// A small body, its JSON, and what the fields make of it (ids, biases).
+// A small body, its JSON, what the fields make of it (ids, biases), and an answer that is made before it is
+// sent.
 enum {
     SMALL_NODES_MAX = REQUEST_SMALL_BODY_BYTES, // more than it can have
     SMALL_MEMORY_BYTES = REQUEST_SMALL_BODY_BYTES + SMALL_NODES_MAX * (int)sizeof(JsonNode) +
-                         REQUEST_SMALL_BODY_BYTES * 2 + LOGIT_BIAS_MAX * (int)sizeof(LogitBias) + 4096,
+                         REQUEST_SMALL_BODY_BYTES * 2 + LOGIT_BIAS_MAX * (int)sizeof(LogitBias) + 4096 +
+                         LOOK_SMALL_REPLY_BYTES,
     RENDERED_KEPT_BYTES = 16 * 1024 * 1024, // of a template's memory, from one request to the next
     LARGE_MEMORY_BYTES = HTTP_BODY_BYTES_MAX + REQUEST_LARGE_JSON_NODES_MAX * (int)sizeof(JsonNode) +
-                         REQUEST_LARGE_JSON_NODES_MAX * 4 + LOGIT_BIAS_MAX * (int)sizeof(LogitBias) + 4096,
+                         REQUEST_LARGE_JSON_NODES_MAX * 4 + LOGIT_BIAS_MAX * (int)sizeof(LogitBias) + 4096 +
+                         HTTP_OUTPUT_BYTES_MAX,
 };
 
 Job *api_find_job(Api *api, Str id) {

@@ -50,6 +50,7 @@ enum {
     RENDERING_MEMORY_BYTES = 512 * 1024 * 1024, // what a template may use; most is never touched
     RENDERED_SPANS_MAX = 1 << 20,               // changes between the template's text and the request's in it
     REQUEST_FIELDS_MAX = 64,                    // fields that one API knows
+    LOOK_SMALL_REPLY_BYTES = 1024 * 1024,       // of /tokenize and the like, to a small body
     CANCEL_BODY_BYTES_MAX = 8 * 1024,           // an id and some blanks; what says more is no cancellation
     ENCODER_RING_ENTRIES = 2048,
     API_FILE_BYTES_MAX = 512 * 1024, // one file that is served as it is

@@ -10,7 +10,7 @@
 
 Answer ask_with(uint16_t port, const char *method, const char *path, const char *body, HttpHeader header) {
     char url[128];
-    Arena arena = os_arena(4 << 20);
+    Arena arena = os_arena(2 * HTTP_OUTPUT_BYTES_MAX);
     Answer a = {0};
     Error err;
     snprintf(url, sizeof url, "http://127.0.0.1:%u%s", port, path);

@@ -132,6 +132,7 @@ static FakeWorker *make(const FakeConfig *config) {
     if (!c->context) c->context = 2048;
     if (!c->n_pages) c->n_pages = c->n_jobs * (uint32_t)div_up(c->context, KV_PAGE_TOKENS);
     TinyModel model = tiny_model_llama();
+    model.adds_bos = c->adds_bos;
     Str file = tiny_model_build(&model);
     GgufPart part = {.data = (const uint8_t *)file.ptr, .size = file.len, .name = "tiny.gguf"};
     must(gguf_parse(&part, 1, &f->arena, &f->file, &err), &err);

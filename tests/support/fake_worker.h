@@ -19,6 +19,7 @@ typedef struct {
     const char *chat_template; // Jinja; NULL: the model has none
     const char *tool_format;   // of --tool-format; NULL: by the template
     bool strict_model_name;
+    bool adds_bos;            // in front of a prompt
     uint32_t context;         // 0: 2048
     uint32_t n_pages;         // 0: enough for n_jobs contexts
     uint32_t step_ms;         // how long a step of the backend takes

@@ -336,7 +336,7 @@ static void vocabulary_add_merges(Vocabulary *v) {
 }
 
 static void put_vocabulary(GgufBuilder *b, uint32_t size, const char *pre, const char *const *specials,
-                           uint32_t n_specials, uint32_t bos, uint32_t eos) {
+                           uint32_t n_specials, uint32_t bos, uint32_t eos, bool adds_bos) {
     if (size < 256 + N_MERGES + n_specials) give_up("the vocabulary is too small");
     Vocabulary v = {.arena = os_arena(64u << 20)};
     v.tokens = arena_new(&v.arena, Str, size);
@@ -362,7 +362,7 @@ static void put_vocabulary(GgufBuilder *b, uint32_t size, const char *pre, const
     gguf_builder_put_strs(b, "tokenizer.ggml.merges", merge_strs, N_MERGES);
     gguf_builder_put_u32(b, "tokenizer.ggml.bos_token_id", first_special + bos);
     gguf_builder_put_u32(b, "tokenizer.ggml.eos_token_id", first_special + eos);
-    gguf_builder_put_bool(b, "tokenizer.ggml.add_bos_token", false);
+    gguf_builder_put_bool(b, "tokenizer.ggml.add_bos_token", adds_bos);
 }
 
 // ---- whole models ----
@@ -423,8 +423,10 @@ void tiny_model_put_metadata(GgufBuilder *b, const TinyModel *m) {
     gguf_builder_put_f32(b, key, 1e-5f);
     snprintf(key, sizeof key, "%s.rope.freq_base", m->architecture);
     gguf_builder_put_f32(b, key, m->rope_base);
-    if (has_biases(m)) put_vocabulary(b, m->vocab, "qwen2", qwen_specials, COUNT_OF(qwen_specials), 0, 2);
-    else put_vocabulary(b, m->vocab, "llama-bpe", llama_specials, COUNT_OF(llama_specials), 0, 1);
+    if (has_biases(m))
+        put_vocabulary(b, m->vocab, "qwen2", qwen_specials, COUNT_OF(qwen_specials), 0, 2, m->adds_bos);
+    else
+        put_vocabulary(b, m->vocab, "llama-bpe", llama_specials, COUNT_OF(llama_specials), 0, 1, m->adds_bos);
     if (!m->no_template) gguf_builder_put_str(b, "tokenizer.chat_template", chatml);
 }
 

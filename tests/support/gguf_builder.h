@@ -86,6 +86,7 @@ typedef struct {
     float rope_base;
     bool tied;        // no output.weight
     bool no_template; // no tokenizer.chat_template
+    bool adds_bos;    // in front of a text
     Dtype dtype;      // of matrices; of the layers' first one where mixed
     bool mixed;       // the layers' matrices take all formats in turn, gate and up one of them together
     Dtype embd_dtype; // of token_embd and output
