@@ -173,6 +173,43 @@ TEST(sched_vram_oom_is_one_jobs_error) {
     CHECK(fake_sched_stop(f));
 }
 
+// A token that the reader knows by its id comes by itself, after all text before it, and parts the texts on
+// both sides: no stop string goes across.
+TEST(sched_marks_have_events_of_their_own) {
+    static const struct {
+        const char *script, *stop, *said;
+    } rows[] = {
+        {"ab<|start_header_id|>cd<|end_header_id|>", NULL, "ab[]cd[]."},
+        {"ab<|start_header_id|>cd", "bc", "ab[]cd."}, // held back, and let go by the mark
+        {"ab<|start_header_id|>cd", "cd", "ab[]."},
+        {"abc<|start_header_id|>d", "bc", "a."},
+        {"<|start_header_id|><|start_header_id|>", NULL, "[][]."},
+        {"a\xE2\x82<|start_header_id|>b", NULL, "a\xEF\xBF\xBD[]b."}, // a character that is cut short
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].script);
+        FakeWorker *f = fake_sched_start(&(FakeConfig){.script = rows[i].script});
+        int32_t marks[] = {tokenizer_token_by_text(fake_tokenizer(f), STR("<|start_header_id|>")),
+                           tokenizer_token_by_text(fake_tokenizer(f), STR("<|end_header_id|>"))};
+        char memory[64];
+        StrBuf said = STRBUF(memory);
+        JobEvent e;
+        fake_set_marks(f, marks, COUNT_OF(marks));
+        fake_submit(f, "x", 20, rows[i].stop);
+        do {
+            fake_next_event(f, &e);
+            if (e.kind != EVENT_TOKEN) continue;
+            strbuf_put(&said, (Str){e.token.text, e.token.length});
+            if (!e.token.is_mark) continue;
+            CHECK(e.token.id == marks[0] || e.token.id == marks[1]);
+            strbuf_put(&said, STR("[]"));
+        } while (e.kind != EVENT_END && e.kind != EVENT_ERROR);
+        strbuf_put(&said, e.kind == EVENT_END ? STR(".") : STR("!"));
+        CHECK_STR_EQ(rows[i].said, strbuf_str(&said));
+        CHECK(fake_sched_stop(f));
+    }
+}
+
 TEST(sched_nan_logits_are_one_jobs_error) {
     FakeWorker *f = fake_sched_start(&(FakeConfig){.script = NULL});
     Outcome o;

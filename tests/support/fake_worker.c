@@ -14,6 +14,8 @@ struct FakeWorker {
     const GgufFile *file;
     Tokenizer *tokenizer;
     ChatModel chat;
+    const int32_t *marks; // [n_marks] of jobs
+    uint32_t n_marks;
     Plan plan;
     Arch arch;
     int32_t script[SCRIPT_TOKENS_MAX];
@@ -335,6 +337,11 @@ void fake_next_event(FakeWorker *f, JobEvent *out) {
     }
 }
 
+void fake_set_marks(FakeWorker *f, const int32_t *marks, uint32_t n_marks) {
+    f->marks = marks;
+    f->n_marks = n_marks;
+}
+
 Job *fake_submit_request(FakeWorker *f, const ExecuteRequest *request) {
     Error err;
     RequestLimits limits = {.max_tokens_in = f->config.context,
@@ -345,6 +352,8 @@ Job *fake_submit_request(FakeWorker *f, const ExecuteRequest *request) {
     Job *job = bridge_take_job(&f->bridge);
     REQUIRE(job != NULL);
     must(execute_request_encode(request, &limits, f->tokenizer, scratch, job, &err), &err);
+    job->marks = f->marks;
+    job->n_marks = f->n_marks;
     job->id = request->job_id;
     job->accepted_ns = os_monotonic_ns();
     job->expires_ns = UINT64_MAX;

@@ -71,6 +71,8 @@ void fake_worker_join(FakeWorker *f);
 // The next event of any job within 10 s; ends the case when there is none. It takes the part of the I/O
 // thread: a terminal event frees the job.
 void fake_next_event(FakeWorker *f, JobEvent *out);
+// From now on jobs have these marks.
+void fake_set_marks(FakeWorker *f, const int32_t *marks, uint32_t n_marks);
 // A job with these fields.
 Job *fake_submit_request(FakeWorker *f, const ExecuteRequest *request);
 // A job with this prompt, submitted. The text is encoded as the API does.
