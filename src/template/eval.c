@@ -791,11 +791,12 @@ static bool make_spans(Run *run, const Text *text, TemplateText *out) {
 
 bool template_render(const Template *t, const TemplateInput *input, Arena *arena, TemplateText *out,
                      Error *err) {
+    uint64_t steps_max = input->steps_max ? input->steps_max : TEMPLATE_STEPS_MAX;
     Pieces pieces = {0};
     Text text;
     Run run = {.arena = arena,
                .err = err,
-               .steps_left = input->steps_max ? input->steps_max : TEMPLATE_STEPS_MAX,
+               .steps_left = steps_max,
                .unix_ms = input->unix_ms,
                .template = t,
                .out = &pieces};
@@ -803,6 +804,7 @@ bool template_render(const Template *t, const TemplateInput *input, Arena *arena
     if (!scope) return false;
     bool ok = set_globals(&run, t, input) && exec(&run, scope, t->body) != FLOW_FAILED &&
               pieces_join(&run, &pieces, &text) && make_spans(&run, &text, out);
+    out->steps = steps_max - run.steps_left;
     if (!ok && err->code == ERR_INVALID_REQUEST && run.line) return error_prefix(err, "line %u", run.line);
     return ok;
 }

@@ -348,7 +348,6 @@ FILTER(filter_reverse) {
     return true;
 }
 
-// Sorts items by keys, both [n], stably; equal ones keep their order also when it is reversed.
 static bool merge_sort(Run *run, Value *items, Value *keys, Value *spare, size_t n, bool reverse) {
     if (n < 2) return true;
     size_t half = n / 2, left = 0, right = half;
@@ -370,7 +369,7 @@ static bool merge_sort(Run *run, Value *items, Value *keys, Value *spare, size_t
     return true;
 }
 
-static bool sort_by_keys(Run *run, Value *items, Value *keys, size_t n, bool reverse) {
+bool sort_values(Run *run, Value *items, Value *keys, size_t n, bool reverse) {
     Value *spare = arena_new(run->arena, Value, 2 * n);
     return spare ? merge_sort(run, items, keys, spare, n, reverse) : run_full(run);
 }
@@ -408,7 +407,7 @@ static bool sorted(Run *run, const List *list, Value attribute, bool case_sensit
         if (!sort_key(run, list->items[i], attribute, case_sensitive, &keys.list->items[i])) return false;
     }
     if (keys_out) *keys_out = keys;
-    return sort_by_keys(run, out->list->items, keys.list->items, list->count, reverse);
+    return sort_values(run, out->list->items, keys.list->items, list->count, reverse);
 }
 
 FILTER(filter_sort) {
@@ -448,7 +447,7 @@ FILTER(filter_groupby) {
             return false;
         }
     }
-    if (!sort_by_keys(run, all.list->items, keys.list->items, list->count, false) ||
+    if (!sort_values(run, all.list->items, keys.list->items, list->count, false) ||
         !value_list(run, V_LIST, list->count, out)) {
         return false;
     }
@@ -680,6 +679,7 @@ const Function FILTERS[] = {
     {"map", filter_map, "*", 0, MARKUP_LOST},
     {"max", filter_max, "case_sensitive attribute", 0, MARKUP_LOST},
     {"min", filter_min, "case_sensitive attribute", 0, MARKUP_LOST},
+    {"pprint", filter_pprint, "", 0, MARKUP_LOST},
     {"reject", filter_reject, "*", 0, MARKUP_LOST},
     {"rejectattr", filter_rejectattr, "*", 0, MARKUP_LOST},
     {"replace", filter_replace, "old new count", 2, MARKUP_LOST},
@@ -691,6 +691,7 @@ const Function FILTERS[] = {
     {"slice", filter_slice, "slices fill_with", 1, MARKUP_LOST},
     {"sort", filter_sort, "reverse case_sensitive attribute", 0, MARKUP_LOST},
     {"string", filter_string, "", 0, MARKUP_KEPT},
+    {"striptags", filter_striptags, "", 0, MARKUP_LOST},
     {"sum", filter_sum, "attribute start", 0, MARKUP_LOST},
     {"title", filter_title, "", 0, MARKUP_LOST},
     {"tojson", filter_tojson, "ensure_ascii indent separators sort_keys", 0, MARKUP_LOST},
@@ -699,7 +700,9 @@ const Function FILTERS[] = {
     {"unique", filter_unique, "case_sensitive attribute", 0, MARKUP_LOST},
     {"upper", filter_upper, "", 0, MARKUP_KEPT},
     {"urlencode", filter_urlencode, "", 0, MARKUP_LOST},
+    {"urlize", filter_urlize, "trim_url_limit nofollow target rel extra_schemes", 0, MARKUP_LOST},
     {"wordcount", filter_wordcount, "", 0, MARKUP_LOST},
+    {"wordwrap", filter_wordwrap, "width break_long_words wrapstring break_on_hyphens", 0, MARKUP_LOST},
     {"xmlattr", filter_xmlattr, "autospace", 0, MARKUP_LOST},
 };
 

@@ -178,9 +178,7 @@ FILTER(filter_wordcount) {
     if (!value_to_text(run, self, &t)) return false;
     for (size_t at = 0, length; at < t.len; at += length) {
         length = text_decode(&t, at, &c);
-        UnicodeCategory category = unicode_category(c);
-        bool is_word =
-            category <= UNICODE_LO || (category >= UNICODE_ND && category <= UNICODE_NO) || c == '_';
+        bool is_word = py_is_word(c);
         n += is_word && !inside;
         inside = is_word;
     }

@@ -69,6 +69,7 @@ bool value_negate(Run *run, Value v, Value *out);
 // ---- text, as Python's str has it (str_methods.c) ----
 
 bool py_is_space(uint32_t codepoint);
+bool py_is_word(uint32_t codepoint); // \w of regular expressions
 typedef enum { CASE_LOWER, CASE_UPPER, CASE_TITLE, CASE_CAPITALIZE, CASE_SWAP, CASE_FOLD } CaseChange;
 bool text_change_case(Run *run, const Text *t, CaseChange change, Value *out);
 Text text_strip(const Text *t, const Text *characters, bool left, bool right); // characters NULL: white space

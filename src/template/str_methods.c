@@ -29,6 +29,11 @@ bool py_is_space(uint32_t c) {
     return unicode_is_space(c) || (c >= 0x1C && c <= 0x1F) || c == 0x85;
 }
 
+bool py_is_word(uint32_t c) {
+    UnicodeCategory category = unicode_category(c);
+    return category <= UNICODE_LO || (category >= UNICODE_ND && category <= UNICODE_NO) || c == '_';
+}
+
 static bool is_cased(uint32_t c) {
     UnicodeCategory category = unicode_category(c);
     return category == UNICODE_LU || category == UNICODE_LL || category == UNICODE_LT;

@@ -3,8 +3,8 @@
 // Compiled and rendered, a template gives the bytes that jinja2 gives with the settings of
 // transformers' apply_chat_template: an immutable sandbox, trim_blocks and lstrip_blocks, loop controls, the
 // `generation` tag, `tojson`, `raise_exception` and `strftime_now`. Not supported, and refused by name:
-// include, import, extends, autoescape, lipsum, and the filters random, pprint, urlize, wordwrap and
-// striptags.
+// include, import, extends, autoescape, lipsum, and the filter random. pprint and wordwrap are as in Python
+// 3.11.
 //
 // A rendered prompt is made of two kinds of text: what the template says, and what the request brought
 // (messages, tools). They are told apart to the byte, because only the template's text may become control
@@ -46,6 +46,7 @@ typedef struct {
     Str text;
     const TextSpan *spans; // [n_spans] cover the text in order; neighbours differ in from_request
     uint32_t n_spans;
+    uint64_t steps; // that rendering took, of TEMPLATE_STEPS_MAX
 } TemplateText;
 
 enum {

@@ -1,10 +1,11 @@
 """Random templates, for comparing the interpreter of src/template with Python's jinja2.
 
     python3 tests/vectors/template/random_templates.py compare RENDERER [SEED] [COUNT]
+    python3 tests/vectors/template/random_templates.py layout RENDERER [SEED] [COUNT]
     python3 tests/vectors/template/random_templates.py vectors > tests/vectors/template/random.jsonl
 
 `compare` renders COUNT templates of a seed with jinja2 and with RENDERER (tests/tools/render_templates.c) and prints
-what differs. `vectors` writes some that render, with their output, which every test run replays.
+what differs; `layout` does so with those filters alone that read or lay out text. `vectors` writes some that render, with their output, which every test run replays.
 """
 
 import json
@@ -176,7 +177,74 @@ FILTERS = [
     "list|length",
     "trim('H ')",
     "string|length",
+    "wordwrap",
+    "wordwrap(5)",
+    "wordwrap(9,false)",
+    "wordwrap(7,true,'|')",
+    "wordwrap(6,break_on_hyphens=false)",
+    "wordwrap(4,wrapstring='<'|safe)",
+    "striptags",
+    "e|striptags",
+    "urlize",
+    "urlize(9,true)",
+    "urlize(target='_blank',rel='b a')",
+    "pprint",
 ]
+# Texts for the filters that read or lay out text, from pieces.
+TEXT_FILTERS = [
+    *(f for f in FILTERS if f.startswith(("wordwrap", "striptags", "urlize", "pprint", "e|striptags"))),
+    "wordwrap(1)",
+    "wordwrap(2,false)",
+    "wordwrap(3)",
+    "wordwrap(12,break_on_hyphens=1)",
+    "urlize(-2)",
+    "urlize(extra_schemes=['ftp://','tel:'])",
+    "urlize(3,extra_schemes=['a:','a:b:'])",
+    "safe|urlize",
+    "list|pprint",
+    ".split()|pprint",
+    ".splitlines(true)|pprint",
+]
+TEXT_PIECES = {
+    "wordwrap": ["word", "a-b", "goof-ball", "-", "--", "---", " ", "  ", "\n", "x", "e-mail-list", "é-ü", "1-2",
+                 "a1-b2", "it's", '"', "!", "--option", "\t", "\u3000", "日本-語", "aa-bb-cc", "_a-_b", "longlonglongword"],
+    "striptags": ["<!--", "-->", "<b>", "</b>", "<", ">", "&amp;", "&lt;", "&gt", "&notit;", "&#65;", "&#x41", "&#0;",
+                  "&#128;", "&#xD800;", "&#x110000;", "&#1;", "&", "&nosuch;", "&eacute", "&fjlig;", " ", "\n", "t", "--",
+                  "!", "-", "&#", "&#x", "&#xfffe;", ";", "&amp", "é"],
+    "urlize": ["http://", "https://", "HTTPS://", "www.", "Www.", "mailto:", "example", ".com", ".org", "a.b", ".", "/p",
+               "?q=1", "#f", ":80", ":", "(", ")", "<", ">", ",", " ", "\n", "@", "user@host.tld", "1.2.3.4", "[::1]",
+               "[1:2:3:4]", "xn--p1ai", ".ıx", "é", "%41", "-", "ftp://x", "tel:1", "a:b", "&", "'", "x"],
+    "pprint": ["word", " ", "  ", "it's", '"', "\n", "\\", "é", "日本", "x" * 30, "a b c d e f g", "\x00", "\u3000"],
+}
+
+
+def literal(text):
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
+
+
+def text_expr():
+    """A text of pieces, through one of the filters that read text."""
+    name = R.choice(TEXT_FILTERS)
+    kind = next(k for k in TEXT_PIECES if k in name)
+    pieces = TEXT_PIECES[kind if R.random() < 0.9 else R.choice(list(TEXT_PIECES))]
+    return literal("".join(R.choice(pieces) for _ in range(R.randint(0, 25)))) + ("" if name[0] == "." else "|") + name
+
+
+def nested(d):
+    """A value of lists and dictionaries, for pprint."""
+    if d > 3 or R.random() < 0.3:
+        pieces = TEXT_PIECES["pprint"]
+        return R.choice(
+            ["1", "-2.5", "none", "true", "s", "html", "undef", "range(3)", literal("".join(R.choices(pieces, k=R.randint(0, 20))))]
+        )
+    n, kind = R.choice([0, 1, 1, 2, 3, 5]), R.random()
+    if kind < 0.4:
+        return "[" + ", ".join(nested(d + 1) for _ in range(n)) + "]"
+    if kind < 0.6:
+        return "(" + "".join(nested(d + 1) + "," for _ in range(n)) + ")"
+    keys = R.sample(["'b'", "'a'", "2", "none", "1.5", "'long key %d'" % n, "true", "(1,2)"], n)
+    return "{" + ", ".join(k + ": " + nested(d + 1) for k in keys) + "}"
+
 METHODS = [
     "upper()",
     "lower()",
@@ -323,6 +391,8 @@ def expr(d=0):
         return f"({expr(d+1)})"
     if r < 0.98:
         return f"-{prim(d+1)}"
+    if r < 0.983:
+        return text_expr() if R.random() < 0.8 else nested(0) + "|pprint"
     if r < 0.985:
         return "'%s:%5.2f|%-4d|%x' % (s, f, n, 255)"
     if r < 0.99:
@@ -538,11 +608,16 @@ def is_comparable(text):
     return text is None or " at 0x" not in text
 
 
-def compare(path, seed, count):
+def layout():
+    """A template of the filters that read or lay out text alone."""
+    return outp(text_expr() if R.random() < 0.7 else nested(0) + "|pprint")
+
+
+def compare(path, seed, count, make=template):
     renderer, rendered, differ = Renderer(path), 0, 0
     for i in range(count):
         R.seed(seed * 1000003 + i)
-        source = template()
+        source = make()
         expected = render(source, VARIABLES)
         if not is_comparable(expected):
             continue
@@ -560,7 +635,7 @@ def vectors(count=400):
     R.seed(0)
     made = 0
     while made < count:
-        source = template()
+        source = layout() if made % 4 == 3 else template()
         text = render(source, VARIABLES)
         fails = text is None
         if not is_comparable(text) or len(source) + len(text or "") > 700 or (fails and R.random() < 0.9):
@@ -575,4 +650,4 @@ if __name__ == "__main__":
     else:
         seed = int(sys.argv[3]) if len(sys.argv) > 3 else 1
         count = int(sys.argv[4]) if len(sys.argv) > 4 else 2000
-        sys.exit(compare(sys.argv[2], seed, count) > 0)
+        sys.exit(compare(sys.argv[2], seed, count, layout if sys.argv[1] == "layout" else template) > 0)
