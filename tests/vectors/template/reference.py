@@ -1,5 +1,6 @@
 """Chat templates as Python renders them: jinja2 with the settings that transformers' apply_chat_template uses."""
 
+import copy
 import datetime
 import json
 
@@ -43,8 +44,8 @@ ENVIRONMENT.globals["strftime_now"] = NOW.strftime
 
 
 def render(source, variables):
-    """The text, or None where the template or its rendering fails."""
+    """The text, or None where the template or its rendering fails. (The filter indent changes a list that it is given.)"""
     try:
-        return ENVIRONMENT.from_string(source).render(**{**CONSTANTS, **variables})
+        return ENVIRONMENT.from_string(source).render(**CONSTANTS, **copy.deepcopy(variables))
     except Exception:
         return None
