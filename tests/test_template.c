@@ -1,10 +1,12 @@
 // Chat templates: against what jinja2 makes of them (vectors/template), whose text is whose, and their
 // bounds.
+#include "base/strbuf.h"
 #include "os/os.h"
 #include "runner.h"
 #include "template/template.h"
 
 #include <stdio.h>
+#include <time.h>
 
 enum { ARENA_MB = 64 };
 
@@ -171,6 +173,12 @@ static const struct {
     {"{% set 1 = 2 %}", "line 1: this cannot be assigned to"},
     {"{{ raise_exception('No system role!') }}", "line 1: No system role!"},
     {"\n\n{{ a.b.c }}", "line 3: 'b' is undefined"},
+    {"{{ a['b'].c }}", "line 1: 'b' is undefined"},
+    {"{{ a['b'] + 1 }}", "line 1: 'b' is undefined"},
+    {"{{ [1][5].c }}", "line 1: '[5]' is undefined"},
+    {"{{ a[none].c }}", "line 1: 'the item' is undefined"},
+    {"{{ a['aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\u00e9'].c }}",
+     "line 1: 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' is undefined"},
     {"{% for i in 5 %}{% endfor %}", "line 1: 'int' object is not iterable"},
     {"{{ 1 / 0 }}", "line 1: division by zero"},
     {"{{ 'a' + 1 }}", "line 1: unsupported operand types for +: 'str' and 'int'"},
@@ -247,6 +255,152 @@ TEST(template_steps_count_what_is_almost_found) {
                  "{{ 'ab'.rfind('abc') }} {{ 'ab'.rfind('') }} {{ ''.rfind('') }} {{ 'a'.rfind('a') }}",
                  "{}", &arena, &out, &err));
     CHECK_STR_EQ("4 1 2 -1 2 0 0", out.text);
+}
+
+// What each step takes, in processor time: not much more than one of a plain loop, whatever is done. Rows
+// are done in a loop with `text` of 65,536 bytes, `texts` of 1,000 equal ones, `long` of 4 MiB, a `dict`
+// of 1,000 members.
+static const char *const slow_rows[] = {"texts == texts2",
+                                        "long == long2",
+                                        "text in texts",
+                                        "long < long2",
+                                        "long[1:] is none",
+                                        "long[-1] is none",
+                                        "texts|sort(case_sensitive=true) is none",
+                                        "texts|unique(case_sensitive=true)|list is none",
+                                        "(' ' * 65536)|int",
+                                        "text.strip(text) is none",
+                                        "longdict[long2]",
+                                        "dict == dict2",
+                                        "dict.k999",
+                                        "dict['k999']",
+                                        "text|tojson is none",
+                                        "[text]|string is none",
+                                        "dict|tojson(sort_keys=true) is none",
+                                        "text.isalpha()",
+                                        "'\u00df'.__len__ or ('\u00df' * 20000).upper()",
+                                        "long.count('a')",
+                                        "texts|join is none",
+                                        "(list + list) is none",
+                                        "list[::-1] is none",
+                                        "('-' * 60000)|wordwrap(3) is none",
+                                        "('&xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' * 2000)|striptags is none",
+                                        "('www.a.com/(x) ' * 5000)|urlize is none",
+                                        "('<!-- x --><b>' * 5000)|striptags is none",
+                                        "f()",
+                                        "text % ()",
+                                        "[1.1e300, 2.2e-300]|string is none",
+                                        "1.1|round(300)",
+                                        "strftime_now('%c') is none"};
+
+static double render_ns_a_step(const char *condition, Arena fixed, const JsonNode *variables) {
+    static char source[64 << 10];
+    const Template *t;
+    TemplateText out;
+    Error err;
+    size_t used = (size_t)snprintf(source, sizeof source, "{%% macro f() %%}{%% if 0 %%}");
+    for (int i = 0; i < 5000; i++) // a body that is long, and of which little is done
+        used += (size_t)snprintf(source + used, sizeof source - used, "{{x}}");
+    snprintf(source + used, sizeof source - used,
+             "{%% endif %%}{%% endmacro %%}{%% set text = 'a' * 65536 %%}{%% set long = text * 64 %%}"
+             "{%% set long2 = text * 63 ~ text %%}{%% set texts = [text] * 1000 %%}"
+             "{%% set texts2 = [text[1:] ~ 'a'] * 1000 %%}{%% set longdict = {long: 1} %%}"
+             "{%% set list = range(10000)|list %%}{%% for i in range(90000) %%}{%% for j in range(90000) %%}"
+             "{%% if %s %%}{%% endif %%}{%% endfor %%}{%% endfor %%}",
+             condition);
+    Arena arena = arena_of_mb(1024);
+    void *start = arena.next;
+    REQUIRE(template_compile(str_from_c(source), &fixed, &t, &err));
+    clock_t begin = clock();
+    CHECK(!template_render(t, &(TemplateInput){.variables = variables, .steps_max = 2000000}, &arena, &out,
+                           &err));
+    double ns = (double)(clock() - begin) / CLOCKS_PER_SEC * 1e9 / 2000000;
+    CHECK_STR_EQ("line 1: the template takes too many steps", (const char *)err.message);
+    os_release(start, (size_t)1024 << 20);
+    return ns;
+}
+
+TEST(template_steps_bound_the_time) {
+    Arena arena = arena_of_mb(ARENA_MB);
+    StrBuf json = strbuf_begin_in_arena(&arena);
+    Error err;
+    for (int k = 0; k < 2; k++) {
+        strbuf_printf(&json, k ? ",\"dict2\":{" : "{\"dict\":{");
+        for (int i = 0; i < 1000; i++)
+            strbuf_printf(&json, "%s\"k%d\":1", i ? "," : "", k ? 999 - i : i);
+        strbuf_put(&json, STR("}"));
+    }
+    strbuf_put(&json, STR("}"));
+    const JsonNode *variables =
+        json_parse(strbuf_end_in_arena(&json, &arena), &arena, &(JsonLimits){0}, &err);
+    REQUIRE(variables != NULL);
+    double plain = render_ns_a_step("i + j", arena, variables);
+    for (size_t i = 0; i < COUNT_OF(slow_rows); i++) {
+        TEST_CASE_LABEL("%s", slow_rows[i]);
+        double ns = render_ns_a_step(slow_rows[i], arena, variables);
+        printf("%6.1f ns a step: %s\n", ns, slow_rows[i]);
+        CHECK(ns < 25 * plain);
+    }
+}
+
+// A long conversation renders within what template.h says of memory and steps.
+TEST(template_renders_long_conversations) {
+    static const char source[] =
+        "{% set ns = namespace(last=0) %}{% for m in messages[::-1] %}{% if m['role'] == 'user' %}"
+        "{% set ns.last = loop.index0 %}{% endif %}{% endfor %}{% for m in messages[1:] %}<|im_start|>{{ "
+        "m.role }}\n"
+        "{% if '</think>' in m.content %}{{ m.content.split('</think>')[-1].lstrip('\\n') }}"
+        "{% else %}{{ m.content|trim }}{% endif %}{% if m.tool_calls is defined %}{{ m.tool_calls|tojson "
+        "}}{% endif %}"
+        "{{ '<|im_end|>' + '\n' }}{% endfor %}";
+    enum { MESSAGES = 10000, BYTES = 1000 };
+    Arena arena = arena_of_mb(256);
+    StrBuf json = strbuf_begin_in_arena(&arena);
+    Error err;
+    char content[BYTES + 1];
+    memset(content, 'a', BYTES);
+    content[BYTES] = 0;
+    strbuf_put(&json, STR("{\"messages\":["));
+    for (int i = 0; i < MESSAGES; i++)
+        strbuf_printf(&json, "%s{\"role\":\"%s\",\"content\":\"%s\"}", i ? "," : "",
+                      i % 2 ? "assistant" : "user", content);
+    strbuf_put(&json, STR("]}"));
+    Str request = strbuf_end_in_arena(&json, &arena);
+    const JsonNode *variables = json_parse(request, &arena, &(JsonLimits){.nodes_max = 1 << 20}, &err);
+    REQUIRE(variables != NULL);
+    const Template *t;
+    TemplateText out;
+    REQUIRE(template_compile(str_from_c(source), &arena, &t, &err));
+    CHECK(template_memory_bytes(request.len) <= TEMPLATE_MEMORY_MAX);
+    Arena memory = os_arena(template_memory_bytes(request.len)), whole = memory;
+    if (!CHECK(template_render(t, &(TemplateInput){.variables = variables}, &memory, &out, &err)))
+        printf("%s\n", err.message);
+    else CHECK(out.text.len > (size_t)(MESSAGES - 1) * BYTES && out.steps < TEMPLATE_STEPS_MAX / 4);
+    CHECK(arena_left(&whole) - arena_left(&memory) < 16 * request.len);
+    CHECK_INT_EQ(TEMPLATE_MEMORY_MAX, template_memory_bytes(UINT64_MAX));
+}
+
+// All of jinja2 3.1.6's but those that are random.
+TEST(template_has_all_filters_and_tests) {
+    static const char source[] = "{% for f in 'abs attr batch capitalize center count d default dictsort e "
+                                 "escape filesizeformat first float "
+                                 "forceescape format groupby indent int items join last length list lower "
+                                 "map max min pprint reject rejectattr "
+                                 "replace reverse round safe select selectattr slice sort string striptags "
+                                 "sum title tojson trim truncate "
+                                 "unique upper urlencode urlize wordcount wordwrap xmlattr'.split() %}{% if "
+                                 "f is not filter %}{{ f }} {% endif %}"
+                                 "{% endfor %}{% for t in '!= < <= == > >= boolean callable defined "
+                                 "divisibleby eq equalto escaped even false "
+                                 "filter float ge greaterthan gt in integer iterable le lessthan lower lt "
+                                 "mapping ne none number odd sameas "
+                                 "sequence string test true undefined upper'.split() %}{% if t is not test "
+                                 "%}{{ t }} {% endif %}{% endfor %}";
+    Arena arena = arena_of_mb(ARENA_MB);
+    TemplateText out;
+    Error err;
+    REQUIRE(render(source, "{}", &arena, &out, &err));
+    CHECK_STR_EQ("", out.text);
 }
 
 TEST(template_nesting_is_bounded) {

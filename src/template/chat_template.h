@@ -20,9 +20,11 @@ uint32_t chat_template_constants(const Tokenizer *t, const GgufFile *file,
                                  TemplateConstant out[CHAT_TEMPLATE_CONSTANTS_MAX]);
 
 // The variables that a request gives a template. `request` is an array of messages, or an object with
-// "messages"; its other members are variables, too. Members of "chat_template_kwargs" become variables, and
-// win. Where they are missing, add_generation_prompt is true, and tools and documents are none. *out lives in
-// the arena and uses the request's texts. Errors: ERR_INVALID_REQUEST, ERR_NO_MEMORY.
+// "messages"; its other members are variables, too. Members of "chat_template_kwargs" become variables,
+// and win. Where they are missing, add_generation_prompt is true, and tools and documents are none. *out
+// lives in the arena and uses the request's texts. No messages are no error here, as in transformers: a
+// template may say something of its own then; an API that wants some asks before. Errors:
+// ERR_INVALID_REQUEST, ERR_NO_MEMORY.
 MUST_CHECK bool chat_template_variables(const JsonNode *request, Arena *arena, const JsonNode **out,
                                         Error *err);
 

@@ -45,23 +45,27 @@ static Scope *new_scope(Run *run, const Scope *parent) {
     return scope;
 }
 
-static Value *find_own(const Scope *scope, uint32_t symbol) {
-    for (Variable *v = scope->first; v; v = v->next) {
-        if (v->symbol == symbol) return &v->value;
-    }
-    return NULL;
+static Value *find_own(Run *run, const Scope *scope, uint32_t symbol) {
+    uint64_t n = 0;
+    Variable *v = scope->first;
+    for (; v && v->symbol != symbol; v = v->next)
+        n++;
+    run_spend(run, n / 16);
+    return v ? &v->value : NULL;
 }
 
-static Value lookup(const Run *run, const Scope *scope, uint32_t symbol) {
-    for (; scope; scope = scope->parent) {
-        const Value *found = find_own(scope, symbol);
+static Value lookup(Run *run, const Scope *scope, uint32_t symbol) {
+    uint64_t n = 0;
+    for (; scope; scope = scope->parent, n++) {
+        const Value *found = find_own(run, scope, symbol);
         if (found) return *found;
     }
+    run_spend(run, n / 16);
     return run->globals[symbol];
 }
 
 static bool set_variable(Run *run, Scope *scope, uint32_t symbol, Value value) {
-    Value *there = find_own(scope, symbol);
+    Value *there = find_own(run, scope, symbol);
     if (there) {
         *there = value;
         return true;
@@ -132,12 +136,13 @@ static bool eval_named(Run *run, Scope *scope, const Node *n, Args *out) {
     for (const Node *arg = n->kwargs; arg; arg = arg->next) {
         if (!eval(run, scope, arg->a, &value) || !value_str(run, arg->name, ORIGIN_TEMPLATE, &key))
             return false;
-        if (dict_get(dict.dict, key)) return run_fail(run, "the argument %s is given twice", arg->name.ptr);
+        if (dict_get(run, dict.dict, key))
+            return run_fail(run, "the argument %s is given twice", arg->name.ptr);
         if (!dict_set(run, dict.dict, key, value)) return false;
     }
     for (size_t i = 0; n->dyn_kwargs && i < more.dict->count; i++) {
         if (more.dict->keys[i].kind != V_STRING) return run_fail(run, "keywords must be strings");
-        if (dict_get(dict.dict, more.dict->keys[i])) return run_fail(run, "an argument is given twice");
+        if (dict_get(run, dict.dict, more.dict->keys[i])) return run_fail(run, "an argument is given twice");
         if (!dict_set(run, dict.dict, more.dict->keys[i], more.dict->values[i])) return false;
     }
     out->kwargs = dict.dict;
@@ -157,23 +162,9 @@ static bool capture(Run *run, Scope *scope, const Node *body, Value *out) {
     return flow != FLOW_FAILED && pieces_value(run, &own, out);
 }
 
-// A name that a macro's body uses, so that it takes arguments beyond its own.
-static bool mentions(const Node *n, uint32_t symbol) {
-    for (; n; n = n->next) {
-        if (n->kind == N_NAME && n->symbol == symbol) return true;
-        const Node *const parts[] = {n->a,          n->b,      n->c,    n->args,   n->kwargs, n->dyn_args,
-                                     n->dyn_kwargs, n->filter, n->body, n->orelse, n->macro};
-        for (size_t i = 0; i < COUNT_OF(parts); i++) {
-            if (parts[i] && mentions(parts[i], symbol)) return true;
-        }
-    }
-    return false;
-}
-
 // The arguments that no parameter took, as varargs and kwargs.
 static bool bind_rest(Run *run, Scope *scope, const Macro *m, const Args *args, size_t n_params) {
-    bool takes_more = mentions(m->node->body, SYMBOL_VARARGS),
-         takes_named = mentions(m->node->body, SYMBOL_KWARGS);
+    bool takes_more = m->node->takes_varargs, takes_named = m->node->takes_kwargs;
     size_t extra = args->count > n_params ? args->count - n_params : 0;
     if (extra && !takes_more)
         return run_fail(run, "the macro '%s' takes not more than %zu argument(s)", m->node->name.ptr,
@@ -201,7 +192,7 @@ static bool bind_rest(Run *run, Scope *scope, const Macro *m, const Args *args, 
 static bool bind_params(Run *run, Scope *scope, const Macro *m, const Args *args) {
     size_t i = 0;
     for (const Node *p = m->node->args; p; p = p->next, i++) {
-        const Value *named = dict_get_str(args->kwargs, p->name);
+        const Value *named = dict_get_str(run, args->kwargs, p->name);
         Value value = value_undefined(p->name.ptr);
         if (named && i < args->count) return run_fail(run, "the argument %s is given twice", p->name.ptr);
         if (i < args->count) value = args->items[i];
@@ -209,7 +200,7 @@ static bool bind_params(Run *run, Scope *scope, const Macro *m, const Args *args
         else if (p->b && !eval(run, scope, p->b, &value)) return false;
         if (!set_variable(run, scope, p->symbol, value)) return false;
     }
-    const Value *caller = dict_get_str(args->kwargs, STR("caller"));
+    const Value *caller = dict_get_str(run, args->kwargs, STR("caller"));
     if (caller && !set_variable(run, scope, SYMBOL_CALLER, *caller)) return false;
     return bind_rest(run, scope, m, args, i);
 }
@@ -316,7 +307,7 @@ static bool bound_method(Run *run, Value v, const Function *f, Value *out) {
 static bool find_attribute(Run *run, Value v, Str name, bool *found, Value *out) {
     *found = true;
     if (v.kind == V_NAMESPACE) {
-        const Value *member = dict_get_str(v.dict, name);
+        const Value *member = dict_get_str(run, v.dict, name);
         *out = member ? *member : value_undefined("the attribute");
         return true;
     }
@@ -328,6 +319,7 @@ static bool find_attribute(Run *run, Value v, Str name, bool *found, Value *out)
         return true;
     }
     const Function *method = method_find(v.kind, name);
+    run_spend(run, 4);
     if (method) return bound_method(run, v, method, out);
     *found = false;
     return true;
@@ -341,9 +333,9 @@ bool value_getattr(Run *run, Value v, Str name, Value *out) {
     if (found) return true;
     *out = value_undefined(name.ptr); // zero-terminated, as all names of the template's
     if (v.kind != V_DICT) return true;
-    const Value *member = dict_get_str(v.dict, name);
+    const Value *member = dict_get_str(run, v.dict, name);
     if (member) *out = *member;
-    return run_steps(run, 1 + v.dict->count / 8);
+    return run_steps(run, 1);
 }
 
 bool value_getitem_or_attr(Run *run, Value v, Value key, Value *out) {
@@ -752,6 +744,7 @@ static bool set_globals(Run *run, const Template *t, const TemplateInput *input)
     for (uint32_t i = 0; i < t->n_symbols; i++) {
         Value *v = &run->globals[i];
         *v = value_undefined(t->symbols[i].ptr);
+        if (!run_steps(run, 1 + (input->variables ? input->variables->length / 8 : 0))) return false;
         for (uint32_t k = 0; k < n_globals; k++) {
             if (str_eq(t->symbols[i], str_from_c(GLOBALS[k].name)))
                 *v = (Value){.kind = V_FUNCTION, .function = k};
@@ -789,6 +782,12 @@ static bool make_spans(Run *run, const Text *text, TemplateText *out) {
     return true;
 }
 
+uint64_t template_memory_bytes(uint64_t request_bytes) {
+    uint64_t fixed = 16 << 20, each = 48;
+    if (request_bytes > (TEMPLATE_MEMORY_MAX - fixed) / each) return TEMPLATE_MEMORY_MAX;
+    return fixed + each * request_bytes;
+}
+
 bool template_render(const Template *t, const TemplateInput *input, Arena *arena, TemplateText *out,
                      Error *err) {
     uint64_t steps_max = input->steps_max ? input->steps_max : TEMPLATE_STEPS_MAX;
@@ -797,6 +796,7 @@ bool template_render(const Template *t, const TemplateInput *input, Arena *arena
     Run run = {.arena = arena,
                .err = err,
                .steps_left = steps_max,
+               .counted = arena->next,
                .unix_ms = input->unix_ms,
                .template = t,
                .out = &pieces};

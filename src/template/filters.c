@@ -137,6 +137,7 @@ FILTER(filter_int) {
     if (!arg_integer(run, bound[1], "base", 10, &base)) return false;
     bool ok = false;
     if (self.kind == V_UNDEFINED) return run_fail(run, "'%s' is undefined", self.name);
+    if (self.kind == V_STRING) run_spend(run, self.text->len / 4);
     // Python would have the integer; a wrong one would be worse than none.
     if (self.kind == V_FLOAT && isfinite(self.real) && !float_to_int(self.real, &value))
         return run_fail(run, "an integer beyond 64 bits");
@@ -171,6 +172,7 @@ FILTER(filter_round) {
         *out = value_float((is_ceil ? ceil(scaled) : floor(scaled)) / unit);
         return true;
     }
+    run_spend(run, 100);
     if (self.kind == V_FLOAT) {
         *out = value_float(py_round(self.real, (int)digits));
         return true;
@@ -190,6 +192,7 @@ FILTER(filter_filesizeformat) {
     else if (self.kind != V_STRING || !parse_float(self.text, &bytes))
         return run_fail(run, "could not convert to float");
     Pieces p = {0};
+    run_spend(run, 16);
     if (bytes == 1) return value_str(run, STR("1 Byte"), ORIGIN_TEMPLATE, out);
     if (bytes < base)
         return pieces_printf(run, &p, ORIGIN_TEMPLATE, "%lld Bytes", (long long)bytes) &&
@@ -555,6 +558,7 @@ FILTER(filter_items) {
 
 static bool call_named(Run *run, Value item, const Args *args, size_t at, bool is_test, Value *out) {
     Text name;
+    run_spend(run, 6); // to find it
     if (!arg_text(run, args->items[at], is_test ? "the test" : "the filter", &name)) return false;
     uint32_t index = is_test ? test_find(text_str(&name)) : filter_find(text_str(&name));
     if (index == UINT32_MAX)
@@ -568,11 +572,11 @@ FILTER(filter_map) {
     const List *list;
     if (!value_truth(self)) return new_iterator(run, 0, out);
     if (!value_iterate(run, self, &list) || !new_iterator(run, list->count, out)) return false;
-    const Value *attribute = args->kwargs ? dict_get_str(args->kwargs, STR("attribute")) : NULL;
+    const Value *attribute = args->kwargs ? dict_get_str(run, args->kwargs, STR("attribute")) : NULL;
     bool by_attribute = args->count == 0 && attribute;
     if (!by_attribute && args->count == 0 && list->count)
         return run_fail(run, "map requires a filter argument");
-    const Value *fallback = by_attribute ? dict_get_str(args->kwargs, STR("default")) : NULL;
+    const Value *fallback = by_attribute ? dict_get_str(run, args->kwargs, STR("default")) : NULL;
     if (by_attribute && args->kwargs->count > (fallback ? 2u : 1u))
         return run_fail(run, "map() has no such argument");
     for (size_t i = 0; i < list->count; i++) {

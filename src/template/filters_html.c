@@ -171,6 +171,7 @@ static bool add_numbered(Run *run, Pieces *p, const Text *t, size_t at, size_t *
 static bool add_named(Run *run, Pieces *p, const Text *t, size_t at, size_t *end) {
     size_t length = name_bytes((Str){t->ptr + at, t->len - at});
     *end = at + length;
+    if (!run_steps(run, 2 + 3 * length)) return false; // each beginning of it is looked up
     for (size_t n = length; n > 1; n--) {
         const HtmlName *name = find_name((Str){t->ptr + at, n});
         Text sign = text_slice(*t, at, at + n);
@@ -186,7 +187,7 @@ static bool unescape(Run *run, const Text *t, Text *out) {
     size_t at = 0;
     for (size_t sign, end; (sign = find(t, STR("&"), at)) != SIZE_MAX; at = end) {
         bool is_number = sign + 1 < t->len && t->ptr[sign + 1] == '#';
-        if (!pieces_add(run, &p, text_slice(*t, at, sign)) || !run_steps(run, HTML_NAME_BYTES_MAX / 4) ||
+        if (!pieces_add(run, &p, text_slice(*t, at, sign)) ||
             !(is_number ? add_numbered : add_named)(run, &p, t, sign + 1, &end)) {
             return false;
         }
@@ -201,6 +202,7 @@ FILTER(filter_striptags) {
     Text t;
     if (!value_to_text(run, self, &t)) return false;
     t.is_markup = false;
+    run_spend(run, t.len / 4);
     return without_comments(run, &t, &t) && without_tags(run, &t, &t) && with_single_spaces(run, &t, &t) &&
            unescape(run, &t, &t) && value_string(run, t, out);
 }
@@ -427,6 +429,7 @@ static bool put_url(Links *l, Text url) {
 
 // By the schemes that the template names: each wraps what the ones before made of it.
 static bool put_by_schemes(Links *l, Text word) {
+    if (!run_steps(l->run, 1 + l->schemes->count / 4)) return false;
     for (size_t i = 0; i < l->schemes->count; i++) {
         Str scheme = text_str(l->schemes->items[i].text), s = text_str(&word);
         if (str_eq(s, scheme) || !str_starts_with(s, scheme)) continue;
@@ -540,6 +543,7 @@ FILTER(filter_urlize) {
         return false;
     }
     t = *escaped.text;
+    run_spend(run, t.len / 2);
     t.is_markup = false;
     uint32_t c;
     for (size_t at = 0, end, length; at < t.len; at = end) {

@@ -107,8 +107,8 @@ static bool has_only_space(const Wrap *w, size_t from, size_t to) {
     return text_strip(&part, NULL, true, false).len == 0;
 }
 
-// How much of a chunk that fits no line goes to this one: what there is room for, or up to the last hyphen of that
-// which has something else before it.
+// How much of a chunk that fits no line goes to this one: what there is room for, or up to the last
+// hyphen of that which has something else before it.
 static int64_t front_width(const Wrap *w, int64_t room) {
     Text chunk = text_slice(w->text, w->from, w->to);
     Text front = text_slice(chunk, 0, text_offset(&chunk, (size_t)room));
@@ -121,7 +121,8 @@ static int64_t front_width(const Wrap *w, int64_t room) {
     return room;
 }
 
-// Puts chunks into a line that begins at the next one. *last is where the last of them begins; *n counts them.
+// Puts chunks into a line that begins at the next one. *last is where the last of them begins; *n counts
+// them.
 static void fill_line(Wrap *w, size_t *last, size_t *n) {
     int64_t used = 0;
     while (w->from < w->text.len && used + w->chunk_width <= w->width) {
@@ -155,9 +156,11 @@ static bool put_line(Wrap *w, Text line) {
     return (!w->n_lines++ || pieces_add(w->run, w->out, w->between)) && pieces_add(w->run, w->out, line);
 }
 
-// One line of the text to lines. Space at the end of each is dropped, and at the begin of all but the first.
+// One line of the text to lines. Space at the end of each is dropped, and at the begin of all but the
+// first.
 static bool wrap_line(Wrap *w, const Text *line) {
     w->text = *line;
+    run_spend(w->run, line->len / 2);
     w->to = w->n_lines = 0;
     for (next_chunk(w); w->from < w->text.len;) {
         if (w->n_lines && has_only_space(w, w->from, w->to)) next_chunk(w);
@@ -207,7 +210,8 @@ FILTER(filter_wordwrap) {
 
 enum { PPRINT_WIDTH = 80 };
 
-// Where a value is put: columns that are taken before it, those that must be left behind it, and how deep it is.
+// Where a value is put: columns that are taken before it, those that must be left behind it, and how deep
+// it is.
 typedef struct {
     int64_t indent, allowance;
     uint32_t level;
@@ -347,7 +351,7 @@ static bool repr_width(Run *run, Text t, int64_t *out) {
     Arena before = *run->arena;
     Pieces p = {0};
     Text text;
-    bool ok = py_str_repr(run, &p, &t) && pieces_join(run, &p, &text);
+    bool ok = py_str_repr(run, &p, &t) && pieces_join(run, &p, &text) && run_steps(run, 1);
     if (ok) *out = width_of(text);
     *run->arena = before;
     return ok;

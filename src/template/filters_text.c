@@ -66,8 +66,7 @@ FILTER(filter_trim) {
     (void)args;
     Text text, characters;
     bool given = !is_absent(bound[0]) && bound[0].kind != V_NONE;
-    return value_to_text(run, self, &text) &&
-           (!given || arg_text(run, bound[0], "the characters to strip", &characters)) &&
+    return value_to_text(run, self, &text) && (!given || arg_strip(run, &text, bound[0], &characters)) &&
            value_string(run, text_strip(&text, given ? &characters : NULL, true, true), out);
 }
 
@@ -192,6 +191,7 @@ bool html_escape(Run *run, const Text *t, Value *out) {
     static const char *const names[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
     Pieces p = {0};
     Text text;
+    run_spend(run, t->len / 8);
     for (size_t at = 0; at < t->len; at++) {
         const char *found = t->ptr[at] ? strchr(signs, t->ptr[at]) : NULL;
         Text sign = text_slice(*t, at, at + 1);
@@ -228,11 +228,13 @@ FILTER(filter_safe) {
 static bool quote_url(Run *run, Value v, bool keep_slash, Pieces *p) {
     Text t;
     if (!value_to_text(run, v, &t)) return false;
+    run_spend(run, t.len / 8);
     for (size_t at = 0; at < t.len; at++) {
         char c = t.ptr[at];
         bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
                      c == '.' || c == '_' || c == '~' || (c == '/' && keep_slash);
         Text sign = text_slice(t, at, at + 1);
+        if (!plain) run_spend(run, 2);
         bool ok = plain ? pieces_add(run, p, sign)
                   : c == ' ' && !keep_slash
                       ? pieces_add_str(run, p, STR("+"), text_derived(&sign))

@@ -223,6 +223,7 @@ FUNCTION(global_strftime_now) {
     copy[format.len] = 0;
     time_t seconds = (time_t)(run->unix_ms / 1000);
     struct tm fields;
+    run_spend(run, 64);
     gmtime_r(&seconds, &fields);
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
@@ -283,9 +284,9 @@ FUNCTION(dict_get_method) {
     (void)args;
     if (bound[0].kind == V_LIST || bound[0].kind == V_DICT)
         return run_fail(run, "unhashable type: '%s'", value_type_name(bound[0]));
-    const Value *found = dict_get(self.dict, bound[0]);
+    const Value *found = dict_get(run, self.dict, bound[0]);
     *out = found ? *found : is_absent(bound[1]) ? value_none() : bound[1];
-    return run_steps(run, 1 + self.dict->count / 8);
+    return run_steps(run, 1);
 }
 
 FUNCTION(copy) {

@@ -51,6 +51,8 @@ bool arg_text(Run *run, Value v, const char *name, Text *out);
 // An integer, or `absent` where it is absent (or none, where that is what the default says).
 bool arg_integer(Run *run, Value v, const char *name, int64_t absent, int64_t *out);
 bool arg_truth(Value v, bool absent);
+// The characters that are to be stripped from t; takes the steps that this can need.
+bool arg_strip(Run *run, const Text *t, Value v, Text *out);
 
 // ---- the evaluator, for functions that call back (eval.c) ----
 

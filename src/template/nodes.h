@@ -72,7 +72,8 @@ struct Node {
     uint32_t function; // of filters or tests
     Operator op;
     bool flag;
-    Str name; // zero-terminated
+    bool takes_varargs, takes_kwargs; // of macros
+    Str name;                         // zero-terminated
     Value value;
     const Node *a, *b, *c;
     const Node *args, *kwargs; // kwargs: name, a
@@ -91,6 +92,9 @@ struct Template {
     const Str *symbols; // [n_symbols] names, zero-terminated
     uint32_t n_symbols;
 };
+
+// Whether a body, or what is in it, uses a name: a macro whose body does takes arguments beyond its own.
+bool node_mentions(const Node *body, uint32_t symbol);
 
 // The index of a filter or a test by its name; UINT32_MAX where there is none.
 uint32_t filter_find(Str name);

@@ -722,6 +722,8 @@ static bool macro_body(Parser *p, Node *macro, const char *end) {
     p->loops = 0;
     bool ok = body_to(p, end, &macro->body);
     p->loops = loops;
+    macro->takes_varargs = node_mentions(macro->body, SYMBOL_VARARGS);
+    macro->takes_kwargs = node_mentions(macro->body, SYMBOL_KWARGS);
     return ok;
 }
 

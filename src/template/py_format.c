@@ -60,16 +60,24 @@ static bool escape_character(Run *run, Pieces *p, Origin origin, uint32_t c, cha
     return pieces_printf(run, p, origin, "%s", text);
 }
 
+static bool is_plain(char c, char quote) {
+    return c >= 0x20 && c < 0x7F && c != '\\' && c != quote;
+}
+
 bool py_str_repr(Run *run, Pieces *p, const Text *t) {
     bool has_single = memchr(t->ptr, '\'', t->len) != NULL, has_double = memchr(t->ptr, '"', t->len) != NULL;
     char quote = has_single && !has_double ? '"' : '\'';
     Origin origin = text_derived(t);
+    run_spend(run, t->len / 4);
     Str quotes = quote == '"' ? STR("\"") : STR("'");
     if (!pieces_add_str(run, p, quotes, origin)) return false;
     uint32_t c;
     for (size_t at = 0, length; at < t->len; at += length) {
         length = text_decode(t, at, &c);
         bool plain = c != (uint32_t)quote && c != '\\' && is_printable(c);
+        while (plain && at + length < t->len &&
+               is_plain(t->ptr[at + length], quote)) // all that follow, at once
+            length++;
         bool ok = plain ? pieces_add(run, p, text_slice(*t, at, at + length))
                         : escape_character(run, p, origin, c, quote);
         if (!ok) return false;
@@ -337,7 +345,7 @@ static bool percent_name(Percent *f, Value *out, bool *named) {
     const char *end = memchr(t->ptr + f->at, ')', t->len - f->at);
     if (!end || f->values.kind != V_DICT) return run_fail(f->run, "format requires a mapping");
     size_t to = (size_t)(end - t->ptr);
-    const Value *found = dict_get_str(f->values.dict, (Str){t->ptr + f->at + 1, to - f->at - 1});
+    const Value *found = dict_get_str(f->run, f->values.dict, (Str){t->ptr + f->at + 1, to - f->at - 1});
     if (!found) return run_fail(f->run, "a format names a key that is not there");
     *out = *found;
     f->at = to + 1;
@@ -419,6 +427,7 @@ static bool percent_directive(Percent *f) {
 }
 
 bool py_format_percent(Run *run, const Text *format, Value values, Value *out) {
+    run_spend(run, format->len / 8);
     Pieces p = {0};
     Percent f = {.run = run, .out = &p, .format = format, .values = values};
     while (f.at < format->len) {
@@ -463,7 +472,7 @@ static bool field_value(Braces *b, Str name, Value *out) {
         *out = b->args->items[index];
         return true;
     }
-    const Value *found = dict_get_str(b->kwargs, name);
+    const Value *found = dict_get_str(b->run, b->kwargs, name);
     if (!found) return run_fail(b->run, "format names '%.*s', which is not given", STR_ARG(name));
     *out = *found;
     return true;
@@ -543,6 +552,7 @@ static bool braces_format(Braces *b, Pieces *out, Text t) {
 }
 
 bool py_format_braces(Run *run, const Text *format, const List *args, const Dict *kwargs, Value *out) {
+    run_spend(run, format->len / 8);
     Pieces p = {0};
     Braces b = {.run = run, .args = args, .kwargs = kwargs};
     return braces_format(&b, &p, *format) && pieces_value(run, &p, out);

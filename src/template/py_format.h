@@ -4,7 +4,7 @@
 
 #include "template/value.h"
 
-enum { PY_FLOAT_BYTES = 40 };
+enum { PY_FLOAT_BYTES = 40, FLOAT_STEPS = 100 }; // of a float's text, and of making it
 
 // The shortest text that reads back as the same double, as repr() writes it: 1.0, 1e+16, inf, nan.
 void py_float_repr(double value, char out[PY_FLOAT_BYTES]);

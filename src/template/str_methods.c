@@ -141,9 +141,10 @@ bool text_change_case(Run *run, const Text *t, CaseChange change, Value *out) {
     Str s = text_str(t);
     bool after_cased = false;
     uint32_t c, to[3];
-    if (!run_steps(run, t->len / 16)) return false;
+    if (!run_steps(run, t->len / 3)) return false;
     for (size_t at = 0, length; at < s.len; at += length) {
         length = text_decode(t, at, &c);
+        if (c >= 0x80) run_spend(run, 4); // looked up in tables
         CaseTarget target = target_of(change, c, at == 0, after_cased);
         size_t n = target == TO_FOLDED ? fold_character(c, to) : change_character(c, target, to);
         if (target == TO_LOWER && c == 0x3A3 && is_final_sigma(s, at, length)) to[0] = 0x3C2;
@@ -271,10 +272,15 @@ METHOD(str_swapcase) {
     return text_change_case(run, self.text, CASE_SWAP, out);
 }
 
+bool arg_strip(Run *run, const Text *t, Value v, Text *out) {
+    return arg_text(run, v, "the characters to strip", out) &&
+           run_steps(run, t->len / 8 + t->len * (out->len / STEP_BYTES));
+}
+
 static bool strip(Run *run, Value self, Value characters, bool left, bool right, Value *out) {
     Text set;
     bool given = !is_absent(characters) && characters.kind != V_NONE;
-    if (given && !arg_text(run, characters, "the characters to strip", &set)) return false;
+    if (given && !arg_strip(run, self.text, characters, &set)) return false;
     return value_string(run, text_strip(self.text, given ? &set : NULL, left, right), out);
 }
 
@@ -413,6 +419,7 @@ METHOD(str_count) {
     if (part.len == 0) n = empty ? 0 : (int64_t)text_characters(&seen) + 1;
     for (size_t at = 0; part.len && (at = find_text(&seen, &part, at)) != SIZE_MAX; at += part.len)
         n++;
+    run_spend(run, (uint64_t)n / 4);
     *out = value_int(n);
     return true;
 }
@@ -426,7 +433,9 @@ static bool has_end(Run *run, Value self, const Value *bound, bool at_start, Val
     for (size_t i = 0; i < n; i++) {
         Text part;
         Value v = bound[0].kind == V_TUPLE ? bound[0].list->items[i] : bound[0];
-        if (!arg_text(run, v, "what a text begins or ends with", &part)) return false;
+        if (!arg_text(run, v, "what a text begins or ends with", &part) ||
+            !run_steps(run, part.len / STEP_BYTES))
+            return false;
         found |= !empty &&
                  (at_start ? str_starts_with(seen, text_str(&part)) : str_ends_with(seen, text_str(&part)));
     }
@@ -703,7 +712,7 @@ static bool is_ascii(uint32_t c) {
 #define STR_IS(name, is)                           \
     METHOD(name) {                                 \
         UNUSED_BOUND;                              \
-        (void)run;                                 \
+        run_spend(run, self.text->len / 8);        \
         *out = value_bool(all_are(self.text, is)); \
         return true;                               \
     }
@@ -717,7 +726,7 @@ STR_IS(str_isspace, py_is_space)
 
 METHOD(str_isascii) {
     UNUSED_BOUND;
-    (void)run;
+    run_spend(run, self.text->len / 8);
     *out = value_bool(self.text->len == 0 || all_are(self.text, is_ascii));
     return true;
 }
@@ -736,21 +745,21 @@ static bool is_of_case(const Text *t, UnicodeCategory wanted) {
 
 METHOD(str_islower) {
     UNUSED_BOUND;
-    (void)run;
+    run_spend(run, self.text->len / 8);
     *out = value_bool(is_of_case(self.text, UNICODE_LL));
     return true;
 }
 
 METHOD(str_isupper) {
     UNUSED_BOUND;
-    (void)run;
+    run_spend(run, self.text->len / 8);
     *out = value_bool(is_of_case(self.text, UNICODE_LU));
     return true;
 }
 
 METHOD(str_istitle) {
     UNUSED_BOUND;
-    (void)run;
+    run_spend(run, self.text->len / 8);
     bool found = false, ok = true, after = false;
     uint32_t c;
     for (size_t at = 0, length; ok && at < self.text->len; at += length) {

@@ -28,12 +28,21 @@ static bool put_escape(JsonStyle *j, uint32_t c, Origin origin) {
     return pieces_printf(j->run, j->out, origin, "\\u%04x\\u%04x", 0xD800 + (c >> 10), 0xDC00 + (c & 0x3FF));
 }
 
+static bool is_plain(char c) {
+    return c >= 0x20 && c < 0x7F && c != '"' && c != '\\';
+}
+
 static bool put_string(JsonStyle *j, const Text *t) {
     Origin origin = text_derived(t);
     if (!pieces_add_str(j->run, j->out, STR("\""), origin)) return false;
+    run_spend(j->run, t->len / 8);
     uint32_t c;
     for (size_t at = 0, length; at < t->len; at += length) {
         length = text_decode(t, at, &c);
+        if (is_plain(t->ptr[at])) { // most are: all that follow, at once
+            while (at + length < t->len && is_plain(t->ptr[at + length]))
+                length++;
+        }
         bool escaped = c < 0x20 || c == '"' || c == '\\' || (j->ensure_ascii && c >= 0x7F);
         if (c == 0x7F) escaped = false;
         bool ok =
@@ -45,6 +54,7 @@ static bool put_string(JsonStyle *j, const Text *t) {
 
 static bool put_number(JsonStyle *j, Value v) {
     char text[PY_FLOAT_BYTES];
+    run_spend(j->run, v.kind == V_INT ? 2 : FLOAT_STEPS);
     if (v.kind == V_INT) return pieces_printf(j->run, j->out, ORIGIN_TEMPLATE, "%lld", (long long)v.integer);
     if (isnan(v.real)) return put(j, STR("NaN"));
     if (isinf(v.real)) return put(j, v.real < 0 ? STR("-Infinity") : STR("Infinity"));

@@ -20,9 +20,19 @@ void run_set_full(Run *run) {
     error_fill(run->err, ERR_NO_MEMORY, ERROR_NO_POSITION, "the template needs more memory than it may have");
 }
 
+void run_spend(Run *run, uint64_t n) {
+    run->steps_left -= min_u64(n, run->steps_left);
+}
+
 bool run_steps(Run *run, uint64_t n) {
-    if (n > run->steps_left) return run_fail(run, "the template takes too many steps");
-    run->steps_left -= n;
+    const uint8_t *next = run->arena->next;
+    uint64_t taken = next > run->counted ? (uint64_t)(next - run->counted) / STEP_BYTES : 0;
+    if (n + taken > run->steps_left) {
+        run->steps_left = 0;
+        return run_fail(run, "the template takes too many steps");
+    }
+    run->steps_left -= n + taken;
+    if (taken || next < run->counted) run->counted = next;
     return true;
 }
 
@@ -107,7 +117,6 @@ bool pieces_join(Run *run, const Pieces *p, Text *out) {
         out->is_markup = false;
         return true;
     }
-    if (!run_steps(run, p->len / 64)) return false;
     bool mixed = p->has[ORIGIN_TEMPLATE] && p->has[ORIGIN_REQUEST];
     char *bytes = arena_new(run->arena, char, p->len);
     uint8_t *origins = mixed ? arena_new(run->arena, uint8_t, p->len) : NULL;
@@ -157,7 +166,7 @@ bool value_list(Run *run, ValueKind kind, size_t count, Value *out) {
     if (!list || !items) return run_full(run);
     *list = (List){.items = items, .count = count};
     *out = (Value){.kind = kind, .list = list};
-    return run_steps(run, 1 + count / 8);
+    return run_steps(run, 1);
 }
 
 bool value_dict(Run *run, size_t capacity, Value *out) {
@@ -169,31 +178,37 @@ bool value_dict(Run *run, size_t capacity, Value *out) {
     return true;
 }
 
+static bool texts_equal(Run *run, const Text *a, const Text *b) {
+    if (a->len != b->len) return false;
+    run_spend(run, a->len / STEP_BYTES);
+    return str_eq(text_str(a), text_str(b));
+}
+
 // As a dictionary's keys: those that Python hashes alike and holds equal.
-static bool same_key(Value a, Value b) {
-    if (a.kind == V_STRING && b.kind == V_STRING) return str_eq(text_str(a.text), text_str(b.text));
+static bool same_key(Run *run, Value a, Value b) {
+    if (a.kind == V_STRING && b.kind == V_STRING) return texts_equal(run, a.text, b.text);
     if (value_is_number(a) && value_is_number(b)) return value_number(a) == value_number(b);
     if (a.kind != b.kind) return false;
     if (a.kind == V_NONE) return true;
     if (a.kind != V_TUPLE || a.list->count != b.list->count) return false;
     for (size_t i = 0; i < a.list->count; i++) {
-        if (a.list->items[i].kind == V_TUPLE || !same_key(a.list->items[i], b.list->items[i])) return false;
+        if (a.list->items[i].kind == V_TUPLE || !same_key(run, a.list->items[i], b.list->items[i]))
+            return false;
     }
     return true;
 }
 
-const Value *dict_get(const Dict *d, Value key) {
+const Value *dict_get(Run *run, const Dict *d, Value key) {
+    run_spend(run, d->count / 8);
     for (size_t i = 0; i < d->count; i++) {
-        if (same_key(d->keys[i], key)) return &d->values[i];
+        if (same_key(run, d->keys[i], key)) return &d->values[i];
     }
     return NULL;
 }
 
-const Value *dict_get_str(const Dict *d, Str key) {
-    for (size_t i = 0; i < d->count; i++) {
-        if (d->keys[i].kind == V_STRING && str_eq(text_str(d->keys[i].text), key)) return &d->values[i];
-    }
-    return NULL;
+const Value *dict_get_str(Run *run, const Dict *d, Str key) {
+    Text text = text_of(key, ORIGIN_TEMPLATE);
+    return dict_get(run, d, value_of_text(&text));
 }
 
 static bool dict_grow(Run *run, Dict *d) {
@@ -214,8 +229,8 @@ bool dict_set(Run *run, Dict *d, Value key, Value value) {
     if (key.kind == V_LIST || key.kind == V_DICT) {
         return run_fail(run, "unhashable type: '%s'", value_type_name(key));
     }
-    if (!run_steps(run, 1 + d->count / 8)) return false;
-    Value *there = (Value *)(uintptr_t)dict_get(d, key);
+    if (!run_steps(run, 1)) return false;
+    Value *there = (Value *)(uintptr_t)dict_get(run, d, key);
     if (there) {
         *there = value;
         return true;
@@ -345,8 +360,8 @@ static bool lists_equal(Run *run, const List *a, const List *b, bool *out) {
 static bool dicts_equal(Run *run, const Dict *a, const Dict *b, bool *out) {
     *out = a->count == b->count;
     for (size_t i = 0; *out && i < a->count; i++) {
-        const Value *other = dict_get(b, a->keys[i]);
-        if (!run_steps(run, 1 + b->count / 8)) return false;
+        const Value *other = dict_get(run, b, a->keys[i]);
+        if (!run_steps(run, 1)) return false;
         if (!other) *out = false;
         else if (!value_equal(run, a->values[i], *other, out)) return false;
     }
@@ -381,7 +396,7 @@ static bool equal(Run *run, Value a, Value b, bool *out) {
     switch (a.kind) {
     case V_UNDEFINED:
     case V_NONE: *out = true; return true;
-    case V_STRING: *out = str_eq(text_str(a.text), text_str(b.text)); return true;
+    case V_STRING: *out = texts_equal(run, a.text, b.text); return true;
     case V_LIST:
     case V_TUPLE:
     case V_RANGE: return lists_equal(run, a.list, b.list, out);
@@ -422,8 +437,9 @@ static bool compare_lists(Run *run, const List *a, const List *b, int *out) {
     return true;
 }
 
-static int compare_strings(const Text *a, const Text *b) {
+static int compare_strings(Run *run, const Text *a, const Text *b) {
     size_t common = a->len < b->len ? a->len : b->len;
+    run_spend(run, common / STEP_BYTES);
     int order = common ? memcmp(a->ptr, b->ptr, common) : 0; // UTF-8 sorts as its characters do
     return order ? order : (a->len > b->len) - (a->len < b->len);
 }
@@ -436,7 +452,7 @@ bool value_compare(Run *run, Value a, Value b, int *out) {
     } else if (value_is_number(a) && value_is_number(b)) {
         *out = (value_number(a) > value_number(b)) - (value_number(a) < value_number(b));
     } else if (a.kind == V_STRING && b.kind == V_STRING) {
-        *out = compare_strings(a.text, b.text);
+        *out = compare_strings(run, a.text, b.text);
     } else if (a.kind == b.kind && (a.kind == V_LIST || a.kind == V_TUPLE)) {
         ok = compare_lists(run, a.list, b.list, out);
     } else if (a.kind == V_UNDEFINED || b.kind == V_UNDEFINED) {
@@ -457,13 +473,13 @@ bool value_contains(Run *run, Value container, Value item, bool *out) {
         }
         *out = item.text->len == 0 ||
                memmem(container.text->ptr, container.text->len, item.text->ptr, item.text->len) != NULL;
-        return run_steps(run, 1 + container.text->len / 64);
+        return run_steps(run, 1 + container.text->len / 32);
     }
     if (container.kind == V_DICT) {
         if (item.kind == V_LIST || item.kind == V_DICT)
             return run_fail(run, "unhashable type: '%s'", value_type_name(item));
-        *out = dict_get(container.dict, item) != NULL;
-        return run_steps(run, 1 + container.dict->count / 8);
+        *out = dict_get(run, container.dict, item) != NULL;
+        return run_steps(run, 1);
     }
     const List *list;
     if (!value_iterate(run, container, &list)) return false;
@@ -476,7 +492,7 @@ bool value_contains(Run *run, Value container, Value item, bool *out) {
 bool value_length(Run *run, Value v, size_t *out) {
     switch (v.kind) {
     case V_UNDEFINED: *out = 0; return true;
-    case V_STRING: *out = text_characters(v.text); return run_steps(run, 1 + v.text->len / 64);
+    case V_STRING: *out = text_characters(v.text); return run_steps(run, 1 + v.text->len / 16);
     case V_LIST:
     case V_TUPLE:
     case V_RANGE:
@@ -529,13 +545,28 @@ bool value_iterate(Run *run, Value v, const List **out) {
 
 // ---- items ----
 
+// What v[key] is where there is none: messages name the key.
+static bool missing_item(Run *run, Value key, Value *out) {
+    char name[64] = "the item";
+    Str text = STR("");
+    if (key.kind == V_STRING) text = text_str(key.text);
+    if (key.kind == V_STRING) snprintf(name, sizeof name, "%.*s", (int)min_u64(text.len, 60), text.ptr);
+    if (value_is_integer(key)) snprintf(name, sizeof name, "[%lld]", (long long)value_integer(key));
+    size_t length = strlen(name), whole = utf8_valid_prefix((Str){name, length});
+    Str kept = arena_copy_str(run->arena, (Str){name, text.len > 60 ? whole : length});
+    if (!kept.ptr) return run_full(run);
+    *out = value_undefined(kept.ptr);
+    return true;
+}
+
 bool value_getitem(Run *run, Value v, Value key, Value *out) {
-    *out = value_undefined("the item");
     if (v.kind == V_DICT) {
-        const Value *found = dict_get(v.dict, key);
-        if (found) *out = *found;
-        return run_steps(run, 1 + v.dict->count / 8);
+        const Value *found = dict_get(run, v.dict, key);
+        if (!found) return missing_item(run, key, out);
+        *out = *found;
+        return run_steps(run, 1);
     }
+    if (!missing_item(run, key, out)) return false;
     bool has_items = value_is_sequence(v) || v.kind == V_STRING;
     if (!has_items || !value_is_integer(key)) return true;
     int64_t i = value_integer(key);
@@ -548,6 +579,7 @@ bool value_getitem(Run *run, Value v, Value key, Value *out) {
         return true;
     }
     size_t from = text_offset(v.text, (size_t)i), to = text_offset(v.text, (size_t)i + 1);
+    run_spend(run, to / 8);
     return value_string(run, text_slice(*v.text, from, to), out);
 }
 
@@ -589,6 +621,7 @@ bool value_slice(Run *run, Value v, const Value bounds[3], Value *out) {
     if (!value_length(run, v, &count) || !slice_bounds(run, bounds, (int64_t)count, &start, &stop, &step))
         return false;
     int64_t n = slice_count(start, stop, step);
+    if (v.kind == V_STRING) run_spend(run, v.text->len / 8);
     if (v.kind == V_STRING && step == 1) {
         size_t from = text_offset(v.text, (size_t)start);
         Text rest = text_slice(*v.text, from, v.text->len);
@@ -646,6 +679,7 @@ static bool print_range(Run *run, Pieces *p, const List *r) {
 
 static bool repr(Run *run, Pieces *p, Value v) {
     char number[PY_FLOAT_BYTES];
+    if (v.kind == V_FLOAT) run_spend(run, FLOAT_STEPS);
     switch (v.kind) {
     case V_UNDEFINED: return pieces_add_str(run, p, STR("Undefined"), ORIGIN_TEMPLATE);
     case V_NONE: return pieces_add_str(run, p, STR("None"), ORIGIN_TEMPLATE);

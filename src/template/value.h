@@ -113,6 +113,7 @@ typedef struct {
     Arena *arena;
     Error *err;
     uint64_t steps_left;
+    const uint8_t *counted; // memory of the arena up to here has been counted as steps
     uint32_t depth;
     uint32_t line; // of the statement or expression at work
     uint64_t unix_ms;
@@ -128,8 +129,13 @@ typedef struct {
 
 void run_set_error(Run *run, const char *format, ...) PRINTF_LIKE(2, 3);
 void run_set_full(Run *run);
-// Takes `n` steps; false when there are none left.
+// Takes `n` steps and those of the memory that was taken since; false when there are none left. A step
+// stands for about 50 ns: a node of the tree, a value or a piece of text, or STEP_BYTES bytes that are
+// written or looked at.
 bool run_steps(Run *run, uint64_t n);
+// The same for what cannot fail there: the next run_steps does.
+void run_spend(Run *run, uint64_t n);
+enum { STEP_BYTES = 64 };
 
 // ---- making ----
 
@@ -158,8 +164,8 @@ bool value_dict(Run *run, size_t capacity, Value *out);
 // Sets or adds; the capacity must suffice, but for a namespace.
 bool dict_set(Run *run, Dict *d, Value key, Value value);
 // NULL where the key is not there.
-const Value *dict_get(const Dict *d, Value key);
-const Value *dict_get_str(const Dict *d, Str key);
+const Value *dict_get(Run *run, const Dict *d, Value key);
+const Value *dict_get_str(Run *run, const Dict *d, Str key);
 bool value_from_json(Run *run, const JsonNode *node, Value *out);
 
 // ---- texts from pieces ----

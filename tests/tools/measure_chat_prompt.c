@@ -4,10 +4,10 @@
 //     src/template/*.c src/text/*.c src/model/*.c src/json/*.c src/base/*.c src/os/os*.c -lm
 //     measure_chat_prompt VOCABULARY TEMPLATE TEXT [MESSAGES [BYTES]]
 //
-// VOCABULARY is a GGUF or a tokenizer.json. TEMPLATE is a template, or JSON whose member "chat_template" is one, or
-// "-" for the one in the GGUF. TEXT is a file of prose and code: its pieces of BYTES each are what 200
-// MESSAGES say in turn. One line goes to standard output: bytes, spans, ids, the memory that rendering
-// took, and the processor time of the parts, of eleven rounds the median and the slowest.
+// VOCABULARY is a GGUF or a tokenizer.json. TEMPLATE is a template, or JSON whose member "chat_template"
+// is one, or "-" for the one in the GGUF. TEXT is a file of prose and code: its pieces of BYTES each are
+// what 200 MESSAGES say in turn. One line goes to standard output: bytes, spans, ids, the memory that
+// rendering took, and the processor time of the parts, of eleven rounds the median and the slowest.
 #include "json/json_writer.h"
 #include "os/os.h"
 #include "template/chat_template.h"
@@ -88,7 +88,7 @@ static bool measure(const Prompt *p, Arena arena, Times *times, bool prints, Err
     TokenIds ids;
     Arena scratch;
     double start = ms_now();
-    request = json_parse(p->request, &arena, &(JsonLimits){0}, err);
+    request = json_parse(p->request, &arena, &(JsonLimits){.nodes_max = 16 << 20}, err);
     if (!request || !chat_template_variables(request, &arena, &variables, err)) return false;
     double parsed = ms_now();
     if (!template_compile(p->source, &arena, &template, err)) return false;
@@ -108,9 +108,10 @@ static bool measure(const Prompt *p, Arena arena, Times *times, bool prints, Err
     double end = ms_now();
     *times = (Times){parsed - start, compiled - parsed, rendered - compiled, end - rendered, end - start};
     if (prints)
-        printf("%zu bytes of JSON, %zu of text, %u spans, %zu ids; rendering took %.1f MB (%.1f a byte)\n",
+        printf("%zu bytes of JSON, %zu of text, %u spans, %zu ids; rendering took %.1f MB (%.1f a byte), "
+               "%.1f k steps\n",
                p->request.len, text.text.len, text.n_spans, ids.count, (double)memory / 1e6,
-               (double)memory / (double)text.text.len);
+               (double)memory / (double)text.text.len, (double)text.steps / 1e3);
     return true;
 }
 

@@ -5,8 +5,9 @@
 //     src/base/*.c src/os/os*.c -lm
 //     measure_hostile_templates [MEMORY_MB [NAME]]
 //
-// Each row runs till its steps or its memory (512 MiB, of which every rendering begins with all) end. A line for each goes to
-// standard output: processor time in ms, steps, nanoseconds a step, and how it ended. The slowest comes last.
+// Each row runs till its steps or its memory (512 MiB, of which every rendering begins with all) end. A
+// line for each goes to standard output: processor time in ms, steps, nanoseconds a step, and how it
+// ended. The slowest comes last.
 #include "os/os.h"
 #include "base/strbuf.h"
 #include "template/template.h"
@@ -15,9 +16,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-// What is done as often as steps allow. `text` is 'a' 65,536 times, `long` 4 MiB of it, `list` has 10,000 numbers, `words`
-// as many words, `deep` is 100 lists in each other, `dict` has 1,000 members, `mixed` is the request's text
-// after the template's, `messages` are 10,000.
+// What is done as often as steps allow. `text` is 'a' 65,536 times, `long` 4 MiB of it, `list` has 10,000
+// numbers, `words` as many words, `deep` is 100 lists in each other, `dict` has 1,000 members, `mixed` is
+// the request's text after the template's, `messages` are 10,000.
 static const struct {
     const char *name, *body;
 } rows[] = {
