@@ -89,11 +89,9 @@ static int32_t mark_in_front(const AnswerRun *r, Str text, size_t *length) {
     return found;
 }
 
-AnswerRunEnd answer_run(const AnswerRun *r, Str text, StrBuf *out) {
+AnswerRunEnd answer_feed(const AnswerRun *r, Str text, AnswerSink sink) {
     static AnswerParser *p;
     if (!p) p = answer_parser_create(vectors_arena());
-    Transcript transcript = {.out = out, .last = -1};
-    AnswerSink sink = {take_part, &transcript};
     uint64_t draws = 0;
     answer_parser_begin(p, r->formats, r->tokenizer, r->tools, r->opening);
     for (size_t at = 0; at < text.len;) {
@@ -117,8 +115,14 @@ AnswerRunEnd answer_run(const AnswerRun *r, Str text, StrBuf *out) {
     }
     AnswerRunEnd end = {.reasons = answer_parser_is_reasoning(p)};
     answer_parser_end(p, TOKEN_NONE, sink);
+    end.calls = answer_parser_calls(p);
+    return end;
+}
+
+AnswerRunEnd answer_run(const AnswerRun *r, Str text, StrBuf *out) {
+    Transcript transcript = {.out = out, .last = -1};
+    AnswerRunEnd end = answer_feed(r, text, (AnswerSink){take_part, &transcript});
     if (transcript.last == ANSWER_REASONING) strbuf_put_char(out, '}');
     CHECK(!transcript.call_is_open);
-    end.calls = answer_parser_calls(p);
     return end;
 }

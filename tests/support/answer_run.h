@@ -27,5 +27,7 @@ typedef struct {
     bool reasons; // at the end
 } AnswerRunEnd;
 
+AnswerRunEnd answer_feed(const AnswerRun *r, Str text, AnswerSink sink);
+
 // Parts, neighbours of one kind joined: "text", "{r:reasoning}", "{f:name|arguments}".
 AnswerRunEnd answer_run(const AnswerRun *r, Str text, StrBuf *out);
