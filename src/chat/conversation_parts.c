@@ -24,7 +24,8 @@ bool fail_at(Maker *m, const Place *where, const char *format, ...) {
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     error_fill(m->err, ERR_INVALID_REQUEST, ERROR_NO_POSITION, "%s: %s", place, text);
-    snprintf(m->err->field, sizeof m->err->field, "%s", place);
+    StrBuf field = STRBUF(m->err->field); // cut where it is longer
+    strbuf_put(&field, strbuf_str(&b));
     return false;
 }
 
