@@ -58,17 +58,69 @@ TEST(api_auth_bad_files) {
     }
 }
 
+static const char *const metric_lines[] = {
+    "# TYPE worker_requests_total counter\n",
+    "worker_requests_total{outcome=\"success\"} 5\n",
+    "worker_requests_total{outcome=\"error\"} 4\n",
+    "worker_requests_total{outcome=\"cancelled\"} 3\n",
+    "worker_requests_total{outcome=\"timeout\"} 2\n",
+    "worker_requests_total{outcome=\"rejected\"} 1\n",
+    "worker_vram_bytes 11\n",
+    "worker_tokens_in_total 7\n",
+    "worker_tokens_generated_total 9\n",
+    "worker_uptime_seconds 1.500000\n",
+    "worker_jobs_active 2\n",
+    "worker_kv_used_ratio 0.250000\n",
+    "worker_load_seconds 3.000000\n",
+    "worker_jit_seconds 4.000000\n",
+    "# TYPE worker_first_token_ms histogram\n",
+    "worker_first_token_ms_bucket{le=\"0.25\"} 1\n",
+    "worker_first_token_ms_bucket{le=\"5\"} 1\n",
+    "worker_first_token_ms_bucket{le=\"10\"} 2\n",
+    "worker_first_token_ms_bucket{le=\"300000\"} 2\n",
+    "worker_first_token_ms_bucket{le=\"+Inf\"} 3\n",
+    "worker_first_token_ms_sum 1000000010.100\n",
+    "worker_first_token_ms_count 3\n",
+    "worker_inference_duration_ms_count 0\n",
+    "worker_inter_token_ms_count 0\n",
+    "worker_kv_pages{state=\"free\"} 9\nworker_kv_pages{state=\"used\"} 3\n",
+    "worker_prefix_cache_tokens_total{result=\"hit\"} 2\n",
+    "worker_prefix_cache_tokens_total{result=\"miss\"} 5\n",
+    "# TYPE worker_batch_rows histogram\n",
+    "worker_batch_rows_bucket{le=\"1\"} 5\n",
+    "worker_batch_rows_bucket{le=\"64\"} 5\n",
+    "worker_batch_rows_bucket{le=\"128\"} 9\n",
+    "worker_batch_rows_bucket{le=\"2048\"} 9\nworker_batch_rows_bucket{le=\"+Inf\"} 10\n",
+    "worker_batch_rows_sum 4000\nworker_batch_rows_count 10\n",
+    "# TYPE vllm:num_requests_running gauge\n",
+    "vllm:num_requests_running{model_name=\"s\\\"\"} 2\n",
+    "vllm:num_requests_waiting{model_name=\"s\\\"\"} 6\n",
+    "vllm:kv_cache_usage_perc{model_name=\"s\\\"\"} 0.25\n",
+    "vllm:gpu_cache_usage_perc{model_name=\"s\\\"\"} 0.25\n",
+    "vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"12\"} 1\n",
+    "# TYPE vllm:prefix_cache_hits_total counter\n",
+    "vllm:prefix_cache_hits_total{model_name=\"s\\\"\"} 2\n",
+    "vllm:gpu_prefix_cache_queries_total{model_name=\"s\\\"\"} 7\n",
+    "worker_model_info{model=\"a \\\"model\\\"\\\\\\n\",quant_kind=\"Q4_K_M\",sm=\"90\"} 1\n",
+};
+
 // The names and types that the contract promises, and sums that agree. (A parser that we did not write reads
 // the real thing in the end-to-end tests.)
 TEST(api_metrics_text) {
-    Metrics m = {.requests = {5, 4, 3, 2, 1}, .tokens_in = 7, .tokens_generated = 9};
+    Metrics m = {.requests = {5, 4, 3, 2, 1}, .tokens_in = 7, .tokens_cached = 2, .tokens_generated = 9};
     MetricsGauges gauges = {.vram_bytes = 11,
                             .uptime_seconds = 1.5,
                             .jobs_active = 2,
+                            .jobs_queued = 6,
                             .kv_used_ratio = 0.25,
+                            .kv_pages_used = 3,
+                            .kv_pages_total = 12,
+                            .batch_steps = {5, [7] = 4, [BATCH_ROWS_BUCKETS - 1] = 1},
+                            .batch_rows = 4000,
                             .load_seconds = 3,
                             .jit_seconds = 4,
                             .model = STR("a \"model\"\\\n"),
+                            .served_model = STR("s\""),
                             .quant_kind = STR("Q4_K_M"),
                             .sm = 90};
     metrics_observe(&m, HISTOGRAM_FIRST_TOKEN, 0.1);
@@ -78,36 +130,9 @@ TEST(api_metrics_text) {
     StrBuf out = STRBUF(text);
     metrics_write(&m, &gauges, &out);
     CHECK(!out.truncated);
-    static const char *const lines[] = {
-        "# TYPE worker_requests_total counter\n",
-        "worker_requests_total{outcome=\"success\"} 5\n",
-        "worker_requests_total{outcome=\"error\"} 4\n",
-        "worker_requests_total{outcome=\"cancelled\"} 3\n",
-        "worker_requests_total{outcome=\"timeout\"} 2\n",
-        "worker_requests_total{outcome=\"rejected\"} 1\n",
-        "worker_vram_bytes 11\n",
-        "worker_tokens_in_total 7\n",
-        "worker_tokens_generated_total 9\n",
-        "worker_uptime_seconds 1.500000\n",
-        "worker_jobs_active 2\n",
-        "worker_kv_used_ratio 0.250000\n",
-        "worker_load_seconds 3.000000\n",
-        "worker_jit_seconds 4.000000\n",
-        "# TYPE worker_first_token_ms histogram\n",
-        "worker_first_token_ms_bucket{le=\"0.25\"} 1\n",
-        "worker_first_token_ms_bucket{le=\"5\"} 1\n",
-        "worker_first_token_ms_bucket{le=\"10\"} 2\n",
-        "worker_first_token_ms_bucket{le=\"300000\"} 2\n",
-        "worker_first_token_ms_bucket{le=\"+Inf\"} 3\n",
-        "worker_first_token_ms_sum 1000000010.100\n",
-        "worker_first_token_ms_count 3\n",
-        "worker_inference_duration_ms_count 0\n",
-        "worker_inter_token_ms_count 0\n",
-        "worker_model_info{model=\"a \\\"model\\\"\\\\\\n\",quant_kind=\"Q4_K_M\",sm=\"90\"} 1\n",
-    };
-    for (size_t i = 0; i < COUNT_OF(lines); i++) {
-        TEST_CASE_LABEL("%s", lines[i]);
-        CHECK(strstr(text, lines[i]) != NULL);
+    for (size_t i = 0; i < COUNT_OF(metric_lines); i++) {
+        TEST_CASE_LABEL("%s", metric_lines[i]);
+        CHECK(strstr(text, metric_lines[i]) != NULL);
     }
 }
 

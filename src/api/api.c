@@ -62,6 +62,7 @@ static const Route routes[] = {
     {HTTP_GET, "/v1/health/live", true, 0, api_live},
     {HTTP_GET, "/v1/health/ready", true, 0, api_ready},
     {HTTP_GET, "/metrics", false, 0, api_metrics},
+    {HTTP_GET, "/v1/metrics", false, 0, api_metrics},
     {HTTP_POST, "/execute", false, 0, api_execute},
     {HTTP_POST, "/v1/chat/completions", false, 0, api_chat_completions},
     {HTTP_POST, "/chat/completions", false, 0, api_chat_completions},
@@ -72,6 +73,19 @@ static const Route routes[] = {
     {HTTP_POST, "/detokenize", false, 0, api_detokenize},
     {HTTP_POST, "/v1/detokenize", false, 0, api_detokenize},
     {HTTP_POST, "/apply-template", false, 0, api_apply_template},
+    {HTTP_GET, "/v1/models", false, 0, api_models},
+    {HTTP_GET, "/models", false, 0, api_models},
+    {HTTP_GET, "/v1/models/{id}", false, 0, api_model},
+    {HTTP_GET, "/models/{id}", false, 0, api_model},
+    {HTTP_GET, "/get_load", false, 0, api_load},
+    {HTTP_GET, "/server_info", false, 0, api_server_info},
+    {HTTP_GET, "/get_server_info", false, 0, api_server_info},
+    {HTTP_GET, "/model_info", false, 0, api_model_info},
+    {HTTP_GET, "/get_model_info", false, 0, api_model_info},
+    {HTTP_GET, "/props", false, 0, api_props},
+    {HTTP_GET, "/version", false, 0, api_version},
+    {HTTP_GET, "/is_sleeping", false, 0, api_is_sleeping},
+    {HTTP_POST, "/flush_cache", false, CANCEL_BODY_BYTES_MAX, api_flush_cache},
     {HTTP_POST, "/cancel", false, CANCEL_BODY_BYTES_MAX, api_cancel},
     {HTTP_POST, "/shutdown", false, CANCEL_BODY_BYTES_MAX, handle_shutdown},
 };
@@ -136,6 +150,7 @@ static const Route *admit_request(Api *api, HttpExchange exchange, const HttpReq
     Error err;
     choose_correlation_id(api, request);
     api->error_shape = route_error_shape(request->path);
+    if (api->error_shape == ERRORS_OPENAI && api_is_anthropic(request)) api->error_shape = ERRORS_ANTHROPIC;
     if (!check_web_access(api, request, &err)) {
         api_reply_error(api, exchange, &err);
         return NULL;
@@ -258,6 +273,7 @@ bool api_create(const ApiConfig *config, Arena *arena, Api **out, Error *err) {
     bool ok = api != NULL;
     if (ok) {
         api->config = *config;
+        api->created_unix_ms = config->bridge->unix_ms();
         for (uint32_t i = 0; i < config->n_files; i++) {
             assert(config->files[i].size <= API_FILE_BYTES_MAX);
             assert(config->files[i].n_headers <= API_FILE_HEADERS_MAX);

@@ -1,7 +1,8 @@
 // The worker's HTTP face: a table of routes, requests into jobs, events of the engine thread into streams.
 //
 //   GET /health   GET /ready   GET /v1/health/live   GET /v1/health/ready   GET /metrics
-//   POST /execute   POST /cancel   POST /shutdown   and the files of ApiConfig
+//   POST /execute   POST /cancel   POST /shutdown   the OpenAI API's routes, what routers ask of a worker
+//   (introspect.c), and the files of ApiConfig
 //
 // All but the encoder's work runs on the I/O thread, as the HTTP server's handler. Nothing there waits and
 // nothing calls the engine: what is told about it comes from the bridge. All memory is allocated by
@@ -55,6 +56,8 @@ typedef struct {
     Str model;        // its name
     Str served_model; // what the OpenAI and Anthropic routes call it
     bool strict_model_name;
+    uint64_t model_bytes;  // of its file
+    uint64_t n_params;     // of its tensors
     uint64_t content_hash; // of the model's file, for system_fingerprint
     Str model_ref;         // where it came from
     Str quant_kind;

@@ -137,10 +137,11 @@ struct Api {
     Arena large[REQUEST_LARGE_BODIES_MAX];
     bool large_taken[REQUEST_LARGE_BODIES_MAX];
     Metrics metrics;
-    char fingerprint[96]; // system_fingerprint
-    bool failed;          // the engine thread's failure was seen and passed on
-    bool lost_residency;  // was seen and logged
-    bool server_stopped;  // asked to
+    uint64_t created_unix_ms; // when this was made
+    char fingerprint[96];     // system_fingerprint
+    bool failed;              // the engine thread's failure was seen and passed on
+    bool lost_residency;      // was seen and logged
+    bool server_stopped;      // asked to
     const char *drain_reason;
     uint64_t drain_until_ms;
     uint64_t fail_until_ms; // a worker that has failed says so until then
@@ -228,6 +229,23 @@ void api_completions(Api *api, HttpExchange exchange, const HttpRequest *request
 void api_tokenize(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
 void api_detokenize(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
 void api_apply_template(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+
+// ---- models.c ----
+
+void api_models(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+void api_model(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+bool api_is_anthropic(const HttpRequest *request);
+uint64_t api_context_length(const Api *api); // of one sequence
+
+// ---- introspect.c: what routers ask ----
+
+void api_load(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+void api_server_info(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+void api_model_info(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+void api_props(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+void api_version(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+void api_is_sleeping(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+void api_flush_cache(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
 
 // ---- health.c ----
 

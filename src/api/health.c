@@ -94,16 +94,22 @@ void api_metrics(Api *api, HttpExchange exchange, const HttpRequest *request, St
         .jobs_active = api->slots_taken,
         .jobs_queued = api->jobs_waiting,
         .model = c->model,
+        .served_model = c->served_model,
         .quant_kind = c->quant_kind,
     };
     if (bridge_phase(c->bridge) == WORKER_READY) {
         uint32_t used = atomic_load_explicit(&status->kv_pages_used, memory_order_relaxed);
+        gauges.kv_pages_used = used;
+        gauges.kv_pages_total = status->kv_pages_total;
         gauges.vram_bytes = backend_vram_bytes(&status->info);
         gauges.kv_used_ratio = status->kv_pages_total ? (double)used / status->kv_pages_total : 0;
         gauges.load_seconds = status->load_seconds;
         gauges.jit_seconds = status->info.jit_seconds;
         gauges.sm = status->info.sm;
     }
+    for (uint32_t i = 0; i < BATCH_ROWS_BUCKETS; i++)
+        gauges.batch_steps[i] = atomic_load_explicit(&status->batch_steps[i], memory_order_relaxed);
+    gauges.batch_rows = atomic_load_explicit(&status->batch_rows, memory_order_relaxed);
     StrBuf text = api_text(api);
     metrics_write(&api->metrics, &gauges, &text);
     api_reply(api, exchange, 200, "text/plain; version=0.0.4; charset=utf-8", strbuf_str(&text));

@@ -54,6 +54,25 @@ static const struct {
      offsetof(MetricsGauges, jit_seconds)},
 };
 
+// Other names of values that vLLM has, too, as existing dashboards, autoscalers and gateways spell them.
+typedef enum { ALIAS_RUNNING, ALIAS_WAITING, ALIAS_KV_USED, ALIAS_HITS, ALIAS_QUERIES } AliasValue;
+
+static const struct {
+    const char *name;
+    const char *type;
+    const char *help;
+    AliasValue value;
+} alias_rows[] = {
+    {"vllm:num_requests_running", "gauge", "worker_jobs_active.", ALIAS_RUNNING},
+    {"vllm:num_requests_waiting", "gauge", "worker_jobs_queued.", ALIAS_WAITING},
+    {"vllm:kv_cache_usage_perc", "gauge", "worker_kv_used_ratio: 1 is full.", ALIAS_KV_USED},
+    {"vllm:gpu_cache_usage_perc", "gauge", "worker_kv_used_ratio: 1 is full.", ALIAS_KV_USED},
+    {"vllm:prefix_cache_hits_total", "counter", "Prompt tokens that were in the cache.", ALIAS_HITS},
+    {"vllm:prefix_cache_queries_total", "counter", "Prompt tokens.", ALIAS_QUERIES},
+    {"vllm:gpu_prefix_cache_hits_total", "counter", "Prompt tokens that were in the cache.", ALIAS_HITS},
+    {"vllm:gpu_prefix_cache_queries_total", "counter", "Prompt tokens.", ALIAS_QUERIES},
+};
+
 void metrics_observe(Metrics *m, HistogramId id, double ms) {
     Histogram *h = &m->histograms[id];
     size_t bucket = 0;
@@ -90,6 +109,55 @@ static void put_histogram(StrBuf *out, const Histogram *h, const char *name, con
                   h->count, name, h->sum_ms, name, h->count);
 }
 
+static double alias_value(const Metrics *m, const MetricsGauges *gauges, AliasValue value) {
+    switch (value) {
+    case ALIAS_RUNNING: return gauges->jobs_active;
+    case ALIAS_WAITING: return gauges->jobs_queued;
+    case ALIAS_KV_USED: return gauges->kv_used_ratio;
+    case ALIAS_HITS: return (double)m->tokens_cached;
+    case ALIAS_QUERIES: break;
+    }
+    return (double)m->tokens_in;
+}
+
+static void put_aliases(StrBuf *out, const Metrics *m, const MetricsGauges *gauges) {
+    for (size_t i = 0; i < COUNT_OF(alias_rows); i++) {
+        put_head(out, alias_rows[i].name, alias_rows[i].type, alias_rows[i].help);
+        strbuf_printf(out, "%s{", alias_rows[i].name);
+        put_label(out, "model_name", gauges->served_model);
+        strbuf_printf(out, "} %.15g\n", alias_value(m, gauges, alias_rows[i].value));
+    }
+    put_head(out, "vllm:cache_config_info", "gauge", "The KV cache's pages and their tokens; always 1.");
+    strbuf_printf(out, "vllm:cache_config_info{block_size=\"%d\",num_gpu_blocks=\"%u\"} 1\n", KV_PAGE_TOKENS,
+                  gauges->kv_pages_total);
+}
+
+// What stays cached between jobs is none yet, and so are its hits.
+static void put_cache(StrBuf *out, const Metrics *m, const MetricsGauges *gauges) {
+    put_head(out, "worker_kv_pages", "gauge", "Pages of the KV cache.");
+    strbuf_printf(out, "worker_kv_pages{state=\"free\"} %u\nworker_kv_pages{state=\"used\"} %u\n",
+                  gauges->kv_pages_total - gauges->kv_pages_used, gauges->kv_pages_used);
+    strbuf_put(out, STR("worker_kv_pages{state=\"cached\"} 0\n"));
+    put_head(out, "worker_prefix_cache_tokens_total", "counter",
+             "Prompt tokens, by whether they were in the cache.");
+    strbuf_printf(out, "worker_prefix_cache_tokens_total{result=\"hit\"} %" PRIu64 "\n", m->tokens_cached);
+    strbuf_printf(out, "worker_prefix_cache_tokens_total{result=\"miss\"} %" PRIu64 "\n",
+                  m->tokens_in - m->tokens_cached);
+}
+
+static void put_batch_rows(StrBuf *out, const MetricsGauges *gauges) {
+    static const char name[] = "worker_batch_rows";
+    uint64_t below = 0;
+    put_head(out, name, "histogram", "Rows of a step: tokens that were computed together.");
+    for (uint32_t i = 0; i + 1 < BATCH_ROWS_BUCKETS; i++) {
+        below += gauges->batch_steps[i];
+        strbuf_printf(out, "%s_bucket{le=\"%u\"} %" PRIu64 "\n", name, 1u << i, below);
+    }
+    below += gauges->batch_steps[BATCH_ROWS_BUCKETS - 1];
+    strbuf_printf(out, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum %" PRIu64 "\n%s_count %" PRIu64 "\n", name,
+                  below, name, gauges->batch_rows, name, below);
+}
+
 void metrics_write(const Metrics *m, const MetricsGauges *gauges, StrBuf *out) {
     put_head(out, "worker_requests_total", "counter", "Requests for jobs, by how they ended.");
     for (size_t i = 0; i < OUTCOME_COUNT; i++) {
@@ -110,6 +178,9 @@ void metrics_write(const Metrics *m, const MetricsGauges *gauges, StrBuf *out) {
     for (size_t i = 0; i < HISTOGRAM_COUNT; i++) {
         put_histogram(out, &m->histograms[i], histogram_rows[i].name, histogram_rows[i].help);
     }
+    put_cache(out, m, gauges);
+    put_batch_rows(out, gauges);
+    put_aliases(out, m, gauges);
     char sm[16] = "";
     StrBuf sm_text = STRBUF(sm);
     if (gauges->sm) strbuf_printf(&sm_text, "%u", gauges->sm);

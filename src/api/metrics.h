@@ -1,9 +1,12 @@
 // Counters and histograms for GET /metrics, in the Prometheus text format 0.0.4.
 //
-// All of it is kept by the I/O thread, through which every request and event passes anyway.
+// Beside our own names it has those that autoscalers and gateways look for in vLLM's, with the same values.
+// All of it is kept by the I/O thread, through which every request and event passes anyway; steps are counted
+// by the engine thread (bridge.h).
 #pragma once
 
 #include "base/strbuf.h"
+#include "jobs/bridge.h"
 
 typedef enum {
     OUTCOME_SUCCESS,
@@ -33,6 +36,7 @@ typedef struct {
 typedef struct {
     uint64_t requests[OUTCOME_COUNT];
     uint64_t tokens_in;
+    uint64_t tokens_cached; // of tokens_in, those that were not computed again
     uint64_t tokens_generated;
     Histogram histograms[HISTOGRAM_COUNT];
 } Metrics;
@@ -44,9 +48,12 @@ typedef struct {
     uint32_t jobs_active;
     uint32_t jobs_queued;
     double kv_used_ratio;
+    uint32_t kv_pages_used, kv_pages_total;
+    uint64_t batch_steps[BATCH_ROWS_BUCKETS], batch_rows; // of bridge.h
     double load_seconds;
     double jit_seconds;
     Str model;
+    Str served_model;
     Str quant_kind;
     uint32_t sm;
 } MetricsGauges;

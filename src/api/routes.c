@@ -10,9 +10,11 @@ ErrorShape route_error_shape(Str path) {
         ErrorShape shape;
     } rows[] = {
         // the first that fits
-        {"/v1/messages", ERRORS_ANTHROPIC}, {"/v1/health/", ERRORS_OWN},     {"/v1/", ERRORS_OPENAI},
-        {"/chat/", ERRORS_OPENAI},          {"/completions", ERRORS_OPENAI}, {"/responses", ERRORS_OPENAI},
-        {"/models", ERRORS_OPENAI},         {"/tokenize", ERRORS_OPENAI},    {"/detokenize", ERRORS_OPENAI},
+        {"/v1/messages", ERRORS_ANTHROPIC}, {"/v1/health/", ERRORS_OWN},
+        {"/v1/metrics", ERRORS_OWN},        {"/v1/", ERRORS_OPENAI},
+        {"/chat/", ERRORS_OPENAI},          {"/completions", ERRORS_OPENAI},
+        {"/responses", ERRORS_OPENAI},      {"/models", ERRORS_OPENAI},
+        {"/tokenize", ERRORS_OPENAI},       {"/detokenize", ERRORS_OPENAI},
         {"/apply-template", ERRORS_OPENAI},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {

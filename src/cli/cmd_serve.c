@@ -309,6 +309,8 @@ static bool open_server(Worker *w, Error *err) {
         .chat = &w->serves.chat,
         .sampling = w->serves.sampling,
         .content_hash = w->serves.content_hash,
+        .model_bytes = w->serves.model_bytes,
+        .n_params = w->serves.n_params,
         .worker_id = str_from_c(w->worker_id),
         .model = w->model.name,
         .served_model = w->serves.served_model,

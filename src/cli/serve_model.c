@@ -85,11 +85,22 @@ static uint64_t hash_content(const GgufFile *file) {
     return value;
 }
 
+static uint64_t count_parameters(const GgufFile *file) {
+    uint64_t n = 0;
+    for (uint32_t i = 0; file && i < file->n_tensors; i++) {
+        const uint64_t *dims = file->tensors[i].dims; // checked: their product fits
+        n += dims[0] * dims[1] * dims[2] * dims[3];
+    }
+    return n;
+}
+
 bool serve_model_open(const Options *o, Model *m, ServeModel *out, Error *err) {
     *out = (ServeModel){
         .served_model = served_name(o, m),
         .sampling = read_sampling(m->file),
         .content_hash = hash_content(m->file),
+        .model_bytes = m->file ? m->file->size_bytes : 0,
+        .n_params = count_parameters(m->file),
     };
     return model_open_chat(o, m, &out->chat, err);
 }

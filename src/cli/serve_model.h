@@ -10,6 +10,7 @@ typedef struct {
     SamplingDefaults sampling;
     ChatModel chat;
     uint64_t content_hash;
+    uint64_t model_bytes, n_params;
 } ServeModel;
 
 // In the model's arena. Errors: --chat-template's file cannot be read, --tool-format or --reasoning-format

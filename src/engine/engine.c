@@ -46,6 +46,7 @@ struct Engine {
     uint32_t first_flight;
     uint32_t n_flights;
     uint32_t depth;
+    uint32_t rows_read;       // of the step below
     StepResult result;        // of the step that was read last
     Error failures[JOBS_MAX]; // by slot; of sequences that failed
 };
@@ -245,6 +246,7 @@ static uint32_t take_outputs(Engine *e, const Flight *flight, EngineOutput *outp
 
 bool engine_step(Engine *e, EngineOutput *outputs, uint32_t *n_outputs, Error *err) {
     *n_outputs = 0;
+    e->rows_read = 0;
     bool sent = true;
     while (sent && e->n_flights < e->depth) {
         if (e->n_flights && !step_policy_sends_ahead(&e->policy)) break;
@@ -257,7 +259,13 @@ bool engine_step(Engine *e, EngineOutput *outputs, uint32_t *n_outputs, Error *e
     e->n_flights--;
     step_policy_learn(&e->policy, &flight->choice, os_monotonic_ns() - flight->sent_ns);
     *n_outputs = take_outputs(e, flight, outputs);
+    for (uint32_t i = 0; i < flight->choice.n_parts; i++)
+        e->rows_read += flight->choice.parts[i].prompt_rows ? flight->choice.parts[i].prompt_rows : 1;
     return true;
+}
+
+uint32_t engine_rows_read(const Engine *e) {
+    return e->rows_read;
 }
 
 bool engine_check_residency(Engine *e, Error *err) {

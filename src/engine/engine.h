@@ -57,6 +57,9 @@ typedef struct {
 // *n_outputs 0 and true: nothing to do. False means that the backend is lost.
 MUST_CHECK bool engine_step(Engine *e, EngineOutput *outputs, uint32_t *n_outputs, Error *err);
 
+// Rows of the step that the last engine_step read; 0: it read none.
+uint32_t engine_rows_read(const Engine *e);
+
 // Asks the backend whether the device's memory is where it should be; true where there is no device.
 MUST_CHECK bool engine_check_residency(Engine *e, Error *err);
 

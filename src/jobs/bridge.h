@@ -107,12 +107,18 @@ typedef enum {
 // What a worker that starts is at, for those who ask it for something meanwhile.
 typedef enum { START_LOADING, START_WARM_UP, START_CALLBACK } StartStep;
 
+// Steps by their rows: bucket i has those of more than 2^(i-1) and at most 2^i, the last one all others.
+enum { BATCH_ROWS_BUCKETS = 13 };
+static_assert(1 << (BATCH_ROWS_BUCKETS - 2) >= PREFILL_CHUNK_TOKENS, "a bound for a step with a chunk alone");
+
 // Written by the engine thread. What is not atomic is written before the phase that publishes it.
 typedef struct {
     _Atomic uint32_t phase;      // a WorkerPhase
     _Atomic uint32_t start_step; // a StartStep
     _Atomic uint32_t load_permille;
     _Atomic uint32_t kv_pages_used;
+    _Atomic uint64_t batch_steps[BATCH_ROWS_BUCKETS];
+    _Atomic uint64_t batch_rows; // of all steps
     _Atomic bool residency_lost; // a check of the device's memory has failed, for good: residency_error
     // from WORKER_READY on
     BackendInfo info;

@@ -269,10 +269,21 @@ static void take_output(Sched *s, const EngineOutput *o) {
     if (r->job && o->failure) fail(s, r, o->failure);
 }
 
+static void count_step(Sched *s) {
+    WorkerStatus *status = &s->bridge->status;
+    uint32_t rows = engine_rows_read(s->engine), bucket = 0;
+    if (rows == 0) return;
+    while (bucket + 1 < BATCH_ROWS_BUCKETS && rows > 1u << bucket)
+        bucket++;
+    atomic_fetch_add_explicit(&status->batch_steps[bucket], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&status->batch_rows, rows, memory_order_relaxed);
+}
+
 // One engine step. False when the backend is lost.
 static bool step(Sched *s, Error *err) {
     uint32_t n_outputs = 0;
     if (!engine_step(s->engine, s->outputs, &n_outputs, err)) return false;
+    count_step(s);
     for (uint32_t i = 0; i < n_outputs; i++)
         take_output(s, &s->outputs[i]);
     return true;
