@@ -117,7 +117,8 @@ TEST(contract_cors_preflight) {
         CHECK_INT_EQ(0, a.body.len);
         CHECK_STR_EQ(origins[i], answer_header(&a, "Access-Control-Allow-Origin"));
         CHECK_STR_EQ("GET, POST", answer_header(&a, "Access-Control-Allow-Methods"));
-        CHECK_STR_EQ("Authorization, X-Api-Key, Content-Type, X-Correlation-Id, X-Request-Id, X-Deadline",
+        CHECK_STR_EQ("Authorization, X-Api-Key, Content-Type, X-Correlation-Id, X-Request-Id, X-Deadline, "
+                     "Anthropic-Version, Anthropic-Beta, Anthropic-Dangerous-Direct-Browser-Access",
                      answer_header(&a, "Access-Control-Allow-Headers"));
         CHECK(answer_header(&a, "Access-Control-Max-Age").len > 0);
         // OPTIONS that is no preflight is a method like any other that is not there.

@@ -6,7 +6,6 @@
 #include "base/strbuf.h"
 #include "fuzz_targets.h"
 #include "guard.h"
-#include "json_again.h"
 #include "os/os.h"
 #include "json/json_reader.h"
 #include "json/json_writer.h"
@@ -98,7 +97,7 @@ TEST(json_reader_accepts) {
         char memory[1024];
         StrBuf out = STRBUF(memory);
         JsonWriter w = json_writer_begin(&out);
-        json_write_again(&w, root);
+        json_put_node(&w, root);
         CHECK_STR_EQ(accepted[i].expected, out.ptr);
     }
 }

@@ -1,5 +1,6 @@
 #include "api/answers.h"
 
+#include "chat/json_check.h"
 #include "os/os.h"
 
 typedef struct {
@@ -35,7 +36,11 @@ bool answer_create(ApiAnswer *a, Arena *memory) {
 }
 
 void answer_begin(ApiAnswer *a, bool keeps) {
-    *a = (ApiAnswer){.parser = a->parser, .kept = a->kept, .capacity = a->capacity, .keeps = keeps};
+    *a = (ApiAnswer){.parser = a->parser,
+                     .kept = a->kept,
+                     .capacity = a->capacity,
+                     .keeps = keeps,
+                     .item = ANSWER_ITEM_NONE};
 }
 
 void answer_release(ApiAnswer *a) {
@@ -103,4 +108,61 @@ bool answer_has(const ApiAnswer *a, KeptKind kind) {
         if (part.kind == kind) return true;
     }
     return false;
+}
+
+// ---- items ----
+
+bool answer_begins_item(const AnswerItem *newest, KeptKind kind) {
+    if (kind == KEPT_CALL) return true;
+    bool is_run = kind == KEPT_CONTENT || kind == KEPT_REASONING;
+    return is_run && (newest->index == UINT32_MAX || newest->kind != kind);
+}
+
+bool answer_next_item(const ApiAnswer *a, AnswerItem *item) {
+    AnswerItem next = {.index = item->index + 1, .begins = item->ends};
+    KeptPart part;
+    bool found = false;
+    for (size_t at = item->ends; answer_next(a, &at, &part);) {
+        if (part.kind == KEPT_TOKEN) continue;
+        if (answer_begins_item(found ? &next : item, part.kind)) {
+            if (found) break;
+            found = true;
+            next.kind = part.kind;
+            next.call = part.call;
+            if (part.kind == KEPT_CALL) next.name = part.text;
+        }
+        if (found) next.ends = at;
+    }
+    if (found) *item = next;
+    return found;
+}
+
+bool answer_next_of_item(const ApiAnswer *a, const AnswerItem *item, size_t *at, KeptPart *out) {
+    return *at < item->ends && answer_next(a, at, out);
+}
+
+bool answer_call_is_whole(const ApiAnswer *a, const AnswerItem *call) {
+    JsonCheck check = json_check_begin();
+    bool is_first = true, is_done = false;
+    KeptPart part;
+    for (size_t at = call->begins; answer_next_of_item(a, call, &at, &part);) {
+        size_t taken;
+        if (part.kind != KEPT_CALL_ARGUMENTS || part.text.len == 0) continue;
+        if (is_done || (is_first && part.text.ptr[0] != '{')) return false;
+        JsonCheckState state = json_check_push(&check, part.text, &taken);
+        if (state == JSON_CHECK_BAD || taken < part.text.len) return false;
+        is_first = false;
+        is_done = state == JSON_CHECK_DONE;
+    }
+    return is_done;
+}
+
+void answer_put_item_text(JsonWriter *w, const ApiAnswer *a, const AnswerItem *item) {
+    KeptKind kind = item->kind == KEPT_CALL ? KEPT_CALL_ARGUMENTS : item->kind;
+    KeptPart part;
+    json_open_str(w);
+    for (size_t at = item->begins; answer_next_of_item(a, item, &at, &part);) {
+        if (part.kind == kind) json_add_to_str(w, part.text);
+    }
+    json_close_str(w);
 }

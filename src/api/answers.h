@@ -7,6 +7,7 @@
 
 #include "chat/answer_parser.h"
 #include "jobs/bridge.h"
+#include "json/json_writer.h"
 
 enum { ANSWER_KEPT_BYTES_MAX = 16 * 1024 * 1024 }; // kept of one answer; what is longer must be streamed
 
@@ -27,6 +28,19 @@ typedef struct {
     TokenLogprobs logprobs; // KEPT_TOKEN
 } KeptPart;
 
+// Responses and Messages give an answer as items: runs of reasoning and of text, and calls, in the order in
+// which they came.
+typedef struct {
+    KeptKind kind;  // KEPT_REASONING, KEPT_CONTENT or KEPT_CALL
+    uint32_t index; // from 0
+    uint32_t call;
+    Str name;            // of the function, where it is a call
+    size_t begins, ends; // its parts among what is kept; tokens in front of a part are with it
+} AnswerItem;
+
+// In front of the first item.
+#define ANSWER_ITEM_NONE ((AnswerItem){.index = UINT32_MAX})
+
 typedef struct {
     AnswerParser *parser; // used by those dialects that parse
     char *kept;           // [capacity]
@@ -39,8 +53,14 @@ typedef struct {
     uint32_t calls;    // begun
     uint32_t tokens;   // KEPT_TOKENs
     StopReason reason; // once the job is over
+    Str stop;          // Messages: the stop sequence, where the text ended in one
     uint32_t tokens_out, tokens_in;
     uint64_t prefill_ns, decode_ns;
+    // of a stream that is told by items
+    AnswerItem item; // the newest
+    bool item_is_open;
+    uint32_t n_events; // sent
+    size_t told;       // the newest part that was told of, among what is kept
 } ApiAnswer;
 
 // What an answer's memory must hold.
@@ -58,3 +78,16 @@ void answer_keep_token(ApiAnswer *a, const TokenLogprobs *logprobs);
 // From *at = 0 on. False at the end. The text is valid as long as the answer.
 bool answer_next(const ApiAnswer *a, size_t *at, KeptPart *out);
 bool answer_has(const ApiAnswer *a, KeptKind kind);
+
+// ---- items ----
+
+// Whether a part of this kind, coming after those of `newest`, is the first of the next item.
+bool answer_begins_item(const AnswerItem *newest, KeptKind kind);
+// From ANSWER_ITEM_NONE on, to the next one. False at the end.
+bool answer_next_item(const ApiAnswer *a, AnswerItem *item);
+// From *at = item->begins on, its parts and tokens. False at the end.
+bool answer_next_of_item(const ApiAnswer *a, const AnswerItem *item, size_t *at, KeptPart *out);
+// Whether the arguments of a call are a whole JSON object: a call that broke off has less.
+bool answer_call_is_whole(const ApiAnswer *a, const AnswerItem *call);
+// All text of an item as a JSON string: of a call, its arguments.
+void answer_put_item_text(JsonWriter *w, const ApiAnswer *a, const AnswerItem *item);

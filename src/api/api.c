@@ -68,6 +68,10 @@ static const Route routes[] = {
     {HTTP_POST, "/chat/completions", false, 0, api_chat_completions},
     {HTTP_POST, "/v1/completions", false, 0, api_completions},
     {HTTP_POST, "/completions", false, 0, api_completions},
+    {HTTP_POST, "/v1/responses", false, 0, api_responses},
+    {HTTP_POST, "/responses", false, 0, api_responses},
+    {HTTP_POST, "/v1/messages", false, 0, api_messages},
+    {HTTP_POST, "/v1/messages/count_tokens", false, 0, api_count_tokens},
     {HTTP_POST, "/tokenize", false, 0, api_tokenize},
     {HTTP_POST, "/v1/tokenize", false, 0, api_tokenize},
     {HTTP_POST, "/detokenize", false, 0, api_detokenize},
@@ -191,6 +195,7 @@ static uint32_t on_refused(void *context, uint16_t status, const HttpRequest *re
     static_assert((int)API_HEADERS_MAX <= (int)HTTP_REFUSAL_HEADERS_MAX,
                   "a refusal says what each answer says");
     Api *api = context;
+    api->error_shape = ERRORS_OWN;
     choose_correlation_id(api, request);
     log_event(api->config.log, LOG_REQUEST_REFUSED, LOG_U64("status", status),
               LOG_STR("correlation_id", str_from_c(api->correlation_id)));

@@ -77,6 +77,7 @@ struct ApiRequest {
     uint64_t ticket; // by arrival
     RequestLimits limits;
     Arena memory; // of its own, for a small body, and for what is kept of a large one
+    Arena kept;   // what is left of it for the latter
     int large;    // the large memory that it has until its text is encoded, -1: none
     Arena arena;  // what is left of the one or the other
     char *body;   // in it
@@ -161,8 +162,9 @@ struct Api {
 // ---- reply.c: answers that are no streams ----
 
 StrBuf api_text(Api *api); // the api's buffer, empty
-// The headers of every answer: the correlation id, and who may read it.
-enum { API_HEADERS_MAX = 4 };
+// The headers of every answer: the correlation id under the names that each API's clients read, and who may
+// read it.
+enum { API_HEADERS_MAX = 5 };
 uint32_t api_common_headers(const Api *api, Str correlation_id, HttpHeader out[API_HEADERS_MAX]);
 // Each sends the correlation id along.
 void api_reply(Api *api, HttpExchange exchange, uint16_t status, const char *content_type, Str body);
@@ -191,6 +193,10 @@ void api_request_closed(Api *api, HttpExchange exchange, uint32_t index); // its
 // A job of it is over, and with the last one the request.
 void api_close_job(Api *api, Job *job);
 void api_release_request(Api *api, ApiRequest *request);
+// For what of a request is needed until its answer is complete: a large body's memory ends with encoding.
+static inline Arena *api_kept_memory(ApiRequest *request) {
+    return request->large >= 0 ? &request->kept : &request->arena;
+}
 Job *api_find_job(Api *api, Str id);
 
 // ---- queue.c: jobs that wait for a slot ----
@@ -223,6 +229,9 @@ void api_fail_jobs(Api *api, const Error *err);
 
 void api_chat_completions(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
 void api_completions(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+void api_responses(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+void api_messages(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+void api_count_tokens(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
 
 // ---- look.c: what a text is for the model, without an answer to it ----
 

@@ -117,7 +117,7 @@ static void send_chunk(JsonWriter *w, Context *c, const char *finish_reason) {
     openai_send(c->r, w->out);
 }
 
-static void put_call_delta(JsonWriter *w, const AnswerPart *part) {
+static void put_call_delta(JsonWriter *w, const Context *c, const AnswerPart *part) {
     char id[CALL_ID_BYTES];
     bool begins = part->kind == ANSWER_CALL;
     json_key(w, "tool_calls");
@@ -125,7 +125,7 @@ static void put_call_delta(JsonWriter *w, const AnswerPart *part) {
     json_open_object(w);
     json_member_u64(w, "index", part->call);
     if (begins) {
-        openai_make_call_id(id);
+        openai_make_call_id(c->r, c->mine->choice, part->call, id);
         json_member_str(w, "id", str_from_c(id));
         json_member_str(w, "type", STR("function"));
     }
@@ -146,7 +146,7 @@ static void send_part(Context *c, const AnswerPart *part) {
     case ANSWER_CONTENT: json_member_str(&w, "content", part->text); break;
     case ANSWER_REASONING: json_member_str(&w, "reasoning_content", part->text); break;
     case ANSWER_CALL:
-    case ANSWER_CALL_ARGUMENTS: put_call_delta(&w, part); break;
+    case ANSWER_CALL_ARGUMENTS: put_call_delta(&w, c, part); break;
     case ANSWER_CALL_END: return; // what follows says so
     }
     send_chunk(&w, c, NULL);
@@ -203,7 +203,8 @@ static void put_text(JsonWriter *w, const ApiAnswer *a, KeptKind kind) {
     json_close_str(w);
 }
 
-static void put_calls(JsonWriter *w, const ApiAnswer *a) {
+static void put_calls(JsonWriter *w, const ApiRequest *r, const ApiJob *mine) {
+    const ApiAnswer *a = &mine->answer;
     KeptPart part;
     char id[CALL_ID_BYTES];
     bool is_open = false;
@@ -211,7 +212,7 @@ static void put_calls(JsonWriter *w, const ApiAnswer *a) {
     json_open_array(w);
     for (size_t at = 0; answer_next(a, &at, &part);) {
         if (part.kind == KEPT_CALL) {
-            openai_make_call_id(id);
+            openai_make_call_id(r, mine->choice, part.call, id);
             json_open_object(w);
             json_member_str(w, "id", str_from_c(id));
             json_member_str(w, "type", STR("function"));
@@ -272,7 +273,7 @@ static void put_choice(JsonWriter *w, const Api *api, const ApiRequest *r, const
         json_key(w, "reasoning_content");
         put_text(w, a, KEPT_REASONING);
     }
-    if (calls) put_calls(w, a);
+    if (calls) put_calls(w, r, mine);
     json_close_object(w);
     put_all_logprobs(w, api, a, r->fields.generate.logprobs);
     json_member_str(w, "finish_reason", str_from_c(openai_finish_reason(a)));

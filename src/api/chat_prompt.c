@@ -4,16 +4,20 @@
 
 #include <stdio.h>
 
+bool chat_refuse_forced(Error *err) {
+    return field_refuse(err, "tool_choice",
+                        "a call cannot be forced yet; \"auto\" and \"none\" are supported");
+}
+
 static bool read_choice(const JsonNode *choice, GenerateRequest *g, Error *err) {
     Str word;
-    static const char forced[] = "a call cannot be forced yet; \"auto\" and \"none\" are supported";
     if (!choice) return true;
-    if (json_is(choice, JSON_OBJECT)) return field_refuse(err, "tool_choice", forced);
+    if (json_is(choice, JSON_OBJECT)) return chat_refuse_forced(err);
     if (!json_read_str(choice, &word))
         return field_refuse_type(err, "tool_choice", "a string or an object", choice);
     if (str_eq(word, STR("none"))) g->tools = NULL;
     else if (str_eq(word, STR("required")) || str_eq(word, STR("any")))
-        return field_refuse(err, "tool_choice", forced);
+        return chat_refuse_forced(err);
     else if (!str_eq(word, STR("auto")))
         return field_refuse(err, "tool_choice", "must be \"none\", \"auto\", \"required\" or a tool");
     return true;
@@ -82,7 +86,7 @@ bool chat_encode_conversation(Api *api, ApiRequest *r, ConversationReader read, 
     const JsonNode *variables, *tools;
     TemplateText rendered;
     EncoderLane *lane = api_lane(api, r);
-    Arena arena = lane->rendering, ids_arena, *kept = r->large >= 0 ? &r->memory : &r->arena;
+    Arena arena = lane->rendering, ids_arena, *kept = api_kept_memory(r);
     if (!read_and_render(api, r, read, &arena, &variables, &rendered, err)) return false;
     tools = json_get(variables, STR("tools"));
     bool has_tools = g->tools && json_is(tools, JSON_ARRAY) && tools->length;

@@ -9,6 +9,9 @@
 // refused.
 MUST_CHECK bool chat_read_calls(const JsonNode *root, GenerateRequest *g, Error *err);
 
+// A choice that would force a call. Always false.
+bool chat_refuse_forced(Error *err);
+
 // What turns a body into the variables of a template: conversation.h.
 typedef bool (*ConversationReader)(const ConversationInput *in, Arena *arena, const JsonNode **variables,
                                    Error *err);

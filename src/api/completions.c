@@ -121,7 +121,7 @@ static bool encode_prompt(Api *api, ApiRequest *r, uint32_t prompt, Job *job, Er
     GenerateRequest *g = &r->fields.generate;
     const Tokenizer *t = api->config.tokenizer;
     const JsonNode *node = prompt_node(g, prompt);
-    Arena scratch = api_lane(api, r)->scratch, ids_arena, *kept = r->large >= 0 ? &r->memory : &r->arena;
+    Arena scratch = api_lane(api, r)->scratch, ids_arena, *kept = api_kept_memory(r);
     Str text = {0};
     TokenIds ids;
     bool without_bos = g->has_add_special_tokens && !g->add_special_tokens;

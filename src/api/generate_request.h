@@ -62,6 +62,8 @@ typedef struct {
     Str echoed[REQUEST_JOBS_MAX]; // by prompt, where `echo`
     const AnswerTools *answer_tools;
     AnswerOpening opening;
+    Str members;     // Responses: what each of its objects says again of the request, as JSON members
+    uint64_t n_text; // where tokens are only counted: how many
 } GenerateRequest;
 
 // A field that changes the answer, and the values with which it does not: null, false, 0, "", [] and {}

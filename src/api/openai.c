@@ -1,8 +1,8 @@
 #include "api/openai.h"
 
+#include "base/hash.h"
 #include "base/version.h"
 #include "http/sse.h"
-#include "os/os.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -34,12 +34,19 @@ const char *openai_finish_reason(const ApiAnswer *a) {
     return answer_parser_calls(a->parser) ? "tool_calls" : "stop";
 }
 
-void openai_make_call_id(char out[CALL_ID_BYTES]) {
+void openai_make_call_id(const ApiRequest *r, uint32_t choice, uint32_t call, char out[CALL_ID_BYTES]) {
     static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    uint64_t random;
-    os_random(&random, sizeof random);
-    for (int i = 0; i + 1 < CALL_ID_BYTES; i++, random /= 62)
-        out[i] = digits[random % 62];
+    Sha256 hash;
+    uint8_t digest[32];
+    uint64_t number;
+    uint32_t place[] = {choice, call};
+    sha256_begin(&hash);
+    sha256_add(&hash, r->id, strlen(r->id)); // random
+    sha256_add(&hash, place, sizeof place);
+    sha256_end(&hash, digest);
+    memcpy(&number, digest, sizeof number);
+    for (int i = 0; i + 1 < CALL_ID_BYTES; i++, number /= 62)
+        out[i] = digits[number % 62];
     out[CALL_ID_BYTES - 1] = 0;
 }
 
@@ -62,13 +69,8 @@ void openai_put_head(JsonWriter *w, Api *api, const ApiRequest *r, const char *o
     json_member_str(w, "system_fingerprint", openai_fingerprint(api));
 }
 
-typedef struct {
-    uint64_t tokens_in, tokens_out, reasoning, prefill_ns, decode_ns, queued_ns;
-    double first_token_ms;
-} Figures;
-
-static Figures add_up(const Api *api, const ApiRequest *r) {
-    Figures f = {0};
+ApiFigures openai_add_up(const Api *api, const ApiRequest *r) {
+    ApiFigures f = {0};
     uint32_t each = r->n_jobs / (r->fields.generate.n_prompts ? r->fields.generate.n_prompts : 1);
     for (uint32_t i = 0; i < r->n_jobs; i++) {
         const ApiJob *mine = &api->jobs[r->jobs[i]];
@@ -85,7 +87,7 @@ static Figures add_up(const Api *api, const ApiRequest *r) {
 }
 
 void openai_put_usage(JsonWriter *w, const Api *api, const ApiRequest *r) {
-    Figures f = add_up(api, r);
+    ApiFigures f = openai_add_up(api, r);
     json_key(w, "usage");
     json_open_object(w);
     json_member_u64(w, "prompt_tokens", f.tokens_in);
@@ -100,6 +102,11 @@ void openai_put_usage(JsonWriter *w, const Api *api, const ApiRequest *r) {
     json_member_u64(w, "reasoning_tokens", f.reasoning);
     json_close_object(w);
     json_close_object(w);
+    openai_put_timings(w, api, r);
+}
+
+void openai_put_timings(JsonWriter *w, const Api *api, const ApiRequest *r) {
+    ApiFigures f = openai_add_up(api, r);
     json_key(w, "timings");
     json_open_object(w);
     json_member_fixed(w, "queued_ms", (double)f.queued_ns / 1e6, 3);
@@ -166,19 +173,27 @@ void openai_error(Api *api, ApiRequest *r, const Error *err) {
     openai_end_stream(api, r);
 }
 
+bool openai_is_whole(const Api *api, const ApiRequest *r) {
+    for (uint32_t i = 0; i < r->n_jobs; i++) {
+        if (api->jobs[r->jobs[i]].answer.is_full) return false;
+    }
+    return true;
+}
+
+void openai_refuse_long(Error *err) {
+    error_fill(err, ERR_INVALID_REQUEST, ERROR_NO_POSITION,
+               "stream: the answer is longer than a whole one may be (%d MiB); ask for a stream",
+               ANSWER_KEPT_BYTES_MAX >> 20);
+    snprintf(err->field, sizeof err->field, "stream");
+}
+
 void openai_reply(Api *api, ApiRequest *r, const StrBuf *text) {
     Error err;
-    bool is_whole = !text->truncated;
-    for (uint32_t i = 0; i < r->n_jobs; i++)
-        is_whole = is_whole && !api->jobs[r->jobs[i]].answer.is_full;
-    if (is_whole) {
+    if (!text->truncated && openai_is_whole(api, r)) {
         api_reply_request(api, r, 200, strbuf_str(text));
         return;
     }
-    error_fill(&err, ERR_INVALID_REQUEST, ERROR_NO_POSITION,
-               "stream: the answer is longer than a whole one may be (%d MiB); ask for a stream",
-               ANSWER_KEPT_BYTES_MAX >> 20);
-    snprintf(err.field, sizeof err.field, "stream");
+    openai_refuse_long(&err);
     api_reply_request_error(api, r, &err);
 }
 

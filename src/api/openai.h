@@ -14,14 +14,22 @@ MUST_CHECK bool openai_read_stream_options(const JsonNode *root, GenerateRequest
 
 // `reason` of a job that ended: "stop", "length", or "tool_calls" where it has called tools.
 const char *openai_finish_reason(const ApiAnswer *a);
-// A name for a call: nine letters and digits, which is what the strictest templates take.
+// A name for a call: nine letters and digits, which is what the strictest templates take. The same call of
+// the same answer always has the same.
 enum { CALL_ID_BYTES = 10 };
-void openai_make_call_id(char out[CALL_ID_BYTES]);
+void openai_make_call_id(const ApiRequest *r, uint32_t choice, uint32_t call, char out[CALL_ID_BYTES]);
 
 // id, object, created, model, system_fingerprint.
 void openai_put_head(JsonWriter *w, Api *api, const ApiRequest *r, const char *object);
-// "usage" and "timings" of all jobs of a request.
+// What all jobs of a request took.
+typedef struct {
+    uint64_t tokens_in, tokens_out, reasoning, prefill_ns, decode_ns, queued_ns;
+    double first_token_ms;
+} ApiFigures;
+ApiFigures openai_add_up(const Api *api, const ApiRequest *r);
+// "usage" and "timings".
 void openai_put_usage(JsonWriter *w, const Api *api, const ApiRequest *r);
+void openai_put_timings(JsonWriter *w, const Api *api, const ApiRequest *r);
 // A token as {token, logprob, bytes, top_logprobs}.
 void openai_put_logprobs(JsonWriter *w, const Api *api, const TokenLogprobs *l);
 // Infinitely small ones have a number, too, since clients want one.
@@ -33,6 +41,9 @@ void openai_send(const ApiRequest *r, StrBuf *text);
 void openai_end_stream(Api *api, const ApiRequest *r);
 // In a stream that began, as its last event; else as the answer.
 void openai_error(Api *api, ApiRequest *r, const Error *err);
+// Whether all that came of a request's jobs was kept.
+bool openai_is_whole(const Api *api, const ApiRequest *r);
+void openai_refuse_long(Error *err);
 // A whole answer; an error where it was longer than can be sent or kept.
 void openai_reply(Api *api, ApiRequest *r, const StrBuf *text);
 

@@ -9,14 +9,16 @@ StrBuf api_text(Api *api) {
 }
 
 uint32_t api_common_headers(const Api *api, Str correlation_id, HttpHeader out[API_HEADERS_MAX]) {
-    out[0] = (HttpHeader){STR("X-Correlation-Id"), correlation_id};
-    out[1] = (HttpHeader){STR("X-Request-Id"), correlation_id}; // under the name that the OpenAI client reads
+    uint32_t n = 0;
+    out[n++] = (HttpHeader){STR("X-Correlation-Id"), correlation_id};
+    out[n++] = (HttpHeader){STR("X-Request-Id"), correlation_id}; // the OpenAI client's name for it
+    if (api->error_shape == ERRORS_ANTHROPIC) out[n++] = (HttpHeader){STR("Request-Id"), correlation_id};
     Str cors_origin = api->config.web.cors_origin;
-    if (cors_origin.len == 0) return 2;
-    out[2] = (HttpHeader){STR("Access-Control-Allow-Origin"), cors_origin};
-    out[3] = (HttpHeader){STR("Access-Control-Expose-Headers"),
-                          STR("X-Correlation-Id, X-Request-Id, Retry-After")};
-    return 4;
+    if (cors_origin.len == 0) return n;
+    out[n++] = (HttpHeader){STR("Access-Control-Allow-Origin"), cors_origin};
+    out[n++] = (HttpHeader){STR("Access-Control-Expose-Headers"),
+                            STR("X-Correlation-Id, X-Request-Id, Request-Id, Retry-After")};
+    return n;
 }
 
 static void reply(Api *api, HttpExchange exchange, uint16_t status, const char *content_type, Str body,
@@ -51,7 +53,8 @@ void api_reply_preflight(Api *api, HttpExchange exchange) {
     headers[n++] = (HttpHeader){STR("Access-Control-Allow-Methods"), STR("GET, POST")};
     headers[n++] = (HttpHeader){
         STR("Access-Control-Allow-Headers"),
-        STR("Authorization, X-Api-Key, Content-Type, X-Correlation-Id, X-Request-Id, X-Deadline")};
+        STR("Authorization, X-Api-Key, Content-Type, X-Correlation-Id, X-Request-Id, X-Deadline, "
+            "Anthropic-Version, Anthropic-Beta, Anthropic-Dangerous-Direct-Browser-Access")};
     headers[n++] = (HttpHeader){STR("Access-Control-Max-Age"), STR("86400")};
     (void)http_respond(exchange, &(HttpResponse){.status = 204, .headers = headers, .header_count = n});
 }
@@ -180,12 +183,14 @@ void api_reply_request_error(Api *api, const ApiRequest *r, const Error *err) {
 
 void api_reply_request(Api *api, const ApiRequest *r, uint16_t status, Str json) {
     memcpy(api->correlation_id, r->correlation_id, sizeof api->correlation_id);
+    api->error_shape = r->dialect->errors;
     api_reply(api, r->exchange, status, "application/json", json);
 }
 
 void api_begin_stream(Api *api, ApiRequest *r) {
     HttpHeader headers[API_HEADERS_MAX];
     if (r->is_answering) return;
+    api->error_shape = r->dialect->errors;
     uint32_t n_headers = api_common_headers(api, str_from_c(r->correlation_id), headers);
     r->is_answering = true;
     (void)http_stream_begin(r->exchange, headers, n_headers); // gone: on_closed says so

@@ -99,7 +99,7 @@ static ApiRequest *take_request(Api *api) {
     for (uint32_t i = 0; i < api->n_requests; i++) {
         ApiRequest *r = &api->requests[i];
         if (r->state != REQUEST_FREE) continue;
-        *r = (ApiRequest){.memory = r->memory, .arena = r->memory, .large = -1};
+        *r = (ApiRequest){.memory = r->memory, .arena = r->memory, .kept = r->memory, .large = -1};
         return r;
     }
     return NULL;

@@ -42,7 +42,7 @@ typedef struct {
     uint64_t generation;
 } HttpExchange;
 
-enum { HTTP_REFUSAL_HEADERS_MAX = 4 };
+enum { HTTP_REFUSAL_HEADERS_MAX = 5 };
 
 typedef struct {
     void *context;
@@ -86,6 +86,9 @@ bool http_respond(HttpExchange exchange, const HttpResponse *response);
 // only whole events (sse.h).
 bool http_stream_begin(HttpExchange exchange, const HttpHeader *headers, uint32_t header_count);
 bool http_stream_send(HttpExchange exchange, Str events);
+// For events that say once more what was sent before, whole: they may fill the output buffer, as other whole
+// answers may.
+bool http_stream_send_whole(HttpExchange exchange, Str events);
 // Completes the response; the connection can then serve the next request.
 bool http_stream_end(HttpExchange exchange);
 

@@ -197,16 +197,14 @@ bool http_stream_begin(HttpExchange x, const HttpHeader *headers, uint32_t heade
     return true;
 }
 
-bool http_stream_send(HttpExchange x, Str events) {
+static bool send_events(HttpExchange x, Str events, size_t behind_max) {
     if (!http_exchange_has_state(x, HTTP_CONNECTION_STREAMING)) return false;
     HttpConnection *c = x.connection;
     // An empty chunk would end the stream.
     if (events.len == 0) return true;
     // The end of the stream has its room in any case.
-    if (c->output.size + events.len + HTTP_CHUNK_FRAME_BYTES_MAX + http_last_chunk.len >
-        HTTP_STREAM_BEHIND_MAX) {
+    if (c->output.size + events.len + HTTP_CHUNK_FRAME_BYTES_MAX + http_last_chunk.len > behind_max)
         return http_exchange_lose(x);
-    }
     c->comment_due_ms = c->shared->now_ms + c->shared->timeouts.keepalive_comment_ms;
     if (c->request.minor_version == 0) return http_connection_send(c, events);
     char memory[HTTP_CHUNK_FRAME_BYTES_MAX];
@@ -214,6 +212,14 @@ bool http_stream_send(HttpExchange x, Str events) {
     strbuf_printf(&size, "%zx\r\n", events.len);
     return http_connection_send(c, strbuf_str(&size)) && http_connection_send(c, events) &&
            http_connection_send(c, STR("\r\n"));
+}
+
+bool http_stream_send(HttpExchange x, Str events) {
+    return send_events(x, events, HTTP_STREAM_BEHIND_MAX);
+}
+
+bool http_stream_send_whole(HttpExchange x, Str events) {
+    return send_events(x, events, HTTP_OUTPUT_BYTES_MAX);
 }
 
 bool http_stream_end(HttpExchange x) {

@@ -89,6 +89,7 @@ typedef struct {
         struct {
             StopReason reason;
             int32_t token; // that ended the text, or TOKEN_INVALID
+            uint32_t stop; // STOP_STRING without a token: which of job.stop it was
         } end;             // EVENT_END
         struct {
             ErrCode code;

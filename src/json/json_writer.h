@@ -11,6 +11,7 @@
 #pragma once
 
 #include "base/strbuf.h"
+#include "json/json_reader.h"
 
 typedef struct {
     StrBuf *out;
@@ -39,7 +40,9 @@ void json_put_str(JsonWriter *w, Str value);
 void json_open_str(JsonWriter *w);
 void json_add_to_str(JsonWriter *w, Str piece);
 void json_close_str(JsonWriter *w);
-// Text that is already JSON.
+// A value that was read, as this writer spells it. Recurses at most JSON_DEPTH_MAX deep.
+void json_put_node(JsonWriter *w, const JsonNode *node);
+// Text that is already JSON: a value, or the members of an object without its braces.
 void json_put_raw(JsonWriter *w, Str json);
 
 // A key and its value in one call.

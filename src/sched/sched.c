@@ -125,6 +125,7 @@ static void finish(Sched *s, Running *r, StopReason reason, int32_t token) {
     JobEvent *e = event_begin(s, r, EVENT_END);
     e->end.reason = reason;
     e->end.token = token;
+    e->end.stop = in_stop_string ? r->stop.found : 0;
     r->job = NULL;
     bridge_send(s->bridge, e);
 }

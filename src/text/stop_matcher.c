@@ -63,8 +63,9 @@ StopOutput stop_matcher_push(StopMatcher *m, Str piece) {
     for (size_t i = 0; i < piece.len; i++) {
         uint32_t found = 0;
         for (uint32_t s = 0; s < m->n_strings; s++) {
-            if (advance(&m->strings[s], piece.ptr[i]))
-                found = (uint32_t)max_u64(found, m->strings[s].text.len);
+            if (!advance(&m->strings[s], piece.ptr[i]) || m->strings[s].text.len <= found) continue;
+            found = (uint32_t)m->strings[s].text.len;
+            m->found = s;
         }
         if (!found) continue;
         StopOutput out = release_all_but(m, str_slice(piece, 0, i + 1), found);

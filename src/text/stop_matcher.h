@@ -19,7 +19,8 @@ typedef struct {
 typedef struct {
     StopString strings[STOP_STRINGS_MAX];
     uint32_t n_strings;
-    bool done; // a stop string was found: everything after it is dropped
+    bool done;      // a stop string was found: everything after it is dropped
+    uint32_t found; // which one, once `done`
     char held[STOP_STRING_BYTES_MAX];
     uint32_t held_bytes;
     char released[STOP_STRING_BYTES_MAX];

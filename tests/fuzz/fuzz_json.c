@@ -1,5 +1,5 @@
 // clang -g -O1 -fsanitize=fuzzer,address,undefined -std=c17 -D_GNU_SOURCE -Isrc -Itests/support -o
-//     /tmp/fuzz_json tests/fuzz/fuzz_json.c tests/support/fuzz_targets.c tests/support/json_again.c
+//     /tmp/fuzz_json tests/fuzz/fuzz_json.c tests/support/fuzz_targets.c
 //     tests/support/http_harness.c tests/support/guard.c src/base/*.c src/os/os*.c src/json/*.c
 //     src/http/*.c -lm
 // /tmp/fuzz_json -dict=tests/fuzz/json.dict /tmp/new_inputs tests/fuzz/corpus/json

@@ -2,7 +2,6 @@
 
 #include "base/rng.h"
 #include "http_harness.h"
-#include "json_again.h"
 #include "json/json_reader.h"
 #include "json/json_writer.h"
 
@@ -24,7 +23,7 @@ static const JsonNode *fuzz_parse(Str text, Arena *arena, Error *err) {
 static Str fuzz_write(const JsonNode *root, char *memory, size_t size) {
     StrBuf out = strbuf_from_memory(memory, size);
     JsonWriter w = json_writer_begin(&out);
-    json_write_again(&w, root);
+    json_put_node(&w, root);
     fuzz_require(!out.truncated);
     return strbuf_str(&out);
 }

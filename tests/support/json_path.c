@@ -1,6 +1,6 @@
 #include "json_path.h"
 
-#include "json_again.h"
+#include "json/json_writer.h"
 #include "os/os.h"
 #include "runner.h"
 
@@ -38,7 +38,7 @@ Str json_text_at(const JsonNode *root, const char *path) {
     if (json_read_str(node, &text)) return text;
     StrBuf b = strbuf_from_memory(os_reserve(1 << 20), 1 << 20);
     JsonWriter w = json_writer_begin(&b);
-    json_write_again(&w, node);
+    json_put_node(&w, node);
     return strbuf_str(&b);
 }
 
