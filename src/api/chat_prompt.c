@@ -16,8 +16,7 @@ static bool read_choice(const JsonNode *choice, GenerateRequest *g, Error *err) 
     if (!json_read_str(choice, &word))
         return field_refuse_type(err, "tool_choice", "a string or an object", choice);
     if (str_eq(word, STR("none"))) g->tools = NULL;
-    else if (str_eq(word, STR("required")) || str_eq(word, STR("any")))
-        return chat_refuse_forced(err);
+    else if (str_eq(word, STR("required")) || str_eq(word, STR("any"))) return chat_refuse_forced(err);
     else if (!str_eq(word, STR("auto")))
         return field_refuse(err, "tool_choice", "must be \"none\", \"auto\", \"required\" or a tool");
     return true;

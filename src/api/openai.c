@@ -207,7 +207,7 @@ static void count_tokens(ApiAnswer *a, uint32_t tokens_out, bool reasoning) {
 void openai_take_token(ApiJob *mine, const JobEvent *e, AnswerSink sink) {
     ApiAnswer *a = &mine->answer;
     bool was_reasoning = answer_parser_is_reasoning(a->parser);
-    if (e->token.has_logprobs) answer_keep_token(a, &e->token.logprobs);
+    if (e->token.has_logprobs) answer_keep_token(a, &e->token.logprobs, was_reasoning);
     if (e->token.is_mark) answer_parser_push_mark(a->parser, e->token.id, sink);
     if (e->token.length) answer_parser_push(a->parser, (Str){e->token.text, e->token.length}, sink);
     count_tokens(a, e->tokens_out, was_reasoning);

@@ -181,14 +181,14 @@ static void put_item_id(JsonWriter *w, const char *key, const ApiRequest *r, con
     json_member_str(w, key, str_from_c(id));
 }
 
-// Of the tokens that the text of an item came with, or only of those behind `from`. A mark is no text.
+// Of the tokens that the text of an item came with. Marks, and what ended the reasoning, are no part of it.
 static void put_logprobs(JsonWriter *w, const Context *c, const AnswerItem *item, bool wanted) {
     KeptPart part;
     const AnswerFormats *formats = &c->api->config.chat->formats;
     json_key(w, "logprobs");
     json_open_array(w);
     for (size_t at = item->begins; wanted && answer_next_of_item(&c->mine->answer, item, &at, &part);) {
-        if (part.kind == KEPT_TOKEN && !answer_is_mark(formats, part.logprobs.token))
+        if (part.kind == KEPT_TOKEN && !part.call && !answer_is_mark(formats, part.logprobs.token))
             openai_put_logprobs(w, c->api, &part.logprobs);
     }
     json_close_array(w);
@@ -508,8 +508,7 @@ static void error(Api *api, ApiRequest *r, const Error *err) {
 
 static void answer(Api *api, ApiRequest *r) {
     Context c = {api, r, &api->jobs[r->jobs[0]]};
-    const char *type =
-        c.mine->answer.reason == STOP_LENGTH ? "response.incomplete" : "response.completed";
+    const char *type = c.mine->answer.reason == STOP_LENGTH ? "response.incomplete" : "response.completed";
     if (!r->fields.generate.stream) {
         StrBuf text = api_text(api);
         JsonWriter w = json_writer_begin(&text);

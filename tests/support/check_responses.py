@@ -88,11 +88,13 @@ for limit in range(1, 1000):
     for response in whole, streamed:
         assert response["instructions"] == "Be kind." and response["metadata"] == {"a": "b"}
         assert response["tools"] == tools and response["reasoning"]["effort"] == "low"
-        for item in response["output"]:
+        for index, item in enumerate(response["output"]):
             kinds.add((item["type"], item["status"]))
             if item["type"] == "message":
                 part, = item["content"]
-                assert "".join(t["token"] for t in part["logprobs"]) == part["text"], part
+                tokens = "".join(t["token"] for t in part["logprobs"])
+                # Behind a call the first may be those that closed it.
+                assert tokens == part["text"] if index < 2 else tokens.endswith(part["text"]), part
                 assert all(len(t["top_logprobs"]) == 2 for t in part["logprobs"])
             if item["type"] == "function_call" and item["status"] == "completed":
                 assert json.loads(item["arguments"]) in ({"a": [1, 2]}, {})
