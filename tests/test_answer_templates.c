@@ -4,7 +4,7 @@
 #include "answer_run.h"
 #include "fuzz_targets.h"
 #include "json/json_writer.h"
-#include "json_again.h"
+#include "json/json_writer.h"
 #include "os/os.h"
 #include "runner.h"
 #include "template/template.h"
@@ -295,7 +295,7 @@ static void take_part(void *context, const AnswerPart *part) {
 static Str again(const JsonNode *node, Arena *arena) {
     StrBuf out = strbuf_begin_in_arena(arena);
     JsonWriter w = json_writer_begin(&out);
-    json_write_again(&w, node);
+    json_put_node(&w, node);
     return strbuf_end_in_arena(&out, arena);
 }
 
