@@ -1,6 +1,7 @@
 #include "cli/commands.h"
 #include "cli/model.h"
 #include "cli/progress.h"
+#include "cli/sampling.h"
 #include "cli/turns.h"
 #include "engine/engine.h"
 #include "os/os.h"
@@ -344,29 +345,6 @@ static bool print_json(Run *r, Error *err) {
     return os_output(strbuf_str(&out), err);
 }
 
-// "ID=VALUE,ID=VALUE…"
-static bool read_bias(const char *text, SamplerParams *out, Error *err) {
-    for (Str rest = str_from_c(text); rest.len;) {
-        const char *comma = memchr(rest.ptr, ',', rest.len);
-        Str pair = str_slice(rest, 0, comma ? (size_t)(comma - rest.ptr) : rest.len);
-        const char *equals = memchr(pair.ptr, '=', pair.len);
-        size_t at = equals ? (size_t)(equals - pair.ptr) : 0;
-        uint64_t token;
-        double bias;
-        bool ok = equals && str_parse_u64(str_slice(pair, 0, at), &token) && token < VOCAB_MAX &&
-                  str_parse_f64(str_slice(pair, at + 1, pair.len), &bias);
-        if (!ok) {
-            return error_set(err, ERR_USAGE,
-                             "--logit-bias %.*s: must be ID=VALUE, several of them with commas between",
-                             (int)min_u64(pair.len, 100), pair.ptr);
-        }
-        if (!sampler_add_bias(out, (int32_t)token, (float)bias))
-            return error_set(err, ERR_USAGE, "--logit-bias: at most %d tokens", LOGIT_BIAS_MAX);
-        rest = str_slice(rest, min_u64(pair.len + 1, rest.len), rest.len);
-    }
-    return true;
-}
-
 // What the model's vocabulary does not allow is a wrong flag here.
 static bool check_sampler(const Run *r, Error *err) {
     if (sampler_check(&r->sampler, r->model.plan->n_vocab, err)) return true;
@@ -383,31 +361,31 @@ static bool prepare(Run *r, Error *err) {
     r->steps = strbuf_begin_in_arena(&steps);
     for (uint32_t i = 0; i < o->stop.count; i++)
         stop[i] = str_from_c(o->stop.values[i]);
-    r->sampler = (SamplerParams){.temperature = (float)o->temperature,
-                                 .top_p = (float)o->top_p,
-                                 .min_p = (float)o->min_p,
-                                 .repetition_penalty = (float)o->repetition_penalty,
-                                 .presence_penalty = (float)o->presence_penalty,
-                                 .frequency_penalty = (float)o->frequency_penalty,
-                                 .top_k = o->top_k,
-                                 .seed = o->seed};
-    if (!options_given(o, FLAG_SEED)) {
-        os_random(&r->sampler.seed, sizeof r->sampler.seed);
-        r->sampler.seed >>= 11; // as the server draws them
-    }
     Model *m = &r->model;
-    if (o->logit_bias && !read_bias(o->logit_bias, &r->sampler, err)) return false;
-    return model_load(o, 1, 0, m, err) && read_prompt(r, &text, err) && encode_prompt(r, text, err) &&
-           check_lengths(r, err) && check_sampler(r, err) &&
+    return read_prompt(r, &text, err) && encode_prompt(r, text, err) && check_lengths(r, err) &&
+           check_sampler(r, err) &&
            (detokenizer_init(&r->detokenizer, m->tokenizer, &m->arena) ||
             error_set(err, ERR_NO_MEMORY, "no memory for the detokeniser")) &&
            stop_matcher_init(&r->stop, stop, o->stop.count, &m->arena, err);
 }
 
+// Whether `run` was started as one starts a conversation: at a terminal, with nothing to continue.
+static bool begins_conversation(const Options *o) {
+    return !o->prompt && !o->prompt_file && !o->chat && !o->ids && !o->json && !o->logits && !o->stop.count &&
+           os_is_terminal(0) && os_is_terminal(1);
+}
+
 int cmd_run(const Options *o) {
     Error err;
     Run run = {.options = o};
-    bool ok = prepare(&run, &err);
+    ChatModel chat = {0};
+    bool ok = sampling_from_options(o, &run.sampler, &err) && model_load(o, 1, 0, &run.model, &err);
+    if (ok && begins_conversation(o) && model_open_chat(o, &run.model, &chat, &err) && chat.plain) {
+        ok = chat_converse(o, &run.model, &chat, &err);
+        model_close(&run.model);
+        return ok ? 0 : cli_report_error(&err);
+    }
+    ok = ok && prepare(&run, &err);
     os_install_stop_signals(-1); // not sooner: until then there is no text to end well
     ok = ok && generate(&run, &err);
     if (ok && o->json) ok = print_json(&run, &err);

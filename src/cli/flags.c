@@ -83,6 +83,8 @@ static const char *const examples[CMD_COUNT][EXAMPLES] = {
                    "--model model.gguf --host 0.0.0.0 --port 8080 --api-token-file tokens"},
     [CMD_RUN] = {"run model.gguf \"Once upon a time\"",
                  "run -m model.gguf --chat --temperature 0 < question.txt"},
+    [CMD_CHAT] = {"chat qwen2.5-0.5b-instruct-q4_k_m.gguf",
+                  "chat model.gguf --system \"Be brief.\" --temperature 0 < questions.txt"},
     [CMD_TOKENIZE] = {"tokenize model.gguf < text.txt", "tokenize model.gguf --decode < ids.txt"},
     [CMD_TEMPLATE] = {"template model.gguf < messages.json",
                       "template model.gguf --chat-template chat.jinja --ids < messages.json"},
@@ -580,7 +582,8 @@ static bool check_together(const Options *o, Error *err) {
     if (o->prompt && o->prompt_file) {
         return error_set(err, ERR_USAGE, "--prompt, --file: give one of them, not both");
     }
-    if (o->system && !o->chat) return error_set(err, ERR_USAGE, "--system: needs --chat");
+    if (o->command == CMD_RUN && o->system && !o->chat)
+        return error_set(err, ERR_USAGE, "--system: needs --chat");
     if (o->command == CMD_RUN && o->chat_template && !o->chat)
         return error_set(err, ERR_USAGE, "--chat-template: needs --chat");
     return answer_formats_check(o->tool_format, o->reasoning_format, err);

@@ -22,6 +22,7 @@
 #define COMMANDS(ROW)                                                                         \
     ROW(SERVE, "serve", "MODEL", "serve the model over HTTP")                                 \
     ROW(RUN, "run", "MODEL TEXT", "continue a prompt and print the text as it comes")         \
+    ROW(CHAT, "chat", "MODEL", "talk with the model, in a terminal or through a pipe")        \
     ROW(TOKENIZE, "tokenize", "MODEL", "turn text into token ids, or ids into text")          \
     ROW(TEMPLATE, "template", "MODEL", "turn messages into a prompt")                         \
     ROW(BENCH, "bench", "MODEL", "measure how fast the model reads and writes")               \
@@ -111,6 +112,7 @@ typedef struct {
     const char *system;
     const char *chat_template; // NULL: the model's own
     uint32_t max_tokens;
+    uint32_t chat_max_tokens; // 0: no limit
     double temperature;
     double top_p;
     uint32_t top_k;

@@ -200,7 +200,11 @@ bool model_check_uncut(const Model *m, Error *err) {
 }
 
 bool model_load(const Options *o, uint32_t n_slots, uint32_t n_context, Model *out, Error *err) {
-    if (!model_open(o, out, err) || !model_open_backend(o, n_slots, n_context, out, err)) return false;
+    return model_open(o, out, err) && model_load_opened(o, n_slots, n_context, out, err);
+}
+
+bool model_load_opened(const Options *o, uint32_t n_slots, uint32_t n_context, Model *out, Error *err) {
+    if (!model_open_backend(o, n_slots, n_context, out, err)) return false;
     Progress progress = progress_begin(out->name, os_is_terminal(2), NULL);
     bool ok = out->backend->load(out->backend, out->plan, progress_update, &progress, err) &&
               model_check_uncut(out, err);

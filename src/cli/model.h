@@ -33,6 +33,9 @@ uint32_t model_cut_context(const Options *o, const Model *m, uint32_t n_context)
 MUST_CHECK bool model_check_uncut(const Model *m, Error *err);
 // All of it, with a progress bar where standard error is a terminal.
 MUST_CHECK bool model_load(const Options *o, uint32_t n_slots, uint32_t n_context, Model *out, Error *err);
+// The same of one that model_open has opened.
+MUST_CHECK bool model_load_opened(const Options *o, uint32_t n_slots, uint32_t n_context, Model *m,
+                                  Error *err);
 void model_close(Model *m);
 
 // The chat template, from --chat-template or the file. Errors: that file cannot be read, --tool-format or

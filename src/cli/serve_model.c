@@ -49,7 +49,7 @@ static double within(double value, double least, double most) {
     return value >= least && value <= most ? value : (double)NAN;
 }
 
-static SamplingDefaults read_sampling(const GgufFile *file) {
+SamplingDefaults serve_sampling(const GgufFile *file) {
     return (SamplingDefaults){
         .temperature = within(read_number(file, "general.sampling.temp"), 0, 2),
         .top_p = within(read_number(file, "general.sampling.top_p"), 0, 1),
@@ -97,7 +97,7 @@ static uint64_t count_parameters(const GgufFile *file) {
 bool serve_model_open(const Options *o, Model *m, ServeModel *out, Error *err) {
     *out = (ServeModel){
         .served_model = served_name(o, m),
-        .sampling = read_sampling(m->file),
+        .sampling = serve_sampling(m->file),
         .content_hash = hash_content(m->file),
         .model_bytes = m->file ? m->file->size_bytes : 0,
         .n_params = count_parameters(m->file),

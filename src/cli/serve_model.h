@@ -13,6 +13,8 @@ typedef struct {
     uint64_t model_bytes, n_params;
 } ServeModel;
 
+// `general.sampling.*` of the file; NaN for what it does not say.
+SamplingDefaults serve_sampling(const GgufFile *file);
 // In the model's arena. Errors: --chat-template's file cannot be read, --tool-format or --reasoning-format
 // name no format (ERR_USAGE). A template that does not compile is no error: ServeModel.chat.missing has it.
 MUST_CHECK bool serve_model_open(const Options *o, Model *m, ServeModel *out, Error *err);
