@@ -348,3 +348,33 @@ TEST(api_chat_answers_of_megabytes) {
     CHECK(json_is(json_at(root, "choices.7.logprobs.content.2047"), JSON_OBJECT));
     shut_down(f);
 }
+
+// What is kept of a large request ends with it, also where it was refused.
+TEST(api_chat_large_requests_leave_nothing) {
+    enum { TOOLS_MAX = 50, PARAMETERS = 1000, BODY_BYTES = 4 << 20 };
+    FakeWorker *f = start("ok");
+    StrBuf small = strbuf_from_memory(os_reserve(BODY_BYTES), BODY_BYTES);
+    StrBuf large = strbuf_from_memory(os_reserve(BODY_BYTES), BODY_BYTES);
+    for (int i = 0; i < 2; i++) {
+        StrBuf *b = i ? &large : &small;
+        strbuf_put(b, STR("{" HI ",\"tools\":["));
+        for (int t = 0; t < (i ? TOOLS_MAX : 2); t++) {
+            strbuf_printf(b,
+                          "%s{\"type\":\"function\",\"function\":{\"name\":\"f%d\",\"parameters\":{"
+                          "\"type\":\"object\",\"properties\":{",
+                          t ? "," : "", t);
+            for (int p = 0; p < PARAMETERS; p++)
+                strbuf_printf(b, "%s\"parameter_%d\":{\"type\":\"string\"}", p ? "," : "", p);
+            strbuf_put(b, STR("}}}}"));
+        }
+        strbuf_put(b, STR("]}"));
+        REQUIRE(!b->truncated && b->len > REQUEST_SMALL_BODY_BYTES);
+    }
+    for (int i = 0; i < 60; i++) {
+        CHECK_INT_EQ(200, ask(f, "POST", CHAT, small.ptr).status);
+        uint16_t status = ask(f, "POST", CHAT, large.ptr).status;
+        CHECK(status == 200 || status == 400);
+        CHECK_INT_EQ(200, ask(f, "POST", CHAT, "{" HI "}").status);
+    }
+    shut_down(f);
+}

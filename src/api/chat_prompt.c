@@ -90,7 +90,11 @@ bool chat_encode_conversation(Api *api, ApiRequest *r, ConversationReader read, 
     tools = json_get(variables, STR("tools"));
     bool has_tools = g->tools && json_is(tools, JSON_ARRAY) && tools->length;
     *scratch = lane->scratch;
-    if (has_tools && !answer_tools_read(tools, kept, &g->answer_tools, err)) return false;
+    if (has_tools && !answer_tools_read(tools, kept, &g->answer_tools, err)) {
+        bool is_full = err->code == ERR_NO_MEMORY; // there is enough for every usual set of tools
+        return is_full ? field_refuse(err, "tools", "their names and parameters take more than a megabyte")
+                       : false;
+    }
     g->opening = answer_opening(&m->formats, rendered.text);
     *text = rendered.text;
     return (arena_split(scratch, tokenizer_encode_ids_bytes(m->tokenizer, rendered.text.len), &ids_arena) ||
