@@ -142,7 +142,7 @@ TEST(api_generate_refuses_by_name) {
         {CHAT, "{" HI "," TOOLS ",\"tool_choice\":{\"type\":\"function\"}}", 400, "tool_choice",
          "tool_choice: a call cannot be forced yet; \"auto\" and \"none\" are supported"},
         {CHAT, "{" HI ",\"response_format\":{\"type\":\"json_object\"}}", 400, "response_format",
-         "response_format: is not supported; structured output is not supported yet"},
+         "response_format: is not supported; answers cannot be held to a schema or grammar yet"},
         {CHAT, "{" HI ",\"functions\":[{}]}", 400, "functions", "functions: is not supported; use tools"},
         {CHAT, "{" HI ",\"modalities\":[\"text\",\"audio\"]}", 400, "modalities",
          "modalities: the model writes text alone"},
