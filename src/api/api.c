@@ -89,10 +89,16 @@ static const Route routes[] = {
     {HTTP_GET, "/props", false, 0, api_props},
     {HTTP_GET, "/version", false, 0, api_version},
     {HTTP_GET, "/is_sleeping", false, 0, api_is_sleeping},
+    {HTTP_GET, "/openapi.json", false, 0, api_openapi},
     {HTTP_POST, "/flush_cache", false, CANCEL_BODY_BYTES_MAX, api_flush_cache},
     {HTTP_POST, "/cancel", false, CANCEL_BODY_BYTES_MAX, api_cancel},
     {HTTP_POST, "/shutdown", false, CANCEL_BODY_BYTES_MAX, handle_shutdown},
 };
+
+const Route *api_routes(size_t *n) {
+    *n = COUNT_OF(routes);
+    return routes;
+}
 
 // The client's, where it is short and printable; else one of our own.
 static void choose_correlation_id(Api *api, const HttpRequest *request) {

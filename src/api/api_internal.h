@@ -184,6 +184,7 @@ void api_reply_preflight(Api *api, HttpExchange exchange);
 
 // ---- requests.c: from a body to a job ----
 
+RequestLimits api_request_limits(const Api *api);
 bool api_requests_create(Api *api, Arena *arena);
 EncoderLane *api_lane(Api *api, const ApiRequest *request);
 void api_accept(Api *api, HttpExchange exchange, const HttpRequest *request, const ApiDialect *dialect);
@@ -233,11 +234,20 @@ void api_responses(Api *api, HttpExchange exchange, const HttpRequest *request, 
 void api_messages(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
 void api_count_tokens(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
 
+// Their fields.
+extern const FieldTable execute_fields, chat_completions_fields, completions_fields, responses_fields,
+    messages_fields;
+
 // ---- look.c: what a text is for the model, without an answer to it ----
 
 void api_tokenize(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
 void api_detokenize(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
 void api_apply_template(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
+
+// ---- api.c and openapi.c: the routes ----
+
+const Route *api_routes(size_t *n);
+void api_openapi(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
 
 // ---- models.c ----
 

@@ -17,7 +17,7 @@ static const FieldRule rules[] = {
     {"add_special_tokens", FIELD_BOOL, GENERATE_AT(add_special_tokens),
      GENERATE_GIVEN(has_add_special_tokens)},
 };
-static const FieldTable table = {rules, COUNT_OF(rules), .null_is_absent = true};
+const FieldTable completions_fields = {rules, COUNT_OF(rules), .null_is_absent = true};
 
 static const RefusalRule refused[] = {
     {"suffix", 0, NULL, "write the model's own fill-in-the-middle tokens into the prompt"},
@@ -64,7 +64,7 @@ static bool check_count(const GenerateRequest *g, Error *err) {
 static bool parse(const Api *api, ApiRequest *r, uint32_t nodes_max, Error *err) {
     GenerateRequest *g = &r->fields.generate;
     const JsonNode *root = fields_parse_body((Str){r->body, r->body_bytes}, nodes_max, &r->arena, err);
-    if (!root || !fields_read(&table, root, &r->limits, &r->arena, g, err) ||
+    if (!root || !fields_read(&completions_fields, root, &r->limits, &r->arena, g, err) ||
         !generate_refuse(generate_refused, n_generate_refused, root, err) ||
         !generate_refuse(refused, COUNT_OF(refused), root, err) || !openai_check_model(api, g, err) ||
         !openai_read_stream_options(root, g, err) || !read_prompts(g, err) || !check_count(g, err))

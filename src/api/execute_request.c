@@ -26,13 +26,13 @@ static const FieldRule rules[] = {
     {"ignore_eos", FIELD_BOOL, AT(ignore_eos)},
 };
 
-static const FieldTable table = {rules, COUNT_OF(rules), .null_is_absent = false};
+const FieldTable execute_fields = {rules, COUNT_OF(rules), .null_is_absent = false};
 
 bool execute_request_parse(Str body, uint32_t nodes_max, const RequestLimits *limits, Arena *arena,
                            ExecuteRequest *out, Error *err) {
     *out = (ExecuteRequest){0};
     const JsonNode *root = fields_parse_body(body, nodes_max, arena, err);
-    if (!root || !fields_read(&table, root, limits, arena, out, err)) return false;
+    if (!root || !fields_read(&execute_fields, root, limits, arena, out, err)) return false;
     bool has_text = out->prompt.len > 0, has_ids = out->prompt_tokens.count > 0;
     if (!has_text && !has_ids) return field_refuse(err, "prompt", "is required, or prompt_tokens");
     if (has_text && has_ids)

@@ -184,7 +184,7 @@ static bool read_biases(const FieldRule *rule, const JsonNode *node, uint64_t vo
 
 // ---- the table ----
 
-static double rule_most(const FieldRule *rule, const RequestLimits *limits) {
+double field_most(const FieldRule *rule, const RequestLimits *limits) {
     switch (rule->most_from) {
     case MOST_TOKENS_IN: return (double)limits->max_tokens_in;
     case MOST_TOKENS_OUT: return (double)limits->max_tokens_out;
@@ -197,7 +197,7 @@ static double rule_most(const FieldRule *rule, const RequestLimits *limits) {
 
 static bool read_field(const FieldRule *rule, const JsonNode *node, const RequestLimits *limits, Arena *arena,
                        void *at, Error *err) {
-    Range range = {rule->least, rule_most(rule, limits), rule->above_least};
+    Range range = {rule->least, field_most(rule, limits), rule->above_least};
     switch (rule->type) {
     case FIELD_STR:
         if (!json_read_str(node, at)) return field_refuse_type(err, rule->name, "a string", node);

@@ -81,6 +81,9 @@ typedef struct {
 MUST_CHECK bool fields_read(const FieldTable *table, const JsonNode *root, const RequestLimits *limits,
                             Arena *arena, void *values, Error *err);
 
+// A row's upper bound; infinite where there is none.
+double field_most(const FieldRule *rule, const RequestLimits *limits);
+
 // The body's root object, or NULL and *err.
 MUST_CHECK const JsonNode *fields_parse_body(Str body, uint32_t nodes_max, Arena *arena, Error *err);
 

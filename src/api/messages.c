@@ -16,7 +16,7 @@ static const FieldRule rules[] = {
     {"tools", FIELD_NODE, GENERATE_AT(tools)},
     {"tool_choice", FIELD_NODE, GENERATE_AT(tool_choice)},
 };
-static const FieldTable table = {rules, COUNT_OF(rules), .null_is_absent = true};
+const FieldTable messages_fields = {rules, COUNT_OF(rules), .null_is_absent = true};
 
 static const RefusalRule refused[] = {
     {"container", 0, NULL, "nothing is run here"},
@@ -66,7 +66,7 @@ static void read_display(const JsonNode *root, GenerateRequest *g) {
 static bool parse(const Api *api, ApiRequest *r, uint32_t nodes_max, Error *err) {
     GenerateRequest *g = &r->fields.generate;
     const JsonNode *root = fields_parse_body((Str){r->body, r->body_bytes}, nodes_max, &r->arena, err);
-    if (!root || !fields_read(&table, root, &r->limits, &r->arena, g, err) ||
+    if (!root || !fields_read(&messages_fields, root, &r->limits, &r->arena, g, err) ||
         !generate_refuse(generate_refused, n_generate_refused, root, err) ||
         !generate_refuse(refused, COUNT_OF(refused), root, err) || !openai_check_model(api, g, err) ||
         !check_output_config(root, err) || !read_choice(g, err))

@@ -257,8 +257,8 @@ static void accept_small(Api *api, ApiRequest *r, Str body) {
     take_fields(api, r, ok);
 }
 
-static RequestLimits request_limits(const Api *api) {
-    uint64_t context = api->config.bridge->status.context_length;
+RequestLimits api_request_limits(const Api *api) {
+    uint64_t context = api_context_length(api);
     return (RequestLimits){
         .max_tokens_in = api->config.max_tokens_in ? api->config.max_tokens_in : context,
         .max_tokens_out = api->config.max_tokens_out,
@@ -296,7 +296,7 @@ void api_accept(Api *api, HttpExchange exchange, const HttpRequest *request, con
         return;
     }
     http_exchange_set_tag(exchange, request_index(api, r) + 1);
-    r->limits = request_limits(api);
+    r->limits = api_request_limits(api);
     if (request->body.len <= REQUEST_SMALL_BODY_BYTES) {
         accept_small(api, r, request->body);
         return;

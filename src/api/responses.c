@@ -25,7 +25,7 @@ static const FieldRule rules[] = {
     {"tools", FIELD_NODE, GENERATE_AT(tools)},
     {"tool_choice", FIELD_NODE, GENERATE_AT(tool_choice)},
 };
-static const FieldTable table = {rules, COUNT_OF(rules), .null_is_absent = true};
+const FieldTable responses_fields = {rules, COUNT_OF(rules), .null_is_absent = true};
 
 static const RefusalRule refused[] = {
     {"previous_response_id", 0, NULL, "nothing is stored here: send the whole conversation as input"},
@@ -90,7 +90,7 @@ static bool check_rest(const JsonNode *root, Error *err) {
 static bool parse(const Api *api, ApiRequest *r, uint32_t nodes_max, Error *err) {
     GenerateRequest *g = &r->fields.generate;
     const JsonNode *root = fields_parse_body((Str){r->body, r->body_bytes}, nodes_max, &r->arena, err);
-    if (!root || !fields_read(&table, root, &r->limits, &r->arena, g, err) ||
+    if (!root || !fields_read(&responses_fields, root, &r->limits, &r->arena, g, err) ||
         !generate_refuse(generate_refused, n_generate_refused, root, err) ||
         !generate_refuse(refused, COUNT_OF(refused), root, err) || !openai_check_model(api, g, err) ||
         !check_text(root, err) || !read_include(root, g, err) || !check_rest(root, err) ||
