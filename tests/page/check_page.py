@@ -200,8 +200,10 @@ def check_errors_are_one_sentence(open_page):
         assert problem.locator("button").all_inner_texts() == ([action] if action else []), text
         expect(p.locator("#announcer")).to_have_text(sentence)
     expect(p.locator("article.answer").last).to_contain_text("I was about to")  # what had come stays
-    p.mock.server.shutdown()
-    p.mock.server.server_close()
+    p.say("Hello")  # what was refused is not said again; what broke off is
+    assert [m["content"] for m in p.mock.requests[-1]["messages"]] == [
+        "broken", "Half of ", "gone", "I was about to ", "Hello"], p.mock.requests[-1]
+    p.mock.go()
     sentence = "The worker cannot be reached. Check that it is running, then try again."
     expect(p.say("Hello").locator(".problem p")).to_have_text(sentence)
     expect(p.locator("#status-text")).to_have_text("not reachable")

@@ -135,9 +135,15 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
+    def handle_one_request(self):
+        super().handle_one_request()
+        self.close_connection |= self.server.mock.is_gone
+
     def do_GET(self):
         mock = self.server.mock
-        if self.path == "/":
+        if mock.is_gone:
+            pass
+        elif self.path == "/":
             with urllib.request.urlopen(mock.worker + "/") as answer:
                 kept = [(k, v) for k, v in answer.headers.items() if k not in ("Content-Length", "Content-Type", "Date")]
                 self.reply(200, answer.read(), answer.headers["Content-Type"], kept)
@@ -156,6 +162,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         mock = self.server.mock
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if mock.is_gone:
+            return
         mock.requests.append(body)
         if mock.key and self.headers.get("Authorization") != f"Bearer {mock.key}":
             self.reply(401, {"error": {"message": "a valid bearer token is required"}})
@@ -214,11 +222,18 @@ class MockWorker:
         self.worker, self.key = worker, None
         self.health, self.metrics = {}, None
         self.requests, self.hung_up, self.readings = [], 0, 0
+        self.is_gone = False
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.server.mock = self
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def go(self):
+        """Answers nobody any more, not on connections that are open either."""
+        self.is_gone = True
+        self.server.shutdown()
+        self.server.server_close()
 
 
 if __name__ == "__main__":

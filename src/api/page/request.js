@@ -42,11 +42,19 @@ function messageFor(message) {
   return sent;
 }
 
-// An answer with nothing in it is none, and a template would show it.
-const isSent = (message) => message.role !== "assistant" || message.content || message.calls?.length;
+// An answer with nothing in it (refused, or stopped before its first token) is none, and neither is what it
+// would have answered: many templates refuse two messages of the user's in a row.
+function answeredOf(messages) {
+  const answered = [];
+  for (const message of messages) {
+    if (message.role !== "assistant" || message.content || message.calls?.length) answered.push(message);
+    else if (answered.at(-1)?.role === "user") answered.pop();
+  }
+  return answered;
+}
 
 export function requestFor(messages) {
-  const request = { messages: messages.filter(isSent).map(messageFor) };
+  const request = { messages: answeredOf(messages).map(messageFor) };
   if (worker.model) request.model = worker.model;
   if (settings.system.trim()) request.messages.unshift({ role: "system", content: settings.system });
   for (const name of NUMBERS) if (settings[name] !== "") request[name] = Number(settings[name]);
