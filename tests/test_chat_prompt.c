@@ -74,21 +74,24 @@ TEST(chat_model_learns_from_its_template) {
         const char *label, *template;
         bool parts;
         const char *developer;
+        bool no_null;
     } rows[] = {
-        {"text", CHATML, false, ""},
+        {"text", CHATML, false, "", true},
         {"parts", "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}", true,
-         ""},
+         "", false},
         {"either",
          "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}"
          "{% for p in m.content %}{{ p.text }}{% endfor %}{% endif %}{% endfor %}",
-         false, ""},
-        {"neither", "x", false, ""},
-        {"developer", "{% if messages[0].role == 'developer' %}{% endif %}", false, "developer"},
+         false, "", false},
+        {"null", "{% for m in messages %}{{ m.content or '' }}{% endfor %}", false, "", false},
+        {"neither", "x", false, "", false},
+        {"developer", "{% if messages[0].role == 'developer' %}{% endif %}", false, "developer", false},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s", rows[i].label);
         ChatModel m = open_model(rows[i].template);
         CHECK_INT_EQ(rows[i].parts, m.content_parts);
+        CHECK_INT_EQ(rows[i].no_null, m.no_null_content);
         CHECK_STR_EQ(rows[i].developer, m.developer_role);
     }
 }

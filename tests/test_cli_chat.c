@@ -452,6 +452,8 @@ TEST(cli_chat_commands) {
         {"/regenerate\r", "first token"},
         {"/undo\r", "are taken back."},
         {"/clear\r", "A new conversation."},
+        {"/system\r", "Be brief.\r\n\r\n"}, // which stays
+        {"/system none\r/system\r", "There is no system message."},
         {"/nope\r", "/nope is no command"},
         {"//x\r", "first token"},
         {"a\\\rb\r", "first token"},

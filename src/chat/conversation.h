@@ -28,6 +28,7 @@ typedef struct {
     const char *developer_role; // what a message of role developer becomes: "developer" where the template
                                 // knows it, else "system". NULL: "system"
     bool content_parts;         // the template reads content as a list of parts alone
+    bool no_null_content;       // the template would print a content that is null; it gets an empty one
 } ConversationInput;
 
 // OpenAI's chat completions: messages, tools, tool_choice (where it is "none" the tools are hidden),

@@ -56,9 +56,9 @@ static bool put_assistant(Maker *m, const Place *at, const JsonNode *message) {
         !read_optional_string(m, at, message, "refusal", &refusal))
         return false;
     json_build_key(&m->b, STR("content"));
-    // Without content a message of calls has none, which templates ask for; any other is empty.
+    // Without content a message of calls has none; any other is empty.
     if (!content && refusal.ptr) put_content_text(m, refusal);
-    else if (!content && has_calls) json_build_null(&m->b);
+    else if (!content && has_calls) put_no_content(m);
     else if (!content) put_content_text(m, STR(""));
     else if (!put_content(m, &content_at, content, NULL)) return false;
     // GPT-OSS's template refuses a message of calls with both content and thinking.

@@ -73,6 +73,8 @@ void put_member(Maker *m, const char *key, Str value);
 bool put_content(Maker *m, const Place *where, const JsonNode *content, const char *const *others);
 // The same of a text alone.
 void put_content_text(Maker *m, Str text);
+// Of a message of calls without any: null, which templates ask for, where the template can take it.
+void put_no_content(Maker *m);
 // The names under which templates look for the reasoning of an earlier turn.
 void put_reasoning(Maker *m, Str text, bool with_thinking);
 

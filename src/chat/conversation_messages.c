@@ -76,7 +76,7 @@ static bool put_assistant(Maker *m, const Place *content_at, const JsonNode *con
     put_member(m, "role", STR("assistant"));
     if (has_block(content, "thinking") && !put_thinking(m, content_at, content)) return false;
     json_build_key(&m->b, STR("content"));
-    if (calls && !text) json_build_null(&m->b);
+    if (calls && !text) put_no_content(m);
     else if (!put_content(m, content_at, content, assistant_blocks)) return false;
     if (calls && !put_tool_uses(m, content_at, content)) return false;
     json_build_close(&m->b);

@@ -135,6 +135,11 @@ void put_content_text(Maker *m, Str text) {
     json_build_close(&m->b);
 }
 
+void put_no_content(Maker *m) {
+    if (m->in->no_null_content) put_content_text(m, STR(""));
+    else json_build_null(&m->b);
+}
+
 // The texts of the parts, joined with line ends. transformers hands a list to the template, and templates for
 // text print it as Python shows it; so vLLM and llama.cpp join the texts first, with line ends, and clients
 // have come to expect that.

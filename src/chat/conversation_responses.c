@@ -157,7 +157,7 @@ static bool put_turn(Maker *m, Items *items) {
     bool has_calls = there && item.kind == ITEM_CALL;
     if (!has_text) {
         json_build_key(&m->b, STR("content"));
-        if (has_calls) json_build_null(&m->b);
+        if (has_calls) put_no_content(m);
         else put_content_text(m, STR(""));
     }
     if (has_calls && !put_turn_calls(m, items)) return false;

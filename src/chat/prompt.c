@@ -49,16 +49,30 @@ static bool open_templates(ChatModel *m, const GgufFile *file, Str override_sour
     return compile(m, *with_tools, arena, &m->with_tools, &ok, err);
 }
 
-// Whether a user's message shows in the prompt when its content is given as a string (or as parts).
-static bool shows_content(const ChatModel *m, bool as_parts, Arena scratch) {
-    static const char body[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"marmalade\"}]}";
+// Whether a text shows in the prompt of a conversation.
+static bool shows(const ChatModel *m, ConversationInput in, const char *body, Str part, Arena scratch) {
     const JsonNode *variables;
-    ConversationInput in = {.content_parts = as_parts};
     TemplateText text;
     Error ignored;
     in.root = json_parse(str_from_c(body), &scratch, &(JsonLimits){0}, &ignored);
     return in.root && conversation_from_chat(&in, &scratch, &variables, &ignored) &&
-           chat_render(m, variables, 0, &scratch, &text, &ignored) && contains(text.text, STR("marmalade"));
+           chat_render(m, variables, 0, &scratch, &text, &ignored) && contains(text.text, part);
+}
+
+// What the template makes of contents is tried out.
+static void probe(ChatModel *m, Arena scratch) {
+    static const char said[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"marmalade\"}]}";
+    static const char called[] =
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":null,"
+        "\"tool_calls\":[{\"id\":\"123456789\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},"
+        "{\"role\":\"tool\",\"tool_call_id\":\"123456789\",\"content\":\"b\"}]}";
+    ConversationInput text = {0}, parts = {.content_parts = true}, empty = {.no_null_content = true};
+    // Templates of models that see pictures may read parts alone, and would show nothing of a string.
+    m->content_parts =
+        !shows(m, text, said, STR("marmalade"), scratch) && shows(m, parts, said, STR("marmalade"), scratch);
+    // Others print Python's word for null, where the message has calls instead of a content.
+    m->no_null_content =
+        shows(m, text, called, STR("None"), scratch) && !shows(m, empty, called, STR("None"), scratch);
 }
 
 bool chat_model_open(const GgufFile *file, const Tokenizer *t, Str override_source, const char *tool_format,
@@ -70,15 +84,15 @@ bool chat_model_open(const GgufFile *file, const Tokenizer *t, Str override_sour
         !answer_formats_find(out->source, with_tools, t, tool_format, reasoning_format, &out->formats, err))
         return false;
     if (contains(out->source, STR("developer"))) out->developer_role = "developer";
-    // Templates of models that see pictures may read parts alone, and would show nothing of a string.
-    if (out->plain)
-        out->content_parts = !shows_content(out, false, *arena) && shows_content(out, true, *arena);
+    if (out->plain) probe(out, *arena);
     return true;
 }
 
 ConversationInput chat_model_input(const ChatModel *m, const JsonNode *root) {
-    return (ConversationInput){
-        .root = root, .developer_role = m->developer_role, .content_parts = m->content_parts};
+    return (ConversationInput){.root = root,
+                               .developer_role = m->developer_role,
+                               .content_parts = m->content_parts,
+                               .no_null_content = m->no_null_content};
 }
 
 // ---- rendering ----

@@ -23,8 +23,8 @@ typedef struct {
     Str source; // of `plain`; empty where there is none
     TemplateConstant constants[CHAT_TEMPLATE_CONSTANTS_MAX];
     uint32_t n_constants;
-    const char *developer_role; // for ConversationInput
-    bool content_parts;         // likewise
+    const char *developer_role;          // for ConversationInput
+    bool content_parts, no_null_content; // likewise
     AnswerFormats formats;
     Error missing;
 } ChatModel;

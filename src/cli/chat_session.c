@@ -8,7 +8,11 @@
 
 #include <math.h>
 
-enum { TEXTS_ARENA_MB = 1024, IDS_ARENA_MB = 512 };
+enum {
+    TEXTS_ARENA_MB = 1024,
+    IDS_ARENA_MB = 512,
+    SYSTEM_BYTES_MAX = 3 * CHAT_MESSAGE_BYTES_MAX + 1, // U+FFFD for each byte
+};
 
 // ---- set-up ----
 
@@ -33,9 +37,11 @@ static bool make_buffers(ChatSession *s, Arena *arena) {
     char *reasoning = arena_new(arena, char, CHAT_ANSWER_BYTES_MAX);
     s->texts = s->texts_empty = os_arena((size_t)TEXTS_ARENA_MB << 20);
     s->ids = os_arena((size_t)IDS_ARENA_MB << 20);
-    if (!answer || !reasoning || !s->texts.next || !s->ids.next) return false;
+    char *system = arena_new(arena, char, SYSTEM_BYTES_MAX);
+    if (!answer || !reasoning || !system || !s->texts.next || !s->ids.next) return false;
     s->answer = strbuf_from_memory(answer, CHAT_ANSWER_BYTES_MAX);
     s->reasoning = strbuf_from_memory(reasoning, CHAT_ANSWER_BYTES_MAX);
+    s->system_memory = strbuf_from_memory(system, SYSTEM_BYTES_MAX);
     s->parser = answer_parser_create(arena);
     return s->parser && detokenizer_init(&s->detokenizer, s->model->tokenizer, arena);
 }
@@ -61,13 +67,17 @@ bool chat_session_init(const Options *o, Model *m, const ChatModel *chat, ChatSe
 
 // ---- turns ----
 
-static bool keep_text(ChatSession *s, Str text, Str *out, Error *err) {
-    StrBuf b = strbuf_begin_in_arena(&s->texts);
+static void put_valid(StrBuf *b, Str text) {
     for (uint32_t codepoint; text.len;) {
         size_t length = utf8_decode(text, &codepoint);
-        strbuf_put(&b, length ? str_slice(text, 0, length) : STR("\xEF\xBF\xBD"));
+        strbuf_put(b, length ? str_slice(text, 0, length) : STR("\xEF\xBF\xBD"));
         text = str_slice(text, length ? length : 1, text.len);
     }
+}
+
+static bool keep_text(ChatSession *s, Str text, Str *out, Error *err) {
+    StrBuf b = strbuf_begin_in_arena(&s->texts);
+    put_valid(&b, text);
     bool ok = !b.truncated;
     *out = strbuf_end_in_arena(&b, &s->texts);
     return ok || error_set(err, ERR_USAGE, "the conversation's memory is full; /clear begins another");
@@ -88,18 +98,18 @@ bool chat_session_say(ChatSession *s, Str text, Error *err) {
     return true;
 }
 
+// In memory of its own: it outlives conversations.
 bool chat_session_set_system(ChatSession *s, Str text, Error *err) {
     if (text.len > CHAT_MESSAGE_BYTES_MAX) return error_set(err, ERR_USAGE, "the text is too long");
-    return keep_text(s, text, &s->system.text, err);
+    s->system_memory.len = 0;
+    put_valid(&s->system_memory, text);
+    s->system.text = strbuf_str(&s->system_memory);
+    return true;
 }
 
 void chat_session_clear(ChatSession *s) {
-    Str system = s->system.text; // (moves to the front of the memory)
     s->n_turns = 0;
     s->texts = s->texts_empty;
-    char *kept = arena_new(&s->texts, char, system.len + 1);
-    if (kept && system.len) memmove(kept, system.ptr, system.len);
-    s->system.text = (Str){kept, kept ? system.len : 0};
 }
 
 bool chat_session_undo(ChatSession *s, bool message_too) {

@@ -28,7 +28,8 @@ typedef struct {
     Arena texts, texts_empty; // of the turns; as it was at first
     Arena ids;                // scratch: a prompt's ids
     StrBuf answer, reasoning; // of the answer in the making
-    ChatTurn system;          // text empty: none
+    StrBuf system_memory;
+    ChatTurn system; // text empty: none
     ChatTurn turns[CHAT_TURNS_MAX];
     uint32_t n_turns;
     TurnsSetting settings[CHAT_SETTINGS_MAX];
