@@ -4,7 +4,6 @@
 #include "answer_run.h"
 #include "fuzz_targets.h"
 #include "json/json_writer.h"
-#include "json/json_writer.h"
 #include "os/os.h"
 #include "runner.h"
 #include "template/template.h"

@@ -526,3 +526,8 @@ TEST(api_request_time_of_a_32_kib_prompt) {
 TEST(api_request_fuzz_corpus) {
     CHECK(fuzz_replay("request", fuzz_request, 500) >= 6);
 }
+
+// The same of tests/fuzz/fuzz_generate.c.
+TEST(api_generate_fuzz_corpus) {
+    CHECK(fuzz_replay("generate", fuzz_generate, 500) >= 8);
+}

@@ -250,26 +250,32 @@ TEST(http_stream_of_a_slow_reader_is_lost_alone) {
     CHECK_INT_EQ(1, h->shared.lost_responses);
 }
 
-// Room for the end of the stream is always kept, however full the output is.
-TEST(http_stream_fills_the_output_to_the_last_byte) {
+// Sends one piece that leaves just enough room for the end of the stream, and the end.
+static void fill_output(bool (*send)(HttpExchange exchange, Str events), size_t most) {
     Harness *h = harness_open(NULL);
-    static char bytes[HTTP_STREAM_BEHIND_MAX];
-    memset(bytes, 'y', sizeof bytes);
+    static char bytes[HTTP_OUTPUT_BYTES_MAX];
+    memset(bytes, 'y', most);
     for (size_t less = 0; less < 400; less++) {
         harness_reopen(h);
         h->answer = ANSWER_LATER;
         harness_feed(h, STR(GET "\r\n"), 100);
         CHECK(http_stream_begin(h->exchange, NULL, 0));
-        if (!http_stream_send(h->exchange, (Str){bytes, sizeof bytes - less})) continue;
+        if (!send(h->exchange, (Str){bytes, most - less})) continue;
         CHECK(http_stream_end(h->exchange));
         size_t total = 0;
         for (Str out; (out = http_connection_output(&h->connection)).len; total += out.len) {
             http_connection_sent(&h->connection, out.len);
         }
-        CHECK(total > sizeof bytes - less && total <= sizeof bytes);
+        CHECK(total > most - less && total <= most);
         return;
     }
     FAIL("nothing fits");
+}
+
+// Room for the end of the stream is always kept, however full the output is.
+TEST(http_stream_fills_the_output_to_the_last_byte) {
+    fill_output(http_stream_send, HTTP_STREAM_BEHIND_MAX);
+    fill_output(http_stream_send_whole, HTTP_OUTPUT_BYTES_MAX);
 }
 
 // Pieces of changing size go in, pieces of another size come out, and the ring never runs empty in between.

@@ -73,7 +73,8 @@ TEST(detokenizer_drops_the_leading_space_of_a_text_only) {
 
 // ---- stop strings ----
 
-// Pushes the text in pieces of `size` bytes; the output holds what was released, then "!" if it was stopped.
+// Pushes the text in pieces of `size` bytes; the output holds what was released, then "!" if it was
+// stopped, by the string that is said to be the one.
 static void run_stops(const Str *stops, size_t count, Str text, size_t size, StrBuf *out) {
     StopMatcher m;
     Error err;
@@ -89,7 +90,9 @@ static void run_stops(const Str *stops, size_t count, Str text, size_t size, Str
     }
     strbuf_put(out, stop_matcher_flush(&m));
     CHECK_INT_EQ(0, stop_matcher_flush(&m).len);
-    if (stopped) strbuf_put_char(out, '!');
+    if (!stopped) return;
+    CHECK(str_starts_with(str_slice(text, out->len, text.len), stops[m.found]));
+    strbuf_put_char(out, '!');
 }
 
 TEST(stop_matcher_finds_stops_across_pieces) {

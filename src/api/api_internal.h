@@ -228,6 +228,9 @@ void api_fail_jobs(Api *api, const Error *err);
 
 // ---- the OpenAI and Anthropic routes, a file each ----
 
+extern const ApiDialect api_chat_dialect, api_completions_dialect, api_responses_dialect,
+    api_messages_dialect;
+
 void api_chat_completions(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
 void api_completions(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);
 void api_responses(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter);

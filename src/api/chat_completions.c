@@ -313,7 +313,7 @@ static void answer(Api *api, ApiRequest *r) {
     openai_reply(api, r, &text);
 }
 
-static const ApiDialect dialect = {
+const ApiDialect api_chat_dialect = {
     .name = "chat.completions",
     .errors = ERRORS_OPENAI,
     .queues = true,
@@ -331,5 +331,5 @@ static const ApiDialect dialect = {
 
 void api_chat_completions(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter) {
     (void)parameter;
-    api_accept(api, exchange, request, &dialect);
+    api_accept(api, exchange, request, &api_chat_dialect);
 }

@@ -318,7 +318,7 @@ static void answer(Api *api, ApiRequest *r) {
     openai_reply(api, r, &text);
 }
 
-static const ApiDialect dialect = {
+const ApiDialect api_completions_dialect = {
     .name = "completions",
     .errors = ERRORS_OPENAI,
     .queues = true,
@@ -336,5 +336,5 @@ static const ApiDialect dialect = {
 
 void api_completions(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter) {
     (void)parameter;
-    api_accept(api, exchange, request, &dialect);
+    api_accept(api, exchange, request, &api_completions_dialect);
 }

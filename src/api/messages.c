@@ -371,7 +371,7 @@ static void answer_count(Api *api, ApiRequest *r) {
 
 // ---- both routes ----
 
-static const ApiDialect dialect = {
+const ApiDialect api_messages_dialect = {
     .name = "messages",
     .errors = ERRORS_ANTHROPIC,
     .queues = true,
@@ -397,7 +397,7 @@ static const ApiDialect count_dialect = {
 
 void api_messages(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter) {
     (void)parameter;
-    api_accept(api, exchange, request, &dialect);
+    api_accept(api, exchange, request, &api_messages_dialect);
 }
 
 void api_count_tokens(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter) {

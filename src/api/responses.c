@@ -527,7 +527,7 @@ static void answer(Api *api, ApiRequest *r) {
     (void)http_stream_end(r->exchange); // gone: on_closed says so
 }
 
-static const ApiDialect dialect = {
+const ApiDialect api_responses_dialect = {
     .name = "responses",
     .errors = ERRORS_OPENAI,
     .queues = true,
@@ -544,5 +544,5 @@ static const ApiDialect dialect = {
 
 void api_responses(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter) {
     (void)parameter;
-    api_accept(api, exchange, request, &dialect);
+    api_accept(api, exchange, request, &api_responses_dialect);
 }

@@ -103,6 +103,7 @@ assert [b["type"] for b in whole["content"]] == ["thinking", "text", "tool_use",
 client = anthropic.Anthropic(base_url=f"http://127.0.0.1:{port}", api_key="none")
 message = client.messages.create(**request)
 assert message.content[1].text == "See" and message._request_id and message.stop_reason == "tool_use"
+assert client.beta.messages.create(**request, betas=["some-beta-2025-01-01"]).content[1].text == "See"
 for cut in 1000, 45, 30:  # within calls and between them
     with client.messages.stream(**request | {"max_tokens": cut}) as stream:
         said = "".join(stream.text_stream)

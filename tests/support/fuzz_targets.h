@@ -22,6 +22,10 @@ void fuzz_json(const uint8_t *data, size_t size);
 // The body of POST /execute: what is taken keeps to the table's ranges, and what is refused says of which
 // field without repeating a text.
 void fuzz_request(const uint8_t *data, size_t size);
+// A byte that picks the API (chat completions, completions, Responses, Messages), and a request's body: what
+// is taken keeps to the tables' ranges and asks for answers that there can be, and what is refused says of
+// which field without repeating a text.
+void fuzz_generate(const uint8_t *data, size_t size);
 // The first byte chooses how the rest is cut into pieces and how requests are answered: the outcome must not
 // depend on the pieces.
 void fuzz_http(const uint8_t *data, size_t size);
