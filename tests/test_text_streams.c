@@ -166,7 +166,9 @@ TEST(stop_matcher_refuses_bad_strings) {
     memset(longest, 'x', sizeof longest);
     const Str good = {longest, STOP_STRING_BYTES_MAX},
               rows[][1] = {{{longest, 0}}, {{longest, sizeof longest}}};
-    const Str five[5] = {good, good, good, good, good};
+    Str many[STOP_STRINGS_MAX + 1];
+    for (size_t i = 0; i < COUNT_OF(many); i++)
+        many[i] = good;
     StopMatcher m;
     Error err = {0};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -174,8 +176,8 @@ TEST(stop_matcher_refuses_bad_strings) {
         CHECK_INT_EQ(ERR_INVALID_REQUEST, err.code);
         CHECK_STR_EQ("stop", err.field);
     }
-    CHECK(!stop_matcher_init(&m, five, 5, vectors_arena(), &err));
-    REQUIRE(stop_matcher_init(&m, five, 4, vectors_arena(), &err));
+    CHECK(!stop_matcher_init(&m, many, STOP_STRINGS_MAX + 1, vectors_arena(), &err));
+    REQUIRE(stop_matcher_init(&m, many, STOP_STRINGS_MAX, vectors_arena(), &err));
     // One byte less than a stop string is held back and comes out at the end.
     for (size_t i = 0; i + 1 < STOP_STRING_BYTES_MAX; i++) {
         StopOutput o = stop_matcher_push(&m, STR("x"));
