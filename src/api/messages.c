@@ -21,7 +21,6 @@ const FieldTable messages_fields = {rules, COUNT_OF(rules), .null_is_absent = tr
 static const RefusalRule refused[] = {
     {"container", 0, NULL, "nothing is run here"},
     {"mcp_servers", 0, NULL, "call them yourself and give their tools as tools"},
-    {"context_management", 0, NULL, "shorten the conversation yourself"},
     {"output_format", 0, "text", "structured output is not supported yet"},
     {"n", 1, NULL, "a message is one answer"},
 };
@@ -38,6 +37,23 @@ static bool check_output_config(const JsonNode *root, Error *err) {
     if (is_text_format(json_get(config, STR("format")))) return true;
     return field_refuse(err, "output_config.format",
                         "is not supported; structured output is not supported yet");
+}
+
+// Edits that drop parts of a long conversation are refused. Clients also send one that says to keep what is
+// kept here anyway.
+static bool check_context_edits(const JsonNode *root, Error *err) {
+    const JsonNode *edits = json_get(json_get(root, STR("context_management")), STR("edits"));
+    if (!json_is(edits, JSON_ARRAY)) return true;
+    for (const JsonNode *e = json_first(edits); e != json_end(edits); e = json_next(e)) {
+        Str type, keep;
+        bool keeps_all = json_read_str(json_get(e, STR("type")), &type) &&
+                         str_eq(type, STR("clear_thinking_20251015")) &&
+                         json_read_str(json_get(e, STR("keep")), &keep) && str_eq(keep, STR("all"));
+        if (!keeps_all)
+            return field_refuse(err, "context_management",
+                                "is not supported; shorten the conversation yourself");
+    }
+    return true;
 }
 
 // The choice is an object here, and says whether one call is enough.
@@ -69,7 +85,7 @@ static bool parse(const Api *api, ApiRequest *r, uint32_t nodes_max, Error *err)
     if (!root || !fields_read(&messages_fields, root, &r->limits, &r->arena, g, err) ||
         !generate_refuse(generate_refused, n_generate_refused, root, err) ||
         !generate_refuse(refused, COUNT_OF(refused), root, err) || !openai_check_model(api, g, err) ||
-        !check_output_config(root, err) || !read_choice(g, err))
+        !check_output_config(root, err) || !check_context_edits(root, err) || !read_choice(g, err))
         return false;
     const JsonNode *messages = json_get(root, STR("messages"));
     if (!json_is(messages, JSON_ARRAY))
