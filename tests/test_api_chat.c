@@ -72,6 +72,14 @@ TEST(api_chat_whole) {
          "<tool_call>{\"name\":\"look\",\"arguments\":{\"a\":1}}</tool_call>"},
         {"<tool_call>{\"name\":\"lo", "{" HI "," TOOLS "}", "choices.0.message.content",
          "<tool_call>{\"name\":\"lo"},
+        {"See <tool_call>{\"name\":\"look\",\"arguments\":{\"a\":[1,", "{" HI "," TOOLS "}",
+         "choices.0.message.content", "See <tool_call>{\"name\":\"look\",\"arguments\":{\"a\":[1,"},
+        {"See <tool_call>{\"name\":\"look\",\"arguments\":{\"a\":[1,", "{" HI "," TOOLS "}",
+         "choices.0.message.tool_calls", "nothing"},
+        {"See <tool_call>{\"name\":\"look\",\"arguments\":{\"a\":[1,", "{" HI "," TOOLS "}",
+         "choices.0.finish_reason", "stop"},
+        {"<tool_call>{\"name\":\"look\",\"arguments\":{\"a\":x}}</tool_call>!", "{" HI "," TOOLS "}",
+         "choices.0.message.content", "<tool_call>{\"name\":\"look\",\"arguments\":{\"a\":x}}</tool_call>!"},
     };
     FakeWorker *f = NULL;
     for (size_t i = 0; i < COUNT_OF(rows); i++) {

@@ -90,6 +90,20 @@ void answer_keep_token(ApiAnswer *a, const TokenLogprobs *logprobs, bool in_reas
     a->tokens++;
 }
 
+void answer_unmake_call(ApiAnswer *a, uint32_t call, Str text) {
+    for (size_t at = 0; at < a->size;) {
+        Head head;
+        memcpy(&head, a->kept + at, sizeof head);
+        bool is_its = head.kind == KEPT_CALL || head.kind == KEPT_CALL_ARGUMENTS;
+        if (is_its && head.call == call) {
+            head.kind = KEPT_NOTHING;
+            memcpy(a->kept + at, &head, sizeof head);
+        }
+        at += sizeof head + head.size;
+    }
+    answer_keep(a, KEPT_CONTENT, 0, text);
+}
+
 bool answer_next(const ApiAnswer *a, size_t *at, KeptPart *out) {
     Head head;
     if (*at >= a->size) return false;

@@ -19,6 +19,7 @@ typedef enum {
     KEPT_CALL_ARGUMENTS = ANSWER_CALL_ARGUMENTS,
     KEPT_CALL_END = ANSWER_CALL_END,
     KEPT_TOKEN = 100,
+    KEPT_NOTHING, // was taken back
 } KeptKind;
 
 typedef struct {
@@ -76,6 +77,8 @@ void answer_release(ApiAnswer *a);
 void answer_keep(ApiAnswer *a, KeptKind kind, uint32_t call, Str text);
 // `in_reasoning`: it came where the model thought, or ended that.
 void answer_keep_token(ApiAnswer *a, const TokenLogprobs *logprobs, bool in_reasoning);
+// A call that broke becomes content: the text that it was made of.
+void answer_unmake_call(ApiAnswer *a, uint32_t call, Str text);
 // From *at = 0 on. False at the end. The text is valid as long as the answer.
 bool answer_next(const ApiAnswer *a, size_t *at, KeptPart *out);
 bool answer_has(const ApiAnswer *a, KeptKind kind);

@@ -156,7 +156,7 @@ static void take_part(void *context, const AnswerPart *part) {
     Context *c = context;
     AnswerPart shown;
     if (!chat_shows_part(&c->r->fields.generate, part, &shown)) return;
-    answer_keep(&c->mine->answer, (KeptKind)shown.kind, shown.call, shown.text);
+    chat_keep_part(&c->r->fields.generate, &c->mine->answer, &shown);
     if (c->r->fields.generate.stream) send_part(c, &shown);
 }
 

@@ -135,3 +135,9 @@ bool chat_shows_part(const GenerateRequest *g, const AnswerPart *part, AnswerPar
     }
     return part->kind == ANSWER_CONTENT || !g->one_call || part->call == 0;
 }
+
+void chat_keep_part(const GenerateRequest *g, ApiAnswer *a, const AnswerPart *shown) {
+    if (shown->kind != ANSWER_CALL_END) answer_keep(a, (KeptKind)shown->kind, shown->call, shown->text);
+    else if (shown->broken && shown->text.len && !g->stream) answer_unmake_call(a, shown->call, shown->text);
+    else answer_keep(a, KEPT_CALL_END, shown->call, (Str){0});
+}

@@ -30,6 +30,8 @@ MUST_CHECK bool chat_encode_conversation(Api *api, ApiRequest *r, ConversationRe
 
 // I/O thread, when a job starts.
 void chat_begin_answer(Api *api, const ApiRequest *r, ApiJob *mine, bool keeps);
+// Keeps a part that is shown. In a whole answer a call that broke is content.
+void chat_keep_part(const GenerateRequest *g, ApiAnswer *a, const AnswerPart *shown);
 // Whether the client is shown a part, and as what: reasoning may be content, and of several calls the first
 // may be enough.
 bool chat_shows_part(const GenerateRequest *g, const AnswerPart *part, AnswerPart *shown);

@@ -153,6 +153,10 @@ struct AnswerParser {
     uint32_t length, at;
     HeldMark marks[ANSWER_HELD_MARKS_MAX];
     uint32_t n_marks;
+
+    char call_text[ANSWER_HELD_BYTES_MAX]; // what the open call was made of, if it fits
+    uint32_t call_length;
+    bool call_is_long;
 };
 
 typedef enum { MATCH_NO, MATCH_PART, MATCH_YES } Match;

@@ -40,9 +40,17 @@ bool answer_take_byte(AnswerParser *p, char c) {
     return true;
 }
 
+static void remember_call(AnswerParser *p, uint32_t bytes) {
+    if (bytes > sizeof p->call_text - p->call_length) p->call_is_long = true;
+    if (p->call_is_long) return;
+    memcpy(p->call_text + p->call_length, p->window, bytes);
+    p->call_length += bytes;
+}
+
 void answer_drop(AnswerParser *p, uint32_t bytes) {
     uint32_t kept = 0;
     if (bytes == 0) return;
+    if (p->call_is_open) remember_call(p, bytes);
     memmove(p->window, p->window + bytes, p->length - bytes);
     p->length -= bytes;
     p->at = p->at > bytes ? p->at - bytes : 0;
@@ -174,16 +182,21 @@ void answer_begin_call(AnswerParser *p) {
     p->n_begun++;
     send(p, ANSWER_CALL, p->tools->tools[p->tool].name);
     p->call_is_open = true;
+    p->call_is_long = false;
+    p->call_length = 0;
 }
 
-static void close_call(AnswerParser *p) {
+static void close_call(AnswerParser *p, bool broken) {
+    bool has_text = broken && !p->call_is_long;
+    AnswerPart part = {.kind = ANSWER_CALL_END, .call = p->n_begun - 1, .broken = broken};
+    if (has_text) part.text = (Str){p->call_text, p->call_length};
     flush(p);
-    send(p, ANSWER_CALL_END, (Str){0});
+    p->sink.part(p->sink.context, &part);
     p->call_is_open = false;
 }
 
 void answer_end_call(AnswerParser *p) {
-    close_call(p);
+    close_call(p, false);
     p->n_whole++;
     answer_drop(p, p->at);
 }
@@ -325,7 +338,7 @@ static StepFunction *text_step(const AnswerParser *p) {
 }
 
 static void break_frame(AnswerParser *p) {
-    if (p->call_is_open) close_call(p);
+    if (p->call_is_open) close_call(p, true);
     p->in_list = p->in_section = false;
     p->text_kind = ANSWER_CONTENT;
     answer_pass_on(p, p->at);

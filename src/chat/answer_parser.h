@@ -10,11 +10,12 @@
 // How a text is cut into pieces changes how many parts come out, not what they say when joined.
 //
 // Calls. A call begins (ANSWER_CALL) as soon as its frame is sure: the function's name is known, and a tool
-// has that name. From then on its arguments come in pieces, which joined are a JSON object. What looks like a
-// call and turns out to be none, or calls what is no tool, comes out as content: all of it, the text of its
-// marks included. A call that breaks after it has begun (its arguments are no JSON, or the answer ends) ends
-// with ANSWER_CALL_END where it breaks; what follows is content, and the call does not count. What was passed
-// on of it stays passed on.
+// has that name. From then on its arguments come in pieces, which joined are a JSON object. What looks like
+// a call and turns out to be none, or calls what is no tool, comes out as content: all of it, the text of
+// its marks included. A call that breaks after it has begun (its arguments are no JSON, or the answer ends)
+// ends with ANSWER_CALL_END where it breaks; what follows is content, and the call does not count. What was
+// passed on of it stays passed on; whoever keeps a whole answer can put the text in its place that comes
+// with the end (none where it is longer than ANSWER_HELD_BYTES_MAX).
 //
 // White space at either end of reasoning, between reasoning or calls and content, and between calls is
 // dropped. All other text is passed on as it is.
@@ -34,12 +35,13 @@ typedef enum {
     ANSWER_REASONING,      // text
     ANSWER_CALL,           // a call begins: text is the function's name
     ANSWER_CALL_ARGUMENTS, // text is a piece of its arguments
-    ANSWER_CALL_END,       // no text
+    ANSWER_CALL_END,       // of one that breaks: the text that it was made of so far, marks included
 } AnswerPartKind;
 
 typedef struct {
     AnswerPartKind kind;
     uint32_t call; // from 0, of the last three
+    bool broken;   // ANSWER_CALL_END: the call does not count
     Str text;      // valid during the call
 } AnswerPart;
 
