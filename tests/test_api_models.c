@@ -6,6 +6,9 @@
 #include "os/os_net.h"
 #include "runner.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
 static const HttpHeader anthropic = {{"Anthropic-Version", 17}, {"2023-06-01", 10}};
 
 TEST(api_models_answers) {
@@ -125,5 +128,15 @@ TEST(api_introspect_answers) {
     os_net_close(socket);
     CHECK_INT_EQ(202, ask(f, "POST", "/cancel", "{\"job_id\":\"a\"}").status);
     read_until(s, NULL);
+    shut_down(f);
+}
+
+TEST(api_models_as_clients_list_them) {
+    test_needs_python("openai, anthropic");
+    FakeWorker *f = fake_worker_start(&(FakeConfig){0});
+    char command[1024];
+    snprintf(command, sizeof command, "python3 %s %u", test_data_path("support/check_models.py"),
+             fake_port(f));
+    CHECK_INT_EQ(0, system(command));
     shut_down(f);
 }
