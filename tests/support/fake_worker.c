@@ -20,6 +20,10 @@ struct FakeWorker {
     Arch arch;
     int32_t script[SCRIPT_TOKENS_MAX];
     uint32_t n_script;
+    int32_t *repeats[JOBS_MAX]; // with repeats_prompt: a script for each slot; NULL: the one above
+    uint32_t n_repeats[JOBS_MAX];
+    char *prompt;                          // likewise: room for a prompt's text
+    Arena repeat_scratch, encode_scratch;  // likewise: to encode it
     uint32_t drawn[JOBS_MAX]; // of each slot's sequence
     StepResult result;
     SamplerParams params[JOBS_MAX]; // of each slot's sequence
@@ -40,10 +44,50 @@ struct FakeWorker {
 
 // ---- the backend ----
 
+// The last text between the marks, which may have been several tokens. Empty: there is none.
+static Str find_repeated(FakeWorker *f, const SequenceStart *start) {
+    static const char begin[] = "[say]", end[] = "[/say]";
+    size_t length = 0;
+    Str found = {0};
+    for (uint32_t i = 0; i < start->n_prompt; i++) {
+        Str piece = tokenizer_piece(f->tokenizer, start->tokens[i], false);
+        memcpy(f->prompt + length, piece.ptr, piece.len);
+        length += piece.len;
+    }
+    const char *last = f->prompt + length;
+    for (const char *at = f->prompt; at < last;) {
+        const char *from = memmem(at, (size_t)(last - at), begin, sizeof begin - 1);
+        if (!from) break;
+        from += sizeof begin - 1;
+        const char *to = memmem(from, (size_t)(last - from), end, sizeof end - 1);
+        if (!to) break;
+        found = (Str){from, (size_t)(to - from)};
+        at = to;
+    }
+    return found;
+}
+
+// In what is repeated, the text of a control token stands for the token: so a client decides what it is told.
+static bool begin_repeating(FakeWorker *f, uint32_t slot, const SequenceStart *start, Error *err) {
+    Str text = find_repeated(f, start);
+    f->n_repeats[slot] = 0;
+    if (!text.ptr) return true;
+    Arena scratch = f->repeat_scratch;
+    TokenIds ids;
+    if (!tokenizer_encode(f->tokenizer, text, TOKENIZER_PARSE_SPECIAL, &scratch, f->encode_scratch, &ids, err))
+        return false;
+    if (ids.count + 1 > SCRIPT_TOKENS_MAX) return error_set(err, ERR_INVALID_REQUEST, "too much to say");
+    memcpy(f->repeats[slot], ids.ptr, ids.count * sizeof *ids.ptr);
+    f->repeats[slot][ids.count] = tokenizer_eos(f->tokenizer);
+    f->n_repeats[slot] = (uint32_t)ids.count + 1;
+    return true;
+}
+
 static bool fake_begin(Backend *b, uint32_t slot, const SequenceStart *start, Error *err) {
     FakeWorker *f = (FakeWorker *)b;
     uint32_t code = atomic_load(&f->fail_code);
-    f->drawn[slot] = (uint32_t)min_u64(start->n_drawn, f->n_script - 1);
+    if (f->config.repeats_prompt && !begin_repeating(f, slot, start, err)) return false;
+    f->drawn[slot] = start->n_drawn;
     f->params[slot] = start->params;
     return !code || error_set(err, (ErrCode)code, "the script says so");
 }
@@ -60,6 +104,14 @@ static const TokenLogprobs *make_logprobs(FakeWorker *f, uint32_t slot, int32_t 
     return l;
 }
 
+// The script's last token is drawn again and again.
+static int32_t next_token(FakeWorker *f, uint32_t slot) {
+    bool repeats = f->n_repeats[slot] != 0;
+    const int32_t *script = repeats ? f->repeats[slot] : f->script;
+    uint32_t last = (repeats ? f->n_repeats[slot] : f->n_script) - 1, at = f->drawn[slot]++;
+    return atomic_load(&f->nan) ? TOKEN_INVALID : script[min_u64(at, last)];
+}
+
 static bool fake_step(Backend *b, const Step *step, Error *err) {
     FakeWorker *f = (FakeWorker *)b;
     uint32_t code = atomic_load(&f->fail_code);
@@ -70,8 +122,7 @@ static bool fake_step(Backend *b, const Step *step, Error *err) {
     for (uint32_t i = 0; i < step->n_sequences; i++) {
         const StepSequence *s = &step->sequences[i];
         if (!s->n_draws) continue;
-        int32_t token = atomic_load(&f->nan) ? TOKEN_INVALID : f->script[f->drawn[s->slot]];
-        if (f->drawn[s->slot] + 1 < f->n_script) f->drawn[s->slot]++;
+        int32_t token = next_token(f, s->slot);
         f->result.runs[f->result.n_runs++] = (StepRun){
             .slot = s->slot, .n_tokens = 1, .tokens = {token}, .logprobs = make_logprobs(f, s->slot, token)};
     }
@@ -117,6 +168,18 @@ static void make_script(FakeWorker *f) {
     if (f->config.script) f->script[f->n_script++] = tokenizer_eos(f->tokenizer);
 }
 
+static void make_room_to_repeat(FakeWorker *f) {
+    uint64_t prompt_bytes = (uint64_t)f->config.context * tokenizer_piece_bytes_max(f->tokenizer);
+    f->prompt = os_reserve(prompt_bytes);
+    f->repeat_scratch = os_arena(tokenizer_encode_ids_bytes(f->tokenizer, prompt_bytes));
+    f->encode_scratch = os_arena(tokenizer_encode_scratch_bytes(f->tokenizer, prompt_bytes));
+    for (uint32_t i = 0; i < f->config.n_jobs; i++) {
+        f->repeats[i] = arena_new(&f->arena, int32_t, SCRIPT_TOKENS_MAX);
+        REQUIRE(f->repeats[i]);
+    }
+    REQUIRE(f->prompt);
+}
+
 static _Atomic uint64_t clock_ahead_ns;
 
 static uint64_t advanced_ns(void) {
@@ -158,6 +221,7 @@ static FakeWorker *make(const FakeConfig *config) {
         f->backend.info.driver_version = "580.1";
     }
     make_script(f);
+    if (c->repeats_prompt) make_room_to_repeat(f);
     must(engine_create(&f->backend, &f->plan, c->n_jobs, &f->arena, &f->engine, &err), &err);
     must(bridge_init(&f->bridge, c->n_jobs, c->n_queued, api_job_arena_bytes(c->context), &f->arena, &err),
          &err);
@@ -219,7 +283,7 @@ FakeWorker *fake_worker_start(const FakeConfig *config) {
         .tokenizer = f->tokenizer,
         .log = config->log,
         .started_ns = os_monotonic_ns(),
-        .max_tokens_out = 2048,
+        .max_tokens_out = config->max_tokens_out ? config->max_tokens_out : 2048,
         .max_prompt_chars = PROMPT_CHARACTERS_MAX,
         .inference_timeout_sec = config->timeout_sec ? config->timeout_sec : 300,
         .shutdown_grace_ms = config->grace_ms,

@@ -14,6 +14,7 @@
 
 typedef struct {
     const char *script;        // the text to generate, control tokens too; NULL: the same letter for ever
+    bool repeats_prompt;       // instead of the script, the prompt's last text between [say] and [/say], if any
     uint32_t n_jobs;           // 0: 1
     uint32_t n_queued;         // jobs that may wait for a slot
     const char *chat_template; // Jinja; NULL: the model has none
@@ -25,6 +26,7 @@ typedef struct {
     uint32_t step_ms;         // how long a step of the backend takes
     uint32_t timeout_sec;     // 0: 300
     uint32_t grace_ms;        // 0: the usual
+    uint32_t max_tokens_out;  // 0: 2048
     const char *tokens;       // bearer tokens, a line each; NULL: none required
     const char *cors_origin;  // NULL: none
     const char *allowed_host; // NULL: none
