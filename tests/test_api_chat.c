@@ -254,6 +254,13 @@ TEST(api_chat_too_long_has_its_own_code) {
     Answer a = ask(f, "POST", CHAT, body);
     CHECK_INT_EQ(400, a.status);
     CHECK_STR_EQ("context_length_exceeded", json_text_at(json_root(a.body), "error.code"));
+    // Clients look for these words.
+    CHECK(text_contains(json_text_at(json_root(a.body), "error.message"),
+                        "is longer than the model's context length: messages: "));
+    snprintf(body + length + 1000, 32, "\"}],\"max_tokens\":9}");
+    a = ask(f, "POST", "/v1/messages", body);
+    CHECK_INT_EQ(400, a.status);
+    CHECK(text_contains(json_text_at(json_root(a.body), "error.message"), "prompt is too long: messages: "));
     shut_down(f);
 }
 

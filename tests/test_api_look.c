@@ -159,7 +159,7 @@ TEST(api_look_long_texts) {
         const char *count; // or the error's code
     } rows[] = {
         {60000, 200, "60000"},     {70000, 200, "70000"},
-        {2000000, 200, "2000000"}, {10000000, 400, "context_length_exceeded"},
+        {2000000, 200, "2000000"}, {10000000, 400, "INVALID_REQUEST"},
         {70000, 200, "70000"}, // the memory is there again
     };
     FakeWorker *f = start();

@@ -9,6 +9,7 @@
 #include "runner.h"
 #include "worker_process.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -46,6 +47,14 @@ static Workers start_workers(void) {
     };
 }
 
+// Where the packages are (clients/requirements.txt); what is not there may be on the machine.
+static void need(const char *module) {
+    if (test_is_sanitized()) SKIP("other people's clients and routers: the plain run has them");
+    setenv("PYTHONPATH", test_root_path("build/clients"), 1);
+    setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True", 1); // it asks the network otherwise
+    test_needs_python(module);
+}
+
 static void run_program(const char *name, const char *arguments) {
     char command[8192];
     snprintf(command, sizeof command, "exec python3 %s/%s %s", test_data_path("clients"), name, arguments);
@@ -54,8 +63,7 @@ static void run_program(const char *name, const char *arguments) {
 
 static void run_with_workers(const char *name, const char *module) {
     char ports[64];
-    if (test_is_sanitized()) SKIP("other people's clients: the plain run has them");
-    test_needs_python(module);
+    need(module);
     Workers w = start_workers();
     snprintf(ports, sizeof ports, "%u %u %u", fake_port(w.quick), fake_port(w.slow), fake_port(w.strict));
     run_program(name, ports);
@@ -65,6 +73,10 @@ TEST_SLOW(clients_openai, 180) {
     run_with_workers("check_openai.py", "openai");
 }
 
+TEST_SLOW(clients_anthropic, 180) {
+    run_with_workers("check_anthropic.py", "anthropic");
+}
+
 TEST_SLOW(clients_langchain, 180) {
     run_with_workers("check_langchain.py", "langchain_openai");
 }
@@ -72,4 +84,95 @@ TEST_SLOW(clients_langchain, 180) {
 // The package and the proxy.
 TEST_SLOW(clients_litellm, 400) {
     run_with_workers("check_litellm.py", "litellm");
+}
+
+// ---- routers, in front of two worker processes ----
+
+static void run_router(const char *kind, const char *module) {
+    char arguments[4096];
+    need(module);
+    snprintf(arguments, sizeof arguments, "%s %s %s %s", kind, test_program_path(), tiny_model_file(),
+             test_data_path("clients/template.jinja"));
+    run_program("check_routers.py", arguments);
+}
+
+TEST_SLOW(clients_vllm_router, 400) {
+    run_router("vllm", "vllm_router");
+}
+
+TEST_SLOW(clients_sglang_router, 400) {
+    run_router("sglang", "sglang_router");
+}
+
+// ---- many at once, and the end under load ----
+
+// SOAK_CHATS=10000 for the long one.
+TEST_SLOW(clients_soak_leaves_no_memory, 900) {
+    const char *given = getenv("SOAK_CHATS");
+    uint64_t chats = 1000;
+    char flags[4096], command[4096];
+    if (test_is_sanitized()) SKIP("memory is not the program's own there");
+    if (given) REQUIRE(str_parse_u64(str_from_c(given), &chats));
+    snprintf(flags, sizeof flags, "--max-jobs 8 --chat-template %s",
+             test_data_path("clients/template.jinja"));
+    Server s = server_start(tiny_model_file(), flags);
+    snprintf(command, sizeof command, "exec python3 %s %u %d 1000 %llu", test_data_path("clients/soak.py"),
+             s.port, (int)s.process.pid, (unsigned long long)chats);
+    CHECK_INT_EQ(0, system(command));
+    kill(s.process.pid, SIGTERM);
+    CHECK_INT_EQ(0, process_wait(s.process));
+}
+
+typedef struct {
+    Server server;
+    OsThread thread;
+    uint16_t status;
+    Str answer;
+} Chat;
+
+static void *ask_chat(void *argument) {
+    Chat *c = argument;
+    c->answer = server_ask(c->server, "POST", "/v1/chat/completions",
+                           "{\"messages\":[{\"role\":\"user\",\"content\":\"Tell me.\"}],\"max_tokens\":100,"
+                           "\"ignore_eos\":true}",
+                           &c->status);
+    return NULL;
+}
+
+static uint64_t number_after(Str text, const char *words) {
+    const char *at = memmem(text.ptr, text.len, words, strlen(words));
+    return CHECK(at != NULL) ? strtoull(at + strlen(words), NULL, 10) : 0;
+}
+
+// SIGTERM while chats run and wait: all are answered, and the worker ends by itself.
+TEST(clients_drain_answers_what_waits) {
+    enum { CHATS = 20 };
+    static Chat chats[CHATS];
+    Error err;
+    char flags[4096];
+    uint16_t status;
+    snprintf(flags, sizeof flags, "--max-jobs 2 --chat-template %s",
+             test_data_path("clients/template.jinja"));
+    Server s = server_start(tiny_model_file(), flags);
+    for (int i = 0; i < CHATS; i++) {
+        chats[i].server = s;
+        REQUIRE(os_thread_start(&chats[i].thread, "chat", ask_chat, &chats[i], &err));
+    }
+    uint64_t arrived = 0;
+    for (int tries = 0; tries < 30000 && arrived < CHATS; tries++) {
+        // What ends between the two questions is in neither answer, and counted next time.
+        arrived = number_after(server_ask(s, "GET", "/metrics", "", &status), "outcome=\"success\"} ");
+        Str health = server_ask(s, "GET", "/health", "", &status);
+        arrived += number_after(health, "\"jobs_active\":") + number_after(health, "\"jobs_queued\":");
+    }
+    REQUIRE(arrived == CHATS);
+    kill(s.process.pid, SIGTERM);
+    for (int i = 0; i < CHATS; i++) {
+        os_thread_join(&chats[i].thread);
+        TEST_CASE_LABEL("chat %d", i);
+        CHECK_INT_EQ(200, chats[i].status);
+        CHECK(text_contains(chats[i].answer, "\"completion_tokens\":100,"));
+    }
+    TEST_CASE_LABEL("%s", "");
+    CHECK_INT_EQ(0, process_wait(s.process));
 }

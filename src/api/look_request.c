@@ -103,7 +103,7 @@ StrBuf look_begin_reply(ApiRequest *r) {
 bool look_end_reply(ApiRequest *r, StrBuf *text, Error *err) {
     enum { MOST = HTTP_OUTPUT_BYTES_MAX - HTTP_HEADER_BYTES_MAX };
     if (text->truncated || text->len > MOST)
-        return error_set(err, ERR_TOO_LONG,
+        return error_set(err, ERR_INVALID_REQUEST,
                          "the answer would be longer than %d KiB, as much as one to a body of %zu bytes may "
                          "have; ask for a part of the text at a time",
                          r->large < 0 ? LOOK_SMALL_REPLY_BYTES >> 10 : MOST >> 10, r->body_bytes);

@@ -14,7 +14,7 @@
 #include "api/chat_prompt.h"
 
 StrBuf look_begin_reply(ApiRequest *r);
-// ERR_TOO_LONG: the answer is longer than the request's memory or than one answer may be.
+// ERR_INVALID_REQUEST: the answer is longer than the request's memory or than one answer may be.
 MUST_CHECK bool look_end_reply(ApiRequest *r, StrBuf *text, Error *err);
 // I/O thread: sends it.
 void look_answer(Api *api, ApiRequest *r);

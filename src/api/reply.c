@@ -86,6 +86,16 @@ void api_put_error(JsonWriter *w, const Error *err, Str correlation_id) {
     json_member_str(w, "correlation_id", correlation_id);
 }
 
+// The message, after the words by which clients of an API know that a request is longer than the context: they
+// look for them in the text.
+static void put_message(JsonWriter *w, const Error *err, const char *too_long) {
+    json_key(w, "message");
+    json_open_str(w);
+    if (err->code == ERR_TOO_LONG) json_add_to_str(w, str_from_c(too_long));
+    json_add_to_str(w, str_from_c(err->message));
+    json_close_str(w);
+}
+
 // In the shape of the OpenAI API. `param` is the field, and `code` what clients tell errors apart by.
 static void put_openai_error(JsonWriter *w, const Error *err, Str correlation_id) {
     const char *type = err->code == ERR_UNAUTHORIZED              ? "authentication_error"
@@ -102,7 +112,7 @@ static void put_openai_error(JsonWriter *w, const Error *err, Str correlation_id
     bool has_field = err->field[0] && err->code != ERR_METHOD_NOT_ALLOWED;
     json_key(w, "error");
     json_open_object(w);
-    json_member_str(w, "message", str_from_c(err->message));
+    put_message(w, err, "the request is longer than the model's context length: ");
     json_member_str(w, "type", str_from_c(type));
     if (has_field) json_member_str(w, "param", str_from_c(err->field));
     else json_member_null(w, "param");
@@ -127,7 +137,7 @@ static void put_anthropic_error(JsonWriter *w, const Error *err, Str correlation
     json_key(w, "error");
     json_open_object(w);
     json_member_str(w, "type", str_from_c(type));
-    json_member_str(w, "message", str_from_c(err->message));
+    put_message(w, err, "prompt is too long: ");
     json_member_str(w, "code", str_from_c(error_info(err->code)->name));
     if (err->field[0] && err->code != ERR_METHOD_NOT_ALLOWED)
         json_member_str(w, "field", str_from_c(err->field));

@@ -1,8 +1,9 @@
-"""LangChain's ChatOpenAI. Arguments: the ports of the quick, the slow and the strict worker."""
+"""LangChain's ChatOpenAI and ChatAnthropic. Arguments: the ports of the quick, the slow and the strict worker."""
 import asyncio
 import sys
 
 from common import call, equal, say
+from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
@@ -49,3 +50,4 @@ def check_model(model):
 
 
 check_model(ChatOpenAI(model="tiny", base_url=f"http://127.0.0.1:{QUICK}/v1", api_key="none", stream_usage=True))
+check_model(ChatAnthropic(model="tiny", base_url=f"http://127.0.0.1:{QUICK}", api_key="none", max_tokens=200))

@@ -124,6 +124,29 @@ def check_completions():
     equal("xyz", text.choices[0].text)
 
 
+def check_responses():
+    answer = client.responses.create(model="tiny", input=say("Hello, wörld!"), instructions="Be kind.", store=False)
+    equal(("Hello, wörld!", "completed"), (answer.output_text, answer.status))
+    assert answer.usage.output_tokens > 3
+    with client.responses.stream(model="tiny", input=say("<think>Hm.</think>Hello!")) as stream:
+        text = "".join(e.delta for e in stream if e.type == "response.output_text.delta")
+        final = stream.get_final_response()
+    equal(("Hello!", "Hello!"), (text, final.output_text))
+    equal(["reasoning", "message"], [item.type for item in final.output])
+    flat = [{"type": "function", **WEATHER}]
+    asked = [{"role": "user", "content": say(call("get_weather", city="Rom"))}]
+    answer = client.responses.create(model="tiny", input=asked, tools=flat)
+    (item,) = answer.output
+    equal(("function_call", "get_weather", {"city": "Rom"}), (item.type, item.name, json.loads(item.arguments)))
+    asked += [item, {"type": "function_call_output", "call_id": item.call_id, "output": say("Sun.")}]
+    equal("Sun.", client.responses.create(model="tiny", input=asked, tools=flat).output_text)
+
+
+def check_models():
+    equal(["tiny"], [m.id for m in client.models.list()])
+    equal("tiny", client.models.retrieve("tiny").id)
+
+
 def check_errors():
     e = raises(openai.BadRequestError, 400, lambda: ask("x", temperature=7))
     equal("temperature", e.param)
@@ -230,6 +253,8 @@ check_chat_stream()
 check_tool_loop(stream=False)
 check_tool_loop(stream=True)
 check_completions()
+check_responses()
+check_models()
 check_errors()
 check_raw()
 check_full_and_gone()

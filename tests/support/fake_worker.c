@@ -22,9 +22,9 @@ struct FakeWorker {
     uint32_t n_script;
     int32_t *repeats[JOBS_MAX]; // with repeats_prompt: a script for each slot; NULL: the one above
     uint32_t n_repeats[JOBS_MAX];
-    char *prompt;                          // likewise: room for a prompt's text
-    Arena repeat_scratch, encode_scratch;  // likewise: to encode it
-    uint32_t drawn[JOBS_MAX]; // of each slot's sequence
+    char *prompt;                         // likewise: room for a prompt's text
+    Arena repeat_scratch, encode_scratch; // likewise: to encode it
+    uint32_t drawn[JOBS_MAX];             // of each slot's sequence
     StepResult result;
     SamplerParams params[JOBS_MAX]; // of each slot's sequence
     TokenLogprobs logprobs[JOBS_MAX];
@@ -74,7 +74,8 @@ static bool begin_repeating(FakeWorker *f, uint32_t slot, const SequenceStart *s
     if (!text.ptr) return true;
     Arena scratch = f->repeat_scratch;
     TokenIds ids;
-    if (!tokenizer_encode(f->tokenizer, text, TOKENIZER_PARSE_SPECIAL, &scratch, f->encode_scratch, &ids, err))
+    if (!tokenizer_encode(f->tokenizer, text, TOKENIZER_PARSE_SPECIAL, &scratch, f->encode_scratch, &ids,
+                          err))
         return false;
     if (ids.count + 1 > SCRIPT_TOKENS_MAX) return error_set(err, ERR_INVALID_REQUEST, "too much to say");
     memcpy(f->repeats[slot], ids.ptr, ids.count * sizeof *ids.ptr);

@@ -13,10 +13,10 @@
 #include "sched/sched.h"
 
 typedef struct {
-    const char *script;        // the text to generate, control tokens too; NULL: the same letter for ever
-    bool repeats_prompt;       // instead of the script, the prompt's last text between [say] and [/say], if any
-    uint32_t n_jobs;           // 0: 1
-    uint32_t n_queued;         // jobs that may wait for a slot
+    const char *script;  // the text to generate, control tokens too; NULL: the same letter for ever
+    bool repeats_prompt; // instead of the script, the prompt's last text between [say] and [/say], if any
+    uint32_t n_jobs;     // 0: 1
+    uint32_t n_queued;   // jobs that may wait for a slot
     const char *chat_template; // Jinja; NULL: the model has none
     const char *tool_format;   // of --tool-format; NULL: by the template
     bool strict_model_name;
