@@ -86,8 +86,8 @@ void api_put_error(JsonWriter *w, const Error *err, Str correlation_id) {
     json_member_str(w, "correlation_id", correlation_id);
 }
 
-// The message, after the words by which clients of an API know that a request is longer than the context: they
-// look for them in the text.
+// The message, after the words by which clients of an API know that a request is longer than the context:
+// they look for them in the text.
 static void put_message(JsonWriter *w, const Error *err, const char *too_long) {
     json_key(w, "message");
     json_open_str(w);

@@ -60,7 +60,7 @@ async def client(numbers):
         status, answer = await exchange(connection, "POST", path, json.dumps(body).encode())
         assert status == 200 and (end is None or end in answer), (path, status, answer[-500:])
         if end is None:
-            assert json.loads(answer)["usage"]["completion_tokens"] > 0, answer
+            assert json.loads(answer)["usage"]["prompt_tokens"] > 0, answer
     connection[1].close()
 
 
