@@ -116,8 +116,9 @@ TEST_SLOW(clients_soak_leaves_no_memory, 900) {
     snprintf(flags, sizeof flags, "--max-jobs 8 --chat-template %s",
              test_data_path("clients/template.jinja"));
     Server s = server_start(tiny_model_file(), flags);
-    snprintf(command, sizeof command, "exec python3 %s %u %d 1000 %llu", test_data_path("clients/soak.py"),
-             s.port, (int)s.process.pid, (unsigned long long)chats);
+    snprintf(command, sizeof command, "exec python3 %s %u %d %llu %llu", test_data_path("clients/soak.py"),
+             s.port, (int)s.process.pid, (unsigned long long)(chats < 4000 ? chats / 4 : 1000),
+             (unsigned long long)chats);
     CHECK_INT_EQ(0, system(command));
     kill(s.process.pid, SIGTERM);
     CHECK_INT_EQ(0, process_wait(s.process));
