@@ -129,7 +129,7 @@ TEST(api_responses_refuses_by_name) {
          "context_management: is not supported; shorten the input yourself"},
         {"{" HI ",\"n\":2}", "n", "n: is not supported; a response is one answer"},
         {"{" HI ",\"text\":{\"format\":{\"type\":\"json_schema\"}}}", "text.format",
-         "text.format: is not supported; structured output is not supported yet"},
+         "text.format: is not supported; answers cannot be held to a schema or grammar yet"},
         {"{" HI ",\"text\":{\"verbosity\":\"low\"}}", "text.verbosity",
          "text.verbosity: is not supported; say so in the instructions"},
         {"{" HI ",\"text\":\"x\"}", "text", "text: must be an object, found a string"},

@@ -106,13 +106,15 @@ void answer_unmake_call(ApiAnswer *a, uint32_t call, Str text) {
 
 bool answer_next(const ApiAnswer *a, size_t *at, KeptPart *out) {
     Head head;
-    if (*at >= a->size) return false;
-    memcpy(&head, a->kept + *at, sizeof head);
-    const char *bytes = a->kept + *at + sizeof head;
+    do {
+        if (*at >= a->size) return false;
+        memcpy(&head, a->kept + *at, sizeof head);
+        *at += sizeof head + head.size;
+    } while (head.kind == KEPT_NOTHING);
+    const char *bytes = a->kept + *at - head.size;
     *out = (KeptPart){.kind = (KeptKind)head.kind, .call = head.call};
     if (out->kind == KEPT_TOKEN) memcpy(&out->logprobs, bytes, head.size);
     else out->text = (Str){bytes, head.size};
-    *at += sizeof head + head.size;
     return true;
 }
 

@@ -21,7 +21,7 @@ const FieldTable messages_fields = {rules, COUNT_OF(rules), .null_is_absent = tr
 static const RefusalRule refused[] = {
     {"container", 0, NULL, "nothing is run here"},
     {"mcp_servers", 0, NULL, "call them yourself and give their tools as tools"},
-    {"output_format", 0, "text", "structured output is not supported yet"},
+    {"output_format", 0, "text", "answers cannot be held to a schema or grammar yet"},
     {"n", 1, NULL, "a message is one answer"},
 };
 
@@ -36,7 +36,7 @@ static bool check_output_config(const JsonNode *root, Error *err) {
     const JsonNode *config = json_get(root, STR("output_config"));
     if (is_text_format(json_get(config, STR("format")))) return true;
     return field_refuse(err, "output_config.format",
-                        "is not supported; structured output is not supported yet");
+                        "is not supported; answers cannot be held to a schema or grammar yet");
 }
 
 // Edits that drop parts of a long conversation are refused. Clients also send one that says to keep what is

@@ -52,7 +52,8 @@ static bool check_text(const JsonNode *root, Error *err) {
     if (is_absent(text)) return true;
     if (!json_is(text, JSON_OBJECT)) return field_refuse_type(err, "text", "an object", text);
     if (!is_absent(format) && !is_word(json_get(format, STR("type")), "text"))
-        return field_refuse(err, "text.format", "is not supported; structured output is not supported yet");
+        return field_refuse(err, "text.format",
+                            "is not supported; answers cannot be held to a schema or grammar yet");
     if (!is_absent(verbosity) && !is_word(verbosity, "medium"))
         return field_refuse(err, "text.verbosity", "is not supported; say so in the instructions");
     return true;
