@@ -13,6 +13,7 @@ import litellm
 import openai
 from common import WEATHER, await_idle, await_true, call, equal, get, metric, raises, say
 
+litellm.suppress_debug_info = True
 QUICK, SLOW, STRICT = map(int, sys.argv[1:4])
 TOOLS = [{"type": "function", "function": WEATHER}]
 

@@ -96,6 +96,7 @@ def ask(client, number, max_tokens=8):
         model="tiny", messages=[{"role": "user", "content": f"Number {number} of many"}], max_tokens=max_tokens,
         seed=number, logit_bias=None, extra_body={"ignore_eos": True})
     equal(max_tokens, answer.usage.completion_tokens)
+    return answer.choices[0].message.content
 
 
 def stream(client, number):
@@ -148,6 +149,9 @@ def main(folder):
             list(pool.map(lambda i: ask(client, i), range(24)))
             list(pool.map(lambda i: stream(client, i), range(8)))
         assert min(w.answered() for w in workers) > 0, [w.answered() for w in workers]
+        # The same seed gives the same text, whichever worker answers.
+        equal(1, len({ask(client, 7) for _ in range(8)}))
+        assert ask(client, 7) != ask(client, 8)
         assert sum(w.answered() for w in workers) >= 32
         print(KIND, "spread", [w.answered() for w in workers])
 
