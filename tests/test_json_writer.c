@@ -8,6 +8,7 @@
 #include "json/json_writer.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 TEST(json_writer_escapes_strings) {
     static const struct {
@@ -161,4 +162,33 @@ TEST(json_writer_output_reads_back) {
         size_t valid = utf8_valid_prefix((Str){bytes, sizeof bytes});
         REQUIRE(text.len >= valid && memcmp(text.ptr, bytes, valid) == 0);
     }
+}
+
+TEST(json_writer_f32_and_u64_read_back) {
+    char memory[64];
+    for (uint64_t i = 0; i < 100000; i++) {
+        RngBlock r = rng_philox(7, i);
+        uint32_t bits = r.word[0];
+        uint64_t whole = (r.word[1] | (uint64_t)r.word[2] << 32) >> r.word[3] % 64, read = 1;
+        float value;
+        memcpy(&value, &bits, sizeof value);
+        if (!isfinite(value)) continue;
+        StrBuf b = STRBUF(memory);
+        JsonWriter w = json_writer_begin(&b);
+        json_put_f32(&w, value);
+        REQUIRE(strtof(b.ptr, NULL) == value);
+        b = STRBUF(memory);
+        w = json_writer_begin(&b);
+        json_put_u64(&w, whole);
+        REQUIRE(str_parse_u64(strbuf_str(&b), &read) && read == whole);
+    }
+    StrBuf b = STRBUF(memory);
+    JsonWriter w = json_writer_begin(&b);
+    json_open_array(&w);
+    json_put_f32(&w, INFINITY);
+    json_put_f32(&w, -0.25f);
+    json_put_u64(&w, 0);
+    json_put_u64(&w, UINT64_MAX);
+    json_close_array(&w);
+    CHECK_STR_EQ("[null,-0.25,0,18446744073709551615]", strbuf_str(&b));
 }

@@ -120,7 +120,7 @@ void openai_put_timings(JsonWriter *w, const Api *api, const ApiRequest *r) {
 }
 
 void openai_put_logprob(JsonWriter *w, float value) {
-    json_put_f64(w, isfinite(value) ? (double)value + 0.0 : -9999.0); // (-0 becomes 0)
+    json_put_f32(w, isfinite(value) ? value + 0.0f : -9999.0f); // (-0 becomes 0)
 }
 
 static void put_token(JsonWriter *w, const Api *api, int32_t id, float logprob) {

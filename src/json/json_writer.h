@@ -33,6 +33,8 @@ void json_put_u64(JsonWriter *w, uint64_t value);
 void json_put_i64(JsonWriter *w, int64_t value);
 // The shortest of 15, 16 or 17 digits that reads back as the same double; nan and infinities become null.
 void json_put_f64(JsonWriter *w, double value);
+// With 9 digits, which read back as the same float.
+void json_put_f32(JsonWriter *w, float value);
 // With this many digits after the point, for figures that people read ("12.3").
 void json_put_fixed(JsonWriter *w, double value, int digits);
 void json_put_str(JsonWriter *w, Str value);
