@@ -334,7 +334,10 @@ static Talk talk_begin(uint32_t columns, const char *const *arguments, const cha
     const char *argv[24] = {test_program_path()};
     for (int i = 0; arguments[i]; i++)
         argv[i + 1] = arguments[i];
-    Talk t = {.screen = malloc(sizeof(Screen)), .raw = strbuf_from_memory(malloc(1 << 20), 1 << 20)};
+    enum { RAW_BYTES = 1 << 20 };
+    Talk t = {.screen = os_reserve(sizeof(Screen)),
+              .raw = strbuf_from_memory(os_reserve(RAW_BYTES), RAW_BYTES)};
+    REQUIRE(t.screen && t.raw.ptr);
     t.terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (t.terminal < 0 || grantpt(t.terminal) || unlockpt(t.terminal) ||
         ptsname_r(t.terminal, path, sizeof path))
@@ -480,13 +483,13 @@ TEST(cli_chat_ctrl_c) {
     REQUIRE(talk_await(&t, "> ", 0));
     talk_type(&t, "hi\r");
     REQUIRE(talk_await(&t, "filler", 0)); // the answer comes
-    talk_type(&t, "ignored\x03");
+    talk_type(&t, "kept\x03");            // what was typed ahead is in the next line
     CHECK(talk_await(&t, "stopped", 0));
+    CHECK(talk_await(&t, "kept", 0));
     talk_type(&t, "a line\x03\x03");
     CHECK(talk_await(&t, "Ctrl-C once more", 0));
     talk_type(&t, "\x03");
     CHECK_INT_EQ(0, talk_end(&t));
-    CHECK(!text_contains(strbuf_str(&t.raw), "ignored"));
 }
 
 TEST(cli_chat_puts_the_terminal_back) {

@@ -321,6 +321,7 @@ static double render_ns_a_step(const char *condition, Arena fixed, const JsonNod
 }
 
 TEST(template_steps_bound_the_time) {
+    if (test_is_sanitized()) SKIP("a sanitizer makes some steps slower than others");
     Arena arena = arena_of_mb(ARENA_MB);
     StrBuf json = strbuf_begin_in_arena(&arena);
     Error err;

@@ -12,7 +12,7 @@
 static const FieldRule rules[] = {
     GENERATE_RULES,
     {"max_completion_tokens", FIELD_I64, GENERATE_AT(max_completion_tokens), .least = -1,
-     .most = FIELD_I64_MOST},
+     .most = FIELD_I64_MOST, .not_zero = true},
     {"logprobs", FIELD_BOOL, GENERATE_AT(logprobs)},
     {"top_logprobs", FIELD_U64, GENERATE_AT(n_logprobs), GENERATE_GIVEN(has_n_logprobs),
      .most = LOGPROBS_MAX},

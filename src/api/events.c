@@ -115,7 +115,10 @@ static void take_event(Api *api, const JobEvent *e) {
         return;
     case EVENT_ERROR: {
         Error err;
-        error_fill(&err, e->error.code, ERROR_NO_POSITION, "%s", e->error.message);
+        bool ends = atomic_load(&job->cancel) == CANCEL_SHUTDOWN;
+        // Not the client's doing; and those of these APIs ask elsewhere then.
+        ErrCode code = ends && r->dialect->queues ? ERR_NOT_READY : e->error.code;
+        error_fill(&err, code, ERROR_NO_POSITION, "%s", e->error.message);
         api_fail_job(api, job, &err, e->tokens_out);
         return;
     }

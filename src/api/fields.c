@@ -42,6 +42,10 @@ static bool refuse_value(const char *field, Range range, double value, const cha
     strbuf_printf(&b, " %s; allowed is ", what);
     if (range.above_least) {
         strbuf_printf(&b, "more than %.15g and at most %.15g", range.least, range.most);
+    } else if (range.most == FIELD_I64_MOST && range.least == -FIELD_I64_MOST) {
+        strbuf_put(&b, STR("a whole number of 64 bits"));
+    } else if (range.most == FIELD_I64_MOST) {
+        strbuf_printf(&b, "%.15g or more", range.least);
     } else if (range.most == FIELD_U64_MOST) {
         strbuf_printf(&b, "%.15g to 18446744073709551615", range.least);
     } else {
@@ -78,8 +82,11 @@ static bool read_u64(const char *field, const JsonNode *node, Range range, uint6
     return refuse_value(field, range, number, "is no whole number in digits", err);
 }
 
-static bool read_i64(const char *field, const JsonNode *node, Range range, int64_t *out, Error *err) {
+static bool read_i64(const FieldRule *rule, const JsonNode *node, Range range, int64_t *out, Error *err) {
     double number;
+    const char *field = rule->name;
+    if (rule->not_zero && json_read_f64(node, &number) && number == 0)
+        return field_refuse(err, field, "0 is out of range; allowed is 1 or more, or -1 for no limit");
     if (json_read_i64(node, out)) return check_range(field, range, (double)*out, err);
     if (!json_read_f64(node, &number)) return field_refuse_type(err, field, "a whole number", node);
     if (!check_range(field, range, number, err)) return false;
@@ -205,7 +212,7 @@ static bool read_field(const FieldRule *rule, const JsonNode *node, const Reques
         return check_text(rule->name, *(Str *)at, range.most, rule->characters, err);
     case FIELD_BOOL: return json_read_bool(node, at) || field_refuse_type(err, rule->name, "a boolean", node);
     case FIELD_U64: return read_u64(rule->name, node, range, at, err);
-    case FIELD_I64: return read_i64(rule->name, node, range, at, err);
+    case FIELD_I64: return read_i64(rule, node, range, at, err);
     case FIELD_F64:
         if (!json_read_f64(node, at)) return field_refuse_type(err, rule->name, "a number", node);
         return check_range(rule->name, range, *(double *)at, err);

@@ -64,6 +64,7 @@ typedef struct {
     bool characters;      // strings are measured in characters, not bytes
     bool one_or_more;     // FIELD_TEXTS: one string, too
     bool may_be_empty;    // FIELD_STR, FIELD_IDS
+    bool not_zero;        // FIELD_I64: -1 means no limit, and 0 nothing
     double fallback;      // of FIELD_F64; other absent values are zero
 } FieldRule;
 

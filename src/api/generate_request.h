@@ -113,7 +113,8 @@ uint64_t generate_scratch_bytes(const Tokenizer *t);
          GENERATE_GIVEN(has_seed),                                                                        \
          .least = -FIELD_I64_MOST,                                                                        \
          .most = FIELD_I64_MOST},                                                                         \
-        {"max_tokens", FIELD_I64, GENERATE_AT(max_tokens), .least = -1, .most = FIELD_I64_MOST},          \
+        {"max_tokens",           FIELD_I64,       GENERATE_AT(max_tokens), .least = -1,                   \
+         .most = FIELD_I64_MOST, .not_zero = true},                                                       \
         {"stop", FIELD_TEXTS, GENERATE_AT(stop), .most = STOP_STRINGS_MAX, .one_or_more = true},          \
         {"stop_token_ids", FIELD_IDS, GENERATE_AT(stop_token_ids), .most = STOP_STRINGS_MAX,              \
          .may_be_empty = true},                                                                           \

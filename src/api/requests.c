@@ -160,8 +160,9 @@ static bool refuse_busy(const Api *api, const ApiRequest *r, uint32_t n, Error *
         return field_refuse(err, "n", message);
     }
     if (r->dialect->queues && n_waiting)
-        return error_set(err, ERR_BUSY, "all %u job slots are taken, and all %u places of the queue", n_slots,
-                         n_waiting);
+        return error_set(err, ERR_BUSY,
+                         "%u job%s run and %u wait%s, which are all that may (--max-jobs, --max-queued)",
+                         n_slots, plural_s(n_slots), n_waiting, n_waiting == 1 ? "s" : "");
     if (n_slots == 1) return error_set(err, ERR_BUSY, "the only job slot is taken");
     return error_set(err, ERR_BUSY, "all %u job slots are taken", n_slots);
 }

@@ -36,8 +36,9 @@ bool chat_may_style(void) {
 }
 
 void chat_print_figures(const ChatFigures *f) {
-    static const char *const ends[] = {
-        [CHAT_ENDED] = "", [CHAT_STOPPED] = "; stopped", [CHAT_CUT] = "; cut, for want of room"};
+    static const char *const ends[] = {[CHAT_ENDED] = "",
+                                       [CHAT_STOPPED] = "; stopped",
+                                       [CHAT_CUT] = "; cut: max_tokens, or the context is full"};
     if (!os_is_terminal(2) || f->n_tokens == 0) return;
     bool styled = chat_may_style();
     char text[256];
@@ -99,14 +100,16 @@ static void drop_keys(Screen *s, size_t count) {
     memmove(s->keys, s->keys + count, s->n_keys);
 }
 
-// What is typed while an answer comes waits for the next line; Ctrl-C stops the answer and drops it.
+// What is typed while an answer comes waits for the next line, also when Ctrl-C stops the answer.
 static bool answer_stopped(void *context) {
     Screen *s = context;
     if (!read_keys(s, 0)) return true;
-    char *interrupt = memrchr(s->keys, 'C' - 64, s->n_keys);
-    if (!interrupt) return false;
-    drop_keys(s, (size_t)(interrupt + 1 - s->keys));
-    return true;
+    size_t kept = 0, typed = s->n_keys;
+    for (size_t i = 0; i < typed; i++) {
+        if (s->keys[i] != 'C' - 64) s->keys[kept++] = s->keys[i];
+    }
+    s->n_keys = kept;
+    return kept < typed;
 }
 
 // ---- answers ----

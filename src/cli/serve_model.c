@@ -102,5 +102,8 @@ bool serve_model_open(const Options *o, Model *m, ServeModel *out, Error *err) {
         .model_bytes = m->file ? m->file->size_bytes : 0,
         .n_params = count_parameters(m->file),
     };
-    return model_open_chat(o, m, &out->chat, err);
+    if (!model_open_chat(o, m, &out->chat, err)) return false;
+    if (!o->chat_template || out->chat.plain) return true;
+    return error_set(err, ERR_USAGE, "--chat-template %s: %.300s", o->chat_template,
+                     out->chat.missing.message);
 }

@@ -119,7 +119,7 @@ static void peer_read(Peer *p, Str bytes) {
 // ---- the handler ----
 
 static void respond(Fuzz *f, size_t body_bytes) {
-    static char body[2 * BODY_BYTES_MAX];
+    static char body[HTTP_OUTPUT_BYTES_MAX + BODY_BYTES_MAX];
     char number[16];
     const HttpRequest *request = http_exchange_request(f->exchange);
     if (!request) return;
@@ -149,7 +149,7 @@ static void begin_stream(Fuzz *f) {
 }
 
 static void send_events(Fuzz *f, size_t size) {
-    static char events[2 * BODY_BYTES_MAX];
+    static char events[HTTP_OUTPUT_BYTES_MAX + BODY_BYTES_MAX];
     f->in_call = true;
     (void)http_stream_send(f->exchange, (Str){events, size});
     f->in_call = false;
