@@ -399,3 +399,32 @@ TEST(api_chat_large_requests_leave_nothing) {
     }
     shut_down(f);
 }
+
+// What clients send back of a call goes through templates that cannot put a null together with a text.
+TEST(api_chat_takes_null_contents) {
+    static const char body[] =
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":null,"
+        "\"tool_calls\":[{\"id\":\"c\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}"
+        "\"}}]},"
+        "{\"role\":\"tool\",\"tool_call_id\":\"c\",\"content\":\"x\"}]}";
+    FakeWorker *f = fake_worker_start(
+        &(FakeConfig){.script = "ok",
+                      .chat_template = "{% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}"});
+    CHECK_INT_EQ(200, ask(f, "POST", CHAT, body).status);
+    shut_down(f);
+}
+
+// A whole answer that grows too long is refused when it does, and counts as no success.
+TEST(api_chat_too_long_an_answer_ends_at_once) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.context = 1 << 17,
+                                                    .n_jobs = 2,
+                                                    .n_queued = 8,
+                                                    .chat_template = TEMPLATE,
+                                                    .max_tokens_out = 1 << 17});
+    Answer a =
+        ask(f, "POST", CHAT, "{" HI ",\"n\":2,\"logprobs\":true,\"top_logprobs\":20,\"max_tokens\":131000}");
+    CHECK_INT_EQ(400, a.status);
+    CHECK_STR_EQ("stream", json_text_at(json_root(a.body), "error.param"));
+    CHECK(text_contains(ask(f, "GET", "/metrics", NULL).body, "outcome=\"success\"} 0\n"));
+    shut_down(f);
+}

@@ -82,7 +82,8 @@ TEST(chat_model_learns_from_its_template) {
         {"either",
          "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}"
          "{% for p in m.content %}{{ p.text }}{% endfor %}{% endif %}{% endfor %}",
-         false, "", false},
+         false, "", true}, // there is nothing in null to go through
+        {"fails on null", "{% for m in messages %}{{ '<' + m.content }}{% endfor %}", false, "", true},
         {"null", "{% for m in messages %}{{ m.content or '' }}{% endfor %}", false, "", false},
         {"neither", "x", false, "", false},
         {"developer", "{% if messages[0].role == 'developer' %}{% endif %}", false, "developer", false},

@@ -112,7 +112,7 @@ static bool keep_echo(const Tokenizer *t, Str text, TokenIds ids, Arena *kept, S
     if (text.ptr) strbuf_put(&b, text);
     for (size_t i = 0; !text.ptr && i < ids.count; i++)
         strbuf_put(&b, tokenizer_piece(t, ids.ptr[i], true));
-    if (b.truncated) return error_set(err, ERR_NO_MEMORY, "no memory to echo the prompt");
+    if (b.truncated) return field_refuse(err, "echo", "the prompts are longer than can be repeated");
     *out = strbuf_end_in_arena(&b, kept);
     return true;
 }

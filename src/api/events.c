@@ -1,4 +1,4 @@
-#include "api/api_internal.h"
+#include "api/openai.h"
 
 #include <math.h>
 
@@ -56,25 +56,35 @@ static void count_job(Api *api, const Job *job, ErrCode code, uint32_t tokens_ou
                     ms_from_ns(api->config.bridge->now_ns() - job->accepted_ns));
 }
 
-// The client is told of one error, and wants nothing else then.
-static void fail_request(Api *api, ApiRequest *r, const Job *failed, const Error *err) {
+// The client is told of one error, and wants nothing else then. The jobs end when the queue or the engine
+// thread sees it.
+static void fail_request(Api *api, ApiRequest *r, const Error *err) {
     uint32_t jobs[REQUEST_JOBS_MAX], n = r->n_jobs;
     if (r->has_failed) return;
     r->has_failed = true;
     r->dialect->error(api, r, err);
     memcpy(jobs, r->jobs, sizeof jobs);
-    for (uint32_t i = 0; i < n; i++) {
-        Job *job = &api->config.bridge->jobs[jobs[i]];
-        if (job != failed) api_cancel_job(api, job, CANCEL_GONE);
-    }
+    for (uint32_t i = 0; i < n; i++)
+        api_cancel_job(api, &api->config.bridge->jobs[jobs[i]], CANCEL_TOGETHER);
 }
 
 void api_fail_job(Api *api, Job *job, const Error *err, uint32_t tokens_out) {
-    ApiRequest *r = &api->requests[api->jobs[bridge_job_index(api->config.bridge, job)].request];
+    ApiJob *mine = &api->jobs[bridge_job_index(api->config.bridge, job)];
+    ApiRequest *r = &api->requests[mine->request];
+    api->jobs_waiting -= mine->state == API_JOB_WAITS;
+    mine->state = API_JOB_OVER; // before others of its request end, and their slots are given away
     log_error(api, r, job, err, tokens_out);
-    fail_request(api, r, job, err);
+    fail_request(api, r, err);
     count_job(api, job, err->code, tokens_out);
     api_close_job(api, job);
+}
+
+// A whole answer that has become longer than can be kept is told at once.
+static void check_length(Api *api, ApiRequest *r, const ApiJob *mine) {
+    Error err;
+    if (r->has_failed || !r->dialect->queues || r->fields.generate.stream || !mine->answer.is_full) return;
+    openai_refuse_long(&err);
+    fail_request(api, r, &err);
 }
 
 static void observe_times(Api *api, ApiJob *mine, const Job *job, const JobEvent *e) {
@@ -103,6 +113,7 @@ static void take_event(Api *api, const JobEvent *e) {
         return;
     case EVENT_TOKEN:
         if (!r->has_failed) r->dialect->token(api, r, mine, job, e);
+        check_length(api, r, mine);
         return;
     case EVENT_METRICS:
         if (r->dialect->metrics && !r->has_failed) r->dialect->metrics(api, r, mine, job, e);

@@ -37,6 +37,8 @@ static bool is_over(const Api *api, const Job *job, Error *err) {
     case CANCEL_REQUESTED: return !error_set(err, ERR_CANCELLED, "the job was cancelled");
     case CANCEL_GONE: return !error_set(err, ERR_CANCELLED, "the client disconnected");
     case CANCEL_SHUTDOWN: return !error_set(err, ERR_NOT_READY, "the worker is shutting down");
+    case CANCEL_TOGETHER:
+        return !error_set(err, ERR_CANCELLED, "another answer of the same request has failed");
     case CANCEL_NONE: break;
     }
     uint64_t now_ns = api->config.bridge->now_ns();

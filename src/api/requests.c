@@ -131,6 +131,12 @@ static Str request_name(const ApiRequest *r) {
     return r->dialect->job_id ? r->dialect->job_id(r) : str_from_c(r->id);
 }
 
+// Templates and conversations speak of what stands in messages, which is for the client alone.
+static Str logged_message(const ApiRequest *r, const Error *err) {
+    bool may_quote = r->dialect->errors != ERRORS_OWN && err->code == ERR_INVALID_REQUEST;
+    return may_quote ? STR("its content is wrong; the client was told how") : str_from_c(err->message);
+}
+
 // Counts and logs a request for a job that became none, and answers it.
 static void reject(Api *api, ApiRequest *r, const Error *err) {
     Str job_id = request_name(r);                      // as far as it is known
@@ -143,7 +149,7 @@ static void reject(Api *api, ApiRequest *r, const Error *err) {
               LOG_STR("correlation_id", str_from_c(r->correlation_id)),
               LOG_STR("api", str_from_c(r->dialect->name)),
               LOG_STR("code", str_from_c(error_info(err->code)->name)),
-              LOG_STR("field", str_from_c(err->field)), LOG_STR("message", str_from_c(err->message)));
+              LOG_STR("field", str_from_c(err->field)), LOG_STR("message", logged_message(r, err)));
     r->dialect->error(api, r, err);
     api_release_request(api, r);
 }
@@ -157,7 +163,7 @@ static bool refuse_busy(const Api *api, const ApiRequest *r, uint32_t n, Error *
         char message[128];
         snprintf(message, sizeof message, "%u answers at once are more than this worker holds (%u)", n,
                  bridge->n_jobs);
-        return field_refuse(err, "n", message);
+        return field_refuse(err, r->fields.generate.n > 1 ? "n" : "prompt", message);
     }
     if (r->dialect->queues && n_waiting)
         return error_set(err, ERR_BUSY,
@@ -210,7 +216,6 @@ static void give_up_jobs(Api *api, ApiRequest *r) {
 void api_close_job(Api *api, Job *job) {
     ApiJob *mine = &api->jobs[bridge_job_index(api->config.bridge, job)];
     ApiRequest *r = &api->requests[mine->request];
-    api->jobs_waiting -= mine->state == API_JOB_WAITS;
     api->slots_taken -= mine->has_slot;
     mine->has_slot = false;
     mine->state = API_JOB_OVER;

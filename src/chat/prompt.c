@@ -49,6 +49,8 @@ static bool open_templates(ChatModel *m, const GgufFile *file, Str override_sour
     return compile(m, *with_tools, arena, &m->with_tools, &ok, err);
 }
 
+enum { PROBE_BYTES = 4 << 20 };
+
 // Whether a text shows in the prompt of a conversation.
 static bool shows(const ChatModel *m, ConversationInput in, const char *body, Str part, Arena scratch) {
     const JsonNode *variables;
@@ -59,8 +61,10 @@ static bool shows(const ChatModel *m, ConversationInput in, const char *body, St
            chat_render(m, variables, 0, &scratch, &text, &ignored) && contains(text.text, part);
 }
 
-// What the template makes of contents is tried out.
-static void probe(ChatModel *m, Arena scratch) {
+// What the template makes of contents is tried out, in memory that the model's other tables will need.
+static void probe(ChatModel *m, Arena arena) {
+    Arena scratch;
+    if (!arena_split(&arena, min_u64(PROBE_BYTES, arena_left(&arena)), &scratch)) return;
     static const char said[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"marmalade\"}]}";
     static const char called[] =
         "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":null,"
@@ -70,9 +74,11 @@ static void probe(ChatModel *m, Arena scratch) {
     // Templates of models that see pictures may read parts alone, and would show nothing of a string.
     m->content_parts =
         !shows(m, text, said, STR("marmalade"), scratch) && shows(m, parts, said, STR("marmalade"), scratch);
-    // Others print Python's word for null, where the message has calls instead of a content.
-    m->no_null_content =
-        shows(m, text, called, STR("None"), scratch) && !shows(m, empty, called, STR("None"), scratch);
+    // Others print Python's word for null where the message has calls instead of a content, or fail on it.
+    bool prints_null = shows(m, text, called, STR("None"), scratch);
+    bool takes_null = shows(m, text, called, STR(""), scratch);
+    m->no_null_content = (prints_null || !takes_null) && shows(m, empty, called, STR(""), scratch) &&
+                         !shows(m, empty, called, STR("None"), scratch);
 }
 
 bool chat_model_open(const GgufFile *file, const Tokenizer *t, Str override_source, const char *tool_format,

@@ -24,6 +24,7 @@ typedef enum {
     CANCEL_REQUESTED, // POST /cancel
     CANCEL_GONE,      // the client has disconnected
     CANCEL_SHUTDOWN,  // the worker stops
+    CANCEL_TOGETHER,  // another job of the same request has failed
 } CancelReason;
 
 typedef struct {

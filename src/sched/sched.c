@@ -150,6 +150,8 @@ static bool should_end(const Job *job, uint64_t now_ns, bool stopping, Error *er
     case CANCEL_REQUESTED: return !error_set(err, ERR_CANCELLED, "the job was cancelled");
     case CANCEL_GONE: return !error_set(err, ERR_CANCELLED, "the client disconnected");
     case CANCEL_SHUTDOWN: stopping = true; break;
+    case CANCEL_TOGETHER:
+        return !error_set(err, ERR_CANCELLED, "another answer of the same request has failed");
     case CANCEL_NONE: break;
     }
     if (stopping) return !error_set(err, ERR_CANCELLED, "the worker is shutting down");
