@@ -843,8 +843,17 @@ TEST(api_logs_hold_no_text) {
             .format = format, .level = level, .gpu_device = -1, .write = capture, .now_unix_ms = os_unix_ms};
         atomic_store(&logged_bytes, 0);
         memset(logged, 0, sizeof logged);
-        FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "xyzzy plugh", .log = &log});
+        // (A template may quote what it is given.)
+        FakeWorker *f = fake_worker_start(
+            &(FakeConfig){.script = "xyzzy plugh",
+                          .log = &log,
+                          .chat_template = "{{ raise_exception('bad: ' ~ messages[0].content) }}"});
         send_secrets(f);
+        (void)ask(f, "POST", "/v1/chat/completions",
+                  "{\"messages\":[{\"role\":\"user\",\"content\":\"sesame\"}]}");
+        (void)ask(f, "POST", "/v1/chat/completions",
+                  "{\"messages\":[{\"role\":\"sesame\",\"content\":\"x\"}]}");
+        (void)ask(f, "POST", "/v1/completions", "{\"prompt\":\"abracadabra\",\"stop\":\"plugh\"}");
         shut_down(f);
         for (size_t k = 0; k < COUNT_OF(secrets); k++) {
             TEST_CASE_LABEL("%s at level %u", secrets[k], (unsigned)level);
