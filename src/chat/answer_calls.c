@@ -18,8 +18,10 @@ static Step leave_calls(AnswerParser *p) {
 }
 
 Step answer_step_section(AnswerParser *p) {
+    bool is_between = p->after_call && p->at == 0; // calls, where white space is dropped
     p->in_section = true;
     answer_skip_space(p);
+    if (is_between) answer_drop(p, p->at);
     Match open = answer_take(p, p->format->open);
     if (open == MATCH_YES) return answer_go(p, answer_step_call);
     Match close = answer_take(p, p->format->section_close);
@@ -58,7 +60,8 @@ Step answer_step_behind_call(AnswerParser *p) {
         p->in_list = false;
         if (!answer_take_byte(p, ']')) return leave_calls(p);
     }
-    // Some write one object after the other.
+    // Some write one object after the other: nothing is decided before it is known what comes.
+    if (takes_objects(f) && !p->is_bare && p->at == p->length && !p->ended) return STEP_MORE;
     bool object = takes_objects(f) && !p->is_bare && p->at < p->length && p->window[p->at] == '{';
     if (object && !answer_mark_at(p, p->at)) return answer_go(p, answer_step_call);
     if (answer_take(p, f->after_arguments) == MATCH_PART) return STEP_MORE;
@@ -71,7 +74,7 @@ Step answer_step_behind_call(AnswerParser *p) {
     // White space between calls is dropped, whatever becomes of the next one.
     answer_skip_space(p);
     answer_drop(p, p->at);
-    if (p->length == 0) return p->ended ? leave_calls(p) : STEP_MORE;
+    if (p->length == 0 && p->ended) return leave_calls(p);
     return answer_go(p, answer_step_section);
 }
 
