@@ -59,6 +59,7 @@ Step answer_step_behind_call(AnswerParser *p) {
         if (answer_take_byte(p, ',')) return answer_go(p, answer_step_call);
         p->in_list = false;
         if (!answer_take_byte(p, ']')) return leave_calls(p);
+        answer_skip_space(p);
     }
     // Some write one object after the other: nothing is decided before it is known what comes.
     if (takes_objects(f) && !p->is_bare && p->at == p->length && !p->ended) return STEP_MORE;
