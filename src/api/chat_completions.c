@@ -280,37 +280,8 @@ static void put_choice(JsonWriter *w, const Api *api, const ApiRequest *r, const
     json_close_object(w);
 }
 
-static void put_usage_chunk(Api *api, const ApiRequest *r) {
-    StrBuf text = api_text(api);
-    JsonWriter w = sse_event_begin(&text, NULL);
-    json_open_object(&w);
-    openai_put_head(&w, api, r, "chat.completion.chunk");
-    json_key(&w, "choices");
-    json_open_array(&w);
-    json_close_array(&w);
-    openai_put_usage(&w, api, r);
-    json_close_object(&w);
-    openai_send(r, &text);
-}
-
 static void answer(Api *api, ApiRequest *r) {
-    if (r->fields.generate.stream) {
-        if (r->fields.generate.include_usage) put_usage_chunk(api, r);
-        openai_end_stream(api, r);
-        return;
-    }
-    StrBuf text = api_text(api);
-    JsonWriter w = json_writer_begin(&text);
-    json_open_object(&w);
-    openai_put_head(&w, api, r, "chat.completion");
-    json_key(&w, "choices");
-    json_open_array(&w);
-    for (uint32_t i = 0; i < r->n_jobs; i++)
-        put_choice(&w, api, r, &api->jobs[r->jobs[i]]);
-    json_close_array(&w);
-    openai_put_usage(&w, api, r);
-    json_close_object(&w);
-    openai_reply(api, r, &text);
+    openai_answer(api, r, "chat.completion", "chat.completion.chunk", put_choice);
 }
 
 const ApiDialect api_chat_dialect = {

@@ -114,12 +114,3 @@ bool look_end_reply(ApiRequest *r, StrBuf *text, Error *err) {
 void look_answer(Api *api, ApiRequest *r) {
     api_reply_request(api, r, 200, r->fields.look.reply);
 }
-
-bool look_count_conversation(Api *api, ApiRequest *r, ConversationReader read, uint64_t *count, Error *err) {
-    TokenIds ids;
-    Str text;
-    Arena scratch;
-    if (!chat_encode_conversation(api, r, read, &ids, &text, &scratch, err)) return false;
-    *count = ids.count;
-    return true;
-}

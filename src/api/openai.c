@@ -197,6 +197,39 @@ void openai_reply(Api *api, ApiRequest *r, const StrBuf *text) {
     api_reply_request_error(api, r, &err);
 }
 
+// `put_choice` NULL: no choices.
+static void put_answer(JsonWriter *w, Api *api, const ApiRequest *r, const char *object,
+                       void (*put_choice)(JsonWriter *w, const Api *api, const ApiRequest *r,
+                                          const ApiJob *mine)) {
+    json_open_object(w);
+    openai_put_head(w, api, r, object);
+    json_key(w, "choices");
+    json_open_array(w);
+    for (uint32_t i = 0; put_choice && i < r->n_jobs; i++)
+        put_choice(w, api, r, &api->jobs[r->jobs[i]]);
+    json_close_array(w);
+    openai_put_usage(w, api, r);
+    json_close_object(w);
+}
+
+void openai_answer(Api *api, ApiRequest *r, const char *object, const char *chunk,
+                   void (*put_choice)(JsonWriter *w, const Api *api, const ApiRequest *r,
+                                      const ApiJob *mine)) {
+    const GenerateRequest *g = &r->fields.generate;
+    StrBuf text = api_text(api);
+    JsonWriter w = g->stream ? sse_event_begin(&text, NULL) : json_writer_begin(&text);
+    if (!g->stream) {
+        put_answer(&w, api, r, object, put_choice);
+        openai_reply(api, r, &text);
+        return;
+    }
+    if (g->include_usage) {
+        put_answer(&w, api, r, chunk, NULL);
+        openai_send(r, &text);
+    }
+    openai_end_stream(api, r);
+}
+
 // ---- jobs' events ----
 
 static void count_tokens(ApiAnswer *a, uint32_t tokens_out, bool reasoning) {

@@ -47,6 +47,13 @@ void openai_refuse_long(Error *err);
 // A whole answer; an error where it was longer than can be sent or kept.
 void openai_reply(Api *api, ApiRequest *r, const StrBuf *text);
 
+// The end of a request whose choices are all done: of a stream, its usage where that is wanted and its last
+// event; else the whole answer, its choices written by `put_choice`. `object` and `chunk` are what the API
+// calls the two.
+void openai_answer(Api *api, ApiRequest *r, const char *object, const char *chunk,
+                   void (*put_choice)(JsonWriter *w, const Api *api, const ApiRequest *r,
+                                      const ApiJob *mine));
+
 // ---- jobs' events ----
 
 // Takes what an event says of a job's answer: its figures, and its text through the parser to the sink.
