@@ -413,6 +413,140 @@ typedef struct {
     DEVICE_PTR(float) x;                      // [MAX_ROWS][D_MODEL] += the sum
 } PrefillExpertsSumArgs;
 
+// ---- stages of batches: rows of any sequences that go through the layers together ----
+//
+// MAX_ROWS is the capacity of a batch's class. Rows past the last are computed and dropped, or not computed.
+
+// 16 bytes.
+typedef struct {
+    unsigned n_rows;   // 1 … MAX_ROWS
+    unsigned n_logits; // rows whose logits are wanted
+    unsigned reserved[2];
+} Batch;
+
+// A token at a position of a sequence: 24 bytes.
+typedef struct {
+    int token; // or ROW_TOKEN_DRAWN
+    unsigned position;
+    unsigned slot; // of the sequence
+    unsigned reserved;
+    DEVICE_PTR(const unsigned) pages; // the slot's row of the page table; the page of `position` is there
+} BatchRow;
+
+// How a sequence draws, and what it has drawn: one a slot, written by the host when the sequence begins or
+// goes on, and by the stage that draws.
+typedef struct {
+    unsigned step; // tokens that the sequence has drawn: the counter of the random numbers
+    // SamplerParams of src/backend/sampler.h
+    unsigned top_k;
+    float temperature, top_p, min_p;
+    float repetition_penalty; // 1 where draw_adjust takes it off
+    unsigned long long seed;
+    DEVICE_PTR(unsigned) seen;         // a bit a token id: prompt and output
+    DEVICE_PTR(unsigned short) counts; // [vocabulary] how often each was drawn, or NULL: nobody asks
+    DEVICE_PTR(int) drawn;             // [TOKEN_RING] the sequence's tokens, or -1, each at step % TOKEN_RING
+    DEVICE_PTR(const SampleRules) rules;
+    DEVICE_PTR(SampleLogprobs) logprobs; // [TOKEN_RING] as `drawn`
+    unsigned draws;                      // DRAW_…: what its rows go through behind the head
+    unsigned reserved;
+} SlotState;
+
+enum { DRAW_ADJUSTED = 1, DRAW_SAMPLED = 2, DRAW_LOGPROBS = 4 };
+
+// embed.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const BatchRow) rows;
+    DEVICE_PTR(const SlotState) slots;
+    DEVICE_PTR(const unsigned char) embed; // the embedding's matrix, in tiles
+    DEVICE_PTR(const float) learned;       // LEARNED_POSITIONS: [positions][D_MODEL]
+    DEVICE_PTR(float) x;                   // out [MAX_ROWS][D_MODEL] the residual stream
+} EmbedArgs;
+
+// rope.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const BatchRow) rows;
+    DEVICE_PTR(const float) inv_freq; // [ROPE_DIMS / 2]
+    DEVICE_PTR(float) rope;           // out [MAX_ROWS][ROPE_DIMS / 2]{cosine, sine}, times ROPE_SCALE
+} RopeArgs;
+
+// norm.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const unsigned) logits_rows; // OF_LOGITS: [n_logits] rows of x, in this order; else all
+    DEVICE_PTR(const float) x;              // [MAX_ROWS][D_MODEL]
+    DEVICE_PTR(const float) norm;           // [D_MODEL]
+    DEVICE_PTR(const float) bias;           // [D_MODEL], LAYER_NORM
+    DEVICE_PTR(unsigned short) out;         // activations of D_MODEL columns (layout.h)
+} NormArgs;
+
+// post_norm.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const float) t;    // [MAX_ROWS][D_MODEL] of output.cuh
+    DEVICE_PTR(const float) norm; // [D_MODEL]
+    DEVICE_PTR(float) x;          // [MAX_ROWS][D_MODEL] += the norm of each row of t
+} BatchPostNormArgs;
+
+// qkv.cuh, output.cuh, glu.cuh, head.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const BatchRow) rows;           // head
+    DEVICE_PTR(const SlotState) slots;         // head
+    DEVICE_PTR(const unsigned) logits_rows;    // head: [n_logits] rows of the batch
+    DEVICE_PTR(const float) x;                 // NORM_INPUT: [MAX_ROWS][N_COLS], whose norm is multiplied
+    DEVICE_PTR(const float) norm;              // NORM_INPUT: [N_COLS]
+    DEVICE_PTR(const float) norm_bias;         // NORM_INPUT with LAYER_NORM: [N_COLS]
+    DEVICE_PTR(const unsigned short) in;       // else: activations of N_COLS columns
+    DEVICE_PTR(const unsigned char) weight[3]; // matrices in tiles: query, key, value; gate, up; one
+    DEVICE_PTR(const float) bias[3];           // or NULL
+    DEVICE_PTR(float)
+    out; // qkv: [MAX_ROWS][rows of the three] =; output: [MAX_ROWS][N_ROWS] += (RAW: =);
+         // head: logits [MAX_ROWS][N_VOCAB] =
+    DEVICE_PTR(unsigned short) out_activations; // glu: activations of D_FF columns, divided by GLU_DIVISOR
+    DEVICE_PTR(HeadBest) best;                  // head: [MAX_ROWS][blocks], after the repetition penalty
+    DEVICE_PTR(float) partial;                  // what blocks that share a band's columns give each other
+    DEVICE_PTR(unsigned) meetings;              // their counters: zeros between launches
+} ProductArgs;
+
+// rope_heads.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const BatchRow) rows;
+    DEVICE_PTR(const float) raw;     // [MAX_ROWS][N_HEADS + 2 N_KV_HEADS][HEAD_DIM] of qkv
+    DEVICE_PTR(const float) norm[2]; // [HEAD_DIM] of queries, of keys: HEAD_NORMS
+    DEVICE_PTR(const float) rope;    // of rope.cuh; NULL where ROPE_DIMS is 0
+    DEVICE_PTR(unsigned short) q;    // out [MAX_ROWS][N_HEADS][HEAD_DIM] f16, times SCORE_SCALE * log2(e)
+    DEVICE_PTR(unsigned short) kv;   // the layer's cache
+} RopeHeadsArgs;
+
+// attention.cuh, span_attention.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const BatchRow) rows; // span_attention: of one sequence, at positions one after the other
+    DEVICE_PTR(const unsigned short) q;
+    DEVICE_PTR(const unsigned short) kv;
+    DEVICE_PTR(const float) sinks;  // HAS_SINKS: [N_HEADS] a score each that has no value
+    DEVICE_PTR(unsigned short) out; // activations of N_HEADS * HEAD_DIM columns
+    DEVICE_PTR(float) partial;      // what blocks that share a row's keys give each other
+    DEVICE_PTR(unsigned) meetings;  // their counters: zeros between launches
+} BatchAttentionArgs;
+
+// draw_*.cuh: for the n_logits rows of `logits_rows`, row i of `logits` each
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(BatchRow) rows; // becomes its sequence's next one where a token is drawn
+    DEVICE_PTR(SlotState) slots;
+    DEVICE_PTR(const unsigned) logits_rows;
+    DEVICE_PTR(const float) logits;  // [MAX_ROWS][N_VOCAB] of the head; adjust: read
+    DEVICE_PTR(const HeadBest) best; // [MAX_ROWS][HEAD_BLOCKS]
+    DEVICE_PTR(float) adjusted; // [MAX_ROWS][N_VOCAB] of draw_adjust; read by the draws of DRAW_ADJUSTED rows
+    DEVICE_PTR(HeadBest) adjusted_best;           // [MAX_ROWS][HEAD_BLOCKS]
+    DEVICE_PTR(SampleScratch) scratch;            // draw_sample: [MAX_ROWS]; zeros before the first launch
+    DEVICE_PTR(LogprobsScratch) logprobs_scratch; // draw_logprobs: [MAX_ROWS]; likewise
+} DrawArgs;
+
 // ---- all stages ----
 
 // What a compiled stage tells the host: `NAME_info` in its module.
