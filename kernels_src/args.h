@@ -471,7 +471,7 @@ typedef struct {
     DEVICE_PTR(float) rope;           // out [MAX_ROWS][ROPE_DIMS / 2]{cosine, sine}, times ROPE_SCALE
 } RopeArgs;
 
-// norm.cuh
+// norm_rows.cuh
 typedef struct {
     DEVICE_PTR(const Batch) batch;
     DEVICE_PTR(const unsigned) logits_rows; // OF_LOGITS: [n_logits] rows of x, in this order; else all

@@ -1,9 +1,6 @@
 // Makes an EmulatedStage of the defines before it, and registers it (variant.h).
 #pragma once
 
-#define TEXT_OF(x) #x
-#define TEXT(x) TEXT_OF(x)
-
 namespace {
 #include "../kernels_src/formats.cuh"
 #if defined(STAGE_REPACK)
@@ -268,43 +265,4 @@ const StageInfo info = decode_head_info;
 #endif
 #endif
 
-#include "fill_absent.h"
-EmulatedStage describe() {
-    EmulatedStage s = {};
-    s.name = TEXT(VARIANT);
-    s.sm_arch = SM_ARCH;
-    s.kernel = run;
-    s.info = info;
-#ifdef STAGE_SAMPLE
-    s.together = true;
-#endif
-#ifdef STAGE_REPACK
-    s.values = run_values;
-    s.dots = run_dots;
-    s.format[0] = FORMAT;
-#else
-    s.format[0] = FORMAT_0;
-#endif
-    s.d_model = D_MODEL, s.n_heads = N_HEADS, s.n_kv_heads = N_KV_HEADS, s.head_dim = HEAD_DIM;
-    s.rope_dims = ROPE_DIMS, s.d_ff = D_FF, s.n_vocab = N_VOCAB, s.n_rows = N_ROWS, s.n_cols = N_COLS;
-    s.splits_max = SPLITS_MAX, s.split_pages_min = SPLIT_PAGES_MIN, s.window = WINDOW, s.blocks = BLOCKS;
-    s.rope_halves = ROPE_HALVES, s.activation = ACTIVATION, s.first = FIRST,
-    s.from_attention = FROM_ATTENTION;
-    s.embed_format = EMBED_FORMAT, s.max_rows = MAX_ROWS, s.has_sinks = HAS_SINKS;
-    s.soft_cap = SOFT_CAP;
-    s.raw = RAW, s.layer_norm = LAYER_NORM, s.learned = LEARNED_POSITIONS, s.ungated = UNGATED;
-    s.has_bias = HAS_BIAS;
-    s.n_experts = N_EXPERTS, s.n_used = N_USED, s.expert_tiles = EXPERT_TILES, s.tile_tokens = TILE_TOKENS;
-    s.format[1] = FORMAT_1, s.format[2] = FORMAT_2;
-    s.rope_scale = ROPE_SCALE, s.norm_eps = NORM_EPS, s.score_scale = SCORE_SCALE,
-    s.embed_scale = EMBED_SCALE;
-    return s;
-}
-
-struct Registration {
-    EmulatedStage stage = describe();
-    Registration() {
-        emulated_stage_register(&stage);
-    }
-} registration;
-} // namespace
+#include "describe.h"

@@ -1,0 +1,288 @@
+// What stages of batches share: where a value of an activation buffer is, and the norm of a row.
+//
+// Activations (f16, inputs of a product): [ceil(K / 128) * 2 sheets of 64 places][MAX_ROWS][64]. Column
+// 32 c + 4 t + 2 q + i of 128 is at place 16 t + 8 q + 2 c + i. The 16-byte unit u of row r is at
+// u ^ (r % 8). So columns 2 n and 2 n + 1 are neighbours, and a stage stores pairs. Columns past K are zero
+// from the start and nobody writes them.
+//
+// Norms. The order of sums is fixed by the number of columns alone, whoever takes the norm:
+//     piece    256 columns of a row, 8 a lane: columns 4 i … 4 i + 3 and 128 + 4 i … of the piece
+//     a lane's values in the order of their columns, from v0 on:
+//              sum     s = v0; s = s + v1; …
+//              squares s = v0 v0; s = fma(v1, v1, s); …
+//     then lanes 16 apart, 8, 4, 2, 1; then the pieces in their order
+//     factor = 1 / sqrt(fma(squares, 1 / D, eps)); value = (v factor) w, f16
+// LAYER_NORM: v is v - mean, mean = sum * (1 / D); value = fma(v factor, w, b).
+// Columns past the end count as zeros.
+//
+// Defines: MAX_ROWS (capacity of an activation buffer); NORM_EPS, LAYER_NORM where there are norms.
+
+enum : u32 {
+    ACTIVATION_COLS = 128, // columns of two sheets
+    NORM_PIECE = 256,
+};
+
+// GLU outputs are stored divided by this, since a few of some models' are beyond f16's 65,504. Exact: it is
+// a power of two. The product that reads them multiplies it back.
+#define GLU_DIVISOR 16.0f
+
+// ---- activations ----
+
+// Halves of a buffer for so many rows and columns.
+#define ACTIVATION_HALVES(n_rows, n_cols) (ROUND_UP(n_cols, ACTIVATION_COLS) * (n_rows))
+
+// Index of a value, in halves, in a buffer for n_rows rows.
+DEVICE u32 activation_place(u32 n_rows, u32 row, u32 col) {
+    u32 place = col / 4 % 8 * 16 + col / 2 % 2 * 8 + col / 32 % 4 * 2 + col % 2;
+    u32 sheet = col / ACTIVATION_COLS * 2 + place / 64, unit = (place / 8 % 8) ^ (row % 8);
+    return (sheet * n_rows + row) * 64 + unit * 8 + place % 8;
+}
+
+#ifdef MAX_ROWS
+DEVICE u32 activation_at(u32 row, u32 col) {
+    return activation_place(MAX_ROWS, row, col);
+}
+
+// Columns col and col + 1; col is even.
+DEVICE void activation_store_2(f16 *out, u32 row, u32 col, float first, float second) {
+    *(u32 *)(out + activation_at(row, col)) = pack_f16(first, second);
+}
+
+// Columns col … col + 3; col is a multiple of 4.
+DEVICE void activation_store_4(f16 *out, u32 row, u32 col, float4 v) {
+    activation_store_2(out, row, col, v.x, v.y);
+    activation_store_2(out, row, col + 2, v.z, v.w);
+}
+#endif
+
+// ---- norms, piece by piece ----
+
+#ifdef NORM_EPS
+// What a lane has of a piece.
+struct NormPiece {
+    float4 v[2];
+};
+
+template <u32 n_cols> DEVICE u32 norm_col(u32 piece, u32 i) {
+    static_assert(n_cols % 4 == 0, "rows are read four columns at a time");
+    return piece * NORM_PIECE + i * 128 + lane_index() * 4;
+}
+
+// Of a row that an earlier stage wrote; zeros past its end.
+template <u32 n_cols> DEVICE NormPiece norm_load(const float *row, u32 piece) {
+    NormPiece p;
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        u32 col = norm_col<n_cols>(piece, i);
+        p.v[i] = col < n_cols ? load_shared_data((const float4 *)(row + col)) : float4{0, 0, 0, 0};
+    }
+    return p;
+}
+
+// Of a norm's weights or biases.
+template <u32 n_cols> DEVICE NormPiece norm_load_weight(const float *w, u32 piece) {
+    NormPiece p;
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        u32 col = norm_col<n_cols>(piece, i);
+        p.v[i] = col < n_cols ? *(const float4 *)(w + col) : float4{0, 0, 0, 0};
+    }
+    return p;
+}
+
+DEVICE float norm_lane_sum(const NormPiece &p) {
+    float4 a = p.v[0], b = p.v[1];
+    return ((((((a.x + a.y) + a.z) + a.w) + b.x) + b.y) + b.z) + b.w;
+}
+
+DEVICE float norm_lane_squares(const NormPiece &p) {
+    float4 a = p.v[0], b = p.v[1];
+    float s = fma_f32(a.w, a.w, fma_f32(a.z, a.z, fma_f32(a.y, a.y, a.x * a.x)));
+    return fma_f32(b.w, b.w, fma_f32(b.z, b.z, fma_f32(b.y, b.y, fma_f32(b.x, b.x, s))));
+}
+
+// The piece's sum in all lanes, of what each lane has of it.
+DEVICE float norm_of_lanes(float v) {
+#pragma unroll
+    for (u32 m = 16; m > 0; m /= 2) {
+        v += shuffle_xor(v, m);
+    }
+    return v;
+}
+
+// Takes the mean from the columns that there are.
+template <u32 n_cols> DEVICE void norm_subtract(NormPiece *p, u32 piece, float mean) {
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        if (norm_col<n_cols>(piece, i) >= n_cols) continue;
+        float4 v = p->v[i];
+        p->v[i] = {v.x - mean, v.y - mean, v.z - mean, v.w - mean};
+    }
+}
+
+template <u32 n_cols> DEVICE float norm_mean(float sum) {
+    return sum * (1.0f / n_cols);
+}
+
+template <u32 n_cols> DEVICE float norm_factor(float squares) {
+    return reciprocal_sqrt_fast(fma_f32(squares, 1.0f / n_cols, NORM_EPS));
+}
+
+// `b` counts with LAYER_NORM alone.
+DEVICE float4 norm_value(float4 v, float factor, float4 w, float4 b) {
+#ifdef LAYER_NORM
+    return {fma_f32(v.x * factor, w.x, b.x), fma_f32(v.y * factor, w.y, b.y), fma_f32(v.z * factor, w.z, b.z),
+            fma_f32(v.w * factor, w.w, b.w)};
+#else
+    (void)b;
+    return {v.x * factor * w.x, v.y * factor * w.y, v.z * factor * w.z, v.w * factor * w.w};
+#endif
+}
+
+// ---- the norms of some rows, by several warps ----
+//
+// Each of n_warps warps has whole pieces. With more warps than pieces, groups of warps share the rows. All
+// loads of a pass come first, and all its rows go side by side, so that the time hardly depends on them.
+template <u32 n_cols, u32 n_rows_max, u32 n_warps> struct RowNorms {
+    enum : u32 {
+        PIECES = CEIL_DIV(n_cols, (u32)NORM_PIECE),
+        TURNS = CEIL_DIV(PIECES, n_warps),                   // pieces a warp
+        GROUPS = MIN(MAX(n_warps / PIECES, 1u), n_rows_max), // of warps
+        GROUP_ROWS = CEIL_DIV(n_rows_max, GROUPS),           // row g, g + GROUPS, …
+        PASS_ROWS = MIN(MAX(8u / TURNS, 1u), GROUP_ROWS),    // that a lane holds: 64 values, if it can
+        SUM_STRIDE = PIECES | 1,                             // against bank conflicts
+        SUMS = n_rows_max * SUM_STRIDE,
+        SHARED_FLOATS = SUMS * 2, // sums, squares
+    };
+
+    NormPiece w[TURNS], b[TURNS];
+
+    static DEVICE u32 piece_of(u32 warp, u32 turn) {
+        return TURNS == 1 ? warp % PIECES : warp + turn * n_warps;
+    }
+    static DEVICE u32 group_of(u32 warp) {
+        return TURNS == 1 ? warp / PIECES : 0; // GROUPS and more: nothing to do
+    }
+
+    // Before stage_wait: norm [n_cols], bias [n_cols] with LAYER_NORM. `warp` is below n_warps.
+    DEVICE void prepare(const float *norm, const float *bias, u32 warp) {
+#pragma unroll
+        for (u32 t = 0; t < TURNS; t++) {
+            w[t] = norm_load_weight<n_cols>(norm, piece_of(warp, t));
+#ifdef LAYER_NORM
+            b[t] = norm_load_weight<n_cols>(bias, piece_of(warp, t));
+#else
+            b[t] = {};
+            (void)bias;
+#endif
+        }
+    }
+
+    // Each of the pass's rows: its pieces' sums added in order, in all lanes. Lane i adds those of row i.
+    static DEVICE void add_pieces(const float *sums, u32 group, u32 first, float total[PASS_ROWS]) {
+        u32 row = group + (first + MIN(lane_index(), (u32)PASS_ROWS - 1)) * GROUPS;
+        row = MIN(row, n_rows_max - 1);
+        float sum = sums[row * SUM_STRIDE];
+#pragma unroll
+        for (u32 i = 1; i < PIECES; i++) {
+            sum += sums[row * SUM_STRIDE + i];
+        }
+#pragma unroll
+        for (u32 r = 0; r < PASS_ROWS; r++) {
+            total[r] = PASS_ROWS == 1 ? sum : shuffle(sum, r);
+        }
+    }
+
+    // The norms of rows 0 … n_rows - 1 of x [n_rows][n_cols] into the rows first_row … of `out`, whose
+    // capacity is MAX_ROWS. `sums` is [SHARED_FLOATS] of shared memory. All n_warps warps call it with the
+    // same n_rows; `meet` is their barrier. It ends without one: the values are there for the others after
+    // the next.
+    template <class Meet>
+    DEVICE void run(const float *x, u32 n_rows, f16 *out, u32 first_row, float *sums, u32 warp,
+                    Meet meet) const {
+        u32 group = group_of(warp);
+#pragma unroll
+        for (u32 first = 0; first < GROUP_ROWS; first += PASS_ROWS) {
+            if (first * GROUPS >= n_rows) break;
+            run_pass(x, n_rows, out, first_row, sums, warp, group, first, meet);
+        }
+    }
+
+  private:
+    // Row `r` of the pass, of this warp's group; n_rows and more: none.
+    static DEVICE u32 row_of(u32 group, u32 first, u32 r) {
+        return group >= GROUPS || first + r >= GROUP_ROWS ? 0xFFFFFFFFu : group + (first + r) * GROUPS;
+    }
+
+    // Leaves each piece's sum in shared memory, and returns the rows' sums.
+    template <class LaneSum, class Meet>
+    static DEVICE void sum_rows(const NormPiece v[PASS_ROWS][TURNS], u32 n_rows, float *sums, u32 warp,
+                                u32 group, u32 first, LaneSum lane_sum, Meet meet, float total[PASS_ROWS]) {
+        float of_piece[PASS_ROWS][TURNS];
+#pragma unroll
+        for (u32 r = 0; r < PASS_ROWS; r++) {
+#pragma unroll
+            for (u32 t = 0; t < TURNS; t++) {
+                of_piece[r][t] = norm_of_lanes(lane_sum(v[r][t]));
+            }
+        }
+#pragma unroll
+        for (u32 r = 0; r < PASS_ROWS; r++) {
+            u32 row = row_of(group, first, r);
+#pragma unroll
+            for (u32 t = 0; t < TURNS; t++) {
+                u32 piece = piece_of(warp, t);
+                if (row >= n_rows || piece >= PIECES || lane_index() > 0) continue;
+                sums[row * SUM_STRIDE + piece] = of_piece[r][t];
+            }
+        }
+        meet();
+        add_pieces(sums, MIN(group, (u32)GROUPS - 1), first, total);
+    }
+
+    template <class Meet>
+    DEVICE void run_pass(const float *x, u32 n_rows, f16 *out, u32 first_row, float *sums, u32 warp,
+                         u32 group, u32 first, Meet meet) const {
+        NormPiece v[PASS_ROWS][TURNS];
+        float total[PASS_ROWS];
+#pragma unroll
+        for (u32 r = 0; r < PASS_ROWS; r++) {
+            u32 row = row_of(group, first, r);
+#pragma unroll
+            for (u32 t = 0; t < TURNS; t++) {
+                v[r][t] = {};
+                if (row < n_rows) v[r][t] = norm_load<n_cols>(x + (u64)row * n_cols, piece_of(warp, t));
+            }
+        }
+#ifdef LAYER_NORM
+        sum_rows(v, n_rows, sums + SUMS, warp, group, first, norm_lane_sum, meet, total);
+#pragma unroll
+        for (u32 r = 0; r < PASS_ROWS; r++) {
+#pragma unroll
+            for (u32 t = 0; t < TURNS; t++) {
+                norm_subtract<n_cols>(&v[r][t], piece_of(warp, t), norm_mean<n_cols>(total[r]));
+            }
+        }
+#endif
+        sum_rows(v, n_rows, sums, warp, group, first, norm_lane_squares, meet, total);
+#pragma unroll
+        for (u32 r = 0; r < PASS_ROWS; r++) {
+            u32 row = row_of(group, first, r);
+            if (row >= n_rows) continue;
+            store_row(v[r], norm_factor<n_cols>(total[r]), out, first_row + row, warp);
+        }
+    }
+
+    DEVICE void store_row(const NormPiece v[TURNS], float factor, f16 *out, u32 row, u32 warp) const {
+#pragma unroll
+        for (u32 t = 0; t < TURNS; t++) {
+#pragma unroll
+            for (u32 i = 0; i < 2; i++) {
+                u32 col = norm_col<n_cols>(piece_of(warp, t), i);
+                if (col >= n_cols) continue;
+                activation_store_4(out, row, col, norm_value(v[t].v[i], factor, w[t].v[i], b[t].v[i]));
+            }
+        }
+    }
+};
+#endif

@@ -1,0 +1,161 @@
+// The stages of batches that work row by row, on the emulator: kernels_src/rows.cuh, norm_rows.cuh.
+#include "kernel_reference.h"
+
+#include "base/f16.h"
+#include "emulator/norm_shapes.h"
+#include "runner.h"
+
+#include <math.h>
+
+// ---- activations ----
+
+// Written down from the order that products read: column 32 c + 4 t + 2 q + i of 128.
+static size_t activation_index(uint32_t max_rows, uint32_t row, uint32_t col) {
+    uint32_t c = col % 128 / 32, t = col % 32 / 4, q = col % 4 / 2, i = col % 2;
+    uint32_t place = 16 * t + 8 * q + 2 * c + i, sheet = col / 128 * 2 + place / 64;
+    uint32_t unit = (place % 64 / 8) ^ (row % 8);
+    return ((size_t)sheet * max_rows + row) * 64 + unit * 8 + place % 8;
+}
+
+static size_t activation_halves(uint32_t max_rows, uint32_t n_cols) {
+    return (size_t)CEIL_DIV(n_cols, 128u) * 2 * max_rows * 64;
+}
+
+// ---- norms ----
+
+typedef struct {
+    const EmulatedStage *stage;
+    uint32_t n_rows, n_cols;
+    float *x, *norm, *bias;
+    double *expected; // [n_rows][n_cols]
+} NormCase;
+
+static NormCase make_norm_case(const EmulatedStage *stage, uint32_t n_rows, uint32_t n_cols,
+                               TestRandom *random) {
+    NormCase c = {.stage = stage,
+                  .n_rows = n_rows,
+                  .n_cols = n_cols,
+                  .x = test_random_vector(random, (size_t)n_rows * n_cols, 0.4f, 2),
+                  .norm = test_random_vector(random, n_cols, 1, 0.3f),
+                  .bias = test_random_vector(random, n_cols, 0, 0.2f),
+                  .expected = kernel_doubles((size_t)n_rows * n_cols)};
+    for (uint32_t r = 0; r < n_rows; r++) {
+        const float *x = c.x + (size_t)r * n_cols;
+        double mean = 0, squares = 0;
+        for (uint32_t i = 0; stage->layer_norm && i < n_cols; i++)
+            mean += (double)x[i] / n_cols;
+        for (uint32_t i = 0; i < n_cols; i++)
+            squares += ((double)x[i] - mean) * ((double)x[i] - mean);
+        double root = sqrt(squares / n_cols + (double)stage->norm_eps);
+        for (uint32_t i = 0; i < n_cols; i++) {
+            double v = ((double)x[i] - mean) / root * (double)c.norm[i];
+            c.expected[(size_t)r * n_cols + i] = stage->layer_norm ? v + (double)c.bias[i] : v;
+        }
+    }
+    return c;
+}
+
+// Each value is within f16's rounding of the formula's; columns past the end are as they were, 0.
+static void check_norm_row(const NormCase *c, uint32_t row, const uint16_t *out, uint32_t max_rows,
+                           uint32_t out_row) {
+    for (uint32_t col = 0; col < ROUND_UP(c->n_cols, 128u); col++) {
+        double actual = (double)f32_from_f16(out[activation_index(max_rows, out_row, col)]),
+               expected = col < c->n_cols ? c->expected[(size_t)row * c->n_cols + col] : 0;
+        if (fabs(actual - expected) <= 1e-4 + 6e-4 * fabs(expected)) continue;
+        CHECK_NEAR(expected, actual, 1e-4 + 6e-4 * fabs(expected));
+        return;
+    }
+}
+
+static void run_norm_shape(const NormCase *c, uint32_t rows_max, uint32_t n_warps, uint16_t *out) {
+    for (uint32_t first = 0; first < c->n_rows; first += rows_max) {
+        NormShapesArgs args = {c->x + (size_t)first * c->n_cols,
+                               c->norm,
+                               c->bias,
+                               out,
+                               MIN(rows_max, c->n_rows - first),
+                               c->n_cols,
+                               rows_max,
+                               n_warps,
+                               first};
+        emulator_launch(c->stage->kernel, &args, 1, 1, n_warps * 32, c->stage->info.shared_bytes);
+    }
+}
+
+// Every shape of block, one row and several: the same bits, and right ones.
+static void check_norm_shapes(const EmulatedStage *stage, uint32_t n_cols, uint32_t n_rows) {
+    TestRandom random = {n_cols + n_rows};
+    NormCase c = make_norm_case(stage, n_rows, n_cols, &random);
+    size_t halves = activation_halves(NORM_SHAPES_ROWS, n_cols);
+    uint16_t *first = kernel_memory(halves * 2), *out = kernel_memory(halves * 2);
+    TEST_CASE_LABEL("%s, %u columns, %u rows", stage->name, n_cols, n_rows);
+    run_norm_shape(&c, 1, 16, first);
+    for (uint32_t r = 0; r < n_rows; r++)
+        check_norm_row(&c, r, first, NORM_SHAPES_ROWS, r);
+#define SHAPE(rows_max, n_warps)                                                                    \
+    TEST_CASE_LABEL("%s, %u columns, %u rows, %d at once by %d warps", stage->name, n_cols, n_rows, \
+                    rows_max, n_warps);                                                             \
+    memset(out, 0, halves * 2);                                                                     \
+    run_norm_shape(&c, rows_max, n_warps, out);                                                     \
+    CHECK_BYTES_EQ(first, halves * 2, out, halves * 2);
+    NORM_SHAPES(SHAPE)
+#undef SHAPE
+}
+
+TEST_SLOW(kernel_rows_norms_are_the_same_bits_in_every_block, 60) {
+    static const uint32_t n_rows[] = {1, 3, 8};
+    for (uint32_t i = 0; i < COUNT_OF(n_rows); i++) {
+#define COLS(n_cols) check_norm_shapes(kernel_stage("norm_shapes", 90), n_cols, n_rows[i]);
+        NORM_SHAPES_COLS(COLS)
+#undef COLS
+    }
+    check_norm_shapes(kernel_stage("norm_shapes_layer", 90), 896, 3);
+    check_norm_shapes(kernel_stage("norm_shapes_layer", 90), 5120, 8);
+}
+
+// The stage against the shapes above, at the numbers of rows that its grid is for.
+TEST(kernel_rows_norm_stage_norms_rows) {
+    static const struct {
+        const char *name, *shapes;
+        uint32_t n_rows, n_logits;
+    } rows[] = {{"norm_rows_896", "norm_shapes", 1, 0},
+                {"norm_rows_896", "norm_shapes", 8, 0},
+                {"norm_rows_logits", "norm_shapes_layer", 200, 3},
+                {"norm_rows_logits", "norm_shapes_layer", 7, 0}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s, %u rows, logits of %u", rows[i].name, rows[i].n_rows, rows[i].n_logits);
+        const EmulatedStage *s = kernel_stage(rows[i].name, 90);
+        bool of_logits = s->max_rows > 8;
+        TestRandom random = {31 + i};
+        NormCase c = make_norm_case(s, rows[i].n_rows, s->d_model, &random);
+        Batch *batch = kernel_memory(sizeof *batch);
+        *batch = (Batch){.n_rows = rows[i].n_rows, .n_logits = rows[i].n_logits};
+        uint32_t *logits_rows = kernel_memory(3 * sizeof *logits_rows), chosen[] = {7, 199, 0};
+        memcpy(logits_rows, chosen, sizeof chosen);
+        size_t halves = activation_halves(s->max_rows, s->d_model), eight = activation_halves(8, s->d_model);
+        uint16_t *out = kernel_memory(halves * 2), *again = kernel_memory(eight * 2);
+        NormArgs args = {.batch = DEVICE_ADDRESS(batch),
+                         .logits_rows = DEVICE_ADDRESS(logits_rows),
+                         .x = DEVICE_ADDRESS(c.x),
+                         .norm = DEVICE_ADDRESS(c.norm),
+                         .bias = DEVICE_ADDRESS(c.bias),
+                         .out = DEVICE_ADDRESS(out)};
+        kernel_run(s, &args, sizeof args);
+        uint32_t n_out = of_logits ? rows[i].n_logits : rows[i].n_rows;
+        for (uint32_t r = 0; r < n_out; r++) {
+            uint32_t from = of_logits ? chosen[r] : r;
+            NormCase one = c;
+            one.stage = kernel_stage(rows[i].shapes, 90);
+            one.x += (size_t)from * s->d_model;
+            one.n_rows = 1;
+            memset(again, 0, eight * 2);
+            check_norm_row(&c, from, out, s->max_rows, r);
+
+            run_norm_shape(&one, 8, 14, again);
+            for (uint32_t col = 0; col < s->d_model; col++)
+                CHECK_INT_EQ(again[activation_index(8, 0, col)], out[activation_index(s->max_rows, r, col)]);
+        }
+        for (size_t h = 0; h < halves; h++) // other rows are as they were
+            if (h / 64 % s->max_rows >= n_out) CHECK_INT_EQ(0, out[h]);
+    }
+}
