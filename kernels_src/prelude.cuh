@@ -148,6 +148,20 @@ DEVICE bool is_last_block(u32 *counter, u32 *is_last) {
     return *is_last != 0;
 }
 
+// True in all lanes of the last of `n` warps that come here, each in a block of its own; it sees what the
+// others' blocks wrote before (what other warps of those wrote: if they had met). *counter is 0 before and
+// after.
+DEVICE bool is_last_warp(u32 *counter, u32 n) {
+    u32 last = 0;
+    __syncwarp();
+    if (threadIdx.x % WARP == 0) {
+        __threadfence();
+        last = atomicInc(counter, n - 1) == n - 1;
+        __threadfence();
+    }
+    return __shfl_sync(ALL_LANES, last, 0) != 0;
+}
+
 // ---- programmatic dependent launch (sm_90) ----
 
 // Blocks until the stages that this one depends on are complete and their writes visible. Nothing that an
@@ -377,6 +391,10 @@ DEVICE void bulk_barrier_expect(BulkBarrier *b, u32 bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(b)), "r"(bytes)
                  : "memory");
 }
+// One arrival.
+DEVICE void bulk_barrier_arrive(BulkBarrier *b) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(b)) : "memory");
+}
 // Waits for the end of the phase of that parity (the first phase has parity 0).
 DEVICE void bulk_barrier_wait(BulkBarrier *b, u32 parity) {
     asm volatile("{\n\t.reg .pred done;\n\t"
@@ -510,11 +528,6 @@ DEVICE u32 look_up_bytes(u32 a, u32 b, u32 codes) {
 #endif
 
 #if HAS_WGMMA
-// One arrival.
-DEVICE void bulk_barrier_arrive(BulkBarrier *b) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(b)) : "memory");
-}
-
 // Leaves this warp n registers a lane of those that the launch gave it, or waits for n that others left
 // (setmaxnreg); all four warps of a warpgroup.
 template <u32 n> DEVICE void registers_give() {

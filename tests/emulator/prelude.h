@@ -135,6 +135,15 @@ DEVICE bool is_last_block(u32 *counter, u32 *is_last) {
     return *is_last != 0;
 }
 
+DEVICE bool is_last_warp(u32 *counter, u32 n) {
+    u32 last = 0;
+    if (lane_index() == 0) {
+        last = ++*counter == n;
+        if (last) *counter = 0;
+    }
+    return shuffle(last, 0) != 0;
+}
+
 DEVICE void stage_wait() {
 }
 DEVICE void stage_launch_next() {
@@ -300,6 +309,9 @@ DEVICE void bulk_barrier_init_fence() {
 DEVICE void bulk_barrier_expect(BulkBarrier *b, u32 bytes) {
     emulated_bulk_expect(b, bytes);
 }
+DEVICE void bulk_barrier_arrive(BulkBarrier *b) {
+    emulated_bulk_expect(b, 0);
+}
 DEVICE void bulk_barrier_wait(BulkBarrier *b, u32 parity) {
     emulated_bulk_wait(b, parity);
 }
@@ -433,9 +445,6 @@ DEVICE u32 look_up_bytes(u32 a, u32 b, u32 codes) {
 
 #define HAS_WGMMA (SM_ARCH >= 90)
 #if HAS_WGMMA
-DEVICE void bulk_barrier_arrive(BulkBarrier *b) {
-    emulated_bulk_expect(b, 0);
-}
 template <u32 n> DEVICE void registers_give() {
 }
 template <u32 n> DEVICE void registers_take() {

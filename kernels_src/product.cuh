@@ -1,0 +1,137 @@
+// What the products of batches share, whoever multiplies (product_few.cuh, product_many.cuh):
+//
+//     Y = W X    for the rows of a batch; W in tiles (layout.h), X f16 activations (rows.cuh), Y f32
+//
+// Words: a band is 16 rows of a weight matrix; a unit is UNIT_BANDS bands that are finished together; a
+// segment is the columns that one accumulator sums.
+//
+// Order of the sums, fixed by N_COLS alone: in a segment the steps of 16 columns that the tiles give, in
+// ascending order, each added to a float32 accumulator by the tensor core; the accumulator begins with 0.
+// Then total = s0, total = total + s1, … in float32. Then total * factor of the weight row, which is exact.
+// So a row's bits depend neither on the other rows nor on blocks, warps and rings.
+//
+// A stage is one of STAGE_QKV, STAGE_OUTPUT, STAGE_GLU, STAGE_HEAD, whose units are below; any other defines
+// N_COLS, UNIT_BANDS and UNITS itself. It gives the body
+//     struct Bands {
+//         u32 format(u32 unit, u32 b) const;              which of FORMAT_0 … FORMAT_2 the band's tiles have
+//         const u8 *tiles(u32 unit, u32 b) const;         its first tile; tile k is 4 k tiles further
+//         const float *factors(u32 unit, u32 b) const; }  of the band's 16 rows
+//     finish(u32 unit, u32 first_row, u32 n_rows, const float *sums)
+//         called by one warp: sums[(row - first_row) * SUM_STRIDE + 16 * b + r] is the product, factor
+//         included, of weight row r of the unit's band b with row `row` of the batch
+// and the body gives the stage
+//     struct Product
+//     product_prepare(a, block, shared, bands, &p)   before stage_wait: everything that needs only weights
+//     product_run(a, block, shared, bands, &p, finish)   after it
+//     product_meet(shared, &p)   a barrier of the warps that multiply (and finish): they alone call it,
+//                                between product_prepare and product_run or after product_run
+//     product_multiplies()       whether this warp is one of them: those with warp_index() < PRODUCT_WARPS
+//     PRODUCT_GRID, PRODUCT_THREADS, PRODUCT_WARPS, PRODUCT_SHARED_BYTES
+//
+// Defines: MAX_ROWS, FORMAT_0; FORMAT_1 and FORMAT_2 where the bands differ; the stage's.
+#if defined(STAGE_QKV) // bands of W_q, then of W_k, then of W_v
+#define N_COLS D_MODEL
+#define UNIT_BANDS 1
+#define UNITS (CEIL_DIV(N_HEADS * HEAD_DIM, 16) + 2 * CEIL_DIV(N_KV_HEADS * HEAD_DIM, 16))
+#elif defined(STAGE_OUTPUT) // N_COLS is given
+#define UNIT_BANDS 1
+#define UNITS CEIL_DIV(N_ROWS, 16)
+#elif defined(STAGE_GLU) // a band of W_gate and the same one of W_up
+#define N_COLS D_MODEL
+#ifdef UNGATED
+#define UNIT_BANDS 1
+#else
+#define UNIT_BANDS 2
+#endif
+#define UNITS CEIL_DIV(D_FF, 16)
+#elif defined(STAGE_HEAD)
+#define N_COLS D_MODEL
+#define UNIT_BANDS 1
+#define UNITS CEIL_DIV(N_VOCAB, 16)
+#endif
+#if !defined(N_COLS) || !defined(UNIT_BANDS) || !defined(UNITS) || !defined(FORMAT_0) || !defined(MAX_ROWS)
+#error "N_COLS, UNIT_BANDS, UNITS, FORMAT_0, MAX_ROWS"
+#endif
+#ifndef SHARED_BYTES_MIN
+#define SHARED_BYTES_MIN 0
+#endif
+// What a block that uses `bytes` of shared memory asks for, in its StageInfo.
+#define SHARED_BYTES(bytes) MAX((u32)(bytes), (u32)SHARED_BYTES_MIN)
+#ifndef FORMAT_1
+#define FORMAT_1 FORMAT_0
+#endif
+#ifndef FORMAT_2
+#define FORMAT_2 FORMAT_0
+#endif
+
+enum : u32 {
+    BAND_ROWS = 16,
+    HALF_COLS = 128,                    // half a tile of 256 columns, a whole one of 128
+    COL_HALVES = CEIL_DIV(N_COLS, 128), // those past them are zeros, and are not multiplied
+    COL_CHUNKS = CEIL_DIV(N_COLS, 256),
+    SEGMENT_CHUNKS = CEIL_DIV(COL_CHUNKS, 8), // of 256 columns
+    SEGMENT_COLS = SEGMENT_CHUNKS * 256,
+    SEGMENT_HALVES = SEGMENT_CHUNKS * 2,
+    SEGMENTS = CEIL_DIV(COL_CHUNKS, SEGMENT_CHUNKS), // at most 8; the last one may be shorter
+    SUM_STRIDE = UNIT_BANDS * BAND_ROWS + 4, // no bank conflicts when lane 4 g + c writes row g of column 2 c
+};
+
+// ---- formats of bands ----
+
+// A format as a type: bodies are compiled once for each different one.
+template <int band_format> struct BandFormat { static constexpr int format = band_format; };
+
+// Calls each(BandFormat) with FORMAT_0 … FORMAT_2, whichever `which` says; equal ones share their code.
+template <class Each> DEVICE void with_band_format(u32 which, const Each &each) {
+    constexpr bool second = FORMAT_1 != FORMAT_0;
+    constexpr bool third = FORMAT_2 != FORMAT_0 && FORMAT_2 != FORMAT_1;
+    if constexpr (!second && !third) {
+        each(BandFormat<FORMAT_0>());
+    } else {
+        // The third matrix may have the first's format or the second's.
+        u32 code = which == 2 && !third    ? (FORMAT_2 == FORMAT_0 ? 0u : 1u)
+                   : which == 1 && !second ? 0u
+                                           : which;
+        if (code == 0) each(BandFormat<FORMAT_0>());
+        else if (second && (!third || code == 1)) each(BandFormat<FORMAT_1>());
+        else if (third) each(BandFormat<FORMAT_2>());
+    }
+}
+
+// The largest of the stage's formats: bytes of 256 columns of a band.
+DEVICE constexpr u32 chunk_bytes(int format) {
+    return layout_tile_bytes16(format) * (256 / layout_tile_cols(format));
+}
+enum : u32 {
+    CHUNK_BYTES_MAX = MAX(chunk_bytes(FORMAT_0), MAX(chunk_bytes(FORMAT_1), chunk_bytes(FORMAT_2))),
+};
+
+// A band of a matrix [n_rows][N_COLS] at `matrix`: its first tile, and the factors of its rows.
+template <int format> DEVICE const u8 *band_tiles(const u8 *matrix, u32 band) {
+    return matrix + layout_band_tile_at(format, N_COLS, band, 0);
+}
+template <int format> DEVICE const float *band_factors(const u8 *matrix, u32 n_rows, u32 band) {
+    return (const float *)(matrix + layout_factor_at(format, n_rows, N_COLS, band * BAND_ROWS));
+}
+
+// Rows of the batch that the stage works on.
+DEVICE u32 batch_rows(const ProductArgs &a) {
+#if MAX_ROWS == 1 && !defined(STAGE_HEAD)
+    (void)a;
+    return 1;
+#elif defined(STAGE_HEAD)
+    return load_shared_data(&a.batch->n_logits);
+#else
+    return load_shared_data(&a.batch->n_rows);
+#endif
+}
+
+// ---- segments ----
+
+// Halves [first, end) of a segment that exist.
+DEVICE u32 segment_first_half(u32 segment) {
+    return segment * SEGMENT_HALVES;
+}
+DEVICE u32 segment_end_half(u32 segment) {
+    return MIN((segment + 1) * SEGMENT_HALVES, (u32)COL_HALVES);
+}
