@@ -554,6 +554,11 @@ typedef struct {
     unsigned threads; // of a block
     unsigned grid[2];
     unsigned shared_bytes; // dynamic
+#ifdef __cplusplus
+    unsigned cluster = 0; // blocks of a cluster, which the kernel itself says, too; 0: none
+#else
+    unsigned cluster;
+#endif
 } StageInfo;
 
 #endif

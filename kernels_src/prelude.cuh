@@ -29,6 +29,9 @@ typedef u16 bf16; // bfloat16, as bits
 
 #define DEVICE __device__ __forceinline__
 #define KERNEL(threads, blocks_per_sm) extern "C" __global__ void __launch_bounds__(threads, blocks_per_sm)
+// Whose blocks are in clusters of `cluster` neighbours (sm_90): the grid is a multiple of it.
+#define KERNEL_OF_CLUSTERS(threads, blocks_per_sm, cluster) \
+    extern "C" __global__ void __cluster_dims__(cluster, 1, 1) __launch_bounds__(threads, blocks_per_sm)
 // A table that the host reads out of the compiled module by its name.
 #define EXPORTED extern "C" __device__ const
 
@@ -120,6 +123,48 @@ DEVICE u32 warp_max(u32 v) {
     return v;
 #endif
 }
+
+// `threads` threads of the block meet, those that name the same `group` (1 … 15): whole warps.
+DEVICE void group_sync(u32 group, u32 threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(group), "r"(threads) : "memory");
+}
+
+#if SM_ARCH >= 90
+// ---- clusters: neighbouring blocks that run at the same time and reach each other's shared memory ----
+
+DEVICE u32 cluster_rank() {
+    u32 rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+// All threads of the cluster's blocks that have not ended meet, and see what the others wrote before, also in
+// each other's shared memory. No block may end while another one may still reach into its shared memory.
+DEVICE void cluster_arrive() {
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+DEVICE void cluster_wait() {
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+DEVICE void cluster_sync() {
+    cluster_arrive();
+    cluster_wait();
+}
+// Where a place of this block's shared memory is in that of block `rank` of the cluster (shared::cluster).
+typedef u32 ClusterAddress;
+DEVICE ClusterAddress cluster_address(const void *shared, u32 rank) {
+    u32 a;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(a) : "r"(shared_address(shared)), "r"(rank));
+    return a;
+}
+DEVICE float4 cluster_load(ClusterAddress a) {
+    float4 v;
+    asm volatile("ld.shared::cluster.v4.f32 {%0,%1,%2,%3}, [%4];"
+                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+                 : "r"(a)
+                 : "memory");
+    return v;
+}
+#endif
 
 // All blocks of the grid meet, and see what the others wrote before. The grid fits the GPU at once; *counter
 // is 0 before and serves one meeting. (1.1 us with 132 blocks.)
@@ -572,7 +617,15 @@ template <u32 n> DEVICE void warpgroup_keep(float d[n]) {
 // third longer.)
 template <u32 n> DEVICE void warpgroup_multiply(float *d, const u32 a[4][4], MatrixRows b);
 
+// Half of it: d[64][n] = or += a[64][32] b[32][n] with columns 32 * half … of the sheet. begin: d is
+// overwritten, as if it had been 0. (For rows of weights that are taken apart while others are multiplied: 16
+// registers for the operand in two turns, not 32.)
+template <u32 n>
+DEVICE void warpgroup_multiply_half(float *d, const u32 a[2][4], MatrixRows b, u32 half, bool begin);
+
 // Of the instructions: registers %0 … of d as text and as operands; a's follow them, then the descriptor.
+#define WGMMA_SUMS_16 "{%0,%1,%2,%3,%4,%5,%6,%7}"
+#define WGMMA_SUMS_32 "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}"
 #define WGMMA_SUMS_64                                                                                     \
     "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26," \
     "%27,%28,%29,%30,%31}"
@@ -591,6 +644,8 @@ template <u32 n> DEVICE void warpgroup_multiply(float *d, const u32 a[4][4], Mat
     "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
         "+f"(d[i + 6]), "+f"(d[i + 7])
 #define WGMMA_D32(d, i) WGMMA_D8(d, i), WGMMA_D8(d, i + 8), WGMMA_D8(d, i + 16), WGMMA_D8(d, i + 24)
+#define WGMMA_D_16(d) WGMMA_D8(d, 0)
+#define WGMMA_D_32(d) WGMMA_D8(d, 0), WGMMA_D8(d, 8)
 #define WGMMA_D_64(d) WGMMA_D32(d, 0)
 #define WGMMA_D_128(d) WGMMA_D32(d, 0), WGMMA_D32(d, 32)
 #define WGMMA_D_256(d) WGMMA_D_128(d), WGMMA_D32(d, 64), WGMMA_D32(d, 96)
@@ -612,4 +667,21 @@ template <u32 n> DEVICE void warpgroup_multiply(float *d, const u32 a[4][4], Mat
 WARPGROUP_MULTIPLY(64, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48)
 WARPGROUP_MULTIPLY(128, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79, 80)
 WARPGROUP_MULTIPLY(256, 128, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141, 142, 143, 144)
+
+#define WARPGROUP_MULTIPLY_HALF(n, a0, a1, a2, a3, a4, a5, a6, a7, b, add)                                   \
+    template <>                                                                                              \
+    DEVICE void warpgroup_multiply_half<n>(float *d, const u32 a[2][4], MatrixRows m, u32 half,              \
+                                           bool begin) {                                                     \
+        asm volatile("{\n\t.reg .pred p;\n\t.reg .b64 b1;\n\tsetp.ne.b32 p, %" #add ", 0;\n\t"               \
+                     "add.s64 b1, %" #b                                                                      \
+                     ", 2;\n\t" WGMMA_STEP(n, a0, a1, a2, a3, "%" #b) "setp.ne.b32 p, 1, 0;\n\t" WGMMA_STEP( \
+                         n, a4, a5, a6, a7, "b1") "}"                                                        \
+                     : WGMMA_D_##n(d)                                                                        \
+                     : WGMMA_A(a[0]), WGMMA_A(a[1]), "l"(m.descriptor + half * 4), "r"(begin ? 0u : 1u)      \
+                     : "memory");                                                                            \
+    }
+WARPGROUP_MULTIPLY_HALF(16, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17)
+WARPGROUP_MULTIPLY_HALF(32, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25)
+WARPGROUP_MULTIPLY_HALF(64, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41)
+WARPGROUP_MULTIPLY_HALF(128, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73)
 #endif

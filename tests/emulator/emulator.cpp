@@ -16,8 +16,9 @@
 #endif
 
 enum {
-    THREADS_MAX = 1024, // of the blocks that run at once
+    THREADS_MAX = 2560, // of the blocks that run at once
     TOGETHER_MAX = 16,  // blocks that run at once
+    GROUPS_MAX = 16,    // group_sync
     WARP_LANES = 32,
     STACK_BYTES = 256 * 1024,
     COPIES_MAX = 64, // of a thread under way
@@ -81,6 +82,7 @@ struct Fiber {
     unsigned member; // of the blocks that run at once, the thread's
     SwitchPoint context;
     bool finished;
+    uint64_t cluster_arrivals;
     uint64_t gathers; // collectives of the warp that this lane took part in
     const char *waits_for;
     bool (*until)(const Fiber *, uint64_t); // what it waits for holds
@@ -119,6 +121,9 @@ static struct {
     unsigned n_fibers;              // of all blocks that run at once
     unsigned arrived[TOGETHER_MAX]; // at each block's barrier
     uint64_t barriers_done[TOGETHER_MAX];
+    unsigned group_arrived[TOGETHER_MAX][GROUPS_MAX]; // group_sync
+    uint64_t groups_done[TOGETHER_MAX][GROUPS_MAX];
+    uint8_t *shared[TOGETHER_MAX];
     uint64_t events; // grows whenever some thread gets further
     BulkCopy bulk[BULK_MAX];
     unsigned n_bulk;
@@ -197,6 +202,51 @@ void emulated_block_sync(void) {
     }
     wait_until(
         "block_sync", [](const Fiber *f, uint64_t at) { return block.barriers_done[f->member] > at; }, mine);
+}
+
+void emulated_group_sync(unsigned group, unsigned threads) {
+    if (group == 0 || group >= GROUPS_MAX) broken("group_sync: no such group");
+    unsigned member = block.running->member;
+    uint64_t mine = block.groups_done[member][group];
+    block.events++;
+    if (++block.group_arrived[member][group] == threads) {
+        block.group_arrived[member][group] = 0;
+        block.groups_done[member][group]++;
+        return;
+    }
+    wait_until(
+        "group_sync",
+        [](const Fiber *f, uint64_t at) {
+            return block.groups_done[f->member][at % GROUPS_MAX] > at / GROUPS_MAX;
+        },
+        mine * GROUPS_MAX + group);
+}
+
+void emulated_cluster_arrive(void) {
+    block.running->cluster_arrivals++;
+    block.events++;
+}
+
+void emulated_cluster_wait(void) {
+    wait_until(
+        "cluster_wait",
+        [](const Fiber *, uint64_t mine) {
+            for (unsigned i = 0; i < block.n_fibers; i++) {
+                if (!block.fibers[i].finished && block.fibers[i].cluster_arrivals < mine) return false;
+            }
+            return true;
+        },
+        block.running->cluster_arrivals);
+}
+
+uint8_t *emulated_cluster_shared(unsigned rank) {
+    if (rank * block.n_threads >= block.n_fibers) broken("no such block in the cluster");
+    bool runs = false;
+    for (unsigned i = 0; i < block.n_threads; i++) {
+        runs = runs || !block.fibers[rank * block.n_threads + i].finished;
+    }
+    if (!runs) broken("reaches into the shared memory of a block that has ended");
+    return block.shared[rank];
 }
 
 const uint8_t *emulated_warp_gather(const char *name, const void *mine, unsigned size) {
@@ -366,7 +416,7 @@ static void make_fiber(unsigned index, unsigned member, EmulatedThread thread) {
     f->member = member;
     f->finished = false;
     f->waits_for = nullptr;
-    f->gathers = 0;
+    f->gathers = f->cluster_arrivals = 0;
     f->n_copies = f->n_groups = f->open_copies = 0;
     uint8_t *stack = block.stacks + (size_t)index * STACK_BYTES;
 #if defined(__SANITIZE_ADDRESS__)
@@ -395,22 +445,23 @@ static void free_shared(uint8_t *shared, unsigned size) {
 // Blocks first … first + together - 1 of the grid.
 static void run_blocks(unsigned first, unsigned together, unsigned grid_x, unsigned grid_y,
                        unsigned shared_bytes) {
-    uint8_t *shared[TOGETHER_MAX];
-    memset(block.warps, 0, sizeof block.warps);
     block.n_fibers = together * block.n_threads;
+    memset(block.warps, 0, block.n_fibers / WARP_LANES * sizeof block.warps[0]);
+    memset(block.group_arrived, 0, sizeof block.group_arrived);
     block.n_bulk = 0;
     for (unsigned m = 0; m < together; m++) {
         unsigned b = first + m;
-        shared[m] = make_shared(shared_bytes);
+        block.shared[m] = make_shared(shared_bytes);
         block.arrived[m] = 0;
         for (unsigned t = 0; t < block.n_threads; t++) {
-            make_fiber(m * block.n_threads + t, m, {t, b % grid_x, b / grid_x, grid_x, grid_y, shared[m]});
+            make_fiber(m * block.n_threads + t, m,
+                       {t, b % grid_x, b / grid_x, grid_x, grid_y, block.shared[m], m});
         }
     }
-    run_fibers(first % 2);
+    run_fibers(first / together % 2);
     if (block.n_bulk > 0) broken("a block ended with bulk copies that nobody waited for");
     for (unsigned m = 0; m < together; m++) {
-        free_shared(shared[m], shared_bytes);
+        free_shared(block.shared[m], shared_bytes);
     }
 }
 
@@ -440,4 +491,13 @@ void emulator_launch_together(EmulatedKernel *kernel, const void *args, unsigned
     launch(kernel, args, threads);
     if (grid > TOGETHER_MAX || grid * threads > THREADS_MAX) broken("too many blocks at once");
     run_blocks(0, grid, grid, 1, shared_bytes);
+}
+
+void emulator_launch_clusters(EmulatedKernel *kernel, const void *args, unsigned grid, unsigned cluster,
+                              unsigned threads, unsigned shared_bytes) {
+    launch(kernel, args, threads);
+    if (cluster > 8 || cluster * threads > THREADS_MAX || grid % cluster) broken("clusters");
+    for (unsigned b = 0; b < grid; b += cluster) {
+        run_blocks(b, cluster, grid, 1, shared_bytes);
+    }
 }

@@ -26,21 +26,33 @@ typedef void EmulatedKernel(const void *args);
 void emulator_launch(EmulatedKernel *kernel, const void *args, unsigned grid_x, unsigned grid_y,
                      unsigned threads, unsigned shared_bytes);
 
-// The same with all blocks at once, for kernels whose blocks wait for each other (grid_sync); 1,024 threads
+// The same with all blocks at once, for kernels whose blocks wait for each other (grid_sync); 2,560 threads
 // at most.
 void emulator_launch_together(EmulatedKernel *kernel, const void *args, unsigned grid, unsigned threads,
                               unsigned shared_bytes);
+
+// The same with `cluster` neighbouring blocks at once (KERNEL_OF_CLUSTERS), one cluster after another.
+void emulator_launch_clusters(EmulatedKernel *kernel, const void *args, unsigned grid, unsigned cluster,
+                              unsigned threads, unsigned shared_bytes);
 
 // ---- what tests/emulator/prelude.h is made of ----
 
 typedef struct {
     unsigned thread, block_x, block_y, grid_x, grid_y;
     uint8_t *shared;
+    unsigned cluster_rank;
 } EmulatedThread;
 
 const EmulatedThread *emulated_thread(void);
 
 void emulated_block_sync(void);
+// `threads` threads of the block that name the same group (1 … 15).
+void emulated_group_sync(unsigned group, unsigned threads);
+// All threads of the cluster that have not ended.
+void emulated_cluster_arrive(void);
+void emulated_cluster_wait(void);
+// The shared memory of block `rank` of the cluster, which must not have ended.
+uint8_t *emulated_cluster_shared(unsigned rank);
 
 // Until *counter is at least `value`.
 void emulated_wait_for_counter(const volatile uint32_t *counter, uint32_t value);

@@ -41,6 +41,7 @@ struct alignas(16) float4 {
 
 #define DEVICE inline __attribute__((unused))
 #define KERNEL(threads, blocks_per_sm) inline __attribute__((unused)) void
+#define KERNEL_OF_CLUSTERS(threads, blocks_per_sm, cluster) inline __attribute__((unused)) void
 #define EXPORTED __attribute__((unused)) const
 
 // Everything is this file's own: another file may have the same functions for another SM_ARCH.
@@ -114,6 +115,33 @@ DEVICE u32 ballot_lanes(bool predicate) {
     }
     return out;
 }
+
+DEVICE void group_sync(u32 group, u32 threads) {
+    emulated_group_sync(group, threads);
+}
+
+#if SM_ARCH >= 90
+DEVICE u32 cluster_rank() {
+    return emulated_thread()->cluster_rank;
+}
+DEVICE void cluster_arrive() {
+    emulated_cluster_arrive();
+}
+DEVICE void cluster_wait() {
+    emulated_cluster_wait();
+}
+DEVICE void cluster_sync() {
+    cluster_arrive();
+    cluster_wait();
+}
+typedef const u8 *ClusterAddress;
+DEVICE ClusterAddress cluster_address(const void *shared, u32 rank) {
+    return emulated_cluster_shared(rank) + ((const u8 *)shared - shared_memory());
+}
+DEVICE float4 cluster_load(ClusterAddress a) {
+    return *(const float4 *)a;
+}
+#endif
 
 // As in prelude.cuh: all blocks of a grid that is launched together meet.
 DEVICE void grid_sync(u32 *counter) {
@@ -475,7 +503,7 @@ DEVICE void warpgroup_multiply_step(u32 n, float *d, const u32 a[4], MatrixRows 
     for (u32 k = 0; k < 32; k++) {
         rows[k / 16][k % 16] = f16_to_f32(mma_a(lanes, lane / 4 + k / 16 * 8, k % 16));
     }
-    for (u32 col = 0; col < n; col++) {
+    for (u32 col = 0; col < n; col++) { // as mma_16: the same bits
         if (col % 8 / 2 != lane % 4) continue;
         double sum[2] = {d[col / 8 * 4 + col % 2], d[col / 8 * 4 + col % 2 + 2]};
         for (u32 k = 0; k < 16; k++) {
@@ -491,6 +519,15 @@ DEVICE void warpgroup_multiply_step(u32 n, float *d, const u32 a[4], MatrixRows 
 template <u32 n> DEVICE void warpgroup_multiply(float *d, const u32 a[4][4], MatrixRows b) {
     for (u32 step = 0; step < 4; step++) {
         warpgroup_multiply_step(n, d, a[step], b, step);
+    }
+}
+template <u32 n>
+DEVICE void warpgroup_multiply_half(float *d, const u32 a[2][4], MatrixRows b, u32 half, bool begin) {
+    for (u32 i = 0; begin && i < n / 2; i++) {
+        d[i] = 0;
+    }
+    for (u32 step = 0; step < 2; step++) {
+        warpgroup_multiply_step(n, d, a[step], b, half * 2 + step);
     }
 }
 #endif

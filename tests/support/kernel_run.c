@@ -24,7 +24,10 @@ void *kernel_memory(size_t size) {
 void kernel_run(const EmulatedStage *stage, const void *args, size_t args_size) {
     (void)args_size;
     const StageInfo *info = &stage->info;
-    if (stage->together) {
+    if (info->cluster > 1) {
+        emulator_launch_clusters(stage->kernel, args, info->grid[0], info->cluster, info->threads,
+                                 info->shared_bytes);
+    } else if (stage->together) {
         emulator_launch_together(stage->kernel, args, info->grid[0], info->threads, info->shared_bytes);
     } else {
         emulator_launch(stage->kernel, args, info->grid[0], info->grid[1], info->threads, info->shared_bytes);

@@ -371,7 +371,7 @@ Result cuEventElapsedTime(float *ms, void *begin, void *end) {
 // Where nothing runs, a module's one symbol is its StageInfo.
 Result cuModuleLoadData(void **module, const void *image) {
     CALL();
-    static const unsigned info[4] = {256, 132, 1, 100000};
+    static const unsigned info[5] = {256, 132, 1, 100000, 0};
     if (fake_module_load) *module = fake_module_load(image);
     else *module = memcmp(image, "\177ELF", 4) == 0 ? copy_of(info, sizeof info) : NULL;
     if (!*module) return INVALID_VALUE;
@@ -393,7 +393,7 @@ Result cuModuleGetGlobal_v2(DevicePtr *address, size_t *size, void *module, cons
     CALL();
     const void *info = fake_module_info ? fake_module_info(module, name) : module;
     *address = (DevicePtr)(uintptr_t)info;
-    *size = 16;
+    *size = 20;
     return info && name[0] ? SUCCESS : NOT_FOUND;
 }
 Result cuFuncGetAttribute(int *value, int attribute, void *function) {

@@ -1,6 +1,7 @@
 // See fake_cuda_kernels.h.
 #include "fake_cuda_kernels.h"
 
+#include "../../kernels_src/args.h"
 #include "../emulator/emulator.h"
 
 #include <dlfcn.h>
@@ -13,7 +14,7 @@
 typedef struct {
     const char *name;
     EmulatedKernel *run;
-    const void *info; // StageInfo, or NULL
+    const StageInfo *info; // or NULL
     unsigned args_size;
     unsigned together; // its blocks wait for each other
 } Kernel;
@@ -58,7 +59,9 @@ void fake_kernel_run(void *function, unsigned grid_x, unsigned grid_y, unsigned 
     static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
     const Kernel *k = ((const Module *)function)->kernel;
     pthread_mutex_lock(&turn);
-    if (k->together) emulator_launch_together(k->run, args, grid_x * grid_y, threads, shared_bytes);
+    unsigned cluster = k->info ? k->info->cluster : 0;
+    if (cluster > 1) emulator_launch_clusters(k->run, args, grid_x, cluster, threads, shared_bytes);
+    else if (k->together) emulator_launch_together(k->run, args, grid_x * grid_y, threads, shared_bytes);
     else emulator_launch(k->run, args, grid_x, grid_y, threads, shared_bytes);
     pthread_mutex_unlock(&turn);
 }
