@@ -547,6 +547,45 @@ typedef struct {
     DEVICE_PTR(LogprobsScratch) logprobs_scratch; // draw_logprobs: [MAX_ROWS]; likewise
 } DrawArgs;
 
+// ---- mixtures of experts of batches ----
+//
+// A batch of MAX_ROWS <= 8 is "few": every stage that needs the choice makes it from the router's logits, and
+// what row r's i-th choice gives is slot r * N_USED + i. Else "many": the router chooses, and group_experts
+// gives the choices slots in the order of their experts.
+
+// route.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const float) x;          // [MAX_ROWS][D_MODEL]
+    DEVICE_PTR(const float) norm;       // [D_MODEL]
+    DEVICE_PTR(const float) weight;     // the router: [N_EXPERTS][D_MODEL]
+    DEVICE_PTR(const float) bias;       // [N_EXPERTS] or NULL
+    DEVICE_PTR(unsigned short) normed;  // out activations of D_MODEL columns, as of norm_rows.cuh
+    DEVICE_PTR(float) logits;           // out [MAX_ROWS][N_EXPERTS]
+    DEVICE_PTR(ExpertRowChoice) choice; // many: out [MAX_ROWS][N_USED]
+    DEVICE_PTR(unsigned) meetings;      // many: [MAX_ROWS], zeros between launches
+} RouteRowsArgs;
+
+// group_experts.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const ExpertRowChoice) choice; // [MAX_ROWS][N_USED]
+    DEVICE_PTR(const unsigned short) normed;  // activations of D_MODEL columns
+    DEVICE_PTR(unsigned) slot;                // out [MAX_ROWS][N_USED]
+    DEVICE_PTR(ExpertTile) tiles;             // out [EXPERT_TILES]
+    DEVICE_PTR(unsigned) n_tiles;             // out: how many of them have slots
+    DEVICE_PTR(unsigned short) out;           // activations of D_MODEL columns, a row a slot
+} GroupExpertsArgs;
+
+// experts_sum.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const ExpertRowChoice) choice; // [MAX_ROWS][N_USED]
+    DEVICE_PTR(const unsigned) slot;          // many: [MAX_ROWS][N_USED]
+    DEVICE_PTR(const float) in;               // [slots][D_MODEL]
+    DEVICE_PTR(float) x;                      // [MAX_ROWS][D_MODEL] += the sum
+} ExpertsSumArgs;
+
 // ---- all stages ----
 
 // What a compiled stage tells the host: `NAME_info` in its module.

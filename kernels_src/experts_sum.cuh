@@ -1,0 +1,51 @@
+// What a batch's rows' experts gave, into the residual stream.
+//
+//     x[row] += sum_i weight_i in[slot of row's i-th choice]      i from 0 on, each by fma
+//
+// Operations: EXPERT_SUM, ADD. Grid: a block a row. Defines: D_MODEL, N_USED, MAX_ROWS.
+#if !defined(D_MODEL) || !defined(N_USED) || !defined(MAX_ROWS) || D_MODEL % 4
+#error "D_MODEL, N_USED, MAX_ROWS"
+#endif
+
+enum : u32 { EXPERTS_SUM_THREADS = MIN(ROUND_UP(D_MODEL / 4, 32), 512) };
+
+// What the i-th expert gave, added to what those before it gave.
+DEVICE float4 add_expert(float4 sum, float weight, float4 v) {
+    return {fma_f32(weight, v.x, sum.x), fma_f32(weight, v.y, sum.y), fma_f32(weight, v.z, sum.z),
+            fma_f32(weight, v.w, sum.w)};
+}
+
+DEVICE void experts_sum_run(const ExpertsSumArgs &a, u32 row) {
+    if (row >= load_shared_data(&a.batch->n_rows)) return;
+    const float4 *in[N_USED];
+    float weight[N_USED];
+#pragma unroll
+    for (u32 i = 0; i < N_USED; i++) {
+        u32 slot = row * N_USED + i;
+        weight[i] = load_shared_data(&a.choice[slot].weight);
+        if (a.slot != 0) slot = load_shared_data(a.slot + slot);
+        in[i] = (const float4 *)(a.in + (u64)slot * D_MODEL);
+    }
+    float4 *x = (float4 *)(a.x + (u64)row * D_MODEL);
+#pragma unroll 1
+    for (u32 g = thread_index(); g < D_MODEL / 4; g += EXPERTS_SUM_THREADS) {
+        float4 sum = {0, 0, 0, 0}, v[N_USED], before = load_shared_data(x + g);
+#pragma unroll
+        for (u32 i = 0; i < N_USED; i++) {
+            v[i] = load_shared_data(in[i] + g);
+        }
+#pragma unroll
+        for (u32 i = 0; i < N_USED; i++) {
+            sum = add_expert(sum, weight[i], v[i]);
+        }
+        x[g] = {before.x + sum.x, before.y + sum.y, before.z + sum.z, before.w + sum.w};
+    }
+}
+
+EXPORTED StageInfo experts_sum_info = {EXPERTS_SUM_THREADS, {MAX_ROWS, 1}, 0};
+
+KERNEL(EXPERTS_SUM_THREADS, 1) experts_sum(ExpertsSumArgs a) {
+    stage_launch_next();
+    stage_wait();
+    experts_sum_run(a, block_index());
+}

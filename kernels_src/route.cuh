@@ -1,0 +1,243 @@
+// The norm before the experts, and the router, of a batch's rows.
+//
+//     normed[row] = norm of x[row]                     as of norm_rows.cuh, to the same bits
+//     logits[row] = W norm(x[row]) + b
+//     choice[row] = the N_USED chosen and their weights (expert_choice.cuh): many rows alone
+//
+// Operations: RMS_NORM, MATMUL (of the router), ROUTE. Float32 throughout, since a rounded logit could choose
+// another expert. Grid: (runs of ROUTE_EXPERTS experts, runs of ROUTE_ROWS rows) blocks. A warp has 512
+// columns of all the block's rows; the experts go past it in groups, the first of which is fetched before the
+// wait. Each block stores a part of its rows' norms. The last block of a run of rows to have its logits
+// chooses.
+//
+// Order of the sums, whatever the grid: a lane's 16 of 512 columns, ascending, of (x w_norm) w; lanes 16
+// apart, 8, 4, 2, 1; the runs of 512 columns in their order. Then fma(sum, the norm's factor, bias).
+// Defines: D_MODEL, MAX_ROWS, NORM_EPS (rows.cuh), N_EXPERTS, N_USED (expert_choice.cuh), ROUTE_ROWS (1, 2, 4
+// or 8), ROUTE_EXPERTS (1, or a multiple of 2 with 8 rows, else of 4 from 4 on); ROUTE_CHOOSES.
+#if !defined(D_MODEL) || !defined(MAX_ROWS) || !defined(NORM_EPS) || !defined(ROUTE_ROWS) || \
+    !defined(ROUTE_EXPERTS) || D_MODEL % 4
+#error "D_MODEL, MAX_ROWS, NORM_EPS, ROUTE_ROWS, ROUTE_EXPERTS"
+#endif
+
+enum : u32 {
+    ROUTE_PIECES = 2, // of the norm's 256 columns that a warp has
+    ROUTE_WARPS = CEIL_DIV(D_MODEL, NORM_PIECE *ROUTE_PIECES),
+    ROUTE_THREADS = ROUTE_WARPS * 32,
+    ROUTE_GROUP = MIN(ROUTE_EXPERTS, ROUTE_ROWS == 8 ? 2 : 4), // experts at once: 200 registers a thread
+    ROUTE_SUMS = ROUTE_GROUP * ROUTE_ROWS,
+    ROUTE_BLOCKS = CEIL_DIV(N_EXPERTS, ROUTE_EXPERTS), // that share their rows
+    // Shared memory: squares [ROUTE_ROWS][SQUARES_STRIDE], sums [ROUTE_WARPS][ROUTE_EXPERTS][ROUTE_ROWS]
+    SQUARES = CEIL_DIV(D_MODEL, NORM_PIECE),
+    SQUARES_STRIDE = SQUARES | 1, // against bank conflicts
+    ROUTE_SUMS_AT = ROUTE_ROWS * SQUARES_STRIDE,
+    ROUTE_LAST_AT = ROUTE_SUMS_AT + ROUTE_WARPS * ROUTE_EXPERTS * ROUTE_ROWS,
+    ROUTE_SHARED_BYTES = (ROUTE_LAST_AT + 1) * 4,
+};
+static_assert((ROUTE_ROWS & (ROUTE_ROWS - 1)) == 0 && ROUTE_ROWS <= 8, "sums_of_lanes takes powers of two");
+static_assert((ROUTE_GROUP & (ROUTE_GROUP - 1)) == 0 && ROUTE_EXPERTS % ROUTE_GROUP == 0,
+              "a block's experts are whole groups of 1, 2 or 4");
+
+// A lane's 16 columns of a row.
+struct RouteLane {
+    NormPiece piece[ROUTE_PIECES];
+};
+
+struct RouteState {
+    RouteLane norm, weight[ROUTE_GROUP]; // the norm's, and the first group's
+};
+
+// The warp's sums of n values (a power of two, at most 32): lane i gets value i * n / 32.
+template <u32 n> DEVICE float sums_of_lanes(float v[n]) {
+#pragma unroll
+    for (u32 step = 0; step < 5; step++) {
+        const u32 distance = 16u >> step, kept = (n >> step) / 2;
+        bool upper = lane_index() & distance;
+        if (kept == 0) v[0] += shuffle_xor(v[0], distance);
+#pragma unroll
+        for (u32 i = 0; i < kept; i++) {
+            float keep = upper ? v[i + kept] : v[i], give = upper ? v[i] : v[i + kept];
+            v[i] = keep + shuffle_xor(give, distance);
+        }
+    }
+    return v[0];
+}
+
+DEVICE RouteLane route_load_weight(const float *row) {
+    RouteLane l;
+#pragma unroll
+    for (u32 p = 0; p < ROUTE_PIECES; p++) {
+        l.piece[p] = norm_load_weight<D_MODEL>(row, warp_index() * ROUTE_PIECES + p);
+    }
+    return l;
+}
+
+// The group's experts; for those past the last, that one's weights.
+DEVICE void route_load_group(const RouteRowsArgs &a, u32 first, RouteLane weight[ROUTE_GROUP]) {
+#pragma unroll
+    for (u32 e = 0; e < ROUTE_GROUP; e++) {
+        weight[e] = route_load_weight(a.weight + (u64)MIN(first + e, N_EXPERTS - 1u) * D_MODEL);
+    }
+}
+
+// Rows past the batch's are zeros.
+DEVICE void route_load_rows(const RouteRowsArgs &a, u32 first_row, u32 n_rows, RouteLane x[ROUTE_ROWS]) {
+#pragma unroll
+    for (u32 r = 0; r < ROUTE_ROWS; r++) {
+#pragma unroll
+        for (u32 p = 0; p < ROUTE_PIECES; p++) {
+            x[r].piece[p] = {};
+            if (first_row + r >= n_rows) continue;
+            x[r].piece[p] =
+                norm_load<D_MODEL>(a.x + (u64)(first_row + r) * D_MODEL, warp_index() * ROUTE_PIECES + p);
+        }
+    }
+}
+
+// Each piece's squares into shared memory.
+DEVICE void route_square(const RouteLane x[ROUTE_ROWS], float *shared) {
+    float squares[ROUTE_ROWS * ROUTE_PIECES];
+#pragma unroll
+    for (u32 i = 0; i < ROUTE_ROWS * ROUTE_PIECES; i++) {
+        squares[i] = norm_lane_squares(x[i / ROUTE_PIECES].piece[i % ROUTE_PIECES]);
+    }
+    float sum = sums_of_lanes<ROUTE_ROWS * ROUTE_PIECES>(squares);
+    const u32 lanes = WARP / (ROUTE_ROWS * ROUTE_PIECES); // that have the same value
+    u32 i = lane_index() / lanes, piece = warp_index() * ROUTE_PIECES + i % ROUTE_PIECES;
+    if (lane_index() % lanes == 0 && piece < SQUARES) {
+        shared[i / ROUTE_PIECES * SQUARES_STRIDE + piece] = sum;
+    }
+}
+
+// The products of the group that begins at the block's expert `first`, of the warp's columns, into shared
+// memory. `x` is times the norm's weights.
+DEVICE void route_multiply(const RouteLane x[ROUTE_ROWS], const RouteLane weight[ROUTE_GROUP], u32 first,
+                           float *shared) {
+    float sums[ROUTE_SUMS] = {};
+#pragma unroll
+    for (u32 i = 0; i < ROUTE_PIECES * 2; i++) {
+#pragma unroll
+        for (u32 k = 0; k < ROUTE_SUMS; k++) {
+            float4 w = weight[k / ROUTE_ROWS].piece[i / 2].v[i % 2];
+            float4 v = x[k % ROUTE_ROWS].piece[i / 2].v[i % 2];
+            sums[k] = fma_f32(v.w, w.w, fma_f32(v.z, w.z, fma_f32(v.y, w.y, fma_f32(v.x, w.x, sums[k]))));
+        }
+    }
+    float sum = sums_of_lanes<ROUTE_SUMS>(sums);
+    const u32 lanes = WARP / ROUTE_SUMS;
+    float *to = shared + ROUTE_SUMS_AT + (warp_index() * ROUTE_EXPERTS + first) * ROUTE_ROWS;
+    if (lane_index() % lanes == 0) to[lane_index() / lanes] = sum;
+}
+
+DEVICE float4 multiply_4(float4 a, float4 b) {
+    return {a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w};
+}
+
+// `scaled`: x times the norm's weights.
+DEVICE void route_scale(const RouteLane x[ROUTE_ROWS], const RouteLane &norm, RouteLane scaled[ROUTE_ROWS]) {
+#pragma unroll
+    for (u32 i = 0; i < ROUTE_ROWS * ROUTE_PIECES * 2; i++) {
+        u32 r = i / (ROUTE_PIECES * 2), p = i / 2 % ROUTE_PIECES;
+        scaled[r].piece[p].v[i % 2] = multiply_4(x[r].piece[p].v[i % 2], norm.piece[p].v[i % 2]);
+    }
+}
+
+// The norms' factors: lane r has that of row r, lanes past the last row the last one's.
+DEVICE float route_factor(const float *shared) {
+    const float *squares = shared + MIN(lane_index(), ROUTE_ROWS - 1u) * SQUARES_STRIDE;
+    float total = squares[0];
+#pragma unroll
+    for (u32 i = 1; i < SQUARES; i++) {
+        total += squares[i];
+    }
+    return norm_factor<D_MODEL>(total);
+}
+
+// The block's share of its rows' norms: every ROUTE_BLOCKS-th run of four columns.
+DEVICE void route_store_norms(const RouteRowsArgs &a, u32 first_row, u32 n_rows,
+                              const RouteLane x[ROUTE_ROWS], const RouteLane &norm, float factor) {
+#pragma unroll
+    for (u32 i = 0; i < ROUTE_PIECES * 2; i++) {
+        u32 col = norm_col<D_MODEL>(warp_index() * ROUTE_PIECES + i / 2, i % 2);
+        bool mine = col < D_MODEL && col / 4 % ROUTE_BLOCKS == block_index();
+#pragma unroll
+        for (u32 r = 0; r < ROUTE_ROWS; r++) {
+            float f = shuffle(factor, r);
+            if (!mine || first_row + r >= n_rows) continue;
+            float4 v = norm_value(x[r].piece[i / 2].v[i % 2], f, norm.piece[i / 2].v[i % 2], {0, 0, 0, 0});
+            activation_store_4(a.normed, first_row + r, col, v);
+        }
+    }
+}
+
+DEVICE void route_store_logits(const RouteRowsArgs &a, u32 first_row, u32 n_rows, u32 first, float factor,
+                               const float *shared) {
+    const u32 n = ROUTE_ROWS * ROUTE_EXPERTS;
+#pragma unroll 1
+    for (u32 from = warp_index() * WARP; from < n; from += ROUTE_THREADS) { // whole warps, for the shuffle
+        u32 i = MIN(from + lane_index(), n - 1), r = i % ROUTE_ROWS, expert = first + i / ROUTE_ROWS;
+        float f = shuffle(factor, r), sum = shared[ROUTE_SUMS_AT + i];
+#pragma unroll
+        for (u32 w = 1; w < ROUTE_WARPS; w++) {
+            sum += shared[ROUTE_SUMS_AT + w * n + i];
+        }
+        if (from + lane_index() >= n || expert >= N_EXPERTS || first_row + r >= n_rows) continue;
+        a.logits[(first_row + r) * N_EXPERTS + expert] = fma_f32(sum, f, a.bias != 0 ? a.bias[expert] : 0.0f);
+    }
+}
+
+#ifdef ROUTE_CHOOSES
+// The block that comes last chooses for the rows.
+DEVICE void route_choose(const RouteRowsArgs &a, u32 first_row, u32 n_rows, float *shared) {
+    if (ROUTE_BLOCKS > 1) {
+        if (!is_last_block(a.meetings + block_index_y(), (u32 *)shared + ROUTE_LAST_AT)) return;
+    } else {
+        block_sync();
+    }
+    for (u32 r = warp_index(); r < ROUTE_ROWS && first_row + r < n_rows; r += ROUTE_WARPS) {
+        ExpertChoice c = choose_experts_of(a.logits + (first_row + r) * N_EXPERTS);
+#pragma unroll
+        for (u32 i = 0; i < N_USED; i++) {
+            if (lane_index() == i) a.choice[(first_row + r) * N_USED + i] = {c.expert[i], c.weight[i]};
+        }
+    }
+}
+#endif
+
+DEVICE void route_run(const RouteRowsArgs &a, float *shared, const RouteState &s) {
+    u32 n_rows = load_shared_data(&a.batch->n_rows), first_row = block_index_y() * ROUTE_ROWS;
+    u32 first = block_index() * ROUTE_EXPERTS;
+    if (first_row >= n_rows) return;
+    RouteLane x[ROUTE_ROWS], scaled[ROUTE_ROWS];
+    route_load_rows(a, first_row, n_rows, x);
+    route_square(x, shared);
+    route_scale(x, s.norm, scaled);
+    route_multiply(scaled, s.weight, 0, shared);
+    // With one group the rows stay in registers; with more there is no room for both.
+    const bool one = ROUTE_EXPERTS == ROUTE_GROUP;
+#pragma unroll 1
+    for (u32 e = ROUTE_GROUP; e < ROUTE_EXPERTS; e += ROUTE_GROUP) {
+        RouteLane weight[ROUTE_GROUP];
+        route_load_group(a, first + e, weight);
+        route_multiply(scaled, weight, e, shared);
+    }
+    block_sync();
+    float factor = route_factor(shared);
+    route_store_logits(a, first_row, n_rows, first, factor, shared);
+    if (!one) route_load_rows(a, first_row, n_rows, x);
+    route_store_norms(a, first_row, n_rows, x, s.norm, factor);
+#ifdef ROUTE_CHOOSES
+    route_choose(a, first_row, n_rows, shared);
+#endif
+}
+
+EXPORTED StageInfo route_info = {
+    ROUTE_THREADS, {ROUTE_BLOCKS, CEIL_DIV(MAX_ROWS, ROUTE_ROWS)}, ROUTE_SHARED_BYTES};
+
+KERNEL(ROUTE_THREADS, 1) route(RouteRowsArgs a) {
+    RouteState s;
+    stage_launch_next();
+    s.norm = route_load_weight(a.norm);
+    route_load_group(a, block_index() * ROUTE_EXPERTS, s.weight);
+    stage_wait();
+    route_run(a, (float *)shared_memory(), s);
+}
