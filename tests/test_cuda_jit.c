@@ -8,11 +8,13 @@
 #include "os/os.h"
 #include "os/os_files.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static const char *const repack_files[] = {"prelude.cuh", "layout.h", "args.h", "repack.cuh", NULL};
@@ -152,6 +154,46 @@ TEST(cuda_jit_cache_is_used_and_checked) {
     program.defines = STR("#define STAGE_REPACK 1\n#define FORMAT FORMAT_Q4_1\n");
     CHECK(compile_one(folder, program, &arena, &report, &err).data != NULL);
     CHECK_INT_EQ(0, report.from_cache);
+}
+
+TEST(cuda_jit_compiles_in_the_background) {
+    Arena arena = os_arena(64 << 20);
+    JitProgram programs[3];
+    static const char *const formats[] = {"Q4_0", "Q5_0", "Q8_0"};
+    for (size_t i = 0; i < COUNT_OF(programs); i++) {
+        char defines[128];
+        int n = snprintf(defines, sizeof defines, "#define STAGE_REPACK 1\n#define FORMAT FORMAT_%s\n",
+                         formats[i]);
+        programs[i] = repack_program(arena_copy_str(&arena, (Str){defines, (size_t)n}));
+    }
+    programs[1].defines = STR("#error \"this one\"\n");
+    JitOptions options = {
+        .sm = 90, .cache = test_tmp_path("background"), .threads = 2, .in_background = true};
+    for (uint32_t run = 0; run < 3; run++) {
+        TEST_CASE_LABEL("run %u", run);
+        Jit *jit;
+        JitImage image;
+        Error err = {0};
+        REQUIRE(jit_start(&options, programs, COUNT_OF(programs), &arena, &jit, &err));
+        CHECK(jit_is_done(jit, 0) == (run > 0)); // from the cache, where the helper put it
+        CHECK(!jit_is_done(jit, 1));
+        if (run == 2) { // not wanted any more
+            jit_end(jit);
+            break;
+        }
+        jit_go(jit);
+        CHECK(jit_wait(jit, 0, &image, &err) && image.size > 1000);
+        CHECK(jit_wait(jit, 2, &image, &err) && jit_is_done(jit, 2));
+        CHECK(!jit_wait(jit, 1, &image, &err) && strstr(err.message, "this one"));
+        jit_end(jit);
+    }
+    Jit *jit;
+    Error err = {0};
+    options.cache = "";
+    REQUIRE(jit_start(&options, programs, COUNT_OF(programs), &arena, &jit, &err));
+    jit_go(jit);
+    jit_end(jit); // in the middle of it
+    CHECK(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
 }
 
 TEST(cuda_jit_goes_on_without_a_cache_folder) {

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -68,4 +69,29 @@ TEST(os_helper_has_nothing_open) {
     CHECK(os_helper_receive(&helper, &is_open, sizeof is_open) && !is_open);
     os_helper_end(&helper);
     close(fd);
+}
+
+static void work_for_ever(OsHelper *maker, void *context) {
+    uint32_t priority = (uint32_t)getpriority(PRIO_PROCESS, 0);
+    (void)context;
+    os_helper_stay_behind(maker);
+    priority = (uint32_t)getpriority(PRIO_PROCESS, 0) - priority;
+    if (!os_helper_send(maker, &priority, sizeof priority)) return;
+    for (volatile uint32_t i = 0;; i = i + 1) {
+    }
+}
+
+// What nobody may wait for ends in the middle of its work.
+TEST(os_helper_that_stays_behind_ends_with_its_maker) {
+    for (int i = 0; i < 3; i++) {
+        OsHelper helper;
+        uint32_t priority = 0;
+        Error err = {0};
+        REQUIRE(os_helper_start(&helper, work_for_ever, NULL, &err));
+        if (i > 0) CHECK(os_helper_receive(&helper, &priority, sizeof priority));
+        if (i > 0) CHECK(priority > 0 || getpriority(PRIO_PROCESS, 0) == 19);
+        if (i < 2) os_helper_hang_up(&helper);
+        CHECK(i == 2 || !os_helper_receive(&helper, &priority, sizeof priority));
+        os_helper_end(&helper);
+    }
 }

@@ -504,6 +504,33 @@ bool os_helper_receive(const OsHelper *helper, void *data, size_t size) {
     return true;
 }
 
+static int maker_fd; // of a helper that stays behind
+
+// What is noticed may be a message or a place for one, too.
+static void look_for_maker(int signal) {
+    struct pollfd fd = {.fd = maker_fd, .events = POLLRDHUP};
+    (void)signal;
+    if (poll(&fd, 1, 0) > 0 && (fd.revents & (POLLRDHUP | POLLHUP))) _exit(0);
+}
+
+void os_helper_stay_behind(const OsHelper *maker) {
+    sigset_t noticed;
+    struct sigaction action = {.sa_handler = look_for_maker, .sa_flags = SA_RESTART};
+    maker_fd = maker->fd;
+    (void)setpriority(PRIO_PROCESS, 0, 19);
+    sigemptyset(&noticed);
+    sigaddset(&noticed, SIGIO);
+    sigaction(SIGIO, &action, NULL);
+    fcntl(maker->fd, F_SETOWN, getpid());
+    fcntl(maker->fd, F_SETFL, fcntl(maker->fd, F_GETFL) | O_ASYNC);
+    pthread_sigmask(SIG_UNBLOCK, &noticed, NULL);
+    look_for_maker(0); // it may have hung up before
+}
+
+void os_helper_hang_up(const OsHelper *helper) {
+    if (helper->process > 0) shutdown(helper->fd, SHUT_RDWR);
+}
+
 void os_helper_end(OsHelper *helper) {
     if (helper->process <= 0) return;
     close(helper->fd);

@@ -165,3 +165,8 @@ MUST_CHECK bool os_helper_send(const OsHelper *helper, const void *data, size_t 
 MUST_CHECK bool os_helper_receive(const OsHelper *helper, void *data, size_t size);
 // Tells it to end, and waits until it has.
 void os_helper_end(OsHelper *helper);
+// Of a helper, for work that nobody may wait for: it has the lowest priority from here on, and ends as soon
+// as its maker hangs up or ends, whatever it is doing.
+void os_helper_stay_behind(const OsHelper *maker);
+// Ends the talk of both sides: whoever waits in a receive gets false. os_helper_end must follow.
+void os_helper_hang_up(const OsHelper *helper);

@@ -26,6 +26,7 @@ typedef struct {
 // processors. Without a helper the thread compiles by itself.
 typedef struct {
     Jit *jit;
+    uint32_t index;
     OsThread thread;
     OsHelper helper;
     bool has_helper;
@@ -51,7 +52,9 @@ struct Jit {
     char architecture[24];
     bool is_ptx;
     bool has_own_cache; // NVRTC from 12.9 on: results go into the driver's cache, see below
-    Sha256 common;      // of what all keys begin with
+    bool in_background;
+    _Atomic uint32_t go; // 1: one in the background may begin; 2: it is not wanted any more
+    Sha256 common;       // of what all keys begin with
     const char *header_names[HEADERS_MAX];
     const char *header_texts[HEADERS_MAX];
     int n_headers;
@@ -299,6 +302,83 @@ static void *compile_thread(void *context) {
     return NULL;
 }
 
+// ---- in the background ----
+
+// Worker i of n has every n-th program from the i-th on. Its helper needs no orders, only to be let go.
+static void help_behind(OsHelper *maker, void *context) {
+    const Worker *w = context;
+    Jit *jit = w->jit; // a copy
+    Arena before = jit->arena;
+    uint8_t go;
+    if (!os_helper_receive(maker, &go, sizeof go)) return;
+    os_helper_stay_behind(maker);
+    for (uint32_t turn = w->index; turn < jit->n_wanted; turn += jit->n_workers) {
+        JitImage image = {0};
+        Reply reply = {0};
+        Result *r = &jit->results[jit->order[turn]];
+        jit->arena = before;
+        reply.ok = compile(jit, &jit->programs[jit->order[turn]], r->source.ptr, &image, &reply.error);
+        reply.size = reply.ok ? image.size : 0;
+        if (reply.ok) store(jit, &r->key, &image);
+        if (!os_helper_send(maker, &reply, sizeof reply) || !os_helper_send(maker, image.data, reply.size))
+            return;
+    }
+}
+
+static bool receive_image(Worker *w, Result *r) {
+    Reply reply;
+    if (!w->has_helper || !os_helper_receive(&w->helper, &reply, sizeof reply)) return false;
+    r->ok = reply.ok;
+    r->error = reply.error;
+    if (!reply.ok) return true;
+    void *image = take(w->jit, reply.size);
+    r->image = (JitImage){image, reply.size};
+    return image && os_helper_receive(&w->helper, image, reply.size);
+}
+
+static void *receive_thread(void *context) {
+    Worker *w = context;
+    Jit *jit = w->jit;
+    while (atomic_load(&jit->go) == 0)
+        os_wait_word(&jit->go, 0, UINT32_MAX);
+    for (uint32_t turn = w->index; turn < jit->n_wanted && atomic_load(&jit->go) == 1;
+         turn += jit->n_workers) {
+        uint32_t index = jit->order[turn];
+        Result *r = &jit->results[index];
+        if (jit->compiler) {
+            make_program(w, index);
+        } else if (!receive_image(w, r)) {
+            r->ok = error_set(&r->error, ERR_INTERNAL, "kernel %s was not compiled: its compiler has ended",
+                              jit->programs[index].name);
+            w->has_helper = false;
+        }
+        finish(r);
+    }
+    return NULL;
+}
+
+void jit_go(Jit *jit) {
+    uint8_t go = 1;
+    for (uint32_t i = 0; i < jit->n_workers; i++) {
+        Worker *w = &jit->workers[i];
+        w->has_helper = w->has_helper && os_helper_send(&w->helper, &go, sizeof go);
+    }
+    atomic_store(&jit->go, 1);
+    os_wake_word(&jit->go);
+}
+
+static void end_background(Jit *jit) {
+    if (!jit->in_background) return;
+    atomic_store(&jit->go, 2);
+    os_wake_word(&jit->go);
+    for (uint32_t i = 0; i < jit->n_workers; i++)
+        os_helper_hang_up(&jit->workers[i].helper);
+}
+
+bool jit_is_done(const Jit *jit, uint32_t program) {
+    return atomic_load(&jit->results[program].done) != 0;
+}
+
 // ---- all of them ----
 
 // Headers for the compiler, and the part of the key that all programs share. Any change of any kernel changes
@@ -355,19 +435,27 @@ static void look_up(Jit *jit, uint32_t index) {
 static bool start_workers(Jit *jit, uint32_t wanted, Error *err) {
     if (wanted == 0) wanted = os_cpu_count();
     wanted = (uint32_t)min_u64(min_u64(wanted, JIT_THREADS_MAX), jit->n_wanted);
-    Error ignored; // without a helper it takes longer
+    jit->n_workers = wanted; // which their helpers know
+    Error ignored;           // without a helper it takes longer, or is not done in the background
     for (uint32_t i = 0; i < wanted; i++) {
         Worker *w = &jit->workers[i];
-        *w = (Worker){.jit = jit, .helper = {-1, -1}};
-        w->has_helper = wanted > 1 && !jit->compiler && os_helper_start(&w->helper, help, jit, &ignored);
+        *w = (Worker){.jit = jit, .index = i, .helper = {-1, -1}};
+        if (jit->compiler) continue;
+        w->has_helper = jit->in_background ? os_helper_start(&w->helper, help_behind, w, &ignored)
+                                           : wanted > 1 && os_helper_start(&w->helper, help, jit, &ignored);
     }
-    for (; jit->n_workers < wanted; jit->n_workers++) {
-        Worker *w = &jit->workers[jit->n_workers];
-        if (!os_thread_start(&w->thread, "jit", compile_thread, w, err)) break;
+    uint32_t n_started = 0;
+    for (; n_started < wanted; n_started++) {
+        Worker *w = &jit->workers[n_started];
+        void *(*run)(void *) = jit->in_background ? receive_thread : compile_thread;
+        if (!os_thread_start(&w->thread, "jit", run, w, err)) break;
     }
-    for (uint32_t i = jit->n_workers; i < wanted; i++)
+    for (uint32_t i = n_started; i < wanted; i++)
         os_helper_end(&jit->workers[i].helper);
-    return jit->n_workers > 0 || wanted == 0;
+    // In the background each has programs of its own.
+    bool ok = jit->in_background ? n_started == wanted : n_started > 0 || wanted == 0;
+    jit->n_workers = n_started;
+    return ok;
 }
 
 bool jit_start(const JitOptions *options, const JitProgram *programs, uint32_t n_programs, Arena *arena,
@@ -385,6 +473,7 @@ bool jit_start(const JitOptions *options, const JitProgram *programs, uint32_t n
     jit->has_own_cache = nvrtc_has_own_cache();
     jit->begin_ns = os_monotonic_ns();
     jit->compiler = options->compiler;
+    jit->in_background = options->in_background;
     jit->sm = options->sm;
     jit_architecture(options->sm, jit->architecture, &jit->is_ptx);
     if (!jit->architecture[0]) {
@@ -429,8 +518,11 @@ JitReport jit_report(Jit *jit) {
 void jit_end(Jit *jit) {
     if (!jit) return;
     atomic_store(&jit->next, jit->n_wanted); // what has not begun is not wanted any more
+    end_background(jit);
     for (uint32_t i = 0; i < jit->n_workers; i++)
         os_thread_join(&jit->workers[i].thread);
+    for (uint32_t i = 0; jit->in_background && i < jit->n_workers; i++)
+        os_helper_end(&jit->workers[i].helper);
     if (jit->report.compiled > 0) jit_cache_trim(&jit->cache, JIT_CACHE_BYTES_MAX, jit->arena);
     pthread_mutex_destroy(&jit->lock);
     os_release(jit->memory, MEMORY_BYTES);

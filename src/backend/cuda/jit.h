@@ -42,6 +42,10 @@ typedef struct {
     const char
         *cache;       // folder; NULL: "worker-orcd" in the user's cache folder, if there is one; "": no cache
     uint32_t threads; // 0: one a processor
+    // Compiles nothing before jit_go, and then at the lowest priority: for programs that others can stand in
+    // for. Processes compile; what they made they also put into the cache, which this process may not do any
+    // more by then (os_sandbox.h).
+    bool in_background;
     const JitCompiler *compiler; // NULL: the one inside
 } JitOptions;
 
@@ -61,7 +65,13 @@ MUST_CHECK bool jit_start(const JitOptions *options, const JitProgram *programs,
 // The image is valid until jit_end.
 MUST_CHECK bool jit_wait(Jit *jit, uint32_t program, JitImage *out, Error *err);
 
-// Waits for all threads, tidies the cache, and frees the images. The Jit may be NULL.
+// Lets one in the background begin. Nothing where there is nothing to compile.
+void jit_go(Jit *jit);
+// Whether jit_wait returns at once.
+bool jit_is_done(const Jit *jit, uint32_t program);
+
+// Waits for all threads (one in the background that is still at work is ended), tidies the cache, and frees
+// the images. The Jit may be NULL.
 void jit_end(Jit *jit);
 
 // The rest may be asked between the last jit_wait and jit_end.
