@@ -24,3 +24,10 @@ template <class Half> DEVICE Half *kv_key(Half *kv, u32 page, u32 head, u32 toke
 template <class Half> DEVICE Half *kv_value(Half *kv, u32 page, u32 head, u32 token) {
     return kv_page(kv, page) + layout_value_at(HEAD_DIM, head, token, 0);
 }
+
+// Of batches: a page's keys of a head, then its values (layout_kv_at).
+enum : u32 { KV_HEAD_HALVES = 2 * KV_TILE_HALVES(HEAD_DIM) };
+
+template <class Half> DEVICE Half *kv_head_page(Half *kv, u32 page, u32 head) {
+    return kv_page(kv, page) + head * KV_HEAD_HALVES;
+}

@@ -193,6 +193,19 @@ DEVICE bool is_last_block(u32 *counter, u32 *is_last) {
     return *is_last != 0;
 }
 
+// The same of blocks that come n at a time, until `total` is reached.
+DEVICE bool is_last_arrival(u32 *counter, u32 n, u32 total, u32 *is_last) {
+    block_sync();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        *is_last = atomicAdd(counter, n) + n == total;
+        if (*is_last) *counter = 0;
+        __threadfence();
+    }
+    block_sync();
+    return *is_last != 0;
+}
+
 // True in all lanes of the last of `n` warps that come here, each in a block of its own; it sees what the
 // others' blocks wrote before (what other warps of those wrote: if they had met). *counter is 0 before and
 // after.
@@ -541,21 +554,6 @@ DEVICE u32 multiply_f16x2(u32 a, u32 b) {
 DEVICE u32 fma_f16x2(u32 a, u32 b, u32 c) {
     u32 d;
     asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-    return d;
-}
-// {low of v, low of v} and {high of v, high of v}. As an operand of the three above they cost nothing.
-DEVICE u32 low_f16x2(u32 v) {
-    u32 d;
-    asm("{\n\t.reg .f16 low, high;\n\tmov.b32 {low, high}, %1;\n\tmov.b32 %0, {low, low};\n\t}"
-        : "=r"(d)
-        : "r"(v));
-    return d;
-}
-DEVICE u32 high_f16x2(u32 v) {
-    u32 d;
-    asm("{\n\t.reg .f16 low, high;\n\tmov.b32 {low, high}, %1;\n\tmov.b32 %0, {high, high};\n\t}"
-        : "=r"(d)
-        : "r"(v));
     return d;
 }
 // Bytes of (b:a): nibble i of `selector` names the one that becomes byte i (prmt).

@@ -15,11 +15,7 @@ EmulatedStage describe() {
 #ifdef STAGE_SAMPLE
     s.together = true;
 #endif
-#if defined(STAGE_TILES)
-    s.values = run_values;
-    s.fragments = run_fragments;
-    s.format[0] = FORMAT;
-#elif defined(STAGE_REPACK)
+#ifdef STAGE_REPACK
     s.values = run_values;
     s.dots = run_dots;
     s.format[0] = FORMAT;
@@ -34,7 +30,7 @@ EmulatedStage describe() {
     s.embed_format = EMBED_FORMAT, s.max_rows = MAX_ROWS, s.has_sinks = HAS_SINKS;
     s.soft_cap = SOFT_CAP;
     s.raw = RAW, s.layer_norm = LAYER_NORM, s.learned = LEARNED_POSITIONS, s.ungated = UNGATED;
-    s.has_bias = HAS_BIAS;
+    s.has_bias = HAS_BIAS, s.groups_max = GROUPS_MAX;
     s.n_experts = N_EXPERTS, s.n_used = N_USED, s.expert_tiles = EXPERT_TILES, s.tile_tokens = TILE_TOKENS;
     s.format[1] = FORMAT_1, s.format[2] = FORMAT_2;
     s.rope_scale = ROPE_SCALE, s.norm_eps = NORM_EPS, s.score_scale = SCORE_SCALE,

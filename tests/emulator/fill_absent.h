@@ -110,3 +110,6 @@
 #ifndef HAS_BIAS
 #define HAS_BIAS 0
 #endif
+#ifndef GROUPS_MAX
+#define GROUPS_MAX 0
+#endif

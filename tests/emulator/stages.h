@@ -12,15 +12,15 @@ typedef struct EmulatedStage {
     unsigned sm_arch;
     EmulatedKernel *kernel; // takes the stage's arguments
     bool together;          // its blocks wait for each other: emulator_launch_together
-    // Repack and tiles variants.
-    EmulatedKernel *values;    // weight_value (tile_value) of every element, takes ValuesArgs
-    EmulatedKernel *dots;      // Block<FORMAT>::add_dot, and add_unpacked after unpack, takes DotsArgs
-    EmulatedKernel *fragments; // Tile<FORMAT> of every tile, takes FragmentsArgs; grid [bands][tiles]
+    // Repack variants.
+    EmulatedKernel *values; // weight_value of every element, takes ValuesArgs
+    EmulatedKernel *dots;   // Block<FORMAT>::add_dot, and add_unpacked after unpack, takes DotsArgs
     StageInfo info;
     unsigned d_model, n_heads, n_kv_heads, head_dim, rope_dims, d_ff, n_vocab, n_rows, n_cols;
     unsigned splits_max, split_pages_min, window, blocks, max_rows;
     unsigned n_experts, n_used, expert_tiles, tile_tokens;
     int rope_halves, activation, first, from_attention, embed_format, has_sinks;
+    unsigned groups_max;
     int raw, layer_norm, learned, ungated, has_bias;
     int format[3];
     float rope_scale, norm_eps, score_scale, embed_scale, soft_cap;
@@ -39,12 +39,6 @@ typedef struct {
     float *out; // [n_rows][n_cols]
     unsigned n_rows, n_cols;
 } ValuesArgs;
-
-typedef struct {
-    const unsigned char *matrix;
-    unsigned short *out; // f16 [rows, up to 16][columns, up to whole tiles]
-    unsigned n_rows, n_cols;
-} FragmentsArgs;
 
 typedef struct {
     const unsigned char *weight; // one row

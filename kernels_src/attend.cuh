@@ -1,0 +1,312 @@
+// What attention of batches' rows and of a prompt's rows share: which keys are taken together, in which
+// order sums are made, and the pieces of arithmetic. So a row's result has the same bits whoever computes
+// it.
+//
+//     tile    64 keys at a multiple of 64. Scores; their largest, m, goes up; weights 2^(score - m),
+//             rounded to f16; l and O (sum of weights, sum of weights times values) are put to the new
+//             scale; the tile's pages of 16 keys are added in order (l as a product with ones)
+//     split   2 tiles, 128 keys: one triple (m, l, O) that begins empty
+//     group   8 splits, 1,024 keys: their triples are folded in order
+//     total   the groups' triples, folded in order; then the sink, as a triple (score, 1, 0); then O / l
+// Folding (M, L, O) and (m, l, o): with the new largest score b,
+//     L = fma(L, 2^(M - b), l * 2^(m - b))
+//     O = fma(O, 2^(M - b), o * 2^(m - b))
+// The first triple of a fold is taken as it is. A tile, split or group that a row does not see changes none
+// of its bits (m stays, 2^0 = 1, and zeros are added), but for the sign of zeros, which the last step takes
+// off. So it may be computed, or passed over.
+//
+// All products are mma_f16 with 16 rows (heads that share a KV head, or positions of one head) as A, and
+// keys or dims as B. Lane 4 g + c has rows g and g + 8, columns 8 j + 2 c and + 1.
+//
+// Pages come to shared memory as they are in the cache (layout_kv_at). Needs kv_cache.cuh, soft_cap.cuh.
+// Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 16), WINDOW (positions that a row sees, itself
+// included; 0: all), SOFT_CAP.
+#if !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(HEAD_DIM) || !defined(WINDOW) || HEAD_DIM % 16
+#error "N_HEADS, N_KV_HEADS, HEAD_DIM, WINDOW"
+#endif
+
+enum : u32 {
+    TILE_KEYS = 64,
+    TILE_PAGES = TILE_KEYS / KV_PAGE,
+    SPLIT_TILES = 2,
+    SPLIT_KEYS = SPLIT_TILES * TILE_KEYS,
+    GROUP_SPLITS = ATTENTION_GROUP_SPLITS,
+
+    KV_PIECE_BYTES = 2 * KV_TILE_HALVES(HEAD_DIM), // a page's keys of a head; its values follow
+    KV_PAGE_BYTES = 2 * KV_PIECE_BYTES,
+    TILE_BYTES = TILE_PAGES * KV_PAGE_BYTES,
+    BLOCK_SHARED_BYTES = SM_ARCH < 80   ? 65536
+                         : SM_ARCH < 86 ? 163 * 1024
+                         : SM_ARCH < 90 ? 99 * 1024
+                                        : 227 * 1024,
+    KV_SHEET = layout_kv_sheet(HEAD_DIM),
+    Q_STEPS = HEAD_DIM / 16,
+    DIM_PAIRS = HEAD_DIM / 16, // of 8 dims each
+};
+static_assert(GROUP_SPLITS * SPLIT_KEYS == ATTENTION_GROUP_KEYS, "8 splits a group");
+#define ONES_F16 0x3C003C00u
+
+// ---- what a row sees ----
+
+struct RowKeys {
+    u32 position; // the last key
+    u32 first;    // the first key
+};
+DEVICE RowKeys row_keys(u32 position) {
+    return {position, WINDOW > 0 && position + 1 > WINDOW ? position + 1 - WINDOW : 0};
+}
+DEVICE bool is_seen(const RowKeys &row, u32 key) {
+    return key <= row.position && key >= row.first;
+}
+
+// ---- operands ----
+
+// The row of 8 dims of a token in a page's keys (or values); `unit` counts 8 dims.
+DEVICE const u8 *kv_row(const u8 *piece, u32 token, u32 unit) {
+    enum : u32 { UNITS_A_SHEET = KV_SHEET / 8 };
+    u32 in_sheet = (unit % UNITS_A_SHEET) ^ layout_kv_swizzle(HEAD_DIM, token);
+    return piece + (unit / UNITS_A_SHEET * KV_PAGE + token) * KV_SHEET * 2 + in_sheet * 16;
+}
+
+// 16 rows of queries, in registers or in shared memory as 16 tokens of a page's keys are. step(k, a) gives
+// 16 dims as A.
+struct QueryRegisters {
+    u32 q[Q_STEPS][4];
+    DEVICE void step(u32 k, u32 a[4]) const {
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            a[i] = q[k][i];
+        }
+    }
+};
+// Rows g and g + 8 of this lane begin at row[0], row[1] (NULL: zeros).
+DEVICE void load_queries(const f16 *const row[2], QueryRegisters *q) {
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+        const f16 *from = row[i % 2];
+        u32 dim = lane_index() % 4 * 2 + i / 2 * 8;
+#pragma unroll
+        for (u32 s = 0; s < Q_STEPS; s++) {
+            q->q[s][i] = from ? load_shared_data((const u32 *)(from + s * 16 + dim)) : 0;
+        }
+    }
+}
+
+struct QueryPiece {
+    const u8 *piece;
+    DEVICE void step(u32 k, u32 a[4]) const {
+        load_matrix_4(a, kv_row(piece, lane_index() % 16, 2 * k + lane_index() / 16));
+    }
+};
+
+// Scores of pages' keys, which lie `stride` bytes apart: s[2 p] those of page p's first 8 keys, s[2 p + 1]
+// of the second 8.
+template <u32 pages, u32 stride, class Queries>
+DEVICE void score_pages(const Queries &queries, const u8 *page, float s[2 * pages][4]) {
+    u32 lane = lane_index(), token = lane / 16 * 8 + lane % 8;
+#pragma unroll
+    for (u32 j = 0; j < 2 * pages; j++) {
+        s[j][0] = s[j][1] = s[j][2] = s[j][3] = 0;
+    }
+#pragma unroll
+    for (u32 k = 0; k < Q_STEPS; k++) {
+        const u8 *keys = kv_row(page, token, 2 * k + lane / 8 % 2);
+        u32 a[4];
+        queries.step(k, a);
+#pragma unroll
+        for (u32 p = 0; p < pages; p++) {
+            u32 b[4];
+            load_matrix_4(b, keys + p * stride);
+            mma_f16(s[2 * p], a, b);
+            mma_f16(s[2 * p + 1], a, b + 2);
+        }
+    }
+#ifdef SOFT_CAP
+#pragma unroll
+    for (u32 i = 0; i < 8 * pages; i++) {
+        s[i / 4][i % 4] = cap_score(s[i / 4][i % 4]);
+    }
+#endif
+}
+
+// first_key: of s[0]'s keys. rows: of the lane's rows.
+template <u32 pages> DEVICE void hide_keys(const RowKeys rows[2], u32 first_key, float s[2 * pages][4]) {
+#pragma unroll
+    for (u32 i = 0; i < 8 * pages; i++) {
+        u32 key = first_key + i / 4 * 8 + lane_index() % 4 * 2 + i % 2;
+        if (!is_seen(rows[i % 4 / 2], key)) s[i / 4][i % 4] = -INFINITY_F32;
+    }
+}
+
+// The largest score of each of the lane's rows, or `top` where that is larger.
+template <u32 pages> DEVICE void raise_tops(const float s[2 * pages][4], float top[2]) {
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+#pragma unroll
+        for (u32 j = 0; j < 2 * pages; j++) {
+            top[i] = max_f32(top[i], max_f32(s[j][2 * i], s[j][2 * i + 1]));
+        }
+        top[i] = max_f32(top[i], shuffle_xor(top[i], 1));
+        top[i] = max_f32(top[i], shuffle_xor(top[i], 2));
+    }
+}
+
+// What scores are taken from: 0 where nothing is seen yet, since -infinity less itself is no number.
+DEVICE float base_of(float top) {
+    return top == -INFINITY_F32 ? 0.0f : top;
+}
+
+// Weights of a page's keys as A.
+DEVICE void weigh_page(const float s[2][4], const float base[2], u32 weights[4]) {
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+        const float *v = s[i / 2] + i % 2 * 2;
+        weights[i] = pack_f16(exp2_fast(v[0] - base[i % 2]), exp2_fast(v[1] - base[i % 2]));
+    }
+}
+
+// Keeps the first n of a page's 16 values of a dim, as b has them. What lies past a row's position may be
+// anything, and 0 times infinity is not 0.
+DEVICE void keep_values(u32 b[2], i32 n) {
+    i32 key = (i32)(lane_index() % 4 * 2);
+#pragma unroll
+    for (i32 i = 0; i < 2; i++) {
+        b[i] &= (key + 8 * i < n ? 0xFFFFu : 0u) | (key + 8 * i + 1 < n ? 0xFFFF0000u : 0u);
+    }
+}
+
+// out[2 i], out[2 i + 1]: dims 16 (first + i step) … and + 8 …; n: the first values that are there, of 16.
+template <u32 pairs, u32 step>
+DEVICE void add_page(const u32 weights[4], const u8 *values, u32 first, i32 n, float out[2 * pairs][4]) {
+    u32 lane = lane_index();
+#pragma unroll
+    for (u32 i = 0; i < pairs; i++) {
+        u32 pair = first + i * step;
+        if (DIM_PAIRS % step && pair >= DIM_PAIRS) break;
+        u32 b[4];
+        load_matrix_4_transposed(b, kv_row(values, lane % 16, 2 * pair + lane / 16));
+        if (n < (i32)KV_PAGE) {
+            keep_values(b, n);
+            keep_values(b + 2, n);
+        }
+        mma_f16(out[2 * i], weights, b);
+        mma_f16(out[2 * i + 1], weights, b + 2);
+    }
+}
+
+// ---- triples ----
+
+// Of a lane's rows g and g + 8, and of the dims it has: n groups of 8.
+template <u32 n> struct Triple {
+    float top[2]; // -infinity: empty
+    float sum[2];
+    float out[n][4];
+};
+
+template <u32 n> DEVICE void triple_clear(Triple<n> *t) {
+    t->top[0] = t->top[1] = -INFINITY_F32;
+    t->sum[0] = t->sum[1] = 0;
+#pragma unroll
+    for (u32 j = 0; j < n; j++) {
+        t->out[j][0] = t->out[j][1] = t->out[j][2] = t->out[j][3] = 0;
+    }
+}
+
+// Factors of what was gathered and of what joins it; *top becomes the larger.
+struct FoldFactors {
+    float keep, add;
+};
+DEVICE FoldFactors fold_factors(float *top, float other) {
+    float larger = max_f32(*top, other), base = base_of(larger);
+    FoldFactors f = {exp2_fast(*top - base), exp2_fast(other - base)};
+    *top = larger;
+    return f;
+}
+
+template <u32 n> DEVICE void triple_fold(Triple<n> *t, const Triple<n> &other) {
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        FoldFactors f = fold_factors(&t->top[i], other.top[i]);
+        t->sum[i] = fma_f32(t->sum[i], f.keep, other.sum[i] * f.add);
+#pragma unroll
+        for (u32 j = 0; j < n; j++) {
+            t->out[j][2 * i] = fma_f32(t->out[j][2 * i], f.keep, other.out[j][2 * i] * f.add);
+            t->out[j][2 * i + 1] = fma_f32(t->out[j][2 * i + 1], f.keep, other.out[j][2 * i + 1] * f.add);
+        }
+    }
+}
+
+// In powers of two, as scores are.
+DEVICE float sink_score(float sink) {
+    return sink * 1.44269504089f;
+}
+// The sink of row i's head.
+template <u32 n> DEVICE void triple_add_sink(Triple<n> *t, u32 i, float sink) {
+    FoldFactors f = fold_factors(&t->top[i], sink_score(sink));
+    t->sum[i] = fma_f32(t->sum[i], f.keep, f.add);
+#pragma unroll
+    for (u32 j = 0; j < n; j++) {
+        t->out[j][2 * i] *= f.keep;
+        t->out[j][2 * i + 1] *= f.keep;
+    }
+}
+
+// What is stored of a value: the sum is of the weights. Adding 0 takes the sign off a zero.
+DEVICE float attended(float out, float inverse) {
+    return fma_f32(out, inverse, 0.0f);
+}
+
+// ---- tiles on their way to shared memory ----
+
+// Which tile of which head.
+struct KvTile {
+    const u32 *pages; // of the sequence
+    u32 kv_head;
+    u32 tile;
+    u32 last; // the last key that is wanted
+};
+DEVICE u32 tile_page_count(const KvTile &t) {
+    return MIN(t.last / KV_PAGE - t.tile * TILE_PAGES + 1, (u32)TILE_PAGES);
+}
+
+// Parts of a tile that come together: all of it, or keys and values one after the other where a tile is too
+// large for the GPU's shared memory.
+enum TilePart : u32 { TILE_ALL, TILE_KEYS_ALONE, TILE_VALUES_ALONE };
+
+// Copies by the block's threads; what a page has of the part goes to slot + page * its stride.
+template <u32 threads> DEVICE void copy_tile(const f16 *kv, const KvTile &t, u8 *slot, TilePart part) {
+    u32 bytes = part == TILE_ALL ? (u32)KV_PAGE_BYTES : (u32)KV_PIECE_BYTES, n = tile_page_count(t);
+    u32 skip = part == TILE_VALUES_ALONE ? KV_PIECE_BYTES : 0u;
+    for (u32 p = 0; p < n; p++) {
+        const u8 *from = (const u8 *)kv_head_page(kv, t.pages[t.tile * TILE_PAGES + p], t.kv_head) + skip;
+        for (u32 at = thread_index() * 16; at < bytes; at += threads * 16) {
+            copy_async_16(slot + p * bytes + at, from + at);
+        }
+    }
+}
+
+// Ends a tile's copies, and waits until at most `pending` tiles are under way; bulk copies have barriers
+// instead.
+DEVICE void copy_tile_commit() {
+#if SM_ARCH < 90
+    copy_async_commit();
+#endif
+}
+template <int pending> DEVICE void copy_tile_wait() {
+#if SM_ARCH < 90
+    copy_async_wait<pending>();
+#endif
+}
+
+#if SM_ARCH >= 90
+// By one warp.
+DEVICE void bulk_copy_tile(const f16 *kv, const KvTile &t, u8 *slot, BulkBarrier *full) {
+    u32 n = tile_page_count(t), p = lane_index();
+    if (p == 0) bulk_barrier_expect(full, n * KV_PAGE_BYTES);
+    warp_sync();
+    if (p < n) {
+        bulk_copy(slot + p * KV_PAGE_BYTES, kv_head_page(kv, t.pages[t.tile * TILE_PAGES + p], t.kv_head),
+                  KV_PAGE_BYTES, full);
+    }
+}
+#endif

@@ -1,0 +1,348 @@
+// Batches: attention of a prompt's rows, which are at positions one after the other, over the cache.
+//
+//     out[row][h] = softmax(q[row][h] K^T) V over the positions that the row sees
+//
+// f16 activations (rows.cuh). (OP_ATTENTION.) Order of sums: attend.cuh, so that a row has the bits that
+// attention.cuh gives it. Flash attention (Dao 2023) with online softmax (Milakov, Gimelshein 2018): scores
+// are never stored. Grid: a block a head and QUERY_ROWS rows, 16 a warp, the longest first. All warps share
+// the tiles, a ring in shared memory. A split's triple is in registers; the group's, too, or with large
+// heads in shared memory; the total's, which is wanted once in 1,024 keys, in `partial`: [block][groups of 8
+// dims][thread]float4, MAX_ROWS * N_HEADS * HEAD_DIM floats rounded up to whole blocks. (It may be where
+// qkv.cuh's raw rows were.) Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh. Defines: attend.cuh's,
+// MAX_ROWS, HAS_SINKS.
+#ifndef MAX_ROWS
+#error "MAX_ROWS"
+#endif
+
+enum : u32 {
+    SPAN_WARPS = SM_ARCH < 80 && HEAD_DIM > 128 ? 2 : 4,
+    SPAN_THREADS = SPAN_WARPS * WARP,
+    QUERY_ROWS = SPAN_WARPS * 16,
+    QUERY_TILES = CEIL_DIV(MAX_ROWS, QUERY_ROWS),
+    OUT_GROUPS = HEAD_DIM / 8,
+
+    GROUP_IN_SHARED = HEAD_DIM > 128, // else registers
+    GROUP_BYTES = GROUP_IN_SHARED ? QUERY_ROWS * HEAD_DIM * 4 : 0,
+    IN_PARTS = GROUP_BYTES + TILE_BYTES + 64 > BLOCK_SHARED_BYTES, // keys, then values
+    SLOT_BYTES = IN_PARTS ? TILE_BYTES / 2 : TILE_BYTES,
+    PAGE_STRIDE = SLOT_BYTES / TILE_PAGES,
+    VALUES_AT = PAGE_STRIDE - KV_PIECE_BYTES, // of a page
+    Q_IN_SHARED =
+        GROUP_BYTES + SLOT_BYTES + SPAN_WARPS * KV_PIECE_BYTES + 64 <= BLOCK_SHARED_BYTES, // else registers
+    Q_BYTES = Q_IN_SHARED ? SPAN_WARPS * KV_PIECE_BYTES : 0,
+    RING_SLOTS = !IN_PARTS && GROUP_BYTES + Q_BYTES + 2 * TILE_BYTES + 64 <= BLOCK_SHARED_BYTES ? 2 : 1,
+    Q_AT = RING_SLOTS * SLOT_BYTES,   // a warp's rows as tokens of a page's keys are
+    GROUP_AT = Q_AT + Q_BYTES,        // [groups of 8 dims][thread]float4
+    FULL_AT = GROUP_AT + GROUP_BYTES, // a barrier a slot
+    SPAN_SHARED_BYTES = FULL_AT + (SM_ARCH >= 90 ? RING_SLOTS * 8 : 0),
+};
+static_assert(!IN_PARTS || SM_ARCH < 90, "bulk copies bring whole tiles");
+
+typedef Triple<OUT_GROUPS> RowsTriple;
+enum : u32 { GROUP_TILES = GROUP_SPLITS * SPLIT_TILES };
+
+// What a block attends to.
+struct SpanTask {
+    u32 head, kv_head;
+    u32 row;      // first, of QUERY_ROWS
+    u32 n_rows;   // of the batch
+    u32 position; // of row 0 of the batch
+    u32 last;     // position of the block's last row
+    u32 first_tile, end_tile;
+    const u32 *pages;
+    float4 *total; // this thread's
+};
+DEVICE SpanTask span_task(const BatchAttentionArgs &a, u32 block) {
+    SpanTask t;
+    t.n_rows = a.batch->n_rows;
+    t.position = a.rows[0].position;
+    t.pages = a.rows[0].pages;
+    t.head = block % N_HEADS;
+    t.kv_head = t.head / (N_HEADS / N_KV_HEADS);
+    u32 tiles = CEIL_DIV(t.n_rows, (u32)QUERY_ROWS), tile = block / N_HEADS;
+    t.row = tile < tiles ? (tiles - 1 - tile) * QUERY_ROWS : t.n_rows;
+    t.last = t.position + MIN(t.row + QUERY_ROWS, t.n_rows) - 1;
+    t.first_tile = row_keys(t.position + t.row).first / TILE_KEYS;
+    t.end_tile = t.last / TILE_KEYS + 1;
+    t.total = (float4 *)a.partial + (u64)block * OUT_GROUPS * SPAN_THREADS + thread_index();
+    return t;
+}
+
+// ---- the ring ----
+
+// Tile `tile`, if the block wants it, to its slot, which has been used. All threads call it.
+DEVICE void fetch_tile(const BatchAttentionArgs &a, const SpanTask &t, u32 tile, u8 *shared) {
+    if (tile < t.end_tile) {
+        KvTile kv = {t.pages, t.kv_head, tile, t.last};
+        u8 *slot = shared + tile % RING_SLOTS * SLOT_BYTES;
+#if SM_ARCH >= 90
+        if (warp_index() == 0)
+            bulk_copy_tile(a.kv, kv, slot, (BulkBarrier *)(shared + FULL_AT) + tile % RING_SLOTS);
+#else
+        copy_tile<SPAN_THREADS>(a.kv, kv, slot, IN_PARTS ? TILE_KEYS_ALONE : TILE_ALL);
+#endif
+    }
+    copy_tile_commit();
+}
+// Until a tile is there, for all threads, and all have used the one before.
+DEVICE void wait_for_tile(const SpanTask &t, u32 tile, u8 *shared) {
+#if SM_ARCH >= 90
+    u32 turn = tile / RING_SLOTS - (t.first_tile + (tile - t.first_tile) % RING_SLOTS) / RING_SLOTS;
+    bulk_barrier_wait((BulkBarrier *)(shared + FULL_AT) + tile % RING_SLOTS, turn % 2);
+#else
+    copy_tile_wait<0>();
+    (void)t, (void)tile, (void)shared;
+#endif
+    block_sync();
+}
+// IN_PARTS: the tile's values in the place of its keys, which all have used.
+DEVICE void fetch_values(const BatchAttentionArgs &a, const SpanTask &t, u32 tile, u8 *shared) {
+    block_sync();
+    copy_tile<SPAN_THREADS>(a.kv, {t.pages, t.kv_head, tile, t.last}, shared, TILE_VALUES_ALONE);
+    copy_tile_commit();
+    copy_tile_wait<0>();
+    block_sync();
+}
+
+// ---- a warp's rows ----
+
+template <bool in_shared> struct SpanQueries : QueryRegisters {
+    DEVICE void load(const f16 *const row[2], u8 *) {
+        load_queries(row, this);
+    }
+};
+template <> struct SpanQueries<true> : QueryPiece {
+    DEVICE void load(const f16 *const row[2], u8 *shared) {
+        u8 *to = shared + Q_AT + warp_index() * KV_PIECE_BYTES;
+        for (u32 i = 0; i < 2; i++) {
+            for (u32 unit = lane_index() % 4; unit < HEAD_DIM / 8; unit += 4) {
+                uint4 v = row[i] ? load_shared_data((const uint4 *)row[i] + unit) : uint4{0, 0, 0, 0};
+                *(uint4 *)kv_row(to, lane_index() / 4 + i * 8, unit) = v;
+            }
+        }
+        warp_sync();
+        piece = to;
+    }
+};
+
+struct SpanRows {
+    SpanQueries<Q_IN_SHARED> q;
+    RowKeys keys[2]; // of rows g and g + 8
+    u32 first, last; // positions of the warp's rows
+    RowsTriple group;
+    float total_top[2], total_sum[2];
+    bool has_group, has_total; // the warp's rows have seen something of it
+};
+// The split's triple; its values count where something of it was seen.
+struct SpanSplit {
+    RowsTriple t;
+    bool begun;
+};
+
+DEVICE void load_span_rows(const BatchAttentionArgs &a, const SpanTask &t, u8 *shared, SpanRows *r) {
+    u32 warp_row = t.row + warp_index() * 16, row = warp_row + lane_index() / 4;
+    const f16 *from[2];
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        from[i] = row + i * 8 < t.n_rows ? a.q + ((u64)(row + i * 8) * N_HEADS + t.head) * HEAD_DIM : nullptr;
+        r->keys[i] = row_keys(t.position + row + i * 8);
+    }
+    r->q.load(from, shared);
+    r->first = t.position + warp_row;
+    r->last = r->first + 15;
+    r->has_group = r->has_total = false;
+}
+
+// Scores become weights, and what the split has is put to the new scale.
+DEVICE void weigh_tile(const float s[2 * TILE_PAGES][4], SpanSplit *split, u32 weights[TILE_PAGES][4],
+                       float sum[4]) {
+    RowsTriple &t = split->t;
+    float top[2] = {t.top[0], t.top[1]}, base[2], keep[2];
+    raise_tops<TILE_PAGES>(s, top);
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        base[i] = base_of(top[i]);
+        keep[i] = exp2_fast(t.top[i] - base[i]);
+        t.top[i] = top[i];
+        sum[2 * i] = t.sum[i] * keep[i];
+        sum[2 * i + 1] = 0;
+    }
+#pragma unroll
+    for (u32 p = 0; p < TILE_PAGES; p++) {
+        weigh_page(s + 2 * p, base, weights[p]);
+    }
+    bool begun = split->begun;
+    split->begun = true;
+#pragma unroll
+    for (u32 j = 0; j < OUT_GROUPS; j++) {
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            t.out[j][i] = begun ? t.out[j][i] * keep[i / 2] : 0;
+        }
+    }
+}
+
+DEVICE void add_tile(const BatchAttentionArgs &a, const SpanTask &t, u32 tile, u8 *shared, const SpanRows &r,
+                     SpanSplit *split) {
+    const u8 *slot = shared + tile % RING_SLOTS * SLOT_BYTES;
+    u32 first = tile * TILE_KEYS;
+    // Else the warp sees none of it.
+    bool sees = first <= r.last && (WINDOW == 0 || first + TILE_KEYS - 1 + WINDOW > r.first);
+    float s[2 * TILE_PAGES][4], sum[4];
+    u32 weights[TILE_PAGES][4];
+    if (sees) {
+        score_pages<TILE_PAGES, PAGE_STRIDE>(r.q, slot, s);
+        bool sees_all = first + TILE_KEYS - 1 <= r.first && (WINDOW == 0 || first + WINDOW > r.last);
+        if (!sees_all) hide_keys<TILE_PAGES>(r.keys, first, s);
+        weigh_tile(s, split, weights, sum);
+    }
+    if (IN_PARTS) fetch_values(a, t, tile, shared);
+    if (!sees) return;
+    const u32 ones[2] = {ONES_F16, ONES_F16};
+#pragma unroll
+    for (u32 p = 0; p < TILE_PAGES; p++) {
+        i32 there = (i32)(t.last + 1) - (i32)(first + p * KV_PAGE);
+        add_page<DIM_PAIRS, 1>(weights[p], slot + p * PAGE_STRIDE + VALUES_AT, 0, there, split->t.out);
+        mma_f16(sum, weights[p], ones);
+    }
+    split->t.sum[0] = sum[0], split->t.sum[1] = sum[2];
+}
+
+// ---- folds ----
+
+// A triple's values in memory: [OUT_GROUPS], SPAN_THREADS apart.
+DEVICE float4 *group_in_shared(u8 *shared) {
+    return (float4 *)(shared + GROUP_AT) + thread_index();
+}
+DEVICE float4 values_of(const RowsTriple &t, u32 j) {
+    return {t.out[j][0], t.out[j][1], t.out[j][2], t.out[j][3]};
+}
+DEVICE float4 group_values(const SpanRows &r, u8 *shared, u32 j) {
+    return GROUP_IN_SHARED ? group_in_shared(shared)[j * SPAN_THREADS] : values_of(r.group, j);
+}
+
+// Folds a triple, whose values value(j) gives, into one whose values are in memory; `begins`: it takes their
+// place.
+template <class Value>
+DEVICE void fold_into(float4 *to, float top[2], float sum[2], bool begins, const float other_top[2],
+                      const float other_sum[2], Value value) {
+    FoldFactors f[2];
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        if (begins) {
+            top[i] = other_top[i], sum[i] = other_sum[i];
+        } else {
+            f[i] = fold_factors(&top[i], other_top[i]);
+            sum[i] = fma_f32(sum[i], f[i].keep, other_sum[i] * f[i].add);
+        }
+    }
+#pragma unroll
+    for (u32 j = 0; j < OUT_GROUPS; j++) {
+        float4 v = value(j);
+        if (!begins) {
+            float4 o = to[j * SPAN_THREADS];
+            v = {fma_f32(o.x, f[0].keep, v.x * f[0].add), fma_f32(o.y, f[0].keep, v.y * f[0].add),
+                 fma_f32(o.z, f[1].keep, v.z * f[1].add), fma_f32(o.w, f[1].keep, v.w * f[1].add)};
+        }
+        to[j * SPAN_THREADS] = v;
+    }
+}
+
+DEVICE void end_split(SpanRows *r, const SpanSplit &split, u8 *shared) {
+    if (!split.begun) return;
+    if (GROUP_IN_SHARED) {
+        fold_into(group_in_shared(shared), r->group.top, r->group.sum, !r->has_group, split.t.top,
+                  split.t.sum, [&](u32 j) { return values_of(split.t, j); });
+    } else if (r->has_group) {
+        triple_fold(&r->group, split.t);
+    } else {
+        r->group = split.t;
+    }
+    r->has_group = true;
+}
+
+// Joins the total, of which there is one only where the block goes through several groups.
+DEVICE void end_group(const SpanTask &t, SpanRows *r, u8 *shared) {
+    if (!r->has_group) return;
+    fold_into(t.total, r->total_top, r->total_sum, !r->has_total, r->group.top, r->group.sum,
+              [&](u32 j) { return group_values(*r, shared, j); });
+    r->has_total = true;
+    r->has_group = false;
+}
+
+// The result is the total, where there is one, or the one group.
+DEVICE void store_span_rows(const BatchAttentionArgs &a, const SpanTask &t, const SpanRows &r, u8 *shared) {
+    float keep[2] = {1, 1}, inverse[2];
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        float sum = r.has_total ? r.total_sum[i] : r.group.sum[i];
+#ifdef HAS_SINKS
+        float top = r.has_total ? r.total_top[i] : r.group.top[i];
+        FoldFactors f = fold_factors(&top, sink_score(a.sinks[t.head]));
+        sum = fma_f32(sum, f.keep, f.add);
+        keep[i] = f.keep;
+#endif
+        inverse[i] = reciprocal_fast(sum);
+    }
+    u32 row = t.row + warp_index() * 16 + lane_index() / 4;
+#pragma unroll
+    for (u32 j = 0; j < OUT_GROUPS; j++) {
+        float4 v = r.has_total ? t.total[j * SPAN_THREADS] : group_values(r, shared, j);
+        u32 col = t.head * HEAD_DIM + j * 8 + lane_index() % 4 * 2;
+        if (row < t.n_rows) {
+            activation_store_2(a.out, row, col, attended(v.x * keep[0], inverse[0]),
+                               attended(v.y * keep[0], inverse[0]));
+        }
+        if (row + 8 < t.n_rows) {
+            activation_store_2(a.out, row + 8, col, attended(v.z * keep[1], inverse[1]),
+                               attended(v.w * keep[1], inverse[1]));
+        }
+    }
+}
+
+// ---- a block ----
+
+DEVICE void span_attention_run(const BatchAttentionArgs &a, u32 block, u8 *shared) {
+    SpanTask t = span_task(a, block);
+    if (t.row >= t.n_rows) return;
+#if SM_ARCH >= 90
+    if (thread_index() == 0) {
+        for (u32 i = 0; i < RING_SLOTS; i++) {
+            bulk_barrier_init((BulkBarrier *)(shared + FULL_AT) + i, 1);
+        }
+        bulk_barrier_init_fence();
+    }
+    block_sync();
+#endif
+    fetch_tile(a, t, t.first_tile, shared);
+    SpanRows r;
+    load_span_rows(a, t, shared, &r);
+    bool one_group = t.first_tile / GROUP_TILES == (t.end_tile - 1) / GROUP_TILES;
+    for (u32 tile = t.first_tile; tile < t.end_tile;) {
+        SpanSplit split;
+        split.begun = false;
+        split.t.top[0] = split.t.top[1] = -INFINITY_F32;
+        split.t.sum[0] = split.t.sum[1] = 0;
+        for (u32 end = MIN((tile / SPLIT_TILES + 1) * SPLIT_TILES, t.end_tile); tile < end; tile++) {
+            wait_for_tile(t, tile, shared);
+            if (RING_SLOTS > 1) fetch_tile(a, t, tile + 1, shared);
+            add_tile(a, t, tile, shared, r, &split);
+            if (RING_SLOTS == 1) {
+                block_sync();
+                fetch_tile(a, t, tile + 1, shared);
+            }
+        }
+        end_split(&r, split, shared);
+        if (!one_group && (tile % GROUP_TILES == 0 || tile == t.end_tile)) end_group(t, &r, shared);
+    }
+    copy_tile_wait<0>();
+    store_span_rows(a, t, r, shared);
+}
+
+EXPORTED StageInfo span_attention_info = {SPAN_THREADS, {QUERY_TILES * N_HEADS, 1}, SPAN_SHARED_BYTES};
+
+KERNEL(SPAN_THREADS, 2) span_attention(BatchAttentionArgs a) {
+    stage_launch_next();
+    stage_wait();
+    span_attention_run(a, block_index(), shared_memory());
+}

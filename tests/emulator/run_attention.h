@@ -1,0 +1,31 @@
+// What run.h is to other variants, to those of batches' heads and attention.
+#pragma once
+
+namespace {
+#include "../kernels_src/kv_cache.cuh"
+#if defined(STAGE_ROPE_HEADS)
+#include "../kernels_src/rope_heads.cuh"
+void run(const void *args) {
+    rope_heads(*(const RopeHeadsArgs *)args);
+}
+const StageInfo info = rope_heads_info;
+#else
+#include "../kernels_src/rows.cuh"
+#include "../kernels_src/soft_cap.cuh"
+#include "../kernels_src/attend.cuh"
+#if defined(STAGE_BATCH_ATTENTION)
+#include "../kernels_src/attention.cuh"
+void run(const void *args) {
+    attention(*(const BatchAttentionArgs *)args);
+}
+const StageInfo info = attention_info;
+#elif defined(STAGE_SPAN_ATTENTION)
+#include "../kernels_src/span_attention.cuh"
+void run(const void *args) {
+    span_attention(*(const BatchAttentionArgs *)args);
+}
+const StageInfo info = span_attention_info;
+#endif
+#endif
+
+#include "describe.h"

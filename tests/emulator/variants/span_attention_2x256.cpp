@@ -1,0 +1,10 @@
+#include "emulator/variant.h"
+#define VARIANT span_attention_2x256
+// Large heads.
+#define STAGE_SPAN_ATTENTION 1
+#define N_HEADS 2
+#define N_KV_HEADS 1
+#define HEAD_DIM 256
+#define WINDOW 0
+#define MAX_ROWS 130
+#include "emulator/run_attention.h"

@@ -1,0 +1,384 @@
+// Heads and attention of batches on the emulator: kernels_src/rope_heads.cuh, attention.cuh,
+// span_attention.cuh. Results agree with the formula in double to f16's rounding; a row's bits are the same
+// whoever computes it.
+#include "kernel_reference.h"
+
+#include "base/f16.h"
+#include "runner.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#define F16 1e-3
+
+// ---- places ----
+
+// Written down from the order that products read: column 32 c + 4 t + 2 q + i of 128.
+static float activation(const uint16_t *a, uint32_t max_rows, uint32_t row, uint32_t col) {
+    uint32_t c = col % 128 / 32, t = col % 32 / 4, q = col % 4 / 2, i = col % 2;
+    uint32_t place = 16 * t + 8 * q + 2 * c + i, sheet = col / 128 * 2 + place / 64;
+    uint32_t unit = (place % 64 / 8) ^ (row % 8);
+    return f32_from_f16(a[((size_t)sheet * max_rows + row) * 64 + unit * 8 + place % 8]);
+}
+
+static uint32_t page_halves(const EmulatedStage *s) {
+    return KV_PAGE_HALVES(s->n_kv_heads, s->head_dim);
+}
+
+TEST(kernel_attention_cache_has_a_place_each) {
+    for (uint32_t dim = 16; dim <= 256; dim += 16) {
+        TEST_CASE_LABEL("heads of %u", dim);
+        uint32_t n = KV_PAGE_HALVES(3, dim), wrong = 0;
+        uint8_t *taken = kernel_memory(n);
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t at = layout_kv_at(dim, i / (2 * 16 * dim), i / (16 * dim) % 2, i / dim % 16, i % dim);
+            wrong += at >= n || taken[at]++ > 0;
+            wrong += at / (32 * dim) != i / (32 * dim); // a head is one piece
+            wrong += i % 8 > 0 && at % 8 != i % 8;      // and 8 dims are one unit
+        }
+        CHECK_INT_EQ(0, wrong);
+        // Eight tokens' units of the same dims are in all 32 banks, wherever eight of a product begin.
+        for (uint32_t token = 0; token < 16; token += 8) {
+            uint32_t banks = 0;
+            for (uint32_t t = token; t < token + 8; t++)
+                banks |= 1u << layout_kv_at(dim, 0, 0, t, dim - 8) / 8 % 8;
+            CHECK_INT_EQ(255, banks);
+        }
+    }
+}
+
+// ---- heads ----
+
+typedef struct {
+    const EmulatedStage *s;
+    const float *raw, *norm[2], *rope;
+    uint32_t position;
+} HeadsCase;
+
+static void reference_head(const HeadsCase *c, uint32_t row, uint32_t h, double *y) {
+    const EmulatedStage *s = c->s;
+    uint32_t d = s->head_dim, heads = s->n_heads + 2 * s->n_kv_heads, half = s->rope_dims / 2;
+    uint32_t part = h < s->n_heads ? 0 : h < s->n_heads + s->n_kv_heads ? 1 : 2;
+    double squares = 0;
+    for (uint32_t k = 0; k < d; k++) {
+        y[k] = (double)c->raw[((size_t)row * heads + h) * d + k];
+        squares += y[k] * y[k];
+    }
+    if (part == 2) return;
+    for (uint32_t k = 0; k < d && s->norm_eps > 0; k++)
+        y[k] *= (double)c->norm[part][k] / sqrt(squares / d + (double)s->norm_eps);
+    for (uint32_t k = 0; k < half; k++) {
+        double *a = &y[s->rope_halves ? k : 2 * k], *b = &y[s->rope_halves ? k + half : 2 * k + 1];
+        const float *turn = c->rope + ((size_t)row * half + k) * 2;
+        double u = *a * (double)turn[0] - *b * (double)turn[1],
+               v = *a * (double)turn[1] + *b * (double)turn[0];
+        *a = u, *b = v;
+    }
+    for (uint32_t k = 0; k < d && part == 0; k++)
+        y[k] *= (double)s->score_scale * 1.4426950408889634;
+}
+
+// Rows of two sequences, at positions that reach over pages.
+static void run_heads(const char *name, uint32_t n_rows) {
+    const EmulatedStage *s = kernel_stage(name, 90);
+    TEST_CASE_LABEL("%s, %u rows", name, n_rows);
+    TestRandom random = {n_rows};
+    uint32_t d = s->head_dim, heads = s->n_heads + 2 * s->n_kv_heads, n_pages = 20;
+    size_t n = (size_t)n_rows * heads * d;
+    HeadsCase c = {s,
+                   test_random_vector(&random, n, 0, 2),
+                   {test_random_vector(&random, d, 1, 0.3f), test_random_vector(&random, d, 1, 0.3f)},
+                   test_random_vector(&random, (size_t)n_rows * s->rope_dims, 0, 1),
+                   0};
+    Batch *batch = kernel_memory(sizeof *batch);
+    batch->n_rows = n_rows;
+    BatchRow *rows = kernel_memory(n_rows * sizeof *rows);
+    uint32_t *pages = kernel_memory(2 * n_pages * sizeof *pages);
+    for (uint32_t i = 0; i < 2 * n_pages; i++)
+        pages[i] = 2 * n_pages - 1 - i;
+    for (uint32_t i = 0; i < n_rows; i++) {
+        rows[i].position = i % 2 * 9 + i / 2;
+        rows[i].pages = DEVICE_ADDRESS(pages + i % 2 * n_pages);
+    }
+    size_t q_halves = (size_t)n_rows * s->n_heads * d;
+    uint16_t *q = kernel_memory(q_halves * 2), *kv = kernel_memory((size_t)2 * n_pages * page_halves(s) * 2);
+    RopeHeadsArgs args = {DEVICE_ADDRESS(batch),
+                          DEVICE_ADDRESS(rows),
+                          DEVICE_ADDRESS(c.raw),
+                          {DEVICE_ADDRESS(c.norm[0]), DEVICE_ADDRESS(c.norm[1])},
+                          s->rope_dims ? DEVICE_ADDRESS(c.rope) : 0,
+                          DEVICE_ADDRESS(q),
+                          DEVICE_ADDRESS(kv)};
+    kernel_run(s, &args, sizeof args);
+    double *expected = kernel_doubles(n);
+    float *actual = kernel_memory(n * sizeof *actual);
+    for (uint32_t i = 0; i < n_rows * heads; i++) {
+        uint32_t row = i / heads, h = i % heads, at = rows[row].position;
+        uint32_t part = h < s->n_heads ? 0 : h < s->n_heads + s->n_kv_heads ? 1 : 2;
+        uint32_t kv_head = part ? (h - s->n_heads) % s->n_kv_heads : 0;
+        const uint16_t *page = kv + (size_t)pages[row % 2 * n_pages + at / 16] * page_halves(s);
+        reference_head(&c, row, h, expected + (size_t)i * d);
+        for (uint32_t k = 0; k < d; k++) {
+            actual[(size_t)i * d + k] =
+                f32_from_f16(part == 0 ? q[((size_t)row * s->n_heads + h) * d + k]
+                                       : page[layout_kv_at(d, kv_head, part == 2, at % 16, k)]);
+        }
+    }
+    kernel_check_error(expected, actual, n, F16);
+    // Nothing else of the cache was written.
+    uint64_t written = 0;
+    for (size_t i = 0; i < (size_t)2 * n_pages * page_halves(s); i++)
+        written += kv[i] != 0;
+    CHECK(written <= (uint64_t)n_rows * s->n_kv_heads * d * 2);
+}
+
+TEST(kernel_attention_heads_are_normed_and_turned) {
+    run_heads("rope_heads_halves", 9);
+    run_heads("rope_heads_halves", 2);
+    run_heads("rope_heads_pairs", 1);
+    run_heads("rope_heads_learned", 130);
+    run_heads("rope_heads_learned", 3);
+}
+
+// ---- attention ----
+
+enum { POOL_PAGES = 24 };
+
+// Sequences whose pages are some of a pool, over and over, but for those that a row's batch may have written.
+typedef struct {
+    const EmulatedStage *s; // heads, window
+    uint16_t *pool;         // [POOL_PAGES] pages
+    const float *sinks;
+} Cache;
+
+// Rows at positions of one sequence each: all of their pages, what comes after the last row is not a number.
+typedef struct {
+    uint32_t sequence, position, n_rows;
+} Stretch;
+
+static uint32_t pool_page(uint32_t sequence, uint32_t page) {
+    return (page * 7 + page / POOL_PAGES * 5 + sequence * 11) % POOL_PAGES;
+}
+
+static Cache make_cache(const EmulatedStage *s, TestRandom *random) {
+    size_t n = (size_t)POOL_PAGES * page_halves(s);
+    Cache c = {s, kernel_memory(n * 2), s->has_sinks ? test_random_vector(random, s->n_heads, 0, 2) : NULL};
+    for (size_t i = 0; i < n; i++)
+        c.pool[i] = f16_from_f32(test_random_normal(random));
+    return c;
+}
+
+static float cached(const Cache *c, uint32_t sequence, uint32_t token, uint32_t head, bool value,
+                    uint32_t dim) {
+    const uint16_t *page = c->pool + (size_t)pool_page(sequence, token / 16) * page_halves(c->s);
+    return f32_from_f16(page[layout_kv_at(c->s->head_dim, head, value, token % 16, dim)]);
+}
+
+// The query of a position of a sequence: the same in every batch.
+static void fill_query(const Cache *c, uint32_t sequence, uint32_t position, uint16_t *q) {
+    TestRandom random = {sequence * 100003ull + position};
+    for (uint32_t i = 0; i < c->s->n_heads * c->s->head_dim; i++)
+        q[i] = f16_from_f32(1.5f / sqrtf((float)c->s->head_dim) * test_random_normal(&random));
+}
+
+static void reference_row(const Cache *c, uint32_t sequence, uint32_t position, double *out) {
+    const EmulatedStage *s = c->s;
+    uint32_t d = s->head_dim, first = s->window && position + 1 > s->window ? position + 1 - s->window : 0;
+    uint16_t *q = kernel_memory((size_t)s->n_heads * d * 2);
+    double *scores = kernel_doubles(position + 1);
+    fill_query(c, sequence, position, q);
+    for (uint32_t h = 0; h < s->n_heads; h++) {
+        uint32_t kv_head = h / (s->n_heads / s->n_kv_heads);
+        double total = c->sinks ? exp((double)c->sinks[h]) : 0;
+        memset(out + h * d, 0, d * sizeof *out);
+        for (uint32_t t = first; t <= position; t++) {
+            scores[t] = 0;
+            for (uint32_t k = 0; k < d; k++)
+                scores[t] +=
+                    (double)f32_from_f16(q[h * d + k]) * (double)cached(c, sequence, t, kv_head, false, k);
+            scores[t] = exp2(reference_capped(scores[t], (double)s->soft_cap * 1.4426950408889634));
+            total += scores[t];
+            for (uint32_t k = 0; k < d; k++)
+                out[h * d + k] += scores[t] * (double)cached(c, sequence, t, kv_head, true, k);
+        }
+        for (uint32_t k = 0; k < d; k++)
+            out[h * d + k] /= total;
+    }
+}
+
+// The page table of a stretch; its last page is its own, page `own` of kv.
+static uint32_t *stretch_pages(const Cache *c, const Stretch *r, uint16_t *kv, uint32_t own) {
+    const EmulatedStage *s = c->s;
+    uint32_t last = r->position + r->n_rows - 1, n = last / 16 + 1;
+    uint32_t *pages = kernel_memory(n * sizeof *pages);
+    for (uint32_t i = 0; i < n; i++)
+        pages[i] = pool_page(r->sequence, i);
+    uint16_t *page = kv + (size_t)own * page_halves(s);
+    memcpy(page, kv + (size_t)pages[n - 1] * page_halves(s), page_halves(s) * 2);
+    pages[n - 1] = own;
+    for (uint32_t i = 0; i < 2 * s->n_kv_heads * s->head_dim; i++) {
+        uint32_t dim = i / 2 % s->head_dim, head = i / 2 / s->head_dim;
+        for (uint32_t t = last % 16 + 1; t < 16; t++)
+            page[layout_kv_at(s->head_dim, head, i % 2, t, dim)] = dim % 2 ? 0x7C00 : 0x7E00;
+    }
+    return pages;
+}
+
+// The rows of all stretches, in their order, as one batch: [row][heads * dim].
+static float *attend(const EmulatedStage *s, const Cache *c, const Stretch *stretches, uint32_t n_stretches) {
+    uint32_t n = s->n_heads * s->head_dim, n_rows = 0;
+    for (uint32_t i = 0; i < n_stretches; i++)
+        n_rows += stretches[i].n_rows;
+    REQUIRE(n_rows <= s->max_rows);
+    uint16_t *kv = kernel_memory((size_t)(POOL_PAGES + n_stretches) * page_halves(s) * 2);
+    memcpy(kv, c->pool, (size_t)POOL_PAGES * page_halves(s) * 2);
+    Batch *batch = kernel_memory(sizeof *batch);
+    BatchRow *rows = kernel_memory(n_rows * sizeof *rows);
+    uint16_t *q = kernel_memory((size_t)n_rows * n * 2);
+    for (uint32_t i = 0; i < n_stretches; i++) {
+        uint32_t *pages = stretch_pages(c, &stretches[i], kv, POOL_PAGES + i);
+        for (uint32_t k = 0; k < stretches[i].n_rows; k++) {
+            BatchRow *row = &rows[batch->n_rows];
+            *row = (BatchRow){.position = stretches[i].position + k, .pages = DEVICE_ADDRESS(pages)};
+            fill_query(c, stretches[i].sequence, row->position, q + (size_t)batch->n_rows++ * n);
+        }
+    }
+    uint16_t *out = kernel_memory((size_t)CEIL_DIV(n, 128u) * 128 * s->max_rows * 2);
+    size_t partial = s->blocks ? layout_attention_partial_floats(s->n_heads, s->n_kv_heads, s->head_dim,
+                                                                 s->max_rows, s->blocks, s->groups_max)
+                               : (size_t)ROUND_UP(s->max_rows, 64) * n;
+    uint32_t *meetings = kernel_memory(layout_attention_meetings(s->blocks) * sizeof *meetings);
+    BatchAttentionArgs args = {DEVICE_ADDRESS(batch),
+                               DEVICE_ADDRESS(rows),
+                               DEVICE_ADDRESS(q),
+                               DEVICE_ADDRESS(kv),
+                               DEVICE_ADDRESS(c->sinks),
+                               DEVICE_ADDRESS(out),
+                               DEVICE_ADDRESS(test_random_vector(&(TestRandom){1}, partial, NAN, 0)),
+                               DEVICE_ADDRESS(meetings)};
+    kernel_run(s, &args, sizeof args);
+    float *result = kernel_memory((size_t)n_rows * n * sizeof *result);
+    for (size_t i = 0; i < (size_t)n_rows * n; i++)
+        result[i] = activation(out, s->max_rows, (uint32_t)(i / n), (uint32_t)(i % n));
+    for (uint32_t i = 0; i < layout_attention_meetings(s->blocks); i++)
+        CHECK_INT_EQ(0, meetings[i]); // as the next launch wants them
+    return result;
+}
+
+static void check_rows(const Cache *c, const Stretch *stretches, uint32_t n_stretches, const float *actual) {
+    uint32_t n = c->s->n_heads * c->s->head_dim;
+    double *expected = kernel_doubles(n);
+    for (uint32_t i = 0; i < n_stretches; i++) {
+        for (uint32_t k = 0; k < stretches[i].n_rows; k++, actual += n) {
+            reference_row(c, stretches[i].sequence, stretches[i].position + k, expected);
+            kernel_check_error(expected, actual, n, F16);
+        }
+    }
+}
+
+// Rows of many sequences in one batch against the formula, and each of them alone.
+static void run_rows(const char *name, unsigned sm_arch, const uint32_t *positions, uint32_t n_rows) {
+    const EmulatedStage *s = kernel_stage(name, sm_arch);
+    TEST_CASE_LABEL("%s sm_%u, %u rows, the first at %u", name, sm_arch, n_rows, positions[0]);
+    TestRandom random = {n_rows};
+    Cache c = make_cache(s, &random);
+    Stretch *rows = kernel_memory(n_rows * sizeof *rows);
+    for (uint32_t i = 0; i < n_rows; i++)
+        rows[i] = (Stretch){i, positions[i], 1};
+    const float *together = attend(s, &c, rows, n_rows);
+    check_rows(&c, rows, n_rows, together);
+    size_t row_bytes = (size_t)s->n_heads * s->head_dim * sizeof(float);
+    for (uint32_t i = 0; i < n_rows; i++)
+        CHECK_BYTES_EQ(together + i * (row_bytes / 4), row_bytes, attend(s, &c, rows + i, 1), row_bytes);
+}
+
+#define POSITIONS(...) (const uint32_t[]){__VA_ARGS__}, COUNT_OF(((const uint32_t[]){__VA_ARGS__}))
+
+TEST_SLOW(kernel_attention_of_rows, 300) {
+    run_rows("batch_attention_7x64", 90, POSITIONS(0, 1, 63, 64, 127, 128, 200, 5));
+    run_rows("batch_attention_7x64", 80, POSITIONS(300, 0, 17));
+    run_rows("batch_attention_7x64", 75, POSITIONS(300, 0, 17));
+    run_rows("batch_attention_4x128", 90, POSITIONS(200, 15, 16));
+    run_rows("batch_attention_5x80", 90, POSITIONS(140, 63));
+    run_rows("batch_attention_1x96", 90, POSITIONS(0, 129));
+    run_rows("batch_attention_2x256", 90, POSITIONS(150, 2, 64));
+    run_rows("batch_attention_2x256", 75, POSITIONS(150, 2, 64));
+    run_rows("batch_attention_20x16", 90, POSITIONS(2100, 0, 1023, 1024, 1025, 900, 3, 2047));
+    run_rows("batch_attention_window", 90,
+             POSITIONS(0, 148, 149, 150, 151, 213, 277, 1100, 1173, 1174, 1175));
+}
+
+// ---- the same bits ----
+
+// A prompt's rows, cut in two ways, as one batch of attention.cuh and one by one: all of them the same.
+static void run_spans(const char *shape, unsigned sm_arch, uint32_t position, uint32_t n_rows, uint32_t cut) {
+    char name[64];
+    snprintf(name, sizeof name, "span_attention_%s", shape);
+    const EmulatedStage *span = kernel_stage(name, sm_arch);
+    snprintf(name, sizeof name, "batch_attention_%s", shape);
+    const EmulatedStage *batch = kernel_stage(name, sm_arch);
+    TEST_CASE_LABEL("%s sm_%u, %u rows at %u, cut after %u", shape, sm_arch, n_rows, position, cut);
+    TestRandom random = {position + n_rows};
+    Cache c = make_cache(span, &random);
+    uint32_t n = span->n_heads * span->head_dim;
+    size_t row_bytes = n * sizeof(float);
+    Stretch all = {3, position, n_rows}, head = {3, position, cut}, tail = {3, position + cut, n_rows - cut};
+    const float *whole = attend(span, &c, &all, 1);
+    CHECK_BYTES_EQ(whole, cut * row_bytes, attend(span, &c, &head, 1), cut * row_bytes);
+    CHECK_BYTES_EQ(whole + (size_t)cut * n, (n_rows - cut) * row_bytes, attend(span, &c, &tail, 1),
+                   (n_rows - cut) * row_bytes);
+    for (uint32_t first = 0; first < n_rows; first += batch->max_rows) {
+        Stretch part = {3, position + first, MIN(batch->max_rows, n_rows - first)};
+        CHECK_BYTES_EQ(whole + (size_t)first * n, part.n_rows * row_bytes, attend(batch, &c, &part, 1),
+                       part.n_rows * row_bytes);
+    }
+    Stretch ends[2] = {{3, position, 1}, {3, position + n_rows - 1, 1}};
+    check_rows(&c, &ends[0], 1, whole);
+    check_rows(&c, &ends[1], 1, whole + (size_t)(n_rows - 1) * n);
+}
+
+TEST_SLOW(kernel_attention_of_spans, 300) {
+    run_spans("7x64", 90, 120, 12, 8);
+    run_spans("7x64", 80, 120, 12, 8);
+    run_spans("7x64", 75, 120, 12, 8);
+    run_spans("4x128", 90, 0, 66, 64);
+    run_spans("5x80", 90, 120, 10, 1);
+    run_spans("1x96", 90, 60, 6, 5);
+    run_spans("2x256", 90, 126, 6, 2);
+    run_spans("2x256", 75, 126, 6, 2);
+    run_spans("20x16", 90, 1020, 12, 4);
+    run_spans("20x16", 90, 2044, 9, 4);
+    run_spans("window", 90, 0, 2, 1);
+    run_spans("window", 90, 140, 80, 64);
+    run_spans("window", 90, 1020, 10, 4);
+}
+
+// However the splits are spread over blocks, and on each GPU.
+TEST_SLOW(kernel_attention_same_bits_however_it_is_spread, 300) {
+    static const struct {
+        const char *name, *other;
+        unsigned sm_arch, other_arch;
+        uint32_t position;
+    } rows[] = {
+        {"batch_attention_7x64", "batch_attention_7x64_one", 90, 90, 1100},
+        {"batch_attention_7x64", "batch_attention_7x64", 90, 80, 700},
+        {"batch_attention_7x64", "batch_attention_7x64", 90, 75, 150},
+        {"batch_attention_7x64", "span_attention_7x64", 90, 80, 1025},
+        {"batch_attention_20x16", "batch_attention_20x16_wide", 90, 90, 3000},
+        {"batch_attention_2x256", "batch_attention_2x256", 90, 75, 300},
+        {"batch_attention_2x256", "span_attention_2x256", 90, 75, 1030},
+        {"batch_attention_2x256", "span_attention_2x256", 90, 90, 1030},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s sm_%u at %u", rows[i].name, rows[i].sm_arch, rows[i].position);
+        const EmulatedStage *s = kernel_stage(rows[i].name, rows[i].sm_arch);
+        TestRandom random = {5};
+        Cache c = make_cache(s, &random);
+        Stretch row = {1, rows[i].position, 1};
+        size_t bytes = (size_t)s->n_heads * s->head_dim * sizeof(float);
+        const EmulatedStage *other = kernel_stage(rows[i].other, rows[i].other_arch);
+        const float *out = attend(s, &c, &row, 1);
+        CHECK_BYTES_EQ(out, bytes, attend(other, &c, &row, 1), bytes);
+        check_rows(&c, &row, 1, out);
+    }
+}
