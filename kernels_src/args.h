@@ -533,17 +533,37 @@ typedef struct {
     DEVICE_PTR(unsigned) meetings;  // their counters: zeros between launches
 } BatchAttentionArgs;
 
-// draw_*.cuh: for the n_logits rows of `logits_rows`, row i of `logits` each
+enum {
+    DRAW_BINS = 2048,       // of the logits' distance from the best
+    DRAW_CANDIDATES = 2048, // logits that are ranked one by one
+    DRAW_CHUNKS = 512,      // of a row's logits
+};
+
+// What the blocks of draw_rank and draw_sample tell each other of one row. Zeros between steps but for
+// `candidates` and `chunk_mass`.
+typedef struct {
+    unsigned arrived; // blocks
+    unsigned n_candidates;
+    unsigned reserved[2];
+    unsigned count[DRAW_BINS];
+    unsigned long long mass[DRAW_BINS];
+    unsigned long long chunk_mass[DRAW_CHUNKS];
+    unsigned long long candidates[DRAW_CANDIDATES];
+} DrawScratch;
+
+// draw_*.cuh: for the n_logits rows of `logits_rows`, row i of `logits` each. Each stage has something to do
+// for the rows whose slots ask for it, and ends at once for the others. Of a batch's rows one at most draws
+// for a slot.
 typedef struct {
     DEVICE_PTR(const Batch) batch;
     DEVICE_PTR(BatchRow) rows; // becomes its sequence's next one where a token is drawn
     DEVICE_PTR(SlotState) slots;
     DEVICE_PTR(const unsigned) logits_rows;
-    DEVICE_PTR(const float) logits;  // [MAX_ROWS][N_VOCAB] of the head; adjust: read
-    DEVICE_PTR(const HeadBest) best; // [MAX_ROWS][HEAD_BLOCKS]
-    DEVICE_PTR(float) adjusted; // [MAX_ROWS][N_VOCAB] of draw_adjust; read by the draws of DRAW_ADJUSTED rows
-    DEVICE_PTR(HeadBest) adjusted_best;           // [MAX_ROWS][HEAD_BLOCKS]
-    DEVICE_PTR(SampleScratch) scratch;            // draw_sample: [MAX_ROWS]; zeros before the first launch
+    DEVICE_PTR(const float) logits;     // [MAX_ROWS][N_VOCAB] of the head
+    DEVICE_PTR(const HeadBest) best;    // [MAX_ROWS][HEAD_BLOCKS]
+    DEVICE_PTR(float) adjusted;         // [MAX_ROWS][N_VOCAB] of draw_adjust: what DRAW_ADJUSTED rows draw of
+    DEVICE_PTR(HeadBest) adjusted_best; // [MAX_ROWS][HEAD_BLOCKS]
+    DEVICE_PTR(DrawScratch) scratch;    // draw_rank, draw_sample: [MAX_ROWS]; zeros before the first launch
     DEVICE_PTR(LogprobsScratch) logprobs_scratch; // draw_logprobs: [MAX_ROWS]; likewise
 } DrawArgs;
 

@@ -9,12 +9,7 @@
 #error "D_MODEL, NORM_EPS, MAX_ROWS"
 #endif
 
-enum : u32 {
-    NORM_PIECES = CEIL_DIV(D_MODEL, (u32)NORM_PIECE),
-    // Few rows: a piece a warp is soonest. Many: fewer warps, which wait less for each other.
-    NORM_WARPS = MIN(MAX_ROWS <= 128 ? NORM_PIECES : CEIL_DIV(NORM_PIECES, 4u), 16u),
-};
-typedef RowNorms<D_MODEL, 1, NORM_WARPS> Norm;
+typedef RowNorms<D_MODEL, 1, NORM_STAGE_WARPS(D_MODEL)> Norm;
 
 DEVICE void norm_rows_run(const NormArgs &a, const Norm &norm, u32 row, float *sums) {
     u32 from = row;
@@ -27,9 +22,9 @@ DEVICE void norm_rows_run(const NormArgs &a, const Norm &norm, u32 row, float *s
     norm.run(a.x + (u64)from * D_MODEL, 1, a.out, row, sums, warp_index(), [] { block_sync(); });
 }
 
-EXPORTED StageInfo norm_rows_info = {NORM_WARPS * 32, {MAX_ROWS, 1}, Norm::SHARED_FLOATS * 4};
+EXPORTED StageInfo norm_rows_info = {NORM_STAGE_WARPS(D_MODEL) * 32, {MAX_ROWS, 1}, Norm::SHARED_FLOATS * 4};
 
-KERNEL(NORM_WARPS * 32, 1) norm_rows(NormArgs a) {
+KERNEL(NORM_STAGE_WARPS(D_MODEL) * 32, 1) norm_rows(NormArgs a) {
     Norm norm;
     stage_launch_next();
     norm.prepare(a.norm, a.bias, warp_index());

@@ -406,6 +406,10 @@ DEVICE void atomic_add(u32 *p, u32 v) {
 DEVICE void atomic_add(u64 *p, u64 v) {
     atomicAdd(p, v);
 }
+// Returns what was there before: places of a list, say, in no order.
+DEVICE u32 atomic_take(u32 *p, u32 v) {
+    return atomicAdd(p, v);
+}
 
 // ---- asynchronous copies into shared memory ----
 

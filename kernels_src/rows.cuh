@@ -58,6 +58,10 @@ DEVICE void activation_store_4(f16 *out, u32 row, u32 col, float4 v) {
 // ---- norms, piece by piece ----
 
 #ifdef NORM_EPS
+// Of a stage with a block a row. Few rows: a piece a warp is soonest. Many: fewer warps, which wait less for
+// each other.
+#define NORM_STAGE_WARPS(n_cols) MIN(CEIL_DIV(n_cols, (u32)NORM_PIECE *(MAX_ROWS <= 128 ? 1u : 4u)), 16u)
+
 // What a lane has of a piece.
 struct NormPiece {
     float4 v[2];
@@ -200,11 +204,20 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps> struct RowNorms {
     template <class Meet>
     DEVICE void run(const float *x, u32 n_rows, f16 *out, u32 first_row, float *sums, u32 warp,
                     Meet meet) const {
+        each(x, n_rows, sums, warp, meet, [&](u32 row, u32 turn, u32 i, u32 col, float4 v, float factor) {
+            activation_store_4(out, first_row + row, col, norm_value(v, factor, w[turn].v[i], b[turn].v[i]));
+        });
+    }
+
+    // Calls finish(row, turn, i, col, v, factor) for each four columns instead: v is their values
+    // (LAYER_NORM: less the mean), whose weights are w[turn].v[i].
+    template <class Meet, class Finish>
+    DEVICE void each(const float *x, u32 n_rows, float *sums, u32 warp, Meet meet, Finish finish) const {
         u32 group = group_of(warp);
 #pragma unroll
         for (u32 first = 0; first < GROUP_ROWS; first += PASS_ROWS) {
             if (first * GROUPS >= n_rows) break;
-            run_pass(x, n_rows, out, first_row, sums, warp, group, first, meet);
+            run_pass(x, n_rows, sums, warp, group, first, meet, finish);
         }
     }
 
@@ -240,9 +253,9 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps> struct RowNorms {
         add_pieces(sums, MIN(group, (u32)GROUPS - 1), first, total);
     }
 
-    template <class Meet>
-    DEVICE void run_pass(const float *x, u32 n_rows, f16 *out, u32 first_row, float *sums, u32 warp,
-                         u32 group, u32 first, Meet meet) const {
+    template <class Meet, class Finish>
+    DEVICE void run_pass(const float *x, u32 n_rows, float *sums, u32 warp, u32 group, u32 first, Meet meet,
+                         Finish finish) const {
         NormPiece v[PASS_ROWS][TURNS];
         float total[PASS_ROWS];
 #pragma unroll
@@ -269,18 +282,11 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps> struct RowNorms {
         for (u32 r = 0; r < PASS_ROWS; r++) {
             u32 row = row_of(group, first, r);
             if (row >= n_rows) continue;
-            store_row(v[r], norm_factor<n_cols>(total[r]), out, first_row + row, warp);
-        }
-    }
-
-    DEVICE void store_row(const NormPiece v[TURNS], float factor, f16 *out, u32 row, u32 warp) const {
+            float factor = norm_factor<n_cols>(total[r]);
 #pragma unroll
-        for (u32 t = 0; t < TURNS; t++) {
-#pragma unroll
-            for (u32 i = 0; i < 2; i++) {
-                u32 col = norm_col<n_cols>(piece_of(warp, t), i);
-                if (col >= n_cols) continue;
-                activation_store_4(out, row, col, norm_value(v[t].v[i], factor, w[t].v[i], b[t].v[i]));
+            for (u32 k = 0; k < TURNS * 2; k++) {
+                u32 col = norm_col<n_cols>(piece_of(warp, k / 2), k % 2);
+                if (col < n_cols) finish(row, k / 2, k % 2, col, v[r][k / 2].v[k % 2], factor);
             }
         }
     }

@@ -1,4 +1,5 @@
-// The stages of batches that work row by row, on the emulator: kernels_src/rows.cuh, norm_rows.cuh.
+// The stages of batches that work row by row, on the emulator: kernels_src/rows.cuh, norm_rows.cuh,
+// post_norm.cuh, rope.cuh.
 #include "kernel_reference.h"
 
 #include "base/f16.h"
@@ -157,5 +158,59 @@ TEST(kernel_rows_norm_stage_norms_rows) {
         }
         for (size_t h = 0; h < halves; h++) // other rows are as they were
             if (h / 64 % s->max_rows >= n_out) CHECK_INT_EQ(0, out[h]);
+    }
+}
+
+TEST(kernel_rows_post_norm_joins_the_residual_stream) {
+    const EmulatedStage *s = kernel_stage("batch_post_norm", 90);
+    static const uint32_t n_rows[] = {1, 2, 9};
+    TestRandom random = {41};
+    NormCase c = make_norm_case(s, s->max_rows, s->d_model, &random);
+    size_t n = (size_t)s->max_rows * s->d_model;
+    float *before = test_random_vector(&random, n, 0, 1), *alone = kernel_memory(n * sizeof *alone);
+    for (uint32_t i = COUNT_OF(n_rows); i-- > 0;) {
+        TEST_CASE_LABEL("%u rows", n_rows[i]);
+        float *x = kernel_memory(n * sizeof *x);
+        memcpy(x, before, n * sizeof *x);
+        Batch *batch = kernel_memory(sizeof *batch);
+        *batch = (Batch){.n_rows = n_rows[i]};
+        BatchPostNormArgs args = {DEVICE_ADDRESS(batch), DEVICE_ADDRESS(c.x), DEVICE_ADDRESS(c.norm),
+                                  DEVICE_ADDRESS(x)};
+        kernel_run(s, &args, sizeof args);
+        size_t used = (size_t)n_rows[i] * s->d_model;
+        if (n_rows[i] == s->max_rows) memcpy(alone, x, n * sizeof *x);
+        CHECK_BYTES_EQ(alone, used * sizeof *x, x, used * sizeof *x);
+        CHECK_BYTES_EQ(before + used, (n - used) * sizeof *x, x + used, (n - used) * sizeof *x);
+        double *expected = kernel_doubles(used);
+        for (size_t k = 0; k < used; k++)
+            expected[k] = (double)before[k] + c.expected[k];
+        kernel_check_error(expected, x, used, 1e-6);
+    }
+}
+
+TEST(kernel_rows_rope_table_is_of_each_rows_position) {
+    const EmulatedStage *s = kernel_stage("batch_rope", 90);
+    static const uint32_t position[] = {0, 1, 17, 4095, 131071, 5, 5, 70000, 3};
+    uint32_t half = s->rope_dims / 2;
+    TestRandom random = {43};
+    float *inv_freq = test_random_vector(&random, half, 0.1f, 0.05f);
+    for (uint32_t n_rows = 1; n_rows <= s->max_rows; n_rows += 4) {
+        TEST_CASE_LABEL("%u rows", n_rows);
+        size_t n = (size_t)s->max_rows * s->rope_dims;
+        float *out = kernel_memory(n * sizeof *out);
+        Batch *batch = kernel_memory(sizeof *batch);
+        BatchRow *rows = kernel_memory(s->max_rows * sizeof *rows);
+        *batch = (Batch){.n_rows = n_rows};
+        for (uint32_t r = 0; r < s->max_rows; r++)
+            rows[r].position = position[r];
+        RopeArgs args = {DEVICE_ADDRESS(batch), DEVICE_ADDRESS(rows), DEVICE_ADDRESS(inv_freq),
+                         DEVICE_ADDRESS(out)};
+        kernel_run(s, &args, sizeof args);
+        for (size_t i = 0; i < n / 2; i++) {
+            double angle = (double)((float)position[i / half] * inv_freq[i % half]),
+                   scale = i / half < n_rows ? (double)s->rope_scale : 0;
+            CHECK_NEAR(cos(angle) * scale, (double)out[2 * i], 1e-5);
+            CHECK_NEAR(sin(angle) * scale, (double)out[2 * i + 1], 1e-5);
+        }
     }
 }

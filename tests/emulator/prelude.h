@@ -319,6 +319,9 @@ DEVICE void prefetch_l2(const void *) {
 template <class T> DEVICE void atomic_add(T *p, T v) {
     *p += v;
 }
+DEVICE u32 atomic_take(u32 *p, u32 v) {
+    return (*p += v) - v;
+}
 
 DEVICE void copy_async_16(void *shared, const void *global) {
 #if SM_ARCH >= 80

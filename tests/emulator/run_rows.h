@@ -34,6 +34,44 @@ void run(const void *args) {
     norm_rows(*(const NormArgs *)args);
 }
 const StageInfo info = norm_rows_info;
+#elif defined(STAGE_BATCH_POST_NORM)
+#include "../kernels_src/rows.cuh"
+#include "../kernels_src/post_norm.cuh"
+void run(const void *args) {
+    post_norm(*(const BatchPostNormArgs *)args);
+}
+const StageInfo info = post_norm_info;
+#elif defined(STAGE_ROPE)
+#include "../kernels_src/rope.cuh"
+void run(const void *args) {
+    rope(*(const RopeArgs *)args);
+}
+const StageInfo info = rope_info;
+#elif defined(STAGE_DRAW)
+#include "../kernels_src/logits.cuh"
+#include "../kernels_src/draws.cuh"
+#if STAGE_DRAW == 1
+#include "../kernels_src/draw_greedy.cuh"
+#define DRAW_STAGE draw_greedy
+#elif STAGE_DRAW == 2
+#include "../kernels_src/draw_adjust.cuh"
+#define DRAW_STAGE draw_adjust
+#elif STAGE_DRAW == 3
+#include "../kernels_src/draw_rank.cuh"
+#define DRAW_STAGE draw_rank
+#elif STAGE_DRAW == 4
+#include "../kernels_src/draw_sample.cuh"
+#define DRAW_STAGE draw_sample
+#elif STAGE_DRAW == 5
+#include "../kernels_src/draw_logprobs.cuh"
+#define DRAW_STAGE draw_logprobs
+#endif
+#define JOIN_OF(a, b) a##b
+#define JOIN(a, b) JOIN_OF(a, b)
+void run(const void *args) {
+    DRAW_STAGE(*(const DrawArgs *)args);
+}
+const StageInfo info = JOIN(DRAW_STAGE, _info);
 #endif
 
 #include "describe.h"

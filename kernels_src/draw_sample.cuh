@@ -1,0 +1,398 @@
+// Draws the rows whose slots sample, by the whole of the sampler's rules.
+//
+//     repetition penalty, temperature, top-k, top-p, min-p, draw in the order of ids (sampler_draw of
+//     src/backend/sampler.c)
+//
+// Each block goes through its part of the row's logits once. What is kept for sure gives its chunks' sums;
+// what may be the last that is kept becomes a candidate. The block that comes last ranks the candidates,
+// finds the last one kept, draws among the chunks and then within the chunk.
+//
+//     DRAWS_ANY     all logits are kept for sure
+//     DRAWS_FEW     candidates are those that reach the top_k-th of the bests of the head's blocks
+//     DRAWS_RANKED  candidates are those in the bins of draw_rank where top-k and top-p may end; the bins
+//                   before are kept for sure
+//
+// Where there are more candidates than CANDIDATES_MAX (nearly all logits are equal, or the temperature is
+// very high), the last block finds the last rank kept alone, digit by digit.
+//
+// Grid: DRAW_BLOCKS blocks a row. No block waits for another. Defines: N_VOCAB, HEAD_BLOCKS, MAX_ROWS
+// (capacity of the logits), DRAW_BLOCKS.
+#if !defined(N_VOCAB) || !defined(MAX_ROWS) || !defined(DRAW_BLOCKS)
+#error "N_VOCAB, MAX_ROWS, DRAW_BLOCKS"
+#endif
+
+enum : u32 {
+    CHUNKS_PER_THREAD = CEIL_DIV(N_CHUNKS, (u32)THREADS),
+    CANDIDATES_PER_THREAD = CEIL_DIV((u32)CANDIDATES_MAX, (u32)THREADS),
+
+    // Shared memory. Candidates, and the bests of the head's blocks before there are any; or a histogram.
+    CANDIDATES_AT = 0,                                                             // [CANDIDATES_MAX] u64
+    BESTS_AT = CANDIDATES_AT + CANDIDATES_MAX * 8,                                 // [HEAD_BLOCKS] u32
+    SUMS_AT = MAX((u32)HISTOGRAM_BYTES, BESTS_AT + ROUND_UP(HEAD_BLOCKS * 4, 16)), // [N_CHUNKS] u64
+    SCAN_AT = SUMS_AT + ROUND_UP(N_CHUNKS * 8, 16),
+    FOUND_AT = SCAN_AT + SCAN_BYTES,
+    DRAW_SHARED_BYTES = FOUND_AT + 64,
+};
+
+// ---- which logits are candidates ----
+
+// Bins and masses of a search that draw_rank prepared. Bins before `sure` are kept.
+struct Cut {
+    u32 k_bin;           // in which the top_k-th is; DRAW_BINS: top-k takes nothing off
+    u32 p_first, p_last; // in which the last of top-p's is, whatever top-k leaves of its bin
+    u32 sure;
+    u64 k_count_before, k_mass_before; // of k_bin
+    u64 p_mass_before;                 // of p_first
+    u64 mass;                          // of all logits
+};
+
+// DRAWS_FEW: all candidates are ranked, from the best on.
+DEVICE Cut cut_of_few() {
+    return {0, 0, 0, 0, 0, 0, 0, 0};
+}
+
+DEVICE Cut cut_of_bins(const Draw &d, u8 *shared) {
+    FoundBin *found = (FoundBin *)(shared + FOUND_AT);
+    Bins bins;
+    load_bins(d, shared + SCAN_AT, &bins);
+    Cut c = {DRAW_BINS, DRAW_BINS, DRAW_BINS, DRAW_BINS, 0, 0, 0, bins.mass_all};
+    u64 least = bins.mass_all, most = bins.mass_all; // that top-k leaves
+    if (d.top_k > 0) {
+        FoundBin k = find_bin(bins, found, false, d.top_k);
+        if (k.bin < DRAW_BINS) {
+            c.k_bin = c.sure = k.bin;
+            c.k_count_before = k.count_before;
+            c.k_mass_before = k.mass_before;
+            least = k.mass_before;
+            most = k.mass_before + k.mass;
+        }
+    }
+    if (d.top_p < 1.0f) {
+        FoundBin p = find_bin(bins, found, true, mass_share(least, d.top_p));
+        c.p_first = c.sure = p.bin;
+        c.p_mass_before = p.mass_before;
+        c.p_last = find_bin(bins, found, true, mass_share(most, d.top_p)).bin;
+    }
+    return c;
+}
+
+// The key of the top_k-th of the bests of the head's blocks: top_k logits reach it at least.
+DEVICE u32 bound_of_few(const Draw &d, u8 *shared) {
+    u32 *keys = (u32 *)(shared + BESTS_AT), *bound = (u32 *)(shared + FOUND_AT);
+    for (u32 i = thread_index(); i < HEAD_BLOCKS; i += THREADS) {
+        float v = load_shared_data(&d.bests[i].value);
+        keys[i] = key_of(d.rules.temperature != 1.0f ? divide_f32(v, d.rules.temperature) : v);
+    }
+    block_sync();
+    for (u32 i = thread_index(); i < HEAD_BLOCKS; i += THREADS) {
+        u32 mine = keys[i], n_before = 0;
+        for (u32 k = 0; k < HEAD_BLOCKS; k++)
+            n_before += keys[k] > mine || (keys[k] == mine && k < i);
+        if (n_before + 1 == d.top_k) *bound = mine;
+    }
+    block_sync();
+    return *bound;
+}
+
+// ---- a block's part ----
+
+DEVICE void give_chunk(const Draw &d, u32 chunk, u64 *sum) {
+    u64 all = warp_sum(*sum);
+    if (lane_index() == 0) d.scratch->chunk_mass[chunk] = all;
+    *sum = 0;
+}
+
+DEVICE void sum_part(const Draw &d, u32 first, u32 end) {
+    u64 sum = 0;
+    for_logits(
+        d, first, end,
+        [&](u32, float v) {
+            u64 weight = draw_weight(d, v);
+            if (weight >= d.least) sum += weight;
+        },
+        [&](u32 chunk) { give_chunk(d, chunk, &sum); });
+}
+
+// Adds the block's candidates to the row's. *n: how many the block has, of which CANDIDATES_MAX are there.
+DEVICE void give_candidates(const Draw &d, u8 *shared, u32 *n) {
+    const u64 *mine = (const u64 *)(shared + CANDIDATES_AT);
+    u32 *first = (u32 *)(shared + FOUND_AT) + 2;
+    block_sync();
+    if (thread_index() == 0) *first = *n > 0 ? atomic_take(&d.scratch->n_candidates, *n) : 0;
+    block_sync();
+    for (u32 i = thread_index(); i < MIN(*n, (u32)CANDIDATES_MAX); i += THREADS) {
+        if (*first + i < CANDIDATES_MAX) d.scratch->candidates[*first + i] = mine[i];
+    }
+}
+
+DEVICE u32 *count_candidates(u8 *shared) {
+    u32 *n = (u32 *)(shared + FOUND_AT) + 1;
+    block_sync(); // what was there has been read
+    if (thread_index() == 0) *n = 0;
+    block_sync();
+    return n;
+}
+
+DEVICE void take_candidate(u8 *shared, u32 *n, u32 token, float v) {
+    u32 at = atomic_take(n, 1);
+    if (at < CANDIDATES_MAX) ((u64 *)(shared + CANDIDATES_AT))[at] = rank_of(v, token);
+}
+
+DEVICE void choose_few(const Draw &d, u8 *shared, u32 first, u32 end) {
+    u32 bound = bound_of_few(d, shared), *n = count_candidates(shared);
+    for_logits(
+        d, first, end,
+        [&](u32 token, float v) {
+            if (key_of(v) >= bound) take_candidate(shared, n, token, v);
+        },
+        [](u32) {});
+    give_candidates(d, shared, n);
+}
+
+DEVICE void choose_in_bins(const Draw &d, const Cut &c, u8 *shared, u32 first, u32 end) {
+    u32 *n = count_candidates(shared);
+    u64 sum = 0;
+    for_logits(
+        d, first, end,
+        [&](u32 token, float v) {
+            u32 bin = distance_bin(d, v);
+            bool is_candidate = bin == c.k_bin || (bin >= c.p_first && bin <= c.p_last);
+            if (bin >= c.sure && !is_candidate) return;
+            u64 weight = draw_weight(d, v);
+            if (bin < c.sure) sum += weight >= d.least ? weight : 0;
+            else if (weight > 0) take_candidate(shared, n, token, v);
+        },
+        [&](u32 chunk) { give_chunk(d, chunk, &sum); });
+    give_candidates(d, shared, n);
+}
+
+// ---- the last block: which rank is the last that is kept ----
+
+// The largest first.
+DEVICE void sort_ranks(u64 *ranks, u32 n) {
+    u32 size = 2;
+    while (size < n)
+        size *= 2;
+    for (u32 i = n + thread_index(); i < size; i += THREADS)
+        ranks[i] = 0;
+    block_sync();
+    for (u32 run = 2; run <= size; run *= 2) {
+        for (u32 apart = run / 2; apart > 0; apart /= 2) {
+            for (u32 i = thread_index(); i < size / 2; i += THREADS) {
+                u32 low = 2 * i - (i & (apart - 1)), high = low + apart;
+                u64 x = ranks[low], y = ranks[high];
+                if ((x < y) != ((low & run) != 0)) {
+                    ranks[low] = y;
+                    ranks[high] = x;
+                }
+            }
+            block_sync();
+        }
+    }
+}
+
+struct FoundRank {
+    u64 rank;
+    u64 mass; // up to it
+    u64 before;
+};
+
+// The last rank that top-k and top-p keep, of n candidates.
+DEVICE u64 last_of_candidates(const Draw &d, const Cut &c, u8 *shared, u32 n) {
+    const u64 *ranks = (const u64 *)(shared + CANDIDATES_AT);
+    FoundRank *found = (FoundRank *)(shared + FOUND_AT);
+    u32 from = thread_index() * CANDIDATES_PER_THREAD, to = MIN(from + CANDIDATES_PER_THREAD, n);
+    u64 mass = 0, n_before_k = 0, all, first_of_k;
+    for (u32 i = from; i < to; i++) {
+        float v = rank_logit(ranks[i]);
+        mass += draw_weight(d, v);
+        n_before_k += d.kind == DRAWS_RANKED && distance_bin(d, v) < c.k_bin;
+    }
+    u64 before = block_scan(shared + SCAN_AT, mass, &all);
+    block_scan(shared + SCAN_AT, n_before_k, &first_of_k);
+    if (thread_index() == 0) *found = {0, c.mass, 0}; // everything
+    block_sync();
+    if (d.top_k > 0 && c.k_bin < DRAW_BINS) {
+        u64 last = first_of_k + d.top_k - c.k_count_before - 1, sum = before;
+        for (u32 i = from; i < to; i++) {
+            if (i == first_of_k) found->before = sum;
+            sum += draw_weight(d, rank_logit(ranks[i]));
+            if (i == last) found->rank = ranks[i], found->mass = sum;
+        }
+        block_sync();
+    }
+    FoundRank k = *found;
+    block_sync();
+    if (d.top_p >= 1.0f) return k.rank;
+    bool cut = d.top_k > 0 && c.k_bin < DRAW_BINS;
+    u64 need = mass_share(cut ? c.k_mass_before + (k.mass - k.before) : c.mass, d.top_p);
+    u64 sum = c.p_mass_before + before;
+    for (u32 i = from; i < to; i++) {
+        u64 weight = draw_weight(d, rank_logit(ranks[i]));
+        if (sum < need && sum + weight >= need) found->rank = ranks[i];
+        sum += weight;
+    }
+    block_sync();
+    return found->rank;
+}
+
+// Of a rank, from its highest bit: the bits that are found in each round. Token ids have 22 bits at most.
+DEVICE u32 digit_shift(u32 round) {
+    return round == 0 ? 53 : round == 1 ? 42 : round == 2 ? 32 : round == 3 ? 11 : 0;
+}
+static_assert(N_VOCAB <= 1 << 22, "two rounds find an id");
+
+// The same of all of the row's logits, by this block alone.
+DEVICE u64 last_of_all(const Draw &d, u8 *shared) {
+    FoundBin *found = (FoundBin *)(shared + FOUND_AT);
+    u64 last = 0, kept = 0; // everything
+#pragma unroll 1
+    for (u32 search = 0; search < 2; search++) {
+        bool by_mass = search == 1;
+        if (by_mass ? d.top_p >= 1.0f : d.top_k == 0) continue;
+        u64 need = d.top_k, known = 0, mass = 0;
+#pragma unroll 1 // compiled once
+        for (u32 round = 0; round < 5; round++) {
+            u32 shift = digit_shift(round), mask = round == 2 ? 1023 : 2047,
+                above = round == 0   ? 63
+                        : round == 3 ? 32
+                                     : digit_shift(round - 1);
+            clear_histogram(d);
+            block_sync();
+            add_to_histogram(d, shared, 0, N_CHUNKS, [&](u32 token, float v) {
+                u64 rank = rank_of(v, token);
+                bool matches = round == 0 || (rank ^ known) >> above == 0;
+                return matches ? mask - ((u32)(rank >> shift) & mask) : (u32)DRAW_BINS;
+            });
+            block_sync();
+            Bins bins;
+            load_bins(d, shared + SCAN_AT, &bins);
+            if (by_mass && round == 0) need = mass_share(kept > 0 ? kept : bins.mass_all, d.top_p);
+            FoundBin f = find_bin(bins, found, by_mass, need);
+            if (f.bin >= DRAW_BINS) break; // fewer logits than top_k have any weight
+            need -= by_mass ? f.mass_before : f.count_before;
+            known |= (u64)(mask - f.bin) << shift;
+            if (round == 2) known |= 0xFFC00000u; // of an id's complement
+            mass += f.mass_before + (round == 4 ? f.mass : 0);
+            if (round == 4) last = known, kept = mass;
+        }
+    }
+    return last;
+}
+
+// ---- the last block: the draw ----
+
+// The first word of Philox4x32-10 (src/base/rng.h).
+DEVICE u32 philox_word(u64 key, u64 counter) {
+    u32 k0 = (u32)key, k1 = (u32)(key >> 32), c0 = (u32)counter, c1 = (u32)(counter >> 32), c2 = 0, c3 = 0;
+    for (u32 round = 0; round < 10; round++) {
+        u64 p0 = (u64)0xD2511F53u * c0, p1 = (u64)0xCD9E8D57u * c2;
+        c0 = (u32)(p1 >> 32) ^ c1 ^ k0;
+        c2 = (u32)(p0 >> 32) ^ c3 ^ k1;
+        c1 = (u32)p1;
+        c3 = (u32)p0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    return c0;
+}
+
+// Each chunk's mass of what is kept, to SUMS_AT; returns the last rank kept. n: the row's candidates.
+DEVICE u64 sum_kept(const Draw &d, const Cut &c, u8 *shared, u32 n) {
+    u64 *sums = (u64 *)(shared + SUMS_AT), *ranks = (u64 *)(shared + CANDIDATES_AT);
+    if (n > CANDIDATES_MAX) {
+        u64 last = last_of_all(d, shared), sum = 0;
+        for_logits(
+            d, 0, N_CHUNKS,
+            [&](u32 token, float v) {
+                u64 weight = draw_weight(d, v);
+                if (rank_of(v, token) >= last && weight >= d.least) sum += weight;
+            },
+            [&](u32 chunk) {
+                sum = warp_sum(sum);
+                if (lane_index() == 0) sums[chunk] = sum;
+                sum = 0;
+            });
+        return last;
+    }
+    for (u32 i = thread_index(); i < N_CHUNKS; i += THREADS)
+        sums[i] = d.kind == DRAWS_FEW ? 0 : load_shared_data(&d.scratch->chunk_mass[i]);
+    if (n == 0) return 0;
+    for (u32 i = thread_index(); i < n; i += THREADS)
+        ranks[i] = load_shared_data(&d.scratch->candidates[i]);
+    sort_ranks(ranks, n);
+    u64 last = last_of_candidates(d, c, shared, n);
+    for (u32 i = thread_index(); i < n; i += THREADS) {
+        u64 weight = draw_weight(d, rank_logit(ranks[i]));
+        if (ranks[i] >= last && weight >= d.least) atomic_add(&sums[rank_token(ranks[i]) / CHUNK], weight);
+    }
+    return last;
+}
+
+// Within the chunk that holds `target`: the masses before it add up to `reached`.
+DEVICE void draw_in_chunk(const Draw &d, u8 *shared, u32 chunk, u64 last, u64 reached, u64 target) {
+    u64 all;
+    for (u32 from = 0; from < CHUNK; from += THREADS) {
+        u32 at = from + thread_index(), token = chunk * CHUNK + at;
+        u64 weight = 0;
+        if (at < CHUNK && token < N_VOCAB) {
+            float v = draw_logit(d, token, load_shared_data(d.logits + token));
+            weight = draw_weight(d, v);
+            if (rank_of(v, token) < last || weight < d.least) weight = 0;
+        }
+        u64 before = reached + block_scan(shared + SCAN_AT, weight, &all);
+        if (before <= target && target < before + weight) draw_advance(d.row, d.slot, (i32)token);
+        reached += all;
+    }
+}
+
+DEVICE void draw_end(const Draw &d, const Cut &c, u8 *shared) {
+    struct Place {
+        u64 reached;
+        u32 chunk;
+    };
+    Place *place = (Place *)(shared + FOUND_AT);
+    const u64 *sums = (const u64 *)(shared + SUMS_AT);
+    u64 random = philox_word(d.slot->seed, d.slot->step) >> 8; // 24 bits, as rng_uniform_f32
+    u32 n = load_shared_data(&d.scratch->n_candidates);
+    u64 last = sum_kept(d, c, shared, n), mass = 0, total;
+    block_sync();
+    u32 first = thread_index() * CHUNKS_PER_THREAD, end = MIN(first + CHUNKS_PER_THREAD, N_CHUNKS);
+    for (u32 i = first; i < end; i++)
+        mass += sums[i];
+    u64 reached = block_scan(shared + SCAN_AT, mass, &total);
+    u64 target = multiply_high(total, random << 40); // uniform in [0, total)
+    for (u32 i = first; i < end; i++) {
+        if (reached <= target && target < reached + sums[i]) *place = {reached, i};
+        reached += sums[i];
+    }
+    block_sync();
+    Place p = *place;
+    draw_in_chunk(d, shared, p.chunk, last, p.reached, target);
+    if (thread_index() == 0) d.scratch->n_candidates = 0;
+    if (d.kind == DRAWS_RANKED || n > CANDIDATES_MAX) clear_histogram(d);
+}
+
+DEVICE void draw_sample_run(const DrawArgs &a, u32 index, u32 block, u8 *shared) {
+    Draw d;
+    if (!draw_begin(a, index, &d)) return;
+    if (d.kind == DRAWS_BEST) {
+        if (block == 0 && thread_index() == 0) draw_advance(d.row, d.slot, d.best_token);
+        return;
+    }
+    u32 first = chunks_before(block, DRAW_BLOCKS), end = chunks_before(block + 1, DRAW_BLOCKS);
+    Cut c = cut_of_few();
+    if (d.kind == DRAWS_RANKED) c = cut_of_bins(d, shared);
+    if (d.kind == DRAWS_ANY) sum_part(d, first, end);
+    else if (d.kind == DRAWS_FEW) choose_few(d, shared, first, end);
+    else choose_in_bins(d, c, shared, first, end);
+    if (is_last_block(&d.scratch->arrived, (u32 *)(shared + FOUND_AT))) draw_end(d, c, shared);
+}
+
+EXPORTED StageInfo draw_sample_info = {THREADS, {DRAW_BLOCKS, MAX_ROWS}, DRAW_SHARED_BYTES};
+
+KERNEL(THREADS, 2) draw_sample(DrawArgs a) {
+    stage_launch_next();
+    stage_wait();
+    draw_sample_run(a, block_index_y(), block_index(), shared_memory());
+}

@@ -1,0 +1,291 @@
+// What the stages that draw share: a row's rules, its weights, and the token that becomes the sequence's
+// next. (sampler_draw of src/backend/sampler.c.)
+//
+// A logit's weight is e^(logit - best) after penalty and temperature, an integer in units of 2^-40. So sums
+// come out the same in any order, in any number of blocks. A logit and its token are one number, their rank:
+// the larger rank comes first, and no two are equal. What top-k and top-p keep is a beginning of the ranking,
+// described by its last rank. A logit whose weight is 0 is never drawn; whether it is kept makes no
+// difference.
+//
+// Needs logits.cuh. Defines: HEAD_BLOCKS (parts of HeadBest a row); N_VOCAB but for greedy draws; WARPS.
+#ifndef HEAD_BLOCKS
+#error "HEAD_BLOCKS"
+#endif
+#ifndef WARPS
+#define WARPS 16
+#endif
+#define THREADS (WARPS * 32)
+#ifndef HISTOGRAM_LOGITS // fewer in tests
+#define HISTOGRAM_LOGITS (1u << 18)
+#endif
+#ifndef CANDIDATES_MAX // fewer in tests
+#define CANDIDATES_MAX DRAW_CANDIDATES
+#endif
+
+// The row of the batch that has row `index` of the logits, if there is one and its slot's draws, of those in
+// `mask`, are those of `wanted`; else NULL.
+DEVICE BatchRow *draw_row(const DrawArgs &a, u32 index, u32 mask, u32 wanted) {
+    if (index >= load_shared_data(&a.batch->n_logits)) return 0;
+    BatchRow *row = a.rows + load_shared_data(a.logits_rows + index);
+    return (a.slots[row->slot].draws & mask) == wanted ? row : 0;
+}
+
+DEVICE const HeadBest *draw_best(const DrawArgs &a, u32 index, const SlotState *slot) {
+    return (slot->draws & DRAW_ADJUSTED ? a.adjusted_best : a.best) + (u64)index * HEAD_BLOCKS;
+}
+
+// The drawn token becomes the next step's input. An invalid one is reported, and the step that may be
+// enqueued already is given token 0: its result is dropped. The host fetches a token while the next one is
+// drawn.
+DEVICE void draw_advance(BatchRow *row, SlotState *slot, i32 token) {
+    u32 t = token < 0 ? 0u : (u32)token;
+    slot->drawn[slot->step % TOKEN_RING] = token;
+    if (slot->seen != 0) slot->seen[t / 32] |= 1u << t % 32;
+    if (slot->counts != 0 && slot->counts[t] < 0xFFFFu) slot->counts[t]++;
+    row->token = (i32)t;
+    row->position++;
+    slot->step++;
+}
+
+#ifdef N_VOCAB
+enum : u32 {
+    CHUNK = ROUND_UP(CEIL_DIV(N_VOCAB, (u32)DRAW_CHUNKS), (u32)WARP), // logits that a warp sums at once
+    N_CHUNKS = CEIL_DIV(N_VOCAB, CHUNK),
+    BINS_PER_THREAD = CEIL_DIV((u32)DRAW_BINS, (u32)THREADS),
+};
+
+enum DrawKind : u32 {
+    DRAWS_BEST,   // greedy, so cold that only the best has weight, or nothing can be drawn
+    DRAWS_ANY,    // of all logits
+    DRAWS_FEW,    // of the top_k best, which are no more than HEAD_BLOCKS
+    DRAWS_RANKED, // of what other top-k and top-p leave
+};
+
+struct Draw {
+    DrawKind kind;
+    BatchRow *row;
+    SlotState *slot;
+    const float *logits;
+    const HeadBest *bests;
+    DrawScratch *scratch;
+    LogitRules rules;
+    i32 best_token;
+    float best; // after penalty and temperature
+    u32 top_k;  // 0: none
+    float top_p;
+    u64 least; // weight, by min-p
+};
+
+// False: the row is for another stage. The whole block calls it, or whole warps.
+DEVICE bool draw_begin(const DrawArgs &a, u32 index, Draw *d) {
+    BatchRow *row = draw_row(a, index, DRAW_SAMPLED, DRAW_SAMPLED);
+    if (row == 0) return false;
+    SlotState *slot = a.slots + row->slot;
+    d->row = row;
+    d->slot = slot;
+    d->logits = (slot->draws & DRAW_ADJUSTED ? a.adjusted : a.logits) + (u64)index * N_VOCAB;
+    d->bests = draw_best(a, index, slot);
+    d->scratch = a.scratch + index;
+    d->rules = {slot->repetition_penalty, slot->temperature, slot->seen};
+    HeadBest best = best_of_blocks(d->bests, HEAD_BLOCKS);
+    d->best_token = best.token;
+    d->best = d->rules.temperature > 0 ? divide_f32(best.value, d->rules.temperature) : best.value;
+    d->top_k = slot->top_k < N_VOCAB ? slot->top_k : 0;
+    d->top_p = slot->top_p;
+    d->least = (u64)(slot->min_p * 1099511627776.0f); // 2^40
+    d->kind = best.token < 0 || d->rules.temperature == 0 || !is_number(d->best) ? DRAWS_BEST
+              : d->top_k > 0 && d->top_k <= HEAD_BLOCKS                          ? DRAWS_FEW
+              : d->top_k > 0 || d->top_p < 1.0f                                  ? DRAWS_RANKED
+                                                                                 : DRAWS_ANY;
+    return true;
+}
+
+// Penalty, then temperature.
+DEVICE float draw_logit(const Draw &d, u32 token, float logit) {
+    float v = penalise_logit(d.rules, token, logit);
+    return d.rules.temperature != 1.0f ? divide_f32(v, d.rules.temperature) : v;
+}
+
+DEVICE u64 draw_weight(const Draw &d, float v) {
+    return (u64)(exp_f32(v - d.best) * 1099511627776.0f); // 2^40
+}
+
+DEVICE u64 rank_of(float v, u32 token) {
+    return (u64)key_of(v) << 32 | (u32)~token;
+}
+
+DEVICE u32 rank_token(u64 rank) {
+    return ~(u32)rank;
+}
+
+DEVICE float rank_logit(u64 rank) {
+    return logit_of_key((u32)(rank >> 32));
+}
+
+// The bin of a logit by its distance from the best, nearest first: 64 bins a unit. All logits of the last bin
+// have weight 0, since e^-31 is less than 2^-41.
+DEVICE u32 distance_bin(const Draw &d, float v) {
+    float at = (d.best - v) * 64.0f;
+    return at < (float)(DRAW_BINS - 1) ? (u32)at : DRAW_BINS - 1;
+}
+
+// Chunks of block b of n.
+DEVICE u32 chunks_before(u32 b, u32 n) {
+    return N_CHUNKS * b / n;
+}
+
+// Calls take(token, v) for each logit of chunks first … end - 1, v after penalty and temperature, a chunk a
+// warp; and done(chunk) after each chunk, in all lanes.
+template <class Take, class Done>
+DEVICE void for_logits(const Draw &d, u32 first, u32 end, Take take, Done done) {
+    const u32 LANE_LOADS = CHUNK / WARP <= 16 ? CHUNK / WARP : 8; // under way at once
+    for (u32 chunk = first + warp_index(); chunk < end; chunk += WARPS) {
+        for (u32 from = 0; from < CHUNK / WARP; from += LANE_LOADS) {
+            u32 token = chunk * CHUNK + from * WARP + lane_index();
+            u32 limit = MIN((u32)N_VOCAB, (chunk + 1) * CHUNK);
+            float v[LANE_LOADS];
+#pragma unroll
+            for (u32 i = 0; i < LANE_LOADS; i++) {
+                v[i] = token + i * WARP < limit ? load_shared_data(d.logits + token + i * WARP) : 0;
+            }
+#pragma unroll
+            for (u32 i = 0; i < LANE_LOADS; i++) {
+                u32 t = token + i * WARP;
+                if (t < limit) take(t, draw_logit(d, t, v[i]));
+            }
+        }
+        done(chunk);
+    }
+}
+
+// The warp's sum in all lanes.
+DEVICE u64 warp_sum(u64 v) {
+    for (u32 m = 16; m > 0; m /= 2)
+        v += shuffle_xor(v, m);
+    return v;
+}
+
+// ---- what a block finds together ----
+
+enum : u32 { SCAN_BYTES = ROUND_UP((WARPS + 1) * 8, 16) };
+
+// The sum of the values of all threads before this one, and of all; the whole block calls it. `scan` is
+// [SCAN_BYTES] of shared memory.
+DEVICE u64 block_scan(u8 *scan, u64 v, u64 *total) {
+    u64 *warps = (u64 *)scan;
+    u64 sum = v;
+    for (u32 d = 1; d < WARP; d *= 2) {
+        u64 before = shuffle_up(sum, d);
+        if (lane_index() >= d) sum += before;
+    }
+    block_sync(); // the last scan's readers are done
+    if (lane_index() == WARP - 1) warps[warp_index()] = sum;
+    block_sync();
+    u64 before = 0, all = 0;
+    for (u32 w = 0; w < WARPS; w++) {
+        if (w < warp_index()) before += warps[w];
+        all += warps[w];
+    }
+    *total = all;
+    return before + sum - v;
+}
+
+// ---- histograms ----
+
+enum : u32 {
+    // A block's histogram in shared memory: counts, and sums of the weights' digits of 14, 13 and 14 bits.
+    HISTOGRAM_BYTES = DRAW_BINS * 4 * 4,
+    // Chunks that are added before it is added to the row's: a digit's sum stays below 2^32.
+    HISTOGRAM_CHUNKS = HISTOGRAM_LOGITS / CHUNK,
+};
+static_assert(HISTOGRAM_CHUNKS > 0, "a chunk's sums fit");
+
+// Adds the logits of chunks first … end - 1 to the row's histogram. bin(token, v) is the bin; DRAW_BINS:
+// none. Logits without weight are not counted.
+template <class Bin> DEVICE void add_to_histogram(const Draw &d, u8 *shared, u32 first, u32 end, Bin bin) {
+    u32 *counts = (u32 *)shared, *low = counts + DRAW_BINS, *middle = low + DRAW_BINS,
+        *high = middle + DRAW_BINS;
+    for (u32 from = first; from < end; from += HISTOGRAM_CHUNKS) {
+        for (u32 i = thread_index(); i < DRAW_BINS; i += THREADS) // a thread's own, after what it gave last
+            counts[i] = low[i] = middle[i] = high[i] = 0;
+        block_sync();
+        for_logits(
+            d, from, MIN(from + HISTOGRAM_CHUNKS, end),
+            [&](u32 token, float v) {
+                u64 weight = draw_weight(d, v);
+                u32 b = bin(token, v);
+                if (weight == 0 || b >= DRAW_BINS) return;
+                atomic_add(&counts[b], 1u);
+                atomic_add(&low[b], (u32)weight & 0x3FFFu);
+                atomic_add(&middle[b], (u32)(weight >> 14) & 0x1FFFu);
+                atomic_add(&high[b], (u32)(weight >> 27));
+            },
+            [](u32) {});
+        block_sync();
+        for (u32 i = thread_index(); i < DRAW_BINS; i += THREADS) {
+            if (counts[i] == 0) continue;
+            atomic_add(&d.scratch->count[i], counts[i]);
+            atomic_add(&d.scratch->mass[i], ((u64)high[i] << 27) + ((u64)middle[i] << 14) + low[i]);
+        }
+    }
+}
+
+DEVICE void clear_histogram(const Draw &d) {
+    for (u32 i = thread_index(); i < DRAW_BINS; i += THREADS) {
+        d.scratch->count[i] = 0;
+        d.scratch->mass[i] = 0;
+    }
+}
+
+// The row's histogram, spread over the block's threads.
+struct Bins {
+    u64 count[BINS_PER_THREAD], mass[BINS_PER_THREAD];
+    u64 count_before, mass_before; // in the bins before this thread's
+    u64 count_all, mass_all;
+};
+
+DEVICE void load_bins(const Draw &d, u8 *scan, Bins *b) {
+    u64 count = 0, mass = 0;
+    for (u32 i = 0; i < BINS_PER_THREAD; i++) {
+        u32 bin = thread_index() * BINS_PER_THREAD + i;
+        b->count[i] = bin < DRAW_BINS ? load_shared_data(&d.scratch->count[bin]) : 0;
+        b->mass[i] = bin < DRAW_BINS ? load_shared_data(&d.scratch->mass[bin]) : 0;
+        count += b->count[i];
+        mass += b->mass[i];
+    }
+    b->count_before = block_scan(scan, count, &b->count_all);
+    b->mass_before = block_scan(scan, mass, &b->mass_all);
+}
+
+struct FoundBin {
+    u32 bin; // DRAW_BINS: none
+    u32 reserved;
+    u64 count_before, mass_before; // in the bins before it
+    u64 mass;
+};
+
+// The first bin at which the bins hold `need` logits, or (by_mass) as much mass. `found` is in shared memory.
+DEVICE FoundBin find_bin(const Bins &b, FoundBin *found, bool by_mass, u64 need) {
+    block_sync(); // the last one's readers are done
+    if (thread_index() == 0) found->bin = DRAW_BINS;
+    block_sync();
+    u64 count = b.count_before, mass = b.mass_before;
+    for (u32 i = 0; i < BINS_PER_THREAD; i++) {
+        u64 before = by_mass ? mass : count, here = by_mass ? b.mass[i] : b.count[i];
+        if (before < need && before + here >= need)
+            *found = {thread_index() * BINS_PER_THREAD + i, 0, count, mass, b.mass[i]};
+        count += b.count[i];
+        mass += b.mass[i];
+    }
+    block_sync();
+    return *found;
+}
+
+// The least mass that is at least top_p of all of it, and one unit or more so that the best is always kept.
+// (top_p in units of 2^-64: exact down to 2^-16, far below what a best token weighs.)
+DEVICE u64 mass_share(u64 total, float top_p) {
+    u64 units = (u64)(top_p * 1099511627776.0f) << 24;
+    u64 share = multiply_high(total, units) + (total * units != 0); // rounded up
+    return MAX(MIN(share, total), (u64)1);
+}
+#endif

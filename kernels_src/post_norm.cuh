@@ -1,0 +1,42 @@
+// The norm of a block's output, before it joins the residual stream.
+//
+//     x[row] += t[row] * factor * w                    rows.cuh: factor, order of sums
+//
+// Operations: RMS_NORM, ADD. Grid: a block a row; those past the batch's have nothing to do. Defines:
+// D_MODEL, NORM_EPS, MAX_ROWS.
+#if !defined(D_MODEL) || !defined(NORM_EPS) || !defined(MAX_ROWS) || D_MODEL % 4
+#error "D_MODEL, NORM_EPS, MAX_ROWS"
+#endif
+#ifdef LAYER_NORM
+#error "RMS norms alone"
+#endif
+
+typedef RowNorms<D_MODEL, 1, NORM_STAGE_WARPS(D_MODEL)> Norm;
+
+// The row's values of the residual stream are fetched beside those of t.
+DEVICE void post_norm_run(const BatchPostNormArgs &a, const Norm &norm, u32 row, float *sums) {
+    if (row >= load_shared_data(&a.batch->n_rows)) return;
+    u64 at = (u64)row * D_MODEL;
+    NormPiece x[Norm::TURNS];
+#pragma unroll
+    for (u32 t = 0; t < Norm::TURNS; t++) {
+        x[t] = norm_load<D_MODEL>(a.x + at, Norm::piece_of(warp_index(), t));
+    }
+    norm.each(
+        a.t + at, 1, sums, warp_index(), [] { block_sync(); },
+        [&](u32, u32 turn, u32 i, u32 col, float4 v, float factor) {
+            float4 w = norm.w[turn].v[i], y = x[turn].v[i];
+            *(float4 *)(a.x + at + col) = {fma_f32(v.x * factor, w.x, y.x), fma_f32(v.y * factor, w.y, y.y),
+                                           fma_f32(v.z * factor, w.z, y.z), fma_f32(v.w * factor, w.w, y.w)};
+        });
+}
+
+EXPORTED StageInfo post_norm_info = {NORM_STAGE_WARPS(D_MODEL) * 32, {MAX_ROWS, 1}, Norm::SHARED_FLOATS * 4};
+
+KERNEL(NORM_STAGE_WARPS(D_MODEL) * 32, 1) post_norm(BatchPostNormArgs a) {
+    Norm norm;
+    stage_launch_next();
+    norm.prepare(a.norm, 0, warp_index());
+    stage_wait();
+    post_norm_run(a, norm, block_index(), (float *)shared_memory());
+}

@@ -1,0 +1,10 @@
+#include "emulator/variant.h"
+#define VARIANT draw_rank_wide
+// Chunks of more logits than a block has threads.
+#define STAGE_DRAW 3
+#define N_VOCAB 70001
+#define HEAD_BLOCKS 47
+#define MAX_ROWS 1
+#define WARPS 4
+#define DRAW_BLOCKS 7
+#include "emulator/run_rows.h"
