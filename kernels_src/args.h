@@ -260,6 +260,16 @@ typedef struct {
     unsigned n_cols;
 } RepackArgs;
 
+// tile_repack.cuh: a piece of whole rows of one matrix
+typedef struct {
+    DEVICE_PTR(const unsigned char) in; // the piece's blocks as a file has them; aligned to 16
+    DEVICE_PTR(unsigned char) out;      // the whole matrix (layout.h, "Weights in tiles")
+    unsigned n_rows;                    // of the matrix
+    unsigned n_cols;
+    unsigned first_row;  // of the piece: a multiple of 16
+    unsigned piece_rows; // a multiple of 16, or up to the matrix's last row
+} TileRepackArgs;
+
 // ---- prefill: MAX_ROWS rows of one sequence at most (README.md) ----
 
 // prefill_embed.cuh

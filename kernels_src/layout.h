@@ -45,6 +45,76 @@
 // in the high 6. Q3_K's two scales, of the weights 0-15 and 16-31, likewise. Q2_K has a byte for each half of
 // a block: scale in the low 4 bits, min in the high 4.
 //
+// Weights in tiles (stages of batches). A matrix of M rows and K columns is
+//     [ceil(M / 64) quads][ceil(K / TILE_COLS) tiles][4 bands] tile
+//     factor f32 [M rounded up to 64]
+// A band is 16 rows, a tile is a band's layout_tile_cols(format) columns: 256 where a file's block has 256
+// weights, else 128. The four tiles of a quad, and any neighbours of them, are one contiguous piece. Rows
+// past M and columns past K are zeros (all bytes). Matrices of experts follow each other, each with its
+// factors.
+//     weight = factor[row] * (f16 value of the tile)
+// factor[row] is a power of two, 2^E, found when the matrix is repacked: the smallest with which the row's
+// scales fit their places (below), which puts the largest near the top of f16's range. F32 and BF16 matrices
+// become F16 tiles; their row's largest weight is in [2^14, 2^15] then, and each is rounded once. F16: E = 0.
+//
+// A tile is in the lane order of mma.m16n8k16, where the k positions are given to columns so that a lane
+// owns whole blocks: of each 128 columns (a half: a tile of 256 has two), lane 4 g + c has the block c of 32
+// columns of the rows g and g + 8. Step t (0 … 7) of a half has
+//     k 2c, 2c + 1          the block's columns 4t, 4t + 1
+//     k 8 + 2c, 8 + 2c + 1  the block's columns 4t + 2, 4t + 3
+// Activations are in the same order (rows.cuh).
+//
+// Codes. A code of B bits (16: an f16 value) makes B words of a row's block, 2 B of a lane's half:
+//     words 0 … B - 1 of row g, then those of row g + 8
+//     B = 3, 5: words 0 … B - 2 of row g, those of row g + 8, word B - 1 of row g, of row g + 8
+//     B = 16: word i (a pair of columns) of row g (+ 8) is number i / 2 * 4 + i % 2 * 2 (+ 1)
+// They lie in planes: [2 B / 4][lane][4 words], then, for B = 3 and 5, [lane][2 words]. So the codes of a
+// half are 256 B bytes, read in pieces of 16 (and 8) bytes a lane.
+//
+// Pair i (0 … 15) of a block is its columns 2i, in the low 16 bits of a word, and 2i + 1, in the high 16.
+// Places below are bits of the low half, and a code's bits rise from the one that is named. They are chosen
+// so that a masked code is an f16 subnormal: q * 2^-24 where it begins at bit 0, at most 10 bits in all.
+//   B = 2   word i / 8, bit 2 (i % 8)
+//   B = 3   i < 15: word i / 5, bit 3 (i % 5)
+//           pair 15: its bits 0, 1, 2 are bit 15 of the words 2, 0, 1
+//   B = 4   word i / 4, bit 4 (i % 4)
+//           IQ4_NL, IQ4_XS: columns 8w … 8w + 7 are the nibbles 0, 2, 1, 3, 4, 6, 5, 7 of word w
+//           MXFP4: word i / 4, the code's sign at bit 15, 12, 14, 13, its bits 0-2 from bit 9, 6, 3, 0 for
+//           i % 4 = 0, 1, 2, 3
+//   B = 5   i < 15: word i / 3, bit 5 (i % 3)
+//           pair 15: its bits 0 … 4 are bit 15 of the words 4, 2, 0, 1, 3
+//   B = 6   e = i / 8, p = i % 8 < 6: word 3e + p / 2, bit 10 (p % 2)
+//           p = 6, 7: bits 0-1 from bit 6, 8 of word 3e + 2; bits 2-5 from bit 6 of word 3e, 3e + 1
+//   B = 8   word i / 2, bit 8 (i % 2)
+// Codes are those of the file; Q8_0's are q + 128.
+//
+// Scales, behind the codes. d and m are f16; a stored d is the file's times 2^(24 - E), a stored m the file's
+// times 2^-E. "{a, b}" is a word with a in its low half. e: columns 0-15 (0) or 16-31 (1) of a block.
+//   Q4_0 Q5_0 Q8_0 IQ4_NL
+//           [lane]{d of row g, d of row g + 8}, |d| < 2^16
+//   Q4_1 Q5_1
+//           [lane][row g, g + 8]{d, m}, |d| and |m| < 2^16
+//   MXFP4   [lane][row g, g + 8] a byte: the high one of the f16 2^(x - 127 + 14 - E), x the file's exponent;
+//           0 where that is no normal f16 (2^-30 of the row's largest scale, or less)
+//   Q2_K    [lane][row g, g + 8] a word: 16 bits for each e, from bit 0 on the scale and min of the first
+//           half, scale and min of the second; then D
+//   Q3_K    SIX of {scale of e 0, of e 1}; then [g]{d of row g, of row g + 8}, |d| < 2^11
+//   Q4_K Q5_K
+//           SIX of {scale, min}; then D
+//   Q6_K    [lane][row g, g + 8][half][e] a byte: scale + 128; then [g]{d, d}, |d| < 2^9
+//   IQ4_XS  24 bits of a lane, [half][row g, g + 8] 6 bits of scale: [lane] the low 16, then [lane] the high
+//           8; then [g]{d, d}, |d| < 2^11
+// D: [g][row g, g + 8]{d, m}, |d| < 2^10; m is -2^10 dmin (dmin times 2^-E), |m| < 2^16.
+// SIX: pairs {a, b} of 6 bits. [lane] a word w: bits 4-9 a, 20-25 b of row g, half 0; bits 10-15 and 26-31 of
+// row g + 8. With [lane] 16 bits v, w << 4 & 0x00F000F0 | bytes {0, v0, 0, v1} is the word of half 1.
+//
+// So bits are moved, and scales multiplied by a power of two, which rounds only where it makes a scale
+// subnormal: in rows whose largest d is so large that E > 24 (Q2_K Q4_K Q5_K: 2^10 and more, Q3_K IQ4_XS
+// 2^11, Q6_K 2^9), and an m that is smaller than 2^-5, a dmin that is smaller than 2^-9 of the row's largest
+// d, or either smaller than 2^-29 of the row's largest m or dmin. That changes a weight by at most 2^-16 of
+// the row's largest d. Rows of zeros have E = 0. A scale that is infinite or not a number does not count for
+// E and stays what it is: its weights are infinite or not numbers, and so is every sum that has them.
+//
 // KV cache, f16, one region a layer: [page][kv_head][keys, values]
 //     keys    [KV_PAGE][head_dim]
 //     values  [head_dim][KV_PAGE]
@@ -118,6 +188,10 @@ enum {
     ATTENTION_GROUP_KEYS = 1024, // keys whose sums are put together before others join (attend.cuh)
     ATTENTION_GROUP_SPLITS = 8,
     PREFILL_COLS = 128, // a step of the matrix products of prefill
+    BAND_ROWS = 16,
+    QUAD_BANDS = 4,
+    QUAD_ROWS = 64,
+    REPACK_TILES = 32, // tiles of a band that a block of tile_repack.cuh makes
 };
 
 // Bytes of a tile of n_blocks <= TILE_BLOCKS.
@@ -147,6 +221,71 @@ LAYOUT_FN unsigned long long layout_row_bytes(int format, unsigned n_cols) {
                layout_tile_bytes(format, TILE_BLOCKS) +
            layout_tile_bytes(format, CEIL_DIV(n_cols, 32u) % TILE_BLOCKS);
 }
+
+// ---- weights in tiles ----
+
+LAYOUT_FN unsigned layout_tile_cols(int format) {
+    return (format >= FORMAT_Q2_K && format <= FORMAT_Q6_K) || format == FORMAT_IQ4_XS ? 256 : 128;
+}
+
+// Bits of a code.
+LAYOUT_FN unsigned layout_code_bits(int format) {
+    return FORMAT_IS_FLOAT(format)                          ? 16
+           : format == FORMAT_Q2_K                          ? 2
+           : format == FORMAT_Q3_K                          ? 3
+           : format >= FORMAT_Q5_0 && format <= FORMAT_Q5_1 ? 5
+           : format == FORMAT_Q5_K                          ? 5
+           : format == FORMAT_Q6_K                          ? 6
+           : format == FORMAT_Q8_0                          ? 8
+                                                            : 4;
+}
+
+// Where a tile's scales begin: bytes of its codes.
+LAYOUT_FN unsigned layout_tile_scales_at(int format) {
+    return BAND_ROWS / 8 * layout_tile_cols(format) * layout_code_bits(format);
+}
+
+// Bytes of a tile: a multiple of 16; as many as the file's blocks have.
+LAYOUT_FN unsigned layout_tile_bytes16(int format) {
+    return layout_tile_scales_at(format) + (FORMAT_IS_FLOAT(format)                          ? 0
+                                            : format == FORMAT_Q4_1 || format == FORMAT_Q5_1 ? 256
+                                            : format == FORMAT_MXFP4                         ? 64
+                                            : format == FORMAT_Q2_K                          ? 256 + 64
+                                            : format == FORMAT_Q3_K                          ? 192 + 32
+                                            : format == FORMAT_Q4_K || format == FORMAT_Q5_K ? 192 + 64
+                                            : format == FORMAT_Q6_K                          ? 256 + 32
+                                            : format == FORMAT_IQ4_XS                        ? 96 + 32
+                                                                                             : 128);
+}
+
+// Where in a matrix of n_cols columns the tile number `tile` of a band (16 rows) begins.
+LAYOUT_FN unsigned long long layout_band_tile_at(int format, unsigned n_cols, unsigned band, unsigned tile) {
+    return (((unsigned long long)(band / QUAD_BANDS) * CEIL_DIV(n_cols, layout_tile_cols(format)) + tile) *
+                QUAD_BANDS +
+            band % QUAD_BANDS) *
+           layout_tile_bytes16(format);
+}
+
+LAYOUT_FN unsigned long long layout_factor_at(int format, unsigned n_rows, unsigned n_cols, unsigned row) {
+    return layout_band_tile_at(format, n_cols, ROUND_UP(n_rows, (unsigned)QUAD_ROWS) / BAND_ROWS, 0) +
+           row * 4ull;
+}
+
+// A multiple of 256.
+LAYOUT_FN unsigned long long layout_matrix_bytes(int format, unsigned n_rows, unsigned n_cols) {
+    return layout_factor_at(format, n_rows, n_cols, ROUND_UP(n_rows, (unsigned)QUAD_ROWS));
+}
+
+// Bands that tile_repack.cuh makes of the rows first_row … first_row + piece_rows - 1 of a matrix: the piece
+// with the last row makes what is left of its quad.
+LAYOUT_FN unsigned layout_piece_bands(unsigned n_rows, unsigned first_row, unsigned piece_rows) {
+    return ((first_row + piece_rows < n_rows ? first_row + piece_rows
+                                             : ROUND_UP(n_rows, (unsigned)QUAD_ROWS)) -
+            first_row) /
+           BAND_ROWS;
+}
+
+// ---- the cache ----
 
 // Halves of one layer's part of one page, and of the keys (or values) of one head in it.
 // clang-format off

@@ -560,6 +560,21 @@ DEVICE u32 fma_f16x2(u32 a, u32 b, u32 c) {
     asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
     return d;
 }
+// {low of v, low of v} and {high of v, high of v}. As an operand of the three above they cost nothing.
+DEVICE u32 low_f16x2(u32 v) {
+    u32 d;
+    asm("{\n\t.reg .f16 low, high;\n\tmov.b32 {low, high}, %1;\n\tmov.b32 %0, {low, low};\n\t}"
+        : "=r"(d)
+        : "r"(v));
+    return d;
+}
+DEVICE u32 high_f16x2(u32 v) {
+    u32 d;
+    asm("{\n\t.reg .f16 low, high;\n\tmov.b32 {low, high}, %1;\n\tmov.b32 %0, {high, high};\n\t}"
+        : "=r"(d)
+        : "r"(v));
+    return d;
+}
 // Bytes of (b:a): nibble i of `selector` names the one that becomes byte i (prmt).
 DEVICE u32 permute_bytes(u32 a, u32 b, u32 selector) {
     return __byte_perm(a, b, selector);

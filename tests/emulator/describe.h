@@ -15,7 +15,11 @@ EmulatedStage describe() {
 #ifdef STAGE_SAMPLE
     s.together = true;
 #endif
-#ifdef STAGE_REPACK
+#if defined(STAGE_TILES)
+    s.values = run_values;
+    s.fragments = run_fragments;
+    s.format[0] = FORMAT;
+#elif defined(STAGE_REPACK)
     s.values = run_values;
     s.dots = run_dots;
     s.format[0] = FORMAT;

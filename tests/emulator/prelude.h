@@ -462,9 +462,30 @@ DEVICE u32 multiply_f16x2(u32 a, u32 b) {
     return pack_f16(f16_to_f32((f16)a) * f16_to_f32((f16)b),
                     f16_to_f32((f16)(a >> 16)) * f16_to_f32((f16)(b >> 16)));
 }
+// Sums and products of two f16 are rounded right by way of f32, which has more than twice the bits. a * b +
+// c is not: it is cut off to a f32 whose last bit says whether anything was (rounding to odd), and then
+// rounded.
+DEVICE f16 fma_f16(f16 a, f16 b, f16 c) {
+    double product = (double)f16_to_f32(a) * (double)f16_to_f32(b), addend = (double)f16_to_f32(c);
+    double sum = product + addend, part = sum - product;
+    double lost = (product - (sum - part)) + (addend - part); // of the double sum, exactly
+    float f = (float)sum;
+    if (!is_number(f)) return f32_to_f16(f);
+    double rest = sum - (double)f;
+    if (rest == 0) rest = lost;
+    if (rest == 0) return f32_to_f16(f);
+    u32 bits = bits_of(f);
+    return f32_to_f16(float_of((bits - ((rest > 0) != (f > 0))) | 1u));
+}
 DEVICE u32 fma_f16x2(u32 a, u32 b, u32 c) {
-    return pack_f16(fmaf(f16_to_f32((f16)a), f16_to_f32((f16)b), f16_to_f32((f16)c)),
-                    fmaf(f16_to_f32((f16)(a >> 16)), f16_to_f32((f16)(b >> 16)), f16_to_f32((f16)(c >> 16))));
+    return (u32)fma_f16((f16)a, (f16)b, (f16)c) | (u32)fma_f16((f16)(a >> 16), (f16)(b >> 16), (f16)(c >> 16))
+                                                      << 16;
+}
+DEVICE u32 low_f16x2(u32 v) {
+    return (v & 0xFFFFu) | v << 16;
+}
+DEVICE u32 high_f16x2(u32 v) {
+    return v >> 16 | (v & 0xFFFF0000u);
 }
 DEVICE u32 permute_bytes(u32 a, u32 b, u32 selector) {
     u64 bytes = (u64)b << 32 | a;

@@ -12,9 +12,10 @@ typedef struct EmulatedStage {
     unsigned sm_arch;
     EmulatedKernel *kernel; // takes the stage's arguments
     bool together;          // its blocks wait for each other: emulator_launch_together
-    // Repack variants.
-    EmulatedKernel *values; // weight_value of every element, takes ValuesArgs
-    EmulatedKernel *dots;   // Block<FORMAT>::add_dot, and add_unpacked after unpack, takes DotsArgs
+    // Repack and tiles variants.
+    EmulatedKernel *values;    // weight_value (tile_value) of every element, takes ValuesArgs
+    EmulatedKernel *dots;      // Block<FORMAT>::add_dot, and add_unpacked after unpack, takes DotsArgs
+    EmulatedKernel *fragments; // Tile<FORMAT> of every tile, takes FragmentsArgs; grid [bands][tiles]
     StageInfo info;
     unsigned d_model, n_heads, n_kv_heads, head_dim, rope_dims, d_ff, n_vocab, n_rows, n_cols;
     unsigned splits_max, split_pages_min, window, blocks, max_rows;
@@ -39,6 +40,12 @@ typedef struct {
     float *out; // [n_rows][n_cols]
     unsigned n_rows, n_cols;
 } ValuesArgs;
+
+typedef struct {
+    const unsigned char *matrix;
+    unsigned short *out; // f16 [rows, up to 16][columns, up to whole tiles]
+    unsigned n_rows, n_cols;
+} FragmentsArgs;
 
 typedef struct {
     const unsigned char *weight; // one row

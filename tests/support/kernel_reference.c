@@ -109,6 +109,42 @@ void test_matrix_update(TestMatrix *m) {
     kernel_emulate(repack, grid, &args, sizeof args);
 }
 
+uint8_t *test_matrix_tiles(const TestMatrix *m, uint32_t piece_rows) {
+    const EmulatedStage *repack = kernel_stage_of("tiles", m->dtype, 90);
+    int format = (int)m->dtype;
+    size_t size = layout_matrix_bytes(format, m->n_rows, m->n_cols);
+    uint8_t *tiles = memset(kernel_memory(size), 0xA5, size);
+    unsigned columns = CEIL_DIV(CEIL_DIV(m->n_cols, layout_tile_cols(format)), (unsigned)REPACK_TILES);
+    for (uint32_t row = 0; row < m->n_rows; row += piece_rows) {
+        if (piece_rows == 0) piece_rows = m->n_rows;
+        uint32_t n = MIN(piece_rows, m->n_rows - row);
+        uint64_t row_bytes = dtype_row_bytes(m->dtype, m->n_cols);
+        // Of the piece's own size, so that nothing behind it is read.
+        uint8_t *piece = memcpy(kernel_memory(n * row_bytes), m->file + row * row_bytes, n * row_bytes);
+        TileRepackArgs args = {DEVICE_ADDRESS(piece), DEVICE_ADDRESS(tiles), m->n_rows, m->n_cols, row, n};
+        emulator_launch(repack->kernel, &args, layout_piece_bands(m->n_rows, row, n), columns,
+                        repack->info.threads, repack->info.shared_bytes);
+    }
+    return tiles;
+}
+
+float *test_tile_weights(const TestMatrix *m, const uint8_t *tiles) {
+    const EmulatedStage *stage = kernel_stage_of("tiles", m->dtype, 90);
+    unsigned cols = layout_tile_cols((int)m->dtype), n_tiles = CEIL_DIV(m->n_cols, cols);
+    unsigned bands = CEIL_DIV(m->n_rows, (unsigned)BAND_ROWS);
+    uint16_t *values = kernel_memory((size_t)bands * BAND_ROWS * n_tiles * cols * sizeof *values);
+    FragmentsArgs args = {tiles, values, m->n_rows, m->n_cols};
+    emulator_launch(stage->fragments, &args, bands, n_tiles, 32, 0);
+    float *out = kernel_memory((size_t)m->n_rows * m->n_cols * sizeof *out);
+    for (uint32_t r = 0; r < m->n_rows; r++) {
+        float factor;
+        memcpy(&factor, tiles + layout_factor_at((int)m->dtype, m->n_rows, m->n_cols, r), sizeof factor);
+        for (uint32_t c = 0; c < m->n_cols; c++)
+            out[(size_t)r * m->n_cols + c] = f32_from_f16(values[(size_t)r * n_tiles * cols + c]) * factor;
+    }
+    return out;
+}
+
 void reference_quantize(float *x, uint32_t n) {
     for (uint32_t b = 0; b < n; b += 32) {
         float largest = 0;

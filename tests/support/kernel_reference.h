@@ -42,6 +42,14 @@ TestMatrix test_matrix(TestRandom *random, Dtype dtype, uint32_t n_rows, uint32_
 // Fills `values` and `repacked` again after a change of `file`.
 void test_matrix_update(TestMatrix *m);
 
+// The matrix in tiles (layout.h), by the kernel that repacks uploads, in pieces of `piece_rows` rows (0: in
+// one).
+uint8_t *test_matrix_tiles(const TestMatrix *m, uint32_t piece_rows);
+
+// What products multiply, factor included: [n_rows][n_cols], each weight as Tile<format> makes it of the
+// tiles.
+float *test_tile_weights(const TestMatrix *m, const uint8_t *tiles);
+
 // A vector of 32-element blocks as activations.cuh rounds it: 12 bits with a scale of the block's largest
 // value / 127.
 void reference_quantize(float *x, uint32_t n);

@@ -1,0 +1,80 @@
+// Gate and up of a batch's rows, and their activation.
+//
+//     out_activations[row] = act(W_gate h + b_gate) * (W_up h + b_up) / GLU_DIVISOR
+// UNGATED: act(W_up h + b_up) / GLU_DIVISOR
+//     h = in[row]; NORM_INPUT (product_few.cuh): h = norm(x[row])
+//
+// Operations: (RMS_NORM or LAYER_NORM,) MATMUL x 2, GLU; UNGATED: MATMUL, ACTIVATION. Grid and order of sums:
+// product.cuh, with either body; a unit is a band of W_gate and the same one of W_up. Defines: STAGE_GLU,
+// D_MODEL, D_FF, activate.cuh's, FORMAT_0 (of W_gate; UNGATED: of W_up), FORMAT_1 (of W_up), the body's;
+// UNGATED; HAS_BIAS where a matrix has one.
+#if !defined(D_FF) || D_FF % 2
+#error "D_FF, even"
+#endif
+
+struct GluBands {
+    const u8 *weight[2];
+    DEVICE u32 format(u32, u32 b) const {
+        return b;
+    }
+    DEVICE const u8 *tiles(u32 unit, u32 b) const {
+        if (b == 0) return band_tiles<FORMAT_0>(weight[0], unit);
+        return band_tiles<FORMAT_1>(weight[1], unit);
+    }
+    DEVICE const float *factors(u32 unit, u32 b) const {
+        if (b == 0) return band_factors<FORMAT_0>(weight[0], D_FF, unit);
+        return band_factors<FORMAT_1>(weight[1], D_FF, unit);
+    }
+};
+
+struct GluState {
+    GluBands bands;
+    Product product;
+};
+
+DEVICE void glu_prepare(const ProductArgs &a, u32 block, u8 *shared, GluState *s) {
+    s->bands = {{a.weight[0], a.weight[1]}};
+    product_prepare(a, block, shared, s->bands, &s->product);
+}
+
+// The activation of one row of the weights.
+DEVICE float glu_value(const ProductArgs &a, u32 col, const float *sums) {
+    float v[UNIT_BANDS];
+#pragma unroll
+    for (u32 b = 0; b < UNIT_BANDS; b++) {
+        v[b] = sums[b * BAND_ROWS];
+#ifdef HAS_BIAS
+        if (a.bias[b] != 0) v[b] += a.bias[b][col];
+#endif
+    }
+    (void)a, (void)col;
+#ifdef UNGATED
+    return activate(v[0]) * (1 / GLU_DIVISOR);
+#else
+    return gated(v[0], v[1]) * (1 / GLU_DIVISOR);
+#endif
+}
+
+// A lane has two neighbours of a row, so that it stores 4 bytes.
+DEVICE void glu_run(const ProductArgs &a, u32 block, u8 *shared, GluState *s) {
+    product_run(a, block, shared, s->bands, &s->product,
+                [&](u32 unit, u32 first_row, u32 n_rows, const float *sums) {
+                    u32 r = lane_index() % 8 * 2, col = unit * BAND_ROWS + r;
+                    if (col >= D_FF) return;
+                    for (u32 row = lane_index() / 8; row < n_rows; row += 4) {
+                        const float *of_row = sums + row * SUM_STRIDE + r;
+                        float first = glu_value(a, col, of_row), second = glu_value(a, col + 1, of_row + 1);
+                        activation_store_2(a.out_activations, first_row + row, col, first, second);
+                    }
+                });
+}
+
+EXPORTED StageInfo glu_info = PRODUCT_INFO(PRODUCT_SHARED_BYTES);
+
+PRODUCT_KERNEL glu(ProductArgs a) {
+    GluState s;
+    stage_launch_next();
+    glu_prepare(a, block_index(), shared_memory(), &s);
+    stage_wait();
+    glu_run(a, block_index(), shared_memory(), &s);
+}

@@ -1,0 +1,707 @@
+// The body of products of 1 or up to 8 rows (product.cuh): mma.sync with the weights as its 16 rows.
+//
+// Grid: BLOCKS blocks, at most one a multiprocessor beside one of another stage. K_BLOCKS of them are a group
+// that shares units; a group has the units [UNITS g / GROUPS, UNITS (g + 1) / GROUPS) and works on them in
+// passes of at most PASS_UNITS. In a pass a warp has one band and one of WAYS runs of whole segments: K_WAYS
+// in its block. Segments' sums are kept apart and added in their order, so that no result depends on any of
+// these numbers.
+//
+// Weights go through a ring in shared memory. A slot has the next STEP_COLS columns of each warp's band: on
+// sm_90 one bulk copy for bands that are neighbours (four bands of Q4_K: 9,216 bytes). A warp of its own
+// fetches: at most FLIGHT slots are on their way, which is what a multiprocessor's share of the memory needs;
+// more only delays what other stages read. Where all of a block's weights fit its ring (RESIDENT), they are
+// all on their way before stage_wait. Before sm_90 each warp copies for itself.
+//
+// Activations: all that the block's segments need, in shared memory. NORM_INPUT: the norm of x, which every
+// block takes (rows.cuh: to the bits of norm_rows.cuh). One row alone is read with zeros for the other seven
+// columns of mma.
+//
+// Defines, besides product.cuh's: MAX_ROWS (1 or 8), BLOCKS, WARPS (that multiply), RING_BYTES; K_WAYS (1),
+// K_BLOCKS (1), FLIGHT (2), SHARED_BYTES_MIN (0), BLOCKS_PER_SM (2); NORM_INPUT with NORM_EPS, LAYER_NORM.
+#if !defined(BLOCKS) || !defined(WARPS) || !defined(RING_BYTES)
+#error "BLOCKS, WARPS, RING_BYTES"
+#endif
+#if MAX_ROWS != 1 && MAX_ROWS != 8
+#error "MAX_ROWS is 1 or 8"
+#endif
+#ifndef K_WAYS
+#define K_WAYS 1
+#endif
+#ifndef K_BLOCKS
+#define K_BLOCKS 1
+#endif
+#ifndef FLIGHT
+#define FLIGHT 2
+#endif
+#ifndef BLOCKS_PER_SM
+#define BLOCKS_PER_SM 2
+#endif
+#define HAS_BULK (SM_ARCH >= 90)
+#define PRODUCT_FEW
+
+enum : u32 {
+    PASS_BANDS = WARPS / K_WAYS,
+    PASS_UNITS = PASS_BANDS / UNIT_BANDS,
+    GROUPS = BLOCKS / K_BLOCKS,
+    GROUP_UNITS = CEIL_DIV(UNITS, GROUPS), // at most
+    PASSES = CEIL_DIV(GROUP_UNITS, PASS_UNITS),
+    WAYS = K_WAYS * K_BLOCKS,
+    SPLIT = WAYS > 1,                  // a band's segments are in several warps
+    ALONE = UNIT_BANDS == 1 && !SPLIT, // a warp has all of a unit
+};
+static_assert(PASS_UNITS >= 1 && WARPS == PASS_UNITS * UNIT_BANDS * K_WAYS && WARPS <= 31,
+              "WARPS is K_WAYS * UNIT_BANDS * units side by side, and one fetches");
+static_assert(BLOCKS % K_BLOCKS == 0 && WAYS <= SEGMENTS, "whole groups of blocks, whole segments");
+
+// ---- columns ----
+
+DEVICE constexpr bool is_wide(int format) {
+    return layout_tile_cols(format) == 256;
+}
+enum : u32 {
+    STEP_HALVES = is_wide(FORMAT_0) || is_wide(FORMAT_1) || is_wide(FORMAT_2) ? 2 : 1,
+    SEGMENT_STEPS = SEGMENT_HALVES / STEP_HALVES,
+    COL_STEPS = CEIL_DIV(COL_HALVES, STEP_HALVES),
+};
+// A way's segments and steps: [first, end).
+DEVICE constexpr u32 way_segment(u32 way) {
+    return SEGMENTS * way / WAYS;
+}
+DEVICE constexpr u32 way_step(u32 way) {
+    return MIN(way_segment(way) * SEGMENT_STEPS, (u32)COL_STEPS);
+}
+// The most steps that one of n_ways ways side by side has.
+DEVICE constexpr u32 most_steps(u32 n_ways) {
+    u32 most = 0;
+    for (u32 w = 0; w < WAYS; w += n_ways) {
+        most = MAX(most, way_step(w + n_ways) - way_step(w));
+    }
+    return most;
+}
+DEVICE constexpr u32 fewest_steps() {
+    u32 fewest = COL_STEPS;
+    for (u32 w = 0; w < WAYS; w++) {
+        fewest = MIN(fewest, way_step(w + 1) - way_step(w));
+    }
+    return fewest;
+}
+
+// ---- shared memory ----
+
+DEVICE constexpr u32 step_bytes(int format) { // of a band
+    return layout_tile_bytes16(format) * (STEP_HALVES * HALF_COLS / layout_tile_cols(format));
+}
+enum : u32 {
+    STEPS = most_steps(1),         // of a pass
+    STEPS_OF_ALL = fewest_steps(), // in which every way has columns
+    PIECE_BYTES = MAX(step_bytes(FORMAT_0), MAX(step_bytes(FORMAT_1), step_bytes(FORMAT_2))),
+    // Tiles of bands that are neighbours in memory are neighbours in a slot, too.
+    COPIES_MERGE = step_bytes(FORMAT_0) == PIECE_BYTES && step_bytes(FORMAT_1) == PIECE_BYTES &&
+                   step_bytes(FORMAT_2) == PIECE_BYTES && layout_tile_bytes16(FORMAT_0) == PIECE_BYTES &&
+                   layout_tile_bytes16(FORMAT_1) == PIECE_BYTES &&
+                   layout_tile_bytes16(FORMAT_2) == PIECE_BYTES,
+    SLOT_BYTES = WARPS * PIECE_BYTES,
+    STEPS_TOGETHER = PASSES * STEPS, // of a block
+    SLOTS = MIN((u32)RING_BYTES / SLOT_BYTES, (u32)STEPS_TOGETHER),
+    RESIDENT = SLOTS == STEPS_TOGETHER,
+    FETCH_WARPS = HAS_BULK && !RESIDENT ? 1 : 0,
+
+    SHEET_BYTES = MAX_ROWS * 128, // 64 places
+    X_BYTES = most_steps(K_WAYS) * STEP_HALVES * 2 * SHEET_BYTES,
+    ZERO_BYTES = MAX_ROWS == 1 ? 256 : 0,
+    BUFFERS = PASSES > 1 && !ALONE ? 2 : 1, // of sums: one is made while the other is finished
+    UNIT_SUMS = MAX_ROWS * SUM_STRIDE,      // floats
+    PART_STRIDE = BAND_ROWS + 4,
+    BAND_PARTS = SPLIT && K_BLOCKS == 1 ? SEGMENTS * MAX_ROWS * PART_STRIDE : 0, // floats
+
+    X_AT = ROUND_UP(SLOTS * SLOT_BYTES, 128),
+    ZERO_AT = X_AT + X_BYTES,
+    SUMS_AT = ZERO_AT + ZERO_BYTES,                            // [BUFFERS][PASS_UNITS][UNIT_SUMS]
+    PARTS_AT = SUMS_AT + BUFFERS * PASS_UNITS * UNIT_SUMS * 4, // [BUFFERS][PASS_BANDS][BAND_PARTS]
+    NORM_AT = PARTS_AT + BUFFERS * PASS_BANDS * BAND_PARTS * 4,
+#ifdef NORM_INPUT
+    NORM_BYTES = RowNorms<N_COLS, MAX_ROWS, WARPS>::SHARED_FLOATS * 4,
+#else
+    NORM_BYTES = 0,
+#endif
+    BARRIERS_AT = ROUND_UP(NORM_AT + NORM_BYTES, 8),
+    // full [SLOTS], empty [SLOTS], input [SEGMENTS], passes
+    N_BARRIERS = HAS_BULK ? 2 * SLOTS + SEGMENTS + 1 : 0,
+    PRODUCT_SHARED_BYTES = ROUND_UP(BARRIERS_AT + N_BARRIERS * 8, 16),
+};
+static_assert(SLOTS >= 2 || RESIDENT, "RING_BYTES holds at least two steps of WARPS bands");
+#ifdef NORM_INPUT
+static_assert(K_BLOCKS == 1, "a block that takes a norm has all columns");
+#endif
+#define PRODUCT_THREADS ((WARPS + FETCH_WARPS) * 32)
+#define PRODUCT_GRID BLOCKS
+#define PRODUCT_KERNEL KERNEL(PRODUCT_THREADS, BLOCKS_PER_SM)
+#define PRODUCT_INFO(shared_bytes) \
+    { PRODUCT_THREADS, {PRODUCT_GRID, 1}, SHARED_BYTES(shared_bytes) }
+#define PRODUCT_WARPS WARPS
+
+// ---- who does what ----
+
+// The units of a block's group, and its passes over them, as even as they can be.
+struct BlockUnits {
+    u32 first, n, passes;
+    u32 part; // of the group: which of its K_BLOCKS blocks this is
+};
+DEVICE BlockUnits block_units(u32 block) {
+    u32 group = block / K_BLOCKS, first = (u32)((u64)UNITS * group / GROUPS);
+    u32 n = (u32)((u64)UNITS * (group + 1) / GROUPS) - first;
+    return {first, n, PASSES == 1 ? 1u : CEIL_DIV(n, (u32)PASS_UNITS), block % K_BLOCKS};
+}
+DEVICE u32 pass_first_unit(const BlockUnits &u, u32 pass) {
+    return u.first + (PASSES == 1 ? pass * u.n : u.n * pass / u.passes);
+}
+
+// What warp `warp` has in a pass: band `b` of unit first + unit, and a way. Bands that are neighbours in
+// memory are those of neighbouring warps.
+struct WarpBand {
+    u32 unit;  // of the matrix
+    u32 place; // the unit's in the pass
+    u32 b, way;
+    bool any;
+};
+DEVICE WarpBand warp_band(const BlockUnits &u, u32 pass, u32 warp) {
+    u32 first = pass_first_unit(u, pass), n = pass_first_unit(u, pass + 1) - first;
+    u32 band = warp % PASS_BANDS, way = warp / PASS_BANDS;
+    WarpBand w;
+    w.b = UNIT_BANDS == 1 ? 0 : band / MAX(n, 1u);
+    w.place = UNIT_BANDS == 1 ? band : band % MAX(n, 1u);
+    w.unit = first + w.place;
+    w.way = u.part * K_WAYS + way;
+    w.any = band < n * UNIT_BANDS && way < K_WAYS;
+    return w;
+}
+
+// Where a warp is in its sequence of slots.
+struct RingPlace {
+    u32 slot, parity;
+};
+DEVICE void ring_advance(RingPlace *r) {
+    if (RESIDENT) {
+        r->slot++;
+    } else if (++r->slot == SLOTS) {
+        r->slot = 0;
+        r->parity ^= 1;
+    }
+}
+
+#if HAS_BULK
+struct Barriers {
+    BulkBarrier *full, *empty, *input, *passes;
+};
+DEVICE Barriers product_barriers(u8 *shared) {
+    BulkBarrier *b = (BulkBarrier *)(shared + BARRIERS_AT);
+    return {b, b + SLOTS, b + 2 * SLOTS, b + 2 * SLOTS + SEGMENTS};
+}
+#endif
+
+// All but the warp that fetches alone.
+DEVICE bool product_multiplies() {
+    return FETCH_WARPS == 0 || warp_index() < WARPS;
+}
+
+struct Product {
+    BlockUnits units;
+    RingPlace place;
+#ifdef NORM_INPUT
+    RowNorms<N_COLS, MAX_ROWS, WARPS> norm;
+#endif
+#if !HAS_BULK
+    u32 fetched; // steps
+#endif
+};
+
+// The unit that this warp finishes in the first pass; UINT32_MAX for none. (With K_BLOCKS > 1 another block's
+// warp may.)
+DEVICE u32 product_first_unit(const Product &p) {
+    WarpBand w = warp_band(p.units, 0, warp_index());
+    return product_multiplies() && w.any && w.b == 0 && w.way % K_WAYS == 0 ? w.unit : ~0u;
+}
+
+// ---- fetching ----
+
+#if HAS_BULK
+// A lane's part of a pass's copies.
+struct LaneCopy {
+    const u8 *from; // of the first step
+    u32 bytes;      // of a step; of the first of a run of neighbours: the run's; 0: another lane's, or none
+    u32 tile;       // bytes of a tile where a step has two, which lie apart; else 0
+    u32 steps, stride;
+};
+template <class Bands> DEVICE LaneCopy lane_copy(const BlockUnits &u, const Bands &bands, u32 pass) {
+    u32 lane = lane_index();
+    WarpBand w = warp_band(u, pass, lane);
+    LaneCopy c = {0, 0, 0, 0, 0};
+    if (w.any) {
+        const u8 *tiles = bands.tiles(w.unit, w.b);
+        with_band_format(bands.format(w.unit, w.b), [&](auto f) {
+            constexpr u32 tile = layout_tile_bytes16(decltype(f)::format),
+                          bytes = step_bytes(decltype(f)::format);
+            c.stride = 4 * bytes;
+            c.from = tiles + (u64)way_step(w.way) * c.stride;
+            c.bytes = bytes;
+            c.tile = bytes == tile ? 0 : tile;
+            c.steps = way_step(w.way + 1) - way_step(w.way);
+        });
+    }
+    if (COPIES_MERGE) {
+        u64 before = shuffle_up((u64)c.from, 1);
+        bool joins = w.any && lane % PASS_BANDS != 0 && before + PIECE_BYTES == (u64)c.from;
+        u32 follow = ballot_lanes(joins);
+        follow = lane == 31 ? 0 : follow >> (lane + 1);
+        u32 run = 1; // lanes that go with this one
+        while (follow & 1) {
+            run++;
+            follow >>= 1;
+        }
+        c.bytes = joins ? 0 : run * c.bytes;
+    }
+    return c;
+}
+
+DEVICE u32 sum_of_lanes(u32 v) {
+    for (u32 m = 16; m > 0; m /= 2) {
+        v += shuffle_xor(v, m);
+    }
+    return v;
+}
+
+// What a lane copies in a step: the last step of the columns may have one tile instead of two.
+DEVICE u32 copy_bytes(const LaneCopy &c, u32 way, u32 step) {
+    if (step >= c.steps) return 0;
+    bool half = STEP_HALVES == 2 && COL_HALVES % 2 && c.tile > 0 && way_step(way) + step == COL_STEPS - 1;
+    return half ? c.tile : c.bytes;
+}
+
+DEVICE void copy_step(const LaneCopy &c, u32 bytes, u32 step, u8 *slot, BulkBarrier *full) {
+    if (bytes == 0) return;
+    const u8 *from = c.from + (u64)step * c.stride;
+    u8 *to = slot + lane_index() * PIECE_BYTES;
+    if (STEP_HALVES == 2 && c.tile > 0) {
+        for (u32 at = 0; at < bytes; at += c.tile) {
+            bulk_copy_once(to + at, from + 4 * at, c.tile, full);
+        }
+    } else {
+        bulk_copy_once(to, from, bytes, full);
+    }
+}
+
+// One warp: all that the block reads of its weights, slot after slot.
+template <class Bands> DEVICE void product_fetch(u8 *shared, const BlockUnits &u, const Bands &bands) {
+    Barriers b = product_barriers(shared);
+    RingPlace place = {0, 1}; // a slot that was never filled counts as empty
+    u32 number = 0, waited_slot = 0, waited_parity = 0;
+#pragma unroll 1
+    for (u32 pass = 0; pass < u.passes; pass++) {
+        LaneCopy c = lane_copy(u, bands, pass);
+        u32 way = u.part * K_WAYS + MIN(lane_index() / PASS_BANDS, K_WAYS - 1u),
+            of_all = sum_of_lanes(c.bytes);
+#pragma unroll 1
+        for (u32 step = 0; step < STEPS; step++) {
+            if (!RESIDENT) {
+                bulk_barrier_wait(b.empty + place.slot, place.parity);
+                if (number++ >= FLIGHT) {
+                    bulk_barrier_wait(b.full + waited_slot, waited_parity);
+                    if (++waited_slot == SLOTS) waited_slot = 0, waited_parity ^= 1;
+                }
+            }
+            u32 bytes = copy_bytes(c, way, step);
+            u32 all = step + 1 < STEPS_OF_ALL ? of_all : sum_of_lanes(bytes);
+            if (lane_index() == 0) bulk_barrier_expect(b.full + place.slot, all);
+            warp_sync();
+            copy_step(c, bytes, step, shared + place.slot * SLOT_BYTES, b.full + place.slot);
+            ring_advance(&place);
+        }
+    }
+}
+#else
+// This warp's own piece of a step; the steps of all passes are counted on.
+template <class Bands>
+DEVICE void product_fetch_step(u8 *shared, const BlockUnits &u, const Bands &bands, u32 n) {
+    u32 pass = n / STEPS, step = n % STEPS, warp = warp_index();
+    if (pass < u.passes) {
+        WarpBand w = warp_band(u, pass, warp);
+        u32 at = way_step(w.way) + step;
+        if (w.any && at < way_step(w.way + 1)) {
+            const u8 *tiles = bands.tiles(w.unit, w.b);
+            with_band_format(bands.format(w.unit, w.b), [&](auto f) {
+                constexpr u32 tile = layout_tile_bytes16(decltype(f)::format);
+                constexpr u32 n_tiles = step_bytes(decltype(f)::format) / tile;
+                u8 *to = shared + n % SLOTS * SLOT_BYTES + warp * PIECE_BYTES;
+                for (u32 k = 0; k < n_tiles; k++) {
+                    if (n_tiles == 2 && at * 2 + k >= COL_HALVES) break;
+                    const u8 *from = tiles + (u64)(at * n_tiles + k) * 4 * tile;
+                    for (u32 i = lane_index() * 16; i < tile; i += WARP * 16) {
+                        copy_async_16(to + k * tile + i, from + i);
+                    }
+                }
+            });
+        }
+    }
+    copy_async_commit(); // also an empty group: the wait counts them
+}
+#endif
+
+// ---- before the input ----
+
+template <class Bands>
+DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const Bands &bands, Product *p) {
+    p->units = block_units(block);
+    p->place = {0, 0};
+    if (ZERO_BYTES > 0 && thread_index() < ZERO_BYTES / 4) ((u32 *)(shared + ZERO_AT))[thread_index()] = 0;
+#ifdef NORM_INPUT
+    // Places past the last column are multiplied with zeros, and must be numbers.
+    u32 *last = (u32 *)(shared + X_AT + (COL_HALVES - 1) * 2 * SHEET_BYTES);
+    for (u32 i = thread_index(); N_COLS % HALF_COLS > 0 && i < 2 * SHEET_BYTES / 4; i += PRODUCT_THREADS) {
+        last[i] = 0;
+    }
+#endif
+#if HAS_BULK
+    if (thread_index() == 0) {
+        Barriers b = product_barriers(shared);
+        for (u32 i = 0; i < SLOTS; i++) {
+            bulk_barrier_init(b.full + i, 1);
+            bulk_barrier_init(b.empty + i, WARPS);
+        }
+        for (u32 i = 0; i < SEGMENTS; i++) {
+            bulk_barrier_init(b.input + i, 1);
+        }
+        bulk_barrier_init(b.passes, WARPS);
+        bulk_barrier_init_fence();
+    }
+    block_sync();
+    // The warp that fetches alone has nothing else to do, and waits for no earlier stage.
+    if (warp_index() == (FETCH_WARPS > 0 ? WARPS : WARPS - 1)) product_fetch(shared, p->units, bands);
+#else
+    block_sync();
+    for (p->fetched = 0; p->fetched < SLOTS; p->fetched++) {
+        product_fetch_step(shared, p->units, bands, p->fetched);
+    }
+#endif
+#ifdef NORM_INPUT
+    if (product_multiplies()) p->norm.prepare(a.norm, a.norm_bias, warp_index());
+#endif
+}
+
+// ---- the input ----
+
+// A lane's address in the activations: for ldmatrix, lane i gives row i % 8 of matrix i / 8.
+struct LaneInput {
+#if MAX_ROWS == 1
+    const u8 *at;
+    u32 half_bytes; // 0 for rows 1 … 7, which are zeros
+#else
+    const u8 *at[2]; // of even and of odd pairs of steps
+#endif
+};
+DEVICE LaneInput lane_input(const u8 *shared) {
+    u32 lane = lane_index(), row = lane % 8;
+#if MAX_ROWS == 1
+    if (row > 0) return {shared + ZERO_AT, 0};
+    return {shared + X_AT + lane / 8 * 16, 2 * SHEET_BYTES};
+#else
+    u32 unit = (lane / 8) ^ row;
+    return {{shared + X_AT + row * 128 + unit * 16, shared + X_AT + row * 128 + (unit ^ 4) * 16}};
+#endif
+}
+// The operand of steps 2 j and 2 j + 1 of a half.
+DEVICE void load_input(const LaneInput &x, u32 half, u32 j, u32 b[4]) {
+#if MAX_ROWS == 1
+    load_matrix_4(b, x.at + half * x.half_bytes + j * 64);
+#else
+    load_matrix_4(b, x.at[j % 2] + (half * 2 + j / 2) * SHEET_BYTES);
+#endif
+}
+
+// The warps that multiply meet.
+DEVICE void product_meet(u8 *, Product *) {
+#if HAS_BULK
+    group_sync(1, WARPS * WARP);
+#else
+    block_sync();
+#endif
+}
+
+#ifdef NORM_INPUT
+// Only the warps that multiply.
+DEVICE void product_norm(const ProductArgs &a, u8 *shared, u32 n_rows, Product *p) {
+    auto meet = [&] { product_meet(shared, p); };
+    const float *x = a.x;
+#ifdef STAGE_HEAD
+    if (MAX_ROWS == 1) x += (u64)load_shared_data(a.logits_rows) * N_COLS;
+#endif
+    p->norm.run(x, n_rows, (f16 *)(shared + X_AT), 0, (float *)(shared + NORM_AT), warp_index(), meet);
+    meet();
+}
+#else
+// The block's columns of the activations, each segment for itself.
+DEVICE void product_load(const ProductArgs &a, u8 *shared, const Product &p) {
+    u32 first = way_segment(p.units.part * K_WAYS), end = way_segment((p.units.part + 1) * K_WAYS);
+    u32 from = segment_first_half(first) * 2 * SHEET_BYTES;
+#if HAS_BULK
+    if (warp_index() > 0) return;
+    BulkBarrier *input = product_barriers(shared).input;
+    u32 s = first + lane_index();
+    if (s < end) {
+        u32 at = segment_first_half(s) * 2 * SHEET_BYTES, to = segment_end_half(s) * 2 * SHEET_BYTES;
+        bulk_barrier_expect(input + s, to - at);
+        bulk_copy(shared + X_AT + at - from, (const u8 *)a.in + at, to - at, input + s);
+    }
+    warp_sync();
+#else
+    u32 bytes = segment_end_half(end - 1) * 2 * SHEET_BYTES - from;
+    for (u32 i = thread_index() * 16; i < bytes; i += PRODUCT_THREADS * 16) {
+        copy_async_16(shared + X_AT + i, (const u8 *)a.in + from + i);
+    }
+    copy_async_commit();
+    copy_async_wait<0>();
+    block_sync();
+#endif
+}
+#endif
+
+// ---- multiplying ----
+
+// Adds one tile's products: columns from half `half` on of the block's activations.
+template <int format>
+DEVICE void multiply_tile(const u8 *tile, const LaneInput &x, u32 half, u32 n_halves, float sum[4]) {
+    Tile<format> t;
+    t.scales(tile, lane_index());
+#pragma unroll
+    for (u32 h = 0; h < layout_tile_cols(format) / HALF_COLS; h++) {
+        if (COL_HALVES % 2 && h >= n_halves) break;
+        t.half_tile(tile, lane_index(), h);
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) {
+            u32 w[2][4], b[4];
+            t.pair(h, j, w);
+            load_input(x, half + h, j, b);
+            mma_f16(sum, w[0], b);
+            mma_f16(sum, w[1], b + 2);
+        }
+    }
+}
+
+// A step of a band; `step` counts from the columns' start, `half` from the block's activations'.
+template <int format>
+DEVICE void multiply_step(const u8 *piece, const LaneInput &x, u32 step, u32 half, float sum[4]) {
+    constexpr u32 tile = layout_tile_bytes16(format);
+    u32 n_halves = COL_HALVES % 2 ? COL_HALVES - step * STEP_HALVES : STEP_HALVES;
+#pragma unroll
+    for (u32 k = 0; k < step_bytes(format) / tile; k++) {
+        if (k > 0 && COL_HALVES % 2 && k >= n_halves) break;
+        multiply_tile<format>(piece + k * tile, x, half + k, n_halves, sum);
+    }
+}
+
+// One lane's sums of a segment or of all: rows g and g + 8 of the weights, rows 2 c and 2 c + 1 of the batch.
+DEVICE void store_sums(const float sum[4], float *out, u32 stride) {
+    u32 g = lane_index() / 4, c = lane_index() % 4;
+#if MAX_ROWS == 1
+    if (c > 0) return;
+    out[g] = sum[0];
+    out[g + 8] = sum[2];
+#else
+    float *at = out + 2 * c * stride + g;
+    at[0] = sum[0];
+    at[stride] = sum[1];
+    at[8] = sum[2];
+    at[stride + 8] = sum[3];
+#endif
+}
+
+// What a warp needs to multiply and to hand over.
+struct Worker {
+    u8 *shared;
+    LaneInput x;
+    u32 first_half; // of the block's activations
+    float *partial; // K_BLOCKS > 1
+};
+
+DEVICE void slot_wait(const Worker &w, const RingPlace &place) {
+#if HAS_BULK
+    bulk_barrier_wait(product_barriers(w.shared).full + place.slot, place.parity);
+#else
+    (void)w, (void)place;
+    copy_async_wait<SLOTS - 1>();
+    warp_sync();
+#endif
+}
+template <class Bands> DEVICE void slot_done(const Worker &w, const Bands &bands, Product *p) {
+    if (!RESIDENT || !HAS_BULK) warp_sync(); // every lane has read the slot
+#if HAS_BULK
+    if (!RESIDENT && lane_index() == 0) bulk_barrier_arrive(product_barriers(w.shared).empty + p->place.slot);
+#else
+    product_fetch_step(w.shared, p->units, bands, p->fetched++);
+#endif
+    ring_advance(&p->place);
+}
+
+// The warp's columns of its band. SPLIT: each segment's sums go to its place in `parts`; else the total
+// stays with the lanes.
+template <int format, class Bands>
+DEVICE void multiply_band(const Worker &w, const Bands &bands, const WarpBand &band, Product *p, float *parts,
+                          u32 part_stride, u32 segment_floats, float total[4]) {
+    u32 first = way_segment(band.way), end = way_segment(band.way + 1);
+#pragma unroll 1
+    for (u32 s = first; s < end; s++) {
+        float sum[4] = {};
+#if HAS_BULK && !defined(NORM_INPUT)
+        bulk_barrier_wait(product_barriers(w.shared).input + s, 0);
+#endif
+        u32 last = MIN((s + 1) * SEGMENT_STEPS, (u32)COL_STEPS);
+#pragma unroll 1
+        for (u32 step = s * SEGMENT_STEPS; step < last; step++) {
+            slot_wait(w, p->place);
+            const u8 *piece = w.shared + p->place.slot * SLOT_BYTES + warp_index() * PIECE_BYTES;
+            multiply_step<format>(piece, w.x, step, step * STEP_HALVES - w.first_half, sum);
+            slot_done(w, bands, p);
+        }
+        if (SPLIT) store_sums(sum, parts + s * segment_floats, part_stride);
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            total[i] = s == first ? sum[i] : total[i] + sum[i];
+        }
+    }
+}
+
+// ---- finishing ----
+
+// Of a band that this warp finishes: the factors of weight rows lane / 4, + 8, or (SPLIT) lane % 16.
+struct UnitFactors {
+    float of[2];
+};
+template <class Bands> DEVICE UnitFactors unit_factors(const WarpBand &w, const Bands &bands) {
+    UnitFactors f = {{1, 1}};
+    if (!w.any) return f;
+    if (SPLIT) {
+#pragma unroll
+        for (u32 b = 0; b < UNIT_BANDS; b++) {
+            f.of[b] = bands.factors(w.unit, b)[lane_index() % BAND_ROWS];
+        }
+    } else {
+        f.of[0] = bands.factors(w.unit, w.b)[lane_index() / 4];
+        f.of[1] = bands.factors(w.unit, w.b)[lane_index() / 4 + 8];
+    }
+    return f;
+}
+
+// Adds up the segments of the unit's bands: parts [UNIT_BANDS][SEGMENTS][MAX_ROWS][stride].
+template <class Load>
+DEVICE void add_segments(const UnitFactors &f, u32 n_rows, u32 band_floats, u32 stride, float *sums,
+                         const Load &load) {
+#pragma unroll
+    for (u32 b = 0; b < UNIT_BANDS; b++) {
+#pragma unroll
+        for (u32 i = 0; i < CEIL_DIV(MAX_ROWS, 2); i++) {
+            u32 row = i * 2 + lane_index() / BAND_ROWS, r = lane_index() % BAND_ROWS;
+            if (row >= n_rows) continue;
+            u32 at = b * band_floats + row * stride + r;
+            float total = load(at);
+#pragma unroll
+            for (u32 s = 1; s < SEGMENTS; s++) {
+                total += load(at + s * MAX_ROWS * stride);
+            }
+            sums[row * SUM_STRIDE + b * BAND_ROWS + r] = total * f.of[b];
+        }
+    }
+}
+
+// Waits until all warps of the block have done pass `pass`.
+DEVICE void pass_wait(const Worker &w, u32 pass) {
+#if HAS_BULK
+    bulk_barrier_wait(product_barriers(w.shared).passes, pass % 2);
+#else
+    (void)w, (void)pass;
+#endif
+}
+DEVICE void pass_done(const Worker &w) {
+#if HAS_BULK
+    warp_sync();
+    if (lane_index() == 0) bulk_barrier_arrive(product_barriers(w.shared).passes);
+#else
+    (void)w;
+    block_sync();
+#endif
+}
+
+// One pass: the warp's band, then, by one warp of each unit, what the stage does with it.
+template <class Bands, class Finish>
+DEVICE void product_pass(const ProductArgs &a, const Worker &w, const Bands &bands, Product *p, u32 pass,
+                         u32 n_rows, const Finish &finish) {
+    WarpBand band = warp_band(p->units, pass, warp_index());
+    UnitFactors factors = unit_factors(band, bands);
+    u32 buffer = BUFFERS == 1 ? 0 : pass % 2;
+    float *sums = (float *)(w.shared + SUMS_AT) + (buffer * PASS_UNITS + band.place) * UNIT_SUMS;
+    float *parts = (float *)(w.shared + PARTS_AT) + buffer * PASS_BANDS * BAND_PARTS;
+    u32 band_floats = SEGMENTS * MAX_ROWS * PART_STRIDE, stride = PART_STRIDE;
+    parts += (band.place * UNIT_BANDS) * band_floats;
+    if (K_BLOCKS > 1) {
+        stride = BAND_ROWS;
+        band_floats = SEGMENTS * MAX_ROWS * BAND_ROWS;
+        parts = w.partial + (u64)band.unit * UNIT_BANDS * band_floats;
+    }
+
+    // A buffer is free when all warps are a pass further than the one that used it.
+    if (SPLIT && pass > 1) pass_wait(w, pass - 1);
+    float total[4] = {};
+    u32 done = 0;
+    if (band.any) {
+        with_band_format(bands.format(band.unit, band.b), [&](auto f) {
+            multiply_band<decltype(f)::format>(w, bands, band, p, parts + band.b * band_floats, stride,
+                                               MAX_ROWS * stride, total);
+        });
+        done = way_step(band.way + 1) - way_step(band.way);
+    }
+    for (; done < STEPS && (!RESIDENT || PASSES > 1); done++) { // the others' columns
+        if (!RESIDENT) slot_wait(w, p->place);
+        slot_done(w, bands, p);
+    }
+    if (!SPLIT) {
+        total[0] *= factors.of[0], total[1] *= factors.of[0];
+        total[2] *= factors.of[1], total[3] *= factors.of[1];
+        if (!ALONE && pass > 1) pass_wait(w, pass - 1);
+        if (band.any) store_sums(total, sums + band.b * BAND_ROWS, SUM_STRIDE);
+    }
+    if (ALONE) warp_sync();
+    else pass_done(w);
+    bool finishes = band.any && band.b == 0 && band.way % K_WAYS == 0;
+    if (!ALONE && finishes) pass_wait(w, pass);
+    if (finishes && K_BLOCKS > 1) finishes = is_last_warp(a.meetings + band.unit, K_BLOCKS);
+    if (finishes) {
+        if (K_BLOCKS > 1) {
+            add_segments(factors, n_rows, band_floats, stride, sums,
+                         [&](u32 at) { return load_shared_data(parts + at); });
+        } else if (SPLIT) {
+            add_segments(factors, n_rows, band_floats, stride, sums, [&](u32 at) { return parts[at]; });
+        }
+        if (SPLIT) warp_sync();
+        finish(band.unit, 0, n_rows, sums);
+        if (ALONE) warp_sync(); // the sums have been read
+    }
+#if !HAS_BULK
+    if (!ALONE) block_sync();
+#endif
+}
+
+template <class Bands, class Finish>
+DEVICE void product_run(const ProductArgs &a, u32 block, u8 *shared, const Bands &bands, Product *p,
+                        const Finish &finish) {
+    (void)block;
+    if (!product_multiplies()) return;
+    u32 n_rows = MIN(batch_rows(a), (u32)MAX_ROWS);
+    Worker w = {shared, lane_input(shared), way_step(p->units.part * K_WAYS) * STEP_HALVES, a.partial};
+#ifdef NORM_INPUT
+    product_norm(a, shared, n_rows, p);
+#else
+    product_load(a, shared, *p);
+#endif
+#pragma unroll 1
+    for (u32 pass = 0; pass < p->units.passes; pass++) {
+        product_pass(a, w, bands, p, pass, n_rows, finish);
+    }
+}
