@@ -607,6 +607,19 @@ typedef struct {
     DEVICE_PTR(unsigned short) out;           // activations of D_MODEL columns, a row a slot
 } GroupExpertsArgs;
 
+// experts_glu.cuh, experts_down.cuh
+typedef struct {
+    ProductArgs product; // weight: [N_EXPERTS] matrices in tiles; bias: [N_EXPERTS][rows of one] or NULL;
+                         // in: glu: few: the norms of rows; many: of slots; down: what glu left
+    // out_activations: glu: few: [experts that a batch touches, at most] buffers; many: a
+    // row a slot; out: down: [slots][D_MODEL]
+    DEVICE_PTR(const float) logits;     // few: [MAX_ROWS][N_EXPERTS] the router's
+    DEVICE_PTR(const ExpertTile) tiles; // many: [EXPERT_TILES]
+    DEVICE_PTR(const unsigned) n_tiles; // many
+    DEVICE_PTR(float) x;                // down, few: [MAX_ROWS][D_MODEL] += the experts' sum
+    DEVICE_PTR(unsigned) arrivals;      // down, few: [ceil(D_MODEL / 16)], zeros between launches
+} ExpertsArgs;
+
 // experts_sum.cuh
 typedef struct {
     DEVICE_PTR(const Batch) batch;

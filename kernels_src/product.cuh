@@ -65,7 +65,6 @@
 #endif
 
 enum : u32 {
-    BAND_ROWS = 16,
     HALF_COLS = 128,                    // half a tile of 256 columns, a whole one of 128
     COL_HALVES = CEIL_DIV(N_COLS, 128), // those past them are zeros, and are not multiplied
     COL_CHUNKS = CEIL_DIV(N_COLS, 256),

@@ -12,12 +12,16 @@
 // more only delays what other stages read. Where all of a block's weights fit its ring (RESIDENT), they are
 // all on their way before stage_wait. Before sm_90 each warp copies for itself.
 //
+// Units may be known at run time alone (UNITS_AT_RUN_TIME: bands.units(), at most UNITS), and have inputs of
+// their own: unit u multiplies the activations number u / INPUT_UNITS at `in`, buffers one after the other.
+//
 // Activations: all that the block's segments need, in shared memory. NORM_INPUT: the norm of x, which every
 // block takes (rows.cuh: to the bits of norm_rows.cuh). One row alone is read with zeros for the other seven
 // columns of mma.
 //
 // Defines, besides product.cuh's: MAX_ROWS (1 or 8), BLOCKS, WARPS (that multiply), RING_BYTES; K_WAYS (1),
-// K_BLOCKS (1), FLIGHT (2), SHARED_BYTES_MIN (0), BLOCKS_PER_SM (2); NORM_INPUT with NORM_EPS, LAYER_NORM.
+// K_BLOCKS (1), FLIGHT (2), SHARED_BYTES_MIN (0), BLOCKS_PER_SM (2); UNITS_AT_RUN_TIME, INPUT_UNITS (UNITS);
+// NORM_INPUT with NORM_EPS, LAYER_NORM.
 #if !defined(BLOCKS) || !defined(WARPS) || !defined(RING_BYTES)
 #error "BLOCKS, WARPS, RING_BYTES"
 #endif
@@ -36,6 +40,9 @@
 #ifndef BLOCKS_PER_SM
 #define BLOCKS_PER_SM 2
 #endif
+#ifndef INPUT_UNITS
+#define INPUT_UNITS UNITS
+#endif
 #define HAS_BULK (SM_ARCH >= 90)
 #define PRODUCT_FEW
 
@@ -51,7 +58,7 @@ enum : u32 {
 };
 static_assert(PASS_UNITS >= 1 && WARPS == PASS_UNITS * UNIT_BANDS * K_WAYS && WARPS <= 31,
               "WARPS is K_WAYS * UNIT_BANDS * units side by side, and one fetches");
-static_assert(BLOCKS % K_BLOCKS == 0 && WAYS <= SEGMENTS, "whole groups of blocks, whole segments");
+static_assert(BLOCKS % K_BLOCKS == 0 && (u32)WAYS <= (u32)SEGMENTS, "whole groups of blocks, whole segments");
 
 // ---- columns ----
 
@@ -108,6 +115,9 @@ enum : u32 {
 
     SHEET_BYTES = MAX_ROWS * 128, // 64 places
     X_BYTES = most_steps(K_WAYS) * STEP_HALVES * 2 * SHEET_BYTES,
+    IN_BYTES = COL_HALVES * 2 * SHEET_BYTES, // of a buffer of activations
+    // Inputs of a block, at most.
+    INPUTS = (u32)INPUT_UNITS >= (u32)UNITS ? 1 : CEIL_DIV(GROUP_UNITS - 1, (u32)INPUT_UNITS) + 1,
     ZERO_BYTES = MAX_ROWS == 1 ? 256 : 0,
     BUFFERS = PASSES > 1 && !ALONE ? 2 : 1, // of sums: one is made while the other is finished
     UNIT_SUMS = MAX_ROWS * SUM_STRIDE,      // floats
@@ -115,7 +125,7 @@ enum : u32 {
     BAND_PARTS = SPLIT && K_BLOCKS == 1 ? SEGMENTS * MAX_ROWS * PART_STRIDE : 0, // floats
 
     X_AT = ROUND_UP(SLOTS * SLOT_BYTES, 128),
-    ZERO_AT = X_AT + X_BYTES,
+    ZERO_AT = X_AT + INPUTS * X_BYTES,
     SUMS_AT = ZERO_AT + ZERO_BYTES,                            // [BUFFERS][PASS_UNITS][UNIT_SUMS]
     PARTS_AT = SUMS_AT + BUFFERS * PASS_UNITS * UNIT_SUMS * 4, // [BUFFERS][PASS_BANDS][BAND_PARTS]
     NORM_AT = PARTS_AT + BUFFERS * PASS_BANDS * BAND_PARTS * 4,
@@ -125,13 +135,13 @@ enum : u32 {
     NORM_BYTES = 0,
 #endif
     BARRIERS_AT = ROUND_UP(NORM_AT + NORM_BYTES, 8),
-    // full [SLOTS], empty [SLOTS], input [SEGMENTS], passes
-    N_BARRIERS = HAS_BULK ? 2 * SLOTS + SEGMENTS + 1 : 0,
+    // full [SLOTS], empty [SLOTS], input [INPUTS][SEGMENTS], passes
+    N_BARRIERS = HAS_BULK ? 2 * SLOTS + INPUTS * SEGMENTS + 1 : 0,
     PRODUCT_SHARED_BYTES = ROUND_UP(BARRIERS_AT + N_BARRIERS * 8, 16),
 };
 static_assert(SLOTS >= 2 || RESIDENT, "RING_BYTES holds at least two steps of WARPS bands");
 #ifdef NORM_INPUT
-static_assert(K_BLOCKS == 1, "a block that takes a norm has all columns");
+static_assert(K_BLOCKS == 1 && INPUTS == 1, "a block that takes a norm has all columns of one input");
 #endif
 #define PRODUCT_THREADS ((WARPS + FETCH_WARPS) * 32)
 #define PRODUCT_GRID BLOCKS
@@ -147,9 +157,9 @@ struct BlockUnits {
     u32 first, n, passes;
     u32 part; // of the group: which of its K_BLOCKS blocks this is
 };
-DEVICE BlockUnits block_units(u32 block) {
-    u32 group = block / K_BLOCKS, first = (u32)((u64)UNITS * group / GROUPS);
-    u32 n = (u32)((u64)UNITS * (group + 1) / GROUPS) - first;
+DEVICE BlockUnits block_units(u32 block, u32 n_units) {
+    u32 group = block / K_BLOCKS, first = (u32)((u64)n_units * group / GROUPS);
+    u32 n = (u32)((u64)n_units * (group + 1) / GROUPS) - first;
     return {first, n, PASSES == 1 ? 1u : CEIL_DIV(n, (u32)PASS_UNITS), block % K_BLOCKS};
 }
 DEVICE u32 pass_first_unit(const BlockUnits &u, u32 pass) {
@@ -195,7 +205,7 @@ struct Barriers {
 };
 DEVICE Barriers product_barriers(u8 *shared) {
     BulkBarrier *b = (BulkBarrier *)(shared + BARRIERS_AT);
-    return {b, b + SLOTS, b + 2 * SLOTS, b + 2 * SLOTS + SEGMENTS};
+    return {b, b + SLOTS, b + 2 * SLOTS, b + 2 * SLOTS + INPUTS * SEGMENTS};
 }
 #endif
 
@@ -350,7 +360,11 @@ DEVICE void product_fetch_step(u8 *shared, const BlockUnits &u, const Bands &ban
 
 template <class Bands>
 DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const Bands &bands, Product *p) {
-    p->units = block_units(block);
+#ifdef UNITS_AT_RUN_TIME
+    p->units = block_units(block, bands.units());
+#else
+    p->units = block_units(block, UNITS);
+#endif
     p->place = {0, 0};
     if (ZERO_BYTES > 0 && thread_index() < ZERO_BYTES / 4) ((u32 *)(shared + ZERO_AT))[thread_index()] = 0;
 #ifdef NORM_INPUT
@@ -367,7 +381,7 @@ DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const B
             bulk_barrier_init(b.full + i, 1);
             bulk_barrier_init(b.empty + i, WARPS);
         }
-        for (u32 i = 0; i < SEGMENTS; i++) {
+        for (u32 i = 0; i < INPUTS * SEGMENTS; i++) {
             bulk_barrier_init(b.input + i, 1);
         }
         bulk_barrier_init(b.passes, WARPS);
@@ -384,6 +398,8 @@ DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const B
 #endif
 #ifdef NORM_INPUT
     if (product_multiplies()) p->norm.prepare(a.norm, a.norm_bias, warp_index());
+#else
+    (void)a;
 #endif
 }
 
@@ -417,6 +433,20 @@ DEVICE void load_input(const LaneInput &x, u32 half, u32 j, u32 b[4]) {
 #endif
 }
 
+// Which of the block's inputs a unit has.
+DEVICE u32 input_of(const BlockUnits &u, u32 unit) {
+    return INPUTS == 1 ? 0 : unit / INPUT_UNITS - u.first / INPUT_UNITS;
+}
+DEVICE LaneInput at_input(LaneInput x, u32 input) {
+#if MAX_ROWS == 1
+    if (x.half_bytes > 0) x.at += input * X_BYTES;
+#else
+    x.at[0] += input * X_BYTES;
+    x.at[1] += input * X_BYTES;
+#endif
+    return x;
+}
+
 // The warps that multiply meet.
 DEVICE void product_meet(u8 *, Product *) {
 #if HAS_BULK
@@ -438,24 +468,30 @@ DEVICE void product_norm(const ProductArgs &a, u8 *shared, u32 n_rows, Product *
     meet();
 }
 #else
-// The block's columns of the activations, each segment for itself.
+// The block's columns of its activations, each segment for itself.
 DEVICE void product_load(const ProductArgs &a, u8 *shared, const Product &p) {
     u32 first = way_segment(p.units.part * K_WAYS), end = way_segment((p.units.part + 1) * K_WAYS);
     u32 from = segment_first_half(first) * 2 * SHEET_BYTES;
+    u32 inputs = p.units.n > 0 ? input_of(p.units, p.units.first + p.units.n - 1) + 1 : 0;
+    const u8 *in = (const u8 *)a.in + (INPUTS == 1 ? 0 : (u64)(p.units.first / INPUT_UNITS) * IN_BYTES);
 #if HAS_BULK
     if (warp_index() > 0) return;
-    BulkBarrier *input = product_barriers(shared).input;
     u32 s = first + lane_index();
-    if (s < end) {
+#pragma unroll 1
+    for (u32 i = 0; i < inputs && s < end; i++) {
+        BulkBarrier *input = product_barriers(shared).input + i * SEGMENTS + s;
         u32 at = segment_first_half(s) * 2 * SHEET_BYTES, to = segment_end_half(s) * 2 * SHEET_BYTES;
-        bulk_barrier_expect(input + s, to - at);
-        bulk_copy(shared + X_AT + at - from, (const u8 *)a.in + at, to - at, input + s);
+        bulk_barrier_expect(input, to - at);
+        bulk_copy(shared + X_AT + i * X_BYTES + at - from, in + i * IN_BYTES + at, to - at, input);
     }
     warp_sync();
 #else
     u32 bytes = segment_end_half(end - 1) * 2 * SHEET_BYTES - from;
-    for (u32 i = thread_index() * 16; i < bytes; i += PRODUCT_THREADS * 16) {
-        copy_async_16(shared + X_AT + i, (const u8 *)a.in + from + i);
+#pragma unroll 1
+    for (u32 k = 0; k < inputs; k++) {
+        for (u32 i = thread_index() * 16; i < bytes; i += PRODUCT_THREADS * 16) {
+            copy_async_16(shared + X_AT + k * X_BYTES + i, in + k * IN_BYTES + from + i);
+        }
     }
     copy_async_commit();
     copy_async_wait<0>();
@@ -470,11 +506,11 @@ DEVICE void product_load(const ProductArgs &a, u8 *shared, const Product &p) {
 template <int format>
 DEVICE void multiply_tile(const u8 *tile, const LaneInput &x, u32 half, u32 n_halves, float sum[4]) {
     Tile<format> t;
-    t.scales(tile, lane_index());
+    t.scales(tile);
 #pragma unroll
     for (u32 h = 0; h < layout_tile_cols(format) / HALF_COLS; h++) {
         if (COL_HALVES % 2 && h >= n_halves) break;
-        t.half_tile(tile, lane_index(), h);
+        t.half(tile, h);
 #pragma unroll
         for (u32 j = 0; j < 4; j++) {
             u32 w[2][4], b[4];
@@ -502,6 +538,7 @@ DEVICE void multiply_step(const u8 *piece, const LaneInput &x, u32 step, u32 hal
 DEVICE void store_sums(const float sum[4], float *out, u32 stride) {
     u32 g = lane_index() / 4, c = lane_index() % 4;
 #if MAX_ROWS == 1
+    (void)stride;
     if (c > 0) return;
     out[g] = sum[0];
     out[g + 8] = sum[2];
@@ -534,6 +571,7 @@ DEVICE void slot_wait(const Worker &w, const RingPlace &place) {
 template <class Bands> DEVICE void slot_done(const Worker &w, const Bands &bands, Product *p) {
     if (!RESIDENT || !HAS_BULK) warp_sync(); // every lane has read the slot
 #if HAS_BULK
+    (void)bands;
     if (!RESIDENT && lane_index() == 0) bulk_barrier_arrive(product_barriers(w.shared).empty + p->place.slot);
 #else
     product_fetch_step(w.shared, p->units, bands, p->fetched++);
@@ -547,18 +585,20 @@ template <int format, class Bands>
 DEVICE void multiply_band(const Worker &w, const Bands &bands, const WarpBand &band, Product *p, float *parts,
                           u32 part_stride, u32 segment_floats, float total[4]) {
     u32 first = way_segment(band.way), end = way_segment(band.way + 1);
+    u32 input = input_of(p->units, band.unit);
+    LaneInput x = at_input(w.x, input);
 #pragma unroll 1
     for (u32 s = first; s < end; s++) {
         float sum[4] = {};
 #if HAS_BULK && !defined(NORM_INPUT)
-        bulk_barrier_wait(product_barriers(w.shared).input + s, 0);
+        bulk_barrier_wait(product_barriers(w.shared).input + input * SEGMENTS + s, 0);
 #endif
         u32 last = MIN((s + 1) * SEGMENT_STEPS, (u32)COL_STEPS);
 #pragma unroll 1
         for (u32 step = s * SEGMENT_STEPS; step < last; step++) {
             slot_wait(w, p->place);
             const u8 *piece = w.shared + p->place.slot * SLOT_BYTES + warp_index() * PIECE_BYTES;
-            multiply_step<format>(piece, w.x, step, step * STEP_HALVES - w.first_half, sum);
+            multiply_step<format>(piece, x, step, step * STEP_HALVES - w.first_half, sum);
             slot_done(w, bands, p);
         }
         if (SPLIT) store_sums(sum, parts + s * segment_floats, part_stride);

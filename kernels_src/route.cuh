@@ -46,20 +46,21 @@ struct RouteState {
     RouteLane norm, weight[ROUTE_GROUP]; // the norm's, and the first group's
 };
 
-// The warp's sums of n values (a power of two, at most 32): lane i gets value i * n / 32.
-template <u32 n> DEVICE float sums_of_lanes(float v[n]) {
-#pragma unroll
-    for (u32 step = 0; step < 5; step++) {
-        const u32 distance = 16u >> step, kept = (n >> step) / 2;
+// The warp's sums of n values (a power of two, at most 32): lane i gets value i * n / 32. (By recursion: a
+// loop was not unrolled for every n.)
+template <u32 n, u32 distance = 16> DEVICE float sums_of_lanes(float *v) {
+    if constexpr (n == 1) {
+        v[0] += shuffle_xor(v[0], distance);
+    } else {
         bool upper = lane_index() & distance;
-        if (kept == 0) v[0] += shuffle_xor(v[0], distance);
 #pragma unroll
-        for (u32 i = 0; i < kept; i++) {
-            float keep = upper ? v[i + kept] : v[i], give = upper ? v[i] : v[i + kept];
+        for (u32 i = 0; i < n / 2; i++) {
+            float keep = upper ? v[i + n / 2] : v[i], give = upper ? v[i] : v[i + n / 2];
             v[i] = keep + shuffle_xor(give, distance);
         }
     }
-    return v[0];
+    if constexpr (distance == 1) return v[0];
+    else return sums_of_lanes<(n > 1 ? n / 2 : 1), distance / 2>(v);
 }
 
 DEVICE RouteLane route_load_weight(const float *row) {

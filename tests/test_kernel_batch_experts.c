@@ -1,10 +1,12 @@
 // The experts' stages of batches on the emulator against plain C: kernels_src/route.cuh, group_experts.cuh,
-// experts_sum.cuh.
+// experts_glu.cuh, experts_down.cuh, experts_sum.cuh.
 #include "kernel_reference.h"
 
+#include "base/f16.h"
 #include "runner.h"
 
 #include <math.h>
+#include <stdio.h>
 
 // ---- what the stages are given ----
 
@@ -315,4 +317,322 @@ TEST(kernel_batch_experts_sum_adds_in_the_order_of_choices) {
         kernel_run(s, &args, sizeof args);
         CHECK_BYTES_EQ(expected, n_rows * d * sizeof *expected, x, n_rows * d * sizeof *x);
     }
+}
+
+// ---- a layer's experts ----
+
+enum { DISTINCT = 5, DISTINCT_USED_MAX = 16 }; // matrices; the experts take turns
+
+// Gate, up and down of all experts in tiles, and as values of the distinct ones.
+typedef struct {
+    uint32_t d, ff, n_experts, n_used;
+    int activation;
+    uint8_t *tiles[3];
+    float *values[3]; // [DISTINCT][rows][columns]
+    float *bias[3];   // [n_experts][rows], or NULL
+} Experts;
+
+static void make_matrices(Experts *x, TestRandom *random, int which, Dtype dtype) {
+    uint32_t n_rows = which < 2 ? x->ff : x->d, n_cols = which < 2 ? x->d : x->ff;
+    size_t size = layout_matrix_bytes((int)dtype, n_rows, n_cols);
+    x->tiles[which] = kernel_memory(size * x->n_experts);
+    x->values[which] = kernel_memory((size_t)DISTINCT * n_rows * n_cols * sizeof(float));
+    for (uint32_t i = 0; i < DISTINCT; i++) {
+        TestMatrix m = test_matrix(random, dtype, n_rows, n_cols);
+        const uint8_t *tiles = test_matrix_tiles(&m, 0);
+        memcpy(x->values[which] + (size_t)i * n_rows * n_cols, test_tile_weights(&m, tiles),
+               (size_t)n_rows * n_cols * sizeof(float));
+        for (uint32_t e = i; e < x->n_experts; e += DISTINCT)
+            memcpy(x->tiles[which] + e * size, tiles, size);
+    }
+}
+
+static Experts make_experts(const EmulatedStage *glu, const EmulatedStage *down) {
+    TestRandom random = {glu->n_experts};
+    Experts x = {.d = glu->d_model,
+                 .ff = glu->d_ff,
+                 .n_experts = glu->n_experts,
+                 .n_used = glu->n_used,
+                 .activation = glu->activation};
+    for (int i = 0; i < 3; i++) {
+        make_matrices(&x, &random, i, (Dtype)(i < 2 ? glu->format[i] : down->format[0]));
+        if (glu->has_bias)
+            x.bias[i] = test_random_vector(&random, (size_t)x.n_experts * (i < 2 ? x.ff : x.d), 0, 1);
+    }
+    return x;
+}
+
+static double reference_gated(int activation, double gate, double up) {
+    if (activation == ACTIVATION_SILU) return gate / (1 + exp(-gate)) * up;
+    gate = fmin(gate, 7);
+    up = fmax(fmin(up, 7), -7);
+    return gate / (1 + exp(-1.702 * gate)) * (up + 1);
+}
+
+// y[rows] = W in + b of one expert.
+static void reference_product(const Experts *x, int which, uint32_t expert, const double *in, double *y) {
+    uint32_t n_rows = which < 2 ? x->ff : x->d, n_cols = which < 2 ? x->d : x->ff;
+    const float *w = x->values[which] + (size_t)(expert % DISTINCT) * n_rows * n_cols;
+    for (uint32_t r = 0; r < n_rows; r++) {
+        y[r] = x->bias[which] ? (double)x->bias[which][expert * n_rows + r] : 0;
+        for (uint32_t c = 0; c < n_cols; c++)
+            y[r] += (double)w[(size_t)r * n_cols + c] * in[c];
+    }
+}
+
+// out += what the row's experts give.
+static void reference_experts(const Experts *x, const double *in, const uint32_t *experts,
+                              const double *weights, double *out) {
+    double *gate = kernel_doubles(x->ff), *up = kernel_doubles(x->ff), *y = kernel_doubles(x->d);
+    for (uint32_t i = 0; i < x->n_used; i++) {
+        reference_product(x, 0, experts[i], in, gate);
+        reference_product(x, 1, experts[i], in, up);
+        for (uint32_t k = 0; k < x->ff; k++)
+            gate[k] = reference_gated(x->activation, gate[k], up[k]);
+        reference_product(x, 2, experts[i], gate, y);
+        for (uint32_t k = 0; k < x->d; k++)
+            out[k] += weights[i] * y[k];
+    }
+}
+
+static ExpertsArgs experts_args(const Experts *x, uint32_t n_rows, bool down) {
+    ExpertsArgs a = {.product.batch = DEVICE_ADDRESS(make_batch(n_rows))};
+    for (int i = 0; i < (down ? 1 : 2); i++) {
+        a.product.weight[i] = DEVICE_ADDRESS(x->tiles[down ? 2 : i]);
+        a.product.bias[i] = DEVICE_ADDRESS(x->bias[down ? 2 : i]);
+    }
+    return a;
+}
+
+// Few rows: x += their experts. `normed` are activations of the stages' class.
+static void run_few(const EmulatedStage *glu, const EmulatedStage *down, const Experts *e, uint32_t n_rows,
+                    const uint16_t *normed, const float *logits, float *x) {
+    uint32_t touched = MIN(glu->max_rows * e->n_used, e->n_experts), bands = CEIL_DIV(e->d, 16u);
+    uint16_t *f = kernel_memory(touched * activation_halves(glu->max_rows, e->ff) * 2);
+    float *out = kernel_memory((size_t)glu->max_rows * e->n_used * e->d * sizeof *out);
+    uint32_t *arrivals = kernel_memory(bands * sizeof *arrivals);
+    ExpertsArgs a = experts_args(e, n_rows, false), b = experts_args(e, n_rows, true);
+    a.logits = b.logits = DEVICE_ADDRESS(logits);
+    a.product.in = DEVICE_ADDRESS(normed);
+    a.product.out_activations = b.product.in = DEVICE_ADDRESS(f);
+    b.product.out = DEVICE_ADDRESS(out);
+    b.x = DEVICE_ADDRESS(x);
+    b.arrivals = DEVICE_ADDRESS(arrivals);
+    kernel_run(glu, &a, sizeof a);
+    kernel_run(down, &b, sizeof b);
+    for (uint32_t i = 0; i < bands; i++)
+        CHECK_INT_EQ(0, arrivals[i]);
+}
+
+// What many rows take besides.
+typedef struct {
+    const EmulatedStage *group, *glu, *down, *sum;
+} ManyStages;
+
+static void run_many(const ManyStages *s, const Experts *e, uint32_t n_rows, const uint16_t *normed,
+                     const ExpertRowChoice *choice, float *x) {
+    Grouped g = group_rows(s->group, n_rows, choice, normed);
+    uint16_t *f = kernel_memory(activation_halves(s->glu->max_rows, e->ff) * 2);
+    float *out = kernel_memory((size_t)s->glu->max_rows * e->d * sizeof *out);
+    ExpertsArgs a = experts_args(e, n_rows, false), b = experts_args(e, n_rows, true);
+    a.tiles = b.tiles = DEVICE_ADDRESS(g.tiles);
+    a.n_tiles = b.n_tiles = DEVICE_ADDRESS(g.n_tiles);
+    a.product.in = DEVICE_ADDRESS(g.out);
+    a.product.out_activations = b.product.in = DEVICE_ADDRESS(f);
+    b.product.out = DEVICE_ADDRESS(out);
+    kernel_run(s->glu, &a, sizeof a);
+    kernel_run(s->down, &b, sizeof b);
+    ExpertsSumArgs sum = {.batch = DEVICE_ADDRESS(make_batch(n_rows)),
+                          .choice = DEVICE_ADDRESS(choice),
+                          .slot = DEVICE_ADDRESS(g.slot),
+                          .in = DEVICE_ADDRESS(out),
+                          .x = DEVICE_ADDRESS(x)};
+    kernel_run(s->sum, &sum, sizeof sum);
+}
+
+// ---- a whole layer, in every class ----
+
+// Stages of a class; `many` has none for few rows.
+typedef struct {
+    const EmulatedStage *route, *glu, *down;
+    ManyStages many;
+} Class;
+
+static Class layer_class(uint32_t max_rows, unsigned glu_arch, unsigned down_arch) {
+    char name[4][32];
+    snprintf(name[0], sizeof name[0], "moe_route_%u", max_rows);
+    snprintf(name[1], sizeof name[1], "moe_glu_%u", max_rows);
+    snprintf(name[2], sizeof name[2], "moe_down_%u", max_rows);
+    Class c = {
+        kernel_stage(name[0], 90), kernel_stage(name[1], glu_arch), kernel_stage(name[2], down_arch), {0}};
+    if (max_rows <= 8) return c;
+    c.many = (ManyStages){kernel_stage("moe_group_64", 90), c.glu, c.down, kernel_stage("moe_sum_64", 90)};
+    return c;
+}
+
+// x += the experts of rows first … first + n - 1.
+static float *run_layer(const Class *class, const RouteCase *c, const Experts *e, uint32_t first,
+                        uint32_t n) {
+    Routed r = run_route(class->route, c, first, n);
+    float *x = kernel_memory((size_t)n * e->d * sizeof *x);
+    memcpy(x, c->x + (size_t)first * e->d, (size_t)n * e->d * sizeof *x);
+    if (class->many.group) run_many(&class->many, e, n, r.normed, r.choice, x);
+    else run_few(class->glu, class->down, e, n, r.normed, r.logits, x);
+    return x;
+}
+
+static void check_layer(const RouteCase *c, const Experts *e, float eps, uint32_t n, const float *x) {
+    double *expected = kernel_doubles((size_t)n * e->d), *h = kernel_doubles(e->d),
+           weights[DISTINCT_USED_MAX];
+    uint32_t experts[DISTINCT_USED_MAX];
+    for (uint32_t r = 0; r < n; r++) {
+        const float *row = c->x + (size_t)r * e->d;
+        double squares = 0;
+        for (uint32_t k = 0; k < e->d; k++)
+            squares += (double)row[k] * (double)row[k];
+        for (uint32_t k = 0; k < e->d; k++) {
+            h[k] = (double)row[k] * (double)c->norm[k] / sqrt(squares / e->d + (double)eps);
+            expected[r * e->d + k] = (double)row[k];
+        }
+        reference_choice(c->logits + r * e->n_experts, e->n_experts, e->n_used, experts, weights);
+        reference_experts(e, h, experts, weights, expected + r * e->d);
+    }
+    kernel_check_error(expected, x, (size_t)n * e->d, 1e-3);
+}
+
+// Rows of different kinds: 0 … 10 random, 11 to 13 all with one expert far in front.
+static RouteCase make_layer_case(const EmulatedStage *route) {
+    RouteCase c = make_route_case(route, 14);
+    uint32_t d = route->d_model;
+    for (uint32_t r = 11; r < c.n_rows; r++) // the same direction, and so the same experts
+        for (uint32_t i = 0; i < d; i++)
+            c.x[r * d + i] = c.x[11 * d + i] * (float)(r - 10);
+    for (uint32_t r = 12; r < c.n_rows; r++)
+        memcpy(c.logits + r * route->n_experts, c.logits + 11 * route->n_experts,
+               route->n_experts * sizeof *c.logits);
+    return c;
+}
+
+// Runs of rows of the case as batches of a class: each row as it is alone.
+static void check_class(const Class *class, const Class *one, const RouteCase *c, const Experts *e,
+                        const uint32_t runs[][2], size_t n_runs) {
+    size_t row_bytes = e->d * sizeof(float);
+    for (size_t i = 0; i < n_runs; i++) {
+        uint32_t first = runs[i][0], n = runs[i][1];
+        float *x = run_layer(class, c, e, first, n);
+        for (uint32_t r = 0; r < n; r++) {
+            TEST_CASE_LABEL("%u rows at most, row %u of %u to %u", class->route->max_rows, first + r, first,
+                            first + n - 1);
+            CHECK_BYTES_EQ(run_layer(one, c, e, first + r, 1), row_bytes, x + r * e->d, row_bytes);
+        }
+        if (first == 0) check_layer(c, e, one->route->norm_eps, n, x);
+    }
+}
+
+TEST_SLOW(kernel_batch_experts_have_the_same_bits_in_every_class, 120) {
+    Class one = layer_class(1, 90, 90), few = layer_class(8, 90, 90);
+    RouteCase c = make_layer_case(one.route);
+    Experts e = make_experts(one.glu, one.down);
+    static const uint32_t few_runs[][2] = {{0, 8}, {3, 5}, {11, 3}, {6, 8}};
+    check_class(&few, &one, &c, &e, few_runs, COUNT_OF(few_runs));
+}
+
+TEST_SLOW(kernel_batch_experts_on_older_gpus, 120) {
+    Class one = layer_class(1, 90, 90);
+    Class older[] = {layer_class(1, 75, 80), layer_class(8, 80, 75)};
+    RouteCase c = make_layer_case(one.route);
+    Experts e = make_experts(one.glu, one.down);
+    for (size_t i = 0; i < COUNT_OF(older); i++) {
+        const uint32_t runs[][2] = {{0, MIN(older[i].route->max_rows, c.n_rows)}};
+        check_class(&older[i], &one, &c, &e, runs, 1);
+    }
+}
+
+// ---- other formats ----
+
+// Rows' logits of a kind (Choices), as few rows choose by.
+static float *make_logits(TestRandom *random, Choices kind, uint32_t n_rows, uint32_t n_experts,
+                          uint32_t n_used) {
+    float *logits = test_random_vector(random, (size_t)n_rows * n_experts, 0, 1);
+    for (uint32_t r = 0; r < n_rows; r++) {
+        for (uint32_t i = 0; kind != CHOICES_RANDOM && i < n_used; i++) {
+            uint32_t expert = kind == CHOICES_ALL_ONE ? i : (r * n_used + i) % n_experts;
+            logits[r * n_experts + expert] += 10;
+        }
+    }
+    return logits;
+}
+
+typedef struct {
+    const Experts *e;
+    const uint16_t *h; // [n_rows][d]
+    const float *logits;
+    uint32_t n_rows;
+    double *expected; // [n_rows][d], of x = 0
+    ExpertRowChoice *choice;
+} FormatsCase;
+
+static FormatsCase make_formats_case(const Experts *e, Choices kind, uint32_t n_rows) {
+    TestRandom random = {n_rows + (uint32_t)kind};
+    uint16_t *h = kernel_memory((size_t)n_rows * e->d * sizeof *h);
+    FormatsCase c = {e,
+                     h,
+                     make_logits(&random, kind, n_rows, e->n_experts, e->n_used),
+                     n_rows,
+                     kernel_doubles((size_t)n_rows * e->d),
+                     kernel_memory((size_t)n_rows * e->n_used * sizeof(ExpertRowChoice))};
+    double *in = kernel_doubles(e->d), *logits = kernel_doubles(e->n_experts), weights[DISTINCT_USED_MAX];
+    uint32_t experts[DISTINCT_USED_MAX];
+    for (uint32_t r = 0; r < n_rows; r++) {
+        for (uint32_t k = 0; k < e->d; k++) {
+            h[r * e->d + k] = f16_from_f32(test_random_normal(&random));
+            in[k] = (double)f32_from_f16(h[r * e->d + k]);
+        }
+        for (uint32_t i = 0; i < e->n_experts; i++)
+            logits[i] = (double)c.logits[r * e->n_experts + i];
+        reference_choice(logits, e->n_experts, e->n_used, experts, weights);
+        reference_experts(e, in, experts, weights, c.expected + (size_t)r * e->d);
+        for (uint32_t i = 0; i < e->n_used; i++)
+            c.choice[r * e->n_used + i] = (ExpertRowChoice){experts[i], (float)weights[i]};
+    }
+    return c;
+}
+
+static uint16_t *as_activations(const FormatsCase *c, uint32_t max_rows) {
+    uint16_t *out = kernel_memory(activation_halves(max_rows, c->e->d) * 2);
+    for (uint32_t r = 0; r < c->n_rows; r++) {
+        for (uint32_t k = 0; k < c->e->d; k++)
+            out[activation_index(max_rows, r, k)] = c->h[r * c->e->d + k];
+    }
+    return out;
+}
+
+static void run_formats(const char *glu, const char *down, uint32_t n_rows) {
+    const EmulatedStage *g = kernel_stage(glu, 90), *d = kernel_stage(down, 90);
+    Experts e = make_experts(g, d);
+    for (Choices kind = CHOICES_RANDOM; kind <= CHOICES_EACH_ITS_OWN; kind++) {
+        TEST_CASE_LABEL("%s, %u rows, choices %d", glu, n_rows, kind);
+        FormatsCase c = make_formats_case(&e, kind, n_rows);
+        float *x = kernel_memory((size_t)n_rows * e.d * sizeof *x);
+        run_few(g, d, &e, n_rows, as_activations(&c, g->max_rows), c.logits, x);
+        kernel_check_error(c.expected, x, (size_t)n_rows * e.d, 1e-3);
+    }
+}
+
+TEST_SLOW(kernel_batch_experts_of_other_formats, 120) {
+    run_formats("moe_k_glu_8", "moe_k_down_8", 8);
+    run_formats("moe_mixed_glu_8", "moe_f16_down_8", 3);
+}
+
+// Logits that are not numbers choose experts that there are, and what comes of it is not a number.
+TEST(kernel_batch_experts_of_logits_that_are_not_numbers) {
+    const EmulatedStage *g = kernel_stage("moe_mixed_glu_8", 90), *d = kernel_stage("moe_f16_down_8", 90);
+    Experts e = make_experts(g, d);
+    FormatsCase c = make_formats_case(&e, CHOICES_RANDOM, 2);
+    float *logits = test_random_vector(&(TestRandom){1}, (size_t)2 * e.n_experts, NAN, 0),
+          *x = kernel_memory((size_t)2 * e.d * sizeof *x);
+    memcpy(logits + e.n_experts, c.logits + e.n_experts, e.n_experts * sizeof *logits);
+    run_few(g, d, &e, 2, as_activations(&c, g->max_rows), logits, x);
+    CHECK(isnan(x[0]) && isnan(x[e.d - 1]));
+    kernel_check_error(c.expected + e.d, x + e.d, e.d, 1e-3); // the other row is as it would be
 }

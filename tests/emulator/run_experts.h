@@ -3,8 +3,8 @@
 #pragma once
 
 namespace {
-#include "../kernels_src/rows.cuh"
 #if defined(STAGE_ROUTE_ROWS)
+#include "../kernels_src/rows.cuh"
 #include "../kernels_src/expert_choice.cuh"
 #include "../kernels_src/route.cuh"
 void run(const void *args) {
@@ -12,19 +12,51 @@ void run(const void *args) {
 }
 const StageInfo info = route_info;
 #elif defined(STAGE_GROUP_EXPERTS)
+#include "../kernels_src/rows.cuh"
 #include "../kernels_src/group_experts.cuh"
 void run(const void *args) {
     group_experts(*(const GroupExpertsArgs *)args);
 }
 const StageInfo info = group_experts_info;
-#define N_ROWS SLOTS // EmulatedStage's n_rows and tile_tokens
-#define TILE_TOKENS TILE_ROWS
 #elif defined(STAGE_EXPERTS_SUM)
 #include "../kernels_src/experts_sum.cuh"
 void run(const void *args) {
     experts_sum(*(const ExpertsSumArgs *)args);
 }
 const StageInfo info = experts_sum_info;
+#else
+#include "../kernels_src/tiles.cuh"
+#include "../kernels_src/rows.cuh"
+#include "../kernels_src/experts_units.cuh"
+#include "../kernels_src/product.cuh"
+#ifdef EXPERTS_MANY
+#include "../kernels_src/product_many.cuh"
+#else
+#include "../kernels_src/product_few.cuh"
+#include "../kernels_src/expert_choice.cuh"
+#endif
+#include "../kernels_src/chosen_experts.cuh"
+#ifdef STAGE_EXPERTS_GLU
+#include "../kernels_src/activate.cuh"
+#include "../kernels_src/experts_glu.cuh"
+void run(const void *args) {
+    experts_glu(*(const ExpertsArgs *)args);
+}
+const StageInfo info = experts_glu_info;
+#else
+#include "../kernels_src/experts_down.cuh"
+void run(const void *args) {
+    experts_down(*(const ExpertsArgs *)args);
+}
+const StageInfo info = experts_down_info;
+#endif
+#undef N_COLS // of a product: the tests know it from D_MODEL and D_FF
+#endif
+#ifdef SLOTS // EmulatedStage's n_rows and tile_tokens
+#define N_ROWS SLOTS
+#endif
+#ifdef TILE_ROWS
+#define TILE_TOKENS TILE_ROWS
 #endif
 
 #include "describe.h"

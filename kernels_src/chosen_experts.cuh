@@ -1,0 +1,138 @@
+// Which experts a block of the experts' products multiplies with what. Comes after the product's body and
+// (few rows) expert_choice.cuh.
+//
+// Few rows: every block makes the choice itself, which is cheaper than to be told. Many rows: it is in the
+// table of tiles (group_experts.cuh).
+//
+// Defines: experts_units.cuh's.
+
+#if defined(EXPERTS_MANY)
+// Units are all experts' bands.
+struct TouchedExperts {
+    DEVICE u32 units() const {
+        return UNITS;
+    }
+    DEVICE u32 expert(u32 touched) const {
+        return touched;
+    }
+};
+#elif MAX_ROWS == 1
+// A row's chosen experts, in their order: each warp has them in shared memory.
+struct TouchedExperts {
+    const ChosenExpert *chosen;
+    DEVICE u32 units() const {
+        return UNITS;
+    }
+    DEVICE u32 n() const {
+        return N_USED;
+    }
+    DEVICE u32 expert(u32 touched) const {
+        return chosen[touched].expert;
+    }
+    // Which of the row's choices the touched expert is; N_USED and more: none.
+    DEVICE u32 choice(u32 touched, u32) const {
+        return touched;
+    }
+    DEVICE float weight(u32, u32 i) const {
+        return chosen[i].weight;
+    }
+};
+
+enum : u32 { TOUCHED_BYTES = PRODUCT_THREADS / 32 * N_USED * 8 };
+
+DEVICE void touched_clear(u8 *) {
+}
+
+// All warps. The block meets before other warps' choices are used: nobody does.
+DEVICE TouchedExperts touched_experts(const float *logits, u32, u8 *shared) {
+    return {keep_choice(shared, choose_experts_of(logits))};
+}
+#else
+struct TouchedShared {
+    u8 choice[N_EXPERTS][8]; // of each row: 1 + which of its choices the expert is; 0: none
+    float weight[MAX_ROWS][N_USED];
+    u32 expert[TOUCHED_MAX];
+};
+
+struct TouchedExperts {
+    const TouchedShared *shared;
+    u32 count;
+    DEVICE u32 units() const {
+        return count * EXPERT_UNITS;
+    }
+    DEVICE u32 n() const {
+        return count;
+    }
+    DEVICE u32 expert(u32 touched) const {
+        return shared->expert[touched];
+    }
+    DEVICE u32 choice(u32 touched, u32 row) const {
+        return shared->choice[expert(touched)][row] - 1u;
+    }
+    DEVICE float weight(u32 row, u32 i) const {
+        return shared->weight[row][i];
+    }
+};
+
+enum : u32 { TOUCHED_BYTES = sizeof(TouchedShared) };
+
+// Before touched_experts.
+DEVICE void touched_clear(u8 *shared) {
+    u64 *choice = (u64 *)((TouchedShared *)shared)->choice;
+    for (u32 e = thread_index(); e < N_EXPERTS; e += PRODUCT_THREADS) {
+        choice[e] = 0;
+    }
+    block_sync();
+}
+
+// All warps of the block. It must meet once more before experts are asked for.
+DEVICE TouchedExperts touched_experts(const float *logits, u32 n_rows, u8 *shared) {
+    TouchedShared *t = (TouchedShared *)shared;
+    for (u32 row = warp_index(); row < n_rows; row += PRODUCT_THREADS / WARP) {
+        ExpertChoice c = choose_experts_of(logits + row * N_EXPERTS);
+#pragma unroll
+        for (u32 i = 0; i < N_USED; i++) {
+            if (lane_index() != i) continue;
+            t->choice[c.expert[i]][row] = (u8)(i + 1);
+            t->weight[row][i] = c.weight[i];
+        }
+    }
+    block_sync();
+    u32 count = 0; // every warp counts; the first one writes the list
+#pragma unroll 1
+    for (u32 first = 0; first < N_EXPERTS; first += WARP) {
+        u32 e = first + lane_index();
+        bool touched = e < N_EXPERTS && *(const u64 *)t->choice[e] != 0;
+        u32 lanes = ballot_lanes(touched), before = count_ones(lanes & ((1u << lane_index()) - 1));
+        if (touched && warp_index() == 0) t->expert[count + before] = e;
+        count += count_ones(lanes);
+    }
+    return {t, count};
+}
+#endif
+
+// The bands of the touched experts' matrices, which lie one after the other.
+struct ExpertsBands {
+    const u8 *weight[UNIT_BANDS];
+    TouchedExperts touched;
+    DEVICE u32 units() const {
+        return touched.units();
+    }
+    DEVICE u32 format(u32, u32 b) const {
+        return b;
+    }
+    template <int format> DEVICE const u8 *matrix(u32 unit, u32 b) const {
+        return weight[b] +
+               touched.expert(unit / EXPERT_UNITS) * layout_matrix_bytes(format, EXPERT_ROWS, N_COLS);
+    }
+    DEVICE const u8 *tiles(u32 unit, u32 b) const {
+        if (b == 0) return band_tiles<FORMAT_0>(matrix<FORMAT_0>(unit, 0), unit % EXPERT_UNITS);
+        return band_tiles<FORMAT_1>(matrix<FORMAT_1>(unit, UNIT_BANDS - 1), unit % EXPERT_UNITS);
+    }
+    DEVICE const float *factors(u32 unit, u32 b) const {
+        if (b == 0)
+            return band_factors<FORMAT_0>(matrix<FORMAT_0>(unit, 0), EXPERT_ROWS, unit % EXPERT_UNITS);
+        return band_factors<FORMAT_1>(matrix<FORMAT_1>(unit, UNIT_BANDS - 1), EXPERT_ROWS,
+                                      unit % EXPERT_UNITS);
+    }
+};

@@ -1,0 +1,121 @@
+// The chosen experts' down of a batch's rows, and their sum into the residual stream.
+//
+//     out[slot] = W_down[e] in[slot] + b_down[e]       e the expert of the slot's choice
+//     x[row] += sum_i weight_i out[slot of row's i-th choice]     few: experts_sum.cuh's order and bits
+//
+// `in` is what experts_glu.cuh left, divided by GLU_DIVISOR, which is multiplied back (exactly). Few rows:
+// row r's i-th choice is slot r * N_USED + i. The warp that is the last one to have a band of all touched
+// experts adds that band up. Many rows: experts_sum.cuh is a stage of its own.
+//
+// Operations: EXPERT_MATMUL; few: EXPERT_SUM, ADD. Units: experts_units.cuh; order of sums: product.cuh,
+// with either body. Few: the blocks choose (chosen_experts.cuh) and fetch before the wait: the stage before
+// lets this one go when it has the router's logits itself. Defines: STAGE_EXPERTS_DOWN, experts_units.cuh's,
+// FORMAT_0, the body's; many: EXPERT_TILES.
+
+// Of row lane % 16 of the band.
+DEVICE float expert_down_bias(const ProductArgs &a, u32 expert, u32 band) {
+    u32 col = band * BAND_ROWS + lane_index() % BAND_ROWS;
+    return a.bias[0] != 0 && col < D_MODEL ? a.bias[0][expert * D_MODEL + col] : 0.0f;
+}
+
+// One warp: rows of a unit's sums into `out`; slot_of(row) is its row there, or UINT32_MAX for none.
+template <class SlotOf>
+DEVICE void expert_down_store(float *out, u32 band, float bias, u32 n_rows, const float *sums,
+                              const SlotOf &slot_of) {
+    u32 r = lane_index() % BAND_ROWS, col = band * BAND_ROWS + r;
+    if (col >= D_MODEL) return;
+    for (u32 row = lane_index() / BAND_ROWS; row < n_rows; row += 2) {
+        u32 slot = slot_of(row);
+        if (slot != ~0u) out[(u64)slot * D_MODEL + col] = sums[row * SUM_STRIDE + r] * GLU_DIVISOR + bias;
+    }
+}
+
+#ifdef EXPERTS_MANY
+DEVICE void experts_down_run(const ExpertsArgs &a, u32 block, u8 *shared) {
+    ExpertsBands bands = {{a.product.weight[0]}, {}};
+    Product product;
+    product_prepare(a.product, block, shared, bands, &product, a.tiles, a.n_tiles);
+    product_run(
+        a.product, block, shared, bands, &product, [&](u32 unit, u32 first_row, u32 n, const float *sums) {
+            u32 band = unit % EXPERT_UNITS;
+            float bias = expert_down_bias(a.product, unit / EXPERT_UNITS, band);
+            expert_down_store(a.product.out, band, bias, n, sums, [&](u32 row) { return first_row + row; });
+        });
+}
+
+EXPORTED StageInfo experts_down_info = PRODUCT_INFO(PRODUCT_SHARED_BYTES);
+
+PRODUCT_KERNEL experts_down(ExpertsArgs a) {
+    stage_launch_next();
+    stage_wait();
+    experts_down_run(a, block_index(), shared_memory());
+}
+#else
+enum : u32 {
+    TOUCHED_AT = ROUND_UP(PRODUCT_SHARED_BYTES, 16),
+    EXPERTS_DOWN_SHARED_BYTES = TOUCHED_AT + TOUCHED_BYTES,
+};
+
+struct ExpertsDownState {
+    ExpertsBands bands;
+    Product product;
+    u32 ahead; // the unit whose bias is known before
+    float bias;
+};
+
+DEVICE void experts_down_prepare(const ExpertsArgs &a, u32 block, u8 *shared, ExpertsDownState *s) {
+    touched_clear(shared + TOUCHED_AT);
+    s->bands = {{a.product.weight[0]}, touched_experts(a.logits, batch_rows(a.product), shared + TOUCHED_AT)};
+    product_prepare(a.product, block, shared, s->bands, &s->product);
+    s->ahead = product_first_unit(s->product);
+    s->bias = 0;
+    if (s->ahead == ~0u) return;
+    s->bias = expert_down_bias(a.product, s->bands.touched.expert(s->ahead / EXPERT_UNITS),
+                               s->ahead % EXPERT_UNITS);
+}
+
+// One warp: the band's sums of all experts into the residual stream.
+DEVICE void expert_band_sum(const ExpertsArgs &a, const TouchedExperts &touched, u32 band, u32 n_rows) {
+    u32 col = band * BAND_ROWS + lane_index() % BAND_ROWS;
+    if (col >= D_MODEL) return;
+#pragma unroll
+    for (u32 i = 0; i < CEIL_DIV(MAX_ROWS, 2); i++) {
+        u32 row = i * 2 + lane_index() / BAND_ROWS;
+        if (row >= n_rows) break;
+        float *x = a.x + row * D_MODEL + col, before = load_shared_data(x), v[N_USED], sum = 0;
+#pragma unroll
+        for (u32 k = 0; k < N_USED; k++) {
+            v[k] = load_shared_data(a.product.out + (u64)(row * N_USED + k) * D_MODEL + col);
+        }
+#pragma unroll
+        for (u32 k = 0; k < N_USED; k++) {
+            sum = fma_f32(touched.weight(row, k), v[k], sum);
+        }
+        *x = before + sum;
+    }
+}
+
+DEVICE void experts_down_run(const ExpertsArgs &a, u32 block, u8 *shared, ExpertsDownState *s) {
+    product_run(
+        a.product, block, shared, s->bands, &s->product, [&](u32 unit, u32, u32 n_rows, const float *sums) {
+            const TouchedExperts &touched = s->bands.touched;
+            u32 t = unit / EXPERT_UNITS, band = unit % EXPERT_UNITS;
+            float bias = unit == s->ahead ? s->bias : expert_down_bias(a.product, touched.expert(t), band);
+            expert_down_store(a.product.out, band, bias, n_rows, sums, [&](u32 row) {
+                u32 i = touched.choice(t, row);
+                return i < N_USED ? row * N_USED + i : ~0u;
+            });
+            if (is_last_warp(a.arrivals + band, touched.n())) expert_band_sum(a, touched, band, n_rows);
+        });
+}
+
+EXPORTED StageInfo experts_down_info = PRODUCT_INFO(EXPERTS_DOWN_SHARED_BYTES);
+
+PRODUCT_KERNEL experts_down(ExpertsArgs a) {
+    ExpertsDownState s;
+    stage_launch_next();
+    experts_down_prepare(a, block_index(), shared_memory(), &s);
+    stage_wait();
+    experts_down_run(a, block_index(), shared_memory(), &s);
+}
+#endif

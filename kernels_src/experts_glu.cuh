@@ -1,0 +1,96 @@
+// The chosen experts' gate and up of a batch's rows, and their activation.
+//
+//     out = act(W_gate[e] h + b_gate[e], W_up[e] h + b_up[e]) / GLU_DIVISOR    e: an expert that a row chose
+//     h = in[row], the row's norm (route.cuh)
+//
+// f16 activations of D_FF columns. Few rows: out_activations is [TOUCHED_MAX] buffers, one a touched expert,
+// in which a row has its own place; rows that did not choose the expert are not written. Many: `in` and
+// out_activations have a row a slot.
+//
+// Operations: EXPERT_MATMUL x 2, GLU. Units: experts_units.cuh; order of sums: product.cuh, with either
+// body. Few: the blocks choose (chosen_experts.cuh) after the wait, and only then fetch; so the next stage
+// may read the router's logits before its own wait. Defines: STAGE_EXPERTS_GLU, experts_units.cuh's,
+// activate.cuh's, FORMAT_0 (of W_gate), FORMAT_1 (of W_up), the body's; HAS_BIAS where a matrix has one;
+// many: EXPERT_TILES.
+#if D_FF % 2
+#error "D_FF is even"
+#endif
+
+// Of column `col` of an expert's; sums of its gate and its up are BAND_ROWS apart.
+DEVICE float expert_glu_value(const ProductArgs &a, u32 expert, u32 col, const float *sums) {
+    float v[2] = {sums[0], sums[BAND_ROWS]};
+#ifdef HAS_BIAS
+#pragma unroll
+    for (u32 b = 0; b < 2; b++) {
+        if (a.bias[b] != 0) v[b] += a.bias[b][expert * D_FF + col];
+    }
+#endif
+    (void)a, (void)expert, (void)col;
+    return gated(v[0], v[1]) * (1 / GLU_DIVISOR);
+}
+
+// One warp: rows of a unit's sums, those that `takes` accepts, into rows first_row … of `out`. A lane has two
+// neighbours of a row, so that it stores 4 bytes.
+template <class Takes>
+DEVICE void expert_glu_store(const ProductArgs &a, u32 expert, u32 band, u32 first_row, u32 n_rows,
+                             const float *sums, f16 *out, const Takes &takes) {
+    u32 r = lane_index() % 8 * 2, col = band * BAND_ROWS + r;
+    if (col >= D_FF) return;
+    for (u32 row = lane_index() / 8; row < n_rows; row += 4) {
+        if (!takes(row)) continue;
+        const float *of_row = sums + row * SUM_STRIDE + r;
+        float first = expert_glu_value(a, expert, col, of_row),
+              second = expert_glu_value(a, expert, col + 1, of_row + 1);
+        activation_store_2(out, first_row + row, col, first, second);
+    }
+}
+
+#ifdef EXPERTS_MANY
+DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared) {
+    ExpertsBands bands = {{a.product.weight[0], a.product.weight[1]}, {}};
+    Product product;
+    product_prepare(a.product, block, shared, bands, &product, a.tiles, a.n_tiles);
+    product_run(a.product, block, shared, bands, &product,
+                [&](u32 unit, u32 first_row, u32 n, const float *sums) {
+                    expert_glu_store(a.product, unit / EXPERT_UNITS, unit % EXPERT_UNITS, first_row, n, sums,
+                                     a.product.out_activations, [](u32) { return true; });
+                });
+}
+
+EXPORTED StageInfo experts_glu_info = PRODUCT_INFO(PRODUCT_SHARED_BYTES);
+
+PRODUCT_KERNEL experts_glu(ExpertsArgs a) {
+    stage_launch_next();
+    stage_wait();
+    experts_glu_run(a, block_index(), shared_memory());
+}
+#else
+enum : u32 {
+    TOUCHED_AT = ROUND_UP(PRODUCT_SHARED_BYTES, 16),
+    EXPERTS_GLU_SHARED_BYTES = TOUCHED_AT + TOUCHED_BYTES,
+};
+
+DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared) {
+    u32 n_rows = batch_rows(a.product);
+    ExpertsBands bands = {{a.product.weight[0], a.product.weight[1]},
+                          touched_experts(a.logits, n_rows, shared + TOUCHED_AT)};
+    Product product;
+    product_prepare(a.product, block, shared, bands, &product);
+    product_run(
+        a.product, block, shared, bands, &product, [&](u32 unit, u32 first_row, u32 n, const float *sums) {
+            u32 touched = unit / EXPERT_UNITS;
+            f16 *out = a.product.out_activations + touched * ACTIVATION_HALVES(MAX_ROWS, D_FF);
+            expert_glu_store(a.product, bands.touched.expert(touched), unit % EXPERT_UNITS, first_row, n,
+                             sums, out, [&](u32 row) { return bands.touched.choice(touched, row) < N_USED; });
+        });
+}
+
+EXPORTED StageInfo experts_glu_info = PRODUCT_INFO(EXPERTS_GLU_SHARED_BYTES);
+
+PRODUCT_KERNEL experts_glu(ExpertsArgs a) {
+    touched_clear(shared_memory() + TOUCHED_AT);
+    stage_wait();
+    stage_launch_next();
+    experts_glu_run(a, block_index(), shared_memory());
+}
+#endif

@@ -1,0 +1,14 @@
+#include "emulator/variant.h"
+#define VARIANT moe_down_1
+// Blocks whose units have two inputs; some of a block's warps have nothing to do.
+#define STAGE_EXPERTS_DOWN 1
+#define D_MODEL 288
+#define N_EXPERTS 5
+#define N_USED 2
+#define D_FF 96
+#define FORMAT_0 FORMAT_Q8_0
+#define MAX_ROWS 1
+#define BLOCKS 5
+#define WARPS 3
+#define RING_BYTES 16384
+#include "emulator/run_experts.h"

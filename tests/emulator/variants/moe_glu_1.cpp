@@ -1,0 +1,16 @@
+#include "emulator/variant.h"
+#define VARIANT moe_glu_1
+// Two passes; a block's units are of one expert or of two.
+#define STAGE_EXPERTS_GLU 1
+#define ACTIVATION ACTIVATION_SWIGLU_CLAMPED
+#define HAS_BIAS 1
+#define D_MODEL 288
+#define N_EXPERTS 5
+#define N_USED 2
+#define D_FF 96
+#define FORMAT_0 FORMAT_Q8_0
+#define MAX_ROWS 1
+#define BLOCKS 5
+#define WARPS 4
+#define RING_BYTES 32768
+#include "emulator/run_experts.h"

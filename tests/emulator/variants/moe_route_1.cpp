@@ -1,0 +1,11 @@
+#include "emulator/variant.h"
+#define VARIANT moe_route_1
+#define STAGE_ROUTE_ROWS 1
+#define D_MODEL 288
+#define N_EXPERTS 5
+#define N_USED 2
+#define NORM_EPS 1e-5f
+#define MAX_ROWS 1
+#define ROUTE_ROWS 1
+#define ROUTE_EXPERTS 1
+#include "emulator/run_experts.h"
