@@ -146,15 +146,16 @@ DEVICE float4 norm_value(float4 v, float factor, float4 w, float4 b) {
 // ---- the norms of some rows, by several warps ----
 //
 // Each of n_warps warps has whole pieces. With more warps than pieces, groups of warps share the rows. All
-// loads of a pass come first, and all its rows go side by side, so that the time hardly depends on them.
-template <u32 n_cols, u32 n_rows_max, u32 n_warps> struct RowNorms {
+// loads of a pass come first, and all its rows go side by side, so that the time hardly depends on them. A
+// lane holds `held` values at once, or those of one row where these are more.
+template <u32 n_cols, u32 n_rows_max, u32 n_warps, u32 held = 64> struct RowNorms {
     enum : u32 {
         PIECES = CEIL_DIV(n_cols, (u32)NORM_PIECE),
         TURNS = CEIL_DIV(PIECES, n_warps),                   // pieces a warp
         GROUPS = MIN(MAX(n_warps / PIECES, 1u), n_rows_max), // of warps
         GROUP_ROWS = CEIL_DIV(n_rows_max, GROUPS),           // row g, g + GROUPS, …
-        PASS_ROWS = MIN(MAX(8u / TURNS, 1u), GROUP_ROWS),    // that a lane holds: 64 values, if it can
-        SUM_STRIDE = PIECES | 1,                             // against bank conflicts
+        PASS_ROWS = MIN(MAX(held / 8 / TURNS, 1u), GROUP_ROWS),
+        SUM_STRIDE = PIECES | 1, // against bank conflicts
         SUMS = n_rows_max * SUM_STRIDE,
         SHARED_FLOATS = SUMS * 2, // sums, squares
     };
@@ -197,13 +198,12 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps> struct RowNorms {
         }
     }
 
-    // The norms of rows 0 … n_rows - 1 of x [n_rows][n_cols] into the rows first_row … of `out`, whose
-    // capacity is MAX_ROWS. `sums` is [SHARED_FLOATS] of shared memory. All n_warps warps call it with the
-    // same n_rows; `meet` is their barrier. It ends without one: the values are there for the others after
-    // the next.
-    template <class Meet>
-    DEVICE void run(const float *x, u32 n_rows, f16 *out, u32 first_row, float *sums, u32 warp,
-                    Meet meet) const {
+    // The norms of rows 0 … n_rows - 1 of x into the rows first_row … of `out`, whose capacity is MAX_ROWS.
+    // x is [n_rows][n_cols], or a function that gives a row's address. `sums` is [SHARED_FLOATS] of shared
+    // memory. All n_warps warps call it with the same n_rows; `meet` is their barrier. It ends without one:
+    // the values are there for the others after the next.
+    template <class Rows, class Meet>
+    DEVICE void run(Rows x, u32 n_rows, f16 *out, u32 first_row, float *sums, u32 warp, Meet meet) const {
         each(x, n_rows, sums, warp, meet, [&](u32 row, u32 turn, u32 i, u32 col, float4 v, float factor) {
             activation_store_4(out, first_row + row, col, norm_value(v, factor, w[turn].v[i], b[turn].v[i]));
         });
@@ -211,8 +211,8 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps> struct RowNorms {
 
     // Calls finish(row, turn, i, col, v, factor) for each four columns instead: v is their values
     // (LAYER_NORM: less the mean), whose weights are w[turn].v[i].
-    template <class Meet, class Finish>
-    DEVICE void each(const float *x, u32 n_rows, float *sums, u32 warp, Meet meet, Finish finish) const {
+    template <class Rows, class Meet, class Finish>
+    DEVICE void each(Rows x, u32 n_rows, float *sums, u32 warp, Meet meet, Finish finish) const {
         u32 group = group_of(warp);
 #pragma unroll
         for (u32 first = 0; first < GROUP_ROWS; first += PASS_ROWS) {
@@ -222,6 +222,13 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps> struct RowNorms {
     }
 
   private:
+    static DEVICE const float *row_at(const float *x, u32 row) {
+        return x + (u64)row * n_cols;
+    }
+    template <class Rows> static DEVICE const float *row_at(Rows x, u32 row) {
+        return x(row);
+    }
+
     // Row `r` of the pass, of this warp's group; n_rows and more: none.
     static DEVICE u32 row_of(u32 group, u32 first, u32 r) {
         return group >= GROUPS || first + r >= GROUP_ROWS ? 0xFFFFFFFFu : group + (first + r) * GROUPS;
@@ -253,8 +260,8 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps> struct RowNorms {
         add_pieces(sums, MIN(group, (u32)GROUPS - 1), first, total);
     }
 
-    template <class Meet, class Finish>
-    DEVICE void run_pass(const float *x, u32 n_rows, float *sums, u32 warp, u32 group, u32 first, Meet meet,
+    template <class Rows, class Meet, class Finish>
+    DEVICE void run_pass(Rows x, u32 n_rows, float *sums, u32 warp, u32 group, u32 first, Meet meet,
                          Finish finish) const {
         NormPiece v[PASS_ROWS][TURNS];
         float total[PASS_ROWS];
@@ -264,7 +271,7 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps> struct RowNorms {
 #pragma unroll
             for (u32 t = 0; t < TURNS; t++) {
                 v[r][t] = {};
-                if (row < n_rows) v[r][t] = norm_load<n_cols>(x + (u64)row * n_cols, piece_of(warp, t));
+                if (row < n_rows) v[r][t] = norm_load<n_cols>(row_at(x, row), piece_of(warp, t));
             }
         }
 #ifdef LAYER_NORM

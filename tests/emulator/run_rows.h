@@ -8,10 +8,10 @@ namespace {
 #if defined(STAGE_NORM_SHAPES)
 #include "../kernels_src/rows.cuh"
 template <u32 n_cols, u32 rows_max, u32 n_warps> void run_norms(const NormShapesArgs *a) {
-    RowNorms<n_cols, rows_max, n_warps> norms;
+    RowNorms<n_cols, rows_max, n_warps, n_warps == 14 ? 32 : 64> norms;
     norms.prepare(a->norm, a->bias, warp_index());
-    norms.run(a->x, a->n_rows, a->out, a->first_row, (float *)shared_memory(), warp_index(),
-              [] { block_sync(); });
+    norms.run([&](u32 row) { return a->x + row * n_cols; }, a->n_rows, a->out, a->first_row,
+              (float *)shared_memory(), warp_index(), [] { block_sync(); });
 }
 template <u32 n_cols> void run_shapes(const NormShapesArgs *a) {
 #define SHAPE(rows, warps) \
