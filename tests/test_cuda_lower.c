@@ -34,7 +34,7 @@ static Made make_plan(const TinyModel *model) {
 
 static bool lower(Made *m, uint32_t sm, Lowered *out, Error *err) {
     LowerTarget target = lower_target_of_sm(sm);
-    return placement_make(m->plan, &m->arena, &m->placement, err) &&
+    return placement_make(m->plan, PLACED_IN_ROWS, &m->arena, &m->placement, err) &&
            lower_plan(m->plan, &m->placement, &target, 512, &m->arena, out, err);
 }
 

@@ -143,7 +143,7 @@ static void note_model(Str file) {
         Error err = {0};
         LowerTarget target = lower_target_of_sm(generations[i]);
         REQUIRE(gguf_parse(&part, 1, &arena, &gguf, &err) && plan_build(gguf, &arena, &plan, &err));
-        REQUIRE(placement_make(plan, &arena, &placement, &err));
+        REQUIRE(placement_make(plan, PLACED_IN_ROWS, &arena, &placement, &err));
         REQUIRE(lower_plan(plan, &placement, &target, 512, &arena, &l, &err));
         for (uint32_t k = 0; k < l.n_stages; k++)
             note_stage(&l, &l.stages[k]);

@@ -36,6 +36,12 @@ typedef struct {
     // CPU: asked between operations; true ends the step with ERR_CANCELLED. NULL: steps are never cut short.
     bool (*stopped)(void);
     const struct JitCompiler *jit_compiler; // CUDA: for tests without a GPU; NULL for the one inside
+    // CUDA: whether rows of several sequences go through the layers together (cuda_batch.h), where the model
+    // has only operations that can.
+    bool batches;
+    // CUDA, NULL for nobody: called on the engine's thread with what went wrong after load and did no harm.
+    void (*warn)(void *context, const char *message);
+    void *warn_context;
 } BackendOptions;
 
 // What is known after load. All strings live as long as the backend.

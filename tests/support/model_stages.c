@@ -100,6 +100,11 @@ static void run_reference(ModelPair *p, Comparison *c, const int32_t *tokens, ui
 
 bool model_stages_compare(ModelPair *p, const int32_t *tokens, uint32_t n_prompt, uint32_t n,
                           double error_max) {
+    return model_stages_compare_rows(p, tokens, n_prompt, n, 1, error_max);
+}
+
+bool model_stages_compare_rows(ModelPair *p, const int32_t *tokens, uint32_t n_prompt, uint32_t n,
+                               uint32_t n_together, double error_max) {
     Arena all = p->arena;
     Comparison c = {.plan = p->plan,
                     .n = n,
@@ -113,7 +118,7 @@ bool model_stages_compare(ModelPair *p, const int32_t *tokens, uint32_t n_prompt
     if (n_prompt > 0) model_run(p, p->gpu, 0, tokens, 0, n_prompt, false, 0);
     cuda_backend_observe_prompts(p->gpu, NULL, NULL);
     c.one_by_one = true;
-    cuda_backend_observe(p->gpu, compare, &c);
+    cuda_backend_observe_rows(p->gpu, n_together, compare, &c);
     model_run(p, p->gpu, 0, tokens + n_prompt, n_prompt, n - n_prompt, false, n - n_prompt);
     cuda_backend_observe(p->gpu, NULL, NULL);
     p->arena = all;

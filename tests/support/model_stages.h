@@ -10,3 +10,6 @@
 // rows together is a failure; prints a table of all of them. Returns whether there was none.
 bool model_stages_compare(ModelPair *p, const int32_t *tokens, uint32_t n_prompt, uint32_t n,
                           double error_max);
+// The same with groups of n_together rows instead of one by one, where the backend has batches.
+bool model_stages_compare_rows(ModelPair *p, const int32_t *tokens, uint32_t n_prompt, uint32_t n,
+                               uint32_t n_together, double error_max);

@@ -23,9 +23,16 @@ typedef bool CudaObserver(void *context, uint32_t op_index, uint32_t position, f
 // Lets a test see every stage; NULL ends it. While it looks, stages are launched one by one.
 void cuda_backend_observe(Backend *backend, CudaObserver *observer, void *context);
 
+// The same, of the stages that n_rows rows go through together: rows of a prompt go through them in groups of
+// that class's size. Where there are no batches, as cuda_backend_observe.
+void cuda_backend_observe_rows(Backend *backend, uint32_t n_rows, CudaObserver *observer, void *context);
+
 // As cuda_backend_observe, for prompts and the stages that they go through: after each stage its values of
 // all rows, one row after the other. An operation that writes the residual stream can have it changed.
 void cuda_backend_observe_prompts(Backend *backend, CudaObserver *observer, void *context);
+
+// Waits for what is compiled in the background after load: classes of batches of more rows.
+void cuda_backend_wait_for_classes(Backend *backend);
 
 // Every device allocation is what it should be. For the health check: any thread, but one at a time, and not
 // during close.
@@ -48,6 +55,12 @@ enum { STAGE_TIMES_MAX = STAGE_TYPES_COUNT };
 MUST_CHECK bool cuda_backend_time_stages(Backend *backend, uint32_t position, uint32_t runs,
                                          StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us,
                                          Error *err);
+
+// The same of n_rows sequences that decode side by side, slots 0 … n_rows - 1: the stages of the class that
+// they go through. ERR_UNSUPPORTED where the model's rows do not go through the layers together.
+MUST_CHECK bool cuda_backend_time_rows(Backend *backend, uint32_t n_rows, uint32_t position, uint32_t runs,
+                                       StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us,
+                                       Error *err);
 
 // The same of a prompt's rows 0 … n_rows - 1 (at most BackendInfo.max_rows); `step_us` is the median time of
 // all their stages.

@@ -2,6 +2,7 @@
 #include "backend/cuda/cuda_inspect.h"
 
 #include "../kernels_src/layout.h"
+#include "backend/cuda/cuda_batch_inspect.h"
 #include "backend/cuda/cuda_step.h"
 #include "base/f16.h"
 
@@ -200,7 +201,13 @@ static bool run_watched(CudaBackend *b, Cell *cell, const StepSequence *q, Fligh
 }
 
 void cuda_backend_observe(Backend *backend, CudaObserver *observer, void *context) {
-    cuda_observe(cuda_self(backend), observer, context, run_watched);
+    cuda_backend_observe_rows(backend, 1, observer, context);
+}
+
+void cuda_backend_observe_rows(Backend *backend, uint32_t n_rows, CudaObserver *observer, void *context) {
+    CudaBackend *b = cuda_self(backend);
+    if (b->batches) b->batches->watched = cuda_batch_class_for(b->batches, n_rows);
+    cuda_observe(b, observer, context, b->batches ? cuda_batch_watch_rows : run_watched);
 }
 
 // ---- rows that went wrong ----
@@ -215,6 +222,17 @@ static bool note_invalid(void *context, uint32_t op_index, uint32_t position, fl
     return false;
 }
 
+static bool show_again(CudaBackend *b, const Draw *draw, int32_t token, Error *err) {
+    StepRow row = b->slots[draw->slot].row;
+    row.token = token;
+    row.position = draw->position;
+    b->placed = (PlacedRow){0};
+    CUresult r = b->cuda.copy_to_device(b->buffers.row, &row, sizeof row, b->stream);
+    if (r == CUDA_SUCCESS) r = b->cuda.stream_synchronize(b->stream);
+    return cuda_ok(&b->cuda, r, "running a step once more", err) &&
+           show_row(b, draw->slot, END_HEAD, draw->position, err);
+}
+
 bool cuda_explain_invalid(CudaBackend *b, const Flight *flight, const Draw *draw, const char **out,
                           Error *err) {
     Slot *slot = &b->slots[draw->slot];
@@ -224,200 +242,16 @@ bool cuda_explain_invalid(CudaBackend *b, const Flight *flight, const Draw *draw
     // Steps that were enqueued behind a wrong one are wrong, too; those of a slot's next sequence are its
     // own.
     if (b->observer || slot->generation != draw->generation || token == TOKEN_INVALID) return true;
-    StepRow row = slot->row;
-    row.token = token;
-    row.position = draw->position;
-    b->placed = (PlacedRow){0};
     CUresult r = b->cuda.context_synchronize();
-    if (r == CUDA_SUCCESS) r = b->cuda.copy_to_device(b->buffers.row, &row, sizeof row, b->stream);
-    if (r == CUDA_SUCCESS) r = b->cuda.stream_synchronize(b->stream);
     if (!cuda_ok(&b->cuda, r, "running a step once more", err)) return false;
     uint32_t first = UINT32_MAX;
     cuda_observe(b, note_invalid, &first, run_watched);
-    bool ok = show_row(b, draw->slot, END_HEAD, draw->position, err);
+    bool ok = b->batches ? cuda_batch_show_row(b, draw->slot, token, draw->position, err)
+                         : show_again(b, draw, token, err);
     cuda_observe(b, NULL, NULL, NULL);
     if (!ok || first == UINT32_MAX) return ok;
     StrBuf text = STRBUF(slot->invalid_text);
     plan_name_op(&b->plan->ops[first], &text);
     *out = slot->invalid_text;
     return true;
-}
-
-// ---- times ----
-
-static int compare_floats(const void *a, const void *b) {
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
-typedef struct {
-    CudaBackend *b;
-    CUevent begin, end;
-    float *runs; // [n_runs]
-    uint32_t n_runs;
-} Stopwatch;
-
-// Median time of a graph in microseconds, each run right after a whole step.
-static bool time_graph(Stopwatch *w, CUgraphExec step, CUgraphExec graph, double *out, Error *err) {
-    const Cuda *cuda = &w->b->cuda;
-    CUstream stream = w->b->stream;
-    CUresult r = CUDA_SUCCESS;
-    for (uint32_t i = 0; i < w->n_runs && r == CUDA_SUCCESS; i++) {
-        r = cuda->graph_launch(step, stream);
-        if (r == CUDA_SUCCESS) r = cuda->event_record(w->begin, stream);
-        if (r == CUDA_SUCCESS) r = cuda->graph_launch(graph, stream);
-        if (r == CUDA_SUCCESS) r = cuda->event_record(w->end, stream);
-        if (r == CUDA_SUCCESS) r = cuda->event_synchronize(w->end);
-        if (r == CUDA_SUCCESS) r = cuda->event_elapsed(&w->runs[i], w->begin, w->end);
-    }
-    qsort(w->runs, w->n_runs, sizeof *w->runs, compare_floats);
-    *out = (double)w->runs[w->n_runs / 2] * 1e3;
-    return cuda_ok(cuda, r, "measuring stages", err);
-}
-
-// Mean time of greedy steps that follow each other without a pause, in microseconds.
-static bool time_steps(Stopwatch *w, double *out, Error *err) {
-    const Cuda *cuda = &w->b->cuda;
-    CUstream stream = w->b->stream;
-    float ms = 0;
-    CUresult r = cuda->event_record(w->begin, stream);
-    for (uint32_t i = 0; i < w->n_runs && r == CUDA_SUCCESS; i++) {
-        r = cuda->graph_launch(w->b->rows[END_GREEDY], stream);
-    }
-    if (r == CUDA_SUCCESS) r = cuda->event_record(w->end, stream);
-    if (r == CUDA_SUCCESS) r = cuda->event_synchronize(w->end);
-    if (r == CUDA_SUCCESS) r = cuda->event_elapsed(&ms, w->begin, w->end);
-    *out = (double)ms * 1e3 / w->n_runs;
-    return cuda_ok(cuda, r, "measuring steps", err);
-}
-
-// Bytes that a stage of decoding reads at a position: of matrices and of the cache.
-static uint64_t stage_bytes(const Stage *s, uint32_t position) {
-    uint64_t bytes = s->weight_bytes;
-    for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
-        const Op *op = s->ops[i];
-        if (!op || op->kind != OP_ATTENTION || s->type->rows == ROWS_OF_PROMPTS) continue;
-        uint32_t window = op->attention.window;
-        uint64_t seen = window && position + 1 > window ? window : position + 1;
-        bytes += seen * op->attention.n_kv_heads * (op->attention.key_dim + op->attention.value_dim) *
-                 sizeof(uint16_t);
-    }
-    return bytes;
-}
-
-// Operations of a stage of n_rows rows from position 0 on; 0 for one that multiplies no matrices.
-static double stage_flops(const Stage *s, uint32_t n_rows) {
-    double flops = 0;
-    if (!s->type->has_flops) return 0;
-    for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
-        const Op *op = s->ops[i];
-        if (op && op->kind == OP_MATMUL)
-            flops += 2.0 * (double)(op->weight->n_rows * op->weight->n_cols) * n_rows;
-        if (op && op->kind == OP_EXPERT_MATMUL)
-            flops += 2.0 * (double)(op->weight->n_rows * op->weight->n_cols) * n_rows * op->n_used;
-        if (op &&
-            op->kind == OP_ATTENTION) // of rows that see half of the others, on average; without windows
-            flops += 2.0 * n_rows * n_rows * op->out_width;
-    }
-    return flops;
-}
-
-static bool time_type(Stopwatch *w, const Row *all, const StageType *type, uint32_t position, Arena scratch,
-                      StageTime *out, Error *err) {
-    CudaBackend *b = w->b;
-    Launch *launches = arena_new(&scratch, Launch, all->n);
-    if (!launches) return error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
-    *out = (StageTime){.name = type->name};
-    for (uint32_t i = 0; i < all->n; i++) {
-        if (all->stages[i]->type != type) continue;
-        launches[out->count++] = all->launches[i];
-        out->bytes += stage_bytes(all->stages[i], position);
-        out->flops += stage_flops(all->stages[i], position + 1);
-    }
-    if (out->count == 0) return true;
-    out->bytes /= out->count;
-    out->flops /= out->count;
-    CUgraphExec graph;
-    if (!graph_make(&b->cuda, launches, out->count, b->overlap, b->stream, &graph, err)) return false;
-    bool ok = time_graph(w, b->rows[END_LAYERS], graph, &out->microseconds, err);
-    b->cuda.graph_exec_destroy(graph);
-    out->microseconds /= out->count;
-    return ok;
-}
-
-// Runs rows of slot 0 from a position on, in pages 0, 1, 2, …
-static bool place_slot(CudaBackend *b, uint32_t position, uint32_t n_rows, Arena scratch, Error *err) {
-    uint32_t n_pages = (position + n_rows - 1) / KV_PAGE_TOKENS + 1;
-    uint32_t *pages = arena_new(&scratch, uint32_t, n_pages);
-    int32_t *tokens = arena_new(&scratch, int32_t, n_rows);
-    if (!pages || !tokens || n_pages > b->n_pages)
-        return error_set(err, ERR_VRAM_OOM, "the cache holds %u pages", b->n_pages);
-    for (uint32_t i = 0; i < n_pages; i++)
-        pages[i] = i;
-    StepSequence q = {.position = position, .n_rows = n_rows, .tokens = tokens, .pages = pages, .n_draws = 1};
-    SequenceStart start = {.params = SAMPLER_GREEDY, .tokens = tokens, .n_prompt = 1};
-    StepResult result;
-    return b->api.begin(&b->api, 0, &start, err) &&
-           b->api.step(&b->api, &(Step){.sequences = &q, .n_sequences = 1}, err) &&
-           b->api.read(&b->api, &result, err);
-}
-
-static bool stopwatch_begin(CudaBackend *b, uint32_t runs, Arena *scratch, Stopwatch *w, Error *err) {
-    *w = (Stopwatch){.b = b, .n_runs = runs, .runs = arena_new(scratch, float, runs)};
-    if (!w->runs) return error_set(err, ERR_NO_MEMORY, "%u runs are too many", runs);
-    CUresult r = b->cuda.event_create(&w->begin, CU_EVENT_DEFAULT);
-    if (r == CUDA_SUCCESS) r = b->cuda.event_create(&w->end, CU_EVENT_DEFAULT);
-    return cuda_ok(&b->cuda, r, "measuring stages", err);
-}
-
-static void stopwatch_end(Stopwatch *w) {
-    w->b->placed = (PlacedRow){0}; // the steps that were measured have moved it
-    if (w->begin) w->b->cuda.event_destroy(w->begin);
-    if (w->end) w->b->cuda.event_destroy(w->end);
-}
-
-static bool time_types(Stopwatch *w, const Row *row, uint32_t position, Arena scratch, StageTime *out,
-                       uint32_t *n_out, Error *err) {
-    *n_out = 0;
-    for (uint32_t i = 0; stage_type_at(i); i++) {
-        if (stage_draws(stage_type_at(i))) continue; // it would advance the sequence: see the whole step
-        if (!time_type(w, row, stage_type_at(i), position, scratch, &out[*n_out], err)) return false;
-        *n_out += out[*n_out].count > 0;
-    }
-    return true;
-}
-
-bool cuda_backend_time_stages(Backend *backend, uint32_t position, uint32_t runs,
-                              StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us, Error *err) {
-    CudaBackend *b = cuda_self(backend);
-    Arena scratch = *b->arena;
-    Row row;
-    Stopwatch w;
-    bool ok = stopwatch_begin(b, runs, &scratch, &w, err) && place_slot(b, position, 1, scratch, err) &&
-              row_make(b, END_GREEDY, &scratch, &row, err) &&
-              time_types(&w, &row, position, scratch, out, n_out, err) && time_steps(&w, step_us, err);
-    stopwatch_end(&w);
-    return ok;
-}
-
-bool cuda_backend_time_prefill(Backend *backend, uint32_t n_rows, uint32_t runs,
-                               StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us, Error *err) {
-    CudaBackend *b = cuda_self(backend);
-    Arena scratch = *b->arena;
-    Row row = {.n = b->lowered.n_prefill_stages};
-    Stopwatch w;
-    row.args = arena_new(&scratch, StageArgs, row.n);
-    row.launches = arena_new(&scratch, Launch, row.n);
-    row.stages = arena_new(&scratch, const Stage *, row.n);
-    if (!row.args || !row.launches || !row.stages)
-        return error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
-    for (uint32_t i = 0; i < row.n; i++) {
-        row.stages[i] = &b->lowered.prefill_stages[i];
-        row.launches[i] = cuda_span_launch(b, i, &row.args[i]);
-    }
-    bool ok = stopwatch_begin(b, runs, &scratch, &w, err) && place_slot(b, 0, n_rows, scratch, err) &&
-              time_graph(&w, b->rows[END_LAYERS], b->prefill, step_us, err) &&
-              time_types(&w, &row, n_rows - 1, scratch, out, n_out, err);
-    stopwatch_end(&w);
-    return ok;
 }

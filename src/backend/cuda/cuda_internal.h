@@ -62,6 +62,7 @@ typedef struct {
 } PlacedRow;
 
 typedef struct CudaBackend CudaBackend;
+typedef struct CudaBatches CudaBatches; // cuda_batch.h
 
 // Runs a sequence's part of a step; its pages are there. Notes in the flight what it draws.
 typedef bool CudaRunPart(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err);
@@ -83,6 +84,7 @@ struct CudaBackend {
     char runtime_version[16];
 
     Placement placement;
+    CudaBatches *batches; // NULL: the stages of decoding and of prompts are used, and have what follows
     Lowered lowered;
     Jit *jit;
     DeviceMemory memory;

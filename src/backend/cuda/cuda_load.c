@@ -1,6 +1,8 @@
 #include "backend/cuda/cuda_load.h"
 
 #include "../kernels_src/layout.h"
+#include "backend/cuda/cuda_batch.h"
+#include "backend/cuda/cuda_batch_table.h"
 #include "backend/cuda/cuda_fit.h"
 #include "backend/cuda/cuda_step.h"
 #include "backend/cuda/upload.h"
@@ -96,8 +98,7 @@ static void lay_out_experts(CudaBackend *b, DeviceLayout *l) {
     s->slots_out = device_layout_take(l, (uint64_t)e->slots * plan->d_model * sizeof(float));
 }
 
-// What the stages behind the head have. A slot's counts are 2 bytes a token of the vocabulary: 0.3 MB for
-// 152,000.
+// What the stages behind the head have.
 static void lay_out_draws(CudaBackend *b, DeviceLayout *l) {
     uint64_t n_vocab = b->plan->n_vocab;
     StageBuffers *s = &b->buffers;
@@ -107,38 +108,50 @@ static void lay_out_draws(CudaBackend *b, DeviceLayout *l) {
     s->adjusted = device_layout_take(l, n_vocab * sizeof(float));
     s->adjusted_best = device_layout_take(l, b->lowered.head_blocks * sizeof(HeadBest));
     s->logprobs_scratch = device_layout_take(l, sizeof(LogprobsScratch));
+}
+
+// What sequences keep. A slot's counts are 2 bytes a token of the vocabulary: 0.3 MB for 152,000.
+static void lay_out_slots(CudaBackend *b, DeviceLayout *l) {
+    uint64_t row_bytes = b->pages_max * sizeof(uint32_t);
     CUdeviceptr logprobs = device_layout_take(l, cuda_logprobs_bytes(b));
+    CUdeviceptr pages = device_layout_take(l, b->options.n_slots * row_bytes);
+    CUdeviceptr tokens = device_layout_take(l, cuda_tokens_bytes(b));
     for (uint32_t i = 0; i < b->options.n_slots; i++) {
         Slot *slot = &b->slots[i];
         slot->logprobs = logprobs + i * TOKEN_RING * sizeof(SampleLogprobs);
         slot->rules = device_layout_take(l, sizeof(SampleRules));
-        slot->counts = device_layout_take(l, n_vocab * sizeof(uint16_t));
+        slot->counts = device_layout_take(l, b->plan->n_vocab * sizeof(uint16_t));
+        slot->tokens = tokens + i * TOKEN_RING * sizeof(int32_t);
+        slot->seen = device_layout_take(l, b->n_seen_words * sizeof(uint32_t));
+        slot->pages = pages + i * row_bytes;
     }
+}
+
+// The buffers of a row of decoding.
+static void lay_out_row(CudaBackend *b, DeviceLayout *l) {
+    const Plan *plan = b->plan;
+    StageBuffers *s = &b->buffers;
+    uint64_t q_values = widest(plan, ACT_Q);
+    s->x = device_layout_take(l, plan->d_model * sizeof(float));
+    s->q = device_layout_take(l, q_values * sizeof(uint16_t));
+    s->raw = device_layout_take(l, (q_values + 2 * widest(plan, ACT_K)) * sizeof(float));
+    s->t = device_layout_take(l, plan->d_model * sizeof(float));
+    s->part = device_layout_take(l, b->lowered.splits_max * q_values * sizeof(uint16_t));
+    s->part_weight = device_layout_take(l, b->lowered.splits_max * most_heads(plan) * 2 * sizeof(float));
+    s->f = device_layout_take(l, max_u64(widest(plan, ACT_F), widest(plan, ACT_EF)) * sizeof(float));
 }
 
 // Lays the working memory out; with base 0 to learn its size. Returns that.
 static uint64_t lay_out_work(CudaBackend *b, CUdeviceptr base) {
-    const Plan *plan = b->plan;
-    StageBuffers *s = &b->buffers;
     DeviceLayout l = {.base = base};
-    uint64_t q_values = widest(plan, ACT_Q);
-    s->x = device_layout_take(&l, plan->d_model * sizeof(float));
-    s->q = device_layout_take(&l, q_values * sizeof(uint16_t));
-    s->raw = device_layout_take(&l, (q_values + 2 * widest(plan, ACT_K)) * sizeof(float));
-    s->t = device_layout_take(&l, plan->d_model * sizeof(float));
-    s->part = device_layout_take(&l, b->lowered.splits_max * q_values * sizeof(uint16_t));
-    s->part_weight = device_layout_take(&l, b->lowered.splits_max * most_heads(plan) * 2 * sizeof(float));
-    s->f = device_layout_take(&l, max_u64(widest(plan, ACT_F), widest(plan, ACT_EF)) * sizeof(float));
+    lay_out_slots(b, &l);
+    if (b->batches) {
+        cuda_batch_lay_out(b, &l);
+        return l.used;
+    }
+    lay_out_row(b, &l);
     lay_out_table(b, &l);
     lay_out_draws(b, &l);
-    CUdeviceptr pages = device_layout_take(&l, b->options.n_slots * b->pages_max * sizeof(uint32_t));
-    CUdeviceptr tokens = device_layout_take(&l, cuda_tokens_bytes(b));
-    for (uint32_t i = 0; i < b->options.n_slots; i++) {
-        Slot *slot = &b->slots[i];
-        slot->tokens = tokens + i * TOKEN_RING * sizeof(int32_t);
-        slot->seen = device_layout_take(&l, b->n_seen_words * sizeof(uint32_t));
-        slot->pages = pages + i * b->pages_max * sizeof(uint32_t);
-    }
     lay_out_rows(b, &l);
     lay_out_experts(b, &l);
     return l.used;
@@ -225,6 +238,8 @@ static bool make_host_memory(CudaBackend *b, Error *err) {
     uint64_t a_row = sizeof(int32_t) + sizeof(StepRow);
     uint64_t a_span = sizeof(StepSpan) + b->pages_max * sizeof(uint32_t);
     uint64_t a_step = o->max_rows * a_row + o->n_slots * a_span;
+    if (b->batches) a_step = o->n_slots * b->pages_max * sizeof(uint32_t) + cuda_batch_step_bytes(b);
+    a_sequence += sizeof(SlotState);
     b->cell_bytes = align_up(max_u64(a_sequence, a_step), 64);
     uint64_t logprobs_at = align_up(cuda_tokens_bytes(b), 64);
     uint64_t ring_bytes = align_up(logprobs_at + cuda_logprobs_bytes(b), 64);
@@ -262,19 +277,30 @@ static uint32_t formats_of(const CudaBackend *b, Dtype formats[DTYPE_COUNT]) {
     return n;
 }
 
+static uint32_t first_programs(const CudaBackend *b, const JitProgram **programs) {
+    const BatchLowered *batches = b->batches ? &b->batches->lowered : NULL;
+    *programs = batches ? batches->programs : b->lowered.programs;
+    return batches ? batches->n_first_programs : b->lowered.n_programs;
+}
+
 // The repacking kernels, then the stages' programs.
 static bool start_jit(CudaBackend *b, Error *err) {
     Dtype formats[DTYPE_COUNT];
-    uint32_t n_formats = formats_of(b, formats), n = n_formats + b->lowered.n_programs;
+    const JitProgram *stages;
+    uint32_t n_stages = first_programs(b, &stages);
+    uint32_t n_formats = formats_of(b, formats), n = n_formats + n_stages;
     JitProgram *programs = arena_new(b->arena, JitProgram, n);
     if (!programs) return error_set(err, ERR_NO_MEMORY, "the list of kernels does not fit its memory");
     for (uint32_t i = 0; i < n_formats; i++) {
-        if (!lower_repack_program(formats[i], b->arena, &programs[i], err)) return false;
+        if (!(b->batches ? batch_repack_program(formats[i], b->arena, &programs[i], err)
+                         : lower_repack_program(formats[i], b->arena, &programs[i], err)))
+            return false;
     }
-    memcpy(programs + n_formats, b->lowered.programs, b->lowered.n_programs * sizeof *programs);
+    memcpy(programs + n_formats, stages, n_stages * sizeof *programs);
     JitOptions options = {
         .sm = b->device.sm, .cache = b->options.jit_cache, .compiler = b->options.jit_compiler};
-    return jit_start(&options, programs, n, b->arena, &b->jit, err);
+    return jit_start(&options, programs, n, b->arena, &b->jit, err) &&
+           (!b->batches || cuda_batch_start_later(b, err));
 }
 
 static bool upload(CudaBackend *b, BackendProgressFn *progress, void *context, Error *err) {
@@ -293,7 +319,8 @@ static bool upload(CudaBackend *b, BackendProgressFn *progress, void *context, E
     for (uint32_t i = 0; ok && i < n_formats; i++) {
         JitImage image;
         ok = jit_wait(b->jit, i, &image, err) &&
-             kernel_load(&b->cuda, &b->device, "repack_kernel", &image, NULL, &kernels[i], err);
+             kernel_load(&b->cuda, &b->device, b->batches ? "tile_repack_kernel" : "repack_kernel", &image,
+                         NULL, &kernels[i], err);
         u.repack[formats[i]] = kernels[i].function;
     }
     ok = ok && upload_weights(&u, *b->arena, err);
@@ -302,15 +329,22 @@ static bool upload(CudaBackend *b, BackendProgressFn *progress, void *context, E
     return ok;
 }
 
-static bool load_kernels(CudaBackend *b, Error *err) {
-    Dtype formats[DTYPE_COUNT];
-    uint32_t n_formats = formats_of(b, formats);
+static bool load_stage_kernels(CudaBackend *b, uint32_t first, Error *err) {
     for (uint32_t i = 0; i < b->lowered.n_programs; i++) {
         JitImage image;
         const char *name = b->lowered.programs[i].name;
-        if (!jit_wait(b->jit, n_formats + i, &image, err)) return false;
+        if (!jit_wait(b->jit, first + i, &image, err)) return false;
         if (!kernel_load(&b->cuda, &b->device, name, &image, b->stream, &b->kernels[i], err)) return false;
     }
+    return true;
+}
+
+static bool load_kernels(CudaBackend *b, Error *err) {
+    Dtype formats[DTYPE_COUNT];
+    uint32_t n_formats = formats_of(b, formats);
+    if (!(b->batches ? cuda_batch_load_first(b, b->jit, n_formats, err)
+                     : load_stage_kernels(b, n_formats, err)))
+        return false;
     JitReport report = jit_report(b->jit);
     b->api.info.jit_seconds = report.seconds;
     b->api.info.jit_compiled = report.compiled;
@@ -337,6 +371,7 @@ static bool make_prefill_graph(CudaBackend *b, Arena scratch, Error *err) {
 
 static bool make_graphs(CudaBackend *b, Error *err) {
     Arena scratch = *b->arena;
+    if (b->batches) return true; // they are there
     StageArgs *args = arena_new(&scratch, StageArgs, b->lowered.n_stages);
     Launch *launches = arena_new(&scratch, Launch, b->lowered.n_stages);
     const Stage **stages = arena_new(&scratch, const Stage *, b->lowered.n_stages);
@@ -361,14 +396,20 @@ static bool open_context(CudaBackend *b, Error *err) {
         (unsigned long long)b->device.memory_bytes, b->device.name);
 }
 
+// The weights' places and the stages: of batches, where they are wanted.
+static bool lower(CudaBackend *b, const LowerTarget *target, Error *err) {
+    if (b->options.batches) return cuda_batch_lower(b, target, err) && make_slots(b, err);
+    return placement_make(b->plan, PLACED_IN_ROWS, b->arena, &b->placement, err) &&
+           lower_plan(b->plan, &b->placement, target, b->options.max_rows, b->arena, &b->lowered, err) &&
+           make_slots(b, err);
+}
+
 bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *progress, void *context, Error *err) {
     CudaBackend *b = cuda_self(backend);
     uint64_t begin_ns = os_monotonic_ns();
     b->plan = plan;
     LowerTarget target = lower_target_of_device(&b->device);
-    bool ok = placement_make(plan, b->arena, &b->placement, err) &&
-              lower_plan(plan, &b->placement, &target, b->options.max_rows, b->arena, &b->lowered, err) &&
-              make_slots(b, err) && start_jit(b, err);
+    bool ok = lower(b, &target, err) && start_jit(b, err);
     if (!ok) return false;
     if (!open_context(b, err)) return false; // the compiler is at work meanwhile
     CUresult r = b->cuda.context_use(b->context);
@@ -384,6 +425,7 @@ bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *progress, 
     backend->info.n_kv_pages = b->n_pages;
     backend->info.chunk_slices = plan->n_layers;
     backend->info.vram_bytes_used = device_memory_used(&b->memory);
+    if (b->batches) cuda_batch_loaded(b);
     backend->info.load_seconds = (double)(os_monotonic_ns() - begin_ns) * 1e-9;
     return true;
 }
@@ -395,10 +437,7 @@ bool cuda_fit(const BackendOptions *options, const Plan *plan, const LowerTarget
     b->options = *options;
     b->arena = arena;
     b->plan = plan;
-    bool ok = placement_make(plan, arena, &b->placement, err) &&
-              lower_plan(plan, &b->placement, target, options->max_rows, arena, &b->lowered, err) &&
-              make_slots(b, err);
-    if (!ok) return false;
+    if (!lower(b, target, err)) return false;
     *out = (CudaFit){.weights_bytes = b->placement.size,
                      .work_bytes = lay_out_work(b, 0),
                      .staging_bytes = upload_staging_bytes(upload_threads()),
@@ -411,6 +450,7 @@ bool cuda_fit(const BackendOptions *options, const Plan *plan, const LowerTarget
 
 void cuda_unload(CudaBackend *b) {
     jit_end(b->jit);
+    if (b->batches) jit_end(b->batches->later);
     if (b->context) {
         b->cuda.context_use(b->context);
         b->cuda.context_synchronize(); // nothing may be under way when memory goes
@@ -418,6 +458,7 @@ void cuda_unload(CudaBackend *b) {
             if (b->rows[end]) b->cuda.graph_exec_destroy(b->rows[end]);
         }
         if (b->prefill) b->cuda.graph_exec_destroy(b->prefill);
+        if (b->batches) cuda_batch_unload(b);
         for (uint32_t i = 0; i < b->lowered.n_programs; i++)
             kernel_unload(&b->cuda, &b->kernels[i]);
         for (uint32_t i = 0; i < CELLS; i++) {

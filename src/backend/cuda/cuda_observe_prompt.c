@@ -3,6 +3,7 @@
 #include "backend/cuda/cuda_inspect.h"
 
 #include "../kernels_src/layout.h"
+#include "backend/cuda/cuda_batch_inspect.h"
 #include "backend/cuda/cuda_step.h"
 #include "base/f16.h"
 
@@ -138,5 +139,6 @@ static bool run_watched(CudaBackend *b, Cell *cell, const StepSequence *q, Fligh
 }
 
 void cuda_backend_observe_prompts(Backend *backend, CudaObserver *observer, void *context) {
-    cuda_observe(cuda_self(backend), observer, context, run_watched);
+    CudaBackend *b = cuda_self(backend);
+    cuda_observe(b, observer, context, b->batches ? cuda_batch_watch_prompts : run_watched);
 }

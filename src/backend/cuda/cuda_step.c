@@ -1,5 +1,7 @@
 #include "backend/cuda/cuda_step.h"
 
+#include "backend/cuda/cuda_batch.h"
+
 // ---- launches ----
 
 // What the stages of a slot's row are given.
@@ -32,8 +34,7 @@ Launch cuda_span_launch(CudaBackend *b, uint32_t index, StageArgs *args) {
 
 // ---- what is sent ----
 
-// The next cell, once what was sent from it last has arrived.
-static bool cell_take(CudaBackend *b, Cell **out, Error *err) {
+bool cuda_cell_take(CudaBackend *b, Cell **out, Error *err) {
     Cell *cell = &b->cells[b->next_cell];
     b->next_cell = (b->next_cell + 1) % CELLS;
     cell->used = 0;
@@ -41,20 +42,19 @@ static bool cell_take(CudaBackend *b, Cell **out, Error *err) {
     return cuda_ok(&b->cuda, b->cuda.event_synchronize(cell->sent), "waiting for the GPU", err);
 }
 
-// Room in the cell, to be filled and sent as it lies there.
-static void *cell_room(Cell *cell, size_t size) {
+void *cuda_cell_room(Cell *cell, size_t size) {
     uint8_t *room = cell->bytes + cell->used;
     cell->used += size;
     return room;
 }
 
-static bool cell_send(CudaBackend *b, Cell *cell, CUdeviceptr to, const void *data, size_t size, Error *err) {
-    void *from = cell_room(cell, size);
+bool cuda_cell_send(CudaBackend *b, Cell *cell, CUdeviceptr to, const void *data, size_t size, Error *err) {
+    void *from = cuda_cell_room(cell, size);
     memcpy(from, data, size);
     return cuda_ok(&b->cuda, b->cuda.copy_to_device(to, from, size, b->stream), "sending to the GPU", err);
 }
 
-static bool cell_done(CudaBackend *b, Cell *cell, Error *err) {
+bool cuda_cell_done(CudaBackend *b, Cell *cell, Error *err) {
     return cuda_ok(&b->cuda, b->cuda.event_record(cell->sent, b->stream), "sending to the GPU", err);
 }
 
@@ -67,7 +67,7 @@ static bool send_rules(CudaBackend *b, Cell *cell, const Slot *slot, const Sampl
                          .n_logprobs = p->n_logprobs};
     for (uint32_t i = 0; i < p->n_logit_bias; i++)
         rules.bias[i] = (SampleBias){p->logit_bias[i].token, p->logit_bias[i].bias};
-    return cell_send(b, cell, slot->rules, &rules, sizeof rules, err);
+    return cuda_cell_send(b, cell, slot->rules, &rules, sizeof rules, err);
 }
 
 // The tokens seen and, where somebody asks, how often each was drawn.
@@ -75,8 +75,8 @@ static bool send_history(CudaBackend *b, Cell *cell, const Slot *slot, const Seq
                          Error *err) {
     uint32_t n_vocab = b->plan->n_vocab;
     size_t seen_bytes = b->n_seen_words * sizeof(uint32_t), counts_bytes = n_vocab * sizeof(uint16_t);
-    SamplerHistory h = {.seen = cell_room(cell, seen_bytes)};
-    if (slot->adjusted) h.counts = cell_room(cell, counts_bytes);
+    SamplerHistory h = {.seen = cuda_cell_room(cell, seen_bytes)};
+    if (slot->adjusted) h.counts = cuda_cell_room(cell, counts_bytes);
     sampler_history_begin(h, n_vocab, start->tokens, start->n_prompt + start->n_drawn, start->n_drawn);
     CUresult r = b->cuda.copy_to_device(slot->seen, h.seen, seen_bytes, b->stream);
     if (r == CUDA_SUCCESS && h.counts)
@@ -89,7 +89,7 @@ bool cuda_begin(Backend *backend, uint32_t slot_index, const SequenceStart *star
     const SamplerParams *p = &start->params;
     Slot *slot = &b->slots[slot_index];
     Cell *cell;
-    if (!cell_take(b, &cell, err)) return false;
+    if (!cuda_cell_take(b, &cell, err)) return false;
     slot->greedy = p->temperature == 0;
     slot->adjusted = sampler_adjusts(p);
     slot->has_logprobs = p->logprobs;
@@ -108,8 +108,9 @@ bool cuda_begin(Backend *backend, uint32_t slot_index, const SequenceStart *star
                           .drawn = slot->tokens,
                           .pages = slot->pages};
     bool has_rules = slot->adjusted || slot->has_logprobs;
+    if (b->batches && !cuda_batch_begin(b, cell, slot_index, p, err)) return false;
     return (!has_rules || send_rules(b, cell, slot, p, err)) && send_history(b, cell, slot, start, err) &&
-           cell_done(b, cell, err);
+           cuda_cell_done(b, cell, err);
 }
 
 // Sends the part of a sequence's page list that the device does not have yet.
@@ -122,7 +123,7 @@ static bool send_pages(CudaBackend *b, Cell *cell, Slot *slot, const StepSequenc
     memcpy(slot->sent_pages + same, q->pages + same, (n - same) * sizeof *q->pages);
     slot->n_sent_pages = n;
     CUdeviceptr to = slot->pages + same * sizeof *q->pages;
-    return cell_send(b, cell, to, q->pages + same, (n - same) * sizeof *q->pages, err);
+    return cuda_cell_send(b, cell, to, q->pages + same, (n - same) * sizeof *q->pages, err);
 }
 
 bool cuda_place_row(CudaBackend *b, Cell *cell, uint32_t slot_index, int32_t token, uint32_t position,
@@ -136,7 +137,7 @@ bool cuda_place_row(CudaBackend *b, Cell *cell, uint32_t slot_index, int32_t tok
     slot->row.token = token;
     slot->row.position = position;
     slot->row.step = slot->n_draws;
-    return cell_send(b, cell, b->buffers.row, &slot->row, sizeof slot->row, err);
+    return cuda_cell_send(b, cell, b->buffers.row, &slot->row, sizeof slot->row, err);
 }
 
 // The stages from the first-th on of a row that ends so, one by one.
@@ -205,7 +206,7 @@ static bool run_head(CudaBackend *b, const StepSequence *q, uint32_t row, RowEnd
 
 bool cuda_send_span(CudaBackend *b, Cell *cell, const StepSequence *q, Error *err) {
     size_t tokens_bytes = q->n_rows * sizeof *q->tokens, bytes = sizeof(StepSpan) + tokens_bytes;
-    uint8_t *room = cell_room(cell, align_up(bytes, sizeof(uint64_t)));
+    uint8_t *room = cuda_cell_room(cell, align_up(bytes, sizeof(uint64_t)));
     StepSpan span = {.n_rows = q->n_rows,
                      .position = q->position,
                      .slot = q->slot,
@@ -282,6 +283,14 @@ static bool fetch_tokens(CudaBackend *b, Flight *flight, Error *err) {
     return cuda_ok(cuda, r, "fetching tokens", err);
 }
 
+static bool run_parts(CudaBackend *b, Cell *cell, const Step *step, Flight *flight, Error *err) {
+    if (b->batches && b->run_part == cuda_run_part) return cuda_batch_step(b, cell, step, flight, err);
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < step->n_sequences; i++)
+        ok = b->run_part(b, cell, &step->sequences[i], flight, err);
+    return ok;
+}
+
 bool cuda_step(Backend *backend, const Step *step, Error *err) {
     CudaBackend *b = cuda_self(backend);
     if (!step_check(step, &backend->info, err)) return false;
@@ -291,13 +300,13 @@ bool cuda_step(Backend *backend, const Step *step, Error *err) {
     flight->n_drawing = flight->n_logits = 0;
     flight->has_logprobs = false;
     Cell *cell;
-    if (!cell_take(b, &cell, err)) return false;
+    if (!cuda_cell_take(b, &cell, err)) return false;
     for (uint32_t i = 0; i < step->n_sequences; i++) {
         const StepSequence *q = &step->sequences[i];
         if (!send_pages(b, cell, &b->slots[q->slot], q, err)) return false;
-        if (!b->run_part(b, cell, q, flight, err)) return false;
     }
-    if (!cell_done(b, cell, err)) return false;
+    if (!run_parts(b, cell, step, flight, err)) return false;
+    if (!cuda_cell_done(b, cell, err)) return false;
     b->n_flights++;
     return fetch_tokens(b, flight, err);
 }

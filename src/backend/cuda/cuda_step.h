@@ -17,6 +17,17 @@ bool cuda_read(Backend *backend, StepResult *out, Error *err);
 // CudaBackend.run_part, as it is while nobody looks at the stages.
 MUST_CHECK bool cuda_run_part(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err);
 
+// ---- what is sent ----
+
+// The next cell, once what was sent from it last has arrived.
+MUST_CHECK bool cuda_cell_take(CudaBackend *b, Cell **out, Error *err);
+// Room in the cell, to be filled and sent as it lies there.
+void *cuda_cell_room(Cell *cell, size_t size);
+MUST_CHECK bool cuda_cell_send(CudaBackend *b, Cell *cell, CUdeviceptr to, const void *data, size_t size,
+                               Error *err);
+// All that is sent from it has been enqueued.
+MUST_CHECK bool cuda_cell_done(CudaBackend *b, Cell *cell, Error *err);
+
 // ---- its pieces, for those who look at each stage (cuda_inspect.c) and for the graphs ----
 
 // The launches of a row of decoding that ends so, below END_GRAPHS. `args`, `launches` and `stages` hold

@@ -105,6 +105,30 @@ uint32_t experts_tile_tokens(const LowerTarget *t);
 // The largest number of splits of an OP_ATTENTION (stage_attention.c).
 uint32_t attention_splits_max(const LowerTarget *t, const Op *attention);
 
+// ---- shapes of batches' products (lower_shapes.c) ----
+
+// The size of a stage's product (kernels_src/product.cuh).
+typedef struct {
+    uint32_t n_cols;
+    uint32_t units, unit_bands;
+    const Weight *weights[3];
+    uint32_t n_weights;
+    bool is_head;
+    bool has_norm_input;
+} ProductSize;
+
+// The body's defines for batches of max_rows rows.
+void product_define_few(StrBuf *b, const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
+void product_define_many(StrBuf *b, const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
+// Blocks that each leave a best logit of a row.
+uint32_t product_blocks_few(const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
+uint32_t product_blocks_many(const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
+// What blocks that share a band's columns need to give each other: bytes, and counters.
+uint64_t product_partial_bytes_few(const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
+uint64_t product_partial_bytes_many(const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
+uint32_t product_meetings_few(const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
+uint32_t product_meetings_many(const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
+
 // ---- arguments ----
 
 static inline CUdeviceptr address_of(const StageBuffers *b, const Weight *w) {

@@ -177,6 +177,15 @@ typedef union {
     PrefillExpertsGluArgs prefill_experts_glu;
     PrefillExpertsDownArgs prefill_experts_down;
     PrefillExpertsSumArgs prefill_experts_sum;
+    // Of batches (batch_stages.h).
+    EmbedArgs embed;
+    RopeArgs rope;
+    NormArgs norm;
+    BatchPostNormArgs batch_post_norm;
+    ProductArgs product;
+    RopeHeadsArgs rope_heads;
+    BatchAttentionArgs batch_attention;
+    DrawArgs draw;
 } StageArgs;
 
 // ---- what a stage leaves behind ----

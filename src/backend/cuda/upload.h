@@ -9,14 +9,19 @@
 #include "backend/backend.h"
 #include "backend/cuda/placement.h"
 
-enum { UPLOAD_THREADS_MAX = 8, UPLOAD_PIECE_BYTES = 1 << 20, UPLOAD_BUFFERS = 2 };
+enum {
+    UPLOAD_THREADS_MAX = 8,
+    UPLOAD_PIECE_BYTES = 1 << 20,     // of a piece that is as long as it should be
+    UPLOAD_PIECE_BYTES_MAX = 2 << 20, // of rows that are made into tiles together
+    UPLOAD_BUFFERS = 2,
+};
 
 typedef struct {
     const Cuda *cuda;
     CUcontext context;
     const Placement *placement;
     CUdeviceptr weights;            // the region's address
-    CUdeviceptr staging;            // [threads][UPLOAD_BUFFERS][UPLOAD_PIECE_BYTES]
+    CUdeviceptr staging;            // [threads][UPLOAD_BUFFERS][UPLOAD_PIECE_BYTES_MAX]
     uint32_t n_threads;             // at most UPLOAD_THREADS_MAX
     CUfunction repack[DTYPE_COUNT]; // by format; NULL for those that the plan does not have
     BackendProgressFn *progress;    // may be NULL; called on the caller's thread
@@ -24,7 +29,7 @@ typedef struct {
 } Upload;
 
 static inline uint64_t upload_staging_bytes(uint32_t n_threads) {
-    return (uint64_t)n_threads * UPLOAD_BUFFERS * UPLOAD_PIECE_BYTES;
+    return (uint64_t)n_threads * UPLOAD_BUFFERS * UPLOAD_PIECE_BYTES_MAX;
 }
 
 // Returns when all weights are in place. The caller's context is current. `scratch` holds the list of pieces.

@@ -1,0 +1,274 @@
+#include "backend/cuda/batch_lower_internal.h"
+
+// ---- matching: runs of operations become blocks ----
+
+static const uint8_t n_inputs[OP_COUNT] = {
+#define OP(name, n_in, meaning) [OP_##name] = n_in,
+#include "arch/op.def"
+#undef OP
+};
+
+static bool op_matches(const Op *op, const StageOp *p) {
+    bool ok = (op->kind == p->kind || (p->is_norm && op->kind == OP_LAYER_NORM)) && op->out == p->out;
+    for (uint32_t i = 0; ok && i < n_inputs[op->kind]; i++)
+        ok = op->in[i] == p->in[i];
+    return ok;
+}
+
+// Fits one pattern to the operations from `first` on. Returns how many it takes when all of it fits, else 0;
+// *reached is the first operation that does not fit (set when 0 is returned).
+static uint32_t match(const Plan *plan, uint32_t first, const BatchBlock *block, const StagePattern *pattern,
+                      BatchStage *out, uint32_t *reached) {
+    uint32_t at = first;
+    *out = (BatchStage){.block = block, .first_op = first, .is_raw = pattern->is_raw};
+    for (uint32_t i = 0; i < pattern->n_ops; i++) {
+        const Op *op = at < plan->n_ops ? &plan->ops[at] : NULL;
+        if (op && op_matches(op, &pattern->ops[i])) {
+            out->ops[i] = op;
+            out->layer = op->layer;
+            at++;
+        } else if (!pattern->ops[i].optional) {
+            *reached = at;
+            return 0;
+        }
+    }
+    out->n_ops = at - first;
+    return out->n_ops;
+}
+
+static bool match_any(const Plan *plan, uint32_t first, BatchStage *out, Error *err) {
+    uint32_t furthest = first;
+    for (uint32_t i = 0; batch_block_at(i); i++) {
+        const BatchBlock *block = batch_block_at(i);
+        for (uint32_t k = 0; k < STAGE_PATTERNS_MAX && block->patterns[k].n_ops; k++) {
+            uint32_t reached = first;
+            if (match(plan, first, block, &block->patterns[k], out, &reached)) return true;
+            furthest = (uint32_t)max_u64(furthest, reached);
+        }
+    }
+    if (furthest >= plan->n_ops) return error_set(err, ERR_UNSUPPORTED, "the plan ends within a stage");
+    const Op *op = &plan->ops[furthest];
+    return error_set(err, ERR_UNSUPPORTED,
+                     "operation %u of the plan (%s, layer %u) cannot be run on the GPU yet", furthest,
+                     plan_op_name(op->kind), op->layer);
+}
+
+static void count_weight_bytes(const BatchLowering *l, BatchStage *s) {
+    for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
+        const Op *op = s->ops[i];
+        if (op && (op->kind == OP_MATMUL || op->kind == OP_HEAD))
+            s->weight_bytes += placement_bytes(l->placement, op->weight);
+    }
+}
+
+static bool match_all(BatchLowering *l, Error *err) {
+    for (uint32_t at = 0; at < l->plan->n_ops;) {
+        BatchStage *s = &l->blocks[l->n_blocks++];
+        if (!match_any(l->plan, at, s, err)) return false;
+        count_weight_bytes(l, s);
+        at += s->n_ops;
+    }
+    return (l->n_blocks && l->blocks[l->n_blocks - 1].block->is_head) ||
+           error_set(err, ERR_UNSUPPORTED, "the plan does not end with a head");
+}
+
+static bool link_all(const BatchLowering *l, Error *err) {
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < l->n_blocks; i++) {
+        BatchStage *s = &l->blocks[i];
+        ok = s->block->link(s, i ? s - 1 : NULL, i + 1 < l->n_blocks ? s + 1 : NULL, err);
+    }
+    return ok;
+}
+
+// ---- what the kernels take ----
+
+bool batch_refuse(Error *err, const BatchStage *s) {
+    return error_set(err, ERR_UNSUPPORTED, "operation %u of the plan (layer %u) cannot be run on the GPU yet",
+                     s->first_op, s->layer);
+}
+
+static bool check_op(const Op *op, Error *err) {
+    bool is_matrix = op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_EMBED;
+    if (is_matrix && op->weight->n_cols % BLOCK_WEIGHTS)
+        return lower_refuse_weight(err, op->weight, "rows are no multiple of 32");
+    bool is_norm = op->kind == OP_RMS_NORM || op->kind == OP_LAYER_NORM;
+    return !is_norm || op->norm.group == op->weight->n_cols ||
+           lower_refuse_weight(err, op->weight, "the norm is of another number of values");
+}
+
+static bool check_all(const BatchLowering *l, Error *err) {
+    for (uint32_t i = 0; i < l->n_blocks; i++) {
+        const BatchStage *s = &l->blocks[i];
+        for (uint32_t k = 0; k < STAGE_OPS_MAX; k++) {
+            if (s->ops[k] && !check_op(s->ops[k], err)) return false;
+        }
+        if (!s->block->check(l, s, err)) return false;
+    }
+    return true;
+}
+
+// ---- members for rows that have nothing to say there ----
+
+bool batch_links_none(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
+    (void)s, (void)before, (void)after, (void)err;
+    return true;
+}
+
+bool batch_takes_all(const BatchLowering *l, const BatchStage *s, Error *err) {
+    (void)l, (void)s, (void)err;
+    return true;
+}
+
+uint32_t batch_shows_none(const BatchStage *s, const BatchBuffers *b, StageResult out[STAGE_RESULTS_MAX]) {
+    (void)s, (void)b, (void)out;
+    return 0;
+}
+
+// ---- programs ----
+
+enum { PROGRAMS_MAX = 2 * JIT_PROGRAMS_MAX };
+
+// The program of a stage: one of its class that is there already, where the kernel and all defines are the
+// same.
+static bool find_program(BatchLowering *l, BatchStage *s, Error *err) {
+    const BatchType *type = s->type;
+    Arena before = *l->arena;
+    StrBuf b = strbuf_begin_in_arena(l->arena);
+    define(&b, "MAX_ROWS", l->size.max_rows);
+    type->define(&b, l, s);
+    bool truncated = b.truncated;
+    Str defines = strbuf_end_in_arena(&b, l->arena);
+    if (truncated) return error_set(err, ERR_NO_MEMORY, "the kernels' defines do not fit their memory");
+    for (s->program = l->first_program; s->program < l->n_programs; s->program++) {
+        const JitProgram *p = &l->programs[s->program];
+        if (l->program_types[s->program] == type && str_eq(p->defines, defines)) {
+            *l->arena = before;
+            return true;
+        }
+    }
+    if (l->n_programs == PROGRAMS_MAX || l->n_programs - l->first_program == JIT_PROGRAMS_MAX / 4) {
+        return error_set(err, ERR_UNSUPPORTED, "the model needs more than %d different kernels",
+                         JIT_PROGRAMS_MAX / 4);
+    }
+    l->program_types[l->n_programs] = type;
+    l->programs[l->n_programs++] =
+        (JitProgram){.name = type->kernel, .files = type->files, .defines = defines, .cost = type->cost};
+    return true;
+}
+
+// ---- the stages of a class ----
+
+static bool add_stage(BatchLowering *l, BatchStage s, Error *err) {
+    if (s.type->is_needed && !s.type->is_needed(l, &s)) return true;
+    l->stages[l->n_stages] = s;
+    return find_program(l, &l->stages[l->n_stages++], err);
+}
+
+// What a block becomes.
+static bool add_block(BatchLowering *l, const BatchStage *block, Error *err) {
+    const BatchPart *parts = block->block->parts;
+    for (const BatchPart *part = parts; part < parts + STAGE_PARTS_MAX && part->type; part++) {
+        const Op *op = block->ops[part->of];
+        if (!op || !(part->bodies & l->size.body)) continue;
+        BatchStage of = *block;
+        of.type = part->type;
+        if (part->alone) {
+            of.first_op = (uint32_t)(op - l->plan->ops);
+            of.n_ops = 1;
+            of.weight_bytes = 0;
+            for (uint32_t i = 0; i < STAGE_OPS_MAX; i++)
+                of.ops[i] = i == 0 ? op : NULL;
+        }
+        if (!add_stage(l, of, err)) return false;
+    }
+    return true;
+}
+
+static const BatchType *const draws[] = {&batch_adjust, &batch_greedy, &batch_rank, &batch_sample,
+                                         &batch_logprobs};
+
+static bool add_draws(BatchLowering *l, Error *err) {
+    const Op *head = &l->plan->ops[l->plan->n_ops - 1];
+    bool ok = true;
+    for (size_t i = 0; ok && i < COUNT_OF(draws); i++)
+        ok = add_stage(l, (BatchStage){.type = draws[i], .head = head}, err);
+    return ok;
+}
+
+static bool no_memory(Error *err) {
+    return error_set(err, ERR_NO_MEMORY, "the stages do not fit their memory");
+}
+
+static bool add_class(BatchLowering *l, BatchSize size, Error *err) {
+    BatchClass *c = &l->out->classes[l->out->n_classes++];
+    uint64_t room = (uint64_t)l->n_blocks * STAGE_PARTS_MAX + COUNT_OF(draws);
+    l->size = size;
+    l->stages = arena_new(l->arena, BatchStage, room);
+    l->n_stages = 0;
+    l->first_program = l->n_programs;
+    if (!l->stages) return no_memory(err);
+    *c = (BatchClass){.size = size, .stages = l->stages, .first_program = l->first_program};
+    for (uint32_t i = 0; i < l->n_blocks; i++) {
+        if (l->blocks[i].block->is_head) c->n_layers_stages = l->n_stages;
+        if (!add_block(l, &l->blocks[i], err)) return false;
+    }
+    if (size.body != BODY_PROMPT && !add_draws(l, err)) return false;
+    c->n_stages = l->n_stages;
+    c->n_programs = l->n_programs - l->first_program;
+    return true;
+}
+
+// Prompts' rows are a multiple of the largest tile's.
+enum { PROMPT_ROWS_MULTIPLE = 128 };
+
+static bool add_classes(BatchLowering *l, uint32_t n_slots, uint32_t max_rows, Error *err) {
+    const BatchSize first[BATCH_CLASSES_FIRST] = {
+        [BATCH_CLASS_ONE] = {1, BODY_FEW},
+        [BATCH_CLASS_EIGHT] = {BATCH_FEW_ROWS_MAX, BODY_FEW},
+        [BATCH_CLASS_PROMPT] = {(uint32_t)align_up(max_rows, PROMPT_ROWS_MULTIPLE), BODY_PROMPT}};
+    for (size_t i = 0; i < COUNT_OF(first); i++) {
+        if (!add_class(l, first[i], err)) return false;
+    }
+    l->out->n_first_programs = l->n_programs;
+    l->out->rows_max = BATCH_FEW_ROWS_MAX;
+    while (l->out->rows_max < n_slots && l->out->rows_max < BATCH_ROWS_MAX) {
+        l->out->rows_max *= 2;
+        if (!add_class(l, (BatchSize){l->out->rows_max, BODY_MANY}, err)) return false;
+    }
+    return true;
+}
+
+bool batch_lower(const Plan *plan, const Placement *placement, const LowerTarget *target, uint32_t n_slots,
+                 uint32_t max_rows, Arena *arena, BatchLowered *out, Error *err) {
+    *out = (BatchLowered){0};
+    if (!lower_check_layers(plan, err)) return false;
+    BatchLowering l = {.plan = plan,
+                       .placement = placement,
+                       .target = target,
+                       .arena = arena,
+                       .blocks = arena_new(arena, BatchStage, plan->n_ops),
+                       .programs = arena_new(arena, JitProgram, PROGRAMS_MAX),
+                       .program_types = arena_new(arena, const BatchType *, PROGRAMS_MAX),
+                       .out = out};
+    if (!l.blocks || !l.programs || !l.program_types) return no_memory(err);
+    if (!match_all(&l, err) || !link_all(&l, err) || !check_all(&l, err)) return false;
+    for (uint32_t i = 0; i < l.n_blocks; i++)
+        out->has_post_norm |= l.blocks[i].block == &batch_block_post_norm;
+    if (!add_classes(&l, n_slots, max_rows, err)) return false;
+    out->programs = l.programs;
+    out->n_programs = l.n_programs;
+    return true;
+}
+
+bool batch_repack_program(Dtype dtype, Arena *arena, JitProgram *out, Error *err) {
+    static const char *const files[] = {FILES_COMMON, "tiles.cuh", "tile_repack.cuh", NULL};
+    StrBuf b = strbuf_begin_in_arena(arena);
+    strbuf_printf(&b, "#define FORMAT FORMAT_%s\n", dtype_info(dtype)->name);
+    bool truncated = b.truncated;
+    *out = (JitProgram){.name = "tile_repack_kernel",
+                        .files = files,
+                        .defines = strbuf_end_in_arena(&b, arena),
+                        .cost = UINT32_MAX}; // the upload waits for it
+    return !truncated || error_set(err, ERR_NO_MEMORY, "the kernels' defines do not fit their memory");
+}

@@ -1,0 +1,43 @@
+// Lowering to stages of batches: a plan's operations become blocks, the blocks become the stages of each
+// class of batches, and these their programs.
+//
+// Needs no GPU, only its figures, as lower.h.
+#pragma once
+
+#include "backend/cuda/batch_stages.h"
+#include "backend/cuda/lower.h"
+
+// A class: batches of up to max_rows rows go through these stages.
+typedef struct {
+    BatchSize size;
+    const BatchStage *stages; // layers; then, but for prompts, the head and the ways to draw a token
+    uint32_t n_stages;
+    uint32_t n_layers_stages; // of the layers
+    uint32_t first_program;   // its programs in BatchLowered.programs
+    uint32_t n_programs;
+} BatchClass;
+
+typedef struct {
+    // Classes 1, 8 and prompts, in this order, without which nothing runs; then those of more rows, rising.
+    BatchClass classes[BATCH_CLASSES_MAX];
+    uint32_t n_classes;
+    const JitProgram *programs; // class by class
+    uint32_t n_programs;
+    uint32_t n_first_programs; // of the classes without which nothing runs
+    // Sizes that the buffers depend on.
+    uint32_t rows_max; // of the largest class that draws
+    uint32_t head_blocks_max;
+    uint64_t partial_bytes;
+    uint32_t n_meetings;
+    bool has_post_norm;
+} BatchLowered;
+
+enum { BATCH_CLASS_ONE, BATCH_CLASS_EIGHT, BATCH_CLASS_PROMPT, BATCH_CLASSES_FIRST };
+
+// Classes for up to n_slots rows that decode, and for chunks of a prompt of up to max_rows. `placement` has
+// its matrices in tiles. Errors: ERR_UNSUPPORTED, naming the operation that no stage takes.
+MUST_CHECK bool batch_lower(const Plan *plan, const Placement *placement, const LowerTarget *target,
+                            uint32_t n_slots, uint32_t max_rows, Arena *arena, BatchLowered *out, Error *err);
+
+// The program that moves a format's blocks into tiles.
+MUST_CHECK bool batch_repack_program(Dtype dtype, Arena *arena, JitProgram *out, Error *err);

@@ -1,0 +1,78 @@
+// Lowering to stages of batches, for its own files: what the rows of the stages (batch_stage_*.c) are written
+// with.
+#pragma once
+
+#include "backend/cuda/batch_lower.h"
+#include "backend/cuda/lower_internal.h"
+
+struct BatchLowering {
+    const Plan *plan;
+    const Placement *placement;
+    const LowerTarget *target;
+    Arena *arena;
+    BatchStage *blocks;
+    uint32_t n_blocks;
+    BatchSize size;     // of the class under way
+    BatchStage *stages; // its stages so far
+    uint32_t n_stages;
+    JitProgram *programs;
+    const BatchType **program_types;
+    uint32_t n_programs;
+    uint32_t first_program; // of the class
+    BatchLowered *out;
+};
+
+// ---- rows: files of programs ----
+
+#define FILES_ROWS FILES_COMMON, "rows.cuh"
+#define FILES_FEW FILES_COMMON, "rows.cuh", "tiles.cuh", "product.cuh", "product_few.cuh"
+#define FILES_MANY FILES_COMMON, "rows.cuh", "tiles.cuh", "product.cuh", "product_many.cuh"
+
+// ERR_UNSUPPORTED: the block's first operation cannot be run.
+bool batch_refuse(Error *err, const BatchStage *s);
+
+bool batch_links_none(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err);
+bool batch_takes_all(const BatchLowering *l, const BatchStage *s, Error *err);
+uint32_t batch_shows_none(const BatchStage *s, const BatchBuffers *b, StageResult out[STAGE_RESULTS_MAX]);
+
+// ---- products ----
+
+// Room in the buffers where blocks of a stage meet.
+static inline void batch_need(const BatchLowering *l, uint64_t partial_bytes, uint32_t n_meetings) {
+    BatchLowered *out = l->out;
+    out->partial_bytes = max_u64(out->partial_bytes, partial_bytes);
+    out->n_meetings = (uint32_t)max_u64(out->n_meetings, n_meetings);
+}
+
+// The size of a stage's product.
+ProductSize batch_product_size(const BatchStage *s);
+// Its body's defines for the class, and what it needs of the buffers noted in l->out.
+void batch_define_product(StrBuf *b, const BatchLowering *l, const ProductSize *size);
+// Of a head, for the class under way: how many best logits there are a row.
+uint32_t batch_head_blocks(const BatchLowering *l, const Op *head);
+
+// NORM_INPUT, NORM_EPS, LAYER_NORM: where few rows go through a product, it takes their norm by itself.
+void batch_define_norm_input(StrBuf *b, const BatchLowering *l, const Op *norm);
+
+// What all products are given; `norm` NULL: the input is `in`.
+ProductArgs batch_product_args(const BatchStage *s, const BatchBuffers *b, const Op *norm, CUdeviceptr in);
+
+// ---- arguments ----
+
+static inline CUdeviceptr batch_address_of(const BatchBuffers *b, const Weight *w) {
+    return w ? b->weights + placement_offset(b->placement, w) : 0;
+}
+
+// Of an operation that the stage may do without: 0.
+static inline CUdeviceptr batch_weight_of(const BatchBuffers *b, const Op *op) {
+    return op ? batch_address_of(b, op->weight) : 0;
+}
+
+static inline CUdeviceptr batch_bias_of(const BatchBuffers *b, const Op *op) {
+    return op ? batch_address_of(b, op->bias) : 0;
+}
+
+// The layer's keys and values.
+static inline CUdeviceptr batch_cache_of(const BatchBuffers *b, const BatchStage *s) {
+    return b->kv + s->layer * b->kv_layer_bytes;
+}

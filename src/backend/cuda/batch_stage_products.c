@@ -1,0 +1,352 @@
+// Stages of batches behind attention: its output, the feed-forward, and the norms that have a stage of their
+// own.
+#include "backend/cuda/batch_lower_internal.h"
+
+static const float GLU_DIVIDED_BY = 16; // GLU_DIVISOR of the kernels
+
+// ---- what products have in common ----
+
+void batch_define_norm_input(StrBuf *b, const BatchLowering *l, const Op *norm) {
+    if (l->size.body != BODY_FEW) return;
+    define(b, "NORM_INPUT", 1);
+    define_norm(b, norm);
+}
+
+ProductSize batch_product_size(const BatchStage *s) {
+    ProductSize size = {.unit_bands = 1};
+    bool is_glu = s->block == &batch_block_glu;
+    for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
+        const Op *op = s->ops[i];
+        if (!op || (op->kind != OP_MATMUL && op->kind != OP_HEAD)) continue;
+        uint32_t bands = (uint32_t)div_up(op->weight->n_rows, 16);
+        size.n_cols = (uint32_t)op->weight->n_cols;
+        size.units = is_glu ? bands : size.units + bands;
+        size.weights[size.n_weights++] = op->weight;
+    }
+    if (is_glu) size.unit_bands = size.n_weights;
+    size.is_head = s->block->is_head;
+    size.has_norm_input = s->ops[0] && (s->ops[0]->kind == OP_RMS_NORM || s->ops[0]->kind == OP_LAYER_NORM);
+    return size;
+}
+
+ProductArgs batch_product_args(const BatchStage *s, const BatchBuffers *b, const Op *norm, CUdeviceptr in) {
+    (void)s;
+    return (ProductArgs){.batch = b->batch,
+                         .rows = b->rows,
+                         .slots = b->slots,
+                         .logits_rows = b->logits_rows,
+                         .x = norm ? b->x : 0,
+                         .norm = batch_weight_of(b, norm),
+                         .norm_bias = batch_bias_of(b, norm),
+                         .in = in,
+                         .partial = b->partial,
+                         .meetings = b->meetings};
+}
+
+void batch_define_product(StrBuf *b, const BatchLowering *l, const ProductSize *size) {
+    const LowerTarget *t = l->target;
+    uint32_t max_rows = l->size.max_rows;
+    if (l->size.body == BODY_FEW) {
+        product_define_few(b, t, size, max_rows);
+        batch_need(l, product_partial_bytes_few(t, size, max_rows), product_meetings_few(t, size, max_rows));
+    } else {
+        product_define_many(b, t, size, max_rows);
+        batch_need(l, product_partial_bytes_many(t, size, max_rows),
+                   product_meetings_many(t, size, max_rows));
+    }
+}
+
+// ---- OUTPUT of attention, DOWN of the feed-forward ----
+
+static bool link_output(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
+    if (s->block == &batch_block_output && (!before || before->block != &batch_block_attention)) {
+        return error_set(err, ERR_UNSUPPORTED, "layer %u has no attention between its keys and its output",
+                         s->layer);
+    }
+    return !s->is_raw || (after && after->block == &batch_block_post_norm) || batch_refuse(err, s);
+}
+
+static void define_output(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    const Op *op = s->ops[OUTPUT_MATMUL];
+    ProductSize size = batch_product_size(s);
+    define(b, "STAGE_OUTPUT", 1);
+    define(b, "N_ROWS", op->weight->n_rows);
+    define(b, "N_COLS", op->weight->n_cols);
+    define_format(b, "FORMAT_0", op->weight);
+    if (s->is_raw) define(b, "RAW", 1);
+    if (s->block == &batch_block_down) define(b, "FROM_GLU", 1);
+    batch_define_product(b, l, &size);
+}
+
+static void bind_output(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    CUdeviceptr in = s->block == &batch_block_down ? b->f : b->a;
+    out->product = batch_product_args(s, b, NULL, in);
+    out->product.weight[0] = batch_weight_of(b, s->ops[OUTPUT_MATMUL]);
+    out->product.bias[0] = batch_bias_of(b, s->ops[OUTPUT_MATMUL]);
+    out->product.out = s->is_raw ? b->t : b->x;
+}
+
+static uint32_t output_results(const BatchStage *s, const BatchBuffers *b,
+                               StageResult out[STAGE_RESULTS_MAX]) {
+    const Op *op = s->is_raw ? s->ops[OUTPUT_MATMUL] : s->ops[OUTPUT_ADD];
+    out[0] = (StageResult){op, RESULT_ROWS, s->is_raw ? b->t : b->x, op->out_width, 1};
+    return 1;
+}
+
+const BatchType batch_output = {
+    .kernel = "output",
+    .name = "attention output",
+    .files = {FILES_FEW, "output.cuh"},
+    .cost = 50,
+    .has_flops = true,
+    .define = define_output,
+    .bind = bind_output,
+    .results = output_results,
+};
+
+const BatchType batch_output_many = {
+    .kernel = "output",
+    .name = "attention output of many",
+    .files = {FILES_MANY, "output.cuh"},
+    .cost = 70,
+    .has_flops = true,
+    .define = define_output,
+    .bind = bind_output,
+    .results = output_results,
+};
+
+const BatchType batch_down = {
+    .kernel = "output",
+    .name = "down",
+    .files = {FILES_FEW, "output.cuh"},
+    .cost = 50,
+    .has_flops = true,
+    .define = define_output,
+    .bind = bind_output,
+    .results = output_results,
+};
+
+const BatchType batch_down_many = {
+    .kernel = "output",
+    .name = "down of many",
+    .files = {FILES_MANY, "output.cuh"},
+    .cost = 79,
+    .has_flops = true,
+    .define = define_output,
+    .bind = bind_output,
+    .results = output_results,
+};
+
+// clang-format off
+#define OUTPUT_PATTERNS(in)                                                     \
+    {                                                                           \
+        {2, false, {                                                            \
+            [OUTPUT_MATMUL] = {OP_MATMUL, ACT_T, {in}},                         \
+            [OUTPUT_ADD]    = {OP_ADD,    ACT_X, {ACT_X, ACT_T}}}},             \
+        {1, true, {                                                             \
+            [OUTPUT_MATMUL] = {OP_MATMUL, ACT_T, {in}}}}}
+
+const BatchBlock batch_block_output = {
+    .patterns = OUTPUT_PATTERNS(ACT_A),
+    .parts = {
+        {&batch_output, OUTPUT_MATMUL, BODY_FEW, false},
+        {&batch_output_many, OUTPUT_MATMUL, BODY_TOGETHER, false}},
+    .link = link_output,
+    .check = batch_takes_all,
+};
+
+const BatchBlock batch_block_down = {
+    .patterns = OUTPUT_PATTERNS(ACT_F),
+    .parts = {
+        {&batch_down, OUTPUT_MATMUL, BODY_FEW, false},
+        {&batch_down_many, OUTPUT_MATMUL, BODY_TOGETHER, false}},
+    .link = link_output,
+    .check = batch_takes_all,
+};
+// clang-format on
+
+// ---- GLU: gate and up, activation; where there is no gate, up and activation ----
+
+static bool check_glu(const BatchLowering *l, const BatchStage *s, Error *err) {
+    (void)l;
+    return s->ops[GLU_GATE] || s->ops[GLU_GLU]->fn != FN_SWIGLU_CLAMPED ||
+           lower_refuse_weight(err, s->ops[GLU_UP]->weight, "its activation needs a gate");
+}
+
+// The gate, or up where there is none.
+static const Op *first_of(const BatchStage *s) {
+    return s->ops[GLU_GATE] ? s->ops[GLU_GATE] : s->ops[GLU_UP];
+}
+
+static void define_glu(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    const Op *first = first_of(s), *up = s->ops[GLU_UP];
+    ProductSize size = batch_product_size(s);
+    define(b, "STAGE_GLU", 1);
+    define(b, "D_MODEL", up->weight->n_cols);
+    define(b, "D_FF", up->weight->n_rows);
+    define_activation(b, s->ops[GLU_GLU]->fn);
+    if (first == up) define(b, "UNGATED", 1);
+    if (first->bias || up->bias) define(b, "HAS_BIAS", 1);
+    define_format(b, "FORMAT_0", first->weight);
+    if (first != up) define_format(b, "FORMAT_1", up->weight);
+    batch_define_norm_input(b, l, s->ops[GLU_NORM]);
+    batch_define_product(b, l, &size);
+}
+
+static void bind_glu(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    const Op *first = first_of(s), *up = s->ops[GLU_UP];
+    out->product = batch_product_args(s, b, s->ops[GLU_NORM], b->h);
+    out->product.weight[0] = batch_weight_of(b, first);
+    out->product.bias[0] = batch_bias_of(b, first);
+    if (first != up) {
+        out->product.weight[1] = batch_weight_of(b, up);
+        out->product.bias[1] = batch_bias_of(b, up);
+    }
+    out->product.out_activations = b->f;
+}
+
+static uint32_t glu_results(const BatchStage *s, const BatchBuffers *b, StageResult out[STAGE_RESULTS_MAX]) {
+    const Op *op = s->ops[GLU_GLU];
+    out[0] = (StageResult){op, RESULT_ACTIVATIONS, b->f, op->out_width, 1 / GLU_DIVIDED_BY};
+    return 1;
+}
+
+const BatchType batch_glu = {
+    .kernel = "glu",
+    .name = "norm, gate up",
+    .files = {FILES_FEW, "activate.cuh", "glu.cuh"},
+    .cost = 70,
+    .has_flops = true,
+    .define = define_glu,
+    .bind = bind_glu,
+    .results = glu_results,
+};
+
+const BatchType batch_glu_many = {
+    .kernel = "glu",
+    .name = "gate up",
+    .files = {FILES_MANY, "activate.cuh", "glu.cuh"},
+    .cost = 93,
+    .has_flops = true,
+    .define = define_glu,
+    .bind = bind_glu,
+    .results = glu_results,
+};
+
+// clang-format off
+const BatchBlock batch_block_glu = {
+    .patterns = {
+        {4, false, {
+            [GLU_NORM] = {OP_RMS_NORM, ACT_H, {ACT_X}, .is_norm = true},
+            [GLU_GATE] = {OP_MATMUL,   ACT_G, {ACT_H}},
+            [GLU_UP]   = {OP_MATMUL,   ACT_U, {ACT_H}},
+            [GLU_GLU]  = {OP_GLU,      ACT_F, {ACT_G, ACT_U}}}},
+        {4, false, {
+            [GLU_NORM] = {OP_RMS_NORM,   ACT_H, {ACT_X}, .is_norm = true},
+            [GLU_GATE] = {OP_COUNT, .optional = true}, // never
+            [GLU_UP]   = {OP_MATMUL,     ACT_U, {ACT_H}},
+            [GLU_GLU]  = {OP_ACTIVATION, ACT_F, {ACT_U}}}}},
+    .parts = {
+        {&batch_norm, GLU_NORM, BODY_TOGETHER, true},
+        {&batch_glu, GLU_UP, BODY_FEW, false},
+        {&batch_glu_many, GLU_UP, BODY_TOGETHER, false}},
+    .link = batch_links_none,
+    .check = check_glu,
+};
+// clang-format on
+
+// ---- norms: before a product of many rows, and of a block's output ----
+
+static void define_norm_stage(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    (void)l;
+    define(b, "STAGE_NORM_ROWS", 1);
+    define(b, "D_MODEL", s->ops[0]->out_width);
+    define_norm(b, s->ops[0]);
+}
+
+static void bind_norm(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    out->norm = (NormArgs){.batch = b->batch,
+                           .logits_rows = b->logits_rows,
+                           .x = b->x,
+                           .norm = batch_weight_of(b, s->ops[0]),
+                           .bias = batch_bias_of(b, s->ops[0]),
+                           .out = b->h};
+}
+
+static uint32_t norm_results(const BatchStage *s, const BatchBuffers *b, StageResult out[STAGE_RESULTS_MAX]) {
+    out[0] = (StageResult){s->ops[0], RESULT_ACTIVATIONS, b->h, s->ops[0]->out_width, 1};
+    return 1;
+}
+
+const BatchType batch_norm = {
+    .kernel = "norm_rows",
+    .name = "norm",
+    .files = {FILES_ROWS, "norm_rows.cuh"},
+    .cost = COST_USUAL,
+    .define = define_norm_stage,
+    .bind = bind_norm,
+    .results = norm_results,
+};
+
+static void define_norm_of_logits(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    define(b, "OF_LOGITS", 1);
+    define_norm_stage(b, l, s);
+}
+
+const BatchType batch_norm_of_logits = {
+    .kernel = "norm_rows",
+    .name = "norm before the head",
+    .files = {FILES_ROWS, "norm_rows.cuh"},
+    .cost = COST_USUAL,
+    .define = define_norm_of_logits,
+    .bind = bind_norm,
+    .results = batch_shows_none, // its rows are those whose logits are wanted
+};
+
+static bool link_post_norm(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
+    (void)after;
+    bool fits = before && before->is_raw &&
+                (before->block == &batch_block_output || before->block == &batch_block_down);
+    return fits || batch_refuse(err, s);
+}
+
+static void define_post_norm(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    (void)l;
+    define(b, "STAGE_BATCH_POST_NORM", 1);
+    define(b, "D_MODEL", s->ops[POST_NORM_NORM]->out_width);
+    define_norm(b, s->ops[POST_NORM_NORM]);
+}
+
+static void bind_post_norm(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    out->batch_post_norm = (BatchPostNormArgs){
+        .batch = b->batch, .t = b->t, .norm = batch_weight_of(b, s->ops[POST_NORM_NORM]), .x = b->x};
+}
+
+static uint32_t post_norm_results(const BatchStage *s, const BatchBuffers *b,
+                                  StageResult out[STAGE_RESULTS_MAX]) {
+    const Op *op = s->ops[POST_NORM_ADD];
+    out[0] = (StageResult){op, RESULT_ROWS, b->x, op->out_width, 1};
+    return 1;
+}
+
+const BatchType batch_post_norm = {
+    .kernel = "post_norm",
+    .name = "norm of output",
+    .files = {FILES_ROWS, "post_norm.cuh"},
+    .cost = COST_USUAL,
+    .define = define_post_norm,
+    .bind = bind_post_norm,
+    .results = post_norm_results,
+};
+
+// clang-format off
+const BatchBlock batch_block_post_norm = {
+    .patterns = {
+        {2, false, {
+            [POST_NORM_NORM] = {OP_RMS_NORM, ACT_T, {ACT_T}},
+            [POST_NORM_ADD]  = {OP_ADD,      ACT_X, {ACT_X, ACT_T}}}}},
+    .parts = {{&batch_post_norm, POST_NORM_NORM, BODY_ANY, false}},
+    .link = link_post_norm,
+    .check = batch_takes_all,
+};
+// clang-format on

@@ -1,0 +1,188 @@
+// The stages of batches: rows of any sequences that go through the layers together. A plan is blocks, runs
+// of operations that belong together (BatchBlock), and a block becomes stages, one kernel each (BatchType),
+// which ones depends on the class: the capacity of the batch. The rows of both are in batch_stage_*.c.
+//
+// The classes are 1 and 8 rows ("few": a product takes the norm of its input by itself), 16, 32, 64 and 128
+// rows ("many"), and a prompt's rows. A row's values are the same bits in all of them.
+//
+// Nothing asks what kind a stage is: who needs to know something of a stage asks its row.
+#pragma once
+
+#include "backend/cuda/stages.h"
+
+typedef struct BatchBlock BatchBlock;
+typedef struct BatchType BatchType;
+typedef struct BatchStage BatchStage;
+typedef struct BatchBuffers BatchBuffers;
+typedef struct BatchLowering BatchLowering; // batch_lower_internal.h
+
+// Bits, so that a row can name several.
+enum { BODY_FEW = 1, BODY_MANY = 2, BODY_PROMPT = 4, BODY_TOGETHER = BODY_MANY | BODY_PROMPT, BODY_ANY = 7 };
+
+enum { BATCH_FEW_ROWS_MAX = 8, BATCH_ROWS_MAX = 128, BATCH_CLASSES_MAX = 7 };
+
+// What a batch's class is specialised by.
+typedef struct {
+    uint32_t max_rows;
+    uint32_t body; // BODY_FEW, BODY_MANY or BODY_PROMPT
+} BatchSize;
+
+// The rows whose token is drawn go through the stages behind the head as they need: a bit for each way.
+typedef enum {
+    TAIL_GREEDY, // all of them are greedy
+    TAIL_SAMPLED,
+    TAIL_ANY, // with biases, penalties and log-probabilities, each as its sequence asks
+    TAIL_COUNT,
+} BatchTail;
+
+enum { TAILS_NONE = 0, TAILS_GREEDY = 1 << TAIL_GREEDY | 1 << TAIL_ANY };
+enum { TAILS_SAMPLED = 1 << TAIL_SAMPLED | 1 << TAIL_ANY, TAILS_ANY = 1 << TAIL_ANY };
+
+// ---- blocks ----
+
+// Where the operations of a block are in BatchStage.ops. Those that the plan does not have are NULL.
+enum { EMBED_EMBED, EMBED_POSITION };
+enum { PRODUCTS_NORM, PRODUCTS_Q, PRODUCTS_K, PRODUCTS_V };
+enum { TURNS_NORM_Q, TURNS_NORM_K, TURNS_ROPE_Q, TURNS_ROPE_K, TURNS_KV_WRITE };
+
+// A stage that a block becomes in classes of `bodies`; left out where operation `of` is not there.
+typedef struct {
+    const BatchType *type; // NULL: the end
+    uint8_t of;
+    uint8_t bodies;
+    bool alone; // it has that operation only, as its first
+} BatchPart;
+
+struct BatchBlock {
+    StagePattern patterns[STAGE_PATTERNS_MAX];
+    BatchPart parts[STAGE_PARTS_MAX];
+    bool is_head; // what is behind it works on the rows whose logits are wanted
+    // Finds its neighbours: the blocks before and after it, NULL at the ends. Errors: ERR_UNSUPPORTED.
+    bool (*link)(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err);
+    // What no kernel takes, beyond batch_lower.c's check of every operation. Errors: ERR_UNSUPPORTED.
+    bool (*check)(const BatchLowering *l, const BatchStage *s, Error *err);
+};
+
+// ---- stages ----
+
+// A block (type NULL), or a stage that it becomes.
+struct BatchStage {
+    const BatchBlock *block;
+    const BatchType *type;
+    uint32_t layer;
+    uint32_t program;         // in BatchLowered.programs
+    uint32_t first_op, n_ops; // of the plan; none for those that draw a token
+    bool is_raw;              // OUTPUT, DOWN: leaves its product for POST_NORM
+    const Op *ops[STAGE_OPS_MAX];
+    const Op *attention;   // PRODUCTS, TURNS: the operation that takes its queries
+    const Op *values;      // TURNS: the operation that made the values
+    const Op *head;        // those that draw: the operation that left the logits
+    uint64_t weight_bytes; // that it reads, of matrices
+};
+
+// Device addresses of what the stages of one class read and write.
+struct BatchBuffers {
+    const Placement *placement;
+    CUdeviceptr weights; // the region
+    CUdeviceptr kv;      // [layers][pages] of KV_PAGE_HALVES
+    uint64_t kv_layer_bytes;
+    CUdeviceptr slots; // [slots] SlotState
+    // The table of the class: side by side, so that one copy sends it.
+    CUdeviceptr batch;       // Batch
+    CUdeviceptr logits_rows; // [max_rows]
+    CUdeviceptr rows;        // [max_rows] BatchRow
+    // [max_rows] each; activations as in layout.h.
+    CUdeviceptr x;   // [d_model]
+    CUdeviceptr h;   // activations of d_model
+    CUdeviceptr raw; // [heads + 2 kv_heads][head_dim]
+    CUdeviceptr q;   // [heads][head_dim] f16
+    CUdeviceptr a;   // activations of heads * head_dim
+    CUdeviceptr t;   // [d_model]
+    CUdeviceptr f;   // activations of d_ff
+    CUdeviceptr rope[PLACED_ROPES_MAX];
+    // Of all classes, which do not run at once.
+    CUdeviceptr partial, meetings;
+    CUdeviceptr logits; // [rows][n_vocab], of the largest class
+    CUdeviceptr best;   // [rows][head_blocks] HeadBest
+    CUdeviceptr adjusted, adjusted_best;
+    CUdeviceptr scratch;          // [rows] DrawScratch
+    CUdeviceptr logprobs_scratch; // [rows] LogprobsScratch
+};
+
+struct BatchType {
+    const char *kernel;
+    const char *name;                       // for people
+    const char *files[STAGE_FILES_MAX + 1]; // of its program, for JitProgram; NULL behind the last
+    uint32_t cost;                          // of its program, for JitProgram
+    uint32_t tails;                         // of those behind the head: TAILS_…; TAILS_NONE for all others
+    bool has_flops;                         // computes the products of its operations
+    // Whether it has something to do that no stage before it has done; NULL: always.
+    bool (*is_needed)(const BatchLowering *l, const BatchStage *s);
+    // Writes its #defines.
+    void (*define)(StrBuf *b, const BatchLowering *l, const BatchStage *s);
+    // Fills the arguments, which are zero.
+    void (*bind)(const BatchStage *s, const BatchBuffers *b, StageArgs *out);
+    // Fills `out` and returns how many results an observer can see.
+    uint32_t (*results)(const BatchStage *s, const BatchBuffers *b, StageResult out[STAGE_RESULTS_MAX]);
+};
+
+// clang-format off
+#define BATCH_BLOCKS(BLOCK) \
+    BLOCK(embed)            \
+    BLOCK(products)         \
+    BLOCK(turns)            \
+    BLOCK(attention)        \
+    BLOCK(output)           \
+    BLOCK(glu)              \
+    BLOCK(down)             \
+    BLOCK(post_norm)        \
+    BLOCK(head)
+
+// In the order in which rows go through them.
+#define BATCH_TYPES(TYPE)   \
+    TYPE(embed)             \
+    TYPE(rope)              \
+    TYPE(norm)              \
+    TYPE(qkv)               \
+    TYPE(qkv_many)          \
+    TYPE(rope_heads)        \
+    TYPE(attention)         \
+    TYPE(span_attention)    \
+    TYPE(output)            \
+    TYPE(output_many)       \
+    TYPE(post_norm)         \
+    TYPE(glu)               \
+    TYPE(glu_many)          \
+    TYPE(down)              \
+    TYPE(down_many)         \
+    TYPE(norm_of_logits)    \
+    TYPE(head)              \
+    TYPE(head_many)         \
+    TYPE(adjust)            \
+    TYPE(greedy)            \
+    TYPE(rank)              \
+    TYPE(sample)            \
+    TYPE(logprobs)
+// clang-format on
+
+#define BATCH_DECLARE(row) extern const BatchBlock batch_block_##row;
+BATCH_BLOCKS(BATCH_DECLARE)
+#undef BATCH_DECLARE
+#define BATCH_DECLARE(row) extern const BatchType batch_##row;
+BATCH_TYPES(BATCH_DECLARE)
+#undef BATCH_DECLARE
+
+#define BATCH_ONE(row) +1
+enum { BATCH_TYPES_COUNT = 0 BATCH_TYPES(BATCH_ONE) };
+#undef BATCH_ONE
+
+// All of them, in their order; NULL past the end.
+const BatchBlock *batch_block_at(uint32_t index);
+const BatchType *batch_type_at(uint32_t index);
+
+// The arguments of a stage.
+void batch_bind(const BatchStage *s, const BatchBuffers *b, StageArgs *out);
+
+static inline bool batch_draws(const BatchType *type) {
+    return type->tails != TAILS_NONE;
+}

@@ -1,0 +1,93 @@
+// Batches on a GPU: rows of any sequences that go through the layers together (batch_stages.h), instead of
+// one by one through the stages of decoding.
+//
+// Each class of batches has a table on the device (Batch, the rows whose logits are wanted, the rows),
+// buffers and graphs of its own. The stage that draws makes each row its sequence's next one, so where a
+// step's rows are the same sequences as the class had before, one position further, nothing is sent. A step
+// of n rows goes into the smallest class that holds them; where that one is not compiled yet, through a
+// smaller one several times, to the same bits.
+//
+// A prompt's rows go through the layers by stages of their own class, and those that want logits then through
+// the head of the smallest one.
+#pragma once
+
+#include "backend/cuda/batch_lower.h"
+#include "backend/cuda/cuda_internal.h"
+
+// What one class has.
+typedef struct {
+    BatchBuffers buffers;
+    CUgraphExec graphs[TAIL_COUNT]; // layers, head and draws; of prompts the first one: layers alone
+    PlacedRow placed[BATCH_ROWS_MAX];
+    uint32_t n_placed; // what the table holds now; 0: nothing that is known
+    bool is_ready;
+} CudaClass;
+
+struct CudaBatches {
+    BatchLowered lowered;
+    Kernel *kernels; // [lowered.n_programs]
+    CudaClass classes[BATCH_CLASSES_MAX];
+    BatchBuffers prompt_head; // the smallest class's head and draws, on a prompt's rows
+    CUdeviceptr slots;        // [slots] SlotState
+    // Compiles the classes of more rows; NULL when that has ended.
+    Jit *later;
+    uint32_t n_classes_tried; // with the first ones, and in order: the next one is under way
+    uint32_t n_loaded;        // kernels, in the order of the programs
+    uint32_t n_graphs;        // of the class under way
+    uint32_t watched;         // the class that an observer of rows sees
+};
+
+// ---- loading (cuda_batch_load.c), called by cuda_load.c in this order ----
+
+// Places the weights in tiles, and lowers. Errors: ERR_UNSUPPORTED where an operation has no stage.
+MUST_CHECK bool cuda_batch_lower(CudaBackend *b, const LowerTarget *target, Error *err);
+// Starts compiling in the background: programs of the larger classes.
+MUST_CHECK bool cuda_batch_start_later(CudaBackend *b, Error *err);
+// Bytes that a step sends at most, without its sequences' pages.
+uint64_t cuda_batch_step_bytes(const CudaBackend *b);
+// Takes the buffers out of the working memory.
+void cuda_batch_lay_out(CudaBackend *b, DeviceLayout *l);
+// The classes without which nothing runs; those programs are compiled (or being compiled) by `jit`, from
+// `first` on.
+MUST_CHECK bool cuda_batch_load_first(CudaBackend *b, Jit *jit, uint32_t first, Error *err);
+// Lets the compiler in the background begin.
+void cuda_batch_loaded(CudaBackend *b);
+void cuda_batch_unload(CudaBackend *b);
+
+// Loads what has been compiled since: a kernel or a graph, so that a step is hardly longer for it.
+void cuda_batch_look_for_more(CudaBackend *b);
+
+// ---- steps (cuda_batch_step.c) ----
+
+// A slot's state for a text that begins there.
+MUST_CHECK bool cuda_batch_begin(CudaBackend *b, Cell *cell, uint32_t slot, const SamplerParams *params,
+                                 Error *err);
+// Sends and launches a step; the pages of its sequences are there. Notes in the flight what it draws.
+MUST_CHECK bool cuda_batch_step(CudaBackend *b, Cell *cell, const Step *step, Flight *flight, Error *err);
+
+// The smallest class that holds n rows, or else the largest one that is compiled.
+uint32_t cuda_batch_class_for(const CudaBatches *t, uint32_t n);
+
+// ---- its pieces, for those who look at each stage, and for the graphs ----
+
+// The launches of a class: layers, and for a tail below TAIL_COUNT the head and draws. `args`, `launches` and
+// `stages` hold n_stages of the class each. Returns how many there are.
+uint32_t cuda_batch_launches(CudaBackend *b, uint32_t class_index, uint32_t tail, StageArgs *args,
+                             Launch *launches, const BatchStage **stages);
+
+// Sends n_rows rows of q from its first-th on as the class's table; the last n_logits of them are wanted.
+MUST_CHECK bool cuda_batch_send_rows(CudaBackend *b, Cell *cell, uint32_t class_index, const StepSequence *q,
+                                     uint32_t first, uint32_t n_rows, uint32_t n_logits, Error *err);
+// The head, and what q draws by, for those rows of a prompt that want logits.
+MUST_CHECK bool cuda_batch_run_heads(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight,
+                                     Error *err);
+// What q draws by, for the class's one row whose logits are there.
+MUST_CHECK bool cuda_batch_draw(CudaBackend *b, uint32_t class_index, const StepSequence *q, Error *err);
+// The logits of the i-th row that wanted them, to the host.
+MUST_CHECK bool cuda_batch_fetch_logits(CudaBackend *b, uint32_t row, Flight *flight, Error *err);
+// Notes that q draws a token in this step.
+void cuda_batch_note_draw(CudaBackend *b, const StepSequence *q, Flight *flight);
+
+// Runs one row stage by stage for the observer, without drawing a token.
+MUST_CHECK bool cuda_batch_show_row(CudaBackend *b, uint32_t slot, int32_t token, uint32_t position,
+                                    Error *err);

@@ -1,0 +1,229 @@
+// Batches: what lies where in the GPU's memory, kernels and graphs.
+#include "backend/cuda/cuda_batch.h"
+
+#include "../kernels_src/layout.h"
+#include "backend/cuda/cuda_batch_table.h"
+#include "os/os.h"
+
+static_assert(sizeof(Batch) == 16 && sizeof(BatchRow) == 24, "as the kernels have them");
+
+// ---- lowering ----
+
+bool cuda_batch_lower(CudaBackend *b, const LowerTarget *target, Error *err) {
+    CudaBatches *t = arena_new(b->arena, CudaBatches, 1);
+    if (!t) return error_set(err, ERR_NO_MEMORY, "the CUDA backend does not fit its memory");
+    bool ok = placement_make(b->plan, PLACED_IN_TILES, b->arena, &b->placement, err) &&
+              batch_lower(b->plan, &b->placement, target, b->options.n_slots, b->options.max_rows, b->arena,
+                          &t->lowered, err);
+    if (!ok) return false;
+    t->kernels = arena_new(b->arena, Kernel, t->lowered.n_programs);
+    t->n_classes_tried = BATCH_CLASSES_FIRST;
+    t->n_loaded = t->lowered.n_first_programs;
+    b->batches = t;
+    return t->kernels || error_set(err, ERR_NO_MEMORY, "the list of kernels does not fit its memory");
+}
+
+// Few, so that what the machine does besides has the rest.
+static uint32_t later_threads(void) {
+    return (uint32_t)max_u64(min_u64(os_cpu_count() / 4, 4), 1);
+}
+
+bool cuda_batch_start_later(CudaBackend *b, Error *err) {
+    CudaBatches *t = b->batches;
+    const BatchLowered *l = &t->lowered;
+    JitOptions options = {.sm = b->device.sm,
+                          .cache = b->options.jit_cache,
+                          .compiler = b->options.jit_compiler,
+                          .threads = later_threads(),
+                          .in_background = true};
+    uint32_t n = l->n_programs - l->n_first_programs;
+    return n == 0 || jit_start(&options, l->programs + l->n_first_programs, n, b->arena, &t->later, err);
+}
+
+// ---- memory ----
+
+// A table for each prompt, and for each group of rows that decode, which is at least one of the second
+// class; then the numbers of rows whose logits are wanted one by one.
+uint64_t cuda_batch_step_bytes(const CudaBackend *b) {
+    const BackendOptions *o = &b->options;
+    uint64_t head_bytes = sizeof(Batch) + 2 * 16, n_groups = o->n_slots / BATCH_FEW_ROWS_MAX + 1;
+    uint64_t logits_bytes = b->batches->lowered.rows_max * sizeof(uint32_t);
+    return (o->max_rows + o->n_slots) * (uint64_t)sizeof(BatchRow) + o->n_slots * (head_bytes + 16) +
+           n_groups * (head_bytes + logits_bytes) + o->max_rows * (uint64_t)sizeof(uint32_t);
+}
+
+// Values a row of what operations write to an activation, at most; 0 where none does.
+static uint64_t widest(const Plan *plan, Act act) {
+    uint64_t width = 0;
+    for (uint32_t i = 0; i < plan->n_ops; i++) {
+        if (plan->ops[i].out == act) width = max_u64(width, plan->ops[i].out_width);
+    }
+    return width;
+}
+
+static CUdeviceptr take_activations(DeviceLayout *l, uint64_t rows, uint64_t cols) {
+    return device_layout_take(l, rows * align_up(cols, PREFILL_COLS) * sizeof(uint16_t));
+}
+
+// What classes share, since they do not run at once.
+static void lay_out_shared(CudaBackend *b, DeviceLayout *l, BatchBuffers *s) {
+    const BatchLowered *lowered = &b->batches->lowered;
+    uint64_t rows = lowered->rows_max, n_vocab = b->plan->n_vocab;
+    s->slots = device_layout_take(l, b->options.n_slots * sizeof(SlotState));
+    s->partial = device_layout_take(l, lowered->partial_bytes);
+    s->meetings = device_layout_take(l, lowered->n_meetings * sizeof(uint32_t));
+    s->logits = device_layout_take(l, rows * n_vocab * sizeof(float));
+    s->best = device_layout_take(l, rows * lowered->head_blocks_max * sizeof(HeadBest));
+    s->adjusted = device_layout_take(l, rows * n_vocab * sizeof(float));
+    s->adjusted_best = device_layout_take(l, rows * lowered->head_blocks_max * sizeof(HeadBest));
+    s->scratch = device_layout_take(l, rows * sizeof(DrawScratch));
+    s->logprobs_scratch = device_layout_take(l, rows * sizeof(LogprobsScratch));
+}
+
+// A class's own. Activations are laid out by the number of its rows, and the columns past the last one stay
+// zero, so classes cannot share them.
+static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, BatchBuffers *s) {
+    const Plan *plan = b->plan;
+    uint64_t rows = c->size.max_rows, q_values = widest(plan, ACT_Q), kv_values = widest(plan, ACT_K);
+    CUdeviceptr table = device_layout_take(l, batch_table_bytes(c, c->size.max_rows));
+    s->batch = table;
+    s->logits_rows = table + sizeof(Batch);
+    s->rows = table + batch_rows_at(c);
+    s->x = device_layout_take(l, rows * plan->d_model * sizeof(float));
+    s->h = take_activations(l, rows, plan->d_model);
+    s->raw = device_layout_take(l, rows * (q_values + 2 * kv_values) * sizeof(float));
+    s->q = device_layout_take(l, rows * q_values * sizeof(uint16_t));
+    s->a = take_activations(l, rows, q_values);
+    s->f = take_activations(l, rows, widest(plan, ACT_F));
+    if (b->batches->lowered.has_post_norm) s->t = device_layout_take(l, rows * plan->d_model * sizeof(float));
+    for (uint32_t i = 0; i < b->placement.n_ropes; i++)
+        s->rope[i] = device_layout_take(l, rows * b->placement.ropes[i]->dims * sizeof(float));
+}
+
+void cuda_batch_lay_out(CudaBackend *b, DeviceLayout *l) {
+    CudaBatches *t = b->batches;
+    BatchBuffers shared = {.placement = &b->placement,
+                           .weights = b->buffers.weights,
+                           .kv = b->buffers.kv,
+                           .kv_layer_bytes = b->buffers.kv_layer_bytes};
+    lay_out_shared(b, l, &shared);
+    for (uint32_t i = 0; i < t->lowered.n_classes; i++) {
+        t->classes[i].buffers = shared;
+        lay_out_class(b, l, &t->lowered.classes[i], &t->classes[i].buffers);
+    }
+    const BatchBuffers *prompt = &t->classes[BATCH_CLASS_PROMPT].buffers;
+    t->prompt_head = t->classes[BATCH_CLASS_ONE].buffers;
+    t->prompt_head.batch = prompt->batch;
+    t->prompt_head.logits_rows = prompt->logits_rows;
+    t->prompt_head.rows = prompt->rows;
+    t->prompt_head.x = prompt->x;
+}
+
+// ---- kernels and graphs ----
+
+static bool load_kernel(CudaBackend *b, uint32_t program, const JitImage *image, CUstream stream,
+                        Error *err) {
+    CudaBatches *t = b->batches;
+    const char *name = t->lowered.programs[program].name;
+    return kernel_load(&b->cuda, &b->device, name, image, stream, &t->kernels[program], err);
+}
+
+static bool make_graph(CudaBackend *b, uint32_t class_index, uint32_t tail, Error *err) {
+    CudaBatches *t = b->batches;
+    Arena scratch = *b->arena;
+    uint32_t n = t->lowered.classes[class_index].n_stages;
+    StageArgs *args = arena_new(&scratch, StageArgs, n);
+    Launch *launches = arena_new(&scratch, Launch, n);
+    const BatchStage **stages = arena_new(&scratch, const BatchStage *, n);
+    if (!args || !launches || !stages)
+        return error_set(err, ERR_NO_MEMORY, "the graphs do not fit their memory");
+    n = cuda_batch_launches(b, class_index, tail, args, launches, stages);
+    CUgraphExec *graph = &t->classes[class_index].graphs[tail];
+    return graph_make(&b->cuda, launches, n, b->overlap, b->stream, graph, err);
+}
+
+bool cuda_batch_load_first(CudaBackend *b, Jit *jit, uint32_t first, Error *err) {
+    CudaBatches *t = b->batches;
+    for (uint32_t i = 0; i < t->lowered.n_first_programs; i++) {
+        JitImage image;
+        if (!jit_wait(jit, first + i, &image, err) || !load_kernel(b, i, &image, b->stream, err))
+            return false;
+    }
+    for (uint32_t i = 0; i < BATCH_CLASSES_FIRST; i++) {
+        uint32_t n_tails = i == BATCH_CLASS_PROMPT ? 1 : TAIL_COUNT;
+        for (uint32_t tail = 0; tail < n_tails; tail++) {
+            if (!make_graph(b, i, tail, err)) return false;
+        }
+        t->classes[i].is_ready = true;
+    }
+    return true;
+}
+
+void cuda_batch_loaded(CudaBackend *b) {
+    if (b->batches->later) jit_go(b->batches->later);
+}
+
+// The class under way is there, or will not be.
+static void end_class(CudaBatches *t, bool is_ready) {
+    const BatchClass *c = &t->lowered.classes[t->n_classes_tried];
+    t->classes[t->n_classes_tried].is_ready = is_ready;
+    t->n_loaded = c->first_program + c->n_programs;
+    t->n_graphs = 0;
+    if (++t->n_classes_tried < t->lowered.n_classes) return;
+    jit_end(t->later);
+    t->later = NULL;
+}
+
+// One of its kernels, then one of its graphs. *done is left false where there is nothing to do yet.
+static bool load_more(CudaBackend *b, bool *done, Error *err) {
+    CudaBatches *t = b->batches;
+    const BatchClass *c = &t->lowered.classes[t->n_classes_tried];
+    if (t->n_loaded < c->first_program + c->n_programs) {
+        JitImage image;
+        uint32_t program = t->n_loaded - t->lowered.n_first_programs;
+        if (!jit_is_done(t->later, program)) return true;
+        *done = true;
+        if (!jit_wait(t->later, program, &image, err)) return false;
+        return load_kernel(b, t->n_loaded++, &image, b->fetch_stream, err);
+    }
+    *done = true;
+    return make_graph(b, t->n_classes_tried, t->n_graphs++, err);
+}
+
+void cuda_batch_look_for_more(CudaBackend *b) {
+    CudaBatches *t = b->batches;
+    Error err = {0};
+    bool done = false;
+    if (!t->later) return;
+    if (!load_more(b, &done, &err)) {
+        if (b->options.warn) b->options.warn(b->options.warn_context, err.message);
+        end_class(t, false);
+    } else if (done && t->n_graphs == TAIL_COUNT) {
+        end_class(t, true);
+    }
+}
+
+void cuda_backend_wait_for_classes(Backend *backend) {
+    CudaBackend *b = cuda_self(backend);
+    CudaBatches *t = b->batches;
+    while (t && t->later) {
+        const BatchClass *c = &t->lowered.classes[t->n_classes_tried];
+        JitImage image;
+        Error ignored; // which the look finds again
+        bool waits = t->n_loaded < c->first_program + c->n_programs;
+        if (waits) (void)!jit_wait(t->later, t->n_loaded - t->lowered.n_first_programs, &image, &ignored);
+        cuda_batch_look_for_more(b);
+    }
+}
+
+void cuda_batch_unload(CudaBackend *b) {
+    CudaBatches *t = b->batches;
+    for (uint32_t i = 0; i < BATCH_CLASSES_MAX; i++) {
+        for (uint32_t tail = 0; tail < TAIL_COUNT; tail++) {
+            CUgraphExec graph = t->classes[i].graphs[tail];
+            if (graph) b->cuda.graph_exec_destroy(graph);
+        }
+    }
+    for (uint32_t i = 0; i < t->lowered.n_programs; i++)
+        kernel_unload(&b->cuda, &t->kernels[i]);
+}

@@ -1,0 +1,325 @@
+// How long stages take: all of a kind one after the other as a graph, right after a whole step.
+#include "backend/cuda/cuda_backend.h"
+
+#include "backend/cuda/cuda_batch.h"
+#include "backend/cuda/cuda_step.h"
+
+#include <stdlib.h>
+
+// A stage of a step, and what is said of it.
+typedef struct {
+    const void *type; // stages of one have the same
+    const char *name;
+    Launch launch;
+    uint64_t bytes;
+    double flops;
+} Timed;
+
+// Of one step.
+typedef struct {
+    Timed *stages;
+    StageArgs *args;
+    Launch *launches; // room for as many
+    uint32_t n;
+} TimedStep;
+
+static bool step_make(Arena *scratch, uint32_t n, TimedStep *out, Error *err) {
+    *out = (TimedStep){.stages = arena_new(scratch, Timed, n),
+                       .args = arena_new(scratch, StageArgs, n),
+                       .launches = arena_new(scratch, Launch, n)};
+    return (out->stages && out->args && out->launches) ||
+           error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
+}
+
+// ---- what a stage reads and computes ----
+
+// Bytes of the cache that a row at a position reads.
+static uint64_t cache_bytes(const Op *const *ops, uint32_t position) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
+        const Op *op = ops[i];
+        if (!op || op->kind != OP_ATTENTION) continue;
+        uint32_t window = op->attention.window;
+        uint64_t seen = window && position + 1 > window ? window : position + 1;
+        bytes += seen * op->attention.n_kv_heads * (op->attention.key_dim + op->attention.value_dim) *
+                 sizeof(uint16_t);
+    }
+    return bytes;
+}
+
+// Operations of the products and scores of n_rows rows from position 0 on.
+static double flops_of(const Op *const *ops, uint32_t n_rows) {
+    double flops = 0;
+    for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
+        const Op *op = ops[i];
+        if (op && op->kind == OP_MATMUL)
+            flops += 2.0 * (double)(op->weight->n_rows * op->weight->n_cols) * n_rows;
+        if (op && op->kind == OP_EXPERT_MATMUL)
+            flops += 2.0 * (double)(op->weight->n_rows * op->weight->n_cols) * n_rows * op->n_used;
+        if (op &&
+            op->kind == OP_ATTENTION) // of rows that see half of the others, on average; without windows
+            flops += 2.0 * n_rows * n_rows * op->out_width;
+    }
+    return flops;
+}
+
+// ---- the steps that are measured ----
+
+// Draws are left out: they would advance the sequence.
+static bool row_of_decoding(CudaBackend *b, uint32_t position, Arena *scratch, TimedStep *out, Error *err) {
+    uint32_t n = b->lowered.n_stages;
+    const Stage **stages = arena_new(scratch, const Stage *, n);
+    if (!stages || !step_make(scratch, n, out, err))
+        return error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
+    n = cuda_row_launches(b, END_GREEDY, out->args, out->launches, stages);
+    for (uint32_t i = 0; i < n; i++) {
+        const Stage *s = stages[i];
+        if (stage_draws(s->type)) continue;
+        out->stages[out->n++] = (Timed){.type = s->type,
+                                        .name = s->type->name,
+                                        .launch = out->launches[i],
+                                        .bytes = s->weight_bytes + cache_bytes(s->ops, position)};
+    }
+    return true;
+}
+
+static bool rows_of_prompt(CudaBackend *b, uint32_t n_rows, Arena *scratch, TimedStep *out, Error *err) {
+    uint32_t n = b->lowered.n_prefill_stages;
+    if (!step_make(scratch, n, out, err)) return false;
+    for (uint32_t i = 0; i < n; i++) {
+        const Stage *s = &b->lowered.prefill_stages[i];
+        out->stages[out->n++] = (Timed){.type = s->type,
+                                        .name = s->type->name,
+                                        .launch = cuda_span_launch(b, i, &out->args[i]),
+                                        .bytes = s->weight_bytes,
+                                        .flops = s->type->has_flops ? flops_of(s->ops, n_rows) : 0};
+    }
+    return true;
+}
+
+static bool rows_of_class(CudaBackend *b, uint32_t class_index, uint32_t n_rows, uint32_t position,
+                          Arena *scratch, TimedStep *out, Error *err) {
+    uint32_t n = b->batches->lowered.classes[class_index].n_stages;
+    bool is_prompt = class_index == BATCH_CLASS_PROMPT;
+    const BatchStage **stages = arena_new(scratch, const BatchStage *, n);
+    if (!stages || !step_make(scratch, n, out, err))
+        return error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
+    n = cuda_batch_launches(b, class_index, TAIL_GREEDY, out->args, out->launches, stages);
+    for (uint32_t i = 0; i < n; i++) {
+        const BatchStage *s = stages[i];
+        if (batch_draws(s->type)) continue;
+        Timed *t = &out->stages[out->n++];
+        *t = (Timed){.type = s->type, .name = s->type->name, .launch = out->launches[i]};
+        t->bytes = s->weight_bytes + (is_prompt ? 0 : n_rows * cache_bytes(s->ops, position));
+        t->flops = is_prompt && s->type->has_flops ? flops_of(s->ops, n_rows) : 0;
+    }
+    return true;
+}
+
+// ---- the clock ----
+
+typedef struct {
+    CudaBackend *b;
+    CUevent begin, end;
+    float *runs; // [n_runs]
+    uint32_t n_runs;
+} Stopwatch;
+
+static int compare_floats(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+// Median time of a graph in microseconds, each run right after another one.
+static bool time_graph(Stopwatch *w, CUgraphExec before, CUgraphExec graph, double *out, Error *err) {
+    const Cuda *cuda = &w->b->cuda;
+    CUstream stream = w->b->stream;
+    CUresult r = CUDA_SUCCESS;
+    for (uint32_t i = 0; i < w->n_runs && r == CUDA_SUCCESS; i++) {
+        r = cuda->graph_launch(before, stream);
+        if (r == CUDA_SUCCESS) r = cuda->event_record(w->begin, stream);
+        if (r == CUDA_SUCCESS) r = cuda->graph_launch(graph, stream);
+        if (r == CUDA_SUCCESS) r = cuda->event_record(w->end, stream);
+        if (r == CUDA_SUCCESS) r = cuda->event_synchronize(w->end);
+        if (r == CUDA_SUCCESS) r = cuda->event_elapsed(&w->runs[i], w->begin, w->end);
+    }
+    qsort(w->runs, w->n_runs, sizeof *w->runs, compare_floats);
+    *out = (double)w->runs[w->n_runs / 2] * 1e3;
+    return cuda_ok(cuda, r, "measuring stages", err);
+}
+
+// Mean time of greedy steps that follow each other without a pause, in microseconds.
+static bool time_steps(Stopwatch *w, CUgraphExec step, double *out, Error *err) {
+    const Cuda *cuda = &w->b->cuda;
+    CUstream stream = w->b->stream;
+    float ms = 0;
+    CUresult r = cuda->event_record(w->begin, stream);
+    for (uint32_t i = 0; i < w->n_runs && r == CUDA_SUCCESS; i++)
+        r = cuda->graph_launch(step, stream);
+    if (r == CUDA_SUCCESS) r = cuda->event_record(w->end, stream);
+    if (r == CUDA_SUCCESS) r = cuda->event_synchronize(w->end);
+    if (r == CUDA_SUCCESS) r = cuda->event_elapsed(&ms, w->begin, w->end);
+    *out = (double)ms * 1e3 / w->n_runs;
+    return cuda_ok(cuda, r, "measuring steps", err);
+}
+
+static bool time_type(Stopwatch *w, CUgraphExec whole, TimedStep *step, const Timed *like, StageTime *out,
+                      Error *err) {
+    CudaBackend *b = w->b;
+    *out = (StageTime){.name = like->name};
+    for (uint32_t i = 0; i < step->n; i++) {
+        const Timed *t = &step->stages[i];
+        if (t->type != like->type) continue;
+        step->launches[out->count++] = t->launch;
+        out->bytes += t->bytes;
+        out->flops += t->flops;
+    }
+    out->bytes /= out->count;
+    out->flops /= out->count;
+    CUgraphExec graph;
+    if (!graph_make(&b->cuda, step->launches, out->count, b->overlap, b->stream, &graph, err)) return false;
+    bool ok = time_graph(w, whole, graph, &out->microseconds, err);
+    b->cuda.graph_exec_destroy(graph);
+    out->microseconds /= out->count;
+    return ok;
+}
+
+// Of each kind of stage; `whole_us`, unless it is NULL, is the time of all of them.
+static bool time_types(Stopwatch *w, TimedStep *step, StageTime *out, uint32_t *n_out, double *whole_us,
+                       Error *err) {
+    CudaBackend *b = w->b;
+    CUgraphExec whole;
+    for (uint32_t i = 0; i < step->n; i++)
+        step->launches[i] = step->stages[i].launch;
+    if (!graph_make(&b->cuda, step->launches, step->n, b->overlap, b->stream, &whole, err)) return false;
+    bool ok = !whole_us || time_graph(w, whole, whole, whole_us, err);
+    *n_out = 0;
+    for (uint32_t i = 0; ok && i < step->n; i++) {
+        bool is_first = true;
+        for (uint32_t k = 0; k < i; k++)
+            is_first = is_first && step->stages[k].type != step->stages[i].type;
+        if (is_first) ok = time_type(w, whole, step, &step->stages[i], &out[(*n_out)++], err);
+    }
+    b->cuda.graph_exec_destroy(whole);
+    return ok;
+}
+
+// ---- rows to measure with ----
+
+// Room for n_rows rows of a slot from a position on, in pages of its own.
+static bool slot_pages(CudaBackend *b, uint32_t slot, uint32_t n_slots, uint32_t end, Arena *scratch,
+                       uint32_t **out, Error *err) {
+    uint32_t n_pages = (end - 1) / KV_PAGE_TOKENS + 1;
+    if ((uint64_t)n_pages * n_slots > b->n_pages)
+        return error_set(err, ERR_VRAM_OOM, "the cache holds %u pages; %llu are needed", b->n_pages,
+                         (unsigned long long)n_pages * n_slots);
+    *out = arena_new(scratch, uint32_t, n_pages);
+    for (uint32_t i = 0; *out && i < n_pages; i++)
+        (*out)[i] = i * n_slots + slot;
+    return *out || error_set(err, ERR_NO_MEMORY, "a sequence's pages do not fit their memory");
+}
+
+static bool run_one(CudaBackend *b, const Step *step, Error *err) {
+    StepResult result;
+    return b->api.step(&b->api, step, err) && b->api.read(&b->api, &result, err);
+}
+
+// Rows of slot 0 from a position on; `end`: of the positions that will be written.
+static bool place_slot(CudaBackend *b, uint32_t position, uint32_t n_rows, uint32_t end, Arena scratch,
+                       Error *err) {
+    uint32_t *pages;
+    int32_t *tokens = arena_new(&scratch, int32_t, n_rows);
+    if (!tokens) return error_set(err, ERR_NO_MEMORY, "%u rows are too many", n_rows);
+    if (!slot_pages(b, 0, 1, end, &scratch, &pages, err)) return false;
+    StepSequence q = {.position = position, .n_rows = n_rows, .tokens = tokens, .pages = pages, .n_draws = 1};
+    SequenceStart start = {.params = SAMPLER_GREEDY, .tokens = tokens, .n_prompt = 1};
+    return b->api.begin(&b->api, 0, &start, err) &&
+           run_one(b, &(Step){.sequences = &q, .n_sequences = 1}, err);
+}
+
+// A row of each of n_rows slots that decodes at a position.
+static bool place_rows(CudaBackend *b, uint32_t n_rows, uint32_t position, uint32_t end, Arena scratch,
+                       Error *err) {
+    StepSequence rows[JOBS_MAX];
+    static const int32_t token = 1;
+    SequenceStart start = {.params = SAMPLER_GREEDY, .tokens = &token, .n_prompt = 1};
+    for (uint32_t i = 0; i < n_rows; i++) {
+        uint32_t *pages;
+        if (!slot_pages(b, i, n_rows, end, &scratch, &pages, err)) return false;
+        StepSequence first = {
+            .slot = i, .position = position - 1, .n_rows = 1, .tokens = &token, .pages = pages, .n_draws = 1};
+        rows[i] = (StepSequence){
+            .slot = i, .mode = STEP_DECODE, .position = position, .n_rows = 1, .pages = pages, .n_draws = 1};
+        if (!b->api.begin(&b->api, i, &start, err) ||
+            !run_one(b, &(Step){.sequences = &first, .n_sequences = 1}, err))
+            return false;
+    }
+    return run_one(b, &(Step){.sequences = rows, .n_sequences = n_rows}, err);
+}
+
+static bool stopwatch_begin(CudaBackend *b, uint32_t runs, Arena *scratch, Stopwatch *w, Error *err) {
+    *w = (Stopwatch){.b = b, .n_runs = runs, .runs = arena_new(scratch, float, runs)};
+    if (!w->runs) return error_set(err, ERR_NO_MEMORY, "%u runs are too many", runs);
+    CUresult r = b->cuda.event_create(&w->begin, CU_EVENT_DEFAULT);
+    if (r == CUDA_SUCCESS) r = b->cuda.event_create(&w->end, CU_EVENT_DEFAULT);
+    return cuda_ok(&b->cuda, r, "measuring stages", err);
+}
+
+static void stopwatch_end(Stopwatch *w) {
+    CudaBackend *b = w->b;
+    b->placed = (PlacedRow){0}; // the steps that were measured have moved it
+    for (uint32_t i = 0; b->batches && i < BATCH_CLASSES_MAX; i++)
+        b->batches->classes[i].n_placed = 0;
+    if (w->begin) b->cuda.event_destroy(w->begin);
+    if (w->end) b->cuda.event_destroy(w->end);
+}
+
+// ---- what is asked for ----
+
+bool cuda_backend_time_stages(Backend *backend, uint32_t position, uint32_t runs,
+                              StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us, Error *err) {
+    return cuda_backend_time_rows(backend, 1, position, runs, out, n_out, step_us, err);
+}
+
+bool cuda_backend_time_rows(Backend *backend, uint32_t n_rows, uint32_t position, uint32_t runs,
+                            StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us, Error *err) {
+    CudaBackend *b = cuda_self(backend);
+    Arena scratch = *b->arena;
+    Stopwatch w;
+    TimedStep step = {0};
+    uint32_t end = position + 2 + runs;
+    if (!b->batches && n_rows > 1)
+        return error_set(err, ERR_UNSUPPORTED, "this model's rows do not go through the layers together");
+    if (n_rows > b->options.n_slots)
+        return error_set(err, ERR_UNSUPPORTED, "%u rows; there are %u slots", n_rows, b->options.n_slots);
+    cuda_backend_wait_for_classes(backend);
+    bool ok = stopwatch_begin(b, runs, &scratch, &w, err);
+    if (ok && b->batches) {
+        uint32_t c = cuda_batch_class_for(b->batches, n_rows);
+        CUgraphExec whole = b->batches->classes[c].graphs[TAIL_GREEDY];
+        ok = place_rows(b, n_rows, (uint32_t)max_u64(position, 1), end, scratch, err) &&
+             rows_of_class(b, c, n_rows, position, &scratch, &step, err) &&
+             time_types(&w, &step, out, n_out, NULL, err) && time_steps(&w, whole, step_us, err);
+    } else if (ok) {
+        ok = place_slot(b, position, 1, end, scratch, err) &&
+             row_of_decoding(b, position, &scratch, &step, err) &&
+             time_types(&w, &step, out, n_out, NULL, err) &&
+             time_steps(&w, b->rows[END_GREEDY], step_us, err);
+    }
+    stopwatch_end(&w);
+    return ok;
+}
+
+bool cuda_backend_time_prefill(Backend *backend, uint32_t n_rows, uint32_t runs,
+                               StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us, Error *err) {
+    CudaBackend *b = cuda_self(backend);
+    Arena scratch = *b->arena;
+    Stopwatch w;
+    TimedStep step = {0};
+    bool ok = stopwatch_begin(b, runs, &scratch, &w, err) && place_slot(b, 0, n_rows, n_rows, scratch, err) &&
+              (b->batches ? rows_of_class(b, BATCH_CLASS_PROMPT, n_rows, 0, &scratch, &step, err)
+                          : rows_of_prompt(b, n_rows, &scratch, &step, err)) &&
+              time_types(&w, &step, out, n_out, step_us, err);
+    stopwatch_end(&w);
+    return ok;
+}
