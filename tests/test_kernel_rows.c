@@ -214,3 +214,53 @@ TEST(kernel_rows_rope_table_is_of_each_rows_position) {
         }
     }
 }
+
+// Tokens of the batch, drawn ones, and one that the draw could not tell.
+TEST(kernel_rows_embeds_each_rows_token) {
+    static const struct {
+        const char *name;
+        uint32_t n_rows;
+    } rows[] = {{"batch_embed", 1}, {"batch_embed", 9}, {"batch_embed_learned", 200}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s, %u rows", rows[i].name, rows[i].n_rows);
+        const EmulatedStage *s = kernel_stage(rows[i].name, 90);
+        uint32_t d = s->d_model, n_rows = rows[i].n_rows, positions = 5;
+        TestRandom random = {51 + i};
+        TestMatrix m = test_matrix(&random, (Dtype)s->embed_format, s->n_vocab, d);
+        uint8_t *tiles = test_matrix_tiles(&m, 0);
+        float *learned = test_random_vector(&random, (size_t)positions * d, 0, 1),
+              *x = kernel_memory((size_t)s->max_rows * d * sizeof *x);
+        Batch *batch = kernel_memory(sizeof *batch);
+        BatchRow *row = kernel_memory(s->max_rows * sizeof *row);
+        SlotState *slots = kernel_memory(3 * sizeof *slots);
+        int *drawn = kernel_memory(3 * TOKEN_RING * sizeof *drawn);
+        *batch = (Batch){.n_rows = n_rows};
+        for (uint32_t k = 0; k < 3 * TOKEN_RING; k++)
+            drawn[k] = (int)k * 3 - 7; // slot 0: -7, -4, -1, 2
+        for (uint32_t k = 0; k < 3; k++)
+            slots[k] = (SlotState){.step = 5 - k, .drawn = DEVICE_ADDRESS(drawn + k * TOKEN_RING)};
+        for (uint32_t r = 0; r < s->max_rows; r++)
+            row[r] = (BatchRow){.token = r % 4 == 1 ? ROW_TOKEN_DRAWN : (int)(r * 11 % s->n_vocab),
+                                .position = r * 3 % positions,
+                                .slot = r / 4 % 3};
+        EmbedArgs args = {.batch = DEVICE_ADDRESS(batch),
+                          .rows = DEVICE_ADDRESS(row),
+                          .slots = DEVICE_ADDRESS(slots),
+                          .embed = DEVICE_ADDRESS(tiles),
+                          .learned = DEVICE_ADDRESS(learned),
+                          .x = DEVICE_ADDRESS(x)};
+        kernel_run(s, &args, sizeof args);
+        for (size_t k = 0; k < (size_t)s->max_rows * d; k++) {
+            uint32_t r = (uint32_t)(k / d), col = (uint32_t)(k % d);
+            int token = row[r].token;
+            if (token < 0)
+                token = drawn[row[r].slot * TOKEN_RING + (slots[row[r].slot].step - 1) % TOKEN_RING];
+            float v = m.values[(size_t)(token < 0 ? 0 : token) * d + col] * s->embed_scale;
+            if (s->learned) v += learned[row[r].position * d + col];
+            if (r >= n_rows) v = 0;
+            if (v == x[k]) continue;
+            CHECK_NEAR(v, x[k], 0);
+            break;
+        }
+    }
+}

@@ -41,6 +41,13 @@ void run(const void *args) {
     post_norm(*(const BatchPostNormArgs *)args);
 }
 const StageInfo info = post_norm_info;
+#elif defined(STAGE_EMBED)
+#include "../kernels_src/tiles.cuh"
+#include "../kernels_src/embed.cuh"
+void run(const void *args) {
+    embed(*(const EmbedArgs *)args);
+}
+const StageInfo info = embed_info;
 #elif defined(STAGE_ROPE)
 #include "../kernels_src/rope.cuh"
 void run(const void *args) {
