@@ -31,6 +31,7 @@ enum : u32 {
     ATTEND_THREADS = ATTEND_WARPS * WARP,
     KV_HEAD_SHARERS = N_HEADS / N_KV_HEADS,
     LISTS = layout_attention_lists(N_HEADS, N_KV_HEADS), // of a row
+    LIST_PARTS = LISTS / N_KV_HEADS,                     // of a KV head
     LIST_HEADS = layout_attention_heads(N_HEADS, N_KV_HEADS),
     SHARED_LISTS = layout_attention_shared_lists(N_HEADS, N_KV_HEADS, MAX_ROWS, BLOCKS),
     TRIPLE_FLOATS = layout_attention_triple_floats(N_HEADS, N_KV_HEADS, HEAD_DIM),
@@ -64,11 +65,11 @@ DEVICE u32 first_split(const RowKeys &row) {
 DEVICE u32 end_split(const RowKeys &row) {
     return row.position / SPLIT_KEYS + 1;
 }
-// Splits of all lists of a row; 0 past the batch's rows.
-DEVICE u32 row_splits(const BatchAttentionArgs &a, u32 n_rows, u32 row) {
+// Pieces of so many keys (splits, groups) of all lists of a row; 0 past the batch's rows.
+template <u32 keys> DEVICE u32 row_pieces(const BatchAttentionArgs &a, u32 n_rows, u32 row) {
     if (row >= n_rows) return 0;
-    RowKeys keys = row_keys(a.rows[row].position);
-    return (end_split(keys) - first_split(keys)) * LISTS;
+    RowKeys r = row_keys(a.rows[row].position);
+    return (r.position / keys + 1 - r.first / keys) * LISTS;
 }
 
 // Of 32 rows, a lane each: the sum over the lanes up to this one.
@@ -81,11 +82,11 @@ DEVICE u32 sum_up_to(u32 v) {
     return v;
 }
 
-DEVICE u32 count_splits(const BatchAttentionArgs &a, u32 n_rows) {
-    if (MAX_ROWS == 1) return row_splits(a, 1, 0);
+template <u32 keys> DEVICE u32 count_pieces(const BatchAttentionArgs &a, u32 n_rows) {
+    if (MAX_ROWS == 1) return row_pieces<keys>(a, 1, 0);
     u32 total = 0;
     for (u32 first = 0; first < n_rows; first += WARP) {
-        total += shuffle(sum_up_to(row_splits(a, n_rows, first + lane_index())), WARP - 1);
+        total += shuffle(sum_up_to(row_pieces<keys>(a, n_rows, first + lane_index())), WARP - 1);
     }
     return total;
 }
@@ -95,19 +96,19 @@ struct ListPlace {
     u32 row, list;
     u32 split, end; // of the list
     RowKeys keys;
-    u32 base; // of the list's first split in the whole list
+    u32 base; // the list's first split, in the whole list
 };
 DEVICE void enter_row(const BatchAttentionArgs &a, ListPlace *p, u32 row) {
     p->row = row;
     p->keys = row_keys(a.rows[row].position);
     p->end = end_split(p->keys);
 }
-// The place of split `at` of the whole list; `at` is below the list's length.
-DEVICE ListPlace find_place(const BatchAttentionArgs &a, u32 n_rows, u32 at) {
+// The place of piece `at` of the whole list, in pieces; `at` is below the list's length.
+template <u32 keys> DEVICE ListPlace find_place(const BatchAttentionArgs &a, u32 n_rows, u32 at) {
     ListPlace p;
-    u32 row = 0, before = 0; // rows and splits before this row
+    u32 row = 0, before = 0; // rows and pieces before this row
     while (MAX_ROWS > 1) {
-        u32 own = row_splits(a, n_rows, row + lane_index()), up_to = before + sum_up_to(own);
+        u32 own = row_pieces<keys>(a, n_rows, row + lane_index()), up_to = before + sum_up_to(own);
         u32 reached = ballot_lanes(at < up_to);
         if (reached) {
             u32 lane = count_ones((reached & -reached) - 1);
@@ -119,7 +120,8 @@ DEVICE ListPlace find_place(const BatchAttentionArgs &a, u32 n_rows, u32 at) {
         row += WARP;
     }
     enter_row(a, &p, row);
-    u32 first = first_split(p.keys), n = p.end - first;
+    u32 first = p.keys.first / keys, n = p.keys.position / keys + 1 - first;
+    p.end = first + n;
     p.list = (at - before) / n;
     p.base = before + p.list * n;
     p.split = first + at - p.base;
@@ -160,7 +162,7 @@ DEVICE bool is_old_tile(const Fetches &f, u32 n_rows) {
     return (f.tile + 1) * TILE_KEYS + n_rows - 1 <= f.place.keys.position;
 }
 DEVICE KvTile fetched_tile(const Fetches &f) {
-    return {f.pages, f.place.list / CEIL_DIV(KV_HEAD_SHARERS, 16u), f.tile, f.place.keys.position};
+    return {f.pages, f.place.list / LIST_PARTS, f.tile, f.place.keys.position};
 }
 DEVICE void fetches_advance(const BatchAttentionArgs &a, Fetches *f) {
     f->n++;
@@ -187,6 +189,28 @@ DEVICE void fetch_next(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
         if (!IN_PARTS) fetches_advance(a, f); // else with the values
     }
     copy_tile_commit();
+}
+// Before the first copy, by all threads; a barrier has to follow.
+DEVICE void ring_begin(u8 *shared) {
+#if SM_ARCH >= 90
+    if (thread_index() > 0) return;
+    for (u32 i = 0; i < RING_SLOTS; i++) {
+        bulk_barrier_init((BulkBarrier *)(shared + FULL_AT) + i, 1);
+    }
+    bulk_barrier_init_fence();
+#endif
+    (void)shared;
+}
+// The ring's first tiles, and stage_wait between those that may come before it and the others.
+DEVICE void fetch_first(const BatchAttentionArgs &a, u8 *shared, u32 n_rows, Fetches *f) {
+    while (!IN_PARTS && f->left > 0 && f->n < RING_SLOTS && is_old_tile(*f, n_rows)) {
+        fetch_next(a, shared, f);
+    }
+    stage_wait();
+    // One commit a slot, whether there is a tile or not: waits count them.
+    for (u32 i = f->n; i < RING_SLOTS; i++) {
+        fetch_next(a, shared, f);
+    }
 }
 // Until tile number `n` is there, for all threads.
 DEVICE void wait_for_tile(u8 *shared, u32 n) {
@@ -237,7 +261,7 @@ DEVICE void store_weights(u8 *shared, const u32 weights[4]) {
     }
 }
 
-// Adds the tile number n of the block, which is in the ring. `begins`: a split.
+// Adds the tile number n of the block, which is in the ring.
 DEVICE void add_tile(const BatchAttentionArgs &a, u8 *shared, const QueryRegisters &q, const RowKeys &keys,
                      u32 tile, u32 n, Fetches *f, WarpTriple *t) {
     const u8 *slot = shared + n % RING_SLOTS * SLOT_BYTES;
@@ -286,27 +310,29 @@ DEVICE void add_tile(const BatchAttentionArgs &a, u8 *shared, const QueryRegiste
 
 // ---- triples in memory ----
 
-// Calls f(i, head, j, dim) for what the lane has: row i of its two, group j of 8 dims.
-template <class F> DEVICE void for_each_pair(F f) {
+// Calls f(i, head, j, dim) for what the lane has: row i of its two, group j of 8 dims. n / 2 pairs of groups,
+// from `first` on.
+template <u32 n, class F> DEVICE void for_each_pair(u32 first, F f) {
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
         u32 head = lane_index() / 4 + i * 8;
         if (head >= LIST_HEADS) continue;
 #pragma unroll
-        for (u32 j = 0; j < WARP_DIMS; j++) {
-            u32 pair = warp_index() + j / 2 * ATTEND_WARPS;
+        for (u32 j = 0; j < n; j++) {
+            u32 pair = first + j / 2 * ATTEND_WARPS;
             if (DIM_PAIRS % ATTEND_WARPS && pair >= DIM_PAIRS) continue;
             f(i, head, j, pair * 16 + j % 2 * 8 + lane_index() % 4 * 2);
         }
     }
 }
 
-DEVICE void store_triple(float *to, const WarpTriple &t) {
-    for_each_pair([&](u32 i, u32 head, u32 j, u32 dim) {
+// with_tops: of this warp's copy of the largest scores and sums.
+template <u32 n> DEVICE void store_triple(float *to, const Triple<n> &t, u32 first, bool with_tops) {
+    for_each_pair<n>(first, [&](u32 i, u32 head, u32 j, u32 dim) {
         *(float2 *)(to + head * HEAD_DIM + dim) = {t.out[j][2 * i], t.out[j][2 * i + 1]};
     });
     float2 *tops = (float2 *)(to + LIST_HEADS * HEAD_DIM);
-    if (warp_index() > 0 || lane_index() % 4 > 0) return;
+    if (!with_tops || lane_index() % 4 > 0) return;
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
         u32 head = lane_index() / 4 + i * 8;
@@ -314,9 +340,9 @@ DEVICE void store_triple(float *to, const WarpTriple &t) {
     }
 }
 
-DEVICE void load_triple(const float *from, WarpTriple *t) {
+template <u32 n> DEVICE void load_triple(const float *from, Triple<n> *t, u32 first) {
     triple_clear(t);
-    for_each_pair([&](u32 i, u32 head, u32 j, u32 dim) {
+    for_each_pair<n>(first, [&](u32 i, u32 head, u32 j, u32 dim) {
         float2 v = load_shared_data((const float2 *)(from + head * HEAD_DIM + dim));
         t->out[j][2 * i] = v.x, t->out[j][2 * i + 1] = v.y;
     });
@@ -330,19 +356,28 @@ DEVICE void load_triple(const float *from, WarpTriple *t) {
     }
 }
 
-// The fold of n triples in memory, in their order.
-DEVICE void fold_stored(const float *from, u32 n, WarpTriple *t) {
-    load_triple(from, t);
-    for (u32 i = 1; i < n; i++) {
-        WarpTriple next;
-        load_triple(from + (u64)i * TRIPLE_FLOATS, &next);
-        triple_fold(t, next);
+// The fold of `count` triples in memory, in their order. Several are loaded at once: one after the other,
+// each would cost the way to the L2 (8 of them: 4 µs).
+template <u32 n> DEVICE void fold_stored(const float *from, u32 count, Triple<n> *t, u32 first) {
+    enum : u32 { AT_ONCE = n * CEIL_DIV(LIST_HEADS, 8) <= 4 ? 8 : 2 }; // what registers hold
+    for (u32 begin = 0; begin < count; begin += AT_ONCE) {
+        Triple<n> next[AT_ONCE];
+#pragma unroll
+        for (u32 k = 0; k < AT_ONCE; k++) {
+            if (begin + k < count) load_triple(from + (u64)(begin + k) * TRIPLE_FLOATS, &next[k], first);
+        }
+#pragma unroll
+        for (u32 k = 0; k < AT_ONCE; k++) {
+            if (begin + k >= count) break;
+            if (begin + k == 0) *t = next[0];
+            else triple_fold(t, next[k]);
+        }
     }
 }
 
-DEVICE void store_result(const BatchAttentionArgs &a, const ListPlace &p, WarpTriple *t) {
-    enum : u32 { PARTS = CEIL_DIV(KV_HEAD_SHARERS, 16) };
-    u32 first_head = p.list / PARTS * KV_HEAD_SHARERS + p.list % PARTS * 16;
+template <u32 n>
+DEVICE void store_result(const BatchAttentionArgs &a, const ListPlace &p, Triple<n> *t, u32 first) {
+    u32 first_head = p.list / LIST_PARTS * KV_HEAD_SHARERS + p.list % LIST_PARTS * 16;
     float inverse[2];
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
@@ -353,8 +388,8 @@ DEVICE void store_result(const BatchAttentionArgs &a, const ListPlace &p, WarpTr
 #endif
         inverse[i] = reciprocal_fast(t->sum[i]);
     }
-    u32 end_head = (p.list / PARTS + 1) * KV_HEAD_SHARERS;
-    for_each_pair([&](u32 i, u32 head, u32 j, u32 dim) {
+    u32 end_head = (p.list / LIST_PARTS + 1) * KV_HEAD_SHARERS;
+    for_each_pair<n>(first, [&](u32 i, u32 head, u32 j, u32 dim) {
         if (first_head + head >= end_head) return;
         activation_store_2(a.out, p.row, (first_head + head) * HEAD_DIM + dim,
                            attended(t->out[j][2 * i], inverse[i]),
@@ -375,14 +410,14 @@ DEVICE bool is_last_of(const BatchAttentionArgs &a, u8 *shared, u32 meeting, u32
 }
 
 DEVICE void load_list_queries(const BatchAttentionArgs &a, const ListPlace &p, QueryRegisters *q) {
-    enum : u32 { PARTS = CEIL_DIV(KV_HEAD_SHARERS, 16) };
     const f16 *row[2];
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
-        u32 sharer = p.list % PARTS * 16 + lane_index() / 4 + i * 8;
-        row[i] = sharer < KV_HEAD_SHARERS
-                     ? a.q + ((u64)p.row * N_HEADS + p.list / PARTS * KV_HEAD_SHARERS + sharer) * HEAD_DIM
-                     : nullptr;
+        u32 sharer = p.list % LIST_PARTS * 16 + lane_index() / 4 + i * 8;
+        row[i] =
+            sharer < KV_HEAD_SHARERS
+                ? a.q + ((u64)p.row * N_HEADS + p.list / LIST_PARTS * KV_HEAD_SHARERS + sharer) * HEAD_DIM
+                : nullptr;
     }
     load_queries(row, q);
 }
@@ -401,13 +436,14 @@ DEVICE bool attend_group(const BatchAttentionArgs &a, u8 *shared, const QueryReg
         for (u32 tile = first_tile(*p); tile < end_tile(*p); tile++) {
             add_tile(a, shared, q, p->keys, tile, w->n_tiles++, f, &t);
         }
-        if (!whole) store_triple(splits + (p->split - first) * TRIPLE_FLOATS, t);
+        if (!whole)
+            store_triple(splits + (p->split - first) * TRIPLE_FLOATS, t, warp_index(), warp_index() == 0);
         else if (p->split == first) *group = t;
         else triple_fold(group, t);
     }
     if (whole) return true;
     if (!is_last_of(a, shared, begin, n, last - first)) return false;
-    fold_stored(splits, last - first, group);
+    fold_stored(splits, last - first, group, warp_index());
     return true;
 }
 
@@ -429,45 +465,32 @@ DEVICE void attend_list(const BatchAttentionArgs &a, u8 *shared, ListPlace *p, u
         if (!attend_group(a, shared, q, p, MIN(end, group_last), group_first, group_last, f, w, &group))
             continue;
         n_done++;
-        if (!whole && n_groups > 1) store_triple(groups + (u64)(number - first_group) * TRIPLE_FLOATS, group);
-        else if (number == first_group) total = group;
+        if (!whole && n_groups > 1) {
+            store_triple(groups + (u64)(number - first_group) * TRIPLE_FLOATS, group, warp_index(),
+                         warp_index() == 0);
+        } else if (number == first_group) total = group;
         else triple_fold(&total, group);
     }
     if (n_done == 0) return;
     if (!whole && n_groups > 1) {
         if (!is_last_of(a, shared, BLOCKS + shared_list, n_done, n_groups)) return;
-        fold_stored(groups, n_groups, &total);
+        fold_stored(groups, n_groups, &total, warp_index());
     }
-    store_result(a, *p, &total);
+    store_result(a, *p, &total, warp_index());
 }
 
 DEVICE void attention_run(const BatchAttentionArgs &a, u32 block, u8 *shared) {
-    u32 n_rows = a.batch->n_rows, n_splits = count_splits(a, n_rows);
+    u32 n_rows = a.batch->n_rows, n_splits = count_pieces<SPLIT_KEYS>(a, n_rows);
     BlockWork w = {CEIL_DIV(n_splits, (u32)BLOCKS), 0, 0};
     u32 at = block * w.per;
     if (at >= n_splits) return;
     w.left = MIN(w.per, n_splits - at);
-    ListPlace p = find_place(a, n_rows, at);
+    ListPlace p = find_place<SPLIT_KEYS>(a, n_rows, at);
     Fetches f;
     fetches_begin(a, p, w.left, &f);
-#if SM_ARCH >= 90
-    if (thread_index() == 0) {
-        for (u32 i = 0; i < RING_SLOTS; i++) {
-            bulk_barrier_init((BulkBarrier *)(shared + FULL_AT) + i, 1);
-        }
-        bulk_barrier_init_fence();
-    }
+    ring_begin(shared);
     block_sync();
-#endif
-    while (f.left > 0 && f.n < RING_SLOTS && is_old_tile(f, n_rows)) {
-        if (IN_PARTS) break;
-        fetch_next(a, shared, &f);
-    }
-    stage_wait();
-    // One commit a slot, whether there is a tile or not: waits count them.
-    for (u32 i = f.n; i < RING_SLOTS; i++) {
-        fetch_next(a, shared, &f);
-    }
+    fetch_first(a, shared, n_rows, &f);
     while (w.left > 0) {
         u32 n = MIN(w.left, p.end - p.split);
         w.left -= n;
@@ -477,9 +500,11 @@ DEVICE void attention_run(const BatchAttentionArgs &a, u32 block, u8 *shared) {
     copy_tile_wait<0>();
 }
 
+#ifndef CLUSTERS // attention_clusters.cuh
 EXPORTED StageInfo attention_info = {ATTEND_THREADS, {BLOCKS, 1}, ATTENTION_SHARED_BYTES};
 
 KERNEL(ATTEND_THREADS, 1) attention(BatchAttentionArgs a) {
     stage_launch_next();
     attention_run(a, block_index(), shared_memory());
 }
+#endif

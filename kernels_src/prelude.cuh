@@ -465,6 +465,23 @@ DEVICE void bulk_barrier_wait(BulkBarrier *b, u32 parity) {
                  "r"(parity)
                  : "memory");
 }
+// The same for what other blocks of the cluster store (cluster_store).
+DEVICE void bulk_barrier_wait_cluster(BulkBarrier *b, u32 parity) {
+    asm volatile("{\n\t.reg .pred done;\n\t"
+                 "again: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n\t"
+                 "@!done bra again;\n\t}" ::"r"(shared_address(b)),
+                 "r"(parity)
+                 : "memory");
+}
+// Stores to shared memory of a block of the cluster, and counts the 16 bytes at a barrier of the same block
+// (st.async).
+DEVICE void cluster_store(ClusterAddress to, float4 v, ClusterAddress barrier) {
+    asm volatile(
+        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1,%2,%3,%4}, [%5];" ::"r"(
+            to),
+        "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "r"(barrier)
+        : "memory");
+}
 // `bytes` (a multiple of 16, both addresses aligned to 16) to shared memory by the copy engine
 // (cp.async.bulk).
 DEVICE void bulk_copy(void *shared, const void *global, u32 bytes, BulkBarrier *b) {

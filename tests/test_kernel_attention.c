@@ -368,6 +368,12 @@ TEST_SLOW(kernel_attention_same_bits_however_it_is_spread, 300) {
         {"batch_attention_2x256", "batch_attention_2x256", 90, 75, 300},
         {"batch_attention_2x256", "span_attention_2x256", 90, 75, 1030},
         {"batch_attention_2x256", "span_attention_2x256", 90, 90, 1030},
+        {"batch_attention_2x256", "attention_clusters_2x256", 90, 90, 600},
+        {"batch_attention_2x256", "attention_clusters_2x256", 90, 90, 1030},
+        {"batch_attention_2x256", "attention_clusters_2x256", 90, 90, 2050}, // more groups than clusters
+        {"batch_attention_4x128", "attention_clusters_4x128", 90, 90, 1020},
+        {"batch_attention_20x16", "attention_clusters_20x16", 90, 90, 3000},
+        {"batch_attention_window", "attention_clusters_window", 90, 90, 1100},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s sm_%u at %u", rows[i].name, rows[i].sm_arch, rows[i].position);

@@ -373,6 +373,14 @@ static void bulk_deliver(uint64_t *barrier) {
     bulk_settle(s);
 }
 
+void emulated_cluster_store(void *to, const void *value, unsigned bytes, uint64_t *barrier) {
+    BulkState *s = bulk_state(barrier);
+    if ((uintptr_t)to % bytes) broken("store is not aligned");
+    memcpy(to, value, bytes);
+    s->bytes -= (int32_t)bytes;
+    bulk_settle(s);
+}
+
 // Parity p is waited for while the phase under way has that parity.
 void emulated_bulk_wait(uint64_t *barrier, unsigned parity) {
     wait_until(

@@ -72,6 +72,8 @@ void emulated_bulk_init(uint64_t *barrier, unsigned arrivals);
 void emulated_bulk_expect(uint64_t *barrier, unsigned bytes);
 void emulated_bulk_copy(void *shared, const void *global, unsigned bytes, uint64_t *barrier);
 void emulated_bulk_wait(uint64_t *barrier, unsigned parity);
+// st.async: `bytes` of a value to another block of the cluster, counted at that block's barrier.
+void emulated_cluster_store(void *to, const void *value, unsigned bytes, uint64_t *barrier);
 
 // Ends the process with the message unless `holds`.
 void emulated_check(bool holds, const char *message);

@@ -358,6 +358,12 @@ DEVICE void bulk_barrier_arrive(BulkBarrier *b) {
 DEVICE void bulk_barrier_wait(BulkBarrier *b, u32 parity) {
     emulated_bulk_wait(b, parity);
 }
+DEVICE void bulk_barrier_wait_cluster(BulkBarrier *b, u32 parity) {
+    emulated_bulk_wait(b, parity);
+}
+DEVICE void cluster_store(ClusterAddress to, float4 v, ClusterAddress barrier) {
+    emulated_cluster_store((void *)to, &v, sizeof v, (BulkBarrier *)barrier);
+}
 DEVICE void bulk_copy(void *shared, const void *global, u32 bytes, BulkBarrier *b) {
     emulated_bulk_copy(shared, global, bytes, b);
 }
