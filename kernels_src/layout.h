@@ -111,9 +111,10 @@
 // So bits are moved, and scales multiplied by a power of two, which rounds only where it makes a scale
 // subnormal: in rows whose largest d is so large that E > 24 (Q2_K Q4_K Q5_K: 2^10 and more, Q3_K IQ4_XS
 // 2^11, Q6_K 2^9), and an m that is smaller than 2^-5, a dmin that is smaller than 2^-9 of the row's largest
-// d, or either smaller than 2^-29 of the row's largest m or dmin. That changes a weight by at most 2^-16 of
-// the row's largest d. Rows of zeros have E = 0. A scale that is infinite or not a number does not count for
-// E and stays what it is: its weights are infinite or not numbers, and so is every sum that has them.
+// d, or either smaller than 2^-29 of the row's largest m or dmin. That changes a weight by at most
+// factor[row] * 2^-25, what f16 has below its normal numbers. Rows of zeros have E = 0. A scale that is
+// infinite or not a number does not count for E and stays what it is: its weights are infinite or not
+// numbers, and so is every sum that has them.
 //
 // KV cache, f16, one region a layer: [page][kv_head][keys, values]
 //     keys    [KV_PAGE][head_dim]

@@ -195,6 +195,31 @@ template <int format> struct PairCodes<format, 8> : TileCodes<format> {
     }
 };
 
+// Four values of IQ4_NL and IQ4_XS, each + 128, of the low four nibbles. The first table has those of the
+// codes 0-7, + 255, and gives 255 (its highest bit eight times) for the others, which have their highest bit
+// set; the second has those of 8-15, whose highest bit is clear in `turned`, and gives 0 for 0-7. So the sum
+// is 255 and the value, and the constant takes off 127 a byte, and the carries.
+DEVICE u32 iq4_values(u32 codes, u32 turned) {
+    return look_up_bytes(in_register(0xBEAC9780u), 0xF5E9DCCEu, codes) +
+           look_up_bytes(in_register(0x26190D01u), 0x71594535u, turned) + 0x80808081u;
+}
+// look_up_bytes as a shift and as a mask: through those the compiler sees which bits are wanted, and makes
+// the sum and `turned` twice with fewer.
+template <int format> struct Iq4Codes : TileCodes<format> {
+    static constexpr u32 SHIFT = 0, LEVELS = 1;
+    static constexpr DEVICE u32 level(u32) {
+        return 0;
+    }
+    DEVICE u32 codes(u32 up, u32 i) const {
+        u32 w = this->word(up, i / 4), turned = w ^ 0x88888888u;
+        u32 values =
+            i % 4 < 2 ? iq4_values(w, turned) : iq4_values(w >> 16, look_up_bytes(turned, 0, 0x4432));
+        return look_up_bytes(values, 0, i % 2 ? 0x4341 : 0x4240);
+    }
+};
+template <> struct PairCodes<FORMAT_IQ4_NL, 4> : Iq4Codes<FORMAT_IQ4_NL> {};
+template <> struct PairCodes<FORMAT_IQ4_XS, 4> : Iq4Codes<FORMAT_IQ4_XS> {};
+
 // ---- fragments ----
 
 // Registers of a row's pairs 4j … 4j + 3 (up: row g + 8) in those of the two steps.
@@ -318,6 +343,67 @@ struct BlockScaleTile : RowScaleTile<PairCodes<format, layout_code_bits(format)>
 template <> struct Tile<FORMAT_Q4_0> : BlockScaleTile<FORMAT_Q4_0, 0x8008, -8> {};
 template <> struct Tile<FORMAT_Q5_0> : BlockScaleTile<FORMAT_Q5_0, 0x8010, -16> {};
 template <> struct Tile<FORMAT_Q8_0> : BlockScaleTile<FORMAT_Q8_0, 0x8080, -128> {};
+
+DEVICE float iq4_value(u32 code) {
+    return (float)((i32)(iq4_values(code, code ^ 0x8888u) & 255u) - 128);
+}
+template <> struct Tile<FORMAT_IQ4_NL> : BlockScaleTile<FORMAT_IQ4_NL, 0x8080, 0> {
+    static DEVICE float value(const u8 *tile, const TilePlace &at, float factor) {
+        float d = side_f32(plane_32(tile + layout_tile_scales_at(FORMAT_IQ4_NL), at.lane), at.up);
+        return iq4_value(tile_code<FORMAT_IQ4_NL>(tile, at)) * (d * stored_unit(factor));
+    }
+};
+
+// Scales of 6 bits: 24 bits a lane.
+template <> struct Tile<FORMAT_IQ4_XS> : RowScaleTile<PairCodes<FORMAT_IQ4_XS, 4>, 0x8080> {
+    static DEVICE u32 sub_scales(const u8 *tile, u32 lane) {
+        const u8 *plane = tile + layout_tile_scales_at(FORMAT_IQ4_XS);
+        return plane_16(plane, lane) | (u32)plane[64 + lane] << 16;
+    }
+    DEVICE void scales(const u8 *tile) {
+        u32 d = plane_32(tile + SCALES + 96, lane_index() / 4), bits = sub_scales(tile, lane_index());
+        u32 first = (bits << 4 & 0x03F0u) | (bits << 14 & 0x03F00000u);
+        u32 second = (bits >> 8 & 0x03F0u) | (bits << 2 & 0x03F00000u);
+        s[0] = multiply_f16x2(add_f16x2(first | 0x54005400u, 0xD600D600u), d); // (64 + scale) - 96
+        s[1] = multiply_f16x2(add_f16x2(second | 0x54005400u, 0xD600D600u), d);
+    }
+    static DEVICE float value(const u8 *tile, const TilePlace &at, float factor) {
+        u32 dd = plane_32(tile + layout_tile_scales_at(FORMAT_IQ4_XS) + 96, at.lane / 4);
+        i32 sub = (i32)(sub_scales(tile, at.lane) >> (12 * at.h + 6 * at.up) & 63u) - 32;
+        float d = side_f32(dd, at.up) * stored_unit(factor) * (float)sub;
+        return iq4_value(tile_code<FORMAT_IQ4_XS>(tile, at)) * d;
+    }
+};
+
+// A code is the sign, exponent and mantissa bit of an f16, times 2^-14, where it is masked. s: of row g, of
+// g + 8, both halves the same.
+template <> struct Tile<FORMAT_MXFP4> : TileCodes<FORMAT_MXFP4> {
+    u32 s[2];
+
+    DEVICE void scales(const u8 *tile) {
+        u32 v = plane_16(tile + SCALES, lane_index());
+        s[0] = permute_bytes(v, 0, 0x0404);
+        s[1] = permute_bytes(v, 0, 0x1414);
+    }
+    DEVICE u32 codes(u32 up, u32 i) const {
+        u32 w = word(up, i / 4), p = i % 4;
+        if (p < 2) return (p ? w << 3 : w) & both_f16(0x8E00);
+        return (w << (p == 2 ? 6 : 9) & both_f16(0x0E00)) | (w << (p - 1) & both_f16(0x8000));
+    }
+    DEVICE void pair(u32, u32 j, u32 a[2][4]) const {
+#pragma unroll
+        for (u32 n = 0; n < 8; n++) {
+            fragment_of(a, n / 4, n % 4) = multiply_f16x2(codes(n / 4, 4 * j + n % 4), s[n / 4]);
+        }
+    }
+    // Twice a code's value is a whole number.
+    static DEVICE float value(const u8 *tile, const TilePlace &at, float factor) {
+        u32 code = tile_code<FORMAT_MXFP4>(tile, at), size = code & 7u;
+        float scale = f16_to_f32((f16)(tile[SCALES + at.lane * 2 + at.up] << 8)) * 0x1p-15f * factor;
+        i32 twice = (i32)(size < 5 ? size : size == 5 ? 6 : size == 6 ? 8 : 12);
+        return (float)(code & 8u ? -twice : twice) * scale;
+    }
+};
 
 // d and m of each block: Q4_1 Q5_1.
 template <int format> struct BlockMinTile : ScaleMinTile<PairCodes<format, layout_code_bits(format)>> {

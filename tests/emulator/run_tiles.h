@@ -1,8 +1,18 @@
 // What run.h is to other variants, to those of tiles.cuh and tile_repack.cuh: repacking, single weights, and
-// fragments.
+// fragments. And arithmetic of f16 pairs.
 #pragma once
 
 namespace {
+#if defined(STAGE_F16X2)
+void run(const void *args) {
+    const F16x2Args *a = (const F16x2Args *)args;
+    u32 i = block_index() * WARP + thread_index();
+    a->out[i][0] = fma_f16x2(a->in[i][0], a->in[i][1], a->in[i][2]);
+    a->out[i][1] = multiply_f16x2(a->in[i][0], a->in[i][1]);
+    a->out[i][2] = add_f16x2(a->in[i][0], a->in[i][2]);
+}
+const StageInfo info = {WARP, {1, 1}, 0};
+#else
 #include "../kernels_src/tiles.cuh"
 #include "../kernels_src/tile_repack.cuh"
 void run(const void *args) {
@@ -36,5 +46,6 @@ void run_fragments(const void *args) {
         }
     }
 }
+#endif
 
 #include "describe.h"

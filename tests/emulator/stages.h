@@ -47,6 +47,12 @@ typedef struct {
     unsigned n_rows, n_cols;
 } FragmentsArgs;
 
+// Pairs of f16 a, b, c, and of a * b + c, a * b, a + c.
+typedef struct {
+    const unsigned (*in)[3];
+    unsigned (*out)[3];
+} F16x2Args;
+
 typedef struct {
     const unsigned char *weight; // one row
     const signed char *x;        // [n_cols / 32][coarse, fine][32]

@@ -1,0 +1,14 @@
+#include "emulator/variant.h"
+#define VARIANT few_blocks
+// few_output_q4_k: segments in three blocks, which meet in memory.
+#define STAGE_OUTPUT 1
+#define N_ROWS 150
+#define N_COLS 2304
+#define FORMAT_0 FORMAT_Q4_K
+#define FROM_GLU 1
+#define MAX_ROWS 8
+#define BLOCKS 6
+#define WARPS 5
+#define K_BLOCKS 3
+#define RING_BYTES 65536
+#include "emulator/run_few.h"

@@ -1,0 +1,14 @@
+#include "emulator/variant.h"
+#define VARIANT few_ring_ways
+// few_output_q4_k: segments side by side, passes through a ring.
+#define STAGE_OUTPUT 1
+#define N_ROWS 150
+#define N_COLS 2304
+#define FORMAT_0 FORMAT_Q4_K
+#define FROM_GLU 1
+#define MAX_ROWS 8
+#define BLOCKS 1
+#define WARPS 4
+#define K_WAYS 2
+#define RING_BYTES 32768
+#include "emulator/run_few.h"
