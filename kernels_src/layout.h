@@ -259,6 +259,40 @@ LAYOUT_FN unsigned layout_tile_bytes16(int format) {
                                                                                              : 128);
 }
 
+// Which of the lane's words of a half is word i of row g (up 0) or g + 8 (up 1), codes of `bits` bits.
+LAYOUT_FN unsigned layout_lane_word(unsigned bits, unsigned up, unsigned i) {
+    return bits == 16                  ? i / 2 * 4 + i % 2 * 2 + up
+           : bits % 2 && i + 1 == bits ? 2 * bits - 2 + up
+           : bits % 2                  ? up * (bits - 1) + i
+                                       : up * bits + i;
+}
+
+// Bytes from the tile's begin to that word of a lane's half.
+LAYOUT_FN unsigned layout_code_word_at(unsigned bits, unsigned half, unsigned up, unsigned lane, unsigned i) {
+    return half * bits * 256 + layout_lane_word(bits, up, i) / 4 * 512 +
+           (lane * (layout_lane_word(bits, up, i) / 4 < bits / 2 ? 4 : 2) +
+            layout_lane_word(bits, up, i) % 4) *
+               4;
+}
+
+// Bit b of the code of column k of a lane's block: 32 * word + bit, in the words of its row.
+LAYOUT_FN unsigned layout_code_place(int format, unsigned k, unsigned b) {
+    return k % 2 * (format == FORMAT_IQ4_NL || format == FORMAT_IQ4_XS ? 8 : 16) + // the odd columns
+           (format == FORMAT_IQ4_NL || format == FORMAT_IQ4_XS
+                ? k / 8 * 32 + (k % 8 / 4 * 4 + k / 2 % 2) * 4 + b
+            : format == FORMAT_MXFP4 ? k / 8 * 32 + (b == 3 ? (0xDECFu >> k / 2 % 4 * 4 & 15)
+                                                            : (0x0369u >> k / 2 % 4 * 4 & 15) + b)
+            : layout_code_bits(format) == 3
+                ? k < 30 ? k / 10 * 32 + k / 2 % 5 * 3 + b : (0x102u >> b * 4 & 15) * 32 + 15
+            : layout_code_bits(format) == 5
+                ? k < 30 ? k / 6 * 32 + k / 2 % 3 * 5 + b : (0x31024u >> b * 4 & 15) * 32 + 15
+            : layout_code_bits(format) == 6
+                ? k % 16 < 12 ? (k / 16 * 3 + k % 16 / 4) * 32 + k / 2 % 2 * 10 + b
+                  : b < 2     ? (k / 16 * 3 + 2) * 32 + k / 2 % 2 * 2 + 6 + b
+                              : (k / 16 * 3 + k / 2 % 2) * 32 + 4 + b
+                : k / 2 * layout_code_bits(format) / 16 * 32 + k / 2 * layout_code_bits(format) % 16 + b);
+}
+
 // Where in a matrix of n_cols columns the tile number `tile` of a band (16 rows) begins.
 LAYOUT_FN unsigned long long layout_band_tile_at(int format, unsigned n_cols, unsigned band, unsigned tile) {
     return (((unsigned long long)(band / QUAD_BANDS) * CEIL_DIV(n_cols, layout_tile_cols(format)) + tile) *

@@ -185,15 +185,34 @@ DEVICE float power_of_2(i32 e) {
 
 // ---- codes ----
 
+// Places of a block's codes, made while this is compiled.
+template <int format> struct CodePlaces {
+    static constexpr u32 BITS = layout_code_bits(format);
+    u16 of[BLOCK_WEIGHTS][BITS];
+    bool together[BLOCK_WEIGHTS]; // a code's bits lie one after the other
+    LAYOUT_INLINE constexpr CodePlaces() : of(), together() {
+        for (u32 k = 0; k < BLOCK_WEIGHTS; k++) {
+            for (u32 b = 0; b < BITS; b++) {
+                of[k][b] = (u16)layout_code_place(format, k, b);
+            }
+            together[k] = of[k][BITS - 1] == of[k][0] + BITS - 1;
+        }
+    }
+};
+
 // The words of a row's block from its codes.
 template <int format, class Code> DEVICE void pack_codes(Code code, u32 words[]) {
-    constexpr u32 bits = layout_code_bits(format);
+    constexpr CodePlaces<format> places;
 #pragma unroll
     for (u32 k = 0; k < BLOCK_WEIGHTS; k++) {
-        u32 q = code(k);
+        u32 q = code(k), place = places.of[k][0];
+        if (places.together[k]) {
+            words[place / 32] |= q << place % 32;
+            continue;
+        }
 #pragma unroll
-        for (u32 b = 0; b < bits; b++) {
-            u32 place = tile_code_place<format>(k, b);
+        for (u32 b = 0; b < places.BITS; b++) {
+            place = places.of[k][b];
             words[place / 32] |= (q >> b & 1u) << place % 32;
         }
     }
@@ -229,7 +248,7 @@ template <int format> DEVICE void write_codes(const FileRows &rows, const RowPar
     }
 #pragma unroll
     for (u32 i = 0; i < bits; i++) {
-        *(u32 *)(p.tile + tile_word_at(bits, p.h, p.up, p.lane, i)) = words[i];
+        *(u32 *)(p.tile + layout_code_word_at(bits, p.h, p.up, p.lane, i)) = words[i];
     }
 }
 
@@ -273,6 +292,7 @@ template <int format> DEVICE void write_row_scales(const LaneBlocks &p, u8 *plan
 // SIX of layout.h; `sub(b, h, second)` is a sub-scale of the lane's block of that half.
 template <class Sub> DEVICE void write_six_bits(const LaneBlocks &p, Sub sub) {
     u32 w[2] = {0, 0};
+#pragma unroll
     for (u32 i = 0; i < 8; i++) {
         u32 h = i % 2, up = i / 2 % 2, second = i / 4;
         if (p.block[up]) w[h] |= sub(p.block[up], h, second) << (4 + 6 * up + 16 * second);
@@ -283,15 +303,19 @@ template <class Sub> DEVICE void write_six_bits(const LaneBlocks &p, Sub sub) {
 
 // Sub-scales of Q2_K and Q6_K: bytes in the file.
 DEVICE void write_q2_scales(const LaneBlocks &p) {
+#pragma unroll
     for (u32 up = 0; up < 2; up++) {
         u32 word = 0;
-        for (u32 i = 0; p.block[up] && i < 4; i++) {
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            if (!p.block[up]) continue;
             word |= (u32)p.block[up][(i % 2 * 4 + p.lane % 4) * 2 + i / 2] << (i / 2 * 16 + i % 2 * 8);
         }
         ((u32 *)p.plane)[p.lane * 2 + up] = word;
     }
 }
 DEVICE void write_q6_scales(const LaneBlocks &p) {
+#pragma unroll
     for (u32 i = 0; i < 8; i++) {
         const u8 *b = p.block[i / 4];
         p.plane[p.lane * 8 + i] = b ? b[192 + (i / 2 % 2 * 4 + p.lane % 4) * 2 + i % 2] ^ 0x80 : 0;
@@ -299,6 +323,7 @@ DEVICE void write_q6_scales(const LaneBlocks &p) {
 }
 DEVICE void write_iq4_scales(const LaneBlocks &p) {
     u32 bits = 0;
+#pragma unroll
     for (u32 i = 0; i < 4; i++) {
         const u8 *b = p.block[i % 2];
         if (b) bits |= file_iq4_scale(b, i / 2 * 4 + p.lane % 4) << 6 * i;
@@ -309,6 +334,7 @@ DEVICE void write_iq4_scales(const LaneBlocks &p) {
 
 // The high byte of the f16 2^(x - 127 + 14 - E).
 DEVICE void write_exponents(const LaneBlocks &p) {
+#pragma unroll
     for (u32 up = 0; up < 2; up++) {
         i32 e = p.block[up] ? (i32)p.block[up][0] - 127 + 14 + 15 - p.exponent[up] : 0;
         p.plane[p.lane * 2 + up] = e < 1 ? 0 : (u8)(MIN(e, 30) << 2);
@@ -344,15 +370,15 @@ template <int format>
 DEVICE void write_tile(const FileRows &rows, u8 *out, u32 band, u32 tile, const i32 *exponents) {
     constexpr u32 cols = layout_tile_cols(format), block_cols = file_block_cols(format);
     u32 lane = lane_index(), g = lane / 4, c = lane % 4;
-    LaneBlocks blocks;
-    blocks.plane = out + layout_tile_scales_at(format);
-    blocks.lane = lane;
+#pragma unroll 1
+    for (u32 i = 0; i < 2 * cols / 128; i++) {
+        u32 row = band * BAND_ROWS + g + i % 2 * 8, col = tile * cols + i / 2 * 128 + c * BLOCK_WEIGHTS;
+        write_codes<format>(rows, {out, lane, i / 2, i % 2, col, rows.row(row), exponents[row % BAND_ROWS]});
+    }
+    LaneBlocks blocks = {out + layout_tile_scales_at(format), lane, {}, {}};
+#pragma unroll
     for (u32 up = 0; up < 2; up++) {
         const u8 *row = rows.row(band * BAND_ROWS + g + 8 * up);
-        for (u32 h = 0; h < cols / 128; h++) {
-            u32 col = tile * cols + h * 128 + c * BLOCK_WEIGHTS;
-            write_codes<format>(rows, {out, lane, h, up, col, row, exponents[g + 8 * up]});
-        }
         u32 block = cols == 256 ? tile : tile * 4 + c;
         bool inside = row && (u64)block * block_cols < rows.n_cols;
         blocks.block[up] = inside ? row + (u64)block * file_block_bytes(format) : (const u8 *)0;

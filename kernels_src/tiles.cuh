@@ -20,36 +20,7 @@
 // Instructions a weight (sm_90a; scales and codes included, without loads): kernels_src/README.md.
 // Host reference: the dequantiser of src/model/dtype.c; tests/test_kernel_tiles.c.
 
-// ---- where codes are ----
-
-// Number of word i of row g (up 0) or g + 8 (up 1) in the lane's words of a half.
-LAYOUT_FN u32 tile_lane_word(u32 bits, u32 up, u32 i) {
-    return bits == 16                  ? i / 2 * 4 + i % 2 * 2 + up
-           : bits % 2 && i + 1 == bits ? 2 * bits - 2 + up
-           : bits % 2                  ? up * (bits - 1) + i
-                                       : up * bits + i;
-}
-
-// Bit b of the code of the block's column k: 32 * word + bit in the words of its row.
-template <int format> LAYOUT_FN u32 tile_code_place(u32 k, u32 b) {
-    constexpr u32 bits = layout_code_bits(format);
-    constexpr u8 third_words[3] = {2, 0, 1}, fifth_words[5] = {4, 2, 0, 1, 3};
-    constexpr u8 sign[4] = {15, 12, 14, 13}, magnitude[4] = {9, 6, 3, 0};
-    u32 i = k / 2, side = k % 2 * 16, e = i / 8 * 3, p = i % 8;
-    if (format == FORMAT_IQ4_NL || format == FORMAT_IQ4_XS) {
-        return i / 4 * 32 + (i % 4 / 2 * 4 + i % 2 + k % 2 * 2) * 4 + b;
-    }
-    if (format == FORMAT_MXFP4) return i / 4 * 32 + side + (b == 3 ? sign[i % 4] : magnitude[i % 4] + b);
-    if (bits == 3) return i < 15 ? i / 5 * 32 + i % 5 * 3 + side + b : third_words[b % 3] * 32u + side + 15;
-    if (bits == 5) return i < 15 ? i / 3 * 32 + i % 3 * 5 + side + b : fifth_words[b % 5] * 32u + side + 15;
-    if (bits == 6) {
-        return p < 6   ? (e + p / 2) * 32 + p % 2 * 10 + side + b
-               : b < 2 ? (e + 2) * 32 + p % 2 * 2 + 6 + side + b
-                       : (e + p % 2) * 32 + 4 + side + b;
-    }
-    constexpr u32 a_word = 16 / bits; // 2, 4, 8, 16 bits
-    return i / a_word * 32 + i % a_word * bits + side + b;
-}
+// ---- single codes ----
 
 // A weight's place in its tile.
 struct TilePlace {
@@ -59,19 +30,12 @@ DEVICE TilePlace tile_place(u32 row, u32 col) {
     return {col / 128, row / 8 % 2, row % 8 * 4 + col % 128 / 32, col % 32};
 }
 
-// Bytes from the tile's begin to word i of the row's block.
-LAYOUT_FN u32 tile_word_at(u32 bits, u32 h, u32 up, u32 lane, u32 i) {
-    u32 n = tile_lane_word(bits, up, i), plane = n / 4;
-    u32 words = plane < bits / 2 ? 4 : 2; // a lane's of the plane
-    return h * bits * 256 + plane * 512 + (lane * words + n % 4) * 4;
-}
-
 template <int format> DEVICE u32 tile_code(const u8 *tile, const TilePlace &at) {
     constexpr u32 bits = layout_code_bits(format);
     u32 code = 0;
     for (u32 b = 0; b < bits; b++) {
-        u32 place = tile_code_place<format>(at.k, b);
-        u32 word = *(const u32 *)(tile + tile_word_at(bits, at.h, at.up, at.lane, place / 32));
+        u32 place = layout_code_place(format, at.k, b);
+        u32 word = *(const u32 *)(tile + layout_code_word_at(bits, at.h, at.up, at.lane, place / 32));
         code |= (word >> place % 32 & 1u) << b;
     }
     return code;
@@ -104,7 +68,7 @@ template <int format> struct TileCodes {
         }
     }
     DEVICE u32 word(u32 up, u32 i) const {
-        return words[tile_lane_word(BITS, up, i)];
+        return words[layout_lane_word(BITS, up, i)];
     }
 };
 
