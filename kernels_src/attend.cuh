@@ -40,6 +40,7 @@ enum : u32 {
                          : SM_ARCH < 90 ? 99 * 1024
                                         : 227 * 1024,
     KV_SHEET = layout_kv_sheet(HEAD_DIM),
+    SHEET_UNITS = KV_SHEET / 8,
     Q_STEPS = HEAD_DIM / 16,
     DIM_PAIRS = HEAD_DIM / 16, // of 8 dims each
 };
@@ -61,11 +62,17 @@ DEVICE bool is_seen(const RowKeys &row, u32 key) {
 
 // ---- operands ----
 
-// The row of 8 dims of a token in a page's keys (or values); `unit` counts 8 dims.
-DEVICE const u8 *kv_row(const u8 *piece, u32 token, u32 unit) {
-    enum : u32 { UNITS_A_SHEET = KV_SHEET / 8 };
-    u32 in_sheet = (unit % UNITS_A_SHEET) ^ layout_kv_swizzle(HEAD_DIM, token);
-    return piece + (unit / UNITS_A_SHEET * KV_PAGE + token) * KV_SHEET * 2 + in_sheet * 16;
+// A page's keys (or values) are rows of 8 dims, 16 bytes each: `unit` counts them. kv_row: that of a token.
+DEVICE u32 kv_row_at(u32 token, u32 unit) {
+    u32 in_sheet = (unit % SHEET_UNITS) ^ layout_kv_swizzle(HEAD_DIM, token);
+    return (unit / SHEET_UNITS * KV_PAGE + token) * KV_SHEET * 2 + in_sheet * 16;
+}
+DEVICE u8 *kv_row(u8 *piece, u32 token, u32 unit) {
+    return piece + kv_row_at(token, unit);
+}
+// The place 2 k units on from kv_row_at(token, 0 or 1): what varies from lane to lane is worked out once.
+DEVICE u32 kv_units_on(u32 row_at, u32 k) {
+    return (row_at ^ (2 * k % SHEET_UNITS * 16)) + 2 * k / SHEET_UNITS * KV_PAGE * KV_SHEET * 2;
 }
 
 // 16 rows of queries, in registers or in shared memory as 16 tokens of a page's keys are. step(k, a) gives
@@ -95,7 +102,7 @@ DEVICE void load_queries(const f16 *const row[2], QueryRegisters *q) {
 struct QueryPiece {
     const u8 *piece;
     DEVICE void step(u32 k, u32 a[4]) const {
-        load_matrix_4(a, kv_row(piece, lane_index() % 16, 2 * k + lane_index() / 16));
+        load_matrix_4(a, piece + kv_units_on(kv_row_at(lane_index() % 16, lane_index() / 16), k));
     }
 };
 
@@ -103,14 +110,14 @@ struct QueryPiece {
 // of the second 8.
 template <u32 pages, u32 stride, class Queries>
 DEVICE void score_pages(const Queries &queries, const u8 *page, float s[2 * pages][4]) {
-    u32 lane = lane_index(), token = lane / 16 * 8 + lane % 8;
+    u32 lane = lane_index(), row_at = kv_row_at(lane / 16 * 8 + lane % 8, lane / 8 % 2);
 #pragma unroll
     for (u32 j = 0; j < 2 * pages; j++) {
         s[j][0] = s[j][1] = s[j][2] = s[j][3] = 0;
     }
 #pragma unroll
     for (u32 k = 0; k < Q_STEPS; k++) {
-        const u8 *keys = kv_row(page, token, 2 * k + lane / 8 % 2);
+        const u8 *keys = page + kv_units_on(row_at, k);
         u32 a[4];
         queries.step(k, a);
 #pragma unroll
@@ -175,17 +182,18 @@ DEVICE void keep_values(u32 b[2], i32 n) {
     }
 }
 
-// out[2 i], out[2 i + 1]: dims 16 (first + i step) … and + 8 …; n: the first values that are there, of 16.
-template <u32 pairs, u32 step>
+// out[2 i], out[2 i + 1]: dims 16 (first + i step) … and + 8 …. masked: only the first n values are there, of
+// 16. (Told at compile time: a branch at each load would keep loads and products apart.)
+template <u32 pairs, u32 step, bool masked>
 DEVICE void add_page(const u32 weights[4], const u8 *values, u32 first, i32 n, float out[2 * pairs][4]) {
-    u32 lane = lane_index();
+    u32 row_at = kv_row_at(lane_index() % 16, lane_index() / 16);
 #pragma unroll
     for (u32 i = 0; i < pairs; i++) {
         u32 pair = first + i * step;
         if (DIM_PAIRS % step && pair >= DIM_PAIRS) break;
         u32 b[4];
-        load_matrix_4_transposed(b, kv_row(values, lane % 16, 2 * pair + lane / 16));
-        if (n < (i32)KV_PAGE) {
+        load_matrix_4_transposed(b, values + kv_units_on(row_at, pair));
+        if (masked) {
             keep_values(b, n);
             keep_values(b + 2, n);
         }

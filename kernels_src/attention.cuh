@@ -261,6 +261,20 @@ DEVICE void store_weights(u8 *shared, const u32 weights[4]) {
     }
 }
 
+// Of the tile's four pages, of which the first `there` values are there; this warp's dims.
+template <bool masked>
+DEVICE void add_values(u8 *shared, const u8 *slot, i32 there, float sum[4], WarpTriple *t) {
+    const u32 ones[2] = {ONES_F16, ONES_F16};
+#pragma unroll
+    for (u32 p = 0; p < TILE_PAGES; p++) {
+        u32 w[4];
+        load_matrix_4(w, weights_at(shared, lane_index() % 16, 2 * p + lane_index() / 16));
+        add_page<WARP_PAIRS, ATTEND_WARPS, masked>(w, slot + p * PAGE_STRIDE + VALUES_AT, warp_index(),
+                                                   there - (i32)(p * KV_PAGE), t->out);
+        mma_f16(sum, w, ones);
+    }
+}
+
 // Adds the tile number n of the block, which is in the ring.
 DEVICE void add_tile(const BatchAttentionArgs &a, u8 *shared, const QueryRegisters &q, const RowKeys &keys,
                      u32 tile, u32 n, Fetches *f, WarpTriple *t) {
@@ -290,17 +304,10 @@ DEVICE void add_tile(const BatchAttentionArgs &a, u8 *shared, const QueryRegiste
         t->out[j][0] *= keep[0], t->out[j][1] *= keep[0];
         t->out[j][2] *= keep[1], t->out[j][3] *= keep[1];
     }
-    const u32 ones[2] = {ONES_F16, ONES_F16};
     float sum[4] = {t->sum[0] * keep[0], 0, t->sum[1] * keep[1], 0};
-#pragma unroll
-    for (u32 p = 0; p < TILE_PAGES; p++) {
-        u32 w[4];
-        load_matrix_4(w, weights_at(shared, lane_index() % 16, 2 * p + lane_index() / 16));
-        i32 there = (i32)(keys.position + 1) - (i32)((tile * TILE_PAGES + p) * KV_PAGE);
-        add_page<WARP_PAIRS, ATTEND_WARPS>(w, slot + p * PAGE_STRIDE + VALUES_AT, warp_index(), there,
-                                           t->out);
-        mma_f16(sum, w, ones);
-    }
+    i32 there = (i32)(keys.position + 1) - (i32)(tile * TILE_KEYS);
+    if (there < (i32)TILE_KEYS) add_values<true>(shared, slot, there, sum, t);
+    else add_values<false>(shared, slot, there, sum, t);
     t->sum[0] = sum[0], t->sum[1] = sum[2];
     if (RING_SLOTS == 1) {
         block_sync();

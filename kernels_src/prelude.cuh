@@ -193,14 +193,18 @@ DEVICE bool is_last_block(u32 *counter, u32 *is_last) {
     return *is_last != 0;
 }
 
-// The same of blocks that come n at a time, until `total` is reached.
+// The same of blocks that come n at a time, until `total` is reached; by one atomic that releases and
+// acquires.
 DEVICE bool is_last_arrival(u32 *counter, u32 n, u32 total, u32 *is_last) {
     block_sync();
     if (threadIdx.x == 0) {
-        __threadfence();
-        *is_last = atomicAdd(counter, n) + n == total;
+        u32 before;
+        asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;"
+                     : "=r"(before)
+                     : "l"(counter), "r"(n)
+                     : "memory");
+        *is_last = before + n == total;
         if (*is_last) *counter = 0;
-        __threadfence();
     }
     block_sync();
     return *is_last != 0;

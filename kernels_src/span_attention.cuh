@@ -14,6 +14,10 @@
 #error "MAX_ROWS"
 #endif
 
+// Whether two blocks with so much shared memory run on a multiprocessor, which keeps 1,024 bytes of each for
+// itself.
+#define FITS_TWICE(bytes) (2 * ((bytes) + 1024) <= BLOCK_SHARED_BYTES + 1024)
+
 enum : u32 {
     SPAN_WARPS = SM_ARCH < 80 && HEAD_DIM > 128 ? 2 : 4,
     SPAN_THREADS = SPAN_WARPS * WARP,
@@ -21,7 +25,9 @@ enum : u32 {
     QUERY_TILES = CEIL_DIV(MAX_ROWS, QUERY_ROWS),
     OUT_GROUPS = HEAD_DIM / 8,
 
-    GROUP_IN_SHARED = HEAD_DIM > 128, // else registers
+    // Else registers. (8B's on sm_90: with it there ptxas has one register quad left for a page's values and
+    // waits for each of its loads.)
+    GROUP_IN_SHARED = HEAD_DIM > 128 || (HEAD_DIM > 64 && (SM_ARCH == 80 || SM_ARCH >= 90)),
     GROUP_BYTES = GROUP_IN_SHARED ? QUERY_ROWS * HEAD_DIM * 4 : 0,
     IN_PARTS = GROUP_BYTES + TILE_BYTES + 64 > BLOCK_SHARED_BYTES, // keys, then values
     SLOT_BYTES = IN_PARTS ? TILE_BYTES / 2 : TILE_BYTES,
@@ -30,7 +36,13 @@ enum : u32 {
     Q_IN_SHARED =
         GROUP_BYTES + SLOT_BYTES + SPAN_WARPS * KV_PIECE_BYTES + 64 <= BLOCK_SHARED_BYTES, // else registers
     Q_BYTES = Q_IN_SHARED ? SPAN_WARPS * KV_PIECE_BYTES : 0,
-    RING_SLOTS = !IN_PARTS && GROUP_BYTES + Q_BYTES + 2 * TILE_BYTES + 64 <= BLOCK_SHARED_BYTES ? 2 : 1,
+    ONE_SLOT_BYTES = GROUP_BYTES + Q_BYTES + SLOT_BYTES + 64,
+    TWO_SLOTS_BYTES = ONE_SLOT_BYTES + SLOT_BYTES,
+    // Two blocks of one tile each are better than one of two.
+    RING_SLOTS = !IN_PARTS && TWO_SLOTS_BYTES <= BLOCK_SHARED_BYTES &&
+                         (FITS_TWICE(TWO_SLOTS_BYTES) || !FITS_TWICE(ONE_SLOT_BYTES))
+                     ? 2
+                     : 1,
     Q_AT = RING_SLOTS * SLOT_BYTES,   // a warp's rows as tokens of a page's keys are
     GROUP_AT = Q_AT + Q_BYTES,        // [groups of 8 dims][thread]float4
     FULL_AT = GROUP_AT + GROUP_BYTES, // a barrier a slot
@@ -104,6 +116,18 @@ DEVICE void fetch_values(const BatchAttentionArgs &a, const SpanTask &t, u32 til
     block_sync();
 }
 
+// Zeroes the values of a tile's tokens from `first` on. What lies past the block's last position may be
+// anything, and 0 times infinity is not 0. (The block's last tile.)
+DEVICE void clear_values(u8 *slot, u32 first) {
+    enum : u32 { UNITS = HEAD_DIM / 8 };
+    for (u32 i = first * UNITS + thread_index(); i < TILE_KEYS * UNITS; i += SPAN_THREADS) {
+        u32 token = i / UNITS;
+        u8 *values = slot + token / KV_PAGE * PAGE_STRIDE + VALUES_AT;
+        *(uint4 *)kv_row(values, token % KV_PAGE, i % UNITS) = {0, 0, 0, 0};
+    }
+    block_sync();
+}
+
 // ---- a warp's rows ----
 
 template <bool in_shared> struct SpanQueries : QueryRegisters {
@@ -133,10 +157,10 @@ struct SpanRows {
     float total_top[2], total_sum[2];
     bool has_group, has_total; // the warp's rows have seen something of it
 };
-// The split's triple; its values count where something of it was seen.
+// The split's triple. The values of the last split stay until the first tile multiplies them by 0.
 struct SpanSplit {
     RowsTriple t;
-    bool begun;
+    bool begun; // the warp's rows have seen something of it
 };
 
 DEVICE void load_span_rows(const BatchAttentionArgs &a, const SpanTask &t, u8 *shared, SpanRows *r) {
@@ -171,14 +195,11 @@ DEVICE void weigh_tile(const float s[2 * TILE_PAGES][4], SpanSplit *split, u32 w
     for (u32 p = 0; p < TILE_PAGES; p++) {
         weigh_page(s + 2 * p, base, weights[p]);
     }
-    bool begun = split->begun;
     split->begun = true;
 #pragma unroll
     for (u32 j = 0; j < OUT_GROUPS; j++) {
-#pragma unroll
-        for (u32 i = 0; i < 4; i++) {
-            t.out[j][i] = begun ? t.out[j][i] * keep[i / 2] : 0;
-        }
+        t.out[j][0] *= keep[0], t.out[j][1] *= keep[0];
+        t.out[j][2] *= keep[1], t.out[j][3] *= keep[1];
     }
 }
 
@@ -197,12 +218,14 @@ DEVICE void add_tile(const BatchAttentionArgs &a, const SpanTask &t, u32 tile, u
         weigh_tile(s, split, weights, sum);
     }
     if (IN_PARTS) fetch_values(a, t, tile, shared);
+    if (t.last < first + TILE_KEYS - 1)
+        clear_values(shared + tile % RING_SLOTS * SLOT_BYTES, t.last - first + 1);
     if (!sees) return;
     const u32 ones[2] = {ONES_F16, ONES_F16};
 #pragma unroll
     for (u32 p = 0; p < TILE_PAGES; p++) {
-        i32 there = (i32)(t.last + 1) - (i32)(first + p * KV_PAGE);
-        add_page<DIM_PAIRS, 1>(weights[p], slot + p * PAGE_STRIDE + VALUES_AT, 0, there, split->t.out);
+        add_page<DIM_PAIRS, 1, false>(weights[p], slot + p * PAGE_STRIDE + VALUES_AT, 0, KV_PAGE,
+                                      split->t.out);
         mma_f16(sum, weights[p], ones);
     }
     split->t.sum[0] = sum[0], split->t.sum[1] = sum[2];
@@ -318,8 +341,9 @@ DEVICE void span_attention_run(const BatchAttentionArgs &a, u32 block, u8 *share
     SpanRows r;
     load_span_rows(a, t, shared, &r);
     bool one_group = t.first_tile / GROUP_TILES == (t.end_tile - 1) / GROUP_TILES;
+    SpanSplit split;
+    triple_clear(&split.t);
     for (u32 tile = t.first_tile; tile < t.end_tile;) {
-        SpanSplit split;
         split.begun = false;
         split.t.top[0] = split.t.top[1] = -INFINITY_F32;
         split.t.sum[0] = split.t.sum[1] = 0;
