@@ -12,36 +12,9 @@
 #include "os/os.h"
 #include "os/os_files.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
-
-typedef struct {
-    _Atomic long *live, *calls, *launches, *graphs;
-    _Atomic long *copies, *sends; // to the host, and from it
-} Fake;
-
-static _Atomic long *counter(void *library, const char *name) {
-    void *symbol = dlsym(library, name);
-    REQUIRE(symbol != NULL);
-    return symbol;
-}
-
-// Compiles the fake driver and loads it: a library of that name is then not looked for again.
-static Fake load_fake(void) {
-    const char *library;
-    fake_driver_build(&library);
-    void *handle = dlopen(library, RTLD_NOW | RTLD_GLOBAL);
-    if (!handle) FAIL("%s", dlerror());
-    REQUIRE(handle != NULL);
-    return (Fake){.live = counter(handle, "fake_cuda_live"),
-                  .calls = counter(handle, "fake_cuda_calls"),
-                  .launches = counter(handle, "fake_cuda_launches"),
-                  .graphs = counter(handle, "fake_cuda_graphs"),
-                  .copies = counter(handle, "fake_cuda_copies"),
-                  .sends = counter(handle, "fake_cuda_sends")};
-}
 
 static void set_number(const char *name, uint64_t value) {
     char text[32];
@@ -50,7 +23,7 @@ static void set_number(const char *name, uint64_t value) {
 }
 
 TEST(cuda_host_says_what_is_wrong_with_the_driver) {
-    load_fake();
+    fake_driver_load();
     static const struct {
         const char *name, *variable;
         uint64_t value;
@@ -133,7 +106,7 @@ TEST(cuda_host_says_that_there_is_no_driver) {
 }
 
 TEST(cuda_host_lists_devices) {
-    load_fake();
+    fake_driver_load();
     set_number("FAKE_CUDA_DEVICES", 3);
     Cuda cuda;
     CudaDevice devices[CUDA_DEVICES_MAX];
@@ -198,7 +171,7 @@ static bool live(const Plan *plan, Arena arena, BackendInfo *info, Error *err) {
 }
 
 TEST_SLOW(cuda_host_gives_everything_back, 120) {
-    Fake fake = load_fake();
+    FakeDriver fake = fake_driver_load();
     Arena arena = os_arena((size_t)1 << 30);
     Plan *plan = make_plan(&arena);
     BackendInfo info;
@@ -226,7 +199,7 @@ TEST_SLOW(cuda_host_takes_what_fit_says, 120) {
         {"what is left", 1, 300000000, 0, 1 << 20, true},
         {"less than the reserve", 1, 250000000, 0, 4096, false},
     };
-    load_fake();
+    fake_driver_load();
     Arena arena = os_arena((size_t)1 << 30);
     Plan *plan = make_plan(&arena);
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -257,7 +230,7 @@ TEST_SLOW(cuda_host_takes_what_fit_says, 120) {
 }
 
 TEST(cuda_host_refuses_a_model_that_does_not_fit) {
-    Fake fake = load_fake();
+    FakeDriver fake = fake_driver_load();
     Arena arena = os_arena((size_t)1 << 30);
     Plan *plan = make_plan(&arena);
     set_number("FAKE_CUDA_MEMORY", 250000000); // the reserve alone is more
@@ -273,7 +246,8 @@ TEST(cuda_host_refuses_a_model_that_does_not_fit) {
 }
 
 // One token for each of the slots; returns how many copies the host sent for that.
-static long decode(const Fake *fake, Backend *b, uint32_t position[2], const uint32_t *slots, uint32_t n) {
+static long decode(const FakeDriver *fake, Backend *b, uint32_t position[2], const uint32_t *slots,
+                   uint32_t n) {
     StepSequence q[2];
     StepResult r;
     Error err = {0};
@@ -294,7 +268,7 @@ static long decode(const Fake *fake, Backend *b, uint32_t position[2], const uin
 // A sequence that decodes alone needs nothing from the host, and there are as many graphs for one slot as for
 // many. Where sequences take turns, each row is sent.
 TEST_SLOW(cuda_host_rows_stay_on_the_device, 120) {
-    Fake fake = load_fake();
+    FakeDriver fake = fake_driver_load();
     Arena arena = os_arena((size_t)1 << 30);
     Plan *plan = make_plan(&arena);
     long graphs[2];
@@ -336,7 +310,7 @@ TEST_SLOW(cuda_host_rows_stay_on_the_device, 120) {
 
 // What is not the GPU's own memory is found out, at load and later.
 TEST_SLOW(cuda_host_checks_where_memory_is, 120) {
-    Fake fake = load_fake();
+    FakeDriver fake = fake_driver_load();
     Arena arena = os_arena((size_t)1 << 30);
     Plan *plan = make_plan(&arena);
     static const char *const kinds[] = {"host", "managed", "other"};
@@ -367,7 +341,7 @@ TEST_SLOW(cuda_host_checks_where_memory_is, 120) {
 // in each layer: queries, keys, values, splits of the attention, their weights, and what three stages add or
 // write.
 TEST_SLOW(cuda_host_names_the_first_bad_layer, 120) {
-    Fake fake = load_fake();
+    FakeDriver fake = fake_driver_load();
     Arena arena = os_arena((size_t)1 << 30);
     Plan *plan = make_plan(&arena);
     static const struct {
@@ -404,7 +378,7 @@ TEST_SLOW(cuda_host_names_the_first_bad_layer, 120) {
 
 // Each call of the driver fails once, and all after it, as when a context is lost.
 TEST_SLOW(cuda_host_survives_the_failure_of_any_call, 300) {
-    Fake fake = load_fake();
+    FakeDriver fake = fake_driver_load();
     Arena arena = os_arena((size_t)1 << 30);
     Plan *plan = make_plan(&arena);
     BackendInfo info;

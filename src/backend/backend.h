@@ -55,7 +55,9 @@ typedef struct {
     uint64_t vram_bytes_used;  // the sum of what this backend allocated (on the CPU: of host memory for cache
                                // and scratch)
     uint32_t n_kv_pages;
-    uint32_t max_rows;     // of a step, in all
+    uint32_t max_rows; // of a step, in all
+    // CUDA: rows of several sequences that go through the layers together, at most; 1: they take turns.
+    uint32_t rows_together;
     uint32_t max_draws;    // of one sequence in a step; 0 counts as 1
     uint32_t chunk_tokens; // of a prompt, in the first steps: the engine adapts them. 0: max_rows
     uint32_t chunk_slices; // steps that a chunk may be computed in, at most; 0: one

@@ -15,6 +15,7 @@
 // Speed of the engine as the server uses it, on random tokens (what they say does not change the work).
 //   prompt N           prompt tokens a second of a prompt of N tokens, up to and with its first token drawn
 //   text at N, batch B tokens a second of B sequences together that have N tokens behind them
+//   rows B at N        the same, and how long their steps take: the median, and what 1 of 100 exceeds
 
 enum { RUNS_MAX = 100, STAGE_RUNS_LEAST = 20 };
 
@@ -24,6 +25,8 @@ typedef struct {
     Engine *engine;
     int32_t *prompt; // random tokens, as many as any measurement wants
     double rates[RUNS_MAX];
+    double *step_ms; // [step_room] of the steps of all runs, in which every row drew a token
+    uint32_t n_steps, step_room;
     StrBuf out;
     JsonWriter json;
     bool output_failed; // then nothing more is written
@@ -57,7 +60,7 @@ static uint32_t head_start(uint32_t batch, uint32_t n_prompt) {
 static bool prepare(Bench *b, Error *err) {
     const Options *o = b->options;
     Model *m = &b->model;
-    uint32_t batch = largest(&o->bench_batch);
+    uint32_t batch = (uint32_t)max_u64(largest(&o->bench_batch), largest(&o->bench_rows));
     uint32_t text_at = largest(&o->bench_context);
     uint64_t context = max_u64((uint64_t)largest(&o->bench_prompt_tokens) + 1,
                                1ull + text_at + o->bench_output_tokens + head_start(batch, text_at));
@@ -72,7 +75,9 @@ static bool prepare(Bench *b, Error *err) {
                          (unsigned long long)context, engine_context_length(b->engine));
     }
     b->prompt = arena_new(&m->arena, int32_t, context);
-    if (!b->prompt) return error_set(err, ERR_NO_MEMORY, "no memory for the prompt");
+    b->step_room = o->bench_runs * o->bench_output_tokens;
+    b->step_ms = arena_new(&m->arena, double, b->step_room);
+    if (!b->prompt || !b->step_ms) return error_set(err, ERR_NO_MEMORY, "no memory for the prompt");
     for (uint64_t i = 0; i < context; i++) {
         b->prompt[i] = (int32_t)(rng_philox(1, i).word[0] % m->plan->n_vocab);
     }
@@ -100,6 +105,7 @@ static bool run_once(Bench *b, uint32_t batch, uint32_t n_prompt, uint32_t n_out
     }
     while (n_first < batch || n_steps < n_output) {
         uint32_t n_outputs, n_drawn = 0;
+        uint64_t begin_ns = os_monotonic_ns();
         if (!engine_step(b->engine, outputs, &n_outputs, err)) return false;
         for (uint32_t i = 0; i < n_outputs; i++) {
             const EngineOutput *o = &outputs[i];
@@ -112,6 +118,8 @@ static bool run_once(Bench *b, uint32_t batch, uint32_t n_prompt, uint32_t n_out
         if (t->first_ns) {
             t->n_tokens += n_drawn;
             n_steps++;
+            if (n_drawn == batch && b->n_steps < b->step_room)
+                b->step_ms[b->n_steps++] = (double)(os_monotonic_ns() - begin_ns) * 1e-6;
         } else if (n_first == batch) {
             t->first_ns = os_monotonic_ns();
         }
@@ -170,6 +178,44 @@ static bool measure_text(Bench *b, uint32_t n_context, uint32_t batch, Error *er
     return check_output(b, err);
 }
 
+// Of sorted values, the least that `share` of them do not exceed.
+static double percentile(const double *values, uint32_t n, double share) {
+    uint32_t at = (uint32_t)(share * n);
+    return n ? values[min_u64(at, n - 1)] : 0;
+}
+
+static bool measure_rows(Bench *b, uint32_t n_context, uint32_t rows, Error *err) {
+    uint32_t n = b->options->bench_runs;
+    b->n_steps = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        Timing t;
+        if (!run_once(b, rows, n_context, b->options->bench_output_tokens, &t, err)) return false;
+        b->rates[i] = (double)t.n_tokens * 1e9 / (double)max_u64(t.end_ns - t.first_ns, 1);
+    }
+    qsort(b->rates, n, sizeof b->rates[0], compare_rates);
+    qsort(b->step_ms, b->n_steps, sizeof b->step_ms[0], compare_rates);
+    double half = percentile(b->step_ms, b->n_steps, 0.5), most = percentile(b->step_ms, b->n_steps, 0.99);
+    if (b->options->json) {
+        json_open_object(&b->json);
+        json_member_str(&b->json, "test", STR("rows"));
+        json_member_u64(&b->json, "tokens", n_context);
+        json_member_u64(&b->json, "rows", rows);
+        json_member_fixed(&b->json, "tokens_per_second", b->rates[n / 2], 3);
+        json_member_fixed(&b->json, "least", b->rates[0], 3);
+        json_member_fixed(&b->json, "most", b->rates[n - 1], 3);
+        json_member_fixed(&b->json, "step_ms_p50", half, 4);
+        json_member_fixed(&b->json, "step_ms_p99", most, 4);
+        json_close_object(&b->json);
+        return true;
+    }
+    char line[160];
+    StrBuf text = STRBUF(line);
+    strbuf_printf(&text, "  %-8s %6u %7u %12.1f   %.1f to %.1f, steps of %.3f ms (p99 %.3f)\n", "rows",
+                  n_context, rows, b->rates[n / 2], b->rates[0], b->rates[n - 1], half, most);
+    put_output(b, strbuf_str(&text));
+    return check_output(b, err);
+}
+
 static void begin_output(Bench *b) {
     const BackendInfo *info = &b->model.backend->info;
     if (b->options->json) {
@@ -204,6 +250,10 @@ static void end_output(Bench *b) {
 }
 
 #if WORKER_ORCD_CUDA
+
+static void wait_for_classes(Bench *b) {
+    if (b->options->device == DEVICE_CUDA) cuda_backend_wait_for_classes(b->model.backend);
+}
 
 // `at`: "context", or "prompt" for the stages of a prompt of that many tokens.
 static void show_stage(Bench *b, const StageTime *t, const char *at, uint32_t n) {
@@ -257,6 +307,18 @@ static bool measure_stages(Bench *b, uint32_t n_context, Error *err) {
     return true;
 }
 
+// The stages of rows that decode side by side.
+static bool measure_row_stages(Bench *b, uint32_t n_context, uint32_t rows, Error *err) {
+    StageTime times[STAGE_TIMES_MAX];
+    uint32_t n_times;
+    double step_us;
+    uint32_t runs = (uint32_t)max_u64(b->options->bench_runs, STAGE_RUNS_LEAST);
+    if (!cuda_backend_time_rows(b->model.backend, rows, n_context, runs, times, &n_times, &step_us, err))
+        return false;
+    show_stages(b, times, n_times, "context", n_context, step_us);
+    return true;
+}
+
 // The stages of a prompt, as far as one step holds it.
 static bool measure_prompt_stages(Bench *b, uint32_t n_prompt, Error *err) {
     StageTime times[STAGE_TIMES_MAX];
@@ -271,6 +333,10 @@ static bool measure_prompt_stages(Bench *b, uint32_t n_prompt, Error *err) {
 
 #else
 
+static void wait_for_classes(Bench *b) {
+    (void)b;
+}
+
 static bool measure_stages(Bench *b, uint32_t n_context, Error *err) {
     (void)b, (void)n_context;
     return error_set(err, ERR_USAGE, "--stages is for the GPU; this build has no CUDA in it");
@@ -280,7 +346,25 @@ static bool measure_prompt_stages(Bench *b, uint32_t n_prompt, Error *err) {
     return measure_stages(b, n_prompt, err);
 }
 
+static bool measure_row_stages(Bench *b, uint32_t n_context, uint32_t rows, Error *err) {
+    (void)rows;
+    return measure_stages(b, n_context, err);
+}
+
 #endif
+
+static bool measure_all_rows(Bench *b, Error *err) {
+    const U32List *rows = &b->options->bench_rows, *contexts = &b->options->bench_context;
+    if (rows->count) wait_for_classes(b);
+    for (uint32_t i = 0; i < rows->count; i++) {
+        for (uint32_t k = 0; k < contexts->count; k++) {
+            if (!measure_rows(b, contexts->values[k], rows->values[i], err)) return false;
+            if (b->options->bench_stages && !measure_row_stages(b, contexts->values[k], rows->values[i], err))
+                return false;
+        }
+    }
+    return true;
+}
 
 static bool measure(Bench *b, Error *err) {
     const Options *o = b->options;
@@ -295,6 +379,7 @@ static bool measure(Bench *b, Error *err) {
             if (!measure_text(b, o->bench_context.values[k], o->bench_batch.values[i], err)) return false;
         }
     }
+    if (!measure_all_rows(b, err)) return false;
     for (uint32_t i = 0; o->bench_stages && i < o->bench_prompt_tokens.count; i++) {
         if (!measure_prompt_stages(b, o->bench_prompt_tokens.values[i], err)) return false;
     }

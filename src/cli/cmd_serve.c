@@ -337,10 +337,17 @@ static bool drop_capabilities(const Options *o, bool is_open, Error *err) {
     return !o->sandbox || os_sandbox_drop_capabilities(keep_low_ports, err) || error_prefix(err, "--sandbox");
 }
 
+static void log_warning(void *worker, const char *message) {
+    const Worker *w = worker;
+    log_event(&w->log, LOG_LOAD_WARNING, LOG_STR("message", str_from_c(message)));
+}
+
 // Everything up to listening.
 static bool set_up(Worker *w, Error *err) {
     const Options *o = w->options;
     w->supervisor = os_supervisor_open();
+    w->model.warn = log_warning;
+    w->model.warn_context = w;
     if (!check_callback_url(o, err) || !check_cors_origin(o, err) || !check_allowed_hosts(o, err) ||
         !drop_capabilities(o, false, err) || !read_token_files(w, err) || !model_open(o, &w->model, err) ||
         !serve_model_open(o, &w->model, &w->serves, err) ||

@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 // Address space, not memory: pages are taken as they are used. A vocabulary of 2^20 tokens takes some 100 MB.
@@ -154,6 +155,15 @@ static bool stop_was_asked(void) {
     return os_stop_signals() > 0;
 }
 
+bool model_uses_batches(void) {
+    return getenv("WORKER_ORCD_BATCHES") != NULL;
+}
+
+static void print_warning(void *context, const char *message) {
+    (void)context;
+    fprintf(stderr, "worker-orcd: warning: %s\n", message);
+}
+
 bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, Model *m, Error *err) {
     BackendOptions options = {
         .n_slots = n_slots,
@@ -164,6 +174,9 @@ bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, 
         .gpu_device = (int)o->gpu_device,
         .jit_cache = o->jit_cache && strcmp(o->jit_cache, "none") == 0 ? "" : o->jit_cache,
         .model_path = o->model,
+        .batches = model_uses_batches(),
+        .warn = m->warn ? m->warn : print_warning,
+        .warn_context = m->warn_context,
         .stopped = o->command == CMD_SERVE ? NULL : stop_was_asked, // a worker's jobs have time to end
     };
     if (o->device == DEVICE_CPU) return cpu_backend_open(&options, &m->arena, &m->backend, err);

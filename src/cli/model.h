@@ -16,7 +16,14 @@ typedef struct {
     Backend *backend;
     Str name; // general.name, or the file's name
     const char *quant_kind;
+    // Where the backend's warnings after load go; NULL: standard error. Set before model_open_backend.
+    void (*warn)(void *context, const char *message);
+    void *warn_context;
 } Model;
+
+// Whether models whose operations allow it run with rows of several sequences together (BackendOptions). By
+// the environment, until all models do.
+bool model_uses_batches(void);
 
 // Maps and checks the file and reads its vocabulary, or that of --tokenizer, without which there must be a
 // file; for commands that need no more.

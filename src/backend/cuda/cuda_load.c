@@ -396,9 +396,15 @@ static bool open_context(CudaBackend *b, Error *err) {
         (unsigned long long)b->device.memory_bytes, b->device.name);
 }
 
-// The weights' places and the stages: of batches, where they are wanted.
+// The weights' places and the stages: of batches, where they are wanted and every operation has one.
 static bool lower(CudaBackend *b, const LowerTarget *target, Error *err) {
-    if (b->options.batches) return cuda_batch_lower(b, target, err) && make_slots(b, err);
+    Arena before = *b->arena;
+    if (b->options.batches) {
+        if (cuda_batch_lower(b, target, err)) return make_slots(b, err);
+        if (err->code != ERR_UNSUPPORTED) return false;
+        *b->arena = before;
+        b->batches = NULL;
+    }
     return placement_make(b->plan, PLACED_IN_ROWS, b->arena, &b->placement, err) &&
            lower_plan(b->plan, &b->placement, target, b->options.max_rows, b->arena, &b->lowered, err) &&
            make_slots(b, err);
@@ -426,6 +432,7 @@ bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *progress, 
     backend->info.chunk_slices = plan->n_layers;
     backend->info.vram_bytes_used = device_memory_used(&b->memory);
     if (b->batches) cuda_batch_loaded(b);
+    backend->info.rows_together = b->batches ? b->batches->lowered.rows_max : 1;
     backend->info.load_seconds = (double)(os_monotonic_ns() - begin_ns) * 1e-9;
     return true;
 }
