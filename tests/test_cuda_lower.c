@@ -8,6 +8,7 @@
 #include "backend/cuda/lower.h"
 #include "gguf_builder.h"
 #include "os/os.h"
+#include "program_checks.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -175,71 +176,6 @@ TEST(cuda_lower_takes_or_refuses_layers_that_differ) {
 
 // ---- every program for every architecture ----
 
-// The value that a program exports under a name: the symbol's bytes in the cubin, which is an ELF file.
-static bool read_exported(const JitImage *image, const char *name, void *out, size_t size) {
-    const uint8_t *elf = image->data;
-    uint64_t sections_at;
-    uint16_t n_sections;
-    memcpy(&sections_at, elf + 0x28, 8);
-    memcpy(&n_sections, elf + 0x3C, 2);
-    typedef struct {
-        uint32_t name, type;
-        uint64_t flags, address, offset, size;
-        uint32_t link, info;
-        uint64_t alignment, entry_size;
-    } Section;
-    typedef struct {
-        uint32_t name;
-        uint8_t info, other;
-        uint16_t section;
-        uint64_t value, size;
-    } Symbol;
-    Section table, names, home;
-    for (uint32_t i = 0; i < n_sections; i++) {
-        memcpy(&table, elf + sections_at + i * sizeof table, sizeof table);
-        if (table.type != 2) continue; // SHT_SYMTAB
-        memcpy(&names, elf + sections_at + table.link * sizeof names, sizeof names);
-        for (uint64_t at = 0; at < table.size; at += sizeof(Symbol)) {
-            Symbol symbol;
-            memcpy(&symbol, elf + table.offset + at, sizeof symbol);
-            if (strcmp((const char *)elf + names.offset + symbol.name, name) != 0 || symbol.size != size)
-                continue;
-            memcpy(&home, elf + sections_at + symbol.section * sizeof home, sizeof home);
-            memcpy(out, elf + home.offset + symbol.value, size);
-            return true;
-        }
-    }
-    return false;
-}
-
-// Compiles the programs, and checks that each can be launched.
-static void check_programs(const JitProgram *programs, uint32_t n, uint32_t sm, Arena *arena) {
-    LowerTarget target = lower_target_of_sm(sm);
-    JitOptions options = {.sm = sm,
-                          .cache = test_root_path("build/jit-cache")}; // so that a second run takes no time
-    Error err = {0};
-    Jit *jit;
-    REQUIRE(jit_start(&options, programs, n, arena, &jit, &err));
-    for (uint32_t i = 0; i < n; i++) {
-        JitImage image;
-        if (!jit_wait(jit, i, &image, &err)) {
-            FAIL("%s", err.message);
-            continue;
-        }
-        if (strcmp(programs[i].name, "repack_kernel") == 0) continue;
-        char name[64];
-        StageInfo info;
-        snprintf(name, sizeof name, "%s_info", programs[i].name);
-        REQUIRE(read_exported(&image, name, &info, sizeof info));
-        CHECK(info.threads >= 32 && info.threads <= 1024 && info.threads % 32 == 0);
-        CHECK(info.grid[0] >= 1 && info.grid[1] >= 1);
-        CHECK(info.shared_bytes <= target.shared_bytes_block);
-        if (strcmp(programs[i].name, "sample_full") == 0) // its blocks wait for each other
-            CHECK(info.grid[0] <= target.multiprocessors && info.grid[1] == 1);
-    }
-    jit_end(jit);
-}
-
 static const uint32_t architectures[] = {75, 80, 86, 89, 90};
 
 TEST_SLOW(cuda_lower_makes_programs_for_every_architecture, 600) {
@@ -250,7 +186,7 @@ TEST_SLOW(cuda_lower_makes_programs_for_every_architecture, 600) {
         Lowered l;
         Error err = {0};
         REQUIRE(lower(&m, architectures[a], &l, &err));
-        check_programs(l.programs, l.n_programs, architectures[a], &m.arena);
+        programs_check(l.programs, l.n_programs, architectures[a], &m.arena);
     }
 }
 
@@ -270,7 +206,7 @@ TEST_SLOW(cuda_lower_makes_programs_for_published_sizes, 1800) {
             Lowered l;
             Error err = {0};
             REQUIRE(lower(&m, architectures[a], &l, &err));
-            check_programs(l.programs, l.n_programs, architectures[a], &m.arena);
+            programs_check(l.programs, l.n_programs, architectures[a], &m.arena);
         }
     }
 }
@@ -292,7 +228,7 @@ TEST_SLOW(cuda_lower_makes_programs_with_caps, 600) {
             if (strstr(l.programs[i].defines.ptr, "#define SOFT_CAP ")) programs[n++] = l.programs[i];
         }
         CHECK_INT_EQ(3, n); // attention of a token and of a prompt, the head
-        check_programs(programs, n, architectures[a], &m.arena);
+        programs_check(programs, n, architectures[a], &m.arena);
     }
 }
 
@@ -422,7 +358,7 @@ TEST_SLOW(cuda_lower_draws_of_every_vocabulary, 600) {
             CHECK_STR_EQ("sample_full", programs[n - 2].name);
         }
         CHECK_INT_EQ(4 * COUNT_OF(vocabularies), n);
-        check_programs(programs, n, architectures[a], &m.arena);
+        programs_check(programs, n, architectures[a], &m.arena);
     }
 }
 
@@ -485,7 +421,7 @@ TEST_SLOW(cuda_lower_makes_programs_for_every_format, 900) {
                 if (type == &stage_prefill_embed || type == &stage_prefill_output)
                     programs[n++] = l.programs[l.prefill_stages[i].program];
             }
-            check_programs(programs, n, architectures[a], &m.arena);
+            programs_check(programs, n, architectures[a], &m.arena);
         }
     }
 }
@@ -650,7 +586,7 @@ static void check_expert_shape(const ExpertShape *s, uint32_t sm) {
         if (is_ours || has_sinks) programs[n++] = l.programs[i];
     }
     CHECK(n >= 9); // route, gate and up, down; of prefill: route, group, gather, gate and up, down, sum
-    check_programs(programs, n, sm, &m.arena);
+    programs_check(programs, n, sm, &m.arena);
 }
 
 TEST_SLOW(cuda_lower_makes_programs_for_experts, 900) {

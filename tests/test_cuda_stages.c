@@ -5,6 +5,7 @@
 #if WORKER_ORCD_CUDA
 
 #include "arch_models.h"
+#include "backend/cuda/batch_lower.h"
 #include "backend/cuda/lower.h"
 #include "base/embed.h"
 #include "os/os.h"
@@ -93,6 +94,51 @@ TEST(cuda_stages_have_complete_rows) {
     }
 }
 
+// Batches: likewise, and each stage is a part of a block.
+static bool is_part_of_block(const BatchType *type) {
+    bool found = batch_draws(type);
+    for (uint32_t i = 0; batch_block_at(i); i++) {
+        for (uint32_t k = 0; k < STAGE_PARTS_MAX; k++)
+            found |= batch_block_at(i)->parts[k].type == type;
+    }
+    return found;
+}
+
+static void check_batch_files(const BatchType *type) {
+    const char *last = NULL;
+    char kernel[96];
+    for (uint32_t i = 0; type->files[i]; i++) {
+        last = text_of(type->files[i]);
+        if (!last) FAIL("%s is not there", type->files[i]);
+    }
+    snprintf(kernel, sizeof kernel, " %s(", type->kernel);
+    if (!last || !strstr(last, kernel)) FAIL("no kernel %s", type->kernel);
+    CHECK(type->files[STAGE_FILES_MAX] == NULL);
+}
+
+TEST(cuda_stages_of_batches_have_complete_rows) {
+    for (uint32_t i = 0; batch_type_at(i); i++) {
+        const BatchType *type = batch_type_at(i);
+        REQUIRE(type->kernel && type->name);
+        TEST_CASE_LABEL("%s (%s)", type->kernel, type->name);
+        CHECK(type->cost > 0 && type->define && type->bind && type->results);
+        CHECK(is_part_of_block(type));
+        check_batch_files(type);
+        for (uint32_t k = 0; k < i; k++)
+            CHECK(strcmp(type->kernel, batch_type_at(k)->kernel) != 0 ||
+                  strcmp(type->name, batch_type_at(k)->name) != 0);
+    }
+    for (uint32_t i = 0; batch_block_at(i); i++) {
+        const BatchBlock *block = batch_block_at(i);
+        TEST_CASE_LABEL("block %u", i);
+        CHECK(block->link && block->check && block->patterns[0].n_ops > 0 && block->parts[0].type);
+        uint32_t bodies = 0;
+        for (uint32_t k = 0; k < STAGE_PARTS_MAX; k++)
+            bodies |= block->parts[k].bodies;
+        CHECK_INT_EQ(block->is_head ? BODY_FEW | BODY_MANY : BODY_ANY, bodies);
+    }
+}
+
 // ---- the table in kernels_src/README.md ----
 
 enum { DEFINES_MAX = 48, TABLE_BYTES = 64 << 10 };
@@ -106,7 +152,7 @@ typedef struct {
     uint32_t n_defines, n_programs;
 } StageDefines;
 
-static StageDefines seen[STAGE_TYPES_COUNT];
+static StageDefines seen[STAGE_TYPES_COUNT], seen_batches[BATCH_TYPES_COUNT];
 
 static void note_define(StageDefines *d, Str name) {
     uint32_t i = 0;
@@ -120,14 +166,38 @@ static void note_define(StageDefines *d, Str name) {
     d->defines[i].count++;
 }
 
+static void note_program(StageDefines *d, const JitProgram *p) {
+    d->n_programs++;
+    for (const char *at = p->defines.ptr; (at = strstr(at, "#define ")) != NULL;) {
+        at += strlen("#define ");
+        note_define(d, (Str){at, strcspn(at, " \n")});
+    }
+}
+
 static void note_stage(const Lowered *l, const Stage *s) {
     uint32_t row = 0;
     while (stage_type_at(row) != s->type)
         row++;
-    seen[row].n_programs++;
-    for (const char *at = l->programs[s->program].defines.ptr; (at = strstr(at, "#define ")) != NULL;) {
-        at += strlen("#define ");
-        note_define(&seen[row], (Str){at, strcspn(at, " \n")});
+    note_program(&seen[row], &l->programs[s->program]);
+}
+
+static void note_batches(const Plan *plan, const LowerTarget *target, Arena *arena) {
+    Placement placement;
+    BatchLowered l;
+    Error err = {0};
+    REQUIRE(placement_make(plan, PLACED_IN_TILES, arena, &placement, &err));
+    if (!batch_lower(plan, &placement, target, 64, 512, arena, &l, &err)) {
+        CHECK(plan->act_width[ACT_L] > 0); // of experts
+        return;
+    }
+    for (uint32_t c = 0; c < l.n_classes; c++) {
+        for (uint32_t i = 0; i < l.classes[c].n_stages; i++) {
+            const BatchStage *s = &l.classes[c].stages[i];
+            uint32_t row = 0;
+            while (batch_type_at(row) != s->type)
+                row++;
+            note_program(&seen_batches[row], &l.programs[s->program]);
+        }
     }
 }
 
@@ -149,31 +219,33 @@ static void note_model(Str file) {
             note_stage(&l, &l.stages[k]);
         for (uint32_t k = 0; k < l.n_prefill_stages; k++)
             note_stage(&l, &l.prefill_stages[k]);
+        note_batches(plan, &target, &arena);
     }
 }
 
 // "A block a…": the grid as the kernel's StageInfo has it.
-static Str grid_of(const StageType *type) {
+static Str grid_of(const char *kernel, const char *const *files) {
     char info[96];
     uint32_t last = 0;
-    while (type->files[last + 1])
+    while (files[last + 1])
         last++;
-    snprintf(info, sizeof info, "%s_info = {", type->kernel);
-    const char *at = strstr(text_of(type->files[last]), info), *end = NULL;
+    snprintf(info, sizeof info, "%s_info = PRODUCT_INFO(", kernel);
+    if (strstr(text_of(files[last]), info)) return STR("PRODUCT_GRID");
+    snprintf(info, sizeof info, "%s_info = {", kernel);
+    const char *at = strstr(text_of(files[last]), info), *end = NULL;
     at = at ? strstr(at + strlen(info), "{") : NULL;
     end = at ? strchr(at, '}') : NULL;
     REQUIRE(end != NULL);
     return (Str){at + 1, (size_t)(end - at - 1)};
 }
 
-static void write_row(StrBuf *b, uint32_t row) {
-    const StageType *type = stage_type_at(row);
-    const StageDefines *d = &seen[row];
-    TEST_CASE_LABEL("%s", type->kernel);
+static void write_row(StrBuf *b, const char *kernel, const char *stage, const char *const *files,
+                      const StageDefines *d) {
+    TEST_CASE_LABEL("%s", kernel);
     CHECK(d->n_programs > 0);
-    strbuf_printf(b, "| `%s` %s | `", type->kernel, type->name);
-    for (uint32_t i = 3; type->files[i]; i++) {
-        const char *name = type->files[i];
+    strbuf_printf(b, "| `%s` %s | `", kernel, stage);
+    for (uint32_t i = 3; files[i]; i++) {
+        const char *name = files[i];
         strbuf_printf(b, "%s%.*s", i > 3 ? " " : "", (int)(strlen(name) - strlen(".cuh")), name);
     }
     strbuf_printf(b, "` | `");
@@ -183,32 +255,40 @@ static void write_row(StrBuf *b, uint32_t row) {
             strbuf_printf(b, optional ? " [%s]" : i ? " %s" : "%s", d->defines[i].name);
         }
     }
-    strbuf_printf(b, "` | `%.*s` |\n", STR_ARG(grid_of(type)));
+    strbuf_printf(b, "` | `%.*s` |\n", STR_ARG(grid_of(kernel, files)));
 }
 
-// The table is made of the rows. Where it differs, build/stages.md is what it should be.
+static void write_head(StrBuf *b) {
+    strbuf_printf(b, "| stage | files after `prelude layout args` | defines, [of some] | grid |\n"
+                     "| --- | --- | --- | --- |\n");
+}
+
+// The tables are made of the rows. Where one differs, build/stages.md is what both should be.
 TEST(cuda_stages_are_in_the_readme) {
     static const ArchShape large = {"llama-3.1-8b", "mistral", 1,    4096,       32,         8,         128,
                                     14336,          128256,    4096, DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q6_K};
-    static char table[TABLE_BYTES], readme[4 * TABLE_BYTES];
+    static char table[TABLE_BYTES], batches[TABLE_BYTES], readme[4 * TABLE_BYTES];
     for (uint32_t i = 0; arch_model_at(i); i++)
         note_model(arch_model_build(arch_model_at(i)));
     note_model(arch_shape_build(&large));
-    StrBuf b = strbuf_from_memory(table, sizeof table);
-    strbuf_printf(&b, "| stage | files after `prelude layout args` | defines, [of some] | grid |\n"
-                      "| --- | --- | --- | --- |\n");
+    StrBuf b = strbuf_from_memory(table, sizeof table), many = strbuf_from_memory(batches, sizeof batches);
+    write_head(&b);
+    write_head(&many);
     for (uint32_t i = 0; stage_type_at(i); i++)
-        write_row(&b, i);
-    REQUIRE(!b.truncated);
+        write_row(&b, stage_type_at(i)->kernel, stage_type_at(i)->name, stage_type_at(i)->files, &seen[i]);
+    for (uint32_t i = 0; batch_type_at(i); i++)
+        write_row(&many, batch_type_at(i)->kernel, batch_type_at(i)->name, batch_type_at(i)->files,
+                  &seen_batches[i]);
+    REQUIRE(!b.truncated && !many.truncated);
     FILE *f = fopen(test_root_path("kernels_src/README.md"), "rb");
     REQUIRE(f != NULL);
     size_t n = fread(readme, 1, sizeof readme - 1, f);
     fclose(f);
     readme[n] = 0;
-    if (strstr(readme, table)) return;
+    if (strstr(readme, table) && strstr(readme, batches)) return;
     f = fopen(test_root_path("build/stages.md"), "wb");
-    if (f) fputs(table, f), fclose(f);
-    FAIL("kernels_src/README.md does not have the table of build/stages.md");
+    if (f) fputs(table, f), fputs("\n", f), fputs(batches, f), fclose(f);
+    FAIL("kernels_src/README.md does not have the tables of build/stages.md");
 }
 
 #else

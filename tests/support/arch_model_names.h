@@ -7,6 +7,11 @@
     ROW(llama) ROW(llama_linear) ROW(llama_yarn) ROW(mistral) ROW(mixtral) ROW(qwen2) ROW(qwen3) ROW(qwen3moe) \
     ROW(phi3) ROW(phi3_long) ROW(phi3_short) ROW(gemma) ROW(gemma2) ROW(gemma3) ROW(gemma3_linear) ROW(gpt_oss) \
     ROW(gpt2)
+// Those of both without experts.
+#define ARCH_DENSE_MODEL_NAMES(ROW) \
+    ROW(llama) ROW(llama_linear) ROW(llama_yarn) ROW(mistral) ROW(qwen2) ROW(qwen3) ROW(phi3) ROW(phi3_long) \
+    ROW(gemma) ROW(gemma2) ROW(gemma3) ROW(gpt2) ROW(odd_llama) ROW(odd_qwen2) ROW(odd_qwen3) ROW(odd_gemma3) \
+    ROW(odd_phi3)
 #define ARCH_ODD_MODEL_NAMES(ROW) \
     ROW(odd_llama) ROW(odd_qwen2) ROW(odd_qwen3) ROW(odd_gemma3) ROW(odd_phi3)
 // clang-format on

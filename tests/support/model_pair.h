@@ -3,7 +3,7 @@
 
 #include "backend/backend.h"
 
-enum { PAIR_SLOTS_MAX = 16, PAIR_PAGES_MAX = 256 };
+enum { PAIR_SLOTS_MAX = 64, PAIR_PAGES_MAX = 256 };
 
 typedef struct {
     Arena arena;

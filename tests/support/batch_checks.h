@@ -1,0 +1,15 @@
+// Rows of several sequences that go through the layers together: the same bits as each alone, and as a
+// prompt's.
+#pragma once
+
+#include "model_pair.h"
+
+// The first `n_together` slots' texts, which begin with parts of `prompt` of different lengths, draw n_drawn
+// tokens, a row each in every step: the same tokens and log-probabilities as each alone, to the bit.
+void batch_check_together(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
+                          uint32_t n_drawn, uint32_t n_together);
+
+// A text of n tokens, those after n_prompt drawn one by one: its logits at every position are those of the
+// whole text as one prompt, to the bit.
+void batch_check_drawn_as_prompt(ModelPair *p, const SamplerParams *params, const int32_t *prompt,
+                                 uint32_t n_prompt, uint32_t n);

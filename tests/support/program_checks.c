@@ -1,0 +1,76 @@
+#include "program_checks.h"
+
+#if WORKER_ORCD_CUDA
+
+#include "runner.h"
+
+#include "../kernels_src/args.h"
+
+#include <stdio.h>
+#include <string.h>
+
+// The value that a program exports under a name: the symbol's bytes in the cubin, which is an ELF file.
+static bool read_exported(const JitImage *image, const char *name, void *out, size_t size) {
+    const uint8_t *elf = image->data;
+    uint64_t sections_at;
+    uint16_t n_sections;
+    memcpy(&sections_at, elf + 0x28, 8);
+    memcpy(&n_sections, elf + 0x3C, 2);
+    typedef struct {
+        uint32_t name, type;
+        uint64_t flags, address, offset, size;
+        uint32_t link, info;
+        uint64_t alignment, entry_size;
+    } Section;
+    typedef struct {
+        uint32_t name;
+        uint8_t info, other;
+        uint16_t section;
+        uint64_t value, size;
+    } Symbol;
+    Section table, names, home;
+    for (uint32_t i = 0; i < n_sections; i++) {
+        memcpy(&table, elf + sections_at + i * sizeof table, sizeof table);
+        if (table.type != 2) continue; // SHT_SYMTAB
+        memcpy(&names, elf + sections_at + table.link * sizeof names, sizeof names);
+        for (uint64_t at = 0; at < table.size; at += sizeof(Symbol)) {
+            Symbol symbol;
+            memcpy(&symbol, elf + table.offset + at, sizeof symbol);
+            if (strcmp((const char *)elf + names.offset + symbol.name, name) != 0 || symbol.size != size)
+                continue;
+            memcpy(&home, elf + sections_at + symbol.section * sizeof home, sizeof home);
+            memcpy(out, elf + home.offset + symbol.value, size);
+            return true;
+        }
+    }
+    return false;
+}
+
+void programs_check(const JitProgram *programs, uint32_t n, uint32_t sm, Arena *arena) {
+    LowerTarget target = lower_target_of_sm(sm);
+    JitOptions options = {.sm = sm,
+                          .cache = test_root_path("build/jit-cache")}; // so that a second run takes no time
+    Error err = {0};
+    Jit *jit;
+    REQUIRE(jit_start(&options, programs, n, arena, &jit, &err));
+    for (uint32_t i = 0; i < n; i++) {
+        JitImage image;
+        if (!jit_wait(jit, i, &image, &err)) {
+            FAIL("%s", err.message);
+            continue;
+        }
+        if (strstr(programs[i].name, "repack_kernel")) continue;
+        char name[64];
+        StageInfo info;
+        snprintf(name, sizeof name, "%s_info", programs[i].name);
+        REQUIRE(read_exported(&image, name, &info, sizeof info));
+        CHECK(info.threads >= 32 && info.threads <= 1024 && info.threads % 32 == 0);
+        CHECK(info.grid[0] >= 1 && info.grid[1] >= 1);
+        CHECK(info.shared_bytes <= target.shared_bytes_block);
+        if (strcmp(programs[i].name, "sample_full") == 0) // its blocks wait for each other
+            CHECK(info.grid[0] <= target.multiprocessors && info.grid[1] == 1);
+    }
+    jit_end(jit);
+}
+
+#endif

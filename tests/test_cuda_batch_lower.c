@@ -1,0 +1,162 @@
+// From plans to the stages of batches: which there are in each class, what is refused, and that every program
+// compiles. Needs the compiler in the program, but no GPU.
+#include "runner.h"
+
+#if WORKER_ORCD_CUDA
+
+#include "arch_model_names.h"
+#include "arch_models.h"
+#include "backend/cuda/batch_lower.h"
+#include "gguf_builder.h"
+#include "os/os.h"
+#include "program_checks.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct {
+    Arena arena;
+    Plan *plan;
+    Placement placement;
+} Made;
+
+static Made plan_of(Str file) {
+    Made m = {.arena = os_arena(512 << 20)};
+    GgufPart part = {(const uint8_t *)file.ptr, file.len, "tiny"};
+    const GgufFile *gguf;
+    Error err = {0};
+    REQUIRE(gguf_parse(&part, 1, &m.arena, &gguf, &err));
+    REQUIRE(plan_build(gguf, &m.arena, &m.plan, &err));
+    return m;
+}
+
+static bool lower(Made *m, uint32_t sm, uint32_t n_slots, BatchLowered *out, Error *err) {
+    LowerTarget target = lower_target_of_sm(sm);
+    return placement_make(m->plan, PLACED_IN_TILES, &m->arena, &m->placement, err) &&
+           batch_lower(m->plan, &m->placement, &target, n_slots, 500, &m->arena, out, err);
+}
+
+// As many classes as the slots need; prompts' rows are whole tiles.
+TEST(cuda_batch_lower_makes_classes) {
+    static const struct {
+        uint32_t n_slots, n_classes, rows_max;
+    } rows[] = {{1, 3, 8}, {8, 3, 8}, {9, 4, 16}, {16, 4, 16}, {17, 5, 32}, {64, 6, 64}};
+    TinyModel model = tiny_model_llama();
+    Made m = plan_of(tiny_model_build(&model));
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        BatchLowered l;
+        Error err = {0};
+        TEST_CASE_LABEL("%u slots", rows[i].n_slots);
+        REQUIRE(lower(&m, 90, rows[i].n_slots, &l, &err));
+        CHECK_INT_EQ(rows[i].n_classes, l.n_classes);
+        CHECK_INT_EQ(rows[i].rows_max, l.rows_max);
+        CHECK_INT_EQ(512, l.classes[BATCH_CLASS_PROMPT].size.max_rows);
+        uint32_t at = 0;
+        for (uint32_t c = 0; c < l.n_classes; c++) {
+            CHECK_INT_EQ(at, l.classes[c].first_program);
+            at += l.classes[c].n_programs;
+            if (c + 1 == BATCH_CLASSES_FIRST) CHECK_INT_EQ(at, l.n_first_programs);
+        }
+        CHECK_INT_EQ(at, l.n_programs);
+    }
+}
+
+// The stages of a layer, in few rows and in many.
+TEST(cuda_batch_lower_finds_the_stages_of_a_layer) {
+    static const BatchType *const few[] = {&batch_qkv,    &batch_rope_heads, &batch_attention,
+                                           &batch_output, &batch_glu,        &batch_down};
+    static const BatchType *const many[] = {&batch_norm,      &batch_qkv_many,    &batch_rope_heads,
+                                            &batch_attention, &batch_output_many, &batch_norm,
+                                            &batch_glu_many,  &batch_down_many};
+    TinyModel model = tiny_model_llama();
+    model.layers = 3;
+    Made m = plan_of(tiny_model_build(&model));
+    BatchLowered l;
+    Error err = {0};
+    REQUIRE(lower(&m, 90, 16, &l, &err));
+    for (uint32_t c = 0; c < l.n_classes; c++) {
+        const BatchClass *class = &l.classes[c];
+        bool is_few = class->size.body == BODY_FEW;
+        const BatchType *const *layer = is_few ? few : many;
+        uint32_t n = is_few ? COUNT_OF(few) : COUNT_OF(many), n_tables = 0, at = 0;
+        TEST_CASE_LABEL("class of %u", class->size.max_rows);
+        for (uint32_t i = 0; i < class->n_layers_stages; i++) {
+            const BatchStage *s = &class->stages[i];
+            if (s->type == &batch_embed || s->type == &batch_rope) {
+                n_tables++;
+                continue;
+            }
+            const BatchType *expected = layer[at++ % n];
+            if (expected == &batch_attention && class->size.body == BODY_PROMPT)
+                expected = &batch_span_attention;
+            CHECK(s->type == expected);
+        }
+        CHECK_INT_EQ(2, n_tables); // once each
+        CHECK_INT_EQ(3 * n, at);
+        // Behind the layers: none of a prompt; norm and head, five that draw.
+        uint32_t behind = class->n_stages - class->n_layers_stages;
+        CHECK_INT_EQ(class->size.body == BODY_PROMPT ? 0 : is_few ? 6 : 7, behind);
+    }
+}
+
+TEST(cuda_batch_lower_takes_every_dense_architecture) {
+    static const char *const names[] = {
+#define MODEL_NAME(name) #name,
+        ARCH_DENSE_MODEL_NAMES(MODEL_NAME)
+#undef MODEL_NAME
+    };
+    static const uint32_t generations[] = {75, 80, 86, 89, 90};
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        Made m = plan_of(arch_model_build(arch_model_named(names[i])));
+        for (size_t a = 0; a < COUNT_OF(generations); a++) {
+            BatchLowered l;
+            Error err = {0};
+            TEST_CASE_LABEL("%s, sm %u", names[i], generations[a]);
+            if (!lower(&m, generations[a], 64, &l, &err)) FAIL("%s", err.message);
+        }
+    }
+}
+
+// What has no stage is named, so that the other stages can take the model.
+TEST(cuda_batch_lower_names_what_it_cannot_do) {
+    static const struct {
+        const char *model, *expected;
+    } rows[] = {{"llama_layers", "layer 1 has 2 heads on 1"}, {"llama_values", "layer 0: values of 16"}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        Made m = plan_of(arch_model_build(arch_model_named(rows[i].model)));
+        BatchLowered l;
+        Error err = {0};
+        TEST_CASE_LABEL("%s", rows[i].model);
+        CHECK(!lower(&m, 90, 8, &l, &err));
+        CHECK_INT_EQ(ERR_UNSUPPORTED, err.code);
+        if (!strstr(err.message, rows[i].expected)) CHECK_STR_EQ(rows[i].expected, err.message);
+    }
+}
+
+// Programs of the tiny model for the oldest and the newest, and of a published size for the newest.
+static void check_programs(Str file, uint32_t sm) {
+    Made m = plan_of(file);
+    BatchLowered l;
+    Error err = {0};
+    REQUIRE(lower(&m, sm, 16, &l, &err));
+    programs_check(l.programs, l.n_first_programs, sm, &m.arena);
+    programs_check(l.programs + l.n_first_programs, l.n_programs - l.n_first_programs, sm, &m.arena);
+}
+
+TEST_SLOW(cuda_batch_lower_makes_programs, 900) {
+    static const ArchShape llama = {"llama-3.1-8b", "mistral", 1,    4096,       32,         8,         128,
+                                    14336,          128256,    4096, DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q6_K};
+    TinyModel model = tiny_model_llama();
+    TEST_CASE_LABEL("tiny, sm 75");
+    check_programs(tiny_model_build(&model), 75);
+    TEST_CASE_LABEL("llama-3.1-8b, sm 90");
+    check_programs(arch_shape_build(&llama), 90);
+}
+
+#else
+
+TEST(cuda_batch_lower) {
+    SKIP("this build has no CUDA");
+}
+
+#endif

@@ -1,0 +1,105 @@
+// Whole models through the stages of batches without a GPU (emulated_gpu.h), against the CPU reference and,
+// bit by bit, against themselves: rows alone, together, and as a prompt's.
+#include "runner.h"
+
+#if WORKER_ORCD_CUDA
+
+#include "arch_models.h"
+#include "backend/cuda/cuda_backend.h"
+#include "batch_checks.h"
+#include "emulated_gpu.h"
+#include "model_checks.h"
+#include "model_stages.h"
+
+enum { SM = 90, MULTIPROCESSORS = 2, PROMPT = 40, DRAWN = 4 };
+
+static const double ERROR_MAX = 3e-2, STAGE_ERROR_MAX = 5e-3;
+
+static const SamplerParams sampled = {.temperature = 0.8f, .top_p = 1, .repetition_penalty = 1, .seed = 1};
+
+static const SamplerParams ruled = {.temperature = 0.9f,
+                                    .top_p = 0.95f,
+                                    .min_p = 0.01f,
+                                    .repetition_penalty = 1.2f,
+                                    .presence_penalty = 0.3f,
+                                    .top_k = 40,
+                                    .seed = 3};
+
+static void warn(void *context, const char *message) {
+    (void)context;
+    FAIL("%s", message);
+}
+
+static ModelPair *open_batches(const char *name, uint32_t n_slots) {
+    emulated_gpu_load(SM, MULTIPROCESSORS);
+    BackendOptions options = {.n_slots = n_slots,
+                              .max_rows = ARCH_MODEL_PROMPT,
+                              .kv_tokens_max = n_slots * ARCH_MODEL_TOKENS,
+                              .n_threads = 1,
+                              .jit_cache = "",
+                              .model_path = name,
+                              .jit_compiler = &emulated_gpu_compiler,
+                              .batches = true,
+                              .warn = warn};
+    ModelPair *p = model_pair_open(arch_model_build(arch_model_named(name)), &options);
+    REQUIRE(p->gpu->info.rows_together > 1);
+    cuda_backend_wait_for_classes(p->gpu);
+    return p;
+}
+
+static void check_model(const char *name, uint32_t n_slots) {
+    static const uint32_t chunks[] = {23, 1}, together[] = {1, 8, 10};
+    ModelPair *p = open_batches(name, n_slots);
+    int32_t tokens[ARCH_MODEL_TOKENS];
+    arch_model_tokens(tokens);
+    for (size_t i = 0; i < COUNT_OF(together) && together[i] <= n_slots; i++)
+        model_stages_compare_rows(p, tokens, PROMPT, PROMPT + together[i], together[i], STAGE_ERROR_MAX);
+    model_check_logits(p, &sampled, tokens, PROMPT, PROMPT + DRAWN, ERROR_MAX);
+    model_check_chunks(p, tokens, PROMPT, chunks, COUNT_OF(chunks));
+    batch_check_drawn_as_prompt(p, &sampled, tokens, PROMPT, PROMPT + DRAWN);
+    for (size_t i = 1; i < COUNT_OF(together) && together[i] <= n_slots; i++) {
+        batch_check_together(p, &SAMPLER_GREEDY, tokens, PROMPT, DRAWN, together[i]);
+        batch_check_together(p, &sampled, tokens, PROMPT, DRAWN, together[i]);
+    }
+    batch_check_together(p, &ruled, tokens, PROMPT, DRAWN, 3);
+    model_pair_close(p);
+}
+
+// The others run in test_cuda_gpu_batches.c, with EMULATED_GPU=1 here, too.
+TEST_SLOW(emulated_batches_llama, 900) {
+    check_model("llama", 10);
+}
+
+TEST_SLOW(emulated_batches_gemma3, 900) {
+    if (test_is_sanitized()) SKIP("only run without sanitizers, whose side another goes through");
+    check_model("gemma3", 8);
+}
+
+TEST_SLOW(emulated_batches_gpt2, 900) {
+    if (test_is_sanitized()) SKIP("only run without sanitizers, whose side another goes through");
+    check_model("gpt2", 8);
+}
+
+// The sampler of a text that was set aside goes on exactly, and so do its tokens: prompts and draws have one
+// arithmetic.
+TEST_SLOW(emulated_batches_texts_go_on, 900) {
+    enum { END = PROMPT + 8 };
+    static const uint32_t cuts[] = {PROMPT, PROMPT + 5};
+    ModelPair *p = open_batches("llama", 10);
+    int32_t tokens[ARCH_MODEL_TOKENS];
+    arch_model_tokens(tokens);
+    const SamplerParams *const params[] = {&SAMPLER_GREEDY, &sampled, &ruled};
+    for (size_t i = 0; i < COUNT_OF(params); i++) {
+        CHECK_INT_EQ(2 * (END + 1) - cuts[0] - cuts[1],
+                     model_check_resume(p, p->gpu, params[i], tokens, PROMPT, END, cuts, COUNT_OF(cuts)));
+    }
+    model_pair_close(p);
+}
+
+#else
+
+TEST(emulated_batches) {
+    SKIP("this build has no CUDA");
+}
+
+#endif
