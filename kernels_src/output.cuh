@@ -51,11 +51,49 @@ DEVICE void output_prepare(const ProductArgs &a, u32 block, u8 *shared, OutputSt
     s->bias = s->ahead < UNITS ? output_bias(a, s->ahead) : 0.0f;
 }
 
+#ifdef PRODUCT_MANY
+// All loads come before the first store.
+DEVICE void output_finish(const ProductArgs &a, u32 unit, u32 first_row, u32 n_rows, const float *sums) {
+    u32 r = lane_index() % BAND_ROWS, col = unit * BAND_ROWS + r, first = lane_index() / BAND_ROWS;
+    if (col >= N_ROWS) return;
+    float *out = a.out + (u64)first_row * N_ROWS + col, before[PRODUCT_FINISH_ROWS / 2];
+    float bias = output_bias(a, unit);
+#pragma unroll
+    for (u32 i = 0; i < PRODUCT_FINISH_ROWS / 2; i++) {
+        before[i] = 0;
+#ifndef RAW
+        u32 row = i * 2 + first;
+        if (row < n_rows) before[i] = load_shared_data(out + (u64)row * N_ROWS);
+#endif
+    }
+#pragma unroll
+    for (u32 i = 0; i < PRODUCT_FINISH_ROWS / 2; i++) {
+        u32 row = i * 2 + first;
+        if (row >= n_rows) break;
+        float v = sums[row * SUM_STRIDE + r];
+#ifdef FROM_GLU
+        v *= GLU_DIVISOR;
+#endif
+        v += bias;
+#ifndef RAW
+        v += before[i];
+#endif
+        out[(u64)row * N_ROWS] = v;
+    }
+}
+
+DEVICE void output_run(const ProductArgs &a, u32 block, u8 *shared, OutputState *s) {
+    product_run(a, block, shared, s->bands, &s->product,
+                [&](u32 unit, u32 first_row, u32 n_rows, const float *sums) {
+                    output_finish(a, unit, first_row, n_rows, sums);
+                });
+}
+#else
 DEVICE void output_run(const ProductArgs &a, u32 block, u8 *shared, OutputState *s) {
 #pragma unroll
     for (u32 i = 0; i < AHEAD_ROWS; i++) {
         s->residual[i] = 0;
-#if defined(PRODUCT_FEW) && !defined(RAW)
+#ifndef RAW
         u32 col = s->ahead * BAND_ROWS + lane_index() % BAND_ROWS, row = i * 2 + lane_index() / BAND_ROWS;
         if (s->ahead < UNITS && col < N_ROWS && row < MAX_ROWS)
             s->residual[i] = load_shared_data(a.out + (u64)row * N_ROWS + col);
@@ -67,8 +105,8 @@ DEVICE void output_run(const ProductArgs &a, u32 block, u8 *shared, OutputState 
                     if (col >= N_ROWS) return;
                     float bias = unit == s->ahead ? s->bias : output_bias(a, unit);
                     float *out = a.out + (u64)first_row * N_ROWS + col;
-#pragma unroll(AHEAD_ROWS)
-                    for (u32 i = 0; i < CEIL_DIV(MAX_ROWS, 2); i++) {
+#pragma unroll
+                    for (u32 i = 0; i < AHEAD_ROWS; i++) {
                         u32 row = i * 2 + lane_index() / BAND_ROWS;
                         if (row >= n_rows) break;
                         float v = sums[row * SUM_STRIDE + r];
@@ -77,17 +115,14 @@ DEVICE void output_run(const ProductArgs &a, u32 block, u8 *shared, OutputState 
 #endif
                         v += bias;
 #ifndef RAW
-                        if (AHEAD_ROWS > 1 || MAX_ROWS == 1) {
-                            if (unit == s->ahead) v += s->residual[i % AHEAD_ROWS];
-                            else v += load_shared_data(out + (u64)row * N_ROWS);
-                        } else {
-                            v += load_shared_data(out + (u64)row * N_ROWS);
-                        }
+                        if (unit == s->ahead) v += s->residual[i];
+                        else v += load_shared_data(out + (u64)row * N_ROWS);
 #endif
                         out[(u64)row * N_ROWS] = v;
                     }
                 });
 }
+#endif
 
 EXPORTED StageInfo output_info = PRODUCT_INFO(PRODUCT_SHARED_BYTES);
 

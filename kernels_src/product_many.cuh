@@ -1,0 +1,866 @@
+// The body of products of more than 8 rows (product.cuh): batches of up to 128, and prompts in tiles of
+// TILE_ROWS rows.
+//
+// A pass is up to PASS_UNITS units that a block multiplies side by side, a band a warp, with TILE_ROWS rows
+// of the batch. Weights and rows come through a ring each in shared memory; the weights' slots have 256
+// columns of the pass's bands, the rows' slots 128 columns. A lane takes its weights apart in registers and
+// multiplies them there, and each segment's sum is added to what its band has so far:
+//     sm_90a   four warps multiply together (wgmma), the rows are read from shared memory; two warps of their
+//              own fetch, with bulk copies
+//     older    each warp multiplies for itself (mma.sync); all warps copy
+//
+// Where there are too few bands for the GPU, WAYS of them share a band's columns, whole segments each:
+//     sm_90a   the K_WAYS_CLUSTER blocks of a cluster, so that each reads a part of the rows alone
+//     all      K_WAYS_BLOCK groups of a block's warps
+// They leave each segment's sum in shared memory, and each warp adds those of some units in the segments'
+// order. So a result depends on none of these numbers.
+//
+// Formats differ between the stage's matrices: a pass has units of one alone (four warps multiply with the
+// same instructions). A unit of two bands may have two: its bands are in warps four apart.
+//
+// Grid: passes x tiles of rows, tiles side by side, so that blocks which run at once share weights; the
+// blocks (clusters) take turns. A cluster that splits columns has one of them alone.
+//
+// Defines, besides product.cuh's: TILE_ROWS (16, 32, 64, 128; MAX_ROWS is a multiple), WARPS (that multiply,
+// 4 to 16; units of two bands: 8 or 16 on sm_90a), RING_BYTES (of both rings); K_WAYS_CLUSTER (1),
+// K_WAYS_BLOCK (1), BLOCKS (of the grid; more are not started where columns are split), PASSES (1: as few as
+// PASS_UNITS allows; about as many passes as these are made, all about as long), BLOCKS_PER_SM (1).
+#if !defined(TILE_ROWS) || !defined(WARPS) || !defined(RING_BYTES) || !defined(BLOCKS)
+#error "TILE_ROWS, WARPS, RING_BYTES, BLOCKS"
+#endif
+#if MAX_ROWS % TILE_ROWS
+#error "MAX_ROWS is a multiple of TILE_ROWS"
+#endif
+#ifndef K_WAYS_CLUSTER
+#define K_WAYS_CLUSTER 1
+#endif
+#ifndef K_WAYS_BLOCK
+#define K_WAYS_BLOCK 1
+#endif
+#ifndef PASSES
+#define PASSES 1
+#endif
+#ifndef BLOCKS_PER_SM
+#define BLOCKS_PER_SM 1
+#endif
+#define PRODUCT_MANY
+#define PRODUCT_FINISH_ROWS 16 // that finish() gets at once, at most
+
+enum : u32 {
+    WAYS = K_WAYS_CLUSTER * K_WAYS_BLOCK,
+    SPLIT = WAYS > 1,
+    PASS_BANDS = WARPS / K_WAYS_BLOCK,
+    PASS_UNITS = PASS_BANDS / UNIT_BANDS,
+    ROW_TILES_MAX = MAX_ROWS / TILE_ROWS,
+    // A warp fetches. Where those that multiply need more registers than an even share, two do, of a group of
+    // four that gives its own up.
+    GIVES_REGISTERS = HAS_WGMMA && (WARPS > 4) && BLOCKS_PER_SM == 1,
+    FETCH_WARPS = !HAS_WGMMA        ? 0
+                  : GIVES_REGISTERS ? 4
+                                    : 1,
+    // Of the 168, 128 or 96 registers that a launch gives.
+    NEEDS_MANY = TILE_ROWS >= 64,
+    KEPT_REGISTERS = WARPS == 8 || !NEEDS_MANY ? 56 : 32,
+    TAKEN_REGISTERS = WARPS == 8    ? 224
+                      : WARPS == 12 ? (NEEDS_MANY ? 160 : 144)
+                                    : (NEEDS_MANY ? 112 : 104),
+    SUMS = TILE_ROWS / 2, // of a lane, for its band: [TILE_ROWS / 8][4] as mma_f16 has them
+};
+static_assert(PASS_UNITS >= 1 && WARPS == PASS_UNITS * UNIT_BANDS * K_WAYS_BLOCK && WARPS <= 16,
+              "WARPS is K_WAYS_BLOCK * UNIT_BANDS * units side by side");
+static_assert((u32)WAYS <= (u32)SEGMENTS, "whole segments");
+#if HAS_WGMMA
+static_assert(PASS_UNITS % 4 == 0, "four warps multiply together");
+#else
+static_assert(K_WAYS_CLUSTER == 1, "no clusters");
+#endif
+#define PRODUCT_THREADS ((WARPS + FETCH_WARPS) * 32)
+#define PRODUCT_WARPS WARPS
+#if K_WAYS_CLUSTER > 1
+#define PRODUCT_KERNEL KERNEL_OF_CLUSTERS(PRODUCT_THREADS, BLOCKS_PER_SM, K_WAYS_CLUSTER)
+#define PRODUCT_INFO(shared_bytes) \
+    { PRODUCT_THREADS, {PRODUCT_GRID, 1}, SHARED_BYTES(shared_bytes), K_WAYS_CLUSTER }
+#else
+#define PRODUCT_KERNEL KERNEL(PRODUCT_THREADS, BLOCKS_PER_SM)
+#define PRODUCT_INFO(shared_bytes) \
+    { PRODUCT_THREADS, {PRODUCT_GRID, 1}, SHARED_BYTES(shared_bytes) }
+#endif
+
+// ---- passes ----
+
+// Units whose (first) band has one format follow each other: up to three runs, [0, RUN_0), [RUN_0, RUN_1),
+// [RUN_1, UNITS). Runs of the same format are joined.
+#ifdef STAGE_QKV
+#define UNITS_0 CEIL_DIV(N_HEADS *HEAD_DIM, 16)
+#define UNITS_1 CEIL_DIV(N_KV_HEADS *HEAD_DIM, 16)
+#endif
+#ifndef UNITS_0 // units of FORMAT_0, of FORMAT_1
+#define UNITS_0 UNITS
+#define UNITS_1 0
+#endif
+enum : u32 {
+    ONE_RUN = UNIT_BANDS > 1 || (FORMAT_1 == FORMAT_0 && FORMAT_2 == FORMAT_0),
+    RUN_0 = ONE_RUN || FORMAT_0 == FORMAT_1 ? 0 : UNITS_0,
+    RUN_1 = ONE_RUN || FORMAT_1 == FORMAT_2 ? (u32)RUN_0 : UNITS_0 + UNITS_1,
+};
+DEVICE constexpr u32 passes_of(u32 n_units) {
+    return MAX(CEIL_DIV(n_units * PASSES, (u32)UNITS), CEIL_DIV(n_units, (u32)PASS_UNITS));
+}
+enum : u32 {
+    ALL_PASSES = passes_of(RUN_0) + passes_of(RUN_1 - RUN_0) + passes_of(UNITS - RUN_1),
+    CLUSTERS = K_WAYS_CLUSTER > 1 ? ALL_PASSES *ROW_TILES_MAX : BLOCKS,
+    ONE_TURN = CLUSTERS >= ALL_PASSES * ROW_TILES_MAX, // no block has two
+};
+#define PRODUCT_GRID (CLUSTERS * K_WAYS_CLUSTER)
+
+// What a block does at once: units and rows.
+struct Pass {
+    u32 unit, n_units;
+    u32 row, n_rows; // of the batch; n_rows: those there are
+};
+struct Passes {
+    u32 n_rows, row_tiles, n; // n: passes times row_tiles
+};
+// Before the input, with several tiles of rows: how many there are was known before the step began.
+DEVICE Passes all_passes(const ProductArgs &a) {
+    Passes p;
+    p.n_rows = ROW_TILES_MAX == 1 ? 0 : MIN(batch_rows(a), (u32)MAX_ROWS);
+    p.row_tiles = ROW_TILES_MAX == 1 ? 1u : CEIL_DIV(p.n_rows, (u32)TILE_ROWS);
+    p.n = ALL_PASSES * p.row_tiles;
+    return p;
+}
+// Pass `number` of a run of units.
+DEVICE void pass_units(Pass *pass, u32 number, u32 begin, u32 end) {
+    u32 n = passes_of(end - begin);
+    pass->unit = begin + (end - begin) * number / n;
+    pass->n_units = begin + (end - begin) * (number + 1) / n - pass->unit;
+}
+DEVICE Pass pass_at(const Passes &p, u32 number) {
+    u32 of_units = number / p.row_tiles, first = passes_of(RUN_0), second = passes_of(RUN_1 - RUN_0);
+    Pass pass = {0, 0, number % p.row_tiles * TILE_ROWS, 0};
+    pass.n_rows = MIN(p.n_rows - MIN(pass.row, p.n_rows), (u32)TILE_ROWS);
+    if (RUN_0 > 0 && of_units < first) pass_units(&pass, of_units, 0, RUN_0);
+    else if (RUN_1 > RUN_0 && of_units - first < second) pass_units(&pass, of_units - first, RUN_0, RUN_1);
+    else pass_units(&pass, of_units - first - second, RUN_1, UNITS);
+    return pass;
+}
+
+// A warp's band in a pass; warps without one take their neighbour's, and drop what comes of it.
+struct WarpBand {
+    u32 place; // the unit's in the pass
+    u32 b, way;
+    bool any;
+};
+DEVICE WarpBand warp_band(u32 warp, u32 n_units) {
+    u32 band = warp % PASS_BANDS;
+    WarpBand w;
+    w.b = UNIT_BANDS == 1 ? 0 : HAS_WGMMA ? band / 4 % 2 : band / PASS_UNITS;
+    w.place = UNIT_BANDS == 1 ? band : HAS_WGMMA ? band / 8 * 4 + band % 4 : band % PASS_UNITS;
+    w.way = warp / PASS_BANDS;
+    w.any = w.place < n_units;
+    w.place = MIN(w.place, MAX(n_units, 1u) - 1);
+    return w;
+}
+
+// Which warp has a band.
+DEVICE u32 band_at(u32 place, u32 b) {
+    if (UNIT_BANDS == 1) return place;
+    return HAS_WGMMA ? place / 4 * 8 + b * 4 + place % 4 : b * PASS_UNITS + place;
+}
+
+// ---- columns ----
+
+// A way's segments, and its chunks of 256 columns: [first, end).
+DEVICE constexpr u32 way_segment(u32 way) {
+    return SEGMENTS * way / WAYS;
+}
+DEVICE constexpr u32 way_chunk(u32 way) {
+    return MIN(way_segment(way) * SEGMENT_CHUNKS, (u32)COL_CHUNKS);
+}
+// The most segments (chunks) of n_ways ways side by side.
+DEVICE constexpr u32 most_segments(u32 n_ways) {
+    u32 most = 0;
+    for (u32 w = 0; w < WAYS; w += n_ways) {
+        most = MAX(most, way_segment(w + n_ways) - way_segment(w));
+    }
+    return most;
+}
+// The steps of 256 columns of a cluster's block.
+DEVICE constexpr u32 block_steps(u32 rank) {
+    u32 most = 0;
+    for (u32 w = rank * K_WAYS_BLOCK; w < (rank + 1) * K_WAYS_BLOCK; w++) {
+        most = MAX(most, way_chunk(w + 1) - way_chunk(w));
+    }
+    return most;
+}
+DEVICE constexpr u32 most_chunks() {
+    u32 most = 0;
+    for (u32 w = 0; w < WAYS; w++) {
+        most = MAX(most, way_chunk(w + 1) - way_chunk(w));
+    }
+    return most;
+}
+DEVICE constexpr u32 tiles_of_chunk(int format) {
+    return 256 / layout_tile_cols(format);
+}
+// A chunk at the end may have one tile of 128 columns.
+DEVICE constexpr u32 tiles_there(int format, u32 chunk) {
+    return tiles_of_chunk(format) == 2 && chunk * 2 + 1 >= COL_HALVES ? 1 : tiles_of_chunk(format);
+}
+
+// ---- shared memory ----
+
+enum : u32 {
+    CHUNKS = most_chunks(),
+    CHUNK_PLANE = PASS_UNITS * CHUNK_BYTES_MAX, // the bands b of the pass's units: [tile][unit]
+    WEIGHT_SLOT = K_WAYS_BLOCK * UNIT_BANDS * CHUNK_PLANE,
+    SHEET_BYTES = TILE_ROWS * 128, // 64 columns
+    ROWS_SLOT = K_WAYS_BLOCK * 2 * SHEET_BYTES,
+    // As many columns of both as there is room for, and two slots at least. On older GPUs a group of copies
+    // is a slot of rows and, with every second, one of weights.
+    STEPS_FIT = (u32)RING_BYTES / (WEIGHT_SLOT / 2 + ROWS_SLOT),
+    WEIGHT_SLOTS = HAS_WGMMA ? MAX(MIN(STEPS_FIT / 2, (u32)CHUNKS * 4), 2u) : MAX(STEPS_FIT, 2u) / 2 + 1,
+    ROWS_BYTES = MAX((u32)RING_BYTES, WEIGHT_SLOTS *WEIGHT_SLOT + 2 * ROWS_SLOT) - WEIGHT_SLOTS * WEIGHT_SLOT,
+    ROWS_SLOTS = MIN(ROWS_BYTES / ROWS_SLOT, (u32)CHUNKS *(HAS_WGMMA ? 8 : 2)),
+    AHEAD = MAX(MIN(ROWS_SLOTS - 1, (WEIGHT_SLOTS - 1) * 2), 1u), // older GPUs: steps that are on their way
+
+    // Split columns: each segment's sums as the lanes have them, [segment][band][TILE_ROWS / 8][lane] float4.
+    PARTS = SPLIT ? most_segments(K_WAYS_BLOCK) * PASS_BANDS * (TILE_ROWS / 8) * WARP : 0,
+    // What is finished at once: [rows][SUM_STRIDE] of a unit.
+    FINISH_ROWS = PRODUCT_FINISH_ROWS,
+    FINISHERS = SPLIT ? (u32)WARPS : (u32)PASS_UNITS,
+    FINISH_FLOATS = FINISH_ROWS * SUM_STRIDE,
+
+    ROWS_AT = ROUND_UP(WEIGHT_SLOTS * WEIGHT_SLOT, 1024),
+    PARTS_AT = ROWS_AT + ROWS_SLOTS * ROWS_SLOT,
+    SUMS_AT = PARTS_AT + PARTS * 16,
+    BARRIERS_AT = ROUND_UP(SUMS_AT + FINISHERS * FINISH_FLOATS * 4, 16),
+    PRODUCT_SHARED_BYTES = BARRIERS_AT + (HAS_WGMMA ? (WEIGHT_SLOTS + ROWS_SLOTS) * 16 : 0),
+};
+
+// Where a sequence of slots is.
+template <u32 slots> struct RingPlace {
+    u32 slot, parity;
+    DEVICE void advance() {
+        if (++slot == slots) {
+            slot = 0;
+            parity ^= 1;
+        }
+    }
+};
+
+struct Product {
+    Passes passes;
+#if HAS_WGMMA
+    RingPlace<WEIGHT_SLOTS> weights; // of the next slot to fill or to read
+    u32 fetched;                     // of the weights' first pass, before the input
+#endif
+};
+
+DEVICE bool product_multiplies() {
+    return warp_index() < WARPS;
+}
+// All warps that multiply meet.
+DEVICE void product_meet(u8 *, Product *) {
+    group_sync(15, WARPS * WARP);
+}
+// A unit whose biases may be known before the input: none.
+DEVICE u32 product_first_unit(const Product &) {
+    return ~0u;
+}
+
+// ---- sums ----
+
+// Factors of the lane's rows of a band. They come from memory: asked for before a pass is multiplied.
+struct BandFactors {
+    float low, high; // of rows g and g + 8
+};
+template <class Bands> DEVICE BandFactors band_factors_of(const Bands &bands, u32 unit, u32 b) {
+    const float *factors = bands.factors(unit, b) + lane_index() / 4;
+    return {factors[0], factors[8]};
+}
+
+// A lane's part of a unit's sums of FINISH_ROWS rows: v[i] is as mma_f16 has it for the i-th 8 rows.
+DEVICE void spread_sums(const float v[4], u32 i, u32 b, const BandFactors &f, float *sums) {
+    u32 g = lane_index() / 4, c = lane_index() % 4;
+    float *out = sums + (i * 8 + c * 2) * SUM_STRIDE + b * BAND_ROWS + g;
+    out[0] = v[0] * f.low;
+    out[SUM_STRIDE] = v[1] * f.low;
+    out[8] = v[2] * f.high;
+    out[SUM_STRIDE + 8] = v[3] * f.high;
+}
+
+// Columns that are not split: a warp has the sums of its band.
+template <class Finish>
+DEVICE void finish_totals(const Pass &pass, const WarpBand &w, const float total[SUMS], const BandFactors &f,
+                          u8 *shared, const Finish &finish) {
+    if (!w.any) return;
+    float *sums = (float *)(shared + SUMS_AT) + w.place * FINISH_FLOATS;
+    auto meet = [&] { // the warps of the unit
+        if (UNIT_BANDS == 1) warp_sync();
+        else group_sync(1 + w.place, UNIT_BANDS * WARP);
+    };
+#pragma unroll 1
+    for (u32 first = 0; first < pass.n_rows; first += FINISH_ROWS) {
+#pragma unroll
+        for (u32 i = 0; i < TILE_ROWS / 8; i++) {
+            if (i * 8 / FINISH_ROWS * FINISH_ROWS == first)
+                spread_sums(total + i * 4, i % (FINISH_ROWS / 8), w.b, f, sums);
+        }
+        meet();
+        u32 share = FINISH_ROWS / UNIT_BANDS, at = first + w.b * share;
+        if (at < pass.n_rows) {
+            finish(pass.unit + w.place, pass.row + at, MIN(pass.n_rows - at, share),
+                   sums + w.b * share * SUM_STRIDE);
+        }
+        meet();
+    }
+}
+
+// Split columns: where a segment's sums of a band are, i-th 8 rows, in the block that has the segment.
+DEVICE constexpr u32 segment_rank(u32 segment) {
+    return (WAYS * (segment + 1) - 1) / SEGMENTS / K_WAYS_BLOCK;
+}
+DEVICE float4 *part_at(u8 *shared, u32 segment, u32 band, u32 i) {
+    u32 n = segment - way_segment(segment_rank(segment) * K_WAYS_BLOCK);
+    return (float4 *)(shared + PARTS_AT) + ((n * PASS_BANDS + band) * (TILE_ROWS / 8) + i) * WARP +
+           lane_index();
+}
+DEVICE void store_part(u8 *shared, u32 segment, u32 band, const float sum[SUMS]) {
+#pragma unroll
+    for (u32 i = 0; i < TILE_ROWS / 8; i++) {
+        *part_at(shared, segment, band, i) = {sum[i * 4], sum[i * 4 + 1], sum[i * 4 + 2], sum[i * 4 + 3]};
+    }
+}
+DEVICE void add_parts(u8 *shared, u32 band, u32 i, float v[4]) {
+    float4 part[SEGMENTS];
+#pragma unroll
+    for (u32 s = 0; s < SEGMENTS; s++) {
+#if K_WAYS_CLUSTER > 1
+        part[s] = cluster_load(cluster_address(part_at(shared, s, band, i), segment_rank(s)));
+#else
+        part[s] = *part_at(shared, s, band, i);
+#endif
+    }
+    v[0] = v[1] = v[2] = v[3] = 0;
+#pragma unroll
+    for (u32 s = 0; s < SEGMENTS; s++) {
+        v[0] += part[s].x, v[1] += part[s].y, v[2] += part[s].z, v[3] += part[s].w;
+    }
+}
+
+// Split columns: some rows of a unit, which a warp finishes.
+struct PartTask {
+    u32 place, first;
+    BandFactors factors[UNIT_BANDS];
+};
+DEVICE u32 part_shares(const Pass &pass) {
+    return CEIL_DIV(pass.n_rows, (u32)FINISH_ROWS);
+}
+// Number n of the pass's; past the last one: any.
+template <class Bands> DEVICE PartTask part_task(const Pass &pass, u32 n, const Bands &bands) {
+    u32 shares = MAX(part_shares(pass), 1u);
+    PartTask t;
+    t.place = MIN(n / shares, pass.n_units - 1);
+    t.first = n % shares * FINISH_ROWS;
+#pragma unroll
+    for (u32 b = 0; b < UNIT_BANDS; b++) {
+        t.factors[b] = band_factors_of(bands, pass.unit + t.place, b);
+    }
+    return t;
+}
+DEVICE u32 first_task(u32 rank) {
+    return warp_index() % WARPS * K_WAYS_CLUSTER + rank;
+}
+
+// When all parts are there. `task` is the first one, of this warp.
+template <class Bands, class Finish>
+DEVICE void finish_parts(const Pass &pass, u32 rank, PartTask task, u8 *shared, const Bands &bands,
+                         const Finish &finish) {
+    float *sums = (float *)(shared + SUMS_AT) + warp_index() * FINISH_FLOATS;
+#pragma unroll 1
+    for (u32 n = first_task(rank); n < pass.n_units * part_shares(pass); n += WARPS * K_WAYS_CLUSTER) {
+        PartTask next = part_task(pass, n + WARPS * K_WAYS_CLUSTER, bands);
+#pragma unroll
+        for (u32 b = 0; b < UNIT_BANDS; b++) {
+#pragma unroll
+            for (u32 i = 0; i < FINISH_ROWS / 8; i++) {
+                float v[4];
+                add_parts(shared, band_at(task.place, b), task.first / 8 + i, v);
+                spread_sums(v, i, b, task.factors[b], sums);
+            }
+        }
+        warp_sync();
+        finish(pass.unit + task.place, pass.row + task.first, MIN(pass.n_rows - task.first, (u32)FINISH_ROWS),
+               sums);
+        warp_sync();
+        task = next;
+    }
+}
+
+// What becomes of a segment's sum.
+DEVICE void end_segment(u8 *shared, u32 segment, u32 band, const float sum[SUMS], float total[SUMS]) {
+    if (SPLIT) {
+        store_part(shared, segment, band, sum);
+    } else {
+#pragma unroll
+        for (u32 i = 0; i < SUMS; i++) {
+            total[i] += sum[i];
+        }
+    }
+}
+
+#if HAS_WGMMA
+// ---- sm_90a: fetching ----
+
+struct Ring {
+    u8 *weights, *rows;
+    BulkBarrier *weights_full, *weights_read, *rows_full, *rows_read;
+};
+DEVICE Ring product_ring(u8 *shared) {
+    BulkBarrier *b = (BulkBarrier *)(shared + BARRIERS_AT);
+    return {shared,           shared + ROWS_AT,     b,
+            b + WEIGHT_SLOTS, b + 2 * WEIGHT_SLOTS, b + 2 * WEIGHT_SLOTS + ROWS_SLOTS};
+}
+
+// Whether a way has 128 columns `half` of its own in step `step` (of 256 columns).
+DEVICE bool way_has(u32 way, u32 step, u32 half) {
+    u32 chunk = way_chunk(way) + step;
+    return chunk < way_chunk(way + 1) && (COL_HALVES % 2 == 0 || chunk * 2 + half < COL_HALVES);
+}
+
+// A lane's part of a pass's copies: a run of bands that are neighbours in memory.
+struct LaneCopy {
+    const u8 *from; // of the way's first chunk
+    u32 to;         // in the slot
+    u32 bytes;      // of a tile of each; 0: none
+    u32 tile;       // bytes of one tile
+    u32 n_tiles;    // of a chunk
+    u32 way;
+};
+template <class Bands> DEVICE LaneCopy lane_copy(const Pass &pass, u32 rank, const Bands &bands) {
+    u32 lane = lane_index(), b = lane % PASS_BANDS / PASS_UNITS, place = lane % PASS_UNITS;
+    bool any = lane < WARPS && place < pass.n_units;
+    LaneCopy c = {0, 0, 0, 0, 1, rank * K_WAYS_BLOCK + MIN(lane / PASS_BANDS, K_WAYS_BLOCK - 1u)};
+    if (any) {
+        u32 unit = pass.unit + place;
+        c.from = bands.tiles(unit, b);
+        with_band_format(bands.format(unit, b), [&](auto f) {
+            c.tile = layout_tile_bytes16(decltype(f)::format);
+            c.n_tiles = tiles_of_chunk(decltype(f)::format);
+        });
+        c.from += (u64)(way_chunk(c.way) * c.n_tiles) * 4 * c.tile;
+        c.to = lane / PASS_UNITS * CHUNK_PLANE + place * c.tile;
+    }
+    u64 before = shuffle_up((u64)c.from, 1);
+    bool joins = any && place > 0 && before + c.tile == (u64)c.from;
+    u32 follow = ballot_lanes(joins);
+    if (any && !joins) {
+        u32 run = 1; // bands that go with this one
+        while (lane + run < WARP && (follow >> (lane + run) & 1)) {
+            run++;
+        }
+        c.bytes = run * c.tile;
+    }
+    return c;
+}
+
+// Bytes of a step's weights, of all the pass's bands.
+template <class Bands> DEVICE u32 step_bytes(const Pass &pass, u32 rank, u32 step, const Bands &bands) {
+    u32 bytes = 0;
+#pragma unroll
+    for (u32 b = 0; b < UNIT_BANDS; b++) {
+        with_band_format(bands.format(pass.unit, b), [&](auto f) {
+            constexpr int format = decltype(f)::format;
+            for (u32 k = 0; k < K_WAYS_BLOCK; k++) {
+                u32 way = rank * K_WAYS_BLOCK + k, n = way_has(way, step, 0);
+                if (tiles_of_chunk(format) == 2 && way_has(way, step, 1)) n = 2;
+                bytes += pass.n_units * n * layout_tile_bytes16(format);
+            }
+        });
+    }
+    return bytes;
+}
+
+// A step's weights into the next slot; one warp.
+DEVICE void fetch_weights(const Ring &ring, RingPlace<WEIGHT_SLOTS> *place, const LaneCopy &c, u32 bytes,
+                          u32 step) {
+    BulkBarrier *full = ring.weights_full + place->slot;
+    bulk_barrier_wait(ring.weights_read + place->slot, place->parity ^ 1);
+    if (lane_index() == 0) bulk_barrier_expect(full, bytes);
+    warp_sync();
+    for (u32 t = 0; t < c.n_tiles && c.bytes > 0; t++) {
+        if (!way_has(c.way, step, t)) break;
+        const u8 *from = c.from + (u64)(step * c.n_tiles + t) * 4 * c.tile;
+        u8 *to = ring.weights + place->slot * WEIGHT_SLOT + c.to + t * PASS_UNITS * c.tile;
+        if (ROW_TILES_MAX == 1) bulk_copy_once(to, from, c.bytes, full);
+        else bulk_copy(to, from, c.bytes, full);
+    }
+    place->advance();
+}
+
+// 128 columns of a pass's rows for each way; a lane a way.
+DEVICE void fetch_rows(const Ring &ring, RingPlace<ROWS_SLOTS> *place, const Pass &pass, u32 rank,
+                       const f16 *in, u32 step, u32 half) {
+    u32 way = rank * K_WAYS_BLOCK + lane_index();
+    bool any = lane_index() < K_WAYS_BLOCK && way_has(way, step, half);
+    u32 n = count_ones(ballot_lanes(any));
+    BulkBarrier *full = ring.rows_full + place->slot;
+    bulk_barrier_wait(ring.rows_read + place->slot, place->parity ^ 1);
+    if (lane_index() == 0) bulk_barrier_expect(full, n * 2 * SHEET_BYTES);
+    warp_sync();
+    if (any) {
+        u8 *to = ring.rows + place->slot * ROWS_SLOT + lane_index() * 2 * SHEET_BYTES;
+        u32 sheet = ((way_chunk(way) + step) * 2 + half) * 2;
+        const f16 *from = in + ((u64)sheet * MAX_ROWS + pass.row) * 64;
+        if (ROW_TILES_MAX == 1) {
+            bulk_copy(to, from, 2 * SHEET_BYTES, full);
+        } else {
+            bulk_copy(to, from, SHEET_BYTES, full);
+            bulk_copy(to + SHEET_BYTES, from + (u64)MAX_ROWS * 64, SHEET_BYTES, full);
+        }
+    }
+    place->advance();
+}
+
+// ---- sm_90a: multiplying ----
+
+struct ReadPlace {
+    RingPlace<WEIGHT_SLOTS> weights;
+    RingPlace<ROWS_SLOTS> rows;
+};
+
+// What a warp that has nothing to multiply does with steps: the others wait for its arrivals.
+DEVICE void skip_half(const Ring &ring, ReadPlace *at) {
+    bulk_barrier_wait(ring.rows_full + at->rows.slot, at->rows.parity);
+    if (lane_index() == 0) bulk_barrier_arrive(ring.rows_read + at->rows.slot);
+    at->rows.advance();
+}
+DEVICE void skip_steps(const Ring &ring, ReadPlace *at, u32 first, u32 end) {
+#pragma unroll 1
+    for (u32 step = first; step < end; step++) {
+        bulk_barrier_wait(ring.weights_full + at->weights.slot, at->weights.parity);
+        if (lane_index() == 0) bulk_barrier_arrive(ring.weights_read + at->weights.slot);
+        at->weights.advance();
+        skip_half(ring, at);
+        skip_half(ring, at);
+    }
+}
+
+DEVICE u32 slot_before(u32 slot) {
+    return (slot > 0 ? slot : (u32)ROWS_SLOTS) - 1;
+}
+
+// A pass of a warp whose weights have this format, with the three others of its group. While a pair of steps
+// is multiplied, the next is taken apart. `total` and the ends of segments: end_segment.
+template <int format>
+DEVICE void multiply_pass(const Ring &ring, ReadPlace *at, const WarpBand &w, u32 band, u32 rank, u8 *shared,
+                          float total[SUMS]) {
+    constexpr u32 tile_bytes = layout_tile_bytes16(format), n_tiles = tiles_of_chunk(format);
+    float sum[SUMS];
+    u32 a[2][2][4], way = rank * K_WAYS_BLOCK + w.way, first = way_chunk(way), end = way_chunk(way + 1);
+#pragma unroll 1
+    for (u32 chunk = first; chunk < end; chunk++) {
+        const u8 *tiles = ring.weights + at->weights.slot * WEIGHT_SLOT +
+                          (w.way * UNIT_BANDS + w.b) * CHUNK_PLANE + w.place * tile_bytes;
+        bool begins = chunk % SEGMENT_CHUNKS == 0; // a segment
+        Tile<format> t;
+        bulk_barrier_wait(ring.weights_full + at->weights.slot, at->weights.parity);
+#pragma unroll
+        for (u32 h = 0; h < 2; h++) {
+            if (COL_HALVES % 2 && h == 1 && chunk * 2 + h >= COL_HALVES) break;
+            const u8 *tile = n_tiles == 2 ? tiles + h * PASS_UNITS * tile_bytes : tiles;
+            if (n_tiles == 2 || h == 0) t.scales(tile);
+            t.half(tile, n_tiles == 2 ? 0 : h);
+            const u8 *rows = ring.rows + at->rows.slot * ROWS_SLOT + w.way * 2 * SHEET_BYTES;
+#pragma unroll
+            for (u32 j = 0; j < 4; j++) {
+                t.pair(n_tiles == 2 ? 0 : h, j, a[j % 2]);
+                if (h == 0 && j == 0 && begins && chunk > first) {
+                    warpgroup_wait<0>();
+                    warpgroup_keep<SUMS>(sum);
+                    end_segment(shared, chunk / SEGMENT_CHUNKS - 1, band, sum, total);
+                }
+                if (j == 0) bulk_barrier_wait(ring.rows_full + at->rows.slot, at->rows.parity);
+                warpgroup_fence();
+                warpgroup_multiply_half<TILE_ROWS>(sum, a[j % 2], matrix_rows(rows + j / 2 * SHEET_BYTES),
+                                                   j % 2, h == 0 && j == 0 && begins);
+                warpgroup_commit();
+                warpgroup_wait<1>();
+                // The slot before this one has been multiplied.
+                if (j == 0 && (h > 0 || chunk > first) && lane_index() == 0)
+                    bulk_barrier_arrive(ring.rows_read + slot_before(at->rows.slot));
+            }
+            at->rows.advance();
+        }
+        if (lane_index() == 0) bulk_barrier_arrive(ring.weights_read + at->weights.slot);
+        at->weights.advance();
+    }
+    warpgroup_wait<0>();
+    warpgroup_keep<SUMS>(sum);
+    if (lane_index() == 0) bulk_barrier_arrive(ring.rows_read + slot_before(at->rows.slot));
+    end_segment(shared, CEIL_DIV(end, SEGMENT_CHUNKS) - 1, band, sum, total);
+    if (COL_HALVES % 2 && end == COL_CHUNKS) skip_half(ring, at);
+    if (K_WAYS_BLOCK > 1) skip_steps(ring, at, end - first, block_steps(rank));
+}
+
+// ---- sm_90a: a block ----
+
+template <class Bands>
+DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const Bands &bands, Product *p) {
+    Ring ring = product_ring(shared);
+    if (thread_index() == 0) {
+        for (u32 i = 0; i < WEIGHT_SLOTS; i++) {
+            bulk_barrier_init(ring.weights_full + i, 1);
+            bulk_barrier_init(ring.weights_read + i, WARPS);
+        }
+        for (u32 i = 0; i < ROWS_SLOTS; i++) {
+            bulk_barrier_init(ring.rows_full + i, 1);
+            bulk_barrier_init(ring.rows_read + i, WARPS);
+        }
+        bulk_barrier_init_fence();
+    }
+    p->passes = all_passes(a);
+    p->weights = {0, 0};
+    p->fetched = 0;
+    block_sync();
+    u32 rank = block % K_WAYS_CLUSTER, number = block / K_WAYS_CLUSTER;
+    if (warp_index() == WARPS && number < p->passes.n) {
+        Pass pass = pass_at(p->passes, number);
+        LaneCopy c = lane_copy(pass, rank, bands);
+        p->fetched = MIN(block_steps(rank), (u32)WEIGHT_SLOTS);
+#pragma unroll 1
+        for (u32 step = 0; step < p->fetched; step++) {
+            fetch_weights(ring, &p->weights, c, step_bytes(pass, rank, step, bands), step);
+        }
+    }
+}
+
+template <class Bands>
+DEVICE void product_fetch(const ProductArgs &a, u32 block, u8 *shared, const Bands &bands, Product *p) {
+    Ring ring = product_ring(shared);
+    u32 rank = block % K_WAYS_CLUSTER, steps = block_steps(rank);
+    bool weights = warp_index() == WARPS, rows = FETCH_WARPS == 1 || warp_index() == WARPS + 1;
+    RingPlace<ROWS_SLOTS> rows_place = {0, 0};
+    if (!weights && !rows) return;
+#pragma unroll 1
+    for (u32 n = block / K_WAYS_CLUSTER; n < p->passes.n; n += CLUSTERS) {
+        Pass pass = pass_at(p->passes, n);
+        LaneCopy c = {};
+        if (weights) c = lane_copy(pass, rank, bands);
+#pragma unroll 1
+        for (u32 step = 0; step < steps; step++) {
+            if (weights && step >= p->fetched)
+                fetch_weights(ring, &p->weights, c, step_bytes(pass, rank, step, bands), step);
+            for (u32 half = 0; rows && half < 2; half++) {
+                fetch_rows(ring, &rows_place, pass, rank, a.in, step, half);
+            }
+        }
+        p->fetched = 0;
+        if (ONE_TURN) break;
+    }
+}
+
+// Those that share columns: the block's warps, or all threads of a cluster, which has one pass alone.
+DEVICE void parts_meet(u8 *shared, Product *p) {
+#if K_WAYS_CLUSTER > 1
+    (void)shared, (void)p;
+    cluster_sync();
+#else
+    product_meet(shared, p);
+#endif
+}
+
+template <class Bands, class Finish>
+DEVICE void product_multiply(u32 block, u8 *shared, const Bands &bands, Product *p, const Finish &finish) {
+    Ring ring = product_ring(shared);
+    u32 rank = block % K_WAYS_CLUSTER;
+    ReadPlace at = {{0, 0}, {0, 0}};
+#pragma unroll 1
+    for (u32 n = block / K_WAYS_CLUSTER; n < p->passes.n; n += CLUSTERS) {
+        Pass pass = pass_at(p->passes, n);
+        WarpBand w = warp_band(warp_index(), pass.n_units);
+        BandFactors factors = {};
+        PartTask task = {};
+        if (SPLIT) task = part_task(pass, first_task(rank), bands);
+        else factors = band_factors_of(bands, pass.unit + w.place, w.b);
+        float total[SUMS];
+#pragma unroll
+        for (u32 i = 0; i < SUMS; i++) {
+            total[i] = 0;
+        }
+        if (warp_index() % PASS_BANDS / (4 * UNIT_BANDS) * 4 < pass.n_units) {
+            with_band_format(bands.format(pass.unit + w.place, w.b), [&](auto f) {
+                multiply_pass<decltype(f)::format>(ring, &at, w, warp_index() % PASS_BANDS, rank, shared,
+                                                   total);
+            });
+        } else {
+            skip_steps(ring, &at, 0, block_steps(rank));
+        }
+        if (!SPLIT) finish_totals(pass, w, total, factors, shared, finish);
+        if (SPLIT) {
+            parts_meet(shared, p); // all parts are there
+            finish_parts(pass, rank, task, shared, bands, finish);
+            if (K_WAYS_CLUSTER > 1 || !ONE_TURN) parts_meet(shared, p); // nobody reads them any more
+        }
+        if (ONE_TURN) break;
+    }
+}
+
+template <class Bands, class Finish>
+DEVICE void product_run(const ProductArgs &a, u32 block, u8 *shared, const Bands &bands, Product *p,
+                        const Finish &finish) {
+
+    if (product_multiplies()) {
+        if (GIVES_REGISTERS) registers_take<TAKEN_REGISTERS>();
+        if (ROW_TILES_MAX == 1) p->passes.n_rows = MIN(batch_rows(a), (u32)MAX_ROWS);
+        product_multiply(block, shared, bands, p, finish);
+    } else {
+        if (GIVES_REGISTERS) registers_give<KEPT_REGISTERS>();
+        product_fetch(a, block, shared, bands, p);
+#if K_WAYS_CLUSTER > 1
+        warp_sync();
+        if (block / K_WAYS_CLUSTER < p->passes.n) {
+            cluster_sync(); // as in product_multiply
+            cluster_sync();
+        }
+#endif
+    }
+}
+#endif
+
+#if !HAS_WGMMA
+// ---- before sm_90a ----
+
+// What is copied in a step of 128 columns: every way's rows, and with every second step its bands' next 256
+// columns.
+template <class Bands>
+DEVICE void fetch_step(const ProductArgs &a, u8 *shared, const Pass &pass, const WarpBand &w,
+                       const Bands &bands, u32 step) {
+    u32 half = way_chunk(w.way) * 2 + step, chunk = half / 2;
+    if (half < MIN(way_chunk(w.way + 1) * 2, (u32)COL_HALVES)) {
+        u8 *to = shared + ROWS_AT + step % ROWS_SLOTS * ROWS_SLOT + w.way * 2 * SHEET_BYTES;
+        for (u32 i = thread_index() % (PASS_BANDS * WARP) * 16; i < 2 * SHEET_BYTES;
+             i += PASS_BANDS * WARP * 16) {
+            u64 sheet = (u64)half * 2 + i / SHEET_BYTES;
+            const u8 *from = (const u8 *)(a.in + (sheet * MAX_ROWS + pass.row) * 64);
+            copy_async_16(to + i, from + i % SHEET_BYTES);
+        }
+        if (step % 2 == 0 && w.any) {
+            to = shared + step / 2 % WEIGHT_SLOTS * WEIGHT_SLOT + (w.way * UNIT_BANDS + w.b) * CHUNK_PLANE +
+                 w.place * CHUNK_BYTES_MAX;
+            const u8 *from = bands.tiles(pass.unit + w.place, w.b);
+            with_band_format(bands.format(pass.unit + w.place, w.b), [&](auto f) {
+                constexpr int format = decltype(f)::format;
+                constexpr u32 bytes = layout_tile_bytes16(format);
+                for (u32 t = 0; t < tiles_there(format, chunk); t++) {
+                    const u8 *tile = from + (u64)(chunk * tiles_of_chunk(format) + t) * 4 * bytes;
+                    for (u32 i = lane_index() * 16; i < bytes; i += WARP * 16) {
+                        copy_async_16(to + t * bytes + i, tile + i);
+                    }
+                }
+            });
+        }
+    }
+    copy_async_commit(); // also an empty group: the wait counts them
+}
+
+// Two steps of 16 columns: a warp's weights with all rows.
+DEVICE void multiply_pair(const u8 *rows, u32 j, const u32 a[2][4], float sum[SUMS]) {
+    u32 lane = lane_index();
+#pragma unroll
+    for (u32 i = 0; i < TILE_ROWS / 8; i++) {
+        u32 b[4];
+        load_matrix_4(b, rows + j / 2 * SHEET_BYTES + (i * 8 + lane % 8) * 128 +
+                             ((j % 2 * 4 + lane / 8) ^ (lane % 8)) * 16);
+        mma_f16(sum + i * 4, a[0], b);
+        mma_f16(sum + i * 4, a[1], b + 2);
+    }
+}
+
+// A chunk's 128 columns h.
+template <int format>
+DEVICE void multiply_half_chunk(Tile<format> *t, const u8 *weights, const u8 *rows, u32 h, float sum[SUMS]) {
+    constexpr bool two = tiles_of_chunk(format) == 2;
+    const u8 *tile = two ? weights + h * layout_tile_bytes16(format) : weights;
+    t->scales(tile);
+    t->half(tile, two ? 0 : h);
+#pragma unroll
+    for (u32 j = 0; j < 4; j++) {
+        u32 a[2][4];
+        t->pair(two ? 0 : h, j, a);
+        multiply_pair(rows, j, a, sum);
+    }
+}
+
+template <class Bands>
+DEVICE void multiply_pass(const ProductArgs &a, u8 *shared, const Pass &pass, const WarpBand &w, u32 band,
+                          const Bands &bands, float total[SUMS]) {
+    float sum[SUMS];
+    u32 first = way_chunk(w.way), end = way_chunk(w.way + 1);
+    for (u32 i = 0; i < AHEAD; i++) {
+        fetch_step(a, shared, pass, w, bands, i);
+    }
+#pragma unroll 1
+    for (u32 step = 0; step < CHUNKS * 2; step++) {
+        copy_async_wait<AHEAD - 1>();
+        block_sync(); // this step is here, and the one whose place is filled next has been read
+        fetch_step(a, shared, pass, w, bands, step + AHEAD);
+        u32 chunk = first + step / 2;
+        if (chunk >= end || chunk * 2 + step % 2 >= COL_HALVES) continue;
+        if (step % 2 == 0 && chunk % SEGMENT_CHUNKS == 0) {
+#pragma unroll
+            for (u32 i = 0; i < SUMS; i++) {
+                sum[i] = 0;
+            }
+        }
+        const u8 *rows = shared + ROWS_AT + step % ROWS_SLOTS * ROWS_SLOT + w.way * 2 * SHEET_BYTES,
+                 *weights = shared + step / 2 % WEIGHT_SLOTS * WEIGHT_SLOT +
+                            (w.way * UNIT_BANDS + w.b) * CHUNK_PLANE + w.place * CHUNK_BYTES_MAX;
+        with_band_format(bands.format(pass.unit + w.place, w.b), [&](auto f) {
+            Tile<decltype(f)::format> t;
+#pragma unroll
+            for (u32 h = 0; h < 2; h++) {
+                if (step % 2 == h) multiply_half_chunk<decltype(f)::format>(&t, weights, rows, h, sum);
+            }
+        });
+        bool last_half = step % 2 == 1 || chunk * 2 + 1 >= COL_HALVES;
+        if (last_half && ((chunk + 1) % SEGMENT_CHUNKS == 0 || chunk + 1 == end))
+            end_segment(shared, chunk / SEGMENT_CHUNKS, band, sum, total);
+    }
+    copy_async_wait<0>();
+    block_sync();
+}
+
+template <class Bands>
+DEVICE void product_prepare(const ProductArgs &a, u32, u8 *, const Bands &bands, Product *p) {
+    p->passes = all_passes(a);
+}
+
+template <class Bands, class Finish>
+DEVICE void product_run(const ProductArgs &a, u32 block, u8 *shared, const Bands &bands, Product *p,
+                        const Finish &finish) {
+    if (ROW_TILES_MAX == 1) p->passes.n_rows = MIN(batch_rows(a), (u32)MAX_ROWS);
+#pragma unroll 1
+    for (u32 n = block; n < p->passes.n; n += BLOCKS) {
+        Pass pass = pass_at(p->passes, n);
+        WarpBand w = warp_band(warp_index(), pass.n_units);
+        BandFactors factors = {};
+        PartTask task = {};
+        if (SPLIT) task = part_task(pass, first_task(0), bands);
+        else factors = band_factors_of(bands, pass.unit + w.place, w.b);
+        float total[SUMS];
+#pragma unroll
+        for (u32 i = 0; i < SUMS; i++) {
+            total[i] = 0;
+        }
+        multiply_pass(a, shared, pass, w, warp_index() % PASS_BANDS, bands, total);
+        if (SPLIT) {
+            finish_parts(pass, 0, task, shared, bands, finish); // parts came before the last block_sync
+            block_sync();
+        } else {
+            finish_totals(pass, w, total, factors, shared, finish);
+        }
+    }
+}
+#endif

@@ -1,0 +1,2 @@
+#define SM_ARCH 75
+#include "many_16.cpp"

@@ -1,0 +1,17 @@
+#include "emulator/variant.h"
+#define VARIANT many_glu_ways
+// many_glu with columns split in clusters; two tiles of rows.
+#define STAGE_GLU 1
+#define D_MODEL 512
+#define D_FF 96
+#define ACTIVATION ACTIVATION_SWIGLU_CLAMPED
+#define HAS_BIAS 1
+#define FORMAT_0 FORMAT_Q4_K
+#define FORMAT_1 FORMAT_Q8_0
+#define MAX_ROWS 32
+#define TILE_ROWS 16
+#define WARPS 8
+#define K_WAYS_CLUSTER 2
+#define RING_BYTES 81920
+#define BLOCKS 1
+#include "emulator/run_many.h"

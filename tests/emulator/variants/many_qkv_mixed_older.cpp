@@ -1,0 +1,19 @@
+#define SM_ARCH 80
+#include "emulator/variant.h"
+#define VARIANT many_qkv_mixed_older
+// Three formats, of both widths of tiles.
+#define STAGE_QKV 1
+#define D_MODEL 768
+#define N_HEADS 2
+#define N_KV_HEADS 1
+#define HEAD_DIM 48
+#define FORMAT_0 FORMAT_Q4_K
+#define FORMAT_1 FORMAT_Q8_0
+#define FORMAT_2 FORMAT_Q6_K
+#define MAX_ROWS 16
+#define TILE_ROWS 16
+#define WARPS 6
+#define K_WAYS_BLOCK 2
+#define RING_BYTES 49152
+#define BLOCKS 2
+#include "emulator/run_many.h"
