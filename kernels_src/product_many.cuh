@@ -249,7 +249,9 @@ enum : u32 {
     // As many columns of both as there is room for, and two slots at least. On older GPUs a group of copies
     // is a slot of rows and, with every second, one of weights.
     STEPS_FIT = (u32)RING_BYTES / (WEIGHT_SLOT / 2 + ROWS_SLOT),
-    WEIGHT_SLOTS = HAS_WGMMA ? MAX(MIN(STEPS_FIT / 2, (u32)CHUNKS * 4), 2u) : MAX(STEPS_FIT, 2u) / 2 + 1,
+    WEIGHTS_FIT = MAX((MAX((u32)RING_BYTES, 2 * ROWS_SLOT) - 2 * ROWS_SLOT) / WEIGHT_SLOT, 2u),
+    WEIGHT_SLOTS = HAS_WGMMA ? MAX(MIN(STEPS_FIT / 2, (u32)CHUNKS * 4), 2u)
+                             : MIN(MAX(STEPS_FIT, 2u) / 2 + 1, WEIGHTS_FIT),
     ROWS_BYTES = MAX((u32)RING_BYTES, WEIGHT_SLOTS *WEIGHT_SLOT + 2 * ROWS_SLOT) - WEIGHT_SLOTS * WEIGHT_SLOT,
     ROWS_SLOTS = MIN(ROWS_BYTES / ROWS_SLOT, (u32)CHUNKS *(HAS_WGMMA ? 8 : 2)),
     AHEAD = MAX(MIN(ROWS_SLOTS - 1, (WEIGHT_SLOTS - 1) * 2), 1u), // older GPUs: steps that are on their way
