@@ -6,9 +6,43 @@
 //
 // Defines: experts_units.cuh's.
 
-#if defined(EXPERTS_MANY)
+#if defined(EXPERTS_EIGHTS)
+// Of the block's tiles: in shared memory.
+struct TouchedTile {
+    u32 expert, rows;
+};
+struct TouchedExperts {
+    const TouchedTile *tile;
+    u32 first, n_tiles;
+    DEVICE u32 units() const {
+        return n_tiles * EXPERT_UNITS;
+    }
+    DEVICE u32 expert(u32 number) const {
+        return tile[number - first].expert;
+    }
+    DEVICE u32 rows(u32 number) const {
+        return tile[number - first].rows;
+    }
+};
+
+enum : u32 { TOUCHED_BYTES = INPUTS * sizeof(TouchedTile) };
+
+// All warps; the block must meet before tiles are asked for. Tile k has the slots from 8 k on.
+DEVICE TouchedExperts touched_tiles(const ExpertTile *tiles, const u32 *n_tiles, u32 block, u8 *shared) {
+    TouchedExperts t = {(TouchedTile *)shared, 0, load_shared_data(n_tiles)};
+    t.first = block_units(block, t.units()).first / EXPERT_UNITS;
+    u32 i = thread_index();
+    if (i < INPUTS && t.first + i < t.n_tiles) {
+        uint4 v = load_shared_data((const uint4 *)(tiles + t.first + i)); // ExpertTile
+        ((TouchedTile *)shared)[i] = {v.x, MIN(v.z - v.y, 8u)};
+    }
+    return t;
+}
+#elif defined(EXPERTS_MANY)
 // Units are all experts' bands.
 struct TouchedExperts {
+    const ExpertTile *tiles;
+    const u32 *n_tiles;
     DEVICE u32 units() const {
         return UNITS;
     }
@@ -118,6 +152,15 @@ struct ExpertsBands {
     DEVICE u32 units() const {
         return touched.units();
     }
+#ifdef TABLE_UNITS
+    DEVICE u32 row_tiles() const {
+        return load_shared_data(touched.n_tiles);
+    }
+    DEVICE RowTile row_tile(u32 number) const {
+        uint4 v = load_shared_data((const uint4 *)(touched.tiles + number)); // ExpertTile
+        return {v.x * EXPERT_UNITS, v.y, v.z - v.y};
+    }
+#endif
     DEVICE u32 format(u32, u32 b) const {
         return b;
     }

@@ -4,8 +4,9 @@
 //     x[row] += sum_i weight_i out[slot of row's i-th choice]     few: experts_sum.cuh's order and bits
 //
 // `in` is what experts_glu.cuh left, divided by GLU_DIVISOR, which is multiplied back (exactly). Few rows:
-// row r's i-th choice is slot r * N_USED + i. The warp that is the last one to have a band of all touched
-// experts adds that band up. Many rows: experts_sum.cuh is a stage of its own.
+// row r's i-th choice is slot r * N_USED + i. At its end a block counts, for each of its units, that the
+// unit's band has one expert more; the block with the last expert adds the band up. Many rows:
+// experts_sum.cuh is a stage of its own.
 //
 // Operations: EXPERT_MATMUL; few: EXPERT_SUM, ADD. Units: experts_units.cuh; order of sums: product.cuh,
 // with either body. Few: the blocks choose (chosen_experts.cuh) and fetch before the wait: the stage before
@@ -30,11 +31,34 @@ DEVICE void expert_down_store(float *out, u32 band, float bias, u32 n_rows, cons
     }
 }
 
-#ifdef EXPERTS_MANY
+#if defined(EXPERTS_EIGHTS)
+enum : u32 { TOUCHED_AT = ROUND_UP(PRODUCT_SHARED_BYTES, 16) };
+
 DEVICE void experts_down_run(const ExpertsArgs &a, u32 block, u8 *shared) {
-    ExpertsBands bands = {{a.product.weight[0]}, {}};
+    ExpertsBands bands = {{a.product.weight[0]},
+                          touched_tiles(a.tiles, a.n_tiles, block, shared + TOUCHED_AT)};
     Product product;
-    product_prepare(a.product, block, shared, bands, &product, a.tiles, a.n_tiles);
+    product_prepare(a.product, block, shared, bands, &product);
+    product_run(a.product, block, shared, bands, &product, [&](u32 unit, u32, u32, const float *sums) {
+        u32 tile = unit / EXPERT_UNITS, band = unit % EXPERT_UNITS;
+        float bias = expert_down_bias(a.product, bands.touched.expert(tile), band);
+        expert_down_store(a.product.out, band, bias, bands.touched.rows(tile), sums,
+                          [&](u32 row) { return tile * 8 + row; });
+    });
+}
+
+EXPORTED StageInfo experts_down_info = PRODUCT_INFO(TOUCHED_AT + TOUCHED_BYTES);
+
+PRODUCT_KERNEL experts_down(ExpertsArgs a) {
+    stage_launch_next();
+    stage_wait();
+    experts_down_run(a, block_index(), shared_memory());
+}
+#elif defined(EXPERTS_MANY)
+DEVICE void experts_down_run(const ExpertsArgs &a, u32 block, u8 *shared) {
+    ExpertsBands bands = {{a.product.weight[0]}, {a.tiles, a.n_tiles}};
+    Product product;
+    product_prepare(a.product, block, shared, bands, &product);
     product_run(
         a.product, block, shared, bands, &product, [&](u32 unit, u32 first_row, u32 n, const float *sums) {
             u32 band = unit % EXPERT_UNITS;
@@ -53,7 +77,8 @@ PRODUCT_KERNEL experts_down(ExpertsArgs a) {
 #else
 enum : u32 {
     TOUCHED_AT = ROUND_UP(PRODUCT_SHARED_BYTES, 16),
-    EXPERTS_DOWN_SHARED_BYTES = TOUCHED_AT + TOUCHED_BYTES,
+    COMPLETE_AT = TOUCHED_AT + ROUND_UP(TOUCHED_BYTES, 16), // bits: which of the block's units
+    EXPERTS_DOWN_SHARED_BYTES = COMPLETE_AT + CEIL_DIV(GROUP_UNITS, WARP) * 4,
 };
 
 struct ExpertsDownState {
@@ -95,6 +120,28 @@ DEVICE void expert_band_sum(const ExpertsArgs &a, const TouchedExperts &touched,
     }
 }
 
+// All warps that multiply, at the block's end.
+DEVICE void experts_down_sum(const ExpertsArgs &a, u8 *shared, const ExpertsDownState &s) {
+    const TouchedExperts &touched = s.bands.touched;
+    u32 *complete = (u32 *)(shared + COMPLETE_AT), first = s.product.units.first, n = s.product.units.n;
+    Product product = s.product;
+    product_meet(shared, &product); // what other warps stored counts, too
+#pragma unroll 1
+    for (u32 i = warp_index() * WARP; i < n; i += WARPS * WARP) {
+        u32 unit = first + i + lane_index();
+        bool last = i + lane_index() < n && is_last_thread(a.arrivals + unit % EXPERT_UNITS, touched.n());
+        u32 lanes = ballot_lanes(last);
+        if (lane_index() == 0) complete[i / WARP] = lanes;
+    }
+    product_meet(shared, &product);
+    u32 n_rows = MIN(batch_rows(a.product), (u32)MAX_ROWS);
+#pragma unroll 1
+    for (u32 i = warp_index(); i < n; i += WARPS) {
+        if (complete[i / WARP] >> i % WARP & 1)
+            expert_band_sum(a, touched, (first + i) % EXPERT_UNITS, n_rows);
+    }
+}
+
 DEVICE void experts_down_run(const ExpertsArgs &a, u32 block, u8 *shared, ExpertsDownState *s) {
     product_run(
         a.product, block, shared, s->bands, &s->product, [&](u32 unit, u32, u32 n_rows, const float *sums) {
@@ -105,8 +152,11 @@ DEVICE void experts_down_run(const ExpertsArgs &a, u32 block, u8 *shared, Expert
                 u32 i = touched.choice(t, row);
                 return i < N_USED ? row * N_USED + i : ~0u;
             });
-            if (is_last_warp(a.arrivals + band, touched.n())) expert_band_sum(a, touched, band, n_rows);
+            // Blocks that share columns: which one finishes a unit is known here alone.
+            if (K_BLOCKS > 1 && is_last_warp(a.arrivals + band, touched.n()))
+                expert_band_sum(a, touched, band, n_rows);
         });
+    if (K_BLOCKS == 1 && product_multiplies()) experts_down_sum(a, shared, *s);
 }
 
 EXPORTED StageInfo experts_down_info = PRODUCT_INFO(EXPERTS_DOWN_SHARED_BYTES);

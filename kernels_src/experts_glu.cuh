@@ -45,11 +45,34 @@ DEVICE void expert_glu_store(const ProductArgs &a, u32 expert, u32 band, u32 fir
     }
 }
 
-#ifdef EXPERTS_MANY
+#if defined(EXPERTS_EIGHTS)
+enum : u32 { TOUCHED_AT = ROUND_UP(PRODUCT_SHARED_BYTES, 16) };
+
 DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared) {
-    ExpertsBands bands = {{a.product.weight[0], a.product.weight[1]}, {}};
+    ExpertsBands bands = {{a.product.weight[0], a.product.weight[1]},
+                          touched_tiles(a.tiles, a.n_tiles, block, shared + TOUCHED_AT)};
     Product product;
-    product_prepare(a.product, block, shared, bands, &product, a.tiles, a.n_tiles);
+    product_prepare(a.product, block, shared, bands, &product);
+    product_run(a.product, block, shared, bands, &product, [&](u32 unit, u32, u32, const float *sums) {
+        u32 tile = unit / EXPERT_UNITS, band = unit % EXPERT_UNITS;
+        f16 *out = a.product.out_activations + tile * ACTIVATION_HALVES(MAX_ROWS, D_FF);
+        expert_glu_store(a.product, bands.touched.expert(tile), band, 0, bands.touched.rows(tile), sums, out,
+                         [](u32) { return true; });
+    });
+}
+
+EXPORTED StageInfo experts_glu_info = PRODUCT_INFO(TOUCHED_AT + TOUCHED_BYTES);
+
+PRODUCT_KERNEL experts_glu(ExpertsArgs a) {
+    stage_launch_next();
+    stage_wait();
+    experts_glu_run(a, block_index(), shared_memory());
+}
+#elif defined(EXPERTS_MANY)
+DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared) {
+    ExpertsBands bands = {{a.product.weight[0], a.product.weight[1]}, {a.tiles, a.n_tiles}};
+    Product product;
+    product_prepare(a.product, block, shared, bands, &product);
     product_run(a.product, block, shared, bands, &product,
                 [&](u32 unit, u32 first_row, u32 n, const float *sums) {
                     expert_glu_store(a.product, unit / EXPERT_UNITS, unit % EXPERT_UNITS, first_row, n, sums,

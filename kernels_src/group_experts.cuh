@@ -5,16 +5,15 @@
 // tiles of TILE_ROWS for the matrix products.
 //     slot[row][i]  = the slot of row's i-th choice
 //     tiles[k]      = {expert, first slot, end of the expert's slots}, k < n_tiles; behind them, no slots
-//     out[slot]     = the row's norm
+//     out[slot]     = the row's norm; with tiles of 8, each has activations of its own
 //
 // No operation's: it makes products of EXPERT_MATMUL. Grid: GROUP_BLOCKS blocks, each of which finds all
 // slots and copies its share of the rows: cheaper than to be told. A warp has a run of choices, so that the
-// order is the rows', whatever the number of warps.
-// Defines: D_MODEL, MAX_ROWS, N_EXPERTS, N_USED, GROUP_BLOCKS, SLOTS (of `out`), TILE_ROWS, EXPERT_TILES (of
-// the table).
+// order is the rows', whatever the number of warps. Defines: D_MODEL, MAX_ROWS, N_EXPERTS, N_USED,
+// GROUP_BLOCKS, EXPERT_SLOTS (of `out`), TILE_ROWS, EXPERT_TILES (of the table).
 #if !defined(D_MODEL) || !defined(MAX_ROWS) || !defined(N_EXPERTS) || !defined(N_USED) || \
-    !defined(GROUP_BLOCKS) || !defined(SLOTS) || !defined(TILE_ROWS) || !defined(EXPERT_TILES)
-#error "D_MODEL, MAX_ROWS, N_EXPERTS, N_USED, GROUP_BLOCKS, SLOTS, TILE_ROWS, EXPERT_TILES"
+    !defined(GROUP_BLOCKS) || !defined(EXPERT_SLOTS) || !defined(TILE_ROWS) || !defined(EXPERT_TILES)
+#error "D_MODEL, MAX_ROWS, N_EXPERTS, N_USED, GROUP_BLOCKS, EXPERT_SLOTS, TILE_ROWS, EXPERT_TILES"
 #endif
 
 enum : u32 {
@@ -133,7 +132,10 @@ DEVICE void group_copy_rows(const GroupExpertsArgs &a, u32 first, u32 n, const G
 #pragma unroll
         for (u32 k = 0; k < N_USED; k++) {
             u32 slot = shared->slot[r * N_USED + k];
-            ((uint4 *)a.out)[(sheet * SLOTS + slot) * 8 + (unit ^ slot % 8)] = v;
+            // Tiles of eight have a buffer each (experts_units.cuh).
+            u32 at = TILE_ROWS == 8 ? (slot / 8 * GROUP_SHEETS + sheet) * 8 + slot % 8
+                                    : sheet * EXPERT_SLOTS + slot;
+            ((uint4 *)a.out)[at * 8 + (unit ^ slot % 8)] = v;
         }
     }
 }

@@ -224,6 +224,15 @@ DEVICE bool is_last_warp(u32 *counter, u32 n) {
     return __shfl_sync(ALL_LANES, last, 0) != 0;
 }
 
+// True in the last of `n` threads that come here; it sees what the others' blocks wrote before, if their
+// blocks had met. *counter is 0 before and after.
+DEVICE bool is_last_thread(u32 *counter, u32 n) {
+    __threadfence();
+    bool last = atomicInc(counter, n - 1) == n - 1;
+    __threadfence();
+    return last;
+}
+
 // ---- programmatic dependent launch (sm_90) ----
 
 // Blocks until the stages that this one depends on are complete and their writes visible. Nothing that an

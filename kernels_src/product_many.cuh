@@ -21,10 +21,15 @@
 // Grid: passes x tiles of rows, tiles side by side, so that blocks which run at once share weights; the
 // blocks (clusters) take turns. A cluster that splits columns has one of them alone.
 //
+// TABLE_UNITS: tiles of rows are in a table that the stage has: bands.row_tiles() of them, each with
+// TABLE_UNITS units of its own (bands.row_tile(number): {first unit, row, rows}); MAX_ROWS are the rows of
+// the input alone.
+//
 // Defines, besides product.cuh's: TILE_ROWS (16, 32, 64, 128; MAX_ROWS is a multiple), WARPS (that multiply,
 // 4 to 16; units of two bands: 8 or 16 on sm_90a), RING_BYTES (of both rings); K_WAYS_CLUSTER (1),
 // K_WAYS_BLOCK (1), BLOCKS (of the grid; more are not started where columns are split), PASSES (1: as few as
-// PASS_UNITS allows; about as many passes as these are made, all about as long), BLOCKS_PER_SM (1).
+// PASS_UNITS allows; about as many passes as these are made, all about as long), BLOCKS_PER_SM (1);
+// TABLE_UNITS; WEIGHTS_ONCE (whether there is one tile of rows: weights are read once in a step).
 #if !defined(TILE_ROWS) || !defined(WARPS) || !defined(RING_BYTES) || !defined(BLOCKS)
 #error "TILE_ROWS, WARPS, RING_BYTES, BLOCKS"
 #endif
@@ -42,6 +47,14 @@
 #endif
 #ifndef BLOCKS_PER_SM
 #define BLOCKS_PER_SM 1
+#endif
+#ifndef WEIGHTS_ONCE
+#define WEIGHTS_ONCE (MAX_ROWS == TILE_ROWS)
+#endif
+#ifdef TABLE_UNITS
+#define PASSES_UNITS TABLE_UNITS // of a tile of rows
+#else
+#define PASSES_UNITS UNITS
 #endif
 #define PRODUCT_MANY
 #define PRODUCT_FINISH_ROWS 16 // that finish() gets at once, at most
@@ -104,10 +117,10 @@ enum : u32 {
     RUN_1 = ONE_RUN || FORMAT_1 == FORMAT_2 ? (u32)RUN_0 : UNITS_0 + UNITS_1,
 };
 DEVICE constexpr u32 passes_of(u32 n_units) {
-    return MAX(CEIL_DIV(n_units * PASSES, (u32)UNITS), CEIL_DIV(n_units, (u32)PASS_UNITS));
+    return MAX(CEIL_DIV(n_units * PASSES, (u32)PASSES_UNITS), CEIL_DIV(n_units, (u32)PASS_UNITS));
 }
 enum : u32 {
-    ALL_PASSES = passes_of(RUN_0) + passes_of(RUN_1 - RUN_0) + passes_of(UNITS - RUN_1),
+    ALL_PASSES = passes_of(RUN_0) + passes_of(RUN_1 - RUN_0) + passes_of(PASSES_UNITS - RUN_1),
     CLUSTERS = K_WAYS_CLUSTER > 1 ? ALL_PASSES *ROW_TILES_MAX : BLOCKS,
     ONE_TURN = CLUSTERS >= ALL_PASSES * ROW_TILES_MAX, // no block has two
 };
@@ -121,8 +134,24 @@ struct Pass {
 struct Passes {
     u32 n_rows, row_tiles, n; // n: passes times row_tiles
 };
+#ifdef TABLE_UNITS
+static_assert(ONE_RUN && K_WAYS_CLUSTER == 1 && ROW_TILES_MAX > 1, "units of one format; blocks take turns");
+// A table's tile of rows.
+struct RowTile {
+    u32 unit, row, n_rows;
+};
+template <class Bands> DEVICE Passes all_passes(const ProductArgs &, const Bands &bands) {
+    return {0, 0, bands.row_tiles() * ALL_PASSES};
+}
+template <class Bands> DEVICE Pass pass_at(const Passes &, const Bands &bands, u32 number) {
+    RowTile tile = bands.row_tile(number / ALL_PASSES);
+    u32 pass = number % ALL_PASSES, first = TABLE_UNITS * pass / ALL_PASSES;
+    u32 end = TABLE_UNITS * (pass + 1) / ALL_PASSES;
+    return {tile.unit + first, end - first, tile.row, MIN(tile.n_rows, (u32)TILE_ROWS)};
+}
+#else
 // Before the input, with several tiles of rows: how many there are was known before the step began.
-DEVICE Passes all_passes(const ProductArgs &a) {
+template <class Bands> DEVICE Passes all_passes(const ProductArgs &a, const Bands &) {
     Passes p;
     p.n_rows = ROW_TILES_MAX == 1 ? 0 : MIN(batch_rows(a), (u32)MAX_ROWS);
     p.row_tiles = ROW_TILES_MAX == 1 ? 1u : CEIL_DIV(p.n_rows, (u32)TILE_ROWS);
@@ -135,7 +164,7 @@ DEVICE void pass_units(Pass *pass, u32 number, u32 begin, u32 end) {
     pass->unit = begin + (end - begin) * number / n;
     pass->n_units = begin + (end - begin) * (number + 1) / n - pass->unit;
 }
-DEVICE Pass pass_at(const Passes &p, u32 number) {
+template <class Bands> DEVICE Pass pass_at(const Passes &p, const Bands &, u32 number) {
     u32 of_units = number / p.row_tiles, first = passes_of(RUN_0), second = passes_of(RUN_1 - RUN_0);
     Pass pass = {0, 0, number % p.row_tiles * TILE_ROWS, 0};
     pass.n_rows = MIN(p.n_rows - MIN(pass.row, p.n_rows), (u32)TILE_ROWS);
@@ -144,6 +173,7 @@ DEVICE Pass pass_at(const Passes &p, u32 number) {
     else pass_units(&pass, of_units - first - second, RUN_1, UNITS);
     return pass;
 }
+#endif
 
 // A warp's band in a pass; warps without one take their neighbour's, and drop what comes of it.
 struct WarpBand {
@@ -219,7 +249,9 @@ enum : u32 {
     // As many columns of both as there is room for, and two slots at least. On older GPUs a group of copies
     // is a slot of rows and, with every second, one of weights.
     STEPS_FIT = (u32)RING_BYTES / (WEIGHT_SLOT / 2 + ROWS_SLOT),
-    WEIGHT_SLOTS = HAS_WGMMA ? MAX(MIN(STEPS_FIT / 2, (u32)CHUNKS * 4), 2u) : MAX(STEPS_FIT, 2u) / 2 + 1,
+    WEIGHTS_FIT = MAX((MAX((u32)RING_BYTES, 2 * ROWS_SLOT) - 2 * ROWS_SLOT) / WEIGHT_SLOT, 2u),
+    WEIGHT_SLOTS = HAS_WGMMA ? MAX(MIN(STEPS_FIT / 2, (u32)CHUNKS * 4), 2u)
+                             : MIN(MAX(STEPS_FIT, 2u) / 2 + 1, WEIGHTS_FIT),
     ROWS_BYTES = MAX((u32)RING_BYTES, WEIGHT_SLOTS *WEIGHT_SLOT + 2 * ROWS_SLOT) - WEIGHT_SLOTS * WEIGHT_SLOT,
     ROWS_SLOTS = MIN(ROWS_BYTES / ROWS_SLOT, (u32)CHUNKS *(HAS_WGMMA ? 8 : 2)),
     AHEAD = MAX(MIN(ROWS_SLOTS - 1, (WEIGHT_SLOTS - 1) * 2), 1u), // older GPUs: steps that are on their way
@@ -493,7 +525,7 @@ DEVICE void fetch_weights(const Ring &ring, RingPlace<WEIGHT_SLOTS> *place, cons
         if (!way_has(c.way, step, t)) break;
         const u8 *from = c.from + (u64)(step * c.n_tiles + t) * 4 * c.tile;
         u8 *to = ring.weights + place->slot * WEIGHT_SLOT + c.to + t * PASS_UNITS * c.tile;
-        if (ROW_TILES_MAX == 1) bulk_copy_once(to, from, c.bytes, full);
+        if (WEIGHTS_ONCE) bulk_copy_once(to, from, c.bytes, full);
         else bulk_copy(to, from, c.bytes, full);
     }
     place->advance();
@@ -620,13 +652,13 @@ DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const B
         }
         bulk_barrier_init_fence();
     }
-    p->passes = all_passes(a);
+    p->passes = all_passes(a, bands);
     p->weights = {0, 0};
     p->fetched = 0;
     block_sync();
     u32 rank = block % K_WAYS_CLUSTER, number = block / K_WAYS_CLUSTER;
     if (warp_index() == WARPS && number < p->passes.n) {
-        Pass pass = pass_at(p->passes, number);
+        Pass pass = pass_at(p->passes, bands, number);
         LaneCopy c = lane_copy(pass, rank, bands);
         p->fetched = MIN(block_steps(rank), (u32)WEIGHT_SLOTS);
 #pragma unroll 1
@@ -645,7 +677,7 @@ DEVICE void product_fetch(const ProductArgs &a, u32 block, u8 *shared, const Ban
     if (!weights && !rows) return;
 #pragma unroll 1
     for (u32 n = block / K_WAYS_CLUSTER; n < p->passes.n; n += CLUSTERS) {
-        Pass pass = pass_at(p->passes, n);
+        Pass pass = pass_at(p->passes, bands, n);
         LaneCopy c = {};
         if (weights) c = lane_copy(pass, rank, bands);
 #pragma unroll 1
@@ -678,7 +710,7 @@ DEVICE void product_multiply(u32 block, u8 *shared, const Bands &bands, Product 
     ReadPlace at = {{0, 0}, {0, 0}};
 #pragma unroll 1
     for (u32 n = block / K_WAYS_CLUSTER; n < p->passes.n; n += CLUSTERS) {
-        Pass pass = pass_at(p->passes, n);
+        Pass pass = pass_at(p->passes, bands, n);
         WarpBand w = warp_band(warp_index(), pass.n_units);
         BandFactors factors = {};
         PartTask task = {};
@@ -834,7 +866,7 @@ DEVICE void multiply_pass(const ProductArgs &a, u8 *shared, const Pass &pass, co
 
 template <class Bands>
 DEVICE void product_prepare(const ProductArgs &a, u32, u8 *, const Bands &bands, Product *p) {
-    p->passes = all_passes(a);
+    p->passes = all_passes(a, bands);
 }
 
 template <class Bands, class Finish>
@@ -843,7 +875,7 @@ DEVICE void product_run(const ProductArgs &a, u32 block, u8 *shared, const Bands
     if (ROW_TILES_MAX == 1) p->passes.n_rows = MIN(batch_rows(a), (u32)MAX_ROWS);
 #pragma unroll 1
     for (u32 n = block; n < p->passes.n; n += BLOCKS) {
-        Pass pass = pass_at(p->passes, n);
+        Pass pass = pass_at(p->passes, bands, n);
         WarpBand w = warp_band(warp_index(), pass.n_units);
         BandFactors factors = {};
         PartTask task = {};

@@ -432,8 +432,9 @@ typedef struct {
 static void run_many(const ManyStages *s, const Experts *e, uint32_t n_rows, const uint16_t *normed,
                      const ExpertRowChoice *choice, float *x) {
     Grouped g = group_rows(s->group, n_rows, choice, normed);
-    uint16_t *f = kernel_memory(activation_halves(s->glu->max_rows, e->ff) * 2);
-    float *out = kernel_memory((size_t)s->glu->max_rows * e->d * sizeof *out);
+    // A row a slot; tiles of eight slots have a buffer each, which is as large together.
+    uint16_t *f = kernel_memory(activation_halves(s->glu->n_rows, e->ff) * 2);
+    float *out = kernel_memory((size_t)s->glu->n_rows * e->d * sizeof *out);
     ExpertsArgs a = experts_args(e, n_rows, false), b = experts_args(e, n_rows, true);
     a.tiles = b.tiles = DEVICE_ADDRESS(g.tiles);
     a.n_tiles = b.n_tiles = DEVICE_ADDRESS(g.n_tiles);
@@ -460,13 +461,14 @@ typedef struct {
 
 static Class layer_class(uint32_t max_rows, unsigned glu_arch, unsigned down_arch) {
     char name[4][32];
-    snprintf(name[0], sizeof name[0], "moe_route_%u", max_rows);
+    snprintf(name[0], sizeof name[0], "moe_route_%u", max_rows > 8 ? 64 : max_rows);
     snprintf(name[1], sizeof name[1], "moe_glu_%u", max_rows);
     snprintf(name[2], sizeof name[2], "moe_down_%u", max_rows);
+    snprintf(name[3], sizeof name[3], "moe_group_%u", max_rows);
     Class c = {
         kernel_stage(name[0], 90), kernel_stage(name[1], glu_arch), kernel_stage(name[2], down_arch), {0}};
     if (max_rows <= 8) return c;
-    c.many = (ManyStages){kernel_stage("moe_group_64", 90), c.glu, c.down, kernel_stage("moe_sum_64", 90)};
+    c.many = (ManyStages){kernel_stage(name[3], 90), c.glu, c.down, kernel_stage("moe_sum_64", 90)};
     return c;
 }
 
@@ -530,16 +532,20 @@ static void check_class(const Class *class, const Class *one, const RouteCase *c
 }
 
 TEST_SLOW(kernel_batch_experts_have_the_same_bits_in_every_class, 120) {
-    Class one = layer_class(1, 90, 90), few = layer_class(8, 90, 90);
+    Class one = layer_class(1, 90, 90), few = layer_class(8, 90, 90), eights = layer_class(32, 90, 90),
+          many = layer_class(64, 90, 90);
     RouteCase c = make_layer_case(one.route);
     Experts e = make_experts(one.glu, one.down);
-    static const uint32_t few_runs[][2] = {{0, 8}, {3, 5}, {11, 3}, {6, 8}};
+    static const uint32_t few_runs[][2] = {{0, 8}, {3, 5}, {11, 3}, {6, 8}},
+                          many_runs[][2] = {{0, 14}, {4, 1}};
     check_class(&few, &one, &c, &e, few_runs, COUNT_OF(few_runs));
+    check_class(&eights, &one, &c, &e, many_runs, COUNT_OF(many_runs));
+    check_class(&many, &one, &c, &e, many_runs, COUNT_OF(many_runs));
 }
 
 TEST_SLOW(kernel_batch_experts_on_older_gpus, 120) {
     Class one = layer_class(1, 90, 90);
-    Class older[] = {layer_class(1, 75, 80), layer_class(8, 80, 75)};
+    Class older[] = {layer_class(1, 75, 80), layer_class(8, 80, 75), layer_class(64, 80, 80)};
     RouteCase c = make_layer_case(one.route);
     Experts e = make_experts(one.glu, one.down);
     for (size_t i = 0; i < COUNT_OF(older); i++) {
@@ -622,6 +628,20 @@ static void run_formats(const char *glu, const char *down, uint32_t n_rows) {
 TEST_SLOW(kernel_batch_experts_of_other_formats, 120) {
     run_formats("moe_k_glu_8", "moe_k_down_8", 8);
     run_formats("moe_mixed_glu_8", "moe_f16_down_8", 3);
+}
+
+TEST_SLOW(kernel_batch_experts_of_many_rows, 120) {
+    ManyStages s = {kernel_stage("moe_k_group_64", 90), kernel_stage("moe_k_glu_64", 90),
+                    kernel_stage("moe_k_down_64", 90), kernel_stage("moe_k_sum_64", 90)};
+    Experts e = make_experts(s.glu, s.down);
+    for (Choices kind = CHOICES_RANDOM; kind <= CHOICES_EACH_ITS_OWN; kind++) {
+        uint32_t n_rows = kind == CHOICES_ALL_ONE ? 35 : 11; // 35: two tiles of an expert
+        TEST_CASE_LABEL("%u rows, choices %d", n_rows, kind);
+        FormatsCase c = make_formats_case(&e, kind, n_rows);
+        float *x = kernel_memory((size_t)n_rows * e.d * sizeof *x);
+        run_many(&s, &e, n_rows, as_activations(&c, s.group->max_rows), c.choice, x);
+        kernel_check_error(c.expected, x, (size_t)n_rows * e.d, 1e-3);
+    }
 }
 
 // Logits that are not numbers choose experts that there are, and what comes of it is not a number.

@@ -184,6 +184,12 @@ DEVICE bool is_last_warp(u32 *counter, u32 n) {
     return shuffle(last, 0) != 0;
 }
 
+DEVICE bool is_last_thread(u32 *counter, u32 n) {
+    bool last = ++*counter == n;
+    if (last) *counter = 0;
+    return last;
+}
+
 DEVICE void stage_wait() {
 }
 DEVICE void stage_launch_next() {

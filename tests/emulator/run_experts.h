@@ -29,7 +29,7 @@ const StageInfo info = experts_sum_info;
 #include "../kernels_src/rows.cuh"
 #include "../kernels_src/experts_units.cuh"
 #include "../kernels_src/product.cuh"
-#ifdef EXPERTS_MANY
+#if defined(EXPERTS_MANY) && TILE_ROWS > 8
 #include "../kernels_src/product_many.cuh"
 #else
 #include "../kernels_src/product_few.cuh"
@@ -52,8 +52,8 @@ const StageInfo info = experts_down_info;
 #endif
 #undef N_COLS // of a product: the tests know it from D_MODEL and D_FF
 #endif
-#ifdef SLOTS // EmulatedStage's n_rows and tile_tokens
-#define N_ROWS SLOTS
+#ifdef EXPERT_SLOTS // EmulatedStage's n_rows and tile_tokens
+#define N_ROWS EXPERT_SLOTS
 #endif
 #ifdef TILE_ROWS
 #define TILE_TOKENS TILE_ROWS

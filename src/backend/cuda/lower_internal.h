@@ -105,7 +105,7 @@ uint32_t experts_tile_tokens(const LowerTarget *t);
 // The largest number of splits of an OP_ATTENTION (stage_attention.c).
 uint32_t attention_splits_max(const LowerTarget *t, const Op *attention);
 
-// ---- shapes of batches' products (lower_shapes.c) ----
+// ---- shapes of batches' products (batch_shapes.c, batch_shapes_many.c) ----
 
 // The size of a stage's product (kernels_src/product.cuh).
 typedef struct {
@@ -117,6 +117,8 @@ typedef struct {
     bool has_norm_input;
 } ProductSize;
 
+// Segments of a row (product.cuh).
+uint32_t product_segments(uint32_t n_cols);
 // The body's defines for batches of max_rows rows.
 void product_define_few(StrBuf *b, const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
 void product_define_many(StrBuf *b, const LowerTarget *t, const ProductSize *p, uint32_t max_rows);

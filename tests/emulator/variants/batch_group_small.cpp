@@ -7,7 +7,7 @@
 #define N_USED 3
 #define MAX_ROWS 64
 #define GROUP_BLOCKS 3
-#define SLOTS 456
+#define EXPERT_SLOTS 456
 #define TILE_ROWS 16
 #define EXPERT_TILES 49
 #include "emulator/run_experts.h"

@@ -7,7 +7,7 @@
 #define N_USED 4
 #define MAX_ROWS 1024
 #define GROUP_BLOCKS 2
-#define SLOTS 4144
+#define EXPERT_SLOTS 4144
 #define TILE_ROWS 128
 #define EXPERT_TILES 38
 #include "emulator/run_experts.h"

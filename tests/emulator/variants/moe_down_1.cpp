@@ -6,9 +6,9 @@
 #define N_EXPERTS 5
 #define N_USED 2
 #define D_FF 96
-#define FORMAT_0 FORMAT_Q8_0
+#define FORMAT_0 FORMAT_MXFP4
 #define MAX_ROWS 1
 #define BLOCKS 5
 #define WARPS 3
-#define RING_BYTES 16384
+#define RING_BYTES 8192
 #include "emulator/run_experts.h"

@@ -8,10 +8,10 @@
 #define N_EXPERTS 5
 #define N_USED 2
 #define D_FF 96
-#define FORMAT_0 FORMAT_Q8_0
+#define FORMAT_0 FORMAT_MXFP4
 #define MAX_ROWS 8
 #define BLOCKS 4
 #define WARPS 8
 #define K_WAYS 2
-#define RING_BYTES 40960
+#define RING_BYTES 20480
 #include "emulator/run_experts.h"

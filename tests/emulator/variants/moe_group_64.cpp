@@ -6,7 +6,7 @@
 #define N_USED 2
 #define MAX_ROWS 64
 #define GROUP_BLOCKS 2
-#define SLOTS 192
+#define EXPERT_SLOTS 192
 #define TILE_ROWS 16
 #define EXPERT_TILES 13
 #include "emulator/run_experts.h"

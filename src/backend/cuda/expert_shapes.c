@@ -1,0 +1,307 @@
+#include "backend/cuda/expert_shapes.h"
+
+#include "../kernels_src/layout.h"
+#include "base/base.h"
+
+// Measured on an H200 with the layers of GPT-OSS-20B (MXFP4) and Qwen3-30B-A3B (Q4_K, Q6_K).
+enum {
+    FEW_ROWS = 8,
+    TILE_FEW = 8,                // slots of a tile that product_few.cuh multiplies
+    BLOCK_RESERVED = 1024,       // the system's share of a block's shared memory
+    SLOT_UNIT = 8,               // an expert's slots begin at multiples of it (group_experts.cuh)
+    ROUTE_ROWS_MAX = 8,          // of a block
+    ROUTE_COLS = 512,            // of a warp (route.cuh)
+    GROUP_BLOCKS_MAX = 64,       // each finds all slots by itself
+    ONE_BANDS_MAX = 16,          // one row: bands side by side
+    ONE_SLOT_BYTES = 12 << 10,   // less in a slot of the ring, and segments go side by side, too
+    ROWS_BANDS = 20,             // several rows: 14 are as good, 8 take 20 to 30% longer
+    ROWS_BANDS_NARROW = 24,      // of formats with tiles of 128 columns, in tiles of slots
+    FEW_RING_MAX = 96 << 10,     // of two blocks a multiprocessor
+    FEW_FLIGHT_BYTES = 80 << 10, // on their way to a multiprocessor
+    FEW_SPARE = 6 << 10,         // barriers, the choice, what a stage adds
+    MANY_SPARE = 24 << 10,       // sums that are finished, barriers
+    MANY_RING_BEFORE_SM_90 = 40 << 10,
+};
+
+static void define(StrBuf *b, const char *name, uint64_t value) {
+    strbuf_printf(b, "#define %s %llu\n", name, (unsigned long long)value);
+}
+static void define_format(StrBuf *b, const char *name, Dtype dtype) {
+    strbuf_printf(b, "#define %s FORMAT_%s\n", name, dtype_info(dtype)->name);
+}
+
+static void define_experts(StrBuf *b, const ExpertsSize *e) {
+    define(b, "D_MODEL", e->d_model);
+    define(b, "N_EXPERTS", e->n_experts);
+    define(b, "N_USED", e->n_used);
+}
+
+// ---- few rows: product_few.cuh ----
+
+// One of the two products, of a class.
+typedef struct {
+    uint32_t n_cols, n_rows, unit_bands;
+    Dtype dtypes[2];
+    uint32_t rows;   // of a buffer of activations
+    uint32_t units;  // at most
+    uint32_t bands;  // side by side, of several rows
+    bool has_inputs; // each touched expert (tile) its own
+} Product;
+
+// `tiles`: of slots; 0 for few rows.
+static Product product_of(const ExpertsSize *e, uint32_t max_rows, uint32_t tiles, bool down) {
+    Product p = {.n_cols = down ? e->d_ff : e->d_model,
+                 .n_rows = down ? e->d_model : e->d_ff,
+                 .unit_bands = down ? 1 : 2,
+                 .dtypes = {down ? e->down : e->gate, down ? e->down : e->up},
+                 .rows = tiles > 0 ? TILE_FEW : max_rows,
+                 .has_inputs = down || tiles > 0};
+    bool narrow = layout_tile_cols((int)p.dtypes[0]) < 256 && layout_tile_cols((int)p.dtypes[1]) < 256;
+    p.units = (tiles > 0 ? tiles : MIN(max_rows * e->n_used, e->n_experts)) * (uint32_t)div_up(p.n_rows, 16);
+    p.bands = tiles > 0 && narrow ? ROWS_BANDS_NARROW : ROWS_BANDS;
+    return p;
+}
+
+static uint32_t segments_of(uint32_t n_cols) {
+    uint32_t chunks = (uint32_t)div_up(n_cols, 256);
+    return (uint32_t)div_up(chunks, div_up(chunks, 8));
+}
+
+// Bytes of a step of one band: 256 columns where one of the formats has such tiles, else 128.
+static uint32_t step_bytes(const Product *p) {
+    uint32_t cols = MAX(layout_tile_cols((int)p->dtypes[0]), layout_tile_cols((int)p->dtypes[1])), most = 0;
+    for (int i = 0; i < 2; i++) {
+        int format = (int)p->dtypes[i];
+        most = MAX(most, layout_tile_bytes16(format) * (cols / layout_tile_cols(format)));
+    }
+    return most;
+}
+
+typedef struct {
+    uint32_t blocks, pass_units, k_ways, k_blocks, ring_bytes, flight, blocks_per_multiprocessor;
+} FewShape;
+
+// What a block takes beside its ring.
+static uint64_t few_beside(const Product *p, const FewShape *s) {
+    uint32_t expert_units = (uint32_t)div_up(p->n_rows, 16), segments = segments_of(p->n_cols);
+    uint64_t group_units = div_up(p->units, s->blocks / s->k_blocks);
+    bool several = p->has_inputs && p->units > expert_units;
+    uint64_t inputs = several ? div_up(group_units - 1, expert_units) + 1 : 1;
+    uint64_t cols = align_up(p->n_cols, 256);
+    if (s->k_blocks > 1) // whole segments
+        cols = div_up(segments, s->k_blocks) * align_up(div_up(p->n_cols, segments), 256);
+    uint64_t sums = 2ull * s->pass_units * p->rows * (16 * p->unit_bands + 4) * sizeof(float), parts = 0;
+    if (s->k_ways > 1 && s->k_blocks == 1)
+        parts = 2ull * s->pass_units * p->unit_bands * segments * p->rows * 20 * sizeof(float);
+    return inputs * cols * 2 * p->rows + sums + parts + FEW_SPARE;
+}
+
+// The ring in what is left of `shared` bytes, `most` at most; false where two steps do not fit.
+static bool fit_ring(const Product *p, FewShape *s, uint64_t shared, uint64_t most) {
+    uint64_t slot = (uint64_t)s->pass_units * p->unit_bands * s->k_ways * step_bytes(p);
+    uint64_t beside = few_beside(p, s);
+    if (beside + 2 * slot > shared) return false;
+    s->ring_bytes = (uint32_t)(min_u64(shared - beside, max_u64(most, 2 * slot)) / 1024 * 1024);
+    if (s->ring_bytes < 2 * slot) return false;
+    s->flight = (uint32_t)min_u64(max_u64(2, FEW_FLIGHT_BYTES / slot), s->ring_bytes / slot);
+    return true;
+}
+
+// One row: the block's units side by side, and segments where that makes small slots; two blocks a
+// multiprocessor, so that down's weights are on their way while gate and up still work.
+static bool one_row_shape(const LowerTarget *t, const Product *p, FewShape *s) {
+    uint64_t half = t->sm >= 90 ? t->shared_bytes_multiprocessor / 2 - BLOCK_RESERVED : t->shared_bytes_block;
+    uint32_t units = (uint32_t)div_up(p->units, s->blocks / s->k_blocks),
+             passes = (uint32_t)div_up(units * p->unit_bands, ONE_BANDS_MAX);
+    for (s->pass_units = (uint32_t)div_up(units, passes); s->pass_units > 0; s->pass_units--) {
+        uint32_t bands = s->pass_units * p->unit_bands,
+                 ways = (uint32_t)div_up(ONE_SLOT_BYTES, (uint64_t)bands * step_bytes(p));
+        ways = MIN(MIN(ways, segments_of(p->n_cols) / s->k_blocks), MAX(ONE_BANDS_MAX / bands, 1u));
+        s->k_ways = MAX(ways, 1u);
+        s->blocks_per_multiprocessor = 2;
+        if (fit_ring(p, s, min_u64(half, t->shared_bytes_block), FEW_RING_MAX)) return true;
+    }
+    return false;
+}
+
+// Several rows: many bands, so that a multiprocessor has enough to do while each waits; a block has it alone.
+static bool rows_shape(const LowerTarget *t, const Product *p, FewShape *s) {
+    s->k_ways = s->blocks_per_multiprocessor = 1;
+    for (s->pass_units = p->bands / p->unit_bands; s->pass_units > 0; s->pass_units--) {
+        if (fit_ring(p, s, t->shared_bytes_block, t->shared_bytes_block)) return true;
+    }
+    return false;
+}
+
+// Blocks share a band's columns where the activations of all are too many.
+static bool few_shape(const LowerTarget *t, const Product *p, FewShape *out) {
+    for (uint32_t k = 1; k <= MIN(segments_of(p->n_cols), t->multiprocessors); k *= 2) {
+        FewShape s = {.blocks = t->multiprocessors / k * k, .k_blocks = k};
+        if (p->rows == 1 ? one_row_shape(t, p, &s) : rows_shape(t, p, &s)) return *out = s, true;
+    }
+    return false;
+}
+
+static void define_few(StrBuf *b, const FewShape *s, const Product *p) {
+    define(b, "BLOCKS", s->blocks);
+    define(b, "WARPS", s->pass_units * p->unit_bands * s->k_ways);
+    define(b, "K_WAYS", s->k_ways);
+    define(b, "K_BLOCKS", s->k_blocks);
+    define(b, "RING_BYTES", s->ring_bytes);
+    define(b, "FLIGHT", s->flight);
+    define(b, "BLOCKS_PER_SM", s->blocks_per_multiprocessor);
+}
+
+// ---- many rows ----
+
+static uint32_t tiles_of(const ExpertsSize *e, uint32_t max_rows, uint32_t tile) {
+    return (uint32_t)min_u64((uint64_t)max_rows * e->n_used / tile + e->n_experts,
+                             e->n_experts * div_up(max_rows, tile));
+}
+
+static bool eights_fit(const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
+    for (int down = 0; down < 2; down++) {
+        Product p = product_of(e, max_rows, tiles_of(e, max_rows, TILE_FEW), down);
+        FewShape s;
+        if (!few_shape(t, &p, &s) || s.k_blocks > 1) return false;
+    }
+    return true;
+}
+
+// Rows of a tile: about as many as an expert has, and a quarter more. Tiles of 8 (product_few.cuh) take 0.8
+// of the time of 16 (product_many.cuh) where experts have 4 rows, and 1.05 where they have 8.
+static uint32_t tile_rows(const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
+    uint32_t rows = TILE_FEW, most = t->sm >= 90 ? 128 : 64;
+    while (rows < most && 4ull * rows * e->n_experts < 5ull * max_rows * e->n_used)
+        rows *= 2;
+    return rows == TILE_FEW && !eights_fit(t, e, max_rows) ? 2 * TILE_FEW : rows;
+}
+
+static uint32_t slots_of(const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
+    uint32_t tile = tile_rows(t, e, max_rows);
+    // A tile reads past the slots of its expert, and the last one past all.
+    uint64_t slots = (uint64_t)max_rows * e->n_used + (uint64_t)(SLOT_UNIT - 1) * e->n_experts + tile;
+    return (uint32_t)align_up(slots, tile);
+}
+
+static void define_many(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows, bool down) {
+    uint32_t tile = tile_rows(t, e, max_rows), tiles = tiles_of(e, max_rows, tile);
+    define(b, "EXPERTS_MANY", 1);
+    define(b, "TILE_ROWS", tile);
+    if (tile == TILE_FEW) {
+        Product p = product_of(e, max_rows, tiles, down);
+        FewShape shape;
+        define(b, "MAX_ROWS", TILE_FEW);
+        define(b, "EXPERT_TILES", tiles);
+        if (few_shape(t, &p, &shape)) define_few(b, &shape, &p); // tile_rows has said so
+        return;
+    }
+    define(b, "MAX_ROWS", slots_of(t, e, max_rows));
+    define(b, "WEIGHTS_ONCE", tile < 128);
+    define(b, "BLOCKS", t->multiprocessors);
+    define(b, "WARPS", t->sm >= 90 && tile <= 32 ? 16 : 8);
+    define(b, "RING_BYTES",
+           t->sm >= 90 ? (t->shared_bytes_block - MANY_SPARE) / 1024 * 1024 : MANY_RING_BEFORE_SM_90);
+}
+
+bool experts_use_few(const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
+    return max_rows <= FEW_ROWS || tile_rows(t, e, max_rows) == TILE_FEW;
+}
+
+// ---- both ----
+
+static void define_product(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows,
+                           bool down) {
+    Product p = product_of(e, max_rows, 0, down);
+    FewShape shape;
+    define(b, down ? "STAGE_EXPERTS_DOWN" : "STAGE_EXPERTS_GLU", 1);
+    define_experts(b, e);
+    define(b, "D_FF", e->d_ff);
+    define_format(b, "FORMAT_0", p.dtypes[0]);
+    if (!down) define_format(b, "FORMAT_1", p.dtypes[1]);
+    if (max_rows > FEW_ROWS) {
+        define_many(b, t, e, max_rows, down);
+        return;
+    }
+    define(b, "MAX_ROWS", max_rows);
+    if (few_shape(t, &p, &shape)) define_few(b, &shape, &p); // experts_fit has said so
+}
+
+void experts_define_glu(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
+    define_product(b, t, e, max_rows, false);
+}
+
+void experts_define_down(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
+    define_product(b, t, e, max_rows, true);
+}
+
+bool experts_fit(const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
+    Product glu = product_of(e, max_rows, 0, false), down = product_of(e, max_rows, 0, true);
+    FewShape shape;
+    return max_rows > FEW_ROWS || (few_shape(t, &glu, &shape) && few_shape(t, &down, &shape));
+}
+
+// ---- router, slots, sum ----
+
+// A block has few rows of a batch, and as many experts as make a block a multiprocessor (with 8 rows of
+// Qwen3-30B-A3B 2 rows and 4 experts take 2.5 us, 8 and 1 4.7); of a prompt many, so that the experts are
+// read less often. A block of a long row has many warps, and so few registers for each.
+void experts_define_route(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
+    uint32_t warps = (uint32_t)div_up(e->d_model, ROUTE_COLS), experts = 1,
+             rows = max_rows > 128  ? ROUTE_ROWS_MAX
+                    : max_rows > 16 ? 4
+                    : max_rows > 1  ? 2
+                                    : 1,
+             blocks_most = t->multiprocessors + t->multiprocessors / 4;
+    if (warps > 8) rows = MIN(rows, warps <= 12 ? 4u : 2u);
+    uint32_t group = rows == ROUTE_ROWS_MAX ? 2 : 4; // experts at once
+    while (experts < e->n_experts && div_up(max_rows, rows) * div_up(e->n_experts, experts) > blocks_most)
+        experts = experts == 1 ? 2 : experts + MIN(experts, group);
+    define_experts(b, e);
+    define(b, "MAX_ROWS", max_rows);
+    define(b, "ROUTE_ROWS", rows);
+    define(b, "ROUTE_EXPERTS", experts);
+    if (max_rows > FEW_ROWS) define(b, "ROUTE_CHOOSES", 1);
+}
+
+void experts_define_group(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
+    define_experts(b, e);
+    define(b, "MAX_ROWS", max_rows);
+    define(b, "GROUP_BLOCKS", MIN(MIN(max_rows, t->multiprocessors), (uint32_t)GROUP_BLOCKS_MAX));
+    define(b, "EXPERT_SLOTS", slots_of(t, e, max_rows));
+    define(b, "TILE_ROWS", tile_rows(t, e, max_rows));
+    define(b, "EXPERT_TILES", tiles_of(e, max_rows, tile_rows(t, e, max_rows)));
+}
+
+void experts_define_sum(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
+    (void)t;
+    define(b, "D_MODEL", e->d_model);
+    define(b, "N_USED", e->n_used);
+    define(b, "MAX_ROWS", max_rows);
+}
+
+ExpertsBuffers experts_buffers(const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
+    if (max_rows > FEW_ROWS) {
+        uint32_t slots = slots_of(t, e, max_rows);
+        return (ExpertsBuffers){.inputs = slots, // tiles of 8 have buffers of 8 rows: as much together
+                                .buffers = 1,
+                                .buffer_rows = slots,
+                                .slots = slots,
+                                .tiles = tiles_of(e, max_rows, tile_rows(t, e, max_rows)),
+                                .meetings = max_rows};
+    }
+    ExpertsBuffers sizes = {.inputs = max_rows,
+                            .buffers = MIN(max_rows * e->n_used, e->n_experts),
+                            .buffer_rows = max_rows,
+                            .slots = max_rows * e->n_used,
+                            .arrivals = (uint32_t)div_up(e->d_model, 16)};
+    for (int down = 0; down < 2; down++) {
+        Product p = product_of(e, max_rows, 0, down);
+        FewShape s;
+        if (!few_shape(t, &p, &s) || s.k_blocks == 1) continue;
+        uint64_t floats = (uint64_t)p.units * p.unit_bands * segments_of(p.n_cols) * max_rows * 16;
+        sizes.meetings_k = MAX(sizes.meetings_k, p.units);
+        sizes.partial_bytes = max_u64(sizes.partial_bytes, floats * sizeof(float));
+    }
+    return sizes;
+}

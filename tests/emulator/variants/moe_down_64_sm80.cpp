@@ -1,0 +1,2 @@
+#define SM_ARCH 80
+#include "moe_down_64.cpp"

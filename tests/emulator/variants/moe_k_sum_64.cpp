@@ -1,0 +1,7 @@
+#include "emulator/variant.h"
+#define VARIANT moe_k_sum_64
+#define STAGE_EXPERTS_SUM 1
+#define D_MODEL 512
+#define N_USED 3
+#define MAX_ROWS 64
+#include "emulator/run_experts.h"
