@@ -20,8 +20,8 @@
 // columns of mma.
 //
 // Defines, besides product.cuh's: MAX_ROWS (1 or 8), BLOCKS, WARPS (that multiply), RING_BYTES; K_WAYS (1),
-// K_BLOCKS (1), FLIGHT (2), SHARED_BYTES_MIN (0), BLOCKS_PER_SM (2); UNITS_AT_RUN_TIME, INPUT_UNITS (UNITS);
-// NORM_INPUT with NORM_EPS, LAYER_NORM.
+// K_BLOCKS (1), CLUSTERS (on sm_90 the K_BLOCKS are a cluster), FLIGHT (2), SHARED_BYTES_MIN (0),
+// BLOCKS_PER_SM (2); UNITS_AT_RUN_TIME, INPUT_UNITS (UNITS); NORM_INPUT with NORM_EPS, LAYER_NORM.
 #if !defined(BLOCKS) || !defined(WARPS) || !defined(RING_BYTES)
 #error "BLOCKS, WARPS, RING_BYTES"
 #endif
@@ -44,6 +44,11 @@
 #define INPUT_UNITS UNITS
 #endif
 #define HAS_BULK (SM_ARCH >= 90)
+#if SM_ARCH >= 90 && defined(CLUSTERS)
+#define HAS_CLUSTER 1
+#else
+#define HAS_CLUSTER 0
+#endif
 #define PRODUCT_FEW
 
 enum : u32 {
@@ -55,9 +60,14 @@ enum : u32 {
     WAYS = K_WAYS * K_BLOCKS,
     SPLIT = WAYS > 1,                  // a band's segments are in several warps
     ALONE = UNIT_BANDS == 1 && !SPLIT, // a warp has all of a unit
+    // A group's blocks are a cluster and read each other's sums in shared memory; else they have them in
+    // `partial`, and the last one adds them up (3 us later, on an H200).
+    CLUSTER = HAS_CLUSTER ? K_BLOCKS : 1, // its blocks; 1: none
 };
 static_assert(PASS_UNITS >= 1 && WARPS == PASS_UNITS * UNIT_BANDS * K_WAYS && WARPS <= 31,
               "WARPS is K_WAYS * UNIT_BANDS * units side by side, and one fetches");
+static_assert(CLUSTER == 1 || (PASSES == 1 && K_BLOCKS <= 8),
+              "a cluster's blocks have one pass: they would wait for the warp that fetches");
 static_assert(BLOCKS % K_BLOCKS == 0 && (u32)WAYS <= (u32)SEGMENTS, "whole groups of blocks, whole segments");
 
 // ---- columns ----
@@ -95,6 +105,9 @@ DEVICE constexpr u32 fewest_steps() {
 
 // ---- shared memory ----
 
+#ifdef NORM_INPUT
+typedef RowNorms<N_COLS, MAX_ROWS, WARPS, 32> InputNorms; // more values a lane leave the products' registers
+#endif
 DEVICE constexpr u32 step_bytes(int format) { // of a band
     return layout_tile_bytes16(format) * (STEP_HALVES * HALF_COLS / layout_tile_cols(format));
 }
@@ -118,19 +131,24 @@ enum : u32 {
     IN_BYTES = COL_HALVES * 2 * SHEET_BYTES, // of a buffer of activations
     // Inputs of a block, at most.
     INPUTS = (u32)INPUT_UNITS >= (u32)UNITS ? 1 : CEIL_DIV(GROUP_UNITS - 1, (u32)INPUT_UNITS) + 1,
+    // Few bytes are there sooner by each thread's own copies than by a bulk copy.
+    INPUT_BULK = HAS_BULK && INPUTS * X_BYTES > 4 * 16 * WARPS *WARP,
     ZERO_BYTES = MAX_ROWS == 1 ? 256 : 0,
     BUFFERS = PASSES > 1 && !ALONE ? 2 : 1, // of sums: one is made while the other is finished
     UNIT_SUMS = MAX_ROWS * SUM_STRIDE,      // floats
     PART_STRIDE = BAND_ROWS + 4,
-    BAND_PARTS = SPLIT && K_BLOCKS == 1 ? SEGMENTS * MAX_ROWS * PART_STRIDE : 0, // floats
+    // Segments of a block; their sums, in floats.
+    PART_SEGMENTS = CEIL_DIV(SEGMENTS, (u32)K_BLOCKS),
+    BAND_PARTS = SPLIT && (CLUSTER == K_BLOCKS) ? PART_SEGMENTS * MAX_ROWS * PART_STRIDE : 0,
 
     X_AT = ROUND_UP(SLOTS * SLOT_BYTES, 128),
     ZERO_AT = X_AT + INPUTS * X_BYTES,
-    SUMS_AT = ZERO_AT + ZERO_BYTES,                            // [BUFFERS][PASS_UNITS][UNIT_SUMS]
-    PARTS_AT = SUMS_AT + BUFFERS * PASS_UNITS * UNIT_SUMS * 4, // [BUFFERS][PASS_BANDS][BAND_PARTS]
+    SUMS_UNITS = CEIL_DIV(PASS_UNITS, CLUSTER),                // that a block finishes
+    SUMS_AT = ZERO_AT + ZERO_BYTES,                            // [BUFFERS][SUMS_UNITS][UNIT_SUMS]
+    PARTS_AT = SUMS_AT + BUFFERS * SUMS_UNITS * UNIT_SUMS * 4, // [BUFFERS][PASS_BANDS][BAND_PARTS]
     NORM_AT = PARTS_AT + BUFFERS * PASS_BANDS * BAND_PARTS * 4,
 #ifdef NORM_INPUT
-    NORM_BYTES = RowNorms<N_COLS, MAX_ROWS, WARPS>::SHARED_FLOATS * 4,
+    NORM_BYTES = InputNorms::SHARED_FLOATS * 4,
 #else
     NORM_BYTES = 0,
 #endif
@@ -145,9 +163,13 @@ static_assert(K_BLOCKS == 1 && INPUTS == 1, "a block that takes a norm has all c
 #endif
 #define PRODUCT_THREADS ((WARPS + FETCH_WARPS) * 32)
 #define PRODUCT_GRID BLOCKS
+#if HAS_CLUSTER
+#define PRODUCT_KERNEL KERNEL_OF_CLUSTERS(PRODUCT_THREADS, BLOCKS_PER_SM, K_BLOCKS)
+#else
 #define PRODUCT_KERNEL KERNEL(PRODUCT_THREADS, BLOCKS_PER_SM)
+#endif
 #define PRODUCT_INFO(shared_bytes) \
-    { PRODUCT_THREADS, {PRODUCT_GRID, 1}, SHARED_BYTES(shared_bytes) }
+    { PRODUCT_THREADS, {PRODUCT_GRID, 1}, SHARED_BYTES(shared_bytes), HAS_CLUSTER *K_BLOCKS }
 #define PRODUCT_WARPS WARPS
 
 // ---- who does what ----
@@ -218,18 +240,25 @@ struct Product {
     BlockUnits units;
     RingPlace place;
 #ifdef NORM_INPUT
-    RowNorms<N_COLS, MAX_ROWS, WARPS> norm;
+    InputNorms norm;
 #endif
 #if !HAS_BULK
     u32 fetched; // steps
 #endif
 };
 
-// The unit that this warp finishes in the first pass; UINT32_MAX for none. (With K_BLOCKS > 1 another block's
-// warp may.)
+// In a cluster the blocks finish the group's units in turn: the one that this warp finishes.
+DEVICE u32 cluster_place(const BlockUnits &u) {
+    return u.part + warp_index() * K_BLOCKS;
+}
+
+// The unit that this warp finishes in the first pass; UINT32_MAX for none. (With K_BLOCKS > 1 and no cluster
+// another block's warp may.)
 DEVICE u32 product_first_unit(const Product &p) {
+    if (!product_multiplies()) return ~0u;
+    if (CLUSTER > 1) return cluster_place(p.units) < p.units.n ? p.units.first + cluster_place(p.units) : ~0u;
     WarpBand w = warp_band(p.units, 0, warp_index());
-    return product_multiplies() && w.any && w.b == 0 && w.way % K_WAYS == 0 ? w.unit : ~0u;
+    return w.any && w.b == 0 && w.way % K_WAYS == 0 ? w.unit : ~0u;
 }
 
 // ---- fetching ----
@@ -314,7 +343,7 @@ template <class Bands> DEVICE void product_fetch(u8 *shared, const BlockUnits &u
         for (u32 step = 0; step < STEPS; step++) {
             if (!RESIDENT) {
                 bulk_barrier_wait(b.empty + place.slot, place.parity);
-                if (number++ >= FLIGHT) {
+                if (FLIGHT < SLOTS && number++ >= FLIGHT) { // else no more than SLOTS are on their way
                     bulk_barrier_wait(b.full + waited_slot, waited_parity);
                     if (++waited_slot == SLOTS) waited_slot = 0, waited_parity ^= 1;
                 }
@@ -355,53 +384,6 @@ DEVICE void product_fetch_step(u8 *shared, const BlockUnits &u, const Bands &ban
     copy_async_commit(); // also an empty group: the wait counts them
 }
 #endif
-
-// ---- before the input ----
-
-template <class Bands>
-DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const Bands &bands, Product *p) {
-#ifdef UNITS_AT_RUN_TIME
-    p->units = block_units(block, bands.units());
-#else
-    p->units = block_units(block, UNITS);
-#endif
-    p->place = {0, 0};
-    if (ZERO_BYTES > 0 && thread_index() < ZERO_BYTES / 4) ((u32 *)(shared + ZERO_AT))[thread_index()] = 0;
-#ifdef NORM_INPUT
-    // Places past the last column are multiplied with zeros, and must be numbers.
-    u32 *last = (u32 *)(shared + X_AT + (COL_HALVES - 1) * 2 * SHEET_BYTES);
-    for (u32 i = thread_index(); N_COLS % HALF_COLS > 0 && i < 2 * SHEET_BYTES / 4; i += PRODUCT_THREADS) {
-        last[i] = 0;
-    }
-#endif
-#if HAS_BULK
-    if (thread_index() == 0) {
-        Barriers b = product_barriers(shared);
-        for (u32 i = 0; i < SLOTS; i++) {
-            bulk_barrier_init(b.full + i, 1);
-            bulk_barrier_init(b.empty + i, WARPS);
-        }
-        for (u32 i = 0; i < INPUTS * SEGMENTS; i++) {
-            bulk_barrier_init(b.input + i, 1);
-        }
-        bulk_barrier_init(b.passes, WARPS);
-        bulk_barrier_init_fence();
-    }
-    block_sync();
-    // The warp that fetches alone has nothing else to do, and waits for no earlier stage.
-    if (warp_index() == (FETCH_WARPS > 0 ? WARPS : WARPS - 1)) product_fetch(shared, p->units, bands);
-#else
-    block_sync();
-    for (p->fetched = 0; p->fetched < SLOTS; p->fetched++) {
-        product_fetch_step(shared, p->units, bands, p->fetched);
-    }
-#endif
-#ifdef NORM_INPUT
-    if (product_multiplies()) p->norm.prepare(a.norm, a.norm_bias, warp_index());
-#else
-    (void)a;
-#endif
-}
 
 // ---- the input ----
 
@@ -460,11 +442,14 @@ DEVICE void product_meet(u8 *, Product *) {
 // Only the warps that multiply.
 DEVICE void product_norm(const ProductArgs &a, u8 *shared, u32 n_rows, Product *p) {
     auto meet = [&] { product_meet(shared, p); };
-    const float *x = a.x;
+    f16 *out = (f16 *)(shared + X_AT);
+    float *sums = (float *)(shared + NORM_AT);
 #ifdef STAGE_HEAD
-    if (MAX_ROWS == 1) x += (u64)load_shared_data(a.logits_rows) * N_COLS;
+    auto row = [&](u32 i) { return a.x + (u64)load_shared_data(a.logits_rows + i) * N_COLS; };
+#else
+    const float *row = a.x;
 #endif
-    p->norm.run(x, n_rows, (f16 *)(shared + X_AT), 0, (float *)(shared + NORM_AT), warp_index(), meet);
+    p->norm.run(row, n_rows, out, 0, sums, warp_index(), meet);
     meet();
 }
 #else
@@ -475,28 +460,30 @@ DEVICE void product_load(const ProductArgs &a, u8 *shared, const Product &p) {
     u32 inputs = p.units.n > 0 ? input_of(p.units, p.units.first + p.units.n - 1) + 1 : 0;
     const u8 *in = (const u8 *)a.in + (INPUTS == 1 ? 0 : (u64)(p.units.first / INPUT_UNITS) * IN_BYTES);
 #if HAS_BULK
-    if (warp_index() > 0) return;
-    u32 s = first + lane_index();
+    if (INPUT_BULK) {
+        if (warp_index() > 0) return;
+        u32 s = first + lane_index();
 #pragma unroll 1
-    for (u32 i = 0; i < inputs && s < end; i++) {
-        BulkBarrier *input = product_barriers(shared).input + i * SEGMENTS + s;
-        u32 at = segment_first_half(s) * 2 * SHEET_BYTES, to = segment_end_half(s) * 2 * SHEET_BYTES;
-        bulk_barrier_expect(input, to - at);
-        bulk_copy(shared + X_AT + i * X_BYTES + at - from, in + i * IN_BYTES + at, to - at, input);
+        for (u32 i = 0; i < inputs && s < end; i++) {
+            BulkBarrier *input = product_barriers(shared).input + i * SEGMENTS + s;
+            u32 at = segment_first_half(s) * 2 * SHEET_BYTES, to = segment_end_half(s) * 2 * SHEET_BYTES;
+            bulk_barrier_expect(input, to - at);
+            bulk_copy(shared + X_AT + i * X_BYTES + at - from, in + i * IN_BYTES + at, to - at, input);
+        }
+        warp_sync();
+        return;
     }
-    warp_sync();
-#else
+#endif
     u32 bytes = segment_end_half(end - 1) * 2 * SHEET_BYTES - from;
 #pragma unroll 1
     for (u32 k = 0; k < inputs; k++) {
-        for (u32 i = thread_index() * 16; i < bytes; i += PRODUCT_THREADS * 16) {
+        for (u32 i = thread_index() * 16; i < bytes; i += WARPS * WARP * 16) {
             copy_async_16(shared + X_AT + k * X_BYTES + i, in + k * IN_BYTES + from + i);
         }
     }
     copy_async_commit();
     copy_async_wait<0>();
-    block_sync();
-#endif
+    product_meet(shared, nullptr);
 }
 #endif
 
@@ -581,32 +568,94 @@ template <class Bands> DEVICE void slot_done(const Worker &w, const Bands &bands
 
 // The warp's columns of its band. SPLIT: each segment's sums go to its place in `parts`; else the total
 // stays with the lanes.
+struct BandSums {
+    float *parts; // of segment first_part
+    u32 first_part, part_stride, segment_floats;
+    float sum[4], total[4];
+
+    DEVICE void end_segment(u32 s, bool first) {
+        if (SPLIT) store_sums(sum, parts + (s - first_part) * segment_floats, part_stride);
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            total[i] = first ? sum[i] : total[i] + sum[i];
+            sum[i] = 0;
+        }
+    }
+};
+
+DEVICE void input_wait(const Worker &w, u32 input, u32 segment) {
+#if HAS_BULK && !defined(NORM_INPUT)
+    if (INPUT_BULK) bulk_barrier_wait(product_barriers(w.shared).input + input * SEGMENTS + segment, 0);
+#endif
+    (void)w, (void)input, (void)segment;
+}
+
 template <int format, class Bands>
-DEVICE void multiply_band(const Worker &w, const Bands &bands, const WarpBand &band, Product *p, float *parts,
-                          u32 part_stride, u32 segment_floats, float total[4]) {
+DEVICE void multiply_band(const Worker &w, const Bands &bands, const WarpBand &band, Product *p,
+                          BandSums *sums) {
     u32 first = way_segment(band.way), end = way_segment(band.way + 1);
     u32 input = input_of(p->units, band.unit);
     LaneInput x = at_input(w.x, input);
 #pragma unroll 1
     for (u32 s = first; s < end; s++) {
-        float sum[4] = {};
-#if HAS_BULK && !defined(NORM_INPUT)
-        bulk_barrier_wait(product_barriers(w.shared).input + input * SEGMENTS + s, 0);
-#endif
+        input_wait(w, input, s);
         u32 last = MIN((s + 1) * SEGMENT_STEPS, (u32)COL_STEPS);
 #pragma unroll 1
         for (u32 step = s * SEGMENT_STEPS; step < last; step++) {
             slot_wait(w, p->place);
             const u8 *piece = w.shared + p->place.slot * SLOT_BYTES + warp_index() * PIECE_BYTES;
-            multiply_step<format>(piece, x, step, step * STEP_HALVES - w.first_half, sum);
+            multiply_step<format>(piece, x, step, step * STEP_HALVES - w.first_half, sums->sum);
             slot_done(w, bands, p);
         }
-        if (SPLIT) store_sums(sum, parts + s * segment_floats, part_stride);
-#pragma unroll
-        for (u32 i = 0; i < 4; i++) {
-            total[i] = s == first ? sum[i] : total[i] + sum[i];
-        }
+        sums->end_segment(s, s == first);
     }
+}
+
+// ---- before the input ----
+
+template <class Bands>
+DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const Bands &bands, Product *p) {
+#ifdef UNITS_AT_RUN_TIME
+    p->units = block_units(block, bands.units());
+#else
+    p->units = block_units(block, UNITS);
+#endif
+    p->place = {0, 0};
+    if (ZERO_BYTES > 0 && thread_index() < ZERO_BYTES / 4) ((u32 *)(shared + ZERO_AT))[thread_index()] = 0;
+#ifdef NORM_INPUT
+    // Places past the last column are multiplied with zeros, and must be numbers.
+    u32 *last = (u32 *)(shared + X_AT + (COL_HALVES - 1) * 2 * SHEET_BYTES);
+    for (u32 i = thread_index(); N_COLS % HALF_COLS > 0 && i < 2 * SHEET_BYTES / 4; i += PRODUCT_THREADS) {
+        last[i] = 0;
+    }
+#endif
+#if HAS_BULK
+    if (thread_index() == 0) {
+        Barriers b = product_barriers(shared);
+        for (u32 i = 0; i < SLOTS; i++) {
+            bulk_barrier_init(b.full + i, 1);
+            bulk_barrier_init(b.empty + i, WARPS);
+        }
+        for (u32 i = 0; i < INPUTS * SEGMENTS; i++) {
+            bulk_barrier_init(b.input + i, 1);
+        }
+        bulk_barrier_init(b.passes, WARPS);
+        bulk_barrier_init_fence();
+    }
+    block_sync();
+    // The warp that fetches alone has nothing else to do, and waits for no earlier stage.
+    if (warp_index() == (FETCH_WARPS > 0 ? WARPS : WARPS - 1)) product_fetch(shared, p->units, bands);
+#else
+    block_sync();
+    for (p->fetched = 0; p->fetched < SLOTS; p->fetched++) {
+        product_fetch_step(shared, p->units, bands, p->fetched);
+    }
+#endif
+#ifdef NORM_INPUT
+    if (product_multiplies()) p->norm.prepare(a.norm, a.norm_bias, warp_index());
+#else
+    (void)a;
+#endif
 }
 
 // ---- finishing ----
@@ -669,18 +718,77 @@ DEVICE void pass_done(const Worker &w) {
 #endif
 }
 
+#if HAS_CLUSTER
+// Which block of a cluster has a segment.
+DEVICE constexpr u32 block_of_segment(u32 s) {
+    u32 part = 0;
+    while (way_segment((part + 1) * K_WAYS) <= s) {
+        part++;
+    }
+    return part;
+}
+
+// Four weight rows of a row of the batch a lane: their segments' sums, out of the cluster's blocks.
+DEVICE float4 cluster_total(u8 *shared, u32 band, u32 row, u32 r) {
+    float4 total = {0, 0, 0, 0};
+#pragma unroll
+    for (u32 s = 0; s < SEGMENTS; s++) {
+        u32 owner = block_of_segment(s), own = s - way_segment(owner * K_WAYS);
+        u32 at = band * BAND_PARTS + (own * MAX_ROWS + row) * PART_STRIDE + r;
+        float4 v = cluster_load(cluster_address(shared + PARTS_AT + at * 4, owner));
+        if (s == 0) total = v;
+        else total = {total.x + v.x, total.y + v.y, total.z + v.z, total.w + v.w};
+    }
+    return total;
+}
+
+// When all blocks of the cluster have their sums.
+template <class Finish>
+DEVICE void cluster_finish(const Worker &w, const Product &p, const float4 factors[UNIT_BANDS], u32 n_rows,
+                           const Finish &finish) {
+    u32 place = cluster_place(p.units), row = lane_index() / 4, r = lane_index() % 4 * 4;
+    cluster_sync();
+    if (place < p.units.n) {
+        float *sums = (float *)(w.shared + SUMS_AT) + place / K_BLOCKS * UNIT_SUMS;
+#pragma unroll
+        for (u32 b = 0; b < UNIT_BANDS; b++) {
+            if (row >= n_rows) break;
+            float4 v = cluster_total(w.shared, place * UNIT_BANDS + b, row, r), f = factors[b];
+            float *out = sums + row * SUM_STRIDE + b * BAND_ROWS + r;
+            out[0] = v.x * f.x, out[1] = v.y * f.y, out[2] = v.z * f.z, out[3] = v.w * f.w;
+        }
+        warp_sync();
+        finish(p.units.first + place, 0, n_rows, sums);
+    }
+    cluster_sync(); // nobody reads this block's sums any more
+}
+
+template <class Bands>
+DEVICE void cluster_factors(const Product &p, const Bands &bands, float4 factors[UNIT_BANDS]) {
+#pragma unroll
+    for (u32 b = 0; b < UNIT_BANDS; b++) {
+        factors[b] = {1, 1, 1, 1};
+        if (cluster_place(p.units) < p.units.n) {
+            u32 unit = p.units.first + cluster_place(p.units);
+            factors[b] = ((const float4 *)bands.factors(unit, b))[lane_index() % 4];
+        }
+    }
+}
+#endif
+
 // One pass: the warp's band, then, by one warp of each unit, what the stage does with it.
 template <class Bands, class Finish>
 DEVICE void product_pass(const ProductArgs &a, const Worker &w, const Bands &bands, Product *p, u32 pass,
                          u32 n_rows, const Finish &finish) {
     WarpBand band = warp_band(p->units, pass, warp_index());
-    UnitFactors factors = unit_factors(band, bands);
+    UnitFactors factors = CLUSTER > 1 ? UnitFactors{{1, 1}} : unit_factors(band, bands);
     u32 buffer = BUFFERS == 1 ? 0 : pass % 2;
     float *sums = (float *)(w.shared + SUMS_AT) + (buffer * PASS_UNITS + band.place) * UNIT_SUMS;
     float *parts = (float *)(w.shared + PARTS_AT) + buffer * PASS_BANDS * BAND_PARTS;
-    u32 band_floats = SEGMENTS * MAX_ROWS * PART_STRIDE, stride = PART_STRIDE;
+    u32 band_floats = PART_SEGMENTS * MAX_ROWS * PART_STRIDE, stride = PART_STRIDE;
+    u32 first_part = CLUSTER > 1 ? way_segment(p->units.part * K_WAYS) : 0;
     parts += (band.place * UNIT_BANDS) * band_floats;
-    if (K_BLOCKS > 1) {
+    if (K_BLOCKS != CLUSTER) {
         stride = BAND_ROWS;
         band_floats = SEGMENTS * MAX_ROWS * BAND_ROWS;
         parts = w.partial + (u64)band.unit * UNIT_BANDS * band_floats;
@@ -688,19 +796,26 @@ DEVICE void product_pass(const ProductArgs &a, const Worker &w, const Bands &ban
 
     // A buffer is free when all warps are a pass further than the one that used it.
     if (SPLIT && pass > 1) pass_wait(w, pass - 1);
-    float total[4] = {};
+#if HAS_CLUSTER
+    float4 cluster_f[UNIT_BANDS];
+    cluster_factors(*p, bands, cluster_f);
+#endif
+    BandSums of_band = {parts + band.b * band_floats, first_part, stride, MAX_ROWS * stride, {}, {}};
+    float *total = of_band.total;
     u32 done = 0;
     if (band.any) {
-        with_band_format(bands.format(band.unit, band.b), [&](auto f) {
-            multiply_band<decltype(f)::format>(w, bands, band, p, parts + band.b * band_floats, stride,
-                                               MAX_ROWS * stride, total);
-        });
+        with_band_format(bands.format(band.unit, band.b),
+                         [&](auto f) { multiply_band<decltype(f)::format>(w, bands, band, p, &of_band); });
         done = way_step(band.way + 1) - way_step(band.way);
     }
     for (; done < STEPS && (!RESIDENT || PASSES > 1); done++) { // the others' columns
         if (!RESIDENT) slot_wait(w, p->place);
         slot_done(w, bands, p);
     }
+#if HAS_CLUSTER
+    cluster_finish(w, *p, cluster_f, n_rows, finish);
+    return;
+#endif
     if (!SPLIT) {
         total[0] *= factors.of[0], total[1] *= factors.of[0];
         total[2] *= factors.of[1], total[3] *= factors.of[1];
@@ -731,8 +846,8 @@ DEVICE void product_pass(const ProductArgs &a, const Worker &w, const Bands &ban
 template <class Bands, class Finish>
 DEVICE void product_run(const ProductArgs &a, u32 block, u8 *shared, const Bands &bands, Product *p,
                         const Finish &finish) {
-    (void)block;
     if (!product_multiplies()) return;
+    (void)block;
     u32 n_rows = MIN(batch_rows(a), (u32)MAX_ROWS);
     Worker w = {shared, lane_input(shared), way_step(p->units.part * K_WAYS) * STEP_HALVES, a.partial};
 #ifdef NORM_INPUT

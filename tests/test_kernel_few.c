@@ -162,7 +162,6 @@ static void check_output(const FewCase *c, const FewResult *r, uint32_t first, u
 
 TEST(kernel_few_output_multiplies_every_format) {
     for (Dtype d = 0; d < DTYPE_COUNT; d++) {
-        if (d == DTYPE_IQ4_NL || d == DTYPE_IQ4_XS || d == DTYPE_MXFP4) continue; // no tiles yet
         const EmulatedStage *s = kernel_stage_of("few_output", d, 90);
         TEST_CASE_LABEL("%s", s->name);
         FewCase c = output_case(s);
@@ -181,7 +180,7 @@ TEST(kernel_few_gives_the_same_bits_however_it_is_spread) {
     } others[] = {{"few_output_q4_k", 80}, {"few_output_q4_k", 75}, {"few_one_ways", 90},
                   {"few_one_ways", 80},    {"few_ring_ways", 90},   {"few_ring_ways", 80},
                   {"few_ring_ways", 75},   {"few_blocks", 90},      {"few_blocks", 80},
-                  {"few_one_blocks", 90}};
+                  {"few_one_blocks", 90},  {"few_one_cluster", 90}};
     FewCase c = output_case(kernel_stage("few_output_q4_k", 90));
     FewResult all = run_few(kernel_stage("few_output_q4_k", 90), &c, 0, FEW_ROWS, NULL, (ProductArgs){0});
     check_output(&c, &all, 0, FEW_ROWS, 16);

@@ -105,7 +105,7 @@ uint32_t experts_tile_tokens(const LowerTarget *t);
 // The largest number of splits of an OP_ATTENTION (stage_attention.c).
 uint32_t attention_splits_max(const LowerTarget *t, const Op *attention);
 
-// ---- shapes of batches' products (batch_shapes.c, batch_shapes_many.c) ----
+// ---- shapes of batches' products (batch_shapes_few.c, batch_shapes_many.c) ----
 
 // The size of a stage's product (kernels_src/product.cuh).
 typedef struct {
@@ -118,7 +118,16 @@ typedef struct {
 } ProductSize;
 
 // Segments of a row (product.cuh).
-uint32_t product_segments(uint32_t n_cols);
+static inline uint32_t product_segments(uint32_t n_cols) {
+    uint64_t chunks = div_up(n_cols, 256);
+    return (uint32_t)div_up(chunks, div_up(chunks, 8));
+}
+// Whether the body of few rows can have it: the activations of long rows may not fit a block, where it takes
+// their norm itself.
+bool product_fits_few(const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
+// Of a product that begins with a norm, as if it took it itself (has_norm_input): whether it should; else a
+// stage of its own takes the norm before it (has_norm_input false).
+bool product_takes_norm_few(const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
 // The body's defines for batches of max_rows rows.
 void product_define_few(StrBuf *b, const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
 void product_define_many(StrBuf *b, const LowerTarget *t, const ProductSize *p, uint32_t max_rows);

@@ -1,6 +1,7 @@
 #include "emulator/variant.h"
 #define VARIANT few_blocks
-// few_output_q4_k: segments in three blocks, which meet in memory.
+// few_output_q4_k: segments in three blocks of a cluster; before sm_90 they meet in memory.
+#define CLUSTERS 1
 #define STAGE_OUTPUT 1
 #define N_ROWS 150
 #define N_COLS 2304

@@ -1,6 +1,6 @@
 #include "emulator/variant.h"
 #define VARIANT few_one_blocks
-// few_output_q4_k, one row: segments in two blocks and two ways of each.
+// few_output_q4_k, one row: segments in two blocks, which meet in memory, and two ways of each; two passes.
 #define STAGE_OUTPUT 1
 #define N_ROWS 150
 #define N_COLS 2304

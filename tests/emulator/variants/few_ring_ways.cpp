@@ -1,6 +1,7 @@
 #include "emulator/variant.h"
 #define VARIANT few_ring_ways
-// few_output_q4_k: segments side by side, passes through a ring.
+// few_output_q4_k: segments side by side, passes through a ring that has fewer slots than may be on their
+// way.
 #define STAGE_OUTPUT 1
 #define N_ROWS 150
 #define N_COLS 2304
@@ -10,5 +11,6 @@
 #define BLOCKS 1
 #define WARPS 4
 #define K_WAYS 2
-#define RING_BYTES 32768
+#define FLIGHT 3
+#define RING_BYTES 24576
 #include "emulator/run_few.h"

@@ -1,0 +1,182 @@
+// How the products of 1 and up to 8 rows are spread over a GPU: the defines of kernels_src/product_few.cuh.
+//
+// Measured on an H200: a multiprocessor's stream is as fast as the memory with two slots of about 32 KB on
+// their way and a third that is read; 14 to 16 warps multiply as fast as they come; one pass over all bands
+// of a block is better than several. All multiprocessors have a block where there are units enough: one
+// without is given two of the next stage's, which take twice as long (down of 8B: 13.4 us instead of 9.7).
+// Stages that follow each other take turns in having most of a multiprocessor's shared memory, so that a
+// block of each fits. Of 8 long rows the activations take so much that a stage has the multiprocessor to
+// itself (gate and up of 8B: 18.1 us; in half of it 25.1), or, where not even so they fit, blocks share the
+// columns.
+#include "backend/cuda/lower_internal.h"
+
+enum {
+    SEGMENTS_MAX = 8,
+    FEW_WARPS_MAX = 16,
+    FEW_SLOT_BYTES = 37 << 10,   // 16 warps of Q4_K; more is too coarse a stream
+    FEW_FLIGHT_BYTES = 72 << 10, // on their way, at most
+    FEW_RING_BYTES_MAX = 100 << 10,
+    FEW_SPARE_BYTES = 2048,        // barriers, and what alignment takes
+    BLOCK_SHARED_RESERVED = 1024,  // the system's, of each block
+    FEW_ROW_BYTES_MAX = 100 << 10, // activations of one block
+    FEW_NORM_COLS_MAX = 2048,      // of 8 rows: a norm in each block takes longer than one of its own
+};
+
+typedef struct {
+    uint32_t blocks, k_blocks; // k_blocks of them share their units
+    uint32_t warps, k_ways;
+    uint32_t flight; // slots
+    uint32_t ring_bytes, shared_bytes_min, blocks_per_sm;
+    uint32_t segments; // of a row
+    bool cluster;
+} FewShape;
+
+// What follows from the product's size alone (product.cuh).
+typedef struct {
+    uint32_t segments, segment_chunks; // a chunk: 256 columns
+    uint32_t step_bytes; // of a band: a chunk where a format has tiles of 256 columns, else half of it
+    uint32_t chunk_steps;
+} FewColumns;
+
+static FewColumns few_columns(const ProductSize *p) {
+    uint32_t chunks = (uint32_t)div_up(p->n_cols, 256), cols = 0;
+    FewColumns c = {.segment_chunks = (uint32_t)div_up(chunks, SEGMENTS_MAX)};
+    c.segments = (uint32_t)div_up(chunks, c.segment_chunks);
+    for (uint32_t i = 0; i < p->n_weights; i++)
+        cols = (uint32_t)max_u64(cols, layout_tile_cols((int)p->weights[i]->dtype));
+    for (uint32_t i = 0; i < p->n_weights; i++) {
+        int format = (int)p->weights[i]->dtype;
+        uint32_t bytes = layout_tile_bytes16(format) * (cols / layout_tile_cols(format));
+        c.step_bytes = (uint32_t)max_u64(c.step_bytes, bytes);
+    }
+    c.chunk_steps = 256 / cols;
+    return c;
+}
+
+// What a block may have of a multiprocessor's shared memory, and asks for at least.
+typedef struct {
+    uint64_t most, least;
+    uint32_t blocks_per_sm;
+} FewShare;
+
+// A stage that begins with a norm (queries keys values, gate and up, the head) has most of it, the others
+// have the rest: one of each fits, two of the first kind never do.
+static FewShare few_share(const LowerTarget *t, const ProductSize *p) {
+    uint64_t larger = t->shared_bytes_multiprocessor / 2;
+    if (t->sm < 90 || larger > t->shared_bytes_block) return (FewShare){t->shared_bytes_block, 0, 1};
+    uint64_t smaller = t->shared_bytes_multiprocessor - larger - 2 * BLOCK_SHARED_RESERVED;
+    return p->has_norm_input ? (FewShare){larger, larger, 2} : (FewShare){smaller, smaller / 2, 2};
+}
+
+// Shared memory beside the ring: activations, sums, those of segments and of a norm.
+static uint64_t few_beside(const ProductSize *p, const FewColumns *c, const FewShape *s, uint32_t max_rows,
+                           uint64_t passes) {
+    uint64_t cols = div_up(c->segments, s->k_blocks) * c->segment_chunks * 256;
+    uint64_t sums = (passes > 1 ? 2 : 1) * (s->warps / s->k_ways) * max_rows * 20ull * 4;
+    uint64_t parts = s->k_ways * s->k_blocks > 1 ? sums * div_up(c->segments, s->k_blocks) : 0;
+    uint64_t norm = p->has_norm_input ? max_rows * (cols / 256 + 1) * 8 : 0;
+    uint64_t head = p->is_head ? (s->warps + 1ull) * max_rows * 16 : 0;
+    return cols * 2 * max_rows + 256 + sums + parts + norm + head + FEW_SPARE_BYTES;
+}
+
+// `side` units side by side and k ways: false where that does not fit.
+static bool few_fit(const ProductSize *p, const FewColumns *c, const FewShare *share, uint32_t max_rows,
+                    uint64_t units, uint64_t side, uint32_t k, uint64_t slots_min, FewShape *s) {
+    uint64_t passes = div_up(units, side);
+    s->k_ways = k;
+    s->warps = (uint32_t)div_up(units, passes) * p->unit_bands * k;
+    if (s->warps > FEW_WARPS_MAX && k > 1) return false;
+    uint64_t beside = few_beside(p, c, s, max_rows, passes), slot = (uint64_t)s->warps * c->step_bytes;
+    if (beside >= share->most) return false;
+    uint64_t steps = passes * div_up(c->segments, k * s->k_blocks) * c->segment_chunks * c->chunk_steps;
+    uint64_t slots = min_u64(min_u64(share->most - beside, FEW_RING_BYTES_MAX) / slot, steps);
+    bool is_resident = slots == steps;
+    if (!is_resident && (slots < slots_min || (slot > FEW_SLOT_BYTES && s->warps > p->unit_bands)))
+        return false;
+    s->ring_bytes = (uint32_t)(slots * slot);
+    s->flight = (uint32_t)max_u64(2, min_u64(FEW_FLIGHT_BYTES / slot, slots - (is_resident ? 0 : 1)));
+    s->cluster = s->k_blocks > 1 && passes == 1;
+    return true;
+}
+
+// The fewest passes, then the most warps, of these the fewest ways.
+static bool few_try(const LowerTarget *t, const ProductSize *p, const FewShare *share, uint32_t max_rows,
+                    uint32_t k_blocks, FewShape *s) {
+    FewColumns c = few_columns(p);
+    uint64_t groups = min_u64(max_u64(t->multiprocessors / k_blocks, 1), p->units);
+    uint64_t units = div_up(p->units, groups); // of a group, at most
+    uint64_t side_max = min_u64(units, max_u64(FEW_WARPS_MAX / p->unit_bands, 1));
+    for (uint64_t side = side_max; side > 0; side--) {
+        for (uint64_t slots_min = 3; slots_min >= 2; slots_min--) {
+            FewShape best = {0};
+            for (uint32_t k = 1; k * k_blocks <= c.segments; k++) {
+                FewShape with = {.blocks = (uint32_t)groups * k_blocks,
+                                 .k_blocks = k_blocks,
+                                 .shared_bytes_min = (uint32_t)share->least,
+                                 .blocks_per_sm = share->blocks_per_sm,
+                                 .segments = c.segments};
+                if (k > 1 && div_up(c.segments, k * k_blocks) == div_up(c.segments, (k - 1) * k_blocks))
+                    continue;
+                bool fits = few_fit(p, &c, share, max_rows, units, side, k, slots_min, &with);
+                if (fits && with.warps > best.warps) best = with;
+            }
+            *s = best;
+            if (best.warps > 0) return true;
+        }
+    }
+    return false;
+}
+
+// Activations of the usual few columns fit beside another stage's block; else the block has the
+// multiprocessor to itself; else a group of blocks shares them.
+static FewShape few_shape(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
+    FewShare share = few_share(t, p), all = {t->shared_bytes_block, 0, 1};
+    uint64_t x_bytes = align_up(p->n_cols, 256) * 2 * max_rows;
+    FewShape s = {0};
+    bool beside = x_bytes <= share.most / 3, alone = x_bytes <= FEW_ROW_BYTES_MAX || p->has_norm_input;
+    if (beside && few_try(t, p, &share, max_rows, 1, &s)) return s;
+    if (alone && few_try(t, p, &all, max_rows, 1, &s)) return s;
+    for (uint32_t k = 2; !p->has_norm_input && k <= few_columns(p).segments; k *= 2) {
+        if (x_bytes / k > share.most / 2) continue;
+        if (few_try(t, p, &share, max_rows, k, &s) && s.cluster) return s;
+        if (few_try(t, p, &all, max_rows, k, &s) && s.cluster) return s;
+    }
+    for (uint32_t k = 1; k == 1 || (!p->has_norm_input && k <= few_columns(p).segments); k *= 2) {
+        if (few_try(t, p, &all, max_rows, k, &s)) return s;
+    }
+    return s;
+}
+
+bool product_fits_few(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
+    return few_shape(t, p, max_rows).warps > 0;
+}
+
+bool product_takes_norm_few(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
+    return (max_rows == 1 || p->n_cols <= FEW_NORM_COLS_MAX) && product_fits_few(t, p, max_rows);
+}
+
+void product_define_few(StrBuf *b, const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
+    FewShape s = few_shape(t, p, max_rows);
+    define(b, "BLOCKS", s.blocks);
+    define(b, "WARPS", s.warps);
+    define(b, "K_WAYS", s.k_ways);
+    define(b, "FLIGHT", s.flight);
+    define(b, "RING_BYTES", s.ring_bytes);
+    define(b, "SHARED_BYTES_MIN", s.shared_bytes_min);
+    define(b, "BLOCKS_PER_SM", s.blocks_per_sm);
+    if (s.k_blocks > 1) define(b, "K_BLOCKS", s.k_blocks);
+    if (s.cluster) define(b, "CLUSTERS", 1);
+}
+
+uint32_t product_blocks_few(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
+    return few_shape(t, p, max_rows).blocks;
+}
+
+uint64_t product_partial_bytes_few(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
+    FewShape s = few_shape(t, p, max_rows);
+    return s.k_blocks > 1 ? (uint64_t)p->units * p->unit_bands * s.segments * max_rows * 16 * 4 : 0;
+}
+
+uint32_t product_meetings_few(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
+    return few_shape(t, p, max_rows).k_blocks > 1 ? p->units : 0;
+}
