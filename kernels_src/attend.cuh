@@ -20,7 +20,7 @@
 //
 // Pages come to shared memory as they are in the cache (layout_kv_at). Needs kv_cache.cuh, soft_cap.cuh.
 // Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 16), WINDOW (positions that a row sees, itself
-// included; 0: all), SOFT_CAP.
+// included; 0: all), SOFT_CAP; SHARED_BYTES_MAX.
 #if !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(HEAD_DIM) || !defined(WINDOW) || HEAD_DIM % 16
 #error "N_HEADS, N_KV_HEADS, HEAD_DIM, WINDOW"
 #endif
@@ -35,16 +35,17 @@ enum : u32 {
     KV_PIECE_BYTES = 2 * KV_TILE_HALVES(HEAD_DIM), // a page's keys of a head; its values follow
     KV_PAGE_BYTES = 2 * KV_PIECE_BYTES,
     TILE_BYTES = TILE_PAGES * KV_PAGE_BYTES,
-    BLOCK_SHARED_BYTES = SM_ARCH < 80   ? 65536
-                         : SM_ARCH < 86 ? 163 * 1024
-                         : SM_ARCH < 90 ? 99 * 1024
-                                        : 227 * 1024,
     KV_SHEET = layout_kv_sheet(HEAD_DIM),
     SHEET_UNITS = KV_SHEET / 8,
     Q_STEPS = HEAD_DIM / 16,
     DIM_PAIRS = HEAD_DIM / 16, // of 8 dims each
 };
 static_assert(GROUP_SPLITS * SPLIT_KEYS == ATTENTION_GROUP_KEYS, "8 splits a group");
+// Of a block; the host says where a GPU has less than others of its generation or newer ones.
+#ifndef SHARED_BYTES_MAX
+#define SHARED_BYTES_MAX \
+    (SM_ARCH < 80 ? 65536 : SM_ARCH < 86 ? 163 * 1024 : SM_ARCH < 90 ? 99 * 1024 : 227 * 1024)
+#endif
 #define ONES_F16 0x3C003C00u
 
 // ---- what a row sees ----

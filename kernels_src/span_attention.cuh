@@ -16,10 +16,15 @@
 
 // Whether two blocks with so much shared memory run on a multiprocessor, which keeps 1,024 bytes of each for
 // itself.
-#define FITS_TWICE(bytes) (2 * ((bytes) + 1024) <= BLOCK_SHARED_BYTES + 1024)
+#define FITS_TWICE(bytes) (2 * ((bytes) + 1024) <= SHARED_BYTES_MAX + 1024)
 
 enum : u32 {
-    SPAN_WARPS = SM_ARCH < 80 && HEAD_DIM > 128 ? 2 : 4,
+    // Four where the groups' triples of large heads fit beside a tile, or half of one (bulk copies bring
+    // whole ones).
+    SPAN_WARPS =
+        HEAD_DIM > 128 && 64 * HEAD_DIM * 4 + TILE_BYTES / (SM_ARCH >= 90 ? 1 : 2) + 64 > SHARED_BYTES_MAX
+            ? 2
+            : 4,
     SPAN_THREADS = SPAN_WARPS * WARP,
     QUERY_ROWS = SPAN_WARPS * 16,
     QUERY_TILES = CEIL_DIV(MAX_ROWS, QUERY_ROWS),
@@ -27,19 +32,19 @@ enum : u32 {
 
     // Else registers. (8B's on sm_90: with it there ptxas has one register quad left for a page's values and
     // waits for each of its loads.)
-    GROUP_IN_SHARED = HEAD_DIM > 128 || (HEAD_DIM > 64 && (SM_ARCH == 80 || SM_ARCH >= 90)),
+    GROUP_IN_SHARED = HEAD_DIM > 128 || (HEAD_DIM > 64 && SHARED_BYTES_MAX >= 160 * 1024),
     GROUP_BYTES = GROUP_IN_SHARED ? QUERY_ROWS * HEAD_DIM * 4 : 0,
-    IN_PARTS = GROUP_BYTES + TILE_BYTES + 64 > BLOCK_SHARED_BYTES, // keys, then values
+    IN_PARTS = GROUP_BYTES + TILE_BYTES + 64 > SHARED_BYTES_MAX, // keys, then values
     SLOT_BYTES = IN_PARTS ? TILE_BYTES / 2 : TILE_BYTES,
     PAGE_STRIDE = SLOT_BYTES / TILE_PAGES,
     VALUES_AT = PAGE_STRIDE - KV_PIECE_BYTES, // of a page
     Q_IN_SHARED =
-        GROUP_BYTES + SLOT_BYTES + SPAN_WARPS * KV_PIECE_BYTES + 64 <= BLOCK_SHARED_BYTES, // else registers
+        GROUP_BYTES + SLOT_BYTES + SPAN_WARPS * KV_PIECE_BYTES + 64 <= SHARED_BYTES_MAX, // else registers
     Q_BYTES = Q_IN_SHARED ? SPAN_WARPS * KV_PIECE_BYTES : 0,
     ONE_SLOT_BYTES = GROUP_BYTES + Q_BYTES + SLOT_BYTES + 64,
     TWO_SLOTS_BYTES = ONE_SLOT_BYTES + SLOT_BYTES,
     // Two blocks of one tile each are better than one of two.
-    RING_SLOTS = !IN_PARTS && TWO_SLOTS_BYTES <= BLOCK_SHARED_BYTES &&
+    RING_SLOTS = !IN_PARTS && TWO_SLOTS_BYTES <= SHARED_BYTES_MAX &&
                          (FITS_TWICE(TWO_SLOTS_BYTES) || !FITS_TWICE(ONE_SLOT_BYTES))
                      ? 2
                      : 1,

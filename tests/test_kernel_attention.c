@@ -368,6 +368,7 @@ TEST_SLOW(kernel_attention_same_bits_however_it_is_spread, 300) {
         {"batch_attention_2x256", "batch_attention_2x256", 90, 75, 300},
         {"batch_attention_2x256", "span_attention_2x256", 90, 75, 1030},
         {"batch_attention_2x256", "span_attention_2x256", 90, 90, 1030},
+        {"batch_attention_2x256", "span_attention_2x256_small", 90, 90, 200},
         {"batch_attention_2x256", "attention_clusters_2x256", 90, 90, 600},
         {"batch_attention_2x256", "attention_clusters_2x256", 90, 90, 1030},
         {"batch_attention_2x256", "attention_clusters_2x256", 90, 90, 2050}, // more groups than clusters
