@@ -549,8 +549,8 @@ enum {
     DRAW_CHUNKS = 512,      // of a row's logits
 };
 
-// What the blocks of draw_rank and draw_sample tell each other of one row. Zeros between steps but for
-// `candidates` and `chunk_mass`.
+// What the blocks of draw_rank, draw_sample and draw_logprobs tell each other of one row. Zeros between
+// stages (draw_rank and draw_sample are one) but for `candidates` and `chunk_mass`.
 typedef struct {
     unsigned arrived; // blocks
     unsigned n_candidates;
@@ -568,13 +568,12 @@ typedef struct {
     DEVICE_PTR(const Batch) batch;
     DEVICE_PTR(BatchRow) rows; // becomes its sequence's next one where a token is drawn
     DEVICE_PTR(SlotState) slots;
-    DEVICE_PTR(const unsigned) logits_rows;
-    DEVICE_PTR(const float) logits;     // [MAX_ROWS][N_VOCAB] of the head
-    DEVICE_PTR(const HeadBest) best;    // [MAX_ROWS][HEAD_BLOCKS]
+    DEVICE_PTR(const unsigned) logits_rows; // [MAX_ROWS]
+    DEVICE_PTR(const float) logits;         // [MAX_ROWS][N_VOCAB] of the head
+    DEVICE_PTR(const HeadBest) best;        // [MAX_ROWS][HEAD_BLOCKS]
     DEVICE_PTR(float) adjusted;         // [MAX_ROWS][N_VOCAB] of draw_adjust: what DRAW_ADJUSTED rows draw of
     DEVICE_PTR(HeadBest) adjusted_best; // [MAX_ROWS][HEAD_BLOCKS]
-    DEVICE_PTR(DrawScratch) scratch;    // draw_rank, draw_sample: [MAX_ROWS]; zeros before the first launch
-    DEVICE_PTR(LogprobsScratch) logprobs_scratch; // draw_logprobs: [MAX_ROWS]; likewise
+    DEVICE_PTR(DrawScratch) scratch;    // [MAX_ROWS]; zeros before the first launch
 } DrawArgs;
 
 // ---- mixtures of experts of batches ----

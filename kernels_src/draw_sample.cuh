@@ -25,18 +25,18 @@ enum : u32 {
     CHUNKS_PER_THREAD = CEIL_DIV(N_CHUNKS, (u32)THREADS),
     CANDIDATES_PER_THREAD = CEIL_DIV((u32)CANDIDATES_MAX, (u32)THREADS),
 
-    // Shared memory. Candidates, and the bests of the head's blocks before there are any; or a histogram.
-    CANDIDATES_AT = 0,                                                             // [CANDIDATES_MAX] u64
-    BESTS_AT = CANDIDATES_AT + CANDIDATES_MAX * 8,                                 // [HEAD_BLOCKS] u32
-    SUMS_AT = MAX((u32)HISTOGRAM_BYTES, BESTS_AT + ROUND_UP(HEAD_BLOCKS * 4, 16)), // [N_CHUNKS] u64
+    // Shared memory. Candidates or a histogram; then each chunk's sum.
+    SUMS_AT = MAX((u32)HISTOGRAM_BYTES, (u32)CANDIDATES_BYTES), // [N_CHUNKS] u64
     SCAN_AT = SUMS_AT + ROUND_UP(N_CHUNKS * 8, 16),
     FOUND_AT = SCAN_AT + SCAN_BYTES,
-    DRAW_SHARED_BYTES = FOUND_AT + 64,
+    CUT_AT = FOUND_AT + 64, // Cut
+    DRAW_SHARED_BYTES = CUT_AT + 64,
 };
 
 // ---- which logits are candidates ----
 
-// Bins and masses of a search that draw_rank prepared. Bins before `sure` are kept.
+// Bins and masses of a search that draw_rank prepared. Bins before `sure` are kept. In shared memory: the
+// same for all threads, and registers are few.
 struct Cut {
     u32 k_bin;           // in which the top_k-th is; DRAW_BINS: top-k takes nothing off
     u32 p_first, p_last; // in which the last of top-p's is, whatever top-k leaves of its bin
@@ -46,12 +46,7 @@ struct Cut {
     u64 mass;                          // of all logits
 };
 
-// DRAWS_FEW: all candidates are ranked, from the best on.
-DEVICE Cut cut_of_few() {
-    return {0, 0, 0, 0, 0, 0, 0, 0};
-}
-
-DEVICE Cut cut_of_bins(const Draw &d, u8 *shared) {
+DEVICE void cut_of_bins(const Draw &d, u8 *shared, Cut *cut) {
     FoundBin *found = (FoundBin *)(shared + FOUND_AT);
     Bins bins;
     load_bins(d, shared + SCAN_AT, &bins);
@@ -73,34 +68,10 @@ DEVICE Cut cut_of_bins(const Draw &d, u8 *shared) {
         c.p_mass_before = p.mass_before;
         c.p_last = find_bin(bins, found, true, mass_share(most, d.top_p)).bin;
     }
-    return c;
-}
-
-// The key of the top_k-th of the bests of the head's blocks: top_k logits reach it at least.
-DEVICE u32 bound_of_few(const Draw &d, u8 *shared) {
-    u32 *keys = (u32 *)(shared + BESTS_AT), *bound = (u32 *)(shared + FOUND_AT);
-    for (u32 i = thread_index(); i < HEAD_BLOCKS; i += THREADS) {
-        float v = load_shared_data(&d.bests[i].value);
-        keys[i] = key_of(d.rules.temperature != 1.0f ? divide_f32(v, d.rules.temperature) : v);
-    }
-    block_sync();
-    for (u32 i = thread_index(); i < HEAD_BLOCKS; i += THREADS) {
-        u32 mine = keys[i], n_before = 0;
-        for (u32 k = 0; k < HEAD_BLOCKS; k++)
-            n_before += keys[k] > mine || (keys[k] == mine && k < i);
-        if (n_before + 1 == d.top_k) *bound = mine;
-    }
-    block_sync();
-    return *bound;
+    if (thread_index() == 0) *cut = c;
 }
 
 // ---- a block's part ----
-
-DEVICE void give_chunk(const Draw &d, u32 chunk, u64 *sum) {
-    u64 all = warp_sum(*sum);
-    if (lane_index() == 0) d.scratch->chunk_mass[chunk] = all;
-    *sum = 0;
-}
 
 DEVICE void sum_part(const Draw &d, u32 first, u32 end) {
     u64 sum = 0;
@@ -113,33 +84,11 @@ DEVICE void sum_part(const Draw &d, u32 first, u32 end) {
         [&](u32 chunk) { give_chunk(d, chunk, &sum); });
 }
 
-// Adds the block's candidates to the row's. *n: how many the block has, of which CANDIDATES_MAX are there.
-DEVICE void give_candidates(const Draw &d, u8 *shared, u32 *n) {
-    const u64 *mine = (const u64 *)(shared + CANDIDATES_AT);
-    u32 *first = (u32 *)(shared + FOUND_AT) + 2;
-    block_sync();
-    if (thread_index() == 0) *first = *n > 0 ? atomic_take(&d.scratch->n_candidates, *n) : 0;
-    block_sync();
-    for (u32 i = thread_index(); i < MIN(*n, (u32)CANDIDATES_MAX); i += THREADS) {
-        if (*first + i < CANDIDATES_MAX) d.scratch->candidates[*first + i] = mine[i];
-    }
-}
-
-DEVICE u32 *count_candidates(u8 *shared) {
-    u32 *n = (u32 *)(shared + FOUND_AT) + 1;
-    block_sync(); // what was there has been read
-    if (thread_index() == 0) *n = 0;
-    block_sync();
-    return n;
-}
-
-DEVICE void take_candidate(u8 *shared, u32 *n, u32 token, float v) {
-    u32 at = atomic_take(n, 1);
-    if (at < CANDIDATES_MAX) ((u64 *)(shared + CANDIDATES_AT))[at] = rank_of(v, token);
-}
-
 DEVICE void choose_few(const Draw &d, u8 *shared, u32 first, u32 end) {
-    u32 bound = bound_of_few(d, shared), *n = count_candidates(shared);
+    u32 *n = (u32 *)(shared + FOUND_AT);
+    keys_of_bests(d, shared);
+    u32 bound = bound_of_keys(shared, n, HEAD_BLOCKS, d.top_k);
+    count_candidates(n);
     for_logits(
         d, first, end,
         [&](u32 token, float v) {
@@ -150,8 +99,9 @@ DEVICE void choose_few(const Draw &d, u8 *shared, u32 first, u32 end) {
 }
 
 DEVICE void choose_in_bins(const Draw &d, const Cut &c, u8 *shared, u32 first, u32 end) {
-    u32 *n = count_candidates(shared);
+    u32 *n = (u32 *)(shared + FOUND_AT);
     u64 sum = 0;
+    count_candidates(n);
     for_logits(
         d, first, end,
         [&](u32 token, float v) {
@@ -167,29 +117,6 @@ DEVICE void choose_in_bins(const Draw &d, const Cut &c, u8 *shared, u32 first, u
 }
 
 // ---- the last block: which rank is the last that is kept ----
-
-// The largest first.
-DEVICE void sort_ranks(u64 *ranks, u32 n) {
-    u32 size = 2;
-    while (size < n)
-        size *= 2;
-    for (u32 i = n + thread_index(); i < size; i += THREADS)
-        ranks[i] = 0;
-    block_sync();
-    for (u32 run = 2; run <= size; run *= 2) {
-        for (u32 apart = run / 2; apart > 0; apart /= 2) {
-            for (u32 i = thread_index(); i < size / 2; i += THREADS) {
-                u32 low = 2 * i - (i & (apart - 1)), high = low + apart;
-                u64 x = ranks[low], y = ranks[high];
-                if ((x < y) != ((low & run) != 0)) {
-                    ranks[low] = y;
-                    ranks[high] = x;
-                }
-            }
-            block_sync();
-        }
-    }
-}
 
 struct FoundRank {
     u64 rank;
@@ -381,12 +308,14 @@ DEVICE void draw_sample_run(const DrawArgs &a, u32 index, u32 block, u8 *shared)
         return;
     }
     u32 first = chunks_before(block, DRAW_BLOCKS), end = chunks_before(block + 1, DRAW_BLOCKS);
-    Cut c = cut_of_few();
-    if (d.kind == DRAWS_RANKED) c = cut_of_bins(d, shared);
+    Cut *c = (Cut *)(shared + CUT_AT);
+    if (thread_index() == 0) *c = {}; // all candidates are ranked, from the best on
+    if (d.kind == DRAWS_RANKED) cut_of_bins(d, shared, c);
+    block_sync();
     if (d.kind == DRAWS_ANY) sum_part(d, first, end);
     else if (d.kind == DRAWS_FEW) choose_few(d, shared, first, end);
-    else choose_in_bins(d, c, shared, first, end);
-    if (is_last_block(&d.scratch->arrived, (u32 *)(shared + FOUND_AT))) draw_end(d, c, shared);
+    else choose_in_bins(d, *c, shared, first, end);
+    if (is_last_block(&d.scratch->arrived, (u32 *)(shared + FOUND_AT))) draw_end(d, *c, shared);
 }
 
 EXPORTED StageInfo draw_sample_info = {THREADS, {DRAW_BLOCKS, MAX_ROWS}, DRAW_SHARED_BYTES};

@@ -25,8 +25,9 @@
 // The row of the batch that has row `index` of the logits, if there is one and its slot's draws, of those in
 // `mask`, are those of `wanted`; else NULL.
 DEVICE BatchRow *draw_row(const DrawArgs &a, u32 index, u32 mask, u32 wanted) {
-    if (index >= load_shared_data(&a.batch->n_logits)) return 0;
-    BatchRow *row = a.rows + load_shared_data(a.logits_rows + index);
+    u32 n = load_shared_data(&a.batch->n_logits), at = load_shared_data(a.logits_rows + index);
+    if (index >= n) return 0;
+    BatchRow *row = a.rows + at;
     return (a.slots[row->slot].draws & mask) == wanted ? row : 0;
 }
 
@@ -73,8 +74,26 @@ struct Draw {
     float best; // after penalty and temperature
     u32 top_k;  // 0: none
     float top_p;
-    u64 least; // weight, by min-p
+    u64 least;       // weight, by min-p
+    float bin_scale; // bins a unit of distance: distance_bin
 };
+
+// 2,047 bins are 32 units, beyond which no logit has any weight. Where the bests of the head's blocks lie
+// close together (a high temperature, a flat distribution), they are 8 times the distance of these, so that
+// no bin has very many logits.
+DEVICE float scale_of_bins(const Draw &d) {
+    float lowest = INFINITY_F32;
+    for (u32 i = lane_index(); i < HEAD_BLOCKS; i += WARP) {
+        float v = load_shared_data(&d.bests[i].value);
+        lowest = is_number(v) && v < lowest ? v : lowest;
+    }
+    for (u32 m = 16; m > 0; m /= 2) {
+        float other = shuffle_xor(lowest, m);
+        lowest = other < lowest ? other : lowest;
+    }
+    float span = 8.0f * (d.best - divide_f32(lowest, d.rules.temperature));
+    return divide_f32((float)(DRAW_BINS - 1), span > 0 && span < 32 ? max_f32(span, 1e-30f) : 32.0f);
+}
 
 // False: the row is for another stage. The whole block calls it, or whole warps.
 DEVICE bool draw_begin(const DrawArgs &a, u32 index, Draw *d) {
@@ -97,6 +116,7 @@ DEVICE bool draw_begin(const DrawArgs &a, u32 index, Draw *d) {
               : d->top_k > 0 && d->top_k <= HEAD_BLOCKS                          ? DRAWS_FEW
               : d->top_k > 0 || d->top_p < 1.0f                                  ? DRAWS_RANKED
                                                                                  : DRAWS_ANY;
+    d->bin_scale = d->kind == DRAWS_RANKED ? scale_of_bins(*d) : 0;
     return true;
 }
 
@@ -122,10 +142,9 @@ DEVICE float rank_logit(u64 rank) {
     return logit_of_key((u32)(rank >> 32));
 }
 
-// The bin of a logit by its distance from the best, nearest first: 64 bins a unit. All logits of the last bin
-// have weight 0, since e^-31 is less than 2^-41.
+// The bin of a logit by its distance from the best, nearest first.
 DEVICE u32 distance_bin(const Draw &d, float v) {
-    float at = (d.best - v) * 64.0f;
+    float at = (d.best - v) * d.bin_scale;
     return at < (float)(DRAW_BINS - 1) ? (u32)at : DRAW_BINS - 1;
 }
 
@@ -239,7 +258,8 @@ DEVICE void clear_histogram(const Draw &d) {
 
 // The row's histogram, spread over the block's threads.
 struct Bins {
-    u64 count[BINS_PER_THREAD], mass[BINS_PER_THREAD];
+    u32 count[BINS_PER_THREAD];
+    u64 mass[BINS_PER_THREAD];
     u64 count_before, mass_before; // in the bins before this thread's
     u64 count_all, mass_all;
 };
@@ -288,4 +308,94 @@ DEVICE u64 mass_share(u64 total, float top_p) {
     u64 share = multiply_high(total, units) + (total * units != 0); // rounded up
     return MAX(MIN(share, total), (u64)1);
 }
+
+// ---- candidates ----
+
+enum : u32 {
+    // Shared memory of a stage with candidates begins with them; then come the best keys of the row's parts,
+    // and what the block's threads tell each other.
+    CANDIDATES_AT = 0,                            // [CANDIDATES_MAX] u64
+    KEYS_AT = CANDIDATES_AT + CANDIDATES_MAX * 8, // [PARTS_MAX] u32
+    PARTS_MAX = MAX((u32)HEAD_BLOCKS, (u32)THREADS),
+    CANDIDATES_BYTES = KEYS_AT + ROUND_UP(PARTS_MAX * 4, 16),
+};
+
+// Leaves the warp's sum as that of the chunk, and 0.
+DEVICE void give_chunk(const Draw &d, u32 chunk, u64 *sum) {
+    u64 all = warp_sum(*sum);
+    if (lane_index() == 0) d.scratch->chunk_mass[chunk] = all;
+    *sum = 0;
+}
+
+// The n-th of the keys at KEYS_AT, each of which is the best of some of the row's logits: so n logits reach
+// it at least. `bound` is in shared memory.
+DEVICE u32 bound_of_keys(u8 *shared, u32 *bound, u32 n_keys, u32 n) {
+    const u32 *keys = (const u32 *)(shared + KEYS_AT);
+    block_sync();
+    for (u32 i = thread_index(); i < n_keys; i += THREADS) {
+        u32 mine = keys[i], n_before = 0;
+        for (u32 k = 0; k < n_keys; k++)
+            n_before += keys[k] > mine || (keys[k] == mine && k < i);
+        if (n_before + 1 == n) *bound = mine;
+    }
+    block_sync();
+    return *bound;
+}
+
+// Keys of the bests of the head's blocks, after temperature.
+DEVICE void keys_of_bests(const Draw &d, u8 *shared) {
+    u32 *keys = (u32 *)(shared + KEYS_AT);
+    for (u32 i = thread_index(); i < HEAD_BLOCKS; i += THREADS) {
+        float v = load_shared_data(&d.bests[i].value);
+        keys[i] = key_of(d.rules.temperature != 1.0f ? divide_f32(v, d.rules.temperature) : v);
+    }
+}
+
+// Adds the block's candidates to the row's. *n: how many the block has, of which CANDIDATES_MAX are there.
+DEVICE void give_candidates(const Draw &d, u8 *shared, u32 *n) {
+    const u64 *mine = (const u64 *)(shared + CANDIDATES_AT);
+    u32 *first = n + 1;
+    block_sync();
+    if (thread_index() == 0) *first = *n > 0 ? atomic_take(&d.scratch->n_candidates, *n) : 0;
+    block_sync();
+    for (u32 i = thread_index(); i < MIN(*n, (u32)CANDIDATES_MAX); i += THREADS) {
+        if (*first + i < CANDIDATES_MAX) d.scratch->candidates[*first + i] = mine[i];
+    }
+}
+
+// `n`, of which there are two in shared memory, will count the block's candidates.
+DEVICE void count_candidates(u32 *n) {
+    block_sync(); // what was there has been read
+    if (thread_index() == 0) *n = 0;
+    block_sync();
+}
+
+DEVICE void take_candidate(u8 *shared, u32 *n, u32 token, float v) {
+    u32 at = atomic_take(n, 1);
+    if (at < CANDIDATES_MAX) ((u64 *)(shared + CANDIDATES_AT))[at] = rank_of(v, token);
+}
+
+// The largest first.
+DEVICE void sort_ranks(u64 *ranks, u32 n) {
+    u32 size = 2;
+    while (size < n)
+        size *= 2;
+    for (u32 i = n + thread_index(); i < size; i += THREADS)
+        ranks[i] = 0;
+    block_sync();
+    for (u32 run = 2; run <= size; run *= 2) {
+        for (u32 apart = run / 2; apart > 0; apart /= 2) {
+            for (u32 i = thread_index(); i < size / 2; i += THREADS) {
+                u32 low = 2 * i - (i & (apart - 1)), high = low + apart;
+                u64 x = ranks[low], y = ranks[high];
+                if ((x < y) != ((low & run) != 0)) {
+                    ranks[low] = y;
+                    ranks[high] = x;
+                }
+            }
+            block_sync();
+        }
+    }
+}
+
 #endif

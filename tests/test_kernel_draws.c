@@ -62,6 +62,8 @@ static const DrawCase cases[] = {
      0, true, 0, 0, false},    // one of two
     {"nearly all equal, top-p",
      {.temperature = 100, .top_p = 0.5f, .repetition_penalty = 1}, 0.2f, true, 0, 0, false},
+    {"hot, top-p", {.temperature = 50, .top_p = 0.9f, .repetition_penalty = 1}, 3, false, 0, 0, false},
+    {"hot, top-k, top-p", {.temperature = 9, .top_p = 0.9f, .repetition_penalty = 1, .top_k = 700}, 0.3f, false, 0, 0, false},
     {"top-k of all and more", {.temperature = 2, OFF, .top_k = 1 << 20}, 2, true, 0, 0, false},
     {"min-p at equals", {.temperature = 1, OFF, .min_p = 0x1.152aaap-3f}, 2, true, 0, 0, false}, // e^-2
     {"min-p above equals", {.temperature = 1, OFF, .min_p = 0x1.152aacp-3f}, 2, true, 0, 0, false},
@@ -110,7 +112,6 @@ typedef struct {
     float *logits, *adjusted;
     HeadBest *best, *adjusted_best;
     DrawScratch *scratch;
-    LogprobsScratch *logprobs_scratch;
     Sequence sequence[ROWS_MAX]; // by the row of the logits
 } DrawBatch;
 
@@ -141,8 +142,7 @@ static DrawBatch make_batch(const EmulatedStage *rank, const EmulatedStage *samp
                        .adjusted = kernel_memory(n * sizeof(float)),
                        .best = kernel_memory(max_rows * HEAD_BLOCKS * sizeof(HeadBest)),
                        .adjusted_best = kernel_memory(max_rows * HEAD_BLOCKS * sizeof(HeadBest)),
-                       .scratch = kernel_memory(max_rows * sizeof(DrawScratch)),
-                       .logprobs_scratch = kernel_memory(max_rows * sizeof(LogprobsScratch))};
+                       .scratch = kernel_memory(max_rows * sizeof(DrawScratch))};
 }
 
 static DrawBatch make_whole_batch(void) {
@@ -239,8 +239,7 @@ static void run_draws(DrawBatch *b) {
                      .best = DEVICE_ADDRESS(b->best),
                      .adjusted = DEVICE_ADDRESS(b->adjusted),
                      .adjusted_best = DEVICE_ADDRESS(b->adjusted_best),
-                     .scratch = DEVICE_ADDRESS(b->scratch),
-                     .logprobs_scratch = DEVICE_ADDRESS(b->logprobs_scratch)};
+                     .scratch = DEVICE_ADDRESS(b->scratch)};
     const EmulatedStage *stages[] = {b->adjust, b->rank, b->sample, b->greedy, b->logprobs};
     for (uint32_t i = 0; i < COUNT_OF(stages); i++)
         if (stages[i]) kernel_run(stages[i], &args, sizeof args);
@@ -252,7 +251,6 @@ static void check_scratch(const DrawBatch *b) {
         const DrawScratch *s = &b->scratch[i];
         CHECK_INT_EQ(0, s->arrived);
         CHECK_INT_EQ(0, s->n_candidates);
-        CHECK_INT_EQ(0, b->logprobs_scratch[i].arrived);
         for (uint32_t bin = 0; bin < DRAW_BINS; bin++) {
             if (s->count[bin] == 0 && s->mass[bin] == 0) continue;
             CHECK_INT_EQ(0, s->count[bin]);
@@ -472,7 +470,7 @@ TEST(kernel_draws_count_up_to_the_largest) {
 
 // ---- log-probabilities ----
 
-TEST_SLOW(kernel_draws_logprobs_as_the_reference, 120) {
+static void check_logprobs_of(const EmulatedStage *stage) {
     static const struct {
         const char *name;
         float mean, deviation;
@@ -486,6 +484,7 @@ TEST_SLOW(kernel_draws_logprobs_as_the_reference, 120) {
     TestRandom random = {21};
     b.n_logits = COUNT_OF(rows) * COUNT_OF(n_best);
     b.rank = b.sample = NULL;
+    b.logprobs = stage;
     for (uint32_t i = 0; i < b.n_logits; i++) {
         uint32_t k = i / COUNT_OF(n_best);
         begin_sequence(&b, i, &cases[0], 3 * i);
@@ -500,8 +499,15 @@ TEST_SLOW(kernel_draws_logprobs_as_the_reference, 120) {
     }
     run_draws(&b);
     for (uint32_t i = 0; i < b.n_logits; i++) {
-        TEST_CASE_LABEL("%s, %u best", rows[i / COUNT_OF(n_best)].name, n_best[i % COUNT_OF(n_best)]);
+        TEST_CASE_LABEL("%s, %s, %u best", stage->name, rows[i / COUNT_OF(n_best)].name,
+                        n_best[i % COUNT_OF(n_best)]);
         check_logprobs(&b, i, HOST_POINTER(int, slot_of(&b, i)->drawn)[0], 0);
     }
     check_scratch(&b);
+}
+
+// With candidates that are ranked, and (too few of these) with a search of the whole row.
+TEST_SLOW(kernel_draws_logprobs_as_the_reference, 120) {
+    check_logprobs_of(kernel_stage("draw_logprobs", 90));
+    check_logprobs_of(kernel_stage("draw_logprobs_alone", 75));
 }

@@ -105,8 +105,7 @@ struct BatchBuffers {
     CUdeviceptr logits; // [rows][n_vocab], of the largest class
     CUdeviceptr best;   // [rows][head_blocks] HeadBest
     CUdeviceptr adjusted, adjusted_best;
-    CUdeviceptr scratch;          // [rows] DrawScratch
-    CUdeviceptr logprobs_scratch; // [rows] LogprobsScratch
+    CUdeviceptr scratch; // [rows] DrawScratch
 };
 
 struct BatchType {

@@ -77,7 +77,6 @@ static void lay_out_shared(CudaBackend *b, DeviceLayout *l, BatchBuffers *s) {
     s->adjusted = device_layout_take(l, rows * n_vocab * sizeof(float));
     s->adjusted_best = device_layout_take(l, rows * lowered->head_blocks_max * sizeof(HeadBest));
     s->scratch = device_layout_take(l, rows * sizeof(DrawScratch));
-    s->logprobs_scratch = device_layout_take(l, rows * sizeof(LogprobsScratch));
 }
 
 // A class's own. Activations are laid out by the number of its rows, and the columns past the last one stay
