@@ -192,7 +192,7 @@ enum {
     BAND_ROWS = 16,
     QUAD_BANDS = 4,
     QUAD_ROWS = 64,
-    REPACK_TILES = 32, // tiles of a band that a block of tile_repack.cuh makes
+    REPACK_COLS = 2048, // of a band, of which a block of tile_repack.cuh makes tiles
 };
 
 // Bytes of a tile of n_blocks <= TILE_BLOCKS.

@@ -4,7 +4,7 @@
 //     out = tiles and factors of the rows first_row … of a matrix [n_rows][n_cols]
 //
 // In pieces of whole rows: 16 at least, and any multiple (layout_piece_bands). Grid: [bands of the
-// piece][tiles / REPACK_TILES]. Each block looks through the scales of its band's 16 rows for their largest,
+// piece][columns / REPACK_COLS]. Each block looks through the scales of its band's 16 rows for their largest,
 // which gives E; then each warp makes tiles, a lane what it will read of them. Defines: FORMAT. Shared
 // memory: 64 bytes. Host reference: the dequantiser of src/model/dtype.c; tests/test_kernel_tiles.c.
 #ifndef FORMAT
@@ -126,9 +126,7 @@ template <int format> DEVICE float file_float(const u8 *row, u32 index) {
 }
 template <int format> DEVICE void look_at_block(const u8 *row, u32 index, Largest *most) {
     const u8 *b = row + (u64)index * file_block_bytes(format);
-    if (FORMAT_IS_FLOAT(format)) {
-        most->d = largest_f32(most->d, bits_of(file_float<format>(row, index)));
-    } else if (format == FORMAT_MXFP4) { // blocks of zeros do not count
+    if (format == FORMAT_MXFP4) { // blocks of zeros do not count
         u32 any = 0;
         for (u32 i = 0; i < 16; i++) {
             any |= b[1 + i] & 0x77u;
@@ -137,6 +135,26 @@ template <int format> DEVICE void look_at_block(const u8 *row, u32 index, Larges
     } else {
         most->d = largest_f16(most->d, file_16(b + file_scale_at(format)));
         if (format_has_min(format)) most->m = largest_f16(most->m, file_16(b + file_scale_at(format) + 2));
+    }
+}
+// A word of a row of F32 or BF16.
+template <int format> DEVICE void look_at_word(u32 word, Largest *most) {
+    most->d = largest_f32(most->d, format == FORMAT_F32 ? word : word << 16);
+    if (format == FORMAT_BF16) most->d = largest_f32(most->d, word & 0xFFFF0000u);
+}
+// By 16 threads, this one is number i: 16 bytes at a time, where rows allow that.
+template <int format>
+DEVICE void look_at_floats(const u8 *row, u32 n_cols, u64 row_bytes, u32 i, Largest *most) {
+    constexpr u32 n = FORMAT_IS_FLOAT(format) ? 16 / file_block_bytes(format) : 1; // values in 16 bytes
+    u32 whole = row_bytes % 16 == 0 ? n_cols / n : 0;
+#pragma unroll 8
+    for (u32 k = i; k < whole; k += 16) {
+        uint4 v = ((const uint4 *)row)[k];
+        look_at_word<format>(v.x, most), look_at_word<format>(v.y, most);
+        look_at_word<format>(v.z, most), look_at_word<format>(v.w, most);
+    }
+    for (u32 k = whole * n + i; k < n_cols; k += 16) {
+        most->d = largest_f32(most->d, bits_of(file_float<format>(row, k)));
     }
 }
 template <int format> DEVICE i32 row_exponent(Largest most) {
@@ -164,9 +182,12 @@ template <int format> DEVICE void find_exponents(const FileRows &rows, u32 band,
     const u8 *row = rows.row(band * BAND_ROWS + thread_index() / 16);
     u32 n_blocks = rows.n_cols / file_block_cols(format);
     Largest most = {0, 0};
-    if (row) {
-        for (u32 i = thread_index() % 16; i < n_blocks; i += 16) {
-            look_at_block<format>(row, i, &most);
+    if (row && format != FORMAT_F16) {
+        u32 i = thread_index() % 16;
+        if (FORMAT_IS_FLOAT(format)) look_at_floats<format>(row, rows.n_cols, rows.row_bytes, i, &most);
+#pragma unroll 4
+        for (u32 k = i; !FORMAT_IS_FLOAT(format) && k < n_blocks; k += 16) {
+            look_at_block<format>(row, k, &most);
         }
     }
     for (u32 mask = 8; mask > 0; mask /= 2) {
@@ -392,9 +413,10 @@ template <int format> DEVICE void tile_repack(const TileRepackArgs &a) {
                      (u64)(a.n_cols / file_block_cols(format)) * file_block_bytes(format)};
     i32 *exponents = (i32 *)shared_memory();
     u32 band = a.first_row / BAND_ROWS + block_index();
-    u32 n_tiles = CEIL_DIV(a.n_cols, layout_tile_cols(format)), first = block_index_y() * REPACK_TILES;
+    constexpr u32 block_tiles = REPACK_COLS / layout_tile_cols(format);
+    u32 n_tiles = CEIL_DIV(a.n_cols, layout_tile_cols(format)), first = block_index_y() * block_tiles;
     find_exponents<format>(rows, band, exponents);
-    u32 end = MIN(first + REPACK_TILES, n_tiles);
+    u32 end = MIN(first + block_tiles, n_tiles);
     for (u32 tile = first + warp_index(); tile < end; tile += REPACK_THREADS / WARP) {
         u8 *out = a.out + layout_band_tile_at(format, a.n_cols, band, tile);
         write_tile<format>(rows, out, band, tile, exponents);

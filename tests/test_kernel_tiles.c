@@ -145,6 +145,10 @@ TEST(kernel_tiles_keep_every_value) {
         TestMatrix m = test_matrix(&random, d, 53, cols);
         check_single_weights(&m, 0);
         check_single_weights(&m, 16);
+        cols = super ? 2304 : 2208; // more than one block of tiles; rows of whole words of 16 bytes
+        TEST_CASE_LABEL("%s, %u columns", dtype_info(d)->name, cols);
+        TestMatrix wide = test_matrix(&random, d, 3, cols);
+        check_single_weights(&wide, 0);
     }
 }
 

@@ -114,7 +114,7 @@ uint8_t *test_matrix_tiles(const TestMatrix *m, uint32_t piece_rows) {
     int format = (int)m->dtype;
     size_t size = layout_matrix_bytes(format, m->n_rows, m->n_cols);
     uint8_t *tiles = memset(kernel_memory(size), 0xA5, size);
-    unsigned columns = CEIL_DIV(CEIL_DIV(m->n_cols, layout_tile_cols(format)), (unsigned)REPACK_TILES);
+    unsigned columns = CEIL_DIV(m->n_cols, (unsigned)REPACK_COLS);
     for (uint32_t row = 0; row < m->n_rows; row += piece_rows) {
         if (piece_rows == 0) piece_rows = m->n_rows;
         uint32_t n = MIN(piece_rows, m->n_rows - row);

@@ -124,10 +124,9 @@ static bool repack(Reader *r, const Piece *piece, CUdeviceptr in, Error *err) {
                             .piece_rows = piece->n_rows};
     void *params[] = {in_tiles ? (void *)&tiles : (void *)&rows};
     uint64_t blocks = div_up((uint64_t)piece->n_rows * div_up(piece->n_cols, BLOCK_WEIGHTS), REPACK_THREADS);
-    uint64_t n_tiles = div_up(piece->n_cols, layout_tile_cols((int)piece->dtype));
     if (in_tiles) blocks = layout_piece_bands(piece->matrix_rows, piece->first_row, piece->n_rows);
     CUlaunchConfig config = {.gridDimX = (unsigned)blocks,
-                             .gridDimY = in_tiles ? (unsigned)div_up(n_tiles, REPACK_TILES) : 1,
+                             .gridDimY = in_tiles ? (unsigned)div_up(piece->n_cols, REPACK_COLS) : 1,
                              .gridDimZ = 1,
                              .blockDimX = REPACK_THREADS,
                              .blockDimY = 1,
