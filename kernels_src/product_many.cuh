@@ -246,14 +246,16 @@ enum : u32 {
     WEIGHT_SLOT = K_WAYS_BLOCK * UNIT_BANDS * CHUNK_PLANE,
     SHEET_BYTES = TILE_ROWS * 128, // 64 columns
     ROWS_SLOT = K_WAYS_BLOCK * 2 * SHEET_BYTES,
+    // No more than a block's passes have: the next stage's blocks begin where there is room.
+    KEPT_PASSES = ONE_TURN ? 1 : 4,
     // As many columns of both as there is room for, and two slots at least. On older GPUs a group of copies
     // is a slot of rows and, with every second, one of weights.
     STEPS_FIT = (u32)RING_BYTES / (WEIGHT_SLOT / 2 + ROWS_SLOT),
     WEIGHTS_FIT = MAX((MAX((u32)RING_BYTES, 2 * ROWS_SLOT) - 2 * ROWS_SLOT) / WEIGHT_SLOT, 2u),
-    WEIGHT_SLOTS = HAS_WGMMA ? MAX(MIN(STEPS_FIT / 2, (u32)CHUNKS * 4), 2u)
+    WEIGHT_SLOTS = HAS_WGMMA ? MAX(MIN(STEPS_FIT / 2, (u32)CHUNKS *KEPT_PASSES), 2u)
                              : MIN(MAX(STEPS_FIT, 2u) / 2 + 1, WEIGHTS_FIT),
     ROWS_BYTES = MAX((u32)RING_BYTES, WEIGHT_SLOTS *WEIGHT_SLOT + 2 * ROWS_SLOT) - WEIGHT_SLOTS * WEIGHT_SLOT,
-    ROWS_SLOTS = MIN(ROWS_BYTES / ROWS_SLOT, (u32)CHUNKS *(HAS_WGMMA ? 8 : 2)),
+    ROWS_SLOTS = MIN(ROWS_BYTES / ROWS_SLOT, (u32)CHUNKS * 2 * (HAS_WGMMA ? KEPT_PASSES : 1)),
     AHEAD = MAX(MIN(ROWS_SLOTS - 1, (WEIGHT_SLOTS - 1) * 2), 1u), // older GPUs: steps that are on their way
 
     // Split columns: each segment's sums as the lanes have them, [segment][band][TILE_ROWS / 8][lane] float4.

@@ -53,6 +53,8 @@ TEST(cuda_shapes_of_many_rows_are_those_that_were_measured) {
         {"down of 8B", 14336, 256, 1, 64, 64, 8, 2, 2},
         {"down of 8B, a prompt", 14336, 256, 1, 2048, 128, 8, 1, 1},
         {"output of a small model", 1024, 56, 1, 64, 64, 4, 1, 4},
+        {"down of a small model", 4864, 56, 1, 16, 16, 4, 1, 4},
+        {"gate and up of a small model", 896, 304, 2, 32, 32, 8, 1, 1},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s, %u rows", rows[i].label, rows[i].max_rows);
@@ -75,6 +77,11 @@ static void check_shape(const LowerTarget *t, const ProductSize *p, uint32_t max
     CHECK(max_rows % d.tile_rows == 0 && d.tile_rows % 16 == 0);
     CHECK(ways <= product_segments(p->n_cols));
     CHECK(t->sm == 90 || d.ways_cluster == 1);
+    if (d.ways_cluster > 1) { // all clusters run at once
+        uint32_t passes = (uint32_t)div_up(p->units * p->unit_bands, bands);
+        passes = passes > d.passes ? passes : d.passes;
+        CHECK(passes * d.ways_cluster <= t->multiprocessors * (d.ways_cluster > 2 ? 10 : 11) / 11);
+    }
     CHECK(d.blocks >= 1 && d.blocks <= t->multiprocessors && d.passes >= 1);
     int format = (int)p->weights[0]->dtype;
     uint32_t chunk = layout_tile_bytes16(format) * (256 / layout_tile_cols(format));

@@ -3,7 +3,7 @@
 // A vocabulary that is no whole band, capped logits.
 #define STAGE_HEAD 1
 #define D_MODEL 512
-#define N_VOCAB 421
+#define N_VOCAB 420
 #define FORMAT_0 FORMAT_Q6_K
 #define SOFT_CAP 30.0f
 #define MAX_ROWS 32
