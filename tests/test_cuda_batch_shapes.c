@@ -98,12 +98,12 @@ TEST(cuda_batch_shapes_of_usual_models) {
         Shape expected;
     } rows[] = {
         {"8B qkv", DTYPE_Q4_K, 6144, 4096, 1, true, 1, {132, 12, 4, 1, 2, 82944, 116736, 2, 0}},
-        {"8B output", DTYPE_Q4_K, 4096, 4096, 1, false, 1, {132, 16, 8, 1, 2, 73728, 57344, 2, 0}},
+        {"8B output", DTYPE_Q4_K, 4096, 4096, 1, false, 1, {132, 16, 8, 1, 2, 73728, 0, 2, 0}},
         {"8B gate and up", DTYPE_Q4_K, 14336, 4096, 2, true, 1, {132, 14, 1, 1, 2, 96768, 116736, 2, 0}},
         {"8B down", DTYPE_Q4_K, 4096, 14336, 1, false, 1, {132, 8, 4, 1, 3, 73728, 57344, 2, 0}},
         {"8B gate and up", DTYPE_Q4_K, 14336, 4096, 2, false, 8, {132, 14, 1, 1, 2, 96768, 0, 1, 0}},
-        {"8B down", DTYPE_Q4_K, 4096, 14336, 1, false, 8, {132, 8, 1, 4, 2, 36864, 57344, 2, 1}},
-        {"0.5B output", DTYPE_Q5_0, 896, 896, 1, false, 1, {56, 4, 4, 1, 2, 11264, 57344, 2, 0}},
+        {"8B down", DTYPE_Q4_K, 4096, 14336, 1, false, 8, {132, 8, 2, 2, 4, 92160, 0, 1, 1}},
+        {"0.5B output", DTYPE_Q5_0, 896, 896, 1, false, 1, {56, 4, 4, 1, 2, 11264, 0, 2, 0}},
     };
     LowerTarget t = lower_target_of_sm(90);
     for (uint32_t i = 0; i < COUNT_OF(rows); i++) {

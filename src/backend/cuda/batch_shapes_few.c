@@ -16,10 +16,11 @@ enum {
     FEW_SLOT_BYTES = 37 << 10,   // 16 warps of Q4_K; more is too coarse a stream
     FEW_FLIGHT_BYTES = 72 << 10, // on their way, at most
     FEW_RING_BYTES_MAX = 100 << 10,
-    FEW_SPARE_BYTES = 2048,        // barriers, and what alignment takes
-    BLOCK_SHARED_RESERVED = 1024,  // the system's, of each block
-    FEW_ROW_BYTES_MAX = 100 << 10, // activations of one block
-    FEW_NORM_COLS_MAX = 2048,      // of 8 rows: a norm in each block takes longer than one of its own
+    FEW_SPARE_BYTES = 2048,               // barriers, and what alignment takes
+    BLOCK_SHARED_RESERVED = 1024,         // the system's, of each block
+    FEW_ROW_BYTES_MAX = 100 << 10,        // activations of one block
+    FEW_SHARED_ROW_BYTES_MAX = 120 << 10, // of a block of a cluster
+    FEW_NORM_COLS_MAX = 2048,             // of 8 rows: a norm in each block takes longer than one of its own
 };
 
 typedef struct {
@@ -96,6 +97,8 @@ static bool few_fit(const ProductSize *p, const FewColumns *c, const FewShare *s
     s->ring_bytes = (uint32_t)(slots * slot);
     s->flight = (uint32_t)max_u64(2, min_u64(FEW_FLIGHT_BYTES / slot, slots - (is_resident ? 0 : 1)));
     s->cluster = s->k_blocks > 1 && passes == 1;
+    // Small stages overlap with more than one that follows.
+    if (is_resident) s->shared_bytes_min = 0;
     return true;
 }
 
@@ -103,7 +106,10 @@ static bool few_fit(const ProductSize *p, const FewColumns *c, const FewShare *s
 static bool few_try(const LowerTarget *t, const ProductSize *p, const FewShare *share, uint32_t max_rows,
                     uint32_t k_blocks, FewShape *s) {
     FewColumns c = few_columns(p);
-    uint64_t groups = min_u64(max_u64(t->multiprocessors / k_blocks, 1), p->units);
+    // Larger clusters find room on 120 of 132 multiprocessors: one more would wait for a second turn.
+    uint64_t multiprocessors =
+        k_blocks > 2 && t->sm >= 90 ? t->multiprocessors * 10ull / 11 : t->multiprocessors;
+    uint64_t groups = min_u64(max_u64(multiprocessors / k_blocks, 1), p->units);
     uint64_t units = div_up(p->units, groups); // of a group, at most
     uint64_t side_max = min_u64(units, max_u64(FEW_WARPS_MAX / p->unit_bands, 1));
     for (uint64_t side = side_max; side > 0; side--) {
@@ -137,9 +143,8 @@ static FewShape few_shape(const LowerTarget *t, const ProductSize *p, uint32_t m
     if (beside && few_try(t, p, &share, max_rows, 1, &s)) return s;
     if (alone && few_try(t, p, &all, max_rows, 1, &s)) return s;
     for (uint32_t k = 2; !p->has_norm_input && k <= few_columns(p).segments; k *= 2) {
-        if (x_bytes / k > share.most / 2) continue;
-        if (few_try(t, p, &share, max_rows, k, &s) && s.cluster) return s;
-        if (few_try(t, p, &all, max_rows, k, &s) && s.cluster) return s;
+        if (x_bytes / k <= FEW_SHARED_ROW_BYTES_MAX && few_try(t, p, &all, max_rows, k, &s) && s.cluster)
+            return s;
     }
     for (uint32_t k = 1; k == 1 || (!p->has_norm_input && k <= few_columns(p).segments); k *= 2) {
         if (few_try(t, p, &all, max_rows, k, &s)) return s;
