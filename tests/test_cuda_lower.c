@@ -5,6 +5,7 @@
 #if WORKER_ORCD_CUDA
 
 #include "arch_models.h"
+#include "backend/cuda/batch_lower.h"
 #include "backend/cuda/lower.h"
 #include "gguf_builder.h"
 #include "os/os.h"
@@ -411,6 +412,7 @@ TEST_SLOW(cuda_lower_makes_programs_for_every_format, 900) {
             JitProgram programs[JIT_PROGRAMS_MAX];
             uint32_t n = 0;
             REQUIRE(lower_repack_program(f, &m.arena, &programs[n++], &err));
+            REQUIRE(batch_repack_program(f, &m.arena, &programs[n++], &err));
             for (uint32_t i = 0; i < l.n_stages && l.stages[i].layer == 0; i++) {
                 const StageType *type = l.stages[i].type;
                 if (type != &stage_attention && type != &stage_down)
