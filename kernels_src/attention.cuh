@@ -45,9 +45,10 @@ enum : u32 {
     VALUES_AT = PAGE_STRIDE - KV_PIECE_BYTES, // of a page
 
     // Shared memory.
-    WEIGHTS_AT = RING_SLOTS * SLOT_BYTES,      // [16 heads][TILE_KEYS] f16, units of 16 bytes xor head % 8
-    TOPS_AT = WEIGHTS_AT + 16 * TILE_KEYS * 2, // [warp][16 heads]
-    LAST_AT = TOPS_AT + ATTEND_WARPS * 16 * 4,
+    WEIGHTS_AT = RING_SLOTS * SLOT_BYTES,         // [16 heads][TILE_KEYS] f16, units of 16 bytes xor head % 8
+    TOPS_AT = WEIGHTS_AT + 16 * TILE_KEYS * 2,    // [warp][16 heads]
+    QUERIES_AT = TOPS_AT + ATTEND_WARPS * 16 * 4, // as 16 tokens of a page's keys
+    LAST_AT = QUERIES_AT + KV_PIECE_BYTES,
     FULL_AT = LAST_AT + 16, // a barrier a slot
     ATTENTION_SHARED_BYTES = FULL_AT + RING_SLOTS * 8,
 };
@@ -276,7 +277,7 @@ DEVICE void add_values(u8 *shared, const u8 *slot, i32 there, float sum[4], Warp
 }
 
 // Adds the tile number n of the block, which is in the ring.
-DEVICE void add_tile(const BatchAttentionArgs &a, u8 *shared, const QueryRegisters &q, const RowKeys &keys,
+DEVICE void add_tile(const BatchAttentionArgs &a, u8 *shared, const QueryPiece &q, const RowKeys &keys,
                      u32 tile, u32 n, Fetches *f, WarpTriple *t) {
     const u8 *slot = shared + n % RING_SLOTS * SLOT_BYTES;
     u32 page = tile * TILE_PAGES + warp_index();
@@ -366,7 +367,7 @@ template <u32 n> DEVICE void load_triple(const float *from, Triple<n> *t, u32 fi
 // The fold of `count` triples in memory, in their order. Several are loaded at once: one after the other,
 // each would cost the way to the L2 (8 of them: 4 µs).
 template <u32 n> DEVICE void fold_stored(const float *from, u32 count, Triple<n> *t, u32 first) {
-    enum : u32 { AT_ONCE = n * CEIL_DIV(LIST_HEADS, 8) <= 4 ? 8 : 2 }; // what registers hold
+    enum : u32 { AT_ONCE = n * CEIL_DIV(LIST_HEADS, 8) <= 4 ? 4 : 2 }; // what registers hold
     for (u32 begin = 0; begin < count; begin += AT_ONCE) {
         Triple<n> next[AT_ONCE];
 #pragma unroll
@@ -416,23 +417,26 @@ DEVICE bool is_last_of(const BatchAttentionArgs &a, u8 *shared, u32 meeting, u32
     return is_last_arrival(a.meetings + meeting, n, total, (u32 *)(shared + LAST_AT));
 }
 
-DEVICE void load_list_queries(const BatchAttentionArgs &a, const ListPlace &p, QueryRegisters *q) {
-    const f16 *row[2];
-#pragma unroll
-    for (u32 i = 0; i < 2; i++) {
-        u32 sharer = p.list % LIST_PARTS * 16 + lane_index() / 4 + i * 8;
-        row[i] =
-            sharer < KV_HEAD_SHARERS
-                ? a.q + ((u64)p.row * N_HEADS + p.list / LIST_PARTS * KV_HEAD_SHARERS + sharer) * HEAD_DIM
-                : nullptr;
+// The list's queries to shared memory, for all warps, which have used those before.
+DEVICE QueryPiece load_list_queries(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p) {
+    enum : u32 { UNITS = HEAD_DIM / 8 };
+    u32 first_head = p.list / LIST_PARTS * KV_HEAD_SHARERS + p.list % LIST_PARTS * 16;
+    u32 end_head = (p.list / LIST_PARTS + 1) * KV_HEAD_SHARERS;
+    const f16 *row = a.q + (u64)p.row * N_HEADS * HEAD_DIM;
+    for (u32 i = thread_index(); i < 16 * UNITS; i += ATTEND_THREADS) {
+        u32 head = first_head + i / UNITS;
+        uint4 v = head < end_head ? load_shared_data((const uint4 *)(row + head * HEAD_DIM) + i % UNITS)
+                                  : uint4{0, 0, 0, 0};
+        *(uint4 *)kv_row(shared + QUERIES_AT, i / UNITS, i % UNITS) = v;
     }
-    load_queries(row, q);
+    block_sync();
+    return {shared + QUERIES_AT};
 }
 
 // The splits [p->split, end) of a group, all of this block. True: the group's triple is in *group; false:
 // another block folds it. The group's splits are [first, last).
-DEVICE bool attend_group(const BatchAttentionArgs &a, u8 *shared, const QueryRegisters &q, ListPlace *p,
-                         u32 end, u32 first, u32 last, Fetches *f, BlockWork *w, WarpTriple *group) {
+DEVICE bool attend_group(const BatchAttentionArgs &a, u8 *shared, const QueryPiece &q, ListPlace *p, u32 end,
+                         u32 first, u32 last, Fetches *f, BlockWork *w, WarpTriple *group) {
     u32 n = end - p->split,
         begin = (p->base + first - first_split(p->keys)) / w->per; // the block that begins it
     bool whole = p->split == first && end == last;
@@ -462,9 +466,8 @@ DEVICE void attend_list(const BatchAttentionArgs &a, u8 *shared, ListPlace *p, u
     bool whole = p->split == first && end == p->end;
     u32 shared_list = MAX_ROWS * LISTS <= BLOCKS ? p->row * LISTS + p->list : p->base / w->per;
     float *groups = a.partial + ((u64)BLOCKS * GROUP_SPLITS + (u64)shared_list * GROUPS_MAX) * TRIPLE_FLOATS;
-    QueryRegisters q;
     WarpTriple total, group;
-    load_list_queries(a, *p, &q);
+    QueryPiece q = load_list_queries(a, shared, *p);
     while (p->split < end) {
         u32 number = p->split / GROUP_SPLITS;
         u32 group_first = MAX(number * GROUP_SPLITS, first),

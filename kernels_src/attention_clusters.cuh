@@ -151,8 +151,7 @@ DEVICE void attention_clusters_run(const BatchAttentionArgs &a, u32 block, u8 *s
     WarpTriple t;
     triple_clear(&t);
     if (has_split) {
-        QueryRegisters q;
-        load_list_queries(a, g.place, &q);
+        QueryPiece q = load_list_queries(a, shared, g.place);
         u32 n = 0;
         for (u32 tile = first_tile(g.place); tile < end_tile(g.place); tile++) {
             add_tile(a, shared, q, g.place.keys, tile, n++, &f, &t);

@@ -276,8 +276,8 @@ const BatchBlock batch_block_turns = {
 // ---- ATTENTION ----
 
 enum {
-    ATTENTION_DIM_MAX = 256,   // of a head
-    ATTENTION_SPARE = 8 << 10, // bytes that attention.cuh takes beside its ring, at most
+    ATTENTION_DIM_MAX = 256,    // of a head
+    ATTENTION_SPARE = 11 << 10, // bytes that attention.cuh takes beside its ring, at most
 };
 
 static bool check_attention(const BatchLowering *l, const BatchStage *s, Error *err) {
