@@ -1,4 +1,4 @@
-// The stages of batches on the GPU: every dense architecture and every format against the CPU reference, and
+// The stages of batches on the GPU: every architecture and every format against the CPU reference, and
 // bit by bit against itself: rows alone, together, and as a prompt's, however it is cut. Skipped where there
 // is no GPU; with EMULATED_GPU=1 in the environment the emulated one runs less of it.
 #include "runner.h"
@@ -84,7 +84,8 @@ static void check_model(const char *name) {
     TEST_SLOW(cuda_gpu_batch_model_##name, 900) { \
         check_model(#name);                       \
     }
-ARCH_DENSE_MODEL_NAMES(MODEL_CASE)
+ARCH_MODEL_NAMES(MODEL_CASE)
+ARCH_ODD_MODEL_NAMES(MODEL_CASE)
 
 TEST_SLOW(cuda_gpu_batch_stages_agree_for_every_format, 900) {
     for (Dtype d = 0; d < DTYPE_COUNT; d++) {

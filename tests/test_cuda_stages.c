@@ -98,7 +98,7 @@ TEST(cuda_stages_have_complete_rows) {
 static bool is_part_of_block(const BatchType *type) {
     bool found = batch_draws(type);
     for (uint32_t i = 0; batch_block_at(i); i++) {
-        for (uint32_t k = 0; k < STAGE_PARTS_MAX; k++)
+        for (uint32_t k = 0; k < BATCH_PARTS_MAX; k++)
             found |= batch_block_at(i)->parts[k].type == type;
     }
     return found;
@@ -133,7 +133,7 @@ TEST(cuda_stages_of_batches_have_complete_rows) {
         TEST_CASE_LABEL("block %u", i);
         CHECK(block->link && block->check && block->patterns[0].n_ops > 0 && block->parts[0].type);
         uint32_t bodies = 0;
-        for (uint32_t k = 0; k < STAGE_PARTS_MAX; k++)
+        for (uint32_t k = 0; k < BATCH_PARTS_MAX; k++)
             bodies |= block->parts[k].bodies;
         CHECK_INT_EQ(block->is_head ? BODY_FEW | BODY_MANY : BODY_ANY, bodies);
     }

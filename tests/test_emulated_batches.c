@@ -80,6 +80,12 @@ TEST_SLOW(emulated_batches_gpt2, 900) {
     check_model("gpt2", 8);
 }
 
+// A mixture of experts, with sinks and biases.
+TEST_SLOW(emulated_batches_gpt_oss, 900) {
+    if (test_is_sanitized()) SKIP("only run without sanitizers, whose side another goes through");
+    check_model("gpt_oss", 10);
+}
+
 // The sampler of a text that was set aside goes on exactly, and so do its tokens: prompts and draws have one
 // arithmetic.
 TEST_SLOW(emulated_batches_texts_go_on, 900) {

@@ -68,7 +68,11 @@ static bool prepare(Bench *b, Error *err) {
         context = max_u64(context, 1ull + text_at + max_u64(o->bench_runs, STAGE_RUNS_LEAST));
     if (o->bench_stages && o->device != DEVICE_CUDA)
         return error_set(err, ERR_USAGE, "--stages is for --device cuda");
-    if (!model_load(o, batch, (uint32_t)min_u64(context, UINT32_MAX), m, err)) return false;
+    // Both ways can be measured: with --rows they go together, else they take turns.
+    if (!model_open(o, m, err)) return false;
+    m->rows_go_together = o->bench_rows.count > 0;
+    m->rows_take_turns = !m->rows_go_together;
+    if (!model_load_opened(o, batch, (uint32_t)min_u64(context, UINT32_MAX), m, err)) return false;
     if (!engine_create(m->backend, m->plan, batch, &m->arena, &b->engine, err)) return false;
     if (context > engine_context_length(b->engine)) {
         return error_set(err, ERR_USAGE, "%llu tokens are asked for at once; the context holds %u",

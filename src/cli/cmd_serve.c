@@ -346,14 +346,14 @@ static void log_warning(void *worker, const char *message) {
 static bool set_up(Worker *w, Error *err) {
     const Options *o = w->options;
     w->supervisor = os_supervisor_open();
-    w->model.warn = log_warning;
-    w->model.warn_context = w;
     if (!check_callback_url(o, err) || !check_cors_origin(o, err) || !check_allowed_hosts(o, err) ||
         !drop_capabilities(o, false, err) || !read_token_files(w, err) || !model_open(o, &w->model, err) ||
-        !serve_model_open(o, &w->model, &w->serves, err) ||
-        !model_open_backend(o, o->max_jobs, 0, &w->model, err)) {
+        !serve_model_open(o, &w->model, &w->serves, err)) {
         return false;
     }
+    w->model.warn = log_warning;
+    w->model.warn_context = w;
+    if (!model_open_backend(o, o->max_jobs, 0, &w->model, err)) return false;
     uint64_t job_bytes = api_job_arena_bytes(w->model.plan->n_context);
     if (!bridge_init(&w->bridge, o->max_jobs, o->max_queued, job_bytes, &w->model.arena, err)) return false;
     if (!open_server(w, err) || !drop_capabilities(o, true, err) || !api_start_encoder(w->api, err))

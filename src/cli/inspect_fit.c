@@ -5,7 +5,6 @@
 
 #include "backend/cuda/cuda_fit.h"
 #include "backend/cuda/devices.h"
-#include "cli/model.h"
 
 static const uint64_t MB = 1000000;
 
@@ -36,7 +35,7 @@ static bool measure(const Options *options, Fit *f, Arena *arena, Error *err) {
         .max_rows = PREFILL_CHUNK_TOKENS,
         .kv_bytes = options->kv_cache_size_mb * MB,
         .kv_tokens_max = f->n_jobs * context_tokens,
-        .batches = model_uses_batches(),
+        .batches = f->n_jobs > 1,
     };
     // Where no memory is given, what the whole cache would need is the answer.
     uint64_t available = f->vram_bytes ? f->vram_bytes : UINT64_MAX / 2;

@@ -10,7 +10,6 @@
 
 #include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 // Address space, not memory: pages are taken as they are used. A vocabulary of 2^20 tokens takes some 100 MB.
@@ -155,10 +154,6 @@ static bool stop_was_asked(void) {
     return os_stop_signals() > 0;
 }
 
-bool model_uses_batches(void) {
-    return getenv("WORKER_ORCD_BATCHES") != NULL;
-}
-
 static void print_warning(void *context, const char *message) {
     (void)context;
     fprintf(stderr, "worker-orcd: warning: %s\n", message);
@@ -174,7 +169,7 @@ bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, 
         .gpu_device = (int)o->gpu_device,
         .jit_cache = o->jit_cache && strcmp(o->jit_cache, "none") == 0 ? "" : o->jit_cache,
         .model_path = o->model,
-        .batches = model_uses_batches(),
+        .batches = model_uses_batches(m, n_slots),
         .warn = m->warn ? m->warn : print_warning,
         .warn_context = m->warn_context,
         .stopped = o->command == CMD_SERVE ? NULL : stop_was_asked, // a worker's jobs have time to end

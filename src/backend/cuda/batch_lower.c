@@ -58,6 +58,9 @@ static void count_weight_bytes(const BatchLowering *l, BatchStage *s) {
         const Op *op = s->ops[i];
         if (op && (op->kind == OP_MATMUL || op->kind == OP_HEAD))
             s->weight_bytes += placement_bytes(l->placement, op->weight);
+        if (op && op->kind == OP_EXPERT_MATMUL)
+            s->weight_bytes +=
+                placement_bytes(l->placement, op->weight) / op->weight->n_matrices * op->n_used;
     }
 }
 
@@ -89,7 +92,8 @@ bool batch_refuse(Error *err, const BatchStage *s) {
 }
 
 static bool check_op(const Op *op, Error *err) {
-    bool is_matrix = op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_EMBED;
+    bool is_matrix =
+        op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_EMBED || op->kind == OP_EXPERT_MATMUL;
     if (is_matrix && op->weight->n_cols % BLOCK_WEIGHTS)
         return lower_refuse_weight(err, op->weight, "rows are no multiple of 32");
     bool is_norm = op->kind == OP_RMS_NORM || op->kind == OP_LAYER_NORM;
@@ -135,7 +139,7 @@ static bool find_program(BatchLowering *l, BatchStage *s, Error *err) {
     const BatchType *type = s->type;
     Arena before = *l->arena;
     StrBuf b = strbuf_begin_in_arena(l->arena);
-    define(&b, "MAX_ROWS", l->size.max_rows);
+    if (!type->defines_rows) define(&b, "MAX_ROWS", l->size.max_rows);
     type->define(&b, l, s);
     bool truncated = b.truncated;
     Str defines = strbuf_end_in_arena(&b, l->arena);
@@ -168,7 +172,7 @@ static bool add_stage(BatchLowering *l, BatchStage s, Error *err) {
 // What a block becomes.
 static bool add_block(BatchLowering *l, const BatchStage *block, Error *err) {
     const BatchPart *parts = block->block->parts;
-    for (const BatchPart *part = parts; part < parts + STAGE_PARTS_MAX && part->type; part++) {
+    for (const BatchPart *part = parts; part < parts + BATCH_PARTS_MAX && part->type; part++) {
         const Op *op = block->ops[part->of];
         if (!op || !(part->bodies & l->size.body)) continue;
         BatchStage of = *block;
@@ -202,7 +206,7 @@ static bool no_memory(Error *err) {
 
 static bool add_class(BatchLowering *l, BatchSize size, Error *err) {
     BatchClass *c = &l->out->classes[l->out->n_classes++];
-    uint64_t room = (uint64_t)l->n_blocks * STAGE_PARTS_MAX + COUNT_OF(draws);
+    uint64_t room = (uint64_t)l->n_blocks * BATCH_PARTS_MAX + COUNT_OF(draws);
     l->size = size;
     l->stages = arena_new(l->arena, BatchStage, room);
     l->n_stages = 0;

@@ -7,6 +7,13 @@
 #include "backend/cuda/batch_stages.h"
 #include "backend/cuda/lower.h"
 
+// What a mixture of experts has beside a class's other buffers: values, of the layer that has most.
+typedef struct {
+    uint32_t n_experts, n_used;        // 0: there is none
+    uint64_t inputs, between, outputs; // halves, halves, floats
+    uint32_t n_tiles, n_arrivals;
+} BatchExperts;
+
 // A class: batches of up to max_rows rows go through these stages.
 typedef struct {
     BatchSize size;
@@ -15,6 +22,7 @@ typedef struct {
     uint32_t n_layers_stages; // of the layers
     uint32_t first_program;   // its programs in BatchLowered.programs
     uint32_t n_programs;
+    BatchExperts experts;
 } BatchClass;
 
 typedef struct {

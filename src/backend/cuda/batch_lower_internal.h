@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/cuda/batch_lower.h"
+#include "backend/cuda/expert_shapes.h"
 #include "backend/cuda/lower_internal.h"
 
 struct BatchLowering {

@@ -19,7 +19,7 @@ typedef struct BatchLowering BatchLowering; // batch_lower_internal.h
 // Bits, so that a row can name several.
 enum { BODY_FEW = 1, BODY_MANY = 2, BODY_PROMPT = 4, BODY_TOGETHER = BODY_MANY | BODY_PROMPT, BODY_ANY = 7 };
 
-enum { BATCH_FEW_ROWS_MAX = 8, BATCH_ROWS_MAX = 128, BATCH_CLASSES_MAX = 7 };
+enum { BATCH_FEW_ROWS_MAX = 8, BATCH_ROWS_MAX = 128, BATCH_CLASSES_MAX = 7, BATCH_PARTS_MAX = 7 };
 
 // What a batch's class is specialised by.
 typedef struct {
@@ -43,6 +43,17 @@ enum { TAILS_SAMPLED = 1 << TAIL_SAMPLED | 1 << TAIL_ANY, TAILS_ANY = 1 << TAIL_
 // Where the operations of a block are in BatchStage.ops. Those that the plan does not have are NULL.
 enum { EMBED_EMBED, EMBED_POSITION };
 enum { PRODUCTS_NORM, PRODUCTS_Q, PRODUCTS_K, PRODUCTS_V };
+enum {
+    MIXTURE_NORM,
+    MIXTURE_ROUTER,
+    MIXTURE_ROUTE,
+    MIXTURE_GATE,
+    MIXTURE_UP,
+    MIXTURE_GLU,
+    MIXTURE_DOWN,
+    MIXTURE_SUM,
+    MIXTURE_ADD
+};
 enum { TURNS_NORM_Q, TURNS_NORM_K, TURNS_ROPE_Q, TURNS_ROPE_K, TURNS_KV_WRITE };
 
 // A stage that a block becomes in classes of `bodies`; left out where operation `of` is not there.
@@ -55,7 +66,7 @@ typedef struct {
 
 struct BatchBlock {
     StagePattern patterns[STAGE_PATTERNS_MAX];
-    BatchPart parts[STAGE_PARTS_MAX];
+    BatchPart parts[BATCH_PARTS_MAX];
     bool is_head; // what is behind it works on the rows whose logits are wanted
     // Finds its neighbours: the blocks before and after it, NULL at the ends. Errors: ERR_UNSUPPORTED.
     bool (*link)(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err);
@@ -100,6 +111,16 @@ struct BatchBuffers {
     CUdeviceptr t;   // [d_model]
     CUdeviceptr f;   // activations of d_ff
     CUdeviceptr rope[PLACED_ROPES_MAX];
+    // Of a mixture of experts; those of many rows are 0 for few.
+    CUdeviceptr route;     // [experts] the router's logits
+    CUdeviceptr choice;    // many: [experts used] ExpertRowChoice
+    CUdeviceptr slot;      // many: [experts used]
+    CUdeviceptr tiles;     // many: [tiles] ExpertTile
+    CUdeviceptr n_tiles;   // many: their number
+    CUdeviceptr slots_h;   // activations of d_model, a row a slot; few: h
+    CUdeviceptr slots_f;   // activations of an expert's d_ff
+    CUdeviceptr slots_out; // [slots][d_model]
+    CUdeviceptr arrivals;  // few: counters
     // Of all classes, which do not run at once.
     CUdeviceptr partial, meetings;
     CUdeviceptr logits; // [rows][n_vocab], of the largest class
@@ -115,6 +136,7 @@ struct BatchType {
     uint32_t cost;                          // of its program, for JitProgram
     uint32_t tails;                         // of those behind the head: TAILS_…; TAILS_NONE for all others
     bool has_flops;                         // computes the products of its operations
+    bool defines_rows;                      // its define() writes MAX_ROWS, too
     // Whether it has something to do that no stage before it has done; NULL: always.
     bool (*is_needed)(const BatchLowering *l, const BatchStage *s);
     // Writes its #defines.
@@ -134,6 +156,7 @@ struct BatchType {
     BLOCK(output)           \
     BLOCK(glu)              \
     BLOCK(down)             \
+    BLOCK(experts)          \
     BLOCK(post_norm)        \
     BLOCK(head)
 
@@ -154,6 +177,13 @@ struct BatchType {
     TYPE(glu_many)          \
     TYPE(down)              \
     TYPE(down_many)         \
+    TYPE(route)             \
+    TYPE(group)             \
+    TYPE(experts_glu)       \
+    TYPE(experts_glu_many)  \
+    TYPE(experts_down)      \
+    TYPE(experts_down_many) \
+    TYPE(experts_sum)       \
     TYPE(norm_of_logits)    \
     TYPE(head)              \
     TYPE(head_many)         \

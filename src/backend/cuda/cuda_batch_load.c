@@ -99,6 +99,25 @@ static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, 
         s->rope[i] = device_layout_take(l, rows * b->placement.ropes[i]->dims * sizeof(float));
 }
 
+static void lay_out_experts(DeviceLayout *l, const BatchClass *c, BatchBuffers *s) {
+    const BatchExperts *e = &c->experts;
+    uint64_t rows = c->size.max_rows, choices = rows * e->n_used;
+    if (e->n_experts == 0) return;
+    s->route = device_layout_take(l, rows * e->n_experts * sizeof(float));
+    s->slots_f = device_layout_take(l, e->between * sizeof(uint16_t));
+    s->slots_out = device_layout_take(l, e->outputs * sizeof(float));
+    s->slots_h = s->h;
+    if (c->size.body == BODY_FEW) {
+        s->arrivals = device_layout_take(l, e->n_arrivals * sizeof(uint32_t));
+        return;
+    }
+    s->choice = device_layout_take(l, choices * sizeof(ExpertRowChoice));
+    s->slot = device_layout_take(l, choices * sizeof(uint32_t));
+    s->tiles = device_layout_take(l, e->n_tiles * sizeof(ExpertTile));
+    s->n_tiles = device_layout_take(l, sizeof(uint32_t));
+    s->slots_h = device_layout_take(l, e->inputs * sizeof(uint16_t));
+}
+
 void cuda_batch_lay_out(CudaBackend *b, DeviceLayout *l) {
     CudaBatches *t = b->batches;
     BatchBuffers shared = {.placement = &b->placement,
@@ -109,6 +128,7 @@ void cuda_batch_lay_out(CudaBackend *b, DeviceLayout *l) {
     for (uint32_t i = 0; i < t->lowered.n_classes; i++) {
         t->classes[i].buffers = shared;
         lay_out_class(b, l, &t->lowered.classes[i], &t->classes[i].buffers);
+        lay_out_experts(l, &t->lowered.classes[i], &t->classes[i].buffers);
     }
     const BatchBuffers *prompt = &t->classes[BATCH_CLASS_PROMPT].buffers;
     t->prompt_head = t->classes[BATCH_CLASS_ONE].buffers;

@@ -186,6 +186,10 @@ typedef union {
     RopeHeadsArgs rope_heads;
     BatchAttentionArgs batch_attention;
     DrawArgs draw;
+    RouteRowsArgs route_rows;
+    GroupExpertsArgs group_experts;
+    ExpertsArgs experts;
+    ExpertsSumArgs experts_sum;
 } StageArgs;
 
 // ---- what a stage leaves behind ----

@@ -1,0 +1,284 @@
+// Stages of batches of a mixture of experts: the router, the chosen experts' gate and up, their down and sum.
+// Few rows: every stage chooses by itself. Many: the rows are put in the order of their experts.
+#include "backend/cuda/batch_lower_internal.h"
+
+enum { EXPERTS_USED_MAX = 16 }; // a row (chosen_experts.cuh)
+
+static ExpertsSize size_of(const BatchStage *s) {
+    const Weight *gate = s->ops[MIXTURE_GATE]->weight;
+    return (ExpertsSize){.d_model = (uint32_t)gate->n_cols,
+                         .d_ff = (uint32_t)gate->n_rows,
+                         .n_experts = (uint32_t)gate->n_matrices,
+                         .n_used = s->ops[MIXTURE_ROUTE]->n_used,
+                         .gate = gate->dtype,
+                         .up = s->ops[MIXTURE_UP]->weight->dtype,
+                         .down = s->ops[MIXTURE_DOWN]->weight->dtype};
+}
+
+static bool check_experts(const BatchLowering *l, const BatchStage *s, Error *err) {
+    ExpertsSize e = size_of(s);
+    if (e.n_used > EXPERTS_USED_MAX) {
+        return error_set(err, ERR_UNSUPPORTED, "%u experts a token cannot be run on the GPU: at most %d",
+                         e.n_used, EXPERTS_USED_MAX);
+    }
+    return (experts_fit(l->target, &e, 1) && experts_fit(l->target, &e, BATCH_FEW_ROWS_MAX)) ||
+           error_set(err, ERR_UNSUPPORTED,
+                     "%u experts of %u values a token need more shared memory than this GPU has: %u bytes",
+                     e.n_used, e.d_ff, l->target->shared_bytes_block);
+}
+
+// Whether a product of the class has the body of few rows.
+static bool uses_few(const BatchLowering *l, const BatchStage *s) {
+    ExpertsSize e = size_of(s);
+    return experts_use_few(l->target, &e, l->size.max_rows);
+}
+
+static bool uses_many(const BatchLowering *l, const BatchStage *s) {
+    return !uses_few(l, s);
+}
+
+// Notes what the class's buffers need.
+static void need(const BatchLowering *l, const ExpertsSize *e) {
+    ExpertsBuffers n = experts_buffers(l->target, e, l->size.max_rows);
+    BatchExperts *x = &l->out->classes[l->out->n_classes - 1].experts;
+    x->n_experts = (uint32_t)max_u64(x->n_experts, e->n_experts);
+    x->n_used = (uint32_t)max_u64(x->n_used, e->n_used);
+    x->inputs = max_u64(x->inputs, (uint64_t)n.inputs * align_up(e->d_model, PREFILL_COLS));
+    x->between = max_u64(x->between, (uint64_t)n.buffers * n.buffer_rows * align_up(e->d_ff, PREFILL_COLS));
+    x->outputs = max_u64(x->outputs, (uint64_t)n.slots * e->d_model);
+    x->n_tiles = (uint32_t)max_u64(x->n_tiles, n.tiles);
+    x->n_arrivals = (uint32_t)max_u64(x->n_arrivals, n.arrivals);
+    batch_need(l, n.partial_bytes, (uint32_t)max_u64(n.meetings, n.meetings_k));
+}
+
+// ---- the router ----
+
+static void define_route(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    ExpertsSize e = size_of(s);
+    need(l, &e);
+    define(b, "STAGE_ROUTE_ROWS", 1);
+    experts_define_route(b, l->target, &e, l->size.max_rows);
+    define_norm(b, s->ops[MIXTURE_NORM]);
+}
+
+static void bind_route(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    out->route_rows = (RouteRowsArgs){.batch = b->batch,
+                                      .x = b->x,
+                                      .norm = batch_weight_of(b, s->ops[MIXTURE_NORM]),
+                                      .weight = batch_weight_of(b, s->ops[MIXTURE_ROUTER]),
+                                      .bias = batch_bias_of(b, s->ops[MIXTURE_ROUTER]),
+                                      .normed = b->h,
+                                      .logits = b->route,
+                                      .choice = b->choice,
+                                      .meetings = b->meetings};
+}
+
+static uint32_t route_results(const BatchStage *s, const BatchBuffers *b,
+                              StageResult out[STAGE_RESULTS_MAX]) {
+    const Op *op = s->ops[MIXTURE_ROUTER];
+    out[0] = (StageResult){op, RESULT_ROWS, b->route, op->out_width, 1};
+    return 1;
+}
+
+const BatchType batch_route = {
+    .kernel = "route",
+    .name = "norm, router",
+    .files = {FILES_COMMON, "rows.cuh", "expert_choice.cuh", "route.cuh"},
+    .cost = COST_USUAL,
+    .defines_rows = true,
+    .define = define_route,
+    .bind = bind_route,
+    .results = route_results,
+};
+
+static void define_group(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    ExpertsSize e = size_of(s);
+    define(b, "STAGE_GROUP_EXPERTS", 1);
+    experts_define_group(b, l->target, &e, l->size.max_rows);
+}
+
+static void bind_group(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    (void)s;
+    out->group_experts = (GroupExpertsArgs){.batch = b->batch,
+                                            .choice = b->choice,
+                                            .normed = b->h,
+                                            .slot = b->slot,
+                                            .tiles = b->tiles,
+                                            .n_tiles = b->n_tiles,
+                                            .out = b->slots_h};
+}
+
+const BatchType batch_group = {
+    .kernel = "group_experts",
+    .name = "rows by expert",
+    .files = {FILES_COMMON, "rows.cuh", "group_experts.cuh"},
+    .cost = COST_USUAL,
+    .defines_rows = true,
+    .define = define_group,
+    .bind = bind_group,
+    .results = batch_shows_none,
+};
+
+// ---- gate and up, down ----
+
+static ExpertsArgs products_of(const BatchBuffers *b) {
+    return (ExpertsArgs){.product = {.batch = b->batch,
+                                     .rows = b->rows,
+                                     .slots = b->slots,
+                                     .logits_rows = b->logits_rows,
+                                     .partial = b->partial,
+                                     .meetings = b->meetings},
+                         .logits = b->route,
+                         .tiles = b->tiles,
+                         .n_tiles = b->n_tiles,
+                         .x = b->x,
+                         .arrivals = b->arrivals};
+}
+
+static void define_gate_up(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    ExpertsSize e = size_of(s);
+    experts_define_glu(b, l->target, &e, l->size.max_rows);
+    define_activation(b, s->ops[MIXTURE_GLU]->fn);
+    if (s->ops[MIXTURE_GATE]->bias || s->ops[MIXTURE_UP]->bias) define(b, "HAS_BIAS", 1);
+}
+
+static void bind_gate_up(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    ExpertsArgs a = products_of(b);
+    a.product.in = b->slots_h; // of few rows the norms themselves
+    for (uint32_t i = 0; i < 2; i++) {
+        a.product.weight[i] = batch_weight_of(b, s->ops[MIXTURE_GATE + i]);
+        a.product.bias[i] = batch_bias_of(b, s->ops[MIXTURE_GATE + i]);
+    }
+    a.product.out_activations = b->slots_f;
+    out->experts = a;
+}
+
+static void define_experts_down(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    ExpertsSize e = size_of(s);
+    experts_define_down(b, l->target, &e, l->size.max_rows);
+}
+
+static void bind_experts_down(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    ExpertsArgs a = products_of(b);
+    a.product.in = b->slots_f;
+    a.product.weight[0] = batch_weight_of(b, s->ops[MIXTURE_DOWN]);
+    a.product.bias[0] = batch_bias_of(b, s->ops[MIXTURE_DOWN]);
+    a.product.out = b->slots_out;
+    out->experts = a;
+}
+
+static uint32_t sum_results(const BatchStage *s, const BatchBuffers *b, StageResult out[STAGE_RESULTS_MAX]) {
+    const Op *op = s->ops[MIXTURE_ADD];
+    out[0] = (StageResult){op, RESULT_ROWS, b->x, op->out_width, 1};
+    return 1;
+}
+
+// Down adds the experts up by itself where the class has few rows.
+static uint32_t down_results(const BatchStage *s, const BatchBuffers *b, StageResult out[STAGE_RESULTS_MAX]) {
+    return b->choice ? 0 : sum_results(s, b, out);
+}
+
+#define FILES_EXPERTS FILES_COMMON, "tiles.cuh", "rows.cuh", "experts_units.cuh", "product.cuh"
+#define FILES_EXPERTS_FEW FILES_EXPERTS, "product_few.cuh", "expert_choice.cuh", "chosen_experts.cuh"
+#define FILES_EXPERTS_MANY FILES_EXPERTS, "product_many.cuh", "chosen_experts.cuh"
+
+const BatchType batch_experts_glu = {
+    .kernel = "experts_glu",
+    .name = "experts' gate up",
+    .files = {FILES_EXPERTS_FEW, "activate.cuh", "experts_glu.cuh"},
+    .cost = 70,
+    .has_flops = true,
+    .defines_rows = true,
+    .is_needed = uses_few,
+    .define = define_gate_up,
+    .bind = bind_gate_up,
+    .results = batch_shows_none,
+};
+
+const BatchType batch_experts_glu_many = {
+    .kernel = "experts_glu",
+    .name = "experts' gate up of many",
+    .files = {FILES_EXPERTS_MANY, "activate.cuh", "experts_glu.cuh"},
+    .cost = 90,
+    .has_flops = true,
+    .defines_rows = true,
+    .is_needed = uses_many,
+    .define = define_gate_up,
+    .bind = bind_gate_up,
+    .results = batch_shows_none,
+};
+
+const BatchType batch_experts_down = {
+    .kernel = "experts_down",
+    .name = "experts' down",
+    .files = {FILES_EXPERTS_FEW, "experts_down.cuh"},
+    .cost = 60,
+    .has_flops = true,
+    .defines_rows = true,
+    .is_needed = uses_few,
+    .define = define_experts_down,
+    .bind = bind_experts_down,
+    .results = down_results,
+};
+
+const BatchType batch_experts_down_many = {
+    .kernel = "experts_down",
+    .name = "experts' down of many",
+    .files = {FILES_EXPERTS_MANY, "experts_down.cuh"},
+    .cost = 80,
+    .has_flops = true,
+    .defines_rows = true,
+    .is_needed = uses_many,
+    .define = define_experts_down,
+    .bind = bind_experts_down,
+    .results = down_results,
+};
+
+static void define_sum(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    ExpertsSize e = size_of(s);
+    define(b, "STAGE_EXPERTS_SUM", 1);
+    experts_define_sum(b, l->target, &e, l->size.max_rows);
+}
+
+static void bind_sum(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    (void)s;
+    out->experts_sum = (ExpertsSumArgs){
+        .batch = b->batch, .choice = b->choice, .slot = b->slot, .in = b->slots_out, .x = b->x};
+}
+
+const BatchType batch_experts_sum = {
+    .kernel = "experts_sum",
+    .name = "sum of experts",
+    .files = {FILES_COMMON, "experts_sum.cuh"},
+    .cost = COST_USUAL,
+    .defines_rows = true,
+    .define = define_sum,
+    .bind = bind_sum,
+    .results = sum_results,
+};
+
+// clang-format off
+const BatchBlock batch_block_experts = {
+    .patterns = {
+        {9, false, {
+            [MIXTURE_NORM]   = {OP_RMS_NORM,      ACT_H,  {ACT_X}},
+            [MIXTURE_ROUTER] = {OP_MATMUL,        ACT_L,  {ACT_H}},
+            [MIXTURE_ROUTE]  = {OP_ROUTE,         ACT_R,  {ACT_L}},
+            [MIXTURE_GATE]   = {OP_EXPERT_MATMUL, ACT_EG, {ACT_H, ACT_R}},
+            [MIXTURE_UP]     = {OP_EXPERT_MATMUL, ACT_EU, {ACT_H, ACT_R}},
+            [MIXTURE_GLU]    = {OP_GLU,           ACT_EF, {ACT_EG, ACT_EU}},
+            [MIXTURE_DOWN]   = {OP_EXPERT_MATMUL, ACT_EO, {ACT_EF, ACT_R}},
+            [MIXTURE_SUM]    = {OP_EXPERT_SUM,    ACT_T,  {ACT_EO, ACT_R}},
+            [MIXTURE_ADD]    = {OP_ADD,           ACT_X,  {ACT_X, ACT_T}}}}},
+    .parts = {
+        {&batch_route, MIXTURE_ROUTE, BODY_ANY, false},
+        {&batch_group, MIXTURE_ROUTE, BODY_TOGETHER, false},
+        {&batch_experts_glu, MIXTURE_GLU, BODY_ANY, false},
+        {&batch_experts_glu_many, MIXTURE_GLU, BODY_TOGETHER, false},
+        {&batch_experts_down, MIXTURE_DOWN, BODY_ANY, false},
+        {&batch_experts_down_many, MIXTURE_DOWN, BODY_TOGETHER, false},
+        {&batch_experts_sum, MIXTURE_SUM, BODY_TOGETHER, false}},
+    .link = batch_links_none,
+    .check = check_experts,
+};
+// clang-format on
