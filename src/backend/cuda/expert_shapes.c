@@ -20,7 +20,6 @@ enum {
     FEW_FLIGHT_BYTES = 80 << 10, // on their way to a multiprocessor
     FEW_SPARE = 6 << 10,         // barriers, the choice, what a stage adds
     MANY_SPARE = 24 << 10,       // sums that are finished, barriers
-    MANY_RING_BEFORE_SM_90 = 40 << 10,
 };
 
 static void define(StrBuf *b, const char *name, uint64_t value) {
@@ -65,6 +64,16 @@ static Product product_of(const ExpertsSize *e, uint32_t max_rows, uint32_t tile
 static uint32_t segments_of(uint32_t n_cols) {
     uint32_t chunks = (uint32_t)div_up(n_cols, 256);
     return (uint32_t)div_up(chunks, div_up(chunks, 8));
+}
+
+// Bytes of 256 columns of a band, the most that a format has.
+static uint32_t chunk_bytes(const Product *p) {
+    uint32_t most = 0;
+    for (int i = 0; i < 2; i++) {
+        int format = (int)p->dtypes[i];
+        most = MAX(most, layout_tile_bytes16(format) * (256 / layout_tile_cols(format)));
+    }
+    return most;
 }
 
 // Bytes of a step of one band: 256 columns where one of the formats has such tiles, else 128.
@@ -184,6 +193,27 @@ static uint32_t slots_of(const LowerTarget *t, const ExpertsSize *e, uint32_t ma
     return (uint32_t)align_up(slots, tile);
 }
 
+// Of product_many.cuh on older GPUs: what a block takes with such a ring.
+static uint64_t older_bytes(const Product *p, uint32_t warps, uint32_t tile, uint64_t ring) {
+    uint64_t weights = (uint64_t)warps * chunk_bytes(p), rows = 2ull * tile * 128;
+    uint64_t n = max_u64(ring / (weights / 2 + rows), 2) / 2 + 1, taken = n * weights;
+    uint64_t row_slots = max_u64(ring > taken ? ring - taken : 0, 2 * rows) / rows;
+    uint64_t sums = warps / p->unit_bands * 16ull * (16 * p->unit_bands + 4) * sizeof(float);
+    return align_up(taken, 1024) + row_slots * rows + sums + 16;
+}
+
+static void define_older(StrBuf *b, const LowerTarget *t, const Product *p, uint32_t tile) {
+    uint32_t warps = 8;
+    uint64_t ring = min_u64(t->shared_bytes_block, FEW_RING_MAX);
+    while (older_bytes(p, warps, tile, ring) > t->shared_bytes_block) {
+        if (ring > (16 << 10)) ring -= 4 << 10;
+        else if (warps > p->unit_bands) warps /= 2, ring = min_u64(t->shared_bytes_block, FEW_RING_MAX);
+        else break; // the kernel's static_assert says so
+    }
+    define(b, "WARPS", warps);
+    define(b, "RING_BYTES", ring);
+}
+
 static void define_many(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows, bool down) {
     uint32_t tile = tile_rows(t, e, max_rows), tiles = tiles_of(e, max_rows, tile);
     define(b, "EXPERTS_MANY", 1);
@@ -199,9 +229,13 @@ static void define_many(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, u
     define(b, "MAX_ROWS", slots_of(t, e, max_rows));
     define(b, "WEIGHTS_ONCE", tile < 128);
     define(b, "BLOCKS", t->multiprocessors);
-    define(b, "WARPS", t->sm >= 90 && tile <= 32 ? 16 : 8);
-    define(b, "RING_BYTES",
-           t->sm >= 90 ? (t->shared_bytes_block - MANY_SPARE) / 1024 * 1024 : MANY_RING_BEFORE_SM_90);
+    if (t->sm < 90) {
+        Product p = product_of(e, max_rows, tiles, down);
+        define_older(b, t, &p, tile);
+        return;
+    }
+    define(b, "WARPS", tile <= 32 ? 16 : 8);
+    define(b, "RING_BYTES", (t->shared_bytes_block - MANY_SPARE) / 1024 * 1024);
 }
 
 bool experts_use_few(const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
