@@ -14,27 +14,28 @@
 
 enum : u32 {
     EMBED_THREADS = 128,
-    EMBED_COLS = MAX_ROWS <= 128 ? 256 : 1024, // few rows: many blocks, so that no thread has much
+    // Few rows: a column a thread.
+    EMBED_COLS = MAX_ROWS <= 8     ? 128
+                 : MAX_ROWS <= 128 ? 256
+                                   : 1024
 };
 
-DEVICE u32 embed_token(const EmbedArgs &a, u32 row) {
-    i32 token = load_shared_data(&a.rows[row].token);
-    if (token == ROW_TOKEN_DRAWN) {
-        const SlotState *slot = a.slots + load_shared_data(&a.rows[row].slot);
-        token = load_shared_data(slot->drawn + (load_shared_data(&slot->step) - 1) % TOKEN_RING);
-    }
-    return token < 0 ? 0u : (u32)token;
-}
-
 DEVICE void embed_run(const EmbedArgs &a, u32 row, u32 first_col) {
-    if (row >= load_shared_data(&a.batch->n_rows)) return;
-    u32 token = embed_token(a, row);
+    // Asked for at once: each takes as long as all.
+    u32 n_rows = load_shared_data(&a.batch->n_rows), slot = load_shared_data(&a.rows[row].slot);
+    i32 token = load_shared_data(&a.rows[row].token);
+    if (row >= n_rows) return;
+    if (token == ROW_TOKEN_DRAWN) {
+        const SlotState *s = a.slots + slot;
+        token = load_shared_data(s->drawn + (load_shared_data(&s->step) - 1) % TOKEN_RING);
+    }
+    if (token < 0) token = 0;
 #ifdef LEARNED_POSITIONS
     const float *learned = a.learned + (u64)load_shared_data(&a.rows[row].position) * D_MODEL;
 #endif
     for (u32 col = first_col + thread_index(); col < MIN(first_col + EMBED_COLS, D_MODEL);
          col += EMBED_THREADS) {
-        float v = tile_value<EMBED_FORMAT>(a.embed, N_VOCAB, D_MODEL, token, col) * EMBED_SCALE;
+        float v = tile_value<EMBED_FORMAT>(a.embed, N_VOCAB, D_MODEL, (u32)token, col) * EMBED_SCALE;
 #ifdef LEARNED_POSITIONS
         v += learned[col];
 #endif
