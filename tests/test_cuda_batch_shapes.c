@@ -39,7 +39,7 @@ static ProductSize size_of(const Weight *w, uint32_t n_rows, uint32_t n_cols, ui
                          .unit_bands = bands,
                          .weights = {w, w, w},
                          .n_weights = 3,
-                         .has_norm_input = norm};
+                         .has_norm = norm};
 }
 
 // What product_few.cuh asserts, and that it fits a block.
@@ -52,7 +52,7 @@ static void check_rules(const LowerTarget *t, const ProductSize *p, uint32_t row
     CHECK_U64_EQ(0, s.warps % (s.k_ways * p->unit_bands));
     CHECK(s.warps <= 31 && ways <= segments && s.blocks <= t->multiprocessors);
     CHECK_U64_EQ(0, s.blocks % s.k_blocks);
-    CHECK(!p->has_norm_input || s.k_blocks == 1);
+    CHECK(!p->has_norm || rows > 1 || s.k_blocks == 1);
     uint64_t units = div_up(p->units, s.blocks / s.k_blocks), side = s.warps / s.k_ways / p->unit_bands;
     uint64_t passes = div_up(units, side), slot = s.warps * (uint64_t)layout_tile_bytes16(format);
     uint64_t steps = passes * div_up(segments, ways) * per_segment * (256 / layout_tile_cols(format));
@@ -76,13 +76,13 @@ TEST(cuda_batch_shapes_keep_the_kernels_rules) {
             uint32_t max_rows = i % 2 ? 8 : 1;
             ProductSize p = size_of(&w, n_rows, n_cols, 1 + i / 2 % 2, i / 4 % 2);
             TEST_CASE_LABEL("%s, %u x %u, %u bands, norm %d, %u rows, sm_%u", dtype_info(d)->name, n_rows,
-                            n_cols, p.unit_bands, p.has_norm_input, max_rows, t.sm);
+                            n_cols, p.unit_bands, p.has_norm, max_rows, t.sm);
             bool fits = product_fits_few(&t, &p, max_rows);
             if (fits) check_rules(&t, &p, max_rows);
             // What does not: several rows, or very long ones whose norm the stage would take itself.
-            CHECK(fits || max_rows == 8 || (p.has_norm_input && n_cols > 14336));
+            CHECK(fits || max_rows == 8 || (p.has_norm && n_cols > 14336));
             CHECK(fits || n_cols > 2048 || t.sm < 90);
-            CHECK(fits || p.has_norm_input || t.sm < 90);
+            CHECK(fits || (p.has_norm && max_rows == 1) || t.sm < 90);
         }
     }
 }
@@ -101,7 +101,7 @@ TEST(cuda_batch_shapes_of_usual_models) {
         {"8B output", DTYPE_Q4_K, 4096, 4096, 1, false, 1, {132, 16, 8, 1, 2, 73728, 0, 2, 0}},
         {"8B gate and up", DTYPE_Q4_K, 14336, 4096, 2, true, 1, {132, 14, 1, 1, 2, 96768, 116736, 2, 0}},
         {"8B down", DTYPE_Q4_K, 4096, 14336, 1, false, 1, {132, 8, 4, 1, 3, 73728, 57344, 2, 0}},
-        {"8B gate and up", DTYPE_Q4_K, 14336, 4096, 2, false, 8, {132, 14, 1, 1, 2, 96768, 0, 1, 0}},
+        {"8B gate and up", DTYPE_Q4_K, 14336, 4096, 2, true, 8, {132, 14, 1, 1, 2, 96768, 0, 1, 0}},
         {"8B down", DTYPE_Q4_K, 4096, 14336, 1, false, 8, {132, 8, 2, 2, 4, 92160, 0, 1, 1}},
         {"0.5B output", DTYPE_Q5_0, 896, 896, 1, false, 1, {56, 4, 4, 1, 2, 11264, 0, 2, 0}},
     };
@@ -112,7 +112,6 @@ TEST(cuda_batch_shapes_of_usual_models) {
         ProductSize p = size_of(&w, rows[i].n_rows, rows[i].n_cols, rows[i].bands, rows[i].norm);
         Shape s = shape_of(&t, &p, rows[i].max_rows);
         CHECK_BYTES_EQ(&rows[i].expected, sizeof s, &s, sizeof s);
-        if (rows[i].norm) CHECK(product_takes_norm_few(&t, &p, 1) && !product_takes_norm_few(&t, &p, 8));
         bool clusters = s.k_blocks > 1;
         CHECK(clusters == (product_partial_bytes_few(&t, &p, rows[i].max_rows) > 0));
         CHECK(clusters == (product_meetings_few(&t, &p, rows[i].max_rows) > 0));

@@ -228,15 +228,6 @@ TEST(kernel_few_qkv_takes_the_norm_to_the_same_bits) {
         FewResult r = run_few(one, &c, row, 1, NULL, (ProductArgs){0});
         check_same_row(&c, &all, row, &r, 0);
     }
-    for (unsigned sm_arch = 80; sm_arch <= 90; sm_arch += 10) {
-        for (uint32_t n_rows = 1; n_rows <= FEW_ROWS; n_rows += n_rows < 3 ? 2 : 5) {
-            TEST_CASE_LABEL("%u rows, sm_%u", n_rows, sm_arch);
-            FewResult r =
-                run_few(kernel_stage("few_qkv_norm", sm_arch), &c, 0, n_rows, NULL, (ProductArgs){0});
-            for (uint32_t row = 0; row < n_rows; row++)
-                check_same_row(&c, &all, row, &r, row);
-        }
-    }
 }
 
 TEST(kernel_few_qkv_multiplies_matrices_of_three_formats) {

@@ -228,8 +228,8 @@ enum { PROMPT_ROWS_MULTIPLE = 128 };
 
 static bool add_classes(BatchLowering *l, uint32_t n_slots, uint32_t max_rows, Error *err) {
     const BatchSize first[BATCH_CLASSES_FIRST] = {
-        [BATCH_CLASS_ONE] = {1, BODY_FEW},
-        [BATCH_CLASS_EIGHT] = {BATCH_FEW_ROWS_MAX, BODY_FEW},
+        [BATCH_CLASS_ONE] = {1, BODY_ONE},
+        [BATCH_CLASS_EIGHT] = {BATCH_FEW_ROWS_MAX, BODY_EIGHT},
         [BATCH_CLASS_PROMPT] = {(uint32_t)align_up(max_rows, PROMPT_ROWS_MULTIPLE), BODY_PROMPT}};
     for (size_t i = 0; i < COUNT_OF(first); i++) {
         if (!add_class(l, first[i], err)) return false;

@@ -20,7 +20,6 @@ enum {
     BLOCK_SHARED_RESERVED = 1024,         // the system's, of each block
     FEW_ROW_BYTES_MAX = 100 << 10,        // activations of one block
     FEW_SHARED_ROW_BYTES_MAX = 120 << 10, // of a block of a cluster
-    FEW_NORM_COLS_MAX = 2048,             // of 8 rows: a norm in each block takes longer than one of its own
 };
 
 typedef struct {
@@ -54,19 +53,25 @@ static FewColumns few_columns(const ProductSize *p) {
     return c;
 }
 
+// Every block takes the norm of one row; with 8 that takes 5 us longer than a stage that does nothing else
+// (8B on an H200).
+static bool takes_norm(const ProductSize *p, uint32_t max_rows) {
+    return p->has_norm && max_rows == 1;
+}
+
 // What a block may have of a multiprocessor's shared memory, and asks for at least.
 typedef struct {
     uint64_t most, least;
     uint32_t blocks_per_sm;
 } FewShare;
 
-// A stage that begins with a norm (queries keys values, gate and up, the head) has most of it, the others
+// A stage behind a norm (queries keys values, gate and up, the head) has most of it, the others
 // have the rest: one of each fits, two of the first kind never do.
 static FewShare few_share(const LowerTarget *t, const ProductSize *p) {
     uint64_t larger = t->shared_bytes_multiprocessor / 2;
     if (t->sm < 90 || larger > t->shared_bytes_block) return (FewShare){t->shared_bytes_block, 0, 1};
     uint64_t smaller = t->shared_bytes_multiprocessor - larger - 2 * BLOCK_SHARED_RESERVED;
-    return p->has_norm_input ? (FewShare){larger, larger, 2} : (FewShare){smaller, smaller / 2, 2};
+    return p->has_norm ? (FewShare){larger, larger, 2} : (FewShare){smaller, smaller / 2, 2};
 }
 
 // Shared memory beside the ring: activations, sums, those of segments and of a norm.
@@ -75,7 +80,7 @@ static uint64_t few_beside(const ProductSize *p, const FewColumns *c, const FewS
     uint64_t cols = div_up(c->segments, s->k_blocks) * c->segment_chunks * 256;
     uint64_t sums = (passes > 1 ? 2 : 1) * (s->warps / s->k_ways) * max_rows * 20ull * 4;
     uint64_t parts = s->k_ways * s->k_blocks > 1 ? sums * div_up(c->segments, s->k_blocks) : 0;
-    uint64_t norm = p->has_norm_input ? max_rows * (cols / 256 + 1) * 8 : 0;
+    uint64_t norm = takes_norm(p, max_rows) ? (cols / 256 + 1) * 8 : 0;
     uint64_t head = p->is_head ? (s->warps + 1ull) * max_rows * 16 : 0;
     return cols * 2 * max_rows + 256 + sums + parts + norm + head + FEW_SPARE_BYTES;
 }
@@ -139,14 +144,14 @@ static FewShape few_shape(const LowerTarget *t, const ProductSize *p, uint32_t m
     FewShare share = few_share(t, p), all = {t->shared_bytes_block, 0, 1};
     uint64_t x_bytes = align_up(p->n_cols, 256) * 2 * max_rows;
     FewShape s = {0};
-    bool beside = x_bytes <= share.most / 3, alone = x_bytes <= FEW_ROW_BYTES_MAX || p->has_norm_input;
+    bool beside = x_bytes <= share.most / 3, alone = x_bytes <= FEW_ROW_BYTES_MAX || takes_norm(p, max_rows);
     if (beside && few_try(t, p, &share, max_rows, 1, &s)) return s;
     if (alone && few_try(t, p, &all, max_rows, 1, &s)) return s;
-    for (uint32_t k = 2; !p->has_norm_input && k <= few_columns(p).segments; k *= 2) {
+    for (uint32_t k = 2; !takes_norm(p, max_rows) && k <= few_columns(p).segments; k *= 2) {
         if (x_bytes / k <= FEW_SHARED_ROW_BYTES_MAX && few_try(t, p, &all, max_rows, k, &s) && s.cluster)
             return s;
     }
-    for (uint32_t k = 1; k == 1 || (!p->has_norm_input && k <= few_columns(p).segments); k *= 2) {
+    for (uint32_t k = 1; k == 1 || (!takes_norm(p, max_rows) && k <= few_columns(p).segments); k *= 2) {
         if (few_try(t, p, &all, max_rows, k, &s)) return s;
     }
     return s;
@@ -154,10 +159,6 @@ static FewShape few_shape(const LowerTarget *t, const ProductSize *p, uint32_t m
 
 bool product_fits_few(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
     return few_shape(t, p, max_rows).warps > 0;
-}
-
-bool product_takes_norm_few(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
-    return (max_rows == 1 || p->n_cols <= FEW_NORM_COLS_MAX) && product_fits_few(t, p, max_rows);
 }
 
 void product_define_few(StrBuf *b, const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {

@@ -89,7 +89,7 @@ static void bind_qkv(const BatchStage *s, const BatchBuffers *b, StageArgs *out)
 
 const BatchType batch_qkv = {
     .kernel = "qkv",
-    .name = "norm, q k v",
+    .name = "q k v",
     .files = {FILES_FEW, "qkv.cuh"},
     .cost = 60,
     .has_flops = true,
@@ -100,7 +100,7 @@ const BatchType batch_qkv = {
 
 const BatchType batch_qkv_many = {
     .kernel = "qkv",
-    .name = "q k v",
+    .name = "q k v of many",
     .files = {FILES_MANY, "qkv.cuh"},
     .cost = 80,
     .has_flops = true,
@@ -118,7 +118,7 @@ const BatchBlock batch_block_products = {
             [PRODUCTS_K]    = {OP_MATMUL,   ACT_K, {ACT_H}},
             [PRODUCTS_V]    = {OP_MATMUL,   ACT_V, {ACT_H}}}}},
     .parts = {
-        {&batch_norm, PRODUCTS_NORM, BODY_TOGETHER, true},
+        {&batch_norm, PRODUCTS_NORM, BODY_NORMED, true},
         {&batch_qkv, PRODUCTS_Q, BODY_FEW, false},
         {&batch_qkv_many, PRODUCTS_Q, BODY_TOGETHER, false}},
     .link = link_products,

@@ -11,8 +11,8 @@ static ProductSize head_size(const Op *head) {
 
 uint32_t batch_head_blocks(const BatchLowering *l, const Op *head) {
     ProductSize size = head_size(head);
-    uint32_t blocks = l->size.body == BODY_FEW ? product_blocks_few(l->target, &size, l->size.max_rows)
-                                               : product_blocks_many(l->target, &size, l->size.max_rows);
+    uint32_t blocks = l->size.body & BODY_FEW ? product_blocks_few(l->target, &size, l->size.max_rows)
+                                              : product_blocks_many(l->target, &size, l->size.max_rows);
     l->out->head_blocks_max = (uint32_t)max_u64(l->out->head_blocks_max, blocks);
     return blocks;
 }
@@ -44,7 +44,7 @@ static uint32_t head_results(const BatchStage *s, const BatchBuffers *b, StageRe
 
 const BatchType batch_head = {
     .kernel = "head",
-    .name = "norm, head",
+    .name = "head",
     .files = {FILES_FEW, "logits.cuh", "soft_cap.cuh", "head.cuh"},
     .cost = 60,
     .has_flops = true,
@@ -55,7 +55,7 @@ const BatchType batch_head = {
 
 const BatchType batch_head_many = {
     .kernel = "head",
-    .name = "head",
+    .name = "head of many",
     .files = {FILES_MANY, "logits.cuh", "soft_cap.cuh", "head.cuh"},
     .cost = 70,
     .has_flops = true,
@@ -72,7 +72,7 @@ const BatchBlock batch_block_head = {
             [HEAD_NORM] = {OP_RMS_NORM, ACT_H,    {ACT_X}, .is_norm = true},
             [HEAD_HEAD] = {OP_HEAD,     ACT_NONE, {ACT_H}}}}},
     .parts = {
-        {&batch_norm_of_logits, HEAD_NORM, BODY_MANY, true},
+        {&batch_norm_of_logits, HEAD_NORM, BODY_EIGHT | BODY_MANY, true},
         {&batch_head, HEAD_HEAD, BODY_FEW, false},
         {&batch_head_many, HEAD_HEAD, BODY_MANY, false}},
     .is_head = true,

@@ -7,7 +7,7 @@ static const float GLU_DIVIDED_BY = 16; // GLU_DIVISOR of the kernels
 // ---- what products have in common ----
 
 void batch_define_norm_input(StrBuf *b, const BatchLowering *l, const Op *norm) {
-    if (l->size.body != BODY_FEW) return;
+    if (l->size.body != BODY_ONE) return;
     define(b, "NORM_INPUT", 1);
     define_norm(b, norm);
 }
@@ -25,7 +25,7 @@ ProductSize batch_product_size(const BatchStage *s) {
     }
     if (is_glu) size.unit_bands = size.n_weights;
     size.is_head = s->block->is_head;
-    size.has_norm_input = s->ops[0] && (s->ops[0]->kind == OP_RMS_NORM || s->ops[0]->kind == OP_LAYER_NORM);
+    size.has_norm = s->ops[0] && (s->ops[0]->kind == OP_RMS_NORM || s->ops[0]->kind == OP_LAYER_NORM);
     return size;
 }
 
@@ -46,7 +46,7 @@ ProductArgs batch_product_args(const BatchStage *s, const BatchBuffers *b, const
 void batch_define_product(StrBuf *b, const BatchLowering *l, const ProductSize *size) {
     const LowerTarget *t = l->target;
     uint32_t max_rows = l->size.max_rows;
-    if (l->size.body == BODY_FEW) {
+    if (l->size.body & BODY_FEW) {
         product_define_few(b, t, size, max_rows);
         batch_need(l, product_partial_bytes_few(t, size, max_rows), product_meetings_few(t, size, max_rows));
     } else {
@@ -213,7 +213,7 @@ static uint32_t glu_results(const BatchStage *s, const BatchBuffers *b, StageRes
 
 const BatchType batch_glu = {
     .kernel = "glu",
-    .name = "norm, gate up",
+    .name = "gate up",
     .files = {FILES_FEW, "activate.cuh", "glu.cuh"},
     .cost = 70,
     .has_flops = true,
@@ -224,7 +224,7 @@ const BatchType batch_glu = {
 
 const BatchType batch_glu_many = {
     .kernel = "glu",
-    .name = "gate up",
+    .name = "gate up of many",
     .files = {FILES_MANY, "activate.cuh", "glu.cuh"},
     .cost = 93,
     .has_flops = true,
@@ -247,7 +247,7 @@ const BatchBlock batch_block_glu = {
             [GLU_UP]   = {OP_MATMUL,     ACT_U, {ACT_H}},
             [GLU_GLU]  = {OP_ACTIVATION, ACT_F, {ACT_U}}}}},
     .parts = {
-        {&batch_norm, GLU_NORM, BODY_TOGETHER, true},
+        {&batch_norm, GLU_NORM, BODY_NORMED, true},
         {&batch_glu, GLU_UP, BODY_FEW, false},
         {&batch_glu_many, GLU_UP, BODY_TOGETHER, false}},
     .link = batch_links_none,

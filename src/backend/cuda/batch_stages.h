@@ -2,8 +2,9 @@
 // of operations that belong together (BatchBlock), and a block becomes stages, one kernel each (BatchType),
 // which ones depends on the class: the capacity of the batch. The rows of both are in batch_stage_*.c.
 //
-// The classes are 1 and 8 rows ("few": a product takes the norm of its input by itself), 16, 32, 64 and 128
-// rows ("many"), and a prompt's rows. A row's values are the same bits in all of them.
+// The classes are 1 and 8 rows ("few"), 16, 32, 64 and 128 rows ("many"), and a prompt's rows. A row's values
+// are the same bits in all of them. The norm before a product is a stage, but of one row, where the product
+// takes it by itself.
 //
 // Nothing asks what kind a stage is: who needs to know something of a stage asks its row.
 #pragma once
@@ -17,14 +18,23 @@ typedef struct BatchBuffers BatchBuffers;
 typedef struct BatchLowering BatchLowering; // batch_lower_internal.h
 
 // Bits, so that a row can name several.
-enum { BODY_FEW = 1, BODY_MANY = 2, BODY_PROMPT = 4, BODY_TOGETHER = BODY_MANY | BODY_PROMPT, BODY_ANY = 7 };
+enum {
+    BODY_ONE = 1,
+    BODY_EIGHT = 2,
+    BODY_MANY = 4,
+    BODY_PROMPT = 8,
+    BODY_FEW = BODY_ONE | BODY_EIGHT,
+    BODY_TOGETHER = BODY_MANY | BODY_PROMPT,
+    BODY_NORMED = BODY_EIGHT | BODY_TOGETHER, // whose norms are stages
+    BODY_ANY = BODY_FEW | BODY_TOGETHER,
+};
 
 enum { BATCH_FEW_ROWS_MAX = 8, BATCH_ROWS_MAX = 128, BATCH_CLASSES_MAX = 7, BATCH_PARTS_MAX = 7 };
 
 // What a batch's class is specialised by.
 typedef struct {
     uint32_t max_rows;
-    uint32_t body; // BODY_FEW, BODY_MANY or BODY_PROMPT
+    uint32_t body; // BODY_ONE, BODY_EIGHT, BODY_MANY or BODY_PROMPT
 } BatchSize;
 
 // The rows whose token is drawn go through the stages behind the head as they need: a bit for each way.

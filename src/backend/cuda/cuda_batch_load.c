@@ -107,7 +107,7 @@ static void lay_out_experts(DeviceLayout *l, const BatchClass *c, BatchBuffers *
     s->slots_f = device_layout_take(l, e->between * sizeof(uint16_t));
     s->slots_out = device_layout_take(l, e->outputs * sizeof(float));
     s->slots_h = s->h;
-    if (c->size.body == BODY_FEW) {
+    if (c->size.body & BODY_FEW) {
         s->arrivals = device_layout_take(l, e->n_arrivals * sizeof(uint32_t));
         return;
     }

@@ -114,7 +114,7 @@ typedef struct {
     const Weight *weights[3];
     uint32_t n_weights;
     bool is_head;
-    bool has_norm_input;
+    bool has_norm; // the norm of its input comes before it; it takes that of one row by itself
 } ProductSize;
 
 // Segments of a row (product.cuh).
@@ -122,12 +122,9 @@ static inline uint32_t product_segments(uint32_t n_cols) {
     uint64_t chunks = div_up(n_cols, 256);
     return (uint32_t)div_up(chunks, div_up(chunks, 8));
 }
-// Whether the body of few rows can have it: the activations of long rows may not fit a block, where it takes
-// their norm itself.
+// Whether the body of few rows can have it: the activations of a long row may not fit a block, where it takes
+// its norm by itself.
 bool product_fits_few(const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
-// Of a product that begins with a norm, as if it took it itself (has_norm_input): whether it should; else a
-// stage of its own takes the norm before it (has_norm_input false).
-bool product_takes_norm_few(const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
 // The body's defines for batches of max_rows rows.
 void product_define_few(StrBuf *b, const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
 void product_define_many(StrBuf *b, const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
