@@ -730,17 +730,19 @@ WARPGROUP_MULTIPLY(64, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 4
 WARPGROUP_MULTIPLY(128, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79, 80)
 WARPGROUP_MULTIPLY(256, 128, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141, 142, 143, 144)
 
-#define WARPGROUP_MULTIPLY_HALF(n, a0, a1, a2, a3, a4, a5, a6, a7, b, add)                                   \
-    template <>                                                                                              \
-    DEVICE void warpgroup_multiply_half<n>(float *d, const u32 a[2][4], MatrixRows m, u32 half,              \
-                                           bool begin) {                                                     \
-        asm volatile("{\n\t.reg .pred p;\n\t.reg .b64 b1;\n\tsetp.ne.b32 p, %" #add ", 0;\n\t"               \
-                     "add.s64 b1, %" #b                                                                      \
-                     ", 2;\n\t" WGMMA_STEP(n, a0, a1, a2, a3, "%" #b) "setp.ne.b32 p, 1, 0;\n\t" WGMMA_STEP( \
-                         n, a4, a5, a6, a7, "b1") "}"                                                        \
-                     : WGMMA_D_##n(d)                                                                        \
-                     : WGMMA_A(a[0]), WGMMA_A(a[1]), "l"(m.descriptor + half * 4), "r"(begin ? 0u : 1u)      \
-                     : "memory");                                                                            \
+// (The descriptor's upper half is a constant: of the lower one 32-bit sums are enough.)
+#define WARPGROUP_MULTIPLY_HALF(n, a0, a1, a2, a3, a4, a5, a6, a7, b, add)                                  \
+    template <>                                                                                             \
+    DEVICE void warpgroup_multiply_half<n>(float *d, const u32 a[2][4], MatrixRows m, u32 half,             \
+                                           bool begin) {                                                    \
+        asm volatile(                                                                                       \
+            "{\n\t.reg .pred p;\n\t.reg .b32 low;\n\t.reg .b64 b0, b1;\n\tsetp.ne.b32 p, %" #add            \
+            ", 0;\n\tmov.b64 b0, {%" #b ", 0x40000040};\n\tadd.u32 low, %" #b                               \
+            ", 2;\n\tmov.b64 b1, {low, 0x40000040};\n\t" WGMMA_STEP(                                        \
+                n, a0, a1, a2, a3, "b0") "setp.ne.b32 p, 1, 0;\n\t" WGMMA_STEP(n, a4, a5, a6, a7, "b1") "}" \
+            : WGMMA_D_##n(d)                                                                                \
+            : WGMMA_A(a[0]), WGMMA_A(a[1]), "r"((u32)m.descriptor + half * 4), "r"(begin ? 0u : 1u)         \
+            : "memory");                                                                                    \
     }
 WARPGROUP_MULTIPLY_HALF(16, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17)
 WARPGROUP_MULTIPLY_HALF(32, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25)
