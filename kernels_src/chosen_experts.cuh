@@ -51,7 +51,7 @@ struct TouchedExperts {
     }
 };
 #elif MAX_ROWS == 1
-// A row's chosen experts, in their order: each warp has them in shared memory.
+// A row's chosen experts, in their order.
 struct TouchedExperts {
     const ChosenExpert *chosen;
     DEVICE u32 units() const {
@@ -72,14 +72,23 @@ struct TouchedExperts {
     }
 };
 
-enum : u32 { TOUCHED_BYTES = PRODUCT_THREADS / 32 * N_USED * 8 };
+enum : u32 { TOUCHED_BYTES = N_USED * sizeof(ChosenExpert) };
 
 DEVICE void touched_clear(u8 *) {
 }
 
-// All warps. The block meets before other warps' choices are used: nobody does.
+// All warps of the block; the one that fetches chooses for all.
 DEVICE TouchedExperts touched_experts(const float *logits, u32, u8 *shared) {
-    return {keep_choice(shared, choose_experts_of(logits))};
+    ChosenExpert *chosen = (ChosenExpert *)shared;
+    if (warp_index() == FETCHER) {
+        ExpertChoice c = choose_experts_of(logits);
+#pragma unroll
+        for (u32 i = 0; i < N_USED; i++) {
+            if (lane_index() == i) chosen[i] = {c.expert[i], c.weight[i]};
+        }
+    }
+    block_sync();
+    return {chosen};
 }
 #else
 struct TouchedShared {
@@ -110,16 +119,15 @@ struct TouchedExperts {
 
 enum : u32 { TOUCHED_BYTES = sizeof(TouchedShared) };
 
-// Before touched_experts.
+// Before touched_experts; the block meets in between.
 DEVICE void touched_clear(u8 *shared) {
     u64 *choice = (u64 *)((TouchedShared *)shared)->choice;
     for (u32 e = thread_index(); e < N_EXPERTS; e += PRODUCT_THREADS) {
         choice[e] = 0;
     }
-    block_sync();
 }
 
-// All warps of the block. It must meet once more before experts are asked for.
+// All warps of the block.
 DEVICE TouchedExperts touched_experts(const float *logits, u32 n_rows, u8 *shared) {
     TouchedShared *t = (TouchedShared *)shared;
     for (u32 row = warp_index(); row < n_rows; row += PRODUCT_THREADS / WARP) {
@@ -141,6 +149,7 @@ DEVICE TouchedExperts touched_experts(const float *logits, u32 n_rows, u8 *share
         if (touched && warp_index() == 0) t->expert[count + before] = e;
         count += count_ones(lanes);
     }
+    block_sync();
     return {t, count};
 }
 #endif

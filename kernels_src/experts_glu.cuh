@@ -98,7 +98,7 @@ DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared) {
     ExpertsBands bands = {{a.product.weight[0], a.product.weight[1]},
                           touched_experts(a.logits, n_rows, shared + TOUCHED_AT)};
     Product product;
-    product_prepare(a.product, block, shared, bands, &product);
+    product_start(block, shared, bands, &product);
     product_run(
         a.product, block, shared, bands, &product, [&](u32 unit, u32 first_row, u32 n, const float *sums) {
             u32 touched = unit / EXPERT_UNITS;
@@ -111,7 +111,9 @@ DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared) {
 EXPORTED StageInfo experts_glu_info = PRODUCT_INFO(EXPERTS_GLU_SHARED_BYTES);
 
 PRODUCT_KERNEL experts_glu(ExpertsArgs a) {
+    product_open(shared_memory());
     touched_clear(shared_memory() + TOUCHED_AT);
+    block_sync();
     stage_wait();
     stage_launch_next();
     experts_glu_run(a, block_index(), shared_memory());

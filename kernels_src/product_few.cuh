@@ -125,6 +125,7 @@ enum : u32 {
     SLOTS = MIN((u32)RING_BYTES / SLOT_BYTES, (u32)STEPS_TOGETHER),
     RESIDENT = SLOTS == STEPS_TOGETHER,
     FETCH_WARPS = HAS_BULK && !RESIDENT ? 1 : 0,
+    FETCHER = FETCH_WARPS > 0 ? WARPS : WARPS - 1, // the warp that does it, with HAS_BULK
 
     SHEET_BYTES = MAX_ROWS * 128, // 64 places
     X_BYTES = most_steps(K_WAYS) * STEP_HALVES * 2 * SHEET_BYTES,
@@ -613,14 +614,8 @@ DEVICE void multiply_band(const Worker &w, const Bands &bands, const WarpBand &b
 
 // ---- before the input ----
 
-template <class Bands>
-DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const Bands &bands, Product *p) {
-#ifdef UNITS_AT_RUN_TIME
-    p->units = block_units(block, bands.units());
-#else
-    p->units = block_units(block, UNITS);
-#endif
-    p->place = {0, 0};
+// What needs neither weights nor input: zeros and barriers. The block meets before product_start.
+DEVICE void product_open(u8 *shared) {
     if (ZERO_BYTES > 0 && thread_index() < ZERO_BYTES / 4) ((u32 *)(shared + ZERO_AT))[thread_index()] = 0;
 #ifdef NORM_INPUT
     // Places past the last column are multiplied with zeros, and must be numbers.
@@ -630,27 +625,43 @@ DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const B
     }
 #endif
 #if HAS_BULK
-    if (thread_index() == 0) {
-        Barriers b = product_barriers(shared);
-        for (u32 i = 0; i < SLOTS; i++) {
-            bulk_barrier_init(b.full + i, 1);
-            bulk_barrier_init(b.empty + i, WARPS);
-        }
-        for (u32 i = 0; i < INPUTS * SEGMENTS; i++) {
-            bulk_barrier_init(b.input + i, 1);
-        }
-        bulk_barrier_init(b.passes, WARPS);
-        bulk_barrier_init_fence();
+    if (thread_index() > 0) return;
+    Barriers b = product_barriers(shared);
+    for (u32 i = 0; i < SLOTS; i++) {
+        bulk_barrier_init(b.full + i, 1);
+        bulk_barrier_init(b.empty + i, WARPS);
     }
-    block_sync();
-    // The warp that fetches alone has nothing else to do, and waits for no earlier stage.
-    if (warp_index() == (FETCH_WARPS > 0 ? WARPS : WARPS - 1)) product_fetch(shared, p->units, bands);
+    for (u32 i = 0; i < INPUTS * SEGMENTS; i++) {
+        bulk_barrier_init(b.input + i, 1);
+    }
+    bulk_barrier_init(b.passes, WARPS);
+    bulk_barrier_init_fence();
+#endif
+}
+
+// The block's weights on their way.
+template <class Bands> DEVICE void product_start(u32 block, u8 *shared, const Bands &bands, Product *p) {
+#ifdef UNITS_AT_RUN_TIME
+    p->units = block_units(block, bands.units());
 #else
-    block_sync();
+    p->units = block_units(block, UNITS);
+#endif
+    p->place = {0, 0};
+#if HAS_BULK
+    // The warp that fetches alone has nothing else to do, and waits for no earlier stage.
+    if (warp_index() == FETCHER) product_fetch(shared, p->units, bands);
+#else
     for (p->fetched = 0; p->fetched < SLOTS; p->fetched++) {
         product_fetch_step(shared, p->units, bands, p->fetched);
     }
 #endif
+}
+
+template <class Bands>
+DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const Bands &bands, Product *p) {
+    product_open(shared);
+    block_sync();
+    product_start(block, shared, bands, p);
 #ifdef NORM_INPUT
     if (product_multiplies()) p->norm.prepare(a.norm, a.norm_bias, warp_index());
 #else
