@@ -10,7 +10,8 @@
 // sm_90 one bulk copy for bands that are neighbours (four bands of Q4_K: 9,216 bytes). A warp of its own
 // fetches: at most FLIGHT slots are on their way, which is what a multiprocessor's share of the memory needs;
 // more only delays what other stages read. Where all of a block's weights fit its ring (RESIDENT), they are
-// all on their way before stage_wait. Before sm_90 each warp copies for itself.
+// all on their way before stage_wait, and the first are operands (READY). Before sm_90 each warp copies for
+// itself.
 //
 // Units may be known at run time alone (UNITS_AT_RUN_TIME: bands.units(), at most UNITS), and have inputs of
 // their own: unit u multiplies the activations number u / INPUT_UNITS at `in`, buffers one after the other.
@@ -68,7 +69,8 @@ static_assert(PASS_UNITS >= 1 && WARPS == PASS_UNITS * UNIT_BANDS * K_WAYS && WA
               "WARPS is K_WAYS * UNIT_BANDS * units side by side, and one fetches");
 static_assert(CLUSTER == 1 || (PASSES == 1 && K_BLOCKS <= 8),
               "a cluster's blocks have one pass: they would wait for the warp that fetches");
-static_assert(BLOCKS % K_BLOCKS == 0 && (u32)WAYS <= (u32)SEGMENTS, "whole groups of blocks, whole segments");
+static_assert(BLOCKS % K_BLOCKS == 0 && (u32)WAYS <= ROUND_UP((u32)SEGMENTS, (u32)K_BLOCKS),
+              "whole groups of blocks, whole segments; a block's last way may have none");
 
 // ---- columns ----
 
@@ -126,6 +128,15 @@ enum : u32 {
     RESIDENT = SLOTS == STEPS_TOGETHER,
     FETCH_WARPS = HAS_BULK && !RESIDENT ? 1 : 0,
     FETCHER = FETCH_WARPS > 0 ? WARPS : WARPS - 1, // the warp that does it, with HAS_BULK
+// All of a warp's weights are there before stage_wait, and so many halves have been taken apart: 32 registers
+// each; more, or for more warps, keep other stages' blocks away. (0.5B, one row: a step of 480 us → 411; with
+// one half 378, not 370.)
+#ifdef UNITS_AT_RUN_TIME
+    READY = 0,
+#else
+    READY = HAS_BULK && RESIDENT && PASSES == 1 && WARPS <= 12 && SEGMENT_STEPS <= 4,
+#endif
+    READY_HALVES = WARPS <= 8 ? 2 : 1,
 
     SHEET_BYTES = MAX_ROWS * 128, // 64 places
     X_BYTES = most_steps(K_WAYS) * STEP_HALVES * 2 * SHEET_BYTES,
@@ -237,6 +248,16 @@ DEVICE bool product_multiplies() {
     return FETCH_WARPS == 0 || warp_index() < WARPS;
 }
 
+// The weights of a half as operands: steps 2 j and 2 j + 1 of 16 columns.
+struct HalfOperands {
+    u32 of[4][2][4];
+};
+
+// Of bands that a warp finishes: the factors of weight rows lane / 4, + 8, or (SPLIT) lane % 16.
+struct UnitFactors {
+    float of[2];
+};
+
 struct Product {
     BlockUnits units;
     RingPlace place;
@@ -246,6 +267,13 @@ struct Product {
 #if !HAS_BULK
     u32 fetched; // steps
 #endif
+    // Of the first pass, known before the input is there.
+    WarpBand band;
+    UnitFactors factors;
+#if HAS_CLUSTER
+    float4 cluster_factors[UNIT_BANDS];
+#endif
+    HalfOperands ready[READY_HALVES]; // READY: the first ones of the warp
 };
 
 // In a cluster the blocks finish the group's units in turn: the one that this warp finishes.
@@ -478,8 +506,10 @@ DEVICE void product_load(const ProductArgs &a, u8 *shared, const Product &p) {
     u32 bytes = segment_end_half(end - 1) * 2 * SHEET_BYTES - from;
 #pragma unroll 1
     for (u32 k = 0; k < inputs; k++) {
-        for (u32 i = thread_index() * 16; i < bytes; i += WARPS * WARP * 16) {
-            copy_async_16(shared + X_AT + k * X_BYTES + i, in + k * IN_BYTES + from + i);
+#pragma unroll 4
+        for (u32 i = 0; i < CEIL_DIV(X_BYTES, WARPS * WARP * 16); i++) {
+            u32 at = (i * WARPS * WARP + thread_index()) * 16;
+            if (at < bytes) copy_async_16(shared + X_AT + k * X_BYTES + at, in + k * IN_BYTES + from + at);
         }
     }
     copy_async_commit();
@@ -490,13 +520,16 @@ DEVICE void product_load(const ProductArgs &a, u8 *shared, const Product &p) {
 
 // ---- multiplying ----
 
-// Adds one tile's products: columns from half `half` on of the block's activations.
+// Adds the products of one tile, but of its first `from` halves: columns from half `half` on of the block's
+// activations.
 template <int format>
-DEVICE void multiply_tile(const u8 *tile, const LaneInput &x, u32 half, u32 n_halves, float sum[4]) {
+DEVICE void multiply_tile(const u8 *tile, const LaneInput &x, u32 half, u32 n_halves, u32 from,
+                          float sum[4]) {
     Tile<format> t;
     t.scales(tile);
 #pragma unroll
     for (u32 h = 0; h < layout_tile_cols(format) / HALF_COLS; h++) {
+        if (h < from) continue;
         if (COL_HALVES % 2 && h >= n_halves) break;
         t.half(tile, h);
 #pragma unroll
@@ -510,15 +543,17 @@ DEVICE void multiply_tile(const u8 *tile, const LaneInput &x, u32 half, u32 n_ha
     }
 }
 
-// A step of a band; `step` counts from the columns' start, `half` from the block's activations'.
+// A step of a band, but its first `from` halves; `step` counts from the columns' start, `half` from the
+// block's activations'.
 template <int format>
-DEVICE void multiply_step(const u8 *piece, const LaneInput &x, u32 step, u32 half, float sum[4]) {
-    constexpr u32 tile = layout_tile_bytes16(format);
+DEVICE void multiply_step(const u8 *piece, const LaneInput &x, u32 step, u32 half, u32 from, float sum[4]) {
+    constexpr u32 tile = layout_tile_bytes16(format), halves = layout_tile_cols(format) / HALF_COLS;
     u32 n_halves = COL_HALVES % 2 ? COL_HALVES - step * STEP_HALVES : STEP_HALVES;
 #pragma unroll
     for (u32 k = 0; k < step_bytes(format) / tile; k++) {
+        if (from >= (k + 1) * halves) continue;
         if (k > 0 && COL_HALVES % 2 && k >= n_halves) break;
-        multiply_tile<format>(piece + k * tile, x, half + k, n_halves, sum);
+        multiply_tile<format>(piece + k * tile, x, half + k, n_halves, from - MIN(from, k * halves), sum);
     }
 }
 
@@ -591,9 +626,54 @@ DEVICE void input_wait(const Worker &w, u32 input, u32 segment) {
     (void)w, (void)input, (void)segment;
 }
 
+// READY: a segment whose first `n_ready` halves have been taken apart.
+template <int format>
+DEVICE void multiply_ready_segment(const Worker &w, const Product &p, u32 way, u32 s, u32 n_ready,
+                                   float sum[4]) {
+    u32 first = s * SEGMENT_STEPS, half = first * STEP_HALVES - w.first_half;
+    const u8 *piece = w.shared + (first - way_step(way)) * SLOT_BYTES + warp_index() * PIECE_BYTES;
+#pragma unroll
+    for (u32 i = 0; i < n_ready; i++) {
+        if (COL_HALVES % 2 && i > 0 && segment_first_half(s) + i >= COL_HALVES) break;
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) {
+            u32 b[4];
+            load_input(w.x, half + i, j, b);
+            mma_f16(sum, p.ready[i].of[j][0], b);
+            mma_f16(sum, p.ready[i].of[j][1], b + 2);
+        }
+    }
+#pragma unroll
+    for (u32 i = 0; i < SEGMENT_STEPS; i++) {
+        if (COL_STEPS % SEGMENT_STEPS && first + i >= COL_STEPS) break;
+        if (n_ready >= (i + 1) * STEP_HALVES) continue;
+        multiply_step<format>(piece + i * SLOT_BYTES, w.x, first + i, half + i * STEP_HALVES,
+                              n_ready - MIN(n_ready, i * STEP_HALVES), sum);
+    }
+}
+
+template <int format>
+DEVICE void multiply_ready(const Worker &w, const WarpBand &band, const Product &p, BandSums *sums) {
+    u32 first = way_segment(band.way), end = way_segment(band.way + 1);
+    if ((u32)WAYS > (u32)SEGMENTS && first == end) return;
+    input_wait(w, 0, first);
+    multiply_ready_segment<format>(w, p, band.way, first, READY_HALVES, sums->sum);
+    sums->end_segment(first, true);
+#pragma unroll 1
+    for (u32 s = first + 1; s < end && (u32)WAYS < (u32)SEGMENTS; s++) {
+        input_wait(w, 0, s);
+        multiply_ready_segment<format>(w, p, band.way, s, 0, sums->sum);
+        sums->end_segment(s, false);
+    }
+}
+
 template <int format, class Bands>
 DEVICE void multiply_band(const Worker &w, const Bands &bands, const WarpBand &band, Product *p,
                           BandSums *sums) {
+    if (READY) {
+        multiply_ready<format>(w, band, *p, sums);
+        return;
+    }
     u32 first = way_segment(band.way), end = way_segment(band.way + 1);
     u32 input = input_of(p->units, band.unit);
     LaneInput x = at_input(w.x, input);
@@ -605,7 +685,7 @@ DEVICE void multiply_band(const Worker &w, const Bands &bands, const WarpBand &b
         for (u32 step = s * SEGMENT_STEPS; step < last; step++) {
             slot_wait(w, p->place);
             const u8 *piece = w.shared + p->place.slot * SLOT_BYTES + warp_index() * PIECE_BYTES;
-            multiply_step<format>(piece, x, step, step * STEP_HALVES - w.first_half, sums->sum);
+            multiply_step<format>(piece, x, step, step * STEP_HALVES - w.first_half, 0, sums->sum);
             slot_done(w, bands, p);
         }
         sums->end_segment(s, s == first);
@@ -613,6 +693,71 @@ DEVICE void multiply_band(const Worker &w, const Bands &bands, const WarpBand &b
 }
 
 // ---- before the input ----
+
+template <class Bands> DEVICE UnitFactors unit_factors(const WarpBand &w, const Bands &bands) {
+    UnitFactors f = {{1, 1}};
+    if (!w.any) return f;
+    if (SPLIT) {
+#pragma unroll
+        for (u32 b = 0; b < UNIT_BANDS; b++) {
+            f.of[b] = bands.factors(w.unit, b)[lane_index() % BAND_ROWS];
+        }
+    } else {
+        f.of[0] = bands.factors(w.unit, w.b)[lane_index() / 4];
+        f.of[1] = bands.factors(w.unit, w.b)[lane_index() / 4 + 8];
+    }
+    return f;
+}
+
+#if HAS_CLUSTER
+// Four weight rows a lane, of the unit that this warp finishes.
+template <class Bands>
+DEVICE void cluster_factors(const BlockUnits &u, const Bands &bands, float4 factors[UNIT_BANDS]) {
+#pragma unroll
+    for (u32 b = 0; b < UNIT_BANDS; b++) {
+        factors[b] = {1, 1, 1, 1};
+        if (cluster_place(u) < u.n)
+            factors[b] = ((const float4 *)bands.factors(u.first + cluster_place(u), b))[lane_index() % 4];
+    }
+}
+#endif
+
+// What a warp knows of its first pass, and does for it, before the input is there: a load from memory takes
+// as long as a small product.
+template <class Bands> DEVICE void product_begin(u8 *shared, const Bands &bands, Product *p) {
+    if (p->units.passes == 0) return;
+    p->band = warp_band(p->units, 0, warp_index());
+#if HAS_CLUSTER
+    cluster_factors(p->units, bands, p->cluster_factors);
+#else
+    p->factors = unit_factors(p->band, bands);
+#endif
+#if HAS_BULK
+    if (!READY) return;
+    for (u32 i = 0; i < SLOTS; i++) {
+        bulk_barrier_wait(product_barriers(shared).full + i, 0);
+    }
+    if (!p->band.any) return;
+    with_band_format(bands.format(p->band.unit, p->band.b), [&](auto f) {
+        constexpr int format = decltype(f)::format;
+        constexpr u32 halves = layout_tile_cols(format) / HALF_COLS;
+#pragma unroll
+        for (u32 i = 0; i < READY_HALVES; i++) {
+            const u8 *tile = shared + i / STEP_HALVES * SLOT_BYTES + warp_index() * PIECE_BYTES +
+                             i % STEP_HALVES / halves * layout_tile_bytes16(format);
+            Tile<format> t;
+            t.scales(tile);
+            t.half(tile, i % halves);
+#pragma unroll
+            for (u32 j = 0; j < 4; j++) {
+                t.pair(i % halves, j, p->ready[i].of[j]);
+            }
+        }
+    });
+#else
+    (void)shared;
+#endif
+}
 
 // What needs neither weights nor input: zeros and barriers. The block meets before product_start.
 DEVICE void product_open(u8 *shared) {
@@ -639,7 +784,7 @@ DEVICE void product_open(u8 *shared) {
 #endif
 }
 
-// The block's weights on their way.
+// The block's weights on their way, and what a warp knows of them.
 template <class Bands> DEVICE void product_start(u32 block, u8 *shared, const Bands &bands, Product *p) {
 #ifdef UNITS_AT_RUN_TIME
     p->units = block_units(block, bands.units());
@@ -655,6 +800,7 @@ template <class Bands> DEVICE void product_start(u32 block, u8 *shared, const Ba
         product_fetch_step(shared, p->units, bands, p->fetched);
     }
 #endif
+    if (product_multiplies()) product_begin(shared, bands, p);
 }
 
 template <class Bands>
@@ -670,25 +816,6 @@ DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const B
 }
 
 // ---- finishing ----
-
-// Of a band that this warp finishes: the factors of weight rows lane / 4, + 8, or (SPLIT) lane % 16.
-struct UnitFactors {
-    float of[2];
-};
-template <class Bands> DEVICE UnitFactors unit_factors(const WarpBand &w, const Bands &bands) {
-    UnitFactors f = {{1, 1}};
-    if (!w.any) return f;
-    if (SPLIT) {
-#pragma unroll
-        for (u32 b = 0; b < UNIT_BANDS; b++) {
-            f.of[b] = bands.factors(w.unit, b)[lane_index() % BAND_ROWS];
-        }
-    } else {
-        f.of[0] = bands.factors(w.unit, w.b)[lane_index() / 4];
-        f.of[1] = bands.factors(w.unit, w.b)[lane_index() / 4 + 8];
-    }
-    return f;
-}
 
 // Adds up the segments of the unit's bands: parts [UNIT_BANDS][SEGMENTS][MAX_ROWS][stride].
 template <class Load>
@@ -755,8 +882,7 @@ DEVICE float4 cluster_total(u8 *shared, u32 band, u32 row, u32 r) {
 
 // When all blocks of the cluster have their sums.
 template <class Finish>
-DEVICE void cluster_finish(const Worker &w, const Product &p, const float4 factors[UNIT_BANDS], u32 n_rows,
-                           const Finish &finish) {
+DEVICE void cluster_finish(const Worker &w, const Product &p, u32 n_rows, const Finish &finish) {
     u32 place = cluster_place(p.units), row = lane_index() / 4, r = lane_index() % 4 * 4;
     cluster_sync();
     if (place < p.units.n) {
@@ -764,7 +890,7 @@ DEVICE void cluster_finish(const Worker &w, const Product &p, const float4 facto
 #pragma unroll
         for (u32 b = 0; b < UNIT_BANDS; b++) {
             if (row >= n_rows) break;
-            float4 v = cluster_total(w.shared, place * UNIT_BANDS + b, row, r), f = factors[b];
+            float4 v = cluster_total(w.shared, place * UNIT_BANDS + b, row, r), f = p.cluster_factors[b];
             float *out = sums + row * SUM_STRIDE + b * BAND_ROWS + r;
             out[0] = v.x * f.x, out[1] = v.y * f.y, out[2] = v.z * f.z, out[3] = v.w * f.w;
         }
@@ -773,26 +899,15 @@ DEVICE void cluster_finish(const Worker &w, const Product &p, const float4 facto
     }
     cluster_sync(); // nobody reads this block's sums any more
 }
-
-template <class Bands>
-DEVICE void cluster_factors(const Product &p, const Bands &bands, float4 factors[UNIT_BANDS]) {
-#pragma unroll
-    for (u32 b = 0; b < UNIT_BANDS; b++) {
-        factors[b] = {1, 1, 1, 1};
-        if (cluster_place(p.units) < p.units.n) {
-            u32 unit = p.units.first + cluster_place(p.units);
-            factors[b] = ((const float4 *)bands.factors(unit, b))[lane_index() % 4];
-        }
-    }
-}
 #endif
 
 // One pass: the warp's band, then, by one warp of each unit, what the stage does with it.
 template <class Bands, class Finish>
 DEVICE void product_pass(const ProductArgs &a, const Worker &w, const Bands &bands, Product *p, u32 pass,
                          u32 n_rows, const Finish &finish) {
-    WarpBand band = warp_band(p->units, pass, warp_index());
-    UnitFactors factors = CLUSTER > 1 ? UnitFactors{{1, 1}} : unit_factors(band, bands);
+    bool known = PASSES == 1 || pass == 0;
+    WarpBand band = known ? p->band : warp_band(p->units, pass, warp_index());
+    UnitFactors factors = CLUSTER > 1 || known ? p->factors : unit_factors(band, bands);
     u32 buffer = BUFFERS == 1 ? 0 : pass % 2;
     float *sums = (float *)(w.shared + SUMS_AT) + (buffer * PASS_UNITS + band.place) * UNIT_SUMS;
     float *parts = (float *)(w.shared + PARTS_AT) + buffer * PASS_BANDS * BAND_PARTS;
@@ -807,10 +922,6 @@ DEVICE void product_pass(const ProductArgs &a, const Worker &w, const Bands &ban
 
     // A buffer is free when all warps are a pass further than the one that used it.
     if (SPLIT && pass > 1) pass_wait(w, pass - 1);
-#if HAS_CLUSTER
-    float4 cluster_f[UNIT_BANDS];
-    cluster_factors(*p, bands, cluster_f);
-#endif
     BandSums of_band = {parts + band.b * band_floats, first_part, stride, MAX_ROWS * stride, {}, {}};
     float *total = of_band.total;
     u32 done = 0;
@@ -824,7 +935,7 @@ DEVICE void product_pass(const ProductArgs &a, const Worker &w, const Bands &ban
         slot_done(w, bands, p);
     }
 #if HAS_CLUSTER
-    cluster_finish(w, *p, cluster_f, n_rows, finish);
+    cluster_finish(w, *p, n_rows, finish);
     return;
 #endif
     if (!SPLIT) {

@@ -65,13 +65,19 @@ typedef struct {
     uint32_t blocks_per_sm;
 } FewShare;
 
-// A stage behind a norm (queries keys values, gate and up, the head) has most of it, the others
-// have the rest: one of each fits, two of the first kind never do.
+// Queries keys values, gate and up, and the head have most of it, the others have the rest: one of each fits,
+// two of the first kind never do. (Two blocks of a stage on one multiprocessor end twice as late as the
+// others. With some of gate and up there a step of 0.5B took 411 us, not 374; with some of the head and of
+// q k v one of 1B took 429 us, not 396.)
+static bool has_most(const ProductSize *p) {
+    return p->has_norm || p->is_head;
+}
+
 static FewShare few_share(const LowerTarget *t, const ProductSize *p) {
     uint64_t larger = t->shared_bytes_multiprocessor / 2;
     if (t->sm < 90 || larger > t->shared_bytes_block) return (FewShare){t->shared_bytes_block, 0, 1};
     uint64_t smaller = t->shared_bytes_multiprocessor - larger - 2 * BLOCK_SHARED_RESERVED;
-    return p->has_norm ? (FewShare){larger, larger, 2} : (FewShare){smaller, smaller / 2, 2};
+    return has_most(p) ? (FewShare){larger, larger, 2} : (FewShare){smaller, smaller / 2, 2};
 }
 
 // Shared memory beside the ring: activations, sums, those of segments and of a norm.
@@ -86,8 +92,9 @@ static uint64_t few_beside(const ProductSize *p, const FewColumns *c, const FewS
 }
 
 // `side` units side by side and k ways: false where that does not fit.
-static bool few_fit(const ProductSize *p, const FewColumns *c, const FewShare *share, uint32_t max_rows,
-                    uint64_t units, uint64_t side, uint32_t k, uint64_t slots_min, FewShape *s) {
+static bool few_fit(const LowerTarget *t, const ProductSize *p, const FewColumns *c, const FewShare *share,
+                    uint32_t max_rows, uint64_t units, uint64_t side, uint32_t k, uint64_t slots_min,
+                    FewShape *s) {
     uint64_t passes = div_up(units, side);
     s->k_ways = k;
     s->warps = (uint32_t)div_up(units, passes) * p->unit_bands * k;
@@ -102,8 +109,10 @@ static bool few_fit(const ProductSize *p, const FewColumns *c, const FewShare *s
     s->ring_bytes = (uint32_t)(slots * slot);
     s->flight = (uint32_t)max_u64(2, min_u64(FEW_FLIGHT_BYTES / slot, slots - (is_resident ? 0 : 1)));
     s->cluster = s->k_blocks > 1 && passes == 1;
-    // Small stages overlap with more than one that follows.
-    if (is_resident) s->shared_bytes_min = 0;
+    // Small stages overlap with more than one that follows. (q k v of 0.5B with all of its share: a step of
+    // 371 us, not 364.)
+    if (is_resident && !has_most(p)) s->shared_bytes_min = 0;
+    if (is_resident && has_most(p) && s->blocks < t->multiprocessors) s->shared_bytes_min /= 2;
     return true;
 }
 
@@ -128,7 +137,7 @@ static bool few_try(const LowerTarget *t, const ProductSize *p, const FewShare *
                                  .segments = c.segments};
                 if (k > 1 && div_up(c.segments, k * k_blocks) == div_up(c.segments, (k - 1) * k_blocks))
                     continue;
-                bool fits = few_fit(p, &c, share, max_rows, units, side, k, slots_min, &with);
+                bool fits = few_fit(t, p, &c, share, max_rows, units, side, k, slots_min, &with);
                 if (fits && with.warps > best.warps) best = with;
             }
             *s = best;
