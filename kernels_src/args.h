@@ -17,133 +17,7 @@
 // Tokens of a sequence that are drawn before the host has fetched the first of them.
 enum { TOKEN_RING = 4 };
 
-// StepRow.token: the one that the row's sequence drew last.
-enum { ROW_TOKEN_DRAWN = -1 };
-
-// A token at a position of a sequence, and how the next one is drawn: 80 bytes. The stages of decoding work
-// on one row, at a fixed place. The host writes it when the row is not what the stage that draws has left
-// there: it makes the row its sequence's next one, so that one sequence decodes without a copy from the host.
-typedef struct {
-    int token;         // or ROW_TOKEN_DRAWN
-    unsigned position; // of the token
-    unsigned step;     // tokens that the sequence has drawn: the counter of the random numbers
-    unsigned slot;     // of the sequence
-    // SamplerParams of src/backend/sampler.h
-    unsigned top_k;
-    float temperature, top_p, min_p;
-    float repetition_penalty; // 1 where sample_adjust takes it off
-    unsigned reserved;
-    unsigned long long seed;
-    DEVICE_PTR(unsigned) seen;         // a bit a token id: prompt and output
-    DEVICE_PTR(unsigned short) counts; // [vocabulary] how often each was drawn, or NULL: nobody asks
-    DEVICE_PTR(int) drawn;             // [TOKEN_RING] the sequence's tokens, or -1, each at step % TOKEN_RING
-    DEVICE_PTR(const unsigned)
-    pages; // the slot's row of the page table; the page of `position` is there already
-} StepRow;
-
-// Rows of one prompt that go through the layers together: 32 bytes.
-typedef struct {
-    unsigned n_rows;
-    unsigned position; // of the first row
-    unsigned slot;
-    unsigned reserved;
-    DEVICE_PTR(const int) tokens;     // [n_rows]
-    DEVICE_PTR(const unsigned) pages; // the slot's row of the page table; the rows' pages are there already
-} StepSpan;
-
-// ---- stages of decoding ----
-
-// decode_qkv.cuh
-typedef struct {
-    DEVICE_PTR(const StepRow) row;
-    DEVICE_PTR(float) x;                   // [D_MODEL] the residual stream; written where FIRST, else read
-    DEVICE_PTR(const unsigned char) embed; // FIRST: the embedding's matrix
-    DEVICE_PTR(const float) learned;       // FIRST with LEARNED_POSITIONS: [positions][D_MODEL]
-    DEVICE_PTR(const float) norm;          // [D_MODEL]
-    DEVICE_PTR(const float) norm_bias;     // [D_MODEL], LAYER_NORM
-    DEVICE_PTR(const unsigned char) weight[3]; // query, key, value matrices
-    DEVICE_PTR(const float) bias[3];           // or NULL
-    DEVICE_PTR(const float) inv_freq;          // [ROPE_DIMS / 2]
-    DEVICE_PTR(unsigned short) q;              // out [N_HEADS][HEAD_DIM] f16, times SCORE_SCALE * log2(e)
-    DEVICE_PTR(unsigned short) kv;             // the layer's cache
-    DEVICE_PTR(float) raw; // RAW: out [N_HEADS + 2 N_KV_HEADS][HEAD_DIM] instead, as the matrices give them
-} QkvArgs;
-
-// decode_heads.cuh
-typedef struct {
-    DEVICE_PTR(const StepRow) row;
-    DEVICE_PTR(const float) raw;      // [N_HEADS + 2 N_KV_HEADS][HEAD_DIM] of decode_qkv
-    DEVICE_PTR(const float) norm[2];  // [HEAD_DIM] of queries, of keys
-    DEVICE_PTR(const float) inv_freq; // [ROPE_DIMS / 2]
-    DEVICE_PTR(unsigned short) q;     // out as of decode_qkv
-    DEVICE_PTR(unsigned short) kv;    // the layer's cache
-} HeadsArgs;
-
-// decode_attention.cuh
-typedef struct {
-    DEVICE_PTR(const StepRow) row;
-    DEVICE_PTR(const unsigned short) q;
-    DEVICE_PTR(const unsigned short) kv;
-    DEVICE_PTR(unsigned short) part; // out [splits][N_HEADS][HEAD_DIM] f16, each split's softmax taken alone
-    DEVICE_PTR(float) part_weight;   // out [splits][N_HEADS][2]: largest score, sum of 2^(score - largest)
-} AttentionArgs;
-
-// decode_output.cuh: attention output, and down
-typedef struct {
-    DEVICE_PTR(const StepRow) row;          // FROM_ATTENTION
-    DEVICE_PTR(const unsigned short) part;  // FROM_ATTENTION
-    DEVICE_PTR(const float) part_weight;    // FROM_ATTENTION
-    DEVICE_PTR(const float) sinks;          // HAS_SINKS: [N_HEADS] a score each that has no value
-    DEVICE_PTR(const float) in;             // [N_COLS], not FROM_ATTENTION
-    DEVICE_PTR(const unsigned char) weight; // [N_ROWS][N_COLS]
-    DEVICE_PTR(const float) bias;           // [N_ROWS] or NULL
-    DEVICE_PTR(float) x;                    // [N_ROWS] += the product; RAW: = the product
-} OutputArgs;
-
-// decode_post_norm.cuh
-typedef struct {
-    DEVICE_PTR(const float) t;    // [D_MODEL] of decode_output
-    DEVICE_PTR(const float) norm; // [D_MODEL]
-    DEVICE_PTR(float) x;          // [D_MODEL] += the norm of t
-} PostNormArgs;
-
-// decode_glu.cuh
-typedef struct {
-    DEVICE_PTR(const float) x;                 // [D_MODEL]
-    DEVICE_PTR(const float) norm;              // [D_MODEL]
-    DEVICE_PTR(const float) norm_bias;         // [D_MODEL], LAYER_NORM
-    DEVICE_PTR(const unsigned char) weight[2]; // gate, up: [D_FF][D_MODEL]; UNGATED: up alone, the first
-    DEVICE_PTR(const float) bias[2];           // [D_FF] or NULL, HAS_BIAS
-    DEVICE_PTR(float) out;                     // [D_FF]
-} GluArgs;
-
-// decode_route.cuh
-typedef struct {
-    DEVICE_PTR(const float) x;              // [D_MODEL]
-    DEVICE_PTR(const float) norm;           // [D_MODEL]
-    DEVICE_PTR(const unsigned char) weight; // the router: [N_EXPERTS][D_MODEL]
-    DEVICE_PTR(const float) bias;           // [N_EXPERTS] or NULL
-    DEVICE_PTR(float) logits;               // out [N_EXPERTS]
-} RouteArgs;
-
-// decode_experts_glu.cuh
-typedef struct {
-    DEVICE_PTR(const float) x;                 // [D_MODEL]
-    DEVICE_PTR(const float) norm;              // [D_MODEL]
-    DEVICE_PTR(const float) logits;            // [N_EXPERTS] the router's
-    DEVICE_PTR(const unsigned char) weight[2]; // gate, up: [N_EXPERTS][D_FF][D_MODEL]
-    DEVICE_PTR(const float) bias[2];           // [N_EXPERTS][D_FF] or NULL
-    DEVICE_PTR(float) out;                     // [N_USED][D_FF]
-} ExpertsGluArgs;
-
-// decode_experts_down.cuh
-typedef struct {
-    DEVICE_PTR(const float) logits;         // [N_EXPERTS] the router's
-    DEVICE_PTR(const float) in;             // [N_USED][D_FF]
-    DEVICE_PTR(const unsigned char) weight; // [N_EXPERTS][D_MODEL][D_FF]
-    DEVICE_PTR(const float) bias;           // [N_EXPERTS][D_MODEL] or NULL
-    DEVICE_PTR(float) x;                    // [D_MODEL] += the sum
-} ExpertsDownArgs;
+// ---- what draws keep ----
 
 // The best logit of some rows; logits that are not numbers count as such in n_bad.
 typedef struct {
@@ -153,49 +27,6 @@ typedef struct {
     unsigned reserved;
 } HeadBest;
 
-// decode_head.cuh
-typedef struct {
-    DEVICE_PTR(const StepRow) row;
-    DEVICE_PTR(const float) x;              // [D_MODEL]
-    DEVICE_PTR(const float) norm;           // [D_MODEL]
-    DEVICE_PTR(const float) norm_bias;      // [D_MODEL], LAYER_NORM
-    DEVICE_PTR(const unsigned char) weight; // [N_VOCAB][D_MODEL]
-    DEVICE_PTR(const float) bias;           // [N_VOCAB] or NULL
-    DEVICE_PTR(float) logits;               // out [N_VOCAB], as the model gives them
-    DEVICE_PTR(HeadBest) best;              // out [BLOCKS], after the repetition penalty
-} HeadArgs;
-
-enum {
-    SAMPLE_BINS = 2048,
-    SAMPLE_ROUNDS = 3,
-    SAMPLE_BLOCKS_MAX = 256,
-    SAMPLE_MEETINGS = 2 * SAMPLE_ROUNDS + 1
-};
-
-// What the blocks of sample_full tell each other. Launches take turns with the halves: each clears the
-// other's.
-typedef struct {
-    unsigned launch; // of those before
-    unsigned reserved[15];
-    struct {
-        unsigned long long mass[2][SAMPLE_ROUNDS][SAMPLE_BINS];
-        unsigned count[2][SAMPLE_ROUNDS][SAMPLE_BINS];
-        unsigned meetings[SAMPLE_MEETINGS + 1];
-        struct {
-            unsigned long long mass;
-            unsigned long long ties;
-        } block[SAMPLE_BLOCKS_MAX];
-    } half[2];
-} SampleScratch;
-
-// sample_*.cuh
-typedef struct {
-    DEVICE_PTR(StepRow) row;
-    DEVICE_PTR(const float) logits;    // [N_VOCAB]
-    DEVICE_PTR(const HeadBest) best;   // [HEAD_BLOCKS]
-    DEVICE_PTR(SampleScratch) scratch; // not for greedy; zeros before the first launch
-} SampleArgs;
-
 enum { SAMPLE_BIAS_MAX = 300, SAMPLE_LOGPROBS_MAX = 20 }; // LOGIT_BIAS_MAX, LOGPROBS_MAX of src/base/limits.h
 
 typedef struct {
@@ -203,7 +34,7 @@ typedef struct {
     float bias;
 } SampleBias;
 
-// What a sequence asks for besides StepRow's rules; written by the host when it begins.
+// What a sequence asks for besides SlotState's parameters; written by the host when it begins.
 typedef struct {
     float repetition_penalty, presence_penalty, frequency_penalty;
     unsigned n_bias;
@@ -211,15 +42,6 @@ typedef struct {
     unsigned reserved[3];
     SampleBias bias[SAMPLE_BIAS_MAX]; // tokens ascend
 } SampleRules;
-
-// sample_adjust.cuh
-typedef struct {
-    DEVICE_PTR(const StepRow) row;
-    DEVICE_PTR(const SampleRules) rules;
-    DEVICE_PTR(const float) logits; // [N_VOCAB] of decode_head
-    DEVICE_PTR(float) out;          // [N_VOCAB]
-    DEVICE_PTR(HeadBest) best;      // out [HEAD_BLOCKS]
-} SampleAdjustArgs;
 
 // Of a token drawn: TokenLogprobs of src/backend/sampler.h.
 typedef struct {
@@ -231,35 +53,6 @@ typedef struct {
     } best[SAMPLE_LOGPROBS_MAX];
 } SampleLogprobs;
 
-// What a block of sample_logprobs found.
-typedef struct {
-    unsigned long long sum;
-    unsigned long long best[SAMPLE_LOGPROBS_MAX];
-} LogprobsPart;
-
-typedef struct {
-    unsigned arrived; // blocks; 0 between launches
-    unsigned reserved[3];
-    LogprobsPart part[SAMPLE_BLOCKS_MAX];
-} LogprobsScratch;
-
-// sample_logprobs.cuh
-typedef struct {
-    DEVICE_PTR(const StepRow) row; // as the draw left it
-    DEVICE_PTR(const SampleRules) rules;
-    DEVICE_PTR(const float) logits;      // [N_VOCAB] of decode_head
-    DEVICE_PTR(LogprobsScratch) scratch; // zeros before the first launch
-    DEVICE_PTR(SampleLogprobs) out;      // [TOKEN_RING] as StepRow.drawn
-} SampleLogprobsArgs;
-
-// repack.cuh
-typedef struct {
-    DEVICE_PTR(const unsigned char) in;
-    DEVICE_PTR(unsigned char) out;
-    unsigned n_rows;
-    unsigned n_cols;
-} RepackArgs;
-
 // tile_repack.cuh: a piece of whole rows of one matrix
 typedef struct {
     DEVICE_PTR(const unsigned char) in; // the piece's blocks as a file has them; aligned to 16
@@ -269,159 +62,6 @@ typedef struct {
     unsigned first_row;  // of the piece: a multiple of 16
     unsigned piece_rows; // a multiple of 16, or up to the matrix's last row
 } TileRepackArgs;
-
-// ---- prefill: MAX_ROWS rows of one sequence at most (README.md) ----
-
-// prefill_embed.cuh
-typedef struct {
-    DEVICE_PTR(const StepSpan) span;
-    DEVICE_PTR(const unsigned char) embed; // the embedding's matrix
-    DEVICE_PTR(const float) learned;       // LEARNED_POSITIONS: [positions][D_MODEL]
-    DEVICE_PTR(float) x;                   // out [MAX_ROWS][D_MODEL] the residual stream
-} PrefillEmbedArgs;
-
-// prefill_rope.cuh
-typedef struct {
-    DEVICE_PTR(const StepSpan) span;
-    DEVICE_PTR(const float) inv_freq; // [ROPE_DIMS / 2]
-    DEVICE_PTR(float) rope;           // out [MAX_ROWS][ROPE_DIMS / 2]{cosine, sine}, times ROPE_SCALE
-} PrefillRopeArgs;
-
-// prefill_norm.cuh
-typedef struct {
-    DEVICE_PTR(const StepSpan) span;
-    DEVICE_PTR(const float) x;      // [MAX_ROWS][D_MODEL]
-    DEVICE_PTR(const float) norm;   // [D_MODEL]
-    DEVICE_PTR(const float) bias;   // [D_MODEL], LAYER_NORM
-    DEVICE_PTR(unsigned short) out; // activations of D_MODEL columns (layout.h)
-} PrefillNormArgs;
-
-// prefill_qkv.cuh
-typedef struct {
-    DEVICE_PTR(const StepSpan) span;
-    DEVICE_PTR(const unsigned short) in;       // activations of D_MODEL columns
-    DEVICE_PTR(const unsigned char) weight[3]; // query, key, value matrices
-    DEVICE_PTR(const float) bias[3];           // or NULL
-    DEVICE_PTR(const float) rope;              // of prefill_rope
-    DEVICE_PTR(unsigned short) q;  // out [MAX_ROWS][N_HEADS][HEAD_DIM] f16, times SCORE_SCALE * log2(e)
-    DEVICE_PTR(unsigned short) kv; // the layer's cache
-    DEVICE_PTR(float) raw;         // RAW: out [MAX_ROWS][N_HEADS + 2 N_KV_HEADS][HEAD_DIM] instead
-} PrefillQkvArgs;
-
-// prefill_heads.cuh
-typedef struct {
-    DEVICE_PTR(const StepSpan) span;
-    DEVICE_PTR(const float) raw;     // [MAX_ROWS][N_HEADS + 2 N_KV_HEADS][HEAD_DIM] of prefill_qkv
-    DEVICE_PTR(const float) norm[2]; // [HEAD_DIM] of queries, of keys
-    DEVICE_PTR(const float) rope;    // of prefill_rope
-    DEVICE_PTR(unsigned short) q;    // out as of prefill_qkv
-    DEVICE_PTR(unsigned short) kv;   // the layer's cache
-} PrefillHeadsArgs;
-
-// prefill_attention.cuh
-typedef struct {
-    DEVICE_PTR(const StepSpan) span;
-    DEVICE_PTR(const unsigned short) q;
-    DEVICE_PTR(const unsigned short) kv;
-    DEVICE_PTR(const float) sinks;  // HAS_SINKS: [N_HEADS] a score each that has no value
-    DEVICE_PTR(unsigned short) out; // activations of N_HEADS * HEAD_DIM columns
-} PrefillAttentionArgs;
-
-// prefill_output.cuh: attention output, and down
-typedef struct {
-    DEVICE_PTR(const StepSpan) span;
-    DEVICE_PTR(const unsigned short) in;    // activations of N_COLS columns
-    DEVICE_PTR(const unsigned char) weight; // [N_ROWS][N_COLS]
-    DEVICE_PTR(const float) bias;           // [N_ROWS] or NULL
-    DEVICE_PTR(float) x;                    // [MAX_ROWS][N_ROWS] += the product; RAW: = the product
-} PrefillOutputArgs;
-
-// prefill_post_norm.cuh
-typedef struct {
-    DEVICE_PTR(const StepSpan) span;
-    DEVICE_PTR(const float) t;    // [MAX_ROWS][D_MODEL] of prefill_output
-    DEVICE_PTR(const float) norm; // [D_MODEL]
-    DEVICE_PTR(float) x;          // [MAX_ROWS][D_MODEL] += the norm of each row of t
-} PrefillPostNormArgs;
-
-// prefill_glu.cuh
-typedef struct {
-    DEVICE_PTR(const StepSpan) span;
-    DEVICE_PTR(const unsigned short) in;       // activations of D_MODEL columns
-    DEVICE_PTR(const unsigned char) weight[2]; // gate, up: [D_FF][D_MODEL]; UNGATED: up alone, the first
-    DEVICE_PTR(const float) bias[2];           // [D_FF] or NULL, HAS_BIAS
-    DEVICE_PTR(unsigned short) out;            // activations of D_FF columns, divided by PREFILL_GLU_DIVISOR
-} PrefillGluArgs;
-
-// A row's choice of an expert.
-typedef struct {
-    unsigned expert;
-    float weight;
-} ExpertRowChoice;
-
-// Slots of one expert that are multiplied together (prefill_group.cuh): 16 bytes.
-typedef struct {
-    unsigned expert;
-    unsigned slot; // the first one
-    unsigned end;  // of the expert's; not above `slot`: no tile
-    unsigned reserved;
-} ExpertTile;
-
-// prefill_route.cuh
-typedef struct {
-    DEVICE_PTR(const StepSpan) span;
-    DEVICE_PTR(const float) x;              // [MAX_ROWS][D_MODEL]
-    DEVICE_PTR(const float) norm;           // [D_MODEL]
-    DEVICE_PTR(const unsigned char) weight; // the router: [N_EXPERTS][D_MODEL]
-    DEVICE_PTR(const float) bias;           // [N_EXPERTS] or NULL
-    DEVICE_PTR(ExpertRowChoice) choice;     // out [MAX_ROWS][N_USED]
-    DEVICE_PTR(float) factor;               // out [MAX_ROWS]
-} PrefillRouteArgs;
-
-// prefill_group.cuh
-typedef struct {
-    DEVICE_PTR(const StepSpan) span;
-    DEVICE_PTR(const ExpertRowChoice) choice; // [MAX_ROWS][N_USED]
-    DEVICE_PTR(unsigned) slot;                // out [MAX_ROWS][N_USED]
-    DEVICE_PTR(ExpertTile) tiles;             // out [EXPERT_TILES]
-} PrefillGroupArgs;
-
-// prefill_gather.cuh
-typedef struct {
-    DEVICE_PTR(const StepSpan) span;
-    DEVICE_PTR(const float) x;       // [MAX_ROWS][D_MODEL]
-    DEVICE_PTR(const float) norm;    // [D_MODEL]
-    DEVICE_PTR(const float) factor;  // [MAX_ROWS]
-    DEVICE_PTR(const unsigned) slot; // [MAX_ROWS][N_USED]
-    DEVICE_PTR(unsigned short) out;  // activations of D_MODEL columns, a row a slot
-} PrefillGatherArgs;
-
-// prefill_experts_glu.cuh
-typedef struct {
-    DEVICE_PTR(const ExpertTile) tiles;        // [EXPERT_TILES]
-    DEVICE_PTR(const unsigned short) in;       // activations of D_MODEL columns, a row a slot
-    DEVICE_PTR(const unsigned char) weight[2]; // gate, up: [N_EXPERTS][D_FF][D_MODEL]
-    DEVICE_PTR(const float) bias[2];           // [N_EXPERTS][D_FF] or NULL
-    DEVICE_PTR(unsigned short) out;            // the same of D_FF columns, divided by PREFILL_GLU_DIVISOR
-} PrefillExpertsGluArgs;
-
-// prefill_experts_down.cuh
-typedef struct {
-    DEVICE_PTR(const ExpertTile) tiles;     // [EXPERT_TILES]
-    DEVICE_PTR(const unsigned short) in;    // activations of N_COLS columns, a row a slot
-    DEVICE_PTR(const unsigned char) weight; // [N_EXPERTS][N_ROWS][N_COLS]
-    DEVICE_PTR(const float) bias;           // [N_EXPERTS][N_ROWS] or NULL
-    DEVICE_PTR(float) out;                  // [slots][N_ROWS]
-} PrefillExpertsDownArgs;
-
-// prefill_experts_sum.cuh
-typedef struct {
-    DEVICE_PTR(const StepSpan) span;
-    DEVICE_PTR(const ExpertRowChoice) choice; // [MAX_ROWS][N_USED]
-    DEVICE_PTR(const unsigned) slot;          // [MAX_ROWS][N_USED]
-    DEVICE_PTR(const float) in;               // [slots][D_MODEL]
-    DEVICE_PTR(float) x;                      // [MAX_ROWS][D_MODEL] += the sum
-} PrefillExpertsSumArgs;
 
 // ---- stages of batches: rows of any sequences that go through the layers together ----
 //
@@ -433,6 +73,9 @@ typedef struct {
     unsigned n_logits; // rows whose logits are wanted
     unsigned reserved[2];
 } Batch;
+
+// BatchRow.token: the one that the row's sequence drew last.
+enum { ROW_TOKEN_DRAWN = -1 };
 
 // A token at a position of a sequence: 24 bytes.
 typedef struct {
@@ -581,6 +224,20 @@ typedef struct {
 // A batch of MAX_ROWS <= 8 is "few": every stage that needs the choice makes it from the router's logits, and
 // what row r's i-th choice gives is slot r * N_USED + i. Else "many": the router chooses, and group_experts
 // gives the choices slots in the order of their experts.
+
+// A row's choice of an expert.
+typedef struct {
+    unsigned expert;
+    float weight;
+} ExpertRowChoice;
+
+// Slots of one expert that are multiplied together (group_experts.cuh): 16 bytes.
+typedef struct {
+    unsigned expert;
+    unsigned slot; // the first one
+    unsigned end;  // of the expert's; not above `slot`: no tile
+    unsigned reserved;
+} ExpertTile;
 
 // route.cuh
 typedef struct {

@@ -1,51 +1,7 @@
 // How weights and the KV cache lie in device memory. C17 (the host plans with it) and CUDA C++ (the kernels
 // read it).
 //
-// Weights. A matrix is its rows one after the other; a row is cut into tiles of TILE_BLOCKS blocks of 32
-// weights (the last tile has what is left), and a tile holds planes: each plane has one entry a block, so
-// that lane i of a warp finds block i's entry beside lane i - 1's. A run of rows, and a run of tiles of a
-// row, are each one contiguous piece: one bulk copy. The bits are those of the file, moved: nothing is
-// rounded, and full tiles are as large as the file's blocks (Q3_K: 2% more, Q6_K: 1%).
-//
-//   format  planes of a tile of n blocks (bytes a block), each tile padded to 16 bytes
-//   Q4_0    nibbles 16 · d f16 2
-//   Q4_1    nibbles 16 · d, m f16 4
-//   Q5_0    nibbles 16 · fifth bits 4 · d f16 2
-//   Q5_1    nibbles 16 · fifth bits 4 · d, m f16 4
-//   Q8_0    weights 0-15 of each block 16 · weights 16-31 16 · d f16 2
-//   Q2_K    pairs 8 · two bytes 2: scale and min 4 bits · d, dmin f16 4 for 8 blocks
-//   Q3_K    pairs 8 · third bits 4 · two scales 6 bits · d f16 2 for 8 blocks
-//   Q4_K    nibbles 16 · d, dmin f16 4 for 8 blocks · scale 6 bits and min 6 bits
-//   Q5_K    nibbles 16 · fifth bits 4 · d, dmin f16 4 for 8 blocks · scale 6 bits and min 6 bits
-//   Q6_K    nibbles 16 · bits 8 · two scales i8 2 · d f16 2 for 8 blocks
-//   IQ4_NL  codes 16 · d f16 2
-//   IQ4_XS  codes 16 · of 8 blocks what the file has before its codes 8: d f16 2, scales 6
-//   MXFP4   codes 16 · exponent 1
-//   F32 F16 BF16   the row as it is, zeros up to a multiple of 32 weights (a tile: 1,024 weights, no planes)
-//
-// Nibbles: byte i of a block has weight i in its low half and weight 16 + i in its high half.
-//   4 bits  both halves are q.
-//   5 bits  low half: q & 15, high half: q >> 1. Word j (weights 4j … 4j + 3 and 16 + 4j …) rotated: after
-//           turning the block's word of fifth bits right by 2j, bit 4 of byte b is q >> 4 of weight 4j + b,
-//           and bit 3 of byte b is q & 1 of weight 16 + 4j + b. So, in place,
-//               (v & 0x0F) | (h & 0x10) is q
-//               (v & 0xF0) | (h & 0x08) is 8 q
-//   6 bits  of u = q ^ 32 (q without its offset 32, as two's complement). Low half: u & 15, high half:
-//           u >> 2. Word j uses the block's bit word j / 2 turned right by 2 (j % 2): bits 6-7 of byte b are
-//           u >> 4 of weight 4j + b, and bits 2-3 are u & 3 of weight 16 + 4j + b. So
-//               (v << 2 & 0x3C) | (h & 0xC0) is 4 (q - 32) of the low half
-//               (v & 0xF0) | (h & 0x0C) is 4 (q - 32) of the high half
-// Pairs: the low two bits of q, one word for the weights 0-15 and one for 16-31. Turned right by 2j, a word
-// has those of weight 4j + b (16 + 4j + b) in bits 5-6 of byte b: the byte is 32 q. Third bits are of
-// u = q ^ 4: the word of them turned right by j has u >> 2 of weight 4j + b in bit 7 of byte b, turned by
-// 4 + j that of weight 16 + 4j + b. With them the byte is 32 (q - 4).
-// Codes: four bits that stand for a value of a table. Weight 4j + k (k < 4) is nibble k of word j, weight
-// 16 + 4j + k is nibble 4 + k, so that half a word selects four bytes of a table (look_up_bytes).
-// Scale and min of Q4_K and Q5_K: 12 bits a block, block i at bit 12 i of the plane, scale in the low 6, min
-// in the high 6. Q3_K's two scales, of the weights 0-15 and 16-31, likewise. Q2_K has a byte for each half of
-// a block: scale in the low 4 bits, min in the high 4.
-//
-// Weights in tiles (stages of batches). A matrix of M rows and K columns is
+// Weights. A matrix of M rows and K columns is
 //     [ceil(M / 64) quads][ceil(K / TILE_COLS) tiles][4 bands] tile
 //     factor f32 [M rounded up to 64]
 // A band is 16 rows, a tile is a band's layout_tile_cols(format) columns: 256 where a file's block has 256
@@ -116,24 +72,13 @@
 // infinite or not a number does not count for E and stays what it is: its weights are infinite or not
 // numbers, and so is every sum that has them.
 //
-// KV cache, f16, one region a layer: [page][kv_head][keys, values]
-//     keys    [KV_PAGE][head_dim]
-//     values  [head_dim][KV_PAGE]
-// so that both are rows of what the tensor cores multiply (kv_cache.cuh).
-//
-// KV cache of batches, f16, one region a layer: [page][kv_head][keys, values][sheet][KV_PAGE][dims of a
+// KV cache, f16, one region a layer: [page][kv_head][keys, values][sheet][KV_PAGE][dims of a
 // sheet]. A sheet has 64, 32 or 16 dims side by side, the most that divide head_dim. So a page's keys and
 // values of a head are one contiguous piece (one bulk copy), and both are rows a token. Units of 16 bytes
 // are swizzled against bank conflicts, as the tensor cores' descriptors of 128, 64 and 32 bytes are:
 // layout_kv_at.
 //
-// Activations of prefill, f16, inputs of a matrix product: [K / 64][rows][64], so that 64 columns of
-// neighbouring rows (tokens) are one contiguous piece: one bulk copy, and the 128-byte rows that the tensor
-// cores read. K is rounded up to 128; the columns past K are zero from the start and nobody writes them.
-// Within 128 columns the order is the one in which a lane has the weights of a block:
-//     column 32 c + 16 h + 4 w + 2 i + t
-//     is at place 32 w + 16 h + 8 t + 2 c + i
-// Within 64, units of 16 bytes are swizzled against bank conflicts: unit u of row r is at u ^ (r % 8).
+// Activations, f16, inputs of a matrix product: rows.cuh.
 #ifndef KERNELS_LAYOUT_H
 #define KERNELS_LAYOUT_H
 
@@ -183,47 +128,17 @@
 
 enum {
     BLOCK_WEIGHTS = 32,
-    TILE_BLOCKS = 32,
-    TILE_WEIGHTS = BLOCK_WEIGHTS * TILE_BLOCKS,
     KV_PAGE = 16,                // tokens; KV_PAGE_TOKENS of src/base/limits.h
     ATTENTION_GROUP_KEYS = 1024, // keys whose sums are put together before others join (attend.cuh)
     ATTENTION_GROUP_SPLITS = 8,
-    PREFILL_COLS = 128, // a step of the matrix products of prefill
+    ACTIVATION_COLS = 128, // an activation buffer's rows are a multiple of (rows.cuh)
     BAND_ROWS = 16,
     QUAD_BANDS = 4,
     QUAD_ROWS = 64,
     REPACK_COLS = 2048, // of a band, of which a block of tile_repack.cuh makes tiles
 };
 
-// Bytes of a tile of n_blocks <= TILE_BLOCKS.
-LAYOUT_FN unsigned layout_tile_bytes(int format, unsigned n_blocks) {
-    return ROUND_UP(format == FORMAT_F32                            ? n_blocks * 128
-                    : format == FORMAT_F16 || format == FORMAT_BF16 ? n_blocks * 64
-                    : format == FORMAT_Q4_0                         ? n_blocks * 18
-                    : format == FORMAT_Q4_1                         ? n_blocks * 20
-                    : format == FORMAT_Q5_0                         ? n_blocks * 22
-                    : format == FORMAT_Q5_1                         ? n_blocks * 24
-                    : format == FORMAT_Q8_0                         ? n_blocks * 34
-                    : format == FORMAT_Q2_K                         ? n_blocks * 10 + n_blocks / 8 * 4
-                    : format == FORMAT_Q3_K                         ? n_blocks * 12 + n_blocks / 8 * 14
-                    : format == FORMAT_Q4_K                         ? n_blocks * 16 + n_blocks / 8 * 16
-                    : format == FORMAT_Q5_K                         ? n_blocks * 20 + n_blocks / 8 * 16
-                    : format == FORMAT_Q6_K                         ? n_blocks * 26 + n_blocks / 8 * 2
-                    : format == FORMAT_IQ4_NL                       ? n_blocks * 18
-                    : format == FORMAT_IQ4_XS                       ? n_blocks * 16 + n_blocks / 8 * 8
-                    : format == FORMAT_MXFP4                        ? n_blocks * 17
-                                                                    : 0,
-                    16u);
-}
-
-// Bytes from one row to the next: a multiple of 16.
-LAYOUT_FN unsigned long long layout_row_bytes(int format, unsigned n_cols) {
-    return (unsigned long long)(CEIL_DIV(n_cols, 32u) / TILE_BLOCKS) *
-               layout_tile_bytes(format, TILE_BLOCKS) +
-           layout_tile_bytes(format, CEIL_DIV(n_cols, 32u) % TILE_BLOCKS);
-}
-
-// ---- weights in tiles ----
+// ---- weights ----
 
 LAYOUT_FN unsigned layout_tile_cols(int format) {
     return (format >= FORMAT_Q2_K && format <= FORMAT_Q6_K) || format == FORMAT_IQ4_XS ? 256 : 128;
@@ -335,15 +250,7 @@ LAYOUT_FN unsigned long long layout_kv_page_bytes(int format, unsigned n_kv_head
     return format == FORMAT_F16 ? values * 2 : 0;
 }
 
-// Which half of that has dimension `dim` of a head's key (value) of the page's token.
-LAYOUT_FN unsigned layout_key_at(unsigned head_dim, unsigned head, unsigned token, unsigned dim) {
-    return head * 2 * KV_TILE_HALVES(head_dim) + token * head_dim + dim;
-}
-LAYOUT_FN unsigned layout_value_at(unsigned head_dim, unsigned head, unsigned token, unsigned dim) {
-    return (head * 2 + 1) * KV_TILE_HALVES(head_dim) + dim * KV_PAGE + token;
-}
-
-// Of batches: dims side by side, and which half of a page's part has dimension `dim` of the token's key
+// Dims side by side, and which half of a page's part has dimension `dim` of the token's key
 // (value).
 LAYOUT_FN unsigned layout_kv_sheet(unsigned head_dim) {
     return head_dim % 64 == 0 ? 64 : head_dim % 32 == 0 ? 32 : 16;
@@ -387,9 +294,7 @@ LAYOUT_FN unsigned layout_attention_meetings(unsigned blocks) {
     return 2 * blocks;
 }
 
-// Halves of a prefill activation buffer.
-// clang-format off
-#define PREFILL_HALVES(n_rows, n_cols) ((unsigned long long)(n_rows)*ROUND_UP(n_cols, PREFILL_COLS))
-// clang-format on
+// Halves of an activation buffer.
+#define ACTIVATION_HALVES(n_rows, n_cols) ((unsigned long long)(n_rows)*ROUND_UP(n_cols, ACTIVATION_COLS))
 
 #endif

@@ -17,10 +17,6 @@ struct LogitRules {
     const u32 *seen;
 };
 
-DEVICE LogitRules logit_rules(const StepRow *s) {
-    return {s->repetition_penalty, s->temperature, s->seen};
-}
-
 // Repetition penalty on seen tokens alone.
 DEVICE float penalise_logit(const LogitRules &rules, u32 token, float logit) {
     if (rules.penalty == 1.0f || !(rules.seen[token / 32] >> token % 32 & 1u)) return logit;
@@ -58,7 +54,7 @@ DEVICE void best_of_warp(HeadBest *best) {
     }
 }
 
-// The best of decode_head's blocks, in all lanes of the calling warp; token -1 where there is none to draw: a
+// The best of the head's blocks, in all lanes of the calling warp; token -1 where there is none to draw: a
 // logit is not a number, the largest is infinite.
 DEVICE HeadBest best_of_blocks(const HeadBest *blocks, u32 n_blocks) {
     HeadBest best = {-INFINITY_F32, -1, 0, 0};
@@ -70,17 +66,4 @@ DEVICE HeadBest best_of_blocks(const HeadBest *blocks, u32 n_blocks) {
     best_of_warp(&best);
     if (best.n_bad > 0 || !is_number(best.value)) best.token = -1;
     return best;
-}
-
-// The drawn token becomes the next step's input. An invalid one is reported, and the step that may be
-// enqueued already is given token 0: its result is dropped. The host fetches a token while the next one is
-// drawn.
-DEVICE void row_advance(StepRow *row, i32 token) {
-    u32 t = token < 0 ? 0u : (u32)token;
-    row->drawn[row->step % TOKEN_RING] = token;
-    if (row->seen != 0) row->seen[t / 32] |= 1u << t % 32;
-    if (row->counts != 0 && row->counts[t] < 0xFFFFu) row->counts[t]++;
-    row->token = (i32)t;
-    row->position++;
-    row->step++;
 }

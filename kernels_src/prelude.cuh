@@ -54,9 +54,6 @@ DEVICE u32 block_index() {
 DEVICE u32 block_index_y() {
     return blockIdx.y;
 }
-DEVICE u32 block_count() {
-    return gridDim.x;
-}
 
 // The block's dynamic shared memory, aligned to 1,024 bytes.
 extern __shared__ __align__(1024) u8 shared_bytes[];
@@ -166,20 +163,6 @@ DEVICE float4 cluster_load(ClusterAddress a) {
 }
 #endif
 
-// All blocks of the grid meet, and see what the others wrote before. The grid fits the GPU at once; *counter
-// is 0 before and serves one meeting. (1.1 us with 132 blocks.)
-DEVICE void grid_sync(u32 *counter) {
-    block_sync();
-    if (threadIdx.x == 0) {
-        __threadfence();
-        atomicAdd(counter, 1u);
-        while (*(volatile u32 *)counter < gridDim.x) {
-        }
-        __threadfence();
-    }
-    block_sync();
-}
-
 // True in all threads of the block that comes here last, which sees what the other blocks wrote before.
 // *counter is 0 before and after; *is_last is in shared memory.
 DEVICE bool is_last_block(u32 *counter, u32 *is_last) {
@@ -257,13 +240,6 @@ DEVICE u32 bits_of(float v) {
 DEVICE float float_of(u32 bits) {
     return __uint_as_float(bits);
 }
-DEVICE u32 rotate_right(u32 v, u32 n) {
-    return __funnelshift_r(v, v, n);
-}
-// The low 32 bits of (high:low) >> n, n < 32.
-DEVICE u32 funnel_right(u32 low, u32 high, u32 n) {
-    return __funnelshift_r(low, high, n);
-}
 DEVICE u32 count_ones(u32 v) {
     return (u32)__popc((i32)v);
 }
@@ -290,25 +266,9 @@ DEVICE f16 f32_to_f16(float f) {
 DEVICE float bf16_to_f32(bf16 h) {
     return float_of((u32)h << 16);
 }
-DEVICE bf16 f32_to_bf16(float f) {
-    u32 u = bits_of(f);
-    bool nan = (u & 0x7FFFFFFFu) > 0x7F800000u;
-    return (bf16)(nan ? (u >> 16) | 0x40u : (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16);
-}
 // Two halves in one register, `low` in the low bits.
 DEVICE u32 pack_f16(float low, float high) {
     return (u32)f32_to_f16(low) | (u32)f32_to_f16(high) << 16;
-}
-// Round to nearest even.
-DEVICE i32 round_to_i32(float f) {
-    return __float2int_rn(f);
-}
-// Four integers, saturated to signed bytes, `a` lowest (cvt.pack.sat.s8).
-DEVICE u32 pack_i8(i32 a, i32 b, i32 c, i32 d) {
-    u32 high, all;
-    asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, %3;" : "=r"(high) : "r"(d), "r"(c), "r"(0));
-    asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, %3;" : "=r"(all) : "r"(b), "r"(a), "r"(high));
-    return all;
 }
 // c + the sum of four products of bytes: signed with signed, and unsigned with signed.
 DEVICE i32 dp4a(u32 a, u32 b, i32 c) {
@@ -316,29 +276,11 @@ DEVICE i32 dp4a(u32 a, u32 b, i32 c) {
     asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
     return d;
 }
-DEVICE i32 dp4a_unsigned(u32 a, u32 b, i32 c) {
-    i32 d;
-    asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-    return d;
-}
 DEVICE float fma_f32(float a, float b, float c) {
     return __fmaf_rn(a, b, c);
 }
 DEVICE float max_f32(float a, float b) {
     return fmaxf(a, b);
-}
-// The larger, or not a number where either is not.
-DEVICE float max_nan_f32(float a, float b) {
-#if SM_ARCH >= 80
-    float d;
-    asm("max.NaN.f32 %0, %1, %2;" : "=f"(d) : "f"(a), "f"(b));
-    return d;
-#else
-    return a > b || a != a ? a : b;
-#endif
-}
-DEVICE float abs_f32(float a) {
-    return fabsf(a);
 }
 #define INFINITY_F32 float_of(0x7F800000u)
 DEVICE bool is_number(float v) { // neither infinite nor NaN
@@ -535,20 +477,6 @@ DEVICE void mma_f16(float d[4], const u32 a[4], const u32 b[2]) {
 #endif
 }
 #if SM_ARCH >= 80
-// As mma_f16 with bfloat16 inputs (sm_80).
-DEVICE void mma_bf16(float d[4], const u32 a[4], const u32 b[2]) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-        "{%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-// d[16][8] += a[16][32] b[32][8], signed bytes, i32 sums (sm_80).
-DEVICE void mma_i8(i32 d[4], const u32 a[4], const u32 b[2]) {
-    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-        "{%0,%1,%2,%3};"
-        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
 #endif
 // Four 8x8 matrices of 16-bit elements from shared memory; lane i gives the address of row i % 8 of matrix i
 // / 8.
@@ -564,15 +492,8 @@ DEVICE void load_matrix_4_transposed(u32 d[4], const void *row) {
                  : "r"(shared_address(row))
                  : "memory");
 }
-// The transpose of an 8x8 matrix of 16-bit elements, one register a lane: lane i holds row i / 4, columns 2
-// (i % 4) and + 1.
-DEVICE u32 transpose_matrix(u32 v) {
-    u32 d;
-    asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(d) : "r"(v));
-    return d;
-}
 
-// ---- prefill ----
+// ---- two f16 in a register ----
 
 // Two halves in each register.
 DEVICE u32 add_f16x2(u32 a, u32 b) {

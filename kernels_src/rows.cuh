@@ -18,7 +18,6 @@
 // Defines: MAX_ROWS (capacity of an activation buffer); NORM_EPS, LAYER_NORM where there are norms.
 
 enum : u32 {
-    ACTIVATION_COLS = 128, // columns of two sheets
     NORM_PIECE = 256,
 };
 
@@ -27,9 +26,6 @@ enum : u32 {
 #define GLU_DIVISOR 16.0f
 
 // ---- activations ----
-
-// Halves of a buffer for so many rows and columns.
-#define ACTIVATION_HALVES(n_rows, n_cols) (ROUND_UP(n_cols, ACTIVATION_COLS) * (n_rows))
 
 // Index of a value, in halves, in a buffer for n_rows rows.
 DEVICE u32 activation_place(u32 n_rows, u32 row, u32 col) {

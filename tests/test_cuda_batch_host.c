@@ -6,7 +6,6 @@
 #if WORKER_ORCD_CUDA
 
 #include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/cuda_fit.h"
 #include "fake_driver.h"
 #include "gguf_builder.h"
 #include "os/os.h"
@@ -59,7 +58,6 @@ static BackendOptions options_of(uint32_t n_slots) {
                             .jit_cache = "",
                             .model_path = "tiny.gguf",
                             .jit_compiler = &compiler,
-                            .batches = true,
                             .warn = warn};
 }
 
@@ -222,27 +220,6 @@ TEST_SLOW(cuda_batch_host_steps_are_mixed, 120) {
     CHECK_INT_EQ(3, result.runs[1].slot);
     CHECK_INT_EQ(2, result.runs[2].slot);
     r->b->close(r->b);
-}
-
-// What `inspect --fit` says without a GPU is what a load takes of one, to the byte and to the page.
-TEST_SLOW(cuda_batch_host_takes_what_fit_says, 120) {
-    static const uint32_t slots[] = {1, 9, 64};
-    for (size_t i = 0; i < COUNT_OF(slots); i++) {
-        TEST_CASE_LABEL("%u slots", slots[i]);
-        Arena arena = os_arena((size_t)1 << 30);
-        (void)fake_driver_load();
-        BackendOptions options = options_of(slots[i]);
-        LowerTarget target = lower_target_of_sm(90);
-        CudaFit fit;
-        Backend *b;
-        Error err = {0};
-        Plan *plan = make_plan(&arena);
-        REQUIRE(cuda_fit(&options, plan, &target, 8000000000, &arena, &fit, &err));
-        REQUIRE(cuda_backend_open(&options, &arena, &b, &err) && b->load(b, plan, NULL, NULL, &err));
-        CHECK_INT_EQ(fit.n_kv_pages, b->info.n_kv_pages);
-        CHECK_U64_EQ(fit.weights_bytes + fit.work_bytes + fit.kv_bytes, b->info.vram_bytes_used);
-        b->close(b);
-    }
 }
 
 // Opens, loads, runs a prompt and rows together, and closes.

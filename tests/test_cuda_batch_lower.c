@@ -32,7 +32,7 @@ static Made plan_of(Str file) {
 
 static bool lower(Made *m, uint32_t sm, uint32_t n_slots, BatchLowered *out, Error *err) {
     LowerTarget target = lower_target_of_sm(sm);
-    return placement_make(m->plan, PLACED_IN_TILES, &m->arena, &m->placement, err) &&
+    return placement_make(m->plan, &m->arena, &m->placement, err) &&
            batch_lower(m->plan, &m->placement, &target, n_slots, 500, &m->arena, out, err);
 }
 
@@ -40,7 +40,7 @@ static bool lower(Made *m, uint32_t sm, uint32_t n_slots, BatchLowered *out, Err
 TEST(cuda_batch_lower_makes_classes) {
     static const struct {
         uint32_t n_slots, n_classes, rows_max;
-    } rows[] = {{1, 3, 8}, {8, 3, 8}, {9, 4, 16}, {16, 4, 16}, {17, 5, 32}, {64, 6, 64}};
+    } rows[] = {{1, 2, 1}, {2, 3, 8}, {8, 3, 8}, {9, 4, 16}, {16, 4, 16}, {17, 5, 32}, {64, 6, 64}};
     TinyModel model = tiny_model_llama();
     Made m = plan_of(tiny_model_build(&model));
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -55,7 +55,7 @@ TEST(cuda_batch_lower_makes_classes) {
         for (uint32_t c = 0; c < l.n_classes; c++) {
             CHECK_INT_EQ(at, l.classes[c].first_program);
             at += l.classes[c].n_programs;
-            if (c + 1 == BATCH_CLASSES_FIRST) CHECK_INT_EQ(at, l.n_first_programs);
+            if (c + 1 == l.n_first_classes) CHECK_INT_EQ(at, l.n_first_programs);
         }
         CHECK_INT_EQ(at, l.n_programs);
     }

@@ -7,6 +7,7 @@
 #include "../kernels_src/args.h"
 #include "../kernels_src/layout.h"
 #include "backend/cuda/expert_shapes.h"
+#include "backend/cuda/jit.h"
 #include "os/os.h"
 
 #include <elf.h>

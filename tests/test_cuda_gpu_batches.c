@@ -50,7 +50,6 @@ static Case open_file(Str file, uint32_t n_vocab) {
               .together = {1, 3, 8, 16, 32, 64},
               .n_together = emulated ? 3 : 6};
     BackendOptions options = model_gpu_options(emulated ? 8 : 64, CONTEXT);
-    options.batches = true;
     options.warn = warn;
     c.pair = model_pair_open(file, &options);
     REQUIRE(c.pair->gpu->info.rows_together >= c.together[c.n_together - 1]);

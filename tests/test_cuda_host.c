@@ -195,6 +195,7 @@ TEST_SLOW(cuda_host_takes_what_fit_says, 120) {
     } rows[] = {
         {"all that is of use", 2, 2000000000, 0, 4096, true},
         {"more slots", 9, 2000000000, 0, 9 * 2048, true},
+        {"as many as there can be", 64, 2000000000, 0, 64 * 2048, true},
         {"as much as was asked for", 1, 2000000000, 1000000, 4096, true},
         {"what is left", 1, 300000000, 0, 1 << 20, true},
         {"less than the reserve", 1, 250000000, 0, 4096, false},
@@ -245,69 +246,6 @@ TEST(cuda_host_refuses_a_model_that_does_not_fit) {
     CHECK_INT_EQ(0, *fake.live);
 }
 
-// One token for each of the slots; returns how many copies the host sent for that.
-static long decode(const FakeDriver *fake, Backend *b, uint32_t position[2], const uint32_t *slots,
-                   uint32_t n) {
-    StepSequence q[2];
-    StepResult r;
-    Error err = {0};
-    long before = *fake->sends;
-    for (uint32_t i = 0; i < n; i++) {
-        q[i] = (StepSequence){.slot = slots[i],
-                              .mode = STEP_DECODE,
-                              .position = position[slots[i]]++,
-                              .n_rows = 1,
-                              .pages = pages,
-                              .n_draws = 1};
-    }
-    CHECK(b->step(b, &(Step){q, n}, &err) && b->read(b, &r, &err));
-    CHECK_INT_EQ(n, r.n_runs);
-    return *fake->sends - before;
-}
-
-// A sequence that decodes alone needs nothing from the host, and there are as many graphs for one slot as for
-// many. Where sequences take turns, each row is sent.
-TEST_SLOW(cuda_host_rows_stay_on_the_device, 120) {
-    FakeDriver fake = fake_driver_load();
-    Arena arena = os_arena((size_t)1 << 30);
-    Plan *plan = make_plan(&arena);
-    long graphs[2];
-    for (uint32_t run = 0; run < 2; run++) {
-        BackendOptions options = live_options();
-        Arena memory = arena;
-        Backend *b;
-        Error err = {0};
-        uint32_t position[2] = {34, 34}; // page 2 of the sequence, whose number is there
-        options.n_slots = run ? 7 : 2;
-        graphs[run] = *fake.graphs;
-        REQUIRE(cuda_backend_open(&options, &memory, &b, &err) && b->load(b, plan, NULL, NULL, &err));
-        graphs[run] = *fake.graphs - graphs[run];
-        for (uint32_t slot = 0; slot < 2; slot++) {
-            StepResult r;
-            StepSequence q = {.slot = slot, .n_rows = 34, .tokens = prompt, .pages = pages, .n_draws = 1};
-            CHECK(b->begin(b, slot, &start, &err) && b->step(b, &(Step){&q, 1}, &err) &&
-                  b->read(b, &r, &err));
-        }
-        static const uint32_t both[] = {0, 1};
-        for (uint32_t i = 0; i < 3; i++)
-            CHECK_INT_EQ(0, decode(&fake, b, position, both + 1, 1)); // where its prompt left it
-        CHECK_INT_EQ(1, decode(&fake, b, position, both, 1));
-        CHECK_INT_EQ(0, decode(&fake, b, position, both, 1));
-        CHECK_INT_EQ(1, decode(&fake, b, position, both, 2)); // the first is there
-        CHECK_INT_EQ(2, decode(&fake, b, position, both, 2));
-        CHECK_INT_EQ(0, decode(&fake, b, position, both + 1, 1));
-        while (position[1] < 48)
-            decode(&fake, b, position, both + 1, 1);
-        CHECK_INT_EQ(1, decode(&fake, b, position, both + 1, 1)); // a page's number
-        CHECK(b->begin(b, 1, &start, &err));
-        position[1] = 40;
-        CHECK_INT_EQ(2, decode(&fake, b, position, both + 1, 1)); // another text: its row and its pages
-        b->close(b);
-    }
-    CHECK_INT_EQ(graphs[0], graphs[1]);
-    CHECK(graphs[0] > 0 && graphs[0] < 8);
-}
-
 // What is not the GPU's own memory is found out, at load and later.
 TEST_SLOW(cuda_host_checks_where_memory_is, 120) {
     FakeDriver fake = fake_driver_load();
@@ -337,9 +275,8 @@ TEST_SLOW(cuda_host_checks_where_memory_is, 120) {
     }
 }
 
-// A row that draws no token is run once more, and its stages looked at. The copies to the host of that are,
-// in each layer: queries, keys, values, splits of the attention, their weights, and what three stages add or
-// write.
+// A row that draws no token is run once more, and its stages looked at. The copies to the host of that are
+// the embedding, then in each layer queries, keys, values, attention, and what three stages add or write.
 TEST_SLOW(cuda_host_names_the_first_bad_layer, 120) {
     FakeDriver fake = fake_driver_load();
     Arena arena = os_arena((size_t)1 << 30);
@@ -347,8 +284,8 @@ TEST_SLOW(cuda_host_names_the_first_bad_layer, 120) {
     static const struct {
         uint32_t first_bad; // of those copies
         const char *expected;
-    } rows[] = {{1, "layer 0, ROPE"}, {4, "layer 0, ATTENTION"}, {6, "layer 0, ADD"},
-                {7, "layer 0, GLU"},  {9, "layer 1, ROPE"},      {16, "layer 1, ADD"}};
+    } rows[] = {{2, "layer 0, ROPE"}, {5, "layer 0, ATTENTION"}, {6, "layer 0, ADD"},
+                {7, "layer 0, GLU"},  {9, "layer 1, ROPE"},      {15, "layer 1, ADD"}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s", rows[i].expected);
         BackendOptions options = live_options();
@@ -372,29 +309,6 @@ TEST_SLOW(cuda_host_names_the_first_bad_layer, 120) {
         CHECK(b->begin(b, 1, &start, &err) && b->step(b, &(Step){&q, 1}, &err) && b->read(b, &r, &err));
         CHECK(r.runs[0].tokens[0] != TOKEN_INVALID && !r.runs[0].first_invalid);
         b->close(b);
-        CHECK_INT_EQ(0, *fake.live);
-    }
-}
-
-// Each call of the driver fails once, and all after it, as when a context is lost.
-TEST_SLOW(cuda_host_survives_the_failure_of_any_call, 300) {
-    FakeDriver fake = fake_driver_load();
-    Arena arena = os_arena((size_t)1 << 30);
-    Plan *plan = make_plan(&arena);
-    BackendInfo info;
-    Error err = {0};
-    REQUIRE(live(plan, arena, &info, &err)); // fills the cache of kernels
-    uint64_t n_calls = (uint64_t)*fake.calls;
-    static const uint64_t codes[] = {700, 2}; // an illegal address; out of memory
-    for (uint64_t i = 1; i <= n_calls; i += i < 100 ? 1 : 1 + n_calls / 150) {
-        TEST_CASE_LABEL("call %llu of %llu", (unsigned long long)i, (unsigned long long)n_calls);
-        set_number("FAKE_CUDA_FAIL_CALL", i);
-        set_number("FAKE_CUDA_FAIL_WITH", codes[i % 2]);
-        *fake.calls = 0;
-        err = (Error){0};
-        bool ok = live(plan, arena, &info, &err);
-        CHECK(!ok || i + 20 > n_calls); // closing looks at nothing
-        CHECK(ok || (err.message[0] && err.code != ERR_NONE));
         CHECK_INT_EQ(0, *fake.live);
     }
 }

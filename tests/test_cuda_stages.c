@@ -6,19 +6,11 @@
 
 #include "arch_models.h"
 #include "backend/cuda/batch_lower.h"
-#include "backend/cuda/lower.h"
 #include "base/embed.h"
 #include "os/os.h"
 
 #include <stdio.h>
 #include <string.h>
-
-static bool has_file(const StageType *type, const char *name) {
-    bool found = false;
-    for (const char *const *f = type->files; *f; f++)
-        found |= strcmp(*f, name) == 0;
-    return found;
-}
 
 // The text of a file of kernels_src/; NULL where there is none.
 static const char *text_of(const char *name) {
@@ -28,73 +20,7 @@ static const char *text_of(const char *name) {
     return NULL;
 }
 
-// The files of a program are there, and the last one has its kernel.
-static void check_files(const StageType *type) {
-    static const char *const first[] = {"prelude.cuh", "layout.h", "args.h"};
-    const char *last = NULL;
-    for (uint32_t i = 0; type->files[i]; i++) {
-        if (i < COUNT_OF(first)) CHECK_STR_EQ(first[i], type->files[i]);
-        last = text_of(type->files[i]);
-        if (!last) FAIL("%s is not there", type->files[i]);
-    }
-    char kernel[96];
-    snprintf(kernel, sizeof kernel, " %s(", type->kernel);
-    if (!last || !strstr(last, kernel)) FAIL("no kernel %s", type->kernel);
-    CHECK(type->files[STAGE_FILES_MAX] == NULL);
-    CHECK(has_file(type, "matvec.cuh") == (type->matvec.warps_streaming > 0));
-    CHECK(!type->has_flops || type->rows == ROWS_OF_PROMPTS);
-}
-
-static void check_decode_row(const StageType *type) {
-    CHECK(type->link && type->check && !type->is_needed);
-    CHECK((type->patterns[0].n_ops == 0) == stage_draws(type));
-    for (uint32_t i = 0; i < STAGE_PATTERNS_MAX; i++) {
-        CHECK(type->patterns[i].n_ops <= STAGE_OPS_MAX);
-        for (uint32_t k = type->patterns[i].n_ops; k < STAGE_OPS_MAX; k++) // no more than it counts
-            CHECK(type->patterns[i].ops[k].kind == 0 && type->patterns[i].ops[k].out == 0);
-    }
-    // What all rows go through has a counterpart for prompts.
-    CHECK((type->prompt[0].type != NULL) == (type->rows == ROWS_ALL));
-    for (uint32_t i = 0; i < STAGE_PARTS_MAX && type->prompt[i].type; i++) {
-        CHECK_INT_EQ(ROWS_OF_PROMPTS, type->prompt[i].type->rows);
-        CHECK(type->prompt[i].of < type->patterns[0].n_ops);
-    }
-    CHECK(type->matvec.warps_streaming == 0 ||
-          (type->matvec.warps_resident > 0 && type->matvec.unit_rows_least > 0));
-}
-
-static bool is_part_of_any(const StageType *type) {
-    bool found = false;
-    for (uint32_t i = 0; stage_type_at(i); i++) {
-        for (uint32_t k = 0; k < STAGE_PARTS_MAX; k++)
-            found |= stage_type_at(i)->prompt[k].type == type;
-    }
-    return found;
-}
-
-static void check_prompt_row(const StageType *type) {
-    CHECK(type->is_needed && !type->link && !type->check);
-    CHECK_INT_EQ(0, type->patterns[0].n_ops);
-    CHECK(!type->prompt[0].type && type->matvec.warps_streaming == 0);
-    CHECK(is_part_of_any(type));
-}
-
-TEST(cuda_stages_have_complete_rows) {
-    for (uint32_t i = 0; stage_type_at(i); i++) {
-        const StageType *type = stage_type_at(i);
-        REQUIRE(type->kernel && type->name);
-        TEST_CASE_LABEL("%s (%s)", type->kernel, type->name);
-        CHECK(type->cost > 0 && type->define && type->bind && type->results);
-        check_files(type);
-        if (type->rows == ROWS_OF_PROMPTS) check_prompt_row(type);
-        else check_decode_row(type);
-        for (uint32_t k = 0; k < i; k++)
-            CHECK(strcmp(type->kernel, stage_type_at(k)->kernel) != 0 ||
-                  strcmp(type->name, stage_type_at(k)->name) != 0);
-    }
-}
-
-// Batches: likewise, and each stage is a part of a block.
+// Each stage is a part of a block, or draws.
 static bool is_part_of_block(const BatchType *type) {
     bool found = batch_draws(type);
     for (uint32_t i = 0; batch_block_at(i); i++) {
@@ -104,10 +30,13 @@ static bool is_part_of_block(const BatchType *type) {
     return found;
 }
 
-static void check_batch_files(const BatchType *type) {
+// The files of a program are there, and the last one has its kernel.
+static void check_files(const BatchType *type) {
+    static const char *const first[] = {"prelude.cuh", "layout.h", "args.h"};
     const char *last = NULL;
     char kernel[96];
     for (uint32_t i = 0; type->files[i]; i++) {
+        if (i < COUNT_OF(first)) CHECK_STR_EQ(first[i], type->files[i]);
         last = text_of(type->files[i]);
         if (!last) FAIL("%s is not there", type->files[i]);
     }
@@ -116,14 +45,14 @@ static void check_batch_files(const BatchType *type) {
     CHECK(type->files[STAGE_FILES_MAX] == NULL);
 }
 
-TEST(cuda_stages_of_batches_have_complete_rows) {
+TEST(cuda_stages_have_complete_rows) {
     for (uint32_t i = 0; batch_type_at(i); i++) {
         const BatchType *type = batch_type_at(i);
         REQUIRE(type->kernel && type->name);
         TEST_CASE_LABEL("%s (%s)", type->kernel, type->name);
         CHECK(type->cost > 0 && type->define && type->bind && type->results);
         CHECK(is_part_of_block(type));
-        check_batch_files(type);
+        check_files(type);
         for (uint32_t k = 0; k < i; k++)
             CHECK(strcmp(type->kernel, batch_type_at(k)->kernel) != 0 ||
                   strcmp(type->name, batch_type_at(k)->name) != 0);
@@ -152,7 +81,7 @@ typedef struct {
     uint32_t n_defines, n_programs;
 } StageDefines;
 
-static StageDefines seen[STAGE_TYPES_COUNT], seen_batches[BATCH_TYPES_COUNT];
+static StageDefines seen[BATCH_TYPES_COUNT];
 
 static void note_define(StageDefines *d, Str name) {
     uint32_t i = 0;
@@ -174,30 +103,12 @@ static void note_program(StageDefines *d, const JitProgram *p) {
     }
 }
 
-static void note_stage(const Lowered *l, const Stage *s) {
-    uint32_t row = 0;
-    while (stage_type_at(row) != s->type)
-        row++;
-    note_program(&seen[row], &l->programs[s->program]);
-}
-
-static void note_batches(const Plan *plan, const LowerTarget *target, Arena *arena) {
-    Placement placement;
-    BatchLowered l;
-    Error err = {0};
-    REQUIRE(placement_make(plan, PLACED_IN_TILES, arena, &placement, &err));
-    if (!batch_lower(plan, &placement, target, 64, 512, arena, &l, &err)) {
-        CHECK(plan->act_width[ACT_L] > 0); // of experts
-        return;
-    }
-    for (uint32_t c = 0; c < l.n_classes; c++) {
-        for (uint32_t i = 0; i < l.classes[c].n_stages; i++) {
-            const BatchStage *s = &l.classes[c].stages[i];
-            uint32_t row = 0;
-            while (batch_type_at(row) != s->type)
-                row++;
-            note_program(&seen_batches[row], &l.programs[s->program]);
-        }
+static void note_class(const BatchLowered *l, const BatchClass *c) {
+    for (uint32_t i = 0; i < c->n_stages; i++) {
+        uint32_t row = 0;
+        while (batch_type_at(row) != c->stages[i].type)
+            row++;
+        note_program(&seen[row], &l->programs[c->stages[i].program]);
     }
 }
 
@@ -209,17 +120,14 @@ static void note_model(Str file) {
         const GgufFile *gguf;
         Plan *plan;
         Placement placement;
-        Lowered l;
+        BatchLowered l;
         Error err = {0};
         LowerTarget target = lower_target_of_sm(generations[i]);
         REQUIRE(gguf_parse(&part, 1, &arena, &gguf, &err) && plan_build(gguf, &arena, &plan, &err));
-        REQUIRE(placement_make(plan, PLACED_IN_ROWS, &arena, &placement, &err));
-        REQUIRE(lower_plan(plan, &placement, &target, 512, &arena, &l, &err));
-        for (uint32_t k = 0; k < l.n_stages; k++)
-            note_stage(&l, &l.stages[k]);
-        for (uint32_t k = 0; k < l.n_prefill_stages; k++)
-            note_stage(&l, &l.prefill_stages[k]);
-        note_batches(plan, &target, &arena);
+        REQUIRE(placement_make(plan, &arena, &placement, &err));
+        REQUIRE(batch_lower(plan, &placement, &target, 64, 512, &arena, &l, &err));
+        for (uint32_t c = 0; c < l.n_classes; c++)
+            note_class(&l, &l.classes[c]);
     }
 }
 
@@ -263,32 +171,28 @@ static void write_head(StrBuf *b) {
                      "| --- | --- | --- | --- |\n");
 }
 
-// The tables are made of the rows. Where one differs, build/stages.md is what both should be.
+// The table is made of the rows. Where it differs, build/stages.md is what it should be.
 TEST(cuda_stages_are_in_the_readme) {
     static const ArchShape large = {"llama-3.1-8b", "mistral", 1,    4096,       32,         8,         128,
                                     14336,          128256,    4096, DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q6_K};
-    static char table[TABLE_BYTES], batches[TABLE_BYTES], readme[4 * TABLE_BYTES];
+    static char table[TABLE_BYTES], readme[4 * TABLE_BYTES];
     for (uint32_t i = 0; arch_model_at(i); i++)
         note_model(arch_model_build(arch_model_at(i)));
     note_model(arch_shape_build(&large));
-    StrBuf b = strbuf_from_memory(table, sizeof table), many = strbuf_from_memory(batches, sizeof batches);
+    StrBuf b = strbuf_from_memory(table, sizeof table);
     write_head(&b);
-    write_head(&many);
-    for (uint32_t i = 0; stage_type_at(i); i++)
-        write_row(&b, stage_type_at(i)->kernel, stage_type_at(i)->name, stage_type_at(i)->files, &seen[i]);
     for (uint32_t i = 0; batch_type_at(i); i++)
-        write_row(&many, batch_type_at(i)->kernel, batch_type_at(i)->name, batch_type_at(i)->files,
-                  &seen_batches[i]);
-    REQUIRE(!b.truncated && !many.truncated);
+        write_row(&b, batch_type_at(i)->kernel, batch_type_at(i)->name, batch_type_at(i)->files, &seen[i]);
+    REQUIRE(!b.truncated);
     FILE *f = fopen(test_root_path("kernels_src/README.md"), "rb");
     REQUIRE(f != NULL);
     size_t n = fread(readme, 1, sizeof readme - 1, f);
     fclose(f);
     readme[n] = 0;
-    if (strstr(readme, table) && strstr(readme, batches)) return;
+    if (strstr(readme, table)) return;
     f = fopen(test_root_path("build/stages.md"), "wb");
-    if (f) fputs(table, f), fputs("\n", f), fputs(batches, f), fclose(f);
-    FAIL("kernels_src/README.md does not have the tables of build/stages.md");
+    if (f) fputs(table, f), fclose(f);
+    FAIL("kernels_src/README.md does not have the table of build/stages.md");
 }
 
 #else

@@ -39,7 +39,6 @@ static ModelPair *open_batches(const char *name, uint32_t n_slots) {
                               .jit_cache = "",
                               .model_path = name,
                               .jit_compiler = &emulated_gpu_compiler,
-                              .batches = true,
                               .warn = warn};
     ModelPair *p = model_pair_open(arch_model_build(arch_model_named(name)), &options);
     REQUIRE(p->gpu->info.rows_together > 1);
@@ -84,22 +83,6 @@ TEST_SLOW(emulated_batches_gpt2, 900) {
 TEST_SLOW(emulated_batches_gpt_oss, 900) {
     if (test_is_sanitized()) SKIP("only run without sanitizers, whose side another goes through");
     check_model("gpt_oss", 10);
-}
-
-// The sampler of a text that was set aside goes on exactly, and so do its tokens: prompts and draws have one
-// arithmetic.
-TEST_SLOW(emulated_batches_texts_go_on, 900) {
-    enum { END = PROMPT + 8 };
-    static const uint32_t cuts[] = {PROMPT, PROMPT + 5};
-    ModelPair *p = open_batches("llama", 10);
-    int32_t tokens[ARCH_MODEL_TOKENS];
-    arch_model_tokens(tokens);
-    const SamplerParams *const params[] = {&SAMPLER_GREEDY, &sampled, &ruled};
-    for (size_t i = 0; i < COUNT_OF(params); i++) {
-        CHECK_INT_EQ(2 * (END + 1) - cuts[0] - cuts[1],
-                     model_check_resume(p, p->gpu, params[i], tokens, PROMPT, END, cuts, COUNT_OF(cuts)));
-    }
-    model_pair_close(p);
 }
 
 #else

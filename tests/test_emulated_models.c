@@ -17,9 +17,9 @@ static const double ERROR_MAX = 3e-2, STAGE_ERROR_MAX = 5e-3;
 
 static const SamplerParams sampled = {.temperature = 0.8f, .top_p = 1, .repetition_penalty = 1, .seed = 1};
 
-static ModelPair *open_emulated(const char *name, Str file) {
+static ModelPair *open_emulated(const char *name, Str file, uint32_t n_slots) {
     emulated_gpu_load(SM, MULTIPROCESSORS);
-    BackendOptions options = {.n_slots = 2,
+    BackendOptions options = {.n_slots = n_slots,
                               .max_rows = ARCH_MODEL_PROMPT,
                               .kv_tokens_max = 4 * ARCH_MODEL_TOKENS,
                               .n_threads = 1,
@@ -45,7 +45,7 @@ static void check_model(const char *name) {
     REQUIRE(m != NULL);
     if (test_is_sanitized() && !is_sanitized_too(name))
         SKIP("only run without sanitizers, whose side others go through");
-    ModelPair *p = open_emulated(name, arch_model_build(m));
+    ModelPair *p = open_emulated(name, arch_model_build(m), 1);
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
     model_stages_compare(p, tokens, ARCH_MODEL_PROMPT, ARCH_MODEL_PROMPT + STAGE_ROWS, STAGE_ERROR_MAX);
@@ -64,15 +64,14 @@ ARCH_ODD_MODEL_NAMES(MODEL_CASE)
 
 TEST_SLOW(emulated_formats_beside_each_other, 900) {
     TinyModel model = tiny_model_mixed();
-    ModelPair *p = open_emulated("mixed", tiny_model_build(&model));
+    ModelPair *p = open_emulated("mixed", tiny_model_build(&model), 1);
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
     model_stages_compare(p, tokens, 20, 20 + STAGE_ROWS, STAGE_ERROR_MAX);
     model_pair_close(p);
 }
 
-// The sampler of a text that was set aside goes on exactly. So do its tokens: what the prompt's stages round
-// otherwise than those of a draw decides none of these.
+// The sampler of a text that was set aside goes on exactly. So do its tokens.
 TEST_SLOW(emulated_texts_go_on, 600) {
     static const SamplerParams params[] = {
         {.top_p = 1, .repetition_penalty = 1.5f},
@@ -98,7 +97,7 @@ TEST_SLOW(emulated_texts_go_on, 600) {
     };
     enum { PROMPT = 21, END = 48 };
     static const uint32_t cuts[] = {21, 32, 45};
-    ModelPair *p = open_emulated("llama", arch_model_build(arch_model_named("llama")));
+    ModelPair *p = open_emulated("llama", arch_model_build(arch_model_named("llama")), 2);
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
     for (size_t i = 0; i < COUNT_OF(params); i++) {
@@ -111,16 +110,6 @@ TEST_SLOW(emulated_texts_go_on, 600) {
                                                    COUNT_OF(cuts)));
         }
     }
-    model_pair_close(p);
-}
-
-// Sequences that take turns, a row each in every step, draw what each draws alone.
-TEST_SLOW(emulated_sequences_take_turns, 600) {
-    ModelPair *p = open_emulated("llama", arch_model_build(arch_model_named("llama")));
-    int32_t tokens[ARCH_MODEL_TOKENS];
-    arch_model_tokens(tokens);
-    model_check_side_by_side(p, &SAMPLER_GREEDY, tokens, 20, 36);
-    model_check_side_by_side(p, &sampled, tokens, 20, 36);
     model_pair_close(p);
 }
 

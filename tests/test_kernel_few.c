@@ -89,7 +89,7 @@ static FewCase few_case(uint64_t seed, uint32_t n_cols, uint32_t n_matrices, con
 static double *reference_row(const FewCase *c, const float *x, double times) {
     double *y = kernel_doubles(c->rows_of_all), *at = y;
     for (uint32_t m = 0; m < c->n_matrices; m++) {
-        reference_matvec(&c->w[m], x, false, at);
+        reference_matvec(&c->w[m], x, at);
         for (uint32_t i = 0; i < c->w[m].n_rows; i++)
             at[i] = at[i] * times + (c->bias[m] ? (double)c->bias[m][i] : 0);
         at += c->w[m].n_rows;

@@ -98,7 +98,7 @@ static ManyResult run_rows(const EmulatedStage *s, const ManyCase *c, uint32_t f
 static double *reference_row(const ManyCase *c, uint32_t row, double times) {
     double *y = kernel_doubles(c->rows_of_all), *at = y;
     for (uint32_t m = 0; m < c->n_matrices; m++) {
-        reference_matvec(&c->w[m], c->x + (size_t)row * c->n_cols, false, at);
+        reference_matvec(&c->w[m], c->x + (size_t)row * c->n_cols, at);
         for (uint32_t i = 0; i < c->w[m].n_rows; i++)
             at[i] = at[i] * times + (double)c->bias[m][i];
         at += c->w[m].n_rows;

@@ -36,9 +36,6 @@ typedef struct {
     // CPU: asked between operations; true ends the step with ERR_CANCELLED. NULL: steps are never cut short.
     bool (*stopped)(void);
     const struct JitCompiler *jit_compiler; // CUDA: for tests without a GPU; NULL for the one inside
-    // CUDA: whether rows of several sequences go through the layers together (cuda_batch.h), where the model
-    // has only operations that can.
-    bool batches;
     // CUDA, NULL for nobody: called on the engine's thread with what went wrong after load and did no harm.
     void (*warn)(void *context, const char *message);
     void *warn_context;
@@ -56,7 +53,7 @@ typedef struct {
                                // and scratch)
     uint32_t n_kv_pages;
     uint32_t max_rows; // of a step, in all
-    // CUDA: rows of several sequences that go through the layers together, at most; 1: they take turns.
+    // CUDA: rows of several sequences that go through the layers together, at most.
     uint32_t rows_together;
     uint32_t max_draws;    // of one sequence in a step; 0 counts as 1
     uint32_t chunk_tokens; // of a prompt, in the first steps: the engine adapts them. 0: max_rows

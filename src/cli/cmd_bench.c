@@ -14,8 +14,8 @@
 
 // Speed of the engine as the server uses it, on random tokens (what they say does not change the work).
 //   prompt N           prompt tokens a second of a prompt of N tokens, up to and with its first token drawn
-//   text at N, batch B tokens a second of B sequences together that have N tokens behind them
-//   rows B at N        the same, and how long their steps take: the median, and what 1 of 100 exceeds
+//   text at N, batch B tokens a second of B sequences together that have N tokens behind them; how long their
+//                      steps take: the median, and what 1 of 100 exceeds
 
 enum { RUNS_MAX = 100, STAGE_RUNS_LEAST = 20 };
 
@@ -60,7 +60,7 @@ static uint32_t head_start(uint32_t batch, uint32_t n_prompt) {
 static bool prepare(Bench *b, Error *err) {
     const Options *o = b->options;
     Model *m = &b->model;
-    uint32_t batch = (uint32_t)max_u64(largest(&o->bench_batch), largest(&o->bench_rows));
+    uint32_t batch = largest(&o->bench_batch);
     uint32_t text_at = largest(&o->bench_context);
     uint64_t context = max_u64((uint64_t)largest(&o->bench_prompt_tokens) + 1,
                                1ull + text_at + o->bench_output_tokens + head_start(batch, text_at));
@@ -68,10 +68,7 @@ static bool prepare(Bench *b, Error *err) {
         context = max_u64(context, 1ull + text_at + max_u64(o->bench_runs, STAGE_RUNS_LEAST));
     if (o->bench_stages && o->device != DEVICE_CUDA)
         return error_set(err, ERR_USAGE, "--stages is for --device cuda");
-    // Both ways can be measured: with --rows they go together, else they take turns.
     if (!model_open(o, m, err)) return false;
-    m->rows_go_together = o->bench_rows.count > 0;
-    m->rows_take_turns = !m->rows_go_together;
     if (!model_load_opened(o, batch, (uint32_t)min_u64(context, UINT32_MAX), m, err)) return false;
     if (!engine_create(m->backend, m->plan, batch, &m->arena, &b->engine, err)) return false;
     if (context > engine_context_length(b->engine)) {
@@ -139,10 +136,19 @@ static int compare_rates(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+// Of sorted values, the least that `share` of them do not exceed.
+static double percentile(const double *values, uint32_t n, double share) {
+    uint32_t at = (uint32_t)(share * n);
+    return n ? values[min_u64(at, n - 1)] : 0;
+}
+
+// `what`: "prompt", or "text at", which has steps.
 static void show(Bench *b, const char *what, uint32_t tokens, uint32_t batch) {
     uint32_t n = b->options->bench_runs;
     qsort(b->rates, n, sizeof b->rates[0], compare_rates);
+    qsort(b->step_ms, b->n_steps, sizeof b->step_ms[0], compare_rates);
     double median = n % 2 ? b->rates[n / 2] : (b->rates[n / 2 - 1] + b->rates[n / 2]) / 2;
+    double half = percentile(b->step_ms, b->n_steps, 0.5), most = percentile(b->step_ms, b->n_steps, 0.99);
     if (b->options->json) {
         json_open_object(&b->json);
         json_member_str(&b->json, "test", str_from_c(what));
@@ -151,13 +157,17 @@ static void show(Bench *b, const char *what, uint32_t tokens, uint32_t batch) {
         json_member_fixed(&b->json, "tokens_per_second", median, 3);
         json_member_fixed(&b->json, "least", b->rates[0], 3);
         json_member_fixed(&b->json, "most", b->rates[n - 1], 3);
+        if (b->n_steps) json_member_fixed(&b->json, "step_ms_p50", half, 4);
+        if (b->n_steps) json_member_fixed(&b->json, "step_ms_p99", most, 4);
         json_close_object(&b->json);
         return;
     }
-    char line[128];
+    char line[160];
     StrBuf text = STRBUF(line);
-    strbuf_printf(&text, "  %-8s %6u %7u %12.1f   %.1f to %.1f\n", what, tokens, batch, median, b->rates[0],
+    strbuf_printf(&text, "  %-8s %6u %7u %12.1f   %.1f to %.1f", what, tokens, batch, median, b->rates[0],
                   b->rates[n - 1]);
+    if (b->n_steps) strbuf_printf(&text, "; steps of %.3f ms, p99 %.3f", half, most);
+    strbuf_put_char(&text, '\n');
     put_output(b, strbuf_str(&text));
 }
 
@@ -168,55 +178,19 @@ static bool measure_prompt(Bench *b, uint32_t n_prompt, Error *err) {
         if (!run_once(b, 1, n_prompt, 0, &t, err)) return false;
         b->rates[i] = n_prompt * 1e9 / (double)max_u64(t.first_ns - t.begin_ns, 1);
     }
+    b->n_steps = 0;
     show(b, "prompt", n_prompt, 1);
     return check_output(b, err);
 }
 
 static bool measure_text(Bench *b, uint32_t n_context, uint32_t batch, Error *err) {
+    b->n_steps = 0;
     for (uint32_t i = 0; i < b->options->bench_runs; i++) {
         Timing t;
         if (!run_once(b, batch, n_context, b->options->bench_output_tokens, &t, err)) return false;
         b->rates[i] = (double)t.n_tokens * 1e9 / (double)max_u64(t.end_ns - t.first_ns, 1);
     }
     show(b, "text at", n_context, batch);
-    return check_output(b, err);
-}
-
-// Of sorted values, the least that `share` of them do not exceed.
-static double percentile(const double *values, uint32_t n, double share) {
-    uint32_t at = (uint32_t)(share * n);
-    return n ? values[min_u64(at, n - 1)] : 0;
-}
-
-static bool measure_rows(Bench *b, uint32_t n_context, uint32_t rows, Error *err) {
-    uint32_t n = b->options->bench_runs;
-    b->n_steps = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        Timing t;
-        if (!run_once(b, rows, n_context, b->options->bench_output_tokens, &t, err)) return false;
-        b->rates[i] = (double)t.n_tokens * 1e9 / (double)max_u64(t.end_ns - t.first_ns, 1);
-    }
-    qsort(b->rates, n, sizeof b->rates[0], compare_rates);
-    qsort(b->step_ms, b->n_steps, sizeof b->step_ms[0], compare_rates);
-    double half = percentile(b->step_ms, b->n_steps, 0.5), most = percentile(b->step_ms, b->n_steps, 0.99);
-    if (b->options->json) {
-        json_open_object(&b->json);
-        json_member_str(&b->json, "test", STR("rows"));
-        json_member_u64(&b->json, "tokens", n_context);
-        json_member_u64(&b->json, "rows", rows);
-        json_member_fixed(&b->json, "tokens_per_second", b->rates[n / 2], 3);
-        json_member_fixed(&b->json, "least", b->rates[0], 3);
-        json_member_fixed(&b->json, "most", b->rates[n - 1], 3);
-        json_member_fixed(&b->json, "step_ms_p50", half, 4);
-        json_member_fixed(&b->json, "step_ms_p99", most, 4);
-        json_close_object(&b->json);
-        return true;
-    }
-    char line[160];
-    StrBuf text = STRBUF(line);
-    strbuf_printf(&text, "  %-8s %6u %7u %12.1f   %.1f to %.1f, steps of %.3f ms (p99 %.3f)\n", "rows",
-                  n_context, rows, b->rates[n / 2], b->rates[0], b->rates[n - 1], half, most);
-    put_output(b, strbuf_str(&text));
     return check_output(b, err);
 }
 
@@ -299,25 +273,13 @@ static void show_stages(Bench *b, const StageTime *times, uint32_t n_times, cons
     put_output(b, strbuf_str(&text));
 }
 
-// The stages of a token with n_context tokens behind it.
-static bool measure_stages(Bench *b, uint32_t n_context, Error *err) {
+// The stages of a step of `batch` sequences with n_context tokens behind them.
+static bool measure_stages(Bench *b, uint32_t n_context, uint32_t batch, Error *err) {
     StageTime times[STAGE_TIMES_MAX];
     uint32_t n_times;
     double step_us;
     uint32_t runs = (uint32_t)max_u64(b->options->bench_runs, STAGE_RUNS_LEAST);
-    if (!cuda_backend_time_stages(b->model.backend, n_context, runs, times, &n_times, &step_us, err))
-        return false;
-    show_stages(b, times, n_times, "context", n_context, step_us);
-    return true;
-}
-
-// The stages of rows that decode side by side.
-static bool measure_row_stages(Bench *b, uint32_t n_context, uint32_t rows, Error *err) {
-    StageTime times[STAGE_TIMES_MAX];
-    uint32_t n_times;
-    double step_us;
-    uint32_t runs = (uint32_t)max_u64(b->options->bench_runs, STAGE_RUNS_LEAST);
-    if (!cuda_backend_time_rows(b->model.backend, rows, n_context, runs, times, &n_times, &step_us, err))
+    if (!cuda_backend_time_rows(b->model.backend, batch, n_context, runs, times, &n_times, &step_us, err))
         return false;
     show_stages(b, times, n_times, "context", n_context, step_us);
     return true;
@@ -341,34 +303,16 @@ static void wait_for_classes(Bench *b) {
     (void)b;
 }
 
-static bool measure_stages(Bench *b, uint32_t n_context, Error *err) {
-    (void)b, (void)n_context;
+static bool measure_stages(Bench *b, uint32_t n_context, uint32_t batch, Error *err) {
+    (void)b, (void)n_context, (void)batch;
     return error_set(err, ERR_USAGE, "--stages is for the GPU; this build has no CUDA in it");
 }
 
 static bool measure_prompt_stages(Bench *b, uint32_t n_prompt, Error *err) {
-    return measure_stages(b, n_prompt, err);
-}
-
-static bool measure_row_stages(Bench *b, uint32_t n_context, uint32_t rows, Error *err) {
-    (void)rows;
-    return measure_stages(b, n_context, err);
+    return measure_stages(b, n_prompt, 1, err);
 }
 
 #endif
-
-static bool measure_all_rows(Bench *b, Error *err) {
-    const U32List *rows = &b->options->bench_rows, *contexts = &b->options->bench_context;
-    if (rows->count) wait_for_classes(b);
-    for (uint32_t i = 0; i < rows->count; i++) {
-        for (uint32_t k = 0; k < contexts->count; k++) {
-            if (!measure_rows(b, contexts->values[k], rows->values[i], err)) return false;
-            if (b->options->bench_stages && !measure_row_stages(b, contexts->values[k], rows->values[i], err))
-                return false;
-        }
-    }
-    return true;
-}
 
 static bool measure(Bench *b, Error *err) {
     const Options *o = b->options;
@@ -378,17 +322,15 @@ static bool measure(Bench *b, Error *err) {
     for (uint32_t i = 0; i < o->bench_prompt_tokens.count; i++) {
         if (!measure_prompt(b, o->bench_prompt_tokens.values[i], err)) return false;
     }
-    for (uint32_t i = 0; i < o->bench_batch.count; i++) {
-        for (uint32_t k = 0; k < o->bench_context.count; k++) {
-            if (!measure_text(b, o->bench_context.values[k], o->bench_batch.values[i], err)) return false;
-        }
+    wait_for_classes(b);
+    for (uint32_t i = 0; i < o->bench_batch.count * o->bench_context.count; i++) {
+        uint32_t batch = o->bench_batch.values[i / o->bench_context.count];
+        uint32_t n_context = o->bench_context.values[i % o->bench_context.count];
+        if (!measure_text(b, n_context, batch, err)) return false;
+        if (o->bench_stages && !measure_stages(b, n_context, batch, err)) return false;
     }
-    if (!measure_all_rows(b, err)) return false;
     for (uint32_t i = 0; o->bench_stages && i < o->bench_prompt_tokens.count; i++) {
         if (!measure_prompt_stages(b, o->bench_prompt_tokens.values[i], err)) return false;
-    }
-    for (uint32_t k = 0; o->bench_stages && k < o->bench_context.count; k++) {
-        if (!measure_stages(b, o->bench_context.values[k], err)) return false;
     }
     end_output(b);
     return check_output(b, err);

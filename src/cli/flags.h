@@ -134,7 +134,6 @@ typedef struct {
     U32List bench_context;
     uint32_t bench_output_tokens;
     U32List bench_batch;
-    U32List bench_rows;
     uint32_t bench_runs;
     bool bench_stages;
 

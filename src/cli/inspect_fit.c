@@ -35,7 +35,6 @@ static bool measure(const Options *options, Fit *f, Arena *arena, Error *err) {
         .max_rows = PREFILL_CHUNK_TOKENS,
         .kv_bytes = options->kv_cache_size_mb * MB,
         .kv_tokens_max = f->n_jobs * context_tokens,
-        .batches = f->n_jobs > 1,
     };
     // Where no memory is given, what the whole cache would need is the answer.
     uint64_t available = f->vram_bytes ? f->vram_bytes : UINT64_MAX / 2;

@@ -169,7 +169,6 @@ bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, 
         .gpu_device = (int)o->gpu_device,
         .jit_cache = o->jit_cache && strcmp(o->jit_cache, "none") == 0 ? "" : o->jit_cache,
         .model_path = o->model,
-        .batches = model_uses_batches(m, n_slots),
         .warn = m->warn ? m->warn : print_warning,
         .warn_context = m->warn_context,
         .stopped = o->command == CMD_SERVE ? NULL : stop_was_asked, // a worker's jobs have time to end

@@ -19,15 +19,7 @@ typedef struct {
     // Where the backend's warnings after load go; NULL: standard error. Set before model_open_backend.
     void (*warn)(void *context, const char *message);
     void *warn_context;
-    // For measurements, where what is usual for the number of slots is not wanted.
-    bool rows_take_turns, rows_go_together;
 } Model;
-
-// Whether rows go through the layers together (BackendOptions.batches): where there can be several. One alone
-// is faster in the stages that it has for itself.
-static inline bool model_uses_batches(const Model *m, uint32_t n_slots) {
-    return n_slots > 1 ? !m->rows_take_turns : m->rows_go_together;
-}
 
 // Maps and checks the file and reads its vocabulary, or that of --tokenizer, without which there must be a
 // file; for commands that need no more.

@@ -12,16 +12,9 @@ EmulatedStage describe() {
     s.sm_arch = SM_ARCH;
     s.kernel = run;
     s.info = info;
-#ifdef STAGE_SAMPLE
-    s.together = true;
-#endif
 #if defined(STAGE_TILES)
     s.values = run_values;
     s.fragments = run_fragments;
-    s.format[0] = FORMAT;
-#elif defined(STAGE_REPACK)
-    s.values = run_values;
-    s.dots = run_dots;
     s.format[0] = FORMAT;
 #else
     s.format[0] = FORMAT_0;

@@ -87,8 +87,6 @@ struct Fiber {
     const char *waits_for;
     bool (*until)(const Fiber *, uint64_t); // what it waits for holds
     uint64_t until_value;
-    const volatile uint32_t *counter; // that it waits for, up to counter_value
-    uint32_t counter_value;
     Copy copies[COPIES_MAX];
     unsigned n_copies, n_groups;
     unsigned group_copies[COPIES_MAX]; // copies in each committed group
@@ -270,13 +268,6 @@ const uint8_t *emulated_warp_gather(const char *name, const void *mine, unsigned
             number);
     }
     return w->lanes[half];
-}
-
-void emulated_wait_for_counter(const volatile uint32_t *counter, uint32_t value) {
-    block.running->counter = counter;
-    block.running->counter_value = value;
-    auto counted = [](const Fiber *f, uint64_t) { return *f->counter >= f->counter_value; };
-    wait_until("grid_sync", counted, 0);
 }
 
 // ---- copies ----
@@ -492,13 +483,6 @@ void emulator_launch(EmulatedKernel *kernel, const void *args, unsigned grid_x, 
     for (unsigned b = 0; b < grid_x * grid_y; b++) {
         run_blocks(b, 1, grid_x, grid_y, shared_bytes);
     }
-}
-
-void emulator_launch_together(EmulatedKernel *kernel, const void *args, unsigned grid, unsigned threads,
-                              unsigned shared_bytes) {
-    launch(kernel, args, threads);
-    if (grid > TOGETHER_MAX || grid * threads > THREADS_MAX) broken("too many blocks at once");
-    run_blocks(0, grid, grid, 1, shared_bytes);
 }
 
 void emulator_launch_clusters(EmulatedKernel *kernel, const void *args, unsigned grid, unsigned cluster,

@@ -26,11 +26,6 @@ typedef void EmulatedKernel(const void *args);
 void emulator_launch(EmulatedKernel *kernel, const void *args, unsigned grid_x, unsigned grid_y,
                      unsigned threads, unsigned shared_bytes);
 
-// The same with all blocks at once, for kernels whose blocks wait for each other (grid_sync); 2,560 threads
-// at most.
-void emulator_launch_together(EmulatedKernel *kernel, const void *args, unsigned grid, unsigned threads,
-                              unsigned shared_bytes);
-
 // The same with `cluster` neighbouring blocks at once (KERNEL_OF_CLUSTERS), one cluster after another.
 void emulator_launch_clusters(EmulatedKernel *kernel, const void *args, unsigned grid, unsigned cluster,
                               unsigned threads, unsigned shared_bytes);
@@ -53,9 +48,6 @@ void emulated_cluster_arrive(void);
 void emulated_cluster_wait(void);
 // The shared memory of block `rank` of the cluster, which must not have ended.
 uint8_t *emulated_cluster_shared(unsigned rank);
-
-// Until *counter is at least `value`.
-void emulated_wait_for_counter(const volatile uint32_t *counter, uint32_t value);
 
 enum { EMULATED_LANE_BYTES = 32 };
 // Every lane of the warp gives `size` bytes and gets a pointer to all 32 lanes' (EMULATED_LANE_BYTES apart),

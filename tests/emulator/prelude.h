@@ -67,9 +67,6 @@ DEVICE u32 block_index() {
 DEVICE u32 block_index_y() {
     return emulated_thread()->block_y;
 }
-DEVICE u32 block_count() {
-    return emulated_thread()->grid_x;
-}
 DEVICE u8 *shared_memory() {
     return emulated_thread()->shared;
 }
@@ -143,20 +140,10 @@ DEVICE float4 cluster_load(ClusterAddress a) {
 }
 #endif
 
-// As in prelude.cuh: all blocks of a grid that is launched together meet.
-DEVICE void grid_sync(u32 *counter) {
-    block_sync();
-    if (thread_index() == 0) {
-        ++*counter;
-        emulated_wait_for_counter(counter, block_count());
-    }
-    block_sync();
-}
-
 DEVICE bool is_last_block(u32 *counter, u32 *is_last) {
     block_sync();
     if (thread_index() == 0) {
-        *is_last = ++*counter == block_count();
+        *is_last = ++*counter == emulated_thread()->grid_x;
         if (*is_last) *counter = 0;
     }
     block_sync();
@@ -207,12 +194,6 @@ DEVICE float float_of(u32 bits) {
     memcpy(&v, &bits, 4);
     return v;
 }
-DEVICE u32 funnel_right(u32 low, u32 high, u32 n) {
-    return (u32)(((u64)high << 32 | low) >> (n % 32));
-}
-DEVICE u32 rotate_right(u32 v, u32 n) {
-    return funnel_right(v, v, n);
-}
 DEVICE u32 count_ones(u32 v) {
     return (u32)__builtin_popcount(v);
 }
@@ -238,35 +219,15 @@ DEVICE f16 f32_to_f16(float f) {
 DEVICE float bf16_to_f32(bf16 h) {
     return float_of((u32)h << 16);
 }
-DEVICE bf16 f32_to_bf16(float f) {
-    u32 u = bits_of(f);
-    bool nan = (u & 0x7FFFFFFFu) > 0x7F800000u;
-    return (bf16)(nan ? (u >> 16) | 0x40u : (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16);
-}
 DEVICE u32 pack_f16(float low, float high) {
     return (u32)f32_to_f16(low) | (u32)f32_to_f16(high) << 16;
-}
-DEVICE i32 round_to_i32(float f) { // as the GPU: NaN is 0, the rest saturates
-    if (f != f) return 0;
-    if (f >= 2147483648.0f) return INT32_MAX;
-    if (f <= -2147483648.0f) return INT32_MIN;
-    return (i32)lrintf(f);
 }
 DEVICE u32 saturated_byte(i32 v) {
     return (u32)(v < -128 ? -128 : v > 127 ? 127 : v) & 0xFFu;
 }
-DEVICE u32 pack_i8(i32 a, i32 b, i32 c, i32 d) {
-    return saturated_byte(a) | saturated_byte(b) << 8 | saturated_byte(c) << 16 | saturated_byte(d) << 24;
-}
 DEVICE i32 dp4a(u32 a, u32 b, i32 c) {
     for (u32 i = 0; i < 32; i += 8) {
         c += (i8)(a >> i) * (i8)(b >> i);
-    }
-    return c;
-}
-DEVICE i32 dp4a_unsigned(u32 a, u32 b, i32 c) {
-    for (u32 i = 0; i < 32; i += 8) {
-        c += (u8)(a >> i) * (i8)(b >> i);
     }
     return c;
 }
@@ -275,12 +236,6 @@ DEVICE float fma_f32(float a, float b, float c) {
 }
 DEVICE float max_f32(float a, float b) {
     return fmaxf(a, b);
-}
-DEVICE float max_nan_f32(float a, float b) {
-    return a > b || a != a ? a : b;
-}
-DEVICE float abs_f32(float a) {
-    return fabsf(a);
 }
 #define INFINITY_F32 float_of(0x7F800000u)
 DEVICE bool is_number(float v) {
@@ -415,24 +370,6 @@ DEVICE void mma_16(const char *name, float d[4], const u32 a[4], const u32 b[2],
 DEVICE void mma_f16(float d[4], const u32 a[4], const u32 b[2]) {
     mma_16("mma_f16", d, a, b, f16_to_f32);
 }
-DEVICE void mma_bf16(float d[4], const u32 a[4], const u32 b[2]) {
-    mma_16("mma_bf16", d, a, b, bf16_to_f32);
-}
-// m16n8k32: four bytes a register, k = 4 (lane % 4) …, and 16 on in the upper registers.
-DEVICE void mma_i8(i32 d[4], const u32 a[4], const u32 b[2]) {
-    MmaLane mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
-    const u8 *lanes = emulated_warp_gather("mma_i8", &mine, sizeof mine);
-    u32 lane = lane_index();
-    for (u32 i = 0; i < 4; i++) {
-        u32 row = lane / 4 + i / 2 * 8, col = lane % 4 * 2 + i % 2;
-        for (u32 k = 0; k < 32; k++) {
-            MmaLane la, lb;
-            memcpy(&la, lanes + (row % 8 * 4 + k % 16 / 4) * EMULATED_LANE_BYTES, sizeof la);
-            memcpy(&lb, lanes + (col * 4 + k % 16 / 4) * EMULATED_LANE_BYTES, sizeof lb);
-            d[i] += (i8)(la.a[row / 8 + k / 16 * 2] >> 8 * (k % 4)) * (i8)(lb.b[k / 16] >> 8 * (k % 4));
-        }
-    }
-}
 DEVICE void load_matrix_4_as(const char *name, u32 d[4], const void *row, bool transposed) {
     const u8 *lanes = emulated_warp_gather(name, &row, sizeof row);
     u32 lane = lane_index();
@@ -453,18 +390,8 @@ DEVICE void load_matrix_4(u32 d[4], const void *row) {
 DEVICE void load_matrix_4_transposed(u32 d[4], const void *row) {
     load_matrix_4_as("load_matrix_4_transposed", d, row, true);
 }
-DEVICE u32 transpose_matrix(u32 v) {
-    const u8 *lanes = emulated_warp_gather("transpose_matrix", &v, sizeof v);
-    u32 lane = lane_index(), out[2];
-    for (u32 i = 0; i < 2; i++) {
-        u32 row = lane % 4 * 2 + i, col = lane / 4, from;
-        memcpy(&from, lanes + (row * 4 + col / 2) * EMULATED_LANE_BYTES, sizeof from);
-        out[i] = half_of(from, col % 2);
-    }
-    return out[0] | out[1] << 16;
-}
 
-// ---- prefill ----
+// ---- two f16 in a register ----
 
 DEVICE u32 add_f16x2(u32 a, u32 b) {
     return pack_f16(f16_to_f32((f16)a) + f16_to_f32((f16)b),

@@ -11,10 +11,8 @@ typedef struct EmulatedStage {
     const char *name;
     unsigned sm_arch;
     EmulatedKernel *kernel; // takes the stage's arguments
-    bool together;          // its blocks wait for each other: emulator_launch_together
-    // Repack and tiles variants.
-    EmulatedKernel *values;    // weight_value (tile_value) of every element, takes ValuesArgs
-    EmulatedKernel *dots;      // Block<FORMAT>::add_dot, and add_unpacked after unpack, takes DotsArgs
+    // Tiles variants.
+    EmulatedKernel *values;    // tile_value of every element, takes ValuesArgs
     EmulatedKernel *fragments; // Tile<FORMAT> of every tile, takes FragmentsArgs; grid [bands][tiles]
     StageInfo info;
     unsigned d_model, n_heads, n_kv_heads, head_dim, rope_dims, d_ff, n_vocab, n_rows, n_cols;
@@ -53,13 +51,6 @@ typedef struct {
     unsigned (*out)[3];
 } F16x2Args;
 
-typedef struct {
-    const unsigned char *weight; // one row
-    const signed char *x;        // [n_cols / 32][coarse, fine][32]
-    float (*out)[2];             // [n_cols / 32]; the second is the first where blocks are never unpacked
-    unsigned n_cols;
-    float sum; // that is added to
-} DotsArgs;
 #ifdef __cplusplus
 }
 #endif

@@ -123,10 +123,10 @@ static void write_source(const JitProgram *p, StrBuf *b) {
                   "void run(const void *args) {\n    call(program::%s, args);\n}\n}\n"
                   "extern \"C\" const struct {\n"
                   "    const char *name;\n    EmulatedKernel *run;\n    const void *info;\n"
-                  "    unsigned args_size, together;\n"
-                  "} emulated_kernel = {\"%s\", run, %s%s, size_of_args(program::%s), %d};\n",
+                  "    unsigned args_size;\n"
+                  "} emulated_kernel = {\"%s\", run, %s%s, size_of_args(program::%s)};\n",
                   p->name, p->name, program_mentions(p, info) ? "&program::" : "nullptr",
-                  program_mentions(p, info) ? info : "", p->name, program_mentions(p, "grid_sync("));
+                  program_mentions(p, info) ? info : "", p->name);
 }
 
 static bool compile(const JitProgram *program, uint32_t sm, uint8_t *image, Error *err) {

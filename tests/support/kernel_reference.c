@@ -88,11 +88,7 @@ static void random_block(TestRandom *r, Dtype dtype, uint8_t *b) {
 TestMatrix test_matrix(TestRandom *random, Dtype dtype, uint32_t n_rows, uint32_t n_cols) {
     const DtypeInfo *info = dtype_info(dtype);
     size_t n_blocks = (size_t)n_rows * n_cols / info->block_elements;
-    TestMatrix m = {dtype,
-                    n_rows,
-                    n_cols,
-                    kernel_memory(n_blocks * info->block_bytes),
-                    kernel_memory((size_t)(n_rows * layout_row_bytes((int)dtype, n_cols))),
+    TestMatrix m = {dtype, n_rows, n_cols, kernel_memory(n_blocks * info->block_bytes),
                     kernel_memory((size_t)n_rows * n_cols * sizeof(float))};
     for (size_t i = 0; i < n_blocks; i++)
         random_block(random, dtype, m.file + i * info->block_bytes);
@@ -103,10 +99,6 @@ TestMatrix test_matrix(TestRandom *random, Dtype dtype, uint32_t n_rows, uint32_
 void test_matrix_update(TestMatrix *m) {
     const DtypeInfo *info = dtype_info(m->dtype);
     info->dequantize(m->file, m->values, (size_t)m->n_rows * m->n_cols / info->block_elements);
-    const EmulatedStage *repack = kernel_stage_of("repack", m->dtype, 90);
-    RepackArgs args = {DEVICE_ADDRESS(m->file), DEVICE_ADDRESS(m->repacked), m->n_rows, m->n_cols};
-    unsigned grid = CEIL_DIV(m->n_rows * CEIL_DIV(m->n_cols, 32u), 256u);
-    kernel_emulate(repack, grid, &args, sizeof args);
 }
 
 uint8_t *test_matrix_tiles(const TestMatrix *m, uint32_t piece_rows) {
@@ -145,25 +137,11 @@ float *test_tile_weights(const TestMatrix *m, const uint8_t *tiles) {
     return out;
 }
 
-void reference_quantize(float *x, uint32_t n) {
-    for (uint32_t b = 0; b < n; b += 32) {
-        float largest = 0;
-        for (uint32_t i = 0; i < 32; i++)
-            largest = fmaxf(largest, fabsf(x[b + i]));
-        for (uint32_t i = 0; i < 32; i++) {
-            x[b + i] = largest > 0 ? rintf(x[b + i] * (2032.0f / largest)) * (largest / 2032.0f) : 0;
-        }
-    }
-}
-
-void reference_matvec(const TestMatrix *w, const float *x, bool rounded, double *y) {
-    float *copy = kernel_memory(w->n_cols * sizeof *copy);
-    memcpy(copy, x, w->n_cols * sizeof *copy);
-    if (rounded && !FORMAT_IS_FLOAT((int)w->dtype)) reference_quantize(copy, w->n_cols);
+void reference_matvec(const TestMatrix *w, const float *x, double *y) {
     for (uint32_t r = 0; r < w->n_rows; r++) {
         y[r] = 0;
         for (uint32_t c = 0; c < w->n_cols; c++)
-            y[r] += (double)w->values[(size_t)r * w->n_cols + c] * (double)copy[c];
+            y[r] += (double)w->values[(size_t)r * w->n_cols + c] * (double)x[c];
     }
 }
 

@@ -1,4 +1,4 @@
-// What the kernel tests share: random matrices in every format, repacked by the repack kernel on the
+// What the kernel tests share: random matrices in every format, made into tiles by the upload's kernel on the
 // emulator, and plain C that computes the same as the stages, in double.
 #pragma once
 
@@ -8,14 +8,11 @@
 // The variant compiled for that GPU generation; ends the case where there is none.
 const EmulatedStage *kernel_stage(const char *name, unsigned sm_arch);
 
-// The variant "KIND_FORMAT", such as "output_q4_k".
+// The variant "KIND_FORMAT", such as "tiles_q4_k".
 const EmulatedStage *kernel_stage_of(const char *kind, Dtype dtype, unsigned sm_arch);
 
 // Calls the stage with its own grid. Where its arguments point to is kernel_memory's.
 void kernel_run(const EmulatedStage *stage, const void *args, size_t args_size);
-// With another grid, for stages whose grid depends on their arguments.
-void kernel_emulate(const EmulatedStage *stage, unsigned grid, const void *args, size_t args_size);
-
 // Memory of exactly that size, so that ASan sees what goes past it; aligned to 256 bytes, zeroed, kept till
 // the case ends.
 void *kernel_memory(size_t size);
@@ -34,12 +31,11 @@ float *test_random_vector(TestRandom *r, size_t n, float mean, float deviation);
 typedef struct {
     Dtype dtype;
     uint32_t n_rows, n_cols;
-    uint8_t *file;     // as in a GGUF
-    uint8_t *repacked; // layout.h
-    float *values;     // [n_rows][n_cols] by the dequantiser
+    uint8_t *file; // as in a GGUF
+    float *values; // [n_rows][n_cols] by the dequantiser
 } TestMatrix;
 TestMatrix test_matrix(TestRandom *random, Dtype dtype, uint32_t n_rows, uint32_t n_cols);
-// Fills `values` and `repacked` again after a change of `file`.
+// Fills `values` again after a change of `file`.
 void test_matrix_update(TestMatrix *m);
 
 // The matrix in tiles (layout.h), by the kernel that repacks uploads, in pieces of `piece_rows` rows (0: in
@@ -50,12 +46,8 @@ uint8_t *test_matrix_tiles(const TestMatrix *m, uint32_t piece_rows);
 // tiles.
 float *test_tile_weights(const TestMatrix *m, const uint8_t *tiles);
 
-// A vector of 32-element blocks as activations.cuh rounds it: 12 bits with a scale of the block's largest
-// value / 127.
-void reference_quantize(float *x, uint32_t n);
-
-// y = W x in double. `rounded`: with x rounded by reference_quantize where the matrix is quantised.
-void reference_matvec(const TestMatrix *w, const float *x, bool rounded, double *y);
+// y = W x in double.
+void reference_matvec(const TestMatrix *w, const float *x, double *y);
 
 // cap tanh(x / cap); x where the cap is 0.
 double reference_capped(double x, double cap);

@@ -27,14 +27,7 @@ void kernel_run(const EmulatedStage *stage, const void *args, size_t args_size) 
     if (info->cluster > 1) {
         emulator_launch_clusters(stage->kernel, args, info->grid[0], info->cluster, info->threads,
                                  info->shared_bytes);
-    } else if (stage->together) {
-        emulator_launch_together(stage->kernel, args, info->grid[0], info->threads, info->shared_bytes);
     } else {
         emulator_launch(stage->kernel, args, info->grid[0], info->grid[1], info->threads, info->shared_bytes);
     }
-}
-
-void kernel_emulate(const EmulatedStage *stage, unsigned grid, const void *args, size_t args_size) {
-    (void)args_size;
-    emulator_launch(stage->kernel, args, grid, 1, stage->info.threads, stage->info.shared_bytes);
 }

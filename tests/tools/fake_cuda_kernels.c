@@ -16,7 +16,6 @@ typedef struct {
     EmulatedKernel *run;
     const StageInfo *info; // or NULL
     unsigned args_size;
-    unsigned together; // its blocks wait for each other
 } Kernel;
 
 typedef struct {
@@ -61,7 +60,6 @@ void fake_kernel_run(void *function, unsigned grid_x, unsigned grid_y, unsigned 
     pthread_mutex_lock(&turn);
     unsigned cluster = k->info ? k->info->cluster : 0;
     if (cluster > 1) emulator_launch_clusters(k->run, args, grid_x, cluster, threads, shared_bytes);
-    else if (k->together) emulator_launch_together(k->run, args, grid_x * grid_y, threads, shared_bytes);
     else emulator_launch(k->run, args, grid_x, grid_y, threads, shared_bytes);
     pthread_mutex_unlock(&turn);
 }

@@ -227,15 +227,16 @@ static bool add_class(BatchLowering *l, BatchSize size, Error *err) {
 enum { PROMPT_ROWS_MULTIPLE = 128 };
 
 static bool add_classes(BatchLowering *l, uint32_t n_slots, uint32_t max_rows, Error *err) {
-    const BatchSize first[BATCH_CLASSES_FIRST] = {
+    const BatchSize first[] = {
         [BATCH_CLASS_ONE] = {1, BODY_ONE},
-        [BATCH_CLASS_EIGHT] = {BATCH_FEW_ROWS_MAX, BODY_EIGHT},
-        [BATCH_CLASS_PROMPT] = {(uint32_t)align_up(max_rows, PROMPT_ROWS_MULTIPLE), BODY_PROMPT}};
-    for (size_t i = 0; i < COUNT_OF(first); i++) {
+        [BATCH_CLASS_PROMPT] = {(uint32_t)align_up(max_rows, PROMPT_ROWS_MULTIPLE), BODY_PROMPT},
+        {BATCH_FEW_ROWS_MAX, BODY_EIGHT}};
+    l->out->n_first_classes = n_slots > 1 ? 3 : 2;
+    for (size_t i = 0; i < l->out->n_first_classes; i++) {
         if (!add_class(l, first[i], err)) return false;
     }
     l->out->n_first_programs = l->n_programs;
-    l->out->rows_max = BATCH_FEW_ROWS_MAX;
+    l->out->rows_max = n_slots > 1 ? BATCH_FEW_ROWS_MAX : 1;
     while (l->out->rows_max < n_slots && l->out->rows_max < BATCH_ROWS_MAX) {
         l->out->rows_max *= 2;
         if (!add_class(l, (BatchSize){l->out->rows_max, BODY_MANY}, err)) return false;

@@ -26,12 +26,13 @@ typedef struct {
 } BatchClass;
 
 typedef struct {
-    // Classes 1, 8 and prompts, in this order, without which nothing runs; then those of more rows, rising.
+    // Classes 1 and prompts, then, where there are several slots, 8 and more rows, rising.
     BatchClass classes[BATCH_CLASSES_MAX];
     uint32_t n_classes;
+    uint32_t n_first_classes;   // those of up to 8 rows and prompts, which are there when load returns
     const JitProgram *programs; // class by class
     uint32_t n_programs;
-    uint32_t n_first_programs; // of the classes without which nothing runs
+    uint32_t n_first_programs; // of those classes
     // Sizes that the buffers depend on.
     uint32_t rows_max; // of the largest class that draws
     uint32_t head_blocks_max;
@@ -40,7 +41,7 @@ typedef struct {
     bool has_post_norm;
 } BatchLowered;
 
-enum { BATCH_CLASS_ONE, BATCH_CLASS_EIGHT, BATCH_CLASS_PROMPT, BATCH_CLASSES_FIRST };
+enum { BATCH_CLASS_ONE, BATCH_CLASS_PROMPT };
 
 // Classes for up to n_slots rows that decode, and for chunks of a prompt of up to max_rows. `placement` has
 // its matrices in tiles. Errors: ERR_UNSUPPORTED, naming the operation that no stage takes.

@@ -43,8 +43,9 @@ static void need(const BatchLowering *l, const ExpertsSize *e) {
     BatchExperts *x = &l->out->classes[l->out->n_classes - 1].experts;
     x->n_experts = (uint32_t)max_u64(x->n_experts, e->n_experts);
     x->n_used = (uint32_t)max_u64(x->n_used, e->n_used);
-    x->inputs = max_u64(x->inputs, (uint64_t)n.inputs * align_up(e->d_model, PREFILL_COLS));
-    x->between = max_u64(x->between, (uint64_t)n.buffers * n.buffer_rows * align_up(e->d_ff, PREFILL_COLS));
+    x->inputs = max_u64(x->inputs, (uint64_t)n.inputs * align_up(e->d_model, ACTIVATION_COLS));
+    x->between =
+        max_u64(x->between, (uint64_t)n.buffers * n.buffer_rows * align_up(e->d_ff, ACTIVATION_COLS));
     x->outputs = max_u64(x->outputs, (uint64_t)n.slots * e->d_model);
     x->n_tiles = (uint32_t)max_u64(x->n_tiles, n.tiles);
     x->n_arrivals = (uint32_t)max_u64(x->n_arrivals, n.arrivals);

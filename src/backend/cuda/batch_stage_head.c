@@ -100,7 +100,7 @@ static void define_draw(StrBuf *b, const BatchLowering *l, const BatchStage *s) 
 static uint64_t row_blocks(const BatchLowering *l, const BatchStage *s) {
     uint64_t wanted = 2ull * l->target->multiprocessors / l->size.max_rows;
     uint64_t most = max_u64(div_up(s->head->weight->n_rows, DRAW_LOGITS_WANTED), DRAW_BLOCKS_LEAST);
-    return min_u64(max_u64(min_u64(wanted, most), DRAW_BLOCKS_LEAST), SAMPLE_BLOCKS_MAX);
+    return max_u64(min_u64(wanted, most), DRAW_BLOCKS_LEAST);
 }
 
 static void define_adjust(StrBuf *b, const BatchLowering *l, const BatchStage *s) {

@@ -24,7 +24,6 @@ bool cuda_backend_open(const BackendOptions *options, Arena *arena, Backend **ou
         return false;
     }
     b->is_open = true;
-    b->run_part = cuda_run_part;
     b->explain_invalid = cuda_explain_invalid;
     b->overlap = b->device.sm >= 90;
     jit_version(b->runtime_version);

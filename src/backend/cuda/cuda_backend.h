@@ -1,18 +1,17 @@
 // The CUDA executor beyond the Backend interface: what tests and measurements look at.
 //
-// A plan is lowered to stages (lower.h), compiled for this GPU (jit.h), and a decode step is one graph of
-// them a way to end: without a head (a prompt's row), with logits, with a greedy or a sampled token. The
-// sequence's state (token, position, sampler) is on the device, so the next step is enqueued before the last
-// token is read.
+// A plan is lowered to stages (batch_lower.h), compiled for this GPU (jit.h), and a step of rows is one graph
+// of them for each class of batches and way to draw. The sequences' state (token, position, sampler) is on
+// the device, so the next step is enqueued before the last tokens are read.
 #pragma once
 
 #include "backend/backend.h"
-#include "backend/cuda/stages.h"
+#include "backend/cuda/batch_stages.h"
 
 // Called on the engine's thread after each stage of each row of each step with the values that it left, as
 // the CPU reference has them: `op_index` is the plan's operation that they are the result of.
-//   norm, q k v, rope   ROPE: queries; then ROPE: keys; then MATMUL: values (both as the cache holds them)
-//   attention           ATTENTION, its splits put together
+//   heads               ROPE: queries; then ROPE: keys; then MATMUL: values (both as the cache holds them)
+//   attention           ATTENTION
 //   output, down        ADD
 //   gate up             GLU
 //   head                HEAD
@@ -24,7 +23,7 @@ typedef bool CudaObserver(void *context, uint32_t op_index, uint32_t position, f
 void cuda_backend_observe(Backend *backend, CudaObserver *observer, void *context);
 
 // The same, of the stages that n_rows rows go through together: rows of a prompt go through them in groups of
-// that class's size. Where there are no batches, as cuda_backend_observe.
+// that class's size.
 void cuda_backend_observe_rows(Backend *backend, uint32_t n_rows, CudaObserver *observer, void *context);
 
 // As cuda_backend_observe, for prompts and the stages that they go through: after each stage its values of
@@ -46,18 +45,12 @@ typedef struct {
     double flops;        // of a prompt's stages: operations of one's products and scores, on average
 } StageTime;
 
-enum { STAGE_TIMES_MAX = STAGE_TYPES_COUNT };
+enum { STAGE_TIMES_MAX = BATCH_TYPES_COUNT };
 
-// The time of each kind of stage in the step of a sequence at `position`: all of the kind one after the other
-// as a graph, right after a whole step so that the cache has none of their weights. Slot 0 must be free;
-// pages 0 … are written to. `step_us` is the mean time of greedy
+// The time of each kind of stage in a step of n_rows sequences that decode side by side at `position`: all of
+// the kind one after the other as a graph, right after a whole step so that the cache has none of their
+// weights. Slots 0 … n_rows - 1 must be free; pages 0 … are written to. `step_us` is the mean time of greedy
 // steps without a pause between them, from `position` on.
-MUST_CHECK bool cuda_backend_time_stages(Backend *backend, uint32_t position, uint32_t runs,
-                                         StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us,
-                                         Error *err);
-
-// The same of n_rows sequences that decode side by side, slots 0 … n_rows - 1: the stages of the class that
-// they go through. ERR_UNSUPPORTED where the model's rows do not go through the layers together.
 MUST_CHECK bool cuda_backend_time_rows(Backend *backend, uint32_t n_rows, uint32_t position, uint32_t runs,
                                        StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us,
                                        Error *err);

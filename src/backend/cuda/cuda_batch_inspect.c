@@ -51,7 +51,7 @@ static bool show_floats(const Group *g, const StageResult *r, Error *err) {
 // Index of a value in an activation buffer (kernels_src/rows.cuh).
 static size_t activation_at(uint32_t max_rows, uint32_t row, uint32_t col) {
     uint32_t place = col / 4 % 8 * 16 + col / 2 % 2 * 8 + col / 32 % 4 * 2 + col % 2;
-    uint32_t sheet = col / PREFILL_COLS * 2 + place / 64, unit = (place / 8 % 8) ^ (row % 8);
+    uint32_t sheet = col / ACTIVATION_COLS * 2 + place / 64, unit = (place / 8 % 8) ^ (row % 8);
     return ((size_t)sheet * max_rows + row) * 64 + unit * 8 + place % 8;
 }
 
@@ -59,7 +59,7 @@ static bool show_activations(const Group *g, const StageResult *r, Error *err) {
     Arena scratch = g->scratch;
     uint32_t max_rows = max_rows_of(g), width = r->width;
     const uint16_t *halves =
-        cuda_fetch(g->b, r->from, PREFILL_HALVES(max_rows, width) * sizeof *halves, &scratch, err);
+        cuda_fetch(g->b, r->from, ACTIVATION_HALVES(max_rows, width) * sizeof *halves, &scratch, err);
     float *values = arena_new(&scratch, float, (uint64_t)g->n_rows *width);
     if (!halves || !values) return false;
     for (uint32_t row = 0; row < g->n_rows; row++) {
@@ -113,9 +113,8 @@ static bool show_result(const Group *g, const BatchStage *s, const StageResult *
     case RESULT_KEYS:
     case RESULT_VALUES: return show_cached(g, r, s->attention, err);
     case RESULT_ACTIVATIONS: return show_activations(g, r, err);
-    case RESULT_SPLITS: break; // of decoding's stages
     }
-    return error_set(err, ERR_INTERNAL, "a stage of a batch left splits");
+    return error_set(err, ERR_INTERNAL, "a stage left a result of no known form");
 }
 
 static bool show_stage(const Group *g, const BatchStage *s, const BatchBuffers *buffers, Error *err) {

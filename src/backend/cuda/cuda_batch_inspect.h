@@ -1,4 +1,4 @@
-// Looking into batches, for cuda_inspect.c and cuda_observe_prompt.c.
+// Looking into batches, for cuda_inspect.c.
 #pragma once
 
 #include "backend/cuda/cuda_batch.h"

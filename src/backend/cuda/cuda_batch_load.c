@@ -12,12 +12,12 @@ static_assert(sizeof(Batch) == 16 && sizeof(BatchRow) == 24, "as the kernels hav
 bool cuda_batch_lower(CudaBackend *b, const LowerTarget *target, Error *err) {
     CudaBatches *t = arena_new(b->arena, CudaBatches, 1);
     if (!t) return error_set(err, ERR_NO_MEMORY, "the CUDA backend does not fit its memory");
-    bool ok = placement_make(b->plan, PLACED_IN_TILES, b->arena, &b->placement, err) &&
+    bool ok = placement_make(b->plan, b->arena, &b->placement, err) &&
               batch_lower(b->plan, &b->placement, target, b->options.n_slots, b->options.max_rows, b->arena,
                           &t->lowered, err);
     if (!ok) return false;
     t->kernels = arena_new(b->arena, Kernel, t->lowered.n_programs);
-    t->n_classes_tried = BATCH_CLASSES_FIRST;
+    t->n_classes_tried = t->lowered.n_first_classes;
     t->n_loaded = t->lowered.n_first_programs;
     b->batches = t;
     return t->kernels || error_set(err, ERR_NO_MEMORY, "the list of kernels does not fit its memory");
@@ -62,7 +62,7 @@ static uint64_t widest(const Plan *plan, Act act) {
 }
 
 static CUdeviceptr take_activations(DeviceLayout *l, uint64_t rows, uint64_t cols) {
-    return device_layout_take(l, rows * align_up(cols, PREFILL_COLS) * sizeof(uint16_t));
+    return device_layout_take(l, rows * align_up(cols, ACTIVATION_COLS) * sizeof(uint16_t));
 }
 
 // What classes share, since they do not run at once.
@@ -120,10 +120,8 @@ static void lay_out_experts(DeviceLayout *l, const BatchClass *c, BatchBuffers *
 
 void cuda_batch_lay_out(CudaBackend *b, DeviceLayout *l) {
     CudaBatches *t = b->batches;
-    BatchBuffers shared = {.placement = &b->placement,
-                           .weights = b->buffers.weights,
-                           .kv = b->buffers.kv,
-                           .kv_layer_bytes = b->buffers.kv_layer_bytes};
+    BatchBuffers shared = {
+        .placement = &b->placement, .weights = b->weights, .kv = b->kv, .kv_layer_bytes = b->kv_layer_bytes};
     lay_out_shared(b, l, &shared);
     for (uint32_t i = 0; i < t->lowered.n_classes; i++) {
         t->classes[i].buffers = shared;
@@ -168,7 +166,7 @@ bool cuda_batch_load_first(CudaBackend *b, Jit *jit, uint32_t first, Error *err)
         if (!jit_wait(jit, first + i, &image, err) || !load_kernel(b, i, &image, b->stream, err))
             return false;
     }
-    for (uint32_t i = 0; i < BATCH_CLASSES_FIRST; i++) {
+    for (uint32_t i = 0; i < t->lowered.n_first_classes; i++) {
         uint32_t n_tails = i == BATCH_CLASS_PROMPT ? 1 : TAIL_COUNT;
         for (uint32_t tail = 0; tail < n_tails; tail++) {
             if (!make_graph(b, i, tail, err)) return false;

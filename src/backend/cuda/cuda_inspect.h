@@ -14,7 +14,3 @@ void cuda_observe(CudaBackend *b, CudaObserver *observer, void *context, CudaRun
 
 // `size` bytes of device memory, in the scratch arena; NULL after an error.
 void *cuda_fetch(CudaBackend *b, CUdeviceptr from, size_t size, Arena *scratch, Error *err);
-
-// Index of value i of a position's keys (RESULT_KEYS) or values in its page (layout.h), heads of `dim`
-// values.
-size_t cuda_cached_at(uint32_t dim, uint32_t i, uint32_t position, ResultForm form);

@@ -1,5 +1,5 @@
 // State of the CUDA backend, for its own files: cuda_load.c makes it, cuda_step.c runs steps with it,
-// cuda_inspect.c and cuda_observe_prompt.c look into it, cuda_backend.c puts these together.
+// cuda_inspect.c looks into it, cuda_backend.c puts these together.
 #pragma once
 
 #include "backend/cuda/cuda_backend.h"
@@ -8,7 +8,6 @@
 
 // What the host knows of a slot's sequence.
 typedef struct {
-    StepRow row;          // its token, position and step are set when the row is sent
     CUdeviceptr seen;     // [n_seen_words]
     CUdeviceptr pages;    // [pages_max] a row of the page table
     CUdeviceptr tokens;   // [TOKEN_RING] drawn, by step; the slots' lie side by side
@@ -55,7 +54,7 @@ typedef struct {
 
 enum { CELLS = 4, PIPELINE_DEPTH = 2, FLIGHTS = TOKEN_RING };
 
-// What the host knows of the row on the device.
+// What the host knows of a row on the device.
 typedef struct {
     uint32_t slot_and_1; // 0: nothing
     uint32_t generation, position, step;
@@ -84,15 +83,12 @@ struct CudaBackend {
     char runtime_version[16];
 
     Placement placement;
-    CudaBatches *batches; // NULL: the stages of decoding and of prompts are used, and have what follows
-    Lowered lowered;
+    CudaBatches *batches;
     Jit *jit;
     DeviceMemory memory;
-    Kernel *kernels; // [lowered.n_programs]
-    StageBuffers buffers;
-    CUgraphExec rows[END_GRAPHS]; // a row of decoding that ends so
-    CUgraphExec prefill;          // a prompt's rows through the layers
-    PlacedRow placed;
+    CUdeviceptr weights; // the region
+    CUdeviceptr kv;      // [layers][pages] of KV_PAGE_HALVES
+    uint64_t kv_layer_bytes;
     uint32_t n_pages;
     uint32_t pages_max; // of one sequence
     uint32_t n_seen_words;
@@ -109,8 +105,7 @@ struct CudaBackend {
     float *logits; // host, [max_rows][n_vocab]; touched when a step wants logits
     uint64_t logits_bytes;
 
-    // For who looks at each stage, instead of what cuda_backend_open puts here.
-    CudaRunPart *run_part;
+    CudaRunPart *run_part; // of who looks at each stage; NULL: nobody does
     CudaExplainInvalid *explain_invalid;
     CudaObserver *observer;
     void *observer_context;

@@ -15,36 +15,7 @@ enum {
     KV_PAGES_MIN = 16,
 };
 
-static_assert(sizeof(StepRow) == 80 && sizeof(StepSpan) == 32, "as the kernels have them");
-
 // ---- what is where ----
-
-// Values a row of what operations write to an activation, at most; 0 where none does.
-static uint64_t widest(const Plan *plan, Act act) {
-    uint64_t width = 0;
-    for (uint32_t i = 0; i < plan->n_ops; i++) {
-        if (plan->ops[i].out == act) width = max_u64(width, plan->ops[i].out_width);
-    }
-    return width;
-}
-
-// Of the attention with the most heads.
-static uint64_t most_heads(const Plan *plan) {
-    uint64_t heads = 0;
-    for (uint32_t i = 0; i < plan->n_ops; i++) {
-        if (plan->ops[i].kind == OP_ATTENTION) heads = max_u64(heads, plan->ops[i].attention.n_heads);
-    }
-    return heads;
-}
-
-// Experts that a row chooses, at most.
-static uint64_t experts_used(const Plan *plan) {
-    uint64_t used = 0;
-    for (uint32_t i = 0; i < plan->n_ops; i++) {
-        if (plan->ops[i].kind == OP_ROUTE) used = max_u64(used, plan->ops[i].n_used);
-    }
-    return used;
-}
 
 // A page of the layer that has the largest: all layers' caches are laid out alike.
 static uint64_t kv_page_layer_bytes(const Plan *plan) {
@@ -54,60 +25,6 @@ static uint64_t kv_page_layer_bytes(const Plan *plan) {
         bytes = max_u64(bytes, layout_kv_page_bytes(FORMAT_F16, c->n_heads, c->key_dim, c->value_dim));
     }
     return bytes;
-}
-
-// The rows and spans of a step. A span and its tokens lie side by side, so that one copy sends both.
-static void lay_out_table(CudaBackend *b, DeviceLayout *l) {
-    b->buffers.row = device_layout_take(l, sizeof(StepRow));
-    b->buffers.span = device_layout_take(l, sizeof(StepSpan) + b->lowered.max_rows * sizeof(int32_t));
-}
-
-// The buffers of a prompt's rows.
-static void lay_out_rows(CudaBackend *b, DeviceLayout *l) {
-    const Plan *plan = b->plan;
-    StageBuffers *s = &b->buffers;
-    uint64_t rows = b->lowered.max_rows, q_values = widest(plan, ACT_Q);
-    s->rows_x = device_layout_take(l, rows * plan->d_model * sizeof(float));
-    s->rows_h = device_layout_take(l, PREFILL_HALVES(rows, plan->d_model) * sizeof(uint16_t));
-    s->rows_q = device_layout_take(l, rows * q_values * sizeof(uint16_t));
-    uint64_t raw_values = q_values + 2 * widest(plan, ACT_K);
-    if (b->lowered.has_heads) s->rows_raw = device_layout_take(l, rows * raw_values * sizeof(float));
-    if (b->lowered.has_post_norm) s->rows_t = device_layout_take(l, rows * plan->d_model * sizeof(float));
-    s->rows_a = device_layout_take(l, PREFILL_HALVES(rows, q_values) * sizeof(uint16_t));
-    s->rows_f = device_layout_take(l, PREFILL_HALVES(rows, widest(plan, ACT_F)) * sizeof(uint16_t));
-    for (uint32_t i = 0; i < b->placement.n_ropes; i++) {
-        s->rows_rope[i] = device_layout_take(l, rows * b->placement.ropes[i]->dims * sizeof(float));
-    }
-}
-
-// What a mixture of experts has besides.
-static void lay_out_experts(CudaBackend *b, DeviceLayout *l) {
-    const Plan *plan = b->plan;
-    const LowerExperts *e = &b->lowered.experts;
-    StageBuffers *s = &b->buffers;
-    uint64_t rows = b->lowered.max_rows, used = experts_used(plan), choices = rows * used;
-    if (e->slots == 0) return;
-    s->route = device_layout_take(l, widest(plan, ACT_L) * sizeof(float));
-    s->rows_choice = device_layout_take(l, choices * sizeof(ExpertRowChoice));
-    s->rows_slot = device_layout_take(l, choices * sizeof(uint32_t));
-    s->rows_factor = device_layout_take(l, rows * sizeof(float));
-    s->tiles = device_layout_take(l, e->tiles * sizeof(ExpertTile));
-    s->slots_h = device_layout_take(l, PREFILL_HALVES(e->slots, plan->d_model) * sizeof(uint16_t));
-    s->slots_f =
-        device_layout_take(l, PREFILL_HALVES(e->slots, widest(plan, ACT_EF) / used) * sizeof(uint16_t));
-    s->slots_out = device_layout_take(l, (uint64_t)e->slots * plan->d_model * sizeof(float));
-}
-
-// What the stages behind the head have.
-static void lay_out_draws(CudaBackend *b, DeviceLayout *l) {
-    uint64_t n_vocab = b->plan->n_vocab;
-    StageBuffers *s = &b->buffers;
-    s->logits = device_layout_take(l, n_vocab * sizeof(float));
-    s->best = device_layout_take(l, b->lowered.head_blocks * sizeof(HeadBest));
-    s->sample_scratch = device_layout_take(l, sizeof(SampleScratch));
-    s->adjusted = device_layout_take(l, n_vocab * sizeof(float));
-    s->adjusted_best = device_layout_take(l, b->lowered.head_blocks * sizeof(HeadBest));
-    s->logprobs_scratch = device_layout_take(l, sizeof(LogprobsScratch));
 }
 
 // What sequences keep. A slot's counts are 2 bytes a token of the vocabulary: 0.3 MB for 152,000.
@@ -127,33 +44,11 @@ static void lay_out_slots(CudaBackend *b, DeviceLayout *l) {
     }
 }
 
-// The buffers of a row of decoding.
-static void lay_out_row(CudaBackend *b, DeviceLayout *l) {
-    const Plan *plan = b->plan;
-    StageBuffers *s = &b->buffers;
-    uint64_t q_values = widest(plan, ACT_Q);
-    s->x = device_layout_take(l, plan->d_model * sizeof(float));
-    s->q = device_layout_take(l, q_values * sizeof(uint16_t));
-    s->raw = device_layout_take(l, (q_values + 2 * widest(plan, ACT_K)) * sizeof(float));
-    s->t = device_layout_take(l, plan->d_model * sizeof(float));
-    s->part = device_layout_take(l, b->lowered.splits_max * q_values * sizeof(uint16_t));
-    s->part_weight = device_layout_take(l, b->lowered.splits_max * most_heads(plan) * 2 * sizeof(float));
-    s->f = device_layout_take(l, max_u64(widest(plan, ACT_F), widest(plan, ACT_EF)) * sizeof(float));
-}
-
 // Lays the working memory out; with base 0 to learn its size. Returns that.
 static uint64_t lay_out_work(CudaBackend *b, CUdeviceptr base) {
     DeviceLayout l = {.base = base};
     lay_out_slots(b, &l);
-    if (b->batches) {
-        cuda_batch_lay_out(b, &l);
-        return l.used;
-    }
-    lay_out_row(b, &l);
-    lay_out_table(b, &l);
-    lay_out_draws(b, &l);
-    lay_out_rows(b, &l);
-    lay_out_experts(b, &l);
+    cuda_batch_lay_out(b, &l);
     return l.used;
 }
 
@@ -162,8 +57,7 @@ static bool make_slots(CudaBackend *b, Error *err) {
     b->pages_max = (uint32_t)div_up(plan->n_context, KV_PAGE_TOKENS);
     b->n_seen_words = token_set_words(plan->n_vocab);
     b->slots = arena_new(b->arena, Slot, b->options.n_slots);
-    b->kernels = arena_new(b->arena, Kernel, b->lowered.n_programs);
-    bool ok = b->slots && b->kernels;
+    bool ok = b->slots != NULL;
     for (uint32_t i = 0; ok && i < b->options.n_slots; i++) {
         ok = (b->slots[i].sent_pages = arena_new(b->arena, uint32_t, b->pages_max)) != NULL;
     }
@@ -208,10 +102,9 @@ static bool make_memory(CudaBackend *b, Error *err) {
     if (!size_cache(b, others, &sizes[REGION_KV], err)) return false;
     if (!device_memory_allocate(&b->cuda, &b->device, b->options.model_path, sizes, &b->memory, err))
         return false;
-    b->buffers.placement = &b->placement;
-    b->buffers.weights = b->memory.regions[REGION_WEIGHTS].address;
-    b->buffers.kv = b->memory.regions[REGION_KV].address;
-    b->buffers.kv_layer_bytes = b->n_pages * kv_page_layer_bytes(b->plan);
+    b->weights = b->memory.regions[REGION_WEIGHTS].address;
+    b->kv = b->memory.regions[REGION_KV].address;
+    b->kv_layer_bytes = b->n_pages * kv_page_layer_bytes(b->plan);
     lay_out_work(b, b->memory.regions[REGION_WORK].address);
     CUresult r = b->cuda.fill_bytes(b->memory.regions[REGION_WORK].address, 0, sizes[REGION_WORK], b->stream);
     return cuda_ok(&b->cuda, r, "clearing the working memory", err);
@@ -233,13 +126,9 @@ static bool make_events(CudaBackend *b, Error *err) {
 
 static bool make_host_memory(CudaBackend *b, Error *err) {
     const BackendOptions *o = &b->options;
-    uint64_t a_sequence =
-        b->n_seen_words * sizeof(uint32_t) + sizeof(SampleRules) + b->plan->n_vocab * sizeof(uint16_t);
-    uint64_t a_row = sizeof(int32_t) + sizeof(StepRow);
-    uint64_t a_span = sizeof(StepSpan) + b->pages_max * sizeof(uint32_t);
-    uint64_t a_step = o->max_rows * a_row + o->n_slots * a_span;
-    if (b->batches) a_step = o->n_slots * b->pages_max * sizeof(uint32_t) + cuda_batch_step_bytes(b);
-    a_sequence += sizeof(SlotState);
+    uint64_t a_sequence = b->n_seen_words * sizeof(uint32_t) + sizeof(SampleRules) +
+                          b->plan->n_vocab * sizeof(uint16_t) + sizeof(SlotState);
+    uint64_t a_step = (uint64_t)o->n_slots * b->pages_max * sizeof(uint32_t) + cuda_batch_step_bytes(b);
     b->cell_bytes = align_up(max_u64(a_sequence, a_step), 64);
     uint64_t logprobs_at = align_up(cuda_tokens_bytes(b), 64);
     uint64_t ring_bytes = align_up(logprobs_at + cuda_logprobs_bytes(b), 64);
@@ -277,30 +166,21 @@ static uint32_t formats_of(const CudaBackend *b, Dtype formats[DTYPE_COUNT]) {
     return n;
 }
 
-static uint32_t first_programs(const CudaBackend *b, const JitProgram **programs) {
-    const BatchLowered *batches = b->batches ? &b->batches->lowered : NULL;
-    *programs = batches ? batches->programs : b->lowered.programs;
-    return batches ? batches->n_first_programs : b->lowered.n_programs;
-}
-
 // The repacking kernels, then the stages' programs.
 static bool start_jit(CudaBackend *b, Error *err) {
     Dtype formats[DTYPE_COUNT];
-    const JitProgram *stages;
-    uint32_t n_stages = first_programs(b, &stages);
+    const BatchLowered *lowered = &b->batches->lowered;
+    uint32_t n_stages = lowered->n_first_programs;
     uint32_t n_formats = formats_of(b, formats), n = n_formats + n_stages;
     JitProgram *programs = arena_new(b->arena, JitProgram, n);
     if (!programs) return error_set(err, ERR_NO_MEMORY, "the list of kernels does not fit its memory");
     for (uint32_t i = 0; i < n_formats; i++) {
-        if (!(b->batches ? batch_repack_program(formats[i], b->arena, &programs[i], err)
-                         : lower_repack_program(formats[i], b->arena, &programs[i], err)))
-            return false;
+        if (!batch_repack_program(formats[i], b->arena, &programs[i], err)) return false;
     }
-    memcpy(programs + n_formats, stages, n_stages * sizeof *programs);
+    memcpy(programs + n_formats, lowered->programs, n_stages * sizeof *programs);
     JitOptions options = {
         .sm = b->device.sm, .cache = b->options.jit_cache, .compiler = b->options.jit_compiler};
-    return jit_start(&options, programs, n, b->arena, &b->jit, err) &&
-           (!b->batches || cuda_batch_start_later(b, err));
+    return jit_start(&options, programs, n, b->arena, &b->jit, err) && cuda_batch_start_later(b, err);
 }
 
 static bool upload(CudaBackend *b, BackendProgressFn *progress, void *context, Error *err) {
@@ -310,7 +190,7 @@ static bool upload(CudaBackend *b, BackendProgressFn *progress, void *context, E
     Upload u = {.cuda = &b->cuda,
                 .context = b->context,
                 .placement = &b->placement,
-                .weights = b->buffers.weights,
+                .weights = b->weights,
                 .staging = b->memory.regions[REGION_STAGING].address,
                 .n_threads = upload_threads(),
                 .progress = progress,
@@ -319,8 +199,7 @@ static bool upload(CudaBackend *b, BackendProgressFn *progress, void *context, E
     for (uint32_t i = 0; ok && i < n_formats; i++) {
         JitImage image;
         ok = jit_wait(b->jit, i, &image, err) &&
-             kernel_load(&b->cuda, &b->device, b->batches ? "tile_repack_kernel" : "repack_kernel", &image,
-                         NULL, &kernels[i], err);
+             kernel_load(&b->cuda, &b->device, "tile_repack_kernel", &image, NULL, &kernels[i], err);
         u.repack[formats[i]] = kernels[i].function;
     }
     ok = ok && upload_weights(&u, *b->arena, err);
@@ -329,22 +208,10 @@ static bool upload(CudaBackend *b, BackendProgressFn *progress, void *context, E
     return ok;
 }
 
-static bool load_stage_kernels(CudaBackend *b, uint32_t first, Error *err) {
-    for (uint32_t i = 0; i < b->lowered.n_programs; i++) {
-        JitImage image;
-        const char *name = b->lowered.programs[i].name;
-        if (!jit_wait(b->jit, first + i, &image, err)) return false;
-        if (!kernel_load(&b->cuda, &b->device, name, &image, b->stream, &b->kernels[i], err)) return false;
-    }
-    return true;
-}
-
 static bool load_kernels(CudaBackend *b, Error *err) {
     Dtype formats[DTYPE_COUNT];
     uint32_t n_formats = formats_of(b, formats);
-    if (!(b->batches ? cuda_batch_load_first(b, b->jit, n_formats, err)
-                     : load_stage_kernels(b, n_formats, err)))
-        return false;
+    if (!cuda_batch_load_first(b, b->jit, n_formats, err)) return false;
     JitReport report = jit_report(b->jit);
     b->api.info.jit_seconds = report.seconds;
     b->api.info.jit_compiled = report.compiled;
@@ -357,32 +224,7 @@ static bool load_kernels(CudaBackend *b, Error *err) {
     return true;
 }
 
-// ---- graphs ----
-
-static bool make_prefill_graph(CudaBackend *b, Arena scratch, Error *err) {
-    uint32_t n = b->lowered.n_prefill_stages;
-    StageArgs *args = arena_new(&scratch, StageArgs, n);
-    Launch *launches = arena_new(&scratch, Launch, n);
-    if (!args || !launches) return error_set(err, ERR_NO_MEMORY, "the graphs do not fit their memory");
-    for (uint32_t i = 0; i < n; i++)
-        launches[i] = cuda_span_launch(b, i, &args[i]);
-    return graph_make(&b->cuda, launches, n, b->overlap, b->stream, &b->prefill, err);
-}
-
-static bool make_graphs(CudaBackend *b, Error *err) {
-    Arena scratch = *b->arena;
-    if (b->batches) return true; // they are there
-    StageArgs *args = arena_new(&scratch, StageArgs, b->lowered.n_stages);
-    Launch *launches = arena_new(&scratch, Launch, b->lowered.n_stages);
-    const Stage **stages = arena_new(&scratch, const Stage *, b->lowered.n_stages);
-    if (!args || !launches || !stages)
-        return error_set(err, ERR_NO_MEMORY, "the graphs do not fit their memory");
-    for (uint32_t end = 0; end < END_GRAPHS; end++) {
-        uint32_t n = cuda_row_launches(b, end, args, launches, stages);
-        if (!graph_make(&b->cuda, launches, n, b->overlap, b->stream, &b->rows[end], err)) return false;
-    }
-    return make_prefill_graph(b, scratch, err);
-}
+// ---- all of it ----
 
 // The driver wants some hundred megabytes for itself, before it can say how much is free.
 static bool open_context(CudaBackend *b, Error *err) {
@@ -396,18 +238,8 @@ static bool open_context(CudaBackend *b, Error *err) {
         (unsigned long long)b->device.memory_bytes, b->device.name);
 }
 
-// The weights' places and the stages: of batches, where they are wanted and every operation has one.
 static bool lower(CudaBackend *b, const LowerTarget *target, Error *err) {
-    Arena before = *b->arena;
-    if (b->options.batches) {
-        if (cuda_batch_lower(b, target, err)) return make_slots(b, err);
-        if (err->code != ERR_UNSUPPORTED) return false;
-        *b->arena = before;
-        b->batches = NULL;
-    }
-    return placement_make(b->plan, PLACED_IN_ROWS, b->arena, &b->placement, err) &&
-           lower_plan(b->plan, &b->placement, target, b->options.max_rows, b->arena, &b->lowered, err) &&
-           make_slots(b, err);
+    return cuda_batch_lower(b, target, err) && make_slots(b, err);
 }
 
 bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *progress, void *context, Error *err) {
@@ -426,13 +258,13 @@ bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *progress, 
          load_kernels(b, err);
     if (!ok) return false;
     device_memory_release(&b->memory, REGION_STAGING);
-    if (!make_graphs(b, err) || !device_memory_is_resident(&b->memory, err)) return false;
+    if (!device_memory_is_resident(&b->memory, err)) return false;
     if (!cuda_ok(&b->cuda, b->cuda.stream_synchronize(b->stream), "loading", err)) return false;
     backend->info.n_kv_pages = b->n_pages;
     backend->info.chunk_slices = plan->n_layers;
     backend->info.vram_bytes_used = device_memory_used(&b->memory);
-    if (b->batches) cuda_batch_loaded(b);
-    backend->info.rows_together = b->batches ? b->batches->lowered.rows_max : 1;
+    cuda_batch_loaded(b);
+    backend->info.rows_together = b->batches->lowered.rows_max;
     backend->info.load_seconds = (double)(os_monotonic_ns() - begin_ns) * 1e-9;
     return true;
 }
@@ -461,13 +293,7 @@ void cuda_unload(CudaBackend *b) {
     if (b->context) {
         b->cuda.context_use(b->context);
         b->cuda.context_synchronize(); // nothing may be under way when memory goes
-        for (uint32_t end = 0; end < END_GRAPHS; end++) {
-            if (b->rows[end]) b->cuda.graph_exec_destroy(b->rows[end]);
-        }
-        if (b->prefill) b->cuda.graph_exec_destroy(b->prefill);
         if (b->batches) cuda_batch_unload(b);
-        for (uint32_t i = 0; i < b->lowered.n_programs; i++)
-            kernel_unload(&b->cuda, &b->kernels[i]);
         for (uint32_t i = 0; i < CELLS; i++) {
             if (b->cells[i].sent) b->cuda.event_destroy(b->cells[i].sent);
         }

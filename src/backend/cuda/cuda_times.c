@@ -66,37 +66,6 @@ static double flops_of(const Op *const *ops, uint32_t n_rows) {
 // ---- the steps that are measured ----
 
 // Draws are left out: they would advance the sequence.
-static bool row_of_decoding(CudaBackend *b, uint32_t position, Arena *scratch, TimedStep *out, Error *err) {
-    uint32_t n = b->lowered.n_stages;
-    const Stage **stages = arena_new(scratch, const Stage *, n);
-    if (!stages || !step_make(scratch, n, out, err))
-        return error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
-    n = cuda_row_launches(b, END_GREEDY, out->args, out->launches, stages);
-    for (uint32_t i = 0; i < n; i++) {
-        const Stage *s = stages[i];
-        if (stage_draws(s->type)) continue;
-        out->stages[out->n++] = (Timed){.type = s->type,
-                                        .name = s->type->name,
-                                        .launch = out->launches[i],
-                                        .bytes = s->weight_bytes + cache_bytes(s->ops, position)};
-    }
-    return true;
-}
-
-static bool rows_of_prompt(CudaBackend *b, uint32_t n_rows, Arena *scratch, TimedStep *out, Error *err) {
-    uint32_t n = b->lowered.n_prefill_stages;
-    if (!step_make(scratch, n, out, err)) return false;
-    for (uint32_t i = 0; i < n; i++) {
-        const Stage *s = &b->lowered.prefill_stages[i];
-        out->stages[out->n++] = (Timed){.type = s->type,
-                                        .name = s->type->name,
-                                        .launch = cuda_span_launch(b, i, &out->args[i]),
-                                        .bytes = s->weight_bytes,
-                                        .flops = s->type->has_flops ? flops_of(s->ops, n_rows) : 0};
-    }
-    return true;
-}
-
 static bool rows_of_class(CudaBackend *b, uint32_t class_index, uint32_t n_rows, uint32_t position,
                           Arena *scratch, TimedStep *out, Error *err) {
     uint32_t n = b->batches->lowered.classes[class_index].n_stages;
@@ -267,19 +236,13 @@ static bool stopwatch_begin(CudaBackend *b, uint32_t runs, Arena *scratch, Stopw
 
 static void stopwatch_end(Stopwatch *w) {
     CudaBackend *b = w->b;
-    b->placed = (PlacedRow){0}; // the steps that were measured have moved it
-    for (uint32_t i = 0; b->batches && i < BATCH_CLASSES_MAX; i++)
-        b->batches->classes[i].n_placed = 0;
+    for (uint32_t i = 0; i < BATCH_CLASSES_MAX; i++)
+        b->batches->classes[i].n_placed = 0; // the steps that were measured have moved the rows
     if (w->begin) b->cuda.event_destroy(w->begin);
     if (w->end) b->cuda.event_destroy(w->end);
 }
 
 // ---- what is asked for ----
-
-bool cuda_backend_time_stages(Backend *backend, uint32_t position, uint32_t runs,
-                              StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us, Error *err) {
-    return cuda_backend_time_rows(backend, 1, position, runs, out, n_out, step_us, err);
-}
 
 bool cuda_backend_time_rows(Backend *backend, uint32_t n_rows, uint32_t position, uint32_t runs,
                             StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us, Error *err) {
@@ -288,23 +251,16 @@ bool cuda_backend_time_rows(Backend *backend, uint32_t n_rows, uint32_t position
     Stopwatch w;
     TimedStep step = {0};
     uint32_t end = position + 2 + runs;
-    if (!b->batches && n_rows > 1)
-        return error_set(err, ERR_UNSUPPORTED, "this model's rows do not go through the layers together");
     if (n_rows > b->options.n_slots)
         return error_set(err, ERR_UNSUPPORTED, "%u rows; there are %u slots", n_rows, b->options.n_slots);
     cuda_backend_wait_for_classes(backend);
     bool ok = stopwatch_begin(b, runs, &scratch, &w, err);
-    if (ok && b->batches) {
+    if (ok) {
         uint32_t c = cuda_batch_class_for(b->batches, n_rows);
         CUgraphExec whole = b->batches->classes[c].graphs[TAIL_GREEDY];
         ok = place_rows(b, n_rows, (uint32_t)max_u64(position, 1), end, scratch, err) &&
              rows_of_class(b, c, n_rows, position, &scratch, &step, err) &&
              time_types(&w, &step, out, n_out, NULL, err) && time_steps(&w, whole, step_us, err);
-    } else if (ok) {
-        ok = place_slot(b, position, 1, end, scratch, err) &&
-             row_of_decoding(b, position, &scratch, &step, err) &&
-             time_types(&w, &step, out, n_out, NULL, err) &&
-             time_steps(&w, b->rows[END_GREEDY], step_us, err);
     }
     stopwatch_end(&w);
     return ok;
@@ -317,8 +273,7 @@ bool cuda_backend_time_prefill(Backend *backend, uint32_t n_rows, uint32_t runs,
     Stopwatch w;
     TimedStep step = {0};
     bool ok = stopwatch_begin(b, runs, &scratch, &w, err) && place_slot(b, 0, n_rows, n_rows, scratch, err) &&
-              (b->batches ? rows_of_class(b, BATCH_CLASS_PROMPT, n_rows, 0, &scratch, &step, err)
-                          : rows_of_prompt(b, n_rows, &scratch, &step, err)) &&
+              rows_of_class(b, BATCH_CLASS_PROMPT, n_rows, 0, &scratch, &step, err) &&
               time_types(&w, &step, out, n_out, step_us, err);
     stopwatch_end(&w);
     return ok;

@@ -43,18 +43,15 @@ static bool mark_used(Placement *p) {
         bool is_matrix = op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_EMBED ||
                          op->kind == OP_EXPERT_MATMUL;
         bool is_router = op->kind == OP_MATMUL && op->out == ACT_L;
-        if (is_router && p->layout == PLACED_IN_TILES) is_matrix = false;
-        mark(p, op->weight, is_matrix ? PLACED_MATRIX : PLACED_VECTOR);
+        mark(p, op->weight, is_matrix && !is_router ? PLACED_MATRIX : PLACED_VECTOR);
         mark(p, op->bias, PLACED_VECTOR);
         if (op->kind == OP_ROPE) ok = mark_rope(p, op->rope.rope) && ok;
     }
     return ok;
 }
 
-static uint64_t matrix_bytes(PlacedLayout layout, const Weight *w) {
-    if (layout == PLACED_IN_TILES)
-        return layout_matrix_bytes((int)w->dtype, (unsigned)w->n_rows, (unsigned)w->n_cols);
-    return layout_row_bytes((int)w->dtype, (unsigned)w->n_cols) * w->n_rows;
+static uint64_t matrix_bytes(const Weight *w) {
+    return layout_matrix_bytes((int)w->dtype, (unsigned)w->n_rows, (unsigned)w->n_cols);
 }
 
 static void place(PlacedWeight *w, uint64_t size, uint64_t *at) {
@@ -63,9 +60,8 @@ static void place(PlacedWeight *w, uint64_t size, uint64_t *at) {
     *at += align_up(size, DEVICE_ALIGNMENT);
 }
 
-bool placement_make(const Plan *plan, PlacedLayout layout, Arena *arena, Placement *out, Error *err) {
-    *out = (Placement){
-        .plan = plan, .layout = layout, .weights = arena_new(arena, PlacedWeight, plan->n_weights)};
+bool placement_make(const Plan *plan, Arena *arena, Placement *out, Error *err) {
+    *out = (Placement){.plan = plan, .weights = arena_new(arena, PlacedWeight, plan->n_weights)};
     if (!out->weights) return error_set(err, ERR_NO_MEMORY, "the table of weights does not fit its memory");
     if (!mark_used(out)) {
         return error_set(err, ERR_UNSUPPORTED, "the model has more than %d different rotary embeddings",
@@ -75,7 +71,7 @@ bool placement_make(const Plan *plan, PlacedLayout layout, Arena *arena, Placeme
     for (uint32_t i = 0; i < plan->n_weights; i++) {
         const Weight *w = &plan->weights[i];
         if (out->weights[i].as != PLACED_MATRIX) continue;
-        place(&out->weights[i], matrix_bytes(layout, w) * w->n_matrices, &at);
+        place(&out->weights[i], matrix_bytes(w) * w->n_matrices, &at);
     }
     out->vectors_offset = at;
     for (uint32_t i = 0; i < plan->n_weights; i++) {

@@ -2,15 +2,11 @@
 //
 // A matrix keeps its quantised bits, moved into the layout that the kernels read (kernels_src/layout.h).
 // A matrix for each expert: one after the other. Vectors (norms, biases) and the frequencies of rotary
-// embeddings become float32: they are read element by element and weigh nothing. So do routers beside tiles.
+// embeddings become float32: they are read element by element and weigh nothing. So do routers.
 #pragma once
 
 #include "backend/cuda/memory.h"
 #include "plan/plan.h"
-
-// How matrices lie: for the stages of decoding and of prompts, rows of planes; for those of batches, tiles
-// (layout.h).
-typedef enum { PLACED_IN_ROWS, PLACED_IN_TILES } PlacedLayout;
 
 typedef enum { PLACED_NOT, PLACED_MATRIX, PLACED_VECTOR } PlacedAs; // not: no operation uses it
 
@@ -25,7 +21,6 @@ typedef struct {
 
 typedef struct {
     const Plan *plan;
-    PlacedLayout layout;
     PlacedWeight *weights;   // [plan->n_weights]
     uint64_t vectors_offset; // all vectors, side by side, then the frequencies
     uint64_t vectors_size;
@@ -36,8 +31,7 @@ typedef struct {
 } Placement;
 
 // Errors: ERR_UNSUPPORTED for more than PLACED_ROPES_MAX rotary embeddings; ERR_NO_MEMORY.
-MUST_CHECK bool placement_make(const Plan *plan, PlacedLayout layout, Arena *arena, Placement *out,
-                               Error *err);
+MUST_CHECK bool placement_make(const Plan *plan, Arena *arena, Placement *out, Error *err);
 
 // `weight` is one of the plan's that an operation uses.
 static inline uint64_t placement_offset(const Placement *p, const Weight *weight) {

@@ -10,10 +10,10 @@ enum { REPACK_THREADS = 256, PROGRESS_INTERVAL_MS = 20 };
 typedef struct {
     const uint8_t *in;
     uint64_t bytes;
-    CUdeviceptr out; // where it goes; in tiles: the whole matrix
+    CUdeviceptr out; // the whole matrix
     uint32_t n_rows;
     uint32_t n_cols;
-    uint32_t first_row, matrix_rows; // in tiles
+    uint32_t first_row, matrix_rows;
     Dtype dtype;
 } Piece;
 
@@ -50,11 +50,9 @@ struct Uploader {
 
 // ---- the list of pieces ----
 
-// 0 where there is no room for them.
-static uint64_t rows_a_piece(const Placement *p, const Weight *w) {
-    uint64_t rows = UPLOAD_PIECE_BYTES / w->row_bytes;
-    if (p->layout == PLACED_IN_ROWS) return rows;
-    uint64_t bands = max_u64(rows / BAND_ROWS, 1);
+// Whole bands; 0 where there is no room for one.
+static uint64_t rows_a_piece(const Weight *w) {
+    uint64_t bands = max_u64(UPLOAD_PIECE_BYTES / w->row_bytes / BAND_ROWS, 1);
     return bands * BAND_ROWS * w->row_bytes <= UPLOAD_PIECE_BYTES_MAX ? bands * BAND_ROWS : 0;
 }
 
@@ -65,8 +63,7 @@ static uint64_t placed_matrix_bytes(const Placement *p, const Weight *w) {
 static void list_weight(Uploader *u, Piece *pieces, const Weight *w) {
     const Placement *p = u->upload->placement;
     CUdeviceptr out = u->upload->weights + placement_offset(p, w);
-    uint64_t row_bytes = layout_row_bytes((int)w->dtype, (unsigned)w->n_cols);
-    uint64_t n_rows = w->n_rows, rows = rows_a_piece(p, w), matrix_bytes = placed_matrix_bytes(p, w);
+    uint64_t n_rows = w->n_rows, rows = rows_a_piece(w), matrix_bytes = placed_matrix_bytes(p, w);
     for (uint64_t at = 0; at < w->n_matrices * n_rows; u->n_pieces++) {
         uint64_t row = at % n_rows, matrix = at / n_rows;
         Piece *piece = &pieces[u->n_pieces];
@@ -77,7 +74,6 @@ static void list_weight(Uploader *u, Piece *pieces, const Weight *w) {
                          .first_row = (uint32_t)row,
                          .matrix_rows = (uint32_t)n_rows,
                          .dtype = w->dtype};
-        if (p->layout == PLACED_IN_ROWS) piece->out += row * row_bytes;
         piece->bytes = piece->n_rows * w->row_bytes;
         u->bytes += piece->bytes;
         at += piece->n_rows;
@@ -91,12 +87,12 @@ static bool list_pieces(Uploader *u, Arena *scratch, Error *err) {
     for (uint32_t i = 0; i < plan->n_weights; i++) {
         const Weight *w = &plan->weights[i];
         if (p->weights[i].as != PLACED_MATRIX) continue;
-        if (rows_a_piece(p, w) == 0) {
+        if (rows_a_piece(w) == 0) {
             return error_set(err, ERR_UNSUPPORTED,
                              "tensor \"%.*s\": a row of %llu bytes is longer than expected", STR_ARG(w->name),
                              (unsigned long long)w->row_bytes);
         }
-        n += w->n_matrices * div_up(w->n_rows, rows_a_piece(p, w));
+        n += w->n_matrices * div_up(w->n_rows, rows_a_piece(w));
     }
     Piece *pieces = arena_new(scratch, Piece, n);
     if (!pieces || n > UINT32_MAX)
@@ -114,24 +110,21 @@ static bool list_pieces(Uploader *u, Arena *scratch, Error *err) {
 
 static bool repack(Reader *r, const Piece *piece, CUdeviceptr in, Error *err) {
     const Upload *up = r->uploader->upload;
-    bool in_tiles = up->placement->layout == PLACED_IN_TILES;
-    RepackArgs rows = {.in = in, .out = piece->out, .n_rows = piece->n_rows, .n_cols = piece->n_cols};
-    TileRepackArgs tiles = {.in = in,
-                            .out = piece->out,
-                            .n_rows = piece->matrix_rows,
-                            .n_cols = piece->n_cols,
-                            .first_row = piece->first_row,
-                            .piece_rows = piece->n_rows};
-    void *params[] = {in_tiles ? (void *)&tiles : (void *)&rows};
-    uint64_t blocks = div_up((uint64_t)piece->n_rows * div_up(piece->n_cols, BLOCK_WEIGHTS), REPACK_THREADS);
-    if (in_tiles) blocks = layout_piece_bands(piece->matrix_rows, piece->first_row, piece->n_rows);
-    CUlaunchConfig config = {.gridDimX = (unsigned)blocks,
-                             .gridDimY = in_tiles ? (unsigned)div_up(piece->n_cols, REPACK_COLS) : 1,
+    TileRepackArgs args = {.in = in,
+                           .out = piece->out,
+                           .n_rows = piece->matrix_rows,
+                           .n_cols = piece->n_cols,
+                           .first_row = piece->first_row,
+                           .piece_rows = piece->n_rows};
+    void *params[] = {&args};
+    CUlaunchConfig config = {.gridDimX =
+                                 layout_piece_bands(piece->matrix_rows, piece->first_row, piece->n_rows),
+                             .gridDimY = (unsigned)div_up(piece->n_cols, REPACK_COLS),
                              .gridDimZ = 1,
                              .blockDimX = REPACK_THREADS,
                              .blockDimY = 1,
                              .blockDimZ = 1,
-                             .sharedMemBytes = in_tiles ? BAND_ROWS * sizeof(int32_t) : 0,
+                             .sharedMemBytes = BAND_ROWS * sizeof(int32_t),
                              .hStream = r->stream};
     return cuda_ok(up->cuda, up->cuda->launch(&config, up->repack[piece->dtype], params, NULL),
                    "repacking weights", err);

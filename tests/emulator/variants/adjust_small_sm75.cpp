@@ -1,2 +1,0 @@
-#define SM_ARCH 75
-#include "adjust_small.cpp"

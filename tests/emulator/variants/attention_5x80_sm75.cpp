@@ -1,2 +1,0 @@
-#define SM_ARCH 75
-#include "attention_5x80.cpp"

@@ -1,2 +1,0 @@
-#define SM_ARCH 75
-#include "attention_7x64.cpp"

@@ -1,2 +1,0 @@
-#define SM_ARCH 80
-#include "attention_7x64.cpp"

@@ -1,2 +1,0 @@
-#define SM_ARCH 80
-#include "output_q4_k.cpp"

@@ -1,2 +1,0 @@
-#define SM_ARCH 80
-#include "prefill_attention_2x128.cpp"

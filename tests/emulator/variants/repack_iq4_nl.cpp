@@ -1,6 +1,0 @@
-#include "emulator/variant.h"
-#define VARIANT repack_iq4_nl
-// Repacking, and reading the values back.
-#define STAGE_REPACK 1
-#define FORMAT FORMAT_IQ4_NL
-#include "emulator/run.h"

@@ -1,6 +1,0 @@
-#include "emulator/variant.h"
-#define VARIANT repack_q4_1
-// Repacking, and reading the values back.
-#define STAGE_REPACK 1
-#define FORMAT FORMAT_Q4_1
-#include "emulator/run.h"

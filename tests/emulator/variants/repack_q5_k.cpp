@@ -1,6 +1,0 @@
-#include "emulator/variant.h"
-#define VARIANT repack_q5_k
-// Repacking, and reading the values back.
-#define STAGE_REPACK 1
-#define FORMAT FORMAT_Q5_K
-#include "emulator/run.h"
