@@ -26,7 +26,7 @@ struct OutputBands {
 // With few rows, what is added to the warp's first unit is loaded before its product: a load takes as long as
 // a small product.
 #ifdef PRODUCT_FEW
-enum : u32 { AHEAD_ROWS = CEIL_DIV(MAX_ROWS, 2) };
+enum : u32 { AHEAD_ROWS = CEIL_DIV(FINISH_ROWS, 2) };
 #else
 enum : u32 { AHEAD_ROWS = 1 };
 #endif
@@ -34,8 +34,8 @@ enum : u32 { AHEAD_ROWS = 1 };
 struct OutputState {
     OutputBands bands;
     Product product;
-    u32 ahead; // the unit that is known before; UINT32_MAX for none
-    float bias, residual[AHEAD_ROWS];
+    u32 ahead;                        // the unit that is known before; UINT32_MAX for none
+    float bias, residual[AHEAD_ROWS]; // of the rows that this warp finishes
 };
 
 // Of row lane % 16 of the unit's band.
@@ -94,7 +94,8 @@ DEVICE void output_run(const ProductArgs &a, u32 block, u8 *shared, OutputState 
     for (u32 i = 0; i < AHEAD_ROWS; i++) {
         s->residual[i] = 0;
 #ifndef RAW
-        u32 col = s->ahead * BAND_ROWS + lane_index() % BAND_ROWS, row = i * 2 + lane_index() / BAND_ROWS;
+        u32 col = s->ahead * BAND_ROWS + lane_index() % BAND_ROWS;
+        u32 row = product_first_row(s->product) + i * 2 + lane_index() / BAND_ROWS;
         if (s->ahead < UNITS && col < N_ROWS && row < MAX_ROWS)
             s->residual[i] = load_shared_data(a.out + (u64)row * N_ROWS + col);
 #endif

@@ -61,6 +61,15 @@ enum : u32 {
     WAYS = K_WAYS * K_BLOCKS,
     SPLIT = WAYS > 1,                  // a band's segments are in several warps
     ALONE = UNIT_BANDS == 1 && !SPLIT, // a warp has all of a unit
+// A unit's rows are finished by so many of its ways' warps, each some of them.
+#ifdef UNITS_AT_RUN_TIME
+    FINISHERS = 1,
+#else
+    FINISHERS = MAX_ROWS == 1 || K_BLOCKS > 1 || K_WAYS == 1 ? 1
+                : K_WAYS < 4                                 ? 2
+                                                             : 4,
+#endif
+    FINISH_ROWS = MAX_ROWS / FINISHERS, // of a warp
     // A group's blocks are a cluster and read each other's sums in shared memory; else they have them in
     // `partial`, and the last one adds them up (3 us later, on an H200).
     CLUSTER = HAS_CLUSTER ? K_BLOCKS : 1, // its blocks; 1: none
@@ -69,8 +78,7 @@ static_assert(PASS_UNITS >= 1 && WARPS == PASS_UNITS * UNIT_BANDS * K_WAYS && WA
               "WARPS is K_WAYS * UNIT_BANDS * units side by side, and one fetches");
 static_assert(CLUSTER == 1 || (PASSES == 1 && K_BLOCKS <= 8),
               "a cluster's blocks have one pass: they would wait for the warp that fetches");
-static_assert(BLOCKS % K_BLOCKS == 0 && (u32)WAYS <= ROUND_UP((u32)SEGMENTS, (u32)K_BLOCKS),
-              "whole groups of blocks, whole segments; a block's last way may have none");
+static_assert(BLOCKS % K_BLOCKS == 0 && (u32)WAYS <= (u32)SEGMENTS, "whole groups of blocks, whole segments");
 
 // ---- columns ----
 
@@ -281,13 +289,26 @@ DEVICE u32 cluster_place(const BlockUnits &u) {
     return u.part + warp_index() * K_BLOCKS;
 }
 
-// The unit that this warp finishes in the first pass; UINT32_MAX for none. (With K_BLOCKS > 1 and no cluster
-// another block's warp may.)
+// Whether this warp finishes rows of its band's unit. (With K_BLOCKS > 1 and no cluster another block's may.)
+DEVICE bool band_finishes(const WarpBand &w) {
+    return w.any && w.b == 0 && w.way % K_WAYS < FINISHERS;
+}
+
+// The first one of its rows.
+DEVICE u32 finish_row(const WarpBand &w) {
+    return FINISHERS == 1 ? 0 : w.way * FINISH_ROWS;
+}
+
+// The unit of which this warp finishes rows in the first pass; UINT32_MAX for none.
 DEVICE u32 product_first_unit(const Product &p) {
     if (!product_multiplies()) return ~0u;
     if (CLUSTER > 1) return cluster_place(p.units) < p.units.n ? p.units.first + cluster_place(p.units) : ~0u;
-    WarpBand w = warp_band(p.units, 0, warp_index());
-    return w.any && w.b == 0 && w.way % K_WAYS == 0 ? w.unit : ~0u;
+    return band_finishes(p.band) ? p.band.unit : ~0u;
+}
+
+// The first row of it that this warp finishes.
+DEVICE u32 product_first_row(const Product &p) {
+    return CLUSTER > 1 ? 0 : finish_row(p.band);
 }
 
 // ---- fetching ----
@@ -655,7 +676,6 @@ DEVICE void multiply_ready_segment(const Worker &w, const Product &p, u32 way, u
 template <int format>
 DEVICE void multiply_ready(const Worker &w, const WarpBand &band, const Product &p, BandSums *sums) {
     u32 first = way_segment(band.way), end = way_segment(band.way + 1);
-    if ((u32)WAYS > (u32)SEGMENTS && first == end) return;
     input_wait(w, 0, first);
     multiply_ready_segment<format>(w, p, band.way, first, READY_HALVES, sums->sum);
     sums->end_segment(first, true);
@@ -725,6 +745,7 @@ DEVICE void cluster_factors(const BlockUnits &u, const Bands &bands, float4 fact
 // What a warp knows of its first pass, and does for it, before the input is there: a load from memory takes
 // as long as a small product.
 template <class Bands> DEVICE void product_begin(u8 *shared, const Bands &bands, Product *p) {
+    p->band.any = false;
     if (p->units.passes == 0) return;
     p->band = warp_band(p->units, 0, warp_index());
 #if HAS_CLUSTER
@@ -806,26 +827,27 @@ template <class Bands> DEVICE void product_start(u32 block, u8 *shared, const Ba
 template <class Bands>
 DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const Bands &bands, Product *p) {
     product_open(shared);
-    block_sync();
-    product_start(block, shared, bands, p);
 #ifdef NORM_INPUT
     if (product_multiplies()) p->norm.prepare(a.norm, a.norm_bias, warp_index());
 #else
     (void)a;
 #endif
+    block_sync();
+    product_start(block, shared, bands, p);
 }
 
 // ---- finishing ----
 
-// Adds up the segments of the unit's bands: parts [UNIT_BANDS][SEGMENTS][MAX_ROWS][stride].
+// Adds up the segments of the unit's bands, of rows first … n_rows - 1 but at most FINISH_ROWS: parts
+// [UNIT_BANDS][SEGMENTS][MAX_ROWS][stride].
 template <class Load>
-DEVICE void add_segments(const UnitFactors &f, u32 n_rows, u32 band_floats, u32 stride, float *sums,
-                         const Load &load) {
+DEVICE void add_segments(const UnitFactors &f, u32 first, u32 n_rows, u32 band_floats, u32 stride,
+                         float *sums, const Load &load) {
 #pragma unroll
     for (u32 b = 0; b < UNIT_BANDS; b++) {
 #pragma unroll
-        for (u32 i = 0; i < CEIL_DIV(MAX_ROWS, 2); i++) {
-            u32 row = i * 2 + lane_index() / BAND_ROWS, r = lane_index() % BAND_ROWS;
+        for (u32 i = 0; i < CEIL_DIV(FINISH_ROWS, 2); i++) {
+            u32 row = first + i * 2 + lane_index() / BAND_ROWS, r = lane_index() % BAND_ROWS;
             if (row >= n_rows) continue;
             u32 at = b * band_floats + row * stride + r;
             float total = load(at);
@@ -946,18 +968,19 @@ DEVICE void product_pass(const ProductArgs &a, const Worker &w, const Bands &ban
     }
     if (ALONE) warp_sync();
     else pass_done(w);
-    bool finishes = band.any && band.b == 0 && band.way % K_WAYS == 0;
+    bool finishes = band_finishes(band);
     if (!ALONE && finishes) pass_wait(w, pass);
     if (finishes && K_BLOCKS > 1) finishes = is_last_warp(a.meetings + band.unit, K_BLOCKS);
-    if (finishes) {
+    u32 first = finish_row(band), end = MIN(first + FINISH_ROWS, n_rows);
+    if (finishes && first < end) {
         if (K_BLOCKS > 1) {
-            add_segments(factors, n_rows, band_floats, stride, sums,
+            add_segments(factors, first, end, band_floats, stride, sums,
                          [&](u32 at) { return load_shared_data(parts + at); });
         } else if (SPLIT) {
-            add_segments(factors, n_rows, band_floats, stride, sums, [&](u32 at) { return parts[at]; });
+            add_segments(factors, first, end, band_floats, stride, sums, [&](u32 at) { return parts[at]; });
         }
         if (SPLIT) warp_sync();
-        finish(band.unit, 0, n_rows, sums);
+        finish(band.unit, first, end - first, sums + first * SUM_STRIDE);
         if (ALONE) warp_sync(); // the sums have been read
     }
 #if !HAS_BULK
