@@ -966,6 +966,9 @@ DEVICE void product_pass(const ProductArgs &a, const Worker &w, const Bands &ban
         if (!ALONE && pass > 1) pass_wait(w, pass - 1);
         if (band.any) store_sums(total, sums + band.b * BAND_ROWS, SUM_STRIDE);
     }
+    // A warp may be one pass ahead of another, not two: the barrier counts the arrivals of one. (Later passes
+    // have waited for their buffer.)
+    if (!ALONE && PASSES > 1 && pass == 1) pass_wait(w, 0);
     if (ALONE) warp_sync();
     else pass_done(w);
     bool finishes = band_finishes(band);

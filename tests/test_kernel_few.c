@@ -180,7 +180,7 @@ TEST(kernel_few_gives_the_same_bits_however_it_is_spread) {
     } others[] = {{"few_output_q4_k", 80}, {"few_output_q4_k", 75}, {"few_one_ways", 90},
                   {"few_one_ways", 80},    {"few_ring_ways", 90},   {"few_ring_ways", 80},
                   {"few_ring_ways", 75},   {"few_blocks", 90},      {"few_blocks", 80},
-                  {"few_one_blocks", 90},  {"few_one_cluster", 90}};
+                  {"few_one_blocks", 90},  {"few_one_cluster", 90}, {"few_ways", 90}};
     FewCase c = output_case(kernel_stage("few_output_q4_k", 90));
     FewResult all = run_few(kernel_stage("few_output_q4_k", 90), &c, 0, FEW_ROWS, NULL, (ProductArgs){0});
     check_output(&c, &all, 0, FEW_ROWS, 16);

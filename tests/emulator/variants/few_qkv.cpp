@@ -11,7 +11,7 @@
 #define FORMAT_2 FORMAT_Q5_0
 #define MAX_ROWS 8
 #define BLOCKS 3
-#define WARPS 4
-#define K_WAYS 2
+#define WARPS 8
+#define K_WAYS 4
 #define RING_BYTES 131072
 #include "emulator/run_few.h"
