@@ -37,17 +37,16 @@ DEVICE void glu_prepare(const ProductArgs &a, u32 block, u8 *shared, GluState *s
     product_prepare(a, block, shared, s->bands, &s->product);
 }
 
-// The activation of one row of the weights.
-DEVICE float glu_value(const ProductArgs &a, u32 col, const float *sums) {
-    float v[UNIT_BANDS];
+// The activation of one row of the weights, of the products of its gate and its up.
+DEVICE float glu_value(const ProductArgs &a, u32 col, float gate, float up) {
+    float v[2] = {gate, up};
+#ifdef HAS_BIAS
 #pragma unroll
     for (u32 b = 0; b < UNIT_BANDS; b++) {
-        v[b] = sums[b * BAND_ROWS];
-#ifdef HAS_BIAS
         if (a.bias[b] != 0) v[b] += a.bias[b][col];
-#endif
     }
-    (void)a, (void)col;
+#endif
+    (void)a, (void)col, (void)up;
 #ifdef UNGATED
     return activate(v[0]) * (1 / GLU_DIVISOR);
 #else
@@ -55,6 +54,43 @@ DEVICE float glu_value(const ProductArgs &a, u32 col, const float *sums) {
 #endif
 }
 
+#ifdef PRODUCT_MANY
+// product_many.cuh: a lane has weight rows g and g + 8 of rows 8 i + 2 c and 8 i + 2 c + 1. The lanes of g
+// and g + 1 exchange a value, so that each has two neighbours of a row and stores 4 bytes.
+struct GluFinish {
+    const ProductArgs &a;
+
+    struct Ahead {};
+
+    DEVICE Ahead ahead(u32, u32, u32) const {
+        return {};
+    }
+
+    template <u32 groups>
+    DEVICE void lanes(u32 unit, u32 first_row, u32 n_rows, const LaneSums<groups> &sums,
+                      const Ahead &) const {
+        u32 g = lane_index() / 4, odd = g % 2;
+#pragma unroll
+        for (u32 i = 0; i < groups * 2; i++) {
+            u32 col = unit * BAND_ROWS + i % 2 * 8 + g, row = i / 2 * 8 + lane_index() % 4 * 2 + odd;
+            float v[2] = {0, 0};
+#pragma unroll
+            for (u32 k = 0; k < 2 && col < D_FF; k++) {
+                v[k] = glu_value(a, col, sums.of[0][i / 2][i % 2 * 2 + k],
+                                 sums.of[UNIT_BANDS - 1][i / 2][i % 2 * 2 + k]);
+            }
+            float other = shuffle_xor(odd ? v[0] : v[1], 4);
+            if (row < n_rows && col < D_FF)
+                activation_store_2(a.out_activations, first_row + row, col - odd, odd ? other : v[0],
+                                   odd ? v[1] : other);
+        }
+    }
+};
+
+DEVICE void glu_run(const ProductArgs &a, u32 block, u8 *shared, GluState *s) {
+    product_run(a, block, shared, s->bands, &s->product, GluFinish{a});
+}
+#else
 // A lane has two neighbours of a row, so that it stores 4 bytes.
 DEVICE void glu_run(const ProductArgs &a, u32 block, u8 *shared, GluState *s) {
     product_run(a, block, shared, s->bands, &s->product,
@@ -62,12 +98,15 @@ DEVICE void glu_run(const ProductArgs &a, u32 block, u8 *shared, GluState *s) {
                     u32 r = lane_index() % 8 * 2, col = unit * BAND_ROWS + r;
                     if (col >= D_FF) return;
                     for (u32 row = lane_index() / 8; row < n_rows; row += 4) {
-                        const float *of_row = sums + row * SUM_STRIDE + r;
-                        float first = glu_value(a, col, of_row), second = glu_value(a, col + 1, of_row + 1);
+                        const float *of_row = sums + row * SUM_STRIDE + r,
+                                    *up = of_row + (UNIT_BANDS - 1) * BAND_ROWS;
+                        float first = glu_value(a, col, of_row[0], up[0]);
+                        float second = glu_value(a, col + 1, of_row[1], up[1]);
                         activation_store_2(a.out_activations, first_row + row, col, first, second);
                     }
                 });
 }
+#endif
 
 EXPORTED StageInfo glu_info = PRODUCT_INFO(PRODUCT_SHARED_BYTES);
 

@@ -62,6 +62,108 @@ DEVICE void head_begin(const ProductArgs &a, u8 *shared, u32 n_rows) {
     warp_sync();
 }
 
+#ifdef PRODUCT_MANY
+// Whether some row has a penalty: the same in all lanes.
+DEVICE bool any_penalty(const u8 *shared, u32 n_rows) {
+    const RowPenalty *rows = (const RowPenalty *)(shared + PENALTY_AT);
+    bool any = false;
+    for (u32 i = lane_index(); i < n_rows; i += WARP) {
+        any = any || rows[i].penalty != 1.0f;
+    }
+    return ballot_lanes(any) != 0;
+}
+
+// Values that merge: a row's best of some weight rows.
+struct RowBest {
+    float value;
+    i32 token;
+};
+DEVICE void row_best_merge(RowBest *best, float value, i32 token) {
+    if (value > best->value || (value == best->value && (u32)token < (u32)best->token))
+        *best = {value, token};
+}
+
+// product_many.cuh: a lane has weight rows g and g + 8 of rows 8 i + 2 c and 8 i + 2 c + 1. Of each row the
+// lanes of all g have a part: in three turns they give each other half of what they have, and one is left
+// with the row's best.
+struct HeadFinish {
+    const ProductArgs &a;
+    u8 *shared;
+    bool penalties; // some row has one
+
+    struct Ahead {};
+
+    DEVICE Ahead ahead(u32, u32, u32) const {
+        return {};
+    }
+
+    // The lane's two logits of a row, stored.
+    DEVICE void logits_of(u32 row, u32 id, float v[2]) const {
+        float *logits = a.out + (u64)row * N_VOCAB + id;
+#pragma unroll
+        for (u32 k = 0; k < 2; k++) {
+            if (id + k * 8 >= N_VOCAB) break;
+            if (a.bias[0] != 0) v[k] += a.bias[0][id + k * 8];
+#ifdef SOFT_CAP
+            v[k] = soft_cap(v[k], SOFT_CAP);
+#endif
+            logits[k * 8] = v[k];
+        }
+    }
+
+    DEVICE RowBest best_of(u32 row, u32 id, float v[2]) const {
+        if (penalties) {
+            RowPenalty p = ((const RowPenalty *)(shared + PENALTY_AT))[row];
+            LogitRules rules = {p.penalty, 0, p.seen};
+#pragma unroll
+            for (u32 k = 0; k < 2; k++) {
+                if (id + k * 8 < N_VOCAB) v[k] = penalise_logit(rules, id + k * 8, v[k]);
+            }
+        }
+        RowBest best = {-INFINITY_F32, -1};
+        if (id < N_VOCAB && v[0] > best.value) best = {v[0], (i32)id};
+        if (id + 8 < N_VOCAB && v[1] > best.value) best = {v[1], (i32)id + 8};
+        return best;
+    }
+
+    template <u32 groups>
+    DEVICE void lanes(u32 unit, u32 first_row, u32 n_rows, const LaneSums<groups> &sums,
+                      const Ahead &) const {
+        static_assert(groups == 2, "four rows a lane");
+        HeadBest *bests = (HeadBest *)(shared + BEST_AT) + warp_index() * MAX_ROWS + first_row;
+        u32 g = lane_index() / 4, c = lane_index() % 4, id = unit * BAND_ROWS + g;
+        RowBest best[4];
+#pragma unroll
+        for (u32 r = 0; r < 4; r++) {
+            u32 row = r / 2 * 8 + c * 2 + r % 2;
+            float v[2] = {sums.of[0][r / 2][r % 2], sums.of[0][r / 2][r % 2 + 2]};
+            best[r] = {-INFINITY_F32, -1};
+            if (row >= n_rows) continue;
+            logits_of(first_row + row, id, v);
+            u32 n_bad = (v[0] != v[0] && id < N_VOCAB) + (v[1] != v[1] && id + 8 < N_VOCAB);
+            if (n_bad > 0) atomic_add(&bests[row].n_bad, n_bad);
+            best[r] = best_of(first_row + row, id, v);
+        }
+        // Rows 2 h and 2 h + 1 of the four, then row 2 h + l.
+        u32 h = g / 4, l = g / 2 % 2;
+        RowBest mine[2];
+#pragma unroll
+        for (u32 i = 0; i < 2; i++) {
+            RowBest sent = h ? best[i] : best[2 + i];
+            mine[i] = h ? best[2 + i] : best[i];
+            row_best_merge(&mine[i], shuffle_xor(sent.value, 16), shuffle_xor(sent.token, 16));
+        }
+        RowBest sent = l ? mine[0] : mine[1], one = l ? mine[1] : mine[0];
+        row_best_merge(&one, shuffle_xor(sent.value, 8), shuffle_xor(sent.token, 8));
+        row_best_merge(&one, shuffle_xor(one.value, 4), shuffle_xor(one.token, 4));
+        u32 row = h * 8 + c * 2 + l;
+        if (g % 2 > 0 || row >= n_rows) return;
+        RowBest before = {bests[row].value, bests[row].token};
+        row_best_merge(&before, one.value, one.token);
+        bests[row].value = before.value, bests[row].token = before.token;
+    }
+};
+#else
 // Four lanes a row, four weight rows each.
 DEVICE void head_finish(const ProductArgs &a, u8 *shared, u32 unit, u32 first_row, u32 n_rows,
                         const float *sums) {
@@ -99,6 +201,7 @@ DEVICE void head_finish(const ProductArgs &a, u8 *shared, u32 unit, u32 first_ro
     }
     warp_sync();
 }
+#endif
 
 // A warp a row.
 DEVICE void head_end(const ProductArgs &a, u32 block, u8 *shared, u32 n_rows) {
@@ -117,10 +220,15 @@ DEVICE void head_run(const ProductArgs &a, u32 block, u8 *shared, HeadState *s) 
         head_begin(a, shared, n_rows);
         product_meet(shared, &s->product);
     }
+#ifdef PRODUCT_MANY
+    HeadFinish finish = {a, shared, product_multiplies() && any_penalty(shared, n_rows)};
+    product_run(a, block, shared, s->bands, &s->product, finish);
+#else
     product_run(a, block, shared, s->bands, &s->product,
                 [&](u32 unit, u32 first_row, u32 n, const float *sums) {
                     head_finish(a, shared, unit, first_row, n, sums);
                 });
+#endif
     if (product_multiplies()) {
         product_meet(shared, &s->product);
         head_end(a, block, shared, n_rows);

@@ -11,14 +11,17 @@
 
 typedef RowNorms<D_MODEL, 1, NORM_STAGE_WARPS(D_MODEL)> Norm;
 
-DEVICE void norm_rows_run(const NormArgs &a, const Norm &norm, u32 row, float *sums) {
-    u32 from = row;
+// Which row of x, ~0 for none: known before the step began.
+DEVICE u32 norm_source(const NormArgs &a, u32 row) {
 #ifdef OF_LOGITS
-    if (row >= load_shared_data(&a.batch->n_logits)) return;
-    from = load_shared_data(a.logits_rows + row);
+    return row < load_shared_data(&a.batch->n_logits) ? load_shared_data(a.logits_rows + row) : ~0u;
 #else
-    if (row >= load_shared_data(&a.batch->n_rows)) return;
+    return row < load_shared_data(&a.batch->n_rows) ? row : ~0u;
 #endif
+}
+
+DEVICE void norm_rows_run(const NormArgs &a, const Norm &norm, u32 from, u32 row, float *sums) {
+    if (from == ~0u) return;
     norm.run(a.x + (u64)from * D_MODEL, 1, a.out, row, sums, warp_index(), [] { block_sync(); });
 }
 
@@ -28,6 +31,7 @@ KERNEL(NORM_STAGE_WARPS(D_MODEL) * 32, 1) norm_rows(NormArgs a) {
     Norm norm;
     stage_launch_next();
     norm.prepare(a.norm, a.bias, warp_index());
+    u32 from = norm_source(a, block_index());
     stage_wait();
-    norm_rows_run(a, norm, block_index(), (float *)shared_memory());
+    norm_rows_run(a, norm, from, block_index(), (float *)shared_memory());
 }

@@ -23,21 +23,85 @@ struct OutputBands {
     }
 };
 
-// With few rows, what is added to the warp's first unit is loaded before its product: a load takes as long as
-// a small product.
-#ifdef PRODUCT_FEW
+#ifndef PRODUCT_MANY
+// What is added to the warp's first unit is loaded before its product: a load takes as long as a small
+// product.
 enum : u32 { AHEAD_ROWS = CEIL_DIV(FINISH_ROWS, 2) };
-#else
-enum : u32 { AHEAD_ROWS = 1 };
 #endif
 
 struct OutputState {
     OutputBands bands;
     Product product;
+#ifndef PRODUCT_MANY
     u32 ahead;                        // the unit that is known before; UINT32_MAX for none
     float bias, residual[AHEAD_ROWS]; // of the rows that this warp finishes
+#endif
 };
 
+#ifdef PRODUCT_MANY
+DEVICE void output_prepare(const ProductArgs &a, u32 block, u8 *shared, OutputState *s) {
+    s->bands = {a.weight[0]};
+    product_prepare(a, block, shared, s->bands, &s->product);
+}
+
+// product_many.cuh: a lane has weight rows g and g + 8 of rows 8 i + 2 c and 8 i + 2 c + 1.
+struct OutputFinish {
+    const ProductArgs &a;
+
+    struct Ahead {
+        float bias[2], before[2][4];
+    };
+
+    DEVICE float *at(u32 first_row, u32 i, u32 k, u32 col) const {
+        return a.out + (u64)(first_row + i * 8 + lane_index() % 4 * 2 + k % 2) * N_ROWS + col + k / 2 * 8;
+    }
+    static DEVICE bool is_there(u32 n_rows, u32 i, u32 k, u32 col) {
+        return i * 8 + lane_index() % 4 * 2 + k % 2 < n_rows && col + k / 2 * 8 < N_ROWS;
+    }
+    static DEVICE u32 first_col(u32 unit) {
+        return unit * BAND_ROWS + lane_index() / 4;
+    }
+
+    DEVICE Ahead ahead(u32 unit, u32 first_row, u32 n_rows) const {
+        u32 col = first_col(unit);
+        Ahead v = {};
+#pragma unroll
+        for (u32 b = 0; b < 2; b++) {
+            if (a.bias[0] != 0 && col + b * 8 < N_ROWS) v.bias[b] = a.bias[0][col + b * 8];
+        }
+#ifndef RAW
+#pragma unroll
+        for (u32 i = 0; i < 8; i++) {
+            if (is_there(n_rows, i / 4, i % 4, col))
+                v.before[i / 4][i % 4] = load_shared_data(at(first_row, i / 4, i % 4, col));
+        }
+#endif
+        return v;
+    }
+
+    template <u32 groups>
+    DEVICE void lanes(u32 unit, u32 first_row, u32 n_rows, const LaneSums<groups> &sums,
+                      const Ahead &ahead) const {
+        u32 col = first_col(unit);
+#pragma unroll
+        for (u32 i = 0; i < groups * 4; i++) {
+            float v = sums.of[0][i / 4][i % 4];
+#ifdef FROM_GLU
+            v *= GLU_DIVISOR;
+#endif
+            v += ahead.bias[i % 4 / 2];
+#ifndef RAW
+            v += ahead.before[i / 4][i % 4];
+#endif
+            if (is_there(n_rows, i / 4, i % 4, col)) *at(first_row, i / 4, i % 4, col) = v;
+        }
+    }
+};
+
+DEVICE void output_run(const ProductArgs &a, u32 block, u8 *shared, OutputState *s) {
+    product_run(a, block, shared, s->bands, &s->product, OutputFinish{a});
+}
+#else
 // Of row lane % 16 of the unit's band.
 DEVICE float output_bias(const ProductArgs &a, u32 unit) {
     u32 col = unit * BAND_ROWS + lane_index() % BAND_ROWS;
@@ -51,44 +115,6 @@ DEVICE void output_prepare(const ProductArgs &a, u32 block, u8 *shared, OutputSt
     s->bias = s->ahead < UNITS ? output_bias(a, s->ahead) : 0.0f;
 }
 
-#ifdef PRODUCT_MANY
-// All loads come before the first store.
-DEVICE void output_finish(const ProductArgs &a, u32 unit, u32 first_row, u32 n_rows, const float *sums) {
-    u32 r = lane_index() % BAND_ROWS, col = unit * BAND_ROWS + r, first = lane_index() / BAND_ROWS;
-    if (col >= N_ROWS) return;
-    float *out = a.out + (u64)first_row * N_ROWS + col, before[PRODUCT_FINISH_ROWS / 2];
-    float bias = output_bias(a, unit);
-#pragma unroll
-    for (u32 i = 0; i < PRODUCT_FINISH_ROWS / 2; i++) {
-        before[i] = 0;
-#ifndef RAW
-        u32 row = i * 2 + first;
-        if (row < n_rows) before[i] = load_shared_data(out + (u64)row * N_ROWS);
-#endif
-    }
-#pragma unroll
-    for (u32 i = 0; i < PRODUCT_FINISH_ROWS / 2; i++) {
-        u32 row = i * 2 + first;
-        if (row >= n_rows) break;
-        float v = sums[row * SUM_STRIDE + r];
-#ifdef FROM_GLU
-        v *= GLU_DIVISOR;
-#endif
-        v += bias;
-#ifndef RAW
-        v += before[i];
-#endif
-        out[(u64)row * N_ROWS] = v;
-    }
-}
-
-DEVICE void output_run(const ProductArgs &a, u32 block, u8 *shared, OutputState *s) {
-    product_run(a, block, shared, s->bands, &s->product,
-                [&](u32 unit, u32 first_row, u32 n_rows, const float *sums) {
-                    output_finish(a, unit, first_row, n_rows, sums);
-                });
-}
-#else
 DEVICE void output_run(const ProductArgs &a, u32 block, u8 *shared, OutputState *s) {
 #pragma unroll
     for (u32 i = 0; i < AHEAD_ROWS; i++) {

@@ -146,6 +146,11 @@ DEVICE void cluster_sync() {
     cluster_arrive();
     cluster_wait();
 }
+// The same before they end: nothing that was written is for the others.
+DEVICE void cluster_end() {
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+    cluster_wait();
+}
 // Where a place of this block's shared memory is in that of block `rank` of the cluster (shared::cluster).
 typedef u32 ClusterAddress;
 DEVICE ClusterAddress cluster_address(const void *shared, u32 rank) {

@@ -15,8 +15,17 @@
 // They leave each segment's sum in shared memory, and each warp adds those of some units in the segments'
 // order. So a result depends on none of these numbers.
 //
+// Sums are finished as lanes have them, without a way through shared memory: finish is
+//     struct Ahead                            what it wants of memory
+//     Ahead ahead(unit, first_row, n_rows)    loads it, where there is time before the sums
+//     lanes<groups>(unit, first_row, n_rows, const LaneSums<groups> &sums, const Ahead &ahead)
+// for FINISH_ROWS rows at most, 8 a group. TABLE_UNITS: as product.cuh has it.
+//
 // Formats differ between the stage's matrices: a pass has units of one alone (four warps multiply with the
 // same instructions). A unit of two bands may have two: its bands are in warps four apart.
+//
+// Prompts of few rows (NARROWS): where there are blocks enough, tiles have NARROW_ROWS rows, and then passes
+// have half the units (down of 0.5B with 128 to 512 rows 16 us instead of 30).
 //
 // Grid: passes x tiles of rows, tiles side by side, so that blocks which run at once share weights; the
 // blocks (clusters) take turns. A cluster that splits columns has one of them alone.
@@ -57,7 +66,6 @@
 #define PASSES_UNITS UNITS
 #endif
 #define PRODUCT_MANY
-#define PRODUCT_FINISH_ROWS 16 // that finish() gets at once, at most
 
 enum : u32 {
     WAYS = K_WAYS_CLUSTER * K_WAYS_BLOCK,
@@ -65,12 +73,12 @@ enum : u32 {
     PASS_BANDS = WARPS / K_WAYS_BLOCK,
     PASS_UNITS = PASS_BANDS / UNIT_BANDS,
     ROW_TILES_MAX = MAX_ROWS / TILE_ROWS,
-    // A warp fetches. Where those that multiply need more registers than an even share, two do, of a group of
-    // four that gives its own up.
+    // Two warps fetch, one weights and one rows. Where those that multiply need more registers than an even
+    // share, they are two of a group of four that gives its own up.
     GIVES_REGISTERS = HAS_WGMMA && (WARPS > 4) && BLOCKS_PER_SM == 1,
     FETCH_WARPS = !HAS_WGMMA        ? 0
                   : GIVES_REGISTERS ? 4
-                                    : 1,
+                                    : 2,
     // Of the 168, 128 or 96 registers that a launch gives.
     NEEDS_MANY = TILE_ROWS >= 64,
     KEPT_REGISTERS = WARPS == 8 || !NEEDS_MANY ? 56 : 32,
@@ -78,6 +86,14 @@ enum : u32 {
                       : WARPS == 12 ? (NEEDS_MANY ? 160 : 144)
                                     : (NEEDS_MANY ? 112 : 104),
     SUMS = TILE_ROWS / 2, // of a lane, for its band: [TILE_ROWS / 8][4] as mma_f16 has them
+    NARROW_ROWS = 64,
+#ifdef TABLE_UNITS
+    NARROWS = 0,
+#else
+    // (Units of several formats would make four copies of the loop.)
+    NARROWS = HAS_WGMMA && ROW_TILES_MAX > 1 && ((u32)TILE_ROWS > (u32)NARROW_ROWS) && (UNIT_BANDS == 1) &&
+              (FORMAT_1 == FORMAT_0) && (FORMAT_2 == FORMAT_0),
+#endif
     // Pairs of steps that are multiplied at once, where registers allow two.
     PAIRS = TILE_ROWS <= 32 || WARPS <= 8 ? 2 : 1,
 };
@@ -142,6 +158,7 @@ struct Pass {
 };
 struct Passes {
     u32 n_rows, row_tiles, n; // n: passes times row_tiles
+    u32 tile_rows, parts;     // parts: 2 where passes have half the units
 };
 #ifdef TABLE_UNITS
 static_assert(ONE_RUN && K_WAYS_CLUSTER == 1 && ROW_TILES_MAX > 1, "units of one format; blocks take turns");
@@ -150,7 +167,7 @@ struct RowTile {
     u32 unit, row, n_rows;
 };
 template <class Bands> DEVICE Passes all_passes(const ProductArgs &, const Bands &bands) {
-    return {0, 0, bands.row_tiles() * ALL_PASSES};
+    return {0, 0, bands.row_tiles() * ALL_PASSES, TILE_ROWS, 1};
 }
 template <class Bands> DEVICE Pass pass_at(const Passes &, const Bands &bands, u32 number) {
     RowTile tile = bands.row_tile(number / ALL_PASSES);
@@ -159,27 +176,33 @@ template <class Bands> DEVICE Pass pass_at(const Passes &, const Bands &bands, u
     return {tile.unit + first, end - first, tile.row, MIN(tile.n_rows, (u32)TILE_ROWS)};
 }
 #else
-// Before the input, with several tiles of rows: how many there are was known before the step began.
+// Before the input: how many rows there are was known before the step began.
 template <class Bands> DEVICE Passes all_passes(const ProductArgs &a, const Bands &) {
     Passes p;
-    p.n_rows = ROW_TILES_MAX == 1 ? 0 : MIN(batch_rows(a), (u32)MAX_ROWS);
-    p.row_tiles = ROW_TILES_MAX == 1 ? 1u : CEIL_DIV(p.n_rows, (u32)TILE_ROWS);
-    p.n = ALL_PASSES * p.row_tiles;
+    p.n_rows = MIN(batch_rows(a), (u32)MAX_ROWS);
+    p.tile_rows = TILE_ROWS, p.parts = 1;
+    u32 narrow_tiles = CEIL_DIV(p.n_rows, (u32)NARROW_ROWS);
+    if (NARROWS && (narrow_tiles == 1 || ALL_PASSES * narrow_tiles <= BLOCKS)) p.tile_rows = NARROW_ROWS;
+    p.row_tiles = ROW_TILES_MAX == 1 ? 1u : CEIL_DIV(p.n_rows, p.tile_rows);
+    if (NARROWS && ALL_PASSES * p.row_tiles * 2 <= BLOCKS) p.parts = 2;
+    p.n = ALL_PASSES * p.row_tiles * p.parts;
     return p;
 }
-// Pass `number` of a run of units.
-DEVICE void pass_units(Pass *pass, u32 number, u32 begin, u32 end) {
-    u32 n = passes_of(end - begin);
+// Pass `number` of a run of units, of n.
+DEVICE void pass_units(Pass *pass, u32 number, u32 n, u32 begin, u32 end) {
     pass->unit = begin + (end - begin) * number / n;
     pass->n_units = begin + (end - begin) * (number + 1) / n - pass->unit;
 }
 template <class Bands> DEVICE Pass pass_at(const Passes &p, const Bands &, u32 number) {
-    u32 of_units = number / p.row_tiles, first = passes_of(RUN_0), second = passes_of(RUN_1 - RUN_0);
-    Pass pass = {0, 0, number % p.row_tiles * TILE_ROWS, 0};
-    pass.n_rows = MIN(p.n_rows - MIN(pass.row, p.n_rows), (u32)TILE_ROWS);
-    if (RUN_0 > 0 && of_units < first) pass_units(&pass, of_units, 0, RUN_0);
-    else if (RUN_1 > RUN_0 && of_units - first < second) pass_units(&pass, of_units - first, RUN_0, RUN_1);
-    else pass_units(&pass, of_units - first - second, RUN_1, UNITS);
+    u32 of_units = number / p.row_tiles, parts = NARROWS ? p.parts : 1;
+    u32 first = passes_of(RUN_0) * parts, second = passes_of(RUN_1 - RUN_0) * parts;
+    u32 tile_rows = NARROWS ? p.tile_rows : (u32)TILE_ROWS;
+    Pass pass = {0, 0, number % p.row_tiles * tile_rows, 0};
+    pass.n_rows = MIN(p.n_rows - MIN(pass.row, p.n_rows), tile_rows);
+    if (RUN_0 > 0 && of_units < first) pass_units(&pass, of_units, first, 0, RUN_0);
+    else if (RUN_1 > RUN_0 && of_units - first < second)
+        pass_units(&pass, of_units - first, second, RUN_0, RUN_1);
+    else pass_units(&pass, of_units - first - second, passes_of(PASSES_UNITS - RUN_1) * parts, RUN_1, UNITS);
     return pass;
 }
 #endif
@@ -265,19 +288,29 @@ enum : u32 {
                              : MIN(MAX(STEPS_FIT, 2u) / 2 + 1, WEIGHTS_FIT),
     ROWS_BYTES = MAX((u32)RING_BYTES, WEIGHT_SLOTS *WEIGHT_SLOT + 2 * ROWS_SLOT) - WEIGHT_SLOTS * WEIGHT_SLOT,
     ROWS_SLOTS = MIN(ROWS_BYTES / ROWS_SLOT, (u32)CHUNKS * 2 * (HAS_WGMMA ? KEPT_PASSES : 1)),
+    // Of weights, on their way to a block before its input is there. With more, the stage before, which is at
+    // work then, waits for its own data (a layer of 8B with 16 rows 59.3 us, not 57.8; of 0.5B 21.3, not
+    // 19.7).
+    FLIGHT_SLOTS = MAX((64u << 10) / (u32)WEIGHT_SLOT, 1u),
     AHEAD = MAX(MIN(ROWS_SLOTS - 1, (WEIGHT_SLOTS - 1) * 2), 1u), // older GPUs: steps that are on their way
 
     // Split columns: each segment's sums as the lanes have them, [segment][band][TILE_ROWS / 8][lane] float4.
     PARTS = SPLIT ? most_segments(K_WAYS_BLOCK) * PASS_BANDS * (TILE_ROWS / 8) * WARP : 0,
-    // What is finished at once: [rows][SUM_STRIDE] of a unit.
-    FINISH_ROWS = PRODUCT_FINISH_ROWS,
-    FINISHERS = SPLIT ? (u32)WARPS : (u32)PASS_UNITS,
+    FINISH_ROWS = 16, // that are finished at once
+#ifdef TABLE_UNITS
     FINISH_FLOATS = FINISH_ROWS * SUM_STRIDE,
+    FINISH_BYTES = PASS_UNITS * FINISH_FLOATS * 4, // [rows][SUM_STRIDE] of each unit
+#else
+    // What the two warps of a unit of two bands give each other, up to EXCHANGED rows at a time:
+    // [unit][band][EXCHANGED / 16][lane] float4.
+    EXCHANGED = MIN(TILE_ROWS, 64),
+    FINISH_BYTES = UNIT_BANDS == 2 && !SPLIT ? PASS_UNITS * EXCHANGED / 8 * WARP * 16 : 0,
+#endif
 
     ROWS_AT = ROUND_UP(WEIGHT_SLOTS * WEIGHT_SLOT, 1024),
     PARTS_AT = ROWS_AT + ROWS_SLOTS * ROWS_SLOT,
     SUMS_AT = PARTS_AT + PARTS * 16,
-    BARRIERS_AT = ROUND_UP(SUMS_AT + FINISHERS * FINISH_FLOATS * 4, 16),
+    BARRIERS_AT = ROUND_UP(SUMS_AT + FINISH_BYTES, 16),
     PRODUCT_SHARED_BYTES = BARRIERS_AT + (HAS_WGMMA ? (WEIGHT_SLOTS + ROWS_SLOTS) * 16 : 0),
 };
 
@@ -323,6 +356,7 @@ template <class Bands> DEVICE BandFactors band_factors_of(const Bands &bands, u3
     return {factors[0], factors[8]};
 }
 
+#ifdef TABLE_UNITS
 // A lane's part of a unit's sums of FINISH_ROWS rows: v[i] is as mma_f16 has it for the i-th 8 rows.
 DEVICE void spread_sums(const float v[4], u32 i, u32 b, const BandFactors &f, float *sums) {
     u32 g = lane_index() / 4, c = lane_index() % 4;
@@ -334,8 +368,8 @@ DEVICE void spread_sums(const float v[4], u32 i, u32 b, const BandFactors &f, fl
 }
 
 // Columns that are not split: a warp has the sums of its band.
-template <class Finish>
-DEVICE void finish_totals(const Pass &pass, const WarpBand &w, const float total[SUMS], const BandFactors &f,
+template <u32 tile_rows, class Finish>
+DEVICE void finish_totals(const Pass &pass, const WarpBand &w, const float *total, const BandFactors &f,
                           u8 *shared, const Finish &finish) {
     if (!w.any) return;
     float *sums = (float *)(shared + SUMS_AT) + w.place * FINISH_FLOATS;
@@ -359,6 +393,103 @@ DEVICE void finish_totals(const Pass &pass, const WarpBand &w, const float total
         meet();
     }
 }
+#else
+// Sums of 8 * groups rows of a unit, factor included: of[b][i] has, as mma_f16, weight rows g and g + 8 of
+// band b and the rows 8 i + 2 c and 8 i + 2 c + 1 (lane 4 g + c).
+template <u32 groups> struct LaneSums { float of[UNIT_BANDS][groups][4]; };
+
+DEVICE void multiply_by_factors(const float v[4], const BandFactors &f, float out[4]) {
+    out[0] = v[0] * f.low, out[1] = v[1] * f.low, out[2] = v[2] * f.high, out[3] = v[3] * f.high;
+}
+
+// How many rows there are of `most` from row `first` of the pass on.
+DEVICE u32 rows_from(const Pass &pass, u32 first, u32 most) {
+    return MIN(pass.n_rows - MIN(first, pass.n_rows), most);
+}
+
+// Columns that are not split: a warp has the sums of its band. Units of one band: what some shares want of
+// memory is asked for before the first is finished.
+template <u32 tile_rows, class Finish>
+DEVICE void finish_bands(const Pass &pass, u32 unit, const float *total, const BandFactors &f,
+                         const Finish &finish) {
+    constexpr u32 shares = tile_rows / FINISH_ROWS, together = MIN(shares, tile_rows > 64 ? 2u : 4u);
+#pragma unroll
+    for (u32 s = 0; s < shares; s += together) {
+        if (s * FINISH_ROWS >= pass.n_rows) break;
+        typename Finish::Ahead ahead[together];
+#pragma unroll
+        for (u32 i = 0; i < together; i++) {
+            u32 first = (s + i) * FINISH_ROWS;
+            ahead[i] = finish.ahead(unit, pass.row + first, rows_from(pass, first, FINISH_ROWS));
+        }
+#pragma unroll
+        for (u32 i = 0; i < together; i++) {
+            u32 first = (s + i) * FINISH_ROWS;
+            LaneSums<2> sums;
+            multiply_by_factors(total + first / 2, f, sums.of[0][0]);
+            multiply_by_factors(total + first / 2 + 4, f, sums.of[0][1]);
+            finish.lanes(unit, pass.row + first, rows_from(pass, first, FINISH_ROWS), sums, ahead[i]);
+        }
+    }
+}
+
+// Units of two bands: their two warps give each other half of what they have, and finish half of the rows
+// each.
+template <class Finish>
+DEVICE void finish_pairs(const Pass &pass, const WarpBand &w, const float total[SUMS], const BandFactors &f,
+                         u8 *shared, const Finish &finish) {
+    constexpr u32 half = EXCHANGED / 16, groups = MIN(half, 2u); // in groups of 8 rows
+    float4 *box = (float4 *)(shared + SUMS_AT) + w.place * 2 * half * WARP + lane_index();
+#pragma unroll
+    for (u32 round = 0; round < TILE_ROWS / EXCHANGED; round++) {
+        if (round * EXCHANGED >= pass.n_rows) break;
+        const float *first = total + round * 2 * half * 4, *second = first + half * 4;
+#pragma unroll
+        for (u32 i = 0; i < half; i++) {
+            float v[4], sent[4];
+#pragma unroll
+            for (u32 k = 0; k < 4; k++) {
+                v[k] = w.b == 0 ? second[i * 4 + k] : first[i * 4 + k];
+            }
+            multiply_by_factors(v, f, sent);
+            box[(w.b * half + i) * WARP] = {sent[0], sent[1], sent[2], sent[3]};
+        }
+        group_sync(1 + w.place, 2 * WARP);
+        u32 row = round * EXCHANGED + w.b * half * 8;
+#pragma unroll
+        for (u32 i = 0; i < half; i += groups) {
+            LaneSums<groups> sums;
+#pragma unroll
+            for (u32 n = 0; n < groups; n++) {
+                float4 box_v = box[((w.b ^ 1) * half + i + n) * WARP];
+                float other[4] = {box_v.x, box_v.y, box_v.z, box_v.w}, v[4], own[4];
+#pragma unroll
+                for (u32 k = 0; k < 4; k++) {
+                    v[k] = w.b == 0 ? first[(i + n) * 4 + k] : second[(i + n) * 4 + k];
+                }
+                multiply_by_factors(v, f, own);
+#pragma unroll
+                for (u32 k = 0; k < 4; k++) {
+                    sums.of[0][n][k] = w.b == 0 ? own[k] : other[k];
+                    sums.of[UNIT_BANDS - 1][n][k] = w.b == 0 ? other[k] : own[k];
+                }
+            }
+            u32 n_rows = rows_from(pass, row + i * 8, groups * 8);
+            finish.lanes(pass.unit + w.place, pass.row + row + i * 8, n_rows, sums,
+                         finish.ahead(pass.unit + w.place, pass.row + row + i * 8, n_rows));
+        }
+        group_sync(1 + w.place, 2 * WARP);
+    }
+}
+
+template <u32 tile_rows, class Finish>
+DEVICE void finish_totals(const Pass &pass, const WarpBand &w, const float *total, const BandFactors &f,
+                          u8 *shared, const Finish &finish) {
+    if (!w.any) return;
+    if constexpr (UNIT_BANDS == 1) finish_bands<tile_rows>(pass, pass.unit + w.place, total, f, finish);
+    else finish_pairs(pass, w, total, f, shared, finish);
+}
+#endif
 
 // Split columns: where a segment's sums of a band are, i-th 8 rows, in the block that has the segment.
 DEVICE constexpr u32 segment_rank(u32 segment) {
@@ -392,62 +523,74 @@ DEVICE void add_parts(u8 *shared, u32 band, u32 i, float v[4]) {
     }
 }
 
+// The number of a warp's first task.
+DEVICE u32 first_task(u32 rank) {
+    return warp_index() % WARPS * K_WAYS_CLUSTER + rank;
+}
+
+#ifdef TABLE_UNITS
+static_assert(!SPLIT, "columns are not split");
+template <class Finish> struct PartTask {};
+#else
 // Split columns: some rows of a unit, which a warp finishes.
-struct PartTask {
+template <class Finish> struct PartTask {
     u32 place, first;
     BandFactors factors[UNIT_BANDS];
+    typename Finish::Ahead ahead;
 };
 DEVICE u32 part_shares(const Pass &pass) {
     return CEIL_DIV(pass.n_rows, (u32)FINISH_ROWS);
 }
 // Number n of the pass's; past the last one: any.
-template <class Bands> DEVICE PartTask part_task(const Pass &pass, u32 n, const Bands &bands) {
+template <class Bands, class Finish>
+DEVICE PartTask<Finish> part_task(const Pass &pass, u32 n, const Bands &bands, const Finish &finish) {
     u32 shares = MAX(part_shares(pass), 1u);
-    PartTask t;
+    PartTask<Finish> t;
     t.place = MIN(n / shares, pass.n_units - 1);
     t.first = n % shares * FINISH_ROWS;
 #pragma unroll
     for (u32 b = 0; b < UNIT_BANDS; b++) {
         t.factors[b] = band_factors_of(bands, pass.unit + t.place, b);
     }
+    t.ahead = finish.ahead(pass.unit + t.place, pass.row + t.first, rows_from(pass, t.first, FINISH_ROWS));
     return t;
-}
-DEVICE u32 first_task(u32 rank) {
-    return warp_index() % WARPS * K_WAYS_CLUSTER + rank;
 }
 
 // When all parts are there. `task` is the first one, of this warp.
 template <class Bands, class Finish>
-DEVICE void finish_parts(const Pass &pass, u32 rank, PartTask task, u8 *shared, const Bands &bands,
+DEVICE void finish_parts(const Pass &pass, u32 rank, PartTask<Finish> task, u8 *shared, const Bands &bands,
                          const Finish &finish) {
-    float *sums = (float *)(shared + SUMS_AT) + warp_index() * FINISH_FLOATS;
+    u32 n_tasks = pass.n_units * part_shares(pass);
 #pragma unroll 1
-    for (u32 n = first_task(rank); n < pass.n_units * part_shares(pass); n += WARPS * K_WAYS_CLUSTER) {
-        PartTask next = part_task(pass, n + WARPS * K_WAYS_CLUSTER, bands);
+    for (u32 n = first_task(rank); n < n_tasks; n += WARPS * K_WAYS_CLUSTER) {
+        PartTask<Finish> next = task;
+        if (n + WARPS * K_WAYS_CLUSTER < n_tasks)
+            next = part_task(pass, n + WARPS * K_WAYS_CLUSTER, bands, finish);
+        LaneSums<2> sums;
 #pragma unroll
         for (u32 b = 0; b < UNIT_BANDS; b++) {
 #pragma unroll
-            for (u32 i = 0; i < FINISH_ROWS / 8; i++) {
+            for (u32 i = 0; i < 2; i++) {
                 float v[4];
                 add_parts(shared, band_at(task.place, b), task.first / 8 + i, v);
-                spread_sums(v, i, b, task.factors[b], sums);
+                multiply_by_factors(v, task.factors[b], sums.of[b][i]);
             }
         }
-        warp_sync();
-        finish(pass.unit + task.place, pass.row + task.first, MIN(pass.n_rows - task.first, (u32)FINISH_ROWS),
-               sums);
-        warp_sync();
+        finish.lanes(pass.unit + task.place, pass.row + task.first, rows_from(pass, task.first, FINISH_ROWS),
+                     sums, task.ahead);
         task = next;
     }
 }
+#endif
 
-// What becomes of a segment's sum.
-DEVICE void end_segment(u8 *shared, u32 segment, u32 band, const float sum[SUMS], float total[SUMS]) {
+// What becomes of a segment's sum of n_rows rows.
+template <u32 n_rows>
+DEVICE void end_segment(u8 *shared, u32 segment, u32 band, const float *sum, float *total) {
     if (SPLIT) {
         store_part(shared, segment, band, sum);
     } else {
 #pragma unroll
-        for (u32 i = 0; i < SUMS; i++) {
+        for (u32 i = 0; i < n_rows / 2; i++) {
             total[i] += sum[i];
         }
     }
@@ -544,13 +687,14 @@ DEVICE void fetch_weights(const Ring &ring, RingPlace<WEIGHT_SLOTS> *place, cons
 
 // 128 columns of a pass's rows for each way; a lane a way.
 DEVICE void fetch_rows(const Ring &ring, RingPlace<ROWS_SLOTS> *place, const Pass &pass, u32 rank,
-                       const f16 *in, u32 step, u32 half) {
+                       u32 tile_rows, const f16 *in, u32 step, u32 half) {
     u32 way = rank * K_WAYS_BLOCK + lane_index();
     bool any = lane_index() < K_WAYS_BLOCK && way_has(way, step, half);
     u32 n = count_ones(ballot_lanes(any));
     BulkBarrier *full = ring.rows_full + place->slot;
     bulk_barrier_wait(ring.rows_read + place->slot, place->parity ^ 1);
-    if (lane_index() == 0) bulk_barrier_expect(full, n * 2 * SHEET_BYTES);
+    u32 bytes = NARROWS ? tile_rows * 128 : (u32)SHEET_BYTES; // of 64 columns
+    if (lane_index() == 0) bulk_barrier_expect(full, n * 2 * bytes);
     warp_sync();
     if (any) {
         u8 *to = ring.rows + place->slot * ROWS_SLOT + lane_index() * 2 * SHEET_BYTES;
@@ -559,8 +703,8 @@ DEVICE void fetch_rows(const Ring &ring, RingPlace<ROWS_SLOTS> *place, const Pas
         if (ROW_TILES_MAX == 1) {
             bulk_copy(to, from, 2 * SHEET_BYTES, full);
         } else {
-            bulk_copy(to, from, SHEET_BYTES, full);
-            bulk_copy(to + SHEET_BYTES, from + (u64)MAX_ROWS * 64, SHEET_BYTES, full);
+            bulk_copy(to, from, bytes, full);
+            bulk_copy(to + SHEET_BYTES, from + (u64)MAX_ROWS * 64, bytes, full);
         }
     }
     place->advance();
@@ -594,13 +738,14 @@ DEVICE u32 slot_before(u32 slot) {
     return (slot > 0 ? slot : (u32)ROWS_SLOTS) - 1;
 }
 
-// A pass of a warp whose weights have this format, with the three others of its group. While PAIRS pairs of
-// steps are multiplied, the next are taken apart. `total` and the ends of segments: end_segment.
-template <int format>
+// A pass, in a tile of n_rows rows, of a warp whose weights have this format, with the three others of its
+// group. While PAIRS pairs of steps are multiplied, the next are taken apart. `total` and the ends of
+// segments: end_segment.
+template <int format, u32 n_rows>
 DEVICE void multiply_pass(const Ring &ring, ReadPlace *at, const WarpBand &w, u32 band, u32 rank, u8 *shared,
-                          float total[SUMS]) {
+                          float *total) {
     constexpr u32 tile_bytes = layout_tile_bytes16(format), n_tiles = tiles_of_chunk(format);
-    float sum[SUMS];
+    float sum[n_rows / 2];
     u32 a[2 * PAIRS][2][4], way = rank * K_WAYS_BLOCK + w.way, first = way_chunk(way),
                             end = way_chunk(way + 1);
 #pragma unroll 1
@@ -626,16 +771,16 @@ DEVICE void multiply_pass(const Ring &ring, ReadPlace *at, const WarpBand &w, u3
                 }
                 if (h == 0 && j == 0 && begins && chunk > first) {
                     warpgroup_wait<0>();
-                    warpgroup_keep<SUMS>(sum);
-                    end_segment(shared, chunk / SEGMENT_CHUNKS - 1, band, sum, total);
+                    warpgroup_keep<n_rows / 2>(sum);
+                    end_segment<n_rows>(shared, chunk / SEGMENT_CHUNKS - 1, band, sum, total);
                 }
                 if (j == 0) bulk_barrier_wait(ring.rows_full + at->rows.slot, at->rows.parity);
                 warpgroup_fence();
 #pragma unroll
                 for (u32 i = 0; i < PAIRS; i++) {
                     MatrixRows sheet = matrix_rows(rows + (j + i) / 2 * SHEET_BYTES);
-                    warpgroup_multiply_half<TILE_ROWS>(sum, pairs[i], sheet, (j + i) % 2,
-                                                       h == 0 && j + i == 0 && begins);
+                    warpgroup_multiply_half<n_rows>(sum, pairs[i], sheet, (j + i) % 2,
+                                                    h == 0 && j + i == 0 && begins);
                 }
                 warpgroup_commit();
                 warpgroup_wait<1>();
@@ -649,9 +794,9 @@ DEVICE void multiply_pass(const Ring &ring, ReadPlace *at, const WarpBand &w, u3
         at->weights.advance();
     }
     warpgroup_wait<0>();
-    warpgroup_keep<SUMS>(sum);
+    warpgroup_keep<n_rows / 2>(sum);
     if (lane_index() == 0) bulk_barrier_arrive(ring.rows_read + slot_before(at->rows.slot));
-    end_segment(shared, CEIL_DIV(end, SEGMENT_CHUNKS) - 1, band, sum, total);
+    end_segment<n_rows>(shared, CEIL_DIV(end, SEGMENT_CHUNKS) - 1, band, sum, total);
     if (COL_HALVES % 2 && end == COL_CHUNKS) skip_half(ring, at);
     if (K_WAYS_BLOCK > 1) skip_steps(ring, at, end - first, block_steps(rank));
 }
@@ -683,6 +828,7 @@ DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const B
         p->fetched = MIN(block_steps(rank), (u32)WEIGHT_SLOTS);
 #pragma unroll 1
         for (u32 step = 0; step < p->fetched; step++) {
+            if (step >= FLIGHT_SLOTS) bulk_barrier_wait(ring.weights_full + step - FLIGHT_SLOTS, 0);
             fetch_weights(ring, &p->weights, c, step_bytes(pass, rank, step, bands), step);
         }
     }
@@ -693,7 +839,7 @@ DEVICE void product_fetch(const ProductArgs &a, u32 block, u8 *shared, const Ban
     Ring ring = product_ring(shared);
     u32 rank = block % K_WAYS_CLUSTER, steps = block_steps(rank);
     u32 warp = uniform_warp();
-    bool weights = warp == WARPS, rows = FETCH_WARPS == 1 || warp == WARPS + 1;
+    bool weights = warp == WARPS, rows = warp == WARPS + 1;
     RingPlace<ROWS_SLOTS> rows_place = {0, 0};
     if (!weights && !rows) return;
 #pragma unroll 1
@@ -706,7 +852,7 @@ DEVICE void product_fetch(const ProductArgs &a, u32 block, u8 *shared, const Ban
             if (weights && step >= p->fetched)
                 fetch_weights(ring, &p->weights, c, step_bytes(pass, rank, step, bands), step);
             for (u32 half = 0; rows && half < 2; half++) {
-                fetch_rows(ring, &rows_place, pass, rank, a.in, step, half);
+                fetch_rows(ring, &rows_place, pass, rank, p->passes.tile_rows, a.in, step, half);
             }
         }
         p->fetched = 0;
@@ -723,8 +869,17 @@ DEVICE void parts_meet(u8 *shared, Product *p) {
     product_meet(shared, p);
 #endif
 }
+DEVICE void parts_end(u8 *shared, Product *p) {
+#if K_WAYS_CLUSTER > 1
+    (void)shared, (void)p;
+    cluster_end();
+#else
+    if (!ONE_TURN) product_meet(shared, p);
+#endif
+}
 
-template <class Bands, class Finish>
+// All passes of a block, in tiles of tile_rows rows.
+template <u32 tile_rows, class Bands, class Finish>
 DEVICE void product_multiply(u32 block, u8 *shared, const Bands &bands, Product *p, const Finish &finish) {
     Ring ring = product_ring(shared);
     u32 rank = block % K_WAYS_CLUSTER, warp = uniform_warp();
@@ -734,26 +889,28 @@ DEVICE void product_multiply(u32 block, u8 *shared, const Bands &bands, Product 
         Pass pass = pass_at(p->passes, bands, n);
         WarpBand w = warp_band(warp, pass.n_units);
         BandFactors factors = {};
-        PartTask task = {};
-        if (SPLIT) task = part_task(pass, first_task(rank), bands);
+        PartTask<Finish> task = {};
+        if constexpr (SPLIT) task = part_task(pass, first_task(rank), bands, finish);
         else factors = band_factors_of(bands, pass.unit + w.place, w.b);
-        float total[SUMS];
+        float total[tile_rows / 2];
 #pragma unroll
-        for (u32 i = 0; i < SUMS; i++) {
+        for (u32 i = 0; i < tile_rows / 2; i++) {
             total[i] = 0;
         }
         if (warp % PASS_BANDS / (4 * UNIT_BANDS) * 4 < pass.n_units) {
             with_band_format(bands.format(pass.unit + w.place, w.b), [&](auto f) {
-                multiply_pass<decltype(f)::format>(ring, &at, w, warp % PASS_BANDS, rank, shared, total);
+                multiply_pass<decltype(f)::format, tile_rows>(ring, &at, w, warp % PASS_BANDS, rank, shared,
+                                                              total);
             });
         } else {
             skip_steps(ring, &at, 0, block_steps(rank));
         }
-        if (!SPLIT) finish_totals(pass, w, total, factors, shared, finish);
-        if (SPLIT) {
+        if constexpr (SPLIT) {
             parts_meet(shared, p); // all parts are there
             finish_parts(pass, rank, task, shared, bands, finish);
-            if (K_WAYS_CLUSTER > 1 || !ONE_TURN) parts_meet(shared, p); // nobody reads them any more
+            parts_end(shared, p); // nobody reads them any more
+        } else {
+            finish_totals<tile_rows>(pass, w, total, factors, shared, finish);
         }
         if (ONE_TURN) break;
     }
@@ -765,8 +922,10 @@ DEVICE void product_run(const ProductArgs &a, u32 block, u8 *shared, const Bands
 
     if (product_multiplies()) {
         if (GIVES_REGISTERS) registers_take<TAKEN_REGISTERS>();
-        if (ROW_TILES_MAX == 1) p->passes.n_rows = MIN(batch_rows(a), (u32)MAX_ROWS);
-        product_multiply(block, shared, bands, p, finish);
+        constexpr u32 narrow = NARROWS ? (u32)NARROW_ROWS : (u32)TILE_ROWS;
+        if (NARROWS && p->passes.tile_rows == narrow)
+            product_multiply<narrow>(block, shared, bands, p, finish);
+        else product_multiply<TILE_ROWS>(block, shared, bands, p, finish);
     } else {
         if (GIVES_REGISTERS) registers_give<KEPT_REGISTERS>();
         product_fetch(a, block, shared, bands, p);
@@ -774,7 +933,7 @@ DEVICE void product_run(const ProductArgs &a, u32 block, u8 *shared, const Bands
         warp_sync();
         if (block / K_WAYS_CLUSTER < p->passes.n) {
             cluster_sync(); // as in product_multiply
-            cluster_sync();
+            cluster_end();
         }
 #endif
     }
@@ -878,7 +1037,7 @@ DEVICE void multiply_pass(const ProductArgs &a, u8 *shared, const Pass &pass, co
         });
         bool last_half = step % 2 == 1 || chunk * 2 + 1 >= COL_HALVES;
         if (last_half && ((chunk + 1) % SEGMENT_CHUNKS == 0 || chunk + 1 == end))
-            end_segment(shared, chunk / SEGMENT_CHUNKS, band, sum, total);
+            end_segment<TILE_ROWS>(shared, chunk / SEGMENT_CHUNKS, band, sum, total);
     }
     copy_async_wait<0>();
     block_sync();
@@ -892,14 +1051,13 @@ DEVICE void product_prepare(const ProductArgs &a, u32, u8 *, const Bands &bands,
 template <class Bands, class Finish>
 DEVICE void product_run(const ProductArgs &a, u32 block, u8 *shared, const Bands &bands, Product *p,
                         const Finish &finish) {
-    if (ROW_TILES_MAX == 1) p->passes.n_rows = MIN(batch_rows(a), (u32)MAX_ROWS);
 #pragma unroll 1
     for (u32 n = block; n < p->passes.n; n += BLOCKS) {
         Pass pass = pass_at(p->passes, bands, n);
         WarpBand w = warp_band(warp_index(), pass.n_units);
         BandFactors factors = {};
-        PartTask task = {};
-        if (SPLIT) task = part_task(pass, first_task(0), bands);
+        PartTask<Finish> task = {};
+        if constexpr (SPLIT) task = part_task(pass, first_task(0), bands, finish);
         else factors = band_factors_of(bands, pass.unit + w.place, w.b);
         float total[SUMS];
 #pragma unroll
@@ -907,11 +1065,11 @@ DEVICE void product_run(const ProductArgs &a, u32 block, u8 *shared, const Bands
             total[i] = 0;
         }
         multiply_pass(a, shared, pass, w, warp_index() % PASS_BANDS, bands, total);
-        if (SPLIT) {
+        if constexpr (SPLIT) {
             finish_parts(pass, 0, task, shared, bands, finish); // parts came before the last block_sync
             block_sync();
         } else {
-            finish_totals(pass, w, total, factors, shared, finish);
+            finish_totals<TILE_ROWS>(pass, w, total, factors, shared, finish);
         }
     }
 }

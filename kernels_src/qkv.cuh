@@ -46,6 +46,55 @@ struct QkvBands {
     }
 };
 
+#ifdef PRODUCT_MANY
+struct QkvState {
+    QkvBands bands;
+    Product product;
+};
+
+DEVICE void qkv_prepare(const ProductArgs &a, u32 block, u8 *shared, QkvState *s) {
+    s->bands = {{a.weight[0], a.weight[1], a.weight[2]}};
+    product_prepare(a, block, shared, s->bands, &s->product);
+}
+
+// product_many.cuh: a lane has weight rows g and g + 8 of rows 8 i + 2 c and 8 i + 2 c + 1.
+struct QkvFinish {
+    const ProductArgs &a;
+
+    struct Ahead {
+        float bias[2];
+    };
+
+    DEVICE Ahead ahead(u32 unit, u32, u32) const {
+        QkvBand b = qkv_band(unit);
+        const float *bias = b.matrix == 0 ? a.bias[0] : b.matrix == 1 ? a.bias[1] : a.bias[2];
+        u32 col = b.band * BAND_ROWS + lane_index() / 4, n = b.matrix == 0 ? Q_ROWS : KV_ROWS;
+        Ahead v = {};
+        if (bias != 0 && col < n) v.bias[0] = bias[col];
+        if (bias != 0 && col + 8 < n) v.bias[1] = bias[col + 8];
+        return v;
+    }
+
+    template <u32 groups>
+    DEVICE void lanes(u32 unit, u32 first_row, u32 n_rows, const LaneSums<groups> &sums,
+                      const Ahead &ahead) const {
+        QkvBand b = qkv_band(unit);
+        u32 col = b.band * BAND_ROWS + lane_index() / 4, n = b.matrix == 0 ? Q_ROWS : KV_ROWS;
+        u32 before = b.matrix == 0 ? 0 : b.matrix == 1 ? Q_ROWS : Q_ROWS + KV_ROWS;
+#pragma unroll
+        for (u32 i = 0; i < groups * 4; i++) {
+            u32 row = i / 4 * 8 + lane_index() % 4 * 2 + i % 2, c = col + i % 4 / 2 * 8;
+            if (row >= n_rows || c >= n) continue;
+            a.out[(u64)(first_row + row) * (Q_ROWS + 2 * KV_ROWS) + before + c] =
+                sums.of[0][i / 4][i % 4] + ahead.bias[i % 4 / 2];
+        }
+    }
+};
+
+DEVICE void qkv_run(const ProductArgs &a, u32 block, u8 *shared, QkvState *s) {
+    product_run(a, block, shared, s->bands, &s->product, QkvFinish{a});
+}
+#else
 struct QkvState {
     QkvBands bands;
     Product product;
@@ -82,6 +131,7 @@ DEVICE void qkv_run(const ProductArgs &a, u32 block, u8 *shared, QkvState *s) {
                     }
                 });
 }
+#endif
 
 EXPORTED StageInfo qkv_info = PRODUCT_INFO(PRODUCT_SHARED_BYTES);
 

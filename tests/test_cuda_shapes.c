@@ -14,17 +14,20 @@ static const LowerTarget targets[] = {
     {75, 40, 64 << 10, 64 << 10},
 };
 
-// The value of a define in a program's text.
-static uint32_t defined(const char *text, const char *name) {
+// The value of a define in a program's text; `absent` where there is none.
+static uint32_t defined_or(const char *text, const char *name, uint32_t absent) {
     char line[64];
     snprintf(line, sizeof line, "#define %s ", name);
     const char *at = strstr(text, line);
-    if (!at) FAIL("no %s", name);
-    return at ? (uint32_t)strtoul(at + strlen(line), NULL, 10) : 0;
+    return at ? (uint32_t)strtoul(at + strlen(line), NULL, 10) : absent;
+}
+static uint32_t defined(const char *text, const char *name) {
+    if (defined_or(text, name, UINT32_MAX) == UINT32_MAX) FAIL("no %s", name);
+    return defined_or(text, name, 0);
 }
 
 typedef struct {
-    uint32_t tile_rows, warps, ways_block, ways_cluster, passes, blocks, ring_bytes;
+    uint32_t tile_rows, warps, ways_block, ways_cluster, passes, blocks, ring_bytes, blocks_per_sm;
 } Defines;
 
 static Defines defines_of(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
@@ -33,9 +36,10 @@ static Defines defines_of(const LowerTarget *t, const ProductSize *p, uint32_t m
     product_define_many(&b, t, p, max_rows);
     REQUIRE(!b.truncated);
     text[b.len] = 0;
-    return (Defines){defined(text, "TILE_ROWS"),      defined(text, "WARPS"),  defined(text, "K_WAYS_BLOCK"),
-                     defined(text, "K_WAYS_CLUSTER"), defined(text, "PASSES"), defined(text, "BLOCKS"),
-                     defined(text, "RING_BYTES")};
+    return (Defines){defined(text, "TILE_ROWS"),    defined(text, "WARPS"),
+                     defined(text, "K_WAYS_BLOCK"), defined(text, "K_WAYS_CLUSTER"),
+                     defined(text, "PASSES"),       defined(text, "BLOCKS"),
+                     defined(text, "RING_BYTES"),   defined_or(text, "BLOCKS_PER_SM", 1)};
 }
 
 TEST(cuda_shapes_of_many_rows_are_those_that_were_measured) {
@@ -49,11 +53,13 @@ TEST(cuda_shapes_of_many_rows_are_those_that_were_measured) {
         {"gate and up of 8B", 4096, 896, 2, 64, 64, 16, 1, 1},
         {"gate and up of 8B", 4096, 896, 2, 128, 128, 8, 1, 1},
         {"attention output of 8B", 4096, 256, 1, 32, 32, 8, 2, 2},
-        {"q k v of 8B", 4096, 384, 1, 32, 32, 8, 1, 2},
+        {"q k v of 8B", 4096, 384, 1, 32, 32, 4, 1, 2},
+        {"q k v of 8B", 4096, 384, 1, 64, 64, 8, 1, 2},
         {"down of 8B", 14336, 256, 1, 64, 64, 8, 2, 2},
         {"down of 8B, a prompt", 14336, 256, 1, 2048, 128, 8, 1, 1},
         {"output of a small model", 1024, 56, 1, 64, 64, 4, 1, 4},
-        {"down of a small model", 4864, 56, 1, 16, 16, 4, 1, 4},
+        {"down of a small model", 4864, 56, 1, 16, 16, 4, 1, 7},
+        {"down of 1B", 8192, 128, 1, 64, 64, 8, 2, 3},
         {"gate and up of a small model", 896, 304, 2, 32, 32, 8, 1, 1},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -80,16 +86,18 @@ static void check_shape(const LowerTarget *t, const ProductSize *p, uint32_t max
     if (d.ways_cluster > 1) { // all clusters run at once
         uint32_t passes = (uint32_t)div_up(p->units * p->unit_bands, bands);
         passes = passes > d.passes ? passes : d.passes;
-        CHECK(passes * d.ways_cluster <= t->multiprocessors * (d.ways_cluster > 2 ? 10 : 11) / 11);
+        CHECK(passes * d.ways_cluster <=
+              d.blocks_per_sm * t->multiprocessors * (d.ways_cluster > 2 ? 10 : 11) / 11);
     }
     CHECK(d.blocks >= 1 && d.blocks <= t->multiprocessors && d.passes >= 1);
     int format = (int)p->weights[0]->dtype;
     uint32_t chunk = layout_tile_bytes16(format) * (256 / layout_tile_cols(format));
-    uint64_t sums = (ways > 1 ? d.warps : bands / p->unit_bands) * 16ull * (p->unit_bands * 16 + 4) * 4;
+    uint64_t sums = ways == 1 && p->unit_bands == 2 ? bands / 2 * min_u64(d.tile_rows, 64) * 64 : 0;
     uint64_t parts =
         ways == 1 ? 0
                   : div_up(product_segments(p->n_cols), ways) * d.ways_block * bands * d.tile_rows * 64ull;
     CHECK(d.ring_bytes >= 2ull * (d.warps * chunk + d.ways_block * d.tile_rows * 256ull));
+    CHECK(d.blocks_per_sm * (d.ring_bytes + sums + parts + 2048) <= t->shared_bytes_multiprocessor);
     CHECK(d.ring_bytes + sums + parts + 2048 <= t->shared_bytes_block);
     if (p->is_head) CHECK_INT_EQ(d.blocks, product_blocks_many(t, p, max_rows));
 }

@@ -131,6 +131,9 @@ DEVICE void cluster_sync() {
     cluster_arrive();
     cluster_wait();
 }
+DEVICE void cluster_end() {
+    cluster_sync();
+}
 typedef const u8 *ClusterAddress;
 DEVICE ClusterAddress cluster_address(const void *shared, u32 rank) {
     return emulated_cluster_shared(rank) + ((const u8 *)shared - shared_memory());

@@ -3,17 +3,23 @@
 
 enum {
     BAND_SUM_BYTES = 16 * 4, // of a row of the batch
-    FINISH_ROWS = 16,        // PRODUCT_FINISH_ROWS
+    EXCHANGED_ROWS = 64,     // EXCHANGED of product_many.cuh
     TILE_ROWS_MAX = 128,
     WARPS_MAX = 16,
     WARPS_OF_LARGE_TILE = 8, // of 128 rows: two registers for each sum
-    BEST_BYTES = 16,         // head.cuh: of a row, for each warp, and its penalty
-    SHARED_SPARE = 3 << 10,  // barriers, and what aligns the rings
+    // Of 64 rows with segments of one chunk: with 16, the sums are spilled at each segment's end (head of 1B
+    // 95 us instead of 110).
+    WARPS_OF_SHORT_SEGMENTS = 12,
+    CLUSTER_MAX = 8,
+    BLOCK_RESERVED = 1 << 10, // of a multiprocessor's shared memory
+    BEST_BYTES = 16,          // head.cuh: of a row, for each warp, and its penalty
+    SHARED_SPARE = 3 << 10,   // barriers, and what aligns the rings
 };
 
 typedef struct {
     uint32_t tile_rows, warps, ways_block, ways_cluster;
     uint32_t passes, blocks, ring_bytes;
+    uint32_t blocks_per_sm;
 } ManyShape;
 
 static bool has_wgmma(const LowerTarget *t) {
@@ -33,20 +39,22 @@ static uint32_t chunk_bytes(const ProductSize *p) {
 // What a block takes beside its rings, and what two slots of both rings take.
 static uint64_t beside_rings(const ProductSize *p, const ManyShape *s, uint32_t max_rows) {
     uint32_t bands = s->warps / s->ways_block, ways = s->ways_block * s->ways_cluster;
-    uint32_t finishers = ways > 1 ? s->warps : bands / p->unit_bands;
-    uint64_t sums = finishers * FINISH_ROWS * (p->unit_bands * 16ull + 4) * 4;
+    uint64_t exchanged = min_u64(s->tile_rows, EXCHANGED_ROWS) * BAND_SUM_BYTES * bands / 2;
     uint64_t segments = div_up(product_segments(p->n_cols), ways) * s->ways_block;
-    uint64_t parts = ways > 1 ? segments * bands * s->tile_rows * BAND_SUM_BYTES : 0;
+    uint64_t sums = ways > 1             ? segments * bands * s->tile_rows * BAND_SUM_BYTES
+                    : p->unit_bands == 2 ? exchanged
+                                         : 0;
     uint64_t best = p->is_head ? (s->warps + 1ull) * max_rows * BEST_BYTES : 0;
-    return sums + parts + best + SHARED_SPARE;
+    return sums + best + SHARED_SPARE;
 }
 static uint64_t least_rings(const ProductSize *p, const ManyShape *s) {
     return 2ull * s->warps * chunk_bytes(p) + 2ull * s->ways_block * s->tile_rows * 256;
 }
 
 static bool shape_fits(const LowerTarget *t, const ProductSize *p, ManyShape *s, uint32_t max_rows) {
-    uint64_t taken = beside_rings(p, s, max_rows);
-    s->ring_bytes = (uint32_t)(t->shared_bytes_block > taken ? t->shared_bytes_block - taken : 0);
+    uint64_t taken = beside_rings(p, s, max_rows), all = t->shared_bytes_block;
+    if (s->blocks_per_sm == 2) all = min_u64(all, t->shared_bytes_multiprocessor / 2 - BLOCK_RESERVED);
+    s->ring_bytes = (uint32_t)(all > taken ? all - taken : 0);
     return s->ring_bytes >= least_rings(p, s);
 }
 
@@ -60,46 +68,71 @@ static uint32_t warps_for(const LowerTarget *t, const ProductSize *p, uint64_t b
 // several tiles of rows there are passes enough.
 static ManyShape spread_bands(const LowerTarget *t, const ProductSize *p, uint32_t tile_rows,
                               uint32_t max_rows) {
-    uint32_t most = tile_rows == TILE_ROWS_MAX || !has_wgmma(t) ? WARPS_OF_LARGE_TILE : WARPS_MAX;
+    bool short_segments = p->n_cols <= 8 * 256;
+    uint32_t most = tile_rows == TILE_ROWS_MAX || !has_wgmma(t) ? WARPS_OF_LARGE_TILE
+                    : tile_rows > 32 && short_segments          ? WARPS_OF_SHORT_SEGMENTS
+                                                                : WARPS_MAX;
     uint64_t bands = (uint64_t)p->units * p->unit_bands;
     ManyShape s = {.tile_rows = tile_rows, .ways_block = 1, .ways_cluster = 1, .passes = 1};
+    s.blocks_per_sm = 1;
     s.warps = warps_for(t, p, bands, most);
     if (max_rows == tile_rows) {
         uint64_t each = div_up(bands, t->multiprocessors), turns = div_up(each, most);
         s.warps = warps_for(t, p, div_up(each, turns), most);
-        s.passes = (uint32_t)(turns * min_u64(t->multiprocessors, p->units));
+        // One turn: no more blocks than have work for all of their warps.
+        s.passes =
+            (uint32_t)(turns == 1 ? div_up(bands, s.warps) : turns * min_u64(t->multiprocessors, p->units));
     }
     return s;
 }
 
-// Clusters of so many blocks that run at once: of four, on 10 of 11 multiprocessors (measured: 120 of 132).
+// Clusters of so many blocks that run at once, where multiprocessors have room for one block: all blocks of a
+// cluster are in one group of 14 to 18 multiprocessors (measured: clusters of four take 120 of 132).
 static uint64_t clusters_at_once(const LowerTarget *t, uint32_t blocks) {
-    return blocks <= 2 ? t->multiprocessors / blocks : t->multiprocessors * 10ull / 11 / blocks;
+    uint64_t usable = t->multiprocessors;
+    if (blocks > 2) usable = usable * 10 / 11;
+    if (blocks > 4) usable = usable * 10 / 11;
+    return usable / blocks;
+}
+
+// A cluster of so many blocks shares a band's columns. False: there is not room for all at once.
+static bool try_clusters(const LowerTarget *t, const ProductSize *p, const ManyShape *wanted,
+                         uint32_t max_rows, ManyShape *found) {
+    ManyShape shape = *wanted;
+    uint64_t bands = (uint64_t)p->units * p->unit_bands, side = shape.warps;
+    uint64_t most = clusters_at_once(t, shape.ways_cluster) * shape.blocks_per_sm;
+    shape.passes = (uint32_t)div_up(bands, side);
+    if (shape.ways_cluster > product_segments(p->n_cols) || shape.passes > most) return false;
+    if (!shape_fits(t, p, &shape, max_rows)) return false;
+    if (side == 8) shape.passes = (uint32_t)most;
+    *found = shape;
+    return true;
 }
 
 // Fewer: as many blocks of a cluster share a band's columns as leave all clusters room at once (a second turn
 // doubles the time: attention output of 8B 13.5 us instead of 8.5). False: none is better.
 static bool split_columns(const LowerTarget *t, const ProductSize *p, uint32_t tile_rows, uint32_t max_rows,
                           ManyShape *s) {
-    static const struct { uint32_t blocks, bands; } ways[] = {{4, 4}, {2, 4}, {2, 8}};
     uint32_t segments = product_segments(p->n_cols);
     uint64_t bands = (uint64_t)p->units * p->unit_bands;
-    ManyShape shape = {.tile_rows = tile_rows, .ways_block = 1, .ways_cluster = 1}, found = {0};
-    for (size_t i = 0; has_wgmma(t) && i < COUNT_OF(ways) && found.warps == 0; i++) {
-        uint64_t most = clusters_at_once(t, ways[i].blocks), passes = div_up(bands, ways[i].bands);
-        shape.ways_cluster = ways[i].blocks;
-        shape.warps = ways[i].bands;
-        shape.passes = (uint32_t)(ways[i].bands == 4 ? passes : most);
-        bool can =
-            ways[i].blocks <= segments && passes <= most && p->unit_bands == 1 && max_rows == tile_rows;
-        if (can && shape_fits(t, p, &shape, max_rows)) found = shape;
+    ManyShape shape = {.tile_rows = tile_rows, .ways_block = 1, .warps = 4}, found = {0};
+    bool can = has_wgmma(t) && p->unit_bands == 1 && max_rows == tile_rows;
+    for (uint32_t blocks = CLUSTER_MAX; can && blocks >= 2 && found.warps == 0; blocks--) {
+        shape.ways_cluster = blocks, shape.blocks_per_sm = 1;
+        (void)try_clusters(t, p, &shape, max_rows, &found);
     }
+    // Two small blocks a multiprocessor, else large ones (q k v of 8B 7.6 us instead of 10.1).
+    shape.blocks_per_sm = 2;
+    if (can && found.warps == 0) (void)try_clusters(t, p, &shape, max_rows, &found);
+    shape.warps = 8, shape.blocks_per_sm = 1;
+    if (can && found.warps == 0) (void)try_clusters(t, p, &shape, max_rows, &found);
+    shape.ways_cluster = 1;
     if (!has_wgmma(t)) {
         shape.warps = warps_for(t, p, div_up(bands, t->multiprocessors), WARPS_OF_LARGE_TILE);
         shape.passes = (uint32_t)min_u64(t->multiprocessors, p->units);
         found = shape;
     }
-    while (found.warps > 0 && found.warps * 2 <= WARPS_OF_LARGE_TILE &&
+    while (found.warps > 0 && found.blocks_per_sm == 1 && found.warps * 2 <= WARPS_OF_LARGE_TILE &&
            found.ways_block * found.ways_cluster * 2 <= segments) {
         shape = found;
         shape.ways_block *= 2;
@@ -143,6 +176,7 @@ void product_define_many(StrBuf *b, const LowerTarget *t, const ProductSize *p, 
     define(b, "PASSES", s.passes);
     define(b, "BLOCKS", s.blocks);
     define(b, "RING_BYTES", s.ring_bytes);
+    if (s.blocks_per_sm > 1) define(b, "BLOCKS_PER_SM", s.blocks_per_sm);
 }
 
 uint32_t product_blocks_many(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {

@@ -1,6 +1,6 @@
 #include "emulator/variant.h"
 #define VARIANT many_128
-// Tiles of 128 rows, two of them; two passes, of which a block has both, and more blocks than passes.
+// Tiles of 128 rows, two of them, and two passes: of 65 to 128 rows narrow tiles, of fewer half passes, too.
 #define STAGE_OUTPUT 1
 #define N_ROWS 150
 #define N_COLS 2304
@@ -10,5 +10,5 @@
 #define TILE_ROWS 128
 #define WARPS 8
 #define RING_BYTES 122880
-#define BLOCKS 3
+#define BLOCKS 4
 #include "emulator/run_many.h"
