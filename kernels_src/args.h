@@ -67,6 +67,11 @@ typedef struct {
 //
 // MAX_ROWS is the capacity of a batch's class. Rows past the last are computed and dropped, or not computed.
 
+// Of stages that go row by row: 8 a multiprocessor. A prompt's class is for 2,048 rows, and starting a block
+// for each part of each of them takes longer than what a short prompt has for them to do (8B's heads, 128
+// rows: 12,288 blocks, 16 µs).
+#define ROW_BLOCKS_MAX 1056u
+
 // 16 bytes.
 typedef struct {
     unsigned n_rows;   // 1 … MAX_ROWS
@@ -106,6 +111,16 @@ typedef struct {
 
 enum { DRAW_ADJUSTED = 1, DRAW_SAMPLED = 2, DRAW_LOGPROBS = 4 };
 
+// A rotary embedding's table (rope.cuh).
+typedef struct {
+    DEVICE_PTR(const float) inv_freq; // [n_values]
+    DEVICE_PTR(float) rope;           // out [MAX_ROWS][n_values]{cosine, sine}, times scale
+    unsigned n_values;                // half of the dimensions that are turned
+    float scale;
+} RopeTable;
+
+enum { ROPE_TABLES_MAX = 4 };
+
 // embed.cuh
 typedef struct {
     DEVICE_PTR(const Batch) batch;
@@ -114,15 +129,8 @@ typedef struct {
     DEVICE_PTR(const unsigned char) embed; // the embedding's matrix, in tiles
     DEVICE_PTR(const float) learned;       // LEARNED_POSITIONS: [positions][D_MODEL]
     DEVICE_PTR(float) x;                   // out [MAX_ROWS][D_MODEL] the residual stream
+    RopeTable tables[ROPE_TABLES_MAX];     // of ROPE_VALUES values together
 } EmbedArgs;
-
-// rope.cuh
-typedef struct {
-    DEVICE_PTR(const Batch) batch;
-    DEVICE_PTR(const BatchRow) rows;
-    DEVICE_PTR(const float) inv_freq; // [ROPE_DIMS / 2]
-    DEVICE_PTR(float) rope;           // out [MAX_ROWS][ROPE_DIMS / 2]{cosine, sine}, times ROPE_SCALE
-} RopeArgs;
 
 // norm_rows.cuh
 typedef struct {
@@ -169,21 +177,24 @@ typedef struct {
     DEVICE_PTR(const BatchRow) rows;
     DEVICE_PTR(const float) raw;     // [MAX_ROWS][N_HEADS + 2 N_KV_HEADS][HEAD_DIM] of qkv
     DEVICE_PTR(const float) norm[2]; // [HEAD_DIM] of queries, of keys: HEAD_NORMS
-    DEVICE_PTR(const float) rope;    // of rope.cuh; NULL where ROPE_DIMS is 0
+    DEVICE_PTR(const float) rope;    // RopeTable.rope; NULL where ROPE_DIMS is 0
     DEVICE_PTR(unsigned short) q;    // out [MAX_ROWS][N_HEADS][HEAD_DIM] f16, times SCORE_SCALE * log2(e)
     DEVICE_PTR(unsigned short) kv;   // the layer's cache
 } RopeHeadsArgs;
 
-// attention.cuh, span_attention.cuh
+// attention.cuh: queries, keys and values as qkv left them; span_attention.cuh: after rope_heads.
 typedef struct {
     DEVICE_PTR(const Batch) batch;
-    DEVICE_PTR(const BatchRow) rows; // span_attention: of one sequence, at positions one after the other
-    DEVICE_PTR(const unsigned short) q;
-    DEVICE_PTR(const unsigned short) kv;
-    DEVICE_PTR(const float) sinks;  // HAS_SINKS: [N_HEADS] a score each that has no value
-    DEVICE_PTR(unsigned short) out; // activations of N_HEADS * HEAD_DIM columns
-    DEVICE_PTR(float) partial;      // what blocks that share a row's keys give each other
-    DEVICE_PTR(unsigned) meetings;  // their counters: zeros between launches
+    DEVICE_PTR(const BatchRow) rows;    // span_attention: of one sequence, at positions one after the other
+    DEVICE_PTR(const float) raw;        // attention: as of RopeHeadsArgs, and so norm and rope
+    DEVICE_PTR(const float) norm[2];    // attention
+    DEVICE_PTR(const float) rope;       // attention
+    DEVICE_PTR(const unsigned short) q; // span_attention: of rope_heads
+    DEVICE_PTR(unsigned short) kv;      // the layer's cache; attention writes the rows' own entries
+    DEVICE_PTR(const float) sinks;      // HAS_SINKS: [N_HEADS] a score each that has no value
+    DEVICE_PTR(unsigned short) out;     // activations of N_HEADS * HEAD_DIM columns
+    DEVICE_PTR(float) partial;          // what teams that share a row's keys give each other
+    DEVICE_PTR(unsigned) meetings;      // their counters: zeros between launches
 } BatchAttentionArgs;
 
 enum {

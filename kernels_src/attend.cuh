@@ -107,10 +107,10 @@ struct QueryPiece {
     }
 };
 
-// Scores of pages' keys, which lie `stride` bytes apart: s[2 p] those of page p's first 8 keys, s[2 p + 1]
-// of the second 8.
-template <u32 pages, u32 stride, class Queries>
-DEVICE void score_pages(const Queries &queries, const u8 *page, float s[2 * pages][4]) {
+// Scores of the keys of pages page(0) … page(pages - 1): s[2 p] those of page p's first 8 keys, s[2 p + 1] of
+// the second 8.
+template <u32 pages, class Queries, class Page>
+DEVICE void score_pages(const Queries &queries, Page page, float s[2 * pages][4]) {
     u32 lane = lane_index(), row_at = kv_row_at(lane / 16 * 8 + lane % 8, lane / 8 % 2);
 #pragma unroll
     for (u32 j = 0; j < 2 * pages; j++) {
@@ -118,13 +118,12 @@ DEVICE void score_pages(const Queries &queries, const u8 *page, float s[2 * page
     }
 #pragma unroll
     for (u32 k = 0; k < Q_STEPS; k++) {
-        const u8 *keys = page + kv_units_on(row_at, k);
-        u32 a[4];
+        u32 a[4], unit_at = kv_units_on(row_at, k);
         queries.step(k, a);
 #pragma unroll
         for (u32 p = 0; p < pages; p++) {
             u32 b[4];
-            load_matrix_4(b, keys + p * stride);
+            load_matrix_4(b, page(p) + unit_at);
             mma_f16(s[2 * p], a, b);
             mma_f16(s[2 * p + 1], a, b + 2);
         }
@@ -137,19 +136,21 @@ DEVICE void score_pages(const Queries &queries, const u8 *page, float s[2 * page
 #endif
 }
 
-// first_key: of s[0]'s keys. rows: of the lane's rows.
-template <u32 pages> DEVICE void hide_keys(const RowKeys rows[2], u32 first_key, float s[2 * pages][4]) {
+// first_key: of s[0]'s keys. rows: of the lane's rows; n_rows 1: row g + 8 is not there, here and below.
+template <u32 pages, u32 n_rows = 2>
+DEVICE void hide_keys(const RowKeys rows[2], u32 first_key, float s[2 * pages][4]) {
 #pragma unroll
     for (u32 i = 0; i < 8 * pages; i++) {
+        if (i % 4 / 2 >= n_rows) continue;
         u32 key = first_key + i / 4 * 8 + lane_index() % 4 * 2 + i % 2;
         if (!is_seen(rows[i % 4 / 2], key)) s[i / 4][i % 4] = -INFINITY_F32;
     }
 }
 
 // The largest score of each of the lane's rows, or `top` where that is larger.
-template <u32 pages> DEVICE void raise_tops(const float s[2 * pages][4], float top[2]) {
+template <u32 pages, u32 n_rows = 2> DEVICE void raise_tops(const float s[2 * pages][4], float top[2]) {
 #pragma unroll
-    for (u32 i = 0; i < 2; i++) {
+    for (u32 i = 0; i < n_rows; i++) {
 #pragma unroll
         for (u32 j = 0; j < 2 * pages; j++) {
             top[i] = max_f32(top[i], max_f32(s[j][2 * i], s[j][2 * i + 1]));
@@ -165,10 +166,12 @@ DEVICE float base_of(float top) {
 }
 
 // Weights of a page's keys as A.
-DEVICE void weigh_page(const float s[2][4], const float base[2], u32 weights[4]) {
+template <u32 n_rows = 2> DEVICE void weigh_page(const float s[2][4], const float base[2], u32 weights[4]) {
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
         const float *v = s[i / 2] + i % 2 * 2;
+        weights[i] = 0;
+        if (i % 2 >= n_rows) continue;
         weights[i] = pack_f16(exp2_fast(v[0] - base[i % 2]), exp2_fast(v[1] - base[i % 2]));
     }
 }
@@ -282,13 +285,15 @@ DEVICE u32 tile_page_count(const KvTile &t) {
 // large for the GPU's shared memory.
 enum TilePart : u32 { TILE_ALL, TILE_KEYS_ALONE, TILE_VALUES_ALONE };
 
-// Copies by the block's threads; what a page has of the part goes to slot + page * its stride.
-template <u32 threads> DEVICE void copy_tile(const f16 *kv, const KvTile &t, u8 *slot, TilePart part) {
+// Copies by `threads` threads, of which this is number `thread`; what a page has of the part goes to slot +
+// page * its stride.
+template <u32 threads>
+DEVICE void copy_tile(const f16 *kv, const KvTile &t, u8 *slot, u32 thread, TilePart part) {
     u32 bytes = part == TILE_ALL ? (u32)KV_PAGE_BYTES : (u32)KV_PIECE_BYTES, n = tile_page_count(t);
     u32 skip = part == TILE_VALUES_ALONE ? KV_PIECE_BYTES : 0u;
     for (u32 p = 0; p < n; p++) {
         const u8 *from = (const u8 *)kv_head_page(kv, t.pages[t.tile * TILE_PAGES + p], t.kv_head) + skip;
-        for (u32 at = thread_index() * 16; at < bytes; at += threads * 16) {
+        for (u32 at = thread * 16; at < bytes; at += threads * 16) {
             copy_async_16(slot + p * bytes + at, from + at);
         }
     }

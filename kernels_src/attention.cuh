@@ -1,318 +1,520 @@
-// Batches: attention of rows of any sequences, each with its own position and pages, over the cache.
+// Batches: attention of rows of any sequences, each with its own position and pages, over the cache, and the
+// cache's new entries.
 //
 //     out[row][h] = softmax(q[row][h] K^T) V over the positions that the row sees
 //
-// f16 activations (rows.cuh). (OP_ATTENTION.) Order of sums: attend.cuh.
+// f16 activations (rows.cuh). q, and the rows' own keys and values, come from what qkv.cuh left
+// (turn_heads.cuh). (RMS_NORM x 2, ROPE x 2, KV_WRITE, OP_ATTENTION.) Order of sums: attend.cuh.
 //
-// Grid: BLOCKS blocks, whatever the rows are. The work is a list of splits: row by row, of a row KV head by
-// KV head (with more than 16 heads a KV head, 16 at a time), of those split by split. Each block takes `per`
-// of the list, so that all have the same number of keys to read; it goes through them with a ring of tiles
-// in shared memory. Heads that share a KV head are the 16 rows of a product. The four warps share a tile: a
-// page of keys each, then some dims of the values each.
+// Grid: BLOCKS blocks of TEAMS teams, whatever the rows are. The work is a list of splits
+// (attention_list.cuh). Each team takes `per` of it, so that all have the same number of keys to read, and
+// goes through them with a ring of tiles in shared memory. Heads that share a KV head are the 16 rows of a
+// product. A team is
+//     4 warps, the block   that share a tile: a page of keys each, then some dims of the values each. They
+//                          take both tiles of a split at once: scores, largest scores and weights of both,
+//                          then their values in order.
+//     1 warp               where there are many lists: no warp waits for another one. (Phi-3's heads, 64 rows
+//                          of 128 keys: 29 µs, not 48.)
 //
-// Who folds. A block that has all splits of a group folds them in registers. Else each block leaves its
+// New entries. Keys and values of this batch's rows are not in the cache yet, so a team fetches its first
+// tiles before stage_wait. What their copies bring of those entries may be anything, since another team may
+// be writing them at that moment; the team puts the right ones in their place in shared memory before it
+// reads the tile. The team with a row's last split writes the row's entries to the cache, for batches that
+// follow.
+//
+// Who folds. A team that has all splits of a group folds them in its shared memory. Else each team leaves its
 // splits' triples in `partial`, and the last one that comes to the group's counter folds them. The same with
 // groups and the row's total. (One block that merged all splits of a row would read 256 KB at 16,384 keys:
 // 34.8 µs, in two levels 24.5; 8B's heads, with the output stage behind it.)
-//     partial   [BLOCKS][8] splits' triples, of the group that the block begins and does not end; then
+//     partial   [teams][8] splits' triples, of the group that the team begins and does not end; then
 //               [shared lists][GROUPS_MAX] groups' triples
 //     a triple  out [heads][HEAD_DIM], {largest score, sum} [heads]
-//     meetings  [BLOCKS] of groups, [BLOCKS] of rows' lists
+//     meetings  [teams] of groups, [teams] of rows' lists
 //
-// Before stage_wait a block fetches tiles that no row of this batch can have written.
-// Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh. Defines: attend.cuh's, MAX_ROWS, BLOCKS,
-// RING_BYTES (of tiles; at least half a tile), GROUPS_MAX (groups of the longest sequence), HAS_SINKS.
-#if !defined(MAX_ROWS) || !defined(BLOCKS) || !defined(RING_BYTES) || !defined(GROUPS_MAX)
-#error "MAX_ROWS, BLOCKS, RING_BYTES, GROUPS_MAX"
+// Needs rows.cuh, kv_cache.cuh, turn_heads.cuh, soft_cap.cuh, attend.cuh, attention_list.cuh. Defines:
+// theirs, BLOCKS, BLOCKS_PER_SM, TEAMS, TEAM_WARPS, RING_BYTES (of a team's tiles; at least half a tile),
+// GROUPS_MAX (groups of the longest sequence), HAS_SINKS.
+#if !defined(BLOCKS) || !defined(BLOCKS_PER_SM) || !defined(TEAMS) || !defined(TEAM_WARPS) || \
+    !defined(RING_BYTES) || !defined(GROUPS_MAX)
+#error "BLOCKS, BLOCKS_PER_SM, TEAMS, TEAM_WARPS, RING_BYTES, GROUPS_MAX"
 #endif
 
 enum : u32 {
-    ATTEND_WARPS = TILE_PAGES,
-    ATTEND_THREADS = ATTEND_WARPS * WARP,
-    KV_HEAD_SHARERS = N_HEADS / N_KV_HEADS,
-    LISTS = layout_attention_lists(N_HEADS, N_KV_HEADS), // of a row
-    LIST_PARTS = LISTS / N_KV_HEADS,                     // of a KV head
-    LIST_HEADS = layout_attention_heads(N_HEADS, N_KV_HEADS),
-    SHARED_LISTS = layout_attention_shared_lists(N_HEADS, N_KV_HEADS, MAX_ROWS, BLOCKS),
+    TEAM_THREADS = TEAM_WARPS * WARP,
+    ATTEND_THREADS = TEAMS * TEAM_THREADS,
+    ALL_TEAMS = BLOCKS * TEAMS,
+    SHARED_LISTS = layout_attention_shared_lists(N_HEADS, N_KV_HEADS, MAX_ROWS, ALL_TEAMS),
     TRIPLE_FLOATS = layout_attention_triple_floats(N_HEADS, N_KV_HEADS, HEAD_DIM),
-    WARP_PAIRS = CEIL_DIV(DIM_PAIRS, ATTEND_WARPS), // of 8 dims: warp w has pairs w, w + 4, …
-    WARP_DIMS = 2 * WARP_PAIRS,                     // groups of 8
+    WARP_PAGES = TILE_PAGES / TEAM_WARPS,         // of keys
+    WARP_PAIRS = CEIL_DIV(DIM_PAIRS, TEAM_WARPS), // of 8 dims: warp w has pairs w, w + TEAM_WARPS, …
+    WARP_DIMS = 2 * WARP_PAIRS,                   // groups of 8
+    HEAD_ROWS = LIST_HEADS > 8 ? 2 : 1,           // of a lane that are heads
 
-    IN_PARTS = TILE_BYTES > RING_BYTES, // keys, then values
-    RING_SLOTS = IN_PARTS ? 1 : RING_BYTES / TILE_BYTES,
-    SLOT_BYTES = IN_PARTS ? TILE_BYTES / 2 : TILE_BYTES,
-    PAGE_STRIDE = SLOT_BYTES / TILE_PAGES,
-    VALUES_AT = PAGE_STRIDE - KV_PIECE_BYTES, // of a page
+    HALF_BYTES = TILE_BYTES / 2, // a tile's keys, or its values
+    RING_HALVES = RING_BYTES / HALF_BYTES,
+    IN_PARTS = (RING_HALVES < 2),                              // values in the place of the keys
+    STEP_TILES = (TEAM_WARPS > 1 && RING_HALVES >= 4 ? 2 : 1), // that a team takes at once, at most
+    // A step's keys make room for the next one's, which is fetched meanwhile. Else at the step's end.
+    FETCHES_AHEAD = (TEAM_WARPS > 1 && RING_HALVES >= 3 * STEP_TILES),
+    RING_STEPS = 4, // under way, at most
 
-    // Shared memory.
-    WEIGHTS_AT = RING_SLOTS * SLOT_BYTES,         // [16 heads][TILE_KEYS] f16, units of 16 bytes xor head % 8
-    TOPS_AT = WEIGHTS_AT + 16 * TILE_KEYS * 2,    // [warp][16 heads]
-    QUERIES_AT = TOPS_AT + ATTEND_WARPS * 16 * 4, // as 16 tokens of a page's keys
-    LAST_AT = QUERIES_AT + KV_PIECE_BYTES,
-    FULL_AT = LAST_AT + 16, // a barrier a slot
-    ATTENTION_SHARED_BYTES = FULL_AT + RING_SLOTS * 8,
+    // Shared memory of a team.
+    WEIGHT_ROWS = HEAD_ROWS * 8,
+    WEIGHTS_BYTES = TEAM_WARPS > 1 ? WEIGHT_ROWS *TILE_KEYS * 2 : 0, // of a tile
+    TOPS_BYTES = TEAM_WARPS > 1 ? TEAM_WARPS * 16 * 4 : 0,           // of a tile
+    WEIGHTS_AT = RING_HALVES * HALF_BYTES, // [heads] [TILE_KEYS] f16, units of 16 bytes xor head % 8
+    TOPS_AT = WEIGHTS_AT + STEP_TILES * WEIGHTS_BYTES, // [warp][16 heads]
+    QUERIES_AT = TOPS_AT + STEP_TILES * TOPS_BYTES,    // as 16 tokens of a page's keys
+    FULL_AT = QUERIES_AT + KV_PIECE_BYTES,             // a barrier a step
+    LAST_AT = FULL_AT + RING_STEPS * 8,
+    ACCUMULATOR_BYTES = LIST_HEADS * (HEAD_DIM * 4 + TEAM_WARPS * 8),
+    GROUP_AT = ROUND_UP(LAST_AT + 4, 16), // accumulators: out [heads][HEAD_DIM], {top, sum} [warp][heads]
+    TOTAL_AT = GROUP_AT + ACCUMULATOR_BYTES,
+    TEAM_BYTES = ROUND_UP(TOTAL_AT + ACCUMULATOR_BYTES, 128),
+    ATTENTION_SHARED_BYTES = TEAMS * TEAM_BYTES,
 };
-static_assert(KV_HEAD_SHARERS * N_KV_HEADS == N_HEADS, "heads share keys and values evenly");
-static_assert(RING_SLOTS > 0 && (!IN_PARTS || RING_BYTES >= SLOT_BYTES), "RING_BYTES");
+static_assert(TEAM_WARPS == 1 || TEAMS == 1, "a team is a warp or a block");
+static_assert(TILE_PAGES % TEAM_WARPS == 0, "warps have the same number of pages");
+static_assert(RING_HALVES > 0 && RING_HALVES < 2 * (RING_STEPS + 1), "RING_BYTES");
 static_assert(!IN_PARTS || SM_ARCH < 90, "bulk copies bring whole tiles");
 
 typedef Triple<WARP_DIMS> WarpTriple;
 
-// ---- the list of splits ----
+// ---- a team ----
 
-DEVICE u32 first_split(const RowKeys &row) {
-    return row.first / SPLIT_KEYS;
+DEVICE u32 team_warp() {
+    return TEAM_WARPS == 1 ? 0 : warp_index();
 }
-DEVICE u32 end_split(const RowKeys &row) {
-    return row.position / SPLIT_KEYS + 1;
+DEVICE u32 team_thread() {
+    return TEAM_WARPS == 1 ? lane_index() : thread_index();
 }
-// Pieces of so many keys (splits, groups) of all lists of a row; 0 past the batch's rows.
-template <u32 keys> DEVICE u32 row_pieces(const BatchAttentionArgs &a, u32 n_rows, u32 row) {
-    if (row >= n_rows) return 0;
-    RowKeys r = row_keys(a.rows[row].position);
-    return (r.position / keys + 1 - r.first / keys) * LISTS;
+DEVICE void team_sync() {
+    if (TEAM_WARPS == 1) warp_sync();
+    else block_sync();
 }
 
-// Of 32 rows, a lane each: the sum over the lanes up to this one.
-DEVICE u32 sum_up_to(u32 v) {
-#pragma unroll
-    for (u32 d = 1; d < WARP; d *= 2) {
-        u32 below = shuffle_up(v, d);
-        if (lane_index() >= d) v += below;
-    }
-    return v;
-}
-
-template <u32 keys> DEVICE u32 count_pieces(const BatchAttentionArgs &a, u32 n_rows) {
-    if (MAX_ROWS == 1) return row_pieces<keys>(a, 1, 0);
-    u32 total = 0;
-    for (u32 first = 0; first < n_rows; first += WARP) {
-        total += shuffle(sum_up_to(row_pieces<keys>(a, n_rows, first + lane_index())), WARP - 1);
-    }
-    return total;
-}
-
-// Where a block is in the list. All lanes have the same.
-struct ListPlace {
-    u32 row, list;
-    u32 split, end; // of the list
-    RowKeys keys;
-    u32 base; // the list's first split, in the whole list
+// What a team does, in its part of the shared memory.
+struct TeamWork {
+    u32 per;               // splits of the list a team
+    u32 left;              // of them
+    u32 n_rows;            // of the batch
+    u32 n_steps, n_halves; // used so far
+    bool alone;            // no other row of the batch is of the sequence of the list's row
+    u32 page;              // of the row's entry
 };
-DEVICE void enter_row(const BatchAttentionArgs &a, ListPlace *p, u32 row) {
-    p->row = row;
-    p->keys = row_keys(a.rows[row].position);
-    p->end = end_split(p->keys);
-}
-// The place of piece `at` of the whole list, in pieces; `at` is below the list's length.
-template <u32 keys> DEVICE ListPlace find_place(const BatchAttentionArgs &a, u32 n_rows, u32 at) {
-    ListPlace p;
-    u32 row = 0, before = 0; // rows and pieces before this row
-    while (MAX_ROWS > 1) {
-        u32 own = row_pieces<keys>(a, n_rows, row + lane_index()), up_to = before + sum_up_to(own);
-        u32 reached = ballot_lanes(at < up_to);
-        if (reached) {
-            u32 lane = count_ones((reached & -reached) - 1);
-            before = shuffle(up_to - own, lane);
-            row += lane;
-            break;
-        }
-        before = shuffle(up_to, WARP - 1);
-        row += WARP;
-    }
-    enter_row(a, &p, row);
-    u32 first = p.keys.first / keys, n = p.keys.position / keys + 1 - first;
-    p.end = first + n;
-    p.list = (at - before) / n;
-    p.base = before + p.list * n;
-    p.split = first + at - p.base;
-    return p;
-}
-// To the first split of the next list, of which there is one.
-DEVICE void next_list(const BatchAttentionArgs &a, ListPlace *p) {
-    p->base += p->end - first_split(p->keys);
-    if (++p->list == LISTS) {
-        p->list = 0;
-        enter_row(a, p, p->row + 1);
-    }
-    p->split = first_split(p->keys);
-}
-
-DEVICE u32 first_tile(const ListPlace &p) {
-    return MAX(p.split * SPLIT_TILES, p.keys.first / TILE_KEYS);
-}
-DEVICE u32 end_tile(const ListPlace &p) {
-    return MIN((p.split + 1) * SPLIT_TILES, p.keys.position / TILE_KEYS + 1);
-}
 
 // ---- the ring ----
+//
+// Halves of tiles, in the order of their use: of a step of one tile or two its keys, then its values.
 
-// The tiles of the block's splits as they are fetched, ahead of their use.
+// Tiles that are taken together.
+DEVICE u32 step_tiles(const ListPlace &p, u32 tile) {
+    return STEP_TILES > 1 && tile + 1 < end_tile(p) ? 2 : 1;
+}
+
+// The steps of the team's splits as they are fetched, ahead of their use.
 struct Fetches {
     ListPlace place;
-    u32 left; // splits, with that of `tile`
-    u32 tile;
-    u32 n; // fetched so far
+    u32 left;              // splits, with that of `tile`
+    u32 stride;            // from one to the next
+    u32 tile, tiles;       // of the next step
+    u32 n_steps, n_halves; // fetched so far
     const u32 *pages;
+    u32 page; // that this lane copies: known a step ahead
 };
-DEVICE void fetches_begin(const BatchAttentionArgs &a, const ListPlace &p, u32 n_splits, Fetches *f) {
-    *f = {p, n_splits, first_tile(p), 0, a.rows[p.row].pages};
+// The page of the next step that a lane copies: of each tile as many a warp as it has scores of. Lanes beyond
+// step_lanes have none.
+DEVICE u32 step_page(const Fetches &f) {
+    return (f.tile + lane_index() / WARP_PAGES) * TILE_PAGES + team_warp() * WARP_PAGES +
+           lane_index() % WARP_PAGES;
 }
-// Whether the next tile is complete since before this batch, whose rows may be of one sequence.
-DEVICE bool is_old_tile(const Fetches &f, u32 n_rows) {
-    return (f.tile + 1) * TILE_KEYS + n_rows - 1 <= f.place.keys.position;
+DEVICE u32 last_page(const Fetches &f) {
+    return f.place.keys.position / KV_PAGE;
 }
-DEVICE KvTile fetched_tile(const Fetches &f) {
-    return {f.pages, f.place.list / LIST_PARTS, f.tile, f.place.keys.position};
+DEVICE void fetches_look_ahead(Fetches *f) {
+    f->tiles = step_tiles(f->place, f->tile);
+#if SM_ARCH >= 90
+    f->page = f->pages[MIN(step_page(*f), last_page(*f))];
+#endif
+}
+DEVICE void fetches_begin(const BatchAttentionArgs &a, const ListPlace &p, u32 n_splits, u32 stride,
+                          Fetches *f) {
+    *f = {p, n_splits, stride, first_tile(p), 1, 0, 0, a.rows[p.row].pages, 0};
+    if (n_splits > 0) fetches_look_ahead(f);
 }
 DEVICE void fetches_advance(const BatchAttentionArgs &a, Fetches *f) {
-    f->n++;
-    if (++f->tile < end_tile(f->place)) return;
-    if (--f->left == 0) return;
-    if (++f->place.split == f->place.end) {
-        next_list(a, &f->place);
-        f->pages = a.rows[f->place.row].pages;
-    }
-    f->tile = first_tile(f->place);
-}
-// Sets off the next tile's copy, if there is one. All threads call it; their slot has been used.
-DEVICE void fetch_next(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
-    if (f->left > 0) {
-        u8 *slot = shared + f->n % RING_SLOTS * SLOT_BYTES;
-#if SM_ARCH >= 90
-        if (warp_index() == 0) {
-            bulk_copy_tile(a.kv, fetched_tile(*f), slot,
-                           (BulkBarrier *)(shared + FULL_AT) + f->n % RING_SLOTS);
+    f->n_steps++, f->n_halves += 2 * f->tiles;
+    f->tile += f->tiles;
+    if (f->tile == end_tile(f->place)) {
+        if (--f->left == 0) return;
+        f->place.split += f->stride;
+        if (f->place.split == f->place.end) {
+            next_list(a, &f->place);
+            f->pages = a.rows[f->place.row].pages;
         }
-#else
-        copy_tile<ATTEND_THREADS>(a.kv, fetched_tile(*f), slot, IN_PARTS ? TILE_KEYS_ALONE : TILE_ALL);
-#endif
-        if (!IN_PARTS) fetches_advance(a, f); // else with the values
+        f->tile = first_tile(f->place);
     }
-    copy_tile_commit();
+    fetches_look_ahead(f);
 }
-// Before the first copy, by all threads; a barrier has to follow.
+DEVICE u8 *half_at(u8 *shared, u32 n) {
+    return shared + n % RING_HALVES * HALF_BYTES;
+}
+#if SM_ARCH >= 90
+DEVICE BulkBarrier *step_full(u8 *shared, u32 n_steps) {
+    return (BulkBarrier *)(shared + FULL_AT) + n_steps % RING_STEPS;
+}
+#endif
+// Sets off the next step's copies. All threads call it; the halves that were in its place have been used.
+DEVICE void fetch_step(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
+#if SM_ARCH >= 90
+    // A page a warp: one warp that asks for all of them would be what the others wait for.
+    bool copies = lane_index() < f->tiles * WARP_PAGES && step_page(*f) <= last_page(*f);
+    u32 n = count_ones(ballot_lanes(copies));
+    BulkBarrier *full = step_full(shared, f->n_steps);
+    if (lane_index() == 0) bulk_barrier_expect(full, n * KV_PAGE_BYTES);
+    warp_sync();
+    if (copies) {
+        const f16 *from = kv_head_page(a.kv, f->page, list_kv_head(f->place));
+        u32 tile = lane_index() / WARP_PAGES, at = step_page(*f) % TILE_PAGES * KV_PIECE_BYTES;
+        bulk_copy(half_at(shared, f->n_halves + tile) + at, from, KV_PIECE_BYTES, full);
+        bulk_copy(half_at(shared, f->n_halves + f->tiles + tile) + at, (const u8 *)from + KV_PIECE_BYTES,
+                  KV_PIECE_BYTES, full);
+    }
+#else
+    for (u32 i = 0; i < f->tiles; i++) {
+        KvTile tile = {f->pages, list_kv_head(f->place), f->tile + i, f->place.keys.position};
+        u8 *keys = half_at(shared, f->n_halves + i), *values = half_at(shared, f->n_halves + f->tiles + i);
+        copy_tile<TEAM_THREADS>(a.kv, tile, keys, team_thread(), TILE_KEYS_ALONE);
+        if (!IN_PARTS) copy_tile<TEAM_THREADS>(a.kv, tile, values, team_thread(), TILE_VALUES_ALONE);
+    }
+#endif
+    copy_tile_commit();
+    if (!IN_PARTS) fetches_advance(a, f); // else with the values
+}
+// As many steps as there is room for; the first n_used halves have been used.
+DEVICE void fill_ring(const BatchAttentionArgs &a, u8 *shared, u32 n_used, Fetches *f) {
+    while (f->left > 0 && (IN_PARTS || f->n_halves + 2 * f->tiles <= n_used + RING_HALVES)) {
+        fetch_step(a, shared, f);
+        if (IN_PARTS) break;
+    }
+}
+// Before the first copy.
 DEVICE void ring_begin(u8 *shared) {
 #if SM_ARCH >= 90
-    if (thread_index() > 0) return;
-    for (u32 i = 0; i < RING_SLOTS; i++) {
-        bulk_barrier_init((BulkBarrier *)(shared + FULL_AT) + i, 1);
+    if (team_thread() == 0) {
+        for (u32 i = 0; i < RING_STEPS; i++) {
+            bulk_barrier_init(step_full(shared, i), TEAM_WARPS);
+        }
+        bulk_barrier_init_fence();
     }
-    bulk_barrier_init_fence();
 #endif
     (void)shared;
+    team_sync();
 }
-// The ring's first tiles, and stage_wait between those that may come before it and the others.
-DEVICE void fetch_first(const BatchAttentionArgs &a, u8 *shared, u32 n_rows, Fetches *f) {
-    while (!IN_PARTS && f->left > 0 && f->n < RING_SLOTS && is_old_tile(*f, n_rows)) {
-        fetch_next(a, shared, f);
-    }
-    stage_wait();
-    // One commit a slot, whether there is a tile or not: waits count them.
-    for (u32 i = f->n; i < RING_SLOTS; i++) {
-        fetch_next(a, shared, f);
-    }
-}
-// Until tile number `n` is there, for all threads.
-DEVICE void wait_for_tile(u8 *shared, u32 n) {
+// Until the team's next step is there, for all threads.
+DEVICE void wait_for_step(u8 *shared, const Fetches &f, const TeamWork &w) {
 #if SM_ARCH >= 90
-    bulk_barrier_wait((BulkBarrier *)(shared + FULL_AT) + n % RING_SLOTS, n / RING_SLOTS % 2);
+    bulk_barrier_wait(step_full(shared, w.n_steps), w.n_steps / RING_STEPS % 2);
+    (void)f;
 #else
-    copy_tile_wait<(RING_SLOTS > 2 ? RING_SLOTS - 2 : 0)>();
-    block_sync();
-    (void)shared, (void)n;
+    // Steps fetched after it may be under way.
+    if (!IN_PARTS && f.n_steps > w.n_steps + 1) copy_tile_wait<1>();
+    else copy_tile_wait<0>();
+    team_sync();
+    (void)shared;
 #endif
 }
 // IN_PARTS: in the place of the keys, which have been used.
 DEVICE void fetch_values(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
-    block_sync();
-    copy_tile<ATTEND_THREADS>(a.kv, fetched_tile(*f), shared, TILE_VALUES_ALONE);
+    team_sync();
+    copy_tile<TEAM_THREADS>(a.kv, {f->pages, list_kv_head(f->place), f->tile, f->place.keys.position}, shared,
+                            team_thread(), TILE_VALUES_ALONE);
     fetches_advance(a, f);
     copy_tile_commit();
     copy_tile_wait<0>();
-    block_sync();
+    team_sync();
 }
 
-// ---- a tile ----
+// ---- new heads: queries, and entries of the cache ----
 
-// The largest scores over the four warps' pages.
-DEVICE void share_tops(u8 *shared, float top[2]) {
+// Where a row's entry goes to: its page's keys and values in shared memory, and its page in the cache (NULL:
+// not by this team).
+struct NewEntry {
+    u8 *keys, *values, *cache;
+    u32 token; // of the page
+};
+
+DEVICE void store_unit(u8 *shared, u32 unit, u32 n_heads, const NewEntry &e, const RawHead &h) {
+#pragma unroll
+    for (u32 i = 0; i < HEAD_TURNS; i++) {
+        u32 dim = head_dim_of(i);
+        if (dim >= HEAD_DIM) continue;
+        if (unit < n_heads) {
+            *(u32 *)(kv_row(shared + QUERIES_AT, unit, dim / 8) + dim % 8 * 2) = packed_query(h.own[i]);
+            continue;
+        }
+        u32 at = kv_row_at(e.token, dim / 8) + dim % 8 * 2, v = packed_entry(h.own[i]);
+        *(u32 *)((unit > n_heads ? e.values : e.keys) + at) = v;
+        if (e.cache) *(u32 *)(e.cache + (unit > n_heads ? (u32)KV_PIECE_BYTES : 0) + at) = v;
+    }
+}
+
+// Units [first, end) of a row and a list: the list's queries (n_heads of them), the key, the value. A warp
+// takes several at once, since all of their loads take as long as one.
+DEVICE void turn_units(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p, u32 row, u32 first,
+                       u32 end, const NewEntry &e) {
+    enum : u32 {
+        AT_ONCE = MIN(CEIL_DIV(LIST_HEADS + 2, TEAM_WARPS), TEAM_WARPS > 1 ? 5 : 128 / HEAD_DIM + 1)
+    };
+    u32 n_heads = list_n_heads(p), first_head = list_first_head(p);
+    const float *raw = a.raw + (u64)row * ROW_HEADS * HEAD_DIM;
+    HeadAngles angles = load_angles(a.rope, row);
+    for (u32 begin = first + team_warp(); begin < end; begin += TEAM_WARPS * AT_ONCE) {
+        RawHead h[AT_ONCE];
+#pragma unroll
+        for (u32 k = 0; k < AT_ONCE; k++) {
+            u32 unit = begin + k * TEAM_WARPS;
+            u32 head = unit < n_heads ? first_head + unit
+                                      : N_HEADS + (unit - n_heads) * N_KV_HEADS + list_kv_head(p);
+            if (unit < end) h[k] = load_raw_head(raw + head * HEAD_DIM);
+        }
+#pragma unroll
+        for (u32 k = 0; k < AT_ONCE; k++) {
+            u32 unit = begin + k * TEAM_WARPS;
+            if (unit >= end) break;
+            if (unit <= n_heads) turn_head(&h[k], unit < n_heads ? a.norm[0] : a.norm[1], angles);
+            store_unit(shared, unit, n_heads, e, h[k]);
+        }
+    }
+}
+
+// Whether no other row of the batch is of the row's sequence.
+DEVICE bool is_alone(const BatchAttentionArgs &a, u32 n_rows, u32 row) {
+    u32 n = 0;
+    for (u32 first = 0; MAX_ROWS > 1 && first < n_rows; first += WARP) {
+        u32 other = first + lane_index();
+        n += count_ones(ballot_lanes(other < n_rows && a.rows[other].pages == a.rows[row].pages));
+    }
+    return n <= 1;
+}
+
+// Tiles that are taken together: the halves from w.n_halves on.
+struct Step {
+    u32 tile, n;
+    bool begins; // the list's first that the team has
+};
+DEVICE u8 *step_keys(u8 *shared, const TeamWork &w, u32 i) {
+    return half_at(shared, w.n_halves + i);
+}
+DEVICE u8 *step_values(u8 *shared, const TeamWork &w, const Step &s, u32 i) {
+    return half_at(shared, w.n_halves + (IN_PARTS ? 0 : s.n) + i);
+}
+DEVICE bool has_key(const Step &s, u32 key) {
+    return key / TILE_KEYS - s.tile < s.n;
+}
+// The place of a key's entry in the step's tiles.
+DEVICE NewEntry entry_in_step(u8 *shared, const TeamWork &w, const Step &s, u32 key) {
+    u32 i = key / TILE_KEYS - s.tile, at = key / KV_PAGE % TILE_PAGES * KV_PIECE_BYTES;
+    return {step_keys(shared, w, i) + at, step_values(shared, w, s, i) + at, nullptr, key % KV_PAGE};
+}
+
+// Units [first, end) of all rows of the same sequence whose positions are in the step, before the own one.
+DEVICE bool turn_others(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p, const TeamWork &w,
+                        const Step &s, u32 first_unit, u32 end_unit) {
+    bool any = false;
+    for (u32 first = 0; first < w.n_rows; first += WARP) {
+        u32 row = first + lane_index();
+        bool is_other = row < w.n_rows && row != p.row && a.rows[row].pages == a.rows[p.row].pages &&
+                        a.rows[row].position < p.keys.position && has_key(s, a.rows[row].position);
+        for (u32 found = ballot_lanes(is_other); found; found &= found - 1) {
+            u32 other = first + count_ones((found & -found) - 1);
+            NewEntry e = entry_in_step(shared, w, s, a.rows[other].position);
+            turn_units(a, shared, p, other, first_unit, end_unit, e);
+            any = true;
+        }
+    }
+    return any;
+}
+
+// The entries of this batch's rows to the step's tiles, which are there, and with the list's first step its
+// queries; with `values` alone (IN_PARTS), those. Ends with a barrier where anything was stored.
+DEVICE void turn_new_heads(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p, const TeamWork &w,
+                           const Step &s, bool values) {
+    u32 n_heads = list_n_heads(p), position = p.keys.position;
+    u32 first = n_heads + (values ? 1 : 0), end = n_heads + (IN_PARTS && !values ? 1 : 2);
+    NewEntry e = {};
+    bool has_own = has_key(s, position), any = has_own || s.begins;
+    if (has_own) {
+        e = entry_in_step(shared, w, s, position);
+        if (p.list % LIST_PARTS == 0) {
+            e.cache = (u8 *)kv_head_page(a.kv, w.page, list_kv_head(p));
+        }
+    }
+    if (any && !(values && !has_own)) {
+        turn_units(a, shared, p, p.row, s.begins && !values ? 0 : first, has_own ? end : first, e);
+    }
+    if (!w.alone) any |= turn_others(a, shared, p, w, s, first, end);
+#if SM_ARCH >= 90
+    if (any) bulk_copy_fence();
+#endif
+    if (any) team_sync();
+}
+
+// ---- tiles ----
+
+// The largest scores of n tiles over the team's pages.
+template <u32 n> DEVICE void share_tops(u8 *shared, float top[n][2]) {
+    if (TEAM_WARPS == 1) return;
     float *tops = (float *)(shared + TOPS_AT);
     u32 g = lane_index() / 4;
-    if (lane_index() % 4 == 0) {
-        tops[warp_index() * 16 + g] = top[0];
-        tops[warp_index() * 16 + 8 + g] = top[1];
-    }
-    block_sync();
 #pragma unroll
-    for (u32 w = 0; w < ATTEND_WARPS; w++) {
-        top[0] = max_f32(top[0], tops[w * 16 + g]);
-        top[1] = max_f32(top[1], tops[w * 16 + 8 + g]);
+    for (u32 i = 0; i < n; i++) {
+        if (lane_index() % 4 > 0) continue;
+        tops[(i * TEAM_WARPS + team_warp()) * 16 + g] = top[i][0];
+        if (HEAD_ROWS > 1) tops[(i * TEAM_WARPS + team_warp()) * 16 + 8 + g] = top[i][1];
+    }
+    team_sync();
+#pragma unroll
+    for (u32 i = 0; i < n * TEAM_WARPS; i++) {
+        top[i / TEAM_WARPS][0] = max_f32(top[i / TEAM_WARPS][0], tops[i * 16 + g]);
+        if (HEAD_ROWS > 1) top[i / TEAM_WARPS][1] = max_f32(top[i / TEAM_WARPS][1], tops[i * 16 + 8 + g]);
     }
 }
 
-DEVICE u8 *weights_at(u8 *shared, u32 head, u32 unit) {
-    return shared + WEIGHTS_AT + head * TILE_KEYS * 2 + (unit ^ head % 8) * 16;
+// Of tile i of a step.
+DEVICE u8 *weights_at(u8 *shared, u32 i, u32 head, u32 unit) {
+    return shared + WEIGHTS_AT + i * WEIGHTS_BYTES + head * TILE_KEYS * 2 + (unit ^ head % 8) * 16;
 }
-DEVICE void store_weights(u8 *shared, const u32 weights[4]) {
+DEVICE void store_weights(u8 *shared, u32 i, u32 page, const u32 weights[4]) {
     u32 g = lane_index() / 4, c = lane_index() % 4;
 #pragma unroll
-    for (u32 i = 0; i < 4; i++) {
-        *(u32 *)(weights_at(shared, g + i % 2 * 8, warp_index() * 2 + i / 2) + c * 4) = weights[i];
+    for (u32 k = 0; k < 4; k++) {
+        if (k % 2 >= HEAD_ROWS) continue;
+        *(u32 *)(weights_at(shared, i, g + k % 2 * 8, page * 2 + k / 2) + c * 4) = weights[k];
     }
 }
 
-// Of the tile's four pages, of which the first `there` values are there; this warp's dims.
+// Of a tile's four pages, of which the first `there` values are there; this warp's dims. weights: of a team
+// of one warp, else they are in shared memory. (Rows that are no heads take the weights of those that are:
+// nobody looks at their sums.)
 template <bool masked>
-DEVICE void add_values(u8 *shared, const u8 *slot, i32 there, float sum[4], WarpTriple *t) {
+DEVICE void add_values(u8 *shared, const u8 *values, u32 i, const u32 weights[WARP_PAGES][4], i32 there,
+                       float sum[4], WarpTriple *t) {
     const u32 ones[2] = {ONES_F16, ONES_F16};
 #pragma unroll
     for (u32 p = 0; p < TILE_PAGES; p++) {
         u32 w[4];
-        load_matrix_4(w, weights_at(shared, lane_index() % 16, 2 * p + lane_index() / 16));
-        add_page<WARP_PAIRS, ATTEND_WARPS, masked>(w, slot + p * PAGE_STRIDE + VALUES_AT, warp_index(),
-                                                   there - (i32)(p * KV_PAGE), t->out);
+        if (TEAM_WARPS == 1) {
+            w[0] = weights[p % WARP_PAGES][0], w[1] = weights[p % WARP_PAGES][1];
+            w[2] = weights[p % WARP_PAGES][2], w[3] = weights[p % WARP_PAGES][3];
+        } else {
+            load_matrix_4(w,
+                          weights_at(shared, i, lane_index() % 16 % WEIGHT_ROWS, 2 * p + lane_index() / 16));
+        }
+        add_page<WARP_PAIRS, TEAM_WARPS, masked>(w, values + p * KV_PIECE_BYTES, team_warp(),
+                                                 there - (i32)(p * KV_PAGE), t->out);
         mma_f16(sum, w, ones);
     }
 }
 
-// Adds the tile number n of the block, which is in the ring.
-DEVICE void add_tile(const BatchAttentionArgs &a, u8 *shared, const QueryPiece &q, const RowKeys &keys,
-                     u32 tile, u32 n, Fetches *f, WarpTriple *t) {
-    const u8 *slot = shared + n % RING_SLOTS * SLOT_BYTES;
-    u32 page = tile * TILE_PAGES + warp_index();
-    RowKeys rows[2] = {keys, keys};
-    float s[2][4], top[2] = {t->top[0], t->top[1]}, base[2], keep[2];
-    wait_for_tile(shared, n);
-    score_pages<1, PAGE_STRIDE>(q, slot + warp_index() * PAGE_STRIDE, s);
-    hide_keys<1>(rows, page * KV_PAGE, s);
-    raise_tops<1>(s, top);
-    share_tops(shared, top);
-    if (RING_SLOTS > 1 && n > 0) fetch_next(a, shared, f); // all warps have used the tile before
-    if (IN_PARTS) fetch_values(a, shared, f);
-#pragma unroll
-    for (u32 i = 0; i < 2; i++) {
-        base[i] = base_of(top[i]);
-        keep[i] = exp2_fast(t->top[i] - base[i]);
-        t->top[i] = top[i];
-    }
-    u32 weights[4];
-    weigh_page(s, base, weights);
-    store_weights(shared, weights);
-    block_sync();
+// Tile i of a step joins the triple, which is put to the scale of `keep` times its own. is_last: of the step,
+// so that some of its values may be missing.
+template <bool is_last>
+DEVICE void add_tile_values(u8 *shared, const u8 *values, u32 i, const u32 weights[WARP_PAGES][4], i32 there,
+                            const float keep[2], WarpTriple *t) {
 #pragma unroll
     for (u32 j = 0; j < WARP_DIMS; j++) {
         t->out[j][0] *= keep[0], t->out[j][1] *= keep[0];
-        t->out[j][2] *= keep[1], t->out[j][3] *= keep[1];
+        if (HEAD_ROWS > 1) t->out[j][2] *= keep[1], t->out[j][3] *= keep[1];
     }
-    float sum[4] = {t->sum[0] * keep[0], 0, t->sum[1] * keep[1], 0};
-    i32 there = (i32)(keys.position + 1) - (i32)(tile * TILE_KEYS);
-    if (there < (i32)TILE_KEYS) add_values<true>(shared, slot, there, sum, t);
-    else add_values<false>(shared, slot, there, sum, t);
+    float sum[4] = {t->sum[0] * keep[0], 0, HEAD_ROWS > 1 ? t->sum[1] * keep[1] : 0.0f, 0};
+    if (is_last && there < (i32)TILE_KEYS) add_values<true>(shared, values, i, weights, there, sum, t);
+    else add_values<false>(shared, values, i, weights, there, sum, t);
     t->sum[0] = sum[0], t->sum[1] = sum[2];
-    if (RING_SLOTS == 1) {
-        block_sync();
-        fetch_next(a, shared, f);
+}
+
+// Scores of the step's n tiles become weights; keep[i]: what tile i finds is multiplied by it.
+template <u32 n>
+DEVICE void weigh_tiles(u8 *shared, const float s[n * WARP_PAGES * 2][4], const float top[n][2],
+                        u32 weights[n][WARP_PAGES][4], float keep[n][2], WarpTriple *t) {
+#pragma unroll
+    for (u32 i = 0; i < n; i++) {
+        float base[2];
+#pragma unroll
+        for (u32 r = 0; r < HEAD_ROWS; r++) {
+            float larger = max_f32(t->top[r], top[i][r]);
+            base[r] = base_of(larger);
+            keep[i][r] = exp2_fast(t->top[r] - base[r]);
+            t->top[r] = larger;
+        }
+#pragma unroll
+        for (u32 p = 0; p < WARP_PAGES; p++) {
+            weigh_page<HEAD_ROWS>(s + (i * WARP_PAGES + p) * 2, base, weights[i][p]);
+            if (TEAM_WARPS > 1) store_weights(shared, i, team_warp() * WARP_PAGES + p, weights[i][p]);
+        }
+    }
+}
+
+// Adds the step's n tiles. Two at once have their barriers together (8B's heads, 64 rows of 128 keys:
+// 11.7 µs, one by one 13.0).
+template <u32 n>
+DEVICE void add_tiles(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p, const Step &step,
+                      Fetches *f, TeamWork *w, WarpTriple *t) {
+    const u8 *keys[n], *values[n];
+    u32 warp_page = team_warp() * WARP_PAGES;
+    RowKeys rows[2] = {p.keys, p.keys};
+    float s[n * WARP_PAGES * 2][4], top[n][2], keep[n][2];
+#pragma unroll
+    for (u32 i = 0; i < n; i++) {
+        keys[i] = step_keys(shared, *w, i);
+        values[i] = step_values(shared, *w, step, i);
+        top[i][0] = top[i][1] = -INFINITY_F32;
+    }
+    score_pages<n * WARP_PAGES>(
+        QueryPiece{shared + QUERIES_AT},
+        [&](u32 k) { return keys[k / WARP_PAGES] + (warp_page + k % WARP_PAGES) * KV_PIECE_BYTES; }, s);
+#pragma unroll
+    for (u32 i = 0; i < n; i++) {
+        u32 first = (step.tile + i) * TILE_KEYS;
+        if (first < p.keys.first || first + TILE_KEYS - 1 > p.keys.position) {
+            hide_keys<WARP_PAGES, HEAD_ROWS>(rows, first + warp_page * KV_PAGE, s + i * WARP_PAGES * 2);
+        }
+        raise_tops<WARP_PAGES, HEAD_ROWS>(s + i * WARP_PAGES * 2, top[i]);
+    }
+    share_tops<n>(shared, top);
+    if (FETCHES_AHEAD) fill_ring(a, shared, w->n_halves + n, f); // all warps have used the keys
+    if (IN_PARTS) {
+        fetch_values(a, shared, f);
+        turn_new_heads(a, shared, p, *w, step, true);
+    }
+    u32 weights[n][WARP_PAGES][4];
+    weigh_tiles<n>(shared, s, top, weights, keep, t);
+    if (TEAM_WARPS > 1) team_sync();
+    i32 there = (i32)(p.keys.position + 1) - (i32)((step.tile + n - 1) * TILE_KEYS);
+#pragma unroll
+    for (u32 i = 0; i + 1 < n; i++) {
+        add_tile_values<false>(shared, values[i], i, weights[i], TILE_KEYS, keep[i], t);
+    }
+    add_tile_values<true>(shared, values[n - 1], n - 1, weights[n - 1], there, keep[n - 1], t);
+    w->n_steps++, w->n_halves += 2 * n;
+    if (FETCHES_AHEAD) return;
+    team_sync();
+    fill_ring(a, shared, w->n_halves, f);
+}
+
+// The split that the team is at, to *t.
+DEVICE void attend_split(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p, bool begins, Fetches *f,
+                         TeamWork *w, WarpTriple *t) {
+    triple_clear(t);
+    for (u32 tile = first_tile(p), end = end_tile(p); tile < end;) {
+        Step step = {tile, step_tiles(p, tile), begins};
+        if (has_key(step, p.keys.position) || !w->alone) wait_for_step(shared, *f, *w);
+        turn_new_heads(a, shared, p, *w, step, false);
+        wait_for_step(shared, *f, *w);
+        if (STEP_TILES > 1 && step.n > 1) add_tiles<STEP_TILES>(a, shared, p, step, f, w, t);
+        else add_tiles<1>(a, shared, p, step, f, w, t);
+        tile += step.n;
+        begins = false;
     }
 }
 
@@ -324,11 +526,11 @@ template <u32 n, class F> DEVICE void for_each_pair(u32 first, F f) {
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
         u32 head = lane_index() / 4 + i * 8;
-        if (head >= LIST_HEADS) continue;
+        if (i * 8 >= LIST_HEADS || head >= LIST_HEADS) continue;
 #pragma unroll
         for (u32 j = 0; j < n; j++) {
-            u32 pair = first + j / 2 * ATTEND_WARPS;
-            if (DIM_PAIRS % ATTEND_WARPS && pair >= DIM_PAIRS) continue;
+            u32 pair = first + j / 2 * TEAM_WARPS;
+            if (DIM_PAIRS % TEAM_WARPS && pair >= DIM_PAIRS) continue;
             f(i, head, j, pair * 16 + j % 2 * 8 + lane_index() % 4 * 2);
         }
     }
@@ -364,10 +566,68 @@ template <u32 n> DEVICE void load_triple(const float *from, Triple<n> *t, u32 fi
     }
 }
 
+// Triples that a team gathers in its shared memory, so that its registers are the tile's: each warp its dims
+// and a copy of largest scores and sums.
+DEVICE float *accumulator(u8 *shared, u32 at) {
+    return (float *)(shared + at);
+}
+DEVICE float2 *accumulator_tops(float *to) {
+    return (float2 *)(to + LIST_HEADS * HEAD_DIM) + team_warp() * LIST_HEADS;
+}
+// begins: the triple takes the place of what is there.
+DEVICE void accumulate(float *to, const WarpTriple &t, bool begins) {
+    FoldFactors f[2];
+    float2 *tops = accumulator_tops(to), top[2];
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        u32 head = lane_index() / 4 + i * 8;
+        top[i] = {t.top[i], t.sum[i]};
+        f[i] = {0, 1};
+        if (i * 8 >= LIST_HEADS || head >= LIST_HEADS || begins) continue;
+        float2 before = tops[head];
+        f[i] = fold_factors(&before.x, t.top[i]);
+        top[i] = {before.x, fma_f32(before.y, f[i].keep, t.sum[i] * f[i].add)};
+    }
+    warp_sync();
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        u32 head = lane_index() / 4 + i * 8;
+        if (i * 8 < LIST_HEADS && head < LIST_HEADS && lane_index() % 4 == 0) tops[head] = top[i];
+    }
+    for_each_pair<WARP_DIMS>(team_warp(), [&](u32 i, u32 head, u32 j, u32 dim) {
+        float2 *at = (float2 *)(to + head * HEAD_DIM + dim), v = {t.out[j][2 * i], t.out[j][2 * i + 1]};
+        if (!begins) {
+            float2 o = *at;
+            v = {fma_f32(o.x, f[i].keep, v.x * f[i].add), fma_f32(o.y, f[i].keep, v.y * f[i].add)};
+        }
+        *at = v;
+    });
+    warp_sync();
+}
+DEVICE void load_accumulator(float *from, WarpTriple *t) {
+    const float2 *tops = accumulator_tops(from);
+    triple_clear(t);
+    for_each_pair<WARP_DIMS>(team_warp(), [&](u32 i, u32 head, u32 j, u32 dim) {
+        float2 v = *(const float2 *)(from + head * HEAD_DIM + dim);
+        t->out[j][2 * i] = v.x, t->out[j][2 * i + 1] = v.y;
+    });
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        u32 head = lane_index() / 4 + i * 8;
+        if (i * 8 >= LIST_HEADS || head >= LIST_HEADS) continue;
+        t->top[i] = tops[head].x, t->sum[i] = tops[head].y;
+    }
+}
+
 // The fold of `count` triples in memory, in their order. Several are loaded at once: one after the other,
 // each would cost the way to the L2 (8 of them: 4 µs).
 template <u32 n> DEVICE void fold_stored(const float *from, u32 count, Triple<n> *t, u32 first) {
-    enum : u32 { AT_ONCE = n * CEIL_DIV(LIST_HEADS, 8) <= 4 ? 4 : 2 }; // what registers hold
+    enum : u32 {
+        HELD = n * CEIL_DIV(LIST_HEADS, 8), // four registers each
+        AT_ONCE = HELD <= 4    ? 4
+                  : HELD <= 16 ? 2
+                               : 1
+    };
     for (u32 begin = 0; begin < count; begin += AT_ONCE) {
         Triple<n> next[AT_ONCE];
 #pragma unroll
@@ -385,136 +645,184 @@ template <u32 n> DEVICE void fold_stored(const float *from, u32 count, Triple<n>
 
 template <u32 n>
 DEVICE void store_result(const BatchAttentionArgs &a, const ListPlace &p, Triple<n> *t, u32 first) {
-    u32 first_head = p.list / LIST_PARTS * KV_HEAD_SHARERS + p.list % LIST_PARTS * 16;
+    u32 first_head = list_first_head(p), n_heads = list_n_heads(p);
     float inverse[2];
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
 #ifdef HAS_SINKS
         u32 head = lane_index() / 4 + i * 8;
-        if (head < LIST_HEADS && first_head + head < N_HEADS)
-            triple_add_sink(t, i, a.sinks[first_head + head]);
+        if (head < n_heads) triple_add_sink(t, i, a.sinks[first_head + head]);
 #endif
         inverse[i] = reciprocal_fast(t->sum[i]);
     }
-    u32 end_head = (p.list / LIST_PARTS + 1) * KV_HEAD_SHARERS;
     for_each_pair<n>(first, [&](u32 i, u32 head, u32 j, u32 dim) {
-        if (first_head + head >= end_head) return;
+        if (head >= n_heads) return;
         activation_store_2(a.out, p.row, (first_head + head) * HEAD_DIM + dim,
                            attended(t->out[j][2 * i], inverse[i]),
                            attended(t->out[j][2 * i + 1], inverse[i]));
     });
 }
 
-// ---- a block ----
-
-struct BlockWork {
-    u32 per; // splits of the list a block
-    u32 left;
-    u32 n_tiles; // used so far
-};
+// ---- a team's work ----
 
 DEVICE bool is_last_of(const BatchAttentionArgs &a, u8 *shared, u32 meeting, u32 n, u32 total) {
+    if (TEAM_WARPS == 1) return is_last_warp_arrival(a.meetings + meeting, n, total);
     return is_last_arrival(a.meetings + meeting, n, total, (u32 *)(shared + LAST_AT));
 }
 
-// The list's queries to shared memory, for all warps, which have used those before.
-DEVICE QueryPiece load_list_queries(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p) {
-    enum : u32 { UNITS = HEAD_DIM / 8 };
-    u32 first_head = p.list / LIST_PARTS * KV_HEAD_SHARERS + p.list % LIST_PARTS * 16;
-    u32 end_head = (p.list / LIST_PARTS + 1) * KV_HEAD_SHARERS;
-    const f16 *row = a.q + (u64)p.row * N_HEADS * HEAD_DIM;
-    for (u32 i = thread_index(); i < 16 * UNITS; i += ATTEND_THREADS) {
-        u32 head = first_head + i / UNITS;
-        uint4 v = head < end_head ? load_shared_data((const uint4 *)(row + head * HEAD_DIM) + i % UNITS)
-                                  : uint4{0, 0, 0, 0};
-        *(uint4 *)kv_row(shared + QUERIES_AT, i / UNITS, i % UNITS) = v;
-    }
-    block_sync();
-    return {shared + QUERIES_AT};
+// A list's groups and who folds them.
+struct ListGroups {
+    u32 first, n;     // groups
+    bool whole;       // all of the list is this team's
+    float *in_memory; // of the list, where teams share it
+    u32 meeting;
+};
+DEVICE ListGroups list_groups(const BatchAttentionArgs &a, const ListPlace &p, u32 end, u32 per) {
+    ListGroups g;
+    u32 first = first_split(p.keys);
+    g.first = first / GROUP_SPLITS;
+    g.n = (p.end - 1) / GROUP_SPLITS + 1 - g.first;
+    g.whole = p.split == first && end == p.end;
+    u32 shared_list = MAX_ROWS * LISTS <= ALL_TEAMS ? p.row * LISTS + p.list : p.base / per;
+    g.in_memory = a.partial + ((u64)ALL_TEAMS * GROUP_SPLITS + (u64)shared_list * GROUPS_MAX) * TRIPLE_FLOATS;
+    g.meeting = ALL_TEAMS + shared_list;
+    return g;
 }
 
-// The splits [p->split, end) of a group, all of this block. True: the group's triple is in *group; false:
-// another block folds it. The group's splits are [first, last).
-DEVICE bool attend_group(const BatchAttentionArgs &a, u8 *shared, const QueryPiece &q, ListPlace *p, u32 end,
-                         u32 first, u32 last, Fetches *f, BlockWork *w, WarpTriple *group) {
-    u32 n = end - p->split,
-        begin = (p->base + first - first_split(p->keys)) / w->per; // the block that begins it
-    bool whole = p->split == first && end == last;
-    float *splits = a.partial + (u64)begin * GROUP_SPLITS * TRIPLE_FLOATS;
-    for (; p->split < end; p->split++) {
-        WarpTriple t;
-        triple_clear(&t);
-        for (u32 tile = first_tile(*p); tile < end_tile(*p); tile++) {
-            add_tile(a, shared, q, p->keys, tile, w->n_tiles++, f, &t);
-        }
-        if (!whole)
-            store_triple(splits + (p->split - first) * TRIPLE_FLOATS, t, warp_index(), warp_index() == 0);
-        else if (p->split == first) *group = t;
-        else triple_fold(group, t);
+// A split's triple joins its group. The team's splits of the list are [begin, end). Returns whether the group
+// is in *t now: else there is more of it to come, or another team folds it.
+DEVICE bool join_group(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p, u32 begin, u32 end,
+                       u32 per, WarpTriple *t) {
+    u32 list_first = first_split(p.keys), number = p.split / GROUP_SPLITS;
+    u32 first = MAX(number * GROUP_SPLITS, list_first), last = MIN((number + 1) * GROUP_SPLITS, p.end);
+    bool more = p.split + 1 < MIN(end, last);
+    float *group = accumulator(shared, GROUP_AT);
+    if (begin <= first && end >= last) {
+        accumulate(group, *t, p.split == first);
+        if (!more) load_accumulator(group, t);
+        return !more;
     }
-    if (whole) return true;
-    if (!is_last_of(a, shared, begin, n, last - first)) return false;
-    fold_stored(splits, last - first, group, warp_index());
+    u32 starter = (p.base + first - list_first) / per; // the team that begins it
+    float *splits = a.partial + (u64)starter * GROUP_SPLITS * TRIPLE_FLOATS;
+    store_triple(splits + (p.split - first) * TRIPLE_FLOATS, *t, team_warp(), team_warp() == 0);
+    u32 n = MIN(end, last) - MAX(begin, first);
+    if (more || !is_last_of(a, shared, starter, n, last - first)) return false;
+    fold_stored(splits, last - first, t, team_warp());
     return true;
 }
 
-// The block's splits of one list, up to `end`.
-DEVICE void attend_list(const BatchAttentionArgs &a, u8 *shared, ListPlace *p, u32 end, Fetches *f,
-                        BlockWork *w) {
-    u32 first = first_split(p->keys), first_group = first / GROUP_SPLITS;
-    u32 n_groups = (p->end - 1) / GROUP_SPLITS + 1 - first_group, n_done = 0;
-    bool whole = p->split == first && end == p->end;
-    u32 shared_list = MAX_ROWS * LISTS <= BLOCKS ? p->row * LISTS + p->list : p->base / w->per;
-    float *groups = a.partial + ((u64)BLOCKS * GROUP_SPLITS + (u64)shared_list * GROUPS_MAX) * TRIPLE_FLOATS;
-    WarpTriple total, group;
-    QueryPiece q = load_list_queries(a, shared, *p);
-    while (p->split < end) {
-        u32 number = p->split / GROUP_SPLITS;
-        u32 group_first = MAX(number * GROUP_SPLITS, first),
-            group_last = MIN((number + 1) * GROUP_SPLITS, p->end);
-        if (!attend_group(a, shared, q, p, MIN(end, group_last), group_first, group_last, f, w, &group))
-            continue;
-        n_done++;
-        if (!whole && n_groups > 1) {
-            store_triple(groups + (u64)(number - first_group) * TRIPLE_FLOATS, group, warp_index(),
-                         warp_index() == 0);
-        } else if (number == first_group) total = group;
-        else triple_fold(&total, group);
+// The list's total, of groups that have been stored, n_done of them by this team. Returns whether it is in
+// *t.
+DEVICE bool join_total(const BatchAttentionArgs &a, u8 *shared, const ListGroups &g, u32 n_done,
+                       WarpTriple *t) {
+    if (g.whole) {
+        load_accumulator(accumulator(shared, TOTAL_AT), t);
+        return true;
     }
-    if (n_done == 0) return;
-    if (!whole && n_groups > 1) {
-        if (!is_last_of(a, shared, BLOCKS + shared_list, n_done, n_groups)) return;
-        fold_stored(groups, n_groups, &total, warp_index());
-    }
-    store_result(a, *p, &total, warp_index());
+    if (n_done == 0 || !is_last_of(a, shared, g.meeting, n_done, g.n)) return false;
+    fold_stored(g.in_memory, g.n, t, team_warp());
+    return true;
 }
 
-DEVICE void attention_run(const BatchAttentionArgs &a, u32 block, u8 *shared) {
-    u32 n_rows = a.batch->n_rows, n_splits = count_pieces<SPLIT_KEYS>(a, n_rows);
-    BlockWork w = {CEIL_DIV(n_splits, (u32)BLOCKS), 0, 0};
-    u32 at = block * w.per;
-    if (at >= n_splits) return;
-    w.left = MIN(w.per, n_splits - at);
-    ListPlace p = find_place<SPLIT_KEYS>(a, n_rows, at);
-    Fetches f;
-    fetches_begin(a, p, w.left, &f);
-    ring_begin(shared);
-    block_sync();
-    fetch_first(a, shared, n_rows, &f);
-    while (w.left > 0) {
-        u32 n = MIN(w.left, p.end - p.split);
-        w.left -= n;
-        attend_list(a, shared, &p, p.split + n, &f, &w);
-        if (w.left > 0) next_list(a, &p);
+// What a team has of the list that it is in: the splits [begin, end), now at place.split.
+struct ListWork {
+    ListPlace place;
+    u32 begin, end;
+    ListGroups groups;
+    u32 n_done; // groups
+};
+// What is known of a list before its first split, of things that no stage of the step writes.
+DEVICE void begin_list(const BatchAttentionArgs &a, const ListPlace &p, TeamWork *w) {
+    w->alone = is_alone(a, w->n_rows, p.row);
+    w->page = a.rows[p.row].pages[p.keys.position / KV_PAGE];
+}
+// Enters the list at `place`, of which the team has as much as there is or as it has left.
+DEVICE void enter_list(const BatchAttentionArgs &a, ListWork *l, TeamWork *w) {
+    const ListPlace &p = l->place;
+    l->begin = p.split;
+    l->end = p.split + MIN(w->left, p.end - p.split);
+    w->left -= l->end - l->begin;
+    l->groups = list_groups(a, p, l->end, w->per);
+    l->n_done = 0;
+    begin_list(a, p, w);
+}
+
+// After a split, whose triple is in *t: it joins its list, and where that is the list's last, the result is
+// stored. Returns false where there is no more to do, else goes to the next split.
+DEVICE bool end_split(const BatchAttentionArgs &a, u8 *shared, ListWork *l, TeamWork *w, WarpTriple *t) {
+    const ListPlace &p = l->place;
+    const ListGroups &g = l->groups;
+    bool is_there = first_split(p.keys) + 1 == p.end;
+    if (!is_there && join_group(a, shared, p, l->begin, l->end, w->per, t)) {
+        u32 number = p.split / GROUP_SPLITS - g.first;
+        l->n_done++;
+        if (g.n == 1) is_there = true;
+        else if (g.whole) accumulate(accumulator(shared, TOTAL_AT), *t, number == 0);
+        else store_triple(g.in_memory + (u64)number * TRIPLE_FLOATS, *t, team_warp(), team_warp() == 0);
     }
+    if (++l->place.split < l->end) return true;
+    if (g.n > 1) is_there = join_total(a, shared, g, l->n_done, t);
+    if (is_there) store_result(a, p, t, team_warp());
+    if (w->left == 0) return false;
+    next_list(a, &l->place);
+    enter_list(a, l, w);
+    return true;
+}
+
+// What the team needs that no stage writes: on its way before stage_wait. Rows of queries past the list's
+// heads are zeros.
+DEVICE void team_begin(const BatchAttentionArgs &a, u8 *shared) {
+    for (u32 i = team_thread(); i < KV_PIECE_BYTES / 16; i += TEAM_THREADS) {
+        ((uint4 *)(shared + QUERIES_AT))[i] = {0, 0, 0, 0};
+    }
+#ifdef HEAD_NORMS
+    if (team_thread() * 32 < 2 * HEAD_DIM) {
+        u32 i = team_thread() * 32;
+        prefetch_l2(i < HEAD_DIM ? a.norm[0] + i : a.norm[1] + i - HEAD_DIM);
+    }
+#endif
+#ifdef HAS_SINKS
+    if (team_thread() * 32 < N_HEADS) prefetch_l2(a.sinks + team_thread() * 32);
+#endif
+    (void)a;
+    ring_begin(shared);
+}
+
+// The team's part of the list, and its fetches. False: none.
+DEVICE bool find_work(const BatchAttentionArgs &a, u32 n_rows, u32 team, ListWork *l, TeamWork *w,
+                      Fetches *f) {
+    u32 n_splits = count_pieces<SPLIT_KEYS>(a, n_rows);
+    *w = {CEIL_DIV(n_splits, (u32)ALL_TEAMS), 0, n_rows, 0, 0, true, 0};
+    u32 at = team * w->per;
+    if (at >= n_splits) return false;
+    w->left = MIN(w->per, n_splits - at);
+    l->place = find_place<SPLIT_KEYS>(a, n_rows, at);
+    fetches_begin(a, l->place, w->left, 1, f);
+    return true;
+}
+
+DEVICE void attention_run(const BatchAttentionArgs &a, u32 team, u8 *shared) {
+    ListWork l;
+    TeamWork w;
+    Fetches f;
+    if (!find_work(a, a.batch->n_rows, team, &l, &w, &f)) return;
+    team_begin(a, shared);
+    fill_ring(a, shared, 0, &f);
+    enter_list(a, &l, &w);
+    stage_wait();
+    WarpTriple t;
+    do {
+        attend_split(a, shared, l.place, l.place.split == l.begin, &f, &w, &t);
+    } while (end_split(a, shared, &l, &w, &t));
     copy_tile_wait<0>();
 }
 
 #ifndef CLUSTERS // attention_clusters.cuh
 EXPORTED StageInfo attention_info = {ATTEND_THREADS, {BLOCKS, 1}, ATTENTION_SHARED_BYTES};
 
-KERNEL(ATTEND_THREADS, 1) attention(BatchAttentionArgs a) {
+KERNEL(ATTEND_THREADS, BLOCKS_PER_SM) attention(BatchAttentionArgs a) {
     stage_launch_next();
-    attention_run(a, block_index(), shared_memory());
+    u32 team = TEAM_WARPS == 1 ? warp_index() : 0;
+    attention_run(a, block_index() * TEAMS + team, shared_memory() + team * TEAM_BYTES);
 }
 #endif

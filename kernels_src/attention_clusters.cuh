@@ -1,40 +1,43 @@
-// Batches: attention.cuh for few rows, with blocks in clusters of 8 (sm_90).
+// Batches: attention.cuh for few rows, with blocks in clusters (sm_90).
 //
-// Where the list has no more groups than there are clusters, a cluster takes a group and a block a split of
-// it. The blocks send each other their triples: those of 16 dims go to the block of that rank, which folds
-// them in order. So nothing goes through the L2 where a row has one group (up to 1,024 keys), and the rest
-// once: groups are folded by the last block of each rank. Else blocks share the list out as they do in
-// attention.cuh. The bits are the same. (8B's heads, one row of 1,024 keys, with the output stage behind it:
-// 7.6 µs; merged by the last block 8.7.)
+// Where the list has no more groups than there are clusters, a cluster takes a group, and its blocks the
+// group's splits in turn. The blocks send each other their triples: those of 16 dims go to the block of that
+// rank, which folds them in order. So nothing goes through the L2 where a row has one group (up to 1,024
+// keys), and the rest once: groups are folded by the last block of each rank. Else blocks share the list out
+// as they do in attention.cuh. The bits are the same. (One row of 256 keys, 0.5B's heads: 2.7 µs; merged by
+// the last block 3.7.)
 //
-// Needs attention.cuh. Defines: attention.cuh's, with BLOCKS a multiple of 8; CLUSTERS.
-#if !defined(CLUSTERS) || BLOCKS % 8
-#error "CLUSTERS, BLOCKS"
+// Needs attention.cuh. Defines: attention.cuh's, with TEAM_WARPS of 4; CLUSTERS: blocks of a cluster (2, 4 or
+// 8), BLOCKS a multiple of it; without it there is nothing here.
+#ifdef CLUSTERS
+#if BLOCKS % CLUSTERS || TEAM_WARPS != 4
+#error "BLOCKS, TEAM_WARPS"
 #endif
 
 enum : u32 {
-    CLUSTER = GROUP_SPLITS,
-    RANKS = MIN(DIM_PAIRS, CLUSTER),           // that fold: rank r has the pairs r, r + 8 of 8 dims each
+    CLUSTER = CLUSTERS,
+    RANKS = MIN(DIM_PAIRS, CLUSTER), // that fold: rank r has the pairs r, r + CLUSTER, … of 8 dims each
     RANK_PAIRS = CEIL_DIV(DIM_PAIRS, CLUSTER), // a warp each
     ROW_HALVES = LIST_HEADS > 8 ? 2 : 1,
 
-    // Shared memory: what the blocks of the cluster send.
-    VALUES_IN_AT = ROUND_UP(ATTENTION_SHARED_BYTES, 16), // [split][RANK_PAIRS][ROW_HALVES][lane]float4
-    TOPS_IN_AT = VALUES_IN_AT + CLUSTER * RANK_PAIRS * ROW_HALVES * WARP * 16, // [split][8]float4
-    ARRIVED_AT = TOPS_IN_AT + CLUSTER * 8 * 16,
-    CLUSTERS_SHARED_BYTES = ARRIVED_AT + 8,
+    // Shared memory: what the blocks of the cluster send, where else accumulators are.
+    VALUES_IN_AT = GROUP_AT, // [split][RANK_PAIRS][ROW_HALVES][lane]float4
+    TOPS_IN_AT = VALUES_IN_AT + GROUP_SPLITS * RANK_PAIRS * ROW_HALVES * WARP * 16, // [split][8]float4
+    ARRIVED_AT = TOPS_IN_AT + GROUP_SPLITS * 8 * 16,
+    CLUSTERS_SHARED_BYTES = MAX(ARRIVED_AT + 8, (u32)ATTENTION_SHARED_BYTES),
 };
-static_assert((u32)RANK_PAIRS <= (u32)ATTEND_WARPS, "a warp a pair");
+static_assert((u32)RANK_PAIRS <= (u32)TEAM_WARPS, "a warp a pair");
 
 typedef Triple<2> PairTriple; // of 16 dims
 
 // A group of a list, which is the cluster's.
 struct ClusterGroup {
-    ListPlace place;  // the block's split, if it is below `last`
+    ListPlace place;  // the block's first split, if it is below `last`
     u32 first, last;  // splits
     u32 number;       // of those of its list
     u32 n_groups;     // of the list
     u32 list_cluster; // that has the list's first group
+    bool is_alone;    // a list of one split
 };
 DEVICE ClusterGroup cluster_group(const BatchAttentionArgs &a, u32 n_rows, u32 cluster, u32 rank) {
     ClusterGroup g;
@@ -44,9 +47,10 @@ DEVICE ClusterGroup cluster_group(const BatchAttentionArgs &a, u32 n_rows, u32 c
     g.n_groups = g.place.end - first_group;
     g.list_cluster = g.place.base;
     g.first = MAX(group * GROUP_SPLITS, first_split(g.place.keys));
-    g.last = MIN((group + 1) * GROUP_SPLITS, end_split(g.place.keys));
+    g.last = MIN((group + 1) * GROUP_SPLITS, row_end_split(g.place.keys));
     g.place.split = g.first + rank;
-    g.place.end = end_split(g.place.keys);
+    g.place.end = row_end_split(g.place.keys);
+    g.is_alone = g.last - g.first == 1 && g.n_groups == 1;
     return g;
 }
 
@@ -71,7 +75,7 @@ DEVICE void send_triple(u8 *shared, u32 split, const WarpTriple &t) {
     u32 g = lane_index() / 4;
 #pragma unroll
     for (u32 i = 0; i < WARP_PAIRS; i++) {
-        u32 pair = warp_index() + i * ATTEND_WARPS, rank = pair % CLUSTER;
+        u32 pair = warp_index() + i * TEAM_WARPS, rank = pair % CLUSTER;
         if (pair >= DIM_PAIRS) continue;
         auto send = [&](const void *to, float4 v) {
             cluster_store(cluster_address(to, rank), v, cluster_address(arrived(shared), rank));
@@ -111,8 +115,8 @@ DEVICE void fold_sent(u8 *shared, u32 n, PairTriple *group) {
 DEVICE void end_cluster_group(const BatchAttentionArgs &a, u8 *shared, const ClusterGroup &g, u32 rank) {
     u32 pair = rank + warp_index() * CLUSTER;
     bool folds = warp_index() < RANK_PAIRS && pair < DIM_PAIRS;
-    u32 slot = MAX_ROWS * LISTS <= BLOCKS ? g.place.row * LISTS + g.place.list : g.list_cluster;
-    float *groups = a.partial + ((u64)BLOCKS * GROUP_SPLITS + (u64)slot * GROUPS_MAX) * TRIPLE_FLOATS;
+    u32 slot = MAX_ROWS * LISTS <= ALL_TEAMS ? g.place.row * LISTS + g.place.list : g.list_cluster;
+    float *groups = a.partial + ((u64)ALL_TEAMS * GROUP_SPLITS + (u64)slot * GROUPS_MAX) * TRIPLE_FLOATS;
     PairTriple total;
     if (folds) {
         bulk_barrier_wait_cluster(arrived(shared), 0);
@@ -120,55 +124,79 @@ DEVICE void end_cluster_group(const BatchAttentionArgs &a, u8 *shared, const Clu
         if (g.n_groups > 1) store_triple(groups + (u64)g.number * TRIPLE_FLOATS, total, pair, pair == rank);
     }
     if (g.n_groups > 1) {
-        if (!is_last_of(a, shared, BLOCKS + g.list_cluster * CLUSTER + rank, 1, g.n_groups)) return;
+        if (!is_last_of(a, shared, ALL_TEAMS + g.list_cluster * CLUSTER + rank, 1, g.n_groups)) return;
         if (folds) fold_stored(groups, g.n_groups, &total, pair);
     }
     if (folds) store_result(a, g.place, &total, pair);
 }
 
-DEVICE void attention_clusters_run(const BatchAttentionArgs &a, u32 block, u8 *shared) {
-    u32 n_rows = a.batch->n_rows, n_groups = count_pieces<ATTENTION_GROUP_KEYS>(a, n_rows);
-    if (n_groups > BLOCKS / CLUSTER) {
-        attention_run(a, block, shared);
-        return;
-    }
-    u32 rank = cluster_rank();
-    if (block / CLUSTER >= n_groups) return;
-    ClusterGroup g = cluster_group(a, n_rows, block / CLUSTER, rank);
-    bool has_split = g.place.split < g.last, alone = g.last - g.first == 1 && g.n_groups == 1;
-    if (alone && !has_split) return;
-    Fetches f;
-    fetches_begin(a, g.place, has_split ? 1 : 0, &f);
-    ring_begin(shared);
+// The cluster's group and the block's splits of it. False: none.
+DEVICE bool find_cluster_work(const BatchAttentionArgs &a, u8 *shared, u32 n_rows, u32 block, u32 rank,
+                              ClusterGroup *g, ListWork *l, TeamWork *w, Fetches *f) {
+    *g = cluster_group(a, n_rows, block / CLUSTER, rank);
+    u32 n = g->last - g->first, n_own = n > rank ? CEIL_DIV(n - rank, (u32)CLUSTER) : 0;
+    if (g->is_alone && n_own == 0) return false;
+    *w = {n_own, n_own, n_rows, 0, 0, true, 0};
+    l->place = g->place;
+    fetches_begin(a, g->place, n_own, CLUSTER, f);
     if (thread_index() == 0) {
         bulk_barrier_init(arrived(shared), 1);
-        bulk_barrier_init_fence();
-        bulk_barrier_expect(arrived(shared), sent_bytes(rank, g.last - g.first));
+        bulk_barrier_expect(arrived(shared), sent_bytes(rank, n));
     }
-    block_sync();
-    if (!alone) cluster_arrive();
-    fetch_first(a, shared, n_rows, &f);
-    WarpTriple t;
-    triple_clear(&t);
-    if (has_split) {
-        QueryPiece q = load_list_queries(a, shared, g.place);
-        u32 n = 0;
-        for (u32 tile = first_tile(g.place); tile < end_tile(g.place); tile++) {
-            add_tile(a, shared, q, g.place.keys, tile, n++, &f, &t);
-        }
-    }
-    if (alone) {
-        store_result(a, g.place, &t, warp_index());
-        return;
-    }
-    cluster_wait(); // the others' barriers are made
-    if (has_split) send_triple(shared, rank, t);
-    if (rank < RANKS) end_cluster_group(a, shared, g, rank);
+    return true;
 }
 
-EXPORTED StageInfo attention_clusters_info = {ATTEND_THREADS, {BLOCKS, 1}, CLUSTERS_SHARED_BYTES, CLUSTER};
+// After a split, whose triple is in *t. Returns false where it was the block's last, else goes to the next.
+DEVICE bool end_cluster_split(const BatchAttentionArgs &a, u8 *shared, const ClusterGroup &g, ListWork *l,
+                              TeamWork *w, WarpTriple *t) {
+    if (g.is_alone) {
+        store_result(a, l->place, t, warp_index());
+        return false;
+    }
+    if (w->left == w->per) cluster_wait(); // the others' barriers are made
+    send_triple(shared, l->place.split - g.first, *t);
+    l->place.split += CLUSTER;
+    return --w->left > 0;
+}
 
-KERNEL_OF_CLUSTERS(ATTEND_THREADS, 1, 8) attention_clusters(BatchAttentionArgs a) {
+DEVICE void attention_clusters_run(const BatchAttentionArgs &a, u32 block, u8 *shared) {
+    u32 n_rows = a.batch->n_rows, n_groups = count_pieces<ATTENTION_GROUP_KEYS>(a, n_rows);
+    bool in_clusters = n_groups <= BLOCKS / CLUSTER;
+    u32 rank = cluster_rank();
+    ClusterGroup g = {};
+    ListWork l = {};
+    TeamWork w;
+    Fetches f;
+    if (in_clusters) {
+        if (block / CLUSTER >= n_groups) return;
+        if (!find_cluster_work(a, shared, n_rows, block, rank, &g, &l, &w, &f)) return;
+    } else if (!find_work(a, n_rows, block, &l, &w, &f)) return;
+    bool sends = in_clusters && !g.is_alone;
+    team_begin(a, shared);
+    if (sends) cluster_arrive();
+    fill_ring(a, shared, 0, &f);
+    l.begin = l.place.split;
+    if (in_clusters) begin_list(a, l.place, &w);
+    else enter_list(a, &l, &w);
+    stage_wait();
+    if (w.per == 0) {
+        cluster_wait();
+    } else {
+        WarpTriple t;
+        bool more;
+        do { // one copy of what both ways need, since it takes long to compile
+            attend_split(a, shared, l.place, l.place.split == l.begin, &f, &w, &t);
+            more =
+                in_clusters ? end_cluster_split(a, shared, g, &l, &w, &t) : end_split(a, shared, &l, &w, &t);
+        } while (more);
+    }
+    if (sends && rank < RANKS) end_cluster_group(a, shared, g, rank);
+}
+
+EXPORTED StageInfo attention_info = {ATTEND_THREADS, {BLOCKS, 1}, CLUSTERS_SHARED_BYTES, CLUSTER};
+
+KERNEL_OF_CLUSTERS(ATTEND_THREADS, 1, CLUSTER) attention(BatchAttentionArgs a) {
     stage_launch_next();
     attention_clusters_run(a, block_index(), shared_memory());
 }
+#endif

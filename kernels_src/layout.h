@@ -266,9 +266,9 @@ LAYOUT_FN unsigned layout_kv_at(unsigned head_dim, unsigned head, unsigned is_va
            ((dim % sheet / 8) ^ layout_kv_swizzle(head_dim, token)) * 8 + dim % 8;
 }
 
-// What the blocks of attention.cuh give each other (BatchAttentionArgs.partial, .meetings). Rows of the
+// What the teams of attention.cuh give each other (BatchAttentionArgs.partial, .meetings). Rows of the
 // tensor cores: at most 16 heads that share a KV head.
-LAYOUT_FN unsigned layout_attention_heads(unsigned n_heads, unsigned n_kv_heads) { // a block's at a time
+LAYOUT_FN unsigned layout_attention_heads(unsigned n_heads, unsigned n_kv_heads) { // a team's at a time
     return MIN(n_heads / n_kv_heads, 16u);
 }
 LAYOUT_FN unsigned layout_attention_lists(unsigned n_heads, unsigned n_kv_heads) { // of a row
@@ -277,21 +277,21 @@ LAYOUT_FN unsigned layout_attention_lists(unsigned n_heads, unsigned n_kv_heads)
 LAYOUT_FN unsigned layout_attention_triple_floats(unsigned n_heads, unsigned n_kv_heads, unsigned head_dim) {
     return layout_attention_heads(n_heads, n_kv_heads) * (head_dim + 2);
 }
-// Lists of groups that several blocks share; groups_max: of the longest sequence.
+// Lists of groups that several teams share; groups_max: of the longest sequence.
 LAYOUT_FN unsigned layout_attention_shared_lists(unsigned n_heads, unsigned n_kv_heads, unsigned max_rows,
-                                                 unsigned blocks) {
-    return MIN(max_rows * layout_attention_lists(n_heads, n_kv_heads), blocks);
+                                                 unsigned teams) {
+    return MIN(max_rows * layout_attention_lists(n_heads, n_kv_heads), teams);
 }
 LAYOUT_FN unsigned long long layout_attention_partial_floats(unsigned n_heads, unsigned n_kv_heads,
                                                              unsigned head_dim, unsigned max_rows,
-                                                             unsigned blocks, unsigned groups_max) {
-    return (blocks * (unsigned long long)ATTENTION_GROUP_SPLITS +
-            layout_attention_shared_lists(n_heads, n_kv_heads, max_rows, blocks) *
+                                                             unsigned teams, unsigned groups_max) {
+    return (teams * (unsigned long long)ATTENTION_GROUP_SPLITS +
+            layout_attention_shared_lists(n_heads, n_kv_heads, max_rows, teams) *
                 (unsigned long long)groups_max) *
            layout_attention_triple_floats(n_heads, n_kv_heads, head_dim);
 }
-LAYOUT_FN unsigned layout_attention_meetings(unsigned blocks) {
-    return 2 * blocks;
+LAYOUT_FN unsigned layout_attention_meetings(unsigned teams) {
+    return 2 * teams;
 }
 
 // Halves of an activation buffer.

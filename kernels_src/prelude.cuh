@@ -198,6 +198,22 @@ DEVICE bool is_last_arrival(u32 *counter, u32 n, u32 total, u32 *is_last) {
     return *is_last != 0;
 }
 
+// The same of warps, each for itself.
+DEVICE bool is_last_warp_arrival(u32 *counter, u32 n, u32 total) {
+    u32 is_last = 0;
+    __syncwarp();
+    if (threadIdx.x % WARP == 0) {
+        u32 before;
+        asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;"
+                     : "=r"(before)
+                     : "l"(counter), "r"(n)
+                     : "memory");
+        is_last = before + n == total;
+        if (is_last) *counter = 0;
+    }
+    return __shfl_sync(ALL_LANES, is_last, 0) != 0;
+}
+
 // True in all lanes of the last of `n` warps that come here, each in a block of its own; it sees what the
 // others' blocks wrote before (what other warps of those wrote: if they had met). *counter is 0 before and
 // after.
@@ -441,6 +457,10 @@ DEVICE void cluster_store(ClusterAddress to, float4 v, ClusterAddress barrier) {
             to),
         "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "r"(barrier)
         : "memory");
+}
+// After a thread's own stores to shared memory, before a bulk copy that will take their place.
+DEVICE void bulk_copy_fence() {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 // `bytes` (a multiple of 16, both addresses aligned to 16) to shared memory by the copy engine
 // (cp.async.bulk).

@@ -96,7 +96,7 @@ DEVICE void fetch_tile(const BatchAttentionArgs &a, const SpanTask &t, u32 tile,
         if (warp_index() == 0)
             bulk_copy_tile(a.kv, kv, slot, (BulkBarrier *)(shared + FULL_AT) + tile % RING_SLOTS);
 #else
-        copy_tile<SPAN_THREADS>(a.kv, kv, slot, IN_PARTS ? TILE_KEYS_ALONE : TILE_ALL);
+        copy_tile<SPAN_THREADS>(a.kv, kv, slot, thread_index(), IN_PARTS ? TILE_KEYS_ALONE : TILE_ALL);
 #endif
     }
     copy_tile_commit();
@@ -115,7 +115,8 @@ DEVICE void wait_for_tile(const SpanTask &t, u32 tile, u8 *shared) {
 // IN_PARTS: the tile's values in the place of its keys, which all have used.
 DEVICE void fetch_values(const BatchAttentionArgs &a, const SpanTask &t, u32 tile, u8 *shared) {
     block_sync();
-    copy_tile<SPAN_THREADS>(a.kv, {t.pages, t.kv_head, tile, t.last}, shared, TILE_VALUES_ALONE);
+    copy_tile<SPAN_THREADS>(a.kv, {t.pages, t.kv_head, tile, t.last}, shared, thread_index(),
+                            TILE_VALUES_ALONE);
     copy_tile_commit();
     copy_tile_wait<0>();
     block_sync();
@@ -217,7 +218,8 @@ DEVICE void add_tile(const BatchAttentionArgs &a, const SpanTask &t, u32 tile, u
     float s[2 * TILE_PAGES][4], sum[4];
     u32 weights[TILE_PAGES][4];
     if (sees) {
-        score_pages<TILE_PAGES, PAGE_STRIDE>(r.q, slot, s);
+        score_pages<TILE_PAGES>(
+            r.q, [&](u32 p) { return slot + p * PAGE_STRIDE; }, s);
         bool sees_all = first + TILE_KEYS - 1 <= r.first && (WINDOW == 0 || first + WINDOW > r.last);
         if (!sees_all) hide_keys<TILE_PAGES>(r.keys, first, s);
         weigh_tile(s, split, weights, sum);

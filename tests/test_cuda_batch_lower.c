@@ -63,13 +63,16 @@ TEST(cuda_batch_lower_makes_classes) {
 
 // The stages of a layer, in few rows and in many.
 TEST(cuda_batch_lower_finds_the_stages_of_a_layer) {
-    static const BatchType *const one[] = {&batch_qkv,    &batch_rope_heads, &batch_attention,
-                                           &batch_output, &batch_glu,        &batch_down};
-    static const BatchType *const eight[] = {&batch_norm,   &batch_qkv,  &batch_rope_heads, &batch_attention,
-                                             &batch_output, &batch_norm, &batch_glu,        &batch_down};
-    static const BatchType *const many[] = {&batch_norm,      &batch_qkv_many,    &batch_rope_heads,
-                                            &batch_attention, &batch_output_many, &batch_norm,
-                                            &batch_glu_many,  &batch_down_many};
+    static const BatchType *const one[] = {&batch_qkv, &batch_attention, &batch_output, &batch_glu,
+                                           &batch_down};
+    static const BatchType *const eight[] = {&batch_norm, &batch_qkv, &batch_attention, &batch_output,
+                                             &batch_norm, &batch_glu, &batch_down};
+    static const BatchType *const many[] = {&batch_norm,        &batch_qkv_many, &batch_attention,
+                                            &batch_output_many, &batch_norm,     &batch_glu_many,
+                                            &batch_down_many};
+    static const BatchType *const prompt[] = {&batch_norm,           &batch_qkv_many,    &batch_rope_heads,
+                                              &batch_span_attention, &batch_output_many, &batch_norm,
+                                              &batch_glu_many,       &batch_down_many};
     TinyModel model = tiny_model_llama();
     model.layers = 3;
     Made m = plan_of(tiny_model_build(&model));
@@ -78,26 +81,25 @@ TEST(cuda_batch_lower_finds_the_stages_of_a_layer) {
     REQUIRE(lower(&m, 90, 16, &l, &err));
     for (uint32_t c = 0; c < l.n_classes; c++) {
         const BatchClass *class = &l.classes[c];
-        bool is_one = class->size.body == BODY_ONE, is_eight = class->size.body == BODY_EIGHT;
-        const BatchType *const *layer = is_one ? one : is_eight ? eight : many;
-        uint32_t n = is_one ? COUNT_OF(one) : COUNT_OF(many), n_tables = 0, at = 0;
+        bool is_one = class->size.body == BODY_ONE, is_eight = class->size.body == BODY_EIGHT,
+             is_prompt = class->size.body == BODY_PROMPT;
+        const BatchType *const *layer = is_one ? one : is_eight ? eight : is_prompt ? prompt : many;
+        uint32_t n = is_one ? COUNT_OF(one) : is_prompt ? COUNT_OF(prompt) : COUNT_OF(many);
+        uint32_t n_embeddings = 0, at = 0;
         TEST_CASE_LABEL("class of %u", class->size.max_rows);
         for (uint32_t i = 0; i < class->n_layers_stages; i++) {
             const BatchStage *s = &class->stages[i];
-            if (s->type == &batch_embed || s->type == &batch_rope) {
-                n_tables++;
+            if (s->type == &batch_embed) {
+                n_embeddings++;
                 continue;
             }
-            const BatchType *expected = layer[at++ % n];
-            if (expected == &batch_attention && class->size.body == BODY_PROMPT)
-                expected = &batch_span_attention;
-            CHECK(s->type == expected);
+            CHECK(s->type == layer[at++ % n]);
         }
-        CHECK_INT_EQ(2, n_tables); // once each
+        CHECK_INT_EQ(1, n_embeddings); // with the rope tables
         CHECK_INT_EQ(3 * n, at);
         // Behind the layers: none of a prompt; norm and head, five that draw.
         uint32_t behind = class->n_stages - class->n_layers_stages;
-        CHECK_INT_EQ(class->size.body == BODY_PROMPT ? 0 : is_one ? 6 : 7, behind);
+        CHECK_INT_EQ(is_prompt ? 0 : is_one ? 6 : 7, behind);
     }
 }
 

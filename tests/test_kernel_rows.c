@@ -1,5 +1,5 @@
 // The stages of batches that work row by row, on the emulator: kernels_src/rows.cuh, norm_rows.cuh,
-// post_norm.cuh, rope.cuh.
+// post_norm.cuh, embed.cuh, rope.cuh.
 #include "kernel_reference.h"
 
 #include "base/f16.h"
@@ -188,31 +188,26 @@ TEST(kernel_rows_post_norm_joins_the_residual_stream) {
     }
 }
 
-TEST(kernel_rows_rope_table_is_of_each_rows_position) {
-    const EmulatedStage *s = kernel_stage("batch_rope", 90);
-    static const uint32_t position[] = {0, 1, 17, 4095, 131071, 5, 5, 70000, 3};
-    uint32_t half = s->rope_dims / 2;
-    TestRandom random = {43};
-    float *inv_freq = test_random_vector(&random, half, 0.1f, 0.05f);
-    for (uint32_t n_rows = 1; n_rows <= s->max_rows; n_rows += 4) {
-        TEST_CASE_LABEL("%u rows", n_rows);
-        size_t n = (size_t)s->max_rows * s->rope_dims;
-        float *out = kernel_memory(n * sizeof *out);
-        Batch *batch = kernel_memory(sizeof *batch);
-        BatchRow *rows = kernel_memory(s->max_rows * sizeof *rows);
-        *batch = (Batch){.n_rows = n_rows};
-        for (uint32_t r = 0; r < s->max_rows; r++)
-            rows[r].position = position[r];
-        RopeArgs args = {DEVICE_ADDRESS(batch), DEVICE_ADDRESS(rows), DEVICE_ADDRESS(inv_freq),
-                         DEVICE_ADDRESS(out)};
-        kernel_run(s, &args, sizeof args);
-        for (size_t i = 0; i < n / 2; i++) {
-            double angle = (double)((float)position[i / half] * inv_freq[i % half]),
-                   scale = i / half < n_rows ? (double)s->rope_scale : 0;
+// Two tables, of the rows' positions.
+static void check_tables(const RopeTable tables[2], const BatchRow *rows, uint32_t n_rows,
+                         uint32_t max_rows) {
+    for (uint32_t t = 0; t < 2; t++) {
+        const float *inv_freq = (const float *)(uintptr_t)tables[t].inv_freq;
+        const float *out = (const float *)(uintptr_t)tables[t].rope;
+        uint32_t n = tables[t].n_values;
+        for (uint32_t i = 0; i < max_rows * n; i++) {
+            double angle = (double)((float)rows[i / n].position * inv_freq[i % n]),
+                   scale = i / n < n_rows ? (double)tables[t].scale : 0;
             CHECK_NEAR(cos(angle) * scale, (double)out[2 * i], 1e-5);
             CHECK_NEAR(sin(angle) * scale, (double)out[2 * i + 1], 1e-5);
         }
     }
+}
+
+static RopeTable make_table(TestRandom *random, uint32_t max_rows, uint32_t n_values, float scale) {
+    return (RopeTable){DEVICE_ADDRESS(test_random_vector(random, n_values, 0.1f, 0.05f)),
+                       DEVICE_ADDRESS(kernel_memory((size_t)max_rows * n_values * 2 * sizeof(float))),
+                       n_values, scale};
 }
 
 // Tokens of the batch, drawn ones, and one that the draw could not tell.
@@ -223,6 +218,7 @@ TEST(kernel_rows_embeds_each_rows_token) {
     } rows[] = {{"batch_embed", 1}, {"batch_embed", 9}, {"batch_embed_learned", 200}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s, %u rows", rows[i].name, rows[i].n_rows);
+        static const uint32_t position[] = {0, 1, 17, 4095, 131071, 5, 5, 70000, 3};
         const EmulatedStage *s = kernel_stage(rows[i].name, 90);
         uint32_t d = s->d_model, n_rows = rows[i].n_rows, positions = 5;
         TestRandom random = {51 + i};
@@ -241,15 +237,18 @@ TEST(kernel_rows_embeds_each_rows_token) {
             slots[k] = (SlotState){.step = 5 - k, .drawn = DEVICE_ADDRESS(drawn + k * TOKEN_RING)};
         for (uint32_t r = 0; r < s->max_rows; r++)
             row[r] = (BatchRow){.token = r % 4 == 1 ? ROW_TOKEN_DRAWN : (int)(r * 11 % s->n_vocab),
-                                .position = r * 3 % positions,
+                                .position = s->learned ? r * 3 % positions : position[r % 9],
                                 .slot = r / 4 % 3};
-        EmbedArgs args = {.batch = DEVICE_ADDRESS(batch),
-                          .rows = DEVICE_ADDRESS(row),
-                          .slots = DEVICE_ADDRESS(slots),
-                          .embed = DEVICE_ADDRESS(tiles),
-                          .learned = DEVICE_ADDRESS(learned),
-                          .x = DEVICE_ADDRESS(x)};
+        EmbedArgs args = {
+            .batch = DEVICE_ADDRESS(batch),
+            .rows = DEVICE_ADDRESS(row),
+            .slots = DEVICE_ADDRESS(slots),
+            .embed = DEVICE_ADDRESS(tiles),
+            .learned = DEVICE_ADDRESS(learned),
+            .x = DEVICE_ADDRESS(x),
+            .tables = {make_table(&random, s->max_rows, 17, 1.25f), make_table(&random, s->max_rows, 40, 1)}};
         kernel_run(s, &args, sizeof args);
+        if (!s->learned) check_tables(args.tables, row, n_rows, s->max_rows);
         for (size_t k = 0; k < (size_t)s->max_rows * d; k++) {
             uint32_t r = (uint32_t)(k / d), col = (uint32_t)(k % d);
             int token = row[r].token;

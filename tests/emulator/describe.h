@@ -22,6 +22,7 @@ EmulatedStage describe() {
     s.d_model = D_MODEL, s.n_heads = N_HEADS, s.n_kv_heads = N_KV_HEADS, s.head_dim = HEAD_DIM;
     s.rope_dims = ROPE_DIMS, s.d_ff = D_FF, s.n_vocab = N_VOCAB, s.n_rows = N_ROWS, s.n_cols = N_COLS;
     s.splits_max = SPLITS_MAX, s.split_pages_min = SPLIT_PAGES_MIN, s.window = WINDOW, s.blocks = BLOCKS;
+    s.teams = TEAMS;
     s.rope_halves = ROPE_HALVES, s.activation = ACTIVATION, s.first = FIRST,
     s.from_attention = FROM_ATTENTION;
     s.embed_format = EMBED_FORMAT, s.max_rows = MAX_ROWS, s.has_sinks = HAS_SINKS;

@@ -38,6 +38,9 @@
 #ifndef BLOCKS
 #define BLOCKS 0
 #endif
+#ifndef TEAMS
+#define TEAMS 0
+#endif
 #ifndef ROPE_HALVES
 #define ROPE_HALVES 0
 #endif

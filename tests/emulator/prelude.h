@@ -165,6 +165,17 @@ DEVICE bool is_last_arrival(u32 *counter, u32 n, u32 total, u32 *is_last) {
     return *is_last != 0;
 }
 
+DEVICE bool is_last_warp_arrival(u32 *counter, u32 n, u32 total) {
+    u32 last = 0;
+    if (lane_index() == 0) {
+        *counter += n;
+        emulated_check(*counter <= total, "is_last_warp_arrival: more than the total");
+        last = *counter == total;
+        if (last) *counter = 0;
+    }
+    return shuffle(last, 0) != 0;
+}
+
 DEVICE bool is_last_warp(u32 *counter, u32 n) {
     u32 last = 0;
     if (lane_index() == 0) {
@@ -327,6 +338,8 @@ DEVICE void bulk_barrier_wait_cluster(BulkBarrier *b, u32 parity) {
 }
 DEVICE void cluster_store(ClusterAddress to, float4 v, ClusterAddress barrier) {
     emulated_cluster_store((void *)to, &v, sizeof v, (BulkBarrier *)barrier);
+}
+DEVICE void bulk_copy_fence() {
 }
 DEVICE void bulk_copy(void *shared, const void *global, u32 bytes, BulkBarrier *b) {
     emulated_bulk_copy(shared, global, bytes, b);

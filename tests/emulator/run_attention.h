@@ -4,6 +4,7 @@
 namespace {
 #include "../kernels_src/kv_cache.cuh"
 #if defined(STAGE_ROPE_HEADS)
+#include "../kernels_src/turn_heads.cuh"
 #include "../kernels_src/rope_heads.cuh"
 void run(const void *args) {
     rope_heads(*(const RopeHeadsArgs *)args);
@@ -14,19 +15,14 @@ const StageInfo info = rope_heads_info;
 #include "../kernels_src/soft_cap.cuh"
 #include "../kernels_src/attend.cuh"
 #if defined(STAGE_BATCH_ATTENTION)
+#include "../kernels_src/turn_heads.cuh"
+#include "../kernels_src/attention_list.cuh"
 #include "../kernels_src/attention.cuh"
-#ifdef CLUSTERS
 #include "../kernels_src/attention_clusters.cuh"
-void run(const void *args) {
-    attention_clusters(*(const BatchAttentionArgs *)args);
-}
-const StageInfo info = attention_clusters_info;
-#else
 void run(const void *args) {
     attention(*(const BatchAttentionArgs *)args);
 }
 const StageInfo info = attention_info;
-#endif
 #elif defined(STAGE_SPAN_ATTENTION)
 #include "../kernels_src/span_attention.cuh"
 void run(const void *args) {

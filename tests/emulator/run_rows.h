@@ -43,17 +43,12 @@ void run(const void *args) {
 const StageInfo info = post_norm_info;
 #elif defined(STAGE_EMBED)
 #include "../kernels_src/tiles.cuh"
+#include "../kernels_src/rope.cuh"
 #include "../kernels_src/embed.cuh"
 void run(const void *args) {
     embed(*(const EmbedArgs *)args);
 }
 const StageInfo info = embed_info;
-#elif defined(STAGE_ROPE)
-#include "../kernels_src/rope.cuh"
-void run(const void *args) {
-    rope(*(const RopeArgs *)args);
-}
-const StageInfo info = rope_info;
 #elif defined(STAGE_DRAW)
 #include "../kernels_src/logits.cuh"
 #include "../kernels_src/draws.cuh"

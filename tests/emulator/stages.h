@@ -17,6 +17,7 @@ typedef struct EmulatedStage {
     StageInfo info;
     unsigned d_model, n_heads, n_kv_heads, head_dim, rope_dims, d_ff, n_vocab, n_rows, n_cols;
     unsigned splits_max, split_pages_min, window, blocks, max_rows;
+    unsigned teams; // of a block
     unsigned n_experts, n_used, expert_tiles, tile_tokens;
     int rope_halves, activation, first, from_attention, embed_format, has_sinks;
     unsigned groups_max;

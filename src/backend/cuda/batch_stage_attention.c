@@ -1,19 +1,24 @@
-// Stages of batches up to attention: the embedding, the rope table, the products q k v, what is done with
+// Stages of batches up to attention: the embedding and the rope tables, the products q k v, what is done with
 // heads, and attention.
 #include "backend/cuda/batch_lower_internal.h"
 
 #include <math.h>
 
-// ---- EMBED ----
+// ---- EMBED: the embedding, and the tables of all rotary embeddings ----
+
+static_assert((int)ROPE_TABLES_MAX == (int)PLACED_ROPES_MAX, "a table each");
 
 static void define_embed(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Op *embed = s->ops[EMBED_EMBED];
-    (void)l;
+    uint32_t rope_values = 0;
+    for (uint32_t i = 0; i < l->placement->n_ropes; i++)
+        rope_values += l->placement->ropes[i]->dims / 2;
     define(b, "STAGE_EMBED", 1);
     define(b, "D_MODEL", embed->out_width);
     define(b, "N_VOCAB", embed->weight->n_rows);
     define_format(b, "EMBED_FORMAT", embed->weight);
     define_float(b, "EMBED_SCALE", embed->embed.scale);
+    define(b, "ROPE_VALUES", rope_values);
     if (s->ops[EMBED_POSITION]) define(b, "LEARNED_POSITIONS", 1);
 }
 
@@ -24,6 +29,13 @@ static void bind_embed(const BatchStage *s, const BatchBuffers *b, StageArgs *ou
                              .embed = batch_weight_of(b, s->ops[EMBED_EMBED]),
                              .learned = batch_weight_of(b, s->ops[EMBED_POSITION]),
                              .x = b->x};
+    for (uint32_t i = 0; i < b->placement->n_ropes; i++) {
+        const Rope *rope = b->placement->ropes[i];
+        out->embed.tables[i] = (RopeTable){.inv_freq = b->weights + placement_rope_offset(b->placement, rope),
+                                           .rope = b->rope[i],
+                                           .n_values = rope->dims / 2,
+                                           .scale = rope->scale};
+    }
 }
 
 static uint32_t embed_results(const BatchStage *s, const BatchBuffers *b,
@@ -35,8 +47,8 @@ static uint32_t embed_results(const BatchStage *s, const BatchBuffers *b,
 
 const BatchType batch_embed = {
     .kernel = "embed",
-    .name = "embedding",
-    .files = {FILES_COMMON, "tiles.cuh", "embed.cuh"},
+    .name = "embedding, rope tables",
+    .files = {FILES_COMMON, "tiles.cuh", "rope.cuh", "embed.cuh"},
     .cost = COST_USUAL,
     .define = define_embed,
     .bind = bind_embed,
@@ -95,7 +107,7 @@ const BatchType batch_qkv = {
     .has_flops = true,
     .define = define_qkv,
     .bind = bind_qkv,
-    .results = batch_shows_none, // seen after ROPE_HEADS
+    .results = batch_shows_none, // keys and values are seen in the cache
 };
 
 const BatchType batch_qkv_many = {
@@ -132,49 +144,13 @@ static const Rope *rope_of(const Op *op) {
     return op ? op->rope.rope : NULL;
 }
 
-// The table of a rotary embedding (rope.cuh); 0 where there is none.
+// The table of a rotary embedding; 0 where there is none.
 static CUdeviceptr table_of(const BatchBuffers *b, const Rope *rope) {
     uint32_t i = 0;
     while (rope && b->placement->ropes[i] != rope)
         i++;
     return rope ? b->rope[i] : 0;
 }
-
-// A table serves all layers with the same rotary embedding.
-static bool rope_is_needed(const BatchLowering *l, const BatchStage *s) {
-    for (uint32_t i = 0; i < l->n_stages; i++) {
-        const BatchStage *earlier = &l->stages[i];
-        if (earlier->type == s->type && rope_of(earlier->ops[0]) == rope_of(s->ops[0])) return false;
-    }
-    return true;
-}
-
-static void define_rope(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
-    const Rope *rope = rope_of(s->ops[0]);
-    (void)l;
-    define(b, "STAGE_ROPE", 1);
-    define(b, "ROPE_DIMS", rope->dims);
-    define_float(b, "ROPE_SCALE", rope->scale);
-}
-
-static void bind_rope(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    const Rope *rope = rope_of(s->ops[0]);
-    out->rope = (RopeArgs){.batch = b->batch,
-                           .rows = b->rows,
-                           .inv_freq = b->weights + placement_rope_offset(b->placement, rope),
-                           .rope = table_of(b, rope)};
-}
-
-const BatchType batch_rope = {
-    .kernel = "rope",
-    .name = "rope table",
-    .files = {FILES_COMMON, "rope.cuh"},
-    .cost = COST_USUAL,
-    .is_needed = rope_is_needed,
-    .define = define_rope,
-    .bind = bind_rope,
-    .results = batch_shows_none,
-};
 
 static bool link_turns(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
     if (!before || before->block != &batch_block_products) return batch_refuse(err, s);
@@ -207,18 +183,23 @@ static bool check_turns(const BatchLowering *l, const BatchStage *s, Error *err)
            lower_refuse_weight(err, k->weight, "queries and keys have different norms");
 }
 
+// Of a TURNS block: what turn_heads.cuh is specialised by, beside the numbers of heads.
+static void define_turns(StrBuf *b, const BatchStage *turns) {
+    const Rope *rope = rope_of(turns->ops[TURNS_ROPE_Q]);
+    define(b, "ROPE_DIMS", rope ? rope->dims : 0);
+    define(b, "ROPE_HALVES", rope && rope->pairs == ROPE_HALVES);
+    define_float(b, "SCORE_SCALE", turns->attention->attention.scale);
+    if (!turns->ops[TURNS_NORM_Q]) return;
+    define(b, "HEAD_NORMS", 1);
+    define_norm(b, turns->ops[TURNS_NORM_Q]);
+}
+
 static void define_rope_heads(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
-    const Rope *rope = rope_of(s->ops[TURNS_ROPE_Q]);
     (void)l;
     define(b, "STAGE_ROPE_HEADS", 1);
     define_heads(b, s->attention);
     define(b, "N_KV_HEADS", s->attention->attention.n_kv_heads);
-    define(b, "ROPE_DIMS", rope ? rope->dims : 0);
-    define(b, "ROPE_HALVES", rope && rope->pairs == ROPE_HALVES);
-    define_float(b, "SCORE_SCALE", s->attention->attention.scale);
-    if (!s->ops[TURNS_NORM_Q]) return;
-    define(b, "HEAD_NORMS", 1);
-    define_norm(b, s->ops[TURNS_NORM_Q]);
+    define_turns(b, s);
 }
 
 static void bind_rope_heads(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
@@ -232,24 +213,30 @@ static void bind_rope_heads(const BatchStage *s, const BatchBuffers *b, StageArg
         .kv = batch_cache_of(b, s)};
 }
 
-// Queries in `q`, keys and values in the cache: of the operations that wrote them last.
+// Keys and values in the cache: of the operations of a TURNS block that wrote them last.
+static uint32_t entries_results(const BatchStage *turns, const BatchBuffers *b, StageResult *out) {
+    const Op *key = turns->ops[turns->ops[TURNS_ROPE_K] ? TURNS_ROPE_K : TURNS_NORM_K];
+    CUdeviceptr cache = batch_cache_of(b, turns);
+    uint32_t n = 0;
+    if (key) out[n++] = (StageResult){key, RESULT_KEYS, cache, key->out_width, 1};
+    out[n++] = (StageResult){turns->values, RESULT_VALUES, cache, turns->values->out_width, 1};
+    return n;
+}
+
+// And queries in `q`.
 static uint32_t rope_heads_results(const BatchStage *s, const BatchBuffers *b,
                                    StageResult out[STAGE_RESULTS_MAX]) {
-    const Op *const *last = &s->ops[s->ops[TURNS_ROPE_Q] ? TURNS_ROPE_Q : TURNS_NORM_Q];
+    const Op *last = s->ops[s->ops[TURNS_ROPE_Q] ? TURNS_ROPE_Q : TURNS_NORM_Q];
     float factor = s->attention->attention.scale * (float)M_LOG2E; // that the kernels put into queries
     uint32_t n = 0;
-    if (last[0]) {
-        out[n++] = (StageResult){last[0], RESULT_QUERIES, b->q, last[0]->out_width, factor};
-        out[n++] = (StageResult){last[1], RESULT_KEYS, batch_cache_of(b, s), last[1]->out_width, 1};
-    }
-    out[n++] = (StageResult){s->values, RESULT_VALUES, batch_cache_of(b, s), s->values->out_width, 1};
-    return n;
+    if (last) out[n++] = (StageResult){last, RESULT_QUERIES, b->q, last->out_width, factor};
+    return n + entries_results(s, b, out + n);
 }
 
 const BatchType batch_rope_heads = {
     .kernel = "rope_heads",
     .name = "norm of heads, rope, cache",
-    .files = {FILES_COMMON, "kv_cache.cuh", "rope_heads.cuh"},
+    .files = {FILES_COMMON, "kv_cache.cuh", "turn_heads.cuh", "rope_heads.cuh"},
     .cost = COST_USUAL,
     .define = define_rope_heads,
     .bind = bind_rope_heads,
@@ -266,8 +253,7 @@ const BatchBlock batch_block_turns = {
             [TURNS_ROPE_K]   = {OP_ROPE,     ACT_K,    {ACT_K}, .optional = true},
             [TURNS_KV_WRITE] = {OP_KV_WRITE, ACT_NONE, {ACT_K, ACT_V}}}}},
     .parts = {
-        {&batch_rope, TURNS_ROPE_Q, BODY_ANY, true},
-        {&batch_rope_heads, TURNS_KV_WRITE, BODY_ANY, false}},
+        {&batch_rope_heads, TURNS_KV_WRITE, BODY_PROMPT, false}}, // batches of rows: attention does it
     .link = link_turns,
     .check = check_turns,
 };
@@ -276,9 +262,19 @@ const BatchBlock batch_block_turns = {
 // ---- ATTENTION ----
 
 enum {
-    ATTENTION_DIM_MAX = 256,    // of a head
-    ATTENTION_SPARE = 11 << 10, // bytes that attention.cuh takes beside its ring, at most
+    ATTENTION_DIM_MAX = 256, // of a head
+    ATTENTION_FEW_RING = 96 << 10,
+    ATTENTION_TEAMS_MOST = 4,  // of a warp each, in a block: each lane has 255 registers
+    ATTENTION_RESERVED = 1024, // the system's shared memory, of each block
 };
+
+static bool link_attention(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
+    (void)after;
+    if (!before || before->block != &batch_block_turns) return batch_refuse(err, s);
+    s->turns = before;
+    s->attention = s->ops[ATTENTION_ATTENTION];
+    return true;
+}
 
 static bool check_attention(const BatchLowering *l, const BatchStage *s, Error *err) {
     uint32_t key_dim = s->ops[ATTENTION_ATTENTION]->attention.key_dim;
@@ -298,31 +294,79 @@ static void define_attend(StrBuf *b, const Op *op) {
     define_cap(b, op->attention.cap);
 }
 
-// A ring of up to three tiles of 64 keys; where not even one fits, its keys and its values take turns.
-static uint32_t attention_ring(const LowerTarget *t, uint32_t head_dim) {
-    uint64_t tile = 64ull * 2 * head_dim * sizeof(uint16_t), left = t->shared_bytes_block - ATTENTION_SPARE;
-    uint64_t tiles = min_u64(left / tile, 3);
-    return (uint32_t)(tiles ? tiles * tile : tile / 2);
+// How attention is spread over a GPU (attention.cuh).
+typedef struct {
+    uint32_t blocks, blocks_per_sm, teams, team_warps;
+    uint32_t ring_bytes; // of a team
+    uint32_t cluster;    // blocks; 0: none
+} AttentionShape;
+
+// Shared memory of a team beside its ring: weights of two tiles, largest scores, queries, and what is folded:
+// two accumulators, or what the blocks of a cluster send each other.
+static uint64_t attention_beside(const Op *op, uint32_t team_warps, uint32_t cluster) {
+    uint64_t dim = op->attention.key_dim;
+    uint64_t heads = layout_attention_heads(op->attention.n_heads, op->attention.n_kv_heads);
+    uint64_t halves = heads > 8 ? 2 : 1,
+             weights = team_warps > 1 ? 2 * (halves * 8 * 64 * 2 + 4 * 16 * 4) : 0;
+    uint64_t folded = 2 * heads * (dim * 4 + team_warps * 8ull), sent = 0;
+    if (cluster) sent = ATTENTION_GROUP_SPLITS * (div_up(dim / 16, cluster) * halves * 512 + 128);
+    return weights + 16 * dim * 2 + max_u64(folded, sent) + 256;
 }
 
-// A few rows leave the next stage's blocks room beside theirs; many are waited for (64 rows of 128 keys, 8B's
-// heads: 23 µs with one block a multiprocessor, 11.5 with two).
-static uint32_t attention_blocks(const BatchLowering *l) {
-    return l->target->multiprocessors * (l->size.max_rows < 16 ? 1 : 2);
+// Blocks of a cluster of few rows: as many as leave each list a cluster of its own; 0 where no two blocks
+// would fit a multiprocessor, as then the next stage's would not fit either.
+static uint32_t attention_cluster(const LowerTarget *t, const Op *op, uint64_t lists, uint64_t ring) {
+    uint64_t half = t->shared_bytes_multiprocessor / 2 - ATTENTION_RESERVED;
+    for (uint32_t cluster = 8; t->sm >= 90 && cluster >= 2; cluster /= 2) {
+        if (lists * cluster <= t->multiprocessors && div_up(op->attention.key_dim / 16, cluster) <= 4 &&
+            ring + attention_beside(op, 4, cluster) <= half)
+            return cluster;
+    }
+    return 0;
+}
+
+// Where all lists find a multiprocessor, its four warps share each tile, in one block, so that the next
+// stage's block fits beside it: three tiles, or four small ones; where not even one fits, its keys and its
+// values take turns. Many rows have two blocks. Where heads do not share keys, a warp has a tile and lists of
+// its own (64 rows of 128 keys, Phi-3: 29 µs, with four warps a tile 48; 8B, which shares: 18.5 and 13.4).
+static AttentionShape attention_shape(const BatchLowering *l, const Op *op) {
+    const LowerTarget *t = l->target;
+    uint64_t tile = 64ull * 2 * op->attention.key_dim * sizeof(uint16_t);
+    uint64_t lists =
+        (uint64_t)l->size.max_rows * layout_attention_lists(op->attention.n_heads, op->attention.n_kv_heads);
+    uint64_t half = t->shared_bytes_multiprocessor / 2 - ATTENTION_RESERVED;
+    uint64_t teams = half / (tile + attention_beside(op, 1, 0));
+    bool few = lists <= t->multiprocessors, share = op->attention.n_heads > op->attention.n_kv_heads;
+    if (!few && !share && teams >= ATTENTION_TEAMS_MOST)
+        return (AttentionShape){t->multiprocessors * 2, 2, ATTENTION_TEAMS_MOST, 1, (uint32_t)tile, 0};
+    uint64_t left = t->shared_bytes_block - attention_beside(op, 4, 0);
+    uint64_t tiles = min_u64(left / tile, max_u64(min_u64(ATTENTION_FEW_RING / tile, 4), 3));
+    uint32_t per_sm = l->size.max_rows <= BATCH_FEW_ROWS_MAX ? 1 : 2, ring = (uint32_t)(tiles * tile);
+    if (tiles == 0) ring = (uint32_t)(tile / 2);
+    uint32_t blocks = t->multiprocessors * per_sm;
+    uint32_t cluster = few && per_sm == 1 && tiles > 1 ? attention_cluster(t, op, lists, ring) : 0;
+    if (cluster) blocks = blocks / cluster * cluster;
+    return (AttentionShape){blocks, 1, 1, 4, ring, cluster};
 }
 
 static void define_attention(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Op *op = s->ops[ATTENTION_ATTENTION];
-    uint32_t blocks = attention_blocks(l), n_heads = op->attention.n_heads;
-    uint32_t n_kv_heads = op->attention.n_kv_heads, head_dim = op->attention.key_dim;
+    AttentionShape shape = attention_shape(l, op);
+    uint32_t n_heads = op->attention.n_heads, n_kv_heads = op->attention.n_kv_heads;
     uint32_t groups = (uint32_t)div_up(l->plan->n_context, ATTENTION_GROUP_KEYS);
+    uint32_t teams = shape.blocks * shape.teams;
     define_attend(b, op);
-    define(b, "BLOCKS", blocks);
-    define(b, "RING_BYTES", attention_ring(l->target, head_dim));
+    define_turns(b, s->turns);
+    define(b, "BLOCKS", shape.blocks);
+    define(b, "BLOCKS_PER_SM", shape.blocks_per_sm);
+    if (shape.cluster) define(b, "CLUSTERS", shape.cluster);
+    define(b, "TEAMS", shape.teams);
+    define(b, "TEAM_WARPS", shape.team_warps);
+    define(b, "RING_BYTES", shape.ring_bytes);
     define(b, "GROUPS_MAX", groups);
-    uint64_t floats =
-        layout_attention_partial_floats(n_heads, n_kv_heads, head_dim, l->size.max_rows, blocks, groups);
-    batch_need(l, floats * sizeof(float), layout_attention_meetings(blocks));
+    uint64_t floats = layout_attention_partial_floats(n_heads, n_kv_heads, op->attention.key_dim,
+                                                      l->size.max_rows, teams, groups);
+    batch_need(l, floats * sizeof(float), layout_attention_meetings(teams));
 }
 
 static void define_span_attention(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
@@ -331,34 +375,47 @@ static void define_span_attention(StrBuf *b, const BatchLowering *l, const Batch
 }
 
 static void bind_attention(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    out->batch_attention = (BatchAttentionArgs){.batch = b->batch,
-                                                .rows = b->rows,
-                                                .q = b->q,
-                                                .kv = batch_cache_of(b, s),
-                                                .sinks = batch_weight_of(b, s->ops[ATTENTION_ATTENTION]),
-                                                .out = b->a,
-                                                .partial = b->partial,
-                                                .meetings = b->meetings};
+    const Op *const *turns = s->turns->ops;
+    out->batch_attention = (BatchAttentionArgs){
+        .batch = b->batch,
+        .rows = b->rows,
+        .raw = b->raw,
+        .norm = {batch_weight_of(b, turns[TURNS_NORM_Q]), batch_weight_of(b, turns[TURNS_NORM_K])},
+        .rope = table_of(b, rope_of(turns[TURNS_ROPE_Q])),
+        .kv = batch_cache_of(b, s),
+        .sinks = batch_weight_of(b, s->ops[ATTENTION_ATTENTION]),
+        .out = b->a,
+        .partial = b->partial,
+        .meetings = b->meetings};
 }
 
 // The totals of a prompt's rows lie where its raw products were.
 static void bind_span_attention(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
     bind_attention(s, b, out);
+    out->batch_attention.q = b->q;
     out->batch_attention.partial = b->raw;
 }
 
-static uint32_t attention_results(const BatchStage *s, const BatchBuffers *b,
-                                  StageResult out[STAGE_RESULTS_MAX]) {
+static uint32_t span_attention_results(const BatchStage *s, const BatchBuffers *b,
+                                       StageResult out[STAGE_RESULTS_MAX]) {
     const Op *op = s->ops[ATTENTION_ATTENTION];
     out[0] = (StageResult){op, RESULT_ACTIVATIONS, b->a, op->out_width, 1};
     return 1;
 }
 
+// Queries are nowhere in memory.
+static uint32_t attention_results(const BatchStage *s, const BatchBuffers *b,
+                                  StageResult out[STAGE_RESULTS_MAX]) {
+    uint32_t n = entries_results(s->turns, b, out);
+    return n + span_attention_results(s, b, out + n);
+}
+
 const BatchType batch_attention = {
     .kernel = "attention",
-    .name = "attention",
-    .files = {FILES_COMMON, "kv_cache.cuh", "rows.cuh", "soft_cap.cuh", "attend.cuh", "attention.cuh"},
-    .cost = 60,
+    .name = "norm of heads, rope, cache, attention",
+    .files = {FILES_COMMON, "kv_cache.cuh", "rows.cuh", "turn_heads.cuh", "soft_cap.cuh", "attend.cuh",
+              "attention_list.cuh", "attention.cuh", "attention_clusters.cuh"},
+    .cost = 90,
     .define = define_attention,
     .bind = bind_attention,
     .results = attention_results,
@@ -372,13 +429,13 @@ const BatchType batch_span_attention = {
     .has_flops = true,
     .define = define_span_attention,
     .bind = bind_span_attention,
-    .results = attention_results,
+    .results = span_attention_results,
 };
 
 const BatchBlock batch_block_attention = {
     .patterns = {{1, false, {[ATTENTION_ATTENTION] = {OP_ATTENTION, ACT_A, {ACT_Q}}}}},
     .parts = {{&batch_attention, ATTENTION_ATTENTION, BODY_FEW | BODY_MANY, false},
               {&batch_span_attention, ATTENTION_ATTENTION, BODY_PROMPT, false}},
-    .link = batch_links_none,
+    .link = link_attention,
     .check = check_attention,
 };

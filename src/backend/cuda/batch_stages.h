@@ -95,10 +95,11 @@ struct BatchStage {
     uint32_t first_op, n_ops; // of the plan; none for those that draw a token
     bool is_raw;              // OUTPUT, DOWN: leaves its product for POST_NORM
     const Op *ops[STAGE_OPS_MAX];
-    const Op *attention;   // PRODUCTS, TURNS: the operation that takes its queries
-    const Op *values;      // TURNS: the operation that made the values
-    const Op *head;        // those that draw: the operation that left the logits
-    uint64_t weight_bytes; // that it reads, of matrices
+    const BatchStage *turns; // ATTENTION: the block before it
+    const Op *attention;     // PRODUCTS, TURNS, ATTENTION: the operation that takes its queries
+    const Op *values;        // TURNS: the operation that made the values
+    const Op *head;          // those that draw: the operation that left the logits
+    uint64_t weight_bytes;   // that it reads, of matrices
 };
 
 // Device addresses of what the stages of one class read and write.
@@ -116,7 +117,7 @@ struct BatchBuffers {
     CUdeviceptr x;   // [d_model]
     CUdeviceptr h;   // activations of d_model
     CUdeviceptr raw; // [heads + 2 kv_heads][head_dim]
-    CUdeviceptr q;   // [heads][head_dim] f16
+    CUdeviceptr q;   // of a prompt: [heads][head_dim] f16
     CUdeviceptr a;   // activations of heads * head_dim
     CUdeviceptr t;   // [d_model]
     CUdeviceptr f;   // activations of d_ff
@@ -173,7 +174,6 @@ struct BatchType {
 // In the order in which rows go through them.
 #define BATCH_TYPES(TYPE)   \
     TYPE(embed)             \
-    TYPE(rope)              \
     TYPE(norm)              \
     TYPE(qkv)               \
     TYPE(qkv_many)          \

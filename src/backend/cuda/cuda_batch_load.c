@@ -91,7 +91,7 @@ static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, 
     s->x = device_layout_take(l, rows * plan->d_model * sizeof(float));
     s->h = take_activations(l, rows, plan->d_model);
     s->raw = device_layout_take(l, rows * (q_values + 2 * kv_values) * sizeof(float));
-    s->q = device_layout_take(l, rows * q_values * sizeof(uint16_t));
+    if (c->size.body == BODY_PROMPT) s->q = device_layout_take(l, rows * q_values * sizeof(uint16_t));
     s->a = take_activations(l, rows, q_values);
     s->f = take_activations(l, rows, widest(plan, ACT_F));
     if (b->batches->lowered.has_post_norm) s->t = device_layout_take(l, rows * plan->d_model * sizeof(float));

@@ -33,7 +33,6 @@ typedef struct {
 
 typedef union {
     EmbedArgs embed;
-    RopeArgs rope;
     NormArgs norm;
     BatchPostNormArgs batch_post_norm;
     ProductArgs product;

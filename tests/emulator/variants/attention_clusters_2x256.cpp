@@ -2,13 +2,19 @@
 #define VARIANT attention_clusters_2x256
 // Each block folds 32 dims.
 #define STAGE_BATCH_ATTENTION 1
-#define CLUSTERS 1
+#define CLUSTERS 8
 #define N_HEADS 2
 #define N_KV_HEADS 1
 #define HEAD_DIM 256
+#define ROPE_DIMS 0
+#define ROPE_HALVES 0
+#define SCORE_SCALE 0.125f
 #define WINDOW 0
 #define MAX_ROWS 1
 #define BLOCKS 16
+#define BLOCKS_PER_SM 1
+#define TEAMS 1
+#define TEAM_WARPS 4
 #define RING_BYTES 65536
 #define GROUPS_MAX 3
 #include "emulator/run_attention.h"

@@ -2,15 +2,21 @@
 #define VARIANT attention_clusters_window
 // A sliding window, sinks, and capped scores.
 #define STAGE_BATCH_ATTENTION 1
-#define CLUSTERS 1
+#define CLUSTERS 4
 #define N_HEADS 4
 #define N_KV_HEADS 2
 #define HEAD_DIM 48
+#define ROPE_DIMS 0
+#define ROPE_HALVES 0
+#define SCORE_SCALE 0.125f
 #define WINDOW 150
 #define SOFT_CAP 1.5f
 #define HAS_SINKS 1
 #define MAX_ROWS 8
 #define BLOCKS 32
+#define BLOCKS_PER_SM 1
+#define TEAMS 1
+#define TEAM_WARPS 4
 #define RING_BYTES 24576
 #define GROUPS_MAX 2
 #include "emulator/run_attention.h"

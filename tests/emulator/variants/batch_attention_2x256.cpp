@@ -5,9 +5,15 @@
 #define N_HEADS 2
 #define N_KV_HEADS 1
 #define HEAD_DIM 256
+#define ROPE_DIMS 0
+#define ROPE_HALVES 0
+#define SCORE_SCALE 0.125f
 #define WINDOW 0
 #define MAX_ROWS 12
 #define BLOCKS 7
+#define BLOCKS_PER_SM 1
+#define TEAMS 1
+#define TEAM_WARPS 4
 #define RING_BYTES 196608
 #define GROUPS_MAX 3
 #include "emulator/run_attention.h"

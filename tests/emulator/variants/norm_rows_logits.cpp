@@ -7,4 +7,6 @@
 #define OF_LOGITS 1
 #define NORM_EPS 1e-5f
 #define MAX_ROWS 256
+#undef ROW_BLOCKS_MAX
+#define ROW_BLOCKS_MAX 2u
 #include "emulator/run_rows.h"

@@ -2,7 +2,7 @@
 #define VARIANT rope_heads_halves
 // Norms of heads; dims i and i + 48 are turned together, and some are not.
 #define STAGE_ROPE_HEADS 1
-#define N_HEADS 5
+#define N_HEADS 8
 #define N_KV_HEADS 2
 #define HEAD_DIM 128
 #define ROPE_DIMS 96

@@ -9,4 +9,6 @@
 #define ROPE_HALVES 0
 #define SCORE_SCALE 0.0884f
 #define MAX_ROWS 130
+#undef ROW_BLOCKS_MAX
+#define ROW_BLOCKS_MAX 11u
 #include "emulator/run_attention.h"

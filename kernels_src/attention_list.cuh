@@ -1,0 +1,110 @@
+// Batches: the work of attention.cuh as a list of splits: row by row, of a row KV head by KV head (with more
+// than 16 heads a KV head, 16 at a time), of those split by split. Also counted in groups.
+//
+// Needs attend.cuh. Defines: attend.cuh's, MAX_ROWS.
+#ifndef MAX_ROWS
+#error "MAX_ROWS"
+#endif
+
+enum : u32 {
+    KV_HEAD_SHARERS = N_HEADS / N_KV_HEADS,
+    LISTS = layout_attention_lists(N_HEADS, N_KV_HEADS), // of a row
+    LIST_PARTS = LISTS / N_KV_HEADS,                     // of a KV head
+    LIST_HEADS = layout_attention_heads(N_HEADS, N_KV_HEADS),
+};
+static_assert(KV_HEAD_SHARERS * N_KV_HEADS == N_HEADS, "heads share keys and values evenly");
+
+DEVICE u32 first_split(const RowKeys &row) {
+    return row.first / SPLIT_KEYS;
+}
+DEVICE u32 row_end_split(const RowKeys &row) {
+    return row.position / SPLIT_KEYS + 1;
+}
+// Pieces of so many keys (splits, groups) of all lists of a row; 0 past the batch's rows.
+template <u32 keys> DEVICE u32 row_pieces(const BatchAttentionArgs &a, u32 n_rows, u32 row) {
+    if (row >= n_rows) return 0;
+    RowKeys r = row_keys(a.rows[row].position);
+    return (r.position / keys + 1 - r.first / keys) * LISTS;
+}
+
+// Of 32 rows, a lane each: the sum over the lanes up to this one.
+DEVICE u32 sum_up_to(u32 v) {
+#pragma unroll
+    for (u32 d = 1; d < WARP; d *= 2) {
+        u32 below = shuffle_up(v, d);
+        if (lane_index() >= d) v += below;
+    }
+    return v;
+}
+
+template <u32 keys> DEVICE u32 count_pieces(const BatchAttentionArgs &a, u32 n_rows) {
+    if (MAX_ROWS == 1) return row_pieces<keys>(a, 1, 0);
+    u32 total = 0;
+    for (u32 first = 0; first < n_rows; first += WARP) {
+        total += shuffle(sum_up_to(row_pieces<keys>(a, n_rows, first + lane_index())), WARP - 1);
+    }
+    return total;
+}
+
+// Where a team is in the list. All lanes have the same.
+struct ListPlace {
+    u32 row, list;
+    u32 split, end; // of the list
+    RowKeys keys;
+    u32 base; // the list's first split, in the whole list
+};
+DEVICE void enter_row(const BatchAttentionArgs &a, ListPlace *p, u32 row) {
+    p->row = row;
+    p->keys = row_keys(a.rows[row].position);
+    p->end = row_end_split(p->keys);
+}
+// The place of piece `at` of the whole list, in pieces; `at` is below the list's length.
+template <u32 keys> DEVICE ListPlace find_place(const BatchAttentionArgs &a, u32 n_rows, u32 at) {
+    ListPlace p;
+    u32 row = 0, before = 0; // rows and pieces before this row
+    while (MAX_ROWS > 1) {
+        u32 own = row_pieces<keys>(a, n_rows, row + lane_index()), up_to = before + sum_up_to(own);
+        u32 reached = ballot_lanes(at < up_to);
+        if (reached) {
+            u32 lane = count_ones((reached & -reached) - 1);
+            before = shuffle(up_to - own, lane);
+            row += lane;
+            break;
+        }
+        before = shuffle(up_to, WARP - 1);
+        row += WARP;
+    }
+    enter_row(a, &p, row);
+    u32 first = p.keys.first / keys, n = p.keys.position / keys + 1 - first;
+    p.end = first + n;
+    p.list = (at - before) / n;
+    p.base = before + p.list * n;
+    p.split = first + at - p.base;
+    return p;
+}
+// To the first split of the next list, of which there is one.
+DEVICE void next_list(const BatchAttentionArgs &a, ListPlace *p) {
+    p->base += p->end - first_split(p->keys);
+    if (++p->list == LISTS) {
+        p->list = 0;
+        enter_row(a, p, p->row + 1);
+    }
+    p->split = first_split(p->keys);
+}
+
+DEVICE u32 first_tile(const ListPlace &p) {
+    return MAX(p.split * SPLIT_TILES, p.keys.first / TILE_KEYS);
+}
+DEVICE u32 end_tile(const ListPlace &p) {
+    return MIN((p.split + 1) * SPLIT_TILES, p.keys.position / TILE_KEYS + 1);
+}
+
+DEVICE u32 list_kv_head(const ListPlace &p) {
+    return p.list / LIST_PARTS;
+}
+DEVICE u32 list_first_head(const ListPlace &p) {
+    return list_kv_head(p) * KV_HEAD_SHARERS + p.list % LIST_PARTS * 16;
+}
+DEVICE u32 list_n_heads(const ListPlace &p) {
+    return MIN((list_kv_head(p) + 1) * KV_HEAD_SHARERS - list_first_head(p), (u32)LIST_HEADS);
+}
