@@ -53,7 +53,7 @@ struct TouchedExperts {
 #elif MAX_ROWS == 1
 // A row's chosen experts, in their order.
 struct TouchedExperts {
-    const ChosenExpert *chosen;
+    const ExpertChoice *chosen;
     DEVICE u32 units() const {
         return UNITS;
     }
@@ -72,20 +72,17 @@ struct TouchedExperts {
     }
 };
 
-enum : u32 { TOUCHED_BYTES = N_USED * sizeof(ChosenExpert) };
+enum : u32 { TOUCHED_BYTES = N_USED * sizeof(ExpertChoice) };
 
 DEVICE void touched_clear(u8 *) {
 }
 
 // All warps of the block; the one that fetches chooses for all.
 DEVICE TouchedExperts touched_experts(const float *logits, u32, u8 *shared) {
-    ChosenExpert *chosen = (ChosenExpert *)shared;
+    ExpertChoice *chosen = (ExpertChoice *)shared;
     if (warp_index() == FETCHER) {
         ExpertChoice c = choose_experts_of(logits);
-#pragma unroll
-        for (u32 i = 0; i < N_USED; i++) {
-            if (lane_index() == i) chosen[i] = {c.expert[i], c.weight[i]};
-        }
+        if (lane_index() < N_USED) chosen[lane_index()] = c;
     }
     block_sync();
     return {chosen};
@@ -132,11 +129,9 @@ DEVICE TouchedExperts touched_experts(const float *logits, u32 n_rows, u8 *share
     TouchedShared *t = (TouchedShared *)shared;
     for (u32 row = warp_index(); row < n_rows; row += PRODUCT_THREADS / WARP) {
         ExpertChoice c = choose_experts_of(logits + row * N_EXPERTS);
-#pragma unroll
-        for (u32 i = 0; i < N_USED; i++) {
-            if (lane_index() != i) continue;
-            t->choice[c.expert[i]][row] = (u8)(i + 1);
-            t->weight[row][i] = c.weight[i];
+        if (lane_index() < N_USED) {
+            t->choice[c.expert][row] = (u8)(lane_index() + 1);
+            t->weight[row][lane_index()] = c.weight;
         }
     }
     block_sync();
@@ -155,9 +150,9 @@ DEVICE TouchedExperts touched_experts(const float *logits, u32 n_rows, u8 *share
 #endif
 
 // The bands of the touched experts' matrices, which lie one after the other.
-struct ExpertsBands {
+template <class Touched> struct BandsOfExperts {
     const u8 *weight[UNIT_BANDS];
-    TouchedExperts touched;
+    Touched touched;
     DEVICE u32 units() const {
         return touched.units();
     }
@@ -188,3 +183,33 @@ struct ExpertsBands {
                                       unit % EXPERT_UNITS);
     }
 };
+typedef BandsOfExperts<TouchedExperts> ExpertsBands;
+
+#if defined(STAGE_EXPERTS_GLU) && !defined(EXPERTS_MANY)
+#if MAX_ROWS == 1
+// Before the choice, in its place: the touched expert number i is expert i.
+struct AssumedExperts {
+    DEVICE u32 units() const {
+        return UNITS;
+    }
+    DEVICE u32 expert(u32 touched) const {
+        return touched;
+    }
+};
+
+// What was planned with AssumedExperts, when the choice is there: from the experts chosen.
+DEVICE void plan_of_chosen(const ExpertsBands &bands, Product *p) {
+#if HAS_BULK
+    if (warp_index() < FETCHER) return;
+    WarpBand w = warp_band(p->units, 0, lane_index());
+    if (!w.any) return;
+    u64 bytes = w.b == 0 ? layout_matrix_bytes(FORMAT_0, EXPERT_ROWS, N_COLS)
+                         : layout_matrix_bytes(FORMAT_1, EXPERT_ROWS, N_COLS);
+    u32 touched = w.unit / EXPERT_UNITS;
+    p->first.from += bands.touched.expert(touched) * bytes - touched * bytes;
+#else
+    (void)bands, (void)p;
+#endif
+}
+#endif
+#endif

@@ -93,7 +93,8 @@ DEVICE void experts_down_prepare(const ExpertsArgs &a, u32 block, u8 *shared, Ex
     touched_clear(shared + TOUCHED_AT);
     block_sync();
     s->bands = {{a.product.weight[0]}, touched_experts(a.logits, batch_rows(a.product), shared + TOUCHED_AT)};
-    product_start(block, shared, s->bands, &s->product);
+    product_plan(block, s->bands, &s->product);
+    product_start(shared, s->bands, &s->product);
     s->ahead = product_first_unit(s->product);
     s->bias = 0;
     if (s->ahead == ~0u) return;

@@ -16,31 +16,49 @@
 #error "D_FF is even"
 #endif
 
-// Of column `col` of an expert's; sums of its gate and its up are BAND_ROWS apart.
-DEVICE float expert_glu_value(const ProductArgs &a, u32 expert, u32 col, const float *sums) {
-    float v[2] = {sums[0], sums[BAND_ROWS]};
+// Of a lane's two columns of a band, which are neighbours: gate's biases, then up's.
+struct GluBias {
+    float of[2][2];
+};
+DEVICE u32 expert_glu_col(u32 band) {
+    return band * BAND_ROWS + lane_index() % 8 * 2;
+}
+DEVICE GluBias expert_glu_bias(const ProductArgs &a, u32 expert, u32 band) {
+    GluBias bias = {};
 #ifdef HAS_BIAS
+    u32 col = expert_glu_col(band);
 #pragma unroll
     for (u32 b = 0; b < 2; b++) {
-        if (a.bias[b] != 0) v[b] += a.bias[b][expert * D_FF + col];
+        if (a.bias[b] == 0 || col >= D_FF) continue;
+        bias.of[b][0] = a.bias[b][expert * D_FF + col];
+        bias.of[b][1] = a.bias[b][expert * D_FF + col + 1];
     }
 #endif
-    (void)a, (void)expert, (void)col;
+    (void)a, (void)expert, (void)band;
+    return bias;
+}
+
+// Of one of the two columns; sums of its gate and its up are BAND_ROWS apart.
+DEVICE float expert_glu_value(const GluBias &bias, u32 which, const float *sums) {
+    float v[2] = {sums[0], sums[BAND_ROWS]};
+#ifdef HAS_BIAS
+    v[0] += bias.of[0][which], v[1] += bias.of[1][which];
+#endif
+    (void)bias, (void)which;
     return gated(v[0], v[1]) * (1 / GLU_DIVISOR);
 }
 
 // One warp: rows of a unit's sums, those that `takes` accepts, into rows first_row … of `out`. A lane has two
 // neighbours of a row, so that it stores 4 bytes.
 template <class Takes>
-DEVICE void expert_glu_store(const ProductArgs &a, u32 expert, u32 band, u32 first_row, u32 n_rows,
-                             const float *sums, f16 *out, const Takes &takes) {
-    u32 r = lane_index() % 8 * 2, col = band * BAND_ROWS + r;
+DEVICE void expert_glu_store(const GluBias &bias, u32 band, u32 first_row, u32 n_rows, const float *sums,
+                             f16 *out, const Takes &takes) {
+    u32 col = expert_glu_col(band);
     if (col >= D_FF) return;
     for (u32 row = lane_index() / 8; row < n_rows; row += 4) {
         if (!takes(row)) continue;
-        const float *of_row = sums + row * SUM_STRIDE + r;
-        float first = expert_glu_value(a, expert, col, of_row),
-              second = expert_glu_value(a, expert, col + 1, of_row + 1);
+        const float *of_row = sums + row * SUM_STRIDE + lane_index() % 8 * 2;
+        float first = expert_glu_value(bias, 0, of_row), second = expert_glu_value(bias, 1, of_row + 1);
         activation_store_2(out, first_row + row, col, first, second);
     }
 }
@@ -56,8 +74,8 @@ DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared) {
     product_run(a.product, block, shared, bands, &product, [&](u32 unit, u32, u32, const float *sums) {
         u32 tile = unit / EXPERT_UNITS, band = unit % EXPERT_UNITS;
         f16 *out = a.product.out_activations + tile * ACTIVATION_HALVES(MAX_ROWS, D_FF);
-        expert_glu_store(a.product, bands.touched.expert(tile), band, 0, bands.touched.rows(tile), sums, out,
-                         [](u32) { return true; });
+        GluBias bias = expert_glu_bias(a.product, bands.touched.expert(tile), band);
+        expert_glu_store(bias, band, 0, bands.touched.rows(tile), sums, out, [](u32) { return true; });
     });
 }
 
@@ -75,8 +93,10 @@ DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared) {
     product_prepare(a.product, block, shared, bands, &product);
     product_run(a.product, block, shared, bands, &product,
                 [&](u32 unit, u32 first_row, u32 n, const float *sums) {
-                    expert_glu_store(a.product, unit / EXPERT_UNITS, unit % EXPERT_UNITS, first_row, n, sums,
-                                     a.product.out_activations, [](u32) { return true; });
+                    u32 band = unit % EXPERT_UNITS;
+                    GluBias bias = expert_glu_bias(a.product, unit / EXPERT_UNITS, band);
+                    expert_glu_store(bias, band, first_row, n, sums, a.product.out_activations,
+                                     [](u32) { return true; });
                 });
 }
 
@@ -93,29 +113,52 @@ enum : u32 {
     EXPERTS_GLU_SHARED_BYTES = TOUCHED_AT + TOUCHED_BYTES,
 };
 
-DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared) {
+// Which experts are wanted is not known yet, but with one row what of them.
+DEVICE void experts_glu_prepare(const ExpertsArgs &a, u32 block, u8 *shared, Product *product) {
+    product_open(shared);
+    touched_clear(shared + TOUCHED_AT);
+#if MAX_ROWS == 1
+    BandsOfExperts<AssumedExperts> bands = {{a.product.weight[0], a.product.weight[1]}, {}};
+    product_plan(block, bands, product);
+#else
+    (void)a, (void)block, (void)product;
+#endif
+    block_sync();
+}
+
+DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared, const Product &planned) {
     u32 n_rows = batch_rows(a.product);
     ExpertsBands bands = {{a.product.weight[0], a.product.weight[1]},
                           touched_experts(a.logits, n_rows, shared + TOUCHED_AT)};
-    Product product;
-    product_start(block, shared, bands, &product);
+    Product product = planned;
+#if MAX_ROWS == 1
+    plan_of_chosen(bands, &product);
+#else
+    product_plan(block, bands, &product);
+#endif
+    product_start(shared, bands, &product);
+    auto bias_of = [&](u32 unit) {
+        u32 expert = bands.touched.expert(unit / EXPERT_UNITS);
+        return expert_glu_bias(a.product, expert, unit % EXPERT_UNITS);
+    };
+    u32 ahead = product_first_unit(product); // its bias is there when its sums are
+    GluBias bias = ahead != ~0u ? bias_of(ahead) : GluBias{};
     product_run(
         a.product, block, shared, bands, &product, [&](u32 unit, u32 first_row, u32 n, const float *sums) {
             u32 touched = unit / EXPERT_UNITS;
             f16 *out = a.product.out_activations + touched * ACTIVATION_HALVES(MAX_ROWS, D_FF);
-            expert_glu_store(a.product, bands.touched.expert(touched), unit % EXPERT_UNITS, first_row, n,
-                             sums, out, [&](u32 row) { return bands.touched.choice(touched, row) < N_USED; });
+            expert_glu_store(unit == ahead ? bias : bias_of(unit), unit % EXPERT_UNITS, first_row, n, sums,
+                             out, [&](u32 row) { return bands.touched.choice(touched, row) < N_USED; });
         });
 }
 
 EXPORTED StageInfo experts_glu_info = PRODUCT_INFO(EXPERTS_GLU_SHARED_BYTES);
 
 PRODUCT_KERNEL experts_glu(ExpertsArgs a) {
-    product_open(shared_memory());
-    touched_clear(shared_memory() + TOUCHED_AT);
-    block_sync();
+    Product product = {};
+    experts_glu_prepare(a, block_index(), shared_memory(), &product);
     stage_wait();
     stage_launch_next();
-    experts_glu_run(a, block_index(), shared_memory());
+    experts_glu_run(a, block_index(), shared_memory(), product);
 }
 #endif

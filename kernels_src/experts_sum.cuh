@@ -2,9 +2,10 @@
 //
 //     x[row] += sum_i weight_i in[slot of row's i-th choice]      i from 0 on, each by fma
 //
-// Operations: EXPERT_SUM, ADD. Grid: a block a row. Defines: D_MODEL, N_USED, MAX_ROWS.
-#if !defined(D_MODEL) || !defined(N_USED) || !defined(MAX_ROWS) || D_MODEL % 4
-#error "D_MODEL, N_USED, MAX_ROWS"
+// Operations: EXPERT_SUM, ADD. Grid: SUM_BLOCKS blocks, which take turns in the rows that there are. Defines:
+// D_MODEL, N_USED, SUM_BLOCKS.
+#if !defined(D_MODEL) || !defined(N_USED) || !defined(SUM_BLOCKS) || D_MODEL % 4
+#error "D_MODEL, N_USED, SUM_BLOCKS"
 #endif
 
 enum : u32 { EXPERTS_SUM_THREADS = MIN(ROUND_UP(D_MODEL / 4, 32), 512) };
@@ -16,7 +17,6 @@ DEVICE float4 add_expert(float4 sum, float weight, float4 v) {
 }
 
 DEVICE void experts_sum_run(const ExpertsSumArgs &a, u32 row) {
-    if (row >= load_shared_data(&a.batch->n_rows)) return;
     const float4 *in[N_USED];
     float weight[N_USED];
 #pragma unroll
@@ -42,10 +42,13 @@ DEVICE void experts_sum_run(const ExpertsSumArgs &a, u32 row) {
     }
 }
 
-EXPORTED StageInfo experts_sum_info = {EXPERTS_SUM_THREADS, {MAX_ROWS, 1}, 0};
+EXPORTED StageInfo experts_sum_info = {EXPERTS_SUM_THREADS, {SUM_BLOCKS, 1}, 0};
 
 KERNEL(EXPERTS_SUM_THREADS, 1) experts_sum(ExpertsSumArgs a) {
     stage_launch_next();
+    u32 n_rows = load_shared_data(&a.batch->n_rows); // the host wrote it
     stage_wait();
-    experts_sum_run(a, block_index());
+    for (u32 row = block_index(); row < n_rows; row += SUM_BLOCKS) {
+        experts_sum_run(a, row);
+    }
 }

@@ -35,8 +35,8 @@
 //           pair 15: its bits 0, 1, 2 are bit 15 of the words 2, 0, 1
 //   B = 4   word i / 4, bit 4 (i % 4)
 //           IQ4_NL, IQ4_XS: columns 8w … 8w + 7 are the nibbles 0, 2, 1, 3, 4, 6, 5, 7 of word w
-//           MXFP4: word i / 4, the code's sign at bit 15, 12, 14, 13, its bits 0-2 from bit 9, 6, 3, 0 for
-//           i % 4 = 0, 1, 2, 3
+//           MXFP4: word i / 4, the code's sign at bit 15, 7, 8, 0, its bits 0-2 from bit 9, 1, 12, 4 for
+//           i % 4 = 0, 1, 2, 3: bytes of an f16 whose low byte is 0
 //   B = 5   i < 15: word i / 3, bit 5 (i % 3)
 //           pair 15: its bits 0 … 4 are bit 15 of the words 4, 2, 0, 1, 3
 //   B = 6   e = i / 8, p = i % 8 < 6: word 3e + p / 2, bit 10 (p % 2)
@@ -195,8 +195,8 @@ LAYOUT_FN unsigned layout_code_place(int format, unsigned k, unsigned b) {
     return k % 2 * (format == FORMAT_IQ4_NL || format == FORMAT_IQ4_XS ? 8 : 16) + // the odd columns
            (format == FORMAT_IQ4_NL || format == FORMAT_IQ4_XS
                 ? k / 8 * 32 + (k % 8 / 4 * 4 + k / 2 % 2) * 4 + b
-            : format == FORMAT_MXFP4 ? k / 8 * 32 + (b == 3 ? (0xDECFu >> k / 2 % 4 * 4 & 15)
-                                                            : (0x0369u >> k / 2 % 4 * 4 & 15) + b)
+            : format == FORMAT_MXFP4 ? k / 8 * 32 + (b == 3 ? (0x087Fu >> k / 2 % 4 * 4 & 15)
+                                                            : (0x4C19u >> k / 2 % 4 * 4 & 15) + b)
             : layout_code_bits(format) == 3
                 ? k < 30 ? k / 10 * 32 + k / 2 % 5 * 3 + b : (0x102u >> b * 4 & 15) * 32 + 15
             : layout_code_bits(format) == 5

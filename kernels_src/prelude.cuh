@@ -231,10 +231,12 @@ DEVICE bool is_last_warp(u32 *counter, u32 n) {
 // True in the last of `n` threads that come here; it sees what the others' blocks wrote before, if their
 // blocks had met. *counter is 0 before and after.
 DEVICE bool is_last_thread(u32 *counter, u32 n) {
-    __threadfence();
-    bool last = atomicInc(counter, n - 1) == n - 1;
-    __threadfence();
-    return last;
+    u32 before;
+    asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+                 : "=r"(before)
+                 : "l"(counter), "r"(n - 1)
+                 : "memory");
+    return before == n - 1;
 }
 
 // ---- programmatic dependent launch (sm_90) ----

@@ -22,8 +22,8 @@
 // and the body gives the stage
 //     struct Product
 //     product_prepare(a, block, shared, bands, &p)   before stage_wait: everything that needs only weights
-//                                (product_few.cuh: product_open(shared), block_sync, product_start(block,
-//                                shared, bands, &p), for a stage that knows its weights late)
+//                                (product_few.cuh: product_open(shared), block_sync, product_plan(block,
+//                                bands, &p), product_start(shared, bands, &p), for a stage that knows late)
 //     product_run(a, block, shared, bands, &p, finish)   after it
 //     product_meet(shared, &p)   a barrier of the warps that multiply (and finish): they alone call it,
 //                                between product_prepare and product_run or after product_run

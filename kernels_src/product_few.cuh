@@ -7,11 +7,11 @@
 // these numbers.
 //
 // Weights go through a ring in shared memory. A slot has the next STEP_COLS columns of each warp's band: on
-// sm_90 one bulk copy for bands that are neighbours (four bands of Q4_K: 9,216 bytes). A warp of its own
-// fetches: at most FLIGHT slots are on their way, which is what a multiprocessor's share of the memory needs;
-// more only delays what other stages read. Where all of a block's weights fit its ring (RESIDENT), they are
-// all on their way before stage_wait, and the first are operands (READY). Before sm_90 each warp copies for
-// itself.
+// sm_90 one bulk copy for bands that are neighbours (four bands of Q4_K: 9,216 bytes). FETCHERS warps of
+// their own fetch, each a part of a slot's copies: at most FLIGHT slots are on their way, which is what a
+// multiprocessor's share of the memory needs; more only delays what other stages read. Where all of a
+// block's weights fit its ring (RESIDENT), they are all on their way before stage_wait, and the first are
+// operands (READY). Before sm_90 each warp copies for itself.
 //
 // Units may be known at run time alone (UNITS_AT_RUN_TIME: bands.units(), at most UNITS), and have inputs of
 // their own: unit u multiplies the activations number u / INPUT_UNITS at `in`, buffers one after the other.
@@ -21,8 +21,8 @@
 // columns of mma.
 //
 // Defines, besides product.cuh's: MAX_ROWS (1 or 8), BLOCKS, WARPS (that multiply), RING_BYTES; K_WAYS (1),
-// K_BLOCKS (1), CLUSTERS (on sm_90 the K_BLOCKS are a cluster), FLIGHT (2), SHARED_BYTES_MIN (0),
-// BLOCKS_PER_SM (2); UNITS_AT_RUN_TIME, INPUT_UNITS (UNITS); NORM_INPUT with NORM_EPS, LAYER_NORM.
+// K_BLOCKS (1), CLUSTERS (on sm_90 the K_BLOCKS are a cluster), FLIGHT (2), FETCHERS (1), SHARED_BYTES_MIN
+// (0), BLOCKS_PER_SM (2); UNITS_AT_RUN_TIME, INPUT_UNITS (UNITS); NORM_INPUT with NORM_EPS, LAYER_NORM.
 #if !defined(BLOCKS) || !defined(WARPS) || !defined(RING_BYTES)
 #error "BLOCKS, WARPS, RING_BYTES"
 #endif
@@ -43,6 +43,9 @@
 #endif
 #ifndef INPUT_UNITS
 #define INPUT_UNITS UNITS
+#endif
+#ifndef FETCHERS
+#define FETCHERS 1
 #endif
 #define HAS_BULK (SM_ARCH >= 90)
 #if SM_ARCH >= 90 && defined(CLUSTERS)
@@ -74,8 +77,8 @@ enum : u32 {
     // `partial`, and the last one adds them up (3 us later, on an H200).
     CLUSTER = HAS_CLUSTER ? K_BLOCKS : 1, // its blocks; 1: none
 };
-static_assert(PASS_UNITS >= 1 && WARPS == PASS_UNITS * UNIT_BANDS * K_WAYS && WARPS <= 31,
-              "WARPS is K_WAYS * UNIT_BANDS * units side by side, and one fetches");
+static_assert(PASS_UNITS >= 1 && WARPS == PASS_UNITS * UNIT_BANDS * K_WAYS && WARPS + FETCHERS <= 32,
+              "WARPS is K_WAYS * UNIT_BANDS * units side by side, and others fetch");
 static_assert(CLUSTER == 1 || (PASSES == 1 && K_BLOCKS <= 8),
               "a cluster's blocks have one pass: they would wait for the warp that fetches");
 static_assert(BLOCKS % K_BLOCKS == 0 && (u32)WAYS <= (u32)SEGMENTS, "whole groups of blocks, whole segments");
@@ -134,8 +137,9 @@ enum : u32 {
     STEPS_TOGETHER = PASSES * STEPS, // of a block
     SLOTS = MIN((u32)RING_BYTES / SLOT_BYTES, (u32)STEPS_TOGETHER),
     RESIDENT = SLOTS == STEPS_TOGETHER,
-    FETCH_WARPS = HAS_BULK && !RESIDENT ? 1 : 0,
-    FETCHER = FETCH_WARPS > 0 ? WARPS : WARPS - 1, // the warp that does it, with HAS_BULK
+    N_FETCHERS = MIN(FETCHERS, WARPS),
+    FETCH_WARPS = HAS_BULK && !RESIDENT ? N_FETCHERS : 0,
+    FETCHER = FETCH_WARPS > 0 ? WARPS : WARPS - N_FETCHERS, // the first warp that does it, with HAS_BULK
 // All of a warp's weights are there before stage_wait, and so many halves have been taken apart: 32 registers
 // each; more, or for more warps, keep other stages' blocks away. (0.5B, one row: a step of 480 us → 411; with
 // one half 378, not 370.)
@@ -266,9 +270,23 @@ struct UnitFactors {
     float of[2];
 };
 
+#if HAS_BULK
+// A lane's part of a pass's copies.
+struct LaneCopy {
+    const u8 *from; // of the first step
+    u32 bytes;      // of a step; of the first of a run of neighbours: the run's; 0: another lane's, or none
+    u32 tile;       // bytes of a tile where a step has two, which lie apart; else 0
+    u32 steps, stride;
+    u32 all; // bytes of all lanes
+};
+#endif
+
 struct Product {
     BlockUnits units;
     RingPlace place;
+#if HAS_BULK
+    LaneCopy first; // of the warps that fetch
+#endif
 #ifdef NORM_INPUT
     InputNorms norm;
 #endif
@@ -314,17 +332,17 @@ DEVICE u32 product_first_row(const Product &p) {
 // ---- fetching ----
 
 #if HAS_BULK
-// A lane's part of a pass's copies.
-struct LaneCopy {
-    const u8 *from; // of the first step
-    u32 bytes;      // of a step; of the first of a run of neighbours: the run's; 0: another lane's, or none
-    u32 tile;       // bytes of a tile where a step has two, which lie apart; else 0
-    u32 steps, stride;
-};
+DEVICE u32 sum_of_lanes(u32 v) {
+    for (u32 m = 16; m > 0; m /= 2) {
+        v += shuffle_xor(v, m);
+    }
+    return v;
+}
+
 template <class Bands> DEVICE LaneCopy lane_copy(const BlockUnits &u, const Bands &bands, u32 pass) {
     u32 lane = lane_index();
     WarpBand w = warp_band(u, pass, lane);
-    LaneCopy c = {0, 0, 0, 0, 0};
+    LaneCopy c = {0, 0, 0, 0, 0, 0};
     if (w.any) {
         const u8 *tiles = bands.tiles(w.unit, w.b);
         with_band_format(bands.format(w.unit, w.b), [&](auto f) {
@@ -349,14 +367,10 @@ template <class Bands> DEVICE LaneCopy lane_copy(const BlockUnits &u, const Band
         }
         c.bytes = joins ? 0 : run * c.bytes;
     }
+    u32 before = count_ones(ballot_lanes(c.bytes > 0) & ((1u << lane) - 1));
+    if (before % N_FETCHERS != warp_index() - FETCHER) c.bytes = 0;
+    c.all = sum_of_lanes(c.bytes);
     return c;
-}
-
-DEVICE u32 sum_of_lanes(u32 v) {
-    for (u32 m = 16; m > 0; m /= 2) {
-        v += shuffle_xor(v, m);
-    }
-    return v;
 }
 
 // What a lane copies in a step: the last step of the columns may have one tile instead of two.
@@ -379,16 +393,17 @@ DEVICE void copy_step(const LaneCopy &c, u32 bytes, u32 step, u8 *slot, BulkBarr
     }
 }
 
-// One warp: all that the block reads of its weights, slot after slot.
-template <class Bands> DEVICE void product_fetch(u8 *shared, const BlockUnits &u, const Bands &bands) {
+// One of the warps that fetch: its part of what the block reads of its weights, slot after slot. `c`: of the
+// first pass.
+template <class Bands>
+DEVICE void product_fetch(u8 *shared, const BlockUnits &u, const Bands &bands, LaneCopy c) {
     Barriers b = product_barriers(shared);
     RingPlace place = {0, 1}; // a slot that was never filled counts as empty
     u32 number = 0, waited_slot = 0, waited_parity = 0;
 #pragma unroll 1
     for (u32 pass = 0; pass < u.passes; pass++) {
-        LaneCopy c = lane_copy(u, bands, pass);
-        u32 way = u.part * K_WAYS + MIN(lane_index() / PASS_BANDS, K_WAYS - 1u),
-            of_all = sum_of_lanes(c.bytes);
+        if (pass > 0) c = lane_copy(u, bands, pass);
+        u32 way = u.part * K_WAYS + MIN(lane_index() / PASS_BANDS, K_WAYS - 1u);
 #pragma unroll 1
         for (u32 step = 0; step < STEPS; step++) {
             if (!RESIDENT) {
@@ -399,7 +414,7 @@ template <class Bands> DEVICE void product_fetch(u8 *shared, const BlockUnits &u
                 }
             }
             u32 bytes = copy_bytes(c, way, step);
-            u32 all = step + 1 < STEPS_OF_ALL ? of_all : sum_of_lanes(bytes);
+            u32 all = step + 1 < STEPS_OF_ALL ? c.all : sum_of_lanes(bytes);
             if (lane_index() == 0) bulk_barrier_expect(b.full + place.slot, all);
             warp_sync();
             copy_step(c, bytes, step, shared + place.slot * SLOT_BYTES, b.full + place.slot);
@@ -794,7 +809,7 @@ DEVICE void product_open(u8 *shared) {
     if (thread_index() > 0) return;
     Barriers b = product_barriers(shared);
     for (u32 i = 0; i < SLOTS; i++) {
-        bulk_barrier_init(b.full + i, 1);
+        bulk_barrier_init(b.full + i, N_FETCHERS);
         bulk_barrier_init(b.empty + i, WARPS);
     }
     for (u32 i = 0; i < INPUTS * SEGMENTS; i++) {
@@ -805,8 +820,8 @@ DEVICE void product_open(u8 *shared) {
 #endif
 }
 
-// The block's weights on their way, and what a warp knows of them.
-template <class Bands> DEVICE void product_start(u32 block, u8 *shared, const Bands &bands, Product *p) {
+// What is asked for first.
+template <class Bands> DEVICE void product_plan(u32 block, const Bands &bands, Product *p) {
 #ifdef UNITS_AT_RUN_TIME
     p->units = block_units(block, bands.units());
 #else
@@ -814,8 +829,17 @@ template <class Bands> DEVICE void product_start(u32 block, u8 *shared, const Ba
 #endif
     p->place = {0, 0};
 #if HAS_BULK
-    // The warp that fetches alone has nothing else to do, and waits for no earlier stage.
-    if (warp_index() == FETCHER) product_fetch(shared, p->units, bands);
+    if (warp_index() >= FETCHER) p->first = lane_copy(p->units, bands, 0);
+#else
+    (void)bands;
+#endif
+}
+
+// The block's weights on their way.
+template <class Bands> DEVICE void product_start(u8 *shared, const Bands &bands, Product *p) {
+#if HAS_BULK
+    // Warps that only fetch have nothing else to do, and wait for no earlier stage.
+    if (warp_index() >= FETCHER) product_fetch(shared, p->units, bands, p->first);
 #else
     for (p->fetched = 0; p->fetched < SLOTS; p->fetched++) {
         product_fetch_step(shared, p->units, bands, p->fetched);
@@ -833,7 +857,8 @@ DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const B
     (void)a;
 #endif
     block_sync();
-    product_start(block, shared, bands, p);
+    product_plan(block, bands, p);
+    product_start(shared, bands, p);
 }
 
 // ---- finishing ----

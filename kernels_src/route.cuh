@@ -5,27 +5,34 @@
 //     choice[row] = the N_USED chosen and their weights (expert_choice.cuh): many rows alone
 //
 // Operations: RMS_NORM, MATMUL (of the router), ROUTE. Float32 throughout, since a rounded logit could choose
-// another expert. Grid: (runs of ROUTE_EXPERTS experts, runs of ROUTE_ROWS rows) blocks. A warp has 512
-// columns of all the block's rows; the experts go past it in groups, the first of which is fetched before the
-// wait. Each block stores a part of its rows' norms. The last block of a run of rows to have its logits
-// chooses.
+// another expert. A block has a run of ROUTE_ROWS rows and a part of the experts: the fewer rows there are,
+// the more blocks share the experts, about ROUTE_SPREAD in all. A warp has 512 columns of all the block's
+// rows; the experts go past it in groups, the first of which is fetched before the wait. Each block stores a
+// part of its rows' norms. The last block of a run of rows to have its logits chooses.
 //
 // Order of the sums, whatever the grid: a lane's 16 of 512 columns, ascending, of (x w_norm) w; lanes 16
 // apart, 8, 4, 2, 1; the runs of 512 columns in their order. Then fma(sum, the norm's factor, bias).
 // Defines: D_MODEL, MAX_ROWS, NORM_EPS (rows.cuh), N_EXPERTS, N_USED (expert_choice.cuh), ROUTE_ROWS (1, 2, 4
-// or 8), ROUTE_EXPERTS (1, or a multiple of 2 with 8 rows, else of 4 from 4 on); ROUTE_CHOOSES.
+// or 8), ROUTE_GROUP (experts at once: 1, 2 or 4; 200 registers a thread with 8 rows and 2, with 4 and 4),
+// ROUTE_SPREAD; ROUTE_CHOOSES.
 #if !defined(D_MODEL) || !defined(MAX_ROWS) || !defined(NORM_EPS) || !defined(ROUTE_ROWS) || \
-    !defined(ROUTE_EXPERTS) || D_MODEL % 4
-#error "D_MODEL, MAX_ROWS, NORM_EPS, ROUTE_ROWS, ROUTE_EXPERTS"
+    !defined(ROUTE_GROUP) || !defined(ROUTE_SPREAD) || D_MODEL % 4
+#error "D_MODEL, MAX_ROWS, NORM_EPS, ROUTE_ROWS, ROUTE_GROUP, ROUTE_SPREAD"
 #endif
+
+// Of a block where there are so many runs of rows: whole groups.
+DEVICE constexpr u32 route_experts(u32 runs) {
+    return ROUND_UP(CEIL_DIV(N_EXPERTS, MAX(ROUTE_SPREAD / runs, 1u)), (u32)ROUTE_GROUP);
+}
 
 enum : u32 {
     ROUTE_PIECES = 2, // of the norm's 256 columns that a warp has
     ROUTE_WARPS = CEIL_DIV(D_MODEL, NORM_PIECE *ROUTE_PIECES),
     ROUTE_THREADS = ROUTE_WARPS * 32,
-    ROUTE_GROUP = MIN(ROUTE_EXPERTS, ROUTE_ROWS == 8 ? 2 : 4), // experts at once: 200 registers a thread
     ROUTE_SUMS = ROUTE_GROUP * ROUTE_ROWS,
-    ROUTE_BLOCKS = CEIL_DIV(N_EXPERTS, ROUTE_EXPERTS), // that share their rows
+    ROUTE_RUNS = CEIL_DIV(MAX_ROWS, ROUTE_ROWS), // of rows, at most
+    ROUTE_EXPERTS = route_experts(ROUTE_RUNS),   // of a block, at most
+    ROUTE_BLOCKS = MAX((u32)ROUTE_SPREAD, (u32)ROUTE_RUNS),
     // Shared memory: squares [ROUTE_ROWS][SQUARES_STRIDE], sums [ROUTE_WARPS][ROUTE_EXPERTS][ROUTE_ROWS]
     SQUARES = CEIL_DIV(D_MODEL, NORM_PIECE),
     SQUARES_STRIDE = SQUARES | 1, // against bank conflicts
@@ -34,16 +41,29 @@ enum : u32 {
     ROUTE_SHARED_BYTES = (ROUTE_LAST_AT + 1) * 4,
 };
 static_assert((ROUTE_ROWS & (ROUTE_ROWS - 1)) == 0 && ROUTE_ROWS <= 8, "sums_of_lanes takes powers of two");
-static_assert((ROUTE_GROUP & (ROUTE_GROUP - 1)) == 0 && ROUTE_EXPERTS % ROUTE_GROUP == 0,
-              "a block's experts are whole groups of 1, 2 or 4");
+static_assert((ROUTE_GROUP & (ROUTE_GROUP - 1)) == 0 && ROUTE_GROUP <= 4, "a group is 1, 2 or 4 experts");
 
 // A lane's 16 columns of a row.
 struct RouteLane {
     NormPiece piece[ROUTE_PIECES];
 };
 
+// What a block has.
+struct RouteShare {
+    u32 run, first_row, n_rows; // n_rows: of the batch
+    u32 part, parts;            // of the experts; blocks of the run
+    u32 first, n;               // experts, of which those past the last are not there
+};
+DEVICE RouteShare route_share(u32 block, u32 n_rows) {
+    u32 runs = MAX_ROWS <= ROUTE_ROWS ? 1 : MAX(CEIL_DIV(n_rows, (u32)ROUTE_ROWS), 1u);
+    u32 n = route_experts(runs), parts = CEIL_DIV(N_EXPERTS, n), run = block / parts, part = block % parts;
+    return {run, run * ROUTE_ROWS, n_rows, part, parts, part * n, n};
+}
+
 struct RouteState {
+    RouteShare share;
     RouteLane norm, weight[ROUTE_GROUP]; // the norm's, and the first group's
+    float bias;                          // of the logit that the thread stores
 };
 
 // The warp's sums of n values (a power of two, at most 32): lane i gets value i * n / 32. (By recursion: a
@@ -153,92 +173,104 @@ DEVICE float route_factor(const float *shared) {
     return norm_factor<D_MODEL>(total);
 }
 
-// The block's share of its rows' norms: every ROUTE_BLOCKS-th run of four columns.
-DEVICE void route_store_norms(const RouteRowsArgs &a, u32 first_row, u32 n_rows,
-                              const RouteLane x[ROUTE_ROWS], const RouteLane &norm, float factor) {
+// The block's share of its rows' norms: every `parts`-th run of four columns.
+DEVICE void route_store_norms(const RouteRowsArgs &a, const RouteShare &share, const RouteLane x[ROUTE_ROWS],
+                              const RouteLane &norm, float factor) {
 #pragma unroll
     for (u32 i = 0; i < ROUTE_PIECES * 2; i++) {
         u32 col = norm_col<D_MODEL>(warp_index() * ROUTE_PIECES + i / 2, i % 2);
-        bool mine = col < D_MODEL && col / 4 % ROUTE_BLOCKS == block_index();
+        bool mine = col < D_MODEL && col / 4 % share.parts == share.part;
 #pragma unroll
         for (u32 r = 0; r < ROUTE_ROWS; r++) {
             float f = shuffle(factor, r);
-            if (!mine || first_row + r >= n_rows) continue;
+            if (!mine || share.first_row + r >= share.n_rows) continue;
             float4 v = norm_value(x[r].piece[i / 2].v[i % 2], f, norm.piece[i / 2].v[i % 2], {0, 0, 0, 0});
-            activation_store_4(a.normed, first_row + r, col, v);
+            activation_store_4(a.normed, share.first_row + r, col, v);
         }
     }
 }
 
-DEVICE void route_store_logits(const RouteRowsArgs &a, u32 first_row, u32 n_rows, u32 first, float factor,
+// The bias of the logit that is number i of the block's.
+DEVICE float route_bias(const RouteRowsArgs &a, const RouteShare &share, u32 i) {
+    u32 expert = share.first + i / ROUTE_ROWS;
+    return a.bias != 0 && i < share.n * ROUTE_ROWS && expert < N_EXPERTS ? a.bias[expert] : 0.0f;
+}
+
+DEVICE void route_store_logits(const RouteRowsArgs &a, const RouteState &s, float factor,
                                const float *shared) {
-    const u32 n = ROUTE_ROWS * ROUTE_EXPERTS;
+    const RouteShare &share = s.share;
+    u32 n = share.n * ROUTE_ROWS;
 #pragma unroll 1
     for (u32 from = warp_index() * WARP; from < n; from += ROUTE_THREADS) { // whole warps, for the shuffle
-        u32 i = MIN(from + lane_index(), n - 1), r = i % ROUTE_ROWS, expert = first + i / ROUTE_ROWS;
+        u32 i = MIN(from + lane_index(), n - 1), r = i % ROUTE_ROWS, expert = share.first + i / ROUTE_ROWS;
+        u32 row = share.first_row + r;
         float f = shuffle(factor, r), sum = shared[ROUTE_SUMS_AT + i];
 #pragma unroll
         for (u32 w = 1; w < ROUTE_WARPS; w++) {
-            sum += shared[ROUTE_SUMS_AT + w * n + i];
+            sum += shared[ROUTE_SUMS_AT + w * (ROUTE_ROWS * ROUTE_EXPERTS) + i];
         }
-        if (from + lane_index() >= n || expert >= N_EXPERTS || first_row + r >= n_rows) continue;
-        a.logits[(first_row + r) * N_EXPERTS + expert] = fma_f32(sum, f, a.bias != 0 ? a.bias[expert] : 0.0f);
+        if (from + lane_index() >= n || expert >= N_EXPERTS || row >= share.n_rows) continue;
+        float bias = from < ROUTE_THREADS ? s.bias : route_bias(a, share, i);
+        a.logits[row * N_EXPERTS + expert] = fma_f32(sum, f, bias);
     }
 }
 
 #ifdef ROUTE_CHOOSES
 // The block that comes last chooses for the rows.
-DEVICE void route_choose(const RouteRowsArgs &a, u32 first_row, u32 n_rows, float *shared) {
-    if (ROUTE_BLOCKS > 1) {
-        if (!is_last_block(a.meetings + block_index_y(), (u32 *)shared + ROUTE_LAST_AT)) return;
+DEVICE void route_choose(const RouteRowsArgs &a, const RouteShare &share, float *shared) {
+    if (share.parts > 1) {
+        if (!is_last_arrival(a.meetings + share.run, 1, share.parts, (u32 *)shared + ROUTE_LAST_AT)) return;
     } else {
         block_sync();
     }
-    for (u32 r = warp_index(); r < ROUTE_ROWS && first_row + r < n_rows; r += ROUTE_WARPS) {
-        ExpertChoice c = choose_experts_of(a.logits + (first_row + r) * N_EXPERTS);
-#pragma unroll
-        for (u32 i = 0; i < N_USED; i++) {
-            if (lane_index() == i) a.choice[(first_row + r) * N_USED + i] = {c.expert[i], c.weight[i]};
-        }
+    for (u32 r = warp_index(); r < ROUTE_ROWS && share.first_row + r < share.n_rows; r += ROUTE_WARPS) {
+        u32 row = share.first_row + r;
+        ExpertChoice c = choose_experts_of(a.logits + row * N_EXPERTS);
+        if (lane_index() < N_USED) a.choice[row * N_USED + lane_index()] = {c.expert, c.weight};
     }
 }
 #endif
 
+// Before the wait. How many rows there are is known: the host wrote it.
+DEVICE void route_prepare(const RouteRowsArgs &a, RouteState *s) {
+    s->share = route_share(block_index(), MAX_ROWS == 1 ? 1 : load_shared_data(&a.batch->n_rows));
+    s->norm = route_load_weight(a.norm);
+    route_load_group(a, s->share.first, s->weight);
+    s->bias = route_bias(a, s->share, thread_index());
+}
+
 DEVICE void route_run(const RouteRowsArgs &a, float *shared, const RouteState &s) {
-    u32 n_rows = load_shared_data(&a.batch->n_rows), first_row = block_index_y() * ROUTE_ROWS;
-    u32 first = block_index() * ROUTE_EXPERTS;
-    if (first_row >= n_rows) return;
+    const RouteShare &share = s.share;
+    if (share.first_row >= share.n_rows) return;
     RouteLane x[ROUTE_ROWS], scaled[ROUTE_ROWS];
-    route_load_rows(a, first_row, n_rows, x);
+    route_load_rows(a, share.first_row, share.n_rows, x);
     route_square(x, shared);
     route_scale(x, s.norm, scaled);
     route_multiply(scaled, s.weight, 0, shared);
     // With one group the rows stay in registers; with more there is no room for both.
     const bool one = ROUTE_EXPERTS == ROUTE_GROUP;
 #pragma unroll 1
-    for (u32 e = ROUTE_GROUP; e < ROUTE_EXPERTS; e += ROUTE_GROUP) {
+    for (u32 e = ROUTE_GROUP; !one && e < share.n; e += ROUTE_GROUP) {
         RouteLane weight[ROUTE_GROUP];
-        route_load_group(a, first + e, weight);
+        route_load_group(a, share.first + e, weight);
         route_multiply(scaled, weight, e, shared);
     }
     block_sync();
     float factor = route_factor(shared);
-    route_store_logits(a, first_row, n_rows, first, factor, shared);
-    if (!one) route_load_rows(a, first_row, n_rows, x);
-    route_store_norms(a, first_row, n_rows, x, s.norm, factor);
+    route_store_logits(a, s, factor, shared);
+    if (!one) route_load_rows(a, share.first_row, share.n_rows, x);
+    route_store_norms(a, share, x, s.norm, factor);
 #ifdef ROUTE_CHOOSES
-    route_choose(a, first_row, n_rows, shared);
+    route_choose(a, share, shared);
 #endif
 }
 
-EXPORTED StageInfo route_info = {
-    ROUTE_THREADS, {ROUTE_BLOCKS, CEIL_DIV(MAX_ROWS, ROUTE_ROWS)}, ROUTE_SHARED_BYTES};
+EXPORTED StageInfo route_info = {ROUTE_THREADS, {ROUTE_BLOCKS, 1}, ROUTE_SHARED_BYTES};
 
 KERNEL(ROUTE_THREADS, 1) route(RouteRowsArgs a) {
     RouteState s;
     stage_launch_next();
-    s.norm = route_load_weight(a.norm);
-    route_load_group(a, block_index() * ROUTE_EXPERTS, s.weight);
+    route_prepare(a, &s);
     stage_wait();
     route_run(a, (float *)shared_memory(), s);
 }

@@ -11,13 +11,15 @@ enum {
     SLOT_UNIT = 8,               // an expert's slots begin at multiples of it (group_experts.cuh)
     ROUTE_ROWS_MAX = 8,          // of a block
     ROUTE_COLS = 512,            // of a warp (route.cuh)
-    GROUP_BLOCKS_MAX = 64,       // each finds all slots by itself
+    SUM_TURN = 4,                // blocks of experts_sum that a multiprocessor runs at once
     ONE_BANDS_MAX = 16,          // one row: bands side by side
     ONE_SLOT_BYTES = 12 << 10,   // less in a slot of the ring, and segments go side by side, too
     ROWS_BANDS = 20,             // several rows: 14 are as good, 8 take 20 to 30% longer
     ROWS_BANDS_NARROW = 24,      // of formats with tiles of 128 columns, in tiles of slots
     FEW_RING_MAX = 96 << 10,     // of two blocks a multiprocessor
     FEW_FLIGHT_BYTES = 80 << 10, // on their way to a multiprocessor
+    FEW_TURNS_MAX = 8,           // blocks of a multiprocessor, one after the other
+    FEW_FETCHERS = 3,            // a slot has up to 6 copies, and one warp takes longer for them than DRAM
     FEW_SPARE = 6 << 10,         // barriers, the choice, what a stage adds
     MANY_SPARE = 24 << 10,       // sums that are finished, barriers
 };
@@ -148,11 +150,14 @@ static bool rows_shape(const LowerTarget *t, const Product *p, FewShape *s) {
     return false;
 }
 
-// Blocks share a band's columns where the activations of all are too many.
+// Blocks share a band's columns where the activations of all are too many. Where that is not enough (8 rows
+// on sm_75), there are more blocks than multiprocessors: each has fewer experts, and their activations.
 static bool few_shape(const LowerTarget *t, const Product *p, FewShape *out) {
-    for (uint32_t k = 1; k <= MIN(segments_of(p->n_cols), t->multiprocessors); k *= 2) {
-        FewShape s = {.blocks = t->multiprocessors / k * k, .k_blocks = k};
-        if (p->rows == 1 ? one_row_shape(t, p, &s) : rows_shape(t, p, &s)) return *out = s, true;
+    for (uint32_t turns = 1; turns <= FEW_TURNS_MAX; turns *= 2) {
+        for (uint32_t k = 1; k <= MIN(segments_of(p->n_cols), t->multiprocessors); k *= 2) {
+            FewShape s = {.blocks = turns * t->multiprocessors / k * k, .k_blocks = k};
+            if (p->rows == 1 ? one_row_shape(t, p, &s) : rows_shape(t, p, &s)) return *out = s, true;
+        }
     }
     return false;
 }
@@ -164,6 +169,7 @@ static void define_few(StrBuf *b, const FewShape *s, const Product *p) {
     define(b, "K_BLOCKS", s->k_blocks);
     define(b, "RING_BYTES", s->ring_bytes);
     define(b, "FLIGHT", s->flight);
+    define(b, "FETCHERS", FEW_FETCHERS);
     define(b, "BLOCKS_PER_SM", s->blocks_per_multiprocessor);
     if (s->shared_bytes_min > 0) define(b, "SHARED_BYTES_MIN", s->shared_bytes_min);
 }
@@ -288,37 +294,37 @@ bool experts_fit(const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) 
 // Qwen3-30B-A3B 2 rows and 4 experts take 2.5 us, 8 and 1 4.7); of a prompt many, so that the experts are
 // read less often. A block of a long row has many warps, and so few registers for each.
 void experts_define_route(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
-    uint32_t warps = (uint32_t)div_up(e->d_model, ROUTE_COLS), experts = 1,
+    uint32_t warps = (uint32_t)div_up(e->d_model, ROUTE_COLS),
              rows = max_rows > 128  ? ROUTE_ROWS_MAX
                     : max_rows > 16 ? 4
                     : max_rows > 1  ? 2
                                     : 1,
-             blocks_most = t->multiprocessors + t->multiprocessors / 4;
+             spread = t->multiprocessors + t->multiprocessors / 4;
     if (warps > 8) rows = MIN(rows, warps <= 12 ? 4u : 2u);
-    uint32_t group = rows == ROUTE_ROWS_MAX ? 2 : 4; // experts at once
-    while (experts < e->n_experts && div_up(max_rows, rows) * div_up(e->n_experts, experts) > blocks_most)
-        experts = experts == 1 ? 2 : experts + MIN(experts, group);
+    uint32_t runs = (uint32_t)div_up(max_rows, rows), group = rows == ROUTE_ROWS_MAX ? 2 : 4;
+    while (group > 1 && e->n_experts * runs <= spread * (group / 2))
+        group /= 2;
     define_experts(b, e);
     define(b, "MAX_ROWS", max_rows);
     define(b, "ROUTE_ROWS", rows);
-    define(b, "ROUTE_EXPERTS", experts);
+    define(b, "ROUTE_GROUP", group);
+    define(b, "ROUTE_SPREAD", MIN(spread, e->n_experts * runs));
     if (max_rows > FEW_ROWS) define(b, "ROUTE_CHOOSES", 1);
 }
 
 void experts_define_group(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
     define_experts(b, e);
     define(b, "MAX_ROWS", max_rows);
-    define(b, "GROUP_BLOCKS", MIN(MIN(max_rows, t->multiprocessors), (uint32_t)GROUP_BLOCKS_MAX));
+    define(b, "GROUP_BLOCKS", MIN(max_rows, t->multiprocessors));
     define(b, "EXPERT_SLOTS", slots_of(t, e, max_rows));
     define(b, "TILE_ROWS", tile_rows(t, e, max_rows));
     define(b, "EXPERT_TILES", tiles_of(e, max_rows, tile_rows(t, e, max_rows)));
 }
 
 void experts_define_sum(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
-    (void)t;
     define(b, "D_MODEL", e->d_model);
     define(b, "N_USED", e->n_used);
-    define(b, "MAX_ROWS", max_rows);
+    define(b, "SUM_BLOCKS", MIN(max_rows, SUM_TURN * t->multiprocessors));
 }
 
 ExpertsBuffers experts_buffers(const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {

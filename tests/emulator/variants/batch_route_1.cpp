@@ -8,5 +8,6 @@
 #define NORM_EPS 1e-5f
 #define MAX_ROWS 1
 #define ROUTE_ROWS 1
-#define ROUTE_EXPERTS 1
+#define ROUTE_GROUP 1
+#define ROUTE_SPREAD 9
 #include "emulator/run_experts.h"

@@ -1,6 +1,7 @@
 #include "emulator/variant.h"
 #define VARIANT batch_route_64
-// Two runs of experts a run of rows, four experts at once, then four again; the last block chooses.
+// Two blocks or more a run of rows; with all rows each has four experts at once, then four again. The last
+// block chooses.
 #define STAGE_ROUTE_ROWS 1
 #define ROUTE_CHOOSES 1
 #define D_MODEL 1120
@@ -9,5 +10,6 @@
 #define NORM_EPS 1e-5f
 #define MAX_ROWS 64
 #define ROUTE_ROWS 2
-#define ROUTE_EXPERTS 8
+#define ROUTE_GROUP 4
+#define ROUTE_SPREAD 64
 #include "emulator/run_experts.h"

@@ -13,4 +13,5 @@
 #define BLOCKS 5
 #define WARPS 4
 #define RING_BYTES 16384
+#define FETCHERS 2
 #include "emulator/run_experts.h"

@@ -10,4 +10,5 @@
 #define BLOCKS 7
 #define WARPS 8
 #define RING_BYTES 65536
+#define FETCHERS 3
 #include "emulator/run_experts.h"

@@ -4,4 +4,5 @@
 #define D_MODEL 512
 #define N_USED 3
 #define MAX_ROWS 64
+#define SUM_BLOCKS 5
 #include "emulator/run_experts.h"

@@ -8,5 +8,6 @@
 #define NORM_EPS 1e-5f
 #define MAX_ROWS 64
 #define ROUTE_ROWS 8
-#define ROUTE_EXPERTS 2
+#define ROUTE_GROUP 2
+#define ROUTE_SPREAD 24
 #include "emulator/run_experts.h"

@@ -7,5 +7,6 @@
 #define NORM_EPS 1e-5f
 #define MAX_ROWS 8
 #define ROUTE_ROWS 4
-#define ROUTE_EXPERTS 1
+#define ROUTE_GROUP 1
+#define ROUTE_SPREAD 10
 #include "emulator/run_experts.h"

@@ -5,4 +5,5 @@
 #define N_EXPERTS 5
 #define N_USED 2
 #define MAX_ROWS 64
+#define SUM_BLOCKS 5
 #include "emulator/run_experts.h"
