@@ -664,8 +664,8 @@ DEVICE void input_wait(const Worker &w, u32 input, u32 segment) {
 
 // READY: a segment whose first `n_ready` halves have been taken apart.
 template <int format>
-DEVICE void multiply_ready_segment(const Worker &w, const Product &p, u32 way, u32 s, u32 n_ready,
-                                   float sum[4]) {
+DEVICE void multiply_ready_segment(const Worker &w, const LaneInput &x, const Product &p, u32 way, u32 s,
+                                   u32 n_ready, float sum[4]) {
     u32 first = s * SEGMENT_STEPS, half = first * STEP_HALVES - w.first_half;
     const u8 *piece = w.shared + (first - way_step(way)) * SLOT_BYTES + warp_index() * PIECE_BYTES;
 #pragma unroll
@@ -674,7 +674,7 @@ DEVICE void multiply_ready_segment(const Worker &w, const Product &p, u32 way, u
 #pragma unroll
         for (u32 j = 0; j < 4; j++) {
             u32 b[4];
-            load_input(w.x, half + i, j, b);
+            load_input(x, half + i, j, b);
             mma_f16(sum, p.ready[i].of[j][0], b);
             mma_f16(sum, p.ready[i].of[j][1], b + 2);
         }
@@ -683,21 +683,22 @@ DEVICE void multiply_ready_segment(const Worker &w, const Product &p, u32 way, u
     for (u32 i = 0; i < SEGMENT_STEPS; i++) {
         if (COL_STEPS % SEGMENT_STEPS && first + i >= COL_STEPS) break;
         if (n_ready >= (i + 1) * STEP_HALVES) continue;
-        multiply_step<format>(piece + i * SLOT_BYTES, w.x, first + i, half + i * STEP_HALVES,
+        multiply_step<format>(piece + i * SLOT_BYTES, x, first + i, half + i * STEP_HALVES,
                               n_ready - MIN(n_ready, i * STEP_HALVES), sum);
     }
 }
 
 template <int format>
 DEVICE void multiply_ready(const Worker &w, const WarpBand &band, const Product &p, BandSums *sums) {
-    u32 first = way_segment(band.way), end = way_segment(band.way + 1);
-    input_wait(w, 0, first);
-    multiply_ready_segment<format>(w, p, band.way, first, READY_HALVES, sums->sum);
+    u32 first = way_segment(band.way), end = way_segment(band.way + 1), input = input_of(p.units, band.unit);
+    LaneInput x = at_input(w.x, input);
+    input_wait(w, input, first);
+    multiply_ready_segment<format>(w, x, p, band.way, first, READY_HALVES, sums->sum);
     sums->end_segment(first, true);
 #pragma unroll 1
     for (u32 s = first + 1; s < end && (u32)WAYS < (u32)SEGMENTS; s++) {
-        input_wait(w, 0, s);
-        multiply_ready_segment<format>(w, p, band.way, s, 0, sums->sum);
+        input_wait(w, input, s);
+        multiply_ready_segment<format>(w, x, p, band.way, s, 0, sums->sum);
         sums->end_segment(s, false);
     }
 }
