@@ -1029,8 +1029,10 @@ DEVICE void product_run(const ProductArgs &a, u32 block, u8 *shared, const Bands
 #else
     product_load(a, shared, *p);
 #endif
+    // A constant where it can be: NVRTC 12.4 does not end otherwise (sm_75, 640 columns in three ways).
+    u32 n_passes = PASSES == 1 ? 1u : p->units.passes;
 #pragma unroll 1
-    for (u32 pass = 0; pass < p->units.passes; pass++) {
+    for (u32 pass = 0; pass < n_passes; pass++) {
         product_pass(a, w, bands, p, pass, n_rows, finish);
     }
 }
