@@ -523,7 +523,8 @@ DEVICE void product_load(const ProductArgs &a, u8 *shared, const Product &p) {
     u32 first = way_segment(p.units.part * K_WAYS), end = way_segment((p.units.part + 1) * K_WAYS);
     u32 from = segment_first_half(first) * 2 * SHEET_BYTES;
     u32 inputs = p.units.n > 0 ? input_of(p.units, p.units.first + p.units.n - 1) + 1 : 0;
-    const u8 *in = (const u8 *)a.in + (INPUTS == 1 ? 0 : (u64)(p.units.first / INPUT_UNITS) * IN_BYTES);
+    bool differ = (u32)INPUT_UNITS < (u32)UNITS; // also where a block has one unit, and so one input
+    const u8 *in = (const u8 *)a.in + (differ ? (u64)(p.units.first / INPUT_UNITS) * IN_BYTES : 0);
 #if HAS_BULK
     if (INPUT_BULK) {
         if (warp_index() > 0) return;
