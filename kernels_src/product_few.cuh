@@ -148,7 +148,7 @@ enum : u32 {
 #else
     READY = HAS_BULK && RESIDENT && PASSES == 1 && WARPS <= 12 && SEGMENT_STEPS <= 4,
 #endif
-    READY_HALVES = WARPS <= 8 ? 2 : 1,
+    READY_HALVES = MIN(WARPS <= 8 ? 2u : 1u, STEPS *STEP_HALVES), // no more than the ring has
 
     SHEET_BYTES = MAX_ROWS * 128, // 64 places
     X_BYTES = most_steps(K_WAYS) * STEP_HALVES * 2 * SHEET_BYTES,

@@ -17,10 +17,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *const repack_files[] = {"prelude.cuh", "layout.h", "args.h", "repack.cuh", NULL};
+static const char *const repack_files[] = {"prelude.cuh", "layout.h",        "args.h",
+                                           "tiles.cuh",   "tile_repack.cuh", NULL};
 
 static JitProgram repack_program(Str defines) {
-    return (JitProgram){.name = "repack_kernel", .files = repack_files, .defines = defines};
+    return (JitProgram){.name = "tile_repack_kernel", .files = repack_files, .defines = defines};
 }
 
 // Compiles one program; the image is copied into the arena. NULL with *err set when it does not compile.
@@ -67,10 +68,10 @@ TEST(cuda_jit_makes_ptx_for_a_gpu_it_does_not_know) {
     Error err = {0};
     Jit *jit;
     JitImage image;
-    JitProgram program = repack_program(STR("#define STAGE_REPACK 1\n#define FORMAT FORMAT_Q8_0\n"));
+    JitProgram program = repack_program(STR("#define FORMAT FORMAT_Q8_0\n"));
     REQUIRE(jit_start(&(JitOptions){.sm = 990, .cache = ""}, &program, 1, &arena, &jit, &err));
     REQUIRE(jit_wait(jit, 0, &image, &err));
-    CHECK(strstr(image.data, ".entry repack_kernel") != NULL);
+    CHECK(strstr(image.data, ".entry tile_repack_kernel") != NULL);
     CHECK(((const char *)image.data)[image.size - 1] == 0);
     jit_end(jit);
 }
@@ -100,7 +101,8 @@ TEST(cuda_jit_shows_the_line_at_fault) {
     CHECK(
         !compile_one("", repack_program(STR("#define FORMAT no_such_format\n")), &arena, &report, &err).data);
     CHECK_INT_EQ(ERR_INTERNAL, err.code);
-    const char *expected[] = {"kernel repack_kernel for sm_90a does not compile", "error", "no_such_format"};
+    const char *expected[] = {"kernel tile_repack_kernel for sm_90a does not compile", "error",
+                              "no_such_format"};
     for (size_t i = 0; i < COUNT_OF(expected); i++) {
         TEST_CASE_LABEL("%s in: %s", expected[i], err.message);
         CHECK(strstr(err.message, expected[i]) != NULL);
@@ -127,7 +129,7 @@ static void flip_byte(const char *path, long at) {
 TEST(cuda_jit_cache_is_used_and_checked) {
     Arena arena = os_arena(64 << 20);
     const char *folder = test_tmp_path("a/new/folder");
-    JitProgram program = repack_program(STR("#define STAGE_REPACK 1\n#define FORMAT FORMAT_Q4_0\n"));
+    JitProgram program = repack_program(STR("#define FORMAT FORMAT_Q4_0\n"));
     JitReport report;
     Error err = {0};
     char path[1200];
@@ -151,7 +153,7 @@ TEST(cuda_jit_cache_is_used_and_checked) {
         CHECK_BYTES_EQ(first.data, first.size, repaired.data, repaired.size);
     }
     TEST_CASE_LABEL("other defines");
-    program.defines = STR("#define STAGE_REPACK 1\n#define FORMAT FORMAT_Q4_1\n");
+    program.defines = STR("#define FORMAT FORMAT_Q4_1\n");
     CHECK(compile_one(folder, program, &arena, &report, &err).data != NULL);
     CHECK_INT_EQ(0, report.from_cache);
 }
@@ -162,8 +164,7 @@ TEST(cuda_jit_compiles_in_the_background) {
     static const char *const formats[] = {"Q4_0", "Q5_0", "Q8_0"};
     for (size_t i = 0; i < COUNT_OF(programs); i++) {
         char defines[128];
-        int n = snprintf(defines, sizeof defines, "#define STAGE_REPACK 1\n#define FORMAT FORMAT_%s\n",
-                         formats[i]);
+        int n = snprintf(defines, sizeof defines, "#define FORMAT FORMAT_%s\n", formats[i]);
         programs[i] = repack_program(arena_copy_str(&arena, (Str){defines, (size_t)n}));
     }
     programs[1].defines = STR("#error \"this one\"\n");
@@ -198,7 +199,7 @@ TEST(cuda_jit_compiles_in_the_background) {
 
 TEST(cuda_jit_goes_on_without_a_cache_folder) {
     Arena arena = os_arena(32 << 20);
-    JitProgram program = repack_program(STR("#define STAGE_REPACK 1\n#define FORMAT FORMAT_Q8_0\n"));
+    JitProgram program = repack_program(STR("#define FORMAT FORMAT_Q8_0\n"));
     JitReport report;
     Error err = {0};
     const char *file = test_tmp_path("file");
@@ -219,7 +220,7 @@ TEST(cuda_jit_goes_on_without_a_cache_folder) {
 TEST(cuda_jit_goes_on_where_the_disk_is_full) {
     Arena arena = os_arena(32 << 20);
     const char *folder = test_tmp_path("cache");
-    JitProgram program = repack_program(STR("#define STAGE_REPACK 1\n#define FORMAT FORMAT_Q8_0\n"));
+    JitProgram program = repack_program(STR("#define FORMAT FORMAT_Q8_0\n"));
     JitReport report;
     Error err = {0};
     struct rlimit little = {1000, 1000};
