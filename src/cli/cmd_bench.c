@@ -317,12 +317,12 @@ static bool measure_prompt_stages(Bench *b, uint32_t n_prompt, Error *err) {
 static bool measure(Bench *b, Error *err) {
     const Options *o = b->options;
     Timing warm;
+    wait_for_classes(b);
     if (!run_once(b, 1, 1, 1, &warm, err)) return false;
     begin_output(b);
     for (uint32_t i = 0; i < o->bench_prompt_tokens.count; i++) {
         if (!measure_prompt(b, o->bench_prompt_tokens.values[i], err)) return false;
     }
-    wait_for_classes(b);
     for (uint32_t i = 0; i < o->bench_batch.count * o->bench_context.count; i++) {
         uint32_t batch = o->bench_batch.values[i / o->bench_context.count];
         uint32_t n_context = o->bench_context.values[i % o->bench_context.count];
