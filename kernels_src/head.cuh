@@ -79,8 +79,7 @@ struct RowBest {
     i32 token;
 };
 DEVICE void row_best_merge(RowBest *best, float value, i32 token) {
-    if (value > best->value || (value == best->value && (u32)token < (u32)best->token))
-        *best = {value, token};
+    if (is_better(value, token, best->value, best->token)) *best = {value, token};
 }
 
 // product_many.cuh: a lane has weight rows g and g + 8 of rows 8 i + 2 c and 8 i + 2 c + 1. Of each row the

@@ -23,10 +23,9 @@ DEVICE float penalise_logit(const LogitRules &rules, u32 token, float logit) {
     return logit > 0 ? divide_f32(logit, rules.penalty) : logit * rules.penalty;
 }
 
-// Penalty, then temperature.
-DEVICE float adjust_logit(const LogitRules &rules, u32 token, float logit) {
-    float v = penalise_logit(rules, token, logit);
-    return rules.temperature > 0 ? divide_f32(v, rules.temperature) : v;
+// Of equal values the lower token; token -1 (none) is the last.
+DEVICE bool is_better(float value, i32 token, float than, i32 than_token) {
+    return value > than || (value == than && (u32)token < (u32)than_token);
 }
 
 DEVICE void best_take(HeadBest *best, float value, i32 token) {
@@ -38,7 +37,7 @@ DEVICE void best_take(HeadBest *best, float value, i32 token) {
 }
 
 DEVICE void best_merge(HeadBest *best, const HeadBest &other) {
-    if (other.value > best->value || (other.value == best->value && (u32)other.token < (u32)best->token)) {
+    if (is_better(other.value, other.token, best->value, best->token)) {
         best->value = other.value;
         best->token = other.token;
     }

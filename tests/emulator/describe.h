@@ -1,5 +1,5 @@
 // Makes an EmulatedStage of a variant's defines and of `run` and `info`, and registers it. An include that
-// has defined these two (run.h, run_PART.h) ends with this one, and this one ends their namespace.
+// has defined these two (run_PART.h) ends with this one, and this one ends their namespace.
 #pragma once
 
 #define TEXT_OF(x) #x
@@ -21,13 +21,12 @@ EmulatedStage describe() {
 #endif
     s.d_model = D_MODEL, s.n_heads = N_HEADS, s.n_kv_heads = N_KV_HEADS, s.head_dim = HEAD_DIM;
     s.rope_dims = ROPE_DIMS, s.d_ff = D_FF, s.n_vocab = N_VOCAB, s.n_rows = N_ROWS, s.n_cols = N_COLS;
-    s.splits_max = SPLITS_MAX, s.split_pages_min = SPLIT_PAGES_MIN, s.window = WINDOW, s.blocks = BLOCKS;
+    s.window = WINDOW, s.blocks = BLOCKS;
     s.teams = TEAMS;
-    s.rope_halves = ROPE_HALVES, s.activation = ACTIVATION, s.first = FIRST,
-    s.from_attention = FROM_ATTENTION;
+    s.rope_halves = ROPE_HALVES, s.activation = ACTIVATION;
     s.embed_format = EMBED_FORMAT, s.max_rows = MAX_ROWS, s.has_sinks = HAS_SINKS;
     s.soft_cap = SOFT_CAP;
-    s.raw = RAW, s.layer_norm = LAYER_NORM, s.learned = LEARNED_POSITIONS, s.ungated = UNGATED;
+    s.layer_norm = LAYER_NORM, s.learned = LEARNED_POSITIONS, s.ungated = UNGATED;
     s.has_bias = HAS_BIAS, s.groups_max = GROUPS_MAX;
     s.n_experts = N_EXPERTS, s.n_used = N_USED, s.expert_tiles = EXPERT_TILES, s.tile_tokens = TILE_TOKENS;
     s.format[1] = FORMAT_1, s.format[2] = FORMAT_2;

@@ -26,12 +26,6 @@
 #ifndef N_COLS
 #define N_COLS 0
 #endif
-#ifndef SPLITS_MAX
-#define SPLITS_MAX 0
-#endif
-#ifndef SPLIT_PAGES_MIN
-#define SPLIT_PAGES_MIN 0
-#endif
 #ifndef WINDOW
 #define WINDOW 0
 #endif
@@ -46,12 +40,6 @@
 #endif
 #ifndef ACTIVATION
 #define ACTIVATION 0
-#endif
-#ifndef FIRST
-#define FIRST 0
-#endif
-#ifndef FROM_ATTENTION
-#define FROM_ATTENTION 0
 #endif
 #ifndef N_EXPERTS
 #define N_EXPERTS 0
@@ -94,9 +82,6 @@
 #endif
 #ifndef MAX_ROWS
 #define MAX_ROWS 0
-#endif
-#ifndef RAW
-#define RAW 0
 #endif
 #ifndef SOFT_CAP
 #define SOFT_CAP 0

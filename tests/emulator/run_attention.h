@@ -1,4 +1,4 @@
-// What run.h is to other variants, to those of batches' heads and attention.
+// Variants of batches' heads and attention.
 #pragma once
 
 namespace {

@@ -1,4 +1,4 @@
-// What run.h is to other variants, to those of the experts' stages of batches (kernels_src/route.cuh and what
+// Variants of the experts' stages of batches (kernels_src/route.cuh and what
 // follows it).
 #pragma once
 

@@ -1,4 +1,4 @@
-// What run.h is to other variants, to those of products of 1 and up to 8 rows (kernels_src/product_few.cuh).
+// Variants of products of 1 and up to 8 rows (kernels_src/product_few.cuh).
 #pragma once
 
 namespace {

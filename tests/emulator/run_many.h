@@ -1,4 +1,4 @@
-// What run.h is to other variants, to those of products of more than 8 rows (kernels_src/product_many.cuh).
+// Variants of products of more than 8 rows (kernels_src/product_many.cuh).
 #pragma once
 
 namespace {

@@ -1,4 +1,4 @@
-// What run.h is to other variants, to those of stages that work row by row (kernels_src/rows.cuh and what is
+// Variants of stages that work row by row (kernels_src/rows.cuh and what is
 // built on it).
 #pragma once
 

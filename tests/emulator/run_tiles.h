@@ -1,4 +1,4 @@
-// What run.h is to other variants, to those of tiles.cuh and tile_repack.cuh: repacking, single weights, and
+// Variants of tiles.cuh and tile_repack.cuh: repacking, single weights, and
 // fragments. And arithmetic of f16 pairs.
 #pragma once
 

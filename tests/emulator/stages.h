@@ -16,12 +16,12 @@ typedef struct EmulatedStage {
     EmulatedKernel *fragments; // Tile<FORMAT> of every tile, takes FragmentsArgs; grid [bands][tiles]
     StageInfo info;
     unsigned d_model, n_heads, n_kv_heads, head_dim, rope_dims, d_ff, n_vocab, n_rows, n_cols;
-    unsigned splits_max, split_pages_min, window, blocks, max_rows;
+    unsigned window, blocks, max_rows;
     unsigned teams; // of a block
     unsigned n_experts, n_used, expert_tiles, tile_tokens;
-    int rope_halves, activation, first, from_attention, embed_format, has_sinks;
+    int rope_halves, activation, embed_format, has_sinks;
     unsigned groups_max;
-    int raw, layer_norm, learned, ungated, has_bias;
+    int layer_norm, learned, ungated, has_bias;
     int format[3];
     float rope_scale, norm_eps, score_scale, embed_scale, soft_cap;
 } EmulatedStage;

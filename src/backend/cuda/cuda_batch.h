@@ -1,5 +1,4 @@
-// Batches on a GPU: rows of any sequences that go through the layers together (batch_stages.h), instead of
-// one by one through the stages of decoding.
+// Batches on a GPU: rows of any sequences that go through the layers together (batch_stages.h).
 //
 // Each class of batches has a table on the device (Batch, the rows whose logits are wanted, the rows),
 // buffers and graphs of its own. The stage that draws makes each row its sequence's next one, so where a
@@ -28,7 +27,6 @@ struct CudaBatches {
     Kernel *kernels; // [lowered.n_programs]
     CudaClass classes[BATCH_CLASSES_MAX];
     BatchBuffers prompt_head; // the smallest class's head and draws, on a prompt's rows
-    CUdeviceptr slots;        // [slots] SlotState
     // Compiles the classes of more rows; NULL when that has ended.
     Jit *later;
     uint32_t n_classes_tried; // with the first ones, and in order: the next one is under way
@@ -47,8 +45,8 @@ MUST_CHECK bool cuda_batch_start_later(CudaBackend *b, Error *err);
 uint64_t cuda_batch_step_bytes(const CudaBackend *b);
 // Takes the buffers out of the working memory.
 void cuda_batch_lay_out(CudaBackend *b, DeviceLayout *l);
-// The classes without which nothing runs; those programs are compiled (or being compiled) by `jit`, from
-// `first` on.
+// The classes that are there when load returns; their programs are compiled (or being compiled) by `jit`,
+// from `first` on.
 MUST_CHECK bool cuda_batch_load_first(CudaBackend *b, Jit *jit, uint32_t first, Error *err);
 // Lets the compiler in the background begin.
 void cuda_batch_loaded(CudaBackend *b);

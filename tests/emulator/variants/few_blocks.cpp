@@ -2,11 +2,7 @@
 #define VARIANT few_blocks
 // few_output_q4_k: segments in three blocks of a cluster; before sm_90 they meet in memory.
 #define CLUSTERS 1
-#define STAGE_OUTPUT 1
-#define N_ROWS 150
-#define N_COLS 2304
-#define FORMAT_0 FORMAT_Q4_K
-#define FROM_GLU 1
+#include "emulator/same_output.h"
 #define MAX_ROWS 8
 #define BLOCKS 6
 #define WARPS 5

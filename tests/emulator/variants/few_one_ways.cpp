@@ -1,11 +1,7 @@
 #include "emulator/variant.h"
 #define VARIANT few_one_ways
 // few_output_q4_k, one row: all weights wait, the segments are side by side.
-#define STAGE_OUTPUT 1
-#define N_ROWS 150
-#define N_COLS 2304
-#define FORMAT_0 FORMAT_Q4_K
-#define FROM_GLU 1
+#include "emulator/same_output.h"
 #define MAX_ROWS 1
 #define BLOCKS 5
 #define WARPS 10

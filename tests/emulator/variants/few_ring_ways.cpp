@@ -2,11 +2,7 @@
 #define VARIANT few_ring_ways
 // few_output_q4_k: segments side by side, passes through a ring that has fewer slots than may be on their
 // way.
-#define STAGE_OUTPUT 1
-#define N_ROWS 150
-#define N_COLS 2304
-#define FORMAT_0 FORMAT_Q4_K
-#define FROM_GLU 1
+#include "emulator/same_output.h"
 #define MAX_ROWS 8
 #define BLOCKS 1
 #define WARPS 4

@@ -2,11 +2,7 @@
 #include "emulator/variant.h"
 #define VARIANT many_16_older
 // many_16 with columns split in the block, for GPUs without clusters.
-#define STAGE_OUTPUT 1
-#define N_ROWS 150
-#define N_COLS 2304
-#define FORMAT_0 FORMAT_Q4_K
-#define FROM_GLU 1
+#include "emulator/same_output.h"
 #define MAX_ROWS 16
 #define TILE_ROWS 16
 #define WARPS 8

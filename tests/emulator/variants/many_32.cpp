@@ -1,11 +1,7 @@
 #include "emulator/variant.h"
 #define VARIANT many_32
 // Columns split over clusters of two blocks and in each of them; two blocks a multiprocessor.
-#define STAGE_OUTPUT 1
-#define N_ROWS 150
-#define N_COLS 2304
-#define FORMAT_0 FORMAT_Q4_K
-#define FROM_GLU 1
+#include "emulator/same_output.h"
 #define MAX_ROWS 32
 #define TILE_ROWS 32
 #define WARPS 8
