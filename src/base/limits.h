@@ -88,6 +88,7 @@ enum {
     // engine
     STEP_DRAWS_MAX = 8, // tokens that one sequence draws in a step
     KV_PAGE_TOKENS = 16,
+    CACHE_SALT_BYTES = 16,
     PREFILL_CHUNK_TOKENS = 2048,
     CPU_THREADS_MAX = 256,
 };

@@ -21,6 +21,7 @@ typedef struct {
     uint32_t
         max_tokens; // to draw in all, more than n_drawn; n_prompt + max_tokens is at most the context length
     SamplerParams sampler;
+    uint8_t cache_salt[CACHE_SALT_BYTES]; // texts share pages with those of the same salt alone
 } EngineRequest;
 
 // Gives the request a free slot and all the pages it can need. ERR_BUSY when no slot is free, ERR_VRAM_OOM

@@ -2,6 +2,12 @@
 
 #include <assert.h>
 
+const char *cache_miss_name(CacheMiss miss) {
+    static const char *const names[] = {
+        [CACHE_MISS_NONE] = "none", [CACHE_MISS_NEW] = "new", [CACHE_MISS_EVICTED] = "evicted"};
+    return names[miss];
+}
+
 static void push_free(KvPages *p, uint32_t page) {
     p->pages[page] = (KvPage){.free_at = p->n_free};
     p->free[p->n_free++] = page;

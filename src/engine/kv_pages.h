@@ -21,6 +21,15 @@ typedef struct {
     uint32_t n_free;
 } KvPages;
 
+// Why the cache had no more of a prompt than it had.
+typedef enum {
+    CACHE_MISS_NONE,    // it had all that can be taken from it: all but the last token
+    CACHE_MISS_NEW,     // no text before had these tokens there
+    CACHE_MISS_EVICTED, // one had, and its pages were needed since
+} CacheMiss;
+
+const char *cache_miss_name(CacheMiss miss); // "none", "new", "evicted"
+
 // All pages are free. `arena` keeps the tables.
 MUST_CHECK bool kv_pages_init(KvPages *p, uint32_t n_pages, Arena *arena, Error *err);
 

@@ -18,6 +18,7 @@
 #include "backend/sampler.h"
 #include "base/limits.h"
 #include "base/ring.h"
+#include "engine/kv_pages.h"
 
 typedef enum {
     CANCEL_NONE,
@@ -44,6 +45,9 @@ typedef struct {
     bool ignores_eos;    // ends of text are tokens like others
     bool shows_special;  // control tokens give their text
     bool returns_tokens; // ids with the events; so do sampler.logprobs
+    // Whose cached beginnings the job may go on from, and who may from its own: jobs with the same salt. The
+    // start of the SHA-256 of the request's `cache_salt`; zeros where it has none.
+    uint8_t cache_salt[CACHE_SALT_BYTES];
     // Tokens that the reader of the answer knows by id: each has an event of its own, and no text.
     const int32_t *marks; // [n_marks] ascending; outlive the job
     uint32_t n_marks;
@@ -71,10 +75,12 @@ typedef enum {
 typedef struct {
     uint32_t job; // index in the table
     JobEventKind kind;
-    uint32_t tokens_out; // drawn so far, without the one that ends a text
-    uint64_t at_ns;      // monotonic
-    uint64_t prefill_ns; // from admission to the first token drawn; 0 before it
-    uint64_t decode_ns;  // from the first token drawn to the last so far
+    uint32_t tokens_out;    // drawn so far, without the one that ends a text
+    uint32_t tokens_cached; // of the prompt, that were in the cache and not computed
+    CacheMiss cache_miss;   // why no more of them were
+    uint64_t at_ns;         // monotonic
+    uint64_t prefill_ns;    // from admission to the first token drawn; 0 before it
+    uint64_t decode_ns;     // from the first token drawn to the last so far
     union {
         struct {
             uint32_t length;
@@ -118,7 +124,8 @@ typedef struct {
     _Atomic uint32_t phase;      // a WorkerPhase
     _Atomic uint32_t start_step; // a StartStep
     _Atomic uint32_t load_permille;
-    _Atomic uint32_t kv_pages_used;
+    _Atomic uint32_t kv_pages_used;   // held by jobs
+    _Atomic uint32_t kv_pages_cached; // held by none, and kept for texts that begin as theirs did
     _Atomic uint64_t batch_steps[BATCH_ROWS_BUCKETS];
     _Atomic uint64_t batch_rows; // of all steps
     _Atomic bool residency_lost; // a check of the device's memory has failed, for good: residency_error
