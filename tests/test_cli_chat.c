@@ -3,6 +3,7 @@
 #include "cli/display_width.h"
 #include "cli/line_editor.h"
 #include "cli/word_wrap.h"
+#include "gguf_builder.h"
 #include "os/os.h"
 #include "runner.h"
 #include "screen.h"
@@ -476,9 +477,14 @@ TEST(cli_chat_commands) {
     CHECK_INT_EQ(0, talk_end(&t));
 }
 
+// An answer that goes on for longer than a busy machine takes to press a key.
 TEST(cli_chat_ctrl_c) {
-    const char *arguments[] = {"chat", tiny_model_file(), "--device", "cpu", "--threads",
-                               "1",    "--temperature",   "1",        NULL};
+    TinyModel model = tiny_model_llama();
+    model.context = 1 << 17;
+    const char *path = test_tmp_path("long.gguf");
+    tiny_model_save(&model, path);
+    const char *arguments[] = {"chat",          path, "--device",     "cpu",       "--threads", "1",
+                               "--temperature", "1",  "--logit-bias", "1021=-100", NULL}; // no <|eot_id|>
     Talk t = talk_begin(80, arguments, NULL);
     REQUIRE(talk_await(&t, "> ", 0));
     talk_type(&t, "hi\r");
@@ -489,6 +495,20 @@ TEST(cli_chat_ctrl_c) {
     talk_type(&t, "a line\x03\x03");
     CHECK(talk_await(&t, "Ctrl-C once more", 0));
     talk_type(&t, "\x03");
+    CHECK_INT_EQ(0, talk_end(&t));
+}
+
+// Then it is too late to stop the answer, and what was typed ahead is in the next line all the same.
+TEST(cli_chat_ctrl_c_in_the_last_step) {
+    const char *arguments[] = {"chat", tiny_model_file(), "--device", "cpu", "--threads",
+                               "1",    "--max-tokens",    "1",        NULL};
+    Talk t = talk_begin(80, arguments, NULL);
+    REQUIRE(talk_await(&t, "> ", 0));
+    talk_type(&t, "hi\rkept\x03"); // the last step is the first
+    REQUIRE(talk_await(&t, "> kept", 0));
+    talk_type(&t, ", too");
+    CHECK(talk_await(&t, "> kept, too", 0));
+    talk_type(&t, "\x15\x04");
     CHECK_INT_EQ(0, talk_end(&t));
 }
 

@@ -92,6 +92,8 @@ static bool read_keys(Screen *s, uint32_t timeout_ms) {
                              full ? sizeof ignored : KEYS_MAX - s->n_keys, timeout_ms);
     if (got < 0) s->hung_up = true;
     if (got > 0 && !full) s->n_keys += (size_t)got;
+    // A Ctrl-C is not among what is dropped.
+    if (got > 0 && full && memchr(ignored, 'C' - 64, (size_t)got)) s->keys[KEYS_MAX - 1] = 'C' - 64;
     return !s->hung_up && !os_stop_signals();
 }
 
@@ -140,6 +142,8 @@ static bool answer(Screen *s, Error *err) {
     s->in_reasoning = s->has_text = false;
     s->wrap.column = 0;
     bool ok = chat_session_answer(s->session, (ChatListener){show_part, answer_stopped, s}, &figures, err);
+    // A Ctrl-C during the last step came too late to stop it: it must not drop what was typed ahead either.
+    (void)answer_stopped(s);
     style(s, PLAIN);
     if (s->has_text) word_wrap_push(&s->wrap, STR("\n"), &s->out);
     flush(s);

@@ -232,7 +232,15 @@ static bool output_failed(int reason, Error *err) {
 }
 
 bool os_output(Str bytes, Error *err) {
-    return os_write(STDOUT_FILENO, bytes) || output_failed(errno, err);
+    while (bytes.len) {
+        if (!os_wait_ready(STDOUT_FILENO, true, UINT32_MAX))
+            return error_set(err, ERR_CANCELLED, "stopped, and nobody reads standard output");
+        // Where there is room at all there is some for this much (pipe(7)).
+        ssize_t written = write(STDOUT_FILENO, bytes.ptr, (size_t)min_u64(bytes.len, PIPE_BUF));
+        if (written < 0 && errno != EINTR && errno != EAGAIN) return output_failed(errno, err);
+        if (written > 0) bytes = str_slice(bytes, (size_t)written, bytes.len);
+    }
+    return true;
 }
 
 bool os_output_close(Error *err) {
@@ -372,6 +380,25 @@ static void on_hangup_signal(int signal_number) {
 
 uint32_t os_stop_signals(void) {
     return atomic_load(&stop_signals);
+}
+
+// The signals are blocked from the look at their count to the sleep, in which ppoll lets them through.
+bool os_wait_ready(int fd, bool for_writing, uint32_t timeout_ms) {
+    enum { MOMENT_MS = 100 };
+    struct pollfd wait = {.fd = fd, .events = for_writing ? POLLOUT : POLLIN};
+    sigset_t stops, before;
+    int ready;
+    sigemptyset(&stops);
+    sigaddset(&stops, SIGTERM);
+    sigaddset(&stops, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &stops, &before);
+    do {
+        uint64_t ms = os_stop_signals() ? min_u64(timeout_ms, MOMENT_MS) : timeout_ms;
+        struct timespec limit = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+        ready = ppoll(&wait, 1, ms == UINT32_MAX ? NULL : &limit, &before);
+    } while (ready < 0 && errno == EINTR);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return ready != 0; // what else is wrong the read or write says
 }
 
 void os_install_stop_signals(int wake_fd) {

@@ -63,7 +63,8 @@ MUST_CHECK bool os_file_read_own(const char *path, uint64_t max_bytes, Arena *ar
 bool os_write(int fd, Str bytes);
 
 // To standard output. ERR_IO gives the system's reason ("standard output: No space left on device");
-// ERR_READER_LEFT: a pipe whose reader has gone, which is how a pipe ends (exit code 0).
+// ERR_READER_LEFT: a pipe whose reader has gone, which is how a pipe ends (exit code 0); ERR_CANCELLED: after
+// a stop signal the reader took nothing for a while.
 MUST_CHECK bool os_output(Str bytes, Error *err);
 // Closes standard output, which may be the first time that a file system tells of a write's failure. Errors
 // as os_output's.
@@ -127,6 +128,10 @@ MUST_CHECK bool os_ensure_stack(Error *err);
 
 // Counts of stop signals (SIGTERM, SIGINT) received so far.
 uint32_t os_stop_signals(void);
+// Waits for at most `timeout_ms` (UINT32_MAX: no limit) until a read of `fd`, or a write, does something at
+// once; false after that time. After a stop signal it waits for a moment only, also where the signal came
+// between the caller's look at the count and this call. For the thread that signals go to, the main one.
+bool os_wait_ready(int fd, bool for_writing, uint32_t timeout_ms);
 // Installs the handlers; each stop signal also writes 8 bytes to `wake_fd` (an eventfd, or -1). The second
 // one ends the process as if there was no handler, also where it is a container's first, which the system
 // spares. SIGPIPE is ignored. Whoever started the process may have blocked these signals: they are let

@@ -1,7 +1,8 @@
 #include "os/os_terminal.h"
 
+#include "os/os.h"
+
 #include <errno.h>
-#include <poll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -24,10 +25,8 @@ void os_terminal_end(OsTerminal *t) {
 }
 
 long os_input_read(char *buffer, size_t size, uint32_t timeout_ms) {
-    struct pollfd input = {.fd = 0, .events = POLLIN};
-    int ready = poll(&input, 1, timeout_ms == UINT32_MAX ? -1 : (int)timeout_ms);
-    if (ready <= 0) return ready < 0 && errno != EINTR ? -1 : 0;
-    ssize_t got = read(0, buffer, size);
+    if (!os_wait_ready(STDIN_FILENO, false, timeout_ms)) return 0;
+    ssize_t got = read(STDIN_FILENO, buffer, size);
     if (got > 0) return (long)got;
     return got < 0 && (errno == EINTR || errno == EAGAIN) ? 0 : -1;
 }

@@ -16,8 +16,8 @@ MUST_CHECK bool os_terminal_begin(OsTerminal *t);
 // As it was before. May be called again.
 void os_terminal_end(OsTerminal *t);
 
-// Reads what is there of standard input, a terminal or not, and waits at most `timeout_ms` for it
-// (UINT32_MAX: no limit). Returns the number of bytes; 0 after the time or a signal; -1 at the end.
+// Reads what is there of standard input, a terminal or not, and waits for it as os_wait_ready does. Returns
+// the number of bytes; 0 after the time or a stop signal; -1 at the end.
 long os_input_read(char *buffer, size_t size, uint32_t timeout_ms);
 
 uint32_t os_terminal_rows(int fd); // 24 where it cannot be told
