@@ -52,7 +52,7 @@ static void need(const char *module) {
     if (test_is_sanitized()) SKIP("other people's clients and routers: the plain run has them");
     setenv("PYTHONPATH", test_root_path("build/clients"), 1);
     setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True", 1); // it asks the network otherwise
-    test_needs_python(module);
+    test_needs_python_of("tests/clients/requirements.txt", module);
 }
 
 static void run_program(const char *name, const char *arguments) {

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -266,13 +267,15 @@ const char *test_model_path(void) {
 }
 
 void test_needs_python(const char *module) {
+    test_needs_python_of("tests/requirements.txt", module);
+}
+
+void test_needs_python_of(const char *requirements, const char *module) {
     char command[256];
     snprintf(command, sizeof command, "python3 -c 'import %s' >/dev/null 2>&1", module);
     if (system(command) == 0) return;
     const char *ci = getenv("CI");
-    if (!ci || !ci[0])
-        test_skip("python3 has no %s; pip install -r tests/requirements.txt brings what the tests use",
-                  module);
+    if (!ci || !ci[0]) test_skip("python3 has no %s; %s says how it is installed", module, requirements);
     test_fail(__FILE__, __LINE__, "python3 has no %s", module);
     test_end();
 }
@@ -418,7 +421,13 @@ static void show_skips(const Totals *totals) {
     }
 }
 
-static void finish_case(Slot *slot, int status, Totals *totals) {
+// User and system time of a case's process and of those that it waited for.
+static double processor_seconds(const struct rusage *used) {
+    double seconds = (double)(used->ru_utime.tv_sec + used->ru_stime.tv_sec);
+    return seconds + (double)(used->ru_utime.tv_usec + used->ru_stime.tv_usec) / 1e6;
+}
+
+static void finish_case(Slot *slot, int status, const struct rusage *used, Totals *totals) {
     // Whatever the case started and left behind goes with it.
     kill(-slot->pid, SIGKILL);
     char text[128];
@@ -435,7 +444,7 @@ static void finish_case(Slot *slot, int status, Totals *totals) {
     } else {
         totals->passed++;
         if (totals->verbose) {
-            printf("ok   %s, %.2f s\n", name, seconds);
+            printf("ok   %s, %.2f s, %.2f s of processors\n", name, seconds, processor_seconds(used));
             show_output(slot->output);
         }
     }
@@ -466,9 +475,10 @@ static void wait_for_change(Slot *slots, Totals *totals, const sigset_t *child_s
     struct timespec wait = {.tv_sec = wait_ms / 1000, .tv_nsec = wait_ms % 1000 * 1000000};
     (void)sigtimedwait(child_signal, NULL, &wait);
     int status;
-    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+    struct rusage used;
+    for (pid_t pid; (pid = wait4(-1, &status, WNOHANG, &used)) > 0;) {
         Slot *slot = slot_of(slots, pid);
-        if (slot) finish_case(slot, status, totals);
+        if (slot) finish_case(slot, status, &used, totals);
     }
 }
 

@@ -100,6 +100,8 @@ const char *test_model_path(void);
 // For cases that use a Python package, `module` of tests/requirements.txt: without it the case is skipped,
 // and in CI, which installs them all, it fails.
 void test_needs_python(const char *module);
+// The same for one of another file of requirements.
+void test_needs_python_of(const char *requirements, const char *module);
 // The same for a program that .ci/run installs.
 void test_needs_program(const char *name);
 
