@@ -143,7 +143,7 @@ TEST(cli_flags_defaults_of_the_contract) {
     CHECK_INT_EQ(2048, o.max_tokens_out);
     CHECK_INT_EQ(0, o.max_tokens_in);
     CHECK_INT_EQ(300, o.inference_timeout_sec);
-    CHECK_INT_EQ(1, o.max_jobs);
+    CHECK_INT_EQ(0, o.max_jobs);
     CHECK(o.worker_id == NULL && o.callback_url == NULL && o.api_token_file == NULL);
     CHECK(!options_given(&o, FLAG_PORT) && options_given(&o, FLAG_MODEL));
 }

@@ -58,6 +58,14 @@ TEST(cuda_batch_lower_makes_classes) {
             if (c + 1 == l.n_first_classes) CHECK_INT_EQ(at, l.n_first_programs);
         }
         CHECK_INT_EQ(at, l.n_programs);
+        for (size_t fewer = 0; fewer < i; fewer++) { // as if there had been fewer; class 8 stays
+            BatchLowered cut = l, made;
+            REQUIRE(lower(&m, 90, fewer ? rows[fewer].n_slots : 2, &made, &err));
+            batch_lower_cut(&cut, rows[fewer].n_slots);
+            CHECK_INT_EQ(made.n_classes, cut.n_classes);
+            CHECK_INT_EQ(made.n_programs, cut.n_programs);
+            CHECK_INT_EQ(made.rows_max, cut.rows_max);
+        }
     }
 }
 

@@ -185,6 +185,15 @@ TEST_SLOW(cuda_host_gives_everything_back, 120) {
     }
 }
 
+// The cache holds the slots that there are, and one more would not fit: its state and its tokens, or, where a
+// class ends, the buffers of the next one.
+static void check_slots(const CudaFit *fit, const BackendOptions *options) {
+    uint64_t tokens = (uint64_t)fit->n_kv_pages * KV_PAGE_TOKENS, each = options->slot_tokens;
+    bool class_ends = fit->n_slots >= 8 && (fit->n_slots & (fit->n_slots - 1)) == 0;
+    CHECK(fit->n_slots == 1 || tokens >= fit->n_slots * each);
+    CHECK(class_ends || tokens < (fit->n_slots + 2) * each);
+}
+
 // What `inspect --fit` says without a GPU is what a load takes of one, to the byte and to the page.
 TEST_SLOW(cuda_host_takes_what_fit_says, 120) {
     static const struct {
@@ -192,13 +201,21 @@ TEST_SLOW(cuda_host_takes_what_fit_says, 120) {
         uint32_t n_slots;
         uint64_t memory, kv_bytes, kv_tokens_max;
         bool fits;
+        uint32_t slot_tokens, n_slots_got;
     } rows[] = {
-        {"all that is of use", 2, 2000000000, 0, 4096, true},
-        {"more slots", 9, 2000000000, 0, 9 * 2048, true},
-        {"as many as there can be", 64, 2000000000, 0, 64 * 2048, true},
-        {"as much as was asked for", 1, 2000000000, 1000000, 4096, true},
-        {"what is left", 1, 300000000, 0, 1 << 20, true},
-        {"less than the reserve", 1, 250000000, 0, 4096, false},
+        {"all that is of use", 2, 2000000000, 0, 4096, true, 0, 0},
+        {"more slots", 9, 2000000000, 0, 9 * 2048, true, 0, 0},
+        {"as many as there can be", 64, 2000000000, 0, 64 * 2048, true, 0, 0},
+        {"as much as was asked for", 1, 2000000000, 1000000, 4096, true, 0, 0},
+        {"what is left", 1, 300000000, 0, 1 << 20, true, 0, 0},
+        {"less than the reserve", 1, 250000000, 0, 4096, false, 0, 0},
+        {"slots by the cache: all", 64, 2000000000, 0, 64 * 2048, true, 2048, 64},
+        {"some", 64, 318000000, 0, 64 * 2048, true, 2048, 0},
+        {"one class less", 64, 304000000, 0, 64 * 2048, true, 2048, 0},
+        {"few", 64, 300000000, 0, 64 * 2048, true, 2048, 0},
+        {"as a cache of this size holds", 64, 2000000000, 5000000, 64 * 2048, true, 2048, 4},
+        {"one, for which the cache is small", 64, 2000000000, 500000, 64 * 2048, true, 2048, 1},
+        {"none", 64, 250000000, 0, 64 * 2048, false, 2048, 1},
     };
     fake_driver_load();
     Arena arena = os_arena((size_t)1 << 30);
@@ -208,6 +225,7 @@ TEST_SLOW(cuda_host_takes_what_fit_says, 120) {
         set_number("FAKE_CUDA_MEMORY", rows[i].memory);
         BackendOptions options = live_options();
         options.n_slots = rows[i].n_slots;
+        options.slot_tokens = rows[i].slot_tokens;
         options.kv_bytes = rows[i].kv_bytes;
         options.kv_tokens_max = rows[i].kv_tokens_max;
         LowerTarget target = lower_target_of_sm(90);
@@ -221,6 +239,9 @@ TEST_SLOW(cuda_host_takes_what_fit_says, 120) {
         CHECK(b->load(b, plan, NULL, NULL, &err) == rows[i].fits);
         if (rows[i].fits) {
             CHECK_INT_EQ(fit.n_kv_pages, b->info.n_kv_pages);
+            CHECK_INT_EQ(fit.n_slots, b->info.n_slots);
+            if (rows[i].n_slots_got) CHECK_INT_EQ(rows[i].n_slots_got, fit.n_slots);
+            if (rows[i].slot_tokens) check_slots(&fit, &options);
             CHECK_U64_EQ(fit.weights_bytes + fit.work_bytes + fit.kv_bytes, b->info.vram_bytes_used);
             CHECK_U64_EQ(fit.n_kv_pages * fit.kv_page_bytes, fit.kv_bytes);
         } else {

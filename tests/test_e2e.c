@@ -40,7 +40,7 @@ TEST(e2e_serve_one_request_and_stop) {
         "\"sm\":null",
         "\"cuda_runtime_version\":null,\"driver_version\":null",
         "\"capabilities\":[\"text-gen\"],\"protocol\":\"sse\"",
-        "\"jobs_active\":0,\"jobs_max\":1",
+        "\"jobs_active\":0,\"jobs_max\":4",
         "\"load_progress\":1.000",
     };
     for (size_t i = 0; i < COUNT_OF(members); i++) {

@@ -185,11 +185,14 @@ TEST(gguf_inspect_says_what_fits) {
         const char *flags;
         uint64_t cache_tokens;
         bool fits;
+        uint64_t max_jobs;
     } rows[] = {
-        {"--vram-mb 8000", 2048, true},
-        {"--vram-mb 8000 --max-jobs 4", 4 * 2048, true},
-        {"--vram-mb 8000 --kv-cache-size-mb 1", 1952, true}, // 122 pages of 8,192 bytes
-        {"--vram-mb 100", 0, false},
+        {"--vram-mb 8000", 64 * 2048, true, 64},
+        {"--vram-mb 8000 --max-jobs 4", 4 * 2048, true, 4},
+        {"--vram-mb 8000 --kv-cache-size-mb 1", 1952, true, 1}, // 122 pages of 8,192 bytes
+        {"--vram-mb 8000 --kv-cache-size-mb 5", 9760, true, 4},
+        {"--vram-mb 8000 --kv-cache-size-mb 5 --max-jobs 9", 9760, true, 9},
+        {"--vram-mb 100", 0, false, 1},
     };
     TinyModel m = tiny_model_llama();
     tiny_model_save(&m, test_tmp_path("tiny.gguf"));
@@ -204,7 +207,7 @@ TEST(gguf_inspect_says_what_fits) {
         Error err = {0};
         const JsonNode *root = json_parse(text, &arena, &(JsonLimits){.nodes_max = NODES}, &err);
         REQUIRE(root);
-        uint64_t total = 0, sum = 0, tokens = 0, a_token = 0, kv = 0;
+        uint64_t total = 0, sum = 0, tokens = 0, a_token = 0, kv = 0, jobs = 0;
         static const char *const parts[] = {"weights_bytes", "work_bytes", "staging_bytes", "reserve_bytes",
                                             "kv_bytes"};
         for (size_t p = 0; p < COUNT_OF(parts); p++) {
@@ -219,6 +222,8 @@ TEST(gguf_inspect_says_what_fits) {
         CHECK_U64_EQ(sum, total);
         CHECK_U64_EQ(2 * 2 * (32 + 32) * 2, a_token);
         CHECK_U64_EQ(rows[i].cache_tokens, tokens);
+        CHECK(json_read_u64(json_get(root, STR("max_jobs")), &jobs));
+        CHECK_U64_EQ(rows[i].max_jobs, jobs);
         if (rows[i].fits) CHECK_U64_EQ(tokens * a_token, kv);
         snprintf(flags, sizeof flags, "--fit %s", rows[i].flags);
         text = run_inspect(test_tmp_path("tiny.gguf"), flags, &code);

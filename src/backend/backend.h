@@ -25,7 +25,10 @@ typedef struct Backend Backend;
 struct JitCompiler; // backend/cuda/jit.h
 
 typedef struct {
-    uint32_t n_slots;       // sequences at once, at most JOBS_MAX
+    uint32_t n_slots; // sequences at once, at most JOBS_MAX
+    // 0: there are n_slots. Else there are as many of them, one at least, as the cache holds with so many
+    // tokens for each: see BackendInfo.n_slots.
+    uint32_t slot_tokens;
     uint32_t max_rows;      // of a step, in all
     uint64_t kv_bytes;      // for the cache; 0: as the backend sees fit
     uint64_t kv_tokens_max; // a cache for more tokens than this is of no use (slots times context)
@@ -41,6 +44,13 @@ typedef struct {
     void *warn_context;
 } BackendOptions;
 
+// How many slots there are with a cache of so many pages.
+static inline uint32_t backend_slots_held(const BackendOptions *o, uint64_t n_pages) {
+    if (!o->slot_tokens) return o->n_slots;
+    uint64_t held = n_pages * KV_PAGE_TOKENS / o->slot_tokens;
+    return (uint32_t)max_u64(min_u64(held, o->n_slots), 1);
+}
+
 // What is known after load. All strings live as long as the backend.
 typedef struct {
     const char *kind;        // "cpu" or "cuda"
@@ -51,6 +61,7 @@ typedef struct {
     uint64_t vram_bytes_total; // on the CPU: 0
     uint64_t vram_bytes_used;  // the sum of what this backend allocated (on the CPU: of host memory for cache
                                // and scratch)
+    uint32_t n_slots;          // sequences at once; before load, the most that there may be
     uint32_t n_kv_pages;
     uint32_t max_rows; // of a step, in all
     // CUDA: rows of several sequences that go through the layers together, at most.

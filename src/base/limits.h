@@ -55,6 +55,8 @@ enum {
     ENCODER_RING_ENTRIES = 2048,
     API_FILE_BYTES_MAX = 512 * 1024, // one file that is served as it is
     JOBS_MAX = 64,                   // slots; --max-jobs is at most this
+    JOBS_USUAL_CPU = 4,              // slots of the CPU reference where --max-jobs says nothing; on a GPU,
+    JOB_TOKENS_USUAL = 4096,         // as many as the cache holds with this many tokens for each
     QUEUED_MAX = 1024,               // jobs that wait for one; --max-queued is at most this
     CHOICES_MAX = 8,                 // answers to one prompt
     REQUEST_JOBS_MAX = 32,           // jobs of one request: its prompts times its choices

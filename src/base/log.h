@@ -4,7 +4,7 @@
 // JSON line has, in this order, ts, level, event, worker_id, model_ref, gpu_device, the event's own fields,
 // and narration. What a program that starts the worker reads:
 //   startup  {version, url, host, port, pid}   it listens; /health answers "starting"
-//   ready    {url, port, device, load_seconds, context_length} jobs are taken
+//   ready    {url, port, device, load_seconds, context_length, max_jobs} jobs are taken
 //   error    {code, message}                   at start-up followed by the end of the process
 //   shutdown {reason, uptime_seconds}          the last line of a clean end
 // No event has a field for a prompt, an output text or a token, and none may be added.

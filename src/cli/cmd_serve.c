@@ -162,10 +162,10 @@ static bool enter_sandbox(Worker *w, Error *err) {
 
 static bool start_engine(Worker *w, Sched **sched, Error *err) {
     Engine *engine;
-    uint32_t n_slots = w->bridge.n_slots;
     Arena *arena = &w->model.arena;
-    if (!load_weights(w, err) ||
-        !engine_create(w->model.backend, w->model.plan, n_slots, arena, &engine, err) ||
+    if (!load_weights(w, err)) return false;
+    bridge_cut_slots(&w->bridge, w->model.backend->info.n_slots);
+    if (!engine_create(w->model.backend, w->model.plan, w->bridge.n_slots, arena, &engine, err) ||
         !engine_check_residency(engine, err) ||
         !sched_create(&w->bridge, engine, w->model.tokenizer, arena, sched, err) ||
         !warm_up(w, engine, err) || !call_back(w, err) || !enter_sandbox(w, err)) {
@@ -192,7 +192,8 @@ static void *engine_thread(void *argument) {
                   LOG_U64("port", http_server_port(w->server)),
                   LOG_STR("device", str_from_c(w->model.backend->info.kind)),
                   LOG_F64("load_seconds", w->bridge.status.load_seconds, 3),
-                  LOG_U64("context_length", w->bridge.status.context_length));
+                  LOG_U64("context_length", w->bridge.status.context_length),
+                  LOG_U64("max_jobs", w->bridge.n_slots));
         ok = sched_run(sched, err);
     }
     if (!ok) {
@@ -355,7 +356,8 @@ static bool set_up(Worker *w, Error *err) {
     w->model.warn_context = w;
     if (!model_open_backend(o, o->max_jobs, 0, &w->model, err)) return false;
     uint64_t job_bytes = api_job_arena_bytes(w->model.plan->n_context);
-    if (!bridge_init(&w->bridge, o->max_jobs, o->max_queued, job_bytes, &w->model.arena, err)) return false;
+    uint32_t n_slots = w->model.backend->info.n_slots; // or fewer, once it is loaded
+    if (!bridge_init(&w->bridge, n_slots, o->max_queued, job_bytes, &w->model.arena, err)) return false;
     if (!open_server(w, err) || !drop_capabilities(o, true, err) || !api_start_encoder(w->api, err))
         return false;
     w->bridge.wake_io = worker_wake_io;

@@ -99,7 +99,7 @@ typedef struct {
     const char *tool_format;      // NULL or "auto": by the template
     const char *reasoning_format; // the same
 
-    uint32_t max_jobs;
+    uint32_t max_jobs; // 0: by the KV cache
     uint32_t max_queued;
     uint32_t max_tokens_in;    // 0: the context
     uint32_t max_prompt_chars; // 0: no limit

@@ -1,5 +1,6 @@
 // inspect --fit: what a model would need of a GPU's memory, and how many tokens of cache fit beside it.
 #include "cli/inspect.h"
+#include "cli/model.h"
 
 #if WORKER_ORCD_CUDA
 
@@ -10,7 +11,7 @@ static const uint64_t MB = 1000000;
 
 typedef struct {
     const Plan *plan;
-    uint32_t n_jobs;
+    uint32_t n_jobs; // as asked for, and then as there can be
     const char *gpu; // whose memory and kernels are meant; NULL: any
     uint64_t vram_bytes;
     LowerTarget target;
@@ -29,16 +30,17 @@ static bool find_gpu(const Options *options, CudaDevice *device) {
 }
 
 static bool measure(const Options *options, Fit *f, Arena *arena, Error *err) {
-    uint64_t context_tokens = align_up(f->plan->n_context, KV_PAGE_TOKENS);
-    BackendOptions backend = {
-        .n_slots = f->n_jobs,
-        .max_rows = PREFILL_CHUNK_TOKENS,
-        .kv_bytes = options->kv_cache_size_mb * MB,
-        .kv_tokens_max = f->n_jobs * context_tokens,
-    };
-    // Where no memory is given, what the whole cache would need is the answer.
+    BackendOptions backend = {.max_rows = PREFILL_CHUNK_TOKENS};
+    model_size_backend(options, f->plan, f->n_jobs, 0, &backend);
+    // Where no memory is given, what the whole cache would need is the answer: one for as many jobs as there
+    // may be at most need not hold a whole context for each.
     uint64_t available = f->vram_bytes ? f->vram_bytes : UINT64_MAX / 2;
-    return cuda_fit(&backend, f->plan, &f->target, available, arena, &f->fit, err);
+    if (!f->vram_bytes && backend.slot_tokens)
+        backend.kv_tokens_max =
+            max_u64(backend.n_slots * backend.slot_tokens, align_up(f->plan->n_context, KV_PAGE_TOKENS));
+    if (!cuda_fit(&backend, f->plan, &f->target, available, arena, &f->fit, err)) return false;
+    f->n_jobs = f->fit.n_slots;
+    return true;
 }
 
 static uint64_t tokens_of(const Fit *f) {

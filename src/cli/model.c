@@ -145,9 +145,20 @@ static bool suggest_cpu(Error *err) {
 }
 
 // The context that is set up where so many tokens are asked for (0: the model's).
-static uint32_t context_wanted(const Model *m, uint32_t n_context) {
-    uint32_t most = m->plan->n_context;
-    return n_context ? (uint32_t)min_u64(n_context, most) : most;
+static uint32_t context_wanted(const Plan *plan, uint32_t n_context) {
+    return n_context ? (uint32_t)min_u64(n_context, plan->n_context) : plan->n_context;
+}
+
+void model_size_backend(const Options *o, const Plan *plan, uint32_t n_slots, uint32_t n_context,
+                        BackendOptions *out) {
+    uint64_t context = align_up(context_wanted(plan, n_context), KV_PAGE_TOKENS);
+    bool is_cpu = o->device == DEVICE_CPU;
+    out->n_slots = n_slots ? n_slots : is_cpu ? JOBS_USUAL_CPU : JOBS_MAX;
+    out->slot_tokens = n_slots ? 0 : (uint32_t)min_u64(context, JOB_TOKENS_USUAL);
+    out->kv_bytes = (uint64_t)o->kv_cache_size_mb * 1000000;
+    out->kv_tokens_max = out->n_slots * context;
+    // A machine's memory is for other programs, too.
+    if (!n_slots && is_cpu) out->kv_tokens_max = max_u64(out->n_slots * out->slot_tokens, context);
 }
 
 static bool stop_was_asked(void) {
@@ -161,10 +172,7 @@ static void print_warning(void *context, const char *message) {
 
 bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, Model *m, Error *err) {
     BackendOptions options = {
-        .n_slots = n_slots,
         .max_rows = PREFILL_CHUNK_TOKENS,
-        .kv_bytes = (uint64_t)o->kv_cache_size_mb * 1000000,
-        .kv_tokens_max = n_slots * align_up(context_wanted(m, n_context), KV_PAGE_TOKENS),
         .n_threads = o->threads,
         .gpu_device = (int)o->gpu_device,
         .jit_cache = o->jit_cache && strcmp(o->jit_cache, "none") == 0 ? "" : o->jit_cache,
@@ -173,6 +181,7 @@ bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, 
         .warn_context = m->warn_context,
         .stopped = o->command == CMD_SERVE ? NULL : stop_was_asked, // a worker's jobs have time to end
     };
+    model_size_backend(o, m->plan, n_slots, n_context, &options);
     if (o->device == DEVICE_CPU) return cpu_backend_open(&options, &m->arena, &m->backend, err);
     if (open_cuda(&options, m, err)) return true;
     if (err->code == ERR_USAGE) return error_prefix(err, "--gpu-device %u", o->gpu_device);
@@ -181,7 +190,7 @@ bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, 
 
 uint32_t model_cut_context(const Options *o, const Model *m, uint32_t n_context) {
     uint64_t holds = (uint64_t)m->backend->info.n_kv_pages * KV_PAGE_TOKENS;
-    return o->kv_cache_size_mb && holds * 2 < context_wanted(m, n_context) ? (uint32_t)holds : 0;
+    return o->kv_cache_size_mb && holds * 2 < context_wanted(m->plan, n_context) ? (uint32_t)holds : 0;
 }
 
 static void print_warnings(const Options *o, const Model *m, uint32_t n_context) {
@@ -198,7 +207,7 @@ static void print_warnings(const Options *o, const Model *m, uint32_t n_context)
     }
     if (holds) {
         fprintf(stderr, "worker-orcd: warning: --kv-cache-size-mb %u holds %u of the context's %u tokens\n",
-                o->kv_cache_size_mb, holds, context_wanted(m, n_context));
+                o->kv_cache_size_mb, holds, context_wanted(m->plan, n_context));
     }
 }
 

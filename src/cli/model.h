@@ -26,7 +26,12 @@ typedef struct {
 MUST_CHECK bool model_open_vocabulary(const Options *o, Model *out, Error *err);
 // That, and the plan.
 MUST_CHECK bool model_open(const Options *o, Model *out, Error *err);
-// Opens the device that --device names, for n_slots sequences of n_context tokens each (0: the model's).
+// How many sequences of n_context tokens each (0: the model's) a backend is for, and the most that their
+// cache needs. n_slots 0: as many as the cache holds with JOB_TOKENS_USUAL tokens or one context each, at
+// most JOBS_MAX, or JOBS_USUAL_CPU on the CPU.
+void model_size_backend(const Options *o, const Plan *plan, uint32_t n_slots, uint32_t n_context,
+                        BackendOptions *out);
+// Opens the device that --device names, for sequences as above.
 MUST_CHECK bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, Model *m,
                                    Error *err);
 // After the weights were read: how much of a context of so many tokens (0: the model's) the KV cache holds,

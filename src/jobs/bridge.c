@@ -80,6 +80,13 @@ void bridge_send(Bridge *b, const JobEvent *event) {
     b->wake_io(b->wake_context);
 }
 
+void bridge_cut_slots(Bridge *b, uint32_t n_slots) {
+    uint32_t fewer = b->n_slots - n_slots;
+    assert(n_slots && n_slots <= b->n_slots && bridge_phase(b) == WORKER_STARTING);
+    b->n_slots -= fewer;
+    b->n_jobs -= fewer;
+}
+
 void bridge_set_phase(Bridge *b, WorkerPhase phase) {
     atomic_store_explicit(&b->status.phase, phase, memory_order_release);
     b->wake_io(b->wake_context);

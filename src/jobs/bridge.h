@@ -142,8 +142,9 @@ typedef struct {
 
 typedef struct {
     Job *jobs; // [n_jobs]
-    uint32_t n_jobs;
-    uint32_t n_slots;        // jobs that the engine thread may have at once; the others wait or are encoded
+    // Jobs that the engine thread may have at once, and with those that wait or are encoded. They get fewer
+    // at most once, before WORKER_READY (bridge_cut_slots).
+    _Atomic uint32_t n_slots, n_jobs;
     Ring submitted;          // of uint32_t, indices of jobs
     Ring events;             // of JobEvent
     _Atomic uint32_t signal; // changes when there is something for the engine thread to look at
@@ -179,6 +180,8 @@ void bridge_stop(Bridge *b);
 // ---- engine thread ----
 
 void bridge_send(Bridge *b, const JobEvent *event);
+// The engine has no more slots than this; as many jobs as before may wait. In the phase WORKER_STARTING.
+void bridge_cut_slots(Bridge *b, uint32_t n_slots);
 void bridge_set_phase(Bridge *b, WorkerPhase phase);
 
 // ---- both ----

@@ -117,6 +117,7 @@ static bool lay_out_page(CpuBackend *cpu, Error *err) {
     const Plan *plan = cpu->plan;
     KvCache *kv = &cpu->step.kv;
     *kv = (KvCache){.n_pages = pages_wanted(cpu), .caches = plan->caches};
+    cpu->options.n_slots = backend_slots_held(&cpu->options, kv->n_pages);
     kv->first = arena_new(cpu->arena, uint64_t, plan->n_caches);
     if (!kv->first) return error_set(err, ERR_NO_MEMORY, "the list of caches does not fit its memory");
     for (uint32_t i = 0; i < plan->n_caches; i++) {
@@ -174,6 +175,7 @@ static bool cpu_load(Backend *b, const Plan *plan, BackendProgressFn *progress, 
     cpu->plan = plan;
     if (!make_ops(cpu, err) || !make_memory(cpu, err)) return false;
     read_weights(plan, progress, context);
+    b->info.n_slots = cpu->options.n_slots;
     b->info.n_kv_pages = cpu->step.kv.n_pages;
     b->info.vram_bytes_used = cpu->memory_bytes;
     b->info.load_seconds = (double)(os_monotonic_ns() - begin_ns) * 1e-9;
@@ -361,6 +363,7 @@ bool cpu_backend_open(const BackendOptions *options, Arena *arena, Backend **out
                                   .device_name = "CPU reference",
                                   .runtime_version = "",
                                   .driver_version = "",
+                                  .n_slots = options->n_slots,
                                   .max_rows = options->max_rows,
                                   .max_draws = 1,
                                   .chunk_tokens = CHUNK_TOKENS_FIRST,

@@ -266,6 +266,13 @@ bool batch_lower(const Plan *plan, const Placement *placement, const LowerTarget
     return true;
 }
 
+void batch_lower_cut(BatchLowered *lowered, uint32_t n_slots) {
+    while (lowered->n_classes > lowered->n_first_classes && lowered->rows_max / 2 >= n_slots) {
+        lowered->n_programs = lowered->classes[--lowered->n_classes].first_program;
+        lowered->rows_max /= 2;
+    }
+}
+
 bool batch_repack_program(Dtype dtype, Arena *arena, JitProgram *out, Error *err) {
     static const char *const files[] = {FILES_COMMON, "tiles.cuh", "tile_repack.cuh", NULL};
     StrBuf b = strbuf_begin_in_arena(arena);

@@ -48,5 +48,8 @@ enum { BATCH_CLASS_ONE, BATCH_CLASS_PROMPT };
 MUST_CHECK bool batch_lower(const Plan *plan, const Placement *placement, const LowerTarget *target,
                             uint32_t n_slots, uint32_t max_rows, Arena *arena, BatchLowered *out, Error *err);
 
+// Leaves out the classes that fewer slots do without, and their programs; the first classes stay.
+void batch_lower_cut(BatchLowered *lowered, uint32_t n_slots);
+
 // The program that moves a format's blocks into tiles.
 MUST_CHECK bool batch_repack_program(Dtype dtype, Arena *arena, JitProgram *out, Error *err);

@@ -39,6 +39,7 @@ bool cuda_backend_open(const BackendOptions *options, Arena *arena, Backend **ou
                                 .runtime_version = b->runtime_version,
                                 .driver_version = b->cuda.driver_text,
                                 .vram_bytes_total = b->device.memory_bytes,
+                                .n_slots = options->n_slots,
                                 .max_rows = options->max_rows,
                                 .max_draws = 1,
                                 .pipeline_depth = PIPELINE_DEPTH}};

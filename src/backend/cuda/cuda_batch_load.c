@@ -177,7 +177,12 @@ bool cuda_batch_load_first(CudaBackend *b, Jit *jit, uint32_t first, Error *err)
 }
 
 void cuda_batch_loaded(CudaBackend *b) {
-    if (b->batches->later) jit_go(b->batches->later);
+    CudaBatches *t = b->batches;
+    bool has_more = t->lowered.n_classes > t->lowered.n_first_classes;
+    if (t->later && has_more) jit_go(t->later);
+    if (has_more) return;
+    jit_end(t->later); // for classes that were cut
+    t->later = NULL;
 }
 
 // The class under way is there, or will not be.

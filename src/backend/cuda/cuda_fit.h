@@ -12,7 +12,8 @@ typedef struct {
     uint64_t kv_page_bytes; // of all layers
     uint64_t kv_bytes;      // the cache that would be made
     uint32_t n_kv_pages;
-    bool fits; // all of it into `available`
+    uint32_t n_slots; // BackendInfo.n_slots
+    bool fits;        // all of it into `available`
 } CudaFit;
 
 static inline uint64_t cuda_fit_others(const CudaFit *f) {

@@ -86,20 +86,28 @@ static bool pick_pages(CudaBackend *b, uint64_t taken, uint64_t available, uint6
     return *kv_bytes <= left;
 }
 
-static bool size_cache(CudaBackend *b, uint64_t others, uint64_t *kv_bytes, Error *err) {
-    uint64_t available, taken = others + RESERVE_BYTES;
-    if (!device_memory_free_bytes(&b->cuda, &available, err)) return false;
-    if (pick_pages(b, taken, available, kv_bytes)) return true;
-    const char *model_path = b->options.model_path;
-    return device_memory_insufficient(err, taken + *kv_bytes, available, b->device.name, model_path);
+// Sizes of all regions, with as many slots (slot_tokens) as the cache has room for: fewer slots leave more to
+// the cache. Returns what is needed in all; it is more than `available` where it does not fit.
+static uint64_t size_regions(CudaBackend *b, uint64_t available, uint64_t sizes[REGION_COUNT]) {
+    BackendOptions *o = &b->options;
+    for (;; o->n_slots--) {
+        batch_lower_cut(&b->batches->lowered, o->n_slots);
+        sizes[REGION_WEIGHTS] = b->placement.size;
+        sizes[REGION_WORK] = lay_out_work(b, 0);
+        sizes[REGION_STAGING] = upload_staging_bytes(upload_threads());
+        uint64_t others = sizes[REGION_WEIGHTS] + sizes[REGION_WORK] + sizes[REGION_STAGING] + RESERVE_BYTES;
+        bool fits = pick_pages(b, others, available, &sizes[REGION_KV]);
+        bool holds = fits && backend_slots_held(o, b->n_pages) == o->n_slots;
+        if (holds || !o->slot_tokens || o->n_slots == 1) return others + sizes[REGION_KV];
+    }
 }
 
 static bool make_memory(CudaBackend *b, Error *err) {
-    uint64_t sizes[REGION_COUNT] = {[REGION_WEIGHTS] = b->placement.size,
-                                    [REGION_WORK] = lay_out_work(b, 0),
-                                    [REGION_STAGING] = upload_staging_bytes(upload_threads())};
-    uint64_t others = sizes[REGION_WEIGHTS] + sizes[REGION_WORK] + sizes[REGION_STAGING];
-    if (!size_cache(b, others, &sizes[REGION_KV], err)) return false;
+    uint64_t sizes[REGION_COUNT], available;
+    if (!device_memory_free_bytes(&b->cuda, &available, err)) return false;
+    uint64_t needed = size_regions(b, available, sizes);
+    if (needed > available)
+        return device_memory_insufficient(err, needed, available, b->device.name, b->options.model_path);
     if (!device_memory_allocate(&b->cuda, &b->device, b->options.model_path, sizes, &b->memory, err))
         return false;
     b->weights = b->memory.regions[REGION_WEIGHTS].address;
@@ -260,6 +268,7 @@ bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *progress, 
     device_memory_release(&b->memory, REGION_STAGING);
     if (!device_memory_is_resident(&b->memory, err)) return false;
     if (!cuda_ok(&b->cuda, b->cuda.stream_synchronize(b->stream), "loading", err)) return false;
+    backend->info.n_slots = b->options.n_slots;
     backend->info.n_kv_pages = b->n_pages;
     backend->info.chunk_slices = plan->n_layers;
     backend->info.vram_bytes_used = device_memory_used(&b->memory);
@@ -277,13 +286,16 @@ bool cuda_fit(const BackendOptions *options, const Plan *plan, const LowerTarget
     b->arena = arena;
     b->plan = plan;
     if (!lower(b, target, err)) return false;
-    *out = (CudaFit){.weights_bytes = b->placement.size,
-                     .work_bytes = lay_out_work(b, 0),
-                     .staging_bytes = upload_staging_bytes(upload_threads()),
+    uint64_t sizes[REGION_COUNT], needed = size_regions(b, available, sizes);
+    *out = (CudaFit){.weights_bytes = sizes[REGION_WEIGHTS],
+                     .work_bytes = sizes[REGION_WORK],
+                     .staging_bytes = sizes[REGION_STAGING],
                      .reserve_bytes = RESERVE_BYTES,
-                     .kv_page_bytes = page_bytes_of(b)};
-    out->fits = pick_pages(b, cuda_fit_others(out), available, &out->kv_bytes);
-    out->n_kv_pages = b->n_pages;
+                     .kv_page_bytes = page_bytes_of(b),
+                     .kv_bytes = sizes[REGION_KV],
+                     .n_kv_pages = b->n_pages,
+                     .n_slots = b->options.n_slots,
+                     .fits = needed <= available};
     return true;
 }
 
