@@ -124,6 +124,7 @@ TEST(api_messages_refuses_by_name) {
          "tool_choice.disable_parallel_tool_use: must be a boolean, found a number"},
         {"{" HI ",\"tools\":[{\"type\":\"bash_20250124\",\"name\":\"bash\"}]}", "tools[0].type",
          "tools[0].type: \"bash_20250124\" is not supported; only tools with an input_schema are"},
+        {"{" HI ",\"cache_salt\":\"\"}", "cache_salt", "cache_salt: must not be empty"},
         {"{" HI ",\"stop_sequences\":[\"\"]}", "stop_sequences", "stop_sequences[0]: must not be empty"},
         {"{" HI ",\"temperature\":3}", "temperature", "temperature: 3 is out of range; allowed is 0 to 2"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}]}",

@@ -66,7 +66,7 @@ static const char *const metric_lines[] = {
     "worker_requests_total{outcome=\"timeout\"} 2\n",
     "worker_requests_total{outcome=\"rejected\"} 1\n",
     "worker_vram_bytes 11\n",
-    "worker_tokens_in_total 7\n",
+    "worker_tokens_in_total 9\n",
     "worker_tokens_generated_total 9\n",
     "worker_uptime_seconds 1.500000\n",
     "worker_jobs_active 2\n",
@@ -83,7 +83,8 @@ static const char *const metric_lines[] = {
     "worker_first_token_ms_count 3\n",
     "worker_inference_duration_ms_count 0\n",
     "worker_inter_token_ms_count 0\n",
-    "worker_kv_pages{state=\"free\"} 9\nworker_kv_pages{state=\"used\"} 3\n",
+    "worker_kv_pages{state=\"free\"} 5\nworker_kv_pages{state=\"used\"} 3\nworker_kv_pages{state=\"cached\"} "
+    "4\n",
     "worker_prefix_cache_tokens_total{result=\"hit\"} 2\n",
     "worker_prefix_cache_tokens_total{result=\"miss\"} 5\n",
     "# TYPE worker_batch_rows histogram\n",
@@ -107,13 +108,18 @@ static const char *const metric_lines[] = {
 // The names and types that the contract promises, and sums that agree. (A parser that we did not write reads
 // the real thing in the end-to-end tests.)
 TEST(api_metrics_text) {
-    Metrics m = {.requests = {5, 4, 3, 2, 1}, .tokens_in = 7, .tokens_cached = 2, .tokens_generated = 9};
+    Metrics m = {.requests = {5, 4, 3, 2, 1},
+                 .tokens_in = 9,
+                 .prompt_hits = 2,
+                 .prompt_misses = 5,
+                 .tokens_generated = 9};
     MetricsGauges gauges = {.vram_bytes = 11,
                             .uptime_seconds = 1.5,
                             .jobs_active = 2,
                             .jobs_queued = 6,
                             .kv_used_ratio = 0.25,
                             .kv_pages_used = 3,
+                            .kv_pages_cached = 4,
                             .kv_pages_total = 12,
                             .batch_steps = {5, [7] = 4, [BATCH_ROWS_BUCKETS - 1] = 1},
                             .batch_rows = 4000,

@@ -1,5 +1,7 @@
 // POST /execute without sockets: the table of fields, the prompt's encoding, and what they cost.
 #include "api/execute_request.h"
+#include "api/job_fill.h"
+#include "base/hash.h"
 #include "fake_worker.h"
 #include "fuzz_targets.h"
 #include "runner.h"
@@ -130,6 +132,7 @@ TEST(api_request_errors_of_ids_and_biases) {
         {WITH("\"special_tokens\":\"true\""), "special_tokens",
          "special_tokens: must be a boolean, found a string"},
         {WITH("\"ignore_eos\":null"), "ignore_eos", "ignore_eos: must be a boolean, found null"},
+        {WITH("\"cache_salt\":\"\""), "cache_salt", "cache_salt: must not be empty"},
         {WITH("\"logit_bias\":[]"), "logit_bias", "logit_bias: must be an object, found an array"},
         {WITH("\"logit_bias\":{\"1\":-100.5}"), "logit_bias",
          "logit_bias[0]: -100.5 is out of range; allowed is -100 to 100"},
@@ -179,6 +182,7 @@ TEST(contract_execute_fields_of_wrong_types) {
         {"return_tokens", 'b', "a boolean"},
         {"special_tokens", 'b', "a boolean"},
         {"ignore_eos", 'b', "a boolean"},
+        {"cache_salt", 's', "a string"},
     };
     for (size_t i = 0; i < COUNT_OF(fields); i++) {
         for (size_t k = 0; k < COUNT_OF(values); k++) {
@@ -232,6 +236,7 @@ TEST(contract_execute_fields_at_their_borders) {
         "\"return_tokens\":true",
         "\"special_tokens\":false",
         "\"ignore_eos\":true",
+        "\"cache_salt\":\"tenant 7\"",
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         char body[256];
@@ -290,6 +295,38 @@ TEST(api_request_ids_and_biases) {
     CHECK(p->logprobs && p->n_logprobs == 0);
     CHECK(job->returns_tokens && job->shows_special && job->ignores_eos);
     bridge_free_job(fake_bridge(f), job);
+    CHECK(fake_sched_stop(f));
+}
+
+// A salt becomes the start of its SHA-256, for every choice of a request; none stays zeros.
+TEST(api_request_cache_salt) {
+    static const struct {
+        const char *salt; // a JSON member
+        const char *hash; // printf abc | sha256sum
+    } rows[] = {
+        {"", "00000000000000000000000000000000"},
+        {",\"cache_salt\":\"abc\"", "ba7816bf8f01cfea414140de5dae2223"},
+        {",\"cache_salt\":\"\\u0061bc\"", "ba7816bf8f01cfea414140de5dae2223"},
+    };
+    FakeWorker *f = fake_sched_start(&(FakeConfig){.n_jobs = 2});
+    Bridge *bridge = fake_bridge(f);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char body[128], hash[2 * CACHE_SALT_BYTES + 1];
+        ExecuteRequest r;
+        Error err = {0};
+        Arena scratch = os_arena(execute_scratch_bytes(fake_tokenizer(f), 1));
+        TEST_CASE_LABEL("%s", rows[i].salt);
+        snprintf(body, sizeof body, "{\"job_id\":\"j\",\"prompt\":\"p\"%s}", rows[i].salt);
+        REQUIRE(parse(str_from_c(body), &r, &err));
+        Job *job = bridge_take_job(bridge), *copy = bridge_take_job(bridge);
+        REQUIRE(execute_request_encode(&r, &limits, fake_tokenizer(f), scratch, job, &err));
+        REQUIRE(job_copy(copy, job, 1, &err));
+        hex_from_bytes(job->cache_salt, CACHE_SALT_BYTES, hash);
+        CHECK_STR_EQ(rows[i].hash, (const char *)hash);
+        CHECK(memcmp(job->cache_salt, copy->cache_salt, CACHE_SALT_BYTES) == 0);
+        bridge_free_job(bridge, job);
+        bridge_free_job(bridge, copy);
+    }
     CHECK(fake_sched_stop(f));
 }
 

@@ -113,6 +113,7 @@ TEST(api_responses_refuses_by_name) {
         const char *body, *param, *message;
     } rows[] = {
         {"{}", "input", "input: must be a string or an array of items, found nothing"},
+        {"{" HI ",\"cache_salt\":\"\"}", "cache_salt", "cache_salt: must not be empty"},
         {"{\"input\":\"\"}", "input", "input: must not be empty"},
         {"{\"input\":[{\"type\":\"item_reference\",\"id\":\"x\"}]}", "input[0].type",
          "input[0].type: \"item_reference\" is not supported; message, function_call, function_call_output "

@@ -56,6 +56,7 @@ typedef struct {
     StopReason reason; // once the job is over
     Str stop;          // Messages: the stop sequence, where the text ended in one
     uint32_t tokens_out, tokens_in;
+    uint32_t tokens_cached; // of tokens_in
     uint64_t prefill_ns, decode_ns;
     // of a stream that is told by items
     AnswerItem item; // the newest

@@ -28,6 +28,8 @@ static void log_end(const Api *api, const ApiRequest *r, const ApiJob *mine, con
               LOG_U64("tokens_out", e->tokens_out), LOG_F64("prefill_time_ms", ms_from_ns(e->prefill_ns), 3),
               LOG_F64("decode_time_ms", ms_from_ns(e->decode_ns), 3),
               LOG_F64("first_token_ms", mine->first_token_ms, 3), LOG_STR("stop_reason", reason),
+              LOG_U64("tokens_cached", e->tokens_cached),
+              LOG_STR("cache_miss", str_from_c(cache_miss_name(e->cache_miss))),
               LOG_F64("tokens_per_second", tokens_per_second(e), 1));
 }
 
@@ -93,6 +95,8 @@ static void observe_times(Api *api, ApiJob *mine, const Job *job, const JobEvent
         // The time of this event, which may be later than the first token when that gave no text yet.
         mine->first_token_ms = ms_from_ns(e->at_ns - e->decode_ns - job->accepted_ns);
         metrics_observe(&api->metrics, HISTOGRAM_FIRST_TOKEN, mine->first_token_ms);
+        api->metrics.prompt_hits += e->tokens_cached;
+        api->metrics.prompt_misses += job->n_tokens - e->tokens_cached;
     }
     if (e->kind != EVENT_TOKEN) return;
     if (mine->last_token_ns)

@@ -108,7 +108,7 @@ static void done(Api *api, ApiRequest *r, ApiJob *mine, const Job *job, const Jo
     json_member_u64(&w, "tokens_out", e->tokens_out);
     json_member_u64(&w, "decode_time_ms", whole_ms(e->decode_ns));
     json_member_u64(&w, "tokens_in", job->n_tokens);
-    json_member_u64(&w, "tokens_cached", 0); // no prompt is taken from a cache
+    json_member_u64(&w, "tokens_cached", e->tokens_cached);
     json_member_u64(&w, "prefill_time_ms", whole_ms(e->prefill_ns));
     json_member_str(&w, "stop_reason", str_from_c(stop_reason_name(e->end.reason)));
     if (job->returns_tokens && e->end.token != TOKEN_INVALID)

@@ -24,6 +24,7 @@ static const FieldRule rules[] = {
     {"return_tokens", FIELD_BOOL, AT(return_tokens)},
     {"special_tokens", FIELD_BOOL, AT(special_tokens)},
     {"ignore_eos", FIELD_BOOL, AT(ignore_eos)},
+    {"cache_salt", FIELD_STR, AT(cache_salt), .most = HTTP_BODY_BYTES_MAX},
 };
 
 const FieldTable execute_fields = {rules, COUNT_OF(rules), .null_is_absent = false};
@@ -72,6 +73,7 @@ bool execute_request_encode(const ExecuteRequest *r, const RequestLimits *limits
     job->returns_tokens = r->return_tokens;
     job->shows_special = r->special_tokens;
     job->ignores_eos = r->ignore_eos;
+    job_set_cache_salt(job, r->cache_salt);
     return job_finish_sampler(job, &r->logit_bias, r->has_seed, err);
 }
 

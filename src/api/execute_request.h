@@ -29,6 +29,7 @@ typedef struct {
     bool return_tokens;
     bool special_tokens;
     bool ignore_eos;
+    Str cache_salt; // empty: none
 } ExecuteRequest;
 
 // Strings of *out point into `body` or `arena`.

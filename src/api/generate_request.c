@@ -115,6 +115,7 @@ bool generate_fill_job(const GenerateRequest *r, const SamplingDefaults *default
     if (!job_set_length_at_most(job, most > 0 ? (uint64_t)most : 0, limits, err)) return false;
     fill_sampler(r, defaults, &job->sampler);
     job->ignores_eos = r->ignore_eos;
+    job_set_cache_salt(job, r->cache_salt);
     job->shows_special = r->has_skip_special_tokens && !r->skip_special_tokens;
     return job_finish_sampler(job, &r->logit_bias, r->has_seed, err);
 }

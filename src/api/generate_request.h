@@ -36,6 +36,7 @@ typedef struct {
     FieldTexts stop;
     FieldIds stop_token_ids;
     bool ignore_eos;
+    Str cache_salt; // empty: none
     // the answer
     uint64_t n; // 0: 1
     bool stream, include_usage;
@@ -119,6 +120,7 @@ uint64_t generate_scratch_bytes(const Tokenizer *t);
         {"stop_token_ids", FIELD_IDS, GENERATE_AT(stop_token_ids), .most = STOP_STRINGS_MAX,              \
          .may_be_empty = true},                                                                           \
         {"ignore_eos", FIELD_BOOL, GENERATE_AT(ignore_eos)},                                              \
+        {"cache_salt", FIELD_STR, GENERATE_AT(cache_salt), .most = HTTP_BODY_BYTES_MAX},                  \
         {"n", FIELD_U64, GENERATE_AT(n), .least = 1, .most = CHOICES_MAX},                                \
         {"stream", FIELD_BOOL, GENERATE_AT(stream)}, {                                                    \
         "skip_special_tokens", FIELD_BOOL, GENERATE_AT(skip_special_tokens),                              \

@@ -112,6 +112,17 @@ bool job_finish_sampler(Job *job, const FieldBiases *biases, bool has_seed, Erro
     return true;
 }
 
+void job_set_cache_salt(Job *job, Str salt) {
+    Sha256 hash;
+    uint8_t digest[32];
+    static_assert(CACHE_SALT_BYTES <= sizeof digest, "a salt is the start of a digest");
+    if (salt.len == 0) return;
+    sha256_begin(&hash);
+    sha256_add(&hash, salt.ptr, salt.len);
+    sha256_end(&hash, digest);
+    memcpy(job->cache_salt, digest, sizeof job->cache_salt);
+}
+
 bool job_copy(Job *job, const Job *from, uint32_t seeds_after, Error *err) {
     int32_t *tokens = arena_new(&job->arena, int32_t, from->n_tokens);
     if (!tokens) return error_set(err, ERR_NO_MEMORY, "no memory for the prompt's tokens");
@@ -130,6 +141,7 @@ bool job_copy(Job *job, const Job *from, uint32_t seeds_after, Error *err) {
     job->ignores_eos = from->ignores_eos;
     job->shows_special = from->shows_special;
     job->returns_tokens = from->returns_tokens;
+    memcpy(job->cache_salt, from->cache_salt, sizeof job->cache_salt);
     job->marks = from->marks;
     job->n_marks = from->n_marks;
     job->prompt_bytes = from->prompt_bytes;

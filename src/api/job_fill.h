@@ -30,6 +30,9 @@ MUST_CHECK bool job_set_length_at_most(Job *job, uint64_t wanted, const RequestL
 // finite.
 MUST_CHECK bool job_finish_sampler(Job *job, const FieldBiases *biases, bool has_seed, Error *err);
 
+// Whose cached beginnings the job shares: those of jobs with the same salt, empty for none.
+void job_set_cache_salt(Job *job, Str salt);
+
 // Another job with the same prompt, sampler and stops, and the next seed.
 MUST_CHECK bool job_copy(Job *job, const Job *from, uint32_t seeds_after, Error *err);
 

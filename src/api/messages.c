@@ -114,12 +114,14 @@ static void put_stop(JsonWriter *w, const ApiAnswer *a) {
     else json_member_null(w, "stop_sequence");
 }
 
+// This API's input_tokens are those that came from no cache. A stream's first event cannot know how many do,
+// and counts all; its last one says it again.
 static void put_usage(JsonWriter *w, uint64_t tokens_in, const ApiAnswer *a) {
     json_key(w, "usage");
     json_open_object(w);
-    json_member_u64(w, "input_tokens", tokens_in);
-    json_member_u64(w, "cache_creation_input_tokens", 0); // no prompt is taken from a cache
-    json_member_u64(w, "cache_read_input_tokens", 0);
+    json_member_u64(w, "input_tokens", tokens_in - a->tokens_cached);
+    json_member_u64(w, "cache_creation_input_tokens", 0); // nobody pays for what is kept
+    json_member_u64(w, "cache_read_input_tokens", a->tokens_cached);
     json_member_u64(w, "output_tokens", a->tokens_out);
     json_key(w, "output_tokens_details");
     json_open_object(w);

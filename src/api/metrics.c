@@ -68,9 +68,11 @@ static const struct {
     {"vllm:kv_cache_usage_perc", "gauge", "worker_kv_used_ratio: 1 is full.", ALIAS_KV_USED},
     {"vllm:gpu_cache_usage_perc", "gauge", "worker_kv_used_ratio: 1 is full.", ALIAS_KV_USED},
     {"vllm:prefix_cache_hits_total", "counter", "Prompt tokens that were in the cache.", ALIAS_HITS},
-    {"vllm:prefix_cache_queries_total", "counter", "Prompt tokens.", ALIAS_QUERIES},
+    {"vllm:prefix_cache_queries_total", "counter", "Prompt tokens that were looked for in the cache.",
+     ALIAS_QUERIES},
     {"vllm:gpu_prefix_cache_hits_total", "counter", "Prompt tokens that were in the cache.", ALIAS_HITS},
-    {"vllm:gpu_prefix_cache_queries_total", "counter", "Prompt tokens.", ALIAS_QUERIES},
+    {"vllm:gpu_prefix_cache_queries_total", "counter", "Prompt tokens that were looked for in the cache.",
+     ALIAS_QUERIES},
 };
 
 void metrics_observe(Metrics *m, HistogramId id, double ms) {
@@ -114,10 +116,10 @@ static double alias_value(const Metrics *m, const MetricsGauges *gauges, AliasVa
     case ALIAS_RUNNING: return gauges->jobs_active;
     case ALIAS_WAITING: return gauges->jobs_queued;
     case ALIAS_KV_USED: return gauges->kv_used_ratio;
-    case ALIAS_HITS: return (double)m->tokens_cached;
+    case ALIAS_HITS: return (double)m->prompt_hits;
     case ALIAS_QUERIES: break;
     }
-    return (double)m->tokens_in;
+    return (double)(m->prompt_hits + m->prompt_misses);
 }
 
 static void put_aliases(StrBuf *out, const Metrics *m, const MetricsGauges *gauges) {
@@ -132,17 +134,22 @@ static void put_aliases(StrBuf *out, const Metrics *m, const MetricsGauges *gaug
                   gauges->kv_pages_total);
 }
 
-// What stays cached between jobs is none yet, and so are its hits.
 static void put_cache(StrBuf *out, const Metrics *m, const MetricsGauges *gauges) {
-    put_head(out, "worker_kv_pages", "gauge", "Pages of the KV cache.");
-    strbuf_printf(out, "worker_kv_pages{state=\"free\"} %u\nworker_kv_pages{state=\"used\"} %u\n",
-                  gauges->kv_pages_total - gauges->kv_pages_used, gauges->kv_pages_used);
-    strbuf_put(out, STR("worker_kv_pages{state=\"cached\"} 0\n"));
+    // The engine thread writes the two one after the other: in between they may be more than all.
+    uint32_t total = gauges->kv_pages_total, used = gauges->kv_pages_used;
+    uint32_t cached = (uint32_t)min_u64(gauges->kv_pages_cached, total - used);
+    put_head(out, "worker_kv_pages", "gauge",
+             "Pages of the KV cache: free, held by jobs, or kept for texts that begin as earlier ones did.");
+    strbuf_printf(out,
+                  "worker_kv_pages{state=\"free\"} %u\nworker_kv_pages{state=\"used\"} %u\n"
+                  "worker_kv_pages{state=\"cached\"} %u\n",
+                  total - used - cached, used, cached);
     put_head(out, "worker_prefix_cache_tokens_total", "counter",
              "Prompt tokens, by whether they were in the cache.");
-    strbuf_printf(out, "worker_prefix_cache_tokens_total{result=\"hit\"} %" PRIu64 "\n", m->tokens_cached);
-    strbuf_printf(out, "worker_prefix_cache_tokens_total{result=\"miss\"} %" PRIu64 "\n",
-                  m->tokens_in - m->tokens_cached);
+    strbuf_printf(out,
+                  "worker_prefix_cache_tokens_total{result=\"hit\"} %" PRIu64 "\n"
+                  "worker_prefix_cache_tokens_total{result=\"miss\"} %" PRIu64 "\n",
+                  m->prompt_hits, m->prompt_misses);
 }
 
 static void put_batch_rows(StrBuf *out, const MetricsGauges *gauges) {

@@ -36,7 +36,9 @@ typedef struct {
 typedef struct {
     uint64_t requests[OUTCOME_COUNT];
     uint64_t tokens_in;
-    uint64_t tokens_cached; // of tokens_in, those that were not computed again
+    // Tokens of the prompts that were read to their end: those that were in the cache, and those that were
+    // computed.
+    uint64_t prompt_hits, prompt_misses;
     uint64_t tokens_generated;
     Histogram histograms[HISTOGRAM_COUNT];
 } Metrics;
@@ -48,7 +50,7 @@ typedef struct {
     uint32_t jobs_active;
     uint32_t jobs_queued;
     double kv_used_ratio;
-    uint32_t kv_pages_used, kv_pages_total;
+    uint32_t kv_pages_used, kv_pages_cached, kv_pages_total;
     uint64_t batch_steps[BATCH_ROWS_BUCKETS], batch_rows; // of bridge.h
     double load_seconds;
     double jit_seconds;

@@ -75,7 +75,10 @@ ApiFigures openai_add_up(const Api *api, const ApiRequest *r) {
     for (uint32_t i = 0; i < r->n_jobs; i++) {
         const ApiJob *mine = &api->jobs[r->jobs[i]];
         const ApiAnswer *a = &mine->answer;
-        if (i % each == 0) f.tokens_in += a->tokens_in; // choices of one prompt share it
+        if (i % each == 0) { // choices of one prompt share it, and the first of them computes it
+            f.tokens_in += a->tokens_in;
+            f.tokens_cached += a->tokens_cached;
+        }
         f.tokens_out += a->tokens_out;
         f.reasoning += a->reasoning_tokens;
         f.prefill_ns = max_u64(f.prefill_ns, a->prefill_ns);
@@ -95,7 +98,7 @@ void openai_put_usage(JsonWriter *w, const Api *api, const ApiRequest *r) {
     json_member_u64(w, "total_tokens", f.tokens_in + f.tokens_out);
     json_key(w, "prompt_tokens_details");
     json_open_object(w);
-    json_member_u64(w, "cached_tokens", 0); // no prompt is taken from a cache
+    json_member_u64(w, "cached_tokens", f.tokens_cached);
     json_close_object(w);
     json_key(w, "completion_tokens_details");
     json_open_object(w);
@@ -252,6 +255,7 @@ void openai_take_end(ApiJob *mine, const Job *job, const JobEvent *e, AnswerSink
     answer_parser_end(a->parser, e->end.token == TOKEN_INVALID ? TOKEN_NONE : e->end.token, sink);
     a->reason = e->end.reason;
     a->tokens_in = job->n_tokens;
+    a->tokens_cached = e->tokens_cached;
     a->tokens_out = e->tokens_out;
     a->prefill_ns = e->prefill_ns;
     a->decode_ns = e->decode_ns;

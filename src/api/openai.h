@@ -23,7 +23,7 @@ void openai_make_call_id(const ApiRequest *r, uint32_t choice, uint32_t call, ch
 void openai_put_head(JsonWriter *w, Api *api, const ApiRequest *r, const char *object);
 // What all jobs of a request took.
 typedef struct {
-    uint64_t tokens_in, tokens_out, reasoning, prefill_ns, decode_ns, queued_ns;
+    uint64_t tokens_in, tokens_cached, tokens_out, reasoning, prefill_ns, decode_ns, queued_ns;
     double first_token_ms;
 } ApiFigures;
 ApiFigures openai_add_up(const Api *api, const ApiRequest *r);

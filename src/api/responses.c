@@ -278,7 +278,7 @@ static void put_usage(JsonWriter *w, const Context *c) {
     json_member_u64(w, "input_tokens", f.tokens_in);
     json_key(w, "input_tokens_details");
     json_open_object(w);
-    json_member_u64(w, "cached_tokens", 0); // no prompt is taken from a cache
+    json_member_u64(w, "cached_tokens", f.tokens_cached);
     json_member_u64(w, "cache_write_tokens", 0);
     json_close_object(w);
     json_member_u64(w, "output_tokens", f.tokens_out);

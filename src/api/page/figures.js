@@ -17,6 +17,7 @@ export function finishFigures({ sent, first, last, pieces }, usage, timings) {
   return {
     tokens, rate: timings?.tokens_per_second || seen,
     firstMs: timings?.first_token_ms ?? (first ? first - sent : 0), queuedMs: timings?.queued_ms ?? 0,
+    cached: usage?.prompt_tokens_details?.cached_tokens ?? 0,
   };
 }
 
@@ -32,10 +33,11 @@ export function duration(ms) {
 export const bytes = (number) => (number < 1e6 ? `${count(number / 1e3)} kB`
   : number < 1e9 ? `${count(number / 1e6)} MB` : `${(number / 1e9).toFixed(1)} GB`);
 
-export function figuresText({ tokens, rate, firstMs, queuedMs }) {
+export function figuresText({ tokens, rate, firstMs, queuedMs, cached }) {
   const parts = [`${count(tokens)} ${tokens === 1 ? "token" : "tokens"}`];
   if (rate > 0) parts.push(`${rate < 100 ? rate.toFixed(1) : count(rate)} a second`);
   if (firstMs > 0) parts.push(`first after ${duration(firstMs)}`);
   if (queuedMs >= LEAST_MS) parts.push(`${duration(queuedMs)} in the queue`);
+  if (cached > 0) parts.push(`${count(cached)} of the prompt's from the cache`);
   return parts.join(" · ");
 }
