@@ -3,7 +3,9 @@
 #include "api/execute_request.h"
 #include "runner.h"
 
+#include <pthread.h>
 #include <stdio.h>
+#include <time.h>
 
 enum { SCRIPT_TOKENS_MAX = 4096, MAX_ROWS = 64 };
 
@@ -32,6 +34,7 @@ struct FakeWorker {
     _Atomic bool nan;
     _Atomic bool residency_lost;
     _Atomic uint64_t last_step_ns;
+    uint64_t step_due_ns;
     _Atomic uint32_t start_signal;
     Bridge bridge;
     Engine *engine;
@@ -130,10 +133,19 @@ static bool fake_step(Backend *b, const Step *step, Error *err) {
     return true;
 }
 
+static void wait_for_step(FakeWorker *f) {
+    struct timespec until;
+    f->step_due_ns = max_u64(f->step_due_ns + f->config.step_us * 1000ull, os_monotonic_ns());
+    until.tv_sec = (time_t)(f->step_due_ns / 1000000000);
+    until.tv_nsec = (long)(f->step_due_ns % 1000000000);
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+}
+
 static bool fake_read(Backend *b, StepResult *out, Error *err) {
     FakeWorker *f = (FakeWorker *)b;
     (void)err;
     if (f->config.step_ms) os_sleep_ms(f->config.step_ms);
+    if (f->config.step_us) wait_for_step(f);
     *out = f->result;
     return true;
 }
@@ -378,6 +390,21 @@ uint64_t fake_last_step_ns(const FakeWorker *f) {
 
 uint32_t fake_pages_used(const FakeWorker *f) {
     return atomic_load(&f->bridge.status.kv_pages_used);
+}
+
+static uint64_t thread_cpu_ns(const OsThread *thread) {
+    clockid_t clock;
+    struct timespec now;
+    REQUIRE(pthread_getcpuclockid(thread->handle, &clock) == 0 && clock_gettime(clock, &now) == 0);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+uint64_t fake_io_cpu_ns(const FakeWorker *f) {
+    return thread_cpu_ns(&f->io_thread);
+}
+
+uint64_t fake_engine_cpu_ns(const FakeWorker *f) {
+    return thread_cpu_ns(&f->engine_thread);
 }
 
 bool fake_sched_stop(FakeWorker *f) {

@@ -24,6 +24,7 @@ typedef struct {
     uint32_t context;         // 0: 2048
     uint32_t n_pages;         // 0: enough for n_jobs contexts
     uint32_t step_ms;         // how long a step of the backend takes
+    uint32_t step_us;         // or in microseconds, from the last one on
     uint32_t timeout_sec;     // 0: 300
     uint32_t grace_ms;        // 0: the usual
     uint32_t max_tokens_out;  // 0: 2048
@@ -64,6 +65,9 @@ void fake_emit_nan(FakeWorker *f);
 // Monotonic time at which the backend last began a step.
 uint64_t fake_last_step_ns(const FakeWorker *f);
 uint32_t fake_pages_used(const FakeWorker *f);
+// Processor time of its threads so far.
+uint64_t fake_io_cpu_ns(const FakeWorker *f);
+uint64_t fake_engine_cpu_ns(const FakeWorker *f);
 
 // Ends the scheduler's thread; true if sched_run returned true.
 bool fake_sched_stop(FakeWorker *f);
