@@ -617,12 +617,14 @@ TEST(api_lost_backend_ends_streams_and_server) {
 }
 
 TEST(api_vram_oom_is_a_json_error) {
-    FakeWorker *f = fake_worker_start(&(FakeConfig){.n_jobs = 2, .n_pages = 128, .step_ms = 5});
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.n_jobs = 2, .step_ms = 5});
     Stream *s = open_stream(f, LONG_JOB("large"), (HttpHeader){0});
     read_until(s, "event: token");
+    fake_refuse(f, ERR_VRAM_OOM);
     Answer a = ask(f, "POST", "/execute", LONG_JOB("second"));
     CHECK_INT_EQ(500, a.status);
     CHECK(text_contains(a.body, "\"code\":\"VRAM_OOM\"") && text_contains(a.body, "\"retriable\":true"));
+    fake_refuse(f, ERR_NONE);
     CHECK_INT_EQ(200,
                  ask(f, "POST", "/execute", "{\"job_id\":\"s\",\"prompt\":\"p\",\"max_tokens\":3}").status);
     ask(f, "POST", "/cancel", "{\"job_id\":\"large\"}");
@@ -780,13 +782,15 @@ TEST(contract_every_error_code_over_http) {
         fake_worker_join(f); // ends by itself
     }
 
-    f = fake_worker_start(&(FakeConfig){.n_jobs = 2, .n_pages = 128, .step_ms = 200});
+    f = fake_worker_start(&(FakeConfig){.n_jobs = 2, .step_ms = 200});
     check_error("INVALID_REQUEST", 400, false, ask(f, "POST", "/execute", "{\"job_id\":\"j\"}"));
     HttpHeader past = {STR("X-Deadline"), STR("1000")};
     check_error("INFERENCE_TIMEOUT", 504, true,
                 ask_with(fake_port(f), "POST", "/execute", LONG_JOB("j"), past));
     Stream *first = open_stream(f, LONG_JOB("first"), (HttpHeader){0});
+    fake_refuse(f, ERR_VRAM_OOM);
     check_error("VRAM_OOM", 500, true, ask_for_job(f));
+    fake_refuse(f, ERR_NONE);
     read_until(first, "event: token");
     check_error("INFERENCE_TIMEOUT", 504, true, outlive_a_waiting_job(f));
     check_error("CANCELLED", 499, false, cancel_a_waiting_job(f));

@@ -251,10 +251,12 @@ TEST(contract_metrics_count_outcomes) {
         "worker_requests_total{outcome=\"rejected\"} 1\n",  "worker_first_token_ms_count 3\n",
         "worker_inference_duration_ms_count 4\n",           "worker_jobs_active 0\n",
     };
-    FakeWorker *f = fake_worker_start(&(FakeConfig){.n_jobs = 2, .n_pages = 128, .step_ms = 5});
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.n_jobs = 2, .step_ms = 5});
     Stream *s = open_stream(f, LONG_JOB("large"), (HttpHeader){0});
     read_until(s, "event: token");
+    fake_refuse(f, ERR_VRAM_OOM);
     ask(f, "POST", "/execute", LONG_JOB("error"));
+    fake_refuse(f, ERR_NONE);
     for (int i = 0; i < 2; i++)
         ask(f, "POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"p\",\"max_tokens\":3}");
     ask(f, "POST", "/execute", "{}");

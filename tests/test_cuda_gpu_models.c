@@ -73,10 +73,10 @@ ARCH_ODD_MODEL_NAMES(MODEL_CASES)
 // M0-W-1825: a job whose cache does not fit fails, and the next one works.
 TEST_SLOW(cuda_gpu_m0_w_1825_a_cache_that_does_not_suffice_is_one_jobs_error, 120) {
     const ArchModel *m = arch_model_named("llama");
-    BackendOptions options = model_gpu_options(SLOTS, 256);
+    BackendOptions options = model_gpu_options(1, 256);
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
-    ModelPair *p = model_pair_open(arch_model_build_long(m, 512), &options); // a context and a half
+    ModelPair *p = model_pair_open(arch_model_build_long(m, 512), &options); // half a context
     model_check_cache_runs_out(p, tokens, ARCH_MODEL_PROMPT, ARCH_MODEL_TOKENS);
     model_pair_close(p);
 }

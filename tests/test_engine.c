@@ -62,15 +62,22 @@ static bool script_step(Backend *b, const Step *step, Error *err) {
     if (!step_check(step, &b->info, err)) return false;
     for (uint32_t i = 0; i < step->n_sequences; i++) {
         const StepSequence *q = &step->sequences[i];
-        CHECK_INT_EQ(s->done[q->slot], q->position);
+        // Positions that are left out were in the cache.
+        CHECK(q->mode == STEP_DECODE ? q->position == s->done[q->slot] : q->position >= s->done[q->slot]);
         CHECK(q->n_rows >= 1 && q->n_rows <= CHUNK);
         if (q->mode == STEP_PROMPT) check_slice(s, q);
         if (!step_is_last_slice(q)) continue;
-        s->done[q->slot] += q->n_rows;
+        s->done[q->slot] = q->position + q->n_rows;
         for (uint32_t p = 0; p < div_up(s->done[q->slot], KV_PAGE_TOKENS); p++)
             CHECK(q->pages[p] < PAGES);
         if (q->n_draws) script_draw(s, q, &r->runs[r->n_runs++]);
     }
+    return true;
+}
+
+static bool script_copy_page(Backend *b, uint32_t from, uint32_t to, Error *err) {
+    (void)b, (void)err;
+    CHECK(from < PAGES && to < PAGES && from != to);
     return true;
 }
 
@@ -90,6 +97,7 @@ static Engine *make_engine_of(Script *script, uint32_t depth, uint32_t slices, u
     plan.n_vocab = VOCAB;
     plan.n_context = CONTEXT;
     *script = (Script){.api = {.begin = script_begin,
+                               .copy_page = script_copy_page,
                                .step = script_step,
                                .read = script_read,
                                .info = {.kind = "scripted",
@@ -183,8 +191,8 @@ TEST(engine_refuses_what_does_not_fit) {
          {.tokens = prompt, .n_prompt = 2, .max_tokens = 1, .sampler = {.presence_penalty = 3}},
          ERR_INVALID_REQUEST,
          "presence_penalty is 3 and frequency_penalty 0; both must be between -2 and 2"},
-        {"a text that has drawn all it may",
-         {.tokens = prompt, .n_prompt = 2, .n_drawn = 5, .max_tokens = 5},
+        {"nothing to draw",
+         {.tokens = prompt, .n_prompt = 2},
          ERR_INVALID_REQUEST,
          "a request needs at least one prompt token and one token to draw"},
     };
@@ -194,17 +202,33 @@ TEST(engine_refuses_what_does_not_fit) {
         CHECK_INT_EQ(rows[i].code, err.code);
         CHECK_STR_EQ(rows[i].message, err.message);
     }
-    // 16 pages a full context: two fit into 40 pages, a third does not, and a small one still does.
-    EngineRequest full = {.tokens = prompt, .n_prompt = 200, .max_tokens = 56, .sampler = SAMPLER_GREEDY};
-    admit(e, 200, 56);
-    admit(e, 200, 56);
-    CHECK(!engine_admit(e, &full, &slot, &err));
-    CHECK_INT_EQ(ERR_VRAM_OOM, err.code);
-    CHECK_INT_EQ(2, admit(e, 100, 28));
-    CHECK(!engine_admit(e, &full, &slot, &err));
+    for (uint32_t i = 0; i < SLOTS; i++)
+        CHECK_INT_EQ(i, admit(e, 200, 56)); // more than fit together
+    EngineRequest one_more = {.tokens = prompt, .n_prompt = 1, .max_tokens = 1, .sampler = SAMPLER_GREEDY};
+    CHECK(!engine_admit(e, &one_more, &slot, &err));
     CHECK_INT_EQ(ERR_BUSY, err.code);
     engine_release(e, 1);
     CHECK_INT_EQ(1, admit(e, 200, 56));
+}
+
+// Only what would not fit the cache alone is refused for it.
+TEST(engine_refuses_what_the_cache_cannot_hold) {
+    Script script = {0};
+    Plan plan = {.n_vocab = VOCAB, .n_context = CONTEXT};
+    Arena arena = os_arena(1 << 20);
+    Engine *e;
+    Error err = {0};
+    uint32_t slot;
+    script.api.begin = script_begin;
+    script.api.info = (BackendInfo){.n_kv_pages = 10, .max_rows = CHUNK, .pipeline_depth = 1};
+    REQUIRE(engine_create(&script.api, &plan, SLOTS, &arena, &e, &err));
+    EngineRequest request = {.tokens = prompt, .n_prompt = 100, .max_tokens = 61, .sampler = SAMPLER_GREEDY};
+    CHECK(!engine_admit(e, &request, &slot, &err));
+    CHECK_INT_EQ(ERR_VRAM_OOM, err.code);
+    CHECK_STR_EQ("100 prompt tokens and 61 to generate exceed the KV cache of 160 tokens", err.message);
+    request.max_tokens = 60;
+    CHECK(engine_admit(e, &request, &slot, &err));
+    CHECK(engine_admit(e, &request, &slot, &err));
 }
 
 // More sequences than a step has rows take turns: none gets far ahead of another.

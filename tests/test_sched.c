@@ -151,13 +151,13 @@ TEST(sched_metrics_at_most_every_500_ms) {
 
 // M0-W-1825: a job whose cache does not fit is that job's error; the next one works.
 TEST(sched_vram_oom_is_one_jobs_error) {
-    FakeWorker *f =
-        fake_sched_start(&(FakeConfig){.script = "fine", .n_jobs = 2, .n_pages = 128, .step_ms = 5});
+    FakeWorker *f = fake_sched_start(&(FakeConfig){.script = "fine", .n_jobs = 2, .step_ms = 5});
     Outcome o;
-    Job *first = fake_submit(f, "a", 2000, NULL); // 126 of 128 pages
+    Job *first = fake_submit(f, "a", 2000, NULL);
     JobEvent e;
     fake_next_event(f, &e);
     CHECK_INT_EQ(EVENT_STARTED, e.kind);
+    fake_refuse(f, ERR_VRAM_OOM);
     fake_submit(f, "b", 1000, NULL);
     do
         fake_next_event(f, &e);
@@ -166,10 +166,45 @@ TEST(sched_vram_oom_is_one_jobs_error) {
     do
         fake_next_event(f, &e);
     while (e.kind != EVENT_END);
+    fake_refuse(f, ERR_NONE);
     fake_submit(f, "b", 1000, NULL);
     collect(f, &o);
     CHECK_INT_EQ(EVENT_END, o.last.kind);
     CHECK_STR_EQ("fine", (const char *)o.text);
+    CHECK(fake_sched_stop(f));
+}
+
+// What was in the cache comes with the events, and why there was no more.
+TEST(sched_says_what_was_cached) {
+    FakeWorker *f = fake_sched_start(&(FakeConfig){.script = "fine"});
+    for (uint32_t i = 0; i < 2; i++) {
+        Outcome o;
+        uint32_t n_prompt = fake_submit(f, "the same words twice, and some more of them", 9, NULL)->n_tokens;
+        collect(f, &o);
+        CHECK_INT_EQ(EVENT_END, o.last.kind);
+        CHECK(n_prompt > KV_PAGE_TOKENS);
+        CHECK_INT_EQ(i ? n_prompt - 1 : 0, o.last.tokens_cached);
+        CHECK_INT_EQ(i ? CACHE_MISS_NONE : CACHE_MISS_NEW, o.last.cache_miss);
+    }
+    CHECK(atomic_load(&fake_bridge(f)->status.kv_pages_cached) > 1);
+    CHECK_INT_EQ(0, atomic_load(&fake_bridge(f)->status.kv_pages_used));
+    CHECK(fake_sched_stop(f));
+}
+
+// Jobs that do not fit the cache together make room for each other, and none fails.
+TEST(sched_jobs_that_do_not_fit_together_all_end) {
+    FakeWorker *f = fake_sched_start(&(FakeConfig){.n_jobs = 4, .context = 512, .n_pages = 40});
+    for (uint32_t i = 0; i < 4; i++)
+        fake_submit(f, "a", 500, NULL); // 32 pages each
+    for (uint32_t n_ends = 0; n_ends < 4;) {
+        JobEvent e;
+        fake_next_event(f, &e);
+        if (e.kind != EVENT_END && !CHECK(e.kind != EVENT_ERROR)) break;
+        if (e.kind != EVENT_END) continue;
+        n_ends++;
+        CHECK_INT_EQ(500, e.tokens_out);
+        CHECK_INT_EQ(STOP_LENGTH, e.end.reason);
+    }
     CHECK(fake_sched_stop(f));
 }
 

@@ -3,15 +3,18 @@
 #include "engine/step_policy.h"
 #include "runner.h"
 
+#include <stdio.h>
+
 enum { SLOTS = 4, STEPS = 12 };
 
-// The part of a step as text: "2:16" is a chunk of 16 rows for slot 2, "2:16 1/3" its second of three slices,
-// "d0,1" draws of slots 0 and 1.
+// A step as text: "2:16" is a chunk of 16 rows for slot 2, "2:16 1/3" its second of three slices, "d0" a draw
+// of slot 0.
 static void describe(const StepChoice *step, StrBuf *out) {
     if (step->n_parts == 0) strbuf_put(out, STR("-"));
     for (uint32_t i = 0; i < step->n_parts; i++) {
         const StepPart *part = &step->parts[i];
-        if (part->prompt_rows == 0) strbuf_printf(out, "%s%u", i ? "," : "d", part->slot);
+        if (i) strbuf_put(out, STR(","));
+        if (part->prompt_rows == 0) strbuf_printf(out, "d%u", part->slot);
         else strbuf_printf(out, "%u:%u", part->slot, part->prompt_rows);
         if (part->n_slices > 1) strbuf_printf(out, " %u/%u", part->slice, part->n_slices);
     }
@@ -39,19 +42,21 @@ TEST(step_policy_chooses_rows) {
         {"nothing", 16, 0, 0, {0}, {0}, "-"},
         {"one prompt", 16, 0, 0, {40}, {3}, "0:16; 0:16; 0:8; d0; d0; -"},
         {"smaller chunks at first", 16, 4, 0, {9}, {1}, "0:4; 0:4; 0:1; -"},
-        {"prompts take turns", 16, 0, 0, {20, 5, 20}, {1, 1, 1}, "0:16; 1:5; 2:16; 0:4; 2:4; -"},
-        {"chunks and draws alternate", 16, 0, 0, {1, 40}, {4, 2}, "0:1; d0; 1:16; d0; 1:16; d0; 1:8; d1; -"},
-        {"all that decode, together",
+        {"the oldest prompt first", 16, 0, 0, {20, 5, 20}, {1, 1, 1}, "0:16; 0:4,1:5,2:7; 2:13; -"},
+        {"beside draws", 16, 0, 0, {1, 40}, {4, 2}, "0:1,1:15; 1:8,d0; 1:8,d0; 1:8,d0; 1:1; d1; -"},
+        {"all that decode", 16, 0, 0, {1, 1, 1, 1}, {3, 2, 3, 1}, "0:1,1:1,2:1,3:1; d0,d1,d2; d0,d2; -"},
+        {"more of them than rows", 2, 0, 0, {0}, {2, 2, 2, 2}, "d0,d1; d2,d3; d0,d1; d2,d3; -"},
+        {"an odd number of them", 2, 0, 0, {0}, {2, 2, 2, 0}, "d0,d1; d2,d0; d1,d2; -"},
+        {"steps of one row", 1, 0, 0, {1, 3}, {3, 1}, "0:1; d0; 1:1; d0; 1:1; 1:1; -"},
+        {"slices", 16, 0, 2, {16, 3}, {1, 1}, "0:16 0/2; 0:16 1/2; 1:3; -"},
+        {"no slices for few rows", 16, 0, 3, {0, 16}, {3, 1}, "1:8,d0; 1:8,d0; d0; -"},
+        {"slices beside draws",
          16,
          0,
-         0,
-         {1, 1, 1, 1},
-         {3, 2, 3, 1},
-         "0:1; d0; 1:1; d0,1; 2:1; d2; 3:1; d2; -"},
-        {"more of them than rows", 2, 0, 0, {0, 0, 0, 0}, {2, 2, 2, 2}, "d0,1; d2,3; d0,1; d2,3; -"},
-        {"an odd number of them", 2, 0, 0, {0, 0, 0, 0}, {2, 2, 2, 0}, "d0,1; d2,0; d1,2; -"},
-        {"slices", 16, 0, 2, {16, 3}, {1, 1}, "0:16 0/2; 0:16 1/2; 1:3; -"},
-        {"draws between slices", 16, 0, 3, {0, 16}, {3, 1}, "1:16 0/3; d0; 1:16 1/3; d0; 1:16 2/3; d0; -"},
+         6,
+         {0, 16},
+         {3, 1},
+         "1:8 0/3,d0; 1:8 1/3,d0; 1:8 2/3,d0; 1:8 0/3; 1:8 1/3; 1:8 2/3; -"},
         {"fewer slices for fewer rows", 16, 0, 8, {6}, {1}, "0:6 0/3; 0:6 1/3; 0:6 2/3; -"},
     };
     for (size_t row = 0; row < COUNT_OF(rows); row++) {
@@ -64,7 +69,7 @@ TEST(step_policy_chooses_rows) {
         uint32_t draws[SLOTS];
         memcpy(draws, rows[row].draws, sizeof draws);
         for (uint32_t i = 0; i < SLOTS; i++)
-            work[i] = (SlotWork){.prompt_rows = rows[row].prompts[i], .decodes = draws[i] > 0};
+            work[i] = (SlotWork){i, rows[row].prompts[i], draws[i] > 0};
         char text[256];
         StrBuf out = STRBUF(text);
         StepChoice step = {.n_parts = 1};
@@ -82,16 +87,17 @@ TEST(step_policy_chooses_rows) {
 TEST(step_policy_forgets_chunks) {
     BackendInfo info = {.max_rows = 16, .chunk_slices = 4};
     StepPolicy policy = step_policy_for(&info);
-    SlotWork work[SLOTS] = {{.prompt_rows = 16}, {.prompt_rows = 16}};
+    SlotWork work[] = {{.slot = 0, .prompt_rows = 16}, {.slot = 1, .prompt_rows = 16}};
     StepChoice step;
     for (uint32_t i = 0; i < 2; i++)
-        step_policy_next(&policy, work, SLOTS, &step);
+        step_policy_next(&policy, work, 2, &step);
     CHECK(step.parts[0].slot == 0 && step.parts[0].slice == 1);
     step_policy_forget(&policy, 1); // another one: nothing changes
-    step_policy_next(&policy, work, SLOTS, &step);
+    step_policy_next(&policy, work, 2, &step);
     CHECK(step.parts[0].slot == 0 && step.parts[0].slice == 2);
     step_policy_forget(&policy, 0);
-    step_policy_next(&policy, work, SLOTS, &step);
+    work[0].prompt_rows = 0;
+    step_policy_next(&policy, work, 2, &step);
     CHECK(step.parts[0].slot == 1 && step.parts[0].slice == 0);
 }
 
@@ -128,5 +134,46 @@ TEST(step_policy_finds_the_size_of_chunks) {
         CHECK_INT_EQ(rows[row].chunk_tokens, policy.chunk_tokens);
         CHECK_INT_EQ(rows[row].chunk_slices, policy.chunk_slices);
         CHECK(rows[row].ahead == step_policy_sends_ahead(&policy));
+    }
+}
+
+// Prompts beside draws: the step's time comes near the most that it may be, whatever rows cost.
+TEST(step_policy_finds_the_rows_beside_draws) {
+    static const struct {
+        const char *name;
+        uint32_t depth, n_draws;
+        uint64_t draws_ns, pass_ns, row_ns; // a step's draws; prompts' rows: together, and each
+        uint64_t least_rows, most_ns;
+    } rows[] = {
+        {"a GPU", 2, 32, 4000000, 0, 20000, 180, 8100000},
+        {"a second pass through the layers", 2, 32, 4000000, 2000000, 20000, 90, 8100000},
+        {"fast draws", 2, 1, 300000, 0, 2000, 450, 1310000},
+        {"slow draws", 2, 63, 30000000, 0, 100000, 90, 40100000},
+        {"rows that cost too much", 2, 8, 4000000, 9000000, 100000, 64, 20000000},
+        {"a processor", 1, 4, 20000000, 0, 1000000, 18, 40100000},
+        {"a slow one", 1, 4, 90000000, 0, 9000000, 8, 163000000},
+        {"rows for nothing", 2, 4, 2000000, 0, 1, 2000, 2100000},
+    };
+    for (size_t row = 0; row < COUNT_OF(rows); row++) {
+        TEST_CASE_LABEL("%s", rows[row].name);
+        BackendInfo info = {.max_rows = 4096, .pipeline_depth = rows[row].depth};
+        StepPolicy policy = step_policy_for(&info);
+        SlotWork work[JOBS_MAX] = {{.slot = 0}};
+        uint64_t n_rows = 0, took_ns = 0;
+        for (uint32_t i = 1; i <= rows[row].n_draws; i++)
+            work[i] = (SlotWork){.slot = i, .decodes = true};
+        for (uint32_t i = 0; i < 60; i++) {
+            StepChoice step;
+            work[0].prompt_rows = i % 3 ? 1 << 20 : 0;
+            step_policy_next(&policy, work, 1 + rows[row].n_draws, &step);
+            CHECK_INT_EQ(rows[row].n_draws + (i % 3 != 0), step.n_parts);
+            n_rows = step.parts[0].prompt_rows;
+            took_ns = rows[row].draws_ns + (n_rows ? rows[row].pass_ns : 0) + n_rows * rows[row].row_ns;
+            step_policy_learn(&policy, &step, took_ns);
+        }
+        CHECK(n_rows >= rows[row].least_rows);
+        CHECK(took_ns <= rows[row].most_ns);
+        printf("%s: %llu rows, %llu ns\n", rows[row].name, (unsigned long long)n_rows,
+               (unsigned long long)took_ns);
     }
 }

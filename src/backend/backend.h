@@ -9,8 +9,8 @@
 // each sequence that draws, the tokens that it drew.
 //
 // Life: open (finds the device) → load (weights, cache, scratch; nothing is allocated after it) → any number
-// of begin, step, read → close. One thread calls everything (the engine's). `info` is written by open and
-// load alone, so any thread may read it after load.
+// of begin, copy_page, step, read → close. One thread calls everything (the engine's). `info` is written by
+// open and load alone, so any thread may read it after load.
 //
 // Same request, same tokens: what a row computes depends on its token, its position and its cache, and not on
 // the other rows of the step or on how a prompt was cut into steps, to the bit.
@@ -143,12 +143,11 @@ typedef struct {
 } StepResult;
 
 // How a text begins in a slot. A text that was set aside begins with everything it had: `tokens` holds its
-// prompt and what it has drawn, all of which must go through STEP_PROMPT rows again.
+// prompt and what it has drawn. What of it is not in the cache any more goes through STEP_PROMPT rows again.
 //
 // The sampler goes on exactly where it was: the number of the draw, the tokens seen and their counts depend
-// on these fields alone. The cache is computed anew. A backend whose prompts and draws have one arithmetic
-// (the CPU reference) so continues with the same text, to the bit. Where the two differ in rounding (CUDA),
-// the logits of a continued text may differ in their last bits.
+// on these fields alone, and not on which rows are computed. Prompts and draws have one arithmetic, so the
+// text continues as if it had not been interrupted, to the bit.
 typedef struct {
     SamplerParams params;
     const int32_t *tokens; // [n_prompt + n_drawn]; read before begin returns
@@ -163,6 +162,9 @@ struct Backend {
     bool (*load)(Backend *b, const Plan *plan, BackendProgressFn *progress, void *context, Error *err);
     // A new text in `slot`. Its rows come with the steps that follow.
     bool (*begin)(Backend *b, uint32_t slot, const SequenceStart *start, Error *err);
+    // Enqueues the copy of a page of the cache, all layers of it: behind the steps enqueued so far, and
+    // before the next one.
+    bool (*copy_page)(Backend *b, uint32_t from, uint32_t to, Error *err);
     // Enqueues a step. The arrays it points to are copied before it returns. ERR_UNSUPPORTED for a mode or a
     // number of draws that this backend does not have.
     bool (*step)(Backend *b, const Step *step, Error *err);

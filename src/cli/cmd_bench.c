@@ -23,7 +23,8 @@ typedef struct {
     const Options *options;
     Model model;
     Engine *engine;
-    int32_t *prompt; // random tokens, as many as any measurement wants
+    int32_t *prompt;     // random tokens, as many as any measurement wants
+    uint64_t n_requests; // so far
     double rates[RUNS_MAX];
     double *step_ms; // [step_room] of the steps of all runs, in which every row drew a token
     uint32_t n_steps, step_room;
@@ -49,8 +50,8 @@ static uint32_t largest(const U32List *list) {
     return most;
 }
 
-// While the prompts of a batch are processed one after the other, sequences that have theirs behind them draw
-// tokens in between: at most one for each chunk of a prompt, which has at least this many tokens.
+// While prompts of a batch are processed, sequences that have theirs behind them draw tokens: at most one in
+// each step, which has at least this many tokens of a prompt.
 enum { CHUNK_TOKENS_LEAST = 8 };
 
 static uint32_t head_start(uint32_t batch, uint32_t n_prompt) {
@@ -92,7 +93,8 @@ typedef struct {
     uint64_t n_tokens; // drawn between these two
 } Timing;
 
-// Runs `batch` sequences of n_prompt tokens side by side.
+// Runs `batch` sequences of n_prompt tokens side by side. Each has a salt of its own, so that none finds its
+// text in the cache.
 static bool run_once(Bench *b, uint32_t batch, uint32_t n_prompt, uint32_t n_output, Timing *t, Error *err) {
     EngineOutput outputs[JOBS_MAX];
     uint32_t slots[JOBS_MAX], drawn[JOBS_MAX] = {0}, n_first = 0, n_steps = 0;
@@ -102,6 +104,8 @@ static bool run_once(Bench *b, uint32_t batch, uint32_t n_prompt, uint32_t n_out
                              .sampler = SAMPLER_GREEDY};
     *t = (Timing){.begin_ns = os_monotonic_ns()};
     for (uint32_t i = 0; i < batch; i++) {
+        b->n_requests++;
+        memcpy(request.cache_salt, &b->n_requests, sizeof b->n_requests);
         if (!engine_admit(b->engine, &request, &slots[i], err)) return false;
     }
     while (n_first < batch || n_steps < n_output) {

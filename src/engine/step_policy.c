@@ -1,74 +1,136 @@
 #include "engine/step_policy.h"
 
 StepPolicy step_policy_for(const BackendInfo *info) {
+    bool is_gpu = info->pipeline_depth > 1;
     uint64_t most = min_u64(PREFILL_CHUNK_TOKENS, info->max_rows);
     uint64_t slices_max = max_u64(info->chunk_slices, 1);
+    uint64_t least = min_u64(is_gpu ? CHUNK_TOKENS_MIN_GPU : CHUNK_TOKENS_MIN, max_u64(most / 2, 1));
     return (StepPolicy){
         .max_rows = info->max_rows,
         .chunk_tokens = (uint32_t)min_u64(info->chunk_tokens ? info->chunk_tokens : most, most),
         .chunk_tokens_max = (uint32_t)most,
         .chunk_slices = (uint32_t)min_u64(CHUNK_SLICES_FIRST, slices_max),
         .chunk_slices_max = (uint32_t)slices_max,
-        .target_ns = info->pipeline_depth > 1 ? STEP_TARGET_GPU_NS : STEP_TARGET_CPU_NS,
+        .beside_tokens = (uint32_t)least,
+        .beside_tokens_min = (uint32_t)least,
+        .target_ns = is_gpu ? STEP_TARGET_GPU_NS : STEP_TARGET_CPU_NS,
     };
 }
 
-// The next rows of the prompt whose turn it is; false where there is none.
-static bool begin_chunk(StepPolicy *p, const SlotWork *work, uint32_t n_slots) {
-    for (uint32_t i = 0; i < n_slots; i++) {
-        uint32_t slot = (p->next_prefill + i) % n_slots;
-        if (work[slot].prompt_rows == 0) continue;
-        uint64_t rows = min_u64(p->chunk_tokens, work[slot].prompt_rows);
-        uint64_t n_slices = max_u64(rows * p->chunk_slices / p->chunk_tokens, 1);
-        p->chunk = (StepPart){.slot = slot, .prompt_rows = (uint32_t)rows, .n_slices = (uint32_t)n_slices};
-        p->next_prefill = (slot + 1) % n_slots;
-        return true;
+// ---- what is next ----
+
+// Rows that prompts may have beside n_draws draws.
+static uint32_t rows_for_prompts(const StepPolicy *p, uint32_t n_draws) {
+    if (n_draws == 0) return p->chunk_tokens;
+    if (p->max_rows == 1) return p->last_has_prompts ? 0 : 1; // they take turns
+    uint64_t left = p->max_rows - min_u64(n_draws, p->max_rows);
+    uint64_t a_slice = p->chunk_slices > 1 ? 2ull * p->chunk_tokens / p->chunk_slices - 1 : UINT64_MAX;
+    uint64_t most = max_u64(min_u64(left, a_slice), p->beside_tokens_min);
+    return (uint32_t)min_u64(p->beside_tokens, most);
+}
+
+// Chunks of prompts, the oldest first, or the next slice of the one under way. Returns their rows.
+static uint32_t choose_prompts(StepPolicy *p, const SlotWork *work, uint32_t n, uint32_t room,
+                               StepChoice *out) {
+    uint32_t rows = 0;
+    if (p->chunk.slice < p->chunk.n_slices) {
+        out->parts[out->n_parts++] = p->chunk;
+        p->chunk.slice++;
+        return p->chunk.prompt_rows;
     }
-    return false;
+    for (uint32_t i = 0; i < n && rows < room; i++) {
+        if (work[i].prompt_rows == 0) continue;
+        uint32_t some = (uint32_t)min_u64(work[i].prompt_rows, room - rows);
+        out->parts[out->n_parts++] = (StepPart){.slot = work[i].slot, .prompt_rows = some, .n_slices = 1};
+        rows += some;
+    }
+    if (rows == 0) return 0;
+    StepPart *first = &out->parts[0];
+    if ((uint64_t)rows * p->chunk_slices >= 2ull * p->chunk_tokens) { // more than a slice's work: in slices
+        out->n_parts = 1;
+        rows = first->prompt_rows;
+        first->n_slices = (uint32_t)max_u64((uint64_t)rows * p->chunk_slices / p->chunk_tokens, 1);
+    }
+    p->chunk = *first;
+    p->chunk.slice = 1;
+    return rows;
 }
 
-static void choose_chunk(StepPolicy *p, const SlotWork *work, uint32_t n_slots, StepChoice *out) {
-    if (p->chunk.slice == p->chunk.n_slices && !begin_chunk(p, work, n_slots)) return;
-    out->parts[out->n_parts++] = p->chunk;
-    p->chunk.slice++;
-}
-
-// As many as a step has rows; those who had to wait are first in the next one.
-static void choose_draws(StepPolicy *p, const SlotWork *work, uint32_t n_slots, StepChoice *out) {
-    uint32_t first = p->next_decode;
-    p->next_decode = 0;
-    for (uint32_t i = 0; i < n_slots; i++) {
-        uint32_t slot = (first + i) % n_slots;
-        if (work[slot].prompt_rows || !work[slot].decodes) continue;
-        if (out->n_parts == p->max_rows) {
-            p->next_decode = slot;
-            break;
+// As many as there is room for; those who had to wait are first in the next step.
+static void choose_draws(StepPolicy *p, const SlotWork *work, uint32_t n, uint32_t room, StepChoice *out) {
+    uint32_t first = 0, taken = 0;
+    while (first < n && work[first].slot != p->next_decode)
+        first++;
+    for (uint32_t i = 0; i < n; i++) {
+        const SlotWork *w = &work[(first + i) % n];
+        if (w->prompt_rows || !w->decodes) continue;
+        if (taken++ == room) {
+            p->next_decode = w->slot;
+            return;
         }
-        out->parts[out->n_parts++] = (StepPart){.slot = slot};
+        out->parts[out->n_parts++] = (StepPart){.slot = w->slot};
     }
+    p->next_decode = UINT32_MAX;
 }
 
-void step_policy_next(StepPolicy *p, const SlotWork *work, uint32_t n_slots, StepChoice *out) {
+void step_policy_next(StepPolicy *p, const SlotWork *work, uint32_t n, StepChoice *out) {
+    uint32_t n_draws = 0;
     out->n_parts = 0;
-    if (p->last_was_chunk) choose_draws(p, work, n_slots, out);
-    if (out->n_parts == 0) choose_chunk(p, work, n_slots, out);
-    if (out->n_parts == 0) choose_draws(p, work, n_slots, out);
-    if (out->n_parts) p->last_was_chunk = out->parts[0].prompt_rows > 0;
+    for (uint32_t i = 0; i < n; i++)
+        n_draws += work[i].prompt_rows == 0 && work[i].decodes;
+    uint32_t rows = choose_prompts(p, work, n, rows_for_prompts(p, n_draws), out);
+    choose_draws(p, work, n, p->max_rows - rows, out);
+    if (out->n_parts) p->last_has_prompts = rows > 0;
 }
 
 bool step_policy_sends_ahead(const StepPolicy *p) {
-    return !(p->last_was_chunk && p->chunks_are_long);
+    return !(p->last_has_prompts && p->chunks_are_long);
+}
+
+bool step_policy_is_inside(const StepPolicy *p, uint32_t slot) {
+    return slot == p->chunk.slot && p->chunk.slice < p->chunk.n_slices;
 }
 
 void step_policy_forget(StepPolicy *p, uint32_t slot) {
     if (slot == p->chunk.slot) p->chunk.slice = p->chunk.n_slices;
 }
 
-void step_policy_learn(StepPolicy *p, const StepChoice *step, uint64_t took_ns) {
-    const StepPart *chunk = &step->parts[0];
-    if (chunk->prompt_rows == 0) return;
-    bool is_usual = chunk->prompt_rows == p->chunk_tokens && chunk->n_slices == p->chunk_slices;
-    p->chunks_are_long = took_ns > STEP_AHEAD_NS;
+// ---- how long steps take ----
+
+static uint32_t size_of(uint32_t n_draws) {
+    uint32_t size = 0;
+    while (1u << size < n_draws && size + 1 < STEP_DRAWS_SIZES)
+        size++;
+    return size;
+}
+
+static void learn_draws(StepPolicy *p, uint32_t n_draws, uint64_t took_ns) {
+    uint64_t *known = &p->draws_ns[size_of(n_draws)];
+    *known = *known ? (*known * 7 + took_ns) / 8 : took_ns;
+}
+
+// Of the next smaller number that is known, or else the next larger; 0: none is.
+static uint64_t draws_take_ns(const StepPolicy *p, uint32_t n_draws) {
+    uint32_t size = size_of(n_draws);
+    for (uint32_t i = size + 1; i-- > 0;) {
+        if (p->draws_ns[i]) return p->draws_ns[i];
+    }
+    while (size + 1 < STEP_DRAWS_SIZES && p->draws_ns[size] == 0)
+        size++;
+    return p->draws_ns[size];
+}
+
+// Fewer slices, where a usual step then takes no longer than it may.
+static void learn_slices(StepPolicy *p, uint32_t rows, uint32_t n_slices, uint64_t took_ns) {
+    // What a usual step would take at most: a shorter chunk's rows take longer each.
+    uint64_t usual_ns = took_ns * p->chunk_tokens / rows;
+    usual_ns = usual_ns * n_slices / p->chunk_slices;
+    if (p->chunk_slices > 1 && usual_ns < p->target_ns / 16 * 7) p->chunk_slices /= 2;
+}
+
+// Prompts' rows alone, in n_slices slices.
+static void learn_chunk(StepPolicy *p, uint32_t rows, uint32_t n_slices, uint64_t took_ns) {
+    bool is_usual = rows == p->chunk_tokens && n_slices == p->chunk_slices;
     if (is_usual && took_ns > p->target_ns) {
         uint64_t least = min_u64(CHUNK_TOKENS_MIN, p->chunk_tokens_max);
         if (p->chunk_slices < p->chunk_slices_max)
@@ -76,10 +138,34 @@ void step_policy_learn(StepPolicy *p, const StepChoice *step, uint64_t took_ns) 
         else p->chunk_tokens = (uint32_t)max_u64(p->chunk_tokens / 2, least);
     } else if (is_usual && took_ns < p->target_ns / 3 && p->chunk_tokens < p->chunk_tokens_max) {
         p->chunk_tokens = (uint32_t)min_u64((uint64_t)p->chunk_tokens * 2, p->chunk_tokens_max);
-    } else if (p->chunk_slices > 1) {
-        // What a usual step would take at most: a shorter chunk's rows take longer each.
-        uint64_t usual_ns = took_ns * p->chunk_tokens / chunk->prompt_rows;
-        usual_ns = usual_ns * chunk->n_slices / p->chunk_slices;
-        if (usual_ns < p->target_ns / 16 * 7) p->chunk_slices /= 2;
+    } else {
+        learn_slices(p, rows, n_slices, took_ns);
     }
+}
+
+// Prompts' rows beside draws: the number of rows follows the time that they may take, at most by half a step.
+static void learn_beside(StepPolicy *p, uint32_t rows, uint32_t n_draws, uint64_t took_ns) {
+    uint64_t draws_ns = draws_take_ns(p, n_draws), may_take_ns = STEP_BESIDE_NS / 4;
+    if (draws_ns) {
+        uint64_t left_ns = STEP_BESIDE_NS - min_u64(draws_ns, STEP_BESIDE_NS);
+        may_take_ns = max_u64(min_u64(draws_ns, left_ns), STEP_BESIDE_LEAST_NS);
+    }
+    uint64_t rows_ns = took_ns > draws_ns ? took_ns - draws_ns : 1;
+    uint64_t would_fit = rows * may_take_ns / rows_ns, now = p->beside_tokens;
+    if (would_fit < rows) now = max_u64(would_fit, rows / 2);
+    else if (rows * 2 > now) now = max_u64(now, min_u64(would_fit, now + now / 2 + 1));
+    p->beside_tokens = (uint32_t)min_u64(max_u64(now, p->beside_tokens_min), p->chunk_tokens_max);
+}
+
+void step_policy_learn(StepPolicy *p, const StepChoice *step, uint64_t took_ns) {
+    uint32_t rows = 0, n_draws = 0, n_slices = (uint32_t)max_u64(step->parts[0].n_slices, 1);
+    for (uint32_t i = 0; i < step->n_parts; i++) {
+        rows += step->parts[i].prompt_rows;
+        n_draws += step->parts[i].prompt_rows == 0;
+    }
+    if (rows) p->chunks_are_long = took_ns > STEP_AHEAD_NS;
+    if (rows == 0) learn_draws(p, n_draws, took_ns);
+    else if (n_draws == 0) learn_chunk(p, rows, n_slices, took_ns);
+    else if (n_slices == 1) learn_beside(p, rows, n_draws, took_ns);
+    if (rows && n_draws) learn_slices(p, rows, n_slices, took_ns);
 }

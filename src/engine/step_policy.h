@@ -1,7 +1,9 @@
 // Which rows go into the next step: decisions alone, without a backend, a clock or memory.
 //
-// Chunks of prompts and draws alternate while both are waiting. Prompts take turns, a chunk each; all
-// sequences that decode are in each of their steps, or take turns where a step has fewer rows.
+// Every sequence that decodes is in each step (they take turns where a step has fewer rows). Beside them are
+// rows of prompts, the oldest prompt's first: as many as there is time for. While nobody decodes, that is the
+// target below. Beside tokens that others wait for, a step takes at most twice as long as without the
+// prompts' rows, and at most STEP_BESIDE_NS, as far as CHUNK_TOKENS_MIN rows (or those of a GPU) allow.
 //
 // A cancellation waits for the steps that are under way, so where one takes longer than its target, a
 // prompt's chunks go through the layers in slices, a step each, or, where the backend has no slices, are made
@@ -15,15 +17,24 @@ enum {
     STEP_TARGET_GPU_NS = 80 * 1000 * 1000,
     // A processor's steps vary with what else runs there, so they aim lower.
     STEP_TARGET_CPU_NS = 40 * 1000 * 1000,
+    // Steps with prompts' rows beside draws take at most this.
+    STEP_BESIDE_NS = 40 * 1000 * 1000,
+    // Prompts' rows may take this even where a step without them is shorter.
+    STEP_BESIDE_LEAST_NS = 1000 * 1000,
     // Chunks that take longer are not sent ahead: two under way would take twice the time, and what is lost
     // between them is little.
     STEP_AHEAD_NS = 10 * 1000 * 1000,
     CHUNK_TOKENS_MIN = 8,
-    CHUNK_SLICES_FIRST = 16, // so that the first long prompt of the largest models can be cancelled, too
+    CHUNK_TOKENS_MIN_GPU = 64, // which reads all weights once for any rows: fewer are hardly faster
+    CHUNK_SLICES_FIRST = 16,   // so that the first long prompt of the largest models can be cancelled, too
+    STEP_DRAWS_SIZES = 7,      // 1, 2, 4 … 64 draws
 };
 
-// What is left to be sent of a slot's sequence; all zeros for none.
+static_assert(1 << (STEP_DRAWS_SIZES - 1) >= JOBS_MAX, "a size for every number of draws");
+
+// What is left to be sent of a sequence. Neither: nothing now.
 typedef struct {
+    uint32_t slot;
     uint32_t prompt_rows;
     bool decodes; // with prompt_rows 0: it has a token to draw
 } SlotWork;
@@ -35,7 +46,7 @@ typedef struct {
     uint32_t n_slices, slice;
 } StepPart;
 
-// Today a chunk of a prompt is a step by itself.
+// Prompts come first. A chunk in slices is the only one of its steps.
 typedef struct {
     StepPart parts[JOBS_MAX];
     uint32_t n_parts; // 0: there is nothing to do
@@ -46,27 +57,33 @@ typedef struct {
     // other chunk may begin, unless this sequence has ended.
     StepPart chunk;
     uint32_t max_rows;
-    uint32_t chunk_tokens; // what chunks have at most, and in how many slices such a one is computed
+    uint32_t chunk_tokens; // while nobody decodes: what chunks have at most, and in how many slices
     uint32_t chunk_tokens_max;
     uint32_t chunk_slices;
     uint32_t chunk_slices_max;
-    bool chunks_are_long; // the last step of one took longer than STEP_AHEAD_NS
+    uint32_t beside_tokens; // the same for prompts' rows beside draws
+    uint32_t beside_tokens_min;
+    bool chunks_are_long; // the last step with prompts' rows took longer than STEP_AHEAD_NS
+    bool last_has_prompts;
     uint64_t target_ns;
-    uint32_t next_prefill; // slot to look at first, so that prompts take turns
-    uint32_t next_decode;  // the same for draws, where not all fit a step
-    bool last_was_chunk;
+    uint64_t draws_ns[STEP_DRAWS_SIZES]; // what a step of so many draws alone takes; 0: not known
+    uint32_t next_decode;                // the slot whose turn it is, where not all that decode fit a step
 } StepPolicy;
 
 StepPolicy step_policy_for(const BackendInfo *info);
 
-// The next step. What it chooses counts as sent: the caller sends it.
-void step_policy_next(StepPolicy *p, const SlotWork *work, uint32_t n_slots, StepChoice *out);
+// The next step, for n sequences in the order of their admission. What it chooses counts as sent: the caller
+// sends it.
+void step_policy_next(StepPolicy *p, const SlotWork *work, uint32_t n, StepChoice *out);
 
 // Whether a step may be sent while another is under way.
 bool step_policy_sends_ahead(const StepPolicy *p);
 
-// The sequence in a slot has ended.
+// Whether slices of a chunk of the slot's are still to be sent.
+bool step_policy_is_inside(const StepPolicy *p, uint32_t slot);
+
+// The sequence in a slot has ended, or begins again.
 void step_policy_forget(StepPolicy *p, uint32_t slot);
 
-// How long a step took, from its being sent to its being read.
+// How long a step took, from its being sent, or from the end of the one before it, to its end.
 void step_policy_learn(StepPolicy *p, const StepChoice *step, uint64_t took_ns);

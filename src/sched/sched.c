@@ -13,6 +13,8 @@ typedef struct {
     Job *job; // NULL: not in use
     uint32_t slot;
     uint32_t tokens_out;
+    uint32_t tokens_cached;
+    CacheMiss cache_miss;
     uint64_t admitted_ns;
     uint64_t first_token_ns; // 0 before it
     uint64_t last_token_ns;
@@ -41,6 +43,7 @@ bool sched_create(Bridge *bridge, Engine *engine, const Tokenizer *tokenizer, Ar
     bool ok = s != NULL;
     if (ok) {
         *s = (Sched){.bridge = bridge, .engine = engine, .tokenizer = tokenizer};
+        engine_set_clock(engine, bridge->now_ns);
         s->residency_due_ns = bridge->now_ns() + RESIDENCY_INTERVAL_MS * 1000000ull; // checked at load, too
         s->running = arena_new(arena, Running, n);
         s->detokenizers = arena_new(arena, Detokenizer, bridge->n_slots);
@@ -67,6 +70,8 @@ static JobEvent *event_begin(Sched *s, const Running *r, JobEventKind kind) {
     e->job = bridge_job_index(s->bridge, r->job);
     e->kind = kind;
     e->tokens_out = r->tokens_out;
+    e->tokens_cached = r->tokens_cached;
+    e->cache_miss = r->cache_miss;
     e->at_ns = s->bridge->now_ns();
     e->prefill_ns = r->first_token_ns ? r->first_token_ns - r->admitted_ns : 0;
     e->decode_ns = r->last_token_ns - r->first_token_ns;
@@ -101,11 +106,17 @@ static void send_text(Sched *s, const Running *r, Str a, Str b, const Drawn *dra
     }
 }
 
+static void show_pages(Sched *s) {
+    const KvPages *pages = engine_pages(s->engine);
+    WorkerStatus *status = &s->bridge->status;
+    atomic_store_explicit(&status->kv_pages_used, kv_pages_used(pages), memory_order_relaxed);
+    atomic_store_explicit(&status->kv_pages_cached, pages->n_cached, memory_order_relaxed);
+}
+
 // Frees what the job holds in the engine; its terminal event must follow at once, and is the last use of it.
 static void release(Sched *s, Running *r) {
     engine_release(s->engine, r->slot);
-    atomic_store_explicit(&s->bridge->status.kv_pages_used, kv_pages_used(engine_pages(s->engine)),
-                          memory_order_relaxed);
+    show_pages(s);
     s->n_running--;
 }
 
@@ -176,6 +187,7 @@ static bool admit(Sched *s, Job *job, Error *err) {
                              .n_prompt = job->n_tokens,
                              .max_tokens = job->max_tokens,
                              .sampler = job->sampler};
+    memcpy(request.cache_salt, job->cache_salt, sizeof request.cache_salt);
     if (!stop_matcher_init(&r->stop, job->stop, job->n_stop, &job->arena, err) ||
         !engine_admit(s->engine, &request, &r->slot, err)) {
         send_error(s, r, err);
@@ -187,8 +199,6 @@ static bool admit(Sched *s, Job *job, Error *err) {
     detokenizer_reset(r->detokenizer);
     detokenizer_show_special(r->detokenizer, job->shows_special);
     r->metrics_due_ns = r->admitted_ns + METRICS_INTERVAL_MS * 1000000ull;
-    atomic_store_explicit(&s->bridge->status.kv_pages_used, kv_pages_used(engine_pages(s->engine)),
-                          memory_order_relaxed);
     bridge_send(s->bridge, event_begin(s, r, EVENT_STARTED));
     return true;
 }
@@ -265,6 +275,8 @@ static void take_token(Sched *s, Running *r, Drawn drawn, bool last) {
 // What a step brought for one job. The job may end before its last token.
 static void take_output(Sched *s, const EngineOutput *o) {
     Running *r = &s->running[s->job_of_slot[o->slot]];
+    r->tokens_cached = o->n_cached;
+    r->cache_miss = o->cache_miss;
     for (uint32_t i = 0; r->job && i < o->n_tokens; i++) {
         Drawn drawn = {o->tokens[i], o->logprobs ? &o->logprobs[i] : NULL, false};
         take_token(s, r, drawn, o->last && i + 1 == o->n_tokens);
@@ -287,6 +299,7 @@ static bool step(Sched *s, Error *err) {
     uint32_t n_outputs = 0;
     if (!engine_step(s->engine, s->outputs, &n_outputs, err)) return false;
     count_step(s);
+    show_pages(s);
     for (uint32_t i = 0; i < n_outputs; i++)
         take_output(s, &s->outputs[i]);
     return true;

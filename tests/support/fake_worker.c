@@ -30,7 +30,7 @@ struct FakeWorker {
     StepResult result;
     SamplerParams params[JOBS_MAX]; // of each slot's sequence
     TokenLogprobs logprobs[JOBS_MAX];
-    _Atomic uint32_t fail_code;
+    _Atomic uint32_t fail_code, refuse_code;
     _Atomic bool nan;
     _Atomic bool residency_lost;
     _Atomic uint64_t last_step_ns;
@@ -90,6 +90,7 @@ static bool begin_repeating(FakeWorker *f, uint32_t slot, const SequenceStart *s
 static bool fake_begin(Backend *b, uint32_t slot, const SequenceStart *start, Error *err) {
     FakeWorker *f = (FakeWorker *)b;
     uint32_t code = atomic_load(&f->fail_code);
+    if (!code) code = atomic_load(&f->refuse_code);
     if (f->config.repeats_prompt && !begin_repeating(f, slot, start, err)) return false;
     f->drawn[slot] = start->n_drawn;
     f->params[slot] = start->params;
@@ -139,6 +140,11 @@ static void wait_for_step(FakeWorker *f) {
     until.tv_sec = (time_t)(f->step_due_ns / 1000000000);
     until.tv_nsec = (long)(f->step_due_ns % 1000000000);
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+}
+
+static bool fake_copy_page(Backend *b, uint32_t from, uint32_t to, Error *err) {
+    (void)b, (void)from, (void)to, (void)err;
+    return true; // its answers do not come from pages
 }
 
 static bool fake_read(Backend *b, StepResult *out, Error *err) {
@@ -219,7 +225,11 @@ static FakeWorker *make(const FakeConfig *config) {
     f->plan.arch = &f->arch;
     f->plan.n_vocab = tokenizer_vocab_size(f->tokenizer);
     f->plan.n_context = c->context;
-    f->backend = (Backend){.begin = fake_begin, .step = fake_step, .read = fake_read, .close = fake_close};
+    f->backend = (Backend){.begin = fake_begin,
+                           .copy_page = fake_copy_page,
+                           .step = fake_step,
+                           .read = fake_read,
+                           .close = fake_close};
     f->backend.info = (BackendInfo){.kind = "fake",
                                     .device_name = "a script",
                                     .n_kv_pages = c->n_pages,
@@ -364,6 +374,10 @@ const Tokenizer *fake_tokenizer(const FakeWorker *f) {
 
 uint16_t fake_port(const FakeWorker *f) {
     return http_server_port(f->server);
+}
+
+void fake_refuse(FakeWorker *f, ErrCode code) {
+    atomic_store(&f->refuse_code, code);
 }
 
 void fake_fail(FakeWorker *f, ErrCode code) {

@@ -54,6 +54,8 @@ Api *fake_api(FakeWorker *f);
 const Tokenizer *fake_tokenizer(const FakeWorker *f);
 uint16_t fake_port(const FakeWorker *f);
 
+// From now on texts are refused with this code, which is theirs alone; ERR_NONE: no more.
+void fake_refuse(FakeWorker *f, ErrCode code);
 // From now on whatever is asked of the backend fails with this code.
 void fake_fail(FakeWorker *f, ErrCode code);
 // From now on the check of the device's memory fails.

@@ -7,9 +7,10 @@
 // can be checked against its request. Everything follows from the seed: the same seed is the same run.
 //
 // Checked after each step: no more jobs than slots; free jobs hold no memory; an idle engine holds no slot
-// and no page; the tables have not grown. Checked of each answer: its status suits the request; a stream
-// begins with the job's own `started`, its text is the job's own, and exactly one terminal event ends it; a
-// client that behaved gets its answer whole. Checked at the end: everything was given back.
+// and no page; what engine_invariants.h says; the tables have not grown. Checked of each answer: its status
+// suits the request; a stream begins with the job's own `started`, its text is the job's own, and exactly one
+// terminal event ends it; a client that behaved gets its answer whole. Checked at the end: everything was
+// given back.
 #pragma once
 
 #include "base/base.h"

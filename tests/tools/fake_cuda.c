@@ -212,6 +212,12 @@ Result cuMemcpyDtoHAsync_v2(void *to, DevicePtr from, size_t size, void *stream)
     else memcpy(to, (const void *)(uintptr_t)from, size);
     return SUCCESS;
 }
+Result cuMemcpyDtoDAsync_v2(DevicePtr to, DevicePtr from, size_t size, void *stream) {
+    (void)stream;
+    CALL();
+    memcpy((void *)(uintptr_t)to, (const void *)(uintptr_t)from, size);
+    return SUCCESS;
+}
 Result cuMemsetD8Async(DevicePtr to, unsigned char value, size_t size, void *stream) {
     (void)stream;
     CALL();

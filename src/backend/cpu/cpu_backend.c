@@ -328,6 +328,14 @@ static bool cpu_step(Backend *b, const Step *step, Error *err) {
     return true;
 }
 
+static bool cpu_copy_page(Backend *b, uint32_t from, uint32_t to, Error *err) {
+    (void)err;
+    const KvCache *kv = &self(b)->step.kv;
+    memcpy(kv->data + to * kv->page_floats, kv->data + from * kv->page_floats,
+           kv->page_floats * sizeof *kv->data);
+    return true;
+}
+
 static bool cpu_read(Backend *b, StepResult *out, Error *err) {
     CpuBackend *cpu = self(b);
     if (!cpu->has_result) return error_set(err, ERR_INTERNAL, "no step to read");
@@ -356,6 +364,7 @@ bool cpu_backend_open(const BackendOptions *options, Arena *arena, Backend **out
     if (!pool_create(n_threads, arena, &cpu->pool, err)) return false;
     cpu->api = (Backend){.load = cpu_load,
                          .begin = cpu_begin,
+                         .copy_page = cpu_copy_page,
                          .step = cpu_step,
                          .read = cpu_read,
                          .close = cpu_close,

@@ -29,6 +29,7 @@ bool cuda_backend_open(const BackendOptions *options, Arena *arena, Backend **ou
     jit_version(b->runtime_version);
     b->api = (Backend){.load = cuda_load,
                        .begin = cuda_begin,
+                       .copy_page = cuda_copy_page,
                        .step = cuda_step,
                        .read = cuda_read,
                        .check_residency = cuda_backend_check_residency,

@@ -39,6 +39,7 @@ enum { CUDA_DRIVER_VERSION_MIN = 12000 };
     ROW(pointer_attribute, cuPointerGetAttribute, "cuPointerGetAttribute")             \
     ROW(copy_to_device, cuMemcpyHtoDAsync, "cuMemcpyHtoDAsync_v2")                     \
     ROW(copy_to_host, cuMemcpyDtoHAsync, "cuMemcpyDtoHAsync_v2")                       \
+    ROW(copy_on_device, cuMemcpyDtoDAsync, "cuMemcpyDtoDAsync_v2")                     \
     ROW(fill_bytes, cuMemsetD8Async, "cuMemsetD8Async")                                \
     ROW(stream_create, cuStreamCreate, "cuStreamCreate")                               \
     ROW(stream_destroy, cuStreamDestroy, "cuStreamDestroy_v2")                         \

@@ -1,0 +1,96 @@
+// The engine's state, for its own files: engine.c takes requests, sends steps and reads them; engine_pages.c
+// has what sequences do with pages; engine_order.c says who begins, who waits and who makes room.
+#pragma once
+
+#include "engine/engine.h"
+#include "engine/step_policy.h"
+
+enum { PIPELINE_DEPTH_MAX = 4 };
+
+typedef struct {
+    bool used;
+    bool running;        // it takes part in steps and may hold pages; else it waits for pages, or has ended
+    bool ended;          // nothing more is sent for it: all is drawn, or it has failed
+    bool begun;          // the backend knows of its text
+    uint32_t generation; // goes up with each text that begins, or begins again, in this slot
+    SamplerParams sampler;
+    uint8_t salt[CACHE_SALT_BYTES];
+    int32_t *tokens; // [context_length] the prompt, then what was drawn and read
+    uint32_t *pages; // [pages of a whole context]
+    uint32_t n_pages;
+    uint32_t n_whole; // of these, the first ones: all their tokens are published
+    uint32_t n_prompt;
+    uint32_t
+        n_known; // tokens that are fed as a prompt is: the prompt, and what was drawn before it began again
+    uint32_t n_sent;       // positions whose rows are in the cache, or in steps enqueued so far
+    uint32_t n_drawn_sent; // draws of the text, with those in steps enqueued so far
+    uint32_t n_drawn_read;
+    uint32_t max_tokens;
+    uint32_t n_cached; // tokens of the prompt that were taken from the cache
+    bool was_evicted;  // the next ones had been there
+    // An older sequence that computes the same beginning, and how many tokens of it; 0: there is none.
+    uint32_t leader, leader_generation, n_in_common;
+} Sequence;
+
+// A step under way, and what it will bring for the sequence of each of its parts.
+typedef struct {
+    StepChoice choice;
+    struct {
+        uint32_t generation; // of the slot when the step was sent
+        uint32_t n_prompt_done;
+        uint32_t n_draws;
+    } expected[JOBS_MAX]; // by part
+    uint64_t sent_ns;
+} Flight;
+
+struct Engine {
+    Backend *backend;
+    uint32_t n_slots;
+    uint32_t n_vocab;
+    uint32_t model_context;
+    uint32_t context_length;
+    Sequence *sequences;      // [n_slots]
+    uint32_t order[JOBS_MAX]; // [n_order] slots in use, in the order of admission
+    uint32_t n_order;
+    bool start_is_blocked; // the pages did not suffice for who is next, and none have come free since
+    KvPages pages;
+    StepPolicy policy;
+    Flight flights[PIPELINE_DEPTH_MAX]; // ring
+    uint32_t first_flight;
+    uint32_t n_flights;
+    uint32_t depth;
+    uint64_t (*now_ns)(void);
+    uint64_t read_ns;         // when the last step was read
+    uint32_t rows_read;       // of that step
+    StepResult result;        // of that step
+    Error failures[JOBS_MAX]; // by slot; of sequences that failed
+};
+
+static inline bool sequence_in_prompt(const Sequence *s) {
+    return s->running && s->n_sent < s->n_known;
+}
+
+// ---- engine_pages.c ----
+
+// Where in its text the sequence's at-th page is; all before it are published.
+KvPlace sequence_place(const Sequence *s, uint32_t at);
+// Takes whole pages from the cache that continue the sequence's text.
+void sequence_attach(Engine *e, Sequence *s);
+// Copies the beginning of the next page, where another text has one in common.
+MUST_CHECK bool sequence_attach_border(Engine *e, Sequence *s, Error *err);
+// Publishes whole pages whose rows are sent and whose tokens are known, and with `rest` the one behind them.
+void sequence_publish(Engine *e, Sequence *s, bool rest);
+// Publishes what can be, and holds no page any more. Who waits for pages may begin.
+void sequence_give_back(Engine *e, Sequence *s);
+// The same for one whose values are spoiled.
+void sequence_drop(Engine *e, Sequence *s);
+
+// ---- engine_order.c ----
+
+// Lets sequences that wait begin, in their order, as far as there are pages.
+MUST_CHECK bool engine_start_waiting(Engine *e, Error *err);
+// Whether it should wait for an older one to compute what both begin with.
+bool engine_follows(Engine *e, uint32_t slot);
+// Takes the pages for the sequence's next n_rows rows. Where none is left, the youngest that runs is set
+// aside; false where this is the one.
+MUST_CHECK bool engine_grow(Engine *e, uint32_t slot, uint32_t n_rows);

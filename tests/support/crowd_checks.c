@@ -1,0 +1,223 @@
+#include "crowd_checks.h"
+
+#include "base/rng.h"
+#include "engine/engine_internal.h"
+#include "runner.h"
+
+enum { PROMPT_MAX = 60, DRAWN_MAX = 24, STEPS_MAX = 20000 };
+
+// A text, and what it draws.
+typedef struct {
+    int32_t prompt[PROMPT_MAX];
+    uint32_t n_prompt, n_drawn, max_tokens;
+    SamplerParams sampler;
+    int32_t tokens[DRAWN_MAX];
+    TokenLogprobs logprobs[DRAWN_MAX];
+} Text;
+
+typedef struct {
+    bool used;
+    uint32_t of; // which of the texts; CROWD_TEXTS for a companion
+    Text text;
+} Member;
+
+typedef struct {
+    const CrowdConfig *config;
+    Backend *backend;
+    const Plan *plan;
+    Engine *engine;
+    uint64_t draws; // of random numbers
+    Text alone[CROWD_TEXTS];
+    Member *members; // [crowd]
+    CrowdReport report;
+} Crowd;
+
+static uint64_t clock_draws;
+
+// Says anything, but never goes back.
+static uint64_t any_clock(void) {
+    static uint64_t now_ns = 1;
+    return now_ns += rng_philox(77, clock_draws++).word[0] % 60000000;
+}
+
+static uint32_t roll(Crowd *c, uint32_t below) {
+    return rng_philox(c->config->seed, c->draws++).word[0] % below;
+}
+
+static void make_text(Crowd *c, Text *t, uint32_t topic, uint32_t own) {
+    static const SamplerParams params[CROWD_TEXTS] = {
+        {.top_p = 1, .repetition_penalty = 1, .logprobs = true, .n_logprobs = LOGPROBS_MAX},
+        {.temperature = 0.8f,
+         .top_p = 1,
+         .repetition_penalty = 1.2f,
+         .presence_penalty = 0.4f,
+         .frequency_penalty = 0.3f,
+         .seed = 5,
+         .logprobs = true,
+         .n_logprobs = 5},
+        {.temperature = 0.8f, .top_p = 0.95f, .repetition_penalty = 1.3f, .top_k = 40, .seed = 9},
+        {.top_p = 1, .repetition_penalty = 1},
+    };
+    uint32_t in_common = roll(c, PROMPT_MAX);
+    *t = (Text){.n_prompt = 1 + roll(c, PROMPT_MAX), .max_tokens = 1 + roll(c, DRAWN_MAX)};
+    t->sampler = params[own % CROWD_TEXTS];
+    for (uint32_t i = 0; i < t->n_prompt; i++)
+        t->prompt[i] = (int32_t)(rng_philox(i < in_common ? topic : 100 + own, i).word[0] % c->plan->n_vocab);
+}
+
+static void make_engine(Crowd *c, Arena *arena, uint32_t n_pages, uint32_t max_rows) {
+    BackendInfo info = c->backend->info;
+    Error err = {0};
+    c->backend->info.n_kv_pages = n_pages;
+    c->backend->info.max_rows = max_rows;
+    bool ok = engine_create(c->backend, c->plan, c->config->crowd, arena, &c->engine, &err);
+    if (!ok) FAIL("%s", err.message);
+    REQUIRE(ok);
+    engine_set_clock(c->engine, any_clock);
+    c->backend->info = info;
+}
+
+static void admit(Crowd *c, const Text *text, uint32_t of) {
+    EngineRequest request = {.tokens = text->prompt,
+                             .n_prompt = text->n_prompt,
+                             .max_tokens = text->max_tokens,
+                             .sampler = text->sampler};
+    uint32_t slot;
+    Error err = {0};
+    bool ok = engine_admit(c->engine, &request, &slot, &err);
+    if (!ok) FAIL("%s", err.message);
+    REQUIRE(ok);
+    c->members[slot] = (Member){.used = true, .of = of, .text = *text};
+    c->members[slot].text.n_drawn = 0;
+}
+
+static void release(Crowd *c, uint32_t slot) {
+    engine_release(c->engine, slot);
+    c->members[slot].used = false;
+}
+
+static void keep(Text *t, int32_t token, const TokenLogprobs *from) {
+    uint32_t at = t->n_drawn++;
+    t->tokens[at] = token;
+    memset(&t->logprobs[at], 0, sizeof t->logprobs[at]);
+    if (!from) return;
+    t->logprobs[at].token = from->token;
+    t->logprobs[at].logprob = from->logprob;
+    t->logprobs[at].n_best = from->n_best;
+    for (uint32_t i = 0; i < from->n_best; i++)
+        t->logprobs[at].best[i] = from->best[i];
+}
+
+static bool is_as_alone(const Text *a, const Text *b) {
+    return a->n_drawn == b->n_drawn && memcmp(a->tokens, b->tokens, a->n_drawn * sizeof *a->tokens) == 0 &&
+           memcmp(a->logprobs, b->logprobs, a->n_drawn * sizeof *a->logprobs) == 0;
+}
+
+// One step; returns how many of the texts have ended in it.
+static uint32_t step(Crowd *c) {
+    EngineOutput outputs[JOBS_MAX];
+    uint32_t n_outputs, n_ended = 0;
+    Error err = {0};
+    bool ok = engine_step(c->engine, outputs, &n_outputs, &err);
+    if (!ok) FAIL("%s", err.message);
+    REQUIRE(ok && ++c->report.steps < STEPS_MAX);
+    for (uint32_t i = 0; i < n_outputs; i++) {
+        const EngineOutput *o = &outputs[i];
+        Member *m = &c->members[o->slot];
+        if (o->failure) FAIL("%s", o->failure->message);
+        REQUIRE(!o->failure);
+        for (uint32_t t = 0; t < o->n_tokens; t++)
+            keep(&m->text, o->tokens[t], o->logprobs ? &o->logprobs[t] : NULL);
+        if (!o->last) continue;
+        if (m->of < CROWD_TEXTS) {
+            n_ended++;
+            c->report.cached += o->n_cached;
+            if (c->alone[m->of].n_drawn == 0) c->alone[m->of] = m->text;
+            else c->report.differ += !is_as_alone(&c->alone[m->of], &m->text);
+        }
+        release(c, o->slot);
+    }
+    return n_ended;
+}
+
+static void draw_alone(Crowd *c) {
+    for (uint32_t i = 0; i < CROWD_TEXTS; i++) {
+        Text text;
+        make_text(c, &text, 1, i);
+        if (i < 2) text.n_prompt = PROMPT_MAX - 7 * i, text.max_tokens = DRAWN_MAX; // long ones, too
+        for (uint32_t k = 0; k < text.n_prompt && i < 2; k++)
+            text.prompt[k] = (int32_t)(rng_philox(k < 41 ? 1 : 100 + i, k).word[0] % c->plan->n_vocab);
+        engine_drop_cache(c->engine);
+        admit(c, &text, i);
+        while (step(c) == 0) {
+        }
+    }
+    CHECK_INT_EQ(0, c->report.cached);
+}
+
+static void disturb(Crowd *c) {
+    for (uint32_t i = 0; i < 1 + c->config->crowd / 8; i++) {
+        uint32_t slot = roll(c, c->config->crowd);
+        Member *m = &c->members[slot];
+        if (m->used && m->of == CROWD_TEXTS && roll(c, 12) == 0) release(c, slot);
+        if (!m->used || !c->engine->sequences[slot].running || roll(c, 8)) continue;
+        c->report.set_aside += m->of < CROWD_TEXTS;
+        engine_set_aside(c->engine, slot);
+    }
+    if (roll(c, 40) == 0) engine_drop_cache(c->engine);
+}
+
+static void write_over_cached(Crowd *c) {
+    const KvPages *pages = engine_pages(c->engine);
+    Error err;
+    for (uint32_t i = pages->used_first; i != KV_NO_PAGE; i = pages->pages[i].used_after)
+        REQUIRE(c->backend->copy_page(c->backend, (i + 1) % pages->n_pages, i, &err));
+}
+
+static void draw_in_crowd(Crowd *c) {
+    uint32_t n_begun = 0, n_ended = 0, n = 2 * CROWD_TEXTS;
+    for (uint32_t round = 0; n_ended < n; round++) {
+        uint32_t n_come = 1 + roll(c, 1 + c->config->crowd / 4);
+        for (uint32_t i = 0; i < n_come && engine_active(c->engine) < c->config->crowd; i++) {
+            Text companion;
+            bool is_text = n_begun < n && roll(c, 3) == 0;
+            if (is_text) {
+                admit(c, &c->alone[n_begun % CROWD_TEXTS], n_begun % CROWD_TEXTS);
+                n_begun++;
+                continue;
+            }
+            make_text(c, &companion, roll(c, 3), roll(c, 50));
+            admit(c, &companion, CROWD_TEXTS);
+            c->report.companions++;
+        }
+        n_ended += step(c);
+        disturb(c);
+        if (c->config->fault == CROWD_FAULT_WRITTEN_OVER) write_over_cached(c);
+    }
+    for (uint32_t slot = 0; slot < c->config->crowd; slot++)
+        release(c, slot);
+}
+
+static bool no_copy(Backend *b, uint32_t from, uint32_t to, Error *err) {
+    (void)b, (void)from, (void)to, (void)err;
+    return true;
+}
+
+CrowdReport crowd_run(Backend *b, const Plan *plan, Arena arena, const CrowdConfig *config) {
+    Crowd *c = arena_new(&arena, Crowd, 1);
+    REQUIRE(c != NULL);
+    *c = (Crowd){.config = config, .backend = b, .plan = plan};
+    c->members = arena_new(&arena, Member, config->crowd);
+    REQUIRE(c->members != NULL);
+    clock_draws = config->seed;
+    make_engine(c, &arena, b->info.n_kv_pages, b->info.max_rows);
+    draw_alone(c);
+    c->report.steps = 0;
+    make_engine(c, &arena, config->n_pages, config->max_rows);
+    bool (*copy_page)(Backend *, uint32_t, uint32_t, Error *) = b->copy_page;
+    if (config->fault == CROWD_FAULT_LOST_COPIES) b->copy_page = no_copy;
+    draw_in_crowd(c);
+    b->copy_page = copy_page;
+    CHECK_INT_EQ(0, kv_pages_used(engine_pages(c->engine)));
+    return c->report;
+}

@@ -1,0 +1,49 @@
+// The engine among invented jobs, over an executor that keeps tokens in its pages instead of keys and values.
+//
+// Each position of each page has the token that was written there. A row that reads a page must find the
+// tokens of its own sequence's text, written for its own salt, at every position before it; what is drawn
+// follows from the text alone. So a job's output is known before, whatever is shared, copied, evicted, set
+// aside or cut. Jobs come and go at random: lengths, beginnings in common, salts, cancellations. Steps take
+// virtual time by their rows.
+//
+// Checked after each step: engine_invariants.h; that who decodes, and the oldest of all, goes on within a few
+// steps; the budget of rows beside draws. Checked of each job: all its tokens, in order. Checked at the end:
+// every job has ended, no page is held, and all are free when the cache is dropped.
+#pragma once
+
+#include "base/base.h"
+
+// What is broken on purpose, to see that the checks see it.
+typedef enum {
+    ENGINE_FAULT_NONE,
+    ENGINE_FAULT_LOST_COPY,    // once, a page is not copied
+    ENGINE_FAULT_WRONG_TEXT,   // from then on, the cached page that was used last is written over
+    ENGINE_FAULT_SHARED_SALTS, // salts are taken for equal
+    ENGINE_FAULT_LOST_PAGE,    // once, a page is given back to nobody
+    ENGINE_FAULT_OVERTAKING,   // once, two sequences swap their places in the order
+    ENGINE_FAULT_STARVATION,   // from then on, one sequence is left out of every step
+    ENGINE_FAULT_NO_BUDGET,    // from then on, prompts have all the time they want
+    ENGINE_FAULT_COUNT,
+} EngineFault;
+
+typedef struct {
+    uint64_t seed;
+    uint32_t jobs; // in all
+    uint32_t n_slots, n_pages, max_rows;
+    uint32_t depth;  // of the pipeline
+    uint32_t slices; // of a chunk, at most
+    EngineFault fault;
+} EngineSimConfig;
+
+typedef struct {
+    char problem[160]; // empty: none
+    uint64_t steps;
+    uint64_t rows_written;
+    uint64_t tokens_cached; // of prompts
+    uint64_t tokens_prompts;
+    uint32_t ended, cancelled, set_aside, copies;
+    uint32_t beside, beside_long; // steps with prompts' rows beside draws, and those over their budget
+} EngineSimReport;
+
+// False when something was wrong: report->problem says what, at which step.
+bool engine_sim_run(const EngineSimConfig *config, EngineSimReport *report);

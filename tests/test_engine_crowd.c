@@ -1,0 +1,74 @@
+// Jobs of every architecture alone and in a crowd, on the CPU reference: the same bits (crowd_checks.h).
+#include "arch_models.h"
+#include "crowd_checks.h"
+#include "os/os.h"
+#include "runner.h"
+
+#include <stdio.h>
+
+enum { SLOTS = 64, MAX_ROWS = 128, PAGES = SLOTS * CROWD_CONTEXT / KV_PAGE_TOKENS };
+
+typedef struct {
+    Arena arena;
+    Backend *backend;
+    Plan *plan;
+} Model;
+
+static Model open_model(const ArchModel *m) {
+    Model out = {.arena = os_arena(256 << 20)};
+    Str bytes = arch_model_build(m);
+    GgufPart part = {.data = (const uint8_t *)bytes.ptr, .size = bytes.len, .name = arch_model_name(m)};
+    BackendOptions options = {
+        .n_slots = SLOTS, .max_rows = MAX_ROWS, .kv_tokens_max = PAGES * KV_PAGE_TOKENS, .n_threads = 1};
+    const GgufFile *file;
+    Error err = {0};
+    bool ok = gguf_parse(&part, 1, &out.arena, &file, &err) &&
+              plan_build(file, &out.arena, &out.plan, &err) &&
+              cpu_backend_open(&options, &out.arena, &out.backend, &err) &&
+              out.backend->load(out.backend, out.plan, NULL, NULL, &err);
+    if (!ok) FAIL("%s", err.message);
+    REQUIRE(ok);
+    return out;
+}
+
+static void check_crowds(const ArchModel *m, uint32_t n_crowds) {
+    // All sizes; pages for a third of the crowd, or hardly more than for one text.
+    static const CrowdConfig crowds[] = {
+        {.seed = 1, .crowd = 7, .n_pages = 14, .max_rows = 17},
+        {.seed = 2, .crowd = 64, .n_pages = 100, .max_rows = 128},
+        {.seed = 3, .crowd = 16, .n_pages = 30, .max_rows = 20},
+        {.seed = 4, .crowd = 2, .n_pages = 7, .max_rows = 3},
+        {.seed = 5, .crowd = 7, .n_pages = PAGES, .max_rows = 64},
+    };
+    Model model = open_model(m);
+    for (uint32_t i = 0; i < n_crowds && i < COUNT_OF(crowds); i++) {
+        TEST_CASE_LABEL("%s, a crowd of %u", arch_model_name(m), crowds[i].crowd);
+        CrowdReport r = crowd_run(model.backend, model.plan, model.arena, &crowds[i]);
+        CHECK_INT_EQ(0, r.differ);
+        CHECK(r.cached > 20 && r.set_aside > 0 && r.companions > 5);
+        printf("%s, %u: %u steps, %u companions, %u tokens cached, %u set aside\n", arch_model_name(m),
+               crowds[i].crowd, r.steps, r.companions, r.cached, r.set_aside);
+    }
+    model.backend->close(model.backend);
+}
+
+TEST_SLOW(engine_crowds_of_every_architecture, 120) {
+    const ArchModel *m;
+    for (uint32_t i = 0; (m = arch_model_at(i)); i++)
+        check_crowds(m, i == 0 ? 5 : 2);
+    for (uint32_t i = 0; (m = arch_layered_model_at(i)); i++) {
+        if (!arch_model_tables(m)) check_crowds(m, 1);
+    }
+}
+
+// What must be noticed is.
+TEST(engine_crowds_see_faults) {
+    Model model = open_model(arch_model_named("llama"));
+    for (CrowdFault fault = CROWD_FAULT_NONE; fault <= CROWD_FAULT_WRITTEN_OVER; fault++) {
+        TEST_CASE_LABEL("fault %d", (int)fault);
+        CrowdConfig config = {.seed = 5, .crowd = 7, .n_pages = 60, .max_rows = 64, .fault = fault};
+        CrowdReport r = crowd_run(model.backend, model.plan, model.arena, &config);
+        CHECK((r.differ > 0) == (fault != CROWD_FAULT_NONE));
+    }
+    model.backend->close(model.backend);
+}
