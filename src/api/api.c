@@ -245,7 +245,6 @@ static void advance(Api *api) {
     WorkerPhase phase = bridge_phase(bridge); // looked at before the events that came before it
     api_advance_requests(api);
     api_take_events(api);
-    api_expire_waiting(api);
     if (atomic_load(&bridge->status.residency_lost) && !api->lost_residency) {
         api->lost_residency = true;
         const Error *err = &bridge->status.residency_error;
@@ -275,6 +274,7 @@ static void on_wake(void *context) {
 static void on_tick(void *context, uint64_t now_ms) {
     (void)now_ms;
     advance(context);
+    api_expire_waiting(context);
 }
 
 // ---- life ----

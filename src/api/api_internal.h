@@ -131,9 +131,10 @@ struct Api {
     ApiJob *jobs;         // [n_jobs] as in the bridge
     ApiRequest *requests; // [n_requests]
     uint32_t n_requests;
-    uint64_t tickets;      // given to requests so far
-    uint32_t slots_taken;  // by jobs that are with the engine thread, or have a slot kept for them
-    uint32_t jobs_waiting; // for a slot
+    uint64_t tickets;        // given to requests so far
+    uint32_t slots_taken;    // by jobs that are with the engine thread, or have a slot kept for them
+    uint32_t jobs_waiting;   // for a slot
+    uint32_t bodies_to_copy; // requests that wait for memory, or are copied
     EncoderLane lanes[LANE_COUNT];
     Arena large[REQUEST_LARGE_BODIES_MAX];
     bool large_taken[REQUEST_LARGE_BODIES_MAX];
@@ -152,7 +153,6 @@ struct Api {
     Arena json_arena;       // for POST /cancel
     Arena answers;          // [n_jobs] answers.h
     char *text;             // [API_TEXT_BYTES] a body or an event being written
-    JobEvent event;         // the one being handled
     // of the request being handled
     Route file_route; // where it is for a file
     ErrorShape error_shape;

@@ -141,9 +141,11 @@ static void take_event(Api *api, const JobEvent *e) {
 }
 
 void api_take_events(Api *api) {
-    // As many as there can be at once, so that a fast engine cannot keep the I/O thread here.
-    for (uint32_t i = 0; i < EVENT_RING_ENTRIES && ring_pop(&api->config.bridge->events, &api->event); i++) {
-        take_event(api, &api->event);
+    // Those that are here now: what they are written to is sent before the next ones are looked at.
+    Ring *events = &api->config.bridge->events;
+    for (uint32_t n = ring_count(events); n > 0; n--) {
+        take_event(api, ring_front(events));
+        ring_drop(events);
     }
 }
 

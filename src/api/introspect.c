@@ -114,9 +114,10 @@ void api_is_sleeping(Api *api, HttpExchange exchange, const HttpRequest *request
     api_reply(api, exchange, 200, "application/json", STR("{\"is_sleeping\":false}"));
 }
 
-// POST /flush_cache: nothing of a job stays in the KV cache after its end.
+// POST /flush_cache: what is kept of texts that are over is forgotten.
 void api_flush_cache(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter) {
     (void)request, (void)parameter;
+    bridge_drop_cache(api->config.bridge);
     api_reply(api, exchange, 200, "application/json",
               STR("{\"success\":true,\"message\":\"the cache holds running jobs alone\"}"));
 }

@@ -309,6 +309,7 @@ void api_accept(Api *api, HttpExchange exchange, const HttpRequest *request, con
     }
     r->body_bytes = request->body.len;
     r->state = REQUEST_WAITS;
+    api->bodies_to_copy++;
     api_advance_requests(api);
 }
 
@@ -337,6 +338,7 @@ static void go_on_copying(Api *api, ApiRequest *r, size_t *budget) {
     r->body_copied += size;
     *budget -= size;
     if (r->body_copied < r->body_bytes) return;
+    api->bodies_to_copy--;
     r->state = REQUEST_PARSES;
     encoder_push(&api_lane(api, r)->encoder, request_index(api, r), ENCODER_PARSE);
 }
@@ -450,7 +452,7 @@ void api_advance_requests(Api *api) {
     for (int i = 0; i < LANE_COUNT; i++)
         take_finished(api, &api->lanes[i].encoder);
     size_t budget = REQUEST_COPY_BYTES;
-    for (uint32_t i = 0; i < api->n_requests; i++) {
+    for (uint32_t i = 0; api->bodies_to_copy && i < api->n_requests; i++) {
         ApiRequest *r = &api->requests[i];
         if (r->state == REQUEST_WAITS) begin_copy(api, r);
         if (r->state == REQUEST_COPIES && budget) go_on_copying(api, r, &budget);
@@ -465,6 +467,7 @@ void api_request_closed(Api *api, HttpExchange exchange, uint32_t index) {
     r->exchange = (HttpExchange){0};
     if (r->state == REQUEST_WAITS || r->state == REQUEST_COPIES) {
         Error err;
+        api->bodies_to_copy--;
         error_fill(&err, ERR_CANCELLED, ERROR_NO_POSITION, "the client disconnected");
         reject(api, r, &err);
         return;

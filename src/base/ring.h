@@ -21,5 +21,13 @@ typedef struct {
 MUST_CHECK bool ring_init(Ring *ring, Arena *arena, uint32_t entry_count, uint32_t entry_size);
 MUST_CHECK bool ring_push(Ring *ring, const void *entry);
 MUST_CHECK bool ring_pop(Ring *ring, void *entry);
+// Without copies: the producer's next entry, NULL when the ring is full, which ring_end_push hands over; and
+// the consumer's first, NULL when it is empty, which ring_drop gives back.
+void *ring_begin_push(Ring *ring);
+void ring_end_push(Ring *ring);
+void *ring_front(Ring *ring);
+void ring_drop(Ring *ring);
+// Entries as the consumer sees them; never more than there are.
+uint32_t ring_count(Ring *ring);
 // Free entries as the producer sees them; never more than there are.
 uint32_t ring_room(Ring *ring);

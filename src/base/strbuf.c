@@ -12,20 +12,10 @@ Str strbuf_end_in_arena(StrBuf *b, Arena *arena) {
     return strbuf_str(b);
 }
 
-void strbuf_put(StrBuf *b, Str s) {
+void strbuf_put_cut(StrBuf *b, Str s) {
     size_t room = b->cap ? b->cap - 1 - b->len : 0;
-    if (s.len > room) {
-        b->truncated = true;
-        s.len = room;
-    }
-    if (s.len == 0) return;
-    memcpy(b->ptr + b->len, s.ptr, s.len);
-    b->len += s.len;
-    b->ptr[b->len] = 0;
-}
-
-void strbuf_put_char(StrBuf *b, char c) {
-    strbuf_put(b, (Str){&c, 1});
+    b->truncated |= s.len > room;
+    if (room) strbuf_put(b, str_slice(s, 0, (size_t)min_u64(s.len, room)));
 }
 
 void strbuf_vprintf(StrBuf *b, const char *format, va_list args) {

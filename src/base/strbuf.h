@@ -28,8 +28,23 @@ static inline Str strbuf_str(const StrBuf *b) {
 StrBuf strbuf_begin_in_arena(Arena *arena);
 Str strbuf_end_in_arena(StrBuf *b, Arena *arena);
 
-void strbuf_put(StrBuf *b, Str s);
-void strbuf_put_char(StrBuf *b, char c);
+// What of s fits.
+void strbuf_put_cut(StrBuf *b, Str s);
+
+static inline void strbuf_put(StrBuf *b, Str s) {
+    if (s.len >= b->cap - b->len) {
+        strbuf_put_cut(b, s);
+        return;
+    }
+    if (s.len) memcpy(b->ptr + b->len, s.ptr, s.len);
+    b->len += s.len;
+    b->ptr[b->len] = 0;
+}
+
+static inline void strbuf_put_char(StrBuf *b, char c) {
+    strbuf_put(b, (Str){&c, 1});
+}
+
 void strbuf_printf(StrBuf *b, const char *format, ...) PRINTF_LIKE(2, 3);
 void strbuf_vprintf(StrBuf *b, const char *format, va_list args) PRINTF_LIKE(2, 0);
 

@@ -197,6 +197,18 @@ bool http_stream_begin(HttpExchange x, const HttpHeader *headers, uint32_t heade
     return true;
 }
 
+// "1a\r\n"
+static Str write_chunk_size(size_t size, char out[HTTP_CHUNK_FRAME_BYTES_MAX]) {
+    static const char digits[] = "0123456789abcdef";
+    char *end = out + HTTP_CHUNK_FRAME_BYTES_MAX, *at = end;
+    *--at = '\n';
+    *--at = '\r';
+    do
+        *--at = digits[size & 15];
+    while (size >>= 4);
+    return (Str){at, (size_t)(end - at)};
+}
+
 static bool send_events(HttpExchange x, Str events, size_t behind_max) {
     if (!http_exchange_has_state(x, HTTP_CONNECTION_STREAMING)) return false;
     HttpConnection *c = x.connection;
@@ -208,9 +220,7 @@ static bool send_events(HttpExchange x, Str events, size_t behind_max) {
     c->comment_due_ms = c->shared->now_ms + c->shared->timeouts.keepalive_comment_ms;
     if (c->request.minor_version == 0) return http_connection_send(c, events);
     char memory[HTTP_CHUNK_FRAME_BYTES_MAX];
-    StrBuf size = STRBUF(memory);
-    strbuf_printf(&size, "%zx\r\n", events.len);
-    return http_connection_send(c, strbuf_str(&size)) && http_connection_send(c, events) &&
+    return http_connection_send(c, write_chunk_size(events.len, memory)) && http_connection_send(c, events) &&
            http_connection_send(c, STR("\r\n"));
 }
 

@@ -1,7 +1,11 @@
 #include "http/sse.h"
 
 JsonWriter sse_event_begin(StrBuf *out, const char *name) {
-    if (name) strbuf_printf(out, "event: %s\n", name);
+    if (name) {
+        strbuf_put(out, STR("event: "));
+        strbuf_put(out, str_from_c(name));
+        strbuf_put_char(out, '\n');
+    }
     strbuf_put(out, STR("data: "));
     return json_writer_begin(out);
 }

@@ -67,17 +67,33 @@ void bridge_cancel(Bridge *b, Job *job, CancelReason reason) {
     bridge_signal(b);
 }
 
+void bridge_drop_cache(Bridge *b) {
+    atomic_store(&b->drops_cache, true);
+    bridge_signal(b);
+}
+
 void bridge_stop(Bridge *b) {
     atomic_store(&b->stop, true);
     bridge_signal(b);
 }
 
-void bridge_send(Bridge *b, const JobEvent *event) {
-    while (!ring_push(&b->events, event)) {
+JobEvent *bridge_begin_event(Bridge *b) {
+    JobEvent *event;
+    while (!(event = ring_begin_push(&b->events))) {
         b->wake_io(b->wake_context);
         os_sleep_ms(1);
     }
-    b->wake_io(b->wake_context);
+    return event;
+}
+
+void bridge_end_event(Bridge *b) {
+    ring_end_push(&b->events);
+    b->has_news = true;
+}
+
+void bridge_tell(Bridge *b) {
+    if (b->has_news) b->wake_io(b->wake_context);
+    b->has_news = false;
 }
 
 void bridge_cut_slots(Bridge *b, uint32_t n_slots) {

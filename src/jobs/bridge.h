@@ -84,13 +84,13 @@ typedef struct {
     union {
         struct {
             uint32_t length;
-            char text[TEXT_PIECE_BYTES_MAX]; // whole characters
             // Where the job wants ids or log-probabilities there is an event for every token, when it is
             // drawn, with the text that it lets go: none, or that of earlier tokens. Else TOKEN_INVALID, and
             // events have text, or are marks.
             int32_t id;
             bool is_mark;      // of job.marks, with an id and without text; all text before it has been sent
             bool has_logprobs; // sampler.logprobs, and an id
+            char text[TEXT_PIECE_BYTES_MAX]; // whole characters
             TokenLogprobs logprobs;
         } token;
         struct {
@@ -145,16 +145,18 @@ typedef struct {
     // Jobs that the engine thread may have at once, and with those that wait or are encoded. They get fewer
     // at most once, before WORKER_READY (bridge_cut_slots).
     _Atomic uint32_t n_slots, n_jobs;
-    Ring submitted;          // of uint32_t, indices of jobs
-    Ring events;             // of JobEvent
-    _Atomic uint32_t signal; // changes when there is something for the engine thread to look at
-    _Atomic bool stop;       // the engine thread ends
+    Ring submitted;           // of uint32_t, indices of jobs
+    Ring events;              // of JobEvent
+    _Atomic uint32_t signal;  // changes when there is something for the engine thread to look at
+    _Atomic bool stop;        // the engine thread ends
+    _Atomic bool drops_cache; // it forgets what is kept of texts that are over, and sets this back
     WorkerStatus status;
     // What time it is, monotonic and in Unix time: os_monotonic_ns and os_unix_ms, or a simulator's.
     uint64_t (*now_ns)(void);
     uint64_t (*unix_ms)(void);
     void (*wake_io)(void *context); // from the engine thread, after events or a new phase
     void *wake_context;
+    bool has_news; // engine thread only: events since the last bridge_tell
 } Bridge;
 
 // `arena` keeps the tables; the jobs' arenas are reserved from the system, for good. There are n_waiting
@@ -174,12 +176,18 @@ static inline uint32_t bridge_job_index(const Bridge *b, const Job *job) {
 void bridge_submit(Bridge *b, Job *job);
 // The first reason given counts.
 void bridge_cancel(Bridge *b, Job *job, CancelReason reason);
+// The engine thread forgets what is kept of texts that are over, before it takes jobs submitted later.
+void bridge_drop_cache(Bridge *b);
 // The engine thread ends its jobs and itself.
 void bridge_stop(Bridge *b);
 
 // ---- engine thread ----
 
-void bridge_send(Bridge *b, const JobEvent *event);
+// The event to be filled; waits while the ring is full. bridge_end_event hands it over.
+JobEvent *bridge_begin_event(Bridge *b);
+void bridge_end_event(Bridge *b);
+// Wakes the I/O thread where there are events that it was not woken for: a system call, so once a step.
+void bridge_tell(Bridge *b);
 // The engine has no more slots than this; as many jobs as before may wait. In the phase WORKER_STARTING.
 void bridge_cut_slots(Bridge *b, uint32_t n_slots);
 void bridge_set_phase(Bridge *b, WorkerPhase phase);

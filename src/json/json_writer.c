@@ -105,7 +105,11 @@ void json_key_str(JsonWriter *w, Str key) {
 }
 
 void json_key(JsonWriter *w, const char *key) {
-    json_key_str(w, str_from_c(key));
+    json_begin_item(w);
+    strbuf_put_char(w->out, '"');
+    strbuf_put(w->out, str_from_c(key));
+    strbuf_put(w->out, STR("\":"));
+    w->comma = false;
 }
 
 // ---- the other values ----

@@ -24,7 +24,7 @@ void json_open_object(JsonWriter *w);
 void json_close_object(JsonWriter *w);
 void json_open_array(JsonWriter *w);
 void json_close_array(JsonWriter *w);
-void json_key(JsonWriter *w, const char *key);
+void json_key(JsonWriter *w, const char *key); // as it is: of this program, and without quotes
 void json_key_str(JsonWriter *w, Str key);
 
 void json_put_null(JsonWriter *w);

@@ -33,7 +33,7 @@ struct Sched {
     EngineOutput *outputs;     // [n_slots]
     uint32_t n_running;
     uint64_t residency_due_ns;
-    JobEvent event; // the one being made
+    uint64_t now_ns; // when the turn began, or its step was read
 };
 
 bool sched_create(Bridge *bridge, Engine *engine, const Tokenizer *tokenizer, Arena *arena, Sched **out,
@@ -65,14 +65,15 @@ typedef struct {
     bool is_mark;
 } Drawn;
 
+// Each is to be ended at once (bridge_end_event).
 static JobEvent *event_begin(Sched *s, const Running *r, JobEventKind kind) {
-    JobEvent *e = &s->event;
+    JobEvent *e = bridge_begin_event(s->bridge);
     e->job = bridge_job_index(s->bridge, r->job);
     e->kind = kind;
     e->tokens_out = r->tokens_out;
     e->tokens_cached = r->tokens_cached;
     e->cache_miss = r->cache_miss;
-    e->at_ns = s->bridge->now_ns();
+    e->at_ns = s->now_ns;
     e->prefill_ns = r->first_token_ns ? r->first_token_ns - r->admitted_ns : 0;
     e->decode_ns = r->last_token_ns - r->first_token_ns;
     return e;
@@ -102,7 +103,7 @@ static void send_text(Sched *s, const Running *r, Str a, Str b, const Drawn *dra
             if (part->len) break;
         }
         e->token.length = length;
-        bridge_send(s->bridge, e);
+        bridge_end_event(s->bridge);
     }
 }
 
@@ -138,7 +139,7 @@ static void finish(Sched *s, Running *r, StopReason reason, int32_t token) {
     e->end.token = token;
     e->end.stop = in_stop_string ? r->stop.found : 0;
     r->job = NULL;
-    bridge_send(s->bridge, e);
+    bridge_end_event(s->bridge);
 }
 
 static void send_error(Sched *s, Running *r, const Error *err) {
@@ -146,7 +147,7 @@ static void send_error(Sched *s, Running *r, const Error *err) {
     e->error.code = err->code;
     snprintf(e->error.message, sizeof e->error.message, "%s", err->message);
     r->job = NULL;
-    bridge_send(s->bridge, e);
+    bridge_end_event(s->bridge);
 }
 
 static void fail(Sched *s, Running *r, const Error *err) {
@@ -178,7 +179,7 @@ static bool admit(Sched *s, Job *job, Error *err) {
     uint32_t index = bridge_job_index(s->bridge, job);
     Running *r = &s->running[index];
     assert(!r->job);
-    *r = (Running){.job = job, .admitted_ns = s->bridge->now_ns()};
+    *r = (Running){.job = job, .admitted_ns = s->now_ns};
     if (should_end(job, r->admitted_ns, false, err)) { // while it waited for a step to end
         send_error(s, r, err);
         return true;
@@ -199,8 +200,16 @@ static bool admit(Sched *s, Job *job, Error *err) {
     detokenizer_reset(r->detokenizer);
     detokenizer_show_special(r->detokenizer, job->shows_special);
     r->metrics_due_ns = r->admitted_ns + METRICS_INTERVAL_MS * 1000000ull;
-    bridge_send(s->bridge, event_begin(s, r, EVENT_STARTED));
+    (void)event_begin(s, r, EVENT_STARTED);
+    bridge_end_event(s->bridge);
     return true;
+}
+
+static void drop_cache(Sched *s) {
+    if (!atomic_load(&s->bridge->drops_cache)) return;
+    atomic_store(&s->bridge->drops_cache, false);
+    engine_drop_cache(s->engine);
+    show_pages(s);
 }
 
 static bool take_jobs(Sched *s, Error *err) {
@@ -212,11 +221,11 @@ static bool take_jobs(Sched *s, Error *err) {
 }
 
 static void end_overdue(Sched *s, bool stopping) {
-    uint64_t now_ns = s->bridge->now_ns();
     Error err;
-    for (uint32_t i = 0; i < s->bridge->n_jobs; i++) {
+    for (uint32_t i = 0, left = s->n_running; left; i++) {
         Running *r = &s->running[i];
-        if (r->job && should_end(r->job, now_ns, stopping, &err)) fail(s, r, &err);
+        left -= r->job != NULL;
+        if (r->job && should_end(r->job, s->now_ns, stopping, &err)) fail(s, r, &err);
     }
 }
 
@@ -251,9 +260,8 @@ static bool push_token(Sched *s, Running *r, Drawn drawn) {
 }
 
 static void take_token(Sched *s, Running *r, Drawn drawn, bool last) {
-    uint64_t now_ns = s->bridge->now_ns();
-    if (!r->first_token_ns) r->first_token_ns = now_ns;
-    r->last_token_ns = now_ns;
+    if (!r->first_token_ns) r->first_token_ns = s->now_ns;
+    r->last_token_ns = s->now_ns;
     if (!r->job->ignores_eos && tokenizer_is_end(s->tokenizer, drawn.token)) {
         finish(s, r, STOP_EOS, drawn.token);
         return;
@@ -266,9 +274,10 @@ static void take_token(Sched *s, Running *r, Drawn drawn, bool last) {
     bool stopped = !push_token(s, r, drawn);
     if (stopped || last) {
         finish(s, r, stopped ? STOP_STRING : STOP_LENGTH, TOKEN_INVALID);
-    } else if (now_ns >= r->metrics_due_ns) {
-        r->metrics_due_ns = now_ns + METRICS_INTERVAL_MS * 1000000ull;
-        bridge_send(s->bridge, event_begin(s, r, EVENT_METRICS));
+    } else if (s->now_ns >= r->metrics_due_ns) {
+        r->metrics_due_ns = s->now_ns + METRICS_INTERVAL_MS * 1000000ull;
+        (void)event_begin(s, r, EVENT_METRICS);
+        bridge_end_event(s->bridge);
     }
 }
 
@@ -298,6 +307,7 @@ static void count_step(Sched *s) {
 static bool step(Sched *s, Error *err) {
     uint32_t n_outputs = 0;
     if (!engine_step(s->engine, s->outputs, &n_outputs, err)) return false;
+    s->now_ns = s->bridge->now_ns();
     count_step(s);
     show_pages(s);
     for (uint32_t i = 0; i < n_outputs; i++)
@@ -307,9 +317,8 @@ static bool step(Sched *s, Error *err) {
 
 // Looks every minute whether the device's memory still is the device's.
 static void check_residency(Sched *s) {
-    uint64_t now_ns = s->bridge->now_ns();
-    if (now_ns < s->residency_due_ns) return;
-    s->residency_due_ns = now_ns + RESIDENCY_INTERVAL_MS * 1000000ull;
+    if (s->now_ns < s->residency_due_ns) return;
+    s->residency_due_ns = s->now_ns + RESIDENCY_INTERVAL_MS * 1000000ull;
     WorkerStatus *status = &s->bridge->status;
     Error err;
     if (atomic_load(&status->residency_lost) || engine_check_residency(s->engine, &err)) return;
@@ -332,16 +341,19 @@ static void fail_all(Sched *s, const Error *err) {
 
 SchedTurn sched_turn(Sched *s, Error *err) {
     bool stopping = atomic_load(&s->bridge->stop);
+    s->now_ns = s->bridge->now_ns();
+    drop_cache(s);
     bool ok = take_jobs(s, err);
     if (ok) {
         end_overdue(s, stopping);
         check_residency(s);
+        bridge_tell(s->bridge); // a step may be long
         if (s->n_running == 0) return stopping ? SCHED_TURN_STOPPED : SCHED_TURN_IDLE;
         ok = step(s, err);
     }
-    if (ok) return SCHED_TURN_WORKED;
-    fail_all(s, err);
-    return SCHED_TURN_LOST;
+    if (!ok) fail_all(s, err);
+    bridge_tell(s->bridge);
+    return ok ? SCHED_TURN_WORKED : SCHED_TURN_LOST;
 }
 
 bool sched_run(Sched *s, Error *err) {

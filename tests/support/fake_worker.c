@@ -34,6 +34,7 @@ struct FakeWorker {
     _Atomic bool nan;
     _Atomic bool residency_lost;
     _Atomic uint64_t last_step_ns;
+    _Atomic uint64_t steps, wakes;
     uint64_t step_due_ns;
     _Atomic uint32_t start_signal;
     Bridge bridge;
@@ -121,6 +122,7 @@ static bool fake_step(Backend *b, const Step *step, Error *err) {
     FakeWorker *f = (FakeWorker *)b;
     uint32_t code = atomic_load(&f->fail_code);
     atomic_store(&f->last_step_ns, os_monotonic_ns());
+    atomic_fetch_add(&f->steps, 1);
     if (code) return error_set(err, (ErrCode)code, "the script says so");
     if (!step_check(step, &b->info, err)) return false;
     f->result.n_runs = 0;
@@ -272,19 +274,23 @@ static void *run_engine(void *argument) {
 }
 
 static void no_wake(void *context) {
-    (void)context; // the test polls
+    FakeWorker *f = context; // the test polls
+    atomic_fetch_add(&f->wakes, 1);
 }
 
 FakeWorker *fake_sched_start(const FakeConfig *config) {
     Error err;
     FakeWorker *f = make(config);
     f->bridge.wake_io = no_wake;
+    f->bridge.wake_context = f;
     must(os_thread_start(&f->engine_thread, "engine", run_engine, f, &err), &err);
     return f;
 }
 
 static void wake_server(void *context) {
-    http_server_wake(context);
+    FakeWorker *f = context;
+    atomic_fetch_add(&f->wakes, 1);
+    http_server_wake(f->server);
 }
 
 static void *run_io(void *argument) {
@@ -334,7 +340,7 @@ FakeWorker *fake_worker_start(const FakeConfig *config) {
     must(http_server_open(&f->server, &f->arena, &server, &err), &err);
     api_attach(f->api, f->server);
     f->bridge.wake_io = wake_server;
-    f->bridge.wake_context = f->server;
+    f->bridge.wake_context = f;
     must(os_thread_start(&f->engine_thread, "engine", run_engine, f, &err), &err);
     must(os_thread_start(&f->io_thread, "io", run_io, f, &err), &err);
     if (!config->hold_encoder) must(api_start_encoder(f->api, &err), &err);
@@ -411,6 +417,14 @@ static uint64_t thread_cpu_ns(const OsThread *thread) {
     struct timespec now;
     REQUIRE(pthread_getcpuclockid(thread->handle, &clock) == 0 && clock_gettime(clock, &now) == 0);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+uint64_t fake_steps(const FakeWorker *f) {
+    return atomic_load(&f->steps);
+}
+
+uint64_t fake_wakes(const FakeWorker *f) {
+    return atomic_load(&f->wakes);
 }
 
 uint64_t fake_io_cpu_ns(const FakeWorker *f) {

@@ -67,6 +67,9 @@ void fake_emit_nan(FakeWorker *f);
 // Monotonic time at which the backend last began a step.
 uint64_t fake_last_step_ns(const FakeWorker *f);
 uint32_t fake_pages_used(const FakeWorker *f);
+// Steps that the backend was given, and times that the I/O thread was woken.
+uint64_t fake_steps(const FakeWorker *f);
+uint64_t fake_wakes(const FakeWorker *f);
 // Processor time of its threads so far.
 uint64_t fake_io_cpu_ns(const FakeWorker *f);
 uint64_t fake_engine_cpu_ns(const FakeWorker *f);
