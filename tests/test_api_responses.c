@@ -43,7 +43,6 @@ static const struct {
     {"Hello.", "{" HI "}", "output.0.content.0.logprobs", "[]"},
     {"Hello.", "{" HI "}", "output.1", "nothing"},
     {"Hello.", "{" HI "}", "usage.output_tokens", "5"},
-    {"Hello.", "{" HI "}", "usage.input_tokens_details.cached_tokens", "0"},
     {"Hello.", "{" HI "}", "store", "false"},
     {"Hello.", "{" HI "}", "tools", "[]"},
     {"Hello.", "{" HI "}", "tool_choice", "auto"},

@@ -28,11 +28,15 @@ def text_of(message):
     return "".join(block.text for block in message.content if block.type == "text")
 
 
+def tokens_in(usage):
+    return usage.input_tokens + usage.cache_read_input_tokens
+
+
 def check_messages():
     answer = ask(say("Hello, wörld!"), system="Be kind.")
     equal("Hello, wörld!", text_of(answer))
     equal(("end_turn", "assistant", "message"), (answer.stop_reason, answer.role, answer.type))
-    assert answer.usage.input_tokens > 5 and answer.usage.output_tokens > 3 and answer._request_id
+    assert tokens_in(answer.usage) > 5 and answer.usage.output_tokens > 3 and answer._request_id
     equal("max_tokens", ask(say("a b c d e f"), max_tokens=2).stop_reason)
     answer = ask(say("abcEND def"), stop_sequences=["END"])
     equal(("abc", "stop_sequence", "END"), (text_of(answer), answer.stop_reason, answer.stop_sequence))
@@ -46,7 +50,7 @@ def check_messages():
     equal("parts", text_of(ask(blocks, system=system, metadata={"user_id": "x"},
                              extra_body={"temperature": 0.5, "top_p": 0.9, "top_k": 40})))
     counted = client.messages.count_tokens(model="tiny", messages=user(say("x")), system="Be kind.")
-    equal(ask(say("x"), system="Be kind.").usage.input_tokens, counted.input_tokens)
+    equal(tokens_in(ask(say("x"), system="Be kind.").usage), counted.input_tokens)
 
 
 def check_stream():
@@ -54,7 +58,7 @@ def check_stream():
         equal("Hello, wörld!", "".join(stream.text_stream))
         final = stream.get_final_message()
     equal(("Hello, wörld!", "end_turn"), (text_of(final), final.stop_reason))
-    assert final.usage.output_tokens > 3 and final.usage.input_tokens > 5
+    assert final.usage.output_tokens > 3 and tokens_in(final.usage) > 5
     names = [e.type for e in ask(say("x"), stream=True)]
     equal(["message_start", "content_block_start"], [n for n in names if n != "ping"][:2])
     equal(["content_block_stop", "message_delta", "message_stop"], names[-3:])

@@ -98,6 +98,8 @@ for limit in range(1, 1000):
                 assert all(len(t["top_logprobs"]) == 2 for t in part["logprobs"])
             if item["type"] == "function_call" and item["status"] == "completed":
                 assert json.loads(item["arguments"]) in ({"a": [1, 2]}, {})
+    for answer in whole, streamed:  # what came from the cache is another request's doing
+        assert answer["usage"]["input_tokens_details"].pop("cached_tokens") < answer["usage"]["input_tokens"]
     assert whole["usage"] == streamed["usage"]
     assert whole["usage"]["output_tokens"] == min(limit, whole["usage"]["output_tokens"])
     if whole["status"] == "completed":
