@@ -7,6 +7,7 @@
 #include "arch_models.h"
 #include "backend/cuda/cuda_backend.h"
 #include "batch_checks.h"
+#include "crowd_checks.h"
 #include "emulated_gpu.h"
 #include "model_checks.h"
 #include "model_stages.h"
@@ -82,6 +83,17 @@ TEST_SLOW(emulated_batches_gpt2, 900) {
 TEST_SLOW(emulated_batches_gpt_oss, 900) {
     if (test_is_sanitized()) SKIP("only run without sanitizers, whose side another goes through");
     check_model("gpt_oss", 10);
+}
+
+// Jobs alone and in a crowd, through the engine. Other models: test_cuda_gpu_crowds.c.
+TEST_SLOW(emulated_crowd_llama, 600) {
+    if (test_is_sanitized()) SKIP("only run without sanitizers, whose side another goes through");
+    static const CrowdConfig crowd = {.seed = 1, .crowd = 4, .n_pages = 10, .max_rows = 17, .n_texts = 2};
+    ModelPair *p = open_batches("llama", 8, MULTIPROCESSORS);
+    CrowdReport r = crowd_run(p->gpu, p->plan, p->arena, &crowd);
+    CHECK_INT_EQ(0, r.differ);
+    CHECK(r.cached > 20 && r.set_aside > 0 && r.companions > 5);
+    model_pair_close(p);
 }
 
 // As many multiprocessors as a large GPU has: most blocks of so small a model have one unit of work, or none.

@@ -34,11 +34,11 @@ static Model open_model(const ArchModel *m) {
 static void check_crowds(const ArchModel *m, uint32_t n_crowds) {
     // All sizes; pages for a third of the crowd, or hardly more than for one text.
     static const CrowdConfig crowds[] = {
-        {.seed = 1, .crowd = 7, .n_pages = 14, .max_rows = 17},
-        {.seed = 2, .crowd = 64, .n_pages = 100, .max_rows = 128},
-        {.seed = 3, .crowd = 16, .n_pages = 30, .max_rows = 20},
-        {.seed = 4, .crowd = 2, .n_pages = 7, .max_rows = 3},
-        {.seed = 5, .crowd = 7, .n_pages = PAGES, .max_rows = 64},
+        {.seed = 1, .crowd = 7, .n_pages = 14, .max_rows = 17, .n_texts = 4},
+        {.seed = 2, .crowd = 64, .n_pages = 100, .max_rows = 128, .n_texts = 4},
+        {.seed = 3, .crowd = 16, .n_pages = 30, .max_rows = 20, .n_texts = 4},
+        {.seed = 4, .crowd = 2, .n_pages = 7, .max_rows = 3, .n_texts = 4},
+        {.seed = 5, .crowd = 7, .n_pages = PAGES, .max_rows = 64, .n_texts = 4},
     };
     Model model = open_model(m);
     for (uint32_t i = 0; i < n_crowds && i < COUNT_OF(crowds); i++) {
@@ -66,7 +66,8 @@ TEST(engine_crowds_see_faults) {
     Model model = open_model(arch_model_named("llama"));
     for (CrowdFault fault = CROWD_FAULT_NONE; fault <= CROWD_FAULT_WRITTEN_OVER; fault++) {
         TEST_CASE_LABEL("fault %d", (int)fault);
-        CrowdConfig config = {.seed = 5, .crowd = 7, .n_pages = 60, .max_rows = 64, .fault = fault};
+        CrowdConfig config = {
+            .seed = 5, .crowd = 7, .n_pages = 60, .max_rows = 64, .n_texts = 4, .fault = fault};
         CrowdReport r = crowd_run(model.backend, model.plan, model.arena, &config);
         CHECK((r.differ > 0) == (fault != CROWD_FAULT_NONE));
     }

@@ -141,7 +141,7 @@ static uint32_t step(Crowd *c) {
 }
 
 static void draw_alone(Crowd *c) {
-    for (uint32_t i = 0; i < CROWD_TEXTS; i++) {
+    for (uint32_t i = 0; i < c->config->n_texts; i++) {
         Text text;
         make_text(c, &text, 1, i);
         if (i < 2) text.n_prompt = PROMPT_MAX - 7 * i, text.max_tokens = DRAWN_MAX; // long ones, too
@@ -175,15 +175,15 @@ static void write_over_cached(Crowd *c) {
 }
 
 static void draw_in_crowd(Crowd *c) {
-    uint32_t n_begun = 0, n_ended = 0, n = 2 * CROWD_TEXTS;
+    uint32_t n_begun = 0, n_ended = 0, n = 2 * c->config->n_texts;
     for (uint32_t round = 0; n_ended < n; round++) {
         uint32_t n_come = 1 + roll(c, 1 + c->config->crowd / 4);
         for (uint32_t i = 0; i < n_come && engine_active(c->engine) < c->config->crowd; i++) {
             Text companion;
             bool is_text = n_begun < n && roll(c, 3) == 0;
             if (is_text) {
-                admit(c, &c->alone[n_begun % CROWD_TEXTS], n_begun % CROWD_TEXTS);
-                n_begun++;
+                uint32_t of = n_begun++ % c->config->n_texts;
+                admit(c, &c->alone[of], of);
                 continue;
             }
             make_text(c, &companion, roll(c, 3), roll(c, 50));

@@ -21,11 +21,12 @@ typedef struct {
     uint32_t crowd;    // sequences at once, at most; the backend has as many slots
     uint32_t n_pages;  // of the backend's, for the engine
     uint32_t max_rows; // of a step
+    uint32_t n_texts;  // 1 … CROWD_TEXTS
     CrowdFault fault;
 } CrowdConfig;
 
 typedef struct {
-    uint32_t differ; // texts of 2 * CROWD_TEXTS that were not drawn as alone
+    uint32_t differ; // texts of 2 * n_texts that were not drawn as alone
     uint32_t steps;
     uint32_t set_aside; // times that one of the texts began again
     uint32_t cached;    // tokens of the texts' prompts that were in the cache
