@@ -24,10 +24,10 @@ static const struct {
     {"model_load_start", "model architecture quant_kind", "layers weights_mb"},
     {"model_load_progress", "", "percent"},
     {"model_load_complete", "model device", "load_seconds vram_bytes_used"},
-    {"ready", "url device", "port load_seconds"},
+    {"ready", "url device", "port load_seconds max_jobs"},
     {"execute_start", "job_id correlation_id", "tokens_in max_tokens"},
-    {"execute_end", "job_id correlation_id stop_reason",
-     "tokens_in tokens_out prefill_time_ms decode_time_ms first_token_ms"},
+    {"execute_end", "job_id correlation_id stop_reason cache_miss",
+     "tokens_in tokens_out tokens_cached prefill_time_ms decode_time_ms first_token_ms"},
     {"execute_rejected", "code field correlation_id", ""},
     {"error", "job_id correlation_id code message", "tokens_out"}, // a job's
     {"draining", "reason", "jobs_active"},
