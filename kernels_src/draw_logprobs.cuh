@@ -47,7 +47,7 @@ DEVICE bool logprobs_begin(const DrawArgs &a, u32 index, BatchRow *row, u8 *shar
           1,
           0,
           0};
-    HeadBest best = best_of_blocks(d->bests, HEAD_BLOCKS);
+    HeadBest best = best_of_blocks<HEAD_BLOCKS>(d->bests);
     if (best.token < 0) return false;
     d->best = best.value;
     *n_keys = HEAD_BLOCKS;

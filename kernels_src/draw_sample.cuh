@@ -268,7 +268,8 @@ DEVICE void draw_in_chunk(const Draw &d, u8 *shared, u32 chunk, u64 last, u64 re
             if (rank_of(v, token) < last || weight < d.least) weight = 0;
         }
         u64 before = reached + block_scan(shared + SCAN_AT, weight, &all);
-        if (before <= target && target < before + weight) draw_advance(d.row, d.slot, (i32)token);
+        if (before <= target && target < before + weight)
+            draw_advance(draw_target(d.row, d.slot), (i32)token);
         reached += all;
     }
 }
@@ -304,7 +305,7 @@ DEVICE void draw_sample_run(const DrawArgs &a, u32 index, u32 block, u8 *shared)
     Draw d;
     if (!draw_begin(a, index, &d)) return;
     if (d.kind == DRAWS_BEST) {
-        if (block == 0 && thread_index() == 0) draw_advance(d.row, d.slot, d.best_token);
+        if (block == 0 && thread_index() == 0) draw_advance(draw_target(d.row, d.slot), d.best_token);
         return;
     }
     u32 first = chunks_before(block, DRAW_BLOCKS), end = chunks_before(block + 1, DRAW_BLOCKS);

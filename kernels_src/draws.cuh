@@ -31,21 +31,34 @@ DEVICE BatchRow *draw_row(const DrawArgs &a, u32 index, u32 mask, u32 wanted) {
     return (a.slots[row->slot].draws & mask) == wanted ? row : 0;
 }
 
-DEVICE const HeadBest *draw_best(const DrawArgs &a, u32 index, const SlotState *slot) {
-    return (slot->draws & DRAW_ADJUSTED ? a.adjusted_best : a.best) + (u64)index * HEAD_BLOCKS;
+DEVICE const HeadBest *draw_best(const DrawArgs &a, u32 index, u32 draws) {
+    return (draws & DRAW_ADJUSTED ? a.adjusted_best : a.best) + (u64)index * HEAD_BLOCKS;
+}
+
+// Where a drawn token goes to.
+struct DrawTarget {
+    BatchRow *row;
+    SlotState *slot;
+    u32 position, step, draws;
+    u32 *seen;
+    u16 *counts;
+    i32 *drawn;
+};
+DEVICE DrawTarget draw_target(BatchRow *row, SlotState *slot) {
+    return {row, slot, row->position, slot->step, slot->draws, slot->seen, slot->counts, slot->drawn};
 }
 
 // The drawn token becomes the next step's input. An invalid one is reported, and the step that may be
 // enqueued already is given token 0: its result is dropped. The host fetches a token while the next one is
 // drawn.
-DEVICE void draw_advance(BatchRow *row, SlotState *slot, i32 token) {
+DEVICE void draw_advance(const DrawTarget &to, i32 token) {
     u32 t = token < 0 ? 0u : (u32)token;
-    slot->drawn[slot->step % TOKEN_RING] = token;
-    if (slot->seen != 0) slot->seen[t / 32] |= 1u << t % 32;
-    if (slot->counts != 0 && slot->counts[t] < 0xFFFFu) slot->counts[t]++;
-    row->token = (i32)t;
-    row->position++;
-    slot->step++;
+    to.drawn[to.step % TOKEN_RING] = token;
+    if (to.seen != 0) to.seen[t / 32] |= 1u << t % 32;
+    if (to.counts != 0 && to.counts[t] < 0xFFFFu) to.counts[t]++;
+    to.row->token = (i32)t;
+    to.row->position = to.position + 1;
+    to.slot->step = to.step + 1;
 }
 
 #ifdef N_VOCAB
@@ -103,10 +116,10 @@ DEVICE bool draw_begin(const DrawArgs &a, u32 index, Draw *d) {
     d->row = row;
     d->slot = slot;
     d->logits = (slot->draws & DRAW_ADJUSTED ? a.adjusted : a.logits) + (u64)index * N_VOCAB;
-    d->bests = draw_best(a, index, slot);
+    d->bests = draw_best(a, index, slot->draws);
     d->scratch = a.scratch + index;
     d->rules = {slot->repetition_penalty, slot->temperature, slot->seen};
-    HeadBest best = best_of_blocks(d->bests, HEAD_BLOCKS);
+    HeadBest best = best_of_blocks<HEAD_BLOCKS>(d->bests);
     d->best_token = best.token;
     d->best = d->rules.temperature > 0 ? divide_f32(best.value, d->rules.temperature) : best.value;
     d->top_k = slot->top_k < N_VOCAB ? slot->top_k : 0;

@@ -42,12 +42,8 @@ struct HeadState {
     Product product;
 };
 
-DEVICE void head_prepare(const ProductArgs &a, u32 block, u8 *shared, HeadState *s) {
-    s->bands = {a.weight[0]};
-    product_prepare(a, block, shared, s->bands, &s->product);
-}
-
-// The rows' penalties, and each warp's bests, none yet.
+// The rows' penalties, and each warp's bests, none yet. Slots and their parameters are the host's, so this is
+// before stage_wait: three loads that wait for each other.
 DEVICE void head_begin(const ProductArgs &a, u8 *shared, u32 n_rows) {
     RowPenalty *rows = (RowPenalty *)(shared + PENALTY_AT);
     for (u32 i = thread_index(); i < n_rows; i += PRODUCT_WARPS * WARP) {
@@ -59,7 +55,12 @@ DEVICE void head_begin(const ProductArgs &a, u8 *shared, u32 n_rows) {
     for (u32 i = lane_index(); i < n_rows; i += WARP) {
         best[i] = {-INFINITY_F32, -1, 0, 0};
     }
-    warp_sync();
+}
+
+DEVICE void head_prepare(const ProductArgs &a, u32 block, u8 *shared, HeadState *s) {
+    s->bands = {a.weight[0]};
+    product_prepare(a, block, shared, s->bands, &s->product);
+    if (product_multiplies()) head_begin(a, shared, MIN(batch_rows(a), (u32)MAX_ROWS));
 }
 
 #ifdef PRODUCT_MANY
@@ -215,10 +216,7 @@ DEVICE void head_end(const ProductArgs &a, u32 block, u8 *shared, u32 n_rows) {
 
 DEVICE void head_run(const ProductArgs &a, u32 block, u8 *shared, HeadState *s) {
     u32 n_rows = MIN(batch_rows(a), (u32)MAX_ROWS);
-    if (product_multiplies()) {
-        head_begin(a, shared, n_rows);
-        product_meet(shared, &s->product);
-    }
+    if (product_multiplies()) product_meet(shared, &s->product); // after head_begin
 #ifdef PRODUCT_MANY
     HeadFinish finish = {a, shared, product_multiplies() && any_penalty(shared, n_rows)};
     product_run(a, block, shared, s->bands, &s->product, finish);

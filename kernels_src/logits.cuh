@@ -54,13 +54,20 @@ DEVICE void best_of_warp(HeadBest *best) {
 }
 
 // The best of the head's blocks, in all lanes of the calling warp; token -1 where there is none to draw: a
-// logit is not a number, the largest is infinite.
-DEVICE HeadBest best_of_blocks(const HeadBest *blocks, u32 n_blocks) {
+// logit is not a number, the largest is infinite. All are asked for at once.
+template <u32 n_blocks> DEVICE HeadBest best_of_blocks(const HeadBest *blocks) {
+    enum : u32 { OWN = CEIL_DIV(n_blocks, (u32)WARP) };
     HeadBest best = {-INFINITY_F32, -1, 0, 0};
-    for (u32 i = lane_index(); i < n_blocks; i += WARP) {
-        float2 value_token = load_shared_data((const float2 *)(blocks + i));
-        u32 n_bad = load_shared_data(&blocks[i].n_bad);
-        best_merge(&best, {value_token.x, (i32)bits_of(value_token.y), n_bad, 0});
+    uint4 own[OWN];
+#pragma unroll
+    for (u32 i = 0; i < OWN; i++) {
+        u32 at = i * WARP + lane_index();
+        own[i] = load_shared_data((const uint4 *)(blocks + MIN(at, n_blocks - 1)));
+    }
+#pragma unroll
+    for (u32 i = 0; i < OWN; i++) {
+        if (i * WARP + lane_index() < n_blocks)
+            best_merge(&best, {float_of(own[i].x), (i32)own[i].y, own[i].z, 0});
     }
     best_of_warp(&best);
     if (best.n_bad > 0 || !is_number(best.value)) best.token = -1;

@@ -47,6 +47,9 @@
 #ifndef FETCHERS
 #define FETCHERS 1
 #endif
+#ifndef KEPT_BYTES
+#define KEPT_BYTES 0u
+#endif
 #define HAS_BULK (SM_ARCH >= 90)
 #if SM_ARCH >= 90 && defined(CLUSTERS)
 #define HAS_CLUSTER 1
@@ -289,6 +292,7 @@ struct Product {
 #endif
 #ifdef NORM_INPUT
     InputNorms norm;
+    u32 row; // of one row's head: of x
 #endif
 #if !HAS_BULK
     u32 fetched; // steps
@@ -380,16 +384,22 @@ DEVICE u32 copy_bytes(const LaneCopy &c, u32 way, u32 step) {
     return half ? c.tile : c.bytes;
 }
 
-DEVICE void copy_step(const LaneCopy &c, u32 bytes, u32 step, u8 *slot, BulkBarrier *full) {
+// keep: it stays in the L2 as long as anything else.
+DEVICE void copy_weights(void *to, const u8 *from, u32 bytes, bool keep, BulkBarrier *full) {
+    if (keep) bulk_copy(to, from, bytes, full);
+    else bulk_copy_once(to, from, bytes, full);
+}
+
+DEVICE void copy_step(const LaneCopy &c, u32 bytes, u32 step, u8 *slot, bool keep, BulkBarrier *full) {
     if (bytes == 0) return;
     const u8 *from = c.from + (u64)step * c.stride;
     u8 *to = slot + lane_index() * PIECE_BYTES;
     if (STEP_HALVES == 2 && c.tile > 0) {
         for (u32 at = 0; at < bytes; at += c.tile) {
-            bulk_copy_once(to + at, from + 4 * at, c.tile, full);
+            copy_weights(to + at, from + 4 * at, c.tile, keep, full);
         }
     } else {
-        bulk_copy_once(to, from, bytes, full);
+        copy_weights(to, from, bytes, keep, full);
     }
 }
 
@@ -417,7 +427,8 @@ DEVICE void product_fetch(u8 *shared, const BlockUnits &u, const Bands &bands, L
             u32 all = step + 1 < STEPS_OF_ALL ? c.all : sum_of_lanes(bytes);
             if (lane_index() == 0) bulk_barrier_expect(b.full + place.slot, all);
             warp_sync();
-            copy_step(c, bytes, step, shared + place.slot * SLOT_BYTES, b.full + place.slot);
+            bool keep = pass * STEPS + step - SLOTS < KEPT_BYTES / SLOT_BYTES;
+            copy_step(c, bytes, step, shared + place.slot * SLOT_BYTES, keep, b.full + place.slot);
             ring_advance(&place);
         }
     }
@@ -510,7 +521,9 @@ DEVICE void product_norm(const ProductArgs &a, u8 *shared, u32 n_rows, Product *
     f16 *out = (f16 *)(shared + X_AT);
     float *sums = (float *)(shared + NORM_AT);
 #ifdef STAGE_HEAD
-    auto row = [&](u32 i) { return a.x + (u64)load_shared_data(a.logits_rows + i) * N_COLS; };
+    auto row = [&](u32 i) {
+        return a.x + (u64)(MAX_ROWS == 1 ? p->row : load_shared_data(a.logits_rows + i)) * N_COLS;
+    };
 #else
     const float *row = a.x;
 #endif
@@ -855,6 +868,9 @@ DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const B
     product_open(shared);
 #ifdef NORM_INPUT
     if (product_multiplies()) p->norm.prepare(a.norm, a.norm_bias, warp_index());
+#ifdef STAGE_HEAD
+    p->row = load_shared_data(a.logits_rows);
+#endif
 #else
     (void)a;
 #endif
