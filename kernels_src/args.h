@@ -304,9 +304,11 @@ typedef struct {
     unsigned grid[2];
     unsigned shared_bytes; // dynamic
 #ifdef __cplusplus
-    unsigned cluster = 0; // blocks of a cluster, which the kernel itself says, too; 0: none
+    unsigned cluster = 0; // blocks of a cluster; 0: none
+    unsigned blocks_alone =
+        0; // of a launch without clusters, where there may be one; 0: clusters are the kernel's own
 #else
-    unsigned cluster;
+    unsigned cluster, blocks_alone;
 #endif
 } StageInfo;
 

@@ -7,9 +7,9 @@
 // (turn_heads.cuh). (RMS_NORM x 2, ROPE x 2, KV_WRITE, OP_ATTENTION.) Order of sums: attend.cuh.
 //
 // Grid: BLOCKS blocks of TEAMS teams, whatever the rows are. The work is a list of splits
-// (attention_list.cuh). Each team takes `per` of it, so that all have the same number of keys to read, and
-// goes through them with a ring of tiles in shared memory. Heads that share a KV head are the 16 rows of a
-// product. A team is
+// (attention_list.cuh). Each team takes `per` of it, so that all have the same number of keys to read, or, of
+// one row, whole groups, and goes through them with a ring of tiles in shared memory. Heads that share a KV
+// head are the 16 rows of a product. A team is
 //     4 warps, the block   that share a tile: a page of keys each, then some dims of the values each. They
 //                          take both tiles of a split at once: scores, largest scores and weights of both,
 //                          then their values in order.
@@ -56,7 +56,8 @@ enum : u32 {
     STEP_TILES = (TEAM_WARPS > 1 && RING_HALVES >= 4 ? 2 : 1), // that a team takes at once, at most
     // A step's keys make room for the next one's, which is fetched meanwhile. Else at the step's end.
     FETCHES_AHEAD = (TEAM_WARPS > 1 && RING_HALVES >= 3 * STEP_TILES),
-    RING_STEPS = 4, // under way, at most
+    RING_STEPS = 4,     // under way, at most
+    SHARING_SPLITS = 3, // that take as long as to share two groups with other teams
 
     // Shared memory of a team.
     WEIGHT_ROWS = HEAD_ROWS * 8,
@@ -65,8 +66,8 @@ enum : u32 {
     WEIGHTS_AT = RING_HALVES * HALF_BYTES, // [heads] [TILE_KEYS] f16, units of 16 bytes xor head % 8
     TOPS_AT = WEIGHTS_AT + STEP_TILES * WEIGHTS_BYTES, // [warp][16 heads]
     QUERIES_AT = TOPS_AT + STEP_TILES * TOPS_BYTES,    // as 16 tokens of a page's keys
-    FULL_AT = QUERIES_AT + KV_PIECE_BYTES,             // a barrier a step
-    LAST_AT = FULL_AT + RING_STEPS * 8,
+    FULL_AT = QUERIES_AT + KV_PIECE_BYTES,             // two barriers a step: its keys, its values
+    LAST_AT = FULL_AT + RING_STEPS * 2 * 8,
     ACCUMULATOR_BYTES = LIST_HEADS * (HEAD_DIM * 4 + TEAM_WARPS * 8),
     GROUP_AT = ROUND_UP(LAST_AT + 4, 16), // accumulators: out [heads][HEAD_DIM], {top, sum} [warp][heads]
     TOTAL_AT = GROUP_AT + ACCUMULATOR_BYTES,
@@ -95,12 +96,15 @@ DEVICE void team_sync() {
 
 // What a team does, in its part of the shared memory.
 struct TeamWork {
-    u32 per;               // splits of the list a team
-    u32 left;              // of them
-    u32 n_rows;            // of the batch
-    u32 n_steps, n_halves; // used so far
-    bool alone;            // no other row of the batch is of the sequence of the list's row
-    u32 page;              // of the row's entry
+    u32 per;                  // splits of the list a team
+    u32 left;                 // of them
+    u32 n_rows;               // of the batch
+    u32 n_steps, n_halves;    // used so far
+    bool alone;               // no other row of the batch is of the sequence of the list's row
+    bool rehearses;           // what it does is for nobody (attention_clusters.cuh)
+    u32 page;                 // of the row's entry
+    bool keeps;               // it has the list's last split, which is not its first
+    u32 entry[2][HEAD_TURNS]; // `keeps`: a lane's part of the row's key and value
 };
 
 // ---- the ring ----
@@ -160,8 +164,8 @@ DEVICE u8 *half_at(u8 *shared, u32 n) {
     return shared + n % RING_HALVES * HALF_BYTES;
 }
 #if SM_ARCH >= 90
-DEVICE BulkBarrier *step_full(u8 *shared, u32 n_steps) {
-    return (BulkBarrier *)(shared + FULL_AT) + n_steps % RING_STEPS;
+DEVICE BulkBarrier *step_full(u8 *shared, u32 n_steps, u32 is_values) {
+    return (BulkBarrier *)(shared + FULL_AT) + n_steps % RING_STEPS * 2 + is_values;
 }
 #endif
 // Sets off the next step's copies. All threads call it; the halves that were in its place have been used.
@@ -170,15 +174,19 @@ DEVICE void fetch_step(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
     // A page a warp: one warp that asks for all of them would be what the others wait for.
     bool copies = lane_index() < f->tiles * WARP_PAGES && step_page(*f) <= last_page(*f);
     u32 n = count_ones(ballot_lanes(copies));
-    BulkBarrier *full = step_full(shared, f->n_steps);
-    if (lane_index() == 0) bulk_barrier_expect(full, n * KV_PAGE_BYTES);
+    BulkBarrier *keys_full = step_full(shared, f->n_steps, 0),
+                *values_full = step_full(shared, f->n_steps, 1);
+    if (lane_index() == 0) {
+        bulk_barrier_expect(keys_full, n * KV_PIECE_BYTES);
+        bulk_barrier_expect(values_full, n * KV_PIECE_BYTES);
+    }
     warp_sync();
     if (copies) {
         const f16 *from = kv_head_page(a.kv, f->page, list_kv_head(f->place));
         u32 tile = lane_index() / WARP_PAGES, at = step_page(*f) % TILE_PAGES * KV_PIECE_BYTES;
-        bulk_copy(half_at(shared, f->n_halves + tile) + at, from, KV_PIECE_BYTES, full);
+        bulk_copy(half_at(shared, f->n_halves + tile) + at, from, KV_PIECE_BYTES, keys_full);
         bulk_copy(half_at(shared, f->n_halves + f->tiles + tile) + at, (const u8 *)from + KV_PIECE_BYTES,
-                  KV_PIECE_BYTES, full);
+                  KV_PIECE_BYTES, values_full);
     }
 #else
     for (u32 i = 0; i < f->tiles; i++) {
@@ -202,8 +210,8 @@ DEVICE void fill_ring(const BatchAttentionArgs &a, u8 *shared, u32 n_used, Fetch
 DEVICE void ring_begin(u8 *shared) {
 #if SM_ARCH >= 90
     if (team_thread() == 0) {
-        for (u32 i = 0; i < RING_STEPS; i++) {
-            bulk_barrier_init(step_full(shared, i), TEAM_WARPS);
+        for (u32 i = 0; i < 2 * RING_STEPS; i++) {
+            bulk_barrier_init(step_full(shared, 0, i), TEAM_WARPS);
         }
         bulk_barrier_init_fence();
     }
@@ -211,10 +219,10 @@ DEVICE void ring_begin(u8 *shared) {
     (void)shared;
     team_sync();
 }
-// Until the team's next step is there, for all threads.
-DEVICE void wait_for_step(u8 *shared, const Fetches &f, const TeamWork &w) {
+// Until the keys of the team's next step are there, for all threads; before sm_90 its values, too.
+DEVICE void wait_for_keys(u8 *shared, const Fetches &f, const TeamWork &w) {
 #if SM_ARCH >= 90
-    bulk_barrier_wait(step_full(shared, w.n_steps), w.n_steps / RING_STEPS % 2);
+    bulk_barrier_wait(step_full(shared, w.n_steps, 0), w.n_steps / RING_STEPS % 2);
     (void)f;
 #else
     // Steps fetched after it may be under way.
@@ -223,6 +231,14 @@ DEVICE void wait_for_step(u8 *shared, const Fetches &f, const TeamWork &w) {
     team_sync();
     (void)shared;
 #endif
+}
+// Until its values are there. (Scores are made while these come, and the next step is asked for that much
+// sooner.)
+DEVICE void wait_for_values(u8 *shared, const TeamWork &w) {
+#if SM_ARCH >= 90
+    bulk_barrier_wait(step_full(shared, w.n_steps, 1), w.n_steps / RING_STEPS % 2);
+#endif
+    (void)shared, (void)w;
 }
 // IN_PARTS: in the place of the keys, which have been used.
 DEVICE void fetch_values(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
@@ -237,14 +253,14 @@ DEVICE void fetch_values(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
 
 // ---- new heads: queries, and entries of the cache ----
 
-// Where a row's entry goes to: its page's keys and values in shared memory, and its page in the cache (NULL:
-// not by this team).
+// Where a row's entry goes to: its page's keys and values in shared memory (NULL: they are kept), and its
+// page in the cache (NULL: not by this team).
 struct NewEntry {
     u8 *keys, *values, *cache;
     u32 token; // of the page
 };
 
-DEVICE void store_unit(u8 *shared, u32 unit, u32 n_heads, const NewEntry &e, const RawHead &h) {
+DEVICE void store_unit(u8 *shared, u32 unit, u32 n_heads, const NewEntry &e, const RawHead &h, TeamWork *w) {
 #pragma unroll
     for (u32 i = 0; i < HEAD_TURNS; i++) {
         u32 dim = head_dim_of(i);
@@ -254,15 +270,31 @@ DEVICE void store_unit(u8 *shared, u32 unit, u32 n_heads, const NewEntry &e, con
             continue;
         }
         u32 at = kv_row_at(e.token, dim / 8) + dim % 8 * 2, v = packed_entry(h.own[i]);
-        *(u32 *)((unit > n_heads ? e.values : e.keys) + at) = v;
+        if (e.keys) *(u32 *)((unit > n_heads ? e.values : e.keys) + at) = v;
+        else if (unit > n_heads) w->entry[1][i] = v;
+        else w->entry[0][i] = v;
         if (e.cache) *(u32 *)(e.cache + (unit > n_heads ? (u32)KV_PIECE_BYTES : 0) + at) = v;
+    }
+}
+
+// The row's key and value, which the warps that turned them have, to their place.
+DEVICE void store_kept(const TeamWork &w, u32 n_heads, const NewEntry &e) {
+#pragma unroll
+    for (u32 k = 0; k < 2; k++) {
+        if ((n_heads + k) % TEAM_WARPS != team_warp()) continue;
+#pragma unroll
+        for (u32 i = 0; i < HEAD_TURNS; i++) {
+            u32 dim = head_dim_of(i);
+            if (dim < HEAD_DIM)
+                *(u32 *)((k ? e.values : e.keys) + kv_row_at(e.token, dim / 8) + dim % 8 * 2) = w.entry[k][i];
+        }
     }
 }
 
 // Units [first, end) of a row and a list: the list's queries (n_heads of them), the key, the value. A warp
 // takes several at once, since all of their loads take as long as one.
 DEVICE void turn_units(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p, u32 row, u32 first,
-                       u32 end, const NewEntry &e) {
+                       u32 end, const NewEntry &e, TeamWork *w) {
     enum : u32 {
         AT_ONCE = MIN(CEIL_DIV(LIST_HEADS + 2, TEAM_WARPS), TEAM_WARPS > 1 ? 5 : 128 / HEAD_DIM + 1)
     };
@@ -283,7 +315,7 @@ DEVICE void turn_units(const BatchAttentionArgs &a, u8 *shared, const ListPlace 
             u32 unit = begin + k * TEAM_WARPS;
             if (unit >= end) break;
             if (unit <= n_heads) turn_head(&h[k], unit < n_heads ? a.norm[0] : a.norm[1], angles);
-            store_unit(shared, unit, n_heads, e, h[k]);
+            store_unit(shared, unit, n_heads, e, h[k], w);
         }
     }
 }
@@ -319,17 +351,17 @@ DEVICE NewEntry entry_in_step(u8 *shared, const TeamWork &w, const Step &s, u32 
 }
 
 // Units [first, end) of all rows of the same sequence whose positions are in the step, before the own one.
-DEVICE bool turn_others(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p, const TeamWork &w,
+DEVICE bool turn_others(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p, TeamWork *w,
                         const Step &s, u32 first_unit, u32 end_unit) {
     bool any = false;
-    for (u32 first = 0; first < w.n_rows; first += WARP) {
+    for (u32 first = 0; first < w->n_rows; first += WARP) {
         u32 row = first + lane_index();
-        bool is_other = row < w.n_rows && row != p.row && a.rows[row].pages == a.rows[p.row].pages &&
+        bool is_other = row < w->n_rows && row != p.row && a.rows[row].pages == a.rows[p.row].pages &&
                         a.rows[row].position < p.keys.position && has_key(s, a.rows[row].position);
         for (u32 found = ballot_lanes(is_other); found; found &= found - 1) {
             u32 other = first + count_ones((found & -found) - 1);
-            NewEntry e = entry_in_step(shared, w, s, a.rows[other].position);
-            turn_units(a, shared, p, other, first_unit, end_unit, e);
+            NewEntry e = entry_in_step(shared, *w, s, a.rows[other].position);
+            turn_units(a, shared, p, other, first_unit, end_unit, e, w);
             any = true;
         }
     }
@@ -337,23 +369,28 @@ DEVICE bool turn_others(const BatchAttentionArgs &a, u8 *shared, const ListPlace
 }
 
 // The entries of this batch's rows to the step's tiles, which are there, and with the list's first step its
-// queries; with `values` alone (IN_PARTS), those. Ends with a barrier where anything was stored.
-DEVICE void turn_new_heads(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p, const TeamWork &w,
+// queries; with `values` alone (IN_PARTS), those. Ends with a barrier where anything was stored. A row's
+// entry is turned beside its queries, where the team will have its place later: loads at the end would be
+// waited for.
+DEVICE void turn_new_heads(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p, TeamWork *w,
                            const Step &s, bool values) {
     u32 n_heads = list_n_heads(p), position = p.keys.position;
     u32 first = n_heads + (values ? 1 : 0), end = n_heads + (IN_PARTS && !values ? 1 : 2);
     NewEntry e = {};
-    bool has_own = has_key(s, position), any = has_own || s.begins;
-    if (has_own) {
-        e = entry_in_step(shared, w, s, position);
-        if (p.list % LIST_PARTS == 0) {
-            e.cache = (u8 *)kv_head_page(a.kv, w.page, list_kv_head(p));
-        }
+    bool has_own = has_key(s, position), any = has_own || s.begins, keeps = s.begins && w->keeps && !has_own;
+    if (has_own) e = entry_in_step(shared, *w, s, position);
+    if (keeps) e.token = position % KV_PAGE;
+    bool stores_kept = has_own && w->keeps && !s.begins;
+    if ((has_own || keeps) && p.list % LIST_PARTS == 0 && !w->rehearses) {
+        e.cache = (u8 *)kv_head_page(a.kv, w->page, list_kv_head(p));
     }
-    if (any && !(values && !has_own)) {
-        turn_units(a, shared, p, p.row, s.begins && !values ? 0 : first, has_own ? end : first, e);
+    if (stores_kept) {
+        store_kept(*w, n_heads, e);
+    } else if (any && !(values && !has_own)) {
+        turn_units(a, shared, p, p.row, s.begins && !values ? 0 : first, has_own || keeps ? end : first, e,
+                   w);
     }
-    if (!w.alone) any |= turn_others(a, shared, p, w, s, first, end);
+    if (!w->alone) any |= turn_others(a, shared, p, w, s, first, end);
 #if SM_ARCH >= 90
     if (any) bulk_copy_fence();
 #endif
@@ -485,11 +522,12 @@ DEVICE void add_tiles(const BatchAttentionArgs &a, u8 *shared, const ListPlace &
     if (FETCHES_AHEAD) fill_ring(a, shared, w->n_halves + n, f); // all warps have used the keys
     if (IN_PARTS) {
         fetch_values(a, shared, f);
-        turn_new_heads(a, shared, p, *w, step, true);
+        turn_new_heads(a, shared, p, w, step, true);
     }
     u32 weights[n][WARP_PAGES][4];
     weigh_tiles<n>(shared, s, top, weights, keep, t);
     if (TEAM_WARPS > 1) team_sync();
+    wait_for_values(shared, *w);
     i32 there = (i32)(p.keys.position + 1) - (i32)((step.tile + n - 1) * TILE_KEYS);
 #pragma unroll
     for (u32 i = 0; i + 1 < n; i++) {
@@ -508,9 +546,12 @@ DEVICE void attend_split(const BatchAttentionArgs &a, u8 *shared, const ListPlac
     triple_clear(t);
     for (u32 tile = first_tile(p), end = end_tile(p); tile < end;) {
         Step step = {tile, step_tiles(p, tile), begins};
-        if (has_key(step, p.keys.position) || !w->alone) wait_for_step(shared, *f, *w);
-        turn_new_heads(a, shared, p, *w, step, false);
-        wait_for_step(shared, *f, *w);
+        if (has_key(step, p.keys.position) || !w->alone) {
+            wait_for_keys(shared, *f, *w);
+            wait_for_values(shared, *w);
+        }
+        turn_new_heads(a, shared, p, w, step, false);
+        wait_for_keys(shared, *f, *w);
         if (STEP_TILES > 1 && step.n > 1) add_tiles<STEP_TILES>(a, shared, p, step, f, w, t);
         else add_tiles<1>(a, shared, p, step, f, w, t);
         tile += step.n;
@@ -644,7 +685,8 @@ template <u32 n> DEVICE void fold_stored(const float *from, u32 count, Triple<n>
 }
 
 template <u32 n>
-DEVICE void store_result(const BatchAttentionArgs &a, const ListPlace &p, Triple<n> *t, u32 first) {
+DEVICE void store_result(const BatchAttentionArgs &a, const ListPlace &p, Triple<n> *t, u32 first,
+                         bool rehearses = false) {
     u32 first_head = list_first_head(p), n_heads = list_n_heads(p);
     float inverse[2];
 #pragma unroll
@@ -656,7 +698,7 @@ DEVICE void store_result(const BatchAttentionArgs &a, const ListPlace &p, Triple
         inverse[i] = reciprocal_fast(t->sum[i]);
     }
     for_each_pair<n>(first, [&](u32 i, u32 head, u32 j, u32 dim) {
-        if (head >= n_heads) return;
+        if (head >= n_heads || rehearses) return;
         activation_store_2(a.out, p.row, (first_head + head) * HEAD_DIM + dim,
                            attended(t->out[j][2 * i], inverse[i]),
                            attended(t->out[j][2 * i + 1], inverse[i]));
@@ -744,6 +786,7 @@ DEVICE void enter_list(const BatchAttentionArgs &a, ListWork *l, TeamWork *w) {
     w->left -= l->end - l->begin;
     l->groups = list_groups(a, p, l->end, w->per);
     l->n_done = 0;
+    w->keeps = !IN_PARTS && l->end == p.end && l->end > p.split + 1;
     begin_list(a, p, w);
 }
 
@@ -788,14 +831,25 @@ DEVICE void team_begin(const BatchAttentionArgs &a, u8 *shared) {
     ring_begin(shared);
 }
 
-// The team's part of the list, and its fetches. False: none.
-DEVICE bool find_work(const BatchAttentionArgs &a, u32 n_rows, u32 team, ListWork *l, TeamWork *w,
-                      Fetches *f) {
+// Team `team` of n_teams: its part of the list, and its fetches. False: none.
+DEVICE bool find_work(const BatchAttentionArgs &a, u32 n_rows, u32 team, u32 n_teams, ListWork *l,
+                      TeamWork *w, Fetches *f) {
     u32 n_splits = count_pieces<SPLIT_KEYS>(a, n_rows);
-    *w = {CEIL_DIV(n_splits, (u32)ALL_TEAMS), 0, n_rows, 0, 0, true, 0};
-    u32 at = team * w->per;
-    if (at >= n_splits) return false;
-    w->left = MIN(w->per, n_splits - at);
+    *w = {CEIL_DIV(n_splits, n_teams), 0, n_rows, 0, 0, true, false, 0, false, {}};
+    u32 at = team * w->per, left = n_splits - at;
+    RowKeys row = row_keys(a.rows[0].position);
+    u32 n_parts = n_teams / LISTS; // of the list of one row
+    if (MAX_ROWS == 1 && n_parts > 0 && longest_part(row, n_parts) <= w->per + SHARING_SPLITS) {
+        if (team >= n_parts * LISTS) return false;
+        ListPart part = list_part(row, team % n_parts, n_parts);
+        at = team / n_parts * (row_end_split(row) - first_split(row)) + part.first - first_split(row);
+        left = part.end > part.first ? part.end - part.first : 0;
+    } else {
+        if (at >= n_splits) return false;
+        left = MIN(w->per, left);
+    }
+    if (left == 0) return false;
+    w->left = left;
     l->place = find_place<SPLIT_KEYS>(a, n_rows, at);
     fetches_begin(a, l->place, w->left, 1, f);
     return true;
@@ -805,7 +859,7 @@ DEVICE void attention_run(const BatchAttentionArgs &a, u32 team, u8 *shared) {
     ListWork l;
     TeamWork w;
     Fetches f;
-    if (!find_work(a, a.batch->n_rows, team, &l, &w, &f)) return;
+    if (!find_work(a, a.batch->n_rows, team, ALL_TEAMS, &l, &w, &f)) return;
     team_begin(a, shared);
     fill_ring(a, shared, 0, &f);
     enter_list(a, &l, &w);

@@ -1,4 +1,6 @@
-// Batches: attention.cuh for few rows, with blocks in clusters (sm_90).
+// Batches: attention.cuh for few rows, with blocks in clusters (sm_90). TWO_WAYS: or without, as the host
+// says at each launch (StageInfo.blocks_alone): clusters where a row has more than one split, and they have
+// all groups at once.
 //
 // Where the list has no more groups than there are clusters, a cluster takes a group, and its blocks the
 // group's splits in turn. The blocks send each other their triples: those of 16 dims go to the block of that
@@ -7,15 +9,22 @@
 // as they do in attention.cuh. The bits are the same. (One row of 256 keys, 0.5B's heads: 2.7 µs; merged by
 // the last block 3.7.)
 //
+// Rehearsal. Where few blocks have work, each goes through its first split before stage_wait, with whatever
+// the input is then, and for nobody: the instructions are in the multiprocessor's cache then, which other
+// stages' have emptied. (0.5B, a step of one row: 332 µs → 320. Of 64 blocks and more it is in the way of the
+// stage before: 8B at 1,024 keys 1.68 ms → 1.74.)
+//
 // Needs attention.cuh. Defines: attention.cuh's, with TEAM_WARPS of 4; CLUSTERS: blocks of a cluster (2, 4 or
-// 8), BLOCKS a multiple of it; without it there is nothing here.
+// 8), without it there is nothing here; TWO_WAYS.
 #ifdef CLUSTERS
-#if BLOCKS % CLUSTERS || TEAM_WARPS != 4
-#error "BLOCKS, TEAM_WARPS"
+#if TEAM_WARPS != 4
+#error "TEAM_WARPS"
 #endif
 
 enum : u32 {
     CLUSTER = CLUSTERS,
+    CLUSTERS_AT_ONCE = BLOCKS / CLUSTER,
+    REHEARSING_BLOCKS = BLOCKS / 8,
     RANKS = MIN(DIM_PAIRS, CLUSTER), // that fold: rank r has the pairs r, r + CLUSTER, … of 8 dims each
     RANK_PAIRS = CEIL_DIV(DIM_PAIRS, CLUSTER), // a warp each
     ROW_HALVES = LIST_HEADS > 8 ? 2 : 1,
@@ -23,8 +32,9 @@ enum : u32 {
     // Shared memory: what the blocks of the cluster send, where else accumulators are.
     VALUES_IN_AT = GROUP_AT, // [split][RANK_PAIRS][ROW_HALVES][lane]float4
     TOPS_IN_AT = VALUES_IN_AT + GROUP_SPLITS * RANK_PAIRS * ROW_HALVES * WARP * 16, // [split][8]float4
-    ARRIVED_AT = TOPS_IN_AT + GROUP_SPLITS * 8 * 16,
-    CLUSTERS_SHARED_BYTES = MAX(ARRIVED_AT + 8, (u32)ATTENTION_SHARED_BYTES),
+    ARRIVED_AT = TOPS_IN_AT + GROUP_SPLITS * 8 * 16, // two barriers: arrived, rehearsed
+    REHEARSED_AT = ARRIVED_AT + 16,                  // 16 bytes for what is sent to nobody
+    CLUSTERS_SHARED_BYTES = MAX(REHEARSED_AT + 16, (u32)ATTENTION_SHARED_BYTES),
 };
 static_assert((u32)RANK_PAIRS <= (u32)TEAM_WARPS, "a warp a pair");
 
@@ -61,8 +71,8 @@ DEVICE float4 *values_in(u8 *shared, u32 split, u32 pair, u32 half) {
 DEVICE float4 *tops_in(u8 *shared, u32 split) {
     return (float4 *)(shared + TOPS_IN_AT) + split * 8 + lane_index() / 4;
 }
-DEVICE BulkBarrier *arrived(u8 *shared) {
-    return (BulkBarrier *)(shared + ARRIVED_AT);
+DEVICE BulkBarrier *arrived(u8 *shared, bool rehearses) {
+    return (BulkBarrier *)(shared + ARRIVED_AT) + rehearses;
 }
 // What a rank is sent of n splits.
 DEVICE u32 sent_bytes(u32 rank, u32 n) {
@@ -70,15 +80,19 @@ DEVICE u32 sent_bytes(u32 rank, u32 n) {
     return pairs > 0 ? n * (pairs * LIST_HEADS * 4 + MIN(LIST_HEADS, 8u)) * 16 : 0;
 }
 
-// The triple of the group's split number `split`, to the blocks that fold it.
-DEVICE void send_triple(u8 *shared, u32 split, const WarpTriple &t) {
-    u32 g = lane_index() / 4;
+// What a block sends of a split, to all ranks.
+enum : u32 { SPLIT_BYTES = (DIM_PAIRS * LIST_HEADS * 4 + RANKS * MIN(LIST_HEADS, 8u)) * 16 };
+
+// The triple of the group's split number `split`, to the blocks that fold it; in a rehearsal to nobody.
+DEVICE void send_triple(u8 *shared, u32 split, const WarpTriple &t, bool rehearses) {
+    u32 g = lane_index() / 4, own = cluster_rank();
 #pragma unroll
     for (u32 i = 0; i < WARP_PAIRS; i++) {
-        u32 pair = warp_index() + i * TEAM_WARPS, rank = pair % CLUSTER;
+        u32 pair = warp_index() + i * TEAM_WARPS, rank = rehearses ? own : pair % CLUSTER;
         if (pair >= DIM_PAIRS) continue;
         auto send = [&](const void *to, float4 v) {
-            cluster_store(cluster_address(to, rank), v, cluster_address(arrived(shared), rank));
+            if (rehearses) to = shared + REHEARSED_AT;
+            cluster_store(cluster_address(to, rank), v, cluster_address(arrived(shared, rehearses), rank));
         };
 #pragma unroll
         for (u32 h = 0; h < ROW_HALVES; h++) {
@@ -112,22 +126,23 @@ DEVICE void fold_sent(u8 *shared, u32 n, PairTriple *group) {
 }
 
 // The rank's part of the group joins its list's total.
-DEVICE void end_cluster_group(const BatchAttentionArgs &a, u8 *shared, const ClusterGroup &g, u32 rank) {
+DEVICE void end_cluster_group(const BatchAttentionArgs &a, u8 *shared, const ClusterGroup &g, u32 rank,
+                              bool rehearses) {
     u32 pair = rank + warp_index() * CLUSTER;
     bool folds = warp_index() < RANK_PAIRS && pair < DIM_PAIRS;
     u32 slot = MAX_ROWS * LISTS <= ALL_TEAMS ? g.place.row * LISTS + g.place.list : g.list_cluster;
     float *groups = a.partial + ((u64)ALL_TEAMS * GROUP_SPLITS + (u64)slot * GROUPS_MAX) * TRIPLE_FLOATS;
     PairTriple total;
     if (folds) {
-        bulk_barrier_wait_cluster(arrived(shared), 0);
+        bulk_barrier_wait_cluster(arrived(shared, rehearses), 0);
         fold_sent(shared, g.last - g.first, &total);
-        if (g.n_groups > 1) store_triple(groups + (u64)g.number * TRIPLE_FLOATS, total, pair, pair == rank);
     }
-    if (g.n_groups > 1) {
+    if (g.n_groups > 1 && !rehearses) {
+        if (folds) store_triple(groups + (u64)g.number * TRIPLE_FLOATS, total, pair, pair == rank);
         if (!is_last_of(a, shared, ALL_TEAMS + g.list_cluster * CLUSTER + rank, 1, g.n_groups)) return;
         if (folds) fold_stored(groups, g.n_groups, &total, pair);
     }
-    if (folds) store_result(a, g.place, &total, pair);
+    if (folds) store_result(a, g.place, &total, pair, rehearses);
 }
 
 // The cluster's group and the block's splits of it. False: none.
@@ -136,12 +151,15 @@ DEVICE bool find_cluster_work(const BatchAttentionArgs &a, u8 *shared, u32 n_row
     *g = cluster_group(a, n_rows, block / CLUSTER, rank);
     u32 n = g->last - g->first, n_own = n > rank ? CEIL_DIV(n - rank, (u32)CLUSTER) : 0;
     if (g->is_alone && n_own == 0) return false;
-    *w = {n_own, n_own, n_rows, 0, 0, true, 0};
+    u32 last = g->place.split + (n_own - 1) * CLUSTER; // of the block's
+    *w = {n_own, n_own, n_rows, 0, 0, true, false, 0, n_own > 1 && last + 1 == g->place.end, {}};
     l->place = g->place;
     fetches_begin(a, g->place, n_own, CLUSTER, f);
     if (thread_index() == 0) {
-        bulk_barrier_init(arrived(shared), 1);
-        bulk_barrier_expect(arrived(shared), sent_bytes(rank, n));
+        bulk_barrier_init(arrived(shared, false), 1);
+        bulk_barrier_init(arrived(shared, true), 1);
+        bulk_barrier_init_fence();
+        bulk_barrier_expect(arrived(shared, false), sent_bytes(rank, n));
     }
     return true;
 }
@@ -150,18 +168,30 @@ DEVICE bool find_cluster_work(const BatchAttentionArgs &a, u8 *shared, u32 n_row
 DEVICE bool end_cluster_split(const BatchAttentionArgs &a, u8 *shared, const ClusterGroup &g, ListWork *l,
                               TeamWork *w, WarpTriple *t) {
     if (g.is_alone) {
-        store_result(a, l->place, t, warp_index());
+        store_result(a, l->place, t, warp_index(), w->rehearses);
         return false;
     }
-    if (w->left == w->per) cluster_wait(); // the others' barriers are made
-    send_triple(shared, l->place.split - g.first, *t);
+    send_triple(shared, l->place.split - g.first, *t, w->rehearses);
+    if (w->rehearses) return false;
     l->place.split += CLUSTER;
     return --w->left > 0;
 }
 
+// All that the block has to do, or of a rehearsal its first split.
+DEVICE void attend_all(const BatchAttentionArgs &a, u8 *shared, const ClusterGroup &g, u32 rank, ListWork *l,
+                       Fetches *f, TeamWork *w, bool in_clusters) {
+    WarpTriple t;
+    for (bool more = w->per > 0; more;) { // one copy of what both ways need, since it takes long to compile
+        attend_split(a, shared, l->place, l->place.split == l->begin, f, w, &t);
+        if (in_clusters) more = end_cluster_split(a, shared, g, l, w, &t);
+        else more = !w->rehearses && end_split(a, shared, l, w, &t);
+    }
+    if (in_clusters && !g.is_alone && rank < RANKS) end_cluster_group(a, shared, g, rank, w->rehearses);
+}
+
 DEVICE void attention_clusters_run(const BatchAttentionArgs &a, u32 block, u8 *shared) {
     u32 n_rows = a.batch->n_rows, n_groups = count_pieces<ATTENTION_GROUP_KEYS>(a, n_rows);
-    bool in_clusters = n_groups <= BLOCKS / CLUSTER;
+    bool in_clusters = cluster_blocks() > 1 && n_groups <= CLUSTERS_AT_ONCE;
     u32 rank = cluster_rank();
     ClusterGroup g = {};
     ListWork l = {};
@@ -170,7 +200,7 @@ DEVICE void attention_clusters_run(const BatchAttentionArgs &a, u32 block, u8 *s
     if (in_clusters) {
         if (block / CLUSTER >= n_groups) return;
         if (!find_cluster_work(a, shared, n_rows, block, rank, &g, &l, &w, &f)) return;
-    } else if (!find_work(a, n_rows, block, &l, &w, &f)) return;
+    } else if (!find_work(a, n_rows, block, block_count(), &l, &w, &f)) return;
     bool sends = in_clusters && !g.is_alone;
     team_begin(a, shared);
     if (sends) cluster_arrive();
@@ -178,24 +208,39 @@ DEVICE void attention_clusters_run(const BatchAttentionArgs &a, u32 block, u8 *s
     l.begin = l.place.split;
     if (in_clusters) begin_list(a, l.place, &w);
     else enter_list(a, &l, &w);
-    stage_wait();
-    if (w.per == 0) {
-        cluster_wait();
-    } else {
-        WarpTriple t;
-        bool more;
-        do { // one copy of what both ways need, since it takes long to compile
-            attend_split(a, shared, l.place, l.place.split == l.begin, &f, &w, &t);
-            more =
-                in_clusters ? end_cluster_split(a, shared, g, &l, &w, &t) : end_split(a, shared, &l, &w, &t);
-        } while (more);
+    u32 busy = in_clusters ? n_groups * CLUSTER : CEIL_DIV(count_pieces<SPLIT_KEYS>(a, n_rows), w.per);
+    w.rehearses =
+        busy <= REHEARSING_BLOCKS && RING_HALVES >= 2 * SPLIT_TILES; // all of a split is in the ring
+    if (w.rehearses && sends && thread_index() == 0)
+        bulk_barrier_expect(arrived(shared, true), w.per > 0 ? (u32)SPLIT_BYTES : 0u);
+    if (sends) cluster_wait(); // the others' barriers are made
+    TeamWork work = w;
+    Fetches ahead = f;
+    work.rehearses = false;
+    if (w.rehearses) f.left = 0;
+    else stage_wait();
+#pragma unroll 1
+    for (bool again = w.rehearses;; again = false) {
+        attend_all(a, shared, g, rank, &l, &f, &w, in_clusters);
+        if (!again) break;
+        if (sends) bulk_barrier_wait_cluster(arrived(shared, true), 0);
+        team_sync();
+        w = work, f = ahead;
+        stage_wait();
     }
-    if (sends && rank < RANKS) end_cluster_group(a, shared, g, rank);
 }
 
-EXPORTED StageInfo attention_info = {ATTEND_THREADS, {BLOCKS, 1}, CLUSTERS_SHARED_BYTES, CLUSTER};
+#ifdef TWO_WAYS
+#define BLOCKS_ALONE BLOCKS
+#define ATTENTION_KERNEL KERNEL(ATTEND_THREADS, 1)
+#else
+#define BLOCKS_ALONE 0
+#define ATTENTION_KERNEL KERNEL_OF_CLUSTERS(ATTEND_THREADS, 1, CLUSTER)
+#endif
+EXPORTED StageInfo attention_info = {
+    ATTEND_THREADS, {CLUSTERS_AT_ONCE * CLUSTER, 1}, CLUSTERS_SHARED_BYTES, CLUSTER, BLOCKS_ALONE};
 
-KERNEL_OF_CLUSTERS(ATTEND_THREADS, 1, CLUSTER) attention(BatchAttentionArgs a) {
+ATTENTION_KERNEL attention(BatchAttentionArgs a) {
     stage_launch_next();
     attention_clusters_run(a, block_index(), shared_memory());
 }

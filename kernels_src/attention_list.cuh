@@ -92,6 +92,23 @@ DEVICE void next_list(const BatchAttentionArgs &a, ListPlace *p) {
     p->split = first_split(p->keys);
 }
 
+// Of a row's list, cut at groups into n parts: the splits of part i.
+struct ListPart {
+    u32 first, end;
+};
+DEVICE ListPart list_part(const RowKeys &row, u32 i, u32 n) {
+    u32 first = row.first / ATTENTION_GROUP_KEYS, groups = row.position / ATTENTION_GROUP_KEYS + 1 - first;
+    return {MAX((first + groups * i / n) * GROUP_SPLITS, first_split(row)),
+            MIN((first + groups * (i + 1) / n) * GROUP_SPLITS, row_end_split(row))};
+}
+// The most splits of a part: where one part alone has a group more, it is the last.
+DEVICE u32 longest_part(const RowKeys &row, u32 n) {
+    u32 groups = row.position / ATTENTION_GROUP_KEYS + 1 - row.first / ATTENTION_GROUP_KEYS;
+    ListPart last = list_part(row, n - 1, n);
+    if (groups % n > 1) return (groups / n + 1) * GROUP_SPLITS;
+    return MAX(groups / n * GROUP_SPLITS, last.end - last.first);
+}
+
 DEVICE u32 first_tile(const ListPlace &p) {
     return MAX(p.split * SPLIT_TILES, p.keys.first / TILE_KEYS);
 }

@@ -54,6 +54,9 @@ DEVICE u32 block_index() {
 DEVICE u32 block_index_y() {
     return blockIdx.y;
 }
+DEVICE u32 block_count() {
+    return gridDim.x;
+}
 
 // The block's dynamic shared memory, aligned to 1,024 bytes.
 extern __shared__ __align__(1024) u8 shared_bytes[];
@@ -133,6 +136,12 @@ DEVICE u32 cluster_rank() {
     u32 rank;
     asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
     return rank;
+}
+// Blocks of this one's cluster; 1 where it was launched without.
+DEVICE u32 cluster_blocks() {
+    u32 n;
+    asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(n));
+    return n;
 }
 // All threads of the cluster's blocks that have not ended meet, and see what the others wrote before, also in
 // each other's shared memory. No block may end while another one may still reach into its shared memory.

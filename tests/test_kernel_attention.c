@@ -405,6 +405,15 @@ TEST_SLOW(kernel_attention_of_spans, 300) {
     run_spans("window", 90, 1020, 10, 4);
 }
 
+// As the host launches it where clusters gain nothing.
+static const EmulatedStage *without_clusters(const EmulatedStage *s) {
+    EmulatedStage *alone = kernel_memory(sizeof *alone);
+    *alone = *s;
+    alone->info.cluster = 0;
+    alone->info.grid[0] = s->info.blocks_alone;
+    return alone;
+}
+
 // However the splits are spread over blocks, and on each GPU.
 TEST_SLOW(kernel_attention_same_bits_however_it_is_spread, 300) {
     static const struct {
@@ -413,6 +422,8 @@ TEST_SLOW(kernel_attention_same_bits_however_it_is_spread, 300) {
         uint32_t position;
     } rows[] = {
         {"batch_attention_7x64", "batch_attention_7x64_one", 90, 90, 1100},
+        {"batch_attention_7x64", "batch_attention_7x64_parts", 90, 90, 1100},
+        {"batch_attention_7x64", "batch_attention_7x64_parts", 90, 90, 2050},
         {"batch_attention_7x64", "batch_attention_7x64", 90, 80, 700},
         {"batch_attention_7x64", "batch_attention_7x64", 90, 75, 150},
         {"batch_attention_7x64", "span_attention_7x64", 90, 80, 1025},
@@ -437,6 +448,8 @@ TEST_SLOW(kernel_attention_same_bits_however_it_is_spread, 300) {
         const EmulatedStage *other = kernel_stage(rows[i].other, rows[i].other_arch);
         const float *out = attend(s, &c, &row, 1);
         CHECK_BYTES_EQ(out, bytes, attend(other, &c, &row, 1), bytes);
+        if (other->info.blocks_alone)
+            CHECK_BYTES_EQ(out, bytes, attend(without_clusters(other), &c, &row, 1), bytes);
         check_rows(&c, &row, 1, out);
     }
 }

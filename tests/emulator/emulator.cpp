@@ -454,7 +454,7 @@ static void run_blocks(unsigned first, unsigned together, unsigned grid_x, unsig
         block.arrived[m] = 0;
         for (unsigned t = 0; t < block.n_threads; t++) {
             make_fiber(m * block.n_threads + t, m,
-                       {t, b % grid_x, b / grid_x, grid_x, grid_y, block.shared[m], m});
+                       {t, b % grid_x, b / grid_x, grid_x, grid_y, block.shared[m], m, together});
         }
     }
     run_fibers(first / together % 2);

@@ -35,7 +35,7 @@ void emulator_launch_clusters(EmulatedKernel *kernel, const void *args, unsigned
 typedef struct {
     unsigned thread, block_x, block_y, grid_x, grid_y;
     uint8_t *shared;
-    unsigned cluster_rank;
+    unsigned cluster_rank, cluster_blocks;
 } EmulatedThread;
 
 const EmulatedThread *emulated_thread(void);

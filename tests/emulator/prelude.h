@@ -67,6 +67,9 @@ DEVICE u32 block_index() {
 DEVICE u32 block_index_y() {
     return emulated_thread()->block_y;
 }
+DEVICE u32 block_count() {
+    return emulated_thread()->grid_x;
+}
 DEVICE u8 *shared_memory() {
     return emulated_thread()->shared;
 }
@@ -120,6 +123,9 @@ DEVICE void group_sync(u32 group, u32 threads) {
 #if SM_ARCH >= 90
 DEVICE u32 cluster_rank() {
     return emulated_thread()->cluster_rank;
+}
+DEVICE u32 cluster_blocks() {
+    return emulated_thread()->cluster_blocks;
 }
 DEVICE void cluster_arrive() {
     emulated_cluster_arrive();

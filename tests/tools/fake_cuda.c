@@ -245,7 +245,7 @@ Result cuStreamWaitEvent(void *stream, void *event, unsigned flags) {
 
 typedef struct {
     void *function;
-    unsigned grid_x, grid_y, threads, shared_bytes;
+    unsigned grid_x, grid_y, threads, shared_bytes, cluster;
     void *args;
 } Launch;
 
@@ -263,7 +263,7 @@ static void *copy_of(const void *data, size_t size) {
 static void run(const Launch *l) {
     fake_cuda_launches++;
     if (fake_kernel_run)
-        fake_kernel_run(l->function, l->grid_x, l->grid_y, l->threads, l->shared_bytes, l->args);
+        fake_kernel_run(l->function, l->grid_x, l->grid_y, l->threads, l->shared_bytes, l->cluster, l->args);
 }
 
 static void record(Launch l) {
@@ -333,16 +333,31 @@ Result cuGraphDestroy(void *graph) {
     return drop_graph(graph);
 }
 
-// The beginning of CUlaunchConfig.
+// CUlaunchAttribute and CUlaunchConfig.
+typedef struct {
+    unsigned id;
+    char padding[4];
+    union {
+        unsigned cluster[3];
+        char bytes[64];
+    } value;
+} LaunchAttribute;
 typedef struct {
     unsigned grid[3], block[3], shared_bytes;
+    void *stream;
+    const LaunchAttribute *attributes;
+    unsigned n_attributes;
 } LaunchConfig;
+enum { ATTRIBUTE_CLUSTER = 4 };
 
 Result cuLaunchKernelEx(const void *config, void *function, void **params, void **extra) {
     (void)extra;
     CALL();
     const LaunchConfig *c = config;
-    Launch l = {function, c->grid[0], c->grid[1], c->block[0], c->shared_bytes, params[0]};
+    Launch l = {function, c->grid[0], c->grid[1], c->block[0], c->shared_bytes, 0, params[0]};
+    for (unsigned i = 0; i < c->n_attributes; i++) {
+        if (c->attributes[i].id == ATTRIBUTE_CLUSTER) l.cluster = c->attributes[i].value.cluster[0];
+    }
     if (recorded) record(l);
     else run(&l);
     return SUCCESS;
@@ -377,7 +392,7 @@ Result cuEventElapsedTime(float *ms, void *begin, void *end) {
 // Where nothing runs, a module's one symbol is its StageInfo.
 Result cuModuleLoadData(void **module, const void *image) {
     CALL();
-    static const unsigned info[5] = {256, 132, 1, 100000, 0};
+    static const unsigned info[6] = {256, 132, 1, 100000, 0, 0};
     if (fake_module_load) *module = fake_module_load(image);
     else *module = memcmp(image, "\177ELF", 4) == 0 ? copy_of(info, sizeof info) : NULL;
     if (!*module) return INVALID_VALUE;
@@ -399,7 +414,7 @@ Result cuModuleGetGlobal_v2(DevicePtr *address, size_t *size, void *module, cons
     CALL();
     const void *info = fake_module_info ? fake_module_info(module, name) : module;
     *address = (DevicePtr)(uintptr_t)info;
-    *size = 20;
+    *size = 24;
     return info && name[0] ? SUCCESS : NOT_FOUND;
 }
 Result cuFuncGetAttribute(int *value, int attribute, void *function) {

@@ -54,11 +54,11 @@ unsigned fake_kernel_args_size(void *function) {
 }
 
 void fake_kernel_run(void *function, unsigned grid_x, unsigned grid_y, unsigned threads,
-                     unsigned shared_bytes, const void *args) {
+                     unsigned shared_bytes, unsigned cluster, const void *args) {
     static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
     const Kernel *k = ((const Module *)function)->kernel;
     pthread_mutex_lock(&turn);
-    unsigned cluster = k->info ? k->info->cluster : 0;
+    if (k->info && k->info->cluster && !k->info->blocks_alone) cluster = k->info->cluster; // the kernel's own
     if (cluster > 1) emulator_launch_clusters(k->run, args, grid_x, cluster, threads, shared_bytes);
     else emulator_launch(k->run, args, grid_x, grid_y, threads, shared_bytes);
     pthread_mutex_unlock(&turn);

@@ -10,6 +10,7 @@ __attribute__((weak)) void *fake_module_function(void *module, const char *name)
 __attribute__((weak)) const void *fake_module_info(void *module, const char *name); // StageInfo
 
 __attribute__((weak)) unsigned fake_kernel_args_size(void *function);
-// Runs the whole grid. Any thread; they take turns.
+// Runs the whole grid, in clusters of `cluster` blocks where the launch asks for them. Any thread; they take
+// turns.
 __attribute__((weak)) void fake_kernel_run(void *function, unsigned grid_x, unsigned grid_y, unsigned threads,
-                                           unsigned shared_bytes, const void *args);
+                                           unsigned shared_bytes, unsigned cluster, const void *args);

@@ -4,8 +4,8 @@
 
 // ---- HEAD ----
 
-// Of its weights in the L2 from one step to the next, which other weights pass through. (0.5B, one row: a step of
-// 333 µs → 328.)
+// Of its weights in the L2 from one step to the next, which other weights pass through. (0.5B, one row: a
+// step of 333 µs → 328.)
 enum { HEAD_KEPT_BYTES = 36 << 20 };
 
 static ProductSize head_size(const Op *head) {

@@ -13,10 +13,15 @@
 #include "backend/cuda/batch_lower.h"
 #include "backend/cuda/cuda_internal.h"
 
+// How attention that has both ways is launched (StageInfo.blocks_alone).
+typedef enum { SPREAD_CLUSTERS, SPREAD_ALONE, SPREAD_COUNT } BatchSpread;
+
 // What one class has.
 typedef struct {
     BatchBuffers buffers;
-    CUgraphExec graphs[TAIL_COUNT]; // layers, head and draws; of prompts the first one: layers alone
+    // Layers, head and draws; of prompts the first one: layers alone. SPREAD_ALONE where `two_ways` is.
+    CUgraphExec graphs[SPREAD_COUNT][TAIL_COUNT];
+    const BatchStage *two_ways; // attention that has both ways, of the longest window; NULL: none
     PlacedRow placed[BATCH_ROWS_MAX];
     uint32_t n_placed; // what the table holds now; 0: nothing that is known
     bool is_ready;
@@ -70,8 +75,11 @@ uint32_t cuda_batch_class_for(const CudaBatches *t, uint32_t n);
 
 // The launches of a class: layers, and for a tail below TAIL_COUNT the head and draws. `args`, `launches` and
 // `stages` hold n_stages of the class each. Returns how many there are.
-uint32_t cuda_batch_launches(CudaBackend *b, uint32_t class_index, uint32_t tail, StageArgs *args,
-                             Launch *launches, const BatchStage **stages);
+uint32_t cuda_batch_launches(CudaBackend *b, uint32_t class_index, BatchSpread spread, uint32_t tail,
+                             StageArgs *args, Launch *launches, const BatchStage **stages);
+// The faster way for rows at these positions.
+BatchSpread cuda_batch_spread(const CudaBackend *b, uint32_t class_index, const uint32_t *positions,
+                              uint32_t n_rows);
 
 // Sends n_rows rows of q from its first-th on as the class's table; the last n_logits of them are wanted.
 MUST_CHECK bool cuda_batch_send_rows(CudaBackend *b, Cell *cell, uint32_t class_index, const StepSequence *q,

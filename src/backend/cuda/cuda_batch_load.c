@@ -145,7 +145,7 @@ static bool load_kernel(CudaBackend *b, uint32_t program, const JitImage *image,
     return kernel_load(&b->cuda, &b->device, name, image, stream, &t->kernels[program], err);
 }
 
-static bool make_graph(CudaBackend *b, uint32_t class_index, uint32_t tail, Error *err) {
+static bool make_graph(CudaBackend *b, uint32_t class_index, BatchSpread spread, uint32_t tail, Error *err) {
     CudaBatches *t = b->batches;
     Arena scratch = *b->arena;
     uint32_t n = t->lowered.classes[class_index].n_stages;
@@ -154,9 +154,34 @@ static bool make_graph(CudaBackend *b, uint32_t class_index, uint32_t tail, Erro
     const BatchStage **stages = arena_new(&scratch, const BatchStage *, n);
     if (!args || !launches || !stages)
         return error_set(err, ERR_NO_MEMORY, "the graphs do not fit their memory");
-    n = cuda_batch_launches(b, class_index, tail, args, launches, stages);
-    CUgraphExec *graph = &t->classes[class_index].graphs[tail];
+    n = cuda_batch_launches(b, class_index, spread, tail, args, launches, stages);
+    CUgraphExec *graph = &t->classes[class_index].graphs[spread][tail];
     return graph_make(&b->cuda, launches, n, b->overlap, b->stream, graph, err);
+}
+
+// Where attention of the longest window has both ways, that.
+static const BatchStage *find_two_ways(const CudaBatches *t, const BatchClass *c) {
+    const BatchStage *found = NULL;
+    uint32_t longest = 0;
+    for (uint32_t i = 0; i < c->n_stages; i++) {
+        const BatchStage *s = &c->stages[i];
+        if (!t->kernels[s->program].info.blocks_alone) continue;
+        uint32_t window = s->attention->attention.window ? s->attention->attention.window : UINT32_MAX;
+        if (window > longest) found = s, longest = window;
+    }
+    return found;
+}
+
+static bool make_graphs(CudaBackend *b, uint32_t class_index, Error *err) {
+    CudaBatches *t = b->batches;
+    CudaClass *c = &t->classes[class_index];
+    uint32_t n_tails = class_index == BATCH_CLASS_PROMPT ? 1 : TAIL_COUNT;
+    c->two_ways = find_two_ways(t, &t->lowered.classes[class_index]);
+    uint32_t n_spreads = c->two_ways ? SPREAD_COUNT : 1;
+    for (uint32_t i = 0; i < n_spreads * n_tails; i++) {
+        if (!make_graph(b, class_index, i / n_tails, i % n_tails, err)) return false;
+    }
+    return true;
 }
 
 bool cuda_batch_load_first(CudaBackend *b, Jit *jit, uint32_t first, Error *err) {
@@ -167,10 +192,7 @@ bool cuda_batch_load_first(CudaBackend *b, Jit *jit, uint32_t first, Error *err)
             return false;
     }
     for (uint32_t i = 0; i < t->lowered.n_first_classes; i++) {
-        uint32_t n_tails = i == BATCH_CLASS_PROMPT ? 1 : TAIL_COUNT;
-        for (uint32_t tail = 0; tail < n_tails; tail++) {
-            if (!make_graph(b, i, tail, err)) return false;
-        }
+        if (!make_graphs(b, i, err)) return false;
         t->classes[i].is_ready = true;
     }
     return true;
@@ -209,7 +231,7 @@ static bool load_more(CudaBackend *b, bool *done, Error *err) {
         return load_kernel(b, t->n_loaded++, &image, b->fetch_stream, err);
     }
     *done = true;
-    return make_graph(b, t->n_classes_tried, t->n_graphs++, err);
+    return make_graph(b, t->n_classes_tried, SPREAD_CLUSTERS, t->n_graphs++, err);
 }
 
 void cuda_batch_look_for_more(CudaBackend *b) {
@@ -241,8 +263,8 @@ void cuda_backend_wait_for_classes(Backend *backend) {
 void cuda_batch_unload(CudaBackend *b) {
     CudaBatches *t = b->batches;
     for (uint32_t i = 0; i < BATCH_CLASSES_MAX; i++) {
-        for (uint32_t tail = 0; tail < TAIL_COUNT; tail++) {
-            CUgraphExec graph = t->classes[i].graphs[tail];
+        for (uint32_t k = 0; k < SPREAD_COUNT * TAIL_COUNT; k++) {
+            CUgraphExec graph = t->classes[i].graphs[k / TAIL_COUNT][k % TAIL_COUNT];
             if (graph) b->cuda.graph_exec_destroy(graph);
         }
     }

@@ -65,6 +65,13 @@ static double flops_of(const Op *const *ops, uint32_t n_rows) {
 
 // ---- the steps that are measured ----
 
+static BatchSpread spread_at(const CudaBackend *b, uint32_t class_index, uint32_t position, uint32_t n_rows) {
+    uint32_t positions[JOBS_MAX];
+    for (uint32_t i = 0; i < n_rows; i++)
+        positions[i] = position;
+    return cuda_batch_spread(b, class_index, positions, n_rows);
+}
+
 // Draws are left out: they would advance the sequence.
 static bool rows_of_class(CudaBackend *b, uint32_t class_index, uint32_t n_rows, uint32_t position,
                           Arena *scratch, TimedStep *out, Error *err) {
@@ -73,7 +80,8 @@ static bool rows_of_class(CudaBackend *b, uint32_t class_index, uint32_t n_rows,
     const BatchStage **stages = arena_new(scratch, const BatchStage *, n);
     if (!stages || !step_make(scratch, n, out, err))
         return error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
-    n = cuda_batch_launches(b, class_index, TAIL_GREEDY, out->args, out->launches, stages);
+    BatchSpread spread = is_prompt ? SPREAD_CLUSTERS : spread_at(b, class_index, position, n_rows);
+    n = cuda_batch_launches(b, class_index, spread, TAIL_GREEDY, out->args, out->launches, stages);
     for (uint32_t i = 0; i < n; i++) {
         const BatchStage *s = stages[i];
         if (batch_draws(s->type)) continue;
@@ -257,7 +265,8 @@ bool cuda_backend_time_rows(Backend *backend, uint32_t n_rows, uint32_t position
     bool ok = stopwatch_begin(b, runs, &scratch, &w, err);
     if (ok) {
         uint32_t c = cuda_batch_class_for(b->batches, n_rows);
-        CUgraphExec whole = b->batches->classes[c].graphs[TAIL_GREEDY];
+        BatchSpread spread = spread_at(b, c, position, n_rows);
+        CUgraphExec whole = b->batches->classes[c].graphs[spread][TAIL_GREEDY];
         ok = place_rows(b, n_rows, (uint32_t)max_u64(position, 1), end, scratch, err) &&
              rows_of_class(b, c, n_rows, position, &scratch, &step, err) &&
              time_types(&w, &step, out, n_out, NULL, err) && time_steps(&w, whole, step_us, err);

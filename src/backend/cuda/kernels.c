@@ -59,9 +59,16 @@ void kernel_unload(const Cuda *cuda, Kernel *kernel) {
 
 bool kernel_launch(const Cuda *cuda, const Launch *launch, bool overlap, CUstream stream, Error *err) {
     const StageInfo *info = &launch->kernel->info;
-    CUlaunchAttribute attribute = {.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-                                   .value = {.programmaticStreamSerializationAllowed = 1}};
-    CUlaunchConfig config = {.gridDimX = info->grid[0],
+    bool may_be_alone = info->cluster && info->blocks_alone, alone = may_be_alone && launch->alone;
+    CUlaunchAttribute attributes[2];
+    unsigned n = 0;
+    if (overlap)
+        attributes[n++] = (CUlaunchAttribute){.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+                                              .value = {.programmaticStreamSerializationAllowed = 1}};
+    if (may_be_alone && !alone)
+        attributes[n++] = (CUlaunchAttribute){.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+                                              .value = {.clusterDim = {info->cluster, 1, 1}}};
+    CUlaunchConfig config = {.gridDimX = alone ? info->blocks_alone : info->grid[0],
                              .gridDimY = info->grid[1],
                              .gridDimZ = 1,
                              .blockDimX = info->threads,
@@ -69,8 +76,8 @@ bool kernel_launch(const Cuda *cuda, const Launch *launch, bool overlap, CUstrea
                              .blockDimZ = 1,
                              .sharedMemBytes = info->shared_bytes,
                              .hStream = stream,
-                             .attrs = &attribute,
-                             .numAttrs = overlap ? 1 : 0};
+                             .attrs = attributes,
+                             .numAttrs = n};
     void *params[] = {launch->args};
     return cuda_ok(cuda, cuda->launch(&config, launch->kernel->function, params, NULL), "launching a kernel",
                    err);

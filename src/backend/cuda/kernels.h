@@ -20,10 +20,11 @@ MUST_CHECK bool kernel_load(const Cuda *cuda, const CudaDevice *device, const ch
                             const JitImage *image, CUstream stream, Kernel *out, Error *err);
 void kernel_unload(const Cuda *cuda, Kernel *kernel);
 
-// One launch: a kernel with its argument.
+// One launch: a kernel with its argument. `alone`: without clusters, where the kernel can do without.
 typedef struct {
     const Kernel *kernel;
     void *args;
+    bool alone;
 } Launch;
 
 // `overlap`: the kernel may start before the one that was launched ahead of it on this stream has ended; it

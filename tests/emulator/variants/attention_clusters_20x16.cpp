@@ -2,6 +2,7 @@
 #define VARIANT attention_clusters_20x16
 // More heads share keys than a product has rows; one block of a cluster folds.
 #define STAGE_BATCH_ATTENTION 1
+#define TWO_WAYS 1
 #define CLUSTERS 8
 #define N_HEADS 20
 #define N_KV_HEADS 1

@@ -2,6 +2,7 @@
 #define VARIANT attention_clusters_2x256
 // Each block folds 32 dims.
 #define STAGE_BATCH_ATTENTION 1
+#define TWO_WAYS 1
 #define CLUSTERS 8
 #define N_HEADS 2
 #define N_KV_HEADS 1

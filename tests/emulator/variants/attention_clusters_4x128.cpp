@@ -2,6 +2,7 @@
 #define VARIANT attention_clusters_4x128
 // Four heads share keys; one row.
 #define STAGE_BATCH_ATTENTION 1
+#define TWO_WAYS 1
 #define CLUSTERS 2
 #define N_HEADS 8
 #define N_KV_HEADS 2
