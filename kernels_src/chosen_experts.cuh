@@ -72,20 +72,48 @@ struct TouchedExperts {
     }
 };
 
-enum : u32 { TOUCHED_BYTES = N_USED * sizeof(ExpertChoice) };
+struct TouchedShared {
+#if HAS_BULK
+    BulkBarrier is_there;
+#endif
+    ExpertChoice chosen[N_USED];
+};
+enum : u32 { TOUCHED_BYTES = sizeof(TouchedShared) };
 
-DEVICE void touched_clear(u8 *) {
+// Before the others; the block meets in between.
+DEVICE void touched_clear(u8 *shared) {
+#if HAS_BULK
+    if (thread_index() > 0) return;
+    bulk_barrier_init(&((TouchedShared *)shared)->is_there, 1);
+    bulk_barrier_init_fence();
+#endif
+    (void)shared;
 }
 
-// All warps of the block; the one that fetches chooses for all.
-DEVICE TouchedExperts touched_experts(const float *logits, u32, u8 *shared) {
-    ExpertChoice *chosen = (ExpertChoice *)shared;
-    if (warp_index() == FETCHER) {
-        ExpertChoice c = choose_experts_of(logits);
-        if (lane_index() < N_USED) chosen[lane_index()] = c;
-    }
+// The warp FETCHER tells the block what it has chosen.
+DEVICE void touched_tell(const ExpertChoice &c, u8 *shared) {
+    TouchedShared *t = (TouchedShared *)shared;
+    if (warp_index() != FETCHER) return;
+    if (lane_index() < N_USED) t->chosen[lane_index()] = c;
+#if HAS_BULK
+    warp_sync();
+    if (lane_index() == 0) bulk_barrier_arrive(&t->is_there);
+#endif
+}
+DEVICE TouchedExperts touched_told(u8 *shared) {
+    TouchedShared *t = (TouchedShared *)shared;
+#if HAS_BULK
+    bulk_barrier_wait(&t->is_there, 0);
+#else
     block_sync();
-    return {chosen};
+#endif
+    return {t->chosen};
+}
+
+// All warps of the block; one chooses for all.
+DEVICE TouchedExperts touched_experts(const float *logits, u32, u8 *shared) {
+    if (warp_index() == FETCHER) touched_tell(choose_experts_of(logits), shared);
+    return touched_told(shared);
 }
 #else
 struct TouchedShared {
@@ -197,19 +225,29 @@ struct AssumedExperts {
     }
 };
 
-// What was planned with AssumedExperts, when the choice is there: from the experts chosen.
-DEVICE void plan_of_chosen(const ExpertsBands &bands, Product *p) {
+// What was planned with AssumedExperts, when the choice is there. Lane i has the i-th expert.
+DEVICE void plan_of_chosen(u32 chosen, Product *p) {
 #if HAS_BULK
-    if (warp_index() < FETCHER) return;
     WarpBand w = warp_band(p->units, 0, lane_index());
+    u32 touched = w.unit / EXPERT_UNITS, expert = shuffle(chosen, MIN(touched, N_USED - 1u));
     if (!w.any) return;
     u64 bytes = w.b == 0 ? layout_matrix_bytes(FORMAT_0, EXPERT_ROWS, N_COLS)
                          : layout_matrix_bytes(FORMAT_1, EXPERT_ROWS, N_COLS);
-    u32 touched = w.unit / EXPERT_UNITS;
-    p->first.from += bands.touched.expert(touched) * bytes - touched * bytes;
+    p->first.from += expert * bytes - touched * bytes;
 #else
-    (void)bands, (void)p;
+    (void)chosen, (void)p;
 #endif
+}
+
+// After the wait: each warp that fetches chooses for itself and has its plan then; the others hear of it.
+DEVICE TouchedExperts touched_early(const float *logits, u8 *shared, Product *p) {
+    if (warp_index() >= FETCHER) {
+        ExpertChoice c = choose_experts_of(logits);
+        plan_of_chosen(c.expert, p);
+        touched_tell(c, shared);
+        if (PASSES == 1 && !product_multiplies()) return {}; // has all of its plan
+    }
+    return touched_told(shared);
 }
 #endif
 #endif

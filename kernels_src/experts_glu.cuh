@@ -127,13 +127,13 @@ DEVICE void experts_glu_prepare(const ExpertsArgs &a, u32 block, u8 *shared, Pro
 }
 
 DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared, const Product &planned) {
-    u32 n_rows = batch_rows(a.product);
-    ExpertsBands bands = {{a.product.weight[0], a.product.weight[1]},
-                          touched_experts(a.logits, n_rows, shared + TOUCHED_AT)};
     Product product = planned;
 #if MAX_ROWS == 1
-    plan_of_chosen(bands, &product);
+    ExpertsBands bands = {{a.product.weight[0], a.product.weight[1]},
+                          touched_early(a.logits, shared + TOUCHED_AT, &product)};
 #else
+    ExpertsBands bands = {{a.product.weight[0], a.product.weight[1]},
+                          touched_experts(a.logits, batch_rows(a.product), shared + TOUCHED_AT)};
     product_plan(block, bands, &product);
 #endif
     product_start(shared, bands, &product);

@@ -353,7 +353,9 @@ template <> struct Tile<FORMAT_MXFP4> : TileCodes<FORMAT_MXFP4> {
         u32 w = word(up, i / 4), p = i % 4;
         if (p < 2) return (p ? w << 8 : w) & both_f16(0x8E00);
         u32 bytes = (w >> 3 & 0x0E0E0E0Eu) | (w << 7 & 0x80808080u); // of pairs 2 and 3
-        return p == 2 ? bytes & both_f16(0xFF00) : permute_bytes(bytes, 0, 0x2404);
+        // Each by one instruction: of a mask the compiler makes three, out of `w`. (GPT-OSS-20B, one row: 936
+        // tokens/s → 955.)
+        return look_up_bytes(bytes, 0, p == 2 ? 0x3414 : 0x2404);
     }
     DEVICE void pair(u32, u32 j, u32 a[2][4]) const {
 #pragma unroll

@@ -538,6 +538,9 @@ TEST_SLOW(kernel_batch_experts_have_the_same_bits_in_every_class, 120) {
     Experts e = make_experts(one.glu, one.down);
     static const uint32_t few_runs[][2] = {{0, 8}, {3, 5}, {11, 3}, {6, 8}},
                           many_runs[][2] = {{0, 14}, {4, 1}};
+    Class pairs = one;
+    pairs.down = kernel_stage("moe_down_1_pairs", 90);
+    check_class(&pairs, &one, &c, &e, (const uint32_t[][2]){{0, 1}, {5, 1}, {13, 1}}, 3);
     check_class(&few, &one, &c, &e, few_runs, COUNT_OF(few_runs));
     check_class(&eights, &one, &c, &e, many_runs, COUNT_OF(many_runs));
     check_class(&many, &one, &c, &e, many_runs, COUNT_OF(many_runs));

@@ -19,9 +19,9 @@ enum {
     FEW_RING_MAX = 96 << 10,     // of two blocks a multiprocessor
     FEW_FLIGHT_BYTES = 80 << 10, // on their way to a multiprocessor
     FEW_TURNS_MAX = 8,           // blocks of a multiprocessor, one after the other
-    FEW_FETCHERS = 3,            // a slot has up to 6 copies, and one warp takes longer for them than DRAM
-    FEW_SPARE = 6 << 10,         // barriers, the choice, what a stage adds
-    MANY_SPARE = 24 << 10,       // sums that are finished, barriers
+    FEW_FETCHERS = 3,      // of a slot's up to 6 copies (GPT-OSS-20B, 1 row: 930 tokens/s; with one 912)
+    FEW_SPARE = 6 << 10,   // barriers, the choice, what a stage adds
+    MANY_SPARE = 24 << 10, // sums that are finished, barriers
 };
 
 static void define(StrBuf *b, const char *name, uint64_t value) {
@@ -91,14 +91,26 @@ static uint32_t step_bytes(const Product *p) {
 typedef struct {
     uint32_t blocks, pass_units, k_ways, k_blocks, ring_bytes, flight, blocks_per_multiprocessor;
     uint32_t shared_bytes_min;
+    bool pairs; // of blocks that have the same bands of several inputs
 } FewShape;
+
+static uint32_t inputs_of(const Product *p) {
+    return p->units / (uint32_t)div_up(p->n_rows, 16);
+}
+
+// Of a group of blocks that shares its columns, or of a block of a pair, at most.
+static uint32_t group_units(const Product *p, const FewShape *s) {
+    if (!s->pairs) return (uint32_t)div_up(p->units, s->blocks / s->k_blocks);
+    return (uint32_t)(div_up(inputs_of(p), 2) * div_up(div_up(p->n_rows, 16), s->blocks / 2));
+}
 
 // What a block takes beside its ring.
 static uint64_t few_beside(const Product *p, const FewShape *s) {
     uint32_t expert_units = (uint32_t)div_up(p->n_rows, 16), segments = segments_of(p->n_cols);
-    uint64_t group_units = div_up(p->units, s->blocks / s->k_blocks);
     bool several = p->has_inputs && p->units > expert_units;
-    uint64_t inputs = several ? div_up(group_units - 1, expert_units) + 1 : 1;
+    uint64_t inputs = !several   ? 1
+                      : s->pairs ? div_up(inputs_of(p), 2)
+                                 : div_up(group_units(p, s) - 1, expert_units) + 1;
     uint64_t cols = align_up(p->n_cols, 256);
     if (s->k_blocks > 1) // whole segments
         cols = div_up(segments, s->k_blocks) * align_up(div_up(p->n_cols, segments), 256);
@@ -128,8 +140,7 @@ static bool one_row_shape(const LowerTarget *t, const Product *p, FewShape *s) {
     uint64_t larger = t->shared_bytes_multiprocessor / 2, smaller = larger - 2 * BLOCK_RESERVED,
              most = shares ? (is_larger ? larger : smaller) : t->shared_bytes_block;
     s->shared_bytes_min = shares && is_larger ? (uint32_t)larger : 0;
-    uint32_t units = (uint32_t)div_up(p->units, s->blocks / s->k_blocks),
-             passes = (uint32_t)div_up(units * p->unit_bands, ONE_BANDS_MAX);
+    uint32_t units = group_units(p, s), passes = (uint32_t)div_up(units * p->unit_bands, ONE_BANDS_MAX);
     for (s->pass_units = (uint32_t)div_up(units, passes); s->pass_units > 0; s->pass_units--) {
         uint32_t bands = s->pass_units * p->unit_bands,
                  ways = (uint32_t)div_up(ONE_SLOT_BYTES, (uint64_t)bands * step_bytes(p));
@@ -139,6 +150,16 @@ static bool one_row_shape(const LowerTarget *t, const Product *p, FewShape *s) {
         if (fit_ring(p, s, min_u64(most, t->shared_bytes_block), FEW_RING_MAX)) return true;
     }
     return false;
+}
+
+// One row's down: pairs, where they have no more to do than blocks that share the units evenly.
+static bool pairs_shape(const LowerTarget *t, const Product *p, FewShape *s) {
+    FewShape even = {.blocks = t->multiprocessors / 2 * 2, .k_blocks = 1}, pairs = even;
+    pairs.pairs = true;
+    uint32_t units = group_units(p, &pairs);
+    if (p->rows > 1 || !p->has_inputs || t->sm < 90 || units > group_units(p, &even)) return false;
+    if (!one_row_shape(t, p, &pairs) || pairs.pass_units < units) return false;
+    return *s = pairs, true;
 }
 
 // Several rows: many bands, so that a multiprocessor has enough to do while each waits; a block has it alone.
@@ -153,6 +174,7 @@ static bool rows_shape(const LowerTarget *t, const Product *p, FewShape *s) {
 // Blocks share a band's columns where the activations of all are too many. Where that is not enough (8 rows
 // on sm_75), there are more blocks than multiprocessors: each has fewer experts, and their activations.
 static bool few_shape(const LowerTarget *t, const Product *p, FewShape *out) {
+    if (pairs_shape(t, p, out)) return true;
     for (uint32_t turns = 1; turns <= FEW_TURNS_MAX; turns *= 2) {
         for (uint32_t k = 1; k <= MIN(segments_of(p->n_cols), t->multiprocessors); k *= 2) {
             FewShape s = {.blocks = turns * t->multiprocessors / k * k, .k_blocks = k};
@@ -172,6 +194,7 @@ static void define_few(StrBuf *b, const FewShape *s, const Product *p) {
     define(b, "FETCHERS", FEW_FETCHERS);
     define(b, "BLOCKS_PER_SM", s->blocks_per_multiprocessor);
     if (s->shared_bytes_min > 0) define(b, "SHARED_BYTES_MIN", s->shared_bytes_min);
+    if (s->pairs) define(b, "PAIRS", 1);
 }
 
 // ---- many rows ----
