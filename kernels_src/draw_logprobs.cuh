@@ -101,12 +101,11 @@ DEVICE void rank_most_probable(const Draw &d, u8 *shared) {
 
 DEVICE void logprobs_end(const Draw &d, u8 *shared) {
     const u64 *ranks = (const u64 *)(shared + CANDIDATES_AT);
-    u64 sum = 0, total;
+    u64 sum = 0;
     for (u32 i = thread_index(); i < N_CHUNKS; i += THREADS)
         sum += load_shared_data(&d.scratch->chunk_mass[i]);
     rank_most_probable(d, shared);
-    block_scan(shared + SCAN_AT, sum, &total);
-    float log_sum = log_f32((float)total * (1 / 1099511627776.0f)); // 2^40
+    float log_sum = log_f32((float)block_scan(SCAN_AT, sum).all * (1 / 1099511627776.0f)); // 2^40
     SampleLogprobs *out = &d.slot->logprobs[(load_shared_data(&d.slot->step) - 1) % TOKEN_RING];
     u32 t = thread_index();
     if (t < d.top_k) {
@@ -131,7 +130,7 @@ DEVICE void draw_logprobs_run(const DrawArgs &a, u32 index, u32 block, u8 *share
         d, chunks_before(block, LOGPROBS_BLOCKS), chunks_before(block + 1, LOGPROBS_BLOCKS),
         [&](u32 token, float v) {
             sum += draw_weight(d, v);
-            if (key_of(v) >= bound) take_candidate(shared, n, token, v);
+            if (key_of(v) >= bound) take_candidate(FOUND_AT, token, v);
         },
         [&](u32 chunk) { give_chunk(d, chunk, &sum); });
     give_candidates(d, shared, n);

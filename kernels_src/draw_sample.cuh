@@ -30,7 +30,8 @@ enum : u32 {
     SCAN_AT = SUMS_AT + ROUND_UP(N_CHUNKS * 8, 16),
     FOUND_AT = SCAN_AT + SCAN_BYTES,
     CUT_AT = FOUND_AT + 64, // Cut
-    DRAW_SHARED_BYTES = CUT_AT + 64,
+    BOUND_AT = CUT_AT + 64, // DRAWS_FEW: the least key of a candidate
+    DRAW_SHARED_BYTES = BOUND_AT + 16,
 };
 
 // ---- which logits are candidates ----
@@ -49,7 +50,7 @@ struct Cut {
 DEVICE void cut_of_bins(const Draw &d, u8 *shared, Cut *cut) {
     FoundBin *found = (FoundBin *)(shared + FOUND_AT);
     Bins bins;
-    load_bins(d, shared + SCAN_AT, &bins);
+    load_bins(d, SCAN_AT, &bins);
     Cut c = {DRAW_BINS, DRAW_BINS, DRAW_BINS, DRAW_BINS, 0, 0, 0, bins.mass_all};
     u64 least = bins.mass_all, most = bins.mass_all; // that top-k leaves
     if (d.top_k > 0) {
@@ -73,47 +74,29 @@ DEVICE void cut_of_bins(const Draw &d, u8 *shared, Cut *cut) {
 
 // ---- a block's part ----
 
-DEVICE void sum_part(const Draw &d, u32 first, u32 end) {
+// DRAWS_FEW: keys from `bound` on are candidates. DRAWS_RANKED: those in some bins. DRAWS_ANY: none, since
+// all are in bin 0, which is kept for sure. (One copy of the loop for all, since it takes long to compile.)
+DEVICE void choose(const Draw &d, const Cut &c, u32 bound, u32 first, u32 end) {
+    bool by_key = d.kind == DRAWS_FEW;
     u64 sum = 0;
     for_logits(
         d, first, end,
-        [&](u32, float v) {
-            u64 weight = draw_weight(d, v);
-            if (weight >= d.least) sum += weight;
-        },
-        [&](u32 chunk) { give_chunk(d, chunk, &sum); });
-}
-
-DEVICE void choose_few(const Draw &d, u8 *shared, u32 first, u32 end) {
-    u32 *n = (u32 *)(shared + FOUND_AT);
-    keys_of_bests(d, shared);
-    u32 bound = bound_of_keys(shared, n, HEAD_BLOCKS, d.top_k);
-    count_candidates(n);
-    for_logits(
-        d, first, end,
         [&](u32 token, float v) {
-            if (key_of(v) >= bound) take_candidate(shared, n, token, v);
+            bool is_candidate = key_of(v) >= bound;
+            if (!by_key) {
+                u32 bin = distance_bin(d, v);
+                bool is_sure = bin < c.sure;
+                is_candidate = !is_sure && (bin == c.k_bin || (bin >= c.p_first && bin <= c.p_last));
+                if (!is_sure && !is_candidate) return;
+                u64 weight = draw_weight(d, v);
+                if (is_sure && weight >= d.least) sum += weight;
+                is_candidate = is_candidate && weight > 0;
+            }
+            if (is_candidate) take_candidate(FOUND_AT, token, v);
         },
-        [](u32) {});
-    give_candidates(d, shared, n);
-}
-
-DEVICE void choose_in_bins(const Draw &d, const Cut &c, u8 *shared, u32 first, u32 end) {
-    u32 *n = (u32 *)(shared + FOUND_AT);
-    u64 sum = 0;
-    count_candidates(n);
-    for_logits(
-        d, first, end,
-        [&](u32 token, float v) {
-            u32 bin = distance_bin(d, v);
-            bool is_candidate = bin == c.k_bin || (bin >= c.p_first && bin <= c.p_last);
-            if (bin >= c.sure && !is_candidate) return;
-            u64 weight = draw_weight(d, v);
-            if (bin < c.sure) sum += weight >= d.least ? weight : 0;
-            else if (weight > 0) take_candidate(shared, n, token, v);
-        },
-        [&](u32 chunk) { give_chunk(d, chunk, &sum); });
-    give_candidates(d, shared, n);
+        [&](u32 chunk) {
+            if (!by_key) give_chunk(d, chunk, &sum);
+        });
 }
 
 // ---- the last block: which rank is the last that is kept ----
@@ -126,38 +109,44 @@ struct FoundRank {
 
 // The last rank that top-k and top-p keep, of n candidates.
 DEVICE u64 last_of_candidates(const Draw &d, const Cut &c, u8 *shared, u32 n) {
-    const u64 *ranks = (const u64 *)(shared + CANDIDATES_AT);
+    const u64 *sorted = (const u64 *)(shared + CANDIDATES_AT);
     FoundRank *found = (FoundRank *)(shared + FOUND_AT);
-    u32 from = thread_index() * CANDIDATES_PER_THREAD, to = MIN(from + CANDIDATES_PER_THREAD, n);
-    u64 mass = 0, n_before_k = 0, all, first_of_k;
-    for (u32 i = from; i < to; i++) {
+    u32 from = thread_index() * CANDIDATES_PER_THREAD;
+    u64 ranks[CANDIDATES_PER_THREAD], weights[CANDIDATES_PER_THREAD]; // this thread's
+    u64 mass = 0, n_before_k = 0;
+#pragma unroll
+    for (u32 i = 0; i < CANDIDATES_PER_THREAD; i++) {
+        bool is_there = from + i < n;
+        ranks[i] = is_there ? sorted[from + i] : 0;
         float v = rank_logit(ranks[i]);
-        mass += draw_weight(d, v);
-        n_before_k += d.kind == DRAWS_RANKED && distance_bin(d, v) < c.k_bin;
+        weights[i] = is_there ? draw_weight(d, v) : 0;
+        mass += weights[i];
+        n_before_k += is_there && d.kind == DRAWS_RANKED && distance_bin(d, v) < c.k_bin;
     }
-    u64 before = block_scan(shared + SCAN_AT, mass, &all);
-    block_scan(shared + SCAN_AT, n_before_k, &first_of_k);
+    u64 before = block_scan(SCAN_AT, mass).before;
+    u64 first_of_k = block_scan(SCAN_AT, n_before_k).all;
     if (thread_index() == 0) *found = {0, c.mass, 0}; // everything
     block_sync();
-    if (d.top_k > 0 && c.k_bin < DRAW_BINS) {
+    bool cut = d.top_k > 0 && c.k_bin < DRAW_BINS;
+    if (cut) {
         u64 last = first_of_k + d.top_k - c.k_count_before - 1, sum = before;
-        for (u32 i = from; i < to; i++) {
-            if (i == first_of_k) found->before = sum;
-            sum += draw_weight(d, rank_logit(ranks[i]));
-            if (i == last) found->rank = ranks[i], found->mass = sum;
+#pragma unroll
+        for (u32 i = 0; i < CANDIDATES_PER_THREAD; i++) {
+            if (from + i == first_of_k) found->before = sum;
+            sum += weights[i];
+            if (from + i == last) found->rank = ranks[i], found->mass = sum;
         }
         block_sync();
     }
     FoundRank k = *found;
     block_sync();
     if (d.top_p >= 1.0f) return k.rank;
-    bool cut = d.top_k > 0 && c.k_bin < DRAW_BINS;
     u64 need = mass_share(cut ? c.k_mass_before + (k.mass - k.before) : c.mass, d.top_p);
     u64 sum = c.p_mass_before + before;
-    for (u32 i = from; i < to; i++) {
-        u64 weight = draw_weight(d, rank_logit(ranks[i]));
-        if (sum < need && sum + weight >= need) found->rank = ranks[i];
-        sum += weight;
+#pragma unroll
+    for (u32 i = 0; i < CANDIDATES_PER_THREAD; i++) {
+        if (sum < need && sum + weights[i] >= need) found->rank = ranks[i];
+        sum += weights[i];
     }
     block_sync();
     return found->rank;
@@ -169,7 +158,7 @@ DEVICE u32 digit_shift(u32 round) {
 }
 static_assert(N_VOCAB <= 1 << 22, "two rounds find an id");
 
-// The same of all of the row's logits, by this block alone.
+// The same of all of the row's logits, by this block alone. Rare, and compiled small.
 DEVICE u64 last_of_all(const Draw &d, u8 *shared) {
     FoundBin *found = (FoundBin *)(shared + FOUND_AT);
     u64 last = 0, kept = 0; // everything
@@ -186,14 +175,14 @@ DEVICE u64 last_of_all(const Draw &d, u8 *shared) {
                                      : digit_shift(round - 1);
             clear_histogram(d);
             block_sync();
-            add_to_histogram(d, shared, 0, N_CHUNKS, [&](u32 token, float v) {
+            add_to_histogram<1>(d, shared, 0, N_CHUNKS, [&](u32 token, float v) {
                 u64 rank = rank_of(v, token);
                 bool matches = round == 0 || (rank ^ known) >> above == 0;
                 return matches ? mask - ((u32)(rank >> shift) & mask) : (u32)DRAW_BINS;
             });
             block_sync();
             Bins bins;
-            load_bins(d, shared + SCAN_AT, &bins);
+            load_bins(d, SCAN_AT, &bins);
             if (by_mass && round == 0) need = mass_share(kept > 0 ? kept : bins.mass_all, d.top_p);
             FoundBin f = find_bin(bins, found, by_mass, need);
             if (f.bin >= DRAW_BINS) break; // fewer logits than top_k have any weight
@@ -228,18 +217,17 @@ DEVICE u32 philox_word(u64 key, u64 counter) {
 DEVICE u64 sum_kept(const Draw &d, const Cut &c, u8 *shared, u32 n) {
     u64 *sums = (u64 *)(shared + SUMS_AT), *ranks = (u64 *)(shared + CANDIDATES_AT);
     if (n > CANDIDATES_MAX) {
-        u64 last = last_of_all(d, shared), sum = 0;
-        for_logits(
-            d, 0, N_CHUNKS,
-            [&](u32 token, float v) {
-                u64 weight = draw_weight(d, v);
-                if (rank_of(v, token) >= last && weight >= d.least) sum += weight;
-            },
-            [&](u32 chunk) {
-                sum = warp_sum(sum);
-                if (lane_index() == 0) sums[chunk] = sum;
-                sum = 0;
-            });
+        u64 last = last_of_all(d, shared);
+#pragma unroll 1
+        for (u32 i = thread_index(); i < N_CHUNKS; i += THREADS)
+            sums[i] = 0;
+        block_sync();
+#pragma unroll 1
+        for (u32 token = thread_index(); token < N_VOCAB; token += THREADS) {
+            float v = draw_logit(d, token, load_shared_data(d.logits + token));
+            u64 weight = draw_weight(d, v);
+            if (rank_of(v, token) >= last && weight >= d.least) atomic_add(&sums[token / CHUNK], weight);
+        }
         return last;
     }
     for (u32 i = thread_index(); i < N_CHUNKS; i += THREADS)
@@ -249,6 +237,7 @@ DEVICE u64 sum_kept(const Draw &d, const Cut &c, u8 *shared, u32 n) {
         ranks[i] = load_shared_data(&d.scratch->candidates[i]);
     sort_ranks(ranks, n);
     u64 last = last_of_candidates(d, c, shared, n);
+#pragma unroll 1
     for (u32 i = thread_index(); i < n; i += THREADS) {
         u64 weight = draw_weight(d, rank_logit(ranks[i]));
         if (ranks[i] >= last && weight >= d.least) atomic_add(&sums[rank_token(ranks[i]) / CHUNK], weight);
@@ -257,8 +246,7 @@ DEVICE u64 sum_kept(const Draw &d, const Cut &c, u8 *shared, u32 n) {
 }
 
 // Within the chunk that holds `target`: the masses before it add up to `reached`.
-DEVICE void draw_in_chunk(const Draw &d, u8 *shared, u32 chunk, u64 last, u64 reached, u64 target) {
-    u64 all;
+DEVICE void draw_in_chunk(const Draw &d, u32 chunk, u64 last, u64 reached, u64 target) {
     for (u32 from = 0; from < CHUNK; from += THREADS) {
         u32 at = from + thread_index(), token = chunk * CHUNK + at;
         u64 weight = 0;
@@ -267,10 +255,11 @@ DEVICE void draw_in_chunk(const Draw &d, u8 *shared, u32 chunk, u64 last, u64 re
             weight = draw_weight(d, v);
             if (rank_of(v, token) < last || weight < d.least) weight = 0;
         }
-        u64 before = reached + block_scan(shared + SCAN_AT, weight, &all);
+        Scan scan = block_scan(SCAN_AT, weight);
+        u64 before = reached + scan.before;
         if (before <= target && target < before + weight)
             draw_advance(draw_target(d.row, d.slot), (i32)token);
-        reached += all;
+        reached += scan.all;
     }
 }
 
@@ -283,20 +272,23 @@ DEVICE void draw_end(const Draw &d, const Cut &c, u8 *shared) {
     const u64 *sums = (const u64 *)(shared + SUMS_AT);
     u64 random = philox_word(d.slot->seed, d.slot->step) >> 8; // 24 bits, as rng_uniform_f32
     u32 n = load_shared_data(&d.scratch->n_candidates);
-    u64 last = sum_kept(d, c, shared, n), mass = 0, total;
+    u64 last = sum_kept(d, c, shared, n), mass = 0;
     block_sync();
     u32 first = thread_index() * CHUNKS_PER_THREAD, end = MIN(first + CHUNKS_PER_THREAD, N_CHUNKS);
+#pragma unroll 1
     for (u32 i = first; i < end; i++)
         mass += sums[i];
-    u64 reached = block_scan(shared + SCAN_AT, mass, &total);
-    u64 target = multiply_high(total, random << 40); // uniform in [0, total)
+    Scan scan = block_scan(SCAN_AT, mass);
+    u64 reached = scan.before;
+    u64 target = multiply_high(scan.all, random << 40); // uniform in [0, total)
+#pragma unroll 1
     for (u32 i = first; i < end; i++) {
         if (reached <= target && target < reached + sums[i]) *place = {reached, i};
         reached += sums[i];
     }
     block_sync();
     Place p = *place;
-    draw_in_chunk(d, shared, p.chunk, last, p.reached, target);
+    draw_in_chunk(d, p.chunk, last, p.reached, target);
     if (thread_index() == 0) d.scratch->n_candidates = 0;
     if (d.kind == DRAWS_RANKED || n > CANDIDATES_MAX) clear_histogram(d);
 }
@@ -310,13 +302,19 @@ DEVICE void draw_sample_run(const DrawArgs &a, u32 index, u32 block, u8 *shared)
     }
     u32 first = chunks_before(block, DRAW_BLOCKS), end = chunks_before(block + 1, DRAW_BLOCKS);
     Cut *c = (Cut *)(shared + CUT_AT);
-    if (thread_index() == 0) *c = {}; // all candidates are ranked, from the best on
+    // DRAWS_ANY: none is a candidate. DRAWS_FEW: all candidates are ranked, from the best on.
+    u32 none = d.kind == DRAWS_ANY ? DRAW_BINS : 0;
+    if (thread_index() == 0) *c = {none, none, none, none, 0, 0, 0, 0};
     if (d.kind == DRAWS_RANKED) cut_of_bins(d, shared, c);
-    block_sync();
-    if (d.kind == DRAWS_ANY) sum_part(d, first, end);
-    else if (d.kind == DRAWS_FEW) choose_few(d, shared, first, end);
-    else choose_in_bins(d, *c, shared, first, end);
-    if (is_last_block(&d.scratch->arrived, (u32 *)(shared + FOUND_AT))) draw_end(d, *c, shared);
+    u32 *n = (u32 *)(shared + FOUND_AT), bound = 0;
+    if (d.kind == DRAWS_FEW) {
+        keys_of_bests(d, shared);
+        bound = bound_of_keys(shared, (u32 *)(shared + BOUND_AT), HEAD_BLOCKS, d.top_k);
+    }
+    count_candidates(n);
+    choose(d, *c, bound, first, end);
+    give_candidates(d, shared, n);
+    if (is_last_block(&d.scratch->arrived, n)) draw_end(d, *c, shared);
 }
 
 EXPORTED StageInfo draw_sample_info = {THREADS, {DRAW_BLOCKS, MAX_ROWS}, DRAW_SHARED_BYTES};

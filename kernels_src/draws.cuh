@@ -65,6 +65,7 @@ DEVICE void draw_advance(const DrawTarget &to, i32 token) {
 enum : u32 {
     CHUNK = ROUND_UP(CEIL_DIV(N_VOCAB, (u32)DRAW_CHUNKS), (u32)WARP), // logits that a warp sums at once
     N_CHUNKS = CEIL_DIV(N_VOCAB, CHUNK),
+    LANE_LOADS = CHUNK / WARP <= 16 ? CHUNK / WARP : 8u, // of a lane, under way at once
     BINS_PER_THREAD = CEIL_DIV((u32)DRAW_BINS, (u32)THREADS),
 };
 
@@ -133,9 +134,14 @@ DEVICE bool draw_begin(const DrawArgs &a, u32 index, Draw *d) {
     return true;
 }
 
+// Seen tokens are few.
+DEVICE_CALLED float penalised_seldom(float logit, float penalty) {
+    return penalised(logit, penalty);
+}
+
 // Penalty, then temperature.
 DEVICE float draw_logit(const Draw &d, u32 token, float logit) {
-    float v = penalise_logit(d.rules, token, logit);
+    float v = is_penalised(d.rules, token) ? penalised_seldom(logit, d.rules.penalty) : logit;
     return d.rules.temperature != 1.0f ? divide_f32(v, d.rules.temperature) : v;
 }
 
@@ -167,23 +173,33 @@ DEVICE u32 chunks_before(u32 b, u32 n) {
 }
 
 // Calls take(token, v) for each logit of chunks first … end - 1, v after penalty and temperature, a chunk a
-// warp; and done(chunk) after each chunk, in all lanes.
-template <class Take, class Done>
+// warp; and done(chunk) after each chunk, in all lanes. A lane has `loads` logits under way at once, and
+// takes them in rounds of 4 or fewer: `take` is large, and is compiled as often as a round has logits.
+template <u32 loads = LANE_LOADS, class Take, class Done>
 DEVICE void for_logits(const Draw &d, u32 first, u32 end, Take take, Done done) {
-    const u32 LANE_LOADS = CHUNK / WARP <= 16 ? CHUNK / WARP : 8; // under way at once
+    constexpr u32 rounds = CEIL_DIV(loads, 4u), together = CEIL_DIV(loads, rounds);
+#pragma unroll 1
     for (u32 chunk = first + warp_index(); chunk < end; chunk += WARPS) {
-        for (u32 from = 0; from < CHUNK / WARP; from += LANE_LOADS) {
-            u32 token = chunk * CHUNK + from * WARP + lane_index();
-            u32 limit = MIN((u32)N_VOCAB, (chunk + 1) * CHUNK);
-            float v[LANE_LOADS];
+        u32 chunk_end = MIN((u32)N_VOCAB, (chunk + 1) * CHUNK);
+#pragma unroll 1
+        for (u32 from = chunk * CHUNK; from < chunk_end; from += loads * WARP) {
+            u32 token = from + lane_index(), limit = MIN(chunk_end, from + loads * WARP);
+            float v[rounds * together];
 #pragma unroll
-            for (u32 i = 0; i < LANE_LOADS; i++) {
+            for (u32 i = 0; i < rounds * together; i++) {
                 v[i] = token + i * WARP < limit ? load_shared_data(d.logits + token + i * WARP) : 0;
             }
+#pragma unroll 1
+            for (u32 round = 0; round < rounds; round++, token += together * WARP) {
 #pragma unroll
-            for (u32 i = 0; i < LANE_LOADS; i++) {
-                u32 t = token + i * WARP;
-                if (t < limit) take(t, draw_logit(d, t, v[i]));
+                for (u32 i = 0; i < together; i++) {
+                    u32 t = token + i * WARP;
+                    if (t < limit) take(t, draw_logit(d, t, v[i]));
+                }
+#pragma unroll
+                for (u32 i = 0; i + together < rounds * together; i++) { // registers have no index
+                    v[i] = v[i + together];
+                }
             }
         }
         done(chunk);
@@ -201,10 +217,13 @@ DEVICE u64 warp_sum(u64 v) {
 
 enum : u32 { SCAN_BYTES = ROUND_UP((WARPS + 1) * 8, 16) };
 
-// The sum of the values of all threads before this one, and of all; the whole block calls it. `scan` is
-// [SCAN_BYTES] of shared memory.
-DEVICE u64 block_scan(u8 *scan, u64 v, u64 *total) {
-    u64 *warps = (u64 *)scan;
+struct Scan {
+    u64 before, all; // sums of the values of all threads before this one, and of all
+};
+
+// The whole block calls it. [SCAN_BYTES] of shared memory are at scan_at.
+DEVICE_CALLED Scan block_scan(u32 scan_at, u64 v) {
+    u64 *warps = (u64 *)(shared_memory() + scan_at);
     u64 sum = v;
     for (u32 d = 1; d < WARP; d *= 2) {
         u64 before = shuffle_up(sum, d);
@@ -218,8 +237,7 @@ DEVICE u64 block_scan(u8 *scan, u64 v, u64 *total) {
         if (w < warp_index()) before += warps[w];
         all += warps[w];
     }
-    *total = all;
-    return before + sum - v;
+    return {before + sum - v, all};
 }
 
 // ---- histograms ----
@@ -233,15 +251,16 @@ enum : u32 {
 static_assert(HISTOGRAM_CHUNKS > 0, "a chunk's sums fit");
 
 // Adds the logits of chunks first … end - 1 to the row's histogram. bin(token, v) is the bin; DRAW_BINS:
-// none. Logits without weight are not counted.
-template <class Bin> DEVICE void add_to_histogram(const Draw &d, u8 *shared, u32 first, u32 end, Bin bin) {
+// none. Logits without weight are not counted. `loads`: as for_logits has it.
+template <u32 loads = LANE_LOADS, class Bin>
+DEVICE void add_to_histogram(const Draw &d, u8 *shared, u32 first, u32 end, Bin bin) {
     u32 *counts = (u32 *)shared, *low = counts + DRAW_BINS, *middle = low + DRAW_BINS,
         *high = middle + DRAW_BINS;
     for (u32 from = first; from < end; from += HISTOGRAM_CHUNKS) {
         for (u32 i = thread_index(); i < DRAW_BINS; i += THREADS) // a thread's own, after what it gave last
             counts[i] = low[i] = middle[i] = high[i] = 0;
         block_sync();
-        for_logits(
+        for_logits<loads>(
             d, from, MIN(from + HISTOGRAM_CHUNKS, end),
             [&](u32 token, float v) {
                 u64 weight = draw_weight(d, v);
@@ -263,6 +282,7 @@ template <class Bin> DEVICE void add_to_histogram(const Draw &d, u8 *shared, u32
 }
 
 DEVICE void clear_histogram(const Draw &d) {
+#pragma unroll 1
     for (u32 i = thread_index(); i < DRAW_BINS; i += THREADS) {
         d.scratch->count[i] = 0;
         d.scratch->mass[i] = 0;
@@ -277,7 +297,7 @@ struct Bins {
     u64 count_all, mass_all;
 };
 
-DEVICE void load_bins(const Draw &d, u8 *scan, Bins *b) {
+DEVICE void load_bins(const Draw &d, u32 scan_at, Bins *b) {
     u64 count = 0, mass = 0;
     for (u32 i = 0; i < BINS_PER_THREAD; i++) {
         u32 bin = thread_index() * BINS_PER_THREAD + i;
@@ -286,8 +306,9 @@ DEVICE void load_bins(const Draw &d, u8 *scan, Bins *b) {
         count += b->count[i];
         mass += b->mass[i];
     }
-    b->count_before = block_scan(scan, count, &b->count_all);
-    b->mass_before = block_scan(scan, mass, &b->mass_all);
+    Scan counts = block_scan(scan_at, count), masses = block_scan(scan_at, mass);
+    b->count_before = counts.before, b->count_all = counts.all;
+    b->mass_before = masses.before, b->mass_all = masses.all;
 }
 
 struct FoundBin {
@@ -298,7 +319,7 @@ struct FoundBin {
 };
 
 // The first bin at which the bins hold `need` logits, or (by_mass) as much mass. `found` is in shared memory.
-DEVICE FoundBin find_bin(const Bins &b, FoundBin *found, bool by_mass, u64 need) {
+DEVICE_CALLED FoundBin find_bin(Bins b, FoundBin *found, bool by_mass, u64 need) {
     block_sync(); // the last one's readers are done
     if (thread_index() == 0) found->bin = DRAW_BINS;
     block_sync();
@@ -371,6 +392,7 @@ DEVICE void give_candidates(const Draw &d, u8 *shared, u32 *n) {
     block_sync();
     if (thread_index() == 0) *first = *n > 0 ? atomic_take(&d.scratch->n_candidates, *n) : 0;
     block_sync();
+#pragma unroll 1
     for (u32 i = thread_index(); i < MIN(*n, (u32)CANDIDATES_MAX); i += THREADS) {
         if (*first + i < CANDIDATES_MAX) d.scratch->candidates[*first + i] = mine[i];
     }
@@ -383,13 +405,15 @@ DEVICE void count_candidates(u32 *n) {
     block_sync();
 }
 
-DEVICE void take_candidate(u8 *shared, u32 *n, u32 token, float v) {
-    u32 at = atomic_take(n, 1);
+// *n is at n_at of the shared memory. Few logits are candidates.
+DEVICE_CALLED void take_candidate(u32 n_at, u32 token, float v) {
+    u8 *shared = shared_memory();
+    u32 at = atomic_take((u32 *)(shared + n_at), 1);
     if (at < CANDIDATES_MAX) ((u64 *)(shared + CANDIDATES_AT))[at] = rank_of(v, token);
 }
 
 // The largest first.
-DEVICE void sort_ranks(u64 *ranks, u32 n) {
+DEVICE_CALLED void sort_ranks(u64 *ranks, u32 n) {
     u32 size = 2;
     while (size < n)
         size *= 2;

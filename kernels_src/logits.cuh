@@ -18,9 +18,14 @@ struct LogitRules {
 };
 
 // Repetition penalty on seen tokens alone.
+DEVICE bool is_penalised(const LogitRules &rules, u32 token) {
+    return rules.penalty != 1.0f && (rules.seen[token / 32] >> token % 32 & 1u);
+}
+DEVICE float penalised(float logit, float penalty) {
+    return logit > 0 ? divide_f32(logit, penalty) : logit * penalty;
+}
 DEVICE float penalise_logit(const LogitRules &rules, u32 token, float logit) {
-    if (rules.penalty == 1.0f || !(rules.seen[token / 32] >> token % 32 & 1u)) return logit;
-    return logit > 0 ? divide_f32(logit, rules.penalty) : logit * rules.penalty;
+    return is_penalised(rules, token) ? penalised(logit, rules.penalty) : logit;
 }
 
 // Of equal values the lower token; token -1 (none) is the last.

@@ -28,6 +28,9 @@ typedef u16 f16;  // IEEE binary16, as bits
 typedef u16 bf16; // bfloat16, as bits
 
 #define DEVICE __device__ __forceinline__
+// A function that is compiled once and called, where a copy in each place would take long to compile. (It
+// sees no more of its arguments' memory than that they are addresses.)
+#define DEVICE_CALLED __device__ __noinline__
 #define KERNEL(threads, blocks_per_sm) extern "C" __global__ void __launch_bounds__(threads, blocks_per_sm)
 // Whose blocks are in clusters of `cluster` neighbours (sm_90): the grid is a multiple of it.
 #define KERNEL_OF_CLUSTERS(threads, blocks_per_sm, cluster) \

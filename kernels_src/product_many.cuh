@@ -24,8 +24,9 @@
 // Formats differ between the stage's matrices: a pass has units of one alone (four warps multiply with the
 // same instructions). A unit of two bands may have two: its bands are in warps four apart.
 //
-// Prompts of few rows (NARROWS): where there are blocks enough, tiles have NARROW_ROWS rows, and then passes
-// have half the units (down of 0.5B with 128 to 512 rows 16 us instead of 30).
+// Prompts of few rows (NARROW_TILES): where there are blocks enough, tiles have NARROW_ROWS rows, and then
+// passes have half the units (down of 0.5B with 128 to 512 rows 16 us instead of 30). That takes the loop a
+// second time, and as long again to compile.
 //
 // Grid: passes x tiles of rows, tiles side by side, so that blocks which run at once share weights; the
 // blocks (clusters) take turns. A cluster that splits columns has one of them alone.
@@ -38,7 +39,8 @@
 // 4 to 16; units of two bands: 8 or 16 on sm_90a), RING_BYTES (of both rings); K_WAYS_CLUSTER (1),
 // K_WAYS_BLOCK (1), BLOCKS (of the grid; more are not started where columns are split), PASSES (1: as few as
 // PASS_UNITS allows; about as many passes as these are made, all about as long), BLOCKS_PER_SM (1);
-// TABLE_UNITS; WEIGHTS_ONCE (whether there is one tile of rows: weights are read once in a step).
+// TABLE_UNITS; NARROW_TILES (sm_90a, units of one band and format, several tiles); WEIGHTS_ONCE (whether
+// there is one tile of rows: weights are read once in a step).
 #if !defined(TILE_ROWS) || !defined(WARPS) || !defined(RING_BYTES) || !defined(BLOCKS)
 #error "TILE_ROWS, WARPS, RING_BYTES, BLOCKS"
 #endif
@@ -87,12 +89,10 @@ enum : u32 {
                                     : (NEEDS_MANY ? 112 : 104),
     SUMS = TILE_ROWS / 2, // of a lane, for its band: [TILE_ROWS / 8][4] as mma_f16 has them
     NARROW_ROWS = 64,
-#ifdef TABLE_UNITS
-    NARROWS = 0,
+#ifdef NARROW_TILES
+    NARROWS = 1,
 #else
-    // (Units of several formats would make four copies of the loop.)
-    NARROWS = HAS_WGMMA && ROW_TILES_MAX > 1 && ((u32)TILE_ROWS > (u32)NARROW_ROWS) && (UNIT_BANDS == 1) &&
-              (FORMAT_1 == FORMAT_0) && (FORMAT_2 == FORMAT_0),
+    NARROWS = 0,
 #endif
     // Pairs of steps that are multiplied at once, where registers allow two.
     PAIRS = TILE_ROWS <= 32 || WARPS <= 8 ? 2 : 1,
@@ -100,6 +100,9 @@ enum : u32 {
 static_assert(PASS_UNITS >= 1 && WARPS == PASS_UNITS * UNIT_BANDS * K_WAYS_BLOCK && WARPS <= 16,
               "WARPS is K_WAYS_BLOCK * UNIT_BANDS * units side by side");
 static_assert((u32)WAYS <= (u32)SEGMENTS, "whole segments");
+static_assert(!NARROWS || (HAS_WGMMA && ROW_TILES_MAX > 1 && (u32)TILE_ROWS > (u32)NARROW_ROWS &&
+                           UNIT_BANDS == 1 && FORMAT_1 == FORMAT_0 && FORMAT_2 == FORMAT_0),
+              "NARROW_TILES");
 #if HAS_WGMMA
 static_assert(PASS_UNITS % 4 == 0, "four warps multiply together");
 #else

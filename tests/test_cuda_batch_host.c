@@ -153,6 +153,7 @@ TEST_SLOW(cuda_batch_host_draws_as_sequences_ask, 120) {
     Arena arena = os_arena((size_t)1 << 30);
     Run *r = run_begin(&arena, 4);
     long launches[4];
+    cuda_backend_wait_for_classes(r->b);
     r->params[1].temperature = 1;
     r->params[2].presence_penalty = 0.5f;
     for (uint32_t s = 0; s < 4; s++)

@@ -36,11 +36,11 @@ static bool lower(Made *m, uint32_t sm, uint32_t n_slots, BatchLowered *out, Err
            batch_lower(m->plan, &m->placement, &target, n_slots, 500, &m->arena, out, err);
 }
 
-// As many classes as the slots need; prompts' rows are whole tiles.
+// As many classes as the slots need, and prompts' once more; prompts' rows are whole tiles.
 TEST(cuda_batch_lower_makes_classes) {
     static const struct {
         uint32_t n_slots, n_classes, rows_max;
-    } rows[] = {{1, 2, 1}, {2, 3, 8}, {8, 3, 8}, {9, 4, 16}, {16, 4, 16}, {17, 5, 32}, {64, 6, 64}};
+    } rows[] = {{1, 3, 1}, {2, 4, 8}, {8, 4, 8}, {9, 5, 16}, {16, 5, 16}, {17, 6, 32}, {64, 7, 64}};
     TinyModel model = tiny_model_llama();
     Made m = plan_of(tiny_model_build(&model));
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -66,6 +66,28 @@ TEST(cuda_batch_lower_makes_classes) {
             CHECK_INT_EQ(made.n_programs, cut.n_programs);
             CHECK_INT_EQ(made.rows_max, cut.rows_max);
         }
+    }
+}
+
+// The second class of prompts has products of its own, and else the programs of the first.
+TEST(cuda_batch_lower_makes_large_tiles_apart) {
+    TinyModel model = tiny_model_llama();
+    Made m = plan_of(tiny_model_build(&model));
+    BatchLowered l;
+    Error err = {0};
+    REQUIRE(lower(&m, 90, 1, &l, &err));
+    REQUIRE(l.n_classes == 3 && l.n_first_classes == 1);
+    const BatchClass *prompt = &l.classes[BATCH_CLASS_PROMPT], *large = &l.classes[2];
+    CHECK(large->size.body == BODY_PROMPT && large->size.max_rows == prompt->size.max_rows);
+    REQUIRE(large->n_stages == prompt->n_layers_stages && large->n_programs > 0);
+    for (uint32_t i = 0; i < large->n_stages; i++) {
+        uint32_t program = large->stages[i].program;
+        const BatchType *type = large->stages[i].type;
+        bool is_product = type == &batch_qkv_many || type == &batch_output_many || type == &batch_glu_many ||
+                          type == &batch_down_many;
+        bool is_large = strstr(l.programs[program].defines.ptr, "#define TILE_ROWS 128\n") != NULL;
+        CHECK(type == prompt->stages[i].type && is_large == is_product);
+        CHECK(is_product ? program >= large->first_program : program == prompt->stages[i].program);
     }
 }
 
@@ -105,9 +127,9 @@ TEST(cuda_batch_lower_finds_the_stages_of_a_layer) {
         }
         CHECK_INT_EQ(1, n_embeddings); // with the rope tables
         CHECK_INT_EQ(3 * n, at);
-        // Behind the layers: none of a prompt; norm and head, five that draw.
+        // Behind the layers: norm and head, five that draw; of prompts for one row, and once.
         uint32_t behind = class->n_stages - class->n_layers_stages;
-        CHECK_INT_EQ(is_prompt ? 0 : is_one ? 6 : 7, behind);
+        CHECK_INT_EQ(is_prompt && !class->size.is_small ? 0 : is_one || is_prompt ? 6 : 7, behind);
     }
 }
 

@@ -317,6 +317,7 @@ TEST_SLOW(cuda_host_names_the_first_bad_layer, 120) {
         set_number("FAKE_CUDA_CLEAR_WITH", 0x3C); // numbers, in float and in half
         REQUIRE(cuda_backend_open(&options, &memory, &b, &err));
         REQUIRE(b->load(b, plan, NULL, NULL, &err));
+        cuda_backend_wait_for_classes(b);            // whose kernels are copies, too
         uint64_t token = (uint64_t)*fake.copies + 1; // the number of the copy that brings it
         set_number("FAKE_CUDA_SPOIL_COPY", token);
         set_number("FAKE_CUDA_SPOIL_FROM", token + rows[i].first_bad);

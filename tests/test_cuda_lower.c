@@ -39,6 +39,12 @@ static bool lower(Made *m, uint32_t sm, uint32_t n_slots, BatchLowered *out, Err
            batch_lower(m->plan, &m->placement, &target, n_slots, 512, &m->arena, out, err);
 }
 
+// Of prompts and of one row.
+static uint32_t n_programs_of_one(const BatchLowered *l) {
+    const BatchClass *one = &l->classes[BATCH_CLASS_ONE];
+    return one->first_program + one->n_programs;
+}
+
 TEST(cuda_lower_names_what_it_cannot_do) {
     static const struct {
         const char *name;
@@ -102,7 +108,7 @@ TEST_SLOW(cuda_lower_makes_programs_for_every_architecture, 600) {
         BatchLowered l;
         Error err = {0};
         REQUIRE(lower(&m, architectures[a], 1, &l, &err));
-        programs_check(l.programs, l.n_first_programs, architectures[a], &m.arena);
+        programs_check(l.programs, n_programs_of_one(&l), architectures[a], &m.arena);
     }
 }
 
@@ -129,7 +135,7 @@ TEST_SLOW(cuda_lower_makes_programs_for_published_sizes, 1800) {
         BatchLowered l;
         Error err = {0};
         REQUIRE(lower(&m, rows[i].sm, 1, &l, &err));
-        programs_check(l.programs, l.n_first_programs, rows[i].sm, &m.arena);
+        programs_check(l.programs, n_programs_of_one(&l), rows[i].sm, &m.arena);
     }
 }
 
@@ -490,7 +496,7 @@ static void check_expert_shape(const ExpertShape *s, uint32_t sm) {
     lower_experts(s, sm, 1, &m, &l);
     JitProgram programs[JIT_PROGRAMS_MAX];
     uint32_t n = 0;
-    for (uint32_t i = 0; i < l.n_first_programs; i++) {
+    for (uint32_t i = 0; i < n_programs_of_one(&l); i++) {
         const char *name = l.programs[i].name;
         bool is_ours = strstr(name, "expert") || strstr(name, "route");
         bool has_sinks = s->biases && strstr(name, "attention");

@@ -12,6 +12,8 @@
 #include "model_checks.h"
 #include "model_stages.h"
 
+#include <string.h>
+
 enum { SM = 90, MULTIPROCESSORS = 2, PROMPT = 40, DRAWN = 4 };
 
 static const double ERROR_MAX = 3e-2, STAGE_ERROR_MAX = 5e-3;
@@ -31,7 +33,8 @@ static void warn(void *context, const char *message) {
     FAIL("%s", message);
 }
 
-static ModelPair *open_batches(const char *name, uint32_t n_slots, uint32_t multiprocessors) {
+static ModelPair *open_with(const char *name, uint32_t n_slots, uint32_t multiprocessors,
+                            const JitCompiler *compiler, void (*warns)(void *context, const char *message)) {
     emulated_gpu_load(SM, multiprocessors);
     BackendOptions options = {.n_slots = n_slots,
                               .max_rows = ARCH_MODEL_PROMPT,
@@ -39,11 +42,15 @@ static ModelPair *open_batches(const char *name, uint32_t n_slots, uint32_t mult
                               .n_threads = 1,
                               .jit_cache = "",
                               .model_path = name,
-                              .jit_compiler = &emulated_gpu_compiler,
-                              .warn = warn};
+                              .jit_compiler = compiler,
+                              .warn = warns};
     ModelPair *p = model_pair_open(arch_model_build(arch_model_named(name)), &options);
     cuda_backend_wait_for_classes(p->gpu);
     return p;
+}
+
+static ModelPair *open_batches(const char *name, uint32_t n_slots, uint32_t multiprocessors) {
+    return open_with(name, n_slots, multiprocessors, &emulated_gpu_compiler, warn);
 }
 
 static void check_model(const char *name, uint32_t n_slots) {
@@ -77,6 +84,24 @@ TEST_SLOW(emulated_batches_gemma3, 900) {
 TEST_SLOW(emulated_batches_gpt2, 900) {
     if (test_is_sanitized()) SKIP("only run without sanitizers, whose side another goes through");
     check_model("gpt2", 8);
+}
+
+static bool compile_but_one(const JitProgram *program, uint32_t sm, uint8_t *image, Error *err) {
+    if (strcmp(program->name, "attention") == 0) return error_set(err, ERR_INTERNAL, "refused");
+    return emulated_gpu_compiler.compile(program, sm, image, err);
+}
+
+// Before the first class of rows is there, they go through the stages of prompts one by one: to the bits of a
+// prompt's rows, and drawn as the CPU reference draws.
+TEST_SLOW(emulated_batches_without_classes, 900) {
+    static const JitCompiler compiler = {compile_but_one};
+    ModelPair *p = open_with("llama", 3, MULTIPROCESSORS, &compiler, NULL);
+    int32_t tokens[ARCH_MODEL_TOKENS];
+    arch_model_tokens(tokens);
+    model_check_logits(p, &sampled, tokens, PROMPT, PROMPT + DRAWN, ERROR_MAX);
+    batch_check_drawn_as_prompt(p, &sampled, tokens, PROMPT, PROMPT + DRAWN);
+    batch_check_together(p, &ruled, tokens, PROMPT, DRAWN, 3);
+    model_pair_close(p);
 }
 
 // A mixture of experts, with sinks and biases.

@@ -130,10 +130,11 @@ TEST(kernel_many_output_has_the_bits_of_rows_alone) {
         const char *name;
         unsigned sm_arch;
         uint32_t first, n_rows;
-    } batches[] = {{"many_16", 90, 0, 9},         {"many_16", 75, 7, 1},        {"many_16_older", 80, 5, 11},
-                   {"many_32", 90, 3, 17},        {"many_64", 90, 0, 33},       {"many_128", 90, 2, 65},
-                   {"many_128", 90, 0, 127},      {"many_128", 90, 0, 130},     {"many_128", 90, 6, 33},
-                   {"many_128_older", 75, 1, 67}, {"many_128_older", 75, 9, 64}};
+    } batches[] = {{"many_16", 90, 0, 9},        {"many_16", 75, 7, 1},        {"many_16_older", 80, 5, 11},
+                   {"many_32", 90, 3, 17},       {"many_64", 90, 0, 33},       {"many_128", 90, 2, 65},
+                   {"many_128", 90, 0, 127},     {"many_128", 90, 0, 130},     {"many_128", 90, 6, 33},
+                   {"many_128_wide", 90, 2, 65}, {"many_128_wide", 90, 6, 33}, {"many_128_older", 75, 1, 67},
+                   {"many_128_older", 75, 9, 64}};
     const EmulatedStage *few = kernel_stage("few_output_q4_k", 90);
     ManyCase c = many_case(few, 1, &few->n_rows);
     for (uint32_t i = 0; i < COUNT_OF(batches); i++) {

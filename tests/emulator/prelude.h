@@ -40,6 +40,7 @@ struct alignas(16) float4 {
 };
 
 #define DEVICE inline __attribute__((unused))
+#define DEVICE_CALLED inline __attribute__((unused))
 #define KERNEL(threads, blocks_per_sm) inline __attribute__((unused)) void
 #define KERNEL_OF_CLUSTERS(threads, blocks_per_sm, cluster) inline __attribute__((unused)) void
 #define EXPORTED __attribute__((unused)) const

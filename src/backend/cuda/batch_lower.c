@@ -133,8 +133,7 @@ uint32_t batch_shows_none(const BatchStage *s, const BatchBuffers *b, StageResul
 
 enum { PROGRAMS_MAX = 2 * JIT_PROGRAMS_MAX };
 
-// The program of a stage: one of its class that is there already, where the kernel and all defines are the
-// same.
+// The program of a stage: one that is there already, where the kernel and all defines are the same.
 static bool find_program(BatchLowering *l, BatchStage *s, Error *err) {
     const BatchType *type = s->type;
     Arena before = *l->arena;
@@ -144,7 +143,7 @@ static bool find_program(BatchLowering *l, BatchStage *s, Error *err) {
     bool truncated = b.truncated;
     Str defines = strbuf_end_in_arena(&b, l->arena);
     if (truncated) return error_set(err, ERR_NO_MEMORY, "the kernels' defines do not fit their memory");
-    for (s->program = l->first_program; s->program < l->n_programs; s->program++) {
+    for (s->program = 0; s->program < l->n_programs; s->program++) {
         const JitProgram *p = &l->programs[s->program];
         if (l->program_types[s->program] == type && str_eq(p->defines, defines)) {
             *l->arena = before;
@@ -200,6 +199,8 @@ static bool add_draws(BatchLowering *l, Error *err) {
     return ok;
 }
 
+static const BatchSize class_one = {1, BODY_ONE, false};
+
 static bool no_memory(Error *err) {
     return error_set(err, ERR_NO_MEMORY, "the stages do not fit their memory");
 }
@@ -213,11 +214,13 @@ static bool add_class(BatchLowering *l, BatchSize size, Error *err) {
     l->first_program = l->n_programs;
     if (!l->stages) return no_memory(err);
     *c = (BatchClass){.size = size, .stages = l->stages, .first_program = l->first_program};
-    for (uint32_t i = 0; i < l->n_blocks; i++) {
-        if (l->blocks[i].block->is_head) c->n_layers_stages = l->n_stages;
+    for (uint32_t i = 0; i + 1 < l->n_blocks; i++) { // the last one is the head
         if (!add_block(l, &l->blocks[i], err)) return false;
     }
-    if (size.body != BODY_PROMPT && !add_draws(l, err)) return false;
+    c->n_layers_stages = l->n_stages;
+    if (size.body == BODY_PROMPT) l->size = class_one;
+    bool has_head = size.body != BODY_PROMPT || size.is_small;
+    if (has_head && (!add_block(l, &l->blocks[l->n_blocks - 1], err) || !add_draws(l, err))) return false;
     c->n_stages = l->n_stages;
     c->n_programs = l->n_programs - l->first_program;
     return true;
@@ -227,19 +230,19 @@ static bool add_class(BatchLowering *l, BatchSize size, Error *err) {
 enum { PROMPT_ROWS_MULTIPLE = 128 };
 
 static bool add_classes(BatchLowering *l, uint32_t n_slots, uint32_t max_rows, Error *err) {
-    const BatchSize first[] = {
-        [BATCH_CLASS_ONE] = {1, BODY_ONE},
-        [BATCH_CLASS_PROMPT] = {(uint32_t)align_up(max_rows, PROMPT_ROWS_MULTIPLE), BODY_PROMPT},
-        {BATCH_FEW_ROWS_MAX, BODY_EIGHT}};
-    l->out->n_first_classes = n_slots > 1 ? 3 : 2;
-    for (size_t i = 0; i < l->out->n_first_classes; i++) {
-        if (!add_class(l, first[i], err)) return false;
-    }
-    l->out->n_first_programs = l->n_programs;
-    l->out->rows_max = n_slots > 1 ? BATCH_FEW_ROWS_MAX : 1;
-    while (l->out->rows_max < n_slots && l->out->rows_max < BATCH_ROWS_MAX) {
-        l->out->rows_max *= 2;
-        if (!add_class(l, (BatchSize){l->out->rows_max, BODY_MANY}, err)) return false;
+    uint32_t prompt_rows = (uint32_t)align_up(max_rows, PROMPT_ROWS_MULTIPLE);
+    BatchLowered *out = l->out;
+    if (!add_class(l, (BatchSize){prompt_rows, BODY_PROMPT, true}, err)) return false;
+    out->n_first_classes = out->n_classes;
+    out->n_first_programs = l->n_programs;
+    if (!add_class(l, class_one, err)) return false;
+    out->rows_max = n_slots > 1 ? BATCH_FEW_ROWS_MAX : 1;
+    if (n_slots > 1 && !add_class(l, (BatchSize){BATCH_FEW_ROWS_MAX, BODY_EIGHT, false}, err)) return false;
+    if (!add_class(l, (BatchSize){prompt_rows, BODY_PROMPT, false}, err)) return false;
+    if (out->classes[out->n_classes - 1].n_programs == 0) out->n_classes--; // it has nothing of its own
+    while (out->rows_max < n_slots && out->rows_max < BATCH_ROWS_MAX) {
+        out->rows_max *= 2;
+        if (!add_class(l, (BatchSize){out->rows_max, BODY_MANY, false}, err)) return false;
     }
     return true;
 }
@@ -267,7 +270,8 @@ bool batch_lower(const Plan *plan, const Placement *placement, const LowerTarget
 }
 
 void batch_lower_cut(BatchLowered *lowered, uint32_t n_slots) {
-    while (lowered->n_classes > lowered->n_first_classes && lowered->rows_max / 2 >= n_slots) {
+    while (lowered->classes[lowered->n_classes - 1].size.body == BODY_MANY &&
+           lowered->rows_max / 2 >= n_slots) {
         lowered->n_programs = lowered->classes[--lowered->n_classes].first_program;
         lowered->rows_max /= 2;
     }

@@ -17,19 +17,20 @@ typedef struct {
 // A class: batches of up to max_rows rows go through these stages.
 typedef struct {
     BatchSize size;
-    const BatchStage *stages; // layers; then, but for prompts, the head and the ways to draw a token
+    const BatchStage *stages; // layers; then the head and the ways to draw a token (of prompts: of one row)
     uint32_t n_stages;
     uint32_t n_layers_stages; // of the layers
-    uint32_t first_program;   // its programs in BatchLowered.programs
+    uint32_t first_program;   // in BatchLowered.programs: those that no class before it has
     uint32_t n_programs;
     BatchExperts experts;
 } BatchClass;
 
 typedef struct {
-    // Classes 1 and prompts, then, where there are several slots, 8 and more rows, rising.
+    // Prompts, which rows can go through one by one, too; 1 row, and where there are several slots 8;
+    // prompts' layers again, with products that are faster; then more rows, rising.
     BatchClass classes[BATCH_CLASSES_MAX];
     uint32_t n_classes;
-    uint32_t n_first_classes;   // those of up to 8 rows and prompts, which are there when load returns
+    uint32_t n_first_classes;   // those that are there when load returns: prompts
     const JitProgram *programs; // class by class
     uint32_t n_programs;
     uint32_t n_first_programs; // of those classes
@@ -41,14 +42,14 @@ typedef struct {
     bool has_post_norm;
 } BatchLowered;
 
-enum { BATCH_CLASS_ONE, BATCH_CLASS_PROMPT };
+enum { BATCH_CLASS_PROMPT, BATCH_CLASS_ONE, BATCH_CLASS_EIGHT }; // 8: with several slots
 
 // Classes for up to n_slots rows that decode, and for chunks of a prompt of up to max_rows. `placement` has
 // its matrices in tiles. Errors: ERR_UNSUPPORTED, naming the operation that no stage takes.
 MUST_CHECK bool batch_lower(const Plan *plan, const Placement *placement, const LowerTarget *target,
                             uint32_t n_slots, uint32_t max_rows, Arena *arena, BatchLowered *out, Error *err);
 
-// Leaves out the classes that fewer slots do without, and their programs; the first classes stay.
+// Leaves out the classes that fewer slots do without, and their programs; those of up to 8 rows stay.
 void batch_lower_cut(BatchLowered *lowered, uint32_t n_slots);
 
 // The program that moves a format's blocks into tiles.

@@ -5,6 +5,7 @@ enum {
     BAND_SUM_BYTES = 16 * 4, // of a row of the batch
     EXCHANGED_ROWS = 64,     // EXCHANGED of product_many.cuh
     TILE_ROWS_MAX = 128,
+    TILE_ROWS_SMALL = 64,
     WARPS_MAX = 16,
     WARPS_OF_LARGE_TILE = 8, // of 128 rows: two registers for each sum
     // Of 64 rows with segments of one chunk: with 16, the sums are spilled at each segment's end (head of 1B
@@ -69,9 +70,10 @@ static uint32_t warps_for(const LowerTarget *t, const ProductSize *p, uint64_t b
 static ManyShape spread_bands(const LowerTarget *t, const ProductSize *p, uint32_t tile_rows,
                               uint32_t max_rows) {
     bool short_segments = p->n_cols <= 8 * 256;
-    uint32_t most = tile_rows == TILE_ROWS_MAX || !has_wgmma(t) ? WARPS_OF_LARGE_TILE
-                    : tile_rows > 32 && short_segments          ? WARPS_OF_SHORT_SEGMENTS
-                                                                : WARPS_MAX;
+    bool many_tiles = max_rows > tile_rows;
+    uint32_t most = tile_rows == TILE_ROWS_MAX || many_tiles || !has_wgmma(t) ? WARPS_OF_LARGE_TILE
+                    : tile_rows > 32 && short_segments                        ? WARPS_OF_SHORT_SEGMENTS
+                                                                              : WARPS_MAX;
     uint64_t bands = (uint64_t)p->units * p->unit_bands;
     ManyShape s = {.tile_rows = tile_rows, .ways_block = 1, .ways_cluster = 1, .passes = 1};
     s.blocks_per_sm = 1;
@@ -144,9 +146,9 @@ static bool split_columns(const LowerTarget *t, const ProductSize *p, uint32_t t
     return found.warps > 0;
 }
 
-static ManyShape many_shape(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
+static ManyShape many_shape(const LowerTarget *t, const ProductSize *p, uint32_t max_rows, bool small) {
     uint64_t bands = (uint64_t)p->units * p->unit_bands;
-    uint32_t tile_rows = (uint32_t)min_u64(max_rows, TILE_ROWS_MAX);
+    uint32_t tile_rows = (uint32_t)min_u64(max_rows, small ? TILE_ROWS_SMALL : TILE_ROWS_MAX);
     // Whatever has enough rows has enough tiles of them. A head's best logits are one a block.
     bool splits = max_rows <= TILE_ROWS_MAX && !p->is_head && bands < 8ull * t->multiprocessors;
     ManyShape s;
@@ -167,8 +169,19 @@ static ManyShape many_shape(const LowerTarget *t, const ProductSize *p, uint32_t
     return s;
 }
 
-void product_define_many(StrBuf *b, const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
-    ManyShape s = many_shape(t, p, max_rows);
+// Whether tiles of a prompt may be narrow ones. (Units of several formats would make four copies of the
+// loop.)
+static bool can_narrow(const LowerTarget *t, const ProductSize *p, const ManyShape *s, uint32_t max_rows) {
+    bool one_format = true;
+    for (uint32_t i = 1; i < p->n_weights; i++)
+        one_format &= p->weights[i]->dtype == p->weights[0]->dtype;
+    return has_wgmma(t) && p->unit_bands == 1 && one_format && s->tile_rows == TILE_ROWS_MAX &&
+           max_rows > s->tile_rows;
+}
+
+void product_define_many(StrBuf *b, const LowerTarget *t, const ProductSize *p, uint32_t max_rows,
+                         bool small) {
+    ManyShape s = many_shape(t, p, max_rows, small);
     define(b, "TILE_ROWS", s.tile_rows);
     define(b, "WARPS", s.warps);
     define(b, "K_WAYS_BLOCK", s.ways_block);
@@ -177,10 +190,11 @@ void product_define_many(StrBuf *b, const LowerTarget *t, const ProductSize *p, 
     define(b, "BLOCKS", s.blocks);
     define(b, "RING_BYTES", s.ring_bytes);
     if (s.blocks_per_sm > 1) define(b, "BLOCKS_PER_SM", s.blocks_per_sm);
+    if (can_narrow(t, p, &s, max_rows)) define(b, "NARROW_TILES", 1);
 }
 
 uint32_t product_blocks_many(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
-    return many_shape(t, p, max_rows).blocks;
+    return many_shape(t, p, max_rows, false).blocks;
 }
 
 uint64_t product_partial_bytes_many(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {

@@ -50,7 +50,7 @@ void batch_define_product(StrBuf *b, const BatchLowering *l, const ProductSize *
         product_define_few(b, t, size, max_rows);
         batch_need(l, product_partial_bytes_few(t, size, max_rows), product_meetings_few(t, size, max_rows));
     } else {
-        product_define_many(b, t, size, max_rows);
+        product_define_many(b, t, size, max_rows, l->size.is_small);
         batch_need(l, product_partial_bytes_many(t, size, max_rows),
                    product_meetings_many(t, size, max_rows));
     }

@@ -29,12 +29,15 @@ enum {
     BODY_ANY = BODY_FEW | BODY_TOGETHER,
 };
 
-enum { BATCH_FEW_ROWS_MAX = 8, BATCH_ROWS_MAX = 128, BATCH_CLASSES_MAX = 7, BATCH_PARTS_MAX = 7 };
+enum { BATCH_FEW_ROWS_MAX = 8, BATCH_ROWS_MAX = 128, BATCH_CLASSES_MAX = 8, BATCH_PARTS_MAX = 7 };
 
 // What a batch's class is specialised by.
 typedef struct {
     uint32_t max_rows;
     uint32_t body; // BODY_ONE, BODY_EIGHT, BODY_MANY or BODY_PROMPT
+    // Of prompts: their products have tiles of 64 rows alone, which compile in two thirds of the time; else
+    // of 128, and of 64 where these leave multiprocessors without work (NARROW_TILES of product_many.cuh).
+    bool is_small;
 } BatchSize;
 
 // The rows whose token is drawn go through the stages behind the head as they need: a bit for each way.

@@ -4,10 +4,8 @@
 // buffers and graphs of its own. The stage that draws makes each row its sequence's next one, so where a
 // step's rows are the same sequences as the class had before, one position further, nothing is sent. A step
 // of n rows goes into the smallest class that holds them; where that one is not compiled yet, through a
-// smaller one several times, to the same bits.
-//
-// A prompt's rows go through the layers by stages of their own class, and those that want logits then through
-// the head of the smallest one.
+// smaller one several times, to the same bits; before any is, through the prompts' class, which has a head
+// and draws of one row.
 #pragma once
 
 #include "backend/cuda/batch_lower.h"
@@ -19,8 +17,8 @@ typedef enum { SPREAD_CLUSTERS, SPREAD_ALONE, SPREAD_COUNT } BatchSpread;
 // What one class has.
 typedef struct {
     BatchBuffers buffers;
-    // Layers, head and draws; of prompts the first one: layers alone. SPREAD_ALONE where `two_ways` is.
-    CUgraphExec graphs[SPREAD_COUNT][TAIL_COUNT];
+    // Layers, head and draws; [TAIL_COUNT], of prompts: layers alone. SPREAD_ALONE where `two_ways` is.
+    CUgraphExec graphs[SPREAD_COUNT][TAIL_COUNT + 1];
     const BatchStage *two_ways; // attention that has both ways, of the longest window; NULL: none
     PlacedRow placed[BATCH_ROWS_MAX];
     uint32_t n_placed; // what the table holds now; 0: nothing that is known
@@ -31,8 +29,9 @@ struct CudaBatches {
     BatchLowered lowered;
     Kernel *kernels; // [lowered.n_programs]
     CudaClass classes[BATCH_CLASSES_MAX];
-    BatchBuffers prompt_head; // the smallest class's head and draws, on a prompt's rows
-    // Compiles the classes of more rows; NULL when that has ended.
+    uint32_t prompts;  // the class that they go through: BATCH_CLASS_PROMPT, then the faster one
+    bool is_in_slices; // a prompt is between two of its slices: its rows are in the class's buffers
+    // Compiles the classes that come later; NULL when that has ended.
     Jit *later;
     uint32_t n_classes_tried; // with the first ones, and in order: the next one is under way
     uint32_t n_loaded;        // kernels, in the order of the programs
@@ -44,7 +43,7 @@ struct CudaBatches {
 
 // Places the weights in tiles, and lowers. Errors: ERR_UNSUPPORTED where an operation has no stage.
 MUST_CHECK bool cuda_batch_lower(CudaBackend *b, const LowerTarget *target, Error *err);
-// Starts compiling in the background: programs of the larger classes.
+// Starts compiling in the background: programs of the classes that come later.
 MUST_CHECK bool cuda_batch_start_later(CudaBackend *b, Error *err);
 // Bytes that a step sends at most, without its sequences' pages.
 uint64_t cuda_batch_step_bytes(const CudaBackend *b);
@@ -68,7 +67,11 @@ MUST_CHECK bool cuda_batch_begin(CudaBackend *b, Cell *cell, uint32_t slot, cons
 // Sends and launches a step; the pages of its sequences are there. Notes in the flight what it draws.
 MUST_CHECK bool cuda_batch_step(CudaBackend *b, Cell *cell, const Step *step, Flight *flight, Error *err);
 
-// The smallest class that holds n rows, or else the largest one that is compiled.
+// Waits until a class is there, or turns out to be missing.
+void cuda_batch_wait_for_class(CudaBackend *b, uint32_t class_index);
+
+// The smallest class that holds n rows, or else the largest one that is compiled; before any is, that of
+// prompts, which takes one row.
 uint32_t cuda_batch_class_for(const CudaBatches *t, uint32_t n);
 
 // ---- its pieces, for those who look at each stage, and for the graphs ----

@@ -19,13 +19,14 @@ bool cuda_batch_lower(CudaBackend *b, const LowerTarget *target, Error *err) {
     t->kernels = arena_new(b->arena, Kernel, t->lowered.n_programs);
     t->n_classes_tried = t->lowered.n_first_classes;
     t->n_loaded = t->lowered.n_first_programs;
+    t->prompts = BATCH_CLASS_PROMPT;
     b->batches = t;
     return t->kernels || error_set(err, ERR_NO_MEMORY, "the list of kernels does not fit its memory");
 }
 
-// Few, so that what the machine does besides has the rest.
+// At the lowest priority; what the machine does besides keeps half of its processors all the same.
 static uint32_t later_threads(void) {
-    return (uint32_t)max_u64(min_u64(os_cpu_count() / 4, 4), 1);
+    return (uint32_t)max_u64(min_u64(os_cpu_count() / 2, 8), 1);
 }
 
 bool cuda_batch_start_later(CudaBackend *b, Error *err) {
@@ -125,15 +126,13 @@ void cuda_batch_lay_out(CudaBackend *b, DeviceLayout *l) {
     lay_out_shared(b, l, &shared);
     for (uint32_t i = 0; i < t->lowered.n_classes; i++) {
         t->classes[i].buffers = shared;
+        if (i != BATCH_CLASS_PROMPT && t->lowered.classes[i].size.body == BODY_PROMPT) {
+            t->classes[i].buffers = t->classes[BATCH_CLASS_PROMPT].buffers;
+            continue;
+        }
         lay_out_class(b, l, &t->lowered.classes[i], &t->classes[i].buffers);
         lay_out_experts(l, &t->lowered.classes[i], &t->classes[i].buffers);
     }
-    const BatchBuffers *prompt = &t->classes[BATCH_CLASS_PROMPT].buffers;
-    t->prompt_head = t->classes[BATCH_CLASS_ONE].buffers;
-    t->prompt_head.batch = prompt->batch;
-    t->prompt_head.logits_rows = prompt->logits_rows;
-    t->prompt_head.rows = prompt->rows;
-    t->prompt_head.x = prompt->x;
 }
 
 // ---- kernels and graphs ----
@@ -172,16 +171,25 @@ static const BatchStage *find_two_ways(const CudaBatches *t, const BatchClass *c
     return found;
 }
 
-static bool make_graphs(CudaBackend *b, uint32_t class_index, Error *err) {
+// A class has graphs of the tails from the first on, so many.
+static uint32_t first_tail_of(const BatchClass *c) {
+    return c->n_stages > c->n_layers_stages ? 0 : TAIL_COUNT;
+}
+static uint32_t n_tails_of(const BatchClass *c) {
+    return (c->size.body == BODY_PROMPT ? TAIL_COUNT + 1 : TAIL_COUNT) - first_tail_of(c);
+}
+static uint32_t n_graphs_of(const CudaBatches *t, uint32_t class_index) {
+    return (t->classes[class_index].two_ways ? SPREAD_COUNT : 1) *
+           n_tails_of(&t->lowered.classes[class_index]);
+}
+
+// One of them, in their order; the class's kernels are there.
+static bool make_graph_number(CudaBackend *b, uint32_t class_index, uint32_t number, Error *err) {
     CudaBatches *t = b->batches;
-    CudaClass *c = &t->classes[class_index];
-    uint32_t n_tails = class_index == BATCH_CLASS_PROMPT ? 1 : TAIL_COUNT;
-    c->two_ways = find_two_ways(t, &t->lowered.classes[class_index]);
-    uint32_t n_spreads = c->two_ways ? SPREAD_COUNT : 1;
-    for (uint32_t i = 0; i < n_spreads * n_tails; i++) {
-        if (!make_graph(b, class_index, i / n_tails, i % n_tails, err)) return false;
-    }
-    return true;
+    const BatchClass *c = &t->lowered.classes[class_index];
+    if (number == 0) t->classes[class_index].two_ways = find_two_ways(t, c);
+    uint32_t n = n_tails_of(c);
+    return make_graph(b, class_index, (BatchSpread)(number / n), first_tail_of(c) + number % n, err);
 }
 
 bool cuda_batch_load_first(CudaBackend *b, Jit *jit, uint32_t first, Error *err) {
@@ -192,25 +200,20 @@ bool cuda_batch_load_first(CudaBackend *b, Jit *jit, uint32_t first, Error *err)
             return false;
     }
     for (uint32_t i = 0; i < t->lowered.n_first_classes; i++) {
-        if (!make_graphs(b, i, err)) return false;
+        uint32_t number = 0;
+        do {
+            if (!make_graph_number(b, i, number, err)) return false;
+        } while (++number < n_graphs_of(t, i));
         t->classes[i].is_ready = true;
     }
     return true;
-}
-
-void cuda_batch_loaded(CudaBackend *b) {
-    CudaBatches *t = b->batches;
-    bool has_more = t->lowered.n_classes > t->lowered.n_first_classes;
-    if (t->later && has_more) jit_go(t->later);
-    if (has_more) return;
-    jit_end(t->later); // for classes that were cut
-    t->later = NULL;
 }
 
 // The class under way is there, or will not be.
 static void end_class(CudaBatches *t, bool is_ready) {
     const BatchClass *c = &t->lowered.classes[t->n_classes_tried];
     t->classes[t->n_classes_tried].is_ready = is_ready;
+    if (is_ready && c->size.body == BODY_PROMPT) t->prompts = t->n_classes_tried;
     t->n_loaded = c->first_program + c->n_programs;
     t->n_graphs = 0;
     if (++t->n_classes_tried < t->lowered.n_classes) return;
@@ -231,7 +234,7 @@ static bool load_more(CudaBackend *b, bool *done, Error *err) {
         return load_kernel(b, t->n_loaded++, &image, b->fetch_stream, err);
     }
     *done = true;
-    return make_graph(b, t->n_classes_tried, SPREAD_CLUSTERS, t->n_graphs++, err);
+    return make_graph_number(b, t->n_classes_tried, t->n_graphs++, err);
 }
 
 void cuda_batch_look_for_more(CudaBackend *b) {
@@ -242,29 +245,48 @@ void cuda_batch_look_for_more(CudaBackend *b) {
     if (!load_more(b, &done, &err)) {
         if (b->options.warn) b->options.warn(b->options.warn_context, err.message);
         end_class(t, false);
-    } else if (done && t->n_graphs == TAIL_COUNT) {
+    } else if (done && t->n_graphs == n_graphs_of(t, t->n_classes_tried)) {
         end_class(t, true);
+    }
+}
+
+// Whether load_more would have to wait for the compiler.
+static bool waits_for_program(const CudaBatches *t) {
+    const BatchClass *c = &t->lowered.classes[t->n_classes_tried];
+    return t->n_loaded < c->first_program + c->n_programs &&
+           !jit_is_done(t->later, t->n_loaded - t->lowered.n_first_programs);
+}
+
+void cuda_batch_loaded(CudaBackend *b) {
+    CudaBatches *t = b->batches;
+    if (!t->later) return;
+    jit_go(t->later);
+    // What was in the cache is there at once. Larger classes are loaded between steps all the same.
+    while (t->later && t->lowered.classes[t->n_classes_tried].size.body != BODY_MANY && !waits_for_program(t))
+        cuda_batch_look_for_more(b);
+}
+
+void cuda_batch_wait_for_class(CudaBackend *b, uint32_t class_index) {
+    CudaBatches *t = b->batches;
+    while (t->later && t->n_classes_tried <= class_index) {
+        JitImage image;
+        Error ignored; // which the look finds again
+        if (waits_for_program(t))
+            (void)!jit_wait(t->later, t->n_loaded - t->lowered.n_first_programs, &image, &ignored);
+        cuda_batch_look_for_more(b);
     }
 }
 
 void cuda_backend_wait_for_classes(Backend *backend) {
     CudaBackend *b = cuda_self(backend);
-    CudaBatches *t = b->batches;
-    while (t && t->later) {
-        const BatchClass *c = &t->lowered.classes[t->n_classes_tried];
-        JitImage image;
-        Error ignored; // which the look finds again
-        bool waits = t->n_loaded < c->first_program + c->n_programs;
-        if (waits) (void)!jit_wait(t->later, t->n_loaded - t->lowered.n_first_programs, &image, &ignored);
-        cuda_batch_look_for_more(b);
-    }
+    if (b->batches) cuda_batch_wait_for_class(b, BATCH_CLASSES_MAX);
 }
 
 void cuda_batch_unload(CudaBackend *b) {
     CudaBatches *t = b->batches;
     for (uint32_t i = 0; i < BATCH_CLASSES_MAX; i++) {
-        for (uint32_t k = 0; k < SPREAD_COUNT * TAIL_COUNT; k++) {
-            CUgraphExec graph = t->classes[i].graphs[k / TAIL_COUNT][k % TAIL_COUNT];
+        for (uint32_t k = 0; k < SPREAD_COUNT * (TAIL_COUNT + 1); k++) {
+            CUgraphExec graph = t->classes[i].graphs[k / (TAIL_COUNT + 1)][k % (TAIL_COUNT + 1)];
             if (graph) b->cuda.graph_exec_destroy(graph);
         }
     }

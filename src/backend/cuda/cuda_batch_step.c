@@ -11,7 +11,7 @@ uint32_t cuda_batch_launches(CudaBackend *b, uint32_t class_index, BatchSpread s
     const BatchClass *c = &t->lowered.classes[class_index];
     const BatchStage *two_ways = t->classes[class_index].two_ways;
     uint32_t n = 0;
-    for (uint32_t i = 0; i < c->n_stages; i++) {
+    for (uint32_t i = 0; i < (tail == TAIL_COUNT ? c->n_layers_stages : c->n_stages); i++) {
         const BatchStage *s = &c->stages[i];
         if (batch_draws(s->type) && !(s->type->tails & 1u << tail)) continue;
         batch_bind(s, &t->classes[class_index].buffers, &args[n]);
@@ -66,7 +66,7 @@ bool cuda_batch_begin(CudaBackend *b, Cell *cell, uint32_t slot_index, const Sam
                        .rules = slot->rules,
                        .logprobs = slot->logprobs,
                        .draws = draws_of(slot)};
-    CUdeviceptr to = b->batches->prompt_head.slots + slot_index * sizeof state;
+    CUdeviceptr to = b->batches->classes[BATCH_CLASS_PROMPT].buffers.slots + slot_index * sizeof state;
     return cuda_cell_send(b, cell, to, &state, sizeof state, err);
 }
 
@@ -184,10 +184,11 @@ static bool run_group(CudaBackend *b, Cell *cell, uint32_t class_index, const St
 }
 
 uint32_t cuda_batch_class_for(const CudaBatches *t, uint32_t n) {
-    uint32_t best = BATCH_CLASS_ONE;
+    uint32_t best = BATCH_CLASS_PROMPT;
     for (uint32_t i = 0; i < t->lowered.n_classes; i++) {
-        if (i == BATCH_CLASS_PROMPT || !t->classes[i].is_ready) continue;
-        uint32_t rows = t->lowered.classes[i].size.max_rows, has = t->lowered.classes[best].size.max_rows;
+        if (t->lowered.classes[i].size.body == BODY_PROMPT || !t->classes[i].is_ready) continue;
+        uint32_t rows = t->lowered.classes[i].size.max_rows;
+        uint32_t has = best == BATCH_CLASS_PROMPT ? 0 : t->lowered.classes[best].size.max_rows;
         if (has < n ? rows > has : rows >= n && rows < has) best = i;
     }
     return best;
@@ -195,8 +196,13 @@ uint32_t cuda_batch_class_for(const CudaBatches *t, uint32_t n) {
 
 static bool run_rows(CudaBackend *b, Cell *cell, const Rows *rows, Error *err) {
     for (uint32_t at = 0, n; at < rows->n; at += n) {
+        // The prompts' class has its rows in its buffers. (In the first second after a start alone.)
+        if (b->batches->is_in_slices) cuda_batch_wait_for_class(b, BATCH_CLASS_ONE);
         uint32_t c = cuda_batch_class_for(b->batches, rows->n - at);
-        n = (uint32_t)min_u64(rows->n - at, b->batches->lowered.classes[c].size.max_rows);
+        if (c == BATCH_CLASS_PROMPT && b->batches->is_in_slices)
+            return error_set(err, ERR_INTERNAL, "the kernels of one row were not compiled");
+        uint32_t most = c == BATCH_CLASS_PROMPT ? 1 : b->batches->lowered.classes[c].size.max_rows;
+        n = (uint32_t)min_u64(rows->n - at, most);
         if (!run_group(b, cell, c, rows->sequences + at, n, err)) return false;
     }
     return true;
@@ -207,13 +213,13 @@ static bool run_rows(CudaBackend *b, Cell *cell, const Rows *rows, Error *err) {
 // A slice's stages, launched one by one: of what a long step takes that is nothing.
 static bool run_slice(CudaBackend *b, const StepSequence *q, Error *err) {
     CudaBatches *t = b->batches;
-    const BatchClass *c = &t->lowered.classes[BATCH_CLASS_PROMPT];
-    uint64_t n = c->n_stages;
+    const BatchClass *c = &t->lowered.classes[t->prompts];
+    uint64_t n = c->n_layers_stages;
     uint32_t begin = (uint32_t)(n * q->slice / q->n_slices),
              end = (uint32_t)(n * (q->slice + 1) / q->n_slices);
     for (uint32_t i = begin; i < end; i++) {
         StageArgs args;
-        batch_bind(&c->stages[i], &t->classes[BATCH_CLASS_PROMPT].buffers, &args);
+        batch_bind(&c->stages[i], &t->classes[t->prompts].buffers, &args);
         Launch launch = {.kernel = &t->kernels[c->stages[i].program], .args = &args};
         if (!kernel_launch(&b->cuda, &launch, b->overlap && i > begin, b->stream, err)) return false;
     }
@@ -223,9 +229,10 @@ static bool run_slice(CudaBackend *b, const StepSequence *q, Error *err) {
 // The stages behind the layers of a class: the head, and what a sequence draws by.
 typedef enum { RUN_HEAD = 1, RUN_DRAWS = 2 } Behind;
 
-static bool run_behind(CudaBackend *b, uint32_t class_index, const BatchBuffers *buffers,
-                       const StepSequence *q, uint32_t what, Error *err) {
+static bool run_behind(CudaBackend *b, uint32_t class_index, const StepSequence *q, uint32_t what,
+                       Error *err) {
     CudaBatches *t = b->batches;
+    const BatchBuffers *buffers = &t->classes[class_index].buffers;
     const BatchClass *c = &t->lowered.classes[class_index];
     BatchTail tail = tail_of(b, &q, 1);
     bool is_first = true;
@@ -243,37 +250,40 @@ static bool run_behind(CudaBackend *b, uint32_t class_index, const BatchBuffers 
 }
 
 bool cuda_batch_draw(CudaBackend *b, uint32_t class_index, const StepSequence *q, Error *err) {
-    return run_behind(b, class_index, &b->batches->classes[class_index].buffers, q, RUN_DRAWS, err);
+    return run_behind(b, class_index, q, RUN_DRAWS, err);
 }
 
 bool cuda_batch_fetch_logits(CudaBackend *b, uint32_t row, Flight *flight, Error *err) {
     uint64_t n_vocab = b->plan->n_vocab, bytes = n_vocab * sizeof(float);
     float *to = b->logits + flight->n_logits++ * n_vocab;
-    CUresult r = b->cuda.copy_to_host(to, b->batches->prompt_head.logits + row * bytes, bytes, b->stream);
+    CUresult r = b->cuda.copy_to_host(
+        to, b->batches->classes[BATCH_CLASS_PROMPT].buffers.logits + row * bytes, bytes, b->stream);
     return cuda_ok(&b->cuda, r, "fetching logits", err);
 }
 
 bool cuda_batch_run_heads(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
     uint32_t n_wanted = (uint32_t)max_u64(q->n_logits, q->n_draws);
     for (uint32_t row = q->n_rows - n_wanted; row < q->n_rows; row++) {
-        CUdeviceptr to = b->batches->prompt_head.logits_rows;
+        CUdeviceptr to = b->batches->classes[BATCH_CLASS_PROMPT].buffers.logits_rows;
         bool is_there = n_wanted == 1; // it came with the table
         if (!is_there && !cuda_cell_send(b, cell, to, &row, sizeof row, err)) return false;
         uint32_t what = q->n_draws && row + 1 == q->n_rows ? RUN_HEAD | RUN_DRAWS : RUN_HEAD;
-        if (!run_behind(b, BATCH_CLASS_ONE, &b->batches->prompt_head, q, what, err)) return false;
+        if (!run_behind(b, BATCH_CLASS_PROMPT, q, what, err)) return false;
         if (row + q->n_logits >= q->n_rows && !cuda_batch_fetch_logits(b, 0, flight, err)) return false;
     }
     return true;
 }
 
 static bool run_prompt(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
-    CudaClass *c = &b->batches->classes[BATCH_CLASS_PROMPT];
+    CudaBatches *t = b->batches;
+    CudaClass *c = &t->classes[t->prompts];
+    t->is_in_slices = !step_is_last_slice(q);
     if (q->slice == 0 && !cuda_batch_send_rows(b, cell, BATCH_CLASS_PROMPT, q, 0, q->n_rows, 1, err))
         return false;
     if (q->n_slices > 1) {
         if (!run_slice(b, q, err)) return false;
     } else {
-        CUresult r = b->cuda.graph_launch(c->graphs[SPREAD_CLUSTERS][0], b->stream);
+        CUresult r = b->cuda.graph_launch(c->graphs[SPREAD_CLUSTERS][TAIL_COUNT], b->stream);
         if (!cuda_ok(&b->cuda, r, "launching a prompt's rows", err)) return false;
     }
     return !step_is_last_slice(q) || cuda_batch_run_heads(b, cell, q, flight, err);

@@ -36,6 +36,7 @@ void cuda_backend_observe(Backend *backend, CudaObserver *observer, void *contex
 
 void cuda_backend_observe_rows(Backend *backend, uint32_t n_rows, CudaObserver *observer, void *context) {
     CudaBackend *b = cuda_self(backend);
+    cuda_batch_wait_for_class(b, n_rows > 1 ? BATCH_CLASS_EIGHT : BATCH_CLASS_ONE);
     b->batches->watched = cuda_batch_class_for(b->batches, n_rows);
     cuda_observe(b, observer, context, cuda_batch_watch_rows);
 }

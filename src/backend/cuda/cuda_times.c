@@ -76,12 +76,13 @@ static BatchSpread spread_at(const CudaBackend *b, uint32_t class_index, uint32_
 static bool rows_of_class(CudaBackend *b, uint32_t class_index, uint32_t n_rows, uint32_t position,
                           Arena *scratch, TimedStep *out, Error *err) {
     uint32_t n = b->batches->lowered.classes[class_index].n_stages;
-    bool is_prompt = class_index == BATCH_CLASS_PROMPT;
+    bool is_prompt = b->batches->lowered.classes[class_index].size.body == BODY_PROMPT;
     const BatchStage **stages = arena_new(scratch, const BatchStage *, n);
     if (!stages || !step_make(scratch, n, out, err))
         return error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
     BatchSpread spread = is_prompt ? SPREAD_CLUSTERS : spread_at(b, class_index, position, n_rows);
-    n = cuda_batch_launches(b, class_index, spread, TAIL_GREEDY, out->args, out->launches, stages);
+    uint32_t tail = is_prompt ? TAIL_COUNT : TAIL_GREEDY;
+    n = cuda_batch_launches(b, class_index, spread, tail, out->args, out->launches, stages);
     for (uint32_t i = 0; i < n; i++) {
         const BatchStage *s = stages[i];
         if (batch_draws(s->type)) continue;
@@ -282,7 +283,7 @@ bool cuda_backend_time_prefill(Backend *backend, uint32_t n_rows, uint32_t runs,
     Stopwatch w;
     TimedStep step = {0};
     bool ok = stopwatch_begin(b, runs, &scratch, &w, err) && place_slot(b, 0, n_rows, n_rows, scratch, err) &&
-              rows_of_class(b, BATCH_CLASS_PROMPT, n_rows, 0, &scratch, &step, err) &&
+              rows_of_class(b, b->batches->prompts, n_rows, 0, &scratch, &step, err) &&
               time_types(&w, &step, out, n_out, step_us, err);
     stopwatch_end(&w);
     return ok;

@@ -42,7 +42,8 @@ typedef struct {
 struct Jit {
     const JitProgram *programs;
     uint32_t n_programs;
-    uint32_t *order; // [n_wanted] those that the cache does not have, the costliest first
+    uint32_t *order; // [n_wanted] those that the cache does not have, the costliest first; in the background
+                     // as they came, since they are waited for in this order
     uint32_t n_wanted;
     Result *results; // [n_programs]
     Worker workers[JIT_THREADS_MAX];
@@ -425,7 +426,9 @@ static void look_up(Jit *jit, uint32_t index) {
         }
     }
     uint32_t at = jit->n_wanted++;
-    for (; at > 0 && jit->programs[jit->order[at - 1]].cost < jit->programs[index].cost; at--)
+    for (;
+         !jit->in_background && at > 0 && jit->programs[jit->order[at - 1]].cost < jit->programs[index].cost;
+         at--)
         jit->order[at] = jit->order[at - 1];
     jit->order[at] = index;
 }

@@ -26,7 +26,8 @@ typedef struct JitProgram {
     const char *name;         // for messages: the kernel's
     const char *const *files; // below kernels_src/, in order; the last one is NULL
     Str defines;              // "#define N_COLS 896\n…"
-    uint32_t cost;            // the costliest are compiled first; those of the same cost in their order
+    // The costliest are compiled first, those of the same cost in their order; in the background all are.
+    uint32_t cost;
 } JitProgram;
 
 // What compiles in the place of the compiler inside, and without its cache: for tests, whose driver runs
@@ -42,9 +43,9 @@ typedef struct {
     const char
         *cache;       // folder; NULL: "worker-orcd" in the user's cache folder, if there is one; "": no cache
     uint32_t threads; // 0: one a processor
-    // Compiles nothing before jit_go, and then at the lowest priority: for programs that others can stand in
-    // for. Processes compile; what they made they also put into the cache, which this process may not do any
-    // more by then (os_sandbox.h).
+    // Compiles nothing before jit_go, and then at the lowest priority and in their order: for programs that
+    // others can stand in for. Processes compile; what they made they also put into the cache, which this
+    // process may not do any more by then (os_sandbox.h).
     bool in_background;
     const JitCompiler *compiler; // NULL: the one inside
 } JitOptions;

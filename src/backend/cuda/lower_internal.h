@@ -62,7 +62,9 @@ static inline uint32_t product_segments(uint32_t n_cols) {
 bool product_fits_few(const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
 // The body's defines for batches of max_rows rows.
 void product_define_few(StrBuf *b, const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
-void product_define_many(StrBuf *b, const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
+// small: with tiles of 64 rows at most (BatchSize).
+void product_define_many(StrBuf *b, const LowerTarget *t, const ProductSize *p, uint32_t max_rows,
+                         bool small);
 // Blocks that each leave a best logit of a row.
 uint32_t product_blocks_few(const LowerTarget *t, const ProductSize *p, uint32_t max_rows);
 uint32_t product_blocks_many(const LowerTarget *t, const ProductSize *p, uint32_t max_rows);

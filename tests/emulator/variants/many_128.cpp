@@ -4,6 +4,7 @@
 #include "emulator/same_output.h"
 #define MAX_ROWS 256
 #define TILE_ROWS 128
+#define NARROW_TILES 1
 #define WARPS 8
 #define RING_BYTES 122880
 #define BLOCKS 4
