@@ -54,6 +54,7 @@ static int (*const commands[CMD_COUNT])(const Options *options) = {
     [CMD_SERVE] = cmd_serve,     [CMD_RUN] = cmd_run,           [CMD_TOKENIZE] = cmd_tokenize,
     [CMD_BENCH] = cmd_bench,     [CMD_INSPECT] = cmd_inspect,   [CMD_PERPLEXITY] = cmd_perplexity,
     [CMD_DEVICES] = cmd_devices, [CMD_TEMPLATE] = cmd_template, [CMD_CHAT] = cmd_chat,
+    [CMD_LOAD] = cmd_load,
 };
 
 // A worker's log is for programs: there, it is an event (cmd_serve.c).

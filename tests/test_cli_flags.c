@@ -436,6 +436,7 @@ static int twin_words(const TwinRow *row, Command c, char **words) {
     words[n++] = "worker-orcd";
     words[n++] = (char *)(uintptr_t)command_name(c);
     if (strcmp(row->name, "model") != 0) words[n++] = "--model=m";
+    if (c == CMD_LOAD && strcmp(row->name, "server") != 0) words[n++] = "--server=http://h";
     bool is_of_chat = strcmp(row->name, "system") == 0 || strcmp(row->name, "chat-template") == 0;
     if (c == CMD_RUN && is_of_chat) words[n++] = "--chat";
     if (c == CMD_PERPLEXITY || c == CMD_INSPECT) words[n++] = "a-file";

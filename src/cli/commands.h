@@ -10,6 +10,7 @@ int cmd_chat(const Options *options);
 int cmd_tokenize(const Options *options);
 int cmd_template(const Options *options);
 int cmd_bench(const Options *options);
+int cmd_load(const Options *options);
 int cmd_perplexity(const Options *options);
 int cmd_inspect(const Options *options); // the file is options->file or options->model
 int cmd_devices(const Options *options);

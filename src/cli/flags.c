@@ -27,15 +27,27 @@ typedef enum {
     GROUP_SAMPLING,
     GROUP_OUTPUT,
     GROUP_TOKENS,
+    GROUP_TARGET,
+    GROUP_LOAD,
+    GROUP_TEXTS,
     GROUP_MEASURE,
     GROUP_GENERAL,
     GROUP_COUNT
 } FlagGroup;
 
 static const char *const group_titles[GROUP_COUNT] = {
-    [GROUP_MODEL] = "Model and device", [GROUP_SERVER] = "Server",     [GROUP_LIMITS] = "Limits",
-    [GROUP_PROMPT] = "Prompt",          [GROUP_SAMPLING] = "Sampling", [GROUP_OUTPUT] = "Output",
-    [GROUP_TOKENS] = "Tokens",          [GROUP_MEASURE] = "Measuring", [GROUP_GENERAL] = "General",
+    [GROUP_MODEL] = "Model and device",
+    [GROUP_SERVER] = "Server",
+    [GROUP_LIMITS] = "Limits",
+    [GROUP_PROMPT] = "Prompt",
+    [GROUP_SAMPLING] = "Sampling",
+    [GROUP_OUTPUT] = "Output",
+    [GROUP_TOKENS] = "Tokens",
+    [GROUP_TARGET] = "Target",
+    [GROUP_LOAD] = "Load",
+    [GROUP_TEXTS] = "Texts",
+    [GROUP_MEASURE] = "Measuring",
+    [GROUP_GENERAL] = "General",
 };
 
 typedef struct {
@@ -92,6 +104,9 @@ static const char *const examples[CMD_COUNT][EXAMPLES] = {
                    "bench model.gguf --prompt-tokens 512,2048 --output-tokens 128 --json"},
     [CMD_PERPLEXITY] = {"perplexity model.gguf text.txt",
                         "perplexity model.gguf text.txt --context 1024 --chunks 10"},
+    [CMD_LOAD] = {"load --server http://127.0.0.1:8080 --clients 16 --duration 30",
+                  "load --server http://127.0.0.1:8000 --rate 8 --prompt-tokens sharegpt "
+                  "--output-tokens sharegpt --svg load.svg"},
     [CMD_INSPECT] = {"inspect model.gguf", "inspect model.gguf --json"},
     [CMD_DEVICES] = {"devices", "devices --json"},
 };
@@ -567,12 +582,15 @@ static bool store_words(const Words *words, const FlagSet *seen, Options *o, Err
 
 // What no single value can get wrong.
 static bool check_together(const Options *o, Error *err) {
-    bool needs_model = o->command != CMD_INSPECT && o->command != CMD_DEVICES &&
+    bool needs_model = o->command != CMD_INSPECT && o->command != CMD_DEVICES && o->command != CMD_LOAD &&
                        !((o->command == CMD_TOKENIZE || o->command == CMD_TEMPLATE) && o->tokenizer);
     if (needs_model && !o->model) {
         return error_set(err, ERR_USAGE, "--model: required; write: worker-orcd %s PATH.gguf",
                          commands[o->command].name);
     }
+    if (o->command == CMD_LOAD && !o->load_server)
+        return error_set(err, ERR_USAGE,
+                         "--server: required; write: worker-orcd load --server http://HOST:PORT");
     const char *words = commands[o->command].words;
     bool has_file = o->file || (o->command == CMD_INSPECT && o->model);
     if (strstr(words, "FILE") && !has_file) {

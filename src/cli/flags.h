@@ -26,6 +26,7 @@
     ROW(TOKENIZE, "tokenize", "MODEL", "turn text into token ids, or ids into text")          \
     ROW(TEMPLATE, "template", "MODEL", "turn messages into a prompt")                         \
     ROW(BENCH, "bench", "MODEL", "measure how fast the model reads and writes")               \
+    ROW(LOAD, "load", "", "measure a server under load")                                      \
     ROW(PERPLEXITY, "perplexity", "MODEL FILE", "measure how well the model predicts a text") \
     ROW(INSPECT, "inspect", "FILE", "show what is in a GGUF file")                            \
     ROW(DEVICES, "devices", "", "list what this build can compute on")
@@ -136,6 +137,27 @@ typedef struct {
     U32List bench_batch;
     uint32_t bench_runs;
     bool bench_stages;
+
+    const char *load_server;
+    uint32_t load_api; // a LoadApi
+    const char *load_model;
+    StrList load_headers;
+    uint32_t load_timeout_sec;
+    uint32_t load_clients; // 0: not given
+    double load_rate;      // 0: not given
+    uint32_t load_burst, load_max_running;
+    uint64_t load_requests; // 0: no limit
+    double load_duration;   // 0: no limit
+    const char *load_warmup;
+    double load_cancel_share;
+    uint64_t load_seed; // random unless given
+    const char *load_prompt_tokens, *load_output_tokens;
+    const char *load_trace;
+    uint32_t load_shared_prefix, load_prefix_groups;
+    uint32_t load_turns;
+    bool load_ignore_eos, load_calibrate, load_seed_requests;
+    const char *load_goodput;
+    const char *load_svg;
 
     uint32_t ppl_context;
     uint32_t ppl_chunks; // 0: all

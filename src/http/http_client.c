@@ -150,69 +150,13 @@ static bool http_client_send_request(HttpClient *client, const HttpClientRequest
 
 // ---- the reply's head ----
 
-const Str *http_client_reply_header(const HttpClientReply *reply, Str name) {
-    return http_headers_find(reply->headers, reply->header_count, name);
-}
-
-// The head's size, with the empty line, or 0 when its end has not come yet.
-static size_t http_client_find_head_end(const HttpClient *client) {
-    static const Str end = {"\r\n\r\n", 4};
-    const char *at = memmem(client->head, client->buffered_end, end.ptr, end.len);
-    return at ? (size_t)(at - client->head) + end.len : 0;
-}
-
-static Str http_client_take_line(Str *text) {
-    const char *end = memmem(text->ptr, text->len, "\r\n", 2);
-    size_t length = end ? (size_t)(end - text->ptr) : text->len;
-    Str line = str_slice(*text, 0, length);
-    *text = str_slice(*text, end ? length + 2 : length, text->len);
-    return line;
-}
-
-static bool http_client_parse_head(Str head, HttpClientReply *reply, Error *err) {
-    Str line = http_client_take_line(&head);
-    uint64_t status = 0;
-    *reply = (HttpClientReply){0};
-    if (line.len < 12 || !str_starts_with(line, STR("HTTP/1.")) || line.ptr[8] != ' ' ||
-        !str_parse_u64(str_slice(line, 9, 12), &status)) {
-        return http_client_fail(err, "the reply is not HTTP/1.1");
-    }
-    reply->status = (uint16_t)status;
-    while ((line = http_client_take_line(&head)).len) {
-        const char *colon = memchr(line.ptr, ':', line.len);
-        if (!colon || reply->header_count == HTTP_HEADERS_MAX) {
-            return http_client_fail(err, "the reply's header is malformed");
-        }
-        size_t name_len = (size_t)(colon - line.ptr);
-        reply->headers[reply->header_count++] = (HttpHeader){
-            .name = str_slice(line, 0, name_len),
-            .value = http_trim(str_slice(line, name_len + 1, line.len)),
-        };
-    }
-    return true;
-}
-
-static bool http_client_find_framing(HttpClient *client, const HttpClientReply *reply, bool is_head,
-                                     Error *err) {
-    const Str *coding = http_client_reply_header(reply, STR("Transfer-Encoding"));
-    const Str *length = http_client_reply_header(reply, STR("Content-Length"));
-    client->chunked = coding && http_list_has_token(*coding, STR("chunked"));
-    client->until_close = !client->chunked && !length;
-    if (!client->chunked && length && !str_parse_u64(*length, &client->body_left)) {
-        return http_client_fail(err, "the reply's Content-Length is malformed");
-    }
-    client->done = is_head || reply->status == 204 || reply->status == 304 ||
-                   (!client->chunked && length && client->body_left == 0);
-    return true;
-}
-
 // Receives until the final response's head is there; interim ones (1xx) are passed over.
 static bool http_client_receive_head(HttpClient *client, HttpClientReply *reply, bool is_head, Error *err) {
     for (;;) {
-        client->head_end = http_client_find_head_end(client);
+        client->head_end = http_reply_head_size((Str){client->head, client->buffered_end});
         if (client->head_end) {
-            if (!http_client_parse_head((Str){client->head, client->head_end}, reply, err)) return false;
-            if (reply->status >= 200) return http_client_find_framing(client, reply, is_head, err);
+            if (!http_reply_parse_head((Str){client->head, client->head_end}, reply, err)) return false;
+            if (reply->status >= 200) return http_reply_begin_body(reply, is_head, &client->body, err);
             client->buffered_end -= client->head_end;
             memmove(client->head, client->head + client->head_end, client->buffered_end);
             continue;
@@ -256,32 +200,14 @@ static bool http_client_read_raw(HttpClient *client, char *out, size_t capacity,
     return true;
 }
 
-static bool http_client_read_chunked(HttpClient *client, char *out, size_t capacity, size_t *size,
-                                     Error *err) {
-    *size = 0;
-    while (*size == 0 && !client->done) {
-        size_t got, consumed;
-        HttpFault fault;
-        if (!http_client_read_raw(client, out, capacity, &got, err)) return false;
-        if (got == 0) return http_client_fail(err, "the reply ended too early");
-        HttpParse parse = http_decode_chunked(&client->decoder, out, out, got, &consumed, size, &fault);
-        if (parse == HTTP_PARSE_BAD) return http_client_fail(err, fault.message);
-        client->done = parse == HTTP_PARSE_DONE;
-    }
-    return true;
-}
-
 bool http_client_read(HttpClient *client, char *out, size_t capacity, size_t *size, Error *err) {
     *size = 0;
-    if (client->done) return true;
-    if (client->chunked) return http_client_read_chunked(client, out, capacity, size, err);
-    if (!client->until_close) capacity = (size_t)min_u64(capacity, client->body_left);
-    if (!http_client_read_raw(client, out, capacity, size, err)) return false;
-    client->done = *size == 0;
-    if (client->until_close) return true;
-    if (*size == 0) return http_client_fail(err, "the reply ended too early");
-    client->body_left -= *size;
-    client->done = client->body_left == 0;
+    while (*size == 0 && !client->body.done) {
+        size_t got;
+        if (!http_client_read_raw(client, out, capacity, &got, err)) return false;
+        if (got == 0) return http_reply_close(&client->body, err);
+        if (!http_reply_take(&client->body, out, got, size, err)) return false;
+    }
     return true;
 }
 

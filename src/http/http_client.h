@@ -7,7 +7,7 @@
 
 #include "base/arena.h"
 #include "base/error.h"
-#include "http/http_parser.h"
+#include "http/http_reply.h"
 
 enum { HTTP_CLIENT_HEAD_BYTES_MAX = 16 * 1024, HTTP_URL_HOST_BYTES_MAX = 255 };
 
@@ -33,15 +33,6 @@ typedef struct {
     uint32_t timeout_ms;
 } HttpClientRequest;
 
-typedef struct {
-    uint16_t status;
-    HttpHeader headers[HTTP_HEADERS_MAX];
-    uint32_t header_count;
-    Str body; // only from http_client_exchange
-} HttpClientReply;
-
-const Str *http_client_reply_header(const HttpClientReply *reply, Str name);
-
 // Sends the request and receives the whole reply, head and body, into the arena; a body that does not fit is
 // an error. Any status counts as success. Errors (ERR_IO) name the URL and the step that failed.
 MUST_CHECK bool http_client_exchange(const HttpClientRequest *request, Arena *arena, HttpClientReply *reply,
@@ -55,11 +46,7 @@ typedef struct {
     char head[HTTP_CLIENT_HEAD_BYTES_MAX]; // the reply's head, then the body bytes that came with it
     size_t head_end;
     size_t buffered_end;
-    bool chunked;
-    bool until_close;
-    uint64_t body_left;
-    HttpChunkedDecoder decoder;
-    bool done;
+    HttpReplyBody body;
 } HttpClient;
 
 // Connects, sends, and receives the head. On success the caller closes the client.

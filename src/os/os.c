@@ -278,6 +278,10 @@ uint64_t os_monotonic_ns(void) {
     return clock_ns(CLOCK_MONOTONIC);
 }
 
+uint64_t os_processor_ns(void) {
+    return clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+}
+
 uint64_t os_unix_ms(void) {
     return clock_ns(CLOCK_REALTIME) / 1000000u;
 }
@@ -461,6 +465,17 @@ bool os_ensure_stack(Error *err) {
         pthread_attr_destroy(&threads);
     }
     return true;
+}
+
+uint64_t os_raise_open_files(uint64_t wanted) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+    if (limit.rlim_cur < wanted) {
+        limit.rlim_cur = (rlim_t)min_u64(wanted, limit.rlim_max);
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+        if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+    }
+    return limit.rlim_cur;
 }
 
 void os_exit_now(int code) {

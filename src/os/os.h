@@ -81,6 +81,8 @@ uint32_t os_terminal_columns(int fd); // 80 where it cannot be told
 
 uint64_t os_monotonic_ns(void);
 uint64_t os_unix_ms(void);
+// Processor time of all threads of this process so far.
+uint64_t os_processor_ns(void);
 void os_sleep_ms(uint32_t ms);
 // RFC 3339 in UTC with milliseconds: "2026-11-23T02:18:45.123Z"; out holds 25 bytes.
 void os_format_utc(uint64_t unix_ms, char out[25]);
@@ -153,6 +155,9 @@ bool os_terminal_hung_up(void);
 _Noreturn void os_exit_now(int code);
 
 uint64_t os_process_id(void);
+
+// Raises the limit of open files towards `wanted`, as far as it may be; the limit that holds then.
+uint64_t os_raise_open_files(uint64_t wanted);
 
 uint64_t os_resident_bytes(void); // of this process, now
 

@@ -46,6 +46,24 @@ bool os_file_replace(const char *path, Str content, Error *err) {
     return false;
 }
 
+static bool os_file_fail(const char *path, Error *err) {
+    return error_set(err, os_error_code(errno), "%s: cannot be written: %s", path, strerror(errno));
+}
+
+bool os_file_begin(const char *path, int *fd, Error *err) {
+    *fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    return *fd >= 0 || os_file_fail(path, err);
+}
+
+bool os_file_finish(int fd, const char *path, Str content, Error *err) {
+    int cut = ftruncate(fd, 0); // a pipe has no length
+    (void)cut;
+    bool ok = os_write(fd, content);
+    if (!ok) (void)os_file_fail(path, err);
+    if (close(fd) != 0 && ok) ok = os_file_fail(path, err);
+    return ok;
+}
+
 void os_file_touch(const char *path) {
     utimensat(AT_FDCWD, path, NULL, 0);
 }

@@ -12,6 +12,12 @@ MUST_CHECK bool os_folder_make(const char *path, Error *err);
 // no file, and never a part: to a temporary name beside it first, then renamed.
 MUST_CHECK bool os_file_replace(const char *path, Str content, Error *err);
 
+// Opens a file of the user's for writing, with the permissions that the user's new files have. What it holds
+// stays until os_file_finish replaces it and closes the file. So a path that cannot be written is told before
+// the work begins whose outcome it is for.
+MUST_CHECK bool os_file_begin(const char *path, int *fd, Error *err);
+MUST_CHECK bool os_file_finish(int fd, const char *path, Str content, Error *err);
+
 // Marks a file as used now (its modification time). Best effort.
 void os_file_touch(const char *path);
 // Removes a file. Best effort: another process may have been first.

@@ -2,6 +2,7 @@
 
 #include "os/os.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -13,6 +14,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -197,6 +199,35 @@ bool os_net_connect(Str host, uint16_t port, uint32_t timeout_ms, int *socket, E
                      strerror(reason));
 }
 
+bool os_net_peer(int socket, OsNetPeer *out, Error *err) {
+    socklen_t size = sizeof out->bytes;
+    static_assert(sizeof(struct sockaddr_storage) <= sizeof out->bytes, "any address fits");
+    if (getpeername(socket, (struct sockaddr *)out->bytes, &size) != 0)
+        return error_set(err, ERR_IO, "the other side's address is not known: %s", strerror(errno));
+    out->size = size;
+    return true;
+}
+
+OsNetResult os_net_connect_begin(const OsNetPeer *peer, int *out) {
+    const struct sockaddr *address = (const struct sockaddr *)peer->bytes;
+    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return OS_NET_EXHAUSTED;
+    os_net_tune(fd);
+    if (connect(fd, address, peer->size) == 0 || errno == EINPROGRESS) {
+        *out = fd;
+        return OS_NET_OK;
+    }
+    OsNetResult result = errno == EADDRNOTAVAIL || errno == EAGAIN ? OS_NET_EXHAUSTED : OS_NET_BROKEN;
+    close(fd);
+    return result;
+}
+
+bool os_net_connect_end(int socket) {
+    int reason = 0;
+    socklen_t size = sizeof reason;
+    return getsockopt(socket, SOL_SOCKET, SO_ERROR, &reason, &size) == 0 && reason == 0;
+}
+
 // By a socket for datagrams, which is connected without a word to the other side.
 static bool os_net_own_address_to(const struct addrinfo *at, char out[OS_NET_ADDRESS_BYTES]) {
     struct sockaddr_storage own;
@@ -325,6 +356,17 @@ int os_poll_wait(int poller, OsPollEvent *events, int capacity, uint32_t timeout
         events[i] = (OsPollEvent){.tag = found[i].data.u64, .events = events_out};
     }
     return count;
+}
+
+bool os_timer_open(int *timer, Error *err) {
+    *timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    return *timer >= 0 || error_set(err, ERR_IO, "cannot make a timer: %s", strerror(errno));
+}
+
+void os_timer_set(int timer, uint64_t monotonic_ns) {
+    struct itimerspec at = {.it_value = {.tv_sec = (time_t)(monotonic_ns / 1000000000),
+                                         .tv_nsec = (long)(monotonic_ns % 1000000000)}};
+    (void)timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL);
 }
 
 // ---- waking ----

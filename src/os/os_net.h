@@ -30,6 +30,17 @@ MUST_CHECK bool os_net_connect(Str host, uint16_t port, uint32_t timeout_ms, int
 enum { OS_NET_ADDRESS_BYTES = 64 };
 MUST_CHECK bool os_net_own_address(Str host, uint16_t port, char out[OS_NET_ADDRESS_BYTES], Error *err);
 
+// The other side's address, for further connections that are begun without waiting.
+typedef struct {
+    uint32_t size;
+    _Alignas(8) uint8_t bytes[128];
+} OsNetPeer;
+MUST_CHECK bool os_net_peer(int socket, OsNetPeer *out, Error *err);
+// A socket on its way there, which becomes ready for sending: then os_net_connect_end says whether it is
+// connected. OS_NET_EXHAUSTED: no descriptors, ports or memory; OS_NET_BROKEN: refused at once.
+OsNetResult os_net_connect_begin(const OsNetPeer *peer, int *socket);
+bool os_net_connect_end(int socket);
+
 OsNetResult os_net_receive(int socket, void *out, size_t capacity, size_t *received);
 OsNetResult os_net_send(int socket, Str bytes, size_t *sent);
 // Sends FIN; receiving stays possible.
@@ -67,6 +78,11 @@ MUST_CHECK bool os_poll_add(int poller, int fd, uint32_t interest, uint64_t tag)
 bool os_poll_change(int poller, int fd, uint32_t interest, uint64_t tag);
 // The number of events; 0 when the time is over or a signal came; -1 when the system refuses.
 int os_poll_wait(int poller, OsPollEvent *events, int capacity, uint32_t timeout_ms);
+
+// A descriptor that becomes ready for receiving at a time of os_monotonic_ns, and stays so until it is set
+// anew; 0 sets it to never.
+MUST_CHECK bool os_timer_open(int *timer, Error *err);
+void os_timer_set(int timer, uint64_t monotonic_ns);
 
 // ---- waking a waiting thread ----
 
