@@ -74,9 +74,10 @@ typedef struct {
 
 // 16 bytes.
 typedef struct {
-    unsigned n_rows;   // 1 … MAX_ROWS
-    unsigned n_logits; // rows whose logits are wanted
-    unsigned reserved[2];
+    unsigned n_rows;      // 1 … MAX_ROWS
+    unsigned n_logits;    // rows whose logits are wanted
+    unsigned n_stretches; // of a prompts' class
+    unsigned reserved;
 } Batch;
 
 // BatchRow.token: the one that the row's sequence drew last.
@@ -90,6 +91,15 @@ typedef struct {
     unsigned reserved;
     DEVICE_PTR(const unsigned) pages; // the slot's row of the page table; the page of `position` is there
 } BatchRow;
+
+// Rows of a batch that are of one sequence, at positions one after the other, as many as a block of
+// span_attention.cuh takes: 24 bytes.
+typedef struct {
+    DEVICE_PTR(const unsigned) pages; // as of the rows
+    unsigned row, n_rows;             // the first one; how many
+    unsigned position;                // of the first one
+    unsigned last;                    // of the sequence's last row in the batch
+} RowStretch;
 
 // How a sequence draws, and what it has drawn: one a slot, written by the host when the sequence begins or
 // goes on, and by the stage that draws.
@@ -185,16 +195,17 @@ typedef struct {
 // attention.cuh: queries, keys and values as qkv left them; span_attention.cuh: after rope_heads.
 typedef struct {
     DEVICE_PTR(const Batch) batch;
-    DEVICE_PTR(const BatchRow) rows;    // span_attention: of one sequence, at positions one after the other
-    DEVICE_PTR(const float) raw;        // attention: as of RopeHeadsArgs, and so norm and rope
-    DEVICE_PTR(const float) norm[2];    // attention
-    DEVICE_PTR(const float) rope;       // attention
-    DEVICE_PTR(const unsigned short) q; // span_attention: of rope_heads
-    DEVICE_PTR(unsigned short) kv;      // the layer's cache; attention writes the rows' own entries
-    DEVICE_PTR(const float) sinks;      // HAS_SINKS: [N_HEADS] a score each that has no value
-    DEVICE_PTR(unsigned short) out;     // activations of N_HEADS * HEAD_DIM columns
-    DEVICE_PTR(float) partial;          // what teams that share a row's keys give each other
-    DEVICE_PTR(unsigned) meetings;      // their counters: zeros between launches
+    DEVICE_PTR(const BatchRow) rows;        // attention
+    DEVICE_PTR(const RowStretch) stretches; // span_attention: all rows of the batch, in any order
+    DEVICE_PTR(const float) raw;            // attention: as of RopeHeadsArgs, and so norm and rope
+    DEVICE_PTR(const float) norm[2];        // attention
+    DEVICE_PTR(const float) rope;           // attention
+    DEVICE_PTR(const unsigned short) q;     // span_attention: of rope_heads
+    DEVICE_PTR(unsigned short) kv;          // the layer's cache; attention writes the rows' own entries
+    DEVICE_PTR(const float) sinks;          // HAS_SINKS: [N_HEADS] a score each that has no value
+    DEVICE_PTR(unsigned short) out;         // activations of N_HEADS * HEAD_DIM columns
+    DEVICE_PTR(float) partial;     // what teams that share a row's keys give each other; stretches' totals
+    DEVICE_PTR(unsigned) meetings; // their counters: zeros between launches
 } BatchAttentionArgs;
 
 enum {

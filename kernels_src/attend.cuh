@@ -15,7 +15,7 @@
 // of its bits (m stays, 2^0 = 1, and zeros are added), but for the sign of zeros, which the last step takes
 // off. So it may be computed, or passed over.
 //
-// All products are mma_f16 with 16 rows (heads that share a KV head, or positions of one head) as A, and
+// All products are mma_f16 with 16 rows (heads that share a KV head, at one position or at several) as A, and
 // keys or dims as B. Lane 4 g + c has rows g and g + 8, columns 8 j + 2 c and + 1.
 //
 // Pages come to shared memory as they are in the cache (layout_kv_at). Needs kv_cache.cuh, soft_cap.cuh.
@@ -47,6 +47,27 @@ static_assert(GROUP_SPLITS * SPLIT_KEYS == ATTENTION_GROUP_KEYS, "8 splits a gro
     (SM_ARCH < 80 ? 65536 : SM_ARCH < 86 ? 163 * 1024 : SM_ARCH < 90 ? 99 * 1024 : 227 * 1024)
 #endif
 #define ONES_F16 0x3C003C00u
+
+// ---- heads that share keys ----
+
+// Heads of a KV head are taken together, since they read the same keys: 16 at most, a list.
+enum : u32 {
+    KV_HEAD_SHARERS = N_HEADS / N_KV_HEADS,
+    LISTS = layout_attention_lists(N_HEADS, N_KV_HEADS), // of a row
+    LIST_PARTS = LISTS / N_KV_HEADS,                     // of a KV head
+    LIST_HEADS = layout_attention_heads(N_HEADS, N_KV_HEADS),
+};
+static_assert(KV_HEAD_SHARERS * N_KV_HEADS == N_HEADS, "heads share keys and values evenly");
+
+DEVICE u32 list_kv_head(u32 list) {
+    return list / LIST_PARTS;
+}
+DEVICE u32 list_first_head(u32 list) {
+    return list_kv_head(list) * KV_HEAD_SHARERS + list % LIST_PARTS * 16;
+}
+DEVICE u32 list_n_heads(u32 list) {
+    return MIN((list_kv_head(list) + 1) * KV_HEAD_SHARERS - list_first_head(list), (u32)LIST_HEADS);
+}
 
 // ---- what a row sees ----
 

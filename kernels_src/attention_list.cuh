@@ -1,18 +1,10 @@
-// Batches: the work of attention.cuh as a list of splits: row by row, of a row KV head by KV head (with more
-// than 16 heads a KV head, 16 at a time), of those split by split. Also counted in groups.
+// Batches: the work of attention.cuh as a list of splits: row by row, of a row list of heads by list
+// (attend.cuh), of those split by split. Also counted in groups.
 //
 // Needs attend.cuh. Defines: attend.cuh's, MAX_ROWS.
 #ifndef MAX_ROWS
 #error "MAX_ROWS"
 #endif
-
-enum : u32 {
-    KV_HEAD_SHARERS = N_HEADS / N_KV_HEADS,
-    LISTS = layout_attention_lists(N_HEADS, N_KV_HEADS), // of a row
-    LIST_PARTS = LISTS / N_KV_HEADS,                     // of a KV head
-    LIST_HEADS = layout_attention_heads(N_HEADS, N_KV_HEADS),
-};
-static_assert(KV_HEAD_SHARERS * N_KV_HEADS == N_HEADS, "heads share keys and values evenly");
 
 DEVICE u32 first_split(const RowKeys &row) {
     return row.first / SPLIT_KEYS;
@@ -117,11 +109,11 @@ DEVICE u32 end_tile(const ListPlace &p) {
 }
 
 DEVICE u32 list_kv_head(const ListPlace &p) {
-    return p.list / LIST_PARTS;
+    return list_kv_head(p.list);
 }
 DEVICE u32 list_first_head(const ListPlace &p) {
-    return list_kv_head(p) * KV_HEAD_SHARERS + p.list % LIST_PARTS * 16;
+    return list_first_head(p.list);
 }
 DEVICE u32 list_n_heads(const ListPlace &p) {
-    return MIN((list_kv_head(p) + 1) * KV_HEAD_SHARERS - list_first_head(p), (u32)LIST_HEADS);
+    return list_n_heads(p.list);
 }

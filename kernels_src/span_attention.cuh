@@ -1,17 +1,26 @@
-// Batches: attention of a prompt's rows, which are at positions one after the other, over the cache.
+// Batches with prompts: attention of rows in stretches, each of one sequence at positions one after the
+// other, over the cache.
 //
 //     out[row][h] = softmax(q[row][h] K^T) V over the positions that the row sees
 //
 // f16 activations (rows.cuh). (OP_ATTENTION.) Order of sums: attend.cuh, so that a row has the bits that
 // attention.cuh gives it. Flash attention (Dao 2023) with online softmax (Milakov, Gimelshein 2018): scores
-// are never stored. Grid: a block a head and QUERY_ROWS rows, 16 a warp, the longest first. All warps share
-// the tiles, a ring in shared memory. A split's triple is in registers; the group's, too, or with large
-// heads in shared memory; the total's, which is wanted once in 1,024 keys, in `partial`: [block][groups of 8
-// dims][thread]float4, MAX_ROWS * N_HEADS * HEAD_DIM floats rounded up to whole blocks. (It may be where
+// are never stored.
+//
+// Grid: SPAN_BLOCKS blocks. A task is a stretch of up to STRETCH_ROWS rows and a list of heads that share
+// keys (attend.cuh); the host has the stretches with the most keys first. What the tensor cores take as rows
+// are queries: of the stretch's first row all heads of the list, then of the second one, 16 a warp. So the
+// heads of a row that decodes, which is a stretch by itself, read its keys together. All warps share the
+// tiles, a ring in shared memory. There are blocks for the stretches of one long prompt; where stretches are
+// shorter and more, a block takes several tasks in turn, since blocks that find none take time to start, too
+// (ROW_BLOCKS_MAX).
+//
+// A split's triple is in registers; the group's, too, or with large heads in shared memory; the total's,
+// which is wanted once in 1,024 keys, in `partial`: [task][groups of 8 dims][thread]float4. (It may be where
 // qkv.cuh's raw rows were.) Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh. Defines: attend.cuh's,
-// MAX_ROWS, HAS_SINKS.
-#ifndef MAX_ROWS
-#error "MAX_ROWS"
+// MAX_ROWS, SPAN_WARPS, HAS_SINKS.
+#if !defined(MAX_ROWS) || !defined(SPAN_WARPS)
+#error "MAX_ROWS, SPAN_WARPS"
 #endif
 
 // Whether two blocks with so much shared memory run on a multiprocessor, which keeps 1,024 bytes of each for
@@ -19,21 +28,16 @@
 #define FITS_TWICE(bytes) (2 * ((bytes) + 1024) <= SHARED_BYTES_MAX + 1024)
 
 enum : u32 {
-    // Four where the groups' triples of large heads fit beside a tile, or half of one (bulk copies bring
-    // whole ones).
-    SPAN_WARPS =
-        HEAD_DIM > 128 && 64 * HEAD_DIM * 4 + TILE_BYTES / (SM_ARCH >= 90 ? 1 : 2) + 64 > SHARED_BYTES_MAX
-            ? 2
-            : 4,
     SPAN_THREADS = SPAN_WARPS * WARP,
-    QUERY_ROWS = SPAN_WARPS * 16,
-    QUERY_TILES = CEIL_DIV(MAX_ROWS, QUERY_ROWS),
+    QUERIES = SPAN_WARPS * 16,
+    STRETCH_ROWS = layout_stretch_rows(N_HEADS, N_KV_HEADS, QUERIES),
+    SPAN_BLOCKS = CEIL_DIV(MAX_ROWS, STRETCH_ROWS) * LISTS,
     OUT_GROUPS = HEAD_DIM / 8,
 
     // Else registers. (8B's on sm_90: with it there ptxas has one register quad left for a page's values and
     // waits for each of its loads.)
     GROUP_IN_SHARED = HEAD_DIM > 128 || (HEAD_DIM > 64 && SHARED_BYTES_MAX >= 160 * 1024),
-    GROUP_BYTES = GROUP_IN_SHARED ? QUERY_ROWS * HEAD_DIM * 4 : 0,
+    GROUP_BYTES = GROUP_IN_SHARED ? QUERIES * HEAD_DIM * 4 : 0,
     IN_PARTS = GROUP_BYTES + TILE_BYTES + 64 > SHARED_BYTES_MAX, // keys, then values
     SLOT_BYTES = IN_PARTS ? TILE_BYTES / 2 : TILE_BYTES,
     PAGE_STRIDE = SLOT_BYTES / TILE_PAGES,
@@ -58,31 +62,45 @@ static_assert(!IN_PARTS || SM_ARCH < 90, "bulk copies bring whole tiles");
 typedef Triple<OUT_GROUPS> RowsTriple;
 enum : u32 { GROUP_TILES = GROUP_SPLITS * SPLIT_TILES };
 
-// What a block attends to.
+// What a block attends to at a time.
 struct SpanTask {
-    u32 head, kv_head;
-    u32 row;      // first, of QUERY_ROWS
-    u32 n_rows;   // of the batch
-    u32 position; // of row 0 of the batch
-    u32 last;     // position of the block's last row
+    u32 list;
+    u32 row, n_rows; // of the batch
+    u32 position;    // of the first one
+    u32 end;         // behind that of the last one
+    u32 last;        // of the sequence's last row in the batch
     u32 first_tile, end_tile;
+    u32 tiles_before; // tile t is the (tiles_before + t)-th of all that the block goes through
     const u32 *pages;
     float4 *total; // this thread's
 };
-DEVICE SpanTask span_task(const BatchAttentionArgs &a, u32 block) {
+// n_before: tiles of the tasks that the block has behind it.
+DEVICE SpanTask span_task(const BatchAttentionArgs &a, u32 task, u32 n_before) {
+    RowStretch s = a.stretches[task / LISTS];
     SpanTask t;
-    t.n_rows = a.batch->n_rows;
-    t.position = a.rows[0].position;
-    t.pages = a.rows[0].pages;
-    t.head = block % N_HEADS;
-    t.kv_head = t.head / (N_HEADS / N_KV_HEADS);
-    u32 tiles = CEIL_DIV(t.n_rows, (u32)QUERY_ROWS), tile = block / N_HEADS;
-    t.row = tile < tiles ? (tiles - 1 - tile) * QUERY_ROWS : t.n_rows;
-    t.last = t.position + MIN(t.row + QUERY_ROWS, t.n_rows) - 1;
-    t.first_tile = row_keys(t.position + t.row).first / TILE_KEYS;
-    t.end_tile = t.last / TILE_KEYS + 1;
-    t.total = (float4 *)a.partial + (u64)block * OUT_GROUPS * SPAN_THREADS + thread_index();
+    t.list = task % LISTS;
+    t.row = s.row;
+    t.n_rows = s.n_rows;
+    t.position = s.position;
+    t.end = s.position + s.n_rows;
+    t.last = s.last;
+    t.first_tile = row_keys(s.position).first / TILE_KEYS;
+    t.end_tile = CEIL_DIV(t.end, (u32)TILE_KEYS);
+    t.tiles_before = n_before - t.first_tile;
+    t.pages = s.pages;
+    t.total = (float4 *)a.partial + (u64)task * OUT_GROUPS * SPAN_THREADS + thread_index();
     return t;
+}
+
+// The lane's row g + 8 i: a row of the batch, and a head.
+struct SpanQuery {
+    u32 row, head;
+    bool is_there;
+};
+DEVICE SpanQuery span_query(const SpanTask &t, u32 i) {
+    u32 query = warp_index() * 16 + lane_index() / 4 + i * 8;
+    u32 row = query / LIST_HEADS, head = query % LIST_HEADS;
+    return {t.row + row, list_first_head(t.list) + head, row < t.n_rows && head < list_n_heads(t.list)};
 }
 
 // ---- the ring ----
@@ -90,11 +108,11 @@ DEVICE SpanTask span_task(const BatchAttentionArgs &a, u32 block) {
 // Tile `tile`, if the block wants it, to its slot, which has been used. All threads call it.
 DEVICE void fetch_tile(const BatchAttentionArgs &a, const SpanTask &t, u32 tile, u8 *shared) {
     if (tile < t.end_tile) {
-        KvTile kv = {t.pages, t.kv_head, tile, t.last};
-        u8 *slot = shared + tile % RING_SLOTS * SLOT_BYTES;
+        KvTile kv = {t.pages, list_kv_head(t.list), tile, t.last};
+        u32 i = (t.tiles_before + tile) % RING_SLOTS;
+        u8 *slot = shared + i * SLOT_BYTES;
 #if SM_ARCH >= 90
-        if (warp_index() == 0)
-            bulk_copy_tile(a.kv, kv, slot, (BulkBarrier *)(shared + FULL_AT) + tile % RING_SLOTS);
+        if (warp_index() == 0) bulk_copy_tile(a.kv, kv, slot, (BulkBarrier *)(shared + FULL_AT) + i);
 #else
         copy_tile<SPAN_THREADS>(a.kv, kv, slot, thread_index(), IN_PARTS ? TILE_KEYS_ALONE : TILE_ALL);
 #endif
@@ -104,8 +122,8 @@ DEVICE void fetch_tile(const BatchAttentionArgs &a, const SpanTask &t, u32 tile,
 // Until a tile is there, for all threads, and all have used the one before.
 DEVICE void wait_for_tile(const SpanTask &t, u32 tile, u8 *shared) {
 #if SM_ARCH >= 90
-    u32 turn = tile / RING_SLOTS - (t.first_tile + (tile - t.first_tile) % RING_SLOTS) / RING_SLOTS;
-    bulk_barrier_wait((BulkBarrier *)(shared + FULL_AT) + tile % RING_SLOTS, turn % 2);
+    u32 n = t.tiles_before + tile;
+    bulk_barrier_wait((BulkBarrier *)(shared + FULL_AT) + n % RING_SLOTS, n / RING_SLOTS % 2);
 #else
     copy_tile_wait<0>();
     (void)t, (void)tile, (void)shared;
@@ -115,15 +133,15 @@ DEVICE void wait_for_tile(const SpanTask &t, u32 tile, u8 *shared) {
 // IN_PARTS: the tile's values in the place of its keys, which all have used.
 DEVICE void fetch_values(const BatchAttentionArgs &a, const SpanTask &t, u32 tile, u8 *shared) {
     block_sync();
-    copy_tile<SPAN_THREADS>(a.kv, {t.pages, t.kv_head, tile, t.last}, shared, thread_index(),
+    copy_tile<SPAN_THREADS>(a.kv, {t.pages, list_kv_head(t.list), tile, t.last}, shared, thread_index(),
                             TILE_VALUES_ALONE);
     copy_tile_commit();
     copy_tile_wait<0>();
     block_sync();
 }
 
-// Zeroes the values of a tile's tokens from `first` on. What lies past the block's last position may be
-// anything, and 0 times infinity is not 0. (The block's last tile.)
+// Zeroes the values of a tile's tokens from `first` on. What lies past the sequence's last position may be
+// anything, and 0 times infinity is not 0. (The task's last tile.)
 DEVICE void clear_values(u8 *slot, u32 first) {
     enum : u32 { UNITS = HEAD_DIM / 8 };
     for (u32 i = first * UNITS + thread_index(); i < TILE_KEYS * UNITS; i += SPAN_THREADS) {
@@ -131,6 +149,9 @@ DEVICE void clear_values(u8 *slot, u32 first) {
         u8 *values = slot + token / KV_PAGE * PAGE_STRIDE + VALUES_AT;
         *(uint4 *)kv_row(values, token % KV_PAGE, i % UNITS) = {0, 0, 0, 0};
     }
+#if SM_ARCH >= 90
+    bulk_copy_fence(); // the next task's tile may come to the same place
+#endif
     block_sync();
 }
 
@@ -158,7 +179,7 @@ template <> struct SpanQueries<true> : QueryPiece {
 struct SpanRows {
     SpanQueries<Q_IN_SHARED> q;
     RowKeys keys[2]; // of rows g and g + 8
-    u32 first, last; // positions of the warp's rows
+    u32 first, end;  // positions of the warp's queries; end 0: it has none
     RowsTriple group;
     float total_top[2], total_sum[2];
     bool has_group, has_total; // the warp's rows have seen something of it
@@ -170,16 +191,17 @@ struct SpanSplit {
 };
 
 DEVICE void load_span_rows(const BatchAttentionArgs &a, const SpanTask &t, u8 *shared, SpanRows *r) {
-    u32 warp_row = t.row + warp_index() * 16, row = warp_row + lane_index() / 4;
     const f16 *from[2];
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
-        from[i] = row + i * 8 < t.n_rows ? a.q + ((u64)(row + i * 8) * N_HEADS + t.head) * HEAD_DIM : nullptr;
-        r->keys[i] = row_keys(t.position + row + i * 8);
+        SpanQuery q = span_query(t, i);
+        from[i] = q.is_there ? a.q + ((u64)q.row * N_HEADS + q.head) * HEAD_DIM : nullptr;
+        r->keys[i] = row_keys(t.position + q.row - t.row);
     }
     r->q.load(from, shared);
-    r->first = t.position + warp_row;
-    r->last = r->first + 15;
+    u32 first = warp_index() * 16 / LIST_HEADS, last = (warp_index() * 16 + 15) / LIST_HEADS;
+    r->first = t.position + first;
+    r->end = first < t.n_rows ? MIN(t.position + last + 1, t.end) : 0;
     r->has_group = r->has_total = false;
 }
 
@@ -211,22 +233,21 @@ DEVICE void weigh_tile(const float s[2 * TILE_PAGES][4], SpanSplit *split, u32 w
 
 DEVICE void add_tile(const BatchAttentionArgs &a, const SpanTask &t, u32 tile, u8 *shared, const SpanRows &r,
                      SpanSplit *split) {
-    const u8 *slot = shared + tile % RING_SLOTS * SLOT_BYTES;
+    u8 *slot = shared + (t.tiles_before + tile) % RING_SLOTS * SLOT_BYTES;
     u32 first = tile * TILE_KEYS;
     // Else the warp sees none of it.
-    bool sees = first <= r.last && (WINDOW == 0 || first + TILE_KEYS - 1 + WINDOW > r.first);
+    bool sees = first < r.end && (WINDOW == 0 || first + TILE_KEYS - 1 + WINDOW > r.first);
     float s[2 * TILE_PAGES][4], sum[4];
     u32 weights[TILE_PAGES][4];
     if (sees) {
         score_pages<TILE_PAGES>(
             r.q, [&](u32 p) { return slot + p * PAGE_STRIDE; }, s);
-        bool sees_all = first + TILE_KEYS - 1 <= r.first && (WINDOW == 0 || first + WINDOW > r.last);
+        bool sees_all = first + TILE_KEYS - 1 <= r.first && (WINDOW == 0 || first + WINDOW >= r.end);
         if (!sees_all) hide_keys<TILE_PAGES>(r.keys, first, s);
         weigh_tile(s, split, weights, sum);
     }
     if (IN_PARTS) fetch_values(a, t, tile, shared);
-    if (t.last < first + TILE_KEYS - 1)
-        clear_values(shared + tile % RING_SLOTS * SLOT_BYTES, t.last - first + 1);
+    if (t.last < first + TILE_KEYS - 1) clear_values(slot, t.last - first + 1);
     if (!sees) return;
     const u32 ones[2] = {ONES_F16, ONES_F16};
 #pragma unroll
@@ -291,7 +312,7 @@ DEVICE void end_split(SpanRows *r, const SpanSplit &split, u8 *shared) {
     r->has_group = true;
 }
 
-// Joins the total, of which there is one only where the block goes through several groups.
+// Joins the total, of which there is one only where the task goes through several groups.
 DEVICE void end_group(const SpanTask &t, SpanRows *r, u8 *shared) {
     if (!r->has_group) return;
     fold_into(t.total, r->total_top, r->total_sum, !r->has_total, r->group.top, r->group.sum,
@@ -303,38 +324,37 @@ DEVICE void end_group(const SpanTask &t, SpanRows *r, u8 *shared) {
 // The result is the total, where there is one, or the one group.
 DEVICE void store_span_rows(const BatchAttentionArgs &a, const SpanTask &t, const SpanRows &r, u8 *shared) {
     float keep[2] = {1, 1}, inverse[2];
+    SpanQuery q[2];
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
+        q[i] = span_query(t, i);
         float sum = r.has_total ? r.total_sum[i] : r.group.sum[i];
 #ifdef HAS_SINKS
         float top = r.has_total ? r.total_top[i] : r.group.top[i];
-        FoldFactors f = fold_factors(&top, sink_score(a.sinks[t.head]));
+        FoldFactors f = fold_factors(&top, q[i].is_there ? sink_score(a.sinks[q[i].head]) : 0.0f);
         sum = fma_f32(sum, f.keep, f.add);
         keep[i] = f.keep;
 #endif
         inverse[i] = reciprocal_fast(sum);
     }
-    u32 row = t.row + warp_index() * 16 + lane_index() / 4;
 #pragma unroll
     for (u32 j = 0; j < OUT_GROUPS; j++) {
         float4 v = r.has_total ? t.total[j * SPAN_THREADS] : group_values(r, shared, j);
-        u32 col = t.head * HEAD_DIM + j * 8 + lane_index() % 4 * 2;
-        if (row < t.n_rows) {
-            activation_store_2(a.out, row, col, attended(v.x * keep[0], inverse[0]),
-                               attended(v.y * keep[0], inverse[0]));
+        u32 dim = j * 8 + lane_index() % 4 * 2;
+        if (q[0].is_there) {
+            activation_store_2(a.out, q[0].row, q[0].head * HEAD_DIM + dim,
+                               attended(v.x * keep[0], inverse[0]), attended(v.y * keep[0], inverse[0]));
         }
-        if (row + 8 < t.n_rows) {
-            activation_store_2(a.out, row + 8, col, attended(v.z * keep[1], inverse[1]),
-                               attended(v.w * keep[1], inverse[1]));
+        if (q[1].is_there) {
+            activation_store_2(a.out, q[1].row, q[1].head * HEAD_DIM + dim,
+                               attended(v.z * keep[1], inverse[1]), attended(v.w * keep[1], inverse[1]));
         }
     }
 }
 
 // ---- a block ----
 
-DEVICE void span_attention_run(const BatchAttentionArgs &a, u32 block, u8 *shared) {
-    SpanTask t = span_task(a, block);
-    if (t.row >= t.n_rows) return;
+DEVICE void ring_begin(u8 *shared) {
 #if SM_ARCH >= 90
     if (thread_index() == 0) {
         for (u32 i = 0; i < RING_SLOTS; i++) {
@@ -344,6 +364,10 @@ DEVICE void span_attention_run(const BatchAttentionArgs &a, u32 block, u8 *share
     }
     block_sync();
 #endif
+    (void)shared;
+}
+
+DEVICE void span_task_run(const BatchAttentionArgs &a, const SpanTask &t, u8 *shared) {
     fetch_tile(a, t, t.first_tile, shared);
     SpanRows r;
     load_span_rows(a, t, shared, &r);
@@ -370,10 +394,22 @@ DEVICE void span_attention_run(const BatchAttentionArgs &a, u32 block, u8 *share
     store_span_rows(a, t, r, shared);
 }
 
-EXPORTED StageInfo span_attention_info = {SPAN_THREADS, {QUERY_TILES * N_HEADS, 1}, SPAN_SHARED_BYTES};
+DEVICE void span_attention_run(const BatchAttentionArgs &a, u32 n_tasks, u32 block, u8 *shared) {
+    u32 n_tiles = 0;
+    if (block < n_tasks) ring_begin(shared);
+    for (u32 task = block; task < n_tasks; task += SPAN_BLOCKS) {
+        SpanTask t = span_task(a, task, n_tiles);
+        span_task_run(a, t, shared);
+        n_tiles += t.end_tile - t.first_tile;
+        warp_sync(); // its queries have been used
+    }
+}
+
+EXPORTED StageInfo span_attention_info = {SPAN_THREADS, {SPAN_BLOCKS, 1}, SPAN_SHARED_BYTES};
 
 KERNEL(SPAN_THREADS, 2) span_attention(BatchAttentionArgs a) {
     stage_launch_next();
+    u32 n_tasks = load_shared_data(&a.batch->n_stretches) * LISTS;
     stage_wait();
-    span_attention_run(a, block_index(), shared_memory());
+    span_attention_run(a, n_tasks, block_index(), shared_memory());
 }

@@ -199,12 +199,24 @@ TEST_SLOW(cuda_batch_host_classes_come_later, 120) {
     refused = 0;
 }
 
-// A step may have chunks of prompts beside rows that decode: each brings what it draws, in the step's order.
+// Runs a step. Returns how many kernels were launched for it.
+static long run_step(Run *r, const StepSequence *q, uint32_t n, StepResult *result) {
+    Error err = {0};
+    long before = *r->fake.launches;
+    bool ok = r->b->step(r->b, &(Step){q, n}, &err) && r->b->read(r->b, result, &err);
+    if (!ok) FAIL("%s", err.message);
+    REQUIRE(ok);
+    return *r->fake.launches - before;
+}
+
+// A step may have chunks of prompts beside rows that decode: each brings what it draws, in the step's order,
+// and all of them go through the layers and the head together.
 TEST_SLOW(cuda_batch_host_steps_are_mixed, 120) {
     Arena arena = os_arena((size_t)1 << 30);
     Run *r = run_begin(&arena, 4);
     StepResult result;
     Error err = {0};
+    cuda_backend_wait_for_classes(r->b);
     begin(r, 0, 20);
     begin(r, 2, 20);
     SequenceStart start = {.params = SAMPLER_GREEDY, .tokens = prompt, .n_prompt = 40};
@@ -214,12 +226,15 @@ TEST_SLOW(cuda_batch_host_steps_are_mixed, 120) {
         {.slot = 3, .n_rows = 30, .tokens = prompt, .pages = r->pages[3], .n_draws = 1},
         {.slot = 2, .mode = STEP_DECODE, .position = 20, .n_rows = 1, .pages = r->pages[2], .n_draws = 1}};
     CHECK(r->b->begin(r->b, 1, &start, &err) && r->b->begin(r->b, 3, &start, &err));
-    bool ok = r->b->step(r->b, &(Step){q, 4}, &err) && r->b->read(r->b, &result, &err);
-    if (!ok) FAIL("%s", err.message);
-    REQUIRE(ok && result.n_runs == 3);
+    long launches = run_step(r, q, 4, &result);
+    REQUIRE(result.n_runs == 3);
     CHECK_INT_EQ(0, result.runs[0].slot);
     CHECK_INT_EQ(3, result.runs[1].slot);
     CHECK_INT_EQ(2, result.runs[2].slot);
+    // The same prompts again, without the rows that decode: a norm less, since one row draws.
+    CHECK_INT_EQ(launches - 1, run_step(r, q + 1, 2, &result));
+    CHECK_INT_EQ(1, result.n_runs);
+    CHECK_INT_EQ(launches - 1, run_step(r, q + 2, 1, &result));
     r->b->close(r->b);
 }
 

@@ -75,6 +75,7 @@ static void check_model(const char *name) {
         batch_check_together(c.pair, &SAMPLER_GREEDY, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
         batch_check_together(c.pair, &sampled, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
         batch_check_together(c.pair, &ruled, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
+        batch_check_mixed(c.pair, &sampled, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
     }
     model_pair_close(c.pair);
 }

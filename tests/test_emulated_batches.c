@@ -68,6 +68,7 @@ static void check_model(const char *name, uint32_t n_slots) {
         batch_check_together(p, &sampled, tokens, PROMPT, DRAWN, together[i]);
     }
     batch_check_together(p, &ruled, tokens, PROMPT, DRAWN, 3);
+    batch_check_mixed(p, &sampled, tokens, PROMPT, DRAWN, n_slots);
     model_pair_close(p);
 }
 
@@ -91,7 +92,7 @@ static bool compile_but_one(const JitProgram *program, uint32_t sm, uint8_t *ima
     return emulated_gpu_compiler.compile(program, sm, image, err);
 }
 
-// Before the first class of rows is there, they go through the stages of prompts one by one: to the bits of a
+// Before the first class of rows is there, they go through the stages of prompts: to the bits of a
 // prompt's rows, and drawn as the CPU reference draws.
 TEST_SLOW(emulated_batches_without_classes, 900) {
     static const JitCompiler compiler = {compile_but_one};

@@ -263,16 +263,39 @@ static void check_entries(const Cache *c, const Stretch *r, const uint16_t *kv, 
 }
 
 static size_t partial_floats(const EmulatedStage *s) {
-    if (s->blocks == 0) return (size_t)ROUND_UP(s->max_rows, 64) * s->n_heads * s->head_dim;
+    if (s->blocks == 0)
+        return layout_stretch_floats(s->n_heads, s->n_kv_heads, s->head_dim, s->info.threads / 32 * 16,
+                                     s->max_rows);
     return layout_attention_partial_floats(s->n_heads, s->n_kv_heads, s->head_dim, s->max_rows,
                                            s->blocks * s->teams, s->groups_max);
 }
 
-// Runs the stage, whose batch, rows, raw or q and kv are given: [row][heads * dim].
-static float *run_attention(const EmulatedStage *s, BatchAttentionArgs args, uint32_t n_rows) {
+// The batch's rows as span_attention takes them, the last ones first.
+static RowStretch *make_stretches(const EmulatedStage *s, Batch *batch, const BatchRow *rows) {
+    uint32_t most = layout_stretch_rows(s->n_heads, s->n_kv_heads, s->info.threads / 32 * 16);
+    RowStretch *stretches = kernel_memory(batch->n_rows * sizeof *stretches);
+    batch->n_stretches = 0;
+    for (uint32_t end = batch->n_rows, n; end > 0; end -= n) {
+        for (n = 1; n < most && n < end && rows[end - n - 1].pages == rows[end - 1].pages;)
+            n++;
+        const BatchRow *first = &rows[end - n];
+        bool goes_on = end < batch->n_rows && rows[end].pages == first->pages;
+        uint32_t last = goes_on ? stretches[batch->n_stretches - 1].last : rows[end - 1].position;
+        stretches[batch->n_stretches++] = (RowStretch){first->pages, end - n, n, first->position, last};
+    }
+    return stretches;
+}
+
+// Runs the stage on a batch whose rows, raw or q and kv are given: [row][heads * dim].
+static float *run_attention(const EmulatedStage *s, BatchAttentionArgs args, Batch *batch,
+                            const BatchRow *rows) {
     uint32_t n = s->n_heads * s->head_dim, n_meetings = layout_attention_meetings(s->blocks * s->teams);
+    uint32_t n_rows = batch->n_rows;
     uint16_t *out = kernel_memory((size_t)CEIL_DIV(n, 128u) * 128 * s->max_rows * 2);
     uint32_t *meetings = kernel_memory(n_meetings * sizeof *meetings);
+    if (s->blocks == 0) args.stretches = DEVICE_ADDRESS(make_stretches(s, batch, rows));
+    args.batch = DEVICE_ADDRESS(batch);
+    args.rows = DEVICE_ADDRESS(rows);
     args.out = DEVICE_ADDRESS(out);
     args.partial = DEVICE_ADDRESS(test_random_vector(&(TestRandom){1}, partial_floats(s), NAN, 0));
     args.meetings = DEVICE_ADDRESS(meetings);
@@ -307,13 +330,11 @@ static float *attend(const EmulatedStage *s, const Cache *c, const Stretch *stre
             fill_raw(s, c, &stretches[i], rows[row].position, raw + (size_t)row * n_raw, q + (size_t)row * n);
         }
     }
-    BatchAttentionArgs args = {.batch = DEVICE_ADDRESS(batch),
-                               .rows = DEVICE_ADDRESS(rows),
-                               .raw = DEVICE_ADDRESS(raw),
+    BatchAttentionArgs args = {.raw = DEVICE_ADDRESS(raw),
                                .q = DEVICE_ADDRESS(q),
                                .kv = DEVICE_ADDRESS(kv),
                                .sinks = DEVICE_ADDRESS(c->sinks)};
-    float *result = run_attention(s, args, n_rows);
+    float *result = run_attention(s, args, batch, rows);
     for (uint32_t i = 0; i < n_stretches; i++)
         check_entries(c, &stretches[i], kv, pages[i]);
     return result;
@@ -405,6 +426,44 @@ TEST_SLOW(kernel_attention_of_spans, 300) {
     run_spans("window", 90, 1020, 10, 4);
 }
 
+// Rows of several sequences, some of them a row each, in one batch: what each stretch gives alone.
+static void run_mixed(const char *shape, unsigned sm_arch, const Stretch *stretches, uint32_t n_stretches) {
+    char name[64];
+    snprintf(name, sizeof name, "span_attention_%s", shape);
+    const EmulatedStage *s = kernel_stage(name, sm_arch);
+    TestRandom random = {n_stretches};
+    Cache c = make_cache(s, &random);
+    size_t n = s->n_heads * s->head_dim;
+    const float *together = attend(s, &c, stretches, n_stretches);
+    check_rows(&c, stretches, 1, together);
+    for (uint32_t i = 0; i < n_stretches; together += stretches[i++].n_rows * n) {
+        TEST_CASE_LABEL("%s sm_%u, %u stretches, that at %u", shape, sm_arch, n_stretches,
+                        stretches[i].position);
+        size_t bytes = stretches[i].n_rows * n * sizeof(float);
+        CHECK_BYTES_EQ(together, bytes, attend(s, &c, &stretches[i], 1), bytes);
+    }
+}
+
+#define STRETCHES(...) (const Stretch[]){__VA_ARGS__}, COUNT_OF(((const Stretch[]){__VA_ARGS__}))
+
+// The last of each shape has more tasks than blocks.
+TEST_SLOW(kernel_attention_of_several_spans, 300) {
+    run_mixed("7x64", 90, STRETCHES({0, 120, 12}, {1, 0, 1}, {2, 63, 10}, {3, 300, 1}));
+    run_mixed("7x64", 80, STRETCHES({0, 120, 12}, {1, 0, 1}, {2, 63, 10}, {3, 300, 1}));
+    run_mixed("7x64", 75, STRETCHES({0, 120, 12}, {1, 0, 1}, {2, 63, 10}, {3, 300, 1}));
+    run_mixed("7x64", 90,
+              STRETCHES({0, 5, 1}, {1, 64, 2}, {2, 63, 1}, {3, 130, 1}, {4, 0, 1}, {5, 127, 1}, {6, 128, 2},
+                        {7, 15, 1}, {8, 16, 1}, {9, 70, 1}, {10, 31, 1}, {11, 190, 1}, {12, 1, 1}, {13, 2, 3},
+                        {14, 3, 1}, {15, 4, 1}, {16, 200, 1}));
+    run_mixed("1x96", 90, STRETCHES({0, 60, 5}, {1, 0, 1}, {2, 130, 1}, {3, 64, 2}, {4, 7, 1}));
+    run_mixed("20x16", 90, STRETCHES({0, 1020, 7}, {1, 2047, 1}, {2, 0, 3}, {3, 1023, 1}));
+    run_mixed("2x256", 75, STRETCHES({0, 126, 3}, {1, 0, 1}, {2, 1024, 1}));
+    run_mixed("2x256_small", 90, STRETCHES({0, 126, 3}, {1, 0, 1}, {2, 1024, 1}));
+    run_mixed("window", 90, STRETCHES({0, 0, 2}, {1, 140, 80}, {2, 1100, 1}, {3, 149, 1}));
+    run_mixed("window", 90,
+              STRETCHES({0, 0, 2}, {1, 1020, 10}, {2, 150, 1}, {3, 64, 1}, {4, 277, 1}, {5, 1174, 1}));
+}
+
 // As the host launches it where clusters gain nothing.
 static const EmulatedStage *without_clusters(const EmulatedStage *s) {
     EmulatedStage *alone = kernel_memory(sizeof *alone);
@@ -485,18 +544,13 @@ static void run_turned(const char *name, uint32_t position, uint32_t n_rows) {
                           DEVICE_ADDRESS(rope),  DEVICE_ADDRESS(q),
                           DEVICE_ADDRESS(kv[0])};
     kernel_run(heads, &turn, sizeof turn);
-    BatchAttentionArgs args = {.batch = DEVICE_ADDRESS(batch),
-                               .rows = DEVICE_ADDRESS(rows),
-                               .q = DEVICE_ADDRESS(q),
-                               .kv = DEVICE_ADDRESS(kv[0])};
-    const float *expected = run_attention(span, args, n_rows);
-    args = (BatchAttentionArgs){.batch = DEVICE_ADDRESS(batch),
-                                .rows = DEVICE_ADDRESS(rows),
-                                .raw = DEVICE_ADDRESS(raw),
+    BatchAttentionArgs args = {.q = DEVICE_ADDRESS(q), .kv = DEVICE_ADDRESS(kv[0])};
+    const float *expected = run_attention(span, args, batch, rows);
+    args = (BatchAttentionArgs){.raw = DEVICE_ADDRESS(raw),
                                 .norm = {DEVICE_ADDRESS(norm[0]), DEVICE_ADDRESS(norm[1])},
                                 .rope = DEVICE_ADDRESS(rope),
                                 .kv = DEVICE_ADDRESS(kv[1])};
-    CHECK_BYTES_EQ(expected, n_rows * n * 4, run_attention(s, args, n_rows), n_rows * n * 4);
+    CHECK_BYTES_EQ(expected, n_rows * n * 4, run_attention(s, args, batch, rows), n_rows * n * 4);
     CHECK_BYTES_EQ(kv[0], n_kv * 2, kv[1], n_kv * 2);
 }
 

@@ -55,35 +55,118 @@ static void run_prompt(const ModelPair *p, uint32_t slot, const SamplerParams *p
     keep(&r.runs[0], out, 0);
 }
 
+// Texts that begin with parts of one prompt, each in a slot, and what each draws alone and together.
+typedef struct {
+    uint32_t n, n_drawn;
+    const int32_t *prompt;
+    uint32_t slots[PAIR_SLOTS_MAX], lengths[PAIR_SLOTS_MAX]; // of the prompts
+    SamplerParams params[PAIR_SLOTS_MAX];
+    Drawn *alone[PAIR_SLOTS_MAX], *together[PAIR_SLOTS_MAX];
+} Texts;
+
+// Draws each of them alone.
+static Texts *texts_begin(ModelPair *p, Arena *scratch, const SamplerParams *params, const int32_t *prompt,
+                          uint32_t n_prompt, uint32_t n_drawn, uint32_t n) {
+    Texts *t = arena_new(scratch, Texts, 1);
+    REQUIRE(t && n <= p->n_slots && n_drawn <= DRAWN_MAX && n_prompt > 2 * n);
+    t->n = n;
+    t->n_drawn = n_drawn;
+    t->prompt = prompt;
+    for (uint32_t s = 0; s < n; s++) {
+        t->slots[s] = s;
+        t->lengths[s] = n_prompt - 2 * s;
+        t->alone[s] = arena_new(scratch, Drawn, 1);
+        t->together[s] = arena_new(scratch, Drawn, 1);
+        REQUIRE(t->alone[s] && t->together[s]);
+        t->params[s] = *params;
+        t->params[s].seed += s;
+        t->params[s].logprobs = true;
+        t->params[s].n_logprobs = LOGPROBS_MAX;
+        run_prompt(p, s, &t->params[s], prompt, t->lengths[s], t->alone[s]);
+        draw(p, &t->slots[s], &t->lengths[s], 1, n_drawn, &t->alone[s]);
+    }
+    return t;
+}
+
+static void texts_compare(const Texts *t, const char *how) {
+    for (uint32_t s = 0; s < t->n; s++) {
+        TEST_CASE_LABEL("%u %s, that of slot %u, temperature %g", t->n, how, s,
+                        (double)t->params[s].temperature);
+        CHECK_BYTES_EQ(t->alone[s], sizeof *t->alone[s], t->together[s], sizeof *t->together[s]);
+    }
+    TEST_CASE_LABEL("%s", "");
+}
+
 void batch_check_together(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
                           uint32_t n_drawn, uint32_t n_together) {
     Arena scratch = p->arena;
-    SamplerParams with_logprobs[PAIR_SLOTS_MAX];
-    Drawn *alone[PAIR_SLOTS_MAX] = {0}, *together[PAIR_SLOTS_MAX] = {0};
-    uint32_t slots[PAIR_SLOTS_MAX] = {0}, lengths[PAIR_SLOTS_MAX] = {0};
-    REQUIRE(n_together <= p->n_slots && n_drawn <= DRAWN_MAX && n_prompt > 2 * n_together);
-    for (uint32_t s = 0; s < n_together; s++) {
-        slots[s] = s;
-        lengths[s] = n_prompt - 2 * s;
-        alone[s] = arena_new(&scratch, Drawn, 1);
-        together[s] = arena_new(&scratch, Drawn, 1);
-        REQUIRE(alone[s] && together[s]);
-        with_logprobs[s] = *params;
-        with_logprobs[s].seed += s;
-        with_logprobs[s].logprobs = true;
-        with_logprobs[s].n_logprobs = LOGPROBS_MAX;
-        run_prompt(p, s, &with_logprobs[s], prompt, lengths[s], alone[s]);
-        draw(p, &slots[s], &lengths[s], 1, n_drawn, &alone[s]);
-    }
+    Texts *t = texts_begin(p, &scratch, params, prompt, n_prompt, n_drawn, n_together);
     for (uint32_t s = 0; s < n_together; s++)
-        run_prompt(p, s, &with_logprobs[s], prompt, lengths[s], together[s]);
-    draw(p, slots, lengths, n_together, n_drawn, together);
-    for (uint32_t s = 0; s < n_together; s++) {
-        TEST_CASE_LABEL("%u rows together, that of slot %u, temperature %g", n_together, s,
-                        (double)params->temperature);
-        CHECK_BYTES_EQ(alone[s], sizeof *alone[s], together[s], sizeof *together[s]);
+        run_prompt(p, s, &t->params[s], prompt, t->lengths[s], t->together[s]);
+    draw(p, t->slots, t->lengths, n_together, n_drawn, t->together);
+    texts_compare(t, "rows together");
+}
+
+// The next part of a text: some of its prompt, or a draw. False: it has drawn all. at: rows that it has sent.
+static bool next_part(const ModelPair *p, const Texts *t, uint32_t s, uint32_t at, uint32_t chunk,
+                      StepSequence *out) {
+    bool draws = at >= t->lengths[s];
+    uint32_t left = draws ? 1 : t->lengths[s] - at, n = (uint32_t)min_u64(chunk, left);
+    *out = (StepSequence){.slot = s,
+                          .mode = draws ? STEP_DECODE : STEP_PROMPT,
+                          .position = at,
+                          .n_rows = draws ? 1 : n,
+                          .tokens = draws ? NULL : t->prompt + at,
+                          .pages = p->pages[s],
+                          .n_draws = draws || n == left};
+    return at + 1 < t->lengths[s] + t->n_drawn;
+}
+
+// Reads a step; n_drawn: tokens that each text has drawn.
+static void read_mixed(const ModelPair *p, const Texts *t, uint32_t *n_drawn) {
+    StepResult r;
+    Error err = {0};
+    bool ok = p->gpu->read(p->gpu, &r, &err);
+    if (!ok) FAIL("%s", err.message);
+    for (uint32_t i = 0; ok && i < r.n_runs; i++) {
+        uint32_t s = r.runs[i].slot;
+        REQUIRE(n_drawn[s] < t->n_drawn);
+        keep(&r.runs[i], t->together[s], n_drawn[s]++);
     }
-    TEST_CASE_LABEL("%s", "");
+}
+
+void batch_check_mixed(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
+                       uint32_t n_drawn, uint32_t n_texts) {
+    static const uint32_t chunks[] = {17, 1, 3, 70, 8, 33, 2};
+    Arena scratch = p->arena;
+    Texts *t = texts_begin(p, &scratch, params, prompt, n_prompt, n_drawn, n_texts);
+    uint32_t at[PAIR_SLOTS_MAX] = {0}, drawn[PAIR_SLOTS_MAX] = {0}, n_under_way = 0;
+    bool mixed = false, several = false;
+    for (uint32_t s = 0; s < n_texts; s++)
+        model_begin(p->gpu, s, &t->params[s], prompt, t->lengths[s]);
+    for (uint32_t i = 0, n = 1; n > 0 || i < n_texts; i++) {
+        StepSequence q[PAIR_SLOTS_MAX];
+        uint32_t room = p->gpu->info.max_rows - n_texts, n_prompts = 0;
+        n = 0;
+        for (uint32_t s = 0; s < n_texts && s <= 2 * i; s++) { // two more in each step
+            uint32_t chunk = (uint32_t)min_u64(chunks[(i + s) % COUNT_OF(chunks)], room);
+            if (!next_part(p, t, s, at[s], chunk, &q[n]) || q[n].n_rows == 0) continue;
+            at[s] += q[n].n_rows;
+            if (q[n].mode == STEP_PROMPT) room -= q[n].n_rows;
+            n_prompts += q[n++].mode == STEP_PROMPT;
+        }
+        mixed |= n_prompts > 0 && n_prompts < n;
+        several |= n_prompts > 1;
+        Error err = {0};
+        if (n > 0 && !p->gpu->step(p->gpu, &(Step){q, n}, &err)) FAIL("%s", err.message);
+        n_under_way += n > 0;
+        while (n_under_way > (n > 0)) { // so that rows go on with tokens that were not read
+            read_mixed(p, t, drawn);
+            n_under_way--;
+        }
+    }
+    CHECK(mixed && several);
+    texts_compare(t, "texts in mixed steps");
 }
 
 void batch_check_drawn_as_prompt(ModelPair *p, const SamplerParams *params, const int32_t *prompt,

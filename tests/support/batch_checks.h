@@ -9,6 +9,11 @@
 void batch_check_together(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
                           uint32_t n_drawn, uint32_t n_together);
 
+// The same of texts whose prompts go through the layers in the same steps, cut at odd places, two of them
+// more in each step, beside those that draw already.
+void batch_check_mixed(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
+                       uint32_t n_drawn, uint32_t n_texts);
+
 // A text of n tokens, those after n_prompt drawn one by one: its logits at every position are those of the
 // whole text as one prompt, to the bit.
 void batch_check_drawn_as_prompt(ModelPair *p, const SamplerParams *params, const int32_t *prompt,

@@ -213,7 +213,8 @@ static bool add_class(BatchLowering *l, BatchSize size, Error *err) {
     l->n_stages = 0;
     l->first_program = l->n_programs;
     if (!l->stages) return no_memory(err);
-    *c = (BatchClass){.size = size, .stages = l->stages, .first_program = l->first_program};
+    *c = (BatchClass){
+        .size = size, .stages = l->stages, .first_program = l->first_program, .max_logits = size.max_rows};
     for (uint32_t i = 0; i + 1 < l->n_blocks; i++) { // the last one is the head
         if (!add_block(l, &l->blocks[i], err)) return false;
     }
@@ -244,6 +245,9 @@ static bool add_classes(BatchLowering *l, uint32_t n_slots, uint32_t max_rows, E
         out->rows_max *= 2;
         if (!add_class(l, (BatchSize){out->rows_max, BODY_MANY, false}, err)) return false;
     }
+    BatchClass *prompts = &out->classes[BATCH_CLASS_PROMPT];
+    prompts->max_logits = out->rows_max;
+    prompts->max_stretches = (uint32_t)div_up(prompt_rows, out->stretch_rows) + n_slots;
     return true;
 }
 

@@ -20,13 +20,15 @@ typedef struct {
     const BatchStage *stages; // layers; then the head and the ways to draw a token (of prompts: of one row)
     uint32_t n_stages;
     uint32_t n_layers_stages; // of the layers
+    uint32_t max_logits;      // rows whose logits can be wanted at once
+    uint32_t max_stretches;   // of prompts: RowStretch
     uint32_t first_program;   // in BatchLowered.programs: those that no class before it has
     uint32_t n_programs;
     BatchExperts experts;
 } BatchClass;
 
 typedef struct {
-    // Prompts, which rows can go through one by one, too; 1 row, and where there are several slots 8;
+    // Prompts, which rows that decode can go through, too; 1 row, and where there are several slots 8;
     // prompts' layers again, with products that are faster; then more rows, rising.
     BatchClass classes[BATCH_CLASSES_MAX];
     uint32_t n_classes;
@@ -34,6 +36,8 @@ typedef struct {
     const JitProgram *programs; // class by class
     uint32_t n_programs;
     uint32_t n_first_programs; // of those classes
+    uint32_t stretch_rows;     // of a RowStretch, at most
+    uint64_t stretch_floats;   // of totals, each
     // Sizes that the buffers depend on.
     uint32_t rows_max; // of the largest class that draws
     uint32_t head_blocks_max;
@@ -44,8 +48,8 @@ typedef struct {
 
 enum { BATCH_CLASS_PROMPT, BATCH_CLASS_ONE, BATCH_CLASS_EIGHT }; // 8: with several slots
 
-// Classes for up to n_slots rows that decode, and for chunks of a prompt of up to max_rows. `placement` has
-// its matrices in tiles. Errors: ERR_UNSUPPORTED, naming the operation that no stage takes.
+// Classes for up to n_slots rows that decode, and for chunks of prompts of up to max_rows together.
+// `placement` has its matrices in tiles. Errors: ERR_UNSUPPORTED, naming the operation that no stage takes.
 MUST_CHECK bool batch_lower(const Plan *plan, const Placement *placement, const LowerTarget *target,
                             uint32_t n_slots, uint32_t max_rows, Arena *arena, BatchLowered *out, Error *err);
 

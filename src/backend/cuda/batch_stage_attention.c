@@ -288,7 +288,7 @@ static bool check_attention(const BatchLowering *l, const BatchStage *s, Error *
                      key_dim, ATTENTION_DIM_MAX);
 }
 
-// Of rows of any sequences, and of a prompt's.
+// Of rows of any sequences, and of prompts'.
 static void define_attend(StrBuf *b, const Op *op) {
     define_heads(b, op);
     define(b, "N_KV_HEADS", op->attention.n_kv_heads);
@@ -373,9 +373,22 @@ static void define_attention(StrBuf *b, const BatchLowering *l, const BatchStage
     batch_need(l, floats * sizeof(float), layout_attention_meetings(teams));
 }
 
+// Warps of a block: four where the groups' triples of large heads fit beside a tile, or half of one (bulk
+// copies bring whole ones).
+static uint32_t span_warps(const LowerTarget *t, const Op *op) {
+    uint64_t dim = op->attention.key_dim, tile = 64 * 2 * dim * sizeof(uint16_t);
+    uint64_t least = 64 * dim * sizeof(float) + tile / (t->sm >= 90 ? 1 : 2) + 64;
+    return dim > 128 && least > t->shared_bytes_block ? 2 : 4;
+}
+
 static void define_span_attention(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
-    (void)l;
-    define_attend(b, s->ops[ATTENTION_ATTENTION]);
+    const Op *op = s->ops[ATTENTION_ATTENTION];
+    uint32_t warps = span_warps(l->target, op);
+    uint32_t n_heads = op->attention.n_heads, n_kv_heads = op->attention.n_kv_heads;
+    l->out->stretch_rows = layout_stretch_rows(n_heads, n_kv_heads, warps * 16);
+    l->out->stretch_floats = layout_stretch_floats(n_heads, n_kv_heads, op->attention.key_dim, warps * 16, 1);
+    define_attend(b, op);
+    define(b, "SPAN_WARPS", warps);
 }
 
 static void bind_attention(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
@@ -393,9 +406,10 @@ static void bind_attention(const BatchStage *s, const BatchBuffers *b, StageArgs
         .meetings = b->meetings};
 }
 
-// The totals of a prompt's rows lie where its raw products were.
+// The totals of stretches lie where their rows' raw products were.
 static void bind_span_attention(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
     bind_attention(s, b, out);
+    out->batch_attention.stretches = b->stretches;
     out->batch_attention.q = b->q;
     out->batch_attention.partial = b->raw;
 }
@@ -427,7 +441,7 @@ const BatchType batch_attention = {
 
 const BatchType batch_span_attention = {
     .kernel = "span_attention",
-    .name = "attention of a prompt",
+    .name = "attention of prompts",
     .files = {FILES_COMMON, "kv_cache.cuh", "rows.cuh", "soft_cap.cuh", "attend.cuh", "span_attention.cuh"},
     .cost = 85,
     .has_flops = true,

@@ -2,9 +2,9 @@
 // of operations that belong together (BatchBlock), and a block becomes stages, one kernel each (BatchType),
 // which ones depends on the class: the capacity of the batch. The rows of both are in batch_stage_*.c.
 //
-// The classes are 1 and 8 rows ("few"), 16, 32, 64 and 128 rows ("many"), and a prompt's rows. A row's values
-// are the same bits in all of them. The norm before a product is a stage, but of one row, where the product
-// takes it by itself.
+// The classes are 1 and 8 rows ("few"), 16, 32, 64 and 128 rows ("many"), and the rows of prompts. A row's
+// values are the same bits in all of them. The norm before a product is a stage, but of one row, where the
+// product takes it by itself.
 //
 // Nothing asks what kind a stage is: who needs to know something of a stage asks its row.
 #pragma once
@@ -115,12 +115,13 @@ struct BatchBuffers {
     // The table of the class: side by side, so that one copy sends it.
     CUdeviceptr batch;       // Batch
     CUdeviceptr logits_rows; // [max_rows]
+    CUdeviceptr stretches;   // of prompts: [max_stretches] RowStretch
     CUdeviceptr rows;        // [max_rows] BatchRow
     // [max_rows] each; activations as in layout.h.
     CUdeviceptr x;   // [d_model]
     CUdeviceptr h;   // activations of d_model
     CUdeviceptr raw; // [heads + 2 kv_heads][head_dim]
-    CUdeviceptr q;   // of a prompt: [heads][head_dim] f16
+    CUdeviceptr q;   // of prompts: [heads][head_dim] f16
     CUdeviceptr a;   // activations of heads * head_dim
     CUdeviceptr t;   // [d_model]
     CUdeviceptr f;   // activations of d_ff

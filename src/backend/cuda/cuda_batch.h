@@ -6,6 +6,9 @@
 // of n rows goes into the smallest class that holds them; where that one is not compiled yet, through a
 // smaller one several times, to the same bits; before any is, through the prompts' class, which has a head
 // and draws of one row.
+//
+// The rows of all prompts of a step go through the layers together, by stages of their own class, mostly with
+// the rows that decode; then those that draw go through the head of a class that holds them.
 #pragma once
 
 #include "backend/cuda/batch_lower.h"
@@ -17,6 +20,7 @@ typedef enum { SPREAD_CLUSTERS, SPREAD_ALONE, SPREAD_COUNT } BatchSpread;
 // What one class has.
 typedef struct {
     BatchBuffers buffers;
+    BatchBuffers behind_prompts; // its head and draws, on rows of the prompts' class
     // Layers, head and draws; [TAIL_COUNT], of prompts: layers alone. SPREAD_ALONE where `two_ways` is.
     CUgraphExec graphs[SPREAD_COUNT][TAIL_COUNT + 1];
     const BatchStage *two_ways; // attention that has both ways, of the longest window; NULL: none
@@ -84,7 +88,8 @@ uint32_t cuda_batch_launches(CudaBackend *b, uint32_t class_index, BatchSpread s
 BatchSpread cuda_batch_spread(const CudaBackend *b, uint32_t class_index, const uint32_t *positions,
                               uint32_t n_rows);
 
-// Sends n_rows rows of q from its first-th on as the class's table; the last n_logits of them are wanted.
+// Sends n_rows rows of q from its first-th on as the class's table; the logits of the last n_logits of them
+// are wanted.
 MUST_CHECK bool cuda_batch_send_rows(CudaBackend *b, Cell *cell, uint32_t class_index, const StepSequence *q,
                                      uint32_t first, uint32_t n_rows, uint32_t n_logits, Error *err);
 // The head, and what q draws by, for those rows of a prompt that want logits.

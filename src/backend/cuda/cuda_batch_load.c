@@ -5,7 +5,8 @@
 #include "backend/cuda/cuda_batch_table.h"
 #include "os/os.h"
 
-static_assert(sizeof(Batch) == 16 && sizeof(BatchRow) == 24, "as the kernels have them");
+static_assert(sizeof(Batch) == 16 && sizeof(BatchRow) == 24 && sizeof(RowStretch) == 24,
+              "as the kernels have them");
 
 // ---- lowering ----
 
@@ -43,14 +44,16 @@ bool cuda_batch_start_later(CudaBackend *b, Error *err) {
 
 // ---- memory ----
 
-// A table for each prompt, and for each group of rows that decode, which is at least one of the second
-// class; then the numbers of rows whose logits are wanted one by one.
+// A table for prompts, and one for each group of rows that decode; then the numbers of rows whose logits are
+// wanted, each group or row with how many there are.
 uint64_t cuda_batch_step_bytes(const CudaBackend *b) {
     const BackendOptions *o = &b->options;
-    uint64_t head_bytes = sizeof(Batch) + 2 * 16, n_groups = o->n_slots / BATCH_FEW_ROWS_MAX + 1;
-    uint64_t logits_bytes = b->batches->lowered.rows_max * sizeof(uint32_t);
-    return (o->max_rows + o->n_slots) * (uint64_t)sizeof(BatchRow) + o->n_slots * (head_bytes + 16) +
-           n_groups * (head_bytes + logits_bytes) + o->max_rows * (uint64_t)sizeof(uint32_t);
+    const BatchLowered *l = &b->batches->lowered;
+    uint64_t prompts_bytes = batch_table_bytes(&l->classes[BATCH_CLASS_PROMPT], o->max_rows) + 2 * 16;
+    uint64_t group_bytes = sizeof(Batch) + 4 * 16 + sizeof(BatchRow), n_groups = o->n_slots;
+    uint64_t logits_bytes = (o->n_slots / BATCH_FEW_ROWS_MAX + 1ull) * l->rows_max * sizeof(uint32_t);
+    return prompts_bytes + n_groups * group_bytes + logits_bytes +
+           2 * (o->n_slots + (uint64_t)o->max_rows) * sizeof(uint32_t);
 }
 
 // Values a row of what operations write to an activation, at most; 0 where none does.
@@ -88,10 +91,12 @@ static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, 
     CUdeviceptr table = device_layout_take(l, batch_table_bytes(c, c->size.max_rows));
     s->batch = table;
     s->logits_rows = table + sizeof(Batch);
+    s->stretches = table + batch_stretches_at(c);
     s->rows = table + batch_rows_at(c);
     s->x = device_layout_take(l, rows * plan->d_model * sizeof(float));
     s->h = take_activations(l, rows, plan->d_model);
-    s->raw = device_layout_take(l, rows * (q_values + 2 * kv_values) * sizeof(float));
+    uint64_t totals = c->max_stretches * b->batches->lowered.stretch_floats; // in the same place
+    s->raw = device_layout_take(l, max_u64(rows * (q_values + 2 * kv_values), totals) * sizeof(float));
     if (c->size.body == BODY_PROMPT) s->q = device_layout_take(l, rows * q_values * sizeof(uint16_t));
     s->a = take_activations(l, rows, q_values);
     s->f = take_activations(l, rows, widest(plan, ACT_F));
@@ -133,6 +138,15 @@ void cuda_batch_lay_out(CudaBackend *b, DeviceLayout *l) {
         lay_out_class(b, l, &t->lowered.classes[i], &t->classes[i].buffers);
         lay_out_experts(l, &t->lowered.classes[i], &t->classes[i].buffers);
     }
+    const BatchBuffers *prompts = &t->classes[BATCH_CLASS_PROMPT].buffers;
+    for (uint32_t i = 0; i < t->lowered.n_classes; i++) {
+        BatchBuffers *behind = &t->classes[i].behind_prompts;
+        *behind = t->classes[i].buffers;
+        behind->batch = prompts->batch;
+        behind->logits_rows = prompts->logits_rows;
+        behind->rows = prompts->rows;
+        behind->x = prompts->x;
+    }
 }
 
 // ---- kernels and graphs ----
@@ -173,10 +187,10 @@ static const BatchStage *find_two_ways(const CudaBatches *t, const BatchClass *c
 
 // A class has graphs of the tails from the first on, so many.
 static uint32_t first_tail_of(const BatchClass *c) {
-    return c->n_stages > c->n_layers_stages ? 0 : TAIL_COUNT;
+    return c->size.body == BODY_PROMPT ? TAIL_COUNT : 0;
 }
 static uint32_t n_tails_of(const BatchClass *c) {
-    return (c->size.body == BODY_PROMPT ? TAIL_COUNT + 1 : TAIL_COUNT) - first_tail_of(c);
+    return c->size.body == BODY_PROMPT ? 1 : TAIL_COUNT;
 }
 static uint32_t n_graphs_of(const CudaBatches *t, uint32_t class_index) {
     return (t->classes[class_index].two_ways ? SPREAD_COUNT : 1) *

@@ -72,53 +72,109 @@ bool cuda_batch_begin(CudaBackend *b, Cell *cell, uint32_t slot_index, const Sam
 
 // ---- tables ----
 
-// Sends a class's table; the caller fills in rows and logits_rows of what is returned, in the cell, before.
+// A class's table, made in the cell.
 typedef struct {
-    uint8_t *bytes;
+    const BatchClass *class;
+    Batch *batch; // where the table begins
     uint32_t *logits_rows;
+    RowStretch *stretches;
     BatchRow *rows;
-    uint64_t size;
 } Table;
 
-static Table table_begin(Cell *cell, const BatchClass *c, uint32_t n_rows, uint32_t n_logits) {
-    uint64_t size = batch_table_bytes(c, n_rows);
+// An empty one, for up to n_rows rows.
+static Table table_begin(Cell *cell, const BatchClass *c, uint32_t n_rows) {
     cell->used = align_up(cell->used, 16);
-    Table t = {.bytes = cuda_cell_room(cell, align_up(size, 16)), .size = size};
-    *(Batch *)(void *)t.bytes = (Batch){.n_rows = n_rows, .n_logits = n_logits};
-    t.logits_rows = (uint32_t *)(void *)(t.bytes + sizeof(Batch));
-    t.rows = (BatchRow *)(void *)(t.bytes + batch_rows_at(c));
+    uint8_t *bytes = cuda_cell_room(cell, align_up(batch_table_bytes(c, n_rows), 16));
+    Table t = {.class = c,
+               .batch = (Batch *)(void *)bytes,
+               .logits_rows = (uint32_t *)(void *)(bytes + sizeof(Batch)),
+               .stretches = (RowStretch *)(void *)(bytes + batch_stretches_at(c)),
+               .rows = (BatchRow *)(void *)(bytes + batch_rows_at(c))};
+    *t.batch = (Batch){0};
     return t;
 }
 
-static bool table_send(CudaBackend *b, const Table *t, CUdeviceptr to, Error *err) {
-    CUresult r = b->cuda.copy_to_device(to, t->bytes, t->size, b->stream);
-    return cuda_ok(&b->cuda, r, "sending to the GPU", err);
+// Rows of q from its first-th on.
+static void table_add(const CudaBackend *b, Table *t, const StepSequence *q, uint32_t first,
+                      uint32_t n_rows) {
+    for (uint32_t i = first; i < first + n_rows; i++) {
+        t->rows[t->batch->n_rows++] = (BatchRow){.token = q->tokens ? q->tokens[i] : ROW_TOKEN_DRAWN,
+                                                 .position = q->position + i,
+                                                 .slot = q->slot,
+                                                 .pages = b->slots[q->slot].pages};
+    }
+}
+
+// The logits of the last n rows are wanted.
+static void table_want(Table *t, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++)
+        t->logits_rows[t->batch->n_logits++] = t->batch->n_rows - n + i;
+}
+
+// Rows of one sequence, up to position `last`, of which the first n are in no stretch yet. The last of these
+// sees n_keys keys.
+typedef struct {
+    uint32_t first, last, n, n_keys;
+} Uncut;
+
+// Cuts all rows into stretches, those that see most keys first: blocks take them in this order, and the last
+// ones should not be what all wait for.
+static void table_cut(Table *t, uint32_t stretch_rows) {
+    Uncut all[JOBS_MAX];
+    uint32_t n_all = 0;
+    for (uint32_t i = 0; i < t->batch->n_rows; i++) {
+        if (i == 0 || t->rows[i].slot != t->rows[i - 1].slot) all[n_all++] = (Uncut){.first = i};
+        Uncut *u = &all[n_all - 1];
+        u->n++;
+        u->last = t->rows[i].position;
+        u->n_keys = u->last + 1;
+    }
+    for (uint32_t left = t->batch->n_rows, n; left > 0; left -= n) {
+        Uncut *u = &all[0];
+        for (uint32_t i = 1; i < n_all; i++) {
+            if (all[i].n_keys > u->n_keys) u = &all[i];
+        }
+        n = (u->n - 1) % stretch_rows + 1;
+        u->n -= n;
+        u->n_keys = u->n > 0 ? u->n_keys - n : 0;
+        const BatchRow *row = &t->rows[u->first + u->n];
+        t->stretches[t->batch->n_stretches++] = (RowStretch){.pages = row->pages,
+                                                             .row = u->first + u->n,
+                                                             .n_rows = n,
+                                                             .position = row->position,
+                                                             .last = u->last};
+    }
+}
+
+static bool table_send(CudaBackend *b, Table *t, uint32_t class_index, Error *err) {
+    CUdeviceptr to = b->batches->classes[class_index].buffers.batch;
+    if (t->class->max_stretches) table_cut(t, b->batches->lowered.stretch_rows);
+    uint64_t size = batch_table_bytes(t->class, t->batch->n_rows);
+    return cuda_ok(&b->cuda, b->cuda.copy_to_device(to, t->batch, size, b->stream), "sending to the GPU",
+                   err);
 }
 
 bool cuda_batch_send_rows(CudaBackend *b, Cell *cell, uint32_t class_index, const StepSequence *q,
                           uint32_t first, uint32_t n_rows, uint32_t n_logits, Error *err) {
-    CudaBatches *t = b->batches;
-    const BatchClass *c = &t->lowered.classes[class_index];
-    Table table = table_begin(cell, c, n_rows, n_logits);
-    for (uint32_t i = 0; i < n_logits; i++)
-        table.logits_rows[i] = n_rows - n_logits + i;
-    for (uint32_t i = 0; i < n_rows; i++) {
-        table.rows[i] = (BatchRow){.token = q->tokens ? q->tokens[first + i] : ROW_TOKEN_DRAWN,
-                                   .position = q->position + first + i,
-                                   .slot = q->slot,
-                                   .pages = b->slots[q->slot].pages};
-    }
-    t->classes[class_index].n_placed = 0;
-    return table_send(b, &table, t->classes[class_index].buffers.batch, err);
+    Table t = table_begin(cell, &b->batches->lowered.classes[class_index], n_rows);
+    table_add(b, &t, q, first, n_rows);
+    table_want(&t, n_logits);
+    b->batches->classes[class_index].n_placed = 0;
+    return table_send(b, &t, class_index, err);
 }
 
 // ---- rows that decode ----
 
-// Rows of as many sequences, each the token that its slot drew last.
+// Parts of a step that go through the layers together.
 typedef struct {
-    const StepSequence *sequences[JOBS_MAX];
-    uint32_t n;
-} Rows;
+    const StepSequence *of[JOBS_MAX];
+    uint32_t n, n_rows;
+} Parts;
+
+static void parts_add(Parts *p, const StepSequence *q) {
+    p->of[p->n++] = q;
+    p->n_rows += q->n_rows;
+}
 
 static PlacedRow place_of(const CudaBackend *b, const StepSequence *q) {
     const Slot *slot = &b->slots[q->slot];
@@ -142,17 +198,14 @@ static bool place_rows(CudaBackend *b, Cell *cell, uint32_t class_index, const S
                        uint32_t n, Error *err) {
     CudaClass *c = &b->batches->classes[class_index];
     if (is_placed(b, c, q, n)) return true;
-    Table table = table_begin(cell, &b->batches->lowered.classes[class_index], n, n);
+    Table table = table_begin(cell, &b->batches->lowered.classes[class_index], n);
     for (uint32_t i = 0; i < n; i++) {
-        table.logits_rows[i] = i;
-        table.rows[i] = (BatchRow){.token = ROW_TOKEN_DRAWN,
-                                   .position = q[i]->position,
-                                   .slot = q[i]->slot,
-                                   .pages = b->slots[q[i]->slot].pages};
+        table_add(b, &table, q[i], 0, 1);
+        table_want(&table, 1);
         c->placed[i] = place_of(b, q[i]);
     }
     c->n_placed = n;
-    return table_send(b, &table, c->buffers.batch, err);
+    return table_send(b, &table, class_index, err);
 }
 
 // What the rows go through behind the head.
@@ -194,21 +247,110 @@ uint32_t cuda_batch_class_for(const CudaBatches *t, uint32_t n) {
     return best;
 }
 
-static bool run_rows(CudaBackend *b, Cell *cell, const Rows *rows, Error *err) {
-    for (uint32_t at = 0, n; at < rows->n; at += n) {
-        // The prompts' class has its rows in its buffers. (In the first second after a start alone.)
-        if (b->batches->is_in_slices) cuda_batch_wait_for_class(b, BATCH_CLASS_ONE);
-        uint32_t c = cuda_batch_class_for(b->batches, rows->n - at);
-        if (c == BATCH_CLASS_PROMPT && b->batches->is_in_slices)
+// The first of n_left rows that one class takes (layers, or head and draws): how many, and which class.
+static uint32_t group_of(const CudaBackend *b, uint32_t n_left, uint32_t *class_index) {
+    *class_index = cuda_batch_class_for(b->batches, n_left);
+    if (*class_index == BATCH_CLASS_PROMPT) return 1;
+    return (uint32_t)min_u64(n_left, b->batches->lowered.classes[*class_index].size.max_rows);
+}
+
+static bool run_rows(CudaBackend *b, Cell *cell, const Parts *rows, Error *err) {
+    // (A prompt is in slices, in the first second after a start. Else such rows ride.)
+    if (rows->n > 0) cuda_batch_wait_for_class(b, BATCH_CLASS_ONE);
+    for (uint32_t at = 0, n, c; at < rows->n; at += n) {
+        n = group_of(b, rows->n - at, &c);
+        if (c == BATCH_CLASS_PROMPT)
             return error_set(err, ERR_INTERNAL, "the kernels of one row were not compiled");
-        uint32_t most = c == BATCH_CLASS_PROMPT ? 1 : b->batches->lowered.classes[c].size.max_rows;
-        n = (uint32_t)min_u64(rows->n - at, most);
-        if (!run_group(b, cell, c, rows->sequences + at, n, err)) return false;
+        if (!run_group(b, cell, c, rows->of + at, n, err)) return false;
     }
     return true;
 }
 
-// ---- a prompt's rows ----
+// ---- behind the layers of the prompts' class ----
+
+// The head, and what sequences draw by.
+typedef enum { RUN_HEAD = 1, RUN_DRAWS = 2 } Behind;
+
+static bool run_behind(CudaBackend *b, uint32_t class_index, const BatchBuffers *buffers, BatchTail tail,
+                       uint32_t what, Error *err) {
+    CudaBatches *t = b->batches;
+    const BatchClass *c = &t->lowered.classes[class_index];
+    bool is_first = true;
+    for (uint32_t i = c->n_layers_stages; i < c->n_stages; i++) {
+        const BatchStage *s = &c->stages[i];
+        if (!(what & (batch_draws(s->type) ? RUN_DRAWS : RUN_HEAD))) continue;
+        if (batch_draws(s->type) && !(s->type->tails & 1u << tail)) continue;
+        StageArgs args;
+        batch_bind(s, buffers, &args);
+        Launch launch = {.kernel = &t->kernels[s->program], .args = &args};
+        if (!kernel_launch(&b->cuda, &launch, b->overlap && !is_first, b->stream, err)) return false;
+        is_first = false;
+    }
+    return true;
+}
+
+bool cuda_batch_draw(CudaBackend *b, uint32_t class_index, const StepSequence *q, Error *err) {
+    const BatchBuffers *buffers = &b->batches->classes[class_index].buffers;
+    return run_behind(b, class_index, buffers, tail_of(b, &q, 1), RUN_DRAWS, err);
+}
+
+bool cuda_batch_fetch_logits(CudaBackend *b, uint32_t row, Flight *flight, Error *err) {
+    uint64_t n_vocab = b->plan->n_vocab, bytes = n_vocab * sizeof(float);
+    float *to = b->logits + flight->n_logits++ * n_vocab;
+    CUdeviceptr from = b->batches->classes[BATCH_CLASS_PROMPT].buffers.logits + row * bytes;
+    return cuda_ok(&b->cuda, b->cuda.copy_to_host(to, from, bytes, b->stream), "fetching logits", err);
+}
+
+// The numbers of the rows whose logits are wanted now.
+static bool send_wanted(CudaBackend *b, Cell *cell, const uint32_t *rows, uint32_t n, Error *err) {
+    const BatchBuffers *prompts = &b->batches->classes[BATCH_CLASS_PROMPT].buffers;
+    return cuda_cell_send(b, cell, prompts->batch + offsetof(Batch, n_logits), &n, sizeof n, err) &&
+           cuda_cell_send(b, cell, prompts->logits_rows, rows, n * sizeof *rows, err);
+}
+
+bool cuda_batch_run_heads(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
+    const BatchBuffers *buffers = &b->batches->classes[BATCH_CLASS_PROMPT].buffers;
+    uint32_t n_wanted = (uint32_t)max_u64(q->n_logits, q->n_draws);
+    for (uint32_t row = q->n_rows - n_wanted; row < q->n_rows; row++) {
+        uint32_t what = q->n_draws && row + 1 == q->n_rows ? RUN_HEAD | RUN_DRAWS : RUN_HEAD;
+        bool ok = send_wanted(b, cell, &row, 1, err) &&
+                  run_behind(b, BATCH_CLASS_PROMPT, buffers, tail_of(b, &q, 1), what, err);
+        if (ok && row + q->n_logits >= q->n_rows) ok = cuda_batch_fetch_logits(b, 0, flight, err);
+        if (!ok) return false;
+    }
+    return true;
+}
+
+// The rows of a pass that draw.
+typedef struct {
+    const StepSequence *of[JOBS_MAX];
+    uint32_t rows[JOBS_MAX];
+    uint32_t n;
+} Drawing;
+
+static Drawing drawing_of(const Parts *parts) {
+    Drawing d = {.n = 0};
+    for (uint32_t i = 0, row = 0; i < parts->n; i++) {
+        row += parts->of[i]->n_rows;
+        if (!parts->of[i]->n_draws) continue;
+        d.of[d.n] = parts->of[i];
+        d.rows[d.n++] = row - 1;
+    }
+    return d;
+}
+
+// Head and draws of all of them, together as far as there is a class. Their numbers came with the table.
+static bool run_drawing(CudaBackend *b, Cell *cell, const Drawing *d, Error *err) {
+    for (uint32_t at = 0, n, c; at < d->n; at += n) {
+        n = group_of(b, d->n - at, &c);
+        if (n < d->n && !send_wanted(b, cell, d->rows + at, n, err)) return false;
+        const BatchBuffers *buffers = &b->batches->classes[c].behind_prompts;
+        if (!run_behind(b, c, buffers, tail_of(b, d->of + at, n), RUN_HEAD | RUN_DRAWS, err)) return false;
+    }
+    return true;
+}
+
+// ---- prompts' rows, and rows that decode beside them ----
 
 // A slice's stages, launched one by one: of what a long step takes that is nothing.
 static bool run_slice(CudaBackend *b, const StepSequence *q, Error *err) {
@@ -226,67 +368,49 @@ static bool run_slice(CudaBackend *b, const StepSequence *q, Error *err) {
     return true;
 }
 
-// The stages behind the layers of a class: the head, and what a sequence draws by.
-typedef enum { RUN_HEAD = 1, RUN_DRAWS = 2 } Behind;
-
-static bool run_behind(CudaBackend *b, uint32_t class_index, const StepSequence *q, uint32_t what,
-                       Error *err) {
-    CudaBatches *t = b->batches;
-    const BatchBuffers *buffers = &t->classes[class_index].buffers;
-    const BatchClass *c = &t->lowered.classes[class_index];
-    BatchTail tail = tail_of(b, &q, 1);
-    bool is_first = true;
-    for (uint32_t i = c->n_layers_stages; i < c->n_stages; i++) {
-        const BatchStage *s = &c->stages[i];
-        if (!(what & (batch_draws(s->type) ? RUN_DRAWS : RUN_HEAD))) continue;
-        if (batch_draws(s->type) && !(s->type->tails & 1u << tail)) continue;
-        StageArgs args;
-        batch_bind(s, buffers, &args);
-        Launch launch = {.kernel = &t->kernels[s->program], .args = &args};
-        if (!kernel_launch(&b->cuda, &launch, b->overlap && !is_first, b->stream, err)) return false;
-        is_first = false;
+// The table of a pass.
+static bool send_parts(CudaBackend *b, Cell *cell, const Parts *parts, Error *err) {
+    Table t = table_begin(cell, &b->batches->lowered.classes[BATCH_CLASS_PROMPT], parts->n_rows);
+    for (uint32_t i = 0; i < parts->n; i++) {
+        const StepSequence *q = parts->of[i];
+        table_add(b, &t, q, 0, q->n_rows);
+        // (The first slice of a prompt does not say whether its last one draws.)
+        if (q->n_draws || q->n_slices > 1) table_want(&t, 1);
     }
-    return true;
+    return table_send(b, &t, BATCH_CLASS_PROMPT, err);
 }
 
-bool cuda_batch_draw(CudaBackend *b, uint32_t class_index, const StepSequence *q, Error *err) {
-    return run_behind(b, class_index, q, RUN_DRAWS, err);
-}
-
-bool cuda_batch_fetch_logits(CudaBackend *b, uint32_t row, Flight *flight, Error *err) {
-    uint64_t n_vocab = b->plan->n_vocab, bytes = n_vocab * sizeof(float);
-    float *to = b->logits + flight->n_logits++ * n_vocab;
-    CUresult r = b->cuda.copy_to_host(
-        to, b->batches->classes[BATCH_CLASS_PROMPT].buffers.logits + row * bytes, bytes, b->stream);
-    return cuda_ok(&b->cuda, r, "fetching logits", err);
-}
-
-bool cuda_batch_run_heads(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
-    uint32_t n_wanted = (uint32_t)max_u64(q->n_logits, q->n_draws);
-    for (uint32_t row = q->n_rows - n_wanted; row < q->n_rows; row++) {
-        CUdeviceptr to = b->batches->classes[BATCH_CLASS_PROMPT].buffers.logits_rows;
-        bool is_there = n_wanted == 1; // it came with the table
-        if (!is_there && !cuda_cell_send(b, cell, to, &row, sizeof row, err)) return false;
-        uint32_t what = q->n_draws && row + 1 == q->n_rows ? RUN_HEAD | RUN_DRAWS : RUN_HEAD;
-        if (!run_behind(b, BATCH_CLASS_PROMPT, q, what, err)) return false;
-        if (row + q->n_logits >= q->n_rows && !cuda_batch_fetch_logits(b, 0, flight, err)) return false;
-    }
-    return true;
-}
-
-static bool run_prompt(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
+// One pass through the layers for all parts; or a slice of a pass, of one part.
+static bool run_pass(CudaBackend *b, Cell *cell, const Parts *parts, Flight *flight, Error *err) {
     CudaBatches *t = b->batches;
-    CudaClass *c = &t->classes[t->prompts];
-    t->is_in_slices = !step_is_last_slice(q);
-    if (q->slice == 0 && !cuda_batch_send_rows(b, cell, BATCH_CLASS_PROMPT, q, 0, q->n_rows, 1, err))
-        return false;
-    if (q->n_slices > 1) {
-        if (!run_slice(b, q, err)) return false;
+    const StepSequence *first = parts->of[0];
+    t->is_in_slices = !step_is_last_slice(first);
+    if (first->slice == 0 && !send_parts(b, cell, parts, err)) return false;
+    if (first->n_slices > 1) {
+        if (!run_slice(b, first, err)) return false;
     } else {
-        CUresult r = b->cuda.graph_launch(c->graphs[SPREAD_CLUSTERS][TAIL_COUNT], b->stream);
-        if (!cuda_ok(&b->cuda, r, "launching a prompt's rows", err)) return false;
+        CUresult r =
+            b->cuda.graph_launch(t->classes[t->prompts].graphs[SPREAD_CLUSTERS][TAIL_COUNT], b->stream);
+        if (!cuda_ok(&b->cuda, r, "launching prompts' rows", err)) return false;
     }
-    return !step_is_last_slice(q) || cuda_batch_run_heads(b, cell, q, flight, err);
+    if (!step_is_last_slice(first)) return true;
+    if (first->n_logits) return cuda_batch_run_heads(b, cell, first, flight, err);
+    Drawing drawing = drawing_of(parts);
+    return run_drawing(b, cell, &drawing, err);
+}
+
+enum { RIDING_KEYS_MAX = ATTENTION_GROUP_KEYS };
+
+// Whether the rows that decode go through the layers with the prompts', or before there is another class
+// without them. In span_attention one block goes through all keys of a row; attention.cuh, in the rows' own
+// classes, spreads them over several.
+static bool rows_ride(const CudaBatches *t, const Parts *prompts, const Parts *rows) {
+    bool in_slices = prompts->n > 0 ? prompts->of[0]->n_slices > 1 : t->is_in_slices;
+    if (in_slices || !t->classes[BATCH_CLASS_ONE].is_ready) return !in_slices;
+    bool ride = prompts->n > 0;
+    for (uint32_t i = 0; ride && i < rows->n; i++)
+        ride = rows->of[i]->position < RIDING_KEYS_MAX;
+    return ride;
 }
 
 // ---- a step ----
@@ -304,16 +428,21 @@ void cuda_batch_note_draw(CudaBackend *b, const StepSequence *q, Flight *flight)
 }
 
 bool cuda_batch_step(CudaBackend *b, Cell *cell, const Step *step, Flight *flight, Error *err) {
-    Rows rows = {.n = 0};
+    Parts pass = {.n = 0}, rows = {.n = 0};
     for (uint32_t i = 0; i < step->n_sequences; i++) {
         const StepSequence *q = &step->sequences[i];
-        if (q->mode == STEP_DECODE) rows.sequences[rows.n++] = q;
-        else if (!run_prompt(b, cell, q, flight, err)) return false;
+        parts_add(q->mode == STEP_DECODE ? &rows : &pass, q);
     }
+    if (rows_ride(b->batches, &pass, &rows)) {
+        for (uint32_t i = 0; i < rows.n; i++)
+            parts_add(&pass, rows.of[i]);
+        rows.n = 0;
+    }
+    if (pass.n > 0 && !run_pass(b, cell, &pass, flight, err)) return false;
     if (!run_rows(b, cell, &rows, err)) return false;
     for (uint32_t i = 0; i < step->n_sequences; i++) {
         const StepSequence *q = &step->sequences[i];
-        bool wants_logits = q->mode == STEP_DECODE && q->n_logits; // of a step of one sequence
+        bool wants_logits = rows.n > 0 && q->n_logits; // of a step of one sequence
         if (wants_logits && !cuda_batch_fetch_logits(b, 0, flight, err)) return false;
         if (q->n_draws) cuda_batch_note_draw(b, q, flight);
     }

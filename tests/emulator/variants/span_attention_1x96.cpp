@@ -7,4 +7,5 @@
 #define HEAD_DIM 96
 #define WINDOW 0
 #define MAX_ROWS 130
+#define SPAN_WARPS 4
 #include "emulator/run_attention.h"

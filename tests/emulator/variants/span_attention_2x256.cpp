@@ -7,4 +7,7 @@
 #define HEAD_DIM 256
 #define WINDOW 0
 #define MAX_ROWS 130
+#ifndef SPAN_WARPS
+#define SPAN_WARPS 4
+#endif
 #include "emulator/run_attention.h"

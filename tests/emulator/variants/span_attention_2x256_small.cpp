@@ -7,5 +7,6 @@
 #define HEAD_DIM 256
 #define WINDOW 0
 #define MAX_ROWS 130
+#define SPAN_WARPS 2
 #define SHARED_BYTES_MAX (99 * 1024)
 #include "emulator/run_attention.h"

@@ -9,4 +9,5 @@
 #define SOFT_CAP 1.5f
 #define HAS_SINKS 1
 #define MAX_ROWS 130
+#define SPAN_WARPS 4
 #include "emulator/run_attention.h"
