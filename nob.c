@@ -7,7 +7,8 @@
 // not compiled again. A program is linked when one of its objects' keys, or its link command, changed.
 //
 // Everything is written below build/:
-//     obj/FLAVOUR/    objects, keys and generated sources; FLAVOUR is release, asan, debug, ...
+//     obj/FLAVOUR/    objects, keys and generated sources; FLAVOUR is release, asan, debug, ... Those few
+//                     that differ in a build without CUDA are in obj/FLAVOUR-cpu/
 //     locks/          one lock per flavour, so that several builds may run at once in one tree
 //     models/, cuda/  what was fetched; clean leaves it alone
 //     libc-stubs/     what the program is linked against instead of this system's C library
@@ -45,8 +46,17 @@
 // ---- what is built, and how ----
 
 static const char *const C_FLAGS[] = {
-    "-std=c17",    "-D_GNU_SOURCE", "-Wall", "-Wextra",  "-Wconversion",
-    "-Wshadow",    "-Werror",       "-Isrc", "-pthread", "-fno-omit-frame-pointer",
+    "-std=c17",
+    "-D_GNU_SOURCE",
+    "-Wall",
+    "-Wextra",
+    "-Wconversion",
+    "-Wshadow",
+    "-Wundef",
+    "-Werror",
+    "-Isrc",
+    "-pthread",
+    "-fno-omit-frame-pointer",
     "-fno-common",
 };
 
@@ -91,13 +101,17 @@ static const Flavour FLAVOURS[] = {
 static const struct {
     const char *folder;
     const char *flags[4];
+    const Flavour *flavour; // NULL: each
 } FOLDER_FLAGS[] = {
     // The matrix products are plain loops that the compiler turns into vectors, with fused multiply-adds.
-    {"src/backend/cpu/", {"-O3", "-ffp-contract=fast"}},
-    {"src/model/dtype.c", {"-O3"}}, // not fused: its values are exact
+    {"src/backend/cpu/", {"-O3", "-ffp-contract=fast"}, NULL},
+    {"src/model/dtype.c", {"-O3"}, NULL}, // not fused: its values are exact
     // Hundreds of inlined kernels: more would take minutes to compile.
     // As kernels are: no sum takes up the product before it but where the source says so (fma_f32).
-    {"tests/emulator/", {"-O1", "-ffp-contract=off", "-Wno-maybe-uninitialized"}},
+    {"tests/emulator/", {"-O1", "-ffp-contract=off", "-Wno-maybe-uninitialized"}, NULL},
+    // Sanitizers make a kernel so large that it takes three to five times as long to optimise, which the
+    // tests' few blocks do not bring back.
+    {"tests/emulator/variants/", {"-O0", "-g1"}, &FLAVOURS[FLAVOUR_ASAN]},
 };
 
 static const char *const LIBRARIES[] = {"-lm", "-ldl"};
@@ -127,6 +141,9 @@ static const Program PROGRAMS[PROGRAM_COUNT] = {
 
 // Compiled only with CUDA.
 #define CUDA_SOURCES "src/backend/cuda/"
+// 1 or 0, for the sources that ask. The others are compiled once for builds with CUDA and without. (A header
+// that asks would need its includers to: -Wundef.)
+#define CUDA_MACRO "WORKER_ORCD_CUDA"
 
 // NVRTC, the compiler inside the program, and what it is made of.
 static const char *const CUDA_LIBRARIES[] = {
@@ -195,7 +212,8 @@ typedef struct {
     const char *name;          // of the flavour: "release", "asan-cpu", ...
     const char *lock_name;     // the same without "-cpu": what goes to one program_folder excludes each other
     const char *object_folder; // with a slash at its end, as are the other folders
-    const char *program_folder; // where the programs go
+    const char *cuda_object_folder; // of what asks for CUDA
+    const char *program_folder;     // where the programs go
     List compiler;
     List cpp_compiler;      // empty where there is none
     uint64_t compiler_hash; // of its command and of what it says about itself
@@ -261,7 +279,8 @@ static Build build_configure(const Options *options, Toolkit toolkit) {
     build.older_libc = HAS_LIBC_STUBS && flavour == FLAVOUR_RELEASE;
     build.name = text_of("%s%s", build.flavour->name, build.cuda ? "" : "-cpu");
     build.lock_name = build.flavour->name;
-    build.object_folder = text_of("build/obj/%s/", build.name);
+    build.object_folder = text_of("build/obj/%s/", build.flavour->name);
+    build.cuda_object_folder = text_of("build/obj/%s/", build.name);
     build.program_folder = "build/";
     if (flavour != FLAVOUR_RELEASE) build.program_folder = text_of("build/%s/", build.flavour->name);
     const char *compiler = getenv("CC");
@@ -299,12 +318,31 @@ typedef struct {
     size_t count;
 } Units;
 
+// Whether it is another object with CUDA than without.
+static bool asks_for_cuda(const char *source) {
+    Bytes content;
+    bool asks = starts_with(source, CUDA_SOURCES);
+    if (asks || !file_read(source, &content)) return asks;
+    asks = strstr(content.data, CUDA_MACRO) != NULL;
+    free(content.data);
+    return asks;
+}
+
+static void add_cuda_flags(const Build *build, List *command) {
+    list_add(command, text_of("-D" CUDA_MACRO "=%d", build->cuda));
+    // Naming what the compiler searches anyway would change the order.
+    if (build->cuda && strcmp(build->toolkit.include, "/usr/include") != 0) {
+        list_add_words(command, text_of("-isystem %s", build->toolkit.include));
+    }
+}
+
 static Unit unit_of(const Build *build, const char *source) {
     Unit unit = {.source = source};
     const char *stem = source;
     if (starts_with(source, build->object_folder)) stem = source + strlen(build->object_folder);
-    bool is_cpp = ends_with(source, ".cpp");
-    unit.object = text_of("%s%.*s.o", build->object_folder, (int)(strrchr(stem, '.') - stem), stem);
+    bool is_cpp = ends_with(source, ".cpp"), asks = asks_for_cuda(source);
+    unit.object = text_of("%s%.*s.o", asks ? build->cuda_object_folder : build->object_folder,
+                          (int)(strrchr(stem, '.') - stem), stem);
     unit.dep_path = text_of("%s.d", unit.object);
     unit.key_path = text_of("%s.key", unit.object);
     List *command = &unit.command;
@@ -317,17 +355,14 @@ static Unit unit_of(const Build *build, const char *source) {
     list_add_array(command, build->flavour->compile, COUNT_OF(build->flavour->compile));
     for (size_t i = 0; i < COUNT_OF(FOLDER_FLAGS) && !build->options.debug; i++) {
         if (!starts_with(source, FOLDER_FLAGS[i].folder)) continue;
+        if (FOLDER_FLAGS[i].flavour && FOLDER_FLAGS[i].flavour != build->flavour) continue;
         list_add_array(command, FOLDER_FLAGS[i].flags, COUNT_OF(FOLDER_FLAGS[i].flags));
     }
     if (starts_with(source, "tests/")) {
         list_add_words(command, "-Itests -Itests/support");
         list_add(command, text_of("-DWORKER_ORCD_OLDER_LIBC=%d", build->older_libc));
     }
-    list_add(command, build->cuda ? "-DWORKER_ORCD_CUDA=1" : "-DWORKER_ORCD_CUDA=0");
-    // Naming what the compiler searches anyway would change the order.
-    if (build->cuda && strcmp(build->toolkit.include, "/usr/include") != 0) {
-        list_add_words(command, text_of("-isystem %s", build->toolkit.include));
-    }
+    if (asks) add_cuda_flags(build, command);
     const char *text = list_join(command);
     unit.command_hash = hash_add(build->compiler_hash, text, strlen(text));
     if (isatty(2)) list_add(command, "-fdiagnostics-color=always"); // not part of the key
@@ -765,6 +800,11 @@ static int command_run(const Build *build) {
     return is_demo ? run_demo(build, program) : run_worker(build, program);
 }
 
+static int command_compile(const Build *build) {
+    build_programs(build, (1u << PROGRAM_COUNT) - 1);
+    return 0;
+}
+
 // Runs the tests whose names begin with any of `names`, or all.
 static int run_tests(const Build *build, const List *names) {
     build_programs(build, (1u << PROGRAM_COUNT) - 1);
@@ -833,8 +873,7 @@ static const char *analysis_path(const Build *build, const Unit *unit) {
 static void analysis_start(const Build *build, Unit *unit) {
     List command = {0};
     list_add_words(&command, text_of("clang-tidy --quiet %s -- -std=c17 -D_GNU_SOURCE -Isrc", unit->source));
-    list_add(&command, build->cuda ? "-DWORKER_ORCD_CUDA=1" : "-DWORKER_ORCD_CUDA=0");
-    if (build->cuda) list_add_words(&command, text_of("-isystem %s", build->toolkit.include));
+    add_cuda_flags(build, &command);
     unit->output = temporary_file();
     unit->pid = start(&command, unit->output);
 }
@@ -891,7 +930,7 @@ static int command_analyse(const Build *build) {
     list_add_words(&cppcheck,
                    "cppcheck --std=c11 --quiet --error-exitcode=1 --inline-suppr -D_GNU_SOURCE -Isrc");
     list_add_words(&cppcheck, "--enable=warning,portability,performance --suppress=missingInclude src");
-    list_add(&cppcheck, build->cuda ? "-DWORKER_ORCD_CUDA=1" : "-DWORKER_ORCD_CUDA=0");
+    list_add(&cppcheck, text_of("-D" CUDA_MACRO "=%d", build->cuda));
     failed += run(&cppcheck) != 0;
     printf("analysed %zu of %zu files: %zu with findings\n", count, units.count, failed);
     return failed > 0;
@@ -936,6 +975,7 @@ static const struct {
      false},
     {"gpu-test", "[NAME ...]", "compare the GPU's kernels and models with the CPU's", command_gpu_test, true,
      true},
+    {"compile", "", "build what test runs, and run nothing", command_compile, false, false},
     {"toolkit", "", "fetch a CUDA toolkit where there is none; say which it is", command_toolkit, false,
      true},
     {"lint", "", "check includes, lengths, calls and formatting", command_lint, false, false},

@@ -189,6 +189,5 @@ MUST_CHECK bool step_check(const Step *step, const BackendInfo *info, Error *err
 
 // The backend's own state is in the arena. `arena` outlives it.
 MUST_CHECK bool cpu_backend_open(const BackendOptions *options, Arena *arena, Backend **out, Error *err);
-#if WORKER_ORCD_CUDA
+// Only in a build with CUDA.
 MUST_CHECK bool cuda_backend_open(const BackendOptions *options, Arena *arena, Backend **out, Error *err);
-#endif
