@@ -280,6 +280,7 @@ TEST(api_messages_request_id_is_theirs_alone) {
 
 // The Anthropic client's own models take every event and answer, wherever the answer is cut.
 TEST_SLOW(api_messages_as_the_anthropic_client_reads_them, 300) {
+    test_needs_plain_run();
     test_needs_python("anthropic");
     FakeWorker *f = start(THINKS_SAYS_CALLS);
     char command[1024];

@@ -132,6 +132,7 @@ TEST(api_introspect_answers) {
 }
 
 TEST(api_models_as_clients_list_them) {
+    test_needs_plain_run();
     test_needs_python("openai, anthropic");
     FakeWorker *f = fake_worker_start(&(FakeConfig){0});
     char command[1024];

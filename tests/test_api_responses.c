@@ -292,6 +292,7 @@ TEST(api_responses_large_requests) {
 
 // The OpenAI client's own models take every event and answer, wherever the answer is cut.
 TEST_SLOW(api_responses_as_the_openai_client_reads_them, 300) {
+    test_needs_plain_run();
     test_needs_python("openai");
     FakeWorker *f = start(THINKS_SAYS_CALLS);
     char command[1024];

@@ -592,13 +592,16 @@ TEST(cli_chat_in_a_pipe) {
     CHECK(answers[0].len > 1);
 }
 
-// The context of the tiny model has 2,048 tokens.
 TEST(cli_chat_drops_the_oldest_messages) {
-    static char line[600];
-    const char *arguments[16] = {"chat", tiny_model_file()};
+    static char line[160];
+    TinyModel model = tiny_model_llama();
+    model.context = 512;
+    const char *path = test_tmp_path("short.gguf");
+    tiny_model_save(&model, path);
+    const char *arguments[16] = {"chat", path};
     memcpy(arguments + 2, talk_flags, sizeof talk_flags);
-    memset(line, 'x', 500);
-    memcpy(line + 500, "\r", 2);
+    memset(line, 'x', 120);
+    memcpy(line + 120, "\r", 2);
     Talk t = talk_begin(100, arguments, NULL);
     REQUIRE(talk_await(&t, "> ", 0));
     for (int i = 0; i < 6; i++) {

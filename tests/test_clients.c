@@ -49,7 +49,7 @@ static Workers start_workers(void) {
 
 // Where the packages are (clients/requirements.txt); what is not there may be on the machine.
 static void need(const char *module) {
-    if (test_is_sanitized()) SKIP("other people's clients and routers: the plain run has them");
+    test_needs_plain_run();
     setenv("PYTHONPATH", test_root_path("build/clients"), 1);
     setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True", 1); // it asks the network otherwise
     test_needs_python_of("tests/clients/requirements.txt", module);
@@ -109,7 +109,7 @@ TEST_SLOW(clients_sglang_router, 400) {
 // SOAK_CHATS=10000 for the long one.
 TEST_SLOW(clients_soak_leaves_no_memory, 900) {
     const char *given = getenv("SOAK_CHATS");
-    uint64_t chats = 1000;
+    uint64_t chats = 500;
     char flags[4096], command[4096];
     if (test_is_sanitized()) SKIP("memory is not the program's own there");
     if (given) REQUIRE(str_parse_u64(str_from_c(given), &chats));

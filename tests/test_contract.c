@@ -285,8 +285,9 @@ TEST(contract_insufficient_vram) {
     }
 }
 
-// Lost while nothing runs: the next job is told, and the worker ends.
-TEST_SLOW(contract_cuda_error_while_idle, 120) {
+// Lost while nothing runs: the next job is told, and the worker ends. (It comes after the case above, which
+// leaves its kernels compiled.)
+TEST_SLOW(contract_cuda_error_while_idle, 110) {
     const char *fails_by;
     uint16_t status;
     Server s = start_on_fake_driver(&fails_by);

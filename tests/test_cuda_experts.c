@@ -86,7 +86,8 @@ static void check_stages(uint32_t sm, const char *name, const ExpertsSize *e, ui
     }
     Jit *jit;
     Error err = {0};
-    REQUIRE(jit_start(&(JitOptions){.sm = sm, .cache = ""}, programs, n, &arena, &jit, &err));
+    REQUIRE(jit_start(&(JitOptions){.sm = sm, .cache = test_root_path("build/jit-cache")}, programs, n,
+                      &arena, &jit, &err));
     for (uint32_t i = 0; i < n; i++) {
         JitImage image;
         TEST_CASE_LABEL("%s, sm_%u, %u rows: %s", name, sm, max_rows, programs[i].name);
@@ -101,15 +102,14 @@ static void check_stages(uint32_t sm, const char *name, const ExpertsSize *e, ui
     jit_end(jit);
 }
 
+// Single rows and prompts of published sizes are those of cuda_lower_makes_programs_for_experts.
 TEST_SLOW(cuda_experts_fit_every_gpu, 300) {
-    check_stages(90, "GPT-OSS-20B", &gpt_oss_20b, 1);
     check_stages(90, "GPT-OSS-20B", &gpt_oss_20b, 8);
     check_stages(90, "Qwen3-30B-A3B", &qwen3_30b, 1);
     check_stages(90, "Qwen3-30B-A3B", &qwen3_30b, 64);
     check_stages(90, "Mixtral-8x7B", &mixtral_8x7b, 8);
     check_stages(75, "GPT-OSS-20B", &gpt_oss_20b, 8);
     check_stages(80, "Qwen3-30B-A3B", &qwen3_30b, 8);
-    check_stages(80, "GPT-OSS-20B", &gpt_oss_20b, 2048);
     check_stages(90, "tiny", &tiny, 1);
     check_stages(90, "Mixtral-8x7B", &mixtral_8x7b, 16);
     check_stages(75, "tiny", &tiny, 16);

@@ -72,10 +72,10 @@ static void check_model(const char *name) {
     model_check_chunks(c.pair, c.tokens, c.n_prompt, chunks, COUNT_OF(chunks));
     batch_check_drawn_as_prompt(c.pair, &sampled, c.tokens, c.n_prompt, c.n_prompt + c.n_drawn);
     for (uint32_t i = 1; i < c.n_together; i++) {
-        batch_check_together(c.pair, &SAMPLER_GREEDY, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
-        batch_check_together(c.pair, &sampled, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
-        batch_check_together(c.pair, &ruled, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
-        batch_check_mixed(c.pair, &sampled, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
+        batch_check_together(c.pair, &SAMPLER_GREEDY, 1, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
+        batch_check_together(c.pair, &sampled, 1, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
+        batch_check_together(c.pair, &ruled, 1, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
+        batch_check_mixed(c.pair, &sampled, 1, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
     }
     model_pair_close(c.pair);
 }

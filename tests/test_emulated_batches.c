@@ -20,13 +20,16 @@ static const double ERROR_MAX = 3e-2, STAGE_ERROR_MAX = 5e-3;
 
 static const SamplerParams sampled = {.temperature = 0.8f, .top_p = 1, .repetition_penalty = 1, .seed = 1};
 
-static const SamplerParams ruled = {.temperature = 0.9f,
-                                    .top_p = 0.95f,
-                                    .min_p = 0.01f,
-                                    .repetition_penalty = 1.2f,
-                                    .presence_penalty = 0.3f,
-                                    .top_k = 40,
-                                    .seed = 3};
+// Ways to draw that rows have beside each other.
+static const SamplerParams ways[] = {{.top_p = 1, .repetition_penalty = 1},
+                                     {.temperature = 0.8f, .top_p = 1, .repetition_penalty = 1, .seed = 1},
+                                     {.temperature = 0.9f,
+                                      .top_p = 0.95f,
+                                      .min_p = 0.01f,
+                                      .repetition_penalty = 1.2f,
+                                      .presence_penalty = 0.3f,
+                                      .top_k = 40,
+                                      .seed = 3}};
 
 static void warn(void *context, const char *message) {
     (void)context;
@@ -54,21 +57,20 @@ static ModelPair *open_batches(const char *name, uint32_t n_slots, uint32_t mult
 }
 
 static void check_model(const char *name, uint32_t n_slots) {
-    static const uint32_t chunks[] = {23, 1}, together[] = {1, 8, 10};
+    static const uint32_t together[] = {1, 3, 8, 10};
     ModelPair *p = open_batches(name, n_slots, MULTIPROCESSORS);
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
-    for (size_t i = 0; i < COUNT_OF(together) && together[i] <= n_slots; i++)
-        model_stages_compare_rows(p, tokens, PROMPT, PROMPT + together[i], together[i], STAGE_ERROR_MAX);
-    model_check_logits(p, &sampled, tokens, PROMPT, PROMPT + DRAWN, ERROR_MAX);
-    model_check_chunks(p, tokens, PROMPT, chunks, COUNT_OF(chunks));
-    batch_check_drawn_as_prompt(p, &sampled, tokens, PROMPT, PROMPT + DRAWN);
-    for (size_t i = 1; i < COUNT_OF(together) && together[i] <= n_slots; i++) {
-        batch_check_together(p, &SAMPLER_GREEDY, tokens, PROMPT, DRAWN, together[i]);
-        batch_check_together(p, &sampled, tokens, PROMPT, DRAWN, together[i]);
+    for (size_t i = 0; i < COUNT_OF(together) && together[i] <= n_slots; i++) {
+        uint32_t n = together[i];
+        model_stages_compare_rows(p, tokens, PROMPT, PROMPT + n, n, STAGE_ERROR_MAX);
+        if (n > 1) batch_check_together(p, ways, COUNT_OF(ways), tokens, PROMPT, DRAWN, n);
     }
-    batch_check_together(p, &ruled, tokens, PROMPT, DRAWN, 3);
-    batch_check_mixed(p, &sampled, tokens, PROMPT, DRAWN, n_slots);
+    model_check_logits(p, &sampled, tokens, PROMPT, PROMPT + DRAWN, ERROR_MAX);
+    model_check_chunks(p, tokens, PROMPT, &(uint32_t){23}, 1);
+    model_check_chunks(p, tokens, 4, &(uint32_t){1}, 1); // one by one
+    batch_check_drawn_as_prompt(p, &sampled, tokens, PROMPT, PROMPT + DRAWN);
+    batch_check_mixed(p, ways, COUNT_OF(ways), tokens, PROMPT, DRAWN, n_slots);
     model_pair_close(p);
 }
 
@@ -101,7 +103,7 @@ TEST_SLOW(emulated_batches_without_classes, 900) {
     arch_model_tokens(tokens);
     model_check_logits(p, &sampled, tokens, PROMPT, PROMPT + DRAWN, ERROR_MAX);
     batch_check_drawn_as_prompt(p, &sampled, tokens, PROMPT, PROMPT + DRAWN);
-    batch_check_together(p, &ruled, tokens, PROMPT, DRAWN, 3);
+    batch_check_together(p, ways, COUNT_OF(ways), tokens, PROMPT, DRAWN, 3);
     model_pair_close(p);
 }
 

@@ -101,14 +101,11 @@ TEST_SLOW(emulated_texts_go_on, 600) {
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
     for (size_t i = 0; i < COUNT_OF(params); i++) {
-        uint32_t n_all = 0;
-        for (size_t k = 0; k < COUNT_OF(cuts); k++)
-            n_all += END - cuts[k] + 1;
+        uint32_t cut = cuts[i % COUNT_OF(cuts)];
         Backend *backends[] = {p->cpu, p->gpu};
-        for (size_t k = 0; k < COUNT_OF(backends); k++) {
-            CHECK_INT_EQ(n_all, model_check_resume(p, backends[k], &params[i], tokens, PROMPT, END, cuts,
-                                                   COUNT_OF(cuts)));
-        }
+        for (size_t k = 0; k < COUNT_OF(backends); k++)
+            CHECK_INT_EQ(END - cut + 1,
+                         model_check_resume(p, backends[k], &params[i], tokens, PROMPT, END, &cut, 1));
     }
     model_pair_close(p);
 }

@@ -18,6 +18,7 @@ static int run_check(const char *readme, const char *out) {
 }
 
 TEST(manifests_of_the_readme) {
+    test_needs_plain_run();
     test_needs_python("kubernetes_validate");
     test_needs_python("cloudcoil.models.keda.v1alpha1");
     const char *out = test_tmp_path("kinds");
@@ -29,6 +30,7 @@ TEST(manifests_of_the_readme) {
 
 // The check notices what is wrong.
 TEST(manifests_that_are_wrong) {
+    test_needs_plain_run();
     test_needs_python("kubernetes_validate");
     test_needs_python("cloudcoil.models.keda.v1alpha1");
     static const char *const rows[] = {
@@ -48,6 +50,7 @@ TEST(manifests_that_are_wrong) {
 }
 
 TEST(manifests_nginx_takes_its_block) {
+    test_needs_plain_run();
     test_needs_python("kubernetes_validate");
     test_needs_python("cloudcoil.models.keda.v1alpha1");
     test_needs_program("openssl");

@@ -80,6 +80,7 @@ TEST(page_can_be_left_out) {
 // Sending, stopping, editing, errors, hostile answers, charts, both themes on a phone and a desktop, and what
 // axe-core and markdown-it-py say: each check of tests/page/check_page.py.
 TEST_SLOW(page_in_a_browser, 300) {
+    test_needs_plain_run();
     test_needs_program("chromium");
     test_needs_python("playwright.sync_api, axe_playwright_python, markdown_it");
     Server s = server_start(tiny_model_file(), "");

@@ -9,7 +9,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { CONTEXT = 1024, SANITIZED_CASES = 2, SANITIZED_TOKENS = 8 };
+enum { CONTEXT = 1024, LONG_CASES = 2, SHORT_TOKENS = 24, SANITIZED_CASES = 2, SANITIZED_TOKENS = 8 };
 
 typedef struct {
     Arena arena;
@@ -93,6 +93,7 @@ TEST_SLOW(smollm2_greedy_continuations, 300) {
         TEST_CASE_LABEL("%.*s", STR_ARG(name));
         uint32_t n_prompt = read_ids(json_get(c, STR("prompt_ids")), prompt, CONTEXT);
         uint32_t n = read_ids(json_get(reference, STR("ids")), expected, COUNT_OF(expected));
+        if (n_cases >= LONG_CASES) n = (uint32_t)min_u64(n, SHORT_TOKENS);
         if (test_is_sanitized()) n = SANITIZED_TOKENS;
         REQUIRE(n_prompt > 0 && n > 0);
         generate(m.engine, prompt, n_prompt, actual, n);
@@ -171,15 +172,16 @@ static const JsonNode *find_variant(const JsonNode *root, Str name) {
 // Windows of 512 tokens, tokens 256 … 511 of each scored. Within 0.5% as the promise is, and much closer in
 // fact.
 TEST_SLOW(smollm2_perplexity, 300) {
-    enum { WINDOW = 512, FIRST = 256, WINDOWS = 5 };
+    enum { WINDOW = 512, FIRST = 256, WINDOWS = 2 };
+    if (test_is_sanitized())
+        SKIP("takes a minute under a sanitizer, and the continuations take the same way");
     Model m = open_model();
     const JsonNode *root = read_vectors("vectors/smollm2_perplexity.json", &m.arena);
     const JsonNode *variant = find_variant(root, STR("float32"));
     static int32_t ids[WINDOW * WINDOWS];
     REQUIRE(read_ids(json_get(root, STR("ids")), ids, COUNT_OF(ids)) == COUNT_OF(ids));
-    uint32_t n_windows = test_is_sanitized() ? 1 : WINDOWS;
     double total = 0, expected_total = 0;
-    for (uint32_t w = 0; w < n_windows; w++) {
+    for (uint32_t w = 0; w < WINDOWS; w++) {
         const int32_t *window = ids + w * WINDOW;
         const float *logits = compute_logits(&m, window, WINDOW, WINDOW - FIRST + 1);
         uint32_t n_vocab = m.plan->n_vocab;
@@ -193,7 +195,7 @@ TEST_SLOW(smollm2_perplexity, 300) {
         total += nll;
         expected_total += expected;
     }
-    double scored = n_windows * (WINDOW - FIRST), perplexity = exp(total / scored);
+    double scored = WINDOWS * (WINDOW - FIRST), perplexity = exp(total / scored);
     printf("perplexity %.4f, expected %.4f\n", perplexity, exp(expected_total / scored));
     CHECK_NEAR(1, perplexity / exp(expected_total / scored), 0.005);
     m.backend->close(m.backend);
@@ -211,7 +213,7 @@ TEST_SLOW(smollm2_chunks_give_the_same_bits, 120) {
     memcpy(whole, compute_logits(&m, tokens, TOKENS, 1), n_vocab * sizeof *whole);
     static const uint32_t cuts[] = {1, 7, 16, 31};
     for (size_t i = 0; i < COUNT_OF(cuts); i++) {
-        if (test_is_sanitized() && i) break;
+        if (test_is_sanitized() && cuts[i] < TOKENS / 2) continue; // a step takes a second there
         TEST_CASE_LABEL("chunks of %u", cuts[i]);
         uint32_t pages[] = {7, 3, 5};
         StepResult result = {0};

@@ -65,8 +65,8 @@ typedef struct {
 } Texts;
 
 // Draws each of them alone.
-static Texts *texts_begin(ModelPair *p, Arena *scratch, const SamplerParams *params, const int32_t *prompt,
-                          uint32_t n_prompt, uint32_t n_drawn, uint32_t n) {
+static Texts *texts_begin(ModelPair *p, Arena *scratch, const SamplerParams *params, uint32_t n_params,
+                          const int32_t *prompt, uint32_t n_prompt, uint32_t n_drawn, uint32_t n) {
     Texts *t = arena_new(scratch, Texts, 1);
     REQUIRE(t && n <= p->n_slots && n_drawn <= DRAWN_MAX && n_prompt > 2 * n);
     t->n = n;
@@ -78,7 +78,7 @@ static Texts *texts_begin(ModelPair *p, Arena *scratch, const SamplerParams *par
         t->alone[s] = arena_new(scratch, Drawn, 1);
         t->together[s] = arena_new(scratch, Drawn, 1);
         REQUIRE(t->alone[s] && t->together[s]);
-        t->params[s] = *params;
+        t->params[s] = params[s % n_params];
         t->params[s].seed += s;
         t->params[s].logprobs = true;
         t->params[s].n_logprobs = LOGPROBS_MAX;
@@ -97,10 +97,10 @@ static void texts_compare(const Texts *t, const char *how) {
     TEST_CASE_LABEL("%s", "");
 }
 
-void batch_check_together(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
-                          uint32_t n_drawn, uint32_t n_together) {
+void batch_check_together(ModelPair *p, const SamplerParams *params, uint32_t n_params, const int32_t *prompt,
+                          uint32_t n_prompt, uint32_t n_drawn, uint32_t n_together) {
     Arena scratch = p->arena;
-    Texts *t = texts_begin(p, &scratch, params, prompt, n_prompt, n_drawn, n_together);
+    Texts *t = texts_begin(p, &scratch, params, n_params, prompt, n_prompt, n_drawn, n_together);
     for (uint32_t s = 0; s < n_together; s++)
         run_prompt(p, s, &t->params[s], prompt, t->lengths[s], t->together[s]);
     draw(p, t->slots, t->lengths, n_together, n_drawn, t->together);
@@ -135,11 +135,11 @@ static void read_mixed(const ModelPair *p, const Texts *t, uint32_t *n_drawn) {
     }
 }
 
-void batch_check_mixed(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
-                       uint32_t n_drawn, uint32_t n_texts) {
+void batch_check_mixed(ModelPair *p, const SamplerParams *params, uint32_t n_params, const int32_t *prompt,
+                       uint32_t n_prompt, uint32_t n_drawn, uint32_t n_texts) {
     static const uint32_t chunks[] = {17, 1, 3, 70, 8, 33, 2};
     Arena scratch = p->arena;
-    Texts *t = texts_begin(p, &scratch, params, prompt, n_prompt, n_drawn, n_texts);
+    Texts *t = texts_begin(p, &scratch, params, n_params, prompt, n_prompt, n_drawn, n_texts);
     uint32_t at[PAIR_SLOTS_MAX] = {0}, drawn[PAIR_SLOTS_MAX] = {0}, n_under_way = 0;
     bool mixed = false, several = false;
     for (uint32_t s = 0; s < n_texts; s++)

@@ -5,14 +5,15 @@
 #include "model_pair.h"
 
 // The first `n_together` slots' texts, which begin with parts of `prompt` of different lengths, draw n_drawn
-// tokens, a row each in every step: the same tokens and log-probabilities as each alone, to the bit.
-void batch_check_together(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
-                          uint32_t n_drawn, uint32_t n_together);
+// tokens, a row each in every step: the same tokens and log-probabilities as each alone, to the bit. Slots
+// take turns in the n_params ways to draw.
+void batch_check_together(ModelPair *p, const SamplerParams *params, uint32_t n_params, const int32_t *prompt,
+                          uint32_t n_prompt, uint32_t n_drawn, uint32_t n_together);
 
 // The same of texts whose prompts go through the layers in the same steps, cut at odd places, two of them
 // more in each step, beside those that draw already.
-void batch_check_mixed(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
-                       uint32_t n_drawn, uint32_t n_texts);
+void batch_check_mixed(ModelPair *p, const SamplerParams *params, uint32_t n_params, const int32_t *prompt,
+                       uint32_t n_prompt, uint32_t n_drawn, uint32_t n_texts);
 
 // A text of n tokens, those after n_prompt drawn one by one: its logits at every position are those of the
 // whole text as one prompt, to the bit.

@@ -294,6 +294,10 @@ bool test_is_sanitized(void) {
     return SANITIZED;
 }
 
+void test_needs_plain_run(void) {
+    if (SANITIZED) test_skip("other people's programs: the plain run has them");
+}
+
 // --- Running cases -------------------------------------------------------------------------------------
 
 static int64_t now_ms(void) {

@@ -108,6 +108,10 @@ void test_needs_program(const char *name);
 // Under ASan, UBSan or TSan: for cases that measure time or memory, which skip or relax their limits there.
 bool test_is_sanitized(void);
 
+// For cases in which nearly all of the time is other people's programs': skips them under a sanitizer. What
+// they go through in this program has cases of its own there.
+void test_needs_plain_run(void);
+
 // What the macros above call.
 // clang-format off
 #define TEST_STR(value) _Generic((value), Str : test_str_from_str, default : str_from_c)(value)
