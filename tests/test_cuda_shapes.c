@@ -1,6 +1,8 @@
 // How products of more than 8 rows are spread over GPUs (src/backend/cuda/batch_shapes_many.c).
 #include "runner.h"
 
+#if WORKER_ORCD_CUDA
+
 #include "backend/cuda/lower_internal.h"
 
 #include <stdio.h>
@@ -127,3 +129,11 @@ TEST(cuda_shapes_of_many_rows_fit_every_gpu) {
         }
     }
 }
+
+#else
+
+TEST(cuda_shapes) {
+    SKIP("this build has no CUDA");
+}
+
+#endif
