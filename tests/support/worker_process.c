@@ -76,7 +76,7 @@ const char *tmp_file_write(const char *name, const char *text) {
 Str process_await_event(Process p, const char *event) {
     char member[64];
     snprintf(member, sizeof member, "\"event\":\"%s\"", event);
-    for (int waited_ms = 0; waited_ms < 30000; waited_ms += 5) {
+    for (int waited_ms = 0; waited_ms < 120000; waited_ms += 5) {
         Str log = process_read_file(p.err_path);
         while (log.len) {
             const char *end = memchr(log.ptr, '\n', log.len);
