@@ -28,7 +28,7 @@ TEST_SLOW(engine_sim_a_million_jobs, 120) {
         EngineSimConfig config = configs[i];
         EngineSimReport r;
         config.seed = seed + i;
-        config.jobs = (test_is_sanitized() ? 20000 : 1000000) / COUNT_OF(configs);
+        config.jobs = (test_is_sanitized() ? 20000u : 1000000u) / (uint32_t)COUNT_OF(configs);
         TEST_CASE_LABEL("%u slots, %u pages", config.n_slots, config.n_pages);
         uint64_t begin_ns = os_monotonic_ns();
         if (!engine_sim_run(&config, &r)) FAIL("%s", r.problem);
