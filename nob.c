@@ -109,8 +109,8 @@ static const struct {
     // Hundreds of inlined kernels: more would take minutes to compile.
     // As kernels are: no sum takes up the product before it but where the source says so (fma_f32).
     {"tests/emulator/", {"-O1", "-ffp-contract=off", "-Wno-maybe-uninitialized"}, NULL},
-    // Sanitizers make a kernel so large that it takes three to five times as long to optimise, which the
-    // tests' few blocks do not bring back.
+    // Under sanitizers a kernel takes two to five times as long to optimise (with variables' places for
+    // debuggers), which the tests' few blocks do not bring back.
     {"tests/emulator/variants/", {"-O0", "-g1"}, &FLAVOURS[FLAVOUR_ASAN]},
 };
 

@@ -184,7 +184,7 @@ TEST_SLOW(cuda_batch_lower_makes_programs, 900) {
                                     14336,          128256,    4096, DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q6_K};
     TinyModel model = tiny_model_llama();
     TEST_CASE_LABEL("tiny, sm 75");
-    check_programs(tiny_model_build(&model), 75, BATCH_CLASS_PROMPT + 1);
+    check_programs(tiny_model_build(&model), 75, BATCH_CLASS_EIGHT);
     TEST_CASE_LABEL("llama-3.1-8b, sm 90");
     check_programs(arch_shape_build(&llama), 90, 0);
 }
