@@ -3,12 +3,15 @@
 #include "json/json_reader.h"
 #include "json/json_scan.h"
 #include "load/arrivals.h"
+#include "load/chart.h"
+#include "load/chart_axis.h"
 #include "load/draws.h"
 #include "load/request.h"
 #include "load/stats.h"
 #include "load/words.h"
 #include "os/os.h"
 #include "runner.h"
+#include "worker_process.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -605,6 +608,71 @@ TEST(load_timeline_widens) {
     CHECK_U64_EQ(60, errors);
     CHECK_U64_EQ(600, first);
     CHECK_U64_EQ(1200, between);
+}
+
+// ---- the picture ----
+
+TEST(load_chart_axes_are_round) {
+    static const struct {
+        double most;
+        uint32_t ticks;
+        double axis, step;
+        const char *last;
+    } rows[] = {
+        {767, 3, 800, 200, "800"},     {1234, 3, 1400, 200, "1,400"}, {41, 3, 50, 10, "50"},
+        {0.07, 3, 0.08, 0.02, "0.08"}, {4.08, 2, 6, 2, "6"},          {75000, 4, 80000, 10000, "80,000"},
+        {1, 4, 1, 0.2, "1.0"},         {0, 3, 1, 0.2, "1.0"},         {3, 3, 3, 1, "3"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%g in %u", rows[i].most, rows[i].ticks);
+        char text[32];
+        StrBuf tick = STRBUF(text);
+        ChartAxis axis = chart_axis(rows[i].most, rows[i].ticks);
+        CHECK_NEAR(rows[i].axis, axis.most, 1e-9);
+        CHECK_NEAR(rows[i].step, axis.step, 1e-9);
+        chart_put_tick(&tick, axis.most, axis.step);
+        CHECK_STR_EQ(rows[i].last, strbuf_str(&tick));
+    }
+    static const struct {
+        double value;
+        const char *text;
+    } figures[] = {{0, "0.00"}, {1.234, "1.23"}, {12.34, "12.3"}, {999.9, "999.9"}, {1234.5, "1,235"}};
+    for (size_t i = 0; i < COUNT_OF(figures); i++) {
+        char text[32];
+        StrBuf figure = STRBUF(text);
+        chart_put_figure(&figure, figures[i].value);
+        CHECK_STR_EQ(figures[i].text, strbuf_str(&figure));
+    }
+}
+
+// Runs of any kind, also those with nothing in them, are pictures that a browser can read.
+TEST(load_chart_is_well_formed) {
+    static const uint32_t counts[] = {0, 1, 3, 500};
+    for (size_t i = 0; i < COUNT_OF(counts); i++) {
+        TEST_CASE_LABEL("%u requests", counts[i]);
+        Arena arena = os_arena(1 << 26);
+        LoadConfig config = {.server = {"http://h/?a=1&b=<2>", 19}, .clients = 3, .turns = 1};
+        LoadResult result = {.model = {"<\"m\">\xff\x01&", 8}};
+        result.stats = stats_create(&(LoadLimits){.first_token = counts[i]}, &arena);
+        REQUIRE(result.stats != NULL);
+        stats_open_window(result.stats, 0);
+        for (uint32_t k = 0; k < counts[i]; k++)
+            play(result.stats, k * 20ull, 3, 10, 5, k % 9 ? LOAD_ENDED_WHOLE : LOAD_ENDED_ERROR);
+        stats_close_window(result.stats, counts[i] * 20ull * MS);
+        Arena scratch = os_arena(1 << 22);
+        StrBuf out = strbuf_begin_in_arena(&arena);
+        chart_put_svg(&out, &config, &result, scratch);
+        const char *path = tmp_file_write("load.svg", out.ptr);
+        char command[1024];
+        snprintf(command, sizeof command,
+                 "python3 -c 'import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.argv[1])' '%s'", path);
+        CHECK_INT_EQ(0, system(command));
+        Str text = strbuf_str(&out);
+        CHECK(!text_contains(text, "nan") && !text_contains(text, "inf") &&
+              text_contains(text, "prefers-color-scheme"));
+        CHECK(text_contains(text, "&lt;&quot;m&quot;>\xef\xbf\xbd&amp;"));
+        CHECK_INT_EQ(counts[i] > 0, text_contains(text, "class=\"error\""));
+    }
 }
 
 TEST(load_limits) {

@@ -341,7 +341,7 @@ TEST(load_survives_its_server) {
 // ---- the command ----
 
 static Str run_command(const CannedServer *server, const char *flags, int code, bool from_error) {
-    char line[512], url[64];
+    char line[1024], url[64];
     snprintf(url, sizeof url, "http://127.0.0.1:%u", server->port);
     snprintf(line, sizeof line, "load --server %% %s", flags);
     Process p = process_start(line, (const char *[]){url}, NULL);
@@ -373,7 +373,11 @@ TEST(load_command_reports) {
         if (!CHECK(text_contains(text, parts[i]))) printf("%.*s\n", STR_ARG(text));
     }
     TEST_CASE_LABEL("%s", "");
-    text = run_command(&server, "--rate 100 --requests 30 --json --seed 5", 0, false);
+    char flags[512];
+    const char *picture = test_tmp_path("load.svg");
+    snprintf(flags, sizeof flags, "--rate 100 --requests 30 --json --seed 5 --svg %s", picture);
+    text = run_command(&server, flags, 0, false);
+    CHECK(str_starts_with(process_read_file(picture), STR("<svg ")));
     Arena arena = os_arena(1 << 22);
     Error err;
     uint64_t answered = 0;
@@ -401,12 +405,13 @@ TEST(load_command_refuses_wrong_flags) {
         {"--header nothing", "--header nothing: must be NAME:VALUE\n"},
         {"--api responses", "--api responses: must be one of chat|completions|execute\n"},
         {"--trace /does/not/exist", "--trace: /does/not/exist"},
+        {"--svg /does/not/exist/a.svg", "--svg: /does/not/exist/a.svg: cannot be written: No such file"},
         {"--cancel-share 2", "--cancel-share 2: must be a number from 0 to 1\n"},
     };
     CannedServer nobody = {.port = 1};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s", rows[i].flags);
-        bool is_file = strstr(rows[i].flags, "--trace") != NULL;
+        bool is_file = strstr(rows[i].flags, "/does/not/exist") != NULL;
         Str text = run_command(&nobody, rows[i].flags, is_file ? 1 : 2, true);
         char expected[256];
         snprintf(expected, sizeof expected, "worker-orcd: %s", rows[i].message);

@@ -36,13 +36,13 @@ TEST(load_measures_this_worker) {
         TEST_CASE_LABEL("%s", apis[i]);
         Arena arena = os_arena(1 << 22);
         const JsonNode *root = load(&server, apis[i],
-                                    "--clients 4 --requests 12 --warmup 2 --prompt-tokens 300 "
+                                    "--clients 4 --requests 12 --prompt-tokens 300 "
                                     "--output-tokens 8 --seed 1 --seed-requests --temperature 0.8",
                                     &arena);
         CHECK_NEAR(12, number_of(root, "answered"), 0);
         CHECK_NEAR(0, number_of(root, "failed"), 0);
         CHECK_NEAR(12, number_of(root, "ended_by_length"), 0); // ignore_eos is on
-        CHECK_NEAR(12 * 8, number_of(root, "output_tokens"), 12);
+        CHECK_NEAR(12 * 8, number_of(root, "output_tokens"), 0.1);
         CHECK_NEAR(12 * 300, number_of(root, "prompt_tokens"), 12 * 15); // by the calibration
         CHECK_NEAR(12, number_of(json_get(root, STR("first_token_ms")), "count"), 0);
         Str counted;
