@@ -399,7 +399,7 @@ static bool run_pass(CudaBackend *b, Cell *cell, const Parts *parts, Flight *fli
     return run_drawing(b, cell, &drawing, err);
 }
 
-enum { RIDING_KEYS_MAX = ATTENTION_GROUP_KEYS };
+enum { RIDING_KEYS_MAX = ATTENTION_GROUP_KEYS }; // estimated, not measured yet
 
 // Whether the rows that decode go through the layers with the prompts', or before there is another class
 // without them. In span_attention one block goes through all keys of a row; attention.cuh, in the rows' own
