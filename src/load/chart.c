@@ -11,6 +11,8 @@ enum {
     PANEL_TITLE = 34,
     PANEL_SPACE = 22,
     FOOTER = 58,
+    SETTINGS_COLUMNS = 125,
+    SETTINGS_LINE = 19,
     POINTS_MAX = 100,
     // A point has so many samples on average, as long as there are at least so many points.
     LATENCY_SAMPLES = 8,
@@ -55,17 +57,17 @@ static uint32_t bins_a_point(const LoadStats *s, Latency latency) {
     return bins;
 }
 
-// A last stretch that is shorter than half of the others says little, and is left out.
+// A rest that is shorter than half a stretch belongs to the one before.
 static void fill_series(const LoadStats *s, Latency latency, Histogram *scratch, Series *out) {
     uint32_t bins = bins_a_point(s, latency);
     double bin_s = (double)s->bin_ns * 1e-9, end_s = stats_seconds(s);
     out->n = 0;
-    for (uint32_t first = 0; first < s->n_bins; first += bins) {
-        Point p = {.from_s = first * bin_s, .to_s = (first + bins) * bin_s};
-        if (p.to_s > end_s) p.to_s = end_s;
-        if (p.to_s - p.from_s < bins * bin_s / 2 && out->n) break;
+    for (uint32_t first = 0, end; first < s->n_bins; first = end) {
+        end = first + bins;
+        if (end_s - end * bin_s < bins * bin_s / 2 || end > s->n_bins) end = s->n_bins;
+        Point p = {.from_s = first * bin_s, .to_s = end < s->n_bins ? end * bin_s : end_s};
         memset(scratch, 0, sizeof *scratch);
-        for (uint32_t i = first; i < first + bins && i < s->n_bins; i++) {
+        for (uint32_t i = first; i < end; i++) {
             const TimelineBin *bin = &s->bins[i];
             p.n_pieces += bin->n_pieces;
             p.n_errors += bin->n_errors;
@@ -326,19 +328,41 @@ static void put_tile(const Chart *c, uint32_t at, const char *name, double value
     strbuf_printf(c->out, "<tspan class=\"name\" dx=\"5\">%s</tspan></text>\n", unit);
 }
 
-static void put_header(const Chart *c, const LoadConfig *config, const LoadResult *r) {
+// As many whole words as fit a line of the settings.
+static Str take_line(Str *text) {
+    size_t length = text->len;
+    if (length > SETTINGS_COLUMNS)
+        for (length = SETTINGS_COLUMNS; length > 0 && text->ptr[length] != ' ';)
+            length--;
+    Str line = str_slice(*text, 0, length ? length : text->len);
+    *text = str_slice(*text, min_u64(line.len + 1, text->len), text->len);
+    return line;
+}
+
+// Of the settings' lines but the first.
+static int extra_height(Str settings) {
+    int height = -SETTINGS_LINE;
+    for (; settings.len; height += SETTINGS_LINE)
+        (void)take_line(&settings);
+    return height > 0 ? height : 0;
+}
+
+static void put_header(const Chart *c, const LoadConfig *config, const LoadResult *r, Str settings) {
     const LoadStats *s = r->stats;
-    char text[512];
-    StrBuf settings = STRBUF(text);
-    load_put_settings(&settings, config);
     strbuf_printf(c->out, "<text class=\"title\" x=\"%d\" y=\"42\">", LEFT - 44);
     if (r->model.len) put_escaped(c->out, r->model);
     else put_escaped(c->out, config->server);
     strbuf_printf(c->out, "<tspan class=\"settings\" dx=\"10\">%s at ", load_api_name(config->api));
     put_escaped(c->out, config->server);
-    strbuf_printf(c->out, "</tspan></text>\n<text class=\"settings\" x=\"%d\" y=\"67\">", LEFT - 44);
-    put_escaped(c->out, strbuf_str(&settings));
-    strbuf_put(c->out, STR("</text>\n"));
+    strbuf_put(c->out, STR("</tspan></text>\n"));
+    Str rest = settings;
+    for (int y = 67; rest.len; y += SETTINGS_LINE) {
+        Str line = take_line(&rest);
+        strbuf_printf(c->out, "<text class=\"settings\" x=\"%d\" y=\"%d\">", LEFT - 44, y);
+        put_escaped(c->out, line);
+        strbuf_put(c->out, STR("</text>\n"));
+    }
+    strbuf_printf(c->out, "<g transform=\"translate(0 %d)\">\n", extra_height(settings));
     double good = s->n_limited ? 100 * (double)s->n_good / (double)s->n_limited : 0;
     put_tile(c, 0, "Output", stats_output_tokens(s) / c->end_s, "tokens/s");
     put_tile(c, 1, "Answers", (double)s->n_whole / c->end_s, "a second");
@@ -355,7 +379,11 @@ void chart_put_svg(StrBuf *out, const LoadConfig *config, const LoadResult *r, A
     Histogram *histogram = arena_new(&scratch, Histogram, 1);
     if (!series || !histogram) return;
     if (c.end_s <= 0) c.end_s = 1;
-    const int height = HEADER + 4 * (PANEL_TITLE + PANEL_SPACE) + 150 + 70 + 130 + 130 + FOOTER - PANEL_SPACE;
+    char text[512];
+    StrBuf settings = STRBUF(text);
+    load_put_settings(&settings, config);
+    const int height = extra_height(strbuf_str(&settings)) + HEADER + 4 * (PANEL_TITLE + PANEL_SPACE) + 150 +
+                       70 + 130 + 130 + FOOTER - PANEL_SPACE;
     strbuf_printf(
         out,
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" "
@@ -364,11 +392,11 @@ void chart_put_svg(StrBuf *out, const LoadConfig *config, const LoadResult *r, A
         WIDTH, height, WIDTH, height);
     strbuf_put(out, str_from_c(style));
     strbuf_printf(out, "<rect width=\"%d\" height=\"%d\" rx=\"10\" fill=\"var(--paper)\"/>\n", WIDTH, height);
-    put_header(&c, config, r);
+    put_header(&c, config, r, strbuf_str(&settings)); // and begins the group of what is below it
     double top = put_rate_panel(&c, HEADER, s, series, histogram);
     top = put_running_panel(&c, top, s, series);
     top = put_latency_panel(&c, top, s, LATENCY_FIRST_TOKEN, "First token, ms", "first", series, histogram);
     top = put_latency_panel(&c, top, s, LATENCY_BETWEEN, "Between tokens, ms", "between", series, histogram);
     put_time_axis(&c, top - PANEL_SPACE + 20);
-    strbuf_put(out, STR("</svg>\n"));
+    strbuf_put(out, STR("</g>\n</svg>\n"));
 }

@@ -165,10 +165,10 @@ void report_put_progress(StrBuf *out, const LoadStats *s, uint64_t before, uint6
     double rate = elapsed_ns ? (double)(s->pieces - before) * 1e9 / (double)elapsed_ns : 0;
     strbuf_printf(out, "  %.1f s  %u running  ", (double)(now_ns - s->window_start_ns) * 1e-9, s->running);
     put_number(out, 0, rate * stats_tokens_per_piece(s), 0);
-    strbuf_printf(out, " tokens/s  first token %.1f ms  between %.2f ms  ",
+    strbuf_printf(out, " tokens/s  first %.1f ms  between %.1f ms  ",
                   ms(histogram_percentile(&s->first_token, 0.5)), ms(histogram_percentile(&s->between, 0.5)));
     put_number(out, 0, (double)s->n_whole, 0);
-    strbuf_put(out, STR(" answered"));
+    strbuf_put(out, STR(" done"));
     if (s->n_failed) strbuf_printf(out, "  %llu failed", (unsigned long long)s->n_failed);
 }
 
