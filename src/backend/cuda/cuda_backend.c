@@ -5,6 +5,8 @@
 #include "backend/cuda/cuda_step.h"
 #include "os/os.h"
 
+enum { INSPECTION_BYTES = 1 << 30 }; // of addresses; what nobody looks at is never touched
+
 static void close_backend(Backend *backend) {
     CudaBackend *b = cuda_self(backend);
     if (!b->is_open) return;
@@ -18,6 +20,7 @@ bool cuda_backend_open(const BackendOptions *options, Arena *arena, Backend **ou
     if (!b) return error_set(err, ERR_NO_MEMORY, "the CUDA backend does not fit its memory");
     b->options = *options;
     b->arena = arena;
+    b->inspection = os_arena(INSPECTION_BYTES);
     if (!cuda_open(&b->cuda, err)) return false;
     if (!cuda_device_pick(&b->cuda, options->gpu_device, &b->device, err)) {
         cuda_close(&b->cuda);

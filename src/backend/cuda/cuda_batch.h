@@ -40,7 +40,12 @@ struct CudaBatches {
     uint32_t n_classes_tried; // with the first ones, and in order: the next one is under way
     uint32_t n_loaded;        // kernels, in the order of the programs
     uint32_t n_graphs;        // of the class under way
-    uint32_t watched;         // the class that an observer of rows sees
+    // [stages of the largest class] of the graph that is made. Graphs are made between steps, too, when what
+    // is free of the backend's arena may be in use as its owner's scratch.
+    StageArgs *graph_args;
+    Launch *graph_launches;
+    const BatchStage **graph_stages;
+    uint32_t watched; // the class that an observer of rows sees
 };
 
 // ---- loading (cuda_batch_load.c), called by cuda_load.c in this order ----

@@ -146,7 +146,8 @@ static bool show_stages(const Group *g, uint32_t first, uint32_t end, Error *err
 bool cuda_batch_watch_prompts(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
     if (q->mode != STEP_PROMPT || q->n_slices > 1)
         return error_set(err, ERR_INTERNAL, "a prompt in slices is watched");
-    Group g = {.b = b, .q = q, .class_index = b->batches->prompts, .n_rows = q->n_rows, .scratch = *b->arena};
+    Group g = {
+        .b = b, .q = q, .class_index = b->batches->prompts, .n_rows = q->n_rows, .scratch = b->inspection};
     bool ok = cuda_batch_send_rows(b, cell, BATCH_CLASS_PROMPT, q, 0, q->n_rows, 1, err) &&
               show_stages(&g, 0, b->batches->lowered.classes[g.class_index].n_layers_stages, err) &&
               cuda_batch_run_heads(b, cell, q, flight, err);
@@ -179,7 +180,7 @@ static bool watch_group(Group *g, Cell *cell, Flight *flight, Error *err) {
 }
 
 bool cuda_batch_watch_rows(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
-    Group g = {.b = b, .q = q, .class_index = b->batches->watched, .scratch = *b->arena};
+    Group g = {.b = b, .q = q, .class_index = b->batches->watched, .scratch = b->inspection};
     for (; g.first < q->n_rows; g.first += g.n_rows) {
         g.n_rows = (uint32_t)min_u64(q->n_rows - g.first, max_rows_of(&g));
         if (!watch_group(&g, cell, flight, err)) return false;
@@ -195,7 +196,7 @@ bool cuda_batch_show_row(CudaBackend *b, uint32_t slot, int32_t token, uint32_t 
     Group g = {.b = b, .q = &q, .class_index = BATCH_CLASS_ONE, .n_rows = 1, .n_logits = 1};
     const BatchClass *c = &b->batches->lowered.classes[BATCH_CLASS_ONE];
     Cell *cell;
-    g.scratch = *b->arena;
+    g.scratch = b->inspection;
     cuda_batch_wait_for_class(b, BATCH_CLASS_ONE);
     return cuda_cell_take(b, &cell, err) &&
            cuda_batch_send_rows(b, cell, BATCH_CLASS_ONE, &q, 0, 1, 1, err) && cuda_cell_done(b, cell, err) &&

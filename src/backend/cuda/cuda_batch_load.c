@@ -17,12 +17,19 @@ bool cuda_batch_lower(CudaBackend *b, const LowerTarget *target, Error *err) {
               batch_lower(b->plan, &b->placement, target, b->options.n_slots, b->options.max_rows, b->arena,
                           &t->lowered, err);
     if (!ok) return false;
+    uint32_t n_stages = 0;
+    for (uint32_t i = 0; i < t->lowered.n_classes; i++)
+        n_stages = (uint32_t)max_u64(n_stages, t->lowered.classes[i].n_stages);
     t->kernels = arena_new(b->arena, Kernel, t->lowered.n_programs);
+    t->graph_args = arena_new(b->arena, StageArgs, n_stages);
+    t->graph_launches = arena_new(b->arena, Launch, n_stages);
+    t->graph_stages = arena_new(b->arena, const BatchStage *, n_stages);
     t->n_classes_tried = t->lowered.n_first_classes;
     t->n_loaded = t->lowered.n_first_programs;
     t->prompts = BATCH_CLASS_PROMPT;
     b->batches = t;
-    return t->kernels || error_set(err, ERR_NO_MEMORY, "the list of kernels does not fit its memory");
+    ok = t->kernels && t->graph_args && t->graph_launches && t->graph_stages;
+    return ok || error_set(err, ERR_NO_MEMORY, "the lists of kernels do not fit their memory");
 }
 
 // At the lowest priority; what the machine does besides keeps half of its processors all the same.
@@ -160,16 +167,10 @@ static bool load_kernel(CudaBackend *b, uint32_t program, const JitImage *image,
 
 static bool make_graph(CudaBackend *b, uint32_t class_index, BatchSpread spread, uint32_t tail, Error *err) {
     CudaBatches *t = b->batches;
-    Arena scratch = *b->arena;
-    uint32_t n = t->lowered.classes[class_index].n_stages;
-    StageArgs *args = arena_new(&scratch, StageArgs, n);
-    Launch *launches = arena_new(&scratch, Launch, n);
-    const BatchStage **stages = arena_new(&scratch, const BatchStage *, n);
-    if (!args || !launches || !stages)
-        return error_set(err, ERR_NO_MEMORY, "the graphs do not fit their memory");
-    n = cuda_batch_launches(b, class_index, spread, tail, args, launches, stages);
+    uint32_t n =
+        cuda_batch_launches(b, class_index, spread, tail, t->graph_args, t->graph_launches, t->graph_stages);
     CUgraphExec *graph = &t->classes[class_index].graphs[spread][tail];
-    return graph_make(&b->cuda, launches, n, b->overlap, b->stream, graph, err);
+    return graph_make(&b->cuda, t->graph_launches, n, b->overlap, b->stream, graph, err);
 }
 
 // Where attention of the longest window has both ways, that.

@@ -72,7 +72,8 @@ typedef bool CudaExplainInvalid(CudaBackend *b, const Flight *flight, const Draw
 struct CudaBackend {
     Backend api; // first, so that a Backend pointer is one to this
     BackendOptions options;
-    Arena *arena;
+    Arena *arena;     // of what stays; not for scratch once load has returned: its owner has some there
+    Arena inspection; // for values that are looked at
     const Plan *plan;
     Cuda cuda;
     CudaDevice device;

@@ -256,7 +256,7 @@ static void stopwatch_end(Stopwatch *w) {
 bool cuda_backend_time_rows(Backend *backend, uint32_t n_rows, uint32_t position, uint32_t runs,
                             StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us, Error *err) {
     CudaBackend *b = cuda_self(backend);
-    Arena scratch = *b->arena;
+    Arena scratch = b->inspection;
     Stopwatch w;
     TimedStep step = {0};
     uint32_t end = position + 2 + runs;
@@ -279,7 +279,7 @@ bool cuda_backend_time_rows(Backend *backend, uint32_t n_rows, uint32_t position
 bool cuda_backend_time_prefill(Backend *backend, uint32_t n_rows, uint32_t runs,
                                StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us, Error *err) {
     CudaBackend *b = cuda_self(backend);
-    Arena scratch = *b->arena;
+    Arena scratch = b->inspection;
     Stopwatch w;
     TimedStep step = {0};
     bool ok = stopwatch_begin(b, runs, &scratch, &w, err) && place_slot(b, 0, n_rows, n_rows, scratch, err) &&
