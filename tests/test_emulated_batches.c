@@ -120,7 +120,7 @@ TEST_SLOW(emulated_crowd_llama, 600) {
     ModelPair *p = open_batches("llama", 8, MULTIPROCESSORS);
     CrowdReport r = crowd_run(p->gpu, p->plan, p->arena, &crowd);
     CHECK_INT_EQ(0, r.differ);
-    CHECK(r.cached > 20 && r.set_aside > 0 && r.companions > 5);
+    CHECK(r.cached > 20 && r.set_aside > 0 && r.companions > 2);
     model_pair_close(p);
 }
 
