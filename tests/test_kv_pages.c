@@ -223,7 +223,7 @@ TEST(kv_pages_do_as_a_simple_model) {
     Error err;
     uint32_t rounds = test_is_sanitized() ? 20000 : 100000;
     m = (Model){0};
-    REQUIRE(kv_pages_init(&m.p, PAGES, &arena, &err));
+    REQUIRE(kv_pages_init(&m.p, PAGES, 7, &arena, &err));
     for (uint32_t round = 0; round < rounds; round++) {
         TEST_CASE_LABEL("round %u", round);
         Holder *h = &m.holders[roll(&m, TEXTS)];
@@ -269,7 +269,7 @@ TEST(kv_pages_remember_what_was_evicted) {
     int32_t tokens[KV_PAGE_TOKENS] = {1, 2, 3}, never[KV_PAGE_TOKENS] = {3, 2, 1};
     static const uint8_t salt[CACHE_SALT_BYTES], other_salt[CACHE_SALT_BYTES] = {9};
     KvPlace begin = {KV_NO_PAGE, salt};
-    REQUIRE(kv_pages_init(&p, 4, &arena, &err) && kv_pages_take(&p, &page));
+    REQUIRE(kv_pages_init(&p, 4, 7, &arena, &err) && kv_pages_take(&p, &page));
     CHECK_INT_EQ(page, kv_pages_publish(&p, page, begin, tokens, KV_PAGE_TOKENS));
     kv_pages_give_back(&p, &page, 1);
     CHECK(p.n_cached == 1 && !kv_pages_was_evicted(&p, begin, tokens));
@@ -302,7 +302,7 @@ TEST(kv_pages_problems_are_seen) {
         Arena arena = os_arena(1 << 16);
         Error err;
         uint32_t pages[3];
-        REQUIRE(kv_pages_init(&p, 5, &arena, &err));
+        REQUIRE(kv_pages_init(&p, 5, 7, &arena, &err));
         for (uint32_t k = 0; k < 3; k++)
             REQUIRE(kv_pages_take(&p, &pages[k]));
         kv_pages_publish(&p, pages[0], (KvPlace){KV_NO_PAGE, salt}, tokens, KV_PAGE_TOKENS);

@@ -78,7 +78,8 @@ TEST_SLOW(soak_jobs_leave_no_memory_and_no_descriptors, 900) {
     const char *given = getenv("SOAK_JOBS");
     uint64_t jobs = test_is_sanitized() ? 100 : 400;
     if (given) REQUIRE(str_parse_u64(str_from_c(given), &jobs));
-    Server s = server_start(tiny_model_file(), "");
+    // A cache so small that the first jobs fill it: its pages are touched when they are used first.
+    Server s = server_start(tiny_model_file(), "--kv-cache-size-mb 1");
     for (uint32_t i = 0; i < 64; i++) // every page that a job touches has been touched
         one_job(s, i);
     os_sleep_ms(HTTP_LINGER_MS + 500); // over connections that hung up

@@ -18,7 +18,9 @@ bool engine_create(Backend *backend, const Plan *plan, uint32_t n_slots, Arena *
     e->depth = (uint32_t)min_u64(info->pipeline_depth, PIPELINE_DEPTH_MAX);
     e->policy = step_policy_for(info);
     e->now_ns = os_monotonic_ns;
-    if (!kv_pages_init(&e->pages, info->n_kv_pages, arena, err)) return false;
+    uint64_t seed;
+    os_random(&seed, sizeof seed);
+    if (!kv_pages_init(&e->pages, info->n_kv_pages, seed, arena, err)) return false;
     e->sequences = arena_new(arena, Sequence, n_slots);
     bool ok = e->sequences != NULL;
     for (uint32_t i = 0; ok && i < n_slots; i++) {

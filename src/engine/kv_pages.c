@@ -10,8 +10,9 @@ const char *cache_miss_name(CacheMiss miss) {
     return names[miss];
 }
 
-bool kv_pages_init(KvPages *p, uint32_t n_pages, Arena *arena, Error *err) {
-    *p = (KvPages){.n_pages = n_pages, .used_last = KV_NO_PAGE, .used_first = KV_NO_PAGE, .n_index = 1};
+bool kv_pages_init(KvPages *p, uint32_t n_pages, uint64_t seed, Arena *arena, Error *err) {
+    *p = (KvPages){.n_pages = n_pages, .seed = seed, .n_index = 1};
+    p->used_last = p->used_first = KV_NO_PAGE;
     while (p->n_index < n_pages)
         p->n_index *= 2;
     p->pages = arena_new(arena, KvPage, n_pages);
@@ -53,9 +54,9 @@ static void remove_used(KvPages *p, uint32_t page) {
 
 static uint64_t hash_of(const KvPages *p, KvPlace place, const int32_t *tokens) {
     struct {
-        uint64_t before;
+        uint64_t seed, before;
         int32_t tokens[KV_PAGE_TOKENS];
-    } text = {0};
+    } text = {.seed = p->seed};
     text.before =
         place.parent == KV_NO_PAGE ? hash_bytes(place.salt, CACHE_SALT_BYTES) : p->pages[place.parent].hash;
     memcpy(text.tokens, tokens, sizeof text.tokens);
@@ -76,7 +77,7 @@ static uint32_t *siblings_at(KvPages *p, KvPlace place) {
 
 static uint32_t find_whole(const KvPages *p, uint64_t hash, KvPlace place, const int32_t *tokens) {
     uint32_t page = p->index[hash & (p->n_index - 1)];
-    for (; page != KV_NO_PAGE; page = p->pages[page].same_slot) {
+    for (; page != KV_NO_PAGE; page = p->pages[page].next_in_list) {
         const KvPage *x = &p->pages[page];
         if (x->hash == hash && is_at(x, place) && memcmp(x->tokens, tokens, sizeof x->tokens) == 0) break;
     }
@@ -136,8 +137,8 @@ static void forget(KvPages *p, uint32_t page) {
     if (x->hash) {
         uint32_t *link = &p->index[x->hash & (p->n_index - 1)];
         while (*link != page)
-            link = &p->pages[*link].same_slot;
-        *link = x->same_slot;
+            link = &p->pages[*link].next_in_list;
+        *link = x->next_in_list;
     }
     x->n_tokens = 0;
     x->hash = 0;
@@ -163,7 +164,7 @@ uint32_t kv_pages_publish(KvPages *p, uint32_t page, KvPlace place, const int32_
     x->hash = hash;
     if (hash) {
         uint32_t *first = &p->index[hash & (p->n_index - 1)];
-        x->same_slot = *first;
+        x->next_in_list = *first;
         *first = page;
     }
     return page;

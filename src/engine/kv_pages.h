@@ -37,8 +37,8 @@ typedef struct {
     uint32_t older, newer;            // siblings: pages behind the same one
     uint32_t free_at;                 // of a free page: its place in KvPages.free
     uint32_t used_before, used_after; // of a cached page: its neighbours in the order of use
-    uint64_t hash;      // of the text up to the end of a page with all tokens known, never 0; else 0
-    uint32_t same_slot; // of such a page: the next one in its list of KvPages.index
+    uint64_t hash;         // of the text up to the end of a page with all tokens known, never 0; else 0
+    uint32_t next_in_list; // of such a page: the next one in its list of KvPages.index
 } KvPage;
 
 typedef struct {
@@ -51,6 +51,7 @@ typedef struct {
     uint32_t *index;                // [n_index] lists of pages with all tokens known, by hash
     uint64_t *evicted;              // [n_index] hashes of cached pages that were taken, by hash; 0: none
     uint32_t n_index;               // a power of two
+    uint64_t seed;                  // of the hashes
     uint32_t roots[KV_ROOT_LISTS];  // first pages, likewise by the hash of their salt
 } KvPages;
 
@@ -69,8 +70,9 @@ typedef struct {
     const uint8_t *salt; // [CACHE_SALT_BYTES] of the text
 } KvPlace;
 
-// All pages are free. `arena` keeps the tables.
-MUST_CHECK bool kv_pages_init(KvPages *p, uint32_t n_pages, Arena *arena, Error *err);
+// All pages are free. `arena` keeps the tables. `seed` makes the hashes: where nobody can know it, nobody can
+// choose texts that share one list of the index.
+MUST_CHECK bool kv_pages_init(KvPages *p, uint32_t n_pages, uint64_t seed, Arena *arena, Error *err);
 
 // Takes a page for one holder, of which nothing is known: a free one, or else the cached one that was used
 // longest ago. False where all are held.

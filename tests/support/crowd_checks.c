@@ -140,6 +140,12 @@ static uint32_t step(Crowd *c) {
     return n_ended;
 }
 
+// Reads what is still under way in the backend, for whoever uses it next.
+static void drain(Crowd *c) {
+    while (c->engine->n_flights)
+        step(c);
+}
+
 static void draw_alone(Crowd *c) {
     for (uint32_t i = 0; i < c->config->n_texts; i++) {
         Text text;
@@ -152,6 +158,7 @@ static void draw_alone(Crowd *c) {
         while (step(c) == 0) {
         }
     }
+    drain(c);
     CHECK_INT_EQ(0, c->report.cached);
 }
 
@@ -217,6 +224,7 @@ CrowdReport crowd_run(Backend *b, const Plan *plan, Arena arena, const CrowdConf
     bool (*copy_page)(Backend *, uint32_t, uint32_t, Error *) = b->copy_page;
     if (config->fault == CROWD_FAULT_LOST_COPIES) b->copy_page = no_copy;
     draw_in_crowd(c);
+    drain(c);
     b->copy_page = copy_page;
     CHECK_INT_EQ(0, kv_pages_used(engine_pages(c->engine)));
     return c->report;
