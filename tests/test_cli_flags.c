@@ -484,9 +484,17 @@ TEST(contract_every_flag_has_an_environment_twin) {
         if (strcmp(twin_rows[i].name, "help") == 0 || strcmp(twin_rows[i].name, "version") == 0) continue;
         for (Command c = 0; c < CMD_COUNT; c++) {
             if (!(twin_rows[i].commands >> c & 1u)) continue;
+            if (c == CMD_LOAD && strcmp(twin_rows[i].name, "model") == 0) continue; // below
             check_twin(&twin_rows[i], c);
             checked++;
         }
     }
     CHECK(checked > 50);
+    TEST_CASE_LABEL("%s", "a path is not load's model");
+    char *words[] = {(char[]){"worker-orcd"}, (char[]){"load"}, (char[]){"--server=http://h"}};
+    Options o;
+    Error err;
+    twin_name = "WORKER_ORCD_MODEL";
+    twin_value = "model.gguf";
+    CHECK(flags_parse(3, words, get_twin, &o, &err) && !o.load_model && !o.model);
 }

@@ -113,6 +113,34 @@ TEST(load_warmup_and_requests_add_up) {
     CHECK_U64_EQ(40, r.stats->n_sent);
     CHECK_U64_EQ(40, r.stats->first_token.count);
     canned_stop(server);
+    server = canned_start(&(CannedConfig){.has_usage = true, .interval_us = 2000});
+    c = config_of(&server, LOAD_API_CHAT);
+    c.warmup_ns = 150000000;
+    r = run(&c);
+    CHECK(r.stats->n_warmup > 4);
+    CHECK_U64_EQ(40, r.stats->n_sent);
+    canned_stop(server);
+}
+
+TEST(load_warmup_that_outlasts_the_run) {
+    static const TraceRequest requests[] = {{.prompt_tokens = 20, .output_tokens = 5},
+                                            {.prompt_tokens = 20, .output_tokens = 5}};
+    Trace trace = {requests, 2, false};
+    CannedServer server = canned_start(&(CannedConfig){.has_usage = true});
+    for (int by_time = 0; by_time < 2; by_time++) {
+        LoadConfig c = config_of(&server, LOAD_API_CHAT);
+        c.trace = &trace;
+        c.requests = 0;
+        c.warmup_ns = by_time ? 60000000000 : 0;
+        c.warmup_requests = by_time ? 0 : 2;
+        Arena arena = os_arena(LOAD_ARENA_BYTES);
+        LoadResult result;
+        Error err;
+        CHECK(!load_run(&c, NULL, NULL, &arena, &result, &err));
+        CHECK_STR_EQ("nothing was measured: the run ended before its warm-up was over",
+                     (const char *)err.message);
+    }
+    canned_stop(server);
 }
 
 TEST(load_duration_cuts_off) {
@@ -200,6 +228,13 @@ TEST(load_trace_is_played) {
                         "{\"role\":\"user\",\"content\":\"Why \\\"so\\\"?\"}],\"max_tokens\":3}"));
 }
 
+static uint32_t count_words(Str text) {
+    uint32_t n = 1;
+    for (size_t i = 0; i < text.len; i++)
+        n += text.ptr[i] == ' ';
+    return n;
+}
+
 TEST(load_turns_send_the_answers_back) {
     const char *log = test_tmp_path("log");
     CannedServer server = canned_start(
@@ -208,6 +243,7 @@ TEST(load_turns_send_the_answers_back) {
     c.turns = 3;
     c.requests = 6;
     c.clients = 1;
+    c.prompts = (LengthMix){MIX_FIXED, 60, 60, 0, 0};
     c.outputs = (LengthMix){MIX_FIXED, 2, 2, 0, 0};
     LoadResult r = run(&c);
     canned_stop(server);
@@ -228,6 +264,12 @@ TEST(load_turns_send_the_answers_back) {
         if (json_get(root, STR("max_tokens"))->as.u64 == 1) continue;
         REQUIRE(at < COUNT_OF(messages));
         CHECK_INT_EQ(messages[at++], list->length);
+        const JsonNode *last = json_first(list);
+        for (uint32_t i = 1; i < list->length; i++)
+            last = json_next(last);
+        CHECK(json_read_str(json_get(last, STR("content")), &answer));
+        // 60 tokens, a word of two tokens each; the template's ten are in the first.
+        CHECK_INT_EQ(list->length == 1 ? 25 : 30, count_words(answer));
         if (list->length == 1) continue;
         CHECK(json_read_str(json_get(json_next(json_first(list)), STR("content")), &answer));
         CHECK_STR_EQ("<\xc3\xa9\"><\xc3\xa9\">", answer);
@@ -295,6 +337,25 @@ TEST(load_tells_errors_apart) {
         CHECK_STR_EQ(rows[i].error, strbuf_str(&error));
         CHECK_STR_EQ(rows[i].message, (const char *)r.stats->errors[0].message);
     }
+}
+
+// Clients beyond the connections that a server takes: it closes theirs.
+TEST(load_more_clients_than_connections) {
+    CannedServer server =
+        canned_start(&(CannedConfig){.has_usage = true, .interval_us = 5000, .connections_max = 6});
+    LoadConfig c = config_of(&server, LOAD_API_CHAT);
+    c.clients = 9;
+    c.requests = 9;
+    LoadResult r = run(&c);
+    canned_stop(server);
+    CHECK_U64_EQ(6, r.stats->n_whole);
+    CHECK_U64_EQ(3, r.stats->n_failed);
+    REQUIRE(r.stats->n_errors == 1);
+    char text[96];
+    StrBuf error = STRBUF(text);
+    load_error_put(&error, &r.stats->errors[0]);
+    CHECK_STR_EQ("closed without a reply", strbuf_str(&error));
+    CHECK_STR_EQ("the server may take fewer connections at once", (const char *)r.stats->errors[0].message);
 }
 
 TEST(load_refuses_to_begin) {
@@ -386,6 +447,25 @@ TEST(load_command_reports) {
     CHECK(json_read_u64(json_get(root, STR("answered")), &answered) && answered == 30);
     CHECK(json_is_number(json_get(json_get(root, STR("between_ms")), STR("p99"))));
     CHECK(json_is(json_get(root, STR("timeline")), JSON_ARRAY));
+    canned_stop(server);
+}
+
+// The probe's two requests and the model's name are answered, and then nothing is.
+TEST(load_command_fails_where_nothing_is_answered) {
+    CannedServer server =
+        canned_start(&(CannedConfig){.has_usage = true, .fault = CANNED_REFUSES_429, .n_right = 3});
+    Str text = run_command(&server, "--requests 2", 1, false);
+    CHECK(text_contains(text, ": 2 requests, 0 answered, 2 failed\n"));
+    CHECK(text_contains(text, "refused with 429 BUSY"));
+    CHECK(!text_contains(text, "first token") && !text_contains(text, "gave no usage"));
+    canned_stop(server);
+    server = canned_start(&(CannedConfig){.has_usage = true, .fault = CANNED_REFUSES_429, .n_right = 3});
+    text = run_command(&server, "--requests 2", 1, true);
+    CHECK(text_contains(text, ": no request was answered\n"));
+    canned_stop(server);
+    server = canned_start(&(CannedConfig){.has_usage = true});
+    text = run_command(&server, "--requests 5 --cancel-share 1", 0, false);
+    CHECK(text_contains(text, "No answer came to its end") && !text_contains(text, "gave no usage"));
     canned_stop(server);
 }
 

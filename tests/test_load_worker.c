@@ -55,7 +55,10 @@ TEST(load_measures_this_worker) {
         load(&server, "chat",
              "--clients 2 --requests 6 --turns 3 --prompt-tokens 60 --output-tokens 8 --seed 2", &arena);
     CHECK_NEAR(6, number_of(root, "answered"), 0);
-    CHECK(number_of(root, "prompt_tokens") > 2 * (60 + 120 + 180));
+    // Two conversations: 60 tokens, 60 more behind an answer of 8, and once more. On top come the template's
+    // for each turn, and an answer read again may be more tokens than it was written as.
+    double least = 2 * (60 + 128 + 196), read = number_of(root, "prompt_tokens");
+    CHECK(read > least && read < least + 2 * 3 * 100);
     TEST_CASE_LABEL("%s", "busy");
     arena = os_arena(1 << 22);
     root = load(&server, "execute",

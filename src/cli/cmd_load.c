@@ -179,8 +179,10 @@ static bool run(const Options *o, Arena *arena, Error *err) {
     bool ok = load_run(&config, shows ? show_progress : NULL, &line, arena, &result, err);
     if (shows && line.n_updates) (void)os_write(2, STR("\r\x1b[K"));
     Arena for_report = *arena;
-    return ok && put_report(o, &config, &result, &for_report, err) &&
-           draw(o, picture, &config, &result, arena, err);
+    ok = ok && put_report(o, &config, &result, &for_report, err) &&
+         draw(o, picture, &config, &result, arena, err);
+    if (!ok || stats_has_answers(result.stats)) return ok;
+    return error_set(err, ERR_IO, "--server %.*s: no request was answered", STR_ARG(config.server));
 }
 
 int cmd_load(const Options *o) {

@@ -411,6 +411,11 @@ static bool explain_service(const char *value, Error *err) {
     return false;
 }
 
+// WORKER_ORCD_MODEL is the path that other commands' --model takes; load's --model is a name for the server.
+static bool has_variable(FlagId id) {
+    return id != FLAG_LOAD_MODEL && id != FLAG_HELP && id != FLAG_VERSION;
+}
+
 static FlagId flag_of_variable(Str name) {
     for (FlagId id = 0; id < FLAG_COUNT; id++) {
         char text[64];
@@ -462,8 +467,8 @@ static bool parse_environment(FlagsGetEnv *get_env, Options *o, Error *err) {
         char variable[64];
         StrBuf b = STRBUF(variable);
         variable_name(f, &b);
-        const char *value = get_env(variable);
-        if (!value || id == FLAG_HELP || id == FLAG_VERSION) continue;
+        const char *value = has_variable(id) ? get_env(variable) : NULL;
+        if (!value) continue;
         if (!store_value((Source){f, variable}, value, o, err)) return explain_service(value, err);
         o->given.flags[id] = true;
     }
@@ -756,9 +761,13 @@ void flags_write_help(StrBuf *out, Command command, uint32_t columns, bool style
     }
     put_flags(out, command, columns, styled);
     strbuf_put_char(out, '\n');
-    put_wrapped(
-        out, "Each flag has an environment twin (--some-flag: WORKER_ORCD_SOME_FLAG); a flag wins over it.",
-        0, columns);
+    put_wrapped(out,
+                command == CMD_LOAD
+                    ? "Each flag but --model has an environment twin (--some-flag: WORKER_ORCD_SOME_FLAG); a "
+                      "flag wins over it."
+                    : "Each flag has an environment twin (--some-flag: WORKER_ORCD_SOME_FLAG); a flag wins "
+                      "over it.",
+                0, columns);
     put_heading(out, "Examples", styled);
     for (uint32_t i = 0; i < EXAMPLES; i++) {
         char line[160];

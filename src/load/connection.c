@@ -116,7 +116,8 @@ static ConnectionResult receive(Connection *c, char *buffer, size_t size, Str *b
     if (result != OS_NET_OK) {
         bool ended = result == OS_NET_ENDED && c->state == CONNECTION_AT_BODY;
         if (ended && http_reply_close(&c->reply_body, &err)) return CONNECTION_GOT;
-        return lose(c, c->has_reply ? "the reply ended too early" : "the connection ended without a reply");
+        return lose(c, c->has_reply ? "the reply ended too early"
+                                    : "the server may take fewer connections at once");
     }
     c->has_reply = true;
     if (!take_head(c, buffer, &got)) return lose(c, "the reply is not HTTP/1.1");

@@ -48,7 +48,8 @@ static void on_failure(LoadRun *run, Slot *slot, ConnectionResult result) {
     } else if (slot->end_ns) {
         end_of_reply(run, slot);
     } else {
-        end_with_error(run, slot, LOAD_ERROR_BROKEN, (Str){0}, problem);
+        LoadErrorKind kind = slot->connection.has_reply ? LOAD_ERROR_BROKEN : LOAD_ERROR_CLOSED;
+        end_with_error(run, slot, kind, (Str){0}, problem);
     }
 }
 

@@ -117,17 +117,34 @@ static void put_errors(StrBuf *out, const LoadStats *s) {
         strbuf_printf(out, "%9llu  of other kinds\n", (unsigned long long)s->n_other_errors);
 }
 
+static void put_latencies(StrBuf *out, const LoadStats *s) {
+    if (s->first_token.count + s->between.count + s->whole.count == 0) return;
+    strbuf_printf(out, "\n  %-16s%11s%11s%11s%11s\n", "ms", "p50", "p90", "p99", "most");
+    put_latency(out, "first token", &s->first_token);
+    put_latency(out, "between tokens", &s->between);
+    put_latency(out, "whole answer", &s->whole);
+}
+
+// How tokens were counted. A server's usage comes with an answer's end.
+static void put_counting(StrBuf *out, const LoadStats *s) {
+    if (s->usage_requests)
+        strbuf_printf(out, "  Tokens are the server's count; a piece of text is %.2f tokens.\n",
+                      stats_tokens_per_piece(s));
+    else if (s->n_whole)
+        strbuf_put(
+            out,
+            STR("  The server gave no usage: output tokens are pieces of text, prompt tokens a guess.\n"));
+    else if (s->pieces)
+        strbuf_put(out,
+                   STR("  No answer came to its end, so none was counted by the server: output tokens are "
+                       "pieces of text,\n  prompt tokens as asked for.\n"));
+}
+
 static void put_notes(StrBuf *out, const LoadConfig *c, const LoadResult *r) {
     const LoadStats *s = r->stats;
     double share = r->wall_ns ? (double)r->processor_ns / (double)r->wall_ns : 0;
     strbuf_put_char(out, '\n');
-    if (s->usage_requests)
-        strbuf_printf(out, "  Tokens are the server's count; a piece of text is %.2f tokens.\n",
-                      stats_tokens_per_piece(s));
-    else
-        strbuf_put(
-            out,
-            STR("  The server gave no usage: output tokens are pieces of text, prompt tokens a guess.\n"));
+    put_counting(out, s);
     if (!r->calibrated && !c->trace)
         strbuf_put(out, STR("  Prompts were not measured: their lengths are words, not tokens.\n"));
     if (load_is_open(c) && s->late.count)
@@ -149,10 +166,7 @@ void report_put_text(StrBuf *out, const LoadConfig *c, const LoadResult *r) {
     put_errors(out, s);
     put_rates(out, s);
     put_goodput(out, s);
-    strbuf_printf(out, "\n  %-16s%11s%11s%11s%11s\n", "ms", "p50", "p90", "p99", "most");
-    put_latency(out, "first token", &s->first_token);
-    put_latency(out, "between tokens", &s->between);
-    put_latency(out, "whole answer", &s->whole);
+    put_latencies(out, s);
     put_notes(out, c, r);
 }
 

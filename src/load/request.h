@@ -26,8 +26,8 @@ typedef struct {
 // Which request it is, and what it should be like.
 typedef struct {
     uint32_t conversation, turn;
-    Str prompt; // as it stands in JSON; empty: words
-    uint32_t prompt_tokens, output_tokens;
+    Str prompt;                            // as it stands in JSON; empty: words
+    uint32_t prompt_tokens, output_tokens; // of a further turn: of the new message alone
 } RequestPlan;
 
 // The slices of the result lie in `memory` [LOAD_HEAD_BYTES_MAX]. Errors: ERR_USAGE for a URL or header that

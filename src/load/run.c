@@ -16,8 +16,8 @@ enum {
 
 static bool may_begin(const LoadRun *run) {
     const LoadConfig *c = run->config;
-    uint64_t most = c->requests ? c->requests + c->warmup_requests : UINT64_MAX;
-    return !run->result->stopped && run->n_begun < most && run->now_ns < run->stats->window_end_ns;
+    bool are_all_sent = c->requests && run->stats->n_sent >= c->requests; // those of the warm-up not counted
+    return !run->result->stopped && !are_all_sent && run->now_ns < run->stats->window_end_ns;
 }
 
 static bool may_begin_conversation(const LoadRun *run) {
@@ -35,7 +35,8 @@ static void set_running(LoadRun *run, uint32_t n) {
     run->n_running = n;
 }
 
-static void begin_request(LoadRun *run, Slot *slot, uint64_t due_ns) {
+// `history_tokens` of the conversation's earlier turns come in front of the plan's.
+static void begin_request(LoadRun *run, Slot *slot, uint64_t history_tokens, uint64_t due_ns) {
     const LoadConfig *c = run->config;
     uint64_t number = run->n_begun++;
     LoadRequest *r = &slot->request;
@@ -43,7 +44,8 @@ static void begin_request(LoadRun *run, Slot *slot, uint64_t due_ns) {
         open_window(run, run->now_ns);
     *r = (LoadRequest){.is_warmup = number < c->warmup_requests, .due_ns = due_ns};
     r->sent_ns = max_u64(run->now_ns, due_ns);
-    r->prompt_tokens = slot->plan.prompt_tokens + (slot->plan.turn == 0 ? c->shared_prefix : 0);
+    r->prompt_tokens = (uint32_t)history_tokens + slot->plan.prompt_tokens;
+    if (slot->plan.turn == 0) r->prompt_tokens += c->shared_prefix;
     slot->cancel_after = 0;
     if (draw_uniform(run->cancel_key, number) < c->cancel_share)
         slot->cancel_after = draw_between(run->cancel_point_key, number, 1, slot->plan.output_tokens);
@@ -58,7 +60,7 @@ static void begin_request(LoadRun *run, Slot *slot, uint64_t due_ns) {
 
 static void begin_conversation(LoadRun *run, Slot *slot, uint64_t due_ns) {
     slot->plan = request_plan(&run->maker, run->n_conversations++, 0);
-    begin_request(run, slot, due_ns);
+    begin_request(run, slot, 0, due_ns);
 }
 
 // The tokens that the server has read and written so far are the next prompt's beginning.
@@ -66,8 +68,7 @@ static void begin_turn(LoadRun *run, Slot *slot) {
     const LoadRequest *r = &slot->request;
     uint64_t history = r->has_usage ? r->usage_prompt + r->usage_output : r->prompt_tokens + r->n_pieces;
     slot->plan = request_plan(&run->maker, slot->plan.conversation, slot->plan.turn + 1);
-    slot->plan.prompt_tokens += (uint32_t)history;
-    begin_request(run, slot, run->now_ns);
+    begin_request(run, slot, history, run->now_ns);
 }
 
 static void free_slot(LoadRun *run, Slot *slot) {
@@ -185,6 +186,9 @@ static bool run_loop(LoadRun *run, LoadProgressFn *progress, void *context, Erro
             progress(context, run->stats, run->now_ns);
         }
     }
+    if (run->now_ns < run->stats->window_start_ns)
+        return error_set(err, ERR_IO, "nothing was measured: the run %s before its warm-up was over",
+                         run->result->stopped ? "was stopped" : "ended");
     stats_close_window(run->stats, run->now_ns);
     for (uint32_t i = 0; i < run->n_slots; i++)
         if (run->slots[i].state == SLOT_RUNNING) exchange_abandon(run, &run->slots[i], LOAD_ENDED_CUT);

@@ -168,6 +168,10 @@ void stats_close_window(LoadStats *s, uint64_t at_ns) {
 
 // ---- figures ----
 
+bool stats_has_answers(const LoadStats *s) {
+    return s->n_whole || s->n_cancelled || (s->pieces && !s->n_failed);
+}
+
 double stats_seconds(const LoadStats *s) {
     return (double)(s->window_end_ns - s->window_start_ns) * 1e-9;
 }
@@ -190,6 +194,7 @@ void load_error_put(StrBuf *out, const LoadError *e) {
         [LOAD_ERROR_CONNECT] = "no connection",
         [LOAD_ERROR_STATUS] = "refused with",
         [LOAD_ERROR_STREAM] = "error in the stream",
+        [LOAD_ERROR_CLOSED] = "closed without a reply",
         [LOAD_ERROR_BROKEN] = "stream broken off",
         [LOAD_ERROR_TIMED_OUT] = "timed out",
         [LOAD_ERROR_PROTOCOL] = "not a stream of this API",

@@ -33,6 +33,7 @@ typedef enum {
     LOAD_ERROR_CONNECT, // no connection
     LOAD_ERROR_STATUS,  // refused with a status
     LOAD_ERROR_STREAM,  // an error within the stream
+    LOAD_ERROR_CLOSED,  // a new connection was closed before a byte of the reply
     LOAD_ERROR_BROKEN,  // the stream ended without its last event
     LOAD_ERROR_TIMED_OUT,
     LOAD_ERROR_PROTOCOL, // what came is no stream of this API
@@ -101,6 +102,8 @@ void stats_close_window(LoadStats *s, uint64_t at_ns);
 
 // ---- figures ----
 
+// Whether there is something to show for the run: an answer, or text of requests that still ran at its end.
+bool stats_has_answers(const LoadStats *s);
 double stats_seconds(const LoadStats *s);
 // Tokens of the window: as the servers' usage counts them where it was given (pieces of text that came in the
 // window, times the tokens that a piece had on average), else as pieces of text.

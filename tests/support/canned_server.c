@@ -196,7 +196,8 @@ static void take_request(Canned *s, Client *c) {
     Str body = str_slice(all, head, size);
     if (s->log) fprintf(s->log, "%.*s\n", STR_ARG(body)), fflush(s->log);
     uint32_t every = s->config.fault_every ? s->config.fault_every : 1;
-    c->fault = ++s->n_requests % every == 0 ? s->config.fault : CANNED_RIGHT;
+    bool is_wrong = ++s->n_requests % every == 0 && s->n_requests > s->config.n_right;
+    c->fault = is_wrong ? s->config.fault : CANNED_RIGHT;
     c->n_events = s->config.n_events ? s->config.n_events : (uint32_t)number_behind(body, "\"max_tokens\":");
     c->n_prompt = 10 + 2 * (count_spaces(body) + 1);
     StrBuf out = STRBUF(c->out);
@@ -256,11 +257,12 @@ static void receive(Client *c) {
 
 static void accept_all(Canned *s) {
     int socket;
+    uint32_t most = s->config.connections_max ? s->config.connections_max : CONNECTIONS_MAX;
     while (os_net_accept(s->listener, &socket) == OS_NET_OK) {
         uint32_t at = 0;
-        while (at < CONNECTIONS_MAX && s->clients[at].socket >= 0)
+        while (at < most && s->clients[at].socket >= 0)
             at++;
-        if (at == CONNECTIONS_MAX) {
+        if (at == most) {
             os_net_close(socket);
             return;
         }

@@ -33,8 +33,10 @@ typedef struct {
     uint32_t interval_us; // between events; 0: as fast as they are taken
     uint32_t cut_bytes;   // sends no more at once, with a pause; 0: as much as goes
     CannedFault fault;
-    uint32_t fault_every; // 0 and 1: in every request; n: in each n-th
-    const char *log_path; // requests' bodies, a line each; NULL: nowhere
+    uint32_t fault_every;     // 0 and 1: in every request; n: in each n-th
+    uint32_t n_right;         // the first requests, that nothing is wrong with
+    uint32_t connections_max; // more are closed; 0: as many as it has memory for
+    const char *log_path;     // requests' bodies, a line each; NULL: nowhere
 } CannedConfig;
 
 typedef struct {
