@@ -255,6 +255,10 @@ TEST(cli_flags_examples_are_right) {
         }
         CHECK(command_example(c, 2) == NULL);
     }
+    static char memory[32768];
+    StrBuf help = STRBUF(memory);
+    flags_write_help(&help, CMD_LOAD, 80, false);
+    CHECK(strstr(memory, " --prompt-tokens \\\n  sharegpt --output-tokens")); // one command for a shell
 }
 
 TEST(cli_flags_unknown_variables) {

@@ -6,6 +6,7 @@
 #include "load/chart.h"
 #include "load/chart_axis.h"
 #include "load/draws.h"
+#include "load/report.h"
 #include "load/request.h"
 #include "load/stats.h"
 #include "load/words.h"
@@ -377,6 +378,7 @@ TEST(load_traces) {
         {"{\"prompt\":\"\"}", "line 1: prompt must not be empty", 0, false},
         {"{\"prompt_tokens\":-1}", "line 1: prompt_tokens must be a whole number up to 1048576", 0, false},
         {"[]", "line 1: must be an object", 0, false},
+        {"{\"prompt_tokens\":1}\n{\"foo\":50}", "line 2: has no known field; there are time, ", 0, false},
         {"{}\nnonsense", "line 2: ", 0, false},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -391,12 +393,16 @@ TEST(load_traces) {
         CHECK_INT_EQ(rows[i].count, trace.count);
         CHECK_INT_EQ(rows[i].has_times, trace.has_times);
         if (i == 0) {
-            CHECK_U64_EQ(500000000, trace.requests[0].at_ns);
+            CHECK_U64_EQ(0, trace.requests[0].at_ns);
+            CHECK_U64_EQ(500000000, trace.requests[1].at_ns);
+            CHECK_INT_EQ(0, trace.n_without_prompt);
+            CHECK_INT_EQ(1, trace.n_without_output);
             CHECK_INT_EQ(3, trace.requests[0].prompt_tokens);
             CHECK_INT_EQ(4, trace.requests[0].output_tokens);
             CHECK_STR_EQ("a\\\"b", trace.requests[1].prompt);
         }
-        if (i == 1) CHECK_U64_EQ(27000000, trace.requests[0].at_ns);
+        if (i == 1) CHECK_U64_EQ(0, trace.requests[0].at_ns);
+        if (i == 2) CHECK_INT_EQ(1, trace.n_without_prompt);
         if (i == 1) CHECK_INT_EQ(3, trace.requests[0].prompt_tokens);
     }
 }
@@ -610,7 +616,54 @@ TEST(load_timeline_widens) {
     CHECK_U64_EQ(1200, between);
 }
 
+// What matters most stands within 80 columns, however large the figures are.
+TEST(load_progress_fits_a_terminal) {
+    Arena arena = os_arena(1 << 26);
+    LoadStats *s = stats_create(&(LoadLimits){0}, &arena);
+    char text[256];
+    StrBuf line = STRBUF(text);
+    REQUIRE(s != NULL);
+    stats_open_window(s, 0);
+    s->running = 4000;
+    s->n_whole = 1234567;
+    s->n_failed = 12345;
+    s->pieces = 1000000;
+    report_put_progress(&line, s, 0, 1000ull * MS, 100000ull * MS);
+    CHECK_STR_EQ("  100.0 s  4000 running  1,234,567 done  12345 failed  1,000,000 tokens/s",
+                 strbuf_str(&line));
+    CHECK(line.len < 80);
+}
+
 // ---- the picture ----
+
+static uint32_t count_of(Str text, const char *part) {
+    uint32_t n = 0;
+    for (const char *at = text.ptr; (at = memmem(at, text.len - (size_t)(at - text.ptr), part, strlen(part)));
+         at++)
+        n++;
+    return n;
+}
+
+// A pause in which nothing comes is a gap in the latencies' curves; what was not measured is a dash.
+TEST(load_chart_shows_gaps) {
+    Arena arena = os_arena(1 << 26);
+    LoadConfig config = {.server = {"http://h", 8}, .clients = 3, .turns = 1};
+    LoadResult result = {.model = {"m", 1}};
+    result.stats = stats_create(&(LoadLimits){.first_token = 50, .gap = 7}, &arena);
+    REQUIRE(result.stats != NULL);
+    stats_open_window(result.stats, 0);
+    for (uint64_t k = 0; k < 200; k++)
+        play(result.stats, k < 100 ? k * 20 : 6000 + k * 20, 3, 10, 5, LOAD_ENDED_CANCELLED);
+    stats_close_window(result.stats, 10000ull * MS);
+    Arena scratch = os_arena(1 << 22);
+    StrBuf out = strbuf_begin_in_arena(&arena);
+    chart_put_svg(&out, &config, &result, scratch);
+    Str text = strbuf_str(&out);
+    CHECK_INT_EQ(2, count_of(text, "<polyline class=\"curve\" stroke=\"var(--first)\""));
+    CHECK_INT_EQ(1, count_of(text, "<polyline class=\"curve\" stroke=\"var(--rate)\""));
+    CHECK(text_contains(text, "; limits: first token 50 ms, gap 7 ms"));
+    CHECK(text_contains(text, ">\xe2\x80\x93<tspan")); // no answer was whole
+}
 
 TEST(load_chart_axes_are_round) {
     static const struct {

@@ -125,7 +125,7 @@ TEST(load_warmup_and_requests_add_up) {
 TEST(load_warmup_that_outlasts_the_run) {
     static const TraceRequest requests[] = {{.prompt_tokens = 20, .output_tokens = 5},
                                             {.prompt_tokens = 20, .output_tokens = 5}};
-    Trace trace = {requests, 2, false};
+    Trace trace = {.requests = requests, .count = 2};
     CannedServer server = canned_start(&(CannedConfig){.has_usage = true});
     for (int by_time = 0; by_time < 2; by_time++) {
         LoadConfig c = config_of(&server, LOAD_API_CHAT);
@@ -215,7 +215,7 @@ TEST(load_trace_is_played) {
         {.at_ns = 50000000, .prompt_tokens = 20, .output_tokens = 5},
         {.at_ns = 200000000, .prompt_tokens = 30, .output_tokens = 7},
     };
-    Trace trace = {requests, 3, true};
+    Trace trace = {.requests = requests, .count = 3, .has_times = true};
     LoadConfig c = config_of(&server, LOAD_API_CHAT);
     c.trace = &trace;
     c.requests = 0;
@@ -469,12 +469,64 @@ TEST(load_command_fails_where_nothing_is_answered) {
     canned_stop(server);
 }
 
+TEST(load_command_says_what_was_not_as_asked) {
+    CannedServer server = canned_start(&(CannedConfig){.has_usage = true, .is_cached = true, .n_events = 5});
+    Str text = run_command(&server, "--requests 4 --prompt-tokens 3 --output-tokens 50 --seed 9", 0, false);
+    CHECK(text_contains(text, "; 4 got fewer tokens than they asked for\n"));
+    CHECK(text_contains(
+        text,
+        "  4 prompts were asked to be shorter than the chat template and a word, which are 12 tokens.\n"));
+    text = run_command(&server, "--requests 4 --prompt-tokens 40 --output-tokens 5 --seed 9", 0, false);
+    CHECK(text_contains(text, "Most of the prompts were in the server's cache"));
+    CHECK(text_contains(text, "was --seed 9 used twice?\n"));
+    CHECK(!text_contains(text, "fewer tokens") && !text_contains(text, "shorter"));
+    canned_stop(server);
+    server = canned_start(&(CannedConfig){.has_usage = true});
+    text = run_command(&server, "--requests 4 --prompt-tokens 40 --output-tokens 5", 0, false);
+    CHECK(!text_contains(text, "Most of the prompts"));
+    canned_stop(server);
+}
+
+// What was not measured is null, tokens are whole, and the settings stand one by one.
+TEST(load_command_json) {
+    CannedServer server = canned_start(&(CannedConfig){.has_usage = true, .piece = "a"});
+    Str text = run_command(
+        &server, "--json --requests 4 --prompt-tokens 40-60 --cancel-share 1 --goodput whole:5", 0, false);
+    canned_stop(server);
+    Arena arena = os_arena(1 << 22);
+    Error err;
+    uint64_t value;
+    const JsonNode *root = json_parse(text, &arena, &(JsonLimits){0}, &err);
+    REQUIRE(root != NULL);
+    CHECK(json_is(json_get(json_get(root, STR("whole_ms")), STR("p50")), JSON_NULL));
+    CHECK(json_is_number(json_get(json_get(root, STR("first_token_ms")), STR("p50"))));
+    CHECK(json_is(json_get(root, STR("cached_share")), JSON_NULL));
+    CHECK(json_is(json_get(json_get(root, STR("goodput")), STR("share")), JSON_NULL));
+    CHECK(json_read_u64(json_get(root, STR("prompt_tokens")), &value));
+    const JsonNode *config = json_get(root, STR("config"));
+    CHECK(json_read_u64(json_get(config, STR("requests")), &value) && value == 4);
+    CHECK(json_is(json_get(config, STR("rate")), JSON_NULL));
+    const JsonNode *prompts = json_get(config, STR("prompt_tokens"));
+    CHECK(json_read_u64(json_get(prompts, STR("most")), &value) && value == 60);
+}
+
+TEST(load_command_refuses_lengths_beside_a_trace) {
+    CannedServer nobody = {.port = 1};
+    const char *path = tmp_file_write("trace", "{\"prompt_tokens\":5,\"output_tokens\":6}\n");
+    char flags[512];
+    snprintf(flags, sizeof flags, "--prompt-tokens 9 --trace %s", path);
+    CHECK(text_contains(run_command(&nobody, flags, 2, true), "--prompt-tokens: each request of --trace"));
+    snprintf(flags, sizeof flags, "--output-tokens 9 --trace %s", path);
+    CHECK(text_contains(run_command(&nobody, flags, 2, true), "--output-tokens: each request of --trace"));
+}
+
 TEST(load_command_refuses_wrong_flags) {
     static const struct {
         const char *flags, *message;
     } rows[] = {
         {"--clients 2 --rate 3", "--clients, --rate: give one of them, not both\n"},
         {"--clients 0", "--clients 0: must be a whole number from 1 to 4096\n"},
+        {"http://h:1", "http://h:1: this word is one too many; the server's address is --server http://"},
         {"--burst 3", "--burst: needs --rate\n"},
         {"--max-running 3", "--max-running: needs --rate, or a trace with times\n"},
         {"--prefix-groups 3", "--prefix-groups: needs --shared-prefix\n"},

@@ -64,6 +64,10 @@ static bool check_flags(const Options *o, const LoadConfig *c, Error *err) {
         wrong = "--max-running: needs --rate, or a trace with times";
     else if (options_given(o, FLAG_LOAD_GROUPS) && c->shared_prefix == 0)
         wrong = "--prefix-groups: needs --shared-prefix";
+    else if (c->trace && options_given(o, FLAG_LOAD_PROMPT) && c->trace->n_without_prompt == 0)
+        wrong = "--prompt-tokens: each request of --trace has a prompt or its length";
+    else if (c->trace && options_given(o, FLAG_LOAD_OUTPUT) && c->trace->n_without_output == 0)
+        wrong = "--output-tokens: each request of --trace has its own";
     else if (c->trace && c->turns > 1) wrong = "--turns: a trace's requests have one turn each";
     return !wrong || error_set(err, ERR_USAGE, "%s", wrong);
 }

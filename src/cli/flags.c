@@ -545,7 +545,11 @@ static bool add_word(Words *words, const char *word, Command command, Error *err
     for (const char *at = commands[command].words; *at; at += strcspn(at, " "), at += *at == ' ')
         n_taken++;
     if (words->count == n_taken)
-        return refuse_word(word, command == CMD_RUN ? "; put a text of several words in quotes" : "", err);
+        return refuse_word(word,
+                           command == CMD_RUN    ? "; put a text of several words in quotes"
+                           : command == CMD_LOAD ? "; the server's address is --server http://HOST:PORT"
+                                                 : "",
+                           err);
     words->values[words->count++] = word;
     return true;
 }
@@ -649,13 +653,13 @@ bool flags_parse(int argc, char *const *argv, FlagsGetEnv *get_env, Options *out
 
 enum { HELP_INDENT = 2, HELP_COLUMN = 32 };
 
-// Words of `text` from column `start` on, continued below `start`.
-static void put_wrapped(StrBuf *out, const char *text, size_t start, size_t columns) {
+// Words of `text` from column `start` on, continued below `start`; `joint` ends a line that goes on.
+static void put_wrapped_with(StrBuf *out, const char *text, size_t start, size_t columns, const char *joint) {
     size_t column = start;
     for (const char *at = text; *at;) {
         size_t length = strcspn(at, " ");
         if (column > start && column + 1 + length > columns) {
-            strbuf_printf(out, "\n%*s", (int)start, "");
+            strbuf_printf(out, "%s\n%*s", joint, (int)start, "");
             column = start;
         } else if (column > start) {
             strbuf_put_char(out, ' ');
@@ -668,6 +672,10 @@ static void put_wrapped(StrBuf *out, const char *text, size_t start, size_t colu
             at++;
     }
     strbuf_put_char(out, '\n');
+}
+
+static void put_wrapped(StrBuf *out, const char *text, size_t start, size_t columns) {
+    put_wrapped_with(out, text, start, columns, "");
 }
 
 static void put_heading(StrBuf *out, const char *text, bool styled) {
@@ -773,6 +781,6 @@ void flags_write_help(StrBuf *out, Command command, uint32_t columns, bool style
         char line[160];
         snprintf(line, sizeof line, "worker-orcd %s", examples[command][i]);
         strbuf_put(out, STR("  "));
-        put_wrapped(out, line, 2, columns);
+        put_wrapped_with(out, line, 2, columns - 2, " \\"); // as a shell takes it
     }
 }

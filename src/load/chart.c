@@ -113,6 +113,7 @@ static double y_of(const Chart *c, double value) {
 
 static const char style[] =
     "<style>\n"
+    "svg{max-width:100%;height:auto}\n"
     "svg{--paper:#fff;--ink:#18202c;--quiet:#667085;--grid:#e7eaef;--line:#cfd5dd;--tile:#f5f7fa;"
     "--rate:#2563eb;--running:#0e9384;--first:#7c3aed;--between:#d9630a;--error:#d92d20}\n"
     "@media (prefers-color-scheme:dark){svg{--paper:#10151d;--ink:#e8ecf2;--quiet:#98a2b3;--grid:#222a36;"
@@ -165,25 +166,37 @@ static double largest(const Series *s, PointValue *value, double scale) {
 }
 
 // The points of a curve, each in the middle of its stretch; the first and the last reach the stretch's end.
-static void put_points(const Chart *c, const Series *s, PointValue *value, double scale, bool back) {
-    for (uint32_t k = 0; k < s->n; k++) {
-        uint32_t i = back ? s->n - 1 - k : k;
-        const Point *p = &s->points[i];
+static void put_points(const Chart *c, const Point *points, uint32_t n, PointValue *value, double scale,
+                       bool back) {
+    for (uint32_t k = 0; k < n; k++) {
+        uint32_t i = back ? n - 1 - k : k;
+        const Point *p = &points[i];
         double y = y_of(c, value(p, scale));
         if (i == 0 && !back) strbuf_printf(c->out, "%.1f,%.1f ", x_of(c, p->from_s), y);
-        if (i + 1 == s->n && back) strbuf_printf(c->out, "%.1f,%.1f ", x_of(c, p->to_s), y);
+        if (i + 1 == n && back) strbuf_printf(c->out, "%.1f,%.1f ", x_of(c, p->to_s), y);
         strbuf_printf(c->out, "%.1f,%.1f ", x_of(c, (p->from_s + p->to_s) / 2), y);
         if (i == 0 && back) strbuf_printf(c->out, "%.1f,%.1f ", x_of(c, p->from_s), y);
-        if (i + 1 == s->n && !back) strbuf_printf(c->out, "%.1f,%.1f ", x_of(c, p->to_s), y);
+        if (i + 1 == n && !back) strbuf_printf(c->out, "%.1f,%.1f ", x_of(c, p->to_s), y);
     }
+}
+
+// How many points from `first` on follow each other without a gap: a curve ends where nothing was measured.
+static uint32_t points_together(const Series *s, uint32_t first) {
+    uint32_t n = 1;
+    while (first + n < s->n && s->points[first + n].from_s <= s->points[first + n - 1].to_s + 1e-9)
+        n++;
+    return n;
 }
 
 static void put_curve(const Chart *c, const Series *s, PointValue *value, double scale, const char *color,
                       bool is_thin) {
-    strbuf_printf(c->out, "<polyline class=\"curve%s\" stroke=\"var(--%s)\" points=\"",
-                  is_thin ? " thin" : "", color);
-    put_points(c, s, value, scale, false);
-    strbuf_put(c->out, STR("\"/>\n"));
+    for (uint32_t first = 0, n; first < s->n; first += n) {
+        n = points_together(s, first);
+        strbuf_printf(c->out, "<polyline class=\"curve%s\" stroke=\"var(--%s)\" points=\"",
+                      is_thin ? " thin" : "", color);
+        put_points(c, s->points + first, n, value, scale, false);
+        strbuf_put(c->out, STR("\"/>\n"));
+    }
 }
 
 // Dots where the points are few enough to be seen one by one.
@@ -198,10 +211,13 @@ static void put_dots(const Chart *c, const Series *s, PointValue *value, double 
 
 static void put_area(const Chart *c, const Series *s, PointValue *low, PointValue *high, double scale,
                      const char *color) {
-    strbuf_printf(c->out, "<polygon class=\"area\" fill=\"var(--%s)\" points=\"", color);
-    put_points(c, s, high, scale, false);
-    put_points(c, s, low, scale, true);
-    strbuf_put(c->out, STR("\"/>\n"));
+    for (uint32_t first = 0, n; first < s->n; first += n) {
+        n = points_together(s, first);
+        strbuf_printf(c->out, "<polygon class=\"area\" fill=\"var(--%s)\" points=\"", color);
+        put_points(c, s->points + first, n, high, scale, false);
+        put_points(c, s->points + first, n, low, scale, true);
+        strbuf_put(c->out, STR("\"/>\n"));
+    }
 }
 
 // ---- panels ----
@@ -315,7 +331,9 @@ static void put_time_axis(const Chart *c, double y) {
 
 // ---- the head ----
 
-static void put_tile(const Chart *c, uint32_t at, const char *name, double value, const char *unit) {
+// A dash where nothing was measured.
+static void put_tile(const Chart *c, uint32_t at, const char *name, bool is_known, double value,
+                     const char *unit) {
     enum { TILES = 5, GAP = 12 };
     double width = (double)(RIGHT - LEFT + 44 - GAP * (TILES - 1)) / TILES,
            x = LEFT - 44 + at * (width + GAP);
@@ -324,8 +342,14 @@ static void put_tile(const Chart *c, uint32_t at, const char *name, double value
         "<rect x=\"%.1f\" y=\"88\" width=\"%.1f\" height=\"64\" rx=\"8\" fill=\"var(--tile)\"/>"
         "<text class=\"name\" x=\"%.1f\" y=\"110\">%s</text><text class=\"figure\" x=\"%.1f\" y=\"138\">",
         x, width, x + 14, name, x + 14);
-    chart_put_figure(c->out, value);
-    strbuf_printf(c->out, "<tspan class=\"name\" dx=\"5\">%s</tspan></text>\n", unit);
+    if (is_known) chart_put_figure(c->out, value);
+    else strbuf_put(c->out, STR("\xe2\x80\x93"));
+    strbuf_printf(c->out, "<tspan class=\"name\" dx=\"5\">%s</tspan></text>\n", is_known ? unit : "");
+}
+
+static void put_latency_tile(const Chart *c, uint32_t at, const char *name, const Histogram *h,
+                             double share) {
+    put_tile(c, at, name, h->count > 0, (double)histogram_percentile(h, share) * 1e-6, "ms");
 }
 
 // As many whole words as fit a line of the settings.
@@ -364,12 +388,12 @@ static void put_header(const Chart *c, const LoadConfig *config, const LoadResul
     }
     strbuf_printf(c->out, "<g transform=\"translate(0 %d)\">\n", extra_height(settings));
     double good = s->n_limited ? 100 * (double)s->n_good / (double)s->n_limited : 0;
-    put_tile(c, 0, "Output", stats_output_tokens(s) / c->end_s, "tokens/s");
-    put_tile(c, 1, "Answers", (double)s->n_whole / c->end_s, "a second");
-    put_tile(c, 2, "First token, p50", (double)histogram_percentile(&s->first_token, 0.5) * 1e-6, "ms");
-    put_tile(c, 3, "Between tokens, p50", (double)histogram_percentile(&s->between, 0.5) * 1e-6, "ms");
-    if (load_has_limits(&s->limits)) put_tile(c, 4, "Kept the limits", good, "%");
-    else put_tile(c, 4, "Whole answer, p99", (double)histogram_percentile(&s->whole, 0.99) * 1e-9, "s");
+    put_tile(c, 0, "Output", true, stats_output_tokens(s) / c->end_s, "tokens/s");
+    put_tile(c, 1, "Answers", true, (double)s->n_whole / c->end_s, "a second");
+    put_latency_tile(c, 2, "First token, p50", &s->first_token, 0.5);
+    put_latency_tile(c, 3, "Between tokens, p50", &s->between, 0.5);
+    if (load_has_limits(&s->limits)) put_tile(c, 4, "Kept the limits", s->n_limited > 0, good, "%");
+    else put_latency_tile(c, 4, "Whole answer, p99", &s->whole, 0.99);
 }
 
 void chart_put_svg(StrBuf *out, const LoadConfig *config, const LoadResult *r, Arena scratch) {
@@ -382,6 +406,8 @@ void chart_put_svg(StrBuf *out, const LoadConfig *config, const LoadResult *r, A
     char text[512];
     StrBuf settings = STRBUF(text);
     load_put_settings(&settings, config);
+    if (load_has_limits(&s->limits)) strbuf_put(&settings, STR("; limits: "));
+    load_put_limits(&settings, &s->limits);
     const int height = extra_height(strbuf_str(&settings)) + HEADER + 4 * (PANEL_TITLE + PANEL_SPACE) + 150 +
                        70 + 130 + 130 + FOOTER - PANEL_SPACE;
     strbuf_printf(

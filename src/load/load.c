@@ -46,6 +46,22 @@ bool load_parse_limits(Str text, LoadLimits *out, Error *err) {
     }
 }
 
+void load_put_limits(StrBuf *out, const LoadLimits *limits) {
+    const struct {
+        const char *name;
+        double ms;
+    } rows[] = {{"first token", limits->first_token},
+                {"between", limits->between},
+                {"gap", limits->gap},
+                {"whole", limits->whole}};
+    const char *comma = "";
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        if (rows[i].ms <= 0) continue;
+        strbuf_printf(out, "%s%s %g ms", comma, rows[i].name, rows[i].ms);
+        comma = ", ";
+    }
+}
+
 static void put_arrivals(StrBuf *out, const LoadConfig *c) {
     if (c->trace && c->trace->has_times) {
         strbuf_put(out, STR("arrivals of the trace"));
@@ -57,12 +73,25 @@ static void put_arrivals(StrBuf *out, const LoadConfig *c) {
     }
 }
 
+// Those that its lines leave open.
+static void put_lengths_of_trace(StrBuf *out, const LoadConfig *c, const Trace *trace) {
+    if (trace->n_without_prompt) {
+        strbuf_printf(out, ", %u of them without a prompt's length: ", trace->n_without_prompt);
+        mix_put(out, &c->prompts, " tokens");
+    }
+    if (trace->n_without_output) {
+        strbuf_printf(out, ", %u of them without an answer's length: ", trace->n_without_output);
+        mix_put(out, &c->outputs, " tokens");
+    }
+}
+
 void load_put_settings(StrBuf *out, const LoadConfig *c) {
     put_arrivals(out, c);
     strbuf_put(out, c->trace ? STR(", trace of ") : STR(", prompts of "));
     if (c->trace) {
         strbuf_put_count(out, c->trace->count);
-        strbuf_put(out, STR(" requests"));
+        strbuf_printf(out, " request%s", plural_s(c->trace->count));
+        put_lengths_of_trace(out, c, c->trace);
     } else {
         mix_put(out, &c->prompts, " tokens");
         strbuf_put(out, STR(", answers of "));

@@ -68,5 +68,7 @@ static inline bool load_is_open(const LoadConfig *c) {
 static inline bool load_has_limits(const LoadLimits *l) {
     return l->first_token > 0 || l->between > 0 || l->gap > 0 || l->whole > 0;
 }
+// "first token 200 ms, between 50 ms"
+void load_put_limits(StrBuf *out, const LoadLimits *limits);
 // The settings in a line: "8 clients, prompts of 128 tokens, answers of 64; seed 1".
 void load_put_settings(StrBuf *out, const LoadConfig *c);

@@ -56,25 +56,17 @@ static void put_rates(StrBuf *out, const LoadStats *s) {
     strbuf_put_char(out, '\n');
     put_rate(out, s, "whole answers", (double)s->n_whole);
     if (s->n_stop) strbuf_printf(out, "; %llu ended before their length", (unsigned long long)s->n_stop);
+    if (s->n_cut_short)
+        strbuf_printf(out, "; %llu got fewer tokens than they asked for", (unsigned long long)s->n_cut_short);
     strbuf_put_char(out, '\n');
 }
 
-static void put_limit(StrBuf *out, const char *name, double limit_ms, bool *comma) {
-    if (limit_ms <= 0) return;
-    strbuf_printf(out, "%s%s %g ms", *comma ? ", " : "", name, limit_ms);
-    *comma = true;
-}
-
 static void put_goodput(StrBuf *out, const LoadStats *s) {
-    const LoadLimits *l = &s->limits;
-    bool comma = false;
-    if (!load_has_limits(l)) return;
+    if (!load_has_limits(&s->limits)) return;
     put_rate(out, s, "good answers", (double)s->n_good);
-    strbuf_printf(out, "; %.1f%% keep ", s->n_limited ? 100 * (double)s->n_good / (double)s->n_limited : 0);
-    put_limit(out, "first token", l->first_token, &comma);
-    put_limit(out, "between", l->between, &comma);
-    put_limit(out, "gap", l->gap, &comma);
-    put_limit(out, "whole", l->whole, &comma);
+    if (s->n_limited) strbuf_printf(out, "; %.1f%% keep ", 100 * (double)s->n_good / (double)s->n_limited);
+    else strbuf_put(out, STR("; none came to an end, to keep "));
+    load_put_limits(out, &s->limits);
     strbuf_put_char(out, '\n');
 }
 
@@ -140,13 +132,37 @@ static void put_counting(StrBuf *out, const LoadStats *s) {
                        "pieces of text,\n  prompt tokens as asked for.\n"));
 }
 
+// Whether most tokens of prompts came from the cache, beyond the template, where nothing asked for it.
+static bool is_oddly_cached(const LoadConfig *c, const LoadResult *r) {
+    const LoadStats *s = r->stats;
+    double template = r->template_tokens * (double)s->usage_requests, all = (double)s->usage_prompt;
+    bool repeats = c->trace || c->turns > 1 || c->shared_prefix;
+    return !repeats && all > template && (double)s->usage_cached - template > (all - template) / 2;
+}
+
+static void put_prompt_notes(StrBuf *out, const LoadConfig *c, const LoadResult *r) {
+    const LoadStats *s = r->stats;
+    if (!r->calibrated && !c->trace)
+        strbuf_put(out, STR("  Prompts were not measured: their lengths are words, not tokens.\n"));
+    if (s->n_lengthened)
+        strbuf_printf(out,
+                      "  %llu prompt%s asked to be shorter than the chat template and a word, which are %.0f "
+                      "tokens.\n",
+                      (unsigned long long)s->n_lengthened, s->n_lengthened == 1 ? " was" : "s were",
+                      r->template_tokens + r->tokens_per_word);
+    if (is_oddly_cached(c, r))
+        strbuf_printf(out,
+                      "  Most of the prompts were in the server's cache, as if it had had them before: "
+                      "was --seed %llu used twice?\n",
+                      (unsigned long long)c->seed);
+}
+
 static void put_notes(StrBuf *out, const LoadConfig *c, const LoadResult *r) {
     const LoadStats *s = r->stats;
     double share = r->wall_ns ? (double)r->processor_ns / (double)r->wall_ns : 0;
     strbuf_put_char(out, '\n');
     put_counting(out, s);
-    if (!r->calibrated && !c->trace)
-        strbuf_put(out, STR("  Prompts were not measured: their lengths are words, not tokens.\n"));
+    put_prompt_notes(out, c, r);
     if (load_is_open(c) && s->late.count)
         strbuf_printf(out,
                       "  Requests were sent %.2f ms after they were due (p99); latencies count from then.\n",
@@ -178,25 +194,38 @@ void report_put_progress(StrBuf *out, const LoadStats *s, uint64_t before, uint6
     }
     double rate = elapsed_ns ? (double)(s->pieces - before) * 1e9 / (double)elapsed_ns : 0;
     strbuf_printf(out, "  %.1f s  %u running  ", (double)(now_ns - s->window_start_ns) * 1e-9, s->running);
-    put_number(out, 0, rate * stats_tokens_per_piece(s), 0);
-    strbuf_printf(out, " tokens/s  first %.1f ms  between %.1f ms  ",
-                  ms(histogram_percentile(&s->first_token, 0.5)), ms(histogram_percentile(&s->between, 0.5)));
     put_number(out, 0, (double)s->n_whole, 0);
     strbuf_put(out, STR(" done"));
     if (s->n_failed) strbuf_printf(out, "  %llu failed", (unsigned long long)s->n_failed);
+    strbuf_put(out, STR("  "));
+    put_number(out, 0, rate * stats_tokens_per_piece(s), 0);
+    strbuf_put(out, STR(" tokens/s"));
+    if (s->first_token.count)
+        strbuf_printf(out, "  first %.1f ms", ms(histogram_percentile(&s->first_token, 0.5)));
+    if (s->between.count) strbuf_printf(out, "  between %.1f ms", ms(histogram_percentile(&s->between, 0.5)));
 }
 
 // ---- JSON ----
+
+// A figure of nothing is null.
+static void json_figure(JsonWriter *w, const char *name, bool is_known, double value, int digits) {
+    if (is_known) json_member_fixed(w, name, value, digits);
+    else json_member_null(w, name);
+}
+
+static void json_percentile(JsonWriter *w, const char *name, const Histogram *h, double share) {
+    json_figure(w, name, h->count > 0, ms(histogram_percentile(h, share)), 4);
+}
 
 static void json_latency(JsonWriter *w, const char *name, const Histogram *h) {
     json_key(w, name);
     json_open_object(w);
     json_member_u64(w, "count", h->count);
-    json_member_fixed(w, "mean", histogram_mean(h) * 1e-6, 4);
-    json_member_fixed(w, "p50", ms(histogram_percentile(h, 0.5)), 4);
-    json_member_fixed(w, "p90", ms(histogram_percentile(h, 0.9)), 4);
-    json_member_fixed(w, "p99", ms(histogram_percentile(h, 0.99)), 4);
-    json_member_fixed(w, "most", ms(h->most), 4);
+    json_figure(w, "mean", h->count > 0, histogram_mean(h) * 1e-6, 4);
+    json_percentile(w, "p50", h, 0.5);
+    json_percentile(w, "p90", h, 0.9);
+    json_percentile(w, "p99", h, 0.99);
+    json_figure(w, "most", h->count > 0, ms(h->most), 4);
     json_close_object(w);
 }
 
@@ -235,10 +264,10 @@ static void json_timeline(JsonWriter *w, const LoadStats *s) {
         json_member_fixed(w, "running", bin->running_ns * 1e-9 / seconds, 2);
         json_member_u64(w, "answered", bin->n_ended);
         json_member_u64(w, "failed", bin->n_errors);
-        json_member_fixed(w, "first_token_ms_p50", ms(histogram_percentile(&bin->first_token, 0.5)), 3);
-        json_member_fixed(w, "first_token_ms_p99", ms(histogram_percentile(&bin->first_token, 0.99)), 3);
-        json_member_fixed(w, "between_ms_p50", ms(histogram_percentile(&bin->between, 0.5)), 3);
-        json_member_fixed(w, "between_ms_p99", ms(histogram_percentile(&bin->between, 0.99)), 3);
+        json_percentile(w, "first_token_ms_p50", &bin->first_token, 0.5);
+        json_percentile(w, "first_token_ms_p99", &bin->first_token, 0.99);
+        json_percentile(w, "between_ms_p50", &bin->between, 0.5);
+        json_percentile(w, "between_ms_p99", &bin->between, 0.99);
         json_close_object(w);
     }
     json_close_array(w);
@@ -256,25 +285,65 @@ static void json_counts(JsonWriter *w, const LoadResult *r) {
     json_member_u64(w, "failed", s->n_failed);
     json_member_u64(w, "ended_by_length", s->n_length);
     json_member_u64(w, "ended_before_length", s->n_stop);
+    json_member_u64(w, "shorter_than_asked", s->n_cut_short);
+    json_member_u64(w, "prompts_lengthened", s->n_lengthened);
 }
 
 static void json_rates(JsonWriter *w, const LoadStats *s) {
     double output = stats_output_tokens(s), prompt = stats_prompt_tokens(s);
     json_member_str(w, "tokens_counted_by", s->usage_requests ? STR("usage") : STR("events"));
     json_member_fixed(w, "tokens_per_event", stats_tokens_per_piece(s), 4);
-    json_member_fixed(w, "output_tokens", output, 1);
+    json_member_u64(w, "output_tokens", (uint64_t)(output + 0.5));
     json_member_fixed(w, "output_tokens_per_second", a_second(s, output), 3);
-    json_member_fixed(w, "prompt_tokens", prompt, 1);
+    json_member_u64(w, "prompt_tokens", (uint64_t)(prompt + 0.5));
     json_member_fixed(w, "prompt_tokens_per_second", a_second(s, prompt), 3);
-    json_member_fixed(w, "cached_share",
-                      s->usage_prompt ? (double)s->usage_cached / (double)s->usage_prompt : 0, 4);
+    json_figure(w, "cached_share", s->usage_prompt > 0, (double)s->usage_cached / (double)s->usage_prompt, 4);
     json_member_fixed(w, "answers_per_second", a_second(s, (double)s->n_whole), 4);
     if (!load_has_limits(&s->limits)) return;
     json_key(w, "goodput");
     json_open_object(w);
     json_member_u64(w, "answers", s->n_good);
-    json_member_fixed(w, "share", s->n_limited ? (double)s->n_good / (double)s->n_limited : 0, 4);
+    json_figure(w, "share", s->n_limited > 0, (double)s->n_good / (double)s->n_limited, 4);
     json_member_fixed(w, "answers_per_second", a_second(s, (double)s->n_good), 4);
+    json_close_object(w);
+}
+
+static void json_mix(JsonWriter *w, const char *name, const LengthMix *mix) {
+    json_key(w, name);
+    json_open_object(w);
+    json_member_u64(w, "least", mix->least);
+    json_member_u64(w, "most", mix->most);
+    if (mix->kind == MIX_LOG_NORMAL) {
+        json_member_f64(w, "median", mix->median);
+        json_member_f64(w, "sigma", mix->sigma);
+    }
+    json_close_object(w);
+}
+
+// The settings one by one; null for what there is none of.
+static void json_config(JsonWriter *w, const LoadConfig *c) {
+    bool has_times = c->trace && c->trace->has_times;
+    json_key(w, "config");
+    json_open_object(w);
+    if (load_is_open(c)) json_member_null(w, "clients");
+    else json_member_u64(w, "clients", c->clients);
+    json_figure(w, "rate", load_is_open(c) && !has_times, c->rate, 3);
+    json_member_u64(w, "burst", c->burst);
+    if (c->requests) json_member_u64(w, "requests", c->requests);
+    else json_member_null(w, "requests");
+    json_figure(w, "duration_seconds", c->duration_ns > 0, (double)c->duration_ns * 1e-9, 3);
+    json_member_u64(w, "warmup_requests", c->warmup_requests);
+    json_member_fixed(w, "warmup_seconds", (double)c->warmup_ns * 1e-9, 3);
+    if (c->trace) json_member_u64(w, "trace_requests", c->trace->count);
+    else json_member_null(w, "trace_requests");
+    json_mix(w, "prompt_tokens", &c->prompts);
+    json_mix(w, "output_tokens", &c->outputs);
+    json_member_u64(w, "shared_prefix", c->shared_prefix);
+    json_member_u64(w, "prefix_groups", c->prefix_groups);
+    json_member_u64(w, "turns", c->turns);
+    json_member_fixed(w, "cancel_share", c->cancel_share, 4);
+    json_member_fixed(w, "temperature", c->temperature, 4);
+    json_member_bool(w, "ignore_eos", c->ignores_eos);
     json_close_object(w);
 }
 
@@ -287,8 +356,10 @@ void report_put_json(StrBuf *out, const LoadConfig *c, const LoadResult *r) {
     json_open_object(&w);
     json_member_str(&w, "server", c->server);
     json_member_str(&w, "api", str_from_c(load_api_name(c->api)));
-    json_member_str(&w, "model", r->model);
+    if (r->model.len) json_member_str(&w, "model", r->model);
+    else json_member_null(&w, "model");
     json_member_str(&w, "settings", strbuf_str(&settings));
+    json_config(&w, c);
     json_member_u64(&w, "seed", c->seed);
     json_counts(&w, r);
     json_errors(&w, s);

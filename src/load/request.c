@@ -169,6 +169,11 @@ static uint32_t words_of(const RequestMaker *m, double tokens) {
     return words < 1 ? 1 : (uint32_t)words;
 }
 
+bool request_is_lengthened(const RequestMaker *m, const RequestPlan *plan) {
+    return plan->turn == 0 && plan->prompt.len == 0 &&
+           plan->prompt_tokens + 0.5 < m->template_tokens + m->tokens_per_word;
+}
+
 Str request_write(const RequestMaker *m, RequestText *t, const RequestPlan *plan, uint64_t number) {
     const LoadConfig *c = m->config;
     uint32_t text_number = plan->conversation * c->turns + plan->turn;

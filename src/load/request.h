@@ -36,6 +36,8 @@ MUST_CHECK bool request_maker_begin(const LoadConfig *config, Str model, char *m
                                     Error *err);
 // The plan of a conversation's turn, by the seed or the trace.
 RequestPlan request_plan(const RequestMaker *m, uint32_t conversation, uint32_t turn);
+// Whether its prompt becomes longer than planned: the chat template and a single word are more.
+bool request_is_lengthened(const RequestMaker *m, const RequestPlan *plan);
 // Writes a request; `number` is its own among all of the run. With turn 0 it begins, otherwise it goes on
 // with what was there. An empty Str where it does not fit.
 Str request_write(const RequestMaker *m, RequestText *t, const RequestPlan *plan, uint64_t number);

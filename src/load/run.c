@@ -46,6 +46,8 @@ static void begin_request(LoadRun *run, Slot *slot, uint64_t history_tokens, uin
     r->sent_ns = max_u64(run->now_ns, due_ns);
     r->prompt_tokens = (uint32_t)history_tokens + slot->plan.prompt_tokens;
     if (slot->plan.turn == 0) r->prompt_tokens += c->shared_prefix;
+    r->output_tokens = slot->plan.output_tokens;
+    r->is_lengthened = request_is_lengthened(&run->maker, &slot->plan);
     slot->cancel_after = 0;
     if (draw_uniform(run->cancel_key, number) < c->cancel_share)
         slot->cancel_after = draw_between(run->cancel_point_key, number, 1, slot->plan.output_tokens);

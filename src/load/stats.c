@@ -74,6 +74,7 @@ void stats_request_sent(LoadStats *s, const LoadRequest *r) {
         return;
     }
     s->n_sent++;
+    s->n_lengthened += r->is_lengthened;
     histogram_add(&s->late, r->sent_ns - r->due_ns);
 }
 
@@ -153,6 +154,7 @@ void stats_request_end(LoadStats *s, const LoadRequest *r, LoadEnd end, const Lo
     if (end != LOAD_ENDED_WHOLE) return;
     s->n_whole++;
     s->n_length += r->finish == FINISH_LENGTH;
+    s->n_cut_short += r->finish == FINISH_LENGTH && r->has_usage && r->usage_output < r->output_tokens;
     s->n_stop += r->finish == FINISH_STOP;
     s->n_limited++;
     s->n_good += is_good(s, r, now_ns);

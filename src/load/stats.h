@@ -16,7 +16,8 @@ typedef struct {
     uint64_t first_ns, last_ns; // pieces of text
     uint64_t longest_gap_ns;
     uint64_t n_pieces;
-    uint32_t prompt_tokens; // as planned
+    uint32_t prompt_tokens, output_tokens; // as planned
+    bool is_lengthened;                    // the shortest prompt that there can be is longer than planned
     bool has_usage;
     uint64_t usage_prompt, usage_output, usage_cached;
     FinishReason finish;
@@ -67,6 +68,8 @@ typedef struct {
     uint64_t n_sent, n_whole, n_cancelled, n_cut, n_failed; // requests that were sent in the window
     uint64_t n_warmup;
     uint64_t n_length, n_stop;  // why whole ones ended
+    uint64_t n_cut_short;       // of n_length: with fewer tokens than they asked for
+    uint64_t n_lengthened;      // requests with a longer prompt than planned
     uint64_t n_limited, n_good; // of those that can keep the limits or not: kept them
     Histogram first_token, between, whole, late;
 

@@ -52,6 +52,16 @@ static Str raw_string(Str line, const JsonNode *node) {
     return (Str){start, (size_t)(end - start)};
 }
 
+// Whether a line says something, or nothing at all ("{}"). One of other fields alone is a mistake.
+static bool is_understood(const JsonNode *object) {
+    static const char *const names[] = {"time",         "timestamp",     "prompt",       "prompt_tokens",
+                                        "input_length", "output_tokens", "output_length"};
+    bool found = object->length == 0;
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        found = found || json_get(object, str_from_c(names[i]));
+    return found;
+}
+
 static bool read_line(const TraceLine *l, TraceRequest *out, bool *has_time) {
     Arena arena = l->arena;
     *out = (TraceRequest){0};
@@ -59,6 +69,10 @@ static bool read_line(const TraceLine *l, TraceRequest *out, bool *has_time) {
     const JsonNode *root = json_parse(l->line, &arena, &limits, l->err);
     if (!root) return error_prefix(l->err, "line %u", l->number);
     if (!json_is(root, JSON_OBJECT)) return line_fail(l, "must be an object");
+    if (!is_understood(root))
+        return line_fail(
+            l, "has no known field; there are time, timestamp, prompt, prompt_tokens, input_length, "
+               "output_tokens and output_length");
     const JsonNode *prompt = json_get(root, STR("prompt"));
     if (prompt && !json_is(prompt, JSON_STRING)) return line_fail(l, "prompt must be a text");
     if (prompt && prompt->length == 0) return line_fail(l, "prompt must not be empty");
@@ -82,6 +96,16 @@ static Str take_line(Str *text) {
     Str line = str_slice(*text, 0, length);
     *text = str_slice(*text, end ? length + 1 : length, text->len);
     return line;
+}
+
+// Times count from the first request's.
+static void finish(Trace *trace, TraceRequest *requests) {
+    uint64_t first_ns = trace->count ? requests[0].at_ns : 0;
+    for (uint32_t i = 0; i < trace->count; i++) {
+        requests[i].at_ns -= first_ns;
+        trace->n_without_prompt += requests[i].prompt.len == 0 && requests[i].prompt_tokens == 0;
+        trace->n_without_output += requests[i].output_tokens == 0;
+    }
 }
 
 bool trace_parse(Str text, Arena *arena, Trace *out, Error *err) {
@@ -110,5 +134,6 @@ bool trace_parse(Str text, Arena *arena, Trace *out, Error *err) {
             return line_fail(&l, "some lines have a time and others have none");
     }
     out->has_times = n_times > 0;
+    finish(out, requests);
     return out->count > 0 || error_set(err, ERR_USAGE, "there is no request in it");
 }

@@ -86,8 +86,8 @@ static void put_end(const Canned *s, const Client *c, StrBuf *out) {
     put_event(s, out, NULL, "{\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"length\"}]}");
     snprintf(data, sizeof data,
              "{\"choices\":[],\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%u,"
-             "\"prompt_tokens_details\":{\"cached_tokens\":3}}}",
-             c->n_prompt, c->n_events);
+             "\"prompt_tokens_details\":{\"cached_tokens\":%u}}}",
+             c->n_prompt, c->n_events, s->config.is_cached ? c->n_prompt : 3);
     if (s->config.has_usage) put_event(s, out, NULL, data);
     put_event(s, out, NULL, "[DONE]");
 }

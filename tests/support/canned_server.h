@@ -26,6 +26,7 @@ typedef struct {
     bool execute;         // the events of /execute; else those of chat completions
     bool until_close;     // the body ends with the connection; else it is chunked
     bool has_usage;       // the last chunk of an OpenAI stream has one
+    bool is_cached;       // it says that all of a prompt was in its cache; else 3 tokens
     bool has_crlf;        // lines end with CR LF
     const char *piece;    // an event's text; NULL: " word"
     uint32_t n_events;    // of an answer; 0: as many as max_tokens says
