@@ -134,3 +134,30 @@ TEST(api_cache_in_the_metrics) {
     CHECK_U64_EQ(0, metric(f, "worker_kv_pages{state=\"cached\"}"));
     shut_down(f);
 }
+
+static _Atomic uint32_t n_set_aside_logged;
+
+static bool count_set_aside(void *sink, Str line) {
+    (void)sink;
+    n_set_aside_logged += text_count(line, "\"event\":\"execute_set_aside\",\"job_id\":");
+    return true;
+}
+
+// Two texts of 30 pages each in a cache of 40: the younger one gives its pages up, which is seen.
+TEST(api_cache_too_small_for_two) {
+    Log log = {.format = LOG_FORMAT_JSON,
+               .level = LOG_LEVEL_INFO,
+               .gpu_device = -1,
+               .write = count_set_aside,
+               .now_unix_ms = os_unix_ms};
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.n_jobs = 2, .context = 512, .n_pages = 40, .log = &log});
+    atomic_store(&n_set_aside_logged, 0);
+    CHECK_U64_EQ(0, metric(f, "worker_jobs_set_aside_total"));
+    CHECK_INT_EQ(200,
+                 ask(f, "POST", "/v1/completions", "{\"prompt\":[\"a\",\"b\"],\"max_tokens\":480}").status);
+    uint64_t n = metric(f, "worker_jobs_set_aside_total");
+    CHECK(n > 0);
+    CHECK_U64_EQ(n, metric(f, "vllm:num_preemptions_total{model_name=\"tiny\"}"));
+    shut_down(f);
+    CHECK_U64_EQ(n, n_set_aside_logged);
+}

@@ -95,6 +95,9 @@ static const char *const metric_lines[] = {
     "worker_batch_rows_sum 4000\nworker_batch_rows_count 10\n",
     "# TYPE vllm:num_requests_running gauge\n",
     "vllm:num_requests_running{model_name=\"s\\\"\"} 2\n",
+    "worker_jobs_set_aside_total 8\n",
+    "# TYPE vllm:num_preemptions_total counter\n",
+    "vllm:num_preemptions_total{model_name=\"s\\\"\"} 8\n",
     "vllm:num_requests_waiting{model_name=\"s\\\"\"} 6\n",
     "vllm:kv_cache_usage_perc{model_name=\"s\\\"\"} 0.25\n",
     "vllm:gpu_cache_usage_perc{model_name=\"s\\\"\"} 0.25\n",
@@ -110,6 +113,7 @@ static const char *const metric_lines[] = {
 TEST(api_metrics_text) {
     Metrics m = {.requests = {5, 4, 3, 2, 1},
                  .tokens_in = 9,
+                 .jobs_set_aside = 8,
                  .prompt_hits = 2,
                  .prompt_misses = 5,
                  .tokens_generated = 9};

@@ -191,20 +191,24 @@ TEST(sched_says_what_was_cached) {
     CHECK(fake_sched_stop(f));
 }
 
-// Jobs that do not fit the cache together make room for each other, and none fails.
+// Jobs that do not fit the cache together make room for each other, which they tell, and none fails.
 TEST(sched_jobs_that_do_not_fit_together_all_end) {
     FakeWorker *f = fake_sched_start(&(FakeConfig){.n_jobs = 4, .context = 512, .n_pages = 40});
     for (uint32_t i = 0; i < 4; i++)
-        fake_submit(f, "a", 500, NULL); // 32 pages each
+        fake_submit(f, (const char *[]){"a", "b", "c", "d"}[i], 500, NULL); // 32 pages each
+    uint32_t n_set_aside[4] = {0};
     for (uint32_t n_ends = 0; n_ends < 4;) {
         JobEvent e;
         fake_next_event(f, &e);
+        if (e.kind == EVENT_SET_ASIDE) n_set_aside[e.job]++;
         if (e.kind != EVENT_END && !CHECK(e.kind != EVENT_ERROR)) break;
         if (e.kind != EVENT_END) continue;
         n_ends++;
         CHECK_INT_EQ(500, e.tokens_out);
         CHECK_INT_EQ(STOP_LENGTH, e.end.reason);
     }
+    CHECK_INT_EQ(0, n_set_aside[0]); // the oldest
+    CHECK(n_set_aside[1] + n_set_aside[2] + n_set_aside[3] > 0);
     CHECK(fake_sched_stop(f));
 }
 

@@ -20,6 +20,12 @@ static void log_start(const Api *api, const ApiRequest *r, const ApiJob *mine, c
               LOG_STR("prompt_sha256", str_from_c(job->prompt_sha256)));
 }
 
+static void log_set_aside(const Api *api, const ApiRequest *r, const Job *job, const JobEvent *e) {
+    log_event(api->config.log, LOG_EXECUTE_SET_ASIDE, LOG_STR("job_id", job->id),
+              LOG_STR("correlation_id", str_from_c(r->correlation_id)), LOG_U64("tokens_in", job->n_tokens),
+              LOG_U64("tokens_out", e->tokens_out));
+}
+
 static void log_end(const Api *api, const ApiRequest *r, const ApiJob *mine, const Job *job,
                     const JobEvent *e) {
     Str reason = str_from_c(stop_reason_name(e->end.reason));
@@ -108,7 +114,7 @@ static void take_event(Api *api, const JobEvent *e) {
     Job *job = &api->config.bridge->jobs[e->job];
     ApiJob *mine = &api->jobs[e->job];
     ApiRequest *r = &api->requests[mine->request];
-    observe_times(api, mine, job, e);
+    if (e->kind != EVENT_SET_ASIDE) observe_times(api, mine, job, e); // no token came with that one
     switch (e->kind) {
     case EVENT_STARTED:
         api->metrics.tokens_in += job->n_tokens;
@@ -121,6 +127,10 @@ static void take_event(Api *api, const JobEvent *e) {
         return;
     case EVENT_METRICS:
         if (r->dialect->metrics && !r->has_failed) r->dialect->metrics(api, r, mine, job, e);
+        return;
+    case EVENT_SET_ASIDE:
+        api->metrics.jobs_set_aside++;
+        log_set_aside(api, r, job, e);
         return;
     case EVENT_END:
         if (!r->has_failed) r->dialect->done(api, r, mine, job, e);

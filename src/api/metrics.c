@@ -46,6 +46,9 @@ static const struct {
      offsetof(MetricsGauges, jobs_active)},
     {"worker_jobs_queued", "gauge", "Jobs that wait for a slot.", READ_U32, true,
      offsetof(MetricsGauges, jobs_queued)},
+    {"worker_jobs_set_aside_total", "counter",
+     "Times that a job had to wait in its midst, since the KV cache was full.", READ_U64, false,
+     offsetof(Metrics, jobs_set_aside)},
     {"worker_kv_used_ratio", "gauge", "Part of the KV cache that jobs hold.", READ_F64, true,
      offsetof(MetricsGauges, kv_used_ratio)},
     {"worker_load_seconds", "gauge", "Time it took to load the model.", READ_F64, true,
@@ -55,7 +58,14 @@ static const struct {
 };
 
 // Other names of values that vLLM has, too, as existing dashboards, autoscalers and gateways spell them.
-typedef enum { ALIAS_RUNNING, ALIAS_WAITING, ALIAS_KV_USED, ALIAS_HITS, ALIAS_QUERIES } AliasValue;
+typedef enum {
+    ALIAS_RUNNING,
+    ALIAS_WAITING,
+    ALIAS_SET_ASIDE,
+    ALIAS_KV_USED,
+    ALIAS_HITS,
+    ALIAS_QUERIES
+} AliasValue;
 
 static const struct {
     const char *name;
@@ -65,6 +75,7 @@ static const struct {
 } alias_rows[] = {
     {"vllm:num_requests_running", "gauge", "worker_jobs_active.", ALIAS_RUNNING},
     {"vllm:num_requests_waiting", "gauge", "worker_jobs_queued.", ALIAS_WAITING},
+    {"vllm:num_preemptions_total", "counter", "worker_jobs_set_aside_total.", ALIAS_SET_ASIDE},
     {"vllm:kv_cache_usage_perc", "gauge", "worker_kv_used_ratio: 1 is full.", ALIAS_KV_USED},
     {"vllm:gpu_cache_usage_perc", "gauge", "worker_kv_used_ratio: 1 is full.", ALIAS_KV_USED},
     {"vllm:prefix_cache_hits_total", "counter", "Prompt tokens that were in the cache.", ALIAS_HITS},
@@ -115,6 +126,7 @@ static double alias_value(const Metrics *m, const MetricsGauges *gauges, AliasVa
     switch (value) {
     case ALIAS_RUNNING: return gauges->jobs_active;
     case ALIAS_WAITING: return gauges->jobs_queued;
+    case ALIAS_SET_ASIDE: return (double)m->jobs_set_aside;
     case ALIAS_KV_USED: return gauges->kv_used_ratio;
     case ALIAS_HITS: return (double)m->prompt_hits;
     case ALIAS_QUERIES: break;

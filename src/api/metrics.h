@@ -36,6 +36,7 @@ typedef struct {
 typedef struct {
     uint64_t requests[OUTCOME_COUNT];
     uint64_t tokens_in;
+    uint64_t jobs_set_aside;
     // Tokens of the prompts that were read to their end: those that were in the cache, and those that were
     // computed.
     uint64_t prompt_hits, prompt_misses;

@@ -63,6 +63,9 @@ typedef enum {
         "Job {job_id} waits for a slot, as number {position} of those that do.") \
     ROW(EXECUTE_START, "execute_start", INFO, \
         "Job {job_id} begins; tokens in: {tokens_in}, out: at most {max_tokens}.") \
+    ROW(EXECUTE_SET_ASIDE, "execute_set_aside", INFO, \
+        "The cache is full: job {job_id} waits until older jobs leave room, and then goes on to the same " \
+        "text; tokens out so far: {tokens_out}.") \
     ROW(EXECUTE_END, "execute_end", INFO, \
         "Job {job_id} is done ({stop_reason}); tokens out: {tokens_out}, {tokens_per_second} a second, " \
         "the first after {first_token_ms} ms.") \

@@ -41,6 +41,8 @@ void engine_release(Engine *e, uint32_t slot);
 // than there are. It waits in its slot and begins again, before all that are younger, from its prompt and the
 // tokens that engine_step has brought so far, to the same text. (For tests.)
 void engine_set_aside(Engine *e, uint32_t slot);
+// How often that happened to the slot's sequence.
+uint32_t engine_times_set_aside(const Engine *e, uint32_t slot);
 
 // What one call of engine_step brought for one slot. All it points to is valid until the next call.
 typedef struct {

@@ -28,6 +28,7 @@ typedef struct {
     uint32_t max_tokens;
     uint32_t n_cached; // tokens of the prompt that were taken from the cache
     bool was_evicted;  // the next ones had been there
+    uint32_t times_set_aside;
     // An older sequence that computes the same beginning, and how many tokens of it; 0: there is none.
     uint32_t leader, leader_generation, n_in_common;
 } Sequence;

@@ -115,11 +115,16 @@ void engine_set_aside(Engine *e, uint32_t slot) {
     if (!s->running) return;
     sequence_give_back(e, s);
     s->running = s->begun = false;
+    s->times_set_aside++;
     s->generation++; // what is under way for it is drawn again
     s->n_known = s->n_prompt + s->n_drawn_read;
     s->n_drawn_sent = s->n_drawn_read;
     if (s->n_drawn_read == 0) s->n_cached = 0; // of the prompt as it begins again
     step_policy_forget(&e->policy, slot);
+}
+
+uint32_t engine_times_set_aside(const Engine *e, uint32_t slot) {
+    return e->sequences[slot].times_set_aside;
 }
 
 bool engine_grow(Engine *e, uint32_t slot, uint32_t n_rows) {

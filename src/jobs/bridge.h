@@ -68,6 +68,7 @@ typedef enum {
     EVENT_STARTED, // admitted; comes first, unless the first is EVENT_ERROR
     EVENT_TOKEN,
     EVENT_METRICS,
+    EVENT_SET_ASIDE, // the cache is full: it waits for pages that older jobs have taken, then goes on
     EVENT_END,
     EVENT_ERROR,
 } JobEventKind;

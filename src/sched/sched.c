@@ -15,6 +15,7 @@ typedef struct {
     uint32_t tokens_out;
     uint32_t tokens_cached;
     CacheMiss cache_miss;
+    uint32_t times_set_aside;
     uint64_t admitted_ns;
     uint64_t first_token_ns; // 0 before it
     uint64_t last_token_ns;
@@ -303,6 +304,19 @@ static void count_step(Sched *s) {
     atomic_fetch_add_explicit(&status->batch_rows, rows, memory_order_relaxed);
 }
 
+// Tells of jobs that had to make room for older ones.
+static void tell_of_set_aside(Sched *s) {
+    for (uint32_t i = 0, left = s->n_running; left; i++) {
+        Running *r = &s->running[i];
+        left -= r->job != NULL;
+        uint32_t times = r->job ? engine_times_set_aside(s->engine, r->slot) : 0;
+        for (; r->job && r->times_set_aside < times; r->times_set_aside++) {
+            (void)event_begin(s, r, EVENT_SET_ASIDE);
+            bridge_end_event(s->bridge);
+        }
+    }
+}
+
 // One engine step. False when the backend is lost.
 static bool step(Sched *s, Error *err) {
     uint32_t n_outputs = 0;
@@ -310,6 +324,7 @@ static bool step(Sched *s, Error *err) {
     s->now_ns = s->bridge->now_ns();
     count_step(s);
     show_pages(s);
+    tell_of_set_aside(s);
     for (uint32_t i = 0; i < n_outputs; i++)
         take_output(s, &s->outputs[i]);
     return true;
