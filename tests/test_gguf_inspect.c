@@ -229,6 +229,13 @@ TEST(gguf_inspect_says_what_fits) {
         text = run_inspect(test_tmp_path("tiny.gguf"), flags, &code);
         CHECK_INT_EQ(0, code);
         CHECK(contains(text, rows[i].fits ? " hold it; the cache has room for " : " do not hold it.\n"));
+        char jobs_of[64] = "at once; the model's context has 2,048\n";
+        if (rows[i].fits)
+            snprintf(jobs_of, sizeof jobs_of, "at once, of up to %s tokens; the model's context has 2,048\n",
+                     tokens < 2048 ? "1,952" : "2,048");
+        CHECK(contains(text, jobs_of));
+        CHECK(json_read_u64(json_get(root, STR("job_tokens_max")), &jobs));
+        CHECK_U64_EQ(min_u64(tokens, 2048), jobs);
     }
 }
 #endif
@@ -286,7 +293,10 @@ TEST(gguf_inspect_refuses_flags_that_have_no_effect) {
     static const struct {
         const char *flags, *message;
     } rows[] = {{"--plan --fit --vram-mb 100 2>&1", "--plan and --fit exclude each other"},
-                {"--vram-mb 100 2>&1", "--vram-mb 100 is for --fit"}};
+                {"--vram-mb 100 2>&1", "--vram-mb: needs --fit"},
+                {"--max-jobs 4 2>&1", "--max-jobs: needs --fit"},
+                {"--kv-cache-size-mb 4 2>&1", "--kv-cache-size-mb: needs --fit"},
+                {"--fit --device cpu 2>&1", "--fit says what a GPU's memory would hold"}};
     TinyModel m = tiny_model_llama();
     tiny_model_save(&m, test_tmp_path("tiny.gguf"));
     for (size_t i = 0; i < COUNT_OF(rows); i++) {

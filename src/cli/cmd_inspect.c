@@ -563,8 +563,18 @@ static bool inspect(const GgufFile *file, const Options *options, Arena *arena, 
 static bool check_flags(const Options *options, Error *err) {
     if (options->inspect_plan && options->inspect_fit)
         return error_set(err, ERR_USAGE, "--plan and --fit exclude each other");
-    if (options->vram_mb && !options->inspect_fit)
-        return error_set(err, ERR_USAGE, "--vram-mb %u is for --fit", options->vram_mb);
+    static const struct {
+        FlagId flag;
+        const char *name;
+    } of_fit[] = {{FLAG_VRAM, "vram-mb"}, {FLAG_MAX_JOBS, "max-jobs"}, {FLAG_KV_CACHE, "kv-cache-size-mb"}};
+    for (size_t i = 0; i < COUNT_OF(of_fit) && !options->inspect_fit; i++)
+        if (options->typed.flags[of_fit[i].flag])
+            return error_set(err, ERR_USAGE, "--%s: needs --fit", of_fit[i].name);
+    if (options->inspect_fit && options->device == DEVICE_CPU)
+        return error_set(
+            err, ERR_USAGE,
+            "--fit says what a GPU's memory would hold; with --device cpu there is none (and the "
+            "cache takes twice as much a token)");
     return true;
 }
 

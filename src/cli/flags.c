@@ -644,6 +644,7 @@ bool flags_parse(int argc, char *const *argv, FlagsGetEnv *get_env, Options *out
             return false;
         }
     }
+    out->typed = seen;
     if (!store_words(&words, &seen, out, err)) return false;
     if (out->version || out->list_architectures) return true;
     return check_together(out, err);

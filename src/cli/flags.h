@@ -71,6 +71,7 @@ typedef struct {
     const char *file;         // the word FILE, NULL when there was none
     char *const *environment; // the process's; set by main
     FlagSet given;            // on the command line or in the environment
+    FlagSet typed;            // on the command line
 
     const char *model; // without "file:"
     const char *tokenizer;

@@ -47,6 +47,11 @@ static uint64_t tokens_of(const Fit *f) {
     return f->fit.fits ? (uint64_t)f->fit.n_kv_pages * KV_PAGE_TOKENS : 0;
 }
 
+// What one job may have, of prompt and output together.
+static uint64_t job_tokens_of(const Fit *f) {
+    return min_u64(f->plan->n_context, tokens_of(f));
+}
+
 static void put_row(StrBuf *out, const char *label, uint64_t bytes, const char *note) {
     size_t start = out->len;
     strbuf_printf(out, "  %-24s", label);
@@ -62,9 +67,15 @@ static void put_text(const Fit *f, StrBuf *out) {
     StrBuf a_token = STRBUF(note);
     strbuf_put_count(&a_token, fit->kv_page_bytes / KV_PAGE_TOKENS);
     strbuf_put(&a_token, STR(" bytes a token"));
-    strbuf_printf(out, "VRAM for %u job%s at once, a context of ", f->n_jobs, plural_s(f->n_jobs));
+    strbuf_printf(out, "VRAM for %u job%s at once", f->n_jobs, plural_s(f->n_jobs));
+    if (fit->fits) {
+        strbuf_put(out, STR(", of up to "));
+        strbuf_put_count(out, job_tokens_of(f));
+        strbuf_put(out, STR(" tokens"));
+    }
+    strbuf_put(out, STR("; the model's context has "));
     strbuf_put_count(out, f->plan->n_context);
-    strbuf_put(out, STR(" tokens\n"));
+    strbuf_put_char(out, '\n');
     put_row(out, "weights", fit->weights_bytes, "");
     put_row(out, "work buffers", fit->work_bytes, "");
     put_row(out, "staging of the upload", fit->staging_bytes, "given back when the weights are there");
@@ -103,6 +114,7 @@ static void put_json(const Fit *f, StrBuf *out) {
     if (f->vram_bytes) json_member_u64(w, "vram_bytes", f->vram_bytes);
     json_member_bool(w, "fits", fit->fits);
     json_member_u64(w, "cache_tokens", tokens_of(f));
+    json_member_u64(w, "job_tokens_max", job_tokens_of(f));
     json_close_object(w);
     strbuf_put_char(out, '\n');
 }
