@@ -228,6 +228,11 @@ TEST(strbuf_formats_and_truncates) {
     strbuf_printf(&b, "%s", "0123456789");
     CHECK(b.truncated);
     CHECK_STR_EQ("1,234,567012345", strbuf_str(&b));
+    b = STRBUF(memory);
+    strbuf_put_decimal(&b, 3878.74, 1, 8);
+    strbuf_put_char(&b, ' ');
+    strbuf_put_decimal(&b, 0.996, 2, 0);
+    CHECK_STR_EQ(" 3,878.7 1.00", strbuf_str(&b));
 }
 
 enum { RING_MESSAGES = 200000 };

@@ -486,6 +486,34 @@ TEST(e2e_bench_json) {
     }
 }
 
+// Texts of a batch that fit the context one by one are measured side by side; what does not fit is named.
+TEST(e2e_bench_near_the_end_of_the_context) {
+    static const struct {
+        const char *flags;
+        int code;
+        const char *said;
+    } rows[] = {
+        {"--context 2000 --batch 2", 0, "\"batch\":2,"},
+        {"--context 16 --batch 64", 0, "\"step_ms_p50\":"},
+        {"--context 2045 --batch 2", 2,
+         "--context 2045: with 5 tokens drawn there, 2050; the context holds 2048"},
+        {"--context 16 --prompt-tokens 2048", 2,
+         "--prompt-tokens 2048: with a token drawn, 2049; the context holds 2048"},
+        {"--context 512 --batch 4 --kv-cache-size-mb 1", 2,
+         "--batch 4: 4 texts of 517 tokens do not fit the KV cache side by side; it holds "},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char line[256];
+        TEST_CASE_LABEL("%s", rows[i].flags);
+        snprintf(line, sizeof line, "bench --model %% --device cpu --output-tokens 4 --runs 1 --json %s%s",
+                 strstr(rows[i].flags, "--prompt") ? "" : "--prompt-tokens 4 ", rows[i].flags);
+        Process p = process_start(line, (const char *[]){tiny_model_file()}, NULL);
+        CHECK_INT_EQ(rows[i].code, process_wait(p));
+        Str said = process_read_file(rows[i].code ? p.err_path : p.out_path);
+        if (!CHECK(text_contains(said, rows[i].said))) FAIL("%.*s", STR_ARG(said));
+    }
+}
+
 // ---- the real model ----
 
 // The first window of the reference text against the figures of another engine (tests/vectors/README.md).

@@ -57,3 +57,12 @@ void strbuf_put_count(StrBuf *b, uint64_t count) {
         strbuf_put_char(b, digits[i]);
     }
 }
+
+void strbuf_put_decimal(StrBuf *b, double value, int digits, int columns) {
+    char memory[64];
+    StrBuf text = STRBUF(memory);
+    uint64_t scale = digits == 2 ? 100 : digits == 1 ? 10 : 1, all = (uint64_t)(value * (double)scale + 0.5);
+    strbuf_put_count(&text, all / scale);
+    if (digits) strbuf_printf(&text, ".%0*" PRIu64, digits, all % scale);
+    strbuf_printf(b, "%*s", columns, memory);
+}

@@ -52,3 +52,5 @@ void strbuf_vprintf(StrBuf *b, const char *format, va_list args) PRINTF_LIKE(2, 
 void strbuf_put_bytes(StrBuf *b, uint64_t bytes);
 // "12,345"
 void strbuf_put_count(StrBuf *b, uint64_t count);
+// "12,345.6" with so many digits, at most 2, right-aligned in so many columns. Not for negative values.
+void strbuf_put_decimal(StrBuf *b, double value, int digits, int columns);

@@ -23,8 +23,8 @@ typedef struct {
     const Options *options;
     Model model;
     Engine *engine;
-    int32_t *prompt;     // random tokens, as many as any measurement wants
-    uint64_t n_requests; // so far
+    int32_t *prompt;  // random tokens, as many as any measurement wants
+    uint64_t n_salts; // used so far
     double rates[RUNS_MAX];
     double *step_ms; // [step_room] of the steps of all runs, in which every row drew a token
     uint32_t n_steps, step_room;
@@ -50,37 +50,60 @@ static uint32_t largest(const U32List *list) {
     return most;
 }
 
-// While prompts of a batch are processed, sequences that have theirs behind them draw tokens: at most one in
-// each step, which has at least this many tokens of a prompt.
-enum { CHUNK_TOKENS_LEAST = 8 };
+// Draws that the first of a batch may make before the last one's first: the prompts are in the cache, but for
+// at most a page's tokens of each, and a step takes at least eight rows of prompts.
+static uint32_t head_start(uint32_t batch) {
+    return batch > 1 ? batch * KV_PAGE_TOKENS / 8 : 0;
+}
 
-static uint32_t head_start(uint32_t batch, uint32_t n_prompt) {
-    return (batch - 1) * (uint32_t)div_up(n_prompt, CHUNK_TOKENS_LEAST);
+static bool refuse_batch(const Bench *b, uint32_t batch, uint64_t n_tokens, Error *err) {
+    return error_set(
+        err, ERR_USAGE,
+        "--batch %u: %u texts of %llu tokens do not fit the KV cache side by side; it holds %llu", batch,
+        batch, (unsigned long long)n_tokens,
+        (unsigned long long)b->model.backend->info.n_kv_pages * KV_PAGE_TOKENS);
+}
+
+static uint64_t draws_at_context(const Options *o) {
+    uint64_t in_stages = o->bench_stages ? max_u64(o->bench_runs, STAGE_RUNS_LEAST) : 0;
+    return 1 + max_u64(o->bench_output_tokens, in_stages);
+}
+
+// Each text fits the context, and those of a batch the cache.
+static bool check_lengths(const Bench *b, Error *err) {
+    const Options *o = b->options;
+    uint32_t holds = engine_context_length(b->engine), n_prompt = largest(&o->bench_prompt_tokens);
+    uint32_t batch = largest(&o->bench_batch), n_context = largest(&o->bench_context);
+    uint64_t n_draws = draws_at_context(o), n_tokens = n_context + n_draws;
+    if (n_prompt >= holds)
+        return error_set(err, ERR_USAGE, "--prompt-tokens %u: with a token drawn, %llu; the context holds %u",
+                         n_prompt, 1ull + n_prompt, holds);
+    if (n_tokens > holds)
+        return error_set(err, ERR_USAGE,
+                         "--context %u: with %llu tokens drawn there, %llu; the context holds %u", n_context,
+                         (unsigned long long)n_draws, (unsigned long long)n_tokens, holds);
+    if (batch * div_up(n_tokens, KV_PAGE_TOKENS) <= b->model.backend->info.n_kv_pages) return true;
+    return refuse_batch(b, batch, n_tokens, err);
 }
 
 static bool prepare(Bench *b, Error *err) {
     const Options *o = b->options;
     Model *m = &b->model;
     uint32_t batch = largest(&o->bench_batch);
-    uint32_t text_at = largest(&o->bench_context);
-    uint64_t context = max_u64((uint64_t)largest(&o->bench_prompt_tokens) + 1,
-                               1ull + text_at + o->bench_output_tokens + head_start(batch, text_at));
-    if (o->bench_stages)
-        context = max_u64(context, 1ull + text_at + max_u64(o->bench_runs, STAGE_RUNS_LEAST));
+    uint64_t n_prompt = max_u64(largest(&o->bench_prompt_tokens), largest(&o->bench_context));
+    // A page more, since none begins that leaves the others no page to grow.
+    uint64_t context = n_prompt + draws_at_context(o) + head_start(batch) + KV_PAGE_TOKENS;
     if (o->bench_stages && o->device != DEVICE_CUDA)
         return error_set(err, ERR_USAGE, "--stages is for --device cuda");
     if (!model_open(o, m, err)) return false;
     if (!model_load_opened(o, batch, (uint32_t)min_u64(context, UINT32_MAX), m, err)) return false;
     if (!engine_create(m->backend, m->plan, batch, &m->arena, &b->engine, err)) return false;
-    if (context > engine_context_length(b->engine)) {
-        return error_set(err, ERR_USAGE, "%llu tokens are asked for at once; the context holds %u",
-                         (unsigned long long)context, engine_context_length(b->engine));
-    }
-    b->prompt = arena_new(&m->arena, int32_t, context);
+    if (!check_lengths(b, err)) return false;
+    b->prompt = arena_new(&m->arena, int32_t, n_prompt);
     b->step_room = o->bench_runs * o->bench_output_tokens;
     b->step_ms = arena_new(&m->arena, double, b->step_room);
     if (!b->prompt || !b->step_ms) return error_set(err, ERR_NO_MEMORY, "no memory for the prompt");
-    for (uint64_t i = 0; i < context; i++) {
+    for (uint64_t i = 0; i < n_prompt; i++) {
         b->prompt[i] = (int32_t)(rng_philox(1, i).word[0] % m->plan->n_vocab);
     }
     return true;
@@ -93,22 +116,37 @@ typedef struct {
     uint64_t n_tokens; // drawn between these two
 } Timing;
 
-// Runs `batch` sequences of n_prompt tokens side by side. Each has a salt of its own, so that none finds its
-// text in the cache.
-static bool run_once(Bench *b, uint32_t batch, uint32_t n_prompt, uint32_t n_output, Timing *t, Error *err) {
-    EngineOutput outputs[JOBS_MAX];
-    uint32_t slots[JOBS_MAX], drawn[JOBS_MAX] = {0}, n_first = 0, n_steps = 0;
+// A batch of sequences with the same prompt. Each has a salt of its own, counted from first_salt on, so that
+// none finds another's text in the cache.
+typedef struct {
+    uint32_t batch, n_prompt, n_output;
+    uint64_t first_salt;
+} Run;
+
+static bool admit(Bench *b, const Run *run, uint32_t *slots, Error *err) {
+    uint32_t room = engine_context_length(b->engine) - run->n_prompt;
     EngineRequest request = {.tokens = b->prompt,
-                             .n_prompt = n_prompt,
-                             .max_tokens = 1 + n_output + head_start(batch, n_prompt),
+                             .n_prompt = run->n_prompt,
+                             .max_tokens =
+                                 (uint32_t)min_u64(1ull + run->n_output + head_start(run->batch), room),
                              .sampler = SAMPLER_GREEDY};
-    *t = (Timing){.begin_ns = os_monotonic_ns()};
-    for (uint32_t i = 0; i < batch; i++) {
-        b->n_requests++;
-        memcpy(request.cache_salt, &b->n_requests, sizeof b->n_requests);
+    for (uint32_t i = 0; i < run->batch; i++) {
+        uint64_t salt = run->first_salt + i;
+        memcpy(request.cache_salt, &salt, sizeof salt);
         if (!engine_admit(b->engine, &request, &slots[i], err)) return false;
     }
-    while (n_first < batch || n_steps < n_output) {
+    return true;
+}
+
+// Runs them side by side until each has drawn a token, and for n_output steps more, or until one has drawn
+// all that its context holds.
+static bool run_together(Bench *b, const Run *run, Timing *t, Error *err) {
+    EngineOutput outputs[JOBS_MAX];
+    uint32_t slots[JOBS_MAX], drawn[JOBS_MAX] = {0}, n_first = 0, n_steps = 0;
+    bool has_ended = false;
+    *t = (Timing){.begin_ns = os_monotonic_ns()};
+    if (!admit(b, run, slots, err)) return false;
+    while (!has_ended && (n_first < run->batch || n_steps < run->n_output)) {
         uint32_t n_outputs, n_drawn = 0;
         uint64_t begin_ns = os_monotonic_ns();
         if (!engine_step(b->engine, outputs, &n_outputs, err)) return false;
@@ -119,20 +157,28 @@ static bool run_once(Bench *b, uint32_t batch, uint32_t n_prompt, uint32_t n_out
             n_first += o->n_tokens && drawn[o->slot] == 0;
             drawn[o->slot] += o->n_tokens;
             n_drawn += o->n_tokens;
+            has_ended |= o->last;
         }
         if (t->first_ns) {
             t->n_tokens += n_drawn;
             n_steps++;
-            if (n_drawn == batch && b->n_steps < b->step_room)
+            if (n_drawn == run->batch && b->n_steps < b->step_room)
                 b->step_ms[b->n_steps++] = (double)(os_monotonic_ns() - begin_ns) * 1e-6;
-        } else if (n_first == batch) {
+        } else if (n_first == run->batch) {
             t->first_ns = os_monotonic_ns();
         }
     }
     t->end_ns = os_monotonic_ns();
-    for (uint32_t i = 0; i < batch; i++)
+    for (uint32_t i = 0; i < run->batch; i++)
         engine_release(b->engine, slots[i]);
-    return true;
+    if (n_first == run->batch && (n_steps || run->n_output == 0)) return true;
+    return refuse_batch(b, run->batch, 1ull + run->n_prompt + run->n_output, err); // they took turns
+}
+
+// One sequence that finds nothing in the cache.
+static bool run_once(Bench *b, uint32_t n_prompt, uint32_t n_output, Timing *t, Error *err) {
+    Run run = {.batch = 1, .n_prompt = n_prompt, .n_output = n_output, .first_salt = b->n_salts++};
+    return run_together(b, &run, t, err);
 }
 
 static int compare_rates(const void *a, const void *b) {
@@ -168,8 +214,12 @@ static void show(Bench *b, const char *what, uint32_t tokens, uint32_t batch) {
     }
     char line[160];
     StrBuf text = STRBUF(line);
-    strbuf_printf(&text, "  %-8s %6u %7u %12.1f   %.1f to %.1f", what, tokens, batch, median, b->rates[0],
-                  b->rates[n - 1]);
+    strbuf_printf(&text, "  %-8s %6u %7u ", what, tokens, batch);
+    strbuf_put_decimal(&text, median, 1, 12);
+    strbuf_put(&text, STR("   "));
+    strbuf_put_decimal(&text, b->rates[0], 1, 0);
+    strbuf_put(&text, STR(" to "));
+    strbuf_put_decimal(&text, b->rates[n - 1], 1, 0);
     if (b->n_steps) strbuf_printf(&text, "; steps of %.3f ms, p99 %.3f", half, most);
     strbuf_put_char(&text, '\n');
     put_output(b, strbuf_str(&text));
@@ -177,9 +227,9 @@ static void show(Bench *b, const char *what, uint32_t tokens, uint32_t batch) {
 
 static bool measure_prompt(Bench *b, uint32_t n_prompt, Error *err) {
     Timing t;
-    if (!run_once(b, 1, n_prompt, 0, &t, err)) return false; // the engine finds its size of chunk
+    if (!run_once(b, n_prompt, 0, &t, err)) return false; // the engine finds its size of chunk
     for (uint32_t i = 0; i < b->options->bench_runs; i++) {
-        if (!run_once(b, 1, n_prompt, 0, &t, err)) return false;
+        if (!run_once(b, n_prompt, 0, &t, err)) return false;
         b->rates[i] = n_prompt * 1e9 / (double)max_u64(t.first_ns - t.begin_ns, 1);
     }
     b->n_steps = 0;
@@ -187,11 +237,18 @@ static bool measure_prompt(Bench *b, uint32_t n_prompt, Error *err) {
     return check_output(b, err);
 }
 
+// The prompts are read before, one after the other, so that no text is far ahead of the others.
 static bool measure_text(Bench *b, uint32_t n_context, uint32_t batch, Error *err) {
+    Timing t;
+    Run run = {.batch = batch,
+               .n_prompt = n_context,
+               .n_output = b->options->bench_output_tokens,
+               .first_salt = b->n_salts};
+    for (uint32_t i = 0; i < batch; i++)
+        if (!run_once(b, n_context, 0, &t, err)) return false;
     b->n_steps = 0;
     for (uint32_t i = 0; i < b->options->bench_runs; i++) {
-        Timing t;
-        if (!run_once(b, batch, n_context, b->options->bench_output_tokens, &t, err)) return false;
+        if (!run_together(b, &run, &t, err)) return false;
         b->rates[i] = (double)t.n_tokens * 1e9 / (double)max_u64(t.end_ns - t.first_ns, 1);
     }
     show(b, "text at", n_context, batch);
@@ -322,7 +379,7 @@ static bool measure(Bench *b, Error *err) {
     const Options *o = b->options;
     Timing warm;
     wait_for_classes(b);
-    if (!run_once(b, 1, 1, 1, &warm, err)) return false;
+    if (!run_once(b, 1, 1, &warm, err)) return false;
     begin_output(b);
     for (uint32_t i = 0; i < o->bench_prompt_tokens.count; i++) {
         if (!measure_prompt(b, o->bench_prompt_tokens.values[i], err)) return false;

@@ -13,13 +13,7 @@ static double ms(uint64_t ns) {
 
 // "12,345.6"
 static void put_number(StrBuf *out, int width, double value, int digits) {
-    char whole[48], text[64];
-    StrBuf w = STRBUF(whole), t = STRBUF(text);
-    uint64_t scale = digits == 2 ? 100 : digits == 1 ? 10 : 1, all = (uint64_t)(value * (double)scale + 0.5);
-    strbuf_put_count(&w, all / scale);
-    strbuf_printf(&t, "%s", whole);
-    if (digits) strbuf_printf(&t, ".%0*llu", digits, (unsigned long long)(all % scale));
-    strbuf_printf(out, "%*s", width, text);
+    strbuf_put_decimal(out, value, digits, width);
 }
 
 static void put_ms(StrBuf *out, uint64_t ns) {
