@@ -99,6 +99,8 @@ TEST(api_introspect_answers) {
         {"GET", "/props", "eos_token", "<|eot_id|>"},
         {"GET", "/is_sleeping", "is_sleeping", "false"},
         {"POST", "/flush_cache", "success", "true"},
+        {"POST", "/flush_cache", "message",
+         "texts that are over are forgotten; the cache keeps those of running jobs"},
     };
     FakeWorker *f = fake_worker_start(&(FakeConfig){
         .n_jobs = 1, .n_queued = 4, .step_ms = 5, .chat_template = "{{ messages[0].content }}"});

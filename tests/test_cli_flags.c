@@ -255,10 +255,34 @@ TEST(cli_flags_examples_are_right) {
         }
         CHECK(command_example(c, 2) == NULL);
     }
-    static char memory[32768];
-    StrBuf help = STRBUF(memory);
-    flags_write_help(&help, CMD_LOAD, 80, false);
-    CHECK(strstr(memory, " --prompt-tokens \\\n  sharegpt --output-tokens")); // one command for a shell
+}
+
+// Help texts break them so that they can be copied: joined at the backslashes they are whole again.
+TEST(cli_flags_examples_can_be_copied) {
+    static char text[32 * 1024];
+    static const uint32_t widths[] = {60, 80};
+    for (Command c = 0; c < CMD_COUNT; c++) {
+        for (size_t w = 0; w < COUNT_OF(widths); w++) {
+            char joined[1024] = "", expected[1024];
+            StrBuf out = STRBUF(text), all = STRBUF(joined);
+            TEST_CASE_LABEL("%s at %u", command_name(c), widths[w]);
+            flags_write_help(&out, c, widths[w], false);
+            const char *at = strstr(text, "\nExamples\n");
+            REQUIRE(at != NULL);
+            uint32_t n_quotes = 0;
+            for (at += strlen("\nExamples\n"); *at; at++) {
+                static const char goes_on[] = "\\\n  ";
+                bool breaks = strncmp(at, goes_on, strlen(goes_on)) == 0;
+                CHECK(!breaks || n_quotes % 2 == 0); // not in a quoted text
+                if (breaks) at += strlen(goes_on);
+                n_quotes += *at == '"';
+                strbuf_put_char(&all, *at);
+            }
+            snprintf(expected, sizeof expected, "  worker-orcd %s\n  worker-orcd %s\n", command_example(c, 0),
+                     command_example(c, 1));
+            CHECK_STR_EQ(expected, strbuf_str(&all));
+        }
+    }
 }
 
 TEST(cli_flags_unknown_variables) {

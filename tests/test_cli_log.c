@@ -38,13 +38,14 @@ static Log make_log(LogFormat format) {
 TEST(cli_log_json_line) {
     Log log = make_log(LOG_FORMAT_JSON);
     log_event(&log, LOG_READY, LOG_STR("url", STR("http://h:1")), LOG_U64("port", 1),
-              LOG_STR("device", STR("")), LOG_F64("load_seconds", 1.23456, 3),
-              LOG_U64("context_length", 512));
+              LOG_STR("device", STR("")), LOG_F64("load_seconds", 1.23456, 3), LOG_U64("context_length", 512),
+              LOG_U64("max_jobs", 4));
     CHECK_STR_EQ(
         "{\"ts\":\"2025-11-23T02:18:45.123Z\",\"level\":\"info\",\"event\":\"ready\",\"worker_id\":\"w-1\","
         "\"model_ref\":\"file:/m.gguf\",\"url\":\"http://h:1\",\"port\":1,\"load_seconds\":1.235,"
-        "\"context_length\":512,\"narration\":\"Ready after 1.235 s: http://h:1 takes jobs of up to 512 "
-        "tokens.\"}\n",
+        "\"context_length\":512,\"max_jobs\":4,\"narration\":\"Ready after 1.235 s: http://h:1 takes jobs of "
+        "up to "
+        "512 tokens, at most 4 at once.\"}\n",
         (const char *)captured);
 }
 
@@ -80,15 +81,16 @@ TEST(cli_log_text_breaks_between_words) {
         const char *text;
     } rows[] = {
         {80, "02:18:45  ready                Ready after 1.235 s: http://127.0.0.1:8080 takes\n"
-             "                               jobs of up to 512 tokens.\n"},
+             "                               jobs of up to 512 tokens, at most 4 at once.\n"},
         {88, "02:18:45  ready                Ready after 1.235 s: http://127.0.0.1:8080 takes jobs of\n"
-             "                               up to 512 tokens.\n"},
+             "                               up to 512 tokens, at most 4 at once.\n"},
         {200,
          "02:18:45  ready                Ready after 1.235 s: http://127.0.0.1:8080 takes jobs of up to 512 "
-         "tokens.\n"},
+         "tokens, at most 4 at once.\n"},
         {40, "02:18:45  ready                Ready\n"
              "  after 1.235 s: http://127.0.0.1:8080\n"
-             "  takes jobs of up to 512 tokens.\n"},
+             "  takes jobs of up to 512 tokens, at\n"
+             "  most 4 at once.\n"},
         {10, "02:18:45  ready                Ready\n"
              "  after\n"
              "  1.235 s:\n"
@@ -97,7 +99,10 @@ TEST(cli_log_text_breaks_between_words) {
              "  jobs of\n"
              "  up to\n"
              "  512\n"
-             "  tokens.\n"},
+             "  tokens,\n"
+             "  at most\n"
+             "  4 at\n"
+             "  once.\n"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%u columns", rows[i].columns);
@@ -105,7 +110,8 @@ TEST(cli_log_text_breaks_between_words) {
         log.columns = terminal_columns;
         columns_of_terminal = rows[i].columns;
         log_event(&log, LOG_READY, LOG_STR("url", STR("http://127.0.0.1:8080")),
-                  LOG_F64("load_seconds", 1.23456, 3), LOG_U64("context_length", 512));
+                  LOG_F64("load_seconds", 1.23456, 3), LOG_U64("context_length", 512),
+                  LOG_U64("max_jobs", 4));
         CHECK_STR_EQ(rows[i].text, (const char *)captured);
     }
 }

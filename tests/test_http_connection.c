@@ -39,6 +39,23 @@ TEST(http_response_text) {
     CHECK_INT_EQ(HTTP_CONNECTION_HEAD, state(h));
 }
 
+// Those of all errors, and 429, which clients of some routes get where others get 503.
+TEST(http_response_statuses_have_reasons) {
+    Harness *h = harness_open(NULL);
+    for (ErrCode code = ERR_NONE + 1; code <= ERR_COUNT; code++) {
+        HttpResponse response = response_ok;
+        response.status = code < ERR_COUNT ? (uint16_t)error_info(code)->http_status : 429;
+        if (response.status == 0) continue; // of a command, never sent
+        TEST_CASE_LABEL("%u", response.status);
+        harness_reopen(h);
+        h->answer = ANSWER_LATER;
+        harness_feed(h, STR(GET "\r\n"), 100);
+        CHECK(http_respond(h->exchange, &response));
+        harness_settle(h, true);
+        CHECK(strcspn(h->sent_text, "\r") > strlen("HTTP/1.1 429 "));
+    }
+}
+
 TEST(http_response_to_head_has_no_body) {
     Harness *h = harness_open(NULL);
     harness_feed(h, STR("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n"), 100);

@@ -179,3 +179,16 @@ TEST(packaging_runs_a_model_anywhere) {
                           elsewhere.as, elsewhere.program, model, on_gpu ? "cuda" : "cpu"));
     CHECK(strstr(out, "Paris") != NULL);
 }
+
+TEST(packaging_model_maker_says_that_it_needs_numpy) {
+    test_needs_python("runpy");
+    char command[1024], said[256] = "";
+    snprintf(command, sizeof command,
+             "python3 -c \"import runpy, sys; sys.modules['numpy'] = None; runpy.run_path('%s')\" 2>&1",
+             test_data_path("make_model.py"));
+    FILE *pipe = popen(command, "r");
+    REQUIRE(pipe);
+    said[fread(said, 1, sizeof said - 1, pipe)] = 0;
+    CHECK_INT_EQ(1, WEXITSTATUS(pclose(pipe)));
+    CHECK_STR_EQ("make_model.py needs numpy: pip install numpy\n", (const char *)said);
+}

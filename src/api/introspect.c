@@ -119,5 +119,6 @@ void api_flush_cache(Api *api, HttpExchange exchange, const HttpRequest *request
     (void)request, (void)parameter;
     bridge_drop_cache(api->config.bridge);
     api_reply(api, exchange, 200, "application/json",
-              STR("{\"success\":true,\"message\":\"the cache holds running jobs alone\"}"));
+              STR("{\"success\":true,\"message\":\"texts that are over are forgotten; the cache keeps those "
+                  "of running jobs\"}"));
 }

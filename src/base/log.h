@@ -58,7 +58,8 @@ typedef enum {
     ROW(SANDBOX, "sandbox", INFO, \
         "From now on the worker can start no program, write no file and open no connection ({holds}).") \
     ROW(READY, "ready", INFO, \
-        "Ready after {load_seconds} s: {url} takes jobs of up to {context_length} tokens.") \
+        "Ready after {load_seconds} s: {url} takes jobs of up to {context_length} tokens, at most " \
+        "{max_jobs} at once.") \
     ROW(EXECUTE_QUEUED, "execute_queued", INFO, \
         "Job {job_id} waits for a slot, as number {position} of those that do.") \
     ROW(EXECUTE_START, "execute_start", INFO, \
@@ -67,8 +68,8 @@ typedef enum {
         "The cache is full: job {job_id} waits until older jobs leave room, and then goes on to the same " \
         "text; tokens out so far: {tokens_out}.") \
     ROW(EXECUTE_END, "execute_end", INFO, \
-        "Job {job_id} is done ({stop_reason}); tokens out: {tokens_out}, {tokens_per_second} a second, " \
-        "the first after {first_token_ms} ms.") \
+        "Job {job_id} is done ({stop_reason}); tokens in: {tokens_in}, {tokens_cached} of them cached; out: " \
+        "{tokens_out}, {tokens_per_second} a second, the first after {first_token_ms} ms.") \
     ROW(EXECUTE_REJECTED, "execute_rejected", INFO, \
         "A request for a job was refused with {code}: {message}.") \
     ROW(JOB_ERROR, "error", WARN, \
