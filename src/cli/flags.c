@@ -654,20 +654,11 @@ bool flags_parse(int argc, char *const *argv, FlagsGetEnv *get_env, Options *out
 
 enum { HELP_INDENT = 2, HELP_COLUMN = 32 };
 
-// Up to the next space; `quotes`: outside of quotes.
-static size_t word_length(const char *text, bool quotes) {
-    size_t length = 0;
-    for (bool quoted = false; text[length] && (quoted || text[length] != ' '); length++)
-        quoted ^= quotes && text[length] == '"';
-    return length;
-}
-
-// Words of `text` from column `start` on, continued below `start`; `joint` ends a line that goes on. With
-// one, the text is a command, in which quotes hold words together.
+// Words of `text` from column `start` on, continued below `start`; `joint` ends a line that goes on.
 static void put_wrapped_with(StrBuf *out, const char *text, size_t start, size_t columns, const char *joint) {
     size_t column = start;
     for (const char *at = text; *at;) {
-        size_t length = word_length(at, *joint);
+        size_t length = strcspn(at, " ");
         if (column > start && column + 1 + length > columns) {
             strbuf_printf(out, "%s\n%*s", joint, (int)start, "");
             column = start;
