@@ -106,14 +106,14 @@ TEST_SLOW(clients_sglang_router, 400) {
 
 // ---- many at once, and the end under load ----
 
-// SOAK_CHATS=10000 for the long one.
+// SOAK_CHATS=10000 for the long one. (A cache that is full after the warm-up.)
 TEST_SLOW(clients_soak_leaves_no_memory, 900) {
     const char *given = getenv("SOAK_CHATS");
     uint64_t chats = 500;
     char flags[4096], command[4096];
     if (test_is_sanitized()) SKIP("memory is not the program's own there");
     if (given) REQUIRE(str_parse_u64(str_from_c(given), &chats));
-    snprintf(flags, sizeof flags, "--max-jobs 8 --chat-template %s",
+    snprintf(flags, sizeof flags, "--max-jobs 8 --kv-cache-size-mb 1 --chat-template %s",
              test_data_path("clients/template.jinja"));
     Server s = server_start(tiny_model_file(), flags);
     snprintf(command, sizeof command, "exec python3 %s %u %d %llu %llu", test_data_path("clients/soak.py"),

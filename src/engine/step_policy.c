@@ -29,7 +29,22 @@ static uint32_t rows_for_prompts(const StepPolicy *p, uint32_t n_draws) {
     return (uint32_t)min_u64(p->beside_tokens, most);
 }
 
-// Chunks of prompts, the oldest first, or the next slice of the one under way. Returns their rows.
+// The prompt with the fewest rows left, the oldest of equal ones, where that is not the oldest of all; n:
+// none is.
+static uint32_t shortest_behind(const SlotWork *work, uint32_t n) {
+    uint32_t shortest = n, oldest = n;
+    for (uint32_t i = 0; i < n; i++) {
+        if (work[i].prompt_rows == 0) continue;
+        if (oldest == n) oldest = i;
+        if (shortest == n || work[i].prompt_rows < work[shortest].prompt_rows) shortest = i;
+    }
+    return shortest == oldest ? n : shortest;
+}
+
+// Chunks of prompts, or the next slice of the one under way. Returns their rows. The oldest prompt comes
+// first; of the rows that it could fill the shortest one gets half, so that a question does not wait for all
+// long texts in front of it, and these go on all the same. (Not where chunks take so long that they go in
+// slices: those are of one prompt.)
 static uint32_t choose_prompts(StepPolicy *p, const SlotWork *work, uint32_t n, uint32_t room,
                                StepChoice *out) {
     uint32_t rows = 0;
@@ -38,9 +53,12 @@ static uint32_t choose_prompts(StepPolicy *p, const SlotWork *work, uint32_t n, 
         p->chunk.slice++;
         return p->chunk.prompt_rows;
     }
+    uint32_t shortest = shortest_behind(work, n), kept = 0;
+    if (shortest < n && p->chunk_slices == 1) kept = (uint32_t)min_u64(work[shortest].prompt_rows, room / 2);
     for (uint32_t i = 0; i < n && rows < room; i++) {
-        if (work[i].prompt_rows == 0) continue;
-        uint32_t some = (uint32_t)min_u64(work[i].prompt_rows, room - rows);
+        if (i == shortest) kept = 0;
+        uint32_t some = (uint32_t)min_u64(work[i].prompt_rows, room - rows - kept);
+        if (some == 0) continue;
         out->parts[out->n_parts++] = (StepPart){.slot = work[i].slot, .prompt_rows = some, .n_slices = 1};
         rows += some;
     }

@@ -1,9 +1,10 @@
 // Which rows go into the next step: decisions alone, without a backend, a clock or memory.
 //
 // Every sequence that decodes is in each step (they take turns where a step has fewer rows). Beside them are
-// rows of prompts, the oldest prompt's first: as many as there is time for. While nobody decodes, that is the
-// target below. Beside tokens that others wait for, a step takes at most twice as long as without the
-// prompts' rows, and at most STEP_BESIDE_NS, as far as CHUNK_TOKENS_MIN rows (or those of a GPU) allow.
+// rows of prompts, the oldest prompt's and, up to half, the shortest one's first: as many as there is time
+// for. While nobody decodes, that is the target below. Beside tokens that others wait for, a step takes at
+// most twice as long as without the prompts' rows, and at most STEP_BESIDE_NS, as far as CHUNK_TOKENS_MIN
+// rows (or those of a GPU) allow.
 //
 // A cancellation waits for the steps that are under way, so where one takes longer than its target, a
 // prompt's chunks go through the layers in slices, a step each, or, where the backend has no slices, are made
