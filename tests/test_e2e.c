@@ -112,6 +112,7 @@ TEST(e2e_second_signal) {
     CHECK(process_await_event(s.process, "execute_start").len > 0);
     kill(s.process.pid, SIGTERM);
     CHECK(process_await_event(s.process, "draining").len > 0);
+    os_sleep_ms(250); // a second one at once would not count
     uint64_t begin_ns = os_monotonic_ns();
     kill(s.process.pid, SIGTERM);
     CHECK_INT_EQ(128 + SIGTERM, process_wait(s.process));

@@ -210,6 +210,7 @@ TEST(hostile_second_signal_to_a_first_process) {
         if (first == 0) {
             os_install_stop_signals(-1);
             raise(SIGTERM);
+            os_sleep_ms(250); // one at once would not count
             raise(SIGTERM);
             _exit(0);
         }

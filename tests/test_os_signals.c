@@ -58,6 +58,25 @@ TEST(os_signals_during_a_wait_end_it) {
     CHECK_INT_EQ(sender, waitpid(sender, NULL, 0));
 }
 
+// Signals that come together are one, whichever they are; a later one ends the process.
+TEST(os_signals_together_are_one) {
+    int status = 0;
+    pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        os_install_stop_signals(-1);
+        raise(SIGINT);
+        raise(SIGINT);
+        raise(SIGTERM);
+        if (os_stop_signals() != 1) _exit(1);
+        os_sleep_ms(250);
+        raise(SIGTERM);
+        _exit(2);
+    }
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+}
+
 // A reader that has stopped holds nobody up, and one that reads gets all, also after a stop signal.
 TEST(os_signals_end_a_write_that_nobody_takes) {
     static char bytes[10000];

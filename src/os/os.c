@@ -353,7 +353,10 @@ void os_wake_word(_Atomic uint32_t *word) {
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
+enum { STOP_TOGETHER_NS = 200 * 1000 * 1000 };
+
 static _Atomic uint32_t stop_signals;
+static _Atomic uint64_t first_stop_ns; // 0: none has come
 static _Atomic uint32_t hangup_signals;
 static _Atomic int signal_wake_fd = -1;
 static bool ends_with_terminal; // written before there are threads
@@ -366,13 +369,18 @@ static void wake_from_signal(void) {
     errno = saved_errno;
 }
 
+// A signal that was sent twice at once, as `timeout` sends it to its child and to the child's group, is one.
 static void on_stop_signal(int signal_number) {
-    if (atomic_fetch_add(&stop_signals, 1) > 0) {
+    uint64_t now_ns = os_monotonic_ns(), first_ns = 0;
+    if (!atomic_compare_exchange_strong(&first_stop_ns, &first_ns, now_ns)) {
+        if (now_ns < first_ns + STOP_TOGETHER_NS) return;
+        atomic_fetch_add(&stop_signals, 1);
         signal(signal_number, SIG_DFL);
         let_through(signal_number);
         raise(signal_number);
         _exit(128 + signal_number); // the first process of a container: such signals do not end it
     }
+    atomic_fetch_add(&stop_signals, 1);
     wake_from_signal();
 }
 

@@ -134,10 +134,10 @@ uint32_t os_stop_signals(void);
 // once; false after that time. After a stop signal it waits for a moment only, also where the signal came
 // between the caller's look at the count and this call. For the thread that signals go to, the main one.
 bool os_wait_ready(int fd, bool for_writing, uint32_t timeout_ms);
-// Installs the handlers; each stop signal also writes 8 bytes to `wake_fd` (an eventfd, or -1). The second
-// one ends the process as if there was no handler, also where it is a container's first, which the system
-// spares. SIGPIPE is ignored. Whoever started the process may have blocked these signals: they are let
-// through.
+// Installs the handlers; the first stop signal also writes 8 bytes to `wake_fd` (an eventfd, or -1). One
+// that comes within 200 ms of it does not count: some senders send it twice at once. A later one ends the
+// process as if there was no handler, also where it is a container's first, which the system spares.
+// SIGPIPE is ignored. Whoever started the process may have blocked these signals: they are let through.
 void os_install_stop_signals(int wake_fd);
 
 // Counts of SIGHUP received so far, and the handler that counts and wakes as the one for stop signals does;
