@@ -128,6 +128,20 @@ static ConnectionResult receive(Connection *c, char *buffer, size_t size, Str *b
     return written || c->reply_body.done ? CONNECTION_GOT : CONNECTION_WAITS;
 }
 
+// It answers before it has read all. After an interim reply or a part of a head the sending goes on; after a
+// final one it ends.
+static ConnectionResult receive_early(Connection *c, uint32_t events, char *buffer, size_t size, Str *body) {
+    c->state = CONNECTION_AT_HEAD;
+    ConnectionResult result = receive(c, buffer, size, body);
+    if (c->state == CONNECTION_AT_HEAD) {
+        c->state = CONNECTION_SENDING;
+        if (events & OS_POLL_SEND) return send_more(c);
+    } else if (c->state == CONNECTION_AT_BODY) {
+        set_interest(c, OS_POLL_RECEIVE);
+    }
+    return result;
+}
+
 ConnectionResult connection_ready(Connection *c, uint32_t events, char *buffer, size_t size, Str *body) {
     *body = (Str){0};
     switch (c->state) {
@@ -139,10 +153,7 @@ ConnectionResult connection_ready(Connection *c, uint32_t events, char *buffer, 
         c->state = CONNECTION_SENDING;
         return send_more(c);
     case CONNECTION_SENDING:
-        if (events & (OS_POLL_RECEIVE | OS_POLL_BROKEN)) {
-            c->state = CONNECTION_AT_HEAD; // it answers before it has read all
-            return receive(c, buffer, size, body);
-        }
+        if (events & (OS_POLL_RECEIVE | OS_POLL_BROKEN)) return receive_early(c, events, buffer, size, body);
         return send_more(c);
     case CONNECTION_AT_HEAD:
     case CONNECTION_AT_BODY: return receive(c, buffer, size, body);
