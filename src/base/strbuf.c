@@ -1,5 +1,7 @@
 #include "base/strbuf.h"
 
+#include "base/utf8.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -16,6 +18,14 @@ void strbuf_put_cut(StrBuf *b, Str s) {
     size_t room = b->cap ? b->cap - 1 - b->len : 0;
     b->truncated |= s.len > room;
     if (room) strbuf_put(b, str_slice(s, 0, (size_t)min_u64(s.len, room)));
+}
+
+void strbuf_put_shown(StrBuf *b, Str s) {
+    for (uint32_t codepoint; s.len;) {
+        size_t length = utf8_decode(s, &codepoint);
+        strbuf_put(b, length && !utf8_is_control(codepoint) ? str_slice(s, 0, length) : STR("?"));
+        s = str_slice(s, length ? length : 1, s.len);
+    }
 }
 
 void strbuf_vprintf(StrBuf *b, const char *format, va_list args) {

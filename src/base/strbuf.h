@@ -48,6 +48,10 @@ static inline void strbuf_put_char(StrBuf *b, char c) {
 void strbuf_printf(StrBuf *b, const char *format, ...) PRINTF_LIKE(2, 3);
 void strbuf_vprintf(StrBuf *b, const char *format, va_list args) PRINTF_LIKE(2, 0);
 
+// Text from outside for a terminal, which must not obey it: '?' for each control character and each byte that
+// is not UTF-8. A newline is one of them, too, where the text must stay on its line.
+void strbuf_put_shown(StrBuf *b, Str s);
+
 // "94.2 MB", powers of ten
 void strbuf_put_bytes(StrBuf *b, uint64_t bytes);
 // "12,345"

@@ -1,4 +1,3 @@
-#include "base/utf8.h"
 #include "cli/commands.h"
 #include "os/os.h"
 
@@ -9,12 +8,10 @@ int cli_report_error(const Error *err) {
     if (err->code == ERR_READER_LEFT) return error_info(err->code)->exit_code;
     StrBuf out = STRBUF(text);
     strbuf_put(&out, STR("worker-orcd: "));
-    for (Str s = str_from_c(err->message); s.len;) {
-        uint32_t cp;
-        size_t length = utf8_decode(s, &cp);
-        bool shown = length && (cp == '\n' || !utf8_is_control(cp));
-        strbuf_put(&out, shown ? str_slice(s, 0, length) : STR("?"));
-        s = str_slice(s, length ? length : 1, s.len);
+    for (const char *line = err->message, *end; line; line = end ? end + 1 : NULL) {
+        end = strchr(line, '\n');
+        strbuf_put_shown(&out, end ? (Str){line, (size_t)(end - line)} : str_from_c(line));
+        if (end) strbuf_put_char(&out, '\n');
     }
     strbuf_put_char(&out, '\n');
     (void)os_write(2, strbuf_str(&out));

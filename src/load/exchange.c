@@ -1,14 +1,24 @@
 #include "load/run_internal.h"
 
+#include "base/utf8.h"
 #include "os/os.h"
 
 #include <stdio.h>
 
+// What of `text` fits, without a part of a character at its end.
+static void keep_text(char *out, size_t size, Str text) {
+    if (text.len >= size) {
+        text.len = size - 1;
+        text.len -= utf8_incomplete_tail(text);
+    }
+    snprintf(out, size, "%.*s", STR_ARG(text));
+}
+
 static void end_with_error(LoadRun *run, Slot *slot, LoadErrorKind kind, Str code, Str message) {
     LoadError error = {.kind = kind};
     if (kind == LOAD_ERROR_STATUS) error.status = slot->connection.status;
-    snprintf(error.code, sizeof error.code, "%.*s", STR_ARG(code));
-    snprintf(error.message, sizeof error.message, "%.*s", STR_ARG(message));
+    keep_text(error.code, sizeof error.code, code);
+    keep_text(error.message, sizeof error.message, message);
     run_request_ended(run, slot, LOAD_ENDED_ERROR, &error);
 }
 

@@ -120,11 +120,7 @@ enum { SHOWN_TEXT_BYTES = 48 };
 static void put_shown_text(Str text, StrBuf *out) {
     Str shown = shown_name(str_slice(text, 0, min_u64(text.len, SHOWN_TEXT_BYTES)));
     strbuf_put_char(out, '"');
-    for (size_t length; shown.len; shown = str_slice(shown, length, shown.len)) {
-        uint32_t codepoint = 0;
-        length = utf8_decode(shown, &codepoint);
-        strbuf_put(out, utf8_is_control(codepoint) ? STR("?") : str_slice(shown, 0, length));
-    }
+    strbuf_put_shown(out, shown);
     strbuf_put(out, text.len > SHOWN_TEXT_BYTES ? STR("...\"") : STR("\""));
 }
 
