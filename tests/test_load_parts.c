@@ -588,6 +588,46 @@ TEST(load_stats_count_the_window) {
     CHECK_NEAR(140 + 180 + 120 + 80 + 50 + 100, running_ns / MS, 1e-6);
 }
 
+// Requests that hang are not good ones that happen to be missing: what is cut off or never sent is judged by
+// what it has broken by then.
+TEST(load_stats_judge_what_did_not_end) {
+    static const struct {
+        const char *name;
+        LoadLimits limits;
+        uint32_t n_pieces; // the first after 40 ms, the others 10 ms apart
+        uint64_t cut_ms;
+        bool is_limited;
+    } rows[] = {
+        {"no token, late", {.first_token = 50}, 0, 60, true},
+        {"no token yet", {.first_token = 50}, 0, 45, false},
+        {"the first came late", {.first_token = 30}, 2, 60, true},
+        {"whole", {.whole = 100}, 3, 101, true},
+        {"not yet whole", {.whole = 100}, 3, 99, false},
+        {"a gap before", {.gap = 9}, 3, 61, true},
+        {"a gap up to the end", {.gap = 15}, 3, 80, true},
+        {"no gap", {.gap = 15}, 3, 70, false},
+        {"between", {.between = 9}, 3, 70, true},
+        {"hangs between", {.between = 20}, 3, 110, true},
+        {"not yet between", {.between = 20}, 3, 90, false},
+        {"no limits", {.gap = 0}, 0, 10000, false},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        Arena arena = os_arena(1 << 26);
+        LoadStats *s = stats_create(&rows[i].limits, &arena);
+        REQUIRE(s != NULL);
+        stats_open_window(s, 0);
+        LoadRequest r = {0};
+        stats_request_sent(s, &r);
+        for (uint64_t k = 0; k < rows[i].n_pieces; k++)
+            stats_request_piece(s, &r, (40 + 10 * k) * MS);
+        stats_request_end(s, &r, LOAD_ENDED_CUT, NULL, rows[i].cut_ms * MS);
+        CHECK_U64_EQ(1, s->n_cut);
+        CHECK_U64_EQ(rows[i].is_limited, s->n_limited);
+        CHECK_U64_EQ(0, s->n_good);
+    }
+}
+
 // However long it takes, nothing of the timeline is lost.
 TEST(load_timeline_widens) {
     Arena arena = os_arena(1 << 26);
@@ -663,6 +703,25 @@ TEST(load_chart_shows_gaps) {
     CHECK_INT_EQ(1, count_of(text, "<polyline class=\"curve\" stroke=\"var(--rate)\""));
     CHECK(text_contains(text, "; limits: first token 50 ms, gap 7 ms"));
     CHECK(text_contains(text, ">\xe2\x80\x93<tspan")); // no answer was whole
+}
+
+// A run that was stopped at once: all of it came at one moment.
+TEST(load_chart_of_no_time) {
+    Arena arena = os_arena(1 << 26);
+    LoadConfig config = {.server = {"http://h", 8}, .clients = 3, .turns = 1};
+    LoadResult result = {0};
+    result.stats = stats_create(&(LoadLimits){0}, &arena);
+    REQUIRE(result.stats != NULL);
+    stats_open_window(result.stats, 1000ull * MS);
+    play(result.stats, 1000, 3, 0, 0, LOAD_ENDED_WHOLE);
+    play(result.stats, 1000, 3, 0, 0, LOAD_ENDED_ERROR);
+    stats_close_window(result.stats, 1000ull * MS);
+    CHECK_INT_EQ(1, result.stats->n_bins);
+    Arena scratch = os_arena(1 << 22);
+    StrBuf out = strbuf_begin_in_arena(&arena);
+    chart_put_svg(&out, &config, &result, scratch);
+    CHECK(!text_contains(strbuf_str(&out), "nan") && !text_contains(strbuf_str(&out), "inf"));
+    CHECK(text_contains(strbuf_str(&out), "</svg>"));
 }
 
 TEST(load_chart_axes_are_round) {

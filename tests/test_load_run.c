@@ -12,6 +12,7 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -377,6 +378,46 @@ TEST(load_refuses_to_begin) {
                  (const char *)err.message);
 }
 
+// A context that the second request of the measuring does not fit: the run goes on and says so.
+TEST(load_measures_nothing_in_a_small_context) {
+    CannedServer server = canned_start(&(CannedConfig){.has_usage = true, .prompt_max = 200});
+    LoadConfig c = config_of(&server, LOAD_API_CHAT);
+    LoadResult r = run(&c);
+    canned_stop(server);
+    CHECK(!r.calibrated && r.refused_measuring);
+    CHECK_U64_EQ(40, r.stats->n_whole);
+    char memory[4096];
+    StrBuf text = STRBUF(memory);
+    report_put_text(&text, &c, &r);
+    CHECK(text_contains(strbuf_str(&text), "  The server refused the prompt of 144 words that measures"));
+    CHECK(text_contains(strbuf_str(&text), "their lengths are words, not tokens.\n"));
+}
+
+// Arrivals that find no free place until the run is over were due all the same.
+TEST(load_counts_arrivals_that_were_never_sent) {
+    CannedServer server = canned_start(&(CannedConfig){.fault = CANNED_SILENT, .n_right = 2});
+    LoadConfig c = config_of(&server, LOAD_API_CHAT);
+    c.calibrates = false;
+    c.rate = 100;
+    c.max_running = 2;
+    c.requests = 0;
+    c.duration_ns = 500000000;
+    c.limits = (LoadLimits){.first_token = 250};
+    LoadResult r = run(&c);
+    canned_stop(server);
+    const LoadStats *s = r.stats;
+    CHECK_U64_EQ(2, s->n_sent);
+    CHECK_U64_EQ(2, s->n_cut);
+    CHECK(s->n_unsent >= 20 && s->n_unsent <= 90); // 48 are expected
+    CHECK(s->n_limited > 2 && s->n_limited < s->n_unsent);
+    CHECK_U64_EQ(0, s->n_good);
+    char memory[4096], line[64];
+    StrBuf text = STRBUF(memory);
+    report_put_text(&text, &c, &r);
+    snprintf(line, sizeof line, ", %u more due but not sent\n", (uint32_t)s->n_unsent);
+    CHECK(text_contains(strbuf_str(&text), line));
+}
+
 // A server that goes away while it is asked: errors are counted, and the clients do not spin.
 TEST(load_survives_its_server) {
     CannedServer server =
@@ -469,6 +510,37 @@ TEST(load_command_fails_where_nothing_is_answered) {
     canned_stop(server);
 }
 
+// Nothing that a server says drives the terminal or begins a line.
+TEST(load_command_shows_no_control_characters) {
+    static const struct {
+        const char *refusal, *shown;
+    } rows[] = {
+        {"\x1b[31mred\x1b]0;pwn\x07\r\nnext\xff\xc2\x9b", "refused with 500: ?[31mred?]0;pwn???next??"},
+        {"{\"error\":{\"code\":\"A\\u001b[1m\\r\",\"message\":\"b\\u009b\\n\"}}",
+         "refused with 500 A\\u001b[1m\\r: b\\u009b\\n"},
+    };
+    char memory[64];
+    StrBuf error = STRBUF(memory);
+    load_error_put(&error, &(LoadError){.kind = LOAD_ERROR_STREAM, .code = "a\nb\x7f"});
+    CHECK_STR_EQ("error in the stream: a?b?", strbuf_str(&error));
+    for (size_t i = 0; i < COUNT_OF(rows) * 2; i++) {
+        bool is_first = i % 2; // request: the run does not begin
+        TEST_CASE_LABEL("%s%s", rows[i / 2].shown, is_first ? ", first" : "");
+        CannedServer server = canned_start(&(CannedConfig){.has_usage = true,
+                                                           .fault = CANNED_REFUSES_500,
+                                                           .n_right = is_first ? 1 : 3,
+                                                           .model = "m\\u001b[31m\\n",
+                                                           .refusal = rows[i / 2].refusal});
+        Str text = run_command(&server, "--requests 2", 1, is_first);
+        canned_stop(server);
+        char shown[128];
+        snprintf(shown, sizeof shown, "%s\n", rows[i / 2].shown);
+        if (!CHECK(text_contains(text, shown))) printf("%.*s\n", STR_ARG(text));
+        if (!is_first) CHECK(text_contains(text, ", chat, m?[31m?\n1 client, "));
+        CHECK(!text_contains(text, "\x1b") && !text_contains(text, "\r") && !text_contains(text, "\x07"));
+    }
+}
+
 TEST(load_command_says_what_was_not_as_asked) {
     CannedServer server = canned_start(&(CannedConfig){.has_usage = true, .is_cached = true, .n_events = 5});
     Str text = run_command(&server, "--requests 4 --prompt-tokens 3 --output-tokens 50 --seed 9", 0, false);
@@ -518,6 +590,29 @@ TEST(load_command_refuses_lengths_beside_a_trace) {
     CHECK(text_contains(run_command(&nobody, flags, 2, true), "--prompt-tokens: each request of --trace"));
     snprintf(flags, sizeof flags, "--output-tokens 9 --trace %s", path);
     CHECK(text_contains(run_command(&nobody, flags, 2, true), "--output-tokens: each request of --trace"));
+}
+
+// What a run that did not begin leaves of the picture: nothing, or the one that was there.
+TEST(load_command_leaves_no_empty_picture) {
+    CannedServer nobody = {.port = 1};
+    char flags[512];
+    const char *picture = test_tmp_path("new.svg");
+    snprintf(flags, sizeof flags, "--svg %s", picture);
+    run_command(&nobody, flags, 1, true);
+    CHECK(access(picture, F_OK) != 0);
+    picture = tmp_file_write("old.svg", "<svg old");
+    snprintf(flags, sizeof flags, "--svg %s", picture);
+    run_command(&nobody, flags, 1, true);
+    CHECK_STR_EQ("<svg old", process_read_file(picture));
+}
+
+TEST(load_command_names_the_open_files_it_needs) {
+    CannedServer nobody = {.port = 1};
+    struct rlimit limit = {.rlim_cur = 200, .rlim_max = 200};
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    Str text = run_command(&nobody, "--clients 300", 2, true);
+    CHECK(text_contains(text, "300 connections need 364 open files, and 200 are allowed: raise that limit "
+                              "(ulimit -n) or use fewer (--clients)\n"));
 }
 
 TEST(load_command_refuses_wrong_flags) {

@@ -175,16 +175,17 @@ static bool run(const Options *o, Arena *arena, Error *err) {
     LoadResult result;
     Trace trace;
     int picture = -1;
-    bool shows = os_is_terminal(2);
+    bool shows = os_is_terminal(2), is_new = false;
     LiveLine line = {.columns = (uint32_t)max_u64(os_terminal_columns(2), 2)};
     if (!fill_config(o, arena, &trace, &config, err)) return false;
-    if (o->load_svg && !os_file_begin(o->load_svg, &picture, err)) return error_prefix(err, "--svg");
+    if (o->load_svg && !os_file_begin(o->load_svg, &picture, &is_new, err)) return error_prefix(err, "--svg");
     os_install_stop_signals(-1);
     bool ok = load_run(&config, shows ? show_progress : NULL, &line, arena, &result, err);
     if (shows && line.n_updates) (void)os_write(2, STR("\r\x1b[K"));
     Arena for_report = *arena;
     ok = ok && put_report(o, &config, &result, &for_report, err) &&
          draw(o, picture, &config, &result, arena, err);
+    if (!ok && is_new) os_file_remove(o->load_svg);
     if (!ok || stats_has_answers(result.stats)) return ok;
     return error_set(err, ERR_IO, "--server %.*s: no request was answered", STR_ARG(config.server));
 }

@@ -66,6 +66,7 @@ static void fill_series(const LoadStats *s, Latency latency, Histogram *scratch,
         end = first + bins;
         if (end_s - end * bin_s < bins * bin_s / 2 || end > s->n_bins) end = s->n_bins;
         Point p = {.from_s = first * bin_s, .to_s = end < s->n_bins ? end * bin_s : end_s};
+        if (p.to_s <= p.from_s) break; // a run that was stopped at once
         memset(scratch, 0, sizeof *scratch);
         for (uint32_t i = first; i < end; i++) {
             const TimelineBin *bin = &s->bins[i];

@@ -80,24 +80,35 @@ static bool ask(LoadRun *run, uint32_t n_words, uint32_t number, Error *err) {
         if (run->probe_end != LOAD_ENDED_ERROR) return true;
         if (!is_passing(&run->probe_error)) break;
     }
-    char text[128];
+    char text[384];
     StrBuf what = STRBUF(text);
     load_error_put(&what, &run->probe_error);
-    return error_set(err, ERR_IO, "%.*s: the first request: %s%s%s", STR_ARG(run->config->server), text,
-                     run->probe_error.message[0] ? ": " : "", run->probe_error.message);
+    if (run->probe_error.message[0]) strbuf_put(&what, STR(": "));
+    strbuf_put_shown(&what, str_from_c(run->probe_error.message));
+    return error_set(err, ERR_IO, "%.*s: the first request: %s", STR_ARG(run->config->server), text);
+}
+
+// Whether the server refused the request that was asked last, as one that is too long for it.
+static bool is_refused(const LoadRun *run) {
+    const LoadError *e = &run->probe_error;
+    return run->probe_end == LOAD_ENDED_ERROR && e->kind == LOAD_ERROR_STATUS && e->status / 100 == 4 &&
+           !is_passing(e);
 }
 
 // Two prompts of different lengths give the tokens of a word and those of the template around it. They are
-// also the first requests, so a server that takes none is found here.
+// also the first requests, so a server that takes none is found here. One whose context is too small for the
+// longer prompt is measured without.
 bool probe_words(LoadRun *run, Error *err) {
     run->probing = true;
     if (!ask(run, SHORT_WORDS, 0, err)) return false;
     LoadRequest few = run->slots[0].request;
     if (run->config->calibrates && few.has_usage) {
-        if (!ask(run, LONG_WORDS, 1, err)) return false;
+        bool is_answered = ask(run, LONG_WORDS, 1, err);
+        run->result->refused_measuring = !is_answered && is_refused(run);
+        if (!is_answered && !run->result->refused_measuring) return false;
         uint64_t many = run->slots[0].request.usage_prompt;
         double a_word = ((double)many - (double)few.usage_prompt) / (LONG_WORDS - SHORT_WORDS);
-        if (run->slots[0].request.has_usage && a_word > 0.1) {
+        if (is_answered && run->slots[0].request.has_usage && a_word > 0.1) {
             double beside = (double)few.usage_prompt - SHORT_WORDS * a_word;
             run->maker.tokens_per_word = a_word;
             run->maker.template_tokens = beside > 0 ? beside : 0;

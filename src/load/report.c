@@ -87,6 +87,7 @@ static void put_requests(StrBuf *out, const LoadResult *r) {
     put_count_of(out, s->n_cancelled, "cancelled");
     put_count_of(out, s->n_cut, "cut off by the end");
     put_count_of(out, s->n_failed, "failed");
+    put_count_of(out, s->n_unsent, "more due but not sent");
     strbuf_put_char(out, '\n');
 }
 
@@ -96,7 +97,10 @@ static void put_errors(StrBuf *out, const LoadStats *s) {
         put_number(out, 9, (double)e->count, 0);
         strbuf_put(out, STR("  "));
         load_error_put(out, e);
-        if (e->message[0]) strbuf_printf(out, ": %s", e->message);
+        if (e->message[0]) {
+            strbuf_put(out, STR(": "));
+            strbuf_put_shown(out, str_from_c(e->message));
+        }
         strbuf_put_char(out, '\n');
     }
     if (s->n_other_errors)
@@ -136,6 +140,10 @@ static bool is_oddly_cached(const LoadConfig *c, const LoadResult *r) {
 
 static void put_prompt_notes(StrBuf *out, const LoadConfig *c, const LoadResult *r) {
     const LoadStats *s = r->stats;
+    if (r->refused_measuring && !c->trace)
+        strbuf_put(
+            out, STR("  The server refused the prompt of 144 words that measures how many tokens a word is: "
+                     "is its context small?\n"));
     if (!r->calibrated && !c->trace)
         strbuf_put(out, STR("  Prompts were not measured: their lengths are words, not tokens.\n"));
     if (s->n_lengthened)
@@ -168,7 +176,8 @@ static void put_notes(StrBuf *out, const LoadConfig *c, const LoadResult *r) {
 void report_put_text(StrBuf *out, const LoadConfig *c, const LoadResult *r) {
     const LoadStats *s = r->stats;
     strbuf_printf(out, "%.*s, %s", STR_ARG(c->server), load_api_name(c->api));
-    if (r->model.len) strbuf_printf(out, ", %.*s", STR_ARG(r->model));
+    if (r->model.len) strbuf_put(out, STR(", "));
+    strbuf_put_shown(out, r->model);
     strbuf_put(out, STR("\n"));
     load_put_settings(out, c);
     strbuf_put(out, STR("\n\n"));
@@ -277,6 +286,7 @@ static void json_counts(JsonWriter *w, const LoadResult *r) {
     json_member_u64(w, "cancelled", s->n_cancelled);
     json_member_u64(w, "cut_off", s->n_cut);
     json_member_u64(w, "failed", s->n_failed);
+    json_member_u64(w, "not_sent", s->n_unsent);
     json_member_u64(w, "ended_by_length", s->n_length);
     json_member_u64(w, "ended_before_length", s->n_stop);
     json_member_u64(w, "shorter_than_asked", s->n_cut_short);

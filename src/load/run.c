@@ -133,6 +133,20 @@ static void begin_arrivals(LoadRun *run) {
     os_timer_set(run->timer, wake_ns);
 }
 
+// Those that were due when the run ended, and waited for a free place.
+static void count_unsent(LoadRun *run) {
+    const LoadConfig *c = run->config;
+    LoadStats *s = run->stats;
+    uint64_t end_ns = min_u64(run->now_ns, s->window_end_ns);
+    uint64_t left = c->requests ? c->requests - min_u64(s->n_sent, c->requests) : UINT64_MAX;
+    if (c->trace) left = min_u64(left, c->trace->count - run->n_conversations);
+    for (; left && run->next_due_ns < end_ns; left--) {
+        stats_arrival_unsent(s, run->next_due_ns, end_ns);
+        run->n_conversations++;
+        find_next_arrival(run);
+    }
+}
+
 // ---- the loop ----
 
 bool run_poll(LoadRun *run, uint32_t timeout_ms, Error *err) {
@@ -191,6 +205,7 @@ static bool run_loop(LoadRun *run, LoadProgressFn *progress, void *context, Erro
     if (run->now_ns < run->stats->window_start_ns)
         return error_set(err, ERR_IO, "nothing was measured: the run %s before its warm-up was over",
                          run->result->stopped ? "was stopped" : "ended");
+    count_unsent(run);
     stats_close_window(run->stats, run->now_ns);
     for (uint32_t i = 0; i < run->n_slots; i++)
         if (run->slots[i].state == SLOT_RUNNING) exchange_abandon(run, &run->slots[i], LOAD_ENDED_CUT);
@@ -203,9 +218,13 @@ static bool make_slots(LoadRun *run, Arena *arena, Error *err) {
     const size_t each = LOAD_REQUEST_BYTES_MAX + LOAD_LINE_BYTES_MAX;
     const uint64_t other_files = 64;
     run->n_slots = load_is_open(run->config) ? run->config->max_running : run->config->clients;
-    if (os_raise_open_files(run->n_slots + other_files) < run->n_slots + other_files)
-        return error_set(err, ERR_USAGE, "%u connections are more than the limit of open files (ulimit -n)",
-                         run->n_slots);
+    uint64_t needed = run->n_slots + other_files, allowed = os_raise_open_files(needed);
+    if (allowed < needed)
+        return error_set(err, ERR_USAGE,
+                         "%u connections need %llu open files, and %llu are allowed: raise that limit "
+                         "(ulimit -n) or use fewer %s",
+                         run->n_slots, (unsigned long long)needed, (unsigned long long)allowed,
+                         load_is_open(run->config) ? "(--max-running)" : "(--clients)");
     run->slots = arena_new(arena, Slot, run->n_slots);
     run->memory_size = run->n_slots * each;
     run->memory = os_reserve(run->memory_size);

@@ -5,8 +5,10 @@
 
 typedef struct {
     LoadStats *stats;
-    Str model;              // the name that requests gave; empty where the API has none
-    bool calibrated;        // tokens_per_word was measured; else it is a guess of 1
+    Str model;       // the name that requests gave; empty where the API has none
+    bool calibrated; // tokens_per_word was measured; else it is a guess of 1
+    bool
+        refused_measuring; // the server took the first, short request, but not the longer one to measure with
     double tokens_per_word; // of the words that prompts are made of
     double template_tokens; // of a prompt beside its words
     bool stopped;           // by a signal, before its time

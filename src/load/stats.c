@@ -112,6 +112,19 @@ static bool is_good(const LoadStats *s, const LoadRequest *r, uint64_t end_ns) {
            keeps(l->whole, (double)(end_ns - r->due_ns));
 }
 
+// Whether a request that has not ended has broken a limit by now. The mean time between its tokens is the one
+// that it would have if the next token came now.
+static bool is_too_late(const LoadStats *s, const LoadRequest *r, uint64_t now_ns) {
+    const LoadLimits *l = &s->limits;
+    bool has_text = r->n_pieces > 0;
+    double tokens = (double)r->n_pieces * stats_tokens_per_piece(s);
+    double between_ns = has_text ? (double)(now_ns - r->first_ns) / tokens : 0;
+    uint64_t gap_ns = has_text ? max_u64(r->longest_gap_ns, now_ns - r->last_ns) : 0;
+    uint64_t first_ns = has_text ? r->first_ns : now_ns;
+    return !(keeps(l->first_token, (double)(first_ns - r->due_ns)) && keeps(l->between, between_ns) &&
+             keeps(l->gap, (double)gap_ns) && keeps(l->whole, (double)(now_ns - r->due_ns)));
+}
+
 static void add_usage(LoadStats *s, const LoadRequest *r) {
     if (!r->has_usage) return;
     s->usage_requests++;
@@ -144,7 +157,10 @@ void stats_request_end(LoadStats *s, const LoadRequest *r, LoadEnd end, const Lo
     if (!is_counted(s, r)) return;
     TimelineBin *bin = in_window(s, now_ns) ? bin_at(s, now_ns) : NULL;
     if (end == LOAD_ENDED_CANCELLED) s->n_cancelled++;
-    if (end == LOAD_ENDED_CUT) s->n_cut++;
+    if (end == LOAD_ENDED_CUT) {
+        s->n_cut++;
+        s->n_limited += is_too_late(s, r, now_ns);
+    }
     if (end == LOAD_ENDED_ERROR) {
         s->n_failed++;
         s->n_limited++;
@@ -160,6 +176,11 @@ void stats_request_end(LoadStats *s, const LoadRequest *r, LoadEnd end, const Lo
     s->n_good += is_good(s, r, now_ns);
     histogram_add(&s->whole, now_ns - r->due_ns);
     if (bin) bin->n_ended++;
+}
+
+void stats_arrival_unsent(LoadStats *s, uint64_t due_ns, uint64_t now_ns) {
+    s->n_unsent++;
+    s->n_limited += is_too_late(s, &(LoadRequest){.due_ns = due_ns}, now_ns);
 }
 
 void stats_close_window(LoadStats *s, uint64_t at_ns) {
@@ -204,5 +225,7 @@ void load_error_put(StrBuf *out, const LoadError *e) {
     };
     strbuf_put(out, str_from_c(names[e->kind]));
     if (e->status) strbuf_printf(out, " %u", e->status);
-    if (e->code[0]) strbuf_printf(out, "%s%s", e->kind == LOAD_ERROR_STREAM ? ": " : " ", e->code);
+    if (!e->code[0]) return;
+    strbuf_put(out, e->kind == LOAD_ERROR_STREAM ? STR(": ") : STR(" "));
+    strbuf_put_shown(out, str_from_c(e->code));
 }

@@ -50,7 +50,7 @@ typedef struct {
     uint64_t count;
 } LoadError;
 
-// "refused with 429 BUSY"
+// "refused with 429 BUSY", fit for a terminal
 void load_error_put(StrBuf *out, const LoadError *e);
 
 enum { TIMELINE_BINS = 240, TIMELINE_BIN_NS = 50 * 1000 * 1000 };
@@ -67,6 +67,7 @@ typedef struct {
 
     uint64_t n_sent, n_whole, n_cancelled, n_cut, n_failed; // requests that were sent in the window
     uint64_t n_warmup;
+    uint64_t n_unsent;          // arrivals that were due and never sent
     uint64_t n_length, n_stop;  // why whole ones ended
     uint64_t n_cut_short;       // of n_length: with fewer tokens than they asked for
     uint64_t n_lengthened;      // requests with a longer prompt than planned
@@ -101,6 +102,8 @@ void stats_request_piece(LoadStats *s, LoadRequest *r, uint64_t now_ns);
 // `error` for LOAD_ENDED_ERROR alone; it is counted with those of its kind, status and code.
 void stats_request_end(LoadStats *s, const LoadRequest *r, LoadEnd end, const LoadError *error,
                        uint64_t now_ns);
+// An arrival of an open loop that was due, and that the run ended before it could be sent.
+void stats_arrival_unsent(LoadStats *s, uint64_t due_ns, uint64_t now_ns);
 void stats_close_window(LoadStats *s, uint64_t at_ns);
 
 // ---- figures ----

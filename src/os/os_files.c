@@ -50,8 +50,10 @@ static bool os_file_fail(const char *path, Error *err) {
     return error_set(err, os_error_code(errno), "%s: cannot be written: %s", path, strerror(errno));
 }
 
-bool os_file_begin(const char *path, int *fd, Error *err) {
-    *fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+bool os_file_begin(const char *path, int *fd, bool *is_new, Error *err) {
+    *fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    *is_new = *fd >= 0;
+    if (*fd < 0 && errno == EEXIST) *fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     return *fd >= 0 || os_file_fail(path, err);
 }
 

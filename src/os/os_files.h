@@ -14,8 +14,8 @@ MUST_CHECK bool os_file_replace(const char *path, Str content, Error *err);
 
 // Opens a file of the user's for writing, with the permissions that the user's new files have. What it holds
 // stays until os_file_finish replaces it and closes the file. So a path that cannot be written is told before
-// the work begins whose outcome it is for.
-MUST_CHECK bool os_file_begin(const char *path, int *fd, Error *err);
+// the work begins whose outcome it is for. `is_new`: there was none, and it is empty now.
+MUST_CHECK bool os_file_begin(const char *path, int *fd, bool *is_new, Error *err);
 MUST_CHECK bool os_file_finish(int fd, const char *path, Str content, Error *err);
 
 // Marks a file as used now (its modification time). Best effort.

@@ -120,12 +120,18 @@ static void begin_answer(const Canned *s, Client *c, StrBuf *out) {
                   "{\"error\":{\"code\":\"BUSY\",\"message\":\"all slots are taken\"}}");
         break;
     case CANNED_REFUSES_500:
-        put_whole(out, "500 Oh\r\nConnection: close", "went astray!");
+        put_whole(out, "500 Oh\r\nConnection: close", s->config.refusal ? s->config.refusal : "went astray!");
         c->closes = true;
         break;
     case CANNED_NO_STREAM: put_whole(out, "200 OK\r\nContent-Type: application/json", "{}"); break;
     case CANNED_SILENT: c->due_ns = UINT64_MAX; return;
-    default: put_head(s, out); return;
+    default:
+        if (!s->config.prompt_max || c->n_prompt <= s->config.prompt_max) {
+            put_head(s, out);
+            return;
+        }
+        put_whole(out, "400 Bad Request",
+                  "{\"error\":{\"code\":\"TOO_LONG\",\"message\":\"beyond the context\"}}");
     }
     c->answers = false;
 }
@@ -201,8 +207,14 @@ static void take_request(Canned *s, Client *c) {
     c->n_events = s->config.n_events ? s->config.n_events : (uint32_t)number_behind(body, "\"max_tokens\":");
     c->n_prompt = 10 + 2 * (count_spaces(body) + 1);
     StrBuf out = STRBUF(c->out);
-    if (str_starts_with(all, STR("GET"))) put_whole(&out, "200 OK", "{\"data\":[{\"id\":\"canned\"}]}");
-    else begin_answer(s, c, &out);
+    if (str_starts_with(all, STR("GET"))) {
+        char models[256];
+        snprintf(models, sizeof models, "{\"data\":[{\"id\":\"%s\"}]}",
+                 s->config.model ? s->config.model : "canned");
+        put_whole(&out, "200 OK", models);
+    } else {
+        begin_answer(s, c, &out);
+    }
     c->out_at = 0;
     c->out_end = out.len;
     c->n_input -= size;

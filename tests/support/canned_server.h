@@ -34,6 +34,9 @@ typedef struct {
     uint32_t interval_us; // between events; 0: as fast as they are taken
     uint32_t cut_bytes;   // sends no more at once, with a pause; 0: as much as goes
     CannedFault fault;
+    uint32_t prompt_max;      // refuses longer prompts (n_prompt tokens) with 400; 0: takes all
+    const char *model;        // in the list of models, as it stands in JSON; NULL: "canned"
+    const char *refusal;      // the body of CANNED_REFUSES_500; NULL: "went astray!"
     uint32_t fault_every;     // 0 and 1: in every request; n: in each n-th
     uint32_t n_right;         // the first requests, that nothing is wrong with
     uint32_t connections_max; // more are closed; 0: as many as it has memory for
