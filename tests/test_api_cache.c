@@ -153,9 +153,12 @@ TEST(api_cache_too_small_for_two) {
     FakeWorker *f = fake_worker_start(&(FakeConfig){.n_jobs = 2, .context = 512, .n_pages = 40, .log = &log});
     atomic_store(&n_set_aside_logged, 0);
     CHECK_U64_EQ(0, metric(f, "worker_jobs_set_aside_total"));
-    CHECK_INT_EQ(200,
-                 ask(f, "POST", "/v1/completions", "{\"prompt\":[\"a\",\"b\"],\"max_tokens\":480}").status);
-    uint64_t n = metric(f, "worker_jobs_set_aside_total");
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < 200 && n == 0; i++) { // the first text may be over before the second one begins
+        static const char request[] = "{\"prompt\":[\"a\",\"b\"],\"max_tokens\":480}";
+        CHECK_INT_EQ(200, ask(f, "POST", "/v1/completions", request).status);
+        n = metric(f, "worker_jobs_set_aside_total");
+    }
     CHECK(n > 0);
     CHECK_U64_EQ(n, metric(f, "vllm:num_preemptions_total{model_name=\"tiny\"}"));
     shut_down(f);
