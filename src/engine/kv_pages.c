@@ -177,9 +177,9 @@ static void push_free(KvPages *p, uint32_t page) {
     p->free[p->n_free++] = page;
 }
 
-static void evict(KvPages *p, uint32_t page) {
-    uint64_t hash = p->pages[page].hash;
-    if (hash) p->evicted[hash & (p->n_index - 1)] = hash;
+// Of the cached pages the one that was used longest ago.
+static void free_first(KvPages *p) {
+    uint32_t page = p->used_first;
     remove_used(p, page);
     forget(p, page);
     push_free(p, page);
@@ -188,7 +188,9 @@ static void evict(KvPages *p, uint32_t page) {
 bool kv_pages_take(KvPages *p, uint32_t *out) {
     if (p->n_free == 0) {
         if (p->n_cached == 0) return false;
-        evict(p, p->used_first);
+        uint64_t hash = p->pages[p->used_first].hash;
+        if (hash) p->evicted[hash & (p->n_index - 1)] = hash;
+        free_first(p);
     }
     *out = p->free[--p->n_free];
     p->pages[*out].n_holders = 1;
@@ -237,10 +239,6 @@ void kv_pages_give_back_spoiled(KvPages *p, const uint32_t *pages, uint32_t n) {
 }
 
 void kv_pages_drop_cached(KvPages *p) {
-    while (p->n_cached) {
-        uint32_t page = p->used_first;
-        remove_used(p, page);
-        forget(p, page);
-        push_free(p, page);
-    }
+    while (p->n_cached)
+        free_first(p);
 }

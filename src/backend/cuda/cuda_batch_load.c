@@ -236,40 +236,40 @@ static void end_class(CudaBatches *t, bool is_ready) {
     t->later = NULL;
 }
 
-// One of its kernels, then one of its graphs. *done is left false where there is nothing to do yet.
-static bool load_more(CudaBackend *b, bool *done, Error *err) {
-    CudaBatches *t = b->batches;
+// Whether kernels of the class under way are still to be loaded.
+static bool lacks_kernels(const CudaBatches *t) {
     const BatchClass *c = &t->lowered.classes[t->n_classes_tried];
-    if (t->n_loaded < c->first_program + c->n_programs) {
-        JitImage image;
-        uint32_t program = t->n_loaded - t->lowered.n_first_programs;
-        if (!jit_is_done(t->later, program)) return true;
-        *done = true;
-        if (!jit_wait(t->later, program, &image, err)) return false;
-        return load_kernel(b, t->n_loaded++, &image, b->fetch_stream, err);
-    }
-    *done = true;
-    return make_graph_number(b, t->n_classes_tried, t->n_graphs++, err);
+    return t->n_loaded < c->first_program + c->n_programs;
+}
+
+// The next of them, when it has been compiled.
+static bool wait_for_program(const CudaBatches *t, JitImage *image, Error *err) {
+    return jit_wait(t->later, t->n_loaded - t->lowered.n_first_programs, image, err);
+}
+
+// Whether load_more would have to wait for the compiler.
+static bool waits_for_program(const CudaBatches *t) {
+    return lacks_kernels(t) && !jit_is_done(t->later, t->n_loaded - t->lowered.n_first_programs);
+}
+
+// One of its kernels, or one of its graphs.
+static bool load_more(CudaBackend *b, Error *err) {
+    CudaBatches *t = b->batches;
+    JitImage image;
+    if (!lacks_kernels(t)) return make_graph_number(b, t->n_classes_tried, t->n_graphs++, err);
+    return wait_for_program(t, &image, err) && load_kernel(b, t->n_loaded++, &image, b->fetch_stream, err);
 }
 
 void cuda_batch_look_for_more(CudaBackend *b) {
     CudaBatches *t = b->batches;
     Error err = {0};
-    bool done = false;
-    if (!t->later) return;
-    if (!load_more(b, &done, &err)) {
+    if (!t->later || waits_for_program(t)) return;
+    if (!load_more(b, &err)) {
         if (b->options.warn) b->options.warn(b->options.warn_context, err.message);
         end_class(t, false);
-    } else if (done && t->n_graphs == n_graphs_of(t, t->n_classes_tried)) {
+    } else if (t->n_graphs == n_graphs_of(t, t->n_classes_tried)) {
         end_class(t, true);
     }
-}
-
-// Whether load_more would have to wait for the compiler.
-static bool waits_for_program(const CudaBatches *t) {
-    const BatchClass *c = &t->lowered.classes[t->n_classes_tried];
-    return t->n_loaded < c->first_program + c->n_programs &&
-           !jit_is_done(t->later, t->n_loaded - t->lowered.n_first_programs);
 }
 
 void cuda_batch_loaded(CudaBackend *b) {
@@ -286,8 +286,7 @@ void cuda_batch_wait_for_class(CudaBackend *b, uint32_t class_index) {
     while (t->later && t->n_classes_tried <= class_index) {
         JitImage image;
         Error ignored; // which the look finds again
-        if (waits_for_program(t))
-            (void)!jit_wait(t->later, t->n_loaded - t->lowered.n_first_programs, &image, &ignored);
+        if (lacks_kernels(t)) (void)!wait_for_program(t, &image, &ignored);
         cuda_batch_look_for_more(b);
     }
 }
