@@ -32,6 +32,7 @@
 
 #include "base/arena.h"
 #include "base/error.h"
+#include "text/unicode.h"
 
 typedef struct RegexStep RegexStep;
 
@@ -91,3 +92,7 @@ void regex_scan_text(RegexScan *scan, Str text);
 // The first match that begins at `from` or later; false when there is none. `from` is where the last match
 // ended. Only patterns with matches_empty have empty matches, which are not found where a match just ended.
 MUST_CHECK bool regex_find(RegexScan *scan, size_t from, size_t *start, size_t *end);
+
+// What \p{name} means, without regard to case, spaces, hyphens and underscores: a mask of general categories
+// (bit n: category n), or a set. False where the name is unknown. "word" is not one of them.
+MUST_CHECK bool regex_find_property(Str name, uint32_t *categories, const UnicodeSet **set);

@@ -200,27 +200,36 @@ static bool refuse_folding(RegexParser *p) {
     return regex_refuse(p, p->at, "case-insensitive property or operation");
 }
 
-// Adds a property of this name to the set; *known is false where there is none.
-static bool add_property(RegexParser *p, Str name, CharSet *set, bool *known) {
-    *known = true;
-    if (same_name(name, "word")) return regex_add_word(p, set);
+bool regex_find_property(Str name, uint32_t *categories, const UnicodeSet **set) {
+    *categories = 0;
+    *set = NULL;
     for (size_t i = 0; i < COUNT_OF(properties); i++) {
         if (!same_name(name, properties[i].name)) continue;
-        if (p->ignore_case && name.len > 1) return refuse_folding(p);
-        add_categories(p, set, properties[i].categories);
+        *categories = properties[i].categories;
         return true;
     }
     for (uint32_t i = 0; i < unicode_set_count; i++) {
-        const UnicodeSet *s = &unicode_sets[i];
-        if (!same_name(name, s->name)) continue;
-        if (p->ignore_case) return refuse_folding(p);
-        for (uint32_t k = 0; k < s->count; k++) {
-            const UnicodeRange *r = &unicode_ranges[s->first + k];
-            if (!add_plain_range(p, set, r->first, r->last)) return false;
-        }
+        if (!same_name(name, unicode_sets[i].name)) continue;
+        *set = &unicode_sets[i];
         return true;
     }
-    *known = false;
+    return false;
+}
+
+// Adds a property of this name to the set; *known is false where there is none.
+static bool add_property(RegexParser *p, Str name, CharSet *set, bool *known) {
+    uint32_t categories;
+    const UnicodeSet *s;
+    *known = true;
+    if (same_name(name, "word")) return regex_add_word(p, set);
+    *known = regex_find_property(name, &categories, &s);
+    if (!*known) return true;
+    if (p->ignore_case && (s || name.len > 1)) return refuse_folding(p);
+    add_categories(p, set, categories);
+    for (uint32_t k = 0; s && k < s->count; k++) {
+        const UnicodeRange *r = &unicode_ranges[s->first + k];
+        if (!add_plain_range(p, set, r->first, r->last)) return false;
+    }
     return true;
 }
 

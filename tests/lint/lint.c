@@ -33,11 +33,10 @@ static const struct {
     int rank;
     const char *also;
 } RANKS[] = {
-    {"base", 0, NULL},     {"os", 0, "base"},    {"json", 1, NULL},    {"http", 2, NULL},
-    {"model", 2, NULL},    {"arch", 3, NULL},    {"text", 3, NULL},    {"plan", 4, NULL},
-    {"template", 4, NULL}, {"chat", 5, NULL},    {"backend", 5, NULL}, {"engine", 6, NULL},
-    {"jobs", 7, NULL},     {"sched", 8, NULL},   {"api", 8, NULL},     {"load", 3, NULL},
-    {"cli", 9, NULL},      {"main.c", 9, "cli"},
+    {"base", 0, NULL}, {"os", 0, "base"},    {"json", 1, NULL},   {"http", 2, NULL},     {"model", 2, NULL},
+    {"arch", 3, NULL}, {"text", 3, NULL},    {"plan", 4, NULL},   {"template", 4, NULL}, {"grammar", 4, NULL},
+    {"chat", 5, NULL}, {"backend", 5, NULL}, {"engine", 6, NULL}, {"jobs", 7, NULL},     {"sched", 8, NULL},
+    {"api", 8, NULL},  {"load", 3, NULL},    {"cli", 9, NULL},    {"main.c", 9, "cli"},
 };
 
 // Calls that are allowed only in files whose path begins with one of `allowed`.

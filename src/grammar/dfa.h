@@ -1,0 +1,38 @@
+// A deterministic automaton over bytes: the leaves of grammars.
+//
+// It is trimmed and minimal: every state can be reached and can still accept, so whoever follows transitions
+// never runs into a dead end. Bytes are read through classes: bytes of one class have the same transitions in
+// every state. Automata over bytes are made of languages over characters (lang.h), as UTF-8 or as bodies of
+// JSON strings. Constant once made; any thread may read it.
+#pragma once
+
+#include "base/arena.h"
+#include "base/error.h"
+
+#define DFA_NONE UINT32_MAX
+
+enum {
+    DFA_STATES_MAX = 1 << 20,
+    DFA_CELLS_MAX = 4 << 20, // states times classes: 16 MB
+};
+
+// The start is state 0. The empty language has n_states 0; no grammar holds it.
+typedef struct {
+    uint32_t n_states;
+    uint32_t n_classes;
+    uint8_t class_of[256];
+    const uint32_t *next;   // [n_states][n_classes] a state, or DFA_NONE
+    const uint8_t *accepts; // [n_states] 1 where a text may end
+} Dfa;
+
+static inline uint32_t dfa_step(const Dfa *d, uint32_t state, uint8_t byte) {
+    return d->next[(size_t)state * d->n_classes + d->class_of[byte]];
+}
+
+// Whether the text can be read from there: the state behind it, or DFA_NONE.
+uint32_t dfa_run(const Dfa *d, uint32_t state, Str text);
+// Whether the whole text is in the language.
+bool dfa_accepts(const Dfa *d, Str text);
+
+// The bytes of one text, exactly (they need not be UTF-8).
+MUST_CHECK bool dfa_from_bytes(Str text, Arena *arena, Dfa *out, Error *err);
