@@ -315,6 +315,7 @@ DEVICE void turn_units(const BatchAttentionArgs &a, u8 *shared, const ListPlace 
             u32 unit = begin + k * TEAM_WARPS;
             if (unit >= end) break;
             if (unit <= n_heads) turn_head(&h[k], unit < n_heads ? a.norm[0] : a.norm[1], angles);
+            if (unit < n_heads) heat_query(&h[k], a.rows[row].position);
             store_unit(shared, unit, n_heads, e, h[k], w);
         }
     }

@@ -1,13 +1,13 @@
 // The head: logits of those rows of a batch that want them, and the best one of each block's.
 //
-//     logits[i] = W h + b, capped where the model says so, for i < n_logits; h = in[i]
+//     logits[i] = LOGIT_SCALE (W h + b), capped where the model says so, for i < n_logits; h = in[i]
 //     best[i][block] = the weight row with the largest logit after the repetition penalty of the row's slot,
 //                      the lowest id among equals
 // NORM_INPUT (product_few.cuh): h = norm(x[logits_rows[i]]).
 //
 // Operations: (RMS_NORM or LAYER_NORM,) HEAD. Grid and order of sums: product.cuh, with either body; a unit
 // is a band. Needs logits.cuh, soft_cap.cuh. Defines: STAGE_HEAD, D_MODEL, N_VOCAB, FORMAT_0, the body's;
-// SOFT_CAP.
+// SOFT_CAP, LOGIT_SCALE.
 #ifndef N_VOCAB
 #error "N_VOCAB"
 #endif
@@ -104,6 +104,9 @@ struct HeadFinish {
         for (u32 k = 0; k < 2; k++) {
             if (id + k * 8 >= N_VOCAB) break;
             if (a.bias[0] != 0) v[k] += a.bias[0][id + k * 8];
+#ifdef LOGIT_SCALE
+            v[k] *= LOGIT_SCALE;
+#endif
 #ifdef SOFT_CAP
             v[k] = soft_cap(v[k], SOFT_CAP);
 #endif
@@ -184,6 +187,9 @@ DEVICE void head_finish(const ProductArgs &a, u8 *shared, u32 unit, u32 first_ro
                 if (id + k >= N_VOCAB) break;
                 v[k] = sums[i * SUM_STRIDE + r + k];
                 if (a.bias[0] != 0) v[k] += a.bias[0][id + k];
+#ifdef LOGIT_SCALE
+                v[k] *= LOGIT_SCALE;
+#endif
 #ifdef SOFT_CAP
                 v[k] = soft_cap(v[k], SOFT_CAP);
 #endif

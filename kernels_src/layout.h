@@ -123,6 +123,7 @@
 #define ACTIVATION_GELU_TANH 1
 #define ACTIVATION_GELU_ERF 2
 #define ACTIVATION_SWIGLU_CLAMPED 3 // of gate and up together: gated()
+#define ACTIVATION_RELU_SQUARED 4
 
 #define FORMAT_IS_FLOAT(format) ((format) <= FORMAT_BF16)
 

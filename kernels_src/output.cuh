@@ -1,11 +1,11 @@
 // The products that end in the residual stream: attention output and down.
 //
-//     x[row] += W in[row] + b
+//     x[row] += W in[row] + b                          ADD_SCALE: times this, before it is added
 // RAW: x[row] = W in[row] + b; x is then another buffer, for post_norm.
 // FROM_GLU: `in` is what glu.cuh left, divided by GLU_DIVISOR, which is multiplied back (exactly).
 //
 // Operations: MATMUL, ADD. Grid and order of sums: product.cuh, with either body; a unit is a band. Defines:
-// STAGE_OUTPUT, N_ROWS, N_COLS, FORMAT_0, the body's; RAW, FROM_GLU.
+// STAGE_OUTPUT, N_ROWS, N_COLS, FORMAT_0, the body's; RAW, FROM_GLU, ADD_SCALE.
 #ifndef N_ROWS
 #error "N_ROWS"
 #endif
@@ -90,6 +90,9 @@ struct OutputFinish {
             v *= GLU_DIVISOR;
 #endif
             v += ahead.bias[i % 4 / 2];
+#ifdef ADD_SCALE
+            v *= ADD_SCALE;
+#endif
 #ifndef RAW
             v += ahead.before[i / 4][i % 4];
 #endif
@@ -141,6 +144,9 @@ DEVICE void output_run(const ProductArgs &a, u32 block, u8 *shared, OutputState 
                         v *= GLU_DIVISOR;
 #endif
                         v += bias;
+#ifdef ADD_SCALE
+                        v *= ADD_SCALE;
+#endif
 #ifndef RAW
                         if (unit == s->ahead) v += s->residual[i];
                         else v += load_shared_data(out + (u64)row * N_ROWS);

@@ -23,6 +23,7 @@ DEVICE void rope_heads_run(const RopeHeadsArgs &a, u32 row, u32 head) {
     HeadAngles angles = load_angles(a.rope, row);
     RawHead h = load_raw_head(a.raw + ((u64)row * ROW_HEADS + head) * HEAD_DIM);
     if (projection < 2) turn_head(&h, a.norm[projection], angles);
+    if (projection == 0) heat_query(&h, position);
 #pragma unroll
     for (u32 i = 0; i < HEAD_TURNS; i++) {
         u32 dim = head_dim_of(i);

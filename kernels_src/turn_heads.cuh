@@ -3,13 +3,15 @@
 //
 //     n = v / sqrt(mean(v^2) + eps) * w          over a head of queries or keys; else n = v
 //     q, k = n, its first ROPE_DIMS dims turned by the angles of rope.cuh's table
-//     q is times SCORE_SCALE * log2(e)
+// NORM_TURNED: the norm is of what has been turned.
+//     q is times SCORE_SCALE * log2(e); TEMPERATURE_SCALE: at position p also times
+//     1 + TEMPERATURE_SCALE * ln(1 + floor((p + TEMPERATURE_OFFSET) / TEMPERATURE_LENGTH))
 //
 // Operations: RMS_NORM, ROPE. A lane has two neighbouring dims a turn: 2 lane + 64 turn. Sums of squares: a
 // lane's values in the order of its dims, then lanes 16 apart, 8, 4, 2, 1.
 // Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (even), ROPE_DIMS (a multiple of 4; 0: nothing is turned),
 // ROPE_HALVES (dims i and i + ROPE_DIMS / 2 are turned together; else 2 i and 2 i + 1), SCORE_SCALE;
-// HEAD_NORMS and NORM_EPS.
+// HEAD_NORMS and NORM_EPS, NORM_TURNED; TEMPERATURE_SCALE, TEMPERATURE_LENGTH, TEMPERATURE_OFFSET.
 #if !defined(HEAD_DIM) || !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(ROPE_DIMS) || \
     !defined(ROPE_HALVES) || !defined(SCORE_SCALE)
 #error "HEAD_DIM, N_HEADS, N_KV_HEADS, ROPE_DIMS, ROPE_HALVES, SCORE_SCALE"
@@ -100,7 +102,7 @@ DEVICE void norm_head(RawHead *h, const float *norm) {
     for (u32 i = 0; i < HEAD_TURNS; i++) {
         u32 dim = head_dim_of(i);
         if (dim < HEAD_DIM) h->own[i] = times(h->own[i], dim);
-#if ROPE_HALVES && ROPE_DIMS > 0
+#if ROPE_HALVES && ROPE_DIMS > 0 && !defined(NORM_TURNED)
         if (dim < ROPE_DIMS) h->across[i] = times(h->across[i], dim_across(dim));
 #endif
     }
@@ -117,7 +119,7 @@ DEVICE float turned_second(float first, float second, float cosine, float sine) 
 
 // A head of queries or keys: h->own becomes what it is after norm and turn. norm [HEAD_DIM].
 DEVICE void turn_head(RawHead *h, const float *norm, const HeadAngles &angles) {
-#ifdef HEAD_NORMS
+#if defined(HEAD_NORMS) && !defined(NORM_TURNED)
     norm_head(h, norm);
 #endif
     (void)h, (void)norm, (void)angles;
@@ -136,6 +138,23 @@ DEVICE void turn_head(RawHead *h, const float *norm, const HeadAngles &angles) {
             h->own[i] = {turned_second(across.x, own.x, t.x, t.y), turned_second(across.y, own.y, t.z, t.w)};
         }
     }
+#endif
+#ifdef NORM_TURNED
+    norm_head(h, norm);
+#endif
+}
+
+// A head of queries, behind turn_head.
+DEVICE void heat_query(RawHead *h, u32 position) {
+#ifdef TEMPERATURE_SCALE
+    u32 lengths = (position + TEMPERATURE_OFFSET) / TEMPERATURE_LENGTH;
+    float heat = fma_f32(TEMPERATURE_SCALE, log_f32(1.0f + (float)lengths), 1.0f);
+#pragma unroll
+    for (u32 i = 0; i < HEAD_TURNS; i++) {
+        h->own[i] = {h->own[i].x * heat, h->own[i].y * heat};
+    }
+#else
+    (void)h, (void)position;
 #endif
 }
 

@@ -34,7 +34,9 @@ static int print_architectures(void) {
     StrBuf out = STRBUF(text);
     const Arch *arch;
     for (uint32_t i = 0; (arch = arch_at(i)) != NULL; i++) {
-        strbuf_printf(&out, "%-12s %s\n", arch->name, arch->description);
+        strbuf_printf(&out, "%-14s %s\n", arch->name, arch->description);
+        strbuf_printf(&out, "%-14s verified: transformers on a tiny model%s%s\n", "",
+                      arch->verified ? "; " : "", arch->verified ? arch->verified : "");
     }
     Error err;
     return os_output(strbuf_str(&out), &err) ? 0 : cli_report_error(&err);

@@ -136,7 +136,7 @@ TEST(cuda_batch_lower_finds_the_stages_of_a_layer) {
 TEST(cuda_batch_lower_takes_every_dense_architecture) {
     static const char *const names[] = {
 #define MODEL_NAME(name) #name,
-        ARCH_DENSE_MODEL_NAMES(MODEL_NAME)
+        ARCH_DENSE_MODEL_NAMES(MODEL_NAME) ARCH_FAMILY_MODEL_NAMES(MODEL_NAME)
 #undef MODEL_NAME
     };
     static const uint32_t generations[] = {75, 80, 86, 89, 90};

@@ -85,6 +85,7 @@ static void check_model(const char *name) {
         check_model(#name);                       \
     }
 ARCH_MODEL_NAMES(MODEL_CASE)
+ARCH_FAMILY_MODEL_NAMES(MODEL_CASE)
 ARCH_ODD_MODEL_NAMES(MODEL_CASE)
 
 TEST_SLOW(cuda_gpu_batch_stages_agree_for_every_format, 900) {

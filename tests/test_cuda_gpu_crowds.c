@@ -53,6 +53,7 @@ static void check_model(const char *name) {
         check_model(#name);                       \
     }
 ARCH_MODEL_NAMES(MODEL_CASE)
+ARCH_FAMILY_MODEL_NAMES(MODEL_CASE)
 ARCH_ODD_MODEL_NAMES(MODEL_CASE)
 
 #else

@@ -10,10 +10,23 @@ extern const Arch arch_gemma2;
 extern const Arch arch_gemma3;
 extern const Arch arch_gpt_oss;
 extern const Arch arch_gpt2;
+extern const Arch arch_smollm3;
+extern const Arch arch_seed_oss;
+extern const Arch arch_granite;
+extern const Arch arch_minicpm;
+extern const Arch arch_mistral3;
+extern const Arch arch_glm4;
+extern const Arch arch_arcee;
+extern const Arch arch_ernie4_5;
+extern const Arch arch_internlm2;
+extern const Arch arch_baichuan;
+extern const Arch arch_hunyuan_dense;
 
 static const Arch *const architectures[] = {
-    &arch_llama, &arch_qwen2,  &arch_qwen3,  &arch_qwen3moe, &arch_phi3,
-    &arch_gemma, &arch_gemma2, &arch_gemma3, &arch_gpt_oss,  &arch_gpt2,
+    &arch_llama,     &arch_qwen2,    &arch_qwen3,         &arch_qwen3moe, &arch_phi3,    &arch_gemma,
+    &arch_gemma2,    &arch_gemma3,   &arch_gpt_oss,       &arch_gpt2,     &arch_smollm3, &arch_seed_oss,
+    &arch_granite,   &arch_minicpm,  &arch_mistral3,      &arch_glm4,     &arch_arcee,   &arch_ernie4_5,
+    &arch_internlm2, &arch_baichuan, &arch_hunyuan_dense,
 };
 
 const Arch *arch_at(uint32_t index) {
@@ -44,6 +57,7 @@ bool arch_rule_holds(LayerRule rule, const ModelConfig *c, uint32_t layer) {
     case LAYERS_ALL: return true;
     case LAYERS_WINDOW: return c->window && c->has_window;
     case LAYERS_FULL: return !(c->window && c->has_window);
+    case LAYERS_FULL_BESIDE: return c->window && !c->has_window;
     case LAYERS_LEADING: return layer < c->n_leading;
     case LAYERS_AFTER_LEADING: return layer >= c->n_leading;
     }

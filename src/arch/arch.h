@@ -45,7 +45,8 @@ typedef enum { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN, ROPE_S
 
 // SWIGLU_CLAMPED, of a GLU only, is GPT-OSS's: with g = min(in0, 7) and u = in1 within -7 … 7,
 // out = g / (1 + exp(-1.702 g)) * (u + 1).
-typedef enum { FN_SILU, FN_GELU_TANH, FN_GELU_ERF, FN_SWIGLU_CLAMPED } ActFn;
+// RELU_SQUARED: max(x, 0)^2 (So et al. 2021).
+typedef enum { FN_SILU, FN_GELU_TANH, FN_GELU_ERF, FN_SWIGLU_CLAMPED, FN_RELU_SQUARED } ActFn;
 
 // A rotary embedding's numbers.
 typedef struct {
@@ -58,6 +59,7 @@ typedef struct {
     float yarn_beta_fast;
     float yarn_beta_slow;
     uint32_t yarn_exact_bounds; // 1: YaRN's ramp begins and ends between pairs; 0: at whole ones
+    float yarn_log_multiplier;  // YaRN's own factor is divided by 0.1 * this * ln(factor) + 1
 } RopeConfig;
 
 // The numbers of a model and of one of its layers, from the metadata. It is filled once a layer, since layers
@@ -73,7 +75,10 @@ typedef struct {
     uint32_t n_leading;     // layers before LAYERS_AFTER_LEADING
     uint32_t embed_by_root; // 1: the embedding is multiplied by the root of d_model
     float embed_scale;
-    float logit_cap; // logits become cap * tanh(logit / cap); 0: they do not
+    float logit_scale;    // on the logits
+    float logit_divisor;  // logits are divided by this
+    float logit_cap;      // logits become cap * tanh(logit / cap); 0: they do not
+    float residual_scale; // on what a block adds to the residual stream
     float norm_eps;
     // Of the layer.
     uint32_t d_ff;
@@ -87,7 +92,16 @@ typedef struct {
     uint32_t window;     // a row sees this many positions, itself included; 0: all
     uint32_t has_window; // 0: this layer sees all positions, whatever `window` is
     float score_dim;     // scores are divided by the root of this; 0: of head_dim
+    float score_scale;   // in place of that division; 0: none
     float score_cap;     // scores become cap * tanh(score / cap); 0: they do not
+    // Scores of a row at position p are multiplied by 1 + scale * ln(1 + floor((p + offset) / length)).
+    float temperature_scale; // 0: they are not
+    uint32_t temperature_length;
+    uint32_t temperature_offset;
+    uint32_t no_rope_period; // N: layers N - 1, 2 N - 1, … have no rotary embedding; 0: all have it
+    uint32_t no_rope;        // 1: this layer has none
+    uint32_t rope_finetuned; // 0: no layer has it
+    uint32_t slopes;         // 1: scores have a slope with the distance, which is refused
     RopeConfig rope;
 } ModelConfig;
 
@@ -96,15 +110,25 @@ typedef enum {
     LAYERS_ALL,
     LAYERS_WINDOW,       // those with a window
     LAYERS_FULL,         // the others
+    LAYERS_FULL_BESIDE,  // the others, of a model that has windows
     LAYERS_LEADING,      // the first n_leading: mixtures of experts mostly begin with dense layers
     LAYERS_AFTER_LEADING // the others
 } LayerRule;
 
 //   U32, F32       a number
+//   BOOL           a bool
 //   U32_LAYERS     a number, or an array with one for each layer
 //   WINDOWS        a number N: all of every N layers but the last have a window (0: all have); or an array of
-//   bools ROPE_SCALING   a name
-typedef enum { CONFIG_U32, CONFIG_F32, CONFIG_U32_LAYERS, CONFIG_WINDOWS, CONFIG_ROPE_SCALING } ConfigType;
+//                  bools
+//   ROPE_SCALING   a name
+typedef enum {
+    CONFIG_U32,
+    CONFIG_F32,
+    CONFIG_BOOL,
+    CONFIG_U32_LAYERS,
+    CONFIG_WINDOWS,
+    CONFIG_ROPE_SCALING
+} ConfigType;
 
 // One metadata key. "%s" in the key stands for the architecture's name. A row without a key is a number that
 // the architecture fixes; it may hold for one size of the model only. Rows are read in order, a later one may
@@ -164,7 +188,8 @@ typedef struct {
 typedef struct Arch Arch;
 struct Arch {
     const char *name;        // general.architecture
-    const char *description; // for --list-architectures
+    const char *description; // for --list-architectures: which models
+    const char *verified;    // with what else than transformers on a tiny model; NULL: nothing
     const Arch *of_experts;  // for files of that name that have experts; NULL: this one, or none
     const ConfigRow *config;
     uint32_t n_config;

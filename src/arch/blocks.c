@@ -7,7 +7,7 @@ const OpRow arch_embed_ops[1] = {
     {OP_EMBED, .out = ACT_X, .weight = WEIGHT_EMBED},
 };
 
-const OpRow arch_attention_ops[13] = {
+const OpRow arch_attention_ops[15] = {
     {OP_RMS_NORM,  .out = ACT_H,    .in = {ACT_X},        .weight = WEIGHT_ATTN_NORM},
     {OP_MATMUL,    .out = ACT_Q,    .in = {ACT_H},        .weight = WEIGHT_Q, .bias = WEIGHT_Q_BIAS},
     {OP_MATMUL,    .out = ACT_K,    .in = {ACT_H},        .weight = WEIGHT_K, .bias = WEIGHT_K_BIAS},
@@ -16,6 +16,8 @@ const OpRow arch_attention_ops[13] = {
     {OP_RMS_NORM,  .out = ACT_K,    .in = {ACT_K},        .weight = WEIGHT_K_NORM},
     {OP_ROPE,      .out = ACT_Q,    .in = {ACT_Q}},
     {OP_ROPE,      .out = ACT_K,    .in = {ACT_K}},
+    {OP_RMS_NORM,  .out = ACT_Q,    .in = {ACT_Q},        .weight = WEIGHT_TURNED_Q_NORM},
+    {OP_RMS_NORM,  .out = ACT_K,    .in = {ACT_K},        .weight = WEIGHT_TURNED_K_NORM},
     {OP_KV_WRITE,  .out = ACT_NONE, .in = {ACT_K, ACT_V}},
     {OP_ATTENTION, .out = ACT_A,    .in = {ACT_Q},        .weight = WEIGHT_SINKS, .weight_optional = true},
     {OP_MATMUL,    .out = ACT_T,    .in = {ACT_A},        .weight = WEIGHT_O, .bias = WEIGHT_O_BIAS},
@@ -25,12 +27,20 @@ const OpRow arch_attention_ops[13] = {
 
 const OpRow arch_gated_ops[7] = {
     {OP_RMS_NORM,  .out = ACT_H,    .in = {ACT_X},        .weight = WEIGHT_FFN_NORM},
-    {OP_MATMUL,    .out = ACT_G,    .in = {ACT_H},        .weight = WEIGHT_GATE},
-    {OP_MATMUL,    .out = ACT_U,    .in = {ACT_H},        .weight = WEIGHT_UP},
+    {OP_MATMUL,    .out = ACT_G,    .in = {ACT_H},        .weight = WEIGHT_GATE, .bias = WEIGHT_GATE_BIAS},
+    {OP_MATMUL,    .out = ACT_U,    .in = {ACT_H},        .weight = WEIGHT_UP, .bias = WEIGHT_UP_BIAS},
     {OP_GLU,       .out = ACT_F,    .in = {ACT_G, ACT_U}},
-    {OP_MATMUL,    .out = ACT_T,    .in = {ACT_F},        .weight = WEIGHT_DOWN},
+    {OP_MATMUL,    .out = ACT_T,    .in = {ACT_F},        .weight = WEIGHT_DOWN, .bias = WEIGHT_DOWN_BIAS},
     {OP_RMS_NORM,  .out = ACT_T,    .in = {ACT_T},        .weight = WEIGHT_POST_FFN_NORM},
     {OP_ADD,       .out = ACT_X,    .in = {ACT_X, ACT_T}},
+};
+
+const OpRow arch_ungated_ops[5] = {
+    {OP_RMS_NORM,   .out = ACT_H,   .in = {ACT_X},        .weight = WEIGHT_FFN_NORM},
+    {OP_MATMUL,     .out = ACT_U,   .in = {ACT_H},        .weight = WEIGHT_UP},
+    {OP_ACTIVATION, .out = ACT_F,   .in = {ACT_U}},
+    {OP_MATMUL,     .out = ACT_T,   .in = {ACT_F},        .weight = WEIGHT_DOWN},
+    {OP_ADD,        .out = ACT_X,   .in = {ACT_X, ACT_T}},
 };
 
 const OpRow arch_expert_ops[9] = {

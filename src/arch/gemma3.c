@@ -37,6 +37,7 @@ static const WeightRow weights[] = {
 const Arch arch_gemma3 = {
     .name = "gemma3",
     .description = "Gemma 3, text",
+    .verified = "llama.cpp on the 270M file: perplexity 26.0464 against 26.0470",
     ARCH_TABLES,
     ARCH_OPS(arch_gated_ops),
     .rope_pairs = ROPE_HALVES,

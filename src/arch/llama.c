@@ -57,6 +57,8 @@ static const Arch llama_of_experts = {
 const Arch arch_llama = {
     .name = "llama",
     .description = "Llama 2 and 3, Mistral, Mixtral, SmolLM",
+    .verified = "llama.cpp on SmolLM2-135M: greedy text of 13 prompts, perplexity 31.3377 against "
+                "31.3377; CUDA 31.3387",
     .of_experts = &llama_of_experts,
     ARCH_TABLES,
     ARCH_OPS(arch_gated_ops),

@@ -25,6 +25,8 @@ static const WeightRow weights[] = {
 const Arch arch_qwen2 = {
     .name = "qwen2",
     .description = "Qwen2 and Qwen2.5",
+    .verified = "llama.cpp on a 0.5B file: greedy text of 4 prompts, perplexity 37.4297 against "
+                "37.4297; on a 1.5B file: 19.2351 against 19.2558",
     ARCH_TABLES,
     ARCH_OPS(arch_gated_ops),
     .rope_pairs = ROPE_HALVES,

@@ -16,6 +16,8 @@
 // Numbers that the architecture fixes.
 #define CONFIG_U32_VALUE(field, value) CONFIG_U32_ROW(NULL, field, false, value)
 #define CONFIG_F32_VALUE(field, value) CONFIG_F32_ROW(NULL, field, false, value)
+#define CONFIG_U32_VALUE_OF_SIZE(n, field, value) \
+    CONFIG_ROW(NULL, CONFIG_U32, field, .fallback = value, .only_n_layers = n)
 #define CONFIG_F32_VALUE_OF_SIZE(n, field, value) \
     CONFIG_ROW(NULL, CONFIG_F32, field, .fallback = value, .only_n_layers = n)
 
@@ -42,6 +44,17 @@
     CONFIG_F32_ROW("%s.rope.scaling.attn_factor", rope.attn_factor, false, 1),                  \
     CONFIG_F32_ROW("%s.rope.scaling.yarn_beta_fast", rope.yarn_beta_fast, false, 32),           \
     CONFIG_F32_ROW("%s.rope.scaling.yarn_beta_slow", rope.yarn_beta_slow, false, 1)
+
+// Multipliers of Granite and MiniCPM, whose files say what logits are divided by.
+#define CONFIG_ROWS_MULTIPLIERS(is_required)                                   \
+    CONFIG_F32_ROW("%s.embedding_scale", embed_scale, is_required, 1),         \
+    CONFIG_F32_ROW("%s.residual_scale", residual_scale, is_required, 1),       \
+    CONFIG_F32_ROW("%s.logit_scale", logit_divisor, is_required, 1)
+
+// Scores that grow with the position; without a length, by the original context.
+#define CONFIG_ROWS_TEMPERATURE                                                               \
+    CONFIG_F32_ROW("%s.attention.temperature_scale", temperature_scale, false, 0),            \
+    CONFIG_U32_ROW("%s.attention.temperature_length", temperature_length, false, 0)
 
 // A window of so many positions, and the layers that have it where the file does not say it: all of every `period` but
 // the last; 0: all.
@@ -104,6 +117,15 @@
     }
 // clang-format on
 
+// Products of attention whose biases depend on the model, and its output.
+#define WEIGHT_ROWS_QKV_BIASED                                                   \
+    WEIGHT_ROWS_QKV, WEIGHT_ROW_BIAS(WEIGHT_Q_BIAS, "attn_q.bias", DIM_Q, true), \
+        WEIGHT_ROW_BIAS(WEIGHT_K_BIAS, "attn_k.bias", DIM_K, true),              \
+        WEIGHT_ROW_BIAS(WEIGHT_V_BIAS, "attn_v.bias", DIM_V, true)
+#define WEIGHT_ROWS_OUTPUT_BIASED                                 \
+    WEIGHT_ROW(WEIGHT_O, "attn_output.weight", DIM_MODEL, DIM_A), \
+        WEIGHT_ROW_BIAS(WEIGHT_O_BIAS, "attn_output.bias", DIM_MODEL, true)
+
 // The norm before attention and its three products, where none has a bias; the norm before a gated
 // feed-forward and its three.
 // clang-format off
@@ -141,11 +163,20 @@
     { .id = weight, .name = "blk.%u." tensor, .rows = DIM_EXPERTS, .cols = width, .is_float = true }
 // clang-format on
 
+// The experts' three matrices; the router has rows of its own.
+// clang-format off
+#define WEIGHT_ROWS_EXPERTS                                                                   \
+    WEIGHT_ROW_EXPERTS(WEIGHT_GATE, "ffn_gate_exps.weight", DIM_EXPERT_FF, DIM_MODEL),        \
+    WEIGHT_ROW_EXPERTS(WEIGHT_UP,   "ffn_up_exps.weight",   DIM_EXPERT_FF, DIM_MODEL),        \
+    WEIGHT_ROW_EXPERTS(WEIGHT_DOWN, "ffn_down_exps.weight", DIM_MODEL,     DIM_EXPERT_FF)
+// clang-format on
+
 // Operations (arch/blocks.c): the token's embedding; attention with the norms before and after it; a gated
-// feed-forward; one of experts; the last norm and the head.
+// feed-forward; one without a gate; one of experts; the last norm and the head.
 extern const OpRow arch_embed_ops[1];
-extern const OpRow arch_attention_ops[13];
+extern const OpRow arch_attention_ops[15];
 extern const OpRow arch_gated_ops[7];
+extern const OpRow arch_ungated_ops[5];
 extern const OpRow arch_expert_ops[9];
 extern const OpRow arch_norm_head_ops[2];
 

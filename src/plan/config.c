@@ -82,6 +82,13 @@ static bool read_rope_scaling(const ConfigReader *r, Str name, uint32_t *out) {
                      name.ptr, STR_ARG(type));
 }
 
+static bool read_bool(const ConfigReader *r, Str name, uint32_t *out) {
+    bool value = *out != 0;
+    bool ok = gguf_opt_bool(r->file, name, &value, r->err);
+    *out = value;
+    return ok;
+}
+
 static bool read_row(const ConfigReader *r, const ConfigRow *row) {
     ArchKey key;
     void *field = (uint8_t *)r->c + row->offset;
@@ -100,6 +107,7 @@ static bool read_row(const ConfigReader *r, const ConfigRow *row) {
         case CONFIG_F32:
             ok = (row->required ? gguf_get_f32 : gguf_opt_f32)(r->file, name, &f32, r->err);
             break;
+        case CONFIG_BOOL: ok = read_bool(r, name, &u32); break;
         case CONFIG_U32_LAYERS: ok = read_u32_of_layer(r, name, row->required, &u32); break;
         case CONFIG_WINDOWS: ok = read_has_window(r, name, &u32); break;
         case CONFIG_ROPE_SCALING: ok = read_rope_scaling(r, name, &u32); break;
@@ -113,14 +121,21 @@ static bool read_row(const ConfigReader *r, const ConfigRow *row) {
 }
 
 // Values that files leave out because they follow from others.
-static void complete(ModelConfig *c) {
+static void complete(ModelConfig *c, uint32_t layer) {
     if (c->n_kv_heads == 0) c->n_kv_heads = c->n_heads;
     if (c->head_dim == 0 && c->n_heads) c->head_dim = c->d_model / c->n_heads;
     if (c->rope.dims == 0) c->rope.dims = c->head_dim;
     if (c->rope.original_context == 0) c->rope.original_context = c->n_context;
     if (c->value_dim == 0) c->value_dim = c->head_dim;
     if (c->d_ff_expert == 0) c->d_ff_expert = c->d_ff;
-    c->embed_scale = c->embed_by_root ? sqrtf((float)c->d_model) : 1;
+    if (c->embed_by_root) c->embed_scale = sqrtf((float)c->d_model);
+    if (c->embed_scale == 0) c->embed_scale = 1;
+    if (c->residual_scale == 0) c->residual_scale = 1;
+    if (c->logit_divisor == 0) c->logit_divisor = 1;
+    c->logit_scale = (c->logit_scale == 0 ? 1 : c->logit_scale) / c->logit_divisor;
+    if (c->temperature_length == 0) c->temperature_length = c->rope.original_context;
+    if (!c->rope_finetuned) c->no_rope = 1;
+    if (c->no_rope_period) c->no_rope = (layer + 1) % c->no_rope_period == 0;
 }
 
 typedef struct {
@@ -155,6 +170,7 @@ static bool check_ranges(const ConfigReader *r) {
         {"expert_feed_forward_length", c->d_ff_expert, 1, 1 << 20, true},
         {"rope.dimension_count", c->rope.dims, 0, c->head_dim, true},
         {"rope.scaling.original_context_length", c->rope.original_context, 1, 1 << 24, false},
+        {"attention.temperature_length", c->temperature_length, 1, 1 << 24, false},
     };
     char place[32];
     for (size_t i = 0; i < COUNT_OF(ranges); i++) {
@@ -163,6 +179,30 @@ static bool check_ranges(const ConfigReader *r) {
         return error_set(r->err, ERR_BAD_FILE, "%s.%s%s is %u; expected %u to %u", r->arch->name, range->name,
                          place_of(r, range->of_layer, place, sizeof place), range->value, range->least,
                          range->most);
+    }
+    return true;
+}
+
+static bool is_scale(float scale) {
+    return scale > 1e-6f && scale < 1e6f;
+}
+
+// Multipliers that a file may have, as complete() leaves them.
+static bool check_scales(const ConfigReader *r) {
+    const ModelConfig *c = r->c;
+    const struct {
+        const char *name;
+        float value;
+    } scales[] = {{"embedding_scale", c->embed_scale},
+                  {"residual_scale", c->residual_scale},
+                  {"logit_scale", c->logit_scale},
+                  {"attention.scale", c->score_scale == 0 ? 1 : c->score_scale},
+                  {"attention.temperature_scale", 1 + c->temperature_scale},
+                  {"rope.scaling.yarn_log_multiplier", 1 + c->rope.yarn_log_multiplier}};
+    for (size_t i = 0; i < COUNT_OF(scales); i++) {
+        if (is_scale(scales[i].value)) continue;
+        return error_set(r->err, ERR_BAD_FILE, "%s.%s is %g; expected a multiplier of 1e-6 to 1e6",
+                         r->arch->name, scales[i].name, (double)scales[i].value);
     }
     return true;
 }
@@ -204,7 +244,13 @@ static bool check(const ConfigReader *r) {
                          " 1e6, or 0 for none",
                          arch, (double)c->score_cap, (double)c->logit_cap);
     }
-    return check_rope(r);
+    if (c->slopes) {
+        return error_set(
+            r->err, ERR_UNSUPPORTED,
+            "%s of %u layers has position biases instead of a rotary embedding, which are not supported",
+            arch, c->n_layers);
+    }
+    return check_scales(r) && check_rope(r);
 }
 
 static bool read_vocab(const ConfigReader *r) {
@@ -228,7 +274,7 @@ bool config_pick_arch(const GgufFile *file, const Arch **arch, Error *err) {
 }
 
 bool config_read(const GgufFile *file, const Arch *arch, uint32_t layer, ModelConfig *out, Error *err) {
-    *out = (ModelConfig){0};
+    *out = (ModelConfig){.rope_finetuned = 1};
     ConfigReader r = {file, arch, layer, out, err};
     for (uint32_t i = 0; i < arch->n_config; i++) {
         if (!read_row(&r, &arch->config[i])) return false;
@@ -239,6 +285,6 @@ bool config_read(const GgufFile *file, const Arch *arch, uint32_t layer, ModelCo
         if (!config_read(file, arch, 0, &first, err)) return false;
         out->head_dim = first.head_dim;
     }
-    complete(out);
+    complete(out, layer);
     return check(&r);
 }

@@ -140,7 +140,11 @@ static void builder_resolve_attention(const Builder *b, Op *op) {
     op->attention.value_dim = cache->value_dim;
     op->attention.window = c->has_window ? c->window : 0;
     op->attention.scale = 1 / sqrtf(c->score_dim > 0 ? c->score_dim : (float)c->head_dim);
+    if (c->score_scale > 0) op->attention.scale = c->score_scale;
     op->attention.cap = c->score_cap;
+    op->attention.temperature_scale = c->temperature_scale;
+    op->attention.temperature_length = c->temperature_length;
+    op->attention.temperature_offset = c->temperature_offset;
 }
 
 static Op builder_resolve(Builder *b, const OpRow *row, uint32_t layer) {
@@ -171,7 +175,11 @@ static Op builder_resolve(Builder *b, const OpRow *row, uint32_t layer) {
         op.kv_write.value_dim = c->value_dim;
         break;
     case OP_ATTENTION: builder_resolve_attention(b, &op); break;
-    case OP_HEAD: op.head.cap = c->logit_cap; break;
+    case OP_HEAD:
+        op.head.scale = c->logit_scale;
+        op.head.cap = c->logit_cap;
+        break;
+    case OP_ADD: op.add.scale = c->residual_scale; break;
     case OP_GLU:
     case OP_ACTIVATION: op.fn = b->plan->arch->activation; break;
     case OP_ROUTE:
@@ -186,6 +194,7 @@ static void builder_emit(Builder *b, OpRun run, uint32_t layer) {
     for (uint32_t i = 0; i < run.count; i++) {
         const OpRow *row = &run.rows[i];
         bool absent = row->weight != WEIGHT_NONE && !b->bound[row->weight] && !row->weight_optional;
+        absent |= row->kind == OP_ROPE && !b->rope;
         if (!absent) b->ops[b->plan->n_ops++] = builder_resolve(b, row, layer);
     }
 }
@@ -224,14 +233,14 @@ static bool rope_config_equals(const RopeConfig *a, const RopeConfig *b) {
     return a->dims == b->dims && a->base == b->base && a->scaling == b->scaling && a->factor == b->factor &&
            a->original_context == b->original_context && a->attn_factor == b->attn_factor &&
            a->yarn_beta_fast == b->yarn_beta_fast && a->yarn_beta_slow == b->yarn_beta_slow &&
-           a->yarn_exact_bounds == b->yarn_exact_bounds;
+           a->yarn_exact_bounds == b->yarn_exact_bounds && a->yarn_log_multiplier == b->yarn_log_multiplier;
 }
 
 // The embedding of the layer at hand: one that an earlier layer has, too, or a new one.
 static bool builder_pick_rope(Builder *b, Error *err) {
     RopePairs pairs = b->plan->arch->rope_pairs;
     b->rope = NULL;
-    if (pairs == ROPE_NONE) return true;
+    if (pairs == ROPE_NONE || b->c.no_rope) return true;
     for (uint32_t i = 0; i < b->n_ropes && !b->rope; i++)
         if (rope_config_equals(&b->ropes[i].config, &b->c.rope)) b->rope = &b->ropes[i].rope;
     if (b->rope) return true;
@@ -293,7 +302,7 @@ static const Arch *plan_find_arch(const GgufFile *file, Error *err) {
     if (!gguf_get_str(file, STR("general.architecture"), &name, err)) return NULL;
     const Arch *arch = arch_find(name);
     if (arch) return config_pick_arch(file, &arch, err) ? arch : NULL;
-    char list[256], shown[64];
+    char list[1024], shown[64];
     StrBuf supported = STRBUF(list), value = STRBUF(shown);
     for (uint32_t i = 0; arch_at(i); i++)
         strbuf_printf(&supported, "%s%s", i ? ", " : "", arch_at(i)->name);

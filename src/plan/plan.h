@@ -68,10 +68,18 @@ typedef struct {
             uint32_t window;     // 0: all earlier positions
             float scale;         // on the scores
             float cap;           // of the scaled scores; 0: none
+            // On the scores of a row at position p: 1 + scale * ln(1 + floor((p + offset) / length))
+            float temperature_scale; // 0: nothing
+            uint32_t temperature_length;
+            uint32_t temperature_offset;
         } attention;
         struct {
-            float cap; // of the logits; 0: none
+            float scale; // on the logits
+            float cap;   // of the scaled logits; 0: none
         } head;
+        struct {
+            float scale; // on in1
+        } add;
         struct {
             float scale;
         } embed;

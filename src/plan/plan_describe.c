@@ -36,7 +36,8 @@ const char *plan_act_name(Act act) {
 static const char *const activation_names[] = {[FN_SILU] = "SiLU",
                                                [FN_GELU_TANH] = "GELU (tanh)",
                                                [FN_GELU_ERF] = "GELU (erf)",
-                                               [FN_SWIGLU_CLAMPED] = "clamped SwiGLU"};
+                                               [FN_SWIGLU_CLAMPED] = "clamped SwiGLU",
+                                               [FN_RELU_SQUARED] = "squared ReLU"};
 
 // The numbers of an operation that its weights do not say.
 static void describe_numbers(const Op *op, StrBuf *b) {
@@ -59,10 +60,17 @@ static void describe_numbers(const Op *op, StrBuf *b) {
                       op->attention.value_dim);
         if (op->attention.window) strbuf_printf(b, ", window %u", op->attention.window);
         if (op->attention.cap > 0) strbuf_printf(b, ", capped at %g", (double)op->attention.cap);
+        if (op->attention.temperature_scale != 0)
+            strbuf_printf(b, ", temperature %g a %u tokens", (double)op->attention.temperature_scale,
+                          op->attention.temperature_length);
         break;
     case OP_GLU:
     case OP_ACTIVATION: strbuf_printf(b, "  %s of %u", activation_names[op->fn], op->out_width); break;
+    case OP_ADD:
+        if (op->add.scale != 1) strbuf_printf(b, ", times %g", (double)op->add.scale);
+        break;
     case OP_HEAD:
+        if (op->head.scale != 1) strbuf_printf(b, ", times %g", (double)op->head.scale);
         if (op->head.cap > 0) strbuf_printf(b, ", capped at %g", (double)op->head.cap);
         break;
     case OP_ROUTE:
@@ -70,7 +78,6 @@ static void describe_numbers(const Op *op, StrBuf *b) {
     case OP_EXPERT_SUM: strbuf_printf(b, "  %u used", op->n_used); break;
     case OP_ADD_POSITION:
     case OP_MATMUL:
-    case OP_ADD:
     case OP_COUNT: break;
     }
 }

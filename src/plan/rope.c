@@ -38,7 +38,10 @@ bool rope_init(const RopeConfig *c, RopePairs pairs, const float *factors, Arena
         inv_freq[i] = (float)freq;
     }
     double scale = (double)c->attn_factor;
-    if (c->scaling == ROPE_SCALING_YARN) scale *= 0.1 * log((double)c->factor) + 1;
+    if (c->scaling == ROPE_SCALING_YARN) {
+        double growth = 0.1 * log((double)c->factor);
+        scale *= (growth + 1) / (growth * (double)c->yarn_log_multiplier + 1);
+    }
     *out = (Rope){.inv_freq = inv_freq, .dims = c->dims, .pairs = pairs, .scale = (float)scale};
     return true;
 }

@@ -1,5 +1,5 @@
-// The models of arch_models.c as names in C ('_' for '-'), for a case each: ARCH_MODEL_NAMES(ROW), and
-// ARCH_ODD_MODEL_NAMES(ROW).
+// The models of arch_models.c as names in C ('_' for '-'), for a case each: ARCH_MODEL_NAMES(ROW),
+// ARCH_ODD_MODEL_NAMES(ROW), and those of arch_family_models.c: ARCH_FAMILY_MODEL_NAMES(ROW).
 #pragma once
 
 // clang-format off
@@ -7,6 +7,12 @@
     ROW(llama) ROW(llama_linear) ROW(llama_yarn) ROW(mistral) ROW(mixtral) ROW(qwen2) ROW(qwen3) ROW(qwen3moe) \
     ROW(phi3) ROW(phi3_long) ROW(phi3_short) ROW(gemma) ROW(gemma2) ROW(gemma3) ROW(gemma3_linear) ROW(gpt_oss) \
     ROW(gpt2)
+#define ARCH_FAMILY_MODEL_NAMES(ROW) \
+    ROW(smollm3) ROW(seed_oss) ROW(granite) ROW(minicpm) ROW(mistral3) ROW(glm4) ROW(arcee) ROW(ernie4_5) \
+    ROW(internlm2) ROW(baichuan) ROW(hunyuan_dense)
+// Of them one for each thing that no other model has, for the emulator.
+#define ARCH_FAMILY_EMULATED_NAMES(ROW) \
+    ROW(smollm3) ROW(granite) ROW(mistral3) ROW(arcee) ROW(hunyuan_dense)
 // Those of both without experts.
 #define ARCH_DENSE_MODEL_NAMES(ROW) \
     ROW(llama) ROW(llama_linear) ROW(llama_yarn) ROW(mistral) ROW(qwen2) ROW(qwen3) ROW(phi3) ROW(phi3_long) \

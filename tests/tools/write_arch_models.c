@@ -1,7 +1,7 @@
 // For tests/vectors/make_arch.py: writes the tiny model of every architecture into a folder.
 //
 //     cc -std=c17 -D_GNU_SOURCE -O1 -Isrc -Itests/support -o write_arch_models
-//     tests/tools/write_arch_models.c tests/support/arch_models.c tests/support/gguf_builder.c
+//     tests/tools/write_arch_models.c tests/support/arch_*models.c tests/support/gguf_builder.c
 //     src/base/*.c src/os/os*.c src/model/*.c src/arch/*.c -lm -ldl -lpthread
 //     ./write_arch_models FOLDER
 #include "arch_models.h"

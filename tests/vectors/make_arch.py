@@ -5,7 +5,7 @@
 MODELS_FOLDER holds the files that tests/tools/write_arch_models.c writes. Each is read with the gguf package, its
 tensors are dequantised with it, put under the names that transformers uses (the gguf package's own map of names, turned
 round), and run on the tokens in the file's key "test.tokens". OUT_FOLDER gets NAME.bin: the logits, float32,
-little-endian, [tokens][vocabulary].
+little-endian, [tokens][vocabulary]; of the architectures in FAMILY those of every eighth token, from the eighth on.
 """
 import os
 import re
@@ -176,15 +176,73 @@ def gpt2(f):
         bos_token_id=0, eos_token_id=0, attn_implementation="eager"))
 
 
+def causal(name, config, **more):
+    """transformers' class NAMEForCausalLM with NAMEConfig."""
+    return getattr(transformers, name + "ForCausalLM")(getattr(transformers, name + "Config")(**config, **more))
+
+
+def smollm3(f):
+    return causal("SmolLM3", common(f), rope_parameters=rope(f), use_sliding_window=False,
+                  no_rope_layers=[int((i + 1) % 4 != 0) for i in range(f.get("block_count"))])
+
+
+def seed_oss(f):
+    return causal("SeedOss", common(f), rope_parameters=rope(f), attention_bias=True, attention_out_bias=False)
+
+
+def granite(f):
+    """MiniCPM, which transformers does not have, is Granite with the usual scale of scores."""
+    base = common(f)
+    return causal("Granite", base, rope_parameters=rope(f), embedding_multiplier=f.get("embedding_scale"),
+                  residual_multiplier=f.get("residual_scale"), logits_scaling=f.get("logit_scale"),
+                  attention_multiplier=f.get("attention.scale", base["head_dim"] ** -0.5))
+
+
+def mistral3(f):
+    parameters = dict(rope(f), mscale=1.0, mscale_all_dim=f.get("rope.scaling.yarn_log_multiplier"),
+                      llama_4_scaling_beta=f.get("attention.temperature_scale"))
+    return causal("Ministral3", common(f), rope_parameters=parameters, sliding_window=None)
+
+
+def glm4(f):
+    base = common(f)
+    parameters = dict(rope(f), partial_rotary_factor=f.get("rope.dimension_count") / base["head_dim"])
+    return causal("Glm4", base, rope_parameters=parameters, attention_bias=True)
+
+
+def arcee(f):
+    return causal("Arcee", common(f), rope_parameters=rope(f), hidden_act="relu2")
+
+
+def ernie4_5(f):
+    return causal("Ernie4_5", common(f), rope_parameters=rope(f), use_bias=False)
+
+
+def llama_by_another_name(f):
+    """InternLM2 and Baichuan 7B, which transformers does not have: Llama's blocks."""
+    model = causal("Llama", common(f), rope_parameters=rope(f), attention_bias="blk.0.attn_q.bias" in f.tensors)
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.bias = None
+    return model
+
+
+def hunyuan_dense(f):
+    return causal("HunYuanDenseV1", common(f), rope_parameters=rope(f), attention_bias=False)
+
+
+FAMILY = {"smollm3": smollm3, "seed_oss": seed_oss, "granite": granite, "minicpm": granite, "mistral3": mistral3,
+          "glm4": glm4, "arcee": arcee, "ernie4_5": ernie4_5, "internlm2": llama_by_another_name,
+          "baichuan": llama_by_another_name, "hunyuan-dense": hunyuan_dense}
+# Those whose files have the rows of Q and K in Llama's order; the published weights have halves.
+INTERLEAVED = {"llama", "smollm3", "granite", "minicpm", "mistral3", "arcee", "internlm2", "baichuan"}
 MODELS = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3, "qwen3moe": qwen3moe, "phi3": phi3, "gemma": gemma,
-          "gemma2": gemma2, "gemma3": gemma3, "gpt-oss": gpt_oss, "gpt2": gpt2}
+          "gemma2": gemma2, "gemma3": gemma3, "gpt-oss": gpt_oss, "gpt2": gpt2, **FAMILY}
 ENUMS = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}
 
 
 def interleave_to_halves(weight, n_heads):
     """Undoes the order of rows that Llama's files have Q and K in."""
-    rows, cols = weight.shape
-    return weight.reshape(n_heads, rows // n_heads // 2, 2, cols).swapaxes(1, 2).reshape(rows, cols)
+    return weight.reshape(n_heads, len(weight) // n_heads // 2, 2, -1).swapaxes(1, 2).reshape(weight.shape)
 
 
 def experts(f, name):
@@ -228,9 +286,9 @@ def weight_of(f, name, names):
         gguf_name = "blk." + name.split(".")[2] + ".post_attention_norm.weight"
     weight = f.take(gguf_name)
     layer = int(gguf_name.split(".")[1]) if gguf_name.startswith("blk.") else 0
-    if f.arch == "llama" and ".attn_q." in gguf_name:
+    if f.arch in INTERLEAVED and ".attn_q." in gguf_name:
         return interleave_to_halves(weight, of_layer(f.get("attention.head_count"), layer))
-    if f.arch == "llama" and ".attn_k." in gguf_name:
+    if f.arch in INTERLEAVED and ".attn_k." in gguf_name:
         return interleave_to_halves(weight, of_layer(f.get("attention.head_count_kv"), layer))
     if (".attn_v." in gguf_name or ".attn_output." in gguf_name) and \
             f.get("attention.value_length", 0) < f.get("attention.key_length", 0) and f.get("attention.value_length"):
@@ -256,7 +314,8 @@ def logits_of(path):
     if f.unread:
         raise SystemExit(f"{path}: not used: {sorted(f.unread)}")
     with torch.no_grad():
-        return model(torch.tensor([f.values["test.tokens"]])).logits[0].numpy().astype("<f4")
+        logits = model(torch.tensor([f.values["test.tokens"]])).logits[0].numpy().astype("<f4")
+    return logits[7::8] if f.arch in FAMILY else logits
 
 
 def main():

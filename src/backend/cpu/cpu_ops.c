@@ -99,9 +99,9 @@ static void add_rows(void *context, uint32_t thread, uint32_t from, uint32_t to)
     const Op *op = w->op->op;
     uint64_t width = op->out_width;
     const float *a = in_row(w->step, op, 0, from), *b = in_row(w->step, op, 1, from);
-    float *out = out_row(w->step, op, from);
+    float *out = out_row(w->step, op, from), scale = op->add.scale;
     for (uint64_t i = 0; i < (to - from) * width; i++)
-        out[i] = a[i] + b[i];
+        out[i] = a[i] + b[i] * scale;
 }
 
 // Turns the pairs of all heads of one row in place.
@@ -172,6 +172,13 @@ static float capped(float x, float cap) {
     return cap > 0 ? cap * tanhf(x / cap) : x;
 }
 
+// On the scores of a row.
+static float temperature_at(const Op *op, uint32_t position) {
+    if (op->attention.temperature_scale == 0) return 1;
+    uint32_t lengths = (position + op->attention.temperature_offset) / op->attention.temperature_length;
+    return 1 + op->attention.temperature_scale * logf(1 + (float)lengths);
+}
+
 // One query head against the cache.
 static void attend(const CpuOp *cpu_op, const CpuStep *s, uint32_t row, uint32_t head, float *scores) {
     const Op *op = cpu_op->op;
@@ -183,9 +190,10 @@ static void attend(const CpuOp *cpu_op, const CpuStep *s, uint32_t row, uint32_t
     uint32_t end = place->position + 1, begin = window && end > window ? end - window : 0;
     const float *query = in_row(s, op, 0, row) + (uint64_t)head * key_dim;
     float *out = out_row(s, op, row) + (uint64_t)head * value_dim;
+    float scale = op->attention.scale * temperature_at(op, place->position);
     for (uint32_t p = begin; p < end; p++) {
         const float *key = kv_cache_row(&s->kv, pages, cache, KV_KEYS, p) + kv_head * key_dim;
-        scores[p - begin] = capped(dot_f32(query, key, key_dim) * op->attention.scale, op->attention.cap);
+        scores[p - begin] = capped(dot_f32(query, key, key_dim) * scale, op->attention.cap);
     }
     softmax(scores, end - begin, cpu_op->weight_f32 ? &cpu_op->weight_f32[head] : NULL);
     memset(out, 0, value_dim * sizeof(float));
@@ -217,6 +225,7 @@ static float activate(ActFn fn, float x) {
     case FN_SILU: return x / (1 + expf(-x));
     case FN_GELU_TANH:
         return 0.5f * x * (1 + tanhf(0.7978845608f * (x + 0.044715f * x * x * x))); // sqrt(2 / pi)
+    case FN_RELU_SQUARED: return x > 0 ? x * x : 0 * x;                             // not a number stays that
     case FN_GELU_ERF: return 0.5f * x * (1 + erff(x * 0.7071067812f));              // 1 / sqrt(2)
     }
     return x;
@@ -257,11 +266,11 @@ static void matmul_op(const CpuOp *op, const CpuStep *s) {
 }
 
 // Items are logits.
-static void cap_logits(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+static void finish_logits(void *context, uint32_t thread, uint32_t from, uint32_t to) {
     (void)thread;
     const RowWork *w = context;
     for (uint64_t i = from; i < to; i++)
-        w->step->logits[i] = capped(w->step->logits[i], w->op->op->head.cap);
+        w->step->logits[i] = capped(w->step->logits[i] * w->op->op->head.scale, w->op->op->head.cap);
 }
 
 static void head(const CpuOp *op, CpuStep *s) {
@@ -273,7 +282,8 @@ static void head(const CpuOp *op, CpuStep *s) {
     m.n_tokens = s->n_wanted;
     if (s->n_wanted) matmul_run(s->pool, &m);
     RowWork work = {op, s};
-    if (op->op->head.cap > 0) pool_run(s->pool, cap_logits, &work, s->n_wanted * n_vocab, 8192);
+    if (op->op->head.cap > 0 || op->op->head.scale != 1)
+        pool_run(s->pool, finish_logits, &work, s->n_wanted * n_vocab, 8192);
 }
 
 // The index of the largest value that is not among the n_chosen before it; of equal ones the first.

@@ -162,8 +162,21 @@ static bool link_turns(BatchStage *s, const BatchStage *before, const BatchStage
     return true;
 }
 
+// The norms of heads, before the turn or behind it.
+typedef struct {
+    const Op *q, *k;
+    bool turned;
+} HeadNorms;
+
+static HeadNorms norms_of(const BatchStage *turns) {
+    bool turned = turns->ops[TURNS_TURNED_Q] || turns->ops[TURNS_TURNED_K];
+    return (HeadNorms){turns->ops[turned ? TURNS_TURNED_Q : TURNS_NORM_Q],
+                       turns->ops[turned ? TURNS_TURNED_K : TURNS_NORM_K], turned};
+}
+
 static bool check_turns(const BatchLowering *l, const BatchStage *s, Error *err) {
-    const Op *q = s->ops[TURNS_NORM_Q], *k = s->ops[TURNS_NORM_K];
+    HeadNorms norms = norms_of(s);
+    const Op *q = norms.q, *k = norms.k;
     const Rope *rope = rope_of(s->ops[TURNS_ROPE_Q]);
     (void)l;
     if (rope != rope_of(s->ops[TURNS_ROPE_K])) {
@@ -176,11 +189,19 @@ static bool check_turns(const BatchLowering *l, const BatchStage *s, Error *err)
             "rotary embeddings of %u values cannot be run on the GPU yet: a multiple of 4 is needed",
             rope->dims);
     }
-    if (!q != !k) return batch_refuse(err, s);
+    bool both = norms.turned && (s->ops[TURNS_NORM_Q] || s->ops[TURNS_NORM_K]);
+    if (!q != !k || both) return batch_refuse(err, s);
     if (q && q->norm.group != s->attention->attention.key_dim)
         return lower_refuse_weight(err, q->weight, "the norm is of another number of values");
     return !q || q->norm.eps == k->norm.eps ||
            lower_refuse_weight(err, k->weight, "queries and keys have different norms");
+}
+
+static void define_temperature(StrBuf *b, const Op *attention) {
+    if (attention->attention.temperature_scale == 0) return;
+    define_float(b, "TEMPERATURE_SCALE", attention->attention.temperature_scale);
+    define(b, "TEMPERATURE_LENGTH", attention->attention.temperature_length);
+    define(b, "TEMPERATURE_OFFSET", attention->attention.temperature_offset);
 }
 
 // Of a TURNS block: what turn_heads.cuh is specialised by, beside the numbers of heads.
@@ -189,9 +210,12 @@ static void define_turns(StrBuf *b, const BatchStage *turns) {
     define(b, "ROPE_DIMS", rope ? rope->dims : 0);
     define(b, "ROPE_HALVES", rope && rope->pairs == ROPE_HALVES);
     define_float(b, "SCORE_SCALE", turns->attention->attention.scale);
-    if (!turns->ops[TURNS_NORM_Q]) return;
+    define_temperature(b, turns->attention);
+    HeadNorms norms = norms_of(turns);
+    if (!norms.q) return;
     define(b, "HEAD_NORMS", 1);
-    define_norm(b, turns->ops[TURNS_NORM_Q]);
+    define_norm(b, norms.q);
+    if (norms.turned) define(b, "NORM_TURNED", 1);
 }
 
 static void define_rope_heads(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
@@ -203,19 +227,24 @@ static void define_rope_heads(StrBuf *b, const BatchLowering *l, const BatchStag
 }
 
 static void bind_rope_heads(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    out->rope_heads = (RopeHeadsArgs){
-        .batch = b->batch,
-        .rows = b->rows,
-        .raw = b->raw,
-        .norm = {batch_weight_of(b, s->ops[TURNS_NORM_Q]), batch_weight_of(b, s->ops[TURNS_NORM_K])},
-        .rope = table_of(b, rope_of(s->ops[TURNS_ROPE_Q])),
-        .q = b->q,
-        .kv = batch_cache_of(b, s)};
+    HeadNorms norms = norms_of(s);
+    out->rope_heads = (RopeHeadsArgs){.batch = b->batch,
+                                      .rows = b->rows,
+                                      .raw = b->raw,
+                                      .norm = {batch_weight_of(b, norms.q), batch_weight_of(b, norms.k)},
+                                      .rope = table_of(b, rope_of(s->ops[TURNS_ROPE_Q])),
+                                      .q = b->q,
+                                      .kv = batch_cache_of(b, s)};
+}
+
+// The operation that left what goes on: the first of these that is there, or NULL.
+static const Op *last_of(const BatchStage *turns, uint32_t a, uint32_t b, uint32_t c) {
+    return turns->ops[a] ? turns->ops[a] : turns->ops[b] ? turns->ops[b] : turns->ops[c];
 }
 
 // Keys and values in the cache: of the operations of a TURNS block that wrote them last.
 static uint32_t entries_results(const BatchStage *turns, const BatchBuffers *b, StageResult *out) {
-    const Op *key = turns->ops[turns->ops[TURNS_ROPE_K] ? TURNS_ROPE_K : TURNS_NORM_K];
+    const Op *key = last_of(turns, TURNS_TURNED_K, TURNS_ROPE_K, TURNS_NORM_K);
     CUdeviceptr cache = batch_cache_of(b, turns);
     uint32_t n = 0;
     if (key) out[n++] = (StageResult){key, RESULT_KEYS, cache, key->out_width, 1};
@@ -223,10 +252,11 @@ static uint32_t entries_results(const BatchStage *turns, const BatchBuffers *b, 
     return n;
 }
 
-// And queries in `q`.
+// And queries in `q`, where no factor depends on the position.
 static uint32_t rope_heads_results(const BatchStage *s, const BatchBuffers *b,
                                    StageResult out[STAGE_RESULTS_MAX]) {
-    const Op *last = s->ops[s->ops[TURNS_ROPE_Q] ? TURNS_ROPE_Q : TURNS_NORM_Q];
+    const Op *last = last_of(s, TURNS_TURNED_Q, TURNS_ROPE_Q, TURNS_NORM_Q);
+    if (s->attention->attention.temperature_scale != 0) last = NULL;
     float factor = s->attention->attention.scale * (float)M_LOG2E; // that the kernels put into queries
     uint32_t n = 0;
     if (last) out[n++] = (StageResult){last, RESULT_QUERIES, b->q, last->out_width, factor};
@@ -246,11 +276,13 @@ const BatchType batch_rope_heads = {
 // clang-format off
 const BatchBlock batch_block_turns = {
     .patterns = {
-        {5, false, {
+        {7, false, {
             [TURNS_NORM_Q]   = {OP_RMS_NORM, ACT_Q,    {ACT_Q}, .optional = true},
             [TURNS_NORM_K]   = {OP_RMS_NORM, ACT_K,    {ACT_K}, .optional = true},
             [TURNS_ROPE_Q]   = {OP_ROPE,     ACT_Q,    {ACT_Q}, .optional = true},
             [TURNS_ROPE_K]   = {OP_ROPE,     ACT_K,    {ACT_K}, .optional = true},
+            [TURNS_TURNED_Q] = {OP_RMS_NORM, ACT_Q,    {ACT_Q}, .optional = true},
+            [TURNS_TURNED_K] = {OP_RMS_NORM, ACT_K,    {ACT_K}, .optional = true},
             [TURNS_KV_WRITE] = {OP_KV_WRITE, ACT_NONE, {ACT_K, ACT_V}}}}},
     .parts = {
         {&batch_rope_heads, TURNS_KV_WRITE, BODY_PROMPT, false}}, // batches of rows: attention does it
@@ -392,18 +424,18 @@ static void define_span_attention(StrBuf *b, const BatchLowering *l, const Batch
 }
 
 static void bind_attention(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    const Op *const *turns = s->turns->ops;
-    out->batch_attention = (BatchAttentionArgs){
-        .batch = b->batch,
-        .rows = b->rows,
-        .raw = b->raw,
-        .norm = {batch_weight_of(b, turns[TURNS_NORM_Q]), batch_weight_of(b, turns[TURNS_NORM_K])},
-        .rope = table_of(b, rope_of(turns[TURNS_ROPE_Q])),
-        .kv = batch_cache_of(b, s),
-        .sinks = batch_weight_of(b, s->ops[ATTENTION_ATTENTION]),
-        .out = b->a,
-        .partial = b->partial,
-        .meetings = b->meetings};
+    HeadNorms norms = norms_of(s->turns);
+    out->batch_attention =
+        (BatchAttentionArgs){.batch = b->batch,
+                             .rows = b->rows,
+                             .raw = b->raw,
+                             .norm = {batch_weight_of(b, norms.q), batch_weight_of(b, norms.k)},
+                             .rope = table_of(b, rope_of(s->turns->ops[TURNS_ROPE_Q])),
+                             .kv = batch_cache_of(b, s),
+                             .sinks = batch_weight_of(b, s->ops[ATTENTION_ATTENTION]),
+                             .out = b->a,
+                             .partial = b->partial,
+                             .meetings = b->meetings};
 }
 
 // The totals of stretches lie where their rows' raw products were.

@@ -21,6 +21,8 @@ static bool check_experts(const BatchLowering *l, const BatchStage *s, Error *er
         return error_set(err, ERR_UNSUPPORTED, "%u experts a token cannot be run on the GPU: at most %d",
                          e.n_used, EXPERTS_USED_MAX);
     }
+    if (s->ops[MIXTURE_ADD]->add.scale != 1)
+        return lower_refuse_weight(err, s->ops[MIXTURE_DOWN]->weight, "what it gives is scaled");
     return (experts_fit(l->target, &e, 1) && experts_fit(l->target, &e, BATCH_FEW_ROWS_MAX)) ||
            error_set(err, ERR_UNSUPPORTED,
                      "%u experts of %u values a token need more shared memory than this GPU has: %u bytes",

@@ -28,6 +28,7 @@ static void define_head(StrBuf *b, const BatchLowering *l, const BatchStage *s) 
     define(b, "D_MODEL", head->weight->n_cols);
     define(b, "N_VOCAB", head->weight->n_rows);
     define_format(b, "FORMAT_0", head->weight);
+    if (head->head.scale != 1) define_float(b, "LOGIT_SCALE", head->head.scale);
     define_cap(b, head->head.cap);
     batch_define_norm_input(b, l, s->ops[HEAD_NORM]);
     batch_define_product(b, l, &size);

@@ -66,6 +66,10 @@ static bool link_output(BatchStage *s, const BatchStage *before, const BatchStag
     return !s->is_raw || (after && after->block == &batch_block_post_norm) || batch_refuse(err, s);
 }
 
+static void define_add_scale(StrBuf *b, const Op *add) {
+    if (add->add.scale != 1) define_float(b, "ADD_SCALE", add->add.scale);
+}
+
 static void define_output(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Op *op = s->ops[OUTPUT_MATMUL];
     ProductSize size = batch_product_size(s);
@@ -74,6 +78,7 @@ static void define_output(StrBuf *b, const BatchLowering *l, const BatchStage *s
     define(b, "N_COLS", op->weight->n_cols);
     define_format(b, "FORMAT_0", op->weight);
     if (s->is_raw) define(b, "RAW", 1);
+    else define_add_scale(b, s->ops[OUTPUT_ADD]);
     if (s->block == &batch_block_down) define(b, "FROM_GLU", 1);
     batch_define_product(b, l, &size);
 }
@@ -310,6 +315,12 @@ static bool link_post_norm(BatchStage *s, const BatchStage *before, const BatchS
     return fits || batch_refuse(err, s);
 }
 
+static bool check_post_norm(const BatchLowering *l, const BatchStage *s, Error *err) {
+    (void)l;
+    return s->ops[POST_NORM_ADD]->add.scale == 1 ||
+           lower_refuse_weight(err, s->ops[POST_NORM_NORM]->weight, "what it gives is scaled");
+}
+
 static void define_post_norm(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     (void)l;
     define(b, "STAGE_BATCH_POST_NORM", 1);
@@ -347,6 +358,6 @@ const BatchBlock batch_block_post_norm = {
             [POST_NORM_ADD]  = {OP_ADD,      ACT_X, {ACT_X, ACT_T}}}}},
     .parts = {{&batch_post_norm, POST_NORM_NORM, BODY_ANY, false}},
     .link = link_post_norm,
-    .check = batch_takes_all,
+    .check = check_post_norm,
 };
 // clang-format on

@@ -67,7 +67,15 @@ enum {
     MIXTURE_SUM,
     MIXTURE_ADD
 };
-enum { TURNS_NORM_Q, TURNS_NORM_K, TURNS_ROPE_Q, TURNS_ROPE_K, TURNS_KV_WRITE };
+enum {
+    TURNS_NORM_Q,
+    TURNS_NORM_K,
+    TURNS_ROPE_Q,
+    TURNS_ROPE_K,
+    TURNS_TURNED_Q, // norms behind the turn
+    TURNS_TURNED_K,
+    TURNS_KV_WRITE
+};
 
 // A stage that a block becomes in classes of `bodies`; left out where operation `of` is not there.
 typedef struct {

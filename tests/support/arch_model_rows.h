@@ -1,0 +1,106 @@
+// What the tables of tiny models (arch_models.h) are written with.
+#pragma once
+
+#include "arch/tables.h"
+#include "arch_models.h"
+
+typedef enum { KEY_NONE, KEY_U32, KEY_F32, KEY_STR, KEY_U32S, KEY_BOOLS } KeyType;
+
+enum { LAYERS_LISTED_MAX = 4 };
+
+typedef struct {
+    const char *suffix; // behind "ARCHITECTURE."
+    KeyType type;
+    double number;
+    const char *text;
+    const uint32_t *numbers; // one a layer
+} KeyRow;
+
+enum { KEYS_MAX = 16 };
+
+// clang-format off
+#define KEY_U32(suffix, value) \
+    { suffix, KEY_U32, value, NULL, NULL }
+#define KEY_F32(suffix, value) \
+    { suffix, KEY_F32, value, NULL, NULL }
+#define KEY_STR(suffix, value) \
+    { suffix, KEY_STR, 0, value, NULL }
+#define KEY_U32S(suffix, values) \
+    { suffix, KEY_U32S, 0, NULL, values }
+#define KEY_BOOLS(suffix, values) \
+    { suffix, KEY_BOOLS, 0, NULL, values }
+// clang-format on
+
+// What a tensor is filled with: blocks of a format, or float32 values.
+typedef enum {
+    FILL_MATRIX,  // blocks of the model's format
+    FILL_EXPERTS, // blocks of its experts' format
+    FILL_SMALL,   // near N(0, 0.02): routers, positions
+    FILL_NORM,    // near 1
+    FILL_GAIN,    // near 4
+    FILL_BIAS,    // near N(0, 0.4)
+    FILL_SINK,    // near N(0, 1)
+    FILL_WIDE,    // near N(0, 5): beyond where GPT-OSS clamps
+    FILL_LLAMA3,  // factors of frequencies as Llama 3.1 has them
+    FILL_FACTOR,  // 1 to 2
+    FILL_FACTOR4, // 4 to 5
+} Fill;
+
+typedef enum {
+    ONE,
+    MODEL,
+    HEAD,
+    HEADS,
+    Q,
+    KV,
+    V,
+    A,
+    QKV,
+    FF,
+    FF2,
+    DENSE,
+    EXPERTS,
+    VOCAB,
+    CONTEXT,
+    ROPE_HALF
+} Size;
+
+typedef struct {
+    const char *name; // "%u" stands for the layer
+    Fill fill;
+    Size cols, rows, matrices;
+} TensorRow;
+
+struct ArchModel {
+    const char *name;
+    const char *architecture;
+    uint32_t layers, heads, kv_heads, head_dim, ff, experts;
+    Dtype dtype;
+    KeyRow keys[KEYS_MAX];
+    const TensorRow *tensors;
+    uint32_t n_tensors;
+    const TensorRow *more; // beside them
+    uint32_t n_more;
+    Dtype mix[4]; // matrices take turns with these formats, where there are any
+    uint32_t n_mix;
+    const ArchShape *shape; // NULL for tiny ones
+    // Where layers differ: one a layer, in place of `heads`, `kv_heads`, `ff` and `head_dim`.
+    const uint32_t *layer_heads, *layer_kv_heads, *layer_ff, *layer_head_dim;
+    uint32_t value_dim;    // 0: head_dim
+    uint32_t dense_layers; // those before the layers of experts
+    uint32_t dense_ff;     // of layers without experts
+    const Arch *tables;    // NULL: those of its architecture
+};
+
+enum { D_MODEL = 64, CONTEXT_LENGTH = 128, CONTEXT_LENGTH_MAX = 1024 };
+
+#define TENSORS(rows) .tensors = rows, .n_tensors = COUNT_OF(rows)
+#define MORE(rows) .more = rows, .n_more = COUNT_OF(rows)
+
+#define SIZES(n_layers, n_heads, n_kv_heads, values, n_ff, n_experts)                             \
+    .layers = n_layers, .heads = n_heads, .kv_heads = n_kv_heads, .head_dim = values, .ff = n_ff, \
+    .experts = n_experts
+#define EPS_RMS KEY_F32("attention.layer_norm_rms_epsilon", 1e-5)
+
+// The models of arch_family_models.c; NULL past the end.
+const ArchModel *arch_family_model_at(uint32_t index);
