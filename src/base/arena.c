@@ -1,6 +1,6 @@
 #include "base/arena.h"
 
-void *arena_alloc(Arena *arena, uint64_t count, uint64_t size, uint64_t alignment) {
+void *arena_alloc_dirty(Arena *arena, uint64_t count, uint64_t size, uint64_t alignment) {
     if (arena->fail_countdown) {
         if (*arena->fail_countdown == 0) return NULL;
         --*arena->fail_countdown;
@@ -11,7 +11,12 @@ void *arena_alloc(Arena *arena, uint64_t count, uint64_t size, uint64_t alignmen
     if (!checked_add(bytes, padding, &bytes) || bytes > arena_left(arena)) return NULL;
     uint8_t *memory = arena->next + padding;
     arena->next += bytes;
-    return memset(memory, 0, bytes - padding);
+    return memory;
+}
+
+void *arena_alloc(Arena *arena, uint64_t count, uint64_t size, uint64_t alignment) {
+    void *memory = arena_alloc_dirty(arena, count, size, alignment);
+    return memory ? memset(memory, 0, count * size) : NULL;
 }
 
 Str arena_copy_str(Arena *arena, Str s) {

@@ -23,6 +23,11 @@ static inline Arena arena_from_memory(void *memory, size_t size) {
 // the product overflows, or when a test says so. count 0 gives a valid pointer.
 void *arena_alloc(Arena *arena, uint64_t count, uint64_t size, uint64_t alignment);
 
+// The same, not zeroed: for large tables that are filled as they are used.
+void *arena_alloc_dirty(Arena *arena, uint64_t count, uint64_t size, uint64_t alignment);
+
+#define arena_new_dirty(arena, Type, count) \
+    ((Type *)arena_alloc_dirty((arena), (count), sizeof(Type), _Alignof(Type)))
 #define arena_new(arena, Type, count) ((Type *)arena_alloc((arena), (count), sizeof(Type), _Alignof(Type)))
 
 // A zero-terminated copy of s; an empty pointer when the arena is full.

@@ -1,0 +1,187 @@
+#include "grammar/grammar_matcher_internal.h"
+
+#include <assert.h>
+
+static const PoolCounts MATCHER_POOL = {
+    .frames = 1 << 16, .sets = 1 << 14, .states = 1 << 15, .readings = 1 << 18, .set_words = 1 << 17};
+
+uint64_t grammar_matcher_bytes_min(const TokenTrie *trie) {
+    uint64_t step = GRAMMAR_READINGS_MAX * 2 * sizeof(Reading) + GRAMMAR_WORK_MAX * sizeof(StepTask) +
+                    STEP_SEEN * sizeof(StepSeen);
+    uint64_t nodes = GRAMMAR_NODES_MAX * (sizeof(bool) + sizeof(uint32_t));
+    return pool_bytes(MATCHER_POOL) + step + nodes + mask_bytes_min(trie) + 4096;
+}
+
+static GrammarState matcher_start(GrammarMatcher *m) {
+    step_begin(&m->step);
+    step_enter(&m->step, 0, m->g->root, false);
+    step_close(&m->step);
+    return step_state(&m->step);
+}
+
+bool grammar_matcher_new(const Grammar *g, const TokenTrie *trie, Arena memory, GrammarMatcher **out,
+                         Error *err) {
+    GrammarMatcher *m = arena_new(&memory, GrammarMatcher, 1);
+    if (!m) goto full;
+    *m = (GrammarMatcher){.g = g, .trie = trie};
+    m->readings = arena_new_dirty(&memory, Reading, GRAMMAR_READINGS_MAX);
+    m->has_set = arena_new(&memory, bool, g->n_nodes);
+    if (!m->readings || !m->has_set || !pool_init(&m->pool, MATCHER_POOL, &memory) ||
+        !step_init(&m->step, g, &m->pool, &memory) || !mask_init(m, &memory))
+        goto full;
+    for (uint32_t i = 0; i < g->n_nodes; i++)
+        m->has_set[i] = g->nodes[i].kind == NODE_MEMBERS;
+    m->start = matcher_start(m); // state 0: pool_keep never moves it
+    *out = m;
+    return true;
+full:
+    return error_set(err, ERR_NO_MEMORY, "no memory for a grammar's states and masks");
+}
+
+GrammarState grammar_start(GrammarMatcher *m) {
+    return m->start;
+}
+
+static const Reading *matcher_readings(const GrammarMatcher *m, GrammarState state, uint32_t *count) {
+    assert(state < m->pool.n.states);
+    const PoolState *s = &m->pool.states[state];
+    *count = s->count;
+    return m->pool.readings + s->first;
+}
+
+// Ends a step: the state, or what was added is taken back.
+static GrammarState matcher_end_step(GrammarMatcher *m, PoolCounts mark) {
+    GrammarState state = step_state(&m->step);
+    if (!grammar_is_state(state)) pool_rewind(&m->pool, mark);
+    if (m->step.n > m->figures.readings_max) m->figures.readings_max = m->step.n;
+    return state;
+}
+
+GrammarState matcher_step_byte(GrammarMatcher *m, GrammarState state, uint8_t byte) {
+    uint32_t count;
+    const Reading *from = matcher_readings(m, state, &count);
+    PoolCounts mark = pool_mark(&m->pool);
+    step_begin(&m->step);
+    step_byte(&m->step, from, count, byte);
+    step_close(&m->step);
+    return matcher_end_step(m, mark);
+}
+
+// All bytes but the last one: from the state's readings to m->readings. False where none is left.
+static bool matcher_run(GrammarMatcher *m, const Reading *from, uint32_t *count, Str bytes) {
+    for (size_t i = 0; i < bytes.len; i++) {
+        step_begin(&m->step);
+        step_byte(&m->step, i ? m->readings : from, *count, (uint8_t)bytes.ptr[i]);
+        step_close(&m->step);
+        if (m->step.status != STEP_OK) return false;
+        *count = m->step.n;
+        if (*count == 0) return false;
+        memcpy(m->readings, m->step.readings, *count * sizeof *m->readings);
+    }
+    return true;
+}
+
+static bool node_has_token(const Node *node, int32_t token) {
+    uint32_t from = 0, to = node->count;
+    while (from < to) {
+        uint32_t middle = from + (to - from) / 2;
+        if (node->tokens[middle] < token) from = middle + 1;
+        else to = middle;
+    }
+    return from < node->count && node->tokens[from] == token;
+}
+
+// Nodes of tokens that name this one.
+static void matcher_step_named(GrammarMatcher *m, GrammarState state, int32_t token) {
+    uint32_t count;
+    const Reading *from = matcher_readings(m, state, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        const Node *node = &m->g->nodes[from[i].node];
+        if (node->kind == NODE_TOKENS && node_has_token(node, token))
+            step_return(&m->step, from[i].stack, true);
+    }
+}
+
+// One step over bytes, and over a token unless it is TOKEN_NONE.
+static GrammarState matcher_step(GrammarMatcher *m, GrammarState state, Str bytes, int32_t token) {
+    PoolCounts mark = pool_mark(&m->pool);
+    uint32_t count;
+    const Reading *from = matcher_readings(m, state, &count);
+    bool runs = bytes.len > 0 && matcher_run(m, from, &count, str_slice(bytes, 0, bytes.len - 1));
+    if (bytes.len > 0 && !runs && m->step.status != STEP_OK) return matcher_end_step(m, mark);
+    step_begin(&m->step);
+    if (runs)
+        step_byte(&m->step, bytes.len > 1 ? m->readings : from, count, (uint8_t)bytes.ptr[bytes.len - 1]);
+    if (token != TOKEN_NONE) matcher_step_named(m, state, token);
+    step_close(&m->step);
+    return matcher_end_step(m, mark);
+}
+
+static bool trie_is_end(const TokenTrie *trie, int32_t token) {
+    for (uint32_t i = 0; i < trie->n_end_tokens; i++)
+        if (trie->end_tokens[i] == token) return true;
+    return false;
+}
+
+GrammarState grammar_step(GrammarMatcher *m, GrammarState state, int32_t token) {
+    if (token < 0 || (uint32_t)token >= m->trie->n_tokens) return GRAMMAR_REFUSED;
+    bool ends = trie_is_end(m->trie, token);
+    GrammarState next = matcher_step(m, state, ends ? (Str){0} : m->trie->pieces[token], token);
+    return next == GRAMMAR_REFUSED && ends && grammar_may_end(m, state) ? GRAMMAR_ENDED : next;
+}
+
+GrammarState grammar_step_bytes(GrammarMatcher *m, GrammarState state, Str bytes) {
+    return bytes.len ? matcher_step(m, state, bytes, TOKEN_NONE) : state;
+}
+
+bool grammar_may_end(const GrammarMatcher *m, GrammarState state) {
+    assert(state < m->pool.n.states);
+    return m->pool.states[state].may_end;
+}
+
+bool grammar_keep(GrammarMatcher *m, GrammarState *states[], uint32_t count) {
+    pool_keep(&m->pool, states, count, m->has_set);
+    mask_forget_states(m);
+    const PoolCounts *n = &m->pool.n, *max = &m->pool.max;
+    return n->frames <= max->frames / 2 && n->sets <= max->sets / 2 && n->states <= max->states / 2 &&
+           n->readings <= max->readings / 2 && n->set_words <= max->set_words / 2;
+}
+
+// The only byte that any reading goes on with, or -1.
+static int matcher_only_byte(const GrammarMatcher *m, GrammarState state) {
+    uint32_t count;
+    const Reading *readings = matcher_readings(m, state, &count);
+    int only = -1;
+    for (uint32_t i = 0; i < count; i++) {
+        const Node *node = &m->g->nodes[readings[i].node];
+        if (node->kind != NODE_LEAF) return -1;
+        for (int byte = 0; byte < 256; byte++) {
+            if (byte == only || dfa_step(node->dfa, readings[i].dfa_state, (uint8_t)byte) == DFA_NONE)
+                continue;
+            if (only >= 0) return -1;
+            only = byte;
+        }
+    }
+    return only;
+}
+
+size_t grammar_forced(GrammarMatcher *m, GrammarState state, char *out, size_t size) {
+    PoolCounts mark = pool_mark(&m->pool);
+    size_t length = 0;
+    while (length < size && !grammar_may_end(m, state)) {
+        int byte = matcher_only_byte(m, state);
+        if (byte < 0) break;
+        state = matcher_step_byte(m, state, (uint8_t)byte);
+        if (!grammar_is_state(state)) break;
+        out[length++] = (char)byte;
+    }
+    pool_rewind(&m->pool, mark);
+    return length;
+}
+
+GrammarFigures grammar_figures(const GrammarMatcher *m) {
+    GrammarFigures f = m->figures;
+    f.states = m->pool.n.states;
+    f.frames = m->pool.n.frames;
+    return f;
+}

@@ -1,0 +1,84 @@
+// Runs a compiled grammar over tokens: where a sequence stands, which tokens may come next.
+//
+//     GrammarMatcher *m;
+//     if (!grammar_matcher_new(grammar, trie, memory, &m, &err)) …
+//     GrammarState at = grammar_start(m);
+//     … per step:  const uint32_t *allowed = grammar_mask(m, at);   for the sampler
+//                  at = grammar_step(m, at, token);                  what was drawn
+//
+// A state is a number that says all there is to know of the tokens so far. Copying it copies the place (one
+// for each choice), keeping an old one is enough to go back (guesses that did not hold), and stepping through
+// the tokens drawn from grammar_start makes it again (a sequence that was set aside). So a matcher serves any
+// number of sequences with the same grammar.
+//
+// The matcher keeps every state that it gave out, in memory of a fixed size. When that is full, calls say
+// GRAMMAR_FULL: grammar_keep drops all states but those that are in use, and the call can be made again.
+//
+// Threads: one at a time uses a matcher; grammar and trie are shared. Nothing is allocated after
+// grammar_matcher_new.
+#pragma once
+
+#include "grammar/grammar.h"
+#include "grammar/token_trie.h"
+
+typedef struct GrammarMatcher GrammarMatcher;
+typedef uint32_t GrammarState;
+
+// What a step gives where it gives no state.
+#define GRAMMAR_REFUSED UINT32_MAX    // the grammar does not take this here
+#define GRAMMAR_FULL (UINT32_MAX - 1) // no room for another state: grammar_keep
+#define GRAMMAR_AMBIGUOUS \
+    (UINT32_MAX - 2)                   // the text so far can be read in more than GRAMMAR_READINGS_MAX ways
+#define GRAMMAR_ENDED (UINT32_MAX - 3) // an end token, where the text may end
+
+static inline bool grammar_is_state(GrammarState state) {
+    return state < GRAMMAR_ENDED;
+}
+
+enum {
+    GRAMMAR_READINGS_MAX = 1024,
+    GRAMMAR_WORK_MAX = 8 * GRAMMAR_READINGS_MAX, // steps within the grammar between two bytes
+};
+
+// Bytes that a matcher needs at least; more memory keeps more masks. 64 MiB are plenty for any grammar.
+uint64_t grammar_matcher_bytes_min(const TokenTrie *trie);
+
+// Takes all of `memory`, which lives as long as the matcher. ERR_NO_MEMORY.
+MUST_CHECK bool grammar_matcher_new(const Grammar *g, const TokenTrie *trie, Arena memory,
+                                    GrammarMatcher **out, Error *err);
+
+// ---- states ----
+
+// GRAMMAR_AMBIGUOUS where the grammar's very beginning is. Never GRAMMAR_FULL.
+GrammarState grammar_start(GrammarMatcher *m);
+// The state after one more token, or one of the values above.
+GrammarState grammar_step(GrammarMatcher *m, GrammarState state, int32_t token);
+// … after more bytes, however they come as tokens.
+GrammarState grammar_step_bytes(GrammarMatcher *m, GrammarState state, Str bytes);
+// Whether the text may end here.
+bool grammar_may_end(const GrammarMatcher *m, GrammarState state);
+// Drops all states but these, whose numbers change. False: these alone fill the memory.
+MUST_CHECK bool grammar_keep(GrammarMatcher *m, GrammarState *states[], uint32_t count);
+
+// ---- tokens ----
+
+// The set of tokens that may come next: exactly those for which grammar_step gives a state or GRAMMAR_ENDED
+// (those that would be GRAMMAR_AMBIGUOUS are left out). It has trie->n_words words and is valid until the
+// matcher's next call. NULL: GRAMMAR_FULL.
+const uint32_t *grammar_mask(GrammarMatcher *m, GrammarState state);
+
+// What has to come next, whatever is drawn: writes at most `size` bytes, of which there is no choice, and
+// returns how many. They may end within a character or within a token's bytes.
+size_t grammar_forced(GrammarMatcher *m, GrammarState state, char *out, size_t size);
+
+// ---- figures ----
+
+typedef struct {
+    uint64_t masks;        // asked for
+    uint64_t masks_cached; // … that were there
+    uint64_t leaf_masks;   // walks through the whole vocabulary
+    uint32_t states, frames;
+    uint32_t readings_max; // of one state, so far
+} GrammarFigures;
+
+GrammarFigures grammar_figures(const GrammarMatcher *m);

@@ -1,0 +1,72 @@
+// What grammar_matcher.c (states) and grammar_mask.c (masks) share.
+#pragma once
+
+#include "grammar/grammar_step.h"
+
+// What a leaf's state says of the whole vocabulary, whatever is around the leaf: the tokens that stay within
+// the leaf, as a list or as a set, and the places in the trie behind which the leaf may have ended while
+// tokens go on.
+typedef struct {
+    uint32_t n_exits;
+    uint32_t n_tokens; // UINT32_MAX: a set
+    uint32_t data[];   // exits [n_exits], then tokens [n_tokens] or words
+} LeafMask;
+
+typedef struct {
+    uint32_t dfa, state; // dfa UINT32_MAX: free
+    LeafMask *mask;
+} LeafEntry;
+
+typedef struct {
+    uint32_t stamp, state, byte, next;
+} WalkStep;
+
+enum {
+    LEAF_ENTRIES = 1 << 14,
+    WALK_STEPS = 1 << 12,
+    MASKS_MIN = 4,
+    MASKS_MAX = 4096,
+};
+
+typedef struct {
+    uint32_t state; // or GRAMMAR_REFUSED: free
+    uint64_t used;  // the lowest is the least recently used
+} MaskSlot;
+
+struct GrammarMatcher {
+    const Grammar *g;
+    const TokenTrie *trie;
+    Pool pool;
+    Step step;
+    Reading *readings; // [GRAMMAR_READINGS_MAX] those of the byte before
+    bool *has_set;     // [n_nodes] pool_keep
+    GrammarState start;
+    GrammarFigures figures;
+
+    // masks of states
+    MaskSlot *slots; // [n_slots]
+    uint32_t *masks; // [n_slots][n_words]
+    uint32_t n_slots;
+    uint32_t *slot_of; // [states] its slot, if that says so too
+    uint64_t uses;
+
+    // masks of leaves
+    uint32_t *dfa_of;  // [n_nodes] of a leaf: a number for its automaton
+    LeafEntry *leaves; // [LEAF_ENTRIES]
+    uint32_t n_leaves;
+    Arena leaf_memory; // what is left of it
+    Arena leaf_all;
+    uint32_t *leaf_words; // [n_words] a walk's tokens as a set
+    uint32_t *leaf_list;  // [n_words] … and as a list
+    uint32_t *walk;       // [depth_max + 1] states of an automaton or of the matcher
+    WalkStep *steps;      // [WALK_STEPS]
+    uint32_t stamp;
+};
+
+bool mask_init(GrammarMatcher *m, Arena *arena);
+uint64_t mask_bytes_min(const TokenTrie *trie);
+// After pool_keep.
+void mask_forget_states(GrammarMatcher *m);
+
+// The state after a byte.
+GrammarState matcher_step_byte(GrammarMatcher *m, GrammarState state, uint8_t byte);

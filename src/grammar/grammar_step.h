@@ -1,0 +1,64 @@
+// One step of a grammar: from the readings of a text to those of the text with one more byte or token.
+//
+//     step_begin(&s);
+//     step_byte(&s, readings, count, 'x');     or: step_enter, step_return
+//     step_close(&s);
+//     s.readings [s.n], s.may_end, s.status
+//
+// What follows a leaf that may end is followed up at once: readings are leaves (and nodes of tokens) alone.
+#pragma once
+
+#include "grammar/grammar_internal.h"
+#include "grammar/grammar_matcher.h"
+#include "grammar/grammar_pool.h"
+
+// Something to be done on a stack: to enter a node, or, with GRAMMAR_NEVER, to return to the top frame.
+typedef struct {
+    uint32_t stack;
+    GrammarNode node;
+    // Whether anything has been read since the innermost repetition around began its present turn. An empty
+    // turn leads nowhere.
+    bool read;
+} StepTask;
+
+typedef struct {
+    uint32_t stamp, stack, node, what;
+} StepSeen;
+
+enum { STEP_SEEN = 4 * GRAMMAR_WORK_MAX };
+
+typedef enum { STEP_OK, STEP_AMBIGUOUS, STEP_FULL } StepStatus;
+
+typedef struct {
+    const Node *nodes;
+    Pool *pool;
+    StepStatus status;
+    bool may_end;
+    uint32_t n, n_tasks, stamp;
+    Reading *readings; // [GRAMMAR_READINGS_MAX]
+    StepTask *tasks;   // [GRAMMAR_WORK_MAX]
+    StepSeen *seen;    // [STEP_SEEN] what has been done in this step
+} Step;
+
+// False when the arena is full.
+MUST_CHECK bool step_init(Step *s, const Grammar *g, Pool *pool, Arena *arena);
+
+void step_begin(Step *s);
+void step_enter(Step *s, uint32_t stack, GrammarNode node, bool read);
+void step_return(Step *s, uint32_t stack, bool read);
+void step_byte(Step *s, const Reading *from, uint32_t count, uint8_t byte);
+void step_close(Step *s);
+
+// The state with these readings, or GRAMMAR_REFUSED (there are none), GRAMMAR_AMBIGUOUS, GRAMMAR_FULL.
+GrammarState step_state(Step *s);
+
+// ---- for grammar_step_members.c ----
+
+uint32_t step_push(Step *s, uint32_t parent, GrammarNode node, uint32_t at, uint32_t set);
+// Whether a node can complete on this stack before it is too deep.
+bool step_fits(const Step *s, uint32_t stack, GrammarNode node);
+
+void step_enter_members(Step *s, uint32_t stack, GrammarNode node);
+void step_return_members(Step *s, Frame frame, bool read);
+void step_enter_items(Step *s, uint32_t stack, GrammarNode node);
+void step_return_items(Step *s, Frame frame, bool read);

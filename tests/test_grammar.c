@@ -1,0 +1,700 @@
+// Grammars: what they take, against a plain recogniser that tries everything; masks, against trying every
+// token.
+#include "base/rng.h"
+#include "base/strbuf.h"
+#include "grammar_distance.h"
+#include "os/os.h"
+#include "runner.h"
+
+#include <stdio.h>
+
+enum { MATCHER_BYTES = 64 << 20 };
+
+// ---- making them ----
+
+typedef struct {
+    uint64_t key, draws;
+} Dice;
+
+static uint32_t roll(Dice *dice, uint32_t below) {
+    return rng_philox(dice->key, dice->draws++).word[0] % below;
+}
+
+// One arena for what a case makes, and scratch of the same size; most is never touched.
+static Arena test_arena(int which) {
+    static Arena arenas[3];
+    if (!arenas[which].next) arenas[which] = os_arena(256u << 20);
+    return arenas[which];
+}
+
+// Every byte is a token.
+static const TokenTrie *byte_trie(void) {
+    static TokenTrie trie;
+    static char bytes[256];
+    static Str pieces[257];
+    static const int32_t end = 256;
+    static Arena arena;
+    Error err = {0};
+    if (trie.n_tokens) return &trie;
+    arena = os_arena(1 << 20);
+    for (int i = 0; i < 256; i++) {
+        bytes[i] = (char)i;
+        pieces[i] = (Str){&bytes[i], 1};
+    }
+    REQUIRE(token_trie_build(pieces, 257, &end, 1, &arena, test_arena(1), &trie, &err));
+    return &trie;
+}
+
+// A vocabulary of random texts over the letters of the samples, some of them twice, and tokens without text:
+// control tokens, and two that end a text.
+enum { VOCAB_TOKENS = 301, VOCAB_CONTROL = 290, VOCAB_END = 299 };
+
+static const TokenTrie *sample_trie(Dice *dice, Arena *arena) {
+    static TokenTrie trie;
+    static Str pieces[VOCAB_TOKENS];
+    static const int32_t ends[] = {VOCAB_END, VOCAB_END + 1};
+    Error err = {0};
+    for (uint32_t i = 0; i < VOCAB_TOKENS; i++) {
+        char text[8];
+        size_t length = i >= VOCAB_CONTROL ? 0 : 1 + roll(dice, 6);
+        for (size_t k = 0; k < length; k++)
+            text[k] = (char)('a' + roll(dice, 3));
+        pieces[i] = arena_copy_str(arena, (Str){text, length});
+    }
+    REQUIRE(token_trie_build(pieces, VOCAB_TOKENS, ends, 2, arena, test_arena(1), &trie, &err));
+    return &trie;
+}
+
+static GrammarMatcher *start_matcher(const Grammar *g, const TokenTrie *trie) {
+    static Arena memory;
+    GrammarMatcher *m;
+    Error err = {0};
+    if (!memory.next) memory = os_arena(MATCHER_BYTES);
+    REQUIRE(grammar_matcher_new(g, trie, memory, &m, &err));
+    return m;
+}
+
+static bool takes(GrammarMatcher *m, Str text) {
+    GrammarState state = grammar_step_bytes(m, grammar_start(m), text);
+    return grammar_is_state(state) && grammar_may_end(m, state);
+}
+
+// ---- written by hand ----
+
+static GrammarNode lit(GrammarBuilder *b, const char *text) {
+    return grammar_add_literal(b, str_from_c(text));
+}
+
+static GrammarNode seq(GrammarBuilder *b, GrammarNode first, GrammarNode second) {
+    return grammar_add_sequence(b, (GrammarNode[]){first, second}, 2);
+}
+
+static GrammarNode either(GrammarBuilder *b, GrammarNode first, GrammarNode second) {
+    return grammar_add_choice(b, (GrammarNode[]){first, second}, 2);
+}
+
+static GrammarNode make_nested(GrammarBuilder *b) {
+    GrammarNode list = grammar_add_rule(b, STR("list"));
+    GrammarNode body =
+        seq(b, lit(b, "("), seq(b, grammar_add_repeat(b, list, 0, GRAMMAR_UNBOUNDED), lit(b, ")")));
+    grammar_set_rule(b, list, body);
+    return list;
+}
+
+static GrammarNode make_nullable_turns(GrammarBuilder *b) {
+    GrammarNode maybe = grammar_add_repeat(b, lit(b, "a"), 0, 1);
+    return grammar_add_repeat(b, either(b, maybe, grammar_add_repeat(b, lit(b, "b"), 0, GRAMMAR_UNBOUNDED)),
+                              2, 3);
+}
+
+static GrammarNode make_right_list(GrammarBuilder *b) {
+    GrammarNode list = grammar_add_rule(b, STR("list"));
+    grammar_set_rule(b, list, either(b, lit(b, "x"), seq(b, lit(b, "x,"), list)));
+    return list;
+}
+
+static GrammarMembers json_members(GrammarBuilder *b, const GrammarMember *members, uint32_t count) {
+    return (GrammarMembers){.open = lit(b, "{"),
+                            .colon = lit(b, ":"),
+                            .comma = lit(b, ","),
+                            .close = lit(b, "}"),
+                            .members = members,
+                            .n_members = count,
+                            .max = GRAMMAR_UNBOUNDED};
+}
+
+static GrammarNode make_ordered(GrammarBuilder *b) {
+    GrammarMember members[] = {{.key = lit(b, "a"), .value = lit(b, "1"), .required = true},
+                               {.key = lit(b, "b"), .value = lit(b, "2")},
+                               {.key = lit(b, "c"), .value = lit(b, "3"), .required = true},
+                               {.key = lit(b, "n"), .value = GRAMMAR_NEVER}};
+    GrammarMembers m = json_members(b, members, 4);
+    return grammar_add_members(b, &m);
+}
+
+static GrammarNode make_any_order(GrammarBuilder *b) {
+    static const uint32_t needs[] = {2};
+    GrammarMember members[] = {{.key = lit(b, "a"), .value = lit(b, "1"), .required = true},
+                               {.key = lit(b, "b"), .value = lit(b, "2"), .needs = needs, .n_needs = 1},
+                               {.key = lit(b, "c"), .value = lit(b, "3")}};
+    GrammarFurther further[] = {{lit(b, "z"), lit(b, "9")}};
+    GrammarMembers m = json_members(b, members, 3);
+    m.any_order = true;
+    m.further = further;
+    m.n_further = 1;
+    m.min = 2;
+    m.max = 3;
+    return grammar_add_members(b, &m);
+}
+
+static GrammarNode make_items(GrammarBuilder *b) {
+    GrammarItem prefix[] = {{.other = lit(b, "p")}};
+    GrammarItems items = {.open = lit(b, "["),
+                          .comma = lit(b, ","),
+                          .close = lit(b, "]"),
+                          .prefix = prefix,
+                          .n_prefix = 1,
+                          .rest = {.other = lit(b, "o"), .match = lit(b, "m")},
+                          .min = 0,
+                          .max = 4,
+                          .contains_min = 2,
+                          .contains_max = 2};
+    return grammar_add_items(b, &items);
+}
+
+static GrammarNode make_triggered(GrammarBuilder *b) {
+    static const Str marker = STR("<<");
+    GrammarNode call = seq(b, grammar_add_text_until(b, &marker, 1), seq(b, lit(b, "go"), lit(b, ">>")));
+    return seq(b, grammar_add_repeat(b, call, 0, GRAMMAR_UNBOUNDED), grammar_add_text_without(b, &marker, 1));
+}
+
+static const struct {
+    const char *name;
+    GrammarNode (*make)(GrammarBuilder *b);
+    const char *yes[8], *no[8];
+} hand_built[] = {
+    {"nested", make_nested, {"()", "(())", "(()(()))"}, {"", "(", "())", "()()", "x"}},
+    {"nullable turns", make_nullable_turns, {"", "a", "aba", "bbbb", "abba"}, {"ababab", "abab", "c"}},
+    {"right list", make_right_list, {"x", "x,x", "x,x,x"}, {"", "x,", ",x", "xx"}},
+    {"ordered",
+     make_ordered,
+     {"{a:1,c:3}", "{a:1,b:2,c:3}"},
+     {"{}", "{a:1}", "{c:3,a:1}", "{a:1,c:3,b:2}", "{a:1,a:1,c:3}", "{a:1,n:", "{a:1,b:3,c:3}"}},
+    {"any order",
+     make_any_order,
+     {"{a:1,c:3}", "{c:3,a:1}", "{b:2,c:3,a:1}", "{z:9,a:1}", "{z:9,z:9,a:1}", "{c:3,b:2,a:1}"},
+     {"{a:1}", "{c:3,z:9}", "{a:1,b:2}", "{a:1,b:2,z:9}", "{a:1,c:3,z:9,z:9}", "{a:1,a:1}"}},
+    {"items",
+     make_items,
+     {"[p,m,m]", "[p,o,m,m]", "[p,m,o,m]", "[p,m,m,o]"},
+     {"[]", "[p]", "[p,m]", "[p,m,m,m]", "[p,o,o,m,m]", "[p,o,o", "[m,m]"}},
+    {"triggered",
+     make_triggered,
+     {"", "free", "a<b", "a<<go>>", "a<<go>>b<<go>> <", "<<go>>"},
+     {"<<", "a<<g", "<<go>", "a<<no>>", "<<<go>>"}},
+};
+
+TEST(grammar_takes_what_it_describes) {
+    for (size_t i = 0; i < COUNT_OF(hand_built); i++) {
+        TEST_CASE_LABEL("%s", hand_built[i].name);
+        Arena scratch = test_arena(0), arena = test_arena(2);
+        GrammarBuilder *b = grammar_builder_new(&scratch);
+        const Grammar *g;
+        Error err = {0};
+        GrammarNode root = hand_built[i].make(b);
+        if (!CHECK(grammar_compile(b, root, &arena, scratch, &g, &err))) continue;
+        GrammarMatcher *m = start_matcher(g, byte_trie());
+        for (size_t k = 0; k < COUNT_OF(hand_built[i].yes) && hand_built[i].yes[k]; k++) {
+            TEST_CASE_LABEL("%s: %s", hand_built[i].name, hand_built[i].yes[k]);
+            CHECK(takes(m, str_from_c(hand_built[i].yes[k])));
+        }
+        for (size_t k = 0; k < COUNT_OF(hand_built[i].no) && hand_built[i].no[k]; k++) {
+            TEST_CASE_LABEL("%s: not %s", hand_built[i].name, hand_built[i].no[k]);
+            CHECK(!takes(m, str_from_c(hand_built[i].no[k])));
+        }
+    }
+}
+
+// ---- random grammars, and a recogniser that tries everything ----
+
+typedef enum { T_LIT, T_EMPTY, T_NEVER, T_SEQ, T_CHOICE, T_REPEAT, T_RULE, T_MEMBERS, T_ITEMS } Kind;
+
+enum { T_NODES = 14, T_KIDS = 3, T_TEXT = 31 };
+
+// Members have the keys below; kids are their values. An array's kids: its first item, others, matching ones.
+typedef struct {
+    Kind kind;
+    const char *text;
+    int kids[T_KIDS], n_kids;
+    uint32_t min, max, contains_min, contains_max;
+    bool required[T_KIDS], any_order, further;
+    int needs[T_KIDS]; // or -1
+} TNode;
+
+typedef struct {
+    TNode nodes[T_NODES];
+    int n_nodes; // the last one is the root
+    // ends[n][i]: where node n can end when it begins at i, a bit each
+    uint32_t ends[T_NODES][T_TEXT + 1];
+    const char *input;
+    int length;
+} Sample;
+
+static const char *const sample_keys[] = {"a", "b", "ca"};
+
+static uint32_t roll_max(Dice *dice, uint32_t min) {
+    return roll(dice, 3) == 0 ? GRAMMAR_UNBOUNDED : min + roll(dice, 3);
+}
+
+static void roll_node(Dice *dice, TNode *t, int below) {
+    static const char *const texts[] = {"a", "b", "c", "ab", "ba", "aa"};
+    static const Kind kinds[] = {T_LIT,   T_LIT,     T_LIT,     T_EMPTY,  T_NEVER,  T_SEQ,
+                                 T_SEQ,   T_SEQ,     T_CHOICE,  T_CHOICE, T_REPEAT, T_REPEAT,
+                                 T_ITEMS, T_MEMBERS, T_MEMBERS, T_SEQ};
+    *t = (TNode){.kind = kinds[roll(dice, COUNT_OF(kinds))], .contains_max = GRAMMAR_UNBOUNDED};
+    t->text = texts[roll(dice, COUNT_OF(texts))];
+    t->n_kids = t->kind == T_ITEMS ? 3 : 2 + (int)roll(dice, 2);
+    for (int k = 0; k < t->n_kids; k++) {
+        t->kids[k] = (int)roll(dice, (uint32_t)below);
+        t->required[k] = roll(dice, 3) == 0;
+        t->needs[k] = roll(dice, 4) ? -1 : (int)roll(dice, (uint32_t)t->n_kids);
+    }
+    t->min = roll(dice, 2) ? 0 : roll(dice, 4);
+    t->max = roll_max(dice, t->min);
+    t->any_order = roll(dice, 2);
+    t->further = roll(dice, 2);
+    if (t->kind != T_ITEMS || roll(dice, 2)) return;
+    t->contains_min = roll(dice, 3);
+    t->contains_max = roll_max(dice, t->contains_min);
+}
+
+static void roll_sample(Dice *dice, Sample *s) {
+    s->n_nodes = 6 + (int)roll(dice, T_NODES - 5);
+    for (int n = 0; n < s->n_nodes; n++)
+        roll_node(dice, &s->nodes[n], n ? n : 1);
+    // The first two are rules that mean any node.
+    for (int n = 0; n < 2; n++)
+        s->nodes[n] =
+            (TNode){.kind = T_RULE, .kids = {2 + (int)roll(dice, (uint32_t)s->n_nodes - 2)}, .n_kids = 1};
+    TNode *leaf = &s->nodes[2];
+    leaf->kind = T_LIT;
+}
+
+static GrammarNode build_members(GrammarBuilder *b, const TNode *t, const GrammarNode *made) {
+    GrammarMember members[T_KIDS];
+    uint32_t needs[T_KIDS];
+    GrammarFurther further = {lit(b, "cb"), made[t->kids[0]]};
+    for (int k = 0; k < t->n_kids; k++) {
+        needs[k] = (uint32_t)t->needs[k];
+        members[k] = (GrammarMember){.key = lit(b, sample_keys[k]),
+                                     .value = made[t->kids[k]],
+                                     .required = t->required[k],
+                                     .needs = &needs[k],
+                                     .n_needs = t->needs[k] >= 0};
+    }
+    GrammarMembers m = {.open = lit(b, "b"),
+                        .colon = GRAMMAR_EMPTY,
+                        .comma = lit(b, "c"),
+                        .close = lit(b, "b"),
+                        .members = members,
+                        .n_members = (uint32_t)t->n_kids,
+                        .further = &further,
+                        .n_further = t->further,
+                        .min = t->min,
+                        .max = t->max,
+                        .any_order = t->any_order};
+    return grammar_add_members(b, &m);
+}
+
+static GrammarNode build_items(GrammarBuilder *b, const TNode *t, const GrammarNode *made) {
+    bool contains = t->contains_min > 0 || t->contains_max != GRAMMAR_UNBOUNDED;
+    GrammarNode match = contains ? made[t->kids[2]] : GRAMMAR_NEVER;
+    GrammarItem prefix = {.other = made[t->kids[0]], .match = match};
+    GrammarItems items = {.open = lit(b, "a"),
+                          .comma = lit(b, "c"),
+                          .close = lit(b, "a"),
+                          .prefix = &prefix,
+                          .n_prefix = 1,
+                          .rest = {.other = made[t->kids[1]], .match = match},
+                          .min = t->min,
+                          .max = t->max,
+                          .contains_min = t->contains_min,
+                          .contains_max = t->contains_max};
+    return grammar_add_items(b, &items);
+}
+
+static GrammarNode build_node(GrammarBuilder *b, const TNode *t, const GrammarNode *made) {
+    GrammarNode kids[T_KIDS];
+    for (int k = 0; k < t->n_kids; k++)
+        kids[k] = made[t->kids[k]];
+    switch (t->kind) {
+    case T_LIT: return lit(b, t->text);
+    case T_EMPTY: return GRAMMAR_EMPTY;
+    case T_NEVER: return GRAMMAR_NEVER;
+    case T_SEQ: return grammar_add_sequence(b, kids, (uint32_t)t->n_kids);
+    case T_CHOICE: return grammar_add_choice(b, kids, (uint32_t)t->n_kids);
+    case T_REPEAT: return grammar_add_repeat(b, kids[0], t->min, t->max);
+    case T_RULE: return grammar_add_rule(b, STR("rule"));
+    case T_MEMBERS: return build_members(b, t, made);
+    case T_ITEMS: return build_items(b, t, made);
+    }
+    return GRAMMAR_NEVER;
+}
+
+static GrammarNode build_sample(GrammarBuilder *b, const Sample *s) {
+    GrammarNode made[T_NODES];
+    for (int n = 0; n < s->n_nodes; n++)
+        made[n] = build_node(b, &s->nodes[n], made);
+    for (int n = 0; n < 2; n++)
+        grammar_set_rule(b, made[n], made[s->nodes[n].kids[0]]);
+    return made[s->n_nodes - 1];
+}
+
+// ---- the recogniser ----
+
+static uint32_t ends_of_text(const Sample *s, int at, const char *text) {
+    int length = (int)strlen(text);
+    return at + length <= s->length && memcmp(s->input + at, text, (size_t)length) == 0 ? 1u << (at + length)
+                                                                                        : 0;
+}
+
+// Where the node can end, having begun at any place of the set.
+static uint32_t ends_from(const Sample *s, int node, uint32_t from) {
+    uint32_t ends = 0;
+    for (int i = 0; i <= s->length; i++)
+        if (from >> i & 1) ends |= s->ends[node][i];
+    return ends;
+}
+
+static uint32_t texts_from(const Sample *s, const char *text, uint32_t from) {
+    uint32_t ends = 0;
+    for (int i = 0; i <= s->length; i++)
+        if (from >> i & 1) ends |= ends_of_text(s, i, text);
+    return ends;
+}
+
+// `from`: places behind the opening or a value.
+static uint32_t ends_of_members(const Sample *s, const TNode *t, uint32_t from, uint32_t seen, int next,
+                                uint32_t count) {
+    bool complete = count >= t->min && count <= t->max;
+    for (int k = 0; k < t->n_kids; k++) {
+        if (t->required[k] && !(seen >> k & 1)) complete = false;
+        if (seen >> k & 1 && t->needs[k] >= 0 && !(seen >> t->needs[k] & 1)) complete = false;
+    }
+    if (!from) return 0;
+    uint32_t ends = complete ? texts_from(s, "b", from) : 0;
+    uint32_t begin = count ? texts_from(s, "c", from) : from;
+    if (begin == 0 || count > 8) return ends;
+    for (int k = t->any_order ? 0 : next; k < t->n_kids; k++) {
+        if (seen >> k & 1) continue;
+        uint32_t after = ends_from(s, t->kids[k], texts_from(s, sample_keys[k], begin));
+        ends |= ends_of_members(s, t, after, seen | 1u << k, k + 1, count + 1);
+    }
+    if (!t->further) return ends;
+    uint32_t after = ends_from(s, t->kids[0], texts_from(s, "cb", begin));
+    return ends | ends_of_members(s, t, after, seen, T_KIDS, count + 1);
+}
+
+static uint32_t ends_of_items(const Sample *s, const TNode *t, uint32_t from, uint32_t count,
+                              uint32_t matches) {
+    if (!from || matches > t->contains_max || count > t->max) return 0;
+    bool contains = t->contains_min > 0 || t->contains_max != GRAMMAR_UNBOUNDED;
+    uint32_t ends = count >= t->min && matches >= t->contains_min ? texts_from(s, "a", from) : 0;
+    uint32_t begin = count ? texts_from(s, "c", from) : from;
+    if (begin == 0 || count > 12) return ends;
+    ends |= ends_of_items(s, t, ends_from(s, t->kids[count ? 1 : 0], begin), count + 1, matches);
+    if (contains) ends |= ends_of_items(s, t, ends_from(s, t->kids[2], begin), count + 1, matches + 1);
+    return ends;
+}
+
+static uint32_t ends_of_repeat(const Sample *s, const TNode *t, uint32_t from) {
+    uint32_t ends = t->min == 0 ? from : 0;
+    for (uint32_t turns = 1; turns <= t->max && turns <= t->min + T_TEXT + 1; turns++) {
+        from = ends_from(s, t->kids[0], from);
+        if (turns >= t->min) ends |= from;
+    }
+    return ends;
+}
+
+static uint32_t ends_of(const Sample *s, const TNode *t, int at) {
+    uint32_t here = 1u << at, ends = 0;
+    switch (t->kind) {
+    case T_LIT: return ends_of_text(s, at, t->text);
+    case T_EMPTY: return here;
+    case T_NEVER: return 0;
+    case T_SEQ:
+        for (int k = 0; k < t->n_kids; k++)
+            here = ends_from(s, t->kids[k], here);
+        return here;
+    case T_CHOICE:
+        for (int k = 0; k < t->n_kids; k++)
+            ends |= s->ends[t->kids[k]][at];
+        return ends;
+    case T_REPEAT: return ends_of_repeat(s, t, here);
+    case T_RULE: return s->ends[t->kids[0]][at];
+    case T_MEMBERS: return ends_of_members(s, t, ends_of_text(s, at, "b"), 0, 0, 0);
+    case T_ITEMS: return ends_of_items(s, t, ends_of_text(s, at, "a"), 0, 0);
+    }
+    return 0;
+}
+
+static bool sample_takes(Sample *s, const char *input, int length) {
+    s->input = input;
+    s->length = length;
+    memset(s->ends, 0, sizeof s->ends);
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (int n = 0; n < s->n_nodes; n++) {
+            for (int at = length; at >= 0; at--) {
+                uint32_t ends = ends_of(s, &s->nodes[n], at);
+                changed = changed || ends != s->ends[n][at];
+                s->ends[n][at] = ends;
+            }
+        }
+    }
+    return s->ends[s->n_nodes - 1][0] >> length & 1;
+}
+
+// ---- the two of them ----
+
+static void text_of_number(uint32_t number, int length, char *out) {
+    for (int i = 0; i < length; i++, number /= 3)
+        out[i] = "abc"[number % 3];
+}
+
+// Every text of up to `longest` letters. Returns how many the grammar takes.
+static uint32_t compare_texts(Sample *s, GrammarMatcher *m, int longest) {
+    uint32_t taken = 0;
+    for (int length = 0, count = 1; length <= longest; length++, count *= 3) {
+        for (int number = 0; number < count; number++) {
+            char text[T_TEXT] = "";
+            text_of_number((uint32_t)number, length, text);
+            bool expected = sample_takes(s, text, length);
+            if (expected != takes(m, (Str){text, (size_t)length}))
+                FAIL("%.*s is %s", length, text, expected ? "refused" : "taken");
+            taken += expected;
+        }
+    }
+    return taken;
+}
+
+// Whether a text that came so far can be completed: always on from the state that seems nearest to its end.
+static bool can_complete(GrammarMatcher *m, GrammarState from) {
+    enum { QUEUE = 2000 };
+    static GrammarState queue[QUEUE];
+    static uint64_t far[QUEUE];
+    Arena arena = test_arena(1);
+    GrammarDistance *distance = grammar_distance_new(m, &arena);
+    uint32_t n = 1;
+    queue[0] = from;
+    far[0] = 0;
+    for (uint32_t turns = 0; turns < QUEUE; turns++) {
+        uint32_t best = 0;
+        for (uint32_t i = 1; i < n; i++)
+            if (far[i] < far[best]) best = i;
+        if (far[best] == UINT64_MAX) return false;
+        if (grammar_may_end(m, queue[best])) return true;
+        far[best] = UINT64_MAX; // done
+        for (int c = 'a'; c <= 'c'; c++) {
+            char byte = (char)c;
+            GrammarState next = grammar_step_bytes(m, queue[best], (Str){&byte, 1});
+            bool is_new = grammar_is_state(next) && n < QUEUE;
+            for (uint32_t i = 0; i < n && is_new; i++)
+                is_new = queue[i] != next;
+            if (is_new) queue[n] = next, far[n++] = grammar_distance(distance, next);
+        }
+    }
+    return false;
+}
+
+static void walk_and_complete(Dice *dice, GrammarMatcher *m) {
+    GrammarState state = grammar_start(m);
+    for (int step = 0; step < 12; step++) {
+        char byte = (char)('a' + roll(dice, 3));
+        GrammarState next = grammar_step_bytes(m, state, (Str){&byte, 1});
+        if (grammar_is_state(next)) state = next;
+    }
+    CHECK(can_complete(m, state));
+}
+
+// The grammar of a sample in `out`; false where it is refused, which must then be for a reason.
+static bool compile_sample(Sample *s, const Grammar **out) {
+    Arena scratch = test_arena(0), arena = test_arena(2);
+    GrammarBuilder *b = grammar_builder_new(&scratch);
+    Error err = {0};
+    GrammarNode root = build_sample(b, s);
+    if (grammar_compile(b, root, &arena, scratch, out, &err)) return true;
+    bool empty = strstr(err.message, "no text matches") != NULL;
+    CHECK(empty || strstr(err.message, "begins with itself") || err.code == ERR_UNSUPPORTED);
+    for (int number = 0; empty && number < 729; number++) {
+        char text[8] = "";
+        text_of_number((uint32_t)number, 6, text);
+        for (int length = 0; length <= 6; length++)
+            if (sample_takes(s, text, length)) FAIL("empty, but it takes %.*s", length, text);
+    }
+    return false;
+}
+
+TEST(grammar_takes_what_a_plain_recogniser_takes) {
+    uint32_t compiled = 0, taken = 0;
+    for (uint64_t seed = 0; seed < (test_is_sanitized() ? 60u : 400u); seed++) {
+        static Sample s;
+        Dice dice = {.key = seed};
+        const Grammar *g;
+        TEST_CASE_LABEL("seed %llu", (unsigned long long)seed);
+        roll_sample(&dice, &s);
+        if (!compile_sample(&s, &g)) continue;
+        GrammarMatcher *m = start_matcher(g, byte_trie());
+        compiled++;
+        taken += compare_texts(&s, m, 5);
+        for (int i = 0; i < 20; i++)
+            walk_and_complete(&dice, m);
+    }
+    CHECK(compiled > 20 && taken > compiled);
+    printf("%u grammars, %u texts taken\n", compiled, taken);
+}
+
+// ---- masks ----
+
+static void compare_mask(GrammarMatcher *m, const TokenTrie *trie, GrammarState state) {
+    static uint32_t mask[(VOCAB_TOKENS + 31) / 32];
+    const uint32_t *words = grammar_mask(m, state);
+    REQUIRE(words != NULL);
+    memcpy(mask, words, sizeof mask);
+    for (uint32_t token = 0; token < trie->n_tokens; token++) {
+        GrammarState next = grammar_step(m, state, (int32_t)token);
+        bool expected = grammar_is_state(next) || next == GRAMMAR_ENDED;
+        if (expected == (mask[token / 32] >> (token % 32) & 1)) continue;
+        FAIL("token %u %.*s is %s", token, STR_ARG(trie->pieces[token]), expected ? "missing" : "allowed");
+    }
+}
+
+// One of the tokens that the mask allows, or TOKEN_NONE.
+static int32_t roll_token(Dice *dice, const uint32_t *mask) {
+    int32_t chosen = TOKEN_NONE;
+    uint32_t seen = 0;
+    for (int32_t token = 0; token < VOCAB_TOKENS; token++)
+        if (mask[token / 32] >> (token % 32) & 1 && roll(dice, ++seen) == 0) chosen = token;
+    return chosen;
+}
+
+// Forced bytes, if any, are the only ones that go on.
+static void check_forced(GrammarMatcher *m, GrammarState state) {
+    char forced[64];
+    size_t length = grammar_forced(m, state, forced, sizeof forced);
+    for (size_t i = 0; i < length; i++) {
+        CHECK(!grammar_may_end(m, state));
+        for (int byte = 0; byte < 256; byte++) {
+            char c = (char)byte;
+            CHECK((c == forced[i]) == grammar_is_state(grammar_step_bytes(m, state, (Str){&c, 1})));
+        }
+        state = grammar_step_bytes(m, state, (Str){&forced[i], 1});
+    }
+}
+
+TEST(grammar_mask_is_what_each_token_would_do) {
+    uint32_t compared = 0;
+    for (uint64_t seed = 0; seed < (test_is_sanitized() ? 30u : 150u); seed++) {
+        static Sample s;
+        Dice dice = {.key = seed + 1000000};
+        const Grammar *g;
+        Arena arena = test_arena(0);
+        TEST_CASE_LABEL("seed %llu", (unsigned long long)seed);
+        roll_sample(&dice, &s);
+        if (!compile_sample(&s, &g)) continue;
+        const TokenTrie *trie = sample_trie(&dice, &arena);
+        GrammarMatcher *m = start_matcher(g, trie);
+        for (int walk = 0; walk < 4; walk++) {
+            GrammarState state = grammar_start(m);
+            for (int step = 0; step < 8 && grammar_is_state(state); step++, compared++) {
+                compare_mask(m, trie, state);
+                check_forced(m, state);
+                int32_t token = roll_token(&dice, grammar_mask(m, state));
+                if (!CHECK(token != TOKEN_NONE)) break;
+                state = grammar_step(m, state, token);
+            }
+        }
+    }
+    CHECK(compared > 500);
+}
+
+// Tool calls after free text: control tokens and texts as markers, and what the tokens in between may be.
+TEST(grammar_names_control_tokens) {
+    Dice dice = {.key = 5};
+    Arena arena = test_arena(2), scratch = test_arena(0);
+    const TokenTrie *trie = sample_trie(&dice, &arena);
+    static const int32_t calls[] = {VOCAB_CONTROL + 3, VOCAB_CONTROL + 1};
+    GrammarBuilder *b = grammar_builder_new(&scratch);
+    GrammarNode parts[] = {grammar_add_text_without(b, NULL, 0), grammar_add_tokens(b, calls, 2),
+                           lit(b, "ab")};
+    const Grammar *g;
+    Error err = {0};
+    REQUIRE(grammar_compile(b, grammar_add_sequence(b, parts, 3), &arena, scratch, &g, &err));
+    GrammarMatcher *m = start_matcher(g, trie);
+    GrammarState state = grammar_start(m);
+    compare_mask(m, trie, state);
+    CHECK_INT_EQ(state, grammar_step(m, state, 7));
+    CHECK(!grammar_is_state(grammar_step(m, state, VOCAB_CONTROL)));
+    CHECK(!grammar_is_state(grammar_step(m, state, VOCAB_END)));
+    state = grammar_step(m, state, VOCAB_CONTROL + 1);
+    REQUIRE(grammar_is_state(state));
+    compare_mask(m, trie, state);
+    state = grammar_step_bytes(m, state, STR("ab"));
+    CHECK(grammar_may_end(m, state));
+    CHECK_U64_EQ(GRAMMAR_ENDED, grammar_step(m, state, VOCAB_END + 1));
+    compare_mask(m, trie, state);
+}
+
+// ---- bounds ----
+
+// ((((…))))
+TEST(grammar_refuses_what_is_too_deep_where_it_begins) {
+    Arena scratch = test_arena(0), arena = test_arena(2);
+    GrammarBuilder *b = grammar_builder_new(&scratch);
+    const Grammar *g;
+    Error err = {0};
+    REQUIRE(grammar_compile(b, make_nested(b), &arena, scratch, &g, &err));
+    GrammarMatcher *m = start_matcher(g, byte_trie());
+    GrammarState state = grammar_start(m);
+    int depth = 0;
+    for (;; depth++) {
+        GrammarState next = grammar_step_bytes(m, state, STR("("));
+        if (!grammar_is_state(next)) break;
+        state = next;
+    }
+    CHECK(depth > GRAMMAR_DEPTH_MAX / 4 && depth <= GRAMMAR_DEPTH_MAX);
+    for (int i = 0; i < depth; i++) {
+        CHECK(!grammar_may_end(m, state));
+        state = grammar_step_bytes(m, state, STR(")"));
+        REQUIRE(grammar_is_state(state));
+    }
+    CHECK(grammar_may_end(m, state));
+}
+
+TEST(grammar_keeps_the_states_in_use) {
+    Arena scratch = test_arena(0), arena = test_arena(2);
+    GrammarBuilder *b = grammar_builder_new(&scratch);
+    const Grammar *g;
+    Error err = {0};
+    GrammarNode turns = grammar_add_repeat(b, either(b, lit(b, "a"), lit(b, "bc")), 0, 1000000);
+    REQUIRE(grammar_compile(b, turns, &arena, scratch, &g, &err));
+    GrammarMatcher *m = start_matcher(g, byte_trie());
+    GrammarState at = grammar_start(m), first = grammar_step_bytes(m, at, STR("b"));
+    uint32_t times = 0;
+    for (int i = 0; i < 200000; i++) {
+        GrammarState next = grammar_step_bytes(m, at, STR("a"));
+        if (next == GRAMMAR_FULL) {
+            GrammarState *kept[] = {&at, &first};
+            REQUIRE(grammar_keep(m, kept, 2));
+            times++;
+            next = grammar_step_bytes(m, at, STR("a"));
+        }
+        REQUIRE(grammar_is_state(next));
+        at = next;
+    }
+    CHECK(times >= 2);
+    CHECK(grammar_is_state(grammar_step_bytes(m, first, STR("c"))));
+    CHECK(!grammar_is_state(grammar_step_bytes(m, first, STR("a"))));
+    CHECK(grammar_may_end(m, grammar_step_bytes(m, at, STR("bca"))));
+    CHECK(takes(m, STR("abc")));
+}
