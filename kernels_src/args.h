@@ -148,7 +148,7 @@ typedef struct {
     DEVICE_PTR(const unsigned) logits_rows; // OF_LOGITS: [n_logits] rows of x, in this order; else all
     DEVICE_PTR(const float) x;              // [MAX_ROWS][D_MODEL]
     DEVICE_PTR(const float) norm;           // [D_MODEL]
-    DEVICE_PTR(const float) bias;           // [D_MODEL], LAYER_NORM
+    DEVICE_PTR(const float) bias;           // [D_MODEL] or NULL, LAYER_NORM
     DEVICE_PTR(unsigned short) out;         // activations of D_MODEL columns (layout.h)
 } NormArgs;
 
@@ -168,7 +168,7 @@ typedef struct {
     DEVICE_PTR(const unsigned) logits_rows;    // head: [n_logits] rows of the batch
     DEVICE_PTR(const float) x;                 // NORM_INPUT: [MAX_ROWS][N_COLS], whose norm is multiplied
     DEVICE_PTR(const float) norm;              // NORM_INPUT: [N_COLS]
-    DEVICE_PTR(const float) norm_bias;         // NORM_INPUT with LAYER_NORM: [N_COLS]
+    DEVICE_PTR(const float) norm_bias;         // NORM_INPUT with LAYER_NORM: [N_COLS] or NULL
     DEVICE_PTR(const unsigned short) in;       // else: activations of N_COLS columns
     DEVICE_PTR(const unsigned char) weight[3]; // matrices in tiles: query, key, value; gate, up; one
     DEVICE_PTR(const float) bias[3];           // or NULL

@@ -12,7 +12,7 @@
 //              squares s = v0 v0; s = fma(v1, v1, s); …
 //     then lanes 16 apart, 8, 4, 2, 1; then the pieces in their order
 //     factor = 1 / sqrt(fma(squares, 1 / D, eps)); value = (v factor) w, f16
-// LAYER_NORM: v is v - mean, mean = sum * (1 / D); value = fma(v factor, w, b).
+// LAYER_NORM: v is v - mean, mean = sum * (1 / D); value = fma(v factor, w, b); b is 0 where there is none.
 // Columns past the end count as zeros.
 //
 // Defines: MAX_ROWS (capacity of an activation buffer); NORM_EPS, LAYER_NORM where there are norms.
@@ -165,13 +165,14 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps, u32 held = 64> struct RowNorm
         return TURNS == 1 ? warp / PIECES : 0; // GROUPS and more: nothing to do
     }
 
-    // Before stage_wait: norm [n_cols], bias [n_cols] with LAYER_NORM. `warp` is below n_warps.
+    // Before stage_wait: norm [n_cols], bias [n_cols] or NULL with LAYER_NORM. `warp` is below n_warps.
     DEVICE void prepare(const float *norm, const float *bias, u32 warp) {
 #pragma unroll
         for (u32 t = 0; t < TURNS; t++) {
             w[t] = norm_load_weight<n_cols>(norm, piece_of(warp, t));
 #ifdef LAYER_NORM
-            b[t] = norm_load_weight<n_cols>(bias, piece_of(warp, t));
+            b[t] = {};
+            if (bias) b[t] = norm_load_weight<n_cols>(bias, piece_of(warp, t));
 #else
             b[t] = {};
             (void)bias;

@@ -21,12 +21,20 @@ extern const Arch arch_ernie4_5;
 extern const Arch arch_internlm2;
 extern const Arch arch_baichuan;
 extern const Arch arch_hunyuan_dense;
+extern const Arch arch_command_r;
+extern const Arch arch_cohere2;
+extern const Arch arch_phi2;
+extern const Arch arch_falcon;
+extern const Arch arch_gptneox;
+extern const Arch arch_stablelm;
+extern const Arch arch_starcoder2;
 
 static const Arch *const architectures[] = {
-    &arch_llama,     &arch_qwen2,    &arch_qwen3,         &arch_qwen3moe, &arch_phi3,    &arch_gemma,
-    &arch_gemma2,    &arch_gemma3,   &arch_gpt_oss,       &arch_gpt2,     &arch_smollm3, &arch_seed_oss,
-    &arch_granite,   &arch_minicpm,  &arch_mistral3,      &arch_glm4,     &arch_arcee,   &arch_ernie4_5,
-    &arch_internlm2, &arch_baichuan, &arch_hunyuan_dense,
+    &arch_llama,     &arch_qwen2,    &arch_qwen3,         &arch_qwen3moe,   &arch_phi3,    &arch_gemma,
+    &arch_gemma2,    &arch_gemma3,   &arch_gpt_oss,       &arch_gpt2,       &arch_smollm3, &arch_seed_oss,
+    &arch_granite,   &arch_minicpm,  &arch_mistral3,      &arch_glm4,       &arch_arcee,   &arch_ernie4_5,
+    &arch_internlm2, &arch_baichuan, &arch_hunyuan_dense, &arch_command_r,  &arch_cohere2, &arch_phi2,
+    &arch_falcon,    &arch_gptneox,  &arch_stablelm,      &arch_starcoder2,
 };
 
 const Arch *arch_at(uint32_t index) {
@@ -58,6 +66,7 @@ bool arch_rule_holds(LayerRule rule, const ModelConfig *c, uint32_t layer) {
     case LAYERS_WINDOW: return c->window && c->has_window;
     case LAYERS_FULL: return !(c->window && c->has_window);
     case LAYERS_FULL_BESIDE: return c->window && !c->has_window;
+    case LAYERS_PARALLEL: return c->parallel != 0;
     case LAYERS_LEADING: return layer < c->n_leading;
     case LAYERS_AFTER_LEADING: return layer >= c->n_leading;
     }

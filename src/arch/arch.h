@@ -101,6 +101,7 @@ typedef struct {
     uint32_t no_rope_period; // N: layers N - 1, 2 N - 1, … have no rotary embedding; 0: all have it
     uint32_t no_rope;        // 1: this layer has none
     uint32_t rope_finetuned; // 0: no layer has it
+    uint32_t parallel;       // 1: attention and feed-forward have the same input
     uint32_t slopes;         // 1: scores have a slope with the distance, which is refused
     RopeConfig rope;
 } ModelConfig;
@@ -111,6 +112,7 @@ typedef enum {
     LAYERS_WINDOW,       // those with a window
     LAYERS_FULL,         // the others
     LAYERS_FULL_BESIDE,  // the others, of a model that has windows
+    LAYERS_PARALLEL,     // all, where attention and feed-forward have the same input
     LAYERS_LEADING,      // the first n_leading: mixtures of experts mostly begin with dense layers
     LAYERS_AFTER_LEADING // the others
 } LayerRule;

@@ -56,6 +56,69 @@ const OpRow arch_expert_ops[9] = {
     {OP_ADD,           .out = ACT_X,  .in = {ACT_X, ACT_T}},
 };
 
+const OpRow arch_ln_attention_ops[10] = {
+    {OP_LAYER_NORM, .out = ACT_H,    .in = {ACT_X},        .weight = WEIGHT_ATTN_NORM,
+                                                           .bias = WEIGHT_ATTN_NORM_BIAS},
+    {OP_MATMUL,     .out = ACT_Q,    .in = {ACT_H},        .weight = WEIGHT_Q, .bias = WEIGHT_Q_BIAS},
+    {OP_MATMUL,     .out = ACT_K,    .in = {ACT_H},        .weight = WEIGHT_K, .bias = WEIGHT_K_BIAS},
+    {OP_MATMUL,     .out = ACT_V,    .in = {ACT_H},        .weight = WEIGHT_V, .bias = WEIGHT_V_BIAS},
+    {OP_ROPE,       .out = ACT_Q,    .in = {ACT_Q}},
+    {OP_ROPE,       .out = ACT_K,    .in = {ACT_K}},
+    {OP_KV_WRITE,   .out = ACT_NONE, .in = {ACT_K, ACT_V}},
+    {OP_ATTENTION,  .out = ACT_A,    .in = {ACT_Q}},
+    {OP_MATMUL,     .out = ACT_T,    .in = {ACT_A},        .weight = WEIGHT_O, .bias = WEIGHT_O_BIAS},
+    {OP_ADD,        .out = ACT_X,    .in = {ACT_X, ACT_T}},
+};
+
+const OpRow arch_ln_gated_ops[6] = {
+    {OP_LAYER_NORM, .out = ACT_H,    .in = {ACT_X},        .weight = WEIGHT_FFN_NORM,
+                                                           .bias = WEIGHT_FFN_NORM_BIAS},
+    {OP_MATMUL,     .out = ACT_G,    .in = {ACT_H},        .weight = WEIGHT_GATE},
+    {OP_MATMUL,     .out = ACT_U,    .in = {ACT_H},        .weight = WEIGHT_UP},
+    {OP_GLU,        .out = ACT_F,    .in = {ACT_G, ACT_U}},
+    {OP_MATMUL,     .out = ACT_T,    .in = {ACT_F},        .weight = WEIGHT_DOWN},
+    {OP_ADD,        .out = ACT_X,    .in = {ACT_X, ACT_T}},
+};
+
+const OpRow arch_ln_ungated_ops[5] = {
+    {OP_LAYER_NORM, .out = ACT_H,    .in = {ACT_X},        .weight = WEIGHT_FFN_NORM,
+                                                           .bias = WEIGHT_FFN_NORM_BIAS},
+    {OP_MATMUL,     .out = ACT_U,    .in = {ACT_H},        .weight = WEIGHT_UP, .bias = WEIGHT_UP_BIAS},
+    {OP_ACTIVATION, .out = ACT_F,    .in = {ACT_U}},
+    {OP_MATMUL,     .out = ACT_T,    .in = {ACT_F},        .weight = WEIGHT_DOWN, .bias = WEIGHT_DOWN_BIAS},
+    {OP_ADD,        .out = ACT_X,    .in = {ACT_X, ACT_T}},
+};
+
+// Attention and feed-forward with the same input: what goes into the residual stream goes there behind both.
+const OpRow arch_parallel_gated_ops[8] = {
+    {OP_LAYER_NORM, .out = ACT_H,    .in = {ACT_X},        .weight = WEIGHT_FFN_NORM,
+                                                           .bias = WEIGHT_FFN_NORM_BIAS},
+    {OP_MATMUL,     .out = ACT_G,    .in = {ACT_H},        .weight = WEIGHT_GATE},
+    {OP_MATMUL,     .out = ACT_U,    .in = {ACT_H},        .weight = WEIGHT_UP},
+    {OP_GLU,        .out = ACT_F,    .in = {ACT_G, ACT_U}},
+    {OP_MATMUL,     .out = ACT_T,    .in = {ACT_A},        .weight = WEIGHT_O, .bias = WEIGHT_O_BIAS},
+    {OP_ADD,        .out = ACT_X,    .in = {ACT_X, ACT_T}},
+    {OP_MATMUL,     .out = ACT_T,    .in = {ACT_F},        .weight = WEIGHT_DOWN},
+    {OP_ADD,        .out = ACT_X,    .in = {ACT_X, ACT_T}},
+};
+
+const OpRow arch_parallel_ungated_ops[7] = {
+    {OP_LAYER_NORM, .out = ACT_H,    .in = {ACT_X},        .weight = WEIGHT_FFN_NORM,
+                                                           .bias = WEIGHT_FFN_NORM_BIAS},
+    {OP_MATMUL,     .out = ACT_U,    .in = {ACT_H},        .weight = WEIGHT_UP, .bias = WEIGHT_UP_BIAS},
+    {OP_ACTIVATION, .out = ACT_F,    .in = {ACT_U}},
+    {OP_MATMUL,     .out = ACT_T,    .in = {ACT_A},        .weight = WEIGHT_O, .bias = WEIGHT_O_BIAS},
+    {OP_ADD,        .out = ACT_X,    .in = {ACT_X, ACT_T}},
+    {OP_MATMUL,     .out = ACT_T,    .in = {ACT_F},        .weight = WEIGHT_DOWN, .bias = WEIGHT_DOWN_BIAS},
+    {OP_ADD,        .out = ACT_X,    .in = {ACT_X, ACT_T}},
+};
+
+const OpRow arch_ln_head_ops[2] = {
+    {OP_LAYER_NORM, .out = ACT_H,    .in = {ACT_X},        .weight = WEIGHT_OUTPUT_NORM,
+                                                           .bias = WEIGHT_OUTPUT_NORM_BIAS},
+    {OP_HEAD,       .out = ACT_NONE, .in = {ACT_H},        .weight = WEIGHT_HEAD, .bias = WEIGHT_HEAD_BIAS},
+};
+
 const OpRow arch_norm_head_ops[2] = {
     {OP_RMS_NORM,  .out = ACT_H,    .in = {ACT_X},        .weight = WEIGHT_OUTPUT_NORM},
     {OP_HEAD,      .out = ACT_NONE, .in = {ACT_H},        .weight = WEIGHT_HEAD},

@@ -79,6 +79,7 @@
     CONFIG_LAYERS_ROW("%s.expert_feed_forward_length", d_ff_expert, false)
 // clang-format on
 
+#define CONFIG_ROW_LN_EPS CONFIG_F32_ROW("%s.attention.layer_norm_epsilon", norm_eps, true, 0)
 #define CONFIG_ROW_RMS_EPS CONFIG_F32_ROW("%s.attention.layer_norm_rms_epsilon", norm_eps, true, 0)
 
 // The embedding, the last norm, and a head that is the embedding where the file has none of its own.
@@ -155,6 +156,34 @@
     }
 // clang-format on
 
+// Q, K and V in one tensor, in this order.
+// clang-format off
+#define WEIGHT_ROWS_QKV_FUSED                                                               \
+    WEIGHT_ROW_FUSED(WEIGHT_Q, "attn_qkv.weight", DIM_Q, DIM_MODEL, DIM_QKV, DIM_ONE),      \
+    WEIGHT_ROW_FUSED(WEIGHT_K, "attn_qkv.weight", DIM_K, DIM_MODEL, DIM_QKV, DIM_Q),        \
+    WEIGHT_ROW_FUSED(WEIGHT_V, "attn_qkv.weight", DIM_V, DIM_MODEL, DIM_QKV, DIM_QK)
+#define WEIGHT_ROWS_QKV_BIAS_FUSED                                                          \
+    WEIGHT_ROW_BIAS_FUSED(WEIGHT_Q_BIAS, "attn_qkv.bias", DIM_Q, DIM_QKV, DIM_ONE),         \
+    WEIGHT_ROW_BIAS_FUSED(WEIGHT_K_BIAS, "attn_qkv.bias", DIM_K, DIM_QKV, DIM_Q),           \
+    WEIGHT_ROW_BIAS_FUSED(WEIGHT_V_BIAS, "attn_qkv.bias", DIM_V, DIM_QKV, DIM_QK)
+// clang-format on
+
+// A layer norm before attention and before the feed-forward, and the last one, each with a bias.
+// clang-format off
+#define WEIGHT_ROWS_LAYER_NORMS                                                       \
+    WEIGHT_VECTOR(WEIGHT_OUTPUT_NORM_BIAS, "output_norm.bias", DIM_MODEL),            \
+    WEIGHT_ROW_NORM(WEIGHT_ATTN_NORM,      "attn_norm.weight", DIM_MODEL),            \
+    WEIGHT_ROW_BIAS(WEIGHT_ATTN_NORM_BIAS, "attn_norm.bias",   DIM_MODEL, false),     \
+    WEIGHT_ROW_NORM(WEIGHT_FFN_NORM,       "ffn_norm.weight",  DIM_MODEL),            \
+    WEIGHT_ROW_BIAS(WEIGHT_FFN_NORM_BIAS,  "ffn_norm.bias",    DIM_MODEL, false)
+// A feed-forward without a gate, with biases.
+#define WEIGHT_ROWS_UNGATED_BIASED                                       \
+    WEIGHT_ROW(WEIGHT_UP,             "ffn_up.weight",   DIM_FF,    DIM_MODEL), \
+    WEIGHT_ROW_BIAS(WEIGHT_UP_BIAS,   "ffn_up.bias",     DIM_FF,    false),     \
+    WEIGHT_ROW(WEIGHT_DOWN,           "ffn_down.weight", DIM_MODEL, DIM_FF),    \
+    WEIGHT_ROW_BIAS(WEIGHT_DOWN_BIAS, "ffn_down.bias",   DIM_MODEL, false)
+// clang-format on
+
 // A matrix for each expert, and a bias for each.
 // clang-format off
 #define WEIGHT_ROW_EXPERTS(weight, tensor, n_rows, n_cols) \
@@ -179,6 +208,16 @@ extern const OpRow arch_gated_ops[7];
 extern const OpRow arch_ungated_ops[5];
 extern const OpRow arch_expert_ops[9];
 extern const OpRow arch_norm_head_ops[2];
+
+// Of models with layer norms: the same, and feed-forwards that have attention's input (LAYERS_PARALLEL).
+extern const OpRow arch_ln_attention_ops[10];
+// The rows of arch_ln_attention_ops before the output, which parallel feed-forwards have.
+enum { ARCH_LN_HEADS_OPS = 8 };
+extern const OpRow arch_ln_gated_ops[6];
+extern const OpRow arch_ln_ungated_ops[5];
+extern const OpRow arch_parallel_gated_ops[8];
+extern const OpRow arch_parallel_ungated_ops[7];
+extern const OpRow arch_ln_head_ops[2];
 
 // The members of an Arch that name the file's own tables, and those that name the shared operations.
 #define ARCH_TABLES \

@@ -47,6 +47,49 @@ static const TensorRow glm4[] = {
 };
 static const TensorRow arcee[] = {ENDS, OWN_HEAD, NORMS_BEFORE, ATTENTION, UNGATED};
 static const TensorRow hunyuan_dense[] = {ENDS, NORMS_BEFORE, ATTENTION, HEAD_NORMS, GATED};
+#define LAST_NORM_BIAS                                                    \
+    {"output_norm.bias",                FILL_BIAS,    MODEL, ONE, ONE}
+#define ATTN_LAYER_NORM                                                   \
+    {"blk.%u.attn_norm.weight",         FILL_GAIN,    MODEL, ONE, ONE},   \
+    {"blk.%u.attn_norm.bias",           FILL_BIAS,    MODEL, ONE, ONE}
+#define FFN_LAYER_NORM                                                    \
+    {"blk.%u.ffn_norm.weight",          FILL_GAIN,    MODEL, ONE, ONE},   \
+    {"blk.%u.ffn_norm.bias",            FILL_BIAS,    MODEL, ONE, ONE}
+#define FUSED                                                             \
+    {"blk.%u.attn_qkv.weight",          FILL_MATRIX,  MODEL, QKV, ONE},   \
+    {"blk.%u.attn_output.weight",       FILL_MATRIX,  Q, MODEL, ONE}
+#define OUTPUT_BIAS                                                       \
+    {"blk.%u.attn_output.bias",         FILL_BIAS,    MODEL, ONE, ONE}
+#define UNGATED_BIASES                                                    \
+    {"blk.%u.ffn_up.bias",              FILL_BIAS,    FF, ONE, ONE},      \
+    {"blk.%u.ffn_down.bias",            FILL_BIAS,    MODEL, ONE, ONE}
+#define EPS KEY_F32("attention.layer_norm_epsilon", 1e-5)
+static const TensorRow cohere[] = {ENDS, {"blk.%u.attn_norm.weight", FILL_GAIN, MODEL, ONE, ONE}, ATTENTION, GATED};
+static const TensorRow phi2[] = {
+    ENDS, OWN_HEAD, LAST_NORM_BIAS, ATTN_LAYER_NORM, ATTENTION, QKV_BIASES, OUTPUT_BIAS, UNGATED, UNGATED_BIASES,
+    {"output.bias",                     FILL_BIAS,    VOCAB, ONE, ONE},
+};
+static const TensorRow phi2_fused[] = {
+    ENDS, OWN_HEAD, LAST_NORM_BIAS, ATTN_LAYER_NORM, FUSED, OUTPUT_BIAS, UNGATED, UNGATED_BIASES,
+    {"output.bias",                     FILL_BIAS,    VOCAB, ONE, ONE},
+    {"blk.%u.attn_qkv.bias",            FILL_BIAS,    QKV, ONE, ONE},
+};
+static const TensorRow falcon_7b[] = {ENDS, OWN_HEAD, LAST_NORM_BIAS, ATTN_LAYER_NORM, FUSED, UNGATED};
+static const TensorRow falcon[] = {
+    ENDS, LAST_NORM_BIAS, ATTN_LAYER_NORM, FUSED, UNGATED,
+    {"blk.%u.attn_norm_2.weight",       FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.attn_norm_2.bias",         FILL_BIAS,    MODEL, ONE, ONE},
+};
+static const TensorRow gptneox[] = {
+    ENDS, OWN_HEAD, LAST_NORM_BIAS, ATTN_LAYER_NORM, FFN_LAYER_NORM, FUSED, OUTPUT_BIAS, UNGATED, UNGATED_BIASES,
+    {"blk.%u.attn_qkv.bias",            FILL_BIAS,    QKV, ONE, ONE},
+};
+static const TensorRow stablelm[] = {
+    ENDS, OWN_HEAD, LAST_NORM_BIAS, ATTN_LAYER_NORM, FFN_LAYER_NORM, ATTENTION, QKV_BIASES, GATED,
+};
+static const TensorRow starcoder2[] = {
+    ENDS, LAST_NORM_BIAS, ATTN_LAYER_NORM, FFN_LAYER_NORM, ATTENTION, QKV_BIASES, OUTPUT_BIAS, UNGATED, UNGATED_BIASES,
+};
 
 static const ArchModel family_models[] = {
     // The fourth of five layers has no rotary embedding.
@@ -77,6 +120,27 @@ static const ArchModel family_models[] = {
     {"baichuan", "baichuan", SIZES(2, 4, 4, 16, 64, 0), .dtype = DTYPE_Q8_0, TENSORS(plain), .keys = {EPS_RMS}},
     {"hunyuan-dense", "hunyuan-dense", SIZES(2, 4, 2, 32, 64, 0), .dtype = DTYPE_Q8_0, TENSORS(hunyuan_dense),
      .keys = {EPS_RMS, KEY_F32("rope.freq_base", 11158840), KEY_U32("attention.key_length", 32)}},
+    {"command-r", "command-r", SIZES(2, 4, 2, 16, 64, 0), .dtype = DTYPE_Q8_0, TENSORS(cohere),
+     .keys = {EPS, KEY_F32("rope.freq_base", 8e6), KEY_F32("logit_scale", 0.0625),
+              KEY_STR("rope.scaling.type", "none")}},
+    // The fourth of five layers sees all positions, and has no rotary embedding.
+    {"cohere2", "cohere2", SIZES(5, 4, 2, 16, 64, 0), .dtype = DTYPE_Q8_0, TENSORS(cohere),
+     .keys = {EPS, KEY_F32("rope.freq_base", 5e4), KEY_F32("logit_scale", 0.25), KEY_U32("rope.dimension_count", 16),
+              KEY_U32("attention.sliding_window", 20), KEY_STR("rope.scaling.type", "none")}},
+    {"phi2", "phi2", SIZES(2, 2, 2, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(phi2),
+     .keys = {EPS, KEY_U32("rope.dimension_count", 12)}},
+    {"phi2-fused", "phi2", SIZES(2, 2, 2, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(phi2_fused),
+     .keys = {EPS, KEY_U32("rope.dimension_count", 12)}},
+    {"falcon", "falcon", SIZES(2, 4, 2, 16, 256, 0), .dtype = DTYPE_Q8_0, TENSORS(falcon), .keys = {EPS}},
+    {"falcon-7b", "falcon", SIZES(2, 4, 1, 16, 256, 0), .dtype = DTYPE_Q8_0, TENSORS(falcon_7b), .keys = {EPS}},
+    {"gptneox", "gptneox", SIZES(2, 2, 2, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(gptneox),
+     .keys = {EPS, KEY_U32("rope.dimension_count", 8), KEY_BOOL("use_parallel_residual", 1)}},
+    {"gptneox-sequential", "gptneox", SIZES(2, 2, 2, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(gptneox),
+     .keys = {EPS, KEY_U32("rope.dimension_count", 8), KEY_BOOL("use_parallel_residual", 0)}},
+    {"stablelm", "stablelm", SIZES(2, 4, 2, 16, 64, 0), .dtype = DTYPE_Q8_0, TENSORS(stablelm),
+     .keys = {EPS, KEY_U32("rope.dimension_count", 4), KEY_BOOL("use_parallel_residual", 1)}},
+    {"starcoder2", "starcoder2", SIZES(2, 4, 2, 16, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(starcoder2),
+     .keys = {EPS, KEY_F32("rope.freq_base", 1e5)}},
 };
 // clang-format on
 

@@ -4,7 +4,7 @@
 #include "arch/tables.h"
 #include "arch_models.h"
 
-typedef enum { KEY_NONE, KEY_U32, KEY_F32, KEY_STR, KEY_U32S, KEY_BOOLS } KeyType;
+typedef enum { KEY_NONE, KEY_U32, KEY_F32, KEY_BOOL, KEY_STR, KEY_U32S, KEY_BOOLS } KeyType;
 
 enum { LAYERS_LISTED_MAX = 4 };
 
@@ -23,6 +23,8 @@ enum { KEYS_MAX = 16 };
     { suffix, KEY_U32, value, NULL, NULL }
 #define KEY_F32(suffix, value) \
     { suffix, KEY_F32, value, NULL, NULL }
+#define KEY_BOOL(suffix, value) \
+    { suffix, KEY_BOOL, value, NULL, NULL }
 #define KEY_STR(suffix, value) \
     { suffix, KEY_STR, 0, value, NULL }
 #define KEY_U32S(suffix, values) \

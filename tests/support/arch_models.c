@@ -523,6 +523,7 @@ static void put_key(GgufBuilder *b, const ArchModel *m, const KeyRow *row) {
     switch (row->type) {
     case KEY_U32: gguf_builder_put_u32(b, key, (uint32_t)row->number); break;
     case KEY_F32: gguf_builder_put_f32(b, key, (float)row->number); break;
+    case KEY_BOOL: gguf_builder_put_bool(b, key, row->number != 0); break;
     case KEY_STR: gguf_builder_put_str(b, key, row->text); break;
     case KEY_U32S: put_numbers(b, key, GGUF_U32, row->numbers, m->layers); break;
     case KEY_BOOLS: put_numbers(b, key, GGUF_BOOL, row->numbers, m->layers); break;

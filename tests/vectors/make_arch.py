@@ -230,9 +230,71 @@ def hunyuan_dense(f):
     return causal("HunYuanDenseV1", common(f), rope_parameters=rope(f), attention_bias=False)
 
 
+def layer_norm(f):
+    """What models with layer norms call alike; their own heads are as wide as they must be."""
+    base = common(f)
+    del base["rms_norm_eps"], base["head_dim"]
+    return dict(base, layer_norm_eps=f.get("attention.layer_norm_epsilon"))
+
+
+def partial_rope(f):
+    head_dim = f.get("embedding_length") // f.get("attention.head_count")
+    return dict(rope(f), rope_type="default", partial_rotary_factor=f.get("rope.dimension_count", head_dim) / head_dim)
+
+
+def command_r(f):
+    return causal("Cohere", layer_norm(f), rope_parameters=partial_rope(f), logit_scale=f.get("logit_scale"))
+
+
+def cohere2(f):
+    return causal("Cohere2", layer_norm(f), rope_parameters=partial_rope(f), logit_scale=f.get("logit_scale"),
+                  sliding_window=f.get("attention.sliding_window"))
+
+
+def phi2(f):
+    return causal("Phi", layer_norm(f), rope_parameters=partial_rope(f))
+
+
+def falcon(f):
+    base = layer_norm(f)
+    return causal("Falcon", {k: base[k] for k in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
+                                                  "tie_word_embeddings", "attn_implementation")},
+                  num_kv_heads=f.get("attention.head_count_kv"), new_decoder_architecture=True, bias=False,
+                  num_ln_in_parallel_attn=1 + ("blk.0.attn_norm_2.weight" in f.tensors), rope_parameters=rope(f),
+                  layer_norm_epsilon=base["layer_norm_eps"], max_position_embeddings=f.get("context_length"), alibi=False)
+
+
+def gptneox(f):
+    return causal("GPTNeoX", layer_norm(f), rope_parameters=partial_rope(f),
+                  use_parallel_residual=f.get("use_parallel_residual"))
+
+
+def stablelm(f):
+    return causal("StableLm", layer_norm(f), rope_parameters=partial_rope(f), use_qkv_bias=True,
+                  use_parallel_residual=False)
+
+
+def starcoder2(f):
+    base = layer_norm(f)
+    return causal("Starcoder2", base, rope_parameters=rope(f), norm_epsilon=base["layer_norm_eps"], use_bias=True,
+                  sliding_window=None)
+
+
+def regroup_qkv(f, weight):
+    """Q, K and V of each group of heads beside each other, as Falcon and GPT-NeoX have them."""
+    heads, kv_heads = f.get("attention.head_count"), f.get("attention.head_count_kv")
+    parts = weight.reshape(heads + 2 * kv_heads, -1, *weight.shape[1:])
+    q, k, v = parts[:heads], parts[heads:heads + kv_heads], parts[heads + kv_heads:]
+    groups = [torch.cat([q[g * heads // kv_heads:(g + 1) * heads // kv_heads], k[g:g + 1], v[g:g + 1]])
+              for g in range(kv_heads)]
+    return torch.cat(groups).reshape(weight.shape)
+
+
 FAMILY = {"smollm3": smollm3, "seed_oss": seed_oss, "granite": granite, "minicpm": granite, "mistral3": mistral3,
           "glm4": glm4, "arcee": arcee, "ernie4_5": ernie4_5, "internlm2": llama_by_another_name,
-          "baichuan": llama_by_another_name, "hunyuan-dense": hunyuan_dense}
+          "baichuan": llama_by_another_name, "hunyuan-dense": hunyuan_dense, "command-r": command_r,
+          "cohere2": cohere2, "phi2": phi2, "falcon": falcon, "gptneox": gptneox, "stablelm": stablelm,
+          "starcoder2": starcoder2}
 # Those whose files have the rows of Q and K in Llama's order; the published weights have halves.
 INTERLEAVED = {"llama", "smollm3", "granite", "minicpm", "mistral3", "arcee", "internlm2", "baichuan"}
 MODELS = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3, "qwen3moe": qwen3moe, "phi3": phi3, "gemma": gemma,
@@ -270,6 +332,14 @@ def pad_values(f, weight, gguf_name):
     return torch.nn.functional.pad(parts, (0, key - value)).reshape(-1, heads * key)
 
 
+def fused_part(f, gguf_name):
+    """attn_q, attn_k or attn_v of a file that has them in one tensor."""
+    heads, kv_heads = f.get("attention.head_count"), f.get("attention.head_count_kv")
+    whole = f.take(re.sub("attn_.", "attn_qkv", gguf_name))
+    size = len(whole) // (heads + 2 * kv_heads)
+    return whole.split([heads * size, kv_heads * size, kv_heads * size])["qkv".index(gguf_name.split("attn_")[1][0])]
+
+
 def weight_of(f, name, names):
     if f.arch == "qwen3moe" and (part := re.fullmatch(r"model.layers.(\d+).mlp.(gate|up|down)_proj.weight", name)):
         return f.take(f"blk.{part[1]}.ffn_{part[2]}.weight")  # a dense layer, which the map does not know
@@ -284,7 +354,11 @@ def weight_of(f, name, names):
     gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
     if f.arch == "gpt-oss" and "post_attention_layernorm" in name:
         gguf_name = "blk." + name.split(".")[2] + ".post_attention_norm.weight"
+    if f.arch == "phi2" and gguf_name not in f.tensors:
+        return fused_part(f, gguf_name)
     weight = f.take(gguf_name)
+    if f.arch in ("falcon", "gptneox") and "attn_qkv" in gguf_name:
+        return regroup_qkv(f, weight)
     layer = int(gguf_name.split(".")[1]) if gguf_name.startswith("blk.") else 0
     if f.arch in INTERLEAVED and ".attn_q." in gguf_name:
         return interleave_to_halves(weight, of_layer(f.get("attention.head_count"), layer))

@@ -59,6 +59,8 @@ void batch_define_product(StrBuf *b, const BatchLowering *l, const ProductSize *
 // ---- OUTPUT of attention, DOWN of the feed-forward ----
 
 static bool link_output(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
+    // Between attention and its output there may be gate and up, where both have the same input.
+    if (before && before->block == &batch_block_glu && s->block == &batch_block_output) before--;
     if (s->block == &batch_block_output && (!before || before->block != &batch_block_attention)) {
         return error_set(err, ERR_UNSUPPORTED, "layer %u has no attention between its keys and its output",
                          s->layer);
