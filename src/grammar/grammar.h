@@ -65,6 +65,8 @@ GrammarNode grammar_add_text_without(GrammarBuilder *b, const Str *markers, uint
 // One token of the list, by its id: control tokens, which have no text. (A token that has text matches here,
 // too, whatever its text.)
 GrammarNode grammar_add_tokens(GrammarBuilder *b, const int32_t *ids, uint32_t count);
+// One token of the vocabulary that is none of these and no end token.
+GrammarNode grammar_add_tokens_except(GrammarBuilder *b, const int32_t *ids, uint32_t count);
 
 // ---- combinations ----
 
@@ -142,6 +144,11 @@ typedef struct {
 GrammarNode grammar_add_items(GrammarBuilder *b, const GrammarItems *items);
 
 // ---- compiling ----
+
+// Asks grammar_compile to make one automaton of everything that is regular, as far as it stays small: for
+// grammars that are written character by character, whose masks would take long otherwise. Leaves that hold
+// whole strings are better left apart: what is known of one then holds wherever it is used.
+void grammar_merge_leaves(GrammarBuilder *b);
 
 // What messages call the node, such as the JSON pointer of the schema that it stands for. Of nodes inside
 // each other the innermost one at fault that has a name is called.

@@ -116,9 +116,9 @@ GrammarNode grammar_add_texts(GrammarBuilder *b, const Str *texts, uint32_t coun
     return grammar_add_choice(b, nodes, count);
 }
 
-GrammarNode grammar_add_tokens(GrammarBuilder *b, const int32_t *ids, uint32_t count) {
+static GrammarNode builder_add_tokens(GrammarBuilder *b, const int32_t *ids, uint32_t count, bool except) {
     int32_t *sorted = builder_copy(b, ids, count, sizeof *ids);
-    if (!sorted || count == 0) return GRAMMAR_NEVER;
+    if (!sorted || (count == 0 && !except)) return GRAMMAR_NEVER;
     for (uint32_t i = 1; i < count; i++) {
         int32_t id = sorted[i];
         uint32_t k = i;
@@ -126,7 +126,15 @@ GrammarNode grammar_add_tokens(GrammarBuilder *b, const int32_t *ids, uint32_t c
             sorted[k] = sorted[k - 1];
         sorted[k] = id;
     }
-    return builder_add(b, (Node){.kind = NODE_TOKENS, .count = count, .tokens = sorted});
+    return builder_add(b, (Node){.kind = NODE_TOKENS, .count = count, .tokens = sorted, .except = except});
+}
+
+GrammarNode grammar_add_tokens(GrammarBuilder *b, const int32_t *ids, uint32_t count) {
+    return builder_add_tokens(b, ids, count, false);
+}
+
+GrammarNode grammar_add_tokens_except(GrammarBuilder *b, const int32_t *ids, uint32_t count) {
+    return builder_add_tokens(b, ids, count, true);
 }
 
 // ---- combinations ----
@@ -163,6 +171,8 @@ GrammarNode grammar_add_repeat(GrammarBuilder *b, GrammarNode body, uint32_t min
     if (max < min) return GRAMMAR_NEVER;
     if (max == 0) return GRAMMAR_EMPTY;
     if (min == 1 && max == 1) return body;
+    // A choice keeps no frame, so that lists that go on at their end (`(item list)?`) stay flat.
+    if (min == 0 && max == 1) return grammar_add_choice(b, (GrammarNode[]){GRAMMAR_EMPTY, body}, 2);
     return builder_add(b, (Node){.kind = NODE_REPEAT, .body = body, .min = min, .max = max});
 }
 
@@ -176,6 +186,10 @@ void grammar_set_rule(GrammarBuilder *b, GrammarNode rule, GrammarNode body) {
     if (!builder_knows(b, rule) || !builder_knows(b, body) || !grammar_builder_ok(b)) return;
     assert(b->nodes[rule].kind == NODE_RULE);
     b->nodes[rule].body = body;
+}
+
+void grammar_merge_leaves(GrammarBuilder *b) {
+    b->merges = true;
 }
 
 void grammar_name(GrammarBuilder *b, GrammarNode node, Str name) {

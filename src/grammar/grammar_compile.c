@@ -183,6 +183,10 @@ bool grammar_compile(GrammarBuilder *b, GrammarNode root, Arena *arena, Arena sc
     if (unsupported != GRAMMAR_NEVER) return grammar_refuse_members(&b->nodes[unsupported], err);
     if (need[root] == NEED_NEVER) return grammar_refuse_empty(b, root, need, err);
     if (!grammar_emit(b, root, need, arena, scratch, g, err)) return false;
+    if (b->merges && !grammar_merge(g, arena, scratch))
+        return error_set(err, ERR_NO_MEMORY, "no memory to merge a grammar of %u nodes", b->n_nodes);
+    if (!grammar_find_follow(g, arena, scratch))
+        return error_set(err, ERR_NO_MEMORY, "no memory for a grammar of %u nodes", b->n_nodes);
     *out = g;
     return true;
 }

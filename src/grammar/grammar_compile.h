@@ -30,3 +30,7 @@ MUST_CHECK bool grammar_emit(const GrammarBuilder *b, GrammarNode root, const ui
                              Arena scratch, Grammar *out, Error *err);
 // Sets `nullable`, and refuses a rule that can begin with itself. ERR_NO_MEMORY, ERR_INVALID_REQUEST.
 MUST_CHECK bool grammar_check_beginnings(Grammar *g, Node *nodes, Arena scratch, Error *err);
+// Makes automata of what is regular. `nodes` may be replaced and become more. False when an arena is full.
+MUST_CHECK bool grammar_merge(Grammar *g, Arena *arena, Arena scratch);
+// Sets `follow`, which lives in `arena`. False when an arena is full.
+MUST_CHECK bool grammar_find_follow(Grammar *g, Arena *arena, Arena scratch);

@@ -1,13 +1,14 @@
 // What the files of grammar.h and grammar_matcher.h share: nodes, as built and as compiled.
 #pragma once
 
+#include "grammar/byte_set.h"
 #include "grammar/grammar.h"
 
 typedef enum {
     NODE_NEVER,
     NODE_EMPTY,
     NODE_LEAF,     // dfa
-    NODE_TOKENS,   // tokens [count]
+    NODE_TOKENS,   // tokens [count], or `except` them
     NODE_SEQUENCE, // parts [count]
     NODE_CHOICE,   // parts [count]
     NODE_REPEAT,   // body, min, max
@@ -24,7 +25,8 @@ enum { NEED_NEVER = UINT16_MAX };
 typedef struct {
     uint8_t kind;  // a NodeKind
     bool nullable; // it takes the empty text
-    bool own_dfa;  // the automaton lies in the builder's arena
+    bool except;
+    bool own_dfa; // the automaton lies in the builder's arena
     // How many frames more than its caller's it must be able to open, at least, to complete (compiled nodes).
     uint16_t need;
     uint32_t count;
@@ -75,6 +77,7 @@ struct GrammarBuilder {
     Node *nodes;
     uint32_t n_nodes, nodes_cap;
     uint32_t n_parts;
+    bool merges;      // grammar_merge_leaves
     uint64_t n_cells; // of tables of arrays that must contain something
     Error err;        // code ERR_NONE: all is well
 };
@@ -84,7 +87,7 @@ struct Grammar {
     const Node *nodes;
     uint32_t n_nodes;
     GrammarNode root;
-    uint32_t n_leaves; // nodes that are leaves
+    const ByteSet *follow; // [n_nodes] the bytes that may come behind a node
 };
 
 // Text until the first of the markers that occurs in it, or without any of them. ERR_TOO_LARGE,

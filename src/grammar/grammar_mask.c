@@ -9,12 +9,17 @@ static void words_add(uint32_t *words, int32_t token) {
     words[token >> 5] |= 1u << (token & 31);
 }
 
+CPU_CLONES static void words_join(uint32_t *words, const uint32_t *more, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        words[i] |= more[i];
+}
+
 uint64_t mask_bytes_min(const TokenTrie *trie) {
     uint64_t words = trie->n_words * sizeof(uint32_t);
     uint64_t leaf = sizeof(LeafMask) + words + trie->n_nodes * sizeof(uint32_t);
     return (MASKS_MIN + 3) * (words + sizeof(MaskSlot)) + leaf + (1u << 15) * sizeof(uint32_t) +
-           LEAF_ENTRIES * sizeof(LeafEntry) + WALK_STEPS * sizeof(WalkStep) +
-           (trie->depth_max + 1ull) * sizeof(uint32_t) + 4096;
+           LEAF_ENTRIES * sizeof(LeafEntry) + PLAIN_ENTRIES * sizeof(PlainEntry) +
+           WALK_STEPS * sizeof(WalkStep) + (trie->depth_max + 1ull) * sizeof(uint32_t) + 4096;
 }
 
 // Numbers for automata: equal for leaves with the same one.
@@ -32,6 +37,7 @@ static bool mask_number_automata(GrammarMatcher *m, Arena scratch) {
             at = (at + 1) & (size - 1);
         if (!first[at]) first[at] = i;
         m->dfa_of[i] = first[at];
+        byte_set_join(&m->follow[first[at]], &m->g->follow[i]);
     }
     return true;
 }
@@ -46,12 +52,14 @@ bool mask_init(GrammarMatcher *m, Arena *arena) {
     const TokenTrie *trie = m->trie;
     m->slot_of = arena_new(arena, uint32_t, m->pool.max.states);
     m->dfa_of = arena_new(arena, uint32_t, m->g->n_nodes);
+    m->follow = arena_new(arena, ByteSet, m->g->n_nodes);
     m->leaves = arena_new_dirty(arena, LeafEntry, LEAF_ENTRIES);
     m->leaf_words = arena_new(arena, uint32_t, trie->n_words);
     m->leaf_list = arena_new(arena, uint32_t, trie->n_words);
     m->walk = arena_new(arena, uint32_t, trie->depth_max + 1ull);
     m->steps = arena_new(arena, WalkStep, WALK_STEPS);
-    if (!m->slot_of || !m->dfa_of || !m->leaves || !m->leaf_words || !m->leaf_list || !m->walk || !m->steps)
+    if (!m->slot_of || !m->dfa_of || !m->follow || !m->leaves || !m->leaf_words || !m->leaf_list ||
+        !m->walk || !m->steps || !plain_init(&m->plain, arena))
         return false;
     if (!mask_number_automata(m, *arena)) return false;
     // A third of what is left is for masks of states, the rest for those of leaves.
@@ -102,30 +110,43 @@ static void leaf_add_token(LeafWalk *w, int32_t token) {
     }
 }
 
-static void leaf_walk(LeafWalk *w, const Dfa *dfa, uint32_t state, uint32_t *states) {
+// Whether a token goes on from this node with one of these bytes.
+static bool trie_goes_on(const TokenTrie *trie, uint32_t node, const ByteSet *bytes) {
+    for (uint32_t i = node + 1; i < trie->nodes[node].end; i = trie->nodes[i].end)
+        if (byte_set_has(bytes, trie->nodes[i].byte)) return true;
+    return false;
+}
+
+// Plain tokens of up to `plain` characters are known already.
+static void leaf_walk(LeafWalk *w, const Dfa *dfa, uint32_t state, uint32_t plain, const ByteSet *follow,
+                      uint32_t *states) {
     const TokenTrie *trie = w->trie;
+    bool followed = !byte_set_is_empty(follow);
     states[0] = state;
     for (uint32_t i = 0; i < trie->n_nodes;) {
-        uint32_t depth = trie->depths[i], next = dfa_step(dfa, states[depth - 1], trie->bytes[i]);
-        if (next == DFA_NONE) {
-            i = trie->ends[i];
+        TrieNode node = trie->nodes[i];
+        uint32_t next = dfa_step(dfa, states[node.depth - 1], node.byte);
+        if (next == DFA_NONE || (!node.other && node.plain <= plain)) {
+            i = node.end;
             continue;
         }
-        states[depth] = next;
-        if (trie->tokens[i] != TOKEN_NONE) leaf_add_token(w, trie->tokens[i]);
-        if (dfa->accepts[next] && trie->ends[i] > i + 1) w->exits[w->n_exits++] = i;
+        states[node.depth] = next;
+        if (node.token != TOKEN_NONE) leaf_add_token(w, node.token);
+        if (followed && dfa->accepts[next] && trie_goes_on(trie, i, follow)) w->exits[w->n_exits++] = i;
         i++;
     }
 }
 
-static LeafMask *leaf_make(GrammarMatcher *m, const Dfa *dfa, uint32_t state) {
+static LeafMask *leaf_make(GrammarMatcher *m, const Dfa *dfa, uint32_t number, uint32_t state) {
     const TokenTrie *trie = m->trie;
     uint64_t most = sizeof(LeafMask) + (trie->n_nodes + (uint64_t)trie->n_words) * sizeof(uint32_t) + 16;
     if (arena_left(&m->leaf_memory) < most || m->n_leaves > LEAF_ENTRIES / 2) leaf_forget(m);
     LeafMask *mask = arena_alloc_dirty(&m->leaf_memory, 1, sizeof *mask, _Alignof(LeafMask));
     assert(mask);
+    const ByteSet *follow = &m->follow[number];
     LeafWalk w = {.trie = trie, .exits = mask->data, .tokens = m->leaf_list, .words = m->leaf_words};
-    leaf_walk(&w, dfa, state, m->walk);
+    mask->plain = plain_depth(&m->plain, dfa, number, state, !byte_set_is_empty(follow));
+    leaf_walk(&w, dfa, state, mask->plain, follow, m->walk);
     uint32_t n_data = w.is_set ? trie->n_words : w.n_tokens;
     memcpy(mask->data + w.n_exits, w.is_set ? w.words : w.tokens, n_data * sizeof *w.words);
     mask->n_exits = w.n_exits;
@@ -143,7 +164,7 @@ static const LeafMask *leaf_mask(GrammarMatcher *m, const Reading *r) {
         if (m->leaves[at].dfa == dfa && m->leaves[at].state == r->dfa_state) return m->leaves[at].mask;
         at = (at + 1) % LEAF_ENTRIES;
     }
-    LeafMask *mask = leaf_make(m, m->g->nodes[r->node].dfa, r->dfa_state);
+    LeafMask *mask = leaf_make(m, m->g->nodes[r->node].dfa, dfa, r->dfa_state);
     if (m->n_leaves++ == 0) at = (uint32_t)(h >> 40) % LEAF_ENTRIES; // all others were forgotten
     m->leaves[at] = (LeafEntry){.dfa = dfa, .state = r->dfa_state, .mask = mask};
     return mask;
@@ -162,17 +183,17 @@ static GrammarState walk_byte(GrammarMatcher *m, GrammarState state, uint8_t byt
 static bool walk_below(GrammarMatcher *m, uint32_t exit, GrammarState state, uint32_t *words) {
     const TokenTrie *trie = m->trie;
     uint32_t *states = m->walk;
-    states[trie->depths[exit]] = state;
-    for (uint32_t i = exit + 1; i < trie->ends[exit];) {
-        uint32_t depth = trie->depths[i];
-        GrammarState next = walk_byte(m, states[depth - 1], trie->bytes[i]);
+    states[trie->nodes[exit].depth] = state;
+    for (uint32_t i = exit + 1; i < trie->nodes[exit].end;) {
+        TrieNode node = trie->nodes[i];
+        GrammarState next = walk_byte(m, states[node.depth - 1], node.byte);
         if (next == GRAMMAR_FULL) return false;
         if (!grammar_is_state(next)) {
-            i = trie->ends[i];
+            i = node.end;
             continue;
         }
-        states[depth] = next;
-        for (int32_t token = trie->tokens[i]; token != TOKEN_NONE; token = trie->same[token])
+        states[node.depth] = next;
+        for (int32_t token = node.token; token != TOKEN_NONE; token = trie->same[token])
             words_add(words, token);
         i++;
     }
@@ -190,22 +211,35 @@ static GrammarState state_behind(GrammarMatcher *m, uint32_t stack) {
 static bool mask_add_leaf(GrammarMatcher *m, const Reading *r, uint32_t *words) {
     const LeafMask *mask = leaf_mask(m, r);
     const uint32_t *tokens = mask->data + mask->n_exits;
+    if (mask->plain) words_join(words, token_trie_plain(m->trie, mask->plain), m->trie->n_words);
     if (mask->n_tokens == UINT32_MAX) {
-        for (uint32_t i = 0; i < m->trie->n_words; i++)
-            words[i] |= tokens[i];
+        words_join(words, tokens, m->trie->n_words);
     } else {
         for (uint32_t i = 0; i < mask->n_tokens; i++)
             words_add(words, (int32_t)tokens[i]);
     }
     if (mask->n_exits == 0) return true;
     GrammarState behind = state_behind(m, r->stack);
-    if (!grammar_is_state(behind)) return behind != GRAMMAR_FULL;
+    if (!grammar_is_state(behind) || m->pool.states[behind].count == 0) return behind != GRAMMAR_FULL;
     for (uint32_t i = 0; i < mask->n_exits; i++)
         if (!walk_below(m, mask->data[i], behind, words)) return false;
     return true;
 }
 
 // ---- states ----
+
+static void mask_add_named(const TokenTrie *trie, const Node *node, uint32_t *words) {
+    uint32_t next = 0;
+    for (uint32_t token = 0; node->except && token < trie->n_named; token++) {
+        while (next < node->count && node->tokens[next] < (int32_t)token)
+            next++;
+        bool named = next < node->count && node->tokens[next] == (int32_t)token;
+        if (!named && !token_trie_is_end(trie, (int32_t)token)) words_add(words, (int32_t)token);
+    }
+    for (uint32_t k = 0; !node->except && k < node->count; k++)
+        if (node->tokens[k] >= 0 && (uint32_t)node->tokens[k] < trie->n_tokens)
+            words_add(words, node->tokens[k]);
+}
 
 static bool mask_fill(GrammarMatcher *m, GrammarState state, uint32_t *words) {
     PoolState s = m->pool.states[state];
@@ -221,9 +255,7 @@ static bool mask_fill(GrammarMatcher *m, GrammarState state, uint32_t *words) {
             if (!mask_add_leaf(m, &r, words)) return false;
             continue;
         }
-        for (uint32_t k = 0; k < node->count; k++)
-            if (node->tokens[k] >= 0 && (uint32_t)node->tokens[k] < m->trie->n_tokens)
-                words_add(words, node->tokens[k]);
+        mask_add_named(m->trie, node, words);
     }
     for (uint32_t i = 0; s.may_end && i < m->trie->n_end_tokens; i++)
         words_add(words, m->trie->end_tokens[i]);

@@ -81,14 +81,15 @@ static bool matcher_run(GrammarMatcher *m, const Reading *from, uint32_t *count,
     return true;
 }
 
-static bool node_has_token(const Node *node, int32_t token) {
+static bool node_takes_token(const TokenTrie *trie, const Node *node, int32_t token) {
+    if (node->except && ((uint32_t)token >= trie->n_named || token_trie_is_end(trie, token))) return false;
     uint32_t from = 0, to = node->count;
     while (from < to) {
         uint32_t middle = from + (to - from) / 2;
         if (node->tokens[middle] < token) from = middle + 1;
         else to = middle;
     }
-    return from < node->count && node->tokens[from] == token;
+    return (from < node->count && node->tokens[from] == token) != node->except;
 }
 
 // Nodes of tokens that name this one.
@@ -97,7 +98,7 @@ static void matcher_step_named(GrammarMatcher *m, GrammarState state, int32_t to
     const Reading *from = matcher_readings(m, state, &count);
     for (uint32_t i = 0; i < count; i++) {
         const Node *node = &m->g->nodes[from[i].node];
-        if (node->kind == NODE_TOKENS && node_has_token(node, token))
+        if (node->kind == NODE_TOKENS && node_takes_token(m->trie, node, token))
             step_return(&m->step, from[i].stack, true);
     }
 }
@@ -117,15 +118,9 @@ static GrammarState matcher_step(GrammarMatcher *m, GrammarState state, Str byte
     return matcher_end_step(m, mark);
 }
 
-static bool trie_is_end(const TokenTrie *trie, int32_t token) {
-    for (uint32_t i = 0; i < trie->n_end_tokens; i++)
-        if (trie->end_tokens[i] == token) return true;
-    return false;
-}
-
 GrammarState grammar_step(GrammarMatcher *m, GrammarState state, int32_t token) {
     if (token < 0 || (uint32_t)token >= m->trie->n_tokens) return GRAMMAR_REFUSED;
-    bool ends = trie_is_end(m->trie, token);
+    bool ends = token_trie_is_end(m->trie, token);
     GrammarState next = matcher_step(m, state, ends ? (Str){0} : m->trie->pieces[token], token);
     return next == GRAMMAR_REFUSED && ends && grammar_may_end(m, state) ? GRAMMAR_ENDED : next;
 }

@@ -1,6 +1,7 @@
 // What grammar_matcher.c (states) and grammar_mask.c (masks) share.
 #pragma once
 
+#include "grammar/grammar_plain.h"
 #include "grammar/grammar_step.h"
 
 // What a leaf's state says of the whole vocabulary, whatever is around the leaf: the tokens that stay within
@@ -9,6 +10,7 @@
 typedef struct {
     uint32_t n_exits;
     uint32_t n_tokens; // UINT32_MAX: a set
+    uint32_t plain;    // all plain tokens of up to so many characters stay within it, too; 0: none
     uint32_t data[];   // exits [n_exits], then tokens [n_tokens] or words
 } LeafMask;
 
@@ -51,7 +53,9 @@ struct GrammarMatcher {
     uint64_t uses;
 
     // masks of leaves
-    uint32_t *dfa_of;  // [n_nodes] of a leaf: a number for its automaton
+    uint32_t *dfa_of; // [n_nodes] of a leaf: a number for its automaton
+    ByteSet *follow;  // [n_nodes] at an automaton's number: what may come behind it
+    PlainCache plain;
     LeafEntry *leaves; // [LEAF_ENTRIES]
     uint32_t n_leaves;
     Arena leaf_memory; // what is left of it

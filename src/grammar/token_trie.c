@@ -1,6 +1,9 @@
 #include "grammar/token_trie.h"
 
 #include "base/limits.h"
+#include "base/utf8.h"
+
+#include <assert.h>
 
 static int piece_order(Str a, Str b) {
     size_t common = a.len < b.len ? a.len : b.len;
@@ -24,10 +27,8 @@ static void sort_tokens(const Str *pieces, int32_t *ids, int32_t *spare, uint32_
 }
 
 typedef struct {
-    uint8_t *bytes;
-    uint16_t *depths;
-    uint32_t *ends;
-    int32_t *tokens, *same;
+    TrieNode *nodes;
+    int32_t *same;
     uint32_t n_nodes;
     uint32_t *open; // [depth] the nodes above the present place
     uint32_t depth;
@@ -40,27 +41,54 @@ static size_t common_prefix(Str a, Str b) {
     return n;
 }
 
+// 1 … TRIE_PLAIN_ANY, or 0 for a token that is not plain.
+static uint8_t plain_characters(Str piece) {
+    uint32_t count = 0, codepoint;
+    for (size_t at = 0; at < piece.len; count++) {
+        size_t length = utf8_decode(str_slice(piece, at, piece.len), &codepoint);
+        if (length == 0 || utf8_is_control(codepoint) || codepoint == '"' || codepoint == '\\') return 0;
+        at += length;
+    }
+    return (uint8_t)min_u64(count, TRIE_PLAIN_ANY);
+}
+
+static const uint32_t *plain_masks(const TokenTrie *trie, const int32_t *ids, uint32_t count, Arena *arena) {
+    uint32_t *masks = arena_new(arena, uint32_t, (uint64_t)TRIE_PLAIN_ANY * trie->n_words);
+    if (!masks) return NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t plain = plain_characters(trie->pieces[ids[i]]);
+        for (uint32_t n = plain; n > 0 && n <= TRIE_PLAIN_ANY; n++)
+            masks[(size_t)(n - 1) * trie->n_words + ((uint32_t)ids[i] >> 5)] |= 1u << (ids[i] & 31);
+    }
+    return masks;
+}
+
 static void trie_close(TrieBuild *t, size_t depth) {
     while (t->depth > depth)
-        t->ends[t->open[--t->depth]] = t->n_nodes;
+        t->nodes[t->open[--t->depth]].end = t->n_nodes;
 }
 
 static void trie_add(TrieBuild *t, const Str *pieces, int32_t id, int32_t before) {
     Str piece = pieces[id];
     size_t common = before == TOKEN_NONE ? 0 : common_prefix(piece, pieces[before]);
     if (before != TOKEN_NONE && common == piece.len && piece.len == pieces[before].len) {
-        t->same[id] = t->tokens[t->n_nodes - 1];
-        t->tokens[t->n_nodes - 1] = id;
+        t->same[id] = t->nodes[t->n_nodes - 1].token;
+        t->nodes[t->n_nodes - 1].token = id;
         return;
     }
     trie_close(t, common);
     for (size_t i = common; i < piece.len; i++) {
-        t->bytes[t->n_nodes] = (uint8_t)piece.ptr[i];
-        t->tokens[t->n_nodes] = TOKEN_NONE;
         t->open[t->depth++] = t->n_nodes;
-        t->depths[t->n_nodes++] = (uint16_t)t->depth;
+        t->nodes[t->n_nodes++] =
+            (TrieNode){.token = TOKEN_NONE, .depth = (uint16_t)t->depth, .byte = (uint8_t)piece.ptr[i]};
     }
-    t->tokens[t->n_nodes - 1] = id;
+    t->nodes[t->n_nodes - 1].token = id;
+    uint8_t plain = plain_characters(piece);
+    for (uint32_t d = 0; d < t->depth; d++) {
+        TrieNode *node = &t->nodes[t->open[d]];
+        if (plain == 0) node->other = true;
+        else if (node->plain < plain) node->plain = plain;
+    }
 }
 
 // The tokens that have text and end nothing, by their bytes.
@@ -89,39 +117,43 @@ static bool trie_count(const TokenTrie *trie, const int32_t *ids, uint32_t count
 
 bool token_trie_build(const Str *pieces, uint32_t n_tokens, const int32_t *end_tokens, uint32_t n_end_tokens,
                       Arena *arena, Arena scratch, TokenTrie *out, Error *err) {
-    TokenTrie trie = {.n_tokens = n_tokens, .n_words = (n_tokens + 31) / 32, .pieces = pieces};
+    TokenTrie trie = {
+        .n_tokens = n_tokens, .n_named = n_tokens, .n_words = (n_tokens + 31) / 32, .pieces = pieces};
     trie.end_tokens = end_tokens;
     trie.n_end_tokens = n_end_tokens;
     int32_t *ids = arena_new(&scratch, int32_t, n_tokens), *spare = arena_new(&scratch, int32_t, n_tokens);
     uint8_t *ends = arena_new(&scratch, uint8_t, n_tokens);
     TrieBuild t = {.same = arena_new(arena, int32_t, n_tokens)};
     if (!ids || !spare || !ends || !t.same) goto full;
-    for (uint32_t i = 0; i < n_end_tokens; i++)
-        if (end_tokens[i] >= 0 && (uint32_t)end_tokens[i] < n_tokens) ends[end_tokens[i]] = 1;
+    for (uint32_t i = 0; i < n_end_tokens; i++) {
+        assert(end_tokens[i] >= 0 && (uint32_t)end_tokens[i] < n_tokens);
+        ends[end_tokens[i]] = 1;
+    }
     uint32_t count = trie_list(&trie, ids, spare, ends);
     uint64_t n_nodes;
     if (!trie_count(&trie, ids, count, &n_nodes, &trie.depth_max, err)) return false;
-    t.bytes = arena_new(arena, uint8_t, n_nodes);
-    t.depths = arena_new(arena, uint16_t, n_nodes);
-    t.ends = arena_new(arena, uint32_t, n_nodes);
-    t.tokens = arena_new(arena, int32_t, n_nodes);
+    t.nodes = arena_new(arena, TrieNode, n_nodes);
     t.open = arena_new(&scratch, uint32_t, trie.depth_max + 1ull);
-    if (!t.bytes || !t.depths || !t.ends || !t.tokens || !t.open) goto full;
+    trie.plain = plain_masks(&trie, ids, count, arena);
+    if (!t.nodes || !t.open || !trie.plain) goto full;
     for (uint32_t i = 0; i < n_tokens; i++)
         t.same[i] = TOKEN_NONE;
     for (uint32_t i = 0; i < count; i++)
         trie_add(&t, pieces, ids[i], i ? ids[i - 1] : TOKEN_NONE);
     trie_close(&t, 0);
     trie.n_nodes = t.n_nodes;
-    trie.bytes = t.bytes;
-    trie.depths = t.depths;
-    trie.ends = t.ends;
-    trie.tokens = t.tokens;
+    trie.nodes = t.nodes;
     trie.same = t.same;
     *out = trie;
     return true;
 full:
     return error_set(err, ERR_NO_MEMORY, "no memory for the tree of %u tokens", n_tokens);
+}
+
+bool token_trie_is_end(const TokenTrie *trie, int32_t token) {
+    for (uint32_t i = 0; i < trie->n_end_tokens; i++)
+        if (trie->end_tokens[i] == token) return true;
+    return false;
 }
 
 bool token_trie_from_tokenizer(const Tokenizer *t, uint32_t n_tokens, Arena *arena, Arena scratch,
@@ -131,5 +163,8 @@ bool token_trie_from_tokenizer(const Tokenizer *t, uint32_t n_tokens, Arena *are
     for (uint32_t id = 0; id < n_tokens; id++)
         pieces[id] = tokenizer_piece(t, (int32_t)id, false);
     TokenIds ends = tokenizer_ends(t);
-    return token_trie_build(pieces, n_tokens, ends.ptr, (uint32_t)ends.count, arena, scratch, out, err);
+    if (!token_trie_build(pieces, n_tokens, ends.ptr, (uint32_t)ends.count, arena, scratch, out, err))
+        return false;
+    out->n_named = (uint32_t)min_u64(n_tokens, tokenizer_vocab_size(t));
+    return true;
 }

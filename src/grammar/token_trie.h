@@ -1,30 +1,51 @@
 // The vocabulary as a tree of bytes: which tokens a text can go on with is one walk through it.
 //
-// Nodes are in depth-first order: the children of node i begin at i + 1, and ends[i] is the first node that
-// is not below it. Constant once made; any thread may read it.
+// Nodes are in depth-first order: the children of node i begin at i + 1. Constant once made; any thread may
+// read it.
 #pragma once
 
 #include "base/arena.h"
 #include "base/error.h"
 #include "text/tokenizer.h"
 
+// Plain tokens are made of whole characters, none of which is a quote, a backslash or a control character:
+// most of a vocabulary, and what text within nearly any quotes may hold. So they are known by their number
+// of characters: where text of n plain characters may come, all plain tokens up to n characters may.
+enum { TRIE_PLAIN_MAX = 24, TRIE_PLAIN_ANY = TRIE_PLAIN_MAX + 1 };
+
 typedef struct {
-    uint32_t n_tokens; // rows of the model's logits; some may have no token
+    uint32_t end;   // the first node that is not below this one
+    int32_t token;  // the token that ends here, or TOKEN_NONE
+    uint16_t depth; // 1 for a token's first byte
+    uint8_t byte;
+    uint8_t plain; // of plain tokens here and below: the most characters, TRIE_PLAIN_ANY above TRIE_PLAIN_MAX
+    bool other;    // there are other tokens here or below
+} TrieNode;
+
+typedef struct {
+    uint32_t n_tokens; // rows of the model's logits
+    uint32_t n_named;  // … of which those behind are no tokens
     uint32_t n_words; // of a mask: a set of token ids as in backend/sampler.h, uint32_t[(n_tokens + 31) / 32]
     uint32_t n_nodes;
-    uint32_t depth_max;     // bytes of the longest token
-    const uint8_t *bytes;   // [n_nodes]
-    const uint16_t *depths; // [n_nodes] 1 for a token's first byte
-    const uint32_t *ends;   // [n_nodes]
-    const int32_t *tokens;  // [n_nodes] the token that ends there, or TOKEN_NONE
-    const int32_t *same;    // [n_tokens] the next token with the same bytes, or TOKEN_NONE
-    const Str *pieces;      // [n_tokens] empty where a token has no text
+    uint32_t depth_max; // bytes of the longest token
+    const TrieNode *nodes;
+    const int32_t *same; // [n_tokens] the next token with the same bytes, or TOKEN_NONE
+    const Str *pieces;   // [n_tokens] empty where a token has no text
+    const uint32_t
+        *plain; // [TRIE_PLAIN_ANY][n_words] plain tokens of up to 1 … TRIE_PLAIN_MAX characters; all
     const int32_t *end_tokens;
     uint32_t n_end_tokens;
 } TokenTrie;
 
+// The plain tokens of up to n characters, 1 … TRIE_PLAIN_ANY.
+static inline const uint32_t *token_trie_plain(const TokenTrie *trie, uint32_t n) {
+    return trie->plain + (size_t)(n - 1) * trie->n_words;
+}
+
+bool token_trie_is_end(const TokenTrie *trie, int32_t token);
+
 // `pieces` [n_tokens] and `end_tokens` stay in place as long as the trie. Tokens without bytes are never part
-// of a text; end tokens are not either, whatever their bytes. A few bytes a token and 11 a node go into
+// of a text; end tokens are not either, whatever their bytes. 23 bytes a token and 16 a node go into
 // `arena`. ERR_NO_MEMORY, ERR_TOO_LARGE (a token of more than TOKEN_BYTES_MAX bytes or tokens of more than
 // 4 GB).
 MUST_CHECK bool token_trie_build(const Str *pieces, uint32_t n_tokens, const int32_t *end_tokens,

@@ -1,0 +1,27 @@
+// How much plain text (token_trie.h) a state of an automaton takes, whatever the text is.
+#pragma once
+
+#include "grammar/byte_set.h"
+#include "grammar/dfa.h"
+#include "grammar/token_trie.h"
+
+enum { PLAIN_ENTRIES = 1 << 12, PLAIN_NEXT_MAX = 4 };
+
+// Where one plain character leads from a state.
+typedef struct {
+    uint32_t dfa, state;
+    bool takes_all; // no plain character ends the text
+    uint32_t n_next;
+    uint32_t next[PLAIN_NEXT_MAX];
+} PlainEntry;
+
+typedef struct {
+    PlainEntry *entries; // [PLAIN_ENTRIES] a newer one takes the place of an older one
+} PlainCache;
+
+MUST_CHECK bool plain_init(PlainCache *p, Arena *arena);
+
+// The most characters, up to TRIE_PLAIN_MAX, or TRIE_PLAIN_ANY: any plain text stays within the automaton
+// from this state on. 0 where it does not, or where it may end in between and be followed by something.
+// `number` is the automaton's, `followed` whether anything can come behind it.
+uint32_t plain_depth(PlainCache *p, const Dfa *dfa, uint32_t number, uint32_t state, bool followed);

@@ -1,0 +1,120 @@
+// Grammars in written notations: what they take, and what is wrong with those that are refused.
+#include "grammar/grammar_text_formats.h"
+#include "grammar_make.h"
+#include "os/os.h"
+#include "runner.h"
+
+typedef struct {
+    const char *name, *grammar;
+    const char *yes[6], *no[6];
+} Row;
+
+typedef bool Reader(Str text, const Tokenizer *tokenizer, GrammarBuilder *b, LangMaker *maker, Arena scratch,
+                    GrammarNode *root, Error *err);
+
+static const Grammar *compile(Reader *read, Str text, Error *err) {
+    static Arena keep;
+    if (!keep.next) keep = os_arena(256u << 20);
+    Arena scratch = grammar_arena(1), nodes = grammar_arena(0), kept = keep;
+    LangMaker maker = {.keep = &kept, .scratch = grammar_arena(2), .work_max = 1 << 24};
+    GrammarBuilder *b = grammar_builder_new(&nodes);
+    GrammarNode root;
+    const Grammar *g;
+    if (!read(text, NULL, b, &maker, scratch, &root, err)) return NULL;
+    return grammar_compile(b, root, &kept, scratch, &g, err) ? g : NULL;
+}
+
+static void check_row(Reader *read, const Row *row) {
+    Error err = {0};
+    TEST_CASE_LABEL("%s", row->name);
+    const Grammar *g = compile(read, str_from_c(row->grammar), &err);
+    if (!g) {
+        FAIL("%s", err.message);
+        return;
+    }
+    GrammarMatcher *m = grammar_start_matcher(g, grammar_byte_trie());
+    for (size_t i = 0; i < COUNT_OF(row->yes) && row->yes[i]; i++)
+        if (!grammar_takes(m, str_from_c(row->yes[i]))) FAIL("refuses %s", row->yes[i]);
+    for (size_t i = 0; i < COUNT_OF(row->no) && row->no[i]; i++)
+        if (grammar_takes(m, str_from_c(row->no[i]))) FAIL("takes %s", row->no[i]);
+    CHECK(row->yes[0] != NULL);
+}
+
+static const Row gbnf[] = {
+    {"texts and classes",
+     "root ::= \"a\\\"b\" [0-9]? [^x-z\\n]\n",
+     {"a\"b0q", "a\"bq", "a\"b1\xC3\xA9"},
+     {"a\"b", "a\"bx", "a\"b1y", "a\"b1\n"}},
+    {"escapes",
+     "root ::= \"\\x41\\u00e9\\U0001F600\\t\\\\\" [\\]\\[\\-]",
+     {"A\xC3\xA9\xF0\x9F\x98\x80\t\\]"},
+     {"A"}},
+    {"any character", "root ::= . .", {"ab", "\n\xC3\xA9"}, {"a", "abc", "\xFF\xFF"}},
+    {"groups over lines",
+     "root ::= (\n  \"a\" # one\n | \"b\"\n)+ |\n \"c\"\n\n# more\n",
+     {"abab", "c"},
+     {"", "ac"}},
+    {"repetitions",
+     "root ::= \"a\"{2} \"b\"{1,} \"c\"{0,2} \"ab\"*",
+     {"aab", "aabbccababab"},
+     {"ab", "aa", "aabccc"}},
+    {"repeated twice", "root ::= \"a\"+? \"b\"", {"b", "aaab"}, {"a"}},
+    {"empty alternatives", "root ::= ws \"x\" ws\nws ::= | \" \" ws", {"x", "  x "}, {"", " "}},
+    {"optional recursion at the end", "root ::= ws \"x\"\nws ::= ([ \\t] ws)?", {"x", " \t x"}, {"x "}},
+    {"recursion",
+     "root ::= value\nvalue ::= \"[\" (value (\",\" value)*)? \"]\" | [0-9]+\n",
+     {"[]", "[1,[22,[]],3]", "7"},
+     {"[", "[1,]", "[1 ]"}},
+    {"the last rule of a name counts", "root ::= \"a\"\nroot ::= \"b\"", {"b"}, {"a"}},
+    {"moves",
+     "root ::= (num \". \" move \" \" move \"\\n\")+\nmove ::= [KQ]? [a-h] [1-8] [+#]?\nnum ::= [1-9] [0-9]?",
+     {"1. e4 e5\n2. Kf3 c6+\n"},
+     {"1. e4\n", "1. e9 e5\n"}},
+    {"code points above the surrogates",
+     "root ::= [\\x20-\\U0010FFFF]",
+     {"\xEE\x80\x80", " "},
+     {"\x1F", "\xED\xA0\x80"}},
+};
+
+TEST(grammar_gbnf_takes) {
+    for (size_t i = 0; i < COUNT_OF(gbnf); i++)
+        check_row(gbnf_read, &gbnf[i]);
+}
+
+typedef struct {
+    const char *grammar, *message;
+} BadRow;
+
+static void check_bad(Reader *read, const BadRow *row) {
+    Error err = {0};
+    TEST_CASE_LABEL("%s", row->grammar);
+    if (CHECK(!compile(read, str_from_c(row->grammar), &err))) CHECK_STR_EQ(row->message, err.message);
+}
+
+static const BadRow bad_gbnf[] = {
+    {"", "GBNF grammar, line 1: the rule \"root\" is missing"},
+    {"root ::= a\n", "GBNF grammar, line 1: the rule \"a\" is missing"},
+    {"root ::= \"a", "GBNF grammar, line 1: a text's closing quote is missing"},
+    {"root ::= \"\\q\"", "GBNF grammar, line 1: an unknown escape"},
+    {"root ::= \"\\x4\"", "GBNF grammar, line 1: an escape needs 2 hexadecimal digits"},
+    {"root ::= \"\\uD800\"", "GBNF grammar, line 1: D800 is no character"},
+    {"root ::= [a", "GBNF grammar, line 1: a class's \"]\" is missing"},
+    {"root ::= []", "GBNF grammar, line 1: a class without characters"},
+    {"root ::= [b-a]", "GBNF grammar, line 1: a range that ends before it begins"},
+    {"root ::= (\"a\"", "GBNF grammar, line 1: a group's \")\" is missing"},
+    {"root ::= \"a\"{3,2}", "GBNF grammar, line 1: a repetition of at least 3 and at most 2 times"},
+    {"root ::= \"a\"{,2}", "GBNF grammar, line 1: a number is missing"},
+    {"root ::= \"a\"{9999999}", "GBNF grammar, line 1: a number above 1048576"},
+    {"\n\nroot = \"a\"", "GBNF grammar, line 3: \"::=\" is missing"},
+    {"root ::= \"a\" )", "GBNF grammar, line 1: no rule can go on like this"},
+    {"root ::= *", "GBNF grammar, line 1: no rule can go on like this"},
+    {"root ::= <think>", "GBNF grammar, line 1: the vocabulary has no token <think>"},
+    {"root ::= root \"a\" | \"b\"", "root begins with itself (left recursion)"},
+    {"root ::= \"a\" root", "no text matches root"},
+    {"root ::= \xFF", "GBNF grammar, line 1: invalid UTF-8"},
+};
+
+TEST(grammar_gbnf_errors_name_the_place) {
+    for (size_t i = 0; i < COUNT_OF(bad_gbnf); i++)
+        check_bad(gbnf_read, &bad_gbnf[i]);
+}
