@@ -118,3 +118,70 @@ TEST(grammar_gbnf_errors_name_the_place) {
     for (size_t i = 0; i < COUNT_OF(bad_gbnf); i++)
         check_bad(gbnf_read, &bad_gbnf[i]);
 }
+
+static const Row lark[] = {
+    {"texts",
+     "start: \"a\" \"b\"i B?\nB: \"x\"..\"z\" | \"\\\"\"",
+     {"ab", "aBy", "ab\""},
+     {"Ab", "abw", "abyy"}},
+    {"patterns",
+     "start: /[a-c]+\\/./ /be/i /.x/s\n",
+     {"ab/qBe\nx", "c/\rbEyx"},
+     {"ab/\nbeyx", "d/qbeyx", "ab/qbxyx"}},
+    {"alternatives over lines",
+     "// comment\n?start: one -> first\n   | two \n  // between\n  | \"c\"\n!one.2: \"a\"\n_two: \"b\"\ntwo: "
+     "_two",
+     {"a", "b", "c"},
+     {"", "ab"}},
+    {"times",
+     "start: \"a\"~2 \"b\"~1..2 [\"c\" \"d\"] (\"e\" | \"f\")*",
+     {"aab", "aabbcdef"},
+     {"ab", "aabbb", "aabc"}},
+    {"left recursion",
+     "start: sum\n?sum: term | sum \"+\" term | sum \"-\" term\nterm: NUMBER | \"(\" sum \")\"\n%import "
+     "common.INT -> NUMBER",
+     {"1", "1+22-3", "(1+2)-3"},
+     {"", "1+", "+1", "1 + 2"}},
+    {"ignored",
+     "start: pair (\",\" pair)*\npair: CNAME \"=\" ESCAPED_STRING\n%import common (CNAME, ESCAPED_STRING, "
+     "WS)\n"
+     "%ignore WS\n%ignore /#[^\\n]*/\n",
+     {"a=\"x\"", " a = \"x\\\"\" , b_1=\"\" # end", "a # c\n=\"\""},
+     {"a b=\"x\"", "a=\"x", "a=\"x\",", "a_b = x"}},
+    {"comments in a language",
+     "start: C_COMMENT\n%import common.C_COMMENT",
+     {"/* a * / **/", "/**/"},
+     {"/*/", "/* */ */"}},
+    {"numbers",
+     "start: SIGNED_NUMBER\n%import common.SIGNED_NUMBER",
+     {"1", "-1.", "+.5e-3", "1e9"},
+     {".", "1e", "-"}},
+};
+
+TEST(grammar_lark_takes) {
+    for (size_t i = 0; i < COUNT_OF(lark); i++)
+        check_row(lark_read, &lark[i]);
+}
+
+static const BadRow bad_lark[] = {
+    {"", "Lark grammar, line 1: the rule \"start\" is missing"},
+    {"start: a", "Lark grammar, line 1: the rule \"a\" is missing"},
+    {"start: _sep{\"a\", \"b\"}", "Lark grammar, line 1: templates are not supported"},
+    {"start: \"a\"\n%declare X", "Lark grammar, line 2: %declare is not supported"},
+    {"start: \"a\"\n%import .other.X", "Lark grammar, line 2: only common can be imported from"},
+    {"start: X\n%import common.XYZ", "Lark grammar, line 2: common.XYZ is not known"},
+    {"start: /a/x", "Lark grammar, line 1: the flag x of a pattern is not supported"},
+    {"start: /a", "Lark grammar, line 1: a pattern's closing \"/\" is missing"},
+    {"start: \"a\n\"", "Lark grammar, line 1: a text's closing quote is missing"},
+    {"start: \"b\"..\"a\"", "Lark grammar, line 1: a range is from one character to a later one"},
+    {"start: (\"a\"", "Lark grammar, line 1: a group's \")\" is missing"},
+    {"start: \"a\"~3..2", "Lark grammar, line 1: a repetition of at least 3 and at most 2 times"},
+    {"start \"a\"", "Lark grammar, line 1: \":\" is missing"},
+    {"start: \"a\" }", "Lark grammar, line 1: no rule can go on like this"},
+    {"start: a\na: [start] \"x\"", "a begins with itself (left recursion)"},
+};
+
+TEST(grammar_lark_errors_name_the_place) {
+    for (size_t i = 0; i < COUNT_OF(bad_lark); i++)
+        check_bad(lark_read, &bad_lark[i]);
+}
