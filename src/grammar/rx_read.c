@@ -53,7 +53,7 @@ static bool read_character(Reader *r, uint32_t *codepoint) {
 
 static bool add_range(Reader *r, Ranges *set, uint32_t first, uint32_t last) {
     if (set->count == CLASS_RANGES_MAX) return refuse(r, r->at, "a class with too many ranges");
-    if (!lang_grow(&r->m->scratch, (void **)&set->ranges, &set->cap, set->count + 1, sizeof *set->ranges))
+    if (!lang_grow(r->rx->arena, (void **)&set->ranges, &set->cap, set->count + 1, sizeof *set->ranges))
         return lang_no_memory(r->err);
     set->ranges[set->count++] = (RxRange){first, last};
     return true;
@@ -410,11 +410,8 @@ static bool read_alternatives(Reader *r, bool tail, uint32_t *out) {
 }
 
 bool rx_read_pattern(Rx *rx, Str pattern, bool searched, LangMaker *m, uint32_t *out, Error *err) {
-    LangMaker inner = *m;
-    Reader r = {.rx = rx, .m = &inner, .err = err, .pattern = pattern, .searched = searched};
-    bool ok = read_alternatives(&r, true, out);
-    m->work = inner.work;
-    if (!ok) return false;
+    Reader r = {.rx = rx, .m = m, .err = err, .pattern = pattern, .searched = searched};
+    if (!read_alternatives(&r, true, out)) return false;
     if (!at_end(&r)) return refuse(&r, r.at, "a closing parenthesis without an opening one");
     if (searched) *out = rx_cat(rx, any_text(&r), *out);
     return true;

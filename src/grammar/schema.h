@@ -1,0 +1,50 @@
+// JSON Schema to grammars: the texts that a schema allows, as nodes of a grammar.
+//
+//     SchemaOptions options = {.blanks = SCHEMA_BLANKS_ONE};
+//     if (!schema_add(builder, root, &options, &arena, scratch, &node, &err)) … refused …
+//
+// Draft 2020-12, with the older spellings definitions, dependencies and arrays in `items`. What is built
+// takes exactly the valid documents, within what the options say; what cannot be built is refused with the
+// keyword's name and a JSON pointer to it, never left out. src/grammar/README.md has the list.
+//
+// What is a choice here:
+// - Numbers. 1.0 is an integer (by value, as the specification says) unless `plain_integers`. Exponents are
+//   written only where any number may stand: bounds and steps are no regular languages with them.
+// - Names. Members that the schema names come at most once; others may be repeated. Where a repeated name
+//   could break minProperties, the schema is refused.
+// - Text is Unicode: halves of surrogate pairs alone are never taken.
+#pragma once
+
+#include "grammar/grammar.h"
+#include "json/json_reader.h"
+
+// Between the tokens of a document.
+typedef enum {
+    SCHEMA_BLANKS_ONE, // at most one blank, or a line break and up to 64 blanks behind it
+    SCHEMA_BLANKS_NONE,
+    SCHEMA_BLANKS_ANY, // as many as anyone likes: a model may never end them
+} SchemaBlanks;
+
+typedef struct {
+    SchemaBlanks blanks;
+    bool schema_order;   // named members come as the schema lists them, others behind them; else in any order
+    bool ignore_formats; // `format` is an annotation
+    bool plain_integers; // integers are digits alone
+    bool plain_strings;  // characters are written in one way each: themselves where JSON allows that
+} SchemaOptions;
+
+enum {
+    SCHEMA_WORK_MAX = 200 * 1000 * 1000, // steps: about two seconds
+    SCHEMA_DEMANDS_MAX = 1 << 15,        // different sets of schemas that one value has to meet
+    SCHEMA_CASES_MAX = 512,              // alternatives of one object or array, after allOf is multiplied out
+    SCHEMA_GROUPS_MAX = 256,             // of names that a schema does not list, by the patterns they match
+    SCHEMA_MEMBERS_MAX = 1000,           // names of one object
+    SCHEMA_PLACES_MAX = 4096,            // items of one array that have a schema of their own
+};
+
+// Automata live in `arena`, as long as the compiled grammar; the document may go. Errors:
+// ERR_INVALID_REQUEST (not a schema, or refused), ERR_TOO_LARGE, ERR_NO_MEMORY. Every message begins with
+// the JSON pointer that it is about. A schema that nothing satisfies is found by grammar_compile: its nodes
+// have JSON pointers as names.
+MUST_CHECK bool schema_add(GrammarBuilder *b, const JsonNode *root, const SchemaOptions *options,
+                           Arena *arena, Arena scratch, GrammarNode *out, Error *err);

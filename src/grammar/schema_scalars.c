@@ -1,0 +1,350 @@
+// The scalars that meet a schema: null, booleans, numbers, strings.
+#include "base/utf8.h"
+#include "grammar/format_patterns.h"
+#include "grammar/rx.h"
+#include "grammar/schema_internal.h"
+
+enum { ALL_BITS = SCALAR_NULL | SCALAR_BOOLS | SCALAR_EXPONENTS };
+
+// ---- sets ----
+
+static ScalarSet everything(const SchemaReader *r) {
+    return (ScalarSet){ALL_BITS, &r->all_numbers, &r->all_strings};
+}
+
+static bool combine(SchemaReader *r, LangOp op, const Lang *a, const Lang *b, const Lang *all,
+                    const Lang **out) {
+    if (op == LANG_WITHOUT) {
+        *out = a == b || b == all ? NULL : a;
+        if (!*out || !b) return true;
+    } else if (!a || !b || a == b || a == all || b == all) {
+        if (op == LANG_AND) *out = !a || !b ? NULL : a == all ? b : a;
+        else *out = a == all || b == all ? all : a ? a : b;
+        return true;
+    }
+    Lang *made = arena_new(&r->memory, Lang, 1);
+    if (!made) return schema_no_memory(r);
+    if (!lang_combine(&r->maker, op, a, b, made, r->err)) return false;
+    *out = lang_is_empty(made) ? NULL : lang_equal(made, all) ? all : made;
+    return true;
+}
+
+bool schema_combine_names(SchemaReader *r, LangOp op, const Lang *a, const Lang *b, const Lang **out) {
+    return combine(r, op, a, b, &r->all_strings, out);
+}
+
+static bool combine_sets(SchemaReader *r, LangOp op, const ScalarSet *a, const ScalarSet *b, ScalarSet *out) {
+    ScalarSet made = {0};
+    if (!combine(r, op, a->numbers, b->numbers, &r->all_numbers, &made.numbers) ||
+        !combine(r, op, a->strings, b->strings, &r->all_strings, &made.strings))
+        return false;
+    uint8_t bits = op == LANG_AND  ? a->bits & b->bits
+                   : op == LANG_OR ? a->bits | b->bits
+                                   : a->bits & ~b->bits;
+    // Spellings with an exponent are known of all numbers or of none.
+    bits &= (uint8_t)~SCALAR_EXPONENTS;
+    made.bits = made.numbers == &r->all_numbers ? bits | SCALAR_EXPONENTS : bits;
+    *out = made;
+    return true;
+}
+
+static bool and_set(SchemaReader *r, ScalarSet *set, const ScalarSet *other) {
+    return combine_sets(r, LANG_AND, set, other, set);
+}
+
+static bool or_set(SchemaReader *r, ScalarSet *set, const ScalarSet *other) {
+    return combine_sets(r, LANG_OR, set, other, set);
+}
+
+static bool without(SchemaReader *r, const ScalarSet *a, const ScalarSet *b, ScalarSet *out) {
+    return combine_sets(r, LANG_WITHOUT, a, b, out);
+}
+
+// ---- keywords ----
+
+static bool and_numbers(SchemaReader *r, ScalarSet *set, const Lang *made) {
+    ScalarSet other = everything(r);
+    other.numbers = lang_is_empty(made) ? NULL : made;
+    other.bits &= (uint8_t)~SCALAR_EXPONENTS;
+    return and_set(r, set, &other);
+}
+
+static bool and_strings(SchemaReader *r, ScalarSet *set, const Lang *made) {
+    ScalarSet other = everything(r);
+    other.strings = lang_is_empty(made) ? NULL : lang_equal(made, &r->all_strings) ? &r->all_strings : made;
+    return and_set(r, set, &other);
+}
+
+static bool and_types(SchemaReader *r, const JsonNode *schema, ScalarSet *set) {
+    uint32_t types;
+    if (!schema_read_types(r, schema, &types)) return false;
+    ScalarSet allowed = {0};
+    if (types & SCHEMA_NULL) allowed.bits |= SCALAR_NULL;
+    if (types & SCHEMA_BOOLEAN) allowed.bits |= SCALAR_BOOLS;
+    if (types & SCHEMA_INTEGER) allowed.numbers = r->integer_set;
+    if (types & SCHEMA_NUMBER) allowed.numbers = &r->all_numbers, allowed.bits |= SCALAR_EXPONENTS;
+    if (types & SCHEMA_STRING) allowed.strings = &r->all_strings;
+    return and_set(r, set, &allowed);
+}
+
+static bool and_number_keywords(SchemaReader *r, const JsonNode *schema, ScalarSet *set) {
+    static const struct {
+        const char *keyword;
+        int relations;
+    } bounds[] = {{"minimum", NUMBER_EQUAL | NUMBER_GREATER},
+                  {"maximum", NUMBER_EQUAL | NUMBER_LESS},
+                  {"exclusiveMinimum", NUMBER_GREATER},
+                  {"exclusiveMaximum", NUMBER_LESS},
+                  {"multipleOf", 0}};
+    for (size_t i = 0; i < COUNT_OF(bounds); i++) {
+        const JsonNode *value = json_get(schema, str_from_c(bounds[i].keyword));
+        if (!value) continue;
+        if (!json_is_number(value)) return schema_refuse(r, value, ERR_INVALID_REQUEST, "not a number");
+        Decimal decimal = decimal_from_json(value);
+        bool is_step = bounds[i].relations == 0;
+        if (is_step && (decimal.negative || decimal.n_digits == 0))
+            return schema_refuse(r, value, ERR_INVALID_REQUEST, "not above 0");
+        Lang *made = arena_new(&r->memory, Lang, 1);
+        if (!made) return schema_no_memory(r);
+        if (is_step ? !number_lang_multiple(&r->maker, &decimal, made, r->err)
+                    : !number_lang_compare(&r->maker, &decimal, bounds[i].relations, made, r->err))
+            return schema_place(r, value);
+        if (!and_numbers(r, set, made)) return schema_place(r, value);
+    }
+    return true;
+}
+
+static bool and_string_keywords(SchemaReader *r, const JsonNode *schema, ScalarSet *set) {
+    uint32_t min = 0, max = SCHEMA_UNBOUNDED;
+    const JsonNode *at_min = json_get(schema, STR("minLength")), *at_max = json_get(schema, STR("maxLength"));
+    if (!schema_read_count(r, schema, STR("minLength"), &min) ||
+        !schema_read_count(r, schema, STR("maxLength"), &max))
+        return false;
+    if (at_min || at_max) {
+        Lang *made = arena_new(&r->memory, Lang, 1);
+        if (!made) return schema_no_memory(r);
+        if (!lang_length(&r->maker, min, max, made, r->err) || !and_strings(r, set, made))
+            return schema_place(r, at_max ? at_max : at_min);
+    }
+    const JsonNode *pattern = json_get(schema, STR("pattern")), *format = json_get(schema, STR("format"));
+    const Lang *made;
+    Str text;
+    if (pattern) {
+        if (!json_read_str(pattern, &text))
+            return schema_refuse(r, pattern, ERR_INVALID_REQUEST, "not a string");
+        if (!schema_read_pattern(r, pattern, text, true, &made)) return false;
+        if (!and_strings(r, set, made)) return schema_place(r, pattern);
+    }
+    if (format) {
+        const char *known;
+        if (!json_read_str(format, &text))
+            return schema_refuse(r, format, ERR_INVALID_REQUEST, "not a string");
+        if (r->options->ignore_formats || !format_has_pattern(text, &known)) return true;
+        if (!schema_read_pattern(r, format, str_from_c(known), false, &made)) return false;
+        if (!and_strings(r, set, made)) return schema_place(r, format);
+    }
+    return true;
+}
+
+// ---- values ----
+
+// The plain spellings of a number: its digits, and zeros behind the point.
+static uint32_t rx_number(Rx *rx, const JsonNode *node, bool plain_integers) {
+    static const RxRange zero[] = {{'0', '0'}};
+    Decimal d = decimal_from_json(node);
+    char text[1024];
+    size_t n = 0;
+    bool is_integer = decimal_is_integer(&d);
+    if (d.point > DECIMAL_DIGITS_MAX || d.point < -DECIMAL_DIGITS_MAX) return RX_NEVER;
+    if (d.negative) text[n++] = '-';
+    for (int32_t place = d.point > 1 ? d.point - 1 : 0;
+         place >= 0 || d.point - 1 - place < (int32_t)d.n_digits; place--) {
+        int32_t at = d.point - 1 - place;
+        if (place == -1) text[n++] = '.';
+        text[n++] = at >= 0 && at < (int32_t)d.n_digits ? d.digits[at] : '0';
+    }
+    uint32_t digits = rx_literal(rx, (Str){text, n}), zeros = rx_ranges(rx, zero, 1);
+    if (d.n_digits == 0) digits = rx_cat(rx, rx_repeat(rx, rx_literal(rx, STR("-")), 0, 1), digits);
+    if (!is_integer) return rx_cat(rx, digits, rx_repeat(rx, zeros, 0, RX_UNBOUNDED));
+    if (plain_integers) return digits;
+    uint32_t fraction = rx_cat(rx, rx_literal(rx, STR(".")), rx_repeat(rx, zeros, 1, RX_UNBOUNDED));
+    return rx_cat(rx, digits, rx_repeat(rx, fraction, 0, 1));
+}
+
+// Halves at a time, so that the tree stays low.
+static uint32_t rx_numbers(Rx *rx, const JsonNode *const *nodes, uint32_t count, bool plain_integers) {
+    if (count == 1) return rx_number(rx, nodes[0], plain_integers);
+    uint32_t half = count / 2;
+    return rx_alt(rx, rx_numbers(rx, nodes, half, plain_integers),
+                  rx_numbers(rx, nodes + half, count - half, plain_integers));
+}
+
+typedef struct {
+    Str *strings;
+    const JsonNode **numbers;
+    uint32_t n_strings, n_numbers;
+    ScalarSet set;
+} Values;
+
+static bool add_value(SchemaReader *r, Values *v, const JsonNode *value) {
+    Str text;
+    if (value->type == JSON_NULL) v->set.bits |= SCALAR_NULL;
+    if (value->type == JSON_BOOL) v->set.bits |= value->as.boolean ? SCALAR_TRUE : SCALAR_FALSE;
+    if (json_read_str(value, &text)) v->strings[v->n_strings++] = text;
+    if (json_is_number(value)) v->numbers[v->n_numbers++] = value;
+    return lang_work(&r->maker, 1, r->err);
+}
+
+// The set of `count` values; `first` and what follows it.
+static bool values_set(SchemaReader *r, const JsonNode *at, const JsonNode *first, uint32_t count,
+                       ScalarSet *out) {
+    LangMaker m = r->maker;
+    Rx rx = rx_begin(&m.scratch);
+    Values v = {.strings = arena_new(&m.scratch, Str, count),
+                .numbers = arena_new(&m.scratch, const JsonNode *, count)};
+    Lang *strings = arena_new(&r->memory, Lang, 1), *numbers = arena_new(&r->memory, Lang, 1);
+    if (!v.strings || !v.numbers || !strings || !numbers) return schema_no_memory(r);
+    for (uint32_t i = 0; i < count; i++, first = json_next(first)) {
+        if (!add_value(r, &v, first)) return schema_place(r, at);
+    }
+    m.work = r->maker.work;
+    bool ok = true;
+    if (v.n_strings) ok = lang_words(&m, v.strings, v.n_strings, strings, r->err);
+    if (ok && v.n_numbers) {
+        uint32_t root = rx_numbers(&rx, v.numbers, v.n_numbers, r->options->plain_integers);
+        ok = rx_compile(&rx, root, &m, numbers, r->err);
+    }
+    r->maker.work = m.work;
+    if (!ok) return schema_place(r, at);
+    *out = v.set;
+    if (v.n_strings) out->strings = strings;
+    if (v.n_numbers && !lang_is_empty(numbers)) out->numbers = numbers;
+    return true;
+}
+
+static bool and_values(SchemaReader *r, const JsonNode *schema, ScalarSet *set) {
+    const JsonNode *values = json_get(schema, STR("enum")), *value = json_get(schema, STR("const"));
+    ScalarSet named;
+    if (values) {
+        if (values->type != JSON_ARRAY) return schema_refuse(r, values, ERR_INVALID_REQUEST, "not an array");
+        if (!values_set(r, values, json_first(values), values->length, &named) || !and_set(r, set, &named))
+            return false;
+    }
+    return !value || (values_set(r, value, value, 1, &named) && and_set(r, set, &named));
+}
+
+// ---- parts ----
+
+static bool part(SchemaReader *r, const JsonNode *schema, ScalarSet *out) {
+    uint32_t literal;
+    return schema_literal(r, LITERAL_SCHEMA, schema, &literal) && schema_scalars(r, literal, out);
+}
+
+static bool and_all_of(SchemaReader *r, const JsonNode *list, ScalarSet *set) {
+    ScalarSet one;
+    for (const JsonNode *e = json_first(list); e != json_end(list); e = json_next(e)) {
+        if (!part(r, e, &one) || !and_set(r, set, &one)) return false;
+    }
+    return true;
+}
+
+static bool and_any_of(SchemaReader *r, const JsonNode *list, ScalarSet *set) {
+    ScalarSet one, any = {0};
+    for (const JsonNode *e = json_first(list); e != json_end(list); e = json_next(e)) {
+        if (!part(r, e, &one) || !or_set(r, &any, &one)) return false;
+    }
+    return and_set(r, set, &any);
+}
+
+static bool and_one_of(SchemaReader *r, const JsonNode *list, ScalarSet *set) {
+    ScalarSet one, exactly = {0}, at_least = {0}, fresh;
+    for (const JsonNode *e = json_first(list); e != json_end(list); e = json_next(e)) {
+        if (!part(r, e, &one) || !without(r, &one, &at_least, &fresh) ||
+            !without(r, &exactly, &one, &exactly) || !or_set(r, &exactly, &fresh) ||
+            !or_set(r, &at_least, &one))
+            return false;
+    }
+    return and_set(r, set, &exactly);
+}
+
+static bool and_if(SchemaReader *r, const JsonNode *schema, const JsonNode *condition, ScalarSet *set) {
+    const JsonNode *then = json_get(schema, STR("then")), *otherwise = json_get(schema, STR("else"));
+    ScalarSet all = everything(r), holds, fails, branch;
+    if (!part(r, condition, &holds) || !without(r, &all, &holds, &fails)) return false;
+    if (then && (!part(r, then, &branch) || !and_set(r, &holds, &branch))) return false;
+    if (otherwise && (!part(r, otherwise, &branch) || !and_set(r, &fails, &branch))) return false;
+    return or_set(r, &holds, &fails) && and_set(r, set, &holds);
+}
+
+static bool and_reference(SchemaReader *r, const JsonNode *schema, Str keyword, ScalarSet *set) {
+    const JsonNode *ref = json_get(schema, keyword), *target;
+    ScalarSet one;
+    if (!ref) return true;
+    return schema_resolve(r, schema, ref, keyword.len > 4, &target) && part(r, target, &one) &&
+           and_set(r, set, &one);
+}
+
+static bool and_parts(SchemaReader *r, const JsonNode *schema, ScalarSet *set) {
+    static const struct {
+        const char *keyword;
+        bool (*add)(SchemaReader *r, const JsonNode *list, ScalarSet *set);
+    } lists[] = {{"allOf", and_all_of}, {"anyOf", and_any_of}, {"oneOf", and_one_of}};
+    for (size_t i = 0; i < COUNT_OF(lists); i++) {
+        const JsonNode *list = json_get(schema, str_from_c(lists[i].keyword));
+        if (!list) continue;
+        if (list->type != JSON_ARRAY || list->length == 0)
+            return schema_refuse(r, list, ERR_INVALID_REQUEST, "not a list of schemas");
+        if (!lists[i].add(r, list, set)) return false;
+    }
+    const JsonNode *not = json_get(schema, STR("not")), *condition = json_get(schema, STR("if"));
+    ScalarSet refused;
+    if (not &&(!part(r, not, &refused) || !without(r, set, &refused, set))) return false;
+    if (condition && !and_if(r, schema, condition, set)) return false;
+    return and_reference(r, schema, STR("$ref"), set) && and_reference(r, schema, STR("$dynamicRef"), set);
+}
+
+static bool schema_set(SchemaReader *r, const JsonNode *schema, ScalarSet *out) {
+    *out = everything(r);
+    return and_types(r, schema, out) && and_number_keywords(r, schema, out) &&
+           and_string_keywords(r, schema, out) && and_values(r, schema, out) && and_parts(r, schema, out);
+}
+
+static bool any_of_set(SchemaReader *r, const Literal *l, ScalarSet *out) {
+    ScalarSet one;
+    *out = (ScalarSet){0};
+    for (uint32_t i = 0; i < l->n_any_of; i++) {
+        if (!schema_scalars(r, l->any_of[i], &one) || !or_set(r, out, &one)) return false;
+    }
+    return true;
+}
+
+bool schema_scalars(SchemaReader *r, uint32_t literal, ScalarSet *out) {
+    ScalarSet all = everything(r);
+    *out = literal == LITERAL_TRUE ? all : (ScalarSet){0};
+    if (literal / 2 == 0) return true;
+    Literal l = r->literals[literal / 2];
+    if (!l.has_scalars) {
+        if (l.scalars_busy)
+            return schema_refuse(r, l.node, ERR_INVALID_REQUEST, "refers to itself with nothing between");
+        r->literals[literal / 2].scalars_busy = true;
+        if (!schema_enter(r, l.node)) return false;
+        bool ok = l.kind == LITERAL_SCHEMA  ? schema_set(r, l.node, out)
+                  : l.kind == LITERAL_VALUE ? values_set(r, l.node, l.node, 1, out)
+                                            : any_of_set(r, &l, out);
+        if (!ok) return false;
+        r->depth--;
+        r->literals[literal / 2].scalars = *out;
+        r->literals[literal / 2].has_scalars = true;
+    }
+    *out = r->literals[literal / 2].scalars;
+    return literal % 2 ? without(r, &all, out, out) : true;
+}
+
+bool schema_demand_scalars(SchemaReader *r, const uint32_t *literals, uint32_t count, ScalarSet *out) {
+    ScalarSet one;
+    *out = everything(r);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!schema_scalars(r, literals[i], &one) || !and_set(r, out, &one)) return false;
+    }
+    return true;
+}

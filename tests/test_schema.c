@@ -1,0 +1,333 @@
+// JSON Schema: what is taken in detail (numbers, strings, names, blanks, options), what is refused and how,
+// and that no schema takes long.
+#include "base/rng.h"
+#include "base/strbuf.h"
+#include "grammar/number_lang.h"
+#include "os/os.h"
+#include "runner.h"
+#include "schema_run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const SchemaOptions exact = {.blanks = SCHEMA_BLANKS_ANY};
+
+static const struct {
+    const char *schema, *text;
+    bool taken;
+} texts[] = {
+    // spellings
+    {"{\"const\":\"a/b\"}", "\"a\\/b\"", true},
+    {"{\"const\":\"a/b\"}", "\"\\u0061/\\u0062\"", true},
+    {"{\"const\":\"\xF0\x9F\x98\x80\"}", "\"\\ud83d\\uDE00\"", true},
+    {"{\"const\":\"a\"}", "\"b\"", false},
+    {"{\"maxLength\":1}", "\"\\ud83d\\ude00\"", true},
+    {"{\"maxLength\":1}", "\"\\ud83d\"", false},
+    {"{\"properties\":{\"a\":{\"type\":\"null\"}}}", "{\"\\u0061\":null}", true},
+    {"{\"properties\":{\"a\":{\"type\":\"null\"}}}", "{\"\\u0061\":1}", false},
+    {"{\"const\":1}", "1.00", true},
+    {"{\"const\":1}", "1.01", false},
+    {"{\"const\":0}", "-0.0", true},
+    {"{\"const\":1.5}", "1.500", true},
+    {"{\"const\":-0.001}", "-0.0010", true},
+    {"{\"type\":\"integer\"}", "-12.000", true},
+    {"{\"type\":\"integer\"}", "1e2", false},
+    {"{\"type\":\"number\"}", "-1.5E+10", true},
+    {"{\"type\":\"number\"}", "01", false},
+    {"{\"type\":\"number\",\"minimum\":0}", "1e2", false},
+    {"{\"type\":\"string\"}", "\"\t\"", false},
+    // names
+    {"{\"properties\":{\"a\":{\"type\":\"null\"}}}", "{\"a\":null,\"a\":null}", false},
+    {"{}", "{\"a\":1,\"a\":2}", true},
+    {"{\"patternProperties\":{\"^a\":{\"type\":\"null\"},\"b$\":{\"type\":[\"null\",\"string\"]}}}",
+     "{\"ab\":null}", true},
+    {"{\"patternProperties\":{\"^a\":{\"type\":\"null\"},\"b$\":{\"type\":[\"null\",\"string\"]}}}",
+     "{\"ab\":\"\"}", false},
+    {"{\"patternProperties\":{\"^a\":{\"type\":\"null\"}},\"additionalProperties\":false}", "{\"ab\":null}",
+     true},
+    {"{\"patternProperties\":{\"^a\":{\"type\":\"null\"}},\"additionalProperties\":false}", "{\"ba\":null}",
+     false},
+    {"{\"minProperties\":2,\"required\":[\"a\"]}", "{\"a\":1}", false},
+    {"{\"minProperties\":2,\"required\":[\"a\"]}", "{\"b\":1,\"a\":1}", true},
+    // values of enum, in any order
+    {"{\"enum\":[{\"a\":[1,{\"b\":null}],\"c\":\"x\"}]}", " {\"c\" : \"x\", \"a\":[1.0, {\"b\":null}]}\n",
+     true},
+    {"{\"enum\":[{\"a\":[1,{\"b\":null}],\"c\":\"x\"}]}", "{\"c\":\"x\",\"a\":[1,{\"b\":0}]}", false},
+    {"{\"not\":{\"const\":{\"a\":1}}}", "{\"a\":1}", false},
+    {"{\"not\":{\"const\":{\"a\":1}}}", "{\"a\":1,\"b\":1}", true},
+    {"{\"not\":{\"const\":[1,2]}}", "[1,3]", true},
+    {"{\"not\":{\"const\":[1,2]}}", "[1,2]", false},
+    // recursion and combinations
+    {"{\"$ref\":\"#/$defs/t\",\"$defs\":{\"t\":{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/t\"}}}}",
+     "[[],[[]]]", true},
+    {"{\"$ref\":\"#/$defs/t\",\"$defs\":{\"t\":{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/t\"}}}}",
+     "[[1]]", false},
+    {"{\"allOf\":[{\"minimum\":2},{\"maximum\":3}],\"anyOf\":[{\"multipleOf\":2},{\"const\":3}]}", "3", true},
+    {"{\"allOf\":[{\"minimum\":2},{\"maximum\":3}],\"anyOf\":[{\"multipleOf\":2},{\"const\":3}]}", "2.5",
+     false},
+    {"{\"oneOf\":[{\"required\":[\"a\"]},{\"required\":[\"b\"]}]}", "{\"a\":1,\"b\":2}", false},
+    {"{\"oneOf\":[{\"required\":[\"a\"]},{\"required\":[\"b\"]}]}", "{\"b\":2,\"c\":0}", true},
+    {"{\"if\":{\"properties\":{\"k\":{\"const\":1}},\"required\":[\"k\"]},\"then\":{\"required\":[\"a\"]}}",
+     "{\"k\":1}", false},
+    {"{\"if\":{\"properties\":{\"k\":{\"const\":1}},\"required\":[\"k\"]},\"then\":{\"required\":[\"a\"]}}",
+     "{\"a\":0,\"k\":1}", true},
+    {"{\"if\":{\"properties\":{\"k\":{\"const\":1}},\"required\":[\"k\"]},\"then\":{\"required\":[\"a\"]}}",
+     "{\"k\":2}", true},
+};
+
+TEST(schema_takes_every_spelling) {
+    const char *compiled = "";
+    SchemaRun run;
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        TEST_CASE_LABEL("%s: %s", texts[i].schema, texts[i].text);
+        if (strcmp(compiled, texts[i].schema) != 0 &&
+            !schema_run_compile(&run, str_from_c(texts[i].schema), &exact)) {
+            FAIL("%s", run.err.message);
+            continue;
+        }
+        compiled = texts[i].schema;
+        CHECK(schema_run_takes(&run, str_from_c(texts[i].text)) == texts[i].taken);
+    }
+}
+
+TEST(schema_options_narrow_what_is_taken) {
+    static const char schema[] =
+        "{\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"format\":\"date\"}}}";
+    static const struct {
+        SchemaOptions options;
+        const char *text;
+        bool taken;
+    } rows[] = {
+        {{.blanks = SCHEMA_BLANKS_ANY}, " {\n\n} ", true},
+        {{.blanks = SCHEMA_BLANKS_ONE}, "{\n\n\n}", false},
+        {{.blanks = SCHEMA_BLANKS_ONE}, "{\n  \"a\": 1,\n  \"b\": \"2024-02-29\"\n}", true},
+        {{.blanks = SCHEMA_BLANKS_ONE}, " {}", false},
+        {{.blanks = SCHEMA_BLANKS_NONE}, "{\"a\":1,\"b\":\"2024-02-29\"}", true},
+        {{.blanks = SCHEMA_BLANKS_NONE}, "{\"a\": 1}", false},
+        {{.schema_order = true}, "{\"a\":1,\"b\":1}", true},
+        {{.schema_order = true}, "{\"b\":1,\"a\":1}", false},
+        {{.schema_order = true}, "{\"a\":1,\"c\":1}", true},
+        {{.plain_integers = false}, "{\"a\":1.0}", true},
+        {{.plain_integers = true}, "{\"a\":1.0}", false},
+        {{.plain_strings = false}, "{\"\\u0061\":1}", true},
+        {{.plain_strings = true}, "{\"\\u0061\":1}", false},
+        {{.plain_strings = true}, "{\"c\":\"\\n\\u0001/\"}", true},
+        {{.ignore_formats = false}, "{\"b\":\"2023-02-29\"}", false},
+        {{.ignore_formats = true}, "{\"b\":\"2023-02-29\"}", true},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        SchemaRun run;
+        TEST_CASE_LABEL("row %zu: %s", i, rows[i].text);
+        REQUIRE(schema_run_compile(&run, str_from_c(schema), &rows[i].options));
+        bool taken = schema_run_takes(&run, str_from_c(rows[i].text));
+        CHECK(taken == rows[i].taken);
+    }
+}
+
+static const struct {
+    const char *schema, *message;
+} refused[] = {
+    {"{\"properties\":{\"a/b\":{\"pattern\":\"(a\"}}}",
+     "#/properties/a~1b/pattern: a group without end at byte 0 of the pattern"},
+    {"{\"type\":\"strin\"}", "#/type: not the name of a type"},
+    {"{\"minLength\":-1}", "#/minLength: not a non-negative integer"},
+    {"{\"items\":3}", "#/items: a number where a schema should be"},
+    {"{\"$ref\":\"other.json\"}", "#/$ref: refers to another document, \"other.json\""},
+    {"{\"$ref\":\"#/$defs/no\"}", "#/$ref: refers to nothing in this document"},
+    {"{\"$ref\":\"#\"}", "#: refers to itself with nothing between"},
+    {"{\"uniqueItems\":true}", "#/uniqueItems: uniqueItems is not supported"},
+    {"{\"not\":{\"patternProperties\":{\"a\":{\"type\":\"null\"}}}}",
+     "#/not/patternProperties/a: must not hold, so some member would have to break it"},
+    {"{\"minProperties\":3}",
+     "#: minProperties is more than one above the required members, where any names are allowed"},
+    {"{\"allOf\":[{\"contains\":{\"const\":1}},{\"contains\":{\"const\":2}}]}",
+     "#/allOf/1/contains: a second contains for the same array"},
+    {"{\"multipleOf\":0}", "#/multipleOf: not above 0"},
+    {"{\"multipleOf\":0.1234567}", "#/multipleOf: its digits need an automaton of more than 20000 states"},
+    {"{\"exclusiveMinimum\":true}", "#/exclusiveMinimum: not a number"},
+    {"{\"maxLength\":1000000000}",
+     "#/maxLength: a length of 1000000000 characters is above the limit of 65535"},
+    {"{\"$schema\":\"http://json-schema.org/draft-04/schema#\"}",
+     "#/$schema: an unknown language of schemas"},
+    // contradictions
+    {"false", "#: no text matches the schema false"},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\",\"enum\":[1]}},\"required\":[\"a\"]}",
+     "no text matches #/properties/a"},
+    {"{\"type\":\"integer\",\"minimum\":3,\"maximum\":2}", "no text matches #"},
+    {"{\"type\":\"array\",\"items\":{\"not\":{}},\"minItems\":1}", "no text matches #/items"},
+};
+
+TEST(schema_is_refused_with_a_pointer) {
+    for (size_t i = 0; i < COUNT_OF(refused); i++) {
+        SchemaRun run;
+        TEST_CASE_LABEL("%s", refused[i].schema);
+        CHECK(!schema_run_compile(&run, str_from_c(refused[i].schema), &exact));
+        CHECK_STR_EQ(refused[i].message, run.err.message);
+    }
+}
+
+// ---- numbers ----
+
+static Arena keep;
+
+static LangMaker test_maker(void) {
+    keep = os_arena(256u << 20);
+    return (LangMaker){.keep = &keep, .scratch = os_arena(64u << 20), .work_max = 1u << 30};
+}
+
+static Decimal decimal_of(const char *text) {
+    static Arena arena;
+    Error err = {0};
+    if (!arena.next) arena = os_arena(16 << 20);
+    return decimal_from_json(json_parse(str_from_c(text), &arena, &(JsonLimits){0}, &err));
+}
+
+TEST(schema_bounds_are_those_of_the_values) {
+    static const char *const bounds[] = {"0",    "1",     "-1",  "9",    "10",     "-10", "99.5",
+                                         "0.05", "-0.05", "100", "1.25", "-12.05", "3"};
+    static const char *const values[] = {
+        "0",     "-0",   "0.0",   "0.04",  "0.05",   "0.050",  "0.0501", "-0.05",  "-0.06",   "1",    "1.0",
+        "1.2",   "1.25", "1.250", "1.251", "1.3",    "2",      "3",      "3.0",    "9",       "9.99", "10",
+        "10.0",  "11",   "-1",    "-9",    "-10",    "-10.5",  "-11",    "-12.05", "-12.051", "-12",  "99.5",
+        "99.49", "99.6", "99",    "100",   "100.00", "100.01", "101",    "1000",   "-1000"};
+    LangMaker m = test_maker();
+    Error err = {0};
+    for (size_t b = 0; b < COUNT_OF(bounds); b++) {
+        Decimal bound = decimal_of(bounds[b]);
+        for (int relations = 1; relations < 8; relations++) {
+            Lang lang;
+            REQUIRE(number_lang_compare(&m, &bound, relations, &lang, &err));
+            CHECK(!lang_accepts(&lang, STR("01")) && !lang_accepts(&lang, STR("1.")) &&
+                  !lang_accepts(&lang, STR("-")));
+            CHECK(!lang_accepts(&lang, STR("00")) && !lang_accepts(&lang, STR(".5")) &&
+                  !lang_accepts(&lang, STR("")));
+            for (size_t v = 0; v < COUNT_OF(values); v++) {
+                double value = strtod(values[v], NULL), limit = strtod(bounds[b], NULL);
+                int relation = value < limit ? NUMBER_LESS : value > limit ? NUMBER_GREATER : NUMBER_EQUAL;
+                TEST_CASE_LABEL("%s against %s, relations %d", values[v], bounds[b], relations);
+                CHECK(lang_accepts(&lang, str_from_c(values[v])) == ((relation & relations) != 0));
+            }
+        }
+    }
+}
+
+TEST(schema_multiples_are_those_of_the_values) {
+    static const struct {
+        const char *step;
+        long thousandths;
+    } steps[] = {{"1", 1000},   {"2", 2000},   {"7", 7000},   {"0.01", 10},
+                 {"0.25", 250}, {"1.5", 1500}, {"30", 30000}, {"0.003", 3}};
+    LangMaker m = test_maker();
+    Error err = {0};
+    for (size_t i = 0; i < COUNT_OF(steps); i++) {
+        Lang lang;
+        Decimal step = decimal_of(steps[i].step);
+        REQUIRE(number_lang_multiple(&m, &step, &lang, &err));
+        for (uint32_t n = 0; n < 3000; n++) {
+            // Thousandths, with as many zeros behind as there is room for.
+            char text[32];
+            long value = (long)(rng_philox(3, n).word[0] % 100000);
+            if (n % 3 == 0) value -= value % steps[i].thousandths;
+            snprintf(text, sizeof text, "%s%ld.%03ld%s", n % 2 ? "-" : "", value / 1000, value % 1000,
+                     n % 5 ? "" : "00");
+            TEST_CASE_LABEL("%s of %s", text, steps[i].step);
+            CHECK(lang_accepts(&lang, str_from_c(text)) == (value % steps[i].thousandths == 0));
+            if (value % 1000 == 0) text[strlen(text) - (n % 5 ? 4 : 6)] = 0;
+            CHECK(lang_accepts(&lang, str_from_c(text)) == (value % steps[i].thousandths == 0));
+        }
+    }
+}
+
+// ---- bombs ----
+
+static void put_fan_out(StrBuf *b) {
+    strbuf_printf(b, "{\"$ref\":\"#/$defs/d0\",\"$defs\":{\"d60\":{}");
+    for (int i = 0; i < 60; i++)
+        strbuf_printf(b, ",\"d%d\":{\"allOf\":[{\"$ref\":\"#/$defs/d%d\"},{\"$ref\":\"#/$defs/d%d\"}]}", i,
+                      i + 1, i + 1);
+    strbuf_printf(b, "}}");
+}
+
+static void put_products(StrBuf *b) {
+    strbuf_printf(b, "{\"allOf\":[{}");
+    for (int i = 0; i < 30; i++)
+        strbuf_printf(b, ",{\"anyOf\":[{\"required\":[\"a%d\"]},{\"required\":[\"b%d\"]}]}", i, i);
+    strbuf_printf(b, "]}");
+}
+
+static void put_large_enum(StrBuf *b) {
+    strbuf_printf(b, "{\"enum\":[0");
+    for (int i = 0; i < 200000; i++)
+        strbuf_printf(b, ",\"%08x\"", rng_philox(1, (uint64_t)i).word[0]);
+    strbuf_printf(b, "]}");
+}
+
+static void put_many_names(StrBuf *b) {
+    strbuf_printf(b, "{\"properties\":{\"a\":{}");
+    for (int i = 0; i < 100000; i++)
+        strbuf_printf(b, ",\"a%d\":{}", i);
+    strbuf_printf(b, "}}");
+}
+
+static void put_patterns(StrBuf *b) {
+    strbuf_printf(b, "{\"patternProperties\":{\"a\":{}");
+    for (int i = 0; i < 40; i++)
+        strbuf_printf(b, ",\"x.{%d}y\":{\"const\":%d}", i, i);
+    strbuf_printf(b, "}}");
+}
+
+static void put_growing(StrBuf *b) {
+    // Each step down adds a schema to what the value has to meet.
+    strbuf_printf(b, "{\"$defs\":{");
+    for (int i = 0; i < 40; i++)
+        strbuf_printf(b,
+                      "\"d%d\":{\"properties\":{\"a\":{\"allOf\":[{\"$ref\":\"#/$defs/d%d\"},{\"$ref\":\"#/"
+                      "$defs/d%d\"}]},\"b\":{\"$ref\":\"#/$defs/d%d\"}}},",
+                      i, (i * 7 + 1) % 40, (i * 3 + 2) % 40, (i * 5 + 3) % 40);
+    strbuf_printf(b, "\"x\":{}},\"$ref\":\"#/$defs/d0\"}");
+}
+
+static void put_exponential_pattern(StrBuf *b) {
+    strbuf_printf(b, "{\"pattern\":\"^(a|b)*a(a|b){40}$\"}");
+}
+
+static void put_nested_not(StrBuf *b) {
+    for (int i = 0; i < 20; i++)
+        strbuf_printf(b, "{\"not\":{\"anyOf\":[{\"required\":[\"a%d\"]},", i);
+    strbuf_printf(b, "{}");
+    for (int i = 0; i < 20; i++)
+        strbuf_printf(b, "]}}");
+}
+
+TEST_SLOW(schema_bombs_end_soon, 60) {
+    static const struct {
+        const char *name;
+        void (*put)(StrBuf *b);
+        bool compiles;
+        uint32_t limit_ms;
+    } bombs[] = {{"60 levels of two references", put_fan_out, true, 500},
+                 {"2^30 products", put_products, false, 2000},
+                 {"200,000 values", put_large_enum, false, 3000},
+                 {"100,000 names", put_many_names, false, 1000},
+                 {"2^40 sets of patterns", put_patterns, false, 8000},
+                 {"growing demands", put_growing, true, 4000},
+                 {"2^40 states", put_exponential_pattern, false, 4000},
+                 {"nested not", put_nested_not, true, 500}};
+    Arena arena = os_arena(64 << 20);
+    for (size_t i = 0; i < COUNT_OF(bombs); i++) {
+        Arena scratch = arena;
+        StrBuf b = strbuf_begin_in_arena(&scratch);
+        SchemaRun run;
+        bombs[i].put(&b);
+        TEST_CASE_LABEL("%s", bombs[i].name);
+        REQUIRE(!b.truncated);
+        uint64_t start = os_monotonic_ns();
+        bool compiles = schema_run_compile(&run, strbuf_str(&b), &exact);
+        uint64_t took_ms = (os_monotonic_ns() - start) / 1000000;
+        printf("%-32s %6llu ms  %s\n", bombs[i].name, (unsigned long long)took_ms,
+               compiles ? "" : run.err.message);
+        CHECK(compiles == bombs[i].compiles);
+        CHECK(compiles || run.err.message[0] == '#' || run.err.code == ERR_INVALID_REQUEST);
+        CHECK_SOON(bombs[i].limit_ms, took_ms);
+    }
+}
