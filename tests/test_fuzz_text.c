@@ -30,3 +30,7 @@ TEST(template_fuzz_corpus) {
 TEST(answer_fuzz_corpus) {
     CHECK(fuzz_replay("answer", fuzz_model_answer, mutations()) >= 40);
 }
+
+TEST(schema_fuzz_corpus) {
+    CHECK(fuzz_replay("schema", fuzz_schema, test_is_sanitized() ? 1 : 10) >= 40);
+}

@@ -52,6 +52,10 @@ void fuzz_conversation(const uint8_t *data, size_t size);
 // template's.
 void fuzz_template(const uint8_t *data, size_t size);
 
+// A byte that chooses options, and a schema: it is refused with a message, or what the masks allow leads to
+// JSON.
+void fuzz_schema(const uint8_t *data, size_t size);
+
 // An answer of a model behind three bytes that choose its formats, where its prompt left it and how it is
 // cut: the parts are the same however it is cut, arguments of calls are JSON, and nothing is invented or
 // lost.
