@@ -12,6 +12,7 @@
 //     locks/          one lock per flavour, so that several builds may run at once in one tree
 //     models/, cuda/  what was fetched; clean leaves it alone
 //     libc-stubs/     what the program is linked against instead of this system's C library
+//     dist/           what is handed over
 //     worker-orcd, tests, lint, demo; those of another flavour than release are in a folder of its name
 //
 // The process lives for seconds: memory is never freed, and what goes wrong ends it with a message.
@@ -89,7 +90,7 @@ static const Flavour FLAVOURS[] = {
     [FLAVOUR_RELEASE] = {"release",
                          {"-O2", "-g1", "-fPIE", "-fstack-protector-strong", "-U_FORTIFY_SOURCE",
                           "-D_FORTIFY_SOURCE=2"},
-                         {"-pie", "-Wl,-z,relro,-z,now,-z,noexecstack"}},
+                         {"-pie", "-Wl,-z,relro,-z,now,-z,noexecstack,--build-id=sha1"}},
     [FLAVOUR_DEBUG] = {"debug", {"-O0", "-g3", "-fPIE"}, {"-pie"}},
     [FLAVOUR_ASAN] = {"asan",
                       {"-O1", "-g", "-fPIE", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"},
@@ -363,9 +364,12 @@ static Unit unit_of(const Build *build, const char *source) {
         list_add(command, text_of("-DWORKER_ORCD_OLDER_LIBC=%d", build->older_libc));
     }
     if (asks) add_cuda_flags(build, command);
-    const char *text = list_join(command);
+    const char *text = text_of("%s -ffile-prefix-map", list_join(command));
     unit.command_hash = hash_add(build->compiler_hash, text, strlen(text));
-    if (isatty(2)) list_add(command, "-fdiagnostics-color=always"); // not part of the key
+    // The key holds neither colours nor where tree and toolkit lie: objects name paths from the tree's root.
+    if (isatty(2)) list_add(command, "-fdiagnostics-color=always");
+    list_add(command, text_of("-ffile-prefix-map=%s=.", realpath(".", NULL)));
+    if (asks && build->cuda) list_add(command, text_of("-ffile-prefix-map=%s=cuda", build->toolkit.root));
     list_add_words(command, text_of("-MMD -MF %s -c %s -o %s.part", unit.dep_path, source, unit.object));
     return unit;
 }
@@ -548,17 +552,20 @@ static const char *generate_embedded(const Build *build) {
     return path;
 }
 
-// src/base/version.h: what git calls this commit.
+// What git calls this commit.
+static const char *program_version(void) {
+    if (!file_exists(".git") || !have_program("git")) return "unknown";
+    int status;
+    List command = {0};
+    list_add_words(&command, "git --no-optional-locks describe --always --tags --dirty");
+    Bytes output = capture(&command, &status);
+    output.data[strcspn(output.data, "\"\\\n")] = 0;
+    return status == 0 ? output.data : "unknown";
+}
+
+// src/base/version.h
 static const char *generate_version(const Build *build) {
-    const char *version = "unknown";
-    if (file_exists(".git") && have_program("git")) {
-        int status;
-        List command = {0};
-        list_add_words(&command, "git --no-optional-locks describe --always --tags --dirty");
-        Bytes output = capture(&command, &status);
-        output.data[strcspn(output.data, "\"\\\n")] = 0;
-        if (status == 0) version = output.data;
-    }
+    const char *version = program_version();
     const char *path = text_of("%sgenerated/version.c", build->object_folder);
     const char *code = text_of("#include \"base/version.h\"\n"
                                "const char version_text[] = \"%s\";\n",
@@ -567,6 +574,8 @@ static const char *generate_version(const Build *build) {
     file_write(path, code, strlen(code));
     return path;
 }
+
+#include "tests/build/licenses.c"
 
 #include "tests/build/libc_stubs.c"
 
@@ -605,6 +614,7 @@ static List sources_of(const Build *build, const Program *program) {
     if (has_generated_sources(program)) {
         list_add(&sources, generate_embedded(build));
         list_add(&sources, generate_version(build));
+        list_add(&sources, generate_licenses(build));
     }
     return sources;
 }
@@ -961,6 +971,8 @@ static int command_clean(const Build *build) {
     return 0;
 }
 
+#include "tests/build/dist.c"
+
 static int command_help(const Build *build);
 
 static const struct {
@@ -978,6 +990,7 @@ static const struct {
     {"compile", "", "build what test runs, and run nothing", command_compile, false, false},
     {"toolkit", "", "fetch a CUDA toolkit where there is none; say which it is", command_toolkit, false,
      true},
+    {"dist", "", "put together what is handed over, in build/dist", command_dist, false, true},
     {"lint", "", "check includes, lengths, calls and formatting", command_lint, false, false},
     {"analyse", "", "clang-tidy and cppcheck, of what changed since last time", command_analyse, false,
      false},

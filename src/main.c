@@ -1,6 +1,7 @@
 // Reads the command line and hands over to a command. Exit codes: 0 done, 1 could not start or failed, 2
 // wrong command line, 3 the device was lost while serving.
 #include "arch/arch.h"
+#include "base/embed.h"
 #include "base/version.h"
 #include "cli/commands.h"
 #include "os/os.h"
@@ -12,12 +13,18 @@ static const char *get_env(const char *name) {
     return getenv(name);
 }
 
-static int print_help(Command command) {
-    char text[16 * 1024];
-    StrBuf out = STRBUF(text);
-    flags_write_help(&out, command, os_terminal_columns(1), os_is_terminal(1));
+static int print_text(const StrBuf *text) {
     Error err;
-    return os_output(strbuf_str(&out), &err) ? 0 : cli_report_error(&err);
+    return os_output(strbuf_str(text), &err) ? 0 : cli_report_error(&err);
+}
+
+static int print_about_flags(const Options *options) {
+    char text[FLAGS_TEXT_BYTES];
+    StrBuf out = STRBUF(text);
+    if (options->help) flags_write_help(&out, options->command, os_terminal_columns(1), os_is_terminal(1));
+    else if (options->manual) flags_write_manual(&out);
+    else flags_write_completions(&out, (ShellChoice)options->completions);
+    return print_text(&out);
 }
 
 static int print_version(void) {
@@ -25,8 +32,7 @@ static int print_version(void) {
     StrBuf out = STRBUF(text);
     strbuf_printf(&out, "worker-orcd %s (%s, %s)\n", WORKER_ORCD_VERSION, version_text,
                   WORKER_ORCD_CUDA ? "with CUDA" : "without CUDA");
-    Error err;
-    return os_output(strbuf_str(&out), &err) ? 0 : cli_report_error(&err);
+    return print_text(&out);
 }
 
 static int print_architectures(void) {
@@ -38,8 +44,13 @@ static int print_architectures(void) {
         strbuf_printf(&out, "%-14s verified: transformers on a tiny model%s%s\n", "",
                       arch->verified ? "; " : "", arch->verified ? arch->verified : "");
     }
+    return print_text(&out);
+}
+
+static int print_licenses(void) {
     Error err;
-    return os_output(strbuf_str(&out), &err) ? 0 : cli_report_error(&err);
+    Str text = {(const char *)embedded_licenses.data, embedded_licenses.size};
+    return os_output(text, &err) ? 0 : cli_report_error(&err);
 }
 
 static int print_usage_error(const Error *err, Command command) {
@@ -68,9 +79,11 @@ static void warn_of_variables(char *const *environment) {
 }
 
 static int run_command(const Options *options) {
-    if (options->help) return print_help(options->command);
+    if (options->help) return print_about_flags(options);
     if (options->version) return print_version();
     if (options->list_architectures) return print_architectures();
+    if (options->licenses) return print_licenses();
+    if (options_print(options)) return print_about_flags(options);
     return commands[options->command](options);
 }
 

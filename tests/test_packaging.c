@@ -180,6 +180,101 @@ TEST(packaging_runs_a_model_anywhere) {
     CHECK(strstr(out, "Paris") != NULL);
 }
 
+// What is handed over is whole, and the same to the bit when it is built in another folder. (To keep this
+// short the copy has most objects already: of each kind of source some are compiled again.)
+TEST_SLOW(packaging_dist_is_whole_and_reproducible, 300) {
+    static char out[OUTPUT_BYTES];
+    static const char again[] = "src/base src/cli src/http src/backend/cuda generated";
+    skip_other_builds();
+    const char *copy = test_tmp_path("tree"), *cuda = WORKER_ORCD_CUDA ? "" : "--no-cuda";
+    REQUIRE(shell(out, "./build.sh dist %s 2>&1", cuda) == 0);
+    REQUIRE(shell(out,
+                  "mkdir -p '%s/build' && tar -c --exclude=./build . | tar -x -C '%s' && "
+                  "cp -al build/obj build/nob build/nob.key '%s/build/' && "
+                  "{ [ ! -d build/cuda ] || ln -s \"$PWD/build/cuda\" '%s/build/cuda'; }",
+                  copy, copy, copy, copy) == 0);
+    static const char remove[] = "for f in build/obj/*/; do (cd \"$f\" && rm -rf %s); done";
+    char command[256];
+    snprintf(command, sizeof command, remove, again);
+    REQUIRE(shell(out, "cd '%s' && %s", copy, command) == 0);
+    REQUIRE(shell(out, "cd '%s' && ./build.sh dist %s --jobs 2 2>&1", copy, cuda) == 0);
+    CHECK(strstr(out, "\nbuilt ") != NULL || strncmp(out, "built ", 6) == 0);
+    CHECK_INT_EQ(0, shell(out, "diff build/dist/SHA256SUMS '%s/build/dist/SHA256SUMS'", copy));
+    CHECK_INT_EQ(0, shell(out, "cd build/dist && sha256sum -c SHA256SUMS && readelf -n worker-orcd"));
+    CHECK(strstr(out, "Build ID: ") != NULL);
+    CHECK_INT_EQ(0, shell(out, "[ -z \"$(nm build/dist/worker-orcd 2>/dev/null)\" ]"));
+    CHECK_INT_EQ(0, shell(out, "cat build/dist/LICENSES.txt"));
+    CHECK(strstr(out, "GCC Runtime Library Exception") != NULL);
+    CHECK((strstr(out, "NVIDIA") != NULL) == WORKER_ORCD_CUDA);
+    test_needs_python("cyclonedx");
+    CHECK_INT_EQ(0, shell(out, "python3 '%s' build/dist/worker-orcd.cdx.json libgcc %s 2>&1",
+                          test_data_path("support/check_bom.py"),
+                          WORKER_ORCD_CUDA ? "libstdc++ libnvrtc_static.a libnvrtc-builtins_static.a "
+                                             "libnvptxcompiler_static.a"
+                                           : ""));
+}
+
+// The unit of the README is the one that is handed over.
+TEST(packaging_unit_is_the_one_of_the_readme) {
+    static char readme[OUTPUT_BYTES], unit[OUTPUT_BYTES];
+    CHECK_INT_EQ(0, shell(readme, "cat README.md"));
+    CHECK_INT_EQ(0, shell(unit, "sed -n '/^\\[Service/,/^NoNew/p' tests/build/dist/worker-orcd.service"));
+    CHECK(strlen(unit) > 100 && strstr(readme, unit) != NULL);
+}
+
+TEST(packaging_manual_is_one) {
+    static char out[OUTPUT_BYTES];
+    test_needs_program("mandoc");
+    // It has no date, so that the same program always prints the same.
+    CHECK_INT_EQ(1, shell(out, "'%s' --manual | mandoc -Tlint -Wwarning 2>&1 | grep -v 'missing date'",
+                          test_program_path()));
+    CHECK_INT_EQ(0, shell(out, "'%s' --manual | mandoc -Tascii | col -b", test_program_path()));
+    CHECK(strstr(out, "--max-queued") && strstr(out, "EXIT STATUS") && strstr(out, "WORKER_ORCD_MAX_JOBS"));
+}
+
+// What bash offers for a command line whose last word is being typed.
+TEST(packaging_completions_of_bash) {
+    static const struct {
+        const char *words, *offered;
+    } rows[] = {
+        {"se", "serve"},
+        {"serve --dev", "--device"},
+        {"serve --device ''", "cuda cpu"},
+        {"serve --device = c", "cuda cpu"},
+        {"--log-format j", "json"},
+        {"bench --bat", "--batch"},
+        {"serve --port ''", ""},
+        {"serve --max-jobs 1", ""},
+        {"help lo", "load"},
+        {"load --api ''", "chat completions execute"},
+        {"serve READ", "README.md"},
+        {"serve --model READ", "README.md"},
+    };
+    static char out[OUTPUT_BYTES];
+    test_needs_program("bash");
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].words);
+        CHECK_INT_EQ(0,
+                     shell(out,
+                           "bash -c 'source <(\"%s\" --completions bash); COMP_WORDS=(worker-orcd \"$@\"); "
+                           "COMP_CWORD=$#; _worker_orcd; echo ${COMPREPLY[*]}' bash %s",
+                           test_program_path(), rows[i].words));
+        out[strcspn(out, "\n")] = 0;
+        CHECK_STR_EQ(rows[i].offered, (const char *)out);
+    }
+}
+
+TEST(packaging_completions_of_zsh_are_zsh) {
+    static char out[OUTPUT_BYTES];
+    test_needs_program("zsh");
+    CHECK_INT_EQ(0, shell(out, "'%s' --completions zsh | zsh -n", test_program_path()));
+    CHECK_INT_EQ(0, shell(out,
+                          "'%s' --completions zsh >'%s/_worker-orcd' && zsh -fc 'fpath=(\"%s\" $fpath); "
+                          "autoload -U compinit; compinit -D; print $_comps[worker-orcd]'",
+                          test_program_path(), test_tmp_path(""), test_tmp_path("")));
+    CHECK_STR_EQ("_worker-orcd\n", (const char *)out);
+}
+
 TEST(packaging_model_maker_says_that_it_needs_numpy) {
     test_needs_python("runpy");
     char command[1024], said[256] = "";

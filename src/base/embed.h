@@ -1,5 +1,5 @@
-// Files that are part of the program: everything in kernels_src/ but its notes for people, and the page. The
-// build writes the table, sorted by name.
+// Files that are part of the program: everything in kernels_src/ but its notes for people, the page, and
+// licences. The build writes the table, sorted by name.
 #pragma once
 
 #include <stddef.h>
@@ -15,3 +15,6 @@ extern const size_t embedded_file_count;
 
 // What is served at "/": src/api/page/page.html with its styles and scripts in it.
 extern const EmbeddedFile embedded_page;
+
+// The licences of what is linked into this build, as --licenses prints them.
+extern const EmbeddedFile embedded_licenses;

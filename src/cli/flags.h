@@ -47,6 +47,7 @@ typedef enum {
 
 // The order is that of the choices in flags.def.
 typedef enum { DEVICE_CUDA, DEVICE_CPU } DeviceChoice;
+typedef enum { SHELL_NONE, SHELL_BASH, SHELL_ZSH } ShellChoice;
 typedef enum { LOG_FORMAT_AUTO, LOG_FORMAT_CHOICE_TEXT, LOG_FORMAT_CHOICE_JSON } LogFormatChoice;
 
 enum { FLAG_LIST_MAX = 16 };
@@ -167,6 +168,8 @@ typedef struct {
     uint32_t log_format; // a LogFormatChoice
     uint32_t log_level;  // a LogLevel
     bool list_architectures;
+    uint32_t completions; // a ShellChoice
+    bool manual, licenses;
     bool help;
     bool version;
 } Options;
@@ -175,12 +178,17 @@ static inline bool options_given(const Options *o, FlagId flag) {
     return o->given.flags[flag];
 }
 
+// Whether the program only prints what it is asked for, and ends.
+static inline bool options_print(const Options *o) {
+    return o->help || o->version || o->list_architectures || o->completions || o->manual || o->licenses;
+}
+
 // Looks up an environment variable; NULL when it is not set. getenv, or a test's table.
 typedef const char *FlagsGetEnv(const char *name);
 
-// argv[0] is skipped; argv[1] may name a command. With --help, --version or --list-architectures, required
-// values may be missing. On failure out->command is still set as far as it was understood, for the hint after
-// the message.
+// argv[0] is skipped; argv[1] may name a command. With --help, --version and other flags that only print
+// something (options_print), required values may be missing. On failure out->command is still set as far as
+// it was understood, for the hint after the message.
 MUST_CHECK bool flags_parse(int argc, char *const *argv, FlagsGetEnv *get_env, Options *out, Error *err);
 
 // A variable of the environment that looks like a flag's twin and is none, from environment[*at] on: *at goes
@@ -189,6 +197,12 @@ bool flags_next_unknown_variable(char *const *environment, size_t *at, StrBuf *o
 
 // The help text of a command, wrapped to `columns`, with headings in bold when `styled`.
 void flags_write_help(StrBuf *out, Command command, uint32_t columns, bool styled);
+
+enum { FLAGS_TEXT_BYTES = 128 * 1024 }; // the longest of these texts
+// What a shell reads to complete command lines. Not SHELL_NONE.
+void flags_write_completions(StrBuf *out, ShellChoice shell);
+// The manual page, in the language of man(7).
+void flags_write_manual(StrBuf *out);
 
 const char *command_name(Command command);
 // One of the two command lines that a command's help ends with, below "worker-orcd ".
