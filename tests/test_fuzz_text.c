@@ -27,6 +27,10 @@ TEST(template_fuzz_corpus) {
     CHECK(fuzz_replay("template", fuzz_template, mutations()) >= 40);
 }
 
+TEST(grammar_fuzz_corpus) {
+    CHECK(fuzz_replay("grammar", fuzz_grammar, mutations() / 10) >= 20);
+}
+
 TEST(answer_fuzz_corpus) {
     CHECK(fuzz_replay("answer", fuzz_model_answer, mutations()) >= 40);
 }

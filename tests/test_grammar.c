@@ -498,7 +498,7 @@ static bool compile_sample(Sample *s, bool merges, const Grammar **out) {
 
 TEST(grammar_takes_what_a_plain_recogniser_takes) {
     uint32_t compiled = 0, taken = 0;
-    for (uint64_t seed = 0; seed < (test_is_sanitized() ? 60u : 400u); seed++) {
+    for (uint64_t seed = 0; seed < (test_is_sanitized() ? 40u : 200u); seed++) {
         static Sample s;
         Dice dice = {.key = seed};
         const Grammar *g;
@@ -555,7 +555,7 @@ static void check_forced(GrammarMatcher *m, GrammarState state) {
 
 TEST(grammar_mask_is_what_each_token_would_do) {
     uint32_t compared = 0;
-    for (uint64_t seed = 0; seed < (test_is_sanitized() ? 30u : 150u); seed++) {
+    for (uint64_t seed = 0; seed < (test_is_sanitized() ? 30u : 100u); seed++) {
         static Sample s;
         Dice dice = {.key = seed + 1000000};
         const Grammar *g;
@@ -658,4 +658,176 @@ TEST(grammar_keeps_the_states_in_use) {
     CHECK(!grammar_is_state(grammar_step_bytes(m, first, STR("a"))));
     CHECK(grammar_may_end(m, grammar_step_bytes(m, at, STR("bca"))));
     CHECK(grammar_takes(m, STR("abc")));
+}
+
+// A grammar with one node of each kind, for the cases that count allocations.
+static const Grammar *compile_all_kinds(Arena nodes, Arena *arena, Arena scratch, Error *err) {
+    GrammarBuilder *b = grammar_builder_new(&nodes);
+    if (!b) {
+        error_fill(err, ERR_NO_MEMORY, ERROR_NO_POSITION, "no memory for a builder");
+        return NULL;
+    }
+    grammar_merge_leaves(b);
+    static const int32_t token = 3;
+    GrammarNode parts[] = {
+        make_nested(b), make_nullable_turns(b), make_right_list(b), make_any_order(b),
+        make_items(b),  make_triggered(b),      make_ordered(b),    grammar_add_tokens(b, &token, 1)};
+    const Grammar *g;
+    GrammarNode root = grammar_add_sequence(b, parts, COUNT_OF(parts));
+    return grammar_compile(b, root, arena, scratch, &g, err) ? g : NULL;
+}
+
+// Each allocation fails once: the failure is said, and nothing is read that is not there.
+TEST(grammar_says_when_memory_is_missing) {
+    uint64_t n = 0;
+    for (;; n++) {
+        uint64_t countdown = n;
+        Arena nodes = grammar_arena(0), scratch = grammar_arena(1), arena = grammar_arena(2);
+        Error err = {0};
+        nodes.fail_countdown = scratch.fail_countdown = arena.fail_countdown = &countdown;
+        if (compile_all_kinds(nodes, &arena, scratch, &err)) break;
+        if (!CHECK_INT_EQ(ERR_NO_MEMORY, err.code)) break;
+    }
+    CHECK(n > 100);
+    Arena nodes = grammar_arena(0), scratch = grammar_arena(1), arena = grammar_arena(2);
+    Error err = {0};
+    const Grammar *g = compile_all_kinds(nodes, &arena, scratch, &err);
+    REQUIRE(g);
+    for (n = 0;; n++) {
+        uint64_t countdown = n;
+        GrammarMatcher *m;
+        Arena memory = scratch;
+        memory.fail_countdown = &countdown;
+        if (grammar_matcher_new(g, grammar_byte_trie(), memory, &m, &err)) break;
+        if (!CHECK_INT_EQ(ERR_NO_MEMORY, err.code)) break;
+    }
+    CHECK(n > 20);
+    const TokenTrie *bytes = grammar_byte_trie();
+    TokenTrie trie;
+    for (n = 0;; n++) {
+        uint64_t countdown = n;
+        Arena kept = grammar_arena(0), spare = grammar_arena(1);
+        kept.fail_countdown = spare.fail_countdown = &countdown;
+        if (token_trie_build(bytes->pieces, 257, bytes->end_tokens, 1, &kept, spare, &trie, &err)) break;
+        if (!CHECK_INT_EQ(ERR_NO_MEMORY, err.code)) break;
+    }
+    CHECK(n >= 6);
+}
+
+// As little memory as is promised to suffice, and a vocabulary that does not fit it often.
+TEST(grammar_matcher_works_in_the_least_memory) {
+    Dice dice = {.key = 77};
+    Arena nodes = grammar_arena(0), scratch = grammar_arena(1), arena = grammar_arena(2), memory,
+          rest = scratch;
+    const Grammar *g;
+    GrammarMatcher *m;
+    Error err = {0};
+    GrammarBuilder *b = grammar_builder_new(&nodes);
+    GrammarNode letters = either(b, lit(b, "a"), either(b, lit(b, "b"), lit(b, "c")));
+    grammar_merge_leaves(b);
+    REQUIRE(grammar_compile(b, grammar_add_repeat(b, letters, 0, 500), &arena, scratch, &g, &err));
+    const TokenTrie *trie = sample_trie(&dice, &arena);
+    REQUIRE(arena_split(&rest, (size_t)grammar_matcher_bytes_min(trie), &memory));
+    REQUIRE(grammar_matcher_new(g, trie, memory, &m, &err));
+    GrammarState state = grammar_start(m);
+    int steps = 0;
+    for (; steps < 100 && grammar_is_state(state); steps++) {
+        compare_mask(m, trie, state);
+        state = grammar_step(m, state, roll_token(&dice, grammar_mask(m, state)));
+    }
+    CHECK(steps > 10);
+}
+
+// ---- grammars made to be slow ----
+
+// a | a (a | a (a | …)) and the like: as many readings of one text as possible.
+static GrammarNode make_readings(GrammarBuilder *b) {
+    GrammarNode a = lit(b, "a"), many = grammar_add_rule(b, STR("many"));
+    grammar_set_rule(b, many, either(b, a, seq(b, a, seq(b, many, many))));
+    return grammar_add_repeat(b, either(b, many, grammar_add_repeat(b, seq(b, many, many), 1, 7)), 0, 9);
+}
+
+static GrammarNode make_counts(GrammarBuilder *b) {
+    GrammarNode some = grammar_add_repeat(b, lit(b, "a"), 0, 1000000);
+    return grammar_add_repeat(b, grammar_add_repeat(b, some, 0, 1000), 0, 1000);
+}
+
+static GrammarNode make_chain(GrammarBuilder *b) {
+    GrammarNode node = lit(b, "a");
+    for (int i = 0; i < 100000; i++)
+        node = grammar_add_sequence(b, (GrammarNode[]){node, GRAMMAR_EMPTY}, 2);
+    return either(b, node, lit(b, "b"));
+}
+
+static const struct {
+    const char *name;
+    GrammarNode (*make)(GrammarBuilder *b);
+} nasty[] = {{"readings", make_readings}, {"counts", make_counts}, {"chain", make_chain}};
+
+TEST(grammar_time_is_bounded) {
+    for (size_t i = 0; i < 2 * COUNT_OF(nasty); i++) {
+        TEST_CASE_LABEL("%s%s", nasty[i / 2].name, i % 2 ? ", merged" : "");
+        Arena nodes = grammar_arena(0), scratch = grammar_arena(1), arena = grammar_arena(2);
+        Dice dice = {.key = i};
+        Error err = {0};
+        const Grammar *g;
+        GrammarBuilder *b = grammar_builder_new(&nodes);
+        GrammarNode root = nasty[i / 2].make(b);
+        if (i % 2) grammar_merge_leaves(b);
+        uint64_t begin_ns = os_monotonic_ns();
+        if (!CHECK(grammar_compile(b, root, &arena, scratch, &g, &err))) continue;
+        uint64_t compile_ms = (os_monotonic_ns() - begin_ns) / 1000000;
+        GrammarMatcher *m = grammar_start_matcher(g, sample_trie(&dice, &arena));
+        GrammarState state = grammar_start(m);
+        begin_ns = os_monotonic_ns();
+        for (int step = 0; step < 30 && grammar_is_state(state); step++) {
+            const uint32_t *mask = grammar_mask(m, state);
+            int32_t token = mask ? roll_token(&dice, mask) : TOKEN_NONE;
+            if (token == TOKEN_NONE) break;
+            state = grammar_step(m, state, token);
+            CHECK(state != GRAMMAR_REFUSED);
+        }
+        uint64_t walk_ms = (os_monotonic_ns() - begin_ns) / 1000000;
+        GrammarFigures f = grammar_figures(m);
+        printf("%s%s: compiled in %llu ms, walked in %llu ms, at most %u readings\n", nasty[i / 2].name,
+               i % 2 ? ", merged" : "", (unsigned long long)compile_ms, (unsigned long long)walk_ms,
+               f.readings_max);
+        CHECK_SOON(500, compile_ms);
+        CHECK_SOON(1000, walk_ms);
+        CHECK(f.readings_max <= GRAMMAR_READINGS_MAX);
+    }
+}
+
+// More alternatives than readings of a text: as a list of texts, and merged; apart they are too many.
+TEST(grammar_many_alternatives) {
+    enum { TEXTS = 3000 };
+    static Str texts[TEXTS];
+    static GrammarNode parts[TEXTS];
+    for (int way = 0; way < 3; way++) {
+        TEST_CASE_LABEL("way %d", way);
+        Arena nodes = grammar_arena(0), scratch = grammar_arena(1), arena = grammar_arena(2),
+              memory = os_arena(32 << 20);
+        Error err = {0};
+        const Grammar *g;
+        GrammarMatcher *m;
+        GrammarBuilder *b = grammar_builder_new(&nodes);
+        for (uint32_t i = 0; i < TEXTS; i++) {
+            char text[16];
+            texts[i] =
+                arena_copy_str(&nodes, (Str){text, (size_t)snprintf(text, sizeof text, "%u", i * 7919)});
+            parts[i] = way ? grammar_add_literal(b, texts[i]) : GRAMMAR_EMPTY;
+        }
+        GrammarNode root = way ? grammar_add_choice(b, parts, TEXTS) : grammar_add_texts(b, texts, TEXTS);
+        if (way == 1) grammar_merge_leaves(b);
+        REQUIRE(grammar_compile(b, root, &arena, scratch, &g, &err));
+        bool made = grammar_matcher_new(g, grammar_byte_trie(), memory, &m, &err);
+        CHECK(made == (way < 2));
+        if (!made) {
+            CHECK_INT_EQ(ERR_TOO_LARGE, err.code);
+            continue;
+        }
+        for (uint32_t i = 0; i < TEXTS; i++)
+            CHECK(grammar_takes(m, texts[i]));
+        CHECK(!grammar_takes(m, STR("7918")) && !grammar_takes(m, STR("")));
+    }
 }

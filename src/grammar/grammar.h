@@ -72,7 +72,7 @@ GrammarNode grammar_add_tokens_except(GrammarBuilder *b, const int32_t *ids, uin
 
 GrammarNode grammar_add_sequence(GrammarBuilder *b, const GrammarNode *parts, uint32_t count);
 GrammarNode grammar_add_choice(GrammarBuilder *b, const GrammarNode *alternatives, uint32_t count);
-// One of these texts, as they are.
+// One of these texts, as they are: a leaf.
 GrammarNode grammar_add_texts(GrammarBuilder *b, const Str *texts, uint32_t count);
 // min to max times; max GRAMMAR_UNBOUNDED: no upper bound.
 GrammarNode grammar_add_repeat(GrammarBuilder *b, GrammarNode body, uint32_t min, uint32_t max);

@@ -108,12 +108,12 @@ GrammarNode grammar_add_text_without(GrammarBuilder *b, const Str *markers, uint
 }
 
 GrammarNode grammar_add_texts(GrammarBuilder *b, const Str *texts, uint32_t count) {
-    if (!grammar_builder_ok(b)) return GRAMMAR_NEVER;
-    GrammarNode *nodes = arena_new(b->arena, GrammarNode, count);
-    if (!nodes) return builder_no_memory(b);
-    for (uint32_t i = 0; i < count; i++)
-        nodes[i] = grammar_add_literal(b, texts[i]);
-    return grammar_add_choice(b, nodes, count);
+    if (!grammar_builder_ok(b) || count == 0) return GRAMMAR_NEVER;
+    Dfa *dfa = arena_new(b->arena, Dfa, 1);
+    if (!dfa) return builder_no_memory(b);
+    Error err;
+    if (!dfa_from_texts(texts, count, b->arena, dfa, &err)) return grammar_fail(b, &err);
+    return builder_add(b, (Node){.kind = NODE_LEAF, .dfa = dfa, .own_dfa = true});
 }
 
 static GrammarNode builder_add_tokens(GrammarBuilder *b, const int32_t *ids, uint32_t count, bool except) {

@@ -95,6 +95,9 @@ struct Grammar {
 MUST_CHECK bool dfa_from_markers(const Str *markers, uint32_t count, bool until, Arena *arena, Dfa *out,
                                  Error *err);
 
+// One of these texts. ERR_TOO_LARGE, ERR_NO_MEMORY.
+MUST_CHECK bool dfa_from_texts(const Str *texts, uint32_t count, Arena *arena, Dfa *out, Error *err);
+
 // The item that stands at a place, counted from 0.
 static inline const GrammarItem *items_at(const ItemsNode *items, uint32_t place) {
     return place < items->n_prefix ? &items->prefix[place] : &items->rest;

@@ -75,6 +75,8 @@ bool mask_init(GrammarMatcher *m, Arena *arena) {
     for (uint32_t i = 0; i < m->n_slots; i++)
         m->slots[i].state = GRAMMAR_REFUSED;
     leaf_forget(m);
+    for (int byte = 0; byte < 256; byte++)
+        m->group_of[byte] = (uint8_t)byte_group((uint8_t)byte);
     return true;
 }
 
@@ -87,26 +89,39 @@ void mask_forget_states(GrammarMatcher *m) {
 
 // What a walk through the trie has found: tokens as a list while they are few.
 typedef struct {
+    uint32_t state, groups;
+} LeafLoops;
+
+enum { LEAF_LOOPS = 64 };
+
+typedef struct {
     const TokenTrie *trie;
+    const Dfa *dfa;
+    const ByteSet *follow;
+    uint32_t follow_groups;
+    const uint8_t *group_of;
+    LeafLoops loops[LEAF_LOOPS];
     uint32_t *exits, *tokens;
     uint32_t n_exits, n_tokens;
     uint32_t *words;
     bool is_set;
 } LeafWalk;
 
-static void leaf_add_token(LeafWalk *w, int32_t token) {
-    for (; token != TOKEN_NONE; token = w->trie->same[token]) {
-        if (!w->is_set && w->n_tokens < w->trie->n_words) {
-            w->tokens[w->n_tokens++] = (uint32_t)token;
-            continue;
-        }
-        if (!w->is_set) {
-            memset(w->words, 0, w->trie->n_words * sizeof *w->words);
-            for (uint32_t i = 0; i < w->n_tokens; i++)
-                words_add(w->words, (int32_t)w->tokens[i]);
-        }
-        w->is_set = true;
-        words_add(w->words, token);
+// Tokens become a set when they are too many for a list.
+static void leaf_become_set(LeafWalk *w) {
+    if (w->is_set) return;
+    memset(w->words, 0, w->trie->n_words * sizeof *w->words);
+    for (uint32_t i = 0; i < w->n_tokens; i++)
+        words_add(w->words, (int32_t)w->tokens[i]);
+    w->is_set = true;
+}
+
+static void leaf_add_tokens(LeafWalk *w, uint32_t from, uint32_t to) {
+    const int32_t *order = w->trie->order;
+    if (w->n_tokens + (to - from) > w->trie->n_words) leaf_become_set(w);
+    for (uint32_t i = from; i < to; i++) {
+        if (w->is_set) words_add(w->words, order[i]);
+        else w->tokens[w->n_tokens++] = (uint32_t)order[i];
     }
 }
 
@@ -117,22 +132,41 @@ static bool trie_goes_on(const TokenTrie *trie, uint32_t node, const ByteSet *by
     return false;
 }
 
-// Plain tokens of up to `plain` characters are known already.
-static void leaf_walk(LeafWalk *w, const Dfa *dfa, uint32_t state, uint32_t plain, const ByteSet *follow,
-                      uint32_t *states) {
+// The groups of bytes all of which lead from a state to itself.
+static uint32_t leaf_loops(LeafWalk *w, uint32_t state) {
+    LeafLoops *known = &w->loops[state % LEAF_LOOPS];
+    if (known->state == state) return known->groups;
+    uint32_t groups = UINT32_MAX;
+    for (int byte = 0; byte < 256; byte++)
+        if (dfa_step(w->dfa, state, (uint8_t)byte) != state) groups &= ~(1u << w->group_of[byte]);
+    *known = (LeafLoops){state, groups};
+    return groups;
+}
+
+// Plain tokens of up to `plain` characters are known already. Where a state goes round with every byte
+// that is below a node, all tokens there stay within the leaf. (At 151,669 tokens: a leaf of letters, digits
+// and marks took 4.7 ms and takes 1.3; text up to "<tool_call>" took 6.4 ms and takes 1.6.)
+static void leaf_walk(LeafWalk *w, uint32_t state, uint32_t plain, uint32_t *states) {
     const TokenTrie *trie = w->trie;
-    bool followed = !byte_set_is_empty(follow);
+    bool followed = !byte_set_is_empty(w->follow);
     states[0] = state;
     for (uint32_t i = 0; i < trie->n_nodes;) {
         TrieNode node = trie->nodes[i];
-        uint32_t next = dfa_step(dfa, states[node.depth - 1], node.byte);
+        uint32_t before = states[node.depth - 1], next = dfa_step(w->dfa, before, node.byte);
         if (next == DFA_NONE || (!node.other && node.plain <= plain)) {
             i = node.end;
             continue;
         }
+        bool exits = followed && w->dfa->accepts[next];
+        uint32_t below = trie->below[i];
+        if (next == before && !(exits && below & w->follow_groups) && !(below & ~leaf_loops(w, next))) {
+            leaf_add_tokens(w, trie->firsts[i], trie->firsts[node.end]);
+            i = node.end;
+            continue;
+        }
         states[node.depth] = next;
-        if (node.token != TOKEN_NONE) leaf_add_token(w, node.token);
-        if (followed && dfa->accepts[next] && trie_goes_on(trie, i, follow)) w->exits[w->n_exits++] = i;
+        if (node.token != TOKEN_NONE) leaf_add_tokens(w, trie->firsts[i], trie->firsts[i + 1]);
+        if (exits && trie_goes_on(trie, i, w->follow)) w->exits[w->n_exits++] = i;
         i++;
     }
 }
@@ -143,10 +177,15 @@ static LeafMask *leaf_make(GrammarMatcher *m, const Dfa *dfa, uint32_t number, u
     if (arena_left(&m->leaf_memory) < most || m->n_leaves > LEAF_ENTRIES / 2) leaf_forget(m);
     LeafMask *mask = arena_alloc_dirty(&m->leaf_memory, 1, sizeof *mask, _Alignof(LeafMask));
     assert(mask);
-    const ByteSet *follow = &m->follow[number];
-    LeafWalk w = {.trie = trie, .exits = mask->data, .tokens = m->leaf_list, .words = m->leaf_words};
-    mask->plain = plain_depth(&m->plain, dfa, number, state, !byte_set_is_empty(follow));
-    leaf_walk(&w, dfa, state, mask->plain, follow, m->walk);
+    LeafWalk w = {.trie = trie, .dfa = dfa, .follow = &m->follow[number], .group_of = m->group_of};
+    w.exits = mask->data;
+    w.tokens = m->leaf_list;
+    w.words = m->leaf_words;
+    memset(w.loops, 0xFF, sizeof w.loops);
+    for (int byte = 0; byte < 256; byte++)
+        if (byte_set_has(w.follow, (uint8_t)byte)) w.follow_groups |= 1u << m->group_of[byte];
+    mask->plain = plain_depth(&m->plain, dfa, number, state, !byte_set_is_empty(w.follow));
+    leaf_walk(&w, state, mask->plain, m->walk);
     uint32_t n_data = w.is_set ? trie->n_words : w.n_tokens;
     memcpy(mask->data + w.n_exits, w.is_set ? w.words : w.tokens, n_data * sizeof *w.words);
     mask->n_exits = w.n_exits;
@@ -237,8 +276,7 @@ static void mask_add_named(const TokenTrie *trie, const Node *node, uint32_t *wo
         if (!named && !token_trie_is_end(trie, (int32_t)token)) words_add(words, (int32_t)token);
     }
     for (uint32_t k = 0; !node->except && k < node->count; k++)
-        if (node->tokens[k] >= 0 && (uint32_t)node->tokens[k] < trie->n_tokens)
-            words_add(words, node->tokens[k]);
+        words_add(words, node->tokens[k]);
 }
 
 static bool mask_fill(GrammarMatcher *m, GrammarState state, uint32_t *words) {

@@ -19,8 +19,30 @@ static GrammarState matcher_start(GrammarMatcher *m) {
     return step_state(&m->step);
 }
 
+// Tokens that the vocabulary does not have would be dead ends; behind an end token nothing comes.
+static bool matcher_check_tokens(const Grammar *g, const TokenTrie *trie, Error *err) {
+    for (uint32_t i = 0; i < g->n_nodes; i++) {
+        const Node *node = &g->nodes[i];
+        for (uint32_t k = 0; node->kind == NODE_TOKENS && k < node->count; k++) {
+            int32_t token = node->tokens[k];
+            if (token < 0 || (uint32_t)token >= trie->n_named)
+                return error_set(err, ERR_INVALID_REQUEST,
+                                 "the grammar names token %d, and the vocabulary has %u", token,
+                                 trie->n_named);
+            if (!node->except && token_trie_is_end(trie, token))
+                return error_set(
+                    err, ERR_INVALID_REQUEST,
+                    "the grammar names token %d, which ends a text: leave it out, a text ends where "
+                    "the grammar does",
+                    token);
+        }
+    }
+    return true;
+}
+
 bool grammar_matcher_new(const Grammar *g, const TokenTrie *trie, Arena memory, GrammarMatcher **out,
                          Error *err) {
+    if (!matcher_check_tokens(g, trie, err)) return false;
     GrammarMatcher *m = arena_new(&memory, GrammarMatcher, 1);
     if (!m) goto full;
     *m = (GrammarMatcher){.g = g, .trie = trie};
@@ -32,6 +54,9 @@ bool grammar_matcher_new(const Grammar *g, const TokenTrie *trie, Arena memory, 
     for (uint32_t i = 0; i < g->n_nodes; i++)
         m->has_set[i] = g->nodes[i].kind == NODE_MEMBERS;
     m->start = matcher_start(m); // state 0: pool_keep never moves it
+    if (!grammar_is_state(m->start))
+        return error_set(err, ERR_TOO_LARGE, "the grammar can begin in more than %d ways",
+                         GRAMMAR_READINGS_MAX);
     *out = m;
     return true;
 full:

@@ -43,13 +43,15 @@ enum {
 // Bytes that a matcher needs at least; more memory keeps more masks. 64 MiB are plenty for any grammar.
 uint64_t grammar_matcher_bytes_min(const TokenTrie *trie);
 
-// Takes all of `memory`, which lives as long as the matcher. ERR_NO_MEMORY.
+// Takes all of `memory`, which lives as long as the matcher. The vocabulary should have a token for each
+// byte, as byte-level and byte-fallback ones do: otherwise it may have no way to spell what the grammar asks
+// for. ERR_NO_MEMORY, ERR_TOO_LARGE (it can begin in more than GRAMMAR_READINGS_MAX ways),
+// ERR_INVALID_REQUEST (the grammar names a token that the vocabulary does not have, or an end token).
 MUST_CHECK bool grammar_matcher_new(const Grammar *g, const TokenTrie *trie, Arena memory,
                                     GrammarMatcher **out, Error *err);
 
 // ---- states ----
 
-// GRAMMAR_AMBIGUOUS where the grammar's very beginning is. Never GRAMMAR_FULL.
 GrammarState grammar_start(GrammarMatcher *m);
 // The state after one more token, or one of the values above.
 GrammarState grammar_step(GrammarMatcher *m, GrammarState state, int32_t token);

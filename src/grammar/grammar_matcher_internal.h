@@ -65,6 +65,7 @@ struct GrammarMatcher {
     uint32_t *walk;       // [depth_max + 1] states of an automaton or of the matcher
     WalkStep *steps;      // [WALK_STEPS]
     uint32_t stamp;
+    uint8_t group_of[256]; // byte_group
 };
 
 bool mask_init(GrammarMatcher *m, Arena *arena);

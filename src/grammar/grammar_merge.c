@@ -9,13 +9,14 @@ enum {
     // How far a rule's own use is looked for, and in how many parts of a node. Beyond, the rule stays a rule.
     TAIL_DEPTH_MAX = 6,
     TAIL_PARTS_MAX = 8,
-    MERGE_STATES_MAX = 4096,      // of one automaton
+    MERGE_ALTERNATIVES = 256,     // that are merged at once; more are merged in groups first
+    MERGE_STATES_MAX = 1 << 14,   // of one automaton
     MERGE_WORK_MAX = 1 << 22,     // readings stepped, of one grammar
     MERGE_ONE_WORK_MAX = 1 << 20, // … of one automaton, so that one that fails leaves work for others
 };
 
 static const PoolCounts MERGE_POOL = {
-    .frames = 1 << 14, .sets = 1, .states = 2 * MERGE_STATES_MAX, .readings = 1 << 17, .set_words = 1};
+    .frames = 1 << 14, .sets = 1, .states = 1 << 15, .readings = 1 << 17, .set_words = 1};
 
 typedef struct {
     Grammar *g;
@@ -130,7 +131,7 @@ static bool merge_step(Merge *m, LangTable *t, uint32_t state, uint32_t class, u
     step_close(&m->step);
     GrammarState next = step_state(&m->step);
     if (next == GRAMMAR_REFUSED) return true;
-    if (!grammar_is_state(next) || next >= MERGE_STATES_MAX) return false;
+    if (!grammar_is_state(next) || next >= t->cap) return false;
     m->work += from->count + m->step.n_tasks + 1ull;
     t->next[(size_t)state * t->n_classes + class] = next;
     return m->work < MERGE_WORK_MAX;
@@ -144,7 +145,7 @@ static bool merge_states(Merge *m, GrammarNode root, LangTable *t, const uint8_t
     step_enter(&m->step, 0, root, false);
     step_close(&m->step);
     if (!grammar_is_state(step_state(&m->step))) return false;
-    memset(t->next, 0xFF, (size_t)MERGE_STATES_MAX * t->n_classes * sizeof *t->next);
+    memset(t->next, 0xFF, (size_t)t->cap * t->n_classes * sizeof *t->next);
     for (uint32_t state = 0; state < m->pool.n.states; state++) {
         t->accepts[state] = m->pool.states[state].may_end != 0;
         for (uint32_t c = 0; c < t->n_classes; c++)
@@ -185,8 +186,10 @@ static bool merge_node(Merge *m, GrammarNode id) {
     uint8_t class_of[256], first[256];
     Arena scratch = m->scratch;
     LangTable t = {.n_classes = merge_classes(m, id, class_of, first)};
-    t.next = arena_new_dirty(&scratch, uint32_t, (uint64_t)MERGE_STATES_MAX * t.n_classes);
-    t.accepts = arena_new_dirty(&scratch, uint8_t, MERGE_STATES_MAX);
+    // An eighth of the memory for the table: minimising takes more than that.
+    t.cap = (uint32_t)min_u64(MERGE_STATES_MAX, arena_left(&scratch) / 8 / (t.n_classes * sizeof *t.next));
+    t.next = arena_new_dirty(&scratch, uint32_t, (uint64_t)t.cap * t.n_classes);
+    t.accepts = arena_new_dirty(&scratch, uint8_t, t.cap);
     if (!t.next || !t.accepts) {
         m->full = true;
         return false;
@@ -252,6 +255,22 @@ static void merge_sequence(Merge *m, Node *node, bool whole_failed) {
     node->count = n;
 }
 
+// One leaf of any number of regular alternatives, or GRAMMAR_NEVER.
+static GrammarNode merge_alternatives(Merge *m, const GrammarNode *parts, uint32_t count) {
+    if (count <= MERGE_ALTERNATIVES) return merge_parts(m, NODE_CHOICE, parts, count);
+    GrammarNode *groups = arena_new(m->arena, GrammarNode, MERGE_ALTERNATIVES);
+    if (!groups) {
+        m->full = true;
+        return GRAMMAR_NEVER;
+    }
+    uint32_t group = (uint32_t)div_up(count, MERGE_ALTERNATIVES), n = 0;
+    for (uint32_t i = 0; i < count; i += group, n++) {
+        groups[n] = merge_alternatives(m, parts + i, (uint32_t)min_u64(group, count - i));
+        if (groups[n] == GRAMMAR_NEVER) return GRAMMAR_NEVER;
+    }
+    return merge_alternatives(m, groups, n);
+}
+
 // All regular alternatives become one.
 static void merge_choice(Merge *m, Node *node, bool whole_failed) {
     GrammarNode *regular = arena_new(m->arena, GrammarNode, node->count);
@@ -264,7 +283,7 @@ static void merge_choice(Merge *m, Node *node, bool whole_failed) {
     for (uint32_t i = 0; i < node->count; i++)
         if (m->regular[node->parts[i]]) regular[n_regular++] = node->parts[i];
     GrammarNode merged = GRAMMAR_NEVER;
-    if (n_regular >= 2 && !whole_failed) merged = merge_parts(m, NODE_CHOICE, regular, n_regular);
+    if (n_regular >= 2 && !whole_failed) merged = merge_alternatives(m, regular, n_regular);
     if (merged != GRAMMAR_NEVER) parts[n++] = merged;
     for (uint32_t i = 0; i < node->count; i++) {
         if (merged != GRAMMAR_NEVER && m->regular[node->parts[i]]) continue;
@@ -278,7 +297,8 @@ static void merge_choice(Merge *m, Node *node, bool whole_failed) {
 static void merge_look(Merge *m, GrammarNode id) {
     Node *node = &m->nodes[id];
     GrammarNode child;
-    bool regular = m->regular[id];
+    bool in_groups = node->kind == NODE_CHOICE && node->count > MERGE_ALTERNATIVES;
+    bool regular = m->regular[id] && !in_groups;
     if (regular && merge_node(m, id)) return;
     if (node->kind == NODE_SEQUENCE) {
         merge_sequence(m, node, regular);
@@ -295,7 +315,7 @@ bool grammar_merge(Grammar *g, Arena *arena, Arena scratch) {
     for (uint32_t i = 0; i < g->n_nodes; i++)
         if (g->nodes[i].kind == NODE_SEQUENCE || g->nodes[i].kind == NODE_CHOICE)
             n_parts += g->nodes[i].count;
-    Merge m = {.g = g, .n_nodes = g->n_nodes, .nodes_cap = (uint32_t)(g->n_nodes + n_parts / 2 + 1)};
+    Merge m = {.g = g, .n_nodes = g->n_nodes, .nodes_cap = (uint32_t)(g->n_nodes + n_parts + 1)};
     m.arena = arena;
     m.nodes = arena_new(arena, Node, m.nodes_cap);
     m.regular = arena_new(&scratch, uint8_t, m.nodes_cap);

@@ -1,5 +1,6 @@
-// Free text up to a marker: the automaton of Aho and Corasick ("Efficient string matching", 1975) over the
-// markers, whose transitions into the end of a marker end the text or are left out.
+// Automata of texts: one of a list, and free text up to a marker: the automaton of Aho and Corasick
+// ("Efficient string matching", 1975) over the markers, whose transitions into the end of a marker end the
+// text or are left out.
 #include "grammar/grammar_internal.h"
 
 enum { TEXT_MARKERS_BYTES_MAX = 4096 };
@@ -102,23 +103,42 @@ static bool markers_trim(Markers *m, uint8_t *accepts, Arena *arena, Dfa *out) {
     return true;
 }
 
+// The tree of the texts, without links.
+static bool markers_tree(Markers *m, const Str *markers, uint32_t count, uint64_t states, Arena *arena) {
+    m->next = arena_new(arena, uint32_t, states * m->n_classes);
+    m->fail = arena_new(arena, uint32_t, states);
+    m->ends = arena_new(arena, bool, states);
+    m->queue = arena_new(arena, uint32_t, states);
+    if (!m->next || !m->fail || !m->ends || !m->queue) return false;
+    memset(m->next, 0xFF, (size_t)states * m->n_classes * sizeof *m->next);
+    for (uint32_t i = 0; i < count; i++)
+        markers_add(m, markers[i]);
+    return true;
+}
+
 bool dfa_from_markers(const Str *markers, uint32_t count, bool until, Arena *arena, Dfa *out, Error *err) {
     Markers m = {.n_states = 1};
     uint32_t states = markers_count(&m, markers, count);
     if (states > TEXT_MARKERS_BYTES_MAX)
         return error_set(err, ERR_TOO_LARGE, "markers have more than %d bytes", TEXT_MARKERS_BYTES_MAX);
-    m.next = arena_new(arena, uint32_t, (uint64_t)states * m.n_classes);
-    m.fail = arena_new(arena, uint32_t, states);
-    m.ends = arena_new(arena, bool, states);
-    m.queue = arena_new(arena, uint32_t, states);
     uint8_t *accepts = arena_new(arena, uint8_t, states);
-    if (!m.next || !m.fail || !m.ends || !m.queue || !accepts)
-        return error_set(err, ERR_NO_MEMORY, "no memory for %u markers", count);
-    memset(m.next, 0xFF, (size_t)states * m.n_classes * sizeof *m.next);
-    for (uint32_t i = 0; i < count; i++)
-        markers_add(&m, markers[i]);
-    markers_link(&m);
-    markers_cut(&m, until, accepts);
-    if (markers_trim(&m, accepts, arena, out)) return true;
+    if (accepts && markers_tree(&m, markers, count, states, arena)) {
+        markers_link(&m);
+        markers_cut(&m, until, accepts);
+        if (markers_trim(&m, accepts, arena, out)) return true;
+    }
     return error_set(err, ERR_NO_MEMORY, "no memory for %u markers", count);
+}
+
+bool dfa_from_texts(const Str *texts, uint32_t count, Arena *arena, Dfa *out, Error *err) {
+    Markers m = {.n_states = 1};
+    uint64_t states = markers_count(&m, texts, count);
+    if (states > DFA_STATES_MAX || states * m.n_classes > DFA_CELLS_MAX)
+        return error_set(err, ERR_TOO_LARGE, "%u texts are too long together", count);
+    if (!markers_tree(&m, texts, count, states, arena))
+        return error_set(err, ERR_NO_MEMORY, "no memory for %u texts", count);
+    *out = (Dfa){.n_states = m.n_states, .n_classes = m.n_classes, .next = m.next};
+    out->accepts = (const uint8_t *)m.ends;
+    memcpy(out->class_of, m.class_of, sizeof out->class_of);
+    return true;
 }

@@ -5,6 +5,19 @@
 
 #include <assert.h>
 
+uint32_t byte_group(uint8_t byte) {
+    static const char alone[] = "\t\n\r \"\\<{}[],:-_/`.'=";
+    const char *found = byte ? strchr(alone, byte) : NULL;
+    if (found) return (uint32_t)(found - alone);
+    uint32_t rest = sizeof alone - 1;
+    if (byte < 0x20) return rest;
+    if (byte >= '0' && byte <= '9') return rest + 1;
+    if (byte >= 'a' && byte <= 'z') return rest + 2;
+    if (byte >= 'A' && byte <= 'Z') return rest + 3;
+    if (byte < 0x80) return rest + 4;
+    return rest + (byte < 0xC0 ? 5 : byte < 0xE0 ? 6 : byte < 0xF0 ? 7 : 8);
+}
+
 static int piece_order(Str a, Str b) {
     size_t common = a.len < b.len ? a.len : b.len;
     int order = common ? memcmp(a.ptr, b.ptr, common) : 0;
@@ -28,9 +41,11 @@ static void sort_tokens(const Str *pieces, int32_t *ids, int32_t *spare, uint32_
 
 typedef struct {
     TrieNode *nodes;
+    uint32_t *below, *firsts;
     int32_t *same;
     uint32_t n_nodes;
-    uint32_t *open; // [depth] the nodes above the present place
+    uint32_t n_tokens; // so far
+    uint32_t *open;    // [depth] the nodes above the present place
     uint32_t depth;
 } TrieBuild;
 
@@ -70,6 +85,7 @@ static void trie_close(TrieBuild *t, size_t depth) {
 
 static void trie_add(TrieBuild *t, const Str *pieces, int32_t id, int32_t before) {
     Str piece = pieces[id];
+    t->n_tokens++;
     size_t common = before == TOKEN_NONE ? 0 : common_prefix(piece, pieces[before]);
     if (before != TOKEN_NONE && common == piece.len && piece.len == pieces[before].len) {
         t->same[id] = t->nodes[t->n_nodes - 1].token;
@@ -78,6 +94,10 @@ static void trie_add(TrieBuild *t, const Str *pieces, int32_t id, int32_t before
     }
     trie_close(t, common);
     for (size_t i = common; i < piece.len; i++) {
+        uint32_t group = 1u << byte_group((uint8_t)piece.ptr[i]);
+        for (uint32_t d = 0; d < t->depth; d++)
+            t->below[t->open[d]] |= group;
+        t->firsts[t->n_nodes] = t->n_tokens - 1;
         t->open[t->depth++] = t->n_nodes;
         t->nodes[t->n_nodes++] =
             (TrieNode){.token = TOKEN_NONE, .depth = (uint16_t)t->depth, .byte = (uint8_t)piece.ptr[i]};
@@ -133,9 +153,13 @@ bool token_trie_build(const Str *pieces, uint32_t n_tokens, const int32_t *end_t
     uint64_t n_nodes;
     if (!trie_count(&trie, ids, count, &n_nodes, &trie.depth_max, err)) return false;
     t.nodes = arena_new(arena, TrieNode, n_nodes);
+    t.below = arena_new(arena, uint32_t, n_nodes);
+    t.firsts = arena_new(arena, uint32_t, n_nodes + 1);
+    int32_t *order = arena_new(arena, int32_t, count);
     t.open = arena_new(&scratch, uint32_t, trie.depth_max + 1ull);
     trie.plain = plain_masks(&trie, ids, count, arena);
-    if (!t.nodes || !t.open || !trie.plain) goto full;
+    if (!t.nodes || !t.below || !t.firsts || !order || !t.open || !trie.plain) goto full;
+    memcpy(order, ids, count * sizeof *ids);
     for (uint32_t i = 0; i < n_tokens; i++)
         t.same[i] = TOKEN_NONE;
     for (uint32_t i = 0; i < count; i++)
@@ -143,6 +167,10 @@ bool token_trie_build(const Str *pieces, uint32_t n_tokens, const int32_t *end_t
     trie_close(&t, 0);
     trie.n_nodes = t.n_nodes;
     trie.nodes = t.nodes;
+    trie.below = t.below;
+    trie.firsts = t.firsts;
+    t.firsts[t.n_nodes] = count;
+    trie.order = order;
     trie.same = t.same;
     *out = trie;
     return true;

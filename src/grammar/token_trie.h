@@ -13,6 +13,9 @@
 // of characters: where text of n plain characters may come, all plain tokens up to n characters may.
 enum { TRIE_PLAIN_MAX = 24, TRIE_PLAIN_ANY = TRIE_PLAIN_MAX + 1 };
 
+// Bytes in 32 groups: those that languages tell apart are alone, the others are with their like.
+uint32_t byte_group(uint8_t byte);
+
 typedef struct {
     uint32_t end;   // the first node that is not below this one
     int32_t token;  // the token that ends here, or TOKEN_NONE
@@ -29,8 +32,11 @@ typedef struct {
     uint32_t n_nodes;
     uint32_t depth_max; // bytes of the longest token
     const TrieNode *nodes;
-    const int32_t *same; // [n_tokens] the next token with the same bytes, or TOKEN_NONE
-    const Str *pieces;   // [n_tokens] empty where a token has no text
+    const uint32_t *below;  // [n_nodes] the groups (byte_group) of all bytes below a node
+    const uint32_t *firsts; // [n_nodes + 1] how many tokens end before a node
+    const int32_t *order;   // all tokens of the trie, in the order of their nodes
+    const int32_t *same;    // [n_tokens] the next token with the same bytes, or TOKEN_NONE
+    const Str *pieces;      // [n_tokens] empty where a token has no text
     const uint32_t
         *plain; // [TRIE_PLAIN_ANY][n_words] plain tokens of up to 1 … TRIE_PLAIN_MAX characters; all
     const int32_t *end_tokens;
@@ -45,7 +51,7 @@ static inline const uint32_t *token_trie_plain(const TokenTrie *trie, uint32_t n
 bool token_trie_is_end(const TokenTrie *trie, int32_t token);
 
 // `pieces` [n_tokens] and `end_tokens` stay in place as long as the trie. Tokens without bytes are never part
-// of a text; end tokens are not either, whatever their bytes. 23 bytes a token and 16 a node go into
+// of a text; end tokens are not either, whatever their bytes. 27 bytes a token and 24 a node go into
 // `arena`. ERR_NO_MEMORY, ERR_TOO_LARGE (a token of more than TOKEN_BYTES_MAX bytes or tokens of more than
 // 4 GB).
 MUST_CHECK bool token_trie_build(const Str *pieces, uint32_t n_tokens, const int32_t *end_tokens,

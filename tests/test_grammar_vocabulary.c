@@ -1,0 +1,243 @@
+// Masks over vocabularies as models have them: text in quotes, characters cut in pieces, long tokens,
+// 150,000 of them.
+#include "base/rng.h"
+#include "base/sort.h"
+#include "base/utf8.h"
+#include "grammar/rx.h"
+#include "grammar_make.h"
+#include "os/os.h"
+#include "runner.h"
+
+#include <stdio.h>
+
+typedef struct {
+    uint64_t key, draws;
+} Dice;
+
+static uint32_t roll(Dice *dice, uint32_t below) {
+    return rng_philox(dice->key, dice->draws++).word[0] % below;
+}
+
+static GrammarNode add_pattern(GrammarBuilder *b, const char *pattern, LangSpelling spelling,
+                               const char *quote, Arena *keep) {
+    LangMaker maker = {.keep = keep, .scratch = grammar_arena(1), .work_max = 1 << 24};
+    Rx rx = rx_begin(keep);
+    Dfa *dfa = arena_new(keep, Dfa, 1);
+    Lang lang;
+    uint32_t root;
+    Error err = {0};
+    if (!rx_read_pattern(&rx, str_from_c(pattern), false, &maker, &root, &err) ||
+        !rx_compile(&rx, root, &maker, &lang, &err) ||
+        !dfa_from_lang(&maker, &lang, spelling, str_from_c(quote), str_from_c(quote), dfa, &err)) {
+        FAIL("%s: %s", pattern, err.message);
+        return GRAMMAR_NEVER;
+    }
+    return grammar_add_dfa(b, dfa);
+}
+
+static bool mask_has(const uint32_t *mask, int32_t token) {
+    return mask[token / 32] >> (token % 32) & 1;
+}
+
+static int32_t roll_token(Dice *dice, const TokenTrie *trie, const uint32_t *mask) {
+    for (int tries = 0; tries < 1000; tries++) {
+        int32_t token = (int32_t)roll(dice, trie->n_tokens);
+        if (mask_has(mask, token) && !token_trie_is_end(trie, token)) return token;
+    }
+    for (int32_t token = 0; token < (int32_t)trie->n_tokens; token++)
+        if (mask_has(mask, token)) return token;
+    return TOKEN_NONE;
+}
+
+// ---- leaves that hold text ----
+
+enum { TEXT_TOKENS = 1500 };
+
+// Tokens of pieces that matter to quotes, escapes, characters and lengths.
+static const TokenTrie *text_trie(Arena *arena) {
+    static const char *const pieces_of[] = {
+        "a",        "b",        "Z",  "1", "-", " ", "\"", "\\", "n", "u0",   "\xC3\xA9", "\xE2\x82",
+        "\xF0\x9F", "\x98\x80", "\n", "<", "/", ">", ",",  "}",  ":", "\x85", "\xC2",     "the "};
+    static TokenTrie trie;
+    static Str pieces[TEXT_TOKENS + 1];
+    static const int32_t end = TEXT_TOKENS;
+    Dice dice = {.key = 3};
+    Error err = {0};
+    for (uint32_t i = 0; i < TEXT_TOKENS; i++) {
+        char text[160];
+        size_t length = 0, count = i < 256 ? 0 : 1 + roll(&dice, i % 50 ? 5 : 40);
+        if (i < 256) text[length++] = (char)i;
+        bool plain = i % 3 == 0; // letters alone
+        for (size_t k = 0; k < count; k++) {
+            const char *piece = pieces_of[roll(&dice, plain ? 6 : COUNT_OF(pieces_of))];
+            memcpy(text + length, piece, strlen(piece));
+            length += strlen(piece);
+        }
+        pieces[i] = arena_copy_str(arena, (Str){text, length});
+    }
+    REQUIRE(token_trie_build(pieces, TEXT_TOKENS + 1, &end, 1, arena, grammar_arena(1), &trie, &err));
+    return &trie;
+}
+
+static const struct {
+    const char *pattern;
+    LangSpelling spelling;
+    const char *quote, *behind;
+} texts[] = {
+    {"[\\s\\S]*", LANG_JSON_STRING, "\"", ",\""},
+    {"[\\s\\S]{2,9}", LANG_JSON_STRING, "\"", ":"},
+    {"[\\s\\S]{0,60}", LANG_JSON_PLAIN, "\"", "}"},
+    {"[^<]*", LANG_UTF8, "", "</"},
+    {"[a-z ]+", LANG_UTF8, "", "-"},
+    {"[^\\u0085]{3,40}", LANG_UTF8, "", ""},
+    {"(a|the )*1*", LANG_UTF8, "", "1"},
+    {"[\\s\\S]*", LANG_UTF8, "", ""},
+};
+
+TEST(grammar_mask_of_text_is_what_each_token_would_do) {
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        TEST_CASE_LABEL("%s %s", texts[i].pattern, texts[i].behind);
+        Arena nodes = grammar_arena(0), arena = grammar_arena(2);
+        Dice dice = {.key = i};
+        const Grammar *g;
+        Error err = {0};
+        GrammarBuilder *b = grammar_builder_new(&nodes);
+        const TokenTrie *trie = text_trie(&arena);
+        GrammarNode parts[] = {add_pattern(b, texts[i].pattern, texts[i].spelling, texts[i].quote, &arena),
+                               grammar_add_literal(b, str_from_c(texts[i].behind))};
+        GrammarNode twice = grammar_add_repeat(b, grammar_add_sequence(b, parts, 2), 1, 2);
+        REQUIRE(grammar_compile(b, twice, &arena, grammar_arena(1), &g, &err));
+        GrammarMatcher *m = grammar_start_matcher(g, trie);
+        GrammarState state = grammar_start(m);
+        for (int step = 0; step < (test_is_sanitized() ? 12 : 40); step++) {
+            static uint32_t mask[TEXT_TOKENS / 32 + 1];
+            memcpy(mask, grammar_mask(m, state), sizeof mask);
+            for (int32_t token = 0; token <= TEXT_TOKENS; token++) {
+                GrammarState next = grammar_step(m, state, token);
+                if (mask_has(mask, token) == (grammar_is_state(next) || next == GRAMMAR_ENDED)) continue;
+                FAIL("step %d, token %d: %s", step, token, mask_has(mask, token) ? "allowed" : "missing");
+            }
+            int32_t token = roll_token(&dice, trie, mask);
+            if (!CHECK(token != TOKEN_NONE)) break;
+            GrammarState next = grammar_step(m, state, token);
+            state = grammar_is_state(next) ? next : grammar_start(m); // begins again behind an end
+        }
+    }
+}
+
+// ---- speed ----
+
+enum { MANY_TOKENS = 150000 };
+
+// A vocabulary of the usual kind: bytes, words with and without a blank in front, in both cases, runs of
+// blanks and line ends, digits, punctuation in a row, pieces of other scripts.
+static const TokenTrie *many_trie(Arena *arena) {
+    static TokenTrie trie;
+    static const int32_t end = MANY_TOKENS - 1;
+    static const char marks[] = "\"'.,:;!?(){}[]<>=+-*/\\_#$%&@";
+    static const char letters[] = "eeeetttaaooiinnsshhrrdlcumwfgypbvk";
+    Dice dice = {.key = 9};
+    Error err = {0};
+    Str *pieces = arena_new(arena, Str, MANY_TOKENS);
+    for (uint32_t i = 0; i < MANY_TOKENS - 1; i++) {
+        char text[128];
+        size_t n = 0, length = 2 + roll(&dice, 5) + roll(&dice, 6), kind = roll(&dice, 100);
+        if (i >= 256 && kind < 55 && roll(&dice, 2)) text[n++] = ' ';
+        for (size_t k = 0; k < length; k++) {
+            if (i < 256) text[0] = (char)i, n = 1;
+            else if (kind < 65) text[n++] = letters[roll(&dice, sizeof letters - 1)];
+            else if (kind < 90) n += utf8_encode(0x400 + roll(&dice, 0x9000), text + n);
+            else if (kind < 96) text[n++] = marks[roll(&dice, sizeof marks - 1)];
+            else if (kind < 98) text[n++] = "\n \t"[roll(&dice, 3)];
+            else text[n++] = (char)(0x80 + roll(&dice, 0x70));
+        }
+        if (i >= 256 && kind < 55 && roll(&dice, 4) == 0) text[n - 1] = (char)(text[n - 1] & ~0x20);
+        pieces[i] = arena_copy_str(arena, (Str){text, n});
+    }
+    REQUIRE(token_trie_build(pieces, MANY_TOKENS, &end, 1, arena, grammar_arena(1), &trie, &err));
+    return &trie;
+}
+
+// A call's arguments: strings, one of them of limited length, a date, a number, a list, in JSON with blanks.
+static GrammarNode add_call(GrammarBuilder *b, Arena *arena) {
+    GrammarNode text = add_pattern(b, "[\\s\\S]*", LANG_JSON_STRING, "\"", arena);
+    GrammarNode comma = add_pattern(b, "[ \\n]*,[ \\n]*", LANG_UTF8, "", arena);
+    GrammarItems tags = {.open = add_pattern(b, "\\[[ \\n]*", LANG_UTF8, "", arena),
+                         .comma = comma,
+                         .close = add_pattern(b, "[ \\n]*\\]", LANG_UTF8, "", arena),
+                         .rest = {.other = text},
+                         .max = 10,
+                         .contains_max = GRAMMAR_UNBOUNDED};
+    GrammarMember members[] = {
+        {.key = grammar_add_literal(b, STR("\"name\"")), .value = text, .required = true},
+        {.key = grammar_add_literal(b, STR("\"date\"")),
+         .value = add_pattern(b, "\\d{4}-\\d\\d-\\d\\d", LANG_JSON_STRING, "\"", arena),
+         .required = true},
+        {.key = grammar_add_literal(b, STR("\"city\"")),
+         .value = add_pattern(b, "[\\s\\S]{3,200}", LANG_JSON_STRING, "\"", arena)},
+        {.key = grammar_add_literal(b, STR("\"count\"")),
+         .value = add_pattern(b, "-?(0|[1-9]\\d*)(\\.\\d+)?", LANG_UTF8, "", arena)},
+        {.key = grammar_add_literal(b, STR("\"tags\"")), .value = grammar_add_items(b, &tags)}};
+    GrammarMembers call = {.open = add_pattern(b, "\\{[ \\n]*", LANG_UTF8, "", arena),
+                           .colon = add_pattern(b, "[ \\n]*:[ \\n]*", LANG_UTF8, "", arena),
+                           .comma = comma,
+                           .close = add_pattern(b, "[ \\n]*\\}", LANG_UTF8, "", arena),
+                           .members = members,
+                           .n_members = COUNT_OF(members),
+                           .max = GRAMMAR_UNBOUNDED};
+    return grammar_add_members(b, &call);
+}
+
+// The longest token that the text begins with.
+static int32_t longest_token(const TokenTrie *trie, Str text) {
+    int32_t token = TOKEN_NONE;
+    uint32_t end = trie->n_nodes;
+    for (uint32_t i = 0, depth = 0; i < end && depth < text.len;) {
+        if (trie->nodes[i].byte != (uint8_t)text.ptr[depth]) {
+            i = trie->nodes[i].end;
+            continue;
+        }
+        if (trie->nodes[i].token != TOKEN_NONE) token = trie->nodes[i].token;
+        end = trie->nodes[i].end;
+        depth++;
+        i++;
+    }
+    return token;
+}
+
+TEST(grammar_masks_of_150000_tokens_take_microseconds) {
+    static const char text[] = "{\"name\": \"the letter that he sent to the other address, \\\"new\\\" "
+                               "one\", \"date\": \"2024-11-29\", "
+                               "\"city\": \"near the river and the old mill, behind the last houses of the "
+                               "town\", \"count\": 12345, "
+                               "\"tags\": [\"one\", \"another one\", \"the third\"]}";
+    enum { TIMES_MAX = 1024 };
+    static uint64_t times[TIMES_MAX], spare[TIMES_MAX];
+    Arena nodes = grammar_arena(0), arena = grammar_arena(2);
+    const Grammar *g;
+    Error err = {0};
+    GrammarBuilder *b = grammar_builder_new(&nodes);
+    const TokenTrie *trie = many_trie(&arena);
+    REQUIRE(grammar_compile(b, add_call(b, &arena), &arena, grammar_arena(1), &g, &err));
+    GrammarMatcher *m = grammar_start_matcher(g, trie);
+    for (int pass = 0; pass < 2; pass++) {
+        GrammarState state = grammar_start(m);
+        uint32_t n = 0;
+        for (size_t at = 0; at < sizeof text - 1; n++) {
+            REQUIRE(n < TIMES_MAX);
+            uint64_t begin = os_monotonic_ns();
+            const uint32_t *mask = grammar_mask(m, state);
+            times[n] = os_monotonic_ns() - begin;
+            int32_t token = longest_token(trie, (Str){text + at, sizeof text - 1 - at});
+            REQUIRE(mask && token != TOKEN_NONE && mask_has(mask, token));
+            state = grammar_step(m, state, token);
+            at += trie->pieces[token].len;
+        }
+        CHECK(grammar_may_end(m, state));
+        sort_u64(times, spare, n);
+        printf("%u masks, %s: median %.1f us, of ten the slowest from %.1f us on, at most %.1f us\n", n,
+               pass ? "all seen before" : "new states", (double)times[n / 2] / 1e3,
+               (double)times[n * 9 / 10] / 1e3, (double)times[n - 1] / 1e3);
+        CHECK_SOON(pass ? 1 : 2, times[n / 2] / 1000000);
+    }
+}
