@@ -221,6 +221,7 @@ static uint32_t random_character(uint32_t draw) {
 
 TEST(dfa_spells_what_the_language_has) {
     static const char *const patterns[] = {"",
+                                           "^$",
                                            "^.*$",
                                            "^[a-z/]+$",
                                            "^[^\"\\\\]*$",

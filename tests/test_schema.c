@@ -124,6 +124,34 @@ TEST(schema_options_narrow_what_is_taken) {
     }
 }
 
+TEST(schema_long_strings_are_counted) {
+    static const uint32_t bounds[][2] = {{0, 300},  {300, 1000},       {700, 703},    {640, 640},
+                                         {64, 511}, {400, UINT32_MAX}, {60000, 65000}};
+    static char text[70000 * 6];
+    for (size_t i = 0; i < COUNT_OF(bounds); i++) {
+        SchemaRun run;
+        char schema[100];
+        uint32_t min = bounds[i][0], max = bounds[i][1];
+        if (max == UINT32_MAX) snprintf(schema, sizeof schema, "{\"type\":\"string\",\"minLength\":%u}", min);
+        else
+            snprintf(schema, sizeof schema, "{\"type\":\"string\",\"minLength\":%u,\"maxLength\":%u}", min,
+                     max);
+        REQUIRE(schema_run_compile(&run, str_from_c(schema), &exact));
+        uint32_t around[] = {0,   63,  64,  65,      299,     300, 301,     639,
+                             640, 641, min, min + 1, min - 1, max, max - 1, max + 1};
+        for (size_t k = 0; k < COUNT_OF(around); k++) {
+            if (around[k] > 66000) continue;
+            StrBuf b = STRBUF(text);
+            strbuf_put_char(&b, '"');
+            for (uint32_t c = 0; c < around[k]; c++)
+                strbuf_put(&b, c % 7 ? STR("x") : c % 2 ? STR("\xC3\xA9") : STR("\\u0041"));
+            strbuf_put_char(&b, '"');
+            TEST_CASE_LABEL("%u characters, %s", around[k], schema);
+            CHECK(schema_run_takes(&run, strbuf_str(&b)) == (around[k] >= min && around[k] <= max));
+        }
+    }
+}
+
 static const struct {
     const char *schema, *message;
 } refused[] = {

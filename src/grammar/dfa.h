@@ -13,7 +13,7 @@
 
 enum {
     DFA_STATES_MAX = 1 << 20,
-    DFA_CELLS_MAX = 4 << 20, // states times classes: 16 MB
+    DFA_CELLS_MAX = 8 << 20, // states times classes: 32 MB
 };
 
 // The start is state 0. The empty language has n_states 0; no grammar holds it.

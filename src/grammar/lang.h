@@ -51,6 +51,8 @@ static inline bool lang_is_empty(const Lang *a) {
 }
 bool lang_equal(const Lang *a, const Lang *b);
 bool lang_accepts(const Lang *a, Str text);
+// Whether it is all texts of min to max characters (LANG_NONE: no upper bound).
+bool lang_is_length(const Lang *a, uint32_t *min, uint32_t *max);
 // Whether it holds infinitely many texts.
 bool lang_is_infinite(const LangMaker *m, const Lang *a);
 

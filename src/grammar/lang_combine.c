@@ -133,15 +133,36 @@ bool lang_length(LangMaker *m, uint32_t min, uint32_t max, Lang *out, Error *err
     return lang_finish(m, scratch, &t, &text_alphabet, out, err);
 }
 
+bool lang_is_length(const Lang *a, uint32_t *min, uint32_t *max) {
+    if (a->n_states == 0 || a->n_classes != 2 || a->n_intervals != text_alphabet.n_intervals) return false;
+    if (memcmp(a->first, text_first, sizeof text_first) != 0) return false;
+    *min = *max = LANG_NONE;
+    for (uint32_t s = 0; s < a->n_states; s++) {
+        uint32_t next = a->next[(size_t)s * 2];
+        bool last = s + 1 == a->n_states;
+        if (a->accepts[s] && *min == LANG_NONE) *min = s;
+        if ((*min != LANG_NONE && !a->accepts[s]) || a->next[(size_t)s * 2 + 1] != LANG_NONE) return false;
+        if (!last && next != s + 1) return false;
+        if (last && next != LANG_NONE && next != s) return false;
+        if (last && next == LANG_NONE) *max = s;
+    }
+    return true;
+}
+
 bool lang_literal(LangMaker *m, Str text, Lang *out, Error *err) {
     return lang_words(m, &text, 1, out, err);
 }
 
 // A class for each character that occurs, and one for all others.
 static bool words_alphabet(Arena *arena, const Str *words, uint32_t n_words, LangAlphabet *out) {
-    uint64_t *used = arena_new(arena, uint64_t, 0x110000 / 64);
+    // Most words are ASCII, and 192 bits are then enough to see where the last one ends.
+    uint32_t n_codes = 192, n = 0, codepoint;
+    for (uint32_t w = 0; w < n_words; w++) {
+        for (size_t i = 0; i < words[w].len; i++)
+            n_codes = (uint8_t)words[w].ptr[i] < 128 ? n_codes : 0x110000;
+    }
+    uint64_t *used = arena_new(arena, uint64_t, n_codes / 64);
     if (!used) return false;
-    uint32_t n = 0, codepoint;
     for (uint32_t w = 0; w < n_words; w++) {
         for (size_t at = 0, length; at < words[w].len; at += length) {
             length = utf8_decode(str_slice(words[w], at, words[w].len), &codepoint);
@@ -156,7 +177,7 @@ static bool words_alphabet(Arena *arena, const Str *words, uint32_t n_words, Lan
     uint32_t intervals = 0, classes = 1;
     bool others = true;
     first[intervals] = 0, class_of[intervals++] = 0;
-    for (uint32_t word = 0; word < 0x110000 / 64; word++) {
+    for (uint32_t word = 0; word < n_codes / 64; word++) {
         if (!used[word] && others) continue;
         for (uint32_t bit = 0; bit < 64; bit++) {
             uint32_t c = word * 64 + bit;

@@ -2,6 +2,7 @@
 // the construction of subsets. Anchors are steps that hold only in the first set (start) or when a set is
 // asked whether it accepts (end).
 #include "base/hash.h"
+#include "base/sort.h"
 #include "base/utf8.h"
 #include "grammar/rx_internal.h"
 
@@ -154,37 +155,32 @@ static bool emit(Compiler *c, uint32_t node, uint32_t next, uint32_t *out) {
 
 // ---- classes ----
 
+// Where anything changes, ascending: all borders of sets and of languages' intervals.
 static bool collect_bounds(Compiler *c, uint32_t **out, uint32_t *n_out) {
-    uint64_t *used = arena_new(&c->scratch, uint64_t, 0x110000 / 64);
-    if (!used) return false;
-    uint64_t n = 0;
-#define BOUND(c_)                                         \
-    do {                                                  \
-        uint32_t bound = (c_);                            \
-        if (bound < 0x110000) {                           \
-            n += !(used[bound / 64] >> (bound % 64) & 1); \
-            used[bound / 64] |= 1ull << (bound % 64);     \
-        }                                                 \
-    } while (0)
-    BOUND(0u);
-    BOUND(0xD800u);
-    BOUND(0xE000u);
+    uint64_t n = 3;
+    for (uint32_t i = 0; i < c->n_atoms; i++)
+        n += 2ull * c->atoms[i].count + (c->atoms[i].lang ? c->atoms[i].lang->n_intervals : 0);
+    uint64_t *bounds = arena_new(&c->scratch, uint64_t, n), *spare = arena_new(&c->scratch, uint64_t, n);
+    *out = arena_new(&c->scratch, uint32_t, n);
+    if (!bounds || !spare || !*out) return false;
+    n = 0;
+    bounds[n++] = 0;
+    bounds[n++] = 0xD800;
+    bounds[n++] = 0xE000;
     for (uint32_t i = 0; i < c->n_atoms; i++) {
         const Atom *a = &c->atoms[i];
         for (uint32_t r = 0; r < a->count; r++) {
-            BOUND(a->ranges[r].first);
-            BOUND(a->ranges[r].last + 1);
+            bounds[n++] = a->ranges[r].first;
+            bounds[n++] = a->ranges[r].last + 1;
         }
         for (uint32_t r = 0; a->lang && r < a->lang->n_intervals; r++)
-            BOUND(a->lang->first[r]);
+            bounds[n++] = a->lang->first[r];
     }
-#undef BOUND
-    *out = arena_new(&c->scratch, uint32_t, n);
-    if (!*out) return false;
+    sort_u64(bounds, spare, n);
     *n_out = 0;
-    for (uint32_t word = 0; word < 0x110000 / 64; word++) {
-        for (uint64_t bits = used[word]; bits; bits &= bits - 1)
-            (*out)[(*n_out)++] = word * 64 + (uint32_t)__builtin_ctzll(bits);
+    for (uint64_t i = 0; i < n; i++) {
+        bool is_new = *n_out == 0 || (*out)[*n_out - 1] != bounds[i];
+        if (is_new && bounds[i] < 0x110000) (*out)[(*n_out)++] = (uint32_t)bounds[i];
     }
     return true;
 }

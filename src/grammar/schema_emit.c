@@ -3,41 +3,16 @@
 
 // ---- leaves ----
 
-static GrammarNode add_dfa(SchemaReader *r, const Lang *lang, LangSpelling spelling, Str quotes, bool *ok) {
-    Dfa *dfa = arena_new(r->arena, Dfa, 1);
-    LangMaker m = r->maker;
-    m.keep = r->arena;
-    *ok = dfa && dfa_from_lang(&m, lang, spelling, quotes, quotes, dfa, r->err);
-    r->maker.work = m.work;
-    if (!dfa) (void)schema_no_memory(r);
-    return *ok ? grammar_add_dfa(r->builder, dfa) : GRAMMAR_NEVER;
-}
-
-static LangSpelling string_spelling(const SchemaReader *r) {
-    return r->options->plain_strings ? LANG_JSON_PLAIN : LANG_JSON_STRING;
-}
-
-static bool emit_string(SchemaReader *r, const Lang *strings, GrammarNode *out) {
-    bool ok = true;
-    if (strings == &r->all_strings && r->any_string) {
-        *out = r->any_string;
-        return true;
-    }
-    *out = add_dfa(r, strings, string_spelling(r), STR("\""), &ok);
-    if (strings == &r->all_strings) r->any_string = *out;
-    return ok;
-}
-
 static bool emit_number(SchemaReader *r, const ScalarSet *set, GrammarNode *out) {
     bool ok = true;
     if (!(set->bits & SCALAR_EXPONENTS)) {
-        *out = add_dfa(r, set->numbers, LANG_UTF8, (Str){0}, &ok);
+        *out = schema_add_leaf(r, set->numbers, LANG_UTF8, (Str){0}, (Str){0}, &ok);
         return ok;
     }
     Lang both;
     if (!r->any_number) {
         if (!lang_combine(&r->maker, LANG_OR, set->numbers, &r->exponents, &both, r->err)) return false;
-        r->any_number = add_dfa(r, &both, LANG_UTF8, (Str){0}, &ok);
+        r->any_number = schema_add_leaf(r, &both, LANG_UTF8, (Str){0}, (Str){0}, &ok);
     }
     *out = r->any_number;
     return ok;
@@ -66,7 +41,7 @@ static bool emit_scalars(SchemaReader *r, const ScalarSet *set, Nodes *out) {
             return false;
     }
     if (set->numbers && (!emit_number(r, set, &node) || !add_node(r, out, node))) return false;
-    return !set->strings || (emit_string(r, set->strings, &node) && add_node(r, out, node));
+    return !set->strings || (schema_emit_string(r, set->strings, &node) && add_node(r, out, node));
 }
 
 // ---- objects ----
@@ -227,7 +202,7 @@ static bool emit_members(ObjectMaker *m) {
         maker.work = r->maker.work;
         ok = lang_literal(&maker, m->keys[i], &key, r->err);
         r->maker.work = maker.work;
-        if (ok) m->members[i].key = add_dfa(r, &key, string_spelling(r), STR("\""), &ok);
+        if (ok) m->members[i].key = schema_add_name(r, &key, &ok);
         if (!ok) return false;
         for (const Fact *f = m->c->facts; f; f = f->rest) {
             if (f->kind == FACT_HAS && str_eq(f->key, m->keys[i])) m->members[i].required = true;
@@ -249,7 +224,7 @@ static bool emit_further(ObjectMaker *m) {
     for (uint32_t i = 0; i < m->n_groups; i++) {
         uint32_t demand;
         bool ok;
-        m->further[i].key = add_dfa(r, m->groups[i].names, string_spelling(r), STR("\""), &ok);
+        m->further[i].key = schema_add_name(r, m->groups[i].names, &ok);
         if (!ok || !schema_demand(r, m->groups[i].literals, m->groups[i].n_literals, &demand) ||
             !schema_emit(r, demand, &m->further[i].value))
             return false;

@@ -126,7 +126,8 @@ typedef struct {
     bool tracks;                                 // unevaluatedProperties or unevaluatedItems occur
     uint32_t depth;                              // of recursion
     GrammarNode open[2], close[2], colon, comma; // by CaseKind
-    GrammarNode any_string, any_number;          // 0 until they are used
+    GrammarNode any_string, any_number;          // 0 until they are used, as
+    GrammarNode chunk, short_rest;               // those of long strings
 } SchemaReader;
 
 enum { SCHEMA_RECURSION_MAX = 400, SCHEMA_UNBOUNDED = UINT32_MAX };
@@ -204,6 +205,14 @@ MUST_CHECK bool schema_object_negated(SchemaReader *r, const JsonNode *schema, C
 MUST_CHECK bool schema_array_keywords(SchemaReader *r, const JsonNode *schema, Cases *out);
 MUST_CHECK bool schema_array_negated(SchemaReader *r, const JsonNode *schema, Cases *out);
 MUST_CHECK bool schema_unevaluated(SchemaReader *r, CaseKind kind, const JsonNode *schema, Cases *cases);
+
+// ---- schema_strings.c ----
+
+// A leaf; GRAMMAR_NEVER where *ok is false. A name is a string with its quotes.
+GrammarNode schema_add_leaf(SchemaReader *r, const Lang *lang, LangSpelling spelling, Str before, Str after,
+                            bool *ok);
+GrammarNode schema_add_name(SchemaReader *r, const Lang *lang, bool *ok);
+MUST_CHECK bool schema_emit_string(SchemaReader *r, const Lang *strings, GrammarNode *out);
 
 // ---- schema_emit.c ----
 

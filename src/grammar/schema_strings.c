@@ -1,0 +1,81 @@
+// Strings as nodes of a grammar.
+//
+// A string of up to a few hundred characters is one automaton. One that is only long, up to 2,000 characters
+// say, would be 2,000 times the states of a character, each with a mask of the vocabulary of its own. So it
+// is cut in chunks: so many whole ones, and a rest that is shorter. Chunks are the same for all such strings,
+// and nearly all masks are theirs.
+#include "grammar/schema_internal.h"
+
+enum { CHUNK = 64, WHOLE_MAX = 256 }; // characters
+
+GrammarNode schema_add_leaf(SchemaReader *r, const Lang *lang, LangSpelling spelling, Str before, Str after,
+                            bool *ok) {
+    Dfa *dfa = arena_new(r->arena, Dfa, 1);
+    LangMaker m = r->maker;
+    m.keep = r->arena;
+    *ok = dfa && dfa_from_lang(&m, lang, spelling, before, after, dfa, r->err);
+    r->maker.work = m.work;
+    if (!dfa) (void)schema_no_memory(r);
+    return *ok ? grammar_add_dfa(r->builder, dfa) : GRAMMAR_NEVER;
+}
+
+static LangSpelling spelling_of(const SchemaReader *r) {
+    return r->options->plain_strings ? LANG_JSON_PLAIN : LANG_JSON_STRING;
+}
+
+GrammarNode schema_add_name(SchemaReader *r, const Lang *lang, bool *ok) {
+    return schema_add_leaf(r, lang, spelling_of(r), STR("\""), STR("\""), ok);
+}
+
+// A part of a string: min to max characters, and the closing quote where it is the last one.
+static bool add_length(SchemaReader *r, uint32_t min, uint32_t max, bool is_last, GrammarNode *out) {
+    Lang lang;
+    bool ok = lang_length(&r->maker, min, max, &lang, r->err);
+    *out = ok ? schema_add_leaf(r, &lang, spelling_of(r), (Str){0}, is_last ? STR("\"") : (Str){0}, &ok)
+              : GRAMMAR_NEVER;
+    return ok;
+}
+
+// Chunks: min_chunks to max_chunks of them, then a rest of min to max characters, below CHUNK.
+static bool add_chunks(SchemaReader *r, uint32_t min_chunks, uint32_t max_chunks, uint32_t min, uint32_t max,
+                       GrammarNode *out) {
+    GrammarNode parts[3] = {grammar_add_literal(r->builder, STR("\"")), r->chunk, r->short_rest};
+    if (!r->chunk && !add_length(r, CHUNK, CHUNK, false, &r->chunk)) return false;
+    if (!r->short_rest && !add_length(r, 0, CHUNK - 1, true, &r->short_rest)) return false;
+    bool is_any = min == 0 && max == CHUNK - 1;
+    parts[1] = grammar_add_repeat(r->builder, r->chunk, min_chunks, max_chunks);
+    parts[2] = r->short_rest;
+    if (!is_any && !add_length(r, min, max, true, &parts[2])) return false;
+    *out = grammar_add_sequence(r->builder, parts, COUNT_OF(parts));
+    return true;
+}
+
+// By the number of chunks: the least one, those between, the greatest one.
+static bool add_long(SchemaReader *r, uint32_t min, uint32_t max, GrammarNode *out) {
+    uint32_t least = min / CHUNK, most = max == LANG_NONE ? GRAMMAR_UNBOUNDED : max / CHUNK, n = 0;
+    GrammarNode ways[3];
+    bool single = least == most;
+    if (!add_chunks(r, least, least, min % CHUNK, single ? max % CHUNK : CHUNK - 1, &ways[n++])) return false;
+    if (most == GRAMMAR_UNBOUNDED) {
+        if (!add_chunks(r, least + 1, GRAMMAR_UNBOUNDED, 0, CHUNK - 1, &ways[n++])) return false;
+    } else if (!single) {
+        if (most > least + 1 && !add_chunks(r, least + 1, most - 1, 0, CHUNK - 1, &ways[n++])) return false;
+        if (!add_chunks(r, most, most, 0, max % CHUNK, &ways[n++])) return false;
+    }
+    *out = grammar_add_choice(r->builder, ways, n);
+    return true;
+}
+
+bool schema_emit_string(SchemaReader *r, const Lang *strings, GrammarNode *out) {
+    bool ok = true, is_any = strings == &r->all_strings;
+    uint32_t min, max;
+    if (is_any && r->any_string) {
+        *out = r->any_string;
+        return true;
+    }
+    if (strings->n_states > WHOLE_MAX && lang_is_length(strings, &min, &max))
+        return add_long(r, min, max, out);
+    *out = schema_add_name(r, strings, &ok);
+    if (is_any) r->any_string = *out;
+    return ok;
+}
