@@ -57,6 +57,20 @@ static const struct {
     {"{\"not\":{\"const\":{\"a\":1}}}", "{\"a\":1,\"b\":1}", true},
     {"{\"not\":{\"const\":[1,2]}}", "[1,3]", true},
     {"{\"not\":{\"const\":[1,2]}}", "[1,2]", false},
+    // items that are all different
+    {"{\"items\":{\"enum\":[\"a\",\"b\",null,1]},\"uniqueItems\":true}", "[\"b\", null, 1.0, \"a\"]", true},
+    {"{\"items\":{\"enum\":[\"a\",\"b\",null,1]},\"uniqueItems\":true}", "[\"b\",\"a\",\"\\u0062\"]", false},
+    {"{\"items\":{\"enum\":[\"a\",\"b\",null,1]},\"uniqueItems\":true}", "[1,1.0]", false},
+    {"{\"items\":{\"enum\":[\"a\",\"b\",null,1]},\"uniqueItems\":true}", "[]", true},
+    {"{\"items\":{\"multipleOf\":0.5,\"minimum\":-1,\"maximum\":1,\"type\":\"number\"},\"minItems\":2,"
+     "\"uniqueItems\":true}",
+     "[-1,0.50,-0]", true},
+    {"{\"items\":{\"multipleOf\":0.5,\"minimum\":-1,\"maximum\":1,\"type\":\"number\"},\"minItems\":2,"
+     "\"uniqueItems\":true}",
+     "[0,-0]", false},
+    {"{\"items\":{\"multipleOf\":0.5,\"minimum\":-1,\"maximum\":1,\"type\":\"number\"},\"minItems\":2,"
+     "\"uniqueItems\":true}",
+     "[0]", false},
     // recursion and combinations
     {"{\"$ref\":\"#/$defs/t\",\"$defs\":{\"t\":{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/t\"}}}}",
      "[[],[[]]]", true},
@@ -163,7 +177,8 @@ static const struct {
     {"{\"$ref\":\"other.json\"}", "#/$ref: refers to another document, \"other.json\""},
     {"{\"$ref\":\"#/$defs/no\"}", "#/$ref: refers to nothing in this document"},
     {"{\"$ref\":\"#\"}", "#: refers to itself with nothing between"},
-    {"{\"uniqueItems\":true}", "#/uniqueItems: uniqueItems is not supported"},
+    {"{\"uniqueItems\":true}",
+     "#/uniqueItems: uniqueItems is supported where all items are of the same few values, at most 500"},
     {"{\"not\":{\"patternProperties\":{\"a\":{\"type\":\"null\"}}}}",
      "#/not/patternProperties/a: must not hold, so some member would have to break it"},
     {"{\"minProperties\":3}",

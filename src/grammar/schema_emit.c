@@ -328,8 +328,7 @@ static bool emit_array(SchemaReader *r, const Case *c, GrammarNode *out) {
     ArrayMaker m = {.r = r, .c = c};
     uint32_t n = count_places(c);
     if (!find_some(&m)) return false;
-    if (c->unique && c->max > 1)
-        return schema_refuse(r, c->unique_source, ERR_INVALID_REQUEST, "uniqueItems is not supported");
+    if (c->unique && c->max > 1) return schema_emit_unique(r, c, out);
     GrammarItem *prefix = arena_new(&r->memory, GrammarItem, n), rest;
     if (!prefix) return schema_no_memory(r);
     for (uint32_t i = 0; i < n; i++) {

@@ -214,6 +214,11 @@ GrammarNode schema_add_leaf(SchemaReader *r, const Lang *lang, LangSpelling spel
 GrammarNode schema_add_name(SchemaReader *r, const Lang *lang, bool *ok);
 MUST_CHECK bool schema_emit_string(SchemaReader *r, const Lang *strings, GrammarNode *out);
 
+// ---- schema_unique.c ----
+
+// An array whose items are all different.
+MUST_CHECK bool schema_emit_unique(SchemaReader *r, const Case *c, GrammarNode *out);
+
 // ---- schema_emit.c ----
 
 MUST_CHECK bool schema_emit(SchemaReader *r, uint32_t demand, GrammarNode *out);

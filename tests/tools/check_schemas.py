@@ -159,6 +159,8 @@ class Generator:
             if self.maybe(0.4):
                 s["maxContains"] = r.randrange(1, 3)
         if self.maybe(0.08):
+            s["uniqueItems"] = True
+        if self.maybe(0.08):
             s["unevaluatedItems"] = r.choice([False, self.schema(depth - 1)])
 
     def add_combination(self, s, depth):
