@@ -727,7 +727,7 @@ TEST(grammar_matcher_works_in_the_least_memory) {
     grammar_merge_leaves(b);
     REQUIRE(grammar_compile(b, grammar_add_repeat(b, letters, 0, 500), &arena, scratch, &g, &err));
     const TokenTrie *trie = sample_trie(&dice, &arena);
-    REQUIRE(arena_split(&rest, (size_t)grammar_matcher_bytes_min(trie), &memory));
+    REQUIRE(arena_split(&rest, (size_t)grammar_matcher_bytes_min(g, trie), &memory));
     REQUIRE(grammar_matcher_new(g, trie, memory, &m, &err));
     GrammarState state = grammar_start(m);
     int steps = 0;

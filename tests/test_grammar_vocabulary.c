@@ -87,6 +87,8 @@ static const struct {
     {"[\\s\\S]*", LANG_JSON_STRING, "\"", ",\""},
     {"[\\s\\S]{2,9}", LANG_JSON_STRING, "\"", ":"},
     {"[\\s\\S]{0,60}", LANG_JSON_PLAIN, "\"", "}"},
+    {"[\\s\\S]{5,300}", LANG_JSON_STRING, "\"", ","},
+    {"([^ ]{1,20} ){2,30}", LANG_UTF8, "", "\n"},
     {"[^<]*", LANG_UTF8, "", "</"},
     {"[a-z ]+", LANG_UTF8, "", "-"},
     {"[^\\u0085]{3,40}", LANG_UTF8, "", ""},

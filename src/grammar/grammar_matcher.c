@@ -5,10 +5,10 @@
 static const PoolCounts MATCHER_POOL = {
     .frames = 1 << 16, .sets = 1 << 14, .states = 1 << 15, .readings = 1 << 18, .set_words = 1 << 17};
 
-uint64_t grammar_matcher_bytes_min(const TokenTrie *trie) {
+uint64_t grammar_matcher_bytes_min(const Grammar *g, const TokenTrie *trie) {
     uint64_t step = GRAMMAR_READINGS_MAX * 2 * sizeof(Reading) + GRAMMAR_WORK_MAX * sizeof(StepTask) +
                     STEP_SEEN * sizeof(StepSeen);
-    uint64_t nodes = GRAMMAR_NODES_MAX * (sizeof(bool) + sizeof(uint32_t));
+    uint64_t nodes = g->n_nodes * (sizeof(bool) + sizeof(uint32_t) + sizeof(ByteSet) + 4 * sizeof(uint32_t));
     return pool_bytes(MATCHER_POOL) + step + nodes + mask_bytes_min(trie) + 4096;
 }
 

@@ -24,12 +24,13 @@
 typedef struct GrammarMatcher GrammarMatcher;
 typedef uint32_t GrammarState;
 
-// What a step gives where it gives no state.
-#define GRAMMAR_REFUSED UINT32_MAX    // the grammar does not take this here
-#define GRAMMAR_FULL (UINT32_MAX - 1) // no room for another state: grammar_keep
-#define GRAMMAR_AMBIGUOUS \
-    (UINT32_MAX - 2)                   // the text so far can be read in more than GRAMMAR_READINGS_MAX ways
-#define GRAMMAR_ENDED (UINT32_MAX - 3) // an end token, where the text may end
+// What a step gives where it gives no state: the grammar does not take this here; there is no room for
+// another state (grammar_keep); the text so far can be read in more than GRAMMAR_READINGS_MAX ways; it was
+// an end token, where the text may end.
+#define GRAMMAR_REFUSED UINT32_MAX
+#define GRAMMAR_FULL (UINT32_MAX - 1)
+#define GRAMMAR_AMBIGUOUS (UINT32_MAX - 2)
+#define GRAMMAR_ENDED (UINT32_MAX - 3)
 
 static inline bool grammar_is_state(GrammarState state) {
     return state < GRAMMAR_ENDED;
@@ -40,8 +41,9 @@ enum {
     GRAMMAR_WORK_MAX = 8 * GRAMMAR_READINGS_MAX, // steps within the grammar between two bytes
 };
 
-// Bytes that a matcher needs at least; more memory keeps more masks. 64 MiB are plenty for any grammar.
-uint64_t grammar_matcher_bytes_min(const TokenTrie *trie);
+// Bytes that a matcher needs at least; more memory keeps more masks. With a vocabulary of 150,000 tokens that
+// is 11 MB for a usual grammar, and 64 MB keep all that a text comes by.
+uint64_t grammar_matcher_bytes_min(const Grammar *g, const TokenTrie *trie);
 
 // Takes all of `memory`, which lives as long as the matcher. The vocabulary should have a token for each
 // byte, as byte-level and byte-fallback ones do: otherwise it may have no way to spell what the grammar asks
@@ -64,9 +66,9 @@ MUST_CHECK bool grammar_keep(GrammarMatcher *m, GrammarState *states[], uint32_t
 
 // ---- tokens ----
 
-// The set of tokens that may come next: exactly those for which grammar_step gives a state or GRAMMAR_ENDED
-// (those that would be GRAMMAR_AMBIGUOUS are left out). It has trie->n_words words and is valid until the
-// matcher's next call. NULL: GRAMMAR_FULL.
+// The set of tokens that may come next: exactly those for which grammar_step gives a state or GRAMMAR_ENDED,
+// as long as no text has too many readings (then it may hold a token that is GRAMMAR_AMBIGUOUS). It has
+// trie->n_words words and is valid until the matcher's next call. NULL: GRAMMAR_FULL.
 const uint32_t *grammar_mask(GrammarMatcher *m, GrammarState state);
 
 // What has to come next, whatever is drawn: writes at most `size` bytes, of which there is no choice, and

@@ -4,20 +4,26 @@
 #include "grammar/grammar_plain.h"
 #include "grammar/grammar_step.h"
 
-// What a leaf's state says of the whole vocabulary, whatever is around the leaf: the tokens that stay within
-// the leaf, as a list or as a set, and the places in the trie behind which the leaf may have ended while
-// tokens go on.
+// What a leaf's state says of tokens, whatever is around the leaf: those that stay within the leaf, as a
+// list or as a set, and the places in the trie behind which the leaf may have ended while tokens go on.
 typedef struct {
     uint32_t n_exits;
     uint32_t n_tokens; // UINT32_MAX: a set
-    uint32_t plain;    // all plain tokens of up to so many characters stay within it, too; 0: none
     uint32_t data[];   // exits [n_exits], then tokens [n_tokens] or words
 } LeafMask;
 
+// A state of an automaton. Besides what its masks say, all plain tokens of up to `plain` characters stay
+// within the leaf (0: none). One mask is of all tokens; or there are two: of short tokens, which states that
+// are alike for so many bytes share, and of long ones.
 typedef struct {
     uint32_t dfa, state; // dfa UINT32_MAX: free
-    LeafMask *mask;
+    uint32_t plain;
+    const LeafMask *parts[2];
 } LeafEntry;
+
+typedef struct {
+    uint32_t a, b, bytes;
+} LeafPair;
 
 typedef struct {
     uint32_t stamp, state, byte, next;
@@ -25,6 +31,8 @@ typedef struct {
 
 enum {
     LEAF_ENTRIES = 1 << 14,
+    LEAF_MODELS = 64, // entries of late that others may be like
+    LEAF_PAIRS = 1 << 10,
     WALK_STEPS = 1 << 12,
     MASKS_MIN = 4,
     MASKS_MAX = 4096,
@@ -58,6 +66,8 @@ struct GrammarMatcher {
     PlainCache plain;
     LeafEntry *leaves; // [LEAF_ENTRIES]
     uint32_t n_leaves;
+    LeafEntry *models; // [LEAF_MODELS] at an automaton's number
+    LeafPair *pairs;   // [LEAF_PAIRS] states found alike for so many bytes, in the present comparison
     Arena leaf_memory; // what is left of it
     Arena leaf_all;
     uint32_t *leaf_words; // [n_words] a walk's tokens as a set
@@ -67,6 +77,15 @@ struct GrammarMatcher {
     uint32_t stamp;
     uint8_t group_of[256]; // byte_group
 };
+
+static inline void words_add(uint32_t *words, int32_t token) {
+    words[token >> 5] |= 1u << (token & 31);
+}
+
+// grammar_leaf.c. The entry's masks stay until the next call.
+LeafEntry leaf_entry(GrammarMatcher *m, const Dfa *dfa, uint32_t number, uint32_t state);
+void leaf_forget(GrammarMatcher *m);
+uint64_t leaf_bytes_min(const TokenTrie *trie);
 
 bool mask_init(GrammarMatcher *m, Arena *arena);
 uint64_t mask_bytes_min(const TokenTrie *trie);

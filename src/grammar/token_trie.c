@@ -106,8 +106,14 @@ static void trie_add(TrieBuild *t, const Str *pieces, int32_t id, int32_t before
     uint8_t plain = plain_characters(piece);
     for (uint32_t d = 0; d < t->depth; d++) {
         TrieNode *node = &t->nodes[t->open[d]];
-        if (plain == 0) node->other = true;
-        else if (node->plain < plain) node->plain = plain;
+        bool is_long = piece.len > TRIE_SHORT_BYTES;
+        if (plain == 0) {
+            node->other = true;
+            node->other_long = node->other_long || is_long;
+        } else {
+            node->plain = (uint8_t)max_u64(node->plain, plain);
+            if (is_long) node->plain_long = (uint8_t)max_u64(node->plain_long, plain);
+        }
     }
 }
 

@@ -11,7 +11,9 @@
 // Plain tokens are made of whole characters, none of which is a quote, a backslash or a control character:
 // most of a vocabulary, and what text within nearly any quotes may hold. So they are known by their number
 // of characters: where text of n plain characters may come, all plain tokens up to n characters may.
-enum { TRIE_PLAIN_MAX = 24, TRIE_PLAIN_ANY = TRIE_PLAIN_MAX + 1 };
+//
+// Short tokens are those of up to TRIE_SHORT_BYTES bytes (grammar_leaf.c).
+enum { TRIE_PLAIN_MAX = 24, TRIE_PLAIN_ANY = TRIE_PLAIN_MAX + 1, TRIE_SHORT_BYTES = 16 };
 
 // Bytes in 32 groups: those that languages tell apart are alone, the others are with their like.
 uint32_t byte_group(uint8_t byte);
@@ -23,12 +25,15 @@ typedef struct {
     uint8_t byte;
     uint8_t plain; // of plain tokens here and below: the most characters, TRIE_PLAIN_ANY above TRIE_PLAIN_MAX
     bool other;    // there are other tokens here or below
+    // The same of tokens of more than TRIE_SHORT_BYTES bytes alone.
+    uint8_t plain_long;
+    bool other_long;
 } TrieNode;
 
 typedef struct {
     uint32_t n_tokens; // rows of the model's logits
     uint32_t n_named;  // … of which those behind are no tokens
-    uint32_t n_words; // of a mask: a set of token ids as in backend/sampler.h, uint32_t[(n_tokens + 31) / 32]
+    uint32_t n_words;  // of a mask, a set of ids as in backend/sampler.h: (n_tokens + 31) / 32
     uint32_t n_nodes;
     uint32_t depth_max; // bytes of the longest token
     const TrieNode *nodes;
@@ -37,8 +42,7 @@ typedef struct {
     const int32_t *order;   // all tokens of the trie, in the order of their nodes
     const int32_t *same;    // [n_tokens] the next token with the same bytes, or TOKEN_NONE
     const Str *pieces;      // [n_tokens] empty where a token has no text
-    const uint32_t
-        *plain; // [TRIE_PLAIN_ANY][n_words] plain tokens of up to 1 … TRIE_PLAIN_MAX characters; all
+    const uint32_t *plain;  // [TRIE_PLAIN_ANY][n_words] token_trie_plain
     const int32_t *end_tokens;
     uint32_t n_end_tokens;
 } TokenTrie;
