@@ -89,7 +89,8 @@ typedef struct {
     unsigned position;
     unsigned slot; // of the sequence
     unsigned reserved;
-    DEVICE_PTR(const unsigned) pages; // the slot's row of the page table; the page of `position` is there
+    // The slot's row of the page table: its lists, one after the other; the pages of `position` are there.
+    DEVICE_PTR(const unsigned) pages;
 } BatchRow;
 
 // Rows of a batch that are of one sequence, at positions one after the other, as many as a block of
@@ -190,6 +191,8 @@ typedef struct {
     DEVICE_PTR(const float) rope;    // RopeTable.rope; NULL where ROPE_DIMS is 0
     DEVICE_PTR(unsigned short) q;    // out [MAX_ROWS][N_HEADS][HEAD_DIM] f16, times SCORE_SCALE * log2(e)
     DEVICE_PTR(unsigned short) kv;   // the layer's cache
+    unsigned list_at;                // in a row of the page table: where the list of its pages begins
+    unsigned reserved;
 } RopeHeadsArgs;
 
 // attention.cuh: queries, keys and values as qkv left them; span_attention.cuh: after rope_heads.
@@ -206,6 +209,8 @@ typedef struct {
     DEVICE_PTR(unsigned short) out;         // activations of N_HEADS * HEAD_DIM columns
     DEVICE_PTR(float) partial;     // what teams that share a row's keys give each other; stretches' totals
     DEVICE_PTR(unsigned) meetings; // their counters: zeros between launches
+    unsigned list_at;              // as of RopeHeadsArgs
+    unsigned reserved;
 } BatchAttentionArgs;
 
 enum {

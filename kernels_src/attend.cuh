@@ -293,11 +293,16 @@ DEVICE float attended(float out, float inverse) {
 
 // Which tile of which head.
 struct KvTile {
-    const u32 *pages; // of the sequence
+    const u32 *pages; // of the sequence, the layer's list
     u32 kv_head;
     u32 tile;
-    u32 last; // the last key that is wanted
+    u32 first, last; // keys that are wanted
 };
+// Page p of a tile. Those before the first key's have been given back and may hold anything: that one is
+// taken for them. (What is hidden weighs 0, and 0 times infinity is not 0.)
+DEVICE u32 tile_page(const KvTile &t, u32 p) {
+    return t.pages[MAX(t.tile * TILE_PAGES + p, t.first / KV_PAGE)];
+}
 DEVICE u32 tile_page_count(const KvTile &t) {
     return MIN(t.last / KV_PAGE - t.tile * TILE_PAGES + 1, (u32)TILE_PAGES);
 }
@@ -313,7 +318,7 @@ DEVICE void copy_tile(const f16 *kv, const KvTile &t, u8 *slot, u32 thread, Tile
     u32 bytes = part == TILE_ALL ? (u32)KV_PAGE_BYTES : (u32)KV_PIECE_BYTES, n = tile_page_count(t);
     u32 skip = part == TILE_VALUES_ALONE ? KV_PIECE_BYTES : 0u;
     for (u32 p = 0; p < n; p++) {
-        const u8 *from = (const u8 *)kv_head_page(kv, t.pages[t.tile * TILE_PAGES + p], t.kv_head) + skip;
+        const u8 *from = (const u8 *)kv_head_page(kv, tile_page(t, p), t.kv_head) + skip;
         for (u32 at = thread * 16; at < bytes; at += threads * 16) {
             copy_async_16(slot + p * bytes + at, from + at);
         }
@@ -340,8 +345,8 @@ DEVICE void bulk_copy_tile(const f16 *kv, const KvTile &t, u8 *slot, BulkBarrier
     if (p == 0) bulk_barrier_expect(full, n * KV_PAGE_BYTES);
     warp_sync();
     if (p < n) {
-        bulk_copy(slot + p * KV_PAGE_BYTES, kv_head_page(kv, t.pages[t.tile * TILE_PAGES + p], t.kv_head),
-                  KV_PAGE_BYTES, full);
+        bulk_copy(slot + p * KV_PAGE_BYTES, kv_head_page(kv, tile_page(t, p), t.kv_head), KV_PAGE_BYTES,
+                  full);
     }
 }
 #endif

@@ -135,15 +135,18 @@ DEVICE u32 step_page(const Fetches &f) {
 DEVICE u32 last_page(const Fetches &f) {
     return f.place.keys.position / KV_PAGE;
 }
+DEVICE KvTile place_tile(const Fetches &f, u32 tile) {
+    return {f.pages, list_kv_head(f.place), tile, f.place.keys.first, f.place.keys.position};
+}
 DEVICE void fetches_look_ahead(Fetches *f) {
     f->tiles = step_tiles(f->place, f->tile);
 #if SM_ARCH >= 90
-    f->page = f->pages[MIN(step_page(*f), last_page(*f))];
+    f->page = f->pages[MAX(MIN(step_page(*f), last_page(*f)), f->place.keys.first / KV_PAGE)]; // (tile_page)
 #endif
 }
 DEVICE void fetches_begin(const BatchAttentionArgs &a, const ListPlace &p, u32 n_splits, u32 stride,
                           Fetches *f) {
-    *f = {p, n_splits, stride, first_tile(p), 1, 0, 0, a.rows[p.row].pages, 0};
+    *f = {p, n_splits, stride, first_tile(p), 1, 0, 0, a.rows[p.row].pages + a.list_at, 0};
     if (n_splits > 0) fetches_look_ahead(f);
 }
 DEVICE void fetches_advance(const BatchAttentionArgs &a, Fetches *f) {
@@ -154,7 +157,7 @@ DEVICE void fetches_advance(const BatchAttentionArgs &a, Fetches *f) {
         f->place.split += f->stride;
         if (f->place.split == f->place.end) {
             next_list(a, &f->place);
-            f->pages = a.rows[f->place.row].pages;
+            f->pages = a.rows[f->place.row].pages + a.list_at;
         }
         f->tile = first_tile(f->place);
     }
@@ -190,7 +193,7 @@ DEVICE void fetch_step(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
     }
 #else
     for (u32 i = 0; i < f->tiles; i++) {
-        KvTile tile = {f->pages, list_kv_head(f->place), f->tile + i, f->place.keys.position};
+        KvTile tile = place_tile(*f, f->tile + i);
         u8 *keys = half_at(shared, f->n_halves + i), *values = half_at(shared, f->n_halves + f->tiles + i);
         copy_tile<TEAM_THREADS>(a.kv, tile, keys, team_thread(), TILE_KEYS_ALONE);
         if (!IN_PARTS) copy_tile<TEAM_THREADS>(a.kv, tile, values, team_thread(), TILE_VALUES_ALONE);
@@ -243,8 +246,7 @@ DEVICE void wait_for_values(u8 *shared, const TeamWork &w) {
 // IN_PARTS: in the place of the keys, which have been used.
 DEVICE void fetch_values(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
     team_sync();
-    copy_tile<TEAM_THREADS>(a.kv, {f->pages, list_kv_head(f->place), f->tile, f->place.keys.position}, shared,
-                            team_thread(), TILE_VALUES_ALONE);
+    copy_tile<TEAM_THREADS>(a.kv, place_tile(*f, f->tile), shared, team_thread(), TILE_VALUES_ALONE);
     fetches_advance(a, f);
     copy_tile_commit();
     copy_tile_wait<0>();
@@ -777,7 +779,7 @@ struct ListWork {
 // What is known of a list before its first split, of things that no stage of the step writes.
 DEVICE void begin_list(const BatchAttentionArgs &a, const ListPlace &p, TeamWork *w) {
     w->alone = is_alone(a, w->n_rows, p.row);
-    w->page = a.rows[p.row].pages[p.keys.position / KV_PAGE];
+    w->page = a.rows[p.row].pages[a.list_at + p.keys.position / KV_PAGE];
 }
 // Enters the list at `place`, of which the team has as much as there is or as it has left.
 DEVICE void enter_list(const BatchAttentionArgs &a, ListWork *l, TeamWork *w) {

@@ -18,7 +18,7 @@ enum : u32 {
 DEVICE void rope_heads_run(const RopeHeadsArgs &a, u32 row, u32 head) {
     u32 projection = head < N_HEADS ? 0 : head < N_HEADS + N_KV_HEADS ? 1 : 2;
     u32 kv_head = projection ? (head - N_HEADS) % N_KV_HEADS : 0;
-    u32 position = a.rows[row].position, page = a.rows[row].pages[position / KV_PAGE];
+    u32 position = a.rows[row].position, page = a.rows[row].pages[a.list_at + position / KV_PAGE];
     f16 *entries = kv_page(a.kv, page), *queries = a.q + ((u64)row * N_HEADS + head) * HEAD_DIM;
     HeadAngles angles = load_angles(a.rope, row);
     RawHead h = load_raw_head(a.raw + ((u64)row * ROW_HEADS + head) * HEAD_DIM);

@@ -87,7 +87,7 @@ DEVICE SpanTask span_task(const BatchAttentionArgs &a, u32 task, u32 n_before) {
     t.first_tile = row_keys(s.position).first / TILE_KEYS;
     t.end_tile = CEIL_DIV(t.end, (u32)TILE_KEYS);
     t.tiles_before = n_before - t.first_tile;
-    t.pages = s.pages;
+    t.pages = s.pages + a.list_at;
     t.total = (float4 *)a.partial + (u64)task * OUT_GROUPS * SPAN_THREADS + thread_index();
     return t;
 }
@@ -105,10 +105,13 @@ DEVICE SpanQuery span_query(const SpanTask &t, u32 i) {
 
 // ---- the ring ----
 
+DEVICE KvTile span_tile(const SpanTask &t, u32 tile) {
+    return {t.pages, list_kv_head(t.list), tile, row_keys(t.position).first, t.last};
+}
 // Tile `tile`, if the block wants it, to its slot, which has been used. All threads call it.
 DEVICE void fetch_tile(const BatchAttentionArgs &a, const SpanTask &t, u32 tile, u8 *shared) {
     if (tile < t.end_tile) {
-        KvTile kv = {t.pages, list_kv_head(t.list), tile, t.last};
+        KvTile kv = span_tile(t, tile);
         u32 i = (t.tiles_before + tile) % RING_SLOTS;
         u8 *slot = shared + i * SLOT_BYTES;
 #if SM_ARCH >= 90
@@ -133,8 +136,7 @@ DEVICE void wait_for_tile(const SpanTask &t, u32 tile, u8 *shared) {
 // IN_PARTS: the tile's values in the place of its keys, which all have used.
 DEVICE void fetch_values(const BatchAttentionArgs &a, const SpanTask &t, u32 tile, u8 *shared) {
     block_sync();
-    copy_tile<SPAN_THREADS>(a.kv, {t.pages, list_kv_head(t.list), tile, t.last}, shared, thread_index(),
-                            TILE_VALUES_ALONE);
+    copy_tile<SPAN_THREADS>(a.kv, span_tile(t, tile), shared, thread_index(), TILE_VALUES_ALONE);
     copy_tile_commit();
     copy_tile_wait<0>();
     block_sync();

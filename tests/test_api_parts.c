@@ -125,6 +125,7 @@ TEST(api_metrics_text) {
                             .kv_pages_used = 3,
                             .kv_pages_cached = 4,
                             .kv_pages_total = 12,
+                            .kv_tokens_total = 12 * KV_PAGE_TOKENS,
                             .batch_steps = {5, [7] = 4, [BATCH_ROWS_BUCKETS - 1] = 1},
                             .batch_rows = 4000,
                             .load_seconds = 3,

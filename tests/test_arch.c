@@ -15,7 +15,7 @@ typedef struct {
     Arena arena;
     Plan *plan;
     Backend *backend;
-    uint32_t pages[PAGES];
+    uint32_t pages[KV_LISTS_MAX * PAGES];
 } Model;
 
 // Rounding makes up to 4e-6; the promise is 1e-3, but a wrong constant in an activation makes only 4e-5.
@@ -39,8 +39,11 @@ static Model open_model(const ArchModel *m) {
     Model model = {.arena = os_arena(64 << 20)};
     Str bytes = arch_model_build(m);
     GgufPart part = {.data = (const uint8_t *)bytes.ptr, .size = bytes.len, .name = arch_model_name(m)};
-    BackendOptions options = {
-        .n_slots = 1, .max_rows = ARCH_MODEL_PROMPT, .kv_tokens_max = PAGES * KV_PAGE_TOKENS, .n_threads = 2};
+    BackendOptions options = {.n_slots = 1,
+                              .max_rows = ARCH_MODEL_PROMPT,
+                              .kv_texts = 1,
+                              .kv_text_tokens = PAGES * KV_PAGE_TOKENS,
+                              .n_threads = 2};
     const GgufFile *file;
     Error err = {0};
     bool ok = gguf_parse(&part, 1, &model.arena, &file, &err) && build_plan(m, file, &model, &err) &&
@@ -48,15 +51,20 @@ static Model open_model(const ArchModel *m) {
               model.backend->load(model.backend, model.plan, NULL, NULL, &err);
     if (!ok) FAIL("%s", err.message);
     REQUIRE(ok);
-    for (uint32_t i = 0; i < PAGES; i++)
-        model.pages[i] = PAGES - 1 - i;
+    uint64_t n = kv_layout_spread(&model.plan->kv, PAGES * KV_PAGE_TOKENS, ARCH_MODEL_PROMPT, 0, model.pages);
+    for (uint32_t i = 0; i < PAGES * model.plan->kv.n_lists; i++) // in another order
+        model.pages[i] = (uint32_t)n - 1 - model.pages[i];
     return model;
 }
 
 // The logits of tokens [from, from + count) go to `out`.
 static void run(Model *m, const int32_t *tokens, uint32_t from, uint32_t count, float *out) {
-    StepSequence sequence = {
-        .position = from, .tokens = tokens + from, .n_rows = count, .pages = m->pages, .n_logits = count};
+    StepSequence sequence = {.position = from,
+                             .tokens = tokens + from,
+                             .n_rows = count,
+                             .pages = m->pages,
+                             .list_pages = PAGES,
+                             .n_logits = count};
     StepResult result;
     Error err = {0};
     REQUIRE(m->backend->step(m->backend, &(Step){.sequences = &sequence, .n_sequences = 1}, &err));

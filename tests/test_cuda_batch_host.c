@@ -54,7 +54,8 @@ static void warn(void *context, const char *message) {
 static BackendOptions options_of(uint32_t n_slots) {
     return (BackendOptions){.n_slots = n_slots,
                             .max_rows = 64,
-                            .kv_tokens_max = n_slots * CONTEXT_PAGES * KV_PAGE_TOKENS,
+                            .kv_texts = n_slots,
+                            .kv_text_tokens = CONTEXT_PAGES * KV_PAGE_TOKENS,
                             .jit_cache = "",
                             .model_path = "tiny.gguf",
                             .jit_compiler = &compiler,

@@ -226,7 +226,8 @@ TEST(cuda_gpu_refuses_what_does_not_fit) {
 
     options.gpu_device = 0;
     options.kv_bytes = 1ull << 50;
-    options.kv_tokens_max = 1ull << 45;
+    options.kv_texts = 1ull << 20;
+    options.kv_text_tokens = 1ull << 25;
     require_ok(cuda_backend_open(&options, &arena, &b, &err), &err);
     CHECK(!b->load(b, plan, NULL, NULL, &err));
     CHECK_INT_EQ(ERR_INSUFFICIENT_VRAM, err.code);

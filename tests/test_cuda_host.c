@@ -144,7 +144,8 @@ static const SequenceStart start = {
 static BackendOptions live_options(void) {
     return (BackendOptions){.n_slots = 2,
                             .max_rows = 64,
-                            .kv_tokens_max = 4096,
+                            .kv_texts = 2,
+                            .kv_text_tokens = 2048,
                             .jit_cache = test_root_path("build/jit-cache"),
                             .model_path = "tiny.gguf"};
 }
@@ -199,23 +200,23 @@ TEST_SLOW(cuda_host_takes_what_fit_says, 120) {
     static const struct {
         const char *name;
         uint32_t n_slots;
-        uint64_t memory, kv_bytes, kv_tokens_max;
+        uint64_t memory, kv_bytes, kv_texts;
         bool fits;
         uint32_t slot_tokens, n_slots_got;
     } rows[] = {
-        {"all that is of use", 2, 2000000000, 0, 4096, true, 0, 0},
-        {"more slots", 9, 2000000000, 0, 9 * 2048, true, 0, 0},
-        {"as many as there can be", 64, 2000000000, 0, 64 * 2048, true, 0, 0},
-        {"as much as was asked for", 1, 2000000000, 1000000, 4096, true, 0, 0},
-        {"what is left", 1, 300000000, 0, 1 << 20, true, 0, 0},
-        {"less than the reserve", 1, 250000000, 0, 4096, false, 0, 0},
-        {"slots by the cache: all", 64, 2000000000, 0, 64 * 2048, true, 2048, 64},
-        {"some", 64, 318000000, 0, 64 * 2048, true, 2048, 0},
-        {"one class less", 64, 304000000, 0, 64 * 2048, true, 2048, 0},
-        {"few", 64, 300000000, 0, 64 * 2048, true, 2048, 0},
-        {"as a cache of this size holds", 64, 2000000000, 5000000, 64 * 2048, true, 2048, 4},
-        {"one, for which the cache is small", 64, 2000000000, 500000, 64 * 2048, true, 2048, 1},
-        {"none", 64, 250000000, 0, 64 * 2048, false, 2048, 1},
+        {"all that is of use", 2, 2000000000, 0, 2, true, 0, 0},
+        {"more slots", 9, 2000000000, 0, 9, true, 0, 0},
+        {"as many as there can be", 64, 2000000000, 0, 64, true, 0, 0},
+        {"as much as was asked for", 1, 2000000000, 1000000, 2, true, 0, 0},
+        {"what is left", 1, 300000000, 0, 512, true, 0, 0},
+        {"less than the reserve", 1, 250000000, 0, 2, false, 0, 0},
+        {"slots by the cache: all", 64, 2000000000, 0, 64, true, 2048, 64},
+        {"some", 64, 318000000, 0, 64, true, 2048, 0},
+        {"one class less", 64, 304000000, 0, 64, true, 2048, 0},
+        {"few", 64, 300000000, 0, 64, true, 2048, 0},
+        {"as a cache of this size holds", 64, 2000000000, 5000000, 64, true, 2048, 4},
+        {"one, for which the cache is small", 64, 2000000000, 500000, 64, true, 2048, 1},
+        {"none", 64, 250000000, 0, 64, false, 2048, 1},
     };
     fake_driver_load();
     Arena arena = os_arena((size_t)1 << 30);
@@ -227,7 +228,7 @@ TEST_SLOW(cuda_host_takes_what_fit_says, 120) {
         options.n_slots = rows[i].n_slots;
         options.slot_tokens = rows[i].slot_tokens;
         options.kv_bytes = rows[i].kv_bytes;
-        options.kv_tokens_max = rows[i].kv_tokens_max;
+        options.kv_texts = rows[i].kv_texts;
         LowerTarget target = lower_target_of_sm(90);
         Arena memory = arena;
         CudaFit fit;

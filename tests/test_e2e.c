@@ -501,7 +501,7 @@ TEST(e2e_bench_near_the_end_of_the_context) {
         {"--context 16 --prompt-tokens 2048", 2,
          "--prompt-tokens 2048: with a token drawn, 2049; the context holds 2048"},
         {"--context 512 --batch 4 --kv-cache-size-mb 1", 2,
-         "--batch 4: 4 texts of 517 tokens do not fit the KV cache side by side; it holds "},
+         "--batch 4: of texts of 517 tokens the KV cache holds 1 side by side"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         char line[256];

@@ -41,7 +41,8 @@ static ModelPair *open_with(const char *name, uint32_t n_slots, uint32_t multipr
     emulated_gpu_load(SM, multiprocessors);
     BackendOptions options = {.n_slots = n_slots,
                               .max_rows = ARCH_MODEL_PROMPT,
-                              .kv_tokens_max = n_slots * ARCH_MODEL_TOKENS,
+                              .kv_texts = n_slots,
+                              .kv_text_tokens = ARCH_MODEL_TOKENS,
                               .n_threads = 1,
                               .jit_cache = "",
                               .model_path = name,
@@ -113,11 +114,12 @@ TEST_SLOW(emulated_batches_gpt_oss, 900) {
     check_model("gpt_oss", 10);
 }
 
-// Jobs alone and in a crowd, through the engine. Other models: test_cuda_gpu_crowds.c.
-TEST_SLOW(emulated_crowd_llama, 600) {
+// Jobs alone and in a crowd, through the engine; texts leave their windows behind. Other models:
+// test_cuda_gpu_crowds.c.
+TEST_SLOW(emulated_crowd_gemma3, 600) {
     if (test_is_sanitized()) SKIP("only run without sanitizers, whose side another goes through");
     static const CrowdConfig crowd = {.seed = 1, .crowd = 3, .n_pages = 9, .max_rows = 17, .n_texts = 1};
-    ModelPair *p = open_batches("llama", 8, MULTIPROCESSORS);
+    ModelPair *p = open_batches("gemma3", 8, MULTIPROCESSORS);
     CrowdReport r = crowd_run(p->gpu, p->plan, p->arena, &crowd);
     CHECK_INT_EQ(0, r.differ);
     CHECK(r.cached > 0 && r.companions > 0);

@@ -21,7 +21,8 @@ static ModelPair *open_emulated(const char *name, Str file, uint32_t n_slots) {
     emulated_gpu_load(SM, MULTIPROCESSORS);
     BackendOptions options = {.n_slots = n_slots,
                               .max_rows = ARCH_MODEL_PROMPT,
-                              .kv_tokens_max = 4 * ARCH_MODEL_TOKENS,
+                              .kv_texts = n_slots,
+                              .kv_text_tokens = 4 * ARCH_MODEL_TOKENS / n_slots,
                               .n_threads = 1,
                               .jit_cache = "",
                               .model_path = name,

@@ -98,6 +98,7 @@ static Engine *make_engine_of(Script *script, uint32_t depth, uint32_t slices, u
     Engine *e;
     plan.n_vocab = VOCAB;
     plan.n_context = CONTEXT;
+    plan.kv = (KvLayout){.n_places = 1, .n_lists = 1, .n_full = 1};
     *script = (Script){.api = {.begin = script_begin,
                                .copy_page = script_copy_page,
                                .step = script_step,
@@ -216,7 +217,7 @@ TEST(engine_refuses_what_does_not_fit) {
 // Only what would not fit the cache alone is refused for it.
 TEST(engine_refuses_what_the_cache_cannot_hold) {
     Script script = {0};
-    Plan plan = {.n_vocab = VOCAB, .n_context = CONTEXT};
+    Plan plan = {.n_vocab = VOCAB, .n_context = CONTEXT, .kv = {.n_places = 1, .n_lists = 1, .n_full = 1}};
     Arena arena = os_arena(1 << 20);
     Engine *e;
     Error err = {0};

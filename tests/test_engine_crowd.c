@@ -18,8 +18,11 @@ static Model open_model(const ArchModel *m) {
     Model out = {.arena = os_arena(256 << 20)};
     Str bytes = arch_model_build(m);
     GgufPart part = {.data = (const uint8_t *)bytes.ptr, .size = bytes.len, .name = arch_model_name(m)};
-    BackendOptions options = {
-        .n_slots = SLOTS, .max_rows = MAX_ROWS, .kv_tokens_max = PAGES * KV_PAGE_TOKENS, .n_threads = 1};
+    BackendOptions options = {.n_slots = SLOTS,
+                              .max_rows = MAX_ROWS,
+                              .kv_texts = SLOTS,
+                              .kv_text_tokens = CROWD_CONTEXT,
+                              .n_threads = 1};
     const GgufFile *file;
     Error err = {0};
     bool ok = gguf_parse(&part, 1, &out.arena, &file, &err) &&

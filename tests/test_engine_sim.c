@@ -14,22 +14,32 @@ TEST_SLOW(engine_sim_a_million_jobs, 120) {
         {.n_slots = 16, .n_pages = 40, .max_rows = 32, .depth = 2},
         {.n_slots = 5, .n_pages = 12, .max_rows = 16, .depth = 1}, // hardly more than one text
         {.n_slots = 3, .n_pages = 10, .max_rows = 7, .depth = 2},  // no more
+        {.n_slots = 8, .n_pages = 60, .max_rows = 64, .depth = 1, .n_full = 1, .n_windows = 1, .window = 20},
+        {.n_slots = 16,
+         .n_pages = 300,
+         .max_rows = 32,
+         .depth = 2,
+         .n_full = 1,
+         .n_windows = 3,
+         .window = 40},
+        {.n_slots = 3, .n_pages = 24, .max_rows = 7, .depth = 2, .n_full = 1, .n_windows = 2, .window = 33},
+        {.n_slots = 6, .n_pages = 40, .max_rows = 40, .depth = 2, .slices = 3, .n_windows = 2, .window = 17},
         {.n_slots = 64, .n_pages = 200, .max_rows = 256, .depth = 2, .slices = 6},
         {.n_slots = 12, .n_pages = 500, .max_rows = 48, .depth = 1, .slices = 3}, // little is evicted
-        {.n_slots = 4, .n_pages = 30, .max_rows = 2, .depth = 1},
-        {.n_slots = 32, .n_pages = 100, .max_rows = 100, .depth = 1},
+        {.n_slots = 4, .n_pages = 30, .max_rows = 2, .depth = 1, .n_full = 1, .n_windows = 1, .window = 5},
     };
     const char *given = getenv("ENGINE_SEED");
     uint64_t seed;
     os_random(&seed, sizeof seed);
     seed = given ? strtoull(given, NULL, 10) : seed % 1000000000;
-    uint32_t total = 0;
+    uint32_t total = 0, all = test_is_sanitized() ? 20000 : 1000000;
     for (size_t i = 0; i < COUNT_OF(configs); i++) {
         EngineSimConfig config = configs[i];
         EngineSimReport r;
         config.seed = seed + i;
-        config.jobs = (test_is_sanitized() ? 20000u : 1000000u) / (uint32_t)COUNT_OF(configs);
-        TEST_CASE_LABEL("%u slots, %u pages", config.n_slots, config.n_pages);
+        config.jobs = (all - total) / (uint32_t)(COUNT_OF(configs) - i);
+        TEST_CASE_LABEL("%u slots, %u pages, %u lists with a window", config.n_slots, config.n_pages,
+                        config.n_windows);
         uint64_t begin_ns = os_monotonic_ns();
         if (!engine_sim_run(&config, &r)) FAIL("%s", r.problem);
         printf("%u slots, %u pages: %llu steps; %u ended, %u cancelled, %u set aside, %u pages copied; %llu "
@@ -40,9 +50,10 @@ TEST_SLOW(engine_sim_a_million_jobs, 120) {
                (unsigned long long)r.rows_written, r.beside_long, r.beside,
                (double)(os_monotonic_ns() - begin_ns) * 1e-9);
         CHECK(r.tokens_cached > r.tokens_prompts / 20 && r.copies > 0 && r.cancelled > 0);
+        CHECK((r.passed > r.steps / 10) == (config.n_windows > 0));
         total += r.ended + r.cancelled;
     }
-    CHECK_INT_EQ(test_is_sanitized() ? 20000 : 1000000, total);
+    CHECK_INT_EQ(all, total);
 }
 
 // What must be noticed is.
@@ -54,10 +65,11 @@ TEST(engine_sim_sees_faults) {
         {ENGINE_FAULT_LOST_COPY, "reads something else than its own text"},
         {ENGINE_FAULT_WRONG_TEXT, "reads something else than its own text"},
         {ENGINE_FAULT_SHARED_SALTS, "reads something else than its own text"},
-        {ENGINE_FAULT_LOST_PAGE, "a page is neither held nor free"},
+        {ENGINE_FAULT_LOST_PAGE, "a page is neither a node's nor free"},
         {ENGINE_FAULT_OVERTAKING, "a sequence runs while an older one waits"},
         {ENGINE_FAULT_STARVATION, "is left out"},
         {ENGINE_FAULT_NO_BUDGET, "steps took too long for who draws"},
+        {ENGINE_FAULT_EARLY_PASS, "reads a window that it has given back"},
     };
     static_assert(COUNT_OF(rows) + 1 == ENGINE_FAULT_COUNT, "all of them");
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -68,6 +80,9 @@ TEST(engine_sim_sees_faults) {
                                   .n_pages = rows[i].fault == ENGINE_FAULT_LOST_PAGE ? 200 : 40,
                                   .max_rows = 512,
                                   .depth = 1,
+                                  .n_full = 1,
+                                  .n_windows = rows[i].fault == ENGINE_FAULT_EARLY_PASS,
+                                  .window = 50,
                                   .fault = rows[i].fault};
         TEST_CASE_LABEL("%s", rows[i].problem);
         CHECK(!engine_sim_run(&config, &report));

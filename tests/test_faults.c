@@ -40,8 +40,12 @@ static bool start_up(Parts *p, Arena arena, Arena scratch, Error *err) {
     *p = (Parts){.arena = arena};
     Str bytes = tiny_file();
     GgufPart part = {.data = (const uint8_t *)bytes.ptr, .size = bytes.len, .name = "tiny.gguf"};
-    BackendOptions options = {
-        .n_slots = 1, .max_rows = 32, .kv_tokens_max = 256, .n_threads = 1, .model_path = "tiny.gguf"};
+    BackendOptions options = {.n_slots = 1,
+                              .max_rows = 32,
+                              .kv_texts = 1,
+                              .kv_text_tokens = 256,
+                              .n_threads = 1,
+                              .model_path = "tiny.gguf"};
     if (!gguf_parse(&part, 1, &p->arena, &p->file, err) ||
         !tokenizer_from_gguf(p->file, &p->arena, scratch, &p->tokenizer, err) ||
         !plan_build(p->file, &p->arena, &p->plan, err) ||

@@ -47,6 +47,9 @@ TEST(kernel_attention_cache_has_a_place_each) {
     }
 }
 
+// Where the list of pages begins in a row of the page table here.
+enum { LIST_AT = 3 };
+
 // ---- heads ----
 
 typedef struct {
@@ -93,12 +96,12 @@ static void run_heads(const char *name, uint32_t n_rows) {
     Batch *batch = kernel_memory(sizeof *batch);
     batch->n_rows = n_rows;
     BatchRow *rows = kernel_memory(n_rows * sizeof *rows);
-    uint32_t *pages = kernel_memory(2 * n_pages * sizeof *pages);
+    uint32_t *pages = (uint32_t *)kernel_memory((LIST_AT + 2 * n_pages) * sizeof *pages) + LIST_AT;
     for (uint32_t i = 0; i < 2 * n_pages; i++)
         pages[i] = 2 * n_pages - 1 - i;
     for (uint32_t i = 0; i < n_rows; i++) {
         rows[i].position = i % 2 * 9 + i / 2;
-        rows[i].pages = DEVICE_ADDRESS(pages + i % 2 * n_pages);
+        rows[i].pages = DEVICE_ADDRESS(pages - LIST_AT + i % 2 * n_pages);
     }
     size_t q_halves = (size_t)n_rows * s->n_heads * d;
     uint16_t *q = kernel_memory(q_halves * 2), *kv = kernel_memory((size_t)2 * n_pages * page_halves(s) * 2);
@@ -108,7 +111,9 @@ static void run_heads(const char *name, uint32_t n_rows) {
                           {DEVICE_ADDRESS(c.norm[0]), DEVICE_ADDRESS(c.norm[1])},
                           s->rope_dims ? DEVICE_ADDRESS(c.rope) : 0,
                           DEVICE_ADDRESS(q),
-                          DEVICE_ADDRESS(kv)};
+                          DEVICE_ADDRESS(kv),
+                          LIST_AT,
+                          0};
     kernel_run(s, &args, sizeof args);
     double *expected = kernel_doubles(n);
     float *actual = kernel_memory(n * sizeof *actual);
@@ -216,13 +221,17 @@ static uint32_t own_pages(const Stretch *r) {
     return (r->position + r->n_rows - 1) / 16 - r->position / 16 + 1;
 }
 
-// The page table of a stretch; its own pages are pages `own` … of kv. Behind its last row there is no number,
-// and (`hidden`) none at its rows either, since attention is to put them there.
+// The list of pages of a stretch, in its row of the page table; its own pages are pages `own` … of kv. Behind
+// its last row there is no number, and (`hidden`) none at its rows either, since attention is to put them
+// there; and none in the page after the pool's, which is in the place of those that no row's window reaches.
 static uint32_t *stretch_pages(const Cache *c, const Stretch *r, uint16_t *kv, uint32_t own, bool hidden) {
     const EmulatedStage *s = c->s;
     uint32_t last = r->position + r->n_rows - 1, n = last / 16 + 1, first = r->position / 16;
-    uint32_t *pages = kernel_memory(n * sizeof *pages);
-    for (uint32_t i = 0; i < n; i++) {
+    uint32_t passed = s->window && r->position + 1 > s->window ? (r->position + 1 - s->window) / 16 : 0;
+    uint32_t *pages = (uint32_t *)kernel_memory((LIST_AT + n) * sizeof *pages) + LIST_AT;
+    for (uint32_t i = 0; i < passed; i++)
+        pages[i] = POOL_PAGES;
+    for (uint32_t i = passed; i < n; i++) {
         pages[i] = pool_page(r->sequence, i);
         if (i < first) continue;
         uint16_t *page = kv + (size_t)(own + i - first) * page_halves(s);
@@ -311,28 +320,31 @@ static float *run_attention(const EmulatedStage *s, BatchAttentionArgs args, Bat
 // The rows of all stretches, in their order, as one batch: [row][heads * dim].
 static float *attend(const EmulatedStage *s, const Cache *c, const Stretch *stretches, uint32_t n_stretches) {
     uint32_t n = s->n_heads * s->head_dim, n_raw = n + 2 * s->n_kv_heads * s->head_dim;
-    uint32_t n_rows = 0, n_pages = POOL_PAGES;
+    uint32_t n_rows = 0, n_pages = POOL_PAGES + 1;
     for (uint32_t i = 0; i < n_stretches; i++)
         n_rows += stretches[i].n_rows, n_pages += own_pages(&stretches[i]);
     REQUIRE(n_rows <= s->max_rows);
     uint16_t *kv = kernel_memory((size_t)n_pages * page_halves(s) * 2);
     memcpy(kv, c->pool, (size_t)POOL_PAGES * page_halves(s) * 2);
+    memset(kv + (size_t)POOL_PAGES * page_halves(s), 0x7E, (size_t)page_halves(s) * 2); // not a number
     Batch *batch = kernel_memory(sizeof *batch);
     BatchRow *rows = kernel_memory(n_rows * sizeof *rows);
     uint16_t *q = kernel_memory((size_t)n_rows * n * 2);
     float *raw = kernel_memory((size_t)n_rows * n_raw * sizeof *raw);
     uint32_t **pages = kernel_memory(n_stretches * sizeof *pages);
-    for (uint32_t i = 0, own = POOL_PAGES; i < n_stretches; own += own_pages(&stretches[i++])) {
+    for (uint32_t i = 0, own = POOL_PAGES + 1; i < n_stretches; own += own_pages(&stretches[i++])) {
         pages[i] = stretch_pages(c, &stretches[i], kv, own, s->blocks > 0);
         for (uint32_t k = 0; k < stretches[i].n_rows; k++) {
             uint32_t row = batch->n_rows++;
-            rows[row] = (BatchRow){.position = stretches[i].position + k, .pages = DEVICE_ADDRESS(pages[i])};
+            rows[row] = (BatchRow){.position = stretches[i].position + k,
+                                   .pages = DEVICE_ADDRESS(pages[i] - LIST_AT)};
             fill_raw(s, c, &stretches[i], rows[row].position, raw + (size_t)row * n_raw, q + (size_t)row * n);
         }
     }
     BatchAttentionArgs args = {.raw = DEVICE_ADDRESS(raw),
                                .q = DEVICE_ADDRESS(q),
                                .kv = DEVICE_ADDRESS(kv),
+                               .list_at = LIST_AT,
                                .sinks = DEVICE_ADDRESS(c->sinks)};
     float *result = run_attention(s, args, batch, rows);
     for (uint32_t i = 0; i < n_stretches; i++)
@@ -539,10 +551,15 @@ static void run_turned(const char *name, uint32_t position, uint32_t n_rows) {
     float *raw = test_random_vector(&random, (size_t)n_rows * n_heads * d, 0, 2),
           *norm[2] = {test_random_vector(&random, d, 1, 0.3f), test_random_vector(&random, d, 1, 0.3f)},
           *rope = test_random_vector(&random, (size_t)n_rows * heads->rope_dims, 0, 1);
-    RopeHeadsArgs turn = {DEVICE_ADDRESS(batch), DEVICE_ADDRESS(rows),
-                          DEVICE_ADDRESS(raw),   {DEVICE_ADDRESS(norm[0]), DEVICE_ADDRESS(norm[1])},
-                          DEVICE_ADDRESS(rope),  DEVICE_ADDRESS(q),
-                          DEVICE_ADDRESS(kv[0])};
+    RopeHeadsArgs turn = {DEVICE_ADDRESS(batch),
+                          DEVICE_ADDRESS(rows),
+                          DEVICE_ADDRESS(raw),
+                          {DEVICE_ADDRESS(norm[0]), DEVICE_ADDRESS(norm[1])},
+                          DEVICE_ADDRESS(rope),
+                          DEVICE_ADDRESS(q),
+                          DEVICE_ADDRESS(kv[0]),
+                          0,
+                          0};
     kernel_run(heads, &turn, sizeof turn);
     BatchAttentionArgs args = {.q = DEVICE_ADDRESS(q), .kv = DEVICE_ADDRESS(kv[0])};
     const float *expected = run_attention(span, args, batch, rows);

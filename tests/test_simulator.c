@@ -53,7 +53,7 @@ TEST(simulator_sees_faults) {
         {SIM_FAULT_SWAPPED_TOKENS, "not its own text"},
         {SIM_FAULT_LOST_END, "job slots were lost"},
         {SIM_FAULT_LOST_SLOT, "slots of the engine"},
-        {SIM_FAULT_FREED_PAGE, "a page is neither held nor free"},
+        {SIM_FAULT_FREED_PAGE, "a node is neither held nor free"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         SimReport report;

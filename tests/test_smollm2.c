@@ -22,7 +22,8 @@ static Model open_model(void) {
     Model m = {.arena = os_arena((size_t)1 << 30)};
     Error err = {0};
     const GgufFile *file;
-    BackendOptions options = {.n_slots = 1, .max_rows = PREFILL_CHUNK_TOKENS, .kv_tokens_max = CONTEXT};
+    BackendOptions options = {
+        .n_slots = 1, .max_rows = PREFILL_CHUNK_TOKENS, .kv_texts = 1, .kv_text_tokens = CONTEXT};
     bool ok = gguf_open(test_model_path(), &m.arena, &file, &err) &&
               plan_build(file, &m.arena, &m.plan, &err) &&
               cpu_backend_open(&options, &m.arena, &m.backend, &err) &&

@@ -102,6 +102,7 @@ void api_metrics(Api *api, HttpExchange exchange, const HttpRequest *request, St
         gauges.kv_pages_used = used;
         gauges.kv_pages_cached = atomic_load_explicit(&status->kv_pages_cached, memory_order_relaxed);
         gauges.kv_pages_total = status->kv_pages_total;
+        gauges.kv_tokens_total = status->kv_tokens_total;
         gauges.vram_bytes = backend_vram_bytes(&status->info);
         gauges.kv_used_ratio = status->kv_pages_total ? (double)used / status->kv_pages_total : 0;
         gauges.load_seconds = status->load_seconds;

@@ -4,9 +4,18 @@
 
 #include "base/version.h"
 
-static uint32_t kv_tokens_used(const Api *api) {
+static uint64_t kv_tokens_total(const Api *api) {
+    const Bridge *bridge = api->config.bridge;
+    return bridge_phase(bridge) == WORKER_READY ? bridge->status.kv_tokens_total : 0;
+}
+
+// As the pages in use are a part of all.
+static uint64_t kv_tokens_used(const Api *api) {
     WorkerStatus *status = &api->config.bridge->status;
-    return atomic_load_explicit(&status->kv_pages_used, memory_order_relaxed) * KV_PAGE_TOKENS;
+    uint64_t total = kv_tokens_total(api);
+    if (total == 0) return 0;
+    return atomic_load_explicit(&status->kv_pages_used, memory_order_relaxed) * total /
+           status->kv_pages_total;
 }
 
 static void reply_object(Api *api, HttpExchange exchange, StrBuf *text, JsonWriter *w) {
@@ -41,7 +50,6 @@ static void put_model(JsonWriter *w, const Api *api) {
 void api_server_info(Api *api, HttpExchange exchange, const HttpRequest *request, Str parameter) {
     (void)request, (void)parameter;
     const ApiConfig *c = &api->config;
-    uint64_t pages = bridge_phase(c->bridge) == WORKER_READY ? c->bridge->status.kv_pages_total : 0;
     StrBuf text = api_text(api);
     JsonWriter w = json_writer_begin(&text);
     json_open_object(&w);
@@ -49,8 +57,8 @@ void api_server_info(Api *api, HttpExchange exchange, const HttpRequest *request
     json_member_str(&w, "version", str_from_c(version_text));
     json_member_str(&w, "instance_id", c->worker_id);
     json_member_u64(&w, "max_queued_requests", c->bridge->n_jobs - c->bridge->n_slots);
-    json_member_u64(&w, "max_total_num_tokens", pages * KV_PAGE_TOKENS);
-    json_member_u64(&w, "max_total_tokens", pages * KV_PAGE_TOKENS);
+    json_member_u64(&w, "max_total_num_tokens", kv_tokens_total(api));
+    json_member_u64(&w, "max_total_tokens", kv_tokens_total(api));
     json_member_u64(&w, "page_size", KV_PAGE_TOKENS);
     json_member_u64(&w, "block_size", KV_PAGE_TOKENS);
     json_member_u64(&w, "tp_size", 1);

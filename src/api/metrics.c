@@ -141,9 +141,10 @@ static void put_aliases(StrBuf *out, const Metrics *m, const MetricsGauges *gaug
         put_label(out, "model_name", gauges->served_model);
         strbuf_printf(out, "} %.15g\n", alias_value(m, gauges, alias_rows[i].value));
     }
-    put_head(out, "vllm:cache_config_info", "gauge", "The KV cache's pages and their tokens; always 1.");
-    strbuf_printf(out, "vllm:cache_config_info{block_size=\"%d\",num_gpu_blocks=\"%u\"} 1\n", KV_PAGE_TOKENS,
-                  gauges->kv_pages_total);
+    put_head(out, "vllm:cache_config_info", "gauge",
+             "What the KV cache holds, in blocks of tokens; always 1.");
+    strbuf_printf(out, "vllm:cache_config_info{block_size=\"%d\",num_gpu_blocks=\"%" PRIu64 "\"} 1\n",
+                  KV_PAGE_TOKENS, gauges->kv_tokens_total / KV_PAGE_TOKENS);
 }
 
 static void put_cache(StrBuf *out, const Metrics *m, const MetricsGauges *gauges) {

@@ -52,6 +52,7 @@ typedef struct {
     uint32_t jobs_queued;
     double kv_used_ratio;
     uint32_t kv_pages_used, kv_pages_cached, kv_pages_total;
+    uint64_t kv_tokens_total;
     uint64_t batch_steps[BATCH_ROWS_BUCKETS], batch_rows; // of bridge.h
     double load_seconds;
     double jit_seconds;

@@ -1,6 +1,6 @@
 // An executor of plans: the CPU reference, or CUDA.
 //
-// A backend holds the weights, the KV cache (pages of KV_PAGE_TOKENS tokens, named by index), and one state a
+// A backend holds the weights, the KV cache (pages as plan/kv_layout.h says, named by index), and one state a
 // slot (what the sampler needs, and the last token drawn). It decides nothing: which sequence runs in which
 // slot, in which pages, and in which step is the engine's business.
 //
@@ -29,9 +29,10 @@ typedef struct {
     // 0: there are n_slots. Else there are as many of them, one at least, as the cache holds with so many
     // tokens for each: see BackendInfo.n_slots.
     uint32_t slot_tokens;
-    uint32_t max_rows;      // of a step, in all
-    uint64_t kv_bytes;      // for the cache; 0: as the backend sees fit
-    uint64_t kv_tokens_max; // a cache for more tokens than this is of no use (slots times context)
+    uint32_t max_rows; // of a step, in all
+    uint64_t kv_bytes; // for the cache; 0: as the backend sees fit
+    // A cache for more than so many texts of so many tokens is of no use (slots, context).
+    uint64_t kv_texts, kv_text_tokens;
     uint32_t n_threads;     // CPU: 0 for all processors
     int gpu_device;         // CUDA ordinal
     const char *jit_cache;  // CUDA: folder of compiled kernels; NULL: the user's cache folder, "": none
@@ -44,10 +45,20 @@ typedef struct {
     void *warn_context;
 } BackendOptions;
 
+// Rows of prompts in a step, at most, where a step has max_rows.
+static inline uint32_t backend_chunk_rows(uint32_t max_rows) {
+    return (uint32_t)min_u64(max_rows, PREFILL_CHUNK_TOKENS);
+}
+
+// The pages of a cache that is for as much as is of use.
+static inline uint64_t backend_pages_of_use(const BackendOptions *o, const KvLayout *l) {
+    return o->kv_texts * kv_layout_pages(l, o->kv_text_tokens, backend_chunk_rows(o->max_rows));
+}
+
 // How many slots there are with a cache of so many pages.
-static inline uint32_t backend_slots_held(const BackendOptions *o, uint64_t n_pages) {
+static inline uint32_t backend_slots_held(const BackendOptions *o, const KvLayout *l, uint64_t n_pages) {
     if (!o->slot_tokens) return o->n_slots;
-    uint64_t held = n_pages * KV_PAGE_TOKENS / o->slot_tokens;
+    uint64_t held = kv_layout_texts(l, n_pages, o->slot_tokens, backend_chunk_rows(o->max_rows));
     return (uint32_t)max_u64(min_u64(held, o->n_slots), 1);
 }
 
@@ -102,7 +113,10 @@ typedef struct {
     uint32_t position;     // of the first row
     uint32_t n_rows;       // STEP_DECODE: 1
     const int32_t *tokens; // [n_rows]; STEP_DECODE: NULL
-    const uint32_t *pages; // [div_up(position + n_rows, KV_PAGE_TOKENS)] the sequence's pages, in order
+    // The sequence's lists of pages, list_pages apart, each up to the page of the last row. What a list with
+    // a window has before kv_layout_first_page(position) means nothing.
+    const uint32_t *pages;
+    uint32_t list_pages;
     // A chunk of a prompt may be computed by slices of the layers: this step runs slice `slice` of n_slices,
     // 0 means all layers. The steps of a chunk differ in nothing else, and no other prompt's rows come
     // between them.
@@ -111,6 +125,14 @@ typedef struct {
     // The last n_logits rows' logits are kept for read; only in a step of one sequence (tools, tests).
     uint32_t n_logits;
 } StepSequence;
+
+// Pages of a list that a step with this part names: from the one it reads first, up to the last row's.
+static inline uint32_t step_first_page(const StepSequence *q, const KvLayout *l, uint32_t list) {
+    return list < l->n_full ? 0 : kv_layout_first_page(l, q->position);
+}
+static inline uint32_t step_end_page(const StepSequence *q) {
+    return (uint32_t)kv_pages_of((uint64_t)q->position + q->n_rows);
+}
 
 static inline bool step_is_last_slice(const StepSequence *q) {
     return q->slice + 1 >= q->n_slices;
@@ -162,7 +184,7 @@ struct Backend {
     bool (*load)(Backend *b, const Plan *plan, BackendProgressFn *progress, void *context, Error *err);
     // A new text in `slot`. Its rows come with the steps that follow.
     bool (*begin)(Backend *b, uint32_t slot, const SequenceStart *start, Error *err);
-    // Enqueues the copy of a page of the cache, all layers of it: behind the steps enqueued so far, and
+    // Enqueues the copy of a page of the cache, all caches in it: behind the steps enqueued so far, and
     // before the next one.
     bool (*copy_page)(Backend *b, uint32_t from, uint32_t to, Error *err);
     // Enqueues a step. The arrays it points to are copied before it returns. ERR_UNSUPPORTED for a mode or a
@@ -176,6 +198,11 @@ struct Backend {
     void (*close)(Backend *b);
     BackendInfo info;
 };
+
+// Tokens of a text that has the whole cache for itself: the model's context, or less.
+static inline uint32_t backend_context(const BackendInfo *info, const Plan *plan) {
+    return kv_layout_tokens(&plan->kv, info->n_kv_pages, backend_chunk_rows(info->max_rows), plan->n_context);
+}
 
 // What a backend holds of a device's own memory: nothing, on the CPU.
 static inline uint64_t backend_vram_bytes(const BackendInfo *info) {

@@ -56,12 +56,17 @@ static uint32_t head_start(uint32_t batch) {
     return batch > 1 ? batch * KV_PAGE_TOKENS / 8 : 0;
 }
 
+// Texts of a length that the cache holds side by side.
+static uint64_t texts_held(const Bench *b, uint64_t n_tokens) {
+    const BackendInfo *info = &b->model.backend->info;
+    return kv_layout_texts(&b->model.plan->kv, info->n_kv_pages, n_tokens,
+                           backend_chunk_rows(info->max_rows));
+}
+
 static bool refuse_batch(const Bench *b, uint32_t batch, uint64_t n_tokens, Error *err) {
-    return error_set(
-        err, ERR_USAGE,
-        "--batch %u: %u texts of %llu tokens do not fit the KV cache side by side; it holds %llu", batch,
-        batch, (unsigned long long)n_tokens,
-        (unsigned long long)b->model.backend->info.n_kv_pages * KV_PAGE_TOKENS);
+    return error_set(err, ERR_USAGE,
+                     "--batch %u: of texts of %llu tokens the KV cache holds %llu side by side", batch,
+                     (unsigned long long)n_tokens, (unsigned long long)texts_held(b, n_tokens));
 }
 
 static uint64_t draws_at_context(const Options *o) {
@@ -82,8 +87,7 @@ static bool check_lengths(const Bench *b, Error *err) {
         return error_set(err, ERR_USAGE,
                          "--context %u: with %llu tokens drawn there, %llu; the context holds %u", n_context,
                          (unsigned long long)n_draws, (unsigned long long)n_tokens, holds);
-    if (batch * div_up(n_tokens, KV_PAGE_TOKENS) <= b->model.backend->info.n_kv_pages) return true;
-    return refuse_batch(b, batch, n_tokens, err);
+    return batch <= texts_held(b, n_tokens) || refuse_batch(b, batch, n_tokens, err);
 }
 
 static bool prepare(Bench *b, Error *err) {

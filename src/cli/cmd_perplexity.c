@@ -74,6 +74,7 @@ static bool score_window(Perplexity *p, uint32_t index, Error *err) {
                                  .n_rows = rows,
                                  .tokens = p->window + at,
                                  .pages = p->pages,
+                                 .list_pages = (uint32_t)kv_pages_of(n),
                                  .n_logits = n_logits};
         StepResult result;
         if (!b->step(b, &(Step){.sequences = &sequence, .n_sequences = 1}, err)) return false;
@@ -105,16 +106,14 @@ static bool prepare(Perplexity *p, Error *err) {
         return error_set(err, ERR_USAGE, "%s: its %zu token%s cannot fill a window of %u; see --context",
                          o->file, p->tokens.count, plural_s(p->tokens.count), p->n_window);
     }
-    uint64_t n_pages = div_up(p->n_window, KV_PAGE_TOKENS);
-    if (n_pages > m->backend->info.n_kv_pages) {
+    uint32_t holds = backend_context(&m->backend->info, m->plan);
+    if (p->n_window > holds)
         return error_set(err, ERR_VRAM_OOM, "a window of %u tokens does not fit the KV cache of %u",
-                         p->n_window, m->backend->info.n_kv_pages * KV_PAGE_TOKENS);
-    }
+                         p->n_window, holds);
     p->window = arena_new(&m->arena, int32_t, p->n_window);
-    p->pages = arena_new(&m->arena, uint32_t, n_pages);
+    p->pages = arena_new(&m->arena, uint32_t, m->plan->kv.n_lists * kv_pages_of(p->n_window));
     if (!p->window || !p->pages) return error_set(err, ERR_NO_MEMORY, "no memory for a window");
-    for (uint32_t i = 0; i < n_pages; i++)
-        p->pages[i] = i;
+    kv_layout_spread(&m->plan->kv, p->n_window, backend_chunk_rows(m->backend->info.max_rows), 0, p->pages);
     return true;
 }
 

@@ -25,7 +25,8 @@ typedef struct {
     const Options *options;
     Model model;
     Engine *engine;  // NULL with --logits: then the backend is driven directly
-    uint32_t *pages; // of the one sequence, for that
+    uint32_t *pages; // of the one sequence, for that: StepSequence.pages
+    uint32_t list_pages;
     Detokenizer detokenizer;
     StopMatcher stop;
     TokenIds prompt;
@@ -87,8 +88,7 @@ static bool encode_prompt(Run *r, Str text, Error *err) {
 
 static bool check_lengths(Run *r, Error *err) {
     const Model *m = &r->model;
-    uint64_t cache_tokens = (uint64_t)m->backend->info.n_kv_pages * KV_PAGE_TOKENS;
-    size_t context = min_u64(m->plan->n_context, cache_tokens), n = r->prompt.count;
+    size_t context = backend_context(&m->backend->info, m->plan), n = r->prompt.count;
     if (n == 0) return error_set(err, ERR_USAGE, "the prompt gives no tokens");
     if (n >= context) {
         return error_set(err, ERR_USAGE, "the prompt has %zu token%s; the context holds %zu", n, plural_s(n),
@@ -116,14 +116,11 @@ static bool begin_generation(Run *r, Error *err) {
         return engine_create(m->backend, m->plan, 1, &m->arena, &r->engine, err) &&
                engine_admit(r->engine, &request, &r->slot, err);
     }
-    uint64_t n_pages = div_up(r->prompt.count + r->max_tokens, KV_PAGE_TOKENS);
-    r->pages = arena_new(&m->arena, uint32_t, n_pages);
-    if (!r->pages || n_pages > m->backend->info.n_kv_pages) {
-        return error_set(err, ERR_VRAM_OOM, "%" PRIu64 " tokens of KV cache are needed; it holds %" PRIu64,
-                         n_pages * KV_PAGE_TOKENS, (uint64_t)m->backend->info.n_kv_pages * KV_PAGE_TOKENS);
-    }
-    for (uint32_t i = 0; i < n_pages; i++)
-        r->pages[i] = i;
+    uint64_t n_tokens = r->prompt.count + r->max_tokens;
+    r->list_pages = (uint32_t)kv_pages_of(n_tokens);
+    r->pages = arena_new(&m->arena, uint32_t, (uint64_t)m->plan->kv.n_lists * r->list_pages);
+    if (!r->pages) return error_set(err, ERR_NO_MEMORY, "no memory for the list of pages");
+    kv_layout_spread(&m->plan->kv, n_tokens, backend_chunk_rows(m->backend->info.max_rows), 0, r->pages);
     SequenceStart start = {
         .params = r->sampler, .tokens = r->prompt.ptr, .n_prompt = (uint32_t)r->prompt.count};
     return m->backend->begin(m->backend, 0, &start, err);
@@ -164,6 +161,7 @@ static bool next_with_logits(Run *r, int32_t *token, Error *err) {
                                  .n_rows = n,
                                  .tokens = r->tokens_out ? NULL : r->prompt.ptr + at,
                                  .pages = r->pages,
+                                 .list_pages = r->list_pages,
                                  .n_draws = last,
                                  .n_logits = last};
         if (!b->step(b, &(Step){.sequences = &sequence, .n_sequences = 1}, err)) return false;

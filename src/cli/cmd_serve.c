@@ -175,6 +175,7 @@ static bool start_engine(Worker *w, Sched **sched, Error *err) {
     status->info = w->model.backend->info;
     status->context_length = engine_context_length(engine);
     status->kv_pages_total = engine_pages(engine)->n_pages;
+    status->kv_tokens_total = engine_tokens_held(engine);
     status->load_seconds = seconds_since(w->started_ns);
     return true;
 }

@@ -35,21 +35,33 @@ static bool measure(const Options *options, Fit *f, Arena *arena, Error *err) {
     // Where no memory is given, what the whole cache would need is the answer: one for as many jobs as there
     // may be at most need not hold a whole context for each.
     uint64_t available = f->vram_bytes ? f->vram_bytes : UINT64_MAX / 2;
-    if (!f->vram_bytes && backend.slot_tokens)
-        backend.kv_tokens_max =
-            max_u64(backend.n_slots * backend.slot_tokens, align_up(f->plan->n_context, KV_PAGE_TOKENS));
+    if (!f->vram_bytes && backend.slot_tokens) model_size_small_cache(f->plan, &backend);
     if (!cuda_fit(&backend, f->plan, &f->target, available, arena, &f->fit, err)) return false;
     f->n_jobs = f->fit.n_slots;
     return true;
 }
 
+// Of all jobs, where they have the same length.
 static uint64_t tokens_of(const Fit *f) {
-    return f->fit.fits ? (uint64_t)f->fit.n_kv_pages * KV_PAGE_TOKENS : 0;
+    if (!f->fit.fits) return 0;
+    return kv_layout_tokens_in_all(&f->plan->kv, f->fit.n_kv_pages, f->n_jobs, PREFILL_CHUNK_TOKENS,
+                                   f->plan->n_context);
 }
 
 // What one job may have, of prompt and output together.
 static uint64_t job_tokens_of(const Fit *f) {
-    return min_u64(f->plan->n_context, tokens_of(f));
+    if (!f->fit.fits) return 0;
+    return kv_layout_tokens(&f->plan->kv, f->fit.n_kv_pages, PREFILL_CHUNK_TOKENS, f->plan->n_context);
+}
+
+// What a token takes of the cache behind all windows, and what a job's windows take.
+static uint64_t token_bytes_of(const Fit *f) {
+    return f->fit.kv_page_bytes * f->plan->kv.n_full / KV_PAGE_TOKENS;
+}
+static uint64_t window_bytes_of(const Fit *f) {
+    const KvLayout *l = &f->plan->kv;
+    if (l->n_lists == l->n_full) return 0;
+    return (l->n_lists - l->n_full) * kv_layout_window_pages(l, 1) * f->fit.kv_page_bytes;
 }
 
 static void put_row(StrBuf *out, const char *label, uint64_t bytes, const char *note) {
@@ -65,8 +77,12 @@ static void put_text(const Fit *f, StrBuf *out) {
     const CudaFit *fit = &f->fit;
     char note[96];
     StrBuf a_token = STRBUF(note);
-    strbuf_put_count(&a_token, fit->kv_page_bytes / KV_PAGE_TOKENS);
+    strbuf_put_count(&a_token, token_bytes_of(f));
     strbuf_put(&a_token, STR(" bytes a token"));
+    if (window_bytes_of(f)) {
+        strbuf_put(&a_token, STR(", and for a job's windows "));
+        strbuf_put_bytes(&a_token, window_bytes_of(f));
+    }
     strbuf_printf(out, "VRAM for %u job%s at once", f->n_jobs, plural_s(f->n_jobs));
     if (fit->fits) {
         strbuf_put(out, STR(", of up to "));
@@ -109,7 +125,8 @@ static void put_json(const Fit *f, StrBuf *out) {
     json_member_u64(w, "staging_bytes", fit->staging_bytes);
     json_member_u64(w, "reserve_bytes", fit->reserve_bytes);
     json_member_u64(w, "kv_bytes", fit->kv_bytes);
-    json_member_u64(w, "kv_bytes_per_token", fit->kv_page_bytes / KV_PAGE_TOKENS);
+    json_member_u64(w, "kv_bytes_per_token", token_bytes_of(f));
+    json_member_u64(w, "kv_window_bytes_per_job", window_bytes_of(f));
     json_member_u64(w, "total_bytes", cuda_fit_others(fit) + fit->kv_bytes);
     if (f->vram_bytes) json_member_u64(w, "vram_bytes", f->vram_bytes);
     json_member_bool(w, "fits", fit->fits);

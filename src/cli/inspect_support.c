@@ -183,6 +183,7 @@ static void put_cache_json(JsonWriter *w, const Cache *cache) {
     json_member_u64(w, "heads", cache->n_heads);
     json_member_u64(w, "key_dim", cache->key_dim);
     json_member_u64(w, "value_dim", cache->value_dim);
+    json_member_u64(w, "window", cache->window);
     json_member_u64(w, "page_bytes", cache->page_bytes);
     json_close_object(w);
 }

@@ -149,6 +149,18 @@ static uint32_t context_wanted(const Plan *plan, uint32_t n_context) {
     return n_context ? (uint32_t)min_u64(n_context, plan->n_context) : plan->n_context;
 }
 
+void model_size_small_cache(const Plan *plan, BackendOptions *out) {
+    uint64_t context = out->kv_text_tokens, pages[2];
+    for (uint32_t i = 0; i < 2; i++) {
+        out->kv_texts = i == 0 ? 1 : out->n_slots;
+        out->kv_text_tokens = i == 0 ? context : out->slot_tokens;
+        pages[i] = backend_pages_of_use(out, &plan->kv);
+    }
+    if (pages[1] >= pages[0]) return;
+    out->kv_texts = 1;
+    out->kv_text_tokens = context;
+}
+
 void model_size_backend(const Options *o, const Plan *plan, uint32_t n_slots, uint32_t n_context,
                         BackendOptions *out) {
     uint64_t context = align_up(context_wanted(plan, n_context), KV_PAGE_TOKENS);
@@ -156,9 +168,9 @@ void model_size_backend(const Options *o, const Plan *plan, uint32_t n_slots, ui
     out->n_slots = n_slots ? n_slots : is_cpu ? JOBS_USUAL_CPU : JOBS_MAX;
     out->slot_tokens = n_slots ? 0 : (uint32_t)min_u64(context, JOB_TOKENS_USUAL);
     out->kv_bytes = (uint64_t)o->kv_cache_size_mb * 1000000;
-    out->kv_tokens_max = out->n_slots * context;
-    // A machine's memory is for other programs, too.
-    if (!n_slots && is_cpu) out->kv_tokens_max = max_u64(out->n_slots * out->slot_tokens, context);
+    out->kv_texts = out->n_slots;
+    out->kv_text_tokens = context;
+    if (!n_slots && is_cpu) model_size_small_cache(plan, out); // memory is for other programs, too
 }
 
 static bool stop_was_asked(void) {
@@ -189,8 +201,8 @@ bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, 
 }
 
 uint32_t model_cut_context(const Options *o, const Model *m, uint32_t n_context) {
-    uint64_t holds = (uint64_t)m->backend->info.n_kv_pages * KV_PAGE_TOKENS;
-    return o->kv_cache_size_mb && holds * 2 < context_wanted(m->plan, n_context) ? (uint32_t)holds : 0;
+    uint32_t holds = backend_context(&m->backend->info, m->plan);
+    return o->kv_cache_size_mb && holds * 2ull < context_wanted(m->plan, n_context) ? holds : 0;
 }
 
 static void print_warnings(const Options *o, const Model *m, uint32_t n_context) {

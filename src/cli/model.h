@@ -31,6 +31,8 @@ MUST_CHECK bool model_open(const Options *o, Model *out, Error *err);
 // most JOBS_MAX, or JOBS_USUAL_CPU on the CPU.
 void model_size_backend(const Options *o, const Plan *plan, uint32_t n_slots, uint32_t n_context,
                         BackendOptions *out);
+// Then, where slots have a usual length: a cache for these, or for one whole context where that is more.
+void model_size_small_cache(const Plan *plan, BackendOptions *out);
 // Opens the device that --device names, for sequences as above.
 MUST_CHECK bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, Model *m,
                                    Error *err);

@@ -9,25 +9,28 @@ bool engine_create(Backend *backend, const Plan *plan, uint32_t n_slots, Arena *
     Engine *e = arena_new(arena, Engine, 1);
     if (!e) return error_set(err, ERR_NO_MEMORY, "the engine does not fit its memory");
     const BackendInfo *info = &backend->info;
-    uint64_t cache_tokens = (uint64_t)info->n_kv_pages * KV_PAGE_TOKENS;
     e->backend = backend;
     e->n_slots = n_slots;
     e->n_vocab = plan->n_vocab;
     e->model_context = plan->n_context;
-    e->context_length = (uint32_t)min_u64(plan->n_context, cache_tokens);
+    e->context_length = backend_context(info, plan);
+    e->list_pages = (uint32_t)kv_pages_of(e->context_length);
     e->depth = (uint32_t)min_u64(info->pipeline_depth, PIPELINE_DEPTH_MAX);
     e->policy = step_policy_for(info);
     e->now_ns = os_monotonic_ns;
     uint64_t seed;
     os_random(&seed, sizeof seed);
-    if (!kv_pages_init(&e->pages, info->n_kv_pages, seed, arena, err)) return false;
+    uint32_t n_nodes = kv_pages_nodes(&plan->kv, info->n_kv_pages, n_slots, e->context_length);
+    if (!kv_pages_init(&e->pages, &plan->kv, info->n_kv_pages, n_nodes, seed, arena, err)) return false;
     e->sequences = arena_new(arena, Sequence, n_slots);
-    bool ok = e->sequences != NULL;
+    e->found = arena_new(arena, uint32_t, e->list_pages);
+    bool ok = e->sequences && e->found;
     for (uint32_t i = 0; ok && i < n_slots; i++) {
         Sequence *s = &e->sequences[i];
         s->tokens = arena_new(arena, int32_t, e->context_length);
-        s->pages = arena_new(arena, uint32_t, div_up(e->context_length, KV_PAGE_TOKENS));
-        ok = s->tokens && s->pages;
+        s->nodes = arena_new(arena, uint32_t, e->list_pages);
+        s->pages = arena_new(arena, uint32_t, (uint64_t)plan->kv.n_lists * e->list_pages);
+        ok = s->tokens && s->nodes && s->pages;
     }
     *out = e;
     return ok || error_set(err, ERR_NO_MEMORY, "the engine's tables do not fit its memory");
@@ -82,6 +85,7 @@ bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error
                     .generation = s->generation,
                     .sampler = request->sampler,
                     .tokens = s->tokens,
+                    .nodes = s->nodes,
                     .pages = s->pages,
                     .n_prompt = request->n_prompt,
                     .n_known = request->n_prompt,
@@ -123,7 +127,7 @@ static bool find_work(Engine *e, SlotWork *work, Error *err) {
         Sequence *s = &e->sequences[slot];
         work[i] = (SlotWork){.slot = slot};
         if (sequence_in_prompt(s) && !step_policy_is_inside(&e->policy, slot)) {
-            sequence_attach(e, s);
+            (void)sequence_attach(e, s);
             if (engine_follows(e, slot)) continue;
             bool is_near = rows_before < e->policy.chunk_tokens_max; // it may be in this step
             if (is_near && !sequence_attach_border(e, s, err)) return false;
@@ -156,7 +160,11 @@ static void find_pages(Engine *e, StepChoice *choice) {
 static void make_part(Engine *e, Flight *flight, uint32_t index, StepSequence *out) {
     const StepPart *part = &flight->choice.parts[index];
     Sequence *s = &e->sequences[part->slot];
-    *out = (StepSequence){.slot = part->slot, .position = s->n_sent, .n_rows = 1, .pages = s->pages};
+    *out = (StepSequence){.slot = part->slot,
+                          .position = s->n_sent,
+                          .n_rows = 1,
+                          .pages = s->pages,
+                          .list_pages = e->list_pages};
     if (part->prompt_rows) {
         out->mode = STEP_PROMPT;
         out->n_rows = part->prompt_rows;
@@ -204,6 +212,7 @@ static bool send_step(Engine *e, bool *sent, Error *err) {
     for (uint32_t i = 0; i < n; i++) { // the next step finds them in the cache
         Sequence *s = &e->sequences[sequences[i].slot];
         if (sequences[i].mode == STEP_PROMPT) sequence_publish(e, s, s->n_sent == s->n_known);
+        sequence_pass(e, s);
     }
     return true;
 }
@@ -293,6 +302,11 @@ uint32_t engine_active(const Engine *e) {
     for (uint32_t i = 0; i < e->n_slots; i++)
         n += e->sequences[i].used;
     return n;
+}
+
+uint64_t engine_tokens_held(const Engine *e) {
+    uint32_t rows = backend_chunk_rows(e->backend->info.max_rows);
+    return kv_layout_tokens_in_all(&e->pages.layout, e->pages.n_pages, e->n_slots, rows, e->model_context);
 }
 
 const KvPages *engine_pages(const Engine *e) {

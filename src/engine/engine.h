@@ -70,7 +70,8 @@ uint32_t engine_rows_read(const Engine *e);
 // Asks the backend whether the device's memory is where it should be; true where there is no device.
 MUST_CHECK bool engine_check_residency(Engine *e, Error *err);
 
-uint32_t engine_active(const Engine *e); // slots in use
+uint32_t engine_active(const Engine *e);      // slots in use
+uint64_t engine_tokens_held(const Engine *e); // that the cache holds, of as many texts as there are slots
 const KvPages *engine_pages(const Engine *e);
 void engine_drop_cache(Engine *e); // pages that no sequence holds become free
 uint32_t

@@ -16,9 +16,11 @@ typedef struct {
     SamplerParams sampler;
     uint8_t salt[CACHE_SALT_BYTES];
     int32_t *tokens; // [context_length] the prompt, then what was drawn and read
-    uint32_t *pages; // [pages of a whole context]
-    uint32_t n_pages;
-    uint32_t n_whole; // of these, the first ones: all their tokens are published
+    uint32_t *nodes; // [n_nodes] of kv_pages.h, that it holds
+    uint32_t *pages; // [lists][list_pages] their pages: StepSequence.pages
+    uint32_t n_nodes;
+    uint32_t n_whole;      // of these, the first ones: all their tokens are published
+    uint32_t first_window; // from this one on it holds their windows, too
     uint32_t n_prompt;
     uint32_t
         n_known; // tokens that are fed as a prompt is: the prompt, and what was drawn before it began again
@@ -55,6 +57,8 @@ struct Engine {
     uint32_t n_order;
     bool start_is_blocked; // the pages did not suffice for who is next, and none have come free since
     KvPages pages;
+    uint32_t list_pages; // of a whole context
+    uint32_t *found;     // [list_pages] for engine_pages.c
     StepPolicy policy;
     Flight flights[PIPELINE_DEPTH_MAX]; // ring
     uint32_t first_flight;
@@ -73,14 +77,30 @@ static inline bool sequence_in_prompt(const Sequence *s) {
 
 // ---- engine_pages.c ----
 
-// Where in its text the sequence's at-th page is; all before it are published.
+// Where in its text the sequence's at-th node is; all before it are published.
 KvPlace sequence_place(const Sequence *s, uint32_t at);
-// Takes whole pages from the cache that continue the sequence's text.
-void sequence_attach(Engine *e, Sequence *s);
-// Copies the beginning of the next page, where another text has one in common.
+// The node takes the place of the sequence's at-th one, or comes behind the last one.
+void sequence_put(Engine *e, Sequence *s, uint32_t at, uint32_t node);
+
+// Whole nodes of the cache that continue the sequence's text, as far as the windows before their end are
+// there, too.
+typedef struct {
+    const uint32_t
+        *nodes;   // of the text: those from the sequence's n_sent / KV_PAGE_TOKENS on, to before `end`
+    uint32_t end; // of the text's nodes
+    uint32_t first_window; // whose window it will hold
+    bool more;             // there are others behind, whose windows are missing
+} Found;
+// Valid until the next call.
+Found sequence_find(Engine *e, const Sequence *s);
+// Takes them. Returns whether there were others, whose windows are missing.
+bool sequence_attach(Engine *e, Sequence *s);
+// Copies the beginning of the next node, where another text has one in common.
 MUST_CHECK bool sequence_attach_border(Engine *e, Sequence *s, Error *err);
-// Publishes whole pages whose rows are sent and whose tokens are known, and with `rest` the one behind them.
+// Publishes whole nodes whose rows are sent and whose tokens are known, and with `rest` the one behind them.
 void sequence_publish(Engine *e, Sequence *s, bool rest);
+// Gives back the windows that no row to come will read.
+void sequence_pass(Engine *e, Sequence *s);
 // Publishes what can be, and holds no page any more. Who waits for pages may begin.
 void sequence_give_back(Engine *e, Sequence *s);
 // The same for one whose values are spoiled.

@@ -41,37 +41,62 @@ bool engine_follows(Engine *e, uint32_t slot) {
 
 // ---- who begins ----
 
-static uint32_t pages_of(uint64_t n_tokens) {
-    return (uint32_t)div_up(n_tokens, KV_PAGE_TOKENS);
+// Pages that sequences will take.
+typedef struct {
+    uint64_t pages;
+    uint64_t passing; // nodes of which the windows are passed soon after: of rows in one step at a time
+} Need;
+
+// For the tokens that the sequence knows, when it has n_nodes and n_windows of these.
+static void add_tokens(const KvPages *p, Need *need, const Sequence *s, uint64_t n_nodes,
+                       uint64_t n_windows) {
+    uint64_t has = max_u64(n_nodes, s->n_in_common / KV_PAGE_TOKENS); // the leader's will be shared
+    uint64_t rest = max_u64(kv_pages_of(s->n_known), has) - has, windows = 0;
+    if (p->n_windows) {
+        uint64_t most = kv_layout_window_pages(&p->layout, 1);
+        windows = min_u64(rest, most - min_u64(n_windows, most));
+    }
+    need->pages += p->layout.n_full * rest + p->n_windows * windows;
+    need->passing += rest - windows;
 }
 
-// Pages that the sequence will take for the tokens that it knows, when it has n_pages.
-static uint32_t pages_to_come(const Sequence *s, uint32_t n_pages) {
-    uint64_t has = max_u64(n_pages, s->n_in_common / KV_PAGE_TOKENS); // the leader's will be shared
-    return (uint32_t)(max_u64(pages_of(s->n_known), has) - has);
+static uint64_t pages_needed(const Engine *e, const Need *need) {
+    uint64_t in_a_step = kv_pages_of(backend_chunk_rows(e->backend->info.max_rows));
+    return need->pages + e->pages.n_windows * min_u64(need->passing, in_a_step);
+}
+
+// Cached pages that what is found would hold: they are not available for others any more.
+static uint64_t pages_found(const KvPages *p, const Found *f) {
+    uint64_t n = 0;
+    for (uint32_t at = 0; at < f->end; at++) {
+        const KvNode *node = &p->nodes[f->nodes[at]];
+        if (node->n_holders == 0) n += p->layout.n_full;
+        if (at >= f->first_window && node->n_window_holders == 0) n += p->n_windows;
+    }
+    return n;
 }
 
 // Whether there are pages for all that it knows, less what is cached, beside what those that run will take: a
-// page of growth each, and the rest of their prompts.
+// node of growth each, and the rest of their prompts.
 static bool has_room(Engine *e, uint32_t slot) {
+    const KvPages *p = &e->pages;
     Sequence *s = &e->sequences[slot];
-    uint64_t needed = 0;
-    uint32_t n_running = 0, n_found = 0, n_cached = 0, page = KV_NO_PAGE;
+    Need need = {0};
+    uint32_t n_running = 0;
     for (uint32_t i = 0; i < e->n_order; i++) {
         const Sequence *other = &e->sequences[e->order[i]];
         if (!other->running) continue;
         n_running++;
-        needed += 1 + (sequence_in_prompt(other) ? pages_to_come(other, other->n_pages) : 0);
+        need.pages += p->layout.n_lists;
+        if (sequence_in_prompt(other))
+            add_tokens(p, &need, other, other->n_nodes, other->n_nodes - other->first_window);
     }
     find_leader(e, slot);
     if (n_running == 0) return true; // the cache holds a whole context
-    if (needed >= kv_pages_available(&e->pages)) return false;
-    for (; (n_found + 1) * KV_PAGE_TOKENS < s->n_known; n_found++) {
-        page = kv_pages_find(&e->pages, (KvPlace){page, s->salt}, s->tokens + n_found * KV_PAGE_TOKENS);
-        if (page == KV_NO_PAGE) break;
-        n_cached += e->pages.pages[page].n_holders == 0; // is not available for others any more
-    }
-    return needed + 1 + pages_to_come(s, n_found) + n_cached <= kv_pages_available(&e->pages);
+    if (pages_needed(e, &need) >= kv_pages_available(p)) return false;
+    Found found = sequence_find(e, s);
+    add_tokens(p, &need, s, found.end, found.end - found.first_window);
+    return pages_needed(e, &need) + p->layout.n_lists + pages_found(p, &found) <= kv_pages_available(p);
 }
 
 static bool start(Engine *e, uint32_t slot, Error *err) {
@@ -82,11 +107,11 @@ static bool start(Engine *e, uint32_t slot, Error *err) {
                           .n_drawn = s->n_known - s->n_prompt};
     if (!s->begun && !e->backend->begin(e->backend, slot, &text, err)) return false;
     s->begun = s->running = true;
-    sequence_attach(e, s);
+    bool lacks_windows = sequence_attach(e, s);
     uint32_t at = s->n_whole;
     if (s->n_known == s->n_prompt && (at + 1) * KV_PAGE_TOKENS <= s->n_known)
-        s->was_evicted =
-            kv_pages_was_evicted(&e->pages, sequence_place(s, at), s->tokens + at * KV_PAGE_TOKENS);
+        s->was_evicted = lacks_windows || kv_pages_was_evicted(&e->pages, sequence_place(s, at),
+                                                               s->tokens + at * KV_PAGE_TOKENS);
     return true;
 }
 
@@ -129,10 +154,10 @@ uint32_t engine_times_set_aside(const Engine *e, uint32_t slot) {
 
 bool engine_grow(Engine *e, uint32_t slot, uint32_t n_rows) {
     Sequence *s = &e->sequences[slot];
-    uint32_t n = pages_of((uint64_t)s->n_sent + n_rows);
-    while (s->n_pages < n) {
-        if (kv_pages_take(&e->pages, &s->pages[s->n_pages])) {
-            s->n_pages++;
+    uint64_t n = kv_pages_of((uint64_t)s->n_sent + n_rows);
+    for (uint32_t node; s->n_nodes < n;) {
+        if (kv_pages_take(&e->pages, &node)) {
+            sequence_put(e, s, s->n_nodes, node);
             continue;
         }
         uint32_t youngest = youngest_running(e);

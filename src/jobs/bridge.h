@@ -134,7 +134,8 @@ typedef struct {
     BackendInfo info;
     uint32_t context_length;
     uint32_t kv_pages_total;
-    double load_seconds; // everything between start and readiness that the engine thread did
+    uint64_t kv_tokens_total; // engine_tokens_held
+    double load_seconds;      // everything between start and readiness that the engine thread did
     // from WORKER_FAILED on
     Error error;
     // where residency_lost

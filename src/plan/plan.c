@@ -125,6 +125,7 @@ static uint32_t builder_add_cache(Builder *b, uint32_t layer) {
                                            .n_heads = c->n_kv_heads,
                                            .key_dim = c->head_dim,
                                            .value_dim = c->value_dim,
+                                           .window = c->has_window ? c->window : 0,
                                            .page_bytes = KV_PAGE_TOKENS * values * sizeof(uint16_t)};
     b->plan->kv_bytes_per_token += values * sizeof(uint16_t);
     return b->plan->n_caches++;
@@ -138,7 +139,7 @@ static void builder_resolve_attention(const Builder *b, Op *op) {
     op->attention.n_kv_heads = cache->n_heads;
     op->attention.key_dim = cache->key_dim;
     op->attention.value_dim = cache->value_dim;
-    op->attention.window = c->has_window ? c->window : 0;
+    op->attention.window = cache->window;
     op->attention.scale = 1 / sqrtf(c->score_dim > 0 ? c->score_dim : (float)c->head_dim);
     if (c->score_scale > 0) op->attention.scale = c->score_scale;
     op->attention.cap = c->score_cap;
@@ -294,6 +295,7 @@ static bool builder_run(Builder *b, Error *err) {
         if (!builder_add_layer(b, layer, err)) return false;
     }
     builder_emit(b, arch->last, 0);
+    b->plan->kv = kv_layout_make(b->caches, b->plan->n_caches, b->plan->n_context);
     return plan_sort_tensors(b->file, b->plan, b->c.n_blocks, b->arena, err);
 }
 

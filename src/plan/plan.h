@@ -9,6 +9,7 @@
 #include "arch/arch.h"
 #include "base/strbuf.h"
 #include "model/weights.h"
+#include "plan/kv_layout.h"
 
 // A rotary embedding: row at position p turns pair i of each head by the angle p * inv_freq[i].
 typedef struct {
@@ -17,21 +18,6 @@ typedef struct {
     RopePairs pairs;
     float scale; // on cos and sin (an attention factor); 1 otherwise
 } Rope;
-
-// What a sequence keeps between steps for one layer. Paged kinds grow by pages of KV_PAGE_TOKENS tokens; the
-// others have a fixed size for each slot.
-//   KEYS_VALUES  paged: a key and a value of each head for every position
-typedef enum { CACHE_KEYS_VALUES } CacheKind;
-
-typedef struct {
-    CacheKind kind;
-    uint32_t layer;
-    uint32_t n_heads;    // KEYS_VALUES: heads of keys and values
-    uint32_t key_dim;    // values of a head's key
-    uint32_t value_dim;  // values of a head's value
-    uint64_t page_bytes; // a page with f16 values; 0 where the kind is not paged
-    uint64_t slot_bytes; // a slot; 0 where the kind is paged
-} Cache;
 
 // Dimensions are those of this operation: layers of one model may differ.
 typedef struct {
@@ -96,13 +82,14 @@ typedef struct {
     uint32_t n_weights;
     const Cache *caches;
     uint32_t n_caches;
+    KvLayout kv; // of those that are paged
     uint32_t n_layers;
     uint32_t n_vocab;              // rows of the embedding and of the head
     uint32_t n_context;            // positions that the model was made for
     uint32_t d_model;              // values a row of the residual stream
     uint32_t act_width[ACT_COUNT]; // values a row, at most: an operation may use fewer
     uint64_t weight_bytes;         // in the file, each tensor that is used once (a tied head counts once)
-    uint64_t kv_bytes_per_token;   // of all paged caches, with f16 values
+    uint64_t kv_bytes_per_token;   // of all paged caches, with f16 values, while no window is full
     // What the file has and this model does without, for people: empty where there is nothing.
     Str ignored_keys;    // with ignore_unknown_keys: "llama.attention.causal = no, …"
     Str skipped_tensors; // "vision: 439 tensors, …"

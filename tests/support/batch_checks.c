@@ -38,6 +38,7 @@ static void draw(const ModelPair *p, const uint32_t *slots, const uint32_t *leng
                                   .position = lengths[s] + i - 1,
                                   .n_rows = 1,
                                   .pages = p->pages[slots[s]],
+                                  .list_pages = p->list_pages,
                                   .n_draws = 1};
         }
         bool ok = p->gpu->step(p->gpu, &(Step){q, n_slots}, &err) && p->gpu->read(p->gpu, &r, &err);
@@ -118,6 +119,7 @@ static bool next_part(const ModelPair *p, const Texts *t, uint32_t s, uint32_t a
                           .n_rows = draws ? 1 : n,
                           .tokens = draws ? NULL : t->prompt + at,
                           .pages = p->pages[s],
+                          .list_pages = p->list_pages,
                           .n_draws = draws || n == left};
     return at + 1 < t->lengths[s] + t->n_drawn;
 }

@@ -77,6 +77,14 @@ static void make_engine(Crowd *c, Arena *arena, uint32_t n_pages, uint32_t max_r
     c->backend->info = info;
 }
 
+// For as many tokens as n_pages would have without windows, as far as one text fits.
+static uint32_t crowd_pages(const Crowd *c) {
+    const KvLayout *l = &c->plan->kv;
+    uint64_t one = kv_layout_pages(l, CROWD_CONTEXT, c->config->max_rows);
+    uint64_t each = kv_layout_pages(l, CROWD_CONTEXT, 1), pages = c->config->n_pages;
+    return (uint32_t)max_u64(pages * each / kv_pages_of(CROWD_CONTEXT), one);
+}
+
 static void admit(Crowd *c, const Text *text, uint32_t of) {
     EngineRequest request = {.tokens = text->prompt,
                              .n_prompt = text->n_prompt,
@@ -175,10 +183,12 @@ static void disturb(Crowd *c) {
 }
 
 static void write_over_cached(Crowd *c) {
-    const KvPages *pages = engine_pages(c->engine);
+    const KvPages *p = engine_pages(c->engine);
     Error err;
-    for (uint32_t i = pages->used_first; i != KV_NO_PAGE; i = pages->pages[i].used_after)
-        REQUIRE(c->backend->copy_page(c->backend, (i + 1) % pages->n_pages, i, &err));
+    for (uint32_t i = p->orders[KV_NODES].first; i != KV_NO_NODE; i = p->nodes[i].use.after) {
+        uint32_t page = kv_pages_lists(p, i)[0];
+        REQUIRE(c->backend->copy_page(c->backend, (page + 1) % p->n_pages, page, &err));
+    }
 }
 
 static void draw_in_crowd(Crowd *c) {
@@ -220,7 +230,7 @@ CrowdReport crowd_run(Backend *b, const Plan *plan, Arena arena, const CrowdConf
     make_engine(c, &arena, b->info.n_kv_pages, b->info.max_rows);
     draw_alone(c);
     c->report.steps = 0;
-    make_engine(c, &arena, config->n_pages, config->max_rows);
+    make_engine(c, &arena, crowd_pages(c), config->max_rows);
     bool (*copy_page)(Backend *, uint32_t, uint32_t, Error *) = b->copy_page;
     if (config->fault == CROWD_FAULT_LOST_COPIES) b->copy_page = no_copy;
     draw_in_crowd(c);

@@ -19,7 +19,7 @@ typedef enum {
 typedef struct {
     uint64_t seed;
     uint32_t crowd;    // sequences at once, at most; the backend has as many slots
-    uint32_t n_pages;  // of the backend's, for the engine
+    uint32_t n_pages;  // of the backend's, for the engine; with windows as many more as the same texts need
     uint32_t max_rows; // of a step
     uint32_t n_texts;  // 1 … CROWD_TEXTS
     CrowdFault fault;

@@ -49,6 +49,7 @@ typedef struct {
     EngineSimConfig config;
     EngineSimReport *report;
     uint64_t draws; // of random numbers
+    Plan plan;
     Engine *engine;
     Job *jobs;                     // [n_slots]
     Script *scripts;               // [n_slots]
@@ -118,19 +119,31 @@ static bool script_copy_page(Backend *b, uint32_t from, uint32_t to, Error *err)
     return true;
 }
 
-// Writes a part's rows, and reads all positions up to the last of them.
-static bool write_and_read(Sim *s, const StepSequence *q) {
+// Writes a part's rows to a list's pages, and reads all positions that they see, up to the last of them.
+static bool write_and_read(Sim *s, const StepSequence *q, const uint32_t *pages, uint32_t window) {
     const Script *x = &s->scripts[q->slot];
-    uint32_t end = q->position + q->n_rows;
-    if (end > x->n) return wrong(s, "slot %u: rows behind the end of its text", q->slot);
+    uint32_t end = q->position + q->n_rows, first = 0;
+    if (window && q->position + 1 > window) first = q->position + 1 - window;
     for (uint32_t i = q->position; i < end; i++) {
         int32_t token = q->mode == STEP_PROMPT ? q->tokens[i - q->position] : x->text[i];
-        s->cells[q->pages[i / KV_PAGE_TOKENS]][i % KV_PAGE_TOKENS] = (Cell){token, x->salt + 1};
+        s->cells[pages[i / KV_PAGE_TOKENS]][i % KV_PAGE_TOKENS] = (Cell){token, x->salt + 1};
     }
-    for (uint32_t i = 0; i < end; i++) {
-        Cell cell = s->cells[q->pages[i / KV_PAGE_TOKENS]][i % KV_PAGE_TOKENS];
+    if (window && first / KV_PAGE_TOKENS < s->engine->sequences[q->slot].first_window)
+        return wrong(s, "slot %u reads a window that it has given back", q->slot);
+    for (uint32_t i = first; i < end; i++) {
+        Cell cell = s->cells[pages[i / KV_PAGE_TOKENS]][i % KV_PAGE_TOKENS];
         if (cell.token != x->text[i] || cell.salt_and_1 != x->salt + 1)
             return wrong(s, "slot %u reads something else than its own text", q->slot);
+    }
+    return true;
+}
+
+static bool run_part(Sim *s, const StepSequence *q) {
+    const KvLayout *l = &s->plan.kv;
+    if (q->position + q->n_rows > s->scripts[q->slot].n)
+        return wrong(s, "slot %u: rows behind the end of its text", q->slot);
+    for (uint32_t i = 0; i < l->n_lists; i++) {
+        if (!write_and_read(s, q, q->pages + i * q->list_pages, i < l->n_full ? 0 : l->window)) return false;
     }
     s->report->rows_written += q->n_rows;
     return true;
@@ -148,7 +161,7 @@ static bool script_step(Backend *b, const Step *step, Error *err) {
         if (q->mode == STEP_PROMPT) rows += q->n_rows / max_u64(q->n_slices, 1);
         else n_draws++;
         if (!step_is_last_slice(q)) continue;
-        if (!write_and_read(s, q)) return error_set(err, ERR_INTERNAL, "see the report");
+        if (!run_part(s, q)) return error_set(err, ERR_INTERNAL, "see the report");
         if (!q->n_draws) continue;
         int32_t token = next_of(x->text, x->n);
         r->runs[r->n_runs++] = (StepRun){.slot = q->slot, .n_tokens = 1, .tokens = {token}};
@@ -253,8 +266,9 @@ static void disturb(Sim *s) {
 static void break_something(Sim *s) {
     Engine *e = s->engine;
     if (is_due(s, ENGINE_FAULT_WRONG_TEXT)) {
-        uint32_t page = e->pages.used_last;
-        if (page != KV_NO_PAGE) memset(s->cells[page], 0, sizeof s->cells[page]);
+        uint32_t node = e->pages.orders[KV_NODES].last;
+        uint32_t page = node == KV_NO_NODE ? 0 : kv_pages_lists(&e->pages, node)[0];
+        if (node != KV_NO_NODE) memset(s->cells[page], 0, sizeof s->cells[page]);
     } else if (is_due(s, ENGINE_FAULT_LOST_PAGE)) {
         s->fault_done = e->pages.n_free > 0;
         if (s->fault_done) e->pages.n_free--;
@@ -268,6 +282,8 @@ static void break_something(Sim *s) {
         s->fault_done = true;
     } else if (s->config.fault == ENGINE_FAULT_NO_BUDGET) {
         e->policy.beside_tokens = e->policy.chunk_tokens_max;
+    } else if (s->config.fault == ENGINE_FAULT_EARLY_PASS) {
+        e->pages.layout.window = 1;
     }
 }
 
@@ -282,6 +298,7 @@ static void check_progress(Sim *s) {
         const Sequence *x = &e->sequences[slot];
         Job *job = &s->jobs[slot];
         bool decodes = x->running && x->n_sent >= x->n_known;
+        s->report->passed += x->first_window > 0;
         // A prompt's chunk goes through its slices before there is news of it.
         uint64_t steps = s->report->steps - job->progress;
         if (!is_oldest && !decodes) job->progress = s->report->steps;
@@ -320,9 +337,12 @@ static bool sim_step(Sim *s) {
 }
 
 static bool sim_open(Sim *s, Arena *arena) {
-    static Plan plan = {.n_vocab = VOCAB, .n_context = CONTEXT};
     const EngineSimConfig *c = &s->config;
     Error err;
+    s->plan = (Plan){.n_vocab = VOCAB, .n_context = CONTEXT};
+    s->plan.kv = (KvLayout){.n_places = 1, .n_lists = c->n_full + c->n_windows, .n_full = c->n_full};
+    if (s->plan.kv.n_lists == 0) s->plan.kv.n_lists = s->plan.kv.n_full = 1;
+    s->plan.kv.window = c->window;
     s->jobs = arena_new(arena, Job, c->n_slots);
     s->scripts = arena_new(arena, Script, c->n_slots);
     s->cells = arena_alloc(arena, c->n_pages, sizeof *s->cells, 8);
@@ -337,7 +357,7 @@ static bool sim_open(Sim *s, Arena *arena) {
                                     .chunk_slices = c->slices,
                                     .pipeline_depth = c->depth}};
     if (!s->jobs || !s->scripts || !s->cells || !s->queue) return wrong(s, "no memory");
-    if (!engine_create(&s->backend, &plan, c->n_slots, arena, &s->engine, &err))
+    if (!engine_create(&s->backend, &s->plan, c->n_slots, arena, &s->engine, &err))
         return wrong(s, "%s", err.message);
     engine_set_clock(s->engine, sim_now_ns);
     return true;

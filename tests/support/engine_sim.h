@@ -1,7 +1,8 @@
 // The engine among invented jobs, over an executor that keeps tokens in its pages instead of keys and values.
 //
 // Each position of each page has the token that was written there. A row that reads a page must find the
-// tokens of its own sequence's text, written for its own salt, at every position before it; what is drawn
+// tokens of its own sequence's text, written for its own salt, at every position before it (in lists with a
+// window, at those that are in it, of nodes whose window the sequence holds); what is drawn
 // follows from the text alone. So a job's output is known before, whatever is shared, copied, evicted, set
 // aside or cut. Jobs come and go at random: lengths, beginnings in common, salts, cancellations. Steps take
 // virtual time by their rows.
@@ -23,6 +24,7 @@ typedef enum {
     ENGINE_FAULT_OVERTAKING,   // once, two sequences swap their places in the order
     ENGINE_FAULT_STARVATION,   // from then on, one sequence is left out of every step
     ENGINE_FAULT_NO_BUDGET,    // from then on, prompts have all the time they want
+    ENGINE_FAULT_EARLY_PASS,   // from then on, windows are given back too early
     ENGINE_FAULT_COUNT,
 } EngineFault;
 
@@ -30,8 +32,9 @@ typedef struct {
     uint64_t seed;
     uint32_t jobs; // in all
     uint32_t n_slots, n_pages, max_rows;
-    uint32_t depth;  // of the pipeline
-    uint32_t slices; // of a chunk, at most
+    uint32_t depth;                     // of the pipeline
+    uint32_t slices;                    // of a chunk, at most
+    uint32_t n_full, n_windows, window; // lists of pages; all 0: one, without a window
     EngineFault fault;
 } EngineSimConfig;
 
@@ -42,6 +45,7 @@ typedef struct {
     uint64_t tokens_cached; // of prompts
     uint64_t tokens_prompts;
     uint32_t ended, cancelled, set_aside, copies;
+    uint64_t passed;              // sequences that went on behind a window, in steps
     uint32_t beside, beside_long; // steps with prompts' rows beside draws, and those over their budget
 } EngineSimReport;
 

@@ -227,6 +227,7 @@ static FakeWorker *make(const FakeConfig *config) {
     f->plan.arch = &f->arch;
     f->plan.n_vocab = tokenizer_vocab_size(f->tokenizer);
     f->plan.n_context = c->context;
+    f->plan.kv = (KvLayout){.n_places = 1, .n_lists = 1, .n_full = 1};
     f->backend = (Backend){.begin = fake_begin,
                            .copy_page = fake_copy_page,
                            .step = fake_step,
@@ -267,6 +268,7 @@ static void *run_engine(void *argument) {
     status->info = f->backend.info;
     status->context_length = engine_context_length(f->engine);
     status->kv_pages_total = engine_pages(f->engine)->n_pages;
+    status->kv_tokens_total = engine_tokens_held(f->engine);
     bridge_set_phase(&f->bridge, WORKER_READY);
     f->sched_result = sched_run(f->sched, &status->error);
     bridge_set_phase(&f->bridge, f->sched_result ? WORKER_STOPPED : WORKER_FAILED);

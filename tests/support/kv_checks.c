@@ -2,65 +2,109 @@
 
 enum { PAGES_MAX = 4096 };
 
-static const char *page_problem(const KvPages *p, uint32_t i) {
-    const KvPage *page = &p->pages[i];
-    bool is_free = page->free_at < p->n_free && p->free[page->free_at] == i;
-    if (page->n_holders == 0 && page->n_tokens == 0 && !is_free) return "a page is neither held nor free";
-    if (is_free && (page->n_holders || page->n_tokens)) return "a page in use is in the list of free ones";
-    if ((page->hash != 0) != (page->n_tokens == KV_PAGE_TOKENS)) return "a page's hash and tokens disagree";
-    if (page->n_tokens == 0) return NULL;
-    if (page->children != KV_NO_PAGE && !page->hash) return "a page that is not whole has others behind it";
-    if (page->parent == KV_NO_PAGE) return NULL;
-    const KvPage *parent = &p->pages[page->parent];
-    if (!parent->hash) return "the page before a known one is not known";
-    if (page->n_holders && !parent->n_holders) return "the page before a held one is not held";
+static const char *node_problem(const KvPages *p, uint32_t i) {
+    const KvNode *node = &p->nodes[i];
+    bool in_use = node->n_holders || node->n_tokens;
+    if (node->n_window_holders > node->n_holders) return "a window has more holders than its node";
+    if (p->n_windows && node->n_window_holders && !node->has_window)
+        return "a window that is held is missing";
+    if (node->has_window && !in_use) return "a free node has a window";
+    if ((node->hash != 0) != (node->n_tokens == KV_PAGE_TOKENS)) return "a node's hash and tokens disagree";
+    if (node->n_tokens == 0) return NULL;
+    if (node->children != KV_NO_NODE && !node->hash) return "a node that is not whole has others behind it";
+    if (node->parent == KV_NO_NODE) return NULL;
+    const KvNode *parent = &p->nodes[node->parent];
+    if (!parent->hash) return "the node before a known one is not known";
+    if (node->n_holders && !parent->n_holders) return "the node before a held one is not held";
     return NULL;
 }
 
-// Follows the order of use.
-static const char *order_problem(const KvPages *p) {
-    static uint32_t place[PAGES_MAX]; // in that order, from 1 on; 0: not in it
-    uint32_t n = 0, before = KV_NO_PAGE;
-    memset(place, 0, p->n_pages * sizeof *place);
-    for (uint32_t i = p->used_first; i != KV_NO_PAGE && n < p->n_cached; i = p->pages[i].used_after) {
-        if (p->pages[i].used_before != before) return "the list of cached pages is broken";
-        place[i] = ++n;
-        before = i;
+// Every page is free, or a node's: once.
+static const char *page_problem(const KvPages *p) {
+    static uint8_t uses[PAGES_MAX];
+    memset(uses, 0, p->n_pages);
+    for (uint32_t i = 0; i < p->n_free; i++)
+        uses[p->free[i]]++;
+    for (uint32_t i = 0; i < p->n_nodes; i++) {
+        const KvNode *node = &p->nodes[i];
+        uint32_t n_full = node->n_holders || node->n_tokens ? p->layout.n_full : 0;
+        for (uint32_t k = 0; k < p->layout.n_lists; k++) {
+            if (k < n_full || (k >= p->layout.n_full && node->has_window)) uses[kv_pages_lists(p, i)[k]]++;
+        }
     }
-    if (n != p->n_cached || before != p->used_last) return "cached pages are not all in their list";
     for (uint32_t i = 0; i < p->n_pages; i++) {
-        const KvPage *page = &p->pages[i];
-        if ((place[i] != 0) != (page->n_tokens && !page->n_holders))
-            return "a cached page is not in the list";
-        bool continues = place[i] && page->parent != KV_NO_PAGE && place[page->parent];
-        if (continues && place[page->parent] < place[i]) return "a cached page was used before one behind it";
+        if (uses[i] == 0) return "a page is neither a node's nor free";
+        if (uses[i] > 1) return "a page is in two places";
     }
     return NULL;
+}
+
+static const char *free_nodes_problem(const KvPages *p) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < p->n_nodes; i++)
+        n += !p->nodes[i].n_holders && !p->nodes[i].n_tokens;
+    for (uint32_t i = 0; i < p->n_free_nodes; i++) {
+        const KvNode *node = &p->nodes[p->free_nodes[i]];
+        if (node->n_holders || node->n_tokens) return "a node in use is in the list of free ones";
+    }
+    return n == p->n_free_nodes ? NULL : "a node is neither held nor free";
+}
+
+static bool is_in(const KvNode *node, KvOrder order) {
+    if (order == KV_NODES) return node->n_tokens && !node->n_holders;
+    return node->has_window && !node->n_window_holders && node->is_passed == (order == KV_PASSED);
+}
+
+// Follows an order of use.
+static const char *order_problem(const KvPages *p, KvOrder order) {
+    uint32_t n = 0, n_in = 0, before = KV_NO_NODE;
+    uint64_t at = 0;
+    for (uint32_t i = p->orders[order].first; i != KV_NO_NODE && n <= p->n_nodes; n++) {
+        const KvNode *node = &p->nodes[i];
+        const KvUse *use = order == KV_NODES ? &node->use : &node->window_use;
+        if (use->before != before || use->at <= at) return "an order of use is broken";
+        if (!is_in(node, order)) return "what is held is in an order of use";
+        at = use->at;
+        before = i;
+        i = use->after;
+    }
+    if (before != p->orders[order].last) return "an order of use is broken";
+    for (uint32_t i = 0; i < p->n_nodes; i++) {
+        const KvNode *node = &p->nodes[i];
+        n_in += is_in(node, order);
+        bool continues = order == KV_NODES && is_in(node, order) && node->parent != KV_NO_NODE;
+        if (continues && !p->nodes[node->parent].n_holders && p->nodes[node->parent].use.at < node->use.at)
+            return "a cached node was used before one behind it";
+    }
+    return n == n_in ? NULL : "what is cached is not in its order of use";
 }
 
 const char *kv_pages_lookup_problem(const KvPages *p) {
-    for (uint32_t i = 0; i < p->n_pages; i++) {
-        const KvPage *page = &p->pages[i];
-        uint32_t found = page->hash ? kv_pages_find(p, (KvPlace){page->parent, page->salt}, page->tokens) : i;
-        if (found != i) return "a whole page is not found";
+    for (uint32_t i = 0; i < p->n_nodes; i++) {
+        const KvNode *node = &p->nodes[i];
+        uint32_t found = node->hash ? kv_pages_find(p, (KvPlace){node->parent, node->salt}, node->tokens) : i;
+        if (found != i) return "a whole node is not found";
     }
     return NULL;
 }
 
-const char *kv_pages_problem(const KvPages *p, uint64_t n_held) {
-    uint64_t holders = 0;
-    uint32_t n_free = 0, n_cached = 0;
-    if (p->n_free + p->n_cached > p->n_pages) return "more free and cached pages than there are";
-    for (uint32_t i = 0; i < p->n_pages; i++) {
-        const KvPage *page = &p->pages[i];
-        const char *problem = page_problem(p, i);
-        if (problem) return problem;
-        holders += page->n_holders;
-        n_free += !page->n_holders && !page->n_tokens;
-        n_cached += !page->n_holders && page->n_tokens;
+const char *kv_pages_problem(const KvPages *p, uint64_t n_held, uint64_t n_held_windows) {
+    uint64_t holders = 0, window_holders = 0, n_cached = 0;
+    const char *problem = free_nodes_problem(p);
+    for (uint32_t i = 0; i < p->n_nodes && !problem; i++) {
+        const KvNode *node = &p->nodes[i];
+        problem = node_problem(p, i);
+        holders += node->n_holders;
+        window_holders += node->n_window_holders;
+        n_cached += is_in(node, KV_NODES) ? p->layout.n_full : 0;
+        n_cached += is_in(node, KV_PASSED) || is_in(node, KV_WINDOWS) ? p->n_windows : 0;
     }
-    if (n_free != p->n_free) return "the list of free pages has others";
+    for (KvOrder order = 0; order < KV_ORDERS && !problem; order++)
+        problem = order_problem(p, order);
+    if (!problem) problem = page_problem(p);
+    if (problem) return problem;
     if (n_cached != p->n_cached) return "pages are cached that do not count as such";
-    if (holders != n_held) return "pages have more or fewer holders than hold them";
-    return order_problem(p);
+    if (holders != n_held) return "nodes have more or fewer holders than hold them";
+    if (window_holders != n_held_windows) return "windows have more or fewer holders than hold them";
+    return NULL;
 }

@@ -161,6 +161,7 @@ void model_check_side_by_side(ModelPair *p, const SamplerParams *params, const i
                                   .position = lengths[s] + i - 1,
                                   .n_rows = 1,
                                   .pages = p->pages[s],
+                                  .list_pages = p->list_pages,
                                   .n_draws = 1};
         }
         StepResult r;
@@ -262,11 +263,11 @@ static void run_job(Engine *e, const EngineRequest *request, int32_t *out) {
 
 void model_check_cache_runs_out(ModelPair *p, const int32_t *prompt, uint32_t n_prompt, uint32_t n) {
     Arena scratch = p->arena;
-    uint64_t most = p->gpu->info.n_kv_pages * KV_PAGE_TOKENS;
+    uint32_t most = backend_context(&p->gpu->info, p->plan);
     EngineRequest fits = {
         .tokens = prompt, .n_prompt = n_prompt, .max_tokens = n - n_prompt, .sampler = SAMPLER_GREEDY};
     EngineRequest large = fits;
-    large.max_tokens = (uint32_t)most - n_prompt + 1;
+    large.max_tokens = most - n_prompt + 1;
     int32_t *first = arena_new(&scratch, int32_t, n), *again = arena_new(&scratch, int32_t, n);
     Engine *e;
     Error err = {0};

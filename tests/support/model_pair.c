@@ -18,7 +18,8 @@ static void require_ok(bool ok, const Error *err) {
 BackendOptions model_gpu_options(uint32_t n_slots, uint32_t context) {
     BackendOptions options = {.n_slots = n_slots,
                               .max_rows = context,
-                              .kv_tokens_max = (uint64_t)n_slots * context,
+                              .kv_texts = n_slots,
+                              .kv_text_tokens = context,
                               .jit_cache = test_root_path("build/jit-cache"),
                               .model_path = "test.gguf"};
     if (getenv("EMULATED_GPU")) {
@@ -53,13 +54,16 @@ ModelPair *model_pair_open_file(const GgufFile *file, Arena arena, const Backend
     CHECK_STR_EQ("", p->gpu->info.warning);
     require_ok(cpu_backend_open(options, &p->arena, &p->cpu, &err), &err);
     require_ok(p->cpu->load(p->cpu, p->plan, NULL, NULL, &err), &err);
-    uint64_t n_pages = options->kv_tokens_max / KV_PAGE_TOKENS / options->n_slots;
     p->n_slots = options->n_slots;
-    REQUIRE(p->n_slots <= PAIR_SLOTS_MAX && n_pages <= PAIR_PAGES_MAX);
-    p->context = (uint32_t)n_pages * KV_PAGE_TOKENS;
-    for (uint32_t slot = 0; slot < options->n_slots; slot++) {
-        for (uint32_t i = 0; i < n_pages; i++)
-            p->pages[slot][i] = ((uint32_t)n_pages - 1 - i) * options->n_slots + slot;
+    p->context = (uint32_t)align_up(options->kv_text_tokens, KV_PAGE_TOKENS);
+    p->list_pages = p->context / KV_PAGE_TOKENS;
+    uint32_t n = p->plan->kv.n_lists * p->list_pages;
+    REQUIRE(p->n_slots <= PAIR_SLOTS_MAX && n <= PAIR_PAGES_MAX);
+    for (uint32_t slot = 0; slot < p->n_slots; slot++) {
+        uint32_t *pages = p->pages[slot];
+        uint64_t own = kv_layout_spread(&p->plan->kv, p->context, options->max_rows, 0, pages);
+        for (uint32_t i = 0; i < n; i++)
+            pages[i] = ((uint32_t)own - 1 - pages[i]) * p->n_slots + slot;
     }
     return p;
 }
@@ -83,6 +87,7 @@ StepResult model_run(const ModelPair *p, Backend *b, uint32_t slot, const int32_
                       .n_rows = n,
                       .tokens = tokens,
                       .pages = p->pages[slot],
+                      .list_pages = p->list_pages,
                       .n_slices = tokens ? (uint32_t)min_u64(p->prompt_slices, b->info.chunk_slices) : 0};
     StepResult result;
     Error err = {0};
@@ -116,6 +121,7 @@ void model_generate(const ModelPair *p, Backend *b, uint32_t slot, const Sampler
                           .position = at,
                           .n_rows = 1,
                           .pages = p->pages[slot],
+                          .list_pages = p->list_pages,
                           .n_draws = 1,
                           .n_logits = logits != NULL};
         if (at < n && under_way < depth) {

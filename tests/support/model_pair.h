@@ -3,7 +3,7 @@
 
 #include "backend/backend.h"
 
-enum { PAIR_SLOTS_MAX = 64, PAIR_PAGES_MAX = 256 };
+enum { PAIR_SLOTS_MAX = 64, PAIR_PAGES_MAX = 512 };
 
 typedef struct {
     Arena arena;
@@ -12,15 +12,16 @@ typedef struct {
     uint32_t n_slots;
     uint32_t context;                               // tokens that a slot's pages hold
     uint32_t prompt_slices;                         // steps for each chunk of a prompt (StepSequence); 0: one
-    uint32_t pages[PAIR_SLOTS_MAX][PAIR_PAGES_MAX]; // of each slot, in its sequence's order
+    uint32_t list_pages;                            // of a slot's pages, from one list to the next
+    uint32_t pages[PAIR_SLOTS_MAX][PAIR_PAGES_MAX]; // of each slot: StepSequence.pages
 } ModelPair;
 
 // Options for the GPU of this machine, with a cache for a context in each slot. Skips the case where there is
 // none. With EMULATED_GPU=1 in the environment it is the emulated one (emulated_gpu.h).
 BackendOptions model_gpu_options(uint32_t n_slots, uint32_t context);
 
-// `file` is a GGUF and stays where it is. The slots share kv_tokens_max; their pages are interleaved. Ends
-// the case where one of the backends does not take the model.
+// `file` is a GGUF and stays where it is. Each slot has the pages of kv_text_tokens; they are interleaved.
+// Ends the case where one of the backends does not take the model.
 ModelPair *model_pair_open(Str file, const BackendOptions *options);
 // The same of a file that was read into the arena, which it takes over.
 ModelPair *model_pair_open_file(const GgufFile *file, Arena arena, const BackendOptions *options);

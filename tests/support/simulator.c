@@ -195,6 +195,7 @@ static bool make_worker(Sim *s, Error *err) {
     s->plan.arch = &s->arch;
     s->plan.n_vocab = tokenizer_vocab_size(s->tokenizer);
     s->plan.n_context = CONTEXT;
+    s->plan.kv = (KvLayout){.n_places = 1, .n_lists = 1, .n_full = 1};
     s->backend = (Backend){
         .begin = script_begin, .copy_page = script_copy_page, .step = script_step, .read = script_read};
     s->backend.info =
@@ -224,6 +225,7 @@ static bool make_worker(Sim *s, Error *err) {
     s->bridge.status.info = s->backend.info;
     s->bridge.status.context_length = engine_context_length(s->engine);
     s->bridge.status.kv_pages_total = engine_pages(s->engine)->n_pages;
+    s->bridge.status.kv_tokens_total = engine_tokens_held(s->engine);
     bridge_set_phase(&s->bridge, WORKER_READY);
     return true;
 }
@@ -601,10 +603,10 @@ static void break_something(Sim *s) {
         // A sequence that no job owns is one that a job has left behind.
         s->fault_done = engine_active(s->engine) < JOBS - 2 && engine_admit(s->engine, &request, &slot, &err);
     } else if (s->config.fault == SIM_FAULT_FREED_PAGE) {
-        KvPage *pages = engine_pages(s->engine)->pages;
+        KvNode *nodes = engine_pages(s->engine)->nodes;
         for (uint32_t i = 0; i < PAGES && !s->fault_done; i++) {
-            s->fault_done = pages[i].n_holders > 0 && pages[i].n_tokens == 0;
-            if (s->fault_done) pages[i].n_holders = 0;
+            s->fault_done = nodes[i].n_holders > 0 && nodes[i].n_tokens == 0;
+            if (s->fault_done) nodes[i].n_holders = 0;
         }
     } else if (s->config.fault == SIM_FAULT_LOST_END) {
         JobEvent event;

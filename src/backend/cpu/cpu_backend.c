@@ -74,10 +74,8 @@ static bool make_ops(CpuBackend *cpu, Error *err) {
     return ok || error_set(err, ERR_NO_MEMORY, "the model's norms and biases do not fit the process arena");
 }
 
-static uint32_t pages_wanted(const CpuBackend *cpu) {
-    uint64_t page_bytes =
-        2 * cpu->plan->kv_bytes_per_token * KV_PAGE_TOKENS; // float32: twice the f16 of the plan's figure
-    uint64_t pages = div_up(cpu->options.kv_tokens_max, KV_PAGE_TOKENS);
+static uint32_t pages_wanted(const CpuBackend *cpu, uint64_t page_bytes) {
+    uint64_t pages = backend_pages_of_use(&cpu->options, &cpu->plan->kv);
     if (cpu->options.kv_bytes) pages = min_u64(pages, cpu->options.kv_bytes / page_bytes);
     return (uint32_t)min_u64(pages, UINT32_MAX);
 }
@@ -112,19 +110,15 @@ static void lay_out(CpuBackend *cpu, uint8_t *base, uint64_t *size) {
     *size = at;
 }
 
-// Where each cache begins in a page.
-static bool lay_out_page(CpuBackend *cpu, Error *err) {
+static void size_cache(CpuBackend *cpu) {
     const Plan *plan = cpu->plan;
     KvCache *kv = &cpu->step.kv;
-    *kv = (KvCache){.n_pages = pages_wanted(cpu), .caches = plan->caches};
-    cpu->options.n_slots = backend_slots_held(&cpu->options, kv->n_pages);
-    kv->first = arena_new(cpu->arena, uint64_t, plan->n_caches);
-    if (!kv->first) return error_set(err, ERR_NO_MEMORY, "the list of caches does not fit its memory");
-    for (uint32_t i = 0; i < plan->n_caches; i++) {
-        kv->first[i] = kv->page_floats;
-        kv->page_floats += plan->caches[i].page_bytes / sizeof(uint16_t);
-    }
-    return true;
+    *kv = (KvCache){.caches = plan->caches};
+    for (uint32_t i = 0; i < plan->n_caches; i++)
+        kv->place_floats = max_u64(kv->place_floats, plan->caches[i].page_bytes / sizeof(uint16_t));
+    kv->page_floats = plan->kv.n_places * kv->place_floats;
+    kv->n_pages = pages_wanted(cpu, max_u64(kv->page_floats * sizeof(float), 1));
+    cpu->options.n_slots = backend_slots_held(&cpu->options, &plan->kv, kv->n_pages);
 }
 
 static bool make_memory(CpuBackend *cpu, Error *err) {
@@ -132,7 +126,7 @@ static bool make_memory(CpuBackend *cpu, Error *err) {
     s->pool = cpu->pool;
     s->scores_stride = align_up(cpu->plan->n_context, 16);
     s->scratch_stride = matmul_scratch_floats(most_columns(cpu->plan));
-    if (!lay_out_page(cpu, err)) return false;
+    size_cache(cpu);
     lay_out(cpu, (uint8_t *)4096, &cpu->memory_bytes);
     cpu->memory = os_reserve(cpu->memory_bytes);
     if (!cpu->memory) {

@@ -141,9 +141,9 @@ static void kv_write_rows(void *context, uint32_t thread, uint32_t from, uint32_
     const Op *op = w->op->op;
     for (uint32_t row = from; row < to; row++) {
         const RowPlace *place = &s->rows[row];
-        const uint32_t *pages = s->step->sequences[place->sequence].pages;
+        const StepSequence *q = &s->step->sequences[place->sequence];
         for (KvPart part = KV_KEYS; part <= KV_VALUES; part++) {
-            float *cached = kv_cache_row(&s->kv, pages, op->kv_write.cache, part, place->position);
+            float *cached = kv_cache_row(&s->kv, q, op->kv_write.cache, part, place->position);
             memcpy(cached, in_row(s, op, part, row), op->in_width[part] * sizeof(float));
         }
     }
@@ -183,7 +183,7 @@ static float temperature_at(const Op *op, uint32_t position) {
 static void attend(const CpuOp *cpu_op, const CpuStep *s, uint32_t row, uint32_t head, float *scores) {
     const Op *op = cpu_op->op;
     const RowPlace *place = &s->rows[row];
-    const uint32_t *pages = s->step->sequences[place->sequence].pages;
+    const StepSequence *q = &s->step->sequences[place->sequence];
     uint32_t cache = op->attention.cache, window = op->attention.window;
     uint32_t key_dim = op->attention.key_dim, value_dim = op->attention.value_dim;
     uint32_t kv_head = head / (op->attention.n_heads / op->attention.n_kv_heads);
@@ -192,13 +192,13 @@ static void attend(const CpuOp *cpu_op, const CpuStep *s, uint32_t row, uint32_t
     float *out = out_row(s, op, row) + (uint64_t)head * value_dim;
     float scale = op->attention.scale * temperature_at(op, place->position);
     for (uint32_t p = begin; p < end; p++) {
-        const float *key = kv_cache_row(&s->kv, pages, cache, KV_KEYS, p) + kv_head * key_dim;
+        const float *key = kv_cache_row(&s->kv, q, cache, KV_KEYS, p) + kv_head * key_dim;
         scores[p - begin] = capped(dot_f32(query, key, key_dim) * scale, op->attention.cap);
     }
     softmax(scores, end - begin, cpu_op->weight_f32 ? &cpu_op->weight_f32[head] : NULL);
     memset(out, 0, value_dim * sizeof(float));
     for (uint32_t p = begin; p < end; p++) {
-        const float *value = kv_cache_row(&s->kv, pages, cache, KV_VALUES, p) + kv_head * value_dim;
+        const float *value = kv_cache_row(&s->kv, q, cache, KV_VALUES, p) + kv_head * value_dim;
         add_scaled(out, value, scores[p - begin], value_dim);
     }
 }

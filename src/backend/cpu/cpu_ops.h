@@ -13,25 +13,26 @@ typedef struct {
     uint32_t sequence; // index into the step's sequences
 } RowPlace;
 
-// The caches of keys and values, float32. A page holds KV_PAGE_TOKENS tokens of all of them, one cache after
-// the other: keys [KV_PAGE_TOKENS][n_heads][key_dim], then values [KV_PAGE_TOKENS][n_heads][value_dim].
+// The caches of keys and values, float32. A page has a place for each of several caches (plan/kv_layout.h):
+// keys [KV_PAGE_TOKENS][n_heads][key_dim], then values [KV_PAGE_TOKENS][n_heads][value_dim].
 typedef struct {
     float *data;
     uint32_t n_pages;
     uint64_t page_floats;
+    uint64_t place_floats; // for the largest cache
     const Cache *caches;
-    uint64_t *first; // [caches] where each begins in a page
 } KvCache;
 
 typedef enum { KV_KEYS, KV_VALUES } KvPart;
 
-static inline float *kv_cache_row(const KvCache *kv, const uint32_t *pages, uint32_t cache, KvPart part,
+static inline float *kv_cache_row(const KvCache *kv, const StepSequence *q, uint32_t cache, KvPart part,
                                   uint32_t position) {
     const Cache *c = &kv->caches[cache];
     uint64_t key_width = (uint64_t)c->n_heads * c->key_dim, value_width = (uint64_t)c->n_heads * c->value_dim;
-    float *page = kv->data + pages[position / KV_PAGE_TOKENS] * kv->page_floats + kv->first[cache];
+    uint64_t page = q->pages[(uint64_t)c->list * q->list_pages + position / KV_PAGE_TOKENS];
+    float *place = kv->data + page * kv->page_floats + c->place * kv->place_floats;
     uint64_t row = position % KV_PAGE_TOKENS;
-    return part == KV_KEYS ? page + row * key_width : page + KV_PAGE_TOKENS * key_width + row * value_width;
+    return part == KV_KEYS ? place + row * key_width : place + KV_PAGE_TOKENS * key_width + row * value_width;
 }
 
 // What an operation may touch: the step, and memory that is made at load.

@@ -73,7 +73,12 @@ static inline CUdeviceptr batch_bias_of(const BatchBuffers *b, const Op *op) {
     return op ? batch_address_of(b, op->bias) : 0;
 }
 
-// The layer's keys and values.
+// The layer's keys and values: their place in each page.
 static inline CUdeviceptr batch_cache_of(const BatchBuffers *b, const BatchStage *s) {
-    return b->kv + s->layer * b->kv_layer_bytes;
+    return b->kv + b->caches[s->attention->attention.cache].place * b->kv_place_bytes;
+}
+
+// Where the list of their pages begins in a slot's row of the page table.
+static inline uint32_t batch_list_of(const BatchBuffers *b, const BatchStage *s) {
+    return b->caches[s->attention->attention.cache].list * b->pages_max;
 }

@@ -234,7 +234,8 @@ static void bind_rope_heads(const BatchStage *s, const BatchBuffers *b, StageArg
                                       .norm = {batch_weight_of(b, norms.q), batch_weight_of(b, norms.k)},
                                       .rope = table_of(b, rope_of(s->ops[TURNS_ROPE_Q])),
                                       .q = b->q,
-                                      .kv = batch_cache_of(b, s)};
+                                      .kv = batch_cache_of(b, s),
+                                      .list_at = batch_list_of(b, s)};
 }
 
 // The operation that left what goes on: the first of these that is there, or NULL.
@@ -432,6 +433,7 @@ static void bind_attention(const BatchStage *s, const BatchBuffers *b, StageArgs
                              .norm = {batch_weight_of(b, norms.q), batch_weight_of(b, norms.k)},
                              .rope = table_of(b, rope_of(s->turns->ops[TURNS_ROPE_Q])),
                              .kv = batch_cache_of(b, s),
+                             .list_at = batch_list_of(b, s),
                              .sinks = batch_weight_of(b, s->ops[ATTENTION_ATTENTION]),
                              .out = b->a,
                              .partial = b->partial,

@@ -117,9 +117,11 @@ struct BatchStage {
 struct BatchBuffers {
     const Placement *placement;
     CUdeviceptr weights; // the region
-    CUdeviceptr kv;      // [layers][pages] of KV_PAGE_HALVES
-    uint64_t kv_layer_bytes;
-    CUdeviceptr slots; // [slots] SlotState
+    CUdeviceptr kv;      // [places][pages] of KV_PAGE_HALVES
+    uint64_t kv_place_bytes;
+    const Cache *caches; // the plan's
+    uint32_t pages_max;  // of a list, in a slot's row of the page table
+    CUdeviceptr slots;   // [slots] SlotState
     // The table of the class: side by side, so that one copy sends it.
     CUdeviceptr batch;       // Batch
     CUdeviceptr logits_rows; // [max_rows]

@@ -133,8 +133,12 @@ static void lay_out_experts(DeviceLayout *l, const BatchClass *c, BatchBuffers *
 
 void cuda_batch_lay_out(CudaBackend *b, DeviceLayout *l) {
     CudaBatches *t = b->batches;
-    BatchBuffers shared = {
-        .placement = &b->placement, .weights = b->weights, .kv = b->kv, .kv_layer_bytes = b->kv_layer_bytes};
+    BatchBuffers shared = {.placement = &b->placement,
+                           .weights = b->weights,
+                           .kv = b->kv,
+                           .kv_place_bytes = b->kv_place_bytes,
+                           .caches = b->plan->caches,
+                           .pages_max = b->pages_max};
     lay_out_shared(b, l, &shared);
     for (uint32_t i = 0; i < t->lowered.n_classes; i++) {
         t->classes[i].buffers = shared;

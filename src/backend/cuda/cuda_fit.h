@@ -9,7 +9,7 @@ typedef struct {
     uint64_t work_bytes;    // activations, logits, the sequences' state
     uint64_t staging_bytes; // of the upload; given back after it
     uint64_t reserve_bytes; // left to the driver
-    uint64_t kv_page_bytes; // of all layers
+    uint64_t kv_page_bytes; // a page of plan.kv
     uint64_t kv_bytes;      // the cache that would be made
     uint32_t n_kv_pages;
     uint32_t n_slots; // BackendInfo.n_slots

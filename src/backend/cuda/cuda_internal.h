@@ -6,18 +6,23 @@
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/lower.h"
 
+// Pages of a list that the device has: from `first` on, to before `end`.
+typedef struct {
+    uint32_t first, end;
+} SentList;
+
 // What the host knows of a slot's sequence.
 typedef struct {
     CUdeviceptr seen;     // [n_seen_words]
-    CUdeviceptr pages;    // [pages_max] a row of the page table
+    CUdeviceptr pages;    // [lists][pages_max] a row of the page table
     CUdeviceptr tokens;   // [TOKEN_RING] drawn, by step; the slots' lie side by side
     CUdeviceptr rules;    // SampleRules
     CUdeviceptr counts;   // [n_vocab] uint16_t
     CUdeviceptr logprobs; // [TOKEN_RING] SampleLogprobs, by step; the slots' lie side by side
     uint32_t n_draws;     // enqueued
     uint32_t generation;  // goes up with each sequence in this slot
-    uint32_t *sent_pages; // [pages_max] what `pages` holds
-    uint32_t n_sent_pages;
+    uint32_t *sent_pages; // [lists][pages_max] what `pages` holds
+    SentList sent[KV_LISTS_MAX];
     bool greedy, adjusted;  // how its rows end
     bool has_logprobs;      // they are wanted
     TokenLogprobs told;     // StepRun.logprobs
@@ -88,10 +93,10 @@ struct CudaBackend {
     Jit *jit;
     DeviceMemory memory;
     CUdeviceptr weights; // the region
-    CUdeviceptr kv;      // [layers][pages] of KV_PAGE_HALVES
-    uint64_t kv_layer_bytes;
+    CUdeviceptr kv;      // [places][pages] of KV_PAGE_HALVES
+    uint64_t kv_place_bytes;
     uint32_t n_pages;
-    uint32_t pages_max; // of one sequence
+    uint32_t pages_max; // of one sequence, in a list
     uint32_t n_seen_words;
     bool overlap;
 

@@ -17,8 +17,8 @@ enum {
 
 // ---- what is where ----
 
-// A page of the layer that has the largest: all layers' caches are laid out alike.
-static uint64_t kv_page_layer_bytes(const Plan *plan) {
+// A place for the largest cache: all places are alike.
+static uint64_t kv_page_place_bytes(const Plan *plan) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < plan->n_caches; i++) {
         const Cache *c = &plan->caches[i];
@@ -29,7 +29,7 @@ static uint64_t kv_page_layer_bytes(const Plan *plan) {
 
 // What sequences keep. A slot's counts are 2 bytes a token of the vocabulary: 0.3 MB for 152,000.
 static void lay_out_slots(CudaBackend *b, DeviceLayout *l) {
-    uint64_t row_bytes = b->pages_max * sizeof(uint32_t);
+    uint64_t row_bytes = (uint64_t)b->plan->kv.n_lists * b->pages_max * sizeof(uint32_t);
     CUdeviceptr logprobs = device_layout_take(l, cuda_logprobs_bytes(b));
     CUdeviceptr pages = device_layout_take(l, b->options.n_slots * row_bytes);
     CUdeviceptr tokens = device_layout_take(l, cuda_tokens_bytes(b));
@@ -59,7 +59,8 @@ static bool make_slots(CudaBackend *b, Error *err) {
     b->slots = arena_new(b->arena, Slot, b->options.n_slots);
     bool ok = b->slots != NULL;
     for (uint32_t i = 0; ok && i < b->options.n_slots; i++) {
-        ok = (b->slots[i].sent_pages = arena_new(b->arena, uint32_t, b->pages_max)) != NULL;
+        b->slots[i].sent_pages = arena_new(b->arena, uint32_t, (uint64_t)plan->kv.n_lists * b->pages_max);
+        ok = b->slots[i].sent_pages != NULL;
     }
     return ok || error_set(err, ERR_NO_MEMORY, "the sequences' state does not fit its memory");
 }
@@ -69,7 +70,7 @@ static uint32_t upload_threads(void) {
 }
 
 static uint64_t page_bytes_of(const CudaBackend *b) {
-    return kv_page_layer_bytes(b->plan) * b->plan->n_layers;
+    return kv_page_place_bytes(b->plan) * b->plan->kv.n_places;
 }
 
 // How many pages the cache has: what was asked for, or what is left of the device's memory, and no more than
@@ -77,7 +78,7 @@ static uint64_t page_bytes_of(const CudaBackend *b) {
 static bool pick_pages(CudaBackend *b, uint64_t taken, uint64_t available, uint64_t *kv_bytes) {
     const BackendOptions *o = &b->options;
     uint64_t page_bytes = page_bytes_of(b), left = available > taken ? available - taken : 0;
-    uint64_t pages = div_up(o->kv_tokens_max, KV_PAGE_TOKENS), least = min_u64(pages, KV_PAGES_MIN);
+    uint64_t pages = backend_pages_of_use(o, &b->plan->kv), least = min_u64(pages, KV_PAGES_MIN);
     if (o->kv_bytes) pages = min_u64(pages, max_u64(o->kv_bytes / page_bytes, 1));
     else pages = min_u64(pages, max_u64(left / page_bytes, least));
     pages = min_u64(pages, UINT32_MAX);
@@ -97,7 +98,7 @@ static uint64_t size_regions(CudaBackend *b, uint64_t available, uint64_t sizes[
         sizes[REGION_STAGING] = upload_staging_bytes(upload_threads());
         uint64_t others = sizes[REGION_WEIGHTS] + sizes[REGION_WORK] + sizes[REGION_STAGING] + RESERVE_BYTES;
         bool fits = pick_pages(b, others, available, &sizes[REGION_KV]);
-        bool holds = fits && backend_slots_held(o, b->n_pages) == o->n_slots;
+        bool holds = fits && backend_slots_held(o, &b->plan->kv, b->n_pages) == o->n_slots;
         if (holds || !o->slot_tokens || o->n_slots == 1) return others + sizes[REGION_KV];
     }
 }
@@ -112,7 +113,7 @@ static bool make_memory(CudaBackend *b, Error *err) {
         return false;
     b->weights = b->memory.regions[REGION_WEIGHTS].address;
     b->kv = b->memory.regions[REGION_KV].address;
-    b->kv_layer_bytes = b->n_pages * kv_page_layer_bytes(b->plan);
+    b->kv_place_bytes = b->n_pages * kv_page_place_bytes(b->plan);
     lay_out_work(b, b->memory.regions[REGION_WORK].address);
     CUresult r = b->cuda.fill_bytes(b->memory.regions[REGION_WORK].address, 0, sizes[REGION_WORK], b->stream);
     return cuda_ok(&b->cuda, r, "clearing the working memory", err);
@@ -132,11 +133,19 @@ static bool make_events(CudaBackend *b, Error *err) {
     return cuda_ok(&b->cuda, r, "making events", err);
 }
 
+// What a step may send of its sequences' lists: pages that come new to each, at most.
+static uint64_t page_lists_bytes(const CudaBackend *b) {
+    const KvLayout *l = &b->plan->kv;
+    uint64_t windows = min_u64(b->pages_max, kv_layout_window_pages(l, b->options.max_rows));
+    uint64_t pages = l->n_full * b->pages_max + (l->n_lists - l->n_full) * windows;
+    return b->options.n_slots * pages * sizeof(uint32_t);
+}
+
 static bool make_host_memory(CudaBackend *b, Error *err) {
     const BackendOptions *o = &b->options;
     uint64_t a_sequence = b->n_seen_words * sizeof(uint32_t) + sizeof(SampleRules) +
                           b->plan->n_vocab * sizeof(uint16_t) + sizeof(SlotState);
-    uint64_t a_step = (uint64_t)o->n_slots * b->pages_max * sizeof(uint32_t) + cuda_batch_step_bytes(b);
+    uint64_t a_step = page_lists_bytes(b) + cuda_batch_step_bytes(b);
     b->cell_bytes = align_up(max_u64(a_sequence, a_step), 64);
     uint64_t logprobs_at = align_up(cuda_tokens_bytes(b), 64);
     uint64_t ring_bytes = align_up(logprobs_at + cuda_logprobs_bytes(b), 64);

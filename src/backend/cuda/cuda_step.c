@@ -63,7 +63,7 @@ bool cuda_begin(Backend *backend, uint32_t slot_index, const SequenceStart *star
     slot->greedy = p->temperature == 0;
     slot->adjusted = sampler_adjusts(p);
     slot->has_logprobs = p->logprobs;
-    slot->n_sent_pages = 0;
+    memset(slot->sent, 0, sizeof slot->sent);
     slot->n_draws = start->n_drawn;
     slot->generation++;
     bool has_rules = slot->adjusted || slot->has_logprobs;
@@ -72,29 +72,40 @@ bool cuda_begin(Backend *backend, uint32_t slot_index, const SequenceStart *star
            cuda_cell_done(b, cell, err);
 }
 
-// A copy a layer, since a layer's pages lie side by side: about 2 µs each.
+// A copy a place, since a place's pages lie side by side: about 2 µs each.
 bool cuda_copy_page(Backend *backend, uint32_t from, uint32_t to, Error *err) {
     CudaBackend *b = cuda_self(backend);
-    uint64_t page_bytes = b->kv_layer_bytes / b->n_pages;
+    uint64_t bytes = b->kv_place_bytes / b->n_pages;
     CUresult r = CUDA_SUCCESS;
-    for (uint32_t i = 0; r == CUDA_SUCCESS && i < b->plan->n_layers; i++) {
-        CUdeviceptr layer = b->kv + i * b->kv_layer_bytes;
-        r = b->cuda.copy_on_device(layer + to * page_bytes, layer + from * page_bytes, page_bytes, b->stream);
+    for (uint32_t i = 0; r == CUDA_SUCCESS && i < b->plan->kv.n_places; i++) {
+        CUdeviceptr place = b->kv + i * b->kv_place_bytes;
+        r = b->cuda.copy_on_device(place + to * bytes, place + from * bytes, bytes, b->stream);
     }
     return cuda_ok(&b->cuda, r, "copying a page of the cache", err);
 }
 
-// Sends the part of a sequence's page list that the device does not have yet.
-static bool send_pages(CudaBackend *b, Cell *cell, Slot *slot, const StepSequence *q, Error *err) {
-    uint32_t n = (uint32_t)div_up((uint64_t)q->position + q->n_rows, KV_PAGE_TOKENS), same = 0;
-    uint32_t known = (uint32_t)min_u64(n, slot->n_sent_pages);
-    while (same < known && slot->sent_pages[same] == q->pages[same])
+// Sends the part of a list of pages that the device does not have yet.
+static bool send_list(CudaBackend *b, Cell *cell, Slot *slot, const StepSequence *q, uint32_t list,
+                      Error *err) {
+    const uint32_t *pages = q->pages + (uint64_t)list * q->list_pages;
+    uint64_t row = (uint64_t)list * b->pages_max;
+    SentList *sent = &slot->sent[list];
+    uint32_t first = step_first_page(q, &b->plan->kv, list), end = step_end_page(q), same = first;
+    while (same >= sent->first && same < sent->end && same < end &&
+           slot->sent_pages[row + same] == pages[same])
         same++;
-    if (same == n) return true;
-    memcpy(slot->sent_pages + same, q->pages + same, (n - same) * sizeof *q->pages);
-    slot->n_sent_pages = n;
-    CUdeviceptr to = slot->pages + same * sizeof *q->pages;
-    return cuda_cell_send(b, cell, to, q->pages + same, (n - same) * sizeof *q->pages, err);
+    if (same == end) return true;
+    size_t size = (end - same) * sizeof *pages;
+    memcpy(slot->sent_pages + row + same, pages + same, size);
+    *sent = (SentList){first, end};
+    return cuda_cell_send(b, cell, slot->pages + (row + same) * sizeof *pages, pages + same, size, err);
+}
+
+static bool send_pages(CudaBackend *b, Cell *cell, Slot *slot, const StepSequence *q, Error *err) {
+    bool ok = true;
+    for (uint32_t list = 0; ok && list < b->plan->kv.n_lists; list++)
+        ok = send_list(b, cell, slot, q, list, err);
+    return ok;
 }
 
 // Fetches what the step draws, beside the steps that follow it: between two steps of one stream a copy would

@@ -184,17 +184,20 @@ static bool time_types(Stopwatch *w, TimedStep *step, StageTime *out, uint32_t *
 
 // ---- rows to measure with ----
 
-// Room for n_rows rows of a slot from a position on, in pages of its own.
-static bool slot_pages(CudaBackend *b, uint32_t slot, uint32_t n_slots, uint32_t end, Arena *scratch,
-                       uint32_t **out, Error *err) {
-    uint32_t n_pages = (end - 1) / KV_PAGE_TOKENS + 1;
-    if ((uint64_t)n_pages * n_slots > b->n_pages)
+// Pages of a slot's own, for positions up to `end`, in *q. A step has up to n_rows of its rows.
+static bool slot_pages(CudaBackend *b, uint32_t n_slots, uint32_t end, uint32_t n_rows, Arena *scratch,
+                       StepSequence *q, Error *err) {
+    const KvLayout *l = &b->plan->kv;
+    uint64_t needed = kv_layout_pages(l, end, n_rows);
+    if (needed * n_slots > b->n_pages)
         return error_set(err, ERR_VRAM_OOM, "the cache holds %u pages; %llu are needed", b->n_pages,
-                         (unsigned long long)n_pages * n_slots);
-    *out = arena_new(scratch, uint32_t, n_pages);
-    for (uint32_t i = 0; *out && i < n_pages; i++)
-        (*out)[i] = i * n_slots + slot;
-    return *out || error_set(err, ERR_NO_MEMORY, "a sequence's pages do not fit their memory");
+                         (unsigned long long)needed * n_slots);
+    q->list_pages = (uint32_t)kv_pages_of(end);
+    uint32_t *pages = arena_new(scratch, uint32_t, (uint64_t)l->n_lists * q->list_pages);
+    if (!pages) return error_set(err, ERR_NO_MEMORY, "a sequence's pages do not fit their memory");
+    kv_layout_spread(l, end, n_rows, (uint32_t)(q->slot * needed), pages);
+    q->pages = pages;
+    return true;
 }
 
 static bool run_one(CudaBackend *b, const Step *step, Error *err) {
@@ -205,11 +208,10 @@ static bool run_one(CudaBackend *b, const Step *step, Error *err) {
 // Rows of slot 0 from a position on; `end`: of the positions that will be written.
 static bool place_slot(CudaBackend *b, uint32_t position, uint32_t n_rows, uint32_t end, Arena scratch,
                        Error *err) {
-    uint32_t *pages;
     int32_t *tokens = arena_new(&scratch, int32_t, n_rows);
     if (!tokens) return error_set(err, ERR_NO_MEMORY, "%u rows are too many", n_rows);
-    if (!slot_pages(b, 0, 1, end, &scratch, &pages, err)) return false;
-    StepSequence q = {.position = position, .n_rows = n_rows, .tokens = tokens, .pages = pages, .n_draws = 1};
+    StepSequence q = {.position = position, .n_rows = n_rows, .tokens = tokens, .n_draws = 1};
+    if (!slot_pages(b, 1, end, n_rows, &scratch, &q, err)) return false;
     SequenceStart start = {.params = SAMPLER_GREEDY, .tokens = tokens, .n_prompt = 1};
     return b->api.begin(&b->api, 0, &start, err) &&
            run_one(b, &(Step){.sequences = &q, .n_sequences = 1}, err);
@@ -222,12 +224,13 @@ static bool place_rows(CudaBackend *b, uint32_t n_rows, uint32_t position, uint3
     static const int32_t token = 1;
     SequenceStart start = {.params = SAMPLER_GREEDY, .tokens = &token, .n_prompt = 1};
     for (uint32_t i = 0; i < n_rows; i++) {
-        uint32_t *pages;
-        if (!slot_pages(b, i, n_rows, end, &scratch, &pages, err)) return false;
         StepSequence first = {
-            .slot = i, .position = position - 1, .n_rows = 1, .tokens = &token, .pages = pages, .n_draws = 1};
-        rows[i] = (StepSequence){
-            .slot = i, .mode = STEP_DECODE, .position = position, .n_rows = 1, .pages = pages, .n_draws = 1};
+            .slot = i, .position = position - 1, .n_rows = 1, .tokens = &token, .n_draws = 1};
+        if (!slot_pages(b, n_rows, end, 1, &scratch, &first, err)) return false;
+        rows[i] = first;
+        rows[i].mode = STEP_DECODE;
+        rows[i].position = position;
+        rows[i].tokens = NULL;
         if (!b->api.begin(&b->api, i, &start, err) ||
             !run_one(b, &(Step){.sequences = &first, .n_sequences = 1}, err))
             return false;

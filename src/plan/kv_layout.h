@@ -1,0 +1,82 @@
+// How the KV cache is cut into pages: which layers' caches share a page, and how many pages a text needs.
+//
+// A page is KV_PAGE_TOKENS positions of up to n_places caches. All pages have the same size, so that any page
+// may serve any layers. A sequence has n_lists lists of pages; page i of a list has the positions from
+// i * KV_PAGE_TOKENS on, of the caches of that list. The first n_full lists are of caches that are read from
+// the first position on; the others are of caches with a window, and of these a sequence needs the last pages
+// alone.
+#pragma once
+
+#include "base/base.h"
+#include "base/limits.h"
+
+enum {
+    KV_LISTS_MAX = 8,
+    // Pages behind the window that a sequence keeps: a text that is cut by a few tokens (its last ones are
+    // written in another way) then still finds its window.
+    KV_PAGES_BEHIND = 2,
+};
+
+// What a sequence keeps between steps for one layer. Paged kinds grow by pages of KV_PAGE_TOKENS tokens; the
+// others have a fixed size for each slot.
+//   KEYS_VALUES  paged: a key and a value of each head for every position
+typedef enum { CACHE_KEYS_VALUES } CacheKind;
+
+typedef struct {
+    CacheKind kind;
+    uint32_t layer;
+    uint32_t n_heads;     // KEYS_VALUES: heads of keys and values
+    uint32_t key_dim;     // values of a head's key
+    uint32_t value_dim;   // values of a head's value
+    uint32_t window;      // positions that a row reads, its own included; 0: all
+    uint64_t page_bytes;  // KV_PAGE_TOKENS positions with f16 values; 0 where the kind is not paged
+    uint64_t slot_bytes;  // a slot; 0 where the kind is paged
+    uint32_t list, place; // whose pages it is in, and where in them
+} Cache;
+
+typedef struct {
+    uint32_t n_places; // caches in a page, at most
+    uint32_t n_lists;  // 0: nothing is paged
+    uint32_t n_full;   // lists without a window: the first ones
+    uint32_t window;   // positions that a row of the other lists reads, at most; 0: there are none
+} KvLayout;
+
+// Chooses the layout for texts of up to n_context tokens, and gives each paged cache its list and place.
+KvLayout kv_layout_make(Cache *caches, uint32_t n_caches, uint32_t n_context);
+
+static inline uint64_t kv_pages_of(uint64_t n_tokens) {
+    return div_up(n_tokens, KV_PAGE_TOKENS);
+}
+
+// The first page of a list with a window that a row at a position reads.
+static inline uint32_t kv_layout_first_page(const KvLayout *l, uint32_t position) {
+    return position + 1 > l->window ? (position + 1 - l->window) / KV_PAGE_TOKENS : 0;
+}
+
+// Pages of such a list that a sequence has at most, while n_rows of its rows are in a step.
+static inline uint64_t kv_layout_window_pages(const KvLayout *l, uint32_t n_rows) {
+    return kv_pages_of((uint64_t)l->window - 1 + n_rows) + 1 + KV_PAGES_BEHIND;
+}
+
+// Pages of a text of n_tokens in all lists, with at most n_rows of its rows in a step.
+static inline uint64_t kv_layout_pages(const KvLayout *l, uint64_t n_tokens, uint32_t n_rows) {
+    uint64_t pages = kv_pages_of(n_tokens), n_windows = l->n_lists - l->n_full;
+    if (n_windows == 0) return l->n_full * pages;
+    return l->n_full * pages + n_windows * min_u64(pages, kv_layout_window_pages(l, n_rows));
+}
+
+// The longest text that n_pages hold by itself; at most n_context tokens.
+uint32_t kv_layout_tokens(const KvLayout *l, uint64_t n_pages, uint32_t n_rows, uint32_t n_context);
+
+// Texts of n_tokens that n_pages hold, where n_rows rows of all of them together are in a step.
+uint64_t kv_layout_texts(const KvLayout *l, uint64_t n_pages, uint64_t n_tokens, uint32_t n_rows);
+
+// Tokens of n_texts texts of the same length that n_pages hold; each has at most n_context.
+uint64_t kv_layout_tokens_in_all(const KvLayout *l, uint64_t n_pages, uint32_t n_texts, uint32_t n_rows,
+                                 uint32_t n_context);
+
+// Lists for a text of n_tokens with a part of the cache for itself, the pages from `first` on: those of a
+// window are used again when it has passed them. pages: [n_lists][kv_pages_of(n_tokens)]; NULL: none are
+// wanted. Returns how many pages that takes.
+uint64_t kv_layout_spread(const KvLayout *l, uint64_t n_tokens, uint32_t n_rows, uint32_t first,
+                          uint32_t *pages);
