@@ -374,3 +374,34 @@ TEST_SLOW(schema_bombs_end_soon, 60) {
         CHECK_SOON(bombs[i].limit_ms, took_ms);
     }
 }
+
+TEST(schema_fails_cleanly_with_any_allocation) {
+    static const char schema[] =
+        "{\"type\":\"object\",\"properties\":{\"a\":{\"$ref\":\"#/$defs/"
+        "x\"},\"b\":{\"enum\":[1,\"z\",[null]]},"
+        "\"c\":{\"type\":\"array\",\"items\":{\"enum\":[\"p\",\"q\"]},\"uniqueItems\":true}},"
+        "\"patternProperties\":"
+        "{\"^x\":{\"maxLength\":300}},\"unevaluatedProperties\":false,\"anyOf\":[{\"required\":[\"a\"]},"
+        "{\"required\":[\"b\"]}],\"not\":{\"properties\":{\"b\":{\"const\":1}},\"required\":[\"b\"]},\"$"
+        "defs\":{\"x\":"
+        "{\"type\":[\"number\",\"string\"],\"minimum\":0.5,\"pattern\":\"^(?!a)b\",\"format\":\"date\"}}}";
+    Arena document = os_arena(1 << 20),
+          memory[3] = {os_arena(16 << 20), os_arena(16 << 20), os_arena(64 << 20)};
+    Error err = {0};
+    const JsonNode *root = json_parse(str_from_c(schema), &document, &(JsonLimits){0}, &err);
+    REQUIRE(root);
+    bool ended = false;
+    // Each of the first hundred, then fewer and fewer.
+    for (uint64_t n = 0; !ended; n += 1 + n / 100) {
+        uint64_t left = n;
+        Arena nodes = memory[0], kept = memory[1], scratch = memory[2];
+        nodes.fail_countdown = kept.fail_countdown = scratch.fail_countdown = &left;
+        GrammarNode node;
+        err = (Error){0};
+        GrammarBuilder *b = grammar_builder_new(&nodes);
+        ended = b && schema_add(b, root, &exact, &kept, scratch, &node, &err) && grammar_builder_ok(b);
+        CHECK(ended || !b || err.code == ERR_NO_MEMORY || err.code == ERR_TOO_LARGE ||
+              !grammar_builder_ok(b));
+    }
+    CHECK(ended);
+}

@@ -67,6 +67,7 @@ bool schema_add(GrammarBuilder *b, const JsonNode *root, const SchemaOptions *op
     *out = GRAMMAR_NEVER;
     if (schema_index(&r) && add_languages(&r) && add_marks(&r) && add_root(&r, out)) return true;
     if (!grammar_builder_ok(b) && err->code == ERR_NONE) return true; // grammar_compile says what it is
+    if (err->message[0] != '#') (void)error_prefix(err, "#");
     (void)grammar_fail(b, err);
     return false;
 }

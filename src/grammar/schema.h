@@ -42,7 +42,8 @@ enum {
     SCHEMA_PLACES_MAX = 4096,            // items of one array that have a schema of their own
 };
 
-// Automata live in `arena`, as long as the compiled grammar; the document may go. Errors:
+// Automata live in `arena`, as long as the compiled grammar; the document may go. Of `scratch` one half holds
+// what is kept until the end. 4 MiB of each do for usual tools, 64 MiB for large lists and patterns. Errors:
 // ERR_INVALID_REQUEST (not a schema, or refused), ERR_TOO_LARGE, ERR_NO_MEMORY. Every message begins with
 // the JSON pointer that it is about. A schema that nothing satisfies is found by grammar_compile: its nodes
 // have JSON pointers as names.

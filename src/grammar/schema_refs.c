@@ -142,7 +142,7 @@ static bool add_name(SchemaReader *r, SchemaName name) {
     if (!lang_grow(&r->memory, (void **)&r->names, &r->names_cap, r->n_names + 1, sizeof name))
         return schema_no_memory(r);
     r->names[r->n_names++] = name;
-    return lang_work(&r->maker, r->n_names, r->err);
+    return lang_work(&r->maker, r->n_names, r->err) || schema_place(r, name.node);
 }
 
 static bool add_base(SchemaReader *r, Str uri, uint32_t *out) {

@@ -248,23 +248,44 @@ static bool and_all_of(SchemaReader *r, const JsonNode *list, ScalarSet *set) {
     return true;
 }
 
-static bool and_any_of(SchemaReader *r, const JsonNode *list, ScalarSet *set) {
-    ScalarSet one, any = {0};
-    for (const JsonNode *e = json_first(list); e != json_end(list); e = json_next(e)) {
-        if (!part(r, e, &one) || !or_set(r, &any, &one)) return false;
+// What meets at least one of the schemas, and exactly one (where `exactly` is given). Halves at a time: sets
+// that are joined one by one would each be walked through as often as there are schemas.
+static bool choose(SchemaReader *r, const JsonNode *const *schemas, uint32_t count, ScalarSet *at_least,
+                   ScalarSet *exactly) {
+    ScalarSet other_least, other_exactly, *other = exactly ? &other_exactly : NULL;
+    if (count == 1) {
+        if (!part(r, schemas[0], at_least)) return false;
+        if (exactly) *exactly = *at_least;
+        return true;
     }
-    return and_set(r, set, &any);
+    uint32_t half = count / 2;
+    if (!choose(r, schemas, half, at_least, exactly) ||
+        !choose(r, schemas + half, count - half, &other_least, other))
+        return false;
+    if (exactly &&
+        (!without(r, exactly, &other_least, exactly) ||
+         !without(r, &other_exactly, at_least, &other_exactly) || !or_set(r, exactly, &other_exactly)))
+        return false;
+    return or_set(r, at_least, &other_least);
+}
+
+static bool and_choice(SchemaReader *r, const JsonNode *list, bool is_one_of, ScalarSet *set) {
+    const JsonNode **schemas = arena_new(&r->memory, const JsonNode *, list->length);
+    ScalarSet at_least, exactly;
+    uint32_t n = 0;
+    if (!schemas) return schema_no_memory(r);
+    for (const JsonNode *e = json_first(list); e != json_end(list); e = json_next(e))
+        schemas[n++] = e;
+    return choose(r, schemas, n, &at_least, is_one_of ? &exactly : NULL) &&
+           and_set(r, set, is_one_of ? &exactly : &at_least);
+}
+
+static bool and_any_of(SchemaReader *r, const JsonNode *list, ScalarSet *set) {
+    return and_choice(r, list, false, set);
 }
 
 static bool and_one_of(SchemaReader *r, const JsonNode *list, ScalarSet *set) {
-    ScalarSet one, exactly = {0}, at_least = {0}, fresh;
-    for (const JsonNode *e = json_first(list); e != json_end(list); e = json_next(e)) {
-        if (!part(r, e, &one) || !without(r, &one, &at_least, &fresh) ||
-            !without(r, &exactly, &one, &exactly) || !or_set(r, &exactly, &fresh) ||
-            !or_set(r, &at_least, &one))
-            return false;
-    }
-    return and_set(r, set, &exactly);
+    return and_choice(r, list, true, set);
 }
 
 static bool and_if(SchemaReader *r, const JsonNode *schema, const JsonNode *condition, ScalarSet *set) {

@@ -30,9 +30,15 @@ static const TokenTrie *byte_trie(void) {
     return &trie;
 }
 
+static const TokenTrie *chosen_trie;
+
+void schema_run_set_trie(const TokenTrie *trie) {
+    chosen_trie = trie;
+}
+
 bool schema_run_compile_node(SchemaRun *run, const JsonNode *schema, const SchemaOptions *options) {
     static Arena keep, nodes, memory;
-    const TokenTrie *trie = byte_trie();
+    const TokenTrie *trie = chosen_trie ? chosen_trie : byte_trie();
     GrammarNode root;
     const Grammar *grammar;
     keep = arena_of(1);

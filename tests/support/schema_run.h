@@ -9,6 +9,8 @@ typedef struct {
     Error err; // where it is refused
 } SchemaRun;
 
+// The vocabulary of later matchers; without it every byte is a token.
+void schema_run_set_trie(const TokenTrie *trie);
 // False where the schema (a JSON text) is refused. Until the next call.
 bool schema_run_compile(SchemaRun *run, Str schema, const SchemaOptions *options);
 bool schema_run_compile_node(SchemaRun *run, const JsonNode *schema, const SchemaOptions *options);

@@ -5,6 +5,9 @@
 // "us": n}, with the time of compiling in microseconds. A document that has not ended after 20,000 bytes is
 // null.
 //
+// With a tokenizer.json as the argument, texts are taken token by token instead, each looked up in the mask,
+// and no documents are drawn.
+//
 //     cc -O2 -std=c17 -D_GNU_SOURCE -Isrc -Itests/support -o /tmp/sample_schemas
 //         tests/tools/sample_schemas.c tests/support/schema_run.c src/grammar/*.c src/text/*.c
 //         src/model/gguf*.c src/model/dtype.c src/json/*.c src/base/*.c src/os/os.c src/os/os_files.c -lm
@@ -66,6 +69,44 @@ static bool sample(SchemaRun *run, Dice *dice, StrBuf *out) {
     }
 }
 
+static const Tokenizer *tokenizer;
+
+static bool load_tokenizer(const char *path) {
+    static TokenTrie trie;
+    Arena arena = os_arena(2ull << 30), scratch = os_arena(4ull << 30);
+    Tokenizer *t;
+    Str json;
+    Error err = {0};
+    bool ok = os_file_read(path, 1u << 30, &arena, &json, &err) &&
+              tokenizer_from_json(json, NULL, &arena, scratch, &t, &err) &&
+              token_trie_from_tokenizer(t, tokenizer_vocab_size(t), &arena, scratch, &trie, &err);
+    if (!ok) fprintf(stderr, "%s\n", err.message);
+    tokenizer = t;
+    schema_run_set_trie(&trie);
+    return ok;
+}
+
+static bool takes_tokens(SchemaRun *run, Str text) {
+    static Arena arena, scratch;
+    TokenIds ids;
+    Error err = {0};
+    if (!arena.next) arena = os_arena(64 << 20), scratch = os_arena(256 << 20);
+    Arena kept = arena;
+    if (!tokenizer_encode(tokenizer, text, 0, &kept, scratch, &ids, &err)) abort();
+    GrammarState state = grammar_start(run->matcher);
+    for (size_t i = 0; i < ids.count; i++) {
+        const uint32_t *mask = grammar_mask(run->matcher, state);
+        if (!mask || !(mask[ids.ptr[i] / 32] >> (ids.ptr[i] % 32) & 1)) return false;
+        state = grammar_step(run->matcher, state, ids.ptr[i]);
+        if (!grammar_is_state(state)) abort(); // the mask had it
+    }
+    return grammar_may_end(run->matcher, state);
+}
+
+static bool takes(SchemaRun *run, Str text) {
+    return tokenizer ? takes_tokens(run, text) : schema_run_takes(run, text);
+}
+
 static void print_text(Str text) {
     static char bytes[6 * DOCUMENT_BYTES_MAX + 1024];
     StrBuf out = STRBUF(bytes);
@@ -97,10 +138,10 @@ static void answer(const JsonNode *line) {
     printf("{\"taken\":[");
     for (const JsonNode *t = json_first(texts); t != json_end(texts); t = json_next(t))
         printf("%s%s", t == json_first(texts) ? "" : ",",
-               schema_run_takes(&run, (Str){t->as.string, t->length}) ? "true" : "false");
+               takes(&run, (Str){t->as.string, t->length}) ? "true" : "false");
     printf("],\"documents\":[");
     Dice dice = {.key = seed};
-    for (uint64_t i = 0; i < wanted; i++) {
+    for (uint64_t i = 0; !tokenizer && i < wanted; i++) {
         StrBuf out = STRBUF(document);
         bool ended = sample(&run, &dice, &out);
         printf("%s", i ? "," : "");
@@ -110,9 +151,10 @@ static void answer(const JsonNode *line) {
     printf("],\"us\":%llu}\n", (unsigned long long)us);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     static char line[LINE_BYTES_MAX];
     Arena arena = os_arena(256u << 20);
+    if (argc > 1 && !load_tokenizer(argv[1])) return 1;
     while (fgets(line, sizeof line, stdin)) {
         Arena scratch = arena;
         Error err = {0};
