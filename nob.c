@@ -106,7 +106,7 @@ static const struct {
 } FOLDER_FLAGS[] = {
     // The matrix products are plain loops that the compiler turns into vectors, with fused multiply-adds.
     {"src/backend/cpu/", {"-O3", "-ffp-contract=fast"}, NULL},
-    {"src/model/dtype.c", {"-O3"}, NULL}, // not fused: its values are exact
+    {"src/model/dtype", {"-O3"}, NULL}, // not fused: its values are exact
     // Hundreds of inlined kernels: more would take minutes to compile.
     // As kernels are: no sum takes up the product before it but where the source says so (fma_f32).
     {"tests/emulator/", {"-O1", "-ffp-contract=off", "-Wno-maybe-uninitialized"}, NULL},

@@ -54,7 +54,7 @@ EXPORTED StageInfo experts_down_info = PRODUCT_INFO(TOUCHED_AT + TOUCHED_BYTES);
 PRODUCT_KERNEL experts_down(ExpertsArgs a) {
     stage_launch_next();
     stage_wait();
-    experts_down_run(a, block_index(), shared_memory());
+    experts_down_run(a, block_index(), product_memory());
 }
 #elif defined(EXPERTS_MANY)
 DEVICE void experts_down_run(const ExpertsArgs &a, u32 block, u8 *shared) {
@@ -74,7 +74,7 @@ EXPORTED StageInfo experts_down_info = PRODUCT_INFO(PRODUCT_SHARED_BYTES);
 PRODUCT_KERNEL experts_down(ExpertsArgs a) {
     stage_launch_next();
     stage_wait();
-    experts_down_run(a, block_index(), shared_memory());
+    experts_down_run(a, block_index(), product_memory());
 }
 #elif HAS_PAIRS
 enum : u32 {
@@ -112,6 +112,7 @@ DEVICE void experts_down_prepare(const ExpertsArgs &a, u32 block, u8 *shared, Ex
     BlockUnits units = block_units(block, UNITS);
     s->rank = cluster_rank();
     s->first_band = units.first % EXPERT_UNITS;
+    load_codebooks(PRODUCT_THREADS);
     product_open(shared);
     touched_clear(shared + TOUCHED_AT);
     u32 n_sums = (units.run + 1 - s->rank) / 2;
@@ -175,6 +176,7 @@ struct ExpertsDownState {
 };
 
 DEVICE void experts_down_prepare(const ExpertsArgs &a, u32 block, u8 *shared, ExpertsDownState *s) {
+    load_codebooks(PRODUCT_THREADS);
     product_open(shared);
     touched_clear(shared + TOUCHED_AT);
     block_sync();
@@ -255,8 +257,8 @@ EXPORTED StageInfo experts_down_info = PRODUCT_INFO(EXPERTS_DOWN_SHARED_BYTES);
 PRODUCT_KERNEL experts_down(ExpertsArgs a) {
     ExpertsDownState s;
     stage_launch_next();
-    experts_down_prepare(a, block_index(), shared_memory(), &s);
+    experts_down_prepare(a, block_index(), product_memory(), &s);
     stage_wait();
-    experts_down_run(a, block_index(), shared_memory(), &s);
+    experts_down_run(a, block_index(), product_memory(), &s);
 }
 #endif

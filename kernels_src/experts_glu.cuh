@@ -84,7 +84,7 @@ EXPORTED StageInfo experts_glu_info = PRODUCT_INFO(TOUCHED_AT + TOUCHED_BYTES);
 PRODUCT_KERNEL experts_glu(ExpertsArgs a) {
     stage_launch_next();
     stage_wait();
-    experts_glu_run(a, block_index(), shared_memory());
+    experts_glu_run(a, block_index(), product_memory());
 }
 #elif defined(EXPERTS_MANY)
 DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared) {
@@ -105,7 +105,7 @@ EXPORTED StageInfo experts_glu_info = PRODUCT_INFO(PRODUCT_SHARED_BYTES);
 PRODUCT_KERNEL experts_glu(ExpertsArgs a) {
     stage_launch_next();
     stage_wait();
-    experts_glu_run(a, block_index(), shared_memory());
+    experts_glu_run(a, block_index(), product_memory());
 }
 #else
 enum : u32 {
@@ -115,6 +115,7 @@ enum : u32 {
 
 // Which experts are wanted is not known yet, but with one row what of them.
 DEVICE void experts_glu_prepare(const ExpertsArgs &a, u32 block, u8 *shared, Product *product) {
+    load_codebooks(PRODUCT_THREADS);
     product_open(shared);
     touched_clear(shared + TOUCHED_AT);
 #if MAX_ROWS == 1
@@ -156,9 +157,9 @@ EXPORTED StageInfo experts_glu_info = PRODUCT_INFO(EXPERTS_GLU_SHARED_BYTES);
 
 PRODUCT_KERNEL experts_glu(ExpertsArgs a) {
     Product product = {};
-    experts_glu_prepare(a, block_index(), shared_memory(), &product);
+    experts_glu_prepare(a, block_index(), product_memory(), &product);
     stage_wait();
     stage_launch_next();
-    experts_glu_run(a, block_index(), shared_memory(), product);
+    experts_glu_run(a, block_index(), product_memory(), product);
 }
 #endif

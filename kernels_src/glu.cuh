@@ -113,7 +113,7 @@ EXPORTED StageInfo glu_info = PRODUCT_INFO(PRODUCT_SHARED_BYTES);
 PRODUCT_KERNEL glu(ProductArgs a) {
     GluState s;
     stage_launch_next();
-    glu_prepare(a, block_index(), shared_memory(), &s);
+    glu_prepare(a, block_index(), product_memory(), &s);
     stage_wait();
-    glu_run(a, block_index(), shared_memory(), &s);
+    glu_run(a, block_index(), product_memory(), &s);
 }

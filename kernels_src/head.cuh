@@ -243,7 +243,7 @@ EXPORTED StageInfo head_info = PRODUCT_INFO(HEAD_SHARED_BYTES);
 PRODUCT_KERNEL head(ProductArgs a) {
     HeadState s;
     stage_launch_next();
-    head_prepare(a, block_index(), shared_memory(), &s);
+    head_prepare(a, block_index(), product_memory(), &s);
     stage_wait();
-    head_run(a, block_index(), shared_memory(), &s);
+    head_run(a, block_index(), product_memory(), &s);
 }

@@ -30,19 +30,35 @@
 // Pair i (0 … 15) of a block is its columns 2i, in the low 16 bits of a word, and 2i + 1, in the high 16.
 // Places below are bits of the low half, and a code's bits rise from the one that is named. They are chosen
 // so that a masked code is an f16 subnormal: q * 2^-24 where it begins at bit 0, at most 10 bits in all.
+//   B = 1   Q1_0: bit 15 - i
 //   B = 2   word i / 8, bit 2 (i % 8)
 //   B = 3   i < 15: word i / 5, bit 3 (i % 5)
 //           pair 15: its bits 0, 1, 2 are bit 15 of the words 2, 0, 1
 //   B = 4   word i / 4, bit 4 (i % 4)
 //           IQ4_NL, IQ4_XS: columns 8w … 8w + 7 are the nibbles 0, 2, 1, 3, 4, 6, 5, 7 of word w
-//           MXFP4: word i / 4, the code's sign at bit 15, 7, 8, 0, its bits 0-2 from bit 9, 1, 12, 4 for
-//           i % 4 = 0, 1, 2, 3: bytes of an f16 whose low byte is 0
+//           MXFP4, NVFP4: word i / 4, the code's sign at bit 15, 7, 8, 0, its bits 0-2 from bit 9, 1, 12, 4
+//           for i % 4 = 0, 1, 2, 3: bytes of an f16 whose low byte is 0
 //   B = 5   i < 15: word i / 3, bit 5 (i % 3)
 //           pair 15: its bits 0 … 4 are bit 15 of the words 4, 2, 0, 1, 3
 //   B = 6   e = i / 8, p = i % 8 < 6: word 3e + p / 2, bit 10 (p % 2)
 //           p = 6, 7: bits 0-1 from bit 6, 8 of word 3e + 2; bits 2-5 from bit 6 of word 3e, 3e + 1
 //   B = 8   word i / 2, bit 8 (i % 2)
 // Codes are those of the file; Q8_0's are q + 128.
+//
+// TQ1_0 has five digits to base 3 in a byte, which is a fraction as in the file. B = 1: the word's bytes 0
+// and 2 have the low (even) and high (odd) columns of the pairs 0-4, its bytes 1 and 3 those of 5-9. Then,
+// behind the codes, [half][lane] a word: bytes 0 and 2 the pairs 10-14 of row g, bytes 1 and 3 of row g + 8.
+// Then [lane] 16 bits: pair 15 of half h, row g + 8 up, from bit 4 h + 2 up (even column) and from bit
+// 8 + 4 h + 2 up (odd column) on.
+//
+// Codebooks. Entries' numbers and signs lie where codes do. Group l is columns 8l … 8l + 7 of a block.
+//   IQ1     B = 1: byte l is the low byte of group l's number
+//   IQ2     B = 2: word 0 as IQ1. Word 1: signs; bit 4 n + l is of column 8l + (0, 2, 1, 3, 4, 6, 5, 7)[n].
+//           IQ2_XXS, IQ2_XS: bits 28 + l are not signs (the eighth sign is that with which an even number of
+//           the group's are set), but bit l of the block's scale; group l's ninth bit of the number.
+//   IQ3     B = 3: byte i of words 0 and 1 is the low byte of the number for the columns 4i … 4i + 3.
+//           Word 2: signs; bit 15 - i is of column 2i, bit 31 - i of column 2i + 1. IQ3_XXS: bits 16 + 4 l
+//           are not signs, but bit l of the block's scale.
 //
 // Scales, behind the codes. d and m are f16; a stored d is the file's times 2^(24 - E), a stored m the file's
 // times 2^-E. "{a, b}" is a word with a in its low half. e: columns 0-15 (0) or 16-31 (1) of a block.
@@ -58,6 +74,21 @@
 //   Q4_K Q5_K
 //           SIX of {scale, min}; then D
 //   Q6_K    [lane][row g, g + 8][half][e] a byte: scale + 128; then [g]{d, d}, |d| < 2^9
+//   NVFP4   [lane][row g, g + 8][e] a byte: an E4M3 float; E = 7
+//   TQ1_0   TQ2_0
+//           [g]{d of row g, of row g + 8}, |d| < 2^16
+//   Q1_0    the same, d itself: E = 0
+//   Q2_0    [g][c / 2]{d, d}, |d| < 2^16
+//   IQ1_S   [lane][row g, g + 8] a word, 16 bits a half: from bit 3 l on three high bits of group l's number,
+//           from bit 12 on the scale, bit 15: an eighth less, not more; then [g]{d, d}, |d| < 2^12
+//   IQ1_M   the same, with a nibble a group: three high bits of its number, then that bit; then 24 bits of a
+//           lane as in IQ4_XS, [half][row g, g + 8][e] 3 bits of scale; then [g]{d, d}, |d| < 2^12
+//   IQ2_XXS [g]{d, d}, |d| < 2^12
+//   IQ2_XS  [lane] a word: from bit 16 e + 8 h + 4 up on the scale of half h, row g + 8 up; then d as above
+//   IQ2_S   the same; between them [lane][half][row g, g + 8] a byte: two high bits of each group's number
+//   IQ3_XXS [g]{d, d}, |d| < 2^11
+//   IQ3_S   [lane][half][row g, g + 8] a byte: the ninth bit of each number; then [lane] 16 bits, [half][row
+//           g, g + 8] 4 bits of scale; then [g]{d, d}, |d| < 2^9
 //   IQ4_XS  24 bits of a lane, [half][row g, g + 8] 6 bits of scale: [lane] the low 16, then [lane] the high
 //           8; then [g]{d, d}, |d| < 2^11
 // D: [g][row g, g + 8]{d, m}, |d| < 2^10; m is -2^10 dmin (dmin times 2^-E), |m| < 2^16.
@@ -66,11 +97,11 @@
 //
 // So bits are moved, and scales multiplied by a power of two, which rounds only where it makes a scale
 // subnormal: in rows whose largest d is so large that E > 24 (Q2_K Q4_K Q5_K: 2^10 and more, Q3_K IQ4_XS
-// 2^11, Q6_K 2^9), and an m that is smaller than 2^-5, a dmin that is smaller than 2^-9 of the row's largest
-// d, or either smaller than 2^-29 of the row's largest m or dmin. That changes a weight by at most
-// factor[row] * 2^-25, what f16 has below its normal numbers. Rows of zeros have E = 0. A scale that is
-// infinite or not a number does not count for E and stays what it is: its weights are infinite or not
-// numbers, and so is every sum that has them.
+// 2^11, Q6_K and IQ3_S 2^9, IQ3_XXS 2^11, other IQ 2^12), and an m that is smaller than 2^-5, a dmin that is
+// smaller than 2^-9 of the row's largest d, or either smaller than 2^-29 of the row's largest m or dmin. That
+// changes a weight by at most factor[row] * 2^-25, what f16 has below its normal numbers. Rows of zeros have
+// E = 0. A scale that is infinite or not a number does not count for E and stays what it is: its weights are
+// infinite or not numbers, and so is every sum that has them.
 //
 // KV cache, f16, one region a layer: [page][kv_head][keys, values][sheet][KV_PAGE][dims of a
 // sheet]. A sheet has 64, 32 or 16 dims side by side, the most that divide head_dim. So a page's keys and
@@ -117,6 +148,18 @@
 #define FORMAT_IQ4_NL 13
 #define FORMAT_IQ4_XS 14
 #define FORMAT_MXFP4 15
+#define FORMAT_NVFP4 16
+#define FORMAT_TQ1_0 17
+#define FORMAT_TQ2_0 18
+#define FORMAT_Q1_0 19
+#define FORMAT_Q2_0 20
+#define FORMAT_IQ1_S 21
+#define FORMAT_IQ1_M 22
+#define FORMAT_IQ2_XXS 23
+#define FORMAT_IQ2_XS 24
+#define FORMAT_IQ2_S 25
+#define FORMAT_IQ3_XXS 26
+#define FORMAT_IQ3_S 27
 
 // Values of the enumeration ActFn (src/arch/arch.h).
 #define ACTIVATION_SILU 0
@@ -126,6 +169,10 @@
 #define ACTIVATION_RELU_SQUARED 4
 
 #define FORMAT_IS_FLOAT(format) ((format) <= FORMAT_BF16)
+#define FORMAT_IS_IQ1(format) ((format) == FORMAT_IQ1_S || (format) == FORMAT_IQ1_M)
+#define FORMAT_IS_IQ2(format) ((format) >= FORMAT_IQ2_XXS && (format) <= FORMAT_IQ2_S)
+#define FORMAT_IS_IQ3(format) ((format) >= FORMAT_IQ3_XXS)
+#define FORMAT_HAS_CODEBOOK(format) ((format) >= FORMAT_IQ1_S)
 
 enum {
     BLOCK_WEIGHTS = 32,
@@ -142,19 +189,25 @@ enum {
 // ---- weights ----
 
 LAYOUT_FN unsigned layout_tile_cols(int format) {
-    return (format >= FORMAT_Q2_K && format <= FORMAT_Q6_K) || format == FORMAT_IQ4_XS ? 256 : 128;
+    return (format >= FORMAT_Q2_K && format <= FORMAT_Q6_K) || format == FORMAT_IQ4_XS ||
+                   format == FORMAT_TQ1_0 || format == FORMAT_TQ2_0 || FORMAT_HAS_CODEBOOK(format)
+               ? 256
+               : 128;
 }
 
-// Bits of a code.
+// Bits of a code, B: words of a row's block.
 LAYOUT_FN unsigned layout_code_bits(int format) {
-    return FORMAT_IS_FLOAT(format)                          ? 16
-           : format == FORMAT_Q2_K                          ? 2
-           : format == FORMAT_Q3_K                          ? 3
-           : format >= FORMAT_Q5_0 && format <= FORMAT_Q5_1 ? 5
-           : format == FORMAT_Q5_K                          ? 5
-           : format == FORMAT_Q6_K                          ? 6
-           : format == FORMAT_Q8_0                          ? 8
-                                                            : 4;
+    return FORMAT_IS_FLOAT(format)                           ? 16
+           : format == FORMAT_Q1_0 || format == FORMAT_TQ1_0 ? 1
+           : FORMAT_IS_IQ1(format)                           ? 1
+           : format == FORMAT_Q2_K || format == FORMAT_Q2_0  ? 2
+           : format == FORMAT_TQ2_0 || FORMAT_IS_IQ2(format) ? 2
+           : format == FORMAT_Q3_K || FORMAT_IS_IQ3(format)  ? 3
+           : format >= FORMAT_Q5_0 && format <= FORMAT_Q5_1  ? 5
+           : format == FORMAT_Q5_K                           ? 5
+           : format == FORMAT_Q6_K                           ? 6
+           : format == FORMAT_Q8_0                           ? 8
+                                                             : 4;
 }
 
 // Where a tile's scales begin: bytes of its codes.
@@ -164,15 +217,25 @@ LAYOUT_FN unsigned layout_tile_scales_at(int format) {
 
 // Bytes of a tile: a multiple of 16; as many as the file's blocks have.
 LAYOUT_FN unsigned layout_tile_bytes16(int format) {
-    return layout_tile_scales_at(format) + (FORMAT_IS_FLOAT(format)                          ? 0
-                                            : format == FORMAT_Q4_1 || format == FORMAT_Q5_1 ? 256
-                                            : format == FORMAT_MXFP4                         ? 64
-                                            : format == FORMAT_Q2_K                          ? 256 + 64
-                                            : format == FORMAT_Q3_K                          ? 192 + 32
-                                            : format == FORMAT_Q4_K || format == FORMAT_Q5_K ? 192 + 64
-                                            : format == FORMAT_Q6_K                          ? 256 + 32
-                                            : format == FORMAT_IQ4_XS                        ? 96 + 32
-                                                                                             : 128);
+    return layout_tile_scales_at(format) + (FORMAT_IS_FLOAT(format)                           ? 0
+                                            : format == FORMAT_Q4_1 || format == FORMAT_Q5_1  ? 256
+                                            : format == FORMAT_MXFP4                          ? 64
+                                            : format == FORMAT_Q2_K                           ? 256 + 64
+                                            : format == FORMAT_Q3_K                           ? 192 + 32
+                                            : format == FORMAT_Q4_K || format == FORMAT_Q5_K  ? 192 + 64
+                                            : format == FORMAT_Q6_K                           ? 256 + 32
+                                            : format == FORMAT_IQ4_XS                         ? 96 + 32
+                                            : format == FORMAT_TQ1_0                          ? 256 + 64 + 32
+                                            : format == FORMAT_TQ2_0 || format == FORMAT_Q1_0 ? 32
+                                            : format == FORMAT_Q2_0                           ? 64
+                                            : format == FORMAT_IQ1_S                          ? 256 + 32
+                                            : format == FORMAT_IQ1_M                          ? 256 + 96 + 32
+                                            : format == FORMAT_IQ2_XXS                        ? 32
+                                            : format == FORMAT_IQ2_XS                         ? 128 + 32
+                                            : format == FORMAT_IQ2_S                          ? 256 + 32
+                                            : format == FORMAT_IQ3_XXS                        ? 32
+                                            : format == FORMAT_IQ3_S                          ? 128 + 64 + 32
+                                                                                              : 128);
 }
 
 // Which of the lane's words of a half is word i of row g (up 0) or g + 8 (up 1), codes of `bits` bits.
@@ -191,13 +254,16 @@ LAYOUT_FN unsigned layout_code_word_at(unsigned bits, unsigned half, unsigned up
                4;
 }
 
-// Bit b of the code of column k of a lane's block: 32 * word + bit, in the words of its row.
+// Bit b of the code of column k of a lane's block: 32 * word + bit, in the words of its row. Not for TQ1_0
+// and formats with a codebook.
 LAYOUT_FN unsigned layout_code_place(int format, unsigned k, unsigned b) {
     return k % 2 * (format == FORMAT_IQ4_NL || format == FORMAT_IQ4_XS ? 8 : 16) + // the odd columns
            (format == FORMAT_IQ4_NL || format == FORMAT_IQ4_XS
                 ? k / 8 * 32 + (k % 8 / 4 * 4 + k / 2 % 2) * 4 + b
-            : format == FORMAT_MXFP4 ? k / 8 * 32 + (b == 3 ? (0x087Fu >> k / 2 % 4 * 4 & 15)
-                                                            : (0x4C19u >> k / 2 % 4 * 4 & 15) + b)
+            : format == FORMAT_Q1_0 ? 15 - k / 2
+            : format == FORMAT_MXFP4 || format == FORMAT_NVFP4
+                ? k / 8 * 32 +
+                      (b == 3 ? (0x087Fu >> k / 2 % 4 * 4 & 15) : (0x4C19u >> k / 2 % 4 * 4 & 15) + b)
             : layout_code_bits(format) == 3
                 ? k < 30 ? k / 10 * 32 + k / 2 % 5 * 3 + b : (0x102u >> b * 4 & 15) * 32 + 15
             : layout_code_bits(format) == 5
@@ -207,6 +273,22 @@ LAYOUT_FN unsigned layout_code_place(int format, unsigned k, unsigned b) {
                   : b < 2     ? (k / 16 * 3 + 2) * 32 + k / 2 % 2 * 2 + 6 + b
                               : (k / 16 * 3 + k / 2 % 2) * 32 + 4 + b
                 : k / 2 * layout_code_bits(format) / 16 * 32 + k / 2 * layout_code_bits(format) % 16 + b);
+}
+
+// Bytes of a format's codebook as kernels have it in shared memory (tiles_codebooks.cuh): words, or 16 bits
+// each.
+LAYOUT_FN unsigned layout_codebook_bytes(int format) {
+    return FORMAT_IS_IQ1(format)                                  ? 4096
+           : format == FORMAT_IQ2_XXS || format == FORMAT_IQ3_XXS ? 1024
+           : format == FORMAT_IQ2_XS || format == FORMAT_IQ3_S    ? 2048
+           : format == FORMAT_IQ2_S                               ? 4096
+                                                                  : 0;
+}
+
+// Of a stage whose matrices have these formats (two may be the same). A multiple of 1,024.
+LAYOUT_FN unsigned layout_codebooks_bytes(int first, int second, int third) {
+    return layout_codebook_bytes(first) + (second == first ? 0 : layout_codebook_bytes(second)) +
+           (third == first || third == second ? 0 : layout_codebook_bytes(third));
 }
 
 // Where in a matrix of n_cols columns the tile number `tile` of a band (16 rows) begins.

@@ -162,7 +162,7 @@ EXPORTED StageInfo output_info = PRODUCT_INFO(PRODUCT_SHARED_BYTES);
 PRODUCT_KERNEL output(ProductArgs a) {
     OutputState s;
     stage_launch_next();
-    output_prepare(a, block_index(), shared_memory(), &s);
+    output_prepare(a, block_index(), product_memory(), &s);
     stage_wait();
-    output_run(a, block_index(), shared_memory(), &s);
+    output_run(a, block_index(), product_memory(), &s);
 }

@@ -22,8 +22,9 @@
 // and the body gives the stage
 //     struct Product
 //     product_prepare(a, block, shared, bands, &p)   before stage_wait: everything that needs only weights
-//                                (product_few.cuh: product_open(shared), block_sync, product_plan(block,
-//                                bands, &p), product_start(shared, bands, &p), for a stage that knows late)
+//                                (product_few.cuh: load_codebooks(PRODUCT_THREADS), product_open(shared),
+//                                block_sync, product_plan(block, bands, &p), product_start(shared, bands,
+//                                &p), for a stage that knows late)
 //     product_run(a, block, shared, bands, &p, finish)   after it
 //     product_meet(shared, &p)   a barrier of the warps that multiply (and finish): they alone call it,
 //                                between product_prepare and product_run or after product_run
@@ -57,8 +58,8 @@
 #ifndef SHARED_BYTES_MIN
 #define SHARED_BYTES_MIN 0
 #endif
-// What a block that uses `bytes` of shared memory asks for, in its StageInfo.
-#define SHARED_BYTES(bytes) MAX((u32)(bytes), (u32)SHARED_BYTES_MIN)
+// What a block that uses `bytes` of shared memory, from product_memory() on, asks for in its StageInfo.
+#define SHARED_BYTES(bytes) MAX((u32)(bytes) + CODEBOOKS_BYTES, (u32)SHARED_BYTES_MIN)
 #ifndef FORMAT_1
 #define FORMAT_1 FORMAT_0
 #endif
@@ -97,6 +98,32 @@ template <class Each> DEVICE void with_band_format(u32 which, const Each &each) 
         else if (second && (!third || code == 1)) each(BandFormat<FORMAT_1>());
         else if (third) each(BandFormat<FORMAT_2>());
     }
+}
+
+// ---- codebooks ----
+
+// Of the stage's formats: shared memory begins with them.
+enum : u32 {
+    CODEBOOKS_BYTES = layout_codebooks_bytes(FORMAT_0, FORMAT_1, FORMAT_2),
+    CODEBOOK_1_AT = layout_codebook_bytes(FORMAT_0),
+    CODEBOOK_2_AT = layout_codebooks_bytes(FORMAT_0, FORMAT_1, FORMAT_1),
+};
+static_assert(CODEBOOKS_BYTES % 1024 == 0, "what follows is as aligned as shared memory");
+template <int format> LAYOUT_FN u32 codebook_at() {
+    return format == FORMAT_0 ? 0 : format == FORMAT_1 ? (u32)CODEBOOK_1_AT : (u32)CODEBOOK_2_AT;
+}
+DEVICE u8 *product_memory() {
+    return shared_memory() + CODEBOOKS_BYTES;
+}
+// By so many threads of the block, which meet afterwards.
+DEVICE void load_codebooks(u32 n_threads) {
+    u8 *out = shared_memory();
+    if constexpr (FORMAT_HAS_CODEBOOK(FORMAT_0)) load_codebook<FORMAT_0>(out, n_threads);
+    if constexpr (FORMAT_1 != FORMAT_0 && FORMAT_HAS_CODEBOOK(FORMAT_1))
+        load_codebook<FORMAT_1>(out + CODEBOOK_1_AT, n_threads);
+    if constexpr (FORMAT_2 != FORMAT_0 && FORMAT_2 != FORMAT_1 && FORMAT_HAS_CODEBOOK(FORMAT_2))
+        load_codebook<FORMAT_2>(out + CODEBOOK_2_AT, n_threads);
+    (void)out, (void)n_threads;
 }
 
 // The largest of the stage's formats: bytes of 256 columns of a band.

@@ -889,7 +889,7 @@ template <class Bands> DEVICE void product_plan(u32 block, const Bands &bands, P
 }
 
 // The block's weights on their way.
-template <class Bands> DEVICE void product_start(u8 *shared, const Bands &bands, Product *p) {
+template <class Bands> DEVICE void product_ask(u8 *shared, const Bands &bands, Product *p) {
 #if HAS_BULK
     // Warps that only fetch have nothing else to do, and wait for no earlier stage.
     if (warp_index() >= FETCHER) product_fetch(shared, p->units, bands, p->first);
@@ -898,6 +898,10 @@ template <class Bands> DEVICE void product_start(u8 *shared, const Bands &bands,
         product_fetch_step(shared, p->units, bands, p->fetched);
     }
 #endif
+}
+// That, and what comes of it, where the codebooks are there.
+template <class Bands> DEVICE void product_start(u8 *shared, const Bands &bands, Product *p) {
+    product_ask(shared, bands, p);
     if (product_multiplies()) product_begin(shared, bands, p);
 }
 
@@ -914,7 +918,13 @@ DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const B
 #endif
     block_sync();
     product_plan(block, bands, p);
-    product_start(shared, bands, p);
+    product_ask(shared, bands, p);
+    if (!product_multiplies()) return;
+    if (CODEBOOKS_BYTES > 0) {
+        load_codebooks(WARPS * WARP);
+        product_meet(shared, p);
+    }
+    product_begin(shared, bands, p);
 }
 
 // ---- finishing ----

@@ -835,6 +835,10 @@ DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const B
             fetch_weights(ring, &p->weights, c, step_bytes(pass, rank, step, bands), step);
         }
     }
+    if (CODEBOOKS_BYTES > 0 && product_multiplies()) {
+        load_codebooks(WARPS * WARP);
+        product_meet(shared, p);
+    }
 }
 
 template <class Bands>
@@ -1048,6 +1052,7 @@ DEVICE void multiply_pass(const ProductArgs &a, u8 *shared, const Pass &pass, co
 
 template <class Bands>
 DEVICE void product_prepare(const ProductArgs &a, u32, u8 *, const Bands &bands, Product *p) {
+    load_codebooks(PRODUCT_THREADS); // before the block_sync of the first step
     p->passes = all_passes(a, bands);
 }
 

@@ -138,7 +138,7 @@ EXPORTED StageInfo qkv_info = PRODUCT_INFO(PRODUCT_SHARED_BYTES);
 PRODUCT_KERNEL qkv(ProductArgs a) {
     QkvState s;
     stage_launch_next();
-    qkv_prepare(a, block_index(), shared_memory(), &s);
+    qkv_prepare(a, block_index(), product_memory(), &s);
     stage_wait();
-    qkv_run(a, block_index(), shared_memory(), &s);
+    qkv_run(a, block_index(), product_memory(), &s);
 }

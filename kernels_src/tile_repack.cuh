@@ -16,28 +16,47 @@ enum : u32 { REPACK_THREADS = 256 };
 // ---- what a file's blocks are ----
 
 LAYOUT_FN u32 file_block_bytes(int format) {
-    return format == FORMAT_Q4_0     ? 18
-           : format == FORMAT_Q4_1   ? 20
-           : format == FORMAT_Q5_0   ? 22
-           : format == FORMAT_Q5_1   ? 24
-           : format == FORMAT_Q8_0   ? 34
-           : format == FORMAT_Q2_K   ? 84
-           : format == FORMAT_Q3_K   ? 110
-           : format == FORMAT_Q4_K   ? 144
-           : format == FORMAT_Q5_K   ? 176
-           : format == FORMAT_Q6_K   ? 210
-           : format == FORMAT_IQ4_NL ? 18
-           : format == FORMAT_IQ4_XS ? 136
-           : format == FORMAT_MXFP4  ? 17
-           : format == FORMAT_F32    ? 4
-                                     : 2;
+    return format == FORMAT_Q4_0                                ? 18
+           : format == FORMAT_Q4_1                              ? 20
+           : format == FORMAT_Q5_0                              ? 22
+           : format == FORMAT_Q5_1                              ? 24
+           : format == FORMAT_Q8_0                              ? 34
+           : format == FORMAT_Q2_K                              ? 84
+           : format == FORMAT_Q3_K                              ? 110
+           : format == FORMAT_Q4_K                              ? 144
+           : format == FORMAT_Q5_K                              ? 176
+           : format == FORMAT_Q6_K                              ? 210
+           : format == FORMAT_IQ4_NL                            ? 18
+           : format == FORMAT_IQ4_XS                            ? 136
+           : format == FORMAT_MXFP4                             ? 17
+           : format == FORMAT_NVFP4                             ? 36
+           : format == FORMAT_TQ1_0                             ? 54
+           : format == FORMAT_TQ2_0 || format == FORMAT_IQ2_XXS ? 66
+           : format == FORMAT_Q1_0 || format == FORMAT_Q2_0     ? 18
+           : format == FORMAT_IQ1_S                             ? 50
+           : format == FORMAT_IQ1_M                             ? 56
+           : format == FORMAT_IQ2_XS                            ? 74
+           : format == FORMAT_IQ2_S                             ? 82
+           : format == FORMAT_IQ3_XXS                           ? 98
+           : format == FORMAT_IQ3_S                             ? 110
+           : format == FORMAT_F32                               ? 4
+                                                                : 2;
 }
 LAYOUT_FN u32 file_block_cols(int format) {
-    return FORMAT_IS_FLOAT(format) ? 1 : layout_tile_cols(format) == 256 ? 256 : 32;
+    return FORMAT_IS_FLOAT(format)                           ? 1
+           : layout_tile_cols(format) == 256                 ? 256
+           : format == FORMAT_NVFP4 || format == FORMAT_Q2_0 ? 64
+           : format == FORMAT_Q1_0                           ? 128
+                                                             : 32;
 }
 // Where d is; dmin (or m) follows it.
 LAYOUT_FN u32 file_scale_at(int format) {
-    return format == FORMAT_Q2_K ? 80 : format == FORMAT_Q3_K ? 108 : format == FORMAT_Q6_K ? 208 : 0;
+    return format == FORMAT_Q2_K    ? 80
+           : format == FORMAT_Q3_K  ? 108
+           : format == FORMAT_Q6_K  ? 208
+           : format == FORMAT_TQ1_0 ? 52
+           : format == FORMAT_TQ2_0 ? 64
+                                    : 0;
 }
 LAYOUT_FN bool format_has_min(int format) {
     return format == FORMAT_Q4_1 || format == FORMAT_Q5_1 || format == FORMAT_Q2_K || format == FORMAT_Q4_K ||
@@ -45,17 +64,20 @@ LAYOUT_FN bool format_has_min(int format) {
 }
 // A stored d is below 2^scale_top, a stored m below 2^16, and an m 2^min_shift times what it is in the tile.
 LAYOUT_FN i32 scale_top(int format) {
-    return format == FORMAT_Q6_K                                                     ? 9
+    return format == FORMAT_Q6_K || format == FORMAT_IQ3_S                           ? 9
            : format == FORMAT_Q2_K || format == FORMAT_Q4_K || format == FORMAT_Q5_K ? 10
            : format == FORMAT_Q3_K || format == FORMAT_IQ4_XS                        ? 11
+           : format == FORMAT_IQ3_XXS                                                ? 11
+           : FORMAT_HAS_CODEBOOK(format)                                             ? 12
                                                                                      : 16;
 }
 LAYOUT_FN i32 min_shift(int format) {
     return layout_tile_cols(format) == 256 ? 10 : 0;
 }
 
-DEVICE u32 file_16(const u8 *p) {
-    return (u32)p[0] | (u32)p[1] << 8;
+// The bits of d.
+template <int format> DEVICE u32 file_scale(const u8 *b) {
+    return format == FORMAT_IQ1_M ? file_iq1_m_scale(b) : file_16(b + file_scale_at(format));
 }
 
 // Code of column k of the block number j (of 32 columns) in b.
@@ -66,15 +88,21 @@ template <int format> DEVICE u32 file_code(const u8 *b, u32 j, u32 k) {
                        : format == FORMAT_MXFP4  ? 1
                        : format == FORMAT_IQ4_XS ? 8 + j * 16
                                                  : 2;
-    const u32 pairs_at = format == FORMAT_Q3_K ? 32 : format == FORMAT_Q2_K ? 16 : 128;
+    const u32 pairs_at = format == FORMAT_Q3_K    ? 32
+                         : format == FORMAT_Q2_K  ? 16
+                         : format == FORMAT_TQ2_0 ? 0
+                                                  : 128;
     if (format == FORMAT_Q8_0) return b[2 + k] ^ 0x80u;
+    if (format == FORMAT_Q1_0) return b[2 + j * 4 + k / 8] >> k % 8 & 1u;
+    if (format == FORMAT_Q2_0) return b[2 + j * 8 + k / 4] >> k % 4 * 2 & 3u;
+    if (format == FORMAT_NVFP4) return b[4 + j * 16 + k / 16 * 8 + k % 8] >> k / 8 % 2 * 4 & 15u;
     if (format == FORMAT_Q4_K) return b[16 + j / 2 * 32 + k] >> j % 2 * 4 & 15u;
     if (format == FORMAT_Q5_K) {
         return (b[48 + j / 2 * 32 + k] >> j % 2 * 4 & 15u) | (b[16 + k] >> j & 1u) << 4;
     }
     if (layout_tile_cols(format) == 256 && format != FORMAT_IQ4_XS) {
         u32 pair = b[pairs_at + j / 4 * 32 + k] >> j % 4 * 2 & 3u;
-        if (format == FORMAT_Q2_K) return pair;
+        if (format == FORMAT_Q2_K || format == FORMAT_TQ2_0) return pair;
         if (format == FORMAT_Q3_K) return pair | (b[k] >> j & 1u) << 2;
         return pair << 4 | (b[j / 4 * 64 + j % 2 * 32 + k] >> j % 4 / 2 * 4 & 15u);
     }
@@ -116,7 +144,7 @@ DEVICE i32 exponent_f32(float v) {
 }
 
 struct Largest {
-    u32 d, m; // bits; MXFP4: exponent + 1
+    u32 d, m; // bits; MXFP4: exponent + 1; NVFP4: of all scales
 };
 // Value number `index` of a float row, as f32.
 template <int format> DEVICE float file_float(const u8 *row, u32 index) {
@@ -132,8 +160,10 @@ template <int format> DEVICE void look_at_block(const u8 *row, u32 index, Larges
             any |= b[1 + i] & 0x77u;
         }
         if (any != 0) most->d = MAX(most->d, b[0] + 1u);
+    } else if (format == FORMAT_NVFP4) {
+        most->d |= file_32(b);
     } else {
-        most->d = largest_f16(most->d, file_16(b + file_scale_at(format)));
+        most->d = largest_f16(most->d, file_scale<format>(b));
         if (format_has_min(format)) most->m = largest_f16(most->m, file_16(b + file_scale_at(format) + 2));
     }
 }
@@ -158,7 +188,8 @@ DEVICE void look_at_floats(const u8 *row, u32 n_cols, u64 row_bytes, u32 i, Larg
     }
 }
 template <int format> DEVICE i32 row_exponent(Largest most) {
-    if (format == FORMAT_F16) return 0;
+    if (format == FORMAT_F16 || format == FORMAT_Q1_0) return 0;
+    if (format == FORMAT_NVFP4) return most.d == 0 ? 0 : 7;
     if (format == FORMAT_MXFP4) return most.d == 0 ? 0 : MAX((i32)most.d - 1 - 128, -126);
     if (FORMAT_IS_FLOAT(format)) return most.d == 0 ? 0 : MAX(exponent_f32(float_of(most.d)) - 14, -126);
     i32 e = -126;
@@ -252,7 +283,14 @@ template <int format> DEVICE void write_codes(const FileRows &rows, const RowPar
     constexpr u32 bits = layout_code_bits(format), cols = file_block_cols(format);
     u32 words[bits] = {};
     if (p.row && p.col < rows.n_cols) {
-        if (FORMAT_IS_FLOAT(format)) {
+        const u8 *b = p.row + (u64)(p.col / cols) * file_block_bytes(format);
+        u32 j = p.col % cols / BLOCK_WEIGHTS;
+        if constexpr (FORMAT_HAS_CODEBOOK(format)) {
+            file_words<format>(b, j, words);
+        } else if constexpr (format == FORMAT_TQ1_0) {
+            words[0] = tq1_fraction(b, j, 0, 0) | tq1_fraction(b, j, 5, 0) << 8 |
+                       tq1_fraction(b, j, 0, 1) << 16 | tq1_fraction(b, j, 5, 1) << 24;
+        } else if constexpr (FORMAT_IS_FLOAT(format)) {
             float scale = power_of_2(-p.exponent);
             pack_codes<format>(
                 [&](u32 k) -> u32 {
@@ -263,8 +301,7 @@ template <int format> DEVICE void write_codes(const FileRows &rows, const RowPar
                 },
                 words);
         } else {
-            const u8 *b = p.row + (u64)(p.col / cols) * file_block_bytes(format);
-            pack_codes<format>([&](u32 k) { return file_code<format>(b, p.col % cols / 32, k); }, words);
+            pack_codes<format>([&](u32 k) { return file_code<format>(b, j, k); }, words);
         }
     }
 #pragma unroll
@@ -281,11 +318,11 @@ DEVICE f16 scaled_f16(u32 bits, i32 e) {
 }
 // d, and with a min {d, m}, as stored. K-quants subtract their min.
 template <int format> DEVICE u32 stored_scale(const u8 *b, i32 exponent) {
-    const u8 *p = b + file_scale_at(format);
-    u32 d = scaled_f16(file_16(p), 24 - exponent);
+    u32 d = scaled_f16(file_scale<format>(b), (format == FORMAT_Q1_0 ? 0 : 24) - exponent);
     if (!format_has_min(format)) return d;
     u32 minus = layout_tile_cols(format) == 256 ? 0x8000u : 0;
-    return d | (u32)scaled_f16(file_16(p + 2) ^ minus, min_shift(format) - exponent) << 16;
+    return d | (u32)scaled_f16(file_16(b + file_scale_at(format) + 2) ^ minus, min_shift(format) - exponent)
+                   << 16;
 }
 
 // Of the lane's blocks in a tile: rows g and g + 8, and in tiles of 256 columns both halves of them.
@@ -362,11 +399,67 @@ DEVICE void write_exponents(const LaneBlocks &p) {
     }
 }
 
+// 0x7F stands for 0, and the highest bit for nothing.
+DEVICE void write_nvfp4_scales(const LaneBlocks &p) {
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+        const u8 *b = p.block[i / 2];
+        u32 scale = b ? b[p.lane % 2 * 2 + i % 2] : 0;
+        p.plane[p.lane * 4 + i] = scale == 0x7F ? 0 : (u8)(scale & 0x7F);
+    }
+}
+
+// TQ1_0: the pairs 10-14 and 15.
+DEVICE void write_tq1_codes(const LaneBlocks &p) {
+    u32 last = 0;
+#pragma unroll 1
+    for (u32 i = 0; i < 8; i++) {
+        u32 h = i / 4, up = i / 2 % 2, odd = i % 2, j = h * 4 + p.lane % 4;
+        const u8 *b = p.block[up];
+        p.plane[h * 128 + p.lane * 4 + odd * 2 + up] = b ? (u8)tq1_fraction(b, j, 10, odd) : 0;
+        if (b) last |= tq1_code(b, j, 30 + odd) << (8 * odd + 4 * h + 2 * up);
+    }
+    ((u16 *)(p.plane + 256))[p.lane] = (u16)last;
+}
+
+// Formats with a codebook: what is beside the words.
+template <int format> DEVICE void write_entry_bits(const LaneBlocks &p) {
+    const u32 bytes_at = format == FORMAT_IQ2_S ? 128 : 0;
+    u32 high[2] = {0, 0}, subs = 0;
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+        u32 h = i / 2, up = i % 2, j = h * 4 + p.lane % 4;
+        const u8 *b = p.block[up];
+        if (format == FORMAT_IQ2_S || format == FORMAT_IQ3_S)
+            p.plane[bytes_at + p.lane * 4 + i] = b ? (u8)file_high_bits<format>(b, j) : 0;
+        if (!b) continue;
+        if (FORMAT_IS_IQ1(format)) high[up] |= file_high_bits<format>(b, j) << 16 * h;
+        if (format == FORMAT_IQ1_M) subs |= (file_iq1_m_sub(b, j, 0) | file_iq1_m_sub(b, j, 1) << 3) << 6 * i;
+        if (format == FORMAT_IQ2_XS || format == FORMAT_IQ2_S)
+            subs |= (file_sub<format>(b, j, 0) | file_sub<format>(b, j, 1) << 16) << 4 * i;
+        if (format == FORMAT_IQ3_S) subs |= file_sub<format>(b, j, 0) << 4 * i;
+    }
+    if (FORMAT_IS_IQ1(format)) {
+        ((u32 *)p.plane)[p.lane * 2] = high[0];
+        ((u32 *)p.plane)[p.lane * 2 + 1] = high[1];
+    }
+    if (format == FORMAT_IQ1_M) {
+        ((u16 *)(p.plane + 256))[p.lane] = (u16)subs;
+        p.plane[256 + 64 + p.lane] = (u8)(subs >> 16);
+    }
+    if (format == FORMAT_IQ2_XS || format == FORMAT_IQ2_S) ((u32 *)p.plane)[p.lane] = subs;
+    if (format == FORMAT_IQ3_S) ((u16 *)(p.plane + 128))[p.lane] = (u16)subs;
+}
+
 template <int format> DEVICE void write_scales(const LaneBlocks &p) {
     const bool super = layout_tile_cols(format) == 256;
     u32 c = p.lane % 4;
     if (format == FORMAT_MXFP4) write_exponents(p);
-    else if (!super) write_row_scales<format>(p, p.plane, p.lane);
+    else if (format == FORMAT_NVFP4) write_nvfp4_scales(p);
+    else if (format == FORMAT_Q2_0 && c % 2 == 0) write_row_scales<format>(p, p.plane, p.lane / 2);
+    else if (!super && file_block_cols(format) == 32) write_row_scales<format>(p, p.plane, p.lane);
+    if (format == FORMAT_TQ1_0) write_tq1_codes(p);
+    if constexpr (FORMAT_HAS_CODEBOOK(format)) write_entry_bits<format>(p);
     if (format == FORMAT_Q2_K) write_q2_scales(p);
     if (format == FORMAT_Q6_K) write_q6_scales(p);
     if (format == FORMAT_IQ4_XS) write_iq4_scales(p);
@@ -379,10 +472,10 @@ template <int format> DEVICE void write_scales(const LaneBlocks &p) {
             return min ? file_sub_min(b + 4, h * 4 + c) : file_sub_scale(b + 4, h * 4 + c);
         });
     }
-    const u32 subs = format == FORMAT_IQ4_XS                          ? 96
-                     : format == FORMAT_Q2_K || format == FORMAT_Q6_K ? 256
-                                                                      : 192;
-    if (super && c == 0) write_row_scales<format>(p, p.plane + subs, p.lane / 4);
+    // One for a row's block is behind all else.
+    const u32 at =
+        layout_tile_bytes16(format) - layout_tile_scales_at(format) - (format_has_min(format) ? 64 : 32);
+    if ((super || format == FORMAT_Q1_0) && c == 0) write_row_scales<format>(p, p.plane + at, p.lane / 4);
 }
 
 // ---- tiles ----
@@ -400,7 +493,7 @@ DEVICE void write_tile(const FileRows &rows, u8 *out, u32 band, u32 tile, const 
 #pragma unroll
     for (u32 up = 0; up < 2; up++) {
         const u8 *row = rows.row(band * BAND_ROWS + g + 8 * up);
-        u32 block = cols == 256 ? tile : tile * 4 + c;
+        u32 block = cols == 256 ? tile : (tile * 128 + c * BLOCK_WEIGHTS) / block_cols;
         bool inside = row && (u64)block * block_cols < rows.n_cols;
         blocks.block[up] = inside ? row + (u64)block * file_block_bytes(format) : (const u8 *)0;
         blocks.exponent[up] = exponents[g + 8 * up];

@@ -339,9 +339,26 @@ template <> struct Tile<FORMAT_IQ4_XS> : RowScaleTile<PairCodes<FORMAT_IQ4_XS, 4
     }
 };
 
-// A code is the sign, exponent and mantissa bit of an f16, times 2^-14, where it is masked. s: of row g, of
-// g + 8, both halves the same.
-template <> struct Tile<FORMAT_MXFP4> : TileCodes<FORMAT_MXFP4> {
+// E2M1 floats: a code is the sign, exponent and mantissa bit of an f16, times 2^-14, where it is masked.
+template <int format> struct E2m1Codes : TileCodes<format> {
+    DEVICE u32 codes(u32 up, u32 i) const {
+        u32 w = this->word(up, i / 4), p = i % 4;
+        if (p < 2) return (p ? w << 8 : w) & both_f16(0x8E00);
+        u32 bytes = (w >> 3 & 0x0E0E0E0Eu) | (w << 7 & 0x80808080u); // of pairs 2 and 3
+        // Each by one instruction: of a mask the compiler makes three, out of `w`. (GPT-OSS-20B, one row: 936
+        // tokens/s → 955.)
+        return look_up_bytes(bytes, 0, p == 2 ? 0x3414 : 0x2404);
+    }
+    // Twice a code's value, which is a whole number.
+    static DEVICE float twice(const u8 *tile, const TilePlace &at) {
+        u32 code = tile_code<format>(tile, at), size = code & 7u;
+        i32 v = (i32)(size < 5 ? size : size == 5 ? 6 : size == 6 ? 8 : 12);
+        return (float)(code & 8u ? -v : v);
+    }
+};
+
+// s: of row g, of g + 8, both halves the same.
+template <> struct Tile<FORMAT_MXFP4> : E2m1Codes<FORMAT_MXFP4> {
     u32 s[2];
 
     DEVICE void scales(const u8 *tile) {
@@ -349,26 +366,127 @@ template <> struct Tile<FORMAT_MXFP4> : TileCodes<FORMAT_MXFP4> {
         s[0] = permute_bytes(v, 0, 0x0404);
         s[1] = permute_bytes(v, 0, 0x1414);
     }
-    DEVICE u32 codes(u32 up, u32 i) const {
-        u32 w = word(up, i / 4), p = i % 4;
-        if (p < 2) return (p ? w << 8 : w) & both_f16(0x8E00);
-        u32 bytes = (w >> 3 & 0x0E0E0E0Eu) | (w << 7 & 0x80808080u); // of pairs 2 and 3
-        // Each by one instruction: of a mask the compiler makes three, out of `w`. (GPT-OSS-20B, one row: 936
-        // tokens/s → 955.)
-        return look_up_bytes(bytes, 0, p == 2 ? 0x3414 : 0x2404);
-    }
     DEVICE void pair(u32, u32 j, u32 a[2][4]) const {
 #pragma unroll
         for (u32 n = 0; n < 8; n++) {
             fragment_of(a, n / 4, n % 4) = multiply_f16x2(codes(n / 4, 4 * j + n % 4), s[n / 4]);
         }
     }
-    // Twice a code's value is a whole number.
     static DEVICE float value(const u8 *tile, const TilePlace &at, float factor) {
-        u32 code = tile_code<FORMAT_MXFP4>(tile, at), size = code & 7u;
         float scale = f16_to_f32((f16)(tile[SCALES + at.lane * 2 + at.up] << 8)) * 0x1p-15f * factor;
-        i32 twice = (i32)(size < 5 ? size : size == 5 ? 6 : size == 6 ? 8 : 12);
-        return (float)(code & 8u ? -twice : twice) * scale;
+        return twice(tile, at) * scale;
+    }
+};
+
+// A scale for each 16 columns: its byte is the high bits of an f16 that is 2^8 too small. Codes are 2^14 too
+// small, so with scales 2^15 times larger weights are 2^-7 of the file's, and exact.
+template <> struct Tile<FORMAT_NVFP4> : E2m1Codes<FORMAT_NVFP4> {
+    u32 s[2]; // of row g, of g + 8: {of columns 0-15, of columns 16-31}
+
+    DEVICE void scales(const u8 *tile) {
+        u32 v = plane_32(tile + SCALES, lane_index());
+        s[0] = multiply_f16x2(permute_bytes(v, 0, 0x4140) << 7, both_f16(0x7800));
+        s[1] = multiply_f16x2(permute_bytes(v, 0, 0x4342) << 7, both_f16(0x7800));
+    }
+    DEVICE void pair(u32, u32 j, u32 a[2][4]) const {
+#pragma unroll
+        for (u32 n = 0; n < 8; n++) {
+            u32 v = j < 2 ? low_f16x2(s[n / 4]) : high_f16x2(s[n / 4]);
+            fragment_of(a, n / 4, n % 4) = multiply_f16x2(codes(n / 4, 4 * j + n % 4), v);
+        }
+    }
+    static DEVICE float value(const u8 *tile, const TilePlace &at, float) {
+        u32 byte = tile[SCALES + at.lane * 4 + at.up * 2 + at.k / 16];
+        return twice(tile, at) * (f16_to_f32((f16)(byte << 7)) * 0x1p7f); // 2^8 and half
+    }
+};
+
+// d and -d: the bit turns the sign of -d. minus: {of row g, of g + 8}.
+template <> struct Tile<FORMAT_Q1_0> : TileCodes<FORMAT_Q1_0> {
+    u32 minus;
+
+    DEVICE void scales(const u8 *tile) {
+        minus = plane_32(tile + SCALES, lane_index() / 4) ^ both_f16(0x8000);
+    }
+    DEVICE void pair(u32, u32 j, u32 a[2][4]) const {
+        const u32 s[2] = {permute_bytes(minus, 0, 0x1010), permute_bytes(minus, 0, 0x3232)};
+#pragma unroll
+        for (u32 n = 0; n < 8; n++) {
+            u32 i = 4 * j + n % 4;
+            fragment_of(a, n / 4, n % 4) = (word(n / 4, 0) << i & both_f16(0x8000)) ^ s[n / 4];
+        }
+    }
+    static DEVICE float value(const u8 *tile, const TilePlace &at, float factor) {
+        float d = side_f32(plane_32(tile + SCALES, at.lane / 4), at.up) * factor;
+        return tile_code<FORMAT_Q1_0>(tile, at) ? d : -d;
+    }
+};
+
+// Codes 0 … 3 less 1. Q2_0 has a d for 64 columns, TQ2_0 for 256.
+template <int format, u32 LANES> struct TernaryTile : RowScaleTile<PairCodes<format, 2>, 0x8001> {
+    DEVICE void scales(const u8 *tile) {
+        u32 d = plane_32(tile + this->SCALES, lane_index() / LANES);
+#pragma unroll
+        for (u32 h = 0; h < this->HALVES; h++) {
+            this->s[h] = d;
+        }
+    }
+    static DEVICE float value(const u8 *tile, const TilePlace &at, float factor) {
+        float d = side_f32(plane_32(tile + layout_tile_scales_at(format), at.lane / LANES), at.up);
+        return (float)((i32)tile_code<format>(tile, at) - 1) * (d * stored_unit(factor));
+    }
+};
+template <> struct Tile<FORMAT_Q2_0> : TernaryTile<FORMAT_Q2_0, 2> {};
+template <> struct Tile<FORMAT_TQ2_0> : TernaryTile<FORMAT_TQ2_0, 4> {};
+
+// Digits to base 3 of bytes that are fractions: of byte b the first is 3 b / 256, and 3 b % 256 has the
+// others. Two bytes at a time, as the low ones of halves, so that a digit is q * 2^-16 where it is masked;
+// those of pair 15 are moved there.
+template <> struct Tile<FORMAT_TQ1_0> : TileCodes<FORMAT_TQ1_0> {
+    static constexpr u32 LAST = SCALES + 256, D = LAST + 64;
+    u32 thirds, last, last_at; // pairs 10-14 of both rows; pair 15, and from where on the half has it
+    u32 d, s, offset;
+
+    DEVICE void scales(const u8 *tile) {
+        d = plane_32(tile + D, lane_index() / 4);
+        s = multiply_f16x2(d, both_f16(0x1C00)); // 2^-8
+        offset = multiply_f16x2(d, both_f16(0x8001));
+        last = permute_bytes(plane_16(tile + LAST, lane_index()), 0, 0x4140);
+    }
+    DEVICE void half(const u8 *tile, u32 h) {
+        TileCodes::half(tile, h);
+        thirds = plane_32(tile + SCALES + h * 128, lane_index());
+        last_at = 4 * h;
+    }
+    // Digit n of the low bytes of halves.
+    static DEVICE u32 digit(u32 bytes, u32 n) {
+        const u32 power = n == 0 ? 1 : n == 1 ? 3 : n == 2 ? 9 : n == 3 ? 27 : 81;
+        u32 rest = n == 0 ? bytes : bytes * power & both_f16(0x00FF);
+        return rest * 3 & both_f16(0x0300);
+    }
+    DEVICE u32 bytes_of(u32 up, u32 i) const {
+        u32 w = i < 10 ? word(up, 0) : thirds, odd = i < 10 ? i / 5 : up;
+        return look_up_bytes(w, 0, odd ? 0x4341 : 0x4240);
+    }
+    DEVICE void pair(u32, u32 j, u32 a[2][4]) const {
+#pragma unroll
+        for (u32 n = 0; n < 8; n++) {
+            u32 up = n / 4, i = 4 * j + n % 4, side = up ? high_f16x2(s) : low_f16x2(s);
+            u32 codes = digit(bytes_of(up, i), i % 5);
+            if (i == 15) { // scaled as the others: to bits 8 and 9
+                codes = last << (8 - last_at - 2 * up) & both_f16(0x0300);
+            }
+            fragment_of(a, up, n % 4) = fma_f16x2(codes, side, up ? high_f16x2(offset) : low_f16x2(offset));
+        }
+    }
+    static DEVICE float value(const u8 *tile, const TilePlace &at, float factor) {
+        float d = side_f32(plane_32(tile + D, at.lane / 4), at.up) * stored_unit(factor);
+        u32 i = at.k / 2, odd = at.k % 2, shift = 4 * at.h + 2 * at.up + 8 * odd;
+        u32 first = plane_32(tile + at.h * 256, at.lane * 2 + at.up),
+            third = plane_32(tile + SCALES + at.h * 128, at.lane);
+        u32 byte = (i < 10 ? first >> (i / 5 * 8 + odd * 16) : third >> (at.up * 8 + odd * 16)) & 255u;
+        u32 code = i < 15 ? digit(byte, i % 5) >> 8 : plane_16(tile + LAST, at.lane) >> shift & 3u;
+        return (float)((i32)code - 1) * d;
     }
 };
 

@@ -20,14 +20,15 @@ static const ExpertsSize mixtral_8x7b = {4096, 14336, 8, 2, DTYPE_Q4_K, DTYPE_Q5
 static const ExpertsSize tiny = {64, 32, 4, 2, DTYPE_F16, DTYPE_Q8_0, DTYPE_Q8_0};
 
 #define COMMON "prelude.cuh", "layout.h", "args.h"
-#define PRODUCT COMMON, "tiles.cuh", "rows.cuh", "experts_units.cuh", "product.cuh"
+#define TILES "tiles.cuh", "codebooks.h", "tiles_codebooks.cuh"
+#define PRODUCT COMMON, TILES, "rows.cuh", "experts_units.cuh", "product.cuh"
 #define FEW PRODUCT, "product_few.cuh", "expert_choice.cuh", "chosen_experts.cuh"
 #define MANY PRODUCT, "product_many.cuh", "chosen_experts.cuh"
 
 static const struct {
     const char *kernel;
     void (*define)(StrBuf *, const LowerTarget *, const ExpertsSize *, uint32_t);
-    const char *files[2][14]; // with few, with many rows
+    const char *files[2][16]; // with few, with many rows
 } stages[] = {
     {"route",
      experts_define_route,

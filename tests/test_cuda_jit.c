@@ -17,8 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *const repack_files[] = {"prelude.cuh", "layout.h",        "args.h",
-                                           "tiles.cuh",   "tile_repack.cuh", NULL};
+static const char *const repack_files[] = {"prelude.cuh",      "layout.h",        "args.h",
+                                           "file_entries.cuh", "tile_repack.cuh", NULL};
 
 static JitProgram repack_program(Str defines) {
     return (JitProgram){.name = "tile_repack_kernel", .files = repack_files, .defines = defines};

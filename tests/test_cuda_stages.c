@@ -156,7 +156,7 @@ static void write_row(StrBuf *b, const char *kernel, const char *stage, const ch
     strbuf_printf(b, "| `%s` %s | `", kernel, stage);
     for (uint32_t i = 3; files[i]; i++) {
         const char *name = files[i];
-        strbuf_printf(b, "%s%.*s", i > 3 ? " " : "", (int)(strlen(name) - strlen(".cuh")), name);
+        strbuf_printf(b, "%s%.*s", i > 3 ? " " : "", (int)strcspn(name, "."), name);
     }
     strbuf_printf(b, "` | `");
     for (int optional = 0; optional < 2; optional++) {

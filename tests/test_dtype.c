@@ -5,9 +5,12 @@
 
 #include "base/cursor.h"
 #include "base/f16.h"
+#include "base/hash.h"
 #include "guard.h"
 #include "model/dtype.h"
 #include "os/os.h"
+
+#include <stdio.h>
 
 enum { VECTOR_BLOCKS_MAX = 64 };
 
@@ -17,10 +20,13 @@ TEST(dtype_rows_are_those_of_ggml) {
         const char *name;
         uint32_t ggml_id, block_elements, block_bytes;
     } rows[] = {
-        {"F32", 0, 1, 4},       {"F16", 1, 1, 2},         {"Q4_0", 2, 32, 18},    {"Q4_1", 3, 32, 20},
-        {"Q5_0", 6, 32, 22},    {"Q5_1", 7, 32, 24},      {"Q8_0", 8, 32, 34},    {"Q2_K", 10, 256, 84},
-        {"Q3_K", 11, 256, 110}, {"Q4_K", 12, 256, 144},   {"Q5_K", 13, 256, 176}, {"Q6_K", 14, 256, 210},
-        {"IQ4_NL", 20, 32, 18}, {"IQ4_XS", 23, 256, 136}, {"BF16", 30, 1, 2},     {"MXFP4", 39, 32, 17},
+        {"F32", 0, 1, 4},        {"F16", 1, 1, 2},         {"Q4_0", 2, 32, 18},      {"Q4_1", 3, 32, 20},
+        {"Q5_0", 6, 32, 22},     {"Q5_1", 7, 32, 24},      {"Q8_0", 8, 32, 34},      {"Q2_K", 10, 256, 84},
+        {"Q3_K", 11, 256, 110},  {"Q4_K", 12, 256, 144},   {"Q5_K", 13, 256, 176},   {"Q6_K", 14, 256, 210},
+        {"IQ4_NL", 20, 32, 18},  {"IQ4_XS", 23, 256, 136}, {"BF16", 30, 1, 2},       {"MXFP4", 39, 32, 17},
+        {"NVFP4", 40, 64, 36},   {"TQ1_0", 34, 256, 54},   {"TQ2_0", 35, 256, 66},   {"Q1_0", 41, 128, 18},
+        {"Q2_0", 42, 64, 18},    {"IQ1_S", 19, 256, 50},   {"IQ1_M", 29, 256, 56},   {"IQ2_XXS", 16, 256, 66},
+        {"IQ2_XS", 17, 256, 74}, {"IQ2_S", 22, 256, 82},   {"IQ3_XXS", 18, 256, 98}, {"IQ3_S", 21, 256, 110},
     };
     CHECK_INT_EQ(DTYPE_COUNT, COUNT_OF(rows));
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -41,7 +47,7 @@ TEST(dtype_knows_names_of_unsupported_ids) {
     static const struct {
         uint32_t ggml_id;
         const char *name;
-    } rows[] = {{16, "IQ2_XXS"}, {9, "Q8_1"}, {35, "TQ2_0"}, {40, "NVFP4"}, {42, NULL}, {UINT32_MAX, NULL}};
+    } rows[] = {{9, "Q8_1"}, {15, "Q8_K"}, {28, "F64"}, {38, "IQ4_NL_8_8"}, {43, NULL}, {UINT32_MAX, NULL}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%u", rows[i].ggml_id);
         Dtype dtype;
@@ -108,6 +114,55 @@ TEST(dtype_dequantizes_to_the_bit) {
     }
     TEST_CASE_LABEL("%s", "");
     CHECK_INT_EQ((1u << DTYPE_COUNT) - 1, seen);
+}
+
+// A line of vectors/dequant_hashes.txt: the format's id, and the SHA-256 of the values of random blocks,
+// whose scales are below 2: of each, bit 6 of the scale's high byte is clear (IQ1_M, whose scale is in
+// several parts, and NVFP4: of the last byte).
+static size_t scale_high_byte(Dtype dtype) {
+    switch (dtype) {
+    case DTYPE_TQ1_0: return 53;
+    case DTYPE_TQ2_0: return 65;
+    case DTYPE_IQ1_M:
+    case DTYPE_NVFP4: return dtype_info(dtype)->block_bytes - 1;
+    default: return 1;
+    }
+}
+
+static void random_bytes(uint64_t state, uint8_t *out, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        out[i] = (uint8_t)(state >> 56);
+    }
+}
+
+TEST(dtype_dequantizes_every_entry_of_codebooks) {
+    enum { BLOCKS = 1024, LINE = 3 + 64 + 1 };
+    static uint8_t blocks[BLOCKS * 256];
+    static float values[BLOCKS * DTYPE_BLOCK_ELEMENTS_MAX];
+    MappedFile file;
+    Error err;
+    REQUIRE(os_file_map(test_data_path("vectors/dequant_hashes.txt"), &file, &err));
+    REQUIRE(file.size % LINE == 0 && file.size > 0);
+    for (const uint8_t *line = file.data; line < file.data + file.size; line += LINE) {
+        Dtype dtype;
+        REQUIRE(dtype_from_ggml_id((line[0] - '0') * 10u + (line[1] - '0'), &dtype));
+        const DtypeInfo *info = dtype_info(dtype);
+        TEST_CASE_LABEL("%s", info->name);
+        random_bytes(info->ggml_id, blocks, (size_t)BLOCKS * info->block_bytes);
+        for (size_t i = 0; i < BLOCKS; i++)
+            blocks[i * info->block_bytes + scale_high_byte(dtype)] &= 0xBF;
+        info->dequantize(blocks, values, BLOCKS);
+        Sha256 hash;
+        uint8_t digest[32];
+        char hex[65];
+        sha256_begin(&hash);
+        sha256_add(&hash, values, (size_t)BLOCKS * info->block_elements * sizeof *values);
+        sha256_end(&hash, digest);
+        for (int i = 0; i < 32; i++)
+            snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+        CHECK(memcmp(hex, line + 3, 64) == 0);
+    }
 }
 
 // For every number of blocks: nothing behind the input is read and nothing behind the output is written, at

@@ -368,6 +368,8 @@ TEST(gguf_quant_kind_is_what_the_layers_hold) {
         {"an unknown claim", "Q6_K", 4711, DTYPE_Q6_K, DTYPE_Q6_K, DTYPE_Q6_K, 256},
         {"the embedding does not decide", "Q4_1", 3, DTYPE_Q4_1, DTYPE_Q4_1, DTYPE_Q8_0, 64},
         {"experts", "MXFP4", 38, DTYPE_MXFP4, DTYPE_MXFP4, DTYPE_Q8_0, 64},
+        {"codebooks", "IQ2_M", 29, DTYPE_IQ2_S, DTYPE_IQ2_S, DTYPE_IQ3_S, 256},
+        {"narrow rows instead of codebooks", "IQ3_S", 26, DTYPE_IQ4_NL, DTYPE_IQ4_NL, DTYPE_Q8_0, 96},
         {"halves", "F16", 1, DTYPE_F16, DTYPE_F16, DTYPE_F16, 16},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {

@@ -264,8 +264,8 @@ static void dimension_of_2_61(GgufBuilder *b) {
 static void dimension_of_2_31(GgufBuilder *b) {
     gguf_builder_add_row(b, STR("t"), 1, (uint64_t[]){TWO_31}, 0, 0);
 }
-static void type_of_iq2_xxs(GgufBuilder *b) {
-    gguf_builder_add_row(b, STR("t"), 1, (uint64_t[]){256}, 16, 0);
+static void type_of_q8_1(GgufBuilder *b) {
+    gguf_builder_add_row(b, STR("t"), 1, (uint64_t[]){256}, 9, 0);
 }
 static void type_removed(GgufBuilder *b) {
     gguf_builder_add_row(b, STR("t"), 1, (uint64_t[]){256}, 4, 0);
@@ -380,7 +380,7 @@ static const BadCase bad_cases[] = {
     BAD(dimension_of_2_62, "tensor \"t\": more than 2^64 bytes"),
     BAD(dimension_of_2_61, "tensor \"t\": 9223372036854775808 bytes at offset 0"),
     BAD(dimension_of_2_31, "tensor \"t\": 8589934592 bytes at offset 0 of the data"),
-    UNSUPPORTED(type_of_iq2_xxs, "tensor \"t\": tensor type IQ2_XXS is not supported"),
+    UNSUPPORTED(type_of_q8_1, "tensor \"t\": tensor type Q8_1 is not supported"),
     UNSUPPORTED(type_removed, "tensor \"t\": tensor type Q4_2 is not supported"),
     BAD(type_unknown, "tensor \"t\": tensor type 4711 is unknown"),
     BAD(rows_of_half_a_block, "tensor \"t\": rows of 48 elements are no multiple of Q4_0's blocks of 32"),

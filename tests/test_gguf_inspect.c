@@ -73,9 +73,9 @@ TEST(gguf_inspect_says_what_is_not_supported) {
          .sentence = "\nThis model cannot be run: general.architecture: \"mamba\" is not supported; "
                      "supported: llama, ",
          .json = "\"supported\":false,\"model_error\":\"general.architecture"},
-        {"tensor type", .odd_type = 16,
-         .sentence = "\nThis model cannot be run: tensor \"odd\": tensor type IQ2_XXS is not supported.\n",
-         .json = "\"unsupported_tensors\":[{\"name\":\"odd\",\"type_id\":16,\"type\":\"IQ2_XXS\"}]"},
+        {"tensor type", .odd_type = 9,
+         .sentence = "\nThis model cannot be run: tensor \"odd\": tensor type Q8_1 is not supported.\n",
+         .json = "\"unsupported_tensors\":[{\"name\":\"odd\",\"type_id\":9,\"type\":\"Q8_1\"}]"},
         {"a type of no name", .odd_type = 999,
          .sentence = "\nThis model cannot be run: tensor \"odd\": tensor type 999 is not known.\n",
          .json = "{\"name\":\"odd\",\"type_id\":999}"},

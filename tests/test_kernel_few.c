@@ -160,8 +160,10 @@ static void check_output(const FewCase *c, const FewResult *r, uint32_t first, u
     }
 }
 
+// Later formats differ in their tiles alone (test_kernel_tiles.c), and in codebooks: queries keys values,
+// gate and up, and experts have some of them.
 TEST(kernel_few_output_multiplies_every_format) {
-    for (Dtype d = 0; d < DTYPE_COUNT; d++) {
+    for (Dtype d = 0; d <= DTYPE_MXFP4; d++) {
         const EmulatedStage *s = kernel_stage_of("few_output", d, 90);
         TEST_CASE_LABEL("%s", s->name);
         FewCase c = output_case(s);

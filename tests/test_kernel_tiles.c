@@ -136,16 +136,22 @@ static void check_single_weights(const TestMatrix *m, uint32_t piece_rows) {
     }
 }
 
+// About so many columns: whole blocks.
+static uint32_t whole_blocks(Dtype d, uint32_t cols) {
+    return cols / dtype_info(d)->block_elements * dtype_info(d)->block_elements;
+}
+
 TEST(kernel_tiles_keep_every_value) {
     TestRandom random = {1};
     for (Dtype d = 0; d < DTYPE_COUNT; d++) {
         bool super = dtype_info(d)->block_elements == 256;
-        uint32_t cols = FORMAT_IS_FLOAT((int)d) ? 301 : super ? 768 : 352;
+        uint32_t cols = FORMAT_IS_FLOAT((int)d) ? 301 : super ? 768 : whole_blocks(d, 352);
         TEST_CASE_LABEL("%s, %u columns", dtype_info(d)->name, cols);
         TestMatrix m = test_matrix(&random, d, 53, cols);
         check_single_weights(&m, 0);
         check_single_weights(&m, 16);
-        cols = super ? 2304 : 2208; // more than one block of tiles; rows of whole words of 16 bytes
+        cols = super ? 2304
+                     : whole_blocks(d, 2208); // more than one block of tiles; rows of whole words of 16 bytes
         TEST_CASE_LABEL("%s, %u columns", dtype_info(d)->name, cols);
         TestMatrix wide = test_matrix(&random, d, 3, cols);
         check_single_weights(&wide, 0);
@@ -156,8 +162,22 @@ TEST(kernel_tiles_keep_every_value) {
 
 // Bytes of a block that hold codes: [from, to).
 static void code_bytes(Dtype d, uint32_t *from, uint32_t *to) {
-    *from = d == DTYPE_Q2_K || d == DTYPE_Q4_K || d == DTYPE_Q5_K ? 16 : 4;
-    *to = d == DTYPE_Q2_K ? 80 : dtype_info(d)->block_bytes;
+    *from = d == DTYPE_Q2_K || d == DTYPE_Q4_K || d == DTYPE_Q5_K ? 16
+            : d == DTYPE_IQ1_S                                    ? 2
+            : d == DTYPE_IQ1_M                                    ? 0
+                                                                  : 4;
+    *to = d == DTYPE_Q2_K ? 80 : d == DTYPE_IQ1_S ? 34 : d == DTYPE_IQ1_M ? 32 : dtype_info(d)->block_bytes;
+}
+
+// Codes of a block that are 0. (The first entry of IQ1's codebook has only such.)
+static void clear_codes(Dtype d, uint8_t *block) {
+    uint32_t from, to;
+    code_bytes(d, &from, &to);
+    memset(block + from, 0, to - from);
+    for (uint32_t i = 0; d == DTYPE_IQ1_S && i < 8; i++) // all but the scale and which side of the entry
+        block[34 + 2 * i] = 0, block[35 + 2 * i] &= 0xF0;
+    for (uint32_t i = 0; d == DTYPE_IQ1_M && i < 16; i++)
+        block[32 + i] &= 0x88;
 }
 
 // The weights' minima: what the dequantiser makes of codes that are 0. Zeros where the format has none.
@@ -166,14 +186,13 @@ static float *minima(const TestMatrix *m) {
     size_t n = (size_t)m->n_rows * m->n_cols;
     float *out = kernel_memory(n * sizeof *out);
     if (m->dtype != DTYPE_Q4_1 && m->dtype != DTYPE_Q5_1 && m->dtype != DTYPE_Q2_K &&
-        m->dtype != DTYPE_Q4_K && m->dtype != DTYPE_Q5_K)
+        m->dtype != DTYPE_Q4_K && m->dtype != DTYPE_Q5_K && m->dtype != DTYPE_IQ1_S &&
+        m->dtype != DTYPE_IQ1_M)
         return out;
     size_t n_blocks = n / info->block_elements, size = n_blocks * info->block_bytes;
     uint8_t *file = memcpy(kernel_memory(size), m->file, size);
-    uint32_t from, to;
-    code_bytes(m->dtype, &from, &to);
     for (size_t i = 0; i < n_blocks; i++)
-        memset(file + i * info->block_bytes + from, 0, to - from);
+        clear_codes(m->dtype, file + i * info->block_bytes);
     info->dequantize(file, out, n_blocks);
     return out;
 }
@@ -204,7 +223,7 @@ TEST(kernel_tiles_multiply_what_the_file_says) {
     TestRandom random = {2};
     for (Dtype d = 0; d < DTYPE_COUNT; d++) {
         bool super = dtype_info(d)->block_elements == 256;
-        uint32_t cols = FORMAT_IS_FLOAT((int)d) ? 301 : super ? 512 : 352;
+        uint32_t cols = FORMAT_IS_FLOAT((int)d) ? 301 : super ? 512 : whole_blocks(d, 352);
         TEST_CASE_LABEL("%s, %u columns", dtype_info(d)->name, cols);
         TestMatrix m = test_matrix(&random, d, 37, cols);
         check_weights(&m, test_matrix_tiles(&m, 16));
@@ -215,7 +234,12 @@ TEST(kernel_tiles_multiply_what_the_file_says) {
 
 // Where a block's d is, and its m if it has one (0: none).
 static void scale_places(Dtype d, uint32_t *scale, uint32_t *minimum) {
-    *scale = d == DTYPE_Q2_K ? 80 : d == DTYPE_Q3_K ? 108 : d == DTYPE_Q6_K ? 208 : 0;
+    *scale = d == DTYPE_Q2_K    ? 80
+             : d == DTYPE_Q3_K  ? 108
+             : d == DTYPE_Q6_K  ? 208
+             : d == DTYPE_TQ1_0 ? 52
+             : d == DTYPE_TQ2_0 ? 64
+                                : 0;
     bool has_min =
         d == DTYPE_Q4_1 || d == DTYPE_Q5_1 || d == DTYPE_Q2_K || d == DTYPE_Q4_K || d == DTYPE_Q5_K;
     *minimum = has_min ? *scale + 2 : 0;
@@ -232,7 +256,14 @@ static void resize_block(TestRandom *random, const TestMatrix *m, uint8_t *block
     if (m->dtype == DTYPE_F32) memcpy(block, &bits, 4);
     else if (m->dtype == DTYPE_BF16) memcpy(block, &brain, 2);
     else if (m->dtype == DTYPE_MXFP4) block[0] = (uint8_t)(exponent > 127 ? 255 : exponent + 127);
-    else {
+    else if (m->dtype == DTYPE_NVFP4) { // all that its scales can be: half the exponents
+        int half_exponent = exponent < -14 ? 0 : exponent > 16 ? 15 : exponent / 2 + 7;
+        for (uint32_t i = 0; i < 4; i++)
+            block[i] = (uint8_t)(half_exponent << 3 | (int)(bits >> 20 & 7));
+    } else if (m->dtype == DTYPE_IQ1_M) {
+        for (uint32_t i = 0; i < 4; i++)
+            block[49 + 2 * i] = (uint8_t)((block[49 + 2 * i] & 15) | (half >> 4 * i & 15) << 4);
+    } else {
         scale_places(m->dtype, &scale, &minimum);
         memcpy(block + scale, &half, 2);
         if (minimum) memcpy(block + minimum, exponent > 12 ? &half : &eight, 2);
@@ -308,7 +339,7 @@ TEST(kernel_tiles_take_scales_of_every_size) {
     TestRandom random = {3};
     for (Dtype d = 0; d < DTYPE_COUNT; d++) {
         bool super = dtype_info(d)->block_elements == 256;
-        uint32_t cols = FORMAT_IS_FLOAT((int)d) ? 97 : super ? 768 : 160;
+        uint32_t cols = FORMAT_IS_FLOAT((int)d) ? 97 : super ? 768 : whole_blocks(d, 160);
         TEST_CASE_LABEL("%s, %u columns", dtype_info(d)->name, cols);
         TestMatrix m = test_matrix(&random, d, 2 * COUNT_OF(row_sizes) + 1, cols);
         resize_rows(&random, &m);

@@ -2,6 +2,7 @@
 
 #include "base/f16.h"
 #include "model/dtype_blocks.h"
+#include "model/dtype_codebooks.h"
 
 #include <assert.h>
 
@@ -190,6 +191,54 @@ static void dequantize_mxfp4(const uint8_t *restrict blocks, float *restrict out
     }
 }
 
+// ---- blocks of 64 and 128 ----
+
+// Half of an E4M3 float without sign: the values of MXFP4 are doubled. 0x7F stands for 0, 0xFF for 480.
+static inline float nvfp4_half_scale(uint8_t scale) {
+    int exponent = scale >> 3 & 15, mantissa = scale & 7;
+    if (scale == 0x7F) return 0;
+    if (exponent == 0) return (float)mantissa * 0x1p-10f;
+    return f32_from_bits((uint32_t)(exponent + 127 - 8) << 23 | (uint32_t)mantissa << 20);
+}
+
+CPU_CLONES
+static void dequantize_nvfp4(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
+    const BlockNVFP4 *block = (const BlockNVFP4 *)blocks;
+    for (size_t b = 0; b < n_blocks; b++, block++) {
+        for (int half = 0; half < 2; half++, out += GROUP) {
+            int8_t codes[GROUP];
+            for (int i = 0; i < GROUP; i++) {
+                uint8_t byte = block->nibbles[16 * half + i / 16 * 8 + i % 8];
+                codes[i] = (int8_t)(i / 8 % 2 ? byte >> 4 : byte & 15);
+            }
+            look_up_codes(mxfp4_values, codes);
+            put_scaled(codes, 16, 0, nvfp4_half_scale(block->scales[2 * half]), out);
+            put_scaled(codes + 16, 16, 0, nvfp4_half_scale(block->scales[2 * half + 1]), out + 16);
+        }
+    }
+}
+
+CPU_CLONES
+static void dequantize_q1_0(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
+    const BlockQ1_0 *block = (const BlockQ1_0 *)blocks;
+    for (size_t b = 0; b < n_blocks; b++, block++, out += 128) {
+        uint32_t negative = f32_to_bits(f32_from_f16(block->scale)) ^ 0x80000000u;
+        for (int i = 0; i < 128; i++)
+            out[i] = f32_from_bits(negative ^ (uint32_t)(block->bits[i / 8] >> i % 8) << 31);
+    }
+}
+
+CPU_CLONES
+static void dequantize_q2_0(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
+    const BlockQ2_0 *block = (const BlockQ2_0 *)blocks;
+    for (size_t b = 0; b < n_blocks; b++, block++, out += 64) {
+        int8_t codes[64];
+        for (int i = 0; i < 64; i++)
+            codes[i] = (int8_t)(block->pairs[i / 4] >> i % 4 * 2 & 3);
+        put_scaled(codes, 64, -1, f32_from_f16(block->scale), out);
+    }
+}
+
 // ---- blocks of 256 ----
 
 // Two bits an element: byte 32 h + i holds elements 128 h + i, + 32, + 64 and + 96, from the low bits up.
@@ -319,6 +368,36 @@ static void dequantize_iq4_xs(const uint8_t *restrict blocks, float *restrict ou
     }
 }
 
+// The first n_digits digits to base 3 of n_bytes fractions.
+static inline void unpack_digits(const uint8_t *restrict bytes, int n_bytes, int n_digits,
+                                 int8_t *restrict codes) {
+    for (int digit = 0, power = 1; digit < n_digits; digit++, power *= 3, codes += n_bytes)
+        for (int i = 0; i < n_bytes; i++)
+            codes[i] = (int8_t)((uint8_t)(bytes[i] * power) * 3 >> 8);
+}
+
+CPU_CLONES
+static void dequantize_tq1_0(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
+    const BlockTQ1_0 *block = (const BlockTQ1_0 *)blocks;
+    for (size_t b = 0; b < n_blocks; b++, block++, out += SUPER) {
+        int8_t codes[SUPER];
+        unpack_digits(block->fives, 32, 5, codes);
+        unpack_digits(block->fives + 32, 16, 5, codes + 160);
+        unpack_digits(block->fours, 4, 4, codes + 240);
+        put_scaled(codes, SUPER, -1, f32_from_f16(block->scale), out);
+    }
+}
+
+CPU_CLONES
+static void dequantize_tq2_0(const uint8_t *restrict blocks, float *restrict out, size_t n_blocks) {
+    const BlockTQ2_0 *block = (const BlockTQ2_0 *)blocks;
+    for (size_t b = 0; b < n_blocks; b++, block++, out += SUPER) {
+        int8_t codes[SUPER];
+        unpack_pairs(block->pairs, codes);
+        put_scaled(codes, SUPER, -1, f32_from_f16(block->scale), out);
+    }
+}
+
 // ---- the table ----
 
 static const DtypeInfo dtype_table[DTYPE_COUNT] = {
@@ -332,20 +411,17 @@ typedef float BlockF32;
 typedef uint16_t BlockF16, BlockBF16;
 #define DTYPE_CHECK(name, ggml_id, block_elements, block_bytes, dequantizer)                           \
     static_assert(sizeof(Block##name) == (block_bytes), #name ": the structure has the table's size"); \
-    static_assert((block_elements) == 1 || (block_elements) == GROUP || (block_elements) == SUPER,     \
-                  #name ": blocks have a size that the loops know");
+    static_assert((block_elements) == 1 || SUPER % (block_elements) == 0,                              \
+                  #name ": 256 columns are whole blocks");
 DTYPES(DTYPE_CHECK)
 #undef DTYPE_CHECK
 
 // ggml_type ids without a row above, for messages. Gaps are ids that never meant anything or were never
 // written.
 static const char *const dtype_other_names[] = {
-    [4] = "Q4_2",    [5] = "Q4_3",        [9] = "Q8_1",        [15] = "Q8_K",       [16] = "IQ2_XXS",
-    [17] = "IQ2_XS", [18] = "IQ3_XXS",    [19] = "IQ1_S",      [21] = "IQ3_S",      [22] = "IQ2_S",
-    [24] = "I8",     [25] = "I16",        [26] = "I32",        [27] = "I64",        [28] = "F64",
-    [29] = "IQ1_M",  [31] = "Q4_0_4_4",   [32] = "Q4_0_4_8",   [33] = "Q4_0_8_8",   [34] = "TQ1_0",
-    [35] = "TQ2_0",  [36] = "IQ4_NL_4_4", [37] = "IQ4_NL_4_8", [38] = "IQ4_NL_8_8", [40] = "NVFP4",
-    [41] = "Q1_0",
+    [4] = "Q4_2",      [5] = "Q4_3",      [9] = "Q8_1",        [15] = "Q8_K",       [24] = "I8",
+    [25] = "I16",      [26] = "I32",      [27] = "I64",        [28] = "F64",        [31] = "Q4_0_4_4",
+    [32] = "Q4_0_4_8", [33] = "Q4_0_8_8", [36] = "IQ4_NL_4_4", [37] = "IQ4_NL_4_8", [38] = "IQ4_NL_8_8",
 };
 
 const DtypeInfo *dtype_info(Dtype dtype) {

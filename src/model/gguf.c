@@ -315,13 +315,18 @@ static const struct {
     const char *name;
     Dtype dtype;
 } recipes[] = {
-    {0, "F32", DTYPE_F32},        {1, "F16", DTYPE_F16},      {2, "Q4_0", DTYPE_Q4_0},
-    {3, "Q4_1", DTYPE_Q4_1},      {7, "Q8_0", DTYPE_Q8_0},    {8, "Q5_0", DTYPE_Q5_0},
-    {9, "Q5_1", DTYPE_Q5_1},      {10, "Q2_K", DTYPE_Q2_K},   {11, "Q3_K_S", DTYPE_Q3_K},
-    {12, "Q3_K_M", DTYPE_Q3_K},   {13, "Q3_K_L", DTYPE_Q3_K}, {14, "Q4_K_S", DTYPE_Q4_K},
-    {15, "Q4_K_M", DTYPE_Q4_K},   {16, "Q5_K_S", DTYPE_Q5_K}, {17, "Q5_K_M", DTYPE_Q5_K},
-    {18, "Q6_K", DTYPE_Q6_K},     {21, "Q2_K_S", DTYPE_Q2_K}, {25, "IQ4_NL", DTYPE_IQ4_NL},
-    {30, "IQ4_XS", DTYPE_IQ4_XS}, {32, "BF16", DTYPE_BF16},   {38, "MXFP4", DTYPE_MXFP4},
+    {0, "F32", DTYPE_F32},        {1, "F16", DTYPE_F16},          {2, "Q4_0", DTYPE_Q4_0},
+    {3, "Q4_1", DTYPE_Q4_1},      {7, "Q8_0", DTYPE_Q8_0},        {8, "Q5_0", DTYPE_Q5_0},
+    {9, "Q5_1", DTYPE_Q5_1},      {10, "Q2_K", DTYPE_Q2_K},       {11, "Q3_K_S", DTYPE_Q3_K},
+    {12, "Q3_K_M", DTYPE_Q3_K},   {13, "Q3_K_L", DTYPE_Q3_K},     {14, "Q4_K_S", DTYPE_Q4_K},
+    {15, "Q4_K_M", DTYPE_Q4_K},   {16, "Q5_K_S", DTYPE_Q5_K},     {17, "Q5_K_M", DTYPE_Q5_K},
+    {18, "Q6_K", DTYPE_Q6_K},     {19, "IQ2_XXS", DTYPE_IQ2_XXS}, {20, "IQ2_XS", DTYPE_IQ2_XS},
+    {21, "Q2_K_S", DTYPE_Q2_K},   {22, "IQ3_XS", DTYPE_IQ3_XXS},  {23, "IQ3_XXS", DTYPE_IQ3_XXS},
+    {24, "IQ1_S", DTYPE_IQ1_S},   {25, "IQ4_NL", DTYPE_IQ4_NL},   {26, "IQ3_S", DTYPE_IQ3_S},
+    {27, "IQ3_M", DTYPE_IQ3_S},   {28, "IQ2_S", DTYPE_IQ2_XS},    {29, "IQ2_M", DTYPE_IQ2_S},
+    {30, "IQ4_XS", DTYPE_IQ4_XS}, {31, "IQ1_M", DTYPE_IQ1_M},     {32, "BF16", DTYPE_BF16},
+    {36, "TQ1_0", DTYPE_TQ1_0},   {37, "TQ2_0", DTYPE_TQ2_0},     {38, "MXFP4", DTYPE_MXFP4},
+    {39, "NVFP4", DTYPE_NVFP4},   {40, "Q1_0", DTYPE_Q1_0},       {41, "Q2_0", DTYPE_Q2_0},
 };
 
 // What quantisers store where a row is no multiple of the 256 elements that `dtype` needs; itself where they
@@ -330,7 +335,16 @@ static Dtype narrow_row_dtype(Dtype dtype) {
     switch (dtype) {
     case DTYPE_Q2_K:
     case DTYPE_Q3_K:
+    case DTYPE_IQ1_S:
+    case DTYPE_IQ1_M:
+    case DTYPE_IQ2_XXS:
+    case DTYPE_IQ2_XS:
+    case DTYPE_IQ2_S:
+    case DTYPE_IQ3_XXS:
+    case DTYPE_IQ3_S:
     case DTYPE_IQ4_XS: return DTYPE_IQ4_NL;
+    case DTYPE_TQ1_0:
+    case DTYPE_TQ2_0: return DTYPE_Q4_0;
     case DTYPE_Q4_K: return DTYPE_Q5_0;
     case DTYPE_Q5_K: return DTYPE_Q5_1;
     case DTYPE_Q6_K: return DTYPE_Q8_0;

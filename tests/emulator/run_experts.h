@@ -26,6 +26,8 @@ void run(const void *args) {
 const StageInfo info = experts_sum_info;
 #else
 #include "../kernels_src/tiles.cuh"
+#include "../kernels_src/codebooks.h"
+#include "../kernels_src/tiles_codebooks.cuh"
 #include "../kernels_src/rows.cuh"
 #include "../kernels_src/experts_units.cuh"
 #include "../kernels_src/product.cuh"

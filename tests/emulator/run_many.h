@@ -3,6 +3,8 @@
 
 namespace {
 #include "../kernels_src/tiles.cuh"
+#include "../kernels_src/codebooks.h"
+#include "../kernels_src/tiles_codebooks.cuh"
 #include "../kernels_src/rows.cuh"
 #include "../kernels_src/product.cuh"
 #include "../kernels_src/product_many.cuh"

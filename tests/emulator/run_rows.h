@@ -43,6 +43,8 @@ void run(const void *args) {
 const StageInfo info = post_norm_info;
 #elif defined(STAGE_EMBED)
 #include "../kernels_src/tiles.cuh"
+#include "../kernels_src/codebooks.h"
+#include "../kernels_src/tiles_codebooks.cuh"
 #include "../kernels_src/rope.cuh"
 #include "../kernels_src/embed.cuh"
 void run(const void *args) {

@@ -14,7 +14,13 @@ void run(const void *args) {
 const StageInfo info = {WARP, {1, 1}, 0};
 #else
 #include "../kernels_src/tiles.cuh"
+#include "../kernels_src/codebooks.h"
+#include "../kernels_src/tiles_codebooks.cuh"
+#include "../kernels_src/file_entries.cuh"
 #include "../kernels_src/tile_repack.cuh"
+template <int format> LAYOUT_FN u32 codebook_at() {
+    return 0;
+}
 void run(const void *args) {
     tile_repack_kernel(*(const TileRepackArgs *)args);
 }
@@ -33,6 +39,10 @@ void run_fragments(const void *args) {
     u32 band = block_index(), n = block_index_y(), lane = lane_index();
     u32 n_out = CEIL_DIV(a->n_cols, layout_tile_cols(FORMAT)) * layout_tile_cols(FORMAT);
     const u8 *p = a->matrix + layout_band_tile_at(FORMAT, a->n_cols, band, n);
+    if constexpr (FORMAT_HAS_CODEBOOK(FORMAT)) {
+        load_codebook<FORMAT>(shared_memory(), WARP);
+        block_sync();
+    }
     Tile<FORMAT> tile;
     tile.scales(p);
     for (u32 step = 0; step < tile.HALVES * 8; step++) {

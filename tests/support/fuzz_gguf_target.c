@@ -51,6 +51,11 @@ static uint64_t fuzz_gguf_tensors(const GgufFile *file) {
         fuzz_require(t->size_bytes == gguf_tensor_elements(t) / info->block_elements * info->block_bytes);
         fuzz_require(t->file_offset % file->alignment == 0);
         sum += fuzz_touch(t->data, t->size_bytes);
+        if (t->size_bytes) { // any bytes are weights
+            float values[DTYPE_BLOCK_ELEMENTS_MAX];
+            info->dequantize(t->data, values, 1);
+            sum += fuzz_touch((const uint8_t *)values, info->block_elements * sizeof *values);
+        }
         for (uint32_t j = 0; j < i && j < 64; j++) {
             const GgufTensor *other = &file->tensors[j];
             if (!t->size_bytes || !other->size_bytes) continue; // placeholders lie anywhere

@@ -178,6 +178,16 @@ static const BlockFields block_fields[] = {
     {DTYPE_Q6_K, 208, -1, SIGMA / 170, 0},
     {DTYPE_IQ4_NL, 0, -1, SIGMA / 64, 0},
     {DTYPE_IQ4_XS, 0, -1, SIGMA / 1200, 0},
+    {DTYPE_TQ1_0, 52, -1, SIGMA * 1.2, 0},
+    {DTYPE_TQ2_0, 64, -1, SIGMA / 1.3, 0},
+    {DTYPE_Q1_0, 0, -1, SIGMA, 0},
+    {DTYPE_Q2_0, 0, -1, SIGMA / 1.3, 0},
+    {DTYPE_IQ1_S, 0, -1, SIGMA / 7, 0},
+    {DTYPE_IQ2_XXS, 0, -1, SIGMA / 60, 0},
+    {DTYPE_IQ2_XS, 0, -1, SIGMA / 60, 0},
+    {DTYPE_IQ2_S, 0, -1, SIGMA / 60, 0},
+    {DTYPE_IQ3_XXS, 0, -1, SIGMA / 140, 0},
+    {DTYPE_IQ3_S, 0, -1, SIGMA / 150, 0},
 };
 
 static void put_half(uint8_t *at, double value) {
@@ -213,6 +223,10 @@ static void fill_floats(Dtype dtype, uint64_t seed, uint8_t *out, size_t count) 
 
 static void fix_block(Dtype dtype, uint8_t *block) {
     if (dtype == DTYPE_MXFP4) block[0] = (uint8_t)(118 + block[0] % 3);
+    for (int i = 0; dtype == DTYPE_NVFP4 && i < 4; i++) // subnormal: 2^-9 times
+        block[i] = (uint8_t)(2 + block[i] % 4);
+    for (int i = 0; dtype == DTYPE_IQ1_M && i < 4; i++) // the scale's nibbles
+        block[49 + 2 * i] = (uint8_t)((block[49 + 2 * i] & 15) | (0x19A0 >> 4 * i & 15) << 4);
     if (dtype == DTYPE_Q6_K) // sub-scales of -16 … 15
         for (int i = 192; i < 208; i++)
             block[i] = (uint8_t)(block[i] % 32 - 16);
@@ -389,8 +403,8 @@ TinyModel tiny_model_mixed(void) {
     TinyModel m = tiny_model_llama();
     m.layers = 3;
     m.mixed = true;
-    m.dtype = DTYPE_F32;
-    m.embd_dtype = DTYPE_IQ4_XS;
+    m.dtype = DTYPE_IQ4_XS;
+    m.embd_dtype = DTYPE_IQ3_S;
     return m;
 }
 

@@ -96,7 +96,7 @@ typedef struct {
 // 2 layers, 256 wide, 8 heads over 2, 1,024 tokens, Q4_K with Q6_K embeddings, 2,048 tokens of context; about
 // 0.8 MB.
 TinyModel tiny_model_llama(void);
-// With every format: 18 places for 16 of them in three layers; IQ4_XS embeddings.
+// With 18 formats, from `dtype` on, in three layers; IQ3_S embeddings.
 TinyModel tiny_model_mixed(void);
 
 // Everything but the tensors, for tests that change one of them; then the tensors.

@@ -56,6 +56,13 @@ static void put_f16(uint8_t *at, float value) {
     memcpy(at, &h, sizeof h);
 }
 
+// Its scale's bits are the highest nibbles of the last four 16-bit numbers.
+static void put_iq1_m(uint8_t *b, float value) {
+    uint16_t h = f16_from_f32(value);
+    for (int i = 0; i < 4; i++)
+        b[49 + 2 * i] = (uint8_t)((b[49 + 2 * i] & 15) | (h >> 4 * i & 15) << 4);
+}
+
 // Random bits under scales that make weights of about 0.05.
 static void random_block(TestRandom *r, Dtype dtype, uint8_t *b) {
     uint32_t size = dtype_info(dtype)->block_bytes;
@@ -81,6 +88,21 @@ static void random_block(TestRandom *r, Dtype dtype, uint8_t *b) {
     case DTYPE_IQ4_NL: put_f16(b, s / 16); break;
     case DTYPE_IQ4_XS: put_f16(b, s / 250); break;
     case DTYPE_MXFP4: b[0] = (uint8_t)(119 + b[0] % 4); break;
+    case DTYPE_NVFP4:
+        for (int i = 0; i < 4; i++)
+            b[i] = (uint8_t)(2 + b[i] % 16);
+        break;
+    case DTYPE_TQ1_0: put_f16(b + 52, 5 * s); break;
+    case DTYPE_TQ2_0: put_f16(b + 64, 5 * s); break;
+    case DTYPE_Q1_0:
+    case DTYPE_Q2_0: put_f16(b, 5 * s); break;
+    case DTYPE_IQ1_S: put_f16(b, s / 2); break;
+    case DTYPE_IQ1_M: put_iq1_m(b, s / 2); break;
+    case DTYPE_IQ2_XXS:
+    case DTYPE_IQ2_XS:
+    case DTYPE_IQ2_S: put_f16(b, s / 8); break;
+    case DTYPE_IQ3_XXS: put_f16(b, s / 20); break;
+    case DTYPE_IQ3_S: put_f16(b, s / 20); break;
     default: put_f16(b, s); break;
     }
 }
@@ -126,7 +148,7 @@ float *test_tile_weights(const TestMatrix *m, const uint8_t *tiles) {
     unsigned bands = CEIL_DIV(m->n_rows, (unsigned)BAND_ROWS);
     uint16_t *values = kernel_memory((size_t)bands * BAND_ROWS * n_tiles * cols * sizeof *values);
     FragmentsArgs args = {tiles, values, m->n_rows, m->n_cols};
-    emulator_launch(stage->fragments, &args, bands, n_tiles, 32, 0);
+    emulator_launch(stage->fragments, &args, bands, n_tiles, 32, layout_codebook_bytes((int)m->dtype));
     float *out = kernel_memory((size_t)m->n_rows * m->n_cols * sizeof *out);
     for (uint32_t r = 0; r < m->n_rows; r++) {
         float factor;

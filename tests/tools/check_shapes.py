@@ -26,7 +26,8 @@ from make_model import PRESETS  # noqa: E402
 PROMPT = "The quick brown fox jumps over the lazy dog, and then it does so again, since nobody saw it. " * 2
 N_TOKENS, N_CANDIDATES = 12, 8
 BOUND, BOUND_EXPERTS = 0.05, 0.5
-FORMATS = ("Q2_K", "Q3_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "IQ4_XS", "F16", "BF16", "MXFP4")
+FORMATS = ("Q2_K", "Q3_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "IQ4_XS", "F16", "BF16", "MXFP4",
+           "NVFP4", "TQ1_0", "TQ2_0", "Q1_0", "Q2_0", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
 
 
 def default_models():

@@ -282,7 +282,7 @@ void batch_lower_cut(BatchLowered *lowered, uint32_t n_slots) {
 }
 
 bool batch_repack_program(Dtype dtype, Arena *arena, JitProgram *out, Error *err) {
-    static const char *const files[] = {FILES_COMMON, "tiles.cuh", "tile_repack.cuh", NULL};
+    static const char *const files[] = {FILES_COMMON, "file_entries.cuh", "tile_repack.cuh", NULL};
     StrBuf b = strbuf_begin_in_arena(arena);
     strbuf_printf(&b, "#define FORMAT FORMAT_%s\n", dtype_info(dtype)->name);
     bool truncated = b.truncated;

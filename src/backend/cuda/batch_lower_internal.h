@@ -26,8 +26,8 @@ struct BatchLowering {
 // ---- rows: files of programs ----
 
 #define FILES_ROWS FILES_COMMON, "rows.cuh"
-#define FILES_FEW FILES_COMMON, "rows.cuh", "tiles.cuh", "product.cuh", "product_few.cuh"
-#define FILES_MANY FILES_COMMON, "rows.cuh", "tiles.cuh", "product.cuh", "product_many.cuh"
+#define FILES_FEW FILES_COMMON, "rows.cuh", FILES_TILES, "product.cuh", "product_few.cuh"
+#define FILES_MANY FILES_COMMON, "rows.cuh", FILES_TILES, "product.cuh", "product_many.cuh"
 
 // ERR_UNSUPPORTED: the block's first operation cannot be run.
 bool batch_refuse(Error *err, const BatchStage *s);

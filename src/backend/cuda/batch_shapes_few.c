@@ -89,7 +89,8 @@ static uint64_t few_beside(const ProductSize *p, const FewColumns *c, const FewS
     uint64_t parts = s->k_ways * s->k_blocks > 1 ? sums * div_up(c->segments, s->k_blocks) : 0;
     uint64_t norm = takes_norm(p, max_rows) ? (cols / 256 + 1) * 8 : 0;
     uint64_t head = p->is_head ? (s->warps + 1ull) * max_rows * 16 : 0;
-    return cols * 2 * max_rows + 256 + sums + parts + norm + head + FEW_SPARE_BYTES;
+    return cols * 2 * max_rows + 256 + sums + parts + norm + head + product_codebooks_bytes(p) +
+           FEW_SPARE_BYTES;
 }
 
 // `side` units side by side and k ways: false where that does not fit.

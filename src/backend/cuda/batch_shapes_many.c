@@ -46,7 +46,7 @@ static uint64_t beside_rings(const ProductSize *p, const ManyShape *s, uint32_t 
                     : p->unit_bands == 2 ? exchanged
                                          : 0;
     uint64_t best = p->is_head ? (s->warps + 1ull) * max_rows * BEST_BYTES : 0;
-    return sums + best + SHARED_SPARE;
+    return sums + best + product_codebooks_bytes(p) + SHARED_SPARE;
 }
 static uint64_t least_rings(const ProductSize *p, const ManyShape *s) {
     return 2ull * s->warps * chunk_bytes(p) + 2ull * s->ways_block * s->tile_rows * 256;

@@ -48,7 +48,7 @@ static uint32_t embed_results(const BatchStage *s, const BatchBuffers *b,
 const BatchType batch_embed = {
     .kernel = "embed",
     .name = "embedding, rope tables",
-    .files = {FILES_COMMON, "tiles.cuh", "rope.cuh", "embed.cuh"},
+    .files = {FILES_COMMON, FILES_TILES, "rope.cuh", "embed.cuh"},
     .cost = COST_USUAL,
     .define = define_embed,
     .bind = bind_embed,

@@ -181,7 +181,7 @@ static uint32_t down_results(const BatchStage *s, const BatchBuffers *b, StageRe
     return b->choice ? 0 : sum_results(s, b, out);
 }
 
-#define FILES_EXPERTS FILES_COMMON, "tiles.cuh", "rows.cuh", "experts_units.cuh", "product.cuh"
+#define FILES_EXPERTS FILES_COMMON, FILES_TILES, "rows.cuh", "experts_units.cuh", "product.cuh"
 #define FILES_EXPERTS_FEW FILES_EXPERTS, "product_few.cuh", "expert_choice.cuh", "chosen_experts.cuh"
 #define FILES_EXPERTS_MANY FILES_EXPERTS, "product_many.cuh", "chosen_experts.cuh"
 

@@ -88,6 +88,12 @@ static uint32_t step_bytes(const Product *p) {
     return most;
 }
 
+// Of shared memory that codebooks take (product.cuh).
+static uint32_t codebooks_bytes(const Product *p) {
+    int second = (int)p->dtypes[1];
+    return layout_codebooks_bytes((int)p->dtypes[0], second, second);
+}
+
 typedef struct {
     uint32_t blocks, pass_units, k_ways, k_blocks, ring_bytes, flight, blocks_per_multiprocessor;
     uint32_t shared_bytes_min;
@@ -117,7 +123,7 @@ static uint64_t few_beside(const Product *p, const FewShape *s) {
     uint64_t sums = 2ull * s->pass_units * p->rows * (16 * p->unit_bands + 4) * sizeof(float), parts = 0;
     if (s->k_ways > 1 && s->k_blocks == 1)
         parts = 2ull * s->pass_units * p->unit_bands * segments * p->rows * 20 * sizeof(float);
-    return inputs * cols * 2 * p->rows + sums + parts + FEW_SPARE;
+    return inputs * cols * 2 * p->rows + sums + parts + codebooks_bytes(p) + FEW_SPARE;
 }
 
 // The ring in what is left of `shared` bytes, `most` at most; false where two steps do not fit.
@@ -235,7 +241,7 @@ static uint64_t older_bytes(const Product *p, uint32_t warps, uint32_t tile, uin
     uint64_t n = max_u64(ring / (weights / 2 + rows), 2) / 2 + 1, taken = n * weights;
     uint64_t row_slots = max_u64(ring > taken ? ring - taken : 0, 2 * rows) / rows;
     uint64_t sums = warps / p->unit_bands * 16ull * (16 * p->unit_bands + 4) * sizeof(float);
-    return align_up(taken, 1024) + row_slots * rows + sums + 16;
+    return align_up(taken, 1024) + row_slots * rows + sums + codebooks_bytes(p) + 16;
 }
 
 static void define_older(StrBuf *b, const LowerTarget *t, const Product *p, uint32_t tile) {
@@ -265,13 +271,13 @@ static void define_many(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, u
     define(b, "MAX_ROWS", slots_of(t, e, max_rows));
     define(b, "WEIGHTS_ONCE", tile < 128);
     define(b, "BLOCKS", t->multiprocessors);
+    Product p = product_of(e, max_rows, tiles, down);
     if (t->sm < 90) {
-        Product p = product_of(e, max_rows, tiles, down);
         define_older(b, t, &p, tile);
         return;
     }
     define(b, "WARPS", tile <= 32 ? 16 : 8);
-    define(b, "RING_BYTES", (t->shared_bytes_block - MANY_SPARE) / 1024 * 1024);
+    define(b, "RING_BYTES", (t->shared_bytes_block - MANY_SPARE - codebooks_bytes(&p)) / 1024 * 1024);
 }
 
 bool experts_use_few(const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {

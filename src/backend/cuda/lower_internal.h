@@ -8,6 +8,7 @@
 // ---- rows: files and costs of programs ----
 
 #define FILES_COMMON "prelude.cuh", "layout.h", "args.h"
+#define FILES_TILES "tiles.cuh", "codebooks.h", "tiles_codebooks.cuh"
 
 // How long a program takes to compile, in hundredths of a second beside 15 others on an H100's host. Those
 // that take longest say it themselves; the rest takes 10 to 50.
@@ -51,6 +52,14 @@ typedef struct {
     bool is_head;
     bool has_norm; // the norm of its input comes before it; it takes that of one row by itself
 } ProductSize;
+
+// Of shared memory that its formats' codebooks take (product.cuh).
+static inline uint32_t product_codebooks_bytes(const ProductSize *p) {
+    int formats[3];
+    for (uint32_t i = 0; i < 3; i++)
+        formats[i] = (int)p->weights[i < p->n_weights ? i : 0]->dtype;
+    return layout_codebooks_bytes(formats[0], formats[1], formats[2]);
+}
 
 // Segments of a row (product.cuh).
 static inline uint32_t product_segments(uint32_t n_cols) {

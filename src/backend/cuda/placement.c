@@ -20,7 +20,19 @@ FORMAT_IS_DTYPE(Q6_K);
 FORMAT_IS_DTYPE(IQ4_NL);
 FORMAT_IS_DTYPE(IQ4_XS);
 FORMAT_IS_DTYPE(MXFP4);
-static_assert((int)FORMAT_MXFP4 + 1 == (int)DTYPE_COUNT, "every format has a layout");
+FORMAT_IS_DTYPE(NVFP4);
+FORMAT_IS_DTYPE(TQ1_0);
+FORMAT_IS_DTYPE(TQ2_0);
+FORMAT_IS_DTYPE(Q1_0);
+FORMAT_IS_DTYPE(Q2_0);
+FORMAT_IS_DTYPE(IQ1_S);
+FORMAT_IS_DTYPE(IQ1_M);
+FORMAT_IS_DTYPE(IQ2_XXS);
+FORMAT_IS_DTYPE(IQ2_XS);
+FORMAT_IS_DTYPE(IQ2_S);
+FORMAT_IS_DTYPE(IQ3_XXS);
+FORMAT_IS_DTYPE(IQ3_S);
+static_assert((int)FORMAT_IQ3_S + 1 == (int)DTYPE_COUNT, "every format has a layout");
 static_assert((int)KV_PAGE == (int)KV_PAGE_TOKENS, "layout.h has the engine's pages");
 
 static void mark(Placement *p, const Weight *weight, PlacedAs as) {

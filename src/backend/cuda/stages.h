@@ -13,7 +13,7 @@ enum { OUTPUT_MATMUL, OUTPUT_ADD };
 enum { GLU_NORM, GLU_GATE, GLU_UP, GLU_GLU };
 enum { POST_NORM_NORM, POST_NORM_ADD };
 enum { HEAD_NORM, HEAD_HEAD };
-enum { STAGE_OPS_MAX = 9, STAGE_FILES_MAX = 12, STAGE_PATTERNS_MAX = 2 };
+enum { STAGE_OPS_MAX = 9, STAGE_FILES_MAX = 14, STAGE_PATTERNS_MAX = 2 };
 
 // An operation that may be part of a stage.
 typedef struct {

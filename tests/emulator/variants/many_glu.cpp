@@ -6,8 +6,8 @@
 #define D_FF 96
 #define ACTIVATION ACTIVATION_SWIGLU_CLAMPED
 #define HAS_BIAS 1
-#define FORMAT_0 FORMAT_Q4_K
-#define FORMAT_1 FORMAT_Q8_0
+#define FORMAT_0 FORMAT_IQ1_M
+#define FORMAT_1 FORMAT_Q1_0
 #define MAX_ROWS 32
 #define TILE_ROWS 32
 #define WARPS 8

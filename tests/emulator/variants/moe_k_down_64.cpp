@@ -1,7 +1,7 @@
 #include "emulator/variant.h"
 #define VARIANT moe_k_down_64
 #define STAGE_EXPERTS_DOWN 1
-#define FORMAT_0 FORMAT_Q6_K
+#define FORMAT_0 FORMAT_IQ3_S
 #define EXPERTS_MANY 1
 #define D_MODEL 512
 #define D_FF 256

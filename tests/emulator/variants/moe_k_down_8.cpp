@@ -1,7 +1,7 @@
 #include "emulator/variant.h"
 #define VARIANT moe_k_down_8
 #define STAGE_EXPERTS_DOWN 1
-#define FORMAT_0 FORMAT_Q6_K
+#define FORMAT_0 FORMAT_IQ3_S
 #define D_MODEL 512
 #define D_FF 256
 #define N_EXPERTS 34

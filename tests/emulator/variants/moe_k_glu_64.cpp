@@ -2,7 +2,7 @@
 #define VARIANT moe_k_glu_64
 #define STAGE_EXPERTS_GLU 1
 #define ACTIVATION ACTIVATION_SILU
-#define FORMAT_0 FORMAT_Q4_K
+#define FORMAT_0 FORMAT_IQ2_XXS
 #define EXPERTS_MANY 1
 #define D_MODEL 512
 #define D_FF 256

@@ -2,7 +2,7 @@
 #define VARIANT moe_k_glu_8
 #define STAGE_EXPERTS_GLU 1
 #define ACTIVATION ACTIVATION_SILU
-#define FORMAT_0 FORMAT_Q4_K
+#define FORMAT_0 FORMAT_IQ2_XXS
 #define D_MODEL 512
 #define D_FF 256
 #define N_EXPERTS 34
