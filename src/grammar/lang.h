@@ -1,5 +1,5 @@
 // Regular languages over characters (Unicode code points without surrogates): deterministic automata, and
-// what can be done with them: and, or, without, complement. Schemas and grammars work with these; the
+// what can be done with them: and, or, without. Schemas and grammars work with these; the
 // automaton over bytes that a grammar's leaf needs (dfa.h) is made at the end, so that lengths count
 // characters and complements stay within valid text.
 //
@@ -38,8 +38,6 @@ typedef enum { LANG_AND, LANG_OR, LANG_WITHOUT } LangOp;
 
 // Each fails with ERR_TOO_LARGE (states or work) or ERR_NO_MEMORY.
 MUST_CHECK bool lang_combine(LangMaker *m, LangOp op, const Lang *a, const Lang *b, Lang *out, Error *err);
-// All texts that are not in it.
-MUST_CHECK bool lang_complement(LangMaker *m, const Lang *a, Lang *out, Error *err);
 // All texts of min to max characters; max LANG_NONE: no upper bound.
 MUST_CHECK bool lang_length(LangMaker *m, uint32_t min, uint32_t max, Lang *out, Error *err);
 // Exactly these texts.

@@ -105,11 +105,6 @@ bool lang_combine(LangMaker *m, LangOp op, const Lang *a, const Lang *b, Lang *o
     return lang_finish(m, p.scratch, &p.table, &p.alphabet, out, err);
 }
 
-bool lang_complement(LangMaker *m, const Lang *a, Lang *out, Error *err) {
-    Lang all;
-    return lang_length(m, 0, LANG_NONE, &all, err) && lang_combine(m, LANG_WITHOUT, &all, a, out, err);
-}
-
 // ---- simple ones ----
 
 // All characters; surrogates are none.

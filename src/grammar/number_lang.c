@@ -47,20 +47,6 @@ Decimal decimal_from_json(const JsonNode *number) {
     return decimal_from_text(text);
 }
 
-static int compare_magnitudes(const Decimal *a, const Decimal *b) {
-    if (a->n_digits == 0 || b->n_digits == 0) return (a->n_digits != 0) - (b->n_digits != 0);
-    if (a->point != b->point) return a->point < b->point ? -1 : 1;
-    uint32_t shared = a->n_digits < b->n_digits ? a->n_digits : b->n_digits;
-    int order = memcmp(a->digits, b->digits, shared);
-    if (order) return order < 0 ? -1 : 1;
-    return (a->n_digits > b->n_digits) - (a->n_digits < b->n_digits);
-}
-
-int decimal_compare(const Decimal *a, const Decimal *b) {
-    if (a->negative != b->negative) return a->negative ? -1 : 1;
-    return a->negative ? -compare_magnitudes(a, b) : compare_magnitudes(a, b);
-}
-
 bool decimal_is_integer(const Decimal *d) {
     return d->point >= 0 && d->n_digits <= (uint32_t)d->point;
 }

@@ -22,7 +22,6 @@ typedef struct {
 // The value of a JSON number: exact for integers, else the shortest decimal that reads back as the same
 // double, which is what was written if that had at most 15 digits.
 Decimal decimal_from_json(const JsonNode *number);
-int decimal_compare(const Decimal *a, const Decimal *b);
 bool decimal_is_integer(const Decimal *d);
 
 enum { NUMBER_LESS = 1, NUMBER_EQUAL = 2, NUMBER_GREATER = 4 };
