@@ -14,7 +14,7 @@
 
 #include <string.h>
 
-enum { SM = 90, MULTIPROCESSORS = 2, PROMPT = 40, DRAWN = 4 };
+enum { SM = 90, MULTIPROCESSORS = 2, PROMPT = 40, DRAWN = 4, FAR = 1030 }; // FAR: see batch_check_far
 
 static const double ERROR_MAX = 3e-2, STAGE_ERROR_MAX = 5e-3;
 
@@ -36,30 +36,32 @@ static void warn(void *context, const char *message) {
     FAIL("%s", message);
 }
 
-static ModelPair *open_with(const char *name, uint32_t n_slots, uint32_t multiprocessors,
+static ModelPair *open_with(const char *name, uint32_t context, uint32_t n_slots, uint32_t multiprocessors,
                             const JitCompiler *compiler, void (*warns)(void *context, const char *message)) {
     emulated_gpu_load(SM, multiprocessors);
     BackendOptions options = {.n_slots = n_slots,
                               .max_rows = ARCH_MODEL_PROMPT,
                               .kv_texts = n_slots,
-                              .kv_text_tokens = ARCH_MODEL_TOKENS,
+                              .kv_text_tokens = max_u64(context, ARCH_MODEL_TOKENS),
                               .n_threads = 1,
                               .jit_cache = "",
                               .model_path = name,
                               .jit_compiler = compiler,
                               .warn = warns};
-    ModelPair *p = model_pair_open(arch_model_build(arch_model_named(name)), &options);
+    const ArchModel *m = arch_model_named(name);
+    ModelPair *p =
+        model_pair_open(context ? arch_model_build_long(m, context) : arch_model_build(m), &options);
     cuda_backend_wait_for_classes(p->gpu);
     return p;
 }
 
 static ModelPair *open_batches(const char *name, uint32_t n_slots, uint32_t multiprocessors) {
-    return open_with(name, n_slots, multiprocessors, &emulated_gpu_compiler, warn);
+    return open_with(name, 0, n_slots, multiprocessors, &emulated_gpu_compiler, warn);
 }
 
-static void check_model(const char *name, uint32_t n_slots) {
+static void check_pair(ModelPair *p) {
     static const uint32_t together[] = {1, 3, 8, 10};
-    ModelPair *p = open_batches(name, n_slots, MULTIPROCESSORS);
+    uint32_t n_slots = p->n_slots;
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
     for (size_t i = 0; i < COUNT_OF(together) && together[i] <= n_slots; i++) {
@@ -72,12 +74,18 @@ static void check_model(const char *name, uint32_t n_slots) {
     model_check_chunks(p, tokens, 4, &(uint32_t){1}, 1); // one by one
     batch_check_drawn_as_prompt(p, &sampled, tokens, PROMPT, PROMPT + DRAWN);
     batch_check_mixed(p, ways, COUNT_OF(ways), tokens, PROMPT, DRAWN, n_slots);
+    if (p->context > FAR) batch_check_far(p, &sampled, tokens, FAR, DRAWN);
     model_pair_close(p);
+}
+
+static void check_model(const char *name, uint32_t n_slots) {
+    check_pair(open_batches(name, n_slots, MULTIPROCESSORS));
 }
 
 // The others run in test_cuda_gpu_batches.c, with EMULATED_GPU=1 here, too.
 TEST_SLOW(emulated_batches_llama, 900) {
-    check_model("llama", 10);
+    // Of a context with room for rows that do not ride with a prompt's.
+    check_pair(open_with("llama", FAR + 32, 10, MULTIPROCESSORS, &emulated_gpu_compiler, warn));
 }
 
 TEST_SLOW(emulated_batches_gemma3, 900) {
@@ -99,7 +107,7 @@ static bool compile_but_one(const JitProgram *program, uint32_t sm, uint8_t *ima
 // prompt's rows, and drawn as the CPU reference draws.
 TEST_SLOW(emulated_batches_without_classes, 900) {
     static const JitCompiler compiler = {compile_but_one};
-    ModelPair *p = open_with("llama", 3, MULTIPROCESSORS, &compiler, NULL);
+    ModelPair *p = open_with("llama", 0, 3, MULTIPROCESSORS, &compiler, NULL);
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
     model_check_logits(p, &sampled, tokens, PROMPT, PROMPT + DRAWN, ERROR_MAX);

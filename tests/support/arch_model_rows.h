@@ -94,7 +94,7 @@ struct ArchModel {
     const Arch *tables;    // NULL: those of its architecture
 };
 
-enum { D_MODEL = 64, CONTEXT_LENGTH = 128, CONTEXT_LENGTH_MAX = 1024 };
+enum { D_MODEL = 64, CONTEXT_LENGTH = 128, CONTEXT_LENGTH_MAX = 2048 };
 
 #define TENSORS(rows) .tensors = rows, .n_tensors = COUNT_OF(rows)
 #define MORE(rows) .more = rows, .n_more = COUNT_OF(rows)

@@ -29,7 +29,7 @@ const char *arch_model_name(const ArchModel *m);
 const char *arch_model_architecture(const ArchModel *m);
 // The whole file. The same bytes each time.
 Str arch_model_build(const ArchModel *m);
-// The same for another context length than 128, of at most 1,024.
+// The same for another context length than 128, of at most 2,048.
 Str arch_model_build_long(const ArchModel *m, uint32_t context_length);
 // [ARCH_MODEL_TOKENS]
 void arch_model_tokens(int32_t *out);

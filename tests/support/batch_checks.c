@@ -171,6 +171,65 @@ void batch_check_mixed(ModelPair *p, const SamplerParams *params, uint32_t n_par
     texts_compare(t, "texts in mixed steps");
 }
 
+// The slot's pages before `position` hold its first page's keys and values.
+static void fill_pages(const ModelPair *p, uint32_t slot, const int32_t *prompt, uint32_t position) {
+    Error err;
+    model_run(p, p->gpu, slot, prompt, 0, KV_PAGE_TOKENS, false, 0);
+    for (uint32_t list = 0; list < p->plan->kv.n_lists; list++) {
+        const uint32_t *pages = p->pages[slot] + list * p->list_pages;
+        for (uint32_t i = 1; i <= position / KV_PAGE_TOKENS; i++) {
+            if (pages[i] != pages[0]) REQUIRE(p->gpu->copy_page(p->gpu, pages[0], pages[i], &err));
+        }
+    }
+}
+
+// Slot 1 beside slot 2's prompt, a page of it in each step.
+static void draw_beside_prompt(const ModelPair *p, const int32_t *prompt, uint32_t length, uint32_t n_drawn,
+                               Drawn *out) {
+    model_begin(p->gpu, 2, &SAMPLER_GREEDY, prompt, n_drawn * KV_PAGE_TOKENS);
+    for (uint32_t i = 1; i < n_drawn; i++) {
+        uint32_t at = (i - 1) * KV_PAGE_TOKENS;
+        StepSequence q[2] = {{.slot = 2,
+                              .position = at,
+                              .n_rows = KV_PAGE_TOKENS,
+                              .tokens = prompt + at,
+                              .pages = p->pages[2],
+                              .list_pages = p->list_pages},
+                             {.slot = 1,
+                              .mode = STEP_DECODE,
+                              .position = length + i - 1,
+                              .n_rows = 1,
+                              .pages = p->pages[1],
+                              .list_pages = p->list_pages,
+                              .n_draws = 1}};
+        StepResult r;
+        Error err = {0};
+        bool ok = p->gpu->step(p->gpu, &(Step){q, 2}, &err) && p->gpu->read(p->gpu, &r, &err);
+        if (!ok) FAIL("%s", err.message);
+        REQUIRE(ok && r.n_runs == 1);
+        keep(&r.runs[0], out, i);
+    }
+}
+
+void batch_check_far(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t position,
+                     uint32_t n_drawn) {
+    Arena scratch = p->arena;
+    SamplerParams wants = *params;
+    Drawn *drawn[2] = {arena_new(&scratch, Drawn, 1), arena_new(&scratch, Drawn, 1)};
+    REQUIRE(drawn[0] && drawn[1] && p->n_slots > 2 && n_drawn <= DRAWN_MAX);
+    wants.logprobs = true;
+    wants.n_logprobs = LOGPROBS_MAX;
+    for (uint32_t slot = 0; slot < 2; slot++) {
+        model_begin(p->gpu, slot, &wants, prompt, KV_PAGE_TOKENS);
+        fill_pages(p, slot, prompt, position);
+        StepResult r = model_run(p, p->gpu, slot, prompt, position, 3, true, 0);
+        keep(&r.runs[0], drawn[slot], 0);
+    }
+    draw(p, &(uint32_t){0}, &(uint32_t){position + 3}, 1, n_drawn, &drawn[0]);
+    draw_beside_prompt(p, prompt, position + 3, n_drawn, drawn[1]);
+    CHECK_BYTES_EQ(drawn[0], sizeof *drawn[0], drawn[1], sizeof *drawn[1]);
+}
+
 void batch_check_drawn_as_prompt(ModelPair *p, const SamplerParams *params, const int32_t *prompt,
                                  uint32_t n_prompt, uint32_t n) {
     Arena scratch = p->arena;

@@ -15,6 +15,12 @@ void batch_check_together(ModelPair *p, const SamplerParams *params, uint32_t n_
 void batch_check_mixed(ModelPair *p, const SamplerParams *params, uint32_t n_params, const int32_t *prompt,
                        uint32_t n_prompt, uint32_t n_drawn, uint32_t n_texts);
 
+// A text that draws from `position` on, further on than rows may be that go through the layers with a
+// prompt's, draws the same alone and beside another slot's prompt, to the bit. (What is before it is one page
+// over and over: that many rows would take the emulator too long.)
+void batch_check_far(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t position,
+                     uint32_t n_drawn);
+
 // A text of n tokens, those after n_prompt drawn one by one: its logits at every position are those of the
 // whole text as one prompt, to the bit.
 void batch_check_drawn_as_prompt(ModelPair *p, const SamplerParams *params, const int32_t *prompt,
