@@ -606,6 +606,26 @@ TEST(grammar_names_control_tokens) {
     compare_mask(m, trie, state);
 }
 
+// A name that the vocabulary does not have would be a dead end, and nothing comes behind an end token.
+TEST(grammar_tokens_must_be_there_and_end_nothing) {
+    Dice dice = {.key = 6};
+    Arena trie_arena = grammar_arena(2);
+    const TokenTrie *trie = sample_trie(&dice, &trie_arena);
+    static const int32_t wrong[] = {VOCAB_TOKENS, -1, VOCAB_END};
+    for (size_t i = 0; i < COUNT_OF(wrong); i++) {
+        TEST_CASE_LABEL("token %d", wrong[i]);
+        Arena nodes = grammar_arena(0), scratch = grammar_arena(1), arena = trie_arena;
+        GrammarBuilder *b = grammar_builder_new(&nodes);
+        GrammarNode root = seq(b, lit(b, "a"), grammar_add_tokens(b, &wrong[i], 1));
+        const Grammar *g;
+        GrammarMatcher *m;
+        Error err = {0};
+        REQUIRE(grammar_compile(b, root, &arena, scratch, &g, &err));
+        CHECK(!grammar_matcher_new(g, trie, scratch, &m, &err));
+        CHECK_INT_EQ(ERR_INVALID_REQUEST, err.code);
+    }
+}
+
 // ---- bounds ----
 
 // ((((…))))

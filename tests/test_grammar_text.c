@@ -1,6 +1,7 @@
 // Grammars in written notations: what they take, and what is wrong with those that are refused.
 #include "grammar/grammar_text_formats.h"
 #include "grammar_make.h"
+#include "guard.h"
 #include "os/os.h"
 #include "runner.h"
 
@@ -25,9 +26,11 @@ static const Grammar *compile(Reader *read, Str text, Error *err) {
 }
 
 static void check_row(Reader *read, const Row *row) {
+    static GuardedMemory guarded;
     Error err = {0};
     TEST_CASE_LABEL("%s", row->name);
-    const Grammar *g = compile(read, str_from_c(row->grammar), &err);
+    if (!guarded.end) guarded = guard_allocate(4096);
+    const Grammar *g = compile(read, guard_press(&guarded, str_from_c(row->grammar)), &err);
     if (!g) {
         FAIL("%s", err.message);
         return;
@@ -184,4 +187,54 @@ static const BadRow bad_lark[] = {
 TEST(grammar_lark_errors_name_the_place) {
     for (size_t i = 0; i < COUNT_OF(bad_lark); i++)
         check_bad(lark_read, &bad_lark[i]);
+}
+
+// Every grammar of the tables, cut anywhere: it is taken or refused for a reason.
+TEST(grammar_texts_may_end_anywhere) {
+    GuardedMemory guarded = guard_allocate(4096);
+    for (size_t i = 0; i < COUNT_OF(gbnf) + COUNT_OF(lark); i++) {
+        const Row *row = i < COUNT_OF(gbnf) ? &gbnf[i] : &lark[i - COUNT_OF(gbnf)];
+        Str text = str_from_c(row->grammar);
+        TEST_CASE_LABEL("%s", row->name);
+        for (size_t length = 0; length < text.len; length += 1 + length / 16) {
+            Error err = {0};
+            Str cut = guard_press(&guarded, str_slice(text, 0, length));
+            bool taken = compile(i < COUNT_OF(gbnf) ? gbnf_read : lark_read, cut, &err) != NULL;
+            CHECK(taken || (err.code == ERR_INVALID_REQUEST && err.message[0]));
+        }
+    }
+}
+
+static bool read_with(Reader *read, const char *text, uint64_t *countdown, Error *err) {
+    Arena scratch = grammar_arena(1), nodes = grammar_arena(0), keep = grammar_arena(2);
+    Arena language;
+    if (!arena_split(&scratch, 64 << 20, &language)) return false;
+    nodes.fail_countdown = scratch.fail_countdown = keep.fail_countdown = language.fail_countdown = countdown;
+    LangMaker maker = {.keep = &keep, .scratch = language, .work_max = 1 << 24};
+    GrammarBuilder *b = grammar_builder_new(&nodes);
+    GrammarNode root;
+    const Grammar *g;
+    err->code = ERR_NO_MEMORY; // of the builder
+    return b && read(str_from_c(text), NULL, b, &maker, scratch, &root, err) &&
+           grammar_compile(b, root, &keep, scratch, &g, err);
+}
+
+TEST(grammar_readers_say_when_memory_is_missing) {
+    static const struct {
+        Reader *read;
+        const char *text;
+    } rows[] = {{gbnf_read, "root ::= \"a\" [^b]{1,3} (root | \"c\")?"},
+                {lark_read, "start: /a+b/i X\n%ignore /c/\nX: \"d\"i | \"e\"..\"g\""}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].text);
+        uint64_t n = 0;
+        for (;; n++) {
+            uint64_t countdown = n;
+            Error err = {0};
+            if (read_with(rows[i].read, rows[i].text, &countdown, &err)) break;
+            // A language that is full for want of memory may be told as too large.
+            if (!CHECK(err.code == ERR_NO_MEMORY || err.code == ERR_TOO_LARGE)) break;
+        }
+        CHECK(n > 50);
+    }
 }
