@@ -1,6 +1,6 @@
 // clang -g -O1 -fsanitize=fuzzer,address,undefined -std=c17 -D_GNU_SOURCE -Isrc -Itests/support
 //     -o /tmp/fuzz_grammar tests/fuzz/fuzz_grammar.c tests/support/fuzz_grammar_target.c
-//     src/grammar/*.c src/text/*.c src/model/gguf*.c src/model/dtype.c src/json/*.c src/base/*.c
+//     src/grammar/*.c src/text/*.c src/model/gguf*.c src/model/dtype*.c src/json/*.c src/base/*.c
 //     src/os/os.c src/os/os_files.c -lm
 // /tmp/fuzz_grammar -max_len=300 -dict=tests/fuzz/grammar.dict
 //     /tmp/new_inputs tests/fuzz/corpus/grammar

@@ -1,6 +1,6 @@
 // clang -g -O1 -fsanitize=fuzzer,address,undefined -std=c17 -D_GNU_SOURCE -Isrc -Itests/support
 //     -o /tmp/fuzz_schema tests/fuzz/fuzz_schema.c tests/support/fuzz_schema_target.c
-//     tests/support/schema_run.c src/grammar/*.c src/text/*.c src/model/gguf*.c src/model/dtype.c
+//     tests/support/schema_run.c src/grammar/*.c src/text/*.c src/model/gguf*.c src/model/dtype*.c
 //     src/json/*.c src/base/*.c src/os/os.c src/os/os_files.c -lm
 // /tmp/fuzz_schema -max_len=2048 -timeout=20 -dict=tests/fuzz/schema.dict
 //     /tmp/new_inputs tests/fuzz/corpus/schema

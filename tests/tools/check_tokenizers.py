@@ -43,11 +43,11 @@ WORDS = ("the of and to in is you that it he was for on are as with his they at 
 def build_program():
     program = os.path.join(ROOT, "build", "check_tokenizers")
     os.makedirs(os.path.dirname(program), exist_ok=True)
-    sources = ["tests/tools/check_tokenizers.c", "src/os/os.c", "src/os/os_files.c", "src/model/dtype.c", "src/json/json_reader.c"]
+    sources = ["tests/tools/check_tokenizers.c", "src/os/os.c", "src/os/os_files.c", "src/json/json_reader.c"]
     for folder in ("src/text", "src/base"):
         sources += [f"{folder}/{name}" for name in os.listdir(os.path.join(ROOT, folder)) if name.endswith(".c")]
     sources += [f"src/model/{name}" for name in os.listdir(os.path.join(ROOT, "src/model"))
-                if name.startswith("gguf") and name.endswith(".c")]
+                if name.startswith(("gguf", "dtype")) and name.endswith(".c")]
     subprocess.run(["cc", "-std=c17", "-D_GNU_SOURCE", "-O2", "-g", "-fsanitize=address,undefined", "-Isrc", *sources,
                     "-o", program, "-lpthread", "-lm"], cwd=ROOT, check=True)
     return program

@@ -10,7 +10,7 @@
 //
 //     cc -O2 -std=c17 -D_GNU_SOURCE -Isrc -Itests/support -o /tmp/sample_schemas
 //         tests/tools/sample_schemas.c tests/support/schema_run.c src/grammar/*.c src/text/*.c
-//         src/model/gguf*.c src/model/dtype.c src/json/*.c src/base/*.c src/os/os.c src/os/os_files.c -lm
+//         src/model/gguf*.c src/model/dtype*.c src/json/*.c src/base/*.c src/os/os.c src/os/os_files.c -lm
 #include "base/rng.h"
 #include "base/strbuf.h"
 #include "os/os.h"
