@@ -462,6 +462,8 @@ static const ExpertShape more_expert_shapes[] = {
      ".post_attention_norm.weight", true, false},
     {"Qwen3-30B-A3B F16", "qwen3moe", 2048, 32, 4, 128, 128, 8, 768, 151936, 1, DTYPE_F16, DTYPE_F16, DTYPE_F16,
      ".ffn_norm.weight", false, true},
+    {"Qwen3-30B-A3B IQ2_S", "qwen3moe", 2048, 32, 4, 128, 128, 8, 768, 151936, 1, DTYPE_IQ2_S, DTYPE_IQ2_S, DTYPE_IQ3_S,
+     ".ffn_norm.weight", false, true},
     {"Qwen3-235B-A22B", "qwen3moe", 4096, 64, 4, 128, 128, 8, 1536, 151936, 1, DTYPE_Q4_K, DTYPE_Q4_K, DTYPE_Q6_K,
      ".ffn_norm.weight", false, true},
     {"Mixtral-8x7B F16", "llama", 4096, 32, 8, 128, 8, 2, 14336, 32000, 1, DTYPE_F16, DTYPE_F16, DTYPE_F16,
