@@ -49,7 +49,7 @@ TEST_SLOW(engine_sim_a_million_jobs, 120) {
                r.copies, (unsigned long long)r.tokens_cached, (unsigned long long)r.tokens_prompts,
                (unsigned long long)r.rows_written, r.beside_long, r.beside,
                (double)(os_monotonic_ns() - begin_ns) * 1e-9);
-        CHECK(r.tokens_cached > r.tokens_prompts / 20 && r.copies > 0 && r.cancelled > 0);
+        CHECK(r.tokens_cached > r.tokens_prompts / 40 && r.copies > 0 && r.cancelled > 0);
         CHECK((r.passed > r.steps / 10) == (config.n_windows > 0));
         total += r.ended + r.cancelled;
     }
