@@ -73,7 +73,7 @@ static bool resolve_states(Speller *s, Error *err) {
 static const Edge *state_edges(const Speller *s, uint32_t state, uint32_t *count) {
     if (state >= s->lang->n_states) return edge_list(&s->inner, state - s->lang->n_states, count);
     *count = s->at[state + 1] - s->at[state];
-    return s->edges + s->at[state];
+    return *count ? s->edges + s->at[state] : NULL;
 }
 
 // Bytes between the borders of all edges are classes; those with equal columns are joined.
