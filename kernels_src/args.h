@@ -182,6 +182,21 @@ typedef struct {
     DEVICE_PTR(unsigned) meetings;              // their counters: zeros between launches
 } ProductArgs;
 
+// qk_norm.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(float) raw;           // as of RopeHeadsArgs: its queries and keys become their norms
+    DEVICE_PTR(const float) norm[2]; // [N_HEADS * HEAD_DIM] of queries, [N_KV_HEADS * HEAD_DIM] of keys
+} QkNormArgs;
+
+// share.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const unsigned short) h; // activations of D_MODEL columns: the experts' input
+    DEVICE_PTR(const float) weight;     // [D_MODEL]
+    DEVICE_PTR(unsigned short) f;       // activations of D_FF columns *= the share
+} ShareArgs;
+
 // rope_heads.cuh
 typedef struct {
     DEVICE_PTR(const Batch) batch;
@@ -273,6 +288,7 @@ typedef struct {
     DEVICE_PTR(const float) norm;       // [D_MODEL]
     DEVICE_PTR(const float) weight;     // the router: [N_EXPERTS][D_MODEL]
     DEVICE_PTR(const float) bias;       // [N_EXPERTS] or NULL
+    DEVICE_PTR(const float) select;     // ROUTE_SELECTS: [N_EXPERTS]
     DEVICE_PTR(unsigned short) normed;  // out activations of D_MODEL columns, as of norm_rows.cuh
     DEVICE_PTR(float) logits;           // out [MAX_ROWS][N_EXPERTS]
     DEVICE_PTR(ExpertRowChoice) choice; // many: out [MAX_ROWS][N_USED]
@@ -297,6 +313,7 @@ typedef struct {
     // out_activations: glu: few: [experts that a batch touches, at most] buffers; many: a
     // row a slot; out: down: [slots][D_MODEL]
     DEVICE_PTR(const float) logits;     // few: [MAX_ROWS][N_EXPERTS] the router's
+    DEVICE_PTR(const float) select;     // few, ROUTE_SELECTS: [N_EXPERTS]
     DEVICE_PTR(const ExpertTile) tiles; // many: [EXPERT_TILES]
     DEVICE_PTR(const unsigned) n_tiles; // many
     DEVICE_PTR(float) x;                // down, few: [MAX_ROWS][D_MODEL] += the experts' sum

@@ -111,7 +111,7 @@ DEVICE TouchedExperts touched_told(u8 *shared) {
 }
 
 // All warps of the block; one chooses for all.
-DEVICE TouchedExperts touched_experts(const float *logits, u32, u8 *shared) {
+DEVICE TouchedExperts touched_experts(const RouterLogits &logits, u32, u8 *shared) {
     if (warp_index() == FETCHER) touched_tell(choose_experts_of(logits), shared);
     return touched_told(shared);
 }
@@ -153,10 +153,10 @@ DEVICE void touched_clear(u8 *shared) {
 }
 
 // All warps of the block.
-DEVICE TouchedExperts touched_experts(const float *logits, u32 n_rows, u8 *shared) {
+DEVICE TouchedExperts touched_experts(const RouterLogits &logits, u32 n_rows, u8 *shared) {
     TouchedShared *t = (TouchedShared *)shared;
     for (u32 row = warp_index(); row < n_rows; row += PRODUCT_THREADS / WARP) {
-        ExpertChoice c = choose_experts_of(logits + row * N_EXPERTS);
+        ExpertChoice c = choose_experts_of(logits.row(row));
         if (lane_index() < N_USED) {
             t->choice[c.expert][row] = (u8)(lane_index() + 1);
             t->weight[row][lane_index()] = c.weight;
@@ -240,7 +240,7 @@ DEVICE void plan_of_chosen(u32 chosen, Product *p) {
 }
 
 // After the wait: each warp that fetches chooses for itself and has its plan then; the others hear of it.
-DEVICE TouchedExperts touched_early(const float *logits, u8 *shared, Product *p) {
+DEVICE TouchedExperts touched_early(const RouterLogits &logits, u8 *shared, Product *p) {
     if (warp_index() >= FETCHER) {
         ExpertChoice c = choose_experts_of(logits);
         plan_of_chosen(c.expert, p);

@@ -124,7 +124,7 @@ DEVICE void experts_down_prepare(const ExpertsArgs &a, u32 block, u8 *shared, Ex
     }
     block_sync();
     cluster_arrive();
-    s->bands = {{a.product.weight[0]}, touched_experts(a.logits, 1, shared + TOUCHED_AT)};
+    s->bands = {{a.product.weight[0]}, touched_experts({a.logits, a.select}, 1, shared + TOUCHED_AT)};
     product_plan(block, s->bands, &s->product);
     product_start(shared, s->bands, &s->product);
     if (!product_multiplies()) return;
@@ -180,7 +180,8 @@ DEVICE void experts_down_prepare(const ExpertsArgs &a, u32 block, u8 *shared, Ex
     product_open(shared);
     touched_clear(shared + TOUCHED_AT);
     block_sync();
-    s->bands = {{a.product.weight[0]}, touched_experts(a.logits, batch_rows(a.product), shared + TOUCHED_AT)};
+    s->bands = {{a.product.weight[0]},
+                touched_experts({a.logits, a.select}, batch_rows(a.product), shared + TOUCHED_AT)};
     product_plan(block, s->bands, &s->product);
     product_start(shared, s->bands, &s->product);
     s->ahead = product_first_unit(s->product);

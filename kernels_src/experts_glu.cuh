@@ -131,10 +131,10 @@ DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared, const P
     Product product = planned;
 #if MAX_ROWS == 1
     ExpertsBands bands = {{a.product.weight[0], a.product.weight[1]},
-                          touched_early(a.logits, shared + TOUCHED_AT, &product)};
+                          touched_early({a.logits, a.select}, shared + TOUCHED_AT, &product)};
 #else
     ExpertsBands bands = {{a.product.weight[0], a.product.weight[1]},
-                          touched_experts(a.logits, batch_rows(a.product), shared + TOUCHED_AT)};
+                          touched_experts({a.logits, a.select}, batch_rows(a.product), shared + TOUCHED_AT)};
     product_plan(block, bands, &product);
 #endif
     product_start(shared, bands, &product);

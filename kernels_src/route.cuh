@@ -225,7 +225,7 @@ DEVICE void route_choose(const RouteRowsArgs &a, const RouteShare &share, float 
     }
     for (u32 r = warp_index(); r < ROUTE_ROWS && share.first_row + r < share.n_rows; r += ROUTE_WARPS) {
         u32 row = share.first_row + r;
-        ExpertChoice c = choose_experts_of(a.logits + row * N_EXPERTS);
+        ExpertChoice c = choose_experts_of({a.logits + row * N_EXPERTS, a.select});
         if (lane_index() < N_USED) a.choice[row * N_USED + lane_index()] = {c.expert, c.weight};
     }
 }

@@ -13,9 +13,11 @@
 //     then lanes 16 apart, 8, 4, 2, 1; then the pieces in their order
 //     factor = 1 / sqrt(fma(squares, 1 / D, eps)); value = (v factor) w, f16
 // LAYER_NORM: v is v - mean, mean = sum * (1 / D); value = fma(v factor, w, b); b is 0 where there is none.
+// NORM_NONE: value = v, f16: of a block without a norm before it.
 // Columns past the end count as zeros.
 //
-// Defines: MAX_ROWS (capacity of an activation buffer); NORM_EPS, LAYER_NORM where there are norms.
+// Defines: MAX_ROWS (capacity of an activation buffer); NORM_EPS, LAYER_NORM or NORM_NONE where there are
+// norms.
 
 enum : u32 {
     NORM_PIECE = 256,
@@ -130,7 +132,10 @@ template <u32 n_cols> DEVICE float norm_factor(float squares) {
 
 // `b` counts with LAYER_NORM alone.
 DEVICE float4 norm_value(float4 v, float factor, float4 w, float4 b) {
-#ifdef LAYER_NORM
+#ifdef NORM_NONE
+    (void)factor, (void)w, (void)b;
+    return v;
+#elif defined(LAYER_NORM)
     return {fma_f32(v.x * factor, w.x, b.x), fma_f32(v.y * factor, w.y, b.y), fma_f32(v.z * factor, w.z, b.z),
             fma_f32(v.w * factor, w.w, b.w)};
 #else
@@ -169,7 +174,12 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps, u32 held = 64> struct RowNorm
     DEVICE void prepare(const float *norm, const float *bias, u32 warp) {
 #pragma unroll
         for (u32 t = 0; t < TURNS; t++) {
+#ifdef NORM_NONE
+            w[t] = {};
+            (void)norm;
+#else
             w[t] = norm_load_weight<n_cols>(norm, piece_of(warp, t));
+#endif
 #ifdef LAYER_NORM
             b[t] = {};
             if (bias) b[t] = norm_load_weight<n_cols>(bias, piece_of(warp, t));

@@ -65,7 +65,6 @@ TEST(cuda_stages_have_complete_rows) {
         for (uint32_t k = 0; k < BATCH_PARTS_MAX; k++)
             bodies |= block->parts[k].bodies;
         uint32_t expected = block->is_head ? BODY_FEW | BODY_MANY : BODY_ANY;
-        if (block == &batch_block_turns) expected = BODY_PROMPT; // else attention does it
         CHECK_INT_EQ(expected, bodies);
     }
 }

@@ -48,6 +48,21 @@ typedef enum { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN, ROPE_S
 // RELU_SQUARED: max(x, 0)^2 (So et al. 2021).
 typedef enum { FN_SILU, FN_GELU_TANH, FN_GELU_ERF, FN_SWIGLU_CLAMPED, FN_RELU_SQUARED } ActFn;
 
+// What a router's logits become: the softmax over the chosen ones (Shazeer 2017), over all, or each its
+// sigmoid (DeepSeek-AI 2024).
+typedef enum { SCORES_OF_ALL = 1, SCORES_SIGMOID, SCORES_OF_CHOSEN } RouteScores;
+
+// How a row's experts are chosen and weighted. Each expert has a score. The largest are chosen, of the
+// scores with the bias that a weight of the operation says; with groups, among the experts of those groups
+// alone whose two largest scores add up to most. The weights are the chosen ones' scores, without the bias.
+typedef struct {
+    RouteScores scores;
+    uint32_t normed;   // 1: the weights are divided by their sum
+    float scale;       // on the weights
+    uint32_t n_groups; // of as many neighbouring experts each; 0 or 1: none
+    uint32_t n_groups_used;
+} RouteConfig;
+
 // A rotary embedding's numbers.
 typedef struct {
     uint32_t dims; // of each head, from its start
@@ -81,7 +96,7 @@ typedef struct {
     float residual_scale; // on what a block adds to the residual stream
     float norm_eps;
     // Of the layer.
-    uint32_t d_ff;
+    uint32_t d_ff; // where there are shared experts: theirs
     uint32_t n_heads;
     uint32_t n_kv_heads;
     uint32_t head_dim;       // of queries and keys
@@ -89,6 +104,9 @@ typedef struct {
     uint32_t n_experts;      // 0: a plain feed-forward
     uint32_t n_experts_used; // by each token
     uint32_t d_ff_expert;
+    uint32_t d_ff_shared; // of the experts that all rows use; 0: none
+    uint32_t n_shared;    // where the file does not say that: how many of d_ff_expert
+    RouteConfig route;
     uint32_t window;     // a row sees this many positions, itself included; 0: all
     uint32_t has_window; // 0: this layer sees all positions, whatever `window` is
     float score_dim;     // scores are divided by the root of this; 0: of head_dim
@@ -109,12 +127,13 @@ typedef struct {
 // Some of a model's layers.
 typedef enum {
     LAYERS_ALL,
-    LAYERS_WINDOW,       // those with a window
-    LAYERS_FULL,         // the others
-    LAYERS_FULL_BESIDE,  // the others, of a model that has windows
-    LAYERS_PARALLEL,     // all, where attention and feed-forward have the same input
-    LAYERS_LEADING,      // the first n_leading: mixtures of experts mostly begin with dense layers
-    LAYERS_AFTER_LEADING // the others
+    LAYERS_WINDOW,        // those with a window
+    LAYERS_FULL,          // the others
+    LAYERS_FULL_BESIDE,   // the others, of a model that has windows
+    LAYERS_PARALLEL,      // all, where attention and feed-forward have the same input
+    LAYERS_LEADING,       // the first n_leading: mixtures of experts mostly begin with dense layers
+    LAYERS_AFTER_LEADING, // the others
+    LAYERS_SHARED         // of them those with experts that all rows use
 } LayerRule;
 
 //   U32, F32       a number

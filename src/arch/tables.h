@@ -77,6 +77,18 @@
     CONFIG_U32_ROW("%s.expert_count", n_experts, true, 0),           \
     CONFIG_U32_ROW("%s.expert_used_count", n_experts_used, true, 0), \
     CONFIG_LAYERS_ROW("%s.expert_feed_forward_length", d_ff_expert, false)
+
+// How experts are chosen, and the experts that all rows use. `scores` and `is_normed` where the file does
+// not say it.
+#define CONFIG_ROWS_ROUTE(scores_value, is_normed)                                              \
+    CONFIG_U32_ROW("%s.expert_gating_func", route.scores, false, scores_value),                 \
+    CONFIG_ROW("%s.expert_weights_norm", CONFIG_BOOL, route.normed, .fallback = is_normed),     \
+    CONFIG_F32_ROW("%s.expert_weights_scale", route.scale, false, 1),                           \
+    CONFIG_U32_ROW("%s.expert_group_count", route.n_groups, false, 0),                          \
+    CONFIG_U32_ROW("%s.expert_group_used_count", route.n_groups_used, false, 0),                \
+    CONFIG_U32_ROW("%s.leading_dense_block_count", n_leading, false, 0),                        \
+    CONFIG_U32_ROW("%s.expert_shared_count", n_shared, false, 0),                               \
+    CONFIG_LAYERS_ROW("%s.expert_shared_feed_forward_length", d_ff_shared, false)
 // clang-format on
 
 #define CONFIG_ROW_LN_EPS CONFIG_F32_ROW("%s.attention.layer_norm_epsilon", norm_eps, true, 0)
@@ -200,13 +212,43 @@
     WEIGHT_ROW_EXPERTS(WEIGHT_DOWN, "ffn_down_exps.weight", DIM_MODEL,     DIM_EXPERT_FF)
 // clang-format on
 
+// Of layers behind the leading dense ones: the router, the experts, and those that all rows use; of the
+// leading ones (LAYERS_LEADING) a gated feed-forward.
+// clang-format off
+#define WEIGHT_OF_LAYERS(rule, weight, tensor, n_rows, n_cols, n_matrices)                         \
+    { .id = weight, .name = "blk.%u." tensor, .rows = n_rows, .cols = n_cols, .matrices = n_matrices, .layers = rule }
+#define WEIGHT_ROWS_ROUTED                                                                                            \
+    WEIGHT_OF_LAYERS(LAYERS_AFTER_LEADING, WEIGHT_ROUTER, "ffn_gate_inp.weight",  DIM_EXPERTS, DIM_MODEL, DIM_ONE),    \
+    WEIGHT_OF_LAYERS(LAYERS_AFTER_LEADING, WEIGHT_GATE, "ffn_gate_exps.weight", DIM_EXPERT_FF, DIM_MODEL, DIM_EXPERTS), \
+    WEIGHT_OF_LAYERS(LAYERS_AFTER_LEADING, WEIGHT_UP,   "ffn_up_exps.weight", DIM_EXPERT_FF, DIM_MODEL, DIM_EXPERTS),  \
+    WEIGHT_OF_LAYERS(LAYERS_AFTER_LEADING, WEIGHT_DOWN, "ffn_down_exps.weight", DIM_MODEL, DIM_EXPERT_FF, DIM_EXPERTS)
+#define WEIGHT_ROWS_SHARED                                                                                   \
+    WEIGHT_OF_LAYERS(LAYERS_SHARED, WEIGHT_SHARED_GATE, "ffn_gate_shexp.weight", DIM_FF, DIM_MODEL, DIM_ONE), \
+    WEIGHT_OF_LAYERS(LAYERS_SHARED, WEIGHT_SHARED_UP,   "ffn_up_shexp.weight",   DIM_FF, DIM_MODEL, DIM_ONE), \
+    WEIGHT_OF_LAYERS(LAYERS_SHARED, WEIGHT_SHARED_DOWN, "ffn_down_shexp.weight", DIM_MODEL, DIM_FF, DIM_ONE)
+#define WEIGHT_ROWS_LEADING                                                                          \
+    WEIGHT_OF_LAYERS(LAYERS_LEADING, WEIGHT_GATE, "ffn_gate.weight", DIM_FF, DIM_MODEL, DIM_ONE),     \
+    WEIGHT_OF_LAYERS(LAYERS_LEADING, WEIGHT_UP,   "ffn_up.weight",   DIM_FF, DIM_MODEL, DIM_ONE),     \
+    WEIGHT_OF_LAYERS(LAYERS_LEADING, WEIGHT_DOWN, "ffn_down.weight", DIM_MODEL, DIM_FF, DIM_ONE)
+// What experts are chosen by beside their scores.
+#define WEIGHT_ROW_ROUTE_BIAS                                                                             \
+    { .id = WEIGHT_ROUTE_BIAS, .name = "blk.%u.exp_probs_b.bias", .rows = DIM_ONE, .cols = DIM_EXPERTS,    \
+      .is_float = true, .optional = true, .layers = LAYERS_AFTER_LEADING }
+// clang-format on
+
+// Leading dense layers, layers with shared experts, and layers without.
+extern const LayerKind arch_expert_kinds[3];
+
 // Operations (arch/blocks.c): the token's embedding; attention with the norms before and after it; a gated
 // feed-forward; one without a gate; one of experts; the last norm and the head.
 extern const OpRow arch_embed_ops[1];
 extern const OpRow arch_attention_ops[15];
+extern const OpRow arch_bare_attention_ops[15]; // without a norm before it
 extern const OpRow arch_gated_ops[7];
+extern const OpRow arch_bare_gated_ops[7]; // without a norm before it
 extern const OpRow arch_ungated_ops[5];
 extern const OpRow arch_expert_ops[9];
+extern const OpRow arch_shared_expert_ops[16]; // LAYERS_SHARED
 extern const OpRow arch_norm_head_ops[2];
 
 // Of models with layer norms: the same, and feed-forwards that have attention's input (LAYERS_PARALLEL).
@@ -226,6 +268,9 @@ extern const OpRow arch_ln_head_ops[2];
 #define OP_RUN(rows) \
     { rows, COUNT_OF(rows) }
 // clang-format on
+#define ARCH_EXPERT_OPS                                                                              \
+    .first = OP_RUN(arch_embed_ops), .last = OP_RUN(arch_norm_head_ops), .kinds = arch_expert_kinds, \
+    .n_kinds = COUNT_OF(arch_expert_kinds)
 #define ARCH_OPS(feed_forward_ops)                                                                    \
     .first = OP_RUN(arch_embed_ops), .last = OP_RUN(arch_norm_head_ops),                              \
     .kinds = (const LayerKind[]){{LAYERS_ALL, OP_RUN(arch_attention_ops), OP_RUN(feed_forward_ops)}}, \

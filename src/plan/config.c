@@ -120,6 +120,13 @@ static bool read_row(const ConfigReader *r, const ConfigRow *row) {
     return ok;
 }
 
+static void complete_route(ModelConfig *c) {
+    RouteConfig *r = &c->route;
+    if (r->scale == 0) r->scale = 1;
+    if (r->n_groups == 0) r->n_groups = 1;
+    if (r->n_groups_used == 0) r->n_groups_used = r->n_groups;
+}
+
 // Values that files leave out because they follow from others.
 static void complete(ModelConfig *c, uint32_t layer) {
     if (c->n_kv_heads == 0) c->n_kv_heads = c->n_heads;
@@ -128,6 +135,10 @@ static void complete(ModelConfig *c, uint32_t layer) {
     if (c->rope.original_context == 0) c->rope.original_context = c->n_context;
     if (c->value_dim == 0) c->value_dim = c->head_dim;
     if (c->d_ff_expert == 0) c->d_ff_expert = c->d_ff;
+    if (c->d_ff_shared == 0) c->d_ff_shared = c->n_shared * c->d_ff_expert;
+    if (layer < c->n_leading) c->d_ff_shared = 0;
+    if (c->d_ff_shared) c->d_ff = c->d_ff_shared;
+    complete_route(c);
     if (c->embed_by_root) c->embed_scale = sqrtf((float)c->d_model);
     if (c->embed_scale == 0) c->embed_scale = 1;
     if (c->residual_scale == 0) c->residual_scale = 1;
@@ -160,6 +171,7 @@ static bool check_ranges(const ConfigReader *r) {
         {"nextn_predict_layers", c->n_ahead, 0, c->n_blocks - 1, false},
         {"context_length", c->n_context, 1, 1 << 24, false},
         {"embedding_length", c->d_model, 1, 1 << 17, false},
+        {"expert_shared_feed_forward_length", c->d_ff_shared, 0, 1 << 20, true},
         {"feed_forward_length", c->d_ff, 1, 1 << 20, true},
         {"attention.head_count", c->n_heads, 1, 1 << 12, true},
         {"attention.head_count_kv", c->n_kv_heads, 1, c->n_heads, true},
@@ -168,6 +180,11 @@ static bool check_ranges(const ConfigReader *r) {
         {"expert_count", c->n_experts, 0, EXPERTS_MAX, false},
         {"expert_used_count", c->n_experts_used, c->n_experts > 0, c->n_experts, false},
         {"expert_feed_forward_length", c->d_ff_expert, 1, 1 << 20, true},
+        {"expert_shared_count", c->n_shared, 0, EXPERTS_MAX, false},
+        {"leading_dense_block_count", c->n_leading, 0, c->n_layers, false},
+        {"expert_gating_func", c->route.scores, SCORES_OF_ALL, SCORES_OF_CHOSEN, false},
+        {"expert_group_count", c->route.n_groups, 1, 32, false},
+        {"expert_group_used_count", c->route.n_groups_used, 1, c->route.n_groups, false},
         {"rope.dimension_count", c->rope.dims, 0, c->head_dim, true},
         {"rope.scaling.original_context_length", c->rope.original_context, 1, 1 << 24, false},
         {"attention.temperature_length", c->temperature_length, 1, 1 << 24, false},
@@ -198,6 +215,7 @@ static bool check_scales(const ConfigReader *r) {
                   {"logit_scale", c->logit_scale},
                   {"attention.scale", c->score_scale == 0 ? 1 : c->score_scale},
                   {"attention.temperature_scale", 1 + c->temperature_scale},
+                  {"expert_weights_scale", c->route.scale},
                   {"rope.scaling.yarn_log_multiplier", 1 + c->rope.yarn_log_multiplier}};
     for (size_t i = 0; i < COUNT_OF(scales); i++) {
         if (is_scale(scales[i].value)) continue;
@@ -220,6 +238,20 @@ static bool check_rope(const ConfigReader *r) {
     return error_set(r->err, ERR_BAD_FILE,
                      "%s.rope: freq_base is %g and scaling.factor %g; expected more than 0", r->arch->name,
                      (double)rope->base, (double)rope->factor);
+}
+
+// Groups of experts are as large as each other, of two at least, and have as many together as a row uses.
+static bool check_route(const ConfigReader *r) {
+    const ModelConfig *c = r->c;
+    uint32_t groups = c->route.n_groups, size = c->n_experts / groups;
+    if (groups == 1 ||
+        (size > 1 && c->n_experts % groups == 0 && size * c->route.n_groups_used >= c->n_experts_used))
+        return true;
+    return error_set(
+        r->err, ERR_BAD_FILE,
+        "%s.expert_group_count is %u and expert_group_used_count %u, which does not fit %u experts of which "
+        "%u are used",
+        r->arch->name, groups, c->route.n_groups_used, c->n_experts, c->n_experts_used);
 }
 
 static bool check(const ConfigReader *r) {
@@ -250,7 +282,7 @@ static bool check(const ConfigReader *r) {
             "%s of %u layers has position biases instead of a rotary embedding, which are not supported",
             arch, c->n_layers);
     }
-    return check_scales(r) && check_rope(r);
+    return check_scales(r) && check_route(r) && check_rope(r);
 }
 
 static bool read_vocab(const ConfigReader *r) {
@@ -274,7 +306,7 @@ bool config_pick_arch(const GgufFile *file, const Arch **arch, Error *err) {
 }
 
 bool config_read(const GgufFile *file, const Arch *arch, uint32_t layer, ModelConfig *out, Error *err) {
-    *out = (ModelConfig){.rope_finetuned = 1};
+    *out = (ModelConfig){.rope_finetuned = 1, .route.scores = SCORES_OF_CHOSEN};
     ConfigReader r = {file, arch, layer, out, err};
     for (uint32_t i = 0; i < arch->n_config; i++) {
         if (!read_row(&r, &arch->config[i])) return false;

@@ -184,6 +184,9 @@ static Op builder_resolve(Builder *b, const OpRow *row, uint32_t layer) {
     case OP_GLU:
     case OP_ACTIVATION: op.fn = b->plan->arch->activation; break;
     case OP_ROUTE:
+        op.route = c->route;
+        op.n_used = c->n_experts_used;
+        break;
     case OP_EXPERT_MATMUL:
     case OP_EXPERT_SUM: op.n_used = c->n_experts_used; break;
     default: break;

@@ -29,7 +29,9 @@ typedef struct {
     uint32_t in_width[2]; // values a row of each input; 0 where there is none
     const Weight *weight; // NULL for none
     const Weight *bias;   // NULL for none
+    uint32_t n_used;      // ROUTE, EXPERT_MATMUL, EXPERT_SUM: experts a row
     union {
+        RouteConfig route;
         struct {
             float eps;
             uint32_t group; // values that share one mean: the whole row, or a head
@@ -69,8 +71,7 @@ typedef struct {
         struct {
             float scale;
         } embed;
-        ActFn fn;        // GLU, ACTIVATION
-        uint32_t n_used; // ROUTE, EXPERT_MATMUL, EXPERT_SUM: experts a row
+        ActFn fn; // GLU, ACTIVATION
     };
 } Op;
 

@@ -74,10 +74,20 @@ static void describe_numbers(const Op *op, StrBuf *b) {
         if (op->head.cap > 0) strbuf_printf(b, ", capped at %g", (double)op->head.cap);
         break;
     case OP_ROUTE:
+        strbuf_printf(b, "  %u used", op->n_used);
+        if (op->route.scores != SCORES_OF_CHOSEN)
+            strbuf_printf(b, ", %s%s", op->route.scores == SCORES_SIGMOID ? "sigmoids" : "softmax of all",
+                          op->route.normed ? ", to sum to 1" : "");
+        if (op->route.scale != 1) strbuf_printf(b, ", times %g", (double)op->route.scale);
+        if (op->route.n_groups > 1)
+            strbuf_printf(b, ", of %u of %u groups", op->route.n_groups_used, op->route.n_groups);
+        break;
     case OP_EXPERT_MATMUL:
     case OP_EXPERT_SUM: strbuf_printf(b, "  %u used", op->n_used); break;
     case OP_ADD_POSITION:
     case OP_MATMUL:
+    case OP_COPY:
+    case OP_SHARE:
     case OP_COUNT: break;
     }
 }

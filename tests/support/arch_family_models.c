@@ -90,6 +90,53 @@ static const TensorRow stablelm[] = {
 static const TensorRow starcoder2[] = {
     ENDS, LAST_NORM_BIAS, ATTN_LAYER_NORM, FFN_LAYER_NORM, ATTENTION, QKV_BIASES, OUTPUT_BIAS, UNGATED, UNGATED_BIASES,
 };
+#define GAINS_AFTER                                                       \
+    {"blk.%u.post_attention_norm.weight", FILL_GAIN,  MODEL, ONE, ONE},   \
+    {"blk.%u.post_ffw_norm.weight",     FILL_GAIN,    MODEL, ONE, ONE}
+#define WIDE_NORMS                                                        \
+    {"blk.%u.attn_q_norm.weight",       FILL_NORM,    Q, ONE, ONE},       \
+    {"blk.%u.attn_k_norm.weight",       FILL_NORM,    KV, ONE, ONE}
+#define EXPERTS_ROWS                                                      \
+    {"blk.%u.ffn_gate_inp.weight",      FILL_SMALL,   MODEL, EXPERTS, ONE}, \
+    {"blk.%u.ffn_gate_exps.weight",     FILL_EXPERTS, MODEL, FF, EXPERTS}, \
+    {"blk.%u.ffn_up_exps.weight",       FILL_EXPERTS, MODEL, FF, EXPERTS}, \
+    {"blk.%u.ffn_down_exps.weight",     FILL_EXPERTS, FF, MODEL, EXPERTS}
+#define SHARED_ROWS                                                       \
+    {"blk.%u.ffn_gate_shexp.weight",    FILL_MATRIX,  MODEL, SHARED, ONE}, \
+    {"blk.%u.ffn_up_shexp.weight",      FILL_MATRIX,  MODEL, SHARED, ONE}, \
+    {"blk.%u.ffn_down_shexp.weight",    FILL_MATRIX,  SHARED, MODEL, ONE}
+#define LEADING_ROWS                                                      \
+    {"blk.%u.ffn_gate.weight",          FILL_MATRIX,  MODEL, DENSE, ONE}, \
+    {"blk.%u.ffn_up.weight",            FILL_MATRIX,  MODEL, DENSE, ONE}, \
+    {"blk.%u.ffn_down.weight",          FILL_MATRIX,  DENSE, MODEL, ONE}
+#define ROUTE_BIAS                                                        \
+    {"blk.%u.exp_probs_b.bias",         FILL_BIAS,    EXPERTS, ONE, ONE}
+static const TensorRow olmo2[] = {ENDS, OWN_HEAD, ATTENTION, WIDE_NORMS, GAINS_AFTER, GATED};
+static const TensorRow exaone4[] = {ENDS, ATTENTION, HEAD_NORMS, GAINS_AFTER, GATED};
+static const TensorRow olmoe[] = {ENDS, OWN_HEAD, NORMS_BEFORE, ATTENTION, WIDE_NORMS, EXPERTS_ROWS};
+static const TensorRow qwen2moe[] = {
+    ENDS, OWN_HEAD, NORMS_BEFORE, ATTENTION, QKV_BIASES, EXPERTS_ROWS, SHARED_ROWS,
+    {"blk.%u.ffn_gate_inp_shexp.weight", FILL_SMALL,  MODEL, ONE, ONE},
+};
+static const TensorRow granitemoe[] = {ENDS, NORMS_BEFORE, ATTENTION, EXPERTS_ROWS};
+static const TensorRow granitemoe_shared[] = {ENDS, NORMS_BEFORE, ATTENTION, EXPERTS_ROWS, SHARED_ROWS};
+static const TensorRow glm4moe[] = {
+    ENDS, OWN_HEAD, ATTENTION, QKV_BIASES, HEAD_NORMS, LEADING_ROWS, EXPERTS_ROWS, SHARED_ROWS, ROUTE_BIAS,
+    {"blk.%u.attn_norm.weight",           FILL_GAIN,  MODEL, ONE, ONE},
+    {"blk.%u.post_attention_norm.weight", FILL_GAIN,  MODEL, ONE, ONE},
+};
+static const TensorRow dots1[] = {
+    ENDS, OWN_HEAD, NORMS_BEFORE, ATTENTION, HEAD_NORMS, LEADING_ROWS, EXPERTS_ROWS, SHARED_ROWS, ROUTE_BIAS,
+};
+static const TensorRow bailingmoe2[] = {
+    ENDS, OWN_HEAD, NORMS_BEFORE, FUSED, HEAD_NORMS, LEADING_ROWS, EXPERTS_ROWS, SHARED_ROWS, ROUTE_BIAS,
+};
+static const TensorRow ernie4_5_moe[] = {
+    ENDS, NORMS_BEFORE, ATTENTION, LEADING_ROWS, EXPERTS_ROWS, SHARED_ROWS, ROUTE_BIAS,
+};
+static const TensorRow hunyuan_moe[] = {ENDS, NORMS_BEFORE, ATTENTION, HEAD_NORMS, EXPERTS_ROWS, SHARED_ROWS};
+#define OF_EXPERTS(n, used) KEY_U32("expert_count", n), KEY_U32("expert_used_count", used), \
+    KEY_U32("expert_feed_forward_length", 32)
 
 static const ArchModel family_models[] = {
     // The fourth of five layers has no rotary embedding.
@@ -141,6 +188,61 @@ static const ArchModel family_models[] = {
      .keys = {EPS, KEY_U32("rope.dimension_count", 4), KEY_BOOL("use_parallel_residual", 1)}},
     {"starcoder2", "starcoder2", SIZES(2, 4, 2, 16, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(starcoder2),
      .keys = {EPS, KEY_F32("rope.freq_base", 1e5)}},
+    {"olmo2", "olmo2", SIZES(2, 4, 2, 16, 64, 0), .dtype = DTYPE_Q8_0, TENSORS(olmo2),
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 5e5)}},
+    // OLMo 3: the fourth of five layers sees all positions, and only its are scaled.
+    {"olmo3", "olmo2", SIZES(5, 4, 4, 16, 64, 0), .dtype = DTYPE_Q8_0, TENSORS(olmo2),
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 5e5), KEY_U32("attention.sliding_window", 20),
+              KEY_STR("rope.scaling.type", "yarn"), KEY_F32("rope.scaling.factor", 8),
+              KEY_U32("rope.scaling.original_context_length", 32)}},
+    // The fourth of five layers sees all positions, and has no rotary embedding.
+    {"exaone4", "exaone4", SIZES(5, 4, 2, 16, 64, 0), .dtype = DTYPE_Q8_0, TENSORS(exaone4),
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_U32("attention.sliding_window", 20)}},
+    {"exaone4-full", "exaone4", SIZES(2, 4, 2, 16, 64, 0), .dtype = DTYPE_Q8_0, TENSORS(exaone4),
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6)}},
+    {"olmoe", "olmoe", SIZES(2, 4, 4, 16, 32, 8), .dtype = DTYPE_Q8_0, TENSORS(olmoe),
+     .keys = {EPS_RMS, OF_EXPERTS(8, 4)}},
+    {"qwen2moe", "qwen2moe", SIZES(2, 4, 2, 16, 32, 8), .dtype = DTYPE_Q8_0, TENSORS(qwen2moe), .shared_ff = 96,
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), OF_EXPERTS(8, 3),
+              KEY_U32("expert_shared_feed_forward_length", 96)}},
+    {"granitemoe", "granitemoe", SIZES(2, 4, 2, 16, 32, 8), .dtype = DTYPE_Q8_0, TENSORS(granitemoe),
+     .keys = {EPS_RMS, KEY_U32("expert_count", 8), KEY_U32("expert_used_count", 3), KEY_F32("embedding_scale", 12),
+              KEY_F32("residual_scale", 0.22), KEY_F32("logit_scale", 8), KEY_F32("attention.scale", 0.0625)}},
+    {"granitemoe-shared", "granitemoe", SIZES(2, 4, 2, 16, 32, 8), .dtype = DTYPE_Q8_0, TENSORS(granitemoe_shared),
+     .shared_ff = 64,
+     .keys = {EPS_RMS, KEY_U32("expert_count", 8), KEY_U32("expert_used_count", 3), KEY_F32("embedding_scale", 12),
+              KEY_F32("residual_scale", 0.22), KEY_F32("logit_scale", 8), KEY_F32("attention.scale", 0.0625),
+              KEY_U32("expert_shared_feed_forward_length", 64)}},
+    {"glm4moe", "glm4moe", SIZES(3, 4, 2, 16, 32, 8), .dtype = DTYPE_Q8_0, TENSORS(glm4moe), .dense_layers = 1,
+     .dense_ff = 160, .shared_ff = 128,
+     .keys = {EPS_RMS, KEY_U32("rope.dimension_count", 8), OF_EXPERTS(8, 3), KEY_U32("feed_forward_length", 160),
+              KEY_U32("leading_dense_block_count", 1), KEY_U32("expert_shared_count", 4),
+              KEY_U32("expert_gating_func", 2), KEY_BOOL("expert_weights_norm", 1),
+              KEY_F32("expert_weights_scale", 2.5), KEY_U32("expert_group_count", 1),
+              KEY_U32("expert_group_used_count", 1)}},
+    {"dots1", "dots1", SIZES(3, 4, 2, 16, 32, 8), .dtype = DTYPE_Q8_0, TENSORS(dots1), .dense_layers = 1,
+     .dense_ff = 160, .shared_ff = 128,
+     .keys = {EPS_RMS, OF_EXPERTS(8, 3), KEY_U32("feed_forward_length", 160),
+              KEY_U32("leading_dense_block_count", 1), KEY_U32("expert_shared_count", 4),
+              KEY_U32("expert_gating_func", 2), KEY_BOOL("expert_weights_norm", 0),
+              KEY_F32("expert_weights_scale", 2.5)}},
+    // Two of four groups of eight.
+    {"bailingmoe2", "bailingmoe2", SIZES(3, 4, 2, 16, 32, 32), .dtype = DTYPE_Q8_0, TENSORS(bailingmoe2),
+     .dense_layers = 1, .dense_ff = 160, .shared_ff = 128,
+     .keys = {EPS_RMS, KEY_U32("rope.dimension_count", 8), OF_EXPERTS(32, 4), KEY_U32("feed_forward_length", 160),
+              KEY_U32("leading_dense_block_count", 1), KEY_U32("expert_shared_count", 1),
+              KEY_U32("expert_shared_feed_forward_length", 128), KEY_U32("expert_gating_func", 2),
+              KEY_BOOL("expert_weights_norm", 1), KEY_F32("expert_weights_scale", 2.5),
+              KEY_U32("expert_group_count", 4), KEY_U32("expert_group_used_count", 2)}},
+    {"ernie4_5-moe", "ernie4_5-moe", SIZES(3, 4, 2, 16, 32, 8), .dtype = DTYPE_Q8_0, TENSORS(ernie4_5_moe),
+     .dense_layers = 1, .dense_ff = 160, .shared_ff = 128,
+     .keys = {EPS_RMS, OF_EXPERTS(8, 3), KEY_U32("feed_forward_length", 160),
+              KEY_U32("leading_dense_block_count", 1), KEY_U32("interleave_moe_layer_step", 1),
+              KEY_U32("expert_shared_count", 4), KEY_U32("expert_shared_feed_forward_length", 128)}},
+    {"hunyuan-moe", "hunyuan-moe", SIZES(2, 4, 2, 16, 32, 8), .dtype = DTYPE_Q8_0, TENSORS(hunyuan_moe),
+     .shared_ff = 32,
+     .keys = {EPS_RMS, OF_EXPERTS(8, 3), KEY_U32("expert_shared_count", 1),
+              KEY_U32("expert_shared_feed_forward_length", 32)}},
 };
 // clang-format on
 

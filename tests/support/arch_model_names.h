@@ -10,10 +10,13 @@
 #define ARCH_FAMILY_MODEL_NAMES(ROW) \
     ROW(smollm3) ROW(seed_oss) ROW(granite) ROW(minicpm) ROW(mistral3) ROW(glm4) ROW(arcee) ROW(ernie4_5) \
     ROW(internlm2) ROW(baichuan) ROW(hunyuan_dense) ROW(command_r) ROW(cohere2) ROW(phi2) ROW(phi2_fused) \
-    ROW(falcon) ROW(falcon_7b) ROW(gptneox) ROW(gptneox_sequential) ROW(stablelm) ROW(starcoder2)
+    ROW(falcon) ROW(falcon_7b) ROW(gptneox) ROW(gptneox_sequential) ROW(stablelm) ROW(starcoder2) \
+    ROW(olmo2) ROW(olmo3) ROW(exaone4) ROW(exaone4_full) ROW(olmoe) ROW(qwen2moe) ROW(granitemoe) \
+    ROW(granitemoe_shared) ROW(glm4moe) ROW(dots1) ROW(bailingmoe2) ROW(ernie4_5_moe) ROW(hunyuan_moe) ROW(gptoss)
 // Of them one for each thing that no other model has, for the emulator.
 #define ARCH_FAMILY_EMULATED_NAMES(ROW) \
-    ROW(smollm3) ROW(granite) ROW(mistral3) ROW(arcee) ROW(hunyuan_dense) ROW(cohere2) ROW(phi2) ROW(falcon)
+    ROW(smollm3) ROW(granite) ROW(mistral3) ROW(arcee) ROW(hunyuan_dense) ROW(cohere2) ROW(phi2) ROW(falcon) \
+    ROW(olmo2) ROW(exaone4) ROW(qwen2moe) ROW(granitemoe_shared) ROW(bailingmoe2) ROW(ernie4_5_moe)
 // Those of both without experts.
 #define ARCH_DENSE_MODEL_NAMES(ROW) \
     ROW(llama) ROW(llama_linear) ROW(llama_yarn) ROW(mistral) ROW(qwen2) ROW(qwen3) ROW(phi3) ROW(phi3_long) \

@@ -61,6 +61,7 @@ typedef enum {
     FF,
     FF2,
     DENSE,
+    SHARED,
     EXPERTS,
     VOCAB,
     CONTEXT,
@@ -91,6 +92,7 @@ struct ArchModel {
     uint32_t value_dim;    // 0: head_dim
     uint32_t dense_layers; // those before the layers of experts
     uint32_t dense_ff;     // of layers without experts
+    uint32_t shared_ff;    // of the experts that all rows use
     const Arch *tables;    // NULL: those of its architecture
 };
 

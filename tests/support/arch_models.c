@@ -93,6 +93,31 @@ static const TensorRow gpt_oss[] = {
     {"blk.%u.ffn_down_exps.bias",       FILL_BIAS,    MODEL, EXPERTS, ONE},
 };
 
+static const TensorRow gptoss[] = {
+    {"token_embd.weight",               FILL_MATRIX,  MODEL, VOCAB, ONE},
+    {"output_norm.weight",              FILL_NORM,    MODEL, ONE, ONE},
+    {"output.weight",                   FILL_MATRIX,  MODEL, VOCAB, ONE},
+    {"blk.%u.attn_norm.weight",         FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.attn_q.weight",            FILL_MATRIX,  MODEL, Q, ONE},
+    {"blk.%u.attn_q.bias",              FILL_BIAS,    Q, ONE, ONE},
+    {"blk.%u.attn_k.weight",            FILL_MATRIX,  MODEL, KV, ONE},
+    {"blk.%u.attn_k.bias",              FILL_BIAS,    KV, ONE, ONE},
+    {"blk.%u.attn_v.weight",            FILL_MATRIX,  MODEL, KV, ONE},
+    {"blk.%u.attn_v.bias",              FILL_BIAS,    KV, ONE, ONE},
+    {"blk.%u.attn_out.weight",       FILL_MATRIX,  Q, MODEL, ONE},
+    {"blk.%u.attn_out.bias",         FILL_BIAS,    MODEL, ONE, ONE},
+    {"blk.%u.attn_sinks",        FILL_SINK,    HEADS, ONE, ONE},
+    {"blk.%u.ffn_norm.weight", FILL_GAIN,  MODEL, ONE, ONE},
+    {"blk.%u.ffn_gate_inp.weight",      FILL_SMALL,   MODEL, EXPERTS, ONE},
+    {"blk.%u.ffn_gate_inp.bias",        FILL_BIAS,    EXPERTS, ONE, ONE},
+    {"blk.%u.ffn_gate_exps.weight",     FILL_EXPERTS, MODEL, FF, EXPERTS},
+    {"blk.%u.ffn_gate_exps.bias",       FILL_WIDE,    FF, EXPERTS, ONE},
+    {"blk.%u.ffn_up_exps.weight",       FILL_EXPERTS, MODEL, FF, EXPERTS},
+    {"blk.%u.ffn_up_exps.bias",         FILL_WIDE,    FF, EXPERTS, ONE},
+    {"blk.%u.ffn_down_exps.weight",     FILL_EXPERTS, FF, MODEL, EXPERTS},
+    {"blk.%u.ffn_down_exps.bias",       FILL_BIAS,    MODEL, EXPERTS, ONE},
+};
+
 static const TensorRow phi3[] = {
     {"token_embd.weight",               FILL_MATRIX,  MODEL, VOCAB, ONE},
     {"output_norm.weight",              FILL_NORM,    MODEL, ONE, ONE},
@@ -190,6 +215,12 @@ static const ArchModel models[] = {
               KEY_U32("expert_count", 8), KEY_U32("expert_used_count", 4),
               KEY_U32("expert_feed_forward_length", 32), KEY_STR("rope.scaling.type", "yarn"),
               KEY_F32("rope.scaling.factor", 32), KEY_U32("rope.scaling.original_context_length", 64)}},
+    // The same model under other names.
+    {"gptoss", "gptoss", SIZES(3, 4, 2, 32, 32, 8), .dtype = DTYPE_Q8_0, TENSORS(gptoss),
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 150000), KEY_U32("attention.key_length", 32),
+              KEY_U32("attention.value_length", 32), KEY_U32("attention.sliding_window", 16),
+              KEY_U32("expert_count", 8), KEY_U32("expert_used_count", 4),
+              KEY_U32("expert_feed_forward_length", 32), KEY_F32("rope.scaling.factor", 32), KEY_U32("rope.scaling.original_context_length", 64)}},
     {"gpt2", "gpt2", SIZES(2, 2, 2, 32, 128, 0), .dtype = DTYPE_Q8_0, TENSORS(gpt2),
      .keys = {KEY_F32("attention.layer_norm_epsilon", 1e-5)}},
 };
@@ -414,6 +445,7 @@ static uint64_t size_of(const ArchModel *m, uint32_t context_length, uint32_t la
         [QKV] = (heads + 2 * kv_heads) * head_dim,
         [FF] = ff,
         [DENSE] = m->dense_ff,
+        [SHARED] = m->shared_ff,
         [FF2] = 2 * ff,
         [EXPERTS] = m->experts,
         [VOCAB] = m->shape ? m->shape->vocab : ARCH_MODEL_VOCAB,
@@ -499,7 +531,8 @@ static void add_tensors(GgufBuilder *b, const ArchModel *m, uint32_t context_len
     for (uint32_t i = 0; i < n_rows; i++) {
         bool per_layer = strstr(rows[i].name, "%u") != NULL;
         bool dense = rows[i].cols == DENSE || rows[i].rows == DENSE;
-        bool routed = rows[i].rows == EXPERTS || rows[i].matrices == EXPERTS;
+        bool routed = rows[i].rows == EXPERTS || rows[i].matrices == EXPERTS || rows[i].cols == EXPERTS ||
+                      rows[i].rows == SHARED || rows[i].cols == SHARED;
         uint32_t from = routed ? m->dense_layers : 0, until = dense ? m->dense_layers : m->layers;
         for (uint32_t layer = from; layer < (per_layer ? until : 1); layer++)
             add_tensor(b, m, context_length, &rows[i], layer);

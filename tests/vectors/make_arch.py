@@ -24,6 +24,12 @@ class File:
         self.arch = self.values["general.architecture"]
         self.tensors = {t.name: torch.tensor(np.array(gguf.dequantize(t.data, t.tensor_type), dtype=np.float32))
                         for t in reader.tensors}
+        if self.arch == "gptoss":  # Ollama's names
+            self.arch = "gpt-oss"
+            self.values = {key.replace("gptoss.", "gpt-oss."): value for key, value in self.values.items()}
+            self.values["gpt-oss.rope.scaling.type"] = "yarn"
+            self.tensors = {re.sub("attn_sinks$", "attn_sinks.weight", name.replace("attn_out.", "attn_output.").replace(
+                "ffn_norm", "post_attention_norm")): value for name, value in self.tensors.items()}
         self.unread = set(self.tensors)
 
     def get(self, key, default=None):
@@ -280,6 +286,79 @@ def starcoder2(f):
                   sliding_window=None)
 
 
+def olmo2(f):
+    if not f.get("attention.sliding_window"):
+        return causal("Olmo2", common(f), rope_parameters=rope(f))
+    unscaled = {"rope_type": "default", "rope_theta": f.get("rope.freq_base")}
+    return causal("Olmo3", common(f), sliding_window=f.get("attention.sliding_window"),
+                  rope_parameters={"full_attention": rope(f), "sliding_attention": unscaled})
+
+
+def exaone4(f):
+    window = f.get("attention.sliding_window")
+    return causal("Exaone4", common(f), rope_parameters=rope(f), sliding_window=window,
+                  layer_types=["sliding_attention" if window and i % 4 != 3 else "full_attention"
+                               for i in range(f.get("block_count"))])
+
+
+def mixture(f, **more):
+    """What models with experts call alike."""
+    base = common(f)
+    return dict(base, rope_parameters=rope(f), num_experts_per_tok=f.get("expert_used_count"),
+                moe_intermediate_size=f.get("expert_feed_forward_length", base["intermediate_size"]), **more)
+
+
+def olmoe(f):
+    return causal("Olmoe", mixture(f, num_experts=f.get("expert_count"), norm_topk_prob=False))
+
+
+def qwen2moe(f):
+    return causal("Qwen2Moe", mixture(f, num_experts=f.get("expert_count"), norm_topk_prob=False, qkv_bias=True,
+                                      shared_expert_intermediate_size=f.get("expert_shared_feed_forward_length")))
+
+
+def granitemoe(f):
+    shared = f.get("expert_shared_feed_forward_length")
+    more = {"shared_intermediate_size": shared} if shared else {}
+    return causal("GraniteMoeShared" if shared else "GraniteMoe", common(f), rope_parameters=rope(f),
+                  num_local_experts=f.get("expert_count"), num_experts_per_tok=f.get("expert_used_count"),
+                  embedding_multiplier=f.get("embedding_scale"), residual_multiplier=f.get("residual_scale"),
+                  logits_scaling=f.get("logit_scale"), attention_multiplier=f.get("attention.scale"), **more)
+
+
+def leading(f, name, **more):
+    width = f.get("expert_feed_forward_length")
+    return causal(name, mixture(
+        f, n_routed_experts=f.get("expert_count"), first_k_dense_replace=f.get("leading_dense_block_count"),
+        n_shared_experts=f.get("expert_shared_feed_forward_length", f.get("expert_shared_count") * width) // width,
+        norm_topk_prob=f.get("expert_weights_norm"), routed_scaling_factor=f.get("expert_weights_scale"),
+        n_group=f.get("expert_group_count", 1), topk_group=f.get("expert_group_used_count", 1), **more))
+
+
+def glm4moe(f):
+    """Ling 2, which transformers does not have, is GLM-4.5 without biases."""
+    model = leading(f, "Glm4Moe", use_qk_norm=True, attention_bias="blk.0.attn_q.bias" in f.tensors)
+    model.model.rotary_emb = type(model.model.rotary_emb)(transformers.Glm4MoeConfig(
+        **dict(common(f), rope_parameters=partial_rope(f))))
+    return model
+
+
+def dots1(f):
+    return leading(f, "Dots1", layer_types=["full_attention"] * f.get("block_count"))
+
+
+def ernie4_5_moe(f):
+    return causal("Ernie4_5_Moe", mixture(
+        f, moe_num_experts=f.get("expert_count"), moe_k=f.get("expert_used_count"), use_bias=False,
+        moe_layer_start_index=f.get("leading_dense_block_count"), moe_layer_end_index=f.get("block_count") - 1,
+        moe_layer_interval=1, moe_num_shared_experts=f.get("expert_shared_count"), moe_norm_min=1e-12))
+
+
+def hunyuan_moe(f):
+    base = mixture(f, num_experts=f.get("expert_count"), moe_topk=f.get("expert_used_count"), attention_bias=False)
+    return causal("HunYuanMoEV1", base)
+
+
 def regroup_qkv(f, weight):
     """Q, K and V of each group of heads beside each other, as Falcon and GPT-NeoX have them."""
     heads, kv_heads = f.get("attention.head_count"), f.get("attention.head_count_kv")
@@ -294,11 +373,15 @@ FAMILY = {"smollm3": smollm3, "seed_oss": seed_oss, "granite": granite, "minicpm
           "glm4": glm4, "arcee": arcee, "ernie4_5": ernie4_5, "internlm2": llama_by_another_name,
           "baichuan": llama_by_another_name, "hunyuan-dense": hunyuan_dense, "command-r": command_r,
           "cohere2": cohere2, "phi2": phi2, "falcon": falcon, "gptneox": gptneox, "stablelm": stablelm,
-          "starcoder2": starcoder2}
+          "starcoder2": starcoder2, "olmo2": olmo2, "exaone4": exaone4, "olmoe": olmoe, "qwen2moe": qwen2moe,
+          "granitemoe": granitemoe, "glm4moe": glm4moe, "dots1": dots1, "bailingmoe2": glm4moe,
+          "ernie4_5-moe": ernie4_5_moe, "hunyuan-moe": hunyuan_moe}
 # Those whose files have the rows of Q and K in Llama's order; the published weights have halves.
-INTERLEAVED = {"llama", "smollm3", "granite", "minicpm", "mistral3", "arcee", "internlm2", "baichuan"}
+INTERLEAVED = {"llama", "smollm3", "granite", "minicpm", "mistral3", "arcee", "internlm2", "baichuan", "granitemoe"}
 MODELS = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3, "qwen3moe": qwen3moe, "phi3": phi3, "gemma": gemma,
           "gemma2": gemma2, "gemma3": gemma3, "gpt-oss": gpt_oss, "gpt2": gpt2, **FAMILY}
+# Whose names of transformers' weights lead to the file's, where the map has the published model's names.
+NAMED_LIKE = {"bailingmoe2": "dots1"}
 ENUMS = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}
 
 
@@ -340,9 +423,32 @@ def fused_part(f, gguf_name):
     return whole.split([heads * size, kv_heads * size, kv_heads * size])["qkv".index(gguf_name.split("attn_")[1][0])]
 
 
+def feed_forward_of(f, name):
+    """Routers, shared experts and dense layers of mixtures of experts, by transformers' names; None for anything else."""
+    block = "blk." + (re.findall(r"layers\.(\d+)\.", name) or ["0"])[0] + "."
+    if ".block_sparse_moe.experts." in name:
+        return experts(f, name)
+    if name.endswith("e_score_correction_bias"):
+        bias = f.take(block + "exp_probs_b.bias")
+        return bias[None] if "moe_statics" in name else bias
+    if re.search(r"(mlp\.gate(\.wg)?|moe\.router)\.weight$", name):
+        return f.take(block + "ffn_gate_inp.weight")
+    if name.endswith("shared_expert_gate.weight"):
+        return f.take(block + "ffn_gate_inp_shexp.weight")[None]
+    if name.endswith("shared_mlp.input_linear.weight"):
+        return torch.cat([f.take(block + "ffn_gate_shexp.weight"), f.take(block + "ffn_up_shexp.weight")])
+    if name.endswith("shared_mlp.output_linear.weight"):
+        return f.take(block + "ffn_down_shexp.weight")
+    if part := re.search(r"mlp\.(shared_\w+\.)?(gate|up|down)_proj\.weight$", name):
+        return f.take(f"{block}ffn_{part[2]}{'_shexp' if part[1] else ''}.weight")
+    return None
+
+
 def weight_of(f, name, names):
     if f.arch == "qwen3moe" and (part := re.fullmatch(r"model.layers.(\d+).mlp.(gate|up|down)_proj.weight", name)):
         return f.take(f"blk.{part[1]}.ffn_{part[2]}.weight")  # a dense layer, which the map does not know
+    if f.arch in FAMILY and (found := feed_forward_of(f, name)) is not None:
+        return found
     if ".mlp.experts." in name:
         return experts(f, name)
     if f.arch == "gpt-oss" and ".mlp.router." in name:
@@ -354,7 +460,7 @@ def weight_of(f, name, names):
     gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
     if f.arch == "gpt-oss" and "post_attention_layernorm" in name:
         gguf_name = "blk." + name.split(".")[2] + ".post_attention_norm.weight"
-    if f.arch == "phi2" and gguf_name not in f.tensors:
+    if f.arch in ("phi2", "bailingmoe2") and gguf_name not in f.tensors:
         return fused_part(f, gguf_name)
     weight = f.take(gguf_name)
     if f.arch in ("falcon", "gptneox") and "attn_qkv" in gguf_name:
@@ -377,7 +483,7 @@ def weight_of(f, name, names):
 def logits_of(path):
     f = File(path)
     model = MODELS[f.arch](f).float().eval()
-    names = gguf.get_tensor_name_map(ENUMS[f.arch], f.get("block_count"))
+    names = gguf.get_tensor_name_map(ENUMS[NAMED_LIKE.get(f.arch, f.arch)], f.get("block_count"))
     state = model.state_dict()
     for name, value in state.items():
         weight = weight_of(f, name, names)

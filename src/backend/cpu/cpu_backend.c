@@ -56,7 +56,7 @@ static const float *expand_small(const Weight *w, Arena *arena) {
 // Norms, biases, sinks and learned positions are read element by element: float32 copies of them are made.
 static bool weight_is_small(const Op *op) {
     return op->kind == OP_RMS_NORM || op->kind == OP_LAYER_NORM || op->kind == OP_ATTENTION ||
-           op->kind == OP_ADD_POSITION;
+           op->kind == OP_ADD_POSITION || op->kind == OP_ROUTE || op->kind == OP_SHARE;
 }
 
 static bool make_ops(CpuBackend *cpu, Error *err) {

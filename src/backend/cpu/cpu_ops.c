@@ -1,5 +1,6 @@
 #include "backend/cpu/cpu_ops.h"
 
+#include "backend/cpu/cpu_route.h"
 #include "backend/cpu/matmul.h"
 
 #include <math.h>
@@ -286,32 +287,14 @@ static void head(const CpuOp *op, CpuStep *s) {
         pool_run(s->pool, finish_logits, &work, s->n_wanted * n_vocab, 8192);
 }
 
-// The index of the largest value that is not among the n_chosen before it; of equal ones the first.
-static uint32_t largest_but(const float *values, uint32_t n, const float *chosen, uint32_t n_chosen) {
-    uint32_t best = n;
-    for (uint32_t i = 0; i < n; i++) {
-        bool taken = false;
-        for (uint32_t j = 0; j < n_chosen && !taken; j++)
-            taken = (uint32_t)chosen[j] == i;
-        if (!taken && (best == n || values[i] > values[best])) best = i;
-    }
-    return best;
-}
-
 static void route_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
     (void)thread;
     const RowWork *w = context;
     const Op *op = w->op->op;
-    uint32_t n_experts = op->in_width[0], n_used = op->n_used;
     for (uint32_t row = from; row < to; row++) {
-        const float *logits = in_row(w->step, op, 0, row);
-        float *experts = out_row(w->step, op, row), *weights = experts + n_used;
-        for (uint32_t i = 0; i < n_used; i++) {
-            uint32_t expert = largest_but(logits, n_experts, experts, i);
-            experts[i] = (float)expert;
-            weights[i] = logits[expert];
-        }
-        softmax(weights, n_used, NULL);
+        float *experts = out_row(w->step, op, row);
+        cpu_route(&op->route, in_row(w->step, op, 0, row), op->in_width[0], w->op->weight_f32, op->n_used,
+                  experts, experts + op->n_used);
     }
 }
 
@@ -353,6 +336,29 @@ static void expert_sum_rows(void *context, uint32_t thread, uint32_t from, uint3
     }
 }
 
+// out = in0, for rows that no norm comes before.
+static void copy_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+    (void)thread;
+    const RowWork *w = context;
+    const Op *op = w->op->op;
+    memcpy(out_row(w->step, op, from), in_row(w->step, op, 0, from),
+           (uint64_t)(to - from) * op->out_width * sizeof(float));
+}
+
+static void share_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+    (void)thread;
+    const RowWork *w = context;
+    const Op *op = w->op->op;
+    for (uint32_t row = from; row < to; row++) {
+        const float *in = in_row(w->step, op, 0, row);
+        float *out = out_row(w->step, op, row);
+        float share =
+            1 / (1 + expf(-dot_f32(w->op->weight_f32, in_row(w->step, op, 1, row), op->in_width[1])));
+        for (uint32_t i = 0; i < op->out_width; i++)
+            out[i] = in[i] * share;
+    }
+}
+
 void cpu_op_run(const CpuOp *op, CpuStep *s) {
     switch (op->op->kind) {
     case OP_EMBED: for_rows(embed_rows, op, s); break;
@@ -367,7 +373,9 @@ void cpu_op_run(const CpuOp *op, CpuStep *s) {
     case OP_GLU:
     case OP_ACTIVATION: for_rows(activation_rows, op, s); break;
     case OP_HEAD: head(op, s); break;
+    case OP_COPY: for_rows(copy_rows, op, s); break;
     case OP_ROUTE: for_rows(route_rows, op, s); break;
+    case OP_SHARE: for_rows(share_rows, op, s); break;
     case OP_EXPERT_MATMUL: expert_matmul(op, s); break;
     case OP_EXPERT_SUM: for_rows(expert_sum_rows, op, s); break;
     case OP_COUNT: break;

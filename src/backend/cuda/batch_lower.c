@@ -9,7 +9,8 @@ static const uint8_t n_inputs[OP_COUNT] = {
 };
 
 static bool op_matches(const Op *op, const StageOp *p) {
-    bool ok = (op->kind == p->kind || (p->is_norm && op->kind == OP_LAYER_NORM)) && op->out == p->out;
+    bool will_do = p->is_norm && (op->kind == OP_LAYER_NORM || op->kind == OP_COPY);
+    bool ok = (op->kind == p->kind || will_do) && op->out == p->out;
     for (uint32_t i = 0; ok && i < n_inputs[op->kind]; i++)
         ok = op->in[i] == p->in[i];
     return ok;

@@ -36,6 +36,8 @@ bool batch_links_none(BatchStage *s, const BatchStage *before, const BatchStage 
 bool batch_takes_all(const BatchLowering *l, const BatchStage *s, Error *err);
 uint32_t batch_shows_none(const BatchStage *s, const BatchBuffers *b, StageResult out[STAGE_RESULTS_MAX]);
 
+static const float GLU_DIVIDED_BY = 16; // GLU_DIVISOR of the kernels
+
 // ---- products ----
 
 // Room in the buffers where blocks of a stage meet.

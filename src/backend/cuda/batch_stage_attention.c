@@ -168,13 +168,28 @@ typedef struct {
     bool turned;
 } HeadNorms;
 
+// Whether the norms of queries and keys are over all heads, which qk_norm takes.
+static bool norms_are_wide(const BatchStage *turns) {
+    const Op *q = turns->ops[TURNS_NORM_Q];
+    return q && q->norm.group != turns->attention->attention.key_dim;
+}
+
 static HeadNorms norms_of(const BatchStage *turns) {
+    if (norms_are_wide(turns)) return (HeadNorms){0};
     bool turned = turns->ops[TURNS_TURNED_Q] || turns->ops[TURNS_TURNED_K];
     return (HeadNorms){turns->ops[turned ? TURNS_TURNED_Q : TURNS_NORM_Q],
                        turns->ops[turned ? TURNS_TURNED_K : TURNS_NORM_K], turned};
 }
 
+static bool check_wide_norms(const BatchStage *s, Error *err) {
+    const Op *q = s->ops[TURNS_NORM_Q], *k = s->ops[TURNS_NORM_K];
+    if (!k || s->ops[TURNS_TURNED_Q] || s->ops[TURNS_TURNED_K]) return batch_refuse(err, s);
+    bool fits = q->norm.group == q->out_width && k->norm.group == k->out_width && q->norm.eps == k->norm.eps;
+    return fits || lower_refuse_weight(err, q->weight, "the norm is of another number of values");
+}
+
 static bool check_turns(const BatchLowering *l, const BatchStage *s, Error *err) {
+    if (norms_are_wide(s) && !check_wide_norms(s, err)) return false;
     HeadNorms norms = norms_of(s);
     const Op *q = norms.q, *k = norms.k;
     const Rope *rope = rope_of(s->ops[TURNS_ROPE_Q]);
@@ -243,6 +258,37 @@ static const Op *last_of(const BatchStage *turns, uint32_t a, uint32_t b, uint32
     return turns->ops[a] ? turns->ops[a] : turns->ops[b] ? turns->ops[b] : turns->ops[c];
 }
 
+static bool needs_qk_norm(const BatchLowering *l, const BatchStage *s) {
+    (void)l;
+    return norms_are_wide(s);
+}
+
+static void define_qk_norm(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    (void)l;
+    define(b, "STAGE_QK_NORM", 1);
+    define_heads(b, s->attention);
+    define(b, "N_KV_HEADS", s->attention->attention.n_kv_heads);
+    define_norm(b, s->ops[TURNS_NORM_Q]);
+}
+
+static void bind_qk_norm(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    out->qk_norm = (QkNormArgs){
+        .batch = b->batch,
+        .raw = b->raw,
+        .norm = {batch_weight_of(b, s->ops[TURNS_NORM_Q]), batch_weight_of(b, s->ops[TURNS_NORM_K])}};
+}
+
+const BatchType batch_qk_norm = {
+    .kernel = "qk_norm",
+    .name = "norm of all heads",
+    .files = {FILES_ROWS, "qk_norm.cuh"},
+    .cost = COST_USUAL,
+    .is_needed = needs_qk_norm,
+    .define = define_qk_norm,
+    .bind = bind_qk_norm,
+    .results = batch_shows_none, // keys are seen in the cache
+};
+
 // Keys and values in the cache: of the operations of a TURNS block that wrote them last.
 static uint32_t entries_results(const BatchStage *turns, const BatchBuffers *b, StageResult *out) {
     const Op *key = last_of(turns, TURNS_TURNED_K, TURNS_ROPE_K, TURNS_NORM_K);
@@ -286,6 +332,7 @@ const BatchBlock batch_block_turns = {
             [TURNS_TURNED_K] = {OP_RMS_NORM, ACT_K,    {ACT_K}, .optional = true},
             [TURNS_KV_WRITE] = {OP_KV_WRITE, ACT_NONE, {ACT_K, ACT_V}}}}},
     .parts = {
+        {&batch_qk_norm, TURNS_NORM_Q, BODY_ANY, false},
         {&batch_rope_heads, TURNS_KV_WRITE, BODY_PROMPT, false}}, // batches of rows: attention does it
     .link = link_turns,
     .check = check_turns,

@@ -4,9 +4,21 @@
 
 enum { EXPERTS_USED_MAX = 16 }; // a row (chosen_experts.cuh)
 
+// The softmax over all, divided by the sum of the chosen ones, is the softmax over these. What the sum is
+// multiplied by goes into the weights.
+static RouteConfig route_of(const BatchStage *s) {
+    const Op *op = s->ops[MIXTURE_ROUTE];
+    RouteConfig r = op->route;
+    if (r.scores == SCORES_OF_ALL && r.normed && r.n_groups <= 1 && !op->weight) r.scores = SCORES_OF_CHOSEN;
+    r.scale *= s->ops[MIXTURE_ADD]->add.scale;
+    return r;
+}
+
 static ExpertsSize size_of(const BatchStage *s) {
     const Weight *gate = s->ops[MIXTURE_GATE]->weight;
-    return (ExpertsSize){.d_model = (uint32_t)gate->n_cols,
+    return (ExpertsSize){.route = route_of(s),
+                         .has_select = s->ops[MIXTURE_ROUTE]->weight != NULL,
+                         .d_model = (uint32_t)gate->n_cols,
                          .d_ff = (uint32_t)gate->n_rows,
                          .n_experts = (uint32_t)gate->n_matrices,
                          .n_used = s->ops[MIXTURE_ROUTE]->n_used,
@@ -21,8 +33,8 @@ static bool check_experts(const BatchLowering *l, const BatchStage *s, Error *er
         return error_set(err, ERR_UNSUPPORTED, "%u experts a token cannot be run on the GPU: at most %d",
                          e.n_used, EXPERTS_USED_MAX);
     }
-    if (s->ops[MIXTURE_ADD]->add.scale != 1)
-        return lower_refuse_weight(err, s->ops[MIXTURE_DOWN]->weight, "what it gives is scaled");
+    if (e.route.scores == SCORES_OF_CHOSEN && (e.has_select || e.route.n_groups > 1))
+        return batch_refuse(err, s);
     return (experts_fit(l->target, &e, 1) && experts_fit(l->target, &e, BATCH_FEW_ROWS_MAX)) ||
            error_set(err, ERR_UNSUPPORTED,
                      "%u experts of %u values a token need more shared memory than this GPU has: %u bytes",
@@ -70,6 +82,7 @@ static void bind_route(const BatchStage *s, const BatchBuffers *b, StageArgs *ou
                                       .norm = batch_weight_of(b, s->ops[MIXTURE_NORM]),
                                       .weight = batch_weight_of(b, s->ops[MIXTURE_ROUTER]),
                                       .bias = batch_bias_of(b, s->ops[MIXTURE_ROUTER]),
+                                      .select = batch_weight_of(b, s->ops[MIXTURE_ROUTE]),
                                       .normed = b->h,
                                       .logits = b->route,
                                       .choice = b->choice,
@@ -124,7 +137,7 @@ const BatchType batch_group = {
 
 // ---- gate and up, down ----
 
-static ExpertsArgs products_of(const BatchBuffers *b) {
+static ExpertsArgs products_of(const BatchStage *s, const BatchBuffers *b) {
     return (ExpertsArgs){.product = {.batch = b->batch,
                                      .rows = b->rows,
                                      .slots = b->slots,
@@ -132,6 +145,7 @@ static ExpertsArgs products_of(const BatchBuffers *b) {
                                      .partial = b->partial,
                                      .meetings = b->meetings},
                          .logits = b->route,
+                         .select = batch_weight_of(b, s->ops[MIXTURE_ROUTE]),
                          .tiles = b->tiles,
                          .n_tiles = b->n_tiles,
                          .x = b->x,
@@ -146,7 +160,7 @@ static void define_gate_up(StrBuf *b, const BatchLowering *l, const BatchStage *
 }
 
 static void bind_gate_up(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    ExpertsArgs a = products_of(b);
+    ExpertsArgs a = products_of(s, b);
     a.product.in = b->slots_h; // of few rows the norms themselves
     for (uint32_t i = 0; i < 2; i++) {
         a.product.weight[i] = batch_weight_of(b, s->ops[MIXTURE_GATE + i]);
@@ -162,7 +176,7 @@ static void define_experts_down(StrBuf *b, const BatchLowering *l, const BatchSt
 }
 
 static void bind_experts_down(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    ExpertsArgs a = products_of(b);
+    ExpertsArgs a = products_of(s, b);
     a.product.in = b->slots_f;
     a.product.weight[0] = batch_weight_of(b, s->ops[MIXTURE_DOWN]);
     a.product.bias[0] = batch_bias_of(b, s->ops[MIXTURE_DOWN]);
@@ -285,3 +299,46 @@ const BatchBlock batch_block_experts = {
     .check = check_experts,
 };
 // clang-format on
+
+// ---- SHARE: on what a shared expert's gate and up left ----
+
+static bool link_share(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
+    bool fits = before && before->block == &batch_block_experts && after && after->block == &batch_block_down;
+    return fits || batch_refuse(err, s);
+}
+
+static void define_share(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    (void)l;
+    define(b, "STAGE_SHARE", 1);
+    define(b, "D_MODEL", s->ops[SHARE_SHARE]->in_width[1]);
+    define(b, "D_FF", s->ops[SHARE_SHARE]->out_width);
+}
+
+static void bind_share(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    out->share = (ShareArgs){
+        .batch = b->batch, .h = b->h, .weight = batch_weight_of(b, s->ops[SHARE_SHARE]), .f = b->f};
+}
+
+static uint32_t share_results(const BatchStage *s, const BatchBuffers *b,
+                              StageResult out[STAGE_RESULTS_MAX]) {
+    const Op *op = s->ops[SHARE_SHARE];
+    out[0] = (StageResult){op, RESULT_ACTIVATIONS, b->f, op->out_width, 1 / GLU_DIVIDED_BY};
+    return 1;
+}
+
+const BatchType batch_share = {
+    .kernel = "share",
+    .name = "share of shared experts",
+    .files = {FILES_ROWS, "share.cuh"},
+    .cost = COST_USUAL,
+    .define = define_share,
+    .bind = bind_share,
+    .results = share_results,
+};
+
+const BatchBlock batch_block_share = {
+    .patterns = {{1, false, {[SHARE_SHARE] = {OP_SHARE, ACT_F, {ACT_F, ACT_H}}}}},
+    .parts = {{&batch_share, SHARE_SHARE, BODY_ANY, false}},
+    .link = link_share,
+    .check = batch_takes_all,
+};

@@ -2,8 +2,6 @@
 // own.
 #include "backend/cuda/batch_lower_internal.h"
 
-static const float GLU_DIVIDED_BY = 16; // GLU_DIVISOR of the kernels
-
 // ---- what products have in common ----
 
 void batch_define_norm_input(StrBuf *b, const BatchLowering *l, const Op *norm) {
@@ -25,7 +23,8 @@ ProductSize batch_product_size(const BatchStage *s) {
     }
     if (is_glu) size.unit_bands = size.n_weights;
     size.is_head = s->block->is_head;
-    size.has_norm = s->ops[0] && (s->ops[0]->kind == OP_RMS_NORM || s->ops[0]->kind == OP_LAYER_NORM);
+    size.has_norm = s->ops[0] && (s->ops[0]->kind == OP_RMS_NORM || s->ops[0]->kind == OP_LAYER_NORM ||
+                                  s->ops[0]->kind == OP_COPY);
     return size;
 }
 

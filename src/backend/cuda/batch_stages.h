@@ -182,6 +182,7 @@ struct BatchType {
     BLOCK(glu)              \
     BLOCK(down)             \
     BLOCK(experts)          \
+    BLOCK(share)            \
     BLOCK(post_norm)        \
     BLOCK(head)
 
@@ -191,6 +192,7 @@ struct BatchType {
     TYPE(norm)              \
     TYPE(qkv)               \
     TYPE(qkv_many)          \
+    TYPE(qk_norm)           \
     TYPE(rope_heads)        \
     TYPE(attention)         \
     TYPE(span_attention)    \
@@ -208,6 +210,7 @@ struct BatchType {
     TYPE(experts_down)      \
     TYPE(experts_down_many) \
     TYPE(experts_sum)       \
+    TYPE(share)             \
     TYPE(norm_of_logits)    \
     TYPE(head)              \
     TYPE(head_many)         \

@@ -37,6 +37,20 @@ static void define_experts(StrBuf *b, const ExpertsSize *e) {
     define(b, "N_USED", e->n_used);
 }
 
+// Of expert_choice.cuh.
+static void define_choice(StrBuf *b, const ExpertsSize *e) {
+    const RouteConfig *r = &e->route;
+    if (r->scale != 0 && r->scale != 1)
+        strbuf_printf(b, "#define ROUTE_SCALE %af\n", (double)r->scale); // hexadecimal: exact
+    if (r->scores != SCORES_OF_ALL && r->scores != SCORES_SIGMOID) return;
+    define(b, "ROUTE_SCORES", r->scores);
+    if (r->normed) define(b, "ROUTE_NORMED", 1);
+    if (e->has_select) define(b, "ROUTE_SELECTS", 1);
+    if (r->n_groups <= 1) return;
+    define(b, "ROUTE_GROUPS", r->n_groups);
+    define(b, "ROUTE_GROUPS_USED", r->n_groups_used);
+}
+
 // ---- few rows: product_few.cuh ----
 
 // One of the two products, of a class.
@@ -300,6 +314,7 @@ static void define_product(StrBuf *b, const LowerTarget *t, const ExpertsSize *e
         return;
     }
     define(b, "MAX_ROWS", max_rows);
+    define_choice(b, e);
     if (few_shape(t, &p, &shape)) define_few(b, &shape, &p); // experts_fit has said so
 }
 
@@ -339,6 +354,7 @@ void experts_define_route(StrBuf *b, const LowerTarget *t, const ExpertsSize *e,
     define(b, "ROUTE_GROUP", group);
     define(b, "ROUTE_SPREAD", MIN(spread, e->n_experts * runs));
     if (max_rows > FEW_ROWS) define(b, "ROUTE_CHOOSES", 1);
+    define_choice(b, e);
 }
 
 void experts_define_group(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {

@@ -9,6 +9,8 @@
 typedef struct {
     uint32_t d_model, d_ff, n_experts, n_used;
     Dtype gate, up, down;
+    RouteConfig route;
+    bool has_select; // a bias on what experts are chosen by
 } ExpertsSize;
 
 // What the stages of a class share.

@@ -34,7 +34,8 @@ bool lower_refuse_weight(Error *err, const Weight *w, const char *why) {
 // ---- defines ----
 
 void define_norm(StrBuf *b, const Op *norm) {
-    define_float(b, "NORM_EPS", norm->norm.eps);
+    define_float(b, "NORM_EPS", norm->kind == OP_COPY ? 0 : norm->norm.eps);
+    if (norm->kind == OP_COPY) define(b, "NORM_NONE", 1);
     if (norm->kind == OP_LAYER_NORM) define(b, "LAYER_NORM", 1);
 }
 

@@ -33,7 +33,7 @@ static inline void define_format(StrBuf *b, const char *name, const Weight *w) {
     strbuf_printf(b, "#define %s FORMAT_%s\n", name, dtype_info(w->dtype)->name);
 }
 
-// NORM_EPS, LAYER_NORM.
+// NORM_EPS, LAYER_NORM, NORM_NONE.
 void define_norm(StrBuf *b, const Op *norm);
 // N_HEADS and HEAD_DIM of an OP_ATTENTION.
 void define_heads(StrBuf *b, const Op *attention);

@@ -1,4 +1,5 @@
 // What must be the same in all layers, since buffers and the cache are laid out once for them all.
+#include "../kernels_src/layout.h"
 #include "backend/cuda/lower.h"
 
 static bool refuse_layer(const Op *op, const Op *first, Error *err) {
@@ -22,24 +23,31 @@ static bool check_attention(const Op *op, const Op *first, Error *err) {
     return same || refuse_layer(op, first, err);
 }
 
-static bool check_width(const Op *op, const Op *first, Error *err) {
-    if (op->out_width == first->out_width && op->out == first->out) return true;
+// Experts are of one width. Other feed-forwards may be narrower than the widest where they end with a whole
+// sheet of activations (kernels_src/rows.cuh): what wider ones leave behind it would not be zeros.
+static bool check_width(const Plan *plan, const Op *op, const Op *experts, Error *err) {
+    uint32_t most = plan->act_width[op->out];
+    bool fits = op->out == ACT_F ? op->out_width % ACTIVATION_COLS == 0 || op->out_width == most
+                                 : op->out_width == experts->out_width;
+    if (fits) return true;
     return error_set(
         err, ERR_UNSUPPORTED,
         "layers of different sizes cannot be run on the GPU yet: layer %u has a feed-forward of %u, "
-        "layer %u of %u",
-        op->layer, op->out_width, first->layer, first->out_width);
+        "another layer of %u",
+        op->layer, op->out_width, op->out == ACT_F ? most : experts->out_width);
 }
 
 bool lower_check_layers(const Plan *plan, Error *err) {
-    const Op *attention = NULL, *feed_forward = NULL;
+    const Op *attention = NULL, *experts = NULL;
     for (uint32_t i = 0; i < plan->n_ops; i++) {
         const Op *op = &plan->ops[i];
-        bool is_activation = op->out == ACT_F || op->out == ACT_EF;
         if (op->kind == OP_ATTENTION && !attention) attention = op;
-        if (is_activation && !feed_forward) feed_forward = op;
         if (op->kind == OP_ATTENTION && !check_attention(op, attention, err)) return false;
-        if (is_activation && !check_width(op, feed_forward, err)) return false;
+    }
+    for (uint32_t i = 0; i < plan->n_ops; i++) {
+        const Op *op = &plan->ops[i];
+        if (op->out == ACT_EF && !experts) experts = op;
+        if ((op->out == ACT_F || op->out == ACT_EF) && !check_width(plan, op, experts, err)) return false;
     }
     return true;
 }

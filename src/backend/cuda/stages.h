@@ -13,6 +13,7 @@ enum { OUTPUT_MATMUL, OUTPUT_ADD };
 enum { GLU_NORM, GLU_GATE, GLU_UP, GLU_GLU };
 enum { POST_NORM_NORM, POST_NORM_ADD };
 enum { HEAD_NORM, HEAD_HEAD };
+enum { SHARE_SHARE };
 enum { STAGE_OPS_MAX = 9, STAGE_FILES_MAX = 14, STAGE_PATTERNS_MAX = 2 };
 
 // An operation that may be part of a stage.
@@ -21,7 +22,7 @@ typedef struct {
     Act out;
     Act in[2];
     bool optional;
-    bool is_norm; // LAYER_NORM will do, too
+    bool is_norm; // LAYER_NORM and COPY will do, too
 } StageOp;
 
 // A run of operations that a stage computes; ops[i] becomes BatchStage.ops[i].
@@ -37,6 +38,8 @@ typedef union {
     BatchPostNormArgs batch_post_norm;
     ProductArgs product;
     RopeHeadsArgs rope_heads;
+    QkNormArgs qk_norm;
+    ShareArgs share;
     BatchAttentionArgs batch_attention;
     DrawArgs draw;
     RouteRowsArgs route_rows;
