@@ -120,7 +120,7 @@ static const char *const LIBRARIES[] = {"-lm", "-ldl"};
 // The programs. `sources` are folders; a program's own main is told apart by `without`.
 typedef struct {
     const char *name;
-    const char *sources[9];
+    const char *sources[10];
     const char *without[6]; // paths, or folders with a slash at the end
 } Program;
 
@@ -136,7 +136,7 @@ static const Program PROGRAMS[PROGRAM_COUNT] = {
     // Without what needs CUDA's libraries.
     [PROGRAM_DEMO] = {"demo",
                       {"tests/demo", "src/base", "src/os", "src/json", "src/http", "src/model", "src/text",
-                       "src/template", "src/chat"},
+                       "src/template", "src/grammar", "src/chat"},
                       {0}},
 };
 

@@ -1,6 +1,8 @@
 // Jobs of every architecture alone and in a crowd, on the CPU reference: the same bits (crowd_checks.h).
 #include "arch_models.h"
 #include "crowd_checks.h"
+#include "gguf_builder.h"
+#include "grammar/grammar_text_formats.h"
 #include "os/os.h"
 #include "runner.h"
 
@@ -10,28 +12,31 @@ enum { SLOTS = 64, MAX_ROWS = 128, PAGES = SLOTS * CROWD_CONTEXT / KV_PAGE_TOKEN
 
 typedef struct {
     Arena arena;
+    const GgufFile *file;
     Backend *backend;
     Plan *plan;
 } Model;
 
-static Model open_model(const ArchModel *m) {
+static Model open_bytes(Str bytes, const char *name) {
     Model out = {.arena = os_arena(256 << 20)};
-    Str bytes = arch_model_build(m);
-    GgufPart part = {.data = (const uint8_t *)bytes.ptr, .size = bytes.len, .name = arch_model_name(m)};
+    GgufPart part = {.data = (const uint8_t *)bytes.ptr, .size = bytes.len, .name = name};
     BackendOptions options = {.n_slots = SLOTS,
                               .max_rows = MAX_ROWS,
                               .kv_texts = SLOTS,
                               .kv_text_tokens = CROWD_CONTEXT,
                               .n_threads = 1};
-    const GgufFile *file;
     Error err = {0};
-    bool ok = gguf_parse(&part, 1, &out.arena, &file, &err) &&
-              plan_build(file, &out.arena, &out.plan, &err) &&
+    bool ok = gguf_parse(&part, 1, &out.arena, &out.file, &err) &&
+              plan_build(out.file, &out.arena, &out.plan, &err) &&
               cpu_backend_open(&options, &out.arena, &out.backend, &err) &&
               out.backend->load(out.backend, out.plan, NULL, NULL, &err);
     if (!ok) FAIL("%s", err.message);
     REQUIRE(ok);
     return out;
+}
+
+static Model open_model(const ArchModel *m) {
+    return open_bytes(arch_model_build(m), arch_model_name(m));
 }
 
 static void check_crowds(const ArchModel *m, uint32_t n_crowds) {
@@ -62,6 +67,48 @@ TEST_SLOW(engine_crowds_of_every_architecture, 120) {
     for (uint32_t i = 0; (m = arch_layered_model_at(i)); i++) {
         if (!arch_model_tables(m)) check_crowds(m, 1);
     }
+}
+
+// Lists of lists, which need never end, and words, which do.
+static const Grammar *make_grammar(Arena *arena, const Tokenizer *t) {
+    static const char text[] = "root ::= \"[\" (root (\",\" root)*)? \"]\" | [a-z]{1,9}";
+    Arena nodes = os_arena(64 << 20), scratch = os_arena(64 << 20), work = os_arena(64 << 20);
+    LangMaker maker = {.keep = arena, .scratch = work, .work_max = 1 << 24};
+    GrammarBuilder *b = grammar_builder_new(&nodes);
+    GrammarNode root;
+    const Grammar *g = NULL;
+    Error err = {0};
+    bool ok = gbnf_read(str_from_c(text), t, b, &maker, scratch, &root, &err) &&
+              grammar_compile(b, root, arena, scratch, &g, &err);
+    if (!ok) FAIL("%s", err.message);
+    return g;
+}
+
+TEST(engine_crowds_with_grammars) {
+    static const struct {
+        uint32_t crowd, n_pages, max_rows;
+    } rows[] = {{7, 14, 17}, {16, 30, 20}, {2, 7, 3}};
+    TinyModel tiny = tiny_model_llama(); // which has a vocabulary
+    Model model = open_bytes(tiny_model_build(&tiny), "tiny.gguf");
+    Tokenizer *tokenizer;
+    Error err = {0};
+    REQUIRE(tokenizer_from_gguf(model.file, &model.arena, os_arena(64 << 20), &tokenizer, &err));
+    const Grammar *grammar = make_grammar(&model.arena, tokenizer);
+    REQUIRE(grammar);
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("a crowd of %u", rows[i].crowd);
+        CrowdConfig config = {.seed = i + 1,
+                              .crowd = rows[i].crowd,
+                              .n_pages = rows[i].n_pages,
+                              .max_rows = rows[i].max_rows,
+                              .n_texts = 4,
+                              .grammar = grammar,
+                              .tokenizer = tokenizer};
+        CrowdReport r = crowd_run(model.backend, model.plan, model.arena, &config);
+        CHECK_INT_EQ(0, r.differ);
+        CHECK(r.set_aside > 0);
+    }
+    model.backend->close(model.backend);
 }
 
 // What must be noticed is.

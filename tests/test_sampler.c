@@ -443,3 +443,36 @@ TEST(sampler_checks_what_backends_rely_on) {
         CHECK_STR_EQ(rows[i].message, err.message);
     }
 }
+
+// ---- masks ----
+
+TEST(sampler_masks) {
+    enum { N = 40 };
+    float logits[N];
+    uint32_t allowed[2] = {0};
+    static uint8_t memory[N * 8 + 64];
+    Arena scratch = arena_from_memory(memory, sizeof memory);
+    SamplerParams p = {.temperature = 1, .top_p = 0.9f, .top_k = 2, .repetition_penalty = 1};
+    REQUIRE(sampler_add_bias(&p, 7, 100)); // of a token that is not allowed
+    token_set_add(allowed, 3);
+    token_set_add(allowed, 33);
+    uint32_t drawn[N] = {0};
+    for (uint64_t step = 0; step < 200; step++) {
+        for (int i = 0; i < N; i++)
+            logits[i] = i == 3 || i == 33 ? 1 : 5;
+        sampler_mask(logits, N, allowed);
+        int32_t token = sampler_draw(&p, logits, N, (SamplerHistory){0}, step, scratch);
+        REQUIRE(token >= 0);
+        drawn[token]++;
+    }
+    CHECK_INT_EQ(200, drawn[3] + drawn[33]);
+    CHECK(drawn[3] > 50 && drawn[33] > 50);
+    // What makes a row unusable does so where no mask would let it be drawn, too.
+    static const float spoils[] = {NAN, INFINITY};
+    for (size_t i = 0; i < COUNT_OF(spoils); i++) {
+        for (int k = 0; k < N; k++)
+            logits[k] = k == 5 ? spoils[i] : 1;
+        sampler_mask(logits, N, allowed);
+        CHECK_INT_EQ(-1, sampler_draw(&p, logits, N, (SamplerHistory){0}, 0, scratch));
+    }
+}

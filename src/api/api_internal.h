@@ -123,6 +123,7 @@ typedef struct {
     Arena scratch;   // for encoding
     Arena rendering; // for templates
     size_t rendered; // bytes of it that were touched
+    Arena compiling; // for schemas and grammars
 } EncoderLane;
 
 struct Api {
@@ -187,6 +188,10 @@ void api_reply_preflight(Api *api, HttpExchange exchange);
 RequestLimits api_request_limits(const Api *api);
 bool api_requests_create(Api *api, Arena *arena);
 EncoderLane *api_lane(Api *api, const ApiRequest *request);
+// Compiles what the job's answer has to be, if anything; `chat` as in structured.h. Refused where the backend
+// cannot hold draws to a set of tokens. Encoder thread.
+MUST_CHECK bool api_hold_answer(Api *api, const ApiRequest *r, const StructuredAnswer *a,
+                                const AnswerGrammar *chat, Job *job, Error *err);
 void api_accept(Api *api, HttpExchange exchange, const HttpRequest *request, const ApiDialect *dialect);
 // Goes on with what waits, is copied, or comes back from the encoder thread.
 void api_advance_requests(Api *api);

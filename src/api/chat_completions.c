@@ -48,6 +48,7 @@ static bool parse(const Api *api, ApiRequest *r, uint32_t nodes_max, Error *err)
     const JsonNode *root = fields_parse_body((Str){r->body, r->body_bytes}, nodes_max, &r->arena, err);
     if (!root || !fields_read(&chat_completions_fields, root, &r->limits, &r->arena, g, err) ||
         !generate_refuse(generate_refused, n_generate_refused, root, err) ||
+        !structured_read(g->structured_fields, &g->structured, err) ||
         !generate_refuse(refused, COUNT_OF(refused), root, err) || !openai_check_model(api, g, err) ||
         !openai_read_stream_options(root, g, err) || !check_modalities(root, err) ||
         !chat_read_calls(root, g, err))

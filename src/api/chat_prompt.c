@@ -4,19 +4,33 @@
 
 #include <stdio.h>
 
-bool chat_refuse_forced(Error *err) {
-    return field_refuse(err, "tool_choice",
-                        "a call cannot be forced yet; \"auto\" and \"none\" are supported");
+bool chat_force_calls(Str only, GenerateRequest *g, Error *err) {
+    if (!g->tools) return field_refuse(err, "tool_choice", "a call needs tools");
+    if (!structured_read_one(STRUCTURED_CALLS, "tool_choice", g->tools, &g->structured, err)) return false;
+    g->structured.calls = (ForcedCalls){.only = only, .one = only.len > 0};
+    return true;
+}
+
+// {"type": "function", "function": {"name": …}}, or the name beside the type.
+static bool read_tool(const JsonNode *choice, GenerateRequest *g, Error *err) {
+    Str type, name = {0};
+    const JsonNode *function = json_get(choice, STR("function"));
+    if (!json_read_str(json_get(choice, STR("type")), &type) || !str_eq(type, STR("function")))
+        return field_refuse(err, "tool_choice", "its type must be \"function\"");
+    if (!json_read_str(json_get(function ? function : choice, STR("name")), &name) || name.len == 0)
+        return field_refuse(err, "tool_choice", "needs the name of a function");
+    return chat_force_calls(name, g, err);
 }
 
 static bool read_choice(const JsonNode *choice, GenerateRequest *g, Error *err) {
     Str word;
     if (!choice) return true;
-    if (json_is(choice, JSON_OBJECT)) return chat_refuse_forced(err);
+    if (json_is(choice, JSON_OBJECT)) return read_tool(choice, g, err);
     if (!json_read_str(choice, &word))
         return field_refuse_type(err, "tool_choice", "a string or an object", choice);
     if (str_eq(word, STR("none"))) g->tools = NULL;
-    else if (str_eq(word, STR("required")) || str_eq(word, STR("any"))) return chat_refuse_forced(err);
+    else if (str_eq(word, STR("required")) || str_eq(word, STR("any")))
+        return chat_force_calls((Str){0}, g, err);
     else if (!str_eq(word, STR("auto")))
         return field_refuse(err, "tool_choice", "must be \"none\", \"auto\", \"required\" or a tool");
     return true;
@@ -89,6 +103,9 @@ bool chat_encode_conversation(Api *api, ApiRequest *r, ConversationReader read, 
     if (!read_and_render(api, r, read, &arena, &variables, &rendered, err)) return false;
     tools = json_get(variables, STR("tools"));
     bool has_tools = g->tools && json_is(tools, JSON_ARRAY) && tools->length;
+    // An answer that is held to something calls nothing, whatever it looks like.
+    if (g->structured.kind == STRUCTURED_CALLS) g->structured.calls.tools = has_tools ? tools : NULL;
+    else if (g->structured.kind != STRUCTURED_NONE) has_tools = false;
     *scratch = lane->scratch;
     if (has_tools && !answer_tools_read(tools, kept, &g->answer_tools, err)) {
         bool is_full = err->code == ERR_NO_MEMORY; // there is enough for every usual set of tools
@@ -115,7 +132,12 @@ bool chat_encode_job(Api *api, ApiRequest *r, ConversationReader read, const cha
         return false;
     job->marks = c->chat->formats.marks;
     job->n_marks = c->chat->formats.n_marks;
-    return true;
+    GenerateRequest *g = &r->fields.generate;
+    g->structured.calls.one |= g->one_call;
+    if (g->structured.kind == STRUCTURED_CALLS && !g->structured.calls.tools)
+        return field_refuse(err, "tool_choice", "a call needs tools that the model's template shows it");
+    AnswerGrammar frame = {&c->chat->formats, c->tokenizer, g->opening};
+    return api_hold_answer(api, r, &g->structured, &frame, job, err);
 }
 
 // ---- answers ----

@@ -5,12 +5,11 @@
 #include "api/api_internal.h"
 #include "chat/conversation.h"
 
-// tools, tool_choice and parallel_tool_calls, as far as the fields go. A choice that would force a call is
-// refused.
+// tools, tool_choice and parallel_tool_calls, as far as the fields go.
 MUST_CHECK bool chat_read_calls(const JsonNode *root, GenerateRequest *g, Error *err);
 
-// A choice that would force a call. Always false.
-bool chat_refuse_forced(Error *err);
+// The answer has to be calls: of this tool, or where it is empty, of any.
+MUST_CHECK bool chat_force_calls(Str only, GenerateRequest *g, Error *err);
 
 // What turns a body into the variables of a template: conversation.h.
 typedef bool (*ConversationReader)(const ConversationInput *in, Arena *arena, const JsonNode **variables,

@@ -66,6 +66,7 @@ static bool parse(const Api *api, ApiRequest *r, uint32_t nodes_max, Error *err)
     const JsonNode *root = fields_parse_body((Str){r->body, r->body_bytes}, nodes_max, &r->arena, err);
     if (!root || !fields_read(&completions_fields, root, &r->limits, &r->arena, g, err) ||
         !generate_refuse(generate_refused, n_generate_refused, root, err) ||
+        !structured_read(g->structured_fields, &g->structured, err) ||
         !generate_refuse(refused, COUNT_OF(refused), root, err) || !openai_check_model(api, g, err) ||
         !openai_read_stream_options(root, g, err) || !read_prompts(g, err) || !check_count(g, err))
         return false;
@@ -139,10 +140,17 @@ static bool encode_prompt(Api *api, ApiRequest *r, uint32_t prompt, Job *job, Er
            generate_fill_job(g, &api->config.sampling, &r->limits, t, api_lane(api, r)->scratch, job, err);
 }
 
+// The grammar of the first job holds for all.
+static bool hold_answer(Api *api, ApiRequest *r, uint32_t choice, Job *job, Error *err) {
+    if (choice == 0) return api_hold_answer(api, r, &r->fields.generate.structured, NULL, job, err);
+    job->grammar = api->config.bridge->jobs[r->jobs[0]].grammar;
+    return true;
+}
+
 static bool encode(Api *api, ApiRequest *r, uint32_t choice, Job *job, Error *err) {
     uint32_t n = choices_of(&r->fields.generate), first = choice - choice % n;
     if (choice != first) return job_copy(job, &api->config.bridge->jobs[r->jobs[first]], choice - first, err);
-    return encode_prompt(api, r, choice / n, job, err);
+    return encode_prompt(api, r, choice / n, job, err) && hold_answer(api, r, choice, job, err);
 }
 
 // ---- log-probabilities ----

@@ -15,8 +15,10 @@ static bool parse(const Api *api, ApiRequest *r, uint32_t nodes_max, Error *err)
 
 static bool encode(Api *api, ApiRequest *r, uint32_t choice, Job *job, Error *err) {
     (void)choice; // there is one
-    return execute_request_encode(&r->fields.execute, &r->limits, api->config.tokenizer,
-                                  api_lane(api, r)->scratch, job, err);
+    const ExecuteRequest *e = &r->fields.execute;
+    return execute_request_encode(e, &r->limits, api->config.tokenizer, api_lane(api, r)->scratch, job,
+                                  err) &&
+           api_hold_answer(api, r, &e->structured, NULL, job, err);
 }
 
 static Str job_id(const ApiRequest *r) {

@@ -25,6 +25,8 @@ static const FieldRule rules[] = {
     {"special_tokens", FIELD_BOOL, AT(special_tokens)},
     {"ignore_eos", FIELD_BOOL, AT(ignore_eos)},
     {"cache_salt", FIELD_STR, AT(cache_salt), .most = HTTP_BODY_BYTES_MAX},
+    {"schema", FIELD_NODE, AT(schema)},
+    {"grammar", FIELD_NODE, AT(grammar)},
 };
 
 const FieldTable execute_fields = {rules, COUNT_OF(rules), .null_is_absent = false};
@@ -38,7 +40,11 @@ bool execute_request_parse(Str body, uint32_t nodes_max, const RequestLimits *li
     if (!has_text && !has_ids) return field_refuse(err, "prompt", "is required, or prompt_tokens");
     if (has_text && has_ids)
         return field_refuse(err, "prompt_tokens", "goes without prompt; both were given");
-    return true;
+    if (json_is(out->schema, JSON_NULL))
+        return field_refuse_type(err, "schema", "a JSON schema", out->schema);
+    if (json_is(out->grammar, JSON_NULL)) return field_refuse_type(err, "grammar", "a string", out->grammar);
+    return structured_read_one(STRUCTURED_SCHEMA, "schema", out->schema, &out->structured, err) &&
+           structured_read_one(STRUCTURED_GRAMMAR, "grammar", out->grammar, &out->structured, err);
 }
 
 // ---- encoding ----

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "api/fields.h"
+#include "api/structured.h"
 #include "jobs/bridge.h"
 #include "text/tokenizer.h"
 
@@ -30,13 +31,16 @@ typedef struct {
     bool special_tokens;
     bool ignore_eos;
     Str cache_salt; // empty: none
+    const JsonNode *schema, *grammar;
+    StructuredAnswer structured; // what these two say
 } ExecuteRequest;
 
 // Strings of *out point into `body` or `arena`.
 MUST_CHECK bool execute_request_parse(Str body, uint32_t nodes_max, const RequestLimits *limits, Arena *arena,
                                       ExecuteRequest *out, Error *err);
 
-// Encodes the prompt and fills all of the job that the request says but its id, copied to its arena. Special
+// Encodes the prompt and fills all of the job that the request says but its id and its grammar, copied to
+// its arena. Special
 // tokens' text in the prompt becomes those tokens, so that a caller can apply a chat template. Where
 // max_tokens was not given it is the limit, or less where the context has no room for that many. A missing
 // seed is drawn. `scratch` holds execute_scratch_bytes.

@@ -7,16 +7,6 @@
 // ---- fields that are refused ----
 
 const RefusalRule generate_refused[] = {
-    {"response_format", 0, NULL, "answers cannot be held to a schema or grammar yet"},
-    {"structured_outputs", 0, NULL, "answers cannot be held to a schema or grammar yet"},
-    {"guided_json", 0, NULL, "answers cannot be held to a schema or grammar yet"},
-    {"guided_regex", 0, NULL, "answers cannot be held to a schema or grammar yet"},
-    {"guided_choice", 0, NULL, "answers cannot be held to a schema or grammar yet"},
-    {"guided_grammar", 0, NULL, "answers cannot be held to a schema or grammar yet"},
-    {"grammar", 0, NULL, "answers cannot be held to a schema or grammar yet"},
-    {"json_schema", 0, NULL, "answers cannot be held to a schema or grammar yet"},
-    {"ebnf", 0, NULL, "answers cannot be held to a schema or grammar yet"},
-    {"regex", 0, NULL, "answers cannot be held to a schema or grammar yet"},
     {"use_beam_search", 0, NULL, "texts are sampled"},
     {"length_penalty", 1, NULL, "it belongs to beam search"},
     {"best_of", 1, NULL, "ask for n answers and choose yourself"},
@@ -59,18 +49,11 @@ static bool refuse_field(const RefusalRule *rule, const JsonNode *value, Error *
     return field_refuse(err, rule->name, message);
 }
 
-// {"type": "text"} asks for nothing.
-static bool asks_for_text(Str name, const JsonNode *value) {
-    Str type;
-    return str_eq(name, STR("response_format")) && json_read_str(json_get(value, STR("type")), &type) &&
-           str_eq(type, STR("text"));
-}
-
 bool generate_refuse(const RefusalRule *rules, uint32_t n_rules, const JsonNode *root, Error *err) {
     for (const JsonNode *key = json_first(root), *value; key != json_end(root); key = json_next(value)) {
         Str name = {0};
         value = json_next(key);
-        if (!json_read_str(key, &name) || asks_for_text(name, value)) continue;
+        if (!json_read_str(key, &name)) continue;
         for (uint32_t i = 0; i < n_rules; i++) {
             if (str_eq(name, str_from_c(rules[i].name)) && !refuse_field(&rules[i], value, err)) return false;
         }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "api/fields.h"
+#include "api/structured.h"
 #include "chat/answer_parser.h"
 #include "jobs/bridge.h"
 #include "text/tokenizer.h"
@@ -54,6 +55,9 @@ typedef struct {
     const JsonNode *root; // the body, until the text is encoded
     const JsonNode *tools, *tool_choice;
     bool one_call; // parallel_tool_calls false
+    // what the answer is held to
+    const JsonNode *structured_fields[STRUCTURED_FIELDS];
+    StructuredAnswer structured;
     // completions: the prompts, each a text or ids
     const JsonNode *prompt;
     uint32_t n_prompts;
@@ -91,38 +95,38 @@ uint64_t generate_scratch_bytes(const Tokenizer *t);
 #define GENERATE_AT(field) .offset = offsetof(GenerateRequest, field)
 #define GENERATE_GIVEN(field) .given = 1 + offsetof(GenerateRequest, field)
 // The rows that chat completions and completions share.
-#define GENERATE_RULES                                                                                    \
-    {"model", FIELD_STR, GENERATE_AT(model), .most = 1024},                                               \
-        {"temperature", FIELD_F64, GENERATE_AT(temperature), .most = 2, .fallback = NAN},                 \
-        {"top_p", FIELD_F64, GENERATE_AT(top_p), .most = 1, .fallback = NAN}, {"top_k",                   \
-                                                                               FIELD_I64,                 \
-                                                                               GENERATE_AT(top_k),        \
-                                                                               GENERATE_GIVEN(has_top_k), \
-                                                                               .least = -1,               \
-                                                                               .most_from = MOST_VOCAB},  \
-        {"min_p", FIELD_F64, GENERATE_AT(min_p), .most = 1, .fallback = NAN},                             \
-        {"repetition_penalty", FIELD_F64,      GENERATE_AT(repetition_penalty), .most = 2,                \
-         .above_least = true,  .fallback = NAN},                                                          \
-        {"presence_penalty", FIELD_F64, GENERATE_AT(presence_penalty),                                    \
-         .least = -2,        .most = 2, .fallback = NAN},                                                 \
-        {"frequency_penalty", FIELD_F64, GENERATE_AT(frequency_penalty),                                  \
-         .least = -2,         .most = 2, .fallback = NAN},                                                \
-        {"logit_bias", FIELD_BIASES, GENERATE_AT(logit_bias), .least = -100, .most = 100},                \
-        {"seed",                                                                                          \
-         FIELD_I64,                                                                                       \
-         GENERATE_AT(seed),                                                                               \
-         GENERATE_GIVEN(has_seed),                                                                        \
-         .least = -FIELD_I64_MOST,                                                                        \
-         .most = FIELD_I64_MOST},                                                                         \
-        {"max_tokens",           FIELD_I64,       GENERATE_AT(max_tokens), .least = -1,                   \
-         .most = FIELD_I64_MOST, .not_zero = true},                                                       \
-        {"stop", FIELD_TEXTS, GENERATE_AT(stop), .most = STOP_STRINGS_MAX, .one_or_more = true},          \
-        {"stop_token_ids", FIELD_IDS, GENERATE_AT(stop_token_ids), .most = STOP_STRINGS_MAX,              \
-         .may_be_empty = true},                                                                           \
-        {"ignore_eos", FIELD_BOOL, GENERATE_AT(ignore_eos)},                                              \
-        {"cache_salt", FIELD_STR, GENERATE_AT(cache_salt), .most = HTTP_BODY_BYTES_MAX},                  \
-        {"n", FIELD_U64, GENERATE_AT(n), .least = 1, .most = CHOICES_MAX},                                \
-        {"stream", FIELD_BOOL, GENERATE_AT(stream)}, {                                                    \
-        "skip_special_tokens", FIELD_BOOL, GENERATE_AT(skip_special_tokens),                              \
-            GENERATE_GIVEN(has_skip_special_tokens)                                                       \
+#define GENERATE_RULES                                                                                       \
+    {"model", FIELD_STR, GENERATE_AT(model), .most = 1024},                                                  \
+        {"temperature", FIELD_F64, GENERATE_AT(temperature), .most = 2, .fallback = NAN},                    \
+        {"top_p", FIELD_F64, GENERATE_AT(top_p), .most = 1, .fallback = NAN}, {"top_k",                      \
+                                                                               FIELD_I64,                    \
+                                                                               GENERATE_AT(top_k),           \
+                                                                               GENERATE_GIVEN(has_top_k),    \
+                                                                               .least = -1,                  \
+                                                                               .most_from = MOST_VOCAB},     \
+        {"min_p", FIELD_F64, GENERATE_AT(min_p), .most = 1, .fallback = NAN},                                \
+        {"repetition_penalty", FIELD_F64,      GENERATE_AT(repetition_penalty), .most = 2,                   \
+         .above_least = true,  .fallback = NAN},                                                             \
+        {"presence_penalty", FIELD_F64, GENERATE_AT(presence_penalty),                                       \
+         .least = -2,        .most = 2, .fallback = NAN},                                                    \
+        {"frequency_penalty", FIELD_F64, GENERATE_AT(frequency_penalty),                                     \
+         .least = -2,         .most = 2, .fallback = NAN},                                                   \
+        {"logit_bias", FIELD_BIASES, GENERATE_AT(logit_bias), .least = -100, .most = 100},                   \
+        {"seed",                                                                                             \
+         FIELD_I64,                                                                                          \
+         GENERATE_AT(seed),                                                                                  \
+         GENERATE_GIVEN(has_seed),                                                                           \
+         .least = -FIELD_I64_MOST,                                                                           \
+         .most = FIELD_I64_MOST},                                                                            \
+        {"max_tokens",           FIELD_I64,       GENERATE_AT(max_tokens), .least = -1,                      \
+         .most = FIELD_I64_MOST, .not_zero = true},                                                          \
+        {"stop", FIELD_TEXTS, GENERATE_AT(stop), .most = STOP_STRINGS_MAX, .one_or_more = true},             \
+        {"stop_token_ids", FIELD_IDS, GENERATE_AT(stop_token_ids), .most = STOP_STRINGS_MAX,                 \
+         .may_be_empty = true},                                                                              \
+        {"ignore_eos", FIELD_BOOL, GENERATE_AT(ignore_eos)},                                                 \
+        {"cache_salt", FIELD_STR, GENERATE_AT(cache_salt), .most = HTTP_BODY_BYTES_MAX},                     \
+        {"n", FIELD_U64, GENERATE_AT(n), .least = 1, .most = CHOICES_MAX},                                   \
+        {"stream", FIELD_BOOL, GENERATE_AT(stream)}, STRUCTURED_RULES(GenerateRequest, structured_fields), { \
+        "skip_special_tokens", FIELD_BOOL, GENERATE_AT(skip_special_tokens),                                 \
+            GENERATE_GIVEN(has_skip_special_tokens)                                                          \
     }

@@ -1,5 +1,6 @@
 #include "api/job_fill.h"
 
+#include "api/structured.h"
 #include "base/hash.h"
 #include "os/os.h"
 
@@ -142,6 +143,7 @@ bool job_copy(Job *job, const Job *from, uint32_t seeds_after, Error *err) {
     job->shows_special = from->shows_special;
     job->returns_tokens = from->returns_tokens;
     memcpy(job->cache_salt, from->cache_salt, sizeof job->cache_salt);
+    job->grammar = from->grammar;
     job->marks = from->marks;
     job->n_marks = from->n_marks;
     job->prompt_bytes = from->prompt_bytes;
@@ -151,5 +153,5 @@ bool job_copy(Job *job, const Job *from, uint32_t seeds_after, Error *err) {
 
 uint64_t job_arena_bytes(uint64_t context_length) {
     uint64_t strings = STOP_STRINGS_MAX * (STOP_STRING_BYTES_MAX * 4 + 64);
-    return strings + JOB_ID_BYTES_MAX + 64 + context_length * sizeof(int32_t) + 4096;
+    return strings + JOB_ID_BYTES_MAX + 64 + context_length * sizeof(int32_t) + 4096 + STRUCTURED_BYTES_MAX;
 }

@@ -33,7 +33,7 @@ MUST_CHECK bool job_finish_sampler(Job *job, const FieldBiases *biases, bool has
 // Whose cached beginnings the job shares: those of jobs with the same salt, empty for none.
 void job_set_cache_salt(Job *job, Str salt);
 
-// Another job with the same prompt, sampler and stops, and the next seed.
+// Another job with the same prompt, sampler, stops and grammar, and the next seed.
 MUST_CHECK bool job_copy(Job *job, const Job *from, uint32_t seeds_after, Error *err);
 
 // What a job's arena must hold.

@@ -21,22 +21,15 @@ const FieldTable messages_fields = {rules, COUNT_OF(rules), .null_is_absent = tr
 static const RefusalRule refused[] = {
     {"container", 0, NULL, "nothing is run here"},
     {"mcp_servers", 0, NULL, "call them yourself and give their tools as tools"},
-    {"output_format", 0, "text", "answers cannot be held to a schema or grammar yet"},
     {"n", 1, NULL, "a message is one answer"},
 };
 
-// {"type": "text"} asks for nothing.
-static bool is_text_format(const JsonNode *format) {
-    Str type;
-    return !format || json_is(format, JSON_NULL) ||
-           (json_read_str(json_get(format, STR("type")), &type) && str_eq(type, STR("text")));
-}
-
-static bool check_output_config(const JsonNode *root, Error *err) {
+// output_config.format, and output_format as it was called before.
+static bool read_output_format(const JsonNode *root, GenerateRequest *g, Error *err) {
     const JsonNode *config = json_get(root, STR("output_config"));
-    if (is_text_format(json_get(config, STR("format")))) return true;
-    return field_refuse(err, "output_config.format",
-                        "is not supported; answers cannot be held to a schema or grammar yet");
+    return structured_read_format("output_config.format", json_get(config, STR("format")), &g->structured,
+                                  err) &&
+           structured_read_format("output_format", json_get(root, STR("output_format")), &g->structured, err);
 }
 
 // Edits that drop parts of a long conversation are refused. Clients also send one that says to keep what is
@@ -67,7 +60,13 @@ static bool read_choice(GenerateRequest *g, Error *err) {
     if (one_call && !json_is(one_call, JSON_NULL) && !json_read_bool(one_call, &g->one_call))
         return field_refuse_type(err, "tool_choice.disable_parallel_tool_use", "a boolean", one_call);
     if (str_eq(word, STR("auto")) || str_eq(word, STR("none"))) return true;
-    if (str_eq(word, STR("any")) || str_eq(word, STR("tool"))) return chat_refuse_forced(err);
+    if (str_eq(word, STR("any"))) return chat_force_calls((Str){0}, g, err);
+    if (str_eq(word, STR("tool"))) {
+        Str name;
+        if (json_read_str(json_get(choice, STR("name")), &name) && name.len)
+            return chat_force_calls(name, g, err);
+        return field_refuse(err, "tool_choice.name", "must be the name of a tool");
+    }
     return field_refuse(err, "tool_choice.type", "must be \"auto\", \"any\", \"tool\" or \"none\"");
 }
 
@@ -84,8 +83,9 @@ static bool parse(const Api *api, ApiRequest *r, uint32_t nodes_max, Error *err)
     const JsonNode *root = fields_parse_body((Str){r->body, r->body_bytes}, nodes_max, &r->arena, err);
     if (!root || !fields_read(&messages_fields, root, &r->limits, &r->arena, g, err) ||
         !generate_refuse(generate_refused, n_generate_refused, root, err) ||
+        !structured_read(g->structured_fields, &g->structured, err) ||
         !generate_refuse(refused, COUNT_OF(refused), root, err) || !openai_check_model(api, g, err) ||
-        !check_output_config(root, err) || !check_context_edits(root, err) || !read_choice(g, err))
+        !read_output_format(root, g, err) || !check_context_edits(root, err) || !read_choice(g, err))
         return false;
     const JsonNode *messages = json_get(root, STR("messages"));
     if (!json_is(messages, JSON_ARRAY))

@@ -103,6 +103,18 @@ static const struct {
     {"tokens", "{\"type\":\"array\",\"items\":{\"type\":[\"integer\",\"array\"]}}"},
     {"input", "{\"type\":[\"string\",\"array\"]}"},
     {"job_id", "{\"type\":\"string\",\"minLength\":1}"},
+    {"response_format", "{\"type\":[\"object\",\"null\"],\"properties\":{\"type\":{\"enum\":[\"text\","
+                        "\"json_object\",\"json_schema\"]}}}"},
+    {"structured_outputs", "{\"type\":[\"object\",\"null\"]}"},
+    {"guided_json", "{\"type\":[\"object\",\"string\",\"boolean\",\"null\"]}"},
+    {"guided_regex", "{\"type\":[\"string\",\"null\"]}"},
+    {"guided_choice", "{\"type\":[\"array\",\"null\"],\"items\":{\"type\":\"string\"}}"},
+    {"guided_grammar", "{\"type\":[\"string\",\"null\"]}"},
+    {"grammar", "{\"type\":[\"string\",\"null\"]}"},
+    {"json_schema", "{\"type\":[\"object\",\"string\",\"boolean\",\"null\"]}"},
+    {"schema", "{\"type\":[\"object\",\"string\",\"boolean\",\"null\"]}"},
+    {"regex", "{\"type\":[\"string\",\"null\"]}"},
+    {"ebnf", "{\"type\":[\"string\",\"null\"]}"},
 };
 
 // ---- fields ----

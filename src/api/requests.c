@@ -367,6 +367,20 @@ static bool encode(Api *api, ApiRequest *r) {
     return ok;
 }
 
+bool api_hold_answer(Api *api, const ApiRequest *r, const StructuredAnswer *a, const AnswerGrammar *chat,
+                     Job *job, Error *err) {
+    const BackendInfo *info = &api->config.bridge->status.info;
+    Arena *memory = &api_lane(api, r)->compiling;
+    char message[128];
+    if (a->kind == STRUCTURED_NONE) return true;
+    snprintf(message, sizeof message,
+             "is not supported by the %s backend, which cannot hold answers to grammars yet", info->kind);
+    if (!info->masks) return field_refuse(err, a->field, message);
+    bool ok = structured_compile(a, chat, api->config.tokenizer, *memory, job, err);
+    os_discard(memory->next, arena_left(memory));
+    return ok;
+}
+
 static bool run_encoder_work(void *context, const EncoderEntry *entry) {
     Api *api = context;
     if (entry->work == ENCODER_CLEAR) {
@@ -504,7 +518,9 @@ static bool create_lane(Api *api, EncoderLane *lane, Arena *arena) {
     lane->scratch = os_arena(
         max_u64(execute_scratch_bytes(c->tokenizer, prompt_bytes), generate_scratch_bytes(c->tokenizer)));
     lane->rendering = os_arena(RENDERING_MEMORY_BYTES);
-    return lane->scratch.next && lane->rendering.next && encoder_init(&lane->encoder, arena);
+    lane->compiling = os_arena(STRUCTURED_SCRATCH_BYTES);
+    return lane->scratch.next && lane->rendering.next && lane->compiling.next &&
+           encoder_init(&lane->encoder, arena);
 }
 
 bool api_requests_create(Api *api, Arena *arena) {

@@ -46,17 +46,14 @@ static bool is_absent(const JsonNode *node) {
 }
 
 // "text": its format and how much is said.
-static bool check_text(const JsonNode *root, Error *err) {
+static bool read_text(const JsonNode *root, GenerateRequest *g, Error *err) {
     const JsonNode *text = json_get(root, STR("text")), *format = json_get(text, STR("format"));
     const JsonNode *verbosity = json_get(text, STR("verbosity"));
     if (is_absent(text)) return true;
     if (!json_is(text, JSON_OBJECT)) return field_refuse_type(err, "text", "an object", text);
-    if (!is_absent(format) && !is_word(json_get(format, STR("type")), "text"))
-        return field_refuse(err, "text.format",
-                            "is not supported; answers cannot be held to a schema or grammar yet");
     if (!is_absent(verbosity) && !is_word(verbosity, "medium"))
         return field_refuse(err, "text.verbosity", "is not supported; say so in the instructions");
-    return true;
+    return structured_read_format("text.format", format, &g->structured, err);
 }
 
 // What an answer shall have beside its usual members. Log-probabilities are computed; encrypted reasoning is
@@ -93,8 +90,9 @@ static bool parse(const Api *api, ApiRequest *r, uint32_t nodes_max, Error *err)
     const JsonNode *root = fields_parse_body((Str){r->body, r->body_bytes}, nodes_max, &r->arena, err);
     if (!root || !fields_read(&responses_fields, root, &r->limits, &r->arena, g, err) ||
         !generate_refuse(generate_refused, n_generate_refused, root, err) ||
+        !structured_read(g->structured_fields, &g->structured, err) ||
         !generate_refuse(refused, COUNT_OF(refused), root, err) || !openai_check_model(api, g, err) ||
-        !check_text(root, err) || !read_include(root, g, err) || !check_rest(root, err) ||
+        !read_text(root, g, err) || !read_include(root, g, err) || !check_rest(root, err) ||
         !chat_read_calls(root, g, err))
         return false;
     g->root = root;
@@ -139,7 +137,10 @@ static void put_members(JsonWriter *w, const Api *api, const GenerateRequest *g,
     json_member_null(w, "summary"); // the text itself is given
     json_close_object(w);
     json_key(w, "text");
-    json_put_raw(w, STR("{\"format\":{\"type\":\"text\"},\"verbosity\":\"medium\"}"));
+    json_open_object(w);
+    put_node_or(w, "format", json_get(json_get(root, STR("text")), STR("format")), "{\"type\":\"text\"}");
+    json_member_str(w, "verbosity", STR("medium"));
+    json_close_object(w);
     json_member_str(w, "truncation", STR("disabled"));
     json_member_bool(w, "store", false);
     json_member_bool(w, "background", false);

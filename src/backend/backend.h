@@ -78,6 +78,7 @@ typedef struct {
     // CUDA: rows of several sequences that go through the layers together, at most.
     uint32_t rows_together;
     uint32_t max_draws;    // of one sequence in a step; 0 counts as 1
+    bool masks;            // StepSequence.mask is taken
     uint32_t chunk_tokens; // of a prompt, in the first steps: the engine adapts them. 0: max_rows
     uint32_t chunk_slices; // steps that a chunk may be computed in, at most; 0: one
     // Steps that may be enqueued before the first of them is read: 1 computes within step(), 2 overlaps.
@@ -122,6 +123,9 @@ typedef struct {
     // between them.
     uint32_t n_slices, slice;
     uint32_t n_draws; // tokens to draw, at most BackendInfo.max_draws; only with the last slice
+    // [token_set_words(n_vocab)] the tokens that may be drawn, a set as in sampler.h; NULL: all. Where there
+    // is one, n_draws is 1.
+    const uint32_t *mask;
     // The last n_logits rows' logits are kept for read; only in a step of one sequence (tools, tests).
     uint32_t n_logits;
 } StepSequence;

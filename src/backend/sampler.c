@@ -117,6 +117,12 @@ static Candidate heap_pop(Candidate *heap, uint32_t *n) {
     return top;
 }
 
+void sampler_mask(float *logits, uint32_t n_vocab, const uint32_t *allowed) {
+    for (uint32_t i = 0; i < n_vocab; i++) {
+        if (!token_set_has(allowed, (int32_t)i) && logits[i] < INFINITY) logits[i] = -INFINITY;
+    }
+}
+
 static void apply_bias(const SamplerParams *p, float *logits) {
     for (uint32_t i = 0; i < p->n_logit_bias; i++)
         logits[p->logit_bias[i].token] += p->logit_bias[i].bias;

@@ -4,6 +4,7 @@
 // kernels are tested against. Order and formulas, v being the logits as the model gives them, a float32
 // result after each line:
 //
+//     0. mask                v[i] = -infinity                               tokens that are not allowed
 //     1. logit bias          v[i] = v[i] + bias[i]                          tokens of the list
 //     2. repetition penalty  v[i] = v[i] > 0 ? v[i] / r : v[i] r            tokens of prompt and output
 //     3. frequency penalty   v[i] = v[i] - f n[i]                           tokens drawn n[i] > 0 times; fma
@@ -24,7 +25,10 @@
 // divides or multiplies a bias. min-p comes last, as the worker's interface says (vLLM has it before
 // top-k).
 //
-// Log-probabilities are those of the model: log-softmax of the logits before line 1, whatever the parameters
+// A mask comes before everything else, so the other rules see only tokens that are allowed: the k largest are
+// the k largest of these, and no bias brings another one back. Without a mask line 0 does nothing.
+//
+// Log-probabilities are those of the model: log-softmax of the logits before line 0, whatever the parameters
 // (vLLM's default, logprobs_mode "raw_logprobs").
 #pragma once
 
@@ -95,6 +99,10 @@ void sampler_history_begin(SamplerHistory h, uint32_t n_vocab, const int32_t *to
 void sampler_history_add(SamplerHistory h, int32_t token);
 
 // ---- drawing ----
+
+// Line 0: the tokens of the set `allowed` [token_set_words(n_vocab)] stay as they are; so do logits that are
+// not numbers or infinite, which make the row unusable with and without a mask.
+void sampler_mask(float *logits, uint32_t n_vocab, const uint32_t *allowed);
 
 // `logits` [n_vocab] is changed in place (lines 1 to 9). `step` counts the tokens drawn for this request,
 // from 0. `scratch` holds at least sampler_scratch_bytes(n_vocab). Returns the id, or -1 when a logit is not

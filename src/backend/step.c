@@ -8,6 +8,11 @@ static bool check_sequence(const StepSequence *q, const BackendInfo *info, Error
         return error_set(err, ERR_UNSUPPORTED, "%u draws of slot %u in one step; the %s backend makes %u",
                          q->n_draws, q->slot, info->kind, q->mode == STEP_PROMPT ? 1 : (uint32_t)max_draws);
     }
+    if (q->mask && !info->masks)
+        return error_set(err, ERR_UNSUPPORTED, "the %s backend cannot hold draws to a set of tokens",
+                         info->kind);
+    if (q->mask && q->n_draws != 1)
+        return error_set(err, ERR_INTERNAL, "%u draws of slot %u with one mask", q->n_draws, q->slot);
     bool fits = q->n_rows > 0 && q->n_logits <= q->n_rows;
     if (q->mode == STEP_DECODE) fits = fits && q->n_rows == 1 && !q->tokens && q->n_draws && !q->n_slices;
     else fits = fits && q->tokens;

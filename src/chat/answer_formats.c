@@ -52,6 +52,7 @@ static const ToolFormat tool_formats[] = {
     // Kimi K2: functions.NAME:0, whatever the kind and the number are.
     {.name = "kimi-k2",
      .shape = CALLS_NAMED,
+     .force = FORCE_NAMED,
      .needs = {{"<|tool_calls_section_begin|>"}},
      .marks = {"<|tool_calls_section_begin|>", "<|tool_calls_section_end|>", "<|tool_call_begin|>",
                "<|tool_call_argument_begin|>", "<|tool_call_end|>"},
@@ -113,6 +114,7 @@ static const ToolFormat tool_formats[] = {
     // Both of Mistral's: [TOOL_CALLS][{…}], and [TOOL_CALLS]NAME[ARGS]{…}, with or without [CALL_ID].
     {.name = "mistral",
      .shape = CALLS_NAMED,
+     .force = FORCE_NAMED,
      .needs = {{"[TOOL_CALLS]"}},
      .marks = {"[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"},
      .open = "[TOOL_CALLS]",
@@ -128,6 +130,7 @@ static const ToolFormat tool_formats[] = {
     // Functionary 3.1, and Llama 3.1 as its makers also write it.
     {.name = "functionary-v3.1",
      .shape = CALLS_NAMED,
+     .force = FORCE_NAMED,
      .needs = {{"<function=", "</function>"}},
      .open = "<function=",
      .after_names = {">"},
@@ -143,6 +146,7 @@ static const ToolFormat tool_formats[] = {
     // Phi-4-mini.
     {.name = "phi4-mini",
      .shape = CALLS_OBJECT,
+     .force = FORCE_LIST,
      .needs = {{"<|tool|>", "<|/tool|>"}, {"functools["}},
      .marks = {"<|tool_call|>", "<|/tool_call|>"},
      .open = "<|tool_call|>",
@@ -152,6 +156,7 @@ static const ToolFormat tool_formats[] = {
     // Granite 3.
     {.name = "granite",
      .shape = CALLS_OBJECT,
+     .force = FORCE_LIST,
      .needs = {{"<|tool_call|>"}},
      .marks = {"<|tool_call|>"},
      .open = "<|tool_call|>",
@@ -159,6 +164,8 @@ static const ToolFormat tool_formats[] = {
     // Command R7B and A.
     {.name = "command-r",
      .shape = CALLS_OBJECT,
+     .force = FORCE_LIST,
+     .arguments_key = "parameters",
      .needs = {{"<|START_ACTION|>"}},
      .marks = {"<|START_ACTION|>", "<|END_ACTION|>"},
      .open = "<|START_ACTION|>",
@@ -167,6 +174,7 @@ static const ToolFormat tool_formats[] = {
     // Nemotron Nano 2.
     {.name = "nemotron",
      .shape = CALLS_OBJECT,
+     .force = FORCE_LIST,
      .needs = {{"<TOOLCALL>"}},
      .marks = {"<TOOLCALL>", "</TOOLCALL>"},
      .open = "<TOOLCALL>",
@@ -175,6 +183,7 @@ static const ToolFormat tool_formats[] = {
     // Hunyuan, Apriel, MiniMax M1.
     {.name = "tool-calls",
      .shape = CALLS_OBJECT,
+     .force = FORCE_LIST,
      .needs = {{"<tool_calls>"}},
      .marks = {"<tool_calls>", "</tool_calls>"},
      .open = "<tool_calls>",
@@ -183,6 +192,7 @@ static const ToolFormat tool_formats[] = {
     // Hermes 2 and 3, Qwen 2.5 and 3, Granite 4, and many others.
     {.name = "hermes",
      .shape = CALLS_OBJECT,
+     .force = FORCE_OBJECT,
      .needs = {{"<tool_call>"}},
      .marks = {TOOL_CALL},
      .open = "<tool_call>",
@@ -191,6 +201,8 @@ static const ToolFormat tool_formats[] = {
     // InternLM 2.
     {.name = "internlm2",
      .shape = CALLS_OBJECT,
+     .force = FORCE_OBJECT,
+     .arguments_key = "parameters",
      .needs = {{"<|action_start|>", "<|plugin|>"}},
      .marks = {"<|action_start|>", "<|plugin|>", "<|action_end|>"},
      .open = "<|action_start|><|plugin|>",
@@ -198,6 +210,7 @@ static const ToolFormat tool_formats[] = {
      .name_key = "name"},
     {.name = "gigachat",
      .shape = CALLS_OBJECT,
+     .force = FORCE_OBJECT,
      .needs = {{"<|function_call|>"}},
      .marks = {"<|function_call|>"},
      .open = "<|function_call|>",
@@ -205,6 +218,7 @@ static const ToolFormat tool_formats[] = {
     // Granite 20B.
     {.name = "granite-20b",
      .shape = CALLS_OBJECT,
+     .force = FORCE_OBJECT,
      .needs = {{"<function_call>"}},
      .marks = {"<function_call>"},
      .open = "<function_call>",
@@ -221,12 +235,15 @@ static const ToolFormat tool_formats[] = {
     // xLAM: the answer is a list of objects.
     {.name = "xlam",
      .shape = CALLS_OBJECT,
+     .force = FORCE_LIST,
      .needs = {{"[{\"name\": \"tool_call_name\""}},
      .bare = "[",
      .name_key = "name"},
     // Llama 3: the answer is an object, also behind a mark.
     {.name = "llama3",
      .shape = CALLS_OBJECT,
+     .force = FORCE_OBJECT,
+     .arguments_key = "parameters",
      .needs = {{"\"parameters\": ", "{\"name\": "}, {"<|python_tag|>"}},
      .marks = {"<|python_tag|>"},
      .open = "<|python_tag|>",

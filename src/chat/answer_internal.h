@@ -32,9 +32,18 @@ typedef enum {
     CALLS_HARMONY, // messages with headers
 } CallShape;
 
+// How a call is written where one is forced (answer_grammar.h).
+typedef enum {
+    FORCE_NOT, // it is refused
+    FORCE_OBJECT,
+    FORCE_LIST,  // a list of objects
+    FORCE_NAMED, // behind its name; a list of objects where the vocabulary lacks the mark behind names
+} CallForce;
+
 struct ToolFormat {
     const char *name;
     CallShape shape;
+    CallForce force;
     // A template has this format where all texts of one line are in it.
     const char *needs[NEEDS_MAX][NEED_TEXTS_MAX];
     const char *marks[FORMAT_MARKS_MAX];      // what may be a token of its own in the literals below
@@ -43,6 +52,7 @@ struct ToolFormat {
     const char *bare;                         // or a call begins with one of these bytes and the answer
     char separator;                           // between such calls
     const char *name_key;                     // CALLS_OBJECT; the arguments are "arguments" or "parameters"
+    const char *arguments_key;                // of a forced call; missing: "arguments"
     const char *before_name;                  // may be missing
     const char *after_names[AFTER_NAMES_MAX]; // one of them; none or "": what is no letter of a name
     const char *after_arguments;              // may be missing

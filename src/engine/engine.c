@@ -92,6 +92,10 @@ bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error
                     .max_tokens = request->max_tokens};
     memcpy(s->tokens, request->tokens, request->n_prompt * sizeof *s->tokens);
     memcpy(s->salt, request->cache_salt, sizeof s->salt);
+    if (request->grammar && !sequence_hold(e, *slot, request->grammar, err)) {
+        s->used = false;
+        return false;
+    }
     e->order[e->n_order++] = *slot;
     return true;
 }
@@ -119,6 +123,11 @@ void engine_release(Engine *e, uint32_t slot) {
 
 // ---- sending ----
 
+// What a sequence may draw is known when its last draw has been read: it is never sent ahead of that.
+static bool waits_for_mask(const Sequence *s) {
+    return s->matcher && s->n_drawn_sent > s->n_drawn_read;
+}
+
 // What is left to be sent of each sequence, in their order. What the cache has of a prompt is taken first.
 static bool find_work(Engine *e, SlotWork *work, Error *err) {
     uint64_t rows_before = 0;
@@ -133,7 +142,7 @@ static bool find_work(Engine *e, SlotWork *work, Error *err) {
             if (is_near && !sequence_attach_border(e, s, err)) return false;
         }
         if (sequence_in_prompt(s)) rows_before += work[i].prompt_rows = s->n_known - s->n_sent;
-        else work[i].decodes = s->running && s->n_drawn_sent < s->max_tokens;
+        else work[i].decodes = s->running && s->n_drawn_sent < s->max_tokens && !waits_for_mask(s);
     }
     return true;
 }
@@ -176,6 +185,7 @@ static void make_part(Engine *e, Flight *flight, uint32_t index, StepSequence *o
         out->mode = STEP_DECODE;
         out->n_draws = 1;
     }
+    if (out->n_draws) out->mask = sequence_mask(e, part->slot);
     if (step_is_last_slice(out)) s->n_sent += out->n_rows;
     s->n_drawn_sent += out->n_draws;
     flight->expected[index].generation = s->generation;
@@ -226,14 +236,17 @@ static void take_run(Engine *e, const StepRun *run, EngineOutput *out) {
     out->logprobs = run->logprobs;
     while (out->n_tokens < run->n_tokens && run->tokens[out->n_tokens] != TOKEN_INVALID)
         s->tokens[s->n_prompt + s->n_drawn_read++] = run->tokens[out->n_tokens++];
-    out->last = s->n_drawn_read == s->max_tokens;
+    Error *failure = &e->failures[run->slot];
     if (out->n_tokens == run->n_tokens) {
-        if (out->last) sequence_give_back(e, s), end(e, run->slot);
+        // (A sequence with a grammar draws one token a step.)
+        if (s->matcher && !sequence_follow(e, run->slot, run->tokens[0], &out->complete, failure))
+            out->failure = failure;
+        out->last = s->n_drawn_read == s->max_tokens || out->complete;
+        if (out->last || out->failure) sequence_give_back(e, s), end(e, run->slot);
         else sequence_publish(e, s, false);
         return;
     }
     const char *where = run->first_invalid;
-    Error *failure = &e->failures[run->slot];
     error_fill(failure, ERR_INTERNAL, ERROR_NO_POSITION,
                "the model computed logits that are not numbers (token %u of the output%s%s)", s->n_drawn_read,
                where ? "; the first such values: " : "", where ? where : "");

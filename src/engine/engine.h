@@ -9,6 +9,7 @@
 
 #include "backend/backend.h"
 #include "engine/kv_pages.h"
+#include "grammar/grammar_matcher.h"
 
 typedef struct Engine Engine;
 
@@ -19,18 +20,28 @@ MUST_CHECK bool engine_create(Backend *backend, const Plan *plan, uint32_t n_slo
 // Where the engine learns how long steps take: os_monotonic_ns, or a simulator's.
 void engine_set_clock(Engine *e, uint64_t (*now_ns)(void));
 
+// From now on requests may have a grammar. Makes the vocabulary's tree and reserves memory for the states and
+// masks of every slot (GRAMMAR_SLOT_BYTES and 4 bytes a node of the tree for each; used as grammars need it).
+// Does nothing for a backend that takes no masks.
+enum { GRAMMAR_SLOT_BYTES = 32 << 20 };
+MUST_CHECK bool engine_take_grammars(Engine *e, const Tokenizer *tokenizer, Error *err);
+
 typedef struct {
     const int32_t *tokens; // [n_prompt] at least one. Copied.
     uint32_t n_prompt;
     uint32_t max_tokens; // to draw, at least one; n_prompt + max_tokens is at most the context length
     SamplerParams sampler;
     uint8_t cache_salt[CACHE_SALT_BYTES]; // texts share pages with those of the same salt alone
+    // What is drawn is a text of it: each draw is held to the tokens that may come next, end tokens where the
+    // text may end. NULL: anything may be drawn. Outlives the sequence.
+    const Grammar *grammar;
 } EngineRequest;
 
 // Gives the request a free slot. It begins when there are pages for it, after all that were admitted before.
 // ERR_BUSY when no slot is free, ERR_VRAM_OOM when it would not fit the cache if it were alone (message with
 // both numbers), ERR_INVALID_REQUEST for tokens outside the vocabulary and for parameters that no sampler
-// takes.
+// takes; with a grammar also ERR_UNSUPPORTED where engine_take_grammars has made no room for one,
+// ERR_INVALID_REQUEST where no token can begin a text of it, ERR_TOO_LARGE where its states do not fit.
 MUST_CHECK bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error *err);
 
 // Ends a sequence at any time and frees its slot and pages. What steps in flight still bring for it is
@@ -50,12 +61,14 @@ typedef struct {
     uint32_t n_tokens;             // drawn; 0: a part of the prompt was processed, no token yet
     const int32_t *tokens;         // [n_tokens]
     const TokenLogprobs *logprobs; // [n_tokens], or NULL where none were asked for
-    bool last;                     // max_tokens reached: no more will come; release the slot
+    bool last;                     // no more will come (max_tokens, or complete); release the slot
+    bool complete;                 // the grammar allows nothing behind these tokens
     uint32_t n_prompt_done;        // tokens of the request processed so far, or taken from the cache
     uint32_t n_cached;             // tokens of the prompt that were in the cache
     CacheMiss cache_miss;          // why no more of them were
-    // Not NULL: the sequence cannot go on after these tokens, since its logits are not numbers. It takes part
-    // in no further step; release the slot.
+    // Not NULL: the sequence cannot go on after these tokens, since its logits are not numbers, or its
+    // grammar leads to more states than there is room for. It takes part in no further step; release the
+    // slot.
     const Error *failure;
 } EngineOutput;
 

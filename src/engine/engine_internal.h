@@ -1,5 +1,6 @@
 // The engine's state, for its own files: engine.c takes requests, sends steps and reads them; engine_pages.c
-// has what sequences do with pages; engine_order.c says who begins, who waits and who makes room.
+// has what sequences do with pages; engine_order.c says who begins, who waits and who makes room;
+// engine_grammar.c holds sequences to grammars.
 #pragma once
 
 #include "engine/engine.h"
@@ -33,6 +34,8 @@ typedef struct {
     uint32_t times_set_aside;
     // An older sequence that computes the same beginning, and how many tokens of it; 0: there is none.
     uint32_t leader, leader_generation, n_in_common;
+    GrammarMatcher *matcher; // NULL: it may draw anything
+    GrammarState state;      // after the tokens drawn and read
 } Sequence;
 
 // A step under way, and what it will bring for the sequence of each of its parts.
@@ -69,6 +72,10 @@ struct Engine {
     uint32_t rows_read;       // of that step
     StepResult result;        // of that step
     Error failures[JOBS_MAX]; // by slot; of sequences that failed
+    TokenTrie trie;           // of engine_take_grammars
+    uint64_t matcher_bytes;   // of a slot, whole pages
+    uint8_t *matcher_memory;  // [n_slots][matcher_bytes]; NULL: no grammars
+    uint32_t *masks;          // [n_slots][trie.n_words] what each may draw next
 };
 
 static inline bool sequence_in_prompt(const Sequence *s) {
@@ -105,6 +112,15 @@ void sequence_pass(Engine *e, Sequence *s);
 void sequence_give_back(Engine *e, Sequence *s);
 // The same for one whose values are spoiled.
 void sequence_drop(Engine *e, Sequence *s);
+
+// ---- engine_grammar.c ----
+
+// Begins the text of a grammar; errors as of engine_admit.
+MUST_CHECK bool sequence_hold(Engine *e, uint32_t slot, const Grammar *grammar, Error *err);
+// The mask of its next draw; NULL: it is held to nothing.
+const uint32_t *sequence_mask(const Engine *e, uint32_t slot);
+// A token was read. *complete: nothing may follow. False: the text cannot go on.
+MUST_CHECK bool sequence_follow(Engine *e, uint32_t slot, int32_t token, bool *complete, Error *err);
 
 // ---- engine_order.c ----
 

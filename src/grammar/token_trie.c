@@ -190,12 +190,27 @@ bool token_trie_is_end(const TokenTrie *trie, int32_t token) {
     return false;
 }
 
+static bool is_blank(Str text) {
+    size_t n = 0;
+    while (n < text.len && memchr(" \t\n\r", text.ptr[n], 4))
+        n++;
+    return n == text.len;
+}
+
+// Tokens that a file defines beside its vocabulary have no part in texts, even where they have text: whoever
+// reads an answer may know them by id ("<tool_call>"). Runs of blanks mean nothing else than their text.
+static Str text_of(const Tokenizer *t, int32_t id) {
+    Str piece = tokenizer_piece(t, id, false);
+    bool is_mark = piece.len && tokenizer_token_by_text(t, piece) == id && !is_blank(piece);
+    return is_mark ? (Str){0} : piece;
+}
+
 bool token_trie_from_tokenizer(const Tokenizer *t, uint32_t n_tokens, Arena *arena, Arena scratch,
                                TokenTrie *out, Error *err) {
     Str *pieces = arena_new(arena, Str, n_tokens);
     if (!pieces) return error_set(err, ERR_NO_MEMORY, "no memory for the tree of %u tokens", n_tokens);
     for (uint32_t id = 0; id < n_tokens; id++)
-        pieces[id] = tokenizer_piece(t, (int32_t)id, false);
+        pieces[id] = text_of(t, (int32_t)id);
     TokenIds ends = tokenizer_ends(t);
     if (!token_trie_build(pieces, n_tokens, ends.ptr, (uint32_t)ends.count, arena, scratch, out, err))
         return false;

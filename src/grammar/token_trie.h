@@ -63,6 +63,6 @@ MUST_CHECK bool token_trie_build(const Str *pieces, uint32_t n_tokens, const int
                                  Error *err);
 
 // The trie of a tokenizer, for a model with n_tokens rows of logits (at least the vocabulary's size; rows
-// that no token has are never allowed).
+// that no token has are never allowed). Control and user-defined tokens have no text there, but for blanks.
 MUST_CHECK bool token_trie_from_tokenizer(const Tokenizer *t, uint32_t n_tokens, Arena *arena, Arena scratch,
                                           TokenTrie *out, Error *err);

@@ -4,6 +4,8 @@
 
 #include <assert.h>
 
+enum { JOB_BYTES_KEPT = 4 << 20 }; // of a job's memory, from one job to the next
+
 const char *stop_reason_name(StopReason reason) {
     static const char *const names[] = {[STOP_EOS] = "eos", [STOP_STRING] = "stop", [STOP_LENGTH] = "length"};
     return names[reason];
@@ -38,6 +40,8 @@ void bridge_free_job(Bridge *b, Job *job) {
     (void)b;
     assert(job->taken);
     job->taken = false;
+    size_t used = (size_t)(job->arena.next - job->arena_start);
+    if (used > JOB_BYTES_KEPT) os_discard(job->arena_start, used); // a large grammar was in it
     job->arena.next = job->arena_start;
 }
 

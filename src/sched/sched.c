@@ -55,7 +55,8 @@ bool sched_create(Bridge *bridge, Engine *engine, const Tokenizer *tokenizer, Ar
     for (uint32_t i = 0; ok && i < bridge->n_slots; i++)
         ok = detokenizer_init(&s->detokenizers[i], tokenizer, arena);
     *out = s;
-    return ok || error_set(err, ERR_NO_MEMORY, "no memory for the tables of %u jobs", n);
+    if (!ok) return error_set(err, ERR_NO_MEMORY, "no memory for the tables of %u jobs", n);
+    return engine_take_grammars(engine, tokenizer, err);
 }
 
 // ---- events ----
@@ -188,7 +189,8 @@ static bool admit(Sched *s, Job *job, Error *err) {
     EngineRequest request = {.tokens = job->tokens,
                              .n_prompt = job->n_tokens,
                              .max_tokens = job->max_tokens,
-                             .sampler = job->sampler};
+                             .sampler = job->sampler,
+                             .grammar = job->grammar};
     memcpy(request.cache_salt, job->cache_salt, sizeof request.cache_salt);
     if (!stop_matcher_init(&r->stop, job->stop, job->n_stop, &job->arena, err) ||
         !engine_admit(s->engine, &request, &r->slot, err)) {
@@ -260,7 +262,10 @@ static bool push_token(Sched *s, Running *r, Drawn drawn) {
     return !text.stopped;
 }
 
-static void take_token(Sched *s, Running *r, Drawn drawn, bool last) {
+// How a token ends the text by itself, if it does.
+typedef enum { ENDS_NOT, ENDS_LENGTH, ENDS_GRAMMAR } TokenEnds;
+
+static void take_token(Sched *s, Running *r, Drawn drawn, TokenEnds ends) {
     if (!r->first_token_ns) r->first_token_ns = s->now_ns;
     r->last_token_ns = s->now_ns;
     if (!r->job->ignores_eos && tokenizer_is_end(s->tokenizer, drawn.token)) {
@@ -273,8 +278,9 @@ static void take_token(Sched *s, Running *r, Drawn drawn, bool last) {
     }
     r->tokens_out++;
     bool stopped = !push_token(s, r, drawn);
-    if (stopped || last) {
-        finish(s, r, stopped ? STOP_STRING : STOP_LENGTH, TOKEN_INVALID);
+    if (stopped || ends != ENDS_NOT) {
+        StopReason reason = stopped ? STOP_STRING : ends == ENDS_GRAMMAR ? STOP_EOS : STOP_LENGTH;
+        finish(s, r, reason, TOKEN_INVALID);
     } else if (s->now_ns >= r->metrics_due_ns) {
         r->metrics_due_ns = s->now_ns + METRICS_INTERVAL_MS * 1000000ull;
         (void)event_begin(s, r, EVENT_METRICS);
@@ -289,7 +295,8 @@ static void take_output(Sched *s, const EngineOutput *o) {
     r->cache_miss = o->cache_miss;
     for (uint32_t i = 0; r->job && i < o->n_tokens; i++) {
         Drawn drawn = {o->tokens[i], o->logprobs ? &o->logprobs[i] : NULL, false};
-        take_token(s, r, drawn, o->last && i + 1 == o->n_tokens);
+        bool is_last = o->last && i + 1 == o->n_tokens;
+        take_token(s, r, drawn, !is_last ? ENDS_NOT : o->complete ? ENDS_GRAMMAR : ENDS_LENGTH);
     }
     if (r->job && o->failure) fail(s, r, o->failure);
 }

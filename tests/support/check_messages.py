@@ -121,8 +121,8 @@ results = [dict(type="tool_result", tool_use_id=b.id, content="3") for b in mess
 again = request["messages"] + [dict(role="assistant", content=message.content), dict(role="user", content=results)]
 assert client.messages.create(**request | {"messages": again}).content[1].text == "See"
 try:
-    client.messages.create(**request | {"tool_choice": {"type": "any"}})
-    sys.exit("a forced call was taken")
+    client.messages.create(**request | {"tool_choice": {"type": "tool", "name": "jump"}})
+    sys.exit("a call of a tool that is not there was forced")
 except anthropic.BadRequestError as e:
     assert e.body["error"]["field"] == "tool_choice" and e.request_id, e.body
 print(f"{limit} lengths")

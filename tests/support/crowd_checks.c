@@ -11,6 +11,7 @@ typedef struct {
     int32_t prompt[PROMPT_MAX];
     uint32_t n_prompt, n_drawn, max_tokens;
     SamplerParams sampler;
+    const Grammar *grammar;
     int32_t tokens[DRAWN_MAX];
     TokenLogprobs logprobs[DRAWN_MAX];
 } Text;
@@ -61,6 +62,7 @@ static void make_text(Crowd *c, Text *t, uint32_t topic, uint32_t own) {
     uint32_t in_common = roll(c, PROMPT_MAX);
     *t = (Text){.n_prompt = 1 + roll(c, PROMPT_MAX), .max_tokens = 1 + roll(c, DRAWN_MAX)};
     t->sampler = params[own % CROWD_TEXTS];
+    if (own % 2 == 0) t->grammar = c->config->grammar;
     for (uint32_t i = 0; i < t->n_prompt; i++)
         t->prompt[i] = (int32_t)(rng_philox(i < in_common ? topic : 100 + own, i).word[0] % c->plan->n_vocab);
 }
@@ -75,6 +77,7 @@ static void make_engine(Crowd *c, Arena *arena, uint32_t n_pages, uint32_t max_r
     REQUIRE(ok);
     engine_set_clock(c->engine, any_clock);
     c->backend->info = info;
+    if (c->config->grammar) REQUIRE(engine_take_grammars(c->engine, c->config->tokenizer, &err));
 }
 
 // For as many tokens as n_pages would have without windows, as far as one text fits.
@@ -89,7 +92,8 @@ static void admit(Crowd *c, const Text *text, uint32_t of) {
     EngineRequest request = {.tokens = text->prompt,
                              .n_prompt = text->n_prompt,
                              .max_tokens = text->max_tokens,
-                             .sampler = text->sampler};
+                             .sampler = text->sampler,
+                             .grammar = text->grammar};
     uint32_t slot;
     Error err = {0};
     bool ok = engine_admit(c->engine, &request, &slot, &err);

@@ -8,6 +8,8 @@
 #pragma once
 
 #include "backend/backend.h"
+#include "grammar/grammar.h"
+#include "text/tokenizer.h"
 
 // What is broken on purpose, to see that the checks see it.
 typedef enum {
@@ -23,6 +25,9 @@ typedef struct {
     uint32_t max_rows; // of a step
     uint32_t n_texts;  // 1 … CROWD_TEXTS
     CrowdFault fault;
+    // Every other text and companion is held to the grammar; NULL: none is.
+    const Grammar *grammar;
+    const Tokenizer *tokenizer;
 } CrowdConfig;
 
 typedef struct {

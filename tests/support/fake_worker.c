@@ -1,6 +1,7 @@
 #include "fake_worker.h"
 
 #include "api/execute_request.h"
+#include "base/rng.h"
 #include "runner.h"
 
 #include <pthread.h>
@@ -118,6 +119,19 @@ static int32_t next_token(FakeWorker *f, uint32_t slot) {
     return atomic_load(&f->nan) ? TOKEN_INVALID : script[min_u64(at, last)];
 }
 
+// Where a mask does not allow what the script says, one of the tokens that it allows, by the request's seed.
+static int32_t allow(FakeWorker *f, const StepSequence *q, int32_t token) {
+    uint32_t n = 0, words = token_set_words(f->plan.n_vocab);
+    if (!q->mask || token == TOKEN_INVALID || token_set_has(q->mask, token)) return token;
+    for (uint32_t i = 0; i < words; i++)
+        n += (uint32_t)__builtin_popcount(q->mask[i]);
+    if (n == 0) return TOKEN_INVALID;
+    uint32_t left = rng_philox(f->params[q->slot].seed, f->drawn[q->slot]).word[0] % n;
+    for (int32_t id = 0;; id++) {
+        if (token_set_has(q->mask, id) && left-- == 0) return id;
+    }
+}
+
 static bool fake_step(Backend *b, const Step *step, Error *err) {
     FakeWorker *f = (FakeWorker *)b;
     uint32_t code = atomic_load(&f->fail_code);
@@ -129,7 +143,7 @@ static bool fake_step(Backend *b, const Step *step, Error *err) {
     for (uint32_t i = 0; i < step->n_sequences; i++) {
         const StepSequence *s = &step->sequences[i];
         if (!s->n_draws) continue;
-        int32_t token = next_token(f, s->slot);
+        int32_t token = allow(f, s, next_token(f, s->slot));
         f->result.runs[f->result.n_runs++] = (StepRun){
             .slot = s->slot, .n_tokens = 1, .tokens = {token}, .logprobs = make_logprobs(f, s->slot, token)};
     }
@@ -237,6 +251,7 @@ static FakeWorker *make(const FakeConfig *config) {
                                     .device_name = "a script",
                                     .n_kv_pages = c->n_pages,
                                     .max_rows = MAX_ROWS,
+                                    .masks = !c->no_masks,
                                     .pipeline_depth = 1};
     f->backend.check_residency = fake_check_residency;
     f->backend.info.vram_bytes_used = 1 << 30;

@@ -2,7 +2,9 @@
 // scheduler, HTTP interface and server around it, over real sockets.
 //
 // The vocabulary is the tiny model's. What the backend "generates" is the script's text, token by token (so
-// that characters are cut wherever the tokens cut them), then the end token. One worker a test case.
+// that characters are cut wherever the tokens cut them), then the end token. Where an answer is held to
+// something, what the script says is drawn as far as it is allowed, else any token that is. One worker a test
+// case.
 #pragma once
 
 #include "api/api.h"
@@ -32,6 +34,7 @@ typedef struct {
     const char *cors_origin;  // NULL: none
     const char *allowed_host; // NULL: none
     bool in_vram;             // the backend says that it has a device's memory
+    bool no_masks;            // the backend cannot hold draws to a set of tokens
     bool hold_start;          // stays in WORKER_STARTING until fake_worker_release_start
     bool hold_encoder;        // no encoder thread until fake_worker_release_encoder
     ErrCode start_error;      // what it then fails with; 0: nothing

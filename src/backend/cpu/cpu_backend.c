@@ -222,13 +222,14 @@ static void observe(const CpuBackend *cpu, uint32_t op_index) {
 }
 
 // Draws for one sequence from the logits of its last row.
-static StepRun draw(CpuBackend *cpu, uint32_t slot, const float *logits) {
-    CpuSlot *s = &cpu->slots[slot];
+static StepRun draw(CpuBackend *cpu, const StepSequence *q, const float *logits) {
+    CpuSlot *s = &cpu->slots[q->slot];
     uint32_t n_vocab = cpu->plan->n_vocab;
     memcpy(cpu->sample_logits, logits, n_vocab * sizeof *logits);
+    if (q->mask) sampler_mask(cpu->sample_logits, n_vocab, q->mask);
     int32_t token =
         sampler_draw(&s->params, cpu->sample_logits, n_vocab, s->history, s->n_drawn++, cpu->sampler_scratch);
-    StepRun run = {.slot = slot, .n_tokens = 1, .tokens = {token}};
+    StepRun run = {.slot = q->slot, .n_tokens = 1, .tokens = {token}};
     s->last_token = token < 0 ? 0 : token;
     sampler_history_add(s->history, s->last_token);
     if (token >= 0 && s->params.logprobs) {
@@ -249,7 +250,7 @@ static void collect(CpuBackend *cpu, const Step *step) {
         r->n_logits += q->n_logits;
         if (!q->n_draws) continue;
         const float *logits = s->logits + (uint64_t)(next_logits - 1) * n_vocab; // of the last row
-        r->runs[r->n_runs++] = draw(cpu, q->slot, logits);
+        r->runs[r->n_runs++] = draw(cpu, q, logits);
     }
     r->logits = r->n_logits ? s->logits : NULL;
     cpu->has_result = true;
@@ -370,6 +371,7 @@ bool cpu_backend_open(const BackendOptions *options, Arena *arena, Backend **out
                                   .max_rows = options->max_rows,
                                   .max_draws = 1,
                                   .chunk_tokens = CHUNK_TOKENS_FIRST,
+                                  .masks = true,
                                   .pipeline_depth = 1}};
     *out = &cpu->api;
     return true;

@@ -1,0 +1,224 @@
+#include "api/structured.h"
+
+#include "api/fields.h"
+#include "grammar/grammar_text_formats.h"
+#include "grammar/rx.h"
+
+#include <stdio.h>
+
+// ---- fields ----
+
+static bool is_absent(const JsonNode *node) {
+    return !node || json_is(node, JSON_NULL) || (json_is(node, JSON_STRING) && node->length == 0);
+}
+
+// What each kind's value must be.
+static bool check_type(StructuredKind kind, const char *field, const JsonNode *node, Error *err) {
+    bool is_text = json_is(node, JSON_STRING);
+    switch (kind) {
+    case STRUCTURED_NONE:
+    case STRUCTURED_CALLS:
+    case STRUCTURED_OBJECT: return true;
+    case STRUCTURED_SCHEMA:
+        return is_text || json_is(node, JSON_OBJECT) || json_is(node, JSON_BOOL) ||
+               field_refuse_type(err, field, "a JSON schema", node);
+    case STRUCTURED_REGEX:
+    case STRUCTURED_GRAMMAR: return is_text || field_refuse_type(err, field, "a string", node);
+    case STRUCTURED_CHOICE: break;
+    }
+    if (!json_is(node, JSON_ARRAY) || !node->length)
+        return field_refuse_type(err, field, "an array of strings", node);
+    if (node->length > STRUCTURED_CHOICES_MAX) {
+        char message[96];
+        snprintf(message, sizeof message, "%u strings; at most %d are allowed", node->length,
+                 STRUCTURED_CHOICES_MAX);
+        return field_refuse(err, field, message);
+    }
+    for (const JsonNode *e = json_first(node); e != json_end(node); e = json_next(e)) {
+        if (!json_is(e, JSON_STRING)) return field_refuse_type(err, field, "an array of strings", e);
+    }
+    return true;
+}
+
+bool structured_read_one(StructuredKind kind, const char *field, const JsonNode *node, StructuredAnswer *out,
+                         Error *err) {
+    char message[96];
+    if (kind != STRUCTURED_OBJECT && kind != STRUCTURED_CALLS && is_absent(node)) return true;
+    if (!check_type(kind, field, node, err)) return false;
+    snprintf(message, sizeof message, "goes without %s; both were given", out->field ? out->field : "");
+    if (out->kind != STRUCTURED_NONE) return field_refuse(err, field, message);
+    *out = (StructuredAnswer){.kind = kind, .field = field, .node = node, .no_blanks = out->no_blanks};
+    return true;
+}
+
+bool structured_read_format(const char *field, const JsonNode *format, StructuredAnswer *out, Error *err) {
+    Str type;
+    if (is_absent(format)) return true;
+    if (!json_is(format, JSON_OBJECT)) return field_refuse_type(err, field, "an object", format);
+    if (format->length == 0) return true;
+    bool has_type = json_read_str(json_get(format, STR("type")), &type);
+    if (has_type && str_eq(type, STR("text"))) return true;
+    // Chat completions have the schema in an object of its own, the newer APIs beside the type.
+    const JsonNode *inner = json_get(format, STR("json_schema"));
+    const JsonNode *schema = json_get(json_is(inner, JSON_OBJECT) ? inner : format, STR("schema"));
+    if (has_type && str_eq(type, STR("json_object")))
+        return is_absent(schema) ? structured_read_one(STRUCTURED_OBJECT, field, format, out, err)
+                                 : structured_read_one(STRUCTURED_SCHEMA, field, schema, out, err);
+    if (!has_type || !str_eq(type, STR("json_schema")))
+        return field_refuse(err, field, "its type must be \"text\", \"json_object\" or \"json_schema\"");
+    if (is_absent(schema)) return field_refuse(err, field, "json_schema needs a schema");
+    return structured_read_one(STRUCTURED_SCHEMA, field, schema, out, err);
+}
+
+// vLLM's object of the same choices.
+static bool read_outputs(const JsonNode *node, StructuredAnswer *out, Error *err) {
+    static const char field[] = "structured_outputs";
+    static const struct {
+        const char *name;
+        StructuredKind kind;
+    } members[] = {{"json", STRUCTURED_SCHEMA},
+                   {"regex", STRUCTURED_REGEX},
+                   {"choice", STRUCTURED_CHOICE},
+                   {"grammar", STRUCTURED_GRAMMAR}};
+    bool wants_object = false;
+    if (is_absent(node)) return true;
+    if (!json_is(node, JSON_OBJECT)) return field_refuse_type(err, field, "an object", node);
+    (void)!json_read_bool(json_get(node, STR("disable_any_whitespace")), &out->no_blanks);
+    if (!is_absent(json_get(node, STR("structural_tag"))))
+        return field_refuse(err, field,
+                            "structural_tag is not supported; use json, regex, choice or grammar");
+    if (!is_absent(json_get(node, STR("whitespace_pattern"))))
+        return field_refuse(err, field, "whitespace_pattern is not supported; use disable_any_whitespace");
+    for (size_t i = 0; i < COUNT_OF(members); i++) {
+        if (!structured_read_one(members[i].kind, field, json_get(node, str_from_c(members[i].name)), out,
+                                 err))
+            return false;
+    }
+    (void)!json_read_bool(json_get(node, STR("json_object")), &wants_object);
+    return !wants_object || structured_read_one(STRUCTURED_OBJECT, field, node, out, err);
+}
+
+bool structured_read(const JsonNode *const nodes[STRUCTURED_FIELDS], StructuredAnswer *out, Error *err) {
+    return structured_read_format("response_format", nodes[0], out, err) &&
+           read_outputs(nodes[1], out, err) &&
+           structured_read_one(STRUCTURED_SCHEMA, "guided_json", nodes[2], out, err) &&
+           structured_read_one(STRUCTURED_REGEX, "guided_regex", nodes[3], out, err) &&
+           structured_read_one(STRUCTURED_CHOICE, "guided_choice", nodes[4], out, err) &&
+           structured_read_one(STRUCTURED_GRAMMAR, "guided_grammar", nodes[5], out, err) &&
+           structured_read_one(STRUCTURED_GRAMMAR, "grammar", nodes[6], out, err) &&
+           structured_read_one(STRUCTURED_SCHEMA, "json_schema", nodes[7], out, err) &&
+           structured_read_one(STRUCTURED_REGEX, "regex", nodes[8], out, err) &&
+           structured_read_one(STRUCTURED_GRAMMAR, "ebnf", nodes[9], out, err);
+}
+
+// ---- compiling ----
+
+// The memory of one compilation: what lasts, and what is used.
+typedef struct {
+    GrammarBuilder *builder;
+    Arena *keep;
+    Arena scratch;
+    LangMaker maker;
+    const Tokenizer *tokenizer;
+} Compile;
+
+static SchemaOptions schema_options(const StructuredAnswer *a) {
+    return (SchemaOptions){.blanks = a->no_blanks ? SCHEMA_BLANKS_NONE : SCHEMA_BLANKS_ONE,
+                           .schema_order = true,
+                           .plain_integers = true};
+}
+
+static bool add_schema(Compile *c, const StructuredAnswer *a, GrammarNode *out, Error *err) {
+    SchemaOptions options = schema_options(a);
+    Str text = STR("{\"type\":\"object\"}");
+    const JsonNode *root = a->node;
+    if (a->kind == STRUCTURED_OBJECT || json_read_str(a->node, &text))
+        root = json_parse(text, &c->scratch, &(JsonLimits){0}, err);
+    return root && schema_add(c->builder, root, &options, c->keep, c->scratch, out, err);
+}
+
+static bool add_regex(Compile *c, Str pattern, GrammarNode *out, Error *err) {
+    Lang lang;
+    Dfa *dfa = arena_new(c->keep, Dfa, 1);
+    Rx rx = rx_begin(&c->scratch);
+    uint32_t root;
+    LangMaker m = {.keep = &c->scratch, .work_max = SCHEMA_WORK_MAX};
+    // The upper half is each operation's own, as in schema_add.
+    m.scratch = c->scratch;
+    m.scratch.next = c->scratch.end = c->scratch.next + arena_left(&c->scratch) / 2;
+    if (!dfa) return error_set(err, ERR_NO_MEMORY, "no memory for the pattern");
+    if (!rx_read_pattern(&rx, pattern, false, &m, &root, err) || !rx_compile(&rx, root, &m, &lang, err))
+        return false;
+    m.keep = c->keep;
+    if (!dfa_from_lang(&m, &lang, LANG_UTF8, (Str){0}, (Str){0}, dfa, err)) return false;
+    *out = grammar_add_dfa(c->builder, dfa);
+    return true;
+}
+
+static bool add_choice(Compile *c, const JsonNode *list, GrammarNode *out, Error *err) {
+    Str *texts = arena_new(&c->scratch, Str, list->length);
+    uint32_t n = 0;
+    if (!texts) return error_set(err, ERR_NO_MEMORY, "no memory for %u texts", list->length);
+    for (const JsonNode *e = json_first(list); e != json_end(list); e = json_next(e))
+        (void)!json_read_str(e, &texts[n++]);
+    *out = grammar_add_texts(c->builder, texts, n);
+    return true;
+}
+
+static bool add_grammar(Compile *c, Str text, GrammarNode *out, Error *err) {
+    LangMaker m = {.keep = c->keep, .work_max = SCHEMA_WORK_MAX};
+    Arena scratch = c->scratch;
+    m.scratch = c->scratch;
+    m.scratch.next = scratch.end = scratch.next + arena_left(&scratch) / 2;
+    bool is_gbnf = memmem(text.ptr, text.len, "::=", 3) != NULL;
+    return is_gbnf ? gbnf_read(text, c->tokenizer, c->builder, &m, scratch, out, err)
+                   : lark_read(text, c->tokenizer, c->builder, &m, scratch, out, err);
+}
+
+static bool add(Compile *c, const StructuredAnswer *a, GrammarNode *out, Error *err) {
+    Str text = {0};
+    (void)!json_read_str(a->node, &text);
+    switch (a->kind) {
+    case STRUCTURED_NONE:
+    case STRUCTURED_CALLS: break;
+    case STRUCTURED_OBJECT:
+    case STRUCTURED_SCHEMA: return add_schema(c, a, out, err);
+    case STRUCTURED_REGEX: return add_regex(c, text, out, err);
+    case STRUCTURED_CHOICE: return add_choice(c, a->node, out, err);
+    case STRUCTURED_GRAMMAR: return add_grammar(c, text, out, err);
+    }
+    *out = GRAMMAR_NEVER;
+    return true;
+}
+
+static bool compile(const StructuredAnswer *a, const AnswerGrammar *chat, Compile *c, Job *job, Error *err) {
+    GrammarNode root;
+    SchemaOptions options = schema_options(a);
+    bool ok = a->kind != STRUCTURED_CALLS ? add(c, a, &root, err)
+                                          : answer_grammar_calls(chat, c->builder, &a->calls, &options,
+                                                                 c->keep, c->scratch, &root, err);
+    if (!ok) return false;
+    if (chat && !answer_grammar_after_reasoning(chat, c->builder, root, &root, err)) return false;
+    return grammar_compile(c->builder, root, c->keep, c->scratch, &job->grammar, err);
+}
+
+bool structured_compile(const StructuredAnswer *a, const AnswerGrammar *chat, const Tokenizer *t,
+                        Arena scratch, Job *job, Error *err) {
+    Arena nodes = scratch, keep = job->arena;
+    if (a->kind == STRUCTURED_NONE) return true;
+    if (job->ignores_eos) return field_refuse(err, "ignore_eos", "does not go with a schema or grammar");
+    nodes.end = scratch.next = scratch.next + arena_left(&scratch) / 4;
+    if (arena_left(&keep) > STRUCTURED_BYTES_MAX) keep.end = keep.next + STRUCTURED_BYTES_MAX;
+    Compile c = {.builder = grammar_builder_new(&nodes), .keep = &keep, .scratch = scratch, .tokenizer = t};
+    *err = (Error){0};
+    bool ok =
+        c.builder ? compile(a, chat, &c, job, err) : error_set(err, ERR_NO_MEMORY, "no memory for a grammar");
+    job->arena.next = keep.next;
+    if (ok) return true;
+    (void)error_prefix(err, "%s", a->field);
+    if (err->code == ERR_NO_MEMORY)
+        (void)field_refuse(err, a->field, "its automata and rules take more memory than one answer may");
+    err->code = ERR_INVALID_REQUEST;
+    snprintf(err->field, sizeof err->field, "%.*s", (int)strcspn(a->field, "."), a->field);
+    return false;
+}

@@ -1,0 +1,63 @@
+// What an answer has to be, as requests of all APIs say it: a JSON object, a document of a schema, a text of
+// a pattern, of a list or of a grammar, or calls of tools. Fields are read where others are (any thread); the
+// grammar is made on the encoder thread.
+//
+// At most one of them holds. A schema's keys come in its own order; between the tokens of a document there is
+// at most one blank, or a line break and up to 64 blanks (SCHEMA_BLANKS_ONE), so that a model cannot write
+// blanks for ever. Integers are digits alone. Errors are ERR_INVALID_REQUEST; err->field has the field's
+// name, and the message also has the JSON pointer within a schema, or the line of a grammar.
+#pragma once
+
+#include "chat/answer_grammar.h"
+#include "grammar/schema.h"
+#include "jobs/bridge.h"
+
+enum {
+    STRUCTURED_FIELDS = 10,          // that the OpenAI and Anthropic routes share
+    STRUCTURED_BYTES_MAX = 32 << 20, // of one compiled grammar
+    STRUCTURED_CHOICES_MAX = 4096,
+    STRUCTURED_SCRATCH_BYTES = 320 << 20, // what compiling may use; most is never touched
+};
+
+typedef enum {
+    STRUCTURED_NONE, // any text
+    STRUCTURED_OBJECT,
+    STRUCTURED_SCHEMA,  // `node`, or where that is a string, the schema as text
+    STRUCTURED_REGEX,   // `node` is a string: the whole answer matches
+    STRUCTURED_CHOICE,  // `node` is an array of strings
+    STRUCTURED_GRAMMAR, // `node` is a string: GBNF where "::=" is in it, else Lark
+    STRUCTURED_CALLS,   // of tools: `calls`
+} StructuredKind;
+
+typedef struct {
+    StructuredKind kind;
+    const char *field; // that says so
+    const JsonNode *node;
+    bool no_blanks; // between the tokens of a document
+    ForcedCalls calls;
+} StructuredAnswer;
+
+// The rows of the shared fields, in their order; `nodes` is an array of STRUCTURED_FIELDS.
+#define STRUCTURED_RULE(name, Type, nodes, i) \
+    { name, FIELD_NODE, .offset = offsetof(Type, nodes) + (i) * sizeof(const JsonNode *) }
+#define STRUCTURED_RULES(Type, nodes)                                                                        \
+    STRUCTURED_RULE("response_format", Type, nodes, 0),                                                      \
+        STRUCTURED_RULE("structured_outputs", Type, nodes, 1),                                               \
+        STRUCTURED_RULE("guided_json", Type, nodes, 2), STRUCTURED_RULE("guided_regex", Type, nodes, 3),     \
+        STRUCTURED_RULE("guided_choice", Type, nodes, 4), STRUCTURED_RULE("guided_grammar", Type, nodes, 5), \
+        STRUCTURED_RULE("grammar", Type, nodes, 6), STRUCTURED_RULE("json_schema", Type, nodes, 7),          \
+        STRUCTURED_RULE("regex", Type, nodes, 8), STRUCTURED_RULE("ebnf", Type, nodes, 9)
+
+// Each adds what its field says to *out, and refuses a second one. Absent, null and empty fields say nothing.
+MUST_CHECK bool structured_read(const JsonNode *const nodes[STRUCTURED_FIELDS], StructuredAnswer *out,
+                                Error *err);
+// {"type": "text" | "json_object" | "json_schema", …} as in response_format and text.format.
+MUST_CHECK bool structured_read_format(const char *field, const JsonNode *format, StructuredAnswer *out,
+                                       Error *err);
+MUST_CHECK bool structured_read_one(StructuredKind kind, const char *field, const JsonNode *node,
+                                    StructuredAnswer *out, Error *err);
+
+// Compiles it into the job's arena. `chat` NULL: the grammar is the whole answer; else the answer may reason
+// first. All of `scratch` may be used (STRUCTURED_SCRATCH_BYTES). Nothing to do: true, and no grammar.
+MUST_CHECK bool structured_compile(const StructuredAnswer *a, const AnswerGrammar *chat, const Tokenizer *t,
+                                   Arena scratch, Job *job, Error *err);

@@ -1,0 +1,35 @@
+// An answer's frame as a grammar, from the same rows as answer_parser.h reads: the reasoning in front of what
+// an answer is held to, and calls that have to be made.
+//
+// Encoder thread. Nodes go to the builder; errors are ERR_INVALID_REQUEST, with the format's name.
+#pragma once
+
+#include "chat/answer_format.h"
+#include "grammar/schema.h"
+
+typedef struct {
+    const AnswerFormats *formats;
+    const Tokenizer *tokenizer;
+    AnswerOpening opening; // where the prompt leaves the model
+} AnswerGrammar;
+
+// `content` behind the reasoning that the model may write, or has to where the prompt has opened it.
+// Reasoning is any text up to its end's mark; blanks may stand between the two.
+MUST_CHECK bool answer_grammar_after_reasoning(const AnswerGrammar *a, GrammarBuilder *b, GrammarNode content,
+                                               GrammarNode *out, Error *err);
+
+// Which calls an answer has to consist of.
+typedef struct {
+    const JsonNode *tools; // an array in chat completions' shape, checked before (answer_tools.h)
+    Str only;              // the one to call; empty: any
+    bool one;              // no more than one call
+} ForcedCalls;
+
+enum { FORCED_CALLS_MAX = 8 };
+
+// Calls as the model's format writes them, their arguments held to the tools' schemas. Refused, with the
+// format's name, where calls are no JSON, or the format has several ways. Automata live in `keep`, as long as
+// the compiled grammar.
+MUST_CHECK bool answer_grammar_calls(const AnswerGrammar *a, GrammarBuilder *b, const ForcedCalls *calls,
+                                     const SchemaOptions *options, Arena *keep, Arena scratch,
+                                     GrammarNode *out, Error *err);

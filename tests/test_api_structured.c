@@ -1,0 +1,277 @@
+// Answers that are held to schemas, patterns, lists and grammars, through every API, over real sockets. The
+// backend draws any of the tokens that it is allowed.
+#include "api_client.h"
+#include "fake_worker.h"
+#include "json/json_writer.h"
+#include "json_path.h"
+#include "runner.h"
+#include "schema_run.h"
+#include "worker_process.h"
+
+#include <stdio.h>
+
+#define CHAT "/v1/chat/completions"
+#define COMPLETIONS "/v1/completions"
+#define RESPONSES "/v1/responses"
+#define MESSAGES "/v1/messages"
+#define HI "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
+#define TEMPLATE "{% for m in messages %}{{ m.content }}{% endfor %}{# tools #}"
+#define THINKS "{% for m in messages %}{{ m.content }}{% endfor %}<think>"
+
+// A bounded one, so that any text of it ends.
+#define PERSON                                                                                            \
+    "{\"type\":\"object\",\"properties\":{\"name\":{\"enum\":[\"Ann\",\"B\\u00e9a\"]},\"age\":{\"type\":" \
+    "\"integer\",\"minimum\":0,\"maximum\":120},\"tags\":{\"type\":\"array\",\"maxItems\":2,\"items\":{"  \
+    "\"type\":\"string\",\"maxLength\":3}}},\"required\":[\"age\",\"name\"],\"additionalProperties\":false}"
+#define FORMAT(schema) \
+    "{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"p\",\"strict\":true,\"schema\":" schema "}}"
+#define OF_PATTERN(pattern) "{\"type\":\"string\",\"pattern\":\"" pattern "\"}"
+
+static FakeWorker *start(void) {
+    return fake_worker_start(
+        &(FakeConfig){.script = "Hm.", .n_jobs = 4, .n_queued = 8, .chat_template = TEMPLATE});
+}
+
+// Whether the text meets the schema; as a JSON text, or as the string that it is.
+static bool meets(Str text, const char *schema, bool is_string) {
+    SchemaRun run;
+    SchemaOptions options = {.blanks = SCHEMA_BLANKS_ANY};
+    char memory[8192];
+    StrBuf quoted = STRBUF(memory);
+    if (!CHECK(schema_run_compile(&run, str_from_c(schema), &options))) return false;
+    if (!is_string) return schema_run_takes(&run, text);
+    JsonWriter w = json_writer_begin(&quoted);
+    json_put_str(&w, text);
+    return schema_run_takes(&run, strbuf_str(&quoted));
+}
+
+// ---- whole answers ----
+
+TEST(api_structured_answers_are_what_they_have_to_be) {
+    static const struct {
+        const char *route, *body, *path, *schema;
+        bool is_string;
+    } rows[] = {
+        {CHAT, "{" HI ",\"response_format\":" FORMAT(PERSON), "choices.0.message.content", PERSON, false},
+        {CHAT, "{" HI ",\"n\":3,\"response_format\":" FORMAT(PERSON), "choices.2.message.content", PERSON,
+         false},
+        {CHAT, "{" HI ",\"response_format\":{\"type\":\"json_object\",\"schema\":" PERSON "}",
+         "choices.0.message.content", PERSON, false},
+        {CHAT, "{" HI ",\"guided_json\":" PERSON, "choices.0.message.content", PERSON, false},
+        {CHAT, "{" HI ",\"structured_outputs\":{\"json\":" PERSON ",\"disable_any_whitespace\":true}",
+         "choices.0.message.content", PERSON, false},
+        {COMPLETIONS, "{\"prompt\":\"x\",\"json_schema\":" PERSON, "choices.0.text", PERSON, false},
+        {COMPLETIONS, "{\"prompt\":[\"x\",\"y\"],\"n\":2,\"response_format\":" FORMAT(PERSON),
+         "choices.3.text", PERSON, false},
+        {COMPLETIONS, "{\"prompt\":\"x\",\"guided_json\":\"{\\\"enum\\\":[1,2]}\"", "choices.0.text",
+         "{\"enum\":[1,2]}", false},
+        {COMPLETIONS, "{\"prompt\":\"x\",\"guided_regex\":\"[ab]{3}-\\\\d\"", "choices.0.text",
+         OF_PATTERN("^[ab]{3}-[0-9]$"), true},
+        {COMPLETIONS, "{\"prompt\":\"x\",\"regex\":\"[ab]{3}\"", "choices.0.text", OF_PATTERN("^[ab]{3}$"),
+         true},
+        {COMPLETIONS, "{\"prompt\":\"x\",\"guided_choice\":[\"yes\",\"no\"]", "choices.0.text",
+         OF_PATTERN("^(yes|no)$"), true},
+        {COMPLETIONS, "{\"prompt\":\"x\",\"guided_grammar\":\"root ::= [0-9]{2} (\\\"a\\\" | \\\"b\\\")\"",
+         "choices.0.text", OF_PATTERN("^[0-9]{2}[ab]$"), true},
+        {COMPLETIONS, "{\"prompt\":\"x\",\"guided_grammar\":\"start: /[0-9]/ (\\\"a\\\" | \\\"b\\\")\"",
+         "choices.0.text", OF_PATTERN("^[0-9][ab]$"), true},
+        {COMPLETIONS, "{\"prompt\":\"x\",\"grammar\":\"root ::= \\\"<\\\" [xyz] \\\">\\\"\"",
+         "choices.0.text", OF_PATTERN("^<[xyz]>$"), true},
+        {RESPONSES,
+         "{\"input\":\"hi\",\"text\":{\"format\":{\"type\":\"json_schema\",\"name\":\"p\",\"schema\":" PERSON
+         "}}",
+         "output.0.content.0.text", PERSON, false},
+        {MESSAGES,
+         "{" HI
+         ",\"max_tokens\":500,\"output_config\":{\"format\":{\"type\":\"json_schema\",\"schema\":" PERSON
+         "}}",
+         "content.0.text", PERSON, false},
+    };
+    FakeWorker *f = start();
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        for (int seed = 1; seed < 4; seed++) {
+            char body[2048];
+            snprintf(body, sizeof body, "%s,\"seed\":%d}", rows[i].body, seed);
+            TEST_CASE_LABEL("%s %s", rows[i].route, body);
+            Answer a = ask(f, "POST", rows[i].route, body);
+            CHECK_INT_EQ(200, a.status);
+            const JsonNode *root = json_root(a.body);
+            Str text = json_text_at(root, rows[i].path);
+            if (!CHECK(meets(text, rows[i].schema, rows[i].is_string)))
+                printf("%.*s\n", (int)min_u64(a.body.len, 2000), a.body.ptr);
+            if (i == 0) CHECK_STR_EQ("stop", json_text_at(root, "choices.0.finish_reason"));
+        }
+    }
+    shut_down(f);
+}
+
+// The model reasons as it likes; the schema holds behind the reasoning's end.
+TEST(api_structured_answers_follow_reasoning) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "Hm. {</think>", .chat_template = THINKS});
+    Answer a = ask(f, "POST", CHAT, "{" HI ",\"seed\":1,\"json_schema\":" PERSON "}");
+    const JsonNode *root = json_root(a.body);
+    CHECK_INT_EQ(200, a.status);
+    CHECK_STR_EQ("Hm. {", json_text_at(root, "choices.0.message.reasoning_content"));
+    CHECK(meets(json_text_at(root, "choices.0.message.content"), PERSON, false));
+    CHECK_STR_EQ("stop", json_text_at(root, "choices.0.finish_reason"));
+    shut_down(f);
+}
+
+// An object of any depth may never end by itself; until it is cut, its text can be gone on with.
+TEST(api_structured_text_may_be_cut) {
+    FakeWorker *f = start();
+    Answer a = ask(f, "POST", CHAT,
+                   "{" HI ",\"max_tokens\":40,\"seed\":5,\"response_format\":{\"type\":\"json_object\"}}");
+    const JsonNode *root = json_root(a.body);
+    Str text = json_text_at(root, "choices.0.message.content");
+    CHECK_INT_EQ(200, a.status);
+    CHECK(text.len > 0 && text.ptr[0] == '{');
+    CHECK_STR_EQ("length", json_text_at(root, "choices.0.finish_reason"));
+    a = ask(f, "POST", COMPLETIONS, "{\"prompt\":\"x\",\"stop\":\"b\",\"grammar\":\"root ::= \\\"abc\\\"\"}");
+    CHECK_STR_EQ("a", json_text_at(json_root(a.body), "choices.0.text"));
+    shut_down(f);
+}
+
+// ---- calls ----
+
+#define TOOLS                                                                                  \
+    "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"look\",\"parameters\":" PERSON \
+    "}},{\"type\":\"function\",\"function\":{\"name\":\"rest\"}}]"
+
+TEST(api_structured_calls_are_made) {
+    static const struct {
+        const char *format, *choice;
+    } rows[] = {
+        {"hermes", "{\"type\":\"function\",\"function\":{\"name\":\"look\"}}"},
+        {"llama3", "{\"type\":\"function\",\"function\":{\"name\":\"look\"}}"},
+        {"granite", "{\"type\":\"function\",\"function\":{\"name\":\"look\"}}"},
+        {"mistral", "{\"type\":\"function\",\"function\":{\"name\":\"look\"}}"},
+        {"kimi-k2", "{\"type\":\"function\",\"function\":{\"name\":\"look\"}}"},
+        {"functionary-v3.1", "{\"type\":\"function\",\"name\":\"look\"}"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char body[2048];
+        FakeWorker *f = fake_worker_start(
+            &(FakeConfig){.script = "Hm.", .chat_template = TEMPLATE, .tool_format = rows[i].format});
+        TEST_CASE_LABEL("%s", rows[i].format);
+        snprintf(body, sizeof body, "{" HI ",\"seed\":3," TOOLS ",\"tool_choice\":%s}", rows[i].choice);
+        Answer a = ask(f, "POST", CHAT, body);
+        const JsonNode *root = json_root(a.body);
+        CHECK_INT_EQ(200, a.status);
+        CHECK_STR_EQ("look", json_text_at(root, "choices.0.message.tool_calls.0.function.name"));
+        CHECK_STR_EQ("null", json_text_at(root, "choices.0.message.content"));
+        CHECK_STR_EQ("tool_calls", json_text_at(root, "choices.0.finish_reason"));
+        CHECK(meets(json_text_at(root, "choices.0.message.tool_calls.0.function.arguments"), PERSON, false));
+        shut_down(f);
+    }
+}
+
+TEST(api_structured_calls_refused) {
+    static const struct {
+        const char *format, *body, *message;
+    } rows[] = {
+        {"hermes", "{" HI ",\"tool_choice\":\"required\"}", "tool_choice: a call needs tools"},
+        {"hermes", "{" HI "," TOOLS ",\"tool_choice\":{\"type\":\"function\",\"name\":\"jump\"}}",
+         "tool_choice: no tool has the name that has to be called"},
+        {"hermes", "{" HI "," TOOLS ",\"tool_choice\":{\"type\":\"function\"}}",
+         "tool_choice: needs the name of a function"},
+        {"hermes", "{" HI "," TOOLS ",\"tool_choice\":\"required\",\"regex\":\"a\"}",
+         "tool_choice: goes without regex; both were given"},
+        {"pythonic", "{" HI "," TOOLS ",\"tool_choice\":\"required\"}",
+         "tool_choice: calls cannot be forced in this model's format (pythonic); \"auto\" and \"none\" are "
+         "supported"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        FakeWorker *f =
+            fake_worker_start(&(FakeConfig){.chat_template = TEMPLATE, .tool_format = rows[i].format});
+        TEST_CASE_LABEL("%s", rows[i].body);
+        Answer a = ask(f, "POST", CHAT, rows[i].body);
+        CHECK_INT_EQ(400, a.status);
+        CHECK_STR_EQ(rows[i].message, json_text_at(json_root(a.body), "error.message"));
+        shut_down(f);
+    }
+}
+
+// ---- streams ----
+
+TEST(api_structured_streams_say_the_same) {
+    FakeWorker *f = start();
+    char joined[4096];
+    Str data[512];
+    Answer whole = ask(f, "POST", CHAT, "{" HI ",\"seed\":7,\"response_format\":" FORMAT(PERSON) "}");
+    Str text = json_text_at(json_root(whole.body), "choices.0.message.content");
+    Answer a =
+        ask(f, "POST", CHAT, "{" HI ",\"seed\":7,\"stream\":true,\"response_format\":" FORMAT(PERSON) "}");
+    StrBuf b = STRBUF(joined);
+    uint32_t n = stream_data(a.body, data, COUNT_OF(data));
+    for (uint32_t i = 0; i + 1 < n; i++) {
+        Str part = json_text_at(json_root(data[i]), "choices.0.delta.content");
+        if (!str_eq(part, STR("nothing"))) strbuf_put(&b, part);
+    }
+    CHECK(text.len > 0);
+    CHECK_STR_EQ(text, strbuf_str(&b));
+    a = ask(f, "POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"x\",\"schema\":{\"const\":\"ab\"}}");
+    CHECK(text_count(a.body, "\"stop_reason\":\"eos\"") == 1);
+    shut_down(f);
+}
+
+// ---- what is refused ----
+
+TEST(api_structured_refusals_name_field_and_place) {
+    static const struct {
+        const char *route, *body, *field, *message;
+    } rows[] = {
+        {CHAT, "{" HI ",\"response_format\":7}", "response_format",
+         "response_format: must be an object, found a number"},
+        {CHAT, "{" HI ",\"response_format\":{\"type\":\"yaml\"}}", "response_format",
+         "response_format: its type must be \"text\", \"json_object\" or \"json_schema\""},
+        {CHAT, "{" HI ",\"response_format\":{\"type\":\"json_schema\"}}", "response_format",
+         "response_format: json_schema needs a schema"},
+        {CHAT, "{" HI ",\"response_format\":" FORMAT("{\"properties\":{\"a\":{\"type\":\"strin\"}}}") "}",
+         "response_format", "response_format: #/properties/a/type: "},
+        {CHAT, "{" HI ",\"guided_json\":{\"properties\":{\"a\":{\"pattern\":\"(\"}}}}", "guided_json",
+         "guided_json: #/properties/a/pattern: "},
+        {CHAT, "{" HI ",\"guided_json\":{\"type\":\"array\",\"uniqueItems\":true}}", "guided_json",
+         "guided_json: #/uniqueItems: "},
+        {CHAT, "{" HI ",\"guided_json\":\"{\"}", "guided_json", "guided_json: "},
+        {CHAT, "{" HI ",\"guided_json\":false}", "guided_json", "guided_json: "},
+        {CHAT, "{" HI ",\"guided_regex\":\"a(\"}", "guided_regex", "guided_regex: "},
+        {CHAT, "{" HI ",\"guided_choice\":[\"a\",1]}", "guided_choice",
+         "guided_choice: must be an array of strings, found a number"},
+        {CHAT, "{" HI ",\"grammar\":\"root ::= x\"}", "grammar", "grammar: GBNF grammar, line 1: "},
+        {CHAT, "{" HI ",\"grammar\":3}", "grammar", "grammar: must be a string, found a number"},
+        {CHAT, "{" HI ",\"grammar\":\"root ::= \\\"a\\\"\",\"regex\":\"a\"}", "regex",
+         "regex: goes without grammar; both were given"},
+        {CHAT, "{" HI ",\"regex\":\"a\",\"ignore_eos\":true}", "ignore_eos",
+         "ignore_eos: does not go with a schema or grammar"},
+        {CHAT, "{" HI ",\"structured_outputs\":{\"structural_tag\":{}}}", "structured_outputs",
+         "structured_outputs: structural_tag is not supported; use json, regex, choice or grammar"},
+        {RESPONSES,
+         "{\"input\":\"x\",\"text\":{\"format\":{\"type\":\"json_schema\",\"schema\":{\"type\":1}}}}", "text",
+         "text.format: #/type: "},
+    };
+    FakeWorker *f = start();
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].body);
+        Answer a = ask(f, "POST", rows[i].route, rows[i].body);
+        CHECK_INT_EQ(400, a.status);
+        Str message = json_text_at(json_root(a.body), "error.message");
+        CHECK_STR_EQ(rows[i].field, json_text_at(json_root(a.body), "error.param"));
+        if (!CHECK(str_starts_with(message, str_from_c(rows[i].message)))) printf("%.*s\n", STR_ARG(message));
+    }
+    Answer a =
+        ask(f, "POST", "/execute", "{\"job_id\":\"j\",\"prompt\":\"x\",\"schema\":{\"type\":\"strin\"}}");
+    CHECK_INT_EQ(400, a.status);
+    CHECK(text_count(a.body, "schema: #/type: ") == 1);
+    shut_down(f);
+}
+
+TEST(api_structured_needs_a_backend_with_masks) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.no_masks = true});
+    Answer a = ask(f, "POST", COMPLETIONS, "{\"prompt\":\"x\",\"regex\":\"a\"}");
+    CHECK_INT_EQ(400, a.status);
+    CHECK_STR_EQ("regex: is not supported by the fake backend, which cannot hold answers to grammars yet",
+                 json_text_at(json_root(a.body), "error.message"));
+    CHECK_STR_EQ("false", json_text_at(json_root(ask(f, "GET", "/props", NULL).body), "structured_output"));
+    shut_down(f);
+}
