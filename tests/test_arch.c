@@ -23,10 +23,17 @@ static const double ERROR_MAX = 2e-5;
 
 // All that vectors/ has logits of.
 static const ArchModel *model_at(uint32_t index) {
-    uint32_t n = 0;
-    while (arch_model_at(n))
-        n++;
-    return index < n ? arch_model_at(index) : arch_layered_model_at(index - n);
+    static const ArchModel *(*const lists[])(uint32_t) = {arch_model_at, arch_layered_model_at,
+                                                          arch_state_model_at};
+    const ArchModel *m = NULL;
+    for (size_t list = 0; !m && list < COUNT_OF(lists); list++) {
+        uint32_t n = 0;
+        m = lists[list](index);
+        while (!m && lists[list](n))
+            n++;
+        index -= n;
+    }
+    return m;
 }
 
 static bool build_plan(const ArchModel *m, const GgufFile *file, Model *out, Error *err) {
@@ -170,8 +177,8 @@ TEST(arch_every_architecture_has_a_model) {
     for (uint32_t a = 0; arch_at(a); a++) {
         TEST_CASE_LABEL("%s", arch_at(a)->name);
         uint32_t n_models = 0;
-        for (uint32_t i = 0; arch_model_at(i); i++)
-            n_models += strcmp(arch_model_architecture(arch_model_at(i)), arch_at(a)->name) == 0;
+        for (uint32_t i = 0; model_at(i); i++)
+            n_models += strcmp(arch_model_architecture(model_at(i)), arch_at(a)->name) == 0;
         CHECK(n_models > 0);
         CHECK(arch_find(str_from_c(arch_at(a)->name)) == arch_at(a));
         CHECK(arch_at(a)->description[0] != '\0');

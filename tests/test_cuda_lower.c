@@ -83,6 +83,7 @@ TEST(cuda_lower_takes_or_refuses_layers_that_differ) {
         {"llama-layers", "layer 1 has 2 heads on 1, keys of 32; layer 0 has 4 on 2, keys of 32"},
         {"llama-values", "layer 0: values of 16 beside keys of 32 cannot be run on the GPU yet"},
         {"gemma3-layers", "layer 1 has 4 heads on 1, keys of 16; layer 0 has 4 on 1, keys of 32"},
+        {"lfm2", "layers that keep a state cannot be run on the GPU yet: layer 0, CONV"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s", rows[i].name);

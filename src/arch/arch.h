@@ -37,16 +37,33 @@ typedef enum {
     OP_COUNT
 } OpKind;
 
+enum { OP_INPUTS_MAX = 3 };
+
 // Pairs (2i, 2i+1), or (i, i + dims/2); or no rotary embedding at all.
 typedef enum { ROPE_INTERLEAVED, ROPE_HALVES, ROPE_NONE } RopePairs;
 
 // LONGROPE: the file has factors for a short and a long context (Ding et al. 2024).
 typedef enum { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN, ROPE_SCALING_LONGROPE } RopeScaling;
 
-// SWIGLU_CLAMPED, of a GLU only, is GPT-OSS's: with g = min(in0, 7) and u = in1 within -7 … 7,
-// out = g / (1 + exp(-1.702 g)) * (u + 1).
-// RELU_SQUARED: max(x, 0)^2 (So et al. 2021).
-typedef enum { FN_SILU, FN_GELU_TANH, FN_GELU_ERF, FN_SWIGLU_CLAMPED, FN_RELU_SQUARED } ActFn;
+// OF_ARCH, of rows of tables only: the architecture's `activation`. SWIGLU_CLAMPED, of a GLU only, is
+// GPT-OSS's: with g = min(in0, 7) and u = in1 within -7 … 7, out = g / (1 + exp(-1.702 g)) * (u + 1).
+// RELU_SQUARED: max(x, 0)^2 (So et al. 2021). IDENTITY: x.
+typedef enum {
+    FN_OF_ARCH,
+    FN_SILU,
+    FN_GELU_TANH,
+    FN_GELU_ERF,
+    FN_SWIGLU_CLAMPED,
+    FN_SIGMOID,
+    FN_RELU_SQUARED,
+    FN_IDENTITY
+} ActFn;
+
+// What mixes a layer's rows with those before them.
+//   ATTENTION  keys and values of all of them, or of a window
+//   STATE      a state that each row changes
+//   NONE       nothing: the layer is a feed-forward alone
+typedef enum { MIXER_ATTENTION, MIXER_STATE, MIXER_NONE } Mixer;
 
 // What a router's logits become: the softmax over the chosen ones (Shazeer 2017), over all, or each its
 // sigmoid (DeepSeek-AI 2024).
@@ -121,6 +138,18 @@ typedef struct {
     uint32_t rope_finetuned; // 0: no layer has it
     uint32_t parallel;       // 1: attention and feed-forward have the same input
     uint32_t slopes;         // 1: scores have a slope with the distance, which is refused
+    uint32_t mixer;          // Mixer
+    // Of the model: how its layers are told apart.
+    uint32_t heads_say_mixer; // 1: layers without KV heads have a state
+    uint32_t single_blocks;   // 1: and where they have a feed-forward, that alone; no layer has two blocks
+    // Of layers with a state.
+    uint32_t conv_taps;    // rows that a short convolution sees, the row at hand included
+    uint32_t state_inner;  // values of a row's output
+    uint32_t state_heads;  // that these are of
+    uint32_t state_groups; // heads of queries and keys (Mamba: of c and b); divides state_heads
+    uint32_t state_dim;    // values of one of those
+    // 1: head h of values is of head h % state_groups of keys; 0: of h / (state_heads / state_groups).
+    uint32_t state_tiled;
     RopeConfig rope;
 } ModelConfig;
 
@@ -133,7 +162,10 @@ typedef enum {
     LAYERS_PARALLEL,      // all, where attention and feed-forward have the same input
     LAYERS_LEADING,       // the first n_leading: mixtures of experts mostly begin with dense layers
     LAYERS_AFTER_LEADING, // the others
-    LAYERS_SHARED         // of them those with experts that all rows use
+    LAYERS_SHARED,        // of them those with experts that all rows use
+    LAYERS_ATTENTION,     // by their mixer
+    LAYERS_STATE,
+    LAYERS_NO_MIXER
 } LayerRule;
 
 //   U32, F32       a number
@@ -141,14 +173,18 @@ typedef enum {
 //   U32_LAYERS     a number, or an array with one for each layer
 //   WINDOWS        a number N: all of every N layers but the last have a window (0: all have); or an array of
 //                  bools
+//   MIXERS         the same of layers with a state, of N from 1 on
 //   ROPE_SCALING   a name
+//   UNREAD         whatever it is, it changes nothing of a text
 typedef enum {
     CONFIG_U32,
     CONFIG_F32,
     CONFIG_BOOL,
     CONFIG_U32_LAYERS,
     CONFIG_WINDOWS,
-    CONFIG_ROPE_SCALING
+    CONFIG_MIXERS,
+    CONFIG_ROPE_SCALING,
+    CONFIG_UNREAD
 } ConfigType;
 
 // One metadata key. "%s" in the key stands for the architecture's name. A row without a key is a number that
@@ -179,6 +215,9 @@ typedef struct {
     Dim fused;
     Dim fused_from;   // …in which this weight begins here (DIM_ONE: at 0)
     LayerRule layers; // that have it, of names with "%u"
+    // Not DIM_ONE: of `fused` rows, this weight is the first `strip` of every `strip_step`, from fused_from
+    // on.
+    Dim strip, strip_step;
 } WeightRow;
 
 // One operation. Where its weight is absent it is left out, unless it can do without; a bias may always be
@@ -186,10 +225,11 @@ typedef struct {
 typedef struct {
     OpKind kind;
     Act out;
-    Act in[2];
+    Act in[OP_INPUTS_MAX];
     WeightId weight;
     WeightId bias;
     bool weight_optional;
+    ActFn fn; // of GLU, ACTIVATION and CONV
 } OpRow;
 
 // A run of operations.

@@ -275,3 +275,7 @@ extern const OpRow arch_ln_head_ops[2];
     .first = OP_RUN(arch_embed_ops), .last = OP_RUN(arch_norm_head_ops),                              \
     .kinds = (const LayerKind[]){{LAYERS_ALL, OP_RUN(arch_attention_ops), OP_RUN(feed_forward_ops)}}, \
     .n_kinds = 1
+// The same for a file with a table of kinds of its own.
+#define ARCH_KINDS                                                               \
+    .first = OP_RUN(arch_embed_ops), .kinds = kinds, .n_kinds = COUNT_OF(kinds), \
+    .last = OP_RUN(arch_norm_head_ops)

@@ -80,6 +80,8 @@ enum {
     LAYERS_MAX = 512,
     EXPERTS_MAX = 512,
     HEAD_DIM_MAX = 512,
+    STATE_DIM_MAX = 512, // values of a key or of a head of a state
+    CONV_TAPS_MAX = 8,   // rows that a short convolution sees
     VOCAB_MAX = 1 << 20,
     TOKEN_BYTES_MAX = 1 << 16,
     TOKENIZER_JSON_BYTES_MAX = 64 << 20,

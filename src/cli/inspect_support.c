@@ -178,13 +178,16 @@ static void put_op_json(JsonWriter *w, const Op *op) {
 
 static void put_cache_json(JsonWriter *w, const Cache *cache) {
     json_open_object(w);
-    json_member_str(w, "kind", STR("keys_values"));
+    static const char *const kinds[] = {
+        [CACHE_KEYS_VALUES] = "keys_values", [CACHE_LAST_ROWS] = "last_rows", [CACHE_STATE] = "state"};
+    json_member_str(w, "kind", str_from_c(kinds[cache->kind]));
     json_member_u64(w, "layer", cache->layer);
     json_member_u64(w, "heads", cache->n_heads);
     json_member_u64(w, "key_dim", cache->key_dim);
     json_member_u64(w, "value_dim", cache->value_dim);
     json_member_u64(w, "window", cache->window);
     json_member_u64(w, "page_bytes", cache->page_bytes);
+    json_member_u64(w, "slot_bytes", cache->slot_bytes);
     json_close_object(w);
 }
 

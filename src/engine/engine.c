@@ -12,6 +12,7 @@ bool engine_create(Backend *backend, const Plan *plan, uint32_t n_slots, Arena *
     e->backend = backend;
     e->n_slots = n_slots;
     e->n_vocab = plan->n_vocab;
+    e->shares_pages = plan->slot_bytes == 0;
     e->model_context = plan->n_context;
     e->context_length = backend_context(info, plan);
     e->list_pages = (uint32_t)kv_pages_of(e->context_length);

@@ -58,6 +58,7 @@ struct Engine {
     Sequence *sequences;      // [n_slots]
     uint32_t order[JOBS_MAX]; // [n_order] slots in use, in the order of admission
     uint32_t n_order;
+    bool shares_pages;     // no: sequences keep a state besides, which no page holds, so no pages are shared
     bool start_is_blocked; // the pages did not suffice for who is next, and none have come free since
     KvPages pages;
     uint32_t list_pages; // of a whole context

@@ -17,6 +17,7 @@ static uint32_t beginning_in_common(const Sequence *a, const Sequence *b) {
 static void find_leader(const Engine *e, uint32_t slot) {
     Sequence *s = &e->sequences[slot];
     s->n_in_common = 0;
+    if (!e->shares_pages) return;
     for (uint32_t i = 0; i < e->n_order && e->order[i] != slot; i++) {
         const Sequence *older = &e->sequences[e->order[i]];
         uint32_t n = sequence_in_prompt(older) ? beginning_in_common(s, older) : 0;

@@ -53,6 +53,7 @@ Found sequence_find(Engine *e, const Sequence *s) {
     const KvPages *p = &e->pages;
     uint32_t begin = s->n_sent / KV_PAGE_TOKENS, has_from = s->first_window;
     Found f = {.nodes = e->found, .end = begin, .first_window = has_from};
+    if (!e->shares_pages) return f;
     KvPlace place = sequence_place(s, begin);
     // The last token's logits are needed, so it is always computed.
     for (uint32_t at = begin; (at + 1) * KV_PAGE_TOKENS < s->n_known; at++) {
@@ -97,6 +98,7 @@ static bool copy_node(Engine *e, uint32_t from, uint32_t to, Error *err) {
 }
 
 bool sequence_attach_border(Engine *e, Sequence *s, Error *err) {
+    if (!e->shares_pages) return true;
     uint32_t at = s->n_sent / KV_PAGE_TOKENS, first = at * KV_PAGE_TOKENS, n_common, own;
     uint32_t most = (uint32_t)min_u64(s->n_known - 1 - first, KV_PAGE_TOKENS);
     uint32_t node =
@@ -118,6 +120,7 @@ bool sequence_attach_border(Engine *e, Sequence *s, Error *err) {
 // ---- leaving one's own ----
 
 void sequence_publish(Engine *e, Sequence *s, bool rest) {
+    if (!e->shares_pages) return;
     uint32_t known = (uint32_t)min_u64(s->n_sent, s->n_prompt + s->n_drawn_read);
     for (uint32_t first; (first = s->n_whole * KV_PAGE_TOKENS) < known; s->n_whole++) {
         uint32_t at = s->n_whole, n = (uint32_t)min_u64(known - first, KV_PAGE_TOKENS);

@@ -44,6 +44,8 @@ bool weight_bind(const GgufFile *file, const WeightSpec *spec, Weight *out, bool
         .n_cols = spec->col_count,
         .row_bytes = row_bytes,
         .matrix_stride = spec->n_rows * dtype_row_bytes(t->dtype, spec->n_cols),
+        .strip_rows = spec->strip_rows,
+        .strip_step = spec->strip_step,
         .data = t->data + spec->row_from * row_bytes + dtype_row_bytes(t->dtype, spec->col_from),
         .size_bytes = spec->n_matrices * spec->row_count * row_bytes,
     };

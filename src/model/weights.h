@@ -19,6 +19,8 @@ typedef struct {
     uint64_t col_from;   // and values [col_from, col_from + col_count) of each row: the whole row, except
     uint64_t col_count;  // that vectors of floats are taken apart so
     bool is_float;       // must be F32, F16 or BF16: norms, biases
+    // Not 0: the rows are the first strip_rows of every strip_step from row_from on. Of one matrix only.
+    uint64_t strip_rows, strip_step;
 } WeightSpec;
 
 typedef struct {
@@ -29,6 +31,8 @@ typedef struct {
     uint64_t n_cols;
     uint64_t row_bytes;     // of one row of n_cols elements
     uint64_t matrix_stride; // bytes from one matrix to the next
+    uint64_t strip_rows;    // rows that lie together; 0: all of a matrix
+    uint64_t strip_step;    // rows from one strip to the next
     const uint8_t *data;    // [n_matrices][n_rows][n_cols] blocks of dtype, row-major, in the mapped file
     uint64_t size_bytes;    // n_matrices * n_rows * row_bytes
 } Weight;
@@ -41,5 +45,6 @@ MUST_CHECK bool weight_bind(const GgufFile *file, const WeightSpec *spec, Weight
 
 // Row `row` of matrix `matrix`.
 static inline const uint8_t *weight_row(const Weight *w, uint64_t matrix, uint64_t row) {
+    if (w->strip_rows) row = row / w->strip_rows * w->strip_step + row % w->strip_rows;
     return w->data + matrix * w->matrix_stride + row * w->row_bytes;
 }

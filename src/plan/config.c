@@ -63,6 +63,25 @@ static bool read_has_window(const ConfigReader *r, Str name, uint32_t *out) {
     return true;
 }
 
+// A number N says that all of every N layers but the last have a state; an array of bools says it layer by
+// layer. *out is the number where the file has none; 0: only an array will do.
+static bool read_mixer(const ConfigReader *r, Str name, uint32_t *out) {
+    const GgufValue *value = gguf_find_value(r->file, name);
+    bool has_state;
+    if (*out == 0 || (value && value->type == GGUF_ARRAY)) {
+        GgufArray array;
+        if (!gguf_get_array(r->file, name, GGUF_BOOL, &array, r->err) || !array_fits(r, value)) return false;
+        has_state = gguf_array_i64(&array, r->layer) != 0;
+    } else {
+        if (!gguf_opt_u32(r->file, name, out, r->err)) return false;
+        if (*out == 0 || *out > LAYERS_MAX)
+            return gguf_value_error(r->file, value, r->err, "%u; expected 1 to %d", *out, LAYERS_MAX);
+        has_state = r->layer % *out != *out - 1;
+    }
+    *out = has_state ? MIXER_STATE : MIXER_ATTENTION;
+    return true;
+}
+
 static bool read_rope_scaling(const ConfigReader *r, Str name, uint32_t *out) {
     // A factor without a type is the old way to say "linear".
     float factor = r->c->rope.factor;
@@ -95,6 +114,7 @@ static bool read_row(const ConfigReader *r, const ConfigRow *row) {
     uint32_t u32 = (uint32_t)row->fallback;
     float f32 = (float)row->fallback;
     bool ok = true;
+    if (row->type == CONFIG_UNREAD) return true;
     if (row->only_n_layers && row->only_n_layers != r->c->n_layers) return true;
     if (!arch_rule_holds(row->layers, r->c, r->layer)) return true;
     Str name = row->key ? arch_key(&key, row->key, r->arch) : (Str){0};
@@ -110,7 +130,9 @@ static bool read_row(const ConfigReader *r, const ConfigRow *row) {
         case CONFIG_BOOL: ok = read_bool(r, name, &u32); break;
         case CONFIG_U32_LAYERS: ok = read_u32_of_layer(r, name, row->required, &u32); break;
         case CONFIG_WINDOWS: ok = read_has_window(r, name, &u32); break;
+        case CONFIG_MIXERS: ok = read_mixer(r, name, &u32); break;
         case CONFIG_ROPE_SCALING: ok = read_rope_scaling(r, name, &u32); break;
+        case CONFIG_UNREAD: break;
         }
     }
     if (row->type == CONFIG_F32) memcpy(field, &f32, sizeof f32);
@@ -129,6 +151,9 @@ static void complete_route(ModelConfig *c) {
 
 // Values that files leave out because they follow from others.
 static void complete(ModelConfig *c, uint32_t layer) {
+    if (c->heads_say_mixer && c->n_kv_heads == 0)
+        c->mixer = c->single_blocks && c->d_ff ? MIXER_NONE : MIXER_STATE;
+    if (c->conv_taps && c->state_inner == 0) c->state_inner = c->d_model;
     if (c->n_kv_heads == 0) c->n_kv_heads = c->n_heads;
     if (c->head_dim == 0 && c->n_heads) c->head_dim = c->d_model / c->n_heads;
     if (c->rope.dims == 0) c->rope.dims = c->head_dim;
@@ -172,14 +197,14 @@ static bool check_ranges(const ConfigReader *r) {
         {"context_length", c->n_context, 1, 1 << 24, false},
         {"embedding_length", c->d_model, 1, 1 << 17, false},
         {"expert_shared_feed_forward_length", c->d_ff_shared, 0, 1 << 20, true},
-        {"feed_forward_length", c->d_ff, 1, 1 << 20, true},
+        {"feed_forward_length", c->d_ff, !c->single_blocks, 1 << 20, true},
         {"attention.head_count", c->n_heads, 1, 1 << 12, true},
         {"attention.head_count_kv", c->n_kv_heads, 1, c->n_heads, true},
         {"attention.key_length", c->head_dim, 1, HEAD_DIM_MAX, true},
         {"attention.value_length", c->value_dim, 1, HEAD_DIM_MAX, true},
         {"expert_count", c->n_experts, 0, EXPERTS_MAX, false},
         {"expert_used_count", c->n_experts_used, c->n_experts > 0, c->n_experts, false},
-        {"expert_feed_forward_length", c->d_ff_expert, 1, 1 << 20, true},
+        {"expert_feed_forward_length", c->d_ff_expert, c->n_experts > 0, 1 << 20, true},
         {"expert_shared_count", c->n_shared, 0, EXPERTS_MAX, false},
         {"leading_dense_block_count", c->n_leading, 0, c->n_layers, false},
         {"expert_gating_func", c->route.scores, SCORES_OF_ALL, SCORES_OF_CHOSEN, false},
@@ -254,6 +279,37 @@ static bool check_route(const ConfigReader *r) {
         r->arch->name, groups, c->route.n_groups_used, c->n_experts, c->n_experts_used);
 }
 
+static bool check_range(const ConfigReader *r, const char *name, uint32_t value, uint32_t least,
+                        uint32_t most) {
+    return (value >= least && value <= most) ||
+           error_set(r->err, ERR_BAD_FILE, "%s.%s is %u; expected %u to %u", r->arch->name, name, value,
+                     least, most);
+}
+
+// Of an architecture whose layers have states. A short convolution alone has neither heads nor keys.
+static bool check_state(const ConfigReader *r) {
+    const ModelConfig *c = r->c;
+    const char *arch = r->arch->name;
+    bool has_keys = c->state_heads || c->state_groups || c->state_dim;
+    if (c->conv_taps == 0 && !has_keys) return true;
+    if (!check_range(r, has_keys ? "ssm.conv_kernel" : "shortconv.l_cache", c->conv_taps, 2, CONV_TAPS_MAX))
+        return false;
+    if (!has_keys) return true;
+    if (!check_range(r, "ssm.inner_size", c->state_inner, 1, 1 << 17) ||
+        !check_range(r, "ssm.state_size", c->state_dim, 1, STATE_DIM_MAX) ||
+        !check_range(r, "ssm.time_step_rank", c->state_heads, 1, 1 << 12) ||
+        !check_range(r, "ssm.group_count", c->state_groups, 1, c->state_heads))
+        return false;
+    if (c->state_heads % c->state_groups || c->state_inner % c->state_heads) {
+        return error_set(r->err, ERR_BAD_FILE,
+                         "%s.ssm.time_step_rank is %u; expected a multiple of group_count %u that divides "
+                         "inner_size %u",
+                         arch, c->state_heads, c->state_groups, c->state_inner);
+    }
+    return check_range(r, "ssm.inner_size / time_step_rank", c->state_inner / c->state_heads, 1,
+                       STATE_DIM_MAX);
+}
+
 static bool check(const ConfigReader *r) {
     const ModelConfig *c = r->c;
     const char *arch = r->arch->name;
@@ -282,7 +338,14 @@ static bool check(const ConfigReader *r) {
             "%s of %u layers has position biases instead of a rotary embedding, which are not supported",
             arch, c->n_layers);
     }
-    return check_scales(r) && check_route(r) && check_rope(r);
+    if (c->single_blocks && c->mixer == MIXER_ATTENTION && c->d_ff) {
+        return error_set(
+            r->err, ERR_BAD_FILE,
+            "layer %u has both %s.attention.head_count_kv %u and feed_forward_length %u; expected "
+            "one of them",
+            r->layer, arch, c->n_kv_heads, c->d_ff);
+    }
+    return check_state(r) && check_scales(r) && check_route(r) && check_rope(r);
 }
 
 static bool read_vocab(const ConfigReader *r) {

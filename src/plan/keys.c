@@ -60,7 +60,7 @@ static const char *const harmless[] = {
     "rope.scaling.finetuned",           // how the weights came to be
 };
 
-static const char *const strict_prefixes[] = {"attention.", "rope.", "expert_"};
+static const char *const strict_prefixes[] = {"attention.", "rope.", "expert_", "ssm.", "shortconv."};
 // clang-format on
 
 static bool is_one_of(Str suffix, const char *const *list, size_t count) {

@@ -20,19 +20,26 @@ enum {
 // What a sequence keeps between steps for one layer. Paged kinds grow by pages of KV_PAGE_TOKENS tokens; the
 // others have a fixed size for each slot.
 //   KEYS_VALUES  paged: a key and a value of each head for every position
-typedef enum { CACHE_KEYS_VALUES } CacheKind;
+//   LAST_ROWS    of each slot: the rows that a short convolution sees before the next one, the oldest first
+//   STATE        of each slot: a matrix [value_dim][key_dim] of each head, float32
+typedef enum { CACHE_KEYS_VALUES, CACHE_LAST_ROWS, CACHE_STATE } CacheKind;
 
 typedef struct {
     CacheKind kind;
     uint32_t layer;
-    uint32_t n_heads;     // KEYS_VALUES: heads of keys and values
-    uint32_t key_dim;     // values of a head's key
-    uint32_t value_dim;   // values of a head's value
+    uint32_t n_heads;     // KEYS_VALUES: heads of keys and values; LAST_ROWS: rows
+    uint32_t key_dim;     // values of a head's key; LAST_ROWS: of a row
+    uint32_t value_dim;   // values of a head's value; LAST_ROWS: 1
     uint32_t window;      // positions that a row reads, its own included; 0: all
     uint64_t page_bytes;  // KV_PAGE_TOKENS positions with f16 values; 0 where the kind is not paged
-    uint64_t slot_bytes;  // a slot; 0 where the kind is paged
+    uint64_t slot_bytes;  // a slot, rows with f16 values; 0 where the kind is paged
     uint32_t list, place; // whose pages it is in, and where in them
 } Cache;
+
+// Values that a slot keeps.
+static inline uint64_t cache_slot_values(const Cache *c) {
+    return c->slot_bytes ? (uint64_t)c->n_heads * c->key_dim * c->value_dim : 0;
+}
 
 typedef struct {
     uint32_t n_places; // caches in a page, at most

@@ -70,6 +70,8 @@ static bool builder_bind_row(Builder *b, const WeightRow *row, uint32_t layer, E
         .col_from = is_vector ? from : 0,
         .col_count = cols,
         .is_float = row->is_float,
+        .strip_rows = row->strip != DIM_ONE ? arch_dim(c, row->strip) : 0,
+        .strip_step = row->strip != DIM_ONE ? arch_dim(c, row->strip_step) : 0,
     };
     Weight *weight = &b->weights[b->plan->n_weights];
     bool found;
@@ -116,6 +118,41 @@ static void builder_resolve_widths(Builder *b, Op *op) {
         op->in_width[i] = builder_width_of(b, op->in[i]);
 }
 
+// A cache that is no matter of pages.
+static uint32_t builder_add_state(Builder *b, const Cache *cache, uint32_t value_bytes) {
+    Cache *out = &b->caches[b->plan->n_caches];
+    *out = *cache;
+    out->slot_bytes = (uint64_t)out->n_heads * out->key_dim * out->value_dim * value_bytes;
+    b->plan->slot_bytes += out->slot_bytes;
+    return b->plan->n_caches++;
+}
+
+static void builder_resolve_conv(Builder *b, const OpRow *row, Op *op) {
+    Cache rows = {.kind = CACHE_LAST_ROWS,
+                  .layer = op->layer,
+                  .n_heads = b->c.conv_taps - 1,
+                  .key_dim = op->in_width[0],
+                  .value_dim = 1};
+    op->conv.cache = builder_add_state(b, &rows, sizeof(uint16_t));
+    op->conv.taps = b->c.conv_taps;
+    op->conv.fn = row->fn;
+}
+
+static void builder_resolve_state(Builder *b, Op *op) {
+    const ModelConfig *c = &b->c;
+    Cache state = {.kind = CACHE_STATE,
+                   .layer = op->layer,
+                   .n_heads = c->state_heads,
+                   .key_dim = c->state_dim,
+                   .value_dim = c->state_inner / c->state_heads};
+    op->state.cache = builder_add_state(b, &state, sizeof(float));
+    op->state.n_heads = c->state_heads;
+    op->state.n_key_heads = c->state_groups;
+    op->state.key_dim = state.key_dim;
+    op->state.value_dim = state.value_dim;
+    op->state.tiled = c->state_tiled;
+}
+
 // The layer's cache of keys and values, which the operations that follow name by its index.
 static uint32_t builder_add_cache(Builder *b, uint32_t layer) {
     const ModelConfig *c = &b->c;
@@ -153,7 +190,7 @@ static Op builder_resolve(Builder *b, const OpRow *row, uint32_t layer) {
     Op op = {.kind = row->kind,
              .layer = layer,
              .out = row->out,
-             .in = {row->in[0], row->in[1]},
+             .in = {row->in[0], row->in[1], row->in[2]},
              .weight = b->bound[row->weight],
              .bias = b->bound[row->bias]};
     builder_resolve_widths(b, &op);
@@ -182,7 +219,10 @@ static Op builder_resolve(Builder *b, const OpRow *row, uint32_t layer) {
         break;
     case OP_ADD: op.add.scale = c->residual_scale; break;
     case OP_GLU:
-    case OP_ACTIVATION: op.fn = b->plan->arch->activation; break;
+    case OP_ACTIVATION: op.fn = row->fn ? row->fn : b->plan->arch->activation; break;
+    case OP_CONV: builder_resolve_conv(b, row, &op); break;
+    case OP_DELTA:
+    case OP_SSM: builder_resolve_state(b, &op); break;
     case OP_ROUTE:
         op.route = c->route;
         op.n_used = c->n_experts_used;
@@ -192,6 +232,18 @@ static Op builder_resolve(Builder *b, const OpRow *row, uint32_t layer) {
     default: break;
     }
     return op;
+}
+
+// What a file's numbers could put side by side in another width.
+static bool check_widths(const Plan *plan, Error *err) {
+    for (uint32_t i = 0; i < plan->n_ops; i++) {
+        const Op *op = &plan->ops[i];
+        if (op->kind != OP_GLU || (op->in_width[0] == op->out_width && op->in_width[1] == op->out_width))
+            continue;
+        return error_set(err, ERR_BAD_FILE, "layer %u: a gate of %u values beside %u; expected as many",
+                         op->layer, op->in_width[0], op->in_width[1]);
+    }
+    return true;
 }
 
 static void builder_emit(Builder *b, OpRun run, uint32_t layer) {
@@ -267,7 +319,7 @@ static bool builder_allocate(Builder *b, Error *err) {
         layer_ops = max_u64(layer_ops, arch->kinds[i].attention.count + arch->kinds[i].feed_forward.count);
     b->weights = arena_new(b->arena, Weight, arch->n_weights * layers + 1);
     b->ops = arena_new(b->arena, Op, arch->first.count + layer_ops * layers + arch->last.count);
-    b->caches = arena_new(b->arena, Cache, layers);
+    b->caches = arena_new(b->arena, Cache, 2 * layers); // a layer with a state has two
     b->ropes = arena_new(b->arena, RopeMade, layers);
     b->plan->weights = b->weights;
     b->plan->ops = b->ops;
@@ -299,6 +351,9 @@ static bool builder_run(Builder *b, Error *err) {
     }
     builder_emit(b, arch->last, 0);
     b->plan->kv = kv_layout_make(b->caches, b->plan->n_caches, b->plan->n_context);
+    if (!check_widths(b->plan, err)) return false;
+    if (b->plan->kv_bytes_per_token == 0)
+        return error_set(err, ERR_UNSUPPORTED, "no layer has attention; at least one is needed");
     return plan_sort_tensors(b->file, b->plan, b->c.n_blocks, b->arena, err);
 }
 

@@ -24,12 +24,12 @@ typedef struct {
     OpKind kind;
     uint32_t layer; // 0 for operations outside the layers
     Act out;        // ACT_NONE where the result is not an activation (KV_WRITE, HEAD)
-    Act in[2];
-    uint32_t out_width;   // values a row of the result: of `out`, or of HEAD the logits; 0 for KV_WRITE
-    uint32_t in_width[2]; // values a row of each input; 0 where there is none
-    const Weight *weight; // NULL for none
-    const Weight *bias;   // NULL for none
-    uint32_t n_used;      // ROUTE, EXPERT_MATMUL, EXPERT_SUM: experts a row
+    Act in[OP_INPUTS_MAX];
+    uint32_t out_width; // values a row of the result: of `out`, or of HEAD the logits; 0 for KV_WRITE
+    uint32_t in_width[OP_INPUTS_MAX]; // values a row of each input; 0 where there is none
+    const Weight *weight;             // NULL for none
+    const Weight *bias;               // NULL for none
+    uint32_t n_used;                  // ROUTE, EXPERT_MATMUL, EXPERT_SUM: experts a row
     union {
         RouteConfig route;
         struct {
@@ -62,6 +62,19 @@ typedef struct {
             uint32_t temperature_offset;
         } attention;
         struct {
+            uint32_t cache; // index into the plan's caches
+            uint32_t taps;
+            ActFn fn;
+        } conv;
+        struct {
+            uint32_t cache;       // index into the plan's caches
+            uint32_t n_heads;     // of values
+            uint32_t n_key_heads; // divides n_heads
+            uint32_t key_dim;     // of queries and keys (SSM: of c and b)
+            uint32_t value_dim;   // of a head's values (SSM: of its x)
+            bool tiled; // head h is of key head h % n_key_heads; else of h / (n_heads / n_key_heads)
+        } state;        // DELTA, SSM
+        struct {
             float scale; // on the logits
             float cap;   // of the scaled logits; 0: none
         } head;
@@ -91,6 +104,7 @@ typedef struct {
     uint32_t act_width[ACT_COUNT]; // values a row, at most: an operation may use fewer
     uint64_t weight_bytes;         // in the file, each tensor that is used once (a tied head counts once)
     uint64_t kv_bytes_per_token;   // of all paged caches, with f16 values, while no window is full
+    uint64_t slot_bytes;           // of all others: what a sequence keeps besides its pages
     // What the file has and this model does without, for people: empty where there is nothing.
     Str ignored_keys;    // with ignore_unknown_keys: "llama.attention.causal = no, …"
     Str skipped_tensors; // "vision: 439 tensors, …"

@@ -33,11 +33,11 @@ const char *plan_act_name(Act act) {
     return names[act];
 }
 
-static const char *const activation_names[] = {[FN_SILU] = "SiLU",
-                                               [FN_GELU_TANH] = "GELU (tanh)",
-                                               [FN_GELU_ERF] = "GELU (erf)",
-                                               [FN_SWIGLU_CLAMPED] = "clamped SwiGLU",
-                                               [FN_RELU_SQUARED] = "squared ReLU"};
+static const char *const activation_names[] = {
+    [FN_SILU] = "SiLU",           [FN_GELU_TANH] = "GELU (tanh)",
+    [FN_GELU_ERF] = "GELU (erf)", [FN_SWIGLU_CLAMPED] = "clamped SwiGLU",
+    [FN_SIGMOID] = "sigmoid",     [FN_RELU_SQUARED] = "squared ReLU",
+    [FN_IDENTITY] = "product"};
 
 // The numbers of an operation that its weights do not say.
 static void describe_numbers(const Op *op, StrBuf *b) {
@@ -68,6 +68,16 @@ static void describe_numbers(const Op *op, StrBuf *b) {
     case OP_ACTIVATION: strbuf_printf(b, "  %s of %u", activation_names[op->fn], op->out_width); break;
     case OP_ADD:
         if (op->add.scale != 1) strbuf_printf(b, ", times %g", (double)op->add.scale);
+        break;
+    case OP_CONV:
+        strbuf_printf(b, "  cache %u, %u taps, %s", op->conv.cache, op->conv.taps,
+                      activation_names[op->conv.fn]);
+        break;
+    case OP_DELTA:
+    case OP_SSM:
+        strbuf_printf(b, "  cache %u, %u heads on %u%s, keys of %u, values of %u", op->state.cache,
+                      op->state.n_heads, op->state.n_key_heads, op->state.tiled ? " in turns" : "",
+                      op->state.key_dim, op->state.value_dim);
         break;
     case OP_HEAD:
         if (op->head.scale != 1) strbuf_printf(b, ", times %g", (double)op->head.scale);

@@ -46,6 +46,7 @@ typedef enum {
     FILL_LLAMA3,  // factors of frequencies as Llama 3.1 has them
     FILL_FACTOR,  // 1 to 2
     FILL_FACTOR4, // 4 to 5
+    FILL_DECAY,   // near N(-0.6, 0.1)
 } Fill;
 
 typedef enum {
@@ -65,7 +66,17 @@ typedef enum {
     EXPERTS,
     VOCAB,
     CONTEXT,
-    ROPE_HALF
+    ROPE_HALF,
+    Q2,
+    TAPS,
+    CONV,
+    INNER,
+    INNER3,
+    SSM_IN,
+    STATE_HEADS,
+    STATE_HEAD,
+    STATE_GROUPS,
+    STATE_GROUP
 } Size;
 
 typedef struct {
@@ -73,6 +84,11 @@ typedef struct {
     Fill fill;
     Size cols, rows, matrices;
 } TensorRow;
+
+// The numbers of layers with a state.
+typedef struct {
+    uint32_t taps, inner, heads, groups, dim;
+} StateSizes;
 
 struct ArchModel {
     const char *name;
@@ -94,6 +110,12 @@ struct ArchModel {
     uint32_t dense_ff;     // of layers without experts
     uint32_t shared_ff;    // of the experts that all rows use
     const Arch *tables;    // NULL: those of its architecture
+    // Where layers differ in what mixes their rows: a letter a layer, A for attention, S for a state, F for a
+    // feed-forward alone, and the tensors of those of each letter in this order.
+    const char *mixers;
+    const TensorRow *of_mixer[3];
+    uint32_t n_of_mixer[3];
+    StateSizes state;
 };
 
 enum { D_MODEL = 64, CONTEXT_LENGTH = 128, CONTEXT_LENGTH_MAX = 2048 };

@@ -409,6 +409,9 @@ const ArchModel *arch_model_named(const char *name) {
     for (size_t i = 0; i < COUNT_OF(layered_models); i++) {
         if (is_named(&layered_models[i], name)) return &layered_models[i];
     }
+    for (uint32_t i = 0; arch_state_model_at(i); i++) {
+        if (is_named(arch_state_model_at(i), name)) return arch_state_model_at(i);
+    }
     return NULL;
 }
 
@@ -433,6 +436,8 @@ static uint64_t size_of(const ArchModel *m, uint32_t context_length, uint32_t la
                    head_dim = m->layer_head_dim ? m->layer_head_dim[layer] : m->head_dim,
                    value_dim = m->value_dim ? m->value_dim : head_dim,
                    ff = m->layer_ff ? m->layer_ff[layer] : m->ff;
+    const StateSizes *state = &m->state;
+    const uint64_t conv = state->inner + 2 * state->groups * state->dim;
     const uint64_t sizes[] = {
         [ONE] = 1,
         [MODEL] = m->shape ? m->shape->d_model : D_MODEL,
@@ -451,6 +456,16 @@ static uint64_t size_of(const ArchModel *m, uint32_t context_length, uint32_t la
         [VOCAB] = m->shape ? m->shape->vocab : ARCH_MODEL_VOCAB,
         [CONTEXT] = context_length,
         [ROPE_HALF] = m->head_dim / 2,
+        [Q2] = 2 * heads * head_dim,
+        [TAPS] = state->taps,
+        [CONV] = conv,
+        [INNER] = state->inner,
+        [INNER3] = 3 * state->inner,
+        [SSM_IN] = state->inner + conv + state->heads,
+        [STATE_HEADS] = state->heads,
+        [STATE_HEAD] = state->heads ? state->inner / state->heads : 0,
+        [STATE_GROUPS] = state->groups,
+        [STATE_GROUP] = state->groups ? state->inner / state->groups : 0,
     };
     for (uint32_t i = 0; size == ROPE_HALF && i < KEYS_MAX; i++) {
         const KeyRow *key = &m->keys[i];
@@ -508,7 +523,7 @@ static void add_tensor(GgufBuilder *b, const ArchModel *m, uint32_t context_leng
     } fills[] = {
         [FILL_SMALL] = {0, 1},      [FILL_NORM] = {1, 10},       [FILL_GAIN] = {4, 20},
         [FILL_BIAS] = {0, 20},      [FILL_SINK] = {0, 50},       [FILL_WIDE] = {0, 250},
-        [FILL_FACTOR] = {1.5f, 10}, [FILL_FACTOR4] = {4.5f, 10},
+        [FILL_FACTOR] = {1.5f, 10}, [FILL_FACTOR4] = {4.5f, 10}, [FILL_DECAY] = {-0.6f, 5},
     };
     uint64_t dims[] = {size_of(m, context_length, layer, row->cols),
                        size_of(m, context_length, layer, row->rows),
@@ -526,8 +541,9 @@ static void add_tensor(GgufBuilder *b, const ArchModel *m, uint32_t context_leng
     else add_floats(b, name, n_dims, dims, b->n_tensors, fills[row->fill].center, fills[row->fill].scale);
 }
 
+// Of all layers, or of those whose mixer has a letter.
 static void add_tensors(GgufBuilder *b, const ArchModel *m, uint32_t context_length, const TensorRow *rows,
-                        uint32_t n_rows) {
+                        uint32_t n_rows, char mixer) {
     for (uint32_t i = 0; i < n_rows; i++) {
         bool per_layer = strstr(rows[i].name, "%u") != NULL;
         bool dense = rows[i].cols == DENSE || rows[i].rows == DENSE;
@@ -535,7 +551,7 @@ static void add_tensors(GgufBuilder *b, const ArchModel *m, uint32_t context_len
                       rows[i].rows == SHARED || rows[i].cols == SHARED;
         uint32_t from = routed ? m->dense_layers : 0, until = dense ? m->dense_layers : m->layers;
         for (uint32_t layer = from; layer < (per_layer ? until : 1); layer++)
-            add_tensor(b, m, context_length, &rows[i], layer);
+            if (!mixer || m->mixers[layer] == mixer) add_tensor(b, m, context_length, &rows[i], layer);
     }
 }
 
@@ -555,8 +571,8 @@ static void put_key(GgufBuilder *b, const ArchModel *m, const KeyRow *row) {
     snprintf(key, sizeof key, "%s.%s", m->architecture, row->suffix);
     switch (row->type) {
     case KEY_U32: gguf_builder_put_u32(b, key, (uint32_t)row->number); break;
-    case KEY_F32: gguf_builder_put_f32(b, key, (float)row->number); break;
     case KEY_BOOL: gguf_builder_put_bool(b, key, row->number != 0); break;
+    case KEY_F32: gguf_builder_put_f32(b, key, (float)row->number); break;
     case KEY_STR: gguf_builder_put_str(b, key, row->text); break;
     case KEY_U32S: put_numbers(b, key, GGUF_U32, row->numbers, m->layers); break;
     case KEY_BOOLS: put_numbers(b, key, GGUF_BOOL, row->numbers, m->layers); break;
@@ -591,8 +607,10 @@ static GgufBuilder build(const ArchModel *m, uint32_t context_length) {
     arch_model_tokens(tokens);
     gguf_builder_put_i32s(&b, "test.tokens", tokens, COUNT_OF(tokens));
     b.seed = 1;
-    add_tensors(&b, m, context_length, m->tensors, m->n_tensors);
-    add_tensors(&b, m, context_length, m->more, m->n_more);
+    add_tensors(&b, m, context_length, m->tensors, m->n_tensors, 0);
+    add_tensors(&b, m, context_length, m->more, m->n_more, 0);
+    for (uint32_t i = 0; i < COUNT_OF(m->of_mixer); i++)
+        add_tensors(&b, m, context_length, m->of_mixer[i], m->n_of_mixer[i], "ASF"[i]);
     return b;
 }
 

@@ -19,6 +19,8 @@ const ArchModel *arch_model_at(uint32_t index);
 const ArchModel *arch_odd_model_at(uint32_t index);
 // Models whose layers differ, or whose values are of another width than their keys: for the CPU reference.
 const ArchModel *arch_layered_model_at(uint32_t index);
+// Models with layers that keep a state.
+const ArchModel *arch_state_model_at(uint32_t index);
 // The tables of a model that no architecture describes; NULL: those of its architecture.
 const struct Arch *arch_model_tables(const ArchModel *m);
 // By name, of any kind, in which '_' stands for '-', too; NULL where there is none.

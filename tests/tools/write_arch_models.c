@@ -10,8 +10,14 @@
 
 int main(int argc, char **argv) {
     if (argc != 2) return 2;
-    for (uint32_t i = 0, layered = 0; arch_model_at(i) || arch_layered_model_at(layered);) {
-        const ArchModel *m = arch_model_at(i) ? arch_model_at(i++) : arch_layered_model_at(layered++);
+    static const ArchModel *(*const lists[])(uint32_t) = {arch_model_at, arch_layered_model_at,
+                                                          arch_state_model_at};
+    for (uint32_t list = 0, i = 0; list < 3;) {
+        const ArchModel *m = lists[list](i++);
+        if (!m) {
+            list++, i = 0;
+            continue;
+        }
         char path[1024];
         snprintf(path, sizeof path, "%s/%s.gguf", argv[1], arch_model_name(m));
         if (!gguf_builder_save(arch_model_build(m), path)) return 1;

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 import transformers
 
+import make_arch_states
+
 
 class File:
     def __init__(self, path):
@@ -482,11 +484,12 @@ def weight_of(f, name, names):
 
 def logits_of(path):
     f = File(path)
-    model = MODELS[f.arch](f).float().eval()
+    has_states = f.arch in make_arch_states.MODELS
+    model = (make_arch_states.MODELS if has_states else MODELS)[f.arch](f).float().eval()
     names = gguf.get_tensor_name_map(ENUMS[NAMED_LIKE.get(f.arch, f.arch)], f.get("block_count"))
     state = model.state_dict()
     for name, value in state.items():
-        weight = weight_of(f, name, names)
+        weight = make_arch_states.weight_of(f, name, value) if has_states else weight_of(f, name, names)
         if weight.shape != value.shape:
             raise SystemExit(f"{path}: {name} is {tuple(value.shape)}, found {tuple(weight.shape)}")
         state[name] = weight
@@ -495,7 +498,7 @@ def logits_of(path):
         raise SystemExit(f"{path}: not used: {sorted(f.unread)}")
     with torch.no_grad():
         logits = model(torch.tensor([f.values["test.tokens"]])).logits[0].numpy().astype("<f4")
-    return logits[7::8] if f.arch in FAMILY else logits
+    return logits[7::8] if f.arch in FAMILY or has_states else logits
 
 
 def main():

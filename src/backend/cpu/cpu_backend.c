@@ -56,7 +56,8 @@ static const float *expand_small(const Weight *w, Arena *arena) {
 // Norms, biases, sinks and learned positions are read element by element: float32 copies of them are made.
 static bool weight_is_small(const Op *op) {
     return op->kind == OP_RMS_NORM || op->kind == OP_LAYER_NORM || op->kind == OP_ATTENTION ||
-           op->kind == OP_ADD_POSITION || op->kind == OP_ROUTE || op->kind == OP_SHARE;
+           op->kind == OP_ADD_POSITION || op->kind == OP_ROUTE || op->kind == OP_SHARE ||
+           op->kind == OP_CONV || op->kind == OP_DELTA || op->kind == OP_SSM;
 }
 
 static bool make_ops(CpuBackend *cpu, Error *err) {
@@ -95,6 +96,7 @@ static void lay_out(CpuBackend *cpu, uint8_t *base, uint64_t *size) {
 #define TAKE(pointer, count) \
     ((pointer) = (void *)(base + at), at = align_up(at + (count) * sizeof *(pointer), 64))
     TAKE(s->kv.data, s->kv.n_pages * s->kv.page_floats);
+    TAKE(s->states.data, 2 * cpu->options.n_slots * s->states.slot_values);
     for (uint32_t i = 0; i < ACT_COUNT; i++)
         TAKE(s->act[i], rows * plan->act_width[i]);
     TAKE(s->head_in, rows * plan->d_model);
@@ -121,12 +123,28 @@ static void size_cache(CpuBackend *cpu) {
     cpu->options.n_slots = backend_slots_held(&cpu->options, &plan->kv, kv->n_pages);
 }
 
+// Where each cache begins in a slot's state.
+static bool size_states(CpuBackend *cpu, Error *err) {
+    const Plan *plan = cpu->plan;
+    CpuStates *states = &cpu->step.states;
+    uint64_t *first = arena_new(cpu->arena, uint64_t, plan->n_caches);
+    *states = (CpuStates){.first = first, .current = arena_new(cpu->arena, uint8_t, cpu->options.n_slots)};
+    if (!first || !states->current)
+        return error_set(err, ERR_NO_MEMORY, "the list of states does not fit its memory");
+    for (uint32_t i = 0; i < plan->n_caches; i++) {
+        first[i] = states->slot_values;
+        states->slot_values += align_up(cache_slot_values(&plan->caches[i]), 16);
+    }
+    return true;
+}
+
 static bool make_memory(CpuBackend *cpu, Error *err) {
     CpuStep *s = &cpu->step;
     s->pool = cpu->pool;
     s->scores_stride = align_up(cpu->plan->n_context, 16);
     s->scratch_stride = matmul_scratch_floats(most_columns(cpu->plan));
     size_cache(cpu);
+    if (!size_states(cpu, err)) return false;
     lay_out(cpu, (uint8_t *)4096, &cpu->memory_bytes);
     cpu->memory = os_reserve(cpu->memory_bytes);
     if (!cpu->memory) {
@@ -198,6 +216,7 @@ static void place_rows(CpuBackend *cpu, const Step *step) {
     s->n_rows = s->n_wanted = 0;
     for (uint32_t i = 0; i < step->n_sequences; i++) {
         const StepSequence *q = &step->sequences[i];
+        s->first_rows[i] = s->n_rows;
         for (uint32_t t = 0; t < q->n_rows; t++, s->n_rows++) {
             int32_t token = q->mode == STEP_DECODE ? cpu->slots[q->slot].last_token : q->tokens[t];
             cpu->rows[s->n_rows] = (RowPlace){.token = token, .position = q->position + t, .sequence = i};
@@ -287,8 +306,8 @@ static void note_invalid(void *context, uint32_t op_index, const float *values, 
     }
 }
 
-// Runs the step once more, which writes the same values to the cache, and looks at each operation's. Rows
-// that an earlier step put into the cache spoiled show as the ATTENTION that reads them.
+// Runs the step once more, which writes the same values to the cache and the states, and looks at each
+// operation's. Rows that an earlier step put into the cache spoiled show as the ATTENTION that reads them.
 static void explain_invalid(CpuBackend *cpu, const Step *step) {
     Invalid invalid = {.cpu = cpu};
     CpuObserver *observer = cpu->observer;
@@ -320,6 +339,8 @@ static bool cpu_step(Backend *b, const Step *step, Error *err) {
         explain_invalid(cpu, step);
         break;
     }
+    for (uint32_t i = 0; i < step->n_sequences; i++)
+        cpu->step.states.current[step->sequences[i].slot] ^= 1;
     return true;
 }
 

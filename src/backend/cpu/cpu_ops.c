@@ -1,23 +1,9 @@
-#include "backend/cpu/cpu_ops.h"
+#include "backend/cpu/cpu_ops_internal.h"
 
 #include "backend/cpu/cpu_route.h"
 #include "backend/cpu/matmul.h"
 
 #include <math.h>
-
-// Rows lie as close as the operation's widths allow; who writes a buffer and who reads it agree on them.
-static float *in_row(const CpuStep *s, const Op *op, uint32_t input, uint32_t row) {
-    return s->act[op->in[input]] + (uint64_t)row * op->in_width[input];
-}
-
-static float *out_row(const CpuStep *s, const Op *op, uint32_t row) {
-    return s->act[op->out] + (uint64_t)row * op->out_width;
-}
-
-typedef struct {
-    const CpuOp *op;
-    CpuStep *step;
-} RowWork;
 
 // Runs a function over the step's rows, in threads when there are many.
 static void for_rows(PoolFn *fn, const CpuOp *op, CpuStep *s) {
@@ -84,12 +70,14 @@ static void norm_rows(void *context, uint32_t thread, uint32_t from, uint32_t to
     const RowWork *w = context;
     const Op *op = w->op->op;
     uint32_t group = op->norm.group, width = op->out_width;
+    uint32_t weight_step = op->weight->n_rows > 1 ? group : 0; // groups may have weights of their own
     for (uint32_t row = from; row < to; row++) {
         const float *in = in_row(w->step, op, 0, row);
         float *out = out_row(w->step, op, row);
         for (uint32_t i = 0; i < width; i += group) {
-            if (op->kind == OP_RMS_NORM) rms_norm(in + i, out + i, w->op->weight_f32, group, op->norm.eps);
-            else layer_norm(in + i, out + i, w->op->weight_f32, w->op->bias_f32, group, op->norm.eps);
+            const float *weight = w->op->weight_f32 + i / group * weight_step;
+            if (op->kind == OP_RMS_NORM) rms_norm(in + i, out + i, weight, group, op->norm.eps);
+            else layer_norm(in + i, out + i, weight, w->op->bias_f32, group, op->norm.eps);
         }
     }
 }
@@ -150,8 +138,7 @@ static void kv_write_rows(void *context, uint32_t thread, uint32_t from, uint32_
     }
 }
 
-// out += weight * in, over one head
-CPU_CLONES static void add_scaled(float *restrict out, const float *restrict in, float weight, uint32_t n) {
+CPU_CLONES void add_scaled(float *restrict out, const float *restrict in, float weight, uint32_t n) {
     for (uint32_t i = 0; i < n; i++)
         out[i] += weight * in[i];
 }
@@ -220,9 +207,12 @@ static void attention(const CpuOp *op, CpuStep *s) {
     pool_run(s->pool, attention_items, &work, s->n_rows * n_heads, s->n_rows > 1 ? n_heads : 1);
 }
 
-static float activate(ActFn fn, float x) {
+float activate(ActFn fn, float x) {
     switch (fn) {
-    case FN_SWIGLU_CLAMPED: break; // of two values
+    case FN_SWIGLU_CLAMPED: // of two values
+    case FN_OF_ARCH:
+    case FN_IDENTITY: break;
+    case FN_SIGMOID: return 1 / (1 + expf(-x));
     case FN_SILU: return x / (1 + expf(-x));
     case FN_GELU_TANH:
         return 0.5f * x * (1 + tanhf(0.7978845608f * (x + 0.044715f * x * x * x))); // sqrt(2 / pi)
@@ -378,6 +368,9 @@ void cpu_op_run(const CpuOp *op, CpuStep *s) {
     case OP_SHARE: for_rows(share_rows, op, s); break;
     case OP_EXPERT_MATMUL: expert_matmul(op, s); break;
     case OP_EXPERT_SUM: for_rows(expert_sum_rows, op, s); break;
+    case OP_CONV: for_rows(conv_rows, op, s); break;
+    case OP_DELTA:
+    case OP_SSM: state_op(op, s); break;
     case OP_COUNT: break;
     }
 }

@@ -35,6 +35,23 @@ static inline float *kv_cache_row(const KvCache *kv, const StepSequence *q, uint
     return part == KV_KEYS ? place + row * key_width : place + KV_PAGE_TOKENS * key_width + row * value_width;
 }
 
+// What slots keep besides pages, float32: two states a slot, one as a step finds it and one as it leaves
+// it. So a step that is run once more computes the same. A state has all caches that are no matter of
+// pages, one after the other.
+typedef struct {
+    float *data; // [slots][2][slot_values]
+    uint64_t slot_values;
+    const uint64_t *first; // [caches] where each begins in a state
+    uint8_t *current;      // [slots] which of the two the next step finds
+} CpuStates;
+
+typedef enum { STATE_BEFORE, STATE_AFTER } StateSide;
+
+static inline float *state_at(const CpuStates *states, uint32_t slot, uint32_t cache, StateSide side) {
+    uint64_t at = 2 * (uint64_t)slot + (states->current[slot] ^ side);
+    return states->data + at * states->slot_values + states->first[cache];
+}
+
 // What an operation may touch: the step, and memory that is made at load.
 typedef struct {
     Pool *pool;
@@ -43,7 +60,9 @@ typedef struct {
     const Step *step;
     float *act[ACT_COUNT]; // [n_rows][width]: as wide as the operation that wrote it says
     KvCache kv;
-    float *scores; // [threads][scores_stride], one query's attention weights
+    CpuStates states;
+    uint32_t first_rows[JOBS_MAX]; // by sequence
+    float *scores;                 // [threads][scores_stride], one query's attention weights
     uint64_t scores_stride;
     float *scratch; // [threads][scratch_stride], for matmul_run
     uint64_t scratch_stride;

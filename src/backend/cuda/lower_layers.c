@@ -41,6 +41,11 @@ bool lower_check_layers(const Plan *plan, Error *err) {
     const Op *attention = NULL, *experts = NULL;
     for (uint32_t i = 0; i < plan->n_ops; i++) {
         const Op *op = &plan->ops[i];
+        if (op->kind == OP_CONV || op->kind == OP_DELTA || op->kind == OP_SSM) {
+            return error_set(err, ERR_UNSUPPORTED,
+                             "layers that keep a state cannot be run on the GPU yet: layer %u, %s", op->layer,
+                             plan_op_name(op->kind));
+        }
         if (op->kind == OP_ATTENTION && !attention) attention = op;
         if (op->kind == OP_ATTENTION && !check_attention(op, attention, err)) return false;
     }

@@ -1,0 +1,44 @@
+// LFM2 (Liquid AI 2025): most layers have a gated short convolution in place of attention, whose state are
+// the last rows of its input. Layers with attention have norms on the heads of queries and keys. The last
+// norm has the name of one on embeddings in most files.
+#include "arch/state_tables.h"
+
+static const ConfigRow config[] = {
+    CONFIG_ROWS_TRANSFORMER,
+    CONFIG_ROWS_HEADS_SAY_MIXER,
+    CONFIG_U32_ROW("%s.shortconv.l_cache", conv_taps, true, 0),
+    CONFIG_ROWS_ROPE,
+    CONFIG_ROW_RMS_EPS,
+};
+
+// clang-format off
+static const WeightRow weights[] = {
+    {.id = WEIGHT_EMBED, .name = "token_embd.weight", .rows = DIM_VOCAB, .cols = DIM_MODEL},
+    {.id = WEIGHT_OUTPUT_NORM, .name = "output_norm.weight", .rows = DIM_ONE, .cols = DIM_MODEL, .is_float = true,
+     .optional = true},
+    {.id = WEIGHT_OUTPUT_NORM, .name = "token_embd_norm.weight", .rows = DIM_ONE, .cols = DIM_MODEL,
+     .is_float = true, .or_else = WEIGHT_OUTPUT_NORM},
+    {.id = WEIGHT_HEAD, .name = "output.weight", .rows = DIM_VOCAB, .cols = DIM_MODEL, .optional = true,
+     .or_else = WEIGHT_EMBED},
+    WEIGHT_ROW_NORM(WEIGHT_ATTN_NORM, "attn_norm.weight", DIM_MODEL),
+    WEIGHT_ROWS_ATTENTION_OF(LAYERS_ATTENTION),
+    WEIGHT_ROWS_HEAD_NORMS_OF(LAYERS_ATTENTION),
+    WEIGHT_ROWS_SHORTCONV,
+    WEIGHT_ROWS_GATED,
+};
+// clang-format on
+
+static const LayerKind kinds[] = {
+    {LAYERS_STATE, OP_RUN(arch_shortconv_ops), OP_RUN(arch_gated_ops)},
+    {LAYERS_ALL, OP_RUN(arch_attention_ops), OP_RUN(arch_gated_ops)},
+};
+
+const Arch arch_lfm2 = {
+    .name = "lfm2",
+    .description = "LFM2, with short convolutions",
+    .verified = "CPU only",
+    ARCH_TABLES,
+    ARCH_KINDS,
+    .rope_pairs = ROPE_HALVES,
+    .activation = FN_SILU,
+};

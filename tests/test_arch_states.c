@@ -1,0 +1,197 @@
+// Models with layers that keep a state: what is wrong with their files, and states of slots that come and go.
+#include "arch_models.h"
+#include "backend/backend.h"
+#include "os/os.h"
+#include "plan/plan.h"
+#include "runner.h"
+
+#include <stdio.h>
+
+enum { TOKENS = 40, PAGES = (TOKENS + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS };
+
+// ---- files ----
+
+// The value of a key, behind its type; of an array, its index-th number.
+static uint8_t *value_of(Str file, const char *architecture, const char *suffix, uint32_t index) {
+    char key[96];
+    int len = snprintf(key, sizeof key, "%s.%s", architecture, suffix);
+    char *at = memmem(file.ptr, file.len, key, (size_t)len);
+    REQUIRE(at != NULL);
+    uint8_t *value = (uint8_t *)at + len;
+    bool is_array = *value == GGUF_ARRAY;
+    return value + 4 + (is_array ? 12 + 4 * index : 0);
+}
+
+static Str copy_of(const char *name, Arena *arena) {
+    Str file = arch_model_build(arch_model_named(name));
+    char *bytes = arena_new(arena, char, file.len);
+    memcpy(bytes, file.ptr, file.len);
+    return (Str){bytes, file.len};
+}
+
+static bool plan_of(Str file, Arena *arena, Plan **plan, Error *err) {
+    GgufPart part = {.data = (const uint8_t *)file.ptr, .size = file.len, .name = "test.gguf"};
+    const GgufFile *parsed;
+    return gguf_parse(&part, 1, arena, &parsed, err) && plan_build(parsed, arena, plan, err);
+}
+
+TEST(state_errors_name_the_key_and_the_place) {
+    enum { ABSENT = -1 };
+    static const struct {
+        const char *model, *suffix;
+        uint32_t index; // of an array
+        int64_t value;
+        const char *message; // NULL: none
+    } rows[] = {
+        {"lfm2", "shortconv.l_cache", 0, ABSENT, "\"lfm2.shortconv.l_cache\""},
+        {"lfm2", "shortconv.l_cache", 0, 1, "lfm2.shortconv.l_cache is 1; expected 2 to 8"},
+        {"lfm2", "shortconv.l_cache", 0, 4,
+         "\"blk.0.shortconv.conv.weight\": expected shape [64, 4], found [64, 3]"},
+        {"lfm2", "attention.head_count_kv", 0, ABSENT, "\"lfm2.attention.head_count_kv\""},
+        {"lfm2", "attention.head_count_kv", 2, 0, "tensor \"blk.2.shortconv.in_proj.weight\" is missing"},
+        {"lfm2", "attention.head_count_kv", 1, 2, "tensor \"blk.1.attn_q.weight\" is missing"},
+        {"lfm2", "attention.head_count_kv", 2, 3,
+         "head_count of layer 2 is 4, not a multiple of head_count_kv 3"},
+        {"qwen35", "ssm.conv_kernel", 0, ABSENT, "\"qwen35.ssm.conv_kernel\""},
+        {"qwen35", "ssm.conv_kernel", 0, 9, "qwen35.ssm.conv_kernel is 9; expected 2 to 8"},
+        {"qwen35", "ssm.inner_size", 0, ABSENT, "\"qwen35.ssm.inner_size\""},
+        {"qwen35", "ssm.inner_size", 0, 98,
+         "qwen35.ssm.time_step_rank is 4; expected a multiple of group_count 2 "
+         "that divides inner_size 98"},
+        {"qwen35", "ssm.inner_size", 0, 128,
+         "\"blk.0.attn_qkv.weight\": expected shape [192, 64], found [160, 64]"},
+        {"qwen35", "ssm.state_size", 0, 0, "qwen35.ssm.state_size is 0; expected 1 to 512"},
+        {"qwen35", "ssm.state_size", 0, 0xFFFFFFFF, "qwen35.ssm.state_size is 4294967295; expected 1 to 512"},
+        {"qwen35", "ssm.time_step_rank", 0, 3, "time_step_rank is 3; expected a multiple of group_count 2"},
+        {"qwen35", "ssm.time_step_rank", 0, 0, "qwen35.ssm.time_step_rank is 0; expected 1 to 4096"},
+        {"qwen35", "ssm.group_count", 0, 0, "qwen35.ssm.group_count is 0; expected 1 to 4"},
+        {"qwen35", "ssm.group_count", 0, 5, "qwen35.ssm.group_count is 5; expected 1 to 4"},
+        {"qwen35", "full_attention_interval", 0, 0,
+         "\"qwen35.full_attention_interval\": 0; expected 1 to 512"},
+        {"qwen35", "full_attention_interval", 0, 2, "tensor \"blk.1.attn_q.weight\" is missing"},
+        {"qwen35", "attention.value_length", 0, 16, "\"blk.2.attn_v.weight\": expected shape [32, 64]"},
+        {"nemotron-h", "feed_forward_length", 0, 96, "tensor \"blk.0.ffn_up.weight\" is missing"},
+        {"nemotron-h", "feed_forward_length", 2, 96,
+         "layer 2 has both nemotron_h.attention.head_count_kv 2 and "
+         "feed_forward_length 96; expected one of them"},
+        {"nemotron-h", "feed_forward_length", 1, 0, "tensor \"blk.1.ssm_in.weight\" is missing"},
+        {"nemotron-h", "ssm.group_count", 0, 4,
+         "\"blk.0.ssm_in.weight\": expected shape [324, 64], found [260, 64]"},
+        {"nemotron-h", "ssm.group_count", 0, 2, NULL},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s, %s = %lld", rows[i].model, rows[i].suffix, (long long)rows[i].value);
+        Arena arena = os_arena(1 << 23);
+        Str file = copy_of(rows[i].model, &arena);
+        const char *architecture = arch_model_architecture(arch_model_named(rows[i].model));
+        uint8_t *value = value_of(file, architecture, rows[i].suffix, rows[i].index);
+        uint32_t number = (uint32_t)rows[i].value;
+        if (rows[i].value == ABSENT) memset(value_of(file, architecture, rows[i].suffix, 0) - 4 - 3, 'x', 3);
+        else memcpy(value, &number, sizeof number);
+        Plan *plan;
+        Error err = {0};
+        CHECK(plan_of(file, &arena, &plan, &err) == !rows[i].message);
+        if (rows[i].message && !strstr(err.message, rows[i].message))
+            CHECK_STR_EQ(rows[i].message, err.message);
+    }
+}
+
+// ---- states of slots ----
+
+typedef struct {
+    Plan *plan;
+    Backend *backend;
+    uint32_t pages[2 * PAGES];
+} Model;
+
+static bool open_model(Str file, Arena *arena, Model *out, Error *err) {
+    BackendOptions options = {.n_slots = 2,
+                              .max_rows = 2 * TOKENS,
+                              .kv_texts = 2,
+                              .kv_text_tokens = PAGES * KV_PAGE_TOKENS,
+                              .n_threads = 1};
+    for (uint32_t i = 0; i < COUNT_OF(out->pages); i++)
+        out->pages[i] = i;
+    return plan_of(file, arena, &out->plan, err) && out->plan->n_context <= 1024 &&
+           out->plan->kv.n_lists == 1 && cpu_backend_open(&options, arena, &out->backend, err) &&
+           out->backend->load(out->backend, out->plan, NULL, NULL, err);
+}
+
+static StepSequence rows_of(Model *m, uint32_t slot, const int32_t *tokens, uint32_t from, uint32_t count) {
+    return (StepSequence){.slot = slot,
+                          .position = from,
+                          .n_rows = count,
+                          .tokens = tokens + from,
+                          .pages = m->pages + slot * PAGES,
+                          .list_pages = PAGES};
+}
+
+// Runs a step; the logits of its last row go to `out`, where it is one sequence's.
+static void run(Model *m, const StepSequence *sequences, uint32_t n, float *out) {
+    StepResult result;
+    Error err = {0};
+    REQUIRE(m->backend->step(m->backend, &(Step){.sequences = sequences, .n_sequences = n}, &err));
+    REQUIRE(m->backend->read(m->backend, &result, &err));
+    if (out) memcpy(out, result.logits, ARCH_MODEL_VOCAB * sizeof *out);
+}
+
+// A text's state is its own: beside another text that begins, ends and begins again in the next slot, and
+// behind another one in its own.
+TEST(state_belongs_to_one_text) {
+    int32_t tokens[ARCH_MODEL_TOKENS];
+    arch_model_tokens(tokens);
+    for (uint32_t i = 0; arch_state_model_at(i); i++) {
+        TEST_CASE_LABEL("%s", arch_model_name(arch_state_model_at(i)));
+        Arena arena = os_arena(64 << 20);
+        Model m;
+        Error err = {0};
+        float alone[ARCH_MODEL_VOCAB], beside[ARCH_MODEL_VOCAB];
+        REQUIRE(open_model(arch_model_build(arch_state_model_at(i)), &arena, &m, &err));
+        StepSequence all = rows_of(&m, 0, tokens, 0, TOKENS);
+        all.n_logits = 1;
+        run(&m, &all, 1, alone);
+        for (uint32_t at = 0; at + 1 < TOKENS; at++) {
+            StepSequence both[] = {rows_of(&m, 1, tokens + 7, at % 5, 1), rows_of(&m, 0, tokens, at, 1)};
+            run(&m, both, 2, NULL);
+        }
+        StepSequence last = rows_of(&m, 0, tokens, TOKENS - 1, 1);
+        last.n_logits = 1;
+        run(&m, &last, 1, beside);
+        CHECK_BYTES_EQ(alone, sizeof alone, beside, sizeof beside);
+        m.backend->close(m.backend);
+    }
+}
+
+// Files whose numbers are anything are refused, or make a plan whose step touches nothing but its own memory.
+TEST(state_files_of_any_numbers) {
+    enum { FILES = 400 };
+    int32_t tokens[ARCH_MODEL_TOKENS];
+    arch_model_tokens(tokens);
+    uint32_t n_run = 0;
+    for (uint32_t i = 0; arch_state_model_at(i); i++) {
+        const char *name = arch_model_name(arch_state_model_at(i));
+        const char *architecture = arch_model_architecture(arch_state_model_at(i));
+        for (uint64_t seed = 0; seed < FILES; seed++) {
+            TEST_CASE_LABEL("%s, %llu", name, (unsigned long long)seed);
+            Arena arena = os_arena(64 << 20);
+            Str file = copy_of(name, &arena);
+            // Somewhere among the keys; mostly in the low byte of a number.
+            char *keys = memmem(file.ptr, file.len, architecture, strlen(architecture));
+            const char *end = memmem(file.ptr, file.len, "test.tokens", 11);
+            RngBlock random = rng_philox(seed, i);
+            uint64_t at = random.word[0] % (uint64_t)(end - keys);
+            while (random.word[1] % 4 && keys + at + 1 < end && (uint8_t)keys[at] - 1u >= 31u)
+                at++;
+            keys[at] = (char)(keys[at] + (random.word[2] % 2 ? 1 : (int)(random.word[3] % 255) + 1));
+            Model m;
+            Error err = {0};
+            if (!open_model(file, &arena, &m, &err)) continue;
+            StepSequence all = rows_of(&m, 0, tokens, 0, TOKENS);
+            run(&m, &all, 1, NULL);
+            m.backend->close(m.backend);
+            n_run++;
+        }
+    }
+    CHECK(n_run > 10);
+    printf("%u of them ran\n", n_run);
+}
