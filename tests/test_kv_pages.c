@@ -404,7 +404,7 @@ TEST(kv_pages_do_as_a_simple_model) {
         {.n_places = 1, .n_lists = 1, .n_full = 0, .window = 20},
     };
     for (size_t i = 0; i < COUNT_OF(layouts); i++)
-        check_layout(&m, layouts[i], (test_is_sanitized() ? 20000 : 100000) / COUNT_OF(layouts));
+        check_layout(&m, layouts[i], test_is_sanitized() ? 5000 : 25000);
 }
 
 static const KvLayout plain = {.n_places = 1, .n_lists = 1, .n_full = 1};
