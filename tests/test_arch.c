@@ -9,7 +9,10 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { PAGES = (ARCH_MODEL_TOKENS + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS };
+enum {
+    PROMPT_MAX = ARCH_MODEL_TOKENS_MAX - ARCH_MODEL_DRAWN,
+    PAGES = (ARCH_MODEL_TOKENS_MAX + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS
+};
 
 typedef struct {
     Arena arena;
@@ -24,7 +27,7 @@ static const double ERROR_MAX = 2e-5;
 // All that vectors/ has logits of.
 static const ArchModel *model_at(uint32_t index) {
     static const ArchModel *(*const lists[])(uint32_t) = {arch_model_at, arch_layered_model_at,
-                                                          arch_state_model_at};
+                                                          arch_state_model_at, arch_mla_model_at};
     const ArchModel *m = NULL;
     for (size_t list = 0; !m && list < COUNT_OF(lists); list++) {
         uint32_t n = 0;
@@ -47,7 +50,7 @@ static Model open_model(const ArchModel *m) {
     Str bytes = arch_model_build(m);
     GgufPart part = {.data = (const uint8_t *)bytes.ptr, .size = bytes.len, .name = arch_model_name(m)};
     BackendOptions options = {.n_slots = 1,
-                              .max_rows = ARCH_MODEL_PROMPT,
+                              .max_rows = PROMPT_MAX,
                               .kv_texts = 1,
                               .kv_text_tokens = PAGES * KV_PAGE_TOKENS,
                               .n_threads = 2};
@@ -58,7 +61,7 @@ static Model open_model(const ArchModel *m) {
               model.backend->load(model.backend, model.plan, NULL, NULL, &err);
     if (!ok) FAIL("%s", err.message);
     REQUIRE(ok);
-    uint64_t n = kv_layout_spread(&model.plan->kv, PAGES * KV_PAGE_TOKENS, ARCH_MODEL_PROMPT, 0, model.pages);
+    uint64_t n = kv_layout_spread(&model.plan->kv, PAGES * KV_PAGE_TOKENS, PROMPT_MAX, 0, model.pages);
     for (uint32_t i = 0; i < PAGES * model.plan->kv.n_lists; i++) // in another order
         model.pages[i] = (uint32_t)n - 1 - model.pages[i];
     return model;
@@ -91,13 +94,13 @@ static double relative_error(const float *expected, const float *actual) {
 }
 
 TEST(arch_logits_are_those_of_transformers) {
-    enum { VALUES = ARCH_MODEL_TOKENS * ARCH_MODEL_VOCAB };
-    static float actual[ARCH_MODEL_TOKENS][ARCH_MODEL_VOCAB];
-    int32_t tokens[ARCH_MODEL_TOKENS];
-    arch_model_tokens(tokens);
+    enum { VALUES = ARCH_MODEL_TOKENS_MAX * ARCH_MODEL_VOCAB };
+    static float actual[ARCH_MODEL_TOKENS_MAX][ARCH_MODEL_VOCAB];
+    int32_t tokens[ARCH_MODEL_TOKENS_MAX];
     for (uint32_t i = 0; model_at(i); i++) {
         const ArchModel *m = model_at(i);
         TEST_CASE_LABEL("%s", arch_model_name(m));
+        uint32_t n_tokens = arch_model_text(m, tokens), n_prompt = n_tokens - ARCH_MODEL_DRAWN;
         char name[96];
         snprintf(name, sizeof name, "vectors/arch/%s.bin", arch_model_name(m));
         Arena arena = os_arena(1 << 20);
@@ -105,13 +108,13 @@ TEST(arch_logits_are_those_of_transformers) {
         Error err = {0};
         REQUIRE(os_file_read(test_data_path(name), VALUES * sizeof(float), &arena, &bytes, &err));
         uint32_t n_rows = (uint32_t)(bytes.len / sizeof(float) / ARCH_MODEL_VOCAB),
-                 every = ARCH_MODEL_TOKENS / n_rows;
-        REQUIRE(n_rows == ARCH_MODEL_TOKENS || n_rows == ARCH_MODEL_TOKENS / 8);
+                 every = n_tokens / n_rows;
+        REQUIRE(every * n_rows == n_tokens && (every == 1 || every == 8 || every == 16));
         float *expected = arena_new(&arena, float, VALUES);
         memcpy(expected, bytes.ptr, bytes.len);
         Model model = open_model(m);
-        run(&model, tokens, 0, ARCH_MODEL_PROMPT, actual[0]);
-        for (uint32_t t = ARCH_MODEL_PROMPT; t < ARCH_MODEL_TOKENS; t++)
+        run(&model, tokens, 0, n_prompt, actual[0]);
+        for (uint32_t t = n_prompt; t < n_tokens; t++)
             run(&model, tokens, t, 1, actual[t]);
         double worst = 0;
         for (uint32_t r = 0; r < n_rows; r++) {
@@ -128,18 +131,19 @@ TEST(arch_logits_are_those_of_transformers) {
 
 // What a row computes does not depend on how its prompt was cut, to the bit: windows, experts and all.
 TEST(arch_chunks_give_the_same_bits) {
-    static float whole[ARCH_MODEL_PROMPT][ARCH_MODEL_VOCAB], cut[ARCH_MODEL_PROMPT][ARCH_MODEL_VOCAB];
+    static float whole[PROMPT_MAX][ARCH_MODEL_VOCAB], cut[PROMPT_MAX][ARCH_MODEL_VOCAB];
     static const uint32_t cuts[] = {1, 7, 33};
-    int32_t tokens[ARCH_MODEL_TOKENS];
-    arch_model_tokens(tokens);
+    int32_t tokens[ARCH_MODEL_TOKENS_MAX];
     for (uint32_t i = 0; model_at(i); i++) {
         Model model = open_model(model_at(i));
-        run(&model, tokens, 0, ARCH_MODEL_PROMPT, whole[0]);
+        uint32_t n_prompt = arch_model_text(model_at(i), tokens) - ARCH_MODEL_DRAWN;
+        uint64_t bytes = n_prompt * sizeof whole[0];
+        run(&model, tokens, 0, n_prompt, whole[0]);
         for (size_t c = 0; c < COUNT_OF(cuts); c++) {
             TEST_CASE_LABEL("%s in chunks of %u", arch_model_name(model_at(i)), cuts[c]);
-            for (uint32_t at = 0; at < ARCH_MODEL_PROMPT; at += cuts[c])
-                run(&model, tokens, at, (uint32_t)min_u64(cuts[c], ARCH_MODEL_PROMPT - at), cut[at]);
-            CHECK_BYTES_EQ(whole, sizeof whole, cut, sizeof cut);
+            for (uint32_t at = 0; at < n_prompt; at += cuts[c])
+                run(&model, tokens, at, (uint32_t)min_u64(cuts[c], n_prompt - at), cut[at]);
+            CHECK_BYTES_EQ(whole, bytes, cut, bytes);
         }
         model.backend->close(model.backend);
     }

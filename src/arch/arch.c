@@ -43,6 +43,7 @@ extern const Arch arch_lfm2;
 extern const Arch arch_qwen35;
 extern const Arch arch_nemotron_h;
 extern const Arch arch_granite_hybrid;
+extern const Arch arch_deepseek2;
 
 static const Arch *const architectures[] = {
     &arch_llama,         &arch_qwen2,        &arch_qwen3,          &arch_qwen3moe,  &arch_phi3,
@@ -53,7 +54,7 @@ static const Arch *const architectures[] = {
     &arch_gptneox,       &arch_stablelm,     &arch_starcoder2,     &arch_olmo2,     &arch_exaone4,
     &arch_olmoe,         &arch_qwen2moe,     &arch_granitemoe,     &arch_glm4moe,   &arch_dots1,
     &arch_bailingmoe2,   &arch_ernie4_5_moe, &arch_hunyuan_moe,    &arch_gptoss,    &arch_lfm2,
-    &arch_qwen35,        &arch_nemotron_h,   &arch_granite_hybrid,
+    &arch_qwen35,        &arch_nemotron_h,   &arch_granite_hybrid, &arch_deepseek2,
 };
 
 const Arch *arch_at(uint32_t index) {
@@ -92,6 +93,8 @@ bool arch_rule_holds(LayerRule rule, const ModelConfig *c, uint32_t layer) {
     case LAYERS_ATTENTION: return c->mixer == MIXER_ATTENTION;
     case LAYERS_STATE: return c->mixer == MIXER_STATE;
     case LAYERS_NO_MIXER: return c->mixer == MIXER_NONE;
+    case LAYERS_Q_RANK: return c->q_rank > 0;
+    case LAYERS_NO_Q_RANK: return c->q_rank == 0;
     }
     return false;
 }

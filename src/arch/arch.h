@@ -71,18 +71,19 @@ typedef enum { SCORES_OF_ALL = 1, SCORES_SIGMOID, SCORES_OF_CHOSEN } RouteScores
 
 // How a row's experts are chosen and weighted. Each expert has a score. The largest are chosen, of the
 // scores with the bias that a weight of the operation says; with groups, among the experts of those groups
-// alone whose two largest scores add up to most. The weights are the chosen ones' scores, without the bias.
+// alone whose two largest scores add up to most, or whose largest score is largest. The weights are the chosen ones' scores, without the bias.
 typedef struct {
     RouteScores scores;
     uint32_t normed;   // 1: the weights are divided by their sum
     float scale;       // on the weights
     uint32_t n_groups; // of as many neighbouring experts each; 0 or 1: none
     uint32_t n_groups_used;
+    uint32_t by_largest; // 1: groups are chosen by their largest score alone
 } RouteConfig;
 
 // A rotary embedding's numbers.
 typedef struct {
-    uint32_t dims; // of each head, from its start
+    uint32_t dims; // of each head, from its start; of attention with a compressed cache, at its end
     float base;
     RopeScaling scaling;
     float factor; // of LINEAR and YARN
@@ -92,6 +93,7 @@ typedef struct {
     float yarn_beta_slow;
     uint32_t yarn_exact_bounds; // 1: YaRN's ramp begins and ends between pairs; 0: at whole ones
     float yarn_log_multiplier;  // YaRN's own factor is divided by 0.1 * this * ln(factor) + 1
+    float yarn_score_growth;    // not 0: scores times (1 + this * ln(factor))^2 in place of YaRN's own factor
 } RopeConfig;
 
 // The numbers of a model and of one of its layers, from the metadata. It is filled once a layer, since layers
@@ -118,6 +120,13 @@ typedef struct {
     uint32_t n_kv_heads;
     uint32_t head_dim;       // of queries and keys
     uint32_t value_dim;      // of values and of a head's output
+    // Of attention with a compressed cache (DeepSeek-AI 2024, "MLA"). What the cache has of a position is one
+    // key for all heads: kv_rank values, which are the value, too, and rope.dims that are turned. head_dim,
+    // value_dim and n_kv_heads are those of the cache; these are what a head has before and behind attention.
+    uint32_t kv_rank; // 0: another attention
+    uint32_t q_rank;  // values between the two products of queries; 0: there is one product
+    uint32_t mla_key_dim;
+    uint32_t mla_value_dim;
     uint32_t n_experts;      // 0: a plain feed-forward
     uint32_t n_experts_used; // by each token
     uint32_t d_ff_expert;
@@ -165,7 +174,9 @@ typedef enum {
     LAYERS_SHARED,        // of them those with experts that all rows use
     LAYERS_ATTENTION,     // by their mixer
     LAYERS_STATE,
-    LAYERS_NO_MIXER
+    LAYERS_NO_MIXER,
+    LAYERS_Q_RANK, // whose queries have a low rank
+    LAYERS_NO_Q_RANK
 } LayerRule;
 
 //   U32, F32       a number

@@ -79,7 +79,7 @@ enum {
     MODEL_NAME_BYTES_MAX = 256, // of general.name; a longer one is not used
     LAYERS_MAX = 512,
     EXPERTS_MAX = 512,
-    HEAD_DIM_MAX = 512,
+    HEAD_DIM_MAX = 1024,
     STATE_DIM_MAX = 512, // values of a key or of a head of a state
     CONV_TAPS_MAX = 8,   // rows that a short convolution sees
     VOCAB_MAX = 1 << 20,

@@ -149,6 +149,19 @@ static void complete_route(ModelConfig *c) {
     if (r->n_groups_used == 0) r->n_groups_used = r->n_groups;
 }
 
+// Files that were made before caches were compressed say how wide a head's keys and values are without that.
+static void complete_mla(ModelConfig *c) {
+    if (c->mla_key_dim == 0) {
+        c->mla_key_dim = c->head_dim;
+        c->mla_value_dim = c->value_dim;
+        c->head_dim = c->kv_rank + c->rope.dims;
+        c->value_dim = c->kv_rank;
+        c->n_kv_heads = 1;
+    }
+    c->score_dim = (float)c->mla_key_dim;
+    c->route.by_largest = c->route.scores == SCORES_OF_ALL;
+}
+
 // Values that files leave out because they follow from others.
 static void complete(ModelConfig *c, uint32_t layer) {
     if (c->heads_say_mixer && c->n_kv_heads == 0)
@@ -164,6 +177,7 @@ static void complete(ModelConfig *c, uint32_t layer) {
     if (layer < c->n_leading) c->d_ff_shared = 0;
     if (c->d_ff_shared) c->d_ff = c->d_ff_shared;
     complete_route(c);
+    if (c->kv_rank) complete_mla(c);
     if (c->embed_by_root) c->embed_scale = sqrtf((float)c->d_model);
     if (c->embed_scale == 0) c->embed_scale = 1;
     if (c->residual_scale == 0) c->residual_scale = 1;
@@ -241,7 +255,8 @@ static bool check_scales(const ConfigReader *r) {
                   {"attention.scale", c->score_scale == 0 ? 1 : c->score_scale},
                   {"attention.temperature_scale", 1 + c->temperature_scale},
                   {"expert_weights_scale", c->route.scale},
-                  {"rope.scaling.yarn_log_multiplier", 1 + c->rope.yarn_log_multiplier}};
+                  {"rope.scaling.yarn_log_multiplier", 1 + c->rope.yarn_log_multiplier},
+                  {"rope.scaling.yarn_log_multiplier", 1 + c->rope.yarn_score_growth}};
     for (size_t i = 0; i < COUNT_OF(scales); i++) {
         if (is_scale(scales[i].value)) continue;
         return error_set(r->err, ERR_BAD_FILE, "%s.%s is %g; expected a multiplier of 1e-6 to 1e6",
@@ -310,6 +325,28 @@ static bool check_state(const ConfigReader *r) {
                        STATE_DIM_MAX);
 }
 
+// What of a compressed cache must agree: its key is the latent vector and the turned values behind it.
+static bool check_mla(const ConfigReader *r) {
+    const ModelConfig *c = r->c;
+    const char *arch = r->arch->name;
+    if (c->kv_rank == 0 && c->mla_key_dim == 0) return true;
+    if (!check_range(r, "attention.kv_lora_rank", c->kv_rank, 1, HEAD_DIM_MAX) ||
+        !check_range(r, "attention.q_lora_rank", c->q_rank, 0, 1 << 17) ||
+        !check_range(r, "attention.key_length_mla", c->mla_key_dim, c->rope.dims + 1, HEAD_DIM_MAX) ||
+        !check_range(r, "attention.value_length_mla", c->mla_value_dim, 1, HEAD_DIM_MAX) ||
+        !check_range(r, "attention.head_count_kv", c->n_kv_heads, 1, 1))
+        return false;
+    if (c->head_dim != c->kv_rank + c->rope.dims || c->value_dim != c->kv_rank) {
+        return error_set(r->err, ERR_BAD_FILE,
+                         "%s.attention.key_length is %u and value_length %u; expected kv_lora_rank %u with "
+                         "and without rope.dimension_count %u",
+                         arch, c->head_dim, c->value_dim, c->kv_rank, c->rope.dims);
+    }
+    return c->rope.yarn_score_growth >= 0 ||
+           error_set(r->err, ERR_BAD_FILE, "%s.rope.scaling.yarn_log_multiplier is %g; expected 0 or more",
+                     arch, (double)c->rope.yarn_score_growth);
+}
+
 static bool check(const ConfigReader *r) {
     const ModelConfig *c = r->c;
     const char *arch = r->arch->name;
@@ -345,7 +382,7 @@ static bool check(const ConfigReader *r) {
             "one of them",
             r->layer, arch, c->n_kv_heads, c->d_ff);
     }
-    return check_state(r) && check_scales(r) && check_route(r) && check_rope(r);
+    return check_state(r) && check_mla(r) && check_scales(r) && check_route(r) && check_rope(r);
 }
 
 static bool read_vocab(const ConfigReader *r) {

@@ -31,6 +31,7 @@ typedef struct {
     uint32_t key_dim;     // values of a head's key; LAST_ROWS: of a row
     uint32_t value_dim;   // values of a head's value; LAST_ROWS: 1
     uint32_t window;      // positions that a row reads, its own included; 0: all
+    bool is_latent;       // KEYS_VALUES of one head: a position's value is the start of its key, kept once
     uint64_t page_bytes;  // KV_PAGE_TOKENS positions with f16 values; 0 where the kind is not paged
     uint64_t slot_bytes;  // a slot, rows with f16 values; 0 where the kind is paged
     uint32_t list, place; // whose pages it is in, and where in them

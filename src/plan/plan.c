@@ -156,13 +156,14 @@ static void builder_resolve_state(Builder *b, Op *op) {
 // The layer's cache of keys and values, which the operations that follow name by its index.
 static uint32_t builder_add_cache(Builder *b, uint32_t layer) {
     const ModelConfig *c = &b->c;
-    uint64_t values = (uint64_t)c->n_kv_heads * ((uint64_t)c->head_dim + c->value_dim);
+    uint64_t values = (uint64_t)c->n_kv_heads * ((uint64_t)c->head_dim + (c->kv_rank ? 0 : c->value_dim));
     b->caches[b->plan->n_caches] = (Cache){.kind = CACHE_KEYS_VALUES,
                                            .layer = layer,
                                            .n_heads = c->n_kv_heads,
                                            .key_dim = c->head_dim,
                                            .value_dim = c->value_dim,
                                            .window = c->has_window ? c->window : 0,
+                                           .is_latent = c->kv_rank > 0,
                                            .page_bytes = KV_PAGE_TOKENS * values * sizeof(uint16_t)};
     b->plan->kv_bytes_per_token += values * sizeof(uint16_t);
     return b->plan->n_caches++;
@@ -179,6 +180,10 @@ static void builder_resolve_attention(const Builder *b, Op *op) {
     op->attention.window = cache->window;
     op->attention.scale = 1 / sqrtf(c->score_dim > 0 ? c->score_dim : (float)c->head_dim);
     if (c->score_scale > 0) op->attention.scale = c->score_scale;
+    if (c->rope.scaling == ROPE_SCALING_YARN) {
+        float growth = 1 + c->rope.yarn_score_growth * logf(c->rope.factor);
+        op->attention.scale *= growth * growth;
+    }
     op->attention.cap = c->score_cap;
     op->attention.temperature_scale = c->temperature_scale;
     op->attention.temperature_length = c->temperature_length;
@@ -203,8 +208,9 @@ static Op builder_resolve(Builder *b, const OpRow *row, uint32_t layer) {
         break;
     case OP_ROPE:
         op.rope.rope = b->rope;
-        op.rope.head_dim = c->head_dim;
-        op.rope.n_heads = op.out_width / c->head_dim;
+        op.rope.head_dim = row->out == ACT_QB ? c->mla_key_dim : c->head_dim;
+        op.rope.n_heads = op.out_width / op.rope.head_dim;
+        op.rope.first = c->kv_rank ? op.rope.head_dim - c->rope.dims : 0;
         break;
     case OP_KV_WRITE:
         op.kv_write.cache = builder_add_cache(b, layer);
@@ -289,7 +295,8 @@ static bool rope_config_equals(const RopeConfig *a, const RopeConfig *b) {
     return a->dims == b->dims && a->base == b->base && a->scaling == b->scaling && a->factor == b->factor &&
            a->original_context == b->original_context && a->attn_factor == b->attn_factor &&
            a->yarn_beta_fast == b->yarn_beta_fast && a->yarn_beta_slow == b->yarn_beta_slow &&
-           a->yarn_exact_bounds == b->yarn_exact_bounds && a->yarn_log_multiplier == b->yarn_log_multiplier;
+           a->yarn_exact_bounds == b->yarn_exact_bounds && a->yarn_log_multiplier == b->yarn_log_multiplier &&
+           a->yarn_score_growth == b->yarn_score_growth;
 }
 
 // The embedding of the layer at hand: one that an earlier layer has, too, or a new one.

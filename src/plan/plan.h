@@ -27,19 +27,21 @@ typedef struct {
     Act in[OP_INPUTS_MAX];
     uint32_t out_width; // values a row of the result: of `out`, or of HEAD the logits; 0 for KV_WRITE
     uint32_t in_width[OP_INPUTS_MAX]; // values a row of each input; 0 where there is none
-    const Weight *weight;             // NULL for none
+    const Weight *weight;             // NULL for none; of EXPERT_MATMUL and HEAD_MATMUL a matrix for each
     const Weight *bias;               // NULL for none
     uint32_t n_used;                  // ROUTE, EXPERT_MATMUL, EXPERT_SUM: experts a row
     union {
         RouteConfig route;
         struct {
             float eps;
-            uint32_t group; // values that share one mean: the whole row, or a head
+            uint32_t group; // values that share one mean: the whole row, or a head; values behind the
+                            // last whole group of a row stay as they are
         } norm;
         struct {
             const Rope *rope;
             uint32_t n_heads;
             uint32_t head_dim;
+            uint32_t first; // of each head's values that are turned; those before it stay as they are
         } rope;
         struct {
             uint32_t cache; // index into the plan's caches

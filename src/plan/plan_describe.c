@@ -52,6 +52,11 @@ static void describe_numbers(const Op *op, StrBuf *b) {
     case OP_ROPE:
         strbuf_printf(b, "  %u heads of %u, %u turned", op->rope.n_heads, op->rope.head_dim,
                       op->rope.rope->dims);
+        if (op->rope.first) strbuf_printf(b, " from %u on", op->rope.first);
+        break;
+    case OP_HEAD_MATMUL:
+        strbuf_printf(b, "  heads of %llu to %llu", op->in_width[0] / (unsigned long long)op->weight->n_matrices,
+                      op->out_width / (unsigned long long)op->weight->n_matrices);
         break;
     case OP_KV_WRITE: strbuf_printf(b, "  cache %u", op->kv_write.cache); break;
     case OP_ATTENTION:
@@ -90,7 +95,8 @@ static void describe_numbers(const Op *op, StrBuf *b) {
                           op->route.normed ? ", to sum to 1" : "");
         if (op->route.scale != 1) strbuf_printf(b, ", times %g", (double)op->route.scale);
         if (op->route.n_groups > 1)
-            strbuf_printf(b, ", of %u of %u groups", op->route.n_groups_used, op->route.n_groups);
+            strbuf_printf(b, ", of %u of %u groups%s", op->route.n_groups_used, op->route.n_groups,
+                          op->route.by_largest ? " by the largest" : "");
         break;
     case OP_EXPERT_MATMUL:
     case OP_EXPERT_SUM: strbuf_printf(b, "  %u used", op->n_used); break;

@@ -38,7 +38,7 @@ bool rope_init(const RopeConfig *c, RopePairs pairs, const float *factors, Arena
         inv_freq[i] = (float)freq;
     }
     double scale = (double)c->attn_factor;
-    if (c->scaling == ROPE_SCALING_YARN) {
+    if (c->scaling == ROPE_SCALING_YARN && c->yarn_score_growth == 0) {
         double growth = 0.1 * log((double)c->factor);
         scale *= (growth + 1) / (growth * (double)c->yarn_log_multiplier + 1);
     }

@@ -16,7 +16,7 @@ typedef struct {
     const uint32_t *numbers; // one a layer
 } KeyRow;
 
-enum { KEYS_MAX = 16 };
+enum { KEYS_MAX = 24 };
 
 // clang-format off
 #define KEY_U32(suffix, value) \
@@ -76,7 +76,13 @@ typedef enum {
     STATE_HEADS,
     STATE_HEAD,
     STATE_GROUPS,
-    STATE_GROUP
+    STATE_GROUP,
+    Q_RANK,
+    KV_RANK,
+    UNTURNED,
+    MLA_Q,
+    MLA_V,
+    MLA_A
 } Size;
 
 typedef struct {
@@ -89,6 +95,11 @@ typedef struct {
 typedef struct {
     uint32_t taps, inner, heads, groups, dim;
 } StateSizes;
+
+// The numbers of a compressed cache.
+typedef struct {
+    uint32_t q_rank, kv_rank, key_dim, value_dim, turned;
+} MlaSizes;
 
 struct ArchModel {
     const char *name;
@@ -116,9 +127,11 @@ struct ArchModel {
     const TensorRow *of_mixer[3];
     uint32_t n_of_mixer[3];
     StateSizes state;
+    MlaSizes mla;
+    uint32_t n_tokens; // of the text that the vectors are of; 0: ARCH_MODEL_TOKENS
 };
 
-enum { D_MODEL = 64, CONTEXT_LENGTH = 128, CONTEXT_LENGTH_MAX = 2048 };
+enum { D_MODEL = 64, CONTEXT_LENGTH = 128, CONTEXT_LENGTH_LONG = 512, CONTEXT_LENGTH_MAX = 2048 };
 
 #define TENSORS(rows) .tensors = rows, .n_tensors = COUNT_OF(rows)
 #define MORE(rows) .more = rows, .n_more = COUNT_OF(rows)

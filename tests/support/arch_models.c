@@ -412,6 +412,9 @@ const ArchModel *arch_model_named(const char *name) {
     for (uint32_t i = 0; arch_state_model_at(i); i++) {
         if (is_named(arch_state_model_at(i), name)) return arch_state_model_at(i);
     }
+    for (uint32_t i = 0; arch_mla_model_at(i); i++) {
+        if (is_named(arch_mla_model_at(i), name)) return arch_mla_model_at(i);
+    }
     return NULL;
 }
 
@@ -423,9 +426,19 @@ const char *arch_model_architecture(const ArchModel *m) {
     return m->architecture;
 }
 
-void arch_model_tokens(int32_t *out) {
-    for (uint64_t i = 0; i < ARCH_MODEL_TOKENS; i++)
+static void make_tokens(int32_t *out, uint32_t count) {
+    for (uint64_t i = 0; i < count; i++)
         out[i] = (int32_t)(rng_philox(2024, i).word[0] % ARCH_MODEL_VOCAB);
+}
+
+void arch_model_tokens(int32_t *out) {
+    make_tokens(out, ARCH_MODEL_TOKENS);
+}
+
+uint32_t arch_model_text(const ArchModel *m, int32_t *out) {
+    uint32_t count = m->n_tokens ? m->n_tokens : ARCH_MODEL_TOKENS;
+    make_tokens(out, count);
+    return count;
 }
 
 // ---- files ----
@@ -466,6 +479,12 @@ static uint64_t size_of(const ArchModel *m, uint32_t context_length, uint32_t la
         [STATE_HEAD] = state->heads ? state->inner / state->heads : 0,
         [STATE_GROUPS] = state->groups,
         [STATE_GROUP] = state->groups ? state->inner / state->groups : 0,
+        [Q_RANK] = m->mla.q_rank,
+        [KV_RANK] = m->mla.kv_rank,
+        [UNTURNED] = m->mla.key_dim - m->mla.turned,
+        [MLA_Q] = heads * m->mla.key_dim,
+        [MLA_V] = m->mla.value_dim,
+        [MLA_A] = heads * m->mla.value_dim,
     };
     for (uint32_t i = 0; size == ROPE_HALF && i < KEYS_MAX; i++) {
         const KeyRow *key = &m->keys[i];
@@ -597,15 +616,14 @@ static GgufBuilder build(const ArchModel *m, uint32_t context_length) {
         KEY_U32("attention.head_count", m->heads),
         KEY_U32("attention.head_count_kv", m->kv_heads),
     };
-    int32_t tokens[ARCH_MODEL_TOKENS];
+    int32_t tokens[ARCH_MODEL_TOKENS_MAX];
     gguf_builder_put_str(&b, "general.architecture", m->architecture);
     gguf_builder_put_str(&b, "general.name", m->name);
     for (size_t i = 0; i < COUNT_OF(sizes); i++)
         if (!has_key(m, sizes[i].suffix)) put_key(&b, m, &sizes[i]);
     for (size_t i = 0; i < KEYS_MAX; i++)
         put_key(&b, m, &m->keys[i]);
-    arch_model_tokens(tokens);
-    gguf_builder_put_i32s(&b, "test.tokens", tokens, COUNT_OF(tokens));
+    gguf_builder_put_i32s(&b, "test.tokens", tokens, arch_model_text(m, tokens));
     b.seed = 1;
     add_tensors(&b, m, context_length, m->tensors, m->n_tensors, 0);
     add_tensors(&b, m, context_length, m->more, m->n_more, 0);
@@ -615,7 +633,7 @@ static GgufBuilder build(const ArchModel *m, uint32_t context_length) {
 }
 
 Str arch_model_build(const ArchModel *m) {
-    return arch_model_build_long(m, CONTEXT_LENGTH);
+    return arch_model_build_long(m, m->n_tokens > CONTEXT_LENGTH ? CONTEXT_LENGTH_LONG : CONTEXT_LENGTH);
 }
 
 Str arch_model_build_long(const ArchModel *m, uint32_t context_length) {

@@ -8,7 +8,13 @@
 
 #include "gguf_builder.h"
 
-enum { ARCH_MODEL_VOCAB = 64, ARCH_MODEL_PROMPT = 64, ARCH_MODEL_TOKENS = ARCH_MODEL_PROMPT + 32 };
+enum {
+    ARCH_MODEL_VOCAB = 64,
+    ARCH_MODEL_PROMPT = 64,
+    ARCH_MODEL_DRAWN = 32,
+    ARCH_MODEL_TOKENS = ARCH_MODEL_PROMPT + ARCH_MODEL_DRAWN,
+    ARCH_MODEL_TOKENS_MAX = 480
+};
 
 typedef struct ArchModel ArchModel;
 
@@ -21,6 +27,8 @@ const ArchModel *arch_odd_model_at(uint32_t index);
 const ArchModel *arch_layered_model_at(uint32_t index);
 // Models with layers that keep a state.
 const ArchModel *arch_state_model_at(uint32_t index);
+// Models with a compressed cache.
+const ArchModel *arch_mla_model_at(uint32_t index);
 // The tables of a model that no architecture describes; NULL: those of its architecture.
 const struct Arch *arch_model_tables(const ArchModel *m);
 // By name, of any kind, in which '_' stands for '-', too; NULL where there is none.
@@ -31,10 +39,13 @@ const char *arch_model_name(const ArchModel *m);
 const char *arch_model_architecture(const ArchModel *m);
 // The whole file. The same bytes each time.
 Str arch_model_build(const ArchModel *m);
-// The same for another context length than 128, of at most 2,048.
+// The same for another context length than 128 (512 where its text is longer), of at most 2,048.
 Str arch_model_build_long(const ArchModel *m, uint32_t context_length);
 // [ARCH_MODEL_TOKENS]
 void arch_model_tokens(int32_t *out);
+// The tokens of the text that a model's vectors are of, ARCH_MODEL_TOKENS_MAX at most: the first ones are
+// those of arch_model_tokens. Returns how many.
+uint32_t arch_model_text(const ArchModel *m, int32_t *out);
 
 // The size of a published model.
 typedef struct {

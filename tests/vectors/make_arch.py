@@ -5,7 +5,7 @@
 MODELS_FOLDER holds the files that tests/tools/write_arch_models.c writes. Each is read with the gguf package, its
 tensors are dequantised with it, put under the names that transformers uses (the gguf package's own map of names, turned
 round), and run on the tokens in the file's key "test.tokens". OUT_FOLDER gets NAME.bin: the logits, float32,
-little-endian, [tokens][vocabulary]; of the architectures in FAMILY those of every eighth token, from the eighth on.
+little-endian, [tokens][vocabulary]; of the architectures in FAMILY those of every eighth token, from the eighth on; of longer texts of every sixteenth.
 """
 import os
 import re
@@ -361,6 +361,38 @@ def hunyuan_moe(f):
     return causal("HunYuanMoEV1", base)
 
 
+def deepseek2(f):
+    """DeepSeek-V2 chooses experts by a softmax, V3 by sigmoids; GLM-4.7-Flash is V3 of another name."""
+    base, turned = common(f), f.get("rope.dimension_count")
+    del base["head_dim"]
+    parameters = rope(f)
+    if parameters["rope_type"] == "yarn":
+        parameters["mscale"] = parameters["mscale_all_dim"] = 10 * f.get("rope.scaling.yarn_log_multiplier")
+    more = dict(
+        num_key_value_heads=base["num_attention_heads"], rope_parameters=parameters, qk_rope_head_dim=turned,
+        qk_nope_head_dim=f.get("attention.key_length_mla") - turned, v_head_dim=f.get("attention.value_length_mla"),
+        q_lora_rank=f.get("attention.q_lora_rank"), kv_lora_rank=f.get("attention.kv_lora_rank"),
+        n_routed_experts=f.get("expert_count"), num_experts_per_tok=f.get("expert_used_count"),
+        n_shared_experts=f.get("expert_shared_count"), moe_intermediate_size=f.get("expert_feed_forward_length"),
+        routed_scaling_factor=f.get("expert_weights_scale", 1.0), norm_topk_prob=f.get("expert_weights_norm", False),
+        n_group=f.get("expert_group_count", 1), topk_group=f.get("expert_group_used_count", 1))
+    dense = f.get("leading_dense_block_count")
+    if f.get("expert_gating_func", 1) == 1:
+        more["topk_method"] = "group_limited_greedy" if more["n_group"] > 1 else "greedy"
+        return causal("DeepseekV2", dict(base, **more), first_k_dense_replace=dense)
+    if f.values["general.name"] == "deepseek2-glm":
+        kinds = ["dense"] * dense + ["sparse"] * (f.get("block_count") - dense)
+        return causal("Glm4MoeLite", dict(base, **more), mlp_layer_types=kinds)
+    return causal("DeepseekV3", dict(base, **more), first_k_dense_replace=dense)
+
+
+def kv_b(f, name):
+    """Each head's rows of keys, then those of values, which files have in two tensors, keys' turned round."""
+    block = "blk." + name.split(".")[2] + "."
+    k, v = f.take(block + "attn_k_b.weight"), f.take(block + "attn_v_b.weight")
+    return torch.cat([k.transpose(1, 2), v], dim=1).flatten(0, 1)
+
+
 def regroup_qkv(f, weight):
     """Q, K and V of each group of heads beside each other, as Falcon and GPT-NeoX have them."""
     heads, kv_heads = f.get("attention.head_count"), f.get("attention.head_count_kv")
@@ -377,7 +409,8 @@ FAMILY = {"smollm3": smollm3, "seed_oss": seed_oss, "granite": granite, "minicpm
           "cohere2": cohere2, "phi2": phi2, "falcon": falcon, "gptneox": gptneox, "stablelm": stablelm,
           "starcoder2": starcoder2, "olmo2": olmo2, "exaone4": exaone4, "olmoe": olmoe, "qwen2moe": qwen2moe,
           "granitemoe": granitemoe, "glm4moe": glm4moe, "dots1": dots1, "bailingmoe2": glm4moe,
-          "ernie4_5-moe": ernie4_5_moe, "hunyuan-moe": hunyuan_moe}
+          "ernie4_5-moe": ernie4_5_moe, "hunyuan-moe": hunyuan_moe,
+          "deepseek2": deepseek2}
 # Those whose files have the rows of Q and K in Llama's order; the published weights have halves.
 INTERLEAVED = {"llama", "smollm3", "granite", "minicpm", "mistral3", "arcee", "internlm2", "baichuan", "granitemoe"}
 MODELS = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3, "qwen3moe": qwen3moe, "phi3": phi3, "gemma": gemma,
@@ -451,6 +484,8 @@ def weight_of(f, name, names):
         return f.take(f"blk.{part[1]}.ffn_{part[2]}.weight")  # a dense layer, which the map does not know
     if f.arch in FAMILY and (found := feed_forward_of(f, name)) is not None:
         return found
+    if name.endswith("kv_b_proj.weight"):
+        return kv_b(f, name)
     if ".mlp.experts." in name:
         return experts(f, name)
     if f.arch == "gpt-oss" and ".mlp.router." in name:
@@ -472,7 +507,7 @@ def weight_of(f, name, names):
         return interleave_to_halves(weight, of_layer(f.get("attention.head_count"), layer))
     if f.arch in INTERLEAVED and ".attn_k." in gguf_name:
         return interleave_to_halves(weight, of_layer(f.get("attention.head_count_kv"), layer))
-    if (".attn_v." in gguf_name or ".attn_output." in gguf_name) and \
+    if f.arch != "deepseek2" and (".attn_v." in gguf_name or ".attn_output." in gguf_name) and \
             f.get("attention.value_length", 0) < f.get("attention.key_length", 0) and f.get("attention.value_length"):
         return pad_values(f, weight, gguf_name)
     if f.arch.startswith("gemma") and "norm" in gguf_name:
@@ -498,6 +533,8 @@ def logits_of(path):
         raise SystemExit(f"{path}: not used: {sorted(f.unread)}")
     with torch.no_grad():
         logits = model(torch.tensor([f.values["test.tokens"]])).logits[0].numpy().astype("<f4")
+    if len(logits) > 96:
+        return logits[15::16]
     return logits[7::8] if f.arch in FAMILY or has_states else logits
 
 

@@ -74,11 +74,13 @@ static void norm_rows(void *context, uint32_t thread, uint32_t from, uint32_t to
     for (uint32_t row = from; row < to; row++) {
         const float *in = in_row(w->step, op, 0, row);
         float *out = out_row(w->step, op, row);
-        for (uint32_t i = 0; i < width; i += group) {
+        uint32_t i = 0;
+        for (; i + group <= width; i += group) {
             const float *weight = w->op->weight_f32 + i / group * weight_step;
             if (op->kind == OP_RMS_NORM) rms_norm(in + i, out + i, weight, group, op->norm.eps);
             else layer_norm(in + i, out + i, weight, w->op->bias_f32, group, op->norm.eps);
         }
+        if (out != in) memcpy(out + i, in + i, (width - i) * sizeof *out);
     }
 }
 
@@ -103,7 +105,8 @@ static void rope_row(const Op *op, float *row, uint32_t position) {
         float angle = (float)position * rope->inv_freq[i];
         float cosine = cosf(angle) * rope->scale, sine = sinf(angle) * rope->scale;
         for (uint32_t head = 0; head < op->rope.n_heads; head++) {
-            float *first = row + (uint64_t)head * op->rope.head_dim + i * step, *second = first + apart;
+            float *first = row + (uint64_t)head * op->rope.head_dim + op->rope.first + i * step;
+            float *second = first + apart;
             float a = *first, b = *second;
             *first = a * cosine - b * sine;
             *second = a * sine + b * cosine;
@@ -131,7 +134,8 @@ static void kv_write_rows(void *context, uint32_t thread, uint32_t from, uint32_
     for (uint32_t row = from; row < to; row++) {
         const RowPlace *place = &s->rows[row];
         const StepSequence *q = &s->step->sequences[place->sequence];
-        for (KvPart part = KV_KEYS; part <= KV_VALUES; part++) {
+        KvPart last = s->kv.caches[op->kv_write.cache].is_latent ? KV_KEYS : KV_VALUES;
+        for (KvPart part = KV_KEYS; part <= last; part++) {
             float *cached = kv_cache_row(&s->kv, q, op->kv_write.cache, part, place->position);
             memcpy(cached, in_row(s, op, part, row), op->in_width[part] * sizeof(float));
         }
@@ -246,6 +250,8 @@ static Matmul matmul_of(const CpuOp *op, const CpuStep *s, const float *in, floa
                     .bias = op->bias_f32,
                     .in = in,
                     .out = out,
+                    .in_stride = op->op->weight->n_cols,
+                    .out_stride = op->op->weight->n_rows,
                     .n_tokens = s->n_rows,
                     .scratch = s->scratch,
                     .scratch_stride = s->scratch_stride};
@@ -254,6 +260,33 @@ static Matmul matmul_of(const CpuOp *op, const CpuStep *s, const float *in, floa
 static void matmul_op(const CpuOp *op, const CpuStep *s) {
     Matmul m = matmul_of(op, s, s->act[op->op->in[0]], s->act[op->op->out]);
     matmul_run(s->pool, &m);
+}
+
+// What follows in each head behind the values that are multiplied.
+static void head_rest_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+    (void)thread;
+    const RowWork *w = context;
+    const Op *op = w->op->op;
+    uint64_t heads = op->weight->n_matrices, n_cols = op->weight->n_cols, n_rows = op->weight->n_rows;
+    uint64_t in_head = op->in_width[0] / heads, out_head = op->out_width / heads;
+    for (uint64_t i = from * heads; i < to * heads; i++) {
+        memcpy(w->step->act[op->out] + i * out_head + n_rows, w->step->act[op->in[0]] + i * in_head + n_cols,
+               (in_head - n_cols) * sizeof(float));
+    }
+}
+
+static void head_matmul(const CpuOp *cpu_op, CpuStep *s) {
+    const Op *op = cpu_op->op;
+    uint64_t heads = op->weight->n_matrices;
+    Matmul m = matmul_of(cpu_op, s, s->act[op->in[0]], s->act[op->out]);
+    m.in_stride = op->in_width[0];
+    m.out_stride = op->out_width;
+    for (m.matrix = 0; m.matrix < heads; m.matrix++) {
+        matmul_run(s->pool, &m);
+        m.in += op->in_width[0] / heads;
+        m.out += op->out_width / heads;
+    }
+    for_rows(head_rest_rows, cpu_op, s);
 }
 
 // Items are logits.
@@ -356,6 +389,7 @@ void cpu_op_run(const CpuOp *op, CpuStep *s) {
     case OP_RMS_NORM:
     case OP_LAYER_NORM: for_rows(norm_rows, op, s); break;
     case OP_MATMUL: matmul_op(op, s); break;
+    case OP_HEAD_MATMUL: head_matmul(op, s); break;
     case OP_ADD: for_rows(add_rows, op, s); break;
     case OP_ROPE: for_rows(rope_rows, op, s); break;
     case OP_KV_WRITE: for_rows(kv_write_rows, op, s); break;

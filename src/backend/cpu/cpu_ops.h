@@ -14,7 +14,8 @@ typedef struct {
 } RowPlace;
 
 // The caches of keys and values, float32. A page has a place for each of several caches (plan/kv_layout.h):
-// keys [KV_PAGE_TOKENS][n_heads][key_dim], then values [KV_PAGE_TOKENS][n_heads][value_dim].
+// keys [KV_PAGE_TOKENS][n_heads][key_dim], then, where they are not a part of keys, values
+// [KV_PAGE_TOKENS][n_heads][value_dim].
 typedef struct {
     float *data;
     uint32_t n_pages;
@@ -32,6 +33,7 @@ static inline float *kv_cache_row(const KvCache *kv, const StepSequence *q, uint
     uint64_t page = q->pages[(uint64_t)c->list * q->list_pages + position / KV_PAGE_TOKENS];
     float *place = kv->data + page * kv->page_floats + c->place * kv->place_floats;
     uint64_t row = position % KV_PAGE_TOKENS;
+    if (c->is_latent) part = KV_KEYS;
     return part == KV_KEYS ? place + row * key_width : place + KV_PAGE_TOKENS * key_width + row * value_width;
 }
 

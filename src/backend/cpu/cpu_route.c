@@ -40,7 +40,8 @@ static void mask_groups(const RouteConfig *r, float *wanted, uint32_t n_experts)
     for (uint32_t g = 0; g < r->n_groups; g++) {
         const float *of_group = wanted + g * size;
         float first = (float)largest_but(of_group, size, NULL, 0);
-        sums[g] = of_group[(uint32_t)first] + of_group[largest_but(of_group, size, &first, 1)];
+        sums[g] = of_group[(uint32_t)first];
+        if (!r->by_largest) sums[g] += of_group[largest_but(of_group, size, &first, 1)];
     }
     for (uint32_t i = 0; i < r->n_groups_used; i++)
         chosen[i] = (float)largest_but(sums, r->n_groups, chosen, i);

@@ -82,14 +82,14 @@ static void multiply_rows(const Matmul *m, const float *w, uint64_t w_stride, ui
     for (uint32_t t = 0; t < m->n_tokens; t += TILE_T) {
         uint32_t n_t = (uint32_t)min_u64(TILE_T, m->n_tokens - t);
         MatmulRow first = token_rows(m, t), last = token_rows(m, t + n_t - 1);
-        const float *x = m->in + first.in * n_cols;
-        uint64_t x_stride = (last.in - first.in) * n_cols;
+        const float *x = m->in + first.in * m->in_stride;
+        uint64_t x_stride = (last.in - first.in) * m->in_stride;
         for (uint32_t r = 0; r < n_rows; r += TILE_R) {
             float sums[TILE_T][TILE_R];
             if (n_t == TILE_T) dot_tile_two(w + r * w_stride, w_stride, x, x_stride, n_cols, sums);
             else dot_tile_one(w + r * w_stride, w_stride, x, n_cols, sums);
             for (uint32_t i = 0; i < n_t; i++) {
-                float *out = m->out + token_rows(m, t + i).out * m->weight->n_rows;
+                float *out = m->out + token_rows(m, t + i).out * m->out_stride;
                 for (uint32_t j = 0; j < TILE_R && r + j < n_rows; j++) {
                     float bias = m->bias ? m->bias[row + r + j] : 0;
                     out[row + r + j] = sums[i][j] + bias;

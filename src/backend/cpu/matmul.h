@@ -19,8 +19,9 @@ typedef struct {
     const Weight *weight; // [n_rows][n_cols] of matrix `matrix`
     uint32_t matrix;
     const float *bias; // [n_rows] or NULL
-    const float *in;   // [][n_cols]
-    float *out;        // [][n_rows]
+    const float *in;   // [][in_stride], of which a row's first n_cols are read
+    float *out;        // [][out_stride], of which a row's first n_rows are written
+    uint64_t in_stride, out_stride;
     uint32_t n_tokens;
     const MatmulRow *rows; // [n_tokens] each token's rows of in and out, those of in ascending; NULL: its own
     float *scratch;        // [threads][matmul_scratch_floats]
