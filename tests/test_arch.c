@@ -107,8 +107,7 @@ TEST(arch_logits_are_those_of_transformers) {
         Str bytes;
         Error err = {0};
         REQUIRE(os_file_read(test_data_path(name), VALUES * sizeof(float), &arena, &bytes, &err));
-        uint32_t n_rows = (uint32_t)(bytes.len / sizeof(float) / ARCH_MODEL_VOCAB),
-                 every = n_tokens / n_rows;
+        uint32_t n_rows = (uint32_t)(bytes.len / sizeof(float) / ARCH_MODEL_VOCAB), every = n_tokens / n_rows;
         REQUIRE(every * n_rows == n_tokens && (every == 1 || every == 8 || every == 16));
         float *expected = arena_new(&arena, float, VALUES);
         memcpy(expected, bytes.ptr, bytes.len);

@@ -70,6 +70,8 @@ TEST_SLOW(engine_crowds_of_every_architecture, 120) {
     }
     for (uint32_t i = 0; (m = arch_state_model_at(i)); i++)
         check_crowds(m, 2);
+    for (uint32_t i = 0; (m = arch_mla_model_at(i)); i++)
+        check_crowds(m, 1);
 }
 
 // Lists of lists, which need never end, and words, which do.

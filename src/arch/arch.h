@@ -71,7 +71,8 @@ typedef enum { SCORES_OF_ALL = 1, SCORES_SIGMOID, SCORES_OF_CHOSEN } RouteScores
 
 // How a row's experts are chosen and weighted. Each expert has a score. The largest are chosen, of the
 // scores with the bias that a weight of the operation says; with groups, among the experts of those groups
-// alone whose two largest scores add up to most, or whose largest score is largest. The weights are the chosen ones' scores, without the bias.
+// alone whose two largest scores add up to most, or whose largest score is largest. The weights are the
+// chosen ones' scores, without the bias.
 typedef struct {
     RouteScores scores;
     uint32_t normed;   // 1: the weights are divided by their sum
@@ -118,13 +119,14 @@ typedef struct {
     uint32_t d_ff; // where there are shared experts: theirs
     uint32_t n_heads;
     uint32_t n_kv_heads;
-    uint32_t head_dim;       // of queries and keys
-    uint32_t value_dim;      // of values and of a head's output
+    uint32_t head_dim;  // of queries and keys
+    uint32_t value_dim; // of values and of a head's output
     // Of attention with a compressed cache (DeepSeek-AI 2024, "MLA"). What the cache has of a position is one
     // key for all heads: kv_rank values, which are the value, too, and rope.dims that are turned. head_dim,
     // value_dim and n_kv_heads are those of the cache; these are what a head has before and behind attention.
-    uint32_t kv_rank; // 0: another attention
-    uint32_t q_rank;  // values between the two products of queries; 0: there is one product
+    uint32_t is_mla; // 1: it is this attention
+    uint32_t kv_rank;
+    uint32_t q_rank; // values between the two products of queries; 0: there is one product
     uint32_t mla_key_dim;
     uint32_t mla_value_dim;
     uint32_t n_experts;      // 0: a plain feed-forward

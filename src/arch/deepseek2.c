@@ -1,5 +1,5 @@
-// DeepSeek-V2 and V3 (DeepSeek-AI 2024), and models built like them, GLM-4.7-Flash among others: attention with
-// a compressed cache ("MLA"), leading dense layers, then experts, of which some are shared.
+// DeepSeek-V2 and V3 (DeepSeek-AI 2024), and models built like them, GLM-4.7-Flash among others: attention
+// with a compressed cache ("MLA"), leading dense layers, then experts, of which some are shared.
 //
 // A token's latent vector, normed, and a turned part beside it are all that the cache keeps. Each head's keys
 // and values are products of the latent vector. They are never made: the products move to the queries and to
@@ -16,6 +16,7 @@ static const ConfigRow config[] = {
     CONFIG_ROW_RMS_EPS,
     CONFIG_ROW("%s.expert_gating_func", CONFIG_U32, route.scores, .fallback = SCORES_SIGMOID,
                .only_n_layers = GLM_4_7_FLASH_LAYERS),
+    CONFIG_U32_VALUE(is_mla, 1),
     CONFIG_U32_ROW("%s.rope.dimension_count", rope.dims, true, 0),
     CONFIG_U32_ROW("%s.attention.kv_lora_rank", kv_rank, true, 0),
     CONFIG_U32_ROW("%s.attention.q_lora_rank", q_rank, false, 0),
@@ -71,7 +72,8 @@ static const LayerKind kinds[] = {
 
 const Arch arch_deepseek2 = {
     .name = "deepseek2",
-    .description = "DeepSeek-V2, V2-Lite, V3, R1; GLM-4.7-Flash; Kimi K2",
+    .description = "DeepSeek-V2, V2-Lite, V3 and R1, GLM-4.7-Flash, Kimi K2",
+    .verified = "CPU only",
     ARCH_TABLES,
     ARCH_KINDS,
     .rope_pairs = ROPE_INTERLEAVED,

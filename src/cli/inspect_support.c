@@ -185,6 +185,7 @@ static void put_cache_json(JsonWriter *w, const Cache *cache) {
     json_member_u64(w, "heads", cache->n_heads);
     json_member_u64(w, "key_dim", cache->key_dim);
     json_member_u64(w, "value_dim", cache->value_dim);
+    json_member_bool(w, "values_are_in_keys", cache->is_latent);
     json_member_u64(w, "window", cache->window);
     json_member_u64(w, "page_bytes", cache->page_bytes);
     json_member_u64(w, "slot_bytes", cache->slot_bytes);

@@ -159,6 +159,7 @@ static void complete_mla(ModelConfig *c) {
         c->n_kv_heads = 1;
     }
     c->score_dim = (float)c->mla_key_dim;
+    // DeepSeek-V2, whose scores are a softmax, takes groups by their best expert, V3 by their two best.
     c->route.by_largest = c->route.scores == SCORES_OF_ALL;
 }
 
@@ -177,7 +178,7 @@ static void complete(ModelConfig *c, uint32_t layer) {
     if (layer < c->n_leading) c->d_ff_shared = 0;
     if (c->d_ff_shared) c->d_ff = c->d_ff_shared;
     complete_route(c);
-    if (c->kv_rank) complete_mla(c);
+    if (c->is_mla) complete_mla(c);
     if (c->embed_by_root) c->embed_scale = sqrtf((float)c->d_model);
     if (c->embed_scale == 0) c->embed_scale = 1;
     if (c->residual_scale == 0) c->residual_scale = 1;
@@ -329,7 +330,7 @@ static bool check_state(const ConfigReader *r) {
 static bool check_mla(const ConfigReader *r) {
     const ModelConfig *c = r->c;
     const char *arch = r->arch->name;
-    if (c->kv_rank == 0 && c->mla_key_dim == 0) return true;
+    if (!c->is_mla) return true;
     if (!check_range(r, "attention.kv_lora_rank", c->kv_rank, 1, HEAD_DIM_MAX) ||
         !check_range(r, "attention.q_lora_rank", c->q_rank, 0, 1 << 17) ||
         !check_range(r, "attention.key_length_mla", c->mla_key_dim, c->rope.dims + 1, HEAD_DIM_MAX) ||

@@ -156,14 +156,14 @@ static void builder_resolve_state(Builder *b, Op *op) {
 // The layer's cache of keys and values, which the operations that follow name by its index.
 static uint32_t builder_add_cache(Builder *b, uint32_t layer) {
     const ModelConfig *c = &b->c;
-    uint64_t values = (uint64_t)c->n_kv_heads * ((uint64_t)c->head_dim + (c->kv_rank ? 0 : c->value_dim));
+    uint64_t values = (uint64_t)c->n_kv_heads * ((uint64_t)c->head_dim + (c->is_mla ? 0 : c->value_dim));
     b->caches[b->plan->n_caches] = (Cache){.kind = CACHE_KEYS_VALUES,
                                            .layer = layer,
                                            .n_heads = c->n_kv_heads,
                                            .key_dim = c->head_dim,
                                            .value_dim = c->value_dim,
                                            .window = c->has_window ? c->window : 0,
-                                           .is_latent = c->kv_rank > 0,
+                                           .is_latent = c->is_mla,
                                            .page_bytes = KV_PAGE_TOKENS * values * sizeof(uint16_t)};
     b->plan->kv_bytes_per_token += values * sizeof(uint16_t);
     return b->plan->n_caches++;
@@ -210,7 +210,7 @@ static Op builder_resolve(Builder *b, const OpRow *row, uint32_t layer) {
         op.rope.rope = b->rope;
         op.rope.head_dim = row->out == ACT_QB ? c->mla_key_dim : c->head_dim;
         op.rope.n_heads = op.out_width / op.rope.head_dim;
-        op.rope.first = c->kv_rank ? op.rope.head_dim - c->rope.dims : 0;
+        op.rope.first = c->is_mla ? op.rope.head_dim - c->rope.dims : 0;
         break;
     case OP_KV_WRITE:
         op.kv_write.cache = builder_add_cache(b, layer);

@@ -55,7 +55,8 @@ static void describe_numbers(const Op *op, StrBuf *b) {
         if (op->rope.first) strbuf_printf(b, " from %u on", op->rope.first);
         break;
     case OP_HEAD_MATMUL:
-        strbuf_printf(b, "  heads of %llu to %llu", op->in_width[0] / (unsigned long long)op->weight->n_matrices,
+        strbuf_printf(b, "  heads of %llu to %llu",
+                      op->in_width[0] / (unsigned long long)op->weight->n_matrices,
                       op->out_width / (unsigned long long)op->weight->n_matrices);
         break;
     case OP_KV_WRITE: strbuf_printf(b, "  cache %u", op->kv_write.cache); break;

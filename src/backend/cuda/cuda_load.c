@@ -22,7 +22,8 @@ static uint64_t kv_page_place_bytes(const Plan *plan) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < plan->n_caches; i++) {
         const Cache *c = &plan->caches[i];
-        bytes = max_u64(bytes, layout_kv_page_bytes(FORMAT_F16, c->n_heads, c->key_dim, c->value_dim));
+        bytes = max_u64(
+            bytes, layout_kv_page_bytes(FORMAT_F16, c->n_heads, c->key_dim, c->is_latent ? 0 : c->value_dim));
     }
     return bytes;
 }

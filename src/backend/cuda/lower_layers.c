@@ -46,6 +46,11 @@ bool lower_check_layers(const Plan *plan, Error *err) {
                              "layers that keep a state cannot be run on the GPU yet: layer %u, %s", op->layer,
                              plan_op_name(op->kind));
         }
+        if (op->kind == OP_HEAD_MATMUL) {
+            return error_set(err, ERR_UNSUPPORTED,
+                             "attention with a compressed cache (MLA) cannot be run on the GPU yet: layer %u",
+                             op->layer);
+        }
         if (op->kind == OP_ATTENTION && !attention) attention = op;
         if (op->kind == OP_ATTENTION && !check_attention(op, attention, err)) return false;
     }
