@@ -44,6 +44,10 @@ extern const Arch arch_qwen35;
 extern const Arch arch_nemotron_h;
 extern const Arch arch_granite_hybrid;
 extern const Arch arch_deepseek2;
+extern const Arch arch_qwen3next;
+extern const Arch arch_qwen35moe;
+extern const Arch arch_lfm2moe;
+extern const Arch arch_nemotron_h_moe;
 
 static const Arch *const architectures[] = {
     &arch_llama,         &arch_qwen2,        &arch_qwen3,          &arch_qwen3moe,  &arch_phi3,
@@ -54,7 +58,8 @@ static const Arch *const architectures[] = {
     &arch_gptneox,       &arch_stablelm,     &arch_starcoder2,     &arch_olmo2,     &arch_exaone4,
     &arch_olmoe,         &arch_qwen2moe,     &arch_granitemoe,     &arch_glm4moe,   &arch_dots1,
     &arch_bailingmoe2,   &arch_ernie4_5_moe, &arch_hunyuan_moe,    &arch_gptoss,    &arch_lfm2,
-    &arch_qwen35,        &arch_nemotron_h,   &arch_granite_hybrid, &arch_deepseek2,
+    &arch_qwen35,        &arch_nemotron_h,   &arch_granite_hybrid, &arch_deepseek2, &arch_qwen3next,
+    &arch_qwen35moe,     &arch_lfm2moe,      &arch_nemotron_h_moe,
 };
 
 const Arch *arch_at(uint32_t index) {
@@ -90,8 +95,11 @@ bool arch_rule_holds(LayerRule rule, const ModelConfig *c, uint32_t layer) {
     case LAYERS_LEADING: return layer < c->n_leading;
     case LAYERS_AFTER_LEADING: return layer >= c->n_leading;
     case LAYERS_SHARED: return c->d_ff_shared > 0;
+    case LAYERS_LATENT: return c->d_latent > 0;
     case LAYERS_ATTENTION: return c->mixer == MIXER_ATTENTION;
     case LAYERS_STATE: return c->mixer == MIXER_STATE;
+    case LAYERS_STATE_LEADING: return c->mixer == MIXER_STATE && layer < c->n_leading;
+    case LAYERS_STATE_SHARED: return c->mixer == MIXER_STATE && c->d_ff_shared > 0;
     case LAYERS_NO_MIXER: return c->mixer == MIXER_NONE;
     case LAYERS_Q_RANK: return c->q_rank > 0;
     case LAYERS_NO_Q_RANK: return c->q_rank == 0;

@@ -132,6 +132,7 @@ typedef struct {
     uint32_t n_experts;      // 0: a plain feed-forward
     uint32_t n_experts_used; // by each token
     uint32_t d_ff_expert;
+    uint32_t d_latent;    // the experts' inputs and outputs; 0: as wide as the residual stream
     uint32_t d_ff_shared; // of the experts that all rows use; 0: none
     uint32_t n_shared;    // where the file does not say that: how many of d_ff_expert
     RouteConfig route;
@@ -174,8 +175,11 @@ typedef enum {
     LAYERS_LEADING,       // the first n_leading: mixtures of experts mostly begin with dense layers
     LAYERS_AFTER_LEADING, // the others
     LAYERS_SHARED,        // of them those with experts that all rows use
+    LAYERS_LATENT,        // those whose experts work on fewer values
     LAYERS_ATTENTION,     // by their mixer
     LAYERS_STATE,
+    LAYERS_STATE_LEADING, // those of two rules
+    LAYERS_STATE_SHARED,
     LAYERS_NO_MIXER,
     LAYERS_Q_RANK, // whose queries have a low rank
     LAYERS_NO_Q_RANK

@@ -19,6 +19,7 @@ static const WeightRow weights[] = {
     WEIGHT_ROWS_QKV_BIASED,
     WEIGHT_ROWS_OUTPUT_BIASED,
     WEIGHT_ROW_NORM(WEIGHT_FFN_NORM, "ffn_norm.weight", DIM_MODEL),
+    WEIGHT_ROWS_LEADING,
     WEIGHT_ROWS_ROUTED,
     WEIGHT_ROWS_SHARED,
 };

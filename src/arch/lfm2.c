@@ -1,6 +1,5 @@
 // LFM2 (Liquid AI 2025): most layers have a gated short convolution in place of attention, whose state are
-// the last rows of its input. Layers with attention have norms on the heads of queries and keys. The last
-// norm has the name of one on embeddings in most files.
+// the last rows of its input. Layers with attention have norms on the heads of queries and keys.
 #include "arch/state_tables.h"
 
 static const ConfigRow config[] = {
@@ -13,13 +12,7 @@ static const ConfigRow config[] = {
 
 // clang-format off
 static const WeightRow weights[] = {
-    {.id = WEIGHT_EMBED, .name = "token_embd.weight", .rows = DIM_VOCAB, .cols = DIM_MODEL},
-    {.id = WEIGHT_OUTPUT_NORM, .name = "output_norm.weight", .rows = DIM_ONE, .cols = DIM_MODEL, .is_float = true,
-     .optional = true},
-    {.id = WEIGHT_OUTPUT_NORM, .name = "token_embd_norm.weight", .rows = DIM_ONE, .cols = DIM_MODEL,
-     .is_float = true, .or_else = WEIGHT_OUTPUT_NORM},
-    {.id = WEIGHT_HEAD, .name = "output.weight", .rows = DIM_VOCAB, .cols = DIM_MODEL, .optional = true,
-     .or_else = WEIGHT_EMBED},
+    WEIGHT_ROWS_LFM2_ENDS,
     WEIGHT_ROW_NORM(WEIGHT_ATTN_NORM, "attn_norm.weight", DIM_MODEL),
     WEIGHT_ROWS_ATTENTION_OF(LAYERS_ATTENTION),
     WEIGHT_ROWS_HEAD_NORMS_OF(LAYERS_ATTENTION),

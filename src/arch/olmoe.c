@@ -15,6 +15,7 @@ static const WeightRow weights[] = {
     WEIGHT_ROW_NORM(WEIGHT_K_NORM, "attn_k_norm.weight", DIM_K),
     WEIGHT_ROW(WEIGHT_O, "attn_output.weight", DIM_MODEL, DIM_A),
     WEIGHT_ROW_NORM(WEIGHT_FFN_NORM, "ffn_norm.weight", DIM_MODEL),
+    WEIGHT_ROWS_LEADING,
     WEIGHT_ROWS_ROUTED,
 };
 // clang-format on

@@ -18,6 +18,7 @@ static const WeightRow weights[] = {
     WEIGHT_ROWS_QKV_BIASED,
     WEIGHT_ROW(WEIGHT_O, "attn_output.weight", DIM_MODEL, DIM_A),
     WEIGHT_ROW_NORM(WEIGHT_FFN_NORM, "ffn_norm.weight", DIM_MODEL),
+    WEIGHT_ROWS_LEADING,
     WEIGHT_ROWS_ROUTED,
     WEIGHT_ROWS_SHARED,
     WEIGHT_ROW_NORM(WEIGHT_SHARE, "ffn_gate_inp_shexp.weight", DIM_MODEL),

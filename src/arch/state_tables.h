@@ -17,8 +17,21 @@
         CONFIG_ROW("%s.attention.recurrent_layers", CONFIG_MIXERS, mixer, .or_keep = true)
 
 // Sections of a rotary embedding take a position each; those of a text's token are one.
-#define CONFIG_ROW_ROPE_SECTIONS \
-    { .key = "%s.rope.dimension_sections", .type = CONFIG_UNREAD }
+// clang-format off
+#define CONFIG_ROWS_ROPE_SECTIONS                                         \
+    {.key = "%s.rope.dimension_sections", .type = CONFIG_UNREAD},         \
+    {.key = "%s.rope.mrope_section",      .type = CONFIG_UNREAD},         \
+    {.key = "%s.rope.mrope_interleaved",  .type = CONFIG_UNREAD}
+// clang-format on
+
+// Whether heads of values that share a key are n_key_heads apart, where the file says it.
+#define CONFIG_ROW_TILED(is_tiled) \
+    CONFIG_ROW("%s.ssm.v_head_reordered", CONFIG_BOOL, state_tiled, .fallback = is_tiled)
+
+// Qwen's mixtures with a shared expert: the chosen experts' shares sum to 1.
+#define CONFIG_ROWS_QWEN_EXPERTS                              \
+    CONFIG_ROWS_EXPERTS, CONFIG_ROWS_ROUTE(SCORES_OF_ALL, 1), \
+        CONFIG_ROW("%s.norm_top_k_prob", CONFIG_BOOL, route.normed, .or_keep = true)
 
 // Layers without heads of keys and values have a state. (Behind CONFIG_ROWS_TRANSFORMER.)
 #define CONFIG_ROWS_HEADS_SAY_MIXER \
@@ -76,7 +89,9 @@
     WEIGHT_ROW_OF(LAYERS_STATE, WEIGHT_STATE_IN, "attn_qkv.weight", DIM_CONV, DIM_MODEL),             \
     WEIGHT_ROW_OF(LAYERS_STATE, WEIGHT_STATE_GATE, "attn_gate.weight", DIM_INNER, DIM_MODEL),         \
     WEIGHT_FLOATS_OF(LAYERS_STATE, WEIGHT_CONV, "ssm_conv1d.weight", DIM_CONV, DIM_TAPS),             \
-    WEIGHT_FLOATS_OF(LAYERS_STATE, WEIGHT_STATE_DT_BIAS, "ssm_dt.bias", DIM_ONE, DIM_STATE_HEADS),    \
+    WEIGHT_FLOATS_OR_NONE(LAYERS_STATE, WEIGHT_STATE_DT_BIAS, "ssm_dt", DIM_ONE, DIM_STATE_HEADS),    \
+    {.id = WEIGHT_STATE_DT_BIAS, .name = "blk.%u.ssm_dt.bias", .rows = DIM_ONE, .cols = DIM_STATE_HEADS, \
+     .is_float = true, .layers = LAYERS_STATE, .or_else = WEIGHT_STATE_DT_BIAS},                      \
     WEIGHT_FLOATS_OF(LAYERS_STATE, WEIGHT_STATE_DECAY, "ssm_a", DIM_ONE, DIM_STATE_HEADS),            \
     WEIGHT_FLOATS_OF(LAYERS_STATE, WEIGHT_STATE_NORM, "ssm_norm.weight", DIM_ONE, DIM_STATE_HEAD),    \
     WEIGHT_ROW_OF(LAYERS_STATE, WEIGHT_STATE_OUT, "ssm_out.weight", DIM_MODEL, DIM_INNER)
@@ -97,6 +112,16 @@
     WEIGHT_FLOATS_OF(LAYERS_STATE, WEIGHT_STATE_NORM, "ssm_norm.weight", DIM_STATE_GROUPS, DIM_STATE_GROUP), \
     WEIGHT_ROW_OF(LAYERS_STATE, WEIGHT_STATE_OUT, "ssm_out.weight", DIM_MODEL, DIM_INNER)
 
+// LFM2's last norm has the name of one on embeddings in most files.
+#define WEIGHT_ROWS_LFM2_ENDS                                                                          \
+    {.id = WEIGHT_EMBED, .name = "token_embd.weight", .rows = DIM_VOCAB, .cols = DIM_MODEL},           \
+    {.id = WEIGHT_OUTPUT_NORM, .name = "output_norm.weight", .rows = DIM_ONE, .cols = DIM_MODEL,       \
+     .is_float = true, .optional = true},                                                              \
+    {.id = WEIGHT_OUTPUT_NORM, .name = "token_embd_norm.weight", .rows = DIM_ONE, .cols = DIM_MODEL,   \
+     .is_float = true, .or_else = WEIGHT_OUTPUT_NORM},                                                 \
+    {.id = WEIGHT_HEAD, .name = "output.weight", .rows = DIM_VOCAB, .cols = DIM_MODEL, .optional = true, \
+     .or_else = WEIGHT_EMBED}
+
 // LFM2's short convolution: b, c and x in one tensor; x times b is convolved, and the result is times c.
 #define WEIGHT_ROWS_SHORTCONV                                                                         \
     WEIGHT_FUSED_OF(LAYERS_STATE, WEIGHT_STATE_BETA, "shortconv.in_proj.weight", DIM_INNER, DIM_MODEL, \
@@ -107,6 +132,26 @@
                     DIM_INNER3, DIM_INNER2),                                                          \
     WEIGHT_FLOATS_OF(LAYERS_STATE, WEIGHT_CONV, "shortconv.conv.weight", DIM_CONV, DIM_TAPS),         \
     WEIGHT_ROW_OF(LAYERS_STATE, WEIGHT_STATE_OUT, "shortconv.out_proj.weight", DIM_MODEL, DIM_INNER)
+// clang-format on
+
+// A mixture whose experts are Qwen's, with one that all rows use and that has a share of its own.
+// clang-format off
+#define WEIGHT_ROWS_QWEN_EXPERTS                                                   \
+    WEIGHT_ROW_NORM(WEIGHT_FFN_NORM, "post_attention_norm.weight", DIM_MODEL),     \
+    WEIGHT_ROWS_LEADING,                                                           \
+    WEIGHT_ROWS_ROUTED,                                                            \
+    WEIGHT_ROWS_SHARED,                                                            \
+    WEIGHT_FLOATS_OF(LAYERS_SHARED, WEIGHT_SHARE, "ffn_gate_inp_shexp.weight", DIM_ONE, DIM_MODEL)
+
+// Layers with a state or attention, each with a dense feed-forward, with experts, or with experts of which
+// all rows use some.
+#define LAYER_KINDS_OF_EXPERTS(state_ops, attention_ops)                                        \
+    {LAYERS_STATE_LEADING, OP_RUN(state_ops),     OP_RUN(arch_gated_ops)},                      \
+    {LAYERS_STATE_SHARED,  OP_RUN(state_ops),     OP_RUN(arch_shared_expert_ops)},              \
+    {LAYERS_STATE,         OP_RUN(state_ops),     OP_RUN(arch_expert_ops)},                     \
+    {LAYERS_LEADING,       OP_RUN(attention_ops), OP_RUN(arch_gated_ops)},                      \
+    {LAYERS_SHARED,        OP_RUN(attention_ops), OP_RUN(arch_shared_expert_ops)},              \
+    {LAYERS_ALL,           OP_RUN(attention_ops), OP_RUN(arch_expert_ops)}
 // clang-format on
 
 // Operations (arch/state_blocks.c): attention whose output is gated; a gated delta net, Mamba-2 and a short

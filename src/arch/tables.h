@@ -23,12 +23,14 @@
 
 // Sizes of a decoder-only transformer. What has no fallback here is derived in plan/config.c when it is
 // absent (0).
-#define CONFIG_ROWS_TRANSFORMER                                            \
+#define CONFIG_ROWS_TRANSFORMER CONFIG_ROWS_SIZES(true)
+// Where all layers have experts, some files do not say how long another feed-forward would be.
+#define CONFIG_ROWS_SIZES(says_feed_forward)                               \
     CONFIG_U32_ROW("%s.block_count", n_blocks, true, 0),                   \
     CONFIG_U32_ROW("%s.nextn_predict_layers", n_ahead, false, 0),          \
     CONFIG_U32_ROW("%s.context_length", n_context, true, 0),               \
     CONFIG_U32_ROW("%s.embedding_length", d_model, true, 0),               \
-    CONFIG_LAYERS_ROW("%s.feed_forward_length", d_ff, true),               \
+    CONFIG_LAYERS_ROW("%s.feed_forward_length", d_ff, says_feed_forward),  \
     CONFIG_LAYERS_ROW("%s.attention.head_count", n_heads, true),           \
     CONFIG_LAYERS_ROW("%s.attention.head_count_kv", n_kv_heads, false),    \
     CONFIG_LAYERS_ROW("%s.attention.key_length", head_dim, false),         \
@@ -212,15 +214,24 @@
     WEIGHT_ROW_EXPERTS(WEIGHT_DOWN, "ffn_down_exps.weight", DIM_MODEL,     DIM_EXPERT_FF)
 // clang-format on
 
-// Of layers behind the leading dense ones: the router, the experts, and those that all rows use; of the
-// leading ones (LAYERS_LEADING) a gated feed-forward.
+// Of layers behind the leading dense ones: the router, the experts (gates and ups in one tensor in some
+// files), and those that all rows use; of the leading ones (LAYERS_LEADING) a gated feed-forward.
 // clang-format off
 #define WEIGHT_OF_LAYERS(rule, weight, tensor, n_rows, n_cols, n_matrices)                         \
     { .id = weight, .name = "blk.%u." tensor, .rows = n_rows, .cols = n_cols, .matrices = n_matrices, .layers = rule }
+#define WEIGHT_HALF_OF_EXPERTS(weight, from)                                                                          \
+    { .id = weight, .name = "blk.%u.ffn_gate_up_exps.weight", .rows = DIM_EXPERT_FF, .cols = DIM_MODEL,                \
+      .matrices = DIM_EXPERTS, .optional = true, .layers = LAYERS_AFTER_LEADING, .fused = DIM_EXPERT_FF2,              \
+      .fused_from = from }
+#define WEIGHT_EXPERTS_OR_ELSE(weight, tensor)                                                                        \
+    { .id = weight, .name = "blk.%u." tensor, .rows = DIM_EXPERT_FF, .cols = DIM_MODEL, .matrices = DIM_EXPERTS,       \
+      .layers = LAYERS_AFTER_LEADING, .or_else = weight }
 #define WEIGHT_ROWS_ROUTED                                                                                            \
     WEIGHT_OF_LAYERS(LAYERS_AFTER_LEADING, WEIGHT_ROUTER, "ffn_gate_inp.weight",  DIM_EXPERTS, DIM_MODEL, DIM_ONE),    \
-    WEIGHT_OF_LAYERS(LAYERS_AFTER_LEADING, WEIGHT_GATE, "ffn_gate_exps.weight", DIM_EXPERT_FF, DIM_MODEL, DIM_EXPERTS), \
-    WEIGHT_OF_LAYERS(LAYERS_AFTER_LEADING, WEIGHT_UP,   "ffn_up_exps.weight", DIM_EXPERT_FF, DIM_MODEL, DIM_EXPERTS),  \
+    WEIGHT_HALF_OF_EXPERTS(WEIGHT_GATE, DIM_ONE),                                                                     \
+    WEIGHT_HALF_OF_EXPERTS(WEIGHT_UP, DIM_EXPERT_FF),                                                                 \
+    WEIGHT_EXPERTS_OR_ELSE(WEIGHT_GATE, "ffn_gate_exps.weight"),                                                      \
+    WEIGHT_EXPERTS_OR_ELSE(WEIGHT_UP,   "ffn_up_exps.weight"),                                                        \
     WEIGHT_OF_LAYERS(LAYERS_AFTER_LEADING, WEIGHT_DOWN, "ffn_down_exps.weight", DIM_MODEL, DIM_EXPERT_FF, DIM_EXPERTS)
 #define WEIGHT_ROWS_SHARED                                                                                   \
     WEIGHT_OF_LAYERS(LAYERS_SHARED, WEIGHT_SHARED_GATE, "ffn_gate_shexp.weight", DIM_FF, DIM_MODEL, DIM_ONE), \

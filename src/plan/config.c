@@ -176,6 +176,7 @@ static void complete(ModelConfig *c, uint32_t layer) {
     if (c->d_ff_expert == 0) c->d_ff_expert = c->d_ff;
     if (c->d_ff_shared == 0) c->d_ff_shared = c->n_shared * c->d_ff_expert;
     if (layer < c->n_leading) c->d_ff_shared = 0;
+    if (c->single_blocks && c->mixer != MIXER_NONE) c->d_ff_shared = c->d_latent = 0;
     if (c->d_ff_shared) c->d_ff = c->d_ff_shared;
     complete_route(c);
     if (c->is_mla) complete_mla(c);
@@ -221,6 +222,7 @@ static bool check_ranges(const ConfigReader *r) {
         {"expert_used_count", c->n_experts_used, c->n_experts > 0, c->n_experts, false},
         {"expert_feed_forward_length", c->d_ff_expert, c->n_experts > 0, 1 << 20, true},
         {"expert_shared_count", c->n_shared, 0, EXPERTS_MAX, false},
+        {"moe_latent_size", c->d_latent, 0, 1 << 17, true},
         {"leading_dense_block_count", c->n_leading, 0, c->n_layers, false},
         {"expert_gating_func", c->route.scores, SCORES_OF_ALL, SCORES_OF_CHOSEN, false},
         {"expert_group_count", c->route.n_groups, 1, 32, false},

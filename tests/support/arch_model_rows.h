@@ -75,6 +75,7 @@ typedef enum {
     SSM_IN,
     STATE_HEADS,
     STATE_HEAD,
+    STATE_HEADS2,
     STATE_GROUPS,
     STATE_GROUP,
     Q_RANK,
@@ -82,7 +83,9 @@ typedef enum {
     UNTURNED,
     MLA_Q,
     MLA_V,
-    MLA_A
+    MLA_A,
+    EXPERT_FF2,
+    LATENT
 } Size;
 
 typedef struct {
@@ -120,6 +123,7 @@ struct ArchModel {
     uint32_t dense_layers; // those before the layers of experts
     uint32_t dense_ff;     // of layers without experts
     uint32_t shared_ff;    // of the experts that all rows use
+    uint32_t latent;       // values that experts work on, where these are fewer than the model's
     const Arch *tables;    // NULL: those of its architecture
     // Where layers differ in what mixes their rows: a letter a layer, A for attention, S for a state, F for a
     // feed-forward alone, and the tensors of those of each letter in this order.

@@ -477,6 +477,7 @@ static uint64_t size_of(const ArchModel *m, uint32_t context_length, uint32_t la
         [SSM_IN] = state->inner + conv + state->heads,
         [STATE_HEADS] = state->heads,
         [STATE_HEAD] = state->heads ? state->inner / state->heads : 0,
+        [STATE_HEADS2] = 2 * state->heads,
         [STATE_GROUPS] = state->groups,
         [STATE_GROUP] = state->groups ? state->inner / state->groups : 0,
         [Q_RANK] = m->mla.q_rank,
@@ -485,6 +486,8 @@ static uint64_t size_of(const ArchModel *m, uint32_t context_length, uint32_t la
         [MLA_Q] = heads * m->mla.key_dim,
         [MLA_V] = m->mla.value_dim,
         [MLA_A] = heads * m->mla.value_dim,
+        [EXPERT_FF2] = 2 * ff,
+        [LATENT] = m->latent,
     };
     for (uint32_t i = 0; size == ROPE_HALF && i < KEYS_MAX; i++) {
         const KeyRow *key = &m->keys[i];

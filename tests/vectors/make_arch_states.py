@@ -4,6 +4,8 @@ import re
 
 import torch
 import transformers
+from transformers.models.qwen3_5_moe.configuration_qwen3_5_moe import Qwen3_5MoeTextConfig
+from transformers.models.qwen3_5_moe.modeling_qwen3_5_moe import Qwen3_5MoeForCausalLM
 from transformers.models.qwen3_5.configuration_qwen3_5 import Qwen3_5TextConfig
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5ForCausalLM
 
@@ -22,21 +24,32 @@ def base(f):
                 attn_implementation="eager")
 
 
-def lfm2(f):
+def lfm(f):
+    """What LFM2 and its mixtures of experts call alike."""
     kinds = ["full_attention" if heads else "conv" for heads in f.get("attention.head_count_kv")]
-    return transformers.Lfm2ForCausalLM(transformers.Lfm2Config(
-        **base(f), num_hidden_layers=len(kinds), layer_types=kinds, intermediate_size=f.get("feed_forward_length"),
-        norm_eps=f.get("attention.layer_norm_rms_epsilon"), conv_L_cache=f.get("shortconv.l_cache"),
-        block_auto_adjust_ff_dim=False, rope_parameters={"rope_type": "default", "rope_theta": f.get("rope.freq_base")}))
+    return dict(base(f), num_hidden_layers=len(kinds), layer_types=kinds, intermediate_size=f.get("feed_forward_length"),
+                norm_eps=f.get("attention.layer_norm_rms_epsilon"), conv_L_cache=f.get("shortconv.l_cache"),
+                rope_parameters={"rope_type": "default", "rope_theta": f.get("rope.freq_base")})
+
+
+def lfm2(f):
+    return transformers.Lfm2ForCausalLM(transformers.Lfm2Config(**lfm(f), block_auto_adjust_ff_dim=False))
+
+
+def lfm2moe(f):
+    return transformers.Lfm2MoeForCausalLM(transformers.Lfm2MoeConfig(
+        **lfm(f), num_dense_layers=f.get("leading_dense_block_count"), num_experts=f.get("expert_count"),
+        num_experts_per_tok=f.get("expert_used_count"), moe_intermediate_size=f.get("expert_feed_forward_length")))
 
 
 def qwen_next(f):
     """What Qwen3-Next and Qwen3.5 call alike."""
     head_dim, heads = f.get("attention.key_length"), f.get("ssm.time_step_rank")
-    return dict(**base(f), num_hidden_layers=f.get("block_count"), head_dim=head_dim,
+    layers = f.get("block_count") - f.get("nextn_predict_layers", 0)
+    return dict(**base(f), num_hidden_layers=layers, head_dim=head_dim,
                 intermediate_size=f.get("feed_forward_length"), rms_norm_eps=f.get("attention.layer_norm_rms_epsilon"),
                 layer_types=["linear_attention" if (i + 1) % f.get("full_attention_interval") else "full_attention"
-                             for i in range(f.get("block_count"))],
+                             for i in range(layers)],
                 rope_parameters={"rope_type": "default", "rope_theta": f.get("rope.freq_base"),
                                  "partial_rotary_factor": f.get("rope.dimension_count") / head_dim},
                 linear_conv_kernel_dim=f.get("ssm.conv_kernel"), linear_key_head_dim=f.get("ssm.state_size"),
@@ -44,17 +57,42 @@ def qwen_next(f):
                 linear_num_key_heads=f.get("ssm.group_count"))
 
 
-def qwen35(f):
-    config = qwen_next(f)
+def qwen35(f, model=Qwen3_5ForCausalLM, config_of=Qwen3_5TextConfig, **more):
+    config = dict(qwen_next(f), **more)
     half = f.get("rope.dimension_count") // 2
     config["rope_parameters"].update(mrope_section=[half - 2, 1, 1], mrope_interleaved=True)
-    return Qwen3_5ForCausalLM(Qwen3_5TextConfig(**config))
+    return model(config_of(**config))
 
 
-def nemotron_h(f):
+def qwen_experts(f):
+    return dict(num_experts=f.get("expert_count"), num_experts_per_tok=f.get("expert_used_count"),
+                moe_intermediate_size=f.get("expert_feed_forward_length"),
+                shared_expert_intermediate_size=f.get("expert_shared_feed_forward_length"))
+
+
+def qwen35moe(f):
+    f.unread -= {name for name in f.unread if name.startswith(f"blk.{f.get('block_count') - 1}.")}  # guesses ahead
+    return qwen35(f, Qwen3_5MoeForCausalLM, Qwen3_5MoeTextConfig, **qwen_experts(f))
+
+
+def qwen3next(f):
+    return transformers.Qwen3NextForCausalLM(transformers.Qwen3NextConfig(
+        **qwen_next(f), **qwen_experts(f), norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[]))
+
+
+def nemotron_h_moe(f):
+    return nemotron_h(f, "moe", n_routed_experts=f.get("expert_count"), num_experts_per_tok=f.get("expert_used_count"),
+                      moe_intermediate_size=f.get("expert_feed_forward_length"),
+                      moe_shared_expert_intermediate_size=f.get("expert_shared_feed_forward_length"),
+                      moe_latent_size=f.get("moe_latent_size"), routed_scaling_factor=f.get("expert_weights_scale"),
+                      n_group=f.get("expert_group_count"), topk_group=f.get("expert_group_used_count", 1),
+                      norm_topk_prob=f.get("expert_weights_norm"))
+
+
+def nemotron_h(f, feed_forward="mlp", **more):
     kinds = []
     for heads, ff in zip(f.get("attention.head_count_kv"), f.get("feed_forward_length")):
-        kinds.append("full_attention" if heads else "mlp" if ff else "linear_attention")
+        kinds.append("full_attention" if heads else feed_forward if ff else "linear_attention")
     heads = f.get("ssm.time_step_rank")
     # time_step_min bounds dt from below in transformers alone: the kernels that models are run with do not.
     return transformers.NemotronHForCausalLM(transformers.NemotronHConfig(
@@ -62,15 +100,16 @@ def nemotron_h(f):
         intermediate_size=max(f.get("feed_forward_length")), ssm_state_size=f.get("ssm.state_size"),
         mamba_num_heads=heads, mamba_head_dim=f.get("ssm.inner_size") // heads, n_groups=f.get("ssm.group_count"),
         conv_kernel=f.get("ssm.conv_kernel"), layer_norm_epsilon=f.get("attention.layer_norm_rms_epsilon"),
-        time_step_min=1e-30))
+        time_step_min=1e-30, **more))
 
 
 def granite_hybrid(f):
     kinds = ["attention" if heads else "mamba" for heads in f.get("attention.head_count_kv")]
-    heads, inner = f.get("ssm.time_step_rank"), f.get("ssm.inner_size")
+    heads, inner, ff = f.get("ssm.time_step_rank"), f.get("ssm.inner_size"), f.get("feed_forward_length")
     return transformers.GraniteMoeHybridForCausalLM(transformers.GraniteMoeHybridConfig(
-        **base(f), num_hidden_layers=len(kinds), layer_types=kinds, num_local_experts=0,
-        intermediate_size=f.get("feed_forward_length"), shared_intermediate_size=f.get("feed_forward_length"),
+        **base(f), num_hidden_layers=len(kinds), layer_types=kinds, num_local_experts=f.get("expert_count", 0),
+        num_experts_per_tok=f.get("expert_used_count", 0), intermediate_size=ff,
+        shared_intermediate_size=f.get("expert_shared_feed_forward_length", ff),
         rms_norm_eps=f.get("attention.layer_norm_rms_epsilon"), mamba_n_heads=heads, mamba_d_head=inner // heads,
         mamba_n_groups=f.get("ssm.group_count"), mamba_d_state=f.get("ssm.state_size"),
         mamba_d_conv=f.get("ssm.conv_kernel"), mamba_expand=inner // f.get("embedding_length"),
@@ -79,7 +118,8 @@ def granite_hybrid(f):
         logits_scaling=f.get("logit_scale"), attention_multiplier=f.get("attention.scale")))
 
 
-MODELS = {"lfm2": lfm2, "qwen35": qwen35, "nemotron_h": nemotron_h, "granitehybrid": granite_hybrid}
+MODELS = {"lfm2": lfm2, "qwen35": qwen35, "nemotron_h": nemotron_h, "granitehybrid": granite_hybrid,
+          "lfm2moe": lfm2moe, "qwen35moe": qwen35moe, "qwen3next": qwen3next, "nemotron_h_moe": nemotron_h_moe}
 
 # transformers' name behind the layer → the file's.
 NAMES = {
@@ -118,8 +158,24 @@ NAMES = {
         "mamba.in_proj.weight": "ssm_in.weight", "mamba.out_proj.weight": "ssm_out.weight",
         "mamba.conv1d.weight": "ssm_conv1d.weight", "mamba.conv1d.bias": "ssm_conv1d.bias",
         "mamba.dt_bias": "ssm_dt.bias", "mamba.A_log": "ssm_a", "mamba.D": "ssm_d", "mamba.norm.weight": "ssm_norm.weight",
-        "shared_mlp.output_linear.weight": "ffn_down.weight"},
+    },
 }
+NAMES["lfm2moe"] = dict(NAMES["lfm2"], **{
+    "feed_forward.gate.weight": "ffn_gate_inp.weight", "feed_forward.expert_bias": "exp_probs_b.bias"})
+NAMES["qwen35moe"] = dict(NAMES["qwen35"], **{
+    "mlp.gate.weight": "ffn_gate_inp.weight", "mlp.shared_expert_gate.weight": "ffn_gate_inp_shexp.weight",
+    "mlp.shared_expert.gate_proj.weight": "ffn_gate_shexp.weight",
+    "mlp.shared_expert.up_proj.weight": "ffn_up_shexp.weight",
+    "mlp.shared_expert.down_proj.weight": "ffn_down_shexp.weight"})
+NAMES["qwen3next"] = dict(NAMES["qwen35moe"], **{
+    "linear_attn.dt_bias": "ssm_dt", "linear_attn.in_proj_ba.weight": "ssm_ba.weight"})
+NAMES["nemotron_h_moe"] = dict(NAMES["nemotron_h"], **{
+    "mixer.gate.weight": "ffn_gate_inp.weight", "mixer.gate.e_score_correction_bias": "exp_probs_b.bias",
+    "mixer.fc1_latent_proj.weight": "ffn_latent_down.weight", "mixer.fc2_latent_proj.weight": "ffn_latent_up.weight",
+    "mixer.experts.up_proj": "ffn_up_exps.weight", "mixer.experts.down_proj": "ffn_down_exps.weight",
+    "mixer.shared_experts.up_proj.weight": "ffn_up_shexp.weight",
+    "mixer.shared_experts.down_proj.weight": "ffn_down_shexp.weight"})
+NAMES["granitehybrid"]["block_sparse_moe.router.weight"] = "ffn_gate_inp.weight"
 ENDS = {
     "model.embed_tokens.weight": "token_embd.weight", "model.embeddings.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight", "model.norm_f.weight": "output_norm.weight",
@@ -145,6 +201,36 @@ def untile(f, weight, name, layer_name):
     return order(weight, 1) if name == "ssm_out.weight" else weight
 
 
+def regroup(f, block):
+    """The rows of queries, keys, values and gates of the heads that share a key, beside each other as Qwen3-Next has
+    them."""
+    groups, keys, values = f.get("ssm.group_count"), f.get("ssm.state_size"), f.get("ssm.inner_size")
+    qkv, z = f.take(block + "attn_qkv.weight"), f.take(block + "attn_gate.weight")
+    parts = qkv.split([groups * keys, groups * keys, values])
+    return torch.cat([p.reshape(groups, len(p) // groups, -1) for p in (*parts, z)], dim=1).reshape(-1, qkv.shape[1])
+
+
+def fused(f, block, names):
+    return torch.cat([f.take(block + name) for name in names], dim=-2)
+
+
+def special(f, block, name):
+    """What is one parameter in transformers and several tensors in a file; None for anything else."""
+    if name == "linear_attn.in_proj_qkvz.weight":
+        return regroup(f, block)
+    if re.search(r"experts\.gate_up_proj$", name):
+        if block + "ffn_gate_up_exps.weight" in f.tensors:
+            return f.take(block + "ffn_gate_up_exps.weight")
+        return fused(f, block, ["ffn_gate_exps.weight", "ffn_up_exps.weight"])
+    if re.search(r"experts\.down_proj$", name) or name == "shared_mlp.output_linear.weight":
+        kinds = ("ffn_down_exps.weight",) if "experts" in name else ("ffn_down_shexp.weight", "ffn_down.weight")
+        return f.take(block + next(kind for kind in kinds if block + kind in f.tensors))
+    if name == "shared_mlp.input_linear.weight":
+        shared = "_shexp" if block + "ffn_gate_shexp.weight" in f.tensors else ""
+        return fused(f, block, [f"ffn_gate{shared}.weight", f"ffn_up{shared}.weight"])
+    return None
+
+
 def weight_of(f, name, value):
     part = re.fullmatch(r"model\.layers\.(\d+)\.(.*)", name)
     if not part:
@@ -152,8 +238,8 @@ def weight_of(f, name, value):
         if file_name not in f.tensors:  # a tied head
             file_name = "token_embd.weight"
         weight = f.take(file_name)
-    elif part[2] == "shared_mlp.input_linear.weight":
-        weight = torch.cat([f.take(f"blk.{part[1]}.ffn_gate.weight"), f.take(f"blk.{part[1]}.ffn_up.weight")])
+    elif (found := special(f, f"blk.{part[1]}.", part[2])) is not None:
+        weight = found
     else:
         layer_name = NAMES[f.arch][part[2]]
         weight = f.take(f"blk.{part[1]}.{layer_name}")
