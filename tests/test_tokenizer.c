@@ -88,6 +88,28 @@ TEST_SLOW(tokenizer_spm_gives_upstream_ids, 120) {
     CHECK(checked >= 100);
 }
 
+// The vocabulary of a GGUF of Gemma 4 beside a tokenizer.json of the same tokens.
+TEST(tokenizer_gemma4_gives_upstream_ids) {
+    const JsonNode *root = vectors_read("tokenizer/hf.json"), *texts = json_get(root, STR("texts"));
+    const JsonNode *rows = json_get(root, STR("rows")), *row = json_first(rows);
+    while (row != json_end(rows) && !str_eq(vectors_str(json_get(row, STR("name"))), STR("gemma4")))
+        row = json_next(row);
+    REQUIRE(row != json_end(rows));
+    const Tokenizer *t = vectors_gemma4(root);
+    CHECK_STR_EQ("gguf-char-bpe", tokenizer_kind(t));
+    CHECK(tokenizer_adds_bos(t));
+    const JsonNode *ids = json_first(json_get(row, STR("ids"))), *c = json_first(texts);
+    for (; c != json_end(texts); c = json_next(c), ids = json_next(ids)) {
+        Str name = vectors_str(json_first(c)), text = vectors_str(json_next(json_first(c)));
+        TEST_CASE_LABEL("%.*s", STR_ARG(name));
+        TokenIds plain = vectors_encode(t, text, 0);
+        vectors_check_ids(vectors_expected(ids, false), plain);
+        vectors_check_ids(vectors_expected(ids, true), vectors_encode(t, text, TOKENIZER_PARSE_SPECIAL));
+        if (!memmem(text.ptr, text.len, "\xE2\x96\x81", 3) && !memmem(text.ptr, text.len, "<0x", 3))
+            CHECK_STR_EQ(text, vectors_decode(t, plain));
+    }
+}
+
 static const Tokenizer *load_smollm2(void) {
     const GgufFile *file;
     Tokenizer *t = NULL;

@@ -37,7 +37,7 @@ static const struct {
     const char *words[2]; // of the message
 } rows[] = {
     {NO_MODEL, ERR_BAD_FILE, {"tokenizer.ggml.model"}},
-    {OTHER_MODEL, ERR_UNSUPPORTED, {"\"bert\"", "gpt2 llama"}},
+    {OTHER_MODEL, ERR_UNSUPPORTED, {"\"bert\"", "gpt2 llama gemma4"}},
     {MODEL_IS_NUMBER, ERR_BAD_FILE, {"tokenizer.ggml.model"}},
     {OTHER_PRE, ERR_UNSUPPORTED, {"\"never-heard-of\"", "llama-bpe"}},
     {NO_TOKENS, ERR_BAD_FILE, {"tokenizer.ggml.tokens"}},

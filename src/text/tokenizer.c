@@ -138,6 +138,29 @@ void tokenizer_index_bytes(Tokenizer *t) {
     }
 }
 
+void tokenizer_index_characters(Tokenizer *t) {
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        char digits[8];
+        StrBuf text = STRBUF(digits);
+        strbuf_printf(&text, "<0x%02X>", byte);
+        t->byte_ids[byte] = vocab_find(&t->vocab, strbuf_str(&text));
+    }
+    for (uint32_t c = 0; c < 128; c++) {
+        int32_t id = vocab_find(&t->vocab, (Str){(const char[]){(char)c}, 1});
+        t->ascii_ids[c] = id >= 0 && tokenizer_is_plain(t, id) ? id : -1;
+    }
+}
+
+bool tokenizer_index_cuts(Tokenizer *t, Arena *arena) {
+    if (vocab_find(&t->vocab, STR(WORD_SPACE)) < 0) return true;
+    t->cuts = arena_new(arena, WordCuts, 1);
+    if (!t->cuts) return false;
+    t->space_is_token = true;
+    for (uint32_t id = 0; id < t->vocab.count; id++)
+        word_cuts_note(t->cuts, t->vocab.texts[id]);
+    return true;
+}
+
 bool tokenizer_split_merge(Str merge, MergeText *out) {
     const char *space =
         merge.len > 2 && merge.len <= TOKEN_BYTES_MAX ? memchr(merge.ptr + 1, ' ', merge.len - 1) : NULL;

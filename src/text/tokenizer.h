@@ -1,8 +1,9 @@
 // Text to token ids and back, for every kind of vocabulary that the program reads.
 //
-//     gguf-bpe   byte-level BPE from a GGUF: tokenizer.ggml.model "gpt2", patterns by tokenizer.ggml.pre
-//     gguf-spm   SentencePiece BPE by scores from a GGUF: tokenizer.ggml.model "llama"
-//     hf-json    a tokenizer.json with a BPE model, over bytes or over characters
+//     gguf-bpe       byte-level BPE from a GGUF: tokenizer.ggml.model "gpt2", patterns by tokenizer.ggml.pre
+//     gguf-char-bpe  BPE over characters from a GGUF: tokenizer.ggml.model "gemma4"
+//     gguf-spm       SentencePiece BPE by scores from a GGUF: tokenizer.ggml.model "llama"
+//     hf-json        a tokenizer.json with a BPE model, over bytes or over characters
 //
 // A Tokenizer is immutable once loaded: any number of threads may use it at once. Token strings are not
 // copied from the file where that can be avoided, so the file stays mapped as long as the Tokenizer is used.
@@ -50,7 +51,7 @@ MUST_CHECK bool tokenizer_from_gguf(const GgufFile *file, Arena *arena, Arena sc
 MUST_CHECK bool tokenizer_from_json(Str json, const GgufFile *model, Arena *arena, Arena scratch,
                                     Tokenizer **out, Error *err);
 
-const char *tokenizer_kind(const Tokenizer *t);          // "gguf-bpe", "gguf-spm", "hf-json"
+const char *tokenizer_kind(const Tokenizer *t);          // "gguf-bpe", "gguf-spm", …
 const char *tokenizer_pre_tokenizer(const Tokenizer *t); // "smollm", "qwen2", …; "" where there is none
 uint32_t tokenizer_vocab_size(const Tokenizer *t);
 int32_t tokenizer_bos(const Tokenizer *t);   // or TOKEN_NONE

@@ -14,8 +14,9 @@ static bool no_memory(Error *err) {
 }
 
 // Marks that some files have as ordinary tokens: turns would be spelled out and not end, and the text of
-// users could end them.
-static bool is_mark(Str text) {
+// users could end them. (In Gemma 4's vocabulary </s> is a mark of HTML.)
+static bool is_mark(const Tokenizer *t, Str text) {
+    if (t->model == MODEL_CHAR_BPE && str_eq(text, STR("</s>"))) return false;
     return str_eq(text, STR("<start_of_turn>")) || tokenizer_is_end_text(text);
 }
 
@@ -55,8 +56,8 @@ static bool read_tokens(const GgufFile *file, Tokenizer *t, Arena *arena, Arena 
         int64_t type = types.count ? gguf_array_i64(&types, i) : TOKEN_NORMAL;
         texts[i] = gguf_array_str(&tokens, i);
         kinds[i] = type >= TOKEN_NORMAL && type <= TOKEN_BYTE ? (uint8_t)type : TOKEN_UNUSED;
-        changed[i] = types.count && kinds[i] != TOKEN_CONTROL && is_mark(texts[i]);
-        if (is_mark(texts[i])) kinds[i] = TOKEN_CONTROL;
+        changed[i] = types.count && kinds[i] != TOKEN_CONTROL && is_mark(t, texts[i]);
+        if (is_mark(t, texts[i])) kinds[i] = TOKEN_CONTROL;
         if (texts[i].len > TOKEN_BYTES_MAX) {
             return gguf_value_error(file, value, err, "token %u has %zu bytes, more than %d", i, texts[i].len,
                                     TOKEN_BYTES_MAX);
@@ -307,6 +308,25 @@ static bool load_spm(const GgufFile *file, Tokenizer *t, Arena *arena, Arena scr
            read_special(file, t, arena, err) && read_phi3_quirk(file, t, err);
 }
 
+// ---- BPE over characters ----
+
+// Gemma 4's: spaces are U+2581, merges are of characters, and a character that is no token is its bytes. (The
+// file's scores say the order of the merges once more.)
+static bool load_char_bpe(const GgufFile *file, Tokenizer *t, Arena *arena, Arena scratch, Error *err) {
+    t->kind = "gguf-char-bpe";
+    t->model = MODEL_CHAR_BPE;
+    t->pre_name = "";
+    t->adds_bos = true;
+    t->fuses_unknown = true;
+    if (!read_tokens(file, t, arena, scratch, err) || !read_merges(file, t, arena, err) ||
+        !add_spaces(file, t, arena, scratch, err))
+        return false;
+    tokenizer_index_characters(t);
+    return (tokenizer_index_cuts(t, arena) || no_memory(err)) &&
+           (vocab_decode_pieces(&t->vocab, PIECES_SPM, arena) || no_memory(err)) &&
+           read_special(file, t, arena, err);
+}
+
 bool tokenizer_from_gguf(const GgufFile *file, Arena *arena, Arena scratch, Tokenizer **out, Error *err) {
     Tokenizer *t = *out = arena_new(arena, Tokenizer, 1);
     Str model;
@@ -314,8 +334,9 @@ bool tokenizer_from_gguf(const GgufFile *file, Arena *arena, Arena scratch, Toke
     if (!gguf_get_str(file, KEY_MODEL, &model, err)) return false;
     if (str_eq(model, STR("gpt2"))) return load_byte_bpe(file, t, arena, scratch, err);
     if (str_eq(model, STR("llama"))) return load_spm(file, t, arena, scratch, err);
+    if (str_eq(model, STR("gemma4"))) return load_char_bpe(file, t, arena, scratch, err);
     gguf_value_error(file, gguf_find_value(file, KEY_MODEL), err,
-                     "tokenizer model \"%.*s\" is not supported; known are: gpt2 llama",
+                     "tokenizer model \"%.*s\" is not supported; known are: gpt2 llama gemma4",
                      (int)min_u64(model.len, 64), model.ptr);
     err->code = ERR_UNSUPPORTED;
     return false;

@@ -4,8 +4,6 @@
 #include "base/strbuf.h"
 #include "base/utf8.h"
 
-#include <stdio.h>
-
 // ---- reading members ----
 
 void tokenizer_json_fail(TokenizerJson *l, ErrCode code, const JsonNode *node, const char *format, ...) {
@@ -286,27 +284,12 @@ static void index_symbols(TokenizerJson *l, bool falls_back, TokenList *list) {
         tokenizer_index_bytes(t);
         return;
     }
-    memset(t->byte_ids, 0xFF, sizeof t->byte_ids);
+    tokenizer_index_characters(t);
     for (uint32_t byte = 0; byte < 256; byte++) {
-        char text[8];
-        int length = snprintf(text, sizeof text, "<0x%02X>", byte);
-        int32_t id = vocab_find(&t->vocab, (Str){text, (size_t)length});
-        if (id >= 0 && falls_back) t->byte_ids[byte] = id;
+        int32_t id = t->byte_ids[byte];
         if (id >= 0 && l->decodes_bytes && list->types[id] == TOKEN_NORMAL) list->types[id] = TOKEN_BYTE;
     }
-    for (uint32_t c = 0; c < 128; c++)
-        t->ascii_ids[c] = vocab_find(&t->vocab, (Str){(const char[]){(char)c}, 1});
-}
-
-static bool index_cuts(TokenizerJson *l) {
-    Tokenizer *t = l->t;
-    if (t->model != MODEL_CHAR_BPE || vocab_find(&t->vocab, STR(WORD_SPACE)) < 0) return true;
-    t->cuts = arena_new(l->arena, WordCuts, 1);
-    if (!t->cuts) return json_no_memory(l);
-    t->space_is_token = true;
-    for (uint32_t id = 0; id < t->vocab.count; id++)
-        word_cuts_note(t->cuts, t->vocab.texts[id]);
-    return true;
+    if (!falls_back) memset(t->byte_ids, 0xFF, sizeof t->byte_ids);
 }
 
 // A token that the model's file names and the model has, but not this vocabulary, shows that it is another
@@ -364,7 +347,8 @@ static bool load_model(TokenizerJson *l, const JsonNode *root, TokenList *list) 
         !read_merges(l, model))
         return false;
     index_symbols(l, falls_back, list);
-    return index_cuts(l) && read_added(l, added, list);
+    if (l->t->model == MODEL_CHAR_BPE && !tokenizer_index_cuts(l->t, l->arena)) return json_no_memory(l);
+    return read_added(l, added, list);
 }
 
 static uint32_t embedding_rows(const GgufFile *model) {

@@ -111,6 +111,25 @@ const Tokenizer *vectors_spm(const JsonNode *root, bool add_space_prefix) {
     return vectors_load(gguf_builder_end(&b));
 }
 
+const Tokenizer *vectors_gemma4(const JsonNode *root) {
+    uint32_t n_tokens, n_merges;
+    const Str *tokens = vectors_strs(json_get(root, STR("tokens")), &n_tokens);
+    const Str *merges = vectors_strs(json_get(root, STR("merges")), &n_merges);
+    int32_t *types = arena_new(vectors_arena(), int32_t, n_tokens);
+    for (uint32_t i = 0; i < n_tokens; i++)
+        types[i] = i < 3 ? 3 : str_starts_with(tokens[i], STR("<0x")) ? 6 : 1;
+    GgufBuilder b = gguf_builder_begin();
+    gguf_builder_put_str(&b, "tokenizer.ggml.model", "gemma4");
+    gguf_builder_put_strs(&b, "tokenizer.ggml.tokens", tokens, n_tokens);
+    gguf_builder_put_strs(&b, "tokenizer.ggml.merges", merges, n_merges);
+    gguf_builder_put_i32s(&b, "tokenizer.ggml.token_type", types, n_tokens);
+    gguf_builder_put_u32(&b, "tokenizer.ggml.unknown_token_id", 0);
+    gguf_builder_put_u32(&b, "tokenizer.ggml.bos_token_id", 1);
+    gguf_builder_put_u32(&b, "tokenizer.ggml.eos_token_id", 2);
+    gguf_builder_put_bool(&b, "tokenizer.ggml.add_space_prefix", false);
+    return vectors_load(gguf_builder_end(&b));
+}
+
 TokenIds vectors_encode(const Tokenizer *t, Str text, uint32_t flags) {
     static GuardedMemory guarded;
     if (!guarded.begin || (size_t)(guarded.end - guarded.begin) < text.len)

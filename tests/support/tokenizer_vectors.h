@@ -12,6 +12,8 @@ const JsonNode *vectors_read(const char *name); // a file below tests/vectors
 // The vocabulary of bpe.json with this pre-tokeniser, or of spm.json, as a GGUF in memory, loaded.
 const Tokenizer *vectors_bpe(const JsonNode *root, const char *pre);
 const Tokenizer *vectors_spm(const JsonNode *root, bool add_space_prefix);
+// The vocabulary over characters of hf.json, as a GGUF of Gemma 4 has it.
+const Tokenizer *vectors_gemma4(const JsonNode *root);
 // The GGUF bytes of a file, loaded; REQUIREs success.
 const Tokenizer *vectors_load(Str gguf);
 

@@ -152,6 +152,35 @@ def write_gguf(folder, name):
     return path
 
 
+def write_gemma4(folder):
+    """Gemma 3's vocabulary in the form of Gemma 4's: the added tokens that are no control tokens are ordinary ones. Returns
+    the tokenizer.json, and the GGUF that the converter would make of it."""
+    with open(os.path.join(folder, "gemma3", "tokenizer.json"), encoding="utf-8") as file:
+        data = json.load(file)
+    special = [t for t in data["added_tokens"] if t["special"] and t["content"] in data["model"]["vocab"]]
+    data["added_tokens"] = special
+    text = json.dumps(data, ensure_ascii=False)
+    paths = [os.path.join(folder, "gemma4-made" + ending) for ending in (".json", ".gguf")]
+    with open(paths[0], "w", encoding="utf-8") as file:
+        file.write(text)
+    tokens = sorted(data["model"]["vocab"], key=data["model"]["vocab"].get)
+    control = {t["content"] for t in special}
+    writer = gguf.GGUFWriter(paths[1], "gemma4")
+    writer.add_tokenizer_model("gemma4")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([-1000.0] * len(tokens))
+    writer.add_token_types([3 if t in control else 6 if t.startswith("<0x") else 1 for t in tokens])
+    writer.add_token_merges([" ".join(m) for m in data["model"]["merges"]])
+    for key, token in (("bos", "<bos>"), ("eos", "<eos>"), ("unk", "<unk>")):
+        getattr(writer, f"add_{key}_token_id")(tokens.index(token))
+    writer.add_add_space_prefix(False)
+    writer.add_add_bos_token(True)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return paths
+
+
 def write_phi3(folder):
     """The tokenizer.json of the Phi-3 GGUF's vocabulary, its merges found as transformers does: every pair of tokens that
     makes one, the best score first. Tokens beyond Llama 2's take the white space behind them."""
@@ -254,6 +283,11 @@ def main():
             compare(program, f"{name}.gguf against its tokenizer.json", made, upstream, args.count, args.seed, False)
         if name in PRE:
             compare(program, f"{name} as GGUF", write_gguf(args.folder, name), upstream, args.count, args.seed, outer=False)
+        if name == "gemma3":
+            made, path = write_gemma4(args.folder)
+            upstream = Tokenizer.from_file(made)
+            compare(program, "gemma3 in the form of Gemma 4, as tokenizer.json", made, upstream, args.count, args.seed)
+            compare(program, "… as GGUF", path, upstream, args.count, args.seed)
     for name in ("gpt-2", "smollm2", "qwen2.5", "phi-3", "gemma3"):
         path = os.path.join(args.folder, name + ".gguf")
         if not os.path.exists(path) or (args.names and name not in args.names):

@@ -292,6 +292,8 @@ def hf_rows(byte_vocab, char_vocab):
     yield ("unknown", "characters", {"unk_token": "<unk>", "fuse_unk": False}, None,
            chain(pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()), decoders.Metaspace(SPACE, "never"), None, added(["<s>"]))
     yield "no-unknown", "characters", {}, None, pre_tokenizers.Metaspace(SPACE, "never"), decoders.Metaspace(SPACE, "never"), None, added([])
+    yield ("gemma4", "characters", fallback, normalizers.Replace(" ", SPACE), pre_tokenizers.Split(" ", "merged_with_previous"),
+           spm_decoder(False), bos_template("<s>", s), added(["<unk>", "<s>", "</s>"]))
 
 
 def hf_template(made, pairs):
