@@ -1,4 +1,5 @@
-// Models with layers that keep a state: what is wrong with their files, and states of slots that come and go.
+// Models with layers that keep a state, and Gemma 4: what is wrong with their files; states of slots that
+// come and go.
 #include "arch_models.h"
 #include "backend/backend.h"
 #include "os/os.h"
@@ -118,10 +119,36 @@ static const struct {
      "\"blk.0.ffn_gate_inp.weight\": expected shape [16, 64], found [8, 64]"},
     {"granite-hybrid-moe", "expert_count", 0, 0,
      "mixtures of experts of architecture granitehybrid are not supported"},
+    {"gemma4-e4b", "attention.shared_kv_layers", 0, 6,
+     "gemma4.attention.shared_kv_layers is 6; expected 0 to 5"},
+    {"gemma4-e4b", "attention.shared_kv_layers", 0, 4,
+     "shared_kv_layers is 4: layer 2 shares keys and values, but no layer without a window has its own"},
+    {"gemma4-e4b", "attention.shared_kv_layers", 0, 0, "tensor \"blk.4.attn_k.weight\" is missing"},
+    {"gemma4-e4b", "attention.shared_kv_layers", 0, 3, NULL}, // layer 3's keys are not used
+    {"gemma4-e4b", "attention.key_length", 0, 48,
+     "\"blk.2.attn_q.weight\": expected shape [192, 64], found [128, 64]"},
+    {"gemma4-e4b", "attention.key_length_swa", 0, 32,
+     "\"blk.0.attn_q.weight\": expected shape [128, 64], found [64, 64]"},
+    {"gemma4-e4b", "rope.dimension_count", 0, 16, "\"rope_freqs.weight\": expected shape [8], found [16]"},
+    {"gemma4-e4b", "embedding_length_per_layer_input", 0, 16,
+     "\"per_layer_token_embd.weight\": expected shape [64, 96], found [64, 192]"},
+    {"gemma4-e4b", "embedding_length_per_layer_input", 0, 0,
+     "\"per_layer_token_embd.weight\": architecture gemma4 has no use for it"},
+    {"gemma4-31b", "embedding_length_per_layer_input", 0, 16,
+     "tensor \"per_layer_token_embd.weight\" is missing"},
+    {"gemma4-e2b", "feed_forward_length", 3, 96,
+     "\"blk.3.ffn_gate.weight\": expected shape [96, 64], found [192, 64]"},
+    {"gemma4-31b", "attention.head_count_kv", 5, 2,
+     "\"blk.5.attn_k.weight\": expected shape [64, 64], found [32, 64]"},
+    {"gemma4-31b", "attention.shared_kv_layers", 0, 1, NULL},
+    {"gemma4-31b", "attention.head_count_kv", 0, 3, "head_count is 4, not a multiple of head_count_kv 3"},
+    {"gemma4-26b", "expert_used_count", 0, 9, "gemma4.expert_used_count is 9; expected 1 to 8"},
+    {"gemma4-26b", "expert_feed_forward_length", 0, 64,
+     "\"blk.0.ffn_gate_up_exps.weight\": expected shape [8, 128, 64], found [8, 64, 64]"},
 };
 // clang-format on
 
-TEST(state_errors_name_the_key_and_the_place) {
+TEST(arch_errors_name_the_key_and_the_place) {
     for (size_t i = 0; i < COUNT_OF(bad_files); i++) {
         TEST_CASE_LABEL("%s, %s = %lld", bad_files[i].model, bad_files[i].suffix,
                         (long long)bad_files[i].value);

@@ -39,6 +39,7 @@ extern const Arch arch_bailingmoe2;
 extern const Arch arch_ernie4_5_moe;
 extern const Arch arch_hunyuan_moe;
 extern const Arch arch_gptoss;
+extern const Arch arch_gemma4;
 extern const Arch arch_lfm2;
 extern const Arch arch_qwen35;
 extern const Arch arch_nemotron_h;
@@ -50,16 +51,16 @@ extern const Arch arch_lfm2moe;
 extern const Arch arch_nemotron_h_moe;
 
 static const Arch *const architectures[] = {
-    &arch_llama,         &arch_qwen2,        &arch_qwen3,          &arch_qwen3moe,  &arch_phi3,
-    &arch_gemma,         &arch_gemma2,       &arch_gemma3,         &arch_gpt_oss,   &arch_gpt2,
-    &arch_smollm3,       &arch_seed_oss,     &arch_granite,        &arch_minicpm,   &arch_mistral3,
-    &arch_glm4,          &arch_arcee,        &arch_ernie4_5,       &arch_internlm2, &arch_baichuan,
-    &arch_hunyuan_dense, &arch_command_r,    &arch_cohere2,        &arch_phi2,      &arch_falcon,
-    &arch_gptneox,       &arch_stablelm,     &arch_starcoder2,     &arch_olmo2,     &arch_exaone4,
-    &arch_olmoe,         &arch_qwen2moe,     &arch_granitemoe,     &arch_glm4moe,   &arch_dots1,
-    &arch_bailingmoe2,   &arch_ernie4_5_moe, &arch_hunyuan_moe,    &arch_gptoss,    &arch_lfm2,
-    &arch_qwen35,        &arch_nemotron_h,   &arch_granite_hybrid, &arch_deepseek2, &arch_qwen3next,
-    &arch_qwen35moe,     &arch_lfm2moe,      &arch_nemotron_h_moe,
+    &arch_llama,         &arch_qwen2,        &arch_qwen3,       &arch_qwen3moe,       &arch_phi3,
+    &arch_gemma,         &arch_gemma2,       &arch_gemma3,      &arch_gpt_oss,        &arch_gpt2,
+    &arch_smollm3,       &arch_seed_oss,     &arch_granite,     &arch_minicpm,        &arch_mistral3,
+    &arch_glm4,          &arch_arcee,        &arch_ernie4_5,    &arch_internlm2,      &arch_baichuan,
+    &arch_hunyuan_dense, &arch_command_r,    &arch_cohere2,     &arch_phi2,           &arch_falcon,
+    &arch_gptneox,       &arch_stablelm,     &arch_starcoder2,  &arch_olmo2,          &arch_exaone4,
+    &arch_olmoe,         &arch_qwen2moe,     &arch_granitemoe,  &arch_glm4moe,        &arch_dots1,
+    &arch_bailingmoe2,   &arch_ernie4_5_moe, &arch_hunyuan_moe, &arch_gptoss,         &arch_gemma4,
+    &arch_lfm2,          &arch_qwen35,       &arch_nemotron_h,  &arch_granite_hybrid, &arch_deepseek2,
+    &arch_qwen3next,     &arch_qwen35moe,    &arch_lfm2moe,     &arch_nemotron_h_moe,
 };
 
 const Arch *arch_at(uint32_t index) {
@@ -96,6 +97,9 @@ bool arch_rule_holds(LayerRule rule, const ModelConfig *c, uint32_t layer) {
     case LAYERS_AFTER_LEADING: return layer >= c->n_leading;
     case LAYERS_SHARED: return c->d_ff_shared > 0;
     case LAYERS_LATENT: return c->d_latent > 0;
+    case LAYERS_EXPERTS: return c->n_experts > 0;
+    case LAYERS_EMBEDDED: return c->d_per_layer > 0;
+    case LAYERS_OWN_KV: return layer + c->n_shared_kv < c->n_layers;
     case LAYERS_ATTENTION: return c->mixer == MIXER_ATTENTION;
     case LAYERS_STATE: return c->mixer == MIXER_STATE;
     case LAYERS_STATE_LEADING: return c->mixer == MIXER_STATE && layer < c->n_leading;

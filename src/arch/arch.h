@@ -80,6 +80,7 @@ typedef struct {
     uint32_t n_groups; // of as many neighbouring experts each; 0 or 1: none
     uint32_t n_groups_used;
     uint32_t by_largest; // 1: groups are chosen by their largest score alone
+    float logit_scale;   // on the logits, first of all
 } RouteConfig;
 
 // A rotary embedding's numbers.
@@ -93,6 +94,7 @@ typedef struct {
     float yarn_beta_fast;
     float yarn_beta_slow;
     uint32_t yarn_exact_bounds; // 1: YaRN's ramp begins and ends between pairs; 0: at whole ones
+    uint32_t is_plain;          // 1: the file's factors of frequencies are not for this layer
     float yarn_log_multiplier;  // YaRN's own factor is divided by 0.1 * this * ln(factor) + 1
     float yarn_score_growth;    // not 0: scores times (1 + this * ln(factor))^2 in place of YaRN's own factor
 } RopeConfig;
@@ -107,8 +109,12 @@ typedef struct {
     uint32_t n_vocab;  // rows of the embedding
     uint32_t n_context;
     uint32_t d_model;
-    uint32_t n_leading;     // layers before LAYERS_AFTER_LEADING
-    uint32_t embed_by_root; // 1: the embedding is multiplied by the root of d_model
+    uint32_t n_leading;   // layers before LAYERS_AFTER_LEADING
+    uint32_t n_shared_kv; // layers at the end that read the keys and values of an earlier one of their kind
+    uint32_t d_per_layer; // values of an embedding that each layer has of its own; 0: none
+    uint32_t rope_full_dims; // that layers without a window turn
+    uint32_t route_by_root;  // 1: the router's logits are divided by the root of d_model
+    uint32_t embed_by_root;  // 1: the embedding is multiplied by the root of d_model
     float embed_scale;
     float logit_scale;    // on the logits
     float logit_divisor;  // logits are divided by this
@@ -176,6 +182,9 @@ typedef enum {
     LAYERS_AFTER_LEADING, // the others
     LAYERS_SHARED,        // of them those with experts that all rows use
     LAYERS_LATENT,        // those whose experts work on fewer values
+    LAYERS_EXPERTS,       // all, where there are experts
+    LAYERS_EMBEDDED,      // all, where each has an embedding of its own
+    LAYERS_OWN_KV,        // those before the last n_shared_kv
     LAYERS_ATTENTION,     // by their mixer
     LAYERS_STATE,
     LAYERS_STATE_LEADING, // those of two rules
@@ -237,8 +246,8 @@ typedef struct {
     Dim strip, strip_step;
 } WeightRow;
 
-// One operation. Where its weight is absent it is left out, unless it can do without; a bias may always be
-// absent.
+// One operation. Where its weight is absent it is left out, unless it can do without, and so it is where the
+// weight that it `needs` is absent: one of the operations beside it. A bias may always be absent.
 typedef struct {
     OpKind kind;
     Act out;
@@ -247,6 +256,11 @@ typedef struct {
     WeightId bias;
     bool weight_optional;
     ActFn fn; // of GLU, ACTIVATION and CONV
+    WeightId needs;
+    Dim root;    // of EMBED: times the root of this size; DIM_ONE: times the configuration's scale
+    Dim group;   // of norms without a weight: values that share a mean
+    Dim eps_by;  // of norms: the epsilon is multiplied by this size: the input would be divided by its root
+    float scale; // of SCALE; 0: 1
 } OpRow;
 
 // A run of operations.

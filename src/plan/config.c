@@ -147,6 +147,7 @@ static void complete_route(ModelConfig *c) {
     if (r->scale == 0) r->scale = 1;
     if (r->n_groups == 0) r->n_groups = 1;
     if (r->n_groups_used == 0) r->n_groups_used = r->n_groups;
+    r->logit_scale = c->route_by_root ? 1 / sqrtf((float)c->d_model) : 1;
 }
 
 // Files that were made before caches were compressed say how wide a head's keys and values are without that.
@@ -224,6 +225,8 @@ static bool check_ranges(const ConfigReader *r) {
         {"expert_shared_count", c->n_shared, 0, EXPERTS_MAX, false},
         {"moe_latent_size", c->d_latent, 0, 1 << 17, true},
         {"leading_dense_block_count", c->n_leading, 0, c->n_layers, false},
+        {"attention.shared_kv_layers", c->n_shared_kv, 0, c->n_layers - 1, false},
+        {"embedding_length_per_layer_input", c->d_per_layer, 0, 1 << 14, false},
         {"expert_gating_func", c->route.scores, SCORES_OF_ALL, SCORES_OF_CHOSEN, false},
         {"expert_group_count", c->route.n_groups, 1, 32, false},
         {"expert_group_used_count", c->route.n_groups_used, 1, c->route.n_groups, false},

@@ -23,10 +23,12 @@ static const KeyVariant variants[] = {
     {"attention.clamp_kqv",             0, 0, "clamped queries"},
     {"attention.max_alibi_bias",        0, 0, "position biases"},
     {"attention.scale",                 0, 0, "scales of attention"},
+    {"attention.shared_kv_layers",      0, 0, "shared keys and values"},
     {"attention.sliding_window",        0, 0, "attention windows"},
     {"attention.temperature_length",    0, 0, "temperatures of attention"},
     {"attention.temperature_scale",     0, 0, "temperatures of attention"},
     {"attn_logit_softcapping",          0, 0, "capped scores"},
+    {"embedding_length_per_layer_input", 0, 0, "embeddings of layers"},
     {"embedding_scale",                 1, 1, "scaled embeddings"},
     {"expert_count",                    0, 0, "mixtures of experts"},
     // Softmax over all experts, or over the chosen ones: the same where the chosen shares are scaled to sum to 1.

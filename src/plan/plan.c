@@ -25,6 +25,7 @@ typedef struct {
     RopeMade *ropes; // room for one a layer
     uint32_t n_ropes;
     const Rope *rope;          // of the layer at hand; NULL for none
+    const Cache *shared;       // that the layer at hand reads and an earlier one fills; NULL: it has its own
     const float *rope_factors; // [n_rope_factors]; NULL for none
     uint64_t n_rope_factors;
     Op *ops;       // grows with plan->n_ops
@@ -171,8 +172,8 @@ static uint32_t builder_add_cache(Builder *b, uint32_t layer) {
 
 static void builder_resolve_attention(const Builder *b, Op *op) {
     const ModelConfig *c = &b->c;
-    const Cache *cache = &b->caches[b->plan->n_caches - 1];
-    op->attention.cache = b->plan->n_caches - 1;
+    const Cache *cache = b->shared ? b->shared : &b->caches[b->plan->n_caches - 1];
+    op->attention.cache = (uint32_t)(cache - b->caches);
     op->attention.n_heads = c->n_heads;
     op->attention.n_kv_heads = cache->n_heads;
     op->attention.key_dim = cache->key_dim;
@@ -190,6 +191,15 @@ static void builder_resolve_attention(const Builder *b, Op *op) {
     op->attention.temperature_offset = c->temperature_offset;
 }
 
+static void builder_resolve_norm(const Builder *b, const OpRow *row, Op *op) {
+    op->norm.eps = b->c.norm_eps * (float)arch_dim(&b->c, row->eps_by);
+    op->norm.group = (uint32_t)(op->weight ? op->weight->n_cols : arch_dim(&b->c, row->group));
+}
+
+static float builder_embed_scale(const Builder *b, const OpRow *row) {
+    return row->root == DIM_ONE ? b->c.embed_scale : sqrtf((float)arch_dim(&b->c, row->root));
+}
+
 static Op builder_resolve(Builder *b, const OpRow *row, uint32_t layer) {
     const ModelConfig *c = &b->c;
     Op op = {.kind = row->kind,
@@ -200,12 +210,10 @@ static Op builder_resolve(Builder *b, const OpRow *row, uint32_t layer) {
              .bias = b->bound[row->bias]};
     builder_resolve_widths(b, &op);
     switch (row->kind) {
-    case OP_EMBED: op.embed.scale = c->embed_scale; break;
+    case OP_EMBED: op.embed.scale = builder_embed_scale(b, row); break;
     case OP_RMS_NORM:
-    case OP_LAYER_NORM:
-        op.norm.eps = c->norm_eps;
-        op.norm.group = (uint32_t)op.weight->n_cols;
-        break;
+    case OP_LAYER_NORM: builder_resolve_norm(b, row, &op); break;
+    case OP_SCALE: op.scale = row->scale == 0 ? 1 : row->scale; break;
     case OP_ROPE:
         op.rope.rope = b->rope;
         op.rope.head_dim = row->out == ACT_QB ? c->mla_key_dim : c->head_dim;
@@ -256,6 +264,7 @@ static void builder_emit(Builder *b, OpRun run, uint32_t layer) {
     for (uint32_t i = 0; i < run.count; i++) {
         const OpRow *row = &run.rows[i];
         bool absent = row->weight != WEIGHT_NONE && !b->bound[row->weight] && !row->weight_optional;
+        absent |= row->needs != WEIGHT_NONE && !b->bound[row->needs];
         absent |= row->kind == OP_ROPE && !b->rope;
         if (!absent) b->ops[b->plan->n_ops++] = builder_resolve(b, row, layer);
     }
@@ -296,7 +305,7 @@ static bool rope_config_equals(const RopeConfig *a, const RopeConfig *b) {
            a->original_context == b->original_context && a->attn_factor == b->attn_factor &&
            a->yarn_beta_fast == b->yarn_beta_fast && a->yarn_beta_slow == b->yarn_beta_slow &&
            a->yarn_exact_bounds == b->yarn_exact_bounds && a->yarn_log_multiplier == b->yarn_log_multiplier &&
-           a->yarn_score_growth == b->yarn_score_growth;
+           a->yarn_score_growth == b->yarn_score_growth && a->is_plain == b->is_plain;
 }
 
 // The embedding of the layer at hand: one that an earlier layer has, too, or a new one.
@@ -307,14 +316,15 @@ static bool builder_pick_rope(Builder *b, Error *err) {
     for (uint32_t i = 0; i < b->n_ropes && !b->rope; i++)
         if (rope_config_equals(&b->ropes[i].config, &b->c.rope)) b->rope = &b->ropes[i].rope;
     if (b->rope) return true;
-    if (b->rope_factors && b->n_rope_factors != b->c.rope.dims / 2) {
+    const float *factors = b->c.rope.is_plain ? NULL : b->rope_factors;
+    if (factors && b->n_rope_factors != b->c.rope.dims / 2) {
         return error_set(err, ERR_UNSUPPORTED,
                          "%llu factors of RoPE's frequencies, but a layer turns %u pairs",
                          (unsigned long long)b->n_rope_factors, b->c.rope.dims / 2);
     }
     RopeMade *made = &b->ropes[b->n_ropes++];
     made->config = b->c.rope;
-    if (!rope_init(&b->c.rope, pairs, b->rope_factors, b->arena, &made->rope)) return no_memory(err);
+    if (!rope_init(&b->c.rope, pairs, factors, b->arena, &made->rope)) return no_memory(err);
     b->rope = &made->rope;
     return true;
 }
@@ -334,10 +344,40 @@ static bool builder_allocate(Builder *b, Error *err) {
     return (b->weights && b->ops && b->caches && b->ropes) || no_memory(err);
 }
 
+// Where the layer reads the keys and values of another: the last one of its kind, with or without a window,
+// that has its own.
+static bool builder_pick_shared(Builder *b, uint32_t layer, Error *err) {
+    const ModelConfig *c = &b->c;
+    b->shared = NULL;
+    if (arch_rule_holds(LAYERS_OWN_KV, c, layer)) return true;
+    uint32_t window = c->has_window ? c->window : 0;
+    for (uint32_t i = 0; i < b->plan->n_caches; i++) {
+        if (b->caches[i].kind == CACHE_KEYS_VALUES && b->caches[i].window == window)
+            b->shared = &b->caches[i];
+    }
+    const Cache *from = b->shared;
+    if (!from) {
+        return error_set(
+            err, ERR_BAD_FILE,
+            "%s.attention.shared_kv_layers is %u: layer %u shares keys and values, but no layer %s a "
+            "window has its own",
+            b->plan->arch->name, c->n_shared_kv, layer, window ? "with" : "without");
+    }
+    if (from->n_heads == c->n_kv_heads && from->key_dim == c->head_dim && from->value_dim == c->value_dim)
+        return true;
+    return error_set(
+        err, ERR_BAD_FILE,
+        "layer %u has %u heads of keys of %u and values of %u, but shares those of layer %u, which has "
+        "%u of %u and %u",
+        layer, c->n_kv_heads, c->head_dim, c->value_dim, from->layer, from->n_heads, from->key_dim,
+        from->value_dim);
+}
+
 static bool builder_add_layer(Builder *b, uint32_t layer, Error *err) {
     const Arch *arch = b->plan->arch;
     if (!config_read(b->file, arch, layer, &b->c, err)) return false;
     if (!builder_bind_rows(b, true, layer, err) || !builder_pick_rope(b, err)) return false;
+    if (!builder_pick_shared(b, layer, err)) return false;
     for (uint32_t i = 0; i < arch->n_kinds; i++) {
         if (!arch_rule_holds(arch->kinds[i].layers, &b->c, layer)) continue;
         builder_emit(b, arch->kinds[i].attention, layer);
@@ -395,6 +435,7 @@ bool plan_build_as(const GgufFile *file, const Arch *arch, const PlanOptions *op
     Builder b = {.file = file, .options = options, .arena = arena, .plan = plan};
     if (!config_read(file, arch, 0, &b.c, err) || !check_keys(&b, err)) return false;
     plan->n_layers = b.c.n_layers;
+    plan->n_own_kv = b.c.n_layers - b.c.n_shared_kv;
     plan->n_vocab = b.c.n_vocab;
     plan->n_context = b.c.n_context;
     plan->d_model = b.c.d_model;

@@ -86,7 +86,8 @@ typedef struct {
         struct {
             float scale;
         } embed;
-        ActFn fn; // GLU, ACTIVATION
+        float scale; // SCALE
+        ActFn fn;    // GLU, ACTIVATION
     };
 } Op;
 
@@ -100,6 +101,7 @@ typedef struct {
     uint32_t n_caches;
     KvLayout kv; // of those that are paged
     uint32_t n_layers;
+    uint32_t n_own_kv;             // the layers behind read keys and values of others
     uint32_t n_vocab;              // rows of the embedding and of the head
     uint32_t n_context;            // positions that the model was made for
     uint32_t d_model;              // values a row of the residual stream

@@ -75,6 +75,9 @@ static void describe_numbers(const Op *op, StrBuf *b) {
     case OP_ADD:
         if (op->add.scale != 1) strbuf_printf(b, ", times %g", (double)op->add.scale);
         break;
+    case OP_SCALE:
+        if (op->scale != 1) strbuf_printf(b, ", times %g", (double)op->scale);
+        break;
     case OP_CONV:
         strbuf_printf(b, "  cache %u, %u taps, %s", op->conv.cache, op->conv.taps,
                       activation_names[op->conv.fn]);
@@ -94,6 +97,7 @@ static void describe_numbers(const Op *op, StrBuf *b) {
         if (op->route.scores != SCORES_OF_CHOSEN)
             strbuf_printf(b, ", %s%s", op->route.scores == SCORES_SIGMOID ? "sigmoids" : "softmax of all",
                           op->route.normed ? ", to sum to 1" : "");
+        if (op->route.logit_scale != 1) strbuf_printf(b, ", logits times %g", (double)op->route.logit_scale);
         if (op->route.scale != 1) strbuf_printf(b, ", times %g", (double)op->route.scale);
         if (op->route.n_groups > 1)
             strbuf_printf(b, ", of %u of %u groups%s", op->route.n_groups_used, op->route.n_groups,
@@ -104,6 +108,7 @@ static void describe_numbers(const Op *op, StrBuf *b) {
     case OP_ADD_POSITION:
     case OP_MATMUL:
     case OP_COPY:
+    case OP_SLICE:
     case OP_SHARE:
     case OP_COUNT: break;
     }

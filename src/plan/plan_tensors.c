@@ -11,7 +11,8 @@ static const struct {
     {"mtp.", "guessing ahead"},
 };
 
-static const char *const what_order[] = {"vision", "audio", "guessing ahead", "empty"};
+static const char *const what_order[] = {"vision", "audio", "guessing ahead", "unused keys and values",
+                                         "empty"};
 
 // The block of "blk.12.attn_q.weight"; UINT32_MAX for a tensor outside the blocks.
 static uint32_t block_of(Str name) {
@@ -23,12 +24,23 @@ static uint32_t block_of(Str name) {
     return at > 4 && at < name.len && name.ptr[at] == '.' ? block : UINT32_MAX;
 }
 
+// Keys and values of a layer that reads those of another: files may have them all the same.
+static bool is_unused_kv(Str name) {
+    static const Str endings[] = {STR(".attn_k.weight"), STR(".attn_v.weight"), STR(".attn_k_norm.weight")};
+    bool found = false;
+    for (size_t i = 0; i < COUNT_OF(endings); i++)
+        found |= str_ends_with(name, endings[i]);
+    return found;
+}
+
 // NULL for a tensor of the model itself.
 static const char *why_skipped(const GgufTensor *t, const Plan *plan, uint32_t n_blocks) {
     if (gguf_tensor_elements(t) == 0) return "empty";
     for (size_t i = 0; i < COUNT_OF(other_models); i++)
         if (str_starts_with(t->name, str_from_c(other_models[i].prefix))) return other_models[i].what;
     uint32_t block = block_of(t->name);
+    if (block >= plan->n_own_kv && block < plan->n_layers && is_unused_kv(t->name))
+        return "unused keys and values";
     return block >= plan->n_layers && block < n_blocks ? "guessing ahead" : NULL;
 }
 

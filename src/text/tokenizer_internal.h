@@ -83,9 +83,9 @@ MUST_CHECK bool tokenizer_index_special(Tokenizer *t, const int32_t *extra_ends,
 // Finds the ids of single bytes, spelled in the alphabet of byte_level.h.
 void tokenizer_index_bytes(Tokenizer *t);
 
-// Of a MODEL_CHAR_BPE: finds the ids of bytes ("<0x0A>") and of ASCII characters; and where texts are cut into
-// words, if U+2581 is a token. The vocabulary has all tokens that merging can make. False when the arena is
-// full.
+// Of a MODEL_CHAR_BPE: finds the ids of bytes ("<0x0A>") and of ASCII characters; and where texts are cut
+// into words, if U+2581 is a token. The vocabulary has all tokens that merging can make. False when the arena
+// is full.
 void tokenizer_index_characters(Tokenizer *t);
 MUST_CHECK bool tokenizer_index_cuts(Tokenizer *t, Arena *arena);
 

@@ -6,7 +6,7 @@
 
 typedef enum { KEY_NONE, KEY_U32, KEY_F32, KEY_BOOL, KEY_STR, KEY_U32S, KEY_BOOLS } KeyType;
 
-enum { LAYERS_LISTED_MAX = 4 };
+enum { LAYERS_LISTED_MAX = 6 };
 
 typedef struct {
     const char *suffix; // behind "ARCHITECTURE."
@@ -47,6 +47,7 @@ typedef enum {
     FILL_FACTOR,  // 1 to 2
     FILL_FACTOR4, // 4 to 5
     FILL_DECAY,   // near N(-0.6, 0.1)
+    FILL_QUARTER, // 1 for the first quarter of frequencies, 1e30 behind it: as Gemma 4 has them
 } Fill;
 
 typedef enum {
@@ -63,6 +64,11 @@ typedef enum {
     FF2,
     DENSE,
     SHARED,
+    EXPERT_FF,
+    BESIDE_FF2,
+    PER_LAYER,
+    PER_LAYERS,
+    ROPE_FULL_HALF,
     EXPERTS,
     VOCAB,
     CONTEXT,
@@ -124,6 +130,9 @@ struct ArchModel {
     uint32_t dense_ff;     // of layers without experts
     uint32_t shared_ff;    // of the experts that all rows use
     uint32_t latent;       // values that experts work on, where these are fewer than the model's
+    uint32_t expert_ff;    // of experts beside a dense feed-forward
+    uint32_t per_layer;    // values of each layer's embedding
+    uint32_t rope_full;    // values that layers without a window turn
     const Arch *tables;    // NULL: those of its architecture
     // Where layers differ in what mixes their rows: a letter a layer, A for attention, S for a state, F for a
     // feed-forward alone, and the tensors of those of each letter in this order.

@@ -415,6 +415,9 @@ const ArchModel *arch_model_named(const char *name) {
     for (uint32_t i = 0; arch_mla_model_at(i); i++) {
         if (is_named(arch_mla_model_at(i), name)) return arch_mla_model_at(i);
     }
+    for (uint32_t i = 0; arch_gemma_model_at(i); i++) {
+        if (is_named(arch_gemma_model_at(i), name)) return arch_gemma_model_at(i);
+    }
     return NULL;
 }
 
@@ -464,6 +467,11 @@ static uint64_t size_of(const ArchModel *m, uint32_t context_length, uint32_t la
         [FF] = ff,
         [DENSE] = m->dense_ff,
         [SHARED] = m->shared_ff,
+        [EXPERT_FF] = m->expert_ff,
+        [BESIDE_FF2] = 2 * m->expert_ff,
+        [PER_LAYER] = m->per_layer,
+        [PER_LAYERS] = m->per_layer * m->layers,
+        [ROPE_FULL_HALF] = m->rope_full / 2,
         [FF2] = 2 * ff,
         [EXPERTS] = m->experts,
         [VOCAB] = m->shape ? m->shape->vocab : ARCH_MODEL_VOCAB,
@@ -523,6 +531,14 @@ static void add_llama3_factors(GgufBuilder *b, const char *name, uint64_t half) 
     gguf_builder_add_tensor(b, name, DTYPE_F32, 1, &half, factors);
 }
 
+// Proportional RoPE: the first quarter of the frequencies; the rest does not turn.
+static void add_quarter_factors(GgufBuilder *b, const char *name, uint64_t half) {
+    float factors[64];
+    for (uint64_t i = 0; i < half; i++)
+        factors[i] = i < half / 4 ? 1 : 1e30f;
+    gguf_builder_add_tensor(b, name, DTYPE_F32, 1, &half, factors);
+}
+
 static Dtype matrix_dtype(const GgufBuilder *b, const ArchModel *m) {
     return m->n_mix ? m->mix[b->n_tensors % m->n_mix] : m->dtype;
 }
@@ -558,6 +574,7 @@ static void add_tensor(GgufBuilder *b, const ArchModel *m, uint32_t context_leng
     if (m->shape) add_empty(b, m->shape, row, name, n_dims, dims);
     else if (row->fill == FILL_MATRIX)
         gguf_builder_add_tensor(b, name, matrix_dtype(b, m), n_dims, dims, NULL);
+    else if (row->fill == FILL_QUARTER) add_quarter_factors(b, name, dims[0]);
     else if (row->fill == FILL_LLAMA3) add_llama3_factors(b, name, dims[0]);
     else if (row->fill == FILL_EXPERTS) gguf_builder_add_tensor(b, name, DTYPE_MXFP4, n_dims, dims, NULL);
     else add_floats(b, name, n_dims, dims, b->n_tensors, fills[row->fill].center, fills[row->fill].scale);

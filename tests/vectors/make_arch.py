@@ -1,4 +1,5 @@
-"""Logits of the tiny models of tests/support/arch_models.c, as Hugging Face transformers computes them in float32.
+"""Logits of the tiny models of tests/support/arch_models.c, as Hugging Face transformers computes them in float32 (Gemma 4:
+float64).
 
     make_arch.py MODELS_FOLDER OUT_FOLDER [NAME...]
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 import transformers
 
+import make_arch_gemma
 import make_arch_states
 
 
@@ -519,12 +521,12 @@ def weight_of(f, name, names):
 
 def logits_of(path):
     f = File(path)
-    has_states = f.arch in make_arch_states.MODELS
-    model = (make_arch_states.MODELS if has_states else MODELS)[f.arch](f).float().eval()
+    other = next((m for m in (make_arch_states, make_arch_gemma) if f.arch in m.MODELS), None)
+    model = (other.MODELS if other else MODELS)[f.arch](f).to(getattr(other, "PRECISION", torch.float32)).eval()
     names = gguf.get_tensor_name_map(ENUMS[NAMED_LIKE.get(f.arch, f.arch)], f.get("block_count"))
     state = model.state_dict()
     for name, value in state.items():
-        weight = make_arch_states.weight_of(f, name, value) if has_states else weight_of(f, name, names)
+        weight = other.weight_of(f, name, value) if other else weight_of(f, name, names)
         if weight.shape != value.shape:
             raise SystemExit(f"{path}: {name} is {tuple(value.shape)}, found {tuple(weight.shape)}")
         state[name] = weight
@@ -535,7 +537,7 @@ def logits_of(path):
         logits = model(torch.tensor([f.values["test.tokens"]])).logits[0].numpy().astype("<f4")
     if len(logits) > 96:
         return logits[15::16]
-    return logits[7::8] if f.arch in FAMILY or has_states else logits
+    return logits[7::8] if f.arch in FAMILY or other else logits
 
 
 def main():

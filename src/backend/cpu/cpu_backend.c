@@ -57,7 +57,7 @@ static const float *expand_small(const Weight *w, Arena *arena) {
 static bool weight_is_small(const Op *op) {
     return op->kind == OP_RMS_NORM || op->kind == OP_LAYER_NORM || op->kind == OP_ATTENTION ||
            op->kind == OP_ADD_POSITION || op->kind == OP_ROUTE || op->kind == OP_SHARE ||
-           op->kind == OP_CONV || op->kind == OP_DELTA || op->kind == OP_SSM;
+           op->kind == OP_SCALE || op->kind == OP_CONV || op->kind == OP_DELTA || op->kind == OP_SSM;
 }
 
 static bool make_ops(CpuBackend *cpu, Error *err) {

@@ -48,7 +48,7 @@ static void rms_norm(const float *in, float *out, const float *weight, uint32_t 
         squares += (double)in[i] * (double)in[i];
     float scale = (float)(1 / sqrt(squares / n + (double)eps));
     for (uint32_t i = 0; i < n; i++)
-        out[i] = in[i] * scale * weight[i];
+        out[i] = in[i] * scale * (weight ? weight[i] : 1);
 }
 
 static void layer_norm(const float *in, float *out, const float *weight, const float *bias, uint32_t n,
@@ -70,13 +70,13 @@ static void norm_rows(void *context, uint32_t thread, uint32_t from, uint32_t to
     const RowWork *w = context;
     const Op *op = w->op->op;
     uint32_t group = op->norm.group, width = op->out_width;
-    uint32_t weight_step = op->weight->n_rows > 1 ? group : 0; // groups may have weights of their own
+    uint32_t weight_step = op->weight && op->weight->n_rows > 1 ? group : 0; // groups may have their own
     for (uint32_t row = from; row < to; row++) {
         const float *in = in_row(w->step, op, 0, row);
         float *out = out_row(w->step, op, row);
         uint32_t i = 0;
         for (; i + group <= width; i += group) {
-            const float *weight = w->op->weight_f32 + i / group * weight_step;
+            const float *weight = op->weight ? w->op->weight_f32 + i / group * weight_step : NULL;
             if (op->kind == OP_RMS_NORM) rms_norm(in + i, out + i, weight, group, op->norm.eps);
             else layer_norm(in + i, out + i, weight, w->op->bias_f32, group, op->norm.eps);
         }
@@ -93,6 +93,26 @@ static void add_rows(void *context, uint32_t thread, uint32_t from, uint32_t to)
     float *out = out_row(w->step, op, from), scale = op->add.scale;
     for (uint64_t i = 0; i < (to - from) * width; i++)
         out[i] = a[i] + b[i] * scale;
+}
+
+static void scale_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+    (void)thread;
+    const RowWork *w = context;
+    const Op *op = w->op->op;
+    const float *in = in_row(w->step, op, 0, from);
+    float *out = out_row(w->step, op, from), scale = op->scale * (w->op->weight_f32 ? *w->op->weight_f32 : 1);
+    for (uint64_t i = 0; i < (uint64_t)(to - from) * op->out_width; i++)
+        out[i] = in[i] * scale;
+}
+
+static void slice_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+    (void)thread;
+    const RowWork *w = context;
+    const Op *op = w->op->op;
+    for (uint32_t row = from; row < to; row++) {
+        const float *part = in_row(w->step, op, 0, row) + (uint64_t)op->layer * op->out_width;
+        memcpy(out_row(w->step, op, row), part, op->out_width * sizeof(float));
+    }
 }
 
 // Turns the pairs of all heads of one row in place.
@@ -316,8 +336,11 @@ static void route_rows(void *context, uint32_t thread, uint32_t from, uint32_t t
     const Op *op = w->op->op;
     for (uint32_t row = from; row < to; row++) {
         float *experts = out_row(w->step, op, row);
+        float *weights = experts + op->n_used;
         cpu_route(&op->route, in_row(w->step, op, 0, row), op->in_width[0], w->op->weight_f32, op->n_used,
-                  experts, experts + op->n_used);
+                  experts, weights);
+        for (uint32_t i = 0; w->op->bias_f32 && i < op->n_used; i++)
+            weights[i] *= w->op->bias_f32[(uint32_t)experts[i]];
     }
 }
 
@@ -398,6 +421,8 @@ void cpu_op_run(const CpuOp *op, CpuStep *s) {
     case OP_ACTIVATION: for_rows(activation_rows, op, s); break;
     case OP_HEAD: head(op, s); break;
     case OP_COPY: for_rows(copy_rows, op, s); break;
+    case OP_SCALE: for_rows(scale_rows, op, s); break;
+    case OP_SLICE: for_rows(slice_rows, op, s); break;
     case OP_ROUTE: for_rows(route_rows, op, s); break;
     case OP_SHARE: for_rows(share_rows, op, s); break;
     case OP_EXPERT_MATMUL: expert_matmul(op, s); break;

@@ -26,11 +26,12 @@ static void softmax(const float *in, uint32_t n, float *out) {
         out[i] /= sum;
 }
 
-static void make_scores(RouteScores scores, const float *logits, uint32_t n, float *out) {
-    if (scores == SCORES_OF_ALL) softmax(logits, n, out);
-    for (uint32_t i = 0; i < n && scores == SCORES_SIGMOID; i++)
-        out[i] = 1 / (1 + expf(-logits[i]));
-    if (scores == SCORES_OF_CHOSEN) memcpy(out, logits, n * sizeof *out);
+static void make_scores(const RouteConfig *r, const float *logits, uint32_t n, float *out) {
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = logits[i] * r->logit_scale;
+    if (r->scores == SCORES_OF_ALL) softmax(out, n, out);
+    for (uint32_t i = 0; i < n && r->scores == SCORES_SIGMOID; i++)
+        out[i] = 1 / (1 + expf(-out[i]));
 }
 
 // Experts of other groups than the preferred ones get no chance.
@@ -56,7 +57,7 @@ static void mask_groups(const RouteConfig *r, float *wanted, uint32_t n_experts)
 void cpu_route(const RouteConfig *r, const float *logits, uint32_t n_experts, const float *bias,
                uint32_t n_used, float *experts, float *weights) {
     float score[EXPERTS_MAX], wanted[EXPERTS_MAX], sum = 0;
-    make_scores(r->scores, logits, n_experts, score);
+    make_scores(r, logits, n_experts, score);
     for (uint32_t e = 0; e < n_experts; e++)
         wanted[e] = score[e] + (bias ? bias[e] : 0);
     if (r->n_groups > 1) mask_groups(r, wanted, n_experts);

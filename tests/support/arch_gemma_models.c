@@ -1,0 +1,92 @@
+// Tiny models of Gemma 4: layers with and without a window have heads of their own, and the last layers read
+// the keys and values of earlier ones. A letter a layer in `mixers`: A has keys and values, S keys that are
+// its values, too, F neither.
+#include "arch_model_rows.h"
+
+// clang-format off
+#define GEMMA4                                                            \
+    {"token_embd.weight",               FILL_MATRIX,  MODEL, VOCAB, ONE}, \
+    {"output_norm.weight",              FILL_NORM,    MODEL, ONE, ONE},   \
+    {"rope_freqs.weight",               FILL_QUARTER, ROPE_FULL_HALF, ONE, ONE}, \
+    {"blk.%u.attn_norm.weight",         FILL_GAIN,    MODEL, ONE, ONE},   \
+    {"blk.%u.attn_q.weight",            FILL_MATRIX,  MODEL, Q, ONE},     \
+    {"blk.%u.attn_q_norm.weight",       FILL_NORM,    HEAD, ONE, ONE},    \
+    {"blk.%u.attn_output.weight",       FILL_MATRIX,  Q, MODEL, ONE},     \
+    {"blk.%u.post_attention_norm.weight", FILL_NORM,  MODEL, ONE, ONE},   \
+    {"blk.%u.ffn_norm.weight",          FILL_GAIN,    MODEL, ONE, ONE},   \
+    {"blk.%u.ffn_gate.weight",          FILL_MATRIX,  MODEL, FF, ONE},    \
+    {"blk.%u.ffn_up.weight",            FILL_MATRIX,  MODEL, FF, ONE},    \
+    {"blk.%u.ffn_down.weight",          FILL_MATRIX,  FF, MODEL, ONE},    \
+    {"blk.%u.post_ffw_norm.weight",     FILL_NORM,    MODEL, ONE, ONE},   \
+    {"blk.%u.layer_output_scale.weight", FILL_NORM,   ONE, ONE, ONE}
+
+static const TensorRow keys_alone[] = {
+    {"blk.%u.attn_k.weight",            FILL_MATRIX,  MODEL, KV, ONE},
+    {"blk.%u.attn_k_norm.weight",       FILL_NORM,    HEAD, ONE, ONE},
+};
+static const TensorRow keys_values[] = {
+    {"blk.%u.attn_k.weight",            FILL_MATRIX,  MODEL, KV, ONE},
+    {"blk.%u.attn_k_norm.weight",       FILL_NORM,    HEAD, ONE, ONE},
+    {"blk.%u.attn_v.weight",            FILL_MATRIX,  MODEL, KV, ONE},
+};
+static const TensorRow dense[] = {GEMMA4};
+static const TensorRow per_layer[] = {
+    GEMMA4,
+    {"per_layer_token_embd.weight",     FILL_MATRIX,  PER_LAYERS, VOCAB, ONE},
+    {"per_layer_model_proj.weight",     FILL_MATRIX,  MODEL, PER_LAYERS, ONE},
+    {"per_layer_proj_norm.weight",      FILL_NORM,    PER_LAYER, ONE, ONE},
+    {"blk.%u.inp_gate.weight",          FILL_MATRIX,  MODEL, PER_LAYER, ONE},
+    {"blk.%u.proj.weight",              FILL_MATRIX,  PER_LAYER, MODEL, ONE},
+    {"blk.%u.post_norm.weight",         FILL_NORM,    MODEL, ONE, ONE},
+};
+#define EXPERTS_BESIDE                                                    \
+    {"blk.%u.post_ffw_norm_1.weight",   FILL_NORM,    MODEL, ONE, ONE},   \
+    {"blk.%u.pre_ffw_norm_2.weight",    FILL_GAIN,    MODEL, ONE, ONE},   \
+    {"blk.%u.post_ffw_norm_2.weight",   FILL_NORM,    MODEL, ONE, ONE},   \
+    {"blk.%u.ffn_gate_inp.scale",       FILL_GAIN,    MODEL, ONE, ONE},   \
+    {"blk.%u.ffn_gate_inp.weight",      FILL_BIAS,    MODEL, EXPERTS, ONE}, \
+    {"blk.%u.ffn_down_exps.weight",     FILL_EXPERTS, EXPERT_FF, MODEL, EXPERTS}, \
+    {"blk.%u.ffn_down_exps.scale",      FILL_NORM,    EXPERTS, ONE, ONE}
+static const TensorRow mixture[] = {
+    GEMMA4, EXPERTS_BESIDE,
+    {"blk.%u.ffn_gate_up_exps.weight",  FILL_EXPERTS, MODEL, BESIDE_FF2, EXPERTS},
+};
+
+static const uint32_t windows[] = {1, 1, 0, 1, 1, 0}, head_dims[] = {16, 16, 32, 16, 16, 32};
+static const uint32_t kv_heads[] = {2, 2, 1, 2, 2, 1}, wider[] = {96, 96, 96, 192, 192, 192};
+
+#define GEMMA4_KEYS                                                             \
+    EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_F32("rope.freq_base_swa", 1e4), \
+    KEY_U32("rope.dimension_count", 32), KEY_U32("rope.dimension_count_swa", 16), \
+    KEY_U32("attention.key_length", 32), KEY_U32("attention.value_length", 32),  \
+    KEY_U32("attention.key_length_swa", 16), KEY_U32("attention.value_length_swa", 16), \
+    KEY_U32("attention.sliding_window", 20), KEY_BOOLS("attention.sliding_window_pattern", windows), \
+    KEY_F32("final_logit_softcapping", 0.3)
+#define KINDS(letters) .layer_head_dim = head_dims, .rope_full = 32, .mixers = letters, \
+    .of_mixer = {keys_values, keys_alone}, .n_of_mixer = {COUNT_OF(keys_values), COUNT_OF(keys_alone)}
+
+static const ArchModel gemma_models[] = {
+    {"gemma4-e4b", "gemma4", SIZES(6, 4, 2, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(per_layer), KINDS("AAAAFF"),
+     .per_layer = 32,
+     .keys = {GEMMA4_KEYS, KEY_U32("attention.shared_kv_layers", 2),
+              KEY_U32("embedding_length_per_layer_input", 32)}},
+    // The layers that share keys and values have a wider feed-forward.
+    {"gemma4-e2b", "gemma4", SIZES(6, 4, 1, 32, 192, 0), .dtype = DTYPE_Q4_0, TENSORS(per_layer), KINDS("AAAFFF"),
+     .per_layer = 32, .layer_ff = wider,
+     .keys = {GEMMA4_KEYS, KEY_U32("attention.shared_kv_layers", 3),
+              KEY_U32("embedding_length_per_layer_input", 32), KEY_U32S("feed_forward_length", wider)}},
+    // Keys are values where there is no window.
+    {"gemma4-31b", "gemma4", SIZES(6, 4, 2, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(dense), KINDS("AASAAS"),
+     .layer_kv_heads = kv_heads,
+     .keys = {GEMMA4_KEYS, KEY_U32("attention.shared_kv_layers", 0), KEY_U32("embedding_length_per_layer_input", 0),
+              KEY_U32S("attention.head_count_kv", kv_heads)}},
+    {"gemma4-26b", "gemma4", SIZES(6, 4, 2, 32, 96, 8), .dtype = DTYPE_Q8_0, TENSORS(mixture), KINDS("AASAAS"),
+     .layer_kv_heads = kv_heads, .expert_ff = 32,
+     .keys = {GEMMA4_KEYS, KEY_U32S("attention.head_count_kv", kv_heads), KEY_U32("expert_count", 8),
+              KEY_U32("expert_used_count", 3), KEY_U32("expert_feed_forward_length", 32)}},
+};
+// clang-format on
+
+const ArchModel *arch_gemma_model_at(uint32_t index) {
+    return index < COUNT_OF(gemma_models) ? &gemma_models[index] : NULL;
+}
