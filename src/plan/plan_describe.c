@@ -39,6 +39,18 @@ static const char *const activation_names[] = {
     [FN_SIGMOID] = "sigmoid",     [FN_RELU_SQUARED] = "squared ReLU",
     [FN_IDENTITY] = "product"};
 
+static void describe_route(const Op *op, StrBuf *b) {
+    strbuf_printf(b, "  %u used", op->n_used);
+    if (op->route.scores != SCORES_OF_CHOSEN)
+        strbuf_printf(b, ", %s%s", op->route.scores == SCORES_SIGMOID ? "sigmoids" : "softmax of all",
+                      op->route.normed ? ", to sum to 1" : "");
+    if (op->route.logit_scale != 1) strbuf_printf(b, ", logits times %g", (double)op->route.logit_scale);
+    if (op->route.scale != 1) strbuf_printf(b, ", times %g", (double)op->route.scale);
+    if (op->route.n_groups > 1)
+        strbuf_printf(b, ", of %u of %u groups%s", op->route.n_groups_used, op->route.n_groups,
+                      op->route.by_largest ? " by the largest" : "");
+}
+
 // The numbers of an operation that its weights do not say.
 static void describe_numbers(const Op *op, StrBuf *b) {
     switch (op->kind) {
@@ -92,17 +104,7 @@ static void describe_numbers(const Op *op, StrBuf *b) {
         if (op->head.scale != 1) strbuf_printf(b, ", times %g", (double)op->head.scale);
         if (op->head.cap > 0) strbuf_printf(b, ", capped at %g", (double)op->head.cap);
         break;
-    case OP_ROUTE:
-        strbuf_printf(b, "  %u used", op->n_used);
-        if (op->route.scores != SCORES_OF_CHOSEN)
-            strbuf_printf(b, ", %s%s", op->route.scores == SCORES_SIGMOID ? "sigmoids" : "softmax of all",
-                          op->route.normed ? ", to sum to 1" : "");
-        if (op->route.logit_scale != 1) strbuf_printf(b, ", logits times %g", (double)op->route.logit_scale);
-        if (op->route.scale != 1) strbuf_printf(b, ", times %g", (double)op->route.scale);
-        if (op->route.n_groups > 1)
-            strbuf_printf(b, ", of %u of %u groups%s", op->route.n_groups_used, op->route.n_groups,
-                          op->route.by_largest ? " by the largest" : "");
-        break;
+    case OP_ROUTE: describe_route(op, b); break;
     case OP_EXPERT_MATMUL:
     case OP_EXPERT_SUM: strbuf_printf(b, "  %u used", op->n_used); break;
     case OP_ADD_POSITION:
