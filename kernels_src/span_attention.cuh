@@ -11,16 +11,19 @@
 // keys (attend.cuh); the host has the stretches with the most keys first. What the tensor cores take as rows
 // are queries: of the stretch's first row all heads of the list, then of the second one, 16 a warp. So the
 // heads of a row that decodes, which is a stretch by itself, read its keys together. All warps share the
-// tiles, a ring in shared memory. There are blocks for the stretches of one long prompt; where stretches are
-// shorter and more, a block takes several tasks in turn, since blocks that find none take time to start, too
-// (ROW_BLOCKS_MAX).
+// tiles, a ring in shared memory. There are blocks for the stretches of one long prompt, or, where rows are
+// few, enough for the GPU; where stretches are shorter and more, a block takes several tasks in turn, since
+// blocks that find none take time to start, too (ROW_BLOCKS_MAX).
 //
 // A split's triple is in registers; the group's, too, or with large heads in shared memory; the total's,
 // which is wanted once in 1,024 keys, in `partial`: [task][groups of 8 dims][thread]float4. (It may be where
 // qkv.cuh's raw rows were.) Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh. Defines: attend.cuh's,
-// MAX_ROWS, SPAN_WARPS, HAS_SINKS.
+// MAX_ROWS, SPAN_WARPS, HAS_SINKS; SPAN_BLOCKS_LEAST (1).
 #if !defined(MAX_ROWS) || !defined(SPAN_WARPS)
 #error "MAX_ROWS, SPAN_WARPS"
+#endif
+#ifndef SPAN_BLOCKS_LEAST
+#define SPAN_BLOCKS_LEAST 1
 #endif
 
 // Whether two blocks with so much shared memory run on a multiprocessor, which keeps 1,024 bytes of each for
@@ -31,7 +34,7 @@ enum : u32 {
     SPAN_THREADS = SPAN_WARPS * WARP,
     QUERIES = SPAN_WARPS * 16,
     STRETCH_ROWS = layout_stretch_rows(N_HEADS, N_KV_HEADS, QUERIES),
-    SPAN_BLOCKS = CEIL_DIV(MAX_ROWS, STRETCH_ROWS) * LISTS,
+    SPAN_BLOCKS = MAX(CEIL_DIV(MAX_ROWS, STRETCH_ROWS) * LISTS, MIN((u32)SPAN_BLOCKS_LEAST, MAX_ROWS *LISTS)),
     OUT_GROUPS = HEAD_DIM / 8,
 
     // Else registers. (8B's on sm_90: with it there ptxas has one register quad left for a page's values and

@@ -36,11 +36,11 @@ static bool lower(Made *m, uint32_t sm, uint32_t n_slots, BatchLowered *out, Err
            batch_lower(m->plan, &m->placement, &target, n_slots, 500, &m->arena, out, err);
 }
 
-// As many classes as the slots need, and prompts' once more; prompts' rows are whole tiles.
+// As many classes as the slots need, and prompts' twice more; prompts' rows are whole tiles.
 TEST(cuda_batch_lower_makes_classes) {
     static const struct {
         uint32_t n_slots, n_classes, rows_max;
-    } rows[] = {{1, 3, 1}, {2, 4, 8}, {8, 4, 8}, {9, 5, 16}, {16, 5, 16}, {17, 6, 32}, {64, 7, 64}};
+    } rows[] = {{1, 4, 1}, {2, 5, 8}, {8, 5, 8}, {9, 6, 16}, {16, 6, 16}, {17, 7, 32}, {64, 8, 64}};
     TinyModel model = tiny_model_llama();
     Made m = plan_of(tiny_model_build(&model));
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -76,7 +76,7 @@ TEST(cuda_batch_lower_makes_large_tiles_apart) {
     BatchLowered l;
     Error err = {0};
     REQUIRE(lower(&m, 90, 1, &l, &err));
-    REQUIRE(l.n_classes == 3 && l.n_first_classes == 1);
+    REQUIRE(l.n_classes == 4 && l.n_first_classes == 1);
     const BatchClass *prompt = &l.classes[BATCH_CLASS_PROMPT], *large = &l.classes[2];
     CHECK(large->size.body == BODY_PROMPT && large->size.max_rows == prompt->size.max_rows);
     REQUIRE(large->n_stages == prompt->n_layers_stages && large->n_programs > 0);

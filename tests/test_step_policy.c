@@ -145,19 +145,24 @@ TEST(step_policy_finds_the_rows_beside_draws) {
         uint32_t depth, n_draws;
         uint64_t draws_ns, pass_ns, row_ns; // a step's draws; prompts' rows: together, and each
         uint64_t least_rows, most_ns;
+        uint32_t tile; // the time is that of whole tiles of all rows, and what they have is filled
     } rows[] = {
-        {"a GPU", 2, 32, 4000000, 0, 20000, 180, 8100000},
-        {"a second pass through the layers", 2, 32, 4000000, 2000000, 20000, 90, 8100000},
-        {"fast draws", 2, 1, 300000, 0, 2000, 450, 1310000},
-        {"slow draws", 2, 63, 30000000, 0, 100000, 90, 40100000},
-        {"rows that cost too much", 2, 8, 4000000, 9000000, 100000, 64, 20000000},
-        {"a processor", 1, 4, 20000000, 0, 1000000, 18, 40100000},
-        {"a slow one", 1, 4, 90000000, 0, 9000000, 8, 163000000},
-        {"rows for nothing", 2, 4, 2000000, 0, 1, 2000, 2100000},
+        {"a GPU", 2, 32, 4000000, 0, 20000, 180, 8100000, 0},
+        {"a second pass through the layers", 2, 32, 4000000, 2000000, 20000, 90, 8100000, 0},
+        {"fast draws", 2, 1, 300000, 0, 2000, 450, 1310000, 0},
+        {"slow draws", 2, 63, 30000000, 0, 100000, 90, 40100000, 0},
+        {"rows that cost too much", 2, 8, 4000000, 9000000, 100000, 64, 20000000, 0},
+        {"a processor", 1, 4, 20000000, 0, 1000000, 18, 40100000, 0},
+        {"a slow one", 1, 4, 90000000, 0, 9000000, 8, 163000000, 0},
+        {"rows for nothing", 2, 4, 2000000, 0, 1, 2000, 2100000, 0},
+        {"half a tile left", 2, 63, 3000000, 0, 20000, 65, 5560000, 128},
+        {"one tile of two", 2, 32, 4000000, 0, 20000, 96, 6560000, 128},
+        {"tiles that cost too much", 2, 63, 3000000, 0, 90000, 64, 14520000, 128},
+        {"several tiles", 2, 8, 8000000, 0, 10000, 760, 15680000, 128},
     };
     for (size_t row = 0; row < COUNT_OF(rows); row++) {
         TEST_CASE_LABEL("%s", rows[row].name);
-        BackendInfo info = {.max_rows = 4096, .pipeline_depth = rows[row].depth};
+        BackendInfo info = {.max_rows = 4096, .pipeline_depth = rows[row].depth, .rows_tile = rows[row].tile};
         StepPolicy policy = step_policy_for(&info);
         SlotWork work[JOBS_MAX] = {{.slot = 0}};
         uint64_t n_rows = 0, took_ns = 0;
@@ -169,7 +174,13 @@ TEST(step_policy_finds_the_rows_beside_draws) {
             step_policy_next(&policy, work, 1 + rows[row].n_draws, &step);
             CHECK_INT_EQ(rows[row].n_draws + (i % 3 != 0), step.n_parts);
             n_rows = step.parts[0].prompt_rows;
-            took_ns = rows[row].draws_ns + (n_rows ? rows[row].pass_ns : 0) + n_rows * rows[row].row_ns;
+            uint64_t counted = n_rows;
+            if (rows[row].tile && n_rows) {
+                uint64_t all = n_rows + rows[row].n_draws;
+                CHECK(all < rows[row].tile || all % rows[row].tile == 0);
+                counted = align_up(all, rows[row].tile);
+            }
+            took_ns = rows[row].draws_ns + (n_rows ? rows[row].pass_ns : 0) + counted * rows[row].row_ns;
             step_policy_learn(&policy, &step, took_ns);
         }
         CHECK(n_rows >= rows[row].least_rows);

@@ -7,6 +7,7 @@ StepPolicy step_policy_for(const BackendInfo *info) {
     uint64_t least = min_u64(is_gpu ? CHUNK_TOKENS_MIN_GPU : CHUNK_TOKENS_MIN, max_u64(most / 2, 1));
     return (StepPolicy){
         .max_rows = info->max_rows,
+        .rows_tile = (uint32_t)max_u64(info->rows_tile, 1),
         .chunk_tokens = (uint32_t)min_u64(info->chunk_tokens ? info->chunk_tokens : most, most),
         .chunk_tokens_max = (uint32_t)most,
         .chunk_slices = (uint32_t)min_u64(CHUNK_SLICES_FIRST, slices_max),
@@ -25,8 +26,9 @@ static uint32_t rows_for_prompts(const StepPolicy *p, uint32_t n_draws) {
     if (p->max_rows == 1) return p->last_has_prompts ? 0 : 1; // they take turns
     uint64_t left = p->max_rows - min_u64(n_draws, p->max_rows);
     uint64_t a_slice = p->chunk_slices > 1 ? 2ull * p->chunk_tokens / p->chunk_slices - 1 : UINT64_MAX;
-    uint64_t most = max_u64(min_u64(left, a_slice), p->beside_tokens_min);
-    return (uint32_t)min_u64(p->beside_tokens, most);
+    uint64_t most = min_u64(p->beside_tokens, max_u64(min_u64(left, a_slice), p->beside_tokens_min));
+    uint64_t whole_tiles = (most + n_draws) / p->rows_tile * p->rows_tile;
+    return (uint32_t)(whole_tiles >= n_draws + p->beside_tokens_min ? whole_tiles - n_draws : most);
 }
 
 // The prompt with the fewest rows left, the oldest of equal ones, where that is not the oldest of all; n:

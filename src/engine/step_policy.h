@@ -4,7 +4,7 @@
 // rows of prompts, the oldest prompt's and, up to half, the shortest one's first: as many as there is time
 // for. While nobody decodes, that is the target below. Beside tokens that others wait for, a step takes at
 // most twice as long as without the prompts' rows, and at most STEP_BESIDE_NS, as far as CHUNK_TOKENS_MIN
-// rows (or those of a GPU) allow.
+// rows (or those of a GPU) allow. Together they fill whole tiles of the backend's rows.
 //
 // A cancellation waits for the steps that are under way, so where one takes longer than its target, a
 // prompt's chunks go through the layers in slices, a step each, or, where the backend has no slices, are made
@@ -58,6 +58,7 @@ typedef struct {
     // other chunk may begin, unless this sequence has ended.
     StepPart chunk;
     uint32_t max_rows;
+    uint32_t rows_tile;    // as the backend has them
     uint32_t chunk_tokens; // while nobody decodes: what chunks have at most, and in how many slices
     uint32_t chunk_tokens_max;
     uint32_t chunk_slices;

@@ -228,11 +228,8 @@ static bool add_class(BatchLowering *l, BatchSize size, Error *err) {
     return true;
 }
 
-// Prompts' rows are a multiple of the largest tile's.
-enum { PROMPT_ROWS_MULTIPLE = 128 };
-
 static bool add_classes(BatchLowering *l, uint32_t n_slots, uint32_t max_rows, Error *err) {
-    uint32_t prompt_rows = (uint32_t)align_up(max_rows, PROMPT_ROWS_MULTIPLE);
+    uint32_t prompt_rows = (uint32_t)align_up(max_rows, BATCH_SHORT_ROWS);
     BatchLowered *out = l->out;
     if (!add_class(l, (BatchSize){prompt_rows, BODY_PROMPT, true}, err)) return false;
     out->n_first_classes = out->n_classes;
@@ -242,6 +239,9 @@ static bool add_classes(BatchLowering *l, uint32_t n_slots, uint32_t max_rows, E
     if (n_slots > 1 && !add_class(l, (BatchSize){BATCH_FEW_ROWS_MAX, BODY_EIGHT, false}, err)) return false;
     if (!add_class(l, (BatchSize){prompt_rows, BODY_PROMPT, false}, err)) return false;
     if (out->classes[out->n_classes - 1].n_programs == 0) out->n_classes--; // it has nothing of its own
+    if (prompt_rows > BATCH_SHORT_ROWS &&
+        !add_class(l, (BatchSize){BATCH_SHORT_ROWS, BODY_PROMPT, false}, err))
+        return false;
     while (out->rows_max < n_slots && out->rows_max < BATCH_ROWS_MAX) {
         out->rows_max *= 2;
         if (!add_class(l, (BatchSize){out->rows_max, BODY_MANY, false}, err)) return false;

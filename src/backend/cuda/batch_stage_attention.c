@@ -469,6 +469,7 @@ static void define_span_attention(StrBuf *b, const BatchLowering *l, const Batch
     l->out->stretch_floats = layout_stretch_floats(n_heads, n_kv_heads, op->attention.key_dim, warps * 16, 1);
     define_attend(b, op);
     define(b, "SPAN_WARPS", warps);
+    define(b, "SPAN_BLOCKS_LEAST", 2ull * l->target->multiprocessors); // that run at once
 }
 
 static void bind_attention(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {

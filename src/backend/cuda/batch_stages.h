@@ -31,6 +31,11 @@ enum {
 
 enum { BATCH_FEW_ROWS_MAX = 8, BATCH_ROWS_MAX = 128, BATCH_CLASSES_MAX = 8, BATCH_PARTS_MAX = 7 };
 
+// A class of its own for so few rows of prompts and of those that decode beside them: one tile, whose columns
+// are spread over the GPU, and experts' tiles for the rows that they have then. Other prompts' classes have a
+// multiple of it.
+enum { BATCH_SHORT_ROWS = 128 };
+
 // What a batch's class is specialised by.
 typedef struct {
     uint32_t max_rows;

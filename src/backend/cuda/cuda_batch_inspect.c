@@ -147,8 +147,11 @@ static bool show_stages(const Group *g, uint32_t first, uint32_t end, Error *err
 bool cuda_batch_watch_prompts(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err) {
     if (q->mode != STEP_PROMPT || q->n_slices > 1)
         return error_set(err, ERR_INTERNAL, "a prompt in slices is watched");
-    Group g = {
-        .b = b, .q = q, .class_index = b->batches->prompts, .n_rows = q->n_rows, .scratch = b->inspection};
+    Group g = {.b = b,
+               .q = q,
+               .class_index = cuda_batch_prompts_for(b->batches, q->n_rows),
+               .n_rows = q->n_rows,
+               .scratch = b->inspection};
     bool ok = cuda_batch_send_rows(b, cell, BATCH_CLASS_PROMPT, q, 0, q->n_rows, 1, err) &&
               show_stages(&g, 0, b->batches->lowered.classes[g.class_index].n_layers_stages, err) &&
               cuda_batch_run_heads(b, cell, q, flight, err);

@@ -90,8 +90,16 @@ static void lay_out_shared(CudaBackend *b, DeviceLayout *l, BatchBuffers *s) {
     s->scratch = device_layout_take(l, rows * sizeof(DrawScratch));
 }
 
-// A class's own. Activations are laid out by the number of its rows, and the columns past the last one stay
-// zero, so classes cannot share them.
+// Activations are laid out by the number of the class's rows, and the columns past the last one stay zero, so
+// classes cannot share them.
+static void lay_out_activations(CudaBackend *b, DeviceLayout *l, const BatchClass *c, BatchBuffers *s) {
+    uint64_t rows = c->size.max_rows;
+    s->h = take_activations(l, rows, b->plan->d_model);
+    s->a = take_activations(l, rows, widest(b->plan, ACT_Q));
+    s->f = take_activations(l, rows, widest(b->plan, ACT_F));
+}
+
+// A class's own.
 static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, BatchBuffers *s) {
     const Plan *plan = b->plan;
     uint64_t rows = c->size.max_rows, q_values = widest(plan, ACT_Q), kv_values = widest(plan, ACT_K);
@@ -100,13 +108,11 @@ static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, 
     s->logits_rows = table + sizeof(Batch);
     s->stretches = table + batch_stretches_at(c);
     s->rows = table + batch_rows_at(c);
+    lay_out_activations(b, l, c, s);
     s->x = device_layout_take(l, rows * plan->d_model * sizeof(float));
-    s->h = take_activations(l, rows, plan->d_model);
     uint64_t totals = c->max_stretches * b->batches->lowered.stretch_floats; // in the same place
     s->raw = device_layout_take(l, max_u64(rows * (q_values + 2 * kv_values), totals) * sizeof(float));
     if (c->size.body == BODY_PROMPT) s->q = device_layout_take(l, rows * q_values * sizeof(uint16_t));
-    s->a = take_activations(l, rows, q_values);
-    s->f = take_activations(l, rows, widest(plan, ACT_F));
     if (b->batches->lowered.has_post_norm) s->t = device_layout_take(l, rows * plan->d_model * sizeof(float));
     for (uint32_t i = 0; i < b->placement.n_ropes; i++)
         s->rope[i] = device_layout_take(l, rows * b->placement.ropes[i]->dims * sizeof(float));
@@ -141,13 +147,16 @@ void cuda_batch_lay_out(CudaBackend *b, DeviceLayout *l) {
                            .pages_max = b->pages_max};
     lay_out_shared(b, l, &shared);
     for (uint32_t i = 0; i < t->lowered.n_classes; i++) {
+        const BatchClass *c = &t->lowered.classes[i];
         t->classes[i].buffers = shared;
-        if (i != BATCH_CLASS_PROMPT && t->lowered.classes[i].size.body == BODY_PROMPT) {
+        if (i != BATCH_CLASS_PROMPT && c->size.body == BODY_PROMPT) {
             t->classes[i].buffers = t->classes[BATCH_CLASS_PROMPT].buffers;
-            continue;
+            if (c->size.max_rows == t->lowered.classes[BATCH_CLASS_PROMPT].size.max_rows) continue;
+            lay_out_activations(b, l, c, &t->classes[i].buffers);
+        } else {
+            lay_out_class(b, l, c, &t->classes[i].buffers);
         }
-        lay_out_class(b, l, &t->lowered.classes[i], &t->classes[i].buffers);
-        lay_out_experts(l, &t->lowered.classes[i], &t->classes[i].buffers);
+        lay_out_experts(l, c, &t->classes[i].buffers);
     }
     const BatchBuffers *prompts = &t->classes[BATCH_CLASS_PROMPT].buffers;
     for (uint32_t i = 0; i < t->lowered.n_classes; i++) {
@@ -232,7 +241,10 @@ bool cuda_batch_load_first(CudaBackend *b, Jit *jit, uint32_t first, Error *err)
 static void end_class(CudaBatches *t, bool is_ready) {
     const BatchClass *c = &t->lowered.classes[t->n_classes_tried];
     t->classes[t->n_classes_tried].is_ready = is_ready;
-    if (is_ready && c->size.body == BODY_PROMPT) t->prompts = t->n_classes_tried;
+    if (is_ready && c->size.body == BODY_PROMPT) {
+        bool is_short = c->size.max_rows < t->lowered.classes[BATCH_CLASS_PROMPT].size.max_rows;
+        *(is_short ? &t->short_prompts : &t->prompts) = t->n_classes_tried;
+    }
     t->n_loaded = c->first_program + c->n_programs;
     t->n_graphs = 0;
     if (++t->n_classes_tried < t->lowered.n_classes) return;

@@ -380,6 +380,10 @@ static bool send_parts(CudaBackend *b, Cell *cell, const Parts *parts, Error *er
     return table_send(b, &t, BATCH_CLASS_PROMPT, err);
 }
 
+uint32_t cuda_batch_prompts_for(const CudaBatches *t, uint32_t n_rows) {
+    return t->short_prompts && n_rows <= BATCH_SHORT_ROWS ? t->short_prompts : t->prompts;
+}
+
 // One pass through the layers for all parts; or a slice of a pass, of one part.
 static bool run_pass(CudaBackend *b, Cell *cell, const Parts *parts, Flight *flight, Error *err) {
     CudaBatches *t = b->batches;
@@ -389,8 +393,8 @@ static bool run_pass(CudaBackend *b, Cell *cell, const Parts *parts, Flight *fli
     if (first->n_slices > 1) {
         if (!run_slice(b, first, err)) return false;
     } else {
-        CUresult r =
-            b->cuda.graph_launch(t->classes[t->prompts].graphs[SPREAD_CLUSTERS][TAIL_COUNT], b->stream);
+        const CudaClass *c = &t->classes[cuda_batch_prompts_for(t, parts->n_rows)];
+        CUresult r = b->cuda.graph_launch(c->graphs[SPREAD_CLUSTERS][TAIL_COUNT], b->stream);
         if (!cuda_ok(&b->cuda, r, "launching prompts' rows", err)) return false;
     }
     if (!step_is_last_slice(first)) return true;

@@ -286,7 +286,7 @@ bool cuda_backend_time_prefill(Backend *backend, uint32_t n_rows, uint32_t runs,
     Stopwatch w;
     TimedStep step = {0};
     bool ok = stopwatch_begin(b, runs, &scratch, &w, err) && place_slot(b, 0, n_rows, n_rows, scratch, err) &&
-              rows_of_class(b, b->batches->prompts, n_rows, 0, &scratch, &step, err) &&
+              rows_of_class(b, cuda_batch_prompts_for(b->batches, n_rows), n_rows, 0, &scratch, &step, err) &&
               time_types(&w, &step, out, n_out, step_us, err);
     stopwatch_end(&w);
     return ok;
