@@ -27,6 +27,17 @@ TEST_SLOW(engine_sim_a_million_jobs, 120) {
         {.n_slots = 64, .n_pages = 200, .max_rows = 256, .depth = 2, .slices = 6},
         {.n_slots = 12, .n_pages = 500, .max_rows = 48, .depth = 1, .slices = 3}, // little is evicted
         {.n_slots = 4, .n_pages = 30, .max_rows = 2, .depth = 1, .n_full = 1, .n_windows = 1, .window = 5},
+        {.n_slots = 8, .n_pages = 60, .max_rows = 64, .depth = 1, .n_checkpoints = 32},
+        {.n_slots = 16, .n_pages = 60, .max_rows = 32, .depth = 2, .n_checkpoints = 5},
+        {.n_slots = 5, .n_pages = 200, .max_rows = 40, .depth = 2, .slices = 3, .n_checkpoints = 150},
+        {.n_slots = 6,
+         .n_pages = 60,
+         .max_rows = 7,
+         .depth = 1,
+         .n_full = 1,
+         .n_windows = 1,
+         .window = 20,
+         .n_checkpoints = 24},
     };
     const char *given = getenv("ENGINE_SEED");
     uint64_t seed;
@@ -42,14 +53,16 @@ TEST_SLOW(engine_sim_a_million_jobs, 120) {
                         config.n_windows);
         uint64_t begin_ns = os_monotonic_ns();
         if (!engine_sim_run(&config, &r)) FAIL("%s", r.problem);
-        printf("%u slots, %u pages: %llu steps; %u ended, %u cancelled, %u set aside, %u pages copied; %llu "
-               "of %llu"
-               " prompt tokens cached, %llu rows; %u of %u steps beside draws too long; %.1f s\n",
+        printf("%u slots, %u pages: %llu steps; %u ended, %u cancelled, %u set aside, %u pages copied, "
+               "%llu of %llu states restored; %llu of %llu prompt tokens cached, %llu rows; %u of %u steps "
+               "beside draws too long; %.1f s\n",
                config.n_slots, config.n_pages, (unsigned long long)r.steps, r.ended, r.cancelled, r.set_aside,
-               r.copies, (unsigned long long)r.tokens_cached, (unsigned long long)r.tokens_prompts,
+               r.copies, (unsigned long long)r.restored, (unsigned long long)r.saved,
+               (unsigned long long)r.tokens_cached, (unsigned long long)r.tokens_prompts,
                (unsigned long long)r.rows_written, r.beside_long, r.beside,
                (double)(os_monotonic_ns() - begin_ns) * 1e-9);
-        CHECK(r.tokens_cached > r.tokens_prompts / 40 && r.copies > 0 && r.cancelled > 0);
+        CHECK(r.tokens_cached > r.tokens_prompts / (config.n_checkpoints ? 100 : 40) && r.cancelled > 0);
+        CHECK(config.n_checkpoints ? r.restored > 0 && r.copies == 0 : r.copies > 0 && r.saved == 0);
         CHECK((r.passed > r.steps / 10) == (config.n_windows > 0));
         total += r.ended + r.cancelled;
     }
@@ -70,6 +83,8 @@ TEST(engine_sim_sees_faults) {
         {ENGINE_FAULT_STARVATION, "is left out"},
         {ENGINE_FAULT_NO_BUDGET, "steps took too long for who draws"},
         {ENGINE_FAULT_EARLY_PASS, "reads a window that it has given back"},
+        {ENGINE_FAULT_LOST_SAVE, "goes on from a state of another"},
+        {ENGINE_FAULT_WRONG_STATE, "goes on from a state of another place"},
     };
     static_assert(COUNT_OF(rows) + 1 == ENGINE_FAULT_COUNT, "all of them");
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -83,6 +98,7 @@ TEST(engine_sim_sees_faults) {
                                   .n_full = 1,
                                   .n_windows = rows[i].fault == ENGINE_FAULT_EARLY_PASS,
                                   .window = 50,
+                                  .n_checkpoints = rows[i].fault >= ENGINE_FAULT_LOST_SAVE ? 40 : 0,
                                   .fault = rows[i].fault};
         TEST_CASE_LABEL("%s", rows[i].problem);
         CHECK(!engine_sim_run(&config, &report));

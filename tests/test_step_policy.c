@@ -70,7 +70,7 @@ TEST(step_policy_chooses_rows) {
         uint32_t draws[SLOTS];
         memcpy(draws, rows[row].draws, sizeof draws);
         for (uint32_t i = 0; i < SLOTS; i++)
-            work[i] = (SlotWork){i, rows[row].prompts[i], draws[i] > 0};
+            work[i] = (SlotWork){.slot = i, .prompt_rows = rows[row].prompts[i], .decodes = draws[i] > 0};
         char text[256];
         StrBuf out = STRBUF(text);
         StepChoice step = {.n_parts = 1};

@@ -9,7 +9,7 @@
 // each sequence that draws, the tokens that it drew.
 //
 // Life: open (finds the device) → load (weights, cache, scratch; nothing is allocated after it) → any number
-// of begin, copy_page, step, read → close. One thread calls everything (the engine's). `info` is written by
+// of begin, copy_page, save_state, restore_state, step, read → close. One thread calls everything (the engine's). `info` is written by
 // open and load alone, so any thread may read it after load.
 //
 // Same request, same tokens: what a row computes depends on its token, its position and its cache, and not on
@@ -29,8 +29,9 @@ typedef struct {
     // 0: there are n_slots. Else there are as many of them, one at least, as the cache holds with so many
     // tokens for each: see BackendInfo.n_slots.
     uint32_t slot_tokens;
-    uint32_t max_rows; // of a step, in all
-    uint64_t kv_bytes; // for the cache; 0: as the backend sees fit
+    uint32_t max_rows;         // of a step, in all
+    uint64_t kv_bytes;         // for the cache; 0: as the backend sees fit
+    uint64_t checkpoint_bytes; // for checkpoints of states; 0: CHECKPOINTS_A_SLOT for each slot
     // A cache for more than so many texts of so many tokens is of no use (slots, context).
     uint64_t kv_texts, kv_text_tokens;
     uint32_t n_threads;     // CPU: 0 for all processors
@@ -62,6 +63,15 @@ static inline uint32_t backend_slots_held(const BackendOptions *o, const KvLayou
     return (uint32_t)max_u64(min_u64(held, o->n_slots), 1);
 }
 
+// Checkpoints of a slot's state of so many bytes. (One at the end of a prompt, near its first and its last
+// message, and at the end of what is drawn.)
+enum { CHECKPOINTS_A_SLOT = 4, CHECKPOINTS_MAX = 1 << 16 };
+static inline uint32_t backend_checkpoints(const BackendOptions *o, uint64_t state_bytes) {
+    if (state_bytes == 0) return 0;
+    uint64_t n = o->checkpoint_bytes ? o->checkpoint_bytes / state_bytes : CHECKPOINTS_A_SLOT * o->n_slots;
+    return (uint32_t)min_u64(n, CHECKPOINTS_MAX);
+}
+
 // What is known after load. All strings live as long as the backend.
 typedef struct {
     const char *kind;        // "cpu" or "cuda"
@@ -74,6 +84,10 @@ typedef struct {
                                // and scratch)
     uint32_t n_slots;          // sequences at once; before load, the most that there may be
     uint32_t n_kv_pages;
+    // Places for copies of a slot's state, and bytes of each; 0 of a model without states, and of a backend that
+    // has no save_state and restore_state.
+    uint32_t n_checkpoints;
+    uint64_t checkpoint_bytes;
     uint32_t max_rows; // of a step, in all
     // CUDA: rows of several sequences that go through the layers together, at most.
     uint32_t rows_together;
@@ -194,6 +208,10 @@ struct Backend {
     // Enqueues the copy of a page of the cache, all caches in it: behind the steps enqueued so far, and
     // before the next one.
     bool (*copy_page)(Backend *b, uint32_t from, uint32_t to, Error *err);
+    // Enqueue the copy of a slot's state to a checkpoint's place, and back: behind the steps enqueued so far, and
+    // before the next one. NULL where BackendInfo.n_checkpoints is 0.
+    bool (*save_state)(Backend *b, uint32_t slot, uint32_t checkpoint, Error *err);
+    bool (*restore_state)(Backend *b, uint32_t slot, uint32_t checkpoint, Error *err);
     // Enqueues a step. The arrays it points to are copied before it returns. ERR_UNSUPPORTED for a mode or a
     // number of draws that this backend does not have.
     bool (*step)(Backend *b, const Step *step, Error *err);

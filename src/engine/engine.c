@@ -12,7 +12,9 @@ bool engine_create(Backend *backend, const Plan *plan, uint32_t n_slots, Arena *
     e->backend = backend;
     e->n_slots = n_slots;
     e->n_vocab = plan->n_vocab;
-    e->shares_pages = plan->slot_bytes == 0;
+    e->has_states = plan->slot_bytes > 0;
+    e->shares_pages = !e->has_states || info->n_checkpoints > 0;
+    e->checkpoint_tokens_min = CHECKPOINT_TOKENS_MIN;
     e->model_context = plan->n_context;
     e->context_length = backend_context(info, plan);
     e->list_pages = (uint32_t)kv_pages_of(e->context_length);
@@ -22,7 +24,10 @@ bool engine_create(Backend *backend, const Plan *plan, uint32_t n_slots, Arena *
     uint64_t seed;
     os_random(&seed, sizeof seed);
     uint32_t n_nodes = kv_pages_nodes(&plan->kv, info->n_kv_pages, n_slots, e->context_length);
-    if (!kv_pages_init(&e->pages, &plan->kv, info->n_kv_pages, n_nodes, seed, arena, err)) return false;
+    uint32_t n_checkpoints = e->has_states ? info->n_checkpoints : 0;
+    if (!kv_pages_init(&e->pages, &plan->kv, info->n_kv_pages, n_nodes, seed, arena, err) ||
+        !kv_checkpoints_init(&e->pages.checkpoints, n_checkpoints, n_nodes, arena, err))
+        return false;
     e->sequences = arena_new(arena, Sequence, n_slots);
     e->found = arena_new(arena, uint32_t, e->list_pages);
     bool ok = e->sequences && e->found;
@@ -90,8 +95,10 @@ bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error
                     .pages = s->pages,
                     .n_prompt = request->n_prompt,
                     .n_known = request->n_prompt,
+                    .miss = CACHE_MISS_NEW,
                     .max_tokens = request->max_tokens};
     memcpy(s->tokens, request->tokens, request->n_prompt * sizeof *s->tokens);
+    sequence_find_borders(e, s);
     memcpy(s->salt, request->cache_salt, sizeof s->salt);
     if (request->grammar && !sequence_hold(e, *slot, request->grammar, err)) {
         s->used = false;
@@ -132,18 +139,24 @@ static bool waits_for_mask(const Sequence *s) {
 // What is left to be sent of each sequence, in their order. What the cache has of a prompt is taken first.
 static bool find_work(Engine *e, SlotWork *work, Error *err) {
     uint64_t rows_before = 0;
+    bool more;
     for (uint32_t i = 0; i < e->n_order; i++) {
         uint32_t slot = e->order[i];
         Sequence *s = &e->sequences[slot];
         work[i] = (SlotWork){.slot = slot};
         if (sequence_in_prompt(s) && !step_policy_is_inside(&e->policy, slot)) {
-            (void)sequence_attach(e, s);
+            if (!sequence_attach(e, s, &more, err)) return false;
             if (engine_follows(e, slot)) continue;
             bool is_near = rows_before < e->policy.chunk_tokens_max; // it may be in this step
             if (is_near && !sequence_attach_border(e, s, err)) return false;
         }
         if (sequence_in_prompt(s)) rows_before += work[i].prompt_rows = s->n_known - s->n_sent;
         else work[i].decodes = s->running && s->n_drawn_sent < s->max_tokens && !waits_for_mask(s);
+    }
+    for (uint32_t i = 0; i < e->n_order; i++) { // now it is known who waits for whom
+        Sequence *s = &e->sequences[work[i].slot];
+        if (work[i].prompt_rows && !step_policy_is_inside(&e->policy, work[i].slot))
+            work[i].rows_max = sequence_stop(e, s) - s->n_sent;
     }
     return true;
 }
@@ -223,6 +236,7 @@ static bool send_step(Engine *e, bool *sent, Error *err) {
     for (uint32_t i = 0; i < n; i++) { // the next step finds them in the cache
         Sequence *s = &e->sequences[sequences[i].slot];
         if (sequences[i].mode == STEP_PROMPT) sequence_publish(e, s, s->n_sent == s->n_known);
+        if (!sequence_save_state(e, &sequences[i], err)) return false;
         sequence_pass(e, s);
     }
     return true;
@@ -259,7 +273,9 @@ static void take_run(Engine *e, const StepRun *run, EngineOutput *out) {
 static EngineOutput begin_output(const Engine *e, uint32_t slot, uint32_t n_prompt_done) {
     const Sequence *s = &e->sequences[slot];
     EngineOutput out = {.slot = slot, .n_prompt_done = n_prompt_done, .n_cached = s->n_cached};
-    if (s->n_cached + 1 < s->n_prompt) out.cache_miss = s->was_evicted ? CACHE_MISS_EVICTED : CACHE_MISS_NEW;
+    uint32_t most = s->n_prompt - 1; // the last token is always computed
+    if (e->has_states) most -= most % KV_PAGE_TOKENS;
+    if (s->n_cached < most) out.cache_miss = s->miss;
     return out;
 }
 

@@ -20,6 +20,11 @@ MUST_CHECK bool engine_create(Backend *backend, const Plan *plan, uint32_t n_slo
 // Where the engine learns how long steps take: os_monotonic_ns, or a simulator's.
 void engine_set_clock(Engine *e, uint64_t (*now_ns)(void));
 
+// From now on the tokenizer's control tokens are taken for borders of messages. Of a model whose layers keep
+// states, checkpoints are taken near the first and the last ones of a prompt, so that other texts go on from
+// there. Does nothing of another model. `arena` keeps the set of these tokens.
+MUST_CHECK bool engine_mark_messages(Engine *e, const Tokenizer *tokenizer, Arena *arena, Error *err);
+
 // From now on requests may have a grammar. Makes the vocabulary's tree and reserves memory for the states and
 // masks of every slot (GRAMMAR_SLOT_BYTES and 4 bytes a node of the tree for each; used as grammars need it).
 // Does nothing for a backend that takes no masks.

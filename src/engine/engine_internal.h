@@ -6,7 +6,15 @@
 #include "engine/engine.h"
 #include "engine/step_policy.h"
 
-enum { PIPELINE_DEPTH_MAX = 4 };
+enum {
+    PIPELINE_DEPTH_MAX = 4,
+    // Checkpoints of a prompt for which a chunk ends are so many tokens apart at least; and there is one at every
+    // multiple of so many.
+    CHECKPOINT_TOKENS_MIN = 64,
+    CHECKPOINT_TOKENS = 1024,
+    MESSAGE_BORDERS_FIRST = 2, // of a prompt: so many of its first borders of messages…
+    MESSAGE_BORDERS_MAX = 4,   // …and with the last ones so many have a checkpoint
+};
 
 typedef struct {
     bool used;
@@ -30,12 +38,18 @@ typedef struct {
     uint32_t n_drawn_read;
     uint32_t max_tokens;
     uint32_t n_cached; // tokens of the prompt that were taken from the cache
-    bool was_evicted;  // the next ones had been there
+    CacheMiss miss;    // why the next ones were not
     uint32_t times_set_aside;
     // An older sequence that computes the same beginning, and how many tokens of it; 0: there is none.
     uint32_t leader, leader_generation, n_in_common;
-    GrammarMatcher *matcher; // NULL: it may draw anything
-    GrammarState state;      // after the tokens drawn and read
+    // Checkpoints of its state: places in its text, whole pages.
+    uint32_t borders[MESSAGE_BORDERS_MAX], n_borders; // of messages
+    uint32_t stop;               // where the next chunk ends, at most; n_known: no sooner than the prompt
+    uint32_t asked_stop;         // where another sequence waits for one; 0: nowhere
+    uint32_t saved_at;           // where it has the last one
+    uint32_t n_drawn_checkpoint; // nodes up to the last one that it left while it drew; 0: none
+    GrammarMatcher *matcher;     // NULL: it may draw anything
+    GrammarState state;          // after the tokens drawn and read
 } Sequence;
 
 // A step under way, and what it will bring for the sequence of each of its parts.
@@ -58,7 +72,10 @@ struct Engine {
     Sequence *sequences;      // [n_slots]
     uint32_t order[JOBS_MAX]; // [n_order] slots in use, in the order of admission
     uint32_t n_order;
-    bool shares_pages;     // no: sequences keep a state besides, which no page holds, so no pages are shared
+    bool has_states;                // sequences keep a state besides pages
+    bool shares_pages;              // no: sequences keep a state, and there are no checkpoints of it
+    uint32_t checkpoint_tokens_min; // CHECKPOINT_TOKENS_MIN, but for tests
+    const uint32_t *marks;          // [token_set_words(n_vocab)] of engine_mark_messages; NULL: none
     bool start_is_blocked; // the pages did not suffice for who is next, and none have come free since
     KvPages pages;
     uint32_t list_pages; // of a whole context
@@ -91,18 +108,18 @@ KvPlace sequence_place(const Sequence *s, uint32_t at);
 void sequence_put(Engine *e, Sequence *s, uint32_t at, uint32_t node);
 
 // Whole nodes of the cache that continue the sequence's text, as far as the windows before their end are
-// there, too.
+// there, too, and a checkpoint at their end where the model has states.
 typedef struct {
     const uint32_t
         *nodes;   // of the text: those from the sequence's n_sent / KV_PAGE_TOKENS on, to before `end`
     uint32_t end; // of the text's nodes
     uint32_t first_window; // whose window it will hold
-    bool more;             // there are others behind, whose windows are missing
+    bool more;             // there are others behind, of which something is missing: a window, or a state
 } Found;
 // Valid until the next call.
 Found sequence_find(Engine *e, const Sequence *s);
-// Takes them. Returns whether there were others, whose windows are missing.
-bool sequence_attach(Engine *e, Sequence *s);
+// Takes them. *more: there were others, as Found says.
+MUST_CHECK bool sequence_attach(Engine *e, Sequence *s, bool *more, Error *err);
 // Copies the beginning of the next node, where another text has one in common.
 MUST_CHECK bool sequence_attach_border(Engine *e, Sequence *s, Error *err);
 // Publishes whole nodes whose rows are sent and whose tokens are known, and with `rest` the one behind them.
@@ -113,6 +130,21 @@ void sequence_pass(Engine *e, Sequence *s);
 void sequence_give_back(Engine *e, Sequence *s);
 // The same for one whose values are spoiled.
 void sequence_drop(Engine *e, Sequence *s);
+
+// ---- engine_states.c ----
+
+// Whether the backend has room for checkpoints of this model's states.
+bool engine_keeps_checkpoints(const Engine *e);
+// Notes where its prompt's messages begin or end.
+void sequence_find_borders(const Engine *e, Sequence *s);
+// Where the next chunk of its prompt ends at the latest: at the next place for a checkpoint, or n_known.
+uint32_t sequence_stop(const Engine *e, Sequence *s);
+// Another sequence waits for a checkpoint at this place, whole pages from its beginning.
+void sequence_ask_for_stop(Sequence *s, uint32_t place);
+// Behind a step with this part: leaves a checkpoint where one is wanted.
+MUST_CHECK bool sequence_save_state(Engine *e, const StepSequence *q, Error *err);
+// The slot's state becomes the one at the end of the sequence's last node.
+MUST_CHECK bool sequence_restore_state(Engine *e, Sequence *s, uint32_t node, Error *err);
 
 // ---- engine_grammar.c ----
 

@@ -21,6 +21,7 @@ static void find_leader(const Engine *e, uint32_t slot) {
     for (uint32_t i = 0; i < e->n_order && e->order[i] != slot; i++) {
         const Sequence *older = &e->sequences[e->order[i]];
         uint32_t n = sequence_in_prompt(older) ? beginning_in_common(s, older) : 0;
+        if (e->has_states) n -= n % KV_PAGE_TOKENS; // where a checkpoint may be
         if (n <= s->n_in_common) continue;
         s->leader = e->order[i];
         s->leader_generation = older->generation;
@@ -37,7 +38,9 @@ bool engine_follows(Engine *e, uint32_t slot) {
     }
     if (s->n_in_common <= s->n_sent || leader->n_sent >= s->n_in_common) return false;
     // For less than a page it waits only where nothing else is left to compute.
-    return s->n_in_common - s->n_sent >= KV_PAGE_TOKENS || s->n_in_common == s->n_known - 1;
+    bool follows = s->n_in_common - s->n_sent >= KV_PAGE_TOKENS || s->n_in_common == s->n_known - 1;
+    if (follows && e->has_states) sequence_ask_for_stop(&e->sequences[s->leader], s->n_in_common);
+    return follows;
 }
 
 // ---- who begins ----
@@ -108,11 +111,13 @@ static bool start(Engine *e, uint32_t slot, Error *err) {
                           .n_drawn = s->n_known - s->n_prompt};
     if (!s->begun && !e->backend->begin(e->backend, slot, &text, err)) return false;
     s->begun = s->running = true;
-    bool lacks_windows = sequence_attach(e, s);
+    bool more;
+    if (!sequence_attach(e, s, &more, err)) return false;
     uint32_t at = s->n_whole;
-    if (s->n_known == s->n_prompt && (at + 1) * KV_PAGE_TOKENS <= s->n_known)
-        s->was_evicted = lacks_windows || kv_pages_was_evicted(&e->pages, sequence_place(s, at),
-                                                               s->tokens + at * KV_PAGE_TOKENS);
+    if (s->n_known > s->n_prompt || (at + 1) * KV_PAGE_TOKENS > s->n_known) return true;
+    if (more) s->miss = e->has_states ? CACHE_MISS_STATE : CACHE_MISS_EVICTED;
+    else if (kv_pages_was_evicted(&e->pages, sequence_place(s, at), s->tokens + at * KV_PAGE_TOKENS))
+        s->miss = CACHE_MISS_EVICTED;
     return true;
 }
 

@@ -62,6 +62,7 @@ Found sequence_find(Engine *e, const Sequence *s) {
         e->found[at - begin] = place.parent = node;
         if (!kv_pages_has_all(p, node)) has_from = next;
         f.more = p->n_windows && has_from > kv_layout_first_page(&p->layout, next * KV_PAGE_TOKENS);
+        f.more |= e->has_states && kv_checkpoints_of(&p->checkpoints, node) == KV_NO_CHECKPOINT;
         if (f.more) continue;
         f.end = next;
         f.first_window = (uint32_t)max_u64(has_from, window_kept_from(p, next * KV_PAGE_TOKENS));
@@ -69,10 +70,11 @@ Found sequence_find(Engine *e, const Sequence *s) {
     return f;
 }
 
-bool sequence_attach(Engine *e, Sequence *s) {
+bool sequence_attach(Engine *e, Sequence *s, bool *more, Error *err) {
     Found f = sequence_find(e, s);
     uint32_t begin = s->n_sent / KV_PAGE_TOKENS;
-    if (f.end == begin) return f.more;
+    *more = f.more;
+    if (f.end == begin) return true;
     kv_pages_give_back(&e->pages, s->nodes + begin, s->n_nodes - begin,
                        0); // its own, less than what is found
     s->n_nodes = begin;
@@ -86,7 +88,7 @@ bool sequence_attach(Engine *e, Sequence *s) {
     }
     s->n_whole = f.end;
     count_cached(s, f.end * KV_PAGE_TOKENS);
-    return f.more;
+    return !e->has_states || sequence_restore_state(e, s, s->nodes[f.end - 1], err);
 }
 
 static bool copy_node(Engine *e, uint32_t from, uint32_t to, Error *err) {
@@ -98,7 +100,7 @@ static bool copy_node(Engine *e, uint32_t from, uint32_t to, Error *err) {
 }
 
 bool sequence_attach_border(Engine *e, Sequence *s, Error *err) {
-    if (!e->shares_pages) return true;
+    if (!e->shares_pages || e->has_states) return true; // in the midst of a node no state is known
     uint32_t at = s->n_sent / KV_PAGE_TOKENS, first = at * KV_PAGE_TOKENS, n_common, own;
     uint32_t most = (uint32_t)min_u64(s->n_known - 1 - first, KV_PAGE_TOKENS);
     uint32_t node =
@@ -124,7 +126,7 @@ void sequence_publish(Engine *e, Sequence *s, bool rest) {
     uint32_t known = (uint32_t)min_u64(s->n_sent, s->n_prompt + s->n_drawn_read);
     for (uint32_t first; (first = s->n_whole * KV_PAGE_TOKENS) < known; s->n_whole++) {
         uint32_t at = s->n_whole, n = (uint32_t)min_u64(known - first, KV_PAGE_TOKENS);
-        if (n < KV_PAGE_TOKENS && !rest) break;
+        if (n < KV_PAGE_TOKENS && (!rest || e->has_states)) break;
         uint32_t node = kv_pages_publish(&e->pages, s->nodes[at], sequence_place(s, at), s->tokens + first, n,
                                          at >= s->first_window);
         if (node != s->nodes[at]) sequence_put(e, s, at, node);
@@ -134,6 +136,7 @@ void sequence_publish(Engine *e, Sequence *s, bool rest) {
 
 static void hold_nothing(Engine *e, Sequence *s) {
     s->n_nodes = s->n_whole = s->first_window = s->n_sent = 0;
+    s->saved_at = s->asked_stop = s->n_drawn_checkpoint = 0;
     e->start_is_blocked = false;
 }
 
@@ -144,6 +147,8 @@ void sequence_give_back(Engine *e, Sequence *s) {
 }
 
 void sequence_drop(Engine *e, Sequence *s) {
+    for (uint32_t at = s->n_cached / KV_PAGE_TOKENS; at < s->n_nodes; at++)
+        kv_checkpoints_drop(&e->pages.checkpoints, s->nodes[at]);
     kv_pages_give_back_spoiled(&e->pages, s->nodes, s->n_nodes, s->first_window);
     hold_nothing(e, s);
 }

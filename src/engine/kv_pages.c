@@ -5,8 +5,10 @@
 #include <assert.h>
 
 const char *cache_miss_name(CacheMiss miss) {
-    static const char *const names[] = {
-        [CACHE_MISS_NONE] = "none", [CACHE_MISS_NEW] = "new", [CACHE_MISS_EVICTED] = "evicted"};
+    static const char *const names[] = {[CACHE_MISS_NONE] = "none",
+                                        [CACHE_MISS_NEW] = "new",
+                                        [CACHE_MISS_EVICTED] = "evicted",
+                                        [CACHE_MISS_STATE] = "state"};
     return names[miss];
 }
 
@@ -192,6 +194,7 @@ static void free_window(KvPages *p, uint32_t node) {
 // Of a node that nobody holds, and that is in no order.
 static void free_node(KvPages *p, uint32_t node) {
     KvNode *x = &p->nodes[node];
+    kv_checkpoints_drop(&p->checkpoints, node);
     if (x->n_tokens) forget(p, node);
     free_window(p, node);
     free_pages(p, kv_pages_lists(p, node), p->layout.n_full);
@@ -324,6 +327,7 @@ static void change_over(KvPages *p, uint32_t from, uint32_t to, bool holds_windo
     uint32_t n_full = p->layout.n_full, n_lists = p->layout.n_lists;
     assert(x->n_holders == 1);
     if (x->n_tokens) forget(p, from);
+    kv_checkpoints_move(&p->checkpoints, from, to);
     kv_pages_share(p, to);
     if (holds_window && !kv_pages_has_all(p, to)) {
         memcpy(p->lists + (uint64_t)to * n_lists + n_full, kv_pages_lists(p, from) + n_full,

@@ -28,6 +28,7 @@
 #include "base/arena.h"
 #include "base/error.h"
 #include "base/limits.h"
+#include "engine/kv_checkpoints.h"
 #include "plan/kv_layout.h"
 
 enum {
@@ -87,6 +88,7 @@ typedef struct {
     uint32_t n_index;              // a power of two
     uint64_t seed;                 // of the hashes
     uint32_t roots[KV_ROOT_LISTS]; // first nodes, likewise by the hash of their salt
+    KvCheckpoints checkpoints;     // of nodes; none after init
 } KvPages;
 
 // Why the cache had no more of a prompt than it had.
@@ -94,9 +96,10 @@ typedef enum {
     CACHE_MISS_NONE,    // it had all that can be taken from it: all but the last token
     CACHE_MISS_NEW,     // no text before had these tokens there
     CACHE_MISS_EVICTED, // one had, and its pages were needed since
+    CACHE_MISS_STATE,   // its pages are there, but no checkpoint of the model's state at their end
 } CacheMiss;
 
-const char *cache_miss_name(CacheMiss miss); // "none", "new", "evicted"
+const char *cache_miss_name(CacheMiss miss); // "none", "new", "evicted", "state"
 
 // Where in a text a node is.
 typedef struct {

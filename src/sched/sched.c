@@ -56,7 +56,8 @@ bool sched_create(Bridge *bridge, Engine *engine, const Tokenizer *tokenizer, Ar
         ok = detokenizer_init(&s->detokenizers[i], tokenizer, arena);
     *out = s;
     if (!ok) return error_set(err, ERR_NO_MEMORY, "no memory for the tables of %u jobs", n);
-    return engine_take_grammars(engine, tokenizer, err);
+    return engine_take_grammars(engine, tokenizer, err) &&
+           engine_mark_messages(engine, tokenizer, arena, err);
 }
 
 // ---- events ----

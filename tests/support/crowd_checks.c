@@ -76,6 +76,7 @@ static void make_engine(Crowd *c, Arena *arena, uint32_t n_pages, uint32_t max_r
     if (!ok) FAIL("%s", err.message);
     REQUIRE(ok);
     engine_set_clock(c->engine, any_clock);
+    c->engine->checkpoint_tokens_min = KV_PAGE_TOKENS; // texts are short
     c->backend->info = info;
     if (c->config->grammar) REQUIRE(engine_take_grammars(c->engine, c->config->tokenizer, &err));
 }

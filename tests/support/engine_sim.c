@@ -38,6 +38,12 @@ typedef struct {
     int32_t text[CONTEXT];
 } Script;
 
+// What a slot keeps besides pages.
+typedef struct {
+    uint32_t n; // rows
+    uint64_t hash;
+} SlotState;
+
 // A position of a page.
 typedef struct {
     int32_t token;
@@ -54,6 +60,8 @@ typedef struct {
     Job *jobs;                     // [n_slots]
     Script *scripts;               // [n_slots]
     Cell (*cells)[KV_PAGE_TOKENS]; // [n_pages]
+    SlotState *states;             // [n_slots]
+    SlotState *checkpoints;        // [n_checkpoints]
     StepResult *queue;             // [QUEUE]
     uint64_t queue_ns[QUEUE];
     uint32_t n_queued;
@@ -119,6 +127,40 @@ static bool script_copy_page(Backend *b, uint32_t from, uint32_t to, Error *err)
     return true;
 }
 
+static bool script_save_state(Backend *b, uint32_t slot, uint32_t checkpoint, Error *err) {
+    (void)err;
+    Sim *s = (Sim *)b;
+    s->report->saved++;
+    if (!is_due(s, ENGINE_FAULT_LOST_SAVE)) s->checkpoints[checkpoint] = s->states[slot];
+    return true;
+}
+
+static bool script_restore_state(Backend *b, uint32_t slot, uint32_t checkpoint, Error *err) {
+    (void)err;
+    Sim *s = (Sim *)b;
+    s->report->restored++;
+    s->states[slot] = s->checkpoints[checkpoint];
+    return true;
+}
+
+static void state_add(SlotState *state, int32_t token) {
+    state->n++;
+    state->hash = state->hash * 1000003 + (uint32_t)token + 1;
+}
+
+// A part's rows change the slot's state, which then is that of the text so far.
+static bool change_state(Sim *s, const StepSequence *q) {
+    const Script *x = &s->scripts[q->slot];
+    SlotState *state = &s->states[q->slot], whole = {0};
+    if (q->position == 0) *state = (SlotState){0};
+    if (state->n != q->position) return wrong(s, "slot %u goes on from a state of another place", q->slot);
+    for (uint32_t i = 0; i < q->n_rows; i++)
+        state_add(state, q->mode == STEP_PROMPT ? q->tokens[i] : x->text[q->position + i]);
+    for (uint32_t i = 0; i < q->position + q->n_rows; i++)
+        state_add(&whole, x->text[i]);
+    return state->hash == whole.hash || wrong(s, "slot %u goes on from a state of another text", q->slot);
+}
+
 // Writes a part's rows to a list's pages, and reads all positions that they see, up to the last of them.
 static bool write_and_read(Sim *s, const StepSequence *q, const uint32_t *pages, uint32_t window) {
     const Script *x = &s->scripts[q->slot];
@@ -146,7 +188,7 @@ static bool run_part(Sim *s, const StepSequence *q) {
         if (!write_and_read(s, q, q->pages + i * q->list_pages, i < l->n_full ? 0 : l->window)) return false;
     }
     s->report->rows_written += q->n_rows;
-    return true;
+    return s->config.n_checkpoints == 0 || change_state(s, q);
 }
 
 static bool script_step(Backend *b, const Step *step, Error *err) {
@@ -233,7 +275,9 @@ static void take_output(Sim *s, const EngineOutput *o) {
             wrong(s, "slot %u drew something else than it must", o->slot);
     }
     if (o->n_tokens && o->n_cached >= job->n_prompt) wrong(s, "slot %u found more than it may", o->slot);
-    bool has_all = job->n_drawn == 1 && o->n_cached + 1 == job->n_prompt;
+    uint32_t most = job->n_prompt - 1;
+    if (s->config.n_checkpoints) most -= most % KV_PAGE_TOKENS;
+    bool has_all = job->n_drawn == 1 && o->n_cached == most;
     if (has_all != (job->n_drawn == 1 && o->cache_miss == CACHE_MISS_NONE))
         wrong(s, "the cache's miss is wrong");
     if (o->last != (job->n_drawn == job->max_tokens)) wrong(s, "slot %u ends at another token", o->slot);
@@ -284,6 +328,8 @@ static void break_something(Sim *s) {
         e->policy.beside_tokens = e->policy.chunk_tokens_max;
     } else if (s->config.fault == ENGINE_FAULT_EARLY_PASS) {
         e->pages.layout.window = 1;
+    } else if (is_due(s, ENGINE_FAULT_WRONG_STATE)) {
+        memset(s->checkpoints, 0, s->config.n_checkpoints * sizeof *s->checkpoints);
     }
 }
 
@@ -343,23 +389,34 @@ static bool sim_open(Sim *s, Arena *arena) {
     s->plan.kv = (KvLayout){.n_places = 1, .n_lists = c->n_full + c->n_windows, .n_full = c->n_full};
     if (s->plan.kv.n_lists == 0) s->plan.kv.n_lists = s->plan.kv.n_full = 1;
     s->plan.kv.window = c->window;
+    s->plan.slot_bytes = c->n_checkpoints ? sizeof *s->states : 0;
+    s->states = arena_new(arena, SlotState, c->n_slots);
+    s->checkpoints = arena_new(arena, SlotState, c->n_checkpoints + 1);
+    uint32_t *marks = arena_new(arena, uint32_t, token_set_words(VOCAB));
     s->jobs = arena_new(arena, Job, c->n_slots);
     s->scripts = arena_new(arena, Script, c->n_slots);
     s->cells = arena_alloc(arena, c->n_pages, sizeof *s->cells, 8);
     s->queue = arena_new(arena, StepResult, QUEUE);
     s->backend = (Backend){.begin = script_begin,
                            .copy_page = script_copy_page,
+                           .save_state = script_save_state,
+                           .restore_state = script_restore_state,
                            .step = script_step,
                            .read = script_read,
                            .info = {.kind = "script",
                                     .n_kv_pages = c->n_pages,
+                                    .n_checkpoints = c->n_checkpoints,
                                     .max_rows = c->max_rows,
                                     .chunk_slices = c->slices,
                                     .pipeline_depth = c->depth}};
-    if (!s->jobs || !s->scripts || !s->cells || !s->queue) return wrong(s, "no memory");
+    bool ok = s->jobs && s->scripts && s->cells && s->queue && s->states && s->checkpoints && marks;
+    if (!ok) return wrong(s, "no memory");
     if (!engine_create(&s->backend, &s->plan, c->n_slots, arena, &s->engine, &err))
         return wrong(s, "%s", err.message);
     engine_set_clock(s->engine, sim_now_ns);
+    token_set_add(marks, 3);
+    s->engine->marks = marks;
+    s->engine->checkpoint_tokens_min = 20; // texts are short
     return true;
 }
 

@@ -7,6 +7,9 @@
 // aside or cut. Jobs come and go at random: lengths, beginnings in common, salts, cancellations. Steps take
 // virtual time by their rows.
 //
+// Where there are checkpoints, a slot has a state, too: how many rows it has seen, and a hash of their tokens.
+// A row must find the state behind the row before it, and who draws the one of its text.
+//
 // Checked after each step: engine_invariants.h; that who decodes, and the oldest of all, goes on within a few
 // steps; the budget of rows beside draws. Checked of each job: all its tokens, in order. Checked at the end:
 // every job has ended, no page is held, and all are free when the cache is dropped.
@@ -25,6 +28,8 @@ typedef enum {
     ENGINE_FAULT_STARVATION,   // from then on, one sequence is left out of every step
     ENGINE_FAULT_NO_BUDGET,    // from then on, prompts have all the time they want
     ENGINE_FAULT_EARLY_PASS,   // from then on, windows are given back too early
+    ENGINE_FAULT_LOST_SAVE,    // from then on, checkpoints are not written
+    ENGINE_FAULT_WRONG_STATE,  // from then on, they are written over
     ENGINE_FAULT_COUNT,
 } EngineFault;
 
@@ -35,6 +40,7 @@ typedef struct {
     uint32_t depth;                     // of the pipeline
     uint32_t slices;                    // of a chunk, at most
     uint32_t n_full, n_windows, window; // lists of pages; all 0: one, without a window
+    uint32_t n_checkpoints;             // 0: the model has no states
     EngineFault fault;
 } EngineSimConfig;
 
@@ -45,6 +51,7 @@ typedef struct {
     uint64_t tokens_cached; // of prompts
     uint64_t tokens_prompts;
     uint32_t ended, cancelled, set_aside, copies;
+    uint64_t saved, restored;     // checkpoints
     uint64_t passed;              // sequences that went on behind a window, in steps
     uint32_t beside, beside_long; // steps with prompts' rows beside draws, and those over their budget
 } EngineSimReport;

@@ -88,6 +88,29 @@ const char *kv_pages_lookup_problem(const KvPages *p) {
     return NULL;
 }
 
+// Each place is free, or a node's in use, and in one order.
+static const char *checkpoints_problem(const KvPages *p) {
+    const KvCheckpoints *c = &p->checkpoints;
+    uint32_t n = c->n_free;
+    if (c->n_places == 0) return NULL;
+    for (uint32_t i = 0; i < c->n_free; i++)
+        if (c->places[c->free[i]].node != KV_NO_CHECKPOINT) return "a checkpoint's free place has a node";
+    for (CheckpointOrder order = 0; order < CHECKPOINT_ORDERS; order++) {
+        uint32_t before = KV_NO_CHECKPOINT;
+        for (uint32_t i = c->orders[order].first; i != KV_NO_CHECKPOINT && n <= c->n_places; n++) {
+            const KvCheckpoint *x = &c->places[i];
+            const KvNode *node = &p->nodes[x->node];
+            if (x->before != before || x->order != order) return "an order of checkpoints is broken";
+            if (c->of_node[x->node] != i) return "a checkpoint is not its node's";
+            if (!node->n_holders && !node->hash) return "a node that is not whole or held has a checkpoint";
+            before = i;
+            i = x->after;
+        }
+        if (before != c->orders[order].last) return "an order of checkpoints is broken";
+    }
+    return n == c->n_places ? NULL : "a checkpoint's place is neither free nor used";
+}
+
 const char *kv_pages_problem(const KvPages *p, uint64_t n_held, uint64_t n_held_windows) {
     uint64_t holders = 0, window_holders = 0, n_cached = 0;
     const char *problem = free_nodes_problem(p);
@@ -102,6 +125,7 @@ const char *kv_pages_problem(const KvPages *p, uint64_t n_held, uint64_t n_held_
     for (KvOrder order = 0; order < KV_ORDERS && !problem; order++)
         problem = order_problem(p, order);
     if (!problem) problem = page_problem(p);
+    if (!problem) problem = checkpoints_problem(p);
     if (problem) return problem;
     if (n_cached != p->n_cached) return "pages are cached that do not count as such";
     if (holders != n_held) return "nodes have more or fewer holders than hold them";
