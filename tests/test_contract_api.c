@@ -298,6 +298,8 @@ TEST(contract_health_fields_have_their_types) {
         {"protocol", "a string"},
         {"jobs_active", "a number"},
         {"jobs_max", "a number"},
+        {"checkpoints_max", "a number"},
+        {"checkpoint_bytes", "a number"},
         {"jobs_queued", "a number"},
         {"load_progress", "a number"},
     };

@@ -61,6 +61,8 @@ void api_health(Api *api, HttpExchange exchange, const HttpRequest *request, Str
     json_member_u64(&w, "jobs_active", jobs_active);
     json_member_u64(&w, "jobs_max", c->bridge->n_slots);
     json_member_u64(&w, "jobs_queued", api->jobs_waiting);
+    json_member_u64(&w, "checkpoints_max", info.n_checkpoints);
+    json_member_u64(&w, "checkpoint_bytes", backend_checkpoint_bytes(&info));
     json_member_fixed(&w, "load_progress", phase == WORKER_READY ? 1.0 : (double)permille / 1000, 3);
     json_close_object(&w);
     api_reply(api, exchange, takes_jobs(word) ? 200 : 503, "application/json", strbuf_str(&text));
@@ -104,6 +106,13 @@ void api_metrics(Api *api, HttpExchange exchange, const HttpRequest *request, St
         gauges.kv_pages_total = status->kv_pages_total;
         gauges.kv_tokens_total = status->kv_tokens_total;
         gauges.vram_bytes = backend_vram_bytes(&status->info);
+        gauges.checkpoints_total = status->info.n_checkpoints;
+        gauges.checkpoint_bytes = backend_checkpoint_bytes(&status->info);
+        gauges.checkpoints_used = atomic_load_explicit(&status->checkpoints_used, memory_order_relaxed);
+        gauges.checkpoints_saved = atomic_load_explicit(&status->checkpoints_saved, memory_order_relaxed);
+        gauges.checkpoints_restored =
+            atomic_load_explicit(&status->checkpoints_restored, memory_order_relaxed);
+        gauges.checkpoints_evicted = atomic_load_explicit(&status->checkpoints_evicted, memory_order_relaxed);
         gauges.kv_used_ratio = status->kv_pages_total ? (double)used / status->kv_pages_total : 0;
         gauges.load_seconds = status->load_seconds;
         gauges.jit_seconds = status->info.jit_seconds;

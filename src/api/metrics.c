@@ -51,6 +51,8 @@ static const struct {
      offsetof(Metrics, jobs_set_aside)},
     {"worker_kv_used_ratio", "gauge", "Part of the KV cache that jobs hold.", READ_F64, true,
      offsetof(MetricsGauges, kv_used_ratio)},
+    {"worker_checkpoint_bytes", "gauge", "Memory for checkpoints of states, free or not.", READ_U64, true,
+     offsetof(MetricsGauges, checkpoint_bytes)},
     {"worker_load_seconds", "gauge", "Time it took to load the model.", READ_F64, true,
      offsetof(MetricsGauges, load_seconds)},
     {"worker_jit_seconds", "gauge", "Time it took to compile the kernels.", READ_F64, true,
@@ -157,6 +159,18 @@ static void put_cache(StrBuf *out, const Metrics *m, const MetricsGauges *gauges
                   "worker_kv_pages{state=\"free\"} %u\nworker_kv_pages{state=\"used\"} %u\n"
                   "worker_kv_pages{state=\"cached\"} %u\n",
                   total - used - cached, used, cached);
+    uint32_t taken = (uint32_t)min_u64(gauges->checkpoints_used, gauges->checkpoints_total);
+    put_head(out, "worker_checkpoints", "gauge",
+             "Places for checkpoints of the state that some models' layers keep: free, or with one.");
+    strbuf_printf(out, "worker_checkpoints{state=\"free\"} %u\nworker_checkpoints{state=\"used\"} %u\n",
+                  gauges->checkpoints_total - taken, taken);
+    put_head(out, "worker_checkpoint_events_total", "counter",
+             "Checkpoints that were saved, that a text went on from, and that made room for another one.");
+    strbuf_printf(out,
+                  "worker_checkpoint_events_total{event=\"saved\"} %" PRIu64 "\n"
+                  "worker_checkpoint_events_total{event=\"restored\"} %" PRIu64 "\n"
+                  "worker_checkpoint_events_total{event=\"evicted\"} %" PRIu64 "\n",
+                  gauges->checkpoints_saved, gauges->checkpoints_restored, gauges->checkpoints_evicted);
     put_head(out, "worker_prefix_cache_tokens_total", "counter",
              "Prompt tokens, by whether they were in the cache.");
     strbuf_printf(out,

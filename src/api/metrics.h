@@ -53,6 +53,9 @@ typedef struct {
     double kv_used_ratio;
     uint32_t kv_pages_used, kv_pages_cached, kv_pages_total;
     uint64_t kv_tokens_total;
+    // Checkpoints of states: places, those in use, bytes of all, and what has happened since the start.
+    uint32_t checkpoints_total, checkpoints_used;
+    uint64_t checkpoint_bytes, checkpoints_saved, checkpoints_restored, checkpoints_evicted;
     uint64_t batch_steps[BATCH_ROWS_BUCKETS], batch_rows; // of bridge.h
     double load_seconds;
     double jit_seconds;

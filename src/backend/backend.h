@@ -9,8 +9,8 @@
 // each sequence that draws, the tokens that it drew.
 //
 // Life: open (finds the device) → load (weights, cache, scratch; nothing is allocated after it) → any number
-// of begin, copy_page, save_state, restore_state, step, read → close. One thread calls everything (the engine's). `info` is written by
-// open and load alone, so any thread may read it after load.
+// of begin, copy_page, save_state, restore_state, step, read → close. One thread calls everything (the
+// engine's). `info` is written by open and load alone, so any thread may read it after load.
 //
 // Same request, same tokens: what a row computes depends on its token, its position and its cache, and not on
 // the other rows of the step or on how a prompt was cut into steps, to the bit.
@@ -84,8 +84,8 @@ typedef struct {
                                // and scratch)
     uint32_t n_slots;          // sequences at once; before load, the most that there may be
     uint32_t n_kv_pages;
-    // Places for copies of a slot's state, and bytes of each; 0 of a model without states, and of a backend that
-    // has no save_state and restore_state.
+    // Places for copies of a slot's state, and bytes of each; 0 of a model without states, and of a backend
+    // that has no save_state and restore_state.
     uint32_t n_checkpoints;
     uint64_t checkpoint_bytes;
     uint32_t max_rows; // of a step, in all
@@ -208,8 +208,8 @@ struct Backend {
     // Enqueues the copy of a page of the cache, all caches in it: behind the steps enqueued so far, and
     // before the next one.
     bool (*copy_page)(Backend *b, uint32_t from, uint32_t to, Error *err);
-    // Enqueue the copy of a slot's state to a checkpoint's place, and back: behind the steps enqueued so far, and
-    // before the next one. NULL where BackendInfo.n_checkpoints is 0.
+    // Enqueue the copy of a slot's state to a checkpoint's place, and back: behind the steps enqueued so far,
+    // and before the next one. NULL where BackendInfo.n_checkpoints is 0.
     bool (*save_state)(Backend *b, uint32_t slot, uint32_t checkpoint, Error *err);
     bool (*restore_state)(Backend *b, uint32_t slot, uint32_t checkpoint, Error *err);
     // Enqueues a step. The arrays it points to are copied before it returns. ERR_UNSUPPORTED for a mode or a
@@ -227,6 +227,11 @@ struct Backend {
 // Tokens of a text that has the whole cache for itself: the model's context, or less.
 static inline uint32_t backend_context(const BackendInfo *info, const Plan *plan) {
     return kv_layout_tokens(&plan->kv, info->n_kv_pages, backend_chunk_rows(info->max_rows), plan->n_context);
+}
+
+// What all checkpoints take together.
+static inline uint64_t backend_checkpoint_bytes(const BackendInfo *info) {
+    return info->n_checkpoints * info->checkpoint_bytes;
 }
 
 // What a backend holds of a device's own memory: nothing, on the CPU.

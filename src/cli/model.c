@@ -168,6 +168,7 @@ void model_size_backend(const Options *o, const Plan *plan, uint32_t n_slots, ui
     out->n_slots = n_slots ? n_slots : is_cpu ? JOBS_USUAL_CPU : JOBS_MAX;
     out->slot_tokens = n_slots ? 0 : (uint32_t)min_u64(context, JOB_TOKENS_USUAL);
     out->kv_bytes = (uint64_t)o->kv_cache_size_mb * 1000000;
+    out->checkpoint_bytes = (uint64_t)o->checkpoints_size_mb * 1000000;
     out->kv_texts = out->n_slots;
     out->kv_text_tokens = context;
     if (!n_slots && is_cpu) model_size_small_cache(plan, out); // memory is for other programs, too

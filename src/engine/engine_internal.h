@@ -8,8 +8,8 @@
 
 enum {
     PIPELINE_DEPTH_MAX = 4,
-    // Checkpoints of a prompt for which a chunk ends are so many tokens apart at least; and there is one at every
-    // multiple of so many.
+    // Checkpoints of a prompt for which a chunk ends are so many tokens apart at least; and there is one at
+    // every multiple of so many.
     CHECKPOINT_TOKENS_MIN = 64,
     CHECKPOINT_TOKENS = 1024,
     MESSAGE_BORDERS_FIRST = 2, // of a prompt: so many of its first borders of messages…

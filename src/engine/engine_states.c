@@ -2,8 +2,9 @@
 //
 // A prompt leaves one at its last border of pages before its last token, at borders near those of its first
 // and last messages, every CHECKPOINT_TOKENS tokens, and where another sequence waits for what both begin
-// with. A chunk ends there, which costs a step; so they are some tokens apart. While a text is drawn it leaves
-// one at every border, which costs a copy alone; the one before is the first to go where places are needed.
+// with. A chunk ends there, which costs a step; so they are some tokens apart. While a text is drawn it
+// leaves one at every border, which costs a copy alone; the one before is the first to go where places are
+// needed.
 #include "engine/engine_internal.h"
 
 bool engine_keeps_checkpoints(const Engine *e) {
@@ -71,15 +72,12 @@ static bool is_wanted(const Engine *e, const Sequence *s, const StepSequence *q)
     return s->n_sent == s->n_known && s->n_sent - s->saved_at >= e->checkpoint_tokens_min;
 }
 
-// Of the sequence's checkpoints while it is drawn, the one before this is of less use, unless another text
-// has met it, too, or a prompt would have left it there.
+// The checkpoint before this one of those that a sequence leaves while it draws is of less use, unless a
+// prompt would have left it there.
 static void pass_drawn(Engine *e, Sequence *s, uint32_t at) {
-    if (s->n_drawn_checkpoint) {
-        uint32_t node = s->nodes[s->n_drawn_checkpoint - 1];
-        bool keep = e->pages.nodes[node].is_met_again ||
-                    s->n_drawn_checkpoint * KV_PAGE_TOKENS % CHECKPOINT_TOKENS == 0;
-        if (!keep) kv_checkpoints_pass(&e->pages.checkpoints, node);
-    }
+    uint32_t n = s->n_drawn_checkpoint;
+    if (n && n * KV_PAGE_TOKENS % CHECKPOINT_TOKENS)
+        kv_checkpoints_pass(&e->pages.checkpoints, s->nodes[n - 1]);
     s->n_drawn_checkpoint = at + 1;
 }
 
@@ -88,9 +86,9 @@ bool sequence_save_state(Engine *e, const StepSequence *q, Error *err) {
     KvCheckpoints *c = &e->pages.checkpoints;
     if (!is_wanted(e, s, q)) return true;
     uint32_t at = s->n_sent / KV_PAGE_TOKENS - 1, node = s->nodes[at];
-    if (kv_checkpoints_of(c, node) != KV_NO_CHECKPOINT) kv_checkpoints_use(c, node);
-    else if (!e->backend->save_state(e->backend, q->slot, kv_checkpoints_take(c, node), err)) return false;
     if (q->mode == STEP_DECODE) pass_drawn(e, s, at);
+    if (kv_checkpoints_of(c, node) != KV_NO_CHECKPOINT) kv_checkpoints_renew(c, node);
+    else if (!e->backend->save_state(e->backend, q->slot, kv_checkpoints_take(c, node), err)) return false;
     s->saved_at = s->n_sent;
     return true;
 }
@@ -99,7 +97,6 @@ bool sequence_restore_state(Engine *e, Sequence *s, uint32_t node, Error *err) {
     KvCheckpoints *c = &e->pages.checkpoints;
     uint32_t slot = (uint32_t)(s - e->sequences), place = kv_checkpoints_of(c, node);
     kv_checkpoints_use(c, node);
-    c->n_restored++;
     s->saved_at = s->n_sent;
     return e->backend->restore_state(e->backend, slot, place, err);
 }

@@ -49,7 +49,7 @@ uint32_t kv_checkpoints_take(KvCheckpoints *c, uint32_t node) {
         c->n_evicted++;
     }
     uint32_t place = c->free[--c->n_free];
-    c->places[place].node = node;
+    c->places[place] = (KvCheckpoint){.node = node};
     c->of_node[node] = place;
     push(c, place, CHECKPOINTS_KEPT);
     c->n_saved++;
@@ -64,10 +64,18 @@ static void move_to_end(KvCheckpoints *c, uint32_t node, CheckpointOrder order) 
 }
 
 void kv_checkpoints_use(KvCheckpoints *c, uint32_t node) {
+    c->places[c->of_node[node]].was_used = true;
+    c->n_restored++;
+    kv_checkpoints_renew(c, node);
+}
+
+void kv_checkpoints_renew(KvCheckpoints *c, uint32_t node) {
     move_to_end(c, node, CHECKPOINTS_KEPT);
 }
 
 void kv_checkpoints_pass(KvCheckpoints *c, uint32_t node) {
+    uint32_t place = kv_checkpoints_of(c, node);
+    if (place == KV_NO_CHECKPOINT || c->places[place].was_used) return;
     move_to_end(c, node, CHECKPOINTS_PASSED);
 }
 

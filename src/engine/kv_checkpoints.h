@@ -23,6 +23,7 @@ typedef enum { CHECKPOINTS_PASSED, CHECKPOINTS_KEPT, CHECKPOINT_ORDERS } Checkpo
 typedef struct {
     uint32_t node; // KV_NO_CHECKPOINT: the place is free
     CheckpointOrder order;
+    bool was_used;          // a text has gone on from it
     uint32_t before, after; // its neighbours there
 } KvCheckpoint;
 
@@ -49,9 +50,11 @@ static inline uint32_t kv_checkpoints_of(const KvCheckpoints *c, uint32_t node) 
 
 // A place for a node that has none. There are places.
 uint32_t kv_checkpoints_take(KvCheckpoints *c, uint32_t node);
-// A text goes on from a node's checkpoint, or would have saved it again.
+// A text goes on from a node's checkpoint.
 void kv_checkpoints_use(KvCheckpoints *c, uint32_t node);
-// The text went on, and its sequence has a later one.
+// Another sequence with the node's text has come to its end, and finds the checkpoint there.
+void kv_checkpoints_renew(KvCheckpoints *c, uint32_t node);
+// The text went on, and its sequence has a later one. Changes nothing of one that was used.
 void kv_checkpoints_pass(KvCheckpoints *c, uint32_t node);
 // Another node has the same text: it has the checkpoint from now on, where it had none.
 void kv_checkpoints_move(KvCheckpoints *c, uint32_t from, uint32_t to);

@@ -131,6 +131,8 @@ typedef struct {
     _Atomic uint32_t load_permille;
     _Atomic uint32_t kv_pages_used;   // held by jobs
     _Atomic uint32_t kv_pages_cached; // held by none, and kept for texts that begin as theirs did
+    _Atomic uint32_t checkpoints_used;
+    _Atomic uint64_t checkpoints_saved, checkpoints_restored, checkpoints_evicted; // since the start
     _Atomic uint64_t batch_steps[BATCH_ROWS_BUCKETS];
     _Atomic uint64_t batch_rows; // of all steps
     _Atomic bool residency_lost; // a check of the device's memory has failed, for good: residency_error

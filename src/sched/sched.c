@@ -115,6 +115,11 @@ static void show_pages(Sched *s) {
     WorkerStatus *status = &s->bridge->status;
     atomic_store_explicit(&status->kv_pages_used, kv_pages_used(pages), memory_order_relaxed);
     atomic_store_explicit(&status->kv_pages_cached, pages->n_cached, memory_order_relaxed);
+    const KvCheckpoints *c = &pages->checkpoints;
+    atomic_store_explicit(&status->checkpoints_used, c->n_places - c->n_free, memory_order_relaxed);
+    atomic_store_explicit(&status->checkpoints_saved, c->n_saved, memory_order_relaxed);
+    atomic_store_explicit(&status->checkpoints_restored, c->n_restored, memory_order_relaxed);
+    atomic_store_explicit(&status->checkpoints_evicted, c->n_evicted, memory_order_relaxed);
 }
 
 // Frees what the job holds in the engine; its terminal event must follow at once, and is the last use of it.

@@ -225,6 +225,11 @@ static bool no_copy(Backend *b, uint32_t from, uint32_t to, Error *err) {
     return true;
 }
 
+static bool no_save(Backend *b, uint32_t slot, uint32_t checkpoint, Error *err) {
+    (void)b, (void)slot, (void)checkpoint, (void)err;
+    return true;
+}
+
 CrowdReport crowd_run(Backend *b, const Plan *plan, Arena arena, const CrowdConfig *config) {
     Crowd *c = arena_new(&arena, Crowd, 1);
     REQUIRE(c != NULL);
@@ -237,10 +242,13 @@ CrowdReport crowd_run(Backend *b, const Plan *plan, Arena arena, const CrowdConf
     c->report.steps = 0;
     make_engine(c, &arena, crowd_pages(c), config->max_rows);
     bool (*copy_page)(Backend *, uint32_t, uint32_t, Error *) = b->copy_page;
+    bool (*save_state)(Backend *, uint32_t, uint32_t, Error *) = b->save_state;
     if (config->fault == CROWD_FAULT_LOST_COPIES) b->copy_page = no_copy;
+    if (config->fault == CROWD_FAULT_LOST_STATES) b->save_state = no_save;
     draw_in_crowd(c);
     drain(c);
     b->copy_page = copy_page;
+    b->save_state = save_state;
     CHECK_INT_EQ(0, kv_pages_used(engine_pages(c->engine)));
     return c->report;
 }

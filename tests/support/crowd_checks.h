@@ -16,6 +16,7 @@ typedef enum {
     CROWD_FAULT_NONE,
     CROWD_FAULT_LOST_COPIES,  // pages are not copied
     CROWD_FAULT_WRITTEN_OVER, // cached pages are written to
+    CROWD_FAULT_LOST_STATES,  // checkpoints are not written
 } CrowdFault;
 
 typedef struct {

@@ -7,8 +7,8 @@
 // aside or cut. Jobs come and go at random: lengths, beginnings in common, salts, cancellations. Steps take
 // virtual time by their rows.
 //
-// Where there are checkpoints, a slot has a state, too: how many rows it has seen, and a hash of their tokens.
-// A row must find the state behind the row before it, and who draws the one of its text.
+// Where there are checkpoints, a slot has a state, too: how many rows it has seen, and a hash of their
+// tokens. A row must find the state behind the row before it, and who draws the one of its text.
 //
 // Checked after each step: engine_invariants.h; that who decodes, and the oldest of all, goes on within a few
 // steps; the budget of rows beside draws. Checked of each job: all its tokens, in order. Checked at the end:
