@@ -197,6 +197,41 @@ typedef struct {
     DEVICE_PTR(unsigned short) f;       // activations of D_FF columns *= the share
 } ShareArgs;
 
+// mla_keys.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const BatchRow) rows;
+    DEVICE_PTR(const float) raw;   // [MAX_ROWS][KV_RANK + TURNED] of a product
+    DEVICE_PTR(const float) norm;  // [KV_RANK]
+    DEVICE_PTR(const float) rope;  // RopeTable.rope
+    DEVICE_PTR(unsigned short) kv; // the layer's cache
+    unsigned list_at;              // as of RopeHeadsArgs
+    unsigned reserved;
+} MlaKeysArgs;
+
+// mla_queries.cuh, mla_values.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const float) raw;             // queries: [MAX_ROWS][N_HEADS][UNTURNED + TURNED] of a product
+    DEVICE_PTR(const float) rope;            // queries: RopeTable.rope
+    DEVICE_PTR(const unsigned short) latent; // values: [MAX_ROWS][N_HEADS][KV_RANK] of mla_attention
+    DEVICE_PTR(const unsigned char) weight;  // a matrix a head, in tiles
+    DEVICE_PTR(unsigned short)
+    out; // queries: [MAX_ROWS][N_HEADS][KV_RANK + TURNED], times SCORE_SCALE *
+         // log2(e); values: activations of N_HEADS * PRODUCT_ROWS columns
+} MlaProductArgs;
+
+// mla_attention.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const BatchRow) rows;
+    DEVICE_PTR(const unsigned short) q;  // of mla_queries
+    DEVICE_PTR(const unsigned short) kv; // the layer's cache
+    DEVICE_PTR(unsigned short) out;      // [MAX_ROWS][N_HEADS][KV_RANK]
+    unsigned list_at;                    // as of RopeHeadsArgs
+    unsigned reserved;
+} MlaAttentionArgs;
+
 // rope_heads.cuh
 typedef struct {
     DEVICE_PTR(const Batch) batch;

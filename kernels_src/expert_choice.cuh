@@ -6,12 +6,13 @@
 //     score[e] = softmax over all logits (ROUTE_SCORES_OF_ALL) or sigmoid (ROUTE_SCORES_SIGMOID)
 //     expert[i] = those with the largest score + select (ROUTE_SELECTS); with ROUTE_GROUPS of neighbours,
 //                 of the ROUTE_GROUPS_USED groups alone whose two largest add up to most
+//                 (ROUTE_BY_LARGEST: whose largest is largest)
 //     weight[i] = score[expert[i]] (ROUTE_NORMED: over their sum), times ROUTE_SCALE
 //
 // Operation: ROUTE (Shazeer et al. 2017; DeepSeek-AI 2024). A warp computes it for itself: cheaper than to be
 // told. Lane i gets the i-th; a logit that is not a number leaves the indices in range and makes the weights
 // not numbers. Defines: N_EXPERTS, N_USED; ROUTE_SCALE, ROUTE_SCORES, ROUTE_SELECTS, ROUTE_NORMED,
-// ROUTE_GROUPS (at most 32), ROUTE_GROUPS_USED.
+// ROUTE_GROUPS (at most 32), ROUTE_GROUPS_USED, ROUTE_BY_LARGEST.
 #define ROUTE_SCORES_OF_ALL 1 // as of RouteScores (src/arch/arch.h)
 #define ROUTE_SCORES_SIGMOID 2
 #if !defined(N_EXPERTS) || !defined(N_USED)
@@ -98,7 +99,7 @@ DEVICE void score_experts(const float logit[LANE_EXPERTS], float score[LANE_EXPE
 #ifdef ROUTE_GROUPS
 enum : u32 { GROUP_EXPERTS = N_EXPERTS / ROUTE_GROUPS };
 
-// The order of the sum of the group's two largest.
+// The order of the sum of the group's two largest, or of the largest.
 DEVICE u32 group_order(const u32 order[LANE_EXPERTS], u32 group) {
     u32 first = 0, second = 0;
 #pragma unroll
@@ -112,7 +113,11 @@ DEVICE u32 group_order(const u32 order[LANE_EXPERTS], u32 group) {
         u32 a = shuffle_xor(first, m), b = shuffle_xor(second, m);
         second = MAX(MIN(first, a), MAX(second, b)), first = MAX(first, a);
     }
+#ifdef ROUTE_BY_LARGEST
+    return first;
+#else
     return order_of(float_of_order(first) + float_of_order(second));
+#endif
 }
 
 // Takes those of the other groups away.

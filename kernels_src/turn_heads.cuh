@@ -109,14 +109,6 @@ DEVICE void norm_head(RawHead *h, const float *norm) {
 }
 #endif
 
-// The first and the second value of a pair after the turn.
-DEVICE float turned_first(float first, float second, float cosine, float sine) {
-    return fma_f32(first, cosine, -(second * sine));
-}
-DEVICE float turned_second(float first, float second, float cosine, float sine) {
-    return fma_f32(first, sine, second * cosine);
-}
-
 // A head of queries or keys: h->own becomes what it is after norm and turn. norm [HEAD_DIM].
 DEVICE void turn_head(RawHead *h, const float *norm, const HeadAngles &angles) {
 #if defined(HEAD_NORMS) && !defined(NORM_TURNED)

@@ -41,26 +41,26 @@ TEST(mla_errors_name_the_key_and_the_place) {
         {"deepseek2-lite", "attention.kv_lora_rank", 0,
          "deepseek2.attention.kv_lora_rank is 0; expected 1 to 1024"},
         {"deepseek2-lite", "attention.kv_lora_rank", 96,
-         "deepseek2.attention.key_length is 144 and value_length 128; expected kv_lora_rank 96 with and "
-         "without rope.dimension_count 16"},
-        {"deepseek2-lite", "attention.key_length", 160, "expected kv_lora_rank 128 with and without"},
+         "deepseek2.attention.key_length is 160 and value_length 128; expected kv_lora_rank 96 with and "
+         "without rope.dimension_count 32"},
+        {"deepseek2-lite", "attention.key_length", 144, "expected kv_lora_rank 128 with and without"},
         {"deepseek2-lite", "attention.value_length", 144, "expected kv_lora_rank 128 with and without"},
         {"deepseek2-lite", "attention.head_count_kv", 4,
          "deepseek2.attention.head_count_kv is 4; expected 1 to 1"},
         {"deepseek2-lite", "rope.dimension_count", ABSENT, "\"deepseek2.rope.dimension_count\""},
-        {"deepseek2-lite", "rope.dimension_count", 32, "without rope.dimension_count 32"},
-        {"deepseek2-lite", "attention.key_length_mla", 16,
-         "deepseek2.attention.key_length_mla is 16; expected 17 to 1024"},
+        {"deepseek2-lite", "rope.dimension_count", 64, "without rope.dimension_count 64"},
+        {"deepseek2-lite", "attention.key_length_mla", 32,
+         "deepseek2.attention.key_length_mla is 32; expected 33 to 1024"},
         {"deepseek2-lite", "attention.key_length_mla", 64,
-         "\"blk.0.attn_q.weight\": expected shape [256, 64], found [192, 64]"},
-        {"deepseek2-lite", "attention.value_length_mla", 32,
-         "\"blk.0.attn_v_b.weight\": expected shape [4, 32, 128], found [4, 24, 128]"},
+         "\"blk.0.attn_q.weight\": expected shape [256, 64], found [384, 64]"},
+        {"deepseek2-lite", "attention.value_length_mla", 48,
+         "\"blk.0.attn_v_b.weight\": expected shape [4, 48, 128], found [4, 32, 128]"},
         {"deepseek2-lite", "attention.q_lora_rank", 32, "tensor \"blk.0.attn_q_a.weight\" is missing"},
         {"deepseek2-lite", "rope.scaling.yarn_log_multiplier", -0.5,
          "deepseek2.rope.scaling.yarn_log_multiplier is -0.5; expected 0 or more"},
         {"deepseek2-v3", "attention.q_lora_rank", ABSENT, "tensor \"blk.0.attn_q.weight\" is missing"},
         {"deepseek2-v3", "attention.q_lora_rank", 64,
-         "\"blk.0.attn_q_a.weight\": expected shape [64, 64], found [32, 64]"},
+         "\"blk.0.attn_q_a.weight\": expected shape [64, 64], found [256, 64]"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s, %s = %g", rows[i].model, rows[i].suffix, rows[i].value);
@@ -75,14 +75,14 @@ TEST(mla_errors_name_the_key_and_the_place) {
 
 // A token takes the latent vector and the turned values of each layer, once.
 TEST(mla_cache_holds_the_latent_vector_once) {
-    enum { RANK = 128, TURNED = 16, LAYERS = 3 };
+    enum { RANK = 128, TURNED = 32 };
     for (uint32_t i = 0; arch_mla_model_at(i); i++) {
         Arena arena = os_arena(1 << 23);
         Plan *plan;
         Error err = {0};
         REQUIRE(plan_of(arch_model_build(arch_mla_model_at(i)), &arena, &plan, &err));
-        CHECK_INT_EQ(LAYERS * (RANK + TURNED) * 2, plan->kv_bytes_per_token);
-        CHECK_INT_EQ(LAYERS, plan->n_caches);
+        CHECK_INT_EQ(plan->n_layers * (RANK + TURNED) * 2, plan->kv_bytes_per_token);
+        CHECK_INT_EQ(plan->n_layers, plan->n_caches);
         CHECK_INT_EQ(KV_PAGE_TOKENS * (RANK + TURNED) * 2, plan->caches[0].page_bytes);
         CHECK(plan->caches[0].is_latent && plan->caches[0].n_heads == 1);
     }

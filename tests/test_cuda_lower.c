@@ -159,6 +159,49 @@ static Dtype fitting(Dtype dtype, uint32_t cols) {
     return dtype == DTYPE_Q4_K ? DTYPE_Q5_0 : DTYPE_Q8_0;
 }
 
+// Attention with a compressed cache at published sizes: DeepSeek-V2-Lite's and V3's heads. What else they
+// have are stages of other models.
+TEST_SLOW(cuda_lower_makes_programs_of_compressed_caches, 600) {
+    static const struct {
+        ArchShape shape;
+        MlaSizes mla;
+        uint32_t sm;
+    } rows[] = {
+        {{"v2-lite", "deepseek2-lite", 1, 2048, 16, 1, 576, 1408, 1024, 4096, DTYPE_Q8_0, DTYPE_Q8_0,
+          DTYPE_Q8_0},
+         {0, 512, 192, 128, 64},
+         90},
+        {{"v3", "deepseek2-v3", 1, 7168, 128, 1, 576, 2048, 1024, 4096, DTYPE_Q4_0, DTYPE_Q4_0, DTYPE_Q8_0},
+         {1536, 512, 192, 128, 64},
+         80},
+        {{"a small one", "deepseek2-lite", 1, 256, 4, 1, 160, 256, 1024, 4096, DTYPE_F16, DTYPE_F16,
+          DTYPE_F16},
+         {0, 128, 96, 32, 32},
+         75},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        Made m = plan_of(arch_shape_build_mla(&rows[i].shape, &rows[i].mla));
+        TEST_CASE_LABEL("%s, sm %u", rows[i].shape.name, rows[i].sm);
+        BatchLowered l;
+        Error err = {0};
+        if (!lower(&m, rows[i].sm, 1, &l, &err)) FAIL("%s", err.message);
+        REQUIRE(err.code == ERR_NONE);
+        JitProgram programs[JIT_PROGRAMS_MAX];
+        uint32_t n = 0;
+        for (uint32_t k = 0; k < l.n_first_programs; k++)
+            if (strncmp(l.programs[k].name, "mla_", 4) == 0) programs[n++] = l.programs[k];
+        CHECK_INT_EQ(4, n);
+        programs_check(programs, n, rows[i].sm, &m.arena);
+    }
+    Made m = plan_of(arch_shape_build_mla(&rows[0].shape, &rows[0].mla));
+    BatchLowered l;
+    Error err = {0};
+    CHECK(!lower(&m, 75, 1, &l, &err));
+    if (!strstr(err.message,
+                "a compressed cache of 576 values needs 96768 bytes of shared memory; this GPU has 65536"))
+        CHECK_STR_EQ("", err.message);
+}
+
 // What else people have. Two of a family that differ in the number of layers alone are one.
 typedef struct {
     const char *name, *like;

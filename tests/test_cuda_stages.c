@@ -179,6 +179,8 @@ TEST(cuda_stages_are_in_the_readme) {
     static char table[TABLE_BYTES], readme[4 * TABLE_BYTES];
     for (uint32_t i = 0; arch_model_at(i); i++)
         note_model(arch_model_build(arch_model_at(i)));
+    for (uint32_t i = 0; arch_mla_model_at(i); i++)
+        note_model(arch_model_build(arch_mla_model_at(i)));
     note_model(arch_shape_build(&large));
     StrBuf b = strbuf_from_memory(table, sizeof table);
     write_head(&b);

@@ -80,6 +80,22 @@ ARCH_FAMILY_EMULATED_NAMES(FAMILY_CASE)
         check_model(#name);                 \
     }
 ARCH_MODEL_NAMES(MODEL_CASE)
+
+// A compressed cache, and queries of a low rank: stages and logits, and the same bits where the prompt is
+// cut.
+TEST_SLOW(emulated_model_deepseek2_dense, 600) {
+    enum { PROMPT = ARCH_MODEL_PROMPT };
+    if (test_is_sanitized()) SKIP("only run without sanitizers, whose side others go through");
+    ModelPair *p = open_emulated("deepseek2", arch_model_build(arch_model_named("deepseek2_dense")), 1);
+    int32_t tokens[ARCH_MODEL_TOKENS];
+    arch_model_tokens(tokens);
+    model_stages_compare(p, tokens, PROMPT, PROMPT + 1, STAGE_ERROR_MAX);
+    model_check_logits(p, &sampled, tokens, PROMPT, PROMPT + 1, ERROR_MAX);
+    model_check_chunks(p, tokens, PROMPT, &(uint32_t){23}, 1);
+    model_check_chunks(p, tokens, 4, &(uint32_t){1}, 1);
+    model_pair_close(p);
+}
+
 ARCH_ODD_MODEL_NAMES(MODEL_CASE)
 
 TEST_SLOW(emulated_formats_beside_each_other, 900) {

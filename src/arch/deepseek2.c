@@ -73,7 +73,6 @@ static const LayerKind kinds[] = {
 const Arch arch_deepseek2 = {
     .name = "deepseek2",
     .description = "DeepSeek-V2, V2-Lite, V3 and R1, GLM-4.7-Flash, Kimi K2",
-    .verified = "CPU only",
     ARCH_TABLES,
     ARCH_KINDS,
     .rope_pairs = ROPE_INTERLEAVED,

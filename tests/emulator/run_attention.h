@@ -4,6 +4,7 @@
 namespace {
 #include "../kernels_src/kv_cache.cuh"
 #if defined(STAGE_ROPE_HEADS)
+#include "../kernels_src/turned.cuh"
 #include "../kernels_src/turn_heads.cuh"
 #include "../kernels_src/rope_heads.cuh"
 void run(const void *args) {
@@ -15,6 +16,7 @@ const StageInfo info = rope_heads_info;
 #include "../kernels_src/soft_cap.cuh"
 #include "../kernels_src/attend.cuh"
 #if defined(STAGE_BATCH_ATTENTION)
+#include "../kernels_src/turned.cuh"
 #include "../kernels_src/turn_heads.cuh"
 #include "../kernels_src/attention_list.cuh"
 #include "../kernels_src/attention.cuh"

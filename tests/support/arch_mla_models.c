@@ -39,18 +39,18 @@ static const TensorRow lite[] = {LATENT_ROWS, TWO_MATRICES, OF_Q};
 static const TensorRow with_q_rank[] = {LATENT_ROWS, TWO_MATRICES, OF_Q_RANK};
 static const TensorRow with_bias[] = {LATENT_ROWS, TWO_MATRICES, OF_Q_RANK, ROUTE_BIAS};
 
-enum { PROMPT = 400, TOKENS = PROMPT + 32, RANK = 128, TURNED = 16, KEY = 48, VALUE = 24, Q_LOW = 32 };
+enum { PROMPT = 400, TOKENS = PROMPT + 32, RANK = 128, TURNED = 32, KEY = 96, VALUE = 32, Q_LOW = 256 };
 
-// Four heads on one, three layers, the first one dense.
-#define LATENT(experts)                                                                             \
-    SIZES(3, 4, 1, RANK + TURNED, 32, experts), .dtype = DTYPE_Q8_0, .dense_layers = 1,             \
-    .dense_ff = 160, .shared_ff = 64, .n_tokens = TOKENS,                                           \
+// Four heads on one; the first layers are dense.
+#define LATENT(n_layers, dense, experts)                                                            \
+    SIZES(n_layers, 4, 1, RANK + TURNED, 64, experts), .dtype = DTYPE_Q8_0, .dense_layers = dense,  \
+    .dense_ff = 160, .shared_ff = 128, .n_tokens = TOKENS,                                           \
     .mla = {.q_rank = Q_LOW, .kv_rank = RANK, .key_dim = KEY, .value_dim = VALUE, .turned = TURNED}
 #define EPS_1E6 KEY_F32("attention.layer_norm_rms_epsilon", 1e-6)
-#define KEYS_EXPERTS(experts, used)                                                                 \
-    KEY_U32("feed_forward_length", 160), KEY_U32("leading_dense_block_count", 1),                   \
+#define KEYS_EXPERTS(dense, experts, used)                                                                 \
+    KEY_U32("feed_forward_length", 160), KEY_U32("leading_dense_block_count", dense),                   \
     KEY_U32("expert_count", experts), KEY_U32("expert_used_count", used),                           \
-    KEY_U32("expert_feed_forward_length", 32), KEY_U32("expert_shared_count", 2)
+    KEY_U32("expert_feed_forward_length", 64), KEY_U32("expert_shared_count", 2)
 #define KEYS_LATENT                                                                                 \
     KEY_U32("attention.kv_lora_rank", RANK), KEY_U32("attention.key_length", RANK + TURNED),        \
     KEY_U32("attention.value_length", RANK), KEY_U32("attention.key_length_mla", KEY),              \
@@ -63,24 +63,28 @@ enum { PROMPT = 400, TOKENS = PROMPT + 32, RANK = 128, TURNED = 16, KEY = 48, VA
 
 static const ArchModel mla_models[] = {
     // DeepSeek-V2-Lite: queries of one product, softmax over all experts.
-    {"deepseek2-lite", "deepseek2", LATENT(8), TENSORS(lite),
-     .keys = {EPS_1E6, KEYS_EXPERTS(8, 3), KEYS_LATENT, KEYS_YARN(0.0707)}},
+    {"deepseek2-lite", "deepseek2", LATENT(3, 1, 8), TENSORS(lite),
+     .keys = {EPS_1E6, KEYS_EXPERTS(1, 8, 3), KEYS_LATENT, KEYS_YARN(0.0707)}},
     // DeepSeek-V2: two of four groups, by the largest score of each.
-    {"deepseek2-groups", "deepseek2", LATENT(16), TENSORS(with_q_rank),
-     .keys = {EPS_1E6, KEYS_EXPERTS(16, 4), KEYS_LATENT, KEY_Q_RANK, KEYS_YARN(0.0707),
+    {"deepseek2-groups", "deepseek2", LATENT(3, 1, 16), TENSORS(with_q_rank),
+     .keys = {EPS_1E6, KEYS_EXPERTS(1, 16, 4), KEYS_LATENT, KEY_Q_RANK, KEYS_YARN(0.0707),
               KEY_F32("expert_weights_scale", 16), KEY_U32("expert_group_count", 4),
               KEY_U32("expert_group_used_count", 2)}},
     // DeepSeek-V3: sigmoids with a bias, two of four groups by the two largest scores of each.
-    {"deepseek2-v3", "deepseek2", LATENT(16), TENSORS(with_bias),
-     .keys = {EPS_1E6, KEYS_EXPERTS(16, 4), KEYS_LATENT, KEY_Q_RANK, KEYS_YARN(0.1),
+    {"deepseek2-v3", "deepseek2", LATENT(3, 1, 16), TENSORS(with_bias),
+     .keys = {EPS_1E6, KEYS_EXPERTS(1, 16, 4), KEYS_LATENT, KEY_Q_RANK, KEYS_YARN(0.1),
               KEY_U32("expert_gating_func", 2), KEY_BOOL("expert_weights_norm", 1),
               KEY_F32("expert_weights_scale", 2.5), KEY_U32("expert_group_count", 4),
               KEY_U32("expert_group_used_count", 2)}},
     // GLM-4.7-Flash: no scaling of the rotary embedding.
-    {"deepseek2-glm", "deepseek2", LATENT(8), TENSORS(with_bias),
-     .keys = {EPS_1E6, KEYS_EXPERTS(8, 3), KEYS_LATENT, KEY_Q_RANK, KEY_F32("rope.freq_base", 1e6),
+    {"deepseek2-glm", "deepseek2", LATENT(3, 1, 8), TENSORS(with_bias),
+     .keys = {EPS_1E6, KEYS_EXPERTS(1, 8, 3), KEYS_LATENT, KEY_Q_RANK, KEY_F32("rope.freq_base", 1e6),
               KEY_U32("expert_gating_func", 2), KEY_BOOL("expert_weights_norm", 1),
               KEY_F32("expert_weights_scale", 1.8)}},
+    // Dense layers alone: attention without the rest.
+    {"deepseek2-dense", "deepseek2", LATENT(2, 2, 8), TENSORS(with_q_rank),
+     .keys = {EPS_1E6, KEYS_EXPERTS(2, 8, 3), KEYS_LATENT, KEY_Q_RANK, KEYS_YARN(0.1),
+              KEY_U32("expert_gating_func", 2)}},
 };
 // clang-format on
 

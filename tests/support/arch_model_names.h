@@ -17,6 +17,8 @@
 #define ARCH_FAMILY_EMULATED_NAMES(ROW) \
     ROW(smollm3) ROW(granite) ROW(mistral3) ROW(arcee) ROW(hunyuan_dense) ROW(cohere2) ROW(phi2) ROW(falcon) \
     ROW(olmo2) ROW(exaone4) ROW(qwen2moe) ROW(granitemoe_shared) ROW(bailingmoe2) ROW(ernie4_5_moe)
+#define ARCH_MLA_MODEL_NAMES(ROW) \
+    ROW(deepseek2_lite) ROW(deepseek2_groups) ROW(deepseek2_v3) ROW(deepseek2_glm) ROW(deepseek2_dense)
 // Those of both without experts.
 #define ARCH_DENSE_MODEL_NAMES(ROW) \
     ROW(llama) ROW(llama_linear) ROW(llama_yarn) ROW(mistral) ROW(qwen2) ROW(qwen3) ROW(phi3) ROW(phi3_long) \

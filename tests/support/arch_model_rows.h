@@ -105,11 +105,6 @@ typedef struct {
     uint32_t taps, inner, heads, groups, dim;
 } StateSizes;
 
-// The numbers of a compressed cache.
-typedef struct {
-    uint32_t q_rank, kv_rank, key_dim, value_dim, turned;
-} MlaSizes;
-
 struct ArchModel {
     const char *name;
     const char *architecture;

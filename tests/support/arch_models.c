@@ -551,7 +551,7 @@ static void add_empty(GgufBuilder *b, const ArchShape *s, const TensorRow *row, 
                   : strstr(name, "attn_v.") || strstr(name, "ffn_down.")             ? s->down_dtype
                                                                                      : s->dtype;
     gguf_builder_add_row(b, str_from_c(name), n_dims, dims, dtype_info(dtype)->ggml_id, b->n_random);
-    b->n_random += align_up(dtype_row_bytes(dtype, dims[0]) * (n_dims > 1 ? dims[1] : 1), b->alignment);
+    b->n_random += align_up(dtype_row_bytes(dtype, dims[0]) * dims[1] * dims[2], b->alignment);
 }
 
 static void add_tensor(GgufBuilder *b, const ArchModel *m, uint32_t context_length, const TensorRow *row,
@@ -661,20 +661,36 @@ Str arch_model_build_long(const ArchModel *m, uint32_t context_length) {
     return gguf_builder_end(&b);
 }
 
-Str arch_shape_build(const ArchShape *s) {
-    ArchModel m = *arch_model_named(s->like);
+static void set_key(ArchModel *m, const char *suffix, uint32_t number) {
+    for (size_t i = 0; i < KEYS_MAX; i++)
+        if (m->keys[i].type && strcmp(m->keys[i].suffix, suffix) == 0) m->keys[i].number = number;
+}
+
+static Str build_shape(const ArchShape *s, ArchModel m) {
     m.name = s->name;
     m.shape = s;
     m.layers = s->layers, m.ff = s->ff;
     m.heads = s->heads, m.kv_heads = s->kv_heads, m.head_dim = s->head_dim;
-    for (size_t i = 0; i < KEYS_MAX; i++) {
-        if (!m.keys[i].type) continue;
-        if (strcmp(m.keys[i].suffix, "attention.key_length") == 0) m.keys[i].number = s->head_dim;
-        if (strcmp(m.keys[i].suffix, "attention.value_length") == 0) m.keys[i].number = s->head_dim;
-    }
+    set_key(&m, "attention.key_length", s->head_dim);
+    set_key(&m, "attention.value_length", m.mla.kv_rank ? m.mla.kv_rank : s->head_dim);
     GgufBuilder b = build(&m, s->context);
     Str head = gguf_builder_end(&b);
     char *file = os_reserve(head.len + b.n_random);
     if (file) memcpy(file, head.ptr, head.len);
     return (Str){file, file ? head.len + b.n_random : 0};
+}
+
+Str arch_shape_build(const ArchShape *s) {
+    return build_shape(s, *arch_model_named(s->like));
+}
+
+Str arch_shape_build_mla(const ArchShape *s, const MlaSizes *mla) {
+    ArchModel m = *arch_model_named(s->like);
+    m.mla = *mla;
+    set_key(&m, "attention.q_lora_rank", mla->q_rank);
+    set_key(&m, "attention.kv_lora_rank", mla->kv_rank);
+    set_key(&m, "attention.key_length_mla", mla->key_dim);
+    set_key(&m, "attention.value_length_mla", mla->value_dim);
+    set_key(&m, "rope.dimension_count", mla->turned);
+    return build_shape(s, m);
 }

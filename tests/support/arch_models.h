@@ -59,5 +59,12 @@ typedef struct {
     Dtype embd_dtype; // and token_embd and output
 } ArchShape;
 
+// The numbers of a compressed cache.
+typedef struct {
+    uint32_t q_rank, kv_rank, key_dim, value_dim, turned;
+} MlaSizes;
+
 // A file of that size whose tensors are zeros, which take no memory until they are looked at.
 Str arch_shape_build(const ArchShape *shape);
+// The same of a model with a compressed cache; `head_dim` of the shape is what the cache has of a position.
+Str arch_shape_build_mla(const ArchShape *shape, const MlaSizes *mla);

@@ -57,7 +57,7 @@ static bool match_any(const Plan *plan, uint32_t first, BatchStage *out, Error *
 static void count_weight_bytes(const BatchLowering *l, BatchStage *s) {
     for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
         const Op *op = s->ops[i];
-        if (op && (op->kind == OP_MATMUL || op->kind == OP_HEAD))
+        if (op && (op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_HEAD_MATMUL))
             s->weight_bytes += placement_bytes(l->placement, op->weight);
         if (op && op->kind == OP_EXPERT_MATMUL)
             s->weight_bytes +=
@@ -93,8 +93,8 @@ bool batch_refuse(Error *err, const BatchStage *s) {
 }
 
 static bool check_op(const Op *op, Error *err) {
-    bool is_matrix =
-        op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_EMBED || op->kind == OP_EXPERT_MATMUL;
+    bool is_matrix = op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_EMBED ||
+                     op->kind == OP_EXPERT_MATMUL || op->kind == OP_HEAD_MATMUL;
     if (is_matrix && op->weight->n_cols % BLOCK_WEIGHTS)
         return lower_refuse_weight(err, op->weight, "rows are no multiple of 32");
     bool is_norm = op->kind == OP_RMS_NORM || op->kind == OP_LAYER_NORM;

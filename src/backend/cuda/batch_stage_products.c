@@ -60,7 +60,9 @@ void batch_define_product(StrBuf *b, const BatchLowering *l, const ProductSize *
 static bool link_output(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
     // Between attention and its output there may be gate and up, where both have the same input.
     if (before && before->block == &batch_block_glu && s->block == &batch_block_output) before--;
-    if (s->block == &batch_block_output && (!before || before->block != &batch_block_attention)) {
+    bool attends =
+        before && (before->block == &batch_block_attention || before->block == &batch_block_mla_attention);
+    if (s->block == &batch_block_output && !attends) {
         return error_set(err, ERR_UNSUPPORTED, "layer %u has no attention between its keys and its output",
                          s->layer);
     }
@@ -144,16 +146,16 @@ const BatchType batch_down_many = {
 };
 
 // clang-format off
-#define OUTPUT_PATTERNS(in)                                                     \
-    {                                                                           \
+#define OUTPUT_PATTERN(in)                                                      \
         {2, false, {                                                            \
             [OUTPUT_MATMUL] = {OP_MATMUL, ACT_T, {in}},                         \
-            [OUTPUT_ADD]    = {OP_ADD,    ACT_X, {ACT_X, ACT_T}}}},             \
+            [OUTPUT_ADD]    = {OP_ADD,    ACT_X, {ACT_X, ACT_T}}}}
+#define RAW_OUTPUT_PATTERN(in)                                                  \
         {1, true, {                                                             \
-            [OUTPUT_MATMUL] = {OP_MATMUL, ACT_T, {in}}}}}
+            [OUTPUT_MATMUL] = {OP_MATMUL, ACT_T, {in}}}}
 
 const BatchBlock batch_block_output = {
-    .patterns = OUTPUT_PATTERNS(ACT_A),
+    .patterns = {OUTPUT_PATTERN(ACT_A), RAW_OUTPUT_PATTERN(ACT_A), OUTPUT_PATTERN(ACT_AB)},
     .parts = {
         {&batch_output, OUTPUT_MATMUL, BODY_FEW, false},
         {&batch_output_many, OUTPUT_MATMUL, BODY_TOGETHER, false}},
@@ -162,7 +164,7 @@ const BatchBlock batch_block_output = {
 };
 
 const BatchBlock batch_block_down = {
-    .patterns = OUTPUT_PATTERNS(ACT_F),
+    .patterns = {OUTPUT_PATTERN(ACT_F), RAW_OUTPUT_PATTERN(ACT_F)},
     .parts = {
         {&batch_down, OUTPUT_MATMUL, BODY_FEW, false},
         {&batch_down_many, OUTPUT_MATMUL, BODY_TOGETHER, false}},

@@ -29,7 +29,7 @@ enum {
     BODY_ANY = BODY_FEW | BODY_TOGETHER,
 };
 
-enum { BATCH_FEW_ROWS_MAX = 8, BATCH_ROWS_MAX = 128, BATCH_CLASSES_MAX = 8, BATCH_PARTS_MAX = 7 };
+enum { BATCH_FEW_ROWS_MAX = 8, BATCH_ROWS_MAX = 128, BATCH_CLASSES_MAX = 8, BATCH_PARTS_MAX = 8 };
 
 // A class of its own for so few rows of prompts and of those that decode beside them: one tile, whose columns
 // are spread over the GPU, and experts' tiles for the rows that they have then. Other prompts' classes have a
@@ -114,6 +114,7 @@ struct BatchStage {
     const BatchStage *turns; // ATTENTION: the block before it
     const Op *attention;     // PRODUCTS, TURNS, ATTENTION: the operation that takes its queries
     const Op *values;        // TURNS: the operation that made the values
+    const Op *queries;       // of a compressed cache, PRODUCTS and TURNS: the one that made the queries
     const Op *head;          // those that draw: the operation that left the logits
     uint64_t weight_bytes;   // that it reads, of matrices
 };
@@ -126,6 +127,7 @@ struct BatchBuffers {
     uint64_t kv_place_bytes;
     const Cache *caches; // the plan's
     uint32_t pages_max;  // of a list, in a slot's row of the page table
+    uint32_t max_rows;   // of the class
     CUdeviceptr slots;   // [slots] SlotState
     // The table of the class: side by side, so that one copy sends it.
     CUdeviceptr batch;       // Batch
@@ -136,7 +138,7 @@ struct BatchBuffers {
     CUdeviceptr x;   // [d_model]
     CUdeviceptr h;   // activations of d_model
     CUdeviceptr raw; // [heads + 2 kv_heads][head_dim]
-    CUdeviceptr q;   // of prompts: [heads][head_dim] f16
+    CUdeviceptr q;   // of prompts, or of a compressed cache: [heads][head_dim] f16
     CUdeviceptr a;   // activations of heads * head_dim
     CUdeviceptr t;   // [d_model]
     CUdeviceptr f;   // activations of d_ff
@@ -182,6 +184,9 @@ struct BatchType {
     BLOCK(embed)            \
     BLOCK(products)         \
     BLOCK(turns)            \
+    BLOCK(mla_products)     \
+    BLOCK(mla_turns)        \
+    BLOCK(mla_attention)    \
     BLOCK(attention)        \
     BLOCK(output)           \
     BLOCK(glu)              \
@@ -201,6 +206,13 @@ struct BatchType {
     TYPE(rope_heads)        \
     TYPE(attention)         \
     TYPE(span_attention)    \
+    TYPE(mla_product)       \
+    TYPE(mla_product_many)  \
+    TYPE(mla_norm)          \
+    TYPE(mla_keys)          \
+    TYPE(mla_queries)       \
+    TYPE(mla_attention)     \
+    TYPE(mla_values)        \
     TYPE(output)            \
     TYPE(output_many)       \
     TYPE(post_norm)         \

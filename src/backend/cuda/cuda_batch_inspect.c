@@ -89,8 +89,9 @@ static bool show_cached(const Group *g, const StageResult *r, const Op *attentio
     CudaBackend *b = g->b;
     Arena scratch = g->scratch;
     uint32_t dim = attention->attention.key_dim;
-    uint64_t page_bytes = layout_kv_page_bytes(FORMAT_F16, attention->attention.n_kv_heads, dim, dim);
-    uint64_t list_at = (uint64_t)b->plan->caches[attention->attention.cache].list * b->pages_max;
+    const Cache *cache = &b->plan->caches[attention->attention.cache];
+    uint64_t page_bytes = layout_kv_page_bytes(FORMAT_F16, cache->n_heads, dim, cache->is_latent ? 0 : dim);
+    uint64_t list_at = (uint64_t)cache->list * b->pages_max;
     float *values = arena_new(&scratch, float, (uint64_t)g->n_rows * r->width);
     if (!values) return false;
     for (uint32_t row = 0; row < g->n_rows; row++) {

@@ -72,6 +72,13 @@ static uint64_t widest(const Plan *plan, Act act) {
     return width;
 }
 
+static bool has_latents(const Plan *plan) {
+    bool has = false;
+    for (uint32_t i = 0; i < plan->n_caches && !has; i++)
+        has = plan->caches[i].is_latent;
+    return has;
+}
+
 static CUdeviceptr take_activations(DeviceLayout *l, uint64_t rows, uint64_t cols) {
     return device_layout_take(l, rows * align_up(cols, ACTIVATION_COLS) * sizeof(uint16_t));
 }
@@ -104,6 +111,7 @@ static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, 
     const Plan *plan = b->plan;
     uint64_t rows = c->size.max_rows, q_values = widest(plan, ACT_Q), kv_values = widest(plan, ACT_K);
     CUdeviceptr table = device_layout_take(l, batch_table_bytes(c, c->size.max_rows));
+    s->max_rows = c->size.max_rows;
     s->batch = table;
     s->logits_rows = table + sizeof(Batch);
     s->stretches = table + batch_stretches_at(c);
@@ -112,7 +120,8 @@ static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, 
     s->x = device_layout_take(l, rows * plan->d_model * sizeof(float));
     uint64_t totals = c->max_stretches * b->batches->lowered.stretch_floats; // in the same place
     s->raw = device_layout_take(l, max_u64(rows * (q_values + 2 * kv_values), totals) * sizeof(float));
-    if (c->size.body == BODY_PROMPT) s->q = device_layout_take(l, rows * q_values * sizeof(uint16_t));
+    if (c->size.body == BODY_PROMPT || has_latents(plan))
+        s->q = device_layout_take(l, rows * q_values * sizeof(uint16_t));
     if (b->batches->lowered.has_post_norm) s->t = device_layout_take(l, rows * plan->d_model * sizeof(float));
     for (uint32_t i = 0; i < b->placement.n_ropes; i++)
         s->rope[i] = device_layout_take(l, rows * b->placement.ropes[i]->dims * sizeof(float));

@@ -49,6 +49,7 @@ static void define_choice(StrBuf *b, const ExpertsSize *e) {
     if (r->n_groups <= 1) return;
     define(b, "ROUTE_GROUPS", r->n_groups);
     define(b, "ROUTE_GROUPS_USED", r->n_groups_used);
+    if (r->by_largest) define(b, "ROUTE_BY_LARGEST", 1);
 }
 
 // ---- few rows: product_few.cuh ----

@@ -11,8 +11,8 @@ static bool refuse_layer(const Op *op, const Op *first, Error *err) {
         first->attention.n_heads, first->attention.n_kv_heads, first->attention.key_dim);
 }
 
-static bool check_attention(const Op *op, const Op *first, Error *err) {
-    if (op->attention.key_dim != op->attention.value_dim) {
+static bool check_attention(const Plan *plan, const Op *op, const Op *first, Error *err) {
+    if (op->attention.key_dim != op->attention.value_dim && !plan->caches[op->attention.cache].is_latent) {
         return error_set(err, ERR_UNSUPPORTED,
                          "layer %u: values of %u beside keys of %u cannot be run on the GPU yet", op->layer,
                          op->attention.value_dim, op->attention.key_dim);
@@ -46,13 +46,8 @@ bool lower_check_layers(const Plan *plan, Error *err) {
                              "layers that keep a state cannot be run on the GPU yet: layer %u, %s", op->layer,
                              plan_op_name(op->kind));
         }
-        if (op->kind == OP_HEAD_MATMUL) {
-            return error_set(err, ERR_UNSUPPORTED,
-                             "attention with a compressed cache (MLA) cannot be run on the GPU yet: layer %u",
-                             op->layer);
-        }
         if (op->kind == OP_ATTENTION && !attention) attention = op;
-        if (op->kind == OP_ATTENTION && !check_attention(op, attention, err)) return false;
+        if (op->kind == OP_ATTENTION && !check_attention(plan, op, attention, err)) return false;
     }
     for (uint32_t i = 0; i < plan->n_ops; i++) {
         const Op *op = &plan->ops[i];

@@ -53,7 +53,7 @@ static bool mark_used(Placement *p) {
     for (uint32_t i = 0; i < p->plan->n_ops; i++) {
         const Op *op = &p->plan->ops[i];
         bool is_matrix = op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_EMBED ||
-                         op->kind == OP_EXPERT_MATMUL;
+                         op->kind == OP_EXPERT_MATMUL || op->kind == OP_HEAD_MATMUL;
         bool is_router = op->kind == OP_MATMUL && op->out == ACT_L;
         mark(p, op->weight, is_matrix && !is_router ? PLACED_MATRIX : PLACED_VECTOR);
         mark(p, op->bias, PLACED_VECTOR);

@@ -14,7 +14,7 @@ enum { GLU_NORM, GLU_GATE, GLU_UP, GLU_GLU };
 enum { POST_NORM_NORM, POST_NORM_ADD };
 enum { HEAD_NORM, HEAD_HEAD };
 enum { SHARE_SHARE };
-enum { STAGE_OPS_MAX = 9, STAGE_FILES_MAX = 14, STAGE_PATTERNS_MAX = 2 };
+enum { STAGE_OPS_MAX = 9, STAGE_FILES_MAX = 14, STAGE_PATTERNS_MAX = 3 };
 
 // An operation that may be part of a stage.
 typedef struct {
@@ -38,6 +38,9 @@ typedef union {
     BatchPostNormArgs batch_post_norm;
     ProductArgs product;
     RopeHeadsArgs rope_heads;
+    MlaKeysArgs mla_keys;
+    MlaProductArgs mla_product;
+    MlaAttentionArgs mla_attention;
     QkNormArgs qk_norm;
     ShareArgs share;
     BatchAttentionArgs batch_attention;

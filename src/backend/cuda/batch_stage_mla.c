@@ -1,0 +1,393 @@
+// Stages of attention with a compressed cache: its products, what becomes of queries and keys, attention, and
+// each head's output. They are the same for all classes but for the products' bodies.
+#include "backend/cuda/batch_lower_internal.h"
+
+#include <math.h>
+
+enum { MLA_NORM, MLA_QA, MLA_QA_NORM, MLA_QB, MLA_K };
+enum { MLA_TURNS_NORM, MLA_TURNS_ROPE_Q, MLA_TURNS_ROPE_K, MLA_TURNS_QUERIES, MLA_TURNS_WRITE };
+enum { MLA_ATTENTION_ATTENTION, MLA_ATTENTION_VALUES };
+
+// ---- products: queries, by way of a low rank or not, then the latent vector and the turned values ----
+
+// Queries lie where raw products do, and the key behind all rows' queries.
+static CUdeviceptr raw_keys_of(const BatchBuffers *b, const BatchStage *s) {
+    return b->raw + (uint64_t)b->max_rows * s->queries->out_width * sizeof(float);
+}
+
+static bool link_mla_products(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
+    (void)before;
+    if (!after || after->block != &batch_block_mla_turns) return batch_refuse(err, s);
+    s->attention = after[1].ops[MLA_ATTENTION_ATTENTION]; // which the block of turns makes sure of
+    s->queries = s->ops[MLA_QB];
+    return true;
+}
+
+// The queries of a low rank, and then what attention gives, lie in one buffer: columns past the last one
+// must be zeros for both.
+static bool check_mla_products(const BatchLowering *l, const BatchStage *s, Error *err) {
+    const Op *low = s->ops[MLA_QA];
+    const Op *attention = s->attention;
+    (void)l;
+    if (!low) return true;
+    uint64_t out = attention[1].out_width; // of the operation behind it
+    if (low->out_width % ACTIVATION_COLS == 0 && out % ACTIVATION_COLS == 0 &&
+        low->out_width <= (uint64_t)attention->attention.n_heads * attention->attention.key_dim)
+        return true;
+    return lower_refuse_weight(err, low->weight, "a rank that is no multiple of 128, or too large");
+}
+
+static void define_mla_product(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    const Weight *w = s->ops[0]->weight;
+    ProductSize size = batch_product_size(s);
+    define(b, "STAGE_OUTPUT", 1);
+    define(b, "N_ROWS", w->n_rows);
+    define(b, "N_COLS", w->n_cols);
+    define_format(b, "FORMAT_0", w);
+    define(b, "RAW", 1);
+    batch_define_product(b, l, &size);
+}
+
+static void bind_mla_product(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    const Op *op = s->ops[0];
+    out->product = batch_product_args(s, b, NULL, op->in[0] == ACT_H ? b->h : b->a);
+    out->product.weight[0] = batch_weight_of(b, op);
+    out->product.out = op->out == ACT_K ? raw_keys_of(b, s) : b->raw;
+}
+
+static uint32_t mla_product_results(const BatchStage *s, const BatchBuffers *b,
+                                    StageResult out[STAGE_RESULTS_MAX]) {
+    const Op *op = s->ops[0];
+    out[0] = (StageResult){op, RESULT_ROWS, op->out == ACT_K ? raw_keys_of(b, s) : b->raw, op->out_width, 1};
+    return 1;
+}
+
+const BatchType batch_mla_product = {
+    .kernel = "output",
+    .name = "compressed q k",
+    .files = {FILES_FEW, "output.cuh"},
+    .cost = 50,
+    .has_flops = true,
+    .define = define_mla_product,
+    .bind = bind_mla_product,
+    .results = mla_product_results,
+};
+
+const BatchType batch_mla_product_many = {
+    .kernel = "output",
+    .name = "compressed q k of many",
+    .files = {FILES_MANY, "output.cuh"},
+    .cost = 70,
+    .has_flops = true,
+    .define = define_mla_product,
+    .bind = bind_mla_product,
+    .results = mla_product_results,
+};
+
+static void define_mla_norm(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    (void)l;
+    define(b, "STAGE_NORM_ROWS", 1);
+    define(b, "D_MODEL", s->ops[0]->out_width);
+    define_norm(b, s->ops[0]);
+}
+
+static void bind_mla_norm(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    out->norm =
+        (NormArgs){.batch = b->batch, .x = b->raw, .norm = batch_weight_of(b, s->ops[0]), .out = b->a};
+}
+
+static uint32_t mla_norm_results(const BatchStage *s, const BatchBuffers *b,
+                                 StageResult out[STAGE_RESULTS_MAX]) {
+    out[0] = (StageResult){s->ops[0], RESULT_ACTIVATIONS, b->a, s->ops[0]->out_width, 1};
+    return 1;
+}
+
+const BatchType batch_mla_norm = {
+    .kernel = "norm_rows",
+    .name = "norm of compressed q",
+    .files = {FILES_ROWS, "norm_rows.cuh"},
+    .cost = COST_USUAL,
+    .define = define_mla_norm,
+    .bind = bind_mla_norm,
+    .results = mla_norm_results,
+};
+
+// clang-format off
+const BatchBlock batch_block_mla_products = {
+    .patterns = {
+        {5, false, {
+            [MLA_NORM]    = {OP_RMS_NORM, ACT_H,  {ACT_X}},
+            [MLA_QA]      = {OP_MATMUL,   ACT_QA, {ACT_H}},
+            [MLA_QA_NORM] = {OP_RMS_NORM, ACT_QA, {ACT_QA}},
+            [MLA_QB]      = {OP_MATMUL,   ACT_QB, {ACT_QA}},
+            [MLA_K]       = {OP_MATMUL,   ACT_K,  {ACT_H}}}},
+        {5, false, {
+            [MLA_NORM]    = {OP_RMS_NORM, ACT_H,  {ACT_X}},
+            [MLA_QA]      = {OP_COUNT, .optional = true}, // never
+            [MLA_QA_NORM] = {OP_COUNT, .optional = true},
+            [MLA_QB]      = {OP_MATMUL,   ACT_QB, {ACT_H}},
+            [MLA_K]       = {OP_MATMUL,   ACT_K,  {ACT_H}}}}},
+    .parts = {
+        {&batch_norm, MLA_NORM, BODY_ANY, true},
+        {&batch_mla_product, MLA_QA, BODY_FEW, true},
+        {&batch_mla_product_many, MLA_QA, BODY_TOGETHER, true},
+        {&batch_mla_norm, MLA_QA_NORM, BODY_ANY, true},
+        {&batch_mla_product, MLA_QB, BODY_FEW, true},
+        {&batch_mla_product_many, MLA_QB, BODY_TOGETHER, true},
+        {&batch_mla_product, MLA_K, BODY_FEW, true},
+        {&batch_mla_product_many, MLA_K, BODY_TOGETHER, true}},
+    .link = link_mla_products,
+    .check = check_mla_products,
+};
+// clang-format on
+
+// ---- what becomes of queries and keys ----
+
+static bool link_mla_turns(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
+    if (!before || before->block != &batch_block_mla_products) return batch_refuse(err, s);
+    if (!after || after->block != &batch_block_mla_attention) return batch_refuse(err, s);
+    s->attention = after->ops[MLA_ATTENTION_ATTENTION];
+    s->queries = before->ops[MLA_QB];
+    return true;
+}
+
+static bool check_head_weight(const Weight *w, Error *err) {
+    if (FORMAT_HAS_CODEBOOK((int)w->dtype))
+        return lower_refuse_weight(err, w, "heads' own matrices in formats with codebooks");
+    return w->n_cols <= 2048 || lower_refuse_weight(err, w, "rows are longer than 2,048");
+}
+
+static bool check_mla_turns(const BatchLowering *l, const BatchStage *s, Error *err) {
+    const Op *rope = s->ops[MLA_TURNS_ROPE_Q];
+    (void)l;
+    return (rope->rope.rope == s->ops[MLA_TURNS_ROPE_K]->rope.rope &&
+            rope->rope.rope->pairs == ROPE_INTERLEAVED &&
+            check_head_weight(s->ops[MLA_TURNS_QUERIES]->weight, err)) ||
+           batch_refuse(err, s);
+}
+
+static uint32_t turned_of(const BatchStage *s) {
+    return s->ops[MLA_TURNS_ROPE_K]->rope.rope->dims;
+}
+
+// The table of the layer's rotary embedding.
+static CUdeviceptr table_of(const BatchBuffers *b, const BatchStage *s) {
+    uint32_t i = 0;
+    while (b->placement->ropes[i] != s->ops[MLA_TURNS_ROPE_K]->rope.rope)
+        i++;
+    return b->rope[i];
+}
+
+static void define_mla_keys(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    (void)l;
+    define(b, "KV_RANK", s->attention->attention.value_dim);
+    define(b, "TURNED", turned_of(s));
+    define_norm(b, s->ops[MLA_TURNS_NORM]);
+}
+
+static void bind_mla_keys(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    out->mla_keys = (MlaKeysArgs){.batch = b->batch,
+                                  .rows = b->rows,
+                                  .raw = raw_keys_of(b, s),
+                                  .norm = batch_weight_of(b, s->ops[MLA_TURNS_NORM]),
+                                  .rope = table_of(b, s),
+                                  .kv = batch_cache_of(b, s),
+                                  .list_at = batch_list_of(b, s)};
+}
+
+static uint32_t mla_keys_results(const BatchStage *s, const BatchBuffers *b,
+                                 StageResult out[STAGE_RESULTS_MAX]) {
+    const Op *key = s->ops[MLA_TURNS_ROPE_K];
+    out[0] = (StageResult){key, RESULT_KEYS, batch_cache_of(b, s), key->out_width, 1};
+    return 1;
+}
+
+const BatchType batch_mla_keys = {
+    .kernel = "mla_keys",
+    .name = "norm, rope of compressed keys, cache",
+    .files = {FILES_ROWS, "turned.cuh", "mla_keys.cuh"},
+    .cost = COST_USUAL,
+    .define = define_mla_keys,
+    .bind = bind_mla_keys,
+    .results = mla_keys_results,
+};
+
+// Of a HEAD_MATMUL.
+static void define_head_product(StrBuf *b, const Op *op) {
+    define(b, "N_HEADS", op->weight->n_matrices);
+    define(b, "PRODUCT_ROWS", op->weight->n_rows);
+    define(b, "PRODUCT_COLS", op->weight->n_cols);
+    define_format(b, "FORMAT_0", op->weight);
+}
+
+static void define_mla_queries(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    (void)l;
+    define_head_product(b, s->ops[MLA_TURNS_QUERIES]);
+    define(b, "KV_RANK", s->attention->attention.value_dim);
+    define(b, "UNTURNED", s->ops[MLA_TURNS_QUERIES]->weight->n_cols);
+    define(b, "TURNED", turned_of(s));
+    define_float(b, "SCORE_SCALE", s->attention->attention.scale);
+}
+
+static void bind_mla_queries(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    out->mla_product = (MlaProductArgs){.batch = b->batch,
+                                        .raw = b->raw,
+                                        .rope = table_of(b, s),
+                                        .weight = batch_weight_of(b, s->ops[MLA_TURNS_QUERIES]),
+                                        .out = b->q};
+}
+
+static uint32_t mla_queries_results(const BatchStage *s, const BatchBuffers *b,
+                                    StageResult out[STAGE_RESULTS_MAX]) {
+    const Op *op = s->ops[MLA_TURNS_QUERIES];
+    float factor = s->attention->attention.scale * (float)M_LOG2E; // that the kernel puts into queries
+    out[0] = (StageResult){op, RESULT_QUERIES, b->q, op->out_width, factor};
+    return 1;
+}
+
+#define FILES_HEAD_PRODUCT FILES_ROWS, FILES_TILES, "head_product.cuh"
+
+const BatchType batch_mla_queries = {
+    .kernel = "mla_queries",
+    .name = "queries for compressed keys",
+    .files = {FILES_HEAD_PRODUCT, "turned.cuh", "mla_queries.cuh"},
+    .cost = COST_USUAL,
+    .define = define_mla_queries,
+    .bind = bind_mla_queries,
+    .results = mla_queries_results,
+};
+
+// clang-format off
+const BatchBlock batch_block_mla_turns = {
+    .patterns = {
+        {5, false, {
+            [MLA_TURNS_NORM]    = {OP_RMS_NORM,    ACT_K,    {ACT_K}},
+            [MLA_TURNS_ROPE_Q]  = {OP_ROPE,        ACT_QB,   {ACT_QB}},
+            [MLA_TURNS_ROPE_K]  = {OP_ROPE,        ACT_K,    {ACT_K}},
+            [MLA_TURNS_QUERIES] = {OP_HEAD_MATMUL, ACT_Q,    {ACT_QB}},
+            [MLA_TURNS_WRITE]   = {OP_KV_WRITE,    ACT_NONE, {ACT_K, ACT_K}}}}},
+    .parts = {
+        {&batch_mla_keys, MLA_TURNS_WRITE, BODY_ANY, false},
+        {&batch_mla_queries, MLA_TURNS_QUERIES, BODY_ANY, false}},
+    .link = link_mla_turns,
+    .check = check_mla_turns,
+};
+// clang-format on
+
+// ---- attention, and the heads' output ----
+
+static bool link_mla_attention(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
+    (void)after;
+    if (!before || before->block != &batch_block_mla_turns) return batch_refuse(err, s);
+    s->attention = s->ops[MLA_ATTENTION_ATTENTION];
+    return true;
+}
+
+// Of mla_attention.cuh, with one tile: keys of a tile, queries, scores.
+static uint64_t mla_attention_bytes(uint32_t key_dim) {
+    return 64ull * key_dim * 2 + 16ull * key_dim * 2 + 16ull * 72 * 4;
+}
+
+static bool check_mla_attention(const BatchLowering *l, const BatchStage *s, Error *err) {
+    const Op *op = s->attention;
+    uint32_t key_dim = op->attention.key_dim, rank = op->attention.value_dim;
+    bool plain = !op->weight && op->attention.cap == 0 && op->attention.window == 0 &&
+                 op->attention.temperature_scale == 0;
+    if (!plain || !l->plan->caches[op->attention.cache].is_latent) return batch_refuse(err, s);
+    if (rank % 128 || key_dim % 32) {
+        return error_set(err, ERR_UNSUPPORTED,
+                         "a compressed cache of %u and %u values cannot be run on the GPU yet: multiples of "
+                         "128 and 32 are needed",
+                         rank, key_dim - rank);
+    }
+    if (mla_attention_bytes(key_dim) > l->target->shared_bytes_block) {
+        return error_set(err, ERR_UNSUPPORTED,
+                         "attention with a compressed cache of %u values needs %llu bytes of shared memory; "
+                         "this GPU has %u",
+                         key_dim, (unsigned long long)mla_attention_bytes(key_dim),
+                         l->target->shared_bytes_block);
+    }
+    return check_head_weight(s->ops[MLA_ATTENTION_VALUES]->weight, err);
+}
+
+// Prompts' rows are a stretch each: none reads its table, which has few entries if they are long.
+enum { MLA_STRETCH_ROWS = 64 };
+
+static void define_mla_attention(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    const Op *op = s->attention;
+    if (l->size.body == BODY_PROMPT) l->out->stretch_rows = MLA_STRETCH_ROWS;
+    define_heads(b, op);
+    define(b, "N_KV_HEADS", 1);
+    define(b, "WINDOW", 0);
+    define(b, "KV_RANK", op->attention.value_dim);
+}
+
+static void bind_mla_attention(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    out->mla_attention = (MlaAttentionArgs){.batch = b->batch,
+                                            .rows = b->rows,
+                                            .q = b->q,
+                                            .kv = batch_cache_of(b, s),
+                                            .out = b->raw,
+                                            .list_at = batch_list_of(b, s)};
+}
+
+static uint32_t mla_attention_results(const BatchStage *s, const BatchBuffers *b,
+                                      StageResult out[STAGE_RESULTS_MAX]) {
+    const Op *op = s->attention;
+    out[0] = (StageResult){op, RESULT_QUERIES, b->raw, op->out_width, 1};
+    return 1;
+}
+
+const BatchType batch_mla_attention = {
+    .kernel = "mla_attention",
+    .name = "attention over a compressed cache",
+    .files = {FILES_COMMON, "kv_cache.cuh", "rows.cuh", "soft_cap.cuh", "attend.cuh", "mla_attention.cuh"},
+    .cost = 60,
+    .has_flops = true,
+    .define = define_mla_attention,
+    .bind = bind_mla_attention,
+    .results = mla_attention_results,
+};
+
+static void define_mla_values(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    (void)l;
+    define_head_product(b, s->ops[MLA_ATTENTION_VALUES]);
+}
+
+static void bind_mla_values(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    out->mla_product = (MlaProductArgs){.batch = b->batch,
+                                        .latent = b->raw,
+                                        .weight = batch_weight_of(b, s->ops[MLA_ATTENTION_VALUES]),
+                                        .out = b->a};
+}
+
+static uint32_t mla_values_results(const BatchStage *s, const BatchBuffers *b,
+                                   StageResult out[STAGE_RESULTS_MAX]) {
+    const Op *op = s->ops[MLA_ATTENTION_VALUES];
+    out[0] = (StageResult){op, RESULT_ACTIVATIONS, b->a, op->out_width, 1};
+    return 1;
+}
+
+const BatchType batch_mla_values = {
+    .kernel = "mla_values",
+    .name = "heads' output of latent vectors",
+    .files = {FILES_HEAD_PRODUCT, "mla_values.cuh"},
+    .cost = COST_USUAL,
+    .define = define_mla_values,
+    .bind = bind_mla_values,
+    .results = mla_values_results,
+};
+
+// clang-format off
+const BatchBlock batch_block_mla_attention = {
+    .patterns = {
+        {2, false, {
+            [MLA_ATTENTION_ATTENTION] = {OP_ATTENTION,   ACT_A,  {ACT_Q}},
+            [MLA_ATTENTION_VALUES]    = {OP_HEAD_MATMUL, ACT_AB, {ACT_A}}}}},
+    .parts = {
+        {&batch_mla_attention, MLA_ATTENTION_ATTENTION, BODY_ANY, false},
+        {&batch_mla_values, MLA_ATTENTION_VALUES, BODY_ANY, false}},
+    .link = link_mla_attention,
+    .check = check_mla_attention,
+};
+// clang-format on
