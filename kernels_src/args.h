@@ -116,6 +116,7 @@ typedef struct {
     DEVICE_PTR(int) drawn;             // [TOKEN_RING] the sequence's tokens, or -1, each at step % TOKEN_RING
     DEVICE_PTR(const SampleRules) rules;
     DEVICE_PTR(SampleLogprobs) logprobs; // [TOKEN_RING] as `drawn`
+    DEVICE_PTR(const unsigned) mask;     // a bit a token id: it may be drawn; NULL: all may
     unsigned draws;                      // DRAW_…: what its rows go through behind the head
     unsigned reserved;
 } SlotState;

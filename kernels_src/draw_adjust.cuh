@@ -1,13 +1,18 @@
-// The stage between the head and the draw, for rows whose slots have a logit bias, a presence or a frequency
-// penalty.
+// The stage between the head and the draw, for rows whose slots have a mask, a logit bias, a presence or a
+// frequency penalty.
 //
-//     v[i]    = logits[i] + bias[i]
+//     v[i]    = logits[i], or -infinity where the slot's mask does not allow token i
+//     v[i]    = v[i] + bias[i]
 //     v[i]    = v[i] after the repetition penalty (logits.cuh)
 //     v[i]    = v[i] - frequency n[i] - presence    where n[i] > 0: token i was drawn so often
 //     best[p] = the largest v[i] of part p, the lowest id among equals
 //
 // The draw then takes v and best instead of the head's. Of such a row the head and the draw know no
-// repetition penalty (SlotState has 1): it is taken off here, after the bias.
+// repetition penalty (SlotState has 1): it is taken off here, after the bias. A greedy draw needs best alone,
+// so v of its rows is not written.
+//
+// Logits that are not allowed are not read, so a narrow mask costs little. Whether one of them is NaN or
+// infinite, which spoils the row all the same, the head's bests say.
 //
 // A row's logits are HEAD_BLOCKS parts, a warp each. Grid: ADJUST_BLOCKS blocks a row. CPU reference:
 // sampler_draw. Defines: N_VOCAB, HEAD_BLOCKS, MAX_ROWS (capacity of the logits), ADJUST_BLOCKS.
@@ -36,6 +41,13 @@ DEVICE float count_logit(const SampleRules *rules, u32 n_drawn, float logit) {
     return fma_f32(-rules->frequency_penalty, (float)n_drawn, logit) - rules->presence_penalty;
 }
 
+// A row is spoiled by NaN and +infinity, whether its mask allows them or not.
+DEVICE void take_spoiled(HeadBest *best, const HeadBest *of_head) {
+    uint4 head = load_shared_data((const uint4 *)of_head);
+    best->n_bad += head.z;
+    if (float_of(head.x) == INFINITY_F32) *best = {INFINITY_F32, (i32)head.y, best->n_bad, 0};
+}
+
 // Part `part` of row `index`, by a warp.
 DEVICE void adjust_part(const DrawArgs &a, const SlotState *slot, u32 index, u32 part,
                         const SampleBias *list) {
@@ -46,6 +58,8 @@ DEVICE void adjust_part(const DrawArgs &a, const SlotState *slot, u32 index, u32
     u32 from = bias_at(list, 0, rules->n_bias, first), to = bias_at(list, from, rules->n_bias, end);
     LogitRules repetition = {rules->repetition_penalty, 0, slot->seen};
     const u16 *counts = slot->counts;
+    const u32 *mask = slot->mask;
+    bool is_written = (slot->draws & DRAW_SAMPLED) != 0;
     const float *in = a.logits + (u64)index * N_VOCAB;
     float *out = a.adjusted + (u64)index * N_VOCAB;
     HeadBest best = {-INFINITY_F32, -1, 0, 0};
@@ -55,7 +69,8 @@ DEVICE void adjust_part(const DrawArgs &a, const SlotState *slot, u32 index, u32
 #pragma unroll
         for (u32 k = 0; k < ADJUST_LOADS; k++) {
             u32 i = at + k * WARP + lane_index();
-            v[k] = i < end ? load_shared_data(in + i) : 0;
+            bool is_allowed = i < end && (mask == 0 || (mask[i / 32] >> i % 32 & 1u));
+            v[k] = is_allowed ? load_shared_data(in + i) : -INFINITY_F32;
             n_drawn[k] = i < end && counts != 0 ? counts[i] : 0;
         }
 #pragma unroll
@@ -65,11 +80,12 @@ DEVICE void adjust_part(const DrawArgs &a, const SlotState *slot, u32 index, u32
             u32 b = bias_at(list, from, to, i);
             if (b < to && (u32)list[b].token == i) v[k] += list[b].bias;
             v[k] = count_logit(rules, n_drawn[k], penalise_logit(repetition, i, v[k]));
-            out[i] = v[k];
+            if (is_written) out[i] = v[k];
             best_take(&best, v[k], (i32)i);
         }
     }
     best_of_warp(&best);
+    if (mask != 0) take_spoiled(&best, a.best + (u64)index * HEAD_BLOCKS + part);
     if (lane_index() == 0) a.adjusted_best[(u64)index * HEAD_BLOCKS + part] = best;
 }
 

@@ -310,6 +310,8 @@ DEVICE void draw_sample_run(const DrawArgs &a, u32 index, u32 block, u8 *shared)
     if (d.kind == DRAWS_FEW) {
         keys_of_bests(d, shared);
         bound = bound_of_keys(shared, (u32 *)(shared + BOUND_AT), HEAD_BLOCKS, d.top_k);
+        // (Where fewer than top_k are allowed, all others would be candidates.)
+        bound = MAX(bound, key_of(-INFINITY_F32) + 1);
     }
     count_candidates(n);
     choose(d, *c, bound, first, end);

@@ -27,9 +27,13 @@
     "{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"p\",\"strict\":true,\"schema\":" schema "}}"
 #define OF_PATTERN(pattern) "{\"type\":\"string\",\"pattern\":\"" pattern "\"}"
 
+static FakeWorker *start_with(bool late_masks) {
+    return fake_worker_start(&(FakeConfig){
+        .script = "Hm.", .n_jobs = 4, .n_queued = 8, .late_masks = late_masks, .chat_template = TEMPLATE});
+}
+
 static FakeWorker *start(void) {
-    return fake_worker_start(
-        &(FakeConfig){.script = "Hm.", .n_jobs = 4, .n_queued = 8, .chat_template = TEMPLATE});
+    return start_with(false);
 }
 
 // Whether the text meets the schema; as a JSON text, or as the string that it is.
@@ -87,9 +91,10 @@ TEST(api_structured_answers_are_what_they_have_to_be) {
          "}}",
          "content.0.text", PERSON, false},
     };
-    FakeWorker *f = start();
+    FakeWorker *workers[] = {start(), start_with(true)};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         for (int seed = 1; seed < 4; seed++) {
+            FakeWorker *f = workers[seed % 2];
             char body[2048];
             snprintf(body, sizeof body, "%s,\"seed\":%d}", rows[i].body, seed);
             TEST_CASE_LABEL("%s %s", rows[i].route, body);
@@ -102,7 +107,8 @@ TEST(api_structured_answers_are_what_they_have_to_be) {
             if (i == 0) CHECK_STR_EQ("stop", json_text_at(root, "choices.0.finish_reason"));
         }
     }
-    shut_down(f);
+    shut_down(workers[0]);
+    shut_down(workers[1]);
 }
 
 // The model reasons as it likes; the schema holds behind the reasoning's end.

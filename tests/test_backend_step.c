@@ -51,7 +51,7 @@ TEST(backend_step_is_checked) {
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s", rows[i].name);
         Error err = {0};
-        bool ok = step_check(&(Step){rows[i].q, rows[i].n}, &info, &err);
+        bool ok = step_check(&(Step){.sequences = rows[i].q, .n_sequences = rows[i].n}, &info, &err);
         CHECK_INT_EQ(rows[i].code, err.code);
         CHECK(ok == (rows[i].code == ERR_NONE));
         if (!strstr(err.message, rows[i].message)) FAIL("\"%s\" is not in: %s", rows[i].message, err.message);

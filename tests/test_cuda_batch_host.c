@@ -97,7 +97,8 @@ static void begin(Run *r, uint32_t slot, uint32_t n) {
     StepSequence q = {.slot = slot, .n_rows = n, .tokens = prompt, .pages = r->pages[slot], .n_draws = 1};
     StepResult result;
     Error err = {0};
-    CHECK(r->b->begin(r->b, slot, &start, &err) && r->b->step(r->b, &(Step){&q, 1}, &err) &&
+    CHECK(r->b->begin(r->b, slot, &start, &err) &&
+          r->b->step(r->b, &(Step){.sequences = &q, .n_sequences = 1}, &err) &&
           r->b->read(r->b, &result, &err));
     r->position[slot] = n;
 }
@@ -116,7 +117,8 @@ static long decode(Run *r, uint32_t first, uint32_t n) {
                               .pages = r->pages[first + i],
                               .n_draws = 1};
     }
-    CHECK(r->b->step(r->b, &(Step){q, n}, &err) && r->b->read(r->b, &result, &err));
+    CHECK(r->b->step(r->b, &(Step){.sequences = q, .n_sequences = n}, &err) &&
+          r->b->read(r->b, &result, &err));
     CHECK_INT_EQ(n, result.n_runs);
     for (uint32_t i = 0; i < n; i++)
         CHECK_INT_EQ(first + i, result.runs[i].slot);
@@ -204,7 +206,8 @@ TEST_SLOW(cuda_batch_host_classes_come_later, 120) {
 static long run_step(Run *r, const StepSequence *q, uint32_t n, StepResult *result) {
     Error err = {0};
     long before = *r->fake.launches;
-    bool ok = r->b->step(r->b, &(Step){q, n}, &err) && r->b->read(r->b, result, &err);
+    bool ok =
+        r->b->step(r->b, &(Step){.sequences = q, .n_sequences = n}, &err) && r->b->read(r->b, result, &err);
     if (!ok) FAIL("%s", err.message);
     REQUIRE(ok);
     return *r->fake.launches - before;
@@ -239,22 +242,113 @@ TEST_SLOW(cuda_batch_host_steps_are_mixed, 120) {
     r->b->close(r->b);
 }
 
-// Opens, loads, runs a prompt and rows together, and closes.
+// A text whose draws have masks, its prompt run.
+static void begin_masked(Run *r, uint32_t slot, uint32_t n, const uint32_t *mask) {
+    SequenceStart start = {.params = SAMPLER_GREEDY, .tokens = prompt, .n_prompt = n, .masked = true};
+    StepSequence q = {
+        .slot = slot, .n_rows = n, .tokens = prompt, .pages = r->pages[slot], .n_draws = 1, .mask = mask};
+    StepResult result;
+    Error err = {0};
+    CHECK(r->b->begin(r->b, slot, &start, &err));
+    run_step(r, &q, 1, &result);
+    r->position[slot] = n;
+}
+
+static StepSequence row_of(Run *r, uint32_t slot, const uint32_t *mask) {
+    return (StepSequence){.slot = slot,
+                          .mode = STEP_DECODE,
+                          .position = r->position[slot]++,
+                          .n_rows = 1,
+                          .pages = r->pages[slot],
+                          .n_draws = 1,
+                          .mask = mask};
+}
+
+// A step's layers are launched, and its draws when its masks are there: what greedy rows with masks need. The
+// masks of all slots are one copy.
+TEST_SLOW(cuda_batch_host_draws_wait_for_masks, 120) {
+    static uint32_t mask[32]; // of 1,024 tokens; allows nothing
+    Arena arena = os_arena((size_t)1 << 30);
+    Run *r = run_begin(&arena, SLOTS);
+    StepResult result;
+    Error err = {0};
+    cuda_backend_wait_for_classes(r->b);
+    begin(r, 0, 20);
+    for (uint32_t s = 1; s < 4; s++)
+        begin_masked(r, s, 20, mask);
+    for (int round = 0; round < 3; round++) {
+        TEST_CASE_LABEL("round %d", round);
+        StepSequence q[4];
+        const uint32_t *masks[4] = {NULL, mask, NULL, mask}; // nobody looks at what slot 2 draws
+        for (uint32_t s = 0; s < 4; s++)
+            q[s] = row_of(r, s, NULL);
+        Step step = {.sequences = q, .n_sequences = 4, .masks_come_later = true};
+        REQUIRE(r->b->step(r->b, &step, &err));
+        long launches = *r->fake.launches, sends = *r->fake.sends;
+        REQUIRE(r->b->draw(r->b, masks, &err));
+        CHECK_INT_EQ(2, *r->fake.launches - launches);
+        CHECK_INT_EQ(1, *r->fake.sends - sends);
+        CHECK(r->b->read(r->b, &result, &err));
+        CHECK_INT_EQ(4, result.n_runs);
+    }
+    TEST_CASE_LABEL("%s", "");
+    // Masks that are known come with the step; the rows stay on the device.
+    StepSequence one = row_of(r, 1, mask), next = row_of(r, 1, mask);
+    run_step(r, &one, 1, &result);
+    long sends = *r->fake.sends;
+    run_step(r, &next, 1, &result);
+    CHECK_INT_EQ(1, *r->fake.sends - sends);
+    r->b->close(r->b);
+    CHECK_INT_EQ(0, *r->fake.live);
+}
+
+// What only a mistake of the engine's could ask for. Closing gives everything back while a step waits.
+TEST_SLOW(cuda_batch_host_masks_out_of_turn, 120) {
+    static uint32_t mask[32];
+    Arena arena = os_arena((size_t)1 << 30);
+    Run *r = run_begin(&arena, 4);
+    StepResult result;
+    Error err = {0};
+    begin(r, 0, 20);
+    begin_masked(r, 1, 20, mask);
+    const uint32_t *masks[1] = {mask};
+    StepSequence without = row_of(r, 1, NULL), with = row_of(r, 0, mask), row = row_of(r, 1, NULL);
+    CHECK(!r->b->draw(r->b, masks, &err));
+    CHECK_STR_EQ("no step waits for masks", err.message);
+    CHECK(!r->b->step(r->b, &(Step){.sequences = &without, .n_sequences = 1}, &err));
+    CHECK_STR_EQ("slot 1 draws without a mask, and did not begin so", err.message);
+    CHECK(!r->b->step(r->b, &(Step){.sequences = &with, .n_sequences = 1}, &err));
+    CHECK_STR_EQ("slot 0 draws with a mask, and did not begin so", err.message);
+    Step step = {.sequences = &row, .n_sequences = 1, .masks_come_later = true};
+    REQUIRE(r->b->step(r->b, &step, &err));
+    CHECK(!r->b->read(r->b, &result, &err));
+    CHECK_STR_EQ("a step that waits for its masks is read", err.message);
+    CHECK(!r->b->step(r->b, &step, &err));
+    CHECK_STR_EQ("a step waits for its masks", err.message);
+    r->b->close(r->b);
+    CHECK_INT_EQ(0, *r->fake.live);
+}
+
+// Opens, loads, runs a prompt and rows together, one of them with masks, and closes.
 static bool live(const Plan *plan, Arena arena, Error *err) {
     BackendOptions options = options_of(10);
     static const uint32_t pages[2][CONTEXT_PAGES] = {{7, 1, 9, 3}, {8, 2, 10, 4}};
+    static uint32_t mask[32];
     Backend *b;
     if (!cuda_backend_open(&options, &arena, &b, err)) return false;
     bool ok = b->load(b, plan, NULL, NULL, err);
     if (ok) cuda_backend_wait_for_classes(b);
     StepResult r;
     for (uint32_t s = 0; ok && s < 2; s++) {
-        SequenceStart start = {.params = SAMPLER_GREEDY, .tokens = prompt, .n_prompt = 40};
+        SequenceStart start = {.params = SAMPLER_GREEDY, .tokens = prompt, .n_prompt = 40, .masked = s == 1};
         StepSequence q = {.slot = s, .n_rows = 40, .tokens = prompt, .pages = pages[s], .n_draws = 1};
-        ok = b->begin(b, s, &start, err) && b->step(b, &(Step){&q, 1}, err) && b->read(b, &r, err);
+        if (s == 1) q.mask = mask;
+        ok = b->begin(b, s, &start, err) && b->step(b, &(Step){.sequences = &q, .n_sequences = 1}, err) &&
+             b->read(b, &r, err);
     }
     for (uint32_t i = 0; ok && i < 3; i++) {
         StepSequence q[2];
+        const uint32_t *masks[2] = {NULL, mask};
         for (uint32_t s = 0; s < 2; s++)
             q[s] = (StepSequence){.slot = s,
                                   .mode = STEP_DECODE,
@@ -262,7 +356,8 @@ static bool live(const Plan *plan, Arena arena, Error *err) {
                                   .n_rows = 1,
                                   .pages = pages[s],
                                   .n_draws = 1};
-        ok = b->step(b, &(Step){q, 2}, err) && b->read(b, &r, err);
+        Step step = {.sequences = q, .n_sequences = 2, .masks_come_later = true};
+        ok = b->step(b, &step, err) && b->draw(b, masks, err) && b->read(b, &r, err);
     }
     b->close(b);
     return ok;

@@ -22,14 +22,16 @@ enum { CONTEXT = 256, PROMPT = 150 };
 // The product's promise for logits, and what a stage by itself may be off by.
 static const double ERROR_MAX = 3e-2, STAGE_ERROR_MAX = 5e-3, FORMAT_ERROR_MAX = 0.01;
 
-static const SamplerParams sampled = {.temperature = 0.8f, .top_p = 1, .repetition_penalty = 1, .seed = 1};
-static const SamplerParams ruled = {.temperature = 0.9f,
-                                    .top_p = 0.95f,
-                                    .min_p = 0.01f,
-                                    .repetition_penalty = 1.2f,
-                                    .presence_penalty = 0.3f,
-                                    .top_k = 40,
-                                    .seed = 3};
+// Ways to draw: greedy, sampled, by all rules.
+static const SamplerParams ways[] = {{.top_p = 1, .repetition_penalty = 1},
+                                     {.temperature = 0.8f, .top_p = 1, .repetition_penalty = 1, .seed = 1},
+                                     {.temperature = 0.9f,
+                                      .top_p = 0.95f,
+                                      .min_p = 0.01f,
+                                      .repetition_penalty = 1.2f,
+                                      .presence_penalty = 0.3f,
+                                      .top_k = 40,
+                                      .seed = 3}};
 
 static void warn(void *context, const char *message) {
     (void)context;
@@ -68,14 +70,15 @@ static void check_model(const char *name) {
     static const uint32_t chunks[] = {64, 100, 7, 1};
     Case c = open_file(arch_model_build_long(arch_model_named(name), 1024), ARCH_MODEL_VOCAB);
     compare_stages(&c, STAGE_ERROR_MAX);
-    model_check_logits(c.pair, &sampled, c.tokens, c.n_prompt, c.n_prompt + c.n_drawn, ERROR_MAX);
+    model_check_logits(c.pair, &ways[1], c.tokens, c.n_prompt, c.n_prompt + c.n_drawn, ERROR_MAX);
     model_check_chunks(c.pair, c.tokens, c.n_prompt, chunks, COUNT_OF(chunks));
-    batch_check_drawn_as_prompt(c.pair, &sampled, c.tokens, c.n_prompt, c.n_prompt + c.n_drawn);
+    batch_check_drawn_as_prompt(c.pair, &ways[1], c.tokens, c.n_prompt, c.n_prompt + c.n_drawn);
     for (uint32_t i = 1; i < c.n_together; i++) {
         batch_check_together(c.pair, &SAMPLER_GREEDY, 1, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
-        batch_check_together(c.pair, &sampled, 1, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
-        batch_check_together(c.pair, &ruled, 1, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
-        batch_check_mixed(c.pair, &sampled, 1, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
+        batch_check_together(c.pair, &ways[1], 1, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
+        batch_check_together(c.pair, &ways[2], 1, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
+        batch_check_mixed(c.pair, &ways[1], 1, c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
+        batch_check_masked(c.pair, ways, COUNT_OF(ways), c.tokens, c.n_prompt, c.n_drawn, c.together[i]);
     }
     model_pair_close(c.pair);
 }
@@ -99,7 +102,7 @@ TEST_SLOW(cuda_gpu_batch_stages_agree_for_every_format, 900) {
         model.seed = 100 + d;
         Case c = open_file(tiny_model_build(&model), model.vocab);
         compare_stages(&c, FORMAT_ERROR_MAX);
-        batch_check_drawn_as_prompt(c.pair, &sampled, c.tokens, c.n_prompt, c.n_prompt + c.n_drawn);
+        batch_check_drawn_as_prompt(c.pair, &ways[1], c.tokens, c.n_prompt, c.n_prompt + c.n_drawn);
         model_pair_close(c.pair);
     }
 }
@@ -111,7 +114,7 @@ TEST_SLOW(cuda_gpu_batch_stages_agree_for_mixed_formats, 900) {
         model.dtype = d;
         Case c = open_file(tiny_model_build(&model), model.vocab);
         compare_stages(&c, FORMAT_ERROR_MAX);
-        batch_check_drawn_as_prompt(c.pair, &sampled, c.tokens, c.n_prompt, c.n_prompt + c.n_drawn);
+        batch_check_drawn_as_prompt(c.pair, &ways[1], c.tokens, c.n_prompt, c.n_prompt + c.n_drawn);
         model_pair_close(c.pair);
     }
 }

@@ -160,11 +160,11 @@ static bool live(const Plan *plan, Arena arena, BackendInfo *info, Error *err) {
     ok = ok && cuda_backend_check_residency(b, err) && b->begin(b, 1, &start, err);
     StepSequence q = {.slot = 1, .n_rows = 40, .tokens = prompt, .pages = pages, .n_draws = 1};
     StepResult r;
-    ok = ok && b->step(b, &(Step){&q, 1}, err);
+    ok = ok && b->step(b, &(Step){.sequences = &q, .n_sequences = 1}, err);
     for (uint32_t i = 0; ok && i < 4; i++) { // two at a time
         q = (StepSequence){
             .slot = 1, .mode = STEP_DECODE, .position = 40 + i, .n_rows = 1, .pages = pages, .n_draws = 1};
-        ok = b->step(b, &(Step){&q, 1}, err) && b->read(b, &r, err);
+        ok = b->step(b, &(Step){.sequences = &q, .n_sequences = 1}, err) && b->read(b, &r, err);
     }
     ok = ok && b->read(b, &r, err);
     b->close(b);
@@ -324,13 +324,15 @@ TEST_SLOW(cuda_host_names_the_first_bad_layer, 120) {
         set_number("FAKE_CUDA_SPOIL_COPY", token);
         set_number("FAKE_CUDA_SPOIL_FROM", token + rows[i].first_bad);
         StepSequence q = {.slot = 1, .n_rows = 40, .tokens = prompt, .pages = pages, .n_draws = 1};
-        CHECK(b->begin(b, 1, &start, &err) && b->step(b, &(Step){&q, 1}, &err) && b->read(b, &r, &err));
+        CHECK(b->begin(b, 1, &start, &err) && b->step(b, &(Step){.sequences = &q, .n_sequences = 1}, &err) &&
+              b->read(b, &r, &err));
         CHECK_INT_EQ(TOKEN_INVALID, r.runs[0].tokens[0]);
         CHECK(str_starts_with(str_from_c(r.runs[0].first_invalid), str_from_c(rows[i].expected)));
         unsetenv("FAKE_CUDA_SPOIL_COPY");
         unsetenv("FAKE_CUDA_SPOIL_FROM");
         // The next sequence of the slot is none of that one's business.
-        CHECK(b->begin(b, 1, &start, &err) && b->step(b, &(Step){&q, 1}, &err) && b->read(b, &r, &err));
+        CHECK(b->begin(b, 1, &start, &err) && b->step(b, &(Step){.sequences = &q, .n_sequences = 1}, &err) &&
+              b->read(b, &r, &err));
         CHECK(r.runs[0].tokens[0] != TOKEN_INVALID && !r.runs[0].first_invalid);
         b->close(b);
         CHECK_INT_EQ(0, *fake.live);

@@ -2,7 +2,6 @@
 #include "arch_models.h"
 #include "crowd_checks.h"
 #include "gguf_builder.h"
-#include "grammar/grammar_text_formats.h"
 #include "os/os.h"
 #include "runner.h"
 
@@ -73,21 +72,6 @@ TEST_SLOW(engine_crowds_of_every_architecture, 120) {
         check_crowds(m, 1);
 }
 
-// Lists of lists, which need never end, and words, which do.
-static const Grammar *make_grammar(Arena *arena, const Tokenizer *t) {
-    static const char text[] = "root ::= \"[\" (root (\",\" root)*)? \"]\" | [a-z]{1,9}";
-    Arena nodes = os_arena(64 << 20), scratch = os_arena(64 << 20), work = os_arena(64 << 20);
-    LangMaker maker = {.keep = arena, .scratch = work, .work_max = 1 << 24};
-    GrammarBuilder *b = grammar_builder_new(&nodes);
-    GrammarNode root;
-    const Grammar *g = NULL;
-    Error err = {0};
-    bool ok = gbnf_read(str_from_c(text), t, b, &maker, scratch, &root, &err) &&
-              grammar_compile(b, root, arena, scratch, &g, &err);
-    if (!ok) FAIL("%s", err.message);
-    return g;
-}
-
 TEST(engine_crowds_with_grammars) {
     static const struct {
         uint32_t crowd, n_pages, max_rows;
@@ -97,8 +81,7 @@ TEST(engine_crowds_with_grammars) {
     Tokenizer *tokenizer;
     Error err = {0};
     REQUIRE(tokenizer_from_gguf(model.file, &model.arena, os_arena(64 << 20), &tokenizer, &err));
-    const Grammar *grammar = make_grammar(&model.arena, tokenizer);
-    REQUIRE(grammar);
+    const Grammar *grammar = crowd_grammar(&model.arena, tokenizer);
     for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("a crowd of %u", rows[i].crowd);
         CrowdConfig config = {.seed = i + 1,

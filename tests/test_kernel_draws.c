@@ -99,6 +99,7 @@ typedef struct {
     SamplerParams params;
     SamplerHistory history; // the reference's
     bool logprobs;
+    uint32_t *mask; // NULL: none
 } Sequence;
 
 // Row i of the logits is of batch row rows_at(i), whose slot is slot_at(i).
@@ -201,6 +202,44 @@ static void begin_sequence(DrawBatch *b, uint32_t index, const DrawCase *rule, u
     b->logits_rows[index] = row_at(b, index);
 }
 
+// As the host does where a sequence's draws have masks. All tokens are allowed.
+static void add_mask(DrawBatch *b, uint32_t index) {
+    Sequence *q = &b->sequence[index];
+    SlotState *slot = slot_of(b, index);
+    size_t bytes = token_set_words(b->n_vocab) * sizeof *q->mask;
+    q->mask = kernel_memory(bytes);
+    memset(q->mask, 0xFF, bytes);
+    slot->mask = DEVICE_ADDRESS(q->mask);
+    slot->draws |= DRAW_ADJUSTED;
+    slot->repetition_penalty = 1;
+}
+
+// What a mask allows.
+typedef enum {
+    ALLOWS_ALL,
+    ALLOWS_MOST,
+    ALLOWS_FEW,
+    ALLOWS_PART,
+    ALLOWS_ONE,
+    ALLOWS_NONE,
+    ALLOWS_COUNT
+} Allows;
+
+static void fill_mask(const DrawBatch *b, uint32_t index, Allows allows, TestRandom *random) {
+    uint32_t *mask = b->sequence[index].mask, n = b->n_vocab;
+    uint32_t from = (uint32_t)test_random_uniform(random, 0, (float)n), part = n / HEAD_BLOCKS / 2;
+    memset(mask, 0, token_set_words(n) * sizeof *mask);
+    for (uint32_t t = 0; t < n; t++) {
+        float any = test_random_uniform(random, 0, 1);
+        bool allowed[ALLOWS_COUNT] = {[ALLOWS_ALL] = true,
+                                      [ALLOWS_MOST] = any < 0.9f,
+                                      [ALLOWS_FEW] = any < 0.02f,
+                                      [ALLOWS_PART] = t >= from && t < from + part,
+                                      [ALLOWS_ONE] = t == from};
+        if (allowed[allows]) token_set_add(mask, (int32_t)t);
+    }
+}
+
 #define HOST_POINTER(type, address) ((type *)(uintptr_t)(address))
 
 // What the head leaves.
@@ -263,6 +302,7 @@ static int reference_draw(const DrawBatch *b, uint32_t index) {
     const Sequence *q = &b->sequence[index];
     float *logits = kernel_memory(b->n_vocab * sizeof *logits);
     memcpy(logits, b->logits + (size_t)index * b->n_vocab, b->n_vocab * sizeof *logits);
+    if (q->mask) sampler_mask(logits, b->n_vocab, q->mask);
     size_t size = sampler_scratch_bytes(b->n_vocab);
     return sampler_draw(&q->params, logits, b->n_vocab, q->history, slot_of(b, index)->step,
                         arena_from_memory(kernel_memory(size), size));
@@ -361,6 +401,51 @@ TEST_SLOW(kernel_draws_of_many_logits_as_the_reference, 240) {
         if (i % 4 != 1 || cases[i].n_bias > 0) continue;
         check_cases(make_batch(kernel_stage("draw_rank_wide", 90), kernel_stage("draw_sample_wide", 90)), i,
                     1, false, "wide");
+    }
+}
+
+// ---- masks ----
+
+// All cases with masks that allow much, little and nothing, another in each step; one row in four has none.
+TEST_SLOW(kernel_draws_of_masked_rows_as_the_reference, 240) {
+    enum { STEPS = ALLOWS_COUNT };
+    for (uint32_t first = 0; first < COUNT_OF(cases); first += ROWS_MAX) {
+        DrawBatch b = make_whole_batch();
+        TestRandom random = {41 + first};
+        for (uint32_t i = first; i < COUNT_OF(cases) && b.n_logits < b.max_rows; i++) {
+            begin_sequence(&b, b.n_logits, &cases[i], 2000 + i);
+            if (i % 4) add_mask(&b, b.n_logits);
+            b.n_logits++;
+        }
+        for (uint32_t step = 0; step < STEPS; step++) {
+            for (uint32_t i = 0; i < b.n_logits; i++) {
+                make_logits(&b, i, &random);
+                if (b.sequence[i].mask) fill_mask(&b, i, (Allows)((i + step) % ALLOWS_COUNT), &random);
+            }
+            check_step(&b, "masked");
+        }
+    }
+}
+
+// A logit that is not a number or infinite spoils its row whether it is allowed or not.
+TEST(kernel_draws_report_invalid_logits_behind_masks) {
+    static const float invalid[] = {NAN, INFINITY, -INFINITY};
+    for (uint32_t k = 0; k < 2 * COUNT_OF(invalid); k++) {
+        DrawBatch b = make_whole_batch();
+        TestRandom random = {k + 1};
+        b.n_logits = 8;
+        for (uint32_t i = 0; i < b.n_logits; i++) {
+            begin_sequence(&b, i, &cases[i], i + 1);
+            add_mask(&b, i);
+            make_logits(&b, i, &random);
+            fill_mask(&b, i, ALLOWS_MOST, &random);
+            b.logits[(size_t)i * b.n_vocab + 700] = invalid[k / 2];
+            b.sequence[i].mask[700 / 32] &= ~(1u << 700 % 32);
+            if (k % 2) token_set_add(b.sequence[i].mask, 700);
+        }
+        check_step(&b, k % 2 ? "allowed" : "not allowed");
+        for (uint32_t i = 0; i < b.n_logits; i++)
+            CHECK((HOST_POINTER(int, slot_of(&b, i)->drawn)[0] < 0) == (k / 2 < 2));
     }
 }
 

@@ -96,6 +96,7 @@ typedef struct {
     uint32_t rows_tile;
     uint32_t max_draws;    // of one sequence in a step; 0 counts as 1
     bool masks;            // StepSequence.mask is taken
+    bool late_masks;       // Step.masks_come_later is
     uint32_t chunk_tokens; // of a prompt, in the first steps: the engine adapts them. 0: max_rows
     uint32_t chunk_slices; // steps that a chunk may be computed in, at most; 0: one
     // Steps that may be enqueued before the first of them is read: 1 computes within step(), 2 overlaps.
@@ -140,8 +141,8 @@ typedef struct {
     // between them.
     uint32_t n_slices, slice;
     uint32_t n_draws; // tokens to draw, at most BackendInfo.max_draws; only with the last slice
-    // [token_set_words(n_vocab)] the tokens that may be drawn, a set as in sampler.h; NULL: all. Where there
-    // is one, n_draws is 1.
+    // [token_set_words(n_vocab)] the tokens that may be drawn, a set as in sampler.h. Each draw of a sequence
+    // that began with SequenceStart.masked has one, and n_draws is 1 then; NULL for all others.
     const uint32_t *mask;
     // The last n_logits rows' logits are kept for read; only in a step of one sequence (tools, tests).
     uint32_t n_logits;
@@ -162,6 +163,8 @@ static inline bool step_is_last_slice(const StepSequence *q) {
 typedef struct {
     const StepSequence *sequences; // at most one a slot
     uint32_t n_sequences;
+    // The masks are not known yet. The layers begin, and `draw` gives the masks of all sequences.
+    bool masks_come_later;
 } Step;
 
 enum { TOKEN_INVALID = -1 }; // drawn where the logits were not numbers
@@ -196,6 +199,7 @@ typedef struct {
     const int32_t *tokens; // [n_prompt + n_drawn]; read before begin returns
     uint32_t n_prompt;
     uint32_t n_drawn; // 0 for a new text
+    bool masked;      // each of its draws has a mask
 } SequenceStart;
 
 // 0 … 1000 thousandths of the weights are loaded.
@@ -215,6 +219,11 @@ struct Backend {
     // Enqueues a step. The arrays it points to are copied before it returns. ERR_UNSUPPORTED for a mode or a
     // number of draws that this backend does not have.
     bool (*step)(Backend *b, const Step *step, Error *err);
+    // Gives the step that was enqueued last, with masks_come_later, its masks, and enqueues what is left of
+    // it. masks: [n_sequences] of that step, copied before it returns; NULL for sequences without a mask, and
+    // where nobody will look at what is drawn. Between that step and this call, only `read` of steps before
+    // it may be called. NULL where BackendInfo.late_masks is false.
+    bool (*draw)(Backend *b, const uint32_t *const *masks, Error *err);
     // Waits for the oldest step not yet read. ERR_CUDA means that the device is lost.
     bool (*read)(Backend *b, StepResult *out, Error *err);
     // Whether all the device's memory is where it should be, by asking the device; false names what is not.

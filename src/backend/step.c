@@ -35,6 +35,8 @@ bool step_check(const Step *step, const BackendInfo *info, Error *err) {
                              step->n_sequences);
         if (!check_sequence(q, info, err)) return false;
     }
+    if (step->masks_come_later && !info->late_masks)
+        return error_set(err, ERR_UNSUPPORTED, "the %s backend takes no masks after a step", info->kind);
     if (rows > info->max_rows) {
         return error_set(err, ERR_INTERNAL, "a step of %llu rows; the %s backend takes %u",
                          (unsigned long long)rows, info->kind, info->max_rows);

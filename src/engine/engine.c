@@ -83,8 +83,10 @@ bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error
     if (!check_request(e, request, err)) return false;
     Sequence *s = find_free_slot(e, slot);
     if (!s) return error_set(err, ERR_BUSY, "all %u slots are taken", e->n_slots);
-    SequenceStart start = {
-        .params = request->sampler, .tokens = request->tokens, .n_prompt = request->n_prompt};
+    SequenceStart start = {.params = request->sampler,
+                           .tokens = request->tokens,
+                           .n_prompt = request->n_prompt,
+                           .masked = request->grammar != NULL};
     if (!e->backend->begin(e->backend, *slot, &start, err)) return false;
     *s = (Sequence){.used = true,
                     .begun = true,
@@ -131,9 +133,12 @@ void engine_release(Engine *e, uint32_t slot) {
 
 // ---- sending ----
 
-// What a sequence may draw is known when its last draw has been read: it is never sent ahead of that.
-static bool waits_for_mask(const Sequence *s) {
-    return s->matcher && s->n_drawn_sent > s->n_drawn_read;
+// What a sequence may draw is known when its last draw has been read. The step behind that draw's is sent
+// ahead all the same where the backend takes masks later: it is given them when the one before it is read,
+// while its layers run.
+static bool waits_for_mask(const Engine *e, uint32_t slot) {
+    bool may_come_later = e->backend->info.late_masks && e->n_flights == 1;
+    return !may_come_later && !sequence_knows_mask(e, slot);
 }
 
 // What is left to be sent of each sequence, in their order. What the cache has of a prompt is taken first.
@@ -151,7 +156,7 @@ static bool find_work(Engine *e, SlotWork *work, Error *err) {
             if (is_near && !sequence_attach_border(e, s, err)) return false;
         }
         if (sequence_in_prompt(s)) rows_before += work[i].prompt_rows = s->n_known - s->n_sent;
-        else work[i].decodes = s->running && s->n_drawn_sent < s->max_tokens && !waits_for_mask(s);
+        else work[i].decodes = s->running && s->n_drawn_sent < s->max_tokens && !waits_for_mask(e, slot);
     }
     for (uint32_t i = 0; i < e->n_order; i++) { // now it is known who waits for whom
         Sequence *s = &e->sequences[work[i].slot];
@@ -179,7 +184,7 @@ static void find_pages(Engine *e, StepChoice *choice) {
     choice->n_parts = n;
 }
 
-// Makes a part of a step, which counts as sent then, and notes what is expected of it.
+// Makes a part of a step, but for its mask. It counts as sent then, and what is expected of it is noted.
 static void make_part(Engine *e, Flight *flight, uint32_t index, StepSequence *out) {
     const StepPart *part = &flight->choice.parts[index];
     Sequence *s = &e->sequences[part->slot];
@@ -199,12 +204,20 @@ static void make_part(Engine *e, Flight *flight, uint32_t index, StepSequence *o
         out->mode = STEP_DECODE;
         out->n_draws = 1;
     }
-    if (out->n_draws) out->mask = sequence_mask(e, part->slot);
     if (step_is_last_slice(out)) s->n_sent += out->n_rows;
     s->n_drawn_sent += out->n_draws;
     flight->expected[index].generation = s->generation;
     flight->expected[index].n_prompt_done = (uint32_t)min_u64(s->n_sent, s->n_known);
     flight->expected[index].n_draws = out->n_draws;
+}
+
+// Before the step counts as sent: gives the parts that draw their masks. Where one is not known yet, all come
+// later.
+static bool masks_are_known(const Engine *e, const StepChoice *choice) {
+    bool known = true;
+    for (uint32_t i = 0; known && i < choice->n_parts; i++)
+        known = sequence_knows_mask(e, choice->parts[i].slot);
+    return known;
 }
 
 // The parts of the next step, with their pages; none when there is nothing to do.
@@ -228,11 +241,17 @@ static bool send_step(Engine *e, bool *sent, Error *err) {
     uint32_t n = flight->choice.n_parts;
     *sent = n > 0;
     if (n == 0) return true;
-    for (uint32_t i = 0; i < n; i++)
+    Step step = {.sequences = sequences, .n_sequences = n, .masks_come_later = false};
+    step.masks_come_later = !masks_are_known(e, &flight->choice);
+    for (uint32_t i = 0; i < n; i++) {
         make_part(e, flight, i, &sequences[i]);
+        if (sequences[i].n_draws && !step.masks_come_later)
+            sequences[i].mask = sequence_mask(e, sequences[i].slot);
+    }
     flight->sent_ns = e->now_ns();
     e->n_flights++;
-    if (!e->backend->step(e->backend, &(Step){.sequences = sequences, .n_sequences = n}, err)) return false;
+    if (!e->backend->step(e->backend, &step, err)) return false;
+    e->masks_wait = step.masks_come_later;
     for (uint32_t i = 0; i < n; i++) { // the next step finds them in the cache
         Sequence *s = &e->sequences[sequences[i].slot];
         if (sequences[i].mode == STEP_PROMPT) sequence_publish(e, s, s->n_sent == s->n_known);
@@ -296,11 +315,26 @@ static uint32_t take_outputs(Engine *e, const Flight *flight, EngineOutput *outp
     return n_outputs;
 }
 
+// The masks of the step sent last, now that what they depend on has been read. Of sequences that have ended
+// since, nobody looks at what they draw.
+static bool send_masks(Engine *e, Error *err) {
+    const Flight *flight = &e->flights[(e->first_flight + e->n_flights - 1) % PIPELINE_DEPTH_MAX];
+    const uint32_t *masks[JOBS_MAX];
+    for (uint32_t i = 0; i < flight->choice.n_parts; i++) {
+        uint32_t slot = flight->choice.parts[i].slot;
+        const Sequence *s = &e->sequences[slot];
+        bool draws = flight->expected[i].n_draws && s->running;
+        masks[i] = draws ? sequence_mask(e, slot) : NULL;
+    }
+    e->masks_wait = false;
+    return e->backend->draw(e->backend, masks, err);
+}
+
 bool engine_step(Engine *e, EngineOutput *outputs, uint32_t *n_outputs, Error *err) {
     *n_outputs = 0;
     e->rows_read = 0;
     bool sent = true;
-    while (sent && e->n_flights < e->depth) {
+    while (sent && !e->masks_wait && e->n_flights < e->depth) {
         if (e->n_flights && !step_policy_sends_ahead(&e->policy)) break;
         if (!send_step(e, &sent, err)) return false;
     }
@@ -314,6 +348,7 @@ bool engine_step(Engine *e, EngineOutput *outputs, uint32_t *n_outputs, Error *e
     e->read_ns = e->now_ns();
     step_policy_learn(&e->policy, &flight->choice, e->read_ns - begun_ns);
     *n_outputs = take_outputs(e, flight, outputs);
+    if (e->masks_wait && !send_masks(e, err)) return false;
     for (uint32_t i = 0; i < flight->choice.n_parts; i++)
         e->rows_read += flight->choice.parts[i].prompt_rows ? flight->choice.parts[i].prompt_rows : 1;
     return true;

@@ -74,6 +74,11 @@ bool sequence_hold(Engine *e, uint32_t slot, const Grammar *grammar, Error *err)
     return error_set(err, ERR_INVALID_REQUEST, "no token of the vocabulary begins a text of the grammar");
 }
 
+bool sequence_knows_mask(const Engine *e, uint32_t slot) {
+    const Sequence *s = &e->sequences[slot];
+    return !s->matcher || s->n_drawn_sent == s->n_drawn_read;
+}
+
 const uint32_t *sequence_mask(const Engine *e, uint32_t slot) {
     return e->sequences[slot].matcher ? e->masks + (size_t)slot * e->trie.n_words : NULL;
 }

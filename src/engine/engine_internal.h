@@ -85,6 +85,7 @@ struct Engine {
     uint32_t first_flight;
     uint32_t n_flights;
     uint32_t depth;
+    bool masks_wait; // the step sent last is to have its masks when the one before it has been read
     uint64_t (*now_ns)(void);
     uint64_t read_ns;         // when the last step was read
     uint32_t rows_read;       // of that step
@@ -150,7 +151,9 @@ MUST_CHECK bool sequence_restore_state(Engine *e, Sequence *s, uint32_t node, Er
 
 // Begins the text of a grammar; errors as of engine_admit.
 MUST_CHECK bool sequence_hold(Engine *e, uint32_t slot, const Grammar *grammar, Error *err);
-// The mask of its next draw; NULL: it is held to nothing.
+// Whether the mask of its next draw is known: the tokens that it depends on have been read.
+bool sequence_knows_mask(const Engine *e, uint32_t slot);
+// That mask; NULL: it is held to nothing.
 const uint32_t *sequence_mask(const Engine *e, uint32_t slot);
 // A token was read. *complete: nothing may follow. False: the text cannot go on.
 MUST_CHECK bool sequence_follow(Engine *e, uint32_t slot, int32_t token, bool *complete, Error *err);

@@ -2,6 +2,7 @@
 
 #if WORKER_ORCD_CUDA
 
+#include "base/rng.h"
 #include "runner.h"
 
 #include <stdio.h>
@@ -41,7 +42,8 @@ static void draw(const ModelPair *p, const uint32_t *slots, const uint32_t *leng
                                   .list_pages = p->list_pages,
                                   .n_draws = 1};
         }
-        bool ok = p->gpu->step(p->gpu, &(Step){q, n_slots}, &err) && p->gpu->read(p->gpu, &r, &err);
+        bool ok = p->gpu->step(p->gpu, &(Step){.sequences = q, .n_sequences = n_slots}, &err) &&
+                  p->gpu->read(p->gpu, &r, &err);
         if (!ok) FAIL("%s", err.message);
         REQUIRE(ok && r.n_runs == n_slots);
         for (uint32_t s = 0; s < n_slots; s++)
@@ -160,7 +162,8 @@ void batch_check_mixed(ModelPair *p, const SamplerParams *params, uint32_t n_par
         mixed |= n_prompts > 0 && n_prompts < n;
         several |= n_prompts > 1;
         Error err = {0};
-        if (n > 0 && !p->gpu->step(p->gpu, &(Step){q, n}, &err)) FAIL("%s", err.message);
+        if (n > 0 && !p->gpu->step(p->gpu, &(Step){.sequences = q, .n_sequences = n}, &err))
+            FAIL("%s", err.message);
         n_under_way += n > 0;
         while (n_under_way > (n > 0)) { // so that rows go on with tokens that were not read
             read_mixed(p, t, drawn);
@@ -170,6 +173,203 @@ void batch_check_mixed(ModelPair *p, const SamplerParams *params, uint32_t n_par
     CHECK(mixed && several);
     texts_compare(t, "texts in mixed steps");
 }
+
+// ---- masks ----
+
+static bool has_masks(uint32_t slot) {
+    return slot % 3 != 2;
+}
+
+// What the slot's i-th draw behind `last` may be: one in three tokens, one in thirty, or one.
+static void fill_mask(uint32_t slot, uint32_t i, int32_t last, uint32_t n_vocab, uint32_t *mask) {
+    static const uint32_t one_in[] = {3, 30, UINT32_MAX};
+    uint64_t seed = slot * 1000ull + (uint32_t)last;
+    memset(mask, 0, token_set_words(n_vocab) * sizeof *mask);
+    for (uint32_t t = 0; t < n_vocab; t++) {
+        if (rng_philox(seed, i * (uint64_t)n_vocab + t).word[0] % one_in[(slot + i) % 3] == 0)
+            token_set_add(mask, (int32_t)t);
+    }
+    token_set_add(mask, (int32_t)(rng_philox(seed, i).word[1] % n_vocab));
+}
+
+typedef struct {
+    ModelPair *p;
+    const SamplerParams *params; // [n]
+    const int32_t *prompt;
+    uint32_t n_vocab, n_drawn, n;
+    const uint32_t *lengths;                      // [n]
+    uint32_t *masks[PAIR_SLOTS_MAX];              // NULL: none
+    const uint32_t *mask_of_part[PAIR_SLOTS_MAX]; // Backend.draw's
+    Drawn *alone[PAIR_SLOTS_MAX], *together[PAIR_SLOTS_MAX];
+    SamplerHistory history;
+    float *logits;
+    uint8_t *scratch; // sampler_scratch_bytes
+} Masked;
+
+static void begin_masked(const Masked *m, uint32_t slot) {
+    SequenceStart start = {.params = m->params[slot],
+                           .tokens = m->prompt,
+                           .n_prompt = m->lengths[slot],
+                           .masked = m->masks[slot] != NULL};
+    Error err = {0};
+    if (!CHECK(m->p->gpu->begin(m->p->gpu, slot, &start, &err))) printf("%s\n", err.message);
+}
+
+// The part of the slot's text that brings its i-th draw.
+static StepSequence masked_part(const Masked *m, uint32_t slot, uint32_t i) {
+    StepSequence q = {.slot = slot,
+                      .mode = i ? STEP_DECODE : STEP_PROMPT,
+                      .position = i ? m->lengths[slot] + i - 1 : 0,
+                      .n_rows = i ? 1 : m->lengths[slot],
+                      .tokens = i ? NULL : m->prompt,
+                      .pages = m->p->pages[slot],
+                      .list_pages = m->p->list_pages,
+                      .n_draws = 1};
+    return q;
+}
+
+// Makes the mask of the slot's i-th draw, behind what it drew before.
+static const uint32_t *next_mask(const Masked *m, uint32_t slot, uint32_t i, const Drawn *drawn) {
+    if (m->masks[slot]) fill_mask(slot, i, i ? drawn->tokens[i - 1] : 0, m->n_vocab, m->masks[slot]);
+    return m->masks[slot];
+}
+
+static void step_masked(const Masked *m, const StepSequence *q, uint32_t n, bool later) {
+    Step step = {.sequences = q, .n_sequences = n, .masks_come_later = later};
+    Error err = {0};
+    bool ok = m->p->gpu->step(m->p->gpu, &step, &err);
+    if (!ok) FAIL("%s", err.message);
+    REQUIRE(ok);
+}
+
+static void read_masked(const Masked *m, uint32_t n_runs, StepResult *r) {
+    Error err = {0};
+    bool ok = m->p->gpu->read(m->p->gpu, r, &err);
+    if (!ok) FAIL("%s", err.message);
+    REQUIRE(ok && r->n_runs == n_runs);
+}
+
+// One draw after the other, each as the reference draws it.
+static void draw_masked_alone(const Masked *m, uint32_t slot) {
+    begin_masked(m, slot);
+    sampler_history_begin(m->history, m->n_vocab, m->prompt, m->lengths[slot], 0);
+    for (uint32_t i = 0; i < m->n_drawn; i++) {
+        TEST_CASE_LABEL("draw %u of slot %u, temperature %g", i, slot, (double)m->params[slot].temperature);
+        StepSequence q = masked_part(m, slot, i);
+        StepResult r;
+        q.n_logits = 1;
+        q.mask = next_mask(m, slot, i, m->alone[slot]);
+        step_masked(m, &q, 1, false);
+        read_masked(m, 1, &r);
+        REQUIRE(r.logits != NULL);
+        memcpy(m->logits, r.logits, m->n_vocab * sizeof *m->logits);
+        if (q.mask) sampler_mask(m->logits, m->n_vocab, q.mask);
+        int32_t expected = sampler_draw(&m->params[slot], m->logits, m->n_vocab, m->history, i,
+                                        arena_from_memory(m->scratch, sampler_scratch_bytes(m->n_vocab)));
+        CHECK_INT_EQ(expected, r.runs[0].tokens[0]);
+        sampler_history_add(m->history, r.runs[0].tokens[0]);
+        keep(&r.runs[0], m->alone[slot], i);
+    }
+}
+
+// The first draw of each, as many prompts in a step as fit.
+static void draw_first_masked(const Masked *m) {
+    for (uint32_t s = 0, n, rows = 0; s < m->n; s += n, rows = 0) {
+        StepSequence q[PAIR_SLOTS_MAX];
+        StepResult r;
+        for (n = 0; s + n < m->n; n++) {
+            rows += m->lengths[s + n];
+            if (n > 0 && rows > m->p->gpu->info.max_rows) break;
+            begin_masked(m, s + n);
+            q[n] = masked_part(m, s + n, 0);
+            q[n].mask = next_mask(m, s + n, 0, m->together[s + n]);
+        }
+        step_masked(m, q, n, false);
+        read_masked(m, n, &r);
+        for (uint32_t i = 0; i < n; i++)
+            keep(&r.runs[i], m->together[s + i], 0);
+    }
+}
+
+// All of them, each step sent before the one in front of it is read. Every other one has a part of another
+// text's prompt.
+static void draw_masked_together(Masked *m) {
+    uint32_t guest = m->n, n_guest = 0;
+    StepResult r;
+    Error err = {0};
+    bool has_guest = guest < m->p->n_slots;
+    if (has_guest) begin_masked(m, guest);
+    draw_first_masked(m);
+    for (uint32_t i = 1; i <= m->n_drawn; i++) {
+        StepSequence q[PAIR_SLOTS_MAX + 1];
+        uint32_t n = 0;
+        bool later = i > 1;
+        if (i < m->n_drawn && has_guest && i % 2 && n_guest + 5 <= m->lengths[guest]) {
+            q[n] = masked_part(m, guest, 0);
+            q[n].position = n_guest, q[n].n_rows = 5, q[n].tokens += n_guest, q[n++].n_draws = 0;
+            n_guest += 5;
+        }
+        uint32_t first = n;
+        for (uint32_t s = 0; i < m->n_drawn && s < m->n; s++, n++) {
+            q[n] = masked_part(m, s, i);
+            if (!later) q[n].mask = next_mask(m, s, i, m->together[s]);
+        }
+        if (n > 0) step_masked(m, q, n, later);
+        if (!later) continue;
+        read_masked(m, m->n, &r);
+        for (uint32_t s = 0; s < m->n; s++)
+            keep(&r.runs[s], m->together[s], i - 1);
+        if (n == 0) continue;
+        m->mask_of_part[0] = NULL;
+        for (uint32_t s = 0; s < m->n; s++)
+            m->mask_of_part[first + s] = next_mask(m, s, i, m->together[s]);
+        bool ok = m->p->gpu->draw(m->p->gpu, m->mask_of_part, &err);
+        if (!ok) FAIL("%s", err.message);
+        REQUIRE(ok);
+    }
+}
+
+void batch_check_masked(ModelPair *p, const SamplerParams *params, uint32_t n_params, const int32_t *prompt,
+                        uint32_t n_prompt, uint32_t n_drawn, uint32_t n_together) {
+    Arena scratch = p->arena;
+    SamplerParams own[PAIR_SLOTS_MAX];
+    uint32_t lengths[PAIR_SLOTS_MAX], n_vocab = p->plan->n_vocab, words = token_set_words(n_vocab);
+    Masked m = {.p = p,
+                .params = own,
+                .prompt = prompt,
+                .n_vocab = n_vocab,
+                .n_drawn = n_drawn,
+                .n = n_together,
+                .lengths = lengths};
+    m.history =
+        (SamplerHistory){arena_new(&scratch, uint32_t, words), arena_new(&scratch, uint16_t, n_vocab)};
+    m.logits = arena_new(&scratch, float, n_vocab);
+    m.scratch = arena_alloc(&scratch, 1, sampler_scratch_bytes(n_vocab), 64);
+    REQUIRE(m.history.seen && m.history.counts && m.logits && m.scratch);
+    REQUIRE(n_together <= p->n_slots && n_drawn <= DRAWN_MAX);
+    for (uint32_t s = 0; s < p->n_slots; s++) {
+        own[s] = params[s % n_params];
+        own[s].seed += s;
+        own[s].logprobs = true;
+        own[s].n_logprobs = LOGPROBS_MAX;
+        lengths[s] = s < n_together ? (uint32_t)max_u64(n_prompt / (s + 1), 1) : n_prompt;
+        m.alone[s] = arena_new(&scratch, Drawn, 1);
+        m.together[s] = arena_new(&scratch, Drawn, 1);
+        if (s < n_together && has_masks(s)) m.masks[s] = arena_new(&scratch, uint32_t, words);
+        REQUIRE(m.alone[s] && m.together[s] && (m.masks[s] || s >= n_together || !has_masks(s)));
+    }
+    for (uint32_t s = 0; s < n_together; s++)
+        draw_masked_alone(&m, s);
+    draw_masked_together(&m);
+    for (uint32_t s = 0; s < n_together; s++) {
+        TEST_CASE_LABEL("masked, %u together, that of slot %u, temperature %g", n_together, s,
+                        (double)own[s].temperature);
+        CHECK_BYTES_EQ(m.alone[s], sizeof *m.alone[s], m.together[s], sizeof *m.together[s]);
+    }
+    TEST_CASE_LABEL("%s", "");
+}
+
+// ---- a prompt's rows beside a text that is far on ----
 
 // The slot's pages before `position` hold its first page's keys and values.
 static void fill_pages(const ModelPair *p, uint32_t slot, const int32_t *prompt, uint32_t position) {
@@ -204,7 +404,8 @@ static void draw_beside_prompt(const ModelPair *p, const int32_t *prompt, uint32
                               .n_draws = 1}};
         StepResult r;
         Error err = {0};
-        bool ok = p->gpu->step(p->gpu, &(Step){q, 2}, &err) && p->gpu->read(p->gpu, &r, &err);
+        bool ok = p->gpu->step(p->gpu, &(Step){.sequences = q, .n_sequences = 2}, &err) &&
+                  p->gpu->read(p->gpu, &r, &err);
         if (!ok) FAIL("%s", err.message);
         REQUIRE(ok && r.n_runs == 1);
         keep(&r.runs[0], out, i);

@@ -21,6 +21,12 @@ void batch_check_mixed(ModelPair *p, const SamplerParams *params, uint32_t n_par
 void batch_check_far(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t position,
                      uint32_t n_drawn);
 
+// Texts of which two in three have a mask for each draw, which depends on the token before it. Each draws
+// alone what the reference draws from the device's own logits; and together, in steps that are sent before
+// the masks are known, with a prompt's rows in every other one, the same tokens and log-probabilities.
+void batch_check_masked(ModelPair *p, const SamplerParams *params, uint32_t n_params, const int32_t *prompt,
+                        uint32_t n_prompt, uint32_t n_drawn, uint32_t n_together);
+
 // A text of n tokens, those after n_prompt drawn one by one: its logits at every position are those of the
 // whole text as one prompt, to the bit.
 void batch_check_drawn_as_prompt(ModelPair *p, const SamplerParams *params, const int32_t *prompt,

@@ -2,7 +2,12 @@
 
 #include "base/rng.h"
 #include "engine/engine_internal.h"
+#include "gguf_builder.h"
+#include "grammar/grammar_text_formats.h"
+#include "os/os.h"
 #include "runner.h"
+
+#include <stdio.h>
 
 enum { PROMPT_MAX = 60, DRAWN_MAX = 24, STEPS_MAX = 20000 };
 
@@ -251,4 +256,54 @@ CrowdReport crowd_run(Backend *b, const Plan *plan, Arena arena, const CrowdConf
     b->save_state = save_state;
     CHECK_INT_EQ(0, kv_pages_used(engine_pages(c->engine)));
     return c->report;
+}
+
+// ---- grammars ----
+
+const Grammar *crowd_grammar(Arena *arena, const Tokenizer *t) {
+    static const char text[] = "root ::= \"[\" (root (\",\" root)*)? \"]\" | ([a-m] [n-z]){1,5}";
+    Arena nodes = os_arena(64 << 20), scratch = os_arena(64 << 20), work = os_arena(64 << 20);
+    LangMaker maker = {.keep = arena, .scratch = work, .work_max = 1 << 24};
+    GrammarBuilder *b = grammar_builder_new(&nodes);
+    GrammarNode root;
+    const Grammar *g = NULL;
+    Error err = {0};
+    bool ok = gbnf_read(str_from_c(text), t, b, &maker, scratch, &root, &err) &&
+              grammar_compile(b, root, arena, scratch, &g, &err);
+    if (!ok) FAIL("%s", err.message);
+    REQUIRE(ok);
+    return g;
+}
+
+const Tokenizer *crowd_tokenizer(Arena *arena, uint32_t n) {
+    static const char characters[] = "abcdefghijklmnopqrstuvwxyz[],.()0123456789ABCDEFGHIJKLMN";
+    GgufBuilder b = gguf_builder_begin();
+    Str *tokens = arena_new(arena, Str, n);
+    int32_t *types = arena_new(arena, int32_t, n);
+    const GgufFile *file;
+    Tokenizer *t = NULL;
+    Error err = {0};
+    REQUIRE(tokens && types && n >= 50);
+    for (uint32_t i = 0; i < n; i++) {
+        char filler[32];
+        int length = snprintf(filler, sizeof filler, i + 1 == n ? "<end>" : "<filler%u>", i);
+        bool is_character = i + 1 < n && i < sizeof characters - 1;
+        tokens[i] =
+            arena_copy_str(arena, is_character ? (Str){characters + i, 1} : (Str){filler, (size_t)length});
+        types[i] = is_character ? 1 : i + 1 == n ? 3 : 5; // normal, control, unused
+    }
+    gguf_builder_put_str(&b, "general.architecture", "llama");
+    gguf_builder_put_str(&b, "tokenizer.ggml.model", "gpt2");
+    gguf_builder_put_str(&b, "tokenizer.ggml.pre", "llama-bpe");
+    gguf_builder_put_strs(&b, "tokenizer.ggml.tokens", tokens, n);
+    gguf_builder_put_i32s(&b, "tokenizer.ggml.token_type", types, n);
+    gguf_builder_put_strs(&b, "tokenizer.ggml.merges", NULL, 0);
+    gguf_builder_put_u32(&b, "tokenizer.ggml.eos_token_id", n - 1);
+    Str bytes = gguf_builder_end(&b);
+    GgufPart part = {(const uint8_t *)bytes.ptr, bytes.len, "crowd"};
+    bool ok = gguf_parse(&part, 1, arena, &file, &err) &&
+              tokenizer_from_gguf(file, arena, os_arena(64 << 20), &t, &err);
+    if (!ok) FAIL("%s", err.message);
+    REQUIRE(ok);
+    return t;
 }

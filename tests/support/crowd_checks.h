@@ -41,5 +41,10 @@ typedef struct {
 
 enum { CROWD_TEXTS = 4, CROWD_CONTEXT = 96 };
 
+// Lists of lists, which need never end, and words, which do, and whose letters come from two halves in turn.
+const Grammar *crowd_grammar(Arena *arena, const Tokenizer *t);
+// A vocabulary of n tokens, 50 at least: a character each that the grammar needs, others, and an end token.
+const Tokenizer *crowd_tokenizer(Arena *arena, uint32_t n);
+
 // The model's context is at least CROWD_CONTEXT. `arena` is scratch.
 CrowdReport crowd_run(Backend *b, const Plan *plan, Arena arena, const CrowdConfig *config);

@@ -28,7 +28,11 @@ struct FakeWorker {
     char *prompt;                         // likewise: room for a prompt's text
     Arena repeat_scratch, encode_scratch; // likewise: to encode it
     uint32_t drawn[JOBS_MAX];             // of each slot's sequence
-    StepResult result;
+    StepResult results[2];                // ring
+    uint32_t first_result, n_results;
+    // A step that waits for its masks.
+    StepSequence sequences[JOBS_MAX];
+    uint32_t n_sequences;           // 0: none
     SamplerParams params[JOBS_MAX]; // of each slot's sequence
     TokenLogprobs logprobs[JOBS_MAX];
     _Atomic uint32_t fail_code, refuse_code;
@@ -132,6 +136,18 @@ static int32_t allow(FakeWorker *f, const StepSequence *q, int32_t token) {
     }
 }
 
+static void draw(FakeWorker *f, const StepSequence *sequences, uint32_t n) {
+    StepResult *result = &f->results[(f->first_result + f->n_results++) % COUNT_OF(f->results)];
+    result->n_runs = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const StepSequence *s = &sequences[i];
+        if (!s->n_draws) continue;
+        int32_t token = allow(f, s, next_token(f, s->slot));
+        result->runs[result->n_runs++] = (StepRun){
+            .slot = s->slot, .n_tokens = 1, .tokens = {token}, .logprobs = make_logprobs(f, s->slot, token)};
+    }
+}
+
 static bool fake_step(Backend *b, const Step *step, Error *err) {
     FakeWorker *f = (FakeWorker *)b;
     uint32_t code = atomic_load(&f->fail_code);
@@ -139,14 +155,24 @@ static bool fake_step(Backend *b, const Step *step, Error *err) {
     atomic_fetch_add(&f->steps, 1);
     if (code) return error_set(err, (ErrCode)code, "the script says so");
     if (!step_check(step, &b->info, err)) return false;
-    f->result.n_runs = 0;
-    for (uint32_t i = 0; i < step->n_sequences; i++) {
-        const StepSequence *s = &step->sequences[i];
-        if (!s->n_draws) continue;
-        int32_t token = allow(f, s, next_token(f, s->slot));
-        f->result.runs[f->result.n_runs++] = (StepRun){
-            .slot = s->slot, .n_tokens = 1, .tokens = {token}, .logprobs = make_logprobs(f, s->slot, token)};
+    REQUIRE(f->n_sequences == 0 && f->n_results < b->info.pipeline_depth);
+    if (!step->masks_come_later) {
+        draw(f, step->sequences, step->n_sequences);
+        return true;
     }
+    memcpy(f->sequences, step->sequences, step->n_sequences * sizeof *f->sequences);
+    f->n_sequences = step->n_sequences;
+    return true;
+}
+
+static bool fake_draw(Backend *b, const uint32_t *const *masks, Error *err) {
+    FakeWorker *f = (FakeWorker *)b;
+    (void)err;
+    REQUIRE(f->n_sequences > 0);
+    for (uint32_t i = 0; i < f->n_sequences; i++)
+        f->sequences[i].mask = masks[i];
+    draw(f, f->sequences, f->n_sequences);
+    f->n_sequences = 0;
     return true;
 }
 
@@ -168,7 +194,10 @@ static bool fake_read(Backend *b, StepResult *out, Error *err) {
     (void)err;
     if (f->config.step_ms) os_sleep_ms(f->config.step_ms);
     if (f->config.step_us) wait_for_step(f);
-    *out = f->result;
+    REQUIRE(f->n_results > 0);
+    *out = f->results[f->first_result];
+    f->first_result = (f->first_result + 1) % COUNT_OF(f->results);
+    f->n_results--;
     return true;
 }
 
@@ -245,6 +274,7 @@ static FakeWorker *make(const FakeConfig *config) {
     f->backend = (Backend){.begin = fake_begin,
                            .copy_page = fake_copy_page,
                            .step = fake_step,
+                           .draw = fake_draw,
                            .read = fake_read,
                            .close = fake_close};
     f->backend.info = (BackendInfo){.kind = "fake",
@@ -252,7 +282,8 @@ static FakeWorker *make(const FakeConfig *config) {
                                     .n_kv_pages = c->n_pages,
                                     .max_rows = MAX_ROWS,
                                     .masks = !c->no_masks,
-                                    .pipeline_depth = 1};
+                                    .late_masks = c->late_masks,
+                                    .pipeline_depth = c->late_masks ? 2 : 1};
     f->backend.check_residency = fake_check_residency;
     f->backend.info.vram_bytes_used = 1 << 30;
     if (c->in_vram) {

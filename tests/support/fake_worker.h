@@ -35,6 +35,7 @@ typedef struct {
     const char *allowed_host; // NULL: none
     bool in_vram;             // the backend says that it has a device's memory
     bool no_masks;            // the backend cannot hold draws to a set of tokens
+    bool late_masks;          // it has two steps under way, and takes masks while the second one runs
     bool hold_start;          // stays in WORKER_STARTING until fake_worker_release_start
     bool hold_encoder;        // no encoder thread until fake_worker_release_encoder
     ErrCode start_error;      // what it then fails with; 0: nothing

@@ -195,7 +195,8 @@ void model_check_side_by_side(ModelPair *p, const SamplerParams *params, const i
         }
         StepResult r;
         Error err = {0};
-        bool ok = p->gpu->step(p->gpu, &(Step){q, p->n_slots}, &err) && p->gpu->read(p->gpu, &r, &err);
+        bool ok = p->gpu->step(p->gpu, &(Step){.sequences = q, .n_sequences = p->n_slots}, &err) &&
+                  p->gpu->read(p->gpu, &r, &err);
         if (!ok) FAIL("%s", err.message);
         REQUIRE(ok);
         for (uint32_t s = 0; s < p->n_slots; s++)

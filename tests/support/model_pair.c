@@ -125,7 +125,7 @@ void model_generate(const ModelPair *p, Backend *b, uint32_t slot, const Sampler
                           .n_draws = 1,
                           .n_logits = logits != NULL};
         if (at < n && under_way < depth) {
-            require_ok(b->step(b, &(Step){&q, 1}, &err), &err);
+            require_ok(b->step(b, &(Step){.sequences = &q, .n_sequences = 1}, &err), &err);
             under_way++, at++;
             continue;
         }

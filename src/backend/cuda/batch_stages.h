@@ -45,16 +45,28 @@ typedef struct {
     bool is_small;
 } BatchSize;
 
-// The rows whose token is drawn go through the stages behind the head as they need: a bit for each way.
+// What rows need of the stages that draw, a bit each.
+enum {
+    NEED_GREEDY = 1,
+    NEED_SAMPLED = 2,
+    NEED_ADJUSTED = 4, // mask, biases, penalties
+    NEED_LOGPROBS = 8,
+    NEED_ANY = NEED_GREEDY | NEED_SAMPLED | NEED_ADJUSTED | NEED_LOGPROBS,
+};
+
+// A class's graphs, by what is in them behind the layers.
 typedef enum {
-    TAIL_GREEDY, // all of them are greedy
+    TAIL_GREEDY, // the head, and draws where all rows are greedy
     TAIL_SAMPLED,
-    TAIL_ANY, // with biases, penalties and log-probabilities, each as its sequence asks
+    TAIL_ANY,  // … with biases, penalties and log-probabilities, each as its sequence asks
+    TAIL_HEAD, // the head alone: the draws come later
     TAIL_COUNT,
 } BatchTail;
 
-enum { TAILS_NONE = 0, TAILS_GREEDY = 1 << TAIL_GREEDY | 1 << TAIL_ANY };
-enum { TAILS_SAMPLED = 1 << TAIL_SAMPLED | 1 << TAIL_ANY, TAILS_ANY = 1 << TAIL_ANY };
+static inline uint32_t batch_tail_needs(uint32_t tail) {
+    static const uint32_t needs[TAIL_COUNT] = {NEED_GREEDY, NEED_SAMPLED, NEED_ANY, 0};
+    return needs[tail];
+}
 
 // ---- blocks ----
 
@@ -166,7 +178,7 @@ struct BatchType {
     const char *name;                       // for people
     const char *files[STAGE_FILES_MAX + 1]; // of its program, for JitProgram; NULL behind the last
     uint32_t cost;                          // of its program, for JitProgram
-    uint32_t tails;                         // of those behind the head: TAILS_…; TAILS_NONE for all others
+    uint32_t needed_for;                    // NEED_…, of those that draw; 0 for all others
     bool has_flops;                         // computes the products of its operations
     bool defines_rows;                      // its define() writes MAX_ROWS, too
     // Whether it has something to do that no stage before it has done; NULL: always.
@@ -257,5 +269,5 @@ const BatchType *batch_type_at(uint32_t index);
 void batch_bind(const BatchStage *s, const BatchBuffers *b, StageArgs *out);
 
 static inline bool batch_draws(const BatchType *type) {
-    return type->tails != TAILS_NONE;
+    return type->needed_for != 0;
 }

@@ -34,6 +34,7 @@ bool cuda_backend_open(const BackendOptions *options, Arena *arena, Backend **ou
                        .begin = cuda_begin,
                        .copy_page = cuda_copy_page,
                        .step = cuda_step,
+                       .draw = cuda_draw,
                        .read = cuda_read,
                        .check_residency = cuda_backend_check_residency,
                        .close = close_backend,
@@ -46,6 +47,8 @@ bool cuda_backend_open(const BackendOptions *options, Arena *arena, Backend **ou
                                 .n_slots = options->n_slots,
                                 .max_rows = options->max_rows,
                                 .max_draws = 1,
+                                .masks = true,
+                                .late_masks = true,
                                 .pipeline_depth = PIPELINE_DEPTH}};
     *out = &b->api;
     return true;

@@ -21,13 +21,19 @@ typedef enum { SPREAD_CLUSTERS, SPREAD_ALONE, SPREAD_COUNT } BatchSpread;
 typedef struct {
     BatchBuffers buffers;
     BatchBuffers behind_prompts; // its head and draws, on rows of the prompts' class
-    // Layers, head and draws; [TAIL_COUNT], of prompts: layers alone. SPREAD_ALONE where `two_ways` is.
+    // Layers, and what the tail has; [TAIL_COUNT], of prompts: layers alone. SPREAD_ALONE: with `two_ways`.
     CUgraphExec graphs[SPREAD_COUNT][TAIL_COUNT + 1];
     const BatchStage *two_ways; // attention that has both ways, of the longest window; NULL: none
     PlacedRow placed[BATCH_ROWS_MAX];
     uint32_t n_placed; // what the table holds now; 0: nothing that is known
     bool is_ready;
 } CudaClass;
+
+// Parts of a step that go through the layers together.
+typedef struct {
+    const StepSequence *of[JOBS_MAX];
+    uint32_t n, n_rows;
+} Parts;
 
 struct CudaBatches {
     BatchLowered lowered;
@@ -47,6 +53,11 @@ struct CudaBatches {
     Launch *graph_launches;
     const BatchStage **graph_stages;
     uint32_t watched; // the class that an observer of rows sees
+    // The step that is being enqueued. What it points to has been sent by the time that it waits for masks.
+    StepSequence sequences[JOBS_MAX];
+    uint32_t n_sequences;
+    Parts pass, rows; // through the prompts' class, and behind it through their own
+    bool head_ran;    // the layers of `rows`, and the head, all in one class: what is left are the draws
 };
 
 // ---- loading (cuda_batch_load.c), called by cuda_load.c in this order ----
@@ -74,8 +85,11 @@ void cuda_batch_look_for_more(CudaBackend *b);
 // A slot's state for a text that begins there.
 MUST_CHECK bool cuda_batch_begin(CudaBackend *b, Cell *cell, uint32_t slot, const SamplerParams *params,
                                  Error *err);
-// Sends and launches a step; the pages of its sequences are there. Notes in the flight what it draws.
+// Sends and launches a step; the pages of its sequences are there. Notes in the flight what it draws. Where
+// the flight waits for masks, what needs them is left to cuda_batch_finish, and mostly the draws alone.
 MUST_CHECK bool cuda_batch_step(CudaBackend *b, Cell *cell, const Step *step, Flight *flight, Error *err);
+// What is left of it.
+MUST_CHECK bool cuda_batch_finish(CudaBackend *b, Cell *cell, Flight *flight, Error *err);
 
 // Waits until a class is there, or turns out to be missing.
 void cuda_batch_wait_for_class(CudaBackend *b, uint32_t class_index);

@@ -282,7 +282,7 @@ static bool load_more(CudaBackend *b, Error *err) {
     CudaBatches *t = b->batches;
     JitImage image;
     if (!lacks_kernels(t)) return make_graph_number(b, t->n_classes_tried, t->n_graphs++, err);
-    return wait_for_program(t, &image, err) && load_kernel(b, t->n_loaded++, &image, b->fetch_stream, err);
+    return wait_for_program(t, &image, err) && load_kernel(b, t->n_loaded++, &image, b->copy_stream, err);
 }
 
 void cuda_batch_look_for_more(CudaBackend *b) {

@@ -13,7 +13,7 @@ uint32_t cuda_batch_launches(CudaBackend *b, uint32_t class_index, BatchSpread s
     uint32_t n = 0;
     for (uint32_t i = 0; i < (tail == TAIL_COUNT ? c->n_layers_stages : c->n_stages); i++) {
         const BatchStage *s = &c->stages[i];
-        if (batch_draws(s->type) && !(s->type->tails & 1u << tail)) continue;
+        if (batch_draws(s->type) && !(s->type->needed_for & batch_tail_needs(tail))) continue;
         batch_bind(s, &t->classes[class_index].buffers, &args[n]);
         launches[n] = (Launch){.kernel = &t->kernels[s->program], .args = &args[n]};
         // Attention of shorter windows stays in clusters, which have all of its groups.
@@ -47,25 +47,27 @@ BatchSpread cuda_batch_spread(const CudaBackend *b, uint32_t class_index, const 
 // ---- a text begins ----
 
 static uint32_t draws_of(const Slot *slot) {
-    return (slot->adjusted ? DRAW_ADJUSTED : 0u) | (slot->greedy ? 0u : DRAW_SAMPLED) |
+    return (slot->adjusted || slot->masked ? DRAW_ADJUSTED : 0u) | (slot->greedy ? 0u : DRAW_SAMPLED) |
            (slot->has_logprobs ? DRAW_LOGPROBS : 0u);
 }
 
 bool cuda_batch_begin(CudaBackend *b, Cell *cell, uint32_t slot_index, const SamplerParams *p, Error *err) {
     const Slot *slot = &b->slots[slot_index];
+    uint32_t draws = draws_of(slot);
     SlotState state = {.step = slot->n_draws,
                        .top_k = p->top_k,
                        .temperature = p->temperature,
                        .top_p = p->top_p,
                        .min_p = p->min_p,
-                       .repetition_penalty = slot->adjusted ? 1 : p->repetition_penalty,
+                       .repetition_penalty = draws & DRAW_ADJUSTED ? 1 : p->repetition_penalty,
                        .seed = p->seed,
                        .seen = slot->seen,
                        .counts = slot->adjusted ? slot->counts : 0,
                        .drawn = slot->tokens,
                        .rules = slot->rules,
                        .logprobs = slot->logprobs,
-                       .draws = draws_of(slot)};
+                       .mask = slot->masked ? slot->mask : 0,
+                       .draws = draws};
     CUdeviceptr to = b->batches->classes[BATCH_CLASS_PROMPT].buffers.slots + slot_index * sizeof state;
     return cuda_cell_send(b, cell, to, &state, sizeof state, err);
 }
@@ -165,12 +167,6 @@ bool cuda_batch_send_rows(CudaBackend *b, Cell *cell, uint32_t class_index, cons
 
 // ---- rows that decode ----
 
-// Parts of a step that go through the layers together.
-typedef struct {
-    const StepSequence *of[JOBS_MAX];
-    uint32_t n, n_rows;
-} Parts;
-
 static void parts_add(Parts *p, const StepSequence *q) {
     p->of[p->n++] = q;
     p->n_rows += q->n_rows;
@@ -208,31 +204,39 @@ static bool place_rows(CudaBackend *b, Cell *cell, uint32_t class_index, const S
     return table_send(b, &table, class_index, err);
 }
 
-// What the rows go through behind the head.
-static BatchTail tail_of(const CudaBackend *b, const StepSequence *const *q, uint32_t n) {
-    uint32_t all = 0, sampled = 0;
+// What the rows go through behind the head: NEED_….
+static uint32_t needs_of(const CudaBackend *b, const StepSequence *const *q, uint32_t n) {
+    uint32_t needs = 0;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t draws = draws_of(&b->slots[q[i]->slot]);
-        all |= draws;
-        sampled += (draws & DRAW_SAMPLED) != 0;
+        needs |= draws & DRAW_SAMPLED ? NEED_SAMPLED : NEED_GREEDY;
+        needs |= (draws & DRAW_ADJUSTED ? NEED_ADJUSTED : 0u) | (draws & DRAW_LOGPROBS ? NEED_LOGPROBS : 0u);
     }
-    if (all == 0) return TAIL_GREEDY;
-    return all == DRAW_SAMPLED && sampled == n ? TAIL_SAMPLED : TAIL_ANY;
+    return needs;
 }
 
-static bool run_group(CudaBackend *b, Cell *cell, uint32_t class_index, const StepSequence *const *q,
-                      uint32_t n, Error *err) {
+static BatchTail tail_of(const CudaBackend *b, const StepSequence *const *q, uint32_t n) {
+    uint32_t needs = needs_of(b, q, n);
+    return needs == NEED_GREEDY ? TAIL_GREEDY : needs == NEED_SAMPLED ? TAIL_SAMPLED : TAIL_ANY;
+}
+
+// The class's table holds the rows that come next, as the stage that draws leaves them.
+static void note_drawn(CudaClass *c, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+        c->placed[i].position++;
+        c->placed[i].step++;
+    }
+}
+
+static bool run_graph(CudaBackend *b, Cell *cell, uint32_t class_index, const StepSequence *const *q,
+                      uint32_t n, BatchTail tail, Error *err) {
     CudaClass *c = &b->batches->classes[class_index];
     if (!place_rows(b, cell, class_index, q, n, err)) return false;
     uint32_t positions[JOBS_MAX];
     for (uint32_t i = 0; i < n; i++)
         positions[i] = q[i]->position;
     BatchSpread spread = cuda_batch_spread(b, class_index, positions, n);
-    CUresult r = b->cuda.graph_launch(c->graphs[spread][tail_of(b, q, n)], b->stream);
-    for (uint32_t i = 0; i < n; i++) { // as the stage that draws does
-        c->placed[i].position++;
-        c->placed[i].step++;
-    }
+    CUresult r = b->cuda.graph_launch(c->graphs[spread][tail], b->stream);
     return cuda_ok(&b->cuda, r, "launching a step", err);
 }
 
@@ -261,9 +265,16 @@ static bool run_rows(CudaBackend *b, Cell *cell, const Parts *rows, Error *err) 
         n = group_of(b, rows->n - at, &c);
         if (c == BATCH_CLASS_PROMPT)
             return error_set(err, ERR_INTERNAL, "the kernels of one row were not compiled");
-        if (!run_group(b, cell, c, rows->of + at, n, err)) return false;
+        const StepSequence *const *group = rows->of + at;
+        if (!run_graph(b, cell, c, group, n, tail_of(b, group, n), err)) return false;
+        note_drawn(&b->batches->classes[c], n);
     }
     return true;
+}
+
+// Whether the rows go through one class, which is there.
+static bool is_one_group(const CudaBackend *b, const Parts *rows, uint32_t *class_index) {
+    return rows->n > 0 && group_of(b, rows->n, class_index) == rows->n && *class_index != BATCH_CLASS_PROMPT;
 }
 
 // ---- behind the layers of the prompts' class ----
@@ -271,7 +282,7 @@ static bool run_rows(CudaBackend *b, Cell *cell, const Parts *rows, Error *err) 
 // The head, and what sequences draw by.
 typedef enum { RUN_HEAD = 1, RUN_DRAWS = 2 } Behind;
 
-static bool run_behind(CudaBackend *b, uint32_t class_index, const BatchBuffers *buffers, BatchTail tail,
+static bool run_behind(CudaBackend *b, uint32_t class_index, const BatchBuffers *buffers, uint32_t needs,
                        uint32_t what, Error *err) {
     CudaBatches *t = b->batches;
     const BatchClass *c = &t->lowered.classes[class_index];
@@ -279,7 +290,7 @@ static bool run_behind(CudaBackend *b, uint32_t class_index, const BatchBuffers 
     for (uint32_t i = c->n_layers_stages; i < c->n_stages; i++) {
         const BatchStage *s = &c->stages[i];
         if (!(what & (batch_draws(s->type) ? RUN_DRAWS : RUN_HEAD))) continue;
-        if (batch_draws(s->type) && !(s->type->tails & 1u << tail)) continue;
+        if (batch_draws(s->type) && !(s->type->needed_for & needs)) continue;
         StageArgs args;
         batch_bind(s, buffers, &args);
         Launch launch = {.kernel = &t->kernels[s->program], .args = &args};
@@ -291,7 +302,7 @@ static bool run_behind(CudaBackend *b, uint32_t class_index, const BatchBuffers 
 
 bool cuda_batch_draw(CudaBackend *b, uint32_t class_index, const StepSequence *q, Error *err) {
     const BatchBuffers *buffers = &b->batches->classes[class_index].buffers;
-    return run_behind(b, class_index, buffers, tail_of(b, &q, 1), RUN_DRAWS, err);
+    return run_behind(b, class_index, buffers, needs_of(b, &q, 1), RUN_DRAWS, err);
 }
 
 bool cuda_batch_fetch_logits(CudaBackend *b, uint32_t row, Flight *flight, Error *err) {
@@ -314,7 +325,7 @@ bool cuda_batch_run_heads(CudaBackend *b, Cell *cell, const StepSequence *q, Fli
     for (uint32_t row = q->n_rows - n_wanted; row < q->n_rows; row++) {
         uint32_t what = q->n_draws && row + 1 == q->n_rows ? RUN_HEAD | RUN_DRAWS : RUN_HEAD;
         bool ok = send_wanted(b, cell, &row, 1, err) &&
-                  run_behind(b, BATCH_CLASS_PROMPT, buffers, tail_of(b, &q, 1), what, err);
+                  run_behind(b, BATCH_CLASS_PROMPT, buffers, needs_of(b, &q, 1), what, err);
         if (ok && row + q->n_logits >= q->n_rows) ok = cuda_batch_fetch_logits(b, 0, flight, err);
         if (!ok) return false;
     }
@@ -345,7 +356,7 @@ static bool run_drawing(CudaBackend *b, Cell *cell, const Drawing *d, Error *err
         n = group_of(b, d->n - at, &c);
         if (n < d->n && !send_wanted(b, cell, d->rows + at, n, err)) return false;
         const BatchBuffers *buffers = &b->batches->classes[c].behind_prompts;
-        if (!run_behind(b, c, buffers, tail_of(b, d->of + at, n), RUN_HEAD | RUN_DRAWS, err)) return false;
+        if (!run_behind(b, c, buffers, needs_of(b, d->of + at, n), RUN_HEAD | RUN_DRAWS, err)) return false;
     }
     return true;
 }
@@ -385,18 +396,19 @@ uint32_t cuda_batch_prompts_for(const CudaBatches *t, uint32_t n_rows) {
 }
 
 // One pass through the layers for all parts; or a slice of a pass, of one part.
-static bool run_pass(CudaBackend *b, Cell *cell, const Parts *parts, Flight *flight, Error *err) {
+static bool run_pass(CudaBackend *b, Cell *cell, const Parts *parts, Error *err) {
     CudaBatches *t = b->batches;
     const StepSequence *first = parts->of[0];
     t->is_in_slices = !step_is_last_slice(first);
     if (first->slice == 0 && !send_parts(b, cell, parts, err)) return false;
-    if (first->n_slices > 1) {
-        if (!run_slice(b, first, err)) return false;
-    } else {
-        const CudaClass *c = &t->classes[cuda_batch_prompts_for(t, parts->n_rows)];
-        CUresult r = b->cuda.graph_launch(c->graphs[SPREAD_CLUSTERS][TAIL_COUNT], b->stream);
-        if (!cuda_ok(&b->cuda, r, "launching prompts' rows", err)) return false;
-    }
+    if (first->n_slices > 1) return run_slice(b, first, err);
+    const CudaClass *c = &t->classes[cuda_batch_prompts_for(t, parts->n_rows)];
+    CUresult r = b->cuda.graph_launch(c->graphs[SPREAD_CLUSTERS][TAIL_COUNT], b->stream);
+    return cuda_ok(&b->cuda, r, "launching prompts' rows", err);
+}
+
+static bool run_behind_pass(CudaBackend *b, Cell *cell, const Parts *parts, Flight *flight, Error *err) {
+    const StepSequence *first = parts->of[0];
     if (!step_is_last_slice(first)) return true;
     if (first->n_logits) return cuda_batch_run_heads(b, cell, first, flight, err);
     Drawing drawing = drawing_of(parts);
@@ -425,31 +437,57 @@ void cuda_batch_note_draw(CudaBackend *b, const StepSequence *q, Flight *flight)
     flight->has_logprobs |= slot->has_logprobs;
     flight->draws[flight->n_drawing++] = (Draw){.slot = q->slot,
                                                 .generation = slot->generation,
-                                                .place = slot->n_draws++ % TOKEN_RING,
+                                                .place = slot->n_draws % TOKEN_RING,
                                                 .position = q->position + last,
                                                 .token = q->tokens ? q->tokens[last] : TOKEN_INVALID,
                                                 .logprobs = slot->has_logprobs};
 }
 
+// Which parts go which way.
+static void sort_parts(CudaBatches *t, const Step *step) {
+    t->n_sequences = step->n_sequences;
+    t->pass = t->rows = (Parts){.n = 0};
+    for (uint32_t i = 0; i < step->n_sequences; i++) {
+        t->sequences[i] = step->sequences[i];
+        const StepSequence *q = &t->sequences[i];
+        parts_add(q->mode == STEP_DECODE ? &t->rows : &t->pass, q);
+    }
+    if (!rows_ride(t, &t->pass, &t->rows)) return;
+    for (uint32_t i = 0; i < t->rows.n; i++)
+        parts_add(&t->pass, t->rows.of[i]);
+    t->rows.n = 0;
+}
+
 bool cuda_batch_step(CudaBackend *b, Cell *cell, const Step *step, Flight *flight, Error *err) {
-    Parts pass = {.n = 0}, rows = {.n = 0};
+    CudaBatches *t = b->batches;
+    uint32_t c;
+    sort_parts(t, step);
+    t->head_ran = false;
     for (uint32_t i = 0; i < step->n_sequences; i++) {
-        const StepSequence *q = &step->sequences[i];
-        parts_add(q->mode == STEP_DECODE ? &rows : &pass, q);
+        if (t->sequences[i].n_draws) cuda_batch_note_draw(b, &t->sequences[i], flight);
     }
-    if (rows_ride(b->batches, &pass, &rows)) {
-        for (uint32_t i = 0; i < rows.n; i++)
-            parts_add(&pass, rows.of[i]);
-        rows.n = 0;
-    }
-    if (pass.n > 0 && !run_pass(b, cell, &pass, flight, err)) return false;
-    if (!run_rows(b, cell, &rows, err)) return false;
-    for (uint32_t i = 0; i < step->n_sequences; i++) {
-        const StepSequence *q = &step->sequences[i];
-        bool wants_logits = rows.n > 0 && q->n_logits; // of a step of one sequence
-        if (wants_logits && !cuda_batch_fetch_logits(b, 0, flight, err)) return false;
-        if (q->n_draws) cuda_batch_note_draw(b, q, flight);
-    }
+    if (t->pass.n > 0 && !run_pass(b, cell, &t->pass, err)) return false;
+    if (!flight->waits) return cuda_batch_finish(b, cell, flight, err);
+    // Rows behind a pass keep their place: it takes long enough for the masks to come.
+    if (t->pass.n > 0 || !is_one_group(b, &t->rows, &c)) return true;
+    t->head_ran = true;
+    return run_graph(b, cell, c, t->rows.of, t->rows.n, TAIL_HEAD, err);
+}
+
+// The draws of rows whose logits are there.
+static bool run_draws(CudaBackend *b, const Parts *rows, Error *err) {
+    uint32_t c, n = group_of(b, rows->n, &c);
+    CudaClass *class = &b->batches->classes[c];
+    note_drawn(class, n);
+    return run_behind(b, c, &class->buffers, needs_of(b, rows->of, n), RUN_DRAWS, err);
+}
+
+bool cuda_batch_finish(CudaBackend *b, Cell *cell, Flight *flight, Error *err) {
+    CudaBatches *t = b->batches;
+    if (t->pass.n > 0 && !run_behind_pass(b, cell, &t->pass, flight, err)) return false;
+    if (!(t->head_ran ? run_draws(b, &t->rows, err) : run_rows(b, cell, &t->rows, err))) return false;
+    const StepSequence *only = &t->sequences[0]; // logits are wanted of a step of one sequence
+    if (t->rows.n > 0 && only->n_logits && !cuda_batch_fetch_logits(b, 0, flight, err)) return false;
     cuda_batch_look_for_more(b);
     return true;
 }

@@ -1,6 +1,7 @@
 // Looking into the CUDA backend: who sees the stages' values, and where a row went wrong.
 #include "backend/cuda/cuda_inspect.h"
 
+#include "backend/cuda/cuda_batch.h"
 #include "backend/cuda/cuda_batch_inspect.h"
 
 #include <math.h>
@@ -69,6 +70,7 @@ bool cuda_explain_invalid(CudaBackend *b, const Flight *flight, const Draw *draw
     CUresult r = b->cuda.context_synchronize();
     if (!cuda_ok(&b->cuda, r, "running a step once more", err)) return false;
     uint32_t first = UINT32_MAX;
+    b->batches->head_ran = false; // of a step that waits for masks: its logits will not be there any more
     cuda_observe(b, note_invalid, &first, cuda_batch_watch_rows);
     bool ok = cuda_batch_show_row(b, draw->slot, token, draw->position, err);
     cuda_observe(b, NULL, NULL, NULL);

@@ -19,11 +19,13 @@ typedef struct {
     CUdeviceptr rules;    // SampleRules
     CUdeviceptr counts;   // [n_vocab] uint16_t
     CUdeviceptr logprobs; // [TOKEN_RING] SampleLogprobs, by step; the slots' lie side by side
+    CUdeviceptr mask;     // [n_seen_words] of its next draw; the slots' lie side by side
     uint32_t n_draws;     // enqueued
     uint32_t generation;  // goes up with each sequence in this slot
     uint32_t *sent_pages; // [lists][pages_max] what `pages` holds
     SentList sent[KV_LISTS_MAX];
     bool greedy, adjusted;  // how its rows end
+    bool masked;            // each of its draws has a mask
     bool has_logprobs;      // they are wanted
     TokenLogprobs told;     // StepRun.logprobs
     char invalid_text[160]; // StepRun.first_invalid
@@ -51,10 +53,12 @@ typedef struct {
     SampleLogprobs *logprobs; // likewise
     CUevent ran;
     CUevent fetched;
+    CUevent masks_sent;
     Draw draws[JOBS_MAX];
     uint32_t n_drawing;
     bool has_logprobs; // one of them
     uint32_t n_logits;
+    bool waits; // for its masks: what is behind the layers has not been enqueued
 } Flight;
 
 enum { CELLS = 4, PIPELINE_DEPTH = 2, FLIGHTS = TOKEN_RING };
@@ -85,7 +89,7 @@ struct CudaBackend {
     bool is_open; // the library
     CUcontext context;
     CUstream stream;
-    CUstream fetch_stream; // tokens to the host, while the next step runs
+    CUstream copy_stream; // beside the steps: tokens to the host, masks to the device
     char runtime_version[16];
 
     Placement placement;
@@ -124,6 +128,10 @@ static inline CudaBackend *cuda_self(Backend *b) {
 // The rings of all slots.
 static inline uint64_t cuda_tokens_bytes(const CudaBackend *b) {
     return (uint64_t)b->options.n_slots * TOKEN_RING * sizeof(int32_t);
+}
+
+static inline uint64_t cuda_masks_bytes(const CudaBackend *b) {
+    return (uint64_t)b->options.n_slots * b->n_seen_words * sizeof(uint32_t);
 }
 
 static inline uint64_t cuda_logprobs_bytes(const CudaBackend *b) {

@@ -28,12 +28,14 @@ static uint64_t kv_page_place_bytes(const Plan *plan) {
     return bytes;
 }
 
-// What sequences keep. A slot's counts are 2 bytes a token of the vocabulary: 0.3 MB for 152,000.
+// What sequences keep. A slot's counts are 2 bytes a token of the vocabulary: 0.3 MB for 152,000; what it has
+// seen and its mask are a bit a token each.
 static void lay_out_slots(CudaBackend *b, DeviceLayout *l) {
     uint64_t row_bytes = (uint64_t)b->plan->kv.n_lists * b->pages_max * sizeof(uint32_t);
     CUdeviceptr logprobs = device_layout_take(l, cuda_logprobs_bytes(b));
     CUdeviceptr pages = device_layout_take(l, b->options.n_slots * row_bytes);
     CUdeviceptr tokens = device_layout_take(l, cuda_tokens_bytes(b));
+    CUdeviceptr masks = device_layout_take(l, cuda_masks_bytes(b));
     for (uint32_t i = 0; i < b->options.n_slots; i++) {
         Slot *slot = &b->slots[i];
         slot->logprobs = logprobs + i * TOKEN_RING * sizeof(SampleLogprobs);
@@ -42,6 +44,7 @@ static void lay_out_slots(CudaBackend *b, DeviceLayout *l) {
         slot->tokens = tokens + i * TOKEN_RING * sizeof(int32_t);
         slot->seen = device_layout_take(l, b->n_seen_words * sizeof(uint32_t));
         slot->pages = pages + i * row_bytes;
+        slot->mask = masks + i * b->n_seen_words * sizeof(uint32_t);
     }
 }
 
@@ -130,6 +133,7 @@ static bool make_events(CudaBackend *b, Error *err) {
     for (uint32_t i = 0; i < FLIGHTS && r == CUDA_SUCCESS; i++) {
         r = b->cuda.event_create(&b->flights[i].ran, CU_EVENT_DISABLE_TIMING);
         if (r == CUDA_SUCCESS) r = b->cuda.event_create(&b->flights[i].fetched, CU_EVENT_DISABLE_TIMING);
+        if (r == CUDA_SUCCESS) r = b->cuda.event_create(&b->flights[i].masks_sent, CU_EVENT_DISABLE_TIMING);
     }
     return cuda_ok(&b->cuda, r, "making events", err);
 }
@@ -146,7 +150,7 @@ static bool make_host_memory(CudaBackend *b, Error *err) {
     const BackendOptions *o = &b->options;
     uint64_t a_sequence = b->n_seen_words * sizeof(uint32_t) + sizeof(SampleRules) +
                           b->plan->n_vocab * sizeof(uint16_t) + sizeof(SlotState);
-    uint64_t a_step = page_lists_bytes(b) + cuda_batch_step_bytes(b);
+    uint64_t a_step = page_lists_bytes(b) + cuda_batch_step_bytes(b) + cuda_masks_bytes(b);
     b->cell_bytes = align_up(max_u64(a_sequence, a_step), 64);
     uint64_t logprobs_at = align_up(cuda_tokens_bytes(b), 64);
     uint64_t ring_bytes = align_up(logprobs_at + cuda_logprobs_bytes(b), 64);
@@ -270,7 +274,7 @@ bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *progress, 
     if (!open_context(b, err)) return false; // the compiler is at work meanwhile
     CUresult r = b->cuda.context_use(b->context);
     if (r == CUDA_SUCCESS) r = b->cuda.stream_create(&b->stream, CU_STREAM_NON_BLOCKING);
-    if (r == CUDA_SUCCESS) r = b->cuda.stream_create(&b->fetch_stream, CU_STREAM_NON_BLOCKING);
+    if (r == CUDA_SUCCESS) r = b->cuda.stream_create(&b->copy_stream, CU_STREAM_NON_BLOCKING);
     if (!cuda_ok(&b->cuda, r, "opening the GPU", err)) return false;
     ok = make_memory(b, err) && make_host_memory(b, err) && upload(b, progress, context, err) &&
          load_kernels(b, err);
@@ -323,11 +327,12 @@ void cuda_unload(CudaBackend *b) {
         for (uint32_t i = 0; i < FLIGHTS; i++) {
             if (b->flights[i].ran) b->cuda.event_destroy(b->flights[i].ran);
             if (b->flights[i].fetched) b->cuda.event_destroy(b->flights[i].fetched);
+            if (b->flights[i].masks_sent) b->cuda.event_destroy(b->flights[i].masks_sent);
         }
         if (b->pinned) b->cuda.pinned_free(b->pinned);
         device_memory_release_all(&b->memory);
         if (b->stream) b->cuda.stream_destroy(b->stream);
-        if (b->fetch_stream) b->cuda.stream_destroy(b->fetch_stream);
+        if (b->copy_stream) b->cuda.stream_destroy(b->copy_stream);
         b->cuda.context_release(b->device.handle);
     }
     os_release(b->logits, b->logits_bytes);

@@ -62,11 +62,12 @@ bool cuda_begin(Backend *backend, uint32_t slot_index, const SequenceStart *star
     if (!cuda_cell_take(b, &cell, err)) return false;
     slot->greedy = p->temperature == 0;
     slot->adjusted = sampler_adjusts(p);
+    slot->masked = start->masked;
     slot->has_logprobs = p->logprobs;
     memset(slot->sent, 0, sizeof slot->sent);
     slot->n_draws = start->n_drawn;
     slot->generation++;
-    bool has_rules = slot->adjusted || slot->has_logprobs;
+    bool has_rules = slot->adjusted || slot->masked || slot->has_logprobs;
     return cuda_batch_begin(b, cell, slot_index, p, err) &&
            (!has_rules || send_rules(b, cell, slot, p, err)) && send_history(b, cell, slot, start, err) &&
            cuda_cell_done(b, cell, err);
@@ -113,44 +114,125 @@ static bool send_pages(CudaBackend *b, Cell *cell, Slot *slot, const StepSequenc
 static bool fetch_tokens(CudaBackend *b, Flight *flight, Error *err) {
     const Cuda *cuda = &b->cuda;
     CUresult r = cuda->event_record(flight->ran, b->stream);
-    if (r == CUDA_SUCCESS) r = cuda->stream_wait_event(b->fetch_stream, flight->ran, 0);
+    if (r == CUDA_SUCCESS) r = cuda->stream_wait_event(b->copy_stream, flight->ran, 0);
     if (r == CUDA_SUCCESS && flight->n_drawing) {
-        r = cuda->copy_to_host(flight->tokens, b->slots[0].tokens, cuda_tokens_bytes(b), b->fetch_stream);
+        r = cuda->copy_to_host(flight->tokens, b->slots[0].tokens, cuda_tokens_bytes(b), b->copy_stream);
     }
     if (r == CUDA_SUCCESS && flight->has_logprobs) {
         r = cuda->copy_to_host(flight->logprobs, b->slots[0].logprobs, cuda_logprobs_bytes(b),
-                               b->fetch_stream);
+                               b->copy_stream);
     }
-    if (r == CUDA_SUCCESS) r = cuda->event_record(flight->fetched, b->fetch_stream);
+    if (r == CUDA_SUCCESS) r = cuda->event_record(flight->fetched, b->copy_stream);
     return cuda_ok(cuda, r, "fetching tokens", err);
 }
 
-static bool run_parts(CudaBackend *b, Cell *cell, const Step *step, Flight *flight, Error *err) {
-    if (!b->run_part) return cuda_batch_step(b, cell, step, flight, err);
-    bool ok = true;
+// All of the step has been enqueued.
+static bool end_step(CudaBackend *b, Cell *cell, Flight *flight, Error *err) {
+    for (uint32_t i = 0; i < flight->n_drawing; i++)
+        b->slots[flight->draws[i].slot].n_draws++;
+    return cuda_cell_done(b, cell, err) && fetch_tokens(b, flight, err);
+}
+
+// ---- masks ----
+
+// Sends the masks of sequences' draws, those of one step in one copy, beside the layers; the draws wait for
+// it. It comes behind the fetch of the step before, so behind the last draws that read masks. What the copy
+// brings for slots between these is read by nobody: each draw has its own mask sent.
+static bool send_masks(CudaBackend *b, Cell *cell, const StepSequence *q, uint32_t n,
+                       const uint32_t *const *masks, const Flight *flight, Error *err) {
+    size_t bytes = b->n_seen_words * sizeof(uint32_t);
+    uint32_t first = b->options.n_slots, end = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!masks[i]) continue;
+        first = (uint32_t)min_u64(first, q[i].slot);
+        end = (uint32_t)max_u64(end, q[i].slot + 1ull);
+    }
+    if (end == 0) return true;
+    uint8_t *room = cuda_cell_room(cell, (end - first) * bytes);
+    for (uint32_t i = 0; i < n; i++) {
+        if (masks[i]) memcpy(room + (q[i].slot - first) * bytes, masks[i], bytes);
+    }
+    CUresult r = b->cuda.copy_to_device(b->slots[first].mask, room, (end - first) * bytes, b->copy_stream);
+    if (r == CUDA_SUCCESS) r = b->cuda.event_record(flight->masks_sent, b->copy_stream);
+    if (r == CUDA_SUCCESS) r = b->cuda.stream_wait_event(b->stream, flight->masks_sent, 0);
+    return cuda_ok(&b->cuda, r, "sending masks to the GPU", err);
+}
+
+// The masks that come with a step, and whether there is one. Slots that began with masks have one for each
+// draw, and others never have.
+static bool take_masks(const CudaBackend *b, const Step *step, const uint32_t *masks[JOBS_MAX],
+                       bool *has_masks, Error *err) {
+    *has_masks = false;
+    for (uint32_t i = 0; i < step->n_sequences; i++) {
+        const StepSequence *q = &step->sequences[i];
+        bool has_one = q->mask || (step->masks_come_later && b->slots[q->slot].masked);
+        if (q->n_draws && has_one != b->slots[q->slot].masked)
+            return error_set(err, ERR_INTERNAL, "slot %u draws %s a mask, and did not begin so", q->slot,
+                             q->mask ? "with" : "without");
+        masks[i] = q->mask;
+        *has_masks |= q->mask != NULL;
+    }
+    return true;
+}
+
+// ---- steps ----
+
+// For who looks at each stage: one sequence after the other.
+static bool run_parts(CudaBackend *b, Cell *cell, const Step *step, const uint32_t *const *masks,
+                      Flight *flight, Error *err) {
+    if (step->masks_come_later)
+        return error_set(err, ERR_UNSUPPORTED, "a step that is watched takes no masks behind it");
+    bool ok = send_masks(b, cell, step->sequences, step->n_sequences, masks, flight, err);
     for (uint32_t i = 0; ok && i < step->n_sequences; i++)
         ok = b->run_part(b, cell, &step->sequences[i], flight, err);
-    return ok;
+    return ok && end_step(b, cell, flight, err);
+}
+
+static Flight *newest_flight(CudaBackend *b) {
+    return &b->flights[(b->first_flight + b->n_flights - 1) % FLIGHTS];
+}
+
+static bool check_waits(CudaBackend *b, bool wanted, Error *err) {
+    bool waits = b->n_flights > 0 && newest_flight(b)->waits;
+    if (waits == wanted) return true;
+    return error_set(err, ERR_INTERNAL, wanted ? "no step waits for masks" : "a step waits for its masks");
 }
 
 bool cuda_step(Backend *backend, const Step *step, Error *err) {
     CudaBackend *b = cuda_self(backend);
-    if (!step_check(step, &backend->info, err)) return false;
+    const uint32_t *masks[JOBS_MAX];
+    bool has_masks;
+    if (!step_check(step, &backend->info, err) || !take_masks(b, step, masks, &has_masks, err) ||
+        !check_waits(b, false, err))
+        return false;
     if (b->n_flights == FLIGHTS)
         return error_set(err, ERR_INTERNAL, "more than %d steps are under way", FLIGHTS);
     Flight *flight = &b->flights[(b->first_flight + b->n_flights) % FLIGHTS];
     flight->n_drawing = flight->n_logits = 0;
-    flight->has_logprobs = false;
+    flight->has_logprobs = flight->waits = false;
     Cell *cell;
     if (!cuda_cell_take(b, &cell, err)) return false;
     for (uint32_t i = 0; i < step->n_sequences; i++) {
         const StepSequence *q = &step->sequences[i];
         if (!send_pages(b, cell, &b->slots[q->slot], q, err)) return false;
     }
-    if (!run_parts(b, cell, step, flight, err)) return false;
-    if (!cuda_cell_done(b, cell, err)) return false;
     b->n_flights++;
-    return fetch_tokens(b, flight, err);
+    if (b->run_part) return run_parts(b, cell, step, masks, flight, err);
+    flight->waits = has_masks || step->masks_come_later;
+    if (!cuda_batch_step(b, cell, step, flight, err)) return false;
+    if (!flight->waits) return end_step(b, cell, flight, err);
+    return cuda_cell_done(b, cell, err) && (step->masks_come_later || cuda_draw(backend, masks, err));
+}
+
+bool cuda_draw(Backend *backend, const uint32_t *const *masks, Error *err) {
+    CudaBackend *b = cuda_self(backend);
+    Cell *cell;
+    if (!check_waits(b, true, err) || !cuda_cell_take(b, &cell, err)) return false;
+    Flight *flight = newest_flight(b);
+    const CudaBatches *t = b->batches;
+    flight->waits = false;
+    return send_masks(b, cell, t->sequences, t->n_sequences, masks, flight, err) &&
+           cuda_batch_finish(b, cell, flight, err) && end_step(b, cell, flight, err);
 }
 
 static const TokenLogprobs *told_logprobs(CudaBackend *b, const Flight *flight, const Draw *draw,
@@ -170,6 +252,7 @@ bool cuda_read(Backend *backend, StepResult *out, Error *err) {
     CudaBackend *b = cuda_self(backend);
     if (b->n_flights == 0) return error_set(err, ERR_INTERNAL, "no step to read");
     Flight *flight = &b->flights[b->first_flight];
+    if (flight->waits) return error_set(err, ERR_INTERNAL, "a step that waits for its masks is read");
     if (!cuda_ok(&b->cuda, b->cuda.event_synchronize(flight->fetched), "running a step", err)) return false;
     b->first_flight = (b->first_flight + 1) % FLIGHTS;
     b->n_flights--;
