@@ -221,8 +221,8 @@ struct Backend {
     bool (*step)(Backend *b, const Step *step, Error *err);
     // Gives the step that was enqueued last, with masks_come_later, its masks, and enqueues what is left of
     // it. masks: [n_sequences] of that step, copied before it returns; NULL for sequences without a mask, and
-    // where nobody will look at what is drawn. Between that step and this call, only `read` of steps before
-    // it may be called. NULL where BackendInfo.late_masks is false.
+    // where nobody will look at what is drawn. Between that step and this call no text begins and no other
+    // step is enqueued; those before it may be read. NULL where BackendInfo.late_masks is false.
     bool (*draw)(Backend *b, const uint32_t *const *masks, Error *err);
     // Waits for the oldest step not yet read. ERR_CUDA means that the device is lost.
     bool (*read)(Backend *b, StepResult *out, Error *err);
