@@ -27,8 +27,10 @@ static uint32_t rows_for_prompts(const StepPolicy *p, uint32_t n_draws) {
     uint64_t left = p->max_rows - min_u64(n_draws, p->max_rows);
     uint64_t a_slice = p->chunk_slices > 1 ? 2ull * p->chunk_tokens / p->chunk_slices - 1 : UINT64_MAX;
     uint64_t most = min_u64(p->beside_tokens, max_u64(min_u64(left, a_slice), p->beside_tokens_min));
-    uint64_t whole_tiles = (most + n_draws) / p->rows_tile * p->rows_tile;
-    return (uint32_t)(whole_tiles >= n_draws + p->beside_tokens_min ? whole_tiles - n_draws : most);
+    // Whole tiles, unless that leaves less than half (0.5B with 64 draws: 170 rows are better than 64).
+    uint64_t tiles = (most + n_draws) / p->rows_tile * p->rows_tile;
+    return (uint32_t)(tiles > n_draws + most / 2 && tiles >= n_draws + p->beside_tokens_min ? tiles - n_draws
+                                                                                            : most);
 }
 
 // The prompt with the fewest rows left, the oldest of equal ones, where that is not the oldest of all; n:

@@ -4,7 +4,8 @@
 // rows of prompts, the oldest prompt's and, up to half, the shortest one's first: as many as there is time
 // for. While nobody decodes, that is the target below. Beside tokens that others wait for, a step takes at
 // most twice as long as without the prompts' rows, and at most STEP_BESIDE_NS, as far as CHUNK_TOKENS_MIN
-// rows (or those of a GPU) allow. Together they fill whole tiles of the backend's rows.
+// rows (or those of a GPU) allow. Together they fill whole tiles of the backend's rows, where that is most of
+// what there is time for.
 //
 // A cancellation waits for the steps that are under way, so where one takes longer than its target, a
 // prompt's chunks go through the layers in slices, a step each, or, where the backend has no slices, are made
