@@ -244,6 +244,8 @@ typedef struct {
     // Not DIM_ONE: of `fused` rows, this weight is the first `strip` of every `strip_step`, from fused_from
     // on.
     Dim strip, strip_step;
+    // Its rows come behind those that rows before it have bound to the weight, if any have.
+    bool behind;
 } WeightRow;
 
 // One operation. Where its weight is absent it is left out, unless it can do without, and so it is where the

@@ -8,10 +8,23 @@ static const ConfigRow config[] = {
 };
 
 // clang-format off
+// Older files have queries, keys, values and gates of the heads that share a key side by side in one tensor.
+#define OLDER(weight, n_rows, from, together, ...)                                                        \
+    {.id = weight, .name = "blk.%u.ssm_in.weight", .rows = n_rows, .cols = DIM_MODEL, .layers = LAYERS_STATE, \
+     .fused = DIM_QKVZ, .fused_from = from, .strip = together, .strip_step = DIM_STATE_QKVZ, __VA_ARGS__}
+
 static const WeightRow weights[] = {
     WEIGHT_ROWS_ENDS,
     WEIGHT_ROW_NORM(WEIGHT_ATTN_NORM, "attn_norm.weight", DIM_MODEL),
     WEIGHT_ROWS_GATED_ATTENTION,
+    OLDER(WEIGHT_STATE_IN, DIM_STATE_KEYS, DIM_ONE, DIM_STATE_KEY, .optional = true),
+    OLDER(WEIGHT_STATE_IN, DIM_STATE_KEYS, DIM_STATE_KEY, DIM_STATE_KEY, .behind = true),
+    OLDER(WEIGHT_STATE_IN, DIM_INNER, DIM_STATE_KEY2, DIM_STATE_GROUP, .behind = true),
+    OLDER(WEIGHT_STATE_GATE, DIM_INNER, DIM_STATE_QKV, DIM_STATE_GROUP, .optional = true),
+    {.id = WEIGHT_STATE_IN, .name = "blk.%u.attn_qkv.weight", .rows = DIM_CONV, .cols = DIM_MODEL,
+     .layers = LAYERS_STATE, .or_else = WEIGHT_STATE_IN},
+    {.id = WEIGHT_STATE_GATE, .name = "blk.%u.attn_gate.weight", .rows = DIM_INNER, .cols = DIM_MODEL,
+     .layers = LAYERS_STATE, .or_else = WEIGHT_STATE_GATE},
     WEIGHT_ROWS_DELTA,
     WEIGHT_STRIPS_OF(LAYERS_STATE, WEIGHT_STATE_BETA, "ssm_ba.weight", DIM_STATE_HEADS, DIM_MODEL,
                      DIM_STATE_HEADS2, DIM_ONE, DIM_STATE_SHARE, DIM_STATE_SHARE2),

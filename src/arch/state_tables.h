@@ -84,10 +84,11 @@
     WEIGHT_ROW_OF(LAYERS_ATTENTION, WEIGHT_O, "attn_output.weight", DIM_MODEL, DIM_A),                \
     WEIGHT_ROWS_HEAD_NORMS_OF(LAYERS_ATTENTION)
 
-// Qwen's delta net, but for where beta and dt come from.
-#define WEIGHT_ROWS_DELTA                                                                             \
+// Qwen's delta net: queries, keys and values, and the gate; and all but these, beta and dt.
+#define WEIGHT_ROWS_DELTA_IN                                                                          \
     WEIGHT_ROW_OF(LAYERS_STATE, WEIGHT_STATE_IN, "attn_qkv.weight", DIM_CONV, DIM_MODEL),             \
-    WEIGHT_ROW_OF(LAYERS_STATE, WEIGHT_STATE_GATE, "attn_gate.weight", DIM_INNER, DIM_MODEL),         \
+    WEIGHT_ROW_OF(LAYERS_STATE, WEIGHT_STATE_GATE, "attn_gate.weight", DIM_INNER, DIM_MODEL)
+#define WEIGHT_ROWS_DELTA                                                                             \
     WEIGHT_FLOATS_OF(LAYERS_STATE, WEIGHT_CONV, "ssm_conv1d.weight", DIM_CONV, DIM_TAPS),             \
     WEIGHT_FLOATS_OR_NONE(LAYERS_STATE, WEIGHT_STATE_DT_BIAS, "ssm_dt", DIM_ONE, DIM_STATE_HEADS),    \
     {.id = WEIGHT_STATE_DT_BIAS, .name = "blk.%u.ssm_dt.bias", .rows = DIM_ONE, .cols = DIM_STATE_HEADS, \

@@ -51,3 +51,19 @@ bool weight_bind(const GgufFile *file, const WeightSpec *spec, Weight *out, bool
     };
     return true;
 }
+
+bool weight_append(const GgufFile *file, Weight *w, Weight *rest, Error *err) {
+    Weight *last = w;
+    while (last->rest)
+        last = (Weight *)last->rest;
+    if (rest->strip_rows % w->strip_rows) {
+        return gguf_tensor_error(file, gguf_find_tensor(file, w->name), err,
+                                 "its rows come in turns of %llu and %llu, which is not supported",
+                                 (unsigned long long)w->strip_rows, (unsigned long long)rest->strip_rows);
+    }
+    last->rest_from = last == w ? w->n_rows : last->n_rows;
+    last->rest = rest;
+    w->n_rows += rest->n_rows;
+    w->size_bytes += rest->size_bytes;
+    return true;
+}

@@ -23,11 +23,12 @@ typedef struct {
     uint64_t strip_rows, strip_step;
 } WeightSpec;
 
-typedef struct {
+typedef struct Weight Weight;
+struct Weight {
     Str name;
     Dtype dtype;
     uint64_t n_matrices;
-    uint64_t n_rows;
+    uint64_t n_rows; // with those of `rest`
     uint64_t n_cols;
     uint64_t row_bytes;     // of one row of n_cols elements
     uint64_t matrix_stride; // bytes from one matrix to the next
@@ -35,7 +36,11 @@ typedef struct {
     uint64_t strip_step;    // rows from one strip to the next
     const uint8_t *data;    // [n_matrices][n_rows][n_cols] blocks of dtype, row-major, in the mapped file
     uint64_t size_bytes;    // n_matrices * n_rows * row_bytes
-} Weight;
+    // NULL, or of a tensor whose rows come in yet another order: the rows from rest_from on are these, of the
+    // same tensor. Whole strips of strip_rows lie together in them, too.
+    const Weight *rest;
+    uint64_t rest_from;
+};
 
 // Finds and checks a tensor. *found is false, and nothing else is set, when the file has no tensor of that
 // name, or one without elements. Errors (ERR_BAD_FILE, ERR_UNSUPPORTED) name the tensor, the expected and the
@@ -43,8 +48,16 @@ typedef struct {
 MUST_CHECK bool weight_bind(const GgufFile *file, const WeightSpec *spec, Weight *out, bool *found,
                             Error *err);
 
+// The rows of `rest` come behind those of *w, a weight of the same tensor. False: their strips do not fit.
+// `rest` lives as long as *w.
+MUST_CHECK bool weight_append(const GgufFile *file, Weight *w, Weight *rest, Error *err);
+
 // Row `row` of matrix `matrix`.
 static inline const uint8_t *weight_row(const Weight *w, uint64_t matrix, uint64_t row) {
+    while (w->rest && row >= w->rest_from) {
+        row -= w->rest_from;
+        w = w->rest;
+    }
     if (w->strip_rows) row = row / w->strip_rows * w->strip_step + row % w->strip_rows;
     return w->data + matrix * w->matrix_stride + row * w->row_bytes;
 }

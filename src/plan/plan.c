@@ -54,6 +54,16 @@ static Str row_tensor_name(const WeightRow *row, uint32_t layer, char *text, siz
     return strbuf_str(&b);
 }
 
+// More rows of a weight that is bound.
+static bool builder_append(Builder *b, WeightId id, const WeightSpec *spec, Error *err) {
+    bool found;
+    if (!b->bound[id]) return true;
+    Weight *rest = arena_new(b->arena, Weight, 1);
+    if (!rest) return no_memory(err);
+    return weight_bind(b->file, spec, rest, &found, err) &&
+           weight_append(b->file, (Weight *)b->bound[id], rest, err);
+}
+
 static bool builder_bind_row(Builder *b, const WeightRow *row, uint32_t layer, Error *err) {
     const ModelConfig *c = &b->c;
     char name[GGUF_TENSOR_NAME_BYTES_MAX];
@@ -76,6 +86,7 @@ static bool builder_bind_row(Builder *b, const WeightRow *row, uint32_t layer, E
     };
     Weight *weight = &b->weights[b->plan->n_weights];
     bool found;
+    if (row->behind) return builder_append(b, row->id, &spec, err);
     if (!weight_bind(b->file, &spec, weight, &found, err)) return false;
     b->bound[row->id] = found ? weight : row->or_else ? b->bound[row->or_else] : NULL;
     b->plan->n_weights += found;

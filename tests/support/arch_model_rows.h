@@ -91,6 +91,7 @@ typedef enum {
     MLA_V,
     MLA_A,
     EXPERT_FF2,
+    QKVZ,
     LATENT
 } Size;
 

@@ -495,6 +495,7 @@ static uint64_t size_of(const ArchModel *m, uint32_t context_length, uint32_t la
         [MLA_V] = m->mla.value_dim,
         [MLA_A] = heads * m->mla.value_dim,
         [EXPERT_FF2] = 2 * ff,
+        [QKVZ] = conv + state->inner,
         [LATENT] = m->latent,
     };
     for (uint32_t i = 0; size == ROPE_HALF && i < KEYS_MAX; i++) {

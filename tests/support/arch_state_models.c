@@ -100,6 +100,17 @@ static const TensorRow qwen3next_state[] = {
     {"blk.%u.ssm_out.weight",           FILL_MATRIX,  INNER, MODEL, ONE},
 };
 
+// As older files have it.
+static const TensorRow qwen3next_fused_state[] = {
+    {"blk.%u.ssm_ba.weight",            FILL_MATRIX,  MODEL, STATE_HEADS2, ONE},
+    {"blk.%u.ssm_in.weight",            FILL_MATRIX,  MODEL, QKVZ, ONE},
+    {"blk.%u.ssm_conv1d.weight",        FILL_BIAS,    TAPS, CONV, ONE},
+    {"blk.%u.ssm_dt.bias",              FILL_BIAS,    STATE_HEADS, ONE, ONE},
+    {"blk.%u.ssm_a",                    FILL_DECAY,   STATE_HEADS, ONE, ONE},
+    {"blk.%u.ssm_norm.weight",          FILL_NORM,    STATE_HEAD, ONE, ONE},
+    {"blk.%u.ssm_out.weight",           FILL_MATRIX,  INNER, MODEL, ONE},
+};
+
 static const TensorRow lfm2moe[] = {
     {"token_embd.weight",               FILL_MATRIX,  MODEL, VOCAB, ONE},
     {"token_embd_norm.weight",          FILL_NORM,    MODEL, ONE, ONE},
@@ -233,6 +244,13 @@ static const ArchModel state_models[] = {
     {"qwen3next", "qwen3next", SIZES(4, 4, 2, 32, 32, 8), .dtype = DTYPE_Q8_0, TENSORS(gated_delta),
      MORE(qwen3next_experts), .shared_ff = 64, .mixers = "SSAS", OF_ATTENTION(gated_delta_attention),
      OF_STATE(qwen3next_state), STATE(4, 96, 4, 2, 16),
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e7), KEY_U32("attention.key_length", 32),
+              KEY_U32("attention.value_length", 32), KEY_U32("rope.dimension_count", 8),
+              KEY_U32("full_attention_interval", 3), KEYS_SSM(4, 96, 4, 2, 16), KEYS_EXPERTS(8, 3, 32),
+              KEY_U32("expert_shared_feed_forward_length", 64)}},
+    {"qwen3next-fused", "qwen3next", SIZES(4, 4, 2, 32, 32, 8), .dtype = DTYPE_Q8_0, TENSORS(gated_delta),
+     MORE(qwen3next_experts), .shared_ff = 64, .mixers = "SSAS", OF_ATTENTION(gated_delta_attention),
+     OF_STATE(qwen3next_fused_state), STATE(4, 96, 4, 2, 16),
      .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e7), KEY_U32("attention.key_length", 32),
               KEY_U32("attention.value_length", 32), KEY_U32("rope.dimension_count", 8),
               KEY_U32("full_attention_interval", 3), KEYS_SSM(4, 96, 4, 2, 16), KEYS_EXPERTS(8, 3, 32),

@@ -217,7 +217,9 @@ def fused(f, block, names):
 def special(f, block, name):
     """What is one parameter in transformers and several tensors in a file; None for anything else."""
     if name == "linear_attn.in_proj_qkvz.weight":
-        return regroup(f, block)
+        return f.take(block + "ssm_in.weight") if block + "ssm_in.weight" in f.tensors else regroup(f, block)
+    if name == "linear_attn.dt_bias" and f.arch == "qwen3next":
+        return f.take(block + ("ssm_dt" if block + "ssm_dt" in f.tensors else "ssm_dt.bias"))
     if re.search(r"experts\.gate_up_proj$", name):
         if block + "ffn_gate_up_exps.weight" in f.tensors:
             return f.take(block + "ffn_gate_up_exps.weight")
