@@ -1,5 +1,5 @@
 // The activation functions. Defines: ACTIVATION (ACTIVATION_SILU, ACTIVATION_GELU_TANH, ACTIVATION_GELU_ERF,
-// ACTIVATION_SWIGLU_CLAMPED, ACTIVATION_RELU_SQUARED).
+// ACTIVATION_SWIGLU_CLAMPED, ACTIVATION_RELU_SQUARED, ACTIVATION_IDENTITY, ACTIVATION_SIGMOID).
 #ifndef ACTIVATION
 #error "ACTIVATION"
 #endif
@@ -14,6 +14,10 @@ DEVICE float activate(float x) {
     return 0.5f * x * (1.0f + tanh_f32(0.79788456080286536f * x * fma_f32(0.044715f * x, x, 1.0f)));
 #elif ACTIVATION == ACTIVATION_RELU_SQUARED
     return x > 0.0f ? x * x : 0.0f * x; // not a number stays that
+#elif ACTIVATION == ACTIVATION_IDENTITY
+    return x;
+#elif ACTIVATION == ACTIVATION_SIGMOID
+    return reciprocal_fast(1.0f + exp2_fast(-1.44269504089f * x));
 #else
     return 0.5f * x * (1.0f + erf_f32(x * 0.70710678118654752f));
 #endif

@@ -77,7 +77,7 @@ typedef struct {
     unsigned n_rows;      // 1 … MAX_ROWS
     unsigned n_logits;    // rows whose logits are wanted
     unsigned n_stretches; // of a prompts' class
-    unsigned reserved;
+    unsigned n_runs;      // where layers keep a state
 } Batch;
 
 // BatchRow.token: the one that the row's sequence drew last.
@@ -88,7 +88,7 @@ typedef struct {
     int token; // or ROW_TOKEN_DRAWN
     unsigned position;
     unsigned slot; // of the sequence
-    unsigned reserved;
+    unsigned run;  // where layers keep a state: the number of the row's RowRun
     // The slot's row of the page table: its lists, one after the other; the pages of `position` are there.
     DEVICE_PTR(const unsigned) pages;
 } BatchRow;
@@ -101,6 +101,11 @@ typedef struct {
     unsigned position;                // of the first one
     unsigned last;                    // of the sequence's last row in the batch
 } RowStretch;
+
+// All rows of a batch that are of one sequence, at positions one after the other: 8 bytes.
+typedef struct {
+    unsigned row, n_rows; // the first one; how many
+} RowRun;
 
 // How a sequence draws, and what it has drawn: one a slot, written by the host when the sequence begins or
 // goes on, and by the stage that draws.
@@ -172,10 +177,10 @@ typedef struct {
     DEVICE_PTR(const float) norm;              // NORM_INPUT: [N_COLS]
     DEVICE_PTR(const float) norm_bias;         // NORM_INPUT with LAYER_NORM: [N_COLS] or NULL
     DEVICE_PTR(const unsigned short) in;       // else: activations of N_COLS columns
-    DEVICE_PTR(const unsigned char) weight[3]; // matrices in tiles: query, key, value; gate, up; one
-    DEVICE_PTR(const float) bias[3];           // or NULL
+    DEVICE_PTR(const unsigned char) weight[4]; // matrices in tiles: those of qkv; gate, up; one
+    DEVICE_PTR(const float) bias[4];           // or NULL
     DEVICE_PTR(float)
-    out; // qkv: [MAX_ROWS][rows of the three] =; output: [MAX_ROWS][N_ROWS] += (RAW: =);
+    out; // qkv: [MAX_ROWS][RAW_COLS] =; output: [MAX_ROWS][N_ROWS] += (RAW: =);
          // head: logits [MAX_ROWS][N_VOCAB] =
     DEVICE_PTR(unsigned short) out_activations; // glu: activations of D_FF columns, divided by GLU_DIVISOR
     DEVICE_PTR(HeadBest) best;                  // head: [MAX_ROWS][blocks], after the repetition penalty
@@ -233,11 +238,55 @@ typedef struct {
     unsigned reserved;
 } MlaAttentionArgs;
 
+// state_conv.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const BatchRow) rows;
+    DEVICE_PTR(const RowRun) runs;
+    DEVICE_PTR(const float) raw;    // [MAX_ROWS][RAW_COLS] of qkv
+    DEVICE_PTR(const float) weight; // [CONV_COLS][TAPS], the oldest row's first
+    DEVICE_PTR(const float) bias;   // [CONV_COLS] or NULL
+    DEVICE_PTR(const float) decay;  // [STATE_HEADS]; GATED_ROWS: NULL
+    DEVICE_PTR(float) kept; // of slot 0: [TAPS - 1][CONV_COLS] rows before the next one, the oldest first
+    unsigned long long slot_floats; // from one slot's to the next one's
+    DEVICE_PTR(float) mixed;        // out [MAX_ROWS][CONV_COLS]
+    DEVICE_PTR(float) factors;      // out [MAX_ROWS][STATE_HEADS][4]: decay, and what the new row counts
+    DEVICE_PTR(unsigned short) out; // GATED_ROWS: activations of CONV_COLS columns, divided by GLU_DIVISOR
+} StateConvArgs;
+
+// state_heads.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const BatchRow) rows;
+    DEVICE_PTR(const RowRun) runs;
+    DEVICE_PTR(float) mixed;         // of state_conv: what a head's output is takes the place of its values
+    DEVICE_PTR(const float) factors; // of state_conv
+    DEVICE_PTR(const float) skip;    // [STATE_HEADS]; STATE_DELTA: NULL
+    DEVICE_PTR(float) states;        // of slot 0: [STATE_HEADS][VALUE_DIM][KEY_DIM]
+    unsigned long long slot_floats;  // from one slot's to the next one's
+} StateHeadsArgs;
+
+// state_gate.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const float) raw;    // of qkv: the gates
+    DEVICE_PTR(const float) mixed;  // of state_heads
+    DEVICE_PTR(const float) norm;   // [NORM_WEIGHTS][NORM_COLS]
+    DEVICE_PTR(unsigned short) out; // activations of STATE_COLS columns, divided by GLU_DIVISOR
+} StateGateArgs;
+
+// attention_gate.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const float) raw;  // of qkv: the gates behind queries, keys and values
+    DEVICE_PTR(unsigned short) a; // activations of N_HEADS * HEAD_DIM columns *= the gates
+} AttentionGateArgs;
+
 // rope_heads.cuh
 typedef struct {
     DEVICE_PTR(const Batch) batch;
     DEVICE_PTR(const BatchRow) rows;
-    DEVICE_PTR(const float) raw;     // [MAX_ROWS][N_HEADS + 2 N_KV_HEADS][HEAD_DIM] of qkv
+    DEVICE_PTR(const float) raw;     // [MAX_ROWS][ROW_HEADS][HEAD_DIM] of qkv
     DEVICE_PTR(const float) norm[2]; // [HEAD_DIM] of queries, of keys: HEAD_NORMS
     DEVICE_PTR(const float) rope;    // RopeTable.rope; NULL where ROPE_DIMS is 0
     DEVICE_PTR(unsigned short) q;    // out [MAX_ROWS][N_HEADS][HEAD_DIM] f16, times SCORE_SCALE * log2(e)

@@ -167,6 +167,8 @@
 #define ACTIVATION_GELU_ERF 2
 #define ACTIVATION_SWIGLU_CLAMPED 3 // of gate and up together: gated()
 #define ACTIVATION_RELU_SQUARED 4
+#define ACTIVATION_IDENTITY 5
+#define ACTIVATION_SIGMOID 6
 
 #define FORMAT_IS_FLOAT(format) ((format) <= FORMAT_BF16)
 #define FORMAT_IS_IQ1(format) ((format) == FORMAT_IQ1_S || (format) == FORMAT_IQ1_M)

@@ -32,10 +32,14 @@
 //     PRODUCT_GRID, PRODUCT_THREADS, PRODUCT_WARPS, PRODUCT_SHARED_BYTES
 //
 // Defines: MAX_ROWS, FORMAT_0; FORMAT_1 and FORMAT_2 where the bands differ; the stage's.
-#if defined(STAGE_QKV) // bands of W_q, then of W_k, then of W_v
+#if defined(STAGE_QKV) // bands of the first matrix, then of the second…
+#ifndef ROWS_3
+#define ROWS_3 0
+#define SAME_FORMAT 4
+#endif
 #define N_COLS D_MODEL
 #define UNIT_BANDS 1
-#define UNITS (CEIL_DIV(N_HEADS * HEAD_DIM, 16) + 2 * CEIL_DIV(N_KV_HEADS * HEAD_DIM, 16))
+#define UNITS (CEIL_DIV(ROWS_0, 16) + CEIL_DIV(ROWS_1, 16) + CEIL_DIV(ROWS_2, 16) + CEIL_DIV(ROWS_3, 16))
 #elif defined(STAGE_OUTPUT) // N_COLS is given
 #define UNIT_BANDS 1
 #define UNITS CEIL_DIV(N_ROWS, 16)

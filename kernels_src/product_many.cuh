@@ -132,8 +132,8 @@ DEVICE u32 uniform_warp() {
 // Units whose (first) band has one format follow each other: up to three runs, [0, RUN_0), [RUN_0, RUN_1),
 // [RUN_1, UNITS). Runs of the same format are joined.
 #ifdef STAGE_QKV
-#define UNITS_0 CEIL_DIV(N_HEADS *HEAD_DIM, 16)
-#define UNITS_1 CEIL_DIV(N_KV_HEADS *HEAD_DIM, 16)
+#define UNITS_0 (CEIL_DIV(ROWS_0, 16) + (SAME_FORMAT == 1 ? CEIL_DIV(ROWS_1, 16) : 0))
+#define UNITS_1 (SAME_FORMAT == 1 ? CEIL_DIV(ROWS_2, 16) : CEIL_DIV(ROWS_1, 16))
 #endif
 #ifndef UNITS_0 // units of FORMAT_0, of FORMAT_1
 #define UNITS_0 UNITS

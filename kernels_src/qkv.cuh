@@ -1,20 +1,29 @@
-// Queries, keys and values of a batch's rows, as the matrices and their biases give them.
+// Several products of one input: queries, keys and values of a batch's rows, and gates of heads; or what a
+// layer with a state makes of its input. As the matrices and their biases give them.
 //
-//     out[row] = W_q h + b_q, W_k h + b_k, W_v h + b_v, one after the other
+//     out[row][AT_i …] = W_i h + b_i                   of up to four matrices
 //     h = in[row]; NORM_INPUT (product_few.cuh): h = norm(x[row])
 //
-// Operations: (RMS_NORM or LAYER_NORM,) MATMUL x 3. Grid and order of sums: product.cuh, with either body; a
-// unit is a band of W_q, W_k or W_v. Defines: STAGE_QKV, D_MODEL, N_HEADS, N_KV_HEADS, HEAD_DIM, FORMAT_0 …
-// FORMAT_2 (of W_q, W_k, W_v), the body's.
-#if !defined(D_MODEL) || !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(HEAD_DIM)
-#error "D_MODEL, N_HEADS, N_KV_HEADS, HEAD_DIM"
+// Operations: (RMS_NORM or LAYER_NORM,) MATMUL x 3 or 4. Grid and order of sums: product.cuh, with either
+// body; a unit is a band of one of the matrices. Defines: STAGE_QKV, D_MODEL, ROWS_0 … ROWS_2 (of each
+// matrix), FORMAT_0 … FORMAT_2, the body's; ROWS_3 with SAME_FORMAT (of four matrices this one has the format
+// of the one before it: 1 … 3); AT_1 … AT_3 and RAW_COLS (values of a row of `out`) where they do not lie one
+// after the other.
+#if !defined(D_MODEL) || !defined(ROWS_0) || !defined(ROWS_1) || !defined(ROWS_2) || \
+    (ROWS_3 > 0 && !defined(SAME_FORMAT))
+#error "D_MODEL, ROWS_0, ROWS_1, ROWS_2, SAME_FORMAT"
+#endif
+#ifndef RAW_COLS
+#define AT_1 ROWS_0
+#define AT_2 (ROWS_0 + ROWS_1)
+#define AT_3 (ROWS_0 + ROWS_1 + ROWS_2)
+#define RAW_COLS (ROWS_0 + ROWS_1 + ROWS_2 + ROWS_3)
 #endif
 
 enum : u32 {
-    Q_ROWS = N_HEADS * HEAD_DIM,
-    KV_ROWS = N_KV_HEADS * HEAD_DIM,
-    Q_BANDS = CEIL_DIV(Q_ROWS, BAND_ROWS),
-    KV_BANDS = CEIL_DIV(KV_ROWS, BAND_ROWS),
+    END_0 = CEIL_DIV(ROWS_0, BAND_ROWS), // of units
+    END_1 = END_0 + CEIL_DIV(ROWS_1, BAND_ROWS),
+    END_2 = END_1 + CEIL_DIV(ROWS_2, BAND_ROWS),
 };
 
 // Which matrix a unit is of, and which of its bands.
@@ -22,29 +31,57 @@ struct QkvBand {
     u32 matrix, band;
 };
 DEVICE QkvBand qkv_band(u32 unit) {
-    if (unit < Q_BANDS) return {0, unit};
-    if (unit < Q_BANDS + KV_BANDS) return {1, unit - Q_BANDS};
-    return {2, unit - Q_BANDS - KV_BANDS};
+    if (unit < END_0) return {0, unit};
+    if (unit < END_1) return {1, unit - END_0};
+    if (ROWS_3 == 0 || unit < END_2) return {2, unit - END_1};
+    return {3, unit - END_2};
+}
+DEVICE u32 matrix_rows(u32 matrix) {
+    if (matrix == 0) return ROWS_0;
+    if (matrix == 1) return ROWS_1;
+    return ROWS_3 == 0 || matrix == 2 ? ROWS_2 : ROWS_3;
+}
+// Where a matrix's products are in a row of `out`.
+DEVICE u32 matrix_at(u32 matrix) {
+    if (matrix == 0) return 0;
+    if (matrix == 1) return AT_1;
+    return ROWS_3 == 0 || matrix == 2 ? AT_2 : AT_3;
+}
+DEVICE u32 matrix_format(u32 matrix) {
+    return matrix - (ROWS_3 > 0 && matrix >= SAME_FORMAT ? 1 : 0);
+}
+// Of the biases, or of the matrices.
+template <class T> DEVICE T of_matrix(const T of[4], u32 matrix) {
+    if (matrix == 0) return of[0];
+    if (matrix == 1) return of[1];
+    return ROWS_3 == 0 || matrix == 2 ? of[2] : of[3];
 }
 
 struct QkvBands {
-    const u8 *weight[3];
+    const u8 *weight[4];
     DEVICE u32 format(u32 unit, u32) const {
-        return qkv_band(unit).matrix;
+        return matrix_format(qkv_band(unit).matrix);
     }
     DEVICE const u8 *tiles(u32 unit, u32) const {
         QkvBand b = qkv_band(unit);
-        if (b.matrix == 0) return band_tiles<FORMAT_0>(weight[0], b.band);
-        if (b.matrix == 1) return band_tiles<FORMAT_1>(weight[1], b.band);
-        return band_tiles<FORMAT_2>(weight[2], b.band);
+        const u8 *matrix = of_matrix(weight, b.matrix);
+        u32 format = matrix_format(b.matrix);
+        if (format == 0) return band_tiles<FORMAT_0>(matrix, b.band);
+        if (format == 1) return band_tiles<FORMAT_1>(matrix, b.band);
+        return band_tiles<FORMAT_2>(matrix, b.band);
     }
     DEVICE const float *factors(u32 unit, u32) const {
         QkvBand b = qkv_band(unit);
-        if (b.matrix == 0) return band_factors<FORMAT_0>(weight[0], Q_ROWS, b.band);
-        if (b.matrix == 1) return band_factors<FORMAT_1>(weight[1], KV_ROWS, b.band);
-        return band_factors<FORMAT_2>(weight[2], KV_ROWS, b.band);
+        const u8 *matrix = of_matrix(weight, b.matrix);
+        u32 format = matrix_format(b.matrix), n = matrix_rows(b.matrix);
+        if (format == 0) return band_factors<FORMAT_0>(matrix, n, b.band);
+        if (format == 1) return band_factors<FORMAT_1>(matrix, n, b.band);
+        return band_factors<FORMAT_2>(matrix, n, b.band);
     }
 };
+DEVICE QkvBands qkv_bands(const ProductArgs &a) {
+    return {{a.weight[0], a.weight[1], a.weight[2], a.weight[3]}};
+}
 
 #ifdef PRODUCT_MANY
 struct QkvState {
@@ -53,7 +90,7 @@ struct QkvState {
 };
 
 DEVICE void qkv_prepare(const ProductArgs &a, u32 block, u8 *shared, QkvState *s) {
-    s->bands = {{a.weight[0], a.weight[1], a.weight[2]}};
+    s->bands = qkv_bands(a);
     product_prepare(a, block, shared, s->bands, &s->product);
 }
 
@@ -67,8 +104,8 @@ struct QkvFinish {
 
     DEVICE Ahead ahead(u32 unit, u32, u32) const {
         QkvBand b = qkv_band(unit);
-        const float *bias = b.matrix == 0 ? a.bias[0] : b.matrix == 1 ? a.bias[1] : a.bias[2];
-        u32 col = b.band * BAND_ROWS + lane_index() / 4, n = b.matrix == 0 ? Q_ROWS : KV_ROWS;
+        const float *bias = of_matrix(a.bias, b.matrix);
+        u32 col = b.band * BAND_ROWS + lane_index() / 4, n = matrix_rows(b.matrix);
         Ahead v = {};
         if (bias != 0 && col < n) v.bias[0] = bias[col];
         if (bias != 0 && col + 8 < n) v.bias[1] = bias[col + 8];
@@ -79,13 +116,13 @@ struct QkvFinish {
     DEVICE void lanes(u32 unit, u32 first_row, u32 n_rows, const LaneSums<groups> &sums,
                       const Ahead &ahead) const {
         QkvBand b = qkv_band(unit);
-        u32 col = b.band * BAND_ROWS + lane_index() / 4, n = b.matrix == 0 ? Q_ROWS : KV_ROWS;
-        u32 before = b.matrix == 0 ? 0 : b.matrix == 1 ? Q_ROWS : Q_ROWS + KV_ROWS;
+        u32 col = b.band * BAND_ROWS + lane_index() / 4, n = matrix_rows(b.matrix);
+        u32 before = matrix_at(b.matrix);
 #pragma unroll
         for (u32 i = 0; i < groups * 4; i++) {
             u32 row = i / 4 * 8 + lane_index() % 4 * 2 + i % 2, c = col + i % 4 / 2 * 8;
             if (row >= n_rows || c >= n) continue;
-            a.out[(u64)(first_row + row) * (Q_ROWS + 2 * KV_ROWS) + before + c] =
+            a.out[(u64)(first_row + row) * RAW_COLS + before + c] =
                 sums.of[0][i / 4][i % 4] + ahead.bias[i % 4 / 2];
         }
     }
@@ -106,12 +143,12 @@ struct QkvState {
 DEVICE float qkv_bias(const ProductArgs &a, u32 unit) {
     QkvBand b = qkv_band(unit);
     u32 row = b.band * BAND_ROWS + lane_index() % BAND_ROWS;
-    const float *bias = b.matrix == 0 ? a.bias[0] : b.matrix == 1 ? a.bias[1] : a.bias[2];
-    return bias != 0 && row < (b.matrix == 0 ? Q_ROWS : KV_ROWS) ? bias[row] : 0.0f;
+    const float *bias = of_matrix(a.bias, b.matrix);
+    return bias != 0 && row < matrix_rows(b.matrix) ? bias[row] : 0.0f;
 }
 
 DEVICE void qkv_prepare(const ProductArgs &a, u32 block, u8 *shared, QkvState *s) {
-    s->bands = {{a.weight[0], a.weight[1], a.weight[2]}};
+    s->bands = qkv_bands(a);
     product_prepare(a, block, shared, s->bands, &s->product);
     s->ahead = product_first_unit(s->product);
     s->bias = s->ahead < UNITS ? qkv_bias(a, s->ahead) : 0.0f;
@@ -122,12 +159,11 @@ DEVICE void qkv_run(const ProductArgs &a, u32 block, u8 *shared, QkvState *s) {
                 [&](u32 unit, u32 first_row, u32 n_rows, const float *sums) {
                     QkvBand b = qkv_band(unit);
                     u32 r = lane_index() % BAND_ROWS, col = b.band * BAND_ROWS + r;
-                    if (col >= (b.matrix == 0 ? Q_ROWS : KV_ROWS)) return;
+                    if (col >= matrix_rows(b.matrix)) return;
                     float bias = unit == s->ahead ? s->bias : qkv_bias(a, unit);
-                    col += b.matrix == 0 ? 0 : b.matrix == 1 ? Q_ROWS : Q_ROWS + KV_ROWS;
-                    float *out = a.out + (u64)first_row * (Q_ROWS + 2 * KV_ROWS) + col;
+                    float *out = a.out + (u64)first_row * RAW_COLS + matrix_at(b.matrix) + col;
                     for (u32 row = lane_index() / BAND_ROWS; row < n_rows; row += 2) {
-                        out[(u64)row * (Q_ROWS + 2 * KV_ROWS)] = sums[row * SUM_STRIDE + r] + bias;
+                        out[(u64)row * RAW_COLS] = sums[row * SUM_STRIDE + r] + bias;
                     }
                 });
 }

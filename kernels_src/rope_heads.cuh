@@ -12,7 +12,7 @@
 
 enum : u32 {
     HEADS_WARPS = MAX_ROWS > 128 ? 8 : 4,
-    HEADS_BLOCKS = MIN(CEIL_DIV(MAX_ROWS * ROW_HEADS, HEADS_WARPS), ROW_BLOCKS_MAX),
+    HEADS_BLOCKS = MIN(CEIL_DIV(MAX_ROWS * TURNED_HEADS, HEADS_WARPS), ROW_BLOCKS_MAX),
 };
 
 DEVICE void rope_heads_run(const RopeHeadsArgs &a, u32 row, u32 head) {
@@ -41,8 +41,8 @@ EXPORTED StageInfo rope_heads_info = {HEADS_WARPS * 32, {HEADS_BLOCKS, 1}, 0};
 KERNEL(HEADS_WARPS * 32, 1) rope_heads(RopeHeadsArgs a) {
     stage_launch_next();
     stage_wait();
-    u32 n = a.batch->n_rows * ROW_HEADS;
+    u32 n = a.batch->n_rows * TURNED_HEADS;
     for (u32 i = block_index() * HEADS_WARPS + warp_index(); i < n; i += HEADS_BLOCKS * HEADS_WARPS) {
-        rope_heads_run(a, i / ROW_HEADS, i % ROW_HEADS);
+        rope_heads_run(a, i / TURNED_HEADS, i % TURNED_HEADS);
     }
 }

@@ -11,7 +11,8 @@
 // lane's values in the order of its dims, then lanes 16 apart, 8, 4, 2, 1.
 // Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (even), ROPE_DIMS (a multiple of 4; 0: nothing is turned),
 // ROPE_HALVES (dims i and i + ROPE_DIMS / 2 are turned together; else 2 i and 2 i + 1), SCORE_SCALE;
-// HEAD_NORMS and NORM_EPS, NORM_TURNED; TEMPERATURE_SCALE, TEMPERATURE_LENGTH, TEMPERATURE_OFFSET.
+// HEAD_NORMS and NORM_EPS, NORM_TURNED; HEAD_GATES (gates of N_HEADS heads lie behind the values);
+// TEMPERATURE_SCALE, TEMPERATURE_LENGTH, TEMPERATURE_OFFSET.
 #if !defined(HEAD_DIM) || !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(ROPE_DIMS) || \
     !defined(ROPE_HALVES) || !defined(SCORE_SCALE)
 #error "HEAD_DIM, N_HEADS, N_KV_HEADS, ROPE_DIMS, ROPE_HALVES, SCORE_SCALE"
@@ -22,7 +23,12 @@
 
 enum : u32 {
     ROPE_PAIRS = ROPE_DIMS / 2,
-    ROW_HEADS = N_HEADS + 2 * N_KV_HEADS, // of a row: queries, keys, values
+    TURNED_HEADS = N_HEADS + 2 * N_KV_HEADS, // of a row: queries, keys, values
+#ifdef HEAD_GATES
+    ROW_HEADS = TURNED_HEADS + N_HEADS, // and the gates behind them
+#else
+    ROW_HEADS = TURNED_HEADS,
+#endif
     HEAD_TURNS = CEIL_DIV(HEAD_DIM, 2 * WARP),
 };
 static_assert(ROPE_DIMS % 4 == 0, "pairs of pairs are loaded together");

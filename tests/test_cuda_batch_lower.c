@@ -137,6 +137,7 @@ TEST(cuda_batch_lower_takes_every_dense_architecture) {
     static const char *const names[] = {
 #define MODEL_NAME(name) #name,
         ARCH_DENSE_MODEL_NAMES(MODEL_NAME) ARCH_FAMILY_MODEL_NAMES(MODEL_NAME)
+            ARCH_STATE_MODEL_NAMES(MODEL_NAME)
 #undef MODEL_NAME
     };
     static const uint32_t generations[] = {75, 80, 86, 89, 90};
@@ -155,7 +156,9 @@ TEST(cuda_batch_lower_takes_every_dense_architecture) {
 TEST(cuda_batch_lower_names_what_it_cannot_do) {
     static const struct {
         const char *model, *expected;
-    } rows[] = {{"llama_layers", "layer 1 has 2 heads on 1"}, {"llama_values", "layer 0: values of 16"}};
+    } rows[] = {{"llama_layers", "layer 1 has 2 heads on 1"},
+                {"llama_values", "layer 0: values of 16"},
+                {"nemotron_h_moe", "operation 14 of the plan (MATMUL, layer 1)"}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         Made m = plan_of(arch_model_build(arch_model_named(rows[i].model)));
         BatchLowered l;

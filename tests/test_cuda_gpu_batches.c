@@ -90,6 +90,7 @@ static void check_model(const char *name) {
 ARCH_MODEL_NAMES(MODEL_CASE)
 ARCH_FAMILY_MODEL_NAMES(MODEL_CASE)
 ARCH_ODD_MODEL_NAMES(MODEL_CASE)
+ARCH_STATE_MODEL_NAMES(MODEL_CASE)
 
 TEST_SLOW(cuda_gpu_batch_stages_agree_for_every_format, 900) {
     for (Dtype d = 0; d < DTYPE_COUNT; d++) {

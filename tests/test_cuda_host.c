@@ -243,7 +243,8 @@ TEST_SLOW(cuda_host_takes_what_fit_says, 120) {
             CHECK_INT_EQ(fit.n_slots, b->info.n_slots);
             if (rows[i].n_slots_got) CHECK_INT_EQ(rows[i].n_slots_got, fit.n_slots);
             if (rows[i].slot_tokens) check_slots(&fit, &options);
-            CHECK_U64_EQ(fit.weights_bytes + fit.work_bytes + fit.kv_bytes, b->info.vram_bytes_used);
+            CHECK_U64_EQ(fit.weights_bytes + fit.work_bytes + fit.states_bytes + fit.kv_bytes,
+                         b->info.vram_bytes_used);
             CHECK_U64_EQ(fit.n_kv_pages * fit.kv_page_bytes, fit.kv_bytes);
         } else {
             CHECK_INT_EQ(ERR_INSUFFICIENT_VRAM, err.code);

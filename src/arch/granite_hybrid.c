@@ -77,7 +77,6 @@ static const LayerKind kinds[] = {
 const Arch arch_granite_hybrid = {
     .name = "granitehybrid",
     .description = "Granite with Mamba-2, also with experts",
-    .verified = "CPU only",
     .of_experts = &granite_hybrid_of_experts,
     ARCH_TABLES,
     ARCH_KINDS,

@@ -29,7 +29,6 @@ static const LayerKind kinds[] = {
 const Arch arch_lfm2 = {
     .name = "lfm2",
     .description = "LFM2, with short convolutions",
-    .verified = "CPU only",
     ARCH_TABLES,
     ARCH_KINDS,
     .rope_pairs = ROPE_HALVES,

@@ -31,7 +31,6 @@ static const LayerKind kinds[] = {LAYER_KINDS_OF_EXPERTS(arch_shortconv_ops, arc
 const Arch arch_lfm2moe = {
     .name = "lfm2moe",
     .description = "LFM2 mixtures of experts",
-    .verified = "CPU only",
     ARCH_TABLES,
     ARCH_KINDS,
     .rope_pairs = ROPE_HALVES,

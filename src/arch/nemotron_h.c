@@ -40,7 +40,6 @@ static const LayerKind kinds[] = {
 const Arch arch_nemotron_h = {
     .name = "nemotron_h",
     .description = "Nemotron-H: Mamba-2, attention and feed-forwards",
-    .verified = "CPU only",
     ARCH_TABLES,
     ARCH_KINDS,
     .rope_pairs = ROPE_HALVES,

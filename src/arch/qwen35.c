@@ -33,7 +33,6 @@ static const LayerKind kinds[] = {
 const Arch arch_qwen35 = {
     .name = "qwen35",
     .description = "Qwen3.5, text: gated delta nets",
-    .verified = "CPU only",
     ARCH_TABLES,
     ARCH_KINDS,
     .rope_pairs = ROPE_HALVES,

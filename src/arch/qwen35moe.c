@@ -25,7 +25,6 @@ static const LayerKind kinds[] = {LAYER_KINDS_OF_EXPERTS(arch_delta_ops, arch_ga
 const Arch arch_qwen35moe = {
     .name = "qwen35moe",
     .description = "Qwen3.5 mixtures of experts, text",
-    .verified = "CPU only",
     ARCH_TABLES,
     ARCH_KINDS,
     .rope_pairs = ROPE_HALVES,

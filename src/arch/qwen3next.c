@@ -39,7 +39,6 @@ static const LayerKind kinds[] = {LAYER_KINDS_OF_EXPERTS(arch_delta_ops, arch_ga
 const Arch arch_qwen3next = {
     .name = "qwen3next",
     .description = "Qwen3-Next: gated delta nets, experts",
-    .verified = "CPU only",
     ARCH_TABLES,
     ARCH_KINDS,
     .rope_pairs = ROPE_HALVES,

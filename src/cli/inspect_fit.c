@@ -73,6 +73,14 @@ static void put_row(StrBuf *out, const char *label, uint64_t bytes, const char *
     strbuf_printf(out, "%s\n", note);
 }
 
+static void put_states(const Fit *f, StrBuf *out) {
+    char note[48];
+    StrBuf text = STRBUF(note);
+    if (!f->fit.states_bytes) return;
+    strbuf_printf(&text, "with %u checkpoint%s", f->fit.n_checkpoints, plural_s(f->fit.n_checkpoints));
+    put_row(out, "states of layers", f->fit.states_bytes, note);
+}
+
 static void put_text(const Fit *f, StrBuf *out) {
     const CudaFit *fit = &f->fit;
     char note[96];
@@ -94,6 +102,7 @@ static void put_text(const Fit *f, StrBuf *out) {
     strbuf_put_char(out, '\n');
     put_row(out, "weights", fit->weights_bytes, "");
     put_row(out, "work buffers", fit->work_bytes, "");
+    put_states(f, out);
     put_row(out, "staging of the upload", fit->staging_bytes, "given back when the weights are there");
     put_row(out, "reserve", fit->reserve_bytes, "left to the driver");
     put_row(out, "key and value cache", fit->kv_bytes, note);
@@ -122,6 +131,8 @@ static void put_json(const Fit *f, StrBuf *out) {
     json_member_u64(w, "sm", f->target.sm);
     json_member_u64(w, "weights_bytes", fit->weights_bytes);
     json_member_u64(w, "work_bytes", fit->work_bytes);
+    json_member_u64(w, "states_bytes", fit->states_bytes);
+    json_member_u64(w, "checkpoints", fit->n_checkpoints);
     json_member_u64(w, "staging_bytes", fit->staging_bytes);
     json_member_u64(w, "reserve_bytes", fit->reserve_bytes);
     json_member_u64(w, "kv_bytes", fit->kv_bytes);

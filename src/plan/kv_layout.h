@@ -42,6 +42,14 @@ static inline uint64_t cache_slot_values(const Cache *c) {
     return c->slot_bytes ? (uint64_t)c->n_heads * c->key_dim * c->value_dim : 0;
 }
 
+// Where such a cache begins in what a slot keeps, in values; of n_caches: how many values that is in all.
+static inline uint64_t cache_slot_at(const Cache *caches, uint32_t index) {
+    uint64_t at = 0;
+    for (uint32_t i = 0; i < index; i++)
+        at += align_up(cache_slot_values(&caches[i]), 16);
+    return at;
+}
+
 typedef struct {
     uint32_t n_places; // caches in a page, at most
     uint32_t n_lists;  // 0: nothing is paged

@@ -1,6 +1,12 @@
 // Variants of products of more than 8 rows (kernels_src/product_many.cuh).
 #pragma once
 
+#ifdef STAGE_QKV
+#define ROWS_0 (N_HEADS * HEAD_DIM)
+#define ROWS_1 (N_KV_HEADS * HEAD_DIM)
+#define ROWS_2 (N_KV_HEADS * HEAD_DIM)
+#endif
+
 namespace {
 #include "../kernels_src/tiles.cuh"
 #include "../kernels_src/codebooks.h"

@@ -19,6 +19,12 @@
     ROW(olmo2) ROW(exaone4) ROW(qwen2moe) ROW(granitemoe_shared) ROW(bailingmoe2) ROW(ernie4_5_moe)
 #define ARCH_MLA_MODEL_NAMES(ROW) \
     ROW(deepseek2_lite) ROW(deepseek2_groups) ROW(deepseek2_v3) ROW(deepseek2_glm) ROW(deepseek2_dense)
+// Those of arch_state_models.c that the GPU runs.
+#define ARCH_STATE_MODEL_NAMES(ROW) \
+    ROW(lfm2) ROW(qwen35) ROW(nemotron_h) ROW(granite_hybrid) ROW(qwen35moe) ROW(qwen3next) ROW(lfm2moe) \
+    ROW(granite_hybrid_moe)
+// Of them those whose stages no other model has, for the emulator.
+#define ARCH_STATE_EMULATED_NAMES(ROW) ROW(lfm2) ROW(qwen35) ROW(nemotron_h) ROW(granite_hybrid)
 // Those of both without experts.
 #define ARCH_DENSE_MODEL_NAMES(ROW) \
     ROW(llama) ROW(llama_linear) ROW(llama_yarn) ROW(mistral) ROW(qwen2) ROW(qwen3) ROW(phi3) ROW(phi3_long) \

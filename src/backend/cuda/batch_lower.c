@@ -248,7 +248,12 @@ static bool add_classes(BatchLowering *l, uint32_t n_slots, uint32_t max_rows, E
     }
     BatchClass *prompts = &out->classes[BATCH_CLASS_PROMPT];
     prompts->max_logits = out->rows_max;
-    prompts->max_stretches = (uint32_t)div_up(prompt_rows, out->stretch_rows) + n_slots;
+    if (out->stretch_rows)
+        prompts->max_stretches = (uint32_t)div_up(prompt_rows, out->stretch_rows) + n_slots;
+    for (uint32_t i = 0; out->conv_cols && i < out->n_classes; i++) {
+        BatchClass *c = &out->classes[i];
+        c->max_runs = c->size.body == BODY_PROMPT ? n_slots : c->size.max_rows;
+    }
     return true;
 }
 

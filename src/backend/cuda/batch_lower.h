@@ -22,6 +22,7 @@ typedef struct {
     uint32_t n_layers_stages; // of the layers
     uint32_t max_logits;      // rows whose logits can be wanted at once
     uint32_t max_stretches;   // of prompts: RowStretch
+    uint32_t max_runs;        // where layers keep a state: RowRun
     uint32_t first_program;   // in BatchLowered.programs: those that no class before it has
     uint32_t n_programs;
     BatchExperts experts;
@@ -44,6 +45,9 @@ typedef struct {
     uint64_t partial_bytes;
     uint32_t n_meetings;
     bool has_post_norm;
+    uint32_t raw_cols;                           // of a row of products of one input, at most
+    bool has_gates;                              // attention's heads do
+    uint32_t conv_cols, state_heads, state_cols; // of layers with a state, at most; 0: there are none
 } BatchLowered;
 
 enum { BATCH_CLASS_PROMPT, BATCH_CLASS_ONE, BATCH_CLASS_EIGHT }; // 8: with several slots

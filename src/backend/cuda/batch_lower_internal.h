@@ -60,6 +60,24 @@ void batch_define_norm_input(StrBuf *b, const BatchLowering *l, const Op *norm);
 // What all products are given; `norm` NULL: the input is `in`.
 ProductArgs batch_product_args(const BatchStage *s, const BatchBuffers *b, const Op *norm, CUdeviceptr in);
 
+// Products of one input (kernels_src/qkv.cuh), in the order in which they are multiplied, and where a row of
+// `raw` has each.
+typedef struct {
+    const Op *of[4];
+    uint32_t at[4];
+    uint32_t n, cols;
+    uint32_t same_format; // of four: this one has the format of the one before it
+} BatchMatrices;
+
+// Puts them one after the other, each at a multiple of `multiple` values.
+void batch_matrices_add(BatchMatrices *m, const Op *op, uint32_t multiple);
+bool batch_check_matrices(const BatchMatrices *m, Error *err);
+// The stage's defines; notes how wide a row is.
+void batch_define_matrices(StrBuf *b, const BatchLowering *l, const BatchStage *s, const BatchMatrices *m,
+                           const Op *norm);
+void batch_bind_matrices(const BatchStage *s, const BatchBuffers *b, const BatchMatrices *m, const Op *norm,
+                         StageArgs *out);
+
 // ---- arguments ----
 
 static inline CUdeviceptr batch_address_of(const BatchBuffers *b, const Weight *w) {
@@ -73,6 +91,11 @@ static inline CUdeviceptr batch_weight_of(const BatchBuffers *b, const Op *op) {
 
 static inline CUdeviceptr batch_bias_of(const BatchBuffers *b, const Op *op) {
     return op ? batch_address_of(b, op->bias) : 0;
+}
+
+// What a layer with a state keeps, of slot 0.
+static inline CUdeviceptr batch_state_of(const BatchBuffers *b, uint32_t cache) {
+    return b->states + cache_slot_at(b->caches, cache) * sizeof(float);
 }
 
 // The layer's keys and values: their place in each page.

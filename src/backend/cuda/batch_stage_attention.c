@@ -41,7 +41,7 @@ static void bind_embed(const BatchStage *s, const BatchBuffers *b, StageArgs *ou
 static uint32_t embed_results(const BatchStage *s, const BatchBuffers *b,
                               StageResult out[STAGE_RESULTS_MAX]) {
     const Op *op = s->ops[EMBED_POSITION] ? s->ops[EMBED_POSITION] : s->ops[EMBED_EMBED];
-    out[0] = (StageResult){op, RESULT_ROWS, b->x, op->out_width, 1};
+    out[0] = (StageResult){op, RESULT_ROWS, b->x, op->out_width, 1, 0};
     return 1;
 }
 
@@ -73,30 +73,41 @@ static bool link_products(BatchStage *s, const BatchStage *before, const BatchSt
     (void)before;
     if (!after || after->block != &batch_block_turns) return batch_refuse(err, s);
     s->attention = after[1].ops[ATTENTION_ATTENTION]; // which TURNS makes sure of
+    s->has_gates = s->ops[PRODUCTS_GATE] != NULL;
     return true;
 }
 
+// Gates are multiplied behind the queries, whose format they have, and lie behind the values.
+static BatchMatrices matrices_of(const BatchStage *s) {
+    BatchMatrices m = {.n = 0}, gated;
+    for (uint32_t i = PRODUCTS_Q; i <= PRODUCTS_V; i++)
+        if (i != PRODUCTS_GATE) batch_matrices_add(&m, s->ops[i], 1);
+    if (!s->has_gates) return m;
+    batch_matrices_add(&m, s->ops[PRODUCTS_GATE], 1);
+    gated = m;
+    for (uint32_t i = 1; i < m.n; i++) {
+        uint32_t from = i == 1 ? m.n - 1 : i - 1;
+        gated.of[i] = m.of[from], gated.at[i] = m.at[from];
+    }
+    gated.same_format = 1;
+    return gated;
+}
+
+static bool check_products(const BatchLowering *l, const BatchStage *s, Error *err) {
+    BatchMatrices m = matrices_of(s);
+    (void)l;
+    return batch_check_matrices(&m, err);
+}
+
 static void define_qkv(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
-    const Op *const *p = &s->ops[PRODUCTS_Q];
-    ProductSize size = batch_product_size(s);
-    define(b, "STAGE_QKV", 1);
-    define(b, "D_MODEL", p[0]->weight->n_cols);
-    define_heads(b, s->attention);
-    define(b, "N_KV_HEADS", s->attention->attention.n_kv_heads);
-    define_format(b, "FORMAT_0", p[0]->weight);
-    define_format(b, "FORMAT_1", p[1]->weight);
-    define_format(b, "FORMAT_2", p[2]->weight);
-    batch_define_norm_input(b, l, s->ops[PRODUCTS_NORM]);
-    batch_define_product(b, l, &size);
+    BatchMatrices m = matrices_of(s);
+    l->out->has_gates |= s->has_gates;
+    batch_define_matrices(b, l, s, &m, s->ops[PRODUCTS_NORM]);
 }
 
 static void bind_qkv(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    out->product = batch_product_args(s, b, s->ops[PRODUCTS_NORM], b->h);
-    for (uint32_t i = 0; i < 3; i++) {
-        out->product.weight[i] = batch_weight_of(b, s->ops[PRODUCTS_Q + i]);
-        out->product.bias[i] = batch_bias_of(b, s->ops[PRODUCTS_Q + i]);
-    }
-    out->product.out = b->raw;
+    BatchMatrices m = matrices_of(s);
+    batch_bind_matrices(s, b, &m, s->ops[PRODUCTS_NORM], out);
 }
 
 const BatchType batch_qkv = {
@@ -124,17 +135,18 @@ const BatchType batch_qkv_many = {
 // clang-format off
 const BatchBlock batch_block_products = {
     .patterns = {
-        {4, false, {
-            [PRODUCTS_NORM] = {OP_RMS_NORM, ACT_H, {ACT_X}, .is_norm = true},
-            [PRODUCTS_Q]    = {OP_MATMUL,   ACT_Q, {ACT_H}},
-            [PRODUCTS_K]    = {OP_MATMUL,   ACT_K, {ACT_H}},
-            [PRODUCTS_V]    = {OP_MATMUL,   ACT_V, {ACT_H}}}}},
+        {5, false, {
+            [PRODUCTS_NORM] = {OP_RMS_NORM, ACT_H,  {ACT_X}, .is_norm = true},
+            [PRODUCTS_Q]    = {OP_MATMUL,   ACT_Q,  {ACT_H}},
+            [PRODUCTS_GATE] = {OP_MATMUL,   ACT_QG, {ACT_H}, .optional = true},
+            [PRODUCTS_K]    = {OP_MATMUL,   ACT_K,  {ACT_H}},
+            [PRODUCTS_V]    = {OP_MATMUL,   ACT_V,  {ACT_H}}}}},
     .parts = {
         {&batch_norm, PRODUCTS_NORM, BODY_NORMED, true},
         {&batch_qkv, PRODUCTS_Q, BODY_FEW, false},
         {&batch_qkv_many, PRODUCTS_Q, BODY_TOGETHER, false}},
     .link = link_products,
-    .check = batch_takes_all,
+    .check = check_products,
 };
 // clang-format on
 
@@ -159,6 +171,7 @@ static bool link_turns(BatchStage *s, const BatchStage *before, const BatchStage
                          s->layer);
     s->values = before->ops[PRODUCTS_V];
     s->attention = after->ops[ATTENTION_ATTENTION];
+    s->has_gates = before->has_gates;
     return true;
 }
 
@@ -184,7 +197,8 @@ static HeadNorms norms_of(const BatchStage *turns) {
 static bool check_wide_norms(const BatchStage *s, Error *err) {
     const Op *q = s->ops[TURNS_NORM_Q], *k = s->ops[TURNS_NORM_K];
     if (!k || s->ops[TURNS_TURNED_Q] || s->ops[TURNS_TURNED_K]) return batch_refuse(err, s);
-    bool fits = q->norm.group == q->out_width && k->norm.group == k->out_width && q->norm.eps == k->norm.eps;
+    bool fits = q->norm.group == q->out_width && k->norm.group == k->out_width &&
+                q->norm.eps == k->norm.eps && !s->has_gates;
     return fits || lower_refuse_weight(err, q->weight, "the norm is of another number of values");
 }
 
@@ -226,6 +240,7 @@ static void define_turns(StrBuf *b, const BatchStage *turns) {
     define(b, "ROPE_HALVES", rope && rope->pairs == ROPE_HALVES);
     define_float(b, "SCORE_SCALE", turns->attention->attention.scale);
     define_temperature(b, turns->attention);
+    if (turns->has_gates) define(b, "HEAD_GATES", 1);
     HeadNorms norms = norms_of(turns);
     if (!norms.q) return;
     define(b, "HEAD_NORMS", 1);
@@ -294,8 +309,8 @@ static uint32_t entries_results(const BatchStage *turns, const BatchBuffers *b, 
     const Op *key = last_of(turns, TURNS_TURNED_K, TURNS_ROPE_K, TURNS_NORM_K);
     CUdeviceptr cache = batch_cache_of(b, turns);
     uint32_t n = 0;
-    if (key) out[n++] = (StageResult){key, RESULT_KEYS, cache, key->out_width, 1};
-    out[n++] = (StageResult){turns->values, RESULT_VALUES, cache, turns->values->out_width, 1};
+    if (key) out[n++] = (StageResult){key, RESULT_KEYS, cache, key->out_width, 1, 0};
+    out[n++] = (StageResult){turns->values, RESULT_VALUES, cache, turns->values->out_width, 1, 0};
     return n;
 }
 
@@ -306,7 +321,7 @@ static uint32_t rope_heads_results(const BatchStage *s, const BatchBuffers *b,
     if (s->attention->attention.temperature_scale != 0) last = NULL;
     float factor = s->attention->attention.scale * (float)M_LOG2E; // that the kernels put into queries
     uint32_t n = 0;
-    if (last) out[n++] = (StageResult){last, RESULT_QUERIES, b->q, last->out_width, factor};
+    if (last) out[n++] = (StageResult){last, RESULT_QUERIES, b->q, last->out_width, factor, 0};
     return n + entries_results(s, b, out + n);
 }
 
@@ -353,9 +368,12 @@ enum {
 
 static bool link_attention(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
     (void)after;
-    if (!before || before->block != &batch_block_turns) return batch_refuse(err, s);
+    bool has_gates = s->ops[ATTENTION_GATE] != NULL;
+    if (!before || before->block != &batch_block_turns || before->has_gates != has_gates)
+        return batch_refuse(err, s);
     s->turns = before;
     s->attention = s->ops[ATTENTION_ATTENTION];
+    s->has_gates = has_gates;
     return true;
 }
 
@@ -488,18 +506,19 @@ static void bind_attention(const BatchStage *s, const BatchBuffers *b, StageArgs
                              .meetings = b->meetings};
 }
 
-// The totals of stretches lie where their rows' raw products were.
+// The totals of stretches lie where their rows' raw products were, or, where gates are among these, what
+// layers with a state have there.
 static void bind_span_attention(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
     bind_attention(s, b, out);
     out->batch_attention.stretches = b->stretches;
     out->batch_attention.q = b->q;
-    out->batch_attention.partial = b->raw;
+    out->batch_attention.partial = s->has_gates ? b->mixed : b->raw;
 }
 
 static uint32_t span_attention_results(const BatchStage *s, const BatchBuffers *b,
                                        StageResult out[STAGE_RESULTS_MAX]) {
     const Op *op = s->ops[ATTENTION_ATTENTION];
-    out[0] = (StageResult){op, RESULT_ACTIVATIONS, b->a, op->out_width, 1};
+    out[0] = (StageResult){op, RESULT_ACTIVATIONS, b->a, op->out_width, 1, 0};
     return 1;
 }
 
@@ -532,10 +551,54 @@ const BatchType batch_span_attention = {
     .results = span_attention_results,
 };
 
+// Values of a row of what the gates are behind.
+static uint32_t turned_values(const Op *attention) {
+    return (attention->attention.n_heads + 2 * attention->attention.n_kv_heads) *
+           attention->attention.key_dim;
+}
+
+static void define_attention_gate(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    (void)l;
+    define(b, "STAGE_ATTENTION_GATE", 1);
+    define(b, "N_COLS", s->attention->out_width);
+    define(b, "RAW_COLS", turned_values(s->attention) + s->attention->out_width);
+    define(b, "GATE_AT", turned_values(s->attention));
+    define_activation(b, s->ops[ATTENTION_GATE]->fn);
+}
+
+static void bind_attention_gate(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    (void)s;
+    out->attention_gate = (AttentionGateArgs){.batch = b->batch, .raw = b->raw, .a = b->a};
+}
+
+static uint32_t attention_gate_results(const BatchStage *s, const BatchBuffers *b,
+                                       StageResult out[STAGE_RESULTS_MAX]) {
+    const Op *op = s->ops[ATTENTION_GATE];
+    out[0] = (StageResult){op, RESULT_ACTIVATIONS, b->a, op->out_width, 1, 0};
+    return 1;
+}
+
+const BatchType batch_attention_gate = {
+    .kernel = "attention_gate",
+    .name = "gates of heads",
+    .files = {FILES_ROWS, "activate.cuh", "attention_gate.cuh"},
+    .cost = COST_USUAL,
+    .define = define_attention_gate,
+    .bind = bind_attention_gate,
+    .results = attention_gate_results,
+};
+
+// clang-format off
 const BatchBlock batch_block_attention = {
-    .patterns = {{1, false, {[ATTENTION_ATTENTION] = {OP_ATTENTION, ACT_A, {ACT_Q}}}}},
-    .parts = {{&batch_attention, ATTENTION_ATTENTION, BODY_FEW | BODY_MANY, false},
-              {&batch_span_attention, ATTENTION_ATTENTION, BODY_PROMPT, false}},
+    .patterns = {
+        {2, false, {
+            [ATTENTION_ATTENTION] = {OP_ATTENTION, ACT_A, {ACT_Q}},
+            [ATTENTION_GATE]      = {OP_GLU,       ACT_A, {ACT_QG, ACT_A}, .optional = true}}}},
+    .parts = {
+        {&batch_attention, ATTENTION_ATTENTION, BODY_FEW | BODY_MANY, false},
+        {&batch_span_attention, ATTENTION_ATTENTION, BODY_PROMPT, false},
+        {&batch_attention_gate, ATTENTION_GATE, BODY_ANY, false}},
     .link = link_attention,
     .check = check_attention,
 };
+// clang-format on

@@ -92,7 +92,7 @@ static void bind_route(const BatchStage *s, const BatchBuffers *b, StageArgs *ou
 static uint32_t route_results(const BatchStage *s, const BatchBuffers *b,
                               StageResult out[STAGE_RESULTS_MAX]) {
     const Op *op = s->ops[MIXTURE_ROUTER];
-    out[0] = (StageResult){op, RESULT_ROWS, b->route, op->out_width, 1};
+    out[0] = (StageResult){op, RESULT_ROWS, b->route, op->out_width, 1, 0};
     return 1;
 }
 
@@ -186,7 +186,7 @@ static void bind_experts_down(const BatchStage *s, const BatchBuffers *b, StageA
 
 static uint32_t sum_results(const BatchStage *s, const BatchBuffers *b, StageResult out[STAGE_RESULTS_MAX]) {
     const Op *op = s->ops[MIXTURE_ADD];
-    out[0] = (StageResult){op, RESULT_ROWS, b->x, op->out_width, 1};
+    out[0] = (StageResult){op, RESULT_ROWS, b->x, op->out_width, 1, 0};
     return 1;
 }
 
@@ -322,7 +322,7 @@ static void bind_share(const BatchStage *s, const BatchBuffers *b, StageArgs *ou
 static uint32_t share_results(const BatchStage *s, const BatchBuffers *b,
                               StageResult out[STAGE_RESULTS_MAX]) {
     const Op *op = s->ops[SHARE_SHARE];
-    out[0] = (StageResult){op, RESULT_ACTIVATIONS, b->f, op->out_width, 1 / GLU_DIVIDED_BY};
+    out[0] = (StageResult){op, RESULT_ACTIVATIONS, b->f, op->out_width, 1 / GLU_DIVIDED_BY, 0};
     return 1;
 }
 

@@ -44,7 +44,7 @@ static void bind_head(const BatchStage *s, const BatchBuffers *b, StageArgs *out
 }
 
 static uint32_t head_results(const BatchStage *s, const BatchBuffers *b, StageResult out[STAGE_RESULTS_MAX]) {
-    out[0] = (StageResult){s->ops[HEAD_HEAD], RESULT_ROWS, b->logits, s->ops[HEAD_HEAD]->out_width, 1};
+    out[0] = (StageResult){s->ops[HEAD_HEAD], RESULT_ROWS, b->logits, s->ops[HEAD_HEAD]->out_width, 1, 0};
     return 1;
 }
 

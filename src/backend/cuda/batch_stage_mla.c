@@ -58,7 +58,7 @@ static void bind_mla_product(const BatchStage *s, const BatchBuffers *b, StageAr
 static uint32_t mla_product_results(const BatchStage *s, const BatchBuffers *b,
                                     StageResult out[STAGE_RESULTS_MAX]) {
     const Op *op = s->ops[0];
-    out[0] = (StageResult){op, RESULT_ROWS, op->out == ACT_K ? raw_keys_of(b, s) : b->raw, op->out_width, 1};
+    out[0] = (StageResult){op, RESULT_ROWS, op->out == ACT_K ? raw_keys_of(b, s) : b->raw, op->out_width, 1, 0};
     return 1;
 }
 
@@ -98,7 +98,7 @@ static void bind_mla_norm(const BatchStage *s, const BatchBuffers *b, StageArgs 
 
 static uint32_t mla_norm_results(const BatchStage *s, const BatchBuffers *b,
                                  StageResult out[STAGE_RESULTS_MAX]) {
-    out[0] = (StageResult){s->ops[0], RESULT_ACTIVATIONS, b->a, s->ops[0]->out_width, 1};
+    out[0] = (StageResult){s->ops[0], RESULT_ACTIVATIONS, b->a, s->ops[0]->out_width, 1, 0};
     return 1;
 }
 
@@ -198,7 +198,7 @@ static void bind_mla_keys(const BatchStage *s, const BatchBuffers *b, StageArgs 
 static uint32_t mla_keys_results(const BatchStage *s, const BatchBuffers *b,
                                  StageResult out[STAGE_RESULTS_MAX]) {
     const Op *key = s->ops[MLA_TURNS_ROPE_K];
-    out[0] = (StageResult){key, RESULT_KEYS, batch_cache_of(b, s), key->out_width, 1};
+    out[0] = (StageResult){key, RESULT_KEYS, batch_cache_of(b, s), key->out_width, 1, 0};
     return 1;
 }
 
@@ -334,7 +334,7 @@ static void bind_mla_attention(const BatchStage *s, const BatchBuffers *b, Stage
 static uint32_t mla_attention_results(const BatchStage *s, const BatchBuffers *b,
                                       StageResult out[STAGE_RESULTS_MAX]) {
     const Op *op = s->attention;
-    out[0] = (StageResult){op, RESULT_QUERIES, b->raw, op->out_width, 1};
+    out[0] = (StageResult){op, RESULT_QUERIES, b->raw, op->out_width, 1, 0};
     return 1;
 }
 
@@ -364,7 +364,7 @@ static void bind_mla_values(const BatchStage *s, const BatchBuffers *b, StageArg
 static uint32_t mla_values_results(const BatchStage *s, const BatchBuffers *b,
                                    StageResult out[STAGE_RESULTS_MAX]) {
     const Op *op = s->ops[MLA_ATTENTION_VALUES];
-    out[0] = (StageResult){op, RESULT_ACTIVATIONS, b->a, op->out_width, 1};
+    out[0] = (StageResult){op, RESULT_ACTIVATIONS, b->a, op->out_width, 1, 0};
     return 1;
 }
 

@@ -55,7 +55,62 @@ void batch_define_product(StrBuf *b, const BatchLowering *l, const ProductSize *
     }
 }
 
-// ---- OUTPUT of attention, DOWN of the feed-forward ----
+// ---- several products of one input ----
+
+void batch_matrices_add(BatchMatrices *m, const Op *op, uint32_t multiple) {
+    m->of[m->n] = op;
+    m->at[m->n++] = m->cols;
+    m->cols += (uint32_t)align_up(op->out_width, multiple);
+    m->same_format = m->n - 1;
+}
+
+bool batch_check_matrices(const BatchMatrices *m, Error *err) {
+    for (uint32_t i = 1; i < m->n; i++) {
+        if (m->of[i]->weight->n_cols != m->of[0]->weight->n_cols)
+            return lower_refuse_weight(err, m->of[i]->weight, "its rows are of another length");
+    }
+    const Weight *same = m->of[m->same_format]->weight;
+    return m->n < 4 || same->dtype == m->of[m->same_format - 1]->weight->dtype ||
+           lower_refuse_weight(err, same, "it has a format of its own");
+}
+
+void batch_define_matrices(StrBuf *b, const BatchLowering *l, const BatchStage *s, const BatchMatrices *m,
+                           const Op *norm) {
+    ProductSize size = batch_product_size(s);
+    uint32_t n_formats = m->n < 4 ? m->n : 3, packed = 0;
+    l->out->raw_cols = (uint32_t)max_u64(l->out->raw_cols, m->cols);
+    define(b, "STAGE_QKV", 1);
+    define(b, "D_MODEL", m->of[0]->weight->n_cols);
+    for (uint32_t i = 0; i < m->n; i++) {
+        strbuf_printf(b, "#define ROWS_%u %u\n", i, m->of[i]->out_width);
+        if (m->at[i] != packed) packed = UINT32_MAX;
+        else packed += m->of[i]->out_width;
+    }
+    if (packed != m->cols) {
+        define(b, "RAW_COLS", m->cols);
+        for (uint32_t i = 1; i < m->n; i++)
+            strbuf_printf(b, "#define AT_%u %u\n", i, m->at[i]);
+    }
+    if (m->n == 4) define(b, "SAME_FORMAT", m->same_format);
+    for (uint32_t i = 0, k = 0; k < n_formats; i++) {
+        if (m->n == 4 && i == m->same_format) continue;
+        strbuf_printf(b, "#define FORMAT_%u FORMAT_%s\n", k++, dtype_info(m->of[i]->weight->dtype)->name);
+    }
+    batch_define_norm_input(b, l, norm);
+    batch_define_product(b, l, &size);
+}
+
+void batch_bind_matrices(const BatchStage *s, const BatchBuffers *b, const BatchMatrices *m, const Op *norm,
+                         StageArgs *out) {
+    out->product = batch_product_args(s, b, norm, b->h);
+    for (uint32_t i = 0; i < m->n; i++) {
+        out->product.weight[i] = batch_weight_of(b, m->of[i]);
+        out->product.bias[i] = batch_bias_of(b, m->of[i]);
+    }
+    out->product.out = b->raw;
+}
+
+// ---- OUTPUT of attention and of states, DOWN of the feed-forward ----
 
 static bool link_output(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
     // Between attention and its output there may be gate and up, where both have the same input.
@@ -66,6 +121,8 @@ static bool link_output(BatchStage *s, const BatchStage *before, const BatchStag
         return error_set(err, ERR_UNSUPPORTED, "layer %u has no attention between its keys and its output",
                          s->layer);
     }
+    if (s->block == &batch_block_state_output && (!before || before->block != &batch_block_state))
+        return batch_refuse(err, s);
     return !s->is_raw || (after && after->block == &batch_block_post_norm) || batch_refuse(err, s);
 }
 
@@ -82,12 +139,12 @@ static void define_output(StrBuf *b, const BatchLowering *l, const BatchStage *s
     define_format(b, "FORMAT_0", op->weight);
     if (s->is_raw) define(b, "RAW", 1);
     else define_add_scale(b, s->ops[OUTPUT_ADD]);
-    if (s->block == &batch_block_down) define(b, "FROM_GLU", 1);
+    if (s->block != &batch_block_output) define(b, "FROM_GLU", 1);
     batch_define_product(b, l, &size);
 }
 
 static void bind_output(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    CUdeviceptr in = s->block == &batch_block_down ? b->f : b->a;
+    CUdeviceptr in = s->block == &batch_block_down ? b->f : s->block == &batch_block_output ? b->a : b->y;
     out->product = batch_product_args(s, b, NULL, in);
     out->product.weight[0] = batch_weight_of(b, s->ops[OUTPUT_MATMUL]);
     out->product.bias[0] = batch_bias_of(b, s->ops[OUTPUT_MATMUL]);
@@ -97,7 +154,7 @@ static void bind_output(const BatchStage *s, const BatchBuffers *b, StageArgs *o
 static uint32_t output_results(const BatchStage *s, const BatchBuffers *b,
                                StageResult out[STAGE_RESULTS_MAX]) {
     const Op *op = s->is_raw ? s->ops[OUTPUT_MATMUL] : s->ops[OUTPUT_ADD];
-    out[0] = (StageResult){op, RESULT_ROWS, s->is_raw ? b->t : b->x, op->out_width, 1};
+    out[0] = (StageResult){op, RESULT_ROWS, s->is_raw ? b->t : b->x, op->out_width, 1, 0};
     return 1;
 }
 
@@ -145,6 +202,28 @@ const BatchType batch_down_many = {
     .results = output_results,
 };
 
+const BatchType batch_state_output = {
+    .kernel = "output",
+    .name = "state's output",
+    .files = {FILES_FEW, "output.cuh"},
+    .cost = 50,
+    .has_flops = true,
+    .define = define_output,
+    .bind = bind_output,
+    .results = output_results,
+};
+
+const BatchType batch_state_output_many = {
+    .kernel = "output",
+    .name = "state's output of many",
+    .files = {FILES_MANY, "output.cuh"},
+    .cost = 70,
+    .has_flops = true,
+    .define = define_output,
+    .bind = bind_output,
+    .results = output_results,
+};
+
 // clang-format off
 #define OUTPUT_PATTERN(in)                                                      \
         {2, false, {                                                            \
@@ -159,6 +238,15 @@ const BatchBlock batch_block_output = {
     .parts = {
         {&batch_output, OUTPUT_MATMUL, BODY_FEW, false},
         {&batch_output_many, OUTPUT_MATMUL, BODY_TOGETHER, false}},
+    .link = link_output,
+    .check = batch_takes_all,
+};
+
+const BatchBlock batch_block_state_output = {
+    .patterns = OUTPUT_PATTERNS(ACT_Y),
+    .parts = {
+        {&batch_state_output, OUTPUT_MATMUL, BODY_FEW, false},
+        {&batch_state_output_many, OUTPUT_MATMUL, BODY_TOGETHER, false}},
     .link = link_output,
     .check = batch_takes_all,
 };
@@ -215,7 +303,7 @@ static void bind_glu(const BatchStage *s, const BatchBuffers *b, StageArgs *out)
 
 static uint32_t glu_results(const BatchStage *s, const BatchBuffers *b, StageResult out[STAGE_RESULTS_MAX]) {
     const Op *op = s->ops[GLU_GLU];
-    out[0] = (StageResult){op, RESULT_ACTIVATIONS, b->f, op->out_width, 1 / GLU_DIVIDED_BY};
+    out[0] = (StageResult){op, RESULT_ACTIVATIONS, b->f, op->out_width, 1 / GLU_DIVIDED_BY, 0};
     return 1;
 }
 
@@ -282,7 +370,7 @@ static void bind_norm(const BatchStage *s, const BatchBuffers *b, StageArgs *out
 }
 
 static uint32_t norm_results(const BatchStage *s, const BatchBuffers *b, StageResult out[STAGE_RESULTS_MAX]) {
-    out[0] = (StageResult){s->ops[0], RESULT_ACTIVATIONS, b->h, s->ops[0]->out_width, 1};
+    out[0] = (StageResult){s->ops[0], RESULT_ACTIVATIONS, b->h, s->ops[0]->out_width, 1, 0};
     return 1;
 }
 
@@ -339,7 +427,7 @@ static void bind_post_norm(const BatchStage *s, const BatchBuffers *b, StageArgs
 static uint32_t post_norm_results(const BatchStage *s, const BatchBuffers *b,
                                   StageResult out[STAGE_RESULTS_MAX]) {
     const Op *op = s->ops[POST_NORM_ADD];
-    out[0] = (StageResult){op, RESULT_ROWS, b->x, op->out_width, 1};
+    out[0] = (StageResult){op, RESULT_ROWS, b->x, op->out_width, 1, 0};
     return 1;
 }
 

@@ -72,7 +72,20 @@ static inline uint32_t batch_tail_needs(uint32_t tail) {
 
 // Where the operations of a block are in BatchStage.ops. Those that the plan does not have are NULL.
 enum { EMBED_EMBED, EMBED_POSITION };
-enum { PRODUCTS_NORM, PRODUCTS_Q, PRODUCTS_K, PRODUCTS_V };
+enum { PRODUCTS_NORM, PRODUCTS_Q, PRODUCTS_GATE, PRODUCTS_K, PRODUCTS_V };
+enum { ATTENTION_ATTENTION, ATTENTION_GATE };
+// Products that a layer with a state makes of its input: what is convolved, the gate, and what else there is.
+enum { INPUTS_NORM, INPUTS_CONV, INPUTS_GATE, INPUTS_DT, INPUTS_BETA, INPUTS_TIMES };
+enum {
+    STATE_TIMES, // a short convolution alone: on what is convolved
+    STATE_CONV,
+    STATE_DELTA,
+    STATE_SSM,
+    STATE_GATE_FIRST, // before the norm
+    STATE_NORM,
+    STATE_GATE_LAST, // behind it
+    STATE_GATE_CONV, // a short convolution alone
+};
 enum {
     MIXTURE_NORM,
     MIXTURE_ROUTER,
@@ -123,12 +136,21 @@ struct BatchStage {
     uint32_t first_op, n_ops; // of the plan; none for those that draw a token
     bool is_raw;              // OUTPUT, DOWN: leaves its product for POST_NORM
     const Op *ops[STAGE_OPS_MAX];
-    const BatchStage *turns; // ATTENTION: the block before it
-    const Op *attention;     // PRODUCTS, TURNS, ATTENTION: the operation that takes its queries
-    const Op *values;        // TURNS: the operation that made the values
-    const Op *queries;       // of a compressed cache, PRODUCTS and TURNS: the one that made the queries
-    const Op *head;          // those that draw: the operation that left the logits
+    const BatchStage *turns;  // ATTENTION: the block before it
+    const BatchStage *inputs; // STATE: the block before it
+    bool has_gates;           // PRODUCTS, TURNS, ATTENTION: of heads
+    const Op *attention;      // PRODUCTS, TURNS, ATTENTION: the operation that takes its queries
+    const Op *values;         // TURNS: the operation that made the values
+    const Op *queries;        // of a compressed cache, PRODUCTS and TURNS: the one that made the queries
+    const Op *head;           // those that draw: the operation that left the logits
     uint64_t weight_bytes;   // that it reads, of matrices
+    const BatchStage *turns;  // ATTENTION: the block before it
+    const BatchStage *inputs; // STATE: the block before it
+    bool has_gates;           // PRODUCTS, TURNS, ATTENTION: of heads
+    const Op *attention;      // PRODUCTS, TURNS, ATTENTION: the operation that takes its queries
+    const Op *values;         // TURNS: the operation that made the values
+    const Op *head;           // those that draw: the operation that left the logits
+    uint64_t weight_bytes;    // that it reads, of matrices
 };
 
 // Device addresses of what the stages of one class read and write.
@@ -140,21 +162,28 @@ struct BatchBuffers {
     const Cache *caches; // the plan's
     uint32_t pages_max;  // of a list, in a slot's row of the page table
     uint32_t max_rows;   // of the class
-    CUdeviceptr slots;   // [slots] SlotState
+    CUdeviceptr states;  // [slots][slot_floats] what layers with a state keep (cache_slot_at)
+    uint64_t slot_floats;
+    CUdeviceptr slots; // [slots] SlotState
     // The table of the class: side by side, so that one copy sends it.
     CUdeviceptr batch;       // Batch
     CUdeviceptr logits_rows; // [max_rows]
     CUdeviceptr stretches;   // of prompts: [max_stretches] RowStretch
+    CUdeviceptr runs;        // where layers keep a state: [max_runs] RowRun
     CUdeviceptr rows;        // [max_rows] BatchRow
     // [max_rows] each; activations as in layout.h.
     CUdeviceptr x;   // [d_model]
     CUdeviceptr h;   // activations of d_model
-    CUdeviceptr raw; // [heads + 2 kv_heads][head_dim]
+    CUdeviceptr raw; // [raw_cols] of the products of one input
     CUdeviceptr q;   // of prompts, or of a compressed cache: [heads][head_dim] f16
     CUdeviceptr a;   // activations of heads * head_dim
     CUdeviceptr t;   // [d_model]
     CUdeviceptr f;   // activations of d_ff
     CUdeviceptr rope[PLACED_ROPES_MAX];
+    // Of layers with a state.
+    CUdeviceptr mixed;   // [conv_cols]
+    CUdeviceptr factors; // [state_heads][4]
+    CUdeviceptr y;       // activations of state_cols
     // Of a mixture of experts; those of many rows are 0 for few.
     CUdeviceptr route;     // [experts] the router's logits
     CUdeviceptr choice;    // many: [experts used] ExpertRowChoice
@@ -200,6 +229,9 @@ struct BatchType {
     BLOCK(mla_turns)        \
     BLOCK(mla_attention)    \
     BLOCK(attention)        \
+    BLOCK(inputs)           \
+    BLOCK(state)            \
+    BLOCK(state_output)     \
     BLOCK(output)           \
     BLOCK(glu)              \
     BLOCK(down)             \
@@ -225,6 +257,14 @@ struct BatchType {
     TYPE(mla_queries)       \
     TYPE(mla_attention)     \
     TYPE(mla_values)        \
+    TYPE(attention_gate)    \
+    TYPE(inputs)            \
+    TYPE(inputs_many)       \
+    TYPE(state_conv)        \
+    TYPE(state_heads)       \
+    TYPE(state_gate)        \
+    TYPE(state_output)      \
+    TYPE(state_output_many) \
     TYPE(output)            \
     TYPE(output_many)       \
     TYPE(post_norm)         \

@@ -22,27 +22,32 @@ static uint32_t max_rows_of(const Group *g) {
     return g->b->batches->lowered.classes[g->class_index].size.max_rows;
 }
 
-// Returns whether the observer wants any of the rows' values written back.
-static bool show_rows(const Group *g, const Op *op, float *values, uint32_t width) {
+// Rows of `width` values, `stride` apart. Returns whether the observer wants any of them written back.
+static bool show_rows_apart(const Group *g, const Op *op, float *values, uint32_t width, uint32_t stride) {
     CudaBackend *b = g->b;
     bool changed = false;
     uint32_t first = op->kind == OP_HEAD ? g->n_rows - g->n_logits : 0;
     for (uint32_t row = first; row < g->n_rows; row++) {
         changed |=
             b->observer(b->observer_context, (uint32_t)(op - b->plan->ops), g->q->position + g->first + row,
-                        values + (uint64_t)(row - first) * width, width);
+                        values + (uint64_t)(row - first) * stride, width);
     }
     return changed;
+}
+
+static bool show_rows(const Group *g, const Op *op, float *values, uint32_t width) {
+    return show_rows_apart(g, op, values, width, width);
 }
 
 // f32 rows, which the observer may change.
 static bool show_floats(const Group *g, const StageResult *r, Error *err) {
     CudaBackend *b = g->b;
     Arena scratch = g->scratch;
-    uint32_t n = r->op->kind == OP_HEAD ? g->n_logits : g->n_rows;
-    size_t size = (size_t)n * r->width * sizeof(float);
+    uint32_t n = r->op->kind == OP_HEAD ? g->n_logits : g->n_rows, stride = r->stride ? r->stride : r->width;
+    if (n == 0) return true;
+    size_t size = ((size_t)(n - 1) * stride + r->width) * sizeof(float);
     float *values = cuda_fetch(b, r->from, size, &scratch, err);
-    if (!values || !show_rows(g, r->op, values, r->width)) return values != NULL;
+    if (!values || !show_rows_apart(g, r->op, values, r->width, stride)) return values != NULL;
     CUresult result = b->cuda.copy_to_device(r->from, values, size, b->stream);
     if (result == CUDA_SUCCESS) result = b->cuda.stream_synchronize(b->stream);
     return cuda_ok(&b->cuda, result, "changing a stage's values", err);

@@ -5,7 +5,8 @@
 #include "backend/cuda/cuda_batch_table.h"
 #include "os/os.h"
 
-static_assert(sizeof(Batch) == 16 && sizeof(BatchRow) == 24 && sizeof(RowStretch) == 24,
+static_assert(sizeof(Batch) == 16 && sizeof(BatchRow) == 24 && sizeof(RowStretch) == 24 &&
+                  sizeof(RowRun) == 8,
               "as the kernels have them");
 
 // ---- lowering ----
@@ -57,9 +58,10 @@ uint64_t cuda_batch_step_bytes(const CudaBackend *b) {
     const BackendOptions *o = &b->options;
     const BatchLowered *l = &b->batches->lowered;
     uint64_t prompts_bytes = batch_table_bytes(&l->classes[BATCH_CLASS_PROMPT], o->max_rows) + 2 * 16;
-    uint64_t group_bytes = sizeof(Batch) + 4 * 16 + sizeof(BatchRow), n_groups = o->n_slots;
-    uint64_t logits_bytes = (o->n_slots / BATCH_FEW_ROWS_MAX + 1ull) * l->rows_max * sizeof(uint32_t);
-    return prompts_bytes + n_groups * group_bytes + logits_bytes +
+    uint64_t group_bytes = sizeof(Batch) + 5 * 16 + sizeof(BatchRow), n_groups = o->n_slots;
+    uint64_t tables_bytes = (o->n_slots / BATCH_FEW_ROWS_MAX + 1ull) * l->rows_max *
+                            (sizeof(uint32_t) + (l->conv_cols ? sizeof(RowRun) : 0));
+    return prompts_bytes + n_groups * group_bytes + tables_bytes +
            2 * (o->n_slots + (uint64_t)o->max_rows) * sizeof(uint32_t);
 }
 
@@ -104,25 +106,33 @@ static void lay_out_activations(CudaBackend *b, DeviceLayout *l, const BatchClas
     s->h = take_activations(l, rows, b->plan->d_model);
     s->a = take_activations(l, rows, widest(b->plan, ACT_Q));
     s->f = take_activations(l, rows, widest(b->plan, ACT_F));
+    s->y = take_activations(l, rows, b->batches->lowered.state_cols);
 }
 
 // A class's own.
 static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, BatchBuffers *s) {
     const Plan *plan = b->plan;
-    uint64_t rows = c->size.max_rows, q_values = widest(plan, ACT_Q), kv_values = widest(plan, ACT_K);
+    const BatchLowered *lowered = &b->batches->lowered;
+    uint64_t rows = c->size.max_rows, q_values = widest(plan, ACT_Q);
     CUdeviceptr table = device_layout_take(l, batch_table_bytes(c, c->size.max_rows));
     s->max_rows = c->size.max_rows;
     s->batch = table;
     s->logits_rows = table + sizeof(Batch);
     s->stretches = table + batch_stretches_at(c);
+    s->runs = table + batch_runs_at(c);
     s->rows = table + batch_rows_at(c);
     lay_out_activations(b, l, c, s);
     s->x = device_layout_take(l, rows * plan->d_model * sizeof(float));
-    uint64_t totals = c->max_stretches * b->batches->lowered.stretch_floats; // in the same place
-    s->raw = device_layout_take(l, max_u64(rows * (q_values + 2 * kv_values), totals) * sizeof(float));
+    // Totals of stretches lie in the same place as products, or, where gates are among these, as `mixed`.
+    uint64_t totals = c->max_stretches * lowered->stretch_floats;
+    uint64_t raw = rows * lowered->raw_cols, mixed = rows * lowered->conv_cols;
+    if (has_latents(plan)) raw = rows * (q_values + 2 * widest(plan, ACT_K));
+    s->raw = device_layout_take(l, max_u64(raw, lowered->has_gates ? 0 : totals) * sizeof(float));
+    s->mixed = device_layout_take(l, max_u64(mixed, lowered->has_gates ? totals : 0) * sizeof(float));
+    s->factors = device_layout_take(l, rows * lowered->state_heads * 4 * sizeof(float));
     if (c->size.body == BODY_PROMPT || has_latents(plan))
         s->q = device_layout_take(l, rows * q_values * sizeof(uint16_t));
-    if (b->batches->lowered.has_post_norm) s->t = device_layout_take(l, rows * plan->d_model * sizeof(float));
+    if (lowered->has_post_norm) s->t = device_layout_take(l, rows * plan->d_model * sizeof(float));
     for (uint32_t i = 0; i < b->placement.n_ropes; i++)
         s->rope[i] = device_layout_take(l, rows * b->placement.ropes[i]->dims * sizeof(float));
 }
@@ -153,7 +163,9 @@ void cuda_batch_lay_out(CudaBackend *b, DeviceLayout *l) {
                            .kv = b->kv,
                            .kv_place_bytes = b->kv_place_bytes,
                            .caches = b->plan->caches,
-                           .pages_max = b->pages_max};
+                           .pages_max = b->pages_max,
+                           .states = b->states,
+                           .slot_floats = b->slot_floats};
     lay_out_shared(b, l, &shared);
     for (uint32_t i = 0; i < t->lowered.n_classes; i++) {
         const BatchClass *c = &t->lowered.classes[i];

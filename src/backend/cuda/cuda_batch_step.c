@@ -80,6 +80,7 @@ typedef struct {
     Batch *batch; // where the table begins
     uint32_t *logits_rows;
     RowStretch *stretches;
+    RowRun *runs;
     BatchRow *rows;
 } Table;
 
@@ -91,6 +92,7 @@ static Table table_begin(Cell *cell, const BatchClass *c, uint32_t n_rows) {
                .batch = (Batch *)(void *)bytes,
                .logits_rows = (uint32_t *)(void *)(bytes + sizeof(Batch)),
                .stretches = (RowStretch *)(void *)(bytes + batch_stretches_at(c)),
+               .runs = (RowRun *)(void *)(bytes + batch_runs_at(c)),
                .rows = (BatchRow *)(void *)(bytes + batch_rows_at(c))};
     *t.batch = (Batch){0};
     return t;
@@ -148,8 +150,18 @@ static void table_cut(Table *t, uint32_t stretch_rows) {
     }
 }
 
+// Rows of one slot are a run.
+static void table_number_runs(Table *t) {
+    for (uint32_t i = 0; i < t->batch->n_rows; i++) {
+        if (i == 0 || t->rows[i].slot != t->rows[i - 1].slot) t->runs[t->batch->n_runs++] = (RowRun){i, 0};
+        t->rows[i].run = t->batch->n_runs - 1;
+        t->runs[t->rows[i].run].n_rows++;
+    }
+}
+
 static bool table_send(CudaBackend *b, Table *t, uint32_t class_index, Error *err) {
     CUdeviceptr to = b->batches->classes[class_index].buffers.batch;
+    if (t->class->max_runs) table_number_runs(t);
     if (t->class->max_stretches) table_cut(t, b->batches->lowered.stretch_rows);
     uint64_t size = batch_table_bytes(t->class, t->batch->n_rows);
     return cuda_ok(&b->cuda, b->cuda.copy_to_device(to, t->batch, size, b->stream), "sending to the GPU",

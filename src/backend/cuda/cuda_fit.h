@@ -7,6 +7,8 @@
 typedef struct {
     uint64_t weights_bytes; // as they are placed
     uint64_t work_bytes;    // activations, logits, the sequences' state
+    uint64_t states_bytes;  // what layers with a state keep: of all slots, and checkpoints
+    uint32_t n_checkpoints;
     uint64_t staging_bytes; // of the upload; given back after it
     uint64_t reserve_bytes; // left to the driver
     uint64_t kv_page_bytes; // a page of plan.kv
@@ -17,7 +19,7 @@ typedef struct {
 } CudaFit;
 
 static inline uint64_t cuda_fit_others(const CudaFit *f) {
-    return f->weights_bytes + f->work_bytes + f->staging_bytes + f->reserve_bytes;
+    return f->weights_bytes + f->work_bytes + f->states_bytes + f->staging_bytes + f->reserve_bytes;
 }
 
 // `options` as for opening a backend, `available` bytes as the driver would say are free. Errors:

@@ -100,7 +100,10 @@ struct CudaBackend {
     CUdeviceptr kv;      // [places][pages] of KV_PAGE_HALVES
     uint64_t kv_place_bytes;
     uint32_t n_pages;
-    uint32_t pages_max; // of one sequence, in a list
+    uint32_t pages_max;   // of one sequence, in a list
+    CUdeviceptr states;   // [slots + checkpoints][slot_floats] what layers with a state keep
+    uint64_t slot_floats; // a multiple of 64: 256 bytes
+    uint32_t n_checkpoints;
     uint32_t n_seen_words;
     bool overlap;
 
@@ -120,6 +123,11 @@ struct CudaBackend {
     CudaObserver *observer;
     void *observer_context;
 };
+
+// What layers with a state keep of a sequence.
+static inline uint64_t cuda_state_bytes(const CudaBackend *b) {
+    return b->slot_floats * sizeof(float);
+}
 
 static inline CudaBackend *cuda_self(Backend *b) {
     return (CudaBackend *)b;

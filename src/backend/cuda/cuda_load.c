@@ -13,6 +13,7 @@
 enum {
     RESERVE_BYTES = 256 << 20, // left free for the driver: modules, graphs, the stack of kernels
     KV_PAGES_MIN = 16,
+    CHECKPOINTS_PART = 8, // checkpoints have an eighth of what is left
 };
 
 // ---- what is where ----
@@ -22,6 +23,7 @@ static uint64_t kv_page_place_bytes(const Plan *plan) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < plan->n_caches; i++) {
         const Cache *c = &plan->caches[i];
+        if (c->kind != CACHE_KEYS_VALUES) continue;
         bytes = max_u64(
             bytes, layout_kv_page_bytes(FORMAT_F16, c->n_heads, c->key_dim, c->is_latent ? 0 : c->value_dim));
     }
@@ -60,6 +62,7 @@ static bool make_slots(CudaBackend *b, Error *err) {
     const Plan *plan = b->plan;
     b->pages_max = (uint32_t)div_up(plan->n_context, KV_PAGE_TOKENS);
     b->n_seen_words = token_set_words(plan->n_vocab);
+    b->slot_floats = align_up(cache_slot_at(plan->caches, plan->n_caches), 64);
     b->slots = arena_new(b->arena, Slot, b->options.n_slots);
     bool ok = b->slots != NULL;
     for (uint32_t i = 0; ok && i < b->options.n_slots; i++) {
@@ -83,12 +86,21 @@ static bool pick_pages(CudaBackend *b, uint64_t taken, uint64_t available, uint6
     const BackendOptions *o = &b->options;
     uint64_t page_bytes = page_bytes_of(b), left = available > taken ? available - taken : 0;
     uint64_t pages = backend_pages_of_use(o, &b->plan->kv), least = min_u64(pages, KV_PAGES_MIN);
-    if (o->kv_bytes) pages = min_u64(pages, max_u64(o->kv_bytes / page_bytes, 1));
+    if (page_bytes == 0) pages = 0; // nothing is paged
+    else if (o->kv_bytes) pages = min_u64(pages, max_u64(o->kv_bytes / page_bytes, 1));
     else pages = min_u64(pages, max_u64(left / page_bytes, least));
     pages = min_u64(pages, UINT32_MAX);
     b->n_pages = (uint32_t)pages;
     *kv_bytes = pages * page_bytes;
     return *kv_bytes <= left;
+}
+
+// Checkpoints of states: as many as were asked for; else as many as are of use, in a part of what is left.
+static uint32_t pick_checkpoints(const CudaBackend *b, uint64_t taken, uint64_t available) {
+    uint32_t n = backend_checkpoints(&b->options, cuda_state_bytes(b));
+    uint64_t left = available > taken ? available - taken : 0;
+    if (n == 0 || b->options.checkpoint_bytes) return n;
+    return (uint32_t)min_u64(n, left / CHECKPOINTS_PART / cuda_state_bytes(b));
 }
 
 // Sizes of all regions, with as many slots (slot_tokens) as the cache has room for: fewer slots leave more to
@@ -100,7 +112,11 @@ static uint64_t size_regions(CudaBackend *b, uint64_t available, uint64_t sizes[
         sizes[REGION_WEIGHTS] = b->placement.size;
         sizes[REGION_WORK] = lay_out_work(b, 0);
         sizes[REGION_STAGING] = upload_staging_bytes(upload_threads());
-        uint64_t others = sizes[REGION_WEIGHTS] + sizes[REGION_WORK] + sizes[REGION_STAGING] + RESERVE_BYTES;
+        uint64_t others =
+            sizes[REGION_WEIGHTS] + sizes[REGION_WORK] + sizes[REGION_STAGING] + RESERVE_BYTES;
+        b->n_checkpoints = pick_checkpoints(b, others, available);
+        sizes[REGION_STATES] = (o->n_slots + (uint64_t)b->n_checkpoints) * cuda_state_bytes(b);
+        others += sizes[REGION_STATES];
         bool fits = pick_pages(b, others, available, &sizes[REGION_KV]);
         bool holds = fits && backend_slots_held(o, &b->plan->kv, b->n_pages) == o->n_slots;
         if (holds || !o->slot_tokens || o->n_slots == 1) return others + sizes[REGION_KV];
@@ -118,6 +134,7 @@ static bool make_memory(CudaBackend *b, Error *err) {
     b->weights = b->memory.regions[REGION_WEIGHTS].address;
     b->kv = b->memory.regions[REGION_KV].address;
     b->kv_place_bytes = b->n_pages * kv_page_place_bytes(b->plan);
+    b->states = b->memory.regions[REGION_STATES].address;
     lay_out_work(b, b->memory.regions[REGION_WORK].address);
     CUresult r = b->cuda.fill_bytes(b->memory.regions[REGION_WORK].address, 0, sizes[REGION_WORK], b->stream);
     return cuda_ok(&b->cuda, r, "clearing the working memory", err);
@@ -284,6 +301,8 @@ bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *progress, 
     if (!cuda_ok(&b->cuda, b->cuda.stream_synchronize(b->stream), "loading", err)) return false;
     backend->info.n_slots = b->options.n_slots;
     backend->info.n_kv_pages = b->n_pages;
+    backend->info.n_checkpoints = b->n_checkpoints;
+    backend->info.checkpoint_bytes = cuda_state_bytes(b);
     backend->info.chunk_slices = plan->n_layers;
     backend->info.vram_bytes_used = device_memory_used(&b->memory);
     cuda_batch_loaded(b);
@@ -304,6 +323,8 @@ bool cuda_fit(const BackendOptions *options, const Plan *plan, const LowerTarget
     uint64_t sizes[REGION_COUNT], needed = size_regions(b, available, sizes);
     *out = (CudaFit){.weights_bytes = sizes[REGION_WEIGHTS],
                      .work_bytes = sizes[REGION_WORK],
+                     .states_bytes = sizes[REGION_STATES],
+                     .n_checkpoints = b->n_checkpoints,
                      .staging_bytes = sizes[REGION_STAGING],
                      .reserve_bytes = RESERVE_BYTES,
                      .kv_page_bytes = page_bytes_of(b),

@@ -85,6 +85,25 @@ bool cuda_copy_page(Backend *backend, uint32_t from, uint32_t to, Error *err) {
     return cuda_ok(&b->cuda, r, "copying a page of the cache", err);
 }
 
+static CUdeviceptr checkpoint_at(const CudaBackend *b, uint32_t checkpoint) {
+    return b->states + (b->options.n_slots + (uint64_t)checkpoint) * cuda_state_bytes(b);
+}
+
+bool cuda_save_state(Backend *backend, uint32_t slot, uint32_t checkpoint, Error *err) {
+    CudaBackend *b = cuda_self(backend);
+    CUdeviceptr from = b->states + slot * cuda_state_bytes(b);
+    CUresult r =
+        b->cuda.copy_on_device(checkpoint_at(b, checkpoint), from, cuda_state_bytes(b), b->stream);
+    return cuda_ok(&b->cuda, r, "copying a state", err);
+}
+
+bool cuda_restore_state(Backend *backend, uint32_t slot, uint32_t checkpoint, Error *err) {
+    CudaBackend *b = cuda_self(backend);
+    CUdeviceptr to = b->states + slot * cuda_state_bytes(b);
+    CUresult r = b->cuda.copy_on_device(to, checkpoint_at(b, checkpoint), cuda_state_bytes(b), b->stream);
+    return cuda_ok(&b->cuda, r, "copying a state", err);
+}
+
 // Sends the part of a list of pages that the device does not have yet.
 static bool send_list(CudaBackend *b, Cell *cell, Slot *slot, const StepSequence *q, uint32_t list,
                       Error *err) {

@@ -33,11 +33,13 @@ static bool step_make(Arena *scratch, uint32_t n, TimedStep *out, Error *err) {
 
 // ---- what a stage reads and computes ----
 
-// Bytes of the cache that a row at a position reads.
+// Bytes of the cache that a row at a position reads; of a state, that it reads and writes.
 static uint64_t cache_bytes(const Op *const *ops, uint32_t position) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
         const Op *op = ops[i];
+        if (op && (op->kind == OP_DELTA || op->kind == OP_SSM))
+            bytes += 2ull * op->state.n_heads * op->state.key_dim * op->state.value_dim * sizeof(float);
         if (!op || op->kind != OP_ATTENTION) continue;
         uint32_t window = op->attention.window;
         uint64_t seen = window && position + 1 > window ? window : position + 1;

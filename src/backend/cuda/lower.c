@@ -49,10 +49,9 @@ void define_cap(StrBuf *b, float cap) {
 }
 
 void define_activation(StrBuf *b, ActFn fn) {
-    static const char *const names[] = {[FN_SILU] = "SILU",
-                                        [FN_GELU_TANH] = "GELU_TANH",
-                                        [FN_GELU_ERF] = "GELU_ERF",
-                                        [FN_SWIGLU_CLAMPED] = "SWIGLU_CLAMPED",
-                                        [FN_RELU_SQUARED] = "RELU_SQUARED"};
+    static const char *const names[] = {[FN_SILU] = "SILU",         [FN_GELU_TANH] = "GELU_TANH",
+                                        [FN_GELU_ERF] = "GELU_ERF", [FN_SWIGLU_CLAMPED] = "SWIGLU_CLAMPED",
+                                        [FN_SIGMOID] = "SIGMOID",   [FN_RELU_SQUARED] = "RELU_SQUARED",
+                                        [FN_IDENTITY] = "IDENTITY"};
     strbuf_printf(b, "#define ACTIVATION ACTIVATION_%s\n", names[fn]);
 }

@@ -47,7 +47,7 @@ void define_activation(StrBuf *b, ActFn fn);
 typedef struct {
     uint32_t n_cols;
     uint32_t units, unit_bands;
-    const Weight *weights[3];
+    const Weight *weights[4]; // of three formats at most
     uint32_t n_weights;
     bool is_head;
     bool has_norm; // the norm of its input comes before it; it takes that of one row by itself
@@ -55,10 +55,14 @@ typedef struct {
 
 // Of shared memory that its formats' codebooks take (product.cuh).
 static inline uint32_t product_codebooks_bytes(const ProductSize *p) {
-    int formats[3];
-    for (uint32_t i = 0; i < 3; i++)
-        formats[i] = (int)p->weights[i < p->n_weights ? i : 0]->dtype;
-    return layout_codebooks_bytes(formats[0], formats[1], formats[2]);
+    uint32_t bytes = 0;
+    for (uint32_t i = 0; i < p->n_weights; i++) {
+        bool is_new = true;
+        for (uint32_t k = 0; k < i; k++)
+            is_new &= p->weights[k]->dtype != p->weights[i]->dtype;
+        if (is_new) bytes += layout_codebook_bytes((int)p->weights[i]->dtype);
+    }
+    return bytes;
 }
 
 // Segments of a row (product.cuh).

@@ -23,36 +23,35 @@ static bool check_attention(const Plan *plan, const Op *op, const Op *first, Err
     return same || refuse_layer(op, first, err);
 }
 
-// Experts are of one width. Other feed-forwards may be narrower than the widest where they end with a whole
-// sheet of activations (kernels_src/rows.cuh): what wider ones leave behind it would not be zeros.
+// Experts are of one width, and so is what layers with a state give. Other feed-forwards may be narrower than
+// the widest where they end with a whole sheet of activations (kernels_src/rows.cuh): what wider ones leave
+// behind it would not be zeros.
 static bool check_width(const Plan *plan, const Op *op, const Op *experts, Error *err) {
     uint32_t most = plan->act_width[op->out];
-    bool fits = op->out == ACT_F ? op->out_width % ACTIVATION_COLS == 0 || op->out_width == most
-                                 : op->out_width == experts->out_width;
+    bool fits = op->out == ACT_F   ? op->out_width % ACTIVATION_COLS == 0 || op->out_width == most
+                : op->out == ACT_Y ? op->out_width == most
+                                   : op->out_width == experts->out_width;
     if (fits) return true;
-    return error_set(
-        err, ERR_UNSUPPORTED,
-        "layers of different sizes cannot be run on the GPU yet: layer %u has a feed-forward of %u, "
-        "another layer of %u",
-        op->layer, op->out_width, op->out == ACT_F ? most : experts->out_width);
+    return error_set(err, ERR_UNSUPPORTED,
+                     "layers of different sizes cannot be run on the GPU yet: layer %u has a %s of %u, "
+                     "another layer of %u",
+                     op->layer, op->out == ACT_Y ? "state" : "feed-forward", op->out_width,
+                     op->out == ACT_EF ? experts->out_width : most);
 }
 
 bool lower_check_layers(const Plan *plan, Error *err) {
     const Op *attention = NULL, *experts = NULL;
     for (uint32_t i = 0; i < plan->n_ops; i++) {
         const Op *op = &plan->ops[i];
-        if (op->kind == OP_CONV || op->kind == OP_DELTA || op->kind == OP_SSM) {
-            return error_set(err, ERR_UNSUPPORTED,
-                             "layers that keep a state cannot be run on the GPU yet: layer %u, %s", op->layer,
-                             plan_op_name(op->kind));
-        }
         if (op->kind == OP_ATTENTION && !attention) attention = op;
         if (op->kind == OP_ATTENTION && !check_attention(plan, op, attention, err)) return false;
     }
     for (uint32_t i = 0; i < plan->n_ops; i++) {
         const Op *op = &plan->ops[i];
         if (op->out == ACT_EF && !experts) experts = op;
-        if ((op->out == ACT_F || op->out == ACT_EF) && !check_width(plan, op, experts, err)) return false;
+        if ((op->out == ACT_F || op->out == ACT_EF || op->out == ACT_Y) &&
+            !check_width(plan, op, experts, err))
+            return false;
     }
     return true;
 }

@@ -10,6 +10,7 @@
 #define DEVICE_REGIONS(REGION)                                   \
     REGION(WEIGHTS, "weights")                                   \
     REGION(KV, "key and value cache")                            \
+    REGION(STATES, "states of layers")                           \
     REGION(WORK, "activations, logits and the sequences' state") \
     REGION(STAGING, "staging of the upload") // given back after the load
 

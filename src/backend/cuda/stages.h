@@ -8,7 +8,6 @@
 
 // Where the operations of a stage are in BatchStage.ops. Those that the plan does not have are NULL: a GLU
 // without a gate is an activation.
-enum { ATTENTION_ATTENTION };
 enum { OUTPUT_MATMUL, OUTPUT_ADD };
 enum { GLU_NORM, GLU_GATE, GLU_UP, GLU_GLU };
 enum { POST_NORM_NORM, POST_NORM_ADD };
@@ -20,7 +19,7 @@ enum { STAGE_OPS_MAX = 9, STAGE_FILES_MAX = 14, STAGE_PATTERNS_MAX = 3 };
 typedef struct {
     OpKind kind;
     Act out;
-    Act in[2];
+    Act in[OP_INPUTS_MAX];
     bool optional;
     bool is_norm; // LAYER_NORM and COPY will do, too
 } StageOp;
@@ -49,6 +48,10 @@ typedef union {
     GroupExpertsArgs group_experts;
     ExpertsArgs experts;
     ExpertsSumArgs experts_sum;
+    StateConvArgs state_conv;
+    StateHeadsArgs state_heads;
+    StateGateArgs state_gate;
+    AttentionGateArgs attention_gate;
 } StageArgs;
 
 // ---- what a stage leaves behind ----
@@ -66,8 +69,9 @@ typedef struct {
     const Op *op;
     ResultForm form;
     CUdeviceptr from;
-    uint32_t width; // values a row
-    float divisor;  // QUERIES, ACTIVATIONS: of the values in memory, to come to the operation's
+    uint32_t width;  // values a row
+    float divisor;   // QUERIES, ACTIVATIONS: of the values in memory, to come to the operation's
+    uint32_t stride; // ROWS: values from one row to the next; 0: width
 } StageResult;
 
-enum { STAGE_RESULTS_MAX = 3 };
+enum { STAGE_RESULTS_MAX = 4 };

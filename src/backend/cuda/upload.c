@@ -6,9 +6,10 @@
 
 enum { REPACK_THREADS = 256, PROGRESS_INTERVAL_MS = 20 };
 
-// Whole rows of one matrix.
+// Whole rows of one matrix of a weight.
 typedef struct {
-    const uint8_t *in;
+    const Weight *weight;
+    uint64_t matrix;
     uint64_t bytes;
     CUdeviceptr out; // the whole matrix
     uint32_t n_rows;
@@ -67,7 +68,8 @@ static void list_weight(Uploader *u, Piece *pieces, const Weight *w) {
     for (uint64_t at = 0; at < w->n_matrices * n_rows; u->n_pieces++) {
         uint64_t row = at % n_rows, matrix = at / n_rows;
         Piece *piece = &pieces[u->n_pieces];
-        *piece = (Piece){.in = weight_row(w, matrix, row),
+        *piece = (Piece){.weight = w,
+                         .matrix = matrix,
                          .out = out + matrix * matrix_bytes,
                          .n_rows = (uint32_t)min_u64(rows, n_rows - row),
                          .n_cols = (uint32_t)w->n_cols,
@@ -130,10 +132,21 @@ static bool repack(Reader *r, const Piece *piece, CUdeviceptr in, Error *err) {
                    "repacking weights", err);
 }
 
+// Rows of a strip lie together in the file.
+static void copy_rows(const Piece *piece, uint8_t *out) {
+    const Weight *w = piece->weight;
+    uint64_t strip = w->strip_rows ? w->strip_rows : piece->matrix_rows;
+    for (uint64_t row = piece->first_row, end = row + piece->n_rows, n; row < end; row += n) {
+        n = min_u64(strip - row % strip, end - row);
+        memcpy(out, weight_row(w, piece->matrix, row), n * w->row_bytes);
+        out += n * w->row_bytes;
+    }
+}
+
 static bool send(Reader *r, Buffer *b, const Piece *piece, Error *err) {
     const Cuda *cuda = r->uploader->upload->cuda;
     if (!cuda_ok(cuda, cuda->event_synchronize(b->done), "uploading weights", err)) return false;
-    memcpy(b->pinned, piece->in, piece->bytes);
+    copy_rows(piece, b->pinned);
     CUresult result = cuda->copy_to_device(b->staging, b->pinned, piece->bytes, r->stream);
     if (!cuda_ok(cuda, result, "uploading weights", err) || !repack(r, piece, b->staging, err)) return false;
     return cuda_ok(cuda, cuda->event_record(b->done, r->stream), "uploading weights", err);
