@@ -58,7 +58,8 @@ static void bind_mla_product(const BatchStage *s, const BatchBuffers *b, StageAr
 static uint32_t mla_product_results(const BatchStage *s, const BatchBuffers *b,
                                     StageResult out[STAGE_RESULTS_MAX]) {
     const Op *op = s->ops[0];
-    out[0] = (StageResult){op, RESULT_ROWS, op->out == ACT_K ? raw_keys_of(b, s) : b->raw, op->out_width, 1, 0};
+    out[0] =
+        (StageResult){op, RESULT_ROWS, op->out == ACT_K ? raw_keys_of(b, s) : b->raw, op->out_width, 1, 0};
     return 1;
 }
 
@@ -241,7 +242,7 @@ static uint32_t mla_queries_results(const BatchStage *s, const BatchBuffers *b,
                                     StageResult out[STAGE_RESULTS_MAX]) {
     const Op *op = s->ops[MLA_TURNS_QUERIES];
     float factor = s->attention->attention.scale * (float)M_LOG2E; // that the kernel puts into queries
-    out[0] = (StageResult){op, RESULT_QUERIES, b->q, op->out_width, factor};
+    out[0] = (StageResult){op, RESULT_QUERIES, b->q, op->out_width, factor, 0};
     return 1;
 }
 

@@ -243,7 +243,7 @@ const BatchBlock batch_block_output = {
 };
 
 const BatchBlock batch_block_state_output = {
-    .patterns = OUTPUT_PATTERNS(ACT_Y),
+    .patterns = {OUTPUT_PATTERN(ACT_Y), RAW_OUTPUT_PATTERN(ACT_Y)},
     .parts = {
         {&batch_state_output, OUTPUT_MATMUL, BODY_FEW, false},
         {&batch_state_output_many, OUTPUT_MATMUL, BODY_TOGETHER, false}},

@@ -143,13 +143,6 @@ struct BatchStage {
     const Op *values;         // TURNS: the operation that made the values
     const Op *queries;        // of a compressed cache, PRODUCTS and TURNS: the one that made the queries
     const Op *head;           // those that draw: the operation that left the logits
-    uint64_t weight_bytes;   // that it reads, of matrices
-    const BatchStage *turns;  // ATTENTION: the block before it
-    const BatchStage *inputs; // STATE: the block before it
-    bool has_gates;           // PRODUCTS, TURNS, ATTENTION: of heads
-    const Op *attention;      // PRODUCTS, TURNS, ATTENTION: the operation that takes its queries
-    const Op *values;         // TURNS: the operation that made the values
-    const Op *head;           // those that draw: the operation that left the logits
     uint64_t weight_bytes;    // that it reads, of matrices
 };
 

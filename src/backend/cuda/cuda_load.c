@@ -112,8 +112,7 @@ static uint64_t size_regions(CudaBackend *b, uint64_t available, uint64_t sizes[
         sizes[REGION_WEIGHTS] = b->placement.size;
         sizes[REGION_WORK] = lay_out_work(b, 0);
         sizes[REGION_STAGING] = upload_staging_bytes(upload_threads());
-        uint64_t others =
-            sizes[REGION_WEIGHTS] + sizes[REGION_WORK] + sizes[REGION_STAGING] + RESERVE_BYTES;
+        uint64_t others = sizes[REGION_WEIGHTS] + sizes[REGION_WORK] + sizes[REGION_STAGING] + RESERVE_BYTES;
         b->n_checkpoints = pick_checkpoints(b, others, available);
         sizes[REGION_STATES] = (o->n_slots + (uint64_t)b->n_checkpoints) * cuda_state_bytes(b);
         others += sizes[REGION_STATES];

@@ -92,8 +92,7 @@ static CUdeviceptr checkpoint_at(const CudaBackend *b, uint32_t checkpoint) {
 bool cuda_save_state(Backend *backend, uint32_t slot, uint32_t checkpoint, Error *err) {
     CudaBackend *b = cuda_self(backend);
     CUdeviceptr from = b->states + slot * cuda_state_bytes(b);
-    CUresult r =
-        b->cuda.copy_on_device(checkpoint_at(b, checkpoint), from, cuda_state_bytes(b), b->stream);
+    CUresult r = b->cuda.copy_on_device(checkpoint_at(b, checkpoint), from, cuda_state_bytes(b), b->stream);
     return cuda_ok(&b->cuda, r, "copying a state", err);
 }
 
