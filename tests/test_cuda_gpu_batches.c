@@ -120,6 +120,17 @@ TEST_SLOW(cuda_gpu_batch_stages_agree_for_mixed_formats, 900) {
     }
 }
 
+// Rows of as many logits as large vocabularies have.
+TEST_SLOW(cuda_gpu_masked_draws_of_150000_tokens, 900) {
+    static const uint32_t together[] = {1, 8, 64};
+    TinyModel model = tiny_model_llama();
+    model.vocab = getenv("EMULATED_GPU") ? 1024 : 151936;
+    Case c = open_file(tiny_model_build(&model), model.vocab);
+    for (uint32_t i = 0; i < COUNT_OF(together) && together[i] <= c.pair->n_slots; i++)
+        batch_check_masked(c.pair, ways, COUNT_OF(ways), c.tokens, c.n_prompt, 6, together[i]);
+    model_pair_close(c.pair);
+}
+
 #else
 
 TEST(cuda_gpu_batches) {

@@ -9,6 +9,7 @@
 #include "backend/cuda/cuda_backend.h"
 #include "crowd_checks.h"
 #include "model_pair.h"
+#include "os/os.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,24 @@ static void check_model(const char *name) {
     static const CrowdConfig emulated = {.seed = 1, .crowd = 3, .n_pages = 9, .max_rows = 17, .n_texts = 1};
     if (getenv("EMULATED_GPU")) check_crowds(name, &emulated, 1, 8);
     else check_crowds(name, crowds, COUNT_OF(crowds), SLOTS);
+}
+
+// Every other text is held to a grammar.
+TEST_SLOW(cuda_gpu_masked_crowds, 900) {
+    static const CrowdConfig crowds[] = {
+        {.seed = 3, .crowd = 16, .n_pages = 30, .max_rows = 20, .n_texts = 4},
+        {.seed = 6, .crowd = 64, .n_pages = 150, .max_rows = 128, .n_texts = 4},
+    };
+    if (getenv("EMULATED_GPU")) SKIP("emulated_batches_with_masks runs it there, shorter");
+    Arena arena = os_arena(64 << 20);
+    const Tokenizer *tokenizer = crowd_tokenizer(&arena, ARCH_MODEL_VOCAB);
+    const Grammar *grammar = crowd_grammar(&arena, tokenizer);
+    for (uint32_t i = 0; i < COUNT_OF(crowds); i++) {
+        CrowdConfig config = crowds[i];
+        config.tokenizer = tokenizer;
+        config.grammar = grammar;
+        check_crowds("llama", &config, 1, SLOTS);
+    }
 }
 
 #define MODEL_CASE(name)                          \

@@ -26,31 +26,35 @@ bool engine_take_grammars(Engine *e, const Tokenizer *t, Error *err) {
     if (!make_trie(e, t, err)) return false;
     e->matcher_bytes = align_up(GRAMMAR_SLOT_BYTES + e->trie.n_nodes * sizeof(uint32_t), 4096);
     e->matcher_memory = os_reserve(e->n_slots * e->matcher_bytes);
-    e->masks = os_reserve((uint64_t)e->n_slots * e->trie.n_words * sizeof *e->masks);
-    return (e->matcher_memory && e->masks) ||
+    return e->matcher_memory ||
            error_set(err, ERR_NO_MEMORY, "no memory for the grammars of %u slots", e->n_slots);
 }
 
-// Writes the mask of the sequence's state. *goes_on: a token may come that ends nothing; *ends: the text may
+// Whether the mask allows a token that ends nothing: mostly one of its first words says so.
+static bool allows_others(const TokenTrie *trie, const uint32_t *mask) {
+    uint32_t others = 0;
+    for (uint32_t i = 0; i < trie->n_words && others == 0; i++) {
+        others = mask[i];
+        for (uint32_t k = 0; others && k < trie->n_end_tokens; k++) {
+            uint32_t end = (uint32_t)trie->end_tokens[k];
+            if (end / 32 == i) others &= ~(1u << end % 32);
+        }
+    }
+    return others != 0;
+}
+
+// Makes the mask of the sequence's state. *goes_on: a token may come that ends nothing; *ends: the text may
 // end. False: there is no room for the states behind this one.
 static bool make_mask(Engine *e, uint32_t slot, bool *goes_on, bool *ends) {
     Sequence *s = &e->sequences[slot];
-    const TokenTrie *trie = &e->trie;
-    uint32_t *out = e->masks + (size_t)slot * trie->n_words, others = 0;
-    const uint32_t *mask = grammar_mask(s->matcher, s->state);
-    if (!mask) {
+    s->mask = grammar_mask(s->matcher, s->state);
+    if (!s->mask) {
         GrammarState *kept[] = {&s->state};
         if (!grammar_keep(s->matcher, kept, 1)) return false;
-        mask = grammar_mask(s->matcher, s->state);
+        s->mask = grammar_mask(s->matcher, s->state);
     }
-    if (!mask) return false;
-    memcpy(out, mask, trie->n_words * sizeof *out);
-    for (uint32_t i = 0; i < trie->n_end_tokens; i++)
-        out[trie->end_tokens[i] >> 5] &= ~(1u << (trie->end_tokens[i] & 31));
-    for (uint32_t i = 0; i < trie->n_words; i++)
-        others |= out[i];
-    memcpy(out, mask, trie->n_words * sizeof *out);
-    *goes_on = others != 0;
+    if (!s->mask) return false;
+    *goes_on = allows_others(&e->trie, s->mask);
     *ends = grammar_may_end(s->matcher, s->state);
     return true;
 }
@@ -80,7 +84,7 @@ bool sequence_knows_mask(const Engine *e, uint32_t slot) {
 }
 
 const uint32_t *sequence_mask(const Engine *e, uint32_t slot) {
-    return e->sequences[slot].matcher ? e->masks + (size_t)slot * e->trie.n_words : NULL;
+    return e->sequences[slot].mask;
 }
 
 static GrammarState step(Sequence *s, int32_t token) {

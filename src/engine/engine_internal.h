@@ -50,6 +50,7 @@ typedef struct {
     uint32_t n_drawn_checkpoint; // nodes up to the last one that it left while it drew; 0: none
     GrammarMatcher *matcher;     // NULL: it may draw anything
     GrammarState state;          // after the tokens drawn and read
+    const uint32_t *mask; // of that state: the matcher's, until it is asked again; NULL: there is no matcher
 } Sequence;
 
 // A step under way, and what it will bring for the sequence of each of its parts.
@@ -94,7 +95,6 @@ struct Engine {
     TokenTrie trie;           // of engine_take_grammars
     uint64_t matcher_bytes;   // of a slot, whole pages
     uint8_t *matcher_memory;  // [n_slots][matcher_bytes]; NULL: no grammars
-    uint32_t *masks;          // [n_slots][trie.n_words] what each may draw next
 };
 
 static inline bool sequence_in_prompt(const Sequence *s) {
