@@ -697,6 +697,43 @@ static const Grammar *compile_all_kinds(Arena nodes, Arena *arena, Arena scratch
     return grammar_compile(b, root, arena, scratch, &g, err) ? g : NULL;
 }
 
+// A matcher goes on with the same grammar in another place, after the first one's memory has been used for
+// something else: it allows what a new matcher allows, all along a text.
+TEST(grammar_matcher_moves_to_the_same_grammar) {
+    Arena gone = os_arena(1 << 24), kept = os_arena(1 << 24), memory = os_arena(1 << 26),
+          other = os_arena(1 << 26);
+    Error err = {0};
+    uint8_t *bytes = gone.next;
+    const TokenTrie *trie = grammar_byte_trie();
+    const Grammar *first = compile_all_kinds(grammar_arena(0), &gone, grammar_arena(1), &err);
+    const Grammar *second = compile_all_kinds(grammar_arena(0), &kept, grammar_arena(1), &err);
+    GrammarMatcher *m, *fresh;
+    REQUIRE(first && second && first != second);
+    REQUIRE(grammar_matcher_new(first, trie, memory, &m, &err) &&
+            grammar_matcher_new(second, trie, other, &fresh, &err));
+    for (uint64_t round = 0; round < 40; round++) {
+        GrammarState at = grammar_start(m), same = grammar_start(fresh);
+        if (round == 20) {
+            REQUIRE(grammar_matcher_fits(m, second));
+            memset(bytes, 0xA5, (size_t)((uint8_t *)gone.next - bytes));
+            grammar_matcher_move(m, second);
+        }
+        for (uint64_t i = 0; i < 60; i++) {
+            const uint32_t *mask = grammar_mask(m, at), *expected = grammar_mask(fresh, same);
+            REQUIRE(mask && expected);
+            CHECK_BYTES_EQ(expected, trie->n_words * sizeof *mask, mask, trie->n_words * sizeof *mask);
+            uint32_t n_tokens = trie->n_words * 32, n = 0, token = rng_philox(round, i).word[0] % n_tokens;
+            while (n < n_tokens && !(mask[token / 32] >> token % 32 & 1))
+                token = (token + 1) % n_tokens, n++;
+            if (n == n_tokens) break;
+            GrammarState next = grammar_step(m, at, (int32_t)token);
+            if (!grammar_is_state(next)) break;
+            at = next, same = grammar_step(fresh, same, (int32_t)token);
+            REQUIRE(grammar_is_state(same));
+        }
+    }
+}
+
 // Each allocation fails once: the failure is said, and nothing is read that is not there.
 TEST(grammar_says_when_memory_is_missing) {
     uint64_t n = 0;

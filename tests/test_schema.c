@@ -2,6 +2,7 @@
 // and that no schema takes long.
 #include "base/rng.h"
 #include "base/strbuf.h"
+#include "grammar/grammar_matcher_internal.h"
 #include "grammar/number_lang.h"
 #include "os/os.h"
 #include "runner.h"
@@ -135,6 +136,46 @@ TEST(schema_options_narrow_what_is_taken) {
         REQUIRE(schema_run_compile(&run, str_from_c(schema), &rows[i].options));
         bool taken = schema_run_takes(&run, str_from_c(rows[i].text));
         CHECK(taken == rows[i].taken);
+    }
+}
+
+// Grammars that differ in anything have another digest; the same schema has the same one.
+TEST(schema_grammars_are_told_apart) {
+    static const char *const schemas[] = {
+        "{}",
+        "{\"type\":\"integer\"}",
+        "{\"type\":\"integer\",\"minimum\":3}",
+        "{\"type\":\"integer\",\"minimum\":4}",
+        "{\"type\":\"string\",\"maxLength\":3}",
+        "{\"type\":\"string\",\"maxLength\":4}",
+        "{\"enum\":[\"a\",\"b\"]}",
+        "{\"enum\":[\"a\",\"c\"]}",
+        "{\"type\":\"array\",\"items\":{\"type\":\"integer\"}}",
+        "{\"type\":\"array\",\"items\":{\"type\":\"null\"}}",
+        "{\"type\":\"array\",\"items\":{\"type\":\"integer\"},\"minItems\":2}",
+        "{\"type\":\"array\",\"items\":{\"type\":\"integer\"},\"minItems\":2,\"maxItems\":5}",
+        "{\"type\":\"array\",\"items\":{\"type\":\"integer\"},\"contains\":{\"const\":1}}",
+        "{\"type\":\"array\",\"items\":{\"type\":\"integer\"},\"contains\":{\"const\":1},\"minContains\":2}",
+        "{\"type\":\"array\",\"prefixItems\":[{\"type\":\"integer\"}]}",
+        "{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{}},\"additionalProperties\":false}",
+        "{\"type\":\"object\",\"properties\":{\"b\":{},\"a\":{}},\"additionalProperties\":false}",
+        "{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{}}}",
+        "{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{}},\"required\":[\"a\"]}",
+        "{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{}},\"required\":[\"b\"]}",
+        "{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{}},\"maxProperties\":1}",
+        "{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{}},\"dependentRequired\":{\"a\":[\"b\"]}}",
+    };
+    uint8_t digests[COUNT_OF(schemas)][sizeof((GrammarMatcher *)0)->digest];
+    for (size_t i = 0; i < COUNT_OF(schemas); i++) {
+        TEST_CASE_LABEL("%s", schemas[i]);
+        SchemaRun run;
+        for (int times = 0; times < 2; times++) {
+            REQUIRE(schema_run_compile(&run, str_from_c(schemas[i]), &(SchemaOptions){0}));
+            if (times) CHECK(memcmp(digests[i], run.matcher->digest, sizeof digests[i]) == 0);
+            memcpy(digests[i], run.matcher->digest, sizeof digests[i]);
+        }
+        for (size_t k = 0; k < i; k++)
+            CHECK(memcmp(digests[i], digests[k], sizeof digests[i]) != 0);
     }
 }
 

@@ -72,16 +72,20 @@ static bool check_request(const Engine *e, const EngineRequest *r, Error *err) {
     return sampler_check(&r->sampler, e->n_vocab, err);
 }
 
-static Sequence *find_free_slot(Engine *e, uint32_t *slot) {
-    for (*slot = 0; *slot < e->n_slots; ++*slot) {
-        if (!e->sequences[*slot].used) return &e->sequences[*slot];
+// The first free slot; rather one that knows the grammar already.
+static Sequence *find_free_slot(Engine *e, const Grammar *grammar, uint32_t *slot) {
+    *slot = e->n_slots;
+    for (uint32_t i = e->n_slots; i-- > 0;) {
+        if (e->sequences[i].used) continue;
+        bool is_better = engine_has_matcher(e, i, grammar) || *slot == e->n_slots;
+        if (is_better || !engine_has_matcher(e, *slot, grammar)) *slot = i;
     }
-    return NULL;
+    return *slot < e->n_slots ? &e->sequences[*slot] : NULL;
 }
 
 bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error *err) {
     if (!check_request(e, request, err)) return false;
-    Sequence *s = find_free_slot(e, slot);
+    Sequence *s = find_free_slot(e, request->grammar, slot);
     if (!s) return error_set(err, ERR_BUSY, "all %u slots are taken", e->n_slots);
     SequenceStart start = {.params = request->sampler,
                            .tokens = request->tokens,
@@ -95,6 +99,7 @@ bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error
                     .tokens = s->tokens,
                     .nodes = s->nodes,
                     .pages = s->pages,
+                    .last_matcher = s->last_matcher,
                     .n_prompt = request->n_prompt,
                     .n_known = request->n_prompt,
                     .miss = CACHE_MISS_NEW,

@@ -1,7 +1,8 @@
 // Sequences that are held to grammars: where each is in its text, and what it may draw next.
 //
 // The engine's thread is the one that reads tokens and sends the next draw, so the matchers are its own: one
-// a slot, in memory of its own. A sequence that is set aside keeps its state, which depends on the tokens
+// a slot, in memory of its own. It stays for the slot's next sequence with the same grammar, which finds all masks
+// made so far. A sequence that is set aside keeps its state, which depends on the tokens
 // read alone. A mask is made when a token is read, not when the next draw is sent, so that a text which can
 // only end is known to be over without another step.
 #include "engine/engine_internal.h"
@@ -63,6 +64,11 @@ static bool refuse_room(Error *err) {
     return error_set(err, ERR_TOO_LARGE, "the grammar leads to more states than there is room for");
 }
 
+bool engine_has_matcher(const Engine *e, uint32_t slot, const Grammar *grammar) {
+    const GrammarMatcher *last = e->sequences[slot].last_matcher;
+    return grammar && last && grammar_matcher_fits(last, grammar);
+}
+
 bool sequence_hold(Engine *e, uint32_t slot, const Grammar *grammar, Error *err) {
     Sequence *s = &e->sequences[slot];
     bool goes_on, ends;
@@ -70,8 +76,14 @@ bool sequence_hold(Engine *e, uint32_t slot, const Grammar *grammar, Error *err)
         return error_set(err, ERR_UNSUPPORTED, "the %s backend cannot hold draws to a set of tokens",
                          e->backend->info.kind);
     Arena memory = arena_from_memory(e->matcher_memory + slot * e->matcher_bytes, e->matcher_bytes);
-    if (!grammar_matcher_new(grammar, &e->trie, memory, &s->matcher, err))
-        return err->code == ERR_NO_MEMORY ? refuse_room(err) : false;
+    if (engine_has_matcher(e, slot, grammar)) {
+        grammar_matcher_move(s->last_matcher, grammar);
+    } else {
+        s->last_matcher = NULL;
+        if (!grammar_matcher_new(grammar, &e->trie, memory, &s->last_matcher, err))
+            return err->code == ERR_NO_MEMORY ? refuse_room(err) : false;
+    }
+    s->matcher = s->last_matcher;
     s->state = grammar_start(s->matcher);
     if (!grammar_is_state(s->state) || !make_mask(e, slot, &goes_on, &ends)) return refuse_room(err);
     if (goes_on || (ends && e->trie.n_end_tokens)) return true;

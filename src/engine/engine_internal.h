@@ -44,12 +44,13 @@ typedef struct {
     uint32_t leader, leader_generation, n_in_common;
     // Checkpoints of its state: places in its text, whole pages.
     uint32_t borders[MESSAGE_BORDERS_MAX], n_borders; // of messages
-    uint32_t stop;               // where the next chunk ends, at most; n_known: no sooner than the prompt
-    uint32_t asked_stop;         // where another sequence waits for one; 0: nowhere
-    uint32_t saved_at;           // where it has the last one
-    uint32_t n_drawn_checkpoint; // nodes up to the last one that it left while it drew; 0: none
-    GrammarMatcher *matcher;     // NULL: it may draw anything
-    GrammarState state;          // after the tokens drawn and read
+    uint32_t stop;                // where the next chunk ends, at most; n_known: no sooner than the prompt
+    uint32_t asked_stop;          // where another sequence waits for one; 0: nowhere
+    uint32_t saved_at;            // where it has the last one
+    uint32_t n_drawn_checkpoint;  // nodes up to the last one that it left while it drew; 0: none
+    GrammarMatcher *matcher;      // NULL: it may draw anything
+    GrammarState state;           // after the tokens drawn and read
+    GrammarMatcher *last_matcher; // of the slot's last sequence that had one
     const uint32_t *mask; // of that state: the matcher's, until it is asked again; NULL: there is no matcher
 } Sequence;
 
@@ -149,6 +150,8 @@ MUST_CHECK bool sequence_restore_state(Engine *e, Sequence *s, uint32_t node, Er
 
 // ---- engine_grammar.c ----
 
+// Whether the slot has a matcher that has been used with this grammar. NULL: no.
+bool engine_has_matcher(const Engine *e, uint32_t slot, const Grammar *grammar);
 // Begins the text of a grammar; errors as of engine_admit.
 MUST_CHECK bool sequence_hold(Engine *e, uint32_t slot, const Grammar *grammar, Error *err);
 // Whether the mask of its next draw is known: the tokens that it depends on have been read.

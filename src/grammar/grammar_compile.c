@@ -185,7 +185,7 @@ bool grammar_compile(GrammarBuilder *b, GrammarNode root, Arena *arena, Arena sc
     if (!grammar_emit(b, root, need, arena, scratch, g, err)) return false;
     if (b->merges && !grammar_merge(g, arena, scratch))
         return error_set(err, ERR_NO_MEMORY, "no memory to merge a grammar of %u nodes", b->n_nodes);
-    if (!grammar_find_follow(g, arena, scratch))
+    if (!grammar_find_follow(g, arena, scratch) || !grammar_find_digest(g, scratch))
         return error_set(err, ERR_NO_MEMORY, "no memory for a grammar of %u nodes", b->n_nodes);
     *out = g;
     return true;

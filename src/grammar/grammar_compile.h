@@ -34,3 +34,5 @@ MUST_CHECK bool grammar_check_beginnings(Grammar *g, Node *nodes, Arena scratch,
 MUST_CHECK bool grammar_merge(Grammar *g, Arena *arena, Arena scratch);
 // Sets `follow`, which lives in `arena`. False when an arena is full.
 MUST_CHECK bool grammar_find_follow(Grammar *g, Arena *arena, Arena scratch);
+// grammar_digest.c. Fills g->digest. False: no memory.
+MUST_CHECK bool grammar_find_digest(Grammar *g, Arena scratch);

@@ -88,6 +88,7 @@ struct Grammar {
     uint32_t n_nodes;
     GrammarNode root;
     const ByteSet *follow; // [n_nodes] the bytes that may come behind a node
+    uint8_t digest[32];    // SHA-256 of all that it says: grammars with the same one are the same
 };
 
 // Text until the first of the markers that occurs in it, or without any of them. ERR_TOO_LARGE,

@@ -46,6 +46,7 @@ bool grammar_matcher_new(const Grammar *g, const TokenTrie *trie, Arena memory, 
     GrammarMatcher *m = arena_new(&memory, GrammarMatcher, 1);
     if (!m) goto full;
     *m = (GrammarMatcher){.g = g, .trie = trie};
+    memcpy(m->digest, g->digest, sizeof m->digest);
     m->readings = arena_new_dirty(&memory, Reading, GRAMMAR_READINGS_MAX);
     m->has_set = arena_new(&memory, bool, g->n_nodes);
     if (!m->readings || !m->has_set || !pool_init(&m->pool, MATCHER_POOL, &memory) ||
@@ -61,6 +62,16 @@ bool grammar_matcher_new(const Grammar *g, const TokenTrie *trie, Arena memory, 
     return true;
 full:
     return error_set(err, ERR_NO_MEMORY, "no memory for a grammar's states and masks");
+}
+
+bool grammar_matcher_fits(const GrammarMatcher *m, const Grammar *g) {
+    return memcmp(m->digest, g->digest, sizeof m->digest) == 0;
+}
+
+void grammar_matcher_move(GrammarMatcher *m, const Grammar *g) {
+    assert(grammar_matcher_fits(m, g));
+    m->g = g;
+    m->step.nodes = g->nodes;
 }
 
 GrammarState grammar_start(GrammarMatcher *m) {

@@ -45,6 +45,7 @@ typedef struct {
 
 struct GrammarMatcher {
     const Grammar *g;
+    uint8_t digest[sizeof((Grammar *)0)->digest]; // of g, whose memory may be gone
     const TokenTrie *trie;
     Pool pool;
     Step step;
