@@ -1,10 +1,10 @@
 // Sequences that are held to grammars: where each is in its text, and what it may draw next.
 //
 // The engine's thread is the one that reads tokens and sends the next draw, so the matchers are its own: one
-// a slot, in memory of its own. It stays for the slot's next sequence with the same grammar, which finds all masks
-// made so far. A sequence that is set aside keeps its state, which depends on the tokens
-// read alone. A mask is made when a token is read, not when the next draw is sent, so that a text which can
-// only end is known to be over without another step.
+// a slot, in memory of its own. It stays for the slot's next sequence with the same grammar, which finds all
+// masks made so far. A sequence that is set aside keeps its state, which depends on the tokens read alone. A
+// mask is made when a token is read, not when the next draw is sent, so that a text which can only end is
+// known to be over without another step.
 #include "engine/engine_internal.h"
 
 #include "os/os.h"

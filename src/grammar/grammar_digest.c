@@ -1,5 +1,5 @@
-// What a compiled grammar says, as one number: a matcher that has been used with a grammar goes on with another
-// one that says the same.
+// What a compiled grammar says, as one number: a matcher that has been used with a grammar goes on with
+// another one that says the same.
 #include "grammar/grammar_compile.h"
 
 #include "base/hash.h"

@@ -52,8 +52,8 @@ uint64_t grammar_matcher_bytes_min(const Grammar *g, const TokenTrie *trie);
 MUST_CHECK bool grammar_matcher_new(const Grammar *g, const TokenTrie *trie, Arena memory,
                                     GrammarMatcher **out, Error *err);
 
-// Whether the matcher was made with the same grammar, wherever that lies: then it may go on with this one, with
-// all states and masks that it has.
+// Whether the matcher was made with the same grammar, wherever that lies: then it may go on with this one,
+// with all states and masks that it has.
 bool grammar_matcher_fits(const GrammarMatcher *m, const Grammar *g);
 // From now on it reads this copy; the one before may be gone already.
 void grammar_matcher_move(GrammarMatcher *m, const Grammar *g);
