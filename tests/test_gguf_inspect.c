@@ -296,6 +296,7 @@ TEST(gguf_inspect_refuses_flags_that_have_no_effect) {
                 {"--vram-mb 100 2>&1", "--vram-mb: needs --fit"},
                 {"--max-jobs 4 2>&1", "--max-jobs: needs --fit"},
                 {"--kv-cache-size-mb 4 2>&1", "--kv-cache-size-mb: needs --fit"},
+                {"--checkpoints-size-mb 4 2>&1", "--checkpoints-size-mb: needs --fit"},
                 {"--fit --device cpu 2>&1", "--fit says what a GPU's memory would hold"}};
     TinyModel m = tiny_model_llama();
     tiny_model_save(&m, test_tmp_path("tiny.gguf"));

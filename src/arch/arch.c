@@ -46,6 +46,7 @@ extern const Arch arch_nemotron_h;
 extern const Arch arch_granite_hybrid;
 extern const Arch arch_deepseek2;
 extern const Arch arch_qwen3next;
+extern const Arch arch_deci;
 extern const Arch arch_qwen35moe;
 extern const Arch arch_lfm2moe;
 extern const Arch arch_nemotron_h_moe;
@@ -60,7 +61,7 @@ static const Arch *const architectures[] = {
     &arch_olmoe,         &arch_qwen2moe,     &arch_granitemoe,  &arch_glm4moe,        &arch_dots1,
     &arch_bailingmoe2,   &arch_ernie4_5_moe, &arch_hunyuan_moe, &arch_gptoss,         &arch_gemma4,
     &arch_lfm2,          &arch_qwen35,       &arch_nemotron_h,  &arch_granite_hybrid, &arch_deepseek2,
-    &arch_qwen3next,     &arch_qwen35moe,    &arch_lfm2moe,     &arch_nemotron_h_moe,
+    &arch_qwen3next,     &arch_qwen35moe,    &arch_lfm2moe,     &arch_nemotron_h_moe, &arch_deci,
 };
 
 const Arch *arch_at(uint32_t index) {
@@ -105,6 +106,10 @@ bool arch_rule_holds(LayerRule rule, const ModelConfig *c, uint32_t layer) {
     case LAYERS_STATE_LEADING: return c->mixer == MIXER_STATE && layer < c->n_leading;
     case LAYERS_STATE_SHARED: return c->mixer == MIXER_STATE && c->d_ff_shared > 0;
     case LAYERS_NO_MIXER: return c->mixer == MIXER_NONE;
+    case LAYERS_LINEAR: return c->mixer == MIXER_LINEAR;
+    case LAYERS_FF: return c->d_ff > 0;
+    case LAYERS_ATTENTION_ALONE: return c->mixer == MIXER_ATTENTION && c->d_ff == 0;
+    case LAYERS_LINEAR_ALONE: return c->mixer == MIXER_LINEAR && c->d_ff == 0;
     case LAYERS_Q_RANK: return c->q_rank > 0;
     case LAYERS_NO_Q_RANK: return c->q_rank == 0;
     }

@@ -62,8 +62,9 @@ typedef enum {
 // What mixes a layer's rows with those before them.
 //   ATTENTION  keys and values of all of them, or of a window
 //   STATE      a state that each row changes
+//   LINEAR     nothing: a matrix is in attention's place
 //   NONE       nothing: the layer is a feed-forward alone
-typedef enum { MIXER_ATTENTION, MIXER_STATE, MIXER_NONE } Mixer;
+typedef enum { MIXER_ATTENTION, MIXER_STATE, MIXER_LINEAR, MIXER_NONE } Mixer;
 
 // What a router's logits become: the softmax over the chosen ones (Shazeer 2017), over all, or each its
 // sigmoid (DeepSeek-AI 2024).
@@ -159,7 +160,10 @@ typedef struct {
     uint32_t mixer;          // Mixer
     // Of the model: how its layers are told apart.
     uint32_t heads_say_mixer; // 1: layers without KV heads have a state
-    uint32_t single_blocks;   // 1: and where they have a feed-forward, that alone; no layer has two blocks
+    // 1: layers without KV heads have a matrix in attention's place, those without heads nothing, and those
+    // whose feed-forward has no length none.
+    uint32_t spare_blocks;
+    uint32_t single_blocks; // 1: and where they have a feed-forward, that alone; no layer has two blocks
     // Of layers with a state.
     uint32_t conv_taps;    // rows that a short convolution sees, the row at hand included
     uint32_t state_inner;  // values of a row's output
@@ -190,6 +194,10 @@ typedef enum {
     LAYERS_STATE_LEADING, // those of two rules
     LAYERS_STATE_SHARED,
     LAYERS_NO_MIXER,
+    LAYERS_LINEAR,
+    LAYERS_FF, // that have a feed-forward
+    LAYERS_ATTENTION_ALONE,
+    LAYERS_LINEAR_ALONE,
     LAYERS_Q_RANK, // whose queries have a low rank
     LAYERS_NO_Q_RANK
 } LayerRule;

@@ -566,7 +566,10 @@ static bool check_flags(const Options *options, Error *err) {
     static const struct {
         FlagId flag;
         const char *name;
-    } of_fit[] = {{FLAG_VRAM, "vram-mb"}, {FLAG_MAX_JOBS, "max-jobs"}, {FLAG_KV_CACHE, "kv-cache-size-mb"}};
+    } of_fit[] = {{FLAG_VRAM, "vram-mb"},
+                  {FLAG_MAX_JOBS, "max-jobs"},
+                  {FLAG_KV_CACHE, "kv-cache-size-mb"},
+                  {FLAG_CHECKPOINTS, "checkpoints-size-mb"}};
     for (size_t i = 0; i < COUNT_OF(of_fit) && !options->inspect_fit; i++)
         if (options->typed.flags[of_fit[i].flag])
             return error_set(err, ERR_USAGE, "--%s: needs --fit", of_fit[i].name);

@@ -168,6 +168,8 @@ static void complete_mla(ModelConfig *c) {
 static void complete(ModelConfig *c, uint32_t layer) {
     if (c->heads_say_mixer && c->n_kv_heads == 0)
         c->mixer = c->single_blocks && c->d_ff ? MIXER_NONE : MIXER_STATE;
+    if (c->spare_blocks && c->n_kv_heads == 0) c->mixer = c->n_heads ? MIXER_LINEAR : MIXER_NONE;
+    if (c->spare_blocks && c->n_heads == 0) c->n_heads = 1; // of nothing
     if (c->conv_taps && c->state_inner == 0) c->state_inner = c->d_model;
     if (c->n_kv_heads == 0) c->n_kv_heads = c->n_heads;
     if (c->head_dim == 0 && c->n_heads) c->head_dim = c->d_model / c->n_heads;
@@ -214,7 +216,7 @@ static bool check_ranges(const ConfigReader *r) {
         {"context_length", c->n_context, 1, 1 << 24, false},
         {"embedding_length", c->d_model, 1, 1 << 17, false},
         {"expert_shared_feed_forward_length", c->d_ff_shared, 0, 1 << 20, true},
-        {"feed_forward_length", c->d_ff, !c->single_blocks, 1 << 20, true},
+        {"feed_forward_length", c->d_ff, !c->single_blocks && !c->spare_blocks, 1 << 20, true},
         {"attention.head_count", c->n_heads, 1, 1 << 12, true},
         {"attention.head_count_kv", c->n_kv_heads, 1, c->n_heads, true},
         {"attention.key_length", c->head_dim, 1, HEAD_DIM_MAX, true},

@@ -311,11 +311,46 @@ static const Arch leading_tables = {
     .activation = FN_SILU,
 };
 
+static const TensorRow deci[] = {
+    {"token_embd.weight",               FILL_MATRIX,  MODEL, VOCAB, ONE},
+    {"output_norm.weight",              FILL_NORM,    MODEL, ONE, ONE},
+    {"output.weight",                   FILL_MATRIX,  MODEL, VOCAB, ONE},
+    {"blk.%u.ffn_gate.weight",          FILL_MATRIX,  MODEL, FF, ONE},
+    {"blk.%u.ffn_up.weight",            FILL_MATRIX,  MODEL, FF, ONE},
+    {"blk.%u.ffn_down.weight",          FILL_MATRIX,  FF, MODEL, ONE},
+};
+static const TensorRow deci_attention[] = {
+    {"blk.%u.attn_norm.weight",         FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.attn_q.weight",            FILL_MATRIX,  MODEL, Q, ONE},
+    {"blk.%u.attn_k.weight",            FILL_MATRIX,  MODEL, KV, ONE},
+    {"blk.%u.attn_v.weight",            FILL_MATRIX,  MODEL, KV, ONE},
+    {"blk.%u.attn_output.weight",       FILL_MATRIX,  Q, MODEL, ONE},
+};
+static const TensorRow deci_linear[] = {
+    {"blk.%u.attn_norm.weight",         FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.attn_output.weight",       FILL_MATRIX,  MODEL, MODEL, ONE},
+};
+// Of layers with a feed-forward.
+static const TensorRow deci_norms[] = {
+    {"blk.0.ffn_norm.weight",           FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.1.ffn_norm.weight",           FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.2.ffn_norm.weight",           FILL_GAIN,    MODEL, ONE, ONE},
+};
+static const uint32_t deci_heads[] = {4, 4, 0, 4, 0, 4}, deci_kv_heads[] = {2, 0, 0, 1, 0, 0},
+                      deci_ff[] = {96, 64, 160, 0, 0, 0};
+
 static const uint32_t heads_3[] = {4, 2, 8}, kv_heads_3[] = {2, 1, 2}, ff_3[] = {96, 64, 160};
 static const uint32_t equal_4[] = {4, 4}, equal_2[] = {2, 2}, equal_96[] = {96, 96};
 static const uint32_t windows_4[] = {0, 1, 1, 0}, head_dims_4[] = {32, 16, 16, 32};
 
 static const ArchModel layered_models[] = {
+    // Attention, a matrix in its place, or nothing; with a feed-forward and without.
+    {"deci", "deci", SIZES(6, 4, 2, 16, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(deci), MORE(deci_norms),
+     .layer_heads = deci_heads, .layer_kv_heads = deci_kv_heads, .layer_ff = deci_ff, .mixers = "ASFAFS",
+     .of_mixer = {deci_attention, deci_linear}, .n_of_mixer = {COUNT_OF(deci_attention), COUNT_OF(deci_linear)},
+     .keys = {EPS_RMS, KEY_F32("rope.freq_base", 5e5), KEY_U32("attention.key_length", 16),
+              KEY_U32("attention.value_length", 16), KEY_U32S("attention.head_count", deci_heads),
+              KEY_U32S("attention.head_count_kv", deci_kv_heads), KEY_U32S("feed_forward_length", deci_ff)}},
     // Arrays of equal numbers: the same as the numbers.
     {"llama-equal", "llama", SIZES(2, 4, 2, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(llama),
      .keys = {EPS_RMS, KEY_U32("attention.key_length", 32), KEY_U32S("attention.head_count", equal_4),
@@ -569,6 +604,7 @@ static void add_tensor(GgufBuilder *b, const ArchModel *m, uint32_t context_leng
                        size_of(m, context_length, layer, row->matrices)};
     uint32_t n_dims = dims[2] > 1 ? 3 : dims[1] > 1 ? 2 : 1;
     char name[96];
+    if (dims[0] * dims[1] == 0) return; // a layer without it
     const char *mark = strstr(row->name, "%u");
     if (mark) snprintf(name, sizeof name, "%.*s%u%s", (int)(mark - row->name), row->name, layer, mark + 2);
     else snprintf(name, sizeof name, "%s", row->name);

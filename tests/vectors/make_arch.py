@@ -395,6 +395,38 @@ def kv_b(f, name):
     return torch.cat([k.transpose(1, 2), v], dim=1).flatten(0, 1)
 
 
+class Instead(torch.nn.Module):
+    """What a layer has in the place of attention or a feed-forward: a matrix, or nothing, which adds nothing."""
+
+    def __init__(self, width, in_pair):
+        super().__init__()
+        self.in_pair = in_pair
+        if width:
+            self.linear = torch.nn.Linear(width, width, bias=False)
+
+    def forward(self, x=None, hidden_states=None, **_):
+        x = hidden_states if x is None else x
+        out = self.linear(x) if hasattr(self, "linear") else torch.zeros_like(x)
+        return (out, None) if self.in_pair else out
+
+
+def deci(f):
+    """Llama's layers, some of whose blocks are taken out."""
+    model = causal("Llama", common(f), rope_parameters=rope(f))
+    for i, layer in enumerate(model.model.layers):
+        heads, kv_heads = f.get("attention.head_count")[i], f.get("attention.head_count_kv")[i]
+        ff = f.get("feed_forward_length")[i]
+        new = type(layer)(transformers.LlamaConfig(**dict(
+            common(f), num_key_value_heads=kv_heads or 1, intermediate_size=ff or 1), rope_parameters=rope(f)), i)
+        if not kv_heads:
+            new.self_attn = Instead(f.get("embedding_length") if heads else 0, True)
+            new.input_layernorm = new.input_layernorm if heads else torch.nn.Identity()
+        if not ff:
+            new.mlp, new.post_attention_layernorm = Instead(0, False), torch.nn.Identity()
+        model.model.layers[i] = new
+    return model
+
+
 def regroup_qkv(f, weight):
     """Q, K and V of each group of heads beside each other, as Falcon and GPT-NeoX have them."""
     heads, kv_heads = f.get("attention.head_count"), f.get("attention.head_count_kv")
@@ -411,10 +443,10 @@ FAMILY = {"smollm3": smollm3, "seed_oss": seed_oss, "granite": granite, "minicpm
           "cohere2": cohere2, "phi2": phi2, "falcon": falcon, "gptneox": gptneox, "stablelm": stablelm,
           "starcoder2": starcoder2, "olmo2": olmo2, "exaone4": exaone4, "olmoe": olmoe, "qwen2moe": qwen2moe,
           "granitemoe": granitemoe, "glm4moe": glm4moe, "dots1": dots1, "bailingmoe2": glm4moe,
-          "ernie4_5-moe": ernie4_5_moe, "hunyuan-moe": hunyuan_moe,
+          "ernie4_5-moe": ernie4_5_moe, "hunyuan-moe": hunyuan_moe, "deci": deci,
           "deepseek2": deepseek2}
 # Those whose files have the rows of Q and K in Llama's order; the published weights have halves.
-INTERLEAVED = {"llama", "smollm3", "granite", "minicpm", "mistral3", "arcee", "internlm2", "baichuan", "granitemoe"}
+INTERLEAVED = {"llama", "smollm3", "granite", "minicpm", "mistral3", "arcee", "internlm2", "baichuan", "granitemoe", "deci"}
 MODELS = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3, "qwen3moe": qwen3moe, "phi3": phi3, "gemma": gemma,
           "gemma2": gemma2, "gemma3": gemma3, "gpt-oss": gpt_oss, "gpt2": gpt2, **FAMILY}
 # Whose names of transformers' weights lead to the file's, where the map has the published model's names.
@@ -488,6 +520,8 @@ def weight_of(f, name, names):
         return found
     if name.endswith("kv_b_proj.weight"):
         return kv_b(f, name)
+    if name.endswith("self_attn.linear.weight"):
+        return f.take("blk." + name.split(".")[2] + ".attn_output.weight")
     if ".mlp.experts." in name:
         return experts(f, name)
     if f.arch == "gpt-oss" and ".mlp.router." in name:
