@@ -162,9 +162,10 @@ typedef struct {
 // post_norm.cuh
 typedef struct {
     DEVICE_PTR(const Batch) batch;
-    DEVICE_PTR(const float) t;    // [MAX_ROWS][D_MODEL] of output.cuh
-    DEVICE_PTR(const float) norm; // [D_MODEL]
-    DEVICE_PTR(float) x;          // [MAX_ROWS][D_MODEL] += the norm of each row of t
+    DEVICE_PTR(const float) t;     // [MAX_ROWS][D_MODEL] of output.cuh
+    DEVICE_PTR(const float) norm;  // [D_MODEL]
+    DEVICE_PTR(float) x;           // [MAX_ROWS][D_MODEL] += the norm of each row of t
+    DEVICE_PTR(const float) scale; // one value: LAYER_SCALE
 } BatchPostNormArgs;
 
 // qkv.cuh, output.cuh, glu.cuh, head.cuh
@@ -186,7 +187,18 @@ typedef struct {
     DEVICE_PTR(HeadBest) best;                  // head: [MAX_ROWS][blocks], after the repetition penalty
     DEVICE_PTR(float) partial;                  // what blocks that share a band's columns give each other
     DEVICE_PTR(unsigned) meetings;              // their counters: zeros between launches
+    DEVICE_PTR(const float) times;              // glu: [MAX_ROWS][TIMES_STRIDE], from the layer's part on
 } ProductArgs;
+
+// layer_inputs.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const BatchRow) rows;
+    DEVICE_PTR(const SlotState) slots;
+    DEVICE_PTR(const unsigned char) embed; // [N_VOCAB][N_LAYERS * D_LAYER] in tiles
+    DEVICE_PTR(const float) norm;          // [D_LAYER]
+    DEVICE_PTR(float) inputs;              // [MAX_ROWS][N_LAYERS][D_LAYER], in place
+} LayerInputsArgs;
 
 // qk_norm.cuh
 typedef struct {

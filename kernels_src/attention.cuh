@@ -22,6 +22,9 @@
 // reads the tile. The team with a row's last split writes the row's entries to the cache, for batches that
 // follow.
 //
+// SHARED_KV: the layer reads the entries of an earlier one, which that has written. It has none of its own,
+// and fetches behind stage_wait.
+//
 // Who folds. A team that has all splits of a group folds them in its shared memory. Else each team leaves its
 // splits' triples in `partial`, and the last one that comes to the group's counter folds them. The same with
 // groups and the row's total. (One block that merged all splits of a row would read 256 KB at 16,384 keys:
@@ -78,6 +81,12 @@ static_assert(TEAM_WARPS == 1 || TEAMS == 1, "a team is a warp or a block");
 static_assert(TILE_PAGES % TEAM_WARPS == 0, "warps have the same number of pages");
 static_assert(RING_HALVES > 0 && RING_HALVES < 2 * (RING_STEPS + 1), "RING_BYTES");
 static_assert(!IN_PARTS || SM_ARCH < 90, "bulk copies bring whole tiles");
+
+#ifdef SHARED_KV
+#define OWN_ENTRIES false
+#else
+#define OWN_ENTRIES true
+#endif
 
 typedef Triple<WARP_DIMS> WarpTriple;
 
@@ -298,7 +307,9 @@ DEVICE void store_kept(const TeamWork &w, u32 n_heads, const NewEntry &e) {
 DEVICE void turn_units(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p, u32 row, u32 first,
                        u32 end, const NewEntry &e, TeamWork *w) {
     enum : u32 {
-        AT_ONCE = MIN(CEIL_DIV(LIST_HEADS + 2, TEAM_WARPS), TEAM_WARPS > 1 ? 5 : 128 / HEAD_DIM + 1)
+        AT_ONCE = MIN(CEIL_DIV(LIST_HEADS + 2, TEAM_WARPS), TEAM_WARPS == 1  ? 128 / HEAD_DIM + 1
+                                                            : HEAD_DIM > 256 ? 2
+                                                                             : 5)
     };
     u32 n_heads = list_n_heads(p), first_head = list_first_head(p);
     const float *raw = a.raw + (u64)row * ROW_HEADS * HEAD_DIM;
@@ -317,6 +328,7 @@ DEVICE void turn_units(const BatchAttentionArgs &a, u8 *shared, const ListPlace 
             u32 unit = begin + k * TEAM_WARPS;
             if (unit >= end) break;
             if (unit <= n_heads) turn_head(&h[k], unit < n_heads ? a.norm[0] : a.norm[1], angles);
+            else norm_value(&h[k]);
             if (unit < n_heads) heat_query(&h[k], a.rows[row].position);
             store_unit(shared, unit, n_heads, e, h[k], w);
         }
@@ -380,7 +392,8 @@ DEVICE void turn_new_heads(const BatchAttentionArgs &a, u8 *shared, const ListPl
     u32 n_heads = list_n_heads(p), position = p.keys.position;
     u32 first = n_heads + (values ? 1 : 0), end = n_heads + (IN_PARTS && !values ? 1 : 2);
     NewEntry e = {};
-    bool has_own = has_key(s, position), any = has_own || s.begins, keeps = s.begins && w->keeps && !has_own;
+    bool has_own = OWN_ENTRIES && has_key(s, position), any = has_own || s.begins;
+    bool keeps = s.begins && w->keeps && !has_own;
     if (has_own) e = entry_in_step(shared, *w, s, position);
     if (keeps) e.token = position % KV_PAGE;
     bool stores_kept = has_own && w->keeps && !s.begins;
@@ -778,7 +791,7 @@ struct ListWork {
 };
 // What is known of a list before its first split, of things that no stage of the step writes.
 DEVICE void begin_list(const BatchAttentionArgs &a, const ListPlace &p, TeamWork *w) {
-    w->alone = is_alone(a, w->n_rows, p.row);
+    w->alone = !OWN_ENTRIES || is_alone(a, w->n_rows, p.row);
     w->page = a.rows[p.row].pages[a.list_at + p.keys.position / KV_PAGE];
 }
 // Enters the list at `place`, of which the team has as much as there is or as it has left.
@@ -789,7 +802,7 @@ DEVICE void enter_list(const BatchAttentionArgs &a, ListWork *l, TeamWork *w) {
     w->left -= l->end - l->begin;
     l->groups = list_groups(a, p, l->end, w->per);
     l->n_done = 0;
-    w->keeps = !IN_PARTS && l->end == p.end && l->end > p.split + 1;
+    w->keeps = OWN_ENTRIES && !IN_PARTS && l->end == p.end && l->end > p.split + 1;
     begin_list(a, p, w);
 }
 
@@ -824,7 +837,8 @@ DEVICE void team_begin(const BatchAttentionArgs &a, u8 *shared) {
 #ifdef HEAD_NORMS
     if (team_thread() * 32 < 2 * HEAD_DIM) {
         u32 i = team_thread() * 32;
-        prefetch_l2(i < HEAD_DIM ? a.norm[0] + i : a.norm[1] + i - HEAD_DIM);
+        if (i < HEAD_DIM) prefetch_l2(a.norm[0] + i);
+        else if (OWN_ENTRIES) prefetch_l2(a.norm[1] + i - HEAD_DIM);
     }
 #endif
 #ifdef HAS_SINKS
@@ -864,6 +878,7 @@ DEVICE void attention_run(const BatchAttentionArgs &a, u32 team, u8 *shared) {
     Fetches f;
     if (!find_work(a, a.batch->n_rows, team, ALL_TEAMS, &l, &w, &f)) return;
     team_begin(a, shared);
+    if (!OWN_ENTRIES) stage_wait();
     fill_ring(a, shared, 0, &f);
     enter_list(a, &l, &w);
     stage_wait();

@@ -152,7 +152,8 @@ DEVICE bool find_cluster_work(const BatchAttentionArgs &a, u8 *shared, u32 n_row
     u32 n = g->last - g->first, n_own = n > rank ? CEIL_DIV(n - rank, (u32)CLUSTER) : 0;
     if (g->is_alone && n_own == 0) return false;
     u32 last = g->place.split + (n_own - 1) * CLUSTER; // of the block's
-    *w = {n_own, n_own, n_rows, 0, 0, true, false, 0, n_own > 1 && last + 1 == g->place.end, {}};
+    *w = {n_own, n_own, n_rows, 0, 0, true, false, 0, OWN_ENTRIES && n_own > 1 && last + 1 == g->place.end,
+          {}};
     l->place = g->place;
     fetches_begin(a, g->place, n_own, CLUSTER, f);
     if (thread_index() == 0) {
@@ -204,13 +205,14 @@ DEVICE void attention_clusters_run(const BatchAttentionArgs &a, u32 block, u8 *s
     bool sends = in_clusters && !g.is_alone;
     team_begin(a, shared);
     if (sends) cluster_arrive();
+    if (!OWN_ENTRIES) stage_wait();
     fill_ring(a, shared, 0, &f);
     l.begin = l.place.split;
     if (in_clusters) begin_list(a, l.place, &w);
     else enter_list(a, &l, &w);
     u32 busy = in_clusters ? n_groups * CLUSTER : CEIL_DIV(count_pieces<SPLIT_KEYS>(a, n_rows), w.per);
-    w.rehearses =
-        busy <= REHEARSING_BLOCKS && RING_HALVES >= 2 * SPLIT_TILES; // all of a split is in the ring
+    w.rehearses = OWN_ENTRIES && busy <= REHEARSING_BLOCKS &&
+                  RING_HALVES >= 2 * SPLIT_TILES; // all of a split is in the ring
     if (w.rehearses && sends && thread_index() == 0)
         bulk_barrier_expect(arrived(shared, true), w.per > 0 ? (u32)SPLIT_BYTES : 0u);
     if (sends) cluster_wait(); // the others' barriers are made

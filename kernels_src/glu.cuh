@@ -2,12 +2,13 @@
 //
 //     out_activations[row] = act(W_gate h + b_gate) * (W_up h + b_up) / GLU_DIVISOR
 // UNGATED: act(W_up h + b_up) / GLU_DIVISOR
+// TIMES_STRIDE (with UNGATED): act(GLU_DIVISOR W_up h) * times[row] / GLU_DIVISOR: `in` is divided, too
 //     h = in[row]; NORM_INPUT (product_few.cuh): h = norm(x[row])
 //
 // Operations: (RMS_NORM or LAYER_NORM,) MATMUL x 2, GLU; UNGATED: MATMUL, ACTIVATION. Grid and order of sums:
 // product.cuh, with either body; a unit is a band of W_gate and the same one of W_up. Defines: STAGE_GLU,
 // D_MODEL, D_FF, activate.cuh's, FORMAT_0 (of W_gate; UNGATED: of W_up), FORMAT_1 (of W_up), the body's;
-// UNGATED; HAS_BIAS where a matrix has one.
+// UNGATED; HAS_BIAS where a matrix has one; TIMES_STRIDE, of the rows of `times`.
 #if !defined(D_FF) || D_FF % 2
 #error "D_FF, even"
 #endif
@@ -37,8 +38,8 @@ DEVICE void glu_prepare(const ProductArgs &a, u32 block, u8 *shared, GluState *s
     product_prepare(a, block, shared, s->bands, &s->product);
 }
 
-// The activation of one row of the weights, of the products of its gate and its up.
-DEVICE float glu_value(const ProductArgs &a, u32 col, float gate, float up) {
+// The activation of one row of the weights, of the products of its gate and its up. row: of the batch.
+DEVICE float glu_value(const ProductArgs &a, u32 row, u32 col, float gate, float up) {
     float v[2] = {gate, up};
 #ifdef HAS_BIAS
 #pragma unroll
@@ -46,8 +47,11 @@ DEVICE float glu_value(const ProductArgs &a, u32 col, float gate, float up) {
         if (a.bias[b] != 0) v[b] += a.bias[b][col];
     }
 #endif
-    (void)a, (void)col, (void)up;
-#ifdef UNGATED
+    (void)a, (void)row, (void)col, (void)up;
+#ifdef TIMES_STRIDE
+    float times = load_shared_data(a.times + (u64)row * TIMES_STRIDE + col);
+    return activate(v[0] * GLU_DIVISOR) * times * (1 / GLU_DIVISOR);
+#elif defined(UNGATED)
     return activate(v[0]) * (1 / GLU_DIVISOR);
 #else
     return gated(v[0], v[1]) * (1 / GLU_DIVISOR);
@@ -76,7 +80,9 @@ struct GluFinish {
             float v[2] = {0, 0};
 #pragma unroll
             for (u32 k = 0; k < 2 && col < D_FF; k++) {
-                v[k] = glu_value(a, col, sums.of[0][i / 2][i % 2 * 2 + k],
+                u32 of_row = i / 2 * 8 + lane_index() % 4 * 2 + k;
+                if (of_row >= n_rows) continue;
+                v[k] = glu_value(a, first_row + of_row, col, sums.of[0][i / 2][i % 2 * 2 + k],
                                  sums.of[UNIT_BANDS - 1][i / 2][i % 2 * 2 + k]);
             }
             float other = shuffle_xor(odd ? v[0] : v[1], 4);
@@ -100,8 +106,8 @@ DEVICE void glu_run(const ProductArgs &a, u32 block, u8 *shared, GluState *s) {
                     for (u32 row = lane_index() / 8; row < n_rows; row += 4) {
                         const float *of_row = sums + row * SUM_STRIDE + r,
                                     *up = of_row + (UNIT_BANDS - 1) * BAND_ROWS;
-                        float first = glu_value(a, col, of_row[0], up[0]);
-                        float second = glu_value(a, col + 1, of_row[1], up[1]);
+                        float first = glu_value(a, first_row + row, col, of_row[0], up[0]);
+                        float second = glu_value(a, first_row + row, col + 1, of_row[1], up[1]);
                         activation_store_2(a.out_activations, first_row + row, col, first, second);
                     }
                 });

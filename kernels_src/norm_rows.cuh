@@ -5,7 +5,7 @@
 //
 // Operations: RMS_NORM, LAYER_NORM, COPY. Grid: a block a row; where a prompt has many rows, a block takes
 // several in turn, and those past the last one cost nothing.
-// Defines: D_MODEL, NORM_EPS, MAX_ROWS; LAYER_NORM or NORM_NONE, OF_LOGITS.
+// Defines: D_MODEL, NORM_EPS, MAX_ROWS; LAYER_NORM or NORM_NONE, COPY_DIVIDED, OF_LOGITS.
 #if !defined(D_MODEL) || !defined(NORM_EPS) || !defined(MAX_ROWS) || D_MODEL % 4
 #error "D_MODEL, NORM_EPS, MAX_ROWS"
 #endif

@@ -1,9 +1,10 @@
 // The norm of a block's output, before it joins the residual stream.
 //
 //     x[row] += t[row] * factor * w                    rows.cuh: factor, order of sums
+// LAYER_SCALE: x[row] = (x[row] + t[row] * factor * w) * scale
 //
-// Operations: RMS_NORM, ADD. Grid: a block a row; those past the batch's have nothing to do. Defines:
-// D_MODEL, NORM_EPS, MAX_ROWS.
+// Operations: RMS_NORM, ADD, SCALE. Grid: a block a row; those past the batch's have nothing to do. Defines:
+// D_MODEL, NORM_EPS, MAX_ROWS; LAYER_SCALE.
 #if !defined(D_MODEL) || !defined(NORM_EPS) || !defined(MAX_ROWS) || D_MODEL % 4
 #error "D_MODEL, NORM_EPS, MAX_ROWS"
 #endif
@@ -26,8 +27,13 @@ DEVICE void post_norm_run(const BatchPostNormArgs &a, const Norm &norm, u32 row,
         a.t + at, 1, sums, warp_index(), [] { block_sync(); },
         [&](u32, u32 turn, u32 i, u32 col, float4 v, float factor) {
             float4 w = norm.w[turn].v[i], y = x[turn].v[i];
-            *(float4 *)(a.x + at + col) = {fma_f32(v.x * factor, w.x, y.x), fma_f32(v.y * factor, w.y, y.y),
-                                           fma_f32(v.z * factor, w.z, y.z), fma_f32(v.w * factor, w.w, y.w)};
+            float4 sum = {fma_f32(v.x * factor, w.x, y.x), fma_f32(v.y * factor, w.y, y.y),
+                          fma_f32(v.z * factor, w.z, y.z), fma_f32(v.w * factor, w.w, y.w)};
+#ifdef LAYER_SCALE
+            float scale = *a.scale;
+            sum = {sum.x * scale, sum.y * scale, sum.z * scale, sum.w * scale};
+#endif
+            *(float4 *)(a.x + at + col) = sum;
         });
 }
 

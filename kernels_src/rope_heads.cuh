@@ -1,7 +1,7 @@
 // Prompts: what becomes of the heads that qkv.cuh left (turn_heads.cuh), and the cache's new entries.
 //
 //     q → args.q as f16
-//     k, v → the cache's page of the row's position
+//     k, v → the cache's page of the row's position; SHARED_KV: there are none
 //
 // Operations: RMS_NORM x 2, ROPE x 2, KV_WRITE. Grid: a warp a head of a row, HEADS_WARPS a block, which
 // take several in turn where there are many; those past the last one cost nothing. (Batches of rows:
@@ -23,6 +23,7 @@ DEVICE void rope_heads_run(const RopeHeadsArgs &a, u32 row, u32 head) {
     HeadAngles angles = load_angles(a.rope, row);
     RawHead h = load_raw_head(a.raw + ((u64)row * ROW_HEADS + head) * HEAD_DIM);
     if (projection < 2) turn_head(&h, a.norm[projection], angles);
+    else norm_value(&h);
     if (projection == 0) heat_query(&h, position);
 #pragma unroll
     for (u32 i = 0; i < HEAD_TURNS; i++) {

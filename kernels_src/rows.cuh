@@ -13,7 +13,7 @@
 //     then lanes 16 apart, 8, 4, 2, 1; then the pieces in their order
 //     factor = 1 / sqrt(fma(squares, 1 / D, eps)); value = (v factor) w, f16
 // LAYER_NORM: v is v - mean, mean = sum * (1 / D); value = fma(v factor, w, b); b is 0 where there is none.
-// NORM_NONE: value = v, f16: of a block without a norm before it.
+// NORM_NONE: value = v, f16: of a block without a norm before it; COPY_DIVIDED: value = v / GLU_DIVISOR.
 // Columns past the end count as zeros.
 //
 // Defines: MAX_ROWS (capacity of an activation buffer); NORM_EPS, LAYER_NORM or NORM_NONE where there are
@@ -134,7 +134,12 @@ template <u32 n_cols> DEVICE float norm_factor(float squares) {
 DEVICE float4 norm_value(float4 v, float factor, float4 w, float4 b) {
 #ifdef NORM_NONE
     (void)factor, (void)w, (void)b;
+#ifdef COPY_DIVIDED
+    const float d = 1 / GLU_DIVISOR;
+    return {v.x * d, v.y * d, v.z * d, v.w * d};
+#else
     return v;
+#endif
 #elif defined(LAYER_NORM)
     return {fma_f32(v.x * factor, w.x, b.x), fma_f32(v.y * factor, w.y, b.y), fma_f32(v.z * factor, w.z, b.z),
             fma_f32(v.w * factor, w.w, b.w)};

@@ -34,13 +34,19 @@ enum : u32 {
     SPAN_THREADS = SPAN_WARPS * WARP,
     QUERIES = SPAN_WARPS * 16,
     STRETCH_ROWS = layout_stretch_rows(N_HEADS, N_KV_HEADS, QUERIES),
-    SPAN_BLOCKS = MAX(CEIL_DIV(MAX_ROWS, STRETCH_ROWS) * LISTS, MIN((u32)SPAN_BLOCKS_LEAST, MAX_ROWS *LISTS)),
-    OUT_GROUPS = HEAD_DIM / 8,
+    // Wide heads' values are taken in halves, each by a task of its own, which makes the scores again: a lane
+    // has registers for 256 dims.
+    DIM_PARTS = HEAD_DIM > 256 ? 2 : 1,
+    SPAN_BLOCKS =
+        MAX(CEIL_DIV(MAX_ROWS, STRETCH_ROWS) * LISTS, MIN((u32)SPAN_BLOCKS_LEAST, MAX_ROWS *LISTS)) *
+        DIM_PARTS,
+    PART_PAIRS = DIM_PAIRS / DIM_PARTS,
+    OUT_GROUPS = 2 * PART_PAIRS,
 
     // Else registers. (8B's on sm_90: with it there ptxas has one register quad left for a page's values and
     // waits for each of its loads.)
     GROUP_IN_SHARED = HEAD_DIM > 128 || (HEAD_DIM > 64 && SHARED_BYTES_MAX >= 160 * 1024),
-    GROUP_BYTES = GROUP_IN_SHARED ? QUERIES * HEAD_DIM * 4 : 0,
+    GROUP_BYTES = GROUP_IN_SHARED ? QUERIES * PART_PAIRS * 16 * 4 : 0,
     IN_PARTS = GROUP_BYTES + TILE_BYTES + 64 > SHARED_BYTES_MAX, // keys, then values
     SLOT_BYTES = IN_PARTS ? TILE_BYTES / 2 : TILE_BYTES,
     PAGE_STRIDE = SLOT_BYTES / TILE_PAGES,
@@ -60,6 +66,7 @@ enum : u32 {
     FULL_AT = GROUP_AT + GROUP_BYTES, // a barrier a slot
     SPAN_SHARED_BYTES = FULL_AT + (SM_ARCH >= 90 ? RING_SLOTS * 8 : 0),
 };
+static_assert(DIM_PAIRS % DIM_PARTS == 0, "halves of whole pairs");
 static_assert(!IN_PARTS || SM_ARCH < 90, "bulk copies bring whole tiles");
 
 typedef Triple<OUT_GROUPS> RowsTriple;
@@ -68,6 +75,7 @@ enum : u32 { GROUP_TILES = GROUP_SPLITS * SPLIT_TILES };
 // What a block attends to at a time.
 struct SpanTask {
     u32 list;
+    u32 first_pair;  // of 8 dims each: of its half
     u32 row, n_rows; // of the batch
     u32 position;    // of the first one
     u32 end;         // behind that of the last one
@@ -79,9 +87,10 @@ struct SpanTask {
 };
 // n_before: tiles of the tasks that the block has behind it.
 DEVICE SpanTask span_task(const BatchAttentionArgs &a, u32 task, u32 n_before) {
-    RowStretch s = a.stretches[task / LISTS];
+    RowStretch s = a.stretches[task / (LISTS * DIM_PARTS)];
     SpanTask t;
-    t.list = task % LISTS;
+    t.list = task / DIM_PARTS % LISTS;
+    t.first_pair = task % DIM_PARTS * PART_PAIRS;
     t.row = s.row;
     t.n_rows = s.n_rows;
     t.position = s.position;
@@ -257,8 +266,8 @@ DEVICE void add_tile(const BatchAttentionArgs &a, const SpanTask &t, u32 tile, u
     const u32 ones[2] = {ONES_F16, ONES_F16};
 #pragma unroll
     for (u32 p = 0; p < TILE_PAGES; p++) {
-        add_page<DIM_PAIRS, 1, false>(weights[p], slot + p * PAGE_STRIDE + VALUES_AT, 0, KV_PAGE,
-                                      split->t.out);
+        add_page<PART_PAIRS, 1, false>(weights[p], slot + p * PAGE_STRIDE + VALUES_AT, t.first_pair, KV_PAGE,
+                                       split->t.out);
         mma_f16(sum, weights[p], ones);
     }
     split->t.sum[0] = sum[0], split->t.sum[1] = sum[2];
@@ -345,7 +354,7 @@ DEVICE void store_span_rows(const BatchAttentionArgs &a, const SpanTask &t, cons
 #pragma unroll
     for (u32 j = 0; j < OUT_GROUPS; j++) {
         float4 v = r.has_total ? t.total[j * SPAN_THREADS] : group_values(r, shared, j);
-        u32 dim = j * 8 + lane_index() % 4 * 2;
+        u32 dim = t.first_pair * 16 + j * 8 + lane_index() % 4 * 2;
         if (q[0].is_there) {
             activation_store_2(a.out, q[0].row, q[0].head * HEAD_DIM + dim,
                                attended(v.x * keep[0], inverse[0]), attended(v.y * keep[0], inverse[0]));
@@ -414,7 +423,7 @@ EXPORTED StageInfo span_attention_info = {SPAN_THREADS, {SPAN_BLOCKS, 1}, SPAN_S
 
 KERNEL(SPAN_THREADS, 2) span_attention(BatchAttentionArgs a) {
     stage_launch_next();
-    u32 n_tasks = load_shared_data(&a.batch->n_stretches) * LISTS;
+    u32 n_tasks = load_shared_data(&a.batch->n_stretches) * LISTS * DIM_PARTS;
     stage_wait();
     span_attention_run(a, n_tasks, block_index(), shared_memory());
 }

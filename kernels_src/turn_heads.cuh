@@ -11,7 +11,8 @@
 // lane's values in the order of its dims, then lanes 16 apart, 8, 4, 2, 1.
 // Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (even), ROPE_DIMS (a multiple of 4; 0: nothing is turned),
 // ROPE_HALVES (dims i and i + ROPE_DIMS / 2 are turned together; else 2 i and 2 i + 1), SCORE_SCALE;
-// HEAD_NORMS and NORM_EPS, NORM_TURNED; HEAD_GATES (gates of N_HEADS heads lie behind the values);
+// HEAD_NORMS and NORM_EPS, NORM_TURNED; VALUE_NORMS (with HEAD_NORMS): n of values, without w; SHARED_KV: the
+// rows have queries alone; HEAD_GATES (gates of N_HEADS heads lie behind the values);
 // TEMPERATURE_SCALE, TEMPERATURE_LENGTH, TEMPERATURE_OFFSET.
 #if !defined(HEAD_DIM) || !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(ROPE_DIMS) || \
     !defined(ROPE_HALVES) || !defined(SCORE_SCALE)
@@ -23,7 +24,11 @@
 
 enum : u32 {
     ROPE_PAIRS = ROPE_DIMS / 2,
+#ifdef SHARED_KV
+    TURNED_HEADS = N_HEADS,
+#else
     TURNED_HEADS = N_HEADS + 2 * N_KV_HEADS, // of a row: queries, keys, values
+#endif
 #ifdef HEAD_GATES
     ROW_HEADS = TURNED_HEADS + N_HEADS, // and the gates behind them
 #else
@@ -88,7 +93,8 @@ DEVICE HeadAngles load_angles(const float *rope, u32 row) {
 }
 
 #ifdef HEAD_NORMS
-DEVICE void norm_head(RawHead *h, const float *norm) {
+// 1 / sqrt(mean(v^2) + eps) of the head.
+DEVICE float head_factor(const RawHead *h) {
     float squares = 0;
 #pragma unroll
     for (u32 i = 0; i < HEAD_TURNS; i++) {
@@ -99,7 +105,11 @@ DEVICE void norm_head(RawHead *h, const float *norm) {
     for (u32 m = 16; m > 0; m /= 2) {
         squares += shuffle_xor(squares, m);
     }
-    float factor = reciprocal_sqrt_fast(fma_f32(squares, 1.0f / HEAD_DIM, NORM_EPS));
+    return reciprocal_sqrt_fast(fma_f32(squares, 1.0f / HEAD_DIM, NORM_EPS));
+}
+
+DEVICE void norm_head(RawHead *h, const float *norm) {
+    float factor = head_factor(h);
     auto times = [&](float2 v, u32 dim) {
         float2 w = *(const float2 *)(norm + dim);
         return float2{v.x * factor * w.x, v.y * factor * w.y};
@@ -114,6 +124,19 @@ DEVICE void norm_head(RawHead *h, const float *norm) {
     }
 }
 #endif
+
+// A head of values.
+DEVICE void norm_value(RawHead *h) {
+#ifdef VALUE_NORMS
+    float factor = head_factor(h);
+#pragma unroll
+    for (u32 i = 0; i < HEAD_TURNS; i++) {
+        h->own[i] = {h->own[i].x * factor, h->own[i].y * factor};
+    }
+#else
+    (void)h;
+#endif
+}
 
 // A head of queries or keys: h->own becomes what it is after norm and turn. norm [HEAD_DIM].
 DEVICE void turn_head(RawHead *h, const float *norm, const HeadAngles &angles) {

@@ -88,6 +88,7 @@ static void check_model(const char *name) {
         check_model(#name);                       \
     }
 ARCH_MODEL_NAMES(MODEL_CASE)
+ARCH_GEMMA_MODEL_NAMES(MODEL_CASE)
 ARCH_FAMILY_MODEL_NAMES(MODEL_CASE)
 ARCH_ODD_MODEL_NAMES(MODEL_CASE)
 ARCH_STATE_MODEL_NAMES(MODEL_CASE)

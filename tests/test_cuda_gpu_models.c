@@ -68,6 +68,7 @@ static void check_sameness(const char *name) {
         check_sameness(#name);                                      \
     }
 ARCH_MODEL_NAMES(MODEL_CASES)
+ARCH_GEMMA_MODEL_NAMES(MODEL_CASES)
 ARCH_FAMILY_MODEL_NAMES(MODEL_CASES)
 ARCH_ODD_MODEL_NAMES(MODEL_CASES)
 ARCH_STATE_MODEL_NAMES(MODEL_CASES)

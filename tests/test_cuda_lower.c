@@ -80,10 +80,9 @@ TEST(cuda_lower_takes_or_refuses_layers_that_differ) {
         const char *name, *message; // NULL: lowered
     } rows[] = {
         {"llama-equal", NULL},
-        {"llama-layers", "layer 1 has 2 heads on 1, keys of 32; layer 0 has 4 on 2, keys of 32"},
+        {"llama-layers", "layer 1 has heads of 64 values in all, another layer of 256"},
         {"llama-values", "layer 0: values of 16 beside keys of 32 cannot be run on the GPU yet"},
-        {"gemma3-layers", "layer 1 has 4 heads on 1, keys of 16; layer 0 has 4 on 1, keys of 32"},
-        {"lfm2", "layers that keep a state cannot be run on the GPU yet: layer 0, CONV"},
+        {"gemma3-layers", "layer 1 has heads of 64 values in all, another layer of 128"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s", rows[i].name);
@@ -151,6 +150,32 @@ TEST_SLOW(cuda_lower_makes_programs_with_caps, 600) {
         CHECK_INT_EQ(3, n); // attention of a token and of a prompt, the head
         programs_check(programs, n, architectures[a], &m.arena);
     }
+}
+
+// Heads of 512, as Gemma 4 has them in layers without a window: those that fit a GPU's shared memory.
+TEST_SLOW(cuda_lower_makes_programs_of_the_widest_heads, 600) {
+    static const uint32_t generations[] = {80, 90};
+    Made m = plan_of(arch_model_build(arch_model_named("odd-gemma4")));
+    BatchLowered l;
+    Error err = {0};
+    for (size_t a = 0; a < COUNT_OF(generations); a++) {
+        TEST_CASE_LABEL("sm %u", generations[a]);
+        if (!lower(&m, generations[a], 1, &l, &err)) FAIL("%s", err.message);
+        REQUIRE(err.code == ERR_NONE);
+        JitProgram programs[JIT_PROGRAMS_MAX];
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < l.n_programs; i++) {
+            bool is_wide = strstr(l.programs[i].defines.ptr, "#define HEAD_DIM 512") != NULL;
+            if (is_wide && strstr(l.programs[i].name, "attention")) programs[n++] = l.programs[i];
+        }
+        CHECK(n >= 3); // of one row with keys of its own and with shared ones, of prompts
+        programs_check(programs, n, generations[a], &m.arena);
+    }
+    CHECK(!lower(&m, 75, 1, &l, &err));
+    CHECK_INT_EQ(ERR_UNSUPPORTED, err.code);
+    CHECK_STR_EQ(
+        "layer 1: heads of 512 values need more shared memory than a block of this GPU has: 65536 bytes",
+        err.message);
 }
 
 // What quantisers take for rows that do not divide into blocks of 256.

@@ -126,7 +126,8 @@ static void note_model(Str file) {
         LowerTarget target = lower_target_of_sm(generations[i]);
         REQUIRE(gguf_parse(&part, 1, &arena, &gguf, &err) && plan_build(gguf, &arena, &plan, &err));
         REQUIRE(placement_make(plan, &arena, &placement, &err));
-        REQUIRE(batch_lower(plan, &placement, &target, 64, 512, &arena, &l, &err));
+        if (!batch_lower(plan, &placement, &target, 64, 512, &arena, &l, &err)) FAIL("%s", err.message);
+        REQUIRE(err.code == ERR_NONE);
         for (uint32_t c = 0; c < l.n_classes; c++)
             note_class(&l, &l.classes[c]);
     }
@@ -184,6 +185,7 @@ TEST(cuda_stages_are_in_the_readme) {
     static const char *const states[] = {"lfm2", "qwen35", "nemotron_h", "granite_hybrid"};
     for (size_t i = 0; i < COUNT_OF(states); i++)
         note_model(arch_model_build(arch_model_named(states[i])));
+    note_model(arch_model_build(arch_model_named("gemma4-e4b")));
     note_model(arch_shape_build(&large));
     StrBuf b = strbuf_from_memory(table, sizeof table);
     write_head(&b);

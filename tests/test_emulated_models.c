@@ -75,6 +75,7 @@ static void check_family_model(const char *name) {
     }
 ARCH_FAMILY_EMULATED_NAMES(FAMILY_CASE)
 ARCH_STATE_EMULATED_NAMES(FAMILY_CASE)
+ARCH_GEMMA_EMULATED_NAMES(FAMILY_CASE)
 
 #define MODEL_CASE(name)                    \
     TEST_SLOW(emulated_model_##name, 600) { \

@@ -144,15 +144,22 @@ TEST(engine_windows_layouts) {
     static const struct {
         const char *name;
         uint32_t n_layers, period, window,
-            n_context; // all of every `period` layers but the last have a window
-        KvLayout layout;
+            n_context;                            // all of every `period` layers but the last have a window
+        uint32_t full_bytes, window_bytes;        // of a page
+        uint32_t n_places, n_lists, n_full, last; // what comes of it; `last`: the last cache's place
+        uint64_t place_bytes;
     } rows[] = {
-        {"no windows", 32, 1, 0, 131072, {32, 1, 1, 0}},
-        {"Gemma 3 27B", 62, 6, 1024, 131072, {10, 7, 1, 1024}},
-        {"Gemma 3 12B", 48, 6, 1024, 131072, {8, 6, 1, 1024}},
-        {"GPT-OSS 20B", 24, 2, 128, 131072, {12, 2, 1, 128}},
-        {"windows everywhere", 32, 0, 2047, 4096, {32, 1, 0, 2047}},
-        {"as long as the context", 32, 0, 4096, 4096, {32, 1, 1, 0}},
+        {"no windows", 32, 1, 0, 131072, 7, 7, 32, 1, 1, 31, 7},
+        {"Gemma 3 27B", 62, 6, 1024, 131072, 7, 7, 10, 7, 1, 1, 7},
+        {"Gemma 3 12B", 48, 6, 1024, 131072, 7, 7, 8, 6, 1, 7, 7},
+        {"GPT-OSS 20B", 24, 2, 128, 131072, 7, 7, 12, 2, 1, 11, 7},
+        {"windows everywhere", 32, 0, 2047, 4096, 7, 7, 32, 1, 0, 31, 7},
+        {"as long as the context", 32, 0, 4096, 4096, 7, 7, 32, 1, 1, 31, 7},
+        // Heads of two sizes: a cache without a window takes two places, or one with a window does.
+        {"Gemma 4 E4B", 24, 6, 512, 131072, 8, 4, 4, 7, 2, 2, 4},
+        {"Gemma 4 26B", 30, 6, 1024, 262144, 4, 8, 8, 8, 1, 4, 4},
+        // Sizes that have little in common: places of the largest.
+        {"odd sizes", 12, 6, 512, 131072, 64, 7, 2, 6, 1, 1, 64},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s", rows[i].name);
@@ -160,14 +167,25 @@ TEST(engine_windows_layouts) {
         bool taken[KV_LISTS_MAX][64] = {0};
         for (uint32_t k = 0; k < rows[i].n_layers; k++) {
             bool windowed = rows[i].period == 0 || (k + 1) % rows[i].period != 0;
-            caches[k] = (Cache){.layer = k, .page_bytes = 1, .window = windowed ? rows[i].window : 0};
+            caches[k] = (Cache){.layer = k,
+                                .page_bytes = windowed ? rows[i].window_bytes : rows[i].full_bytes,
+                                .window = windowed ? rows[i].window : 0};
         }
         KvLayout l = kv_layout_make(caches, rows[i].n_layers, rows[i].n_context);
-        CHECK_BYTES_EQ(&rows[i].layout, sizeof l, &l, sizeof l);
+        CHECK_INT_EQ(rows[i].n_places, l.n_places);
+        CHECK_INT_EQ(rows[i].n_lists, l.n_lists);
+        CHECK_INT_EQ(rows[i].n_full, l.n_full);
+        CHECK_INT_EQ(rows[i].last, caches[rows[i].n_layers - 1].place);
+        CHECK_INT_EQ(rows[i].place_bytes, l.place_bytes);
+        CHECK_INT_EQ(rows[i].window < rows[i].n_context ? rows[i].window : 0, l.window);
         for (uint32_t k = 0; k < rows[i].n_layers; k++) {
             const Cache *c = &caches[k];
-            REQUIRE(c->list < l.n_lists && c->place < l.n_places && !taken[c->list][c->place]);
-            taken[c->list][c->place] = true;
+            uint64_t end = c->place + div_up(c->page_bytes, l.place_bytes);
+            REQUIRE(c->list < l.n_lists && end <= l.n_places);
+            for (uint64_t place = c->place; place < end; place++) {
+                CHECK(!taken[c->list][place]);
+                taken[c->list][place] = true;
+            }
             CHECK((c->list >= l.n_full) == (c->window > 0 && c->window < rows[i].n_context));
         }
         uint32_t n = kv_layout_tokens(&l, 5000, 256, rows[i].n_context);

@@ -389,6 +389,7 @@ TEST_SLOW(kernel_attention_of_rows, 300) {
     run_rows("batch_attention_1x96", 90, POSITIONS(0, 129));
     run_rows("batch_attention_2x256", 90, POSITIONS(150, 2, 64));
     run_rows("batch_attention_2x256", 75, POSITIONS(150, 2, 64));
+    run_rows("batch_attention_4x512", 90, POSITIONS(70, 2));
     run_rows("batch_attention_20x16", 90, POSITIONS(2100, 0, 1023, 1024, 1025, 900, 3, 2047));
     run_rows("batch_attention_window", 90,
              POSITIONS(0, 148, 149, 150, 151, 213, 277, 1100, 1173, 1174, 1175));
@@ -431,6 +432,7 @@ TEST_SLOW(kernel_attention_of_spans, 300) {
     run_spans("1x96", 90, 60, 6, 5);
     run_spans("2x256", 90, 126, 6, 2);
     run_spans("2x256", 75, 126, 6, 2);
+    run_spans("4x512", 90, 126, 3, 1);
     run_spans("20x16", 90, 1020, 12, 4);
     run_spans("20x16", 90, 2044, 9, 4);
     run_spans("window", 90, 0, 2, 1);
@@ -506,6 +508,9 @@ TEST_SLOW(kernel_attention_same_bits_however_it_is_spread, 300) {
         {"batch_attention_2x256", "attention_clusters_2x256", 90, 90, 600},
         {"batch_attention_2x256", "attention_clusters_2x256", 90, 90, 1030},
         {"batch_attention_2x256", "attention_clusters_2x256", 90, 90, 2050}, // more groups than clusters
+        {"batch_attention_4x512", "batch_attention_4x512", 90, 80, 300},
+        {"batch_attention_4x512", "span_attention_4x512", 90, 80, 300},
+        {"batch_attention_4x512", "span_attention_4x512", 90, 90, 1030},
         {"batch_attention_20x16", "attention_clusters_20x16", 90, 90, 3000},
         {"batch_attention_window", "attention_clusters_window", 90, 90, 1100},
     };

@@ -174,8 +174,10 @@ TEST(kernel_rows_post_norm_joins_the_residual_stream) {
         memcpy(x, before, n * sizeof *x);
         Batch *batch = kernel_memory(sizeof *batch);
         *batch = (Batch){.n_rows = n_rows[i]};
-        BatchPostNormArgs args = {DEVICE_ADDRESS(batch), DEVICE_ADDRESS(c.x), DEVICE_ADDRESS(c.norm),
-                                  DEVICE_ADDRESS(x)};
+        BatchPostNormArgs args = {.batch = DEVICE_ADDRESS(batch),
+                                  .t = DEVICE_ADDRESS(c.x),
+                                  .norm = DEVICE_ADDRESS(c.norm),
+                                  .x = DEVICE_ADDRESS(x)};
         kernel_run(s, &args, sizeof args);
         size_t used = (size_t)n_rows[i] * s->d_model;
         if (n_rows[i] == s->max_rows) memcpy(alone, x, n * sizeof *x);

@@ -88,7 +88,8 @@ static const WeightRow weights[] = {
 static const OpRow first_ops[] = {
     {OP_EMBED,     .out = ACT_X,  .weight = WEIGHT_EMBED},
     {OP_EMBED,     .out = ACT_PE, .weight = WEIGHT_PER_LAYER_EMBED, .root = DIM_PER_LAYER},
-    {OP_MATMUL,    .out = ACT_PL, .in = {ACT_X},          .weight = WEIGHT_PER_LAYER_IN},
+    {OP_COPY,      .out = ACT_H,  .in = {ACT_X},          .needs = WEIGHT_PER_LAYER_IN},
+    {OP_MATMUL,    .out = ACT_PL, .in = {ACT_H},          .weight = WEIGHT_PER_LAYER_IN},
     {OP_RMS_NORM,  .out = ACT_PL, .in = {ACT_PL},         .weight = WEIGHT_PER_LAYER_NORM, .eps_by = DIM_MODEL},
     {OP_ADD,       .out = ACT_PL, .in = {ACT_PL, ACT_PE}, .needs = WEIGHT_PER_LAYER_IN},
     {OP_SCALE,     .out = ACT_PL, .in = {ACT_PL},         .needs = WEIGHT_PER_LAYER_IN, .weight_optional = true,
@@ -135,7 +136,8 @@ static const OpRow feed_forward_ops[] = {
     {OP_RMS_NORM,      .out = ACT_T,  .in = {ACT_T},         .weight = WEIGHT_POST_FFN_NORM},
     {OP_ADD,           .out = ACT_X,  .in = {ACT_X, ACT_T}},
     // The layer's own embedding.
-    {OP_MATMUL,        .out = ACT_PG, .in = {ACT_X},         .weight = WEIGHT_PER_LAYER_GATE},
+    {OP_COPY,          .out = ACT_H,  .in = {ACT_X},         .needs = WEIGHT_PER_LAYER_GATE},
+    {OP_MATMUL,        .out = ACT_PG, .in = {ACT_H},         .weight = WEIGHT_PER_LAYER_GATE},
     {OP_SLICE,         .out = ACT_PS, .in = {ACT_PL},        .needs = WEIGHT_PER_LAYER_GATE},
     {OP_GLU,           .out = ACT_PG, .in = {ACT_PG, ACT_PS}, .needs = WEIGHT_PER_LAYER_GATE},
     {OP_MATMUL,        .out = ACT_T,  .in = {ACT_PG},        .weight = WEIGHT_PER_LAYER_OUT},

@@ -2,26 +2,67 @@
 
 // ---- choosing ----
 
-// Caches without a window, and with one, among those that are paged.
+// Of the paged caches of a kind, without a window or with one: how many, and the places that each takes.
 typedef struct {
-    uint32_t full, windowed;
-} Counts;
+    uint32_t count, size;
+} Kind;
+
+typedef struct {
+    Kind full, windowed;
+} Kinds;
+
+// Caches of so different sizes have places of the largest.
+enum { PLACES_OF_A_CACHE_MAX = 8 };
 
 static bool is_windowed(const Cache *c, uint32_t n_context) {
     return c->window > 0 && c->window < n_context;
 }
 
-// Places that a text of n_context tokens takes where pages have n_places, by pages of one cache: those that
-// no cache uses count, too.
-static uint64_t places_taken(Counts n, uint32_t n_places, uint64_t window, uint64_t n_context) {
-    return n_places * (div_up(n.full, n_places) * n_context + div_up(n.windowed, n_places) * window);
+static uint64_t common_divisor(uint64_t a, uint64_t b) {
+    while (b) {
+        uint64_t rest = a % b;
+        a = b, b = rest;
+    }
+    return a;
+}
+
+static uint64_t choose_place_bytes(const Cache *caches, uint32_t n_caches) {
+    uint64_t common = 0, most = 0;
+    for (uint32_t i = 0; i < n_caches; i++) {
+        common = common_divisor(caches[i].page_bytes, common);
+        most = max_u64(most, caches[i].page_bytes);
+    }
+    return common && most / common <= PLACES_OF_A_CACHE_MAX ? common : most;
+}
+
+static Kinds count_kinds(const Cache *caches, uint32_t n_caches, uint32_t n_context, uint64_t place_bytes) {
+    Kinds n = {0};
+    for (uint32_t i = 0; i < n_caches; i++) {
+        Kind *kind = is_windowed(&caches[i], n_context) ? &n.windowed : &n.full;
+        if (caches[i].page_bytes == 0) continue;
+        kind->count++;
+        kind->size = (uint32_t)max_u64(kind->size, div_up(caches[i].page_bytes, place_bytes));
+    }
+    return n;
+}
+
+// Lists of pages of n_places for a kind's caches; more than there may be where none fits a page.
+static uint64_t lists_of(Kind kind, uint32_t n_places) {
+    if (kind.count == 0) return 0;
+    return n_places >= kind.size ? div_up(kind.count, n_places / kind.size) : KV_LISTS_MAX + 1;
+}
+
+// Places that a text of n_context tokens takes where pages have n_places: those that no cache uses count,
+// too.
+static uint64_t places_taken(Kinds n, uint32_t n_places, uint64_t window, uint64_t n_context) {
+    return n_places * (lists_of(n.full, n_places) * n_context + lists_of(n.windowed, n_places) * window);
 }
 
 // As few unused places as there may be with KV_LISTS_MAX lists, and then as few lists.
-static uint32_t choose_places(Counts n, uint64_t window, uint64_t n_context) {
-    uint32_t best = n.full + n.windowed;
+static uint32_t choose_places(Kinds n, uint64_t window, uint64_t n_context) {
+    uint32_t best = n.full.count * n.full.size + n.windowed.count * n.windowed.size;
     for (uint32_t places = best; places > 0; places--) {
-        if (div_up(n.full, places) + div_up(n.windowed, places) > KV_LISTS_MAX) break;
+        if (lists_of(n.full, places) + lists_of(n.windowed, places) > KV_LISTS_MAX) break;
         uint64_t takes = places_taken(n, places, window, n_context);
         if (takes < places_taken(n, best, window, n_context)) best = places;
     }
@@ -29,24 +70,25 @@ static uint32_t choose_places(Counts n, uint64_t window, uint64_t n_context) {
 }
 
 KvLayout kv_layout_make(Cache *caches, uint32_t n_caches, uint32_t n_context) {
-    KvLayout l = {0};
-    Counts n = {0}, at = {0};
+    KvLayout l = {.place_bytes = choose_place_bytes(caches, n_caches)};
+    if (l.place_bytes == 0) return l;
+    Kinds n = count_kinds(caches, n_caches, n_context, l.place_bytes);
     for (uint32_t i = 0; i < n_caches; i++) {
         bool windowed = is_windowed(&caches[i], n_context);
-        if (caches[i].page_bytes == 0) continue;
-        *(windowed ? &n.windowed : &n.full) += 1;
-        if (windowed) l.window = (uint32_t)max_u64(l.window, caches[i].window);
+        if (caches[i].page_bytes && windowed) l.window = (uint32_t)max_u64(l.window, caches[i].window);
     }
-    if (n.full + n.windowed == 0) return l;
+    l.is_mixed = n.full.size > 1 || n.windowed.size > 1;
     l.n_places = choose_places(n, l.window, n_context);
-    l.n_full = (uint32_t)div_up(n.full, l.n_places);
-    l.n_lists = l.n_full + (uint32_t)div_up(n.windowed, l.n_places);
+    l.n_full = (uint32_t)lists_of(n.full, l.n_places);
+    l.n_lists = l.n_full + (uint32_t)lists_of(n.windowed, l.n_places);
+    uint32_t at_full = 0, at_windowed = 0;
     for (uint32_t i = 0; i < n_caches; i++) {
         bool windowed = is_windowed(&caches[i], n_context);
         if (caches[i].page_bytes == 0) continue;
-        uint32_t number = windowed ? at.windowed++ : at.full++;
-        caches[i].list = number / l.n_places + (windowed ? l.n_full : 0);
-        caches[i].place = number % l.n_places;
+        uint32_t number = windowed ? at_windowed++ : at_full++,
+                 size = windowed ? n.windowed.size : n.full.size;
+        caches[i].list = number / (l.n_places / size) + (windowed ? l.n_full : 0);
+        caches[i].place = number % (l.n_places / size) * size;
     }
     return l;
 }

@@ -1,10 +1,11 @@
 // How the KV cache is cut into pages: which layers' caches share a page, and how many pages a text needs.
 //
 // A page is KV_PAGE_TOKENS positions of up to n_places caches. All pages have the same size, so that any page
-// may serve any layers. A sequence has n_lists lists of pages; page i of a list has the positions from
-// i * KV_PAGE_TOKENS on, of the caches of that list. The first n_full lists are of caches that are read from
-// the first position on; the others are of caches with a window, and of these a sequence needs the last pages
-// alone.
+// may serve any layers. Where caches have different sizes, as those of layers with and without a window may,
+// a place is as large as their greatest common divisor, and a cache takes several side by side. A sequence
+// has n_lists lists of pages; page i of a list has the positions from i * KV_PAGE_TOKENS on, of the caches of
+// that list. The first n_full lists are of caches that are read from the first position on; the others are of
+// caches with a window, and of these a sequence needs the last pages alone.
 #pragma once
 
 #include "base/base.h"
@@ -34,7 +35,7 @@ typedef struct {
     bool is_latent;       // KEYS_VALUES of one head: a position's value is the start of its key, kept once
     uint64_t page_bytes;  // KV_PAGE_TOKENS positions with f16 values; 0 where the kind is not paged
     uint64_t slot_bytes;  // a slot, rows with f16 values; 0 where the kind is paged
-    uint32_t list, place; // whose pages it is in, and where in them
+    uint32_t list, place; // whose pages it is in, and which place of them is its first
 } Cache;
 
 // Values that a slot keeps.
@@ -51,10 +52,12 @@ static inline uint64_t cache_slot_at(const Cache *caches, uint32_t index) {
 }
 
 typedef struct {
-    uint32_t n_places; // caches in a page, at most
-    uint32_t n_lists;  // 0: nothing is paged
-    uint32_t n_full;   // lists without a window: the first ones
-    uint32_t window;   // positions that a row of the other lists reads, at most; 0: there are none
+    uint32_t n_places; // of a page
+    uint64_t place_bytes;
+    bool is_mixed;    // a cache may take several places
+    uint32_t n_lists; // 0: nothing is paged
+    uint32_t n_full;  // lists without a window: the first ones
+    uint32_t window;  // positions that a row of the other lists reads, at most; 0: there are none
 } KvLayout;
 
 // Chooses the layout for texts of up to n_context tokens, and gives each paged cache its list and place.

@@ -21,8 +21,8 @@ enum {
     GROUPS_MAX = 16,    // group_sync
     WARP_LANES = 32,
     STACK_BYTES = 256 * 1024,
-    COPIES_MAX = 64, // of a thread under way
-    BULK_MAX = 4096, // of a block
+    COPIES_MAX = 2 * 64, // of a thread under way
+    BULK_MAX = 4096,     // of a block
 };
 
 // ---- switching between stacks ----

@@ -10,7 +10,7 @@
     {"rope_freqs.weight",               FILL_QUARTER, ROPE_FULL_HALF, ONE, ONE}, \
     {"blk.%u.attn_norm.weight",         FILL_GAIN,    MODEL, ONE, ONE},   \
     {"blk.%u.attn_q.weight",            FILL_MATRIX,  MODEL, Q, ONE},     \
-    {"blk.%u.attn_q_norm.weight",       FILL_NORM,    HEAD, ONE, ONE},    \
+    {"blk.%u.attn_q_norm.weight",       FILL_LITTLE,    HEAD, ONE, ONE},    \
     {"blk.%u.attn_output.weight",       FILL_MATRIX,  Q, MODEL, ONE},     \
     {"blk.%u.post_attention_norm.weight", FILL_NORM,  MODEL, ONE, ONE},   \
     {"blk.%u.ffn_norm.weight",          FILL_GAIN,    MODEL, ONE, ONE},   \
@@ -22,11 +22,11 @@
 
 static const TensorRow keys_alone[] = {
     {"blk.%u.attn_k.weight",            FILL_MATRIX,  MODEL, KV, ONE},
-    {"blk.%u.attn_k_norm.weight",       FILL_NORM,    HEAD, ONE, ONE},
+    {"blk.%u.attn_k_norm.weight",       FILL_LITTLE,    HEAD, ONE, ONE},
 };
 static const TensorRow keys_values[] = {
     {"blk.%u.attn_k.weight",            FILL_MATRIX,  MODEL, KV, ONE},
-    {"blk.%u.attn_k_norm.weight",       FILL_NORM,    HEAD, ONE, ONE},
+    {"blk.%u.attn_k_norm.weight",       FILL_LITTLE,    HEAD, ONE, ONE},
     {"blk.%u.attn_v.weight",            FILL_MATRIX,  MODEL, KV, ONE},
 };
 static const TensorRow dense[] = {GEMMA4};
@@ -52,38 +52,52 @@ static const TensorRow mixture[] = {
     {"blk.%u.ffn_gate_up_exps.weight",  FILL_EXPERTS, MODEL, BESIDE_FF2, EXPERTS},
 };
 
-static const uint32_t windows[] = {1, 1, 0, 1, 1, 0}, head_dims[] = {16, 16, 32, 16, 16, 32};
-static const uint32_t kv_heads[] = {2, 2, 1, 2, 2, 1}, wider[] = {96, 96, 96, 192, 192, 192};
+static const uint32_t windows[] = {1, 1, 0, 1, 1, 0}, head_dims[] = {32, 32, 64, 32, 32, 64};
+static const uint32_t kv_heads[] = {2, 2, 1, 2, 2, 1}, wider[] = {128, 128, 128, 256, 256, 256};
 
 #define GEMMA4_KEYS                                                             \
     EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_F32("rope.freq_base_swa", 1e4), \
-    KEY_U32("rope.dimension_count", 32), KEY_U32("rope.dimension_count_swa", 16), \
-    KEY_U32("attention.key_length", 32), KEY_U32("attention.value_length", 32),  \
-    KEY_U32("attention.key_length_swa", 16), KEY_U32("attention.value_length_swa", 16), \
+    KEY_U32("rope.dimension_count", 64), KEY_U32("rope.dimension_count_swa", 32), \
+    KEY_U32("attention.key_length", 64), KEY_U32("attention.value_length", 64),  \
+    KEY_U32("attention.key_length_swa", 32), KEY_U32("attention.value_length_swa", 32), \
     KEY_U32("attention.sliding_window", 20), KEY_BOOLS("attention.sliding_window_pattern", windows), \
     KEY_F32("final_logit_softcapping", 0.3)
-#define KINDS(letters) .layer_head_dim = head_dims, .rope_full = 32, .mixers = letters, \
+#define KINDS(letters) .layer_head_dim = head_dims, .rope_full = 64, .mixers = letters, \
     .of_mixer = {keys_values, keys_alone}, .n_of_mixer = {COUNT_OF(keys_values), COUNT_OF(keys_alone)}
 
 static const ArchModel gemma_models[] = {
-    {"gemma4-e4b", "gemma4", SIZES(6, 4, 2, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(per_layer), KINDS("AAAAFF"),
-     .per_layer = 32,
+    {"gemma4-e4b", "gemma4", SIZES(6, 4, 2, 64, 128, 0), .dtype = DTYPE_Q8_0, TENSORS(per_layer), KINDS("AAAAFF"),
+     .per_layer = 128,
      .keys = {GEMMA4_KEYS, KEY_U32("attention.shared_kv_layers", 2),
-              KEY_U32("embedding_length_per_layer_input", 32)}},
+              KEY_U32("embedding_length_per_layer_input", 128)}},
     // The layers that share keys and values have a wider feed-forward.
-    {"gemma4-e2b", "gemma4", SIZES(6, 4, 1, 32, 192, 0), .dtype = DTYPE_Q4_0, TENSORS(per_layer), KINDS("AAAFFF"),
-     .per_layer = 32, .layer_ff = wider,
+    {"gemma4-e2b", "gemma4", SIZES(6, 4, 1, 64, 256, 0), .dtype = DTYPE_Q4_0, TENSORS(per_layer), KINDS("AAAFFF"),
+     .per_layer = 128, .layer_ff = wider,
      .keys = {GEMMA4_KEYS, KEY_U32("attention.shared_kv_layers", 3),
-              KEY_U32("embedding_length_per_layer_input", 32), KEY_U32S("feed_forward_length", wider)}},
+              KEY_U32("embedding_length_per_layer_input", 128), KEY_U32S("feed_forward_length", wider)}},
     // Keys are values where there is no window.
-    {"gemma4-31b", "gemma4", SIZES(6, 4, 2, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(dense), KINDS("AASAAS"),
+    {"gemma4-31b", "gemma4", SIZES(6, 4, 2, 64, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(dense), KINDS("AASAAS"),
      .layer_kv_heads = kv_heads,
      .keys = {GEMMA4_KEYS, KEY_U32("attention.shared_kv_layers", 0), KEY_U32("embedding_length_per_layer_input", 0),
               KEY_U32S("attention.head_count_kv", kv_heads)}},
-    {"gemma4-26b", "gemma4", SIZES(6, 4, 2, 32, 96, 8), .dtype = DTYPE_Q8_0, TENSORS(mixture), KINDS("AASAAS"),
+    {"gemma4-26b", "gemma4", SIZES(6, 4, 2, 64, 96, 8), .dtype = DTYPE_Q8_0, TENSORS(mixture), KINDS("AASAAS"),
      .layer_kv_heads = kv_heads, .expert_ff = 32,
      .keys = {GEMMA4_KEYS, KEY_U32S("attention.head_count_kv", kv_heads), KEY_U32("expert_count", 8),
               KEY_U32("expert_used_count", 3), KEY_U32("expert_feed_forward_length", 32)}},
+};
+
+// Heads as wide as the published ones.
+static const uint32_t two_windows[] = {1, 0, 1, 0}, wide_dims[] = {256, 512, 256, 512}, one_kv_head[] = {2, 1, 2, 1};
+const ArchModel arch_odd_gemma4 = {
+    "odd-gemma4", "gemma4", SIZES(4, 4, 2, 512, 128, 0), .dtype = DTYPE_Q8_0, TENSORS(dense),
+    .layer_kv_heads = one_kv_head, .layer_head_dim = wide_dims, .rope_full = 512, .mixers = "ASFF",
+    .of_mixer = {keys_values, keys_alone}, .n_of_mixer = {COUNT_OF(keys_values), COUNT_OF(keys_alone)},
+    .keys = {EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_F32("rope.freq_base_swa", 1e4),
+             KEY_U32("rope.dimension_count", 512), KEY_U32("rope.dimension_count_swa", 256),
+             KEY_U32("attention.key_length", 512), KEY_U32("attention.value_length", 512),
+             KEY_U32("attention.key_length_swa", 256), KEY_U32("attention.value_length_swa", 256),
+             KEY_U32("attention.sliding_window", 20), KEY_BOOLS("attention.sliding_window_pattern", two_windows),
+             KEY_U32("attention.shared_kv_layers", 2), KEY_U32S("attention.head_count_kv", one_kv_head)},
 };
 // clang-format on
 

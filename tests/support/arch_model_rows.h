@@ -47,6 +47,7 @@ typedef enum {
     FILL_FACTOR,  // 1 to 2
     FILL_FACTOR4, // 4 to 5
     FILL_DECAY,   // near N(-0.6, 0.1)
+    FILL_LITTLE,  // near 0.35: norms of queries and keys whose scores have no scale
     FILL_QUARTER, // 1 for the first quarter of frequencies, 1e30 behind it: as Gemma 4 has them
 } Fill;
 
@@ -149,6 +150,8 @@ enum { D_MODEL = 64, CONTEXT_LENGTH = 128, CONTEXT_LENGTH_LONG = 512, CONTEXT_LE
     .layers = n_layers, .heads = n_heads, .kv_heads = n_kv_heads, .head_dim = values, .ff = n_ff, \
     .experts = n_experts
 #define EPS_RMS KEY_F32("attention.layer_norm_rms_epsilon", 1e-5)
+
+extern const ArchModel arch_odd_gemma4;
 
 // The models of arch_family_models.c; NULL past the end.
 const ArchModel *arch_family_model_at(uint32_t index);

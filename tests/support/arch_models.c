@@ -450,6 +450,7 @@ const ArchModel *arch_model_named(const char *name) {
     for (uint32_t i = 0; arch_mla_model_at(i); i++) {
         if (is_named(arch_mla_model_at(i), name)) return arch_mla_model_at(i);
     }
+    if (is_named(&arch_odd_gemma4, name)) return &arch_odd_gemma4;
     for (uint32_t i = 0; arch_gemma_model_at(i); i++) {
         if (is_named(arch_gemma_model_at(i), name)) return arch_gemma_model_at(i);
     }
@@ -569,7 +570,7 @@ static void add_llama3_factors(GgufBuilder *b, const char *name, uint64_t half) 
 
 // Proportional RoPE: the first quarter of the frequencies; the rest does not turn.
 static void add_quarter_factors(GgufBuilder *b, const char *name, uint64_t half) {
-    float factors[64];
+    float factors[256];
     for (uint64_t i = 0; i < half; i++)
         factors[i] = i < half / 4 ? 1 : 1e30f;
     gguf_builder_add_tensor(b, name, DTYPE_F32, 1, &half, factors);
@@ -598,6 +599,7 @@ static void add_tensor(GgufBuilder *b, const ArchModel *m, uint32_t context_leng
         [FILL_SMALL] = {0, 1},      [FILL_NORM] = {1, 10},       [FILL_GAIN] = {4, 20},
         [FILL_BIAS] = {0, 20},      [FILL_SINK] = {0, 50},       [FILL_WIDE] = {0, 250},
         [FILL_FACTOR] = {1.5f, 10}, [FILL_FACTOR4] = {4.5f, 10}, [FILL_DECAY] = {-0.6f, 5},
+        [FILL_LITTLE] = {0.35f, 4},
     };
     uint64_t dims[] = {size_of(m, context_length, layer, row->cols),
                        size_of(m, context_length, layer, row->rows),

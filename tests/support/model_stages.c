@@ -34,8 +34,10 @@ static void remember(void *context, uint32_t op, const float *values, uint32_t n
     memcpy(c->values[op] + (uint64_t)c->first * width, values, (uint64_t)n_rows * width * sizeof *values);
 }
 
-// The residual stream before an operation, in the reference; NULL before the first.
+// The residual stream before an operation, in the reference; NULL before the first. A factor on the stream is
+// of the stage that adds to it.
 static const float *stream_before(const Comparison *c, uint32_t op, uint32_t row, uint32_t width) {
+    if (c->plan->ops[op].kind == OP_SCALE) op--;
     while (op-- > 0) {
         if (c->plan->ops[op].out == ACT_X) return c->values[op] + (uint64_t)row * width;
     }

@@ -117,9 +117,8 @@ static void lay_out(CpuBackend *cpu, uint8_t *base, uint64_t *size) {
 static void size_cache(CpuBackend *cpu) {
     const Plan *plan = cpu->plan;
     KvCache *kv = &cpu->step.kv;
-    *kv = (KvCache){.caches = plan->caches};
-    for (uint32_t i = 0; i < plan->n_caches; i++)
-        kv->place_floats = max_u64(kv->place_floats, plan->caches[i].page_bytes / sizeof(uint16_t));
+    // A place's f16 values are float32 here.
+    *kv = (KvCache){.caches = plan->caches, .place_floats = plan->kv.place_bytes / sizeof(uint16_t)};
     kv->page_floats = plan->kv.n_places * kv->place_floats;
     kv->n_pages = pages_wanted(cpu, max_u64(kv->page_floats * sizeof(float), 1));
     cpu->options.n_slots = backend_slots_held(&cpu->options, &plan->kv, kv->n_pages);

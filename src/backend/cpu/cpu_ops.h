@@ -20,7 +20,7 @@ typedef struct {
     float *data;
     uint32_t n_pages;
     uint64_t page_floats;
-    uint64_t place_floats; // for the largest cache
+    uint64_t place_floats;
     const Cache *caches;
 } KvCache;
 

@@ -98,6 +98,7 @@ static bool check_op(const Op *op, Error *err) {
     if (is_matrix && op->weight->n_cols % BLOCK_WEIGHTS)
         return lower_refuse_weight(err, op->weight, "rows are no multiple of 32");
     bool is_norm = op->kind == OP_RMS_NORM || op->kind == OP_LAYER_NORM;
+    if (is_norm && !op->weight) return true; // of values: its block checks it
     return !is_norm || op->norm.group == op->weight->n_cols ||
            lower_refuse_weight(err, op->weight, "the norm is of another number of values");
 }

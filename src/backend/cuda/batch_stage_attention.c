@@ -71,7 +71,8 @@ const BatchBlock batch_block_embed = {
 
 static bool link_products(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
     (void)before;
-    if (!after || after->block != &batch_block_turns) return batch_refuse(err, s);
+    if (!after || after->block != &batch_block_turns || !s->ops[PRODUCTS_K] != !s->ops[PRODUCTS_V])
+        return batch_refuse(err, s);
     s->attention = after[1].ops[ATTENTION_ATTENTION]; // which TURNS makes sure of
     s->has_gates = s->ops[PRODUCTS_GATE] != NULL;
     return true;
@@ -81,7 +82,7 @@ static bool link_products(BatchStage *s, const BatchStage *before, const BatchSt
 static BatchMatrices matrices_of(const BatchStage *s) {
     BatchMatrices m = {.n = 0}, gated;
     for (uint32_t i = PRODUCTS_Q; i <= PRODUCTS_V; i++)
-        if (i != PRODUCTS_GATE) batch_matrices_add(&m, s->ops[i], 1);
+        if (i != PRODUCTS_GATE && s->ops[i]) batch_matrices_add(&m, s->ops[i], 1);
     if (!s->has_gates) return m;
     batch_matrices_add(&m, s->ops[PRODUCTS_GATE], 1);
     gated = m;
@@ -139,8 +140,8 @@ const BatchBlock batch_block_products = {
             [PRODUCTS_NORM] = {OP_RMS_NORM, ACT_H,  {ACT_X}, .is_norm = true},
             [PRODUCTS_Q]    = {OP_MATMUL,   ACT_Q,  {ACT_H}},
             [PRODUCTS_GATE] = {OP_MATMUL,   ACT_QG, {ACT_H}, .optional = true},
-            [PRODUCTS_K]    = {OP_MATMUL,   ACT_K,  {ACT_H}},
-            [PRODUCTS_V]    = {OP_MATMUL,   ACT_V,  {ACT_H}}}}},
+            [PRODUCTS_K]    = {OP_MATMUL,   ACT_K,  {ACT_H}, .optional = true},
+            [PRODUCTS_V]    = {OP_MATMUL,   ACT_V,  {ACT_H}, .optional = true}}}},
     .parts = {
         {&batch_norm, PRODUCTS_NORM, BODY_NORMED, true},
         {&batch_qkv, PRODUCTS_Q, BODY_FEW, false},
@@ -169,10 +170,10 @@ static bool link_turns(BatchStage *s, const BatchStage *before, const BatchStage
     if (!after || after->block != &batch_block_attention)
         return error_set(err, ERR_UNSUPPORTED, "layer %u has no attention between its keys and its output",
                          s->layer);
-    s->values = before->ops[PRODUCTS_V];
+    s->values = s->ops[TURNS_NORM_V] ? s->ops[TURNS_NORM_V] : before->ops[PRODUCTS_V];
     s->attention = after->ops[ATTENTION_ATTENTION];
     s->has_gates = before->has_gates;
-    return true;
+    return !s->values == !s->ops[TURNS_KV_WRITE] || batch_refuse(err, s);
 }
 
 // The norms of heads, before the turn or behind it.
@@ -196,7 +197,8 @@ static HeadNorms norms_of(const BatchStage *turns) {
 
 static bool check_wide_norms(const BatchStage *s, Error *err) {
     const Op *q = s->ops[TURNS_NORM_Q], *k = s->ops[TURNS_NORM_K];
-    if (!k || s->ops[TURNS_TURNED_Q] || s->ops[TURNS_TURNED_K]) return batch_refuse(err, s);
+    if (!k || s->ops[TURNS_NORM_V] || s->ops[TURNS_TURNED_Q] || s->ops[TURNS_TURNED_K])
+        return batch_refuse(err, s);
     bool fits = q->norm.group == q->out_width && k->norm.group == k->out_width &&
                 q->norm.eps == k->norm.eps && !s->has_gates;
     return fits || lower_refuse_weight(err, q->weight, "the norm is of another number of values");
@@ -205,10 +207,11 @@ static bool check_wide_norms(const BatchStage *s, Error *err) {
 static bool check_turns(const BatchLowering *l, const BatchStage *s, Error *err) {
     if (norms_are_wide(s) && !check_wide_norms(s, err)) return false;
     HeadNorms norms = norms_of(s);
-    const Op *q = norms.q, *k = norms.k;
+    const Op *q = norms.q, *k = norms.k, *v = s->ops[TURNS_NORM_V];
     const Rope *rope = rope_of(s->ops[TURNS_ROPE_Q]);
+    bool has_own = s->ops[TURNS_KV_WRITE] != NULL;
     (void)l;
-    if (rope != rope_of(s->ops[TURNS_ROPE_K])) {
+    if (has_own && rope != rope_of(s->ops[TURNS_ROPE_K])) {
         return error_set(err, ERR_UNSUPPORTED,
                          "queries and keys with different rotary embeddings cannot be run on the GPU yet");
     }
@@ -219,10 +222,12 @@ static bool check_turns(const BatchLowering *l, const BatchStage *s, Error *err)
             rope->dims);
     }
     bool both = norms.turned && (s->ops[TURNS_NORM_Q] || s->ops[TURNS_NORM_K]);
-    if (!q != !k || both) return batch_refuse(err, s);
+    if ((has_own && !q != !k) || both) return batch_refuse(err, s);
+    if (v && (!q || v->weight || v->norm.group != q->norm.group || v->norm.eps != q->norm.eps))
+        return batch_refuse(err, s);
     if (q && q->norm.group != s->attention->attention.key_dim)
         return lower_refuse_weight(err, q->weight, "the norm is of another number of values");
-    return !q || q->norm.eps == k->norm.eps ||
+    return !q || !k || q->norm.eps == k->norm.eps ||
            lower_refuse_weight(err, k->weight, "queries and keys have different norms");
 }
 
@@ -241,15 +246,22 @@ static void define_turns(StrBuf *b, const BatchStage *turns) {
     define_float(b, "SCORE_SCALE", turns->attention->attention.scale);
     define_temperature(b, turns->attention);
     if (turns->has_gates) define(b, "HEAD_GATES", 1);
+    if (!turns->ops[TURNS_KV_WRITE]) define(b, "SHARED_KV", 1);
     HeadNorms norms = norms_of(turns);
     if (!norms.q) return;
     define(b, "HEAD_NORMS", 1);
+    if (turns->ops[TURNS_NORM_V]) define(b, "VALUE_NORMS", 1);
     define_norm(b, norms.q);
     if (norms.turned) define(b, "NORM_TURNED", 1);
 }
 
+static void define_page_step(StrBuf *b, const BatchLowering *l) {
+    const KvLayout *kv = &l->plan->kv;
+    if (kv->is_mixed) define(b, "KV_PAGE_STEP", cuda_page_step(kv) / sizeof(uint16_t));
+}
+
 static void define_rope_heads(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
-    (void)l;
+    define_page_step(b, l);
     define(b, "STAGE_ROPE_HEADS", 1);
     define_heads(b, s->attention);
     define(b, "N_KV_HEADS", s->attention->attention.n_kv_heads);
@@ -309,6 +321,7 @@ static uint32_t entries_results(const BatchStage *turns, const BatchBuffers *b, 
     const Op *key = last_of(turns, TURNS_TURNED_K, TURNS_ROPE_K, TURNS_NORM_K);
     CUdeviceptr cache = batch_cache_of(b, turns);
     uint32_t n = 0;
+    if (!turns->values) return 0;
     if (key) out[n++] = (StageResult){key, RESULT_KEYS, cache, key->out_width, 1, 0};
     out[n++] = (StageResult){turns->values, RESULT_VALUES, cache, turns->values->out_width, 1, 0};
     return n;
@@ -335,18 +348,37 @@ const BatchType batch_rope_heads = {
     .results = rope_heads_results,
 };
 
+// Of a layer that reads the keys and values of another.
+static bool has_queries_alone(const BatchLowering *l, const BatchStage *s) {
+    (void)l;
+    return !s->ops[TURNS_KV_WRITE];
+}
+
+const BatchType batch_turn_queries = {
+    .kernel = "rope_heads",
+    .name = "norm of queries, rope",
+    .files = {FILES_COMMON, "kv_cache.cuh", "turned.cuh", "turn_heads.cuh", "rope_heads.cuh"},
+    .cost = COST_USUAL,
+    .is_needed = has_queries_alone,
+    .define = define_rope_heads,
+    .bind = bind_rope_heads,
+    .results = rope_heads_results,
+};
+
 // clang-format off
 const BatchBlock batch_block_turns = {
     .patterns = {
-        {7, false, {
+        {8, false, {
             [TURNS_NORM_Q]   = {OP_RMS_NORM, ACT_Q,    {ACT_Q}, .optional = true},
             [TURNS_NORM_K]   = {OP_RMS_NORM, ACT_K,    {ACT_K}, .optional = true},
+            [TURNS_NORM_V]   = {OP_RMS_NORM, ACT_V,    {ACT_V}, .optional = true},
             [TURNS_ROPE_Q]   = {OP_ROPE,     ACT_Q,    {ACT_Q}, .optional = true},
             [TURNS_ROPE_K]   = {OP_ROPE,     ACT_K,    {ACT_K}, .optional = true},
             [TURNS_TURNED_Q] = {OP_RMS_NORM, ACT_Q,    {ACT_Q}, .optional = true},
             [TURNS_TURNED_K] = {OP_RMS_NORM, ACT_K,    {ACT_K}, .optional = true},
-            [TURNS_KV_WRITE] = {OP_KV_WRITE, ACT_NONE, {ACT_K, ACT_V}}}}},
+            [TURNS_KV_WRITE] = {OP_KV_WRITE, ACT_NONE, {ACT_K, ACT_V}, .optional = true}}}},
     .parts = {
+        {&batch_turn_queries, TURNS_ROPE_Q, BODY_PROMPT, false},
         {&batch_qk_norm, TURNS_NORM_Q, BODY_ANY, false},
         {&batch_rope_heads, TURNS_KV_WRITE, BODY_PROMPT, false}}, // batches of rows: attention does it
     .link = link_turns,
@@ -357,7 +389,7 @@ const BatchBlock batch_block_turns = {
 // ---- ATTENTION ----
 
 enum {
-    ATTENTION_DIM_MAX = 256, // of a head
+    ATTENTION_DIM_MAX = 512, // of a head
     ATTENTION_FEW_RING = 96 << 10,
     ATTENTION_TEAMS_MOST = 4,  // of a warp each, in a block: each lane has 255 registers
     ATTENTION_RESERVED = 1024, // the system's shared memory, of each block
@@ -377,17 +409,9 @@ static bool link_attention(BatchStage *s, const BatchStage *before, const BatchS
     return true;
 }
 
-static bool check_attention(const BatchLowering *l, const BatchStage *s, Error *err) {
-    uint32_t key_dim = s->ops[ATTENTION_ATTENTION]->attention.key_dim;
-    (void)l;
-    return (key_dim % 16 == 0 && key_dim <= ATTENTION_DIM_MAX) ||
-           error_set(err, ERR_UNSUPPORTED,
-                     "heads of %u values cannot be run on the GPU yet: a multiple of 16 up to %d is needed",
-                     key_dim, ATTENTION_DIM_MAX);
-}
-
 // Of rows of any sequences, and of prompts'.
-static void define_attend(StrBuf *b, const Op *op) {
+static void define_attend(StrBuf *b, const BatchLowering *l, const Op *op) {
+    define_page_step(b, l);
     define_heads(b, op);
     define(b, "N_KV_HEADS", op->attention.n_kv_heads);
     define(b, "WINDOW", op->attention.window);
@@ -440,7 +464,8 @@ static AttentionShape attention_shape(const BatchLowering *l, const Op *op) {
     bool few = lists <= t->multiprocessors, share = op->attention.n_heads > op->attention.n_kv_heads;
     if (!few && !share && teams >= ATTENTION_TEAMS_MOST)
         return (AttentionShape){t->multiprocessors * 2, 2, ATTENTION_TEAMS_MOST, 1, (uint32_t)tile, 0};
-    uint64_t left = t->shared_bytes_block - attention_beside(op, 4, 0);
+    uint64_t beside = attention_beside(op, 4, 0),
+             left = t->shared_bytes_block - min_u64(beside, t->shared_bytes_block);
     uint64_t tiles = min_u64(left / tile, max_u64(min_u64(ATTENTION_FEW_RING / tile, 4), 3));
     uint32_t per_sm = l->size.max_rows <= BATCH_FEW_ROWS_MAX ? 1 : 2, ring = (uint32_t)(tiles * tile);
     if (tiles == 0) ring = (uint32_t)(tile / 2);
@@ -455,7 +480,7 @@ static void define_attention(StrBuf *b, const BatchLowering *l, const BatchStage
     uint32_t n_heads = op->attention.n_heads, n_kv_heads = op->attention.n_kv_heads;
     uint32_t groups = (uint32_t)div_up(l->plan->n_context, ATTENTION_GROUP_KEYS);
     uint32_t teams = shape.blocks * shape.teams;
-    define_attend(b, op);
+    define_attend(b, l, op);
     define_turns(b, s->turns);
     define(b, "BLOCKS", shape.blocks);
     define(b, "BLOCKS_PER_SM", shape.blocks_per_sm);
@@ -471,21 +496,54 @@ static void define_attention(StrBuf *b, const BatchLowering *l, const BatchStage
     batch_need(l, floats * sizeof(float), layout_attention_meetings(teams));
 }
 
-// Warps of a block: four where the groups' triples of large heads fit beside a tile, or half of one (bulk
-// copies bring whole ones).
-static uint32_t span_warps(const LowerTarget *t, const Op *op) {
+// Shared memory that a block of span_attention needs: its groups' triples, of half the dims of the widest
+// heads, and a tile, or half of one (bulk copies bring whole ones).
+static uint64_t span_bytes(const LowerTarget *t, const Op *op, uint32_t warps) {
     uint64_t dim = op->attention.key_dim, tile = 64 * 2 * dim * sizeof(uint16_t);
-    uint64_t least = 64 * dim * sizeof(float) + tile / (t->sm >= 90 ? 1 : 2) + 64;
-    return dim > 128 && least > t->shared_bytes_block ? 2 : 4;
+    uint64_t group = dim > 128 ? 16 * warps * (dim > 256 ? dim / 2 : dim) * sizeof(float) : 0;
+    return group + (t->sm >= 90 ? tile + 64 : tile / 2);
+}
+
+// Warps of a block: four where that fits; two of the widest heads, whose queries then fit beside it.
+static uint32_t span_warps(const LowerTarget *t, const Op *op) {
+    bool fits = op->attention.key_dim <= 256 && span_bytes(t, op, 4) <= t->shared_bytes_block;
+    return op->attention.key_dim <= 128 || fits ? 4 : 2;
+}
+
+// Whether attention's blocks fit the GPU's shared memory: a wide head's tile may not.
+static bool attention_fits(const LowerTarget *t, const Op *op) {
+    uint64_t tile = 64ull * 2 * op->attention.key_dim * sizeof(uint16_t);
+    uint64_t least = tile / (t->sm >= 90 ? 1 : 2) + attention_beside(op, 4, 0);
+    return least <= t->shared_bytes_block && span_bytes(t, op, span_warps(t, op)) <= t->shared_bytes_block;
+}
+
+static bool check_attention(const BatchLowering *l, const BatchStage *s, Error *err) {
+    const Op *op = s->ops[ATTENTION_ATTENTION];
+    uint32_t key_dim = op->attention.key_dim;
+    if (key_dim % 16 || key_dim > ATTENTION_DIM_MAX || (key_dim > 256 && key_dim % 64)) {
+        return error_set(
+            err, ERR_UNSUPPORTED,
+            "heads of %u values cannot be run on the GPU yet: a multiple of 16 up to 256, or of 64 up "
+            "to %d, is needed",
+            key_dim, ATTENTION_DIM_MAX);
+    }
+    return attention_fits(l->target, op) ||
+           error_set(
+               err, ERR_UNSUPPORTED,
+               "layer %u: heads of %u values need more shared memory than a block of this GPU has: %u bytes",
+               s->layer, key_dim, l->target->shared_bytes_block);
 }
 
 static void define_span_attention(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Op *op = s->ops[ATTENTION_ATTENTION];
     uint32_t warps = span_warps(l->target, op);
     uint32_t n_heads = op->attention.n_heads, n_kv_heads = op->attention.n_kv_heads;
-    l->out->stretch_rows = layout_stretch_rows(n_heads, n_kv_heads, warps * 16);
-    l->out->stretch_floats = layout_stretch_floats(n_heads, n_kv_heads, op->attention.key_dim, warps * 16, 1);
-    define_attend(b, op);
+    // Layers may differ: what all of them take, and the most that one needs.
+    uint32_t rows = layout_stretch_rows(n_heads, n_kv_heads, warps * 16), *least = &l->out->stretch_rows;
+    uint64_t floats = layout_stretch_floats(n_heads, n_kv_heads, op->attention.key_dim, warps * 16, 1);
+    *least = *least ? (uint32_t)min_u64(*least, rows) : rows;
+    l->out->stretch_floats = max_u64(l->out->stretch_floats, floats);
+    define_attend(b, l, op);
     define(b, "SPAN_WARPS", warps);
     define(b, "SPAN_BLOCKS_LEAST", 2ull * l->target->multiprocessors); // that run at once
 }

@@ -96,6 +96,10 @@ void batch_define_matrices(StrBuf *b, const BatchLowering *l, const BatchStage *
         if (m->n == 4 && i == m->same_format) continue;
         strbuf_printf(b, "#define FORMAT_%u FORMAT_%s\n", k++, dtype_info(m->of[i]->weight->dtype)->name);
     }
+    for (uint32_t i = m->n; i < 3; i++) { // of a layer that has queries alone
+        strbuf_printf(b, "#define ROWS_%u 0\n", i);
+        strbuf_printf(b, "#define FORMAT_%u FORMAT_%s\n", i, dtype_info(m->of[0]->weight->dtype)->name);
+    }
     batch_define_norm_input(b, l, norm);
     batch_define_product(b, l, &size);
 }
@@ -130,6 +134,11 @@ static void define_add_scale(StrBuf *b, const Op *add) {
     if (add->add.scale != 1) define_float(b, "ADD_SCALE", add->add.scale);
 }
 
+// Whether the product's input is what GLU has left.
+static bool reads_glu(const BatchStage *s) {
+    return s->block == &batch_block_down || s->block == &batch_block_layer_out;
+}
+
 static void define_output(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Op *op = s->ops[OUTPUT_MATMUL];
     ProductSize size = batch_product_size(s);
@@ -144,7 +153,7 @@ static void define_output(StrBuf *b, const BatchLowering *l, const BatchStage *s
 }
 
 static void bind_output(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    CUdeviceptr in = s->block == &batch_block_down ? b->f : s->block == &batch_block_output ? b->a : b->y;
+    CUdeviceptr in = reads_glu(s) ? b->f : s->block == &batch_block_output ? b->a : b->y;
     out->product = batch_product_args(s, b, NULL, in);
     out->product.weight[0] = batch_weight_of(b, s->ops[OUTPUT_MATMUL]);
     out->product.bias[0] = batch_bias_of(b, s->ops[OUTPUT_MATMUL]);
@@ -213,11 +222,33 @@ const BatchType batch_state_output = {
     .results = output_results,
 };
 
+const BatchType batch_layer_out = {
+    .kernel = "output",
+    .name = "layer's embedding",
+    .files = {FILES_FEW, "output.cuh"},
+    .cost = 50,
+    .has_flops = true,
+    .define = define_output,
+    .bind = bind_output,
+    .results = output_results,
+};
+
 const BatchType batch_state_output_many = {
     .kernel = "output",
     .name = "state's output of many",
     .files = {FILES_MANY, "output.cuh"},
     .cost = 70,
+    .has_flops = true,
+    .define = define_output,
+    .bind = bind_output,
+    .results = output_results,
+};
+
+const BatchType batch_layer_out_many = {
+    .kernel = "output",
+    .name = "layer's embedding of many",
+    .files = {FILES_MANY, "output.cuh"},
+    .cost = 79,
     .has_flops = true,
     .define = define_output,
     .bind = bind_output,
@@ -256,6 +287,15 @@ const BatchBlock batch_block_down = {
     .parts = {
         {&batch_down, OUTPUT_MATMUL, BODY_FEW, false},
         {&batch_down_many, OUTPUT_MATMUL, BODY_TOGETHER, false}},
+    .link = link_output,
+    .check = batch_takes_all,
+};
+
+const BatchBlock batch_block_layer_out = {
+    .patterns = {OUTPUT_PATTERN(ACT_PG), RAW_OUTPUT_PATTERN(ACT_PG)},
+    .parts = {
+        {&batch_layer_out, OUTPUT_MATMUL, BODY_FEW, false},
+        {&batch_layer_out_many, OUTPUT_MATMUL, BODY_TOGETHER, false}},
     .link = link_output,
     .check = batch_takes_all,
 };
@@ -401,13 +441,14 @@ const BatchType batch_norm_of_logits = {
 
 static bool link_post_norm(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
     (void)after;
-    bool fits = before && before->is_raw &&
-                (before->block == &batch_block_output || before->block == &batch_block_down);
+    bool fits = before && before->is_raw && (before->block == &batch_block_output || reads_glu(before));
     return fits || batch_refuse(err, s);
 }
 
 static bool check_post_norm(const BatchLowering *l, const BatchStage *s, Error *err) {
     (void)l;
+    const Op *scale = s->ops[POST_NORM_SCALE];
+    if (scale && (!scale->weight || scale->scale != 1)) return batch_refuse(err, s);
     return s->ops[POST_NORM_ADD]->add.scale == 1 ||
            lower_refuse_weight(err, s->ops[POST_NORM_NORM]->weight, "what it gives is scaled");
 }
@@ -415,18 +456,22 @@ static bool check_post_norm(const BatchLowering *l, const BatchStage *s, Error *
 static void define_post_norm(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     (void)l;
     define(b, "STAGE_BATCH_POST_NORM", 1);
+    if (s->ops[POST_NORM_SCALE]) define(b, "LAYER_SCALE", 1);
     define(b, "D_MODEL", s->ops[POST_NORM_NORM]->out_width);
     define_norm(b, s->ops[POST_NORM_NORM]);
 }
 
 static void bind_post_norm(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    out->batch_post_norm = (BatchPostNormArgs){
-        .batch = b->batch, .t = b->t, .norm = batch_weight_of(b, s->ops[POST_NORM_NORM]), .x = b->x};
+    out->batch_post_norm = (BatchPostNormArgs){.batch = b->batch,
+                                               .t = b->t,
+                                               .norm = batch_weight_of(b, s->ops[POST_NORM_NORM]),
+                                               .x = b->x,
+                                               .scale = batch_weight_of(b, s->ops[POST_NORM_SCALE])};
 }
 
 static uint32_t post_norm_results(const BatchStage *s, const BatchBuffers *b,
                                   StageResult out[STAGE_RESULTS_MAX]) {
-    const Op *op = s->ops[POST_NORM_ADD];
+    const Op *op = s->ops[POST_NORM_SCALE] ? s->ops[POST_NORM_SCALE] : s->ops[POST_NORM_ADD];
     out[0] = (StageResult){op, RESULT_ROWS, b->x, op->out_width, 1, 0};
     return 1;
 }
@@ -444,9 +489,10 @@ const BatchType batch_post_norm = {
 // clang-format off
 const BatchBlock batch_block_post_norm = {
     .patterns = {
-        {2, false, {
-            [POST_NORM_NORM] = {OP_RMS_NORM, ACT_T, {ACT_T}},
-            [POST_NORM_ADD]  = {OP_ADD,      ACT_X, {ACT_X, ACT_T}}}}},
+        {3, false, {
+            [POST_NORM_NORM]  = {OP_RMS_NORM, ACT_T, {ACT_T}},
+            [POST_NORM_ADD]   = {OP_ADD,      ACT_X, {ACT_X, ACT_T}},
+            [POST_NORM_SCALE] = {OP_SCALE,    ACT_X, {ACT_X}, .optional = true}}}},
     .parts = {{&batch_post_norm, POST_NORM_NORM, BODY_ANY, false}},
     .link = link_post_norm,
     .check = check_post_norm,

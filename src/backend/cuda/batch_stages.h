@@ -100,11 +100,12 @@ enum {
 enum {
     TURNS_NORM_Q,
     TURNS_NORM_K,
+    TURNS_NORM_V,
     TURNS_ROPE_Q,
     TURNS_ROPE_K,
     TURNS_TURNED_Q, // norms behind the turn
     TURNS_TURNED_K,
-    TURNS_KV_WRITE
+    TURNS_KV_WRITE // not where the layer reads what an earlier one has written
 };
 
 // A stage that a block becomes in classes of `bodies`; left out where operation `of` is not there.
@@ -140,7 +141,7 @@ struct BatchStage {
     const BatchStage *inputs; // STATE: the block before it
     bool has_gates;           // PRODUCTS, TURNS, ATTENTION: of heads
     const Op *attention;      // PRODUCTS, TURNS, ATTENTION: the operation that takes its queries
-    const Op *values;         // TURNS: the operation that made the values
+    const Op *values;         // TURNS: the one that left the values; NULL: they are an earlier layer's
     const Op *queries;        // of a compressed cache, PRODUCTS and TURNS: the one that made the queries
     const Op *head;           // those that draw: the operation that left the logits
     uint64_t weight_bytes;    // that it reads, of matrices
@@ -149,13 +150,13 @@ struct BatchStage {
 // Device addresses of what the stages of one class read and write.
 struct BatchBuffers {
     const Placement *placement;
-    CUdeviceptr weights; // the region
-    CUdeviceptr kv;      // [places][pages] of KV_PAGE_HALVES
-    uint64_t kv_place_bytes;
-    const Cache *caches; // the plan's
-    uint32_t pages_max;  // of a list, in a slot's row of the page table
-    uint32_t max_rows;   // of the class
-    CUdeviceptr states;  // [slots][slot_floats] what layers with a state keep (cache_slot_at)
+    CUdeviceptr weights;     // the region
+    CUdeviceptr kv;          // [places][pages] of KV_PAGE_HALVES; KvLayout.is_mixed: [pages][places]
+    uint64_t kv_place_bytes; // from a place to the next
+    const Cache *caches;     // the plan's
+    uint32_t pages_max;      // of a list, in a slot's row of the page table
+    uint32_t max_rows;       // of the class
+    CUdeviceptr states;      // [slots][slot_floats] what layers with a state keep (cache_slot_at)
     uint64_t slot_floats;
     CUdeviceptr slots; // [slots] SlotState
     // The table of the class: side by side, so that one copy sends it.
@@ -165,13 +166,14 @@ struct BatchBuffers {
     CUdeviceptr runs;        // where layers keep a state: [max_runs] RowRun
     CUdeviceptr rows;        // [max_rows] BatchRow
     // [max_rows] each; activations as in layout.h.
-    CUdeviceptr x;   // [d_model]
-    CUdeviceptr h;   // activations of d_model
-    CUdeviceptr raw; // [raw_cols] of the products of one input
-    CUdeviceptr q;   // of prompts, or of a compressed cache: [heads][head_dim] f16
-    CUdeviceptr a;   // activations of heads * head_dim
-    CUdeviceptr t;   // [d_model]
-    CUdeviceptr f;   // activations of d_ff
+    CUdeviceptr x;            // [d_model]
+    CUdeviceptr h;            // activations of d_model
+    CUdeviceptr raw;          // [raw_cols] of the products of one input
+    CUdeviceptr q;            // of prompts, or of a compressed cache: [heads][head_dim] f16
+    CUdeviceptr a;            // activations of heads * head_dim
+    CUdeviceptr t;            // [d_model]
+    CUdeviceptr f;            // activations of d_ff, and of a layer's embedding behind its gate
+    CUdeviceptr layer_inputs; // [layers][d_per_layer]
     CUdeviceptr rope[PLACED_ROPES_MAX];
     // Of layers with a state.
     CUdeviceptr mixed;   // [conv_cols]
@@ -214,12 +216,14 @@ struct BatchType {
 };
 
 // clang-format off
+// A run of operations becomes the first block whose pattern fits.
 #define BATCH_BLOCKS(BLOCK) \
     BLOCK(embed)            \
-    BLOCK(products)         \
-    BLOCK(turns)            \
+    BLOCK(layer_inputs)     \
     BLOCK(mla_products)     \
     BLOCK(mla_turns)        \
+    BLOCK(products)         \
+    BLOCK(turns)            \
     BLOCK(mla_attention)    \
     BLOCK(attention)        \
     BLOCK(inputs)           \
@@ -228,6 +232,8 @@ struct BatchType {
     BLOCK(output)           \
     BLOCK(glu)              \
     BLOCK(down)             \
+    BLOCK(layer_gate)       \
+    BLOCK(layer_out)        \
     BLOCK(experts)          \
     BLOCK(share)            \
     BLOCK(post_norm)        \
@@ -236,11 +242,16 @@ struct BatchType {
 // In the order in which rows go through them.
 #define BATCH_TYPES(TYPE)   \
     TYPE(embed)             \
+    TYPE(copy)              \
+    TYPE(layer_product)     \
+    TYPE(layer_product_many) \
+    TYPE(layer_inputs)      \
     TYPE(norm)              \
     TYPE(qkv)               \
     TYPE(qkv_many)          \
     TYPE(qk_norm)           \
     TYPE(rope_heads)        \
+    TYPE(turn_queries)      \
     TYPE(attention)         \
     TYPE(span_attention)    \
     TYPE(mla_product)       \
@@ -265,6 +276,10 @@ struct BatchType {
     TYPE(glu_many)          \
     TYPE(down)              \
     TYPE(down_many)         \
+    TYPE(layer_gate)        \
+    TYPE(layer_gate_many)   \
+    TYPE(layer_out)         \
+    TYPE(layer_out_many)    \
     TYPE(route)             \
     TYPE(group)             \
     TYPE(experts_glu)       \

@@ -97,13 +97,14 @@ static bool show_cached(const Group *g, const StageResult *r, const Op *attentio
     const Cache *cache = &b->plan->caches[attention->attention.cache];
     uint64_t page_bytes = layout_kv_page_bytes(FORMAT_F16, cache->n_heads, dim, cache->is_latent ? 0 : dim);
     uint64_t list_at = (uint64_t)cache->list * b->pages_max;
+    uint64_t step = cuda_page_step(&b->plan->kv);
     float *values = arena_new(&scratch, float, (uint64_t)g->n_rows * r->width);
     if (!values) return false;
     for (uint32_t row = 0; row < g->n_rows; row++) {
         Arena of_page = scratch;
         uint32_t position = g->q->position + g->first + row;
         uint32_t page = b->slots[g->q->slot].sent_pages[list_at + position / KV_PAGE];
-        const uint16_t *tiles = cuda_fetch(b, r->from + page * page_bytes, page_bytes, &of_page, err);
+        const uint16_t *tiles = cuda_fetch(b, r->from + page * step, page_bytes, &of_page, err);
         if (!tiles) return false;
         for (uint32_t i = 0; i < r->width; i++)
             values[(uint64_t)row * r->width + i] = f32_from_f16(

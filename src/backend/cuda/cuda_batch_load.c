@@ -105,7 +105,7 @@ static void lay_out_activations(CudaBackend *b, DeviceLayout *l, const BatchClas
     uint64_t rows = c->size.max_rows;
     s->h = take_activations(l, rows, b->plan->d_model);
     s->a = take_activations(l, rows, widest(b->plan, ACT_Q));
-    s->f = take_activations(l, rows, widest(b->plan, ACT_F));
+    s->f = take_activations(l, rows, max_u64(widest(b->plan, ACT_F), widest(b->plan, ACT_PG)));
     s->y = take_activations(l, rows, b->batches->lowered.state_cols);
 }
 
@@ -132,6 +132,7 @@ static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, 
     s->factors = device_layout_take(l, rows * lowered->state_heads * 4 * sizeof(float));
     if (c->size.body == BODY_PROMPT || has_latents(plan))
         s->q = device_layout_take(l, rows * q_values * sizeof(uint16_t));
+    s->layer_inputs = device_layout_take(l, rows * widest(plan, ACT_PL) * sizeof(float));
     if (lowered->has_post_norm) s->t = device_layout_take(l, rows * plan->d_model * sizeof(float));
     for (uint32_t i = 0; i < b->placement.n_ropes; i++)
         s->rope[i] = device_layout_take(l, rows * b->placement.ropes[i]->dims * sizeof(float));

@@ -18,18 +18,6 @@ enum {
 
 // ---- what is where ----
 
-// A place for the largest cache: all places are alike.
-static uint64_t kv_page_place_bytes(const Plan *plan) {
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < plan->n_caches; i++) {
-        const Cache *c = &plan->caches[i];
-        if (c->kind != CACHE_KEYS_VALUES) continue;
-        bytes = max_u64(
-            bytes, layout_kv_page_bytes(FORMAT_F16, c->n_heads, c->key_dim, c->is_latent ? 0 : c->value_dim));
-    }
-    return bytes;
-}
-
 // What sequences keep. A slot's counts are 2 bytes a token of the vocabulary: 0.3 MB for 152,000; what it has
 // seen and its mask are a bit a token each.
 static void lay_out_slots(CudaBackend *b, DeviceLayout *l) {
@@ -77,7 +65,7 @@ static uint32_t upload_threads(void) {
 }
 
 static uint64_t page_bytes_of(const CudaBackend *b) {
-    return kv_page_place_bytes(b->plan) * b->plan->kv.n_places;
+    return b->plan->kv.place_bytes * b->plan->kv.n_places;
 }
 
 // How many pages the cache has: what was asked for, or what is left of the device's memory, and no more than
@@ -132,7 +120,9 @@ static bool make_memory(CudaBackend *b, Error *err) {
         return false;
     b->weights = b->memory.regions[REGION_WEIGHTS].address;
     b->kv = b->memory.regions[REGION_KV].address;
-    b->kv_place_bytes = b->n_pages * kv_page_place_bytes(b->plan);
+    // A place's pages lie side by side; where a cache may take several places, those of a page do.
+    const KvLayout *kv = &b->plan->kv;
+    b->kv_place_bytes = kv->is_mixed ? kv->place_bytes : b->n_pages * kv->place_bytes;
     b->states = b->memory.regions[REGION_STATES].address;
     lay_out_work(b, b->memory.regions[REGION_WORK].address);
     CUresult r = b->cuda.fill_bytes(b->memory.regions[REGION_WORK].address, 0, sizes[REGION_WORK], b->stream);

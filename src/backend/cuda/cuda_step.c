@@ -73,12 +73,13 @@ bool cuda_begin(Backend *backend, uint32_t slot_index, const SequenceStart *star
            cuda_cell_done(b, cell, err);
 }
 
-// A copy a place, since a place's pages lie side by side: about 2 µs each.
+// A copy a place where a place's pages lie side by side: about 2 µs each. Else one.
 bool cuda_copy_page(Backend *backend, uint32_t from, uint32_t to, Error *err) {
     CudaBackend *b = cuda_self(backend);
-    uint64_t bytes = b->kv_place_bytes / b->n_pages;
+    uint64_t bytes = cuda_page_step(&b->plan->kv);
+    uint32_t n = b->plan->kv.is_mixed ? 1 : b->plan->kv.n_places;
     CUresult r = CUDA_SUCCESS;
-    for (uint32_t i = 0; r == CUDA_SUCCESS && i < b->plan->kv.n_places; i++) {
+    for (uint32_t i = 0; r == CUDA_SUCCESS && i < n; i++) {
         CUdeviceptr place = b->kv + i * b->kv_place_bytes;
         r = b->cuda.copy_on_device(place + to * bytes, place + from * bytes, bytes, b->stream);
     }

@@ -15,6 +15,11 @@ typedef struct {
     uint32_t shared_bytes_multiprocessor; // of all its blocks
 } LowerTarget;
 
+// Bytes from a page of the cache to the next one, of the same layer.
+static inline uint64_t cuda_page_step(const KvLayout *kv) {
+    return kv->is_mixed ? kv->n_places * kv->place_bytes : kv->place_bytes;
+}
+
 LowerTarget lower_target_of_device(const CudaDevice *device);
 // A usual GPU of an architecture, for compiling without one: 75, 80, 86, 89 or 90.
 LowerTarget lower_target_of_sm(uint32_t sm);

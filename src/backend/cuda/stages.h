@@ -10,8 +10,17 @@
 // without a gate is an activation.
 enum { OUTPUT_MATMUL, OUTPUT_ADD };
 enum { GLU_NORM, GLU_GATE, GLU_UP, GLU_GLU };
-enum { POST_NORM_NORM, POST_NORM_ADD };
+enum { POST_NORM_NORM, POST_NORM_ADD, POST_NORM_SCALE };
 enum { HEAD_NORM, HEAD_HEAD };
+enum {
+    LAYER_INPUTS_EMBED,
+    LAYER_INPUTS_COPY,
+    LAYER_INPUTS_MATMUL,
+    LAYER_INPUTS_NORM,
+    LAYER_INPUTS_ADD,
+    LAYER_INPUTS_SCALE
+};
+enum { GATE_COPY, GATE_MATMUL, GATE_SLICE, GATE_GLU };
 enum { SHARE_SHARE };
 enum { STAGE_OPS_MAX = 9, STAGE_FILES_MAX = 14, STAGE_PATTERNS_MAX = 3 };
 
@@ -42,6 +51,7 @@ typedef union {
     MlaAttentionArgs mla_attention;
     QkNormArgs qk_norm;
     ShareArgs share;
+    LayerInputsArgs layer_inputs;
     BatchAttentionArgs batch_attention;
     DrawArgs draw;
     RouteRowsArgs route_rows;
