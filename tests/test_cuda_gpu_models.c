@@ -72,6 +72,7 @@ ARCH_GEMMA_MODEL_NAMES(MODEL_CASES)
 ARCH_FAMILY_MODEL_NAMES(MODEL_CASES)
 ARCH_ODD_MODEL_NAMES(MODEL_CASES)
 ARCH_STATE_MODEL_NAMES(MODEL_CASES)
+ARCH_MLA_MODEL_NAMES(MODEL_CASES)
 
 // M0-W-1825: a job whose cache does not fit fails, and the next one works.
 TEST_SLOW(cuda_gpu_m0_w_1825_a_cache_that_does_not_suffice_is_one_jobs_error, 120) {

@@ -250,10 +250,11 @@ typedef struct {
     Dim fused_from;   // …in which this weight begins here (DIM_ONE: at 0)
     LayerRule layers; // that have it, of names with "%u"
     // Not DIM_ONE: of `fused` rows, this weight is the first `strip` of every `strip_step`, from fused_from
-    // on.
+    // on. With `matrices`, each strip is one of them.
     Dim strip, strip_step;
     // Its rows come behind those that rows before it have bound to the weight, if any have.
     bool behind;
+    bool is_turned; // with `matrices`, each of which is a strip then: the strip's columns are its rows
 } WeightRow;
 
 // One operation. Where its weight is absent it is left out, unless it can do without, and so it is where the

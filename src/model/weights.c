@@ -49,6 +49,36 @@ bool weight_bind(const GgufFile *file, const WeightSpec *spec, Weight *out, bool
         .data = t->data + spec->row_from * row_bytes + dtype_row_bytes(t->dtype, spec->col_from),
         .size_bytes = spec->n_matrices * spec->row_count * row_bytes,
     };
+    if (spec->strips) {
+        out->n_matrices = spec->strips;
+        out->matrix_stride = spec->strip_step * row_bytes;
+        out->strip_rows = out->strip_step = 0;
+        out->size_bytes = out->n_matrices * out->n_rows * row_bytes;
+    }
+    return true;
+}
+
+bool weight_turn(Weight *w, Arena *arena) {
+    const DtypeInfo *info = dtype_info(w->dtype);
+    uint64_t rows = w->n_rows, cols = w->n_cols;
+    float *row = arena_new(arena, float, cols);
+    float *values = arena_new(arena, float, w->n_matrices *rows *cols);
+    if (!row || !values) return false;
+    for (uint64_t i = 0; i < w->n_matrices * rows; i++) {
+        float *matrix = values + i / rows * rows * cols;
+        info->dequantize(weight_row(w, i / rows, i % rows), row, cols / info->block_elements);
+        for (uint64_t c = 0; c < cols; c++)
+            matrix[c * rows + i % rows] = row[c];
+    }
+    *w = (Weight){.name = w->name,
+                  .dtype = DTYPE_F32,
+                  .n_matrices = w->n_matrices,
+                  .n_rows = cols,
+                  .n_cols = rows,
+                  .row_bytes = rows * sizeof(float),
+                  .matrix_stride = rows * cols * sizeof(float),
+                  .data = (const uint8_t *)values,
+                  .size_bytes = w->n_matrices * rows * cols * sizeof(float)};
     return true;
 }
 

@@ -1,7 +1,7 @@
 // A weight: one tensor of the file (or a run of its rows), checked against the shape that the model's tables
 // expect.
 //
-// Weights point into the mapped file and live as long as it does.
+// Weights point into the mapped file and live as long as it does, but for those that weight_turn made.
 #pragma once
 
 #include "model/dtype.h"
@@ -19,8 +19,9 @@ typedef struct {
     uint64_t col_from;   // and values [col_from, col_from + col_count) of each row: the whole row, except
     uint64_t col_count;  // that vectors of floats are taken apart so
     bool is_float;       // must be F32, F16 or BF16: norms, biases
-    // Not 0: the rows are the first strip_rows of every strip_step from row_from on. Of one matrix only.
-    uint64_t strip_rows, strip_step;
+    // Not 0: the rows are the first strip_rows of every strip_step from row_from on. Of one matrix only, which
+    // becomes `strips` matrices of row_count rows, a strip each, where that is not 0.
+    uint64_t strip_rows, strip_step, strips;
 } WeightSpec;
 
 typedef struct Weight Weight;
@@ -51,6 +52,9 @@ MUST_CHECK bool weight_bind(const GgufFile *file, const WeightSpec *spec, Weight
 // The rows of `rest` come behind those of *w, a weight of the same tensor. False: their strips do not fit.
 // `rest` lives as long as *w.
 MUST_CHECK bool weight_append(const GgufFile *file, Weight *w, Weight *rest, Error *err);
+
+// Makes *w anew in the arena, as float32 with each matrix's columns as rows. False when the arena is full.
+bool weight_turn(Weight *w, Arena *arena);
 
 // Row `row` of matrix `matrix`.
 static inline const uint8_t *weight_row(const Weight *w, uint64_t matrix, uint64_t row) {

@@ -73,7 +73,7 @@ static bool builder_bind_row(Builder *b, const WeightRow *row, uint32_t layer, E
     uint64_t from = row->fused_from != DIM_ONE ? arch_dim(c, row->fused_from) : 0;
     WeightSpec spec = {
         .name = row_tensor_name(row, layer, name, sizeof name).ptr,
-        .n_matrices = arch_dim(c, row->matrices),
+        .n_matrices = row->strip != DIM_ONE ? 1 : arch_dim(c, row->matrices),
         .n_rows = is_vector ? 1 : all,
         .n_cols = is_vector ? all : cols,
         .row_from = is_vector ? 0 : from,
@@ -83,11 +83,13 @@ static bool builder_bind_row(Builder *b, const WeightRow *row, uint32_t layer, E
         .is_float = row->is_float,
         .strip_rows = row->strip != DIM_ONE ? arch_dim(c, row->strip) : 0,
         .strip_step = row->strip != DIM_ONE ? arch_dim(c, row->strip_step) : 0,
+        .strips = row->strip != DIM_ONE && row->matrices != DIM_ONE ? arch_dim(c, row->matrices) : 0,
     };
     Weight *weight = &b->weights[b->plan->n_weights];
     bool found;
     if (row->behind) return builder_append(b, row->id, &spec, err);
     if (!weight_bind(b->file, &spec, weight, &found, err)) return false;
+    if (found && row->is_turned && !weight_turn(weight, b->arena)) return no_memory(err);
     b->bound[row->id] = found ? weight : row->or_else ? b->bound[row->or_else] : NULL;
     b->plan->n_weights += found;
     if (b->bound[row->id] || row->optional) return true;

@@ -10,7 +10,7 @@
     {"output.weight",                   FILL_MATRIX,  MODEL, VOCAB, ONE}, \
     {"blk.%u.attn_norm.weight",         FILL_GAIN,    MODEL, ONE, ONE},   \
     {"blk.%u.ffn_norm.weight",          FILL_GAIN,    MODEL, ONE, ONE},   \
-    {"blk.%u.attn_kv_a_mqa.weight",     FILL_MATRIX,  MODEL, KV, ONE},    \
+    {"blk.%u.attn_kv_a_mqa.weight",     FILL_MATRIX,  MODEL, ENTRY, ONE},    \
     {"blk.%u.attn_kv_a_norm.weight",    FILL_NORM,    KV_RANK, ONE, ONE}, \
     {"blk.%u.attn_output.weight",       FILL_MATRIX,  MLA_A, MODEL, ONE}, \
     {"blk.%u.ffn_gate.weight",          FILL_MATRIX,  MODEL, DENSE, ONE}, \
@@ -37,12 +37,16 @@
 
 static const TensorRow lite[] = {LATENT_ROWS, TWO_MATRICES, OF_Q};
 static const TensorRow with_q_rank[] = {LATENT_ROWS, TWO_MATRICES, OF_Q_RANK};
+static const TensorRow older[] = {
+    LATENT_ROWS, OF_Q,
+    {"blk.%u.attn_kv_b.weight",         FILL_MATRIX,  KV_RANK, MLA_KVS, ONE},
+};
 static const TensorRow with_bias[] = {LATENT_ROWS, TWO_MATRICES, OF_Q_RANK, ROUTE_BIAS};
 
 enum { PROMPT = 400, TOKENS = PROMPT + 32, RANK = 128, TURNED = 32, KEY = 96, VALUE = 32, Q_LOW = 256 };
 
 // Four heads on one; the first layers are dense.
-#define LATENT(n_layers, dense, experts)                                                            \
+#define COMPRESSED(n_layers, dense, experts)                                                            \
     SIZES(n_layers, 4, 1, RANK + TURNED, 64, experts), .dtype = DTYPE_Q8_0, .dense_layers = dense,  \
     .dense_ff = 160, .shared_ff = 128, .n_tokens = TOKENS,                                           \
     .mla = {.q_rank = Q_LOW, .kv_rank = RANK, .key_dim = KEY, .value_dim = VALUE, .turned = TURNED}
@@ -63,28 +67,33 @@ enum { PROMPT = 400, TOKENS = PROMPT + 32, RANK = 128, TURNED = 32, KEY = 96, VA
 
 static const ArchModel mla_models[] = {
     // DeepSeek-V2-Lite: queries of one product, softmax over all experts.
-    {"deepseek2-lite", "deepseek2", LATENT(3, 1, 8), TENSORS(lite),
+    {"deepseek2-lite", "deepseek2", COMPRESSED(3, 1, 8), TENSORS(lite),
      .keys = {EPS_1E6, KEYS_EXPERTS(1, 8, 3), KEYS_LATENT, KEYS_YARN(0.0707)}},
     // DeepSeek-V2: two of four groups, by the largest score of each.
-    {"deepseek2-groups", "deepseek2", LATENT(3, 1, 16), TENSORS(with_q_rank),
+    {"deepseek2-groups", "deepseek2", COMPRESSED(3, 1, 16), TENSORS(with_q_rank),
      .keys = {EPS_1E6, KEYS_EXPERTS(1, 16, 4), KEYS_LATENT, KEY_Q_RANK, KEYS_YARN(0.0707),
               KEY_F32("expert_weights_scale", 16), KEY_U32("expert_group_count", 4),
               KEY_U32("expert_group_used_count", 2)}},
     // DeepSeek-V3: sigmoids with a bias, two of four groups by the two largest scores of each.
-    {"deepseek2-v3", "deepseek2", LATENT(3, 1, 16), TENSORS(with_bias),
+    {"deepseek2-v3", "deepseek2", COMPRESSED(3, 1, 16), TENSORS(with_bias),
      .keys = {EPS_1E6, KEYS_EXPERTS(1, 16, 4), KEYS_LATENT, KEY_Q_RANK, KEYS_YARN(0.1),
               KEY_U32("expert_gating_func", 2), KEY_BOOL("expert_weights_norm", 1),
               KEY_F32("expert_weights_scale", 2.5), KEY_U32("expert_group_count", 4),
               KEY_U32("expert_group_used_count", 2)}},
     // GLM-4.7-Flash: no scaling of the rotary embedding.
-    {"deepseek2-glm", "deepseek2", LATENT(3, 1, 8), TENSORS(with_bias),
+    {"deepseek2-glm", "deepseek2", COMPRESSED(3, 1, 8), TENSORS(with_bias),
      .keys = {EPS_1E6, KEYS_EXPERTS(1, 8, 3), KEYS_LATENT, KEY_Q_RANK, KEY_F32("rope.freq_base", 1e6),
               KEY_U32("expert_gating_func", 2), KEY_BOOL("expert_weights_norm", 1),
               KEY_F32("expert_weights_scale", 1.8)}},
     // Dense layers alone: attention without the rest.
-    {"deepseek2-dense", "deepseek2", LATENT(2, 2, 8), TENSORS(with_q_rank),
+    {"deepseek2-dense", "deepseek2", COMPRESSED(2, 2, 8), TENSORS(with_q_rank),
      .keys = {EPS_1E6, KEYS_EXPERTS(2, 8, 3), KEYS_LATENT, KEY_Q_RANK, KEYS_YARN(0.1),
               KEY_U32("expert_gating_func", 2)}},
+    // As files were before caches were compressed.
+    {"deepseek2-older", "deepseek2", COMPRESSED(2, 2, 8), TENSORS(older),
+     .keys = {EPS_1E6, KEYS_EXPERTS(2, 8, 3), KEY_U32("attention.kv_lora_rank", RANK),
+              KEY_U32("attention.key_length", KEY), KEY_U32("attention.value_length", VALUE),
+              KEY_U32("attention.head_count_kv", 4), KEY_U32("rope.dimension_count", TURNED), KEYS_YARN(0.0707)}},
 };
 // clang-format on
 

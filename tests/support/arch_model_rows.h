@@ -87,6 +87,8 @@ typedef enum {
     STATE_GROUP,
     Q_RANK,
     KV_RANK,
+    ENTRY,
+    MLA_KVS,
     UNTURNED,
     MLA_Q,
     MLA_V,

@@ -526,6 +526,8 @@ static uint64_t size_of(const ArchModel *m, uint32_t context_length, uint32_t la
         [STATE_GROUP] = state->groups ? state->inner / state->groups : 0,
         [Q_RANK] = m->mla.q_rank,
         [KV_RANK] = m->mla.kv_rank,
+        [ENTRY] = m->mla.kv_rank + m->mla.turned,
+        [MLA_KVS] = heads * (m->mla.key_dim - m->mla.turned + m->mla.value_dim),
         [UNTURNED] = m->mla.key_dim - m->mla.turned,
         [MLA_Q] = heads * m->mla.key_dim,
         [MLA_V] = m->mla.value_dim,

@@ -366,13 +366,14 @@ def hunyuan_moe(f):
 def deepseek2(f):
     """DeepSeek-V2 chooses experts by a softmax, V3 by sigmoids; GLM-4.7-Flash is V3 of another name."""
     base, turned = common(f), f.get("rope.dimension_count")
+    key, value = (f.get(f"attention.{name}_length_mla", f.get(f"attention.{name}_length")) for name in ("key", "value"))
     del base["head_dim"]
     parameters = rope(f)
     if parameters["rope_type"] == "yarn":
         parameters["mscale"] = parameters["mscale_all_dim"] = 10 * f.get("rope.scaling.yarn_log_multiplier")
     more = dict(
         num_key_value_heads=base["num_attention_heads"], rope_parameters=parameters, qk_rope_head_dim=turned,
-        qk_nope_head_dim=f.get("attention.key_length_mla") - turned, v_head_dim=f.get("attention.value_length_mla"),
+        qk_nope_head_dim=key - turned, v_head_dim=value,
         q_lora_rank=f.get("attention.q_lora_rank"), kv_lora_rank=f.get("attention.kv_lora_rank"),
         n_routed_experts=f.get("expert_count"), num_experts_per_tok=f.get("expert_used_count"),
         n_shared_experts=f.get("expert_shared_count"), moe_intermediate_size=f.get("expert_feed_forward_length"),
@@ -389,8 +390,10 @@ def deepseek2(f):
 
 
 def kv_b(f, name):
-    """Each head's rows of keys, then those of values, which files have in two tensors, keys' turned round."""
+    """Each head's rows of keys, then those of values, which most files have in two tensors, keys' turned round."""
     block = "blk." + name.split(".")[2] + "."
+    if block + "attn_kv_b.weight" in f.tensors:
+        return f.take(block + "attn_kv_b.weight")
     k, v = f.take(block + "attn_k_b.weight"), f.take(block + "attn_v_b.weight")
     return torch.cat([k.transpose(1, 2), v], dim=1).flatten(0, 1)
 
