@@ -2,8 +2,8 @@
 // checked.
 //
 // It is the contract between the two backends: both run the same array. It is built once, from the header of
-// the file, before anything is read of the weights (but for those that are made anew: weight_turn); it lives in the arena it was built in and points into the
-// mapped file.
+// the file, before anything is read of the weights (but for those that are made anew: weight_turn); it lives
+// in the arena it was built in and points into the mapped file.
 #pragma once
 
 #include "arch/arch.h"
