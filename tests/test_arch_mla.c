@@ -61,7 +61,7 @@ TEST(mla_errors_name_the_key_and_the_place) {
         {"deepseek2-older", "attention.value_length", 48,
          "\"blk.0.attn_kv_b.weight\": expected shape [448, 128], found [384, 128]"},
         {"deepseek2-older", "attention.key_length_mla", 96,
-         "deepseek2.attention.head_count_kv is 4; expected 1 to 1"},
+         "deepseek2.attention.value_length_mla is 0; expected 1 to 1024"},
         {"deepseek2-v3", "attention.q_lora_rank", ABSENT, "tensor \"blk.0.attn_q.weight\" is missing"},
         {"deepseek2-v3", "attention.q_lora_rank", 64,
          "\"blk.0.attn_q_a.weight\": expected shape [64, 64], found [256, 64]"},
