@@ -19,8 +19,8 @@ typedef struct {
     uint64_t col_from;   // and values [col_from, col_from + col_count) of each row: the whole row, except
     uint64_t col_count;  // that vectors of floats are taken apart so
     bool is_float;       // must be F32, F16 or BF16: norms, biases
-    // Not 0: the rows are the first strip_rows of every strip_step from row_from on. Of one matrix only, which
-    // becomes `strips` matrices of row_count rows, a strip each, where that is not 0.
+    // Not 0: the rows are the first strip_rows of every strip_step from row_from on. Of one matrix only,
+    // which becomes `strips` matrices of row_count rows, a strip each, where that is not 0.
     uint64_t strip_rows, strip_step, strips;
 } WeightSpec;
 
