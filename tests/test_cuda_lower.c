@@ -83,6 +83,8 @@ TEST(cuda_lower_takes_or_refuses_layers_that_differ) {
         {"llama-layers", "layer 1 has heads of 64 values in all, another layer of 256"},
         {"llama-values", "layer 0: values of 16 beside keys of 32 cannot be run on the GPU yet"},
         {"gemma3-layers", "layer 1 has heads of 64 values in all, another layer of 128"},
+        {"gemma4-e4b", NULL},
+        {"gemma4-26b", "experts beside a dense feed-forward cannot be run on the GPU yet: layer 0"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s", rows[i].name);
