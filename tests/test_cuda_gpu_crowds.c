@@ -28,7 +28,7 @@ static void check_crowds(const char *name, const CrowdConfig *crowds, uint32_t n
         if (i + 1 == n_crowds) cuda_backend_wait_for_classes(p->gpu);
         CrowdReport r = crowd_run(p->gpu, p->plan, p->arena, &crowds[i]);
         CHECK_INT_EQ(0, r.differ);
-        CHECK((r.cached > 0 || p->plan->slot_bytes > 0) && r.companions > 0);
+        CHECK(r.cached > 0 && r.companions > 0);
         printf("%s, %u: %u steps, %u companions, %u tokens cached, %u set aside\n", name, crowds[i].crowd,
                r.steps, r.companions, r.cached, r.set_aside);
     }

@@ -24,8 +24,6 @@
 #define ARCH_STATE_MODEL_NAMES(ROW) \
     ROW(lfm2) ROW(qwen35) ROW(nemotron_h) ROW(granite_hybrid) ROW(qwen35moe) ROW(qwen3next) ROW(lfm2moe) \
     ROW(granite_hybrid_moe)
-// Of them those whose stages no other model has, for the emulator.
-#define ARCH_STATE_EMULATED_NAMES(ROW) ROW(lfm2) ROW(qwen35) ROW(nemotron_h) ROW(granite_hybrid)
 // Gemma 4, which has heads of two sizes; of it one that has all of the others' stages, for the emulator.
 #define ARCH_GEMMA_MODEL_NAMES(ROW) ROW(gemma4_31b) ROW(gemma4_e4b) ROW(gemma4_e2b) ROW(odd_gemma4)
 #define ARCH_GEMMA_EMULATED_NAMES(ROW) ROW(gemma4_e4b)
