@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SM = 90, MULTIPROCESSORS = 2, PROMPT = 40, DRAWN = 4, FAR = 1030 }; // FAR: see batch_check_far
+enum { SM = 90, MULTIPROCESSORS = 2, PROMPT = 40, DRAWN = 4, FAR = 2060 }; // FAR: see batch_check_far
 
 static const double ERROR_MAX = 3e-2, STAGE_ERROR_MAX = 5e-3;
 
