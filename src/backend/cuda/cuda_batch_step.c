@@ -427,8 +427,8 @@ static bool run_behind_pass(CudaBackend *b, Cell *cell, const Parts *parts, Flig
     return run_drawing(b, cell, &drawing, err);
 }
 
-// 64 conversations of up to 2,048 tokens with 8B: 9,700 tokens a second, not 6,790 as where only rows of up to
-// 1,024 rode. (4,096 was not measured with longer ones.)
+// 64 conversations of up to 2,048 tokens with 8B: 9,700 tokens a second, not 6,790 as where only rows of up
+// to 1,024 rode.
 enum { RIDING_KEYS_MAX = 2 * ATTENTION_GROUP_KEYS };
 
 // Whether the rows that decode go through the layers with the prompts', or before there is another class
