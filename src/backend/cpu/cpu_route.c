@@ -16,20 +16,20 @@ static uint32_t largest_but(const float *values, uint32_t n, const float *chosen
     return best;
 }
 
-static void softmax(const float *in, uint32_t n, float *out) {
+static void softmax(float *values, uint32_t n) {
     float most = -INFINITY, sum = 0;
     for (uint32_t i = 0; i < n; i++)
-        most = fmaxf(most, in[i]);
+        most = fmaxf(most, values[i]);
     for (uint32_t i = 0; i < n; i++)
-        sum += out[i] = expf(in[i] - most);
+        sum += values[i] = expf(values[i] - most);
     for (uint32_t i = 0; i < n; i++)
-        out[i] /= sum;
+        values[i] /= sum;
 }
 
 static void make_scores(const RouteConfig *r, const float *logits, uint32_t n, float *out) {
     for (uint32_t i = 0; i < n; i++)
         out[i] = logits[i] * r->logit_scale;
-    if (r->scores == SCORES_OF_ALL) softmax(out, n, out);
+    if (r->scores == SCORES_OF_ALL) softmax(out, n);
     for (uint32_t i = 0; i < n && r->scores == SCORES_SIGMOID; i++)
         out[i] = 1 / (1 + expf(-out[i]));
 }
@@ -66,7 +66,7 @@ void cpu_route(const RouteConfig *r, const float *logits, uint32_t n_experts, co
         experts[i] = (float)expert;
         weights[i] = score[expert];
     }
-    if (r->scores == SCORES_OF_CHOSEN) softmax(weights, n_used, weights);
+    if (r->scores == SCORES_OF_CHOSEN) softmax(weights, n_used);
     for (uint32_t i = 0; i < n_used; i++)
         sum += weights[i];
     for (uint32_t i = 0; i < n_used; i++) {
