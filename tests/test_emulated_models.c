@@ -144,7 +144,12 @@ TEST_SLOW(emulated_model_deepseek2_dense, 600) {
     model_pair_close(p);
 }
 
-ARCH_ODD_MODEL_NAMES(MODEL_CASE)
+// Odd sizes: all of two, the stages of the others (all of them on a GPU).
+MODEL_CASE(odd_llama)
+MODEL_CASE(odd_gemma3)
+FAMILY_CASE(odd_qwen2)
+FAMILY_CASE(odd_qwen3)
+FAMILY_CASE(odd_phi3)
 
 TEST_SLOW(emulated_formats_beside_each_other, 900) {
     TinyModel model = tiny_model_mixed();
