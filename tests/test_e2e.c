@@ -213,6 +213,7 @@ TEST(e2e_metrics_parse_with_prometheus_client) {
         "    queue_ms='histogram', batch_rows='histogram', uptime_seconds='gauge', jobs_active='gauge',\n"
         "    jobs_queued='gauge', jobs_set_aside='counter', kv_used_ratio='gauge', kv_pages='gauge', "
         "prefix_cache_tokens='counter',\n"
+        "    checkpoints='gauge', checkpoint_bytes='gauge', checkpoint_events='counter',\n"
         "    model_info='gauge', load_seconds='gauge', jit_seconds='gauge')\n"
         "vllm = dict(num_requests_running='gauge', num_requests_waiting='gauge', "
         "kv_cache_usage_perc='gauge',\n"
