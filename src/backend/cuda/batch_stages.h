@@ -2,7 +2,7 @@
 // of operations that belong together (BatchBlock), and a block becomes stages, one kernel each (BatchType),
 // which ones depends on the class: the capacity of the batch. The rows of both are in batch_stage_*.c.
 //
-// The classes are 1 and 8 rows ("few"), 16, 32, 64 and 128 rows ("many"), and the rows of prompts. A row's
+// The classes are 1 and 8 rows ("few"), 16, 32 and 64 rows ("many"), and prompts', of few rows or many. A row's
 // values are the same bits in all of them. The norm before a product is a stage, but of one row, where the
 // product takes it by itself.
 //
@@ -155,7 +155,7 @@ struct BatchBuffers {
     uint64_t kv_place_bytes; // from a place to the next
     const Cache *caches;     // the plan's
     uint32_t pages_max;      // of a list, in a slot's row of the page table
-    uint32_t max_rows;       // of the class
+    uint32_t max_rows;       // that `raw` has room for; short prompts use that of long ones
     CUdeviceptr states;      // [slots][slot_floats] what layers with a state keep (cache_slot_at)
     uint64_t slot_floats;
     CUdeviceptr slots; // [slots] SlotState
