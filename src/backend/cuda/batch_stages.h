@@ -2,7 +2,7 @@
 // of operations that belong together (BatchBlock), and a block becomes stages, one kernel each (BatchType),
 // which ones depends on the class: the capacity of the batch. The rows of both are in batch_stage_*.c.
 //
-// The classes are 1 and 8 rows ("few"), 16, 32 and 64 rows ("many"), and prompts', of few rows or many. A row's
+// The classes are 1 and 8 rows ("few"), 16, 32 and 64 rows ("many"), and prompts', of few or many. A row's
 // values are the same bits in all of them. The norm before a product is a stage, but of one row, where the
 // product takes it by itself.
 //
