@@ -17,6 +17,10 @@
 // counted from the run's first row. The first chunk's block alone reads what is kept, and then writes what is
 // to be kept: of the run's last rows, which are in `raw`, whoever computes them.
 //
+// In a prompt the next stage starts when all of this one has ended: state_heads' blocks that started earlier
+// would go where there happens to be room, several on one multiprocessor, and each take as long as all of
+// them. On empty multiprocessors they are spread.
+//
 // Operations: CONV; GATED_ROWS: GLU, CONV, GLU. Grid: chunks of rows x parts of 512 channels, and parts of
 // 128 heads; blocks take several in turn. A thread has four channels. Defines: MAX_ROWS, CONV_COLS (a
 // multiple of 4), TAPS (2 … 8), RAW_COLS, ACTIVATION; one of STATE_DELTA (with STATE_HEADS, KEY_HEADS,
@@ -48,7 +52,8 @@ enum : u32 {
 #endif
     CONV_PARTS = CEIL_DIV(CONV_COLS, 4 * CONV_THREADS),
     PARTS = CONV_PARTS + CEIL_DIV(STATE_HEADS, CONV_THREADS),
-    CONV_BLOCKS = MIN(CEIL_DIV(MAX_ROWS, RANGE) * PARTS, ROW_BLOCKS_MAX),
+    // A block stays with its part of the channels.
+    CONV_BLOCKS = MIN(CEIL_DIV(MAX_ROWS, RANGE), MAX(ROW_BLOCKS_MAX / PARTS, 1)) * PARTS,
 };
 static_assert(CHUNK >= KEPT, "no other chunk than a run's first one needs what is kept");
 
@@ -242,16 +247,14 @@ DEVICE ConvChunk chunk_at(const StateConvArgs &a, u32 row) {
 EXPORTED StageInfo state_conv_info = {CONV_THREADS, {CONV_BLOCKS, 1}, 0};
 
 KERNEL(CONV_THREADS, 1) state_conv(StateConvArgs a) {
+#ifndef LONG_RUNS
     stage_launch_next();
+#endif
     u32 part = block_index() % PARTS, col = (part * CONV_THREADS + thread_index()) * 4;
     ConvWeights weights = conv_weights(a, col);
     stage_wait();
     u32 n_rows = a.batch->n_rows, n = CEIL_DIV(n_rows, RANGE) * PARTS;
     for (u32 i = block_index(); i < n; i += CONV_BLOCKS) {
-        if (i != block_index()) {
-            part = i % PARTS, col = (part * CONV_THREADS + thread_index()) * 4;
-            weights = conv_weights(a, col);
-        }
         u32 first = i / PARTS * RANGE, end = MIN(first + RANGE, n_rows);
         for (u32 row = first; row < end; row++) {
             ConvChunk c = chunk_at(a, row);
