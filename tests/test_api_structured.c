@@ -154,6 +154,11 @@ TEST(api_structured_calls_are_made) {
         {"mistral", "{\"type\":\"function\",\"function\":{\"name\":\"look\"}}"},
         {"kimi-k2", "{\"type\":\"function\",\"function\":{\"name\":\"look\"}}"},
         {"functionary-v3.1", "{\"type\":\"function\",\"name\":\"look\"}"},
+        {"harmony", "{\"type\":\"function\",\"name\":\"look\"}"},
+        {"deepseek", "{\"type\":\"function\",\"name\":\"look\"}"},
+        {"pythonic", "{\"type\":\"function\",\"name\":\"look\"}"},
+        {"gemma4", "{\"type\":\"function\",\"name\":\"look\"}"},
+        {"qwen-xml", "{\"type\":\"function\",\"name\":\"look\"}"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         char body[2048];
@@ -183,9 +188,13 @@ TEST(api_structured_calls_refused) {
          "tool_choice: needs the name of a function"},
         {"hermes", "{" HI "," TOOLS ",\"tool_choice\":\"required\",\"regex\":\"a\"}",
          "tool_choice: goes without regex; both were given"},
-        {"pythonic", "{" HI "," TOOLS ",\"tool_choice\":\"required\"}",
-         "tool_choice: calls cannot be forced in this model's format (pythonic); \"auto\" and \"none\" are "
-         "supported"},
+        {"none", "{" HI "," TOOLS ",\"tool_choice\":\"required\"}",
+         "tool_choice: calls cannot be forced: it is not known how this model writes them"},
+        {"qwen-xml",
+         "{" HI ",\"tool_choice\":\"required\",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":"
+         "\"look\",\"parameters\":{\"properties\":{\"<a>\":{}}}}}]}",
+         "tool_choice: the parameters of look: #: the name \"<a>\" cannot be written in calls of this model's "
+         "format"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         FakeWorker *f =

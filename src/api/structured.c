@@ -194,11 +194,12 @@ static bool add(Compile *c, const StructuredAnswer *a, GrammarNode *out, Error *
 static bool compile(const StructuredAnswer *a, const AnswerGrammar *chat, Compile *c, Job *job, Error *err) {
     GrammarNode root;
     SchemaOptions options = schema_options(a);
-    bool ok = a->kind != STRUCTURED_CALLS ? add(c, a, &root, err)
-                                          : answer_grammar_calls(chat, c->builder, &a->calls, &options,
-                                                                 c->keep, c->scratch, &root, err);
+    bool is_calls = a->kind == STRUCTURED_CALLS;
+    bool ok = !is_calls ? add(c, a, &root, err)
+                        : answer_grammar_calls(chat, c->builder, &a->calls, &options, c->keep, c->scratch,
+                                               &root, err);
     if (!ok) return false;
-    if (chat && !answer_grammar_after_reasoning(chat, c->builder, root, &root, err)) return false;
+    if (chat && !answer_grammar_after_reasoning(chat, c->builder, root, is_calls, &root, err)) return false;
     return grammar_compile(c->builder, root, c->keep, c->scratch, &job->grammar, err);
 }
 

@@ -81,7 +81,7 @@ Step answer_step_behind_call(AnswerParser *p) {
 
 // ---- names ----
 
-static bool is_name_byte(char c) {
+bool answer_is_name_byte(char c) {
     unsigned char u = (unsigned char)c;
     return (u >= 'a' && u <= 'z') || (u >= 'A' && u <= 'Z') || (u >= '0' && u <= '9') || u == '_' ||
            u == '-' || u == '.' || u >= 0x80;
@@ -90,7 +90,7 @@ static bool is_name_byte(char c) {
 static Match match_name_end(const AnswerParser *p, uint32_t at, uint32_t *end) {
     *end = at;
     if (at == p->length) return p->ended ? MATCH_NO : MATCH_PART;
-    return answer_mark_at(p, at) || !is_name_byte(p->window[at]) ? MATCH_YES : MATCH_NO;
+    return answer_mark_at(p, at) || !answer_is_name_byte(p->window[at]) ? MATCH_YES : MATCH_NO;
 }
 
 // The name is there; what follows must be as the format says. *end is behind that.

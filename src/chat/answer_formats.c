@@ -47,12 +47,12 @@ static const ToolFormat tool_formats[] = {
      .open = "<｜tool▁call▁begin｜>",
      .before_name = "function<｜tool▁sep｜>",
      .after_names = {" ```json ", "<｜tool▁sep｜>"},
+     .plain_too = true,
      .after_arguments = " ```",
      .close = " <｜tool▁call▁end｜>"},
     // Kimi K2: functions.NAME:0, whatever the kind and the number are.
     {.name = "kimi-k2",
      .shape = CALLS_NAMED,
-     .force = FORCE_NAMED,
      .needs = {{"<|tool_calls_section_begin|>"}},
      .marks = {"<|tool_calls_section_begin|>", "<|tool_calls_section_end|>", "<|tool_call_begin|>",
                "<|tool_call_argument_begin|>", "<|tool_call_end|>"},
@@ -114,7 +114,6 @@ static const ToolFormat tool_formats[] = {
     // Both of Mistral's: [TOOL_CALLS][{…}], and [TOOL_CALLS]NAME[ARGS]{…}, with or without [CALL_ID].
     {.name = "mistral",
      .shape = CALLS_NAMED,
-     .force = FORCE_NAMED,
      .needs = {{"[TOOL_CALLS]"}},
      .marks = {"[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"},
      .open = "[TOOL_CALLS]",
@@ -130,7 +129,6 @@ static const ToolFormat tool_formats[] = {
     // Functionary 3.1, and Llama 3.1 as its makers also write it.
     {.name = "functionary-v3.1",
      .shape = CALLS_NAMED,
-     .force = FORCE_NAMED,
      .needs = {{"<function=", "</function>"}},
      .open = "<function=",
      .after_names = {">"},

@@ -14,9 +14,10 @@ typedef struct {
 } AnswerGrammar;
 
 // `content` behind the reasoning that the model may write, or has to where the prompt has opened it.
-// Reasoning is any text up to its end's mark; blanks may stand between the two.
+// Reasoning is any text up to its end's mark; blanks may stand between the two. `is_calls`: it is of
+// answer_grammar_calls, and has headers of its own where the format has such.
 MUST_CHECK bool answer_grammar_after_reasoning(const AnswerGrammar *a, GrammarBuilder *b, GrammarNode content,
-                                               GrammarNode *out, Error *err);
+                                               bool is_calls, GrammarNode *out, Error *err);
 
 // Which calls an answer has to consist of.
 typedef struct {
@@ -27,9 +28,10 @@ typedef struct {
 
 enum { FORCED_CALLS_MAX = 8 };
 
-// Calls as the model's format writes them, their arguments held to the tools' schemas. Refused, with the
-// format's name, where calls are no JSON, or the format has several ways. Automata live in `keep`, as long as
-// the compiled grammar.
+// Calls as the model's format writes them, their arguments held to the tools' schemas: an answer_parser.h reads
+// at least one call of such an answer, and nothing else but reasoning. Where formats write a thing in several
+// ways, one is enough. Refused: names that the format cannot write. Automata live in `keep`, as long as the
+// compiled grammar.
 MUST_CHECK bool answer_grammar_calls(const AnswerGrammar *a, GrammarBuilder *b, const ForcedCalls *calls,
                                      const SchemaOptions *options, Arena *keep, Arena scratch,
                                      GrammarNode *out, Error *err);

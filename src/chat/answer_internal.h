@@ -8,6 +8,7 @@
 
 #include "chat/answer_parser.h"
 #include "chat/json_check.h"
+#include "grammar/schema.h"
 
 // ---- formats ----
 
@@ -34,10 +35,9 @@ typedef enum {
 
 // How a call is written where one is forced (answer_grammar.h).
 typedef enum {
-    FORCE_NOT, // it is refused
-    FORCE_OBJECT,
-    FORCE_LIST,  // a list of objects
     FORCE_NAMED, // behind its name; a list of objects where the vocabulary lacks the mark behind names
+    FORCE_OBJECT,
+    FORCE_LIST, // a list of objects
 } CallForce;
 
 struct ToolFormat {
@@ -57,6 +57,7 @@ struct ToolFormat {
     const char *after_names[AFTER_NAMES_MAX]; // one of them; none or "": what is no letter of a name
     const char *after_arguments;              // may be missing
     const char *content_name;                 // CALLS_NAMED: what such a call says is content
+    bool plain_too; // the second of after_names goes without before_name and after_arguments
     const char *key_open, *key_close, *value_close, *end; // CALLS_KEYED; `end` ends the arguments
     const char *string_key_close;                         // or the key of a value that is a string ends so
     bool value_lines;  // a line break at either end of a value is not of it
@@ -100,6 +101,12 @@ struct AnswerTools {
 enum { TOOL_NONE = UINT32_MAX };
 uint32_t answer_tools_find(const AnswerTools *tools, Str name); // or TOOL_NONE
 uint8_t answer_tools_types(const Tool *tool, Str parameter);    // 0 where there is none
+
+enum { READING_PATTERN_BYTES = 192 };
+// As what the text of a parameter is taken (CALLS_KEYED without string_key_close); the pattern goes into
+// `memory`.
+void answer_reading(uint8_t types, char *memory, size_t size, ArgumentReading *out);
+bool answer_is_name_byte(char c); // of a name that ends where other bytes begin
 
 // ---- the parser ----
 

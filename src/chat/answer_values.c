@@ -5,7 +5,7 @@
 #include "base/strbuf.h"
 #include "base/utf8.h"
 
-enum { KEY_BYTES_MAX = 512, WORD_BYTES_MAX = 4096 };
+enum { KEY_BYTES_MAX = 1024, WORD_BYTES_MAX = 4096 };
 
 static void emit(AnswerParser *p, Str text) {
     answer_emit(p, ANSWER_CALL_ARGUMENTS, text);
@@ -45,8 +45,13 @@ static Str trim(Str s) {
     return s;
 }
 
+// Whether a parameter of these types takes what begins so as JSON.
+static bool takes_json(uint8_t types, char first) {
+    return !(types & TYPE_STRING) || (types & type_of_json(first) & ~TYPE_STRING);
+}
+
 // What the value is in JSON, where it is not a string; empty: it is a string. A parameter that takes strings
-// and others is given the others where they look like it.
+// and others is given the others where they look like it. answer_reading() says the same as patterns.
 static Str json_of_value(Str value, uint8_t types) {
     JsonCheck check = json_check_begin();
     size_t taken;
@@ -59,8 +64,29 @@ static Str json_of_value(Str value, uint8_t types) {
     JsonCheckState state = json_check_push(&check, value, &taken);
     bool whole = (state == JSON_CHECK_DONE && taken == value.len) ||
                  (state == JSON_CHECK_MORE && json_check_end(&check));
-    bool fits = !(types & TYPE_STRING) || (types & type_of_json(value.ptr[0]) & ~TYPE_STRING);
-    return whole && fits ? value : (Str){0};
+    return whole && takes_json(types, value.ptr[0]) ? value : (Str){0};
+}
+
+void answer_reading(uint8_t types, char *memory, size_t size, ArgumentReading *out) {
+    static const struct {
+        uint8_t type;
+        const char *pattern;
+    } others[] = {{TYPE_BOOLEAN, "true|false|True|False"},
+                  {TYPE_NULL, "null|None"},
+                  {TYPE_NUMBER, "-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][+-]?[0-9]+)?"},
+                  {TYPE_OBJECT, "\\{[\\s\\S]*"},
+                  {TYPE_ARRAY, "\\[[\\s\\S]*"},
+                  {0, "\"[\\s\\S]*"}};
+    StrBuf b = {.ptr = memory, .cap = size};
+    *out = (ArgumentReading){.as_string = types == 0 || (types & TYPE_STRING),
+                             .as_json = types != TYPE_STRING,
+                             .as_quoted = types == 0};
+    for (size_t i = 0; types != TYPE_STRING && i < COUNT_OF(others); i++) {
+        if (types && !(types & others[i].type)) continue;
+        strbuf_printf(&b, "%s%s", b.len ? "|" : "[ \\t\\n\\r]*(", others[i].pattern);
+    }
+    if (b.len) strbuf_put(&b, STR(")[ \\t\\n\\r]*"));
+    out->not_strings = strbuf_str(&b);
 }
 
 static void emit_value(AnswerParser *p, Str value, uint8_t types) {
@@ -81,13 +107,16 @@ static void open_arguments(AnswerParser *p) {
     emit(p, STR("{"));
 }
 
-static void emit_key(AnswerParser *p, Str key) {
+// `is_json`: the key is written as JSON has it between quotes.
+static void emit_key(AnswerParser *p, Str key, bool is_json) {
     open_arguments(p);
     emit(p, p->comma ? STR(", \"") : STR("\""));
-    answer_emit_escaped(p, key);
+    if (is_json) emit(p, key);
+    else answer_emit_escaped(p, key);
     emit(p, STR("\": "));
     p->comma = true;
-    p->types = answer_tools_types(&p->tools->tools[p->tool], key);
+    // Inside of an argument nobody says.
+    p->types = p->depth ? 0 : answer_tools_types(&p->tools->tools[p->tool], key);
 }
 
 // ---- keys and values between marks ----
@@ -124,7 +153,7 @@ static Step step_marked_key(AnswerParser *p) {
         }
         if (m == MATCH_PART) return STEP_MORE;
         if (m == MATCH_NO) continue;
-        emit_key(p, trim(answer_window(p, p->at, at)));
+        emit_key(p, trim(answer_window(p, p->at, at)), false);
         if (f->string_key_close) p->types = is_string ? TYPE_STRING : 0;
         answer_drop(p, end);
         p->scan = 0;
@@ -134,12 +163,20 @@ static Step step_marked_key(AnswerParser *p) {
     return p->length - p->at < KEY_BYTES_MAX ? STEP_MORE : STEP_BROKEN;
 }
 
-// A value that is longer than what can be held is passed on as what it has been so far.
-static void commit_value(AnswerParser *p) {
+// A value that is longer than what can be held is passed on as what it has been so far. A number may still turn
+// out to be the beginning of a string.
+static bool commits_to_json(const AnswerParser *p, Str value) {
     JsonCheck check = json_check_begin();
     size_t taken;
-    Str value = answer_window(p, 0, p->scan);
-    p->as_json = p->types != TYPE_STRING && json_check_push(&check, value, &taken) == JSON_CHECK_MORE;
+    bool may_be_string = p->types == 0 || (p->types & TYPE_STRING);
+    value = trim(value);
+    if (p->types == TYPE_STRING || value.len == 0 || !takes_json(p->types, value.ptr[0])) return false;
+    if (may_be_string && type_of_json(value.ptr[0]) == TYPE_NUMBER) return false;
+    return json_check_push(&check, value, &taken) == JSON_CHECK_MORE;
+}
+
+static void commit_value(AnswerParser *p) {
+    p->as_json = commits_to_json(p, answer_window(p, 0, p->scan));
     p->as_string = !p->as_json;
     if (p->as_string) emit(p, STR("\""));
     p->check = json_check_begin();
@@ -264,23 +301,37 @@ static Match match_quote(const AnswerParser *p, uint32_t *end, char *quote) {
     return p->format->quote ? answer_match(p, p->at, p->format->quote, end) : MATCH_NO;
 }
 
-// A key in quotes has no escapes that matter here: it is taken as it stands.
-static Step quoted_key(AnswerParser *p, uint32_t from, char quote) {
-    for (uint32_t at = from; at < p->length && at - from < KEY_BYTES_MAX; at++) {
-        uint32_t end = at + 1;
-        Match m = quote ? (p->window[at] == quote ? MATCH_YES : MATCH_NO)
-                        : answer_match(p, at, p->format->quote, &end);
-        if (m == MATCH_PART) return STEP_MORE;
-        if (m == MATCH_NO) continue;
-        while (end < p->length && answer_is_space(p->window[end]))
-            end++;
-        if (end == p->length) return STEP_MORE;
-        if (p->window[end] != ':' || answer_mark_at(p, end)) return STEP_BROKEN;
-        emit_key(p, answer_window(p, from, at));
-        answer_drop(p, end + 1);
-        return answer_go(p, step_loose_value);
+// Where the string ends that began in front of `from`; *end is behind its quote.
+static Match find_quote(const AnswerParser *p, uint32_t from, char quote, uint32_t *at, uint32_t *end) {
+    for (*at = from; *at < p->length && *at - from < KEY_BYTES_MAX; (*at)++) {
+        *end = *at + 1;
+        if (quote && p->window[*at] == '\\') {
+            (*at)++;
+            continue;
+        }
+        Match m = quote ? (p->window[*at] == quote ? MATCH_YES : MATCH_NO)
+                        : answer_match(p, *at, p->format->quote, end);
+        if (m != MATCH_NO) return m;
     }
-    return p->length - from < KEY_BYTES_MAX ? STEP_MORE : STEP_BROKEN;
+    return *at - from < KEY_BYTES_MAX ? MATCH_PART : MATCH_NO;
+}
+
+// A key whose escapes are those of JSON stays as it is written; others have none that matter.
+static Step quoted_key(AnswerParser *p, uint32_t from, char quote) {
+    uint32_t at, end;
+    Match m = find_quote(p, from, quote, &at, &end);
+    if (m != MATCH_YES) return m == MATCH_PART ? STEP_MORE : STEP_BROKEN;
+    JsonCheck check = json_check_begin();
+    size_t taken;
+    Str text = answer_window(p, from, at), with_quotes = answer_window(p, from - (quote != 0), end);
+    while (end < p->length && answer_is_space(p->window[end]))
+        end++;
+    if (end == p->length) return STEP_MORE;
+    if (p->window[end] != ':' || answer_mark_at(p, end)) return STEP_BROKEN;
+    bool is_json = quote == '"' && json_check_push(&check, with_quotes, &taken) == JSON_CHECK_DONE;
+    emit_key(p, text, is_json);
+    answer_drop(p, end + 1);
+    return answer_go(p, step_loose_value);
 }
 
 static bool is_key_byte(const AnswerParser *p, char c) {
@@ -306,7 +357,7 @@ static Step step_loose_key(AnswerParser *p) {
     if (length > KEY_BYTES_MAX) return STEP_BROKEN;
     if (colon == text.len) return p->at + text.len == p->length ? STEP_MORE : STEP_BROKEN;
     if (length == 0 || text.ptr[colon] != (keyword ? '=' : ':')) return STEP_BROKEN;
-    emit_key(p, trim(str_slice(text, 0, length)));
+    emit_key(p, trim(str_slice(text, 0, length)), false);
     answer_drop(p, p->at + (uint32_t)colon + 1);
     return answer_go(p, step_loose_value);
 }

@@ -25,12 +25,42 @@ typedef enum {
     SCHEMA_BLANKS_ANY, // as many as anyone likes: a model may never end them
 } SchemaBlanks;
 
+// How the arguments of a call are written. Names that cannot be written so are refused where the schema lists
+// them, and left out where it does not.
+typedef enum {
+    ARGUMENTS_JSON,
+    ARGUMENTS_PYTHON, // (name="text", list=[1, True, None], object={"a": 1})
+    ARGUMENTS_BRACED, // {name:<|"|>text<|"|>,list:[1,true,null],object:{a:1}}
+    ARGUMENTS_MARKED, // each argument between marks: strings as they are, all else as JSON
+} ArgumentsForm;
+
+// As what the reader of answers takes the text of an argument, of ARGUMENTS_MARKED.
+typedef struct {
+    bool as_string;  // text is a string …
+    Str not_strings; // … unless it matches this pattern (all of it); empty: always
+    bool as_json;    // texts of JSON are what they are in JSON
+    bool as_quoted;  // strings, too
+} ArgumentReading;
+
+typedef struct {
+    ArgumentsForm form;
+    Str raw_end; // text that ends a string which stands as it is; empty: a token ends it
+    // ARGUMENTS_BRACED: in front of a string and behind it.
+    GrammarNode quote;
+    // ARGUMENTS_MARKED: key_open NAME key_close value_open VALUE value_close. Behind the name of a string it is
+    // string_key_close, which may be the same.
+    GrammarNode key_open, key_close, string_key_close, value_open, value_close;
+    void (*read)(void *context, const Str *name, ArgumentReading *out); // NULL: a name that is not listed
+    void *context;
+} SchemaArguments;
+
 typedef struct {
     SchemaBlanks blanks;
     bool schema_order;   // named members come as the schema lists them, others behind them; else in any order
     bool ignore_formats; // `format` is an annotation
     bool plain_integers; // integers are digits alone
     bool plain_strings;  // characters are written in one way each: themselves where JSON allows that
+    const SchemaArguments *arguments; // NULL: a JSON text. Else an object, written so
 } SchemaOptions;
 
 enum {
@@ -40,6 +70,7 @@ enum {
     SCHEMA_GROUPS_MAX = 256,             // of names that a schema does not list, by the patterns they match
     SCHEMA_MEMBERS_MAX = 1000,           // names of one object
     SCHEMA_PLACES_MAX = 4096,            // items of one array that have a schema of their own
+    SCHEMA_ARGUMENT_NAME_BYTES_MAX = 160, // of arguments that are not JSON; 64 characters where it is not listed
 };
 
 // Automata live in `arena`, as long as the compiled grammar; the document may go. Of `scratch` one half holds

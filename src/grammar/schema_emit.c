@@ -31,14 +31,10 @@ static bool add_node(SchemaReader *r, Nodes *list, GrammarNode node) {
 }
 
 static bool emit_scalars(SchemaReader *r, const ScalarSet *set, Nodes *out) {
-    static const struct {
-        uint8_t bit;
-        Str text;
-    } words[] = {{SCALAR_NULL, {"null", 4}}, {SCALAR_FALSE, {"false", 5}}, {SCALAR_TRUE, {"true", 4}}};
+    static const uint8_t words[] = {SCALAR_NULL, SCALAR_FALSE, SCALAR_TRUE};
     GrammarNode node;
     for (size_t i = 0; i < COUNT_OF(words); i++) {
-        if (set->bits & words[i].bit && !add_node(r, out, grammar_add_literal(r->builder, words[i].text)))
-            return false;
+        if (set->bits & words[i] && !add_node(r, out, schema_add_word(r, words[i]))) return false;
     }
     if (set->numbers && (!emit_number(r, set, &node) || !add_node(r, out, node))) return false;
     return !set->strings || (schema_emit_string(r, set->strings, &node) && add_node(r, out, node));
@@ -76,6 +72,7 @@ typedef struct {
 typedef struct {
     SchemaReader *r;
     const Case *c;
+    bool is_arguments;
     Str *keys; // listed names, in the order of the schema
     uint32_t n_keys;
     Group *groups;
@@ -187,7 +184,17 @@ static bool collect_groups(ObjectMaker *m) {
     return true;
 }
 
-static bool emit_members(ObjectMaker *m) {
+// Values of arguments between marks stand with their marks.
+static bool is_marked(const ObjectMaker *m) {
+    return m->is_arguments && schema_form(m->r) == ARGUMENTS_MARKED;
+}
+
+static bool emit_member_value(ObjectMaker *m, const Str *key, GrammarNode name, uint32_t demand,
+                              GrammarNode *out) {
+    return is_marked(m) ? schema_emit_marked(m->r, key, name, demand, out) : schema_emit(m->r, demand, out);
+}
+
+static bool emit_members(ObjectMaker *m, const JsonNode *at) {
     SchemaReader *r = m->r;
     m->members = arena_new(&r->memory, GrammarMember, m->n_keys);
     if (!m->members) return schema_no_memory(r);
@@ -196,14 +203,17 @@ static bool emit_members(ObjectMaker *m) {
         LangMaker maker = r->maker;
         Lang key;
         bool ok;
-        if (!member_demand(r, m->c, m->keys[i], &demand) || !schema_emit(r, demand, &m->members[i].value))
-            return false;
+        if (!schema_can_name(r, m->keys[i], m->is_arguments))
+            return schema_refuse(r, at, ERR_INVALID_REQUEST,
+                                 "the name \"%.*s\" cannot be written in calls of this model's format",
+                                 STR_ARG(m->keys[i]));
         maker.keep = &r->memory;
-        maker.work = r->maker.work;
         ok = lang_literal(&maker, m->keys[i], &key, r->err);
         r->maker.work = maker.work;
-        if (ok) m->members[i].key = schema_add_name(r, &key, &ok);
-        if (!ok) return false;
+        if (ok) m->members[i].key = schema_add_names(r, &key, m->is_arguments, true, &ok);
+        if (!ok || !member_demand(r, m->c, m->keys[i], &demand) ||
+            !emit_member_value(m, &m->keys[i], m->members[i].key, demand, &m->members[i].value))
+            return false;
         for (const Fact *f = m->c->facts; f; f = f->rest) {
             if (f->kind == FACT_HAS && str_eq(f->key, m->keys[i])) m->members[i].required = true;
             if (f->kind != FACT_NEEDS || !str_eq(f->key, m->keys[i])) continue;
@@ -224,9 +234,9 @@ static bool emit_further(ObjectMaker *m) {
     for (uint32_t i = 0; i < m->n_groups; i++) {
         uint32_t demand;
         bool ok;
-        m->further[i].key = schema_add_name(r, m->groups[i].names, &ok);
+        m->further[i].key = schema_add_names(r, m->groups[i].names, m->is_arguments, false, &ok);
         if (!ok || !schema_demand(r, m->groups[i].literals, m->groups[i].n_literals, &demand) ||
-            !schema_emit(r, demand, &m->further[i].value))
+            !emit_member_value(m, NULL, m->further[i].key, demand, &m->further[i].value))
             return false;
     }
     return true;
@@ -249,15 +259,17 @@ static bool check_object(ObjectMaker *m, const JsonNode *at) {
     return true;
 }
 
-static bool emit_object(SchemaReader *r, const Case *c, const JsonNode *at, GrammarNode *out) {
-    ObjectMaker m = {.r = r, .c = c};
-    if (!collect_keys(&m) || !collect_groups(&m) || !emit_members(&m) || !check_object(&m, at) ||
+static bool emit_object(SchemaReader *r, const Case *c, const JsonNode *at, bool is_arguments,
+                        GrammarNode *out) {
+    ObjectMaker m = {.r = r, .c = c, .is_arguments = is_arguments};
+    if (!collect_keys(&m) || !collect_groups(&m) || !emit_members(&m, at) || !check_object(&m, at) ||
         !emit_further(&m))
         return false;
-    GrammarMembers members = {.open = r->open[KIND_OBJECT],
-                              .colon = r->colon,
+    bool is_python = is_arguments && schema_form(r) == ARGUMENTS_PYTHON;
+    GrammarMembers members = {.open = is_python ? r->open_arguments : r->open[KIND_OBJECT],
+                              .colon = is_python ? grammar_add_literal(r->builder, STR("=")) : r->colon,
                               .comma = r->comma,
-                              .close = r->close[KIND_OBJECT],
+                              .close = is_python ? r->close_arguments : r->close[KIND_OBJECT],
                               .members = m.members,
                               .n_members = m.n_keys,
                               .further = m.further,
@@ -265,6 +277,7 @@ static bool emit_object(SchemaReader *r, const Case *c, const JsonNode *at, Gram
                               .min = c->min,
                               .max = c->max,
                               .any_order = !r->options->schema_order};
+    if (is_marked(&m)) return schema_add_marked_members(r, &members, at, out);
     *out = grammar_add_members(r->builder, &members);
     return true;
 }
@@ -358,17 +371,19 @@ static const JsonNode *demand_source(const SchemaReader *r, const Demand *d) {
     return r->root;
 }
 
-static bool emit_value(SchemaReader *r, const Demand *d, const JsonNode *at, GrammarNode *out) {
+static bool emit_value(SchemaReader *r, const Demand *d, const JsonNode *at, bool with_strings,
+                       GrammarNode *out) {
     Nodes alternatives = {0};
     ScalarSet set;
-    if (!schema_demand_scalars(r, d->literals, d->count, &set) || !emit_scalars(r, &set, &alternatives))
-        return false;
+    if (!schema_demand_scalars(r, d->literals, d->count, &set)) return false;
+    if (!with_strings) set.strings = NULL;
+    if (!emit_scalars(r, &set, &alternatives)) return false;
     for (CaseKind kind = KIND_OBJECT; kind <= KIND_ARRAY; kind++) {
         Cases cases;
         if (!schema_demand_cases(r, kind, d->literals, d->count, &cases)) return false;
         for (uint32_t i = 0; i < cases.count; i++) {
             GrammarNode node = GRAMMAR_NEVER;
-            if (!(kind == KIND_OBJECT ? emit_object(r, &cases.cases[i], at, &node)
+            if (!(kind == KIND_OBJECT ? emit_object(r, &cases.cases[i], at, false, &node)
                                       : emit_array(r, &cases.cases[i], &node)) ||
                 !add_node(r, &alternatives, node))
                 return false;
@@ -376,6 +391,25 @@ static bool emit_value(SchemaReader *r, const Demand *d, const JsonNode *at, Gra
     }
     *out = grammar_add_choice(r->builder, alternatives.nodes, alternatives.count);
     return true;
+}
+
+bool schema_emit_others(SchemaReader *r, uint32_t demand, GrammarNode *out) {
+    Demand d = r->demands[demand];
+    return emit_value(r, &d, demand_source(r, &d), false, out);
+}
+
+bool schema_emit_arguments(SchemaReader *r, uint32_t demand, GrammarNode *out) {
+    Demand d = r->demands[demand];
+    Nodes ways = {0};
+    Cases cases;
+    if (!schema_demand_cases(r, KIND_OBJECT, d.literals, d.count, &cases)) return false;
+    for (uint32_t i = 0; i < cases.count; i++) {
+        GrammarNode node = GRAMMAR_NEVER;
+        if (!emit_object(r, &cases.cases[i], r->root, true, &node) || !add_node(r, &ways, node)) return false;
+    }
+    *out = grammar_add_choice(r->builder, ways.nodes, ways.count);
+    grammar_name(r->builder, *out, STR("#"));
+    return grammar_builder_ok(r->builder) ? true : error_false();
 }
 
 bool schema_emit(SchemaReader *r, uint32_t demand, GrammarNode *out) {
@@ -392,7 +426,7 @@ bool schema_emit(SchemaReader *r, uint32_t demand, GrammarNode *out) {
     GrammarNode rule = grammar_add_rule(r->builder, name), body;
     r->demands[demand].node = rule;
     r->demands[demand].has_node = true;
-    if (!schema_enter(r, at) || !emit_value(r, &d, at, &body)) return false;
+    if (!schema_enter(r, at) || !emit_value(r, &d, at, true, &body)) return false;
     r->depth--;
     grammar_name(r->builder, body, name);
     grammar_set_rule(r->builder, rule, body);

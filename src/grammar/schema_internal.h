@@ -126,6 +126,7 @@ typedef struct {
     bool tracks;                                 // unevaluatedProperties or unevaluatedItems occur
     uint32_t depth;                              // of recursion
     GrammarNode open[2], close[2], colon, comma; // by CaseKind
+    GrammarNode open_arguments, close_arguments; // of ARGUMENTS_PYTHON
     GrammarNode any_string, any_number;          // 0 until they are used, as
     GrammarNode chunk, short_rest;               // those of long strings
 } SchemaReader;
@@ -214,6 +215,24 @@ GrammarNode schema_add_leaf(SchemaReader *r, const Lang *lang, LangSpelling spel
 GrammarNode schema_add_name(SchemaReader *r, const Lang *lang, bool *ok);
 MUST_CHECK bool schema_emit_string(SchemaReader *r, const Lang *strings, GrammarNode *out);
 
+// ---- schema_arguments.c ----
+
+static inline ArgumentsForm schema_form(const SchemaReader *r) {
+    return r->options->arguments ? r->options->arguments->form : ARGUMENTS_JSON;
+}
+// Whether an object's name can be written; `is_argument`: the object is that of the arguments.
+bool schema_can_name(const SchemaReader *r, Str name, bool is_argument);
+// The leaf of names. `is_listed`: of one that can be written; else those that cannot are left out.
+GrammarNode schema_add_names(SchemaReader *r, const Lang *names, bool is_argument, bool is_listed, bool *ok);
+GrammarNode schema_add_word(SchemaReader *r, uint8_t bit); // SCALAR_NULL, _FALSE, _TRUE: a leaf
+MUST_CHECK bool schema_emit_braced_string(SchemaReader *r, const Lang *strings, GrammarNode *out);
+// ARGUMENTS_MARKED: an argument with its marks. `key` NULL: `name` stands for names that are not listed.
+MUST_CHECK bool schema_emit_marked(SchemaReader *r, const Str *key, GrammarNode name, uint32_t demand,
+                                   GrammarNode *out);
+// The arguments of members whose values are such arguments; keys and punctuation are not used.
+MUST_CHECK bool schema_add_marked_members(SchemaReader *r, const GrammarMembers *m, const JsonNode *at,
+                                          GrammarNode *out);
+
 // ---- schema_unique.c ----
 
 // An array whose items are all different.
@@ -222,3 +241,7 @@ MUST_CHECK bool schema_emit_unique(SchemaReader *r, const Case *c, GrammarNode *
 // ---- schema_emit.c ----
 
 MUST_CHECK bool schema_emit(SchemaReader *r, uint32_t demand, GrammarNode *out);
+// The same without strings.
+MUST_CHECK bool schema_emit_others(SchemaReader *r, uint32_t demand, GrammarNode *out);
+// The object of the arguments that a call has.
+MUST_CHECK bool schema_emit_arguments(SchemaReader *r, uint32_t demand, GrammarNode *out);

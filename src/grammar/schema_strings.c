@@ -14,6 +14,11 @@ GrammarNode schema_add_leaf(SchemaReader *r, const Lang *lang, LangSpelling spel
     LangMaker m = r->maker;
     m.keep = r->arena;
     *ok = dfa && dfa_from_lang(&m, lang, spelling, before, after, dfa, r->err);
+    // What stands as text between marks must not hold the one that ends it. A part of a string has no quote
+    // behind it, and the mark could begin in it and end in the next one.
+    bool is_part = spelling != LANG_UTF8 && after.len == 0;
+    Str mark = r->options->arguments ? r->options->arguments->raw_end : (Str){0};
+    if (*ok && mark.len) *ok = dfa_without_text(&m, dfa, mark, is_part, dfa, r->err);
     r->maker.work = m.work;
     if (!dfa) (void)schema_no_memory(r);
     return *ok ? grammar_add_dfa(r->builder, dfa) : GRAMMAR_NEVER;
@@ -71,6 +76,11 @@ bool schema_emit_string(SchemaReader *r, const Lang *strings, GrammarNode *out) 
     uint32_t min, max;
     if (is_any && r->any_string) {
         *out = r->any_string;
+        return true;
+    }
+    if (schema_form(r) == ARGUMENTS_BRACED) {
+        if (!schema_emit_braced_string(r, strings, out)) return false;
+        if (is_any) r->any_string = *out;
         return true;
     }
     if (strings->n_states > WHOLE_MAX && lang_is_length(strings, &min, &max))

@@ -87,13 +87,9 @@ static bool add_numbers(Values *v, const Lang *numbers) {
 }
 
 static bool add_values(Values *v, const ScalarSet *set) {
-    static const struct {
-        uint8_t bit;
-        Str text;
-    } words[] = {{SCALAR_NULL, {"null", 4}}, {SCALAR_FALSE, {"false", 5}}, {SCALAR_TRUE, {"true", 4}}};
+    static const uint8_t words[] = {SCALAR_NULL, SCALAR_FALSE, SCALAR_TRUE};
     for (size_t i = 0; i < COUNT_OF(words); i++) {
-        if (set->bits & words[i].bit && !add_value(v, grammar_add_literal(v->r->builder, words[i].text)))
-            return false;
+        if (set->bits & words[i] && !add_value(v, schema_add_word(v->r, words[i]))) return false;
     }
     if (set->strings && !walk_finite(v, set->strings)) return false;
     return !set->numbers || add_numbers(v, set->numbers);
@@ -130,6 +126,9 @@ bool schema_emit_unique(SchemaReader *r, const Case *c, GrammarNode *out) {
         if (!schema_demand_cases(r, kind, literals, count, &cases)) return false;
         same = same && cases.count == 0;
     }
+    if (set.strings && schema_form(r) == ARGUMENTS_BRACED) // a string between marks is no leaf
+        return schema_refuse(r, c->unique_source, ERR_INVALID_REQUEST,
+                             "uniqueItems of strings cannot be held to in calls of this model's format");
     // An error that is no limit of this file's own stays.
     if (!same || !add_values(&v, &set)) {
         if (r->err->code == ERR_NO_MEMORY) return false;

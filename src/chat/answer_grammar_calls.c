@@ -1,0 +1,260 @@
+// Calls that have to be made, as the model's format writes them.
+#include "base/strbuf.h"
+#include "chat/answer_grammar_internal.h"
+#include "json/json_writer.h"
+
+typedef struct {
+    const AnswerGrammar *answer;
+    const ToolFormat *format;
+    GrammarBuilder *b;
+    const SchemaOptions *options;
+    const AnswerTools *tools;
+    Arena *keep;
+    Arena scratch;
+} Forced;
+
+// ---- literals of rows ----
+
+static GrammarNode add_frame(const Forced *f, const char *literal) {
+    return answer_add_frame(f->answer, f->b, f->format->marks, FORMAT_MARKS_MAX, literal);
+}
+
+// The literal where it is text alone; empty where one of its marks is a token, which no text can spell.
+static Str text_of_literal(const Forced *f, const char *literal) {
+    for (uint32_t i = 0; i < FORMAT_MARKS_MAX && f->format->marks[i]; i++) {
+        const char *mark = f->format->marks[i];
+        bool is_token = tokenizer_token_by_text(f->answer->tokenizer, str_from_c(mark)) != TOKEN_NONE;
+        if (is_token && strstr(literal, mark)) return (Str){0};
+    }
+    return str_from_c(literal);
+}
+
+// ---- arguments ----
+
+// The parameters with "type": "object", so that the arguments are an object whatever else the schema allows.
+static const JsonNode *object_schema(const JsonNode *parameters, Arena *arena, Error *err) {
+    StrBuf text = strbuf_begin_in_arena(arena);
+    JsonWriter w = json_writer_begin(&text);
+    json_open_object(&w);
+    json_member_str(&w, "type", STR("object"));
+    bool has_members = json_is(parameters, JSON_OBJECT);
+    for (const JsonNode *key = has_members ? json_first(parameters) : NULL, *value;
+         key && key != json_end(parameters); key = json_next(value)) {
+        Str name = {0};
+        value = json_next(key);
+        if (!json_read_str(key, &name) || str_eq(name, STR("type"))) continue;
+        json_key_str(&w, name);
+        json_put_node(&w, value);
+    }
+    json_close_object(&w);
+    if (text.truncated) {
+        (void)error_set(err, ERR_NO_MEMORY, "no memory for the parameters of a tool");
+        return NULL;
+    }
+    return json_parse(strbuf_end_in_arena(&text, arena), arena, &(JsonLimits){.nodes_max = 1 << 20}, err);
+}
+
+typedef struct {
+    const ToolFormat *format;
+    const Tool *tool;
+    char pattern[READING_PATTERN_BYTES];
+} Reading;
+
+static void read_argument(void *context, const Str *name, ArgumentReading *out) {
+    Reading *r = context;
+    // The format says itself what is a string.
+    if (r->format->string_key_close) *out = (ArgumentReading){.as_string = true, .as_json = true};
+    else answer_reading(name ? answer_tools_types(r->tool, *name) : 0, r->pattern, sizeof r->pattern, out);
+}
+
+static SchemaArguments arguments_of(const Forced *f, Reading *reading) {
+    const ToolFormat *t = f->format;
+    SchemaArguments a = {.form = ARGUMENTS_JSON};
+    if (t->shape == CALLS_PYTHON) a.form = ARGUMENTS_PYTHON;
+    if (t->shape == CALLS_BRACED) {
+        a.form = ARGUMENTS_BRACED;
+        a.raw_end = text_of_literal(f, t->quote);
+        a.quote = add_frame(f, t->quote);
+    }
+    if (t->shape != CALLS_KEYED) return a;
+    GrammarNode line = t->value_lines ? grammar_add_literal(f->b, STR("\n")) : GRAMMAR_EMPTY;
+    GrammarNode close[] = {line, add_frame(f, t->value_close)};
+    a = (SchemaArguments){.form = ARGUMENTS_MARKED,
+                          .raw_end = text_of_literal(f, t->value_close),
+                          .key_open = add_frame(f, t->key_open),
+                          .key_close = add_frame(f, t->key_close),
+                          .value_open = line,
+                          .value_close = grammar_add_sequence(f->b, close, COUNT_OF(close)),
+                          .read = read_argument,
+                          .context = reading};
+    a.string_key_close = t->string_key_close ? add_frame(f, t->string_key_close) : a.key_close;
+    return a;
+}
+
+static bool add_arguments(const Forced *f, Str tool, const JsonNode *parameters, GrammarNode *out,
+                          Error *err) {
+    Arena scratch = f->scratch;
+    Reading reading = {.format = f->format, .tool = &f->tools->tools[answer_tools_find(f->tools, tool)]};
+    SchemaArguments arguments = arguments_of(f, &reading);
+    SchemaOptions options = *f->options;
+    options.arguments = &arguments;
+    const JsonNode *schema = object_schema(parameters, &scratch, err);
+    if (schema && schema_add(f->b, schema, &options, f->keep, scratch, out, err)) return true;
+    return error_prefix(err, "the parameters of %.*s", STR_ARG(tool));
+}
+
+// ---- calls ----
+
+static bool writes_objects(const Forced *f) {
+    const ToolFormat *t = f->format;
+    if (t->force != FORCE_NAMED || !t->name_key) return t->force != FORCE_NAMED;
+    return tokenizer_token_by_text(f->answer->tokenizer, STR("[ARGS]")) == TOKEN_NONE;
+}
+
+// {"name": "look", "arguments": {…}}
+static GrammarNode add_object(const Forced *f, Str name, GrammarNode arguments) {
+    char text[2 * ANSWER_TOOL_NAME_BYTES_MAX + 128];
+    const char *key = f->format->arguments_key;
+    StrBuf head = STRBUF(text);
+    JsonWriter w = json_writer_begin(&head);
+    strbuf_printf(&head, "{\"%s\": ", f->format->name_key);
+    json_put_str(&w, name);
+    strbuf_printf(&head, ", \"%s\": ", key ? key : "arguments");
+    GrammarNode parts[] = {grammar_add_literal(f->b, strbuf_str(&head)), arguments,
+                           grammar_add_literal(f->b, STR("}"))};
+    return grammar_add_sequence(f->b, parts, COUNT_OF(parts));
+}
+
+// <|channel|>commentary to=functions.NAME <|constrain|>json<|message|>{…}, or the recipient in front.
+static GrammarNode add_message(const Forced *f, Str name, GrammarNode arguments) {
+    char text[ANSWER_TOOL_NAME_BYTES_MAX + 32];
+    StrBuf to = STRBUF(text);
+    strbuf_printf(&to, " to=functions.%.*s", STR_ARG(name));
+    GrammarNode recipient = grammar_add_literal(f->b, strbuf_str(&to));
+    GrammarNode channel = add_frame(f, "<|channel|>commentary");
+    GrammarNode types[] = {GRAMMAR_EMPTY, add_frame(f, " <|constrain|>json"),
+                           grammar_add_literal(f->b, STR(" json"))};
+    GrammarNode behind[] = {channel, recipient}, before[] = {recipient, channel};
+    GrammarNode orders[] = {grammar_add_sequence(f->b, behind, 2), grammar_add_sequence(f->b, before, 2)};
+    GrammarNode parts[] = {grammar_add_choice(f->b, orders, COUNT_OF(orders)),
+                           grammar_add_choice(f->b, types, COUNT_OF(types)), add_frame(f, "<|message|>"),
+                           arguments};
+    return grammar_add_sequence(f->b, parts, COUNT_OF(parts));
+}
+
+// Whether the reader of answers would take a name for what stands in front of names.
+static bool is_before_name(const ToolFormat *t, Str name) {
+    return t->before_name && str_starts_with(str_from_c(t->before_name), name);
+}
+
+static GrammarNode add_named(const Forced *f, Str name, GrammarNode arguments) {
+    const ToolFormat *t = f->format;
+    bool is_loose = t->shape == CALLS_PYTHON || t->shape == CALLS_BRACED; // what is behind names is arguments
+    GrammarNode literal = grammar_add_literal(f->b, name);
+    GrammarNode parts[] = {add_frame(f, t->before_name), literal,
+                           is_loose ? GRAMMAR_EMPTY : add_frame(f, t->after_names[0]), arguments,
+                           add_frame(f, t->shape == CALLS_KEYED ? t->end : t->after_arguments)};
+    GrammarNode named = grammar_add_sequence(f->b, parts, COUNT_OF(parts));
+    if (!t->plain_too || is_before_name(t, name)) return named;
+    GrammarNode plain[] = {literal, add_frame(f, t->after_names[1]), arguments};
+    GrammarNode ways[] = {named, grammar_add_sequence(f->b, plain, COUNT_OF(plain))};
+    return grammar_add_choice(f->b, ways, COUNT_OF(ways));
+}
+
+static bool check_name(const Forced *f, Str name, Error *err) {
+    bool ok = true;
+    for (size_t i = 0; i < name.len; i++)
+        ok = ok && answer_is_name_byte(name.ptr[i]);
+    return ok || writes_objects(f) ||
+           error_set(err, ERR_INVALID_REQUEST, "the tool \"%.*s\" cannot be called by its name in the format %s",
+                     STR_ARG(name), f->format->name);
+}
+
+static bool add_call(const Forced *f, Str name, const JsonNode *parameters, GrammarNode *out, Error *err) {
+    GrammarNode arguments;
+    if (!check_name(f, name, err) || !add_arguments(f, name, parameters, &arguments, err)) return false;
+    *out = writes_objects(f)                    ? add_object(f, name, arguments)
+           : f->format->shape == CALLS_HARMONY ? add_message(f, name, arguments)
+                                               : add_named(f, name, arguments);
+    return true;
+}
+
+// A call of any of the tools, without what opens and closes it.
+static bool add_calls_of_tools(Forced *f, const ForcedCalls *calls, GrammarNode *out, Error *err) {
+    GrammarNode *ways = arena_new(&f->scratch, GrammarNode, calls->tools->length);
+    const char *content = f->format->content_name;
+    uint32_t n = 0;
+    if (!ways) return error_set(err, ERR_NO_MEMORY, "no memory for %u tools", calls->tools->length);
+    for (const JsonNode *e = json_first(calls->tools); e != json_end(calls->tools); e = json_next(e)) {
+        const JsonNode *function = json_get(e, STR("function"));
+        Str name;
+        if (!json_read_str(json_get(function, STR("name")), &name) || name.len == 0) continue;
+        if ((calls->only.len && !str_eq(name, calls->only)) || (content && str_eq(name, str_from_c(content))))
+            continue;
+        if (!add_call(f, name, json_get(function, STR("parameters")), &ways[n++], err)) return false;
+    }
+    if (n == 0) return error_set(err, ERR_INVALID_REQUEST, "no tool has the name that has to be called");
+    *out = grammar_add_choice(f->b, ways, n);
+    return true;
+}
+
+static GrammarNode add_list(const Forced *f, GrammarNode call, uint32_t most) {
+    GrammarNode next[] = {grammar_add_literal(f->b, STR(", ")), call};
+    GrammarNode parts[] = {grammar_add_literal(f->b, STR("[")), call,
+                           grammar_add_repeat(f->b, grammar_add_sequence(f->b, next, 2), 0, most - 1),
+                           grammar_add_literal(f->b, STR("]"))};
+    return grammar_add_sequence(f->b, parts, COUNT_OF(parts));
+}
+
+// With the marks around one call, or around a list.
+static GrammarNode add_marks_around(const Forced *f, GrammarNode call) {
+    const ToolFormat *t = f->format;
+    if (t->bare) return call;
+    GrammarNode parts[] = {add_frame(f, t->open), writes_objects(f) ? answer_add_blanks(f->b) : GRAMMAR_EMPTY,
+                           call, add_frame(f, t->close)};
+    return grammar_add_sequence(f->b, parts, COUNT_OF(parts));
+}
+
+// Up to `most` calls, each with its marks. A prompt may have opened the first one.
+static GrammarNode add_calls_apart(const Forced *f, GrammarNode call, uint32_t most) {
+    const ToolFormat *t = f->format;
+    bool is_open = f->answer->opening == ANSWER_OPENS_HEADER;
+    GrammarNode one = add_marks_around(f, call), blanks = answer_add_blanks(f->b), next[] = {blanks, one};
+    GrammarNode parts[] = {add_frame(f, t->section_open), t->section_open ? blanks : GRAMMAR_EMPTY,
+                           is_open ? call : one,
+                           grammar_add_repeat(f->b, grammar_add_sequence(f->b, next, 2), 0, most - 1),
+                           add_frame(f, t->section_close)};
+    return grammar_add_sequence(f->b, parts, COUNT_OF(parts));
+}
+
+// Behind "<|start|>assistant". Where <|call|> ends the answer, there is one call.
+static GrammarNode add_messages(const Forced *f, GrammarNode call, uint32_t most) {
+    int32_t id;
+    GrammarNode end = answer_add_mark(f->answer, f->b, f->format->close, &id);
+    if (id != TOKEN_NONE && tokenizer_is_end(f->answer->tokenizer, id)) return call;
+    GrammarNode next[] = {end, add_frame(f, "<|start|>assistant"), call};
+    GrammarNode parts[] = {call,
+                           grammar_add_repeat(f->b, grammar_add_sequence(f->b, next, 3), 0, most - 1), end};
+    return grammar_add_sequence(f->b, parts, COUNT_OF(parts));
+}
+
+bool answer_grammar_calls(const AnswerGrammar *a, GrammarBuilder *b, const ForcedCalls *calls,
+                          const SchemaOptions *options, Arena *keep, Arena scratch, GrammarNode *out,
+                          Error *err) {
+    const ToolFormat *t = a->formats->tools;
+    Forced f = {a, t, b, options, NULL, keep, scratch};
+    GrammarNode call;
+    if (!t)
+        return error_set(err, ERR_INVALID_REQUEST,
+                         "calls cannot be forced: it is not known how this model writes them");
+    if (!answer_tools_read(calls->tools, &f.scratch, &f.tools, err)) return false;
+    if (!f.tools) return error_set(err, ERR_INVALID_REQUEST, "no tool has a name");
+    if (!add_calls_of_tools(&f, calls, &call, err)) return false;
+    bool is_list = t->shape == CALLS_PYTHON || t->force == FORCE_LIST ||
+                   (t->force == FORCE_NAMED && writes_objects(&f));
+    uint32_t most = calls->one ? 1 : FORCED_CALLS_MAX;
+    if (t->shape == CALLS_HARMONY) *out = add_messages(&f, call, most);
+    else if (is_list) *out = add_marks_around(&f, add_list(&f, call, most));
+    else *out = add_calls_apart(&f, call, t->bare ? 1 : most);
+    return true;
+}
