@@ -22,9 +22,9 @@ enum { TEXT_BYTES = 1 << 16, STEPS_MAX = 6000, CALLS_MAX = 16 };
     "\"additionalProperties\":false}]},\"free\":{\"maxLength\":9},\"kind\":{\"enum\":[\"a\",\"</b>\",1,"     \
     "null,true]},\"at\":{\"type\":\"object\",\"properties\":{\"x y\":{\"type\":\"number\"},\"z\":{\"type\":" \
     "\"boolean\"}},\"required\":[\"x y\"],\"additionalProperties\":{\"type\":\"string\",\"maxLength\":5},"   \
-    "\"maxProperties\":3}},\"required\":[\"city\",\"many\"],\"additionalProperties\":{\"type\":\"integer\","  \
+    "\"maxProperties\":3}},\"required\":[\"city\",\"many\"],\"additionalProperties\":{\"type\":\"integer\"," \
     "\"minimum\":0}}"
-#define SEEK                                                                                             \
+#define SEEK                                                                                            \
     "{\"properties\":{\"id\":{\"type\":\"string\",\"pattern\":\"^[a-z<|/>]{2,12}$\"},\"to\":{\"type\":" \
     "\"string\",\"maxLength\":700}},\"required\":[\"id\"],\"additionalProperties\":false}"
 
@@ -39,70 +39,113 @@ typedef struct {
 } FormatRow;
 
 #define HARMONY_MARKS "<|start|> <|channel|> <|message|> <|constrain|> <|end|> <|call|> <|return|>"
-#define DEEPSEEK_MARKS                                                                             \
-    "<｜tool▁calls▁begin｜> <｜tool▁calls▁end｜> <｜tool▁call▁begin｜> <｜tool▁call▁end｜> <｜tool▁sep｜> <think> " \
+#define DEEPSEEK_MARKS                                                                                                                  \
+    "<｜tool▁calls▁begin｜> <｜tool▁calls▁end｜> <｜tool▁call▁begin｜> <｜tool▁call▁end｜> <｜tool▁sep｜> " \
+    "<think> "                                                                                                                          \
     "</think>"
 #define ID_AB "{\"id\": \"ab\"}"
 
 static const FormatRow rows[] = {
-    {"harmony", "harmony", HARMONY_MARKS, ANSWER_OPENS_HEADER,
+    {"harmony",
+     "harmony",
+     HARMONY_MARKS,
+     ANSWER_OPENS_HEADER,
      {"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary to=functions.seek "
       "<|constrain|>json<|message|>" ID_AB "<|call|>",
       " to=functions.seek<|channel|>commentary json<|message|>" ID_AB "<|call|>"}},
-    {"gemma4", "gemma4", "<|tool_call> <tool_call|> <|\"|> <|channel> <channel|>", ANSWER_OPENS_CONTENT,
+    {"gemma4",
+     "gemma4",
+     "<|tool_call> <tool_call|> <|\"|> <|channel> <channel|>",
+     ANSWER_OPENS_CONTENT,
      {"<|tool_call>call:seek{id:<|\"|>ab<|\"|>}<tool_call|>",
       "<|channel>thought\nHm\n<channel|><|tool_call>call:look{city:<|\"|>San \"F\"<|\"|>,days:2,many:[<|\"|>x"
       "<|\"|>],kind:null}<tool_call|><|tool_call>call:seek{id:<|\"|>ab<|\"|>}<tool_call|>"}},
-    {"deepseek-dsml", "think", "｜DSML｜ <think> </think>", ANSWER_OPENS_CONTENT,
+    {"deepseek-dsml",
+     "think",
+     "｜DSML｜ <think> </think>",
+     ANSWER_OPENS_CONTENT,
      {"<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"look\">\n<｜DSML｜parameter name=\"city\" "
       "string=\"true\">A</｜DSML｜parameter>\n<｜DSML｜parameter name=\"days\" string=\"false\">2"
       "</｜DSML｜parameter>\n<｜DSML｜parameter name=\"many\" string=\"true\">[x</｜DSML｜parameter>\n"
       "</｜DSML｜invoke>\n</｜DSML｜function_calls>"}},
-    {"deepseek", "think", DEEPSEEK_MARKS, ANSWER_OPENS_CONTENT,
+    {"deepseek",
+     "think",
+     DEEPSEEK_MARKS,
+     ANSWER_OPENS_CONTENT,
      {"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>seek\n```json\n" ID_AB
       "\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
       "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>seek<｜tool▁sep｜>" ID_AB
-      "<｜tool▁call▁end｜><｜tool▁call▁begin｜>seek<｜tool▁sep｜>" ID_AB "<｜tool▁call▁end｜><｜tool▁calls▁end｜>"}},
-    {"minimax-m2", "think", "<minimax:tool_call> </minimax:tool_call> <think> </think>",
+      "<｜tool▁call▁end｜><｜tool▁call▁begin｜>seek<｜tool▁sep｜>" ID_AB
+      "<｜tool▁call▁end｜><｜tool▁calls▁end｜>"}},
+    {"minimax-m2",
+     "think",
+     "<minimax:tool_call> </minimax:tool_call> <think> </think>",
      ANSWER_OPENS_REASONING,
      {"Hm\n</think>\n\n<minimax:tool_call>\n<invoke name=\"look\">\n<parameter name=\"city\">A</parameter>\n"
       "<parameter name=\"many\">[\"x\"]</parameter>\n</invoke>\n<invoke name=\"seek\">\n<parameter "
       "name=\"id\">ab</parameter>\n</invoke>\n</minimax:tool_call>"}},
-    {"seed", "seed", "<seed:think> </seed:think> <seed:tool_call> </seed:tool_call>", ANSWER_OPENS_CONTENT,
+    {"seed",
+     "seed",
+     "<seed:think> </seed:think> <seed:tool_call> </seed:tool_call>",
+     ANSWER_OPENS_CONTENT,
      {"<seed:think>Hm</seed:think>\n<seed:tool_call>\n<function=seek>\n<parameter=id>ab</parameter>\n"
       "</function>\n</seed:tool_call>"}},
-    {"qwen-xml", "think", "<tool_call> </tool_call> <think> </think>", ANSWER_OPENS_CONTENT,
+    {"qwen-xml",
+     "think",
+     "<tool_call> </tool_call> <think> </think>",
+     ANSWER_OPENS_CONTENT,
      {"<tool_call>\n<function=seek>\n<parameter=id>\nab\n</parameter>\n<parameter=to>\n123 </para\n"
       "</parameter>\n</function>\n</tool_call>",
       "<think>Hm</think>\n\n<tool_call>\n<function=look>\n<parameter=city>\n12\n</parameter>\n"
       "<parameter=either>\n12\n</parameter>\n<parameter=many>\n{\"city\": 3}\n</parameter>\n"
       "<parameter=free>\nx\n</parameter>\n<parameter=at>\n{\"x y\": 1e3}\n</parameter>\n<parameter=more>\n7\n"
       "</parameter>\n</function>\n</tool_call>"}},
-    {"glm", "think",
+    {"glm",
+     "think",
      "<tool_call> </tool_call> <think> </think> <arg_key> </arg_key> <arg_value> </arg_value>",
      ANSWER_OPENS_CONTENT,
      {"<think>Hm</think>\n<tool_call>look\n<arg_key>city</arg_key>\n<arg_value>A</arg_value>\n<arg_key>many"
       "</arg_key>\n<arg_value>[\"x\"]</arg_value>\n</tool_call>\n<tool_call>look_up\n</tool_call>"}},
     {"functionary-v3.2", "none", "", ANSWER_OPENS_HEADER, {"seek\n" ID_AB, "seek\n" ID_AB ">>>look_up\n{}"}},
-    {"lfm2", "think", "<|tool_call_start|> <|tool_call_end|> <think> </think>", ANSWER_OPENS_CONTENT,
+    {"lfm2",
+     "think",
+     "<|tool_call_start|> <|tool_call_end|> <think> </think>",
+     ANSWER_OPENS_CONTENT,
      {"<|tool_call_start|>[seek(id=\"ab\")]<|tool_call_end|>"}},
-    {"pythonic", "none", "", ANSWER_OPENS_CONTENT,
-     {"[look(city=\"A\", days=2, either=None, many=[\"x\\\"\"], kind=True, at={\"x y\": -1.5, \"z\": False})]",
+    {"pythonic",
+     "none",
+     "",
+     ANSWER_OPENS_CONTENT,
+     {"[look(city=\"A\", days=2, either=None, many=[\"x\\\"\"], kind=True, at={\"x y\": -1.5, \"z\": "
+      "False})]",
       "[seek(id=\"ab\"), look_up()]"}},
-    {"hermes", "think", "<tool_call> </tool_call> <think> </think>", ANSWER_OPENS_CONTENT,
+    {"hermes",
+     "think",
+     "<tool_call> </tool_call> <think> </think>",
+     ANSWER_OPENS_CONTENT,
      {"<tool_call>\n{\"name\": \"seek\", \"arguments\": " ID_AB "}\n</tool_call>"}},
-    {"mistral", "mistral", "[TOOL_CALLS] [ARGS] [CALL_ID] [THINK] [/THINK]", ANSWER_OPENS_CONTENT,
+    {"mistral",
+     "mistral",
+     "[TOOL_CALLS] [ARGS] [CALL_ID] [THINK] [/THINK]",
+     ANSWER_OPENS_CONTENT,
      {"[THINK]Hm[/THINK][TOOL_CALLS]seek[ARGS]" ID_AB}},
-    {"kimi-k2", "think",
+    {"kimi-k2",
+     "think",
      "<|tool_calls_section_begin|> <|tool_calls_section_end|> <|tool_call_begin|> "
      "<|tool_call_argument_begin|> <|tool_call_end|>",
      ANSWER_OPENS_CONTENT,
      {"<|tool_calls_section_begin|><|tool_call_begin|>functions.seek:0<|tool_call_argument_begin|>" ID_AB
       "<|tool_call_end|><|tool_calls_section_end|>"}},
     {"functionary-v3.1", "none", "", ANSWER_OPENS_CONTENT, {"<function=seek>" ID_AB "</function>"}},
-    {"command-r", "none", "<|START_ACTION|> <|END_ACTION|>", ANSWER_OPENS_CONTENT,
+    {"command-r",
+     "none",
+     "<|START_ACTION|> <|END_ACTION|>",
+     ANSWER_OPENS_CONTENT,
      {"<|START_ACTION|>[{\"tool_name\": \"seek\", \"parameters\": " ID_AB "}]<|END_ACTION|>"}},
-    {"llama3", "none", "<|python_tag|>", ANSWER_OPENS_CONTENT,
+    {"llama3",
+     "none",
+     "<|python_tag|>",
+     ANSWER_OPENS_CONTENT,
      {"{\"name\": \"seek\", \"parameters\": " ID_AB "}"}},
 };
 

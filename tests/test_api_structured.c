@@ -193,7 +193,8 @@ TEST(api_structured_calls_refused) {
         {"qwen-xml",
          "{" HI ",\"tool_choice\":\"required\",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":"
          "\"look\",\"parameters\":{\"properties\":{\"<a>\":{}}}}}]}",
-         "tool_choice: the parameters of look: #: the name \"<a>\" cannot be written in calls of this model's "
+         "tool_choice: the parameters of look: #: the name \"<a>\" cannot be written in calls of this "
+         "model's "
          "format"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {

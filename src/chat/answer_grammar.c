@@ -77,9 +77,9 @@ static bool add_message(const AnswerGrammar *a, GrammarBuilder *b, GrammarNode *
         return error_set(err, ERR_INVALID_REQUEST,
                          "answers cannot be held to anything: the vocabulary lacks %.*s, a mark of harmony",
                          STR_ARG(texts[0]));
-    GrammarNode text = n_texts ? grammar_add_text_without(b, texts, n_texts)
-                               : grammar_add_repeat(b, grammar_add_tokens_except(b, ids, n_ids), 0,
-                                                    GRAMMAR_UNBOUNDED);
+    GrammarNode text =
+        n_texts ? grammar_add_text_without(b, texts, n_texts)
+                : grammar_add_repeat(b, grammar_add_tokens_except(b, ids, n_ids), 0, GRAMMAR_UNBOUNDED);
     GrammarNode parts[] = {text, answer_add_mark(a, b, "<|end|>", &end)};
     *out = grammar_add_sequence(b, parts, COUNT_OF(parts));
     return true;

@@ -166,14 +166,15 @@ static bool check_name(const Forced *f, Str name, Error *err) {
     for (size_t i = 0; i < name.len; i++)
         ok = ok && answer_is_name_byte(name.ptr[i]);
     return ok || writes_objects(f) ||
-           error_set(err, ERR_INVALID_REQUEST, "the tool \"%.*s\" cannot be called by its name in the format %s",
-                     STR_ARG(name), f->format->name);
+           error_set(err, ERR_INVALID_REQUEST,
+                     "the tool \"%.*s\" cannot be called by its name in the format %s", STR_ARG(name),
+                     f->format->name);
 }
 
 static bool add_call(const Forced *f, Str name, const JsonNode *parameters, GrammarNode *out, Error *err) {
     GrammarNode arguments;
     if (!check_name(f, name, err) || !add_arguments(f, name, parameters, &arguments, err)) return false;
-    *out = writes_objects(f)                    ? add_object(f, name, arguments)
+    *out = writes_objects(f)                   ? add_object(f, name, arguments)
            : f->format->shape == CALLS_HARMONY ? add_message(f, name, arguments)
                                                : add_named(f, name, arguments);
     return true;
@@ -233,8 +234,8 @@ static GrammarNode add_messages(const Forced *f, GrammarNode call, uint32_t most
     GrammarNode end = answer_add_mark(f->answer, f->b, f->format->close, &id);
     if (id != TOKEN_NONE && tokenizer_is_end(f->answer->tokenizer, id)) return call;
     GrammarNode next[] = {end, add_frame(f, "<|start|>assistant"), call};
-    GrammarNode parts[] = {call,
-                           grammar_add_repeat(f->b, grammar_add_sequence(f->b, next, 3), 0, most - 1), end};
+    GrammarNode parts[] = {call, grammar_add_repeat(f->b, grammar_add_sequence(f->b, next, 3), 0, most - 1),
+                           end};
     return grammar_add_sequence(f->b, parts, COUNT_OF(parts));
 }
 
@@ -250,8 +251,8 @@ bool answer_grammar_calls(const AnswerGrammar *a, GrammarBuilder *b, const Force
     if (!answer_tools_read(calls->tools, &f.scratch, &f.tools, err)) return false;
     if (!f.tools) return error_set(err, ERR_INVALID_REQUEST, "no tool has a name");
     if (!add_calls_of_tools(&f, calls, &call, err)) return false;
-    bool is_list = t->shape == CALLS_PYTHON || t->force == FORCE_LIST ||
-                   (t->force == FORCE_NAMED && writes_objects(&f));
+    bool is_list =
+        t->shape == CALLS_PYTHON || t->force == FORCE_LIST || (t->force == FORCE_NAMED && writes_objects(&f));
     uint32_t most = calls->one ? 1 : FORCED_CALLS_MAX;
     if (t->shape == CALLS_HARMONY) *out = add_messages(&f, call, most);
     else if (is_list) *out = add_marks_around(&f, add_list(&f, call, most));

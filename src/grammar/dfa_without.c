@@ -58,7 +58,8 @@ static bool without_trim(Arena *scratch, uint32_t n, uint32_t n_classes, const u
     for (uint64_t i = 0; i < (uint64_t)n * n_classes; i++)
         n_edges += next[i] != DFA_NONE;
     uint32_t *begin = arena_new(scratch, uint32_t, (uint64_t)n + 2);
-    uint32_t *from = arena_new(scratch, uint32_t, n_edges), *queue = arena_new(scratch, uint32_t, n), length = 0;
+    uint32_t *from = arena_new(scratch, uint32_t, n_edges), *queue = arena_new(scratch, uint32_t, n),
+             length = 0;
     if (!begin || !from || !queue) return false;
     for (uint64_t i = 0; i < (uint64_t)n * n_classes; i++)
         if (next[i] != DFA_NONE) begin[next[i] + 2]++;

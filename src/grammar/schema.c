@@ -30,9 +30,8 @@ static bool add_marks(SchemaReader *r) {
            add_mark(r, false, "\\[", true, &r->open[KIND_ARRAY]) &&
            add_mark(r, true, "\\]", false, &r->close[KIND_ARRAY]) &&
            add_mark(r, true, ":", true, &r->colon) && add_mark(r, true, ",", true, &r->comma) &&
-           (schema_form(r) != ARGUMENTS_PYTHON ||
-            (add_mark(r, false, "\\(", true, &r->open_arguments) &&
-             add_mark(r, true, "\\)", false, &r->close_arguments)));
+           (schema_form(r) != ARGUMENTS_PYTHON || (add_mark(r, false, "\\(", true, &r->open_arguments) &&
+                                                   add_mark(r, true, "\\)", false, &r->close_arguments)));
 }
 
 static bool add_languages(SchemaReader *r) {
@@ -49,7 +48,8 @@ static bool add_root(SchemaReader *r, GrammarNode *out) {
         return false;
     if (literal == LITERAL_FALSE)
         return schema_refuse(r, r->root, ERR_INVALID_REQUEST, "no text matches the schema false");
-    if (r->options->arguments && schema_form(r) != ARGUMENTS_JSON) return schema_emit_arguments(r, demand, out);
+    if (r->options->arguments && schema_form(r) != ARGUMENTS_JSON)
+        return schema_emit_arguments(r, demand, out);
     if (!schema_emit(r, demand, out)) return false;
     if (r->options->blanks != SCHEMA_BLANKS_ANY) return true;
     GrammarNode parts[3] = {GRAMMAR_NEVER, *out, GRAMMAR_NEVER};

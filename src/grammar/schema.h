@@ -70,7 +70,8 @@ enum {
     SCHEMA_GROUPS_MAX = 256,             // of names that a schema does not list, by the patterns they match
     SCHEMA_MEMBERS_MAX = 1000,           // names of one object
     SCHEMA_PLACES_MAX = 4096,            // items of one array that have a schema of their own
-    SCHEMA_ARGUMENT_NAME_BYTES_MAX = 160, // of arguments that are not JSON; 64 characters where it is not listed
+    SCHEMA_ARGUMENT_NAME_BYTES_MAX =
+        160, // of arguments that are not JSON; 64 characters where it is not listed
 };
 
 // Automata live in `arena`, as long as the compiled grammar; the document may go. Of `scratch` one half holds
