@@ -39,10 +39,6 @@ typedef struct {
 } FormatRow;
 
 #define HARMONY_MARKS "<|start|> <|channel|> <|message|> <|constrain|> <|end|> <|call|> <|return|>"
-#define DEEPSEEK_MARKS                                                                                                                  \
-    "<｜tool▁calls▁begin｜> <｜tool▁calls▁end｜> <｜tool▁call▁begin｜> <｜tool▁call▁end｜> <｜tool▁sep｜> " \
-    "<think> "                                                                                                                          \
-    "</think>"
 #define ID_AB "{\"id\": \"ab\"}"
 
 static const FormatRow rows[] = {
@@ -70,7 +66,8 @@ static const FormatRow rows[] = {
       "</｜DSML｜invoke>\n</｜DSML｜function_calls>"}},
     {"deepseek",
      "think",
-     DEEPSEEK_MARKS,
+     "<｜tool▁calls▁begin｜> <｜tool▁calls▁end｜> <｜tool▁call▁begin｜> <｜tool▁call▁end｜> "
+     "<｜tool▁sep｜> <think> </think>",
      ANSWER_OPENS_CONTENT,
      {"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>seek\n```json\n" ID_AB
       "\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
@@ -343,10 +340,14 @@ static void check_written(const Format *f, Str text) {
     check_tokens(f, tokens, n, text);
 }
 
+static uint64_t number_of(const char *name, uint64_t otherwise) {
+    uint64_t value;
+    return str_parse_u64(str_from_c(getenv(name)), &value) ? value : otherwise;
+}
+
 TEST(answer_calls_that_are_forced_are_calls) {
-    const char *asked = getenv("CALLS_ROUNDS"), *seed = getenv("CALLS_SEED");
-    uint64_t first = (seed ? (uint64_t)atoi(seed) : 1) * 1000003;
-    uint32_t rounds = asked ? (uint32_t)atoi(asked) : 1, ended = 0, drawn = 0;
+    uint64_t first = number_of("CALLS_SEED", 1) * 1000003;
+    uint32_t rounds = (uint32_t)number_of("CALLS_ROUNDS", 1), ended = 0, drawn = 0;
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         for (int as_tokens = 1; as_tokens >= 0; as_tokens--) {
             Format f;

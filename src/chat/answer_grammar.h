@@ -28,10 +28,10 @@ typedef struct {
 
 enum { FORCED_CALLS_MAX = 8 };
 
-// Calls as the model's format writes them, their arguments held to the tools' schemas: an answer_parser.h reads
-// at least one call of such an answer, and nothing else but reasoning. Where formats write a thing in several
-// ways, one is enough. Refused: names that the format cannot write. Automata live in `keep`, as long as the
-// compiled grammar.
+// Calls as the model's format writes them, their arguments held to the tools' schemas: an answer_parser.h
+// reads at least one call of such an answer, and nothing else but reasoning. Where formats write a thing in
+// several ways, one is enough. Refused: names that the format cannot write. Automata live in `keep`, as
+// long as the compiled grammar.
 MUST_CHECK bool answer_grammar_calls(const AnswerGrammar *a, GrammarBuilder *b, const ForcedCalls *calls,
                                      const SchemaOptions *options, Arena *keep, Arena scratch,
                                      GrammarNode *out, Error *err);

@@ -163,8 +163,8 @@ static Step step_marked_key(AnswerParser *p) {
     return p->length - p->at < KEY_BYTES_MAX ? STEP_MORE : STEP_BROKEN;
 }
 
-// A value that is longer than what can be held is passed on as what it has been so far. A number may still turn
-// out to be the beginning of a string.
+// A value that is longer than what can be held is passed on as what it has been so far. A number may still
+// turn out to be the beginning of a string.
 static bool commits_to_json(const AnswerParser *p, Str value) {
     JsonCheck check = json_check_begin();
     size_t taken;

@@ -68,8 +68,8 @@ typedef enum {
 MUST_CHECK bool dfa_from_lang(LangMaker *m, const Lang *a, LangSpelling spelling, Str before, Str after,
                               Dfa *out, Error *err);
 
-// The texts of an automaton in which `text` (1 to 63 bytes) does not occur, into m->keep; with `ends_clean` also
-// without those at whose end a beginning of it stands, so that it cannot come about where texts meet. `out`
-// may be `from`.
+// The texts of an automaton in which `text` (1 to 63 bytes) does not occur, into m->keep; with `ends_clean`
+// also without those at whose end a beginning of it stands, so that it cannot come about where texts meet.
+// `out` may be `from`.
 MUST_CHECK bool dfa_without_text(LangMaker *m, const Dfa *from, Str text, bool ends_clean, Dfa *out,
                                  Error *err);

@@ -47,8 +47,8 @@ typedef struct {
     Str raw_end; // text that ends a string which stands as it is; empty: a token ends it
     // ARGUMENTS_BRACED: in front of a string and behind it.
     GrammarNode quote;
-    // ARGUMENTS_MARKED: key_open NAME key_close value_open VALUE value_close. Behind the name of a string it is
-    // string_key_close, which may be the same.
+    // ARGUMENTS_MARKED: key_open NAME key_close value_open VALUE value_close. Behind the name of a string
+    // it is string_key_close, which may be the same.
     GrammarNode key_open, key_close, string_key_close, value_open, value_close;
     void (*read)(void *context, const Str *name, ArgumentReading *out); // NULL: a name that is not listed
     void *context;
