@@ -11,6 +11,10 @@
 // repetition penalty (SlotState has 1): it is taken off here, after the bias. A greedy draw needs best alone,
 // so v of its rows is not written.
 //
+// A row with a mask and nothing else needs best alone, too: the draw takes the head's logits, after the
+// repetition penalty, and looks at the mask itself. If the best token of all is allowed, best is the head's,
+// without those that are not allowed, and no logit is read.
+//
 // Logits that are not allowed are not read, so a narrow mask costs little. Whether one of them is NaN or
 // infinite, which spoils the row all the same, the head's bests say.
 //
@@ -59,7 +63,7 @@ DEVICE void adjust_part(const DrawArgs &a, const SlotState *slot, u32 index, u32
     LogitRules repetition = {rules->repetition_penalty, 0, slot->seen};
     const u16 *counts = slot->counts;
     const u32 *mask = slot->mask;
-    bool is_written = (slot->draws & DRAW_SAMPLED) != 0;
+    bool is_written = (slot->draws & DRAW_SAMPLED) != 0 && !is_masked_alone(slot);
     const float *in = a.logits + (u64)index * N_VOCAB;
     float *out = a.adjusted + (u64)index * N_VOCAB;
     HeadBest best = {-INFINITY_F32, -1, 0, 0};
@@ -69,8 +73,7 @@ DEVICE void adjust_part(const DrawArgs &a, const SlotState *slot, u32 index, u32
 #pragma unroll
         for (u32 k = 0; k < ADJUST_LOADS; k++) {
             u32 i = at + k * WARP + lane_index();
-            bool is_allowed = i < end && (mask == 0 || (mask[i / 32] >> i % 32 & 1u));
-            v[k] = is_allowed ? load_shared_data(in + i) : -INFINITY_F32;
+            v[k] = i < end && is_allowed(mask, i) ? load_shared_data(in + i) : -INFINITY_F32;
             n_drawn[k] = i < end && counts != 0 ? counts[i] : 0;
         }
 #pragma unroll
@@ -89,10 +92,27 @@ DEVICE void adjust_part(const DrawArgs &a, const SlotState *slot, u32 index, u32
     if (lane_index() == 0) a.adjusted_best[(u64)index * HEAD_BLOCKS + part] = best;
 }
 
+// The head's bests, without those that the mask does not allow: of each part of the row one logit or none, the
+// best one of all among them. False where that one is not allowed. (Infinity spoils the row, allowed or not.)
+// The row's first block writes them.
+DEVICE bool take_bests(const DrawArgs &a, u32 index, u32 block, const u32 *mask) {
+    const HeadBest *from = a.best + (u64)index * HEAD_BLOCKS;
+    HeadBest best = best_of_blocks<HEAD_BLOCKS>(from);
+    if (best.token >= 0 && !is_allowed(mask, (u32)best.token)) return false;
+    for (u32 i = thread_index(); block == 0 && i < HEAD_BLOCKS; i += THREADS) {
+        uint4 own = load_shared_data((const uint4 *)(from + i));
+        HeadBest b = {float_of(own.x), (i32)own.y, own.z, 0};
+        bool is_kept = b.token < 0 || b.value == INFINITY_F32 || is_allowed(mask, (u32)b.token);
+        a.adjusted_best[(u64)index * HEAD_BLOCKS + i] = is_kept ? b : HeadBest{-INFINITY_F32, -1, b.n_bad, 0};
+    }
+    return true;
+}
+
 DEVICE void draw_adjust_run(const DrawArgs &a, u32 index, u32 block, u8 *shared) {
     const BatchRow *row = draw_row(a, index, DRAW_ADJUSTED, DRAW_ADJUSTED);
     if (row == 0) return;
     const SlotState *slot = a.slots + row->slot;
+    if (is_masked_alone(slot) && take_bests(a, index, block, slot->mask)) return;
     SampleBias *list = (SampleBias *)shared;
     for (u32 i = thread_index(); i < slot->rules->n_bias; i += THREADS)
         list[i] = slot->rules->bias[i];

@@ -38,6 +38,7 @@ DEVICE bool logprobs_begin(const DrawArgs &a, u32 index, BatchRow *row, u8 *shar
           row,
           slot,
           a.logits + (u64)index * N_VOCAB,
+          0,
           a.best + (u64)index * HEAD_BLOCKS,
           a.scratch + index,
           {1, 1, 0},

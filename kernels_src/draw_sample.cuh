@@ -224,7 +224,7 @@ DEVICE u64 sum_kept(const Draw &d, const Cut &c, u8 *shared, u32 n) {
         block_sync();
 #pragma unroll 1
         for (u32 token = thread_index(); token < N_VOCAB; token += THREADS) {
-            float v = draw_logit(d, token, load_shared_data(d.logits + token));
+            float v = draw_logit(d, token, load_logit(d, token));
             u64 weight = draw_weight(d, v);
             if (rank_of(v, token) >= last && weight >= d.least) atomic_add(&sums[token / CHUNK], weight);
         }
@@ -251,7 +251,7 @@ DEVICE void draw_in_chunk(const Draw &d, u32 chunk, u64 last, u64 reached, u64 t
         u32 at = from + thread_index(), token = chunk * CHUNK + at;
         u64 weight = 0;
         if (at < CHUNK && token < N_VOCAB) {
-            float v = draw_logit(d, token, load_shared_data(d.logits + token));
+            float v = draw_logit(d, token, load_logit(d, token));
             weight = draw_weight(d, v);
             if (rank_of(v, token) < last || weight < d.least) weight = 0;
         }

@@ -35,6 +35,15 @@ DEVICE const HeadBest *draw_best(const DrawArgs &a, u32 index, u32 draws) {
     return (draws & DRAW_ADJUSTED ? a.adjusted_best : a.best) + (u64)index * HEAD_BLOCKS;
 }
 
+// Whether a row of DRAW_ADJUSTED has a mask and nothing else. (Counts are there for all other rules.)
+DEVICE bool is_masked_alone(const SlotState *slot) {
+    return slot->counts == 0;
+}
+
+DEVICE bool is_allowed(const u32 *mask, u32 token) {
+    return mask == 0 || (mask[token / 32] >> token % 32 & 1u);
+}
+
 // Where a drawn token goes to.
 struct DrawTarget {
     BatchRow *row;
@@ -81,6 +90,7 @@ struct Draw {
     BatchRow *row;
     SlotState *slot;
     const float *logits;
+    const u32 *mask; // of these logits; NULL: none, or the logits that it does not allow are -infinity already
     const HeadBest *bests;
     DrawScratch *scratch;
     LogitRules rules;
@@ -116,7 +126,9 @@ DEVICE bool draw_begin(const DrawArgs &a, u32 index, Draw *d) {
     SlotState *slot = a.slots + row->slot;
     d->row = row;
     d->slot = slot;
-    d->logits = (slot->draws & DRAW_ADJUSTED ? a.adjusted : a.logits) + (u64)index * N_VOCAB;
+    bool is_adjusted = (slot->draws & DRAW_ADJUSTED) != 0, is_masked = is_adjusted && is_masked_alone(slot);
+    d->logits = (is_adjusted && !is_masked ? a.adjusted : a.logits) + (u64)index * N_VOCAB;
+    d->mask = is_masked ? slot->mask : 0;
     d->bests = draw_best(a, index, slot->draws);
     d->scratch = a.scratch + index;
     d->rules = {slot->repetition_penalty, slot->temperature, slot->seen};
@@ -172,9 +184,20 @@ DEVICE u32 chunks_before(u32 b, u32 n) {
     return N_CHUNKS * b / n;
 }
 
+DEVICE float load_logit(const Draw &d, u32 token) {
+    return is_allowed(d.mask, token) ? load_shared_data(d.logits + token) : -INFINITY_F32;
+}
+
+// The row's mask for `n` times 32 tokens from token `from` on, a multiple of 32: a word a lane.
+DEVICE u32 load_mask(const Draw &d, u32 from, u32 n) {
+    u32 at = from / WARP + lane_index();
+    return d.mask != 0 && lane_index() < n && at < CEIL_DIV(N_VOCAB, (u32)WARP) ? d.mask[at] : ALL_LANES;
+}
+
 // Calls take(token, v) for each logit of chunks first … end - 1, v after penalty and temperature, a chunk a
 // warp; and done(chunk) after each chunk, in all lanes. A lane has `loads` logits under way at once, and
-// takes them in rounds of 4 or fewer: `take` is large, and is compiled as often as a round has logits.
+// takes them in rounds of 4 or fewer: `take` is large, and is compiled as often as a round has logits. Logits
+// that a mask does not allow are loaded, too: so no load waits for the mask.
 template <u32 loads = LANE_LOADS, class Take, class Done>
 DEVICE void for_logits(const Draw &d, u32 first, u32 end, Take take, Done done) {
     constexpr u32 rounds = CEIL_DIV(loads, 4u), together = CEIL_DIV(loads, rounds);
@@ -188,6 +211,13 @@ DEVICE void for_logits(const Draw &d, u32 first, u32 end, Take take, Done done) 
 #pragma unroll
             for (u32 i = 0; i < rounds * together; i++) {
                 v[i] = token + i * WARP < limit ? load_shared_data(d.logits + token + i * WARP) : 0;
+            }
+            if (d.mask != 0) {
+                u32 words = load_mask(d, from, rounds * together);
+#pragma unroll
+                for (u32 i = 0; i < rounds * together; i++) {
+                    if (!(shuffle(words, i) >> lane_index() & 1u)) v[i] = -INFINITY_F32;
+                }
             }
 #pragma unroll 1
             for (u32 round = 0; round < rounds; round++, token += together * WARP) {

@@ -58,11 +58,9 @@ TEST_SLOW(cuda_gpu_masked_crowds, 900) {
     if (getenv("EMULATED_GPU")) SKIP("emulated_batches_with_masks runs it there, shorter");
     Arena arena = os_arena(64 << 20);
     const Tokenizer *tokenizer = crowd_tokenizer(&arena, ARCH_MODEL_VOCAB);
-    const Grammar *grammar = crowd_grammar(&arena, tokenizer);
     for (uint32_t i = 0; i < COUNT_OF(crowds); i++) {
         CrowdConfig config = crowds[i];
         config.tokenizer = tokenizer;
-        config.grammar = grammar;
         check_crowds("llama", &config, 1, SLOTS);
     }
 }

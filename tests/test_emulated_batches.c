@@ -111,7 +111,6 @@ TEST_SLOW(emulated_batches_with_masks, 900) {
         batch_check_masked(p, ways, COUNT_OF(ways), tokens, 19, DRAWN, together[i]);
     CrowdConfig config = crowd;
     config.tokenizer = crowd_tokenizer(&p->arena, p->plan->n_vocab);
-    config.grammar = crowd_grammar(&p->arena, config.tokenizer);
     CrowdReport r = crowd_run(p->gpu, p->plan, p->arena, &config);
     CHECK_INT_EQ(0, r.differ);
     CHECK(r.companions > 0);

@@ -81,7 +81,6 @@ TEST(engine_crowds_with_grammars) {
     Tokenizer *tokenizer;
     Error err = {0};
     REQUIRE(tokenizer_from_gguf(model.file, &model.arena, os_arena(64 << 20), &tokenizer, &err));
-    const Grammar *grammar = crowd_grammar(&model.arena, tokenizer);
     for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("a crowd of %u", rows[i].crowd);
         CrowdConfig config = {.seed = i + 1,
@@ -89,7 +88,6 @@ TEST(engine_crowds_with_grammars) {
                               .n_pages = rows[i].n_pages,
                               .max_rows = rows[i].max_rows,
                               .n_texts = 4,
-                              .grammar = grammar,
                               .tokenizer = tokenizer};
         CrowdReport r = crowd_run(model.backend, model.plan, model.arena, &config);
         CHECK_INT_EQ(0, r.differ);

@@ -665,8 +665,12 @@ TEST(grammar_keeps_the_states_in_use) {
     for (int i = 0; i < 200000; i++) {
         GrammarState next = grammar_step_bytes(m, at, STR("a"));
         if (next == GRAMMAR_FULL) {
-            GrammarState *kept[] = {&at, &first};
+            GrammarState *kept[] = {&at, &first}, same = at;
+            const uint32_t *mask = grammar_mask(m, at);
+            uint64_t cached = grammar_figures(m).masks_cached;
             REQUIRE(grammar_keep(m, kept, 2));
+            CHECK(same != at && mask == grammar_mask(m, at));
+            CHECK_INT_EQ(cached + 1, grammar_figures(m).masks_cached);
             times++;
             next = grammar_step_bytes(m, at, STR("a"));
         }
@@ -678,6 +682,36 @@ TEST(grammar_keeps_the_states_in_use) {
     CHECK(!grammar_is_state(grammar_step_bytes(m, first, STR("a"))));
     CHECK(grammar_may_end(m, grammar_step_bytes(m, at, STR("bca"))));
     CHECK(grammar_takes(m, STR("abc")));
+}
+
+// As many as the matcher says, in the order in which they were asked for.
+TEST(grammar_masks_stay_while_others_come) {
+    enum { ASKED_MAX = 5000 };
+    static GrammarState states[ASKED_MAX];
+    Arena scratch = grammar_arena(0), arena = grammar_arena(2);
+    GrammarBuilder *b = grammar_builder_new(&scratch);
+    const Grammar *g;
+    Error err = {0};
+    GrammarNode turns = grammar_add_repeat(b, either(b, lit(b, "a"), lit(b, "bc")), 0, 1000000);
+    REQUIRE(grammar_compile(b, turns, &arena, scratch, &g, &err));
+    GrammarMatcher *m = grammar_start_matcher(g, grammar_byte_trie());
+    uint32_t kept = grammar_masks_kept(m);
+    REQUIRE(kept > 10 && kept < ASKED_MAX);
+    states[0] = grammar_start(m);
+    for (uint32_t i = 1; i < ASKED_MAX; i++)
+        states[i] = grammar_step_bytes(m, states[i - 1], STR("a"));
+    const uint32_t *first = grammar_mask(m, states[0]), word = first['a' / 32];
+    const uint32_t *second = grammar_mask(m, states[1]);
+    CHECK(first == grammar_mask(m, states[0])); // now the newest
+    for (uint32_t i = 2; i < kept; i++)
+        CHECK(grammar_mask(m, states[i]) != first);
+    CHECK_INT_EQ(word, first['a' / 32]);
+    CHECK(grammar_mask(m, states[kept]) == second); // which was the oldest
+    uint64_t cached = grammar_figures(m).masks_cached;
+    CHECK(first == grammar_mask(m, states[0]));
+    CHECK_INT_EQ(cached + 1, grammar_figures(m).masks_cached);
+    CHECK(grammar_mask(m, states[1]) != NULL);
+    CHECK_INT_EQ(cached + 1, grammar_figures(m).masks_cached);
 }
 
 // A grammar with one node of each kind, for the cases that count allocations.

@@ -211,7 +211,7 @@ static void add_mask(DrawBatch *b, uint32_t index) {
     memset(q->mask, 0xFF, bytes);
     slot->mask = DEVICE_ADDRESS(q->mask);
     slot->draws |= DRAW_ADJUSTED;
-    slot->repetition_penalty = 1;
+    if (!sampler_adjusts(&q->params)) slot->counts = 0;
 }
 
 // What a mask allows.
@@ -344,7 +344,8 @@ static void check_row(DrawBatch *b, uint32_t index, int expected, uint32_t step,
     sampler_history_add(q->history, expected < 0 ? 0 : expected);
     CHECK_BYTES_EQ(q->history.seen, token_set_words(b->n_vocab) * 4, HOST_POINTER(void, slot->seen),
                    token_set_words(b->n_vocab) * 4);
-    CHECK_BYTES_EQ(q->history.counts, b->n_vocab * 2, HOST_POINTER(void, slot->counts), b->n_vocab * 2);
+    if (slot->counts)
+        CHECK_BYTES_EQ(q->history.counts, b->n_vocab * 2, HOST_POINTER(void, slot->counts), b->n_vocab * 2);
     if (expected >= 0 && b->logprobs) check_logprobs(b, index, expected, step);
 }
 

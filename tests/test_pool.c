@@ -1,6 +1,6 @@
 // The CPU reference's threads: every item once, sleep instead of spinning, and no waiting for threads that do
 // not get a processor.
-#include "backend/cpu/pool.h"
+#include "os/pool.h"
 #include "runner.h"
 
 #include <stdio.h>
@@ -13,7 +13,7 @@ static Pool *make_pool(uint32_t n_threads) {
     Arena arena = os_arena(POOL_BYTES);
     Pool *pool;
     Error err;
-    REQUIRE(pool_create(n_threads, &arena, &pool, &err));
+    REQUIRE(pool_create(n_threads, "pool", &arena, &pool, &err));
     CHECK_INT_EQ(n_threads, pool_thread_count(pool));
     return pool;
 }

@@ -72,20 +72,16 @@ static bool check_request(const Engine *e, const EngineRequest *r, Error *err) {
     return sampler_check(&r->sampler, e->n_vocab, err);
 }
 
-// The first free slot; rather one that knows the grammar already.
-static Sequence *find_free_slot(Engine *e, const Grammar *grammar, uint32_t *slot) {
-    *slot = e->n_slots;
-    for (uint32_t i = e->n_slots; i-- > 0;) {
-        if (e->sequences[i].used) continue;
-        bool is_better = engine_has_matcher(e, i, grammar) || *slot == e->n_slots;
-        if (is_better || !engine_has_matcher(e, *slot, grammar)) *slot = i;
-    }
+static Sequence *find_free_slot(Engine *e, uint32_t *slot) {
+    *slot = 0;
+    while (*slot < e->n_slots && e->sequences[*slot].used)
+        ++*slot;
     return *slot < e->n_slots ? &e->sequences[*slot] : NULL;
 }
 
 bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error *err) {
     if (!check_request(e, request, err)) return false;
-    Sequence *s = find_free_slot(e, request->grammar, slot);
+    Sequence *s = find_free_slot(e, slot);
     if (!s) return error_set(err, ERR_BUSY, "all %u slots are taken", e->n_slots);
     SequenceStart start = {.params = request->sampler,
                            .tokens = request->tokens,
@@ -99,7 +95,6 @@ bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error
                     .tokens = s->tokens,
                     .nodes = s->nodes,
                     .pages = s->pages,
-                    .last_matcher = s->last_matcher,
                     .n_prompt = request->n_prompt,
                     .n_known = request->n_prompt,
                     .miss = CACHE_MISS_NEW,
@@ -128,6 +123,7 @@ void engine_release(Engine *e, uint32_t slot) {
     if (!s->used) return;
     if (s->running) sequence_give_back(e, s);
     end(e, slot);
+    sequence_let_go(e, slot);
     s->used = false;
     s->generation++;
     while (e->order[at] != slot)
@@ -268,18 +264,22 @@ static bool send_step(Engine *e, bool *sent, Error *err) {
 
 // ---- reading ----
 
-// Keeps what a run drew, up to the first token that is none, and says in *out what it brought.
-static void take_run(Engine *e, const StepRun *run, EngineOutput *out) {
+// Keeps what a run drew, up to the first token that is none.
+static void take_tokens(Engine *e, const StepRun *run, EngineOutput *out) {
     Sequence *s = &e->sequences[run->slot];
     out->tokens = run->tokens;
     out->logprobs = run->logprobs;
     while (out->n_tokens < run->n_tokens && run->tokens[out->n_tokens] != TOKEN_INVALID)
         s->tokens[s->n_prompt + s->n_drawn_read++] = run->tokens[out->n_tokens++];
+}
+
+// Says in *out what the tokens mean for the sequence. follow: NULL without a grammar.
+static void end_run(Engine *e, const StepRun *run, const Follow *follow, EngineOutput *out) {
+    Sequence *s = &e->sequences[run->slot];
     Error *failure = &e->failures[run->slot];
     if (out->n_tokens == run->n_tokens) {
-        // (A sequence with a grammar draws one token a step.)
-        if (s->matcher && !sequence_follow(e, run->slot, run->tokens[0], &out->complete, failure))
-            out->failure = failure;
+        if (follow && !follow->goes_on) out->failure = failure;
+        out->complete = follow && follow->complete;
         out->last = s->n_drawn_read == s->max_tokens || out->complete;
         if (out->last || out->failure) sequence_give_back(e, s), end(e, run->slot);
         else sequence_publish(e, s, false);
@@ -305,18 +305,30 @@ static EngineOutput begin_output(const Engine *e, uint32_t slot, uint32_t n_prom
 
 // Turns a finished step into outputs; what it brought for sequences that have ended since is dropped.
 static uint32_t take_outputs(Engine *e, const Flight *flight, EngineOutput *outputs) {
-    uint32_t n_runs = 0, n_outputs = 0;
+    const StepRun *run_of[JOBS_MAX];
+    const Follow *follow_of[JOBS_MAX];
+    Follow follows[JOBS_MAX];
+    uint32_t n_runs = 0, n_outputs = 0, n_follows = 0;
     for (uint32_t i = 0; i < flight->choice.n_parts; i++) {
         uint32_t slot = flight->choice.parts[i].slot, n_draws = flight->expected[i].n_draws;
         const StepRun *run = n_draws ? &e->result.runs[n_runs++] : NULL;
         assert(!run || (run->slot == slot && run->n_tokens == n_draws));
         const Sequence *s = &e->sequences[slot];
         if (!s->running || s->generation != flight->expected[i].generation) continue;
-        EngineOutput *out = &outputs[n_outputs++];
+        EngineOutput *out = &outputs[n_outputs];
         *out = begin_output(e, slot, flight->expected[i].n_prompt_done);
-        if (run) take_run(e, run, out);
+        if (run) take_tokens(e, run, out);
+        // (A sequence with a grammar draws one token a step.)
+        bool follows_grammar = s->grammar && out->n_tokens;
+        follow_of[n_outputs] = follows_grammar ? &follows[n_follows] : NULL;
+        if (follows_grammar) follows[n_follows++] = (Follow){.slot = slot, .token = out->tokens[0]};
+        run_of[n_outputs++] = run;
     }
     assert(n_runs == e->result.n_runs);
+    engine_follow(e, follows, n_follows);
+    for (uint32_t i = 0; i < n_outputs; i++) {
+        if (run_of[i]) end_run(e, run_of[i], follow_of[i], &outputs[i]);
+    }
     return n_outputs;
 }
 

@@ -25,11 +25,15 @@ void engine_set_clock(Engine *e, uint64_t (*now_ns)(void));
 // there. Does nothing of another model. `arena` keeps the set of these tokens.
 MUST_CHECK bool engine_mark_messages(Engine *e, const Tokenizer *tokenizer, Arena *arena, Error *err);
 
-// From now on requests may have a grammar. Makes the vocabulary's tree and reserves memory for the states and
-// masks of every slot (GRAMMAR_SLOT_BYTES and 4 bytes a node of the tree for each; used as grammars need it).
-// Does nothing for a backend that takes no masks.
-enum { GRAMMAR_SLOT_BYTES = 32 << 20 };
-MUST_CHECK bool engine_take_grammars(Engine *e, const Tokenizer *tokenizer, Error *err);
+// From now on requests may have a grammar. Makes the vocabulary's tree, reserves memory for the states and masks
+// of as many grammars as there are slots (GRAMMAR_BYTES and 4 bytes a node of the tree for each; used as grammars
+// need it), and starts threads that make masks beside the caller, n_threads with it (0: as many as the machine has
+// processors for). What is drawn does not depend on their number. Does nothing for a backend that takes no masks.
+enum { GRAMMAR_BYTES = 32 << 20 };
+MUST_CHECK bool engine_take_grammars(Engine *e, const Tokenizer *tokenizer, uint32_t n_threads, Arena *arena,
+                                     Error *err);
+// Ends these threads. Nothing else may follow.
+void engine_end(Engine *e);
 
 typedef struct {
     const int32_t *tokens; // [n_prompt] at least one. Copied.

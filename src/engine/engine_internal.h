@@ -5,6 +5,7 @@
 
 #include "engine/engine.h"
 #include "engine/step_policy.h"
+#include "os/pool.h"
 
 enum {
     PIPELINE_DEPTH_MAX = 4,
@@ -48,11 +49,27 @@ typedef struct {
     uint32_t asked_stop;          // where another sequence waits for one; 0: nowhere
     uint32_t saved_at;            // where it has the last one
     uint32_t n_drawn_checkpoint;  // nodes up to the last one that it left while it drew; 0: none
-    GrammarMatcher *matcher;      // NULL: it may draw anything
-    GrammarState state;           // after the tokens drawn and read
-    GrammarMatcher *last_matcher; // of the slot's last sequence that had one
-    const uint32_t *mask; // of that state: the matcher's, until it is asked again; NULL: there is no matcher
+    const Grammar *grammar;      // that it is held to; NULL: it may draw anything
+    uint32_t matcher;            // of Engine.matchers, with a grammar
+    GrammarState state;          // after the tokens drawn and read
+    const uint32_t *mask;        // of that state: the matcher's. NULL without a grammar
 } Sequence;
+
+// A grammar's matcher, which all sequences that are held to the grammar share. It stays until its place is
+// needed for another grammar.
+typedef struct {
+    GrammarMatcher *matcher; // NULL: none has been made here
+    uint32_t users[JOBS_MAX], n_users; // slots
+    uint64_t used;                     // the lower, the longer ago somebody began to use it
+} MatcherPlace;
+
+// A token that a sequence with a grammar drew.
+typedef struct {
+    uint32_t slot;
+    int32_t token;
+    bool goes_on;  // else the engine's failures[slot] says why not
+    bool complete; // nothing may follow
+} Follow;
 
 // A step under way, and what it will bring for the sequence of each of its parts.
 typedef struct {
@@ -94,8 +111,11 @@ struct Engine {
     StepResult result;        // of that step
     Error failures[JOBS_MAX]; // by slot; of sequences that failed
     TokenTrie trie;           // of engine_take_grammars
-    uint64_t matcher_bytes;   // of a slot, whole pages
+    MatcherPlace *matchers;   // [n_slots]
+    uint64_t matcher_bytes;   // of a place, whole pages
     uint8_t *matcher_memory;  // [n_slots][matcher_bytes]; NULL: no grammars
+    uint64_t matcher_uses;
+    Pool *mask_makers; // threads that follow tokens and make masks beside the engine's own
 };
 
 static inline bool sequence_in_prompt(const Sequence *s) {
@@ -150,16 +170,16 @@ MUST_CHECK bool sequence_restore_state(Engine *e, Sequence *s, uint32_t node, Er
 
 // ---- engine_grammar.c ----
 
-// Whether the slot has a matcher that has been used with this grammar. NULL: no.
-bool engine_has_matcher(const Engine *e, uint32_t slot, const Grammar *grammar);
 // Begins the text of a grammar; errors as of engine_admit.
 MUST_CHECK bool sequence_hold(Engine *e, uint32_t slot, const Grammar *grammar, Error *err);
+// The slot's sequence ends; its grammar may be gone afterwards. Does nothing where it has none.
+void sequence_let_go(Engine *e, uint32_t slot);
 // Whether the mask of its next draw is known: the tokens that it depends on have been read.
 bool sequence_knows_mask(const Engine *e, uint32_t slot);
 // That mask; NULL: it is held to nothing.
 const uint32_t *sequence_mask(const Engine *e, uint32_t slot);
-// A token was read. *complete: nothing may follow. False: the text cannot go on.
-MUST_CHECK bool sequence_follow(Engine *e, uint32_t slot, int32_t token, bool *complete, Error *err);
+// Takes the tokens that sequences drew, at most one of each, and makes the masks of their next draws.
+void engine_follow(Engine *e, Follow *follows, uint32_t n);
 
 // ---- engine_order.c ----
 

@@ -109,7 +109,7 @@ static bool start(Engine *e, uint32_t slot, Error *err) {
                           .tokens = s->tokens,
                           .n_prompt = s->n_prompt,
                           .n_drawn = s->n_known - s->n_prompt,
-                          .masked = s->matcher != NULL};
+                          .masked = s->grammar != NULL};
     if (!s->begun && !e->backend->begin(e->backend, slot, &text, err)) return false;
     s->begun = s->running = true;
     bool more;

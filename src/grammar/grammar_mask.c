@@ -59,22 +59,41 @@ bool mask_init(GrammarMatcher *m, Arena *arena) {
     uint64_t slot_bytes = sizeof(MaskSlot) + trie->n_words * sizeof(uint32_t);
     uint64_t slots = min_u64(MASKS_MAX, max_u64(MASKS_MIN, arena_left(arena) / 3 / slot_bytes));
     m->n_slots = (uint32_t)slots;
-    m->slots = arena_new(arena, MaskSlot, slots);
+    m->slots = arena_new_dirty(arena, MaskSlot, slots);
     m->masks = arena_new_dirty(arena, uint32_t, slots * trie->n_words);
     if (!m->slots || !m->masks || arena_left(arena) < leaf_bytes_min(trie)) return false;
     m->leaf_all = *arena;
     arena->next = arena->end;
     for (uint32_t i = 0; i < m->n_slots; i++)
-        m->slots[i].state = GRAMMAR_REFUSED;
+        m->slots[i] = (MaskSlot){.state = GRAMMAR_REFUSED,
+                                 .older = (i + m->n_slots - 1) % m->n_slots,
+                                 .newer = (i + 1) % m->n_slots};
     leaf_forget(m);
     for (int byte = 0; byte < 256; byte++)
         m->group_of[byte] = (uint8_t)byte_group((uint8_t)byte);
     return true;
 }
 
-void mask_forget_states(GrammarMatcher *m) {
+// The slot that has a state's mask; n_slots: none.
+static uint32_t mask_slot(const GrammarMatcher *m, GrammarState state) {
+    return m->slots[m->slot_of[state]].state == state ? m->slot_of[state] : m->n_slots;
+}
+
+void mask_begin_keep(GrammarMatcher *m, GrammarState *states[], uint32_t count) {
     for (uint32_t i = 0; i < m->n_slots; i++)
-        m->slots[i] = (MaskSlot){.state = GRAMMAR_REFUSED};
+        m->slots[i].keeper = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t slot = mask_slot(m, *states[i]);
+        if (slot < m->n_slots) m->slots[slot].keeper = i + 1;
+    }
+}
+
+void mask_end_keep(GrammarMatcher *m, GrammarState *states[]) {
+    for (uint32_t i = 0; i < m->n_slots; i++) {
+        MaskSlot *slot = &m->slots[i];
+        slot->state = slot->keeper ? *states[slot->keeper - 1] : GRAMMAR_REFUSED;
+        if (slot->keeper) m->slot_of[slot->state] = i;
+    }
 }
 
 // ---- behind a leaf's end ----
@@ -122,9 +141,13 @@ static void mask_add_tokens(const TokenTrie *trie, const LeafMask *mask, uint32_
         words_add(words, (int32_t)tokens[i]);
 }
 
-static bool mask_add_leaf(GrammarMatcher *m, const Reading *r, uint32_t *words) {
+// The first one of a mask finds words that mean nothing yet.
+static bool mask_add_leaf(GrammarMatcher *m, const Reading *r, bool is_first, uint32_t *words) {
     LeafEntry leaf = leaf_entry(m, m->g->nodes[r->node].dfa, m->dfa_of[r->node], r->dfa_state);
-    if (leaf.plain) words_join(words, token_trie_plain(m->trie, leaf.plain), m->trie->n_words);
+    const uint32_t *plain = leaf.plain ? token_trie_plain(m->trie, leaf.plain) : NULL;
+    if (is_first && plain) memcpy(words, plain, m->trie->n_words * sizeof *words);
+    else if (is_first) memset(words, 0, m->trie->n_words * sizeof *words);
+    else if (plain) words_join(words, plain, m->trie->n_words);
     GrammarState behind = GRAMMAR_REFUSED;
     for (int part = 0; part < 2; part++) {
         const LeafMask *mask = leaf.parts[part];
@@ -156,7 +179,8 @@ static void mask_add_named(const TokenTrie *trie, const Node *node, uint32_t *wo
 
 static bool mask_fill(GrammarMatcher *m, GrammarState state, uint32_t *words) {
     PoolState s = m->pool.states[state];
-    memset(words, 0, m->trie->n_words * sizeof *words);
+    bool begins_with_leaf = s.count && m->g->nodes[m->pool.readings[s.first].node].kind == NODE_LEAF;
+    if (!begins_with_leaf) memset(words, 0, m->trie->n_words * sizeof *words);
     if (++m->stamp == 0) {
         memset(m->steps, 0, WALK_STEPS * sizeof *m->steps);
         m->stamp = 1;
@@ -165,7 +189,7 @@ static bool mask_fill(GrammarMatcher *m, GrammarState state, uint32_t *words) {
         Reading r = m->pool.readings[s.first + i];
         const Node *node = &m->g->nodes[r.node];
         if (node->kind == NODE_LEAF) {
-            if (!mask_add_leaf(m, &r, words)) return false;
+            if (!mask_add_leaf(m, &r, i == 0, words)) return false;
             continue;
         }
         mask_add_named(m->trie, node, words);
@@ -175,22 +199,36 @@ static bool mask_fill(GrammarMatcher *m, GrammarState state, uint32_t *words) {
     return true;
 }
 
+static void mask_become_newest(GrammarMatcher *m, uint32_t slot) {
+    if (slot == m->newest) return;
+    MaskSlot *s = &m->slots[slot], *newest = &m->slots[m->newest];
+    m->slots[s->older].newer = s->newer;
+    m->slots[s->newer].older = s->older;
+    s->older = m->newest;
+    s->newer = newest->newer;
+    m->slots[s->newer].older = slot;
+    newest->newer = slot;
+    m->newest = slot;
+}
+
 const uint32_t *grammar_mask(GrammarMatcher *m, GrammarState state) {
     assert(state < m->pool.n.states);
     m->figures.masks++;
-    uint32_t slot = m->slot_of[state];
-    if (m->slots[slot].state != state) {
-        slot = 0;
-        for (uint32_t i = 1; i < m->n_slots; i++)
-            if (m->slots[i].used < m->slots[slot].used) slot = i;
+    uint32_t slot = mask_slot(m, state);
+    if (slot == m->n_slots) {
+        slot = m->slots[m->newest].newer;
         PoolCounts mark = pool_mark(&m->pool);
-        m->slots[slot] = (MaskSlot){.state = GRAMMAR_REFUSED};
+        m->slots[slot].state = GRAMMAR_REFUSED;
         bool filled = mask_fill(m, state, m->masks + (size_t)slot * m->trie->n_words);
         pool_rewind(&m->pool, mark);
         if (!filled) return NULL;
         m->slots[slot].state = state;
         m->slot_of[state] = slot;
     } else m->figures.masks_cached++;
-    m->slots[slot].used = ++m->uses;
+    mask_become_newest(m, slot);
     return m->masks + (size_t)slot * m->trie->n_words;
+}
+
+uint32_t grammar_masks_kept(const GrammarMatcher *m) {
+    return m->n_slots;
 }

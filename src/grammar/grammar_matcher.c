@@ -171,8 +171,9 @@ bool grammar_may_end(const GrammarMatcher *m, GrammarState state) {
 }
 
 bool grammar_keep(GrammarMatcher *m, GrammarState *states[], uint32_t count) {
+    mask_begin_keep(m, states, count);
     pool_keep(&m->pool, states, count, m->has_set);
-    mask_forget_states(m);
+    mask_end_keep(m, states);
     const PoolCounts *n = &m->pool.n, *max = &m->pool.max;
     return n->frames <= max->frames / 2 && n->sets <= max->sets / 2 && n->states <= max->states / 2 &&
            n->readings <= max->readings / 2 && n->set_words <= max->set_words / 2;

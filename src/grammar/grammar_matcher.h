@@ -67,15 +67,17 @@ GrammarState grammar_step(GrammarMatcher *m, GrammarState state, int32_t token);
 GrammarState grammar_step_bytes(GrammarMatcher *m, GrammarState state, Str bytes);
 // Whether the text may end here.
 bool grammar_may_end(const GrammarMatcher *m, GrammarState state);
-// Drops all states but these, whose numbers change. False: these alone fill the memory.
+// Drops all states but these, whose numbers change and whose masks stay. False: these alone fill the memory.
 MUST_CHECK bool grammar_keep(GrammarMatcher *m, GrammarState *states[], uint32_t count);
 
 // ---- tokens ----
 
 // The set of tokens that may come next: exactly those for which grammar_step gives a state or GRAMMAR_ENDED,
 // as long as no text has too many readings (then it may hold a token that is GRAMMAR_AMBIGUOUS). It has
-// trie->n_words words and is valid until the matcher's next call. NULL: GRAMMAR_FULL.
+// trie->n_words words. It stays as it is until its state is dropped, or as many other masks as
+// grammar_masks_kept says have been asked for since it was last. NULL: GRAMMAR_FULL.
 const uint32_t *grammar_mask(GrammarMatcher *m, GrammarState state);
+uint32_t grammar_masks_kept(const GrammarMatcher *m);
 
 // What has to come next, whatever is drawn: writes at most `size` bytes, of which there is no choice, and
 // returns how many. They may end within a character or within a token's bytes.

@@ -38,9 +38,11 @@ enum {
     MASKS_MAX = 4096,
 };
 
+// Slots are a ring in the order in which they were asked for.
 typedef struct {
-    uint32_t state; // or GRAMMAR_REFUSED: free
-    uint64_t used;  // the lowest is the least recently used
+    uint32_t state;        // or GRAMMAR_REFUSED: free
+    uint32_t older, newer; // of the slots
+    uint32_t keeper;       // while only some states are kept: the number of one that has this state, from 1 on
 } MaskSlot;
 
 struct GrammarMatcher {
@@ -59,7 +61,7 @@ struct GrammarMatcher {
     uint32_t *masks; // [n_slots][n_words]
     uint32_t n_slots;
     uint32_t *slot_of; // [states] its slot, if that says so too
-    uint64_t uses;
+    uint32_t newest;   // slot; the one that is newer than it is the oldest
 
     // masks of leaves
     uint32_t *dfa_of; // [n_nodes] of a leaf: a number for its automaton
@@ -90,8 +92,9 @@ uint64_t leaf_bytes_min(const TokenTrie *trie);
 
 bool mask_init(GrammarMatcher *m, Arena *arena);
 uint64_t mask_bytes_min(const TokenTrie *trie);
-// After pool_keep.
-void mask_forget_states(GrammarMatcher *m);
+// Around pool_keep: of these states the masks stay, all others are forgotten.
+void mask_begin_keep(GrammarMatcher *m, GrammarState *states[], uint32_t count);
+void mask_end_keep(GrammarMatcher *m, GrammarState *states[]);
 
 // The state after a byte.
 GrammarState matcher_step_byte(GrammarMatcher *m, GrammarState state, uint8_t byte);

@@ -56,7 +56,7 @@ bool sched_create(Bridge *bridge, Engine *engine, const Tokenizer *tokenizer, Ar
         ok = detokenizer_init(&s->detokenizers[i], tokenizer, arena);
     *out = s;
     if (!ok) return error_set(err, ERR_NO_MEMORY, "no memory for the tables of %u jobs", n);
-    return engine_take_grammars(engine, tokenizer, err) &&
+    return engine_take_grammars(engine, tokenizer, 0, arena, err) &&
            engine_mark_messages(engine, tokenizer, arena, err);
 }
 
@@ -384,7 +384,7 @@ SchedTurn sched_turn(Sched *s, Error *err) {
     return ok ? SCHED_TURN_WORKED : SCHED_TURN_LOST;
 }
 
-bool sched_run(Sched *s, Error *err) {
+static bool serve(Sched *s, Error *err) {
     _Atomic uint32_t *signal = &s->bridge->signal;
     for (;;) {
         uint32_t seen = atomic_load(signal);
@@ -395,4 +395,10 @@ bool sched_run(Sched *s, Error *err) {
         case SCHED_TURN_LOST: return false;
         }
     }
+}
+
+bool sched_run(Sched *s, Error *err) {
+    bool ok = serve(s, err);
+    engine_end(s->engine);
+    return ok;
 }

@@ -31,5 +31,5 @@ typedef enum {
 SchedTurn sched_turn(Sched *s, Error *err);
 
 // Takes turns, sleeping while there are no jobs. Serves until bridge_stop, then true. False when the backend
-// is lost: every job has been told then.
+// is lost: every job has been told then. The engine has ended in both cases (engine_end).
 MUST_CHECK bool sched_run(Sched *s, Error *err);

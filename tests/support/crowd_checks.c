@@ -9,14 +9,14 @@
 
 #include <stdio.h>
 
-enum { PROMPT_MAX = 60, DRAWN_MAX = 24, STEPS_MAX = 20000 };
+enum { PROMPT_MAX = 60, DRAWN_MAX = 24, STEPS_MAX = 20000, MASK_THREADS = 3, CROWD_GRAMMAR_BYTES = 16 << 10 };
 
 // A text, and what it draws.
 typedef struct {
     int32_t prompt[PROMPT_MAX];
     uint32_t n_prompt, n_drawn, max_tokens;
     SamplerParams sampler;
-    const Grammar *grammar;
+    uint32_t grammar; // its number, from 1 on; 0: none
     int32_t tokens[DRAWN_MAX];
     TokenLogprobs logprobs[DRAWN_MAX];
 } Text;
@@ -34,7 +34,8 @@ typedef struct {
     Engine *engine;
     uint64_t draws; // of random numbers
     Text alone[CROWD_TEXTS];
-    Member *members; // [crowd]
+    Member *members;  // [crowd]
+    Arena *grammars;  // [crowd] memory of each member's own
     CrowdReport report;
 } Crowd;
 
@@ -67,7 +68,7 @@ static void make_text(Crowd *c, Text *t, uint32_t topic, uint32_t own) {
     uint32_t in_common = roll(c, PROMPT_MAX);
     *t = (Text){.n_prompt = 1 + roll(c, PROMPT_MAX), .max_tokens = 1 + roll(c, DRAWN_MAX)};
     t->sampler = params[own % CROWD_TEXTS];
-    if (own % 2 == 0) t->grammar = c->config->grammar;
+    if (own % 2 == 0 && c->config->tokenizer) t->grammar = 1 + own / 2 % 2;
     for (uint32_t i = 0; i < t->n_prompt; i++)
         t->prompt[i] = (int32_t)(rng_philox(i < in_common ? topic : 100 + own, i).word[0] % c->plan->n_vocab);
 }
@@ -83,7 +84,8 @@ static void make_engine(Crowd *c, Arena *arena, uint32_t n_pages, uint32_t max_r
     engine_set_clock(c->engine, any_clock);
     c->engine->checkpoint_tokens_min = KV_PAGE_TOKENS; // texts are short
     c->backend->info = info;
-    if (c->config->grammar) REQUIRE(engine_take_grammars(c->engine, c->config->tokenizer, &err));
+    if (c->config->tokenizer)
+        REQUIRE(engine_take_grammars(c->engine, c->config->tokenizer, MASK_THREADS, arena, &err));
 }
 
 // For as many tokens as n_pages would have without windows, as far as one text fits.
@@ -94,24 +96,51 @@ static uint32_t crowd_pages(const Crowd *c) {
     return (uint32_t)max_u64(pages * each / kv_pages_of(CROWD_CONTEXT), one);
 }
 
+// Lists of lists, which need never end, and words, which do, and whose letters come from two halves in turn; or
+// the halves the other way round.
+static const Grammar *make_grammar(const Tokenizer *t, uint32_t number, Arena memory) {
+    static const char *const texts[] = {
+        "root ::= \"[\" (root (\",\" root)*)? \"]\" | ([a-m] [n-z]){1,5}",
+        "root ::= \"[\" (root (\",\" root)*)? \"]\" | ([n-z] [a-m]){1,5}",
+    };
+    static Arena nodes, scratch, work;
+    if (!nodes.next) nodes = os_arena(64 << 20), scratch = os_arena(64 << 20), work = os_arena(64 << 20);
+    Arena own_nodes = nodes;
+    LangMaker maker = {.keep = &memory, .scratch = work, .work_max = 1 << 24};
+    GrammarBuilder *b = grammar_builder_new(&own_nodes);
+    GrammarNode root;
+    const Grammar *g = NULL;
+    Error err = {0};
+    bool ok = gbnf_read(str_from_c(texts[number - 1]), t, b, &maker, scratch, &root, &err) &&
+              grammar_compile(b, root, &memory, scratch, &g, &err);
+    if (!ok) FAIL("%s", err.message);
+    REQUIRE(ok);
+    return g;
+}
+
 static void admit(Crowd *c, const Text *text, uint32_t of) {
     EngineRequest request = {.tokens = text->prompt,
                              .n_prompt = text->n_prompt,
                              .max_tokens = text->max_tokens,
-                             .sampler = text->sampler,
-                             .grammar = text->grammar};
-    uint32_t slot;
+                             .sampler = text->sampler};
+    uint32_t slot, expected = 0;
     Error err = {0};
+    while (c->members[expected].used)
+        expected++;
+    if (text->grammar)
+        request.grammar = make_grammar(c->config->tokenizer, text->grammar, c->grammars[expected]);
     bool ok = engine_admit(c->engine, &request, &slot, &err);
     if (!ok) FAIL("%s", err.message);
-    REQUIRE(ok);
+    REQUIRE(ok && slot == expected);
     c->members[slot] = (Member){.used = true, .of = of, .text = *text};
     c->members[slot].text.n_drawn = 0;
 }
 
+// Its grammar is gone, too.
 static void release(Crowd *c, uint32_t slot) {
     engine_release(c->engine, slot);
     c->members[slot].used = false;
+    memset(c->grammars[slot].next, 0xA5, arena_left(&c->grammars[slot]));
 }
 
 static void keep(Text *t, int32_t token, const TokenLogprobs *from) {
@@ -240,10 +269,17 @@ CrowdReport crowd_run(Backend *b, const Plan *plan, Arena arena, const CrowdConf
     REQUIRE(c != NULL);
     *c = (Crowd){.config = config, .backend = b, .plan = plan};
     c->members = arena_new(&arena, Member, config->crowd);
-    REQUIRE(c->members != NULL);
+    c->grammars = arena_new(&arena, Arena, config->crowd);
+    REQUIRE(c->members && c->grammars);
+    for (uint32_t i = 0; config->tokenizer && i < config->crowd; i++) {
+        uint8_t *memory = arena_new(&arena, uint8_t, CROWD_GRAMMAR_BYTES);
+        REQUIRE(memory != NULL);
+        c->grammars[i] = arena_from_memory(memory, CROWD_GRAMMAR_BYTES);
+    }
     clock_draws = config->seed;
     make_engine(c, &arena, b->info.n_kv_pages, b->info.max_rows);
     draw_alone(c);
+    engine_end(c->engine);
     c->report.steps = 0;
     make_engine(c, &arena, crowd_pages(c), config->max_rows);
     bool (*copy_page)(Backend *, uint32_t, uint32_t, Error *) = b->copy_page;
@@ -252,28 +288,14 @@ CrowdReport crowd_run(Backend *b, const Plan *plan, Arena arena, const CrowdConf
     if (config->fault == CROWD_FAULT_LOST_STATES) b->save_state = no_save;
     draw_in_crowd(c);
     drain(c);
+    engine_end(c->engine);
     b->copy_page = copy_page;
     b->save_state = save_state;
     CHECK_INT_EQ(0, kv_pages_used(engine_pages(c->engine)));
     return c->report;
 }
 
-// ---- grammars ----
-
-const Grammar *crowd_grammar(Arena *arena, const Tokenizer *t) {
-    static const char text[] = "root ::= \"[\" (root (\",\" root)*)? \"]\" | ([a-m] [n-z]){1,5}";
-    Arena nodes = os_arena(64 << 20), scratch = os_arena(64 << 20), work = os_arena(64 << 20);
-    LangMaker maker = {.keep = arena, .scratch = work, .work_max = 1 << 24};
-    GrammarBuilder *b = grammar_builder_new(&nodes);
-    GrammarNode root;
-    const Grammar *g = NULL;
-    Error err = {0};
-    bool ok = gbnf_read(str_from_c(text), t, b, &maker, scratch, &root, &err) &&
-              grammar_compile(b, root, arena, scratch, &g, &err);
-    if (!ok) FAIL("%s", err.message);
-    REQUIRE(ok);
-    return g;
-}
+// ---- a vocabulary ----
 
 const Tokenizer *crowd_tokenizer(Arena *arena, uint32_t n) {
     static const char characters[] = "abcdefghijklmnopqrstuvwxyz[],.()0123456789ABCDEFGHIJKLMN";

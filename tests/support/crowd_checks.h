@@ -8,7 +8,6 @@
 #pragma once
 
 #include "backend/backend.h"
-#include "grammar/grammar.h"
 #include "text/tokenizer.h"
 
 // What is broken on purpose, to see that the checks see it.
@@ -26,8 +25,8 @@ typedef struct {
     uint32_t max_rows; // of a step
     uint32_t n_texts;  // 1 … CROWD_TEXTS
     CrowdFault fault;
-    // Every other text and companion is held to the grammar; NULL: none is.
-    const Grammar *grammar;
+    // With a tokenizer every other text and companion is held to one of two grammars, of which each has a copy
+    // of its own, as requests do.
     const Tokenizer *tokenizer;
 } CrowdConfig;
 
@@ -41,9 +40,7 @@ typedef struct {
 
 enum { CROWD_TEXTS = 4, CROWD_CONTEXT = 96 };
 
-// Lists of lists, which need never end, and words, which do, and whose letters come from two halves in turn.
-const Grammar *crowd_grammar(Arena *arena, const Tokenizer *t);
-// A vocabulary of n tokens, 50 at least: a character each that the grammar needs, others, and an end token.
+// A vocabulary of n tokens, 50 at least: a character each that the grammars need, others, and an end token.
 const Tokenizer *crowd_tokenizer(Arena *arena, uint32_t n);
 
 // The model's context is at least CROWD_CONTEXT. `arena` is scratch.

@@ -403,7 +403,7 @@ bool cpu_backend_open(const BackendOptions *options, Arena *arena, Backend **out
     cpu->options = *options;
     cpu->arena = arena;
     uint32_t n_threads = options->n_threads ? options->n_threads : os_cpu_count();
-    if (!pool_create(n_threads, arena, &cpu->pool, err)) return false;
+    if (!pool_create(n_threads, "cpu-pool", arena, &cpu->pool, err)) return false;
     cpu->api = (Backend){.load = cpu_load,
                          .begin = cpu_begin,
                          .copy_page = cpu_copy_page,

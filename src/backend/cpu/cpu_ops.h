@@ -4,7 +4,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/matmul.h"
-#include "backend/cpu/pool.h"
+#include "os/pool.h"
 
 // Where the rows of a step belong.
 typedef struct {

@@ -1,7 +1,7 @@
 // Matrix products of the CPU reference: float32 activations times weights in their stored format.
 #pragma once
 
-#include "backend/cpu/pool.h"
+#include "os/pool.h"
 #include "model/weights.h"
 
 enum { MATMUL_TILE_ROWS = 16 }; // rows of weights that a thread expands at a time

@@ -59,7 +59,7 @@ bool cuda_batch_begin(CudaBackend *b, Cell *cell, uint32_t slot_index, const Sam
                        .temperature = p->temperature,
                        .top_p = p->top_p,
                        .min_p = p->min_p,
-                       .repetition_penalty = draws & DRAW_ADJUSTED ? 1 : p->repetition_penalty,
+                       .repetition_penalty = slot->adjusted ? 1 : p->repetition_penalty,
                        .seed = p->seed,
                        .seen = slot->seen,
                        .counts = slot->adjusted ? slot->counts : 0,

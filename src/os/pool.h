@@ -16,7 +16,8 @@ typedef void PoolFn(void *context, uint32_t thread, uint32_t from, uint32_t to);
 
 typedef struct Pool Pool;
 
-MUST_CHECK bool pool_create(uint32_t n_threads, Arena *arena, Pool **out, Error *err);
+// `name` is that of its threads, at most 15 bytes. `n_threads` counts the caller.
+MUST_CHECK bool pool_create(uint32_t n_threads, const char *name, Arena *arena, Pool **out, Error *err);
 void pool_destroy(Pool *pool);
 uint32_t pool_thread_count(const Pool *pool);
 

@@ -1,4 +1,4 @@
-#include "backend/cpu/pool.h"
+#include "os/pool.h"
 
 typedef struct {
     Pool *pool;
@@ -101,14 +101,14 @@ static void publish(Pool *pool, uint32_t range) {
     if (atomic_load(&pool->helpers_asleep)) os_wake_word(&pool->published);
 }
 
-bool pool_create(uint32_t n_threads, Arena *arena, Pool **out, Error *err) {
+bool pool_create(uint32_t n_threads, const char *name, Arena *arena, Pool **out, Error *err) {
     Pool *pool = arena_new(arena, Pool, 1);
     if (!pool) return error_set(err, ERR_NO_MEMORY, "the thread pool does not fit its memory");
     pool->n_threads = 1;
     while (pool->n_threads < min_u64(n_threads, CPU_THREADS_MAX)) {
         PoolHelper *helper = &pool->helpers[pool->n_threads];
         *helper = (PoolHelper){.pool = pool, .index = pool->n_threads};
-        if (!os_thread_start(&helper->thread, "cpu-pool", pool_helper, helper, err)) {
+        if (!os_thread_start(&helper->thread, name, pool_helper, helper, err)) {
             pool_destroy(pool);
             return false;
         }
