@@ -92,9 +92,9 @@ DEVICE void adjust_part(const DrawArgs &a, const SlotState *slot, u32 index, u32
     if (lane_index() == 0) a.adjusted_best[(u64)index * HEAD_BLOCKS + part] = best;
 }
 
-// The head's bests, without those that the mask does not allow: of each part of the row one logit or none, the
-// best one of all among them. False where that one is not allowed. (Infinity spoils the row, allowed or not.)
-// The row's first block writes them.
+// The head's bests, without those that the mask does not allow: of each part of the row one logit or none,
+// the best one of all among them. False where that one is not allowed. (Infinity spoils the row, allowed or
+// not.) The row's first block writes them.
 DEVICE bool take_bests(const DrawArgs &a, u32 index, u32 block, const u32 *mask) {
     const HeadBest *from = a.best + (u64)index * HEAD_BLOCKS;
     HeadBest best = best_of_blocks<HEAD_BLOCKS>(from);

@@ -90,7 +90,8 @@ struct Draw {
     BatchRow *row;
     SlotState *slot;
     const float *logits;
-    const u32 *mask; // of these logits; NULL: none, or the logits that it does not allow are -infinity already
+    const u32
+        *mask; // of these logits; NULL: none, or the logits that it does not allow are -infinity already
     const HeadBest *bests;
     DrawScratch *scratch;
     LogitRules rules;

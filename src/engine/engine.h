@@ -25,10 +25,10 @@ void engine_set_clock(Engine *e, uint64_t (*now_ns)(void));
 // there. Does nothing of another model. `arena` keeps the set of these tokens.
 MUST_CHECK bool engine_mark_messages(Engine *e, const Tokenizer *tokenizer, Arena *arena, Error *err);
 
-// From now on requests may have a grammar. Makes the vocabulary's tree, reserves memory for the states and masks
-// of as many grammars as there are slots (GRAMMAR_BYTES and 4 bytes a node of the tree for each; used as grammars
-// need it), and starts threads that make masks beside the caller, n_threads with it (0: as many as the machine has
-// processors for). What is drawn does not depend on their number. Does nothing for a backend that takes no masks.
+// From now on requests may have a grammar. Makes the vocabulary's tree, reserves memory for the states and
+// masks of as many grammars as there are slots (GRAMMAR_BYTES and 4 bytes a node of the tree for each; used
+// as grammars need it), and starts threads that make masks beside the caller, n_threads with it (0: by the
+// number of processors). What is drawn does not depend on them. Does nothing for a backend without masks.
 enum { GRAMMAR_BYTES = 32 << 20 };
 MUST_CHECK bool engine_take_grammars(Engine *e, const Tokenizer *tokenizer, uint32_t n_threads, Arena *arena,
                                      Error *err);

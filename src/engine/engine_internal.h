@@ -45,10 +45,10 @@ typedef struct {
     uint32_t leader, leader_generation, n_in_common;
     // Checkpoints of its state: places in its text, whole pages.
     uint32_t borders[MESSAGE_BORDERS_MAX], n_borders; // of messages
-    uint32_t stop;                // where the next chunk ends, at most; n_known: no sooner than the prompt
-    uint32_t asked_stop;          // where another sequence waits for one; 0: nowhere
-    uint32_t saved_at;            // where it has the last one
-    uint32_t n_drawn_checkpoint;  // nodes up to the last one that it left while it drew; 0: none
+    uint32_t stop;               // where the next chunk ends, at most; n_known: no sooner than the prompt
+    uint32_t asked_stop;         // where another sequence waits for one; 0: nowhere
+    uint32_t saved_at;           // where it has the last one
+    uint32_t n_drawn_checkpoint; // nodes up to the last one that it left while it drew; 0: none
     const Grammar *grammar;      // that it is held to; NULL: it may draw anything
     uint32_t matcher;            // of Engine.matchers, with a grammar
     GrammarState state;          // after the tokens drawn and read
@@ -58,7 +58,7 @@ typedef struct {
 // A grammar's matcher, which all sequences that are held to the grammar share. It stays until its place is
 // needed for another grammar.
 typedef struct {
-    GrammarMatcher *matcher; // NULL: none has been made here
+    GrammarMatcher *matcher;           // NULL: none has been made here
     uint32_t users[JOBS_MAX], n_users; // slots
     uint64_t used;                     // the lower, the longer ago somebody began to use it
 } MatcherPlace;

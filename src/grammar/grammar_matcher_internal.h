@@ -42,7 +42,7 @@ enum {
 typedef struct {
     uint32_t state;        // or GRAMMAR_REFUSED: free
     uint32_t older, newer; // of the slots
-    uint32_t keeper;       // while only some states are kept: the number of one that has this state, from 1 on
+    uint32_t keeper; // while only some states are kept: the number of one that has this state, from 1 on
 } MaskSlot;
 
 struct GrammarMatcher {

@@ -34,8 +34,8 @@ typedef struct {
     Engine *engine;
     uint64_t draws; // of random numbers
     Text alone[CROWD_TEXTS];
-    Member *members;  // [crowd]
-    Arena *grammars;  // [crowd] memory of each member's own
+    Member *members; // [crowd]
+    Arena *grammars; // [crowd] memory of each member's own
     CrowdReport report;
 } Crowd;
 
@@ -96,8 +96,8 @@ static uint32_t crowd_pages(const Crowd *c) {
     return (uint32_t)max_u64(pages * each / kv_pages_of(CROWD_CONTEXT), one);
 }
 
-// Lists of lists, which need never end, and words, which do, and whose letters come from two halves in turn; or
-// the halves the other way round.
+// Lists of lists, which need never end, and words, which do, and whose letters come from two halves in turn;
+// or the halves the other way round.
 static const Grammar *make_grammar(const Tokenizer *t, uint32_t number, Arena memory) {
     static const char *const texts[] = {
         "root ::= \"[\" (root (\",\" root)*)? \"]\" | ([a-m] [n-z]){1,5}",

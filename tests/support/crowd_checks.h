@@ -25,8 +25,8 @@ typedef struct {
     uint32_t max_rows; // of a step
     uint32_t n_texts;  // 1 … CROWD_TEXTS
     CrowdFault fault;
-    // With a tokenizer every other text and companion is held to one of two grammars, of which each has a copy
-    // of its own, as requests do.
+    // With a tokenizer every other text and companion is held to one of two grammars, of which each has a
+    // copy of its own, as requests do.
     const Tokenizer *tokenizer;
 } CrowdConfig;
 
