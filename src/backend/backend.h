@@ -91,8 +91,8 @@ typedef struct {
     uint32_t max_rows; // of a step, in all
     // CUDA: rows of several sequences that go through the layers together, at most.
     uint32_t rows_together;
-    // CUDA: prompts and what decodes beside them go through the layers in tiles of so many rows: fewer take
-    // nearly as long. 0: every row counts.
+    // CUDA: a step with prompts' rows takes as long as one of so many in all, if it has fewer. 0: every row
+    // counts.
     uint32_t rows_tile;
     uint32_t max_draws;    // of one sequence in a step; 0 counts as 1
     bool masks;            // StepSequence.mask is taken

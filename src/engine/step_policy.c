@@ -1,10 +1,11 @@
 #include "engine/step_policy.h"
 
+#include <math.h>
+
 StepPolicy step_policy_for(const BackendInfo *info) {
     bool is_gpu = info->pipeline_depth > 1;
     uint64_t most = min_u64(PREFILL_CHUNK_TOKENS, info->max_rows);
     uint64_t slices_max = max_u64(info->chunk_slices, 1);
-    uint64_t least = min_u64(is_gpu ? CHUNK_TOKENS_MIN_GPU : CHUNK_TOKENS_MIN, max_u64(most / 2, 1));
     return (StepPolicy){
         .max_rows = info->max_rows,
         .rows_tile = (uint32_t)max_u64(info->rows_tile, 1),
@@ -12,13 +13,72 @@ StepPolicy step_policy_for(const BackendInfo *info) {
         .chunk_tokens_max = (uint32_t)most,
         .chunk_slices = (uint32_t)min_u64(CHUNK_SLICES_FIRST, slices_max),
         .chunk_slices_max = (uint32_t)slices_max,
-        .beside_tokens = (uint32_t)least,
-        .beside_tokens_min = (uint32_t)least,
+        .beside_tokens_min = (uint32_t)min_u64(CHUNK_TOKENS_MIN, max_u64(most / 2, 1)),
         .target_ns = is_gpu ? STEP_TARGET_GPU_NS : STEP_TARGET_CPU_NS,
     };
 }
 
+// ---- sizes of steps ----
+
+// Of draws: the first power of two that holds so many.
+static uint32_t draws_size_of(uint32_t n_draws) {
+    uint32_t size = 0;
+    while (1u << size < n_draws && size + 1 < STEP_DRAWS_SIZES)
+        size++;
+    return size;
+}
+
+// What so many draws alone take: of the next smaller size that is known, or else the next larger; 0: none is.
+static uint64_t draws_take_ns(const StepPolicy *p, uint32_t n_draws) {
+    uint32_t size = draws_size_of(n_draws);
+    for (uint32_t i = size + 1; i-- > 0;) {
+        if (p->draws_ns[i]) return p->draws_ns[i];
+    }
+    while (size + 1 < STEP_DRAWS_SIZES && p->draws_ns[size] == 0)
+        size++;
+    return p->draws_ns[size];
+}
+
+static uint32_t rows_of_size(uint32_t size) {
+    return (size % 2 ? 3u : 2u) << size / 2;
+}
+
+// The first size that holds so many rows.
+static uint32_t rows_size_of(uint64_t rows) {
+    uint32_t size = 0;
+    while (rows_of_size(size) < rows && size + 1 < STEP_ROWS_SIZES)
+        size++;
+    return size;
+}
+
 // ---- what is next ----
+
+// What a step may take beside tokens that take draws_ns alone (0: that is not known): somewhat less than twice
+// that, since steps vary.
+static uint64_t beside_may_take_ns(uint64_t draws_ns) {
+    if (draws_ns == 0) return STEP_BESIDE_NS / 4;
+    return draws_ns + min_u64(draws_ns / 8 * 7, STEP_BESIDE_NS - min_u64(draws_ns, STEP_BESIDE_NS));
+}
+
+// Prompts' rows beside draws: of the sizes for which there is time the largest whose rows cost at most a third
+// more each than another's. The first size that is not known is tried where a quarter more than what the one
+// below it adds to a step would fit.
+static uint32_t rows_beside(const StepPolicy *p, uint32_t n_draws, uint64_t most) {
+    uint64_t draws_ns = draws_take_ns(p, n_draws), may_add_ns = beside_may_take_ns(draws_ns) - draws_ns;
+    uint64_t least = max_u64((uint64_t)n_draws + p->beside_tokens_min, p->rows_tile), best = 0;
+    double adds_ns = 0, best_row_ns = INFINITY;
+    for (uint32_t size = rows_size_of(least); size < STEP_ROWS_SIZES && best < most; size++) {
+        uint64_t known_ns = p->beside_ns[size], rows = rows_of_size(size) - n_draws;
+        if (known_ns) adds_ns = fmax((double)known_ns - (double)draws_ns, 1);
+        else adds_ns *= 1.25;
+        double row_ns = adds_ns / (double)rows;
+        if (best && adds_ns > (double)may_add_ns) break;
+        if (row_ns <= best_row_ns * 4 / 3) best = rows;
+        if (row_ns < best_row_ns) best_row_ns = row_ns;
+        if (!known_ns) break;
+    }
+    return (uint32_t)min_u64(best, most);
+}
 
 // Rows that prompts may have beside n_draws draws.
 static uint32_t rows_for_prompts(const StepPolicy *p, uint32_t n_draws) {
@@ -26,11 +86,8 @@ static uint32_t rows_for_prompts(const StepPolicy *p, uint32_t n_draws) {
     if (p->max_rows == 1) return p->last_has_prompts ? 0 : 1; // they take turns
     uint64_t left = p->max_rows - min_u64(n_draws, p->max_rows);
     uint64_t a_slice = p->chunk_slices > 1 ? 2ull * p->chunk_tokens / p->chunk_slices - 1 : UINT64_MAX;
-    uint64_t most = min_u64(p->beside_tokens, max_u64(min_u64(left, a_slice), p->beside_tokens_min));
-    // Whole tiles, unless that leaves less than half (0.5B with 64 draws: 170 rows are better than 64).
-    uint64_t tiles = (most + n_draws) / p->rows_tile * p->rows_tile;
-    return (uint32_t)(tiles > n_draws + most / 2 && tiles >= n_draws + p->beside_tokens_min ? tiles - n_draws
-                                                                                            : most);
+    uint64_t most = max_u64(min_u64(left, a_slice), p->beside_tokens_min);
+    return rows_beside(p, n_draws, min_u64(most, p->chunk_tokens_max));
 }
 
 // The prompt with the fewest rows left, the oldest of equal ones, where that is not the oldest of all; n:
@@ -120,27 +177,9 @@ void step_policy_forget(StepPolicy *p, uint32_t slot) {
 
 // ---- how long steps take ----
 
-static uint32_t size_of(uint32_t n_draws) {
-    uint32_t size = 0;
-    while (1u << size < n_draws && size + 1 < STEP_DRAWS_SIZES)
-        size++;
-    return size;
-}
-
 static void learn_draws(StepPolicy *p, uint32_t n_draws, uint64_t took_ns) {
-    uint64_t *known = &p->draws_ns[size_of(n_draws)];
+    uint64_t *known = &p->draws_ns[draws_size_of(n_draws)];
     *known = *known ? (*known * 7 + took_ns) / 8 : took_ns;
-}
-
-// Of the next smaller number that is known, or else the next larger; 0: none is.
-static uint64_t draws_take_ns(const StepPolicy *p, uint32_t n_draws) {
-    uint32_t size = size_of(n_draws);
-    for (uint32_t i = size + 1; i-- > 0;) {
-        if (p->draws_ns[i]) return p->draws_ns[i];
-    }
-    while (size + 1 < STEP_DRAWS_SIZES && p->draws_ns[size] == 0)
-        size++;
-    return p->draws_ns[size];
 }
 
 // Fewer slices, where a usual step then takes no longer than it may.
@@ -166,18 +205,17 @@ static void learn_chunk(StepPolicy *p, uint32_t rows, uint32_t n_slices, uint64_
     }
 }
 
-// Prompts' rows beside draws: the number of rows follows the time that they may take, at most by half a step.
-static void learn_beside(StepPolicy *p, uint32_t rows, uint32_t n_draws, uint64_t took_ns) {
-    uint64_t draws_ns = draws_take_ns(p, n_draws), may_take_ns = STEP_BESIDE_NS / 4;
-    if (draws_ns) {
-        uint64_t left_ns = STEP_BESIDE_NS - min_u64(draws_ns, STEP_BESIDE_NS);
-        may_take_ns = max_u64(min_u64(draws_ns, left_ns), STEP_BESIDE_LEAST_NS);
-    }
-    uint64_t rows_ns = took_ns > draws_ns ? took_ns - draws_ns : 1;
-    uint64_t would_fit = rows * may_take_ns / rows_ns, now = p->beside_tokens;
-    if (would_fit < rows) now = max_u64(would_fit, rows / 2);
-    else if (rows * 2 > now) now = max_u64(now, min_u64(would_fit, now + now / 2 + 1));
-    p->beside_tokens = (uint32_t)min_u64(max_u64(now, p->beside_tokens_min), p->chunk_tokens_max);
+// A step of so many rows, some of prompts and some that draw. A longer time is believed sooner than a shorter
+// one, up to twice as long; what larger sizes took is forgotten slowly, so that they are tried again.
+static void learn_beside(StepPolicy *p, uint32_t n_rows, uint64_t took_ns) {
+    uint32_t size = rows_size_of(max_u64(n_rows, p->rows_tile));
+    uint64_t *known = &p->beside_ns[size];
+    if (n_rows > p->rows_tile && n_rows < rows_of_size(size) / 8 * 7) return; // it says little of that size
+    if (*known == 0) *known = took_ns;
+    else if (took_ns > *known) *known = (*known + min_u64(took_ns, *known * 2)) / 2;
+    else *known = (*known * 7 + took_ns) / 8;
+    while (++size < STEP_ROWS_SIZES)
+        p->beside_ns[size] -= p->beside_ns[size] / 1024;
 }
 
 void step_policy_learn(StepPolicy *p, const StepChoice *step, uint64_t took_ns) {
@@ -189,6 +227,6 @@ void step_policy_learn(StepPolicy *p, const StepChoice *step, uint64_t took_ns) 
     if (rows) p->chunks_are_long = took_ns > STEP_AHEAD_NS;
     if (rows == 0) learn_draws(p, n_draws, took_ns);
     else if (n_draws == 0) learn_chunk(p, rows, n_slices, took_ns);
-    else if (n_slices == 1) learn_beside(p, rows, n_draws, took_ns);
+    else if (n_slices == 1) learn_beside(p, rows + n_draws, took_ns);
     if (rows && n_draws) learn_slices(p, rows, n_slices, took_ns);
 }

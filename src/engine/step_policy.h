@@ -3,9 +3,10 @@
 // Every sequence that decodes is in each step (they take turns where a step has fewer rows). Beside them are
 // rows of prompts, the oldest prompt's and, up to half, the shortest one's first: as many as there is time
 // for. While nobody decodes, that is the target below. Beside tokens that others wait for, a step takes at
-// most twice as long as without the prompts' rows, and at most STEP_BESIDE_NS, as far as CHUNK_TOKENS_MIN
-// rows (or those of a GPU) allow. Together they fill whole tiles of the backend's rows, where that is most of
-// what there is time for.
+// most about twice as long as without the prompts' rows, and at most STEP_BESIDE_NS, as far as
+// CHUNK_TOKENS_MIN rows allow. A step's time does not grow evenly with its rows (a GPU has classes of them, and
+// tiles), so the time of each size of step is learned by itself, and of the sizes for which there is time a
+// step gets the largest whose prompts' rows cost nearly as little each as any size's do.
 //
 // A cancellation waits for the steps that are under way, so where one takes longer than its target, a
 // prompt's chunks go through the layers in slices, a step each, or, where the backend has no slices, are made
@@ -21,15 +22,13 @@ enum {
     STEP_TARGET_CPU_NS = 40 * 1000 * 1000,
     // Steps with prompts' rows beside draws take at most this.
     STEP_BESIDE_NS = 40 * 1000 * 1000,
-    // Prompts' rows may take this even where a step without them is shorter.
-    STEP_BESIDE_LEAST_NS = 1000 * 1000,
     // Chunks that take longer are not sent ahead: two under way would take twice the time, and what is lost
     // between them is little.
     STEP_AHEAD_NS = 10 * 1000 * 1000,
     CHUNK_TOKENS_MIN = 8,
-    CHUNK_TOKENS_MIN_GPU = 64, // which reads all weights once for any rows: fewer are hardly faster
-    CHUNK_SLICES_FIRST = 16,   // so that the first long prompt of the largest models can be cancelled, too
-    STEP_DRAWS_SIZES = 7,      // 1, 2, 4 … 64 draws
+    CHUNK_SLICES_FIRST = 16, // so that the first long prompt of the largest models can be cancelled, too
+    STEP_DRAWS_SIZES = 7,    // 1, 2, 4 … 64 draws
+    STEP_ROWS_SIZES = 23,    // 2, 3, 4, 6, 8, 12 … 4,096 rows
 };
 
 static_assert(1 << (STEP_DRAWS_SIZES - 1) >= JOBS_MAX, "a size for every number of draws");
@@ -60,17 +59,17 @@ typedef struct {
     // other chunk may begin, unless this sequence has ended.
     StepPart chunk;
     uint32_t max_rows;
-    uint32_t rows_tile;    // as the backend has them
+    uint32_t rows_tile;    // as the backend has it
     uint32_t chunk_tokens; // while nobody decodes: what chunks have at most, and in how many slices
     uint32_t chunk_tokens_max;
     uint32_t chunk_slices;
     uint32_t chunk_slices_max;
-    uint32_t beside_tokens; // the same for prompts' rows beside draws
-    uint32_t beside_tokens_min;
+    uint32_t beside_tokens_min; // prompts' rows beside draws
     bool chunks_are_long; // the last step with prompts' rows took longer than STEP_AHEAD_NS
     bool last_has_prompts;
     uint64_t target_ns;
     uint64_t draws_ns[STEP_DRAWS_SIZES]; // what a step of so many draws alone takes; 0: not known
+    uint64_t beside_ns[STEP_ROWS_SIZES]; // and one of so many rows where some are prompts' and some draw
     uint32_t next_decode;                // the slot whose turn it is, where not all that decode fit a step
 } StepPolicy;
 

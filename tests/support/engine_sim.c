@@ -325,7 +325,8 @@ static void break_something(Sim *s) {
         e->sequences[e->order[0]].n_drawn_sent = UINT32_MAX / 2;
         s->fault_done = true;
     } else if (s->config.fault == ENGINE_FAULT_NO_BUDGET) {
-        e->policy.beside_tokens = e->policy.chunk_tokens_max;
+        for (uint32_t i = 0; i < STEP_ROWS_SIZES; i++)
+            e->policy.beside_ns[i] = 1;
     } else if (s->config.fault == ENGINE_FAULT_EARLY_PASS) {
         e->pages.layout.window = 1;
     } else if (is_due(s, ENGINE_FAULT_WRONG_STATE)) {

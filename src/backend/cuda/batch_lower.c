@@ -240,9 +240,11 @@ static bool add_classes(BatchLowering *l, uint32_t n_slots, uint32_t max_rows, E
     if (n_slots > 1 && !add_class(l, (BatchSize){BATCH_FEW_ROWS_MAX, BODY_EIGHT, false}, err)) return false;
     if (!add_class(l, (BatchSize){prompt_rows, BODY_PROMPT, false}, err)) return false;
     if (out->classes[out->n_classes - 1].n_programs == 0) out->n_classes--; // it has nothing of its own
-    if (prompt_rows > BATCH_SHORT_ROWS &&
-        !add_class(l, (BatchSize){BATCH_SHORT_ROWS, BODY_PROMPT, false}, err))
-        return false;
+    // One job alone has nothing beside its prompts, which are seldom so short.
+    uint32_t shortest = n_slots > 1 ? BATCH_SHORTEST_ROWS : BATCH_SHORT_ROWS;
+    for (uint32_t rows = BATCH_SHORT_ROWS; rows >= shortest; rows /= 2) {
+        if (prompt_rows > rows && !add_class(l, (BatchSize){rows, BODY_PROMPT, false}, err)) return false;
+    }
     while (out->rows_max < n_slots && out->rows_max < BATCH_ROWS_MAX) {
         out->rows_max *= 2;
         if (!add_class(l, (BatchSize){out->rows_max, BODY_MANY, false}, err)) return false;

@@ -39,9 +39,8 @@ struct CudaBatches {
     BatchLowered lowered;
     Kernel *kernels; // [lowered.n_programs]
     CudaClass classes[BATCH_CLASSES_MAX];
-    uint32_t prompts;       // the class that they go through: BATCH_CLASS_PROMPT, then the faster one
-    uint32_t short_prompts; // the class of BATCH_SHORT_ROWS; 0: it is not there
-    bool is_in_slices;      // a prompt is between two of its slices: its rows are in the class's buffers
+    uint32_t prompts;  // the class that any number goes through: BATCH_CLASS_PROMPT, then the faster one
+    bool is_in_slices; // a prompt is between two of its slices: its rows are in the class's buffers
     // Compiles the classes that come later; NULL when that has ended.
     Jit *later;
     uint32_t n_classes_tried; // with the first ones, and in order: the next one is under way
@@ -98,7 +97,7 @@ void cuda_batch_wait_for_class(CudaBackend *b, uint32_t class_index);
 // prompts, which takes one row.
 uint32_t cuda_batch_class_for(const CudaBatches *t, uint32_t n);
 
-// The class that n_rows rows of prompts, and of those that decode beside them, go through.
+// The class that n_rows rows of prompts, and of those that decode beside them, go through: the smallest one.
 uint32_t cuda_batch_prompts_for(const CudaBatches *t, uint32_t n_rows);
 
 // ---- its pieces, for those who look at each stage, and for the graphs ----

@@ -263,10 +263,8 @@ bool cuda_batch_load_first(CudaBackend *b, Jit *jit, uint32_t first, Error *err)
 static void end_class(CudaBatches *t, bool is_ready) {
     const BatchClass *c = &t->lowered.classes[t->n_classes_tried];
     t->classes[t->n_classes_tried].is_ready = is_ready;
-    if (is_ready && c->size.body == BODY_PROMPT) {
-        bool is_short = c->size.max_rows < t->lowered.classes[BATCH_CLASS_PROMPT].size.max_rows;
-        *(is_short ? &t->short_prompts : &t->prompts) = t->n_classes_tried;
-    }
+    bool holds_any = c->size.max_rows == t->lowered.classes[BATCH_CLASS_PROMPT].size.max_rows;
+    if (is_ready && c->size.body == BODY_PROMPT && holds_any) t->prompts = t->n_classes_tried;
     t->n_loaded = c->first_program + c->n_programs;
     t->n_graphs = 0;
     if (++t->n_classes_tried < t->lowered.n_classes) return;

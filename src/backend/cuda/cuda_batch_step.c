@@ -404,7 +404,14 @@ static bool send_parts(CudaBackend *b, Cell *cell, const Parts *parts, Error *er
 }
 
 uint32_t cuda_batch_prompts_for(const CudaBatches *t, uint32_t n_rows) {
-    return t->short_prompts && n_rows <= BATCH_SHORT_ROWS ? t->short_prompts : t->prompts;
+    const BatchClass *classes = t->lowered.classes;
+    uint32_t best = t->prompts;
+    for (uint32_t i = 0; i < t->lowered.n_classes; i++) {
+        uint32_t rows = classes[i].size.max_rows;
+        if (classes[i].size.body != BODY_PROMPT || !t->classes[i].is_ready) continue;
+        if (rows >= n_rows && rows < classes[best].size.max_rows) best = i;
+    }
+    return best;
 }
 
 // One pass through the layers for all parts; or a slice of a pass, of one part.

@@ -296,7 +296,7 @@ bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *progress, 
     backend->info.vram_bytes_used = device_memory_used(&b->memory);
     cuda_batch_loaded(b);
     backend->info.rows_together = b->batches->lowered.rows_max;
-    backend->info.rows_tile = BATCH_SHORT_ROWS;
+    backend->info.rows_tile = BATCH_SHORTEST_ROWS;
     backend->info.load_seconds = (double)(os_monotonic_ns() - begin_ns) * 1e-9;
     return true;
 }
