@@ -1,7 +1,5 @@
 #include "engine/step_policy.h"
 
-#include <math.h>
-
 StepPolicy step_policy_for(const BackendInfo *info) {
     bool is_gpu = info->pipeline_depth > 1;
     uint64_t most = min_u64(PREFILL_CHUNK_TOKENS, info->max_rows);
@@ -60,21 +58,16 @@ static uint64_t beside_may_take_ns(uint64_t draws_ns) {
     return draws_ns + min_u64(draws_ns / 8 * 7, STEP_BESIDE_NS - min_u64(draws_ns, STEP_BESIDE_NS));
 }
 
-// Prompts' rows beside draws: of the sizes for which there is time the largest whose rows cost at most a third
-// more each than another's. The first size that is not known is tried where a quarter more than what the one
-// below it adds to a step would fit.
+// Prompts' rows beside draws: the largest size of a step for which there is time. The first size that is not
+// known is tried where a quarter more than what the one below it adds to a step would fit.
 static uint32_t rows_beside(const StepPolicy *p, uint32_t n_draws, uint64_t most) {
     uint64_t draws_ns = draws_take_ns(p, n_draws), may_add_ns = beside_may_take_ns(draws_ns) - draws_ns;
-    uint64_t least = max_u64((uint64_t)n_draws + p->beside_tokens_min, p->rows_tile), best = 0;
-    double adds_ns = 0, best_row_ns = INFINITY;
+    uint64_t least = max_u64((uint64_t)n_draws + p->beside_tokens_min, p->rows_tile), adds_ns = 0, best = 0;
     for (uint32_t size = rows_size_of(least); size < STEP_ROWS_SIZES && best < most; size++) {
-        uint64_t known_ns = p->beside_ns[size], rows = rows_of_size(size) - n_draws;
-        if (known_ns) adds_ns = fmax((double)known_ns - (double)draws_ns, 1);
-        else adds_ns *= 1.25;
-        double row_ns = adds_ns / (double)rows;
-        if (best && adds_ns > (double)may_add_ns) break;
-        if (row_ns <= best_row_ns * 4 / 3) best = rows;
-        if (row_ns < best_row_ns) best_row_ns = row_ns;
+        uint64_t known_ns = p->beside_ns[size];
+        adds_ns = known_ns ? known_ns - min_u64(known_ns, draws_ns) : adds_ns / 4 * 5;
+        if (best && adds_ns > may_add_ns) break;
+        best = rows_of_size(size) - n_draws;
         if (!known_ns) break;
     }
     return (uint32_t)min_u64(best, most);
