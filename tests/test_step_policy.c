@@ -174,7 +174,8 @@ TEST(step_policy_finds_the_rows_beside_draws) {
             step_policy_next(&policy, work, 1 + rows[row].n_draws, &step);
             CHECK_INT_EQ(rows[row].n_draws + (i % 3 != 0), step.n_parts);
             n_rows = step.parts[0].prompt_rows;
-            uint64_t counted = rows[row].tile && n_rows ? align_up(n_rows + rows[row].n_draws, rows[row].tile) : n_rows;
+            uint64_t counted =
+                rows[row].tile && n_rows ? align_up(n_rows + rows[row].n_draws, rows[row].tile) : n_rows;
             took_ns = rows[row].draws_ns + (n_rows ? rows[row].pass_ns : 0) + counted * rows[row].row_ns;
             step_policy_learn(&policy, &step, took_ns);
         }

@@ -64,7 +64,7 @@ typedef struct {
     uint32_t chunk_slices;
     uint32_t chunk_slices_max;
     uint32_t beside_tokens_min; // prompts' rows beside draws
-    bool chunks_are_long; // the last step with prompts' rows took longer than STEP_AHEAD_NS
+    bool chunks_are_long;       // the last step with prompts' rows took longer than STEP_AHEAD_NS
     bool last_has_prompts;
     uint64_t target_ns;
     uint64_t draws_ns[STEP_DRAWS_SIZES]; // what a step of so many draws alone takes; 0: not known
