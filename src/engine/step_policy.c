@@ -26,7 +26,7 @@ static uint32_t draws_size_of(uint32_t n_draws) {
     return size;
 }
 
-// What so many draws alone take: of the next smaller size that is known, or else the next larger; 0: none is.
+// What so many draws alone take: of the next smaller size that is known, or else the next larger; 0: none.
 static uint64_t draws_take_ns(const StepPolicy *p, uint32_t n_draws) {
     uint32_t size = draws_size_of(n_draws);
     for (uint32_t i = size + 1; i-- > 0;) {

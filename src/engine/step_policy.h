@@ -4,8 +4,8 @@
 // rows of prompts, the oldest prompt's and, up to half, the shortest one's first: as many as there is time
 // for. While nobody decodes, that is the target below. Beside tokens that others wait for, a step takes at
 // most about twice as long as without the prompts' rows, and at most STEP_BESIDE_NS, as far as
-// CHUNK_TOKENS_MIN rows allow. A step's time does not grow evenly with its rows (a GPU has classes of them, and
-// tiles), so the time of each size of step is learned by itself.
+// CHUNK_TOKENS_MIN rows allow. A step's time does not grow evenly with its rows (a GPU has classes of them,
+// and tiles), so the time of each size of step is learned by itself.
 //
 // A cancellation waits for the steps that are under way, so where one takes longer than its target, a
 // prompt's chunks go through the layers in slices, a step each, or, where the backend has no slices, are made
