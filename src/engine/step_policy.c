@@ -51,8 +51,8 @@ static uint32_t rows_size_of(uint64_t rows) {
 
 // ---- what is next ----
 
-// What a step may take beside tokens that take draws_ns alone (0: that is not known): somewhat less than twice
-// that, since steps vary.
+// What a step may take beside tokens that take draws_ns alone (0: that is not known): somewhat less than
+// twice that, since steps vary.
 static uint64_t beside_may_take_ns(uint64_t draws_ns) {
     if (draws_ns == 0) return STEP_BESIDE_NS / 4;
     return draws_ns + min_u64(draws_ns / 8 * 7, STEP_BESIDE_NS - min_u64(draws_ns, STEP_BESIDE_NS));

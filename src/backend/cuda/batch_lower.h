@@ -30,7 +30,7 @@ typedef struct {
 
 typedef struct {
     // Prompts, which rows that decode can go through, too; 1 row, and where there are several slots 8;
-    // prompts' layers again, with products that are faster, and for fewer rows, falling; then more rows, rising.
+    // prompts' layers again, with products that are faster, and for fewer rows, falling; then more, rising.
     BatchClass classes[BATCH_CLASSES_MAX];
     uint32_t n_classes;
     uint32_t n_first_classes;   // those that are there when load returns: prompts

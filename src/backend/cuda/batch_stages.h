@@ -31,9 +31,10 @@ enum {
 
 enum { BATCH_FEW_ROWS_MAX = 8, BATCH_ROWS_MAX = 128, BATCH_CLASSES_MAX = 10, BATCH_PARTS_MAX = 8 };
 
-// Classes of their own for so few rows of prompts and of those that decode beside them, BATCH_SHORT_ROWS, half
-// as many, and so on down to BATCH_SHORTEST_ROWS: one tile, whose columns are spread over the GPU, and experts'
-// tiles for the rows that they have then. Other prompts' classes have a multiple of BATCH_SHORT_ROWS.
+// Classes of their own for so few rows of prompts and of those that decode beside them, BATCH_SHORT_ROWS,
+// half as many, and so on down to BATCH_SHORTEST_ROWS: one tile, whose columns are spread over the GPU, and
+// experts' tiles for the rows that they have then. Other prompts' classes have a multiple of
+// BATCH_SHORT_ROWS.
 enum { BATCH_SHORT_ROWS = 128, BATCH_SHORTEST_ROWS = 32 };
 
 // What a batch's class is specialised by.
