@@ -50,6 +50,9 @@ extern const Arch arch_deci;
 extern const Arch arch_qwen35moe;
 extern const Arch arch_lfm2moe;
 extern const Arch arch_nemotron_h_moe;
+extern const Arch arch_llama4;
+extern const Arch arch_muse_glimmer;
+extern const Arch arch_gemma3n;
 
 static const Arch *const architectures[] = {
     &arch_llama,         &arch_qwen2,        &arch_qwen3,       &arch_qwen3moe,       &arch_phi3,
@@ -62,6 +65,7 @@ static const Arch *const architectures[] = {
     &arch_bailingmoe2,   &arch_ernie4_5_moe, &arch_hunyuan_moe, &arch_gptoss,         &arch_gemma4,
     &arch_lfm2,          &arch_qwen35,       &arch_nemotron_h,  &arch_granite_hybrid, &arch_deepseek2,
     &arch_qwen3next,     &arch_qwen35moe,    &arch_lfm2moe,     &arch_nemotron_h_moe, &arch_deci,
+    &arch_llama4,        &arch_muse_glimmer,  &arch_gemma3n,
 };
 
 const Arch *arch_at(uint32_t index) {
@@ -87,6 +91,11 @@ uint64_t arch_dim(const ModelConfig *c, Dim dim) {
     return 0;
 }
 
+// Of a mixture of experts, a layer without them.
+static bool is_dense(const ModelConfig *c, uint32_t layer) {
+    return layer < c->n_leading || (c->expert_period && (layer + 1) % c->expert_period);
+}
+
 bool arch_rule_holds(LayerRule rule, const ModelConfig *c, uint32_t layer) {
     switch (rule) {
     case LAYERS_ALL: return true;
@@ -94,8 +103,8 @@ bool arch_rule_holds(LayerRule rule, const ModelConfig *c, uint32_t layer) {
     case LAYERS_FULL: return !(c->window && c->has_window);
     case LAYERS_FULL_BESIDE: return c->window && !c->has_window;
     case LAYERS_PARALLEL: return c->parallel != 0;
-    case LAYERS_LEADING: return layer < c->n_leading;
-    case LAYERS_AFTER_LEADING: return layer >= c->n_leading;
+    case LAYERS_LEADING: return is_dense(c, layer);
+    case LAYERS_AFTER_LEADING: return !is_dense(c, layer);
     case LAYERS_SHARED: return c->d_ff_shared > 0;
     case LAYERS_LATENT: return c->d_latent > 0;
     case LAYERS_EXPERTS: return c->n_experts > 0;
@@ -103,7 +112,7 @@ bool arch_rule_holds(LayerRule rule, const ModelConfig *c, uint32_t layer) {
     case LAYERS_OWN_KV: return layer + c->n_shared_kv < c->n_layers;
     case LAYERS_ATTENTION: return c->mixer == MIXER_ATTENTION;
     case LAYERS_STATE: return c->mixer == MIXER_STATE;
-    case LAYERS_STATE_LEADING: return c->mixer == MIXER_STATE && layer < c->n_leading;
+    case LAYERS_STATE_LEADING: return c->mixer == MIXER_STATE && is_dense(c, layer);
     case LAYERS_STATE_SHARED: return c->mixer == MIXER_STATE && c->d_ff_shared > 0;
     case LAYERS_NO_MIXER: return c->mixer == MIXER_NONE;
     case LAYERS_LINEAR: return c->mixer == MIXER_LINEAR;
@@ -112,6 +121,8 @@ bool arch_rule_holds(LayerRule rule, const ModelConfig *c, uint32_t layer) {
     case LAYERS_LINEAR_ALONE: return c->mixer == MIXER_LINEAR && c->d_ff == 0;
     case LAYERS_Q_RANK: return c->q_rank > 0;
     case LAYERS_NO_Q_RANK: return c->q_rank == 0;
+    case LAYERS_NORM_TURNED: return c->norm_turned && !c->no_rope;
+    case LAYERS_NORM_TURNED_LEADING: return c->norm_turned && !c->no_rope && is_dense(c, layer);
     }
     return false;
 }

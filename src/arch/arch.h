@@ -56,7 +56,8 @@ typedef enum {
     FN_SWIGLU_CLAMPED,
     FN_SIGMOID,
     FN_RELU_SQUARED,
-    FN_IDENTITY
+    FN_IDENTITY,
+    FN_TANH
 } ActFn;
 
 // What mixes a layer's rows with those before them.
@@ -111,9 +112,13 @@ typedef struct {
     uint32_t n_context;
     uint32_t d_model;
     uint32_t n_leading;   // layers before LAYERS_AFTER_LEADING
+    uint32_t expert_period; // N: but for layers N - 1, 2 N - 1, … all are as those are; 0: none
     uint32_t n_shared_kv; // layers at the end that read the keys and values of an earlier one of their kind
     uint32_t d_per_layer; // values of an embedding that each layer has of its own; 0: none
     uint32_t rope_full_dims; // that layers without a window turn
+    uint32_t n_streams;      // copies of the residual stream (AltUp); 0: it is one
+    uint32_t active_stream;  // that layers work on
+    uint32_t laurel_rank;    // of the products beside attention; 0: there are none
     uint32_t route_by_root;  // 1: the router's logits are divided by the root of d_model
     uint32_t embed_by_root;  // 1: the embedding is multiplied by the root of d_model
     float embed_scale;
@@ -145,6 +150,8 @@ typedef struct {
     RouteConfig route;
     uint32_t window;     // a row sees this many positions, itself included; 0: all
     uint32_t has_window; // 0: this layer sees all positions, whatever `window` is
+    // 1: texts are cut into chunks of `window` positions, and a row sees those of its chunk up to its own.
+    uint32_t is_chunked;
     float score_dim;     // scores are divided by the root of this; 0: of head_dim
     float score_scale;   // in place of that division; 0: none
     float score_cap;     // scores become cap * tanh(score / cap); 0: they do not
@@ -155,6 +162,10 @@ typedef struct {
     uint32_t no_rope_period; // N: layers N - 1, 2 N - 1, … have no rotary embedding; 0: all have it
     uint32_t no_rope;        // 1: this layer has none
     uint32_t rope_finetuned; // 0: no layer has it
+    uint32_t norm_turned;    // 1: heads of queries and keys are normed behind the turn, where there is one
+    // Gates of a feed-forward are lowered by their mean and so many standard deviations, and those below 0
+    // become 0; minus infinity: they are not.
+    float sparsity;
     uint32_t parallel;       // 1: attention and feed-forward have the same input
     uint32_t slopes;         // 1: scores have a slope with the distance, which is refused
     uint32_t mixer;          // Mixer
@@ -182,7 +193,9 @@ typedef enum {
     LAYERS_FULL,          // the others
     LAYERS_FULL_BESIDE,   // the others, of a model that has windows
     LAYERS_PARALLEL,      // all, where attention and feed-forward have the same input
-    LAYERS_LEADING,       // the first n_leading: mixtures of experts mostly begin with dense layers
+    // The first n_leading, since mixtures of experts mostly begin with dense layers, and those that
+    // expert_period says.
+    LAYERS_LEADING,
     LAYERS_AFTER_LEADING, // the others
     LAYERS_SHARED,        // of them those with experts that all rows use
     LAYERS_LATENT,        // those whose experts work on fewer values
@@ -199,12 +212,16 @@ typedef enum {
     LAYERS_ATTENTION_ALONE,
     LAYERS_LINEAR_ALONE,
     LAYERS_Q_RANK, // whose queries have a low rank
-    LAYERS_NO_Q_RANK
+    LAYERS_NO_Q_RANK,
+    LAYERS_NORM_TURNED, // whose heads are normed behind the turn
+    LAYERS_NORM_TURNED_LEADING
 } LayerRule;
 
 //   U32, F32       a number
+//   WHOLE          a number without a fraction, which some files have as a float
 //   BOOL           a bool
 //   U32_LAYERS     a number, or an array with one for each layer
+//   F32_LAYERS     an array with a number for each layer
 //   WINDOWS        a number N: all of every N layers but the last have a window (0: all have); or an array of
 //                  bools
 //   MIXERS         the same of layers with a state, of N from 1 on
@@ -214,7 +231,9 @@ typedef enum {
     CONFIG_U32,
     CONFIG_F32,
     CONFIG_BOOL,
+    CONFIG_WHOLE,
     CONFIG_U32_LAYERS,
+    CONFIG_F32_LAYERS,
     CONFIG_WINDOWS,
     CONFIG_MIXERS,
     CONFIG_ROPE_SCALING,
@@ -232,6 +251,7 @@ typedef struct {
     double fallback;        // where it is not required and absent
     bool or_keep;           // where it is absent: what earlier rows have read stays
     uint32_t only_n_layers; // the row counts where the model has so many layers; 0: always
+    uint32_t only_n_experts; // likewise
     LayerRule layers;       // and for these layers, as far as earlier rows tell which those are
 } ConfigRow;
 
@@ -271,7 +291,9 @@ typedef struct {
     Dim root;    // of EMBED: times the root of this size; DIM_ONE: times the configuration's scale
     Dim group;   // of norms without a weight: values that share a mean
     Dim eps_by;  // of norms: the epsilon is multiplied by this size: the input would be divided by its root
+    float eps;   // of norms: in place of the configuration's; 0: that
     float scale; // of SCALE; 0: 1
+    Dim over;    // of SCALE: divided by this size
 } OpRow;
 
 // A run of operations.

@@ -46,6 +46,29 @@ static bool read_u32_of_layer(const ConfigReader *r, Str name, bool required, ui
     return true;
 }
 
+// The layer's of an array.
+static bool read_f32_of_layer(const ConfigReader *r, Str name, bool required, float *out) {
+    const GgufValue *value = gguf_find_value(r->file, name);
+    GgufArray numbers;
+    if (!value && !required) return true;
+    if (!gguf_get_array(r->file, name, GGUF_F32, &numbers, r->err) || !array_fits(r, value)) return false;
+    *out = gguf_array_f32(&numbers, r->layer);
+    return true;
+}
+
+// A number without a fraction, whatever its type.
+static bool read_whole(const ConfigReader *r, Str name, bool required, uint32_t *out) {
+    const GgufValue *value = gguf_find_value(r->file, name);
+    bool is_float = value && (value->type == GGUF_F32 || value->type == GGUF_F64);
+    if (!is_float) return (required ? gguf_get_u32 : gguf_opt_u32)(r->file, name, out, r->err);
+    if (!(value->f64 >= 0 && value->f64 <= UINT32_MAX && value->f64 == floor(value->f64))) {
+        return gguf_value_error(r->file, value, r->err, "%g; expected a whole number of 0 to 2^32 - 1",
+                                value->f64);
+    }
+    *out = (uint32_t)value->f64;
+    return true;
+}
+
 // A number N says that all of every N layers but the last have a window; an array of bools says it layer by
 // layer.
 static bool read_has_window(const ConfigReader *r, Str name, uint32_t *out) {
@@ -116,6 +139,7 @@ static bool read_row(const ConfigReader *r, const ConfigRow *row) {
     bool ok = true;
     if (row->type == CONFIG_UNREAD) return true;
     if (row->only_n_layers && row->only_n_layers != r->c->n_layers) return true;
+    if (row->only_n_experts && row->only_n_experts != r->c->n_experts) return true;
     if (!arch_rule_holds(row->layers, r->c, r->layer)) return true;
     Str name = row->key ? arch_key(&key, row->key, r->arch) : (Str){0};
     if (row->or_keep && !gguf_find_value(r->file, name)) return true;
@@ -128,6 +152,8 @@ static bool read_row(const ConfigReader *r, const ConfigRow *row) {
             ok = (row->required ? gguf_get_f32 : gguf_opt_f32)(r->file, name, &f32, r->err);
             break;
         case CONFIG_BOOL: ok = read_bool(r, name, &u32); break;
+        case CONFIG_WHOLE: ok = read_whole(r, name, row->required, &u32); break;
+        case CONFIG_F32_LAYERS: ok = read_f32_of_layer(r, name, row->required, &f32); break;
         case CONFIG_U32_LAYERS: ok = read_u32_of_layer(r, name, row->required, &u32); break;
         case CONFIG_WINDOWS: ok = read_has_window(r, name, &u32); break;
         case CONFIG_MIXERS: ok = read_mixer(r, name, &u32); break;
@@ -135,7 +161,7 @@ static bool read_row(const ConfigReader *r, const ConfigRow *row) {
         case CONFIG_UNREAD: break;
         }
     }
-    if (row->type == CONFIG_F32) memcpy(field, &f32, sizeof f32);
+    if (row->type == CONFIG_F32 || row->type == CONFIG_F32_LAYERS) memcpy(field, &f32, sizeof f32);
     else memcpy(field, &u32, sizeof u32);
     // What later rows ask for.
     r->c->n_layers = r->c->n_blocks - (uint32_t)min_u64(r->c->n_ahead, r->c->n_blocks);
@@ -178,7 +204,7 @@ static void complete(ModelConfig *c, uint32_t layer) {
     if (c->value_dim == 0) c->value_dim = c->head_dim;
     if (c->d_ff_expert == 0) c->d_ff_expert = c->d_ff;
     if (c->d_ff_shared == 0) c->d_ff_shared = c->n_shared * c->d_ff_expert;
-    if (layer < c->n_leading) c->d_ff_shared = 0;
+    if (arch_rule_holds(LAYERS_LEADING, c, layer)) c->d_ff_shared = 0;
     if (c->single_blocks && c->mixer != MIXER_NONE) c->d_ff_shared = c->d_latent = 0;
     if (c->d_ff_shared) c->d_ff = c->d_ff_shared;
     complete_route(c);
@@ -229,6 +255,9 @@ static bool check_ranges(const ConfigReader *r) {
         {"leading_dense_block_count", c->n_leading, 0, c->n_layers, false},
         {"attention.shared_kv_layers", c->n_shared_kv, 0, c->n_layers - 1, false},
         {"embedding_length_per_layer_input", c->d_per_layer, 0, 1 << 14, false},
+        {"interleave_moe_layer_step", c->expert_period, 0, c->n_layers, false},
+        {"altup.num_inputs", c->n_streams, c->laurel_rank ? 2 : 0, STREAMS_MAX, false},
+        {"altup.active_idx", c->active_stream, 0, c->n_streams ? c->n_streams - 1 : 0, false},
         {"expert_gating_func", c->route.scores, SCORES_OF_ALL, SCORES_OF_CHOSEN, false},
         {"expert_group_count", c->route.n_groups, 1, 32, false},
         {"expert_group_used_count", c->route.n_groups_used, 1, c->route.n_groups, false},
@@ -383,6 +412,12 @@ static bool check(const ConfigReader *r) {
             "%s of %u layers has position biases instead of a rotary embedding, which are not supported",
             arch, c->n_layers);
     }
+    if (isnan(c->sparsity) || c->sparsity > 100) {
+        return error_set(r->err, ERR_BAD_FILE,
+                         "%s.activation_sparsity_scale%s is %g; expected a number of deviations, or minus "
+                         "infinity for none",
+                         arch, place_of(r, true, place, sizeof place), (double)c->sparsity);
+    }
     if (c->single_blocks && c->mixer == MIXER_ATTENTION && c->d_ff) {
         return error_set(
             r->err, ERR_BAD_FILE,
@@ -414,7 +449,7 @@ bool config_pick_arch(const GgufFile *file, const Arch **arch, Error *err) {
 }
 
 bool config_read(const GgufFile *file, const Arch *arch, uint32_t layer, ModelConfig *out, Error *err) {
-    *out = (ModelConfig){.rope_finetuned = 1, .route.scores = SCORES_OF_CHOSEN};
+    *out = (ModelConfig){.rope_finetuned = 1, .route.scores = SCORES_OF_CHOSEN, .sparsity = -INFINITY};
     ConfigReader r = {file, arch, layer, out, err};
     for (uint32_t i = 0; i < arch->n_config; i++) {
         if (!read_row(&r, &arch->config[i])) return false;

@@ -19,6 +19,8 @@ typedef struct {
 
 // clang-format off
 static const KeyVariant variants[] = {
+    {"altup.correct_scale",             1, 1, "streams whose news are not scaled"},
+    {"activation_sparsity_scale",       0, 0, "sparse activations"},
     {"attention.causal",                1, 1, "attention to later positions"},
     {"attention.clamp_kqv",             0, 0, "clamped queries"},
     {"attention.max_alibi_bias",        0, 0, "position biases"},

@@ -192,6 +192,7 @@ static void builder_resolve_attention(const Builder *b, Op *op) {
     op->attention.key_dim = cache->key_dim;
     op->attention.value_dim = cache->value_dim;
     op->attention.window = cache->window;
+    op->attention.is_chunked = cache->window && c->is_chunked;
     op->attention.scale = 1 / sqrtf(c->score_dim > 0 ? c->score_dim : (float)c->head_dim);
     if (c->score_scale > 0) op->attention.scale = c->score_scale;
     if (c->rope.scaling == ROPE_SCALING_YARN) {
@@ -205,7 +206,7 @@ static void builder_resolve_attention(const Builder *b, Op *op) {
 }
 
 static void builder_resolve_norm(const Builder *b, const OpRow *row, Op *op) {
-    op->norm.eps = b->c.norm_eps * (float)arch_dim(&b->c, row->eps_by);
+    op->norm.eps = row->eps > 0 ? row->eps : b->c.norm_eps * (float)arch_dim(&b->c, row->eps_by);
     op->norm.group = (uint32_t)(op->weight ? op->weight->n_cols : arch_dim(&b->c, row->group));
 }
 
@@ -226,7 +227,20 @@ static Op builder_resolve(Builder *b, const OpRow *row, uint32_t layer) {
     case OP_EMBED: op.embed.scale = builder_embed_scale(b, row); break;
     case OP_RMS_NORM:
     case OP_LAYER_NORM: builder_resolve_norm(b, row, &op); break;
-    case OP_SCALE: op.scale = row->scale == 0 ? 1 : row->scale; break;
+    case OP_SCALE:
+        op.scale = (row->scale == 0 ? 1 : row->scale) / (float)arch_dim(c, row->over);
+        break;
+    case OP_SPARSIFY: op.sparsity = c->sparsity; break;
+    case OP_STREAM:
+    case OP_STREAMS:
+    case OP_STREAMS_MIX:
+    case OP_STREAMS_NEWS:
+    case OP_STREAMS_ADD:
+    case OP_STREAMS_REST:
+    case OP_STREAMS_MEAN:
+        op.streams.n = c->n_streams;
+        op.streams.active = c->active_stream;
+        break;
     case OP_ROPE:
         op.rope.rope = b->rope;
         op.rope.head_dim = row->out == ACT_QB ? c->mla_key_dim : c->head_dim;
@@ -255,6 +269,7 @@ static Op builder_resolve(Builder *b, const OpRow *row, uint32_t layer) {
         op.n_used = c->n_experts_used;
         break;
     case OP_EXPERT_MATMUL:
+    case OP_EXPERT_WEIGH:
     case OP_EXPERT_SUM: op.n_used = c->n_experts_used; break;
     default: break;
     }
@@ -279,6 +294,7 @@ static void builder_emit(Builder *b, OpRun run, uint32_t layer) {
         bool absent = row->weight != WEIGHT_NONE && !b->bound[row->weight] && !row->weight_optional;
         absent |= row->needs != WEIGHT_NONE && !b->bound[row->needs];
         absent |= row->kind == OP_ROPE && !b->rope;
+        absent |= row->kind == OP_SPARSIFY && b->c.sparsity == -INFINITY;
         if (!absent) b->ops[b->plan->n_ops++] = builder_resolve(b, row, layer);
     }
 }

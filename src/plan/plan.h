@@ -56,6 +56,7 @@ typedef struct {
             uint32_t key_dim;    // of queries, too
             uint32_t value_dim;  // of a head's output, too
             uint32_t window;     // 0: all earlier positions
+            bool is_chunked;     // from the last multiple of `window` on
             float scale;         // on the scores
             float cap;           // of the scaled scores; 0: none
             // On the scores of a row at position p: 1 + scale * ln(1 + floor((p + offset) / length))
@@ -86,10 +87,23 @@ typedef struct {
         struct {
             float scale;
         } embed;
-        float scale; // SCALE
-        ActFn fn;    // GLU, ACTIVATION
+        struct {
+            uint32_t n; // streams of a row
+            uint32_t active;
+        } streams;
+        float scale;    // SCALE
+        float sparsity; // SPARSIFY
+        ActFn fn;       // GLU, ACTIVATION
     };
 } Op;
+
+// The first position that a row of an ATTENTION sees.
+static inline uint32_t op_first_seen(const Op *op, uint32_t position) {
+    uint32_t window = op->attention.window;
+    if (window == 0) return 0;
+    if (op->attention.is_chunked) return position - position % window;
+    return position + 1 > window ? position + 1 - window : 0;
+}
 
 typedef struct {
     const Arch *arch;

@@ -37,7 +37,7 @@ static const char *const activation_names[] = {
     [FN_SILU] = "SiLU",           [FN_GELU_TANH] = "GELU (tanh)",
     [FN_GELU_ERF] = "GELU (erf)", [FN_SWIGLU_CLAMPED] = "clamped SwiGLU",
     [FN_SIGMOID] = "sigmoid",     [FN_RELU_SQUARED] = "squared ReLU",
-    [FN_IDENTITY] = "product"};
+    [FN_IDENTITY] = "product",    [FN_TANH] = "tanh"};
 
 static void describe_route(const Op *op, StrBuf *b) {
     strbuf_printf(b, "  %u used", op->n_used);
@@ -76,7 +76,9 @@ static void describe_numbers(const Op *op, StrBuf *b) {
         strbuf_printf(b, "  cache %u, %u heads on %u, keys of %u, values of %u", op->attention.cache,
                       op->attention.n_heads, op->attention.n_kv_heads, op->attention.key_dim,
                       op->attention.value_dim);
-        if (op->attention.window) strbuf_printf(b, ", window %u", op->attention.window);
+        if (op->attention.window)
+            strbuf_printf(b, ", %s %u", op->attention.is_chunked ? "chunks of" : "window",
+                          op->attention.window);
         if (op->attention.cap > 0) strbuf_printf(b, ", capped at %g", (double)op->attention.cap);
         if (op->attention.temperature_scale != 0)
             strbuf_printf(b, ", temperature %g a %u tokens", (double)op->attention.temperature_scale,
@@ -90,6 +92,16 @@ static void describe_numbers(const Op *op, StrBuf *b) {
     case OP_SCALE:
         if (op->scale != 1) strbuf_printf(b, ", times %g", (double)op->scale);
         break;
+    case OP_SPARSIFY: strbuf_printf(b, "  %g deviations", (double)op->sparsity); break;
+    case OP_STREAM:
+    case OP_STREAMS_NEWS:
+        strbuf_printf(b, "  %u streams, %u active", op->streams.n, op->streams.active);
+        break;
+    case OP_STREAMS:
+    case OP_STREAMS_MIX:
+    case OP_STREAMS_ADD:
+    case OP_STREAMS_REST:
+    case OP_STREAMS_MEAN: strbuf_printf(b, "  %u streams", op->streams.n); break;
     case OP_CONV:
         strbuf_printf(b, "  cache %u, %u taps, %s", op->conv.cache, op->conv.taps,
                       activation_names[op->conv.fn]);
@@ -106,6 +118,7 @@ static void describe_numbers(const Op *op, StrBuf *b) {
         break;
     case OP_ROUTE: describe_route(op, b); break;
     case OP_EXPERT_MATMUL:
+    case OP_EXPERT_WEIGH:
     case OP_EXPERT_SUM: strbuf_printf(b, "  %u used", op->n_used); break;
     case OP_ADD_POSITION:
     case OP_MATMUL:

@@ -4,7 +4,7 @@
 #include "arch/tables.h"
 #include "arch_models.h"
 
-typedef enum { KEY_NONE, KEY_U32, KEY_F32, KEY_BOOL, KEY_STR, KEY_U32S, KEY_BOOLS } KeyType;
+typedef enum { KEY_NONE, KEY_U32, KEY_F32, KEY_BOOL, KEY_STR, KEY_U32S, KEY_BOOLS, KEY_F32S } KeyType;
 
 enum { LAYERS_LISTED_MAX = 6 };
 
@@ -14,23 +14,26 @@ typedef struct {
     double number;
     const char *text;
     const uint32_t *numbers; // one a layer
+    const float *floats;     // likewise
 } KeyRow;
 
 enum { KEYS_MAX = 24 };
 
 // clang-format off
 #define KEY_U32(suffix, value) \
-    { suffix, KEY_U32, value, NULL, NULL }
+    { suffix, KEY_U32, value, NULL, NULL, NULL }
 #define KEY_F32(suffix, value) \
-    { suffix, KEY_F32, value, NULL, NULL }
+    { suffix, KEY_F32, value, NULL, NULL, NULL }
 #define KEY_BOOL(suffix, value) \
-    { suffix, KEY_BOOL, value, NULL, NULL }
+    { suffix, KEY_BOOL, value, NULL, NULL, NULL }
 #define KEY_STR(suffix, value) \
-    { suffix, KEY_STR, 0, value, NULL }
+    { suffix, KEY_STR, 0, value, NULL, NULL }
 #define KEY_U32S(suffix, values) \
-    { suffix, KEY_U32S, 0, NULL, values }
+    { suffix, KEY_U32S, 0, NULL, values, NULL }
 #define KEY_BOOLS(suffix, values) \
-    { suffix, KEY_BOOLS, 0, NULL, values }
+    { suffix, KEY_BOOLS, 0, NULL, values, NULL }
+#define KEY_F32S(suffix, values) \
+    { suffix, KEY_F32S, 0, NULL, NULL, values }
 // clang-format on
 
 // What a tensor is filled with: blocks of a format, or float32 values.
@@ -48,6 +51,8 @@ typedef enum {
     FILL_FACTOR4, // 4 to 5
     FILL_DECAY,   // near N(-0.6, 0.1)
     FILL_LITTLE,  // near 0.35: norms of queries and keys whose scores have no scale
+    FILL_ONE,     // 1
+    FILL_FACTOR2, // 2
     FILL_QUARTER, // 1 for the first quarter of frequencies, 1e30 behind it: as Gemma 4 has them
 } Fill;
 
@@ -95,7 +100,11 @@ typedef enum {
     MLA_A,
     EXPERT_FF2,
     QKVZ,
-    LATENT
+    LATENT,
+    STREAMS,
+    STREAMS_2,
+    MORE,
+    LAUREL
 } Size;
 
 typedef struct {
@@ -126,11 +135,13 @@ struct ArchModel {
     const uint32_t *layer_heads, *layer_kv_heads, *layer_ff, *layer_head_dim;
     uint32_t value_dim;    // 0: head_dim
     uint32_t dense_layers; // those before the layers of experts
+    uint32_t period;       // N: only layers N - 1, 2 N - 1, … have experts; 0: all but those
     uint32_t dense_ff;     // of layers without experts
     uint32_t shared_ff;    // of the experts that all rows use
     uint32_t latent;       // values that experts work on, where these are fewer than the model's
     uint32_t expert_ff;    // of experts beside a dense feed-forward
     uint32_t per_layer;    // values of each layer's embedding
+    uint32_t streams;      // copies of the residual stream
     uint32_t rope_full;    // values that layers without a window turn
     const Arch *tables;    // NULL: those of its architecture
     // Where layers differ in what mixes their rows: a letter a layer, A for attention, S for a state, F for a

@@ -451,6 +451,9 @@ const ArchModel *arch_model_named(const char *name) {
         if (is_named(arch_mla_model_at(i), name)) return arch_mla_model_at(i);
     }
     if (is_named(&arch_odd_gemma4, name)) return &arch_odd_gemma4;
+    for (uint32_t i = 0; arch_meta_model_at(i); i++) {
+        if (is_named(arch_meta_model_at(i), name)) return arch_meta_model_at(i);
+    }
     for (uint32_t i = 0; arch_gemma_model_at(i); i++) {
         if (is_named(arch_gemma_model_at(i), name)) return arch_gemma_model_at(i);
     }
@@ -535,6 +538,10 @@ static uint64_t size_of(const ArchModel *m, uint32_t context_length, uint32_t la
         [EXPERT_FF2] = 2 * ff,
         [QKVZ] = conv + state->inner,
         [LATENT] = m->latent,
+        [STREAMS] = m->streams,
+        [STREAMS_2] = m->streams * m->streams,
+        [MORE] = m->streams ? m->streams - 1 : 0,
+        [LAUREL] = 64,
     };
     for (uint32_t i = 0; size == ROPE_HALF && i < KEYS_MAX; i++) {
         const KeyRow *key = &m->keys[i];
@@ -601,7 +608,7 @@ static void add_tensor(GgufBuilder *b, const ArchModel *m, uint32_t context_leng
         [FILL_SMALL] = {0, 1},      [FILL_NORM] = {1, 10},       [FILL_GAIN] = {4, 20},
         [FILL_BIAS] = {0, 20},      [FILL_SINK] = {0, 50},       [FILL_WIDE] = {0, 250},
         [FILL_FACTOR] = {1.5f, 10}, [FILL_FACTOR4] = {4.5f, 10}, [FILL_DECAY] = {-0.6f, 5},
-        [FILL_LITTLE] = {0.35f, 4},
+        [FILL_LITTLE] = {0.35f, 4}, [FILL_ONE] = {1, 0},         [FILL_FACTOR2] = {2, 0},
     };
     uint64_t dims[] = {size_of(m, context_length, layer, row->cols),
                        size_of(m, context_length, layer, row->rows),
@@ -629,9 +636,12 @@ static void add_tensors(GgufBuilder *b, const ArchModel *m, uint32_t context_len
         bool dense = rows[i].cols == DENSE || rows[i].rows == DENSE;
         bool routed = rows[i].rows == EXPERTS || rows[i].matrices == EXPERTS || rows[i].cols == EXPERTS ||
                       rows[i].rows == SHARED || rows[i].cols == SHARED;
-        uint32_t from = routed ? m->dense_layers : 0, until = dense ? m->dense_layers : m->layers;
-        for (uint32_t layer = from; layer < (per_layer ? until : 1); layer++)
+        uint32_t period = m->period ? m->period : 1;
+        for (uint32_t layer = 0; layer < (per_layer ? m->layers : 1); layer++) {
+            bool is_dense = layer < m->dense_layers || (layer + 1) % period != 0;
+            if (per_layer && ((dense && !is_dense) || (routed && is_dense))) continue;
             if (!mixer || m->mixers[layer] == mixer) add_tensor(b, m, context_length, &rows[i], layer);
+        }
     }
 }
 
@@ -646,6 +656,12 @@ static void put_numbers(GgufBuilder *b, const char *key, GgufType type, const ui
     }
 }
 
+static uint32_t float_bits(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
 static void put_key(GgufBuilder *b, const ArchModel *m, const KeyRow *row) {
     char key[96];
     snprintf(key, sizeof key, "%s.%s", m->architecture, row->suffix);
@@ -656,6 +672,13 @@ static void put_key(GgufBuilder *b, const ArchModel *m, const KeyRow *row) {
     case KEY_STR: gguf_builder_put_str(b, key, row->text); break;
     case KEY_U32S: put_numbers(b, key, GGUF_U32, row->numbers, m->layers); break;
     case KEY_BOOLS: put_numbers(b, key, GGUF_BOOL, row->numbers, m->layers); break;
+    case KEY_F32S:
+        gguf_builder_put_key(b, str_from_c(key), GGUF_ARRAY);
+        gguf_bytes_put_u32(&b->keys, GGUF_F32);
+        gguf_bytes_put_u64(&b->keys, m->layers);
+        for (uint32_t i = 0; i < m->layers; i++)
+            gguf_bytes_put_u32(&b->keys, float_bits(row->floats[i]));
+        break;
     case KEY_NONE: break;
     }
 }

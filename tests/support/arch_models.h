@@ -29,7 +29,9 @@ const ArchModel *arch_layered_model_at(uint32_t index);
 const ArchModel *arch_state_model_at(uint32_t index);
 // Models with a compressed cache.
 const ArchModel *arch_mla_model_at(uint32_t index);
-// Gemma 4's kinds.
+// Llama 4's and Muse Glimmer's.
+const ArchModel *arch_meta_model_at(uint32_t index);
+// Gemma 4's and Gemma 3n's kinds.
 const ArchModel *arch_gemma_model_at(uint32_t index);
 // The tables of a model that no architecture describes; NULL: those of its architecture.
 const struct Arch *arch_model_tables(const ArchModel *m);

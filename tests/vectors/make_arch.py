@@ -18,6 +18,7 @@ import torch
 import transformers
 
 import make_arch_gemma
+import make_arch_meta
 import make_arch_states
 
 
@@ -558,9 +559,9 @@ def weight_of(f, name, names):
 
 def logits_of(path):
     f = File(path)
-    other = next((m for m in (make_arch_states, make_arch_gemma) if f.arch in m.MODELS), None)
+    other = next((m for m in (make_arch_states, make_arch_gemma, make_arch_meta) if f.arch in m.MODELS), None)
     model = (other.MODELS if other else MODELS)[f.arch](f).to(getattr(other, "PRECISION", torch.float32)).eval()
-    names = gguf.get_tensor_name_map(ENUMS[NAMED_LIKE.get(f.arch, f.arch)], f.get("block_count"))
+    names = None if other else gguf.get_tensor_name_map(ENUMS[NAMED_LIKE.get(f.arch, f.arch)], f.get("block_count"))
     state = model.state_dict()
     for name, value in state.items():
         weight = other.weight_of(f, name, value) if other else weight_of(f, name, names)

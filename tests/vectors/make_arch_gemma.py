@@ -1,7 +1,10 @@
-"""Gemma 4, for make_arch.py: its configuration, and where transformers' parameters are in a file."""
+"""Gemma 4 and Gemma 3n, for make_arch.py: configurations, and where transformers' parameters are in a file."""
+import math
 import re
 
 import torch
+from transformers.models.gemma3n.configuration_gemma3n import Gemma3nTextConfig
+from transformers.models.gemma3n.modeling_gemma3n import Gemma3nForCausalLM
 from transformers.models.gemma4.configuration_gemma4 import Gemma4TextConfig
 from transformers.models.gemma4.modeling_gemma4 import Gemma4ForCausalLM
 
@@ -35,7 +38,30 @@ def gemma4(f):
     return Gemma4ForCausalLM(config)
 
 
-MODELS = {"gemma4": gemma4}
+def gemma3n(f):
+    n_layers, vocab = f.get("block_count"), f.tensors["token_embd.weight"].shape[0]
+    # The file has numbers of standard deviations; transformers takes the share that is below them.
+    shares = [0.5 * (1 + math.erf(scale / math.sqrt(2))) for scale in f.get("activation_sparsity_scale")]
+    return Gemma3nForCausalLM(Gemma3nTextConfig(
+        vocab_size=vocab, vocab_size_per_layer_input=vocab, hidden_size=f.get("embedding_length"),
+        hidden_size_per_layer_input=f.get("embedding_length_per_layer_input"),
+        intermediate_size=f.get("feed_forward_length"), num_hidden_layers=n_layers,
+        num_attention_heads=f.get("attention.head_count"), num_key_value_heads=f.get("attention.head_count_kv"),
+        head_dim=f.get("attention.key_length"), max_position_embeddings=f.get("context_length"),
+        rms_norm_eps=f.get("attention.layer_norm_rms_epsilon"), sliding_window=f.get("attention.sliding_window"),
+        layer_types=["sliding_attention" if window else "full_attention"
+                     for window in f.get("attention.sliding_window_pattern")],
+        final_logit_softcapping=f.get("final_logit_softcapping"), activation_sparsity_pattern=shares,
+        altup_num_inputs=f.get("altup.num_inputs"), altup_active_idx=f.get("altup.active_idx"), altup_correct_scale=True,
+        num_kv_shared_layers=int(f.get("attention.shared_kv_layers")), laurel_rank=64,
+        bos_token_id=0, eos_token_id=0, pad_token_id=0,
+        rope_parameters={
+            "sliding_attention": {"rope_type": "default", "rope_theta": f.get("rope.freq_base_swa")},
+            "full_attention": {"rope_type": "default", "rope_theta": f.get("rope.freq_base")}},
+        attn_implementation="eager"))
+
+
+MODELS = {"gemma4": gemma4, "gemma3n": gemma3n}
 # Scores without a scale make rounding grow: float32 leaves up to 1e-5 of the logits.
 PRECISION = torch.float64
 
@@ -61,11 +87,17 @@ NAMES_OF_LAYERS = {
     "post_feedforward_layernorm_1.weight": "post_ffw_norm_1.weight",
     "post_feedforward_layernorm_2.weight": "post_ffw_norm_2.weight",
     "pre_feedforward_layernorm_2.weight": "pre_ffw_norm_2.weight",
+    "altup.correct_output_scale": "altup_correct_scale.weight", "altup.correction_coefs.weight": "altup_correct_coef.weight",
+    "altup.prediction_coefs.weight": "altup_predict_coef.weight", "altup.modality_router.weight": "altup_router.weight",
+    "altup.router_norm.weight": "altup_router_norm.weight", "laurel.linear_left.weight": "laurel_l.weight",
+    "laurel.linear_right.weight": "laurel_r.weight", "laurel.post_laurel_norm.weight": "laurel_post_norm.weight",
 }
 
 
 def weight_of(f, name, value):
     if name in NAMES:
         return f.take(NAMES[name])
+    if part := re.fullmatch(r"model\.altup_(unembed_)?projections\.(\d+)\.weight", name):
+        return f.take("altup_unembd_proj.weight" if part[1] else "altup_proj.weight")[int(part[2])]
     layer, rest = re.fullmatch(r"model\.layers\.(\d+)\.(.*)", name).groups()
     return f.take(f"blk.{layer}.{NAMES_OF_LAYERS[rest]}")

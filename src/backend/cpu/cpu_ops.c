@@ -99,10 +99,11 @@ static void scale_rows(void *context, uint32_t thread, uint32_t from, uint32_t t
     (void)thread;
     const RowWork *w = context;
     const Op *op = w->op->op;
-    const float *in = in_row(w->step, op, 0, from);
-    float *out = out_row(w->step, op, from), scale = op->scale * (w->op->weight_f32 ? *w->op->weight_f32 : 1);
+    const float *in = in_row(w->step, op, 0, from), *weight = w->op->weight_f32;
+    uint64_t n_weights = op->weight ? op->weight->n_cols : 1;
+    float *out = out_row(w->step, op, from);
     for (uint64_t i = 0; i < (uint64_t)(to - from) * op->out_width; i++)
-        out[i] = in[i] * scale;
+        out[i] = in[i] * (op->scale * (weight ? weight[i % n_weights] : 1));
 }
 
 static void slice_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
@@ -196,10 +197,10 @@ static void attend(const CpuOp *cpu_op, const CpuStep *s, uint32_t row, uint32_t
     const Op *op = cpu_op->op;
     const RowPlace *place = &s->rows[row];
     const StepSequence *q = &s->step->sequences[place->sequence];
-    uint32_t cache = op->attention.cache, window = op->attention.window;
+    uint32_t cache = op->attention.cache;
     uint32_t key_dim = op->attention.key_dim, value_dim = op->attention.value_dim;
     uint32_t kv_head = head / (op->attention.n_heads / op->attention.n_kv_heads);
-    uint32_t end = place->position + 1, begin = window && end > window ? end - window : 0;
+    uint32_t end = place->position + 1, begin = op_first_seen(op, place->position);
     const float *query = in_row(s, op, 0, row) + (uint64_t)head * key_dim;
     float *out = out_row(s, op, row) + (uint64_t)head * value_dim;
     float scale = op->attention.scale * temperature_at(op, place->position);
@@ -237,6 +238,7 @@ float activate(ActFn fn, float x) {
     case FN_OF_ARCH:
     case FN_IDENTITY: break;
     case FN_SIGMOID: return 1 / (1 + expf(-x));
+    case FN_TANH: return tanhf(x);
     case FN_SILU: return x / (1 + expf(-x));
     case FN_GELU_TANH:
         return 0.5f * x * (1 + tanhf(0.7978845608f * (x + 0.044715f * x * x * x))); // sqrt(2 / pi)
@@ -289,6 +291,7 @@ static void head_rest_rows(void *context, uint32_t thread, uint32_t from, uint32
     const Op *op = w->op->op;
     uint64_t heads = op->weight->n_matrices, n_cols = op->weight->n_cols, n_rows = op->weight->n_rows;
     uint64_t in_head = op->in_width[0] / heads, out_head = op->out_width / heads;
+    if (in_head <= n_cols) return;
     for (uint64_t i = from * heads; i < to * heads; i++) {
         memcpy(w->step->act[op->out] + i * out_head + n_rows, w->step->act[op->in[0]] + i * in_head + n_cols,
                (in_head - n_cols) * sizeof(float));
@@ -299,11 +302,12 @@ static void head_matmul(const CpuOp *cpu_op, CpuStep *s) {
     const Op *op = cpu_op->op;
     uint64_t heads = op->weight->n_matrices;
     Matmul m = matmul_of(cpu_op, s, s->act[op->in[0]], s->act[op->out]);
+    bool is_common = op->in_width[0] == op->weight->n_cols;
     m.in_stride = op->in_width[0];
     m.out_stride = op->out_width;
     for (m.matrix = 0; m.matrix < heads; m.matrix++) {
         matmul_run(s->pool, &m);
-        m.in += op->in_width[0] / heads;
+        if (!is_common) m.in += op->in_width[0] / heads;
         m.out += op->out_width / heads;
     }
     for_rows(head_rest_rows, cpu_op, s);
@@ -367,6 +371,20 @@ static void expert_matmul(const CpuOp *cpu_op, const CpuStep *s) {
     }
 }
 
+static void expert_weigh_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
+    (void)thread;
+    const RowWork *w = context;
+    const Op *op = w->op->op;
+    uint32_t width = op->out_width / op->n_used;
+    for (uint32_t row = from; row < to; row++) {
+        const float *in = in_row(w->step, op, 0, row);
+        const float *weights = in_row(w->step, op, 1, row) + op->n_used;
+        float *out = out_row(w->step, op, row);
+        for (uint32_t i = 0; i < op->out_width; i++)
+            out[i] = in[i] * weights[i / width];
+    }
+}
+
 static void expert_sum_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
     (void)thread;
     const RowWork *w = context;
@@ -426,7 +444,16 @@ void cpu_op_run(const CpuOp *op, CpuStep *s) {
     case OP_ROUTE: for_rows(route_rows, op, s); break;
     case OP_SHARE: for_rows(share_rows, op, s); break;
     case OP_EXPERT_MATMUL: expert_matmul(op, s); break;
+    case OP_EXPERT_WEIGH: for_rows(expert_weigh_rows, op, s); break;
     case OP_EXPERT_SUM: for_rows(expert_sum_rows, op, s); break;
+    case OP_SPARSIFY: for_rows(sparsify_rows, op, s); break;
+    case OP_STREAM:
+    case OP_STREAMS:
+    case OP_STREAMS_MIX:
+    case OP_STREAMS_NEWS:
+    case OP_STREAMS_ADD:
+    case OP_STREAMS_REST:
+    case OP_STREAMS_MEAN: for_rows(stream_rows, op, s); break;
     case OP_CONV: for_rows(conv_rows, op, s); break;
     case OP_DELTA:
     case OP_SSM: state_op(op, s); break;

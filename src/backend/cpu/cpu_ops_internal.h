@@ -22,6 +22,10 @@ void add_scaled(float *restrict out, const float *restrict in, float weight, uin
 
 float activate(ActFn fn, float x);
 
+// PoolFns of rows: SPARSIFY; STREAM, STREAMS and the others of several streams.
+void sparsify_rows(void *context, uint32_t thread, uint32_t from, uint32_t to);
+void stream_rows(void *context, uint32_t thread, uint32_t from, uint32_t to);
+
 // A PoolFn of rows (CONV); DELTA and SSM.
 void conv_rows(void *context, uint32_t thread, uint32_t from, uint32_t to);
 void state_op(const CpuOp *op, CpuStep *s);
