@@ -159,6 +159,12 @@ typedef struct {
     DEVICE_PTR(unsigned short) out;         // activations of D_MODEL columns (layout.h)
 } NormArgs;
 
+// embed_norm.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(float) x; // [MAX_ROWS][D_MODEL] becomes its norm
+} EmbedNormArgs;
+
 // post_norm.cuh
 typedef struct {
     DEVICE_PTR(const Batch) batch;
@@ -401,6 +407,7 @@ typedef struct {
     DEVICE_PTR(ExpertTile) tiles;             // out [EXPERT_TILES]
     DEVICE_PTR(unsigned) n_tiles;             // out: how many of them have slots
     DEVICE_PTR(unsigned short) out;           // activations of D_MODEL columns, a row a slot
+    DEVICE_PTR(float) weight;                 // EXPERTS_WEIGHED: out, of each slot
 } GroupExpertsArgs;
 
 // experts_glu.cuh, experts_down.cuh
@@ -413,6 +420,7 @@ typedef struct {
     DEVICE_PTR(const float) select;     // few, ROUTE_SELECTS: [N_EXPERTS]
     DEVICE_PTR(const ExpertTile) tiles; // many: [EXPERT_TILES]
     DEVICE_PTR(const unsigned) n_tiles; // many
+    DEVICE_PTR(const float) slot_weight; // glu, many, EXPERTS_WEIGHED: of each slot
     DEVICE_PTR(float) x;                // down, few: [MAX_ROWS][D_MODEL] += the experts' sum
     DEVICE_PTR(unsigned) arrivals;      // down, few: [ceil(D_MODEL / 16)], zeros between launches
 } ExpertsArgs;

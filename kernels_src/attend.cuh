@@ -76,7 +76,11 @@ struct RowKeys {
     u32 first;    // the first key
 };
 DEVICE RowKeys row_keys(u32 position) {
+#ifdef CHUNKED
+    return {position, position - position % WINDOW};
+#else
     return {position, WINDOW > 0 && position + 1 > WINDOW ? position + 1 - WINDOW : 0};
+#endif
 }
 DEVICE bool is_seen(const RowKeys &row, u32 key) {
     return key <= row.position && key >= row.first;

@@ -834,7 +834,7 @@ DEVICE void team_begin(const BatchAttentionArgs &a, u8 *shared) {
     for (u32 i = team_thread(); i < KV_PIECE_BYTES / 16; i += TEAM_THREADS) {
         ((uint4 *)(shared + QUERIES_AT))[i] = {0, 0, 0, 0};
     }
-#ifdef HEAD_NORMS
+#if defined(HEAD_NORMS) && !defined(NORM_PLAIN)
     if (team_thread() * 32 < 2 * HEAD_DIM) {
         u32 i = team_thread() * 32;
         if (i < HEAD_DIM) prefetch_l2(a.norm[0] + i);

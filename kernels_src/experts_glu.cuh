@@ -1,19 +1,27 @@
 // The chosen experts' gate and up of a batch's rows, and their activation.
 //
 //     out = act(W_gate[e] h + b_gate[e], W_up[e] h + b_up[e]) / GLU_DIVISOR    e: an expert that a row chose
+// UNGATED: act(W_up[e] h + b_up[e]) / GLU_DIVISOR
+// EXPERTS_WEIGHED: the gate is times the choice's weight
 //     h = in[row], the row's norm (route.cuh)
 //
 // f16 activations of D_FF columns. Few rows: out_activations is [TOUCHED_MAX] buffers, one a touched expert,
 // in which a row has its own place; rows that did not choose the expert are not written. Many: `in` and
 // out_activations have a row a slot.
 //
-// Operations: EXPERT_MATMUL x 2, GLU. Units: experts_units.cuh; order of sums: product.cuh, with either
+// Operations: EXPERT_MATMUL x 2, (EXPERT_WEIGH,) GLU; UNGATED: EXPERT_MATMUL, ACTIVATION. Units: experts_units.cuh; order of sums: product.cuh, with either
 // body. Few: the blocks choose (chosen_experts.cuh) after the wait, and only then fetch; so the next stage
 // may read the router's logits before its own wait. Defines: STAGE_EXPERTS_GLU, experts_units.cuh's,
-// activate.cuh's, FORMAT_0 (of W_gate), FORMAT_1 (of W_up), the body's; HAS_BIAS where a matrix has one;
-// many: EXPERT_TILES.
+// activate.cuh's, FORMAT_0 (of W_gate; UNGATED: of W_up), FORMAT_1 (of W_up), the body's; HAS_BIAS where a matrix
+// has one; UNGATED; EXPERTS_WEIGHED; many: EXPERT_TILES.
 #if D_FF % 2
 #error "D_FF is even"
+#endif
+
+#ifdef UNGATED
+#define EXPERT_GLU_WEIGHTS(a) {(a).product.weight[0]}
+#else
+#define EXPERT_GLU_WEIGHTS(a) {(a).product.weight[0], (a).product.weight[1]}
 #endif
 
 // Of a lane's two columns of a band, which are neighbours: gate's biases, then up's.
@@ -28,7 +36,7 @@ DEVICE GluBias expert_glu_bias(const ProductArgs &a, u32 expert, u32 band) {
 #ifdef HAS_BIAS
     u32 col = expert_glu_col(band);
 #pragma unroll
-    for (u32 b = 0; b < 2; b++) {
+    for (u32 b = 0; b < UNIT_BANDS; b++) {
         if (a.bias[b] == 0 || col >= D_FF) continue;
         bias.of[b][0] = a.bias[b][expert * D_FF + col];
         bias.of[b][1] = a.bias[b][expert * D_FF + col + 1];
@@ -39,26 +47,45 @@ DEVICE GluBias expert_glu_bias(const ProductArgs &a, u32 expert, u32 band) {
 }
 
 // Of one of the two columns; sums of its gate and its up are BAND_ROWS apart.
-DEVICE float expert_glu_value(const GluBias &bias, u32 which, const float *sums) {
-    float v[2] = {sums[0], sums[BAND_ROWS]};
+DEVICE float expert_glu_value(const GluBias &bias, u32 which, const float *sums, float weight) {
+    float v[2] = {sums[0], sums[(UNIT_BANDS - 1) * BAND_ROWS]};
 #ifdef HAS_BIAS
-    v[0] += bias.of[0][which], v[1] += bias.of[1][which];
+    v[0] += bias.of[0][which], v[1] += bias.of[UNIT_BANDS - 1][which];
 #endif
-    (void)bias, (void)which;
+#ifdef EXPERTS_WEIGHED
+    v[0] *= weight;
+#endif
+    (void)bias, (void)which, (void)weight;
+#ifdef UNGATED
+    return activate(v[0]) * (1 / GLU_DIVISOR);
+#else
     return gated(v[0], v[1]) * (1 / GLU_DIVISOR);
+#endif
 }
 
-// One warp: rows of a unit's sums, those that `takes` accepts, into rows first_row … of `out`. A lane has two
-// neighbours of a row, so that it stores 4 bytes.
-template <class Takes>
+// Many rows: the weight of a slot's choice.
+DEVICE float expert_slot_weight(const ExpertsArgs &a, u32 slot) {
+#ifdef EXPERTS_WEIGHED
+    return load_shared_data(a.slot_weight + slot);
+#else
+    (void)a, (void)slot;
+    return 1;
+#endif
+}
+
+// One warp: rows of a unit's sums, those that `takes` accepts, into rows first_row … of `out`; weight(row): of
+// the row's choice. A lane has two neighbours of a row, so that it stores 4 bytes.
+template <class Takes, class Weights>
 DEVICE void expert_glu_store(const GluBias &bias, u32 band, u32 first_row, u32 n_rows, const float *sums,
-                             f16 *out, const Takes &takes) {
+                             f16 *out, const Takes &takes, const Weights &weight) {
     u32 col = expert_glu_col(band);
     if (col >= D_FF) return;
     for (u32 row = lane_index() / 8; row < n_rows; row += 4) {
         if (!takes(row)) continue;
         const float *of_row = sums + row * SUM_STRIDE + lane_index() % 8 * 2;
-        float first = expert_glu_value(bias, 0, of_row), second = expert_glu_value(bias, 1, of_row + 1);
+        float of_choice = weight(row);
+        float first = expert_glu_value(bias, 0, of_row, of_choice),
+              second = expert_glu_value(bias, 1, of_row + 1, of_choice);
         activation_store_2(out, first_row + row, col, first, second);
     }
 }
@@ -67,7 +94,7 @@ DEVICE void expert_glu_store(const GluBias &bias, u32 band, u32 first_row, u32 n
 enum : u32 { TOUCHED_AT = ROUND_UP(PRODUCT_SHARED_BYTES, 16) };
 
 DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared) {
-    ExpertsBands bands = {{a.product.weight[0], a.product.weight[1]},
+    ExpertsBands bands = {EXPERT_GLU_WEIGHTS(a),
                           touched_tiles(a.tiles, a.n_tiles, block, shared + TOUCHED_AT)};
     Product product;
     product_prepare(a.product, block, shared, bands, &product);
@@ -75,7 +102,9 @@ DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared) {
         u32 tile = unit / EXPERT_UNITS, band = unit % EXPERT_UNITS;
         f16 *out = a.product.out_activations + tile * ACTIVATION_HALVES(MAX_ROWS, D_FF);
         GluBias bias = expert_glu_bias(a.product, bands.touched.expert(tile), band);
-        expert_glu_store(bias, band, 0, bands.touched.rows(tile), sums, out, [](u32) { return true; });
+        expert_glu_store(
+            bias, band, 0, bands.touched.rows(tile), sums, out, [](u32) { return true; },
+            [&](u32 row) { return expert_slot_weight(a, tile * 8 + row); });
     });
 }
 
@@ -88,15 +117,16 @@ PRODUCT_KERNEL experts_glu(ExpertsArgs a) {
 }
 #elif defined(EXPERTS_MANY)
 DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared) {
-    ExpertsBands bands = {{a.product.weight[0], a.product.weight[1]}, {a.tiles, a.n_tiles}};
+    ExpertsBands bands = {EXPERT_GLU_WEIGHTS(a), {a.tiles, a.n_tiles}};
     Product product;
     product_prepare(a.product, block, shared, bands, &product);
     product_run(a.product, block, shared, bands, &product,
                 [&](u32 unit, u32 first_row, u32 n, const float *sums) {
                     u32 band = unit % EXPERT_UNITS;
                     GluBias bias = expert_glu_bias(a.product, unit / EXPERT_UNITS, band);
-                    expert_glu_store(bias, band, first_row, n, sums, a.product.out_activations,
-                                     [](u32) { return true; });
+                    expert_glu_store(
+                        bias, band, first_row, n, sums, a.product.out_activations, [](u32) { return true; },
+                        [&](u32 row) { return expert_slot_weight(a, first_row + row); });
                 });
 }
 
@@ -119,7 +149,7 @@ DEVICE void experts_glu_prepare(const ExpertsArgs &a, u32 block, u8 *shared, Pro
     product_open(shared);
     touched_clear(shared + TOUCHED_AT);
 #if MAX_ROWS == 1
-    BandsOfExperts<AssumedExperts> bands = {{a.product.weight[0], a.product.weight[1]}, {}};
+    BandsOfExperts<AssumedExperts> bands = {EXPERT_GLU_WEIGHTS(a), {}};
     product_plan(block, bands, product);
 #else
     (void)a, (void)block, (void)product;
@@ -130,10 +160,10 @@ DEVICE void experts_glu_prepare(const ExpertsArgs &a, u32 block, u8 *shared, Pro
 DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared, const Product &planned) {
     Product product = planned;
 #if MAX_ROWS == 1
-    ExpertsBands bands = {{a.product.weight[0], a.product.weight[1]},
+    ExpertsBands bands = {EXPERT_GLU_WEIGHTS(a),
                           touched_early({a.logits, a.select}, shared + TOUCHED_AT, &product)};
 #else
-    ExpertsBands bands = {{a.product.weight[0], a.product.weight[1]},
+    ExpertsBands bands = {EXPERT_GLU_WEIGHTS(a),
                           touched_experts({a.logits, a.select}, batch_rows(a.product), shared + TOUCHED_AT)};
     product_plan(block, bands, &product);
 #endif
@@ -148,8 +178,10 @@ DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared, const P
         a.product, block, shared, bands, &product, [&](u32 unit, u32 first_row, u32 n, const float *sums) {
             u32 touched = unit / EXPERT_UNITS;
             f16 *out = a.product.out_activations + touched * ACTIVATION_HALVES(MAX_ROWS, D_FF);
-            expert_glu_store(unit == ahead ? bias : bias_of(unit), unit % EXPERT_UNITS, first_row, n, sums,
-                             out, [&](u32 row) { return bands.touched.choice(touched, row) < N_USED; });
+            expert_glu_store(
+                unit == ahead ? bias : bias_of(unit), unit % EXPERT_UNITS, first_row, n, sums, out,
+                [&](u32 row) { return bands.touched.choice(touched, row) < N_USED; },
+                [&](u32 row) { return bands.touched.weight(row, bands.touched.choice(touched, row)); });
         });
 }
 

@@ -20,7 +20,11 @@
 #if defined(STAGE_EXPERTS_GLU) // a band of W_gate and the same one of W_up
 #define N_COLS D_MODEL
 #define EXPERT_ROWS D_FF
+#ifdef UNGATED // a band of W_up alone
+#define UNIT_BANDS 1
+#else
 #define UNIT_BANDS 2
+#endif
 #elif defined(STAGE_EXPERTS_DOWN)
 #define N_COLS D_FF
 #define EXPERT_ROWS D_MODEL

@@ -6,11 +6,12 @@
 //     slot[row][i]  = the slot of row's i-th choice
 //     tiles[k]      = {expert, first slot, end of the expert's slots}, k < n_tiles; behind them, no slots
 //     out[slot]     = the row's norm; with tiles of 8, each has activations of its own
+//     weight[slot]  = the choice's (EXPERTS_WEIGHED)
 //
 // No operation's: it makes products of EXPERT_MATMUL. Grid: GROUP_BLOCKS blocks, each of which finds all
 // slots and copies its share of the rows: cheaper than to be told. A warp has a run of choices, so that the
 // order is the rows', whatever the number of warps. Defines: D_MODEL, MAX_ROWS, N_EXPERTS, N_USED,
-// GROUP_BLOCKS, EXPERT_SLOTS (of `out`), TILE_ROWS, EXPERT_TILES (of the table).
+// GROUP_BLOCKS, EXPERT_SLOTS (of `out`), TILE_ROWS, EXPERT_TILES (of the table); EXPERTS_WEIGHED.
 #if !defined(D_MODEL) || !defined(MAX_ROWS) || !defined(N_EXPERTS) || !defined(N_USED) || \
     !defined(GROUP_BLOCKS) || !defined(EXPERT_SLOTS) || !defined(TILE_ROWS) || !defined(EXPERT_TILES)
 #error "D_MODEL, MAX_ROWS, N_EXPERTS, N_USED, GROUP_BLOCKS, EXPERT_SLOTS, TILE_ROWS, EXPERT_TILES"
@@ -167,6 +168,9 @@ DEVICE void group_experts_run(const GroupExpertsArgs &a, u32 block, GroupShared 
         if (i < first * N_USED || mine >= n * N_USED) return;
         shared->slot[mine] = slot;
         a.slot[i] = slot;
+#ifdef EXPERTS_WEIGHED
+        a.weight[slot] = load_shared_data(&a.choice[i].weight);
+#endif
     });
     if (block == 0) group_store_tiles(a, shared);
     block_sync();

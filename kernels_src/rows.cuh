@@ -13,7 +13,7 @@
 //     then lanes 16 apart, 8, 4, 2, 1; then the pieces in their order
 //     factor = 1 / sqrt(fma(squares, 1 / D, eps)); value = (v factor) w, f16
 // LAYER_NORM: v is v - mean, mean = sum * (1 / D); value = fma(v factor, w, b); b is 0 where there is none.
-// NORM_NONE: value = v, f16: of a block without a norm before it; COPY_DIVIDED: value = v / GLU_DIVISOR.
+// NORM_PLAIN: without w. NORM_NONE: value = v, f16: of a block without a norm before it; COPY_DIVIDED: value = v / GLU_DIVISOR.
 // Columns past the end count as zeros.
 //
 // Defines: MAX_ROWS (capacity of an activation buffer); NORM_EPS, LAYER_NORM or NORM_NONE where there are
@@ -179,7 +179,7 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps, u32 held = 64> struct RowNorm
     DEVICE void prepare(const float *norm, const float *bias, u32 warp) {
 #pragma unroll
         for (u32 t = 0; t < TURNS; t++) {
-#ifdef NORM_NONE
+#if defined(NORM_NONE) || defined(NORM_PLAIN)
             w[t] = {};
             (void)norm;
 #else

@@ -250,13 +250,13 @@ DEVICE void add_tile(const BatchAttentionArgs &a, const SpanTask &t, u32 tile, u
     u8 *slot = shared + (t.tiles_before + tile) % RING_SLOTS * SLOT_BYTES;
     u32 first = tile * TILE_KEYS;
     // Else the warp sees none of it.
-    bool sees = first < r.end && (WINDOW == 0 || first + TILE_KEYS - 1 + WINDOW > r.first);
+    bool sees = first < r.end && first + TILE_KEYS > row_keys(r.first).first;
     float s[2 * TILE_PAGES][4], sum[4];
     u32 weights[TILE_PAGES][4];
     if (sees) {
         score_pages<TILE_PAGES>(
             r.q, [&](u32 p) { return slot + p * PAGE_STRIDE; }, s);
-        bool sees_all = first + TILE_KEYS - 1 <= r.first && (WINDOW == 0 || first + WINDOW >= r.end);
+        bool sees_all = first + TILE_KEYS - 1 <= r.first && first >= row_keys(r.end - 1).first;
         if (!sees_all) hide_keys<TILE_PAGES>(r.keys, first, s);
         weigh_tile(s, split, weights, sum);
     }

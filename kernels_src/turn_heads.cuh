@@ -3,7 +3,7 @@
 //
 //     n = v / sqrt(mean(v^2) + eps) * w          over a head of queries or keys; else n = v
 //     q, k = n, its first ROPE_DIMS dims turned by the angles of rope.cuh's table
-// NORM_TURNED: the norm is of what has been turned.
+// NORM_TURNED: the norm is of what has been turned. NORM_PLAIN: without w.
 //     q is times SCORE_SCALE * log2(e); TEMPERATURE_SCALE: at position p also times
 //     1 + TEMPERATURE_SCALE * ln(1 + floor((p + TEMPERATURE_OFFSET) / TEMPERATURE_LENGTH))
 //
@@ -11,7 +11,7 @@
 // lane's values in the order of its dims, then lanes 16 apart, 8, 4, 2, 1.
 // Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (even), ROPE_DIMS (a multiple of 4; 0: nothing is turned),
 // ROPE_HALVES (dims i and i + ROPE_DIMS / 2 are turned together; else 2 i and 2 i + 1), SCORE_SCALE;
-// HEAD_NORMS and NORM_EPS, NORM_TURNED; VALUE_NORMS (with HEAD_NORMS): n of values, without w; SHARED_KV: the
+// HEAD_NORMS and NORM_EPS, NORM_TURNED, NORM_PLAIN; VALUE_NORMS (with HEAD_NORMS): n of values, without w; SHARED_KV: the
 // rows have queries alone; HEAD_GATES (gates of N_HEADS heads lie behind the values);
 // TEMPERATURE_SCALE, TEMPERATURE_LENGTH, TEMPERATURE_OFFSET.
 #if !defined(HEAD_DIM) || !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(ROPE_DIMS) || \
@@ -111,8 +111,13 @@ DEVICE float head_factor(const RawHead *h) {
 DEVICE void norm_head(RawHead *h, const float *norm) {
     float factor = head_factor(h);
     auto times = [&](float2 v, u32 dim) {
+#ifdef NORM_PLAIN
+        (void)norm, (void)dim;
+        return float2{v.x * factor, v.y * factor};
+#else
         float2 w = *(const float2 *)(norm + dim);
         return float2{v.x * factor * w.x, v.y * factor * w.y};
+#endif
     };
 #pragma unroll
     for (u32 i = 0; i < HEAD_TURNS; i++) {

@@ -7,23 +7,7 @@
 
 #include <stdio.h>
 
-enum { ABSENT = -1000, TOKENS = 24, PAGES = (TOKENS + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS };
-
-// The model with another value of one key, or without the key.
-static Str with_key(const ArchModel *m, const char *suffix, double value) {
-    ArchModel changed = *m;
-    KeyRow *row = NULL;
-    KeyRow one_more = KEY_U32(suffix, value);
-    for (size_t i = 0; i < KEYS_MAX; i++) {
-        bool is_it = changed.keys[i].type && strcmp(changed.keys[i].suffix, suffix) == 0;
-        if (!row && (is_it || !changed.keys[i].type)) row = &changed.keys[i];
-    }
-    REQUIRE(row != NULL);
-    if (value == ABSENT) row->type = KEY_NONE;
-    else if (!row->type) *row = one_more;
-    else row->number = value;
-    return arch_model_build(&changed);
-}
+enum { TOKENS = 24, PAGES = (TOKENS + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS };
 
 static bool plan_of(Str file, Arena *arena, Plan **plan, Error *err) {
     GgufPart part = {.data = (const uint8_t *)file.ptr, .size = file.len, .name = "test.gguf"};
@@ -37,7 +21,7 @@ TEST(mla_errors_name_the_key_and_the_place) {
         double value;
         const char *message;
     } rows[] = {
-        {"deepseek2-lite", "attention.kv_lora_rank", ABSENT, "\"deepseek2.attention.kv_lora_rank\""},
+        {"deepseek2-lite", "attention.kv_lora_rank", ARCH_KEY_ABSENT, "\"deepseek2.attention.kv_lora_rank\""},
         {"deepseek2-lite", "attention.kv_lora_rank", 0,
          "deepseek2.attention.kv_lora_rank is 0; expected 1 to 1024"},
         {"deepseek2-lite", "attention.kv_lora_rank", 96,
@@ -47,7 +31,7 @@ TEST(mla_errors_name_the_key_and_the_place) {
         {"deepseek2-lite", "attention.value_length", 144, "expected kv_lora_rank 128 with and without"},
         {"deepseek2-lite", "attention.head_count_kv", 4,
          "deepseek2.attention.head_count_kv is 4; expected 1 to 1"},
-        {"deepseek2-lite", "rope.dimension_count", ABSENT, "\"deepseek2.rope.dimension_count\""},
+        {"deepseek2-lite", "rope.dimension_count", ARCH_KEY_ABSENT, "\"deepseek2.rope.dimension_count\""},
         {"deepseek2-lite", "rope.dimension_count", 64, "without rope.dimension_count 64"},
         {"deepseek2-lite", "attention.key_length_mla", 32,
          "deepseek2.attention.key_length_mla is 32; expected 33 to 1024"},
@@ -62,14 +46,14 @@ TEST(mla_errors_name_the_key_and_the_place) {
          "\"blk.0.attn_kv_b.weight\": expected shape [448, 128], found [384, 128]"},
         {"deepseek2-older", "attention.key_length_mla", 96,
          "deepseek2.attention.value_length_mla is 0; expected 1 to 1024"},
-        {"deepseek2-v3", "attention.q_lora_rank", ABSENT, "tensor \"blk.0.attn_q.weight\" is missing"},
+        {"deepseek2-v3", "attention.q_lora_rank", ARCH_KEY_ABSENT, "tensor \"blk.0.attn_q.weight\" is missing"},
         {"deepseek2-v3", "attention.q_lora_rank", 64,
          "\"blk.0.attn_q_a.weight\": expected shape [64, 64], found [256, 64]"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("%s, %s = %g", rows[i].model, rows[i].suffix, rows[i].value);
         Arena arena = os_arena(1 << 23);
-        Str file = with_key(arch_model_named(rows[i].model), rows[i].suffix, rows[i].value);
+        Str file = arch_model_build_with(arch_model_named(rows[i].model), rows[i].suffix, rows[i].value);
         Plan *plan;
         Error err = {0};
         CHECK(!plan_of(file, &arena, &plan, &err));
@@ -127,7 +111,7 @@ TEST(mla_files_of_any_numbers) {
                 Arena arena = os_arena(64 << 20);
                 Plan *plan;
                 Error err = {0};
-                bool ok = plan_of(with_key(m, m->keys[k].suffix, others[v]), &arena, &plan, &err);
+                bool ok = plan_of(arch_model_build_with(m, m->keys[k].suffix, others[v]), &arena, &plan, &err);
                 if (ok) CHECK(run_some_tokens(plan, &arena, &err));
                 n_run += ok, n_refused += !ok;
             }

@@ -137,7 +137,7 @@ TEST(cuda_batch_lower_takes_every_dense_architecture) {
     static const char *const names[] = {
 #define MODEL_NAME(name) #name,
         ARCH_DENSE_MODEL_NAMES(MODEL_NAME) ARCH_FAMILY_MODEL_NAMES(MODEL_NAME)
-            ARCH_STATE_MODEL_NAMES(MODEL_NAME)
+            ARCH_STATE_MODEL_NAMES(MODEL_NAME) ARCH_META_MODEL_NAMES(MODEL_NAME)
 #undef MODEL_NAME
     };
     static const uint32_t generations[] = {75, 80, 86, 89, 90};
@@ -158,7 +158,8 @@ TEST(cuda_batch_lower_names_what_it_cannot_do) {
         const char *model, *expected;
     } rows[] = {{"llama_layers", "layers of different sizes cannot be run on the GPU yet: layer 1"},
                 {"llama_values", "layer 0: values of 16"},
-                {"nemotron_h_moe", "operation 14 of the plan (MATMUL, layer 1)"}};
+                {"nemotron_h_latent", "operation 17 of the plan (MATMUL, layer 1)"},
+                {"gemma3n", "operation 7 of the plan (HEAD_MATMUL, layer 0)"}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         Made m = plan_of(arch_model_build(arch_model_named(rows[i].model)));
         BatchLowered l;

@@ -182,7 +182,8 @@ TEST(cuda_stages_are_in_the_readme) {
         note_model(arch_model_build(arch_model_at(i)));
     for (uint32_t i = 0; arch_mla_model_at(i); i++)
         note_model(arch_model_build(arch_mla_model_at(i)));
-    static const char *const states[] = {"lfm2", "qwen35", "nemotron_h", "granite_hybrid"};
+    static const char *const states[] = {"lfm2",           "qwen35", "nemotron_h",   "granite_hybrid",
+                                         "nemotron_h_moe", "deci",   "llama4_scout", "muse_glimmer"};
     for (size_t i = 0; i < COUNT_OF(states); i++)
         note_model(arch_model_build(arch_model_named(states[i])));
     note_model(arch_model_build(arch_model_named("gemma4-e4b")));

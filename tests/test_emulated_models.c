@@ -108,6 +108,11 @@ TEST_SLOW(emulated_model_qwen35, 600) {
     check_family_model("qwen35");
 }
 
+// Experts without a gate.
+TEST_SLOW(emulated_model_nemotron_h_moe, 600) {
+    check_family_model("nemotron_h_moe");
+}
+
 TEST_SLOW(emulated_model_lfm2, 600) {
     check_prompts_of_model("lfm2");
 }
@@ -122,6 +127,7 @@ TEST_SLOW(emulated_model_nemotron_h, 600) {
     }
 ARCH_FAMILY_EMULATED_NAMES(FAMILY_CASE)
 ARCH_GEMMA_EMULATED_NAMES(FAMILY_CASE)
+ARCH_META_EMULATED_NAMES(FAMILY_CASE)
 
 #define MODEL_CASE(name)                    \
     TEST_SLOW(emulated_model_##name, 600) { \

@@ -43,7 +43,7 @@ static const LayerKind kinds[] = {
 const Arch arch_deci = {
     .name = "deci",
     .description = "Llama-Nemotron Super and Ultra, DeciLM",
-    .verified = "the tiny model was run as transformers' Llama with such layers; CPU only",
+    .verified = "the tiny model was run as transformers' Llama with such layers",
     ARCH_TABLES,
     ARCH_KINDS,
     .rope_pairs = ROPE_INTERLEAVED,

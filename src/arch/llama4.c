@@ -92,7 +92,6 @@ static const LayerKind kinds[] = {
 const Arch arch_llama4 = {
     .name = "llama4",
     .description = "Llama 4 Scout, Maverick, text",
-    .verified = "CPU only",
     ARCH_TABLES,
     ARCH_KINDS,
     .rope_pairs = ROPE_INTERLEAVED,

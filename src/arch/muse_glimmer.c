@@ -70,7 +70,6 @@ static const LayerKind kinds[] = {{LAYERS_ALL, OP_RUN(attention_ops), OP_RUN(fee
 const Arch arch_muse_glimmer = {
     .name = "muse-glimmer",
     .description = "Muse Glimmer 30B, text",
-    .verified = "CPU only",
     ARCH_TABLES,
     .first = OP_RUN(first_ops),
     .kinds = kinds,

@@ -39,6 +39,7 @@ static const WeightRow weights[] = {
     {OP_RMS_NORM,      .out = ACT_H,  .in = {ACT_X},         .weight = WEIGHT_ATTN_NORM}, \
     {OP_MATMUL,        .out = ACT_U,  .in = {ACT_H},         .weight = WEIGHT_SHARED_UP}, \
     {OP_ACTIVATION,    .out = ACT_F,  .in = {ACT_U}}, \
+    {OP_RMS_NORM,      .out = ACT_H,  .in = {ACT_X},         .weight = WEIGHT_ATTN_NORM}, \
     {OP_MATMUL,        .out = ACT_L,  .in = {ACT_H},         .weight = WEIGHT_ROUTER}, \
     {OP_ROUTE,         .out = ACT_R,  .in = {ACT_L},         .weight = WEIGHT_ROUTE_BIAS, .weight_optional = true}
 // From the buffer `from`, and their sum to `to`.
@@ -72,7 +73,6 @@ static const LayerKind kinds[] = {
 const Arch arch_nemotron_h_moe = {
     .name = "nemotron_h_moe",
     .description = "Nemotron 3: Nemotron-H with experts",
-    .verified = "CPU only",
     ARCH_TABLES,
     ARCH_KINDS,
     .rope_pairs = ROPE_HALVES,

@@ -104,16 +104,16 @@ static const float sparsities[] = {1.6448536f, 0.1f, -INFINITY, -INFINITY, -INFI
     EPS_RMS, KEY_F32("rope.freq_base", 1e6), KEY_F32("rope.freq_base_swa", 1e4),                     \
     KEY_U32("attention.key_length", 32), KEY_U32("attention.value_length", 32),                      \
     KEY_U32("attention.sliding_window", 20), KEY_BOOLS("attention.sliding_window_pattern", windows), \
-    KEY_F32("final_logit_softcapping", 0.3), KEY_U32("embedding_length_per_layer_input", 32),        \
+    KEY_F32("final_logit_softcapping", 0.3), KEY_U32("embedding_length_per_layer_input", 128),        \
     KEY_U32("altup.num_inputs", n_streams), KEY_U32("altup.active_idx", active),                     \
     KEY_F32S("activation_sparsity_scale", sparsities)
-#define KINDS_3N .mixers = "AAAAFF", .of_mixer = {keys_values}, .n_of_mixer = {COUNT_OF(keys_values)}, .per_layer = 32
+#define KINDS_3N .mixers = "AAAAFF", .of_mixer = {keys_values}, .n_of_mixer = {COUNT_OF(keys_values)}, .per_layer = 128
 
 static const ArchModel gemma_models[] = {
-    {"gemma3n", "gemma3n", SIZES(6, 4, 2, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(streams), KINDS_3N, .streams = 4,
+    {"gemma3n", "gemma3n", SIZES(6, 4, 2, 32, 128, 0), .dtype = DTYPE_Q8_0, TENSORS(streams), KINDS_3N, .streams = 4,
      .keys = {GEMMA3N_KEYS(4, 0), KEY_F32("attention.shared_kv_layers", 2)}},
     // Another stream that layers work on.
-    {"gemma3n-second", "gemma3n", SIZES(6, 4, 1, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(streams), KINDS_3N,
+    {"gemma3n-second", "gemma3n", SIZES(6, 4, 1, 32, 128, 0), .dtype = DTYPE_Q8_0, TENSORS(streams), KINDS_3N,
      .streams = 3, .keys = {GEMMA3N_KEYS(3, 1), KEY_U32("attention.shared_kv_layers", 2)}},
     {"gemma4-e4b", "gemma4", SIZES(6, 4, 2, 64, 128, 0), .dtype = DTYPE_Q8_0, TENSORS(per_layer), KINDS("AAAAFF"),
      .per_layer = 128,

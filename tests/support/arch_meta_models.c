@@ -65,8 +65,8 @@ static const ArchModel meta_models[] = {
     {"llama4-scout", "llama4", SIZES(5, 4, 2, 32, 64, 8), .dtype = DTYPE_Q8_0, TENSORS(scout), .shared_ff = 64,
      .keys = {LLAMA4_KEYS(8, 2, 64, 1), KEY_U32("feed_forward_length", 96)}},
     // So many experts tell that no heads are normed; every other layer is dense.
-    {"llama4-maverick", "llama4", SIZES(4, 4, 1, 32, 32, 128), .dtype = DTYPE_Q8_0, TENSORS(maverick), .shared_ff = 32,
-     .dense_ff = 96, .period = 2, .keys = {LLAMA4_KEYS(128, 1, 32, 2), KEY_U32("feed_forward_length", 96)}},
+    {"llama4-maverick", "llama4", SIZES(4, 4, 1, 32, 128, 128), .dtype = DTYPE_Q8_0, TENSORS(maverick), .shared_ff = 128,
+     .dense_ff = 384, .period = 2, .keys = {LLAMA4_KEYS(128, 1, 128, 2), KEY_U32("feed_forward_length", 384)}},
     {"muse-glimmer", "muse-glimmer", SIZES(5, 4, 2, 32, 96, 0), .dtype = DTYPE_Q8_0, TENSORS(muse_glimmer),
      .keys = {EPS_RMS, KEY_F32("rope.freq_base", 500000), KEY_U32("attention.key_length", 32),
               KEY_U32("attention.value_length", 32), KEY_U32("attention.sliding_window", 20),

@@ -337,7 +337,7 @@ static const TensorRow deci_norms[] = {
     {"blk.2.ffn_norm.weight",           FILL_GAIN,    MODEL, ONE, ONE},
 };
 static const uint32_t deci_heads[] = {4, 4, 0, 4, 0, 4}, deci_kv_heads[] = {2, 0, 0, 1, 0, 0},
-                      deci_ff[] = {96, 64, 160, 0, 0, 0};
+                      deci_ff[] = {256, 128, 384, 0, 0, 0};
 
 static const uint32_t heads_3[] = {4, 2, 8}, kv_heads_3[] = {2, 1, 2}, ff_3[] = {96, 64, 160};
 static const uint32_t equal_4[] = {4, 4}, equal_2[] = {2, 2}, equal_96[] = {96, 96};
@@ -723,6 +723,21 @@ Str arch_model_build(const ArchModel *m) {
 Str arch_model_build_long(const ArchModel *m, uint32_t context_length) {
     GgufBuilder b = build(m, context_length);
     return gguf_builder_end(&b);
+}
+
+Str arch_model_build_with(const ArchModel *m, const char *suffix, double value) {
+    ArchModel changed = *m;
+    KeyRow *row = NULL;
+    KeyRow one_more = KEY_U32(suffix, value);
+    for (size_t i = 0; i < KEYS_MAX; i++) {
+        bool is_it = changed.keys[i].type && strcmp(changed.keys[i].suffix, suffix) == 0;
+        if (!row && (is_it || !changed.keys[i].type)) row = &changed.keys[i];
+    }
+    if (!row) return (Str){0};
+    if (value == ARCH_KEY_ABSENT) row->type = KEY_NONE;
+    else if (!row->type) *row = one_more;
+    else row->number = value;
+    return arch_model_build(&changed);
 }
 
 static void set_key(ArchModel *m, const char *suffix, uint32_t number) {

@@ -45,6 +45,9 @@ const char *arch_model_architecture(const ArchModel *m);
 Str arch_model_build(const ArchModel *m);
 // The same for another context length than 128 (512 where its text is longer), of at most 2,048.
 Str arch_model_build_long(const ArchModel *m, uint32_t context_length);
+// The same with another value of one of the model's keys, or with one key more (a u32), or without the key.
+enum { ARCH_KEY_ABSENT = -1000 };
+Str arch_model_build_with(const ArchModel *m, const char *suffix, double value);
 // [ARCH_MODEL_TOKENS]
 void arch_model_tokens(int32_t *out);
 // The tokens of the text that a model's vectors are of, ARCH_MODEL_TOKENS_MAX at most: the first ones are

@@ -11,6 +11,7 @@
 typedef struct {
     uint32_t n_experts, n_used;        // 0: there is none
     uint64_t inputs, between, outputs; // halves, halves, floats
+    uint32_t n_weighed;                // slots, where the experts' inputs are weighted
     uint32_t n_tiles, n_arrivals;
 } BatchExperts;
 

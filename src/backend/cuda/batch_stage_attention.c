@@ -55,15 +55,56 @@ const BatchType batch_embed = {
     .results = embed_results,
 };
 
+static void define_embed_norm(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    const Op *norm = s->ops[EMBED_NORM];
+    (void)l;
+    define(b, "STAGE_EMBED_NORM", 1);
+    define(b, "D_MODEL", norm->out_width);
+    define_norm(b, norm);
+    define(b, "NORM_PLAIN", 1);
+}
+
+static void bind_embed_norm(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    (void)s;
+    out->embed_norm = (EmbedNormArgs){.batch = b->batch, .x = b->x};
+}
+
+static uint32_t embed_norm_results(const BatchStage *s, const BatchBuffers *b,
+                                   StageResult out[STAGE_RESULTS_MAX]) {
+    const Op *op = s->ops[EMBED_NORM];
+    out[0] = (StageResult){op, RESULT_ROWS, b->x, op->out_width, 1, 0};
+    return 1;
+}
+
+const BatchType batch_embed_norm = {
+    .kernel = "embed_norm",
+    .name = "norm of embeddings",
+    .files = {FILES_ROWS, "embed_norm.cuh"},
+    .cost = COST_USUAL,
+    .define = define_embed_norm,
+    .bind = bind_embed_norm,
+    .results = embed_norm_results,
+};
+
+// Norms of embeddings that have weights could be a part of them.
+static bool check_embed(const BatchLowering *l, const BatchStage *s, Error *err) {
+    const Op *norm = s->ops[EMBED_NORM];
+    (void)l;
+    return !norm || (!norm->weight && norm->norm.group == norm->out_width) || batch_refuse(err, s);
+}
+
 // clang-format off
 const BatchBlock batch_block_embed = {
     .patterns = {
-        {2, false, {
+        {3, false, {
             [EMBED_EMBED]    = {OP_EMBED,        ACT_X, {0}},
-            [EMBED_POSITION] = {OP_ADD_POSITION, ACT_X, {ACT_X}, .optional = true}}}},
-    .parts = {{&batch_embed, EMBED_EMBED, BODY_ANY, false}},
+            [EMBED_POSITION] = {OP_ADD_POSITION, ACT_X, {ACT_X}, .optional = true},
+            [EMBED_NORM]     = {OP_RMS_NORM,     ACT_X, {ACT_X}, .optional = true}}}},
+    .parts = {
+        {&batch_embed, EMBED_EMBED, BODY_ANY, false},
+        {&batch_embed_norm, EMBED_NORM, BODY_ANY, false}},
     .link = batch_links_none,
-    .check = batch_takes_all,
+    .check = check_embed,
 };
 // clang-format on
 
@@ -226,9 +267,9 @@ static bool check_turns(const BatchLowering *l, const BatchStage *s, Error *err)
     if (v && (!q || v->weight || v->norm.group != q->norm.group || v->norm.eps != q->norm.eps))
         return batch_refuse(err, s);
     if (q && q->norm.group != s->attention->attention.key_dim)
-        return lower_refuse_weight(err, q->weight, "the norm is of another number of values");
-    return !q || !k || q->norm.eps == k->norm.eps ||
-           lower_refuse_weight(err, k->weight, "queries and keys have different norms");
+        return q->weight ? lower_refuse_weight(err, q->weight, "the norm is of another number of values")
+                         : batch_refuse(err, s);
+    return !q || !k || (q->norm.eps == k->norm.eps && !q->weight == !k->weight) || batch_refuse(err, s);
 }
 
 static void define_temperature(StrBuf *b, const Op *attention) {
@@ -253,6 +294,7 @@ static void define_turns(StrBuf *b, const BatchStage *turns) {
     if (turns->ops[TURNS_NORM_V]) define(b, "VALUE_NORMS", 1);
     define_norm(b, norms.q);
     if (norms.turned) define(b, "NORM_TURNED", 1);
+    if (!norms.q->weight) define(b, "NORM_PLAIN", 1);
 }
 
 static void define_page_step(StrBuf *b, const BatchLowering *l) {
@@ -415,6 +457,7 @@ static void define_attend(StrBuf *b, const BatchLowering *l, const Op *op) {
     define_heads(b, op);
     define(b, "N_KV_HEADS", op->attention.n_kv_heads);
     define(b, "WINDOW", op->attention.window);
+    if (op->attention.is_chunked) define(b, "CHUNKED", 1);
     if (op->weight) define(b, "HAS_SINKS", 1);
     define_cap(b, op->attention.cap);
 }

@@ -14,17 +14,24 @@ static RouteConfig route_of(const BatchStage *s) {
     return r;
 }
 
+// The gate, or up where there is none.
+static const Op *first_of(const BatchStage *s) {
+    return s->ops[MIXTURE_GATE] ? s->ops[MIXTURE_GATE] : s->ops[MIXTURE_UP];
+}
+
 static ExpertsSize size_of(const BatchStage *s) {
-    const Weight *gate = s->ops[MIXTURE_GATE]->weight;
+    const Weight *first = first_of(s)->weight;
     return (ExpertsSize){.route = route_of(s),
                          .has_select = s->ops[MIXTURE_ROUTE]->weight != NULL,
-                         .d_model = (uint32_t)gate->n_cols,
-                         .d_ff = (uint32_t)gate->n_rows,
-                         .n_experts = (uint32_t)gate->n_matrices,
+                         .d_model = (uint32_t)first->n_cols,
+                         .d_ff = (uint32_t)first->n_rows,
+                         .n_experts = (uint32_t)first->n_matrices,
                          .n_used = s->ops[MIXTURE_ROUTE]->n_used,
-                         .gate = gate->dtype,
+                         .gate = first->dtype,
                          .up = s->ops[MIXTURE_UP]->weight->dtype,
-                         .down = s->ops[MIXTURE_DOWN]->weight->dtype};
+                         .down = s->ops[MIXTURE_DOWN]->weight->dtype,
+                         .ungated = !s->ops[MIXTURE_GATE],
+                         .weighed = s->ops[MIXTURE_WEIGH] != NULL};
 }
 
 static bool check_experts(const BatchLowering *l, const BatchStage *s, Error *err) {
@@ -33,7 +40,9 @@ static bool check_experts(const BatchLowering *l, const BatchStage *s, Error *er
         return error_set(err, ERR_UNSUPPORTED, "%u experts a token cannot be run on the GPU: at most %d",
                          e.n_used, EXPERTS_USED_MAX);
     }
-    if (e.route.scores == SCORES_OF_CHOSEN && (e.has_select || e.route.n_groups > 1))
+    bool needs_gate = s->ops[MIXTURE_GLU]->fn == FN_SWIGLU_CLAMPED;
+    if ((e.route.scores == SCORES_OF_CHOSEN && (e.has_select || e.route.n_groups > 1)) ||
+        (e.ungated && needs_gate))
         return batch_refuse(err, s);
     return (experts_fit(l->target, &e, 1) && experts_fit(l->target, &e, BATCH_FEW_ROWS_MAX)) ||
            error_set(err, ERR_UNSUPPORTED,
@@ -61,6 +70,7 @@ static void need(const BatchLowering *l, const ExpertsSize *e) {
     x->between =
         max_u64(x->between, (uint64_t)n.buffers * n.buffer_rows * align_up(e->d_ff, ACTIVATION_COLS));
     x->outputs = max_u64(x->outputs, (uint64_t)n.slots * e->d_model);
+    if (e->weighed) x->n_weighed = (uint32_t)max_u64(x->n_weighed, n.slots);
     x->n_tiles = (uint32_t)max_u64(x->n_tiles, n.tiles);
     x->n_arrivals = (uint32_t)max_u64(x->n_arrivals, n.arrivals);
     batch_need(l, n.partial_bytes, (uint32_t)max_u64(n.meetings, n.meetings_k));
@@ -121,7 +131,8 @@ static void bind_group(const BatchStage *s, const BatchBuffers *b, StageArgs *ou
                                             .slot = b->slot,
                                             .tiles = b->tiles,
                                             .n_tiles = b->n_tiles,
-                                            .out = b->slots_h};
+                                            .out = b->slots_h,
+                                            .weight = b->weights_h};
 }
 
 const BatchType batch_group = {
@@ -148,6 +159,7 @@ static ExpertsArgs products_of(const BatchStage *s, const BatchBuffers *b) {
                          .select = batch_weight_of(b, s->ops[MIXTURE_ROUTE]),
                          .tiles = b->tiles,
                          .n_tiles = b->n_tiles,
+                         .slot_weight = b->weights_h,
                          .x = b->x,
                          .arrivals = b->arrivals};
 }
@@ -156,15 +168,16 @@ static void define_gate_up(StrBuf *b, const BatchLowering *l, const BatchStage *
     ExpertsSize e = size_of(s);
     experts_define_glu(b, l->target, &e, l->size.max_rows);
     define_activation(b, s->ops[MIXTURE_GLU]->fn);
-    if (s->ops[MIXTURE_GATE]->bias || s->ops[MIXTURE_UP]->bias) define(b, "HAS_BIAS", 1);
+    if (first_of(s)->bias || s->ops[MIXTURE_UP]->bias) define(b, "HAS_BIAS", 1);
 }
 
 static void bind_gate_up(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
     ExpertsArgs a = products_of(s, b);
     a.product.in = b->slots_h; // of few rows the norms themselves
+    const Op *matrices[2] = {first_of(s), s->ops[MIXTURE_UP]};
     for (uint32_t i = 0; i < 2; i++) {
-        a.product.weight[i] = batch_weight_of(b, s->ops[MIXTURE_GATE + i]);
-        a.product.bias[i] = batch_bias_of(b, s->ops[MIXTURE_GATE + i]);
+        a.product.weight[i] = batch_weight_of(b, matrices[i]);
+        a.product.bias[i] = batch_bias_of(b, matrices[i]);
     }
     a.product.out_activations = b->slots_f;
     out->experts = a;
@@ -275,18 +288,30 @@ const BatchType batch_experts_sum = {
 };
 
 // clang-format off
+#define MIXTURE_BEFORE \
+            [MIXTURE_NORM]   = {OP_RMS_NORM,      ACT_H,  {ACT_X}}, \
+            [MIXTURE_ROUTER] = {OP_MATMUL,        ACT_L,  {ACT_H}}, \
+            [MIXTURE_ROUTE]  = {OP_ROUTE,         ACT_R,  {ACT_L}}
+#define MIXTURE_BEHIND \
+            [MIXTURE_DOWN]   = {OP_EXPERT_MATMUL, ACT_EO, {ACT_EF, ACT_R}}, \
+            [MIXTURE_SUM]    = {OP_EXPERT_SUM,    ACT_T,  {ACT_EO, ACT_R}}, \
+            [MIXTURE_ADD]    = {OP_ADD,           ACT_X,  {ACT_X, ACT_T}}
 const BatchBlock batch_block_experts = {
     .patterns = {
-        {9, false, {
-            [MIXTURE_NORM]   = {OP_RMS_NORM,      ACT_H,  {ACT_X}},
-            [MIXTURE_ROUTER] = {OP_MATMUL,        ACT_L,  {ACT_H}},
-            [MIXTURE_ROUTE]  = {OP_ROUTE,         ACT_R,  {ACT_L}},
+        {10, false, {
+            MIXTURE_BEFORE,
             [MIXTURE_GATE]   = {OP_EXPERT_MATMUL, ACT_EG, {ACT_H, ACT_R}},
             [MIXTURE_UP]     = {OP_EXPERT_MATMUL, ACT_EU, {ACT_H, ACT_R}},
+            [MIXTURE_WEIGH]  = {OP_EXPERT_WEIGH,  ACT_EG, {ACT_EG, ACT_R}, .optional = true},
             [MIXTURE_GLU]    = {OP_GLU,           ACT_EF, {ACT_EG, ACT_EU}},
-            [MIXTURE_DOWN]   = {OP_EXPERT_MATMUL, ACT_EO, {ACT_EF, ACT_R}},
-            [MIXTURE_SUM]    = {OP_EXPERT_SUM,    ACT_T,  {ACT_EO, ACT_R}},
-            [MIXTURE_ADD]    = {OP_ADD,           ACT_X,  {ACT_X, ACT_T}}}}},
+            MIXTURE_BEHIND}},
+        {10, false, {
+            MIXTURE_BEFORE,
+            [MIXTURE_GATE]   = {OP_COUNT, .optional = true}, // never
+            [MIXTURE_UP]     = {OP_EXPERT_MATMUL, ACT_EU, {ACT_H, ACT_R}},
+            [MIXTURE_WEIGH]  = {OP_COUNT, .optional = true},
+            [MIXTURE_GLU]    = {OP_ACTIVATION,    ACT_EF, {ACT_EU}},
+            MIXTURE_BEHIND}}},
     .parts = {
         {&batch_route, MIXTURE_ROUTE, BODY_ANY, false},
         {&batch_group, MIXTURE_ROUTE, BODY_TOGETHER, false},

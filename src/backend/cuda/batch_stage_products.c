@@ -301,6 +301,72 @@ const BatchBlock batch_block_layer_out = {
 };
 // clang-format on
 
+// ---- LINEAR: a matrix in attention's place ----
+
+static void define_linear(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    const Op *op = s->ops[LINEAR_MATMUL];
+    ProductSize size = batch_product_size(s);
+    size.has_norm = false;
+    define(b, "STAGE_OUTPUT", 1);
+    define(b, "N_ROWS", op->weight->n_rows);
+    define(b, "N_COLS", op->weight->n_cols);
+    define_format(b, "FORMAT_0", op->weight);
+    define_add_scale(b, s->ops[LINEAR_ADD]);
+    batch_define_product(b, l, &size);
+}
+
+static void bind_linear(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    out->product = batch_product_args(s, b, NULL, b->h);
+    out->product.weight[0] = batch_weight_of(b, s->ops[LINEAR_MATMUL]);
+    out->product.bias[0] = batch_bias_of(b, s->ops[LINEAR_MATMUL]);
+    out->product.out = b->x;
+}
+
+static uint32_t linear_results(const BatchStage *s, const BatchBuffers *b,
+                               StageResult out[STAGE_RESULTS_MAX]) {
+    const Op *op = s->ops[LINEAR_ADD];
+    out[0] = (StageResult){op, RESULT_ROWS, b->x, op->out_width, 1, 0};
+    return 1;
+}
+
+const BatchType batch_linear = {
+    .kernel = "output",
+    .name = "matrix in attention's place",
+    .files = {FILES_FEW, "output.cuh"},
+    .cost = 50,
+    .has_flops = true,
+    .define = define_linear,
+    .bind = bind_linear,
+    .results = linear_results,
+};
+
+const BatchType batch_linear_many = {
+    .kernel = "output",
+    .name = "matrix in attention's place, of many",
+    .files = {FILES_MANY, "output.cuh"},
+    .cost = 70,
+    .has_flops = true,
+    .define = define_linear,
+    .bind = bind_linear,
+    .results = linear_results,
+};
+
+// clang-format off
+const BatchBlock batch_block_linear = {
+    .patterns = {
+        {3, false, {
+            [LINEAR_NORM]   = {OP_RMS_NORM, ACT_H, {ACT_X}, .is_norm = true},
+            [LINEAR_MATMUL] = {OP_MATMUL,   ACT_T, {ACT_H}},
+            [LINEAR_ADD]    = {OP_ADD,      ACT_X, {ACT_X, ACT_T}}}}},
+    .parts = {
+        {&batch_norm, LINEAR_NORM, BODY_ANY, true},
+        {&batch_linear, LINEAR_MATMUL, BODY_FEW, false},
+        {&batch_linear_many, LINEAR_MATMUL, BODY_TOGETHER, false}},
+    .link = batch_links_none,
+    .check = batch_takes_all,
+};
+// clang-format on
+
 // ---- GLU: gate and up, activation; where there is no gate, up and activation ----
 
 static bool check_glu(const BatchLowering *l, const BatchStage *s, Error *err) {

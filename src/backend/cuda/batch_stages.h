@@ -72,7 +72,7 @@ static inline uint32_t batch_tail_needs(uint32_t tail) {
 // ---- blocks ----
 
 // Where the operations of a block are in BatchStage.ops. Those that the plan does not have are NULL.
-enum { EMBED_EMBED, EMBED_POSITION };
+enum { EMBED_EMBED, EMBED_POSITION, EMBED_NORM };
 enum { PRODUCTS_NORM, PRODUCTS_Q, PRODUCTS_GATE, PRODUCTS_K, PRODUCTS_V };
 enum { ATTENTION_ATTENTION, ATTENTION_GATE };
 // Products that a layer with a state makes of its input: what is convolved, the gate, and what else there is.
@@ -93,6 +93,7 @@ enum {
     MIXTURE_ROUTE,
     MIXTURE_GATE,
     MIXTURE_UP,
+    MIXTURE_WEIGH, // gates, where the experts' inputs are weighted
     MIXTURE_GLU,
     MIXTURE_DOWN,
     MIXTURE_SUM,
@@ -184,6 +185,7 @@ struct BatchBuffers {
     CUdeviceptr route;     // [experts] the router's logits
     CUdeviceptr choice;    // many: [experts used] ExpertRowChoice
     CUdeviceptr slot;      // many: [experts used]
+    CUdeviceptr weights_h; // many, where the experts' inputs are weighted: [slots]
     CUdeviceptr tiles;     // many: [tiles] ExpertTile
     CUdeviceptr n_tiles;   // many: their number
     CUdeviceptr slots_h;   // activations of d_model, a row a slot; few: h
@@ -231,6 +233,7 @@ struct BatchType {
     BLOCK(state)            \
     BLOCK(state_output)     \
     BLOCK(output)           \
+    BLOCK(linear)           \
     BLOCK(glu)              \
     BLOCK(down)             \
     BLOCK(layer_gate)       \
@@ -243,6 +246,7 @@ struct BatchType {
 // In the order in which rows go through them.
 #define BATCH_TYPES(TYPE)   \
     TYPE(embed)             \
+    TYPE(embed_norm)        \
     TYPE(copy)              \
     TYPE(layer_product)     \
     TYPE(layer_product_many) \
@@ -272,6 +276,8 @@ struct BatchType {
     TYPE(state_output_many) \
     TYPE(output)            \
     TYPE(output_many)       \
+    TYPE(linear)            \
+    TYPE(linear_many)       \
     TYPE(post_norm)         \
     TYPE(glu)               \
     TYPE(glu_many)          \

@@ -155,6 +155,7 @@ static void lay_out_experts(DeviceLayout *l, const BatchClass *c, BatchBuffers *
     s->tiles = device_layout_take(l, e->n_tiles * sizeof(ExpertTile));
     s->n_tiles = device_layout_take(l, sizeof(uint32_t));
     s->slots_h = device_layout_take(l, e->inputs * sizeof(uint16_t));
+    s->weights_h = device_layout_take(l, e->n_weighed * sizeof(float));
 }
 
 void cuda_batch_lay_out(CudaBackend *b, DeviceLayout *l) {

@@ -36,8 +36,7 @@ BatchSpread cuda_batch_spread(const CudaBackend *b, uint32_t class_index, const 
     uint32_t split_keys = ATTENTION_GROUP_KEYS / ATTENTION_GROUP_SPLITS, n_groups = 0;
     bool one_split = true;
     for (uint32_t i = 0; i < n_rows; i++) {
-        uint32_t window = op->attention.window, last = positions[i];
-        uint32_t first = window && last + 1 > window ? last + 1 - window : 0;
+        uint32_t last = positions[i], first = op_first_seen(op, last);
         n_groups += lists * (last / ATTENTION_GROUP_KEYS + 1 - first / ATTENTION_GROUP_KEYS);
         one_split = one_split && last / split_keys == first / split_keys;
     }

@@ -41,8 +41,7 @@ static uint64_t cache_bytes(const Op *const *ops, uint32_t position) {
         if (op && (op->kind == OP_DELTA || op->kind == OP_SSM))
             bytes += 2ull * op->state.n_heads * op->state.key_dim * op->state.value_dim * sizeof(float);
         if (!op || op->kind != OP_ATTENTION) continue;
-        uint32_t window = op->attention.window;
-        uint64_t seen = window && position + 1 > window ? window : position + 1;
+        uint64_t seen = position + 1 - op_first_seen(op, position);
         bytes += seen * op->attention.n_kv_heads * (op->attention.key_dim + op->attention.value_dim) *
                  sizeof(uint16_t);
     }

@@ -62,16 +62,18 @@ typedef struct {
     uint32_t units;  // at most
     uint32_t bands;  // side by side, of several rows
     bool has_inputs; // each touched expert (tile) its own
+    bool is_first;   // gate and up, before down
 } Product;
 
 // `tiles`: of slots; 0 for few rows.
 static Product product_of(const ExpertsSize *e, uint32_t max_rows, uint32_t tiles, bool down) {
     Product p = {.n_cols = down ? e->d_ff : e->d_model,
                  .n_rows = down ? e->d_model : e->d_ff,
-                 .unit_bands = down ? 1 : 2,
-                 .dtypes = {down ? e->down : e->gate, down ? e->down : e->up},
+                 .unit_bands = down || e->ungated ? 1 : 2,
+                 .dtypes = {down ? e->down : e->ungated ? e->up : e->gate, down ? e->down : e->up},
                  .rows = tiles > 0 ? TILE_FEW : max_rows,
-                 .has_inputs = down || tiles > 0};
+                 .has_inputs = down || tiles > 0,
+                 .is_first = !down};
     bool narrow = layout_tile_cols((int)p.dtypes[0]) < 256 && layout_tile_cols((int)p.dtypes[1]) < 256;
     p.units = (tiles > 0 ? tiles : MIN(max_rows * e->n_used, e->n_experts)) * (uint32_t)div_up(p.n_rows, 16);
     p.bands = tiles > 0 && narrow ? ROWS_BANDS_NARROW : ROWS_BANDS;
@@ -157,7 +159,7 @@ static bool fit_ring(const Product *p, FewShape *s, uint64_t shared, uint64_t mo
 // so much that two of their blocks never share one: with less, a few multiprocessors were given two, and
 // then two of down (a layer of GPT-OSS-20B: 54 us instead of 46).
 static bool one_row_shape(const LowerTarget *t, const Product *p, FewShape *s) {
-    bool shares = t->sm >= 90, is_larger = p->unit_bands == 2;
+    bool shares = t->sm >= 90, is_larger = p->is_first;
     uint64_t larger = t->shared_bytes_multiprocessor / 2, smaller = larger - 2 * BLOCK_RESERVED,
              most = shares ? (is_larger ? larger : smaller) : t->shared_bytes_block;
     s->shared_bytes_min = shares && is_larger ? (uint32_t)larger : 0;
@@ -309,7 +311,9 @@ static void define_product(StrBuf *b, const LowerTarget *t, const ExpertsSize *e
     define_experts(b, e);
     define(b, "D_FF", e->d_ff);
     define_format(b, "FORMAT_0", p.dtypes[0]);
-    if (!down) define_format(b, "FORMAT_1", p.dtypes[1]);
+    if (!down && e->ungated) define(b, "UNGATED", 1);
+    else if (!down) define_format(b, "FORMAT_1", p.dtypes[1]);
+    if (!down && e->weighed) define(b, "EXPERTS_WEIGHED", 1);
     if (max_rows > FEW_ROWS) {
         define_many(b, t, e, max_rows, down);
         return;
@@ -365,6 +369,7 @@ void experts_define_group(StrBuf *b, const LowerTarget *t, const ExpertsSize *e,
     define(b, "EXPERT_SLOTS", slots_of(t, e, max_rows));
     define(b, "TILE_ROWS", tile_rows(t, e, max_rows));
     define(b, "EXPERT_TILES", tiles_of(e, max_rows, tile_rows(t, e, max_rows)));
+    if (e->weighed) define(b, "EXPERTS_WEIGHED", 1);
 }
 
 void experts_define_sum(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {

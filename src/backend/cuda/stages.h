@@ -12,6 +12,7 @@ enum { OUTPUT_MATMUL, OUTPUT_ADD };
 enum { GLU_NORM, GLU_GATE, GLU_UP, GLU_GLU };
 enum { POST_NORM_NORM, POST_NORM_ADD, POST_NORM_SCALE };
 enum { HEAD_NORM, HEAD_HEAD };
+enum { LINEAR_NORM, LINEAR_MATMUL, LINEAR_ADD };
 enum {
     LAYER_INPUTS_EMBED,
     LAYER_INPUTS_COPY,
@@ -22,7 +23,7 @@ enum {
 };
 enum { GATE_COPY, GATE_MATMUL, GATE_SLICE, GATE_GLU };
 enum { SHARE_SHARE };
-enum { STAGE_OPS_MAX = 9, STAGE_FILES_MAX = 14, STAGE_PATTERNS_MAX = 3 };
+enum { STAGE_OPS_MAX = 10, STAGE_FILES_MAX = 14, STAGE_PATTERNS_MAX = 3 };
 
 // An operation that may be part of a stage.
 typedef struct {
@@ -42,6 +43,7 @@ typedef struct {
 
 typedef union {
     EmbedArgs embed;
+    EmbedNormArgs embed_norm;
     NormArgs norm;
     BatchPostNormArgs batch_post_norm;
     ProductArgs product;
