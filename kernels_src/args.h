@@ -416,13 +416,13 @@ typedef struct {
                          // in: glu: few: the norms of rows; many: of slots; down: what glu left
     // out_activations: glu: few: [experts that a batch touches, at most] buffers; many: a
     // row a slot; out: down: [slots][D_MODEL]
-    DEVICE_PTR(const float) logits;     // few: [MAX_ROWS][N_EXPERTS] the router's
-    DEVICE_PTR(const float) select;     // few, ROUTE_SELECTS: [N_EXPERTS]
-    DEVICE_PTR(const ExpertTile) tiles; // many: [EXPERT_TILES]
-    DEVICE_PTR(const unsigned) n_tiles; // many
+    DEVICE_PTR(const float) logits;      // few: [MAX_ROWS][N_EXPERTS] the router's
+    DEVICE_PTR(const float) select;      // few, ROUTE_SELECTS: [N_EXPERTS]
+    DEVICE_PTR(const ExpertTile) tiles;  // many: [EXPERT_TILES]
+    DEVICE_PTR(const unsigned) n_tiles;  // many
     DEVICE_PTR(const float) slot_weight; // glu, many, EXPERTS_WEIGHED: of each slot
-    DEVICE_PTR(float) x;                // down, few: [MAX_ROWS][D_MODEL] += the experts' sum
-    DEVICE_PTR(unsigned) arrivals;      // down, few: [ceil(D_MODEL / 16)], zeros between launches
+    DEVICE_PTR(float) x;                 // down, few: [MAX_ROWS][D_MODEL] += the experts' sum
+    DEVICE_PTR(unsigned) arrivals;       // down, few: [ceil(D_MODEL / 16)], zeros between launches
 } ExpertsArgs;
 
 // experts_sum.cuh

@@ -2,8 +2,9 @@
 //
 //     x[row] = x[row] * factor                         rows.cuh: factor, order of sums
 //
-// Operation: RMS_NORM without a weight. Grid: a block a row; where a prompt has many rows, a block takes several
-// in turn, and those past the last one cost nothing. Defines: D_MODEL, NORM_EPS, NORM_PLAIN, MAX_ROWS.
+// Operation: RMS_NORM without a weight. Grid: a block a row; where a prompt has many rows, a block takes
+// several in turn, and those past the last one cost nothing. Defines: D_MODEL, NORM_EPS, NORM_PLAIN,
+// MAX_ROWS.
 #if !defined(D_MODEL) || !defined(NORM_EPS) || !defined(NORM_PLAIN) || !defined(MAX_ROWS) || D_MODEL % 4
 #error "D_MODEL, NORM_EPS, NORM_PLAIN, MAX_ROWS"
 #endif
@@ -14,11 +15,10 @@ typedef RowNorms<D_MODEL, 1, NORM_STAGE_WARPS(D_MODEL)> Norm;
 
 DEVICE void embed_norm_run(const EmbedNormArgs &a, const Norm &norm, u32 row, float *sums) {
     float *x = a.x + (u64)row * D_MODEL;
-    norm.each(
-        (const float *)x, 1, sums, warp_index(), [] { block_sync(); },
-        [&](u32, u32, u32, u32 col, float4 v, float factor) {
-            *(float4 *)(x + col) = {v.x * factor, v.y * factor, v.z * factor, v.w * factor};
-        });
+    norm.each((const float *)x, 1, sums, warp_index(), [] { block_sync(); },
+              [&](u32, u32, u32, u32 col, float4 v, float factor) {
+                  *(float4 *)(x + col) = {v.x * factor, v.y * factor, v.z * factor, v.w * factor};
+              });
 }
 
 EXPORTED StageInfo embed_norm_info = {

@@ -9,19 +9,22 @@
 // in which a row has its own place; rows that did not choose the expert are not written. Many: `in` and
 // out_activations have a row a slot.
 //
-// Operations: EXPERT_MATMUL x 2, (EXPERT_WEIGH,) GLU; UNGATED: EXPERT_MATMUL, ACTIVATION. Units: experts_units.cuh; order of sums: product.cuh, with either
-// body. Few: the blocks choose (chosen_experts.cuh) after the wait, and only then fetch; so the next stage
-// may read the router's logits before its own wait. Defines: STAGE_EXPERTS_GLU, experts_units.cuh's,
-// activate.cuh's, FORMAT_0 (of W_gate; UNGATED: of W_up), FORMAT_1 (of W_up), the body's; HAS_BIAS where a matrix
-// has one; UNGATED; EXPERTS_WEIGHED; many: EXPERT_TILES.
+// Operations: EXPERT_MATMUL x 2, (EXPERT_WEIGH,) GLU; UNGATED: EXPERT_MATMUL, ACTIVATION. Units:
+// experts_units.cuh; order of sums: product.cuh, with either body. Few: the blocks choose
+// (chosen_experts.cuh) after the wait, and only then fetch; so the next stage may read the router's logits
+// before its own wait. Defines: STAGE_EXPERTS_GLU, experts_units.cuh's, activate.cuh's, FORMAT_0 (of W_gate;
+// UNGATED: of W_up), FORMAT_1 (of W_up), the body's; HAS_BIAS where a matrix has one; UNGATED;
+// EXPERTS_WEIGHED; many: EXPERT_TILES.
 #if D_FF % 2
 #error "D_FF is even"
 #endif
 
 #ifdef UNGATED
-#define EXPERT_GLU_WEIGHTS(a) {(a).product.weight[0]}
+#define EXPERT_GLU_WEIGHTS(a) \
+    { (a).product.weight[0] }
 #else
-#define EXPERT_GLU_WEIGHTS(a) {(a).product.weight[0], (a).product.weight[1]}
+#define EXPERT_GLU_WEIGHTS(a) \
+    { (a).product.weight[0], (a).product.weight[1] }
 #endif
 
 // Of a lane's two columns of a band, which are neighbours: gate's biases, then up's.
@@ -73,8 +76,8 @@ DEVICE float expert_slot_weight(const ExpertsArgs &a, u32 slot) {
 #endif
 }
 
-// One warp: rows of a unit's sums, those that `takes` accepts, into rows first_row … of `out`; weight(row): of
-// the row's choice. A lane has two neighbours of a row, so that it stores 4 bytes.
+// One warp: rows of a unit's sums, those that `takes` accepts, into rows first_row … of `out`; weight(row):
+// of the row's choice. A lane has two neighbours of a row, so that it stores 4 bytes.
 template <class Takes, class Weights>
 DEVICE void expert_glu_store(const GluBias &bias, u32 band, u32 first_row, u32 n_rows, const float *sums,
                              f16 *out, const Takes &takes, const Weights &weight) {

@@ -13,7 +13,8 @@
 //     then lanes 16 apart, 8, 4, 2, 1; then the pieces in their order
 //     factor = 1 / sqrt(fma(squares, 1 / D, eps)); value = (v factor) w, f16
 // LAYER_NORM: v is v - mean, mean = sum * (1 / D); value = fma(v factor, w, b); b is 0 where there is none.
-// NORM_PLAIN: without w. NORM_NONE: value = v, f16: of a block without a norm before it; COPY_DIVIDED: value = v / GLU_DIVISOR.
+// NORM_PLAIN: without w. NORM_NONE: value = v, f16: of a block without a norm before it; COPY_DIVIDED:
+// value = v / GLU_DIVISOR.
 // Columns past the end count as zeros.
 //
 // Defines: MAX_ROWS (capacity of an activation buffer); NORM_EPS, LAYER_NORM or NORM_NONE where there are

@@ -11,8 +11,8 @@
 // lane's values in the order of its dims, then lanes 16 apart, 8, 4, 2, 1.
 // Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (even), ROPE_DIMS (a multiple of 4; 0: nothing is turned),
 // ROPE_HALVES (dims i and i + ROPE_DIMS / 2 are turned together; else 2 i and 2 i + 1), SCORE_SCALE;
-// HEAD_NORMS and NORM_EPS, NORM_TURNED, NORM_PLAIN; VALUE_NORMS (with HEAD_NORMS): n of values, without w; SHARED_KV: the
-// rows have queries alone; HEAD_GATES (gates of N_HEADS heads lie behind the values);
+// HEAD_NORMS and NORM_EPS, NORM_TURNED, NORM_PLAIN; VALUE_NORMS (with HEAD_NORMS): n of values, without w;
+// SHARED_KV: the rows have queries alone; HEAD_GATES (gates of N_HEADS heads lie behind the values);
 // TEMPERATURE_SCALE, TEMPERATURE_LENGTH, TEMPERATURE_OFFSET.
 #if !defined(HEAD_DIM) || !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(ROPE_DIMS) || \
     !defined(ROPE_HALVES) || !defined(SCORE_SCALE)

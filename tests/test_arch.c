@@ -26,9 +26,9 @@ static const double ERROR_MAX = 2e-5;
 
 // All that vectors/ has logits of.
 static const ArchModel *model_at(uint32_t index) {
-    static const ArchModel *(*const lists[])(uint32_t) = {
-        arch_model_at,     arch_layered_model_at, arch_state_model_at,
-        arch_mla_model_at, arch_gemma_model_at,   arch_meta_model_at};
+    static const ArchModel *(*const lists[])(uint32_t) = {arch_model_at,       arch_layered_model_at,
+                                                          arch_state_model_at, arch_mla_model_at,
+                                                          arch_gemma_model_at, arch_meta_model_at};
     const ArchModel *m = NULL;
     for (size_t list = 0; !m && list < COUNT_OF(lists); list++) {
         uint32_t n = 0;

@@ -19,7 +19,8 @@ TEST(arch_keys_of_newer_models_are_checked) {
         double value;
         const char *message; // NULL: read
     } rows[] = {
-        {"llama4-scout", "interleave_moe_layer_step", ARCH_KEY_ABSENT, "\"llama4.interleave_moe_layer_step\""},
+        {"llama4-scout", "interleave_moe_layer_step", ARCH_KEY_ABSENT,
+         "\"llama4.interleave_moe_layer_step\""},
         {"llama4-scout", "interleave_moe_layer_step", 6,
          "llama4.interleave_moe_layer_step is 6; expected 0 to 5"},
         {"llama4-scout", "interleave_moe_layer_step", 2, "tensor \"blk.0.ffn_gate.weight\" is missing"},

@@ -46,7 +46,8 @@ TEST(mla_errors_name_the_key_and_the_place) {
          "\"blk.0.attn_kv_b.weight\": expected shape [448, 128], found [384, 128]"},
         {"deepseek2-older", "attention.key_length_mla", 96,
          "deepseek2.attention.value_length_mla is 0; expected 1 to 1024"},
-        {"deepseek2-v3", "attention.q_lora_rank", ARCH_KEY_ABSENT, "tensor \"blk.0.attn_q.weight\" is missing"},
+        {"deepseek2-v3", "attention.q_lora_rank", ARCH_KEY_ABSENT,
+         "tensor \"blk.0.attn_q.weight\" is missing"},
         {"deepseek2-v3", "attention.q_lora_rank", 64,
          "\"blk.0.attn_q_a.weight\": expected shape [64, 64], found [256, 64]"},
     };
@@ -111,7 +112,8 @@ TEST(mla_files_of_any_numbers) {
                 Arena arena = os_arena(64 << 20);
                 Plan *plan;
                 Error err = {0};
-                bool ok = plan_of(arch_model_build_with(m, m->keys[k].suffix, others[v]), &arena, &plan, &err);
+                bool ok =
+                    plan_of(arch_model_build_with(m, m->keys[k].suffix, others[v]), &arena, &plan, &err);
                 if (ok) CHECK(run_some_tokens(plan, &arena, &err));
                 n_run += ok, n_refused += !ok;
             }

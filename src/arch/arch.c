@@ -65,7 +65,7 @@ static const Arch *const architectures[] = {
     &arch_bailingmoe2,   &arch_ernie4_5_moe, &arch_hunyuan_moe, &arch_gptoss,         &arch_gemma4,
     &arch_lfm2,          &arch_qwen35,       &arch_nemotron_h,  &arch_granite_hybrid, &arch_deepseek2,
     &arch_qwen3next,     &arch_qwen35moe,    &arch_lfm2moe,     &arch_nemotron_h_moe, &arch_deci,
-    &arch_llama4,        &arch_muse_glimmer,  &arch_gemma3n,
+    &arch_llama4,        &arch_muse_glimmer, &arch_gemma3n,
 };
 
 const Arch *arch_at(uint32_t index) {

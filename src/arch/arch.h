@@ -111,10 +111,10 @@ typedef struct {
     uint32_t n_vocab;  // rows of the embedding
     uint32_t n_context;
     uint32_t d_model;
-    uint32_t n_leading;   // layers before LAYERS_AFTER_LEADING
+    uint32_t n_leading;     // layers before LAYERS_AFTER_LEADING
     uint32_t expert_period; // N: but for layers N - 1, 2 N - 1, … all are as those are; 0: none
-    uint32_t n_shared_kv; // layers at the end that read the keys and values of an earlier one of their kind
-    uint32_t d_per_layer; // values of an embedding that each layer has of its own; 0: none
+    uint32_t n_shared_kv;   // layers at the end that read the keys and values of an earlier one of their kind
+    uint32_t d_per_layer;   // values of an embedding that each layer has of its own; 0: none
     uint32_t rope_full_dims; // that layers without a window turn
     uint32_t n_streams;      // copies of the residual stream (AltUp); 0: it is one
     uint32_t active_stream;  // that layers work on
@@ -152,9 +152,9 @@ typedef struct {
     uint32_t has_window; // 0: this layer sees all positions, whatever `window` is
     // 1: texts are cut into chunks of `window` positions, and a row sees those of its chunk up to its own.
     uint32_t is_chunked;
-    float score_dim;     // scores are divided by the root of this; 0: of head_dim
-    float score_scale;   // in place of that division; 0: none
-    float score_cap;     // scores become cap * tanh(score / cap); 0: they do not
+    float score_dim;   // scores are divided by the root of this; 0: of head_dim
+    float score_scale; // in place of that division; 0: none
+    float score_cap;   // scores become cap * tanh(score / cap); 0: they do not
     // Scores of a row at position p are multiplied by 1 + scale * ln(1 + floor((p + offset) / length)).
     float temperature_scale; // 0: they are not
     uint32_t temperature_length;
@@ -166,9 +166,9 @@ typedef struct {
     // Gates of a feed-forward are lowered by their mean and so many standard deviations, and those below 0
     // become 0; minus infinity: they are not.
     float sparsity;
-    uint32_t parallel;       // 1: attention and feed-forward have the same input
-    uint32_t slopes;         // 1: scores have a slope with the distance, which is refused
-    uint32_t mixer;          // Mixer
+    uint32_t parallel; // 1: attention and feed-forward have the same input
+    uint32_t slopes;   // 1: scores have a slope with the distance, which is refused
+    uint32_t mixer;    // Mixer
     // Of the model: how its layers are told apart.
     uint32_t heads_say_mixer; // 1: layers without KV heads have a state
     // 1: layers without KV heads have a matrix in attention's place, those without heads nothing, and those
@@ -189,10 +189,10 @@ typedef struct {
 // Some of a model's layers.
 typedef enum {
     LAYERS_ALL,
-    LAYERS_WINDOW,        // those with a window
-    LAYERS_FULL,          // the others
-    LAYERS_FULL_BESIDE,   // the others, of a model that has windows
-    LAYERS_PARALLEL,      // all, where attention and feed-forward have the same input
+    LAYERS_WINDOW,      // those with a window
+    LAYERS_FULL,        // the others
+    LAYERS_FULL_BESIDE, // the others, of a model that has windows
+    LAYERS_PARALLEL,    // all, where attention and feed-forward have the same input
     // The first n_leading, since mixtures of experts mostly begin with dense layers, and those that
     // expert_period says.
     LAYERS_LEADING,
@@ -248,11 +248,11 @@ typedef struct {
     ConfigType type;
     uint16_t offset; // in ModelConfig
     bool required;
-    double fallback;        // where it is not required and absent
-    bool or_keep;           // where it is absent: what earlier rows have read stays
-    uint32_t only_n_layers; // the row counts where the model has so many layers; 0: always
+    double fallback;         // where it is not required and absent
+    bool or_keep;            // where it is absent: what earlier rows have read stays
+    uint32_t only_n_layers;  // the row counts where the model has so many layers; 0: always
     uint32_t only_n_experts; // likewise
-    LayerRule layers;       // and for these layers, as far as earlier rows tell which those are
+    LayerRule layers;        // and for these layers, as far as earlier rows tell which those are
 } ConfigRow;
 
 // One tensor (or a part of one). "%u" in the name stands for the layer. A vector has one row.

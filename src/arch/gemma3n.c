@@ -1,7 +1,7 @@
 // Gemma 3n (Google DeepMind 2025), text: the residual stream is several streams, of which layers work on one;
 // what a layer leaves is mixed into all (AltUp, Baykal et al. 2023). Products of a low rank beside attention
-// (LAuReL, Menghani et al. 2024), sparse activations in the first layers, an embedding for each layer, which a
-// gate lets into all streams but the first; norms without weights on values. The last layers read the keys
+// (LAuReL, Menghani et al. 2024), sparse activations in the first layers, an embedding for each layer, which
+// a gate lets into all streams but the first; norms without weights on values. The last layers read the keys
 // and values of the last layer of their kind that has its own.
 #include "arch/tables.h"
 

@@ -1,8 +1,8 @@
-// Llama 4 (Meta 2025), text: Llama with experts that a sigmoid chooses and whose inputs are weighted, beside one
-// that all rows use; in the larger model every other layer is dense. Three of four layers see the positions
-// of a row's chunk, and norm heads of queries and keys behind the turn; each fourth sees all, without a
-// rotary embedding, with scores that grow with the position. Files have the rows of Q and K in the order of
-// the published weights, which turn neighbouring pairs.
+// Llama 4 (Meta 2025), text: Llama with experts that a sigmoid chooses and whose inputs are weighted, beside
+// one that all rows use; in the larger model every other layer is dense. Three of four layers see the
+// positions of a row's chunk, and norm heads of queries and keys behind the turn; each fourth sees all,
+// without a rotary embedding, with scores that grow with the position. Files have the rows of Q and K in the
+// order of the published weights, which turn neighbouring pairs.
 #include "arch/tables.h"
 
 // The larger model, which norms no heads; files do not say that.

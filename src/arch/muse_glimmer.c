@@ -1,8 +1,8 @@
 // Muse Glimmer (Meta 2026), text: embeddings are normed; heads of queries and keys are normed, too, and gates
 // of what attention gives are made of its input. Three of four layers have a window and a rotary embedding,
 // each fourth has neither. Norms behind attention and the feed-forward have an epsilon of their own, which
-// files do not say. Files have the rows of Q and K in the order of Llama's, and norms of queries that hold the
-// published factor on scores. The vision model is a file of its own.
+// files do not say. Files have the rows of Q and K in the order of Llama's, and norms of queries that hold
+// the published factor on scores. The vision model is a file of its own.
 #include "arch/tables.h"
 
 static const ConfigRow config[] = {

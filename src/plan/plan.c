@@ -227,9 +227,7 @@ static Op builder_resolve(Builder *b, const OpRow *row, uint32_t layer) {
     case OP_EMBED: op.embed.scale = builder_embed_scale(b, row); break;
     case OP_RMS_NORM:
     case OP_LAYER_NORM: builder_resolve_norm(b, row, &op); break;
-    case OP_SCALE:
-        op.scale = (row->scale == 0 ? 1 : row->scale) / (float)arch_dim(c, row->over);
-        break;
+    case OP_SCALE: op.scale = (row->scale == 0 ? 1 : row->scale) / (float)arch_dim(c, row->over); break;
     case OP_SPARSIFY: op.sparsity = c->sparsity; break;
     case OP_STREAM:
     case OP_STREAMS:

@@ -51,6 +51,18 @@ static void describe_route(const Op *op, StrBuf *b) {
                       op->route.by_largest ? " by the largest" : "");
 }
 
+static void describe_attention(const Op *op, StrBuf *b) {
+    strbuf_printf(b, "  cache %u, %u heads on %u, keys of %u, values of %u", op->attention.cache,
+                  op->attention.n_heads, op->attention.n_kv_heads, op->attention.key_dim,
+                  op->attention.value_dim);
+    if (op->attention.window)
+        strbuf_printf(b, ", %s %u", op->attention.is_chunked ? "chunks of" : "window", op->attention.window);
+    if (op->attention.cap > 0) strbuf_printf(b, ", capped at %g", (double)op->attention.cap);
+    if (op->attention.temperature_scale != 0)
+        strbuf_printf(b, ", temperature %g a %u tokens", (double)op->attention.temperature_scale,
+                      op->attention.temperature_length);
+}
+
 // The numbers of an operation that its weights do not say.
 static void describe_numbers(const Op *op, StrBuf *b) {
     switch (op->kind) {
@@ -72,18 +84,7 @@ static void describe_numbers(const Op *op, StrBuf *b) {
                       op->out_width / (unsigned long long)op->weight->n_matrices);
         break;
     case OP_KV_WRITE: strbuf_printf(b, "  cache %u", op->kv_write.cache); break;
-    case OP_ATTENTION:
-        strbuf_printf(b, "  cache %u, %u heads on %u, keys of %u, values of %u", op->attention.cache,
-                      op->attention.n_heads, op->attention.n_kv_heads, op->attention.key_dim,
-                      op->attention.value_dim);
-        if (op->attention.window)
-            strbuf_printf(b, ", %s %u", op->attention.is_chunked ? "chunks of" : "window",
-                          op->attention.window);
-        if (op->attention.cap > 0) strbuf_printf(b, ", capped at %g", (double)op->attention.cap);
-        if (op->attention.temperature_scale != 0)
-            strbuf_printf(b, ", temperature %g a %u tokens", (double)op->attention.temperature_scale,
-                          op->attention.temperature_length);
-        break;
+    case OP_ATTENTION: describe_attention(op, b); break;
     case OP_GLU:
     case OP_ACTIVATION: strbuf_printf(b, "  %s of %u", activation_names[op->fn], op->out_width); break;
     case OP_ADD:

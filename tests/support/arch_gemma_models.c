@@ -1,6 +1,6 @@
-// Tiny models of Gemma 4 and Gemma 3n: of Gemma 4, layers with and without a window have heads of their own, and the last layers read
-// the keys and values of earlier ones. A letter a layer in `mixers`: A has keys and values, S keys that are
-// its values, too, F neither.
+// Tiny models of Gemma 4 and Gemma 3n, whose last layers read the keys and values of earlier ones; layers of
+// Gemma 4 with and without a window have heads of their own. A letter a layer in `mixers`: A has keys and
+// values, S keys that are its values, too, F neither.
 #include "arch_model_rows.h"
 
 #include <math.h>

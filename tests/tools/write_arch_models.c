@@ -10,9 +10,9 @@
 
 int main(int argc, char **argv) {
     if (argc != 2) return 2;
-    static const ArchModel *(*const lists[])(uint32_t) = {
-        arch_model_at,     arch_layered_model_at, arch_state_model_at,
-        arch_mla_model_at, arch_gemma_model_at,   arch_meta_model_at};
+    static const ArchModel *(*const lists[])(uint32_t) = {arch_model_at,       arch_layered_model_at,
+                                                          arch_state_model_at, arch_mla_model_at,
+                                                          arch_gemma_model_at, arch_meta_model_at};
     for (uint32_t list = 0, i = 0; list < sizeof lists / sizeof *lists;) {
         const ArchModel *m = lists[list](i++);
         if (!m) {

@@ -70,7 +70,10 @@ static Product product_of(const ExpertsSize *e, uint32_t max_rows, uint32_t tile
     Product p = {.n_cols = down ? e->d_ff : e->d_model,
                  .n_rows = down ? e->d_model : e->d_ff,
                  .unit_bands = down || e->ungated ? 1 : 2,
-                 .dtypes = {down ? e->down : e->ungated ? e->up : e->gate, down ? e->down : e->up},
+                 .dtypes = {down         ? e->down
+                            : e->ungated ? e->up
+                                         : e->gate,
+                            down ? e->down : e->up},
                  .rows = tiles > 0 ? TILE_FEW : max_rows,
                  .has_inputs = down || tiles > 0,
                  .is_first = !down};
