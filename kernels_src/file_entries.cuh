@@ -47,6 +47,16 @@ template <int format> DEVICE u32 file_high_bits(const u8 *b, u32 j) {
                                     : b[66 + j]; // IQ2_S, IQ3_S
 }
 
+// High bits of the numbers of IQ2_S and IQ3_S, those of entry i from bit 8 (i % 4) + i / 4 on.
+template <int format> DEVICE u32 file_high_bytes(const u8 *b, u32 j) {
+    u32 bits = file_high_bits<format>(b, j), bytes = 0;
+    for (u32 i = 0; i < 4; i++) {
+        if (format == FORMAT_IQ2_S) bytes |= (bits >> 2 * i & 3u) << 8 * i;
+        else bytes |= (bits >> i & 1u) << 8 * i | (bits >> (4 + i) & 1u) << (8 * i + 1);
+    }
+    return bytes;
+}
+
 // Signs of 8 columns; the eighth is not there in IQ2_XXS, IQ2_XS and IQ3_XXS.
 template <int format> DEVICE u32 file_signs(const u8 *b, u32 j, u32 l) {
     return format == FORMAT_IQ2_XXS   ? file_32(b + 6 + j * 8) >> 7 * l & 127u
@@ -64,41 +74,26 @@ template <int format> DEVICE u32 file_beside_signs(const u8 *b, u32 j) {
     return (p[0] & 1u) | (p[2] & 1u) << 1 | (p[4] & 1u) << 2 | (p[6] & 1u) << 3;
 }
 
-// The column of a group of 8 that nibble n has, so that four values looked up are two pairs.
-DEVICE u32 nibble_column(u32 n) {
-    return n % 4 == 1 ? n + 1 : n % 4 == 2 ? n - 1 : n;
-}
-
-template <int format> DEVICE u32 file_iq2_signs(const u8 *b, u32 j) {
+// Signs of a block's columns, and what lies beside them.
+template <int format> DEVICE u32 file_all_signs(const u8 *b, u32 j) {
     u32 word = 0;
     for (u32 l = 0; l < 4; l++) {
         u32 signs = file_signs<format>(b, j, l);
         for (u32 n = 0; n < 8; n++) {
-            word |= (signs >> nibble_column(n) & 1u) << (4 * n + l);
+            word |= (signs >> n & 1u) << layout_sign_place(l, n);
         }
     }
-    return format == FORMAT_IQ2_S ? word : word | file_beside_signs<format>(b, j) << 28;
-}
-
-template <int format> DEVICE u32 file_iq3_signs(const u8 *b, u32 j) {
-    u32 word = 0;
-    for (u32 k = 0; k < 32; k++) {
-        word |= (file_signs<format>(b, j, k / 8) >> k % 8 & 1u) << (k % 2 * 16 + 15 - k / 2);
-    }
-    u32 beside = format == FORMAT_IQ3_S ? 0 : file_beside_signs<format>(b, j);
-    for (u32 l = 0; l < 4; l++) {
-        word |= (beside >> l & 1u) << (16 + 4 * l);
-    }
-    return word;
+    bool has_all = format == FORMAT_IQ2_S || format == FORMAT_IQ3_S;
+    return has_all ? word : word | file_beside_signs<format>(b, j) << 28;
 }
 
 // The words of a row's group.
 template <int format> DEVICE void file_words(const u8 *b, u32 j, u32 words[]) {
     words[0] = file_entries<format>(b, j, 0);
-    if (FORMAT_IS_IQ2(format)) words[1] = file_iq2_signs<format>(b, j);
+    if (FORMAT_IS_IQ2(format)) words[1] = file_all_signs<format>(b, j);
     if (!FORMAT_IS_IQ3(format)) return;
     words[1] = file_entries<format>(b, j, 4);
-    words[2] = file_iq3_signs<format>(b, j);
+    words[2] = file_all_signs<format>(b, j);
 }
 
 // Scales of groups where they have bytes of their own. e: of columns 0-15 or 16-31.

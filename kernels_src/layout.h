@@ -53,12 +53,12 @@
 //
 // Codebooks. Entries' numbers and signs lie where codes do. Group l is columns 8l … 8l + 7 of a block.
 //   IQ1     B = 1: byte l is the low byte of group l's number
-//   IQ2     B = 2: word 0 as IQ1. Word 1: signs; bit 4 n + l is of column 8l + (0, 2, 1, 3, 4, 6, 5, 7)[n].
-//           IQ2_XXS, IQ2_XS: bits 28 + l are not signs (the eighth sign is that with which an even number of
-//           the group's are set), but bit l of the block's scale; group l's ninth bit of the number.
+//   IQ2     B = 2: word 0 as IQ1. Word 1: signs; bit 8 n + 3 - l is of column 8l + n, n < 4, bit
+//           8 n + 7 - l of column 8l + 4 + n. IQ2_XXS, IQ2_XS: bits 28-31 are not signs (the eighth sign is
+//           that with which an even number of the group's are set), but the block's scale; bit 28 + l
+//           group l's ninth bit of the number.
 //   IQ3     B = 3: byte i of words 0 and 1 is the low byte of the number for the columns 4i … 4i + 3.
-//           Word 2: signs; bit 15 - i is of column 2i, bit 31 - i of column 2i + 1. IQ3_XXS: bits 16 + 4 l
-//           are not signs, but bit l of the block's scale.
+//           Word 2: signs as IQ2's. IQ3_XXS: bits 28-31 are not signs, but the block's scale.
 //
 // Scales, behind the codes. d and m are f16; a stored d is the file's times 2^(24 - E), a stored m the file's
 // times 2^-E. "{a, b}" is a word with a in its low half. e: columns 0-15 (0) or 16-31 (1) of a block.
@@ -85,10 +85,11 @@
 //           lane as in IQ4_XS, [half][row g, g + 8][e] 3 bits of scale; then [g]{d, d}, |d| < 2^12
 //   IQ2_XXS [g]{d, d}, |d| < 2^12
 //   IQ2_XS  [lane] a word: from bit 16 e + 8 h + 4 up on the scale of half h, row g + 8 up; then d as above
-//   IQ2_S   the same; between them [lane][half][row g, g + 8] a byte: two high bits of each group's number
+//   IQ2_S   the same; between them [lane] a word: from bit 8 l + 4 h + 2 up on two high bits of group l's
+//           number of half h, row g + 8 up
 //   IQ3_XXS [g]{d, d}, |d| < 2^11
-//   IQ3_S   [lane][half][row g, g + 8] a byte: the ninth bit of each number; then [lane] 16 bits, [half][row
-//           g, g + 8] 4 bits of scale; then [g]{d, d}, |d| < 2^9
+//   IQ3_S   [lane] a word: bit 8 (i % 4) + 4 h + 2 up + i / 4 is the ninth bit of number i of half h, row
+//           g + 8 up; then [lane] 16 bits, [half][row g, g + 8] 4 bits of scale; then [g]{d, d}, |d| < 2^9
 //   IQ4_XS  24 bits of a lane, [half][row g, g + 8] 6 bits of scale: [lane] the low 16, then [lane] the high
 //           8; then [g]{d, d}, |d| < 2^11
 // D: [g][row g, g + 8]{d, m}, |d| < 2^10; m is -2^10 dmin (dmin times 2^-E), |m| < 2^16.
@@ -277,14 +278,19 @@ LAYOUT_FN unsigned layout_code_place(int format, unsigned k, unsigned b) {
                 : k / 2 * layout_code_bits(format) / 16 * 32 + k / 2 * layout_code_bits(format) % 16 + b);
 }
 
-// Bytes of a format's codebook as kernels have it in shared memory (tiles_codebooks.cuh): words, or 16 bits
-// each.
+// IQ2, IQ3: which bit of a block's signs is that of column n of group l.
+LAYOUT_FN unsigned layout_sign_place(unsigned l, unsigned n) {
+    return n < 4 ? 8 * n + 3 - l : 8 * (n - 4) + 7 - l;
+}
+
+// Bytes of a copy of a format's codebook as kernels have it in shared memory (tiles_codebooks.cuh).
 LAYOUT_FN unsigned layout_codebook_bytes(int format) {
-    return FORMAT_IS_IQ1(format)                                  ? 4096
-           : format == FORMAT_IQ2_XXS || format == FORMAT_IQ3_XXS ? 1024
-           : format == FORMAT_IQ2_XS || format == FORMAT_IQ3_S    ? 2048
-           : format == FORMAT_IQ2_S                               ? 4096
-                                                                  : 0;
+    return FORMAT_IS_IQ1(format)                               ? 4096
+           : format == FORMAT_IQ3_XXS                          ? 1024
+           : format == FORMAT_IQ2_XXS || format == FORMAT_IQ3_S ? 2048
+           : format == FORMAT_IQ2_XS                           ? 4096
+           : format == FORMAT_IQ2_S                            ? 8192
+                                                               : 0;
 }
 
 // Of a stage whose matrices have these formats (two may be the same). A multiple of 1,024.

@@ -525,6 +525,15 @@ DEVICE void load_matrix_4(u32 d[4], const void *row) {
                  : "r"(shared_address(row))
                  : "memory");
 }
+// The first column alone of two operands b of mma_f16: 16 bytes of shared memory for each of the lanes 0 … 3.
+// The other lanes keep what they have.
+DEVICE void load_column(u32 b[4], const void *shared) {
+    asm volatile("{\n\t.reg .pred has;\n\tsetp.lt.u32 has, %5, 4;\n\t"
+                 "@has ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];\n\t}"
+                 : "+r"(b[0]), "+r"(b[1]), "+r"(b[2]), "+r"(b[3])
+                 : "r"(shared_address(shared)), "r"(threadIdx.x % WARP)
+                 : "memory");
+}
 DEVICE void load_matrix_4_transposed(u32 d[4], const void *row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
@@ -584,6 +593,28 @@ DEVICE u32 look_up_bytes(u32 a, u32 b, u32 codes) {
     u32 d;
     asm("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(codes));
     return d;
+}
+
+// A place in shared memory, in a register: of a pointer the compiler makes it again, of its parts, each time.
+typedef u32 SharedPlace;
+DEVICE SharedPlace shared_place(const void *p) {
+    return in_register(shared_address(p));
+}
+// What lies so many bytes behind it; of what no thread changes any more.
+DEVICE u32 load_shared_16(SharedPlace p, u32 bytes) {
+    u16 v;
+    asm("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(p + bytes));
+    return v;
+}
+DEVICE u32 load_shared_32(SharedPlace p, u32 bytes) {
+    u32 v;
+    asm("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(p + bytes));
+    return v;
+}
+DEVICE uint2 load_shared_64(SharedPlace p, u32 bytes) {
+    uint2 v;
+    asm("ld.shared.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(p + bytes));
+    return v;
 }
 
 // HAS_WGMMA: products of four warps with an operand in shared memory. Not every GPU from sm_90 on has them:

@@ -108,9 +108,9 @@ template <class Each> DEVICE void with_band_format(u32 which, const Each &each) 
 
 // Of the stage's formats: shared memory begins with them.
 enum : u32 {
-    CODEBOOKS_BYTES = layout_codebooks_bytes(FORMAT_0, FORMAT_1, FORMAT_2),
-    CODEBOOK_1_AT = layout_codebook_bytes(FORMAT_0),
-    CODEBOOK_2_AT = layout_codebooks_bytes(FORMAT_0, FORMAT_1, FORMAT_1),
+    CODEBOOKS_BYTES = layout_codebooks_bytes(FORMAT_0, FORMAT_1, FORMAT_2) * CODEBOOK_COPIES,
+    CODEBOOK_1_AT = layout_codebook_bytes(FORMAT_0) * CODEBOOK_COPIES,
+    CODEBOOK_2_AT = layout_codebooks_bytes(FORMAT_0, FORMAT_1, FORMAT_1) * CODEBOOK_COPIES,
 };
 static_assert(CODEBOOKS_BYTES % 1024 == 0, "what follows is as aligned as shared memory");
 template <int format> LAYOUT_FN u32 codebook_at() {

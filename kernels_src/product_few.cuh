@@ -20,8 +20,8 @@
 // first block has the first half of the inputs.
 //
 // Activations: all that the block's segments need, in shared memory. NORM_INPUT: the norm of x, which every
-// block takes (rows.cuh: to the bits of norm_rows.cuh). One row alone is read with zeros for the other seven
-// columns of mma.
+// block takes (rows.cuh: to the bits of norm_rows.cuh). One row alone is the first of mma's eight columns; the
+// other seven are whatever there is, since nobody reads their sums.
 //
 // Defines, besides product.cuh's: MAX_ROWS (1 or 8), BLOCKS, WARPS (that multiply), RING_BYTES; K_WAYS (1),
 // K_BLOCKS (1), CLUSTERS (on sm_90 the K_BLOCKS are a cluster), FLIGHT (2), FETCHERS (1), SHARED_BYTES_MIN
@@ -176,7 +176,6 @@ enum : u32 {
                                             : CEIL_DIV(GROUP_UNITS - 1, (u32)INPUT_UNITS) + 1,
     // Few bytes are there sooner by each thread's own copies than by a bulk copy.
     INPUT_BULK = HAS_BULK && INPUTS * X_BYTES > 4 * 16 * WARPS *WARP,
-    ZERO_BYTES = MAX_ROWS == 1 ? 256 : 0,
     BUFFERS = PASSES > 1 && !ALONE ? 2 : 1, // of sums: one is made while the other is finished
     UNIT_SUMS = MAX_ROWS * SUM_STRIDE,      // floats
     PART_STRIDE = BAND_ROWS + 4,
@@ -185,9 +184,8 @@ enum : u32 {
     BAND_PARTS = SPLIT && (CLUSTER == K_BLOCKS) ? PART_SEGMENTS * MAX_ROWS * PART_STRIDE : 0,
 
     X_AT = ROUND_UP(SLOTS * SLOT_BYTES, 128),
-    ZERO_AT = X_AT + INPUTS * X_BYTES,
     SUMS_UNITS = CEIL_DIV(PASS_UNITS, CLUSTER),                // that a block finishes
-    SUMS_AT = ZERO_AT + ZERO_BYTES,                            // [BUFFERS][SUMS_UNITS][UNIT_SUMS]
+    SUMS_AT = X_AT + INPUTS * X_BYTES,                         // [BUFFERS][SUMS_UNITS][UNIT_SUMS]
     PARTS_AT = SUMS_AT + BUFFERS * SUMS_UNITS * UNIT_SUMS * 4, // [BUFFERS][PASS_BANDS][BAND_PARTS]
     NORM_AT = PARTS_AT + BUFFERS * PASS_BANDS * BAND_PARTS * 4,
 #ifdef NORM_INPUT
@@ -493,32 +491,37 @@ DEVICE void product_fetch_step(u8 *shared, const BlockUnits &u, const Bands &ban
 
 // ---- the input ----
 
-// A lane's address in the activations: for ldmatrix, lane i gives row i % 8 of matrix i / 8.
+// Of a small stage the products wait for each other, so that an operand is loaded during the one before; of
+// others a warp's wait is another's turn.
+enum : u32 { OPERANDS = READY ? 2 : 1 };
+
+// A lane's address in the activations: for ldmatrix, lane i gives row i % 8 of matrix i / 8. Of one row, lanes
+// 0 … 3 load all that is needed (with ldmatrix 16 turns of the banks for 64 weights a lane, not 4).
 struct LaneInput {
 #if MAX_ROWS == 1
     const u8 *at;
-    u32 half_bytes; // 0 for rows 1 … 7, which are zeros
 #else
     const u8 *at[2]; // of even and of odd pairs of steps
 #endif
+    u32 operand[OPERANDS][4]; // load_input's, in turn: of one row, most lanes keep them
 };
 DEVICE LaneInput lane_input(const u8 *shared) {
-    u32 lane = lane_index(), row = lane % 8;
+    u32 lane = lane_index();
 #if MAX_ROWS == 1
-    if (row > 0) return {shared + ZERO_AT, 0};
-    return {shared + X_AT + lane / 8 * 16, 2 * SHEET_BYTES};
+    return {shared + X_AT + lane % 4 * 16, {}};
 #else
-    u32 unit = (lane / 8) ^ row;
-    return {{shared + X_AT + row * 128 + unit * 16, shared + X_AT + row * 128 + (unit ^ 4) * 16}};
+    u32 row = lane % 8, unit = (lane / 8) ^ row;
+    return {{shared + X_AT + row * 128 + unit * 16, shared + X_AT + row * 128 + (unit ^ 4) * 16}, {}};
 #endif
 }
 // The operand of steps 2 j and 2 j + 1 of a half.
-DEVICE void load_input(const LaneInput &x, u32 half, u32 j, u32 b[4]) {
+DEVICE const u32 *load_input(LaneInput *x, u32 half, u32 j) {
 #if MAX_ROWS == 1
-    load_matrix_4(b, x.at + half * x.half_bytes + j * 64);
+    load_column(x->operand[j % OPERANDS], x->at + half * 2 * SHEET_BYTES + j * 64);
 #else
-    load_matrix_4(b, x.at[j % 2] + (half * 2 + j / 2) * SHEET_BYTES);
+    load_matrix_4(x->operand[j % OPERANDS], x->at[j % 2] + (half * 2 + j / 2) * SHEET_BYTES);
 #endif
+    return x->operand[j % OPERANDS];
 }
 
 // Which of the block's inputs a unit has.
@@ -527,7 +530,7 @@ DEVICE u32 input_of(const BlockUnits &u, u32 unit) {
 }
 DEVICE LaneInput at_input(LaneInput x, u32 input) {
 #if MAX_ROWS == 1
-    if (x.half_bytes > 0) x.at += input * X_BYTES;
+    x.at += input * X_BYTES;
 #else
     x.at[0] += input * X_BYTES;
     x.at[1] += input * X_BYTES;
@@ -603,7 +606,7 @@ DEVICE void product_load(const ProductArgs &a, u8 *shared, const Product &p) {
 // Adds the products of one tile, but of its first `from` halves: columns from half `half` on of the block's
 // activations. Calls loaded() when the lane has read the tile.
 template <int format, class Loaded>
-DEVICE void multiply_tile(const u8 *tile, const LaneInput &x, u32 half, u32 n_halves, u32 from, float sum[4],
+DEVICE void multiply_tile(const u8 *tile, LaneInput *x, u32 half, u32 n_halves, u32 from, float sum[4],
                           const Loaded &loaded) {
     constexpr u32 halves = layout_tile_cols(format) / HALF_COLS;
     Tile<format> t;
@@ -616,9 +619,9 @@ DEVICE void multiply_tile(const u8 *tile, const LaneInput &x, u32 half, u32 n_ha
         if (h + 1 == halves || (COL_HALVES % 2 && h + 1 >= n_halves)) loaded();
 #pragma unroll
         for (u32 j = 0; j < 4; j++) {
-            u32 w[2][4], b[4];
+            u32 w[2][4];
             t.pair(h, j, w);
-            load_input(x, half + h, j, b);
+            const u32 *b = load_input(x, half + h, j);
             mma_f16(sum, w[0], b);
             mma_f16(sum, w[1], b + 2);
         }
@@ -628,7 +631,7 @@ DEVICE void multiply_tile(const u8 *tile, const LaneInput &x, u32 half, u32 n_ha
 // A step of a band, but its first `from` halves; `step` counts from the columns' start, `half` from the
 // block's activations'. Calls loaded() when the lane has read the piece.
 template <int format, class Loaded>
-DEVICE void multiply_step(const u8 *piece, const LaneInput &x, u32 step, u32 half, u32 from, float sum[4],
+DEVICE void multiply_step(const u8 *piece, LaneInput *x, u32 step, u32 half, u32 from, float sum[4],
                           const Loaded &loaded) {
     constexpr u32 tile = layout_tile_bytes16(format), halves = layout_tile_cols(format) / HALF_COLS;
     constexpr u32 n_tiles = step_bytes(format) / tile;
@@ -716,7 +719,7 @@ DEVICE void input_wait(const Worker &w, u32 input, u32 segment) {
 
 // READY: a segment whose first `n_ready` halves have been taken apart.
 template <int format>
-DEVICE void multiply_ready_segment(const Worker &w, const LaneInput &x, const Product &p, u32 way, u32 s,
+DEVICE void multiply_ready_segment(const Worker &w, LaneInput *x, const Product &p, u32 way, u32 s,
                                    u32 n_ready, float sum[4]) {
     u32 first = s * SEGMENT_STEPS, half = first * STEP_HALVES - w.first_half;
     const u8 *piece = w.shared + (first - way_step(way)) * SLOT_BYTES + warp_index() * PIECE_BYTES;
@@ -725,8 +728,7 @@ DEVICE void multiply_ready_segment(const Worker &w, const LaneInput &x, const Pr
         if (COL_HALVES % 2 && i > 0 && segment_first_half(s) + i >= COL_HALVES) break;
 #pragma unroll
         for (u32 j = 0; j < 4; j++) {
-            u32 b[4];
-            load_input(x, half + i, j, b);
+            const u32 *b = load_input(x, half + i, j);
             mma_f16(sum, p.ready[i].of[j][0], b);
             mma_f16(sum, p.ready[i].of[j][1], b + 2);
         }
@@ -745,12 +747,12 @@ DEVICE void multiply_ready(const Worker &w, const WarpBand &band, const Product 
     u32 first = way_segment(band.way), end = way_segment(band.way + 1), input = input_of(p.units, band.unit);
     LaneInput x = at_input(w.x, input);
     input_wait(w, input, first);
-    multiply_ready_segment<format>(w, x, p, band.way, first, READY_HALVES, sums->sum);
+    multiply_ready_segment<format>(w, &x, p, band.way, first, READY_HALVES, sums->sum);
     sums->end_segment(first, true);
 #pragma unroll 1
     for (u32 s = first + 1; s < end && (u32)WAYS < (u32)SEGMENTS; s++) {
         input_wait(w, input, s);
-        multiply_ready_segment<format>(w, x, p, band.way, s, 0, sums->sum);
+        multiply_ready_segment<format>(w, &x, p, band.way, s, 0, sums->sum);
         sums->end_segment(s, false);
     }
 }
@@ -773,7 +775,7 @@ DEVICE void multiply_band(const Worker &w, const Bands &bands, const WarpBand &b
         for (u32 step = s * SEGMENT_STEPS; step < last; step++) {
             slot_wait(w, p->place);
             const u8 *piece = w.shared + p->place.slot * SLOT_BYTES + warp_index() * PIECE_BYTES;
-            multiply_step<format>(piece, x, step, step * STEP_HALVES - w.first_half, 0, sums->sum,
+            multiply_step<format>(piece, &x, step, step * STEP_HALVES - w.first_half, 0, sums->sum,
                                   [&] { slot_done(w, bands, p); });
         }
         sums->end_segment(s, s == first);
@@ -848,9 +850,9 @@ template <class Bands> DEVICE void product_begin(u8 *shared, const Bands &bands,
 #endif
 }
 
-// What needs neither weights nor input: zeros and barriers. The block meets before product_start.
+// What needs neither weights nor input. The block meets before product_start.
 DEVICE void product_open(u8 *shared) {
-    if (ZERO_BYTES > 0 && thread_index() < ZERO_BYTES / 4) ((u32 *)(shared + ZERO_AT))[thread_index()] = 0;
+    (void)shared;
 #ifdef NORM_INPUT
     // Places past the last column are multiplied with zeros, and must be numbers.
     u32 *last = (u32 *)(shared + X_AT + (COL_HALVES - 1) * 2 * SHEET_BYTES);

@@ -2,8 +2,9 @@
 //
 // Activations (f16, inputs of a product): [ceil(K / 128) * 2 sheets of 64 places][MAX_ROWS][64]. Column
 // 32 c + 4 t + 2 q + i of 128 is at place 16 t + 8 q + 2 c + i. The 16-byte unit u of row r is at
-// u ^ (r % 8). So columns 2 n and 2 n + 1 are neighbours, and a stage stores pairs. Columns past K are zero
-// from the start and nobody writes them.
+// u ^ (r % 8). With MAX_ROWS 1, column 32 c + 8 j + i (i < 8) is at place 32 j + 8 c + i of 128: what a lane
+// multiplies in two steps lies together. So columns 2 n and 2 n + 1 are neighbours, and a stage stores pairs.
+// Columns past K are zero from the start and nobody writes them.
 //
 // Norms. The order of sums is fixed by the number of columns alone, whoever takes the norm:
 //     piece    256 columns of a row, 8 a lane: columns 4 i … 4 i + 3 and 128 + 4 i … of the piece
@@ -32,6 +33,7 @@ enum : u32 {
 
 // Index of a value, in halves, in a buffer for n_rows rows.
 DEVICE u32 activation_place(u32 n_rows, u32 row, u32 col) {
+    if (n_rows == 1) return col / 128 * 128 + col / 8 % 4 * 32 + col / 32 % 4 * 8 + col % 8;
     u32 place = col / 4 % 8 * 16 + col / 2 % 2 * 8 + col / 32 % 4 * 2 + col % 2;
     u32 sheet = col / ACTIVATION_COLS * 2 + place / 64, unit = (place / 8 % 8) ^ (row % 8);
     return (sheet * n_rows + row) * 64 + unit * 8 + place % 8;

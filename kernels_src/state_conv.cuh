@@ -190,9 +190,11 @@ DEVICE void conv_chunk(const StateConvArgs &a, const ConvChunk &c, const ConvWei
     ConvWindow w = {};
     if (any) w = conv_window(a, c, col);
     if (any && c.row == c.run.row) conv_keep(a, c, w, col);
+    Channels next = {};
+    if (any && c.row < c.end) next = conv_input(a, c.row, col);
     for (u32 row = c.row; row < c.end; row++) {
-        Channels in = {};
-        if (any) in = conv_input(a, row, col);
+        Channels in = next; // and the next one's load goes beside this one's work
+        if (any && row + 1 < c.end) next = conv_input(a, row + 1, col);
         Channels y = conv_sums(weights, w, in);
 #ifdef STATE_DELTA
         y = conv_lengths(y, col);

@@ -5,19 +5,20 @@
 //     STATE_SSM    Mamba-2 (Dao, Gu 2024): S = d S;  S += (u x) b^T;  y = S c + D x
 // with q, k, v (c, b, x) of `mixed` as state_conv.cuh left them. y takes the place of v (of x).
 //
-// Order of a row's sums: four lanes have a value column, lane j its keys 16 i + 4 j + c. Chain c adds those
-// of c, i ascending; then (0 + 1) + (2 + 3), then lanes j ^ 1 and j ^ 2: the same in a prompt and alone. S k
-// is of the state before its decay: v - d (S k) is rounded once.
+// Order of a row's sums: LANES lanes have a value column, lane j its keys 4 LANES i + 4 j + c. Chain c adds
+// those of c, i ascending; then (0 + 1) + (2 + 3), then lanes j ^ 1, j ^ 2 (and j ^ 4): the same in a prompt
+// and alone. S k is of the state before its decay: v - d (S k) is rounded once.
 //
 // The rows of a run go one after the other. A block has COLS value columns of a head of one run, and their
 // part of the slot's state in registers from the first row to the last: it is read and written once. Nobody
 // else reads or writes that part, so it is changed in place. An earlier step wrote it, so it is read before
 // stage_wait. Rows' q, k, v come through shared memory, TILE rows at a time, the next ones meanwhile.
 //
-// A row waits for the row before it, so its chain is kept short: both products of a state, S q of its own row
-// and S k of the next one, are summed and exchanged together, and the state is multiplied by its decay while
-// the lanes' exchange is under way. One block a multiprocessor is enough for a prompt, and two would take
-// longer: state_conv.cuh says how they are spread.
+// In a prompt a row waits for the row before it, one warp a scheduler, so that latencies count. S q of a row
+// and S k of the next one are taken together; the state is multiplied by its decay while lanes exchange their
+// sums; and a thread has two columns, since it loads the same keys for one (with one, 1,024 loads of 64 bytes
+// a row and multiprocessor took longer than all else: 0.36 us a row). Two blocks on one multiprocessor would
+// take longer: state_conv.cuh says how they are spread.
 //
 // Operations: DELTA, SSM. Grid: runs x heads x parts of their value columns; blocks of prompts take several
 // in turn. Defines: MAX_ROWS, CONV_COLS, STATE_HEADS, KEY_HEADS, KEY_DIM (a multiple of 16), VALUE_DIM (a
@@ -32,13 +33,14 @@
 #endif
 
 enum : u32 {
-    LANES = 4, // of a column
+    LANES = KEY_DIM % 32 == 0 ? 8 : 4, // of a column
+    OWN_COLS = LANES / 4,              // of a thread
     COLS = VALUE_DIM % 32 == 0   ? 32
            : VALUE_DIM % 16 == 0 ? 16
                                  : 8,
-    HEADS_THREADS = COLS * LANES,
+    HEADS_THREADS = COLS / OWN_COLS * LANES,
     HEADS_WARPS = HEADS_THREADS / WARP,
-    KEY_STEPS = KEY_DIM / 16,
+    KEY_STEPS = KEY_DIM / (4 * LANES),
     HEAD_PARTS = VALUE_DIM / COLS,
     RUN_UNITS = STATE_HEADS * HEAD_PARTS,
 #ifdef LONG_RUNS
@@ -48,7 +50,7 @@ enum : u32 {
 #else
     TILE = 1,
     HEADS_BLOCKS = MAX_ROWS * RUN_UNITS,
-    HEADS_PER_SM = KEY_DIM > 128 ? 2 : 4,
+    HEADS_PER_SM = KEY_DIM > 128 ? 4 : 6,
 #endif
 // Where a row of `mixed` has them.
 #ifdef STATE_DELTA
@@ -69,10 +71,10 @@ enum : u32 {
     TILE_FLOATS = TILE * ROW_FLOATS,
 };
 
-// Which column of the block a thread has, and which of its four lanes it is. Neighbours have the same keys,
-// so that 16 lanes' loads of 16 bytes are one turn of shared memory's banks, not two.
+// The first of the block's columns that a thread has, and which of their lanes it is. Neighbours have the same
+// keys, so that 16 lanes' loads of 16 bytes are one turn of shared memory's banks, not two.
 DEVICE u32 own_column() {
-    return thread_index() / 8 * 2 + thread_index() % 2;
+    return (thread_index() / (2 * LANES) * 2 + thread_index() % 2) * OWN_COLS;
 }
 DEVICE u32 own_lane() {
     return thread_index() / 2 % LANES;
@@ -82,7 +84,7 @@ DEVICE u32 own_lane() {
 struct HeadUnit {
     RowRun run;
     u32 head, key_head, first_col;
-    float *state; // of this thread's column: its keys 4 lane …
+    float *state; // of this thread's first column: its keys 4 lane …
     bool goes_on; // the slot's text has rows before the run
 };
 DEVICE HeadUnit head_unit(const StateHeadsArgs &a, u32 number) {
@@ -102,33 +104,42 @@ DEVICE HeadUnit head_unit(const StateHeadsArgs &a, u32 number) {
     return u;
 }
 
-// A thread's keys of a row, or its part of the state.
+// A thread's keys of a row.
 struct LaneKeys {
     float4 of[KEY_STEPS];
 };
-DEVICE LaneKeys state_load(const HeadUnit &u) {
-    LaneKeys s;
-#pragma unroll
-    for (u32 i = 0; i < KEY_STEPS; i++) {
-        s.of[i] = float4{0, 0, 0, 0};
-        if (u.goes_on) s.of[i] = load_shared_data((const float4 *)(u.state + i * 16));
-    }
-    return s;
-}
-DEVICE void state_store(const HeadUnit &u, const LaneKeys &s) {
-#pragma unroll
-    for (u32 i = 0; i < KEY_STEPS; i++) {
-        *(float4 *)(u.state + i * 16) = s.of[i];
-    }
-}
-// from: the vector in shared memory.
+// From the vector in shared memory.
 DEVICE LaneKeys load_keys(const float *from) {
     LaneKeys v;
 #pragma unroll
     for (u32 i = 0; i < KEY_STEPS; i++) {
-        v.of[i] = *(const float4 *)(from + own_lane() * 4 + i * 16);
+        v.of[i] = *(const float4 *)(from + (i * LANES + own_lane()) * 4);
     }
     return v;
+}
+
+// A thread's part of the state.
+struct StatePart {
+    LaneKeys col[OWN_COLS];
+};
+DEVICE StatePart state_load(const HeadUnit &u) {
+    StatePart s;
+#pragma unroll
+    for (u32 i = 0; i < OWN_COLS * KEY_STEPS; i++) {
+        float4 v = {0, 0, 0, 0};
+        if (u.goes_on)
+            v = load_shared_data(
+                (const float4 *)(u.state + i / KEY_STEPS * KEY_DIM + i % KEY_STEPS * LANES * 4));
+        s.col[i / KEY_STEPS].of[i % KEY_STEPS] = v;
+    }
+    return s;
+}
+DEVICE void state_store(const HeadUnit &u, const StatePart &s) {
+#pragma unroll
+    for (u32 i = 0; i < OWN_COLS * KEY_STEPS; i++) {
+        *(float4 *)(u.state + i / KEY_STEPS * KEY_DIM + i % KEY_STEPS * LANES * 4) =
+            s.col[i / KEY_STEPS].of[i % KEY_STEPS];
+    }
 }
 
 // What a lane copies of each row: units of 16 bytes.
@@ -168,99 +179,122 @@ DEVICE void fetch_rows(const RowCopies &c, u32 first, u32 n_rows, float *to) {
     copy_async_commit();
 }
 
-DEVICE float4 scaled(float4 v, float by) {
-    return {v.x * by, v.y * by, v.z * by, v.w * by};
-}
 DEVICE float4 added(float4 v, float4 w, float4 sum) {
     return {fma_f32(v.x, w.x, sum.x), fma_f32(v.y, w.y, sum.y), fma_f32(v.z, w.z, sum.z),
             fma_f32(v.w, w.w, sum.w)};
 }
-// Of the column, in all of its lanes.
-DEVICE float lanes_sum(float4 sum) {
-    float total = (sum.x + sum.y) + (sum.z + sum.w);
-    total += shuffle_xor(total, 2);
-    return total + shuffle_xor(total, 4);
+// This lane's part of a column's product with w.
+DEVICE float own_product(const LaneKeys &column, const LaneKeys &w) {
+    float4 sum = {0, 0, 0, 0};
+#pragma unroll
+    for (u32 i = 0; i < KEY_STEPS; i++) {
+        sum = added(column.of[i], w.of[i], sum);
+    }
+    return (sum.x + sum.y) + (sum.z + sum.w);
+}
+// Sums of lanes from `first` apart on: 2, 4 (, 8) are all of a column's.
+DEVICE float lanes_sum(float v, u32 first) {
+#pragma unroll
+    for (u32 m = first; m < 2 * LANES; m *= 2) {
+        v += shuffle_xor(v, m);
+    }
+    return v;
 }
 
-// What a thread keeps from row to row.
+// A thread's columns and the row that they have last.
 struct HeadRows {
-    LaneKeys state;
-    LaneKeys query; // with `value` and `y`: of the row that the state has last
-    LaneKeys key;   // of the next row
-    float value;
-    float *y;   // where that row's output goes, of this column
+    StatePart state;
+    LaneKeys query;
+    float value[OWN_COLS];
+    float *y;   // where that row's outputs go, from the thread's first column on
     float skip; // STATE_SSM: D
 };
-DEVICE void store_y(const HeadRows &h, float y) {
+
+// What the row gives, of one column: lane c has column c. (S q of two columns: each lane sends the one that it
+// does not keep.)
+DEVICE float row_output(const HeadRows &h) {
+    u32 mine = own_lane() % OWN_COLS;
+    float sum = own_product(h.state.col[0], h.query), value = h.value[0];
+    if (OWN_COLS == 2) {
+        float second = own_product(h.state.col[OWN_COLS - 1], h.query);
+        float sent = mine ? sum : second;
+        sum = (mine ? second : sum) + shuffle_xor(sent, 2);
+        if (mine) value = h.value[OWN_COLS - 1];
+    }
+    float y = lanes_sum(sum, 2 * OWN_COLS);
 #ifdef STATE_SSM
-    y = fma_f32(h.skip, h.value, y);
+    y = fma_f32(h.skip, value, y);
 #endif
-    if (own_lane() == 0) *h.y = y;
+    (void)value;
+    return y;
+}
+DEVICE void row_store(float *y, float v) {
+    if (own_lane() < OWN_COLS) y[own_lane()] = v;
 }
 
-// A row: what the row before it gives, if there is one, then the state with this row. next: the row behind it
-// whose keys are loaded; any row, behind the last one. (Keys are loaded while the lanes' exchange is under
-// way; later, and the next row's products would wait for them.)
-DEVICE void state_row(HeadRows *h, const float *row, const float *next, bool any_before) {
-    float decay = row[OF_FACTORS], counts = row[OF_FACTORS + 1], value = row[OF_VALUE + own_column()];
-    float4 of_key = {0, 0, 0, 0}, of_query = {0, 0, 0, 0};
+// Takes a row into the state. key: the row's; row: in shared memory.
+DEVICE void row_into_state(HeadRows *h, const LaneKeys &key, const float *row) {
+    float decay = row[OF_FACTORS], counts = row[OF_FACTORS + 1], by[OWN_COLS];
 #pragma unroll
-    for (u32 i = 0; i < KEY_STEPS; i++) {
-        float4 s = h->state.of[i];
+    for (u32 c = 0; c < OWN_COLS; c++) {
+        h->value[c] = row[OF_VALUE + own_column() + c];
+        by[c] = h->value[c];
 #ifdef STATE_DELTA
-        of_key = added(s, h->key.of[i], of_key);
+        by[c] = fma_f32(-decay, lanes_sum(own_product(h->state.col[c], key), 2), by[c]);
 #endif
-        of_query = added(s, h->query.of[i], of_query);
-        h->state.of[i] = scaled(s, decay);
+        by[c] *= counts;
     }
-    LaneKeys key = h->key;
-    h->key = load_keys(next + OF_KEY);
-    h->query = load_keys(row);
-#ifdef STATE_DELTA
-    float by = counts * fma_f32(-decay, lanes_sum(of_key), value);
-#else
-    float by = counts * value;
-#endif
-    float y = lanes_sum(of_query);
 #pragma unroll
-    for (u32 i = 0; i < KEY_STEPS; i++) {
-        h->state.of[i] = added(key.of[i], float4{by, by, by, by}, h->state.of[i]);
+    for (u32 i = 0; i < OWN_COLS * KEY_STEPS; i++) {
+        float4 *s = &h->state.col[i / KEY_STEPS].of[i % KEY_STEPS];
+        float b = by[i / KEY_STEPS];
+        *s = added(key.of[i % KEY_STEPS], float4{b, b, b, b},
+                   float4{s->x * decay, s->y * decay, s->z * decay, s->w * decay});
     }
-    if (any_before) store_y(*h, y);
-    h->value = value;
     h->y += CONV_COLS;
 }
 
+// The n rows of a tile. key: of the first one.
+DEVICE void tile_rows(HeadRows *h, const float *row, u32 n, bool any_before) {
+    LaneKeys key = load_keys(row + OF_KEY);
+#ifdef LONG_RUNS
+#pragma unroll 2
+    for (u32 r = 0; r < n; r++) {
+        const float *next = r + 1 < n ? row + ROW_FLOATS : row;
+        LaneKeys next_key = load_keys(next + OF_KEY);
+        float *y_before = h->y, y = row_output(*h);
+        row_into_state(h, key, row);
+        h->query = load_keys(row);
+        if (any_before || r > 0) row_store(y_before, y);
+        key = next_key, row = next;
+    }
+#else // one row, whose output nothing waits for
+    (void)n, (void)any_before;
+    row_into_state(h, key, row);
+    h->query = load_keys(row);
+    row_store(h->y, row_output(*h));
+#endif
+}
+
 // All rows of the unit's run; tiles [2][TILE_FLOATS].
-DEVICE void run_unit(const StateHeadsArgs &a, const HeadUnit &u, const LaneKeys &state, float *tiles) {
+DEVICE void run_unit(const StateHeadsArgs &a, const HeadUnit &u, const StatePart &state, float *tiles) {
     u32 n_rows = u.run.n_rows;
     RowCopies copies = row_copies(a, u);
     fetch_rows(copies, 0, n_rows, tiles);
-    HeadRows h = {state, {}, {}, 0, a.mixed + VALUE_AT + u.head * VALUE_DIM + u.first_col + own_column(), 0};
+    HeadRows h = {state, {}, {}, a.mixed + VALUE_AT + u.head * VALUE_DIM + u.first_col + own_column(), 0};
     h.y += ((i64)u.run.row - 1) * CONV_COLS; // before the first row: nothing is stored there
 #ifdef STATE_SSM
     h.skip = a.skip[u.head];
 #endif
     for (u32 first = 0, turn = 0; first < n_rows; first += TILE, turn ^= 1) {
-        const float *row = tiles + turn * TILE_FLOATS;
         copy_async_wait<0>();
         block_sync(); // the tile is there, and nobody reads the one before it any more
         fetch_rows(copies, first + TILE, n_rows, tiles + (turn ^ 1) * TILE_FLOATS);
-        u32 n = MIN(n_rows - first, (u32)TILE);
-        h.key = load_keys(row + OF_KEY);
-#pragma unroll 2
-        for (u32 r = 0; r < n; r++) {
-            const float *next = r + 1 < n ? row + ROW_FLOATS : row;
-            state_row(&h, row, next, first + r > 0);
-            row = next;
-        }
+        tile_rows(&h, tiles + turn * TILE_FLOATS, MIN(n_rows - first, (u32)TILE), first > 0);
     }
-    float4 of_query = {0, 0, 0, 0};
-#pragma unroll
-    for (u32 i = 0; i < KEY_STEPS; i++) {
-        of_query = added(h.state.of[i], h.query.of[i], of_query);
-    }
-    store_y(h, lanes_sum(of_query));
+#ifdef LONG_RUNS
+    row_store(h.y, row_output(h));
+#endif
     state_store(u, h.state);
     block_sync(); // the last tile has been read
 }
@@ -273,7 +307,7 @@ KERNEL(HEADS_THREADS, HEADS_PER_SM) state_heads(StateHeadsArgs a) {
     u32 n = a.batch->n_runs * RUN_UNITS, number = block_index();
     if (number >= n) return;
     HeadUnit u = head_unit(a, number);
-    LaneKeys s = state_load(u);
+    StatePart s = state_load(u);
     stage_wait();
     for (;;) {
         run_unit(a, u, s, (float *)shared_memory());

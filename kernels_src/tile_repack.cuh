@@ -424,15 +424,13 @@ DEVICE void write_tq1_codes(const LaneBlocks &p) {
 
 // Formats with a codebook: what is beside the words.
 template <int format> DEVICE void write_entry_bits(const LaneBlocks &p) {
-    const u32 bytes_at = format == FORMAT_IQ2_S ? 128 : 0;
     u32 high[2] = {0, 0}, subs = 0;
 #pragma unroll
     for (u32 i = 0; i < 4; i++) {
         u32 h = i / 2, up = i % 2, j = h * 4 + p.lane % 4;
         const u8 *b = p.block[up];
-        if (format == FORMAT_IQ2_S || format == FORMAT_IQ3_S)
-            p.plane[bytes_at + p.lane * 4 + i] = b ? (u8)file_high_bits<format>(b, j) : 0;
         if (!b) continue;
+        if (format == FORMAT_IQ2_S || format == FORMAT_IQ3_S) high[0] |= file_high_bytes<format>(b, j) << 2 * i;
         if (FORMAT_IS_IQ1(format)) high[up] |= file_high_bits<format>(b, j) << 16 * h;
         if (format == FORMAT_IQ1_M) subs |= (file_iq1_m_sub(b, j, 0) | file_iq1_m_sub(b, j, 1) << 3) << 6 * i;
         if (format == FORMAT_IQ2_XS || format == FORMAT_IQ2_S)
@@ -448,6 +446,8 @@ template <int format> DEVICE void write_entry_bits(const LaneBlocks &p) {
         p.plane[256 + 64 + p.lane] = (u8)(subs >> 16);
     }
     if (format == FORMAT_IQ2_XS || format == FORMAT_IQ2_S) ((u32 *)p.plane)[p.lane] = subs;
+    if (format == FORMAT_IQ2_S) ((u32 *)(p.plane + 128))[p.lane] = high[0];
+    if (format == FORMAT_IQ3_S) ((u32 *)p.plane)[p.lane] = high[0];
     if (format == FORMAT_IQ3_S) ((u16 *)(p.plane + 128))[p.lane] = (u16)subs;
 }
 

@@ -1,13 +1,18 @@
 // Tiles of the formats whose codes are entries of codebooks (IQ1, IQ2, IQ3): tiles.cuh. Needs codebooks.h.
 //
-// A stage has its formats' codebooks in shared memory (product.cuh says where): a warp's 32 entries come in
-// three to four turns of the banks, while from global memory each line that they touch is a turn. They have a
-// form with which little is left to do after a look-up:
-//     IQ1       16 bits an entry: the codes of even columns in the low byte, of odd ones in the high byte
-//     IQ2       a word: a code a nibble, columns 0 2 1 3 4 6 5 7. With a sign in bit 2, four nibbles select
-//               four values out of a table of eight bytes (PRMT).
-//     IQ3       a word: a magnitude a byte, columns 0 2 1 3
+// A stage has its formats' codebooks in shared memory (product.cuh says where), each entry CODEBOOK_COPIES
+// times side by side. A lane has one of the copies, so that few lanes ask the same banks: 32 random words of
+// one copy come in three to four turns of the banks, while from global memory each line that they touch is a
+// turn. Entries have a form with which little is left to do after a look-up:
+//     IQ1       16 bits: the codes of even columns in the low byte, of odd ones in the high byte
+//     IQ2 IQ3   a magnitude a byte: 8 columns, or 4. With bytes of signs four of them become two pairs, f16
+//               subnormals (PRMT).
 // Pairs 4 j … 4 j + 3 of a row's block are the 8 columns of group j. Instructions a weight: README.md.
+//
+// Defines: CODEBOOK_COPIES (1, a power of two up to 32).
+#ifndef CODEBOOK_COPIES
+#define CODEBOOK_COPIES 1
+#endif
 
 // Bytes from the begin of shared memory to the format's codebook.
 template <int format> LAYOUT_FN u32 codebook_at();
@@ -25,58 +30,83 @@ template <int format> DEVICE u32 codebook_entry(u32 number) {
            : format == FORMAT_IQ3_XXS ? iq3_xxs_codebook[number]
                                       : iq3_s_codebook[number];
 }
-// The order of columns in words: those in the middle of four change places.
-DEVICE u32 swap_middle_nibbles(u32 v) {
-    return (v & 0xF00FF00Fu) | (v << 4 & 0x0F000F00u) | (v >> 4 & 0x00F000F0u);
+// Bytes of an entry in shared memory.
+template <int format> LAYOUT_FN u32 entry_bytes() {
+    return FORMAT_IS_IQ1(format) ? 2 : FORMAT_IS_IQ2(format) ? 8 : 4;
 }
-template <int format> DEVICE u32 prepared_entry(u32 number) {
-    u32 e = codebook_entry<format>(number);
+// Columns first … first + 3 of an entry, a magnitude a byte.
+template <int format> DEVICE u32 entry_magnitudes(u32 entry, u32 first) {
+    u32 word = 0;
+    for (u32 i = 0; i < 4; i++) {
+        u32 code = FORMAT_IS_IQ2(format) ? entry >> 2 * (first + i) & 3u : entry >> 3 * i & 7u;
+        word |= (FORMAT_IS_IQ2(format)      ? (code == 0 ? 8u : code == 1 ? 25u : 43u)
+                 : format == FORMAT_IQ3_XXS ? magnitude_iq3_xxs(code)
+                                            : 2 * code + 1)
+                << 8 * i;
+    }
+    return word;
+}
+template <int format> DEVICE void store_entry(u8 *out, u32 e) {
     if (FORMAT_IS_IQ1(format)) { // 2 bits each: those of odd columns behind those of even ones
         u32 even = e & 0x3333u, odd = e >> 2 & 0x3333u;
         even = (even | even >> 2) & 0x0F0Fu, odd = (odd | odd >> 2) & 0x0F0Fu;
-        return ((even | even >> 4) & 0xFFu) | ((odd | odd >> 4) & 0xFFu) << 8;
+        *(u16 *)out = (u16)(((even | even >> 4) & 0xFFu) | ((odd | odd >> 4) & 0xFFu) << 8);
+    } else if (FORMAT_IS_IQ2(format)) {
+        *(uint2 *)out = {entry_magnitudes<format>(e, 0), entry_magnitudes<format>(e, 4)};
+    } else {
+        *(u32 *)out = entry_magnitudes<format>(e, 0);
     }
-    if (FORMAT_IS_IQ2(format)) {
-        e = (e | e << 8) & 0x00FF00FFu, e = (e | e << 4) & 0x0F0F0F0Fu, e = (e | e << 2) & 0x33333333u;
-        return swap_middle_nibbles(e);
-    }
-    u32 word = 0;
-    for (u32 i = 0; i < 4; i++) {
-        u32 code = e >> 3 * i & 7u, place = i == 1 ? 2 : i == 2 ? 1 : i;
-        word |= (format == FORMAT_IQ3_XXS ? magnitude_iq3_xxs(code) : 2 * code + 1) << 8 * place;
-    }
-    return word;
 }
 
 // By all n_threads of a block, which meets before an entry is looked up.
 template <int format> DEVICE void load_codebook(u8 *out, u32 n_threads) {
-    const u32 size = FORMAT_IS_IQ1(format) ? 2 : 4;
-    for (u32 i = thread_index(); i < layout_codebook_bytes(format) / size; i += n_threads) {
-        if (size == 2) ((u16 *)out)[i] = (u16)prepared_entry<format>(i);
-        else ((u32 *)out)[i] = prepared_entry<format>(i);
+    constexpr u32 bytes = entry_bytes<format>();
+    for (u32 i = thread_index(); i < layout_codebook_bytes(format) / bytes; i += n_threads) {
+        u32 entry = codebook_entry<format>(i);
+        for (u32 copy = 0; copy < CODEBOOK_COPIES; copy++) { // neighbours begin at different banks
+            store_entry<format>(out + (i * CODEBOOK_COPIES + (copy + i) % CODEBOOK_COPIES) * bytes, entry);
+        }
     }
 }
-template <int format> DEVICE u32 look_up_entry(u32 number) {
-    const u8 *book = shared_memory() + codebook_at<format>();
-    return FORMAT_IS_IQ1(format) ? ((const u16 *)book)[number] : ((const u32 *)book)[number];
+
+// This lane's copy of the format's codebook.
+template <int format> DEVICE SharedPlace own_codebook() {
+    u32 copy = lane_index() % CODEBOOK_COPIES * entry_bytes<format>();
+    return shared_place(shared_memory() + codebook_at<format>() + copy);
+}
+// Bytes from the copy's begin to an entry.
+template <int format> DEVICE u32 entry_at(u32 number) {
+    return number * (entry_bytes<format>() * CODEBOOK_COPIES);
+}
+// The number of entry i of four: byte i of `low`, and of `high`, whose bytes are small.
+DEVICE u32 entry_number(u32 low, u32 high, u32 i) {
+    return look_up_bytes(low, high, 0xCC40u + 0x11u * i);
 }
 
 // ---- signs ----
 
-// Of IQ2 and IQ3, without the bits beside them: an even number of a group's are set.
-DEVICE u32 complete_iq2_signs(u32 word) {
-    u32 signs = word & 0x0FFFFFFFu, parity = signs ^ signs >> 16;
+// Of IQ2 and IQ3, those of columns 4 e … 4 e + 3 of group l, as the highest bits of bytes.
+DEVICE u32 sign_bytes(u32 signs, u32 l, u32 e) {
+    return signs << (e ? l : 4 + l) & 0x80808080u;
+}
+// The eighth signs of rows g and g + 8, in place of the four bits beside the signs: an even number of a
+// group's are set.
+DEVICE void complete_signs(u32 signs[2]) {
+    u32 parity = permute_bytes(signs[0], signs[1], 0x5410) ^
+                 (permute_bytes(signs[0], signs[1], 0x7632) & both_f16(0x0FFF));
     parity ^= parity >> 8;
-    return signs | (parity ^ parity >> 4) << 28;
+    parity ^= parity >> 4;
+    signs[0] = choose_bits(0x0FFFFFFFu, signs[0], parity << 28);
+    signs[1] = choose_bits(0x0FFFFFFFu, signs[1], parity << 12);
 }
-DEVICE u32 complete_iq3_signs(u32 word) {
-    u32 signs = word & 0xEEEEFFFFu, parity = signs ^ signs >> 16;
-    parity ^= parity >> 2;
-    return signs | ((parity ^ parity >> 1) << 16 & 0x11110000u);
+// The four bits beside the signs, as bits 4-7 of halves: of row g, of row g + 8.
+DEVICE u32 beside_signs(u32 g, u32 g8) {
+    return permute_bytes(g, g8, 0x7733) & both_f16(0x00F0);
 }
-// The four bits beside the signs of IQ3_XXS, as bits 4-7.
-DEVICE u32 beside_iq3_signs(u32 word) {
-    return (word >> 16 & 0x1111u) * 0x249u >> 5 & 0xF0u;
+
+// Four magnitudes with their signs as two pairs of f16, 2^24 too small.
+DEVICE u32 signed_pair(u32 magnitudes, u32 signs, u32 second) {
+    return permute_bytes(magnitudes, signs, second ? 0x7362 : 0x5140);
 }
 
 // ---- bits of a lane ----
@@ -92,6 +122,8 @@ DEVICE u32 byte_of(u32 word, u32 i) {
 // ---- the formats ----
 
 template <int format> struct EntryTile : TileCodes<format> {
+    SharedPlace book;
+
     // Where d is: behind all else.
     static constexpr u32 D = layout_tile_bytes16(format) - 32;
 
@@ -105,12 +137,13 @@ template <int format> struct EntryTile : TileCodes<format> {
 
 // A scale is (sub + 1/2) d / 4, for each 16 columns (IQ2_XXS: 32): 16 + that number has sub in its bits 4-7.
 template <int format> struct Iq2Tile : EntryTile<format> {
-    static constexpr bool WIDE = format == FORMAT_IQ2_XXS; // d and s: of a whole block
+    static constexpr bool WIDE = format == FORMAT_IQ2_XXS; // s: of a whole block
     u32 d, less, subs, high_bits, signs[2];
-    u32 high[2];         // bits of entries' numbers
-    u32 s[2], offset[2]; // of row g, of g + 8: {of columns 0-15, of 16-31}; WIDE: {of row g, of g + 8}
+    u32 high[2]; // high bits of entries' numbers, a byte each
+    u32 s[2];    // of row g, of g + 8: {of columns 0-15, of 16-31}; WIDE: {of row g, of g + 8}
 
     DEVICE void scales(const u8 *tile) {
+        this->book = own_codebook<format>();
         d = plane_32(tile + this->D, lane_index() / 4);
         less = multiply_f16x2(d, both_f16(0xCC00)); // -16
         if (!WIDE) subs = plane_32(tile + this->SCALES, lane_index());
@@ -118,61 +151,49 @@ template <int format> struct Iq2Tile : EntryTile<format> {
     }
     DEVICE void half(const u8 *tile, u32 h) {
         EntryTile<format>::half(tile, h);
+        signs[0] = this->word(0, 1), signs[1] = this->word(1, 1);
+        if (format != FORMAT_IQ2_S) complete_signs(signs);
+        if (WIDE) {
+            u32 sub = beside_signs(this->word(0, 1), this->word(1, 1));
+            s[0] = fma_f16x2(sub | both_f16(0x4C08), d, less);
+            high[0] = high[1] = 0;
+            return;
+        }
 #pragma unroll
         for (u32 up = 0; up < 2; up++) {
-            u32 w = this->word(up, 1), n = 2 * h + up;
-            signs[up] = format == FORMAT_IQ2_S ? w : complete_iq2_signs(w);
-            if (format == FORMAT_IQ2_S) w = high_bits >> 8 * n;
-            if (WIDE) continue;
-            high[up] = w;
-            u32 sub = (n == 0 ? subs << 4 : subs >> (4 * n - 4)) & both_f16(0x00F0);
+            u32 n = 2 * h + up, sub = (n == 0 ? subs << 4 : subs >> (4 * n - 4)) & both_f16(0x00F0);
+            if (format == FORMAT_IQ2_S) high[up] = high_bits >> 2 * n & 0x03030303u;
+            else high[up] = (this->word(up, 1) >> 28) * 0x00204081u & 0x01010101u;
             s[up] = fma_f16x2(sub | both_f16(0x4C08), up ? high_f16x2(d) : low_f16x2(d),
                               up ? high_f16x2(less) : low_f16x2(less));
-            offset[up] = multiply_f16x2(s[up], both_f16(0x8080)); // -128 * 2^-24
         }
-        if (!WIDE) return;
-        u32 sub = permute_bytes(this->word(0, 1), this->word(1, 1), 0x7733) & both_f16(0x00F0);
-        s[0] = fma_f16x2(sub | both_f16(0x4C08), d, less);
-        offset[0] = multiply_f16x2(s[0], both_f16(0x8080));
-    }
-    DEVICE u32 number(u32 up, u32 j) const {
-        u32 low = byte_of(this->word(up, 0), j);
-        if (format == FORMAT_IQ2_XS) return low | (high[up] >> (20 + j) & 0x100u);
-        if (format == FORMAT_IQ2_S) return low | (high[up] << (8 - 2 * j) & 0x300u);
-        return low;
     }
     DEVICE void pair(u32, u32 j, u32 a[2][4]) const {
 #pragma unroll
         for (u32 up = 0; up < 2; up++) {
-            u32 turned = j < 3 ? signs[up] << (2 - j) : signs[up] >> 1;
-            u32 e = look_up_entry<format>(number(up, j)) ^ (turned & 0x44444444u);
-            // 128 and 8, 25, 43 more or less.
-            const u32 values[2] = {look_up_bytes(0x00AB9988u, 0x00556778u, e),
-                                   look_up_bytes(0x00AB9988u, 0x00556778u, e >> 16)};
-            bool second = WIDE ? up == 1 : j >= 2;
-            u32 which = WIDE ? 0 : up;
-            u32 v = second ? high_f16x2(s[which]) : low_f16x2(s[which]);
-            u32 w = second ? high_f16x2(offset[which]) : low_f16x2(offset[which]);
+            u32 number = entry_number(this->word(up, 0), high[up], j);
+            uint2 entry = load_shared_64(this->book, entry_at<format>(number));
+            u32 both = s[WIDE ? 0 : up], v = low_f16x2(both);
+            if (WIDE ? up == 1 : j >= 2) v = high_f16x2(both);
 #pragma unroll
             for (u32 n = 0; n < 4; n++) {
-                u32 codes = look_up_bytes(values[n / 2], 0, n % 2 ? 0x4341 : 0x4240);
-                fragment_of(a, up, n) = fma_f16x2(codes, v, w);
+                u32 codes = signed_pair(n / 2 ? entry.y : entry.x, sign_bytes(signs[up], j, n / 2), n % 2);
+                fragment_of(a, up, n) = multiply_f16x2(codes, v);
             }
         }
     }
     static DEVICE float value(const u8 *tile, const TilePlace &at, float factor) {
-        u32 l = at.k / 8, n = at.k % 8, place = n % 4 == 1 ? n + 1 : n % 4 == 2 ? n - 1 : n;
-        u32 w = Iq2Tile::file_word(tile, at, 1), q = 2 * at.h + at.up;
-        u32 number = byte_of(Iq2Tile::file_word(tile, at, 0), l), sub = w >> 28;
+        u32 l = at.k / 8, n = at.k % 8, w = Iq2Tile::file_word(tile, at, 1), q = 2 * at.h + at.up;
+        u32 number = byte_of(Iq2Tile::file_word(tile, at, 0), l), sub = w >> 28, all[2] = {w, w};
         if (format == FORMAT_IQ2_XS) number |= (w >> (28 + l) & 1u) << 8;
         if (format == FORMAT_IQ2_S)
-            number |= (u32)(tile[Iq2Tile::SCALES + 128 + at.lane * 4 + q] >> 2 * l & 3) << 8;
+            number |= (plane_32(tile + Iq2Tile::SCALES + 128, at.lane) >> (8 * l + 2 * q) & 3u) << 8;
         if (!WIDE) sub = plane_32(tile + Iq2Tile::SCALES, at.lane) >> (at.k / 16 * 16 + 4 * q) & 15u;
-        u32 all = format == FORMAT_IQ2_S ? w : complete_iq2_signs(w);
+        if (format != FORMAT_IQ2_S) complete_signs(all);
         u32 code = codebook_entry<format>(number) >> 2 * n & 3u;
         float size = (float)(code == 0 ? 8 : code == 1 ? 25 : 43);
         float d = Iq2Tile::file_d(tile, at, factor) * (0.5f + (float)sub) * 0.25f;
-        return (all >> (4 * place + l) & 1u ? -size : size) * d;
+        return (all[0] >> layout_sign_place(l, n) & 1u ? -size : size) * d;
     }
 };
 template <> struct Tile<FORMAT_IQ2_XXS> : Iq2Tile<FORMAT_IQ2_XXS> {};
@@ -183,9 +204,12 @@ template <> struct Tile<FORMAT_IQ2_S> : Iq2Tile<FORMAT_IQ2_S> {};
 // 4-7.
 template <int format> struct Iq3Tile : EntryTile<format> {
     static constexpr bool S = format == FORMAT_IQ3_S;
-    u32 d, less, subs, high_bits, signs[2], s, high[2]; // s: {of row g, of g + 8}
+    u32 d, less, subs, high_bits, signs[2];
+    u32 high[2][2]; // high bits of entries' numbers, a byte each, of four at a time
+    u32 s;          // {of row g, of g + 8}
 
     DEVICE void scales(const u8 *tile) {
+        this->book = own_codebook<format>();
         d = plane_32(tile + this->D, lane_index() / 4);
         less = multiply_f16x2(d, both_f16(S ? 0xD800 : 0xD000));
         if (!S) return;
@@ -195,39 +219,41 @@ template <int format> struct Iq3Tile : EntryTile<format> {
     DEVICE void half(const u8 *tile, u32 h) {
         EntryTile<format>::half(tile, h);
         u32 sub;
-        if (!S) sub = beside_iq3_signs(this->word(0, 2)) | beside_iq3_signs(this->word(1, 2)) << 16;
+        if (!S) sub = beside_signs(this->word(0, 2), this->word(1, 2));
         else if (h) sub = (subs >> 4 & 0xF0u) | (subs << 8 & 0x00F00000u);
         else sub = (subs << 4 & 0xF0u) | (subs << 16 & 0x00F00000u);
         s = fma_f16x2(sub | both_f16(S ? 0x5808 : 0x5008), d, less);
+        signs[0] = this->word(0, 2), signs[1] = this->word(1, 2);
+        if (!S) complete_signs(signs);
 #pragma unroll
-        for (u32 up = 0; up < 2; up++) {
-            signs[up] = S ? this->word(up, 2) : complete_iq3_signs(this->word(up, 2));
-            if (S) high[up] = byte_of(high_bits, 2 * h + up);
+        for (u32 n = 0; n < 4; n++) {
+            high[n / 2][n % 2] = S ? high_bits >> (4 * h + n) & 0x01010101u : 0;
         }
     }
     DEVICE void pair(u32, u32 j, u32 a[2][4]) const {
 #pragma unroll
-        for (u32 n = 0; n < 8; n++) {
-            u32 up = n / 4, i = 4 * j + n % 4, entry = i / 2;
-            u32 number = byte_of(this->word(up, entry / 4), entry % 4);
-            if (S) number |= high[up] << (8 - entry) & 0x100u;
-            u32 codes = look_up_bytes(look_up_entry<format>(number), 0, i % 2 ? 0x4341 : 0x4240);
-            codes ^= signs[up] << i & both_f16(0x8000);
-            fragment_of(a, up, n % 4) = multiply_f16x2(codes, up ? high_f16x2(s) : low_f16x2(s));
+        for (u32 n = 0; n < 4; n++) {
+            u32 up = n / 2, e = n % 2, i = 2 * j + e;
+            u32 number = entry_number(this->word(up, i / 4), high[up][i / 4], i % 4);
+            u32 entry = load_shared_32(this->book, entry_at<format>(number));
+            u32 minus = sign_bytes(signs[up], j, e);
+            u32 v = up ? high_f16x2(s) : low_f16x2(s);
+            fragment_of(a, up, 2 * e) = multiply_f16x2(signed_pair(entry, minus, 0), v);
+            fragment_of(a, up, 2 * e + 1) = multiply_f16x2(signed_pair(entry, minus, 1), v);
         }
     }
     static DEVICE float value(const u8 *tile, const TilePlace &at, float factor) {
-        u32 entry = at.k / 4, q = 2 * at.h + at.up, w = Iq3Tile::file_word(tile, at, 2);
-        u32 number = byte_of(Iq3Tile::file_word(tile, at, entry / 4), entry % 4);
-        if (S) number |= (u32)(tile[Iq3Tile::SCALES + at.lane * 4 + q] >> entry & 1) << 8;
+        u32 entry = at.k / 4, q = 2 * at.h + at.up, w = Iq3Tile::file_word(tile, at, 2), all[2] = {w, w};
+        u32 number = byte_of(Iq3Tile::file_word(tile, at, entry / 4), entry % 4), sub = w >> 28;
+        u32 high = 8 * (entry % 4) + 2 * q + entry / 4;
+        if (S) number |= (plane_32(tile + Iq3Tile::SCALES, at.lane) >> high & 1u) << 8;
         u32 code = codebook_entry<format>(number) >> at.k % 4 * 3 & 7u;
         float size = (float)(S ? 2 * code + 1 : magnitude_iq3_xxs(code));
-        u32 sub =
-            S ? plane_16(tile + Iq3Tile::SCALES + 128, at.lane) >> 4 * q & 15u : beside_iq3_signs(w) >> 4;
+        if (S) sub = plane_16(tile + Iq3Tile::SCALES + 128, at.lane) >> 4 * q & 15u;
+        else complete_signs(all);
         float d = Iq3Tile::file_d(tile, at, factor);
         d = S ? d * (float)(1 + 2 * sub) : d * (0.5f + (float)sub) * 0.5f;
-        u32 all = S ? w : complete_iq3_signs(w);
-        return (all >> (at.k % 2 * 16 + 15 - at.k / 2) & 1u ? -size : size) * d;
+        return (all[0] >> layout_sign_place(at.k / 8, at.k % 8) & 1u ? -size : size) * d;
     }
 };
 template <> struct Tile<FORMAT_IQ3_XXS> : Iq3Tile<FORMAT_IQ3_XXS> {};
@@ -244,6 +270,7 @@ template <int format> struct Iq1Tile : EntryTile<format> {
     u32 offset;       // IQ1_S
 
     DEVICE void scales(const u8 *tile) {
+        this->book = own_codebook<format>();
         d = plane_32(tile + this->D, lane_index() / 4);
         less = multiply_f16x2(d, both_f16(0xCC00)); // -16
         bits = ((const uint2 *)(tile + this->SCALES))[lane_index()];
@@ -283,7 +310,7 @@ template <int format> struct Iq1Tile : EntryTile<format> {
 #pragma unroll
         for (u32 up = 0; up < 2; up++) {
             u32 low = byte_of(this->word(up, 0), j), bit = high[up] >> (M ? 4 * j : 3 * j);
-            u32 entry = look_up_entry<format>(low | (bit << 8 & 0x700u));
+            u32 entry = load_shared_16(this->book, entry_at<format>(low | (bit << 8 & 0x700u)));
             u32 codes = permute_bytes(entry, 0, 0x4140);
             bool second = M ? j >= 2 : up == 1;
             u32 w = offset;

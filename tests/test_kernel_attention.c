@@ -13,12 +13,8 @@
 
 // ---- places ----
 
-// Written down from the order that products read: column 32 c + 4 t + 2 q + i of 128.
 static float activation(const uint16_t *a, uint32_t max_rows, uint32_t row, uint32_t col) {
-    uint32_t c = col % 128 / 32, t = col % 32 / 4, q = col % 4 / 2, i = col % 2;
-    uint32_t place = 16 * t + 8 * q + 2 * c + i, sheet = col / 128 * 2 + place / 64;
-    uint32_t unit = (place % 64 / 8) ^ (row % 8);
-    return f32_from_f16(a[((size_t)sheet * max_rows + row) * 64 + unit * 8 + place % 8]);
+    return f32_from_f16(a[kernel_activation_place(max_rows, row, col)]);
 }
 
 static uint32_t page_halves(const EmulatedStage *s) {

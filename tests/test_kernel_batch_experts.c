@@ -20,14 +20,6 @@ static size_t activation_halves(uint32_t max_rows, uint32_t n_cols) {
     return (size_t)CEIL_DIV(n_cols, 128u) * 2 * max_rows * 64;
 }
 
-// Written down from the order that products read: column 32 c + 4 t + 2 q + i of 128.
-static size_t activation_index(uint32_t max_rows, uint32_t row, uint32_t col) {
-    uint32_t c = col % 128 / 32, t = col % 32 / 4, q = col % 4 / 2, i = col % 2;
-    uint32_t place = 16 * t + 8 * q + 2 * c + i, sheet = col / 128 * 2 + place / 64;
-    uint32_t unit = (place % 64 / 8) ^ (row % 8);
-    return ((size_t)sheet * max_rows + row) * 64 + unit * 8 + place % 8;
-}
-
 // ---- router ----
 
 // The n_used largest, falling, of equal ones the first; and their softmax.
@@ -157,9 +149,9 @@ TEST(kernel_batch_route_has_the_same_bits_in_every_class) {
             CHECK_BYTES_EQ(alone.logits, n * sizeof(float), all.logits + r * n, n * sizeof(float));
             uint32_t different = 0;
             for (uint32_t col = 0; col < d; col++) {
-                uint16_t h = alone.normed[activation_index(1, 0, col)];
-                different += h != all.normed[activation_index(s->max_rows, r, col)] ||
-                             h != normed[activation_index(norm->max_rows, r, col)];
+                uint16_t h = alone.normed[kernel_activation_place(1, 0, col)];
+                different += h != all.normed[kernel_activation_place(s->max_rows, r, col)] ||
+                             h != normed[kernel_activation_place(norm->max_rows, r, col)];
             }
             CHECK_INT_EQ(0, different);
         }
@@ -262,13 +254,13 @@ static void run_group(const char *name, uint32_t n_rows, Choices kind) {
     uint16_t *normed = kernel_memory(activation_halves(s->max_rows, s->d_model) * 2);
     for (uint32_t row = 0; row < n_rows; row++) {
         for (uint32_t col = 0; col < s->d_model; col++)
-            normed[activation_index(s->max_rows, row, col)] = (uint16_t)(row * 977 + col + 1);
+            normed[kernel_activation_place(s->max_rows, row, col)] = (uint16_t)(row * 977 + col + 1);
     }
     Grouped g = group_rows(s, n_rows, choice, normed);
     check_tiles(s, n, choice, &g);
     for (uint32_t i = 0; i < n; i++) {
         for (uint32_t col = 0; col < s->d_model; col++) {
-            uint16_t h = g.out[activation_index(s->n_rows, g.slot[i], col)];
+            uint16_t h = g.out[kernel_activation_place(s->n_rows, g.slot[i], col)];
             wrong += h != (uint16_t)(i / s->n_used * 977 + col + 1);
         }
     }
@@ -611,7 +603,7 @@ static uint16_t *as_activations(const FormatsCase *c, uint32_t max_rows) {
     uint16_t *out = kernel_memory(activation_halves(max_rows, c->e->d) * 2);
     for (uint32_t r = 0; r < c->n_rows; r++) {
         for (uint32_t k = 0; k < c->e->d; k++)
-            out[activation_index(max_rows, r, k)] = c->h[r * c->e->d + k];
+            out[kernel_activation_place(max_rows, r, k)] = c->h[r * c->e->d + k];
     }
     return out;
 }

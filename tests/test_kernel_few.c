@@ -14,13 +14,6 @@ enum { FEW_ROWS = 8 };
 
 // ---- activations ----
 
-// Column 32 c + 4 t + 2 q + i of 128 (layout of rows.cuh).
-static size_t place_of(uint32_t max_rows, uint32_t row, uint32_t col) {
-    uint32_t c = col % 128 / 32, t = col % 32 / 4, q = col % 4 / 2, i = col % 2;
-    uint32_t place = 16 * t + 8 * q + 2 * c + i, sheet = col / 128 * 2 + place / 64;
-    return ((size_t)sheet * max_rows + row) * 64 + ((place % 64 / 8) ^ (row % 8)) * 8 + place % 8;
-}
-
 static uint16_t *activation_memory(uint32_t max_rows, uint32_t n_cols) {
     return kernel_memory((size_t)ROUND_UP(n_cols, 128u) * max_rows * 2);
 }
@@ -31,7 +24,7 @@ static uint16_t *activations(const float *x, uint32_t first, uint32_t n_rows, ui
     uint16_t *out = activation_memory(max_rows, n_cols);
     for (uint32_t r = 0; r < n_rows; r++) {
         for (uint32_t c = 0; c < n_cols; c++)
-            out[place_of(max_rows, r, c)] = f16_from_f32(x[(size_t)(first + r) * n_cols + c]);
+            out[kernel_activation_place(max_rows, r, c)] = f16_from_f32(x[(size_t)(first + r) * n_cols + c]);
     }
     return out;
 }
@@ -272,11 +265,11 @@ static void check_glu(const EmulatedStage *s, const FewCase *c, uint32_t row, co
     float *actual = kernel_memory(s->d_ff * sizeof *actual);
     for (uint32_t i = 0; i < s->d_ff; i++) {
         y[i] = reference_activation(s->activation, y[i], s->ungated ? 1 : y[s->d_ff + i]) / 16;
-        actual[i] = f32_from_f16(out[place_of(s->max_rows, out_row, i)]);
+        actual[i] = f32_from_f16(out[kernel_activation_place(s->max_rows, out_row, i)]);
     }
     kernel_check_error(y, actual, s->d_ff, ACTIVATIONS);
     for (uint32_t i = s->d_ff; i < ROUND_UP(s->d_ff, 128u); i++)
-        CHECK_U64_EQ(0, out[place_of(s->max_rows, out_row, i)]);
+        CHECK_U64_EQ(0, out[kernel_activation_place(s->max_rows, out_row, i)]);
 }
 
 TEST(kernel_few_glu_multiplies_and_activates) {
@@ -308,8 +301,8 @@ TEST(kernel_few_glu_of_one_row_gives_the_same_bits) {
         TEST_CASE_LABEL("row %u", row);
         FewResult r = run_few(one, &c, row, 1, NULL, (ProductArgs){0});
         for (uint32_t i = 0; i < s->d_ff; i++) {
-            uint16_t expected = all.activations[place_of(FEW_ROWS, row, i)];
-            if (expected != r.activations[place_of(1, 0, i)]) FAIL("column %u differs", i);
+            uint16_t expected = all.activations[kernel_activation_place(FEW_ROWS, row, i)];
+            if (expected != r.activations[kernel_activation_place(1, 0, i)]) FAIL("column %u differs", i);
         }
     }
 }

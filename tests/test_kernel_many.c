@@ -11,13 +11,6 @@
 enum { ROWS = 130 }; // of a case: more than a tile, less than two
 #define WEIGHTS 1e-3 // weights are rounded to f16
 
-// Column 32 c + 4 t + 2 q + i of 128 (layout of rows.cuh).
-static size_t place_of(uint32_t max_rows, uint32_t row, uint32_t col) {
-    uint32_t c = col % 128 / 32, t = col % 32 / 4, q = col % 4 / 2, i = col % 2;
-    uint32_t place = 16 * t + 8 * q + 2 * c + i, sheet = col / 128 * 2 + place / 64;
-    return ((size_t)sheet * max_rows + row) * 64 + ((place % 64 / 8) ^ (row % 8)) * 8 + place % 8;
-}
-
 static uint16_t *activation_memory(uint32_t max_rows, uint32_t n_cols) {
     return kernel_memory((size_t)ROUND_UP(n_cols, 128u) * max_rows * 2);
 }
@@ -73,7 +66,7 @@ static ManyResult run_rows(const EmulatedStage *s, const ManyCase *c, uint32_t f
     for (uint32_t row = 0; row < max_rows; row++) {
         for (uint32_t col = 0; col < c->n_cols; col++) {
             float v = row < n_rows ? c->x[(size_t)(first + row) * c->n_cols + col] : NAN;
-            in[place_of(max_rows, row, col)] = f16_from_f32(v);
+            in[kernel_activation_place(max_rows, row, col)] = f16_from_f32(v);
         }
     }
     args.batch = DEVICE_ADDRESS(batch);
@@ -189,8 +182,8 @@ TEST(kernel_many_glu_has_the_bits_of_rows_alone) {
             ManyResult alone = run_rows(few, &c, row, 1, (ProductArgs){0});
             uint32_t written = 0;
             for (uint32_t k = 0; k < few->d_ff; k++) {
-                uint16_t v = r.activations[place_of(s->max_rows, row, k)];
-                if (v != alone.activations[place_of(few->max_rows, 0, k)]) FAIL("column %u differs", k);
+                uint16_t v = r.activations[kernel_activation_place(s->max_rows, row, k)];
+                if (v != alone.activations[kernel_activation_place(few->max_rows, 0, k)]) FAIL("column %u differs", k);
                 written += v != 0;
             }
             CHECK(written > few->d_ff / 2);

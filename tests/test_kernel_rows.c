@@ -10,14 +10,6 @@
 
 // ---- activations ----
 
-// Written down from the order that products read: column 32 c + 4 t + 2 q + i of 128.
-static size_t activation_index(uint32_t max_rows, uint32_t row, uint32_t col) {
-    uint32_t c = col % 128 / 32, t = col % 32 / 4, q = col % 4 / 2, i = col % 2;
-    uint32_t place = 16 * t + 8 * q + 2 * c + i, sheet = col / 128 * 2 + place / 64;
-    uint32_t unit = (place % 64 / 8) ^ (row % 8);
-    return ((size_t)sheet * max_rows + row) * 64 + unit * 8 + place % 8;
-}
-
 static size_t activation_halves(uint32_t max_rows, uint32_t n_cols) {
     return (size_t)CEIL_DIV(n_cols, 128u) * 2 * max_rows * 64;
 }
@@ -60,7 +52,7 @@ static NormCase make_norm_case(const EmulatedStage *stage, uint32_t n_rows, uint
 static void check_norm_row(const NormCase *c, uint32_t row, const uint16_t *out, uint32_t max_rows,
                            uint32_t out_row) {
     for (uint32_t col = 0; col < ROUND_UP(c->n_cols, 128u); col++) {
-        double actual = (double)f32_from_f16(out[activation_index(max_rows, out_row, col)]),
+        double actual = (double)f32_from_f16(out[kernel_activation_place(max_rows, out_row, col)]),
                expected = col < c->n_cols ? c->expected[(size_t)row * c->n_cols + col] : 0;
         if (fabs(actual - expected) <= 1e-4 + 6e-4 * fabs(expected)) continue;
         CHECK_NEAR(expected, actual, 1e-4 + 6e-4 * fabs(expected));
@@ -154,7 +146,7 @@ TEST(kernel_rows_norm_stage_norms_rows) {
 
             run_norm_shape(&one, 8, 14, again);
             for (uint32_t col = 0; col < s->d_model; col++)
-                CHECK_INT_EQ(again[activation_index(8, 0, col)], out[activation_index(s->max_rows, r, col)]);
+                CHECK_INT_EQ(again[kernel_activation_place(8, 0, col)], out[kernel_activation_place(s->max_rows, r, col)]);
         }
         for (size_t h = 0; h < halves; h++) // other rows are as they were
             if (h / 64 % s->max_rows >= n_out) CHECK_INT_EQ(0, out[h]);

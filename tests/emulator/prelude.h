@@ -427,6 +427,10 @@ DEVICE void load_matrix_4_as(const char *name, u32 d[4], const void *row, bool t
 DEVICE void load_matrix_4(u32 d[4], const void *row) {
     load_matrix_4_as("load_matrix_4", d, row, false);
 }
+DEVICE void load_column(u32 b[4], const void *shared) {
+    for (u32 i = 0; i < 4 && lane_index() < 4; i++)
+        b[i] = ((const u32 *)shared)[i];
+}
 DEVICE void load_matrix_4_transposed(u32 d[4], const void *row) {
     load_matrix_4_as("load_matrix_4_transposed", d, row, true);
 }
@@ -476,6 +480,19 @@ DEVICE u32 permute_bytes(u32 a, u32 b, u32 selector) {
 }
 DEVICE u32 in_register(u32 constant) {
     return constant;
+}
+typedef const u8 *SharedPlace;
+DEVICE SharedPlace shared_place(const void *p) {
+    return (const u8 *)p;
+}
+DEVICE u32 load_shared_16(SharedPlace p, u32 bytes) {
+    return *(const u16 *)(p + bytes);
+}
+DEVICE u32 load_shared_32(SharedPlace p, u32 bytes) {
+    return *(const u32 *)(p + bytes);
+}
+DEVICE uint2 load_shared_64(SharedPlace p, u32 bytes) {
+    return *(const uint2 *)(p + bytes);
 }
 DEVICE u32 look_up_bytes(u32 a, u32 b, u32 codes) {
     u32 out = permute_bytes(a, b, codes);

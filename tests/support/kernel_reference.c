@@ -185,3 +185,11 @@ void kernel_check_error(const double *expected, const float *actual, size_t n, d
     double error = relative_error(expected, actual, n);
     if (!CHECK(error < limit)) FAIL("relative error %g, at most %g allowed", error, limit);
 }
+
+size_t kernel_activation_place(uint32_t max_rows, uint32_t row, uint32_t col) {
+    uint32_t c = col % 128 / 32, k = col % 32; // lane, and its column
+    // One row: a lane's 8 columns of two steps side by side, lane after lane.
+    if (max_rows == 1) return col / 128 * 128 + k / 8 * 32 + 8 * c + k % 8;
+    uint32_t place = 16 * (k / 4) + 8 * (k % 4 / 2) + 2 * c + k % 2, sheet = col / 128 * 2 + place / 64;
+    return ((size_t)sheet * max_rows + row) * 64 + ((place % 64 / 8) ^ (row % 8)) * 8 + place % 8;
+}

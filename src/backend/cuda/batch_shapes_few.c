@@ -21,6 +21,7 @@ enum {
     BLOCK_SHARED_RESERVED = 1024,         // the system's, of each block
     FEW_ROW_BYTES_MAX = 100 << 10,        // activations of one block
     FEW_SHARED_ROW_BYTES_MAX = 120 << 10, // of a block of a cluster
+    FEW_CODEBOOKS_BYTES_MAX = 32 << 10,   // 16 copies of IQ2_XXS and IQ3_S: two turns of the banks
 };
 
 typedef struct {
@@ -29,6 +30,7 @@ typedef struct {
     uint32_t flight; // slots
     uint32_t ring_bytes, shared_bytes_min, blocks_per_sm;
     uint32_t segments; // of a row
+    uint32_t copies;   // of codebooks
     bool cluster;
 } FewShape;
 
@@ -89,7 +91,7 @@ static uint64_t few_beside(const ProductSize *p, const FewColumns *c, const FewS
     uint64_t parts = s->k_ways * s->k_blocks > 1 ? sums * div_up(c->segments, s->k_blocks) : 0;
     uint64_t norm = takes_norm(p, max_rows) ? (cols / 256 + 1) * 8 : 0;
     uint64_t head = p->is_head ? (s->warps + 1ull) * max_rows * 16 : 0;
-    return cols * 2 * max_rows + 256 + sums + parts + norm + head + product_codebooks_bytes(p) +
+    return cols * 2 * max_rows + sums + parts + norm + head + product_codebook_bytes(p) * s->copies +
            FEW_SPARE_BYTES;
 }
 
@@ -137,7 +139,9 @@ static bool few_try(const LowerTarget *t, const ProductSize *p, const FewShare *
                                  .k_blocks = k_blocks,
                                  .shared_bytes_min = (uint32_t)share->least,
                                  .blocks_per_sm = share->blocks_per_sm,
-                                 .segments = c.segments};
+                                 .segments = c.segments,
+                                 .copies = codebook_copies(t, product_codebook_bytes(p),
+                                                           FEW_CODEBOOKS_BYTES_MAX)};
                 if (k > 1 && div_up(c.segments, k * k_blocks) == div_up(c.segments, (k - 1) * k_blocks))
                     continue;
                 bool fits = few_fit(t, p, &c, share, max_rows, units, side, k, slots_min, &with);
@@ -182,6 +186,7 @@ void product_define_few(StrBuf *b, const LowerTarget *t, const ProductSize *p, u
     define(b, "RING_BYTES", s.ring_bytes);
     define(b, "SHARED_BYTES_MIN", s.shared_bytes_min);
     define(b, "BLOCKS_PER_SM", s.blocks_per_sm);
+    if (s.copies > 1) define(b, "CODEBOOK_COPIES", s.copies);
     if (s.k_blocks > 1) define(b, "K_BLOCKS", s.k_blocks);
     if (s.cluster) define(b, "CLUSTERS", 1);
 }

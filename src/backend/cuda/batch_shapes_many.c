@@ -15,6 +15,7 @@ enum {
     BLOCK_RESERVED = 1 << 10, // of a multiprocessor's shared memory
     BEST_BYTES = 16,          // head.cuh: of a row, for each warp, and its penalty
     SHARED_SPARE = 3 << 10,   // barriers, and what aligns the rings
+    MANY_CODEBOOKS_BYTES_MAX = 16 << 10,
 };
 
 typedef struct {
@@ -37,8 +38,13 @@ static uint32_t chunk_bytes(const ProductSize *p) {
     return bytes;
 }
 
+static uint32_t copies_of(const LowerTarget *t, const ProductSize *p) {
+    return codebook_copies(t, product_codebook_bytes(p), MANY_CODEBOOKS_BYTES_MAX);
+}
+
 // What a block takes beside its rings, and what two slots of both rings take.
-static uint64_t beside_rings(const ProductSize *p, const ManyShape *s, uint32_t max_rows) {
+static uint64_t beside_rings(const LowerTarget *t, const ProductSize *p, const ManyShape *s,
+                             uint32_t max_rows) {
     uint32_t bands = s->warps / s->ways_block, ways = s->ways_block * s->ways_cluster;
     uint64_t exchanged = min_u64(s->tile_rows, EXCHANGED_ROWS) * BAND_SUM_BYTES * bands / 2;
     uint64_t segments = div_up(product_segments(p->n_cols), ways) * s->ways_block;
@@ -46,14 +52,14 @@ static uint64_t beside_rings(const ProductSize *p, const ManyShape *s, uint32_t 
                     : p->unit_bands == 2 ? exchanged
                                          : 0;
     uint64_t best = p->is_head ? (s->warps + 1ull) * max_rows * BEST_BYTES : 0;
-    return sums + best + product_codebooks_bytes(p) + SHARED_SPARE;
+    return sums + best + copies_of(t, p) * product_codebook_bytes(p) + SHARED_SPARE;
 }
 static uint64_t least_rings(const ProductSize *p, const ManyShape *s) {
     return 2ull * s->warps * chunk_bytes(p) + 2ull * s->ways_block * s->tile_rows * 256;
 }
 
 static bool shape_fits(const LowerTarget *t, const ProductSize *p, ManyShape *s, uint32_t max_rows) {
-    uint64_t taken = beside_rings(p, s, max_rows), all = t->shared_bytes_block;
+    uint64_t taken = beside_rings(t, p, s, max_rows), all = t->shared_bytes_block;
     if (s->blocks_per_sm == 2) all = min_u64(all, t->shared_bytes_multiprocessor / 2 - BLOCK_RESERVED);
     s->ring_bytes = (uint32_t)(all > taken ? all - taken : 0);
     return s->ring_bytes >= least_rings(p, s);
@@ -189,6 +195,7 @@ void product_define_many(StrBuf *b, const LowerTarget *t, const ProductSize *p, 
     define(b, "PASSES", s.passes);
     define(b, "BLOCKS", s.blocks);
     define(b, "RING_BYTES", s.ring_bytes);
+    if (copies_of(t, p) > 1) define(b, "CODEBOOK_COPIES", copies_of(t, p));
     if (s.blocks_per_sm > 1) define(b, "BLOCKS_PER_SM", s.blocks_per_sm);
     if (can_narrow(t, p, &s, max_rows)) define(b, "NARROW_TILES", 1);
 }

@@ -55,6 +55,7 @@ static bool show_floats(const Group *g, const StageResult *r, Error *err) {
 
 // Index of a value in an activation buffer (kernels_src/rows.cuh).
 static size_t activation_at(uint32_t max_rows, uint32_t row, uint32_t col) {
+    if (max_rows == 1) return col / 128 * 128 + col / 8 % 4 * 32 + col / 32 % 4 * 8 + col % 8;
     uint32_t place = col / 4 % 8 * 16 + col / 2 % 2 * 8 + col / 32 % 4 * 2 + col % 2;
     uint32_t sheet = col / ACTIVATION_COLS * 2 + place / 64, unit = (place / 8 % 8) ^ (row % 8);
     return ((size_t)sheet * max_rows + row) * 64 + unit * 8 + place % 8;

@@ -20,6 +20,7 @@ enum {
     FEW_FLIGHT_BYTES = 80 << 10, // on their way to a multiprocessor
     FEW_TURNS_MAX = 8,           // blocks of a multiprocessor, one after the other
     FEW_FETCHERS = 3,      // of a slot's up to 6 copies (GPT-OSS-20B, 1 row: 930 tokens/s; with one 912)
+    ONE_CODEBOOKS_BYTES_MAX = 32 << 10, // one row
     FEW_SPARE = 6 << 10,   // barriers, the choice, what a stage adds
     MANY_SPARE = 24 << 10, // sums that are finished, barriers
 };
@@ -108,8 +109,8 @@ static uint32_t step_bytes(const Product *p) {
     return most;
 }
 
-// Of shared memory that codebooks take (product.cuh).
-static uint32_t codebooks_bytes(const Product *p) {
+// Of shared memory that a copy of the codebooks takes (product.cuh).
+static uint32_t codebook_bytes(const Product *p) {
     int second = (int)p->dtypes[1];
     return layout_codebooks_bytes((int)p->dtypes[0], second, second);
 }
@@ -117,7 +118,8 @@ static uint32_t codebooks_bytes(const Product *p) {
 typedef struct {
     uint32_t blocks, pass_units, k_ways, k_blocks, ring_bytes, flight, blocks_per_multiprocessor;
     uint32_t shared_bytes_min;
-    bool pairs; // of blocks that have the same bands of several inputs
+    uint32_t copies; // of codebooks
+    bool pairs;      // of blocks that have the same bands of several inputs
 } FewShape;
 
 static uint32_t inputs_of(const Product *p) {
@@ -128,6 +130,10 @@ static uint32_t inputs_of(const Product *p) {
 static uint32_t group_units(const Product *p, const FewShape *s) {
     if (!s->pairs) return (uint32_t)div_up(p->units, s->blocks / s->k_blocks);
     return (uint32_t)(div_up(inputs_of(p), 2) * div_up(div_up(p->n_rows, 16), s->blocks / 2));
+}
+
+static uint32_t copies_of(const LowerTarget *t, const Product *p) {
+    return p->rows == 1 ? codebook_copies(t, codebook_bytes(p), ONE_CODEBOOKS_BYTES_MAX) : 1;
 }
 
 // What a block takes beside its ring.
@@ -143,7 +149,7 @@ static uint64_t few_beside(const Product *p, const FewShape *s) {
     uint64_t sums = 2ull * s->pass_units * p->rows * (16 * p->unit_bands + 4) * sizeof(float), parts = 0;
     if (s->k_ways > 1 && s->k_blocks == 1)
         parts = 2ull * s->pass_units * p->unit_bands * segments * p->rows * 20 * sizeof(float);
-    return inputs * cols * 2 * p->rows + sums + parts + codebooks_bytes(p) + FEW_SPARE;
+    return inputs * cols * 2 * p->rows + sums + parts + s->copies * codebook_bytes(p) + FEW_SPARE;
 }
 
 // The ring in what is left of `shared` bytes, `most` at most; false where two steps do not fit.
@@ -180,7 +186,8 @@ static bool one_row_shape(const LowerTarget *t, const Product *p, FewShape *s) {
 
 // One row's down: pairs, where they have no more to do than blocks that share the units evenly.
 static bool pairs_shape(const LowerTarget *t, const Product *p, FewShape *s) {
-    FewShape even = {.blocks = t->multiprocessors / 2 * 2, .k_blocks = 1}, pairs = even;
+    FewShape even = {.blocks = t->multiprocessors / 2 * 2, .k_blocks = 1, .copies = copies_of(t, p)},
+             pairs = even;
     pairs.pairs = true;
     uint32_t units = group_units(p, &pairs);
     if (p->rows > 1 || !p->has_inputs || t->sm < 90 || units > group_units(p, &even)) return false;
@@ -203,7 +210,9 @@ static bool few_shape(const LowerTarget *t, const Product *p, FewShape *out) {
     if (pairs_shape(t, p, out)) return true;
     for (uint32_t turns = 1; turns <= FEW_TURNS_MAX; turns *= 2) {
         for (uint32_t k = 1; k <= MIN(segments_of(p->n_cols), t->multiprocessors); k *= 2) {
-            FewShape s = {.blocks = turns * t->multiprocessors / k * k, .k_blocks = k};
+            FewShape s = {.blocks = turns * t->multiprocessors / k * k,
+                          .k_blocks = k,
+                          .copies = copies_of(t, p)};
             if (p->rows == 1 ? one_row_shape(t, p, &s) : rows_shape(t, p, &s)) return *out = s, true;
         }
     }
@@ -218,6 +227,7 @@ static void define_few(StrBuf *b, const FewShape *s, const Product *p) {
     define(b, "RING_BYTES", s->ring_bytes);
     define(b, "FLIGHT", s->flight);
     define(b, "FETCHERS", FEW_FETCHERS);
+    if (s->copies > 1) define(b, "CODEBOOK_COPIES", s->copies);
     define(b, "BLOCKS_PER_SM", s->blocks_per_multiprocessor);
     if (s->shared_bytes_min > 0) define(b, "SHARED_BYTES_MIN", s->shared_bytes_min);
     if (s->pairs) define(b, "PAIRS", 1);
@@ -261,7 +271,7 @@ static uint64_t older_bytes(const Product *p, uint32_t warps, uint32_t tile, uin
     uint64_t n = max_u64(ring / (weights / 2 + rows), 2) / 2 + 1, taken = n * weights;
     uint64_t row_slots = max_u64(ring > taken ? ring - taken : 0, 2 * rows) / rows;
     uint64_t sums = warps / p->unit_bands * 16ull * (16 * p->unit_bands + 4) * sizeof(float);
-    return align_up(taken, 1024) + row_slots * rows + sums + codebooks_bytes(p) + 16;
+    return align_up(taken, 1024) + row_slots * rows + sums + codebook_bytes(p) + 16;
 }
 
 static void define_older(StrBuf *b, const LowerTarget *t, const Product *p, uint32_t tile) {
@@ -297,7 +307,7 @@ static void define_many(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, u
         return;
     }
     define(b, "WARPS", tile <= 32 ? 16 : 8);
-    define(b, "RING_BYTES", (t->shared_bytes_block - MANY_SPARE - codebooks_bytes(&p)) / 1024 * 1024);
+    define(b, "RING_BYTES", (t->shared_bytes_block - MANY_SPARE - codebook_bytes(&p)) / 1024 * 1024);
 }
 
 bool experts_use_few(const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {

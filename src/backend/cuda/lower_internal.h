@@ -53,8 +53,8 @@ typedef struct {
     bool has_norm; // the norm of its input comes before it; it takes that of one row by itself
 } ProductSize;
 
-// Of shared memory that its formats' codebooks take (product.cuh).
-static inline uint32_t product_codebooks_bytes(const ProductSize *p) {
+// Of shared memory that a copy of its formats' codebooks takes (product.cuh).
+static inline uint32_t product_codebook_bytes(const ProductSize *p) {
     uint32_t bytes = 0;
     for (uint32_t i = 0; i < p->n_weights; i++) {
         bool is_new = true;

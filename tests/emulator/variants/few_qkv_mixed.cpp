@@ -10,6 +10,7 @@
 #define FORMAT_1 FORMAT_NVFP4
 #define FORMAT_2 FORMAT_IQ3_XXS
 #define MAX_ROWS 8
+#define CODEBOOK_COPIES 4
 #define BLOCKS 2
 #define WARPS 4
 #define RING_BYTES 65536
