@@ -285,12 +285,12 @@ LAYOUT_FN unsigned layout_sign_place(unsigned l, unsigned n) {
 
 // Bytes of a copy of a format's codebook as kernels have it in shared memory (tiles_codebooks.cuh).
 LAYOUT_FN unsigned layout_codebook_bytes(int format) {
-    return FORMAT_IS_IQ1(format)                               ? 4096
-           : format == FORMAT_IQ3_XXS                          ? 1024
+    return FORMAT_IS_IQ1(format)                                ? 4096
+           : format == FORMAT_IQ3_XXS                           ? 1024
            : format == FORMAT_IQ2_XXS || format == FORMAT_IQ3_S ? 2048
-           : format == FORMAT_IQ2_XS                           ? 4096
-           : format == FORMAT_IQ2_S                            ? 8192
-                                                               : 0;
+           : format == FORMAT_IQ2_XS                            ? 4096
+           : format == FORMAT_IQ2_S                             ? 8192
+                                                                : 0;
 }
 
 // Of a stage whose matrices have these formats (two may be the same). A multiple of 1,024.

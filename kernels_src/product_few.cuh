@@ -20,8 +20,8 @@
 // first block has the first half of the inputs.
 //
 // Activations: all that the block's segments need, in shared memory. NORM_INPUT: the norm of x, which every
-// block takes (rows.cuh: to the bits of norm_rows.cuh). One row alone is the first of mma's eight columns; the
-// other seven are whatever there is, since nobody reads their sums.
+// block takes (rows.cuh: to the bits of norm_rows.cuh). One row alone is the first of mma's eight columns;
+// the other seven are whatever there is, since nobody reads their sums.
 //
 // Defines, besides product.cuh's: MAX_ROWS (1 or 8), BLOCKS, WARPS (that multiply), RING_BYTES; K_WAYS (1),
 // K_BLOCKS (1), CLUSTERS (on sm_90 the K_BLOCKS are a cluster), FLIGHT (2), FETCHERS (1), SHARED_BYTES_MIN
@@ -495,8 +495,8 @@ DEVICE void product_fetch_step(u8 *shared, const BlockUnits &u, const Bands &ban
 // others a warp's wait is another's turn.
 enum : u32 { OPERANDS = READY ? 2 : 1 };
 
-// A lane's address in the activations: for ldmatrix, lane i gives row i % 8 of matrix i / 8. Of one row, lanes
-// 0 … 3 load all that is needed (with ldmatrix 16 turns of the banks for 64 weights a lane, not 4).
+// A lane's address in the activations: for ldmatrix, lane i gives row i % 8 of matrix i / 8. Of one row,
+// lanes 0 … 3 load all that is needed (with ldmatrix 16 turns of the banks for 64 weights a lane, not 4).
 struct LaneInput {
 #if MAX_ROWS == 1
     const u8 *at;

@@ -71,8 +71,8 @@ enum : u32 {
     TILE_FLOATS = TILE * ROW_FLOATS,
 };
 
-// The first of the block's columns that a thread has, and which of their lanes it is. Neighbours have the same
-// keys, so that 16 lanes' loads of 16 bytes are one turn of shared memory's banks, not two.
+// The first of the block's columns that a thread has, and which of their lanes it is. Neighbours have the
+// same keys, so that 16 lanes' loads of 16 bytes are one turn of shared memory's banks, not two.
 DEVICE u32 own_column() {
     return (thread_index() / (2 * LANES) * 2 + thread_index() % 2) * OWN_COLS;
 }
@@ -210,8 +210,8 @@ struct HeadRows {
     float skip; // STATE_SSM: D
 };
 
-// What the row gives, of one column: lane c has column c. (S q of two columns: each lane sends the one that it
-// does not keep.)
+// What the row gives, of one column: lane c has column c. (S q of two columns: each lane sends the one that
+// it does not keep.)
 DEVICE float row_output(const HeadRows &h) {
     u32 mine = own_lane() % OWN_COLS;
     float sum = own_product(h.state.col[0], h.query), value = h.value[0];
@@ -302,7 +302,9 @@ DEVICE void run_unit(const StateHeadsArgs &a, const HeadUnit &u, const StatePart
 EXPORTED StageInfo state_heads_info = {HEADS_THREADS, {HEADS_BLOCKS, 1}, 2 * TILE_FLOATS * 4};
 
 KERNEL(HEADS_THREADS, HEADS_PER_SM) state_heads(StateHeadsArgs a) {
+#ifndef LONG_RUNS // as state_conv
     stage_launch_next();
+#endif
     // Known before the step began.
     u32 n = a.batch->n_runs * RUN_UNITS, number = block_index();
     if (number >= n) return;

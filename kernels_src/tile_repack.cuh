@@ -430,7 +430,8 @@ template <int format> DEVICE void write_entry_bits(const LaneBlocks &p) {
         u32 h = i / 2, up = i % 2, j = h * 4 + p.lane % 4;
         const u8 *b = p.block[up];
         if (!b) continue;
-        if (format == FORMAT_IQ2_S || format == FORMAT_IQ3_S) high[0] |= file_high_bytes<format>(b, j) << 2 * i;
+        if (format == FORMAT_IQ2_S || format == FORMAT_IQ3_S)
+            high[0] |= file_high_bytes<format>(b, j) << 2 * i;
         if (FORMAT_IS_IQ1(format)) high[up] |= file_high_bits<format>(b, j) << 16 * h;
         if (format == FORMAT_IQ1_M) subs |= (file_iq1_m_sub(b, j, 0) | file_iq1_m_sub(b, j, 1) << 3) << 6 * i;
         if (format == FORMAT_IQ2_XS || format == FORMAT_IQ2_S)

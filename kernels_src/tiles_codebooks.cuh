@@ -39,7 +39,9 @@ template <int format> DEVICE u32 entry_magnitudes(u32 entry, u32 first) {
     u32 word = 0;
     for (u32 i = 0; i < 4; i++) {
         u32 code = FORMAT_IS_IQ2(format) ? entry >> 2 * (first + i) & 3u : entry >> 3 * i & 7u;
-        word |= (FORMAT_IS_IQ2(format)      ? (code == 0 ? 8u : code == 1 ? 25u : 43u)
+        word |= (FORMAT_IS_IQ2(format)      ? (code == 0   ? 8u
+                                               : code == 1 ? 25u
+                                                           : 43u)
                  : format == FORMAT_IQ3_XXS ? magnitude_iq3_xxs(code)
                                             : 2 * code + 1)
                 << 8 * i;

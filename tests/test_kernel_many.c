@@ -183,7 +183,8 @@ TEST(kernel_many_glu_has_the_bits_of_rows_alone) {
             uint32_t written = 0;
             for (uint32_t k = 0; k < few->d_ff; k++) {
                 uint16_t v = r.activations[kernel_activation_place(s->max_rows, row, k)];
-                if (v != alone.activations[kernel_activation_place(few->max_rows, 0, k)]) FAIL("column %u differs", k);
+                if (v != alone.activations[kernel_activation_place(few->max_rows, 0, k)])
+                    FAIL("column %u differs", k);
                 written += v != 0;
             }
             CHECK(written > few->d_ff / 2);

@@ -146,7 +146,8 @@ TEST(kernel_rows_norm_stage_norms_rows) {
 
             run_norm_shape(&one, 8, 14, again);
             for (uint32_t col = 0; col < s->d_model; col++)
-                CHECK_INT_EQ(again[kernel_activation_place(8, 0, col)], out[kernel_activation_place(s->max_rows, r, col)]);
+                CHECK_INT_EQ(again[kernel_activation_place(8, 0, col)],
+                             out[kernel_activation_place(s->max_rows, r, col)]);
         }
         for (size_t h = 0; h < halves; h++) // other rows are as they were
             if (h / 64 % s->max_rows >= n_out) CHECK_INT_EQ(0, out[h]);

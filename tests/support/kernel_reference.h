@@ -58,6 +58,6 @@ double relative_error(const double *expected, const float *actual, size_t n);
 // A check that it is less than the limit.
 void kernel_check_error(const double *expected, const float *actual, size_t n, double limit);
 
-// Where activations for max_rows rows have column `col` of a row (kernels_src/rows.cuh): written down from the
-// order that products read them in.
+// Where activations for max_rows rows have column `col` of a row (kernels_src/rows.cuh): written down from
+// the order that products read them in.
 size_t kernel_activation_place(uint32_t max_rows, uint32_t row, uint32_t col);

@@ -140,8 +140,8 @@ static bool few_try(const LowerTarget *t, const ProductSize *p, const FewShare *
                                  .shared_bytes_min = (uint32_t)share->least,
                                  .blocks_per_sm = share->blocks_per_sm,
                                  .segments = c.segments,
-                                 .copies = codebook_copies(t, product_codebook_bytes(p),
-                                                           FEW_CODEBOOKS_BYTES_MAX)};
+                                 .copies =
+                                     codebook_copies(t, product_codebook_bytes(p), FEW_CODEBOOKS_BYTES_MAX)};
                 if (k > 1 && div_up(c.segments, k * k_blocks) == div_up(c.segments, (k - 1) * k_blocks))
                     continue;
                 bool fits = few_fit(t, p, &c, share, max_rows, units, side, k, slots_min, &with);

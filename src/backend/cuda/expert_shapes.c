@@ -19,10 +19,10 @@ enum {
     FEW_RING_MAX = 96 << 10,     // of two blocks a multiprocessor
     FEW_FLIGHT_BYTES = 80 << 10, // on their way to a multiprocessor
     FEW_TURNS_MAX = 8,           // blocks of a multiprocessor, one after the other
-    FEW_FETCHERS = 3,      // of a slot's up to 6 copies (GPT-OSS-20B, 1 row: 930 tokens/s; with one 912)
+    FEW_FETCHERS = 3, // of a slot's up to 6 copies (GPT-OSS-20B, 1 row: 930 tokens/s; with one 912)
     ONE_CODEBOOKS_BYTES_MAX = 32 << 10, // one row
-    FEW_SPARE = 6 << 10,   // barriers, the choice, what a stage adds
-    MANY_SPARE = 24 << 10, // sums that are finished, barriers
+    FEW_SPARE = 6 << 10,                // barriers, the choice, what a stage adds
+    MANY_SPARE = 24 << 10,              // sums that are finished, barriers
 };
 
 static void define(StrBuf *b, const char *name, uint64_t value) {
@@ -210,9 +210,8 @@ static bool few_shape(const LowerTarget *t, const Product *p, FewShape *out) {
     if (pairs_shape(t, p, out)) return true;
     for (uint32_t turns = 1; turns <= FEW_TURNS_MAX; turns *= 2) {
         for (uint32_t k = 1; k <= MIN(segments_of(p->n_cols), t->multiprocessors); k *= 2) {
-            FewShape s = {.blocks = turns * t->multiprocessors / k * k,
-                          .k_blocks = k,
-                          .copies = copies_of(t, p)};
+            FewShape s = {
+                .blocks = turns * t->multiprocessors / k * k, .k_blocks = k, .copies = copies_of(t, p)};
             if (p->rows == 1 ? one_row_shape(t, p, &s) : rows_shape(t, p, &s)) return *out = s, true;
         }
     }

@@ -24,8 +24,8 @@ LowerTarget lower_target_of_device(const CudaDevice *device);
 // A usual GPU of an architecture, for compiling without one: 75, 80, 86, 89 or 90.
 LowerTarget lower_target_of_sm(uint32_t sm);
 
-// How many copies of its codebooks (`bytes` each) a stage has in at most `most` bytes: a lane has one of them,
-// and few lanes ask the same bank (tiles_codebooks.cuh). One where shared memory is scarce.
+// How many copies of its codebooks (`bytes` each) a stage has in at most `most` bytes: a lane has one of
+// them, and few lanes ask the same bank (tiles_codebooks.cuh). One where shared memory is scarce.
 static inline uint32_t codebook_copies(const LowerTarget *t, uint32_t bytes, uint32_t most) {
     uint32_t copies = 1;
     while (t->sm >= 90 && bytes > 0 && copies < 32 && 2 * copies * bytes <= most)
