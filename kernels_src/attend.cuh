@@ -18,7 +18,9 @@
 // All products are mma_f16 with 16 rows (heads that share a KV head, at one position or at several) as A, and
 // keys or dims as B. Lane 4 g + c has rows g and g + 8, columns 8 j + 2 c and + 1.
 //
-// Pages come to shared memory as they are in the cache (layout_kv_at). Needs kv_cache.cuh, soft_cap.cuh.
+// Pages come to shared memory as they are in the cache (layout.h). KV_Q8: products take codes as f16, which
+// is exact; a score is multiplied by its key's scale, in float32; a value is code * scale, rounded to f16.
+// Needs kv_cache.cuh, soft_cap.cuh.
 // Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 16), WINDOW (positions that a row sees, itself
 // included; 0: all), SOFT_CAP; SHARED_BYTES_MAX.
 #if !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(HEAD_DIM) || !defined(WINDOW) || HEAD_DIM % 16
@@ -32,11 +34,9 @@ enum : u32 {
     SPLIT_KEYS = SPLIT_TILES * TILE_KEYS,
     GROUP_SPLITS = ATTENTION_GROUP_SPLITS,
 
-    KV_PIECE_BYTES = 2 * KV_TILE_HALVES(HEAD_DIM), // a page's keys of a head; its values follow
-    KV_PAGE_BYTES = 2 * KV_PIECE_BYTES,
     TILE_BYTES = TILE_PAGES * KV_PAGE_BYTES,
-    KV_SHEET = layout_kv_sheet(HEAD_DIM),
-    SHEET_UNITS = KV_SHEET / 8,
+    QUERY_ROW_BYTES = 2 * HEAD_DIM,
+    QUERY_PIECE_BYTES = KV_PAGE * QUERY_ROW_BYTES, // 16 rows of queries, as a page's keys of f16 are
     Q_STEPS = HEAD_DIM / 16,
     DIM_PAIRS = HEAD_DIM / 16, // of 8 dims each
 };
@@ -88,21 +88,27 @@ DEVICE bool is_seen(const RowKeys &row, u32 key) {
 
 // ---- operands ----
 
-// A page's keys (or values) are rows of 8 dims, 16 bytes each: `unit` counts them. kv_row: that of a token.
+// A page's keys (or values), and 16 rows of queries, are rows of 16 bytes: `unit` counts them. kv_row: that of
+// a token.
 DEVICE u32 kv_row_at(u32 token, u32 unit) {
-    u32 in_sheet = (unit % SHEET_UNITS) ^ layout_kv_swizzle(HEAD_DIM, token);
-    return (unit / SHEET_UNITS * KV_PAGE + token) * KV_SHEET * 2 + in_sheet * 16;
+    return layout_kv_unit_at(KV_ROW_BYTES, token, unit);
 }
 DEVICE u8 *kv_row(u8 *piece, u32 token, u32 unit) {
     return piece + kv_row_at(token, unit);
 }
-// The place 2 k units on from kv_row_at(token, 0 or 1): what varies from lane to lane is worked out once.
+DEVICE u32 query_row_at(u32 row, u32 unit) {
+    return layout_kv_unit_at(QUERY_ROW_BYTES, row, unit);
+}
+// The place 2 k units on from that of unit 0 or 1: what varies from lane to lane is worked out once.
+template <u32 row_bytes> DEVICE u32 units_on(u32 row_at, u32 k) {
+    enum : u32 { SHEET = layout_kv_sheet_bytes(row_bytes), UNITS = SHEET / 16 };
+    return (row_at ^ (2 * k % UNITS * 16)) + 2 * k / UNITS * KV_PAGE * SHEET;
+}
 DEVICE u32 kv_units_on(u32 row_at, u32 k) {
-    return (row_at ^ (2 * k % SHEET_UNITS * 16)) + 2 * k / SHEET_UNITS * KV_PAGE * KV_SHEET * 2;
+    return units_on<KV_ROW_BYTES>(row_at, k);
 }
 
-// 16 rows of queries, in registers or in shared memory as 16 tokens of a page's keys are. step(k, a) gives
-// 16 dims as A.
+// 16 rows of queries, in registers or in shared memory. step(k, a) gives 16 dims as A.
 struct QueryRegisters {
     u32 q[Q_STEPS][4];
     DEVICE void step(u32 k, u32 a[4]) const {
@@ -128,19 +134,63 @@ DEVICE void load_queries(const f16 *const row[2], QueryRegisters *q) {
 struct QueryPiece {
     const u8 *piece;
     DEVICE void step(u32 k, u32 a[4]) const {
-        load_matrix_4(a, piece + kv_units_on(kv_row_at(lane_index() % 16, lane_index() / 16), k));
+        u32 row_at = query_row_at(lane_index() % 16, lane_index() / 16);
+        load_matrix_4(a, piece + units_on<QUERY_ROW_BYTES>(row_at, k));
     }
 };
 
-// Scores of the keys of pages page(0) … page(pages - 1): s[2 p] those of page p's first 8 keys, s[2 p + 1] of
-// the second 8.
+#ifdef KV_Q8
+// Two of four codes as f16: their bytes with 0x64 above them are 1024 + 128 + code.
+enum : u32 { CODES_01 = 0x4140, CODES_23 = 0x4342, CODES_02 = 0x4240, CODES_13 = 0x4341 };
+DEVICE u32 codes_f16(u32 codes, u32 which) {
+    return add_f16x2(permute_bytes(codes, 0x64646464, which), 0xE480E480);
+}
+DEVICE u32 scales_of(const u8 *piece, u32 token) { // of two neighbours
+    return *(const u32 *)(piece + layout_kv_scale_at(HEAD_DIM, token));
+}
+
+// What score_pages adds up, before the scales: a load brings two units of 16 keys.
 template <u32 pages, class Queries, class Page>
-DEVICE void score_pages(const Queries &queries, Page page, float s[2 * pages][4]) {
-    u32 lane = lane_index(), row_at = kv_row_at(lane / 16 * 8 + lane % 8, lane / 8 % 2);
+DEVICE void multiply_pages(const Queries &queries, Page page, float s[2 * pages][4]) {
+    u32 lane = lane_index(), row_at = kv_row_at(lane % 16, 0), next_at = kv_row_at(lane % 16, lane / 16);
+#pragma unroll
+    for (u32 k = 0; k < Q_STEPS; k += 2) {
+        u32 b[pages][4];
+        bool alone = k + 1 == Q_STEPS;
+#pragma unroll
+        for (u32 p = 0; p < pages; p++) {
+            load_matrix_4(b[p], page(p) + kv_units_on(alone ? row_at : next_at, k / 2));
+        }
+#pragma unroll
+        for (u32 i = 0; i < 2; i++) {
+            u32 a[4];
+            if (i == 1 && alone) break;
+            queries.step(k + i, a);
+#pragma unroll
+            for (u32 p = 0; p < pages; p++) {
+#pragma unroll
+                for (u32 j = 0; j < 2; j++) {
+                    u32 codes = b[p][2 * i + j],
+                        pair[2] = {codes_f16(codes, CODES_01), codes_f16(codes, CODES_23)};
+                    mma_f16(s[2 * p + j], a, pair);
+                }
+            }
+        }
+    }
 #pragma unroll
     for (u32 j = 0; j < 2 * pages; j++) {
-        s[j][0] = s[j][1] = s[j][2] = s[j][3] = 0;
+        u32 scales = scales_of(page(j / 2), j % 2 * 8 + lane % 4 * 2);
+        float scale[2] = {f16_to_f32((f16)scales), f16_to_f32((f16)(scales >> 16))};
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            s[j][i] *= scale[i % 2];
+        }
     }
+}
+#else
+template <u32 pages, class Queries, class Page>
+DEVICE void multiply_pages(const Queries &queries, Page page, float s[2 * pages][4]) {
+    u32 lane = lane_index(), row_at = kv_row_at(lane / 16 * 8 + lane % 8, lane / 8 % 2);
 #pragma unroll
     for (u32 k = 0; k < Q_STEPS; k++) {
         u32 a[4], unit_at = kv_units_on(row_at, k);
@@ -153,6 +203,18 @@ DEVICE void score_pages(const Queries &queries, Page page, float s[2 * pages][4]
             mma_f16(s[2 * p + 1], a, b + 2);
         }
     }
+}
+#endif
+
+// Scores of the keys of pages page(0) … page(pages - 1): s[2 p] those of page p's first 8 keys, s[2 p + 1] of
+// the second 8.
+template <u32 pages, class Queries, class Page>
+DEVICE void score_pages(const Queries &queries, Page page, float s[2 * pages][4]) {
+#pragma unroll
+    for (u32 j = 0; j < 2 * pages; j++) {
+        s[j][0] = s[j][1] = s[j][2] = s[j][3] = 0;
+    }
+    multiply_pages<pages>(queries, page, s);
 #ifdef SOFT_CAP
 #pragma unroll
     for (u32 i = 0; i < 8 * pages; i++) {
@@ -215,6 +277,30 @@ DEVICE void keep_values(u32 b[2], i32 n) {
 // 16. (Told at compile time: a branch at each load would keep loads and products apart.)
 template <u32 pairs, u32 step, bool masked>
 DEVICE void add_page(const u32 weights[4], const u8 *values, u32 first, i32 n, float out[2 * pairs][4]) {
+#ifdef KV_Q8
+    u32 lane = lane_index();
+    u32 scales[2] = {scales_of(values, lane % 4 * 2), scales_of(values, lane % 4 * 2 + 8)};
+#pragma unroll
+    for (u32 i = 0; i < pairs; i += 2) { // two pairs a load, where there are
+        u32 pair = first + i * step, next = pair + step;
+        if (DIM_PAIRS % step && pair >= DIM_PAIRS) break;
+        u32 codes[4];
+        if (i + 1 == pairs || (DIM_PAIRS % step && next >= DIM_PAIRS)) next = pair;
+        load_matrix_4_transposed(codes, values + kv_row_at(lane % 16, lane < 16 ? pair : next));
+#pragma unroll
+        for (u32 j = 0; j < 2; j++) {
+            if (i + j >= pairs || (DIM_PAIRS % step && pair + j * step >= DIM_PAIRS)) break;
+#pragma unroll
+            for (u32 h = 0; h < 2; h++) {
+                u32 which = h ? CODES_13 : CODES_02;
+                u32 b[2] = {multiply_f16x2(codes_f16(codes[2 * j], which), scales[0]),
+                            multiply_f16x2(codes_f16(codes[2 * j + 1], which), scales[1])};
+                if (masked) keep_values(b, n);
+                mma_f16(out[2 * (i + j) + h], weights, b);
+            }
+        }
+    }
+#else
     u32 row_at = kv_row_at(lane_index() % 16, lane_index() / 16);
 #pragma unroll
     for (u32 i = 0; i < pairs; i++) {
@@ -229,6 +315,7 @@ DEVICE void add_page(const u32 weights[4], const u8 *values, u32 first, i32 n, f
         mma_f16(out[2 * i], weights, b);
         mma_f16(out[2 * i + 1], weights, b + 2);
     }
+#endif
 }
 
 // ---- triples ----

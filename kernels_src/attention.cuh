@@ -57,9 +57,9 @@ enum : u32 {
     RING_HALVES = RING_BYTES / HALF_BYTES,
     IN_PARTS = (RING_HALVES < 2),                              // values in the place of the keys
     STEP_TILES = (TEAM_WARPS > 1 && RING_HALVES >= 4 ? 2 : 1), // that a team takes at once, at most
-    // A step's keys make room for the next one's, which is fetched meanwhile. Else at the step's end.
+    // A step's keys make room for halves that come next, which are fetched meanwhile. Else at the step's end.
     FETCHES_AHEAD = (TEAM_WARPS > 1 && RING_HALVES >= 3 * STEP_TILES),
-    RING_STEPS = 4,     // under way, at most
+    RING_STEPS = 6,     // under way, at most
     SHARING_SPLITS = 3, // that take as long as to share two groups with other teams
 
     // Shared memory of a team.
@@ -68,8 +68,8 @@ enum : u32 {
     TOPS_BYTES = TEAM_WARPS > 1 ? TEAM_WARPS * 16 * 4 : 0,           // of a tile
     WEIGHTS_AT = RING_HALVES * HALF_BYTES, // [heads] [TILE_KEYS] f16, units of 16 bytes xor head % 8
     TOPS_AT = WEIGHTS_AT + STEP_TILES * WEIGHTS_BYTES, // [warp][16 heads]
-    QUERIES_AT = TOPS_AT + STEP_TILES * TOPS_BYTES,    // as 16 tokens of a page's keys
-    FULL_AT = QUERIES_AT + KV_PIECE_BYTES,             // two barriers a step: its keys, its values
+    QUERIES_AT = TOPS_AT + STEP_TILES * TOPS_BYTES,    // 16 rows
+    FULL_AT = QUERIES_AT + QUERY_PIECE_BYTES,          // two barriers a step: its keys, its values
     LAST_AT = FULL_AT + RING_STEPS * 2 * 8,
     ACCUMULATOR_BYTES = LIST_HEADS * (HEAD_DIM * 4 + TEAM_WARPS * 8),
     GROUP_AT = ROUND_UP(LAST_AT + 4, 16), // accumulators: out [heads][HEAD_DIM], {top, sum} [warp][heads]
@@ -79,7 +79,7 @@ enum : u32 {
 };
 static_assert(TEAM_WARPS == 1 || TEAMS == 1, "a team is a warp or a block");
 static_assert(TILE_PAGES % TEAM_WARPS == 0, "warps have the same number of pages");
-static_assert(RING_HALVES > 0 && RING_HALVES < 2 * (RING_STEPS + 1), "RING_BYTES");
+static_assert(RING_HALVES > 0 && RING_HALVES <= 2 * RING_STEPS, "RING_BYTES");
 static_assert(!IN_PARTS || SM_ARCH < 90, "bulk copies bring whole tiles");
 
 #ifdef SHARED_KV
@@ -113,12 +113,15 @@ struct TeamWork {
     bool rehearses;           // what it does is for nobody (attention_clusters.cuh)
     u32 page;                 // of the row's entry
     bool keeps;               // it has the list's last split, which is not its first
-    u32 entry[2][HEAD_TURNS]; // `keeps`: a lane's part of the row's key and value
+    Entry entry[2];           // `keeps`: a lane's part of the row's key and value
 };
 
 // ---- the ring ----
 //
-// Halves of tiles, in the order of their use: of a step of one tile or two its keys, then its values.
+// Halves of tiles, in the order of their use: of a step of one tile or two its keys, then its values. Bulk
+// copies bring keys and values each as soon as there is room for them, which is twice a step, so that what is
+// on its way never runs out. (Whole steps, asked for once: with three tiles of 8B nothing was on its way from
+// the last values' arrival to the end of the next scores.)
 
 // Tiles that are taken together.
 DEVICE u32 step_tiles(const ListPlace &p, u32 tile) {
@@ -132,6 +135,7 @@ struct Fetches {
     u32 stride;            // from one to the next
     u32 tile, tiles;       // of the next step
     u32 n_steps, n_halves; // fetched so far
+    bool values;           // of the next step the keys are fetched
     const u32 *pages;
     u32 page; // that this lane copies: known a step ahead
 };
@@ -155,11 +159,11 @@ DEVICE void fetches_look_ahead(Fetches *f) {
 }
 DEVICE void fetches_begin(const BatchAttentionArgs &a, const ListPlace &p, u32 n_splits, u32 stride,
                           Fetches *f) {
-    *f = {p, n_splits, stride, first_tile(p), 1, 0, 0, a.rows[p.row].pages + a.list_at, 0};
+    *f = {p, n_splits, stride, first_tile(p), 1, 0, 0, false, a.rows[p.row].pages + a.list_at, 0};
     if (n_splits > 0) fetches_look_ahead(f);
 }
 DEVICE void fetches_advance(const BatchAttentionArgs &a, Fetches *f) {
-    f->n_steps++, f->n_halves += 2 * f->tiles;
+    f->n_steps++;
     f->tile += f->tiles;
     if (f->tile == end_tile(f->place)) {
         if (--f->left == 0) return;
@@ -180,44 +184,52 @@ DEVICE BulkBarrier *step_full(u8 *shared, u32 n_steps, u32 is_values) {
     return (BulkBarrier *)(shared + FULL_AT) + n_steps % RING_STEPS * 2 + is_values;
 }
 #endif
-// Sets off the next step's copies. All threads call it; the halves that were in its place have been used.
-DEVICE void fetch_step(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
 #if SM_ARCH >= 90
+// Sets off the copies of the next step's keys, or of its values. All threads call it; the halves that were in
+// their place have been used.
+DEVICE void fetch_halves(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
     // A page a warp: one warp that asks for all of them would be what the others wait for.
     bool copies = lane_index() < f->tiles * WARP_PAGES && step_page(*f) <= last_page(*f);
     u32 n = count_ones(ballot_lanes(copies));
-    BulkBarrier *keys_full = step_full(shared, f->n_steps, 0),
-                *values_full = step_full(shared, f->n_steps, 1);
-    if (lane_index() == 0) {
-        bulk_barrier_expect(keys_full, n * KV_PIECE_BYTES);
-        bulk_barrier_expect(values_full, n * KV_PIECE_BYTES);
-    }
+    BulkBarrier *full = step_full(shared, f->n_steps, f->values);
+    if (lane_index() == 0) bulk_barrier_expect(full, n * KV_PIECE_BYTES);
     warp_sync();
     if (copies) {
-        const f16 *from = kv_head_page(a.kv, f->page, list_kv_head(f->place));
+        const u8 *from = (const u8 *)kv_head_page(a.kv, f->page, list_kv_head(f->place));
         u32 tile = lane_index() / WARP_PAGES, at = step_page(*f) % TILE_PAGES * KV_PIECE_BYTES;
-        bulk_copy(half_at(shared, f->n_halves + tile) + at, from, KV_PIECE_BYTES, keys_full);
-        bulk_copy(half_at(shared, f->n_halves + f->tiles + tile) + at, (const u8 *)from + KV_PIECE_BYTES,
-                  KV_PIECE_BYTES, values_full);
+        bulk_copy(half_at(shared, f->n_halves + tile) + at, f->values ? from + KV_PIECE_BYTES : from,
+                  KV_PIECE_BYTES, full);
     }
+    f->n_halves += f->tiles;
+    f->values = !f->values;
+    if (!f->values) fetches_advance(a, f);
+}
+// As many of them as there is room for; the first n_used halves have been used.
+DEVICE void fill_ring(const BatchAttentionArgs &a, u8 *shared, u32 n_used, Fetches *f) {
+    while (f->left > 0 && f->n_halves + f->tiles <= n_used + RING_HALVES) {
+        fetch_halves(a, shared, f);
+    }
+}
 #else
+// The same of a whole step.
+DEVICE void fetch_step(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
     for (u32 i = 0; i < f->tiles; i++) {
         KvTile tile = place_tile(*f, f->tile + i);
         u8 *keys = half_at(shared, f->n_halves + i), *values = half_at(shared, f->n_halves + f->tiles + i);
         copy_tile<TEAM_THREADS>(a.kv, tile, keys, team_thread(), TILE_KEYS_ALONE);
         if (!IN_PARTS) copy_tile<TEAM_THREADS>(a.kv, tile, values, team_thread(), TILE_VALUES_ALONE);
     }
-#endif
     copy_tile_commit();
+    f->n_halves += 2 * f->tiles;
     if (!IN_PARTS) fetches_advance(a, f); // else with the values
 }
-// As many steps as there is room for; the first n_used halves have been used.
 DEVICE void fill_ring(const BatchAttentionArgs &a, u8 *shared, u32 n_used, Fetches *f) {
     while (f->left > 0 && (IN_PARTS || f->n_halves + 2 * f->tiles <= n_used + RING_HALVES)) {
         fetch_step(a, shared, f);
         if (IN_PARTS) break;
     }
 }
+#endif
 // Before the first copy.
 DEVICE void ring_begin(u8 *shared) {
 #if SM_ARCH >= 90
@@ -272,33 +284,30 @@ struct NewEntry {
 };
 
 DEVICE void store_unit(u8 *shared, u32 unit, u32 n_heads, const NewEntry &e, const RawHead &h, TeamWork *w) {
+    if (unit < n_heads) {
 #pragma unroll
-    for (u32 i = 0; i < HEAD_TURNS; i++) {
-        u32 dim = head_dim_of(i);
-        if (dim >= HEAD_DIM) continue;
-        if (unit < n_heads) {
-            *(u32 *)(kv_row(shared + QUERIES_AT, unit, dim / 8) + dim % 8 * 2) = packed_query(h.own[i]);
-            continue;
+        for (u32 i = 0; i < HEAD_TURNS; i++) {
+            u32 dim = head_dim_of(i);
+            if (dim >= HEAD_DIM) continue;
+            *(u32 *)(shared + QUERIES_AT + query_row_at(unit, dim / 8) + dim % 8 * 2) =
+                packed_query(h.own[i]);
         }
-        u32 at = kv_row_at(e.token, dim / 8) + dim % 8 * 2, v = packed_entry(h.own[i]);
-        if (e.keys) *(u32 *)((unit > n_heads ? e.values : e.keys) + at) = v;
-        else if (unit > n_heads) w->entry[1][i] = v;
-        else w->entry[0][i] = v;
-        if (e.cache) *(u32 *)(e.cache + (unit > n_heads ? (u32)KV_PIECE_BYTES : 0) + at) = v;
+        return;
     }
+    bool is_value = unit > n_heads;
+    Entry entry = make_entry(h);
+    if (e.keys) store_entry(is_value ? e.values : e.keys, is_value, e.token, entry);
+    else if (is_value) w->entry[1] = entry;
+    else w->entry[0] = entry;
+    if (e.cache) store_entry(is_value ? e.cache + KV_PIECE_BYTES : e.cache, is_value, e.token, entry);
 }
 
 // The row's key and value, which the warps that turned them have, to their place.
 DEVICE void store_kept(const TeamWork &w, u32 n_heads, const NewEntry &e) {
 #pragma unroll
     for (u32 k = 0; k < 2; k++) {
-        if ((n_heads + k) % TEAM_WARPS != team_warp()) continue;
-#pragma unroll
-        for (u32 i = 0; i < HEAD_TURNS; i++) {
-            u32 dim = head_dim_of(i);
-            if (dim < HEAD_DIM)
-                *(u32 *)((k ? e.values : e.keys) + kv_row_at(e.token, dim / 8) + dim % 8 * 2) = w.entry[k][i];
-        }
+        if ((n_heads + k) % TEAM_WARPS == team_warp())
+            store_entry(k ? e.values : e.keys, k, e.token, w.entry[k]);
     }
 }
 
@@ -551,7 +560,7 @@ DEVICE void add_tiles(const BatchAttentionArgs &a, u8 *shared, const ListPlace &
     }
     add_tile_values<true>(shared, values[n - 1], n - 1, weights[n - 1], there, keep[n - 1], t);
     w->n_steps++, w->n_halves += 2 * n;
-    if (FETCHES_AHEAD) return;
+    if (FETCHES_AHEAD && SM_ARCH < 90) return;
     team_sync();
     fill_ring(a, shared, w->n_halves, f);
 }
@@ -831,7 +840,7 @@ DEVICE bool end_split(const BatchAttentionArgs &a, u8 *shared, ListWork *l, Team
 // What the team needs that no stage writes: on its way before stage_wait. Rows of queries past the list's
 // heads are zeros.
 DEVICE void team_begin(const BatchAttentionArgs &a, u8 *shared) {
-    for (u32 i = team_thread(); i < KV_PIECE_BYTES / 16; i += TEAM_THREADS) {
+    for (u32 i = team_thread(); i < QUERY_PIECE_BYTES / 16; i += TEAM_THREADS) {
         ((uint4 *)(shared + QUERIES_AT))[i] = {0, 0, 0, 0};
     }
 #if defined(HEAD_NORMS) && !defined(NORM_PLAIN)

@@ -104,11 +104,17 @@
 // E = 0. A scale that is infinite or not a number does not count for E and stays what it is: its weights are
 // infinite or not numbers, and so is every sum that has them.
 //
-// KV cache, f16, one region a layer: [page][kv_head][keys, values][sheet][KV_PAGE][dims of a
-// sheet]. A sheet has 64, 32 or 16 dims side by side, the most that divide head_dim. So a page's keys and
-// values of a head are one contiguous piece (one bulk copy), and both are rows a token. Units of 16 bytes
-// are swizzled against bank conflicts, as the tensor cores' descriptors of 128, 64 and 32 bytes are:
-// layout_kv_at.
+// KV cache, one region a layer: [page][kv_head][keys, values] a piece. So a page's keys and values of a head
+// are contiguous (one or two bulk copies). A piece is [sheet][KV_PAGE] rows a token, of 128, 64, 32 or 16
+// bytes, the most that divide what a token's head takes. Units of 16 bytes are swizzled against bank
+// conflicts, as the tensor cores' descriptors of 128, 64 and 32 bytes are: layout_kv_unit_at.
+// - f16: a unit is 8 dims (layout_kv_at).
+// - Q8 (KV_Q8): a unit is 16 dims, a byte each: code + 128. Its bytes lie so that mma.m16n8k16 finds its B in
+//   the registers of an ldmatrix (layout_kv_code_at):
+//       keys     byte 4 c + 2 h + i is dim 8 h + 2 c + i    (c 0 … 3; h, i 0, 1)
+//       values   byte 2 g + h is dim 8 h + g                (g 0 … 7), for ldmatrix.trans
+//   Behind the rows there are KV_PAGE scales, f16, and room for as many again where a head has more than 256
+//   dims (so that heads of 512 take twice what heads of 256 do).
 //
 // Activations, f16, inputs of a matrix product: rows.cuh.
 #ifndef KERNELS_LAYOUT_H
@@ -328,33 +334,38 @@ LAYOUT_FN unsigned layout_piece_bands(unsigned n_rows, unsigned first_row, unsig
 
 // ---- the cache ----
 
-// Halves of one layer's part of one page, and of the keys (or values) of one head in it.
+// Of f16: halves of one layer's part of one page, and of the keys (or values) of one head in it.
 // clang-format off
 #define KV_TILE_HALVES(head_dim) ((head_dim)*KV_PAGE)
 #define KV_PAGE_HALVES(n_kv_heads, head_dim) ((n_kv_heads)*2 * KV_TILE_HALVES(head_dim))
 // clang-format on
 
-// Bytes of one layer's part of one page; 0 for a format that the cache does not have.
-LAYOUT_FN unsigned long long layout_kv_page_bytes(int format, unsigned n_kv_heads, unsigned key_dim,
-                                                  unsigned value_dim) {
-    unsigned long long values = (unsigned long long)n_kv_heads * (key_dim + value_dim) * KV_PAGE;
-    return format == FORMAT_F16 ? values * 2 : 0;
+// Bytes of a piece: the keys (or values) of one head in one page.
+LAYOUT_FN unsigned layout_kv_piece_bytes(unsigned is_q8, unsigned head_dim) {
+    return is_q8 ? KV_PAGE * (head_dim + 2 * CEIL_DIV(head_dim, 256u)) : KV_PAGE * head_dim * 2;
+}
+// In a piece whose tokens have row_bytes: bytes to unit `unit` of 16 bytes of a token.
+LAYOUT_FN unsigned layout_kv_sheet_bytes(unsigned row_bytes) {
+    return row_bytes % 128 == 0 ? 128 : row_bytes % 64 == 0 ? 64 : row_bytes % 32 == 0 ? 32 : 16;
+}
+LAYOUT_FN unsigned layout_kv_unit_at(unsigned row_bytes, unsigned token, unsigned unit) {
+    unsigned sheet = layout_kv_sheet_bytes(row_bytes), units = sheet / 16;
+    return (unit / units * KV_PAGE + token) * sheet + ((unit % units) ^ (token * sheet / 128 % units)) * 16;
+}
+// Of Q8: bytes to a code, and to a token's scale.
+LAYOUT_FN unsigned layout_kv_code_at(unsigned head_dim, unsigned is_value, unsigned token, unsigned dim) {
+    return layout_kv_unit_at(head_dim, token, dim / 16) +
+           (is_value ? dim % 8 * 2 + dim / 8 % 2 : dim % 8 / 2 * 4 + dim / 8 % 2 * 2 + dim % 2);
+}
+LAYOUT_FN unsigned layout_kv_scale_at(unsigned head_dim, unsigned token) {
+    return KV_PAGE * head_dim + token * 2;
 }
 
-// Dims side by side, and which half of a page's part has dimension `dim` of the token's key
-// (value).
-LAYOUT_FN unsigned layout_kv_sheet(unsigned head_dim) {
-    return head_dim % 64 == 0 ? 64 : head_dim % 32 == 0 ? 32 : 16;
-}
-// The unit of 8 dims of a sheet is at unit ^ this.
-LAYOUT_FN unsigned layout_kv_swizzle(unsigned head_dim, unsigned token) {
-    return token * layout_kv_sheet(head_dim) / 64 % (layout_kv_sheet(head_dim) / 8);
-}
+// Of f16: which half of a page's part has dimension `dim` of the token's key (value).
 LAYOUT_FN unsigned layout_kv_at(unsigned head_dim, unsigned head, unsigned is_value, unsigned token,
                                 unsigned dim) {
-    unsigned sheet = layout_kv_sheet(head_dim);
-    return (head * 2 + is_value) * KV_TILE_HALVES(head_dim) + (dim / sheet * KV_PAGE + token) * sheet +
-           ((dim % sheet / 8) ^ layout_kv_swizzle(head_dim, token)) * 8 + dim % 8;
+    return (head * 2 + is_value) * KV_TILE_HALVES(head_dim) +
+           layout_kv_unit_at(head_dim * 2, token, dim / 8) / 2 + dim % 8;
 }
 
 // What the teams of attention.cuh give each other (BatchAttentionArgs.partial, .meetings). Rows of the

@@ -68,7 +68,7 @@ DEVICE void fetch_latents(const MlaAttentionArgs &a, const MlaTask &t, u32 tile,
     u8 *slot = shared + tile % MLA_SLOTS * LATENT_TILE_BYTES;
     for (u32 i = thread_index(); i < TILE_PAGES * PAGE_UNITS; i += MLA_THREADS) {
         u32 page = tile * TILE_PAGES + i / PAGE_UNITS, at = i % PAGE_UNITS;
-        u32 token = at / SHEET_UNITS % KV_PAGE;
+        u32 token = at / (layout_kv_sheet_bytes(KV_ROW_BYTES) / 16) % KV_PAGE;
         if (page * KV_PAGE + token <= t.position) {
             const f16 *from = a.kv + (u64)t.pages[page] * KV_TILE_HALVES(HEAD_DIM);
             copy_async_16(slot + i * 16, from + at * 8);

@@ -52,8 +52,8 @@ enum : u32 {
     PAGE_STRIDE = SLOT_BYTES / TILE_PAGES,
     VALUES_AT = PAGE_STRIDE - KV_PIECE_BYTES, // of a page
     Q_IN_SHARED =
-        GROUP_BYTES + SLOT_BYTES + SPAN_WARPS * KV_PIECE_BYTES + 64 <= SHARED_BYTES_MAX, // else registers
-    Q_BYTES = Q_IN_SHARED ? SPAN_WARPS * KV_PIECE_BYTES : 0,
+        GROUP_BYTES + SLOT_BYTES + SPAN_WARPS * QUERY_PIECE_BYTES + 64 <= SHARED_BYTES_MAX, // else registers
+    Q_BYTES = Q_IN_SHARED ? SPAN_WARPS * QUERY_PIECE_BYTES : 0,
     ONE_SLOT_BYTES = GROUP_BYTES + Q_BYTES + SLOT_BYTES + 64,
     TWO_SLOTS_BYTES = ONE_SLOT_BYTES + SLOT_BYTES,
     // Two blocks of one tile each are better than one of two.
@@ -61,7 +61,7 @@ enum : u32 {
                          (FITS_TWICE(TWO_SLOTS_BYTES) || !FITS_TWICE(ONE_SLOT_BYTES))
                      ? 2
                      : 1,
-    Q_AT = RING_SLOTS * SLOT_BYTES,   // a warp's rows as tokens of a page's keys are
+    Q_AT = RING_SLOTS * SLOT_BYTES,   // 16 rows a warp
     GROUP_AT = Q_AT + Q_BYTES,        // [groups of 8 dims][thread]float4
     FULL_AT = GROUP_AT + GROUP_BYTES, // a barrier a slot
     SPAN_SHARED_BYTES = FULL_AT + (SM_ARCH >= 90 ? RING_SLOTS * 8 : 0),
@@ -157,12 +157,19 @@ DEVICE void fetch_values(const BatchAttentionArgs &a, const SpanTask &t, u32 til
 // Zeroes the values of a tile's tokens from `first` on. What lies past the sequence's last position may be
 // anything, and 0 times infinity is not 0. (The task's last tile.)
 DEVICE void clear_values(u8 *slot, u32 first) {
+#ifdef KV_Q8
+    for (u32 i = first + thread_index(); i < TILE_KEYS; i += SPAN_THREADS) { // scales: a code is a number
+        u8 *values = slot + i / KV_PAGE * PAGE_STRIDE + VALUES_AT;
+        *(u16 *)(values + layout_kv_scale_at(HEAD_DIM, i % KV_PAGE)) = 0;
+    }
+#else
     enum : u32 { UNITS = HEAD_DIM / 8 };
     for (u32 i = first * UNITS + thread_index(); i < TILE_KEYS * UNITS; i += SPAN_THREADS) {
         u32 token = i / UNITS;
         u8 *values = slot + token / KV_PAGE * PAGE_STRIDE + VALUES_AT;
         *(uint4 *)kv_row(values, token % KV_PAGE, i % UNITS) = {0, 0, 0, 0};
     }
+#endif
 #if SM_ARCH >= 90
     bulk_copy_fence(); // the next task's tile may come to the same place
 #endif
@@ -178,11 +185,11 @@ template <bool in_shared> struct SpanQueries : QueryRegisters {
 };
 template <> struct SpanQueries<true> : QueryPiece {
     DEVICE void load(const f16 *const row[2], u8 *shared) {
-        u8 *to = shared + Q_AT + warp_index() * KV_PIECE_BYTES;
+        u8 *to = shared + Q_AT + warp_index() * QUERY_PIECE_BYTES;
         for (u32 i = 0; i < 2; i++) {
             for (u32 unit = lane_index() % 4; unit < HEAD_DIM / 8; unit += 4) {
                 uint4 v = row[i] ? load_shared_data((const uint4 *)row[i] + unit) : uint4{0, 0, 0, 0};
-                *(uint4 *)kv_row(to, lane_index() / 4 + i * 8, unit) = v;
+                *(uint4 *)(to + query_row_at(lane_index() / 4 + i * 8, unit)) = v;
             }
         }
         warp_sync();

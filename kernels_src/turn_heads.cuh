@@ -7,7 +7,7 @@
 //     q is times SCORE_SCALE * log2(e); TEMPERATURE_SCALE: at position p also times
 //     1 + TEMPERATURE_SCALE * ln(1 + floor((p + TEMPERATURE_OFFSET) / TEMPERATURE_LENGTH))
 //
-// Operations: RMS_NORM, ROPE. A lane has two neighbouring dims a turn: 2 lane + 64 turn. Sums of squares: a
+// Needs kv_cache.cuh. Operations: RMS_NORM, ROPE. A lane has two neighbouring dims a turn: 2 lane + 64 turn. Sums of squares: a
 // lane's values in the order of its dims, then lanes 16 apart, 8, 4, 2, 1.
 // Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (even), ROPE_DIMS (a multiple of 4; 0: nothing is turned),
 // ROPE_HALVES (dims i and i + ROPE_DIMS / 2 are turned together; else 2 i and 2 i + 1), SCORE_SCALE;
@@ -184,11 +184,72 @@ DEVICE void heat_query(RawHead *h, u32 position) {
 #endif
 }
 
-// A lane's pair as it is stored: of a query (which is scaled), a key or a value.
+// A lane's pair of a query as it is stored.
 DEVICE u32 packed_query(float2 v) {
     const float scale = SCORE_SCALE * 1.44269504089f;
     return pack_f16(v.x * scale, v.y * scale);
 }
-DEVICE u32 packed_entry(float2 v) {
-    return pack_f16(v.x, v.y);
+
+// A lane's part of a head's key or value, as the cache has it: pairs of its dims. KV_Q8:
+//     scale = largest |v| of the head * (1 / 127), rounded to f16
+//     code = v * (1 / scale), rounded to the nearest integer (ties to even), -127 … 127
+// A NaN or an infinity makes the scale one. Whoever reads an entry, also in the step that makes it, reads
+// this. (cpu_round_to_q8.)
+struct Entry {
+    u32 pair[HEAD_TURNS]; // KV_Q8: two bytes, code + 128
+#ifdef KV_Q8
+    u32 scale;
+#endif
+};
+#ifdef KV_Q8
+DEVICE u32 code_of(float v) {
+    v = v > 127 ? 127 : v;
+    v = v < -127 ? -127 : v;
+    return bits_of(v + (12582912.0f + 128)) & 0xFF; // 1.5 * 2^23: what is behind the point is rounded off
+}
+#endif
+DEVICE Entry make_entry(const RawHead &h) {
+    Entry e;
+#ifdef KV_Q8
+    u32 largest = 0; // as bits, so that a NaN is larger than all
+#pragma unroll
+    for (u32 i = 0; i < HEAD_TURNS; i++) {
+        u32 x = bits_of(h.own[i].x) & 0x7FFFFFFF, y = bits_of(h.own[i].y) & 0x7FFFFFFF;
+        largest = MAX(largest, MAX(x, y));
+    }
+    f16 scale = f32_to_f16(float_of(warp_max(largest)) * (1 / 127.0f));
+    float inverse = f16_to_f32(scale) > 0 ? divide_f32(1, f16_to_f32(scale)) : 0.0f;
+    e.scale = scale;
+#endif
+#pragma unroll
+    for (u32 i = 0; i < HEAD_TURNS; i++) {
+#ifdef KV_Q8
+        e.pair[i] = code_of(h.own[i].x * inverse) | code_of(h.own[i].y * inverse) << 8;
+#else
+        e.pair[i] = pack_f16(h.own[i].x, h.own[i].y);
+#endif
+    }
+    return e;
+}
+// To its token of a piece of keys or values, in the cache or in shared memory.
+DEVICE void store_entry(u8 *piece, bool is_value, u32 token, const Entry &e) {
+#pragma unroll
+    for (u32 i = 0; i < HEAD_TURNS; i++) {
+        u32 dim = head_dim_of(i);
+        if (dim >= HEAD_DIM) continue;
+#ifdef KV_Q8
+        if (is_value) {
+            piece[layout_kv_code_at(HEAD_DIM, 1, token, dim)] = (u8)e.pair[i];
+            piece[layout_kv_code_at(HEAD_DIM, 1, token, dim + 1)] = (u8)(e.pair[i] >> 8);
+        } else {
+            *(u16 *)(piece + layout_kv_code_at(HEAD_DIM, 0, token, dim)) = (u16)e.pair[i];
+        }
+#else
+        *(u32 *)(piece + layout_kv_unit_at(KV_ROW_BYTES, token, dim / 8) + dim % 8 * 2) = e.pair[i];
+#endif
+    }
+#ifdef KV_Q8
+    if (lane_index() == 0) *(u16 *)(piece + layout_kv_scale_at(HEAD_DIM, token)) = (u16)e.scale;
+#endif
+    (void)is_value;
 }

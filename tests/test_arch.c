@@ -2,6 +2,7 @@
 // (vectors/make_arch.py).
 #include "arch_models.h"
 #include "backend/backend.h"
+#include "backend/cpu/cpu_ops.h"
 #include "os/os.h"
 #include "plan/plan.h"
 #include "runner.h"
@@ -40,13 +41,14 @@ static const ArchModel *model_at(uint32_t index) {
     return m;
 }
 
-static bool build_plan(const ArchModel *m, const GgufFile *file, Model *out, Error *err) {
+static bool build_plan(const ArchModel *m, const GgufFile *file, KvType type, Model *out, Error *err) {
     const Arch *tables = arch_model_tables(m);
-    return tables ? plan_build_as(file, tables, &(PlanOptions){0}, &out->arena, &out->plan, err)
-                  : plan_build(file, &out->arena, &out->plan, err);
+    PlanOptions options = {.kv_type = type};
+    return tables ? plan_build_as(file, tables, &options, &out->arena, &out->plan, err)
+                  : plan_build_with(file, &options, &out->arena, &out->plan, err);
 }
 
-static Model open_model(const ArchModel *m) {
+static Model open_model(const ArchModel *m, KvType type) {
     Model model = {.arena = os_arena(64 << 20)};
     Str bytes = arch_model_build(m);
     GgufPart part = {.data = (const uint8_t *)bytes.ptr, .size = bytes.len, .name = arch_model_name(m)};
@@ -57,7 +59,7 @@ static Model open_model(const ArchModel *m) {
                               .n_threads = 2};
     const GgufFile *file;
     Error err = {0};
-    bool ok = gguf_parse(&part, 1, &model.arena, &file, &err) && build_plan(m, file, &model, &err) &&
+    bool ok = gguf_parse(&part, 1, &model.arena, &file, &err) && build_plan(m, file, type, &model, &err) &&
               cpu_backend_open(&options, &model.arena, &model.backend, &err) &&
               model.backend->load(model.backend, model.plan, NULL, NULL, &err);
     if (!ok) FAIL("%s", err.message);
@@ -112,7 +114,7 @@ TEST(arch_logits_are_those_of_transformers) {
         REQUIRE(every * n_rows == n_tokens && (every == 1 || every == 8 || every == 16));
         float *expected = arena_new(&arena, float, VALUES);
         memcpy(expected, bytes.ptr, bytes.len);
-        Model model = open_model(m);
+        Model model = open_model(m, KV_TYPE_F16);
         run(&model, tokens, 0, n_prompt, actual[0]);
         for (uint32_t t = n_prompt; t < n_tokens; t++)
             run(&model, tokens, t, 1, actual[t]);
@@ -135,7 +137,7 @@ TEST(arch_chunks_give_the_same_bits) {
     static const uint32_t cuts[] = {1, 7, 33};
     int32_t tokens[ARCH_MODEL_TOKENS_MAX];
     for (uint32_t i = 0; model_at(i); i++) {
-        Model model = open_model(model_at(i));
+        Model model = open_model(model_at(i), KV_TYPE_F16);
         uint32_t n_prompt = arch_model_text(model_at(i), tokens) - ARCH_MODEL_DRAWN;
         uint64_t bytes = n_prompt * sizeof whole[0];
         run(&model, tokens, 0, n_prompt, whole[0]);
@@ -146,6 +148,65 @@ TEST(arch_chunks_give_the_same_bits) {
             CHECK_BYTES_EQ(whole, bytes, cut, bytes);
         }
         model.backend->close(model.backend);
+    }
+}
+
+static bool is_compressed(const ArchModel *m) {
+    for (uint32_t i = 0; arch_mla_model_at(i); i++)
+        if (arch_mla_model_at(i) == m) return true;
+    return false;
+}
+
+// A cache of Q8 changes logits, and by little. (These models' scores are far apart, so the little is more
+// than in published ones.) A text in chunks has the bits of the whole.
+TEST(arch_logits_with_a_cache_of_8_bits) {
+    enum { TOKENS = 64, CHUNK = 7 };
+    static float exact[TOKENS][ARCH_MODEL_VOCAB], found[TOKENS][ARCH_MODEL_VOCAB],
+        cut[TOKENS][ARCH_MODEL_VOCAB];
+    int32_t tokens[ARCH_MODEL_TOKENS_MAX];
+    for (uint32_t i = 0; model_at(i); i++) {
+        const ArchModel *m = model_at(i);
+        if (is_compressed(m)) continue;
+        TEST_CASE_LABEL("%s", arch_model_name(m));
+        arch_model_text(m, tokens);
+        Model f16 = open_model(m, KV_TYPE_F16), q8 = open_model(m, KV_TYPE_Q8);
+        run(&f16, tokens, 0, TOKENS, exact[0]);
+        run(&q8, tokens, 0, TOKENS, found[0]);
+        for (uint32_t at = 0; at < TOKENS; at += CHUNK)
+            run(&q8, tokens, at, (uint32_t)min_u64(CHUNK, TOKENS - at), cut[at]);
+        CHECK_BYTES_EQ(found, sizeof found, cut, sizeof cut);
+        double sum = 0;
+        for (uint32_t t = 0; t < TOKENS; t++)
+            sum += relative_error(exact[t], found[t]) / TOKENS;
+        printf("%-16s mean relative error %.2g\n", arch_model_name(m), sum);
+        CHECK(sum > 0 && sum < 0.05);
+        CHECK(q8.plan->kv_bytes_per_token * 16 <= f16.plan->kv_bytes_per_token * 9);
+        f16.backend->close(f16.backend);
+        q8.backend->close(q8.backend);
+    }
+}
+
+TEST(arch_codes_of_8_bits) {
+    static const struct {
+        float in[4], out[4];
+    } rows[] = {
+        {{127, -127, 0, 64}, {127, -127, 0, 64}},
+        {{63.5f, 0.75f, 1.25f, -0.75f}, {63.5f, 1, 1, -1}}, // ties to even codes: 1.5 → 2, 2.5 → 2
+        {{0, 0, -0.0f, 0}, {0, 0, 0, 0}},
+        {{254, 253, -1, 1.5f}, {254, 252, 0, 2}}, // 126.5 → 126, -0.5 → 0
+        {{1e-7f, 0, 0, 0}, {0, 0, 0, 0}},         // the scale is below f16's smallest
+        {{INFINITY, 1, 0, -1}, {INFINITY, NAN, NAN, NAN}},
+        {{1, NAN, 0, -1}, {NAN, NAN, NAN, NAN}},
+    };
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%g, %g, %g, %g", (double)rows[i].in[0], (double)rows[i].in[1],
+                        (double)rows[i].in[2], (double)rows[i].in[3]);
+        float out[4];
+        cpu_round_to_q8(rows[i].in, out, 4);
+        for (uint32_t k = 0; k < 4; k++) {
+            float expected = rows[i].out[k];
+            CHECK(isnan(expected) ? isnan(out[k]) : out[k] == expected);
+        }
     }
 }
 

@@ -77,6 +77,20 @@ TEST(mla_cache_holds_the_latent_vector_once) {
     }
 }
 
+TEST(mla_caches_stay_f16) {
+    Arena arena = os_arena(1 << 23);
+    Str bytes = arch_model_build(arch_mla_model_at(0));
+    GgufPart part = {.data = (const uint8_t *)bytes.ptr, .size = bytes.len, .name = "tiny.gguf"};
+    const GgufFile *file;
+    Plan *plan;
+    Error err = {0};
+    REQUIRE(gguf_parse(&part, 1, &arena, &file, &err));
+    CHECK(!plan_build_with(file, &(PlanOptions){.kv_type = KV_TYPE_Q8}, &arena, &plan, &err));
+    CHECK_STR_EQ("a cache of type q8 is not supported for deepseek2, whose cache is compressed already: f16 is "
+                 "needed",
+                 err.message);
+}
+
 static bool run_some_tokens(Plan *plan, Arena *arena, Error *err) {
     uint32_t pages[PAGES];
     int32_t tokens[ARCH_MODEL_TOKENS];

@@ -7,6 +7,7 @@
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/memory.h"
 #include "base/hash.h"
+#include "batch_checks.h"
 #include "gguf_builder.h"
 #include "model_checks.h"
 #include "model_stages.h"
@@ -115,6 +116,21 @@ TEST_SLOW(cuda_gpu_logits_agree_on_a_tiny_model, 120) {
 }
 
 // Real text has one best token as a rule, so it must be the same one.
+// A cache of 8 bits: a key that is rounded to another code than the reference's is a step of its scale off.
+TEST_SLOW(cuda_gpu_q8_agrees_on_a_tiny_model, 120) {
+    enum { PROMPT = 300, END = 320 };
+    TinyModel model = tiny_model_llama();
+    BackendOptions options = model_gpu_options(SLOTS, model.context);
+    ModelPair *p = model_pair_open_with(tiny_model_build(&model), KV_TYPE_Q8, &options);
+    int32_t tokens[TOKENS_MAX];
+    random_tokens(model.seed, model.vocab, tokens, END);
+    model_stages_compare(p, tokens, PROMPT, END, 0.02);
+    model_check_chunks(p, tokens, PROMPT, &(uint32_t){77}, 1);
+    batch_check_drawn_as_prompt(p, &(SamplerParams){.temperature = 1, .top_p = 1, .repetition_penalty = 1},
+                                tokens, PROMPT, END);
+    model_pair_close(p);
+}
+
 TEST_SLOW(cuda_gpu_logits_agree_on_smollm2, 300) {
     BackendOptions options = model_gpu_options(SLOTS, TOKENS_MAX);
     Arena arena = os_arena((size_t)8 << 30);

@@ -18,10 +18,11 @@ enum { SLOTS = 64, CONTEXT = 128, MAX_ROWS = 128 };
 
 static_assert((int)CROWD_CONTEXT <= (int)CONTEXT, "the texts fit");
 
-static void check_crowds(const char *name, const CrowdConfig *crowds, uint32_t n_crowds, uint32_t n_slots) {
+static void check_crowds(const char *name, KvType type, const CrowdConfig *crowds, uint32_t n_crowds,
+                         uint32_t n_slots) {
     BackendOptions options = model_gpu_options(n_slots, CONTEXT);
     options.max_rows = MAX_ROWS;
-    ModelPair *p = model_pair_open(arch_model_build(arch_model_named(name)), &options);
+    ModelPair *p = model_pair_open_with(arch_model_build(arch_model_named(name)), type, &options);
     for (uint32_t i = 0; i < n_crowds; i++) {
         TEST_CASE_LABEL("%s, a crowd of %u", name, crowds[i].crowd);
         // The first ones run while classes of more rows are being compiled.
@@ -35,7 +36,7 @@ static void check_crowds(const char *name, const CrowdConfig *crowds, uint32_t n
     model_pair_close(p);
 }
 
-static void check_model(const char *name) {
+static void check_typed(const char *name, KvType type) {
     static const CrowdConfig crowds[] = {
         {.seed = 3, .crowd = 16, .n_pages = 30, .max_rows = 20, .n_texts = 4},
         {.seed = 4, .crowd = 2, .n_pages = 7, .max_rows = 3, .n_texts = 4},
@@ -45,8 +46,18 @@ static void check_model(const char *name) {
         {.seed = 6, .crowd = 64, .n_pages = 150, .max_rows = 128, .n_texts = 4},
     };
     static const CrowdConfig emulated = {.seed = 1, .crowd = 3, .n_pages = 9, .max_rows = 17, .n_texts = 1};
-    if (getenv("EMULATED_GPU")) check_crowds(name, &emulated, 1, 8);
-    else check_crowds(name, crowds, COUNT_OF(crowds), SLOTS);
+    if (getenv("EMULATED_GPU")) check_crowds(name, type, &emulated, 1, 8);
+    else check_crowds(name, type, crowds, COUNT_OF(crowds), SLOTS);
+}
+
+static void check_model(const char *name) {
+    check_typed(name, KV_TYPE_F16);
+}
+
+TEST_SLOW(cuda_gpu_q8_crowds, 900) {
+    static const char *const names[] = {"llama", "gemma3", "gpt_oss", "gemma4_e4b"};
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        check_typed(names[i], KV_TYPE_Q8);
 }
 
 // Every other text is held to a grammar.
@@ -61,7 +72,7 @@ TEST_SLOW(cuda_gpu_masked_crowds, 900) {
     for (uint32_t i = 0; i < COUNT_OF(crowds); i++) {
         CrowdConfig config = crowds[i];
         config.tokenizer = tokenizer;
-        check_crowds("llama", &config, 1, SLOTS);
+        check_crowds("llama", KV_TYPE_F16, &config, 1, SLOTS);
     }
 }
 

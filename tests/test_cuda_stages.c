@@ -113,7 +113,7 @@ static void note_class(const BatchLowered *l, const BatchClass *c) {
     }
 }
 
-static void note_model(Str file) {
+static void note_model(Str file, KvType type) {
     static const uint32_t generations[] = {75, 90};
     for (size_t i = 0; i < COUNT_OF(generations); i++) {
         Arena arena = os_arena(256 << 20);
@@ -124,7 +124,9 @@ static void note_model(Str file) {
         BatchLowered l;
         Error err = {0};
         LowerTarget target = lower_target_of_sm(generations[i]);
-        REQUIRE(gguf_parse(&part, 1, &arena, &gguf, &err) && plan_build(gguf, &arena, &plan, &err));
+        PlanOptions options = {.kv_type = type};
+        REQUIRE(gguf_parse(&part, 1, &arena, &gguf, &err) &&
+                plan_build_with(gguf, &options, &arena, &plan, &err));
         REQUIRE(placement_make(plan, &arena, &placement, &err));
         if (!batch_lower(plan, &placement, &target, 64, 512, &arena, &l, &err)) FAIL("%s", err.message);
         REQUIRE(err.code == ERR_NONE);
@@ -179,15 +181,16 @@ TEST(cuda_stages_are_in_the_readme) {
                                     14336,          128256,    4096, DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q6_K};
     static char table[TABLE_BYTES], readme[4 * TABLE_BYTES];
     for (uint32_t i = 0; arch_model_at(i); i++)
-        note_model(arch_model_build(arch_model_at(i)));
+        note_model(arch_model_build(arch_model_at(i)), KV_TYPE_F16);
     for (uint32_t i = 0; arch_mla_model_at(i); i++)
-        note_model(arch_model_build(arch_mla_model_at(i)));
+        note_model(arch_model_build(arch_mla_model_at(i)), KV_TYPE_F16);
     static const char *const states[] = {"lfm2",           "qwen35", "nemotron_h",   "granite_hybrid",
                                          "nemotron_h_moe", "deci",   "llama4_scout", "muse_glimmer"};
     for (size_t i = 0; i < COUNT_OF(states); i++)
-        note_model(arch_model_build(arch_model_named(states[i])));
-    note_model(arch_model_build(arch_model_named("gemma4-e4b")));
-    note_model(arch_shape_build(&large));
+        note_model(arch_model_build(arch_model_named(states[i])), KV_TYPE_F16);
+    note_model(arch_model_build(arch_model_named("gemma4-e4b")), KV_TYPE_F16);
+    note_model(arch_model_build(arch_model_named("gemma4-e4b")), KV_TYPE_Q8);
+    note_model(arch_shape_build(&large), KV_TYPE_F16);
     StrBuf b = strbuf_from_memory(table, sizeof table);
     write_head(&b);
     for (uint32_t i = 0; batch_type_at(i); i++)

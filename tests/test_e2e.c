@@ -34,6 +34,7 @@ TEST(e2e_serve_one_request_and_stop) {
         "\"vram_bytes_used\":0,\"vram_bytes_total\":0",
         "\"uptime_seconds\":",
         "\"quant_kind\":\"Q4_K",
+        "\"kv_cache_type\":\"f16\"",
         "\"tokenizer_kind\":\"gguf-bpe\"",
         "\"vocab_size\":1024",
         "\"context_length\":2048",

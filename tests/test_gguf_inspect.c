@@ -192,6 +192,7 @@ TEST(gguf_inspect_says_what_fits) {
         {"--vram-mb 8000 --kv-cache-size-mb 1", 1952, true, 1}, // 122 pages of 8,192 bytes
         {"--vram-mb 8000 --kv-cache-size-mb 5", 9760, true, 4},
         {"--vram-mb 8000 --kv-cache-size-mb 5 --max-jobs 9", 9760, true, 9},
+        {"--vram-mb 8000 --kv-cache-size-mb 1 --kv-cache-type q8", 3664, true, 1}, // 229 of 4,352
         {"--vram-mb 100", 0, false, 1},
     };
     TinyModel m = tiny_model_llama();
@@ -220,7 +221,7 @@ TEST(gguf_inspect_says_what_fits) {
         CHECK(json_read_u64(json_get(root, STR("cache_tokens")), &tokens));
         CHECK(json_read_u64(json_get(root, STR("kv_bytes_per_token")), &a_token));
         CHECK_U64_EQ(sum, total);
-        CHECK_U64_EQ(2 * 2 * (32 + 32) * 2, a_token);
+        CHECK_U64_EQ(strstr(rows[i].flags, "q8") ? 2 * 2 * (34 + 34) : 2 * 2 * (32 + 32) * 2, a_token);
         CHECK_U64_EQ(rows[i].cache_tokens, tokens);
         CHECK(json_read_u64(json_get(root, STR("max_jobs")), &jobs));
         CHECK_U64_EQ(rows[i].max_jobs, jobs);
@@ -296,6 +297,7 @@ TEST(gguf_inspect_refuses_flags_that_have_no_effect) {
                 {"--vram-mb 100 2>&1", "--vram-mb: needs --fit"},
                 {"--max-jobs 4 2>&1", "--max-jobs: needs --fit"},
                 {"--kv-cache-size-mb 4 2>&1", "--kv-cache-size-mb: needs --fit"},
+                {"--kv-cache-type q8 2>&1", "--kv-cache-type: needs --fit"},
                 {"--checkpoints-size-mb 4 2>&1", "--checkpoints-size-mb: needs --fit"},
                 {"--fit --device cpu 2>&1", "--fit says what a GPU's memory would hold"}};
     TinyModel m = tiny_model_llama();

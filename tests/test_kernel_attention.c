@@ -4,12 +4,14 @@
 #include "kernel_reference.h"
 
 #include "base/f16.h"
+#include "plan/kv_layout.h"
 #include "runner.h"
 
 #include <math.h>
 #include <stdio.h>
 
 #define F16 1e-3
+#define Q8  1e-2 // of an entry: a code is up to half of one off
 
 // ---- places ----
 
@@ -18,7 +20,30 @@ static float activation(const uint16_t *a, uint32_t max_rows, uint32_t row, uint
 }
 
 static uint32_t page_halves(const EmulatedStage *s) {
-    return KV_PAGE_HALVES(s->n_kv_heads, s->head_dim);
+    return s->n_kv_heads * layout_kv_piece_bytes(s->kv_q8, s->head_dim);
+}
+
+// The piece of a page of the cache that has a head's keys (values).
+static uint8_t *piece_of(const EmulatedStage *s, const uint16_t *page, uint32_t head, bool value) {
+    return (uint8_t *)(uintptr_t)page + (head * 2 + value) * layout_kv_piece_bytes(s->kv_q8, s->head_dim);
+}
+static float value_at(const EmulatedStage *s, const uint16_t *page, uint32_t head, bool value, uint32_t token,
+                      uint32_t dim) {
+    const uint8_t *piece = piece_of(s, page, head, value);
+    if (!s->kv_q8) return f32_from_f16(page[layout_kv_at(s->head_dim, head, value, token, dim)]);
+    float scale = f32_from_f16(*(const uint16_t *)(piece + layout_kv_scale_at(s->head_dim, token)));
+    return (float)(piece[layout_kv_code_at(s->head_dim, value, token, dim)] - 128) * scale;
+}
+// Puts what is no number in the place of a token's entry.
+static void spoil_entry(const EmulatedStage *s, uint16_t *page, uint32_t token) {
+    for (uint32_t i = 0; i < 2 * s->n_kv_heads * s->head_dim; i++) {
+        uint32_t dim = i / 2 % s->head_dim, head = i / 2 / s->head_dim;
+        uint8_t *piece = piece_of(s, page, head, i % 2);
+        uint16_t spoilt = dim % 2 ? 0x7C00 : 0x7E00;
+        if (!s->kv_q8) page[layout_kv_at(s->head_dim, head, i % 2, token, dim)] = spoilt;
+        else if (dim == 0) memcpy(piece + layout_kv_scale_at(s->head_dim, token), &spoilt, 2);
+        else piece[layout_kv_code_at(s->head_dim, i % 2, token, dim)] = 0;
+    }
 }
 
 TEST(kernel_attention_cache_has_a_place_each) {
@@ -38,6 +63,32 @@ TEST(kernel_attention_cache_has_a_place_each) {
             uint32_t banks = 0;
             for (uint32_t t = token; t < token + 8; t++)
                 banks |= 1u << layout_kv_at(dim, 0, 0, t, dim - 8) / 8 % 8;
+            CHECK_INT_EQ(255, banks);
+        }
+    }
+}
+
+// Codes, too; and the plan counts as many bytes as there are.
+TEST(kernel_attention_codes_have_a_place_each) {
+    for (uint32_t dim = 16; dim <= 512; dim += 16) {
+        TEST_CASE_LABEL("heads of %u", dim);
+        uint32_t n = layout_kv_piece_bytes(1, dim), wrong = 0;
+        CHECK_U64_EQ(n, kv_head_bytes(KV_TYPE_Q8, dim));
+        CHECK_U64_EQ(layout_kv_piece_bytes(0, dim), kv_head_bytes(KV_TYPE_F16, dim));
+        CHECK_INT_EQ(0, n % 32);
+        for (uint32_t is_value = 0; is_value < 2; is_value++) {
+            uint8_t *taken = kernel_memory(n);
+            for (uint32_t i = 0; i < 16 * dim; i++)
+                wrong += taken[layout_kv_code_at(dim, is_value, i / dim, i % dim)]++ > 0;
+            for (uint32_t token = 0; token < 16; token++)
+                for (uint32_t i = 0; i < 2; i++)
+                    wrong += taken[layout_kv_scale_at(dim, token) + i]++ > 0;
+        }
+        CHECK_INT_EQ(0, wrong);
+        for (uint32_t token = 0; token < 16; token += 8) {
+            uint32_t banks = 0;
+            for (uint32_t t = token; t < token + 8; t++)
+                banks |= 1u << layout_kv_code_at(dim, 0, t, dim - 16) / 16 % 8;
             CHECK_INT_EQ(255, banks);
         }
     }
@@ -122,10 +173,11 @@ static void run_heads(const char *name, uint32_t n_rows) {
         for (uint32_t k = 0; k < d; k++) {
             actual[(size_t)i * d + k] =
                 f32_from_f16(part == 0 ? q[((size_t)row * s->n_heads + h) * d + k]
-                                       : page[layout_kv_at(d, kv_head, part == 2, at % 16, k)]);
+                                       : 0);
+            if (part > 0) actual[(size_t)i * d + k] = value_at(s, page, kv_head, part == 2, at % 16, k);
         }
     }
-    kernel_check_error(expected, actual, n, F16);
+    kernel_check_error(expected, actual, n, s->kv_q8 ? Q8 : F16);
     // Nothing else of the cache was written.
     uint64_t written = 0;
     for (size_t i = 0; i < (size_t)2 * n_pages * page_halves(s); i++)
@@ -139,6 +191,7 @@ TEST(kernel_attention_heads_are_normed_and_turned) {
     run_heads("rope_heads_pairs", 1);
     run_heads("rope_heads_learned", 130);
     run_heads("rope_heads_learned", 3);
+    run_heads("rope_heads_halves_q8", 9);
 }
 
 // ---- attention ----
@@ -150,7 +203,7 @@ typedef struct {
     const EmulatedStage *s; // heads, window
     uint16_t *pool;         // [POOL_PAGES] pages
     const float *sinks;
-} Cache;
+} TestCache;
 
 // Rows at positions of one sequence each: all of their pages, what comes after the last row is not a number.
 typedef struct {
@@ -161,18 +214,37 @@ static uint32_t pool_page(uint32_t sequence, uint32_t page) {
     return (page * 7 + page / POOL_PAGES * 5 + sequence * 11) % POOL_PAGES;
 }
 
-static Cache make_cache(const EmulatedStage *s, TestRandom *random) {
+// A token's largest code is 127 or -127, so that the same entry is made of its values again.
+static void fill_codes(const TestCache *c, TestRandom *random) {
+    uint32_t d = c->s->head_dim;
+    for (uint32_t i = 0; i < POOL_PAGES * 16 * 2 * c->s->n_kv_heads; i++) {
+        uint32_t token = i % 16, value = i / 16 % 2, head = i / 32 % c->s->n_kv_heads,
+                 page = i / 32 / c->s->n_kv_heads;
+        uint8_t *piece = piece_of(c->s, c->pool + (size_t)page * page_halves(c->s), head, value);
+        float scale = 0.01f + 0.01f * fabsf(test_random_normal(random));
+        uint16_t half = f16_from_f32(scale);
+        memcpy(piece + layout_kv_scale_at(d, token), &half, 2);
+        for (uint32_t k = 0; k < d; k++) {
+            float code = fmaxf(fminf(roundf(40 * test_random_normal(random)), 127), -127);
+            if (k == (i * 7) % d) code = code < 0 ? -127 : 127;
+            piece[layout_kv_code_at(d, value, token, k)] = (uint8_t)((int)code + 128);
+        }
+    }
+}
+
+static TestCache make_cache(const EmulatedStage *s, TestRandom *random) {
     size_t n = (size_t)POOL_PAGES * page_halves(s);
-    Cache c = {s, kernel_memory(n * 2), s->has_sinks ? test_random_vector(random, s->n_heads, 0, 2) : NULL};
-    for (size_t i = 0; i < n; i++)
+    TestCache c = {s, kernel_memory(n * 2), s->has_sinks ? test_random_vector(random, s->n_heads, 0, 2) : NULL};
+    for (size_t i = 0; i < n && !s->kv_q8; i++)
         c.pool[i] = f16_from_f32(test_random_normal(random));
+    if (s->kv_q8) fill_codes(&c, random);
     return c;
 }
 
-static float cached(const Cache *c, uint32_t sequence, uint32_t token, uint32_t head, bool value,
+static float cached(const TestCache *c, uint32_t sequence, uint32_t token, uint32_t head, bool value,
                     uint32_t dim) {
     const uint16_t *page = c->pool + (size_t)pool_page(sequence, token / 16) * page_halves(c->s);
-    return f32_from_f16(page[layout_kv_at(c->s->head_dim, head, value, token % 16, dim)]);
+    return value_at(c->s, page, head, value, token % 16, dim);
 }
 
 // The raw query of a position of a sequence, the same in every batch, and what becomes of it (nothing is
@@ -187,7 +259,7 @@ static void fill_query(const EmulatedStage *s, uint32_t sequence, uint32_t posit
     }
 }
 
-static void reference_row(const Cache *c, uint32_t sequence, uint32_t position, double *out) {
+static void reference_row(const TestCache *c, uint32_t sequence, uint32_t position, double *out) {
     const EmulatedStage *s = c->s;
     uint32_t d = s->head_dim, first = s->window && position + 1 > s->window ? position + 1 - s->window : 0;
     uint16_t *q = kernel_memory((size_t)s->n_heads * d * 2);
@@ -220,7 +292,7 @@ static uint32_t own_pages(const Stretch *r) {
 // The list of pages of a stretch, in its row of the page table; its own pages are pages `own` … of kv. Behind
 // its last row there is no number, and (`hidden`) none at its rows either, since attention is to put them
 // there; and none in the page after the pool's, which is in the place of those that no row's window reaches.
-static uint32_t *stretch_pages(const Cache *c, const Stretch *r, uint16_t *kv, uint32_t own, bool hidden) {
+static uint32_t *stretch_pages(const TestCache *c, const Stretch *r, uint16_t *kv, uint32_t own, bool hidden) {
     const EmulatedStage *s = c->s;
     uint32_t last = r->position + r->n_rows - 1, n = last / 16 + 1, first = r->position / 16;
     uint32_t passed = s->window && r->position + 1 > s->window ? (r->position + 1 - s->window) / 16 : 0;
@@ -233,17 +305,16 @@ static uint32_t *stretch_pages(const Cache *c, const Stretch *r, uint16_t *kv, u
         uint16_t *page = kv + (size_t)(own + i - first) * page_halves(s);
         memcpy(page, kv + (size_t)pages[i] * page_halves(s), page_halves(s) * 2);
         pages[i] = own + i - first;
-        for (uint32_t k = 0; k < 2 * s->n_kv_heads * s->head_dim * 16; k++) {
-            uint32_t t = k % 16, dim = k / 32 % s->head_dim, head = k / 32 / s->head_dim, at = i * 16 + t;
-            if (at > last || (hidden && at >= r->position))
-                page[layout_kv_at(s->head_dim, head, k / 16 % 2, t, dim)] = dim % 2 ? 0x7C00 : 0x7E00;
+        for (uint32_t t = 0; t < 16; t++) {
+            uint32_t at = i * 16 + t;
+            if (at > last || (hidden && at >= r->position)) spoil_entry(s, page, t);
         }
     }
     return pages;
 }
 
 // The raw heads of a row of a stretch: its query, key and value. q: its query as f16.
-static void fill_raw(const EmulatedStage *s, const Cache *c, const Stretch *r, uint32_t position, float *raw,
+static void fill_raw(const EmulatedStage *s, const TestCache *c, const Stretch *r, uint32_t position, float *raw,
                      uint16_t *q) {
     uint32_t n_q = s->n_heads * s->head_dim, n_kv = s->n_kv_heads * s->head_dim;
     fill_query(s, r->sequence, position, raw, q);
@@ -253,14 +324,14 @@ static void fill_raw(const EmulatedStage *s, const Cache *c, const Stretch *r, u
 }
 
 // The stretches' rows' entries are in the cache.
-static void check_entries(const Cache *c, const Stretch *r, const uint16_t *kv, const uint32_t *pages) {
+static void check_entries(const TestCache *c, const Stretch *r, const uint16_t *kv, const uint32_t *pages) {
     const EmulatedStage *s = c->s;
     uint32_t wrong = 0;
     for (uint32_t at = r->position; at < r->position + r->n_rows; at++) {
         const uint16_t *page = kv + (size_t)pages[at / 16] * page_halves(s);
         for (uint32_t i = 0; i < 2 * s->n_kv_heads * s->head_dim; i++) {
             uint32_t dim = i / 2 % s->head_dim, head = i / 2 / s->head_dim;
-            wrong += f32_from_f16(page[layout_kv_at(s->head_dim, head, i % 2, at % 16, dim)]) !=
+            wrong += value_at(s, page, head, i % 2, at % 16, dim) !=
                      cached(c, r->sequence, at, head, i % 2, dim);
         }
     }
@@ -314,7 +385,7 @@ static float *run_attention(const EmulatedStage *s, BatchAttentionArgs args, Bat
 }
 
 // The rows of all stretches, in their order, as one batch: [row][heads * dim].
-static float *attend(const EmulatedStage *s, const Cache *c, const Stretch *stretches, uint32_t n_stretches) {
+static float *attend(const EmulatedStage *s, const TestCache *c, const Stretch *stretches, uint32_t n_stretches) {
     uint32_t n = s->n_heads * s->head_dim, n_raw = n + 2 * s->n_kv_heads * s->head_dim;
     uint32_t n_rows = 0, n_pages = POOL_PAGES + 1;
     for (uint32_t i = 0; i < n_stretches; i++)
@@ -348,7 +419,7 @@ static float *attend(const EmulatedStage *s, const Cache *c, const Stretch *stre
     return result;
 }
 
-static void check_rows(const Cache *c, const Stretch *stretches, uint32_t n_stretches, const float *actual) {
+static void check_rows(const TestCache *c, const Stretch *stretches, uint32_t n_stretches, const float *actual) {
     uint32_t n = c->s->n_heads * c->s->head_dim;
     double *expected = kernel_doubles(n);
     for (uint32_t i = 0; i < n_stretches; i++) {
@@ -364,7 +435,7 @@ static void run_rows(const char *name, unsigned sm_arch, const uint32_t *positio
     const EmulatedStage *s = kernel_stage(name, sm_arch);
     TEST_CASE_LABEL("%s sm_%u, %u rows, the first at %u", name, sm_arch, n_rows, positions[0]);
     TestRandom random = {n_rows};
-    Cache c = make_cache(s, &random);
+    TestCache c = make_cache(s, &random);
     Stretch *rows = kernel_memory(n_rows * sizeof *rows);
     for (uint32_t i = 0; i < n_rows; i++)
         rows[i] = (Stretch){i, positions[i], 1};
@@ -386,6 +457,8 @@ TEST_SLOW(kernel_attention_of_rows, 300) {
     run_rows("batch_attention_2x256", 90, POSITIONS(150, 2, 64));
     run_rows("batch_attention_2x256", 75, POSITIONS(150, 2, 64));
     run_rows("batch_attention_4x512", 90, POSITIONS(70, 2));
+    run_rows("batch_attention_5x80_q8", 75, POSITIONS(140, 63));
+    run_rows("batch_attention_7x64_q8", 90, POSITIONS(300, 0, 17, 64));
     run_rows("batch_attention_20x16", 90, POSITIONS(2100, 0, 1023, 1024, 1025, 900, 3, 2047));
     run_rows("batch_attention_window", 90,
              POSITIONS(0, 148, 149, 150, 151, 213, 277, 1100, 1173, 1174, 1175));
@@ -402,7 +475,7 @@ static void run_spans(const char *shape, unsigned sm_arch, uint32_t position, ui
     const EmulatedStage *batch = kernel_stage(name, sm_arch);
     TEST_CASE_LABEL("%s sm_%u, %u rows at %u, cut after %u", shape, sm_arch, n_rows, position, cut);
     TestRandom random = {position + n_rows};
-    Cache c = make_cache(span, &random);
+    TestCache c = make_cache(span, &random);
     uint32_t n = span->n_heads * span->head_dim;
     size_t row_bytes = n * sizeof(float);
     Stretch all = {3, position, n_rows}, head = {3, position, cut}, tail = {3, position + cut, n_rows - cut};
@@ -425,6 +498,8 @@ TEST_SLOW(kernel_attention_of_spans, 300) {
     run_spans("7x64", 80, 120, 12, 8);
     run_spans("7x64", 75, 120, 12, 8);
     run_spans("5x80", 90, 120, 10, 1);
+    run_spans("5x80_q8", 75, 120, 10, 1);
+    run_spans("7x64_q8", 90, 120, 12, 8);
     run_spans("1x96", 90, 60, 6, 5);
     run_spans("2x256", 90, 126, 6, 2);
     run_spans("2x256", 75, 126, 6, 2);
@@ -442,7 +517,7 @@ static void run_mixed(const char *shape, unsigned sm_arch, const Stretch *stretc
     snprintf(name, sizeof name, "span_attention_%s", shape);
     const EmulatedStage *s = kernel_stage(name, sm_arch);
     TestRandom random = {n_stretches};
-    Cache c = make_cache(s, &random);
+    TestCache c = make_cache(s, &random);
     size_t n = s->n_heads * s->head_dim;
     const float *together = attend(s, &c, stretches, n_stretches);
     check_rows(&c, stretches, 1, together);
@@ -507,6 +582,7 @@ TEST_SLOW(kernel_attention_same_bits_however_it_is_spread, 300) {
         {"batch_attention_4x512", "batch_attention_4x512", 90, 80, 300},
         {"batch_attention_4x512", "span_attention_4x512", 90, 80, 300},
         {"batch_attention_4x512", "span_attention_4x512", 90, 90, 1030},
+        {"batch_attention_7x64_q8", "span_attention_7x64_q8", 90, 90, 1030},
         {"batch_attention_20x16", "attention_clusters_20x16", 90, 90, 3000},
         {"batch_attention_window", "attention_clusters_window", 90, 90, 1100},
     };
@@ -514,7 +590,7 @@ TEST_SLOW(kernel_attention_same_bits_however_it_is_spread, 300) {
         TEST_CASE_LABEL("%s sm_%u at %u", rows[i].name, rows[i].sm_arch, rows[i].position);
         const EmulatedStage *s = kernel_stage(rows[i].name, rows[i].sm_arch);
         TestRandom random = {5};
-        Cache c = make_cache(s, &random);
+        TestCache c = make_cache(s, &random);
         Stretch row = {1, rows[i].position, 1};
         size_t bytes = (size_t)s->n_heads * s->head_dim * sizeof(float);
         const EmulatedStage *other = kernel_stage(rows[i].other, rows[i].other_arch);
@@ -532,8 +608,9 @@ TEST_SLOW(kernel_attention_same_bits_however_it_is_spread, 300) {
 // attention: the same results and the same cache.
 static void run_turned(const char *name, uint32_t position, uint32_t n_rows) {
     enum { PAGES = 80 };
-    const EmulatedStage *s = kernel_stage(name, 90), *heads = kernel_stage("rope_heads_halves", 90),
-                        *span = kernel_stage("span_attention_4x128", 90);
+    const EmulatedStage *s = kernel_stage(name, 90);
+    const EmulatedStage *heads = kernel_stage(s->kv_q8 ? "rope_heads_halves_q8" : "rope_heads_halves", 90);
+    const EmulatedStage *span = kernel_stage(s->kv_q8 ? "span_attention_4x128_q8" : "span_attention_4x128", 90);
     TEST_CASE_LABEL("%s, %u rows at %u", name, n_rows, position);
     TestRandom random = {position};
     uint32_t d = s->head_dim, n_heads = s->n_heads + 2 * s->n_kv_heads;
@@ -577,4 +654,6 @@ TEST_SLOW(kernel_attention_turns_heads_as_their_own_stage_does, 300) {
     run_turned("batch_attention_4x128", 300, 1);
     run_turned("attention_clusters_4x128", 40, 1);
     run_turned("attention_clusters_4x128", 1020, 1);
+    run_turned("attention_clusters_4x128_q8", 40, 1);
+    run_turned("attention_clusters_4x128_q8", 300, 1);
 }

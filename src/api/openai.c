@@ -50,12 +50,14 @@ void openai_make_call_id(const ApiRequest *r, uint32_t choice, uint32_t call, ch
     out[CALL_ID_BYTES - 1] = 0;
 }
 
-// Equal ones, and equal requests, give equal answers: it names the program, the model's file and the device.
+// Equal ones, and equal requests, give equal answers: it names the program, the model's file, what keys
+// and values are kept as, and the device.
 static Str openai_fingerprint(Api *api) {
     const BackendInfo *info = &api->config.bridge->status.info; // answers come after WORKER_READY
     if (api->fingerprint[0]) return str_from_c(api->fingerprint);
     StrBuf b = STRBUF(api->fingerprint);
-    strbuf_printf(&b, "orcd-%s-%016llx-", version_text, (unsigned long long)api->config.content_hash);
+    strbuf_printf(&b, "orcd-%s-%016llx-%.*s-", version_text, (unsigned long long)api->config.content_hash,
+                  STR_ARG(api->config.kv_cache_type));
     for (const char *c = info->device_name; c && *c; c++)
         strbuf_put_char(&b, *c == ' ' ? '-' : *c);
     return strbuf_str(&b);

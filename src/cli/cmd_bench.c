@@ -267,6 +267,7 @@ static void begin_output(Bench *b) {
         json_open_object(&b->json);
         json_member_str(&b->json, "model", b->model.name);
         json_member_str(&b->json, "quant_kind", str_from_c(b->model.quant_kind));
+        json_member_str(&b->json, "kv_cache_type", str_from_c(kv_type_name(b->model.plan->kv_type)));
         json_member_str(&b->json, "device", str_from_c(info->device_name));
         json_member_u64(&b->json, "weight_bytes", b->model.plan->weight_bytes);
         json_member_u64(&b->json, "runs", b->options->bench_runs);
@@ -278,7 +279,10 @@ static void begin_output(Bench *b) {
     StrBuf out = STRBUF(text);
     strbuf_printf(&out, "%.*s, %s, ", STR_ARG(b->model.name), b->model.quant_kind);
     strbuf_put_bytes(&out, b->model.plan->weight_bytes);
-    strbuf_printf(&out, " of weights, on %s\n\n  %-8s %6s %7s %12s   of %u run%s\n", info->device_name,
+    if (b->model.plan->kv_type != KV_TYPE_F16)
+        strbuf_printf(&out, " of weights, %s cache", kv_type_name(b->model.plan->kv_type));
+    else strbuf_put(&out, STR(" of weights"));
+    strbuf_printf(&out, ", on %s\n\n  %-8s %6s %7s %12s   of %u run%s\n", info->device_name,
                   "test", "tokens", "batch", "tokens/s", b->options->bench_runs,
                   plural_s(b->options->bench_runs));
     put_output(b, strbuf_str(&out));

@@ -569,6 +569,7 @@ static bool check_flags(const Options *options, Error *err) {
     } of_fit[] = {{FLAG_VRAM, "vram-mb"},
                   {FLAG_MAX_JOBS, "max-jobs"},
                   {FLAG_KV_CACHE, "kv-cache-size-mb"},
+                  {FLAG_KV_TYPE, "kv-cache-type"},
                   {FLAG_CHECKPOINTS, "checkpoints-size-mb"}};
     for (size_t i = 0; i < COUNT_OF(of_fit) && !options->inspect_fit; i++)
         if (options->typed.flags[of_fit[i].flag])

@@ -319,6 +319,7 @@ static bool open_server(Worker *w, Error *err) {
         .strict_model_name = o->strict_model_name,
         .model_ref = str_from_c(w->model_ref),
         .quant_kind = str_from_c(w->model.quant_kind),
+        .kv_cache_type = str_from_c(kv_type_name(w->model.plan->kv_type)),
         .files = &w->page.file,
         .n_files = o->no_ui ? 0 : 1,
     };

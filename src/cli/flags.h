@@ -84,6 +84,7 @@ typedef struct {
     uint32_t gpu_device;
     uint32_t threads;
     uint32_t kv_cache_size_mb;
+    uint32_t kv_cache_type; // a KvType
     uint32_t checkpoints_size_mb;
     const char *jit_cache; // NULL: the user's cache folder; "none": no folder
 

@@ -37,7 +37,8 @@ static bool refuse_odd_tensor(const GgufFile *file, Error *err) {
 }
 
 static void check_model(const GgufFile *file, const Options *options, Arena *arena, Support *s) {
-    PlanOptions plan_options = {.ignore_unknown_keys = options->ignore_unknown_keys};
+    PlanOptions plan_options = {.ignore_unknown_keys = options->ignore_unknown_keys,
+                                .kv_type = options->kv_cache_type};
     Plan *plan = NULL;
     s->has_model = file->n_tensors + file->n_odd_tensors > 0;
     if (!s->has_model) return;

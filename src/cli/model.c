@@ -117,7 +117,7 @@ static void *start_driver(void *unused) {
 bool model_open(const Options *o, Model *out, Error *err) {
     OsThread driver;
     Error ignored;
-    PlanOptions plan_options = {.ignore_unknown_keys = o->ignore_unknown_keys};
+    PlanOptions plan_options = {.ignore_unknown_keys = o->ignore_unknown_keys, .kv_type = o->kv_cache_type};
     if (!open_file(o, out, err)) return false;
     bool early = WORKER_ORCD_CUDA && o->device == DEVICE_CUDA &&
                  os_thread_start(&driver, "driver", start_driver, NULL, &ignored);

@@ -25,15 +25,34 @@ enum {
 //   STATE        of each slot: a matrix [value_dim][key_dim] of each head, float32
 typedef enum { CACHE_KEYS_VALUES, CACHE_LAST_ROWS, CACHE_STATE } CacheKind;
 
+// What the values of keys and values are kept as.
+//   F16  half floats
+//   Q8   of each token and head, of keys and of values: codes of 8 bits, -127 … 127, and one scale, a half
+//        float (kv_quantize)
+typedef enum { KV_TYPE_F16, KV_TYPE_Q8 } KvType;
+
+static inline const char *kv_type_name(KvType type) {
+    return type == KV_TYPE_Q8 ? "q8" : "f16";
+}
+
+// Bytes of a head's keys (or values) of `dim` values each, of a page. Scales have room for one of every 256
+// values, so that heads of 512 take twice what heads of 256 do, and share their pages without holes.
+static inline uint64_t kv_head_bytes(KvType type, uint32_t dim) {
+    uint64_t scales = KV_PAGE_TOKENS * div_up(dim, 256) * sizeof(uint16_t);
+    return type == KV_TYPE_Q8 ? KV_PAGE_TOKENS * (uint64_t)dim + scales
+                              : KV_PAGE_TOKENS * (uint64_t)dim * sizeof(uint16_t);
+}
+
 typedef struct {
     CacheKind kind;
+    KvType type; // KEYS_VALUES
     uint32_t layer;
     uint32_t n_heads;     // KEYS_VALUES: heads of keys and values; LAST_ROWS: rows
     uint32_t key_dim;     // values of a head's key; LAST_ROWS: of a row
     uint32_t value_dim;   // values of a head's value; LAST_ROWS: 1
     uint32_t window;      // positions that a row reads, its own included; 0: all
     bool is_latent;       // KEYS_VALUES of one head: a position's value is the start of its key, kept once
-    uint64_t page_bytes;  // KV_PAGE_TOKENS positions with f16 values; 0 where the kind is not paged
+    uint64_t page_bytes;  // KV_PAGE_TOKENS positions; 0 where the kind is not paged
     uint64_t slot_bytes;  // a slot, rows with f16 values; 0 where the kind is paged
     uint32_t list, place; // whose pages it is in, and which place of them is its first
 } Cache;

@@ -170,16 +170,19 @@ static void builder_resolve_state(Builder *b, Op *op) {
 // The layer's cache of keys and values, which the operations that follow name by its index.
 static uint32_t builder_add_cache(Builder *b, uint32_t layer) {
     const ModelConfig *c = &b->c;
-    uint64_t values = (uint64_t)c->n_kv_heads * ((uint64_t)c->head_dim + (c->is_mla ? 0 : c->value_dim));
+    KvType type = b->plan->kv_type;
+    uint64_t head = kv_head_bytes(type, c->head_dim) + (c->is_mla ? 0 : kv_head_bytes(type, c->value_dim));
+    uint64_t page_bytes = c->n_kv_heads * head;
     b->caches[b->plan->n_caches] = (Cache){.kind = CACHE_KEYS_VALUES,
+                                           .type = type,
                                            .layer = layer,
                                            .n_heads = c->n_kv_heads,
                                            .key_dim = c->head_dim,
                                            .value_dim = c->value_dim,
                                            .window = c->has_window ? c->window : 0,
                                            .is_latent = c->is_mla,
-                                           .page_bytes = KV_PAGE_TOKENS * values * sizeof(uint16_t)};
-    b->plan->kv_bytes_per_token += values * sizeof(uint16_t);
+                                           .page_bytes = page_bytes};
+    b->plan->kv_bytes_per_token += page_bytes / KV_PAGE_TOKENS;
     return b->plan->n_caches++;
 }
 
@@ -466,6 +469,13 @@ bool plan_build_as(const GgufFile *file, const Arch *arch, const PlanOptions *op
     plan->n_vocab = b.c.n_vocab;
     plan->n_context = b.c.n_context;
     plan->d_model = b.c.d_model;
+    plan->kv_type = options->kv_type;
+    if (b.c.is_mla && plan->kv_type != KV_TYPE_F16) {
+        return error_set(err, ERR_UNSUPPORTED,
+                         "a cache of type %s is not supported for %s, whose cache is compressed already: f16 "
+                         "is needed",
+                         kv_type_name(plan->kv_type), arch->name);
+    }
     if (!builder_run(&b, err)) return false;
     *out = plan;
     return true;

@@ -121,7 +121,8 @@ typedef struct {
     uint32_t d_model;              // values a row of the residual stream
     uint32_t act_width[ACT_COUNT]; // values a row, at most: an operation may use fewer
     uint64_t weight_bytes;         // in the file, each tensor that is used once (a tied head counts once)
-    uint64_t kv_bytes_per_token;   // of all paged caches, with f16 values, while no window is full
+    KvType kv_type;                // of all paged caches
+    uint64_t kv_bytes_per_token;   // of all paged caches, while no window is full
     uint64_t slot_bytes;           // of all others: what a sequence keeps besides its pages
     // What the file has and this model does without, for people: empty where there is nothing.
     Str ignored_keys;    // with ignore_unknown_keys: "llama.attention.causal = no, …"
@@ -131,10 +132,12 @@ typedef struct {
 
 typedef struct {
     bool ignore_unknown_keys; // keys that may change what the model computes are listed, not refused
+    KvType kv_type;           // what keys and values are kept as
 } PlanOptions;
 
 // Errors: unknown architecture (with the supported list), missing or mistyped keys, values out of range or at
-// odds with each other, tensors missing or of another shape or type. `arena` keeps the plan.
+// odds with each other, tensors missing or of another shape or type, a cache of Q8 for a model whose cache is
+// compressed. `arena` keeps the plan.
 MUST_CHECK bool plan_build(const GgufFile *file, Arena *arena, Plan **out, Error *err);
 MUST_CHECK bool plan_build_with(const GgufFile *file, const PlanOptions *options, Arena *arena, Plan **out,
                                 Error *err);

@@ -53,6 +53,9 @@
 #ifndef TILE_TOKENS
 #define TILE_TOKENS 0
 #endif
+#ifndef KV_Q8
+#define KV_Q8 0
+#endif
 #ifndef HAS_SINKS
 #define HAS_SINKS 0
 #endif

@@ -22,6 +22,7 @@ typedef struct EmulatedStage {
     int rope_halves, activation, embed_format, has_sinks;
     unsigned groups_max;
     int layer_norm, learned, ungated, has_bias;
+    unsigned kv_q8; // a cache of 8 bits
     int format[3];
     float rope_scale, norm_eps, score_scale, embed_scale, soft_cap;
 } EmulatedStage;

@@ -58,6 +58,7 @@ The last line with \\(x^2\\).
 HEALTH = {
     "status": "healthy", "model": "Qwen3 4B Instruct", "model_ref": "file:/srv/models/qwen3-4b-instruct.Q4_K_M.gguf",
     "worker_id": "5f2b8e1c-33a1-4c2e-9c0e-6f1d0b7f9a10", "resident": True, "quant_kind": "Q4_K_M",
+    "kv_cache_type": "f16",
     "vram_bytes_used": 9_800_000_000, "vram_bytes_total": 24_000_000_000, "tokenizer_kind": "gguf-bpe",
     "vocab_size": 151936, "context_length": 32768, "uptime_seconds": 5400, "sm": 89, "driver_version": "550.54",
     "jobs_active": 1, "jobs_max": 16, "load_progress": 1.0,

@@ -375,6 +375,7 @@ FakeWorker *fake_worker_start(const FakeConfig *config) {
         .strict_model_name = config->strict_model_name,
         .model_ref = STR("file:tiny.gguf"),
         .quant_kind = STR("Q4_K"),
+        .kv_cache_type = STR("f16"),
         .web = {.host = STR("127.0.0.1"),
                 .cors_origin = str_from_c(config->cors_origin),
                 .allowed_hosts = &config->allowed_host,

@@ -34,21 +34,13 @@ BackendOptions model_gpu_options(uint32_t n_slots, uint32_t context) {
     return options;
 }
 
-ModelPair *model_pair_open(Str file, const BackendOptions *options) {
-    Arena arena = os_arena((size_t)8 << 30);
-    GgufPart part = {(const uint8_t *)file.ptr, file.len, options->model_path};
-    const GgufFile *gguf;
-    Error err = {0};
-    require_ok(gguf_parse(&part, 1, &arena, &gguf, &err), &err);
-    return model_pair_open_file(gguf, arena, options);
-}
-
-ModelPair *model_pair_open_file(const GgufFile *file, Arena arena, const BackendOptions *options) {
+static ModelPair *open_file(const GgufFile *file, Arena arena, KvType type, const BackendOptions *options) {
     ModelPair *p = arena_new(&arena, ModelPair, 1); // the backends keep a pointer to its arena
     REQUIRE(p != NULL);
     p->arena = arena;
     Error err = {0};
-    require_ok(plan_build(file, &p->arena, &p->plan, &err), &err);
+    PlanOptions plan = {.kv_type = type};
+    require_ok(plan_build_with(file, &plan, &p->arena, &p->plan, &err), &err);
     require_ok(cuda_backend_open(options, &p->arena, &p->gpu, &err), &err);
     require_ok(p->gpu->load(p->gpu, p->plan, NULL, NULL, &err), &err);
     CHECK_STR_EQ("", p->gpu->info.warning);
@@ -66,6 +58,23 @@ ModelPair *model_pair_open_file(const GgufFile *file, Arena arena, const Backend
             pages[i] = ((uint32_t)own - 1 - pages[i]) * p->n_slots + slot;
     }
     return p;
+}
+
+ModelPair *model_pair_open(Str file, const BackendOptions *options) {
+    return model_pair_open_with(file, KV_TYPE_F16, options);
+}
+
+ModelPair *model_pair_open_with(Str file, KvType type, const BackendOptions *options) {
+    Arena arena = os_arena((size_t)8 << 30);
+    GgufPart part = {(const uint8_t *)file.ptr, file.len, options->model_path};
+    const GgufFile *gguf;
+    Error err = {0};
+    require_ok(gguf_parse(&part, 1, &arena, &gguf, &err), &err);
+    return open_file(gguf, arena, type, options);
+}
+
+ModelPair *model_pair_open_file(const GgufFile *file, Arena arena, const BackendOptions *options) {
+    return open_file(file, arena, KV_TYPE_F16, options);
 }
 
 void model_pair_close(ModelPair *p) {

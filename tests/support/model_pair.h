@@ -23,6 +23,7 @@ BackendOptions model_gpu_options(uint32_t n_slots, uint32_t context);
 // `file` is a GGUF and stays where it is. Each slot has the pages of kv_text_tokens; they are interleaved.
 // Ends the case where one of the backends does not take the model.
 ModelPair *model_pair_open(Str file, const BackendOptions *options);
+ModelPair *model_pair_open_with(Str file, KvType type, const BackendOptions *options); // of the cache
 // The same of a file that was read into the arena, which it takes over.
 ModelPair *model_pair_open_file(const GgufFile *file, Arena arena, const BackendOptions *options);
 void model_pair_close(ModelPair *p);

@@ -218,7 +218,8 @@ static bool make_worker(Sim *s, Error *err) {
                         .worker_id = STR("simulated"),
                         .model = STR("script"),
                         .model_ref = STR("none"),
-                        .quant_kind = STR("none")};
+                        .quant_kind = STR("none"),
+                        .kv_cache_type = STR("f16")};
     if (!api_create(&config, &s->arena, &s->api, err)) return false;
     s->handler = api_handler(s->api);
     http_shared_init(&s->shared, &s->handler, &(HttpTimeouts){0});

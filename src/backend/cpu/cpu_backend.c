@@ -117,8 +117,9 @@ static void lay_out(CpuBackend *cpu, uint8_t *base, uint64_t *size) {
 static void size_cache(CpuBackend *cpu) {
     const Plan *plan = cpu->plan;
     KvCache *kv = &cpu->step.kv;
-    // A place's f16 values are float32 here.
-    *kv = (KvCache){.caches = plan->caches, .place_floats = plan->kv.place_bytes / sizeof(uint16_t)};
+    // A place's values are float32 here. (Of Q8 a value has a byte there, and scales come on top.)
+    uint64_t value_bytes = plan->kv_type == KV_TYPE_Q8 ? sizeof(int8_t) : sizeof(uint16_t);
+    *kv = (KvCache){.caches = plan->caches, .place_floats = plan->kv.place_bytes / value_bytes};
     kv->page_floats = plan->kv.n_places * kv->place_floats;
     kv->n_pages = pages_wanted(cpu, max_u64(kv->page_floats * sizeof(float), 1));
     cpu->options.n_slots = backend_slots_held(&cpu->options, &plan->kv, kv->n_pages);

@@ -2,6 +2,7 @@
 
 #include "backend/cpu/cpu_route.h"
 #include "backend/cpu/matmul.h"
+#include "base/f16.h"
 
 #include <math.h>
 
@@ -147,6 +148,26 @@ static void rope_rows(void *context, uint32_t thread, uint32_t from, uint32_t to
     }
 }
 
+void cpu_round_to_q8(const float *in, float *out, uint32_t n) {
+    uint32_t largest = 0; // as bits, so that a NaN is larger than all
+    for (uint32_t i = 0; i < n; i++)
+        largest = (uint32_t)max_u64(largest, f32_to_bits(in[i]) & 0x7FFFFFFFu);
+    float scale = f32_from_f16(f16_from_f32(f32_from_bits(largest) * (1 / 127.0f)));
+    float inverse = scale > 0 ? 1 / scale : 0;
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = rintf(fmaxf(fminf(in[i] * inverse, 127), -127)) * scale;
+}
+
+static void kv_write_row(const Op *op, const CpuStep *s, KvPart part, const float *in, float *cached) {
+    uint32_t dim = part == KV_KEYS ? op->kv_write.key_dim : op->kv_write.value_dim;
+    if (s->kv.caches[op->kv_write.cache].type == KV_TYPE_F16) {
+        memcpy(cached, in, op->in_width[part] * sizeof(float));
+        return;
+    }
+    for (uint32_t at = 0; at < op->in_width[part]; at += dim)
+        cpu_round_to_q8(in + at, cached + at, dim);
+}
+
 static void kv_write_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
     (void)thread;
     const RowWork *w = context;
@@ -158,7 +179,7 @@ static void kv_write_rows(void *context, uint32_t thread, uint32_t from, uint32_
         KvPart last = s->kv.caches[op->kv_write.cache].is_latent ? KV_KEYS : KV_VALUES;
         for (KvPart part = KV_KEYS; part <= last; part++) {
             float *cached = kv_cache_row(&s->kv, q, op->kv_write.cache, part, place->position);
-            memcpy(cached, in_row(s, op, part, row), op->in_width[part] * sizeof(float));
+            kv_write_row(op, s, part, in_row(s, op, part, row), cached);
         }
     }
 }

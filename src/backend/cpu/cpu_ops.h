@@ -13,7 +13,7 @@ typedef struct {
     uint32_t sequence; // index into the step's sequences
 } RowPlace;
 
-// The caches of keys and values, float32. A page has a place for each of several caches (plan/kv_layout.h):
+// The caches of keys and values, float32 (of Q8 what a code and its scale stand for). A page has a place for each of several caches (plan/kv_layout.h):
 // keys [KV_PAGE_TOKENS][n_heads][key_dim], then, where they are not a part of keys, values
 // [KV_PAGE_TOKENS][n_heads][value_dim].
 typedef struct {
@@ -83,3 +83,8 @@ typedef struct {
 } CpuOp;
 
 void cpu_op_run(const CpuOp *op, CpuStep *s);
+
+// What a head's key (or value) of n values is after it was kept as Q8: its scale is the largest magnitude /
+// 127, rounded to f16; a code is value * (1 / scale), rounded to the nearest integer (ties to even), at most
+// 127 either way; code * scale is what every reader finds. A NaN or an infinity makes the scale one.
+void cpu_round_to_q8(const float *in, float *out, uint32_t n);

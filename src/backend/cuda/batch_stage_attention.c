@@ -297,13 +297,14 @@ static void define_turns(StrBuf *b, const BatchStage *turns) {
     if (!norms.q->weight) define(b, "NORM_PLAIN", 1);
 }
 
-static void define_page_step(StrBuf *b, const BatchLowering *l) {
+static void define_cache(StrBuf *b, const BatchLowering *l) {
     const KvLayout *kv = &l->plan->kv;
+    if (l->plan->kv_type == KV_TYPE_Q8) define(b, "KV_Q8", 1);
     if (kv->is_mixed) define(b, "KV_PAGE_STEP", cuda_page_step(kv) / sizeof(uint16_t));
 }
 
 static void define_rope_heads(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
-    define_page_step(b, l);
+    define_cache(b, l);
     define(b, "STAGE_ROPE_HEADS", 1);
     define_heads(b, s->attention);
     define(b, "N_KV_HEADS", s->attention->attention.n_kv_heads);
@@ -453,13 +454,19 @@ static bool link_attention(BatchStage *s, const BatchStage *before, const BatchS
 
 // Of rows of any sequences, and of prompts'.
 static void define_attend(StrBuf *b, const BatchLowering *l, const Op *op) {
-    define_page_step(b, l);
+    define_cache(b, l);
     define_heads(b, op);
     define(b, "N_KV_HEADS", op->attention.n_kv_heads);
     define(b, "WINDOW", op->attention.window);
     if (op->attention.is_chunked) define(b, "CHUNKED", 1);
     if (op->weight) define(b, "HAS_SINKS", 1);
     define_cap(b, op->attention.cap);
+}
+
+// Bytes of 64 keys and values of a head.
+static uint64_t tile_bytes(const BatchLowering *l, const Op *op) {
+    bool is_q8 = l->plan->kv_type == KV_TYPE_Q8;
+    return 64 / KV_PAGE * 2ull * layout_kv_piece_bytes(is_q8, op->attention.key_dim);
 }
 
 // How attention is spread over a GPU (attention.cuh).
@@ -494,12 +501,12 @@ static uint32_t attention_cluster(const LowerTarget *t, const Op *op, uint64_t l
 }
 
 // Where all lists find a multiprocessor, its four warps share each tile, in one block, so that the next
-// stage's block fits beside it: three tiles, or four small ones; where not even one fits, its keys and its
+// stage's block fits beside it: three tiles, or four small ones (six with 8 bits); where not even one fits, its keys and its
 // values take turns. Many rows have two blocks. Where heads do not share keys, a warp has a tile and lists of
 // its own (64 rows of 128 keys, Phi-3: 29 µs, with four warps a tile 48; 8B, which shares: 18.5 and 13.4).
 static AttentionShape attention_shape(const BatchLowering *l, const Op *op) {
     const LowerTarget *t = l->target;
-    uint64_t tile = 64ull * 2 * op->attention.key_dim * sizeof(uint16_t);
+    uint64_t tile = tile_bytes(l, op);
     uint64_t lists =
         (uint64_t)l->size.max_rows * layout_attention_lists(op->attention.n_heads, op->attention.n_kv_heads);
     uint64_t half = t->shared_bytes_multiprocessor / 2 - ATTENTION_RESERVED;
@@ -509,7 +516,8 @@ static AttentionShape attention_shape(const BatchLowering *l, const Op *op) {
         return (AttentionShape){t->multiprocessors * 2, 2, ATTENTION_TEAMS_MOST, 1, (uint32_t)tile, 0};
     uint64_t beside = attention_beside(op, 4, 0),
              left = t->shared_bytes_block - min_u64(beside, t->shared_bytes_block);
-    uint64_t tiles = min_u64(left / tile, max_u64(min_u64(ATTENTION_FEW_RING / tile, 4), 3));
+    uint64_t most = l->plan->kv_type == KV_TYPE_Q8 ? 6 : 4;
+    uint64_t tiles = min_u64(left / tile, max_u64(min_u64(ATTENTION_FEW_RING / tile, most), 3));
     uint32_t per_sm = l->size.max_rows <= BATCH_FEW_ROWS_MAX ? 1 : 2, ring = (uint32_t)(tiles * tile);
     if (tiles == 0) ring = (uint32_t)(tile / 2);
     uint32_t blocks = t->multiprocessors * per_sm;
@@ -541,23 +549,23 @@ static void define_attention(StrBuf *b, const BatchLowering *l, const BatchStage
 
 // Shared memory that a block of span_attention needs: its groups' triples, of half the dims of the widest
 // heads, and a tile, or half of one (bulk copies bring whole ones).
-static uint64_t span_bytes(const LowerTarget *t, const Op *op, uint32_t warps) {
-    uint64_t dim = op->attention.key_dim, tile = 64 * 2 * dim * sizeof(uint16_t);
+static uint64_t span_bytes(const BatchLowering *l, const Op *op, uint32_t warps) {
+    uint64_t dim = op->attention.key_dim, tile = tile_bytes(l, op);
     uint64_t group = dim > 128 ? 16 * warps * (dim > 256 ? dim / 2 : dim) * sizeof(float) : 0;
-    return group + (t->sm >= 90 ? tile + 64 : tile / 2);
+    return group + (l->target->sm >= 90 ? tile + 64 : tile / 2);
 }
 
 // Warps of a block: four where that fits; two of the widest heads, whose queries then fit beside it.
-static uint32_t span_warps(const LowerTarget *t, const Op *op) {
-    bool fits = op->attention.key_dim <= 256 && span_bytes(t, op, 4) <= t->shared_bytes_block;
+static uint32_t span_warps(const BatchLowering *l, const Op *op) {
+    bool fits = op->attention.key_dim <= 256 && span_bytes(l, op, 4) <= l->target->shared_bytes_block;
     return op->attention.key_dim <= 128 || fits ? 4 : 2;
 }
 
 // Whether attention's blocks fit the GPU's shared memory: a wide head's tile may not.
-static bool attention_fits(const LowerTarget *t, const Op *op) {
-    uint64_t tile = 64ull * 2 * op->attention.key_dim * sizeof(uint16_t);
-    uint64_t least = tile / (t->sm >= 90 ? 1 : 2) + attention_beside(op, 4, 0);
-    return least <= t->shared_bytes_block && span_bytes(t, op, span_warps(t, op)) <= t->shared_bytes_block;
+static bool attention_fits(const BatchLowering *l, const Op *op) {
+    const LowerTarget *t = l->target;
+    uint64_t least = tile_bytes(l, op) / (t->sm >= 90 ? 1 : 2) + attention_beside(op, 4, 0);
+    return least <= t->shared_bytes_block && span_bytes(l, op, span_warps(l, op)) <= t->shared_bytes_block;
 }
 
 static bool check_attention(const BatchLowering *l, const BatchStage *s, Error *err) {
@@ -570,7 +578,7 @@ static bool check_attention(const BatchLowering *l, const BatchStage *s, Error *
             "to %d, is needed",
             key_dim, ATTENTION_DIM_MAX);
     }
-    return attention_fits(l->target, op) ||
+    return attention_fits(l, op) ||
            error_set(
                err, ERR_UNSUPPORTED,
                "layer %u: heads of %u values need more shared memory than a block of this GPU has: %u bytes",
@@ -579,7 +587,7 @@ static bool check_attention(const BatchLowering *l, const BatchStage *s, Error *
 
 static void define_span_attention(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Op *op = s->ops[ATTENTION_ATTENTION];
-    uint32_t warps = span_warps(l->target, op);
+    uint32_t warps = span_warps(l, op);
     uint32_t n_heads = op->attention.n_heads, n_kv_heads = op->attention.n_kv_heads;
     // Layers may differ: what all of them take, and the most that one needs.
     uint32_t rows = layout_stretch_rows(n_heads, n_kv_heads, warps * 16), *least = &l->out->stretch_rows;

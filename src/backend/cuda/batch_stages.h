@@ -153,7 +153,7 @@ struct BatchStage {
 struct BatchBuffers {
     const Placement *placement;
     CUdeviceptr weights;     // the region
-    CUdeviceptr kv;          // [places][pages] of KV_PAGE_HALVES; KvLayout.is_mixed: [pages][places]
+    CUdeviceptr kv;          // [places][pages] of KvLayout.place_bytes; KvLayout.is_mixed: [pages][places]
     uint64_t kv_place_bytes; // from a place to the next
     const Cache *caches;     // the plan's
     uint32_t pages_max;      // of a list, in a slot's row of the page table

@@ -90,13 +90,24 @@ static bool show_queries(const Group *g, const StageResult *r, Error *err) {
     return true;
 }
 
+// Dimension `dim` of a token's key (value), in a cache's part of a page.
+static float cached_value(const Cache *cache, const uint8_t *pieces, uint32_t head, bool is_value,
+                          uint32_t token, uint32_t dim) {
+    if (cache->type == KV_TYPE_F16)
+        return f32_from_f16(
+            ((const uint16_t *)pieces)[layout_kv_at(cache->key_dim, head, is_value, token, dim)]);
+    const uint8_t *piece = pieces + (head * 2 + is_value) * layout_kv_piece_bytes(1, cache->key_dim);
+    int code = piece[layout_kv_code_at(cache->key_dim, is_value, token, dim)] - 128;
+    return (float)code *
+           f32_from_f16(*(const uint16_t *)(piece + layout_kv_scale_at(cache->key_dim, token)));
+}
+
 // The rows' keys or values in the cache.
 static bool show_cached(const Group *g, const StageResult *r, const Op *attention, Error *err) {
     CudaBackend *b = g->b;
     Arena scratch = g->scratch;
     uint32_t dim = attention->attention.key_dim;
     const Cache *cache = &b->plan->caches[attention->attention.cache];
-    uint64_t page_bytes = layout_kv_page_bytes(FORMAT_F16, cache->n_heads, dim, cache->is_latent ? 0 : dim);
     uint64_t list_at = (uint64_t)cache->list * b->pages_max;
     uint64_t step = cuda_page_step(&b->plan->kv);
     float *values = arena_new(&scratch, float, (uint64_t)g->n_rows * r->width);
@@ -105,11 +116,11 @@ static bool show_cached(const Group *g, const StageResult *r, const Op *attentio
         Arena of_page = scratch;
         uint32_t position = g->q->position + g->first + row;
         uint32_t page = b->slots[g->q->slot].sent_pages[list_at + position / KV_PAGE];
-        const uint16_t *tiles = cuda_fetch(b, r->from + page * step, page_bytes, &of_page, err);
-        if (!tiles) return false;
+        const uint8_t *pieces = cuda_fetch(b, r->from + page * step, cache->page_bytes, &of_page, err);
+        if (!pieces) return false;
         for (uint32_t i = 0; i < r->width; i++)
-            values[(uint64_t)row * r->width + i] = f32_from_f16(
-                tiles[layout_kv_at(dim, i / dim, r->form == RESULT_VALUES, position % KV_PAGE, i % dim)]);
+            values[(uint64_t)row * r->width + i] = cached_value(
+                cache, pieces, i / dim, r->form == RESULT_VALUES, position % KV_PAGE, i % dim);
     }
     show_rows(g, r->op, values, r->width);
     return true;

@@ -97,7 +97,7 @@ struct CudaBackend {
     Jit *jit;
     DeviceMemory memory;
     CUdeviceptr weights; // the region
-    CUdeviceptr kv;      // [places][pages] of KV_PAGE_HALVES
+    CUdeviceptr kv;      // [places][pages] of KvLayout.place_bytes
     uint64_t kv_place_bytes;
     uint32_t n_pages;
     uint32_t pages_max;   // of one sequence, in a list
