@@ -76,8 +76,8 @@ KvLayout kv_layout_make(Cache *caches, uint32_t n_caches, uint32_t n_context) {
     for (uint32_t i = 0; i < n_caches; i++) {
         bool windowed = is_windowed(&caches[i], n_context);
         if (caches[i].page_bytes && windowed) l.window = (uint32_t)max_u64(l.window, caches[i].window);
+        l.is_mixed |= caches[i].page_bytes && caches[i].page_bytes != l.place_bytes;
     }
-    l.is_mixed = n.full.size > 1 || n.windowed.size > 1;
     l.n_places = choose_places(n, l.window, n_context);
     l.n_full = (uint32_t)lists_of(n.full, l.n_places);
     l.n_lists = l.n_full + (uint32_t)lists_of(n.windowed, l.n_places);

@@ -73,7 +73,7 @@ static inline uint64_t cache_slot_at(const Cache *caches, uint32_t index) {
 typedef struct {
     uint32_t n_places; // of a page
     uint64_t place_bytes;
-    bool is_mixed;    // a cache may take several places
+    bool is_mixed;    // some caches take several places, or less than one
     uint32_t n_lists; // 0: nothing is paged
     uint32_t n_full;  // lists without a window: the first ones
     uint32_t window;  // positions that a row of the other lists reads, at most; 0: there are none
