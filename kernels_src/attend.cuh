@@ -88,8 +88,7 @@ DEVICE bool is_seen(const RowKeys &row, u32 key) {
 
 // ---- operands ----
 
-// A page's keys (or values), and 16 rows of queries, are rows of 16 bytes: `unit` counts them. kv_row: that of
-// a token.
+// A page's keys (or values), and 16 rows of queries, are rows of units of 16 bytes. kv_row: that of a token.
 DEVICE u32 kv_row_at(u32 token, u32 unit) {
     return layout_kv_unit_at(KV_ROW_BYTES, token, unit);
 }

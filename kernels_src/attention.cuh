@@ -105,15 +105,15 @@ DEVICE void team_sync() {
 
 // What a team does, in its part of the shared memory.
 struct TeamWork {
-    u32 per;                  // splits of the list a team
-    u32 left;                 // of them
-    u32 n_rows;               // of the batch
-    u32 n_steps, n_halves;    // used so far
-    bool alone;               // no other row of the batch is of the sequence of the list's row
-    bool rehearses;           // what it does is for nobody (attention_clusters.cuh)
-    u32 page;                 // of the row's entry
-    bool keeps;               // it has the list's last split, which is not its first
-    Entry entry[2];           // `keeps`: a lane's part of the row's key and value
+    u32 per;               // splits of the list a team
+    u32 left;              // of them
+    u32 n_rows;            // of the batch
+    u32 n_steps, n_halves; // used so far
+    bool alone;            // no other row of the batch is of the sequence of the list's row
+    bool rehearses;        // what it does is for nobody (attention_clusters.cuh)
+    u32 page;              // of the row's entry
+    bool keeps;            // it has the list's last split, which is not its first
+    Entry entry[2];        // `keeps`: a lane's part of the row's key and value
 };
 
 // ---- the ring ----

@@ -7,8 +7,8 @@
 //     q is times SCORE_SCALE * log2(e); TEMPERATURE_SCALE: at position p also times
 //     1 + TEMPERATURE_SCALE * ln(1 + floor((p + TEMPERATURE_OFFSET) / TEMPERATURE_LENGTH))
 //
-// Needs kv_cache.cuh. Operations: RMS_NORM, ROPE. A lane has two neighbouring dims a turn: 2 lane + 64 turn. Sums of squares: a
-// lane's values in the order of its dims, then lanes 16 apart, 8, 4, 2, 1.
+// Operations: RMS_NORM, ROPE. A lane has two neighbouring dims a turn: 2 lane + 64 turn. Sums of squares: a
+// lane's values in the order of its dims, then lanes 16 apart, 8, 4, 2, 1. Needs kv_cache.cuh.
 // Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (even), ROPE_DIMS (a multiple of 4; 0: nothing is turned),
 // ROPE_HALVES (dims i and i + ROPE_DIMS / 2 are turned together; else 2 i and 2 i + 1), SCORE_SCALE;
 // HEAD_NORMS and NORM_EPS, NORM_TURNED, NORM_PLAIN; VALUE_NORMS (with HEAD_NORMS): n of values, without w;

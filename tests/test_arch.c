@@ -199,8 +199,8 @@ TEST(arch_codes_of_8_bits) {
         {{1, NAN, 0, -1}, {NAN, NAN, NAN, NAN}},
     };
     for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
-        TEST_CASE_LABEL("%g, %g, %g, %g", (double)rows[i].in[0], (double)rows[i].in[1],
-                        (double)rows[i].in[2], (double)rows[i].in[3]);
+        TEST_CASE_LABEL("%g, %g, %g, %g", (double)rows[i].in[0], (double)rows[i].in[1], (double)rows[i].in[2],
+                        (double)rows[i].in[3]);
         float out[4];
         cpu_round_to_q8(rows[i].in, out, 4);
         for (uint32_t k = 0; k < 4; k++) {

@@ -141,8 +141,8 @@ ARCH_META_EMULATED_NAMES(FAMILY_CASE)
     }
 ARCH_MODEL_NAMES(MODEL_CASE)
 
-// A cache of 8 bits: stages and logits, and the same bits where the prompt is cut and where a part of it is drawn. (A
-// key that is rounded to another code than the reference's is a step of its scale off.)
+// A cache of 8 bits: stages and logits, and the same bits where the prompt is cut and where a part of it is
+// drawn. (A key that is rounded to another code than the reference's is a step of its scale off.)
 static void check_q8_model(const char *name, uint32_t n_slots, const JitCompiler *compiler) {
     enum { PROMPT = 37 };
     if (test_is_sanitized()) SKIP("only run without sanitizers, whose side others go through");

@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 #define F16 1e-3
-#define Q8  1e-2 // of an entry: a code is up to half of one off
+#define Q8 1e-2 // of an entry: a code is up to half of one off
 
 // ---- places ----
 
@@ -172,8 +172,7 @@ static void run_heads(const char *name, uint32_t n_rows) {
         reference_head(&c, row, h, expected + (size_t)i * d);
         for (uint32_t k = 0; k < d; k++) {
             actual[(size_t)i * d + k] =
-                f32_from_f16(part == 0 ? q[((size_t)row * s->n_heads + h) * d + k]
-                                       : 0);
+                f32_from_f16(part == 0 ? q[((size_t)row * s->n_heads + h) * d + k] : 0);
             if (part > 0) actual[(size_t)i * d + k] = value_at(s, page, kv_head, part == 2, at % 16, k);
         }
     }
@@ -234,7 +233,8 @@ static void fill_codes(const TestCache *c, TestRandom *random) {
 
 static TestCache make_cache(const EmulatedStage *s, TestRandom *random) {
     size_t n = (size_t)POOL_PAGES * page_halves(s);
-    TestCache c = {s, kernel_memory(n * 2), s->has_sinks ? test_random_vector(random, s->n_heads, 0, 2) : NULL};
+    TestCache c = {s, kernel_memory(n * 2),
+                   s->has_sinks ? test_random_vector(random, s->n_heads, 0, 2) : NULL};
     for (size_t i = 0; i < n && !s->kv_q8; i++)
         c.pool[i] = f16_from_f32(test_random_normal(random));
     if (s->kv_q8) fill_codes(&c, random);
@@ -292,7 +292,8 @@ static uint32_t own_pages(const Stretch *r) {
 // The list of pages of a stretch, in its row of the page table; its own pages are pages `own` … of kv. Behind
 // its last row there is no number, and (`hidden`) none at its rows either, since attention is to put them
 // there; and none in the page after the pool's, which is in the place of those that no row's window reaches.
-static uint32_t *stretch_pages(const TestCache *c, const Stretch *r, uint16_t *kv, uint32_t own, bool hidden) {
+static uint32_t *stretch_pages(const TestCache *c, const Stretch *r, uint16_t *kv, uint32_t own,
+                               bool hidden) {
     const EmulatedStage *s = c->s;
     uint32_t last = r->position + r->n_rows - 1, n = last / 16 + 1, first = r->position / 16;
     uint32_t passed = s->window && r->position + 1 > s->window ? (r->position + 1 - s->window) / 16 : 0;
@@ -314,8 +315,8 @@ static uint32_t *stretch_pages(const TestCache *c, const Stretch *r, uint16_t *k
 }
 
 // The raw heads of a row of a stretch: its query, key and value. q: its query as f16.
-static void fill_raw(const EmulatedStage *s, const TestCache *c, const Stretch *r, uint32_t position, float *raw,
-                     uint16_t *q) {
+static void fill_raw(const EmulatedStage *s, const TestCache *c, const Stretch *r, uint32_t position,
+                     float *raw, uint16_t *q) {
     uint32_t n_q = s->n_heads * s->head_dim, n_kv = s->n_kv_heads * s->head_dim;
     fill_query(s, r->sequence, position, raw, q);
     for (uint32_t i = 0; i < 2 * n_kv; i++) {
@@ -331,8 +332,8 @@ static void check_entries(const TestCache *c, const Stretch *r, const uint16_t *
         const uint16_t *page = kv + (size_t)pages[at / 16] * page_halves(s);
         for (uint32_t i = 0; i < 2 * s->n_kv_heads * s->head_dim; i++) {
             uint32_t dim = i / 2 % s->head_dim, head = i / 2 / s->head_dim;
-            wrong += value_at(s, page, head, i % 2, at % 16, dim) !=
-                     cached(c, r->sequence, at, head, i % 2, dim);
+            wrong +=
+                value_at(s, page, head, i % 2, at % 16, dim) != cached(c, r->sequence, at, head, i % 2, dim);
         }
     }
     CHECK_INT_EQ(0, wrong);
@@ -385,7 +386,8 @@ static float *run_attention(const EmulatedStage *s, BatchAttentionArgs args, Bat
 }
 
 // The rows of all stretches, in their order, as one batch: [row][heads * dim].
-static float *attend(const EmulatedStage *s, const TestCache *c, const Stretch *stretches, uint32_t n_stretches) {
+static float *attend(const EmulatedStage *s, const TestCache *c, const Stretch *stretches,
+                     uint32_t n_stretches) {
     uint32_t n = s->n_heads * s->head_dim, n_raw = n + 2 * s->n_kv_heads * s->head_dim;
     uint32_t n_rows = 0, n_pages = POOL_PAGES + 1;
     for (uint32_t i = 0; i < n_stretches; i++)
@@ -419,7 +421,8 @@ static float *attend(const EmulatedStage *s, const TestCache *c, const Stretch *
     return result;
 }
 
-static void check_rows(const TestCache *c, const Stretch *stretches, uint32_t n_stretches, const float *actual) {
+static void check_rows(const TestCache *c, const Stretch *stretches, uint32_t n_stretches,
+                       const float *actual) {
     uint32_t n = c->s->n_heads * c->s->head_dim;
     double *expected = kernel_doubles(n);
     for (uint32_t i = 0; i < n_stretches; i++) {
@@ -610,7 +613,8 @@ static void run_turned(const char *name, uint32_t position, uint32_t n_rows) {
     enum { PAGES = 80 };
     const EmulatedStage *s = kernel_stage(name, 90);
     const EmulatedStage *heads = kernel_stage(s->kv_q8 ? "rope_heads_halves_q8" : "rope_heads_halves", 90);
-    const EmulatedStage *span = kernel_stage(s->kv_q8 ? "span_attention_4x128_q8" : "span_attention_4x128", 90);
+    const EmulatedStage *span =
+        kernel_stage(s->kv_q8 ? "span_attention_4x128_q8" : "span_attention_4x128", 90);
     TEST_CASE_LABEL("%s, %u rows at %u", name, n_rows, position);
     TestRandom random = {position};
     uint32_t d = s->head_dim, n_heads = s->n_heads + 2 * s->n_kv_heads;

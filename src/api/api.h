@@ -61,7 +61,7 @@ typedef struct {
     uint64_t content_hash; // of the model's file, for system_fingerprint
     Str model_ref;         // where it came from
     Str quant_kind;
-    Str kv_cache_type; // kv_type_name
+    Str kv_cache_type;    // kv_type_name
     const ApiFile *files; // [n_files] served as they are, each at most API_FILE_BYTES_MAX
     uint32_t n_files;
 } ApiConfig;

@@ -282,9 +282,8 @@ static void begin_output(Bench *b) {
     if (b->model.plan->kv_type != KV_TYPE_F16)
         strbuf_printf(&out, " of weights, %s cache", kv_type_name(b->model.plan->kv_type));
     else strbuf_put(&out, STR(" of weights"));
-    strbuf_printf(&out, ", on %s\n\n  %-8s %6s %7s %12s   of %u run%s\n", info->device_name,
-                  "test", "tokens", "batch", "tokens/s", b->options->bench_runs,
-                  plural_s(b->options->bench_runs));
+    strbuf_printf(&out, ", on %s\n\n  %-8s %6s %7s %12s   of %u run%s\n", info->device_name, "test", "tokens",
+                  "batch", "tokens/s", b->options->bench_runs, plural_s(b->options->bench_runs));
     put_output(b, strbuf_str(&out));
 }
 

@@ -13,9 +13,9 @@ typedef struct {
     uint32_t sequence; // index into the step's sequences
 } RowPlace;
 
-// The caches of keys and values, float32 (of Q8 what a code and its scale stand for). A page has a place for each of several caches (plan/kv_layout.h):
-// keys [KV_PAGE_TOKENS][n_heads][key_dim], then, where they are not a part of keys, values
-// [KV_PAGE_TOKENS][n_heads][value_dim].
+// The caches of keys and values, float32 (of Q8 what a code and its scale stand for). A page has a place for
+// each of several caches (plan/kv_layout.h): keys [KV_PAGE_TOKENS][n_heads][key_dim], then, where they are
+// not a part of keys, values [KV_PAGE_TOKENS][n_heads][value_dim].
 typedef struct {
     float *data;
     uint32_t n_pages;

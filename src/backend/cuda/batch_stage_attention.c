@@ -501,9 +501,10 @@ static uint32_t attention_cluster(const LowerTarget *t, const Op *op, uint64_t l
 }
 
 // Where all lists find a multiprocessor, its four warps share each tile, in one block, so that the next
-// stage's block fits beside it: three tiles, or four small ones (six with 8 bits); where not even one fits, its keys and its
-// values take turns. Many rows have two blocks. Where heads do not share keys, a warp has a tile and lists of
-// its own (64 rows of 128 keys, Phi-3: 29 µs, with four warps a tile 48; 8B, which shares: 18.5 and 13.4).
+// stage's block fits beside it: three tiles, or four small ones (six with 8 bits); where not even one fits,
+// its keys and its values take turns. Many rows have two blocks. Where heads do not share keys, a warp has a
+// tile and lists of its own (64 rows of 128 keys, Phi-3: 29 µs, with four warps a tile 48; 8B, which shares:
+// 18.5 and 13.4).
 static AttentionShape attention_shape(const BatchLowering *l, const Op *op) {
     const LowerTarget *t = l->target;
     uint64_t tile = tile_bytes(l, op);

@@ -98,8 +98,7 @@ static float cached_value(const Cache *cache, const uint8_t *pieces, uint32_t he
             ((const uint16_t *)pieces)[layout_kv_at(cache->key_dim, head, is_value, token, dim)]);
     const uint8_t *piece = pieces + (head * 2 + is_value) * layout_kv_piece_bytes(1, cache->key_dim);
     int code = piece[layout_kv_code_at(cache->key_dim, is_value, token, dim)] - 128;
-    return (float)code *
-           f32_from_f16(*(const uint16_t *)(piece + layout_kv_scale_at(cache->key_dim, token)));
+    return (float)code * f32_from_f16(*(const uint16_t *)(piece + layout_kv_scale_at(cache->key_dim, token)));
 }
 
 // The rows' keys or values in the cache.
@@ -119,8 +118,8 @@ static bool show_cached(const Group *g, const StageResult *r, const Op *attentio
         const uint8_t *pieces = cuda_fetch(b, r->from + page * step, cache->page_bytes, &of_page, err);
         if (!pieces) return false;
         for (uint32_t i = 0; i < r->width; i++)
-            values[(uint64_t)row * r->width + i] = cached_value(
-                cache, pieces, i / dim, r->form == RESULT_VALUES, position % KV_PAGE, i % dim);
+            values[(uint64_t)row * r->width + i] =
+                cached_value(cache, pieces, i / dim, r->form == RESULT_VALUES, position % KV_PAGE, i % dim);
     }
     show_rows(g, r->op, values, r->width);
     return true;
