@@ -304,17 +304,25 @@ TEST(contract_health_fields_have_their_types) {
         {"jobs_queued", "a number"},
         {"load_progress", "a number"},
     };
-    for (int in_vram = 0; in_vram < 2; in_vram++) {
-        FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x", .in_vram = in_vram});
+    for (int k = 0; k < 4; k++) {
+        bool in_vram = k % 2, starts = k / 2;
+        FakeWorker *f =
+            fake_worker_start(&(FakeConfig){.script = "x", .in_vram = in_vram, .hold_start = starts});
         const JsonNode *root = parse_json(ask(f, "GET", "/health", NULL).body);
+        bool resident = false;
+        double context = 0, total = 0;
+        CHECK(json_read_bool(json_get(root, STR("resident")), &resident) && resident == (in_vram && !starts));
+        CHECK(json_read_f64(json_get(root, STR("context_length")), &context) && context == 2048);
+        CHECK(json_read_f64(json_get(root, STR("vram_bytes_total")), &total) && (total > 0) == in_vram);
         REQUIRE(json_is(root, JSON_OBJECT));
         CHECK_INT_EQ(COUNT_OF(rows), root->length);
         for (size_t i = 0; i < COUNT_OF(rows); i++) {
-            TEST_CASE_LABEL("%s, %s", rows[i].name, in_vram ? "GPU" : "CPU");
+            TEST_CASE_LABEL("%s, %s%s", rows[i].name, in_vram ? "GPU" : "CPU", starts ? ", starting" : "");
             const JsonNode *value = json_get(root, str_from_c(rows[i].name));
             bool is_gpus = strstr("sm cuda_runtime_version driver_version", rows[i].name) != NULL;
             CHECK_STR_EQ(is_gpus && !in_vram ? "null" : rows[i].type, json_type_name(value));
         }
+        if (starts) fake_worker_release_start(f);
         shut_down(f);
     }
 }

@@ -1,5 +1,6 @@
 // Lines of the worker contract that the program itself keeps: its log, its phases, its flags, as a process.
 #include "api_client.h"
+#include "gguf_builder.h"
 #include "json/json_reader.h"
 #include "os/os.h"
 #include "os/os_net.h"
@@ -11,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -240,6 +242,53 @@ TEST(contract_flags_reach_the_worker) {
     }
     CHECK(text_contains(server_ask(s, "GET", "/health", "", &status), "\"jobs_max\":3"));
     CHECK(text_contains(process_read_file(s.process.err_path), "\"max_tokens\":7"));
+    kill(s.process.pid, SIGTERM);
+    CHECK_INT_EQ(0, process_wait(s.process));
+}
+
+static void send_completion(int fd, const char *body) {
+    char request[256];
+    size_t sent;
+    int length = snprintf(request, sizeof request,
+                          "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s",
+                          strlen(body), body);
+    Str text = {request, (size_t)length};
+    REQUIRE(os_net_send(fd, text, &sent) == OS_NET_OK && sent == text.len);
+}
+
+// Whoever may wait has a connection, also where there are more of them than connections otherwise.
+TEST(contract_queue_is_as_long_as_it_is_told) {
+    enum { QUEUED = 560 };
+    TinyModel model = tiny_model_llama();
+    model.context = 1 << 17;
+    const char *path = test_tmp_path("long.gguf");
+    tiny_model_save(&model, path);
+    char flags[80], expected[48];
+    uint16_t status;
+    Error err;
+    int fds[QUEUED + 1];
+    snprintf(flags, sizeof flags, "--max-tokens-out 100000 --max-jobs 1 --max-queued %d", QUEUED);
+    snprintf(expected, sizeof expected, "\nworker_jobs_queued %d\n", QUEUED);
+    Server s = server_start(path, flags);
+    for (int i = 0; i <= QUEUED; i++) {
+        REQUIRE(os_net_connect(STR("127.0.0.1"), s.port, 10000, &fds[i], &err));
+        send_completion(fds[i], i == 0 ? "{\"prompt\":\"a\",\"max_tokens\":100000,\"ignore_eos\":true}"
+                                       : "{\"prompt\":\"a\",\"max_tokens\":1}");
+        if (i == 0) os_sleep_ms(20);
+    }
+    Str metrics = {0};
+    for (int ms = 0; ms < 20000 && !text_contains(metrics, expected); ms += 5) {
+        os_sleep_ms(5);
+        metrics = server_ask(s, "GET", "/metrics", "", &status);
+    }
+    CHECK(text_contains(metrics, expected));
+    os_net_close(fds[0]); // the others' turn
+    for (int i = 1; i <= QUEUED; i++) {
+        char reply[13] = {0};
+        REQUIRE(recv(fds[i], reply, sizeof reply - 1, MSG_WAITALL) == sizeof reply - 1);
+        if (strcmp(reply, "HTTP/1.1 200") != 0) FAIL("request %d: %s", i, reply);
+        os_net_close(fds[i]);
+    }
     kill(s.process.pid, SIGTERM);
     CHECK_INT_EQ(0, process_wait(s.process));
 }

@@ -50,6 +50,7 @@ typedef struct {
     uint32_t inference_timeout_sec;
     uint32_t shutdown_grace_ms; // 0: SHUTDOWN_GRACE_MS
     uint32_t context_length;    // of the model; the engine's may be shorter
+    BackendInfo opened;         // the backend before it has loaded anything: what it is and on which device
     const ChatModel *chat;      // the model's chat template; in it why there is none
     SamplingDefaults sampling;  // by the model's file
     Str worker_id;

@@ -28,8 +28,8 @@ void api_health(Api *api, HttpExchange exchange, const HttpRequest *request, Str
     const ApiConfig *c = &api->config;
     WorkerPhase phase = bridge_phase(c->bridge);
     WorkerStatus *status = &c->bridge->status;
-    BackendInfo info = {0}; // of a backend that is not there yet
-    if (phase == WORKER_READY) info = status->info;
+    bool is_ready = phase == WORKER_READY;
+    BackendInfo info = is_ready ? status->info : c->opened;
     uint32_t permille = atomic_load_explicit(&status->load_permille, memory_order_relaxed);
     uint32_t jobs_active = api->slots_taken;
     const char *word = health_word(api, phase, jobs_active);
@@ -41,14 +41,14 @@ void api_health(Api *api, HttpExchange exchange, const HttpRequest *request, Str
     json_member_str(&w, "model_ref", c->model_ref);
     json_member_str(&w, "worker_id", c->worker_id);
     bool is_lost = atomic_load(&status->residency_lost);
-    json_member_bool(&w, "resident", info.vram_bytes_total != 0 && !is_lost);
+    json_member_bool(&w, "resident", is_ready && info.vram_bytes_total != 0 && !is_lost);
     json_member_str(&w, "quant_kind", c->quant_kind);
     json_member_str(&w, "kv_cache_type", c->kv_cache_type);
     json_member_u64(&w, "vram_bytes_used", backend_vram_bytes(&info));
     json_member_u64(&w, "vram_bytes_total", info.vram_bytes_total);
     json_member_str(&w, "tokenizer_kind", str_from_c(tokenizer_kind(c->tokenizer)));
     json_member_u64(&w, "vocab_size", tokenizer_vocab_size(c->tokenizer));
-    json_member_u64(&w, "context_length", phase == WORKER_READY ? status->context_length : c->context_length);
+    json_member_u64(&w, "context_length", api_context_length(api));
     json_member_u64(&w, "uptime_seconds", (uint64_t)uptime_seconds(api));
     if (info.sm) json_member_u64(&w, "sm", info.sm);
     else json_member_null(&w, "sm");
@@ -64,7 +64,7 @@ void api_health(Api *api, HttpExchange exchange, const HttpRequest *request, Str
     json_member_u64(&w, "jobs_queued", api->jobs_waiting);
     json_member_u64(&w, "checkpoints_max", info.n_checkpoints);
     json_member_u64(&w, "checkpoint_bytes", backend_checkpoint_bytes(&info));
-    json_member_fixed(&w, "load_progress", phase == WORKER_READY ? 1.0 : (double)permille / 1000, 3);
+    json_member_fixed(&w, "load_progress", is_ready ? 1.0 : (double)permille / 1000, 3);
     json_close_object(&w);
     api_reply(api, exchange, takes_jobs(word) ? 200 : 503, "application/json", strbuf_str(&text));
 }

@@ -103,8 +103,7 @@ void api_props(Api *api, HttpExchange exchange, const HttpRequest *request, Str 
     json_member_bool(&w, "audio", false);
     json_close_object(&w);
     json_member_str(&w, "build_info", str_from_c(version_text));
-    bool is_ready = bridge_phase(c->bridge) == WORKER_READY;
-    json_member_bool(&w, "structured_output", is_ready && c->bridge->status.info.masks);
+    json_member_bool(&w, "structured_output", c->opened.masks);
     json_member_bool(&w, "is_sleeping", false);
     reply_object(api, exchange, &text, &w);
 }

@@ -288,6 +288,14 @@ static bool check_callback_url(const Options *o, Error *err) {
     return http_url_parse(str_from_c(o->callback_url), &url, err) || error_prefix(err, "--callback-url");
 }
 
+// Whoever may wait for a slot has a connection, and there are some for those that look or cancel meanwhile.
+static uint32_t connections_for(const Bridge *bridge) {
+    enum { OTHERS = 64 };
+    uint32_t wanted = (uint32_t)max_u64(HTTP_CONNECTIONS_MAX, bridge->n_jobs + OTHERS);
+    (void)os_raise_open_files(wanted + OTHERS);
+    return wanted;
+}
+
 static bool open_server(Worker *w, Error *err) {
     const Options *o = w->options;
     Arena *arena = &w->model.arena;
@@ -308,6 +316,7 @@ static bool open_server(Worker *w, Error *err) {
         .max_tokens_out = o->max_tokens_out,
         .inference_timeout_sec = o->inference_timeout_sec,
         .context_length = w->model.plan->n_context,
+        .opened = w->model.backend->info,
         .chat = &w->serves.chat,
         .sampling = w->serves.sampling,
         .content_hash = w->serves.content_hash,
@@ -325,8 +334,10 @@ static bool open_server(Worker *w, Error *err) {
     };
     api_page_init(&w->page);
     if (!api_create(&config, arena, &w->api, err)) return false;
-    HttpServerConfig server = {
-        .host = str_from_c(o->host), .port = (uint16_t)o->port, .handler = api_handler(w->api)};
+    HttpServerConfig server = {.host = str_from_c(o->host),
+                               .port = (uint16_t)o->port,
+                               .connections_max = connections_for(&w->bridge),
+                               .handler = api_handler(w->api)};
     if (!http_server_open(&w->server, arena, &server, err)) return false;
     api_attach(w->api, w->server);
     callback_write_uri(str_from_c(o->host), http_server_port(w->server), w->url);

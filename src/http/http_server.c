@@ -7,7 +7,7 @@
 #include <time.h>
 
 enum {
-    HTTP_EVENTS_AT_ONCE = HTTP_CONNECTIONS_MAX + 2, // all that there can be
+    HTTP_EVENTS_AT_ONCE = HTTP_CONNECTIONS_MAX + 2, // more come with the next look
     HTTP_ACCEPTS_AT_ONCE = 64,
     HTTP_PAGE_BYTES = 4096,
     // How long a stopping server waits for clients to take note of their last response.
@@ -144,8 +144,9 @@ HttpServerStats http_server_stats(const HttpServer *server) {
 // ---- who has the next turn ----
 
 // Connections with work to do wait in a queue: who was served longest ago comes first. So a connection that
-// asks now and then is answered at once, however much others have sent. A new connection counts as served
-// HTTP_CONNECTIONS_MAX turns ago, so that a stream of new ones does not keep the old ones waiting for ever.
+// asks now and then is answered at once, however much others have sent. A new connection counts as served as
+// many turns ago as there may be connections, so that a stream of new ones does not keep the old ones waiting
+// for ever.
 static void http_server_enqueue(HttpServer *server, HttpSlot *slot) {
     if (slot->is_queued) return;
     HttpSlot **at = &server->queue;
@@ -359,7 +360,7 @@ static void http_slot_open(HttpServer *server, HttpSlot *slot, int socket, bool 
     slot->socket = socket;
     slot->interest = slot->events = OS_POLL_RECEIVE; // its request has perhaps come with it
     slot->is_new = true;
-    slot->served = server->turns > HTTP_CONNECTIONS_MAX ? server->turns - HTTP_CONNECTIONS_MAX : 0;
+    slot->served = server->turns > server->slot_count ? server->turns - server->slot_count : 0;
     slot->serial = ++server->stats.connections_accepted;
     server->open_count++;
     http_connection_open(&slot->connection);

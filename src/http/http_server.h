@@ -4,11 +4,11 @@
 // for HTTP_OUTPUT_BYTES_MAX of output. Pages are touched only as far as bytes arrive, and what lies beyond
 // HTTP_SMALL_INPUT_BYTES is given back to the system after each request. At most HTTP_LARGE_BODIES_MAX
 // connections may be beyond that at once (others get 503 with Retry-After), so the resident size stays under
-// about HTTP_LARGE_BODIES_MAX * HTTP_BODY_BYTES_MAX + HTTP_CONNECTIONS_MAX * HTTP_SMALL_INPUT_BYTES, plus
-// unread output.
+// about HTTP_LARGE_BODIES_MAX * HTTP_BODY_BYTES_MAX + connections_max * HTTP_SMALL_INPUT_BYTES, plus unread
+// output.
 //
 // Work is given out in turns (http_connection.h): whoever was served longest ago has the next one. With
-// HTTP_CONNECTIONS_MAX connections open, a new one takes the place of one that can be spared (HttpPlace);
+// connections_max connections open, a new one takes the place of one that can be spared (HttpPlace);
 // where the requests of all are being answered, it gets 503 and is closed.
 //
 // Threads: http_server_run and the handler run on the I/O thread; http_server_wake may be called from any

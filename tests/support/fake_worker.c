@@ -365,6 +365,7 @@ FakeWorker *fake_worker_start(const FakeConfig *config) {
         .inference_timeout_sec = config->timeout_sec ? config->timeout_sec : 300,
         .shutdown_grace_ms = config->grace_ms,
         .context_length = f->config.context,
+        .opened = f->backend.info,
         .model_bytes = f->file->size_bytes,
         .n_params = 12345,
         .worker_id = STR("00000000-0000-4000-8000-000000000000"),
