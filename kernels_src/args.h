@@ -168,10 +168,14 @@ typedef struct {
 // post_norm.cuh
 typedef struct {
     DEVICE_PTR(const Batch) batch;
-    DEVICE_PTR(const float) t;     // [MAX_ROWS][D_MODEL] of output.cuh
+    DEVICE_PTR(float) t;           // [MAX_ROWS][D_MODEL] of output.cuh; NORM_BESIDE: becomes the norms' sum
     DEVICE_PTR(const float) norm;  // [D_MODEL]
     DEVICE_PTR(float) x;           // [MAX_ROWS][D_MODEL] += the norm of each row of t
     DEVICE_PTR(const float) scale; // one value: LAYER_SCALE
+    // NORM_BESIDE: rows beside those of t, their norm, and that of both norms' sum.
+    DEVICE_PTR(const float) beside; // [MAX_ROWS][D_MODEL]
+    DEVICE_PTR(const float) beside_norm;
+    DEVICE_PTR(const float) joined_norm;
 } BatchPostNormArgs;
 
 // qkv.cuh, output.cuh, glu.cuh, head.cuh
@@ -245,14 +249,16 @@ typedef struct {
          // log2(e); values: activations of N_HEADS * PRODUCT_ROWS columns
 } MlaProductArgs;
 
-// mla_attention.cuh
+// mla_attention.cuh, mla_fold.cuh
 typedef struct {
     DEVICE_PTR(const Batch) batch;
-    DEVICE_PTR(const BatchRow) rows;
-    DEVICE_PTR(const unsigned short) q;  // of mla_queries
-    DEVICE_PTR(const unsigned short) kv; // the layer's cache
-    DEVICE_PTR(unsigned short) out;      // [MAX_ROWS][N_HEADS][KV_RANK]
-    unsigned list_at;                    // as of RopeHeadsArgs
+    DEVICE_PTR(const BatchRow) rows;        // of rows that decode
+    DEVICE_PTR(const RowStretch) stretches; // of prompts
+    DEVICE_PTR(const unsigned short) q;     // of mla_queries
+    DEVICE_PTR(const unsigned short) kv;    // the layer's cache
+    DEVICE_PTR(unsigned short) out;         // [MAX_ROWS][N_HEADS][KV_RANK]
+    DEVICE_PTR(float) partial;              // what blocks have of lists that are not theirs alone; totals
+    unsigned list_at;                       // as of RopeHeadsArgs
     unsigned reserved;
 } MlaAttentionArgs;
 
@@ -389,9 +395,11 @@ typedef struct {
     DEVICE_PTR(const Batch) batch;
     DEVICE_PTR(const float) x;          // [MAX_ROWS][D_MODEL]
     DEVICE_PTR(const float) norm;       // [D_MODEL]
+    DEVICE_PTR(const float) other_norm; // ROUTE_OTHER_NORM: [D_MODEL] of `normed` in its place
     DEVICE_PTR(const float) weight;     // the router: [N_EXPERTS][D_MODEL]
     DEVICE_PTR(const float) bias;       // [N_EXPERTS] or NULL
     DEVICE_PTR(const float) select;     // ROUTE_SELECTS: [N_EXPERTS]
+    DEVICE_PTR(const float) scales;     // ROUTE_EXPERT_SCALES: [N_EXPERTS]
     DEVICE_PTR(unsigned short) normed;  // out activations of D_MODEL columns, as of norm_rows.cuh
     DEVICE_PTR(float) logits;           // out [MAX_ROWS][N_EXPERTS]
     DEVICE_PTR(ExpertRowChoice) choice; // many: out [MAX_ROWS][N_USED]
@@ -418,10 +426,11 @@ typedef struct {
     // row a slot; out: down: [slots][D_MODEL]
     DEVICE_PTR(const float) logits;      // few: [MAX_ROWS][N_EXPERTS] the router's
     DEVICE_PTR(const float) select;      // few, ROUTE_SELECTS: [N_EXPERTS]
+    DEVICE_PTR(const float) scales;      // few, ROUTE_EXPERT_SCALES: [N_EXPERTS]
     DEVICE_PTR(const ExpertTile) tiles;  // many: [EXPERT_TILES]
     DEVICE_PTR(const unsigned) n_tiles;  // many
     DEVICE_PTR(const float) slot_weight; // glu, many, EXPERTS_WEIGHED: of each slot
-    DEVICE_PTR(float) x;                 // down, few: [MAX_ROWS][D_MODEL] += the experts' sum
+    DEVICE_PTR(float) x;                 // down, few: [MAX_ROWS][D_MODEL] += the experts' sum (SUM_ALONE: =)
     DEVICE_PTR(unsigned) arrivals;       // down, few: [ceil(D_MODEL / 16)], zeros between launches
 } ExpertsArgs;
 
@@ -431,7 +440,7 @@ typedef struct {
     DEVICE_PTR(const ExpertRowChoice) choice; // [MAX_ROWS][N_USED]
     DEVICE_PTR(const unsigned) slot;          // many: [MAX_ROWS][N_USED]
     DEVICE_PTR(const float) in;               // [slots][D_MODEL]
-    DEVICE_PTR(float) x;                      // [MAX_ROWS][D_MODEL] += the sum
+    DEVICE_PTR(float) x;                      // [MAX_ROWS][D_MODEL] += the sum (SUM_ALONE: =)
 } ExpertsSumArgs;
 
 // ---- all stages ----

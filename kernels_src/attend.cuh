@@ -86,6 +86,16 @@ DEVICE bool is_seen(const RowKeys &row, u32 key) {
     return key <= row.position && key >= row.first;
 }
 
+// Of 32 numbers, a lane each: the sum over the lanes up to this one.
+DEVICE u32 sum_up_to(u32 v) {
+#pragma unroll
+    for (u32 d = 1; d < WARP; d *= 2) {
+        u32 below = shuffle_up(v, d);
+        if (lane_index() >= d) v += below;
+    }
+    return v;
+}
+
 // ---- operands ----
 
 // A page's keys (or values), and 16 rows of queries, are rows of units of 16 bytes. kv_row: that of a token.

@@ -19,16 +19,6 @@ template <u32 keys> DEVICE u32 row_pieces(const BatchAttentionArgs &a, u32 n_row
     return (r.position / keys + 1 - r.first / keys) * LISTS;
 }
 
-// Of 32 rows, a lane each: the sum over the lanes up to this one.
-DEVICE u32 sum_up_to(u32 v) {
-#pragma unroll
-    for (u32 d = 1; d < WARP; d *= 2) {
-        u32 below = shuffle_up(v, d);
-        if (lane_index() >= d) v += below;
-    }
-    return v;
-}
-
 template <u32 keys> DEVICE u32 count_pieces(const BatchAttentionArgs &a, u32 n_rows) {
     if (MAX_ROWS == 1) return row_pieces<keys>(a, 1, 0);
     u32 total = 0;

@@ -401,6 +401,21 @@ LAYOUT_FN unsigned long long layout_attention_partial_floats(unsigned n_heads, u
                 (unsigned long long)groups_max) *
            layout_attention_triple_floats(n_heads, n_kv_heads, head_dim);
 }
+// What the blocks of mla_attention.cuh leave mla_fold.cuh (MlaAttentionArgs.partial), whose queries' heads
+// are taken in chunks of `queries`. Of a prompt's rows: their totals, of n_blocks blocks.
+LAYOUT_FN unsigned layout_mla_triple_floats(unsigned n_heads, unsigned kv_rank, unsigned queries) {
+    return ROUND_UP(MIN(n_heads, queries) * (kv_rank + 2), 4u);
+}
+LAYOUT_FN unsigned long long layout_mla_partial_floats(unsigned n_heads, unsigned kv_rank, unsigned queries,
+                                                       unsigned max_rows, unsigned n_blocks,
+                                                       unsigned groups_max) {
+    return (n_blocks * (unsigned long long)ATTENTION_GROUP_SPLITS +
+            max_rows * (unsigned long long)CEIL_DIV(n_heads, queries) * groups_max) *
+           layout_mla_triple_floats(n_heads, kv_rank, queries);
+}
+LAYOUT_FN unsigned long long layout_mla_total_floats(unsigned kv_rank, unsigned queries, unsigned n_blocks) {
+    return (unsigned long long)n_blocks * queries * kv_rank;
+}
 LAYOUT_FN unsigned layout_attention_meetings(unsigned teams) {
     return 2 * teams;
 }

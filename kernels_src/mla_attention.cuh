@@ -3,200 +3,597 @@
 //
 //     out[row][head] = softmax(q[row][head] K^T) V over the positions up to the row's; V = the start of K
 //
-// f16 [MAX_ROWS][N_HEADS][KV_RANK]. (OP_ATTENTION.) One body for rows that decode and for prompts' rows, and
-// one order of sums, that of attend.cuh: tiles of 64 keys, splits of 128, groups of 1,024, total. So a
-// row has the same bits whichever class it is in.
+// f16 [MAX_ROWS][N_HEADS][KV_RANK]. (OP_ATTENTION.) Order of sums: attend.cuh, so a row has the same bits
+// whichever class it is in.
 //
-// Grid: a block a row and 16 heads of it (attend.cuh's list), which are the rows of the tensor cores; where
-// a prompt has many rows, a block takes several, the last rows first, as they have the most keys. A tile is
-// in shared memory once, as keys and as values. Each of eight warps scores eight keys of it, over all dims;
-// the scores go through shared memory to all warps, which make the same weights of them; then each warp adds
-// its eighth of the values' dims. What a row does not see of its last tile is zeros, since 0 times infinity
-// is not 0. Two tiles are in shared memory, one of them on its way, where there is room.
+// Grid: MLA_BLOCKS blocks. A block takes MLA_QUERIES queries at a time, the rows of the tensor cores, and
+// goes through the keys that they share once: of a row that decodes (mla_list.cuh) heads of it and a run of
+// splits, whose triples mla_fold.cuh folds; MLA_STRETCHES, of a prompt all heads of a row, then of the next
+// one, as many as there are places, and all keys. Stretches that see most keys come first, and blocks take
+// them to and fro, so that all have about the same to do.
 //
-// Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh. Defines: attend.cuh's with N_KV_HEADS 1, WINDOW 0
-// and HEAD_DIM a multiple of 32; KV_RANK (a multiple of 128), MAX_ROWS.
-#if !defined(KV_RANK) || !defined(MAX_ROWS) || KV_RANK % 128 || HEAD_DIM % 32 || N_KV_HEADS != 1 || \
-    WINDOW != 0
-#error "KV_RANK, MAX_ROWS"
+// A page's entries are in shared memory once, as keys and as values: a ring of pages. Each tile:
+//
+//     scores   four warps have a page each; they tell the others their largest scores
+//     weights  of the same, for all warps
+//     values   a warp has an eighth of their dims, and all queries
+//
+// What a row does not see of its last page is masked, since 0 times infinity is not 0. A split's triple and a
+// group's are in registers; a prompt's total, which is wanted once in 1,024 keys, in `partial`:
+// [block][groups of 8 dims of all queries][thread]float4.
+//
+// Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh; where rows decode mla_list.cuh. Defines:
+// attend.cuh's with N_KV_HEADS 1, WINDOW 0 and HEAD_DIM a multiple of 32; KV_RANK (a multiple of 128),
+// MAX_ROWS, MLA_QUERIES (16 or 32), MLA_BLOCKS; MLA_STRETCHES or GROUPS_MAX.
+#if !defined(KV_RANK) || !defined(MAX_ROWS) || !defined(MLA_QUERIES) || !defined(MLA_BLOCKS) || \
+    KV_RANK % 128 || HEAD_DIM % 32 || N_KV_HEADS != 1 || WINDOW != 0 || MLA_QUERIES % 16
+#error "KV_RANK, MAX_ROWS, MLA_QUERIES, MLA_BLOCKS"
 #endif
 
 enum : u32 {
-    MLA_WARPS = 2 * TILE_PAGES, // each scores eight keys
+    MLA_WARPS = 8,
     MLA_THREADS = MLA_WARPS * WARP,
-    MLA_BLOCKS = MIN(MAX_ROWS * LISTS, 16 * 1024),
+    QUERY_SETS = MLA_QUERIES / 16,
     WARP_PAIRS = KV_RANK / 16 / MLA_WARPS, // of 16 dims, which a warp has of the values
     OUT_GROUPS = 2 * WARP_PAIRS,
     GROUP_TILES = GROUP_SPLITS * SPLIT_TILES,
+    STEPS_AHEAD = 4, // of 16 dims, whose operands are on their way
 
-    LATENT_TILE_BYTES = TILE_PAGES * KV_PIECE_BYTES,
-    SCORE_STRIDE = TILE_KEYS + 8, // floats from head to head: no bank conflicts
-    SCORES_BYTES = 16 * SCORE_STRIDE * 4,
-    MLA_SLOTS = 2 * LATENT_TILE_BYTES + KV_PIECE_BYTES + SCORES_BYTES <= SHARED_BYTES_MAX ? 2 : 1,
-    MLA_Q_AT = MLA_SLOTS * LATENT_TILE_BYTES, // 16 heads, as the tokens of a page are
-    SCORES_AT = MLA_Q_AT + KV_PIECE_BYTES,
-    MLA_SHARED_BYTES = SCORES_AT + SCORES_BYTES,
+    MLA_Q_BYTES = QUERY_SETS * KV_PIECE_BYTES, // 16 queries as the tokens of a page are
+    SET_WEIGHTS_BYTES = TILE_PAGES * WARP * 16,
+    MLA_RING_LEFT = SHARED_BYTES_MAX - MLA_Q_BYTES - QUERY_SETS * (SET_WEIGHTS_BYTES + TILE_PAGES * 64),
+    MLA_PAGES = MIN(MLA_RING_LEFT / (KV_PIECE_BYTES + 8), 16u),
+    RING_AT = MLA_Q_BYTES,
+    WEIGHTS_AT = RING_AT + MLA_PAGES * KV_PIECE_BYTES,     // [sets][pages][lane]uint4
+    TOPS_AT = WEIGHTS_AT + QUERY_SETS * SET_WEIGHTS_BYTES, // [sets][pages][16]
+    FULL_AT = TOPS_AT + QUERY_SETS * TILE_PAGES * 64,      // a barrier a page
+    MLA_SHARED_BYTES = FULL_AT + (SM_ARCH >= 90 ? MLA_PAGES * 8 : 0),
+    // Where there is room for two tiles, pages are asked for while the tile before is used, else behind it.
+    ASKS_EARLY = MLA_PAGES >= 2 * TILE_PAGES,
 };
-static_assert(MLA_SHARED_BYTES <= SHARED_BYTES_MAX, "the host refuses GPUs with less");
+static_assert((u32)MLA_PAGES >= TILE_PAGES, "the host refuses GPUs with less");
+static_assert((u32)TILE_PAGES <= MLA_WARPS, "a warp has a page at most");
 
-typedef Triple<OUT_GROUPS> RowsTriple;
+typedef Triple<OUT_GROUPS> SetTriple; // of 16 queries, a warp's part
 
-// What a block attends to at a time.
+// ---- what a block attends to at a time ----
+
 struct MlaTask {
-    u32 row, list, position;
     const u32 *pages;
+    u32 query, n;       // of [row][head]: the first one, how many
+    u32 position;       // of the first one's row
+    u32 last;           // the sequence's last position in the batch: what lies past it may be anything
+    u32 tile, end_page; // keys, to the end of a tile or of all
 };
-DEVICE MlaTask mla_task(const MlaAttentionArgs &a, u32 task, u32 n_rows) {
-    u32 row = n_rows - 1 - task / LISTS;
-    return {row, task % LISTS, a.rows[row].position, a.rows[row].pages + a.list_at};
+// Of a query: its row's position. Queries that are not there have the last one's.
+DEVICE u32 query_position(const MlaTask &t, u32 i) {
+    return t.position + (t.query % N_HEADS + MIN(i, t.n - 1)) / N_HEADS;
 }
 
-DEVICE void load_list_queries(const MlaAttentionArgs &a, const MlaTask &t, u8 *shared) {
-    enum : u32 { UNITS = HEAD_DIM / 8 };
-    const f16 *q = a.q + ((u64)t.row * N_HEADS + list_first_head(t.list)) * HEAD_DIM;
-    for (u32 i = thread_index(); i < 16 * UNITS; i += MLA_THREADS) {
-        u32 head = i / UNITS;
-        uint4 v = {0, 0, 0, 0};
-        if (head < list_n_heads(t.list)) v = load_shared_data((const uint4 *)q + i);
-        *(uint4 *)kv_row(shared + MLA_Q_AT, head, i % UNITS) = v;
+#ifdef MLA_STRETCHES
+enum : u32 { STRETCH_TASKS = CEIL_DIV(MLA_STRETCHES * N_HEADS, MLA_QUERIES) };
+
+struct MlaWalk {
+    u32 turn;
+};
+// The block's next task. Returns whether there is one.
+DEVICE bool walk_next(const MlaAttentionArgs &a, MlaWalk *w, MlaTask *t) {
+    u32 n_tasks = load_shared_data(&a.batch->n_stretches) * STRETCH_TASKS;
+    while (w->turn * MLA_BLOCKS < n_tasks) {
+        u32 i = w->turn % 2 ? MLA_BLOCKS - 1 - block_index() : block_index();
+        u32 task = w->turn++ * MLA_BLOCKS + i, first = task % STRETCH_TASKS * MLA_QUERIES;
+        if (task >= n_tasks) continue;
+        RowStretch s = a.stretches[task / STRETCH_TASKS];
+        if (first >= s.n_rows * N_HEADS) continue;
+        *t = {s.pages + a.list_at,
+              s.row * N_HEADS + first,
+              MIN(s.n_rows * N_HEADS - first, (u32)MLA_QUERIES),
+              s.position + first / N_HEADS,
+              s.last,
+              0,
+              0};
+        t->end_page = query_position(*t, t->n - 1) / KV_PAGE + 1;
+        return true;
     }
+    return false;
 }
+#else
+struct MlaWalk {
+    MlaList list;
+    u32 split; // of the list
+    u32 left;  // splits, of the block
+    u32 per_block;
+};
+DEVICE MlaWalk mla_walk(const MlaAttentionArgs &a, u32 n_rows) {
+    MlaWalk w = {};
+    u32 n_splits = splits_before(a.rows, n_rows);
+    w.per_block = CEIL_DIV(n_splits, (u32)MLA_BLOCKS);
+    u32 at = block_index() * w.per_block;
+    if (at >= n_splits) return w;
+    w.left = MIN(w.per_block, n_splits - at);
+    w.list = find_list(a.rows, n_rows, at);
+    w.split = at - w.list.base;
+    return w;
+}
+// The next run of splits of one list. Returns whether there is one; it is `list` then.
+DEVICE bool walk_next(const MlaAttentionArgs &a, MlaWalk *w, MlaTask *t) {
+    if (w->left == 0) return false;
+    if (w->split == w->list.n) {
+        w->list = next_list(a.rows, w->list);
+        w->split = 0;
+    }
+    const MlaList &l = w->list;
+    u32 n = MIN(w->left, l.n - w->split), head = l.chunk * MLA_QUERIES;
+    *t = {a.rows[l.row].pages + a.list_at,
+          l.row * N_HEADS + head,
+          list_heads(l),
+          l.position,
+          l.position,
+          w->split * SPLIT_TILES,
+          MIN((w->split + n) * SPLIT_KEYS, l.position + 1)};
+    t->end_page = CEIL_DIV(t->end_page, (u32)KV_PAGE);
+    w->split += n;
+    w->left -= n;
+    return true;
+}
+#endif
 
-// A tile to its slot, which has been used. All threads call it.
-DEVICE void fetch_latents(const MlaAttentionArgs &a, const MlaTask &t, u32 tile, u8 *shared) {
-    enum : u32 { PAGE_UNITS = KV_PIECE_BYTES / 16 };
-    u8 *slot = shared + tile % MLA_SLOTS * LATENT_TILE_BYTES;
-    for (u32 i = thread_index(); i < TILE_PAGES * PAGE_UNITS; i += MLA_THREADS) {
-        u32 page = tile * TILE_PAGES + i / PAGE_UNITS, at = i % PAGE_UNITS;
-        u32 token = at / (layout_kv_sheet_bytes(KV_ROW_BYTES) / 16) % KV_PAGE;
-        if (page * KV_PAGE + token <= t.position) {
-            const f16 *from = a.kv + (u64)t.pages[page] * KV_TILE_HALVES(HEAD_DIM);
-            copy_async_16(slot + i * 16, from + at * 8);
-        } else {
-            *(uint4 *)(slot + i * 16) = {0, 0, 0, 0};
+// ---- the ring ----
+
+// Pages that the block has asked for, over all of its tasks: page i is in place i % MLA_PAGES.
+struct MlaFetches {
+    MlaWalk walk;
+    const u32 *pages;   // of a task
+    u32 page, end_page; // what it has left; the same: there are no more tasks
+    u32 n;
+};
+DEVICE void fetch_next_task(const MlaAttentionArgs &a, MlaFetches *f) {
+    MlaTask t;
+    if (!walk_next(a, &f->walk, &t)) return;
+    f->pages = t.pages;
+    f->page = t.tile * TILE_PAGES;
+    f->end_page = t.end_page;
+}
+DEVICE void fetches_begin(const MlaAttentionArgs &a, const MlaWalk &walk, MlaFetches *f) {
+    *f = {walk, nullptr, 0, 0, 0};
+    fetch_next_task(a, f);
+}
+DEVICE u8 *ring_page(u8 *shared, u32 i) {
+    return shared + RING_AT + i % MLA_PAGES * KV_PIECE_BYTES;
+}
+DEVICE const f16 *cache_page(const MlaAttentionArgs &a, const MlaFetches &f, u32 page) {
+    return a.kv + (u64)f.pages[page] * KV_TILE_HALVES(HEAD_DIM);
+}
+// Asks for pages until `end` have been asked for in all. Bulk copies: the first warp alone; else all threads.
+DEVICE void fetch_pages(const MlaAttentionArgs &a, MlaFetches *f, u32 end, u8 *shared) {
+    if (SM_ARCH >= 90 && warp_index() != 0) return;
+    while (f->page < f->end_page && f->n < end) {
+        u32 n = MIN(f->end_page - f->page, end - f->n);
+#if SM_ARCH >= 90
+        u32 i = lane_index();
+        if (i < n) {
+            BulkBarrier *full = (BulkBarrier *)(shared + FULL_AT) + (f->n + i) % MLA_PAGES;
+            bulk_barrier_expect(full, KV_PIECE_BYTES);
+            bulk_copy(ring_page(shared, f->n + i), cache_page(a, *f, f->page + i), KV_PIECE_BYTES, full);
         }
+#else
+        for (u32 p = 0; p < n; p++) {
+            const f16 *from = cache_page(a, *f, f->page + p);
+            u8 *to = ring_page(shared, f->n + p);
+            for (u32 i = thread_index(); i < KV_PIECE_BYTES / 16; i += MLA_THREADS) {
+                copy_async_16(to + i * 16, from + i * 8);
+            }
+        }
+#endif
+        f->n += n;
+        f->page += n;
+        if (f->page == f->end_page) fetch_next_task(a, f);
     }
-    copy_async_commit();
+    copy_tile_commit();
+}
+// Until page i is there (and its tile), for this warp.
+DEVICE void wait_for_page(u32 i, u8 *shared) {
+#if SM_ARCH >= 90
+    bulk_barrier_wait((BulkBarrier *)(shared + FULL_AT) + i % MLA_PAGES, i / MLA_PAGES % 2);
+#endif
+    (void)i, (void)shared;
+}
+DEVICE void ring_begin(u8 *shared) {
+#if SM_ARCH >= 90
+    if (thread_index() == 0) {
+        for (u32 i = 0; i < MLA_PAGES; i++) {
+            bulk_barrier_init((BulkBarrier *)(shared + FULL_AT) + i, 1);
+        }
+        bulk_barrier_init_fence();
+    }
+    block_sync();
+#endif
+    (void)shared;
 }
 
-// The scores of the warp's eight keys of a tile, to where all warps find them.
-DEVICE void score_keys(const MlaTask &t, u32 tile, const u8 *slot, u8 *shared) {
-    QueryPiece q;
-    q.piece = shared + MLA_Q_AT;
-    u32 lane = lane_index(), page = warp_index() / 2, half = warp_index() % 2 * 8;
-    const u8 *piece = slot + page * KV_PIECE_BYTES;
-    float s[4] = {0, 0, 0, 0};
-#pragma unroll 6
-    for (u32 k = 0; k < HEAD_DIM / 32; k++) {
-        u32 a[4], b[4];
-        load_matrix_4(b, piece + kv_row_at(half + lane % 8, 4 * k + lane / 8));
-        q.step(2 * k, a);
-        mma_f16(s, a, b);
-        q.step(2 * k + 1, a);
-        mma_f16(s, a, b + 2);
+// ---- a tile ----
+
+// Where a block is: the first of a tile's pages in the ring, and how many there are.
+struct TilePlace {
+    u32 tile, page, n;
+};
+
+DEVICE void load_task_queries(const MlaAttentionArgs &a, const MlaTask &t, u8 *shared) {
+    enum : u32 { UNITS = HEAD_DIM / 8 };
+    const uint4 *q = (const uint4 *)(a.q + (u64)t.query * HEAD_DIM);
+    for (u32 i = thread_index(); i < MLA_QUERIES * UNITS; i += MLA_THREADS) {
+        u32 query = i / UNITS;
+        uint4 v = {0, 0, 0, 0};
+        if (query < t.n) v = load_shared_data(q + i);
+        *(uint4 *)kv_row(shared + query / 16 * KV_PIECE_BYTES, query % 16, i % UNITS) = v;
     }
-    u32 key = page * KV_PAGE + half + lane % 4 * 2;
-    float *scores = (float *)(shared + SCORES_AT) + lane / 4 * SCORE_STRIDE + key;
+}
+
+// Scores of a page, as score_pages of attend.cuh makes them, of all sets, so that its keys are read once.
+// What the next steps read is on its way: the compiler by itself asks for one step's operands at a time, and
+// each takes as long as the product that waits for it.
+typedef float PageScores[QUERY_SETS][2][4];
+DEVICE void multiply_page(const u8 *queries, const u8 *page, PageScores s) {
+    u32 lane = lane_index(), a[STEPS_AHEAD][QUERY_SETS][4], b[STEPS_AHEAD][4];
+    u32 query_at = kv_row_at(lane % 16, lane / 16);
+    u32 key_at = kv_row_at(lane / 16 * 8 + lane % 8, lane / 8 % 2);
+    auto load = [&](u32 k) {
+        load_matrix_4(b[k % STEPS_AHEAD], page + kv_units_on(key_at, k));
+#pragma unroll
+        for (u32 m = 0; m < QUERY_SETS; m++) {
+            load_matrix_4(a[k % STEPS_AHEAD][m], queries + m * KV_PIECE_BYTES + kv_units_on(query_at, k));
+        }
+    };
+#pragma unroll
+    for (u32 i = 0; i < QUERY_SETS * 8; i++) {
+        s[i / 8][i / 4 % 2][i % 4] = 0;
+    }
+#pragma unroll
+    for (u32 k = 0; k < STEPS_AHEAD; k++) {
+        load(k);
+    }
+#pragma unroll
+    for (u32 k = 0; k < Q_STEPS; k++) {
+#pragma unroll
+        for (u32 m = 0; m < QUERY_SETS; m++) {
+            mma_f16(s[m][0], a[k % STEPS_AHEAD][m], b[k % STEPS_AHEAD]);
+            mma_f16(s[m][1], a[k % STEPS_AHEAD][m], b[k % STEPS_AHEAD] + 2);
+        }
+        if (k + STEPS_AHEAD < Q_STEPS) load(k + STEPS_AHEAD);
+    }
+}
+
+// The scores of the warp's page, and the largest of each query, to where all warps find them.
+DEVICE void score_page(const MlaTask &t, const TilePlace &at, u8 *shared, PageScores s) {
+    u32 p = warp_index(), key = at.tile * TILE_KEYS + p * KV_PAGE;
+    bool is_there = p < at.n;
+    if (is_there) {
+        wait_for_page(at.page + p, shared);
+        multiply_page(shared, ring_page(shared, at.page + p), s);
+    }
+#pragma unroll
+    for (u32 m = 0; m < QUERY_SETS; m++) {
+        float top[2] = {-INFINITY_F32, -INFINITY_F32};
+        if (!is_there || key + KV_PAGE - 1 > t.position) {
+#pragma unroll
+            for (u32 i = 0; i < 8; i++) {
+                u32 query = m * 16 + lane_index() / 4 + i % 4 / 2 * 8;
+                u32 of = key + i / 4 * 8 + lane_index() % 4 * 2 + i % 2;
+                if (!is_there || of > query_position(t, query)) s[m][i / 4][i % 4] = -INFINITY_F32;
+            }
+        }
+        raise_tops<1>(s[m], top);
+        float *tops = (float *)(shared + TOPS_AT) + (m * TILE_PAGES + p) * 16;
+        if (lane_index() % 4 == 0) tops[lane_index() / 4] = top[0], tops[lane_index() / 4 + 8] = top[1];
+    }
+}
+
+// The largest scores of a set's rows g and g + 8 so far, the tile's among them.
+DEVICE void tile_tops(const u8 *shared, u32 set, const float before[2], float top[2]) {
+    const float *tops = (const float *)(shared + TOPS_AT) + set * TILE_PAGES * 16 + lane_index() / 4;
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
-        float2 v = {s[2 * i], s[2 * i + 1]};
-        if (tile * TILE_KEYS + key > t.position) v.x = -INFINITY_F32;
-        if (tile * TILE_KEYS + key + 1 > t.position) v.y = -INFINITY_F32;
-        *(float2 *)(scores + i * 8 * SCORE_STRIDE) = v;
+        top[i] = before[i];
+#pragma unroll
+        for (u32 p = 0; p < TILE_PAGES; p++) {
+            top[i] = max_f32(top[i], tops[p * 16 + i * 8]);
+        }
     }
 }
 
-// The tile's scores become weights, and its values join the split.
-DEVICE void add_latents(const u8 *slot, const u8 *shared, RowsTriple *t) {
-    const float *scores = (const float *)(shared + SCORES_AT) + lane_index() / 4 * SCORE_STRIDE;
-    float s[2 * TILE_PAGES][4], top[2] = {t->top[0], t->top[1]}, base[2], sum[4];
+DEVICE uint4 *page_weights(u8 *shared, u32 set, u32 page) {
+    return (uint4 *)(shared + WEIGHTS_AT) + (set * TILE_PAGES + page) * WARP + lane_index();
+}
+// Weights of the warp's page; splits' triples are put to the tile's scale.
+DEVICE void weigh_tile(u8 *shared, const PageScores s, SetTriple split[QUERY_SETS]) {
 #pragma unroll
-    for (u32 j = 0; j < 2 * TILE_PAGES; j++) {
+    for (u32 m = 0; m < QUERY_SETS; m++) {
+        SetTriple &t = split[m];
+        float top[2], base[2];
+        tile_tops(shared, m, t.top, top);
 #pragma unroll
         for (u32 i = 0; i < 2; i++) {
-            float2 v = *(const float2 *)(scores + i * 8 * SCORE_STRIDE + j * 8 + lane_index() % 4 * 2);
-            s[j][2 * i] = v.x, s[j][2 * i + 1] = v.y;
+            base[i] = base_of(top[i]);
+            float keep = exp2_fast(t.top[i] - base[i]);
+            t.top[i] = top[i];
+            t.sum[i] *= keep;
+#pragma unroll
+            for (u32 j = 0; j < OUT_GROUPS; j++) {
+                t.out[j][2 * i] *= keep, t.out[j][2 * i + 1] *= keep;
+            }
+        }
+        if (warp_index() < TILE_PAGES) {
+            u32 w[4];
+            weigh_page(s[m], base, w);
+            *page_weights(shared, m, warp_index()) = {w[0], w[1], w[2], w[3]};
         }
     }
-    raise_tops<TILE_PAGES>(s, top);
+}
+
+// A page's values join the splits. masked: only its first n_keys are there.
+template <bool masked>
+DEVICE void add_values(const u32 weights[QUERY_SETS][4], const u8 *page, i32 n_keys,
+                       SetTriple split[QUERY_SETS]) {
+    u32 row_at = kv_row_at(lane_index() % 16, lane_index() / 16);
 #pragma unroll
-    for (u32 i = 0; i < 2; i++) {
-        base[i] = base_of(top[i]);
-        float keep = exp2_fast(t->top[i] - base[i]);
-        t->top[i] = top[i];
-        sum[2 * i] = t->sum[i] * keep;
-        sum[2 * i + 1] = 0;
+    for (u32 i = 0; i < WARP_PAIRS; i++) {
+        u32 b[4];
+        load_matrix_4_transposed(b, page + kv_units_on(row_at, warp_index() * WARP_PAIRS + i));
+        if (masked) {
+            keep_values(b, n_keys);
+            keep_values(b + 2, n_keys);
+        }
 #pragma unroll
-        for (u32 j = 0; j < OUT_GROUPS; j++) {
-            t->out[j][2 * i] *= keep, t->out[j][2 * i + 1] *= keep;
+        for (u32 m = 0; m < QUERY_SETS; m++) {
+            mma_f16(split[m].out[2 * i], weights[m], b);
+            mma_f16(split[m].out[2 * i + 1], weights[m], b + 2);
         }
     }
+}
+template <bool masked>
+DEVICE void add_tile_page(const TilePlace &at, u32 p, i32 n_keys, u8 *shared, float sum[QUERY_SETS][4],
+                          SetTriple split[QUERY_SETS]) {
     const u32 ones[2] = {ONES_F16, ONES_F16};
+    u32 weights[QUERY_SETS][4];
 #pragma unroll
-    for (u32 p = 0; p < TILE_PAGES; p++) {
-        u32 weights[4];
-        weigh_page(s + 2 * p, base, weights);
-        add_page<WARP_PAIRS, 1, false>(weights, slot + p * KV_PIECE_BYTES, warp_index() * WARP_PAIRS, KV_PAGE,
-                                       t->out);
-        mma_f16(sum, weights, ones);
+    for (u32 m = 0; m < QUERY_SETS; m++) {
+        uint4 w = *page_weights(shared, m, p);
+        weights[m][0] = w.x, weights[m][1] = w.y, weights[m][2] = w.z, weights[m][3] = w.w;
+        mma_f16(sum[m], weights[m], ones);
     }
-    t->sum[0] = sum[0], t->sum[1] = sum[2];
+    add_values<masked>(weights, ring_page(shared, at.page + p), n_keys, split);
+}
+DEVICE void add_tile(const MlaTask &t, const TilePlace &at, u8 *shared, SetTriple split[QUERY_SETS]) {
+    float sum[QUERY_SETS][4];
+#pragma unroll
+    for (u32 m = 0; m < QUERY_SETS; m++) {
+        sum[m][0] = split[m].sum[0], sum[m][2] = split[m].sum[1], sum[m][1] = sum[m][3] = 0;
+    }
+    for (u32 p = 0; p < at.n; p++) {
+        wait_for_page(at.page + p, shared);
+    }
+    // Tiles that are full are nearly all: their pages' loads go side by side.
+    if ((at.tile + 1) * TILE_KEYS <= t.last + 1 && at.n == TILE_PAGES) {
+#pragma unroll
+        for (u32 p = 0; p < TILE_PAGES; p++) {
+            add_tile_page<false>(at, p, KV_PAGE, shared, sum, split);
+        }
+    } else {
+#pragma unroll 1
+        for (u32 p = 0; p < at.n; p++) {
+            u32 first = at.tile * TILE_KEYS + p * KV_PAGE;
+            add_tile_page<true>(at, p, (i32)MIN(t.last + 1 - first, (u32)KV_PAGE), shared, sum, split);
+        }
+    }
+#pragma unroll
+    for (u32 m = 0; m < QUERY_SETS; m++) {
+        split[m].sum[0] = sum[m][0], split[m].sum[1] = sum[m][2];
+    }
 }
 
-DEVICE void join(RowsTriple *to, const RowsTriple &from, bool begins) {
-    if (begins) *to = from;
-    else triple_fold(to, from);
+// ---- folds ----
+
+DEVICE void join(SetTriple to[QUERY_SETS], const SetTriple from[QUERY_SETS], bool begins) {
+#pragma unroll
+    for (u32 m = 0; m < QUERY_SETS; m++) {
+        if (begins) to[m] = from[m];
+        else triple_fold(&to[m], from[m]);
+    }
 }
 
-DEVICE void store_latents(const MlaAttentionArgs &a, const MlaTask &t, const RowsTriple &total) {
+// Calls f(set, i, query, j, dim) for the lane's rows g + 8 i of a set and groups of 8 dims.
+template <class F> DEVICE void each_value(u32 n, F f) {
 #pragma unroll
-    for (u32 i = 0; i < 2; i++) {
-        u32 head = lane_index() / 4 + i * 8;
-        if (head >= list_n_heads(t.list)) continue;
-        float inverse = reciprocal_fast(total.sum[i]);
-        f16 *out = a.out + ((u64)t.row * N_HEADS + list_first_head(t.list) + head) * KV_RANK +
-                   warp_index() * WARP_PAIRS * 16 + lane_index() % 4 * 2;
+    for (u32 m = 0; m < QUERY_SETS; m++) {
 #pragma unroll
-        for (u32 j = 0; j < OUT_GROUPS; j++) {
-            *(u32 *)(out + j * 8) =
-                pack_f16(attended(total.out[j][2 * i], inverse), attended(total.out[j][2 * i + 1], inverse));
+        for (u32 i = 0; i < 2; i++) {
+            u32 query = m * 16 + lane_index() / 4 + i * 8;
+            if (query >= n) continue;
+#pragma unroll
+            for (u32 j = 0; j < OUT_GROUPS; j++) {
+                f(m, i, query, j, warp_index() * WARP_PAIRS * 16 + j * 8 + lane_index() % 4 * 2);
+            }
         }
     }
 }
 
-DEVICE void mla_attention_run(const MlaAttentionArgs &a, const MlaTask &t, u8 *shared) {
-    u32 n_tiles = t.position / TILE_KEYS + 1;
-    RowsTriple split, group, total;
-    fetch_latents(a, t, 0, shared);
-    load_list_queries(a, t, shared);
-#pragma unroll 1
-    for (u32 tile = 0; tile < n_tiles; tile++) {
-        const u8 *slot = shared + tile % MLA_SLOTS * LATENT_TILE_BYTES;
-        bool ends = tile + 1 == n_tiles;
-        copy_async_wait<0>();
-        block_sync(); // the tile is there, and all have used the one before
-        if (MLA_SLOTS > 1 && !ends) fetch_latents(a, t, tile + 1, shared);
-        score_keys(t, tile, slot, shared);
-        block_sync();
-        if (tile % SPLIT_TILES == 0) triple_clear(&split);
-        add_latents(slot, shared, &split);
-        if (MLA_SLOTS == 1) block_sync();
-        if (MLA_SLOTS == 1 && !ends) fetch_latents(a, t, tile + 1, shared);
-        if (!ends && tile % SPLIT_TILES != SPLIT_TILES - 1) continue;
-        join(&group, split, tile % GROUP_TILES < SPLIT_TILES);
-        if (ends || tile % GROUP_TILES == GROUP_TILES - 1) join(&total, group, tile < GROUP_TILES);
+DEVICE void store_result(const MlaAttentionArgs &a, const MlaTask &t, const SetTriple total[QUERY_SETS]) {
+    float inverse[QUERY_SETS][2];
+#pragma unroll
+    for (u32 i = 0; i < 2 * QUERY_SETS; i++) {
+        inverse[i / 2][i % 2] = reciprocal_fast(total[i / 2].sum[i % 2]);
     }
-    store_latents(a, t, total);
-    block_sync(); // its queries have been used
+    f16 *out = a.out + (u64)t.query * KV_RANK;
+    each_value(t.n, [&](u32 m, u32 i, u32 query, u32 j, u32 dim) {
+        const float *v = total[m].out[j] + 2 * i;
+        *(u32 *)(out + query * KV_RANK + dim) =
+            pack_f16(attended(v[0], inverse[m][i]), attended(v[1], inverse[m][i]));
+    });
+}
+
+// What becomes of a task's splits, which come in their order.
+#ifdef MLA_STRETCHES
+struct MlaFolds {
+    SetTriple group[QUERY_SETS];
+    float top[QUERY_SETS][2], sum[QUERY_SETS][2]; // of the total
+};
+DEVICE float4 *totals_of(const MlaAttentionArgs &a) {
+    return (float4 *)a.partial + (u64)block_index() * QUERY_SETS * OUT_GROUPS * MLA_THREADS + thread_index();
+}
+// The group joins the total, whose values are in memory, and takes it on where it is the last.
+DEVICE void join_total(const MlaAttentionArgs &a, MlaFolds *f, bool begins, bool ends) {
+    float4 *to = totals_of(a);
+#pragma unroll
+    for (u32 m = 0; m < QUERY_SETS; m++) {
+        SetTriple &g = f->group[m];
+        FoldFactors x[2] = {};
+#pragma unroll
+        for (u32 i = 0; i < 2; i++) {
+            if (begins) {
+                f->top[m][i] = g.top[i], f->sum[m][i] = g.sum[i];
+            } else {
+                x[i] = fold_factors(&f->top[m][i], g.top[i]);
+                f->sum[m][i] = fma_f32(f->sum[m][i], x[i].keep, g.sum[i] * x[i].add);
+            }
+            g.sum[i] = f->sum[m][i];
+        }
+#pragma unroll
+        for (u32 j = 0; j < OUT_GROUPS; j++) {
+            float *v = g.out[j];
+            float4 *at = to + (m * OUT_GROUPS + j) * MLA_THREADS;
+            if (!begins) {
+                float4 o = *at;
+                v[0] = fma_f32(o.x, x[0].keep, v[0] * x[0].add);
+                v[1] = fma_f32(o.y, x[0].keep, v[1] * x[0].add);
+                v[2] = fma_f32(o.z, x[1].keep, v[2] * x[1].add);
+                v[3] = fma_f32(o.w, x[1].keep, v[3] * x[1].add);
+            }
+            if (!ends) *at = {v[0], v[1], v[2], v[3]};
+        }
+    }
+}
+DEVICE void end_split(const MlaAttentionArgs &a, const MlaTask &t, const MlaWalk &, u32 tile, bool ends,
+                      const SetTriple split[QUERY_SETS], MlaFolds *f) {
+    join(f->group, split, tile % GROUP_TILES < SPLIT_TILES);
+    if (!ends && tile % GROUP_TILES != GROUP_TILES - 1) return;
+    bool one = ends && tile < GROUP_TILES;
+    if (!one) join_total(a, f, tile < GROUP_TILES, ends);
+    if (ends) store_result(a, t, f->group);
+}
+#else
+struct MlaFolds {
+    SetTriple group[QUERY_SETS];
+};
+DEVICE void store_triple(float *to, u32 n, const SetTriple t[QUERY_SETS]) {
+    float *tops = to + CHUNK_HEADS * KV_RANK;
+    each_value(n, [&](u32 m, u32 i, u32 query, u32 j, u32 dim) {
+        *(float2 *)(to + query * KV_RANK + dim) = {t[m].out[j][2 * i], t[m].out[j][2 * i + 1]};
+        if (j > 0 || dim > 0) return;
+        tops[query] = t[m].top[i];
+        tops[CHUNK_HEADS + query] = t[m].sum[i];
+    });
+}
+// walk: of the task, whose list it is in.
+DEVICE void end_split(const MlaAttentionArgs &a, const MlaTask &t, const MlaWalk &walk, u32 tile, bool,
+                      const SetTriple split[QUERY_SETS], MlaFolds *f) {
+    const MlaList &l = walk.list;
+    u32 at = tile / SPLIT_TILES, number = at / GROUP_SPLITS;
+    MlaGroup g = mla_group(l, number, walk.per_block);
+    if (at >= g.block_end) { // the block does not begin the group
+        store_triple(split_triple(a.partial, g, at), t.n, split);
+        return;
+    }
+    join(f->group, split, at == g.first);
+    if (at + 1 < g.block_end) return;
+    if (!g.is_whole()) store_triple(split_triple(a.partial, g, g.first), t.n, f->group);
+    else if (l.n > GROUP_SPLITS) store_triple(group_triple(a.partial, l, number), t.n, f->group);
+    else store_result(a, t, f->group);
+}
+#endif
+
+// ---- a block ----
+
+// n: pages that the block has behind it.
+DEVICE void mla_task_run(const MlaAttentionArgs &a, const MlaTask &t, const MlaWalk &walk, u32 n,
+                         MlaFetches *f, u8 *shared) {
+    SetTriple split[QUERY_SETS];
+    MlaFolds folds;
+    load_task_queries(a, t, shared);
+    block_sync();
+    TilePlace at = {t.tile, n, 0};
+#pragma unroll 1
+    for (; at.tile * TILE_PAGES < t.end_page; at.tile++, at.page += at.n) {
+        at.n = MIN(t.end_page - at.tile * TILE_PAGES, (u32)TILE_PAGES);
+        bool ends = (at.tile + 1) * TILE_PAGES >= t.end_page;
+        PageScores s;
+        if (SM_ARCH < 90) {
+            copy_tile_wait<0>();
+            block_sync();
+        }
+        if (warp_index() < TILE_PAGES) score_page(t, at, shared, s);
+        block_sync(); // and all have used the tile before
+        if (ASKS_EARLY) fetch_pages(a, f, at.page + MLA_PAGES, shared);
+        if (at.tile % SPLIT_TILES == 0) {
+            for (u32 m = 0; m < QUERY_SETS; m++) {
+                triple_clear(&split[m]);
+            }
+        }
+        weigh_tile(shared, s, split);
+        block_sync();
+        add_tile(t, at, shared, split);
+        if (!ASKS_EARLY) {
+            block_sync();
+            fetch_pages(a, f, at.page + at.n + MLA_PAGES, shared);
+        }
+        if (ends || at.tile % SPLIT_TILES == SPLIT_TILES - 1)
+            end_split(a, t, walk, at.tile, ends, split, &folds);
+    }
+}
+
+DEVICE void mla_attention_run(const MlaAttentionArgs &a, MlaWalk walk, MlaFetches *f, u8 *shared) {
+    MlaTask t;
+    u32 n = 0;
+    fetch_pages(a, f, MLA_PAGES, shared);
+    while (walk_next(a, &walk, &t)) {
+        mla_task_run(a, t, walk, n, f, shared);
+        n += t.end_page - t.tile * TILE_PAGES;
+    }
+    copy_tile_wait<0>();
 }
 
 EXPORTED StageInfo mla_attention_info = {MLA_THREADS, {MLA_BLOCKS, 1}, MLA_SHARED_BYTES};
 
+#ifdef MLA_STRETCHES
 KERNEL(MLA_THREADS, 1) mla_attention(MlaAttentionArgs a) {
     stage_launch_next();
+    MlaWalk walk = {0};
+    MlaFetches f;
+    fetches_begin(a, walk, &f);
+    bool has_task = f.end_page > 0;
+    if (has_task) ring_begin(shared_memory());
     stage_wait();
-    u32 n_rows = load_shared_data(&a.batch->n_rows);
-    for (u32 i = block_index(); i < n_rows * LISTS; i += MLA_BLOCKS) {
-        mla_attention_run(a, mla_task(a, i, n_rows), shared_memory());
-    }
+    if (has_task) mla_attention_run(a, walk, &f, shared_memory());
 }
+#else
+// Rows of one sequence are at positions one after the other: entries that are at least as many behind the row
+// as there are rows were written by an earlier step.
+DEVICE void fetch_earlier(const MlaAttentionArgs &a, u32 n_rows, u32 n_keys, MlaFetches *f, u8 *shared) {
+    u32 earlier = n_keys > n_rows ? (n_keys - n_rows) / KV_PAGE : 0, end_page = MIN(earlier, f->end_page);
+    if (end_page > f->page) fetch_pages(a, f, MIN(end_page - f->page, (u32)MLA_PAGES), shared);
+}
+
+KERNEL(MLA_THREADS, 1) mla_attention(MlaAttentionArgs a) {
+    stage_launch_next();
+    u32 n_rows = MAX_ROWS == 1 ? 1 : load_shared_data(&a.batch->n_rows);
+    MlaWalk walk = mla_walk(a, n_rows);
+    MlaFetches f;
+    fetches_begin(a, walk, &f);
+    bool has_task = f.end_page > 0;
+    if (has_task) {
+        ring_begin(shared_memory());
+        fetch_earlier(a, n_rows, walk.list.position + 1, &f, shared_memory());
+    }
+    stage_wait();
+    if (has_task) mla_attention_run(a, walk, &f, shared_memory());
+}
+#endif

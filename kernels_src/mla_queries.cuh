@@ -27,7 +27,7 @@ DEVICE void mla_queries_run(const MlaProductArgs &a, const HeadTask &t, u8 *shar
         float2 v = pair_at(token, col);
         return pack_f16(v.x, v.y);
     });
-    for (u32 i = thread_index(); i < t.n * (TURNED / 2); i += HEAD_THREADS) {
+    for (u32 i = thread_index(); t.part == 0 && i < t.n * (TURNED / 2); i += HEAD_THREADS) {
         u32 token = i / (TURNED / 2), pair = i % (TURNED / 2);
         float2 v = pair_at(token, UNTURNED + pair * 2);
         float2 angle =
@@ -46,8 +46,9 @@ EXPORTED StageInfo mla_queries_info = {HEAD_THREADS, {HEAD_BLOCKS, 1}, INPUT_BYT
 
 KERNEL(HEAD_THREADS, 1) mla_queries(MlaProductArgs a) {
     stage_launch_next();
-    stage_wait();
     u32 n_rows = load_shared_data(&a.batch->n_rows);
+    prefetch_head(a.weight, n_rows);
+    stage_wait();
     for (u32 i = block_index(); i < head_task_count(n_rows); i += HEAD_BLOCKS) {
         mla_queries_run(a, head_task(i, n_rows), shared_memory());
     }

@@ -20,8 +20,9 @@ EXPORTED StageInfo mla_values_info = {HEAD_THREADS, {HEAD_BLOCKS, 1}, INPUT_BYTE
 
 KERNEL(HEAD_THREADS, 1) mla_values(MlaProductArgs a) {
     stage_launch_next();
-    stage_wait();
     u32 n_rows = load_shared_data(&a.batch->n_rows);
+    prefetch_head(a.weight, n_rows);
+    stage_wait();
     for (u32 i = block_index(); i < head_task_count(n_rows); i += HEAD_BLOCKS) {
         mla_values_run(a, head_task(i, n_rows), shared_memory());
     }

@@ -284,9 +284,18 @@ static bool link_mla_attention(BatchStage *s, const BatchStage *before, const Ba
     return true;
 }
 
-// Of mla_attention.cuh, with one tile: keys of a tile, queries, scores.
-static uint64_t mla_attention_bytes(uint32_t key_dim) {
-    return 64ull * key_dim * 2 + 16ull * key_dim * 2 + 16ull * 72 * 4;
+// Shared memory of mla_attention.cuh with a tile of pages: 16 or 32 queries, the tile, weights and largest
+// scores.
+static uint64_t mla_attention_bytes(uint32_t key_dim, uint32_t queries) {
+    uint64_t page = 16ull * key_dim * sizeof(uint16_t), set = 4 * (32 * 16 + 16 * sizeof(float));
+    return queries / 16 * (page + set) + 4 * (page + 8);
+}
+
+// Queries that share the keys that a block reads: all heads of a row that decodes, if they are no more than
+// 32; of a prompt always 32, where the GPU has room.
+static uint32_t mla_queries_of(const BatchLowering *l, const Op *op) {
+    bool many = l->size.body == BODY_PROMPT || op->attention.n_heads > 16;
+    return many && mla_attention_bytes(op->attention.key_dim, 32) <= l->target->shared_bytes_block ? 32 : 16;
 }
 
 static bool check_mla_attention(const BatchLowering *l, const BatchStage *s, Error *err) {
@@ -301,34 +310,57 @@ static bool check_mla_attention(const BatchLowering *l, const BatchStage *s, Err
                          "128 and 32 are needed",
                          rank, key_dim - rank);
     }
-    if (mla_attention_bytes(key_dim) > l->target->shared_bytes_block) {
+    if (mla_attention_bytes(key_dim, 16) > l->target->shared_bytes_block) {
         return error_set(err, ERR_UNSUPPORTED,
                          "attention with a compressed cache of %u values needs %llu bytes of shared memory; "
                          "this GPU has %u",
-                         key_dim, (unsigned long long)mla_attention_bytes(key_dim),
+                         key_dim, (unsigned long long)mla_attention_bytes(key_dim, 16),
                          l->target->shared_bytes_block);
     }
     return check_head_weight(s->ops[MLA_ATTENTION_VALUES]->weight, err);
 }
 
-// Prompts' rows are a stretch each: none reads its table, which has few entries if they are long.
-enum { MLA_STRETCH_ROWS = 64 };
-
-static void define_mla_attention(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
-    const Op *op = s->attention;
-    if (l->size.body == BODY_PROMPT) l->out->stretch_rows = MLA_STRETCH_ROWS;
+// A block a multiprocessor, which has nearly all of its shared memory.
+static void define_mla_heads(StrBuf *b, const BatchLowering *l, const Op *op) {
     define_heads(b, op);
     define(b, "N_KV_HEADS", 1);
     define(b, "WINDOW", 0);
     define(b, "KV_RANK", op->attention.value_dim);
+    define(b, "MLA_QUERIES", mla_queries_of(l, op));
+    define(b, "MLA_BLOCKS", l->target->multiprocessors);
+}
+
+static void define_mla_attention(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    const Op *op = s->ops[MLA_ATTENTION_ATTENTION];
+    uint32_t groups = (uint32_t)div_up(l->plan->n_context, ATTENTION_GROUP_KEYS);
+    define_mla_heads(b, l, op);
+    define(b, "GROUPS_MAX", groups);
+    uint64_t floats =
+        layout_mla_partial_floats(op->attention.n_heads, op->attention.value_dim, mla_queries_of(l, op),
+                                  l->size.max_rows, l->target->multiprocessors, groups);
+    batch_need(l, floats * sizeof(float), 0);
+}
+
+enum { MLA_STRETCH_ROWS = 8 }; // with 4 heads or more, a multiple of 32 queries
+
+static void define_mla_stretches(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    const Op *op = s->ops[MLA_ATTENTION_ATTENTION];
+    l->out->stretch_rows = MLA_STRETCH_ROWS;
+    define_mla_heads(b, l, op);
+    define(b, "MLA_STRETCHES", MLA_STRETCH_ROWS);
+    uint64_t floats =
+        layout_mla_total_floats(op->attention.value_dim, mla_queries_of(l, op), l->target->multiprocessors);
+    batch_need(l, floats * sizeof(float), 0);
 }
 
 static void bind_mla_attention(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
     out->mla_attention = (MlaAttentionArgs){.batch = b->batch,
                                             .rows = b->rows,
+                                            .stretches = b->stretches,
                                             .q = b->q,
                                             .kv = batch_cache_of(b, s),
                                             .out = b->raw,
+                                            .partial = b->partial,
                                             .list_at = batch_list_of(b, s)};
 }
 
@@ -339,13 +371,36 @@ static uint32_t mla_attention_results(const BatchStage *s, const BatchBuffers *b
     return 1;
 }
 
+#define FILES_MLA FILES_COMMON, "kv_cache.cuh", "rows.cuh", "soft_cap.cuh", "attend.cuh"
+
 const BatchType batch_mla_attention = {
     .kernel = "mla_attention",
     .name = "attention over a compressed cache",
-    .files = {FILES_COMMON, "kv_cache.cuh", "rows.cuh", "soft_cap.cuh", "attend.cuh", "mla_attention.cuh"},
+    .files = {FILES_MLA, "mla_list.cuh", "mla_attention.cuh"},
     .cost = 60,
     .has_flops = true,
     .define = define_mla_attention,
+    .bind = bind_mla_attention,
+    .results = batch_shows_none,
+};
+
+const BatchType batch_mla_fold = {
+    .kernel = "mla_fold",
+    .name = "what blocks have of it, put together",
+    .files = {FILES_MLA, "mla_list.cuh", "mla_fold.cuh"},
+    .cost = COST_USUAL,
+    .define = define_mla_attention,
+    .bind = bind_mla_attention,
+    .results = mla_attention_results,
+};
+
+const BatchType batch_mla_stretches = {
+    .kernel = "mla_attention",
+    .name = "attention of prompts over a compressed cache",
+    .files = {FILES_MLA, "mla_attention.cuh"},
+    .cost = 60,
+    .has_flops = true,
+    .define = define_mla_stretches,
     .bind = bind_mla_attention,
     .results = mla_attention_results,
 };
@@ -386,7 +441,9 @@ const BatchBlock batch_block_mla_attention = {
             [MLA_ATTENTION_ATTENTION] = {OP_ATTENTION,   ACT_A,  {ACT_Q}},
             [MLA_ATTENTION_VALUES]    = {OP_HEAD_MATMUL, ACT_AB, {ACT_A}}}}},
     .parts = {
-        {&batch_mla_attention, MLA_ATTENTION_ATTENTION, BODY_ANY, false},
+        {&batch_mla_attention, MLA_ATTENTION_ATTENTION, BODY_FEW | BODY_MANY, false},
+        {&batch_mla_fold, MLA_ATTENTION_ATTENTION, BODY_FEW | BODY_MANY, false},
+        {&batch_mla_stretches, MLA_ATTENTION_ATTENTION, BODY_PROMPT, false},
         {&batch_mla_values, MLA_ATTENTION_VALUES, BODY_ANY, false}},
     .link = link_mla_attention,
     .check = check_mla_attention,

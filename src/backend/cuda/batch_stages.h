@@ -91,13 +91,14 @@ enum {
     MIXTURE_NORM,
     MIXTURE_ROUTER,
     MIXTURE_ROUTE,
+    MIXTURE_INPUT, // the experts' own norm, where they are beside a dense feed-forward
     MIXTURE_GATE,
     MIXTURE_UP,
     MIXTURE_WEIGH, // gates, where the experts' inputs are weighted
     MIXTURE_GLU,
     MIXTURE_DOWN,
     MIXTURE_SUM,
-    MIXTURE_ADD
+    MIXTURE_ADD, // experts beside: the norm of their sum, which POST_NORM makes
 };
 enum {
     TURNS_NORM_Q,
@@ -137,7 +138,7 @@ struct BatchStage {
     uint32_t layer;
     uint32_t program;         // in BatchLowered.programs
     uint32_t first_op, n_ops; // of the plan; none for those that draw a token
-    bool is_raw;              // OUTPUT, DOWN: leaves its product for POST_NORM
+    bool is_raw;              // OUTPUT, DOWN, EXPERTS: leaves its product (sum) for POST_NORM
     const Op *ops[STAGE_OPS_MAX];
     const BatchStage *turns;  // ATTENTION: the block before it
     const BatchStage *inputs; // STATE: the block before it
@@ -145,6 +146,7 @@ struct BatchStage {
     const Op *attention;      // PRODUCTS, TURNS, ATTENTION: the operation that takes its queries
     const Op *values;         // TURNS: the one that left the values; NULL: they are an earlier layer's
     const Op *queries;        // of a compressed cache, PRODUCTS and TURNS: the one that made the queries
+    const Op *beside;         // POST_NORM: the norm of what experts beside the feed-forward gave, or NULL
     const Op *head;           // those that draw: the operation that left the logits
     uint64_t weight_bytes;    // that it reads, of matrices
 };
@@ -174,6 +176,7 @@ struct BatchBuffers {
     CUdeviceptr q;            // of prompts, or of a compressed cache: [heads][head_dim] f16
     CUdeviceptr a;            // activations of heads * head_dim
     CUdeviceptr t;            // [d_model]
+    CUdeviceptr m;            // [d_model] of experts beside a dense feed-forward
     CUdeviceptr f;            // activations of d_ff, and of a layer's embedding behind its gate
     CUdeviceptr layer_inputs; // [layers][d_per_layer]
     CUdeviceptr rope[PLACED_ROPES_MAX];
@@ -265,6 +268,8 @@ struct BatchType {
     TYPE(mla_keys)          \
     TYPE(mla_queries)       \
     TYPE(mla_attention)     \
+    TYPE(mla_fold)          \
+    TYPE(mla_stretches)     \
     TYPE(mla_values)        \
     TYPE(attention_gate)    \
     TYPE(inputs)            \

@@ -10,7 +10,8 @@
 // without a gate is an activation.
 enum { OUTPUT_MATMUL, OUTPUT_ADD };
 enum { GLU_NORM, GLU_GATE, GLU_UP, GLU_GLU };
-enum { POST_NORM_NORM, POST_NORM_ADD, POST_NORM_SCALE };
+// JOIN, JOINED: where experts are beside the feed-forward, the sum with theirs, and its norm.
+enum { POST_NORM_NORM, POST_NORM_JOIN, POST_NORM_JOINED, POST_NORM_ADD, POST_NORM_SCALE };
 enum { HEAD_NORM, HEAD_HEAD };
 enum { LINEAR_NORM, LINEAR_MATMUL, LINEAR_ADD };
 enum {
@@ -23,7 +24,7 @@ enum {
 };
 enum { GATE_COPY, GATE_MATMUL, GATE_SLICE, GATE_GLU };
 enum { SHARE_SHARE };
-enum { STAGE_OPS_MAX = 10, STAGE_FILES_MAX = 14, STAGE_PATTERNS_MAX = 3 };
+enum { STAGE_OPS_MAX = 11, STAGE_FILES_MAX = 14, STAGE_PATTERNS_MAX = 3 };
 
 // An operation that may be part of a stage.
 typedef struct {

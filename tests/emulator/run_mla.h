@@ -1,0 +1,33 @@
+// Variants of attention over a compressed cache. Their D_MODEL is KV_RANK, TILE_TOKENS MLA_QUERIES, BLOCKS
+// MLA_BLOCKS.
+#pragma once
+
+#define N_KV_HEADS 1
+#define WINDOW 0
+#define KV_RANK D_MODEL
+#define MLA_QUERIES TILE_TOKENS
+#define MLA_BLOCKS BLOCKS
+
+namespace {
+#include "../kernels_src/kv_cache.cuh"
+#include "../kernels_src/rows.cuh"
+#include "../kernels_src/soft_cap.cuh"
+#include "../kernels_src/attend.cuh"
+#ifndef MLA_STRETCHES
+#include "../kernels_src/mla_list.cuh"
+#endif
+#if defined(STAGE_MLA_FOLD)
+#include "../kernels_src/mla_fold.cuh"
+void run(const void *args) {
+    mla_fold(*(const MlaAttentionArgs *)args);
+}
+const StageInfo info = mla_fold_info;
+#else
+#include "../kernels_src/mla_attention.cuh"
+void run(const void *args) {
+    mla_attention(*(const MlaAttentionArgs *)args);
+}
+const StageInfo info = mla_attention_info;
+#endif
+
+#include "describe.h"

@@ -1,0 +1,12 @@
+#include "emulator/variant.h"
+#ifndef VARIANT
+#define VARIANT mla_rows_4
+#endif
+#define GROUPS_MAX 4
+#define N_HEADS 4
+#define HEAD_DIM 160
+#define D_MODEL 128
+#define MAX_ROWS 8
+#define TILE_TOKENS 16
+#define BLOCKS 3
+#include "emulator/run_mla.h"
