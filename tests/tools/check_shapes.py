@@ -30,14 +30,23 @@ FORMATS = ("Q2_K", "Q3_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0
            "NVFP4", "TQ1_0", "TQ2_0", "Q1_0", "Q2_0", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
 
 
+# Families whose layers have stages that Llama's do not, in formats that are read by look-ups or have few bits.
+FAMILIES = ("glm-4.7", "gemma4", "gemma-4", "qwen3.5", "nemotron", "lfm2", "mistral-small")
+FAMILY_FORMATS = ("IQ2_XXS", "IQ3_S", "NVFP4", "MXFP4")
+# Layers that have two of each kind that a family has, or one where the kinds are far apart.
+LAYERS = {"gemma3": 6, "gemma4": 6, "gemma-4": 6, "qwen3.5": 4, "lfm2": 4, "nemotron": 9, "granite": 6, "glm-4.7": 3,
+          "deepseek": 3}
+
+
 def default_models():
     names = [name for name in PRESETS if not name.endswith("-tiny")]
-    return names + [f"llama-3.1-8b:{name}" for name in FORMATS] + ["qwen2.5-32b:F16", "qwen2.5-72b:BF16", "mixtral-8x7b:F16"]
+    mixed = [f"{name}:{kind}" for name in names if name.startswith(FAMILIES) for kind in FAMILY_FORMATS]
+    return (names + [f"llama-3.1-8b:{name}" for name in FORMATS] + ["qwen2.5-32b:F16", "qwen2.5-72b:BF16", "mixtral-8x7b:F16"]
+            + mixed)
 
 
 def layers_of(name):
-    """Of Gemma 3, one that sees everything, too."""
-    return 6 if name.startswith("gemma3") else 2
+    return next((n for family, n in LAYERS.items() if name.startswith(family)), 2)
 
 
 def make(args, model):
