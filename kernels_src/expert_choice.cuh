@@ -9,10 +9,14 @@
 //                 (ROUTE_BY_LARGEST: whose largest is largest)
 //     weight[i] = score[expert[i]] (ROUTE_NORMED: over their sum), times ROUTE_SCALE
 //
+// ROUTE_LOGIT_SCALE: a factor on the logits, first of all.
+// ROUTE_EXPERT_SCALES: weight[i] is multiplied by scales[expert[i]], last of all.
+//
 // Operation: ROUTE (Shazeer et al. 2017; DeepSeek-AI 2024). A warp computes it for itself: cheaper than to be
 // told. Lane i gets the i-th; a logit that is not a number leaves the indices in range and makes the weights
 // not numbers. Defines: N_EXPERTS, N_USED; ROUTE_SCALE, ROUTE_SCORES, ROUTE_SELECTS, ROUTE_NORMED,
-// ROUTE_GROUPS (at most 32), ROUTE_GROUPS_USED, ROUTE_BY_LARGEST.
+// ROUTE_GROUPS (at most 32), ROUTE_GROUPS_USED, ROUTE_BY_LARGEST, ROUTE_LOGIT_SCALE,
+// ROUTE_EXPERT_SCALES.
 #define ROUTE_SCORES_OF_ALL 1 // as of RouteScores (src/arch/arch.h)
 #define ROUTE_SCORES_SIGMOID 2
 #if !defined(N_EXPERTS) || !defined(N_USED)
@@ -196,11 +200,11 @@ DEVICE ExpertChoice choose_experts(const float logit[LANE_EXPERTS], const float 
     return c;
 }
 
-// What a warp chooses of: logits that an earlier stage wrote, and the biases.
+// What a warp chooses of: logits that an earlier stage wrote, the biases, and factors of weights.
 struct RouterLogits {
-    const float *logits, *select;
+    const float *logits, *select, *scales;
     DEVICE RouterLogits row(u32 row) const {
-        return {logits + row * N_EXPERTS, select};
+        return {logits + row * N_EXPERTS, select, scales};
     }
 };
 
@@ -210,10 +214,17 @@ DEVICE ExpertChoice choose_experts_of(const RouterLogits &of) {
     for (u32 j = 0; j < LANE_EXPERTS; j++) {
         u32 expert = lane_index() * LANE_EXPERTS + j;
         logit[j] = expert < N_EXPERTS ? load_shared_data(of.logits + expert) : 0.0f;
+#ifdef ROUTE_LOGIT_SCALE
+        logit[j] *= ROUTE_LOGIT_SCALE;
+#endif
         select[j] = 0;
 #ifdef ROUTE_SELECTS
         if (expert < N_EXPERTS) select[j] = of.select[expert];
 #endif
     }
-    return choose_experts(logit, select);
+    ExpertChoice c = choose_experts(logit, select);
+#ifdef ROUTE_EXPERT_SCALES
+    c.weight *= of.scales[c.expert];
+#endif
+    return c;
 }

@@ -13,7 +13,10 @@
 // Operations: EXPERT_MATMUL; few: EXPERT_SUM, ADD. Units: experts_units.cuh; order of sums: product.cuh,
 // with either body. Few: the blocks choose (chosen_experts.cuh) and fetch before the wait: the stage before
 // lets this one go when it has the router's logits itself. Defines: STAGE_EXPERTS_DOWN, experts_units.cuh's,
-// FORMAT_0, the body's; one row: PAIRS (sm_90); many: EXPERT_TILES.
+// FORMAT_0, the body's; one row: PAIRS (sm_90); many: EXPERT_TILES; few: SUM_ALONE (1): x = in place of +=.
+#ifndef SUM_ALONE
+#define SUM_ALONE 0
+#endif
 
 // Of row lane % 16 of the band.
 DEVICE float expert_down_bias(const ProductArgs &a, u32 expert, u32 band) {
@@ -124,7 +127,8 @@ DEVICE void experts_down_prepare(const ExpertsArgs &a, u32 block, u8 *shared, Ex
     }
     block_sync();
     cluster_arrive();
-    s->bands = {{a.product.weight[0]}, touched_experts({a.logits, a.select}, 1, shared + TOUCHED_AT)};
+    s->bands = {{a.product.weight[0]},
+                touched_experts({a.logits, a.select, a.scales}, 1, shared + TOUCHED_AT)};
     product_plan(block, s->bands, &s->product);
     product_start(shared, s->bands, &s->product);
     if (!product_multiplies()) return;
@@ -132,7 +136,7 @@ DEVICE void experts_down_prepare(const ExpertsArgs &a, u32 block, u8 *shared, Ex
     s->sum_col = (s->first_band + warp_index() * 2 + s->rank) * BAND_ROWS + lane_index() % BAND_ROWS;
     if (warp_index() >= n_sums) s->sum_col = D_MODEL;
     // The stage before lets this one go when the router, which read x, has ended.
-    s->before = s->sum_col < D_MODEL ? load_shared_data(a.x + s->sum_col) : 0.0f;
+    s->before = !SUM_ALONE && s->sum_col < D_MODEL ? load_shared_data(a.x + s->sum_col) : 0.0f;
 }
 
 // One warp: a unit's sums to the block that adds them up.
@@ -181,7 +185,7 @@ DEVICE void experts_down_prepare(const ExpertsArgs &a, u32 block, u8 *shared, Ex
     touched_clear(shared + TOUCHED_AT);
     block_sync();
     s->bands = {{a.product.weight[0]},
-                touched_experts({a.logits, a.select}, batch_rows(a.product), shared + TOUCHED_AT)};
+                touched_experts({a.logits, a.select, a.scales}, batch_rows(a.product), shared + TOUCHED_AT)};
     product_plan(block, s->bands, &s->product);
     product_start(shared, s->bands, &s->product);
     s->ahead = product_first_unit(s->product);
@@ -199,7 +203,8 @@ DEVICE void expert_band_sum(const ExpertsArgs &a, const TouchedExperts &touched,
     for (u32 i = 0; i < CEIL_DIV(MAX_ROWS, 2); i++) {
         u32 row = i * 2 + lane_index() / BAND_ROWS;
         if (row >= n_rows) break;
-        float *x = a.x + row * D_MODEL + col, before = load_shared_data(x), v[N_USED], sum = 0;
+        float *x = a.x + row * D_MODEL + col, before = SUM_ALONE ? 0.0f : load_shared_data(x);
+        float v[N_USED], sum = 0;
 #pragma unroll
         for (u32 k = 0; k < N_USED; k++) {
             v[k] = load_shared_data(a.product.out + (u64)(row * N_USED + k) * D_MODEL + col);

@@ -164,10 +164,10 @@ DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared, const P
     Product product = planned;
 #if MAX_ROWS == 1
     ExpertsBands bands = {EXPERT_GLU_WEIGHTS(a),
-                          touched_early({a.logits, a.select}, shared + TOUCHED_AT, &product)};
+                          touched_early({a.logits, a.select, a.scales}, shared + TOUCHED_AT, &product)};
 #else
-    ExpertsBands bands = {EXPERT_GLU_WEIGHTS(a),
-                          touched_experts({a.logits, a.select}, batch_rows(a.product), shared + TOUCHED_AT)};
+    ExpertsBands bands = {EXPERT_GLU_WEIGHTS(a), touched_experts({a.logits, a.select, a.scales},
+                                                                 batch_rows(a.product), shared + TOUCHED_AT)};
     product_plan(block, bands, &product);
 #endif
     product_start(shared, bands, &product);

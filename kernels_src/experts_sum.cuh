@@ -2,10 +2,15 @@
 //
 //     x[row] += sum_i weight_i in[slot of row's i-th choice]      i from 0 on, each by fma
 //
+// SUM_ALONE: = in place of +=.
+//
 // Operations: EXPERT_SUM, ADD. Grid: SUM_BLOCKS blocks, which take turns in the rows that there are. Defines:
-// D_MODEL, N_USED, SUM_BLOCKS.
+// D_MODEL, N_USED, SUM_BLOCKS; SUM_ALONE (1).
 #if !defined(D_MODEL) || !defined(N_USED) || !defined(SUM_BLOCKS) || D_MODEL % 4
 #error "D_MODEL, N_USED, SUM_BLOCKS"
+#endif
+#ifndef SUM_ALONE
+#define SUM_ALONE 0
 #endif
 
 enum : u32 { EXPERTS_SUM_THREADS = MIN(ROUND_UP(D_MODEL / 4, 32), 512) };
@@ -29,7 +34,8 @@ DEVICE void experts_sum_run(const ExpertsSumArgs &a, u32 row) {
     float4 *x = (float4 *)(a.x + (u64)row * D_MODEL);
 #pragma unroll 1
     for (u32 g = thread_index(); g < D_MODEL / 4; g += EXPERTS_SUM_THREADS) {
-        float4 sum = {0, 0, 0, 0}, v[N_USED], before = load_shared_data(x + g);
+        float4 sum = {0, 0, 0, 0}, v[N_USED], before = {0, 0, 0, 0};
+        if (!SUM_ALONE) before = load_shared_data(x + g);
 #pragma unroll
         for (u32 i = 0; i < N_USED; i++) {
             v[i] = load_shared_data(in[i] + g);

@@ -2,9 +2,11 @@
 //
 //     x[row] += t[row] * factor * w                    rows.cuh: factor, order of sums
 // LAYER_SCALE: x[row] = (x[row] + t[row] * factor * w) * scale
+// NORM_BESIDE: t[row] is first put together of two blocks' outputs, each by its norm: norm(t[row]) +
+//              norm(beside[row])
 //
 // Operations: RMS_NORM, ADD, SCALE. Grid: a block a row; those past the batch's have nothing to do. Defines:
-// D_MODEL, NORM_EPS, MAX_ROWS; LAYER_SCALE.
+// D_MODEL, NORM_EPS, MAX_ROWS; LAYER_SCALE, NORM_BESIDE.
 #if !defined(D_MODEL) || !defined(NORM_EPS) || !defined(MAX_ROWS) || D_MODEL % 4
 #error "D_MODEL, NORM_EPS, MAX_ROWS"
 #endif
@@ -13,6 +15,29 @@
 #endif
 
 typedef RowNorms<D_MODEL, 1, NORM_STAGE_WARPS(D_MODEL)> Norm;
+
+#ifdef NORM_BESIDE
+// A thread reads only what it wrote by itself. It ends when all have used `sums`.
+DEVICE void join_norms(const BatchPostNormArgs &a, const Norm &norm, const Norm &beside, u32 row,
+                       float *sums) {
+    u64 at = (u64)row * D_MODEL;
+    NormPiece y[Norm::TURNS];
+    beside.each(
+        a.beside + at, 1, sums, warp_index(), [] { block_sync(); },
+        [&](u32, u32 turn, u32 i, u32, float4 v, float factor) {
+            y[turn].v[i] = norm_value(v, factor, beside.w[turn].v[i], {0, 0, 0, 0});
+        });
+    block_sync();
+    norm.each((const float *)a.t + at, 1, sums, warp_index(), [] { block_sync(); },
+              [&](u32, u32 turn, u32 i, u32 col, float4 v, float factor) {
+                  float4 w = norm.w[turn].v[i], o = y[turn].v[i];
+                  *(float4 *)(a.t + at +
+                              col) = {fma_f32(v.x * factor, w.x, o.x), fma_f32(v.y * factor, w.y, o.y),
+                                      fma_f32(v.z * factor, w.z, o.z), fma_f32(v.w * factor, w.w, o.w)};
+              });
+    block_sync();
+}
+#endif
 
 // The row's values of the residual stream are fetched beside those of t.
 DEVICE void post_norm_run(const BatchPostNormArgs &a, const Norm &norm, u32 row, float *sums) {
@@ -23,18 +48,17 @@ DEVICE void post_norm_run(const BatchPostNormArgs &a, const Norm &norm, u32 row,
     for (u32 t = 0; t < Norm::TURNS; t++) {
         x[t] = norm_load<D_MODEL>(a.x + at, Norm::piece_of(warp_index(), t));
     }
-    norm.each(
-        a.t + at, 1, sums, warp_index(), [] { block_sync(); },
-        [&](u32, u32 turn, u32 i, u32 col, float4 v, float factor) {
-            float4 w = norm.w[turn].v[i], y = x[turn].v[i];
-            float4 sum = {fma_f32(v.x * factor, w.x, y.x), fma_f32(v.y * factor, w.y, y.y),
-                          fma_f32(v.z * factor, w.z, y.z), fma_f32(v.w * factor, w.w, y.w)};
+    norm.each((const float *)a.t + at, 1, sums, warp_index(), [] { block_sync(); },
+              [&](u32, u32 turn, u32 i, u32 col, float4 v, float factor) {
+                  float4 w = norm.w[turn].v[i], y = x[turn].v[i];
+                  float4 sum = {fma_f32(v.x * factor, w.x, y.x), fma_f32(v.y * factor, w.y, y.y),
+                                fma_f32(v.z * factor, w.z, y.z), fma_f32(v.w * factor, w.w, y.w)};
 #ifdef LAYER_SCALE
-            float scale = *a.scale;
-            sum = {sum.x * scale, sum.y * scale, sum.z * scale, sum.w * scale};
+                  float scale = *a.scale;
+                  sum = {sum.x * scale, sum.y * scale, sum.z * scale, sum.w * scale};
 #endif
-            *(float4 *)(a.x + at + col) = sum;
-        });
+                  *(float4 *)(a.x + at + col) = sum;
+              });
 }
 
 EXPORTED StageInfo post_norm_info = {NORM_STAGE_WARPS(D_MODEL) * 32, {MAX_ROWS, 1}, Norm::SHARED_FLOATS * 4};
@@ -43,6 +67,16 @@ KERNEL(NORM_STAGE_WARPS(D_MODEL) * 32, 1) post_norm(BatchPostNormArgs a) {
     Norm norm;
     stage_launch_next();
     norm.prepare(a.norm, 0, warp_index());
+#ifdef NORM_BESIDE
+    Norm beside, joined;
+    beside.prepare(a.beside_norm, 0, warp_index());
+    joined.prepare(a.joined_norm, 0, warp_index());
     stage_wait();
+    if (block_index() < load_shared_data(&a.batch->n_rows))
+        join_norms(a, norm, beside, block_index(), (float *)shared_memory());
+    norm = joined;
+#else
+    stage_wait();
+#endif
     post_norm_run(a, norm, block_index(), (float *)shared_memory());
 }

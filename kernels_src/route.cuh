@@ -4,6 +4,8 @@
 //     logits[row] = W norm(x[row]) + b
 //     choice[row] = the N_USED chosen and their weights (expert_choice.cuh): many rows alone
 //
+// ROUTE_OTHER_NORM: `normed` is the norm by other weights.
+//
 // Operations: RMS_NORM, MATMUL (of the router), ROUTE. Float32 throughout, since a rounded logit could choose
 // another expert. A block has a run of ROUTE_ROWS rows and a part of the experts: the fewer rows there are,
 // the more blocks share the experts, about ROUTE_SPREAD in all. A warp has 512 columns of all the block's
@@ -14,7 +16,7 @@
 // apart, 8, 4, 2, 1; the runs of 512 columns in their order. Then fma(sum, the norm's factor, bias).
 // Defines: D_MODEL, MAX_ROWS, NORM_EPS (rows.cuh), N_EXPERTS, N_USED (expert_choice.cuh), ROUTE_ROWS (1, 2, 4
 // or 8), ROUTE_GROUP (experts at once: 1, 2 or 4; 200 registers a thread with 8 rows and 2, with 4 and 4),
-// ROUTE_SPREAD; ROUTE_CHOOSES.
+// ROUTE_SPREAD; ROUTE_CHOOSES, ROUTE_OTHER_NORM.
 #if !defined(D_MODEL) || !defined(MAX_ROWS) || !defined(NORM_EPS) || !defined(ROUTE_ROWS) || \
     !defined(ROUTE_GROUP) || !defined(ROUTE_SPREAD) || D_MODEL % 4
 #error "D_MODEL, MAX_ROWS, NORM_EPS, ROUTE_ROWS, ROUTE_GROUP, ROUTE_SPREAD"
@@ -225,7 +227,7 @@ DEVICE void route_choose(const RouteRowsArgs &a, const RouteShare &share, float 
     }
     for (u32 r = warp_index(); r < ROUTE_ROWS && share.first_row + r < share.n_rows; r += ROUTE_WARPS) {
         u32 row = share.first_row + r;
-        ExpertChoice c = choose_experts_of({a.logits + row * N_EXPERTS, a.select});
+        ExpertChoice c = choose_experts_of({a.logits + row * N_EXPERTS, a.select, a.scales});
         if (lane_index() < N_USED) a.choice[row * N_USED + lane_index()] = {c.expert, c.weight};
     }
 }
@@ -259,7 +261,11 @@ DEVICE void route_run(const RouteRowsArgs &a, float *shared, const RouteState &s
     float factor = route_factor(shared);
     route_store_logits(a, s, factor, shared);
     if (!one) route_load_rows(a, share.first_row, share.n_rows, x);
+#ifdef ROUTE_OTHER_NORM
+    route_store_norms(a, share, x, route_load_weight(a.other_norm), factor);
+#else
     route_store_norms(a, share, x, s.norm, factor);
+#endif
 #ifdef ROUTE_CHOOSES
     route_choose(a, share, shared);
 #endif

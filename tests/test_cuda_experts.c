@@ -14,13 +14,14 @@
 #include <stdio.h>
 #include <string.h>
 
-static const ExpertsSize gpt_oss_20b = {2880,        2880, 32,    4,     DTYPE_MXFP4, DTYPE_MXFP4,
-                                        DTYPE_MXFP4, {0},  false, false, false};
-static const ExpertsSize qwen3_30b = {2048,       768, 128,   8,     DTYPE_Q4_K, DTYPE_Q4_K,
-                                      DTYPE_Q6_K, {0}, false, false, false};
-static const ExpertsSize mixtral_8x7b = {4096,       14336, 8,     2,     DTYPE_Q4_K, DTYPE_Q5_0,
-                                         DTYPE_Q6_K, {0},   false, false, false};
-static const ExpertsSize tiny = {64, 32, 4, 2, DTYPE_F16, DTYPE_Q8_0, DTYPE_Q8_0, {0}, false, false, false};
+static const ExpertsSize gpt_oss_20b = {2880, 2880,  32,    4,     DTYPE_MXFP4, DTYPE_MXFP4, DTYPE_MXFP4,
+                                        {0},  false, false, false, false,       false};
+static const ExpertsSize qwen3_30b = {2048, 768,   128,   8,     DTYPE_Q4_K, DTYPE_Q4_K, DTYPE_Q6_K,
+                                      {0},  false, false, false, false,      false};
+static const ExpertsSize mixtral_8x7b = {4096, 14336, 8,     2,     DTYPE_Q4_K, DTYPE_Q5_0, DTYPE_Q6_K,
+                                         {0},  false, false, false, false,      false};
+static const ExpertsSize tiny = {64,  32,    4,     2,     DTYPE_F16, DTYPE_Q8_0, DTYPE_Q8_0,
+                                 {0}, false, false, false, false,     false};
 
 #define COMMON "prelude.cuh", "layout.h", "args.h"
 #define TILES "tiles.cuh", "codebooks.h", "tiles_codebooks.cuh"

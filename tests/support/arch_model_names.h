@@ -24,9 +24,10 @@
 #define ARCH_STATE_MODEL_NAMES(ROW) \
     ROW(lfm2) ROW(qwen35) ROW(nemotron_h) ROW(granite_hybrid) ROW(qwen35moe) ROW(qwen3next) ROW(lfm2moe) \
     ROW(granite_hybrid_moe) ROW(nemotron_h_moe)
-// Gemma 4, which has heads of two sizes; of it one that has all of the others' stages, for the emulator.
-#define ARCH_GEMMA_MODEL_NAMES(ROW) ROW(gemma4_31b) ROW(gemma4_e4b) ROW(gemma4_e2b) ROW(odd_gemma4)
-#define ARCH_GEMMA_EMULATED_NAMES(ROW) ROW(gemma4_e4b)
+// Gemma 4, which has heads of two sizes; of it those that have all of the others' stages, for the emulator.
+#define ARCH_GEMMA_MODEL_NAMES(ROW) \
+    ROW(gemma4_31b) ROW(gemma4_e4b) ROW(gemma4_e2b) ROW(gemma4_26b) ROW(odd_gemma4)
+#define ARCH_GEMMA_EMULATED_NAMES(ROW) ROW(gemma4_e4b) ROW(gemma4_26b)
 // Llama 4, Muse Glimmer, and Llama-Nemotron, of which most layers lack something.
 #define ARCH_META_MODEL_NAMES(ROW) ROW(llama4_scout) ROW(llama4_maverick) ROW(muse_glimmer) ROW(deci)
 #define ARCH_META_EMULATED_NAMES(ROW) ROW(llama4_scout) ROW(muse_glimmer) ROW(deci)

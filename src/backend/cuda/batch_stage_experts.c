@@ -10,7 +10,7 @@ static RouteConfig route_of(const BatchStage *s) {
     const Op *op = s->ops[MIXTURE_ROUTE];
     RouteConfig r = op->route;
     if (r.scores == SCORES_OF_ALL && r.normed && r.n_groups <= 1 && !op->weight) r.scores = SCORES_OF_CHOSEN;
-    r.scale *= s->ops[MIXTURE_ADD]->add.scale;
+    if (!s->is_raw) r.scale *= s->ops[MIXTURE_ADD]->add.scale;
     return r;
 }
 
@@ -23,6 +23,8 @@ static ExpertsSize size_of(const BatchStage *s) {
     const Weight *first = first_of(s)->weight;
     return (ExpertsSize){.route = route_of(s),
                          .has_select = s->ops[MIXTURE_ROUTE]->weight != NULL,
+                         .has_scales = s->ops[MIXTURE_ROUTE]->bias != NULL,
+                         .sum_alone = s->is_raw,
                          .d_model = (uint32_t)first->n_cols,
                          .d_ff = (uint32_t)first->n_rows,
                          .n_experts = (uint32_t)first->n_matrices,
@@ -34,8 +36,16 @@ static ExpertsSize size_of(const BatchStage *s) {
                          .weighed = s->ops[MIXTURE_WEIGH] != NULL};
 }
 
+// Where experts are beside a dense feed-forward, that comes next.
+static bool link_experts(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
+    (void)before;
+    return !s->is_raw || (after && after->block == &batch_block_glu) || batch_refuse(err, s);
+}
+
 static bool check_experts(const BatchLowering *l, const BatchStage *s, Error *err) {
     ExpertsSize e = size_of(s);
+    const Op *input = s->ops[MIXTURE_INPUT]; // one norm's factor is for both
+    if (input && input->norm.eps != s->ops[MIXTURE_NORM]->norm.eps) return batch_refuse(err, s);
     if (e.n_used > EXPERTS_USED_MAX) {
         return error_set(err, ERR_UNSUPPORTED, "%u experts a token cannot be run on the GPU: at most %d",
                          e.n_used, EXPERTS_USED_MAX);
@@ -83,6 +93,7 @@ static void define_route(StrBuf *b, const BatchLowering *l, const BatchStage *s)
     need(l, &e);
     define(b, "STAGE_ROUTE_ROWS", 1);
     experts_define_route(b, l->target, &e, l->size.max_rows);
+    if (s->ops[MIXTURE_INPUT]) define(b, "ROUTE_OTHER_NORM", 1);
     define_norm(b, s->ops[MIXTURE_NORM]);
 }
 
@@ -90,9 +101,11 @@ static void bind_route(const BatchStage *s, const BatchBuffers *b, StageArgs *ou
     out->route_rows = (RouteRowsArgs){.batch = b->batch,
                                       .x = b->x,
                                       .norm = batch_weight_of(b, s->ops[MIXTURE_NORM]),
+                                      .other_norm = batch_weight_of(b, s->ops[MIXTURE_INPUT]),
                                       .weight = batch_weight_of(b, s->ops[MIXTURE_ROUTER]),
                                       .bias = batch_bias_of(b, s->ops[MIXTURE_ROUTER]),
                                       .select = batch_weight_of(b, s->ops[MIXTURE_ROUTE]),
+                                      .scales = batch_bias_of(b, s->ops[MIXTURE_ROUTE]),
                                       .normed = b->h,
                                       .logits = b->route,
                                       .choice = b->choice,
@@ -148,6 +161,11 @@ const BatchType batch_group = {
 
 // ---- gate and up, down ----
 
+// Where the experts' sum goes.
+static CUdeviceptr sum_of(const BatchStage *s, const BatchBuffers *b) {
+    return s->is_raw ? b->m : b->x;
+}
+
 static ExpertsArgs products_of(const BatchStage *s, const BatchBuffers *b) {
     return (ExpertsArgs){.product = {.batch = b->batch,
                                      .rows = b->rows,
@@ -157,10 +175,11 @@ static ExpertsArgs products_of(const BatchStage *s, const BatchBuffers *b) {
                                      .meetings = b->meetings},
                          .logits = b->route,
                          .select = batch_weight_of(b, s->ops[MIXTURE_ROUTE]),
+                         .scales = batch_bias_of(b, s->ops[MIXTURE_ROUTE]),
                          .tiles = b->tiles,
                          .n_tiles = b->n_tiles,
                          .slot_weight = b->weights_h,
-                         .x = b->x,
+                         .x = sum_of(s, b),
                          .arrivals = b->arrivals};
 }
 
@@ -198,8 +217,8 @@ static void bind_experts_down(const BatchStage *s, const BatchBuffers *b, StageA
 }
 
 static uint32_t sum_results(const BatchStage *s, const BatchBuffers *b, StageResult out[STAGE_RESULTS_MAX]) {
-    const Op *op = s->ops[MIXTURE_ADD];
-    out[0] = (StageResult){op, RESULT_ROWS, b->x, op->out_width, 1, 0};
+    const Op *op = s->ops[s->is_raw ? MIXTURE_SUM : MIXTURE_ADD];
+    out[0] = (StageResult){op, RESULT_ROWS, sum_of(s, b), op->out_width, 1, 0};
     return 1;
 }
 
@@ -271,9 +290,8 @@ static void define_sum(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
 }
 
 static void bind_sum(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    (void)s;
     out->experts_sum = (ExpertsSumArgs){
-        .batch = b->batch, .choice = b->choice, .slot = b->slot, .in = b->slots_out, .x = b->x};
+        .batch = b->batch, .choice = b->choice, .slot = b->slot, .in = b->slots_out, .x = sum_of(s, b)};
 }
 
 const BatchType batch_experts_sum = {
@@ -291,27 +309,40 @@ const BatchType batch_experts_sum = {
 #define MIXTURE_BEFORE \
             [MIXTURE_NORM]   = {OP_RMS_NORM,      ACT_H,  {ACT_X}}, \
             [MIXTURE_ROUTER] = {OP_MATMUL,        ACT_L,  {ACT_H}}, \
-            [MIXTURE_ROUTE]  = {OP_ROUTE,         ACT_R,  {ACT_L}}
+            [MIXTURE_ROUTE]  = {OP_ROUTE,         ACT_R,  {ACT_L}}, \
+            [MIXTURE_INPUT]  = {OP_COUNT, .optional = true} /* never */
 #define MIXTURE_BEHIND \
             [MIXTURE_DOWN]   = {OP_EXPERT_MATMUL, ACT_EO, {ACT_EF, ACT_R}}, \
             [MIXTURE_SUM]    = {OP_EXPERT_SUM,    ACT_T,  {ACT_EO, ACT_R}}, \
             [MIXTURE_ADD]    = {OP_ADD,           ACT_X,  {ACT_X, ACT_T}}
 const BatchBlock batch_block_experts = {
     .patterns = {
-        {10, false, {
+        {11, false, {
             MIXTURE_BEFORE,
             [MIXTURE_GATE]   = {OP_EXPERT_MATMUL, ACT_EG, {ACT_H, ACT_R}},
             [MIXTURE_UP]     = {OP_EXPERT_MATMUL, ACT_EU, {ACT_H, ACT_R}},
             [MIXTURE_WEIGH]  = {OP_EXPERT_WEIGH,  ACT_EG, {ACT_EG, ACT_R}, .optional = true},
             [MIXTURE_GLU]    = {OP_GLU,           ACT_EF, {ACT_EG, ACT_EU}},
             MIXTURE_BEHIND}},
-        {10, false, {
+        {11, false, {
             MIXTURE_BEFORE,
             [MIXTURE_GATE]   = {OP_COUNT, .optional = true}, // never
             [MIXTURE_UP]     = {OP_EXPERT_MATMUL, ACT_EU, {ACT_H, ACT_R}},
             [MIXTURE_WEIGH]  = {OP_COUNT, .optional = true},
             [MIXTURE_GLU]    = {OP_ACTIVATION,    ACT_EF, {ACT_EU}},
-            MIXTURE_BEHIND}}},
+            MIXTURE_BEHIND}},
+        {11, true, {
+            [MIXTURE_NORM]   = {OP_RMS_NORM,      ACT_RH, {ACT_X}},
+            [MIXTURE_ROUTER] = {OP_MATMUL,        ACT_L,  {ACT_RH}},
+            [MIXTURE_ROUTE]  = {OP_ROUTE,         ACT_R,  {ACT_L}},
+            [MIXTURE_INPUT]  = {OP_RMS_NORM,      ACT_H,  {ACT_X}},
+            [MIXTURE_GATE]   = {OP_EXPERT_MATMUL, ACT_EG, {ACT_H, ACT_R}},
+            [MIXTURE_UP]     = {OP_EXPERT_MATMUL, ACT_EU, {ACT_H, ACT_R}},
+            [MIXTURE_WEIGH]  = {OP_COUNT, .optional = true}, // never
+            [MIXTURE_GLU]    = {OP_GLU,           ACT_EF, {ACT_EG, ACT_EU}},
+            [MIXTURE_DOWN]   = {OP_EXPERT_MATMUL, ACT_EO, {ACT_EF, ACT_R}},
+            [MIXTURE_SUM]    = {OP_EXPERT_SUM,    ACT_M,  {ACT_EO, ACT_R}},
+            [MIXTURE_ADD]    = {OP_RMS_NORM,      ACT_M,  {ACT_M}}}}},
     .parts = {
         {&batch_route, MIXTURE_ROUTE, BODY_ANY, false},
         {&batch_group, MIXTURE_ROUTE, BODY_TOGETHER, false},
@@ -320,7 +351,7 @@ const BatchBlock batch_block_experts = {
         {&batch_experts_down, MIXTURE_DOWN, BODY_ANY, false},
         {&batch_experts_down_many, MIXTURE_DOWN, BODY_TOGETHER, false},
         {&batch_experts_sum, MIXTURE_SUM, BODY_TOGETHER, false}},
-    .link = batch_links_none,
+    .link = link_experts,
     .check = check_experts,
 };
 // clang-format on

@@ -508,13 +508,23 @@ const BatchType batch_norm_of_logits = {
 static bool link_post_norm(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
     (void)after;
     bool fits = before && before->is_raw && (before->block == &batch_block_output || reads_glu(before));
-    return fits || batch_refuse(err, s);
+    if (!fits) return batch_refuse(err, s);
+    if (!s->ops[POST_NORM_JOIN]) return true;
+    // Before the feed-forward, which begins with its gate, come the experts that are beside it.
+    bool beside = before->block == &batch_block_down && before[-1].block == &batch_block_glu &&
+                  before[-2].block == &batch_block_experts && before[-2].is_raw;
+    if (beside) s->beside = before[-2].ops[MIXTURE_ADD];
+    return beside || batch_refuse(err, s);
 }
 
 static bool check_post_norm(const BatchLowering *l, const BatchStage *s, Error *err) {
     (void)l;
     const Op *scale = s->ops[POST_NORM_SCALE];
     if (scale && (!scale->weight || scale->scale != 1)) return batch_refuse(err, s);
+    float eps = s->ops[POST_NORM_NORM]->norm.eps;
+    if (s->beside && (s->ops[POST_NORM_JOIN]->add.scale != 1 || s->beside->norm.eps != eps ||
+                      s->ops[POST_NORM_JOINED]->norm.eps != eps))
+        return batch_refuse(err, s);
     return s->ops[POST_NORM_ADD]->add.scale == 1 ||
            lower_refuse_weight(err, s->ops[POST_NORM_NORM]->weight, "what it gives is scaled");
 }
@@ -523,6 +533,7 @@ static void define_post_norm(StrBuf *b, const BatchLowering *l, const BatchStage
     (void)l;
     define(b, "STAGE_BATCH_POST_NORM", 1);
     if (s->ops[POST_NORM_SCALE]) define(b, "LAYER_SCALE", 1);
+    if (s->beside) define(b, "NORM_BESIDE", 1);
     define(b, "D_MODEL", s->ops[POST_NORM_NORM]->out_width);
     define_norm(b, s->ops[POST_NORM_NORM]);
 }
@@ -532,7 +543,10 @@ static void bind_post_norm(const BatchStage *s, const BatchBuffers *b, StageArgs
                                                .t = b->t,
                                                .norm = batch_weight_of(b, s->ops[POST_NORM_NORM]),
                                                .x = b->x,
-                                               .scale = batch_weight_of(b, s->ops[POST_NORM_SCALE])};
+                                               .scale = batch_weight_of(b, s->ops[POST_NORM_SCALE]),
+                                               .beside = b->m,
+                                               .beside_norm = batch_weight_of(b, s->beside),
+                                               .joined_norm = batch_weight_of(b, s->ops[POST_NORM_JOINED])};
 }
 
 static uint32_t post_norm_results(const BatchStage *s, const BatchBuffers *b,
@@ -555,10 +569,18 @@ const BatchType batch_post_norm = {
 // clang-format off
 const BatchBlock batch_block_post_norm = {
     .patterns = {
-        {3, false, {
-            [POST_NORM_NORM]  = {OP_RMS_NORM, ACT_T, {ACT_T}},
-            [POST_NORM_ADD]   = {OP_ADD,      ACT_X, {ACT_X, ACT_T}},
-            [POST_NORM_SCALE] = {OP_SCALE,    ACT_X, {ACT_X}, .optional = true}}}},
+        {5, false, {
+            [POST_NORM_NORM]   = {OP_RMS_NORM, ACT_T, {ACT_T}},
+            [POST_NORM_JOIN]   = {OP_COUNT, .optional = true}, // never
+            [POST_NORM_JOINED] = {OP_COUNT, .optional = true},
+            [POST_NORM_ADD]    = {OP_ADD,      ACT_X, {ACT_X, ACT_T}},
+            [POST_NORM_SCALE]  = {OP_SCALE,    ACT_X, {ACT_X}, .optional = true}}},
+        {5, false, {
+            [POST_NORM_NORM]   = {OP_RMS_NORM, ACT_T, {ACT_T}},
+            [POST_NORM_JOIN]   = {OP_ADD,      ACT_T, {ACT_T, ACT_M}},
+            [POST_NORM_JOINED] = {OP_RMS_NORM, ACT_T, {ACT_T}},
+            [POST_NORM_ADD]    = {OP_ADD,      ACT_X, {ACT_X, ACT_T}},
+            [POST_NORM_SCALE]  = {OP_SCALE,    ACT_X, {ACT_X}, .optional = true}}}},
     .parts = {{&batch_post_norm, POST_NORM_NORM, BODY_ANY, false}},
     .link = link_post_norm,
     .check = check_post_norm,

@@ -134,6 +134,7 @@ static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, 
         s->q = device_layout_take(l, rows * q_values * sizeof(uint16_t));
     s->layer_inputs = device_layout_take(l, rows * widest(plan, ACT_PL) * sizeof(float));
     if (lowered->has_post_norm) s->t = device_layout_take(l, rows * plan->d_model * sizeof(float));
+    if (lowered->has_experts_beside) s->m = device_layout_take(l, rows * plan->d_model * sizeof(float));
     for (uint32_t i = 0; i < b->placement.n_ropes; i++)
         s->rope[i] = device_layout_take(l, rows * b->placement.ropes[i]->dims * sizeof(float));
 }

@@ -43,6 +43,9 @@ static void define_choice(StrBuf *b, const ExpertsSize *e) {
     const RouteConfig *r = &e->route;
     if (r->scale != 0 && r->scale != 1)
         strbuf_printf(b, "#define ROUTE_SCALE %af\n", (double)r->scale); // hexadecimal: exact
+    if (r->logit_scale != 0 && r->logit_scale != 1)
+        strbuf_printf(b, "#define ROUTE_LOGIT_SCALE %af\n", (double)r->logit_scale);
+    if (e->has_scales) define(b, "ROUTE_EXPERT_SCALES", 1);
     if (r->scores != SCORES_OF_ALL && r->scores != SCORES_SIGMOID) return;
     define(b, "ROUTE_SCORES", r->scores);
     if (r->normed) define(b, "ROUTE_NORMED", 1);
@@ -341,6 +344,7 @@ void experts_define_glu(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, u
 
 void experts_define_down(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
     define_product(b, t, e, max_rows, true);
+    if (e->sum_alone && max_rows <= FEW_ROWS) define(b, "SUM_ALONE", 1);
 }
 
 bool experts_fit(const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
@@ -388,6 +392,7 @@ void experts_define_sum(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, u
     define(b, "D_MODEL", e->d_model);
     define(b, "N_USED", e->n_used);
     define(b, "SUM_BLOCKS", MIN(max_rows, SUM_TURN * t->multiprocessors));
+    if (e->sum_alone) define(b, "SUM_ALONE", 1);
 }
 
 ExpertsBuffers experts_buffers(const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {

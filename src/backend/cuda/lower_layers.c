@@ -42,11 +42,6 @@ bool lower_check_layers(const Plan *plan, Error *err) {
     const Op *experts = NULL;
     for (uint32_t i = 0; i < plan->n_ops; i++) {
         const Op *op = &plan->ops[i];
-        if (op->out == ACT_RH) {
-            return error_set(err, ERR_UNSUPPORTED,
-                             "experts beside a dense feed-forward cannot be run on the GPU yet: layer %u",
-                             op->layer);
-        }
         if (op->kind == OP_ATTENTION && !check_attention(plan, op, err)) return false;
     }
     for (uint32_t i = 0; i < plan->n_ops; i++) {
