@@ -1,5 +1,6 @@
 // Answers that are held to schemas, patterns, lists and grammars, through every API, over real sockets. The
 // backend draws any of the tokens that it is allowed.
+#include "api/api_internal.h"
 #include "api_client.h"
 #include "fake_worker.h"
 #include "json/json_writer.h"
@@ -8,7 +9,10 @@
 #include "schema_run.h"
 #include "worker_process.h"
 
+#include <netinet/in.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #define CHAT "/v1/chat/completions"
 #define COMPLETIONS "/v1/completions"
@@ -289,5 +293,57 @@ TEST(api_structured_needs_a_backend_with_masks) {
     CHECK_STR_EQ("regex: is not supported by the fake backend, which cannot hold answers to grammars yet",
                  json_text_at(json_root(a.body), "error.message"));
     CHECK_STR_EQ("false", json_text_at(json_root(ask(f, "GET", "/props", NULL).body), "structured_output"));
+    shut_down(f);
+}
+
+// ---- schemas that take long ----
+
+// 16,384 states, some 60 ms.
+#define SLOW_SCHEMA "{\"type\":\"string\",\"pattern\":\"^[ab]*a[ab]{13}$\"}"
+
+// A request that is sent, and whose answer is read later.
+static int send_request(FakeWorker *f, const char *route, const char *body) {
+    char text[2048];
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(fake_port(f)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int n = snprintf(text, sizeof text,
+                     "POST %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: "
+                     "application/json\r\nContent-Length: %zu\r\n\r\n%s",
+                     route, strlen(body), body);
+    REQUIRE(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0);
+    REQUIRE(write(fd, text, (size_t)n) == n);
+    return fd;
+}
+
+static Str read_answer(int fd, char *text, size_t size) {
+    size_t length = 0;
+    for (ssize_t n; length < size && (n = read(fd, text + length, size - length)) > 0;)
+        length += (size_t)n;
+    close(fd);
+    return (Str){text, length};
+}
+
+// They are compiled apart, and do not hold up what comes behind them. When too many wait the rest is refused.
+TEST(api_structured_slow_schemas_wait_apart) {
+    enum { SLOW = 16 };
+    FakeWorker *f =
+        fake_worker_start(&(FakeConfig){.script = "Hm.", .n_jobs = 20, .chat_template = TEMPLATE});
+    static char text[1 << 16];
+    int slow[SLOW];
+    uint32_t refused = 0, answered = 0;
+    for (int i = 0; i < SLOW; i++)
+        slow[i] = send_request(f, COMPLETIONS,
+                               "{\"prompt\":\"x\",\"max_tokens\":1,\"json_schema\":" SLOW_SCHEMA "}");
+    Answer a = ask(f, "POST", CHAT, "{" HI ",\"seed\":1,\"json_schema\":" PERSON "}");
+    CHECK(meets(json_text_at(json_root(a.body), "choices.0.message.content"), PERSON, false));
+    for (int i = 0; i < SLOW; i++) {
+        Str answer = read_answer(slow[i], text, sizeof text);
+        answered += text_count(answer, "\"finish_reason\":\"length\"") == 1;
+        refused += text_count(answer, "that take long are being read already") == 1;
+    }
+    printf("%u answered, %u refused\n", answered, refused);
+    CHECK(answered >= SLOW_GRAMMARS_MAX && refused > 0);
+    CHECK_INT_EQ(SLOW, answered + refused);
     shut_down(f);
 }

@@ -76,11 +76,13 @@ struct ApiRequest {
     uint64_t expires_ns;
     uint64_t ticket; // by arrival
     RequestLimits limits;
-    Arena memory; // of its own, for a small body, and for what is kept of a large one
-    Arena kept;   // what is left of it for the latter
-    int large;    // the large memory that it has until its text is encoded, -1: none
-    Arena arena;  // what is left of the one or the other
-    char *body;   // in it
+    Arena memory;   // of its own, for a small body, and for what is kept of a large one
+    Arena kept;     // what is left of it for the latter
+    int large;      // the large memory that it has until its text is encoded, -1: none
+    Arena arena;    // what is left of the one or the other
+    bool is_slow;   // it is in LANE_SLOW, or has been
+    bool must_slow; // of the encoder thread's work: it has to go there
+    char *body;     // in it
     size_t body_bytes, body_copied;
     ApiFields fields;
     Error error;       // of the encoder thread's work
@@ -113,9 +115,13 @@ struct ApiJob {
     ApiAnswer answer;
 };
 
-// Two encoder threads, so that what comes in small bodies waits for no large one. Each lends its memory to
-// what it is at.
-typedef enum { LANE_SMALL, LANE_LARGE, LANE_COUNT } LaneId;
+// Three encoder threads, so that what comes in small bodies waits for no large one, and neither for grammars that
+// take long: those are given up soon (STRUCTURED_QUICK_WORK), and made from the beginning by the third. Each lends
+// its memory to what it is at.
+typedef enum { LANE_SMALL, LANE_LARGE, LANE_SLOW, LANE_COUNT } LaneId;
+
+// Of the third, with the one that it is at: what comes then is told that the worker is busy.
+enum { SLOW_GRAMMARS_MAX = 8 };
 
 typedef struct {
     Encoder encoder;
@@ -136,6 +142,7 @@ struct Api {
     uint32_t slots_taken;    // by jobs that are with the engine thread, or have a slot kept for them
     uint32_t jobs_waiting;   // for a slot
     uint32_t bodies_to_copy; // requests that wait for memory, or are copied
+    uint32_t slow_grammars;  // requests in LANE_SLOW
     EncoderLane lanes[LANE_COUNT];
     Arena large[REQUEST_LARGE_BODIES_MAX];
     bool large_taken[REQUEST_LARGE_BODIES_MAX];
@@ -189,9 +196,9 @@ RequestLimits api_request_limits(const Api *api);
 bool api_requests_create(Api *api, Arena *arena);
 EncoderLane *api_lane(Api *api, const ApiRequest *request);
 // Compiles what the job's answer has to be, if anything; `chat` as in structured.h. Refused where the backend
-// cannot hold draws to a set of tokens. Encoder thread.
-MUST_CHECK bool api_hold_answer(Api *api, const ApiRequest *r, const StructuredAnswer *a,
-                                const AnswerGrammar *chat, Job *job, Error *err);
+// cannot hold draws to a set of tokens. False with r->must_slow: not here. Encoder thread.
+MUST_CHECK bool api_hold_answer(Api *api, ApiRequest *r, const StructuredAnswer *a, const AnswerGrammar *chat,
+                                Job *job, Error *err);
 void api_accept(Api *api, HttpExchange exchange, const HttpRequest *request, const ApiDialect *dialect);
 // Goes on with what waits, is copied, or comes back from the encoder thread.
 void api_advance_requests(Api *api);

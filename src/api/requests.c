@@ -106,7 +106,7 @@ static ApiRequest *take_request(Api *api) {
 }
 
 EncoderLane *api_lane(Api *api, const ApiRequest *r) {
-    return &api->lanes[r->large >= 0 ? LANE_LARGE : LANE_SMALL];
+    return &api->lanes[r->is_slow ? LANE_SLOW : r->large >= 0 ? LANE_LARGE : LANE_SMALL];
 }
 
 static void release_large(Api *api, ApiRequest *r) {
@@ -345,6 +345,14 @@ static void go_on_copying(Api *api, ApiRequest *r, size_t *budget) {
 
 // ---- the encoder thread's part ----
 
+// Makes it again what it was before it was encoded.
+static void unmake_job(Job *job, uint8_t *arena_next) {
+    job->arena.next = arena_next;
+    job->n_stop = job->n_stop_tokens = 0;
+    job->sampler = (SamplerParams){0};
+    job->grammar = NULL;
+}
+
 static bool encode_jobs(Api *api, ApiRequest *r) {
     Bridge *bridge = api->config.bridge;
     for (uint32_t i = 0; i < r->n_jobs; i++) {
@@ -352,32 +360,42 @@ static bool encode_jobs(Api *api, ApiRequest *r) {
         // Nobody waits for it any more, which the queue or the scheduler will find, too.
         bool is_over = atomic_load(&job->cancel) != CANCEL_NONE || bridge->now_ns() >= job->expires_ns;
         if (is_over) return true; // and so are the others
-        if (!r->dialect->encode(api, r, i, job, &r->error)) return false;
+        uint8_t *arena_next = job->arena.next;
+        if (r->dialect->encode(api, r, i, job, &r->error)) continue;
+        if (r->must_slow) unmake_job(job, arena_next); // the first one, which has the grammar
+        return false;
     }
     return true;
 }
 
 static bool encode(Api *api, ApiRequest *r) {
+    Arena arena = r->arena, kept = r->kept;
+    r->must_slow = false;
     bool ok = r->dialect->has_jobs ? encode_jobs(api, r) : r->dialect->encode(api, r, 0, NULL, &r->error);
+    if (r->must_slow) r->arena = arena, r->kept = kept;
     EncoderLane *lane = api_lane(api, r);
-    if (r->large < 0 && lane->rendered < RENDERED_KEPT_BYTES) return ok;
+    if (lane == &api->lanes[LANE_SMALL] && lane->rendered < RENDERED_KEPT_BYTES) return ok;
     os_discard(lane->scratch.next, arena_left(&lane->scratch));
     os_discard(lane->rendering.next, arena_left(&lane->rendering));
     lane->rendered = 0;
     return ok;
 }
 
-bool api_hold_answer(Api *api, const ApiRequest *r, const StructuredAnswer *a, const AnswerGrammar *chat,
-                     Job *job, Error *err) {
+bool api_hold_answer(Api *api, ApiRequest *r, const StructuredAnswer *a, const AnswerGrammar *chat, Job *job,
+                     Error *err) {
     const BackendInfo *info = &api->config.bridge->status.info;
-    Arena *memory = &api_lane(api, r)->compiling;
+    Arena memory = api_lane(api, r)->compiling;
+    uint64_t work_max = r->is_slow ? SCHEMA_WORK_MAX : STRUCTURED_QUICK_WORK;
+    bool too_large;
     char message[128];
     if (a->kind == STRUCTURED_NONE) return true;
     snprintf(message, sizeof message,
              "is not supported by the %s backend, which cannot hold answers to grammars yet", info->kind);
     if (!info->masks) return field_refuse(err, a->field, message);
-    bool ok = structured_compile(a, chat, api->config.tokenizer, *memory, job, err);
-    os_discard(memory->next, arena_left(memory));
+    if (!r->is_slow) memory.end = memory.next + STRUCTURED_QUICK_BYTES;
+    bool ok = structured_compile(a, chat, api->config.tokenizer, work_max, memory, job, &too_large, err);
+    os_discard(memory.next, arena_left(&memory));
+    r->must_slow = too_large && !r->is_slow;
     return ok;
 }
 
@@ -403,7 +421,7 @@ static void *encoder_thread(void *context) {
 }
 
 bool api_start_encoder(Api *api, Error *err) {
-    static const char *const names[LANE_COUNT] = {"encoder", "large encoder"};
+    static const char *const names[LANE_COUNT] = {"encoder", "large encoder", "slow encoder"};
     for (int i = 0; i < LANE_COUNT; i++) {
         EncoderLane *lane = &api->lanes[i];
         if (!os_thread_start(&lane->thread, names[i], encoder_thread, &lane->encoder, err)) return false;
@@ -427,9 +445,22 @@ bool api_encoder_turn(Api *api) {
 
 // ---- what comes back ----
 
+// Whether it goes on in the third lane; else that is full.
+static bool move_to_slow(Api *api, ApiRequest *r, Error *err) {
+    if (api->slow_grammars == SLOW_GRAMMARS_MAX)
+        return error_set(err, ERR_BUSY, "%d schemas or grammars that take long are being read already",
+                         SLOW_GRAMMARS_MAX);
+    api->slow_grammars++;
+    r->is_slow = true;
+    encoder_push(&api->lanes[LANE_SLOW].encoder, request_index(api, r), ENCODER_ENCODE);
+    return true;
+}
+
 static void take_encoded(Api *api, ApiRequest *r, bool ok) {
     Bridge *bridge = api->config.bridge;
     Error err = r->error;
+    api->slow_grammars -= r->is_slow;
+    if (!ok && r->must_slow && move_to_slow(api, r, &err)) return;
     if (ok && bridge_phase(bridge) == WORKER_FAILED) {
         err = bridge->status.error;
         ok = false;

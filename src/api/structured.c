@@ -118,18 +118,19 @@ typedef struct {
     GrammarBuilder *builder;
     Arena *keep;
     Arena scratch;
-    LangMaker maker;
+    uint64_t work_max;
     const Tokenizer *tokenizer;
 } Compile;
 
-static SchemaOptions schema_options(const StructuredAnswer *a) {
+static SchemaOptions schema_options(const Compile *c, const StructuredAnswer *a) {
     return (SchemaOptions){.blanks = a->no_blanks ? SCHEMA_BLANKS_NONE : SCHEMA_BLANKS_ONE,
                            .schema_order = true,
-                           .plain_integers = true};
+                           .plain_integers = true,
+                           .work_max = c->work_max};
 }
 
 static bool add_schema(Compile *c, const StructuredAnswer *a, GrammarNode *out, Error *err) {
-    SchemaOptions options = schema_options(a);
+    SchemaOptions options = schema_options(c, a);
     Str text = STR("{\"type\":\"object\"}");
     const JsonNode *root = a->node;
     if (a->kind == STRUCTURED_OBJECT || json_read_str(a->node, &text))
@@ -142,7 +143,7 @@ static bool add_regex(Compile *c, Str pattern, GrammarNode *out, Error *err) {
     Dfa *dfa = arena_new(c->keep, Dfa, 1);
     Rx rx = rx_begin(&c->scratch);
     uint32_t root;
-    LangMaker m = {.keep = &c->scratch, .work_max = SCHEMA_WORK_MAX};
+    LangMaker m = {.keep = &c->scratch, .work_max = c->work_max};
     // The upper half is each operation's own, as in schema_add.
     m.scratch = c->scratch;
     m.scratch.next = c->scratch.end = c->scratch.next + arena_left(&c->scratch) / 2;
@@ -166,7 +167,7 @@ static bool add_choice(Compile *c, const JsonNode *list, GrammarNode *out, Error
 }
 
 static bool add_grammar(Compile *c, Str text, GrammarNode *out, Error *err) {
-    LangMaker m = {.keep = c->keep, .work_max = SCHEMA_WORK_MAX};
+    LangMaker m = {.keep = c->keep, .work_max = c->work_max};
     Arena scratch = c->scratch;
     m.scratch = c->scratch;
     m.scratch.next = scratch.end = scratch.next + arena_left(&scratch) / 2;
@@ -193,7 +194,7 @@ static bool add(Compile *c, const StructuredAnswer *a, GrammarNode *out, Error *
 
 static bool compile(const StructuredAnswer *a, const AnswerGrammar *chat, Compile *c, Job *job, Error *err) {
     GrammarNode root;
-    SchemaOptions options = schema_options(a);
+    SchemaOptions options = schema_options(c, a);
     bool is_calls = a->kind == STRUCTURED_CALLS;
     bool ok = !is_calls ? add(c, a, &root, err)
                         : answer_grammar_calls(chat, c->builder, &a->calls, &options, c->keep, c->scratch,
@@ -204,18 +205,24 @@ static bool compile(const StructuredAnswer *a, const AnswerGrammar *chat, Compil
 }
 
 bool structured_compile(const StructuredAnswer *a, const AnswerGrammar *chat, const Tokenizer *t,
-                        Arena scratch, Job *job, Error *err) {
+                        uint64_t work_max, Arena scratch, Job *job, bool *too_large, Error *err) {
+    *too_large = false;
     Arena nodes = scratch, keep = job->arena;
     if (a->kind == STRUCTURED_NONE) return true;
     if (job->ignores_eos) return field_refuse(err, "ignore_eos", "does not go with a schema or grammar");
     nodes.end = scratch.next = scratch.next + arena_left(&scratch) / 4;
     if (arena_left(&keep) > STRUCTURED_BYTES_MAX) keep.end = keep.next + STRUCTURED_BYTES_MAX;
-    Compile c = {.builder = grammar_builder_new(&nodes), .keep = &keep, .scratch = scratch, .tokenizer = t};
+    Compile c = {.builder = grammar_builder_new(&nodes),
+                 .keep = &keep,
+                 .scratch = scratch,
+                 .work_max = work_max,
+                 .tokenizer = t};
     *err = (Error){0};
     bool ok =
         c.builder ? compile(a, chat, &c, job, err) : error_set(err, ERR_NO_MEMORY, "no memory for a grammar");
     job->arena.next = keep.next;
     if (ok) return true;
+    *too_large = err->code == ERR_TOO_LARGE || err->code == ERR_NO_MEMORY;
     (void)error_prefix(err, "%s", a->field);
     if (err->code == ERR_NO_MEMORY)
         (void)field_refuse(err, a->field, "its automata and rules take more memory than one answer may");

@@ -17,6 +17,9 @@ enum {
     STRUCTURED_BYTES_MAX = 32 << 20, // of one compiled grammar
     STRUCTURED_CHOICES_MAX = 4096,
     STRUCTURED_SCRATCH_BYTES = 320 << 20, // what compiling may use; most is never touched
+    // What it may use where others wait behind it: ten times what usual schemas take, some 10 ms.
+    STRUCTURED_QUICK_WORK = 1000 * 1000,
+    STRUCTURED_QUICK_BYTES = 32 << 20,
 };
 
 typedef enum {
@@ -58,6 +61,7 @@ MUST_CHECK bool structured_read_one(StructuredKind kind, const char *field, cons
                                     StructuredAnswer *out, Error *err);
 
 // Compiles it into the job's arena. `chat` NULL: the grammar is the whole answer; else the answer may reason
-// first. All of `scratch` may be used (STRUCTURED_SCRATCH_BYTES). Nothing to do: true, and no grammar.
+// first. All of `scratch` may be used (STRUCTURED_SCRATCH_BYTES), and `work_max` steps (SCHEMA_WORK_MAX).
+// Nothing to do: true, and no grammar. *too_large: it was refused for want of memory or steps; more may do.
 MUST_CHECK bool structured_compile(const StructuredAnswer *a, const AnswerGrammar *chat, const Tokenizer *t,
-                                   Arena scratch, Job *job, Error *err);
+                                   uint64_t work_max, Arena scratch, Job *job, bool *too_large, Error *err);

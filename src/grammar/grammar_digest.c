@@ -19,6 +19,22 @@ static void add_u32(Digest *d, uint32_t value) {
     add(d, &value, sizeof value);
 }
 
+// A table of states in as few bytes as they need: nearly all that is hashed is such tables. The number of
+// states, which says how many, has been added before.
+static void add_states(Digest *d, const uint32_t *next, size_t count, uint32_t n_states) {
+    uint8_t small[1024];
+    if (n_states >= UINT8_MAX) {
+        add(d, next, count * sizeof *next);
+        return;
+    }
+    for (size_t done = 0, part; done < count; done += part) {
+        part = (size_t)min_u64(sizeof small, count - done);
+        for (size_t i = 0; i < part; i++)
+            small[i] = (uint8_t)next[done + i]; // DFA_NONE becomes 255
+        add(d, small, part);
+    }
+}
+
 // An automaton that leaves share is added with the first of them; the others name that one.
 static void add_leaf(Digest *d, uint32_t id) {
     const Node *nodes = d->g->nodes;
@@ -32,7 +48,7 @@ static void add_leaf(Digest *d, uint32_t id) {
     add_u32(d, dfa->n_states);
     add_u32(d, dfa->n_classes);
     add(d, dfa->class_of, sizeof dfa->class_of);
-    add(d, dfa->next, (size_t)dfa->n_states * dfa->n_classes * sizeof *dfa->next);
+    add_states(d, dfa->next, (size_t)dfa->n_states * dfa->n_classes, dfa->n_states);
     add(d, dfa->accepts, dfa->n_states);
 }
 

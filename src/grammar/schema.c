@@ -65,7 +65,8 @@ bool schema_add(GrammarBuilder *b, const JsonNode *root, const SchemaOptions *op
     SchemaReader r = {
         .builder = b, .root = root, .options = options, .arena = arena, .memory = scratch, .err = err};
     r.memory.end = scratch.next + arena_left(&scratch) / 2;
-    r.maker = (LangMaker){.keep = &r.memory, .scratch = scratch, .work_max = SCHEMA_WORK_MAX};
+    r.maker = (LangMaker){.keep = &r.memory, .scratch = scratch, .work_max = options->work_max};
+    if (!r.maker.work_max) r.maker.work_max = SCHEMA_WORK_MAX;
     r.maker.scratch.next = r.memory.end;
     r.literal_of.arena = r.demand_of.arena = &r.memory;
     *out = GRAMMAR_NEVER;

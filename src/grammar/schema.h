@@ -60,11 +60,12 @@ typedef struct {
     bool ignore_formats; // `format` is an annotation
     bool plain_integers; // integers are digits alone
     bool plain_strings;  // characters are written in one way each: themselves where JSON allows that
+    uint64_t work_max;   // steps; 0: SCHEMA_WORK_MAX
     const SchemaArguments *arguments; // NULL: a JSON text. Else an object, written so
 } SchemaOptions;
 
 enum {
-    SCHEMA_WORK_MAX = 200 * 1000 * 1000, // steps: about two seconds
+    SCHEMA_WORK_MAX = 100 * 1000 * 1000, // steps: about a second
     SCHEMA_DEMANDS_MAX = 1 << 15,        // different sets of schemas that one value has to meet
     SCHEMA_CASES_MAX = 512,              // alternatives of one object or array, after allOf is multiplied out
     SCHEMA_GROUPS_MAX = 256,             // of names that a schema does not list, by the patterns they match
