@@ -115,9 +115,9 @@ struct ApiJob {
     ApiAnswer answer;
 };
 
-// Three encoder threads, so that what comes in small bodies waits for no large one, and neither for grammars that
-// take long: those are given up soon (STRUCTURED_QUICK_WORK), and made from the beginning by the third. Each lends
-// its memory to what it is at.
+// Three encoder threads, so that what comes in small bodies waits for no large one, and neither for grammars
+// that take long: those are given up soon (STRUCTURED_QUICK_WORK), and made from the beginning by the third.
+// Each lends its memory to what it is at.
 typedef enum { LANE_SMALL, LANE_LARGE, LANE_SLOW, LANE_COUNT } LaneId;
 
 // Of the third, with the one that it is at: what comes then is told that the worker is busy.
