@@ -114,9 +114,22 @@ TEST_SLOW(emulated_model_qwen35, 600) {
     check_family_model("qwen35");
 }
 
-// Experts without a gate.
+// Experts without a gate; chunks, norms without weights, experts whose inputs are weighted.
 TEST_SLOW(emulated_model_nemotron_h_moe, 600) {
     check_family_model("nemotron_h_moe");
+}
+
+TEST_SLOW(emulated_model_llama4_scout, 600) {
+    check_family_model("llama4_scout");
+}
+
+// Normed embeddings; a matrix in attention's place.
+TEST_SLOW(emulated_model_muse_glimmer, 600) {
+    check_prompts_of_model("muse_glimmer");
+}
+
+TEST_SLOW(emulated_model_deci, 600) {
+    check_prompts_of_model("deci");
 }
 
 TEST_SLOW(emulated_model_lfm2, 600) {
@@ -133,7 +146,6 @@ TEST_SLOW(emulated_model_nemotron_h, 600) {
     }
 ARCH_FAMILY_EMULATED_NAMES(FAMILY_CASE)
 ARCH_GEMMA_EMULATED_NAMES(FAMILY_CASE)
-ARCH_META_EMULATED_NAMES(FAMILY_CASE)
 
 #define MODEL_CASE(name)                    \
     TEST_SLOW(emulated_model_##name, 600) { \

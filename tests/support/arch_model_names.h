@@ -30,7 +30,6 @@
 #define ARCH_GEMMA_EMULATED_NAMES(ROW) ROW(gemma4_e4b) ROW(gemma4_26b)
 // Llama 4, Muse Glimmer, and Llama-Nemotron, of which most layers lack something.
 #define ARCH_META_MODEL_NAMES(ROW) ROW(llama4_scout) ROW(llama4_maverick) ROW(muse_glimmer) ROW(deci)
-#define ARCH_META_EMULATED_NAMES(ROW) ROW(llama4_scout) ROW(muse_glimmer) ROW(deci)
 // Those of both without experts.
 #define ARCH_DENSE_MODEL_NAMES(ROW) \
     ROW(llama) ROW(llama_linear) ROW(llama_yarn) ROW(mistral) ROW(qwen2) ROW(qwen3) ROW(phi3) ROW(phi3_long) \
