@@ -42,10 +42,16 @@
 #error "BLOCKS, BLOCKS_PER_SM, TEAMS, TEAM_WARPS, RING_BYTES, GROUPS_MAX"
 #endif
 
+#ifdef TWO_WAYS
+#define BLOCKS_MOST (2 * BLOCKS)
+#else
+#define BLOCKS_MOST BLOCKS
+#endif
+
 enum : u32 {
     TEAM_THREADS = TEAM_WARPS * WARP,
     ATTEND_THREADS = TEAMS * TEAM_THREADS,
-    ALL_TEAMS = BLOCKS * TEAMS,
+    ALL_TEAMS = BLOCKS_MOST * TEAMS, // at most
     SHARED_LISTS = layout_attention_shared_lists(N_HEADS, N_KV_HEADS, MAX_ROWS, ALL_TEAMS),
     TRIPLE_FLOATS = layout_attention_triple_floats(N_HEADS, N_KV_HEADS, HEAD_DIM),
     WARP_PAGES = TILE_PAGES / TEAM_WARPS,         // of keys
@@ -57,9 +63,9 @@ enum : u32 {
     RING_HALVES = RING_BYTES / HALF_BYTES,
     IN_PARTS = (RING_HALVES < 2),                              // values in the place of the keys
     STEP_TILES = (TEAM_WARPS > 1 && RING_HALVES >= 4 ? 2 : 1), // that a team takes at once, at most
-    // A step's keys make room for halves that come next, which are fetched meanwhile. Else at the step's end.
+    // A step's keys make room for the next one's, which is fetched meanwhile. Else at the step's end.
     FETCHES_AHEAD = (TEAM_WARPS > 1 && RING_HALVES >= 3 * STEP_TILES),
-    RING_STEPS = 6,     // under way, at most
+    RING_STEPS = 4,     // under way, at most
     SHARING_SPLITS = 3, // that take as long as to share two groups with other teams
 
     // Shared memory of a team.
@@ -79,7 +85,7 @@ enum : u32 {
 };
 static_assert(TEAM_WARPS == 1 || TEAMS == 1, "a team is a warp or a block");
 static_assert(TILE_PAGES % TEAM_WARPS == 0, "warps have the same number of pages");
-static_assert(RING_HALVES > 0 && RING_HALVES <= 2 * RING_STEPS, "RING_BYTES");
+static_assert(RING_HALVES > 0 && RING_HALVES < 2 * (RING_STEPS + 1), "RING_BYTES");
 static_assert(!IN_PARTS || SM_ARCH < 90, "bulk copies bring whole tiles");
 
 #ifdef SHARED_KV
@@ -118,10 +124,7 @@ struct TeamWork {
 
 // ---- the ring ----
 //
-// Halves of tiles, in the order of their use: of a step of one tile or two its keys, then its values. Bulk
-// copies bring keys and values each as soon as there is room for them, which is twice a step, so that what is
-// on its way never runs out. (Whole steps, asked for once: with three tiles of 8B nothing was on its way from
-// the last values' arrival to the end of the next scores.)
+// Halves of tiles, in the order of their use: of a step of one tile or two its keys, then its values.
 
 // Tiles that are taken together.
 DEVICE u32 step_tiles(const ListPlace &p, u32 tile) {
@@ -135,7 +138,6 @@ struct Fetches {
     u32 stride;            // from one to the next
     u32 tile, tiles;       // of the next step
     u32 n_steps, n_halves; // fetched so far
-    bool values;           // of the next step the keys are fetched
     const u32 *pages;
     u32 page; // that this lane copies: known a step ahead
 };
@@ -159,11 +161,11 @@ DEVICE void fetches_look_ahead(Fetches *f) {
 }
 DEVICE void fetches_begin(const BatchAttentionArgs &a, const ListPlace &p, u32 n_splits, u32 stride,
                           Fetches *f) {
-    *f = {p, n_splits, stride, first_tile(p), 1, 0, 0, false, a.rows[p.row].pages + a.list_at, 0};
+    *f = {p, n_splits, stride, first_tile(p), 1, 0, 0, a.rows[p.row].pages + a.list_at, 0};
     if (n_splits > 0) fetches_look_ahead(f);
 }
 DEVICE void fetches_advance(const BatchAttentionArgs &a, Fetches *f) {
-    f->n_steps++;
+    f->n_steps++, f->n_halves += 2 * f->tiles;
     f->tile += f->tiles;
     if (f->tile == end_tile(f->place)) {
         if (--f->left == 0) return;
@@ -184,52 +186,44 @@ DEVICE BulkBarrier *step_full(u8 *shared, u32 n_steps, u32 is_values) {
     return (BulkBarrier *)(shared + FULL_AT) + n_steps % RING_STEPS * 2 + is_values;
 }
 #endif
+// Sets off the next step's copies. All threads call it; the halves that were in its place have been used.
+DEVICE void fetch_step(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
 #if SM_ARCH >= 90
-// Sets off the copies of the next step's keys, or of its values. All threads call it; the halves that were in
-// their place have been used.
-DEVICE void fetch_halves(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
     // A page a warp: one warp that asks for all of them would be what the others wait for.
     bool copies = lane_index() < f->tiles * WARP_PAGES && step_page(*f) <= last_page(*f);
     u32 n = count_ones(ballot_lanes(copies));
-    BulkBarrier *full = step_full(shared, f->n_steps, f->values);
-    if (lane_index() == 0) bulk_barrier_expect(full, n * KV_PIECE_BYTES);
+    BulkBarrier *keys_full = step_full(shared, f->n_steps, 0),
+                *values_full = step_full(shared, f->n_steps, 1);
+    if (lane_index() == 0) {
+        bulk_barrier_expect(keys_full, n * KV_PIECE_BYTES);
+        bulk_barrier_expect(values_full, n * KV_PIECE_BYTES);
+    }
     warp_sync();
     if (copies) {
-        const u8 *from = (const u8 *)kv_head_page(a.kv, f->page, list_kv_head(f->place));
+        const f16 *from = kv_head_page(a.kv, f->page, list_kv_head(f->place));
         u32 tile = lane_index() / WARP_PAGES, at = step_page(*f) % TILE_PAGES * KV_PIECE_BYTES;
-        bulk_copy(half_at(shared, f->n_halves + tile) + at, f->values ? from + KV_PIECE_BYTES : from,
-                  KV_PIECE_BYTES, full);
+        bulk_copy(half_at(shared, f->n_halves + tile) + at, from, KV_PIECE_BYTES, keys_full);
+        bulk_copy(half_at(shared, f->n_halves + f->tiles + tile) + at, (const u8 *)from + KV_PIECE_BYTES,
+                  KV_PIECE_BYTES, values_full);
     }
-    f->n_halves += f->tiles;
-    f->values = !f->values;
-    if (!f->values) fetches_advance(a, f);
-}
-// As many of them as there is room for; the first n_used halves have been used.
-DEVICE void fill_ring(const BatchAttentionArgs &a, u8 *shared, u32 n_used, Fetches *f) {
-    while (f->left > 0 && f->n_halves + f->tiles <= n_used + RING_HALVES) {
-        fetch_halves(a, shared, f);
-    }
-}
 #else
-// The same of a whole step.
-DEVICE void fetch_step(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
     for (u32 i = 0; i < f->tiles; i++) {
         KvTile tile = place_tile(*f, f->tile + i);
         u8 *keys = half_at(shared, f->n_halves + i), *values = half_at(shared, f->n_halves + f->tiles + i);
         copy_tile<TEAM_THREADS>(a.kv, tile, keys, team_thread(), TILE_KEYS_ALONE);
         if (!IN_PARTS) copy_tile<TEAM_THREADS>(a.kv, tile, values, team_thread(), TILE_VALUES_ALONE);
     }
+#endif
     copy_tile_commit();
-    f->n_halves += 2 * f->tiles;
     if (!IN_PARTS) fetches_advance(a, f); // else with the values
 }
+// As many steps as there is room for; the first n_used halves have been used.
 DEVICE void fill_ring(const BatchAttentionArgs &a, u8 *shared, u32 n_used, Fetches *f) {
     while (f->left > 0 && (IN_PARTS || f->n_halves + 2 * f->tiles <= n_used + RING_HALVES)) {
         fetch_step(a, shared, f);
         if (IN_PARTS) break;
     }
 }
-#endif
 // Before the first copy.
 DEVICE void ring_begin(u8 *shared) {
 #if SM_ARCH >= 90
@@ -560,7 +554,7 @@ DEVICE void add_tiles(const BatchAttentionArgs &a, u8 *shared, const ListPlace &
     }
     add_tile_values<true>(shared, values[n - 1], n - 1, weights[n - 1], there, keep[n - 1], t);
     w->n_steps++, w->n_halves += 2 * n;
-    if (FETCHES_AHEAD && SM_ARCH < 90) return;
+    if (FETCHES_AHEAD) return;
     team_sync();
     fill_ring(a, shared, w->n_halves, f);
 }

@@ -1,6 +1,6 @@
 // Batches: attention.cuh for few rows, with blocks in clusters (sm_90). TWO_WAYS: or without, as the host
 // says at each launch (StageInfo.blocks_alone): clusters where a row has more than one split, and they have
-// all groups at once.
+// all groups at once; of long texts twice as many blocks, two a multiprocessor (ALL_TEAMS has room for them).
 //
 // Where the list has no more groups than there are clusters, a cluster takes a group, and its blocks the
 // group's splits in turn. The blocks send each other their triples: those of 16 dims go to the block of that

@@ -501,7 +501,7 @@ static uint32_t attention_cluster(const LowerTarget *t, const Op *op, uint64_t l
 }
 
 // Where all lists find a multiprocessor, its four warps share each tile, in one block, so that the next
-// stage's block fits beside it: three tiles, or four small ones (six with 8 bits); where not even one fits,
+// stage's block fits beside it: three tiles, or four small ones; where not even one fits,
 // its keys and its values take turns. Many rows have two blocks. Where heads do not share keys, a warp has a
 // tile and lists of its own (64 rows of 128 keys, Phi-3: 29 µs, with four warps a tile 48; 8B, which shares:
 // 18.5 and 13.4).
@@ -517,8 +517,7 @@ static AttentionShape attention_shape(const BatchLowering *l, const Op *op) {
         return (AttentionShape){t->multiprocessors * 2, 2, ATTENTION_TEAMS_MOST, 1, (uint32_t)tile, 0};
     uint64_t beside = attention_beside(op, 4, 0),
              left = t->shared_bytes_block - min_u64(beside, t->shared_bytes_block);
-    uint64_t most = l->plan->kv_type == KV_TYPE_Q8 ? 6 : 4;
-    uint64_t tiles = min_u64(left / tile, max_u64(min_u64(ATTENTION_FEW_RING / tile, most), 3));
+    uint64_t tiles = min_u64(left / tile, max_u64(min_u64(ATTENTION_FEW_RING / tile, 4), 3));
     uint32_t per_sm = l->size.max_rows <= BATCH_FEW_ROWS_MAX ? 1 : 2, ring = (uint32_t)(tiles * tile);
     if (tiles == 0) ring = (uint32_t)(tile / 2);
     uint32_t blocks = t->multiprocessors * per_sm;
@@ -531,14 +530,14 @@ static void define_attention(StrBuf *b, const BatchLowering *l, const BatchStage
     AttentionShape shape = attention_shape(l, op);
     uint32_t n_heads = op->attention.n_heads, n_kv_heads = op->attention.n_kv_heads;
     uint32_t groups = (uint32_t)div_up(l->plan->n_context, ATTENTION_GROUP_KEYS);
-    uint32_t teams = shape.blocks * shape.teams;
+    bool two_ways = shape.cluster && layout_attention_lists(n_heads, n_kv_heads) > ATTENTION_FEW_LISTS;
+    uint32_t teams = shape.blocks * shape.teams * (two_ways ? 2 : 1); // at most
     define_attend(b, l, op);
     define_turns(b, s->turns);
     define(b, "BLOCKS", shape.blocks);
     define(b, "BLOCKS_PER_SM", shape.blocks_per_sm);
     if (shape.cluster) define(b, "CLUSTERS", shape.cluster);
-    if (shape.cluster && layout_attention_lists(n_heads, n_kv_heads) > ATTENTION_FEW_LISTS)
-        define(b, "TWO_WAYS", 1);
+    if (two_ways) define(b, "TWO_WAYS", 1);
     define(b, "TEAMS", shape.teams);
     define(b, "TEAM_WARPS", shape.team_warps);
     define(b, "RING_BYTES", shape.ring_bytes);

@@ -14,14 +14,16 @@
 #include "backend/cuda/batch_lower.h"
 #include "backend/cuda/cuda_internal.h"
 
-// How attention that has both ways is launched (StageInfo.blocks_alone).
-typedef enum { SPREAD_CLUSTERS, SPREAD_ALONE, SPREAD_COUNT } BatchSpread;
+// How attention that has both ways is launched (StageInfo.blocks_alone): in clusters, or without, a block a
+// multiprocessor or two.
+typedef enum { SPREAD_CLUSTERS, SPREAD_ALONE, SPREAD_TWO_ALONE, SPREAD_COUNT } BatchSpread;
 
 // What one class has.
 typedef struct {
     BatchBuffers buffers;
     BatchBuffers behind_prompts; // its head and draws, on rows of the prompts' class
-    // Layers, and what the tail has; [TAIL_COUNT], of prompts: layers alone. SPREAD_ALONE: with `two_ways`.
+    // Layers, and what the tail has; [TAIL_COUNT], of prompts: layers alone. SPREAD_ALONE and
+    // SPREAD_TWO_ALONE: with `two_ways`.
     CUgraphExec graphs[SPREAD_COUNT][TAIL_COUNT + 1];
     const BatchStage *two_ways; // attention that has both ways, of the longest window; NULL: none
     PlacedRow placed[BATCH_ROWS_MAX];

@@ -5,6 +5,8 @@
 #include "backend/cuda/cuda_batch_table.h"
 #include "backend/cuda/cuda_step.h"
 
+enum { TWO_ALONE_SPLITS = 7 }; // of a multiprocessor, with which two blocks are faster than one
+
 uint32_t cuda_batch_launches(CudaBackend *b, uint32_t class_index, BatchSpread spread, uint32_t tail,
                              StageArgs *args, Launch *launches, const BatchStage **stages) {
     CudaBatches *t = b->batches;
@@ -17,7 +19,8 @@ uint32_t cuda_batch_launches(CudaBackend *b, uint32_t class_index, BatchSpread s
         batch_bind(s, &t->classes[class_index].buffers, &args[n]);
         launches[n] = (Launch){.kernel = &t->kernels[s->program], .args = &args[n]};
         // Attention of shorter windows stays in clusters, which have all of its groups.
-        launches[n].alone = spread == SPREAD_ALONE && s->program == two_ways->program;
+        bool is_alone = spread != SPREAD_CLUSTERS && s->program == two_ways->program;
+        launches[n].alone = !is_alone ? 0 : spread == SPREAD_ALONE ? 1 : 2;
         stages[n++] = s;
     }
     return n;
@@ -25,7 +28,8 @@ uint32_t cuda_batch_launches(CudaBackend *b, uint32_t class_index, BatchSpread s
 
 // Clusters are slower where each row has one split, so that their blocks have nothing to share (8B, one row
 // of 128 keys: 2.55 µs, not 2.29), and where there are more groups than clusters (16,384 keys: 29.0 µs, not
-// 22.7).
+// 22.7). Two blocks a multiprocessor hide each other's waits, but take the next stage's place and have more
+// to fold (8B, one row: 23.6 µs there; of 32,768 keys 38.2, not 44.3).
 BatchSpread cuda_batch_spread(const CudaBackend *b, uint32_t class_index, const uint32_t *positions,
                               uint32_t n_rows) {
     const BatchStage *s = b->batches->classes[class_index].two_ways;
@@ -33,14 +37,16 @@ BatchSpread cuda_batch_spread(const CudaBackend *b, uint32_t class_index, const 
     const Op *op = s->attention;
     const StageInfo *info = &b->batches->kernels[s->program].info;
     uint32_t lists = layout_attention_lists(op->attention.n_heads, op->attention.n_kv_heads);
-    uint32_t split_keys = ATTENTION_GROUP_KEYS / ATTENTION_GROUP_SPLITS, n_groups = 0;
+    uint32_t split_keys = ATTENTION_GROUP_KEYS / ATTENTION_GROUP_SPLITS, n_groups = 0, n_splits = 0;
     bool one_split = true;
     for (uint32_t i = 0; i < n_rows; i++) {
         uint32_t last = positions[i], first = op_first_seen(op, last);
         n_groups += lists * (last / ATTENTION_GROUP_KEYS + 1 - first / ATTENTION_GROUP_KEYS);
+        n_splits += lists * (last / split_keys + 1 - first / split_keys);
         one_split = one_split && last / split_keys == first / split_keys;
     }
-    return one_split || n_groups > info->grid[0] / info->cluster ? SPREAD_ALONE : SPREAD_CLUSTERS;
+    if (!one_split && n_groups <= info->grid[0] / info->cluster) return SPREAD_CLUSTERS;
+    return n_splits > TWO_ALONE_SPLITS * info->blocks_alone ? SPREAD_TWO_ALONE : SPREAD_ALONE;
 }
 
 // ---- a text begins ----

@@ -59,7 +59,8 @@ void kernel_unload(const Cuda *cuda, Kernel *kernel) {
 
 bool kernel_launch(const Cuda *cuda, const Launch *launch, bool overlap, CUstream stream, Error *err) {
     const StageInfo *info = &launch->kernel->info;
-    bool may_be_alone = info->cluster && info->blocks_alone, alone = may_be_alone && launch->alone;
+    bool may_be_alone = info->cluster && info->blocks_alone;
+    unsigned alone = may_be_alone ? launch->alone : 0;
     CUlaunchAttribute attributes[2];
     unsigned n = 0;
     if (overlap)
@@ -68,7 +69,7 @@ bool kernel_launch(const Cuda *cuda, const Launch *launch, bool overlap, CUstrea
     if (may_be_alone && !alone)
         attributes[n++] = (CUlaunchAttribute){.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
                                               .value = {.clusterDim = {info->cluster, 1, 1}}};
-    CUlaunchConfig config = {.gridDimX = alone ? info->blocks_alone : info->grid[0],
+    CUlaunchConfig config = {.gridDimX = alone ? alone * info->blocks_alone : info->grid[0],
                              .gridDimY = info->grid[1],
                              .gridDimZ = 1,
                              .blockDimX = info->threads,

@@ -20,11 +20,12 @@ MUST_CHECK bool kernel_load(const Cuda *cuda, const CudaDevice *device, const ch
                             const JitImage *image, CUstream stream, Kernel *out, Error *err);
 void kernel_unload(const Cuda *cuda, Kernel *kernel);
 
-// One launch: a kernel with its argument. `alone`: without clusters, where the kernel can do without.
+// One launch: a kernel with its argument. `alone`: without clusters, where the kernel can do without, and
+// then so many times its blocks_alone; 0: as it is.
 typedef struct {
     const Kernel *kernel;
     void *args;
-    bool alone;
+    unsigned alone;
 } Launch;
 
 // `overlap`: the kernel may start before the one that was launched ahead of it on this stream has ended; it
