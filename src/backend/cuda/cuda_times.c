@@ -34,7 +34,7 @@ static bool step_make(Arena *scratch, uint32_t n, TimedStep *out, Error *err) {
 // ---- what a stage reads and computes ----
 
 // Bytes of the cache that a row at a position reads; of a state, that it reads and writes.
-static uint64_t cache_bytes(const Op *const *ops, uint32_t position) {
+static uint64_t cache_bytes(const Plan *plan, const Op *const *ops, uint32_t position) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
         const Op *op = ops[i];
@@ -42,8 +42,7 @@ static uint64_t cache_bytes(const Op *const *ops, uint32_t position) {
             bytes += 2ull * op->state.n_heads * op->state.key_dim * op->state.value_dim * sizeof(float);
         if (!op || op->kind != OP_ATTENTION) continue;
         uint64_t seen = position + 1 - op_first_seen(op, position);
-        bytes += seen * op->attention.n_kv_heads * (op->attention.key_dim + op->attention.value_dim) *
-                 sizeof(uint16_t);
+        bytes += seen * plan->caches[op->attention.cache].page_bytes / KV_PAGE_TOKENS;
     }
     return bytes;
 }
@@ -89,7 +88,7 @@ static bool rows_of_class(CudaBackend *b, uint32_t class_index, uint32_t n_rows,
         if (batch_draws(s->type)) continue;
         Timed *t = &out->stages[out->n++];
         *t = (Timed){.type = s->type, .name = s->type->name, .launch = out->launches[i]};
-        t->bytes = s->weight_bytes + (is_prompt ? 0 : n_rows * cache_bytes(s->ops, position));
+        t->bytes = s->weight_bytes + (is_prompt ? 0 : n_rows * cache_bytes(b->plan, s->ops, position));
         t->flops = is_prompt && s->type->has_flops ? flops_of(s->ops, n_rows) : 0;
     }
     return true;
