@@ -111,7 +111,7 @@ DEVICE u32 query_row_at(u32 row, u32 unit) {
 // The place 2 k units on from that of unit 0 or 1: what varies from lane to lane is worked out once.
 template <u32 row_bytes> DEVICE u32 units_on(u32 row_at, u32 k) {
     enum : u32 { SHEET = layout_kv_sheet_bytes(row_bytes), UNITS = SHEET / 16 };
-    return (row_at ^ (2 * k % UNITS * 16)) + 2 * k / UNITS * KV_PAGE * SHEET;
+    return (row_at ^ (2 * k % UNITS * 16)) + 2 * k / UNITS * 8 * SHEET;
 }
 DEVICE u32 kv_units_on(u32 row_at, u32 k) {
     return units_on<KV_ROW_BYTES>(row_at, k);

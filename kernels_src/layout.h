@@ -105,9 +105,10 @@
 // infinite or not numbers, and so is every sum that has them.
 //
 // KV cache, one region a layer: [page][kv_head][keys, values] a piece. So a page's keys and values of a head
-// are contiguous (one or two bulk copies). A piece is [sheet][KV_PAGE] rows a token, of 128, 64, 32 or 16
-// bytes, the most that divide what a token's head takes. Units of 16 bytes are swizzled against bank
-// conflicts, as the tensor cores' descriptors of 128, 64 and 32 bytes are: layout_kv_unit_at.
+// are contiguous (one or two bulk copies). A piece is [8 tokens of KV_PAGE][sheet] rows a token, of 128, 64,
+// 32 or 16 bytes, the most that divide what a token's head takes: so in pieces side by side, eights of tokens
+// follow each other at one distance. Units of 16 bytes are swizzled against bank conflicts, as the tensor
+// cores' descriptors of 128, 64 and 32 bytes are: layout_kv_unit_at.
 // - f16: a unit is 8 dims (layout_kv_at).
 // - Q8 (KV_Q8): a unit is 16 dims, a byte each: code + 128. Its bytes lie so that mma.m16n8k16 finds its B in
 //   the registers of an ldmatrix (layout_kv_code_at):
@@ -350,7 +351,8 @@ LAYOUT_FN unsigned layout_kv_sheet_bytes(unsigned row_bytes) {
 }
 LAYOUT_FN unsigned layout_kv_unit_at(unsigned row_bytes, unsigned token, unsigned unit) {
     unsigned sheet = layout_kv_sheet_bytes(row_bytes), units = sheet / 16;
-    return (unit / units * KV_PAGE + token) * sheet + ((unit % units) ^ (token * sheet / 128 % units)) * 16;
+    return token / 8 * 8 * row_bytes + (unit / units * 8 + token % 8) * sheet +
+           ((unit % units) ^ (token * sheet / 128 % units)) * 16;
 }
 // Of Q8: bytes to a code, and to a token's scale.
 LAYOUT_FN unsigned layout_kv_code_at(unsigned head_dim, unsigned is_value, unsigned token, unsigned dim) {

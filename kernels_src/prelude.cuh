@@ -682,6 +682,9 @@ DEVICE void warpgroup_multiply_half(float *d, const u32 a[2][4], MatrixRows b, u
 #define WGMMA_SUMS_64                                                                                     \
     "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26," \
     "%27,%28,%29,%30,%31}"
+#define WGMMA_SUMS_96                                                                                     \
+    "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26," \
+    "%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47}"
 #define WGMMA_SUMS_128                                                                                     \
     "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"  \
     "%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51," \
@@ -700,6 +703,7 @@ DEVICE void warpgroup_multiply_half(float *d, const u32 a[2][4], MatrixRows b, u
 #define WGMMA_D_16(d) WGMMA_D8(d, 0)
 #define WGMMA_D_32(d) WGMMA_D8(d, 0), WGMMA_D8(d, 8)
 #define WGMMA_D_64(d) WGMMA_D32(d, 0)
+#define WGMMA_D_96(d) WGMMA_D32(d, 0), WGMMA_D8(d, 32), WGMMA_D8(d, 40)
 #define WGMMA_D_128(d) WGMMA_D32(d, 0), WGMMA_D32(d, 32)
 #define WGMMA_D_256(d) WGMMA_D_128(d), WGMMA_D32(d, 64), WGMMA_D32(d, 96)
 #define WGMMA_A(a) "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
@@ -739,4 +743,46 @@ WARPGROUP_MULTIPLY_HALF(16, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17)
 WARPGROUP_MULTIPLY_HALF(32, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25)
 WARPGROUP_MULTIPLY_HALF(64, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41)
 WARPGROUP_MULTIPLY_HALF(128, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73)
+
+// Rows of dims as the cache has them (layout_kv_at): eights of rows, `eight_bytes` from one to the next, in
+// sheets of 64, 32 or 16 dims, those of an eight one after the other. (LBO: from sheet to sheet, where rows
+// are what is summed over; SBO: from eight to eight. Swizzles of 128, 64, 32 bytes are 1, 2, 3.)
+DEVICE MatrixRows matrix_eights(const void *shared, u32 sheet_dims, u32 eight_bytes) {
+    u64 swizzle = sheet_dims == 64 ? 1 : sheet_dims == 32 ? 2 : 3;
+    return {(u64)(shared_address(shared) >> 4) | (u64)sheet_dims << 16 | (u64)(eight_bytes >> 4) << 32 |
+            swizzle << 62};
+}
+// `bytes` on, in whole sheets of an eight or in whole steps of 16 dims of a sheet.
+DEVICE MatrixRows matrix_on(MatrixRows m, u32 bytes) {
+    return {m.descriptor + (bytes >> 4)};
+}
+
+// d[64][128] = or += a[64][16] b[128][16]^T: 16 dims of rows in shared memory, both (matrix_eights). begin: d
+// is overwritten.
+template <bool begin> DEVICE void warpgroup_multiply_rows(float d[64], MatrixRows a, MatrixRows b) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 " WGMMA_SUMS_128
+                 ", %64, %65, %66, 1, 1, 0, 0;"
+                 : WGMMA_D_128(d)
+                 : "l"(a.descriptor), "l"(b.descriptor), "n"(begin ? 0 : 1)
+                 : "memory");
+}
+
+// d[64][n] = or += a[64][16] b[16][n]: 16 rows of n dims in shared memory (matrix_eights); a: as mma_f16.
+template <u32 n, bool begin> struct MultiplyByRows;
+#define WARPGROUP_MULTIPLY_BY_ROWS(n, a0, a1, a2, a3, b, add)                                     \
+    template <bool begin> struct MultiplyByRows<n, begin> {                                       \
+        static DEVICE void run(float *d, const u32 a[4], MatrixRows m) {                          \
+            asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.f16.f16 " WGMMA_SUMS_##n \
+                         ", {%" #a0 ",%" #a1 ",%" #a2 ",%" #a3 "}, %" #b ", %" #add ", 1, 1, 1;"  \
+                         : WGMMA_D_##n(d)                                                         \
+                         : WGMMA_A(a), "l"(m.descriptor), "n"(begin ? 0 : 1)                      \
+                         : "memory");                                                             \
+        }                                                                                         \
+    };
+WARPGROUP_MULTIPLY_BY_ROWS(64, 32, 33, 34, 35, 36, 37)
+WARPGROUP_MULTIPLY_BY_ROWS(96, 48, 49, 50, 51, 52, 53)
+WARPGROUP_MULTIPLY_BY_ROWS(128, 64, 65, 66, 67, 68, 69)
+template <u32 n, bool begin> DEVICE void warpgroup_multiply_by_rows(float *d, const u32 a[4], MatrixRows b) {
+    MultiplyByRows<n, begin>::run(d, a, b);
+}
 #endif

@@ -346,15 +346,14 @@ static uint32_t teams_most(const EmulatedStage *s) {
 
 static size_t partial_floats(const EmulatedStage *s) {
     if (s->blocks == 0)
-        return layout_stretch_floats(s->n_heads, s->n_kv_heads, s->head_dim, s->info.threads / 32 * 16,
-                                     s->max_rows);
+        return layout_stretch_floats(s->n_heads, s->n_kv_heads, s->head_dim, s->queries, s->max_rows);
     return layout_attention_partial_floats(s->n_heads, s->n_kv_heads, s->head_dim, s->max_rows, teams_most(s),
                                            s->groups_max);
 }
 
 // The batch's rows as span_attention takes them, the last ones first.
 static RowStretch *make_stretches(const EmulatedStage *s, Batch *batch, const BatchRow *rows) {
-    uint32_t most = layout_stretch_rows(s->n_heads, s->n_kv_heads, s->info.threads / 32 * 16);
+    uint32_t most = layout_stretch_rows(s->n_heads, s->n_kv_heads, s->queries);
     RowStretch *stretches = kernel_memory(batch->n_rows * sizeof *stretches);
     batch->n_stretches = 0;
     for (uint32_t end = batch->n_rows, n; end > 0; end -= n) {
@@ -555,6 +554,37 @@ TEST_SLOW(kernel_attention_of_several_spans, 300) {
     run_mixed("window", 90, STRETCHES({0, 0, 2}, {1, 140, 80}, {2, 1100, 1}, {3, 149, 1}));
     run_mixed("window", 90,
               STRETCHES({0, 0, 2}, {1, 1020, 10}, {2, 150, 1}, {3, 64, 1}, {4, 277, 1}, {5, 1174, 1}));
+}
+
+// Products of four warps give the bits of those of one: the same stretches by both bodies.
+static void run_wgmma(const char *shape, const Stretch *stretches, uint32_t n_stretches) {
+    char name[64];
+    snprintf(name, sizeof name, "span_attention_%s", shape);
+    const EmulatedStage *span = kernel_stage(name, 90);
+    snprintf(name, sizeof name, "span_wgmma_%s", shape);
+    const EmulatedStage *wgmma = kernel_stage(name, 90);
+    TEST_CASE_LABEL("%s, %u stretches, the first at %u", shape, n_stretches, stretches[0].position);
+    TestRandom random = {stretches[0].position};
+    TestCache c = make_cache(span, &random);
+    size_t n = (size_t)span->n_heads * span->head_dim, n_rows = 0;
+    for (uint32_t i = 0; i < n_stretches; i++)
+        n_rows += stretches[i].n_rows;
+    const float *out = attend(wgmma, &c, stretches, n_stretches);
+    size_t bytes = n_rows * n * sizeof(float);
+    CHECK_BYTES_EQ(attend(span, &c, stretches, n_stretches), bytes, out, bytes);
+    Stretch first = {stretches[0].sequence, stretches[0].position, 1};
+    check_rows(&c, &first, 1, out);
+}
+
+TEST_SLOW(kernel_attention_of_spans_by_wgmma, 300) {
+    run_wgmma("4x128", STRETCHES({0, 0, 1}));
+    run_wgmma("4x128", STRETCHES({0, 110, 40}, {1, 0, 1}, {2, 127, 1}));
+    run_wgmma("4x128", STRETCHES({0, 2040, 12}));
+    run_wgmma("7x64", STRETCHES({0, 120, 12}, {1, 0, 1}, {2, 63, 10}, {3, 300, 1}));
+    run_wgmma("1x96", STRETCHES({0, 60, 130}));
+    run_wgmma("2x256", STRETCHES({0, 126, 3}, {1, 0, 1}, {2, 1024, 1}));
+    run_wgmma("window", STRETCHES({0, 0, 2}, {1, 140, 80}, {2, 1100, 1}, {3, 149, 1}));
+    run_wgmma("window", STRETCHES({1, 1020, 10}, {5, 1174, 1}));
 }
 
 // As the host launches it where clusters gain nothing.

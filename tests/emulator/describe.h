@@ -23,6 +23,7 @@ EmulatedStage describe() {
     s.rope_dims = ROPE_DIMS, s.d_ff = D_FF, s.n_vocab = N_VOCAB, s.n_rows = N_ROWS, s.n_cols = N_COLS;
     s.window = WINDOW, s.blocks = BLOCKS;
     s.teams = TEAMS;
+    s.queries = SPAN_QUERIES;
     s.rope_halves = ROPE_HALVES, s.activation = ACTIVATION;
     s.embed_format = EMBED_FORMAT, s.max_rows = MAX_ROWS, s.has_sinks = HAS_SINKS;
     s.soft_cap = SOFT_CAP;

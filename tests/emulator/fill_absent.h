@@ -32,6 +32,9 @@
 #ifndef BLOCKS
 #define BLOCKS 0
 #endif
+#ifndef SPAN_QUERIES
+#define SPAN_QUERIES 0
+#endif
 #ifndef TEAMS
 #define TEAMS 0
 #endif

@@ -510,12 +510,29 @@ template <u32 n> DEVICE void registers_give() {
 template <u32 n> DEVICE void registers_take() {
 }
 struct MatrixRows {
-    const u8 *rows;
+    const u8 *rows; // dims of them, in sheets
+    u32 sheet_dims, eight_bytes;
 };
+// Where unit `unit` of 8 dims of a row is: sheets of an eight follow each other.
+DEVICE const f16 *matrix_unit(const MatrixRows &m, u32 row, u32 unit) {
+    u32 units = m.sheet_dims / 8, swizzle = row % 8 * units / 8;
+    u64 in_sheet = (u64)(m.rows - shared_memory()) % (m.sheet_dims * 2) / 16; // of steps on
+    unit += (u32)in_sheet;
+    const u8 *sheet = m.rows - in_sheet * 16 + row / 8 * m.eight_bytes + unit / units * m.sheet_dims * 16;
+    return (const f16 *)(sheet + row % 8 * m.sheet_dims * 2 + ((unit % units) ^ swizzle) * 16);
+}
+DEVICE MatrixRows matrix_eights(const void *shared, u32 sheet_dims, u32 eight_bytes) {
+    emulated_check(((const u8 *)shared - shared_memory()) % (sheet_dims * 16) == 0,
+                   "matrix_eights: a sheet of eight rows is not aligned to its size");
+    return {(const u8 *)shared, sheet_dims, eight_bytes};
+}
+DEVICE MatrixRows matrix_on(MatrixRows m, u32 bytes) {
+    return {m.rows + bytes, m.sheet_dims, m.eight_bytes};
+}
 DEVICE MatrixRows matrix_rows(const void *shared) {
     emulated_check(((const u8 *)shared - shared_memory()) % 1024 == 0,
                    "matrix_rows: not aligned to 1,024 bytes");
-    return {(const u8 *)shared};
+    return {(const u8 *)shared, 64, 1024};
 }
 DEVICE void warpgroup_fence() {
 }
@@ -556,6 +573,42 @@ DEVICE void warpgroup_multiply_half(float *d, const u32 a[2][4], MatrixRows b, u
     }
     for (u32 step = 0; step < 2; step++) {
         warpgroup_multiply_step(n, d, a[step], b, half * 2 + step);
+    }
+}
+// The warpgroup's first warp has the first 16 rows of a.
+template <bool begin> DEVICE void warpgroup_multiply_rows(float d[64], MatrixRows a, MatrixRows b) {
+    MmaLane mine = {{}, {}};
+    u32 lane = lane_index(), first = warp_index() % 4 * 16 + lane / 4;
+    for (u32 i = 0; i < 4; i++) {
+        memcpy(&mine.a[i], matrix_unit(a, first + i % 2 * 8, i / 2) + lane % 4 * 2, 4);
+    }
+    const u8 *lanes = emulated_warp_gather("warpgroup_multiply_rows", &mine, sizeof mine);
+    float rows[2][16], cols[2][16];
+    mma_rows(rows, lanes, lane, f16_to_f32);
+    for (u32 j = 0; j < 16; j++) {
+        for (u32 i = 0; i < 2; i++) {
+            if (begin) d[j * 4 + i] = d[j * 4 + 2 + i] = 0;
+            for (u32 k = 0; k < 16; k++) {
+                cols[i][k] = f16_to_f32(matrix_unit(b, j * 8 + lane % 4 * 2 + i, k / 8)[k % 8]);
+            }
+        }
+        mma_sums(d + j * 4, rows, cols);
+    }
+}
+template <u32 n, bool begin> DEVICE void warpgroup_multiply_by_rows(float *d, const u32 a[4], MatrixRows b) {
+    MmaLane mine = {{a[0], a[1], a[2], a[3]}, {}};
+    const u8 *lanes = emulated_warp_gather("warpgroup_multiply_by_rows", &mine, sizeof mine);
+    u32 lane = lane_index();
+    float rows[2][16], cols[2][16];
+    mma_rows(rows, lanes, lane, f16_to_f32);
+    for (u32 j = 0; j < n / 8; j++) {
+        for (u32 i = 0; i < 2; i++) {
+            if (begin) d[j * 4 + i] = d[j * 4 + 2 + i] = 0;
+            for (u32 k = 0; k < 16; k++) {
+                cols[i][k] = f16_to_f32(matrix_unit(b, k, j)[lane % 4 * 2 + i]);
+            }
+        }
+        mma_sums(d + j * 4, rows, cols);
     }
 }
 #endif

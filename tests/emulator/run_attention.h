@@ -31,6 +31,14 @@ void run(const void *args) {
     span_attention(*(const BatchAttentionArgs *)args);
 }
 const StageInfo info = span_attention_info;
+#define SPAN_QUERIES QUERIES
+#elif defined(STAGE_SPAN_WGMMA)
+#include "../kernels_src/span_attention_wgmma.cuh"
+void run(const void *args) {
+    span_attention(*(const BatchAttentionArgs *)args);
+}
+const StageInfo info = span_attention_info;
+#define SPAN_QUERIES QUERIES
 #endif
 #endif
 

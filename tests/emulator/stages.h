@@ -17,7 +17,8 @@ typedef struct EmulatedStage {
     StageInfo info;
     unsigned d_model, n_heads, n_kv_heads, head_dim, rope_dims, d_ff, n_vocab, n_rows, n_cols;
     unsigned window, blocks, max_rows;
-    unsigned teams; // of a block
+    unsigned teams;   // of a block
+    unsigned queries; // of a block of span_attention
     unsigned n_experts, n_used, expert_tiles, tile_tokens;
     int rope_halves, activation, embed_format, has_sinks;
     unsigned groups_max;

@@ -251,8 +251,11 @@ static bool add_classes(BatchLowering *l, uint32_t n_slots, uint32_t max_rows, E
     }
     BatchClass *prompts = &out->classes[BATCH_CLASS_PROMPT];
     prompts->max_logits = out->rows_max;
-    if (out->stretch_rows)
-        prompts->max_stretches = (uint32_t)div_up(prompt_rows, out->stretch_rows) + n_slots;
+    if (out->stretch_rows) {
+        uint64_t few = min_u64(out->half_rows, prompt_rows);
+        uint64_t halves = few ? div_up(few, out->stretch_rows / 2) : 0;
+        prompts->max_stretches = (uint32_t)max_u64(div_up(prompt_rows, out->stretch_rows), halves) + n_slots;
+    }
     for (uint32_t i = 0; out->conv_cols && i < out->n_classes; i++) {
         BatchClass *c = &out->classes[i];
         c->max_runs = c->size.body == BODY_PROMPT ? n_slots : c->size.max_rows;

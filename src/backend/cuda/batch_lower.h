@@ -39,6 +39,7 @@ typedef struct {
     uint32_t n_programs;
     uint32_t n_first_programs; // of those classes
     uint32_t stretch_rows;     // of a RowStretch, at most
+    uint32_t half_rows;        // steps of up to as many are cut into stretches of half as many
     uint64_t stretch_floats;   // of totals, each
     // Sizes that the buffers depend on.
     uint32_t rows_max; // of the largest class that draws

@@ -24,10 +24,6 @@ typedef struct {
     uint32_t blocks_per_sm;
 } ManyShape;
 
-static bool has_wgmma(const LowerTarget *t) {
-    return t->sm == 90;
-}
-
 // Bytes of 256 columns of a band, the most that a weight of the product has.
 static uint32_t chunk_bytes(const ProductSize *p) {
     uint32_t bytes = 0;
@@ -67,7 +63,7 @@ static bool shape_fits(const LowerTarget *t, const ProductSize *p, ManyShape *s,
 
 // Warps for so many bands side by side: whole groups of four with wgmma, two for units of two bands.
 static uint32_t warps_for(const LowerTarget *t, const ProductSize *p, uint64_t bands, uint32_t most) {
-    uint32_t step = p->unit_bands * (has_wgmma(t) ? 4 : 1);
+    uint32_t step = p->unit_bands * (lower_has_wgmma(t) ? 4 : 1);
     return (uint32_t)min_u64(align_up(bands, step), most / step * step);
 }
 
@@ -77,9 +73,9 @@ static ManyShape spread_bands(const LowerTarget *t, const ProductSize *p, uint32
                               uint32_t max_rows) {
     bool short_segments = p->n_cols <= 8 * 256;
     bool many_tiles = max_rows > tile_rows;
-    uint32_t most = tile_rows == TILE_ROWS_MAX || many_tiles || !has_wgmma(t) ? WARPS_OF_LARGE_TILE
-                    : tile_rows > 32 && short_segments                        ? WARPS_OF_SHORT_SEGMENTS
-                                                                              : WARPS_MAX;
+    uint32_t most = tile_rows == TILE_ROWS_MAX || many_tiles || !lower_has_wgmma(t) ? WARPS_OF_LARGE_TILE
+                    : tile_rows > 32 && short_segments                              ? WARPS_OF_SHORT_SEGMENTS
+                                                                                    : WARPS_MAX;
     uint64_t bands = (uint64_t)p->units * p->unit_bands;
     ManyShape s = {.tile_rows = tile_rows, .ways_block = 1, .ways_cluster = 1, .passes = 1};
     s.blocks_per_sm = 1;
@@ -124,7 +120,7 @@ static bool split_columns(const LowerTarget *t, const ProductSize *p, uint32_t t
     uint32_t segments = product_segments(p->n_cols);
     uint64_t bands = (uint64_t)p->units * p->unit_bands;
     ManyShape shape = {.tile_rows = tile_rows, .ways_block = 1, .warps = 4}, found = {0};
-    bool can = has_wgmma(t) && p->unit_bands == 1 && max_rows == tile_rows;
+    bool can = lower_has_wgmma(t) && p->unit_bands == 1 && max_rows == tile_rows;
     for (uint32_t blocks = CLUSTER_MAX; can && blocks >= 2 && found.warps == 0; blocks--) {
         shape.ways_cluster = blocks, shape.blocks_per_sm = 1;
         (void)try_clusters(t, p, &shape, max_rows, &found);
@@ -135,7 +131,7 @@ static bool split_columns(const LowerTarget *t, const ProductSize *p, uint32_t t
     shape.warps = 8, shape.blocks_per_sm = 1;
     if (can && found.warps == 0) (void)try_clusters(t, p, &shape, max_rows, &found);
     shape.ways_cluster = 1;
-    if (!has_wgmma(t)) {
+    if (!lower_has_wgmma(t)) {
         shape.warps = warps_for(t, p, div_up(bands, t->multiprocessors), WARPS_OF_LARGE_TILE);
         shape.passes = (uint32_t)min_u64(t->multiprocessors, p->units);
         found = shape;
@@ -160,7 +156,7 @@ static ManyShape many_shape(const LowerTarget *t, const ProductSize *p, uint32_t
     ManyShape s;
     if (!splits || !split_columns(t, p, tile_rows, max_rows, &s)) s = spread_bands(t, p, tile_rows, max_rows);
     while (!shape_fits(t, p, &s, max_rows)) {
-        uint32_t step = p->unit_bands * (has_wgmma(t) ? 4 : 1);
+        uint32_t step = p->unit_bands * (lower_has_wgmma(t) ? 4 : 1);
         if (s.ways_block > 1) s.ways_block /= 2, s.warps /= 2;
         else if (s.tile_rows > 64) s.tile_rows = 64;
         else if (s.warps > step) s.warps -= step;
@@ -181,7 +177,7 @@ static bool can_narrow(const LowerTarget *t, const ProductSize *p, const ManySha
     bool one_format = true;
     for (uint32_t i = 1; i < p->n_weights; i++)
         one_format &= p->weights[i]->dtype == p->weights[0]->dtype;
-    return has_wgmma(t) && p->unit_bands == 1 && one_format && s->tile_rows == TILE_ROWS_MAX &&
+    return lower_has_wgmma(t) && p->unit_bands == 1 && one_format && s->tile_rows == TILE_ROWS_MAX &&
            max_rows > s->tile_rows;
 }
 

@@ -561,6 +561,17 @@ static uint32_t span_warps(const BatchLowering *l, const Op *op) {
     return op->attention.key_dim <= 128 || fits ? 4 : 2;
 }
 
+// Whether prompts' attention is span_attention_wgmma.cuh's: of usual heads and f16 on sm_90a. Its queries a
+// block.
+static bool span_by_wgmma(const BatchLowering *l, const Op *op) {
+    uint32_t dim = op->attention.key_dim;
+    bool is_f16 = l->plan->kv_type != KV_TYPE_Q8;
+    return lower_has_wgmma(l->target) && is_f16 && (dim == 64 || dim == 96 || dim == 128 || dim == 256);
+}
+static uint32_t span_wgmma_queries(const Op *op) {
+    return op->attention.key_dim > 128 ? 64 : 128;
+}
+
 // Whether attention's blocks fit the GPU's shared memory: a wide head's tile may not.
 static bool attention_fits(const BatchLowering *l, const Op *op) {
     const LowerTarget *t = l->target;
@@ -585,18 +596,43 @@ static bool check_attention(const BatchLowering *l, const BatchStage *s, Error *
                s->layer, key_dim, l->target->shared_bytes_block);
 }
 
-static void define_span_attention(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
-    const Op *op = s->ops[ATTENTION_ATTENTION];
-    uint32_t warps = span_warps(l, op);
+// What is cut into stretches is the same for all layers: what each takes, and the most that one needs.
+static void define_span(StrBuf *b, const BatchLowering *l, const Op *op, uint32_t queries) {
     uint32_t n_heads = op->attention.n_heads, n_kv_heads = op->attention.n_kv_heads;
-    // Layers may differ: what all of them take, and the most that one needs.
-    uint32_t rows = layout_stretch_rows(n_heads, n_kv_heads, warps * 16), *least = &l->out->stretch_rows;
-    uint64_t floats = layout_stretch_floats(n_heads, n_kv_heads, op->attention.key_dim, warps * 16, 1);
+    uint32_t rows = layout_stretch_rows(n_heads, n_kv_heads, queries), *least = &l->out->stretch_rows;
+    uint64_t floats = layout_stretch_floats(n_heads, n_kv_heads, op->attention.key_dim, queries, 1);
     *least = *least ? (uint32_t)min_u64(*least, rows) : rows;
     l->out->stretch_floats = max_u64(l->out->stretch_floats, floats);
     define_attend(b, l, op);
+}
+
+static void define_span_attention(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    const Op *op = s->ops[ATTENTION_ATTENTION];
+    uint32_t warps = span_warps(l, op);
+    define_span(b, l, op, warps * 16);
     define(b, "SPAN_WARPS", warps);
     define(b, "SPAN_BLOCKS_LEAST", 2ull * l->target->multiprocessors); // that run at once
+}
+
+static void define_span_wgmma(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    const Op *op = s->ops[ATTENTION_ATTENTION];
+    uint32_t queries = span_wgmma_queries(op), multiprocessors = l->target->multiprocessors;
+    uint32_t n_heads = op->attention.n_heads, n_kv_heads = op->attention.n_kv_heads;
+    define_span(b, l, op, queries);
+    define(b, "SPAN_BLOCKS", multiprocessors);
+    // A block's two teams have 64 queries each; where there are multiprocessors for all of these, one has
+    // none.
+    uint32_t half = layout_stretch_rows(n_heads, n_kv_heads, queries) / 2;
+    uint32_t blocks = multiprocessors / layout_attention_lists(n_heads, n_kv_heads);
+    uint32_t *half_rows = &l->out->half_rows;
+    if (queries > 64) *half_rows = *half_rows ? (uint32_t)min_u64(*half_rows, half * blocks) : half * blocks;
+}
+
+static bool uses_span_wgmma(const BatchLowering *l, const BatchStage *s) {
+    return span_by_wgmma(l, s->ops[ATTENTION_ATTENTION]);
+}
+static bool uses_span_mma(const BatchLowering *l, const BatchStage *s) {
+    return !uses_span_wgmma(l, s);
 }
 
 static void bind_attention(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
@@ -655,7 +691,21 @@ const BatchType batch_span_attention = {
     .files = {FILES_COMMON, "kv_cache.cuh", "rows.cuh", "soft_cap.cuh", "attend.cuh", "span_attention.cuh"},
     .cost = 85,
     .has_flops = true,
+    .is_needed = uses_span_mma,
     .define = define_span_attention,
+    .bind = bind_span_attention,
+    .results = span_attention_results,
+};
+
+const BatchType batch_span_wgmma = {
+    .kernel = "span_attention",
+    .name = "attention of prompts, four warps a product",
+    .files = {FILES_COMMON, "kv_cache.cuh", "rows.cuh", "soft_cap.cuh", "attend.cuh",
+              "span_attention_wgmma.cuh"},
+    .cost = 140,
+    .has_flops = true,
+    .is_needed = uses_span_wgmma,
+    .define = define_span_wgmma,
     .bind = bind_span_attention,
     .results = span_attention_results,
 };
@@ -706,6 +756,7 @@ const BatchBlock batch_block_attention = {
     .parts = {
         {&batch_attention, ATTENTION_ATTENTION, BODY_FEW | BODY_MANY, false},
         {&batch_span_attention, ATTENTION_ATTENTION, BODY_PROMPT, false},
+        {&batch_span_wgmma, ATTENTION_ATTENTION, BODY_PROMPT, false},
         {&batch_attention_gate, ATTENTION_GATE, BODY_ANY, false}},
     .link = link_attention,
     .check = check_attention,

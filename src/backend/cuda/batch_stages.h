@@ -262,6 +262,7 @@ struct BatchType {
     TYPE(turn_queries)      \
     TYPE(attention)         \
     TYPE(span_attention)    \
+    TYPE(span_wgmma)        \
     TYPE(mla_product)       \
     TYPE(mla_product_many)  \
     TYPE(mla_norm)          \

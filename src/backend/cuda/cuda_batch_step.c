@@ -167,7 +167,9 @@ static void table_number_runs(Table *t) {
 static bool table_send(CudaBackend *b, Table *t, uint32_t class_index, Error *err) {
     CUdeviceptr to = b->batches->classes[class_index].buffers.batch;
     if (t->class->max_runs) table_number_runs(t);
-    if (t->class->max_stretches) table_cut(t, b->batches->lowered.stretch_rows);
+    const BatchLowered *lowered = &b->batches->lowered;
+    uint32_t stretch_rows = lowered->stretch_rows / (t->batch->n_rows <= lowered->half_rows ? 2 : 1);
+    if (t->class->max_stretches) table_cut(t, stretch_rows);
     uint64_t size = batch_table_bytes(t->class, t->batch->n_rows);
     return cuda_ok(&b->cuda, b->cuda.copy_to_device(to, t->batch, size, b->stream), "sending to the GPU",
                    err);

@@ -15,6 +15,11 @@ typedef struct {
     uint32_t shared_bytes_multiprocessor; // of all its blocks
 } LowerTarget;
 
+// Whether four warps can multiply together, an operand in shared memory (wgmma): sm_90a alone.
+static inline bool lower_has_wgmma(const LowerTarget *t) {
+    return t->sm == 90;
+}
+
 // Bytes from a page of the cache to the next one, of the same layer.
 static inline uint64_t cuda_page_step(const KvLayout *kv) {
     return kv->is_mixed ? kv->n_places * kv->place_bytes : kv->place_bytes;

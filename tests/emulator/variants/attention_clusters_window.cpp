@@ -5,7 +5,7 @@
 #define CLUSTERS 4
 #define N_HEADS 4
 #define N_KV_HEADS 2
-#define HEAD_DIM 48
+#define HEAD_DIM 64
 #define ROPE_DIMS 0
 #define ROPE_HALVES 0
 #define SCORE_SCALE 0.125f
@@ -17,6 +17,6 @@
 #define BLOCKS_PER_SM 1
 #define TEAMS 1
 #define TEAM_WARPS 4
-#define RING_BYTES 24576
+#define RING_BYTES 32768
 #define GROUPS_MAX 2
 #include "emulator/run_attention.h"

@@ -4,7 +4,7 @@
 #define STAGE_BATCH_ATTENTION 1
 #define N_HEADS 4
 #define N_KV_HEADS 2
-#define HEAD_DIM 48
+#define HEAD_DIM 64
 #define ROPE_DIMS 0
 #define ROPE_HALVES 0
 #define SCORE_SCALE 0.125f
@@ -16,6 +16,6 @@
 #define BLOCKS_PER_SM 1
 #define TEAMS 2
 #define TEAM_WARPS 1
-#define RING_BYTES 24576
+#define RING_BYTES 32768
 #define GROUPS_MAX 2
 #include "emulator/run_attention.h"

@@ -4,7 +4,7 @@
 #define STAGE_SPAN_ATTENTION 1
 #define N_HEADS 4
 #define N_KV_HEADS 2
-#define HEAD_DIM 48
+#define HEAD_DIM 64
 #define WINDOW 150
 #define SOFT_CAP 1.5f
 #define HAS_SINKS 1

@@ -1,0 +1,595 @@
+// Batches with prompts on sm_90a: what span_attention.cuh computes, to the same bits, by products of four
+// warps (wgmma).
+//
+//     out[row][h] = softmax(q[row][h] K^T) V over the positions that the row sees
+//
+// A block has two teams of four warps that multiply, 64 queries each, and three warps that fetch (flash
+// attention with producers and turns: Shah et al. 2024). Order of sums, and what a tile, a split and a group
+// are: attend.cuh. Keys come a split at a time (128), values a tile (64), through a ring each; a task's
+// queries while the one before is at work. What a team does with a split:
+//
+//     S = Q K^T                             both operands in shared memory
+//     P0 = weights of tile 0                in registers, as the operand of the values' product
+//     O = P0 V                              beside it: P1 = weights of tile 1
+//     O = O * 2^(m0 - m1) + P1 V            behind it: S of the next split
+//     the group's triple takes O in         beside the products of S
+//
+// The teams take turns at the last products, so that one makes its weights while the other multiplies. (Waits
+// at barriers also keep the compiler from moving weights over products: README.md.)
+//
+// Heads of more than 128 dims: both teams have the same 64 queries, half of the dims each, and both make the
+// scores.
+//
+// Grid: SPAN_BLOCKS blocks, one a multiprocessor. A task is a stretch and a list (span_attention.cuh), those
+// with the most keys first. Blocks take a task each, then the next ones in the opposite order, and so on: so
+// all get about as many keys.
+//
+// The group's values are in registers, its largest scores and sums in shared memory with the total's. The
+// total's values, which are wanted once in 1,024 keys, are in `partial`: [task][groups of 8 dims][thread of
+// both teams]float4. Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh. Defines: attend.cuh's (not
+// KV_Q8), MAX_ROWS, HAS_SINKS, SPAN_BLOCKS.
+#if !defined(MAX_ROWS) || !defined(SPAN_BLOCKS)
+#error "MAX_ROWS, SPAN_BLOCKS"
+#endif
+#ifdef KV_Q8
+#error "a cache of f16"
+#endif
+
+enum : u32 {
+    TEAM_WARPS = 4,
+    TEAM_THREADS = TEAM_WARPS * WARP,
+    TEAMS = 2, // that multiply
+    MULTIPLY_WARPS = TEAMS * TEAM_WARPS,
+    MULTIPLY_THREADS = MULTIPLY_WARPS * WARP,
+    SPAN_THREADS = MULTIPLY_THREADS + TEAM_THREADS, // those that fetch, which give registers up
+
+    DIM_PARTS = HEAD_DIM > 128 ? 2 : 1,
+    PART_DIMS = HEAD_DIM / DIM_PARTS,
+    OUT_GROUPS = PART_DIMS / 8,
+    QUERIES = TEAMS / DIM_PARTS * 64,
+    STRETCH_ROWS = layout_stretch_rows(N_HEADS, N_KV_HEADS, QUERIES),
+
+    KV_SHEET = layout_kv_sheet_bytes(KV_ROW_BYTES) / 2, // dims
+    EIGHT_BYTES = 8 * KV_ROW_BYTES,                     // of eight tokens
+    SHEET_EIGHT_BYTES = 8 * KV_SHEET * 2,               // of a sheet's
+    SPLIT_PAGES = SPLIT_KEYS / KV_PAGE,
+    HALF_BYTES = SPLIT_PAGES * KV_PIECE_BYTES, // a split's keys, or its values
+    Q_BYTES = QUERIES * HEAD_DIM * 2,
+    Q_SLOTS = HEAD_DIM > 128 ? 1 : 2,
+    Q_WARPS = 2, // that fetch queries
+    SUMS_BYTES = MULTIPLY_WARPS * 16 * 8,
+    HALVES_FIT = MIN((SHARED_BYTES_MAX - Q_SLOTS * Q_BYTES - 2 * SUMS_BYTES - 256) / HALF_BYTES, 6u),
+    KEY_SLOTS = (HALVES_FIT + 1) / 2,
+    VALUE_SLOTS = HALVES_FIT / 2 * SPLIT_TILES, // of a tile
+    VALUES_BYTES = HALF_BYTES / SPLIT_TILES,
+    VALUES_AT = KEY_SLOTS * HALF_BYTES,
+    Q_AT = VALUES_AT + VALUE_SLOTS * VALUES_BYTES, // rows as tokens of a page's keys are
+    // {largest score, sum} of each row's group and total, which would be too many registers
+    GROUP_SUMS_AT = Q_AT + Q_SLOTS * Q_BYTES,
+    TOTAL_SUMS_AT = GROUP_SUMS_AT + SUMS_BYTES,
+    BARRIERS_AT = TOTAL_SUMS_AT + SUMS_BYTES,
+    SPAN_SHARED_BYTES = BARRIERS_AT + (2 * KEY_SLOTS + 2 * VALUE_SLOTS + 2 * Q_SLOTS + TEAMS) * 8,
+    // Of 168 that a launch gives each. (A team waits for what others do not give up, for ever.)
+    KEPT_REGISTERS = 24,
+    TAKEN_REGISTERS = 240,
+};
+static_assert(TEAMS * TAKEN_REGISTERS + KEPT_REGISTERS <= (TEAMS + 1) * 168, "as many are given as taken");
+static_assert(VALUE_SLOTS > 0, "a split's keys and values fit");
+static_assert(PART_DIMS % KV_SHEET == 0 && (PART_DIMS == 64 || PART_DIMS == 96 || PART_DIMS == 128),
+              "64, 96, 128, 256 dims");
+
+struct SpanBarriers {
+    BulkBarrier keys_full[KEY_SLOTS], keys_read[KEY_SLOTS];
+    BulkBarrier values_full[VALUE_SLOTS], values_read[VALUE_SLOTS];
+    BulkBarrier queries_full[Q_SLOTS], queries_read[Q_SLOTS];
+    BulkBarrier turn[TEAMS]; // a phase: the team has had a turn
+};
+DEVICE SpanBarriers *span_barriers(u8 *shared) {
+    return (SpanBarriers *)(shared + BARRIERS_AT);
+}
+
+// Slots are used one after the other: the n-th use.
+DEVICE u8 *keys_slot(u8 *shared, u32 n) {
+    return shared + n % KEY_SLOTS * HALF_BYTES;
+}
+DEVICE u8 *values_slot(u8 *shared, u32 n) {
+    return shared + VALUES_AT + n % VALUE_SLOTS * VALUES_BYTES;
+}
+DEVICE u8 *queries_slot(u8 *shared, u32 n) {
+    return shared + Q_AT + n % Q_SLOTS * Q_BYTES;
+}
+// Waits until a slot is there, or, before it is filled, until it has been used by all.
+template <u32 slots> DEVICE void wait_full(BulkBarrier (&full)[slots], u32 n) {
+    bulk_barrier_wait(&full[n % slots], n / slots % 2);
+}
+template <u32 slots> DEVICE void wait_read(BulkBarrier (&read)[slots], u32 n) {
+    bulk_barrier_wait(&read[n % slots], n / slots % 2 ^ 1);
+}
+// A warp's arrival.
+template <u32 slots> DEVICE void arrive_at(BulkBarrier (&b)[slots], u32 n) {
+    if (lane_index() == 0) bulk_barrier_arrive(&b[n % slots]);
+}
+
+// The warp's number, which the compiler sees to be the same in all lanes.
+DEVICE u32 uniform_warp() {
+    return shuffle(thread_index() / WARP, 0u);
+}
+DEVICE u32 team_thread() {
+    return thread_index() % TEAM_THREADS;
+}
+
+// ---- tasks ----
+
+// What a block attends to at a time.
+struct SpanTask {
+    u32 number, list;
+    u32 row, n_rows; // of the batch
+    u32 position;    // of the first one
+    u32 last;        // of the sequence's last row in the batch
+    const u32 *pages;
+};
+DEVICE SpanTask span_task(const BatchAttentionArgs &a, u32 number) {
+    RowStretch s = a.stretches[number / LISTS];
+    return {number, number % LISTS, s.row, s.n_rows, s.position, s.last, s.pages + a.list_at};
+}
+DEVICE u32 first_split(const SpanTask &t) {
+    return row_keys(t.position).first / SPLIT_KEYS;
+}
+DEVICE u32 end_split(const SpanTask &t) {
+    return CEIL_DIV(t.position + t.n_rows, (u32)SPLIT_KEYS);
+}
+// The values of the task's total: [OUT_GROUPS], MULTIPLY_THREADS apart.
+DEVICE float4 *task_total(const BatchAttentionArgs &a, const SpanTask &t) {
+    return (float4 *)a.partial + (u64)t.number * OUT_GROUPS * MULTIPLY_THREADS + thread_index();
+}
+// Calls run(task) for each of the block's tasks.
+template <class Run> DEVICE void for_each_task(const BatchAttentionArgs &a, u32 n_tasks, Run run) {
+    u32 block = block_index();
+#pragma unroll 1
+    for (u32 first = 0; first < n_tasks; first += SPAN_BLOCKS) {
+        u32 task = first + (first / SPAN_BLOCKS % 2 ? SPAN_BLOCKS - 1 - block : block);
+        if (task < n_tasks) run(span_task(a, task));
+    }
+}
+
+// ---- fetching ----
+
+// Of n pages that lanes have, the first one lane `first`.
+DEVICE void fetch_pages(u8 *to, const f16 *from, u32 first, u32 n, BulkBarrier *full) {
+    u32 page = lane_index() - first;
+    if (lane_index() == 0) bulk_barrier_expect(full, n * KV_PIECE_BYTES);
+    warp_sync();
+    if (page < n) bulk_copy(to + page * KV_PIECE_BYTES, from, KV_PIECE_BYTES, full);
+}
+
+// The page of a split that this lane copies. (tile_page)
+DEVICE u32 split_page(const SpanTask &t, u32 split) {
+    u32 first = row_keys(t.position).first / KV_PAGE;
+    return t.pages[MAX(MIN(split * SPLIT_PAGES + lane_index() % SPLIT_PAGES, t.last / KV_PAGE), first)];
+}
+
+DEVICE void fetch_task(const BatchAttentionArgs &a, const SpanTask &t, u8 *shared, u32 *n_splits) {
+    SpanBarriers *b = span_barriers(shared);
+    u32 end = end_split(t), next = split_page(t, first_split(t));
+#pragma unroll 1
+    for (u32 split = first_split(t); split < end; split++) {
+        u32 page = next, n_pages = MIN(t.last / KV_PAGE - split * SPLIT_PAGES + 1, (u32)SPLIT_PAGES);
+        if (split + 1 < end) next = split_page(t, split + 1);
+        const f16 *from = kv_head_page(a.kv, page, list_kv_head(t.list));
+        u32 use = (*n_splits)++;
+        wait_read(b->keys_read, use);
+        fetch_pages(keys_slot(shared, use), from, 0, n_pages, &b->keys_full[use % KEY_SLOTS]);
+#pragma unroll
+        for (u32 tile = 0; tile < SPLIT_TILES; tile++) {
+            u32 before = tile * TILE_PAGES, n = MIN(n_pages - MIN(n_pages, before), (u32)TILE_PAGES);
+            u32 tile_use = use * SPLIT_TILES + tile;
+            wait_read(b->values_read, tile_use);
+            fetch_pages(values_slot(shared, tile_use), from + KV_PIECE_BYTES / 2, before, n,
+                        &b->values_full[tile_use % VALUE_SLOTS]);
+        }
+    }
+}
+
+// The lane's row g + 8 i: a row of the batch, and a head.
+struct SpanQuery {
+    u32 row, head;
+    bool is_there;
+};
+DEVICE SpanQuery span_query(const SpanTask &t, u32 query) {
+    u32 row = query / LIST_HEADS, head = query % LIST_HEADS;
+    return {t.row + row, list_first_head(t.list) + head, row < t.n_rows && head < list_n_heads(t.list)};
+}
+
+// The block's n-th task's queries, by Q_WARPS warps of which this is `warp`.
+DEVICE void fetch_queries(const BatchAttentionArgs &a, const SpanTask &t, u8 *shared, u32 warp, u32 n) {
+    enum : u32 { UNITS = HEAD_DIM / 8 };
+    SpanBarriers *b = span_barriers(shared);
+    u8 *to = queries_slot(shared, n);
+    wait_read(b->queries_read, n);
+#pragma unroll 1
+    for (u32 i = warp * WARP + lane_index(); i < QUERIES * UNITS; i += Q_WARPS * WARP) {
+        SpanQuery q = span_query(t, i / UNITS);
+        u8 *unit = kv_row(to, i / UNITS, i % UNITS);
+        if (q.is_there) copy_async_16(unit, a.q + ((u64)q.row * N_HEADS + q.head) * HEAD_DIM + i % UNITS * 8);
+        else *(uint4 *)unit = {0, 0, 0, 0};
+    }
+    copy_async_commit();
+    copy_async_wait<0>();
+    bulk_copy_fence();
+    warp_sync();
+    arrive_at(b->queries_full, n);
+}
+
+// ---- a team ----
+
+struct SpanTeam {
+    u32 number;      // of TEAMS
+    u32 first, end;  // positions of its queries
+    u32 task, split; // so many has the block behind it
+};
+
+DEVICE u32 first_query(const SpanTeam &team) {
+    return team.number / DIM_PARTS * 64;
+}
+DEVICE u32 lane_query(const SpanTeam &team, u32 i) {
+    return first_query(team) + team_thread() / WARP * 16 + lane_index() / 4 + i * 8;
+}
+
+DEVICE void team_meet(const SpanTeam &team) {
+    if (DIM_PARTS > 1) group_sync(1, MULTIPLY_THREADS);
+    else group_sync(1 + team.number, TEAM_THREADS);
+}
+
+// ---- products ----
+
+DEVICE void begin_scores(u8 *shared, const SpanTeam &team, u32 split, float s[SPLIT_KEYS / 2]) {
+    const u8 *queries = queries_slot(shared, team.task) + first_query(team) * HEAD_DIM * 2;
+    MatrixRows q = matrix_eights(queries, KV_SHEET, EIGHT_BYTES),
+               k = matrix_eights(keys_slot(shared, split), KV_SHEET, EIGHT_BYTES);
+    warpgroup_fence();
+    warpgroup_multiply_rows<true>(s, q, k);
+#pragma unroll
+    for (u32 step = 1; step < Q_STEPS; step++) {
+        u32 on = step * 16 / KV_SHEET * SHEET_EIGHT_BYTES + step * 16 % KV_SHEET * 2;
+        warpgroup_multiply_rows<false>(s, matrix_on(q, on), matrix_on(k, on));
+    }
+    warpgroup_commit();
+}
+
+template <bool begin>
+DEVICE void begin_values(u8 *shared, const SpanTeam &team, u32 tile, const u32 weights[TILE_PAGES][4],
+                         float out[OUT_GROUPS * 4]) {
+    const u8 *values = values_slot(shared, team.split * SPLIT_TILES + tile);
+    if (DIM_PARTS > 1) values += team.number * PART_DIMS / KV_SHEET * SHEET_EIGHT_BYTES;
+    MatrixRows v = matrix_eights(values, KV_SHEET, EIGHT_BYTES);
+    warpgroup_fence();
+    warpgroup_multiply_by_rows<PART_DIMS, begin>(out, weights[0], v);
+#pragma unroll
+    for (u32 p = 1; p < TILE_PAGES; p++) {
+        warpgroup_multiply_by_rows<PART_DIMS, false>(out, weights[p], matrix_on(v, p * KV_PIECE_BYTES));
+    }
+    warpgroup_commit();
+}
+
+// ---- weights ----
+
+struct SpanSums {
+    float top[2], sum[2];
+};
+
+// Scores of a tile become weights; keep: what the split has is multiplied by it.
+DEVICE void weigh_tile(const float s[2 * TILE_PAGES][4], SpanSums *split, u32 weights[TILE_PAGES][4],
+                       float keep[2]) {
+    float top[2] = {split->top[0], split->top[1]}, base[2], sum[4];
+    raise_tops<TILE_PAGES>(s, top);
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        base[i] = base_of(top[i]);
+        keep[i] = exp2_fast(split->top[i] - base[i]);
+        split->top[i] = top[i];
+        sum[2 * i] = split->sum[i] * keep[i];
+        sum[2 * i + 1] = 0;
+    }
+    const u32 ones[2] = {ONES_F16, ONES_F16};
+#pragma unroll
+    for (u32 p = 0; p < TILE_PAGES; p++) {
+        weigh_page(s + 2 * p, base, weights[p]);
+        mma_f16(sum, weights[p], ones);
+    }
+    split->sum[0] = sum[0], split->sum[1] = sum[2];
+}
+
+// Waits for the values of a tile of the split at key `first`. Those behind the sequence's last position may
+// be anything, and 0 times infinity is not 0: they become zeros.
+DEVICE void wait_for_values(const SpanTask &t, u32 first, u32 tile, u8 *shared, const SpanTeam &team) {
+    enum : u32 { UNITS = HEAD_DIM / 8 };
+    u32 use = team.split * SPLIT_TILES + tile, there = t.last + 1 - MIN(first + tile * TILE_KEYS, t.last + 1);
+    wait_full(span_barriers(shared)->values_full, use);
+    if (there >= TILE_KEYS) return;
+    for (u32 i = there * UNITS + team_thread(); i < TILE_KEYS * UNITS; i += TEAM_THREADS) {
+        *(uint4 *)kv_row(values_slot(shared, use), i / UNITS, i % UNITS) = {0, 0, 0, 0};
+    }
+    bulk_copy_fence();
+    team_meet(team);
+}
+
+// ---- folds ----
+
+// Those of a row's group or total: the lane's row g + 8 i.
+DEVICE float2 *row_sums(u8 *sums, u32 i) {
+    return (float2 *)sums + thread_index() / WARP * 16 + lane_index() / 4 + i * 8;
+}
+// Begins a group or a total. (The first triple that joins it is taken as it is: its factors are 0 and 1.)
+DEVICE void clear_sums(u8 *sums) {
+    warp_sync();
+    *row_sums(sums, 0) = *row_sums(sums, 1) = {-INFINITY_F32, 0};
+    warp_sync();
+}
+DEVICE void fold_sums(u8 *sums, const SpanSums &other, FoldFactors f[2]) {
+    float2 joined[2] = {*row_sums(sums, 0), *row_sums(sums, 1)};
+    warp_sync();
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        f[i] = fold_factors(&joined[i].x, other.top[i]);
+        joined[i].y = fma_f32(joined[i].y, f[i].keep, other.sum[i] * f[i].add);
+        if (lane_index() % 4 == 0) *row_sums(sums, i) = joined[i];
+    }
+    warp_sync();
+}
+DEVICE void sums_clear(SpanSums *s) {
+    s->top[0] = s->top[1] = -INFINITY_F32;
+    s->sum[0] = s->sum[1] = 0;
+}
+
+// The values of a group's triple.
+struct SpanValues {
+    float of[OUT_GROUPS * 4];
+};
+DEVICE void begin_group(u8 *shared, SpanValues *group) {
+    clear_sums(shared + GROUP_SUMS_AT);
+#pragma unroll
+    for (u32 j = 0; j < OUT_GROUPS * 4; j++) {
+        group->of[j] = 0;
+    }
+}
+DEVICE void join_group(u8 *shared, const SpanSums &sums, const float out[OUT_GROUPS * 4], SpanValues *group) {
+    FoldFactors f[2];
+    fold_sums(shared + GROUP_SUMS_AT, sums, f);
+#pragma unroll
+    for (u32 j = 0; j < OUT_GROUPS * 4; j++) {
+        group->of[j] = fma_f32(group->of[j], f[j / 2 % 2].keep, out[j] * f[j / 2 % 2].add);
+    }
+}
+// A group joins the total, whose values are in memory; begins: it is the first.
+DEVICE void join_total(float4 *total, bool begins, u8 *shared, const SpanValues &group) {
+    FoldFactors f[2];
+    SpanSums sums;
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        float2 v = *row_sums(shared + GROUP_SUMS_AT, i);
+        sums.top[i] = v.x, sums.sum[i] = v.y;
+    }
+    if (begins) clear_sums(shared + TOTAL_SUMS_AT);
+    fold_sums(shared + TOTAL_SUMS_AT, sums, f);
+#pragma unroll
+    for (u32 j = 0; j < OUT_GROUPS; j++) {
+        const float *o = group.of + 4 * j;
+        float4 v = {o[0], o[1], o[2], o[3]};
+        if (!begins) {
+            float4 before = total[j * MULTIPLY_THREADS];
+            v = {fma_f32(before.x, f[0].keep, v.x * f[0].add), fma_f32(before.y, f[0].keep, v.y * f[0].add),
+                 fma_f32(before.z, f[1].keep, v.z * f[1].add), fma_f32(before.w, f[1].keep, v.w * f[1].add)};
+        }
+        total[j * MULTIPLY_THREADS] = v;
+    }
+}
+
+// The result is the one group, or the total.
+DEVICE void store_span_rows(const BatchAttentionArgs &a, const SpanTask &t, const SpanTeam &team,
+                            bool one_group, u8 *shared, const SpanValues &group) {
+    const float4 *total = task_total(a, t);
+    float keep[2] = {1, 1}, inverse[2];
+    SpanQuery q[2];
+#pragma unroll
+    for (u32 i = 0; i < 2; i++) {
+        q[i] = span_query(t, lane_query(team, i));
+        float2 sums = *row_sums(shared + (one_group ? GROUP_SUMS_AT : TOTAL_SUMS_AT), i);
+        float sum = sums.y;
+#ifdef HAS_SINKS
+        float top = sums.x;
+        FoldFactors f = fold_factors(&top, q[i].is_there ? sink_score(a.sinks[q[i].head]) : 0.0f);
+        sum = fma_f32(sum, f.keep, f.add);
+        keep[i] = f.keep;
+#endif
+        inverse[i] = reciprocal_fast(sum);
+    }
+#pragma unroll
+    for (u32 j = 0; j < OUT_GROUPS; j++) {
+        const float *o = group.of + 4 * j;
+        float4 v = {o[0], o[1], o[2], o[3]};
+        if (!one_group) v = total[j * MULTIPLY_THREADS];
+        u32 dim = (DIM_PARTS > 1 ? team.number * PART_DIMS : 0) + j * 8 + lane_index() % 4 * 2;
+        if (q[0].is_there) {
+            activation_store_2(a.out, q[0].row, q[0].head * HEAD_DIM + dim,
+                               attended(v.x * keep[0], inverse[0]), attended(v.y * keep[0], inverse[0]));
+        }
+        if (q[1].is_there) {
+            activation_store_2(a.out, q[1].row, q[1].head * HEAD_DIM + dim,
+                               attended(v.z * keep[1], inverse[1]), attended(v.w * keep[1], inverse[1]));
+        }
+    }
+}
+
+// ---- a team's work ----
+
+// The teams take turns, one a split.
+DEVICE void turn_begin(SpanBarriers *b, const SpanTeam &team) {
+    if (team.number > 0) bulk_barrier_wait(&b->turn[0], team.split % 2);
+    else if (team.split > 0) bulk_barrier_wait(&b->turn[1], (team.split - 1) % 2);
+}
+DEVICE void turn_end(SpanBarriers *b, const SpanTeam &team) {
+    if (lane_index() == 0) bulk_barrier_arrive(&b->turn[team.number]);
+}
+
+// Splits that the team sees nothing of: the others wait for its arrivals.
+DEVICE void skip_splits(SpanBarriers *b, u32 n, SpanTeam *team) {
+#pragma unroll 1
+    for (u32 i = 0; i < n; i++, team->split++) {
+        wait_full(b->keys_full, team->split);
+        arrive_at(b->keys_read, team->split);
+        turn_begin(b, *team);
+        turn_end(b, *team);
+#pragma unroll 1
+        for (u32 use = team->split * SPLIT_TILES; use < (team->split + 1) * SPLIT_TILES; use++) {
+            wait_full(b->values_full, use);
+            arrive_at(b->values_read, use);
+        }
+    }
+}
+
+// Hides what rows do not see of a split, where there is any such.
+DEVICE void hide_split(const SpanTask &t, const SpanTeam &team, u32 first, float s[SPLIT_KEYS / 2]) {
+    bool sees_all = first + SPLIT_KEYS - 1 <= team.first && first >= row_keys(team.end - 1).first;
+    if (sees_all) return;
+    RowKeys keys[2] = {row_keys(t.position + lane_query(team, 0) / LIST_HEADS),
+                       row_keys(t.position + lane_query(team, 1) / LIST_HEADS)};
+    hide_keys<SPLIT_PAGES>(keys, first, (float(*)[4])s);
+}
+
+// One split, whose scores are being made; and the begin of the next one's, if there is one.
+DEVICE void multiply_split(const SpanTask &t, u32 split, bool more, u8 *shared, SpanTeam *team,
+                           float s[SPLIT_KEYS / 2], SpanValues *group) {
+    SpanBarriers *b = span_barriers(shared);
+    float out[OUT_GROUPS * 4], keep[2], (*scores)[4] = (float(*)[4])s;
+    u32 weights[SPLIT_TILES][TILE_PAGES][4], first = split * SPLIT_KEYS;
+    SpanSums sums;
+    warpgroup_wait<0>();
+    warpgroup_keep<SPLIT_KEYS / 2>(s);
+    arrive_at(b->keys_read, team->split);
+#ifdef SOFT_CAP
+#pragma unroll
+    for (u32 i = 0; i < SPLIT_KEYS / 2; i++) {
+        s[i] = cap_score(s[i]);
+    }
+#endif
+    hide_split(t, *team, first, s);
+    sums_clear(&sums);
+    weigh_tile(scores, &sums, weights[0], keep);
+    wait_for_values(t, first, 0, shared, *team);
+    begin_values<true>(shared, *team, 0, weights[0], out);
+    wait_for_values(t, first, 1, shared, *team);
+    weigh_tile(scores + 2 * TILE_PAGES, &sums, weights[1], keep);
+    turn_begin(b, *team);
+    warpgroup_wait<0>();
+    warpgroup_keep<OUT_GROUPS * 4>(out);
+    arrive_at(b->values_read, team->split * SPLIT_TILES);
+#pragma unroll
+    for (u32 j = 0; j < OUT_GROUPS * 4; j++) {
+        out[j] *= keep[j / 2 % 2];
+    }
+    begin_values<false>(shared, *team, 1, weights[1], out);
+    if (more) {
+        wait_full(b->keys_full, team->split + 1);
+        begin_scores(shared, *team, team->split + 1, s);
+        turn_end(b, *team);
+        warpgroup_wait<1>();
+    } else {
+        turn_end(b, *team);
+        warpgroup_wait<0>();
+    }
+    warpgroup_keep<OUT_GROUPS * 4>(out);
+    arrive_at(b->values_read, team->split * SPLIT_TILES + 1);
+    team->split++;
+    join_group(shared, sums, out, group);
+}
+
+// Splits [begin, end), of which the team sees something.
+DEVICE void multiply_splits(const BatchAttentionArgs &a, const SpanTask &t, u32 begin, u32 end, u8 *shared,
+                            SpanTeam *team) {
+    SpanBarriers *b = span_barriers(shared);
+    SpanValues group;
+    float s[SPLIT_KEYS / 2];
+    bool one_group = begin / GROUP_SPLITS == (end - 1) / GROUP_SPLITS;
+    begin_group(shared, &group);
+    wait_full(b->keys_full, team->split);
+    begin_scores(shared, *team, team->split, s);
+#pragma unroll 1
+    for (u32 split = begin; split < end; split++) {
+        multiply_split(t, split, split + 1 < end, shared, team, s, &group);
+        if (!one_group && ((split + 1) % GROUP_SPLITS == 0 || split + 1 == end)) {
+            join_total(task_total(a, t), split / GROUP_SPLITS == begin / GROUP_SPLITS, shared, group);
+            begin_group(shared, &group);
+        }
+    }
+    warpgroup_wait<0>(); // nothing is under way, which the compiler does not see
+    // (The task is loaded again: kept so long, it would be registers.)
+    store_span_rows(a, span_task(a, t.number), *team, one_group, shared, group);
+}
+
+DEVICE void multiply_task(const BatchAttentionArgs &a, const SpanTask &t, u8 *shared, SpanTeam *team) {
+    SpanBarriers *b = span_barriers(shared);
+    u32 row = first_query(*team) / LIST_HEADS, last = (first_query(*team) + 63) / LIST_HEADS;
+    u32 first_of_all = first_split(t), end_of_all = end_split(t);
+    wait_full(b->queries_full, team->task);
+    if (row < t.n_rows) {
+        team->first = t.position + row;
+        team->end = t.position + MIN(last + 1, t.n_rows);
+        u32 begin = row_keys(team->first).first / SPLIT_KEYS, end = CEIL_DIV(team->end, (u32)SPLIT_KEYS);
+        skip_splits(b, begin - first_of_all, team);
+        multiply_splits(a, t, begin, end, shared, team);
+        skip_splits(b, end_of_all - end, team);
+    } else {
+        skip_splits(b, end_of_all - first_of_all, team);
+    }
+    arrive_at(b->queries_read, team->task);
+    team->task++;
+}
+
+// ---- a block ----
+
+DEVICE void rings_begin(u8 *shared) {
+    SpanBarriers *b = span_barriers(shared);
+    if (thread_index() == 0) {
+        for (u32 i = 0; i < KEY_SLOTS; i++) {
+            bulk_barrier_init(&b->keys_full[i], 1);
+            bulk_barrier_init(&b->keys_read[i], MULTIPLY_WARPS);
+        }
+        for (u32 i = 0; i < VALUE_SLOTS; i++) {
+            bulk_barrier_init(&b->values_full[i], 1);
+            bulk_barrier_init(&b->values_read[i], MULTIPLY_WARPS);
+        }
+        for (u32 i = 0; i < Q_SLOTS; i++) {
+            bulk_barrier_init(&b->queries_full[i], Q_WARPS);
+            bulk_barrier_init(&b->queries_read[i], MULTIPLY_WARPS);
+        }
+        for (u32 i = 0; i < TEAMS; i++) {
+            bulk_barrier_init(&b->turn[i], TEAM_WARPS);
+        }
+        bulk_barrier_init_fence();
+    }
+    block_sync();
+}
+
+EXPORTED StageInfo span_attention_info = {SPAN_THREADS, {SPAN_BLOCKS, 1}, SPAN_SHARED_BYTES};
+
+KERNEL(SPAN_THREADS, 1) span_attention(BatchAttentionArgs a) {
+    stage_launch_next();
+    u8 *shared = shared_memory();
+    u32 n_tasks = load_shared_data(&a.batch->n_stretches) * LISTS, warp = uniform_warp();
+    rings_begin(shared);
+    stage_wait();
+    if (warp >= MULTIPLY_WARPS) {
+        registers_give<KEPT_REGISTERS>();
+        u32 number = warp - MULTIPLY_WARPS, n_splits = 0, n = 0;
+        if (number > Q_WARPS) return;
+        for_each_task(a, n_tasks, [&](const SpanTask &t) {
+            if (number == 0) fetch_task(a, t, shared, &n_splits);
+            else fetch_queries(a, t, shared, number - 1, n++);
+        });
+    } else {
+        registers_take<TAKEN_REGISTERS>();
+        SpanTeam team = {};
+        team.number = warp / TEAM_WARPS;
+        for_each_task(a, n_tasks, [&](const SpanTask &t) { multiply_task(a, t, shared, &team); });
+    }
+}

@@ -1,0 +1,11 @@
+#include "emulator/variant.h"
+#define VARIANT span_wgmma_1x96
+// Heads of sheets of 32 dims; none share keys.
+#define STAGE_SPAN_WGMMA 1
+#define N_HEADS 3
+#define N_KV_HEADS 3
+#define HEAD_DIM 96
+#define WINDOW 0
+#define MAX_ROWS 130
+#define SPAN_BLOCKS 3
+#include "emulator/run_attention.h"

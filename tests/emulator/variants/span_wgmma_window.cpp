@@ -1,0 +1,13 @@
+#include "emulator/variant.h"
+#define VARIANT span_wgmma_window
+// A sliding window, sinks, and capped scores.
+#define STAGE_SPAN_WGMMA 1
+#define N_HEADS 4
+#define N_KV_HEADS 2
+#define HEAD_DIM 64
+#define WINDOW 150
+#define SOFT_CAP 1.5f
+#define HAS_SINKS 1
+#define MAX_ROWS 130
+#define SPAN_BLOCKS 3
+#include "emulator/run_attention.h"
