@@ -63,7 +63,7 @@ DEVICE void adjust_part(const DrawArgs &a, const SlotState *slot, u32 index, u32
     LogitRules repetition = {rules->repetition_penalty, 0, slot->seen};
     const u16 *counts = slot->counts;
     const u32 *mask = slot->mask;
-    bool is_written = (slot->draws & DRAW_SAMPLED) != 0 && !is_masked_alone(slot);
+    bool is_written = (slot->draws & DRAW_SAMPLED) != 0;
     const float *in = a.logits + (u64)index * N_VOCAB;
     float *out = a.adjusted + (u64)index * N_VOCAB;
     HeadBest best = {-INFINITY_F32, -1, 0, 0};
@@ -108,16 +108,54 @@ DEVICE bool take_bests(const DrawArgs &a, u32 index, u32 block, const u32 *mask)
     return true;
 }
 
+// Part `part` of a row with a mask and nothing else, whose best logit is not allowed: by a warp, a word of
+// the mask (32 tokens) a lane. Where eight words allow nothing, no logit is asked for.
+DEVICE void masked_part(const DrawArgs &a, const SlotState *slot, u32 index, u32 part) {
+    enum : u32 { WORDS = CEIL_DIV(N_VOCAB, (u32)WARP), GROUP = (1u << ADJUST_LOADS) - 1 };
+    u32 first = WORDS * part / HEAD_BLOCKS, end = WORDS * (part + 1) / HEAD_BLOCKS;
+    LogitRules repetition = {slot->repetition_penalty, 0, slot->seen};
+    const u32 *mask = slot->mask;
+    const float *in = a.logits + (u64)index * N_VOCAB;
+    HeadBest best = {-INFINITY_F32, -1, 0, 0};
+#pragma unroll 1
+    for (u32 at = first; at < end; at += WARP) {
+        u32 own = at + lane_index() < end ? mask[at + lane_index()] : 0, any = ballot_lanes(own != 0);
+#pragma unroll 1
+        for (u32 group = 0; group < WARP; group += ADJUST_LOADS) {
+            if ((any >> group & GROUP) == 0) continue;
+            float v[ADJUST_LOADS];
+#pragma unroll
+            for (u32 k = 0; k < ADJUST_LOADS; k++) {
+                u32 i = (at + group + k) * WARP + lane_index(), word = shuffle(own, group + k);
+                v[k] = i < N_VOCAB && (word >> lane_index() & 1u) ? load_shared_data(in + i) : -INFINITY_F32;
+            }
+#pragma unroll
+            for (u32 k = 0; k < ADJUST_LOADS; k++) {
+                u32 i = (at + group + k) * WARP + lane_index();
+                if (v[k] > -INFINITY_F32) best_take(&best, penalise_logit(repetition, i, v[k]), (i32)i);
+            }
+        }
+    }
+    best_of_warp(&best);
+    if (lane_index() == 0) a.adjusted_best[(u64)index * HEAD_BLOCKS + part] = best;
+}
+
 DEVICE void draw_adjust_run(const DrawArgs &a, u32 index, u32 block, u8 *shared) {
     const BatchRow *row = draw_row(a, index, DRAW_ADJUSTED, DRAW_ADJUSTED);
     if (row == 0) return;
     const SlotState *slot = a.slots + row->slot;
-    if (is_masked_alone(slot) && take_bests(a, index, block, slot->mask)) return;
+    u32 first = block * WARPS + warp_index(), step = ADJUST_BLOCKS * WARPS;
+    if (is_masked_alone(slot)) {
+        if (take_bests(a, index, block, slot->mask)) return;
+        for (u32 part = first; part < HEAD_BLOCKS; part += step)
+            masked_part(a, slot, index, part);
+        return;
+    }
     SampleBias *list = (SampleBias *)shared;
     for (u32 i = thread_index(); i < slot->rules->n_bias; i += THREADS)
         list[i] = slot->rules->bias[i];
     block_sync();
-    for (u32 part = block * WARPS + warp_index(); part < HEAD_BLOCKS; part += ADJUST_BLOCKS * WARPS)
+    for (u32 part = first; part < HEAD_BLOCKS; part += step)
         adjust_part(a, slot, index, part, list);
 }
 

@@ -75,6 +75,7 @@ static bool start_up(Parts *p, Arena arena, Arena scratch, Error *err) {
 }
 
 static void shut_down(Parts *p) {
+    if (p->engine) engine_end(p->engine);
     if (p->server) http_server_close(p->server);
     if (p->backend) p->backend->close(p->backend);
     for (uint32_t i = 0; p->bridge.jobs && i < p->bridge.n_jobs; i++) {

@@ -26,9 +26,11 @@ static bool make_trie(Engine *e, const Tokenizer *t, Error *err) {
     return ok;
 }
 
-// Half of the processors, so that the threads of the server and of the device find some, too.
-static uint32_t default_threads(void) {
-    return (uint32_t)max_u64(min_u64(os_cpu_count() / 2, MASK_THREADS_MAX), 1);
+// Half of the processors, so that the threads of the server and of the device find some, too. No more than
+// there may be grammars.
+static uint32_t default_threads(const Engine *e) {
+    uint64_t most = min_u64(e->n_slots, MASK_THREADS_MAX);
+    return (uint32_t)max_u64(min_u64(os_cpu_count() / 2, most), 1);
 }
 
 bool engine_take_grammars(Engine *e, const Tokenizer *t, uint32_t n_threads, Arena *arena, Error *err) {
@@ -39,7 +41,7 @@ bool engine_take_grammars(Engine *e, const Tokenizer *t, uint32_t n_threads, Are
     e->matcher_memory = os_reserve(e->n_slots * e->matcher_bytes);
     if (!e->matchers || !e->matcher_memory)
         return error_set(err, ERR_NO_MEMORY, "no memory for %u grammars", e->n_slots);
-    return pool_create(n_threads ? n_threads : default_threads(), "masks", arena, &e->mask_makers, err);
+    return pool_create(n_threads ? n_threads : default_threads(e), "masks", arena, &e->mask_makers, err);
 }
 
 void engine_end(Engine *e) {
