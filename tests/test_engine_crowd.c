@@ -75,7 +75,7 @@ TEST_SLOW(engine_crowds_of_every_architecture, 120) {
 TEST(engine_crowds_with_grammars) {
     static const struct {
         uint32_t crowd, n_pages, max_rows;
-    } rows[] = {{7, 14, 17}, {16, 30, 20}, {2, 7, 3}};
+    } rows[] = {{7, 14, 17}, {16, 22, 20}, {2, 7, 3}};
     TinyModel tiny = tiny_model_llama(); // which has a vocabulary
     Model model = open_bytes(tiny_model_build(&tiny), "tiny.gguf");
     Tokenizer *tokenizer;
