@@ -1,7 +1,10 @@
 // The target of fuzz_targets.h that reads grammars and walks through them.
 #include "fuzz_targets.h"
+
+#include "base/utf8.h"
 #include "grammar/grammar_matcher.h"
 #include "grammar/grammar_text_formats.h"
+#include "grammar/rx.h"
 #include "os/os.h"
 
 #include <stdlib.h>
@@ -97,6 +100,33 @@ static void fuzz_walk(GrammarMatcher *m, Str choices) {
     if (mask) grammar_require(mask_has(mask, GRAMMAR_END) == may_end);
 }
 
+// The languages over characters and over bytes that a pattern makes take the same texts: each of the lines.
+static void fuzz_pattern(Str pattern, Str texts, bool searched) {
+    Arena keep = fuzz_grammar_arena(1), nodes = fuzz_grammar_arena(0);
+    LangMaker maker = {.keep = &keep, .scratch = fuzz_grammar_arena(3), .work_max = GRAMMAR_WORK};
+    Rx rx = rx_begin(&nodes);
+    uint32_t root;
+    Lang lang;
+    Dfa dfa;
+    Error err = {.position = ERROR_NO_POSITION};
+    if (!rx_read_pattern(&rx, pattern, searched, &maker, &root, &err) ||
+        !rx_compile(&rx, root, &maker, &lang, &err) ||
+        !dfa_from_lang(&maker, &lang, LANG_UTF8, (Str){0}, (Str){0}, &dfa, &err)) {
+        grammar_require(err.code == ERR_INVALID_REQUEST || err.code == ERR_TOO_LARGE ||
+                        err.code == ERR_NO_MEMORY || err.code == ERR_UNSUPPORTED);
+        grammar_require(err.message[0] != 0);
+        return;
+    }
+    while (texts.len) {
+        const char *line = memchr(texts.ptr, '\n', texts.len);
+        Str text = str_slice(texts, 0, line ? (size_t)(line - texts.ptr) : texts.len);
+        if (utf8_valid_prefix(text) == text.len)
+            grammar_require(lang_accepts(&lang, text) == dfa_accepts(&dfa, text));
+        else grammar_require(!dfa_accepts(&dfa, text));
+        texts = str_slice(texts, text.len + (line != NULL), texts.len);
+    }
+}
+
 void fuzz_grammar(const uint8_t *data, size_t size) {
     if (size == 0) return;
     Str input = {(const char *)data + 1, size - 1};
@@ -111,6 +141,10 @@ void fuzz_grammar(const uint8_t *data, size_t size) {
     GrammarNode root;
     Error err = {0};
     bool is_lark = data[0] & 1;
+    if (data[0] & 2) {
+        fuzz_pattern(text, choices, data[0] & 4);
+        return;
+    }
     bool read = is_lark ? lark_read(text, NULL, b, &maker, scratch, &root, &err)
                         : gbnf_read(text, NULL, b, &maker, scratch, &root, &err);
     if (!read || !grammar_compile(b, root, &keep, scratch, &g, &err)) {
