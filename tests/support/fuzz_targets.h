@@ -40,8 +40,8 @@ void fuzz_gguf(const uint8_t *data, size_t size);
 // A pattern, a zero byte, and a text: its pieces are the text, whatever becomes of the matches.
 void fuzz_regex(const uint8_t *data, size_t size);
 // A byte that chooses GBNF or Lark, a grammar, a zero byte, and bytes that choose tokens: masks allow what
-// can be read, every state goes on, what is refused says why. Or (bit 1) a pattern, a zero byte, and texts, a line
-// each: automata over characters and over bytes agree on them.
+// can be read, every state goes on, what is refused says why. Or (bit 1) a pattern, a zero byte, and texts, a
+// line each: automata over characters and over bytes agree on them.
 void fuzz_grammar(const uint8_t *data, size_t size);
 // A tokenizer.json, or a GGUF, with which texts are encoded: ids are tokens of the vocabulary.
 void fuzz_tokenizer_json(const uint8_t *data, size_t size);
