@@ -6,7 +6,7 @@
 // with q, k, v (c, b, x) of `mixed` as state_conv.cuh left them. y takes the place of v (of x).
 //
 // Order of a row's sums: LANES lanes have a value column, lane j its keys 4 LANES i + 4 j + c. Chain c adds
-// those of c, i ascending; then (0 + 1) + (2 + 3), then lanes j ^ 1, j ^ 2 (and j ^ 4): the same in a prompt
+// those of c, i ascending; then (0 + 1) + (2 + 3), then lanes j ^ 1, j ^ 2, j ^ 4 …: the same in a prompt
 // and alone. S k is of the state before its decay: v - d (S k) is rounded once.
 //
 // The rows of a run go one after the other. A block has COLS value columns of a head of one run, and their
@@ -14,11 +14,11 @@
 // else reads or writes that part, so it is changed in place. An earlier step wrote it, so it is read before
 // stage_wait. Rows' q, k, v come through shared memory, TILE rows at a time, the next ones meanwhile.
 //
-// In a prompt a row waits for the row before it, one warp a scheduler, so that latencies count. S q of a row
-// and S k of the next one are taken together; the state is multiplied by its decay while lanes exchange their
-// sums; and a thread has two columns, since it loads the same keys for one (with one, 1,024 loads of 64 bytes
-// a row and multiprocessor took longer than all else: 0.36 us a row). Two blocks on one multiprocessor would
-// take longer: state_conv.cuh says how they are spread.
+// In a prompt a row waits for the row before it, so that latencies count. S q of a row and S k of the next
+// one are taken together; the state is multiplied by its decay while lanes exchange their sums. A thread has
+// two columns, which share the keys that it loads: shared memory gives a multiprocessor 32 values a clock.
+// (H200, 128 keys and 32 heads, us a row: a warp a scheduler, one column a thread 0.36, two 0.30; before all
+// this 0.57.) state_conv.cuh says how blocks are spread over the multiprocessors.
 //
 // Operations: DELTA, SSM. Grid: runs x heads x parts of their value columns; blocks of prompts take several
 // in turn. Defines: MAX_ROWS, CONV_COLS, STATE_HEADS, KEY_HEADS, KEY_DIM (a multiple of 16), VALUE_DIM (a
@@ -33,8 +33,10 @@
 #endif
 
 enum : u32 {
-    LANES = KEY_DIM % 32 == 0 ? 8 : 4, // of a column
-    OWN_COLS = LANES / 4,              // of a thread
+    LANES = KEY_DIM % 64 == 0   ? 16 // of a column
+            : KEY_DIM % 32 == 0 ? 8
+                                : 4,
+    OWN_COLS = LANES > 4 ? 2 : 1, // of a thread
     COLS = VALUE_DIM % 32 == 0   ? 32
            : VALUE_DIM % 16 == 0 ? 16
                                  : 8,
@@ -50,7 +52,7 @@ enum : u32 {
 #else
     TILE = 1,
     HEADS_BLOCKS = MAX_ROWS * RUN_UNITS,
-    HEADS_PER_SM = KEY_DIM > 128 ? 4 : 6,
+    HEADS_PER_SM = KEY_DIM > 128 ? 2 : 4,
 #endif
 // Where a row of `mixed` has them.
 #ifdef STATE_DELTA

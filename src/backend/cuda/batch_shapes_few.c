@@ -123,7 +123,7 @@ static bool few_fit(const LowerTarget *t, const ProductSize *p, const FewColumns
 
 // The fewest passes, then the most warps, of these the fewest ways.
 static bool few_try(const LowerTarget *t, const ProductSize *p, const FewShare *share, uint32_t max_rows,
-                    uint32_t k_blocks, FewShape *s) {
+                    uint32_t k_blocks, uint32_t copies, FewShape *s) {
     FewColumns c = few_columns(p);
     // Larger clusters find room on 120 of 132 multiprocessors: one more would wait for a second turn.
     uint64_t multiprocessors =
@@ -140,8 +140,7 @@ static bool few_try(const LowerTarget *t, const ProductSize *p, const FewShare *
                                  .shared_bytes_min = (uint32_t)share->least,
                                  .blocks_per_sm = share->blocks_per_sm,
                                  .segments = c.segments,
-                                 .copies =
-                                     codebook_copies(t, product_codebook_bytes(p), FEW_CODEBOOKS_BYTES_MAX)};
+                                 .copies = copies};
                 if (k > 1 && div_up(c.segments, k * k_blocks) == div_up(c.segments, (k - 1) * k_blocks))
                     continue;
                 bool fits = few_fit(t, p, &c, share, max_rows, units, side, k, slots_min, &with);
@@ -156,21 +155,34 @@ static bool few_try(const LowerTarget *t, const ProductSize *p, const FewShare *
 
 // Activations of the usual few columns fit beside another stage's block; else the block has the
 // multiprocessor to itself; else a group of blocks shares them.
-static FewShape few_shape(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
+static FewShape few_shape_of(const LowerTarget *t, const ProductSize *p, uint32_t max_rows, uint32_t copies) {
     FewShare share = few_share(t, p), all = {t->shared_bytes_block, 0, 1};
     uint64_t x_bytes = align_up(p->n_cols, 256) * 2 * max_rows;
     FewShape s = {0};
     bool beside = x_bytes <= share.most / 3, alone = x_bytes <= FEW_ROW_BYTES_MAX || takes_norm(p, max_rows);
-    if (beside && few_try(t, p, &share, max_rows, 1, &s)) return s;
-    if (alone && few_try(t, p, &all, max_rows, 1, &s)) return s;
+    if (beside && few_try(t, p, &share, max_rows, 1, copies, &s)) return s;
+    if (alone && few_try(t, p, &all, max_rows, 1, copies, &s)) return s;
     for (uint32_t k = 2; !takes_norm(p, max_rows) && k <= few_columns(p).segments; k *= 2) {
-        if (x_bytes / k <= FEW_SHARED_ROW_BYTES_MAX && few_try(t, p, &all, max_rows, k, &s) && s.cluster)
+        if (x_bytes / k <= FEW_SHARED_ROW_BYTES_MAX && few_try(t, p, &all, max_rows, k, copies, &s) &&
+            s.cluster)
             return s;
     }
     for (uint32_t k = 1; k == 1 || (!takes_norm(p, max_rows) && k <= few_columns(p).segments); k *= 2) {
-        if (few_try(t, p, &all, max_rows, k, &s)) return s;
+        if (few_try(t, p, &all, max_rows, k, copies, &s)) return s;
     }
     return s;
+}
+
+// As many copies of codebooks as leave the stage its warps and its ring, but for slots beyond the third.
+static FewShape few_shape(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
+    FewShape one = few_shape_of(t, p, max_rows, 1);
+    uint64_t ring = min_u64(one.ring_bytes, 3ull * one.warps * few_columns(p).step_bytes);
+    uint32_t copies = codebook_copies(t, product_codebook_bytes(p), FEW_CODEBOOKS_BYTES_MAX);
+    for (; copies > 1; copies /= 2) {
+        FewShape s = few_shape_of(t, p, max_rows, copies);
+        if (s.warps == one.warps && s.blocks == one.blocks && s.ring_bytes >= ring) return s;
+    }
+    return one;
 }
 
 bool product_fits_few(const LowerTarget *t, const ProductSize *p, uint32_t max_rows) {
