@@ -44,7 +44,7 @@ TEST(step_policy_chooses_rows) {
         {"smaller chunks at first", 16, 4, 0, {9}, {1}, "0:4; 0:4; 0:1; -"},
         {"half for the shortest prompt", 16, 0, 0, {20, 5, 20}, {1, 1, 1}, "0:11,1:5; 0:9,2:7; 2:13; -"},
         {"at most half for it", 16, 0, 0, {20, 30, 12}, {1, 1, 1}, "0:8,2:8; 0:12,2:4; 1:16; 1:14; -"},
-        {"beside draws", 16, 0, 0, {1, 40}, {4, 2}, "0:1,1:15; 1:11,d0; 1:11,d0; 1:3,d0; d1; -"},
+        {"beside draws", 16, 0, 0, {1, 40}, {4, 2}, "0:1,1:15; 1:15,d0; 1:10,d0; d0,d1; -"},
         {"all that decode", 16, 0, 0, {1, 1, 1, 1}, {3, 2, 3, 1}, "0:1,1:1,2:1,3:1; d0,d1,d2; d0,d2; -"},
         {"more of them than rows", 2, 0, 0, {0}, {2, 2, 2, 2}, "d0,d1; d2,d3; d0,d1; d2,d3; -"},
         {"an odd number of them", 2, 0, 0, {0}, {2, 2, 2, 0}, "d0,d1; d2,d0; d1,d2; -"},
@@ -147,17 +147,18 @@ TEST(step_policy_finds_the_rows_beside_draws) {
         uint64_t least_rows, most_ns;
         uint32_t tile; // the time is that of whole tiles of all rows
     } rows[] = {
-        {"a GPU", 2, 32, 4000000, 0, 20000, 160, 7600000, 0},
-        {"a second pass through the layers", 2, 32, 4000000, 2000000, 20000, 64, 7600000, 0},
+        {"a GPU", 2, 32, 4000000, 0, 20000, 96, 7600000, 0},
+        {"a second pass through the layers", 2, 32, 4000000, 2000000, 20000, 32, 7600000, 0},
         {"fast draws", 2, 1, 300000, 0, 2000, 127, 570000, 0},
         {"slow draws", 2, 63, 30000000, 0, 100000, 65, 40000000, 0},
         {"rows that cost too much", 2, 8, 4000000, 9000000, 100000, 8, 15000000, 0},
         {"a processor", 1, 4, 20000000, 0, 1000000, 12, 37600000, 0},
-        {"a slow one", 1, 4, 90000000, 0, 9000000, 8, 163000000, 0},
+        {"a slow one", 1, 4, 90000000, 0, 9000000, 8, 200000000, 0},
         {"rows for nothing", 2, 4, 2000000, 0, 1, 2000, 2100000, 0},
         {"a tile less than two", 2, 63, 3000000, 0, 20000, 65, 5600000, 128},
         {"tiles that cost too much", 2, 63, 3000000, 0, 90000, 65, 14600000, 128},
-        {"small tiles", 2, 8, 1800000, 0, 12500, 88, 3400000, 32},
+        {"small tiles", 2, 8, 1800000, 0, 12500, 56, 3400000, 32},
+        {"half as many as draw", 2, 60, 3000000, 0, 30000, 68, 6900000, 32},
         {"several tiles", 2, 8, 8000000, 0, 10000, 504, 15000000, 128},
     };
     for (size_t row = 0; row < COUNT_OF(rows); row++) {

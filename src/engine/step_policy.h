@@ -2,10 +2,10 @@
 //
 // Every sequence that decodes is in each step (they take turns where a step has fewer rows). Beside them are
 // rows of prompts, the oldest prompt's and, up to half, the shortest one's first: as many as there is time
-// for. While nobody decodes, that is the target below. Beside tokens that others wait for, a step takes at
-// most about twice as long as without the prompts' rows, and at most STEP_BESIDE_NS, as far as
-// CHUNK_TOKENS_MIN rows allow. A step's time does not grow evenly with its rows (a GPU has classes of them,
-// and tiles), so the time of each size of step is learned by itself.
+// for. While nobody decodes, that is the target below. Beside tokens that others wait for, a step takes less
+// than twice as long as without the prompts' rows, and at most STEP_BESIDE_NS, but has CHUNK_TOKENS_MIN rows
+// of prompts all the same, and half as many as draw. A step's time does not grow evenly with its rows (a GPU
+// has classes of them, and tiles), so the time of each size of step is learned by itself.
 //
 // A cancellation waits for the steps that are under way, so where one takes longer than its target, a
 // prompt's chunks go through the layers in slices, a step each, or, where the backend has no slices, are made
@@ -27,7 +27,7 @@ enum {
     CHUNK_TOKENS_MIN = 8,
     CHUNK_SLICES_FIRST = 16, // so that the first long prompt of the largest models can be cancelled, too
     STEP_DRAWS_SIZES = 7,    // 1, 2, 4 … 64 draws
-    STEP_ROWS_SIZES = 23,    // 2, 3, 4, 6, 8, 12 … 4,096 rows
+    STEP_ROWS_SIZES = 13,    // 1, 2, 4 … 4,096 rows
 };
 
 static_assert(1 << (STEP_DRAWS_SIZES - 1) >= JOBS_MAX, "a size for every number of draws");

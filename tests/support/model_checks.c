@@ -20,14 +20,17 @@ static uint32_t best_of(const float *logits, uint32_t n) {
     return best;
 }
 
-// Which rows' routes rounding can change: those where another expert is hardly worse than one that is chosen.
+// How far rows' routes are from another one: where another expert is hardly worse than one that is chosen,
+// rounding can change them, and what is left of another row's other route sooner.
 typedef struct {
     const Plan *plan;
-    uint32_t first;  // position of the step's first row
-    bool *undecided; // by position
+    uint32_t first; // position of the step's first row
+    float *margins; // by position: the smallest change of a router's logit that was found to change a choice
 } Routes;
 
-static const float ROUTE_MARGIN = 0.005f; // of the router's logits, from the largest to the smallest
+// Changes that are tried, of the router's logits' extent. What rounding may do, and how much more.
+static const float ROUTE_MARGIN = 0.005f;
+enum { ROUTE_MARGINS = 6 }; // twice as much each time
 
 // The experts that a row of the reference uses, a flag each.
 static void chosen_experts(const Op *route, const float *logits, uint32_t n, bool *chosen) {
@@ -43,19 +46,13 @@ static void chosen_experts(const Op *route, const float *logits, uint32_t n, boo
         chosen[(uint32_t)experts[i]] = true;
 }
 
-// Whether a small change of one logit changes the choice.
-static bool is_undecided(const Op *route, const float *logits, uint32_t n) {
-    float low = INFINITY, high = -INFINITY, changed[EXPERTS_MAX];
-    bool chosen[EXPERTS_MAX], others[EXPERTS_MAX];
-    for (uint32_t i = 0; i < n; i++) {
-        low = fminf(low, logits[i]);
-        high = fmaxf(high, logits[i]);
-        changed[i] = logits[i];
-    }
+// Whether a change of one logit by `margin` changes the choice.
+static bool changes_choice(const Op *route, const float *logits, uint32_t n, float margin) {
+    float changed[EXPERTS_MAX];
+    bool chosen[EXPERTS_MAX], others[EXPERTS_MAX], differs = false;
+    memcpy(changed, logits, n * sizeof *logits);
     chosen_experts(route, logits, n, chosen);
-    bool differs = false;
     for (uint32_t i = 0; i < n && !differs; i++) {
-        float margin = ROUTE_MARGIN * (high - low);
         changed[i] = logits[i] + (chosen[i] ? -margin : margin);
         chosen_experts(route, changed, n, others);
         differs = memcmp(chosen, others, n * sizeof *chosen) != 0;
@@ -68,8 +65,19 @@ static void see_routes(void *context, uint32_t op, const float *values, uint32_t
     Routes *r = context;
     const Op *route = &r->plan->ops[op + 1];
     if (r->plan->ops[op].out != ACT_L || route->kind != OP_ROUTE) return;
-    for (uint32_t i = 0; i < n_rows; i++)
-        r->undecided[r->first + i] |= is_undecided(route, values + (uint64_t)i * width, width);
+    for (uint32_t i = 0; i < n_rows; i++) {
+        const float *logits = values + (uint64_t)i * width;
+        float low = INFINITY, high = -INFINITY, margin = ROUTE_MARGIN, *known = &r->margins[r->first + i];
+        for (uint32_t k = 0; k < width; k++) {
+            low = fminf(low, logits[k]);
+            high = fmaxf(high, logits[k]);
+        }
+        // Only where a state hands errors on do larger ones matter.
+        for (uint32_t k = 0; k < (r->plan->slot_bytes ? ROUTE_MARGINS : 1) && margin < *known;
+             k++, margin *= 2) {
+            if (changes_choice(route, logits, width, margin * (high - low))) *known = margin;
+        }
+    }
 }
 
 // The errors of rows that took another route than the reference's.
@@ -85,11 +93,15 @@ static void note_other_route(OtherRoutes *o, uint32_t position, double e) {
     o->last_at = position;
 }
 
-// What a later row may take over of them: by attention several times the share that one row has of all, by
-// states twice as much for a while.
+// What states hand on of them, for a while.
+static double handed_on(const OtherRoutes *o, uint32_t position) {
+    return o->has_states && position - o->last_at < 16 ? 2 * o->last : 0;
+}
+
+// What a later row may take over of them: by attention several times the share that one row has of all, or by
+// states.
 static double taken_over(const OtherRoutes *o, uint32_t position) {
-    double by_states = o->has_states && position - o->last_at < 16 ? 2 * o->last : 0;
-    return fmax(4 * o->sum / (position + 1), by_states);
+    return fmax(4 * o->sum / (position + 1), handed_on(o, position));
 }
 
 double model_check_logits(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
@@ -97,10 +109,12 @@ double model_check_logits(ModelPair *p, const SamplerParams *params, const int32
     enum { ROWS = 64 };
     uint32_t n_vocab = p->plan->n_vocab, n_same = 0, n_undecided = 0;
     Arena scratch = p->arena;
-    Routes routes = {.plan = p->plan, .undecided = arena_new(&scratch, bool, n)};
+    Routes routes = {.plan = p->plan, .margins = arena_new(&scratch, float, n)};
     float *logits = arena_new(&scratch, float, (uint64_t)n *n_vocab);
     int32_t *tokens = arena_new(&scratch, int32_t, n + 1);
-    REQUIRE(logits != NULL && tokens != NULL && routes.undecided != NULL);
+    REQUIRE(logits != NULL && tokens != NULL && routes.margins != NULL);
+    for (uint32_t t = 0; t < n; t++)
+        routes.margins[t] = INFINITY;
     memcpy(tokens, prompt, n_prompt * sizeof *tokens);
     model_generate(p, p->gpu, 0, params, tokens, n_prompt, n, &n_prompt, 1, logits);
     double worst[2] = {0}; // of the prompt's rows, and of those that were drawn
@@ -115,8 +129,9 @@ double model_check_logits(ModelPair *p, const SamplerParams *params, const int32
             const float *actual = logits + (uint64_t)t * n_vocab;
             double e = model_relative_error(expected, actual, n_vocab), *w = &worst[t >= n_prompt];
             n_same += best_of(expected, n_vocab) == best_of(actual, n_vocab);
-            n_undecided += routes.undecided[t];
-            if (routes.undecided[t]) {
+            bool is_undecided = routes.margins[t] <= ROUTE_MARGIN + handed_on(&others, t);
+            n_undecided += is_undecided;
+            if (is_undecided) {
                 printf("position %u: two experts are nearly as good; relative error %.2g\n", t, e);
                 if (e >= error_max) note_other_route(&others, t, e);
                 continue;
