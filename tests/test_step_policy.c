@@ -186,3 +186,22 @@ TEST(step_policy_finds_the_rows_beside_draws) {
                (unsigned long long)took_ns);
     }
 }
+
+// Steps with fewer rows than their size has, a prompt of 128 beside 32 draws: that they take too long is
+// learned from them, too.
+TEST(step_policy_learns_from_steps_that_are_not_full) {
+    BackendInfo info = {.max_rows = 2048, .pipeline_depth = 2, .rows_tile = 32};
+    StepPolicy policy = step_policy_for(&info);
+    uint32_t n_long = 0;
+    for (uint32_t i = 0; i < 100; i++) {
+        SlotWork work[33] = {{.slot = 0, .prompt_rows = i % 3 ? 128 : 0}};
+        for (uint32_t k = 1; k < COUNT_OF(work); k++)
+            work[k] = (SlotWork){.slot = k, .decodes = true};
+        StepChoice step;
+        step_policy_next(&policy, work, COUNT_OF(work), &step);
+        uint32_t rows = 32 + step.parts[0].prompt_rows;
+        step_policy_learn(&policy, &step, rows == 32 ? 660000 : rows <= 128 ? 1030000 : 1540000);
+        n_long += rows > 128;
+    }
+    CHECK_INT_EQ(1, n_long);
+}

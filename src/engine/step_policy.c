@@ -46,9 +46,9 @@ static uint64_t beside_may_take_ns(uint64_t draws_ns) {
     return draws_ns + min_u64(draws_ns / 8 * 7, STEP_BESIDE_NS - min_u64(draws_ns, STEP_BESIDE_NS));
 }
 
-// Prompts' rows beside draws: the largest size of a step for which there is time, but at least half as many as
-// draw (where those who wait get less, more and more wait: 64 clients of 8B had 9,270 tokens a second then,
-// not 11,700). The first size that is not known is tried where a quarter more than what the one below it adds
+// Prompts' rows beside draws: the largest size of a step for which there is time, but at least half as many
+// as draw (where those who wait get less, more and more wait: 64 clients of 8B had 9,270 tokens a second
+// then, not 10,960). The first size that is not known is tried where a quarter more than what the one below it adds
 // to a step would fit.
 static uint32_t rows_beside(const StepPolicy *p, uint32_t n_draws, uint64_t most) {
     uint64_t draws_ns = draws_take_ns(p, n_draws), may_add_ns = beside_may_take_ns(draws_ns) - draws_ns;
@@ -190,14 +190,15 @@ static void learn_chunk(StepPolicy *p, uint32_t rows, uint32_t n_slices, uint64_
 }
 
 // A step of so many rows, some of prompts and some that draw. A longer time is believed sooner than a shorter
-// one, up to twice as long; what larger sizes took is forgotten slowly, so that they are tried again.
+// one, up to twice as long, and with fewer rows than the size has it is what that takes at least; what larger
+// sizes took is forgotten slowly, so that they are tried again.
 static void learn_beside(StepPolicy *p, uint32_t n_rows, uint64_t took_ns) {
     uint32_t size = size_of(max_u64(n_rows, p->rows_tile), STEP_ROWS_SIZES);
     uint64_t *known = &p->beside_ns[size];
-    if (n_rows > p->rows_tile && n_rows < (1u << size) / 8 * 7) return; // it says little of that size
+    bool is_full = n_rows <= p->rows_tile || n_rows >= (1u << size) / 8 * 7;
     if (*known == 0) *known = took_ns;
     else if (took_ns > *known) *known = (*known + min_u64(took_ns, *known * 2)) / 2;
-    else *known = (*known * 7 + took_ns) / 8;
+    else if (is_full) *known = (*known * 7 + took_ns) / 8;
     while (++size < STEP_ROWS_SIZES)
         p->beside_ns[size] -= p->beside_ns[size] / 1024;
 }
