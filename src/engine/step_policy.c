@@ -48,8 +48,8 @@ static uint64_t beside_may_take_ns(uint64_t draws_ns) {
 
 // Prompts' rows beside draws: the largest size of a step for which there is time, but at least half as many
 // as draw (where those who wait get less, more and more wait: 64 clients of 8B had 9,270 tokens a second
-// then, not 10,960). The first size that is not known is tried where a quarter more than what the one below it adds
-// to a step would fit.
+// then, not 10,960). The first size that is not known is tried where a quarter more than what the one below
+// it adds to a step would fit.
 static uint32_t rows_beside(const StepPolicy *p, uint32_t n_draws, uint64_t most) {
     uint64_t draws_ns = draws_take_ns(p, n_draws), may_add_ns = beside_may_take_ns(draws_ns) - draws_ns;
     uint64_t least = n_draws + max_u64(p->beside_tokens_min, n_draws / 2), adds_ns = 0, best = 0;
