@@ -42,9 +42,17 @@ static ModelPair *open_emulated(const char *name, Str file, uint32_t n_slots) {
     return open_with(name, file, n_slots, &emulated_gpu_compiler);
 }
 
-// The sanitizers see the host's side alone, which these models go through all of; kernels are compiled
-// without them.
-static bool is_sanitized_too(const char *name) {
+// Large tiles of prompts are refused, to have less to compile: prompts then stay with small ones.
+static bool compile_small_tiles(const JitProgram *program, uint32_t sm, uint8_t *image, Error *err) {
+    if (strstr(program->defines.ptr, "#define TILE_ROWS 128\n"))
+        return error_set(err, ERR_INTERNAL, "refused");
+    return emulated_gpu_compiler.compile(program, sm, image, err);
+}
+
+// The models that go through all of the backend: the sanitizers, which see the host's side alone (kernels are
+// compiled without them), have only these, and prompts of others do without large tiles, whose kernels these
+// have, too.
+static bool is_complete(const char *name) {
     static const char *const names[] = {"llama", "gpt_oss", "gemma3", "gpt2"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         if (strcmp(name, names[i]) == 0) return true;
@@ -56,9 +64,11 @@ static void check_model(const char *name) {
     static const uint32_t chunks[] = {23};
     const ArchModel *m = arch_model_named(name);
     REQUIRE(m != NULL);
-    if (test_is_sanitized() && !is_sanitized_too(name))
+    static const JitCompiler small_tiles = {compile_small_tiles};
+    if (test_is_sanitized() && !is_complete(name))
         SKIP("only run without sanitizers, whose side others go through");
-    ModelPair *p = open_emulated(name, arch_model_build(m), 1);
+    ModelPair *p =
+        open_with(name, arch_model_build(m), 1, is_complete(name) ? &emulated_gpu_compiler : &small_tiles);
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
     model_stages_compare(p, tokens, ARCH_MODEL_PROMPT, ARCH_MODEL_PROMPT + STAGE_ROWS, STAGE_ERROR_MAX);
@@ -66,13 +76,6 @@ static void check_model(const char *name) {
     model_check_chunks(p, tokens, ARCH_MODEL_PROMPT, chunks, COUNT_OF(chunks));
     model_check_chunks(p, tokens, 4, &(uint32_t){1}, 1);
     model_pair_close(p);
-}
-
-// Large tiles of prompts are refused, to have less to compile: prompts then stay with small ones.
-static bool compile_small_tiles(const JitProgram *program, uint32_t sm, uint8_t *image, Error *err) {
-    if (strstr(program->defines.ptr, "#define TILE_ROWS 128\n"))
-        return error_set(err, ERR_INTERNAL, "refused");
-    return emulated_gpu_compiler.compile(program, sm, image, err);
 }
 
 // Layers of one row, too, so that rows that decode go through the prompts' stages.
@@ -184,7 +187,9 @@ TEST_SLOW(emulated_q8_gemma4_e4b, 600) {
 TEST_SLOW(emulated_model_deepseek2_dense, 600) {
     enum { PROMPT = ARCH_MODEL_PROMPT };
     if (test_is_sanitized()) SKIP("only run without sanitizers, whose side others go through");
-    ModelPair *p = open_emulated("deepseek2", arch_model_build(arch_model_named("deepseek2_dense")), 1);
+    static const JitCompiler compiler = {compile_small_tiles};
+    ModelPair *p =
+        open_with("deepseek2", arch_model_build(arch_model_named("deepseek2_dense")), 1, &compiler);
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
     model_stages_compare(p, tokens, PROMPT, PROMPT + 1, STAGE_ERROR_MAX);
@@ -202,8 +207,10 @@ FAMILY_CASE(odd_qwen3)
 FAMILY_CASE(odd_phi3)
 
 TEST_SLOW(emulated_formats_beside_each_other, 900) {
+    if (test_is_sanitized()) SKIP("only run without sanitizers, whose side others go through");
+    static const JitCompiler compiler = {compile_small_tiles};
     TinyModel model = tiny_model_mixed();
-    ModelPair *p = open_emulated("mixed", tiny_model_build(&model), 1);
+    ModelPair *p = open_with("mixed", tiny_model_build(&model), 1, &compiler);
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
     model_stages_compare(p, tokens, 20, 20 + STAGE_ROWS, STAGE_ERROR_MAX);

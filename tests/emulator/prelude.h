@@ -7,7 +7,6 @@
 
 #include "emulator.h"
 
-#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -47,6 +46,19 @@ struct alignas(16) float4 {
 
 // Everything is this file's own: another file may have the same functions for another SM_ARCH.
 extern "C" uint16_t f16_from_f32(float value); // src/base/f16.c
+// Of <math.h>, which is 17,000 lines in C++ and takes longer to read than all of a kernel.
+extern "C" {
+float fmaf(float a, float b, float c);
+float fmaxf(float a, float b);
+float exp2f(float x);
+float expf(float x);
+float logf(float x);
+float tanhf(float x);
+float erff(float x);
+float sqrtf(float x);
+float sinf(float x);
+float cosf(float x);
+}
 namespace {
 
 enum : u32 { WARP = 32, ALL_LANES = 0xFFFFFFFFu };

@@ -20,7 +20,8 @@ enum { KEPT_MAX = 8192, KEPT_MS = 24 * 3600 * 1000 };
 static char root[PATH_BYTES], folder[PATH_BYTES]; // the project's, and what is kept
 static char prelude[PATH_BYTES + 8];              // a header, compiled beside it, that all kernels begin with
 
-#define KERNEL_FLAGS "-std=c++17 -O1 -ffp-contract=off -fPIC -w -fno-exceptions -fno-rtti"
+#define KERNEL_FLAGS \
+    "-std=c++17 -O1 -fno-inline-functions-called-once -ffp-contract=off -fPIC -w -fno-exceptions -fno-rtti"
 
 // What does not fit is dropped: a path that is too long is not found.
 PRINTF_LIKE(3, 4) static void print_text(char *out, size_t size, const char *format, ...) {
