@@ -413,7 +413,7 @@ static bool is_like_another(Dtype f) {
 }
 
 // Each kind of format, in stages of few and of many rows, and as what is uploaded and looked up. A format's
-// code is the same for all GPUs: one of the two stages is compiled for the newest, the other for an older one.
+// code is the same for all GPUs: one of the two stages is compiled for the newest, the other for an older.
 TEST_SLOW(cuda_lower_makes_programs_for_every_format, 900) {
     for (Dtype f = 0; f < DTYPE_COUNT; f++) {
         if (is_like_another(f)) continue;
