@@ -172,16 +172,9 @@ static void check_q8_model(const char *name, uint32_t n_slots, const JitCompiler
 }
 
 // Windows and a soft cap; sinks; heads of two sizes, and layers that read the cache of others.
-TEST_SLOW(emulated_q8_gemma2, 600) {
-    check_q8_model("gemma2", 1, &emulated_gpu_compiler);
-}
 TEST_SLOW(emulated_q8_gpt_oss, 600) {
     check_q8_model("gpt_oss", 2, &emulated_gpu_compiler);
 }
-TEST_SLOW(emulated_q8_gemma4_e4b, 600) {
-    check_q8_model("gemma4_e4b", 1, &(JitCompiler){compile_small_tiles});
-}
-
 // A compressed cache, and queries of a low rank: stages and logits, and the same bits where the prompt is
 // cut.
 TEST_SLOW(emulated_model_deepseek2_dense, 600) {
