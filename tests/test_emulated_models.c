@@ -158,23 +158,20 @@ ARCH_MODEL_NAMES(MODEL_CASE)
 
 // A cache of 8 bits: stages and logits, and the same bits where the prompt is cut and where a part of it is
 // drawn. (A key that is rounded to another code than the reference's is a step of its scale off.)
-static void check_q8_model(const char *name, uint32_t n_slots, const JitCompiler *compiler) {
+TEST_SLOW(emulated_q8_gpt_oss, 600) {
     enum { PROMPT = 37 };
     if (test_is_sanitized()) SKIP("only run without sanitizers, whose side others go through");
-    ModelPair *p = open_typed(name, arch_model_build(arch_model_named(name)), n_slots, KV_TYPE_Q8, compiler);
+    const ArchModel *m = arch_model_named("gpt_oss");
+    ModelPair *p = open_typed("gpt_oss", arch_model_build(m), 2, KV_TYPE_Q8, &emulated_gpu_compiler);
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
     model_stages_compare(p, tokens, PROMPT, PROMPT + 1, Q8_STAGE_ERROR_MAX);
     model_check_logits(p, &sampled, tokens, PROMPT, PROMPT + 3, ERROR_MAX);
     model_check_chunks(p, tokens, PROMPT, &(uint32_t){17}, 1);
-    if (n_slots > 1) batch_check_drawn_as_prompt(p, &sampled, tokens, PROMPT, PROMPT + 6);
+    batch_check_drawn_as_prompt(p, &sampled, tokens, PROMPT, PROMPT + 6);
     model_pair_close(p);
 }
 
-// Windows and a soft cap; sinks; heads of two sizes, and layers that read the cache of others.
-TEST_SLOW(emulated_q8_gpt_oss, 600) {
-    check_q8_model("gpt_oss", 2, &emulated_gpu_compiler);
-}
 // A compressed cache, and queries of a low rank: stages and logits, and the same bits where the prompt is
 // cut.
 TEST_SLOW(emulated_model_deepseek2_dense, 600) {
