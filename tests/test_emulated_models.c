@@ -42,10 +42,12 @@ static ModelPair *open_emulated(const char *name, Str file, uint32_t n_slots) {
     return open_with(name, file, n_slots, &emulated_gpu_compiler);
 }
 
-// Large tiles of prompts are refused, to have less to compile: prompts then stay with small ones.
+// Large tiles of prompts are refused, to have less to compile: prompts then stay with small ones. (Experts of
+// some models have no others.)
 static bool compile_small_tiles(const JitProgram *program, uint32_t sm, uint8_t *image, Error *err) {
-    if (strstr(program->defines.ptr, "#define TILE_ROWS 128\n"))
-        return error_set(err, ERR_INTERNAL, "refused");
+    bool is_large = strstr(program->defines.ptr, "#define TILE_ROWS 128\n");
+    if (is_large && !strstr(program->name, "experts"))
+        return error_set(err, ERR_INTERNAL, "%s is refused", program->name);
     return emulated_gpu_compiler.compile(program, sm, image, err);
 }
 
@@ -82,7 +84,7 @@ static void check_model(const char *name) {
 static bool compile_prompts(const JitProgram *program, uint32_t sm, uint8_t *image, Error *err) {
     bool draws = strcmp(program->name, "head") == 0 || strncmp(program->name, "draw_", 5) == 0;
     if (strstr(program->defines.ptr, "#define MAX_ROWS 1\n") && !draws)
-        return error_set(err, ERR_INTERNAL, "refused");
+        return error_set(err, ERR_INTERNAL, "%s is refused", program->name);
     return compile_small_tiles(program, sm, image, err);
 }
 
