@@ -75,12 +75,13 @@ TEST_SLOW(engine_crowds_of_every_architecture, 120) {
 TEST(engine_crowds_with_grammars) {
     static const struct {
         uint32_t crowd, n_pages, max_rows;
-    } rows[] = {{7, 14, 17}, {16, 22, 20}, {2, 7, 3}};
+    } rows[] = {{7, 12, 17}, {16, 23, 20}, {2, 8, 3}};
     TinyModel tiny = tiny_model_llama(); // which has a vocabulary
     Model model = open_bytes(tiny_model_build(&tiny), "tiny.gguf");
     Tokenizer *tokenizer;
     Error err = {0};
     REQUIRE(tokenizer_from_gguf(model.file, &model.arena, os_arena(64 << 20), &tokenizer, &err));
+    uint32_t set_aside = 0;
     for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
         TEST_CASE_LABEL("a crowd of %u", rows[i].crowd);
         CrowdConfig config = {.seed = i + 1,
@@ -91,8 +92,9 @@ TEST(engine_crowds_with_grammars) {
                               .tokenizer = tokenizer};
         CrowdReport r = crowd_run(model.backend, model.plan, model.arena, &config);
         CHECK_INT_EQ(0, r.differ);
-        CHECK(r.set_aside > 0);
+        set_aside += r.set_aside;
     }
+    CHECK(set_aside > 0); // how many, and of which crowd, depends on how long steps took
     model.backend->close(model.backend);
 }
 
