@@ -26,8 +26,8 @@ static bool check_type(StructuredKind kind, const char *field, const JsonNode *n
     case STRUCTURED_GRAMMAR: return is_text || field_refuse_type(err, field, "a string", node);
     case STRUCTURED_CHOICE: break;
     }
-    if (!json_is(node, JSON_ARRAY) || !node->length)
-        return field_refuse_type(err, field, "an array of strings", node);
+    if (!json_is(node, JSON_ARRAY)) return field_refuse_type(err, field, "an array of strings", node);
+    if (!node->length) return field_refuse(err, field, "must have at least one string");
     if (node->length > STRUCTURED_CHOICES_MAX) {
         char message[96];
         snprintf(message, sizeof message, "%u strings; at most %d are allowed", node->length,
@@ -80,7 +80,7 @@ static bool read_outputs(const JsonNode *node, StructuredAnswer *out, Error *err
                    {"regex", STRUCTURED_REGEX},
                    {"choice", STRUCTURED_CHOICE},
                    {"grammar", STRUCTURED_GRAMMAR}};
-    bool wants_object = false;
+    bool wants_object = false, has_one = false;
     if (is_absent(node)) return true;
     if (!json_is(node, JSON_OBJECT)) return field_refuse_type(err, field, "an object", node);
     (void)!json_read_bool(json_get(node, STR("disable_any_whitespace")), &out->no_blanks);
@@ -90,11 +90,13 @@ static bool read_outputs(const JsonNode *node, StructuredAnswer *out, Error *err
     if (!is_absent(json_get(node, STR("whitespace_pattern"))))
         return field_refuse(err, field, "whitespace_pattern is not supported; use disable_any_whitespace");
     for (size_t i = 0; i < COUNT_OF(members); i++) {
-        if (!structured_read_one(members[i].kind, field, json_get(node, str_from_c(members[i].name)), out,
-                                 err))
-            return false;
+        const JsonNode *member = json_get(node, str_from_c(members[i].name));
+        has_one |= member != NULL;
+        if (!structured_read_one(members[i].kind, field, member, out, err)) return false;
     }
-    (void)!json_read_bool(json_get(node, STR("json_object")), &wants_object);
+    has_one |= json_read_bool(json_get(node, STR("json_object")), &wants_object);
+    if (!has_one)
+        return field_refuse(err, field, "must have one of json, regex, choice, grammar and json_object");
     return !wants_object || structured_read_one(STRUCTURED_OBJECT, field, node, out, err);
 }
 

@@ -140,7 +140,7 @@ static void admit(Crowd *c, const Text *text, uint32_t of) {
 static void release(Crowd *c, uint32_t slot) {
     engine_release(c->engine, slot);
     c->members[slot].used = false;
-    memset(c->grammars[slot].next, 0xA5, arena_left(&c->grammars[slot]));
+    if (c->config->tokenizer) memset(c->grammars[slot].next, 0xA5, arena_left(&c->grammars[slot]));
 }
 
 static void keep(Text *t, int32_t token, const TokenLogprobs *from) {
