@@ -187,7 +187,7 @@ TEST(api_structured_calls_refused) {
     } rows[] = {
         {"hermes", "{" HI ",\"tool_choice\":\"required\"}", "tool_choice: a call needs tools"},
         {"hermes", "{" HI "," TOOLS ",\"tool_choice\":{\"type\":\"function\",\"name\":\"jump\"}}",
-         "tool_choice: no tool has the name that has to be called"},
+         "tool_choice: no tool is named 'jump'"},
         {"hermes", "{" HI "," TOOLS ",\"tool_choice\":{\"type\":\"function\"}}",
          "tool_choice: needs the name of a function"},
         {"hermes", "{" HI "," TOOLS ",\"tool_choice\":\"required\",\"regex\":\"a\"}",

@@ -194,7 +194,9 @@ static bool add_calls_of_tools(Forced *f, const ForcedCalls *calls, GrammarNode 
             continue;
         if (!add_call(f, name, json_get(function, STR("parameters")), &ways[n++], err)) return false;
     }
-    if (n == 0) return error_set(err, ERR_INVALID_REQUEST, "no tool has the name that has to be called");
+    if (n == 0 && calls->only.len)
+        return error_set(err, ERR_INVALID_REQUEST, "no tool is named '%.*s'", STR_ARG(calls->only));
+    if (n == 0) return error_set(err, ERR_INVALID_REQUEST, "there is no tool that can be called");
     *out = grammar_add_choice(f->b, ways, n);
     return true;
 }
