@@ -20,9 +20,9 @@
 //
 // Pages come to shared memory as they are in the cache (layout.h). KV_Q8: products take codes as f16, which
 // is exact; a score is multiplied by its key's scale, in float32; a value is code * scale, rounded to f16.
-// Needs kv_cache.cuh, soft_cap.cuh.
+// Needs kv_cache.cuh, rows.cuh, soft_cap.cuh.
 // Defines: N_HEADS, N_KV_HEADS, HEAD_DIM (a multiple of 16), WINDOW (positions that a row sees, itself
-// included; 0: all), SOFT_CAP; SHARED_BYTES_MAX.
+// included; 0: all), SOFT_CAP; SHARED_BYTES_MAX; MAX_ROWS.
 #if !defined(N_HEADS) || !defined(N_KV_HEADS) || !defined(HEAD_DIM) || !defined(WINDOW) || HEAD_DIM % 16
 #error "N_HEADS, N_KV_HEADS, HEAD_DIM, WINDOW"
 #endif
@@ -94,6 +94,36 @@ DEVICE u32 sum_up_to(u32 v) {
         if (lane_index() >= d) v += below;
     }
     return v;
+}
+
+// ---- lists of work, row by row ----
+
+// `of(row)`: how many pieces a row has, 0 past the last one. All lanes call these together, and get the same.
+
+// Of the first n rows together.
+template <typename Fn> DEVICE u32 pieces_of_rows(u32 n, Fn of) {
+    u32 total = 0;
+    for (u32 first = 0; first < n; first += WARP) {
+        total += shuffle(sum_up_to(of(first + lane_index())), WARP - 1);
+    }
+    return total;
+}
+// The row that has piece `at` of all, which is below their number; *before: the pieces of the rows before it.
+template <typename Fn> DEVICE u32 row_of_piece(u32 at, u32 *before, Fn of) {
+    u32 row = 0;
+    *before = 0;
+    while (MAX_ROWS > 1) {
+        u32 own = of(row + lane_index()), up_to = *before + sum_up_to(own);
+        u32 reached = ballot_lanes(at < up_to);
+        if (reached) {
+            u32 lane = count_ones((reached & -reached) - 1);
+            *before = shuffle(up_to - own, lane);
+            return row + lane;
+        }
+        *before = shuffle(up_to, WARP - 1);
+        row += WARP;
+    }
+    return row;
 }
 
 // ---- operands ----
@@ -450,3 +480,46 @@ DEVICE void bulk_copy_tile(const f16 *kv, const KvTile &t, u8 *slot, BulkBarrier
     }
 }
 #endif
+
+// ---- rows of a prompt ----
+
+// A query of a stretch: a row of the batch, and a head.
+struct SpanQuery {
+    u32 row, head;
+    bool is_there;
+};
+// `t`: a task of rows `row` to `row` + n_rows and of the heads of `list`.
+template <typename Task> DEVICE SpanQuery span_query(const Task &t, u32 query) {
+    u32 row = query / LIST_HEADS, head = query % LIST_HEADS;
+    return {t.row + row, list_first_head(t.list) + head, row < t.n_rows && head < list_n_heads(t.list)};
+}
+
+// What a query's values are multiplied by at last; the sink joins, too.
+struct SpanEnd {
+    float keep, inverse;
+};
+DEVICE SpanEnd span_end(const BatchAttentionArgs &a, const SpanQuery &q, float top, float sum) {
+    float keep = 1;
+#ifdef HAS_SINKS
+    FoldFactors f = fold_factors(&top, q.is_there ? sink_score(a.sinks[q.head]) : 0.0f);
+    sum = fma_f32(sum, f.keep, f.add);
+    keep = f.keep;
+#else
+    (void)a, (void)q, (void)top;
+#endif
+    return {keep, reciprocal_fast(sum)};
+}
+// Values of the lane's two queries, from dim `dim` on, as activations.
+DEVICE void store_span_values(const BatchAttentionArgs &a, const SpanQuery q[2], const SpanEnd end[2],
+                              u32 dim, const float4 &v) {
+    if (q[0].is_there) {
+        activation_store_2(a.out, q[0].row, q[0].head * HEAD_DIM + dim,
+                           attended(v.x * end[0].keep, end[0].inverse),
+                           attended(v.y * end[0].keep, end[0].inverse));
+    }
+    if (q[1].is_there) {
+        activation_store_2(a.out, q[1].row, q[1].head * HEAD_DIM + dim,
+                           attended(v.z * end[1].keep, end[1].inverse),
+                           attended(v.w * end[1].keep, end[1].inverse));
+    }
+}

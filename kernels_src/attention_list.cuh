@@ -21,11 +21,7 @@ template <u32 keys> DEVICE u32 row_pieces(const BatchAttentionArgs &a, u32 n_row
 
 template <u32 keys> DEVICE u32 count_pieces(const BatchAttentionArgs &a, u32 n_rows) {
     if (MAX_ROWS == 1) return row_pieces<keys>(a, 1, 0);
-    u32 total = 0;
-    for (u32 first = 0; first < n_rows; first += WARP) {
-        total += shuffle(sum_up_to(row_pieces<keys>(a, n_rows, first + lane_index())), WARP - 1);
-    }
-    return total;
+    return pieces_of_rows(n_rows, [&](u32 row) { return row_pieces<keys>(a, n_rows, row); });
 }
 
 // Where a team is in the list. All lanes have the same.
@@ -43,20 +39,8 @@ DEVICE void enter_row(const BatchAttentionArgs &a, ListPlace *p, u32 row) {
 // The place of piece `at` of the whole list, in pieces; `at` is below the list's length.
 template <u32 keys> DEVICE ListPlace find_place(const BatchAttentionArgs &a, u32 n_rows, u32 at) {
     ListPlace p;
-    u32 row = 0, before = 0; // rows and pieces before this row
-    while (MAX_ROWS > 1) {
-        u32 own = row_pieces<keys>(a, n_rows, row + lane_index()), up_to = before + sum_up_to(own);
-        u32 reached = ballot_lanes(at < up_to);
-        if (reached) {
-            u32 lane = count_ones((reached & -reached) - 1);
-            before = shuffle(up_to - own, lane);
-            row += lane;
-            break;
-        }
-        before = shuffle(up_to, WARP - 1);
-        row += WARP;
-    }
-    enter_row(a, &p, row);
+    u32 before; // pieces
+    enter_row(a, &p, row_of_piece(at, &before, [&](u32 row) { return row_pieces<keys>(a, n_rows, row); }));
     u32 first = p.keys.first / keys, n = p.keys.position / keys + 1 - first;
     p.end = first + n;
     p.list = (at - before) / n;

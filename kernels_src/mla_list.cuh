@@ -44,27 +44,12 @@ DEVICE u32 row_splits(const BatchRow *rows, u32 n_rows, u32 row) {
 }
 // Of the rows before this one.
 DEVICE u32 splits_before(const BatchRow *rows, u32 row) {
-    u32 total = 0;
-    for (u32 first = 0; first < row; first += WARP) {
-        total += shuffle(sum_up_to(row_splits(rows, row, first + lane_index())), WARP - 1);
-    }
-    return total;
+    return pieces_of_rows(row, [&](u32 r) { return row_splits(rows, row, r); });
 }
 // The list that has split `at` of all; `at` is below their number.
 DEVICE MlaList find_list(const BatchRow *rows, u32 n_rows, u32 at) {
-    u32 row = 0, before = 0; // rows and splits before this row
-    while (MAX_ROWS > 1) {
-        u32 own = row_splits(rows, n_rows, row + lane_index()), up_to = before + sum_up_to(own);
-        u32 reached = ballot_lanes(at < up_to);
-        if (reached) {
-            u32 lane = count_ones((reached & -reached) - 1);
-            before = shuffle(up_to - own, lane);
-            row += lane;
-            break;
-        }
-        before = shuffle(up_to, WARP - 1);
-        row += WARP;
-    }
+    u32 before; // splits
+    u32 row = row_of_piece(at, &before, [&](u32 r) { return row_splits(rows, n_rows, r); });
     u32 n = rows[row].position / SPLIT_KEYS + 1, chunk = (at - before) / n;
     return mla_list(rows, row, chunk, before + chunk * n);
 }

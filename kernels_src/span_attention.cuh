@@ -104,15 +104,9 @@ DEVICE SpanTask span_task(const BatchAttentionArgs &a, u32 task, u32 n_before) {
     return t;
 }
 
-// The lane's row g + 8 i: a row of the batch, and a head.
-struct SpanQuery {
-    u32 row, head;
-    bool is_there;
-};
-DEVICE SpanQuery span_query(const SpanTask &t, u32 i) {
-    u32 query = warp_index() * 16 + lane_index() / 4 + i * 8;
-    u32 row = query / LIST_HEADS, head = query % LIST_HEADS;
-    return {t.row + row, list_first_head(t.list) + head, row < t.n_rows && head < list_n_heads(t.list)};
+// The query that is the lane's row g + 8 i.
+DEVICE u32 lane_query(u32 i) {
+    return warp_index() * 16 + lane_index() / 4 + i * 8;
 }
 
 // ---- the ring ----
@@ -215,7 +209,7 @@ DEVICE void load_span_rows(const BatchAttentionArgs &a, const SpanTask &t, u8 *s
     const f16 *from[2];
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
-        SpanQuery q = span_query(t, i);
+        SpanQuery q = span_query(t, lane_query(i));
         from[i] = q.is_there ? a.q + ((u64)q.row * N_HEADS + q.head) * HEAD_DIM : nullptr;
         r->keys[i] = row_keys(t.position + q.row - t.row);
     }
@@ -344,32 +338,18 @@ DEVICE void end_group(const SpanTask &t, SpanRows *r, u8 *shared) {
 
 // The result is the total, where there is one, or the one group.
 DEVICE void store_span_rows(const BatchAttentionArgs &a, const SpanTask &t, const SpanRows &r, u8 *shared) {
-    float keep[2] = {1, 1}, inverse[2];
+    SpanEnd end[2];
     SpanQuery q[2];
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
-        q[i] = span_query(t, i);
-        float sum = r.has_total ? r.total_sum[i] : r.group.sum[i];
-#ifdef HAS_SINKS
-        float top = r.has_total ? r.total_top[i] : r.group.top[i];
-        FoldFactors f = fold_factors(&top, q[i].is_there ? sink_score(a.sinks[q[i].head]) : 0.0f);
-        sum = fma_f32(sum, f.keep, f.add);
-        keep[i] = f.keep;
-#endif
-        inverse[i] = reciprocal_fast(sum);
+        q[i] = span_query(t, lane_query(i));
+        end[i] = span_end(a, q[i], r.has_total ? r.total_top[i] : r.group.top[i],
+                          r.has_total ? r.total_sum[i] : r.group.sum[i]);
     }
 #pragma unroll
     for (u32 j = 0; j < OUT_GROUPS; j++) {
         float4 v = r.has_total ? t.total[j * SPAN_THREADS] : group_values(r, shared, j);
-        u32 dim = t.first_pair * 16 + j * 8 + lane_index() % 4 * 2;
-        if (q[0].is_there) {
-            activation_store_2(a.out, q[0].row, q[0].head * HEAD_DIM + dim,
-                               attended(v.x * keep[0], inverse[0]), attended(v.y * keep[0], inverse[0]));
-        }
-        if (q[1].is_there) {
-            activation_store_2(a.out, q[1].row, q[1].head * HEAD_DIM + dim,
-                               attended(v.z * keep[1], inverse[1]), attended(v.w * keep[1], inverse[1]));
-        }
+        store_span_values(a, q, end, t.first_pair * 16 + j * 8 + lane_index() % 4 * 2, v);
     }
 }
 

@@ -190,16 +190,6 @@ DEVICE void fetch_task(const BatchAttentionArgs &a, const SpanTask &t, u8 *share
     }
 }
 
-// The lane's row g + 8 i: a row of the batch, and a head.
-struct SpanQuery {
-    u32 row, head;
-    bool is_there;
-};
-DEVICE SpanQuery span_query(const SpanTask &t, u32 query) {
-    u32 row = query / LIST_HEADS, head = query % LIST_HEADS;
-    return {t.row + row, list_first_head(t.list) + head, row < t.n_rows && head < list_n_heads(t.list)};
-}
-
 // The block's n-th task's queries, by Q_WARPS warps of which this is `warp`.
 DEVICE void fetch_queries(const BatchAttentionArgs &a, const SpanTask &t, u8 *shared, u32 warp, u32 n) {
     enum : u32 { UNITS = HEAD_DIM / 8 };
@@ -388,20 +378,13 @@ DEVICE void join_total(float4 *total, bool begins, u8 *shared, const SpanValues 
 DEVICE void store_span_rows(const BatchAttentionArgs &a, const SpanTask &t, const SpanTeam &team,
                             bool one_group, u8 *shared, const SpanValues &group) {
     const float4 *total = task_total(a, t);
-    float keep[2] = {1, 1}, inverse[2];
+    SpanEnd end[2];
     SpanQuery q[2];
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
         q[i] = span_query(t, lane_query(team, i));
         float2 sums = *row_sums(shared + (one_group ? GROUP_SUMS_AT : TOTAL_SUMS_AT), i);
-        float sum = sums.y;
-#ifdef HAS_SINKS
-        float top = sums.x;
-        FoldFactors f = fold_factors(&top, q[i].is_there ? sink_score(a.sinks[q[i].head]) : 0.0f);
-        sum = fma_f32(sum, f.keep, f.add);
-        keep[i] = f.keep;
-#endif
-        inverse[i] = reciprocal_fast(sum);
+        end[i] = span_end(a, q[i], sums.x, sums.y);
     }
 #pragma unroll
     for (u32 j = 0; j < OUT_GROUPS; j++) {
@@ -409,14 +392,7 @@ DEVICE void store_span_rows(const BatchAttentionArgs &a, const SpanTask &t, cons
         float4 v = {o[0], o[1], o[2], o[3]};
         if (!one_group) v = total[j * MULTIPLY_THREADS];
         u32 dim = (DIM_PARTS > 1 ? team.number * PART_DIMS : 0) + j * 8 + lane_index() % 4 * 2;
-        if (q[0].is_there) {
-            activation_store_2(a.out, q[0].row, q[0].head * HEAD_DIM + dim,
-                               attended(v.x * keep[0], inverse[0]), attended(v.y * keep[0], inverse[0]));
-        }
-        if (q[1].is_there) {
-            activation_store_2(a.out, q[1].row, q[1].head * HEAD_DIM + dim,
-                               attended(v.z * keep[1], inverse[1]), attended(v.w * keep[1], inverse[1]));
-        }
+        store_span_values(a, q, end, dim, v);
     }
 }
 
