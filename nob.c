@@ -8,12 +8,14 @@
 //
 // Everything is written below build/:
 //     obj/FLAVOUR/    objects, keys and generated sources; FLAVOUR is release, asan, debug, ... Those few
-//                     that differ in a build without CUDA are in obj/FLAVOUR-cpu/
+//                     that differ in a build without CUDA are in obj/FLAVOUR-cpu/, with cuBLAS in
+//                     obj/FLAVOUR-cublas/
 //     locks/          one lock per flavour, so that several builds may run at once in one tree
 //     models/, cuda/  what was fetched; clean leaves it alone
 //     libc-stubs/     what the program is linked against instead of this system's C library
 //     dist/           what is handed over
-//     worker-orcd, tests, lint, demo; those of another flavour than release are in a folder of its name
+//     worker-orcd, tests, lint, demo; those of another flavour than release are in a folder of its name, and
+//                     so are those with cuBLAS: cublas/, asan-cublas/, ...
 //
 // The process lives for seconds: memory is never freed, and what goes wrong ends it with a message.
 
@@ -157,6 +159,22 @@ static const char *const CUDA_LIBRARIES[] = {
     "libnvptxcompiler_static.a",
 };
 
+// --cublas: compiled only then, the macro for the sources that ask, and the libraries. (libcublas_static has
+// nothing that the program calls: the products that are asked for are those of cublasLt.)
+#define CUBLAS_SOURCES "src/backend/cuda/cublas"
+#define CUBLAS_MACRO "WORKER_ORCD_CUBLAS"
+#define CUBLAS_LT "libcublasLt_static.a"
+static const char *const CUBLAS_LIBRARIES[] = {CUBLAS_LT, "libcudart_static.a", "libculibos.a"};
+
+// What of cublasLt is kept for: the GPUs from Turing on, as far as a toolkit since `version` knows them.
+static const struct {
+    unsigned version;
+    const char *sm;
+} CUBLAS_GPUS[] = {
+    {12040, "75"}, {12040, "80"},  {12040, "86"},  {12040, "87"},  {12040, "89"},
+    {12040, "90"}, {12080, "100"}, {12080, "120"}, {13000, "103"}, {13000, "110"},
+};
+
 // The oldest toolkit that will do, as cuda.h writes it: 1000 * major + 10 * minor.
 enum { CUDA_OLDEST = 12040 };
 
@@ -165,7 +183,7 @@ enum { CUDA_OLDEST = 12040 };
 #define CUDA_PACKAGE "nvidia-cuda-dev"
 #define CUDA_SUITE "trixie non-free"
 #define DEBIAN_KEYRING "/usr/share/keyrings/debian-archive-keyring.gpg"
-enum { CUDA_PACKAGE_MB = 934, CUDA_KEPT_MB = 200 };
+enum { CUDA_PACKAGE_MB = 934, CUDA_KEPT_MB = 200, CUBLAS_KEPT_MB = 710 };
 
 // The released program may need no newer glibc than this, so that it starts on systems from 2018 on; what
 // this one lacks is in a source of its own.
@@ -195,7 +213,7 @@ enum { MODEL_BYTES = 98362432 };
 // ---- options ----
 
 typedef struct {
-    bool asan, tsan, debug, no_cuda, verbose;
+    bool asan, tsan, debug, no_cuda, cublas, verbose;
     long jobs;
     const char *model;
     List arguments; // of the command
@@ -211,14 +229,15 @@ typedef struct {
 typedef struct {
     Options options;
     const Flavour *flavour;
-    bool cuda;
-    Toolkit toolkit;           // where cuda
-    bool older_libc;           // worker-orcd is linked for GLIBC_MAJOR.GLIBC_MINOR
-    const char *name;          // of the flavour: "release", "asan-cpu", ...
-    const char *lock_name;     // the same without "-cpu": what goes to one program_folder excludes each other
-    const char *object_folder; // with a slash at its end, as are the other folders
+    bool cuda, cublas;
+    Toolkit toolkit;                // where cuda
+    bool older_libc;                // worker-orcd is linked for GLIBC_MAJOR.GLIBC_MINOR
+    const char *name;               // of the flavour: "release", "asan-cpu", "release-cublas", ...
+    const char *lock_name;          // the same without what is behind the dash: one object_folder, one build
+    const char *object_folder;      // with a slash at its end, as are the other folders
     const char *cuda_object_folder; // of what asks for CUDA
-    const char *program_folder;     // where the programs go
+    const char *cublas_object_folder; // of what asks for cuBLAS
+    const char *program_folder;       // where the programs go
     List compiler;
     List cpp_compiler;      // empty where there is none
     uint64_t compiler_hash; // of its command and of what it says about itself
@@ -247,15 +266,17 @@ static unsigned cuda_header_version(const char *include) {
 }
 
 // Whether a folder has every static library that is linked.
-static bool has_cuda_libraries(const char *folder) {
-    for (size_t i = 0; i < COUNT_OF(CUDA_LIBRARIES); i++) {
-        if (!file_exists(text_of("%s/%s", folder, CUDA_LIBRARIES[i]))) return false;
-    }
-    return true;
+static bool has_cuda_libraries(const char *folder, bool cublas) {
+    bool has = true;
+    for (size_t i = 0; i < COUNT_OF(CUDA_LIBRARIES); i++)
+        has = has && file_exists(text_of("%s/%s", folder, CUDA_LIBRARIES[i]));
+    for (size_t i = 0; cublas && i < COUNT_OF(CUBLAS_LIBRARIES); i++)
+        has = has && file_exists(text_of("%s/%s", folder, CUBLAS_LIBRARIES[i]));
+    return has;
 }
 
 // The first toolkit that is complete and new enough.
-static Toolkit find_toolkit(void) {
+static Toolkit find_toolkit(bool cublas) {
     const char *const roots[] = {getenv("CUDA_HOME"), "/usr/local/cuda", "/usr", CUDA_FOLDER "/toolkit"};
     static const char *const folders[] = {"lib64", "lib", "targets/x86_64-linux/lib", "lib/x86_64-linux-gnu"};
     for (size_t i = 0; i < COUNT_OF(roots); i++) {
@@ -264,7 +285,7 @@ static Toolkit find_toolkit(void) {
         kit.version = cuda_header_version(kit.include);
         for (size_t j = 0; kit.version >= CUDA_OLDEST && j < COUNT_OF(folders); j++) {
             kit.lib = text_of("%s/%s", roots[i], folders[j]);
-            if (has_cuda_libraries(kit.lib)) return kit;
+            if (has_cuda_libraries(kit.lib, cublas)) return kit;
         }
     }
     return (Toolkit){0};
@@ -281,13 +302,18 @@ static Build build_configure(const Options *options, Toolkit toolkit) {
     if (options->debug && flavour == FLAVOUR_RELEASE) flavour = FLAVOUR_DEBUG;
     build.flavour = &FLAVOURS[flavour];
     build.cuda = toolkit.version != 0;
+    build.cublas = options->cublas;
     build.older_libc = HAS_LIBC_STUBS && flavour == FLAVOUR_RELEASE;
-    build.name = text_of("%s%s", build.flavour->name, build.cuda ? "" : "-cpu");
-    build.lock_name = build.flavour->name;
-    build.object_folder = text_of("build/obj/%s/", build.flavour->name);
-    build.cuda_object_folder = text_of("build/obj/%s/", build.name);
+    const char *flavour_name = build.flavour->name;
+    build.name = text_of("%s%s", flavour_name, build.cublas ? "-cublas" : build.cuda ? "" : "-cpu");
+    build.lock_name = flavour_name;
+    build.object_folder = text_of("build/obj/%s/", flavour_name);
+    build.cuda_object_folder = text_of("build/obj/%s%s/", flavour_name, build.cuda ? "" : "-cpu");
+    build.cublas_object_folder = text_of("build/obj/%s/", build.name);
     build.program_folder = "build/";
-    if (flavour != FLAVOUR_RELEASE) build.program_folder = text_of("build/%s/", build.flavour->name);
+    if (flavour != FLAVOUR_RELEASE)
+        build.program_folder = text_of("build/%s/", build.cublas ? build.name : flavour_name);
+    else if (build.cublas) build.program_folder = "build/cublas/";
     const char *compiler = getenv("CC");
     list_add_words(&build.compiler, compiler && compiler[0] ? compiler : "cc");
     List ask = {0};
@@ -323,14 +349,17 @@ typedef struct {
     size_t count;
 } Units;
 
-// Whether it is another object with CUDA than without.
-static bool asks_for_cuda(const char *source) {
+// Whether it is another object where the macro has another value.
+static bool asks_for(const char *source, const char *macro) {
     Bytes content;
-    bool asks = starts_with(source, CUDA_SOURCES);
-    if (asks || !file_read(source, &content)) return asks;
-    asks = strstr(content.data, CUDA_MACRO) != NULL;
+    if (!file_read(source, &content)) return false;
+    bool asks = strstr(content.data, macro) != NULL;
     free(content.data);
     return asks;
+}
+
+static bool asks_for_cuda(const char *source) {
+    return starts_with(source, CUDA_SOURCES) || asks_for(source, CUDA_MACRO);
 }
 
 static void add_cuda_flags(const Build *build, List *command) {
@@ -346,8 +375,10 @@ static Unit unit_of(const Build *build, const char *source) {
     const char *stem = source;
     if (starts_with(source, build->object_folder)) stem = source + strlen(build->object_folder);
     bool is_cpp = ends_with(source, ".cpp"), asks = asks_for_cuda(source);
-    unit.object = text_of("%s%.*s.o", asks ? build->cuda_object_folder : build->object_folder,
-                          (int)(strrchr(stem, '.') - stem), stem);
+    bool asks_cublas = asks_for(source, CUBLAS_MACRO);
+    const char *folder = asks ? build->cuda_object_folder : build->object_folder;
+    if (asks_cublas) folder = build->cublas_object_folder;
+    unit.object = text_of("%s%.*s.o", folder, (int)(strrchr(stem, '.') - stem), stem);
     unit.dep_path = text_of("%s.d", unit.object);
     unit.key_path = text_of("%s.key", unit.object);
     List *command = &unit.command;
@@ -368,6 +399,7 @@ static Unit unit_of(const Build *build, const char *source) {
         list_add(command, text_of("-DWORKER_ORCD_OLDER_LIBC=%d", build->older_libc));
     }
     if (asks) add_cuda_flags(build, command);
+    if (asks_cublas) list_add(command, text_of("-D" CUBLAS_MACRO "=%d", build->cublas));
     const char *text = text_of("%s -ffile-prefix-map", list_join(command));
     unit.command_hash = hash_add(build->compiler_hash, text, strlen(text));
     // The key holds neither colours nor where tree and toolkit lie: objects name paths from the tree's root.
@@ -592,6 +624,7 @@ static bool links_older_libc(const Build *build, const Program *program) {
 
 static bool is_source_of(const Build *build, const Program *program, const char *path) {
     if (!build->cuda && starts_with(path, CUDA_SOURCES)) return false;
+    if (!build->cublas && starts_with(path, CUBLAS_SOURCES)) return false;
     if (strcmp(path, LIBC_COMPAT) == 0) return links_older_libc(build, program);
     for (size_t i = 0; i < COUNT_OF(program->without) && program->without[i]; i++) {
         const char *without = program->without[i];
@@ -638,10 +671,47 @@ static void units_add(const Build *build, Units *units, const List *sources) {
     }
 }
 
+// Where cublasLt is without the GPUs that this program does not run on.
+static const char *pruned_cublas(const Build *build) {
+    return text_of("build/cuda/%u-" CUBLAS_LT, build->toolkit.version);
+}
+
+// Makes it, which takes half a minute, where it is not there yet. Without the toolkit's nvprune the whole
+// library is linked.
+static const char *prune_cublas(const Build *build) {
+    const char *whole = text_of("%s/" CUBLAS_LT, build->toolkit.lib), *pruned = pruned_cublas(build);
+    const char *tool = text_of("%s/bin/nvprune", build->toolkit.root);
+    if (file_exists(pruned)) return pruned;
+    if (!file_exists(tool)) tool = "nvprune";
+    if (!have_program(tool)) {
+        fprintf(stderr, "note: nvprune is missing (Debian: package nvidia-cuda-toolkit), so " CUBLAS_LT
+                        " is linked with its kernels for older GPUs, too\n");
+        return whole;
+    }
+    fprintf(stderr, "taking the kernels for older GPUs out of " CUBLAS_LT "\n");
+    List command = {0};
+    list_add(&command, tool);
+    for (size_t i = 0; i < COUNT_OF(CUBLAS_GPUS); i++) {
+        const char *sm = CUBLAS_GPUS[i].sm;
+        if (CUBLAS_GPUS[i].version > build->toolkit.version) continue;
+        list_add_words(&command, text_of("-gencode arch=compute_%s,code=sm_%s", sm, sm));
+    }
+    const char *part = text_of("%s.%d", pruned, getpid());
+    list_add_words(&command, text_of("%s -o %s", whole, part));
+    make_folders(pruned);
+    if (run(&command) != 0) die("%s: nvprune does not take it", whole);
+    file_rename(part, pruned);
+    return pruned;
+}
+
 static void add_cuda_libraries(const Build *build, List *command) {
     list_add(command, "-Wl,--start-group");
-    for (size_t i = 0; i < COUNT_OF(CUDA_LIBRARIES); i++) {
+    for (size_t i = 0; i < COUNT_OF(CUDA_LIBRARIES); i++)
         list_add(command, text_of("%s/%s", build->toolkit.lib, CUDA_LIBRARIES[i]));
+    for (size_t i = 0; build->cublas && i < COUNT_OF(CUBLAS_LIBRARIES); i++) {
+        bool is_lt = strcmp(CUBLAS_LIBRARIES[i], CUBLAS_LT) == 0;
+        list_add(command,
+                 is_lt ? prune_cublas(build) : text_of("%s/%s", build->toolkit.lib, CUBLAS_LIBRARIES[i]));
     }
     // NVRTC is written in C++, whose library need not be where the program runs.
     list_add_words(command, "-Wl,--end-group -Wl,--gc-sections -static-libgcc -Wl,-Bstatic -lstdc++ "
@@ -695,7 +765,8 @@ static bool link_objects(const Build *build, const Program *program, const List 
 // Links where the objects or the command changed.
 static void link_program(const Build *build, const Program *program, const List *sources, Units *units) {
     const char *path = text_of("%s%s", build->program_folder, program->name);
-    const char *key_path = text_of("build/obj/%s-%s.key", build->lock_name, program->name);
+    const char *key_path =
+        text_of("build/obj/%s-%s.key", build->cublas ? build->name : build->lock_name, program->name);
     List objects = {0};
     Bytes key = {0};
     for (size_t i = 0; i < sources->count; i++) {
@@ -1012,6 +1083,7 @@ static const struct {
     {"--tsan", NULL, "with ThreadSanitizer", offsetof(Options, tsan)},
     {"--debug", NULL, "not optimised", offsetof(Options, debug)},
     {"--no-cuda", NULL, "the CPU reference alone", offsetof(Options, no_cuda)},
+    {"--cublas", NULL, "with NVIDIA's cuBLAS in the program", offsetof(Options, cublas)},
     {"--verbose", NULL, "show each command, and each test that passes", offsetof(Options, verbose)},
     {"--jobs", "N", "compile N files at once; every processor otherwise", offsetof(Options, jobs)},
     {"--model", "FILE", "run: a GGUF file instead of the fetched one", offsetof(Options, model)},
@@ -1096,9 +1168,15 @@ int main(int argc, char **argv) {
     Options options = {.jobs = sysconf(_SC_NPROCESSORS_ONLN)};
     size_t command = parse(argc, argv, &options);
     if (options.asan && options.tsan) usage_error("--asan and --tsan exclude each other");
+    if (options.cublas && options.no_cuda) usage_error("--cublas and --no-cuda exclude each other");
     Toolkit toolkit = {0};
-    if (!options.no_cuda) toolkit = find_toolkit();
-    if (!options.no_cuda && !toolkit.version && COMMANDS[command].fetches_toolkit) toolkit = fetch_toolkit();
+    if (!options.no_cuda) toolkit = find_toolkit(options.cublas);
+    if (!options.no_cuda && !toolkit.version && COMMANDS[command].fetches_toolkit)
+        toolkit = fetch_toolkit(options.cublas);
+    if (options.cublas && !toolkit.version)
+        die("--cublas needs a CUDA toolkit with " CUBLAS_LT ", libcudart_static.a and libculibos.a beside "
+            "NVRTC's static libraries: ./build.sh toolkit --cublas fetches Debian's; or name its folder in "
+            "CUDA_HOME");
     Build build = build_configure(&options, toolkit);
     return COMMANDS[command].run(&build);
 }

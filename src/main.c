@@ -6,6 +6,10 @@
 #include "cli/commands.h"
 #include "os/os.h"
 
+#if WORKER_ORCD_CUDA
+#include "backend/cuda/product_library.h"
+#endif
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -30,8 +34,14 @@ static int print_about_flags(const Options *options) {
 static int print_version(void) {
     char text[256];
     StrBuf out = STRBUF(text);
-    strbuf_printf(&out, "worker-orcd %s (%s, %s)\n", WORKER_ORCD_VERSION, version_text,
+    strbuf_printf(&out, "worker-orcd %s (%s, %s", WORKER_ORCD_VERSION, version_text,
                   WORKER_ORCD_CUDA ? "with CUDA" : "without CUDA");
+#if WORKER_ORCD_CUDA
+    char version[16];
+    if (product_library) product_library->version(version);
+    if (product_library) strbuf_printf(&out, " and %s %s", product_library->name, version);
+#endif
+    strbuf_put(&out, STR(")\n"));
     return print_text(&out);
 }
 

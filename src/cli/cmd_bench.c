@@ -7,6 +7,7 @@
 
 #if WORKER_ORCD_CUDA
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/product_library.h"
 #endif
 
 #include <stdio.h>
@@ -287,18 +288,46 @@ static void begin_output(Bench *b) {
     put_output(b, strbuf_str(&out));
 }
 
-static void end_output(Bench *b) {
-    if (!b->options->json) return;
-    json_close_array(&b->json);
-    json_close_object(&b->json);
-    strbuf_put_char(&b->out, '\n');
-    put_output(b, strbuf_str(&b->out));
-}
-
 #if WORKER_ORCD_CUDA
 
 static void wait_for_classes(Bench *b) {
     if (b->options->device == DEVICE_CUDA) cuda_backend_wait_for_classes(b->model.backend);
+}
+
+// What the times of the library beside the stages' are of.
+static void show_legend(Bench *b) {
+    char version[16], memory[512];
+    StrBuf text = STRBUF(memory);
+    if (!b->options->bench_stages || !product_library) return;
+    product_library->version(version);
+    if (b->options->json) {
+        strbuf_printf(&text, "%s %s", product_library->name, version);
+        json_member_str(&b->json, "library", strbuf_str(&text));
+        return;
+    }
+    strbuf_printf(
+        &text,
+        "\n  %s: %s %s, the same product (rows x in x out) of f16 rows and f16 weights, sums and\n"
+        "  results f32, in the fastest way that it proposes. Its weights are dequantised already; a\n"
+        "  stage takes its own apart and also finishes: bias, activation, residual stream, and of one\n"
+        "  row the norm.\n\n",
+        product_library->name, product_library->name, version);
+    put_output(b, strbuf_str(&text));
+}
+
+static void put_library_json(Bench *b, const StageTime *t) {
+    json_member_u64(&b->json, "rows", t->n_rows);
+    json_member_u64(&b->json, "in", t->n_in);
+    json_member_u64(&b->json, "out", t->n_out);
+    json_member_fixed(&b->json, "library_microseconds", t->library_us, 3);
+    if (t->library_whole_us > 0)
+        json_member_fixed(&b->json, "library_microseconds_of_whole_prompt", t->library_whole_us, 3);
+}
+
+static void put_library(StrBuf *text, const StageTime *t) {
+    strbuf_printf(text, "   %s %8.2f us, %.2f of ours, %u x %u x %u", product_library->name, t->library_us,
+                  t->library_us / t->microseconds, t->n_rows, t->n_in, t->n_out);
+    if (t->library_whole_us > 0) strbuf_printf(text, "; of all rows at once %.2f us", t->library_whole_us);
 }
 
 // `at`: "context", or "prompt" for the stages of a prompt of that many tokens.
@@ -314,14 +343,16 @@ static void show_stage(Bench *b, const StageTime *t, const char *at, uint32_t n)
         json_member_fixed(&b->json, "microseconds", t->microseconds, 3);
         if (is_prompt && t->flops > 0) json_member_fixed(&b->json, "tflops", tflops, 1);
         if (!is_prompt) json_member_u64(&b->json, "bytes", t->bytes);
+        if (t->library_us > 0) put_library_json(b, t);
         json_close_object(&b->json);
         return;
     }
-    char line[128];
+    char line[256];
     StrBuf text = STRBUF(line);
     strbuf_printf(&text, "  %-20s %3u x %8.2f us", t->name, t->count, t->microseconds);
     if (!is_prompt) strbuf_printf(&text, " %9.1f KB %8.0f GB/s", (double)t->bytes * 1e-3, gb_per_second);
     else if (t->flops > 0) strbuf_printf(&text, "              %8.0f TFLOP/s", tflops);
+    if (t->library_us > 0) put_library(&text, t);
     strbuf_put_char(&text, '\n');
     put_output(b, strbuf_str(&text));
 }
@@ -358,8 +389,8 @@ static bool measure_prompt_stages(Bench *b, uint32_t n_prompt, Error *err) {
     StageTime times[STAGE_TIMES_MAX];
     uint32_t n_times, n = (uint32_t)min_u64(n_prompt, b->model.backend->info.max_rows);
     double step_us;
-    if (!cuda_backend_time_prefill(b->model.backend, n, b->options->bench_runs, times, &n_times, &step_us,
-                                   err))
+    if (!cuda_backend_time_prefill(b->model.backend, n_prompt, b->options->bench_runs, times, &n_times,
+                                   &step_us, err))
         return false;
     show_stages(b, times, n_times, "prompt", n, step_us);
     return true;
@@ -368,6 +399,10 @@ static bool measure_prompt_stages(Bench *b, uint32_t n_prompt, Error *err) {
 #else
 
 static void wait_for_classes(Bench *b) {
+    (void)b;
+}
+
+static void show_legend(Bench *b) {
     (void)b;
 }
 
@@ -381,6 +416,15 @@ static bool measure_prompt_stages(Bench *b, uint32_t n_prompt, Error *err) {
 }
 
 #endif
+
+static void end_output(Bench *b) {
+    if (b->options->json) json_close_array(&b->json);
+    show_legend(b);
+    if (!b->options->json) return;
+    json_close_object(&b->json);
+    strbuf_put_char(&b->out, '\n');
+    put_output(b, strbuf_str(&b->out));
+}
 
 static bool measure(Bench *b, Error *err) {
     const Options *o = b->options;

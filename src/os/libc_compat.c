@@ -7,6 +7,7 @@
 // release. Any thread may call them. Not linked into tests and debug builds, which use the system's library
 // as it is.
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <link.h>
 #include <stdarg.h>
@@ -182,3 +183,23 @@ int compat_lstat(const char *path, struct stat *out) {
 int compat_fstat(int fd, struct stat *out) {
     return (int)syscall(SYS_fstat, fd, out);
 }
+
+#if WORKER_ORCD_CUBLAS
+// ---- shared memory (2.34; before, in a library of its own) ----
+
+// The CUDA run-time library asks for them, to share memory between processes, which this program never does.
+int compat_shm_open(const char *name, int flags, mode_t mode) SYMBOL("shm_open");
+int compat_shm_unlink(const char *name) SYMBOL("shm_unlink");
+
+int compat_shm_open(const char *name, int flags, mode_t mode) {
+    (void)name, (void)flags, (void)mode;
+    errno = ENOSYS;
+    return -1;
+}
+
+int compat_shm_unlink(const char *name) {
+    (void)name;
+    errno = ENOSYS;
+    return -1;
+}
+#endif

@@ -150,9 +150,10 @@ static void find_package(int log, Package *package) {
                         "; " CUDA_LOG " has their words)");
 }
 
-static void check_free_space(const char *part, const Package *package) {
+static void check_free_space(const char *part, const Package *package, bool cublas) {
     struct statvfs info;
     double needed = (double)package->size - (double)file_size(part) + CUDA_KEPT_MB * 1e6;
+    if (cublas) needed += 2 * CUBLAS_KEPT_MB * 1e6; // also as it is linked, pruned
     if (statvfs(CUDA_FOLDER, &info) != 0) return;
     double available = (double)info.f_bavail * (double)info.f_frsize;
     if (available >= needed) return;
@@ -174,9 +175,9 @@ static bool watch_download(const List *command, const char *path, const Package 
 
 // What an interrupted run left is continued. curl goes first, since apt continues a file only where a mirror
 // sends dates; apt goes second, since it alone knows a proxy of its own configuration.
-static const char *download_package(const Package *package, int log) {
+static const char *download_package(const Package *package, bool cublas, int log) {
     const char *path = text_of(CUDA_FOLDER "/%s", package->name);
-    check_free_space(path, package);
+    check_free_space(path, package, cublas);
     int shown = -1;
     bool there = file_size(path) == package->size;
     List curl = {0}, apt = {0};
@@ -202,12 +203,14 @@ static const char *download_package(const Package *package, int log) {
 }
 
 // Unpacks headers, what is linked and the licence to `folder`. The names in both commands need no quotes.
-static bool unpack_package(const char *package, const char *folder) {
+static bool unpack_package(const char *package, bool cublas, const char *folder) {
     const char *members = "'./usr/include/*.h' './usr/include/*.hpp' './usr/include/crt/*' "
                           "./usr/share/doc/" CUDA_PACKAGE "/copyright";
     for (size_t i = 0; i < COUNT_OF(CUDA_LIBRARIES); i++) {
         members = text_of("%s ./usr/lib/x86_64-linux-gnu/%s", members, CUDA_LIBRARIES[i]);
     }
+    for (size_t i = 0; cublas && i < COUNT_OF(CUBLAS_LIBRARIES); i++)
+        members = text_of("%s ./usr/lib/x86_64-linux-gnu/%s", members, CUBLAS_LIBRARIES[i]);
     make_folders(text_of("%s/", folder));
     int status, shown = -1;
     List ask = {0};
@@ -229,11 +232,12 @@ static bool unpack_package(const char *package, const char *folder) {
     return pclose(from) == 0 && ok;
 }
 
-// Debian's toolkit, once, into CUDA_FOLDER/toolkit; ends the build where that fails.
-static Toolkit fetch_toolkit(void) {
+// Debian's toolkit, once, into CUDA_FOLDER/toolkit; ends the build where that fails. One that was fetched
+// without cuBLAS gives place to one with it.
+static Toolkit fetch_toolkit(bool cublas) {
     const char *folder = CUDA_FOLDER "/part";
     int lock = lock_file("cuda");
-    Toolkit kit = find_toolkit(); // another build may have fetched it meanwhile
+    Toolkit kit = find_toolkit(cublas); // another build may have fetched it meanwhile
     if (kit.version) return kit;
     make_folders(CUDA_LOG);
     int log = open(CUDA_LOG, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
@@ -241,16 +245,16 @@ static Toolkit fetch_toolkit(void) {
     fprintf(stderr, "fetching a CUDA toolkit (%d MB, once): Debian's " CUDA_PACKAGE "\n", CUDA_PACKAGE_MB);
     Package package = {0};
     find_package(log, &package);
-    const char *path = download_package(&package, log);
+    const char *path = download_package(&package, cublas, log);
     remove_tree(folder);
-    if (!unpack_package(path, folder)) die_without_toolkit("it cannot be unpacked (is build/ full?)");
+    if (!unpack_package(path, cublas, folder)) die_without_toolkit("it cannot be unpacked (is build/ full?)");
     remove_tree(CUDA_FOLDER "/toolkit");
     file_rename(folder, CUDA_FOLDER "/toolkit");
     remove_tree(CUDA_FOLDER "/apt");
     unlink(path);
     unlink(CUDA_LOG);
     close(log);
-    kit = find_toolkit();
+    kit = find_toolkit(cublas);
     if (!kit.version) die_without_toolkit(text_of("%s lacks a part of it", package.name));
     close(lock);
     return kit;

@@ -14,7 +14,7 @@ static const char LICENSES_GCC[] =
     "Copyright (C) Free Software Foundation, Inc.\n";
 static const char LICENSES_CUDA[] =
     "\n"
-    "NVRTC, NVRTC's built-in headers and NVIDIA's PTX compiler, of the NVIDIA CUDA Toolkit %s, under the\n"
+    "%sNVRTC, NVRTC's built-in headers and NVIDIA's PTX compiler, of the NVIDIA CUDA Toolkit %s, under the\n"
     "NVIDIA CUDA Toolkit End User License Agreement. Copyright (C) NVIDIA Corporation.\n"
     "This software contains source code provided by NVIDIA Corporation.\n"
     "\n";
@@ -29,21 +29,26 @@ static Bytes toolkit_license(const Toolkit *kit) {
     return (Bytes){0};
 }
 
-// src/base/embed.h: embedded_licenses. With CUDA another source than without, so that neither undoes the
-// other.
+// src/base/embed.h: embedded_licenses. With CUDA, and with cuBLAS, another source than without, so that none
+// undoes another.
 static const char *generate_licenses(const Build *build) {
     Bytes text = {0}, code = {0};
     bytes_add_text(&text, LICENSES_ABOUT);
     bytes_add_text(&text, text_of(LICENSES_GCC, build->cuda ? " and libstdc++" : ""));
     if (build->cuda) {
         Bytes license = toolkit_license(&build->toolkit);
-        bytes_add_text(&text, text_of(LICENSES_CUDA, cuda_version_text(&build->toolkit)));
+        bytes_add_text(&text,
+                       text_of(LICENSES_CUDA, build->cublas ? "cuBLAS, the CUDA run-time library, " : "",
+                               cuda_version_text(&build->toolkit)));
         bytes_add_text(&text, license.size > 0 ? license.data
                                                : "The toolkit that this program was built with came without "
                                                  "its text; NVIDIA publishes it with the toolkit's "
                                                  "documentation.\n");
     }
-    const char *stem = text_of("%sgenerated/licenses%s", build->object_folder, build->cuda ? "-cuda" : "");
+    const char *stem = text_of("%sgenerated/licenses%s", build->object_folder,
+                               build->cublas ? "-cublas"
+                               : build->cuda ? "-cuda"
+                                             : "");
     const char *text_path = text_of("%s.txt", stem), *path = text_of("%s.c", stem);
     make_folders(path);
     file_write(text_path, text.data, text.size);

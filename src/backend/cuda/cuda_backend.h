@@ -43,6 +43,11 @@ typedef struct {
     double microseconds; // of one, the median of the runs
     uint64_t bytes;      // of weights and cache that one reads, on average
     double flops;        // of a prompt's stages: operations of one's products and scores, on average
+    // Of a stage that computes a product of n_rows rows by matrices of n_in columns and n_out rows in all:
+    // what the library in this build takes for it (cuda_yardstick.h); 0: it was not asked.
+    uint32_t n_rows, n_in, n_out;
+    double library_us;
+    double library_whole_us; // of a prompt of several steps: its part in a product of all rows at once
 } StageTime;
 
 enum { STAGE_TIMES_MAX = BATCH_TYPES_COUNT };
@@ -55,8 +60,7 @@ MUST_CHECK bool cuda_backend_time_rows(Backend *backend, uint32_t n_rows, uint32
                                        StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us,
                                        Error *err);
 
-// The same of a prompt's rows 0 … n_rows - 1 (at most BackendInfo.max_rows); `step_us` is the median time of
-// all their stages.
-MUST_CHECK bool cuda_backend_time_prefill(Backend *backend, uint32_t n_rows, uint32_t runs,
+// The same of a prompt of n_tokens, as far as a step takes it; `step_us` is the median time of all stages.
+MUST_CHECK bool cuda_backend_time_prefill(Backend *backend, uint32_t n_tokens, uint32_t runs,
                                           StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us,
                                           Error *err);

@@ -3,6 +3,7 @@
 
 #include "backend/cuda/cuda_batch.h"
 #include "backend/cuda/cuda_step.h"
+#include "backend/cuda/cuda_yardstick.h"
 
 #include <stdlib.h>
 
@@ -13,21 +14,28 @@ typedef struct {
     Launch launch;
     uint64_t bytes;
     double flops;
+    ProductShape shape;
 } Timed;
 
 // Of one step.
 typedef struct {
     Timed *stages;
     StageArgs *args;
-    Launch *launches; // room for as many
-    uint32_t n;
+    Launch *launches;     // room for as many
+    ProductShape *shapes; // likewise
+    uint32_t n, n_rows;
+    uint32_t whole_rows; // of a prompt that takes several such steps, or n_rows
+    Yardstick yardstick;
+    Arena scratch; // what is left
 } TimedStep;
 
 static bool step_make(Arena *scratch, uint32_t n, TimedStep *out, Error *err) {
-    *out = (TimedStep){.stages = arena_new(scratch, Timed, n),
+    *out = (TimedStep){.whole_rows = out->whole_rows,
+                       .stages = arena_new(scratch, Timed, n),
                        .args = arena_new(scratch, StageArgs, n),
-                       .launches = arena_new(scratch, Launch, n)};
-    return (out->stages && out->args && out->launches) ||
+                       .launches = arena_new(scratch, Launch, n),
+                       .shapes = arena_new(scratch, ProductShape, n)};
+    return (out->stages && out->args && out->launches && out->shapes) ||
            error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
 }
 
@@ -74,42 +82,38 @@ static BatchSpread spread_at(const CudaBackend *b, uint32_t class_index, uint32_
 
 // Draws are left out: they would advance the sequence.
 static bool rows_of_class(CudaBackend *b, uint32_t class_index, uint32_t n_rows, uint32_t position,
-                          Arena *scratch, TimedStep *out, Error *err) {
+                          Arena scratch, TimedStep *out, Error *err) {
     uint32_t n = b->batches->lowered.classes[class_index].n_stages;
     bool is_prompt = b->batches->lowered.classes[class_index].size.body == BODY_PROMPT;
-    const BatchStage **stages = arena_new(scratch, const BatchStage *, n);
-    if (!stages || !step_make(scratch, n, out, err))
+    const BatchStage **stages = arena_new(&scratch, const BatchStage *, n);
+    if (!stages || !step_make(&scratch, n, out, err))
         return error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
     BatchSpread spread = is_prompt ? SPREAD_CLUSTERS : spread_at(b, class_index, position, n_rows);
     uint32_t tail = is_prompt ? TAIL_COUNT : TAIL_GREEDY;
+    out->n_rows = n_rows;
+    out->whole_rows = (uint32_t)max_u64(n_rows, out->whole_rows);
     n = cuda_batch_launches(b, class_index, spread, tail, out->args, out->launches, stages);
     for (uint32_t i = 0; i < n; i++) {
         const BatchStage *s = stages[i];
         if (batch_draws(s->type)) continue;
         Timed *t = &out->stages[out->n++];
-        *t = (Timed){.type = s->type, .name = s->type->name, .launch = out->launches[i]};
+        *t = (Timed){
+            .type = s->type, .name = s->type->name, .launch = out->launches[i], .shape = yardstick_shape(s)};
         t->bytes = s->weight_bytes + (is_prompt ? 0 : n_rows * cache_bytes(b->plan, s->ops, position));
         t->flops = is_prompt && s->type->has_flops ? flops_of(s->ops, n_rows) : 0;
     }
+    out->scratch = scratch;
     return true;
 }
 
 // ---- the clock ----
-
-typedef struct {
-    CudaBackend *b;
-    CUevent begin, end;
-    float *runs; // [n_runs]
-    uint32_t n_runs;
-} Stopwatch;
 
 static int compare_floats(const void *a, const void *b) {
     float x = *(const float *)a, y = *(const float *)b;
     return (x > y) - (x < y);
 }
 
-// Median time of a graph in microseconds, each run right after another one.
-static bool time_graph(Stopwatch *w, CUgraphExec before, CUgraphExec graph, double *out, Error *err) {
+bool stopwatch_time(Stopwatch *w, CUgraphExec before, CUgraphExec graph, double *out, Error *err) {
     const Cuda *cuda = &w->b->cuda;
     CUstream stream = w->b->stream;
     CUresult r = CUDA_SUCCESS;
@@ -141,6 +145,22 @@ static bool time_steps(Stopwatch *w, CUgraphExec step, double *out, Error *err) 
     return cuda_ok(cuda, r, "measuring steps", err);
 }
 
+// The library's time for the products of n stages, and of each so many rows for more of them at once.
+static bool time_library(Stopwatch *w, CUgraphExec whole, TimedStep *step, uint32_t n, StageTime *out,
+                         Error *err) {
+    Yardstick *y = &step->yardstick;
+    ProductShape first = step->shapes[0];
+    if (first.n_out == 0) return true;
+    out->n_rows = step->n_rows, out->n_in = first.n_in, out->n_out = first.n_out;
+    if (!yardstick_time(y, w, whole, step->shapes, n, step->n_rows, step->scratch, &out->library_us, err))
+        return false;
+    if (step->whole_rows == step->n_rows) return true;
+    bool ok = yardstick_time(y, w, whole, step->shapes, n, step->whole_rows, step->scratch,
+                             &out->library_whole_us, err);
+    out->library_whole_us *= (double)step->n_rows / step->whole_rows;
+    return ok;
+}
+
 static bool time_type(Stopwatch *w, CUgraphExec whole, TimedStep *step, const Timed *like, StageTime *out,
                       Error *err) {
     CudaBackend *b = w->b;
@@ -148,6 +168,7 @@ static bool time_type(Stopwatch *w, CUgraphExec whole, TimedStep *step, const Ti
     for (uint32_t i = 0; i < step->n; i++) {
         const Timed *t = &step->stages[i];
         if (t->type != like->type) continue;
+        step->shapes[out->count] = t->shape;
         step->launches[out->count++] = t->launch;
         out->bytes += t->bytes;
         out->flops += t->flops;
@@ -156,10 +177,17 @@ static bool time_type(Stopwatch *w, CUgraphExec whole, TimedStep *step, const Ti
     out->flops /= out->count;
     CUgraphExec graph;
     if (!graph_make(&b->cuda, step->launches, out->count, b->overlap, b->stream, &graph, err)) return false;
-    bool ok = time_graph(w, whole, graph, &out->microseconds, err);
+    bool ok = stopwatch_time(w, whole, graph, &out->microseconds, err);
     b->cuda.graph_exec_destroy(graph);
     out->microseconds /= out->count;
-    return ok;
+    return ok && time_library(w, whole, step, out->count, out, err);
+}
+
+static bool open_yardstick(Stopwatch *w, TimedStep *step, Error *err) {
+    for (uint32_t i = 0; i < step->n; i++)
+        step->shapes[i] = step->stages[i].shape;
+    return yardstick_open(w->b, step->shapes, step->n, step->whole_rows, &step->scratch, &step->yardstick,
+                          err);
 }
 
 // Of each kind of stage; `whole_us`, unless it is NULL, is the time of all of them.
@@ -170,7 +198,7 @@ static bool time_types(Stopwatch *w, TimedStep *step, StageTime *out, uint32_t *
     for (uint32_t i = 0; i < step->n; i++)
         step->launches[i] = step->stages[i].launch;
     if (!graph_make(&b->cuda, step->launches, step->n, b->overlap, b->stream, &whole, err)) return false;
-    bool ok = !whole_us || time_graph(w, whole, whole, whole_us, err);
+    bool ok = (!whole_us || stopwatch_time(w, whole, whole, whole_us, err)) && open_yardstick(w, step, err);
     *n_out = 0;
     for (uint32_t i = 0; ok && i < step->n; i++) {
         bool is_first = true;
@@ -178,6 +206,7 @@ static bool time_types(Stopwatch *w, TimedStep *step, StageTime *out, uint32_t *
             is_first = is_first && step->stages[k].type != step->stages[i].type;
         if (is_first) ok = time_type(w, whole, step, &step->stages[i], &out[(*n_out)++], err);
     }
+    yardstick_close(&step->yardstick);
     b->cuda.graph_exec_destroy(whole);
     return ok;
 }
@@ -272,21 +301,22 @@ bool cuda_backend_time_rows(Backend *backend, uint32_t n_rows, uint32_t position
         BatchSpread spread = spread_at(b, c, position, n_rows);
         CUgraphExec whole = b->batches->classes[c].graphs[spread][TAIL_GREEDY];
         ok = place_rows(b, n_rows, (uint32_t)max_u64(position, 1), end, scratch, err) &&
-             rows_of_class(b, c, n_rows, position, &scratch, &step, err) &&
+             rows_of_class(b, c, n_rows, position, scratch, &step, err) &&
              time_types(&w, &step, out, n_out, NULL, err) && time_steps(&w, whole, step_us, err);
     }
     stopwatch_end(&w);
     return ok;
 }
 
-bool cuda_backend_time_prefill(Backend *backend, uint32_t n_rows, uint32_t runs,
+bool cuda_backend_time_prefill(Backend *backend, uint32_t n_tokens, uint32_t runs,
                                StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us, Error *err) {
     CudaBackend *b = cuda_self(backend);
     Arena scratch = b->inspection;
     Stopwatch w;
-    TimedStep step = {0};
+    uint32_t n_rows = (uint32_t)min_u64(n_tokens, b->options.max_rows);
+    TimedStep step = {.whole_rows = n_tokens};
     bool ok = stopwatch_begin(b, runs, &scratch, &w, err) && place_slot(b, 0, n_rows, n_rows, scratch, err) &&
-              rows_of_class(b, cuda_batch_prompts_for(b->batches, n_rows), n_rows, 0, &scratch, &step, err) &&
+              rows_of_class(b, cuda_batch_prompts_for(b->batches, n_rows), n_rows, 0, scratch, &step, err) &&
               time_types(&w, &step, out, n_out, step_us, err);
     stopwatch_end(&w);
     return ok;

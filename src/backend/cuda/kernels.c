@@ -58,12 +58,14 @@ void kernel_unload(const Cuda *cuda, Kernel *kernel) {
 }
 
 bool kernel_launch(const Cuda *cuda, const Launch *launch, bool overlap, CUstream stream, Error *err) {
+    if (launch->ahead && !launch->ahead(launch->context, stream, err)) return false;
+    if (!launch->kernel) return true;
     const StageInfo *info = &launch->kernel->info;
     bool may_be_alone = info->cluster && info->blocks_alone;
     unsigned alone = may_be_alone ? launch->alone : 0;
     CUlaunchAttribute attributes[2];
     unsigned n = 0;
-    if (overlap)
+    if (overlap && !launch->ahead)
         attributes[n++] = (CUlaunchAttribute){.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
                                               .value = {.programmaticStreamSerializationAllowed = 1}};
     if (may_be_alone && !alone)

@@ -20,16 +20,21 @@ MUST_CHECK bool kernel_load(const Cuda *cuda, const CudaDevice *device, const ch
                             const JitImage *image, CUstream stream, Kernel *out, Error *err);
 void kernel_unload(const Cuda *cuda, Kernel *kernel);
 
+// What is enqueued ahead of a kernel: a library's products.
+typedef bool LaunchAhead(const void *context, CUstream stream, Error *err);
+
 // One launch: a kernel with its argument. `alone`: without clusters, where the kernel can do without, and
 // then so many times its blocks_alone; 0: as it is.
 typedef struct {
-    const Kernel *kernel;
+    const Kernel *kernel; // NULL: what is ahead of it is all
     void *args;
     unsigned alone;
+    LaunchAhead *ahead; // NULL: nothing
+    const void *context;
 } Launch;
 
 // `overlap`: the kernel may start before the one that was launched ahead of it on this stream has ended; it
-// waits for it by itself (programmatic dependent launch, compute capability 9.0).
+// waits for it by itself (programmatic dependent launch, compute capability 9.0). Not behind a library's.
 MUST_CHECK bool kernel_launch(const Cuda *cuda, const Launch *launch, bool overlap, CUstream stream,
                               Error *err);
 
