@@ -13,7 +13,8 @@
 #define SUM_ALONE 0
 #endif
 
-enum : u32 { EXPERTS_SUM_THREADS = MIN(ROUND_UP(D_MODEL / 4, 32), 512) };
+// With more than 16 experts a row a thread holds so much that no more of them find registers.
+enum : u32 { EXPERTS_SUM_THREADS = MIN(ROUND_UP(D_MODEL / 4, 32), N_USED > 16 ? 256 : 512) };
 
 // What the i-th expert gave, added to what those before it gave.
 DEVICE float4 add_expert(float4 sum, float weight, float4 v) {

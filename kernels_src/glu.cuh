@@ -1,16 +1,22 @@
 // Gate and up of a batch's rows, and their activation.
 //
 //     out_activations[row] = act(W_gate h + b_gate) * (W_up h + b_up) / GLU_DIVISOR
-// UNGATED: act(W_up h + b_up) / GLU_DIVISOR
+// UNGATED: act(W_up h + b_up) / GLU_DIVISOR; NOT_DIVIDED: act(W_up h + b_up)
 // TIMES_STRIDE (with UNGATED): act(GLU_DIVISOR W_up h) * times[row] / GLU_DIVISOR: `in` is divided, too
 //     h = in[row]; NORM_INPUT (product_few.cuh): h = norm(x[row])
 //
 // Operations: (RMS_NORM or LAYER_NORM,) MATMUL x 2, GLU; UNGATED: MATMUL, ACTIVATION. Grid and order of sums:
 // product.cuh, with either body; a unit is a band of W_gate and the same one of W_up. Defines: STAGE_GLU,
 // D_MODEL, D_FF, activate.cuh's, FORMAT_0 (of W_gate; UNGATED: of W_up), FORMAT_1 (of W_up), the body's;
-// UNGATED; HAS_BIAS where a matrix has one; TIMES_STRIDE, of the rows of `times`.
+// UNGATED, NOT_DIVIDED; HAS_BIAS where a matrix has one; TIMES_STRIDE, of the rows of `times`.
 #if !defined(D_FF) || D_FF % 2
 #error "D_FF, even"
+#endif
+
+#ifdef NOT_DIVIDED
+#define UNGATED_DIVISOR 1.0f
+#else
+#define UNGATED_DIVISOR GLU_DIVISOR
 #endif
 
 struct GluBands {
@@ -52,7 +58,7 @@ DEVICE float glu_value(const ProductArgs &a, u32 row, u32 col, float gate, float
     float times = load_shared_data(a.times + (u64)row * TIMES_STRIDE + col);
     return activate(v[0] * GLU_DIVISOR) * times * (1 / GLU_DIVISOR);
 #elif defined(UNGATED)
-    return activate(v[0]) * (1 / GLU_DIVISOR);
+    return activate(v[0]) * (1 / UNGATED_DIVISOR);
 #else
     return gated(v[0], v[1]) * (1 / GLU_DIVISOR);
 #endif

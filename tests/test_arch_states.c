@@ -113,11 +113,11 @@ static const struct {
     {"nemotron-h-latent", "moe_latent_size", 0, 64,
      "\"blk.1.ffn_latent_down.weight\": expected shape [64, 64], found [32, 64]"},
     {"nemotron-h-latent", "moe_latent_size", 0, 0,
-     "\"blk.1.ffn_up_exps.weight\": expected shape [8, 32, 64], found [8, 32, 32]"},
+     "\"blk.1.ffn_up_exps.weight\": expected shape [40, 32, 64], found [40, 32, 32]"},
     {"nemotron-h-latent", "moe_latent_size", 0, 1 << 18,
      "nemotron_h_moe.moe_latent_size of layer 1 is 262144; expected 0 to 131072"},
     {"nemotron-h-latent", "expert_group_count", 0, 3,
-     "nemotron_h_moe.expert_group_count is 3 and expert_group_used_count 1, which does not fit 8 "
+     "nemotron_h_moe.expert_group_count is 3 and expert_group_used_count 1, which does not fit 40 "
      "experts"},
     {"deci", "attention.head_count_kv", 0, ABSENT, "\"deci.attention.head_count_kv\""},
     {"deci", "attention.head_count_kv", 0, 0, "\"blk.0.attn_q.weight\": architecture deci has no use for it"},

@@ -14,14 +14,18 @@
 #include <stdio.h>
 #include <string.h>
 
-static const ExpertsSize gpt_oss_20b = {2880, 2880,  32,    4,     DTYPE_MXFP4, DTYPE_MXFP4, DTYPE_MXFP4,
-                                        {0},  false, false, false, false,       false};
-static const ExpertsSize qwen3_30b = {2048, 768,   128,   8,     DTYPE_Q4_K, DTYPE_Q4_K, DTYPE_Q6_K,
-                                      {0},  false, false, false, false,      false};
-static const ExpertsSize mixtral_8x7b = {4096, 14336, 8,     2,     DTYPE_Q4_K, DTYPE_Q5_0, DTYPE_Q6_K,
-                                         {0},  false, false, false, false,      false};
-static const ExpertsSize tiny = {64,  32,    4,     2,     DTYPE_F16, DTYPE_Q8_0, DTYPE_Q8_0,
-                                 {0}, false, false, false, false,     false};
+// clang-format off
+#define SIZE(model, ff, experts, used, of_gate, of_up, of_down)                                                      \
+    .d_model = model, .d_ff = ff, .n_experts = experts, .n_used = used, .gate = DTYPE_##of_gate, .up = DTYPE_##of_up, \
+    .down = DTYPE_##of_down
+static const ExpertsSize gpt_oss_20b = {SIZE(2880, 2880, 32, 4, MXFP4, MXFP4, MXFP4)};
+static const ExpertsSize qwen3_30b = {SIZE(2048, 768, 128, 8, Q4_K, Q4_K, Q6_K)};
+static const ExpertsSize mixtral_8x7b = {SIZE(4096, 14336, 8, 2, Q4_K, Q5_0, Q6_K)};
+static const ExpertsSize tiny = {SIZE(64, 32, 4, 2, F16, Q8_0, Q8_0)};
+static const ExpertsSize nemotron_super = {SIZE(1024, 2688, 512, 22, Q4_K, Q4_K, Q5_0), .d_router = 4096, .ungated = true,
+                                           .route = {.scores = SCORES_SIGMOID, .normed = true, .scale = 5},
+                                           .has_select = true, .sum_alone = true};
+// clang-format on
 
 #define COMMON "prelude.cuh", "layout.h", "args.h"
 #define TILES "tiles.cuh", "codebooks.h", "tiles_codebooks.cuh"
@@ -118,5 +122,6 @@ TEST_SLOW(cuda_experts_fit_every_gpu, 300) {
     check_stages(90, "tiny", &tiny, 1);
     check_stages(90, "Mixtral-8x7B", &mixtral_8x7b, 16);
     check_stages(75, "tiny", &tiny, 16);
+    check_stages(90, "Nemotron-3-Super", &nemotron_super, 8);
 }
 #endif

@@ -141,6 +141,11 @@ TEST_SLOW(emulated_model_lfm2, 600) {
     check_prompts_of_model("lfm2");
 }
 
+// Narrower experts, more than 16 of them a row.
+TEST_SLOW(emulated_model_nemotron_h_latent, 600) {
+    check_family_model("nemotron_h_latent");
+}
+
 TEST_SLOW(emulated_model_nemotron_h, 600) {
     check_prompts_of_model("nemotron_h");
 }

@@ -23,7 +23,7 @@
 // Those of arch_state_models.c that the GPU runs.
 #define ARCH_STATE_MODEL_NAMES(ROW) \
     ROW(lfm2) ROW(qwen35) ROW(nemotron_h) ROW(granite_hybrid) ROW(qwen35moe) ROW(qwen3next) ROW(lfm2moe) \
-    ROW(granite_hybrid_moe) ROW(nemotron_h_moe)
+    ROW(granite_hybrid_moe) ROW(nemotron_h_moe) ROW(nemotron_h_latent)
 // Gemma 4, which has heads of two sizes; of it those that have all of the others' stages, for the emulator.
 #define ARCH_GEMMA_MODEL_NAMES(ROW) \
     ROW(gemma4_31b) ROW(gemma4_e4b) ROW(gemma4_e2b) ROW(gemma4_26b) ROW(odd_gemma4)

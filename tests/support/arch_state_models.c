@@ -202,8 +202,8 @@ static const uint32_t third_has_heads[] = {0, 0, 2, 0}, nemotron_kv_heads[] = {0
 #define KEYS_EXPERTS(n, n_used, n_ff)                                 \
     KEY_U32("expert_count", n), KEY_U32("expert_used_count", n_used), \
         KEY_U32("expert_feed_forward_length", n_ff)
-#define KEYS_NEMOTRON_EXPERTS                                                                          \
-    KEYS_EXPERTS(8, 3, 32), KEY_U32("expert_shared_count", 1),                                         \
+#define KEYS_NEMOTRON_EXPERTS(n, n_used)                                                               \
+    KEYS_EXPERTS(n, n_used, 32), KEY_U32("expert_shared_count", 1),                                    \
         KEY_U32("expert_shared_feed_forward_length", 64), KEY_BOOL("expert_weights_norm", 1),          \
         KEY_F32("expert_weights_scale", 2.5), KEY_U32("attention.key_length", 32),                     \
         KEY_U32("attention.value_length", 32), KEY_U32S("attention.head_count_kv", nemotron_kv_heads), \
@@ -262,12 +262,12 @@ static const ArchModel state_models[] = {
               KEY_U32("leading_dense_block_count", 1), KEY_U32("expert_gating_func", 2)}},
     {"nemotron-h-moe", "nemotron_h_moe", SIZES(5, 4, 2, 32, 32, 8), .dtype = DTYPE_Q8_0, TENSORS(mamba),
      .shared_ff = 64, .mixers = "SFASF", OF_ATTENTION(mamba_attention), OF_STATE(mamba_state), ALONE(nemotron_experts),
-     STATE(4, 96, 4, 2, 16), .keys = {EPS_RMS, KEYS_NEMOTRON_EXPERTS, KEY_U32("expert_group_count", 1)}},
-    // Experts that work on half of the values; two groups of them, of which a row uses one.
-    {"nemotron-h-latent", "nemotron_h_moe", SIZES(5, 4, 2, 32, 32, 8), .dtype = DTYPE_Q8_0, TENSORS(mamba),
+     STATE(4, 96, 4, 2, 16), .keys = {EPS_RMS, KEYS_NEMOTRON_EXPERTS(8, 3), KEY_U32("expert_group_count", 1)}},
+    // Many experts, which work on half of the values; two groups of them, of which a row uses one.
+    {"nemotron-h-latent", "nemotron_h_moe", SIZES(5, 4, 2, 32, 32, 40), .dtype = DTYPE_Q8_0, TENSORS(mamba),
      .shared_ff = 64, .latent = 32, .mixers = "SFASF", OF_ATTENTION(mamba_attention), OF_STATE(mamba_state),
      ALONE(nemotron_latent_experts), STATE(4, 96, 4, 2, 16),
-     .keys = {EPS_RMS, KEYS_NEMOTRON_EXPERTS, KEY_U32("moe_latent_size", 32), KEY_U32("expert_group_count", 2),
+     .keys = {EPS_RMS, KEYS_NEMOTRON_EXPERTS(40, 18), KEY_U32("moe_latent_size", 32), KEY_U32("expert_group_count", 2),
               KEY_U32("expert_group_used_count", 1)}},
     {"granite-hybrid-moe", "granitehybrid", SIZES(4, 4, 2, 16, 32, 8), .dtype = DTYPE_Q8_0, TENSORS(mamba),
      MORE(granite_experts), .shared_ff = 64, .mixers = "SSAS", OF_ATTENTION(mamba_attention), OF_STATE(mamba_state),

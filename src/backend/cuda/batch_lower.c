@@ -278,8 +278,7 @@ bool batch_lower(const Plan *plan, const Placement *placement, const LowerTarget
     if (!l.blocks || !l.programs || !l.program_types) return no_memory(err);
     if (!match_all(&l, err) || !link_all(&l, err) || !check_all(&l, err)) return false;
     for (uint32_t i = 0; i < l.n_blocks; i++)
-        out->has_post_norm |= l.blocks[i].block == &batch_block_post_norm,
-            out->has_experts_beside |= l.blocks[i].beside != NULL;
+        out->has_post_norm |= l.blocks[i].block == &batch_block_post_norm;
     if (!add_classes(&l, n_slots, max_rows, err)) return false;
     out->programs = l.programs;
     out->n_programs = l.n_programs;

@@ -47,7 +47,7 @@ typedef struct {
     uint64_t partial_bytes;
     uint32_t n_meetings;
     bool has_post_norm;
-    bool has_experts_beside;                     // a dense feed-forward
+    uint32_t sum_cols;                           // of a sum of experts that is not added to x at once
     uint32_t raw_cols;                           // of a row of products of one input, at most
     bool has_gates;                              // attention's heads do
     uint32_t conv_cols, state_heads, state_cols; // of layers with a state, at most; 0: there are none

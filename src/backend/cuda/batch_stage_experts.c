@@ -2,7 +2,7 @@
 // Few rows: every stage chooses by itself. Many: the rows are put in the order of their experts.
 #include "backend/cuda/batch_lower_internal.h"
 
-enum { EXPERTS_USED_MAX = 16 }; // a row (chosen_experts.cuh)
+enum { EXPERTS_USED_MAX = 32 }; // a row: a lane has one (expert_choice.cuh)
 
 // The softmax over all, divided by the sum of the chosen ones, is the softmax over these. What the sum is
 // multiplied by goes into the weights.
@@ -25,6 +25,7 @@ static ExpertsSize size_of(const BatchStage *s) {
                          .has_select = s->ops[MIXTURE_ROUTE]->weight != NULL,
                          .has_scales = s->ops[MIXTURE_ROUTE]->bias != NULL,
                          .sum_alone = s->is_raw,
+                         .d_router = (uint32_t)s->ops[MIXTURE_ROUTER]->weight->n_cols,
                          .d_model = (uint32_t)first->n_cols,
                          .d_ff = (uint32_t)first->n_rows,
                          .n_experts = (uint32_t)first->n_matrices,
@@ -36,10 +37,12 @@ static ExpertsSize size_of(const BatchStage *s) {
                          .weighed = s->ops[MIXTURE_WEIGH] != NULL};
 }
 
-// Where experts are beside a dense feed-forward, that comes next.
+// Where experts are beside a dense feed-forward, that comes next; where they are narrower than the residual
+// stream, the product that makes their sum as wide.
 static bool link_experts(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
+    const BatchBlock *next = s->ops[MIXTURE_LATENT] ? &batch_block_latent_out : &batch_block_glu;
     (void)before;
-    return !s->is_raw || (after && after->block == &batch_block_glu) || batch_refuse(err, s);
+    return !s->is_raw || (after && after->block == next) || batch_refuse(err, s);
 }
 
 static bool check_experts(const BatchLowering *l, const BatchStage *s, Error *err) {
@@ -81,6 +84,7 @@ static void need(const BatchLowering *l, const ExpertsSize *e) {
         max_u64(x->between, (uint64_t)n.buffers * n.buffer_rows * align_up(e->d_ff, ACTIVATION_COLS));
     x->outputs = max_u64(x->outputs, (uint64_t)n.slots * e->d_model);
     if (e->weighed) x->n_weighed = (uint32_t)max_u64(x->n_weighed, n.slots);
+    if (e->sum_alone) l->out->sum_cols = (uint32_t)max_u64(l->out->sum_cols, e->d_model);
     x->n_tiles = (uint32_t)max_u64(x->n_tiles, n.tiles);
     x->n_arrivals = (uint32_t)max_u64(x->n_arrivals, n.arrivals);
     batch_need(l, n.partial_bytes, (uint32_t)max_u64(n.meetings, n.meetings_k));
@@ -140,7 +144,7 @@ static void bind_group(const BatchStage *s, const BatchBuffers *b, StageArgs *ou
     (void)s;
     out->group_experts = (GroupExpertsArgs){.batch = b->batch,
                                             .choice = b->choice,
-                                            .normed = b->h,
+                                            .normed = b->latent ? b->latent : b->h,
                                             .slot = b->slot,
                                             .tiles = b->tiles,
                                             .n_tiles = b->n_tiles,
@@ -156,6 +160,80 @@ const BatchType batch_group = {
     .defines_rows = true,
     .define = define_group,
     .bind = bind_group,
+    .results = batch_shows_none,
+};
+
+// ---- the experts' input, where it is narrower ----
+
+static void define_latent_in(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    const Weight *w = s->ops[0]->weight;
+    ProductSize size = batch_product_size(s);
+    define(b, "STAGE_GLU", 1);
+    define(b, "D_MODEL", w->n_cols);
+    define(b, "D_FF", w->n_rows);
+    define_activation(b, FN_IDENTITY);
+    define(b, "UNGATED", 1);
+    define(b, "NOT_DIVIDED", 1);
+    define_format(b, "FORMAT_0", w);
+    batch_define_product(b, l, &size);
+}
+
+static void bind_latent_in(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    out->product = batch_product_args(s, b, NULL, b->h);
+    out->product.weight[0] = batch_weight_of(b, s->ops[0]);
+    out->product.out_activations = b->latent;
+}
+
+static uint32_t latent_in_results(const BatchStage *s, const BatchBuffers *b,
+                                  StageResult out[STAGE_RESULTS_MAX]) {
+    out[0] = (StageResult){s->ops[0], RESULT_ACTIVATIONS, b->latent, s->ops[0]->out_width, 1, 0};
+    return 1;
+}
+
+const BatchType batch_latent_in = {
+    .kernel = "glu",
+    .name = "narrower experts' input",
+    .files = {FILES_FEW, "activate.cuh", "glu.cuh"},
+    .cost = 70,
+    .has_flops = true,
+    .define = define_latent_in,
+    .bind = bind_latent_in,
+    .results = latent_in_results,
+};
+
+const BatchType batch_latent_in_many = {
+    .kernel = "glu",
+    .name = "narrower experts' input, of many",
+    .files = {FILES_MANY, "activate.cuh", "glu.cuh"},
+    .cost = 93,
+    .has_flops = true,
+    .define = define_latent_in,
+    .bind = bind_latent_in,
+    .results = latent_in_results,
+};
+
+// Their sum as the input of the product behind it: divided, since it may be beyond what f16 holds.
+static void define_latent_sum(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    (void)l;
+    define(b, "STAGE_NORM_ROWS", 1);
+    define(b, "D_MODEL", s->ops[OUTPUT_MATMUL]->weight->n_cols);
+    define_float(b, "NORM_EPS", 0);
+    define(b, "NORM_NONE", 1);
+    define(b, "COPY_DIVIDED", 1);
+}
+
+static void bind_latent_sum(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    (void)s;
+    out->norm = (NormArgs){.batch = b->batch, .logits_rows = b->logits_rows, .x = b->m, .out = b->latent};
+}
+
+const BatchType batch_latent_sum = {
+    .kernel = "norm_rows",
+    .name = "narrower experts' sum as input",
+    .files = {FILES_ROWS, "norm_rows.cuh"},
+    .cost = COST_USUAL,
+    .define = define_latent_sum,
+    .bind = bind_latent_sum,
     .results = batch_shows_none,
 };
 
@@ -192,7 +270,7 @@ static void define_gate_up(StrBuf *b, const BatchLowering *l, const BatchStage *
 
 static void bind_gate_up(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
     ExpertsArgs a = products_of(s, b);
-    a.product.in = b->slots_h; // of few rows the norms themselves
+    a.product.in = b->slots_h; // of few rows the inputs themselves
     const Op *matrices[2] = {first_of(s), s->ops[MIXTURE_UP]};
     for (uint32_t i = 0; i < 2; i++) {
         a.product.weight[i] = batch_weight_of(b, matrices[i]);
@@ -310,41 +388,58 @@ const BatchType batch_experts_sum = {
             [MIXTURE_NORM]   = {OP_RMS_NORM,      ACT_H,  {ACT_X}}, \
             [MIXTURE_ROUTER] = {OP_MATMUL,        ACT_L,  {ACT_H}}, \
             [MIXTURE_ROUTE]  = {OP_ROUTE,         ACT_R,  {ACT_L}}, \
-            [MIXTURE_INPUT]  = {OP_COUNT, .optional = true} /* never */
+            [MIXTURE_INPUT]  = {OP_COUNT, .optional = true} /* never */, \
+            [MIXTURE_LATENT] = {OP_COUNT, .optional = true}
 #define MIXTURE_BEHIND \
             [MIXTURE_DOWN]   = {OP_EXPERT_MATMUL, ACT_EO, {ACT_EF, ACT_R}}, \
             [MIXTURE_SUM]    = {OP_EXPERT_SUM,    ACT_T,  {ACT_EO, ACT_R}}, \
             [MIXTURE_ADD]    = {OP_ADD,           ACT_X,  {ACT_X, ACT_T}}
 const BatchBlock batch_block_experts = {
     .patterns = {
-        {11, false, {
+        {12, false, {
             MIXTURE_BEFORE,
             [MIXTURE_GATE]   = {OP_EXPERT_MATMUL, ACT_EG, {ACT_H, ACT_R}},
             [MIXTURE_UP]     = {OP_EXPERT_MATMUL, ACT_EU, {ACT_H, ACT_R}},
             [MIXTURE_WEIGH]  = {OP_EXPERT_WEIGH,  ACT_EG, {ACT_EG, ACT_R}, .optional = true},
             [MIXTURE_GLU]    = {OP_GLU,           ACT_EF, {ACT_EG, ACT_EU}},
             MIXTURE_BEHIND}},
-        {11, false, {
+        {12, false, {
             MIXTURE_BEFORE,
             [MIXTURE_GATE]   = {OP_COUNT, .optional = true}, // never
             [MIXTURE_UP]     = {OP_EXPERT_MATMUL, ACT_EU, {ACT_H, ACT_R}},
             [MIXTURE_WEIGH]  = {OP_COUNT, .optional = true},
             [MIXTURE_GLU]    = {OP_ACTIVATION,    ACT_EF, {ACT_EU}},
             MIXTURE_BEHIND}},
-        {11, true, {
+        {12, true, {
+            [MIXTURE_NORM]   = {OP_RMS_NORM,      ACT_H,  {ACT_X}},
+            [MIXTURE_ROUTER] = {OP_MATMUL,        ACT_L,  {ACT_H}},
+            [MIXTURE_ROUTE]  = {OP_ROUTE,         ACT_R,  {ACT_L}},
+            [MIXTURE_INPUT]  = {OP_COUNT, .optional = true}, // never
+            [MIXTURE_LATENT] = {OP_MATMUL,        ACT_EI, {ACT_H}},
+            [MIXTURE_GATE]   = {OP_COUNT, .optional = true},
+            [MIXTURE_UP]     = {OP_EXPERT_MATMUL, ACT_EU, {ACT_EI, ACT_R}},
+            [MIXTURE_WEIGH]  = {OP_COUNT, .optional = true},
+            [MIXTURE_GLU]    = {OP_ACTIVATION,    ACT_EF, {ACT_EU}},
+            [MIXTURE_DOWN]   = {OP_EXPERT_MATMUL, ACT_EO, {ACT_EF, ACT_R}},
+            [MIXTURE_SUM]    = {OP_EXPERT_SUM,    ACT_ES, {ACT_EO, ACT_R}},
+            [MIXTURE_ADD]    = {OP_COUNT, .optional = true}}},
+        {12, true, {
             [MIXTURE_NORM]   = {OP_RMS_NORM,      ACT_RH, {ACT_X}},
             [MIXTURE_ROUTER] = {OP_MATMUL,        ACT_L,  {ACT_RH}},
             [MIXTURE_ROUTE]  = {OP_ROUTE,         ACT_R,  {ACT_L}},
             [MIXTURE_INPUT]  = {OP_RMS_NORM,      ACT_H,  {ACT_X}},
+            [MIXTURE_LATENT] = {OP_COUNT, .optional = true}, // never
             [MIXTURE_GATE]   = {OP_EXPERT_MATMUL, ACT_EG, {ACT_H, ACT_R}},
             [MIXTURE_UP]     = {OP_EXPERT_MATMUL, ACT_EU, {ACT_H, ACT_R}},
-            [MIXTURE_WEIGH]  = {OP_COUNT, .optional = true}, // never
+            [MIXTURE_WEIGH]  = {OP_COUNT, .optional = true},
             [MIXTURE_GLU]    = {OP_GLU,           ACT_EF, {ACT_EG, ACT_EU}},
             [MIXTURE_DOWN]   = {OP_EXPERT_MATMUL, ACT_EO, {ACT_EF, ACT_R}},
             [MIXTURE_SUM]    = {OP_EXPERT_SUM,    ACT_M,  {ACT_EO, ACT_R}},
             [MIXTURE_ADD]    = {OP_RMS_NORM,      ACT_M,  {ACT_M}}}}},
     .parts = {
         {&batch_route, MIXTURE_ROUTE, BODY_ANY, false},
+        {&batch_latent_in, MIXTURE_LATENT, BODY_FEW, true},
+        {&batch_latent_in_many, MIXTURE_LATENT, BODY_TOGETHER, true},
         {&batch_group, MIXTURE_ROUTE, BODY_TOGETHER, false},
         {&batch_experts_glu, MIXTURE_GLU, BODY_ANY, false},
         {&batch_experts_glu_many, MIXTURE_GLU, BODY_TOGETHER, false},
@@ -353,6 +448,20 @@ const BatchBlock batch_block_experts = {
         {&batch_experts_sum, MIXTURE_SUM, BODY_TOGETHER, false}},
     .link = link_experts,
     .check = check_experts,
+};
+
+// Experts that are narrower than the residual stream: what makes their sum as wide.
+const BatchBlock batch_block_latent_out = {
+    .patterns = {
+        {2, false, {
+            [OUTPUT_MATMUL] = {OP_MATMUL, ACT_T, {ACT_ES}},
+            [OUTPUT_ADD]    = {OP_ADD,    ACT_X, {ACT_X, ACT_T}}}}},
+    .parts = {
+        {&batch_latent_sum, OUTPUT_MATMUL, BODY_ANY, false},
+        {&batch_latent_out, OUTPUT_MATMUL, BODY_FEW, false},
+        {&batch_latent_out_many, OUTPUT_MATMUL, BODY_TOGETHER, false}},
+    .link = batch_links_none,
+    .check = batch_takes_all,
 };
 // clang-format on
 

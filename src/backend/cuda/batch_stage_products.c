@@ -153,7 +153,10 @@ static void define_output(StrBuf *b, const BatchLowering *l, const BatchStage *s
 }
 
 static void bind_output(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    CUdeviceptr in = reads_glu(s) ? b->f : s->block == &batch_block_output ? b->a : b->y;
+    CUdeviceptr in = reads_glu(s)                          ? b->f
+                     : s->block == &batch_block_output     ? b->a
+                     : s->block == &batch_block_latent_out ? b->latent
+                                                           : b->y;
     out->product = batch_product_args(s, b, NULL, in);
     out->product.weight[0] = batch_weight_of(b, s->ops[OUTPUT_MATMUL]);
     out->product.bias[0] = batch_bias_of(b, s->ops[OUTPUT_MATMUL]);
@@ -227,6 +230,28 @@ const BatchType batch_layer_out = {
     .name = "layer's embedding",
     .files = {FILES_FEW, "output.cuh"},
     .cost = 50,
+    .has_flops = true,
+    .define = define_output,
+    .bind = bind_output,
+    .results = output_results,
+};
+
+const BatchType batch_latent_out = {
+    .kernel = "output",
+    .name = "narrower experts' output",
+    .files = {FILES_FEW, "output.cuh"},
+    .cost = 50,
+    .has_flops = true,
+    .define = define_output,
+    .bind = bind_output,
+    .results = output_results,
+};
+
+const BatchType batch_latent_out_many = {
+    .kernel = "output",
+    .name = "narrower experts' output, of many",
+    .files = {FILES_MANY, "output.cuh"},
+    .cost = 70,
     .has_flops = true,
     .define = define_output,
     .bind = bind_output,

@@ -29,7 +29,7 @@ enum {
     BODY_ANY = BODY_FEW | BODY_TOGETHER,
 };
 
-enum { BATCH_FEW_ROWS_MAX = 8, BATCH_ROWS_MAX = 128, BATCH_CLASSES_MAX = 10, BATCH_PARTS_MAX = 8 };
+enum { BATCH_FEW_ROWS_MAX = 8, BATCH_ROWS_MAX = 128, BATCH_CLASSES_MAX = 10, BATCH_PARTS_MAX = 12 };
 
 // Classes of their own for so few rows of prompts and of those that decode beside them, BATCH_SHORT_ROWS,
 // half as many, and so on down to BATCH_SHORTEST_ROWS: one tile, whose columns are spread over the GPU, and
@@ -91,14 +91,15 @@ enum {
     MIXTURE_NORM,
     MIXTURE_ROUTER,
     MIXTURE_ROUTE,
-    MIXTURE_INPUT, // the experts' own norm, where they are beside a dense feed-forward
+    MIXTURE_INPUT,  // the experts' own norm, where they are beside a dense feed-forward
+    MIXTURE_LATENT, // the product that makes their input, where it is narrower than the norm
     MIXTURE_GATE,
     MIXTURE_UP,
     MIXTURE_WEIGH, // gates, where the experts' inputs are weighted
     MIXTURE_GLU,
     MIXTURE_DOWN,
     MIXTURE_SUM,
-    MIXTURE_ADD, // experts beside: the norm of their sum, which POST_NORM makes
+    MIXTURE_ADD, // experts beside: the norm of their sum, which POST_NORM makes; not of narrower ones
 };
 enum {
     TURNS_NORM_Q,
@@ -170,14 +171,15 @@ struct BatchBuffers {
     CUdeviceptr runs;        // where layers keep a state: [max_runs] RowRun
     CUdeviceptr rows;        // [max_rows] BatchRow
     // [max_rows] each; activations as in layout.h.
-    CUdeviceptr x;            // [d_model]
-    CUdeviceptr h;            // activations of d_model
-    CUdeviceptr raw;          // [raw_cols] of the products of one input
-    CUdeviceptr q;            // of prompts, or of a compressed cache: [heads][head_dim] f16
-    CUdeviceptr a;            // activations of heads * head_dim
-    CUdeviceptr t;            // [d_model]
-    CUdeviceptr m;            // [d_model] of experts beside a dense feed-forward
-    CUdeviceptr f;            // activations of d_ff, and of a layer's embedding behind its gate
+    CUdeviceptr x;      // [d_model]
+    CUdeviceptr h;      // activations of d_model
+    CUdeviceptr raw;    // [raw_cols] of the products of one input
+    CUdeviceptr q;      // of prompts, or of a compressed cache: [heads][head_dim] f16
+    CUdeviceptr a;      // activations of heads * head_dim
+    CUdeviceptr t;      // [d_model]
+    CUdeviceptr m;      // [sum_cols] of experts whose sum is not added to x at once
+    CUdeviceptr latent; // activations of narrower experts: their input, then their sum; 0: there are none
+    CUdeviceptr f;      // activations of d_ff, and of a layer's embedding behind its gate
     CUdeviceptr layer_inputs; // [layers][d_per_layer]
     CUdeviceptr rope[PLACED_ROPES_MAX];
     // Of layers with a state.
@@ -191,7 +193,7 @@ struct BatchBuffers {
     CUdeviceptr weights_h; // many, where the experts' inputs are weighted: [slots]
     CUdeviceptr tiles;     // many: [tiles] ExpertTile
     CUdeviceptr n_tiles;   // many: their number
-    CUdeviceptr slots_h;   // activations of d_model, a row a slot; few: h
+    CUdeviceptr slots_h;   // activations of the experts' input, a row a slot; few: h or latent
     CUdeviceptr slots_f;   // activations of an expert's d_ff
     CUdeviceptr slots_out; // [slots][d_model]
     CUdeviceptr arrivals;  // few: counters
@@ -242,6 +244,7 @@ struct BatchType {
     BLOCK(layer_gate)       \
     BLOCK(layer_out)        \
     BLOCK(experts)          \
+    BLOCK(latent_out)       \
     BLOCK(share)            \
     BLOCK(post_norm)        \
     BLOCK(head)
@@ -294,12 +297,17 @@ struct BatchType {
     TYPE(layer_out)         \
     TYPE(layer_out_many)    \
     TYPE(route)             \
+    TYPE(latent_in)         \
+    TYPE(latent_in_many)    \
     TYPE(group)             \
     TYPE(experts_glu)       \
     TYPE(experts_glu_many)  \
     TYPE(experts_down)      \
     TYPE(experts_down_many) \
     TYPE(experts_sum)       \
+    TYPE(latent_sum)        \
+    TYPE(latent_out)        \
+    TYPE(latent_out_many)   \
     TYPE(share)             \
     TYPE(norm_of_logits)    \
     TYPE(head)              \

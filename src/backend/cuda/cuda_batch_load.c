@@ -107,6 +107,8 @@ static void lay_out_activations(CudaBackend *b, DeviceLayout *l, const BatchClas
     s->a = take_activations(l, rows, widest(b->plan, ACT_Q));
     s->f = take_activations(l, rows, max_u64(widest(b->plan, ACT_F), widest(b->plan, ACT_PG)));
     s->y = take_activations(l, rows, b->batches->lowered.state_cols);
+    uint64_t latent = widest(b->plan, ACT_EI);
+    if (latent > 0) s->latent = take_activations(l, rows, latent);
 }
 
 // A class's own.
@@ -134,7 +136,7 @@ static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, 
         s->q = device_layout_take(l, rows * q_values * sizeof(uint16_t));
     s->layer_inputs = device_layout_take(l, rows * widest(plan, ACT_PL) * sizeof(float));
     if (lowered->has_post_norm) s->t = device_layout_take(l, rows * plan->d_model * sizeof(float));
-    if (lowered->has_experts_beside) s->m = device_layout_take(l, rows * plan->d_model * sizeof(float));
+    s->m = device_layout_take(l, rows * lowered->sum_cols * sizeof(float));
     for (uint32_t i = 0; i < b->placement.n_ropes; i++)
         s->rope[i] = device_layout_take(l, rows * b->placement.ropes[i]->dims * sizeof(float));
 }
@@ -146,7 +148,7 @@ static void lay_out_experts(DeviceLayout *l, const BatchClass *c, BatchBuffers *
     s->route = device_layout_take(l, rows * e->n_experts * sizeof(float));
     s->slots_f = device_layout_take(l, e->between * sizeof(uint16_t));
     s->slots_out = device_layout_take(l, e->outputs * sizeof(float));
-    s->slots_h = s->h;
+    s->slots_h = s->latent ? s->latent : s->h;
     if (c->size.body & BODY_FEW) {
         s->arrivals = device_layout_take(l, e->n_arrivals * sizeof(uint32_t));
         return;

@@ -21,7 +21,8 @@ enum {
     FEW_TURNS_MAX = 8,           // blocks of a multiprocessor, one after the other
     FEW_FETCHERS = 3, // of a slot's up to 6 copies (GPT-OSS-20B, 1 row: 930 tokens/s; with one 912)
     ONE_CODEBOOKS_BYTES_MAX = 32 << 10, // one row
-    FEW_SPARE = 6 << 10,                // barriers, the choice, what a stage adds
+    FEW_SPARE = 6 << 10,                // barriers, the choice, what a stage adds: at least
+    FEW_BARRIERS = 2 << 10,             // of it, what does not depend on the experts
     MANY_SPARE = 24 << 10,              // sums that are finished, barriers
 };
 
@@ -32,8 +33,8 @@ static void define_format(StrBuf *b, const char *name, Dtype dtype) {
     strbuf_printf(b, "#define %s FORMAT_%s\n", name, dtype_info(dtype)->name);
 }
 
-static void define_experts(StrBuf *b, const ExpertsSize *e) {
-    define(b, "D_MODEL", e->d_model);
+static void define_experts(StrBuf *b, const ExpertsSize *e, uint32_t d_model) {
+    define(b, "D_MODEL", d_model);
     define(b, "N_EXPERTS", e->n_experts);
     define(b, "N_USED", e->n_used);
 }
@@ -62,11 +63,13 @@ static void define_choice(StrBuf *b, const ExpertsSize *e) {
 typedef struct {
     uint32_t n_cols, n_rows, unit_bands;
     Dtype dtypes[2];
-    uint32_t rows;   // of a buffer of activations
-    uint32_t units;  // at most
-    uint32_t bands;  // side by side, of several rows
-    bool has_inputs; // each touched expert (tile) its own
-    bool is_first;   // gate and up, before down
+    uint32_t rows;          // of a buffer of activations
+    uint32_t units;         // at most
+    uint32_t bands;         // side by side, of several rows
+    uint32_t n_used;        // of a row
+    uint32_t touched_bytes; // of several rows: what a block knows of their choices (chosen_experts.cuh)
+    bool has_inputs;        // each touched expert (tile) its own
+    bool is_first;          // gate and up, before down
 } Product;
 
 // `tiles`: of slots; 0 for few rows.
@@ -80,10 +83,14 @@ static Product product_of(const ExpertsSize *e, uint32_t max_rows, uint32_t tile
                             down ? e->down : e->up},
                  .rows = tiles > 0 ? TILE_FEW : max_rows,
                  .has_inputs = down || tiles > 0,
+                 .n_used = e->n_used,
                  .is_first = !down};
     bool narrow = layout_tile_cols((int)p.dtypes[0]) < 256 && layout_tile_cols((int)p.dtypes[1]) < 256;
     p.units = (tiles > 0 ? tiles : MIN(max_rows * e->n_used, e->n_experts)) * (uint32_t)div_up(p.n_rows, 16);
     p.bands = tiles > 0 && narrow ? ROWS_BANDS_NARROW : ROWS_BANDS;
+    if (tiles == 0 && max_rows > 1)
+        p.touched_bytes =
+            8 * e->n_experts + 4 * (max_rows * e->n_used + MIN(max_rows * e->n_used, e->n_experts));
     return p;
 }
 
@@ -139,6 +146,13 @@ static uint32_t copies_of(const LowerTarget *t, const Product *p) {
     return p->rows == 1 ? codebook_copies(t, codebook_bytes(p), ONE_CODEBOOKS_BYTES_MAX) : 1;
 }
 
+// What a stage adds to a block's shared memory, at most: barriers, the choice, and what blocks of a pair send
+// each other.
+static uint64_t few_spare(const Product *p, const FewShape *s) {
+    uint64_t bands = s->pairs ? div_up(div_up(div_up(p->n_rows, 16), s->blocks / 2), 2) : 0;
+    return max_u64(FEW_SPARE, FEW_BARRIERS + p->touched_bytes + bands * p->n_used * 16 * sizeof(float));
+}
+
 // What a block takes beside its ring.
 static uint64_t few_beside(const Product *p, const FewShape *s) {
     uint32_t expert_units = (uint32_t)div_up(p->n_rows, 16), segments = segments_of(p->n_cols);
@@ -152,7 +166,7 @@ static uint64_t few_beside(const Product *p, const FewShape *s) {
     uint64_t sums = 2ull * s->pass_units * p->rows * (16 * p->unit_bands + 4) * sizeof(float), parts = 0;
     if (s->k_ways > 1 && s->k_blocks == 1)
         parts = 2ull * s->pass_units * p->unit_bands * segments * p->rows * 20 * sizeof(float);
-    return inputs * cols * 2 * p->rows + sums + parts + s->copies * codebook_bytes(p) + FEW_SPARE;
+    return inputs * cols * 2 * p->rows + sums + parts + s->copies * codebook_bytes(p) + few_spare(p, s);
 }
 
 // The ring in what is left of `shared` bytes, `most` at most; false where two steps do not fit.
@@ -323,7 +337,7 @@ static void define_product(StrBuf *b, const LowerTarget *t, const ExpertsSize *e
     Product p = product_of(e, max_rows, 0, down);
     FewShape shape;
     define(b, down ? "STAGE_EXPERTS_DOWN" : "STAGE_EXPERTS_GLU", 1);
-    define_experts(b, e);
+    define_experts(b, e, e->d_model);
     define(b, "D_FF", e->d_ff);
     define_format(b, "FORMAT_0", p.dtypes[0]);
     if (!down && e->ungated) define(b, "UNGATED", 1);
@@ -359,7 +373,8 @@ bool experts_fit(const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) 
 // Qwen3-30B-A3B 2 rows and 4 experts take 2.5 us, 8 and 1 4.7); of a prompt many, so that the experts are
 // read less often. A block of a long row has many warps, and so few registers for each.
 void experts_define_route(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
-    uint32_t warps = (uint32_t)div_up(e->d_model, ROUTE_COLS),
+    uint32_t d_model = e->d_router > 0 ? e->d_router : e->d_model,
+             warps = (uint32_t)div_up(d_model, ROUTE_COLS),
              rows = max_rows > 128  ? ROUTE_ROWS_MAX
                     : max_rows > 16 ? 4
                     : max_rows > 1  ? 2
@@ -369,7 +384,7 @@ void experts_define_route(StrBuf *b, const LowerTarget *t, const ExpertsSize *e,
     uint32_t runs = (uint32_t)div_up(max_rows, rows), group = rows == ROUTE_ROWS_MAX ? 2 : 4;
     while (group > 1 && e->n_experts * runs <= spread * (group / 2))
         group /= 2;
-    define_experts(b, e);
+    define_experts(b, e, d_model);
     define(b, "MAX_ROWS", max_rows);
     define(b, "ROUTE_ROWS", rows);
     define(b, "ROUTE_GROUP", group);
@@ -379,7 +394,7 @@ void experts_define_route(StrBuf *b, const LowerTarget *t, const ExpertsSize *e,
 }
 
 void experts_define_group(StrBuf *b, const LowerTarget *t, const ExpertsSize *e, uint32_t max_rows) {
-    define_experts(b, e);
+    define_experts(b, e, e->d_model);
     define(b, "MAX_ROWS", max_rows);
     define(b, "GROUP_BLOCKS", MIN(max_rows, t->multiprocessors));
     define(b, "EXPERT_SLOTS", slots_of(t, e, max_rows));

@@ -10,11 +10,12 @@ typedef struct {
     uint32_t d_model, d_ff, n_experts, n_used;
     Dtype gate, up, down;
     RouteConfig route;
-    bool has_select; // a bias on what experts are chosen by
-    bool has_scales; // a factor of each expert on its weight
-    bool sum_alone;  // down and sum do not add to the residual stream
-    bool ungated;    // no gate: `up` is the format of what is multiplied first
-    bool weighed;    // the experts' inputs are weighted, not their outputs alone
+    bool has_select;   // a bias on what experts are chosen by
+    bool has_scales;   // a factor of each expert on its weight
+    bool sum_alone;    // down and sum do not add to the residual stream
+    bool ungated;      // no gate: `up` is the format of what is multiplied first
+    bool weighed;      // the experts' inputs are weighted, not their outputs alone
+    uint32_t d_router; // the width of the router's input; 0: d_model
 } ExpertsSize;
 
 // What the stages of a class share.

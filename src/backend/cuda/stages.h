@@ -24,7 +24,7 @@ enum {
 };
 enum { GATE_COPY, GATE_MATMUL, GATE_SLICE, GATE_GLU };
 enum { SHARE_SHARE };
-enum { STAGE_OPS_MAX = 11, STAGE_FILES_MAX = 14, STAGE_PATTERNS_MAX = 3 };
+enum { STAGE_OPS_MAX = 12, STAGE_FILES_MAX = 14, STAGE_PATTERNS_MAX = 4 };
 
 // An operation that may be part of a stage.
 typedef struct {
