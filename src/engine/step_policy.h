@@ -1,11 +1,12 @@
 // Which rows go into the next step: decisions alone, without a backend, a clock or memory.
 //
-// Every sequence that decodes is in each step (they take turns where a step has fewer rows). Beside them are
-// rows of prompts, the oldest prompt's and, up to half, the shortest one's first: as many as there is time
-// for. While nobody decodes, that is the target below. Beside tokens that others wait for, a step takes less
-// than twice as long as without the prompts' rows, and at most STEP_BESIDE_NS, but has CHUNK_TOKENS_MIN rows
-// of prompts all the same, and half as many as draw. A step's time does not grow evenly with its rows (a GPU
-// has classes of them, and tiles), so the time of each size of step is learned by itself.
+// Every sequence that decodes is in each step (they take turns where a step has fewer rows). Beside them
+// are rows of prompts, the oldest prompt's and, up to half, the shortest one's first: as many as there is
+// time for. While nobody decodes, that is the target below. Beside tokens that others wait for, a step
+// takes less than twice as long as without the prompts' rows, and at most STEP_BESIDE_NS, but has
+// CHUNK_TOKENS_MIN rows of prompts all the same, half as many as draw, and more where few cost nearly as
+// much as many. A step's time does not grow evenly with its rows (a GPU has classes of them, and tiles),
+// so the time of each size of step is learned by itself.
 //
 // A cancellation waits for the steps that are under way, so where one takes longer than its target, a
 // prompt's chunks go through the layers in slices, a step each, or, where the backend has no slices, are made
