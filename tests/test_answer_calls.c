@@ -184,7 +184,7 @@ static void prepare(const FormatRow *row, bool marks_are_tokens, Format *out) {
                                 &err));
     AnswerGrammar frame = {&formats, out->run.tokenizer, row->opening};
     ForcedCalls calls = {.tools = json_parse(tools_text(), &document, &(JsonLimits){0}, &err)};
-    SchemaOptions options = {.schema_order = true, .plain_integers = true};
+    SchemaOptions options = {.schema_order = true, .plain_numbers = true};
     GrammarBuilder *b = grammar_builder_new(&nodes);
     uint32_t n = tokenizer_vocab_size(out->run.tokenizer);
     bool ok = answer_grammar_calls(&frame, b, &calls, &options, &keep, memory_of(2), &root, &err) &&
@@ -238,7 +238,7 @@ static bool meets(const char *name, Str arguments) {
     return false;
 }
 
-static void check_tokens(const Format *f, const int32_t *tokens, uint32_t n, Str text) {
+static const Read *read_tokens(const Format *f, const int32_t *tokens, uint32_t n, bool is_cut) {
     static AnswerParser *parser;
     static Read read;
     static char content[TEXT_BYTES];
@@ -255,11 +255,20 @@ static void check_tokens(const Format *f, const int32_t *tokens, uint32_t n, Str
         if (answer_is_mark(f->run.formats, tokens[i])) answer_parser_push_mark(parser, tokens[i], sink);
         else answer_parser_push(parser, tokenizer_piece(f->run.tokenizer, tokens[i], false), sink);
     }
-    answer_parser_end(parser, TOKEN_NONE, sink);
-    bool ok = CHECK(read.n_calls > 0) && CHECK(!read.broken) && CHECK_STR_EQ("", strbuf_str(&read.content));
-    for (uint32_t i = 0; ok && i < read.n_calls; i++) {
-        ok = CHECK(meets(read.calls[i].name, strbuf_str(&read.calls[i].arguments)));
-        if (!ok) printf("%s %.*s\n", read.calls[i].name, STR_ARG(strbuf_str(&read.calls[i].arguments)));
+    answer_parser_end(parser, is_cut, sink);
+    return &read;
+}
+
+static void check_tokens(const Format *f, const int32_t *tokens, uint32_t n, Str text) {
+    const Read *read = read_tokens(f, tokens, n, false);
+    bool ok =
+        CHECK(read->n_calls > 0) && CHECK(!read->broken) && CHECK_STR_EQ("", strbuf_str(&read->content));
+    for (uint32_t i = 0; ok && i < read->n_calls; i++) {
+        Str arguments = strbuf_str(&read->calls[i].arguments);
+        ok = CHECK(meets(read->calls[i].name, arguments));
+        // A tool without parameters is called with nothing.
+        ok = ok && (strcmp(read->calls[i].name, "look_up") != 0 || CHECK(arguments.len == 2));
+        if (!ok) printf("%s %.*s\n", read->calls[i].name, STR_ARG(arguments));
     }
     if (!ok) printf("%.*s\n", STR_ARG(text));
 }
@@ -314,6 +323,15 @@ static bool draw_answer(const Format *f, uint64_t seed) {
 
 // ---- answers that models write ----
 
+// Wherever max_tokens cuts it, no part of a mark or of a frame is content. (Calls without marks may be content.)
+static void check_cuts(const Format *f, const int32_t *tokens, uint32_t n, Str text) {
+    if (text.ptr[0] == '[' || text.ptr[0] == '{') return;
+    for (uint32_t cut = 0; cut < n; cut++) {
+        const Read *read = read_tokens(f, tokens, cut, true);
+        if (!CHECK_STR_EQ("", strbuf_str(&read->content))) printf("%u tokens of %.*s\n", cut, STR_ARG(text));
+    }
+}
+
 static void check_written(const Format *f, Str text) {
     static int32_t tokens[STEPS_MAX];
     GrammarState state = grammar_start(f->matcher);
@@ -338,6 +356,7 @@ static void check_written(const Format *f, Str text) {
     }
     CHECK(grammar_may_end(f->matcher, state));
     check_tokens(f, tokens, n, text);
+    check_cuts(f, tokens, n, text);
 }
 
 static uint64_t number_of(const char *name, uint64_t otherwise) {

@@ -69,6 +69,11 @@ TEST(api_structured_answers_are_what_they_have_to_be) {
         {CHAT, "{" HI ",\"structured_outputs\":{\"json\":" PERSON ",\"disable_any_whitespace\":true}",
          "choices.0.message.content", PERSON, false},
         {COMPLETIONS, "{\"prompt\":\"x\",\"json_schema\":" PERSON, "choices.0.text", PERSON, false},
+        {COMPLETIONS, "{\"prompt\":\"x\",\"grammar\":\"\",\"json_schema\":" PERSON, "choices.0.text", PERSON,
+         false},
+        {COMPLETIONS,
+         "{\"prompt\":\"x\",\"guided_whitespace_pattern\":\"\\\\t\",\"guided_json\":{\"enum\":[[1,2]]}",
+         "choices.0.text", OF_PATTERN("^\\\\[\\\\t1\\\\t,\\\\t2\\\\t\\\\]$"), true},
         {COMPLETIONS, "{\"prompt\":[\"x\",\"y\"],\"n\":2,\"response_format\":" FORMAT(PERSON),
          "choices.3.text", PERSON, false},
         {COMPLETIONS, "{\"prompt\":\"x\",\"guided_json\":\"{\\\"enum\\\":[1,2]}\"", "choices.0.text",
@@ -181,6 +186,23 @@ TEST(api_structured_calls_are_made) {
     }
 }
 
+// A template without tools: the model knows of none, so they are refused, unless a call is forced.
+TEST(api_structured_tools_need_a_template_with_tools) {
+    FakeWorker *f = fake_worker_start(&(FakeConfig){
+        .script = "Hm.", .chat_template = "{{ messages[0].content }}", .tool_format = "hermes"});
+    Answer a = ask(f, "POST", CHAT, "{" HI "," TOOLS "}");
+    CHECK_INT_EQ(400, a.status);
+    CHECK_STR_EQ("tools", json_text_at(json_root(a.body), "error.param"));
+    CHECK(text_count(a.body, "this model's chat template has no place for them") == 1);
+    CHECK_INT_EQ(200, ask(f, "POST", CHAT, "{" HI "," TOOLS ",\"tool_choice\":\"none\"}").status);
+    a = ask(f, "POST", CHAT,
+            "{" HI ",\"seed\":3," TOOLS ",\"tool_choice\":{\"type\":\"function\",\"name\":\"rest\"}}");
+    CHECK_INT_EQ(200, a.status);
+    CHECK_STR_EQ("rest", json_text_at(json_root(a.body), "choices.0.message.tool_calls.0.function.name"));
+    CHECK_STR_EQ("{}", json_text_at(json_root(a.body), "choices.0.message.tool_calls.0.function.arguments"));
+    shut_down(f);
+}
+
 TEST(api_structured_calls_refused) {
     static const struct {
         const char *format, *body, *message;
@@ -194,6 +216,13 @@ TEST(api_structured_calls_refused) {
          "tool_choice: goes without regex; both were given"},
         {"none", "{" HI "," TOOLS ",\"tool_choice\":\"required\"}",
          "tool_choice: calls cannot be forced: it is not known how this model writes them"},
+        {"hermes",
+         "{" HI ",\"tool_choice\":\"required\",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":"
+         "\"look\",\"parameters\":{\"properties\":{\"a\":{\"type\":\"string\",\"enum\":[1]}},\"required\":["
+         "\"a\"]}}}]}",
+         "tool_choice: no text matches the parameters of look: #/properties/a (type, enum): no value meets "
+         "all "
+         "that it says"},
         {"qwen-xml",
          "{" HI ",\"tool_choice\":\"required\",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":"
          "\"look\",\"parameters\":{\"properties\":{\"<a>\":{}}}}}]}",
@@ -264,6 +293,20 @@ TEST(api_structured_refusals_name_field_and_place) {
          "regex: goes without grammar; both were given"},
         {CHAT, "{" HI ",\"regex\":\"a\",\"ignore_eos\":true}", "ignore_eos",
          "ignore_eos: does not go with a schema or grammar"},
+        {CHAT, "{" HI ",\"guided_regex\":\"\"}", "guided_regex",
+         "guided_regex: must not be empty; leave it out where nothing is asked for"},
+        {CHAT, "{" HI ",\"guided_json\":\"\"}", "guided_json", "guided_json: must not be empty"},
+        {CHAT, "{" HI ",\"guided_choice\":\"\"}", "guided_choice",
+         "guided_choice: must be an array of strings, found a string"},
+        {CHAT, "{" HI ",\"structured_outputs\":{\"regex\":\"\"}}", "structured_outputs",
+         "structured_outputs: must not be empty"},
+        {CHAT, "{" HI ",\"guided_json\":{},\"guided_whitespace_pattern\":\"[ a]\"}",
+         "guided_whitespace_pattern",
+         "guided_whitespace_pattern: must match blanks, tabs and line breaks, and nothing else"},
+        {CHAT, "{" HI ",\"guided_json\":{},\"guided_whitespace_pattern\":\"(\"}", "guided_whitespace_pattern",
+         "guided_whitespace_pattern: "},
+        {CHAT, "{" HI ",\"regex\":\"a\",\"guided_whitespace_pattern\":\" ?\"}", "guided_whitespace_pattern",
+         "guided_whitespace_pattern: goes with a schema alone"},
         {CHAT, "{" HI ",\"structured_outputs\":{\"jsn\":{}}}", "structured_outputs",
          "structured_outputs: must have one of json, regex, choice, grammar and json_object"},
         {CHAT, "{" HI ",\"guided_choice\":[]}", "guided_choice",

@@ -113,7 +113,7 @@ static const BadRow bad_gbnf[] = {
     {"root ::= *", "GBNF grammar, line 1: no rule can go on like this"},
     {"root ::= <think>", "GBNF grammar, line 1: the vocabulary has no token <think>"},
     {"root ::= root \"a\" | \"b\"", "root begins with itself (left recursion)"},
-    {"root ::= \"a\" root", "no text matches root"},
+    {"root ::= \"a\" root", "no text matches root: each text of it would hold another one, without end"},
     {"root ::= \xFF", "GBNF grammar, line 1: invalid UTF-8"},
 };
 

@@ -17,14 +17,23 @@ static const struct {
     const char *schema, *text;
     bool taken;
 } texts[] = {
-    // spellings
-    {"{\"const\":\"a/b\"}", "\"a\\/b\"", true},
-    {"{\"const\":\"a/b\"}", "\"\\u0061/\\u0062\"", true},
-    {"{\"const\":\"\xF0\x9F\x98\x80\"}", "\"\\ud83d\\uDE00\"", true},
+    // spellings: free text has all, texts of which the schema says more have one
+    {"{\"type\":\"string\"}", "\"a\\/b\"", true},
+    {"{\"minLength\":3}", "\"\\u0061/\\u0062\"", true},
+    {"{\"maxLength\":2}", "\"\\ud83d\\uDE00\"", true},
+    {"{\"const\":\"a/b\"}", "\"a/b\"", true},
+    {"{\"const\":\"a/b\"}", "\"a\\/b\"", false},
+    {"{\"enum\":[\"a/b\",\"c\"]}", "\"\\u0061/b\"", false},
+    {"{\"enum\":[\"\xF0\x9F\x98\x80\\n\\u0001\\\"\"]}", "\"\xF0\x9F\x98\x80\\n\\u0001\\\"\"", true},
+    {"{\"enum\":[\"\xF0\x9F\x98\x80\\n\\u0001\\\"\"]}", "\"\\ud83d\\ude00\\n\\u0001\\\"\"", false},
+    {"{\"pattern\":\"^[a-z]$\"}", "\"\\u0061\"", false},
+    {"{\"anyOf\":[{\"const\":\"a\"},{\"type\":\"string\"}]}", "\"\\u0061\"", true},
     {"{\"const\":\"a\"}", "\"b\"", false},
     {"{\"maxLength\":1}", "\"\\ud83d\\ude00\"", true},
     {"{\"maxLength\":1}", "\"\\ud83d\"", false},
-    {"{\"properties\":{\"a\":{\"type\":\"null\"}}}", "{\"\\u0061\":null}", true},
+    {"{\"properties\":{\"a\":{\"type\":\"null\"}}}", "{\"\\u0061\":null}", false},
+    {"{\"properties\":{\"a\":{\"type\":\"null\"}}}", "{\"b\\n\":null}", true},
+    {"{\"properties\":{\"a\":{\"type\":\"null\"}}}", "{\"\\u0062\":null}", false},
     {"{\"properties\":{\"a\":{\"type\":\"null\"}}}", "{\"\\u0061\":1}", false},
     {"{\"const\":1}", "1.00", true},
     {"{\"const\":1}", "1.01", false},
@@ -90,7 +99,7 @@ static const struct {
      "{\"k\":2}", true},
 };
 
-TEST(schema_takes_every_spelling) {
+TEST(schema_takes_texts) {
     const char *compiled = "";
     SchemaRun run;
     for (size_t i = 0; i < COUNT_OF(texts); i++) {
@@ -107,26 +116,35 @@ TEST(schema_takes_every_spelling) {
 
 TEST(schema_options_narrow_what_is_taken) {
     static const char schema[] =
-        "{\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"format\":\"date\"}}}";
+        "{\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"format\":\"date\"},\"n\":{\"enum\":[1.5,2]},"
+        "\"not\":{\"not\":{\"const\":1}}}}";
     static const struct {
         SchemaOptions options;
         const char *text;
         bool taken;
     } rows[] = {
         {{.blanks = SCHEMA_BLANKS_ANY}, " {\n\n} ", true},
-        {{.blanks = SCHEMA_BLANKS_ONE}, "{\n\n\n}", false},
-        {{.blanks = SCHEMA_BLANKS_ONE}, "{\n  \"a\": 1,\n  \"b\": \"2024-02-29\"\n}", true},
-        {{.blanks = SCHEMA_BLANKS_ONE}, " {}", false},
+        {{.blanks = SCHEMA_BLANKS_FEW}, "{\n\n\n}", false},
+        {{.blanks = SCHEMA_BLANKS_FEW}, "{\n  \"a\": 1,\n  \"b\": \"2024-02-29\"\n}", true},
+        {{.blanks = SCHEMA_BLANKS_FEW}, "{\n\t\"a\":1, \"c\": [\n\t\t1,\n\t\t[ ]\n\t]\n}", true},
+        {{.blanks = SCHEMA_BLANKS_FEW}, "{\"a\" :1}", false},
+        {{.blanks = SCHEMA_BLANKS_FEW}, "{\"a\"\n:1}", false},
+        {{.blanks = SCHEMA_BLANKS_FEW}, "{\"a\":\n1}", false},
+        {{.blanks = SCHEMA_BLANKS_FEW}, "{\"a\":1\n,\"c\":1}", false},
+        {{.blanks = SCHEMA_BLANKS_FEW}, " {}", false},
+        {{.blanks = SCHEMA_BLANKS_PATTERN, .blank_pattern = STR("\t?|\n")}, "{\t\"a\"\n:\n1\t}", true},
+        {{.blanks = SCHEMA_BLANKS_PATTERN, .blank_pattern = STR("\t?|\n")}, "{ \"a\":1}", false},
         {{.blanks = SCHEMA_BLANKS_NONE}, "{\"a\":1,\"b\":\"2024-02-29\"}", true},
         {{.blanks = SCHEMA_BLANKS_NONE}, "{\"a\": 1}", false},
         {{.schema_order = true}, "{\"a\":1,\"b\":1}", true},
         {{.schema_order = true}, "{\"b\":1,\"a\":1}", false},
         {{.schema_order = true}, "{\"a\":1,\"c\":1}", true},
-        {{.plain_integers = false}, "{\"a\":1.0}", true},
-        {{.plain_integers = true}, "{\"a\":1.0}", false},
-        {{.plain_strings = false}, "{\"\\u0061\":1}", true},
-        {{.plain_strings = true}, "{\"\\u0061\":1}", false},
-        {{.plain_strings = true}, "{\"c\":\"\\n\\u0001/\"}", true},
+        {{.plain_numbers = false}, "{\"a\":1.0}", true},
+        {{.plain_numbers = true}, "{\"a\":1.0}", false},
+        {{.plain_numbers = false}, "{\"n\":1.50}", true},
+        {{.plain_numbers = true}, "{\"n\":1.50}", false},
+        {{.plain_numbers = true}, "{\"n\":1.5}", true},
+        {{.plain_numbers = true}, "{\"not\":1.00}", false},
         {{.ignore_formats = false}, "{\"b\":\"2023-02-29\"}", false},
         {{.ignore_formats = true}, "{\"b\":\"2023-02-29\"}", true},
     };
@@ -212,7 +230,7 @@ static const struct {
 } refused[] = {
     {"{\"properties\":{\"a/b\":{\"pattern\":\"(a\"}}}",
      "#/properties/a~1b/pattern: a group without end at byte 0 of the pattern"},
-    {"{\"type\":\"strin\"}", "#/type: not the name of a type"},
+    {"{\"type\":\"strin\"}", "#/type: \"strin\" is not the name of a type"},
     {"{\"minLength\":-1}", "#/minLength: not a non-negative integer"},
     {"{\"items\":3}", "#/items: a number where a schema should be"},
     {"{\"$ref\":\"other.json\"}", "#/$ref: refers to another document, \"other.json\""},
@@ -236,9 +254,15 @@ static const struct {
     // contradictions
     {"false", "#: no text matches the schema false"},
     {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\",\"enum\":[1]}},\"required\":[\"a\"]}",
-     "no text matches #/properties/a"},
-    {"{\"type\":\"integer\",\"minimum\":3,\"maximum\":2}", "no text matches #"},
-    {"{\"type\":\"array\",\"items\":{\"not\":{}},\"minItems\":1}", "no text matches #/items"},
+     "no text matches #/properties/a (type, enum): no value meets all that it says"},
+    {"{\"type\":\"integer\",\"minimum\":3,\"maximum\":2}",
+     "no text matches # (type, minimum, maximum): no value meets all that it says"},
+    {"{\"type\":\"array\",\"items\":{\"not\":{}},\"minItems\":1}",
+     "no text matches #/items (not): no value meets all that it says"},
+    {"{\"minProperties\":1,\"type\":\"object\",\"additionalProperties\":false,\"title\":\"t\"}",
+     "no text matches # (minProperties, type, additionalProperties): no object has the members it asks for"},
+    {"{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"minItems\":1}",
+     "no text matches #/items ($ref): no array has the items it asks for"},
 };
 
 TEST(schema_is_refused_with_a_pointer) {

@@ -115,7 +115,7 @@ static uint64_t cpu_ns(void) {
 
 static uint64_t compile_ns(Str schema) {
     SchemaRun run;
-    SchemaOptions options = {.blanks = SCHEMA_BLANKS_ONE, .schema_order = true, .plain_integers = true};
+    SchemaOptions options = {.blanks = SCHEMA_BLANKS_FEW, .schema_order = true, .plain_numbers = true};
     uint64_t before = cpu_ns();
     bool ok = schema_run_compile(&run, schema, &options);
     uint64_t took = cpu_ns() - before;

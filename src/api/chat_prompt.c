@@ -107,6 +107,11 @@ bool chat_encode_conversation(Api *api, ApiRequest *r, ConversationReader read, 
     if (g->structured.kind == STRUCTURED_CALLS) g->structured.calls.tools = has_tools ? tools : NULL;
     else if (g->structured.kind != STRUCTURED_NONE) has_tools = false;
     *scratch = lane->scratch;
+    if (has_tools && !m->reads_tools && g->structured.kind != STRUCTURED_CALLS)
+        return field_refuse(
+            err, "tools",
+            "this model's chat template has no place for them, so the model would not know of "
+            "any; leave them out, or send tool_choice \"none\" (or force a call)");
     if (has_tools && !answer_tools_read(tools, kept, &g->answer_tools, err)) {
         bool is_full = err->code == ERR_NO_MEMORY; // there is enough for every usual set of tools
         return is_full ? field_refuse(err, "tools", "their names and parameters take more than a megabyte")

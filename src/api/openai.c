@@ -254,7 +254,7 @@ void openai_take_token(ApiJob *mine, const JobEvent *e, AnswerSink sink) {
 void openai_take_end(ApiJob *mine, const Job *job, const JobEvent *e, AnswerSink sink) {
     ApiAnswer *a = &mine->answer;
     count_tokens(a, e->tokens_out, answer_parser_is_reasoning(a->parser));
-    answer_parser_end(a->parser, e->end.token == TOKEN_INVALID ? TOKEN_NONE : e->end.token, sink);
+    answer_parser_end(a->parser, e->end.reason == STOP_LENGTH, sink);
     a->reason = e->end.reason;
     a->tokens_in = job->n_tokens;
     a->tokens_cached = e->tokens_cached;

@@ -110,6 +110,7 @@ static const struct {
     {"guided_regex", "{\"type\":[\"string\",\"null\"]}"},
     {"guided_choice", "{\"type\":[\"array\",\"null\"],\"items\":{\"type\":\"string\"}}"},
     {"guided_grammar", "{\"type\":[\"string\",\"null\"]}"},
+    {"guided_whitespace_pattern", "{\"type\":[\"string\",\"null\"]}"},
     {"grammar", "{\"type\":[\"string\",\"null\"]}"},
     {"json_schema", "{\"type\":[\"object\",\"string\",\"boolean\",\"null\"]}"},
     {"schema", "{\"type\":[\"object\",\"string\",\"boolean\",\"null\"]}"},

@@ -9,12 +9,20 @@
 // ---- fields ----
 
 static bool is_absent(const JsonNode *node) {
-    return !node || json_is(node, JSON_NULL) || (json_is(node, JSON_STRING) && node->length == 0);
+    return !node || json_is(node, JSON_NULL);
+}
+
+// Clients of llama-server send "grammar": "" where they mean none, and it takes that so.
+static bool is_empty_grammar(const char *field, const JsonNode *node) {
+    return strcmp(field, "grammar") == 0 && json_is(node, JSON_STRING) && node->length == 0;
 }
 
 // What each kind's value must be.
 static bool check_type(StructuredKind kind, const char *field, const JsonNode *node, Error *err) {
     bool is_text = json_is(node, JSON_STRING);
+    bool takes_text = kind == STRUCTURED_SCHEMA || kind == STRUCTURED_REGEX || kind == STRUCTURED_GRAMMAR;
+    if (takes_text && is_text && node->length == 0)
+        return field_refuse(err, field, "must not be empty; leave it out where nothing is asked for");
     switch (kind) {
     case STRUCTURED_NONE:
     case STRUCTURED_CALLS:
@@ -44,10 +52,13 @@ bool structured_read_one(StructuredKind kind, const char *field, const JsonNode 
                          Error *err) {
     char message[96];
     if (kind != STRUCTURED_OBJECT && kind != STRUCTURED_CALLS && is_absent(node)) return true;
+    if (kind == STRUCTURED_GRAMMAR && is_empty_grammar(field, node)) return true;
     if (!check_type(kind, field, node, err)) return false;
     snprintf(message, sizeof message, "goes without %s; both were given", out->field ? out->field : "");
     if (out->kind != STRUCTURED_NONE) return field_refuse(err, field, message);
-    *out = (StructuredAnswer){.kind = kind, .field = field, .node = node, .no_blanks = out->no_blanks};
+    out->kind = kind;
+    out->field = field;
+    out->node = node;
     return true;
 }
 
@@ -70,6 +81,15 @@ bool structured_read_format(const char *field, const JsonNode *format, Structure
     return structured_read_one(STRUCTURED_SCHEMA, field, schema, out, err);
 }
 
+// A pattern of the white space in documents of a schema.
+static bool read_blanks(const char *field, const JsonNode *node, StructuredAnswer *out, Error *err) {
+    if (is_absent(node)) return true;
+    if (!json_read_str(node, &out->blank_pattern)) return field_refuse_type(err, field, "a string", node);
+    out->blank_field = field;
+    return out->blank_pattern.len ||
+           field_refuse(err, field, "must not be empty; disable_any_whitespace allows none");
+}
+
 // vLLM's object of the same choices.
 static bool read_outputs(const JsonNode *node, StructuredAnswer *out, Error *err) {
     static const char field[] = "structured_outputs";
@@ -87,17 +107,17 @@ static bool read_outputs(const JsonNode *node, StructuredAnswer *out, Error *err
     if (!is_absent(json_get(node, STR("structural_tag"))))
         return field_refuse(err, field,
                             "structural_tag is not supported; use json, regex, choice or grammar");
-    if (!is_absent(json_get(node, STR("whitespace_pattern"))))
-        return field_refuse(err, field, "whitespace_pattern is not supported; use disable_any_whitespace");
     for (size_t i = 0; i < COUNT_OF(members); i++) {
         const JsonNode *member = json_get(node, str_from_c(members[i].name));
-        has_one |= member != NULL;
+        has_one |= !is_absent(member);
         if (!structured_read_one(members[i].kind, field, member, out, err)) return false;
     }
     has_one |= json_read_bool(json_get(node, STR("json_object")), &wants_object);
     if (!has_one)
         return field_refuse(err, field, "must have one of json, regex, choice, grammar and json_object");
-    return !wants_object || structured_read_one(STRUCTURED_OBJECT, field, node, out, err);
+    return read_blanks("structured_outputs.whitespace_pattern", json_get(node, STR("whitespace_pattern")),
+                       out, err) &&
+           (!wants_object || structured_read_one(STRUCTURED_OBJECT, field, node, out, err));
 }
 
 bool structured_read(const JsonNode *const nodes[STRUCTURED_FIELDS], StructuredAnswer *out, Error *err) {
@@ -110,7 +130,8 @@ bool structured_read(const JsonNode *const nodes[STRUCTURED_FIELDS], StructuredA
            structured_read_one(STRUCTURED_GRAMMAR, "grammar", nodes[6], out, err) &&
            structured_read_one(STRUCTURED_SCHEMA, "json_schema", nodes[7], out, err) &&
            structured_read_one(STRUCTURED_REGEX, "regex", nodes[8], out, err) &&
-           structured_read_one(STRUCTURED_GRAMMAR, "ebnf", nodes[9], out, err);
+           structured_read_one(STRUCTURED_GRAMMAR, "ebnf", nodes[9], out, err) &&
+           read_blanks("guided_whitespace_pattern", nodes[10], out, err);
 }
 
 // ---- compiling ----
@@ -125,9 +146,12 @@ typedef struct {
 } Compile;
 
 static SchemaOptions schema_options(const Compile *c, const StructuredAnswer *a) {
-    return (SchemaOptions){.blanks = a->no_blanks ? SCHEMA_BLANKS_NONE : SCHEMA_BLANKS_ONE,
+    return (SchemaOptions){.blanks = a->no_blanks           ? SCHEMA_BLANKS_NONE
+                                     : a->blank_pattern.len ? SCHEMA_BLANKS_PATTERN
+                                                            : SCHEMA_BLANKS_FEW,
+                           .blank_pattern = a->blank_pattern,
                            .schema_order = true,
-                           .plain_integers = true,
+                           .plain_numbers = true,
                            .work_max = c->work_max};
 }
 
@@ -178,6 +202,14 @@ static bool add_grammar(Compile *c, Str text, GrammarNode *out, Error *err) {
                    : lark_read(text, c->tokenizer, c->builder, &m, scratch, out, err);
 }
 
+static bool check_blanks(const Compile *c, const StructuredAnswer *a, Error *err) {
+    bool has_blanks =
+        a->kind == STRUCTURED_SCHEMA || a->kind == STRUCTURED_OBJECT || a->kind == STRUCTURED_CALLS;
+    if (!a->blank_pattern.len) return true;
+    return has_blanks ? schema_check_blanks(a->blank_pattern, c->scratch, err)
+                      : error_set(err, ERR_INVALID_REQUEST, "goes with a schema alone");
+}
+
 static bool add(Compile *c, const StructuredAnswer *a, GrammarNode *out, Error *err) {
     Str text = {0};
     (void)!json_read_str(a->node, &text);
@@ -220,15 +252,17 @@ bool structured_compile(const StructuredAnswer *a, const AnswerGrammar *chat, co
                  .work_max = work_max,
                  .tokenizer = t};
     *err = (Error){0};
-    bool ok =
-        c.builder ? compile(a, chat, &c, job, err) : error_set(err, ERR_NO_MEMORY, "no memory for a grammar");
+    bool has_memory = c.builder || error_set(err, ERR_NO_MEMORY, "no memory for a grammar");
+    bool good_blanks = has_memory && check_blanks(&c, a, err);
+    bool ok = good_blanks && compile(a, chat, &c, job, err);
+    const char *field = has_memory && !good_blanks ? a->blank_field : a->field;
     job->arena.next = keep.next;
     if (ok) return true;
     *too_large = err->code == ERR_TOO_LARGE || err->code == ERR_NO_MEMORY;
-    (void)error_prefix(err, "%s", a->field);
+    (void)error_prefix(err, "%s", field);
     if (err->code == ERR_NO_MEMORY)
-        (void)field_refuse(err, a->field, "its automata and rules take more memory than one answer may");
+        (void)field_refuse(err, field, "its automata and rules take more memory than one answer may");
     err->code = ERR_INVALID_REQUEST;
-    snprintf(err->field, sizeof err->field, "%.*s", (int)strcspn(a->field, "."), a->field);
+    snprintf(err->field, sizeof err->field, "%.*s", (int)strcspn(field, "."), field);
     return false;
 }

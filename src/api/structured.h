@@ -3,8 +3,8 @@
 // grammar is made on the encoder thread.
 //
 // At most one of them holds. A schema's keys come in its own order; between the tokens of a document there is
-// at most one blank, or a line break and up to 64 blanks (SCHEMA_BLANKS_ONE), so that a model cannot write
-// blanks for ever. Integers are digits alone. Errors are ERR_INVALID_REQUEST; err->field has the field's
+// little white space (SCHEMA_BLANKS_FEW), so that a model cannot write it for ever, unless the request has a
+// pattern for it. Integers are digits alone. Errors are ERR_INVALID_REQUEST; err->field has the field's
 // name, and the message also has the JSON pointer within a schema, or the line of a grammar.
 #pragma once
 
@@ -13,7 +13,7 @@
 #include "jobs/bridge.h"
 
 enum {
-    STRUCTURED_FIELDS = 10,          // that the OpenAI and Anthropic routes share
+    STRUCTURED_FIELDS = 11,          // that the OpenAI and Anthropic routes share
     STRUCTURED_BYTES_MAX = 32 << 20, // of one compiled grammar
     STRUCTURED_CHOICES_MAX = 4096,
     STRUCTURED_SCRATCH_BYTES = 320 << 20, // what compiling may use; most is never touched
@@ -37,6 +37,8 @@ typedef struct {
     const char *field; // that says so
     const JsonNode *node;
     bool no_blanks; // between the tokens of a document
+    const char *blank_field;
+    Str blank_pattern; // … or which; empty: SCHEMA_BLANKS_FEW
     ForcedCalls calls;
 } StructuredAnswer;
 
@@ -49,9 +51,11 @@ typedef struct {
         STRUCTURED_RULE("guided_json", Type, nodes, 2), STRUCTURED_RULE("guided_regex", Type, nodes, 3),     \
         STRUCTURED_RULE("guided_choice", Type, nodes, 4), STRUCTURED_RULE("guided_grammar", Type, nodes, 5), \
         STRUCTURED_RULE("grammar", Type, nodes, 6), STRUCTURED_RULE("json_schema", Type, nodes, 7),          \
-        STRUCTURED_RULE("regex", Type, nodes, 8), STRUCTURED_RULE("ebnf", Type, nodes, 9)
+        STRUCTURED_RULE("regex", Type, nodes, 8), STRUCTURED_RULE("ebnf", Type, nodes, 9),                   \
+        STRUCTURED_RULE("guided_whitespace_pattern", Type, nodes, 10)
 
-// Each adds what its field says to *out, and refuses a second one. Absent, null and empty fields say nothing.
+// Each adds what its field says to *out, and refuses a second one. Absent and null fields say nothing; empty
+// ones are refused, but for an empty "grammar".
 MUST_CHECK bool structured_read(const JsonNode *const nodes[STRUCTURED_FIELDS], StructuredAnswer *out,
                                 Error *err);
 // {"type": "text" | "json_object" | "json_schema", …} as in response_format and text.format.

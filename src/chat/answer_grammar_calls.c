@@ -31,21 +31,33 @@ static Str text_of_literal(const Forced *f, const char *literal) {
 
 // ---- arguments ----
 
+// Keywords that say nothing of which members an object has.
+static bool names_no_member(Str keyword, const JsonNode *value) {
+    static const Str notes[] = {STR("type"),  STR("title"),    STR("description"),
+                                STR("$defs"), STR("examples"), STR("$schema")};
+    for (size_t i = 0; i < COUNT_OF(notes); i++)
+        if (str_eq(keyword, notes[i])) return true;
+    return (str_eq(keyword, STR("properties")) || str_eq(keyword, STR("required"))) && value->length == 0;
+}
+
 // The parameters with "type": "object", so that the arguments are an object whatever else the schema allows.
+// A tool whose parameters name no member has none: the arguments are {} alone.
 static const JsonNode *object_schema(const JsonNode *parameters, Arena *arena, Error *err) {
     StrBuf text = strbuf_begin_in_arena(arena);
     JsonWriter w = json_writer_begin(&text);
     json_open_object(&w);
     json_member_str(&w, "type", STR("object"));
-    bool has_members = json_is(parameters, JSON_OBJECT);
-    for (const JsonNode *key = has_members ? json_first(parameters) : NULL, *value;
+    bool is_object = json_is(parameters, JSON_OBJECT), has_members = false;
+    for (const JsonNode *key = is_object ? json_first(parameters) : NULL, *value;
          key && key != json_end(parameters); key = json_next(value)) {
         Str name = {0};
         value = json_next(key);
         if (!json_read_str(key, &name) || str_eq(name, STR("type"))) continue;
+        has_members = has_members || !names_no_member(name, value);
         json_key_str(&w, name);
         json_put_node(&w, value);
     }
+    if (!has_members) json_member_bool(&w, "additionalProperties", false);
     json_close_object(&w);
     if (text.truncated) {
         (void)error_set(err, ERR_NO_MEMORY, "no memory for the parameters of a tool");
@@ -96,11 +108,15 @@ static bool add_arguments(const Forced *f, Str tool, const JsonNode *parameters,
     Arena scratch = f->scratch;
     Reading reading = {.format = f->format, .tool = &f->tools->tools[answer_tools_find(f->tools, tool)]};
     SchemaArguments arguments = arguments_of(f, &reading);
+    char subject[ANSWER_TOOL_NAME_BYTES_MAX + 32];
+    StrBuf b = STRBUF(subject);
+    strbuf_printf(&b, "the parameters of %.*s", STR_ARG(tool));
     SchemaOptions options = *f->options;
     options.arguments = &arguments;
+    options.subject = strbuf_str(&b);
     const JsonNode *schema = object_schema(parameters, &scratch, err);
     if (schema && schema_add(f->b, schema, &options, f->keep, scratch, out, err)) return true;
-    return error_prefix(err, "the parameters of %.*s", STR_ARG(tool));
+    return error_prefix(err, "%s", subject);
 }
 
 // ---- calls ----

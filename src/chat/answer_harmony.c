@@ -47,6 +47,11 @@ Step answer_step_message(AnswerParser *p) {
     return STEP_MORE;
 }
 
+bool answer_is_cut_message(const AnswerParser *p) {
+    uint32_t ignored;
+    return match_end(p, 0, &ignored) == MATCH_PART || match_header(p, 0, &ignored) == MATCH_PART;
+}
+
 Step answer_step_between(AnswerParser *p) {
     uint32_t end;
     answer_skip_space(p);

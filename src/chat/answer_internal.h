@@ -216,14 +216,15 @@ uint32_t answer_before_space(const AnswerParser *p, uint32_t end);
 void answer_drop_space(AnswerParser *p);
 
 Step answer_step_content(AnswerParser *p);
-Step answer_step_section(AnswerParser *p);     // behind section_open
-Step answer_step_call(AnswerParser *p);        // behind a call's opening
-Step answer_step_behind_call(AnswerParser *p); // behind its arguments
-Step answer_step_arguments(AnswerParser *p);   // at arguments in JSON
-Step answer_step_keyed(AnswerParser *p);       // at keys and values
-Step answer_step_loose(AnswerParser *p);       // of CALLS_PYTHON and CALLS_BRACED
-Step answer_step_header(AnswerParser *p);      // CALLS_HARMONY: behind <|start|>
-Step answer_step_message(AnswerParser *p);     // behind <|message|>: text
-Step answer_step_between(AnswerParser *p);     // behind a message
+Step answer_step_section(AnswerParser *p);         // behind section_open
+Step answer_step_call(AnswerParser *p);            // behind a call's opening
+Step answer_step_behind_call(AnswerParser *p);     // behind its arguments
+Step answer_step_arguments(AnswerParser *p);       // at arguments in JSON
+Step answer_step_keyed(AnswerParser *p);           // at keys and values
+Step answer_step_loose(AnswerParser *p);           // of CALLS_PYTHON and CALLS_BRACED
+Step answer_step_header(AnswerParser *p);          // CALLS_HARMONY: behind <|start|>
+Step answer_step_message(AnswerParser *p);         // behind <|message|>: text
+Step answer_step_between(AnswerParser *p);         // behind a message
+bool answer_is_cut_message(const AnswerParser *p); // a mark has begun, of which the rest is missing
 bool answer_is_harmony(const AnswerFormats *f);
 const ToolFormat *answer_harmony_format(void);

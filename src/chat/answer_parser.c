@@ -440,9 +440,34 @@ void answer_parser_push_mark(AnswerParser *p, int32_t token, AnswerSink sink) {
     run(p);
 }
 
-void answer_parser_end(AnswerParser *p, int32_t end_token, AnswerSink sink) {
-    (void)end_token; // no format says more by it than that the answer ends
+static bool is_cut_mark(const AnswerParser *p) {
+    Opening opening = {0};
+    uint32_t end;
+    if (p->scan == p->length) return false;
+    if (p->step == step_reasoning)
+        return answer_match_reasoning(p, p->scan, p->reasoning->close, &end) == MATCH_PART;
+    if (p->step == answer_step_message) return answer_is_cut_message(p);
+    return match_opening(p, p->scan, &opening) == MATCH_PART && !opening.is_bare;
+}
+
+// Nobody will know what the beginning of a mark, or of a call's frame, would have become: it is no text. A call
+// without marks may just as well be an object that the answer is.
+static void drop_what_is_cut(AnswerParser *p) {
+    uint32_t end = p->length;
+    bool is_bare = p->is_bare && p->n_begun == 0;
+    if (p->call_is_open) answer_drop(p, p->length);
+    else if (is_text(p)) end = is_cut_mark(p) ? p->scan : end;
+    else if (!is_bare) end = 0;
+    if (end >= p->length) return;
+    p->length = end;
+    while (p->n_marks && p->marks[p->n_marks - 1].at >= end)
+        p->n_marks--;
+    p->at = (uint32_t)min_u64(p->at, end);
+}
+
+void answer_parser_end(AnswerParser *p, bool is_cut, AnswerSink sink) {
     p->sink = sink;
+    if (is_cut) drop_what_is_cut(p);
     p->ended = true;
     run(p);
 }

@@ -5,7 +5,7 @@
 //     for each token:
 //         if (answer_is_mark(&formats, id)) answer_parser_push_mark(p, id, sink);
 //         else answer_parser_push(p, its text, sink);
-//     answer_parser_end(p, the token that ended it, or TOKEN_NONE, sink);
+//     answer_parser_end(p, whether max_tokens cut it, sink);
 //
 // How a text is cut into pieces changes how many parts come out, not what they say when joined.
 //
@@ -61,8 +61,9 @@ void answer_parser_begin(AnswerParser *p, const AnswerFormats *f, const Tokenize
                          const AnswerTools *tools, AnswerOpening opening);
 void answer_parser_push(AnswerParser *p, Str text, AnswerSink sink);           // text of ordinary tokens
 void answer_parser_push_mark(AnswerParser *p, int32_t token, AnswerSink sink); // one of f->marks was drawn
-// What was held back goes out. `end_token` is the one that ended the answer, or TOKEN_NONE.
-void answer_parser_end(AnswerParser *p, int32_t end_token, AnswerSink sink);
+// What was held back goes out. `is_cut`: the answer is not whole, so the beginning of a mark, or of a call whose
+// name is not known yet, is left out.
+void answer_parser_end(AnswerParser *p, bool is_cut, AnswerSink sink);
 
 bool answer_parser_is_reasoning(const AnswerParser *p); // what comes now would be, for usage.reasoning_tokens
 uint32_t answer_parser_calls(const AnswerParser *p); // whole ones so far; above 0: finish_reason tool_calls

@@ -191,7 +191,7 @@ static bool put_input_tool(Maker *m, const Place *at, const JsonNode *tool) {
         !read_optional_string(m, at, tool, "description", &description) ||
         !check_schema(m, &schema_at, member(tool, "input_schema")))
         return false;
-    put_tool(m, name, description, member(tool, "input_schema"), NULL);
+    put_tool(m, name, description, member(tool, "input_schema"), member(tool, "strict"));
     return true;
 }
 

@@ -89,6 +89,7 @@ bool chat_model_open(const GgufFile *file, const Tokenizer *t, Str override_sour
     if (!open_templates(out, file, override_source, arena, &with_tools, err) ||
         !answer_formats_find(out->source, with_tools, t, tool_format, reasoning_format, &out->formats, err))
         return false;
+    out->reads_tools = contains(with_tools, STR("tools"));
     if (contains(out->source, STR("developer"))) out->developer_role = "developer";
     if (out->plain) probe(out, *arena);
     return true;

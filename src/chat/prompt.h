@@ -25,6 +25,7 @@ typedef struct {
     uint32_t n_constants;
     const char *developer_role;          // for ConversationInput
     bool content_parts, no_null_content; // likewise
+    bool reads_tools;                    // `with_tools` has the word: else no prompt shows any
     AnswerFormats formats;
     Error missing;
 } ChatModel;

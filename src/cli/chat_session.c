@@ -235,7 +235,7 @@ static bool generate(ChatSession *s, const TurnsPrompt *prompt, ChatListener lis
     engine_release(s->engine, slot);
     AnswerSink sink = {take_part, &way};
     answer_parser_push(s->parser, detokenizer_flush(&s->detokenizer), sink);
-    answer_parser_end(s->parser, times.end_token, sink);
+    answer_parser_end(s->parser, times.end_token == TOKEN_NONE, sink);
     if (times.first_ns) f->first_ms = (double)(times.first_ns - times.begun_ns) / 1e6;
     if (f->n_tokens > 1 && times.last_ns > times.first_ns)
         f->per_second = (f->n_tokens - 1) * 1e9 / (double)(times.last_ns - times.first_ns);

@@ -74,6 +74,18 @@ static GrammarNode part_at_fault(const GrammarBuilder *b, GrammarNode id, const 
     return id;
 }
 
+// Why a node cannot complete though each of its parts can.
+static const char *reason_of(const Node *node) {
+    switch ((NodeKind)node->kind) {
+    case NODE_MEMBERS: return "no object has the members it asks for";
+    case NODE_ITEMS: return "no array has the items it asks for";
+    case NODE_SEQUENCE:
+    case NODE_REPEAT:
+    case NODE_RULE: return "each text of it would hold another one, without end";
+    default: return "no value meets all that it says";
+    }
+}
+
 static bool grammar_refuse_empty(const GrammarBuilder *b, GrammarNode root, const uint16_t *need,
                                  Error *err) {
     GrammarNode named = GRAMMAR_NEVER, at = root;
@@ -85,8 +97,9 @@ static bool grammar_refuse_empty(const GrammarBuilder *b, GrammarNode root, cons
         at = next;
     }
     const Node *node = &b->nodes[named];
-    if (!node->name) return error_set(err, ERR_INVALID_REQUEST, "no text matches the grammar");
-    return error_set(err, ERR_INVALID_REQUEST, "no text matches %.*s", (int)node->name_bytes, node->name);
+    Str name = node->name ? (Str){node->name, node->name_bytes} : STR("the grammar");
+    return error_set(err, ERR_INVALID_REQUEST, "no text matches %.*s: %s", STR_ARG(name),
+                     reason_of(&b->nodes[at]));
 }
 
 // ---- rules that begin with themselves ----

@@ -179,38 +179,6 @@ bool grammar_keep(GrammarMatcher *m, GrammarState *states[], uint32_t count) {
            n->readings <= max->readings / 2 && n->set_words <= max->set_words / 2;
 }
 
-// The only byte that any reading goes on with, or -1.
-static int matcher_only_byte(const GrammarMatcher *m, GrammarState state) {
-    uint32_t count;
-    const Reading *readings = matcher_readings(m, state, &count);
-    int only = -1;
-    for (uint32_t i = 0; i < count; i++) {
-        const Node *node = &m->g->nodes[readings[i].node];
-        if (node->kind != NODE_LEAF) return -1;
-        for (int byte = 0; byte < 256; byte++) {
-            if (byte == only || dfa_step(node->dfa, readings[i].dfa_state, (uint8_t)byte) == DFA_NONE)
-                continue;
-            if (only >= 0) return -1;
-            only = byte;
-        }
-    }
-    return only;
-}
-
-size_t grammar_forced(GrammarMatcher *m, GrammarState state, char *out, size_t size) {
-    PoolCounts mark = pool_mark(&m->pool);
-    size_t length = 0;
-    while (length < size && !grammar_may_end(m, state)) {
-        int byte = matcher_only_byte(m, state);
-        if (byte < 0) break;
-        state = matcher_step_byte(m, state, (uint8_t)byte);
-        if (!grammar_is_state(state)) break;
-        out[length++] = (char)byte;
-    }
-    pool_rewind(&m->pool, mark);
-    return length;
-}
-
 GrammarFigures grammar_figures(const GrammarMatcher *m) {
     GrammarFigures f = m->figures;
     f.states = m->pool.n.states;

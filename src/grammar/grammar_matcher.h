@@ -79,10 +79,6 @@ MUST_CHECK bool grammar_keep(GrammarMatcher *m, GrammarState *states[], uint32_t
 const uint32_t *grammar_mask(GrammarMatcher *m, GrammarState state);
 uint32_t grammar_masks_kept(const GrammarMatcher *m);
 
-// What has to come next, whatever is drawn: writes at most `size` bytes, of which there is no choice, and
-// returns how many. They may end within a character or within a token's bytes.
-size_t grammar_forced(GrammarMatcher *m, GrammarState state, char *out, size_t size);
-
 // ---- figures ----
 
 typedef struct {

@@ -1,20 +1,38 @@
 #include "grammar/schema.h"
 
 #include "base/strbuf.h"
+#include "grammar/rx.h"
 #include "grammar/schema_internal.h"
 
-// A mark with the blanks around it that stand there: before it, behind it.
-static bool add_mark(SchemaReader *r, bool before, const char *mark, bool behind, GrammarNode *out) {
-    static const char *const blanks[] = {[SCHEMA_BLANKS_ONE] = "( |\\n[ ]{0,64})?",
-                                         [SCHEMA_BLANKS_NONE] = "",
-                                         [SCHEMA_BLANKS_ANY] = "[ \\t\\n\\r]*"};
-    char text[64];
+#define ANY_BLANKS "[ \\t\\n\\r]*"
+
+// Where white space may stand: before a colon or comma, behind a colon, where a writer may break the line.
+typedef enum { PLACE_NONE, PLACE_BEFORE, PLACE_COLON, PLACE_BREAK } BlankPlace;
+
+static bool put_blanks(const SchemaReader *r, BlankPlace place, StrBuf *out) {
+    static const char *const few[] = {"", "", " ?", "( |\\n( {0,64}|\\t{0,16}))?"};
+    if (place == PLACE_NONE) return true;
+    switch (r->options->blanks) {
+    case SCHEMA_BLANKS_FEW: strbuf_put(out, str_from_c(few[place])); break;
+    case SCHEMA_BLANKS_NONE: break;
+    case SCHEMA_BLANKS_ANY: strbuf_put(out, STR(ANY_BLANKS)); break;
+    case SCHEMA_BLANKS_PATTERN: strbuf_printf(out, "(?:%.*s)", STR_ARG(r->options->blank_pattern)); break;
+    }
+    return !out->truncated;
+}
+
+// A mark with the white space before it and behind it.
+static bool add_mark(SchemaReader *r, BlankPlace before, const char *mark, BlankPlace behind,
+                     GrammarNode *out) {
+    char text[2 * SCHEMA_BLANK_PATTERN_BYTES_MAX + 64];
     StrBuf b = STRBUF(text);
-    const char *blank = blanks[r->options->blanks];
-    strbuf_printf(&b, "%s%s%s", before ? blank : "", mark, behind ? blank : "");
     const Lang *lang;
     Dfa *dfa = arena_new(r->arena, Dfa, 1);
     if (!dfa) return schema_no_memory(r);
+    bool fits = put_blanks(r, before, &b);
+    strbuf_put(&b, str_from_c(mark));
+    if (!fits || !put_blanks(r, behind, &b))
+        return schema_refuse(r, r->root, ERR_TOO_LARGE, "the pattern of white space is too long");
     if (!schema_read_pattern(r, r->root, strbuf_str(&b), false, &lang)) return false;
     LangMaker m = r->maker;
     m.keep = r->arena;
@@ -25,13 +43,15 @@ static bool add_mark(SchemaReader *r, bool before, const char *mark, bool behind
 }
 
 static bool add_marks(SchemaReader *r) {
-    return add_mark(r, false, "\\{", true, &r->open[KIND_OBJECT]) &&
-           add_mark(r, true, "\\}", false, &r->close[KIND_OBJECT]) &&
-           add_mark(r, false, "\\[", true, &r->open[KIND_ARRAY]) &&
-           add_mark(r, true, "\\]", false, &r->close[KIND_ARRAY]) &&
-           add_mark(r, true, ":", true, &r->colon) && add_mark(r, true, ",", true, &r->comma) &&
-           (schema_form(r) != ARGUMENTS_PYTHON || (add_mark(r, false, "\\(", true, &r->open_arguments) &&
-                                                   add_mark(r, true, "\\)", false, &r->close_arguments)));
+    return add_mark(r, PLACE_NONE, "\\{", PLACE_BREAK, &r->open[KIND_OBJECT]) &&
+           add_mark(r, PLACE_BREAK, "\\}", PLACE_NONE, &r->close[KIND_OBJECT]) &&
+           add_mark(r, PLACE_NONE, "\\[", PLACE_BREAK, &r->open[KIND_ARRAY]) &&
+           add_mark(r, PLACE_BREAK, "\\]", PLACE_NONE, &r->close[KIND_ARRAY]) &&
+           add_mark(r, PLACE_BEFORE, ":", PLACE_COLON, &r->colon) &&
+           add_mark(r, PLACE_BEFORE, ",", PLACE_BREAK, &r->comma) &&
+           (schema_form(r) != ARGUMENTS_PYTHON ||
+            (add_mark(r, PLACE_NONE, "\\(", PLACE_BREAK, &r->open_arguments) &&
+             add_mark(r, PLACE_BREAK, "\\)", PLACE_NONE, &r->close_arguments)));
 }
 
 static bool add_languages(SchemaReader *r) {
@@ -39,7 +59,7 @@ static bool add_languages(SchemaReader *r) {
     r->integer_set = &r->integers;
     return lang_length(m, 0, LANG_NONE, &r->all_strings, r->err) &&
            number_lang_all(m, &r->all_numbers, r->err) && number_lang_exponents(m, &r->exponents, r->err) &&
-           number_lang_integers(m, r->options->plain_integers, &r->integers, r->err);
+           number_lang_integers(m, r->options->plain_numbers, &r->integers, r->err);
 }
 
 static bool add_root(SchemaReader *r, GrammarNode *out) {
@@ -53,9 +73,34 @@ static bool add_root(SchemaReader *r, GrammarNode *out) {
     if (!schema_emit(r, demand, out)) return false;
     if (r->options->blanks != SCHEMA_BLANKS_ANY) return true;
     GrammarNode parts[3] = {GRAMMAR_NEVER, *out, GRAMMAR_NEVER};
-    if (!add_mark(r, true, "", false, &parts[0])) return false;
+    if (!add_mark(r, PLACE_BREAK, "", PLACE_NONE, &parts[0])) return false;
     parts[2] = parts[0];
     *out = grammar_add_sequence(r->builder, parts, COUNT_OF(parts));
+    return true;
+}
+
+bool schema_check_blanks(Str pattern, Arena scratch, Error *err) {
+    Arena keep;
+    if (pattern.len > SCHEMA_BLANK_PATTERN_BYTES_MAX)
+        return error_set(err, ERR_INVALID_REQUEST, "%zu bytes of pattern; at most %d are allowed",
+                         pattern.len, SCHEMA_BLANK_PATTERN_BYTES_MAX);
+    if (!arena_split(&scratch, arena_left(&scratch) / 2, &keep))
+        return error_set(err, ERR_NO_MEMORY, "no memory");
+    LangMaker m = {.keep = &keep, .scratch = scratch, .work_max = SCHEMA_WORK_MAX};
+    const Str patterns[] = {pattern, STR(ANY_BLANKS)};
+    Lang langs[2], others;
+    for (size_t i = 0; i < COUNT_OF(patterns); i++) {
+        LangMaker own = m;
+        Rx rx = rx_begin(&own.scratch);
+        uint32_t root;
+        if (!rx_read_pattern(&rx, patterns[i], false, &own, &root, err) ||
+            !rx_compile(&rx, root, &own, &langs[i], err))
+            return false;
+    }
+    if (!lang_combine(&m, LANG_WITHOUT, &langs[0], &langs[1], &others, err)) return false;
+    if (lang_is_empty(&langs[0]) || !lang_is_empty(&others))
+        return error_set(err, ERR_INVALID_REQUEST,
+                         "must match blanks, tabs and line breaks, and nothing else");
     return true;
 }
 

@@ -1,6 +1,6 @@
 // JSON Schema to grammars: the texts that a schema allows, as nodes of a grammar.
 //
-//     SchemaOptions options = {.blanks = SCHEMA_BLANKS_ONE};
+//     SchemaOptions options = {.blanks = SCHEMA_BLANKS_FEW};
 //     if (!schema_add(builder, root, &options, &arena, scratch, &node, &err)) … refused …
 //
 // Draft 2020-12, with the older spellings definitions, dependencies and arrays in `items`. What is built
@@ -8,11 +8,15 @@
 // keyword's name and a JSON pointer to it, never left out. src/grammar/README.md has the list.
 //
 // What is a choice here:
-// - Numbers. 1.0 is an integer (by value, as the specification says) unless `plain_integers`. Exponents are
+// - Numbers. 1.0 is an integer (by value, as the specification says) unless `plain_numbers`. Exponents are
 //   written only where any number may stand: bounds and steps are no regular languages with them.
 // - Names. Members that the schema names come at most once; others may be repeated. Where a repeated name
 //   could break minProperties, the schema is refused.
 // - Text is Unicode: halves of surrogate pairs alone are never taken.
+// - Spelling. Every value can be written, but not in each of its spellings: a model that may write any character
+//   of a name as \u0063 gets lost there. Names, and strings of which the schema says more than the length
+//   (enum, const, pattern, format), are written in one way, each character as itself where JSON allows that,
+//   else with the short escape, else as \u00xx. Strings that are free otherwise have all spellings.
 #pragma once
 
 #include "grammar/grammar.h"
@@ -20,9 +24,12 @@
 
 // Between the tokens of a document.
 typedef enum {
-    SCHEMA_BLANKS_ONE, // at most one blank, or a line break and up to 64 blanks behind it
+    // None before ":" and ",", at most one blank behind ":". Inside of brackets and behind "," one blank, or a
+    // line break and up to 64 blanks or 16 tabs behind it.
+    SCHEMA_BLANKS_FEW,
     SCHEMA_BLANKS_NONE,
-    SCHEMA_BLANKS_ANY, // as many as anyone likes: a model may never end them
+    SCHEMA_BLANKS_ANY,     // as many as anyone likes: a model may never end them
+    SCHEMA_BLANKS_PATTERN, // `blank_pattern` at all of these places
 } SchemaBlanks;
 
 // How the arguments of a call are written. Names that cannot be written so are refused where the schema lists
@@ -56,10 +63,11 @@ typedef struct {
 
 typedef struct {
     SchemaBlanks blanks;
+    Str blank_pattern; // SCHEMA_BLANKS_PATTERN: texts of white space, as in schema_check_blanks
+    Str subject; // what messages of grammar_compile say the schema is, before its pointers; may be empty
     bool schema_order;   // named members come as the schema lists them, others behind them; else in any order
     bool ignore_formats; // `format` is an annotation
-    bool plain_integers; // integers are digits alone
-    bool plain_strings;  // characters are written in one way each: themselves where JSON allows that
+    bool plain_numbers;  // integers are digits alone, and numbers of enum and const have no zeros behind
     uint64_t work_max;   // steps; 0: SCHEMA_WORK_MAX
     const SchemaArguments *arguments; // NULL: a JSON text. Else an object, written so
 } SchemaOptions;
@@ -71,6 +79,7 @@ enum {
     SCHEMA_GROUPS_MAX = 256,             // of names that a schema does not list, by the patterns they match
     SCHEMA_MEMBERS_MAX = 1000,           // names of one object
     SCHEMA_PLACES_MAX = 4096,            // items of one array that have a schema of their own
+    SCHEMA_BLANK_PATTERN_BYTES_MAX = 256,
     SCHEMA_ARGUMENT_NAME_BYTES_MAX =
         160, // of arguments that are not JSON; 64 characters where it is not listed
 };
@@ -82,3 +91,6 @@ enum {
 // have JSON pointers as names.
 MUST_CHECK bool schema_add(GrammarBuilder *b, const JsonNode *root, const SchemaOptions *options,
                            Arena *arena, Arena scratch, GrammarNode *out, Error *err);
+// Whether the pattern (all of a text) matches white space of JSON alone, and any text at all. Errors:
+// ERR_INVALID_REQUEST, ERR_TOO_LARGE, ERR_NO_MEMORY.
+MUST_CHECK bool schema_check_blanks(Str pattern, Arena scratch, Error *err);

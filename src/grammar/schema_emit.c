@@ -3,13 +3,22 @@
 
 // ---- leaves ----
 
+// Where the schema leaves only some numbers each has one spelling.
+static bool emit_numbers(SchemaReader *r, const Lang *numbers, GrammarNode *out) {
+    bool ok = true;
+    Lang shortest;
+    if (r->options->plain_numbers && numbers != r->integer_set) {
+        if (!schema_shortest_numbers(r, numbers, &shortest)) return false;
+        if (!lang_is_empty(&shortest) && !lang_is_infinite(&r->maker, &shortest)) numbers = &shortest;
+    }
+    *out = schema_add_leaf(r, numbers, LANG_UTF8, (Str){0}, (Str){0}, &ok);
+    return ok;
+}
+
 static bool emit_number(SchemaReader *r, const ScalarSet *set, GrammarNode *out) {
     bool ok = true;
-    if (!(set->bits & SCALAR_EXPONENTS)) {
-        *out = schema_add_leaf(r, set->numbers, LANG_UTF8, (Str){0}, (Str){0}, &ok);
-        return ok;
-    }
     Lang both;
+    if (!(set->bits & SCALAR_EXPONENTS)) return emit_numbers(r, set->numbers, out);
     if (!r->any_number) {
         if (!lang_combine(&r->maker, LANG_OR, set->numbers, &r->exponents, &both, r->err)) return false;
         r->any_number = schema_add_leaf(r, &both, LANG_UTF8, (Str){0}, (Str){0}, &ok);
@@ -408,7 +417,9 @@ bool schema_emit_arguments(SchemaReader *r, uint32_t demand, GrammarNode *out) {
         if (!emit_object(r, &cases.cases[i], r->root, true, &node) || !add_node(r, &ways, node)) return false;
     }
     *out = grammar_add_choice(r->builder, ways.nodes, ways.count);
-    grammar_name(r->builder, *out, STR("#"));
+    Str name = schema_title(r, r->root);
+    if (!name.ptr) return schema_no_memory(r);
+    grammar_name(r->builder, *out, name);
     return grammar_builder_ok(r->builder) ? true : error_false();
 }
 
@@ -421,7 +432,7 @@ bool schema_emit(SchemaReader *r, uint32_t demand, GrammarNode *out) {
         return true;
     }
     const JsonNode *at = demand_source(r, &d);
-    Str name = d.count ? schema_pointer(r, at) : STR("any value");
+    Str name = d.count ? schema_title(r, at) : STR("any value");
     if (!name.ptr) return schema_no_memory(r);
     GrammarNode rule = grammar_add_rule(r->builder, name), body;
     r->demands[demand].node = rule;

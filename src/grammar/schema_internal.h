@@ -141,8 +141,9 @@ bool schema_refuse(const SchemaReader *r, const JsonNode *at, ErrCode code, cons
 // Puts the pointer before the message that is there. What is not invalid is too large.
 bool schema_place(const SchemaReader *r, const JsonNode *at);
 bool schema_no_memory(const SchemaReader *r);
-// The pointer, as "#/properties/a", in the reader's memory; cut in the middle where it is long.
-Str schema_pointer(SchemaReader *r, const JsonNode *at);
+// What grammar_compile calls the node of a schema: the subject, the pointer (as "#/properties/a", cut in the
+// middle where it is long) and the schema's keywords. In the reader's memory.
+Str schema_title(SchemaReader *r, const JsonNode *at);
 
 // Finds what is a schema, its names and bases. Fails where $schema names another language.
 MUST_CHECK bool schema_index(SchemaReader *r);
@@ -183,6 +184,9 @@ MUST_CHECK bool schema_read_pattern(SchemaReader *r, const JsonNode *node, Str p
 MUST_CHECK bool schema_scalars(SchemaReader *r, uint32_t literal, ScalarSet *out);
 MUST_CHECK bool schema_demand_scalars(SchemaReader *r, const uint32_t *literals, uint32_t count,
                                       ScalarSet *out);
+// The shortest spelling of each number: no zeros behind a fraction, no -0. A set of finitely many numbers has
+// finitely many of them.
+MUST_CHECK bool schema_shortest_numbers(SchemaReader *r, const Lang *numbers, Lang *out);
 MUST_CHECK bool schema_combine_names(SchemaReader *r, LangOp op, const Lang *a, const Lang *b,
                                      const Lang **out);
 

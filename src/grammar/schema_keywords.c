@@ -30,7 +30,9 @@ static bool read_type(SchemaReader *r, const JsonNode *value, uint32_t *types) {
         *types |= names[i].types;
         return true;
     }
-    return schema_refuse(r, value, ERR_INVALID_REQUEST, "not the name of a type");
+    if (!is_text) return schema_refuse(r, value, ERR_INVALID_REQUEST, "not the name of a type");
+    return schema_refuse(r, value, ERR_INVALID_REQUEST, "\"%.*s\" is not the name of a type",
+                         (int)min_u64(name.len, 40), name.ptr);
 }
 
 bool schema_read_types(SchemaReader *r, const JsonNode *schema, uint32_t *types) {

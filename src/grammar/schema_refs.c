@@ -43,11 +43,37 @@ static Str shorten(char *text, size_t length) {
     return (Str){text, front + 3 + length - from};
 }
 
-Str schema_pointer(SchemaReader *r, const JsonNode *at) {
-    char text[2048];
-    StrBuf b = STRBUF(text);
-    put_pointer(&b, r->root, at);
-    return arena_copy_str(&r->memory, shorten(text, b.len));
+static bool says_nothing(Str keyword) {
+    static const Str ignored[] = {STR("title"),    STR("description"), STR("default"), STR("examples"),
+                                  STR("$comment"), STR("$schema"),     STR("$defs"),   STR("definitions")};
+    for (size_t i = 0; i < COUNT_OF(ignored); i++)
+        if (str_eq(keyword, ignored[i])) return true;
+    return keyword.len > 24;
+}
+
+static void put_keywords(StrBuf *b, const JsonNode *schema) {
+    enum { KEYWORDS_SHOWN = 6 };
+    uint32_t n = 0;
+    if (!json_is(schema, JSON_OBJECT)) return;
+    for (const JsonNode *key = json_first(schema); key != json_end(schema); key = json_next(json_next(key))) {
+        Str keyword;
+        if (!json_read_str(key, &keyword) || says_nothing(keyword)) continue;
+        if (n == KEYWORDS_SHOWN) strbuf_put(b, STR(", …"));
+        else if (n < KEYWORDS_SHOWN) strbuf_printf(b, "%s%.*s", n ? ", " : " (", STR_ARG(keyword));
+        n++;
+    }
+    if (n) strbuf_put_char(b, ')');
+}
+
+Str schema_title(SchemaReader *r, const JsonNode *at) {
+    char text[2048], title[GRAMMAR_NAME_BYTES_MAX];
+    StrBuf pointer = STRBUF(text), b = STRBUF(title);
+    put_pointer(&pointer, r->root, at);
+    Str subject = r->options->subject;
+    if (subject.len) strbuf_printf(&b, "%.*s: ", STR_ARG(str_slice(subject, 0, min_u64(subject.len, 96))));
+    strbuf_put(&b, shorten(text, pointer.len));
+    put_keywords(&b, at);
+    return arena_copy_str(&r->memory, strbuf_str(&b));
 }
 
 bool schema_place(const SchemaReader *r, const JsonNode *at) {

@@ -148,8 +148,8 @@ static bool and_string_keywords(SchemaReader *r, const JsonNode *schema, ScalarS
 
 // ---- values ----
 
-// The plain spellings of a number: its digits, and zeros behind the point.
-static uint32_t rx_number(Rx *rx, const JsonNode *node, bool plain_integers) {
+// The spellings of a number without an exponent: its digits, and zeros behind the point.
+static uint32_t rx_number(Rx *rx, const JsonNode *node) {
     static const RxRange zero[] = {{'0', '0'}};
     Decimal d = decimal_from_json(node);
     char text[1024];
@@ -166,17 +166,15 @@ static uint32_t rx_number(Rx *rx, const JsonNode *node, bool plain_integers) {
     uint32_t digits = rx_literal(rx, (Str){text, n}), zeros = rx_ranges(rx, zero, 1);
     if (d.n_digits == 0) digits = rx_cat(rx, rx_repeat(rx, rx_literal(rx, STR("-")), 0, 1), digits);
     if (!is_integer) return rx_cat(rx, digits, rx_repeat(rx, zeros, 0, RX_UNBOUNDED));
-    if (plain_integers) return digits;
     uint32_t fraction = rx_cat(rx, rx_literal(rx, STR(".")), rx_repeat(rx, zeros, 1, RX_UNBOUNDED));
     return rx_cat(rx, digits, rx_repeat(rx, fraction, 0, 1));
 }
 
 // Halves at a time, so that the tree stays low.
-static uint32_t rx_numbers(Rx *rx, const JsonNode *const *nodes, uint32_t count, bool plain_integers) {
-    if (count == 1) return rx_number(rx, nodes[0], plain_integers);
+static uint32_t rx_numbers(Rx *rx, const JsonNode *const *nodes, uint32_t count) {
+    if (count == 1) return rx_number(rx, nodes[0]);
     uint32_t half = count / 2;
-    return rx_alt(rx, rx_numbers(rx, nodes, half, plain_integers),
-                  rx_numbers(rx, nodes + half, count - half, plain_integers));
+    return rx_alt(rx, rx_numbers(rx, nodes, half), rx_numbers(rx, nodes + half, count - half));
 }
 
 typedef struct {
@@ -211,7 +209,7 @@ static bool values_set(SchemaReader *r, const JsonNode *at, const JsonNode *firs
     bool ok = true;
     if (v.n_strings) ok = lang_words(&m, v.strings, v.n_strings, strings, r->err);
     if (ok && v.n_numbers) {
-        uint32_t root = rx_numbers(&rx, v.numbers, v.n_numbers, r->options->plain_integers);
+        uint32_t root = rx_numbers(&rx, v.numbers, v.n_numbers);
         ok = rx_compile(&rx, root, &m, numbers, r->err);
     }
     r->maker.work = m.work;
@@ -231,6 +229,15 @@ static bool and_values(SchemaReader *r, const JsonNode *schema, ScalarSet *set) 
             return false;
     }
     return !value || (values_set(r, value, value, 1, &named) && and_set(r, set, &named));
+}
+
+// ---- one spelling each ----
+
+bool schema_shortest_numbers(SchemaReader *r, const Lang *numbers, Lang *out) {
+    const Lang *shortest;
+    return schema_read_pattern(r, r->root, STR("0|-?[1-9]\\d*|-?(0|[1-9]\\d*)\\.\\d*[1-9]"), false,
+                               &shortest) &&
+           lang_combine(&r->maker, LANG_AND, numbers, shortest, out, r->err);
 }
 
 // ---- parts ----

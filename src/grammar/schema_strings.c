@@ -24,19 +24,15 @@ GrammarNode schema_add_leaf(SchemaReader *r, const Lang *lang, LangSpelling spel
     return *ok ? grammar_add_dfa(r->builder, dfa) : GRAMMAR_NEVER;
 }
 
-static LangSpelling spelling_of(const SchemaReader *r) {
-    return r->options->plain_strings ? LANG_JSON_PLAIN : LANG_JSON_STRING;
-}
-
 GrammarNode schema_add_name(SchemaReader *r, const Lang *lang, bool *ok) {
-    return schema_add_leaf(r, lang, spelling_of(r), STR("\""), STR("\""), ok);
+    return schema_add_leaf(r, lang, LANG_JSON_PLAIN, STR("\""), STR("\""), ok);
 }
 
 // A part of a string: min to max characters, and the closing quote where it is the last one.
 static bool add_length(SchemaReader *r, uint32_t min, uint32_t max, bool is_last, GrammarNode *out) {
     Lang lang;
     bool ok = lang_length(&r->maker, min, max, &lang, r->err);
-    *out = ok ? schema_add_leaf(r, &lang, spelling_of(r), (Str){0}, is_last ? STR("\"") : (Str){0}, &ok)
+    *out = ok ? schema_add_leaf(r, &lang, LANG_JSON_STRING, (Str){0}, is_last ? STR("\"") : (Str){0}, &ok)
               : GRAMMAR_NEVER;
     return ok;
 }
@@ -83,9 +79,11 @@ bool schema_emit_string(SchemaReader *r, const Lang *strings, GrammarNode *out) 
         if (is_any) r->any_string = *out;
         return true;
     }
-    if (strings->n_states > WHOLE_MAX && lang_is_length(strings, &min, &max))
-        return add_long(r, min, max, out);
-    *out = schema_add_name(r, strings, &ok);
+    // Where the schema says which characters there are, they are written as in names; free text as one likes.
+    bool is_free = lang_is_length(strings, &min, &max);
+    if (is_free && strings->n_states > WHOLE_MAX) return add_long(r, min, max, out);
+    *out = is_free ? schema_add_leaf(r, strings, LANG_JSON_STRING, STR("\""), STR("\""), &ok)
+                   : schema_add_name(r, strings, &ok);
     if (is_any) r->any_string = *out;
     return ok;
 }

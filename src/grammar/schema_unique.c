@@ -29,18 +29,18 @@ static bool add_string(Values *v, Str text) {
     return ok && add_value(v, key);
 }
 
-// All spellings of the number whose shortest one is `text`.
+// The spellings of the number whose shortest one is `text`.
 static bool add_number(Values *v, Str text) {
     char pattern[VALUE_BYTES_MAX + 64];
     StrBuf b = STRBUF(pattern);
     bool has_fraction = memchr(text.ptr, '.', text.len) != NULL, is_zero = str_eq(text, STR("0"));
-    if (is_zero) strbuf_put(&b, STR("-?"));
+    bool plain = v->r->options->plain_numbers;
+    if (is_zero && !plain) strbuf_put(&b, STR("-?"));
     for (size_t i = 0; i < text.len; i++) {
         if (text.ptr[i] == '.') strbuf_put_char(&b, '\\');
         strbuf_put_char(&b, text.ptr[i]);
     }
-    if (has_fraction) strbuf_put(&b, STR("0*"));
-    else if (!v->r->options->plain_integers) strbuf_put(&b, STR("(\\.0+)?"));
+    if (!plain) strbuf_put(&b, has_fraction ? STR("0*") : STR("(\\.0+)?"));
     const Lang *lang;
     bool ok = schema_read_pattern(v->r, v->r->root, strbuf_str(&b), false, &lang);
     GrammarNode key = ok ? schema_add_leaf(v->r, lang, LANG_UTF8, (Str){0}, (Str){0}, &ok) : GRAMMAR_NEVER;
@@ -73,15 +73,9 @@ static bool walk_finite(Values *v, const Lang *lang) {
            walk(v, lang, 0, &text);
 }
 
-// The shortest spelling of each number: no zeros behind a fraction, no -0. A set of finitely many numbers has
-// finitely many of them.
 static bool add_numbers(Values *v, const Lang *numbers) {
-    const Lang *shortest;
     Lang few;
-    if (!schema_read_pattern(v->r, v->r->root, STR("0|-?[1-9]\\d*|-?(0|[1-9]\\d*)\\.\\d*[1-9]"), false,
-                             &shortest) ||
-        !lang_combine(&v->r->maker, LANG_AND, numbers, shortest, &few, v->r->err))
-        return false;
+    if (!schema_shortest_numbers(v->r, numbers, &few)) return false;
     v->is_number = true;
     return lang_is_empty(&few) || walk_finite(v, &few);
 }

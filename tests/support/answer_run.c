@@ -115,7 +115,7 @@ AnswerRunEnd answer_feed(const AnswerRun *r, Str text, AnswerSink sink) {
         at += piece;
     }
     AnswerRunEnd end = {.reasons = answer_parser_is_reasoning(p)};
-    answer_parser_end(p, TOKEN_NONE, sink);
+    answer_parser_end(p, r->is_cut, sink);
     end.calls = answer_parser_calls(p);
     return end;
 }

@@ -18,6 +18,7 @@ typedef struct {
     // How the text is cut: pieces of 1 to `piece_max` bytes, by `seed`. 0: as large as they can be.
     uint32_t piece_max;
     uint64_t seed;
+    bool is_cut; // by max_tokens
 } AnswerRun;
 
 enum { ANSWER_RUN_NOT_A_MARK = 1 }; // a byte before the text of a mark that ordinary tokens spell

@@ -173,7 +173,7 @@ static void feed(const AnswerSetting *s, Str text, uint32_t piece_max, FuzzDice 
         answer_parser_push(r->parser, str_slice(text, 0, piece), sink);
         text = str_slice(text, piece, text.len);
     }
-    answer_parser_end(r->parser, TOKEN_NONE, sink);
+    answer_parser_end(r->parser, false, sink);
     fuzz_require(!r->call_is_open);
     r->whole = answer_parser_calls(r->parser);
     fuzz_require(r->whole <= r->calls);

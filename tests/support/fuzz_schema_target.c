@@ -44,11 +44,11 @@ static void walk(SchemaRun *run, FuzzDice *dice) {
 void fuzz_schema(const uint8_t *data, size_t size) {
     SchemaRun run;
     uint8_t choice = size ? data[0] : 0;
-    SchemaOptions options = {.blanks = (SchemaBlanks)(choice % 3),
+    SchemaOptions options = {.blanks = (SchemaBlanks)(choice % 4),
+                             .blank_pattern = choice & 32 ? STR("[ \\n]{0,2}") : STR("\\t?"),
                              .schema_order = choice & 4,
                              .ignore_formats = choice & 8,
-                             .plain_integers = choice & 16,
-                             .plain_strings = choice & 32};
+                             .plain_numbers = choice & 16};
     if (!schema_run_compile(&run, (Str){(const char *)data + (size > 0), size - (size > 0)}, &options)) {
         fuzz_require(run.err.code == ERR_INVALID_REQUEST || run.err.code == ERR_TOO_LARGE ||
                      run.err.code == ERR_UNSUPPORTED || run.err.code == ERR_NO_MEMORY);

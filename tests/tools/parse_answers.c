@@ -58,7 +58,7 @@ static void parse(const JsonNode *root, const AnswerFormats *f, const Tokenizer 
             end++; // whole characters
         answer_parser_push(p, str_slice(answer, at, end), sink);
     }
-    answer_parser_end(p, TOKEN_NONE, sink);
+    answer_parser_end(p, false, sink);
     json_close_array(w);
     json_member_u64(w, "calls", answer_parser_calls(p));
 }

@@ -121,7 +121,7 @@ static void print_text(Str text) {
 
 static void answer(const JsonNode *line) {
     static char document[DOCUMENT_BYTES_MAX + 64];
-    SchemaOptions options = {.blanks = SCHEMA_BLANKS_ONE};
+    SchemaOptions options = {.blanks = SCHEMA_BLANKS_FEW};
     const JsonNode *schema = json_first(line), *texts = json_next(schema), *count = json_next(texts);
     uint64_t wanted = 0, seed = 0;
     if (!json_read_u64(count, &wanted) || !json_read_u64(json_next(count), &seed)) abort();
