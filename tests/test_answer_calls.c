@@ -323,7 +323,7 @@ static bool draw_answer(const Format *f, uint64_t seed) {
 
 // ---- answers that models write ----
 
-// Wherever max_tokens cuts it, no part of a mark or of a frame is content. (Calls without marks may be content.)
+// Wherever max_tokens cuts it, no part of a mark or of a frame is content. (Calls without marks may be.)
 static void check_cuts(const Format *f, const int32_t *tokens, uint32_t n, Str text) {
     if (text.ptr[0] == '[' || text.ptr[0] == '{') return;
     for (uint32_t cut = 0; cut < n; cut++) {

@@ -450,8 +450,8 @@ static bool is_cut_mark(const AnswerParser *p) {
     return match_opening(p, p->scan, &opening) == MATCH_PART && !opening.is_bare;
 }
 
-// Nobody will know what the beginning of a mark, or of a call's frame, would have become: it is no text. A call
-// without marks may just as well be an object that the answer is.
+// Nobody will know what the beginning of a mark, or of a call's frame, would have become: it is no text. A
+// call without marks may just as well be an object that the answer is.
 static void drop_what_is_cut(AnswerParser *p) {
     uint32_t end = p->length;
     bool is_bare = p->is_bare && p->n_begun == 0;

@@ -61,8 +61,8 @@ void answer_parser_begin(AnswerParser *p, const AnswerFormats *f, const Tokenize
                          const AnswerTools *tools, AnswerOpening opening);
 void answer_parser_push(AnswerParser *p, Str text, AnswerSink sink);           // text of ordinary tokens
 void answer_parser_push_mark(AnswerParser *p, int32_t token, AnswerSink sink); // one of f->marks was drawn
-// What was held back goes out. `is_cut`: the answer is not whole, so the beginning of a mark, or of a call whose
-// name is not known yet, is left out.
+// What was held back goes out. `is_cut`: the answer is not whole, so the beginning of a mark, or of a call
+// whose name is not known yet, is left out.
 void answer_parser_end(AnswerParser *p, bool is_cut, AnswerSink sink);
 
 bool answer_parser_is_reasoning(const AnswerParser *p); // what comes now would be, for usage.reasoning_tokens

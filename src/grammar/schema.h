@@ -13,10 +13,10 @@
 // - Names. Members that the schema names come at most once; others may be repeated. Where a repeated name
 //   could break minProperties, the schema is refused.
 // - Text is Unicode: halves of surrogate pairs alone are never taken.
-// - Spelling. Every value can be written, but not in each of its spellings: a model that may write any character
-//   of a name as \u0063 gets lost there. Names, and strings of which the schema says more than the length
-//   (enum, const, pattern, format), are written in one way, each character as itself where JSON allows that,
-//   else with the short escape, else as \u00xx. Strings that are free otherwise have all spellings.
+// - Spelling. Every value can be written, but not in each of its spellings: a model that may write any
+//   character of a name as \u0063 gets lost there. Names, and strings of which the schema says more than the
+//   length (enum, const, pattern, format), are written in one way, each character as itself where JSON allows
+//   that, else with the short escape, else as \u00xx. Strings that are free otherwise have all spellings.
 #pragma once
 
 #include "grammar/grammar.h"
@@ -24,8 +24,8 @@
 
 // Between the tokens of a document.
 typedef enum {
-    // None before ":" and ",", at most one blank behind ":". Inside of brackets and behind "," one blank, or a
-    // line break and up to 64 blanks or 16 tabs behind it.
+    // None before ":" and ",", at most one blank behind ":". Inside of brackets and behind "," one blank, or
+    // a line break and up to 64 blanks or 16 tabs behind it.
     SCHEMA_BLANKS_FEW,
     SCHEMA_BLANKS_NONE,
     SCHEMA_BLANKS_ANY,     // as many as anyone likes: a model may never end them
