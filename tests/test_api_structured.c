@@ -5,12 +5,14 @@
 #include "fake_worker.h"
 #include "json/json_writer.h"
 #include "json_path.h"
+#include "os/os.h"
 #include "runner.h"
 #include "schema_run.h"
 #include "worker_process.h"
 
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -345,9 +347,6 @@ TEST(api_structured_needs_a_backend_with_masks) {
 
 // ---- schemas that take long ----
 
-// 16,384 states, some 60 ms.
-#define SLOW_SCHEMA "{\"type\":\"string\",\"pattern\":\"^[ab]*a[ab]{13}$\"}"
-
 // A request that is sent, and whose answer is read later.
 static int send_request(FakeWorker *f, const char *route, const char *body) {
     char text[2048];
@@ -371,26 +370,97 @@ static Str read_answer(int fd, char *text, size_t size) {
     return (Str){text, length};
 }
 
-// They are compiled apart, and do not hold up what comes behind them. When too many wait the rest is refused.
-TEST(api_structured_slow_schemas_wait_apart) {
-    enum { SLOW = 16 };
-    FakeWorker *f =
-        fake_worker_start(&(FakeConfig){.script = "Hm.", .n_jobs = 20, .chat_template = TEMPLATE});
+enum { SLOW = 16 };
+
+typedef struct {
+    uint32_t answered, refused;
+    double queued_ms; // the longest
+} SlowFigures;
+
+// Sixteen at once; `differ`: each another schema. Meanwhile somebody else asks for something quick.
+static SlowFigures ask_slow(FakeWorker *f, bool differ) {
     static char text[1 << 16];
+    char body[512];
     int slow[SLOW];
-    uint32_t refused = 0, answered = 0;
-    for (int i = 0; i < SLOW; i++)
-        slow[i] = send_request(f, COMPLETIONS,
-                               "{\"prompt\":\"x\",\"max_tokens\":1,\"json_schema\":" SLOW_SCHEMA "}");
+    SlowFigures figures = {0};
+    for (int i = 0; i < SLOW; i++) {
+        snprintf(body, sizeof body,
+                 "{\"prompt\":\"x\",\"max_tokens\":1,\"json_schema\":{\"title\":\"%d\",\"type\":\"string\","
+                 "\"pattern\":\"^[ab]*a[ab]{13}$\"}}",
+                 differ ? i : 0);
+        slow[i] = send_request(f, COMPLETIONS, body);
+    }
     Answer a = ask(f, "POST", CHAT, "{" HI ",\"seed\":1,\"json_schema\":" PERSON "}");
     CHECK(meets(json_text_at(json_root(a.body), "choices.0.message.content"), PERSON, false));
     for (int i = 0; i < SLOW; i++) {
+        double queued_ms = 0;
         Str answer = read_answer(slow[i], text, sizeof text);
-        answered += text_count(answer, "\"finish_reason\":\"length\"") == 1;
-        refused += text_count(answer, "that take long are being read already") == 1;
+        const char *figure = memmem(answer.ptr, answer.len, "\"queued_ms\":", 12);
+        figures.answered += text_count(answer, "\"finish_reason\":\"length\"") == 1;
+        figures.refused += text_count(answer, "that take long are being read already") == 1;
+        if (figure) queued_ms = strtod(figure + 12, NULL);
+        if (queued_ms > figures.queued_ms) figures.queued_ms = queued_ms;
     }
-    printf("%u answered, %u refused\n", answered, refused);
-    CHECK(answered >= SLOW_GRAMMARS_MAX && refused > 0);
-    CHECK_INT_EQ(SLOW, answered + refused);
+    printf("%u answered, %u refused, %.1f ms queued at most\n", figures.answered, figures.refused,
+           figures.queued_ms);
+    CHECK_INT_EQ(SLOW, figures.answered + figures.refused);
+    return figures;
+}
+
+// They are compiled apart, and do not hold up what comes behind them. When too many wait the rest is refused;
+// equal ones are compiled once. Waiting is told.
+TEST(api_structured_slow_schemas_wait_apart) {
+    FakeWorker *f =
+        fake_worker_start(&(FakeConfig){.script = "Hm.", .n_jobs = 20, .chat_template = TEMPLATE});
+    SlowFigures different = ask_slow(f, true);
+    CHECK(different.answered >= SLOW_GRAMMARS_MAX && different.refused > 0);
+    CHECK(different.queued_ms > 10);
+    shut_down(f);
+    f = fake_worker_start(&(FakeConfig){.script = "Hm.", .n_jobs = 20, .chat_template = TEMPLATE});
+    SlowFigures equal = ask_slow(f, false);
+    CHECK_INT_EQ(SLOW, equal.answered);
+    CHECK(equal.queued_ms > 10);
+    shut_down(f);
+}
+
+// What was refused is refused again at once, and what is busy is no refusal for ever.
+TEST(api_structured_refusals_are_remembered) {
+    static const char body[] = "{\"prompt\":\"x\",\"regex\":\"(a|b)*a(a|b){40}\"}";
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "Hm."});
+    uint64_t ms[2];
+    for (int i = 0; i < 2; i++) {
+        uint64_t start = os_monotonic_ns();
+        Answer a = ask(f, "POST", COMPLETIONS, body);
+        ms[i] = (os_monotonic_ns() - start) / 1000000;
+        CHECK_INT_EQ(400, a.status);
+        CHECK_STR_EQ("regex", json_text_at(json_root(a.body), "error.param"));
+    }
+    printf("%llu ms, then %llu ms\n", (unsigned long long)ms[0], (unsigned long long)ms[1]);
+    CHECK(ms[1] * 2 < ms[0]);
+    shut_down(f);
+}
+
+// Patterns that are short and take long do not hold up who asks for no grammar.
+TEST(api_structured_bad_patterns_hold_up_nobody_else) {
+    enum { BAD = 4 };
+    static char text[1 << 16];
+    FakeWorker *f =
+        fake_worker_start(&(FakeConfig){.script = "Hm.", .n_jobs = BAD + 1, .chat_template = TEMPLATE});
+    int bad[BAD];
+    for (int i = 0; i < BAD; i++) {
+        char body[128];
+        snprintf(body, sizeof body, "{\"prompt\":\"x\",\"max_tokens\":1,\"regex\":\"\\\\p{L}{1,%d}\"}",
+                 2000 + i);
+        bad[i] = send_request(f, COMPLETIONS, body);
+    }
+    uint64_t start = os_monotonic_ns();
+    Answer a = ask(f, "POST", CHAT, "{" HI ",\"max_tokens\":1}");
+    uint64_t took_ms = (os_monotonic_ns() - start) / 1000000;
+    CHECK_INT_EQ(200, a.status);
+    for (int i = 0; i < BAD; i++)
+        CHECK(read_answer(bad[i], text, sizeof text).len > 0);
+    uint64_t all_ms = (os_monotonic_ns() - start) / 1000000;
+    printf("%llu ms, the bad ones %llu ms\n", (unsigned long long)took_ms, (unsigned long long)all_ms);
+    CHECK(took_ms * 4 < all_ms);
     shut_down(f);
 }

@@ -6,6 +6,7 @@
 #include "api/encoder.h"
 #include "api/execute_request.h"
 #include "api/generate_request.h"
+#include "api/grammar_cache.h"
 #include "api/look_fields.h"
 #include "api/metrics.h"
 #include "api/routes.h"
@@ -76,13 +77,23 @@ struct ApiRequest {
     uint64_t expires_ns;
     uint64_t ticket; // by arrival
     RequestLimits limits;
-    Arena memory;   // of its own, for a small body, and for what is kept of a large one
-    Arena kept;     // what is left of it for the latter
-    int large;      // the large memory that it has until its text is encoded, -1: none
-    Arena arena;    // what is left of the one or the other
-    bool is_slow;   // it is in LANE_SLOW, or has been
-    bool must_slow; // of the encoder thread's work: it has to go there
-    char *body;     // in it
+    Arena memory; // of its own, for a small body, and for what is kept of a large one
+    Arena kept;   // what is left of it for the latter
+    int large;    // the large memory that it has until its text is encoded, -1: none
+    Arena arena;  // what is left of the one or the other
+    char *body;   // in it
+    // What its answers are held to (hold.c). NULL: to nothing.
+    const StructuredAnswer *held_to; // in `fields`
+    AnswerGrammar frame;             // where `has_frame`
+    bool has_frame;
+    uint8_t held_key[GRAMMAR_KEY_BYTES];
+    HeldGrammar *held;      // its entry
+    bool waits_for_grammar; // that another request makes
+    bool is_slow;           // it is in LANE_SLOW
+    bool must_slow;         // of the encoder thread's work: it has to go there
+    bool gave_up;           // … nobody waits for the answer any more
+    uint64_t pushed_ns;     // to an encoder's ring, or since it waits for a grammar
+    uint64_t waited_ns;     // in all, so far
     size_t body_bytes, body_copied;
     ApiFields fields;
     Error error;       // of the encoder thread's work
@@ -107,7 +118,7 @@ struct ApiJob {
     uint32_t choice;     // of the request's
     uint32_t next_index; // of token events
     uint64_t characters; // of the text so far
-    uint64_t encoded_ns; // it waits since
+    uint64_t encoded_ns; // it waits for a slot since
     uint64_t submitted_ns;
     uint64_t last_token_ns;
     uint64_t prefill_ns;
@@ -115,21 +126,21 @@ struct ApiJob {
     ApiAnswer answer;
 };
 
-// Three encoder threads, so that what comes in small bodies waits for no large one, and neither for grammars
-// that take long: those are given up soon (STRUCTURED_QUICK_WORK), and made from the beginning by the third.
-// Each lends its memory to what it is at.
-typedef enum { LANE_SMALL, LANE_LARGE, LANE_SLOW, LANE_COUNT } LaneId;
+// Four encoder threads, so that what comes in small bodies waits for no large one, and neither for grammars.
+// Those have a thread for themselves, which gives up soon (STRUCTURED_QUICK_WORK); what takes long is made from
+// the beginning by the last one. Each lends its memory to what it is at.
+typedef enum { LANE_SMALL, LANE_LARGE, LANE_GRAMMAR, LANE_SLOW, LANE_COUNT } LaneId;
 
-// Of the third, with the one that it is at: what comes then is told that the worker is busy.
+// Of the last one, with the one that it is at: what comes then is told that the worker is busy.
 enum { SLOW_GRAMMARS_MAX = 8 };
 
 typedef struct {
     Encoder encoder;
     OsThread thread;
-    Arena scratch;   // for encoding
-    Arena rendering; // for templates
+    Arena scratch;   // the first two, for encoding
+    Arena rendering; // … for templates
     size_t rendered; // bytes of it that were touched
-    Arena compiling; // for schemas and grammars
+    Arena compiling; // the last two, for schemas and grammars
 } EncoderLane;
 
 struct Api {
@@ -144,6 +155,7 @@ struct Api {
     uint32_t bodies_to_copy; // requests that wait for memory, or are copied
     uint32_t slow_grammars;  // requests in LANE_SLOW
     EncoderLane lanes[LANE_COUNT];
+    GrammarCache grammars;
     Arena large[REQUEST_LARGE_BODIES_MAX];
     bool large_taken[REQUEST_LARGE_BODIES_MAX];
     Metrics metrics;
@@ -195,10 +207,9 @@ void api_reply_preflight(Api *api, HttpExchange exchange);
 RequestLimits api_request_limits(const Api *api);
 bool api_requests_create(Api *api, Arena *arena);
 EncoderLane *api_lane(Api *api, const ApiRequest *request);
-// Compiles what the job's answer has to be, if anything; `chat` as in structured.h. Refused where the backend
-// cannot hold draws to a set of tokens. False with r->must_slow: not here. Encoder thread.
-MUST_CHECK bool api_hold_answer(Api *api, ApiRequest *r, const StructuredAnswer *a, const AnswerGrammar *chat,
-                                Job *job, Error *err);
+void api_push_encoder(Api *api, ApiRequest *request, LaneId lane, EncoderWork work);
+// Its text is encoded, or that failed: it gets its grammar, where it has one, and goes on to the queue.
+void api_take_encoded(Api *api, ApiRequest *request, bool ok);
 void api_accept(Api *api, HttpExchange exchange, const HttpRequest *request, const ApiDialect *dialect);
 // Goes on with what waits, is copied, or comes back from the encoder thread.
 void api_advance_requests(Api *api);
@@ -212,12 +223,28 @@ static inline Arena *api_kept_memory(ApiRequest *request) {
 }
 Job *api_find_job(Api *api, Str id);
 
+// ---- hold.c: what answers are held to ----
+
+// Notes what the answers have to be, if anything; `chat` as in structured.h. Refused where the backend cannot
+// hold draws to a set of tokens. Encoder thread.
+MUST_CHECK bool api_hold_answer(Api *api, ApiRequest *r, const StructuredAnswer *a, const AnswerGrammar *chat,
+                                const Job *job, Error *err);
+// Compiles it into the request's entry of the cache. False: refused, or r->must_slow, or r->gave_up. Encoder
+// thread.
+MUST_CHECK bool api_compile_held(Api *api, ApiRequest *r, bool is_slow);
+// The I/O thread's part: an entry of the cache for an encoded request; what came of compiling; its end.
+void api_take_grammar(Api *api, ApiRequest *r);
+void api_take_compiled(Api *api, ApiRequest *r, bool ok);
+void api_release_grammar(Api *api, ApiRequest *r);
+
 // ---- queue.c: jobs that wait for a slot ----
 
 // A job with its text encoded: it runs as soon as there is a slot.
 void api_queue_job(Api *api, Job *job);
 // Gives free slots to those that came first.
 void api_fill_slots(Api *api);
+// How long a job that runs has waited: for encoders, for a grammar that others wait for, too, and for a slot.
+uint64_t api_queued_ns(const Api *api, const ApiJob *mine);
 // Slots that a job which does not wait may take now.
 uint32_t api_slots_free(const Api *api);
 // Ends a job in its own time: at once where it waits, else when the encoder or engine thread sees it.

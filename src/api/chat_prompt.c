@@ -1,6 +1,7 @@
 #include "api/chat_prompt.h"
 
 #include "api/job_fill.h"
+#include "json/json_builder.h"
 
 #include <stdio.h>
 
@@ -124,6 +125,15 @@ bool chat_encode_conversation(Api *api, ApiRequest *r, ConversationReader read, 
            chat_encode_text(m, &rendered, &ids_arena, *scratch, ids, err);
 }
 
+// The template's variables are gone when the calls' grammar is made.
+static bool keep_tools(GenerateRequest *g, Job *job, Error *err) {
+    JsonBuilder b = json_builder_begin(&job->arena);
+    json_build_node(&b, g->structured.calls.tools);
+    g->structured.calls.tools = json_builder_end(&b, err);
+    return g->structured.calls.tools ||
+           field_refuse(err, "tools", "are too large for an answer that is held to calls of them");
+}
+
 bool chat_encode_job(Api *api, ApiRequest *r, ConversationReader read, const char *field, Job *job,
                      Error *err) {
     TokenIds ids;
@@ -141,6 +151,7 @@ bool chat_encode_job(Api *api, ApiRequest *r, ConversationReader read, const cha
     g->structured.calls.one |= g->one_call;
     if (g->structured.kind == STRUCTURED_CALLS && !g->structured.calls.tools)
         return field_refuse(err, "tool_choice", "a call needs tools that the model's template shows it");
+    if (g->structured.kind == STRUCTURED_CALLS && !keep_tools(g, job, err)) return false;
     AnswerGrammar frame = {&c->chat->formats, c->tokenizer, g->opening};
     return api_hold_answer(api, r, &g->structured, &frame, job, err);
 }

@@ -140,17 +140,11 @@ static bool encode_prompt(Api *api, ApiRequest *r, uint32_t prompt, Job *job, Er
            generate_fill_job(g, &api->config.sampling, &r->limits, t, api_lane(api, r)->scratch, job, err);
 }
 
-// The grammar of the first job holds for all.
-static bool hold_answer(Api *api, ApiRequest *r, uint32_t choice, Job *job, Error *err) {
-    if (choice == 0) return api_hold_answer(api, r, &r->fields.generate.structured, NULL, job, err);
-    job->grammar = api->config.bridge->jobs[r->jobs[0]].grammar;
-    return true;
-}
-
 static bool encode(Api *api, ApiRequest *r, uint32_t choice, Job *job, Error *err) {
     uint32_t n = choices_of(&r->fields.generate), first = choice - choice % n;
     if (choice != first) return job_copy(job, &api->config.bridge->jobs[r->jobs[first]], choice - first, err);
-    return encode_prompt(api, r, choice / n, job, err) && hold_answer(api, r, choice, job, err);
+    return encode_prompt(api, r, choice / n, job, err) &&
+           api_hold_answer(api, r, &r->fields.generate.structured, NULL, job, err);
 }
 
 // ---- log-probabilities ----

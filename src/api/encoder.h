@@ -1,5 +1,5 @@
-// The encoder thread: what of a request takes longer than the I/O thread may (large JSON bodies, prompts'
-// text to tokens), done one piece after the other.
+// An encoder thread: what of a request takes longer than the I/O thread may (large JSON bodies, prompts' text
+// to tokens, grammars), done one piece after the other.
 //
 // Two bounded rings: work in, finished work out. An entry is the index of a request and what to do with it.
 // From encoder_push until its entry comes back (encoder_pop), what the request holds belongs to this thread:
@@ -16,9 +16,10 @@
 #include <stdatomic.h>
 
 typedef enum {
-    ENCODER_PARSE,  // a large body to fields
-    ENCODER_ENCODE, // text to tokens
-    ENCODER_CLEAR,  // gives a large body's memory back to the system
+    ENCODER_PARSE,   // a large body to fields
+    ENCODER_ENCODE,  // text to tokens
+    ENCODER_COMPILE, // what an answer is held to, into its entry of the cache
+    ENCODER_CLEAR,   // gives a large body's memory back to the system
 } EncoderWork;
 
 typedef struct {

@@ -15,7 +15,7 @@ static void log_start(const Api *api, const ApiRequest *r, const ApiJob *mine, c
     log_event(api->config.log, LOG_EXECUTE_START, LOG_STR("job_id", job->id),
               LOG_STR("correlation_id", str_from_c(r->correlation_id)),
               LOG_STR("api", str_from_c(r->dialect->name)), LOG_U64("tokens_in", job->n_tokens),
-              LOG_F64("queued_ms", ms_from_ns(mine->submitted_ns - mine->encoded_ns), 3),
+              LOG_F64("queued_ms", ms_from_ns(api_queued_ns(api, mine)), 3),
               LOG_U64("max_tokens", job->max_tokens), LOG_U64("prompt_bytes", job->prompt_bytes),
               LOG_STR("prompt_sha256", str_from_c(job->prompt_sha256)));
 }

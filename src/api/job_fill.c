@@ -143,7 +143,6 @@ bool job_copy(Job *job, const Job *from, uint32_t seeds_after, Error *err) {
     job->shows_special = from->shows_special;
     job->returns_tokens = from->returns_tokens;
     memcpy(job->cache_salt, from->cache_salt, sizeof job->cache_salt);
-    job->grammar = from->grammar;
     job->marks = from->marks;
     job->n_marks = from->n_marks;
     job->prompt_bytes = from->prompt_bytes;
@@ -153,5 +152,6 @@ bool job_copy(Job *job, const Job *from, uint32_t seeds_after, Error *err) {
 
 uint64_t job_arena_bytes(uint64_t context_length) {
     uint64_t strings = STOP_STRINGS_MAX * (STOP_STRING_BYTES_MAX * 4 + 64);
-    return strings + JOB_ID_BYTES_MAX + 64 + context_length * sizeof(int32_t) + 4096 + STRUCTURED_BYTES_MAX;
+    return strings + JOB_ID_BYTES_MAX + 64 + context_length * sizeof(int32_t) + 4096 +
+           STRUCTURED_TOOLS_BYTES_MAX;
 }

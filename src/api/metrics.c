@@ -20,7 +20,9 @@ static const struct {
     [HISTOGRAM_INFERENCE] = {"worker_inference_duration_ms", "Time from a job's acceptance to its end."},
     [HISTOGRAM_FIRST_TOKEN] = {"worker_first_token_ms", "Time from a job's acceptance to its first token."},
     [HISTOGRAM_INTER_TOKEN] = {"worker_inter_token_ms", "Time from one token event of a job to the next."},
-    [HISTOGRAM_QUEUE] = {"worker_queue_ms", "Time that a job waited for a slot."},
+    [HISTOGRAM_QUEUE] =
+        {"worker_queue_ms",
+         "Time that a job waited: for its turn to be encoded, for a grammar, and for a slot."},
 };
 
 typedef enum { READ_U64, READ_U32, READ_F64 } ReadAs;

@@ -85,7 +85,7 @@ ApiFigures openai_add_up(const Api *api, const ApiRequest *r) {
         f.reasoning += a->reasoning_tokens;
         f.prefill_ns = max_u64(f.prefill_ns, a->prefill_ns);
         f.decode_ns = max_u64(f.decode_ns, a->decode_ns);
-        f.queued_ns = max_u64(f.queued_ns, mine->submitted_ns - mine->encoded_ns);
+        f.queued_ns = max_u64(f.queued_ns, api_queued_ns(api, mine));
         if (i == 0) f.first_token_ms = mine->first_token_ms;
     }
     return f;

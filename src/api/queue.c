@@ -10,6 +10,10 @@ static const ApiRequest *request_of(const Api *api, const ApiJob *mine) {
     return &api->requests[mine->request];
 }
 
+uint64_t api_queued_ns(const Api *api, const ApiJob *mine) {
+    return request_of(api, mine)->waited_ns + (mine->submitted_ns - mine->encoded_ns);
+}
+
 uint32_t api_slots_free(const Api *api) {
     uint32_t n_slots = api->config.bridge->n_slots, wanted = api->slots_taken + api->jobs_waiting;
     return wanted < n_slots ? n_slots - wanted : 0;
@@ -22,7 +26,7 @@ static void submit(Api *api, Job *job) {
     mine->has_slot = true;
     mine->state = API_JOB_RUNS;
     mine->submitted_ns = api->config.bridge->now_ns();
-    metrics_observe(&api->metrics, HISTOGRAM_QUEUE, (double)(mine->submitted_ns - mine->encoded_ns) / 1e6);
+    metrics_observe(&api->metrics, HISTOGRAM_QUEUE, (double)api_queued_ns(api, mine) / 1e6);
     bridge_submit(api->config.bridge, job);
 }
 

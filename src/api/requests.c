@@ -106,7 +106,16 @@ static ApiRequest *take_request(Api *api) {
 }
 
 EncoderLane *api_lane(Api *api, const ApiRequest *r) {
-    return &api->lanes[r->is_slow ? LANE_SLOW : r->large >= 0 ? LANE_LARGE : LANE_SMALL];
+    return &api->lanes[r->large >= 0 ? LANE_LARGE : LANE_SMALL];
+}
+
+void api_push_encoder(Api *api, ApiRequest *r, LaneId lane, EncoderWork work) {
+    r->pushed_ns = api->config.bridge->now_ns();
+    encoder_push(&api->lanes[lane].encoder, request_index(api, r), work);
+}
+
+static LaneId lane_of(const ApiRequest *r) {
+    return r->large >= 0 ? LANE_LARGE : LANE_SMALL;
 }
 
 static void release_large(Api *api, ApiRequest *r) {
@@ -117,6 +126,7 @@ static void release_large(Api *api, ApiRequest *r) {
 
 void api_release_request(Api *api, ApiRequest *r) {
     release_large(api, r);
+    api_release_grammar(api, r);
     for (uint32_t i = 0; i < r->n_jobs; i++) {
         answer_release(&api->jobs[r->jobs[i]].answer);
         bridge_free_job(api->config.bridge, &api->config.bridge->jobs[r->jobs[i]]);
@@ -243,7 +253,7 @@ static void take_fields(Api *api, ApiRequest *r, bool ok) {
         return;
     }
     r->state = REQUEST_ENCODES;
-    encoder_push(&api_lane(api, r)->encoder, request_index(api, r), ENCODER_ENCODE);
+    api_push_encoder(api, r, lane_of(r), ENCODER_ENCODE);
 }
 
 // ---- bodies ----
@@ -340,18 +350,10 @@ static void go_on_copying(Api *api, ApiRequest *r, size_t *budget) {
     if (r->body_copied < r->body_bytes) return;
     api->bodies_to_copy--;
     r->state = REQUEST_PARSES;
-    encoder_push(&api_lane(api, r)->encoder, request_index(api, r), ENCODER_PARSE);
+    api_push_encoder(api, r, lane_of(r), ENCODER_PARSE);
 }
 
 // ---- the encoder thread's part ----
-
-// Makes it again what it was before it was encoded.
-static void unmake_job(Job *job, uint8_t *arena_next) {
-    job->arena.next = arena_next;
-    job->n_stop = job->n_stop_tokens = 0;
-    job->sampler = (SamplerParams){0};
-    job->grammar = NULL;
-}
 
 static bool encode_jobs(Api *api, ApiRequest *r) {
     Bridge *bridge = api->config.bridge;
@@ -360,42 +362,18 @@ static bool encode_jobs(Api *api, ApiRequest *r) {
         // Nobody waits for it any more, which the queue or the scheduler will find, too.
         bool is_over = atomic_load(&job->cancel) != CANCEL_NONE || bridge->now_ns() >= job->expires_ns;
         if (is_over) return true; // and so are the others
-        uint8_t *arena_next = job->arena.next;
-        if (r->dialect->encode(api, r, i, job, &r->error)) continue;
-        if (r->must_slow) unmake_job(job, arena_next); // the first one, which has the grammar
-        return false;
+        if (!r->dialect->encode(api, r, i, job, &r->error)) return false;
     }
     return true;
 }
 
 static bool encode(Api *api, ApiRequest *r) {
-    Arena arena = r->arena, kept = r->kept;
-    r->must_slow = false;
     bool ok = r->dialect->has_jobs ? encode_jobs(api, r) : r->dialect->encode(api, r, 0, NULL, &r->error);
-    if (r->must_slow) r->arena = arena, r->kept = kept;
     EncoderLane *lane = api_lane(api, r);
     if (lane == &api->lanes[LANE_SMALL] && lane->rendered < RENDERED_KEPT_BYTES) return ok;
     os_discard(lane->scratch.next, arena_left(&lane->scratch));
     os_discard(lane->rendering.next, arena_left(&lane->rendering));
     lane->rendered = 0;
-    return ok;
-}
-
-bool api_hold_answer(Api *api, ApiRequest *r, const StructuredAnswer *a, const AnswerGrammar *chat, Job *job,
-                     Error *err) {
-    const BackendInfo *info = &api->config.bridge->status.info;
-    Arena memory = api_lane(api, r)->compiling;
-    uint64_t work_max = r->is_slow ? SCHEMA_WORK_MAX : STRUCTURED_QUICK_WORK;
-    bool too_large;
-    char message[128];
-    if (a->kind == STRUCTURED_NONE) return true;
-    snprintf(message, sizeof message,
-             "is not supported by the %s backend, which cannot hold answers to grammars yet", info->kind);
-    if (!info->masks) return field_refuse(err, a->field, message);
-    if (!r->is_slow) memory.end = memory.next + STRUCTURED_QUICK_BYTES;
-    bool ok = structured_compile(a, chat, api->config.tokenizer, work_max, memory, job, &too_large, err);
-    os_discard(memory.next, arena_left(&memory));
-    r->must_slow = too_large && !r->is_slow;
     return ok;
 }
 
@@ -407,7 +385,12 @@ static bool run_encoder_work(void *context, const EncoderEntry *entry) {
         return true;
     }
     ApiRequest *r = &api->requests[entry->request];
-    return entry->work == ENCODER_PARSE ? parse(api, r, REQUEST_LARGE_JSON_NODES_MAX) : encode(api, r);
+    r->waited_ns += api->config.bridge->now_ns() - r->pushed_ns;
+    switch (entry->work) {
+    case ENCODER_PARSE: return parse(api, r, REQUEST_LARGE_JSON_NODES_MAX);
+    case ENCODER_COMPILE: return api_compile_held(api, r, r->is_slow);
+    default: return encode(api, r);
+    }
 }
 
 static void wake_io_thread(void *context) {
@@ -421,7 +404,7 @@ static void *encoder_thread(void *context) {
 }
 
 bool api_start_encoder(Api *api, Error *err) {
-    static const char *const names[LANE_COUNT] = {"encoder", "large encoder", "slow encoder"};
+    static const char *const names[LANE_COUNT] = {"encoder", "large encoder", "grammars", "slow grammars"};
     for (int i = 0; i < LANE_COUNT; i++) {
         EncoderLane *lane = &api->lanes[i];
         if (!os_thread_start(&lane->thread, names[i], encoder_thread, &lane->encoder, err)) return false;
@@ -445,22 +428,13 @@ bool api_encoder_turn(Api *api) {
 
 // ---- what comes back ----
 
-// Whether it goes on in the third lane; else that is full.
-static bool move_to_slow(Api *api, ApiRequest *r, Error *err) {
-    if (api->slow_grammars == SLOW_GRAMMARS_MAX)
-        return error_set(err, ERR_BUSY, "%d schemas or grammars that take long are being read already",
-                         SLOW_GRAMMARS_MAX);
-    api->slow_grammars++;
-    r->is_slow = true;
-    encoder_push(&api->lanes[LANE_SLOW].encoder, request_index(api, r), ENCODER_ENCODE);
-    return true;
-}
-
-static void take_encoded(Api *api, ApiRequest *r, bool ok) {
+void api_take_encoded(Api *api, ApiRequest *r, bool ok) {
     Bridge *bridge = api->config.bridge;
     Error err = r->error;
-    api->slow_grammars -= r->is_slow;
-    if (!ok && r->must_slow && move_to_slow(api, r, &err)) return;
+    if (ok && r->held_to && !r->held) {
+        api_take_grammar(api, r);
+        return;
+    }
     if (ok && bridge_phase(bridge) == WORKER_FAILED) {
         err = bridge->status.error;
         ok = false;
@@ -489,7 +463,9 @@ static void take_finished(Api *api, Encoder *encoder) {
     for (uint32_t i = 0; i < ENCODER_RING_ENTRIES && encoder_pop(encoder, &entry); i++) {
         if (entry.work == ENCODER_CLEAR) api->large_taken[entry.request] = false;
         else if (entry.work == ENCODER_PARSE) take_fields(api, &api->requests[entry.request], entry.ok);
-        else take_encoded(api, &api->requests[entry.request], entry.ok);
+        else if (entry.work == ENCODER_COMPILE)
+            api_take_compiled(api, &api->requests[entry.request], entry.ok);
+        else api_take_encoded(api, &api->requests[entry.request], entry.ok);
     }
 }
 
@@ -541,25 +517,30 @@ static bool create_answers(Api *api) {
     return true;
 }
 
-static bool create_lane(Api *api, EncoderLane *lane, Arena *arena) {
+static bool create_lane(Api *api, LaneId id, Arena *arena) {
     const ApiConfig *c = &api->config;
+    EncoderLane *lane = &api->lanes[id];
     uint64_t prompt_bytes =
         c->max_prompt_chars ? min_u64(c->max_prompt_chars * 4ull, HTTP_BODY_BYTES_MAX) : HTTP_BODY_BYTES_MAX;
     lane->encoder = (Encoder){.run = run_encoder_work, .wake_io = wake_io_thread, .context = api};
+    if (!encoder_init(&lane->encoder, arena)) return false;
+    if (id == LANE_GRAMMAR || id == LANE_SLOW) {
+        lane->compiling = os_arena(STRUCTURED_SCRATCH_BYTES);
+        return lane->compiling.next != NULL;
+    }
     lane->scratch = os_arena(
         max_u64(execute_scratch_bytes(c->tokenizer, prompt_bytes), generate_scratch_bytes(c->tokenizer)));
     lane->rendering = os_arena(RENDERING_MEMORY_BYTES);
-    lane->compiling = os_arena(STRUCTURED_SCRATCH_BYTES);
-    return lane->scratch.next && lane->rendering.next && lane->compiling.next &&
-           encoder_init(&lane->encoder, arena);
+    return lane->scratch.next && lane->rendering.next;
 }
 
 bool api_requests_create(Api *api, Arena *arena) {
     api->n_requests = api->config.bridge->n_jobs + REQUESTS_PENDING_MAX;
     api->requests = arena_new(arena, ApiRequest, api->n_requests);
     bool ok = api->requests != NULL;
-    for (int i = 0; ok && i < LANE_COUNT; i++)
-        ok = create_lane(api, &api->lanes[i], arena);
+    for (LaneId i = 0; ok && i < LANE_COUNT; i++)
+        ok = create_lane(api, i, arena);
+    ok = ok && grammar_cache_create(&api->grammars, api->config.bridge->n_jobs, arena);
     for (uint32_t i = 0; ok && i < api->n_requests; i++) { // most of these is never touched
         api->requests[i].memory = os_arena(SMALL_MEMORY_BYTES);
         ok = api->requests[i].memory.next != NULL;

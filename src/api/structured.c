@@ -1,6 +1,7 @@
 #include "api/structured.h"
 
 #include "api/fields.h"
+#include "base/hash.h"
 #include "grammar/grammar_text_formats.h"
 #include "grammar/rx.h"
 
@@ -226,7 +227,8 @@ static bool add(Compile *c, const StructuredAnswer *a, GrammarNode *out, Error *
     return true;
 }
 
-static bool compile(const StructuredAnswer *a, const AnswerGrammar *chat, Compile *c, Job *job, Error *err) {
+static bool compile(const StructuredAnswer *a, const AnswerGrammar *chat, Compile *c, const Grammar **out,
+                    Error *err) {
     GrammarNode root;
     SchemaOptions options = schema_options(c, a);
     bool is_calls = a->kind == STRUCTURED_CALLS;
@@ -235,17 +237,15 @@ static bool compile(const StructuredAnswer *a, const AnswerGrammar *chat, Compil
                                                &root, err);
     if (!ok) return false;
     if (chat && !answer_grammar_after_reasoning(chat, c->builder, root, is_calls, &root, err)) return false;
-    return grammar_compile(c->builder, root, c->keep, c->scratch, &job->grammar, err);
+    return grammar_compile(c->builder, root, c->keep, c->scratch, out, err);
 }
 
 bool structured_compile(const StructuredAnswer *a, const AnswerGrammar *chat, const Tokenizer *t,
-                        uint64_t work_max, Arena scratch, Job *job, bool *too_large, Error *err) {
+                        uint64_t work_max, Arena scratch, Arena *arena, const Grammar **out, bool *too_large,
+                        Error *err) {
     *too_large = false;
-    Arena nodes = scratch, keep = job->arena;
-    if (a->kind == STRUCTURED_NONE) return true;
-    if (job->ignores_eos) return field_refuse(err, "ignore_eos", "does not go with a schema or grammar");
+    Arena nodes = scratch, keep = *arena;
     nodes.end = scratch.next = scratch.next + arena_left(&scratch) / 4;
-    if (arena_left(&keep) > STRUCTURED_BYTES_MAX) keep.end = keep.next + STRUCTURED_BYTES_MAX;
     Compile c = {.builder = grammar_builder_new(&nodes),
                  .keep = &keep,
                  .scratch = scratch,
@@ -254,10 +254,11 @@ bool structured_compile(const StructuredAnswer *a, const AnswerGrammar *chat, co
     *err = (Error){0};
     bool has_memory = c.builder || error_set(err, ERR_NO_MEMORY, "no memory for a grammar");
     bool good_blanks = has_memory && check_blanks(&c, a, err);
-    bool ok = good_blanks && compile(a, chat, &c, job, err);
+    if (good_blanks && compile(a, chat, &c, out, err)) {
+        *arena = keep;
+        return true;
+    }
     const char *field = has_memory && !good_blanks ? a->blank_field : a->field;
-    job->arena.next = keep.next;
-    if (ok) return true;
     *too_large = err->code == ERR_TOO_LARGE || err->code == ERR_NO_MEMORY;
     (void)error_prefix(err, "%s", field);
     if (err->code == ERR_NO_MEMORY)
@@ -265,4 +266,40 @@ bool structured_compile(const StructuredAnswer *a, const AnswerGrammar *chat, co
     err->code = ERR_INVALID_REQUEST;
     snprintf(err->field, sizeof err->field, "%.*s", (int)strcspn(field, "."), field);
     return false;
+}
+
+// ---- keys ----
+
+static void add_text(Sha256 *h, Str text) {
+    uint64_t length = text.len;
+    sha256_add(h, &length, sizeof length);
+    if (text.len) sha256_add(h, text.ptr, text.len);
+}
+
+// Each node in the order of the document, with its size: no two values are the same bytes.
+static void add_node(Sha256 *h, const JsonNode *root) {
+    for (const JsonNode *node = root, *end = root ? json_next(root) : NULL; node != end;) {
+        bool is_container = json_is(node, JSON_ARRAY) || json_is(node, JSON_OBJECT);
+        uint32_t head[2] = {node->type, node->length};
+        sha256_add(h, head, sizeof head);
+        if (json_is(node, JSON_STRING)) add_text(h, (Str){node->as.string, node->length});
+        else if (json_is(node, JSON_BOOL)) sha256_add(h, &node->as.boolean, sizeof node->as.boolean);
+        else if (json_is_number(node)) sha256_add(h, &node->as.u64, sizeof node->as.u64);
+        node = is_container ? node + 1 : json_next(node);
+    }
+}
+
+void structured_key(const StructuredAnswer *a, const AnswerGrammar *chat, uint8_t key[32]) {
+    Sha256 h;
+    uint32_t facts[] = {a->kind, a->no_blanks, a->calls.one, chat ? 1 + (uint32_t)chat->opening : 0};
+    sha256_begin(&h);
+    sha256_add(&h, facts, sizeof facts);
+    add_text(&h, str_from_c(a->field)); // messages name it
+    add_text(&h, str_from_c(a->blank_field));
+    add_text(&h, a->blank_pattern);
+    add_text(&h, a->calls.only);
+    add_node(&h, a->kind == STRUCTURED_CALLS    ? a->calls.tools
+                 : a->kind == STRUCTURED_OBJECT ? NULL
+                                                : a->node);
+    sha256_end(&h, key);
 }

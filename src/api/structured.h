@@ -16,9 +16,10 @@ enum {
     STRUCTURED_FIELDS = 11,          // that the OpenAI and Anthropic routes share
     STRUCTURED_BYTES_MAX = 32 << 20, // of one compiled grammar
     STRUCTURED_CHOICES_MAX = 4096,
+    STRUCTURED_TOOLS_BYTES_MAX = 8 << 20, // of the tools of a request that is held to calls, as JSON's nodes
     STRUCTURED_SCRATCH_BYTES = 320 << 20, // what compiling may use; most is never touched
     // What it may use where others wait behind it: ten times what usual schemas take, some 10 ms.
-    STRUCTURED_QUICK_WORK = 1000 * 1000,
+    STRUCTURED_QUICK_WORK = 500 * 1000,
     STRUCTURED_QUICK_BYTES = 32 << 20,
 };
 
@@ -64,8 +65,12 @@ MUST_CHECK bool structured_read_format(const char *field, const JsonNode *format
 MUST_CHECK bool structured_read_one(StructuredKind kind, const char *field, const JsonNode *node,
                                     StructuredAnswer *out, Error *err);
 
-// Compiles it into the job's arena. `chat` NULL: the grammar is the whole answer; else the answer may reason
-// first. All of `scratch` may be used (STRUCTURED_SCRATCH_BYTES), and `work_max` steps (SCHEMA_WORK_MAX).
-// Nothing to do: true, and no grammar. *too_large: it was refused for want of memory or steps; more may do.
+// Compiles what is not STRUCTURED_NONE into the arena, which is as before where that fails. `chat` NULL: the
+// grammar is the whole answer; else the answer may reason first. All of `scratch` may be used
+// (STRUCTURED_SCRATCH_BYTES), and `work_max` steps (SCHEMA_WORK_MAX). *too_large: it was refused for want of
+// memory or steps; more may do.
 MUST_CHECK bool structured_compile(const StructuredAnswer *a, const AnswerGrammar *chat, const Tokenizer *t,
-                                   uint64_t work_max, Arena scratch, Job *job, bool *too_large, Error *err);
+                                   uint64_t work_max, Arena scratch, Arena *arena, const Grammar **out,
+                                   bool *too_large, Error *err);
+// A digest of all that decides, for one model, what structured_compile makes or says.
+void structured_key(const StructuredAnswer *a, const AnswerGrammar *chat, uint8_t key[32]);

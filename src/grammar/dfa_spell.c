@@ -52,6 +52,9 @@ static bool resolve(Speller *s, uint32_t state, uint32_t to, uint32_t *out) {
     return true;
 }
 
+// What an edge and a cell of the table cost, in steps of LangMaker.
+enum { EDGE_WORK = 8, CELL_WORK = 1 };
+
 static bool resolve_states(Speller *s, Error *err) {
     for (uint32_t state = 0; state < s->lang->n_states; state++) {
         EdgeBuffer b;
@@ -64,7 +67,7 @@ static bool resolve_states(Speller *s, Error *err) {
         s->n_edges += b.count;
         if (s->inner.count > DFA_STATES_MAX)
             return error_set(err, ERR_TOO_LARGE, "needs an automaton of more than %d states", DFA_STATES_MAX);
-        if (!lang_work(s->m, s->tree.n_edges + s->inner.n_edges - before, err)) return false;
+        if (!lang_work(s->m, EDGE_WORK * (s->tree.n_edges + s->inner.n_edges - before), err)) return false;
     }
     s->at[s->lang->n_states] = s->n_edges;
     return true;
@@ -137,6 +140,7 @@ static bool fill_table(Speller *s, Str before, Str after, Dfa *out, Error *err) 
     uint64_t cells = (uint64_t)out->n_states * out->n_classes;
     if (cells > 4 * (uint64_t)DFA_CELLS_MAX) // before equal classes are joined
         return error_set(err, ERR_TOO_LARGE, "needs an automaton of more than %u states", out->n_states - 1);
+    if (!lang_work(s->m, CELL_WORK * cells, err)) return false;
     uint32_t *next = arena_new(&s->m->scratch, uint32_t, cells);
     uint8_t *accepts = arena_new(s->m->keep, uint8_t, out->n_states);
     if (!next || !accepts) return lang_no_memory(err);

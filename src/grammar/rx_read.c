@@ -80,16 +80,27 @@ static bool join(Reader *r, Ranges *set, const Ranges *other) {
 }
 
 static bool add_categories(Reader *r, Ranges *set, uint32_t categories) {
+    enum { BLOCKS = (UNICODE_MAX + 1) / UNICODE_BLOCK };
+    uint32_t first = 0,
+             n_in = 0; // the range that goes on, where `is_in`; of the last block that was looked at
+    bool is_in = false;
     if (!categories) return true;
-    if (!lang_work(r->m, UNICODE_MAX / 16, r->err)) return false;
-    for (uint32_t c = 0; c <= UNICODE_MAX; c++) {
-        if (!(categories >> unicode_category(c) & 1)) continue;
-        uint32_t first = c;
-        while (c < UNICODE_MAX && categories >> unicode_category(c + 1) & 1)
-            c++;
-        if (!add_range(r, set, first, c)) return false;
+    for (uint32_t block = 0; block < BLOCKS; block++) {
+        // Large parts of Unicode are one block again and again: what is all in, or all out, goes on.
+        bool is_known = block && unicode_blocks[block] == unicode_blocks[block - 1];
+        if (is_known && (n_in == 0 || n_in == UNICODE_BLOCK)) continue;
+        if (!lang_work(r->m, UNICODE_BLOCK, r->err)) return false;
+        n_in = 0;
+        for (uint32_t c = block * UNICODE_BLOCK; c < (block + 1) * UNICODE_BLOCK; c++) {
+            bool has = categories >> unicode_category(c) & 1;
+            n_in += has;
+            if (has == is_in) continue;
+            if (has) first = c;
+            else if (!add_range(r, set, first, c - 1)) return false;
+            is_in = has;
+        }
     }
-    return true;
+    return !is_in || add_range(r, set, first, UNICODE_MAX);
 }
 
 // Behind \p or \P: {L}, {Letter}, {gc=L}, {Script=Greek}, {Alphabetic}.

@@ -49,8 +49,7 @@ typedef struct {
     // Whose cached beginnings the job may go on from, and who may from its own: jobs with the same salt. The
     // start of the SHA-256 of the request's `cache_salt`; zeros where it has none.
     uint8_t cache_salt[CACHE_SALT_BYTES];
-    // What the text is held to, or NULL. In this job's arena, or in that of another job of the same request:
-    // their entries are freed together.
+    // What the text is held to, or NULL; stays in place until the job's entry is freed.
     const Grammar *grammar;
     // Tokens that the reader of the answer knows by id: each has an event of its own, and no text.
     const int32_t *marks; // [n_marks] ascending; outlive the job
