@@ -127,8 +127,8 @@ struct ApiJob {
 };
 
 // Four encoder threads, so that what comes in small bodies waits for no large one, and neither for grammars.
-// Those have a thread for themselves, which gives up soon (STRUCTURED_QUICK_WORK); what takes long is made from
-// the beginning by the last one. Each lends its memory to what it is at.
+// Those have a thread for themselves, which gives up soon (STRUCTURED_QUICK_WORK); what takes long is made
+// from the beginning by the last one. Each lends its memory to what it is at.
 typedef enum { LANE_SMALL, LANE_LARGE, LANE_GRAMMAR, LANE_SLOW, LANE_COUNT } LaneId;
 
 // Of the last one, with the one that it is at: what comes then is told that the worker is busy.

@@ -38,7 +38,8 @@ typedef struct {
 // For so many requests at once that have a grammar.
 MUST_CHECK bool grammar_cache_create(GrammarCache *c, uint32_t n_requests, Arena *arena);
 
-// The entry with this key, with one user more; where there was none, a new one in HELD_FREE, whose user makes it.
+// The entry with this key, with one user more; where there was none, a new one in HELD_FREE, whose user makes
+// it.
 HeldGrammar *grammar_cache_take(GrammarCache *c, const uint8_t key[GRAMMAR_KEY_BYTES]);
 // One user less. `forgets`: nothing is kept of it, once it has no users.
 void grammar_cache_release(GrammarCache *c, HeldGrammar *g, bool forgets);
