@@ -286,6 +286,7 @@ TEST(contract_health_fields_have_their_types) {
         {"resident", "a boolean"},
         {"quant_kind", "a string"},
         {"kv_cache_type", "a string"},
+        {"products", "a string"},
         {"vram_bytes_used", "a number"},
         {"vram_bytes_total", "a number"},
         {"tokenizer_kind", "a string"},

@@ -35,6 +35,7 @@ TEST(e2e_serve_one_request_and_stop) {
         "\"uptime_seconds\":",
         "\"quant_kind\":\"Q4_K",
         "\"kv_cache_type\":\"f16\"",
+        "\"products\":\"own\"",
         "\"tokenizer_kind\":\"gguf-bpe\"",
         "\"vocab_size\":1024",
         "\"context_length\":2048",

@@ -91,7 +91,8 @@ static bool script_read(Backend *b, StepResult *out, Error *err) {
     return true;
 }
 
-static Engine *make_engine_of(Script *script, uint32_t depth, uint32_t slices, uint32_t max_rows) {
+static Engine *make_engine_with(Script *script, uint32_t depth, uint32_t slices, uint32_t max_rows,
+                                bool bits_vary) {
     static Plan plan;
     Arena arena = os_arena(1 << 20);
     Error err;
@@ -106,11 +107,16 @@ static Engine *make_engine_of(Script *script, uint32_t depth, uint32_t slices, u
                                .info = {.kind = "scripted",
                                         .n_kv_pages = PAGES,
                                         .max_rows = max_rows,
+                                        .bits_vary = bits_vary,
                                         .chunk_slices = slices,
                                         .pipeline_depth = depth}},
                        .poison = {-1, -1, -1}};
     REQUIRE(engine_create(&script->api, &plan, SLOTS, &arena, &e, &err));
     return e;
+}
+
+static Engine *make_engine_of(Script *script, uint32_t depth, uint32_t slices, uint32_t max_rows) {
+    return make_engine_with(script, depth, slices, max_rows, false);
 }
 
 static Engine *make_engine(Script *script, uint32_t depth, uint32_t slices) {
@@ -286,6 +292,21 @@ TEST(engine_computes_a_prompt_once) {
         CHECK_INT_EQ(n - 1, run_to_end(e));
         CHECK_INT_EQ(n + SLOTS - 1, script.prompt_rows);
     }
+}
+
+// Where a row's values depend on the rows beside it, no text goes on from another's pages: neither beside it
+// nor behind it.
+TEST(engine_shares_no_pages_where_bits_vary) {
+    enum { TOKENS = 100 };
+    Script script;
+    Engine *e = make_engine_with(&script, 2, 0, CHUNK, true);
+    for (uint32_t round = 1; round <= 2; round++) {
+        for (uint32_t slot = 0; slot < SLOTS; slot++)
+            admit(e, TOKENS, 5);
+        CHECK_INT_EQ(0, run_to_end(e));
+        CHECK_INT_EQ(round * SLOTS * TOKENS, script.prompt_rows);
+    }
+    CHECK_INT_EQ(0, engine_pages(e)->n_cached);
 }
 
 // A conversation goes on from its last answer, with the same salt alone.

@@ -160,7 +160,7 @@ struct Api {
     bool large_taken[REQUEST_LARGE_BODIES_MAX];
     Metrics metrics;
     uint64_t created_unix_ms; // when this was made
-    char fingerprint[96];     // system_fingerprint
+    char fingerprint[128];    // system_fingerprint
     bool failed;              // the engine thread's failure was seen and passed on
     bool lost_residency;      // was seen and logged
     bool server_stopped;      // asked to

@@ -44,6 +44,7 @@ void api_health(Api *api, HttpExchange exchange, const HttpRequest *request, Str
     json_member_bool(&w, "resident", is_ready && info.vram_bytes_total != 0 && !is_lost);
     json_member_str(&w, "quant_kind", c->quant_kind);
     json_member_str(&w, "kv_cache_type", c->kv_cache_type);
+    json_member_str(&w, "products", str_from_c(backend_products(&info)));
     json_member_u64(&w, "vram_bytes_used", backend_vram_bytes(&info));
     json_member_u64(&w, "vram_bytes_total", info.vram_bytes_total);
     json_member_str(&w, "tokenizer_kind", str_from_c(tokenizer_kind(c->tokenizer)));

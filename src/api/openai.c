@@ -50,16 +50,22 @@ void openai_make_call_id(const ApiRequest *r, uint32_t choice, uint32_t call, ch
     out[CALL_ID_BYTES - 1] = 0;
 }
 
-// Equal ones, and equal requests, give equal answers: it names the program, the model's file, what keys
-// and values are kept as, and the device.
+static void put_hyphened(StrBuf *b, const char *words) {
+    strbuf_put_char(b, '-');
+    for (; *words; words++)
+        strbuf_put_char(b, *words == ' ' ? '-' : *words);
+}
+
+// Equal ones, and equal requests, give equal answers: it names the program, the model's file, what keys and
+// values are kept as, and the device; and the library that multiplies prompts' rows, with which they may not.
 static Str openai_fingerprint(Api *api) {
     const BackendInfo *info = &api->config.bridge->status.info; // answers come after WORKER_READY
     if (api->fingerprint[0]) return str_from_c(api->fingerprint);
     StrBuf b = STRBUF(api->fingerprint);
-    strbuf_printf(&b, "orcd-%s-%016llx-%.*s-", version_text, (unsigned long long)api->config.content_hash,
+    strbuf_printf(&b, "orcd-%s-%016llx-%.*s", version_text, (unsigned long long)api->config.content_hash,
                   STR_ARG(api->config.kv_cache_type));
-    for (const char *c = info->device_name; c && *c; c++)
-        strbuf_put_char(&b, *c == ' ' ? '-' : *c);
+    if (info->bits_vary) put_hyphened(&b, backend_products(info));
+    put_hyphened(&b, info->device_name ? info->device_name : "");
     return strbuf_str(&b);
 }
 

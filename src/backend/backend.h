@@ -13,7 +13,8 @@
 // engine's). `info` is written by open and load alone, so any thread may read it after load.
 //
 // Same request, same tokens: what a row computes depends on its token, its position and its cache, and not on
-// the other rows of the step or on how a prompt was cut into steps, to the bit.
+// the other rows of the step or on how a prompt was cut into steps, to the bit. (Not where a library
+// multiplies: BackendInfo.bits_vary.)
 #pragma once
 
 #include "backend/sampler.h"
@@ -22,7 +23,8 @@
 #include "plan/plan.h"
 
 typedef struct Backend Backend;
-struct JitCompiler; // backend/cuda/jit.h
+struct JitCompiler;    // backend/cuda/jit.h
+struct ProductLibrary; // backend/cuda/product_library.h
 
 typedef struct {
     uint32_t n_slots; // sequences at once, at most JOBS_MAX
@@ -41,6 +43,8 @@ typedef struct {
     // CPU: asked between operations; true ends the step with ERR_CANCELLED. NULL: steps are never cut short.
     bool (*stopped)(void);
     const struct JitCompiler *jit_compiler; // CUDA: for tests without a GPU; NULL for the one inside
+    // CUDA: what multiplies prompts' rows (library_products.h); NULL: the stages do. See BackendInfo.bits_vary.
+    const struct ProductLibrary *products;
     // CUDA, NULL for nobody: called on the engine's thread with what went wrong after load and did no harm.
     void (*warn)(void *context, const char *message);
     void *warn_context;
@@ -82,7 +86,13 @@ typedef struct {
     uint64_t vram_bytes_total; // on the CPU: 0
     uint64_t vram_bytes_used;  // the sum of what this backend allocated (on the CPU: of host memory for cache
                                // and scratch)
-    uint32_t n_slots;          // sequences at once; before load, the most that there may be
+    // What multiplies prompts' rows: a library, "cuBLAS 13.1.0"; "own" or NULL: the backend itself. Known
+    // before load.
+    const char *products;
+    // A row's values depend on how many rows go with it: the same request may give other tokens, and no text
+    // goes on from another's cache.
+    bool bits_vary;
+    uint32_t n_slots; // sequences at once; before load, the most that there may be
     uint32_t n_kv_pages;
     // Places for copies of a slot's state, and bytes of each; 0 of a model without states, and of a backend
     // that has no save_state and restore_state.
@@ -236,6 +246,11 @@ struct Backend {
 // Tokens of a text that has the whole cache for itself: the model's context, or less.
 static inline uint32_t backend_context(const BackendInfo *info, const Plan *plan) {
     return kv_layout_tokens(&plan->kv, info->n_kv_pages, backend_chunk_rows(info->max_rows), plan->n_context);
+}
+
+// BackendInfo.products, also of a backend that says nothing of it.
+static inline const char *backend_products(const BackendInfo *info) {
+    return info->products ? info->products : "own";
 }
 
 // What all checkpoints take together.

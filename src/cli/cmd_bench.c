@@ -269,6 +269,7 @@ static void begin_output(Bench *b) {
         json_member_str(&b->json, "model", b->model.name);
         json_member_str(&b->json, "quant_kind", str_from_c(b->model.quant_kind));
         json_member_str(&b->json, "kv_cache_type", str_from_c(kv_type_name(b->model.plan->kv_type)));
+        json_member_str(&b->json, "products", str_from_c(backend_products(info)));
         json_member_str(&b->json, "device", str_from_c(info->device_name));
         json_member_u64(&b->json, "weight_bytes", b->model.plan->weight_bytes);
         json_member_u64(&b->json, "runs", b->options->bench_runs);

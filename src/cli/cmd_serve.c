@@ -83,6 +83,13 @@ static void log_chat(const Worker *w) {
               LOG_STR("reasoning_format", str_from_c(answer_reasoning_format_name(&chat->formats))));
 }
 
+static void log_products(const Worker *w) {
+    char memory[256];
+    StrBuf text = STRBUF(memory);
+    model_write_products(&w->model, &text);
+    if (text.len) log_event(&w->log, LOG_LOAD_WARNING, LOG_STR("message", strbuf_str(&text)));
+}
+
 static bool load_weights(Worker *w, Error *err) {
     const Plan *plan = w->model.plan;
     Str name = w->model.name, quant_kind = str_from_c(w->model.quant_kind);
@@ -104,6 +111,7 @@ static bool load_weights(Worker *w, Error *err) {
     if (!ok) return false;
     const BackendInfo *info = &backend->info;
     if (info->jit_seconds > 0) log_jit(&w->log, info);
+    log_products(w);
     if (info->warning[0]) log_event(&w->log, LOG_LOAD_WARNING, LOG_STR("message", str_from_c(info->warning)));
     for (uint32_t i = 0; i < tokenizer_warning_count(w->model.tokenizer); i++)
         log_event(&w->log, LOG_LOAD_WARNING,

@@ -47,6 +47,7 @@ typedef enum {
 
 // The order is that of the choices in flags.def.
 typedef enum { DEVICE_CUDA, DEVICE_CPU } DeviceChoice;
+typedef enum { PRODUCTS_OWN, PRODUCTS_CUBLAS } ProductsChoice;
 typedef enum { SHELL_NONE, SHELL_BASH, SHELL_ZSH } ShellChoice;
 typedef enum { LOG_FORMAT_AUTO, LOG_FORMAT_CHOICE_TEXT, LOG_FORMAT_CHOICE_JSON } LogFormatChoice;
 
@@ -85,6 +86,7 @@ typedef struct {
     uint32_t threads;
     uint32_t kv_cache_size_mb;
     uint32_t kv_cache_type; // a KvType
+    uint32_t products;      // a ProductsChoice
     uint32_t checkpoints_size_mb;
     const char *jit_cache; // NULL: the user's cache folder; "none": no folder
 

@@ -6,6 +6,7 @@
 
 #if WORKER_ORCD_CUDA
 #include "backend/cuda/cuda_driver.h"
+#include "backend/cuda/product_library.h"
 #endif
 
 #include <assert.h>
@@ -114,11 +115,29 @@ static void *start_driver(void *unused) {
     return unused;
 }
 
+// The library of --products; NULL: none was asked for, or this build has none.
+static const struct ProductLibrary *library_wanted(const Options *o) {
+#if WORKER_ORCD_CUDA
+    if (o->products == PRODUCTS_CUBLAS) return product_library;
+#endif
+    (void)o;
+    return NULL;
+}
+
+static bool check_products(const Options *o, Error *err) {
+    if (o->products == PRODUCTS_OWN) return true;
+    if (o->device == DEVICE_CPU) return error_set(err, ERR_USAGE, "--products cublas is for --device cuda");
+    return library_wanted(o) ||
+           error_set(err, ERR_USAGE,
+                     "--products cublas: this build has no cuBLAS in it; ./build.sh --cublas makes one that "
+                     "has, build/cublas/worker-orcd");
+}
+
 bool model_open(const Options *o, Model *out, Error *err) {
     OsThread driver;
     Error ignored;
     PlanOptions plan_options = {.ignore_unknown_keys = o->ignore_unknown_keys, .kv_type = o->kv_cache_type};
-    if (!open_file(o, out, err)) return false;
+    if (!check_products(o, err) || !open_file(o, out, err)) return false;
     bool early = WORKER_ORCD_CUDA && o->device == DEVICE_CUDA &&
                  os_thread_start(&driver, "driver", start_driver, NULL, &ignored);
     bool ok = read_vocabulary(o, out, err) &&
@@ -189,6 +208,7 @@ bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t n_context, 
         .n_threads = o->threads,
         .gpu_device = (int)o->gpu_device,
         .jit_cache = o->jit_cache && strcmp(o->jit_cache, "none") == 0 ? "" : o->jit_cache,
+        .products = library_wanted(o),
         .model_path = o->model,
         .warn = m->warn ? m->warn : print_warning,
         .warn_context = m->warn_context,
@@ -206,8 +226,22 @@ uint32_t model_cut_context(const Options *o, const Model *m, uint32_t n_context)
     return o->kv_cache_size_mb && holds * 2ull < context_wanted(m->plan, n_context) ? holds : 0;
 }
 
+void model_write_products(const Model *m, StrBuf *out) {
+    const BackendInfo *info = &m->backend->info;
+    if (!info->bits_vary) return;
+    strbuf_printf(
+        out,
+        "--products cublas: %s multiplies prompts' rows: the same request may give other tokens, and "
+        "no request goes on from another's cache",
+        backend_products(info));
+}
+
 static void print_warnings(const Options *o, const Model *m, uint32_t n_context) {
     uint32_t holds = model_cut_context(o, m, n_context);
+    char products[256];
+    StrBuf text = STRBUF(products);
+    model_write_products(m, &text);
+    if (text.len) fprintf(stderr, "worker-orcd: warning: %.*s\n", STR_ARG(strbuf_str(&text)));
     if (m->plan->ignored_keys.len) {
         fprintf(stderr,
                 "worker-orcd: warning: keys that may change what the model computes are ignored: %.*s\n",

@@ -39,6 +39,8 @@ MUST_CHECK bool model_open_backend(const Options *o, uint32_t n_slots, uint32_t 
 // After the weights were read: how much of a context of so many tokens (0: the model's) the KV cache holds,
 // where --kv-cache-size-mb leaves less than half of it, which may not be what was meant; 0 elsewhere.
 uint32_t model_cut_context(const Options *o, const Model *m, uint32_t n_context);
+// What is given up where a library multiplies, as a sentence; nothing elsewhere.
+void model_write_products(const Model *m, StrBuf *out);
 // After the weights were read: false where the file was cut meanwhile.
 MUST_CHECK bool model_check_uncut(const Model *m, Error *err);
 // All of it, with a progress bar where standard error is a terminal.

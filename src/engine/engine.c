@@ -13,7 +13,7 @@ bool engine_create(Backend *backend, const Plan *plan, uint32_t n_slots, Arena *
     e->n_slots = n_slots;
     e->n_vocab = plan->n_vocab;
     e->has_states = plan->slot_bytes > 0;
-    e->shares_pages = !e->has_states || info->n_checkpoints > 0;
+    e->shares_pages = !info->bits_vary && (!e->has_states || info->n_checkpoints > 0);
     e->checkpoint_tokens_min = CHECKPOINT_TOKENS_MIN;
     e->model_context = plan->n_context;
     e->context_length = backend_context(info, plan);

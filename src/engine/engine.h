@@ -4,7 +4,8 @@
 // strings and events are above it. Nothing is allocated after engine_create.
 //
 // What a sequence draws depends on its request alone, to the bit: not on what is cached, on how its prompt is
-// cut, on who runs beside it, or on whether it was set aside.
+// cut, on who runs beside it, or on whether it was set aside. (Where BackendInfo.bits_vary, it does; then no
+// two texts share pages.)
 #pragma once
 
 #include "backend/backend.h"

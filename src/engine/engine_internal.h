@@ -91,8 +91,10 @@ struct Engine {
     Sequence *sequences;      // [n_slots]
     uint32_t order[JOBS_MAX]; // [n_order] slots in use, in the order of admission
     uint32_t n_order;
-    bool has_states;                // sequences keep a state besides pages
-    bool shares_pages;              // no: sequences keep a state, and there are no checkpoints of it
+    bool has_states; // sequences keep a state besides pages
+    // No: sequences keep a state, and there are no checkpoints of it; or a text's values depend on how it was
+    // computed (BackendInfo.bits_vary).
+    bool shares_pages;
     uint32_t checkpoint_tokens_min; // CHECKPOINT_TOKENS_MIN, but for tests
     const uint32_t *marks;          // [token_set_words(n_vocab)] of engine_mark_messages; NULL: none
     bool start_is_blocked; // the pages did not suffice for who is next, and none have come free since

@@ -39,7 +39,7 @@ static void remember(void *context, uint32_t op, const float *values, uint32_t n
 static const float *stream_before(const Comparison *c, uint32_t op, uint32_t row, uint32_t width) {
     if (c->plan->ops[op].kind == OP_SCALE) op--;
     while (op-- > 0) {
-        if (c->plan->ops[op].out == ACT_X) return c->values[op] + (uint64_t)row * width;
+        if (c->plan->ops[op].out == ACT_X && c->values[op]) return c->values[op] + (uint64_t)row * width;
     }
     return NULL;
 }
@@ -100,6 +100,41 @@ static void run_reference(ModelPair *p, Comparison *c, const int32_t *tokens, ui
     cpu_backend_observe(p->cpu, NULL, NULL);
 }
 
+static bool remember_row(void *context, uint32_t op, uint32_t position, float *values, uint32_t width) {
+    Comparison *c = context;
+    c->first = position;
+    remember(c, op, values, 1, width);
+    return false;
+}
+
+static Comparison begin(ModelPair *p, uint32_t n) {
+    Comparison c = {.plan = p->plan,
+                    .n = n,
+                    .values = arena_new(&p->arena, float *, p->plan->n_ops),
+                    .errors = arena_new(&p->arena, Errors, p->plan->n_ops * 2),
+                    .arena = &p->arena};
+    REQUIRE(c.values != NULL && c.errors != NULL);
+    return c;
+}
+
+static void run_prompt(ModelPair *p, Backend *b, CudaObserver *observer, Comparison *c,
+                       const int32_t *tokens) {
+    model_begin(b, 0, &SAMPLER_GREEDY, tokens, c->n);
+    cuda_backend_observe_prompts(b, observer, c);
+    model_run(p, b, 0, tokens, 0, c->n, false, 0);
+    cuda_backend_observe_prompts(b, NULL, NULL);
+}
+
+bool model_stages_compare_prompts(ModelPair *p, Backend *reference, const int32_t *tokens, uint32_t n,
+                                  double error_max) {
+    Arena all = p->arena;
+    Comparison c = begin(p, n);
+    run_prompt(p, reference, remember_row, &c, tokens);
+    run_prompt(p, p->gpu, compare, &c, tokens);
+    p->arena = all;
+    return report(&c, error_max);
+}
+
 bool model_stages_compare(ModelPair *p, const int32_t *tokens, uint32_t n_prompt, uint32_t n,
                           double error_max) {
     return model_stages_compare_rows(p, tokens, n_prompt, n, 1, error_max);
@@ -108,12 +143,7 @@ bool model_stages_compare(ModelPair *p, const int32_t *tokens, uint32_t n_prompt
 bool model_stages_compare_rows(ModelPair *p, const int32_t *tokens, uint32_t n_prompt, uint32_t n,
                                uint32_t n_together, double error_max) {
     Arena all = p->arena;
-    Comparison c = {.plan = p->plan,
-                    .n = n,
-                    .values = arena_new(&p->arena, float *, p->plan->n_ops),
-                    .errors = arena_new(&p->arena, Errors, p->plan->n_ops * 2),
-                    .arena = &p->arena};
-    REQUIRE(c.values != NULL && c.errors != NULL);
+    Comparison c = begin(p, n);
     run_reference(p, &c, tokens, n_prompt);
     model_begin(p->gpu, 0, &SAMPLER_GREEDY, tokens, n);
     cuda_backend_observe_prompts(p->gpu, compare, &c);

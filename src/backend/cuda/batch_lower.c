@@ -157,8 +157,10 @@ static bool find_program(BatchLowering *l, BatchStage *s, Error *err) {
                          JIT_PROGRAMS_MAX / 4);
     }
     l->program_types[l->n_programs] = type;
-    l->programs[l->n_programs++] =
-        (JitProgram){.name = type->kernel, .files = type->files, .defines = defines, .cost = type->cost};
+    l->programs[l->n_programs++] = (JitProgram){.name = type->kernel,
+                                                .files = s->is_given ? type->given_files : type->files,
+                                                .defines = defines,
+                                                .cost = s->is_given ? COST_USUAL : type->cost};
     return true;
 }
 
@@ -166,6 +168,9 @@ static bool find_program(BatchLowering *l, BatchStage *s, Error *err) {
 
 static bool add_stage(BatchLowering *l, BatchStage s, Error *err) {
     if (s.type->is_needed && !s.type->is_needed(l, &s)) return true;
+    // Shorter prompts' classes multiply themselves: to take all weights apart first costs more than that.
+    bool holds_any = l->size.body == BODY_PROMPT && l->size.max_rows == l->out->classes[0].size.max_rows;
+    s.is_given = l->is_given = l->has_library && holds_any && s.type->given_files[0];
     l->stages[l->n_stages] = s;
     return find_program(l, &l->stages[l->n_stages++], err);
 }
@@ -265,12 +270,19 @@ static bool add_classes(BatchLowering *l, uint32_t n_slots, uint32_t max_rows, E
 
 bool batch_lower(const Plan *plan, const Placement *placement, const LowerTarget *target, uint32_t n_slots,
                  uint32_t max_rows, Arena *arena, BatchLowered *out, Error *err) {
+    BatchLowerOptions options = {.n_slots = n_slots, .max_rows = max_rows};
+    return batch_lower_with(plan, placement, target, &options, arena, out, err);
+}
+
+bool batch_lower_with(const Plan *plan, const Placement *placement, const LowerTarget *target,
+                      const BatchLowerOptions *options, Arena *arena, BatchLowered *out, Error *err) {
     *out = (BatchLowered){0};
     if (!lower_check_layers(plan, err)) return false;
     BatchLowering l = {.plan = plan,
                        .placement = placement,
                        .target = target,
                        .arena = arena,
+                       .has_library = options->has_library,
                        .blocks = arena_new(arena, BatchStage, plan->n_ops),
                        .programs = arena_new(arena, JitProgram, PROGRAMS_MAX),
                        .program_types = arena_new(arena, const BatchType *, PROGRAMS_MAX),
@@ -279,7 +291,7 @@ bool batch_lower(const Plan *plan, const Placement *placement, const LowerTarget
     if (!match_all(&l, err) || !link_all(&l, err) || !check_all(&l, err)) return false;
     for (uint32_t i = 0; i < l.n_blocks; i++)
         out->has_post_norm |= l.blocks[i].block == &batch_block_post_norm;
-    if (!add_classes(&l, n_slots, max_rows, err)) return false;
+    if (!add_classes(&l, options->n_slots, options->max_rows, err)) return false;
     out->programs = l.programs;
     out->n_programs = l.n_programs;
     return true;

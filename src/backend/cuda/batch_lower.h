@@ -46,6 +46,10 @@ typedef struct {
     uint32_t head_blocks_max;
     uint64_t partial_bytes;
     uint32_t n_meetings;
+    // Where a library multiplies prompts' rows, at most: columns of its input, of a row of its products, bytes
+    // of a matrix as f16 (whole quads of rows).
+    uint32_t given_in, given_cols;
+    uint64_t given_bytes;
     bool has_post_norm;
     uint32_t sum_cols;                           // of a sum of experts that is not added to x at once
     uint32_t raw_cols;                           // of a row of products of one input, at most
@@ -55,8 +59,18 @@ typedef struct {
 
 enum { BATCH_CLASS_PROMPT, BATCH_CLASS_ONE, BATCH_CLASS_EIGHT }; // 8: with several slots
 
-// Classes for up to n_slots rows that decode, and for chunks of prompts of up to max_rows together.
+// What classes are for.
+typedef struct {
+    uint32_t n_slots;  // rows that decode, at most
+    uint32_t max_rows; // of chunks of prompts together
+    bool has_library;  // products of the class of any number of prompts' rows are a library's, where they can
+} BatchLowerOptions;
+
 // `placement` has its matrices in tiles. Errors: ERR_UNSUPPORTED, naming the operation that no stage takes.
+MUST_CHECK bool batch_lower_with(const Plan *plan, const Placement *placement, const LowerTarget *target,
+                                 const BatchLowerOptions *options, Arena *arena, BatchLowered *out,
+                                 Error *err);
+// Without a library.
 MUST_CHECK bool batch_lower(const Plan *plan, const Placement *placement, const LowerTarget *target,
                             uint32_t n_slots, uint32_t max_rows, Arena *arena, BatchLowered *out, Error *err);
 

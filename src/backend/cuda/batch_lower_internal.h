@@ -14,6 +14,8 @@ struct BatchLowering {
     BatchStage *blocks;
     uint32_t n_blocks;
     BatchSize size;     // of the class under way
+    bool has_library;   // that multiplies prompts' rows
+    bool is_given;      // of the stage under way
     BatchStage *stages; // its stages so far
     uint32_t n_stages;
     JitProgram *programs;
@@ -28,6 +30,7 @@ struct BatchLowering {
 #define FILES_ROWS FILES_COMMON, "rows.cuh"
 #define FILES_FEW FILES_COMMON, "rows.cuh", FILES_TILES, "product.cuh", "product_few.cuh"
 #define FILES_MANY FILES_COMMON, "rows.cuh", FILES_TILES, "product.cuh", "product_many.cuh"
+#define FILES_GIVEN FILES_COMMON, "rows.cuh", FILES_TILES, "product.cuh", "product_given.cuh"
 
 // ERR_UNSUPPORTED: the block's first operation cannot be run.
 bool batch_refuse(Error *err, const BatchStage *s);

@@ -167,6 +167,7 @@ const BatchType batch_qkv_many = {
     .kernel = "qkv",
     .name = "q k v of many",
     .files = {FILES_MANY, "qkv.cuh"},
+    .given_files = {FILES_GIVEN, "qkv.cuh"},
     .cost = 80,
     .has_flops = true,
     .define = define_qkv,

@@ -29,7 +29,6 @@ ProductSize batch_product_size(const BatchStage *s) {
 }
 
 ProductArgs batch_product_args(const BatchStage *s, const BatchBuffers *b, const Op *norm, CUdeviceptr in) {
-    (void)s;
     return (ProductArgs){.batch = b->batch,
                          .rows = b->rows,
                          .slots = b->slots,
@@ -38,13 +37,27 @@ ProductArgs batch_product_args(const BatchStage *s, const BatchBuffers *b, const
                          .norm = batch_weight_of(b, norm),
                          .norm_bias = batch_bias_of(b, norm),
                          .in = in,
-                         .partial = b->partial,
+                         .partial = s->is_given ? b->given : b->partial,
                          .meetings = b->meetings};
+}
+
+// Of one that a library has multiplied.
+static void define_given(StrBuf *b, const BatchLowering *l, const ProductSize *size) {
+    BatchLowered *out = l->out;
+    uint32_t given_cols = size->units * size->unit_bands * BAND_ROWS;
+    define(b, "GIVEN_BLOCKS", 8ull * l->target->multiprocessors);
+    out->given_in = (uint32_t)max_u64(out->given_in, size->n_cols);
+    out->given_cols = (uint32_t)max_u64(out->given_cols, given_cols);
+    for (uint32_t i = 0; i < size->n_weights; i++) {
+        uint64_t rows = align_up(size->weights[i]->n_rows, QUAD_ROWS);
+        out->given_bytes = max_u64(out->given_bytes, rows * size->n_cols * sizeof(uint16_t));
+    }
 }
 
 void batch_define_product(StrBuf *b, const BatchLowering *l, const ProductSize *size) {
     const LowerTarget *t = l->target;
     uint32_t max_rows = l->size.max_rows;
+    if (l->is_given) return define_given(b, l, size);
     if (l->size.body & BODY_FEW) {
         product_define_few(b, t, size, max_rows);
         batch_need(l, product_partial_bytes_few(t, size, max_rows), product_meetings_few(t, size, max_rows));
@@ -185,6 +198,7 @@ const BatchType batch_output_many = {
     .kernel = "output",
     .name = "attention output of many",
     .files = {FILES_MANY, "output.cuh"},
+    .given_files = {FILES_GIVEN, "output.cuh"},
     .cost = 70,
     .has_flops = true,
     .define = define_output,
@@ -207,6 +221,7 @@ const BatchType batch_down_many = {
     .kernel = "output",
     .name = "down of many",
     .files = {FILES_MANY, "output.cuh"},
+    .given_files = {FILES_GIVEN, "output.cuh"},
     .cost = 79,
     .has_flops = true,
     .define = define_output,
@@ -262,6 +277,7 @@ const BatchType batch_state_output_many = {
     .kernel = "output",
     .name = "state's output of many",
     .files = {FILES_MANY, "output.cuh"},
+    .given_files = {FILES_GIVEN, "output.cuh"},
     .cost = 70,
     .has_flops = true,
     .define = define_output,
@@ -273,6 +289,7 @@ const BatchType batch_layer_out_many = {
     .kernel = "output",
     .name = "layer's embedding of many",
     .files = {FILES_MANY, "output.cuh"},
+    .given_files = {FILES_GIVEN, "output.cuh"},
     .cost = 79,
     .has_flops = true,
     .define = define_output,
@@ -369,6 +386,7 @@ const BatchType batch_linear_many = {
     .kernel = "output",
     .name = "matrix in attention's place, of many",
     .files = {FILES_MANY, "output.cuh"},
+    .given_files = {FILES_GIVEN, "output.cuh"},
     .cost = 70,
     .has_flops = true,
     .define = define_linear,
@@ -453,6 +471,7 @@ const BatchType batch_glu_many = {
     .kernel = "glu",
     .name = "gate up of many",
     .files = {FILES_MANY, "activate.cuh", "glu.cuh"},
+    .given_files = {FILES_GIVEN, "activate.cuh", "glu.cuh"},
     .cost = 93,
     .has_flops = true,
     .define = define_glu,

@@ -73,6 +73,7 @@ const BatchType batch_inputs_many = {
     .kernel = "qkv",
     .name = "inputs of a state of many",
     .files = {FILES_MANY, "qkv.cuh"},
+    .given_files = {FILES_GIVEN, "qkv.cuh"},
     .cost = 80,
     .has_flops = true,
     .define = define_inputs,

@@ -140,6 +140,7 @@ struct BatchStage {
     uint32_t program;         // in BatchLowered.programs
     uint32_t first_op, n_ops; // of the plan; none for those that draw a token
     bool is_raw;              // OUTPUT, DOWN, EXPERTS: leaves its product (sum) for POST_NORM
+    bool is_given;            // a library multiplies, and the kernel finishes (library_products.h)
     const Op *ops[STAGE_OPS_MAX];
     const BatchStage *turns;  // ATTENTION: the block before it
     const BatchStage *inputs; // STATE: the block before it
@@ -199,6 +200,9 @@ struct BatchBuffers {
     CUdeviceptr arrivals;  // few: counters
     // Of all classes, which do not run at once.
     CUdeviceptr partial, meetings;
+    // Of prompts whose products a library computes: rows and a piece of a matrix as plain f16, what it has
+    // multiplied (f32), and its workspace.
+    CUdeviceptr plain, dequantised, given, workspace;
     CUdeviceptr logits; // [rows][n_vocab], of the largest class
     CUdeviceptr best;   // [rows][head_blocks] HeadBest
     CUdeviceptr adjusted, adjusted_best;
@@ -209,10 +213,12 @@ struct BatchType {
     const char *kernel;
     const char *name;                       // for people
     const char *files[STAGE_FILES_MAX + 1]; // of its program, for JitProgram; NULL behind the last
-    uint32_t cost;                          // of its program, for JitProgram
-    uint32_t needed_for;                    // NEED_…, of those that draw; 0 for all others
-    bool has_flops;                         // computes the products of its operations
-    bool defines_rows;                      // its define() writes MAX_ROWS, too
+    // The same of one that finishes what a library has multiplied; none where the stage multiplies always.
+    const char *given_files[STAGE_FILES_MAX + 1];
+    uint32_t cost;       // of its program, for JitProgram
+    uint32_t needed_for; // NEED_…, of those that draw; 0 for all others
+    bool has_flops;      // computes the products of its operations
+    bool defines_rows;   // its define() writes MAX_ROWS, too
     // Whether it has something to do that no stage before it has done; NULL: always.
     bool (*is_needed)(const BatchLowering *l, const BatchStage *s);
     // Writes its #defines.

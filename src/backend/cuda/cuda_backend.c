@@ -2,8 +2,11 @@
 
 #include "backend/cuda/cuda_inspect.h"
 #include "backend/cuda/cuda_load.h"
+#include "backend/cuda/product_library.h"
 #include "backend/cuda/cuda_step.h"
 #include "os/os.h"
+
+#include <stdio.h>
 
 enum { INSPECTION_BYTES = 1 << 30 }; // of addresses; what nobody looks at is never touched
 
@@ -13,6 +16,14 @@ static void close_backend(Backend *backend) {
     cuda_unload(b);
     cuda_close(&b->cuda);
     b->is_open = false;
+}
+
+static void name_products(CudaBackend *b) {
+    const ProductLibrary *library = b->options.products;
+    char version[16] = "";
+    if (library) library->version(version);
+    snprintf(b->products_name, sizeof b->products_name, "%s%s%s", library ? library->name : "own",
+             library ? " " : "", version);
 }
 
 bool cuda_backend_open(const BackendOptions *options, Arena *arena, Backend **out, Error *err) {
@@ -30,6 +41,7 @@ bool cuda_backend_open(const BackendOptions *options, Arena *arena, Backend **ou
     b->explain_invalid = cuda_explain_invalid;
     b->overlap = b->device.sm >= 90;
     jit_version(b->runtime_version);
+    name_products(b);
     b->api = (Backend){.load = cuda_load,
                        .begin = cuda_begin,
                        .copy_page = cuda_copy_page,
@@ -46,6 +58,8 @@ bool cuda_backend_open(const BackendOptions *options, Arena *arena, Backend **ou
                                 .runtime_version = b->runtime_version,
                                 .driver_version = b->cuda.driver_text,
                                 .vram_bytes_total = b->device.memory_bytes,
+                                .products = b->products_name,
+                                .bits_vary = options->products != NULL,
                                 .n_slots = options->n_slots,
                                 .max_rows = options->max_rows,
                                 .max_draws = 1,

@@ -28,6 +28,8 @@ typedef struct {
     const BatchStage *two_ways; // attention that has both ways, of the longest window; NULL: none
     PlacedRow placed[BATCH_ROWS_MAX];
     uint32_t n_placed; // what the table holds now; 0: nothing that is known
+    // [n_stages] where a library multiplies, and then the class has no graph; else NULL.
+    struct GivenProduct *given;
     bool is_ready;
 } CudaClass;
 
@@ -53,7 +55,9 @@ struct CudaBatches {
     StageArgs *graph_args;
     Launch *graph_launches;
     const BatchStage **graph_stages;
-    uint32_t watched; // the class that an observer of rows sees
+    struct LibraryProducts *library; // library_products.h; NULL: all stages multiply themselves
+    uint32_t n_pass_rows;            // in the table of prompts' rows
+    uint32_t watched;                // the class that an observer of rows sees
     // The step that is being enqueued. What it points to has been sent by the time that it waits for masks.
     StepSequence sequences[JOBS_MAX];
     uint32_t n_sequences;
@@ -108,6 +112,8 @@ uint32_t cuda_batch_prompts_for(const CudaBatches *t, uint32_t n_rows);
 // `stages` hold n_stages of the class each. Returns how many there are.
 uint32_t cuda_batch_launches(CudaBackend *b, uint32_t class_index, BatchSpread spread, uint32_t tail,
                              StageArgs *args, Launch *launches, const BatchStage **stages);
+// One of them: stage number `stage` of the class, and its arguments.
+Launch cuda_batch_launch_of(const CudaBackend *b, uint32_t class_index, uint32_t stage, StageArgs *args);
 // The faster way for rows at these positions.
 BatchSpread cuda_batch_spread(const CudaBackend *b, uint32_t class_index, const uint32_t *positions,
                               uint32_t n_rows);

@@ -154,8 +154,7 @@ static bool show_stages(const Group *g, uint32_t first, uint32_t end, Error *err
         const BatchStage *s = &c->stages[i];
         StageArgs args;
         if (batch_draws(s->type)) continue;
-        batch_bind(s, buffers, &args);
-        Launch launch = {.kernel = &t->kernels[s->program], .args = &args};
+        Launch launch = cuda_batch_launch_of(g->b, g->class_index, i, &args);
         if (!kernel_launch(&g->b->cuda, &launch, false, g->b->stream, err) || !show_stage(g, s, buffers, err))
             return false;
     }

@@ -3,6 +3,7 @@
 
 #include "../kernels_src/layout.h"
 #include "backend/cuda/cuda_batch_table.h"
+#include "backend/cuda/library_products.h"
 #include "os/os.h"
 
 static_assert(sizeof(Batch) == 16 && sizeof(BatchRow) == 24 && sizeof(RowStretch) == 24 &&
@@ -11,12 +12,28 @@ static_assert(sizeof(Batch) == 16 && sizeof(BatchRow) == 24 && sizeof(RowStretch
 
 // ---- lowering ----
 
+// Of a class whose products are a library's.
+static bool make_given(CudaBackend *b, uint32_t class_index) {
+    const BatchClass *c = &b->batches->lowered.classes[class_index];
+    CudaClass *class = &b->batches->classes[class_index];
+    bool any = false;
+    for (uint32_t i = 0; i < c->n_stages; i++)
+        any = any || c->stages[i].is_given;
+    if (!any) return true;
+    class->given = arena_new(b->arena, GivenProduct, c->n_stages);
+    for (uint32_t i = 0; class->given && i < c->n_stages; i++)
+        class->given[i] = (GivenProduct){.b = b, .stage = &c->stages[i], .buffers = &class->buffers};
+    return class->given != NULL;
+}
+
 bool cuda_batch_lower(CudaBackend *b, const LowerTarget *target, Error *err) {
     CudaBatches *t = arena_new(b->arena, CudaBatches, 1);
     if (!t) return error_set(err, ERR_NO_MEMORY, "the CUDA backend does not fit its memory");
+    BatchLowerOptions options = {.n_slots = b->options.n_slots,
+                                 .max_rows = b->options.max_rows,
+                                 .has_library = b->options.products != NULL};
     bool ok = placement_make(b->plan, b->arena, &b->placement, err) &&
-              batch_lower(b->plan, &b->placement, target, b->options.n_slots, b->options.max_rows, b->arena,
-                          &t->lowered, err);
+              batch_lower_with(b->plan, &b->placement, target, &options, b->arena, &t->lowered, err);
     if (!ok) return false;
     uint32_t n_stages = 0;
     for (uint32_t i = 0; i < t->lowered.n_classes; i++)
@@ -30,6 +47,8 @@ bool cuda_batch_lower(CudaBackend *b, const LowerTarget *target, Error *err) {
     t->prompts = BATCH_CLASS_PROMPT;
     b->batches = t;
     ok = t->kernels && t->graph_args && t->graph_launches && t->graph_stages;
+    for (uint32_t i = 0; ok && i < t->lowered.n_classes; i++)
+        ok = make_given(b, i);
     return ok || error_set(err, ERR_NO_MEMORY, "the lists of kernels do not fit their memory");
 }
 
@@ -97,6 +116,7 @@ static void lay_out_shared(CudaBackend *b, DeviceLayout *l, BatchBuffers *s) {
     s->adjusted = device_layout_take(l, rows * n_vocab * sizeof(float));
     s->adjusted_best = device_layout_take(l, rows * lowered->head_blocks_max * sizeof(HeadBest));
     s->scratch = device_layout_take(l, rows * sizeof(DrawScratch));
+    library_lay_out(b, l, s);
 }
 
 // Activations are laid out by the number of the class's rows, and the columns past the last one stay zero, so
@@ -233,6 +253,7 @@ static uint32_t n_tails_of(const BatchClass *c) {
     return c->size.body == BODY_PROMPT ? 1 : TAIL_COUNT;
 }
 static uint32_t n_graphs_of(const CudaBatches *t, uint32_t class_index) {
+    if (t->classes[class_index].given) return 0;
     return (t->classes[class_index].two_ways ? SPREAD_COUNT : 1) *
            n_tails_of(&t->lowered.classes[class_index]);
 }
@@ -254,10 +275,8 @@ bool cuda_batch_load_first(CudaBackend *b, Jit *jit, uint32_t first, Error *err)
             return false;
     }
     for (uint32_t i = 0; i < t->lowered.n_first_classes; i++) {
-        uint32_t number = 0;
-        do {
+        for (uint32_t number = 0; number < n_graphs_of(t, i); number++)
             if (!make_graph_number(b, i, number, err)) return false;
-        } while (++number < n_graphs_of(t, i));
         t->classes[i].is_ready = true;
     }
     return true;
@@ -307,7 +326,7 @@ void cuda_batch_look_for_more(CudaBackend *b) {
     if (!load_more(b, &err)) {
         if (b->options.warn) b->options.warn(b->options.warn_context, err.message);
         end_class(t, false);
-    } else if (t->n_graphs == n_graphs_of(t, t->n_classes_tried)) {
+    } else if (!lacks_kernels(t) && t->n_graphs == n_graphs_of(t, t->n_classes_tried)) {
         end_class(t, true);
     }
 }
@@ -338,6 +357,7 @@ void cuda_backend_wait_for_classes(Backend *backend) {
 
 void cuda_batch_unload(CudaBackend *b) {
     CudaBatches *t = b->batches;
+    library_unload(b);
     for (uint32_t i = 0; i < BATCH_CLASSES_MAX; i++) {
         for (uint32_t k = 0; k < SPREAD_COUNT * (TAIL_COUNT + 1); k++) {
             CUgraphExec graph = t->classes[i].graphs[k / (TAIL_COUNT + 1)][k % (TAIL_COUNT + 1)];

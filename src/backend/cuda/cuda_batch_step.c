@@ -4,8 +4,19 @@
 #include "../kernels_src/layout.h"
 #include "backend/cuda/cuda_batch_table.h"
 #include "backend/cuda/cuda_step.h"
+#include "backend/cuda/library_products.h"
 
 enum { TWO_ALONE_SPLITS = 7 }; // of a multiprocessor, with which two blocks are faster than one
+
+Launch cuda_batch_launch_of(const CudaBackend *b, uint32_t class_index, uint32_t stage, StageArgs *args) {
+    const CudaBatches *t = b->batches;
+    const CudaClass *c = &t->classes[class_index];
+    const BatchStage *s = &t->lowered.classes[class_index].stages[stage];
+    Launch launch = {.kernel = &t->kernels[s->program], .args = args};
+    batch_bind(s, &c->buffers, args);
+    if (s->is_given) launch.ahead = library_run, launch.context = &c->given[stage];
+    return launch;
+}
 
 uint32_t cuda_batch_launches(CudaBackend *b, uint32_t class_index, BatchSpread spread, uint32_t tail,
                              StageArgs *args, Launch *launches, const BatchStage **stages) {
@@ -16,8 +27,7 @@ uint32_t cuda_batch_launches(CudaBackend *b, uint32_t class_index, BatchSpread s
     for (uint32_t i = 0; i < (tail == TAIL_COUNT ? c->n_layers_stages : c->n_stages); i++) {
         const BatchStage *s = &c->stages[i];
         if (batch_draws(s->type) && !(s->type->needed_for & batch_tail_needs(tail))) continue;
-        batch_bind(s, &t->classes[class_index].buffers, &args[n]);
-        launches[n] = (Launch){.kernel = &t->kernels[s->program], .args = &args[n]};
+        launches[n] = cuda_batch_launch_of(b, class_index, i, &args[n]);
         // Attention of shorter windows stays in clusters, which have all of its groups.
         bool is_alone = spread != SPREAD_CLUSTERS && s->program == two_ways->program;
         launches[n].alone = !is_alone ? 0 : spread == SPREAD_ALONE ? 1 : 2;
@@ -166,6 +176,7 @@ static void table_number_runs(Table *t) {
 
 static bool table_send(CudaBackend *b, Table *t, uint32_t class_index, Error *err) {
     CUdeviceptr to = b->batches->classes[class_index].buffers.batch;
+    if (t->class->size.body == BODY_PROMPT) b->batches->n_pass_rows = t->batch->n_rows;
     if (t->class->max_runs) table_number_runs(t);
     const BatchLowered *lowered = &b->batches->lowered;
     uint32_t stretch_rows = lowered->stretch_rows / (t->batch->n_rows <= lowered->half_rows ? 2 : 1);
@@ -382,17 +393,13 @@ static bool run_drawing(CudaBackend *b, Cell *cell, const Drawing *d, Error *err
 
 // ---- prompts' rows, and rows that decode beside them ----
 
-// A slice's stages, launched one by one: of what a long step takes that is nothing.
-static bool run_slice(CudaBackend *b, const StepSequence *q, Error *err) {
-    CudaBatches *t = b->batches;
-    const BatchClass *c = &t->lowered.classes[t->prompts];
-    uint64_t n = c->n_layers_stages;
-    uint32_t begin = (uint32_t)(n * q->slice / q->n_slices),
-             end = (uint32_t)(n * (q->slice + 1) / q->n_slices);
+// Stages of a class's layers, one by one: a slice's, or all. Of what a long step takes that is nothing.
+static bool run_stages(CudaBackend *b, uint32_t class_index, uint32_t slice, uint32_t n_slices, Error *err) {
+    uint64_t n = b->batches->lowered.classes[class_index].n_layers_stages;
+    uint32_t begin = (uint32_t)(n * slice / n_slices), end = (uint32_t)(n * (slice + 1) / n_slices);
     for (uint32_t i = begin; i < end; i++) {
         StageArgs args;
-        batch_bind(&c->stages[i], &t->classes[t->prompts].buffers, &args);
-        Launch launch = {.kernel = &t->kernels[c->stages[i].program], .args = &args};
+        Launch launch = cuda_batch_launch_of(b, class_index, i, &args);
         if (!kernel_launch(&b->cuda, &launch, b->overlap && i > begin, b->stream, err)) return false;
     }
     return true;
@@ -427,8 +434,10 @@ static bool run_pass(CudaBackend *b, Cell *cell, const Parts *parts, Error *err)
     const StepSequence *first = parts->of[0];
     t->is_in_slices = !step_is_last_slice(first);
     if (first->slice == 0 && !send_parts(b, cell, parts, err)) return false;
-    if (first->n_slices > 1) return run_slice(b, first, err);
-    const CudaClass *c = &t->classes[cuda_batch_prompts_for(t, parts->n_rows)];
+    if (first->n_slices > 1) return run_stages(b, t->prompts, first->slice, first->n_slices, err);
+    uint32_t class_index = cuda_batch_prompts_for(t, parts->n_rows);
+    const CudaClass *c = &t->classes[class_index];
+    if (c->given) return run_stages(b, class_index, 0, 1, err);
     CUresult r = b->cuda.graph_launch(c->graphs[SPREAD_CLUSTERS][TAIL_COUNT], b->stream);
     return cuda_ok(&b->cuda, r, "launching prompts' rows", err);
 }

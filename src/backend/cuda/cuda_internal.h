@@ -91,6 +91,7 @@ struct CudaBackend {
     CUstream stream;
     CUstream copy_stream; // beside the steps: tokens to the host, masks to the device
     char runtime_version[16];
+    char products_name[48]; // BackendInfo.products
 
     Placement placement;
     CudaBatches *batches;

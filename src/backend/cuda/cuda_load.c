@@ -5,6 +5,7 @@
 #include "backend/cuda/cuda_batch_table.h"
 #include "backend/cuda/cuda_fit.h"
 #include "backend/cuda/cuda_step.h"
+#include "backend/cuda/library_products.h"
 #include "backend/cuda/upload.h"
 #include "os/os.h"
 
@@ -87,6 +88,7 @@ static bool pick_pages(CudaBackend *b, uint64_t taken, uint64_t available, uint6
 static uint32_t pick_checkpoints(const CudaBackend *b, uint64_t taken, uint64_t available) {
     uint32_t n = backend_checkpoints(&b->options, cuda_state_bytes(b));
     uint64_t left = available > taken ? available - taken : 0;
+    if (b->options.products) return 0; // no text goes on from another's
     if (n == 0 || b->options.checkpoint_bytes) return n;
     return (uint32_t)min_u64(n, left / CHECKPOINTS_PART / cuda_state_bytes(b));
 }
@@ -194,18 +196,22 @@ static uint32_t formats_of(const CudaBackend *b, Dtype formats[DTYPE_COUNT]) {
     return n;
 }
 
-// The repacking kernels, then the stages' programs.
-static bool start_jit(CudaBackend *b, Error *err) {
+// The repacking kernels, the stages' programs, then those around a library's products.
+static bool start_jit(CudaBackend *b, const LowerTarget *target, Error *err) {
     Dtype formats[DTYPE_COUNT];
+    JitProgram around[LIBRARY_PROGRAMS_MAX];
     const BatchLowered *lowered = &b->batches->lowered;
-    uint32_t n_stages = lowered->n_first_programs;
+    uint32_t n_stages = lowered->n_first_programs, n_around;
     uint32_t n_formats = formats_of(b, formats), n = n_formats + n_stages;
+    if (!library_programs(b, target, formats, n_formats, around, &n_around, err)) return false;
+    n += n_around;
     JitProgram *programs = arena_new(b->arena, JitProgram, n);
     if (!programs) return error_set(err, ERR_NO_MEMORY, "the list of kernels does not fit its memory");
     for (uint32_t i = 0; i < n_formats; i++) {
         if (!batch_repack_program(formats[i], b->arena, &programs[i], err)) return false;
     }
     memcpy(programs + n_formats, lowered->programs, n_stages * sizeof *programs);
+    memcpy(programs + n_formats + n_stages, around, n_around * sizeof *programs);
     JitOptions options = {
         .sm = b->device.sm, .cache = b->options.jit_cache, .compiler = b->options.jit_compiler};
     return jit_start(&options, programs, n, b->arena, &b->jit, err) && cuda_batch_start_later(b, err);
@@ -239,7 +245,9 @@ static bool upload(CudaBackend *b, BackendProgressFn *progress, void *context, E
 static bool load_kernels(CudaBackend *b, Error *err) {
     Dtype formats[DTYPE_COUNT];
     uint32_t n_formats = formats_of(b, formats);
-    if (!cuda_batch_load_first(b, b->jit, n_formats, err)) return false;
+    if (!cuda_batch_load_first(b, b->jit, n_formats, err) ||
+        !library_load(b, b->jit, n_formats + b->batches->lowered.n_first_programs, formats, n_formats, err))
+        return false;
     JitReport report = jit_report(b->jit);
     b->api.info.jit_seconds = report.seconds;
     b->api.info.jit_compiled = report.compiled;
@@ -275,7 +283,7 @@ bool cuda_load(Backend *backend, const Plan *plan, BackendProgressFn *progress, 
     uint64_t begin_ns = os_monotonic_ns();
     b->plan = plan;
     LowerTarget target = lower_target_of_device(&b->device);
-    bool ok = lower(b, &target, err) && start_jit(b, err);
+    bool ok = lower(b, &target, err) && start_jit(b, &target, err);
     if (!ok) return false;
     if (!open_context(b, err)) return false; // the compiler is at work meanwhile
     CUresult r = b->cuda.context_use(b->context);

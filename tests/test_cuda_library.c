@@ -1,0 +1,223 @@
+// Products by a library (--products cublas): which they are, what they come to, and what is given up. On the
+// GPU (cuda_gpu_library_, in a build with cuBLAS) that library is an oracle of our own products.
+#include "runner.h"
+
+#include "cli/model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#if !defined(WORKER_ORCD_CUBLAS) // nob.c defines it for who asks
+#error "WORKER_ORCD_CUBLAS"
+#endif
+
+#if !WORKER_ORCD_CUBLAS
+TEST(cuda_library_is_refused_where_it_is_not_in_the_build) {
+    static const struct {
+        uint32_t device;
+        const char *message;
+    } rows[] = {
+        {DEVICE_CUDA, "--products cublas: this build has no cuBLAS in it; ./build.sh --cublas makes one that "
+                      "has, build/cublas/worker-orcd"},
+        {DEVICE_CPU, "--products cublas is for --device cuda"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        Options o = {.command = CMD_RUN,
+                     .model = "no-such-file.gguf",
+                     .device = rows[i].device,
+                     .products = PRODUCTS_CUBLAS};
+        Model model = {0};
+        Error err = {0};
+        CHECK(!model_open(&o, &model, &err));
+        CHECK_INT_EQ(ERR_USAGE, err.code);
+        CHECK_STR_EQ(rows[i].message, err.message);
+    }
+}
+#endif
+
+#if WORKER_ORCD_CUDA
+
+#include "arch_models.h"
+#include "backend/cuda/batch_lower.h"
+#include "backend/cuda/cuda_backend.h"
+#include "emulated_gpu.h"
+#include "fake_library.h"
+#include "gguf_builder.h"
+#include "model_checks.h"
+#include "model_stages.h"
+#include "os/os.h"
+
+// ---- which products ----
+
+static uint32_t count_given(const BatchClass *c) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < c->n_stages; i++) {
+        if (c->stages[i].is_given) CHECK(i < c->n_layers_stages && c->stages[i].type->has_flops);
+        n += c->stages[i].is_given;
+    }
+    return n;
+}
+
+static bool has_file(const JitProgram *p, const char *name) {
+    bool has = false;
+    for (uint32_t i = 0; p->files[i]; i++)
+        has = has || strcmp(p->files[i], name) == 0;
+    return has;
+}
+
+// Those of the class that any number of prompts' rows go through, and no others: four a layer.
+TEST(cuda_library_multiplies_prompts_alone) {
+    enum { SLOTS = 64, ROWS = 500 };
+    TinyModel model = tiny_model_llama();
+    Arena arena = os_arena(512 << 20);
+    Str file = tiny_model_build(&model);
+    GgufPart part = {(const uint8_t *)file.ptr, file.len, "tiny"};
+    const GgufFile *gguf;
+    Plan *plan;
+    Placement placement;
+    BatchLowered l;
+    Error err = {0};
+    LowerTarget target = lower_target_of_sm(90);
+    BatchLowerOptions options = {.n_slots = SLOTS, .max_rows = ROWS, .has_library = true};
+    REQUIRE(gguf_parse(&part, 1, &arena, &gguf, &err) && plan_build(gguf, &arena, &plan, &err) &&
+            placement_make(plan, &arena, &placement, &err) &&
+            batch_lower_with(plan, &placement, &target, &options, &arena, &l, &err));
+    for (uint32_t i = 0; i < l.n_classes; i++) {
+        const BatchClass *c = &l.classes[i];
+        bool holds_any = c->size.body == BODY_PROMPT && c->size.max_rows == 512;
+        TEST_CASE_LABEL("class of %u rows", c->size.max_rows);
+        CHECK_INT_EQ(holds_any ? 4 * plan->n_layers : 0, count_given(c));
+        for (uint32_t k = 0; k < c->n_stages; k++) {
+            const JitProgram *p = &l.programs[c->stages[k].program];
+            CHECK(has_file(p, "product_given.cuh") == c->stages[k].is_given);
+        }
+    }
+    CHECK_INT_EQ(model.ff, l.given_in);
+    CHECK_INT_EQ(2 * model.ff, l.given_cols);
+    options.has_library = false;
+    REQUIRE(batch_lower_with(plan, &placement, &target, &options, &arena, &l, &err));
+    for (uint32_t i = 0; i < l.n_classes; i++)
+        CHECK_INT_EQ(0, count_given(&l.classes[i]));
+}
+
+// ---- what they come to ----
+
+// Another backend of the pair's model, which multiplies itself.
+static Backend *open_own(ModelPair *p, BackendOptions options) {
+    Backend *own;
+    Error err = {0};
+    options.products = NULL;
+    if (!cuda_backend_open(&options, &p->arena, &own, &err) || !own->load(own, p->plan, NULL, NULL, &err))
+        FAIL("%s", err.message);
+    return own;
+}
+
+static void check_info(const BackendInfo *own, const BackendInfo *library) {
+    CHECK_STR_EQ("own", backend_products(own));
+    CHECK(!own->bits_vary && library->bits_vary);
+    CHECK_INT_EQ(0, library->n_checkpoints);
+}
+
+// All stages of a prompt, each on what our own stages left before it: a product by the library is ours but
+// for the order of its sums and the rounding of what is f16 behind it.
+static void compare_prompt(Str file, const BackendOptions *options, uint32_t n_tokens, double error_max) {
+    int32_t tokens[1024];
+    REQUIRE(n_tokens <= COUNT_OF(tokens));
+    ModelPair *p = model_pair_open(file, options);
+    Backend *own = open_own(p, *options);
+    for (uint32_t i = 0; i < n_tokens; i++)
+        tokens[i] = (int32_t)(rng_philox(11, i).word[0] % p->plan->n_vocab);
+    check_info(&own->info, &p->gpu->info);
+    model_stages_compare_prompts(p, own, tokens, n_tokens, error_max);
+    own->close(own);
+    model_pair_close(p);
+}
+
+// Rows that decode go through the prompts' class here, too.
+static bool compile_prompts(const JitProgram *program, uint32_t sm, uint8_t *image, Error *err) {
+    bool draws = strcmp(program->name, "head") == 0 || strncmp(program->name, "draw_", 5) == 0;
+    if (strstr(program->defines.ptr, "#define MAX_ROWS 1\n") && !draws)
+        return error_set(err, ERR_INTERNAL, "%s is refused", program->name);
+    return emulated_gpu_compiler.compile(program, sm, image, err);
+}
+
+TEST_SLOW(emulated_library_multiplies_prompts, 300) {
+    enum { PROMPT = 37 };
+    static const JitCompiler compiler = {compile_prompts};
+    if (test_is_sanitized()) SKIP("only run without sanitizers, whose side other models go through");
+    emulated_gpu_load(90, 2);
+    Str file = arch_model_build(arch_model_named("llama"));
+    BackendOptions options = {.n_slots = 1,
+                              .max_rows = ARCH_MODEL_PROMPT,
+                              .kv_texts = 1,
+                              .kv_text_tokens = 4 * ARCH_MODEL_TOKENS,
+                              .n_threads = 1,
+                              .jit_cache = "",
+                              .model_path = "llama",
+                              .jit_compiler = &compiler,
+                              .products = &fake_library};
+    compare_prompt(file, &options, PROMPT, 1e-3);
+    CHECK_INT_EQ(PROMPT, fake_library_rows_most);
+    ModelPair *p = model_pair_open(file, &options);
+    int32_t tokens[ARCH_MODEL_TOKENS];
+    arch_model_tokens(tokens);
+    CHECK_STR_EQ("plain loops 1.2.3", p->gpu->info.products);
+    model_check_logits(p, &SAMPLER_GREEDY, tokens, PROMPT, PROMPT + 3, 0.03);
+    CHECK_INT_EQ(1, fake_library_rows_least);
+    model_pair_close(p);
+}
+
+#if WORKER_ORCD_CUBLAS
+
+// A stage's relative error against the library's, all rows together. Sums of both are f32 of the same f16
+// factors, in another order: about 1e-6. What is rounded to f16 behind them may fall to the other side: 5e-4
+// of a value, seldom.
+static const double LIBRARY_ERROR_MAX = 1e-3;
+
+static void compare_with_library(const TinyModel *model, uint32_t n_tokens) {
+    BackendOptions options = model_gpu_options(1, model->context);
+    options.products = product_library;
+    compare_prompt(tiny_model_build(model), &options, n_tokens, LIBRARY_ERROR_MAX);
+}
+
+TEST_SLOW(cuda_gpu_library_agrees_for_every_format, 300) {
+    for (Dtype d = 0; d < DTYPE_COUNT; d++) {
+        TEST_CASE_LABEL("%s", dtype_info(d)->name);
+        printf("%s\n", dtype_info(d)->name);
+        TinyModel model = tiny_model_llama();
+        model.architecture = d % 2 ? "qwen2" : "llama";
+        model.dtype = d;
+        model.seed = 500 + d;
+        compare_with_library(&model, 200);
+    }
+}
+
+TEST_SLOW(cuda_gpu_library_agrees_at_odd_shapes, 300) {
+    static const struct {
+        const char *name, *architecture;
+        uint32_t embedding, heads, kv_heads, ff, n_tokens;
+        Dtype dtype;
+    } rows[] = {
+        {"a wide layer", "llama", 2048, 32, 4, 5632, 700, DTYPE_Q4_K},
+        {"a wider one", "llama", 4096, 32, 8, 14336, 512, DTYPE_Q4_K},
+        {"a tail of one block", "qwen2", 1056, 33, 3, 2080, 129, DTYPE_Q5_1},
+        {"seven heads of one key head", "qwen2", 448, 7, 1, 1216, 33, DTYPE_Q5_0},
+        {"one token", "llama", 256, 8, 2, 512, 1, DTYPE_Q6_K},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        printf("%s\n", rows[i].name);
+        TinyModel model = tiny_model_llama();
+        model.architecture = rows[i].architecture;
+        model.embedding = rows[i].embedding;
+        model.heads = rows[i].heads;
+        model.kv_heads = rows[i].kv_heads;
+        model.ff = rows[i].ff;
+        model.dtype = rows[i].dtype;
+        model.layers = 1;
+        compare_with_library(&model, rows[i].n_tokens);
+    }
+}
+
+#endif
+#endif
