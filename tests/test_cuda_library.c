@@ -40,12 +40,14 @@ TEST(cuda_library_is_refused_where_it_is_not_in_the_build) {
 #include "arch_models.h"
 #include "backend/cuda/batch_lower.h"
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/library_products.h"
 #include "emulated_gpu.h"
 #include "fake_library.h"
 #include "gguf_builder.h"
 #include "model_checks.h"
 #include "model_stages.h"
 #include "os/os.h"
+#include "program_checks.h"
 
 // ---- which products ----
 
@@ -65,23 +67,35 @@ static bool has_file(const JitProgram *p, const char *name) {
     return has;
 }
 
+static Plan *plan_of(const TinyModel *model, Arena *arena) {
+    Str file = tiny_model_build(model);
+    GgufPart part = {(const uint8_t *)file.ptr, file.len, "tiny"};
+    const GgufFile *gguf;
+    Plan *plan;
+    Error err = {0};
+    REQUIRE(gguf_parse(&part, 1, arena, &gguf, &err) && plan_build(gguf, arena, &plan, &err));
+    return plan;
+}
+
+static BatchLowered lower(const Plan *plan, const LowerTarget *target, uint32_t n_slots, uint32_t max_rows,
+                          bool has_library, Arena *arena) {
+    Placement *placement = arena_new(arena, Placement, 1);
+    BatchLowered l;
+    Error err = {0};
+    BatchLowerOptions options = {.n_slots = n_slots, .max_rows = max_rows, .has_library = has_library};
+    REQUIRE(placement && placement_make(plan, arena, placement, &err) &&
+            batch_lower_with(plan, placement, target, &options, arena, &l, &err));
+    return l;
+}
+
 // Those of the class that any number of prompts' rows go through, and no others: four a layer.
 TEST(cuda_library_multiplies_prompts_alone) {
     enum { SLOTS = 64, ROWS = 500 };
     TinyModel model = tiny_model_llama();
     Arena arena = os_arena(512 << 20);
-    Str file = tiny_model_build(&model);
-    GgufPart part = {(const uint8_t *)file.ptr, file.len, "tiny"};
-    const GgufFile *gguf;
-    Plan *plan;
-    Placement placement;
-    BatchLowered l;
-    Error err = {0};
+    Plan *plan = plan_of(&model, &arena);
     LowerTarget target = lower_target_of_sm(90);
-    BatchLowerOptions options = {.n_slots = SLOTS, .max_rows = ROWS, .has_library = true};
-    REQUIRE(gguf_parse(&part, 1, &arena, &gguf, &err) && plan_build(gguf, &arena, &plan, &err) &&
-            placement_make(plan, &arena, &placement, &err) &&
-            batch_lower_with(plan, &placement, &target, &options, &arena, &l, &err));
+    BatchLowered l = lower(plan, &target, SLOTS, ROWS, true, &arena);
     for (uint32_t i = 0; i < l.n_classes; i++) {
         const BatchClass *c = &l.classes[i];
         bool holds_any = c->size.body == BODY_PROMPT && c->size.max_rows == 512;
@@ -94,10 +108,36 @@ TEST(cuda_library_multiplies_prompts_alone) {
     }
     CHECK_INT_EQ(model.ff, l.given_in);
     CHECK_INT_EQ(2 * model.ff, l.given_cols);
-    options.has_library = false;
-    REQUIRE(batch_lower_with(plan, &placement, &target, &options, &arena, &l, &err));
+    l = lower(plan, &target, SLOTS, ROWS, false, &arena);
     for (uint32_t i = 0; i < l.n_classes; i++)
         CHECK_INT_EQ(0, count_given(&l.classes[i]));
+}
+
+// The kernels around a library's products: a format of each kind (with a min, with a codebook, with scales of
+// scales, plain) and each generation of GPUs; the bodies that finish, which ask for none, for one.
+TEST(cuda_library_makes_programs) {
+    static const struct {
+        uint32_t sm;
+        Dtype format;
+    } rows[] = {{75, DTYPE_Q4_K}, {80, DTYPE_IQ3_S}, {90, DTYPE_Q6_K}, {90, DTYPE_BF16}};
+    enum { MAX_ROWS = 2048 };
+    TinyModel model = tiny_model_llama();
+    Arena arena = os_arena(512 << 20);
+    Plan *plan = plan_of(&model, &arena);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        LowerTarget target = lower_target_of_sm(rows[i].sm);
+        JitProgram programs[LIBRARY_PROGRAMS_MAX + 16];
+        BatchLowered l = lower(plan, &target, 1, MAX_ROWS, true, &arena);
+        uint32_t n = 2;
+        Error err = {0};
+        TEST_CASE_LABEL("sm %u, %s", rows[i].sm, dtype_info(rows[i].format)->name);
+        REQUIRE(library_programs(&target, MAX_ROWS, &rows[i].format, 1, &arena, programs, &err));
+        for (uint32_t k = 0; k < l.n_first_programs && i == 0; k++) {
+            if (has_file(&l.programs[k], "product_given.cuh")) programs[n++] = l.programs[k];
+        }
+        CHECK_INT_EQ(i == 0 ? 2 + 4 : 2, n);
+        programs_check(programs, n, rows[i].sm, &arena);
+    }
 }
 
 // ---- what they come to ----
@@ -176,7 +216,7 @@ static const double LIBRARY_ERROR_MAX = 1e-3;
 
 static void compare_with_library(const TinyModel *model, uint32_t n_tokens) {
     BackendOptions options = model_gpu_options(1, model->context);
-    options.products = product_library;
+    options.products = options.jit_compiler ? &fake_library : product_library; // emulated, or on a GPU
     compare_prompt(tiny_model_build(model), &options, n_tokens, LIBRARY_ERROR_MAX);
 }
 

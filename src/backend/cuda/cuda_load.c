@@ -201,10 +201,11 @@ static bool start_jit(CudaBackend *b, const LowerTarget *target, Error *err) {
     Dtype formats[DTYPE_COUNT];
     JitProgram around[LIBRARY_PROGRAMS_MAX];
     const BatchLowered *lowered = &b->batches->lowered;
-    uint32_t n_stages = lowered->n_first_programs, n_around;
-    uint32_t n_formats = formats_of(b, formats), n = n_formats + n_stages;
-    if (!library_programs(b, target, formats, n_formats, around, &n_around, err)) return false;
-    n += n_around;
+    uint32_t n_stages = lowered->n_first_programs, n_formats = formats_of(b, formats);
+    uint32_t n_around = b->options.products ? n_formats + 1 : 0, n = n_formats + n_stages + n_around;
+    uint32_t max_rows = lowered->classes[BATCH_CLASS_PROMPT].size.max_rows;
+    if (n_around && !library_programs(target, max_rows, formats, n_formats, b->arena, around, err))
+        return false;
     JitProgram *programs = arena_new(b->arena, JitProgram, n);
     if (!programs) return error_set(err, ERR_NO_MEMORY, "the list of kernels does not fit its memory");
     for (uint32_t i = 0; i < n_formats; i++) {

@@ -25,19 +25,18 @@ static bool make_program(StrBuf *b, const char *name, const char *const *files, 
     return !truncated || error_set(err, ERR_NO_MEMORY, "the kernels' defines do not fit their memory");
 }
 
-bool library_programs(const CudaBackend *b, const LowerTarget *target, const Dtype *formats,
-                      uint32_t n_formats, JitProgram out[LIBRARY_PROGRAMS_MAX], uint32_t *n, Error *err) {
+bool library_programs(const LowerTarget *target, uint32_t max_rows, const Dtype *formats, uint32_t n_formats,
+                      Arena *arena, JitProgram out[LIBRARY_PROGRAMS_MAX], Error *err) {
     static const char *const tiles[] = {FILES_COMMON, "library_args.h", FILES_TILES, "dequantise.cuh", NULL};
     static const char *const rows[] = {FILES_COMMON, "library_args.h", "rows.cuh", "plain_rows.cuh", NULL};
     uint32_t n_blocks = 8 * target->multiprocessors; // of 8 warps: as many as there is room for
-    *n = b->options.products ? n_formats + 1 : 0;
-    for (uint32_t i = 0; i < *n; i++) {
-        StrBuf text = strbuf_begin_in_arena(b->arena);
+    for (uint32_t i = 0; i <= n_formats; i++) {
+        StrBuf text = strbuf_begin_in_arena(arena);
         define(&text, "BLOCKS", n_blocks);
         if (i < n_formats) strbuf_printf(&text, "#define FORMAT FORMAT_%s\n", dtype_info(formats[i])->name);
-        else define(&text, "MAX_ROWS", b->batches->lowered.classes[BATCH_CLASS_PROMPT].size.max_rows);
-        bool ok = i < n_formats ? make_program(&text, "dequantise", tiles, b->arena, &out[i], err)
-                                : make_program(&text, "plain_rows", rows, b->arena, &out[i], err);
+        else define(&text, "MAX_ROWS", max_rows);
+        bool ok = i < n_formats ? make_program(&text, "dequantise", tiles, arena, &out[i], err)
+                                : make_program(&text, "plain_rows", rows, arena, &out[i], err);
         if (!ok) return false;
     }
     return true;

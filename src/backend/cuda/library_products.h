@@ -30,10 +30,10 @@ typedef struct LibraryProducts {
 // Takes the buffers of all classes out of the working memory: b->batches->lowered says how large.
 void library_lay_out(CudaBackend *b, DeviceLayout *l, BatchBuffers *s);
 
-// The programs of its kernels: how many, at most LIBRARY_PROGRAMS_MAX, for matrices of these formats.
+// The programs of its kernels, for matrices of these formats and a class of max_rows: n_formats + 1.
 enum { LIBRARY_PROGRAMS_MAX = DTYPE_COUNT + 1 };
-MUST_CHECK bool library_programs(const CudaBackend *b, const LowerTarget *target, const Dtype *formats,
-                                 uint32_t n_formats, JitProgram out[LIBRARY_PROGRAMS_MAX], uint32_t *n,
+MUST_CHECK bool library_programs(const LowerTarget *target, uint32_t max_rows, const Dtype *formats,
+                                 uint32_t n_formats, Arena *arena, JitProgram out[LIBRARY_PROGRAMS_MAX],
                                  Error *err);
 // Loads them, which `jit` compiles from `first` on, in the same order, and starts the library.
 MUST_CHECK bool library_load(CudaBackend *b, Jit *jit, uint32_t first, const Dtype *formats,
