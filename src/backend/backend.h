@@ -43,7 +43,7 @@ typedef struct {
     // CPU: asked between operations; true ends the step with ERR_CANCELLED. NULL: steps are never cut short.
     bool (*stopped)(void);
     const struct JitCompiler *jit_compiler; // CUDA: for tests without a GPU; NULL for the one inside
-    // CUDA: what multiplies prompts' rows (library_products.h); NULL: the stages do. See BackendInfo.bits_vary.
+    // CUDA: what multiplies prompts' rows (library_products.h); NULL: the stages do. (BackendInfo.bits_vary)
     const struct ProductLibrary *products;
     // CUDA, NULL for nobody: called on the engine's thread with what went wrong after load and did no harm.
     void (*warn)(void *context, const char *message);

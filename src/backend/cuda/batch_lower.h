@@ -46,8 +46,8 @@ typedef struct {
     uint32_t head_blocks_max;
     uint64_t partial_bytes;
     uint32_t n_meetings;
-    // Where a library multiplies prompts' rows, at most: columns of its input, of a row of its products, bytes
-    // of a matrix as f16 (whole quads of rows).
+    // Where a library multiplies prompts' rows, at most: columns of its input, of a row of its products, and
+    // bytes of a matrix as f16 (whole quads of rows).
     uint32_t given_in, given_cols;
     uint64_t given_bytes;
     bool has_post_norm;
