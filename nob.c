@@ -181,9 +181,10 @@ enum { CUDA_OLDEST = 12040 };
 // Where one comes from that is not on this machine: a package of this size, and what of it is kept.
 #define CUDA_FOLDER "build/cuda"
 #define CUDA_PACKAGE "nvidia-cuda-dev"
+#define CUDA_TOOLS_PACKAGE "nvidia-cuda-toolkit" // has nvprune, for --cublas
 #define CUDA_SUITE "trixie non-free"
 #define DEBIAN_KEYRING "/usr/share/keyrings/debian-archive-keyring.gpg"
-enum { CUDA_PACKAGE_MB = 934, CUDA_KEPT_MB = 200, CUBLAS_KEPT_MB = 710 };
+enum { CUDA_PACKAGE_MB = 934, CUDA_TOOLS_PACKAGE_MB = 87, CUDA_KEPT_MB = 200, CUBLAS_KEPT_MB = 710 };
 
 // The released program may need no newer glibc than this, so that it starts on systems from 2018 on; what
 // this one lacks is in a source of its own.
@@ -684,7 +685,7 @@ static const char *prune_cublas(const Build *build) {
     if (file_exists(pruned)) return pruned;
     if (!file_exists(tool)) tool = "nvprune";
     if (!have_program(tool)) {
-        fprintf(stderr, "note: nvprune is missing (Debian: package nvidia-cuda-toolkit), so " CUBLAS_LT
+        fprintf(stderr, "note: nvprune is missing (Debian: package " CUDA_TOOLS_PACKAGE "), so " CUBLAS_LT
                         " is linked with its kernels for older GPUs, too\n");
         return whole;
     }

@@ -5,6 +5,7 @@
 #include "cli/model.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #if !defined(WORKER_ORCD_CUBLAS) // nob.c defines it for who asks
@@ -12,6 +13,28 @@
 #endif
 
 #if !WORKER_ORCD_CUBLAS
+#if WORKER_ORCD_CUDA
+// What this build leaves out is compiled, at least: linking the library takes minutes.
+TEST_SLOW(cuda_library_compiles_where_it_is_left_out, 120) {
+    const char *root = test_root_path(".");
+    const char *compiler = getenv("CC") && getenv("CC")[0] ? getenv("CC") : "cc";
+    char command[4096], line[1024] = "";
+    snprintf(command, sizeof command, "'%s/build.sh' toolkit", root);
+    FILE *pipe = popen(command, "r"); // "CUDA 12.4 of build/cuda/toolkit"
+    REQUIRE(pipe && fgets(line, sizeof line, pipe) && pclose(pipe) == 0);
+    line[strcspn(line, "\n")] = 0;
+    const char *folder = strstr(line, " of ");
+    REQUIRE(folder != NULL);
+    snprintf(command, sizeof command, "cd '%s' && test -e '%s/include/cublasLt.h'", root, folder + 4);
+    if (system(command) != 0) SKIP("%s has no cublasLt.h", folder + 4);
+    snprintf(command, sizeof command,
+             "cd '%s' && %s -std=c17 -D_GNU_SOURCE -Wall -Wextra -Wconversion -Wshadow -Wundef -Werror -Isrc "
+             "-isystem '%s/include' -fsyntax-only src/backend/cuda/cublas.c",
+             root, compiler, folder + 4);
+    CHECK_INT_EQ(0, system(command));
+}
+#endif
+
 TEST(cuda_library_is_refused_where_it_is_not_in_the_build) {
     static const struct {
         uint32_t device;

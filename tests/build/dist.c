@@ -78,6 +78,10 @@ static void bom_add_components(const Build *build, Bytes *bom) {
         bom_add_component(&parts, CUDA_LIBRARIES[i], cuda_version_text(&build->toolkit), "NVIDIA", nvidia,
                           text_of("%s/%s", build->toolkit.lib, CUDA_LIBRARIES[i]));
     }
+    for (size_t i = 0; build->cublas && i < COUNT_OF(CUBLAS_LIBRARIES); i++) {
+        bom_add_component(&parts, CUBLAS_LIBRARIES[i], cuda_version_text(&build->toolkit), "NVIDIA", nvidia,
+                          text_of("%s/%s", build->toolkit.lib, CUBLAS_LIBRARIES[i]));
+    }
     bytes_add_text(bom, parts.data + 1); // without the first comma
 }
 

@@ -60,8 +60,9 @@ static bool fetch_model(void) {
 
 #define CUDA_LOG CUDA_FOLDER "/fetch.log"
 
-// What apt says about the package.
+// A package, and what apt says about it.
 typedef struct {
+    const char *of; // its name
     char address[1024], name[256], sha256[65];
     unsigned long long size;
 } Package;
@@ -117,7 +118,7 @@ static bool ask_mirror(const char *mirror, int log, Package *package) {
     const char *keyring = file_exists(DEBIAN_KEYRING) ? "[signed-by=" DEBIAN_KEYRING "] " : "";
     const char *source = text_of("deb %s%s " CUDA_SUITE "\n", keyring, mirror);
     file_write(CUDA_FOLDER "/apt/sources.list", source, strlen(source));
-    List update = apt_command("update"), ask = apt_command("--print-uris download " CUDA_PACKAGE);
+    List update = apt_command("update"), ask = apt_command(text_of("--print-uris download %s", package->of));
     if (wait_for(start(&update, log)) != 0) return false;
     int status;
     Bytes answer = capture(&ask, &status);
@@ -146,8 +147,9 @@ static void find_package(int log, Package *package) {
         if (!again && starts_with(mirrors.items[i], "http") && ask_mirror(mirrors.items[i], log, package))
             return;
     }
-    die_without_toolkit("none of this machine's APT mirrors answers with " CUDA_PACKAGE " (" CUDA_SUITE
-                        "; " CUDA_LOG " has their words)");
+    die_without_toolkit(text_of("none of this machine's APT mirrors answers with %s (" CUDA_SUITE
+                                "; " CUDA_LOG " has their words)",
+                                package->of));
 }
 
 static void check_free_space(const char *part, const Package *package, bool cublas) {
@@ -188,7 +190,7 @@ static const char *download_package(const Package *package, bool cublas, int log
     if (!there) {
         list_add_words(&apt, "sh -c");
         list_add(&apt, "cd " CUDA_FOLDER " && exec \"$0\" \"$@\"");
-        List download = apt_command("download " CUDA_PACKAGE);
+        List download = apt_command(text_of("download %s", package->of));
         list_add_array(&apt, download.items, download.count);
         there = watch_download(&apt, path, package, log, &shown);
     }
@@ -202,15 +204,19 @@ static const char *download_package(const Package *package, bool cublas, int log
     return path;
 }
 
-// Unpacks headers, what is linked and the licence to `folder`. The names in both commands need no quotes.
-static bool unpack_package(const char *package, bool cublas, const char *folder) {
+// Headers, what is linked, and the licence.
+static const char *toolkit_members(bool cublas) {
     const char *members = "'./usr/include/*.h' './usr/include/*.hpp' './usr/include/crt/*' "
                           "./usr/share/doc/" CUDA_PACKAGE "/copyright";
-    for (size_t i = 0; i < COUNT_OF(CUDA_LIBRARIES); i++) {
+    for (size_t i = 0; i < COUNT_OF(CUDA_LIBRARIES); i++)
         members = text_of("%s ./usr/lib/x86_64-linux-gnu/%s", members, CUDA_LIBRARIES[i]);
-    }
     for (size_t i = 0; cublas && i < COUNT_OF(CUBLAS_LIBRARIES); i++)
         members = text_of("%s ./usr/lib/x86_64-linux-gnu/%s", members, CUBLAS_LIBRARIES[i]);
+    return members;
+}
+
+// Unpacks these members of a package, below usr/, to `folder`. The names in both commands need no quotes.
+static bool unpack_package(const char *package, const char *members, const char *folder) {
     make_folders(text_of("%s/", folder));
     int status, shown = -1;
     List ask = {0};
@@ -232,6 +238,16 @@ static bool unpack_package(const char *package, bool cublas, const char *folder)
     return pclose(from) == 0 && ok;
 }
 
+// A package's members into `folder`; ends the build where that fails.
+static void fetch_package(const char *name, const char *members, const char *folder, bool cublas, int log) {
+    Package package = {.of = name};
+    find_package(log, &package);
+    const char *path = download_package(&package, cublas, log);
+    if (!unpack_package(path, members, folder))
+        die_without_toolkit("it cannot be unpacked (is build/ full?)");
+    unlink(path);
+}
+
 // Debian's toolkit, once, into CUDA_FOLDER/toolkit; ends the build where that fails. One that was fetched
 // without cuBLAS gives place to one with it.
 static Toolkit fetch_toolkit(bool cublas) {
@@ -242,20 +258,18 @@ static Toolkit fetch_toolkit(bool cublas) {
     make_folders(CUDA_LOG);
     int log = open(CUDA_LOG, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
     if (log < 0) die(CUDA_LOG ": %s", strerror(errno));
-    fprintf(stderr, "fetching a CUDA toolkit (%d MB, once): Debian's " CUDA_PACKAGE "\n", CUDA_PACKAGE_MB);
-    Package package = {0};
-    find_package(log, &package);
-    const char *path = download_package(&package, cublas, log);
+    fprintf(stderr, "fetching a CUDA toolkit (%d MB, once): Debian's " CUDA_PACKAGE "%s\n",
+            CUDA_PACKAGE_MB + (cublas ? CUDA_TOOLS_PACKAGE_MB : 0), cublas ? ", " CUDA_TOOLS_PACKAGE : "");
     remove_tree(folder);
-    if (!unpack_package(path, cublas, folder)) die_without_toolkit("it cannot be unpacked (is build/ full?)");
+    fetch_package(CUDA_PACKAGE, toolkit_members(cublas), folder, cublas, log);
+    if (cublas) fetch_package(CUDA_TOOLS_PACKAGE, "./usr/bin/nvprune", folder, false, log);
     remove_tree(CUDA_FOLDER "/toolkit");
     file_rename(folder, CUDA_FOLDER "/toolkit");
     remove_tree(CUDA_FOLDER "/apt");
-    unlink(path);
     unlink(CUDA_LOG);
     close(log);
     kit = find_toolkit(cublas);
-    if (!kit.version) die_without_toolkit(text_of("%s lacks a part of it", package.name));
+    if (!kit.version) die_without_toolkit(CUDA_PACKAGE " lacks a part of it");
     close(lock);
     return kit;
 }
