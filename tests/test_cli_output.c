@@ -74,6 +74,9 @@ TEST_SLOW(cli_output_that_cannot_be_written, 120) {
             Str err = process_read_file(test_tmp_path("err"));
             bool said = text_contains(err, rows[i].message ? rows[i].message : "standard output");
             if (!CHECK(said == (rows[i].message != NULL))) printf("%.*s\n", STR_ARG(err));
+            CHECK(!text_contains(err, "ended by interrupted")); // nobody did
+            if (rows[i].code && text_contains(err, "ended by "))
+                CHECK(text_contains(err, "ended by a failed write"));
         }
     }
 }

@@ -488,6 +488,37 @@ TEST(contract_context_cut_by_the_kv_cache_is_told) {
     CHECK(text_contains(figures, "output 1 token\n"));
 }
 
+// A cache in which next to nothing fits is refused. Of these models a token takes 16 kB.
+TEST(contract_cache_for_nothing_is_refused) {
+    static const struct {
+        uint32_t context;
+        const char *flags, *message; // NULL: it runs
+    } rows[] = {
+        {2048, "--kv-cache-size-mb 1",
+         "--kv-cache-size-mb 1: holds 48 of the context's 2048 tokens, and 256 are"},
+        {2048, "--kv-cache-size-mb 5", NULL},
+        {32, "--kv-cache-size-mb 1", NULL}, // shorter than the least
+    };
+    const char *path = test_tmp_path("wide.gguf");
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("context of %u, %s", rows[i].context, rows[i].flags);
+        TinyModel model = tiny_model_llama();
+        model.layers = 32;
+        model.context = rows[i].context;
+        tiny_model_save(&model, path);
+        static const char *const commands[] = {"run --prompt p --max-tokens 1", "serve --port 0"};
+        for (size_t k = 0; k < COUNT_OF(commands) && (rows[i].message || k == 0); k++) {
+            char line[256];
+            snprintf(line, sizeof line, "%s --model %% --device cpu --threads 1 %s", commands[k],
+                     rows[i].flags);
+            Process p = process_start(line, (const char *[]){path}, NULL);
+            CHECK_INT_EQ(rows[i].message ? 2 : 0, process_wait(p));
+            Str said = process_read_file(p.err_path);
+            if (rows[i].message && !text_contains(said, rows[i].message)) FAIL("%.*s", STR_ARG(said));
+        }
+    }
+}
+
 // ---- the same request, the same tokens ----
 
 // M0-W-1826, by the CPU reference and over HTTP: whatever runs beside it.

@@ -34,7 +34,7 @@ TEST(gguf_inspect_says_what_is_in_a_file) {
     TinyModel m = tiny_model_llama();
     tiny_model_save(&m, test_tmp_path("tiny.gguf"));
     int code;
-    Str text = run_inspect(test_tmp_path("tiny.gguf"), "", &code);
+    Str text = run_inspect(test_tmp_path("tiny.gguf"), "--tensors", &code);
     CHECK_INT_EQ(0, code);
     static const char *const parts[] = {
         "GGUF version 3, 1.1 MB, 21 tensors, 21 metadata keys\n",
@@ -55,6 +55,11 @@ TEST(gguf_inspect_says_what_is_in_a_file) {
     };
     for (size_t i = 0; i < COUNT_OF(parts); i++)
         if (!contains(text, parts[i])) FAIL("not in it: %s", parts[i]);
+    CHECK(str_ends_with(text, STR("\n\nThis model can be run.\n"))); // where a terminal shows it
+    text = run_inspect(test_tmp_path("tiny.gguf"), "", &code);
+    CHECK_INT_EQ(0, code);
+    CHECK(!contains(text, "blk.1."));
+    CHECK(str_ends_with(text, STR("\n\n--tensors lists the tensors, too.\n\nThis model can be run.\n")));
 }
 
 // What a file needs that is not here is said in one sentence, and the rest is shown all the same.
@@ -102,7 +107,7 @@ TEST(gguf_inspect_says_what_is_not_supported) {
         }
         REQUIRE(gguf_builder_save(bytes, test_tmp_path("some.gguf")));
         int code;
-        Str text = run_inspect(test_tmp_path("some.gguf"), "", &code);
+        Str text = run_inspect(test_tmp_path("some.gguf"), "--tensors", &code);
         CHECK_INT_EQ(0, code);
         if (!contains(text, rows[i].sentence)) FAIL("not in it: %s", rows[i].sentence);
         CHECK(contains(text, "\n  layers          2\n")); // or what it can
@@ -186,14 +191,19 @@ TEST(gguf_inspect_says_what_fits) {
         uint64_t cache_tokens;
         bool fits;
         uint64_t max_jobs;
+        const char *said; // of the jobs
     } rows[] = {
-        {"--vram-mb 8000", 64 * 2048, true, 64},
-        {"--vram-mb 8000 --max-jobs 4", 4 * 2048, true, 4},
-        {"--vram-mb 8000 --kv-cache-size-mb 1", 1952, true, 1}, // 122 pages of 8,192 bytes
-        {"--vram-mb 8000 --kv-cache-size-mb 5", 9760, true, 4},
-        {"--vram-mb 8000 --kv-cache-size-mb 5 --max-jobs 9", 9760, true, 9},
-        {"--vram-mb 8000 --kv-cache-size-mb 1 --kv-cache-type q8", 3664, true, 1}, // 229 of 4,352
-        {"--vram-mb 100", 0, false, 1},
+        {"--vram-mb 8000", 64 * 2048, true, 64, "64 of 2,048 tokens each, the model's context.\n"},
+        {"--vram-mb 8000 --max-jobs 4", 4 * 2048, true, 4, "4 of 2,048 tokens each, the model's context.\n"},
+        {"--vram-mb 8000 --kv-cache-size-mb 1", 1952, true, 1, "1 of 1,952 tokens.\n"}, // 122 pages of 8,192
+        {"--vram-mb 8000 --kv-cache-size-mb 5", 9760, true, 4,
+         "4 of 2,048 tokens each, the model's context.\n"},
+        {"--vram-mb 8000 --kv-cache-size-mb 5 --max-jobs 9", 9760, true, 9,
+         "9 of 1,072 tokens each, or 4 of 2,048, the model's context.\n"}, // 610 pages: 67 each, 128 a context
+        {"--vram-mb 8000 --kv-cache-size-mb 1 --kv-cache-type q8", 3664, true, 1, // 229 pages of 4,352 bytes
+         "1 of 2,048 tokens, the model's context.\n"},
+        {"--vram-mb 100", 0, false, 1, NULL},
+        {"--vram-mb 270", 0, false, 1, NULL},
     };
     TinyModel m = tiny_model_llama();
     tiny_model_save(&m, test_tmp_path("tiny.gguf"));
@@ -203,7 +213,7 @@ TEST(gguf_inspect_says_what_fits) {
         int code;
         snprintf(flags, sizeof flags, "--fit --json %s", rows[i].flags);
         Str text = run_inspect(test_tmp_path("tiny.gguf"), flags, &code);
-        CHECK_INT_EQ(0, code);
+        CHECK_INT_EQ(!rows[i].fits, code);
         Arena arena = os_arena(1 << 20);
         Error err = {0};
         const JsonNode *root = json_parse(text, &arena, &(JsonLimits){.nodes_max = NODES}, &err);
@@ -226,15 +236,14 @@ TEST(gguf_inspect_says_what_fits) {
         CHECK(json_read_u64(json_get(root, STR("max_jobs")), &jobs));
         CHECK_U64_EQ(rows[i].max_jobs, jobs);
         if (rows[i].fits) CHECK_U64_EQ(tokens * a_token, kv);
-        snprintf(flags, sizeof flags, "--fit %s", rows[i].flags);
+        snprintf(flags, sizeof flags, "--fit %s 2>&1", rows[i].flags);
         text = run_inspect(test_tmp_path("tiny.gguf"), flags, &code);
-        CHECK_INT_EQ(0, code);
-        CHECK(contains(text, rows[i].fits ? " hold it; the cache has room for " : " do not hold it.\n"));
-        char jobs_of[64] = "at once; the model's context has 2,048\n";
-        if (rows[i].fits)
-            snprintf(jobs_of, sizeof jobs_of, "at once, of up to %s tokens; the model's context has 2,048\n",
-                     tokens < 2048 ? "1,952" : "2,048");
-        CHECK(contains(text, jobs_of));
+        CHECK_INT_EQ(!rows[i].fits, code);
+        CHECK(contains(text, "at once; the model's context has 2,048 tokens\n"));
+        CHECK(contains(text, rows[i].fits ? " hold it; the cache has room for "
+                                          : " MB of VRAM do not hold it: it needs "));
+        if (rows[i].said && !contains(text, rows[i].said))
+            FAIL("%s is not in %.*s", rows[i].said, STR_ARG(text));
         CHECK(json_read_u64(json_get(root, STR("job_tokens_max")), &jobs));
         CHECK_U64_EQ(min_u64(tokens, 2048), jobs);
     }
@@ -299,6 +308,8 @@ TEST(gguf_inspect_refuses_flags_that_have_no_effect) {
                 {"--kv-cache-size-mb 4 2>&1", "--kv-cache-size-mb: needs --fit"},
                 {"--kv-cache-type q8 2>&1", "--kv-cache-type: needs --fit"},
                 {"--checkpoints-size-mb 4 2>&1", "--checkpoints-size-mb: needs --fit"},
+                {"--fit --tensors 2>&1", "--tensors: --plan and --fit print nothing else"},
+                {"--json --tensors 2>&1", "--json has them"},
                 {"--fit --device cpu 2>&1", "--fit says what a GPU's memory would hold"}};
     TinyModel m = tiny_model_llama();
     tiny_model_save(&m, test_tmp_path("tiny.gguf"));

@@ -668,10 +668,46 @@ TEST(load_progress_fits_a_terminal) {
     s->n_whole = 1234567;
     s->n_failed = 12345;
     s->pieces = 1000000;
+    s->n_errors = 3;
+    s->errors[0] = (LoadError){.kind = LOAD_ERROR_TIMED_OUT, .count = 345};
+    s->errors[1] = (LoadError){.kind = LOAD_ERROR_BROKEN, .count = 5};
+    s->errors[2] = (LoadError){.kind = LOAD_ERROR_STATUS, .status = 429, .code = "BUSY", .count = 11995};
     report_put_progress(&line, s, 0, 1000ull * MS, 100000ull * MS);
-    CHECK_STR_EQ("  100.0 s  4000 running  1,234,567 done  12345 failed  1,000,000 tokens/s",
-                 strbuf_str(&line));
-    CHECK(line.len < 80);
+    Str first = STR("  100.0 s  4000 running  1,234,567 done  12345 failed  1,000,000 tokens/s");
+    CHECK_STR_EQ(first, str_slice(strbuf_str(&line), 0, first.len));
+    CHECK(first.len < 80);
+    CHECK_STR_EQ("  failed: 11,995 refused with 429 BUSY, 345 timed out, 5 of other kinds",
+                 str_slice(strbuf_str(&line), first.len, line.len));
+}
+
+TEST(load_failures_by_kind) {
+    static const struct {
+        uint32_t n_errors, kinds;
+        uint64_t n_failed;
+        const char *text;
+    } rows[] = {
+        {0, 3, 7, "7 of other kinds"},
+        {1, 3, 4, "4 timed out"},
+        {2, 1, 9, "5 stream broken off, 4 of other kinds"},
+        {2, 3, 9, "5 stream broken off, 4 timed out"},
+    };
+    Arena arena = os_arena(1 << 26);
+    LoadStats *s = stats_create(&(LoadLimits){0}, &arena);
+    REQUIRE(s != NULL);
+    CHECK_NEAR(0, stats_failed_share(s), 0);
+    s->errors[0] = (LoadError){.kind = LOAD_ERROR_TIMED_OUT, .count = 4};
+    s->errors[1] = (LoadError){.kind = LOAD_ERROR_BROKEN, .count = 5};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char text[128];
+        StrBuf out = STRBUF(text);
+        s->n_errors = rows[i].n_errors;
+        s->n_failed = rows[i].n_failed;
+        stats_put_failures(&out, s, rows[i].kinds);
+        CHECK_STR_EQ(rows[i].text, strbuf_str(&out));
+    }
+    s->n_whole = 26;
+    s->n_cancelled = 1;
+    CHECK_NEAR(0.25, stats_failed_share(s), 1e-9);
 }
 
 // ---- the picture ----
@@ -773,6 +809,7 @@ TEST(load_chart_is_well_formed) {
         stats_close_window(result.stats, counts[i] * 20ull * MS);
         Arena scratch = os_arena(1 << 22);
         StrBuf out = strbuf_begin_in_arena(&arena);
+        snprintf(result.stats->errors[0].code, sizeof result.stats->errors[0].code, "<b>");
         chart_put_svg(&out, &config, &result, scratch);
         const char *path = tmp_file_write("load.svg", out.ptr);
         char command[1024];
@@ -784,6 +821,9 @@ TEST(load_chart_is_well_formed) {
               text_contains(text, "prefers-color-scheme"));
         CHECK(text_contains(text, "&lt;&quot;m&quot;>\xef\xbf\xbd&amp;"));
         CHECK_INT_EQ(counts[i] > 0, text_contains(text, "class=\"error\""));
+        // What a server calls its error is no markup.
+        CHECK_INT_EQ(counts[i] > 0,
+                     text_contains(text, "; failed: ") && text_contains(text, " stream broken off &lt;b><"));
     }
 }
 

@@ -442,13 +442,18 @@ TEST(load_survives_its_server) {
 
 // ---- the command ----
 
-static Str run_command(const CannedServer *server, const char *flags, int code, bool from_error) {
+static Str run_process(const CannedServer *server, const char *flags, int code, bool from_error, Process *p) {
     char line[1024], url[64];
     snprintf(url, sizeof url, "http://127.0.0.1:%u", server->port);
     snprintf(line, sizeof line, "load --server %% %s", flags);
-    Process p = process_start(line, (const char *[]){url}, NULL);
-    CHECK_INT_EQ(code, process_wait(p));
-    return process_read_file(from_error ? p.err_path : p.out_path);
+    *p = process_start(line, (const char *[]){url}, NULL);
+    CHECK_INT_EQ(code, process_wait(*p));
+    return process_read_file(from_error ? p->err_path : p->out_path);
+}
+
+static Str run_command(const CannedServer *server, const char *flags, int code, bool from_error) {
+    Process p;
+    return run_process(server, flags, code, from_error, &p);
 }
 
 TEST(load_command_reports) {
@@ -508,6 +513,34 @@ TEST(load_command_fails_where_nothing_is_answered) {
     text = run_command(&server, "--requests 5 --cancel-share 1", 0, false);
     CHECK(text_contains(text, "No answer came to its end") && !text_contains(text, "gave no usage"));
     canned_stop(server);
+}
+
+// Few failures are part of a load; more than --max-failed-share end the command with status 1, behind the
+// report.
+TEST(load_command_fails_where_too_much_fails) {
+    static const struct {
+        const char *flags;
+        uint32_t fault_every;
+        int code;
+    } rows[] = {
+        {"--requests 40", 30, 0},
+        {"--requests 10", 2, 1},
+        {"--requests 10 --max-failed-share 0.9", 2, 0},
+        {"--requests 40 --max-failed-share 0", 30, 1},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].flags);
+        CannedServer server = canned_start(&(CannedConfig){.has_usage = true,
+                                                           .fault = CANNED_REFUSES_429,
+                                                           .n_right = 3,
+                                                           .fault_every = rows[i].fault_every});
+        Process p;
+        Str said = run_process(&server, rows[i].flags, rows[i].code, true, &p);
+        canned_stop(server);
+        CHECK(text_contains(process_read_file(p.out_path), " answered, "));
+        CHECK_INT_EQ(rows[i].code, text_contains(said, "% of the requests failed (--max-failed-share "));
+        CHECK_INT_EQ(rows[i].code, text_contains(said, " refused with 429 BUSY\n"));
+    }
 }
 
 // Nothing that a server says drives the terminal or begins a line.

@@ -7,12 +7,13 @@
 #include <signal.h>
 #include <stdio.h>
 
-static const JsonNode *load(const Server *server, const char *api, const char *more, Arena *arena) {
+// `code` is the status that the command must end with.
+static const JsonNode *load(const Server *server, const char *api, const char *more, int code, Arena *arena) {
     char line[512], url[64];
     snprintf(url, sizeof url, "http://127.0.0.1:%u", server->port);
     snprintf(line, sizeof line, "load --server %% --api %s --json %s", api, more);
     Process p = process_start(line, (const char *[]){url}, NULL);
-    if (process_wait(p) != 0) FAIL("%s", process_read_file(p.err_path).ptr), test_end();
+    if (process_wait(p) != code) FAIL("%s", process_read_file(p.err_path).ptr), test_end();
     Error err;
     const JsonNode *root = json_parse(process_read_file(p.out_path), arena, &(JsonLimits){0}, &err);
     if (!root) FAIL("%s", err.message), test_end();
@@ -38,7 +39,7 @@ TEST(load_measures_this_worker) {
         const JsonNode *root = load(&server, apis[i],
                                     "--clients 4 --requests 12 --prompt-tokens 300 "
                                     "--output-tokens 8 --seed 1 --seed-requests --temperature 0.8",
-                                    &arena);
+                                    0, &arena);
         CHECK_NEAR(12, number_of(root, "answered"), 0);
         CHECK_NEAR(0, number_of(root, "failed"), 0);
         CHECK_NEAR(12, number_of(root, "ended_by_length"), 0); // ignore_eos is on
@@ -53,7 +54,7 @@ TEST(load_measures_this_worker) {
     Arena arena = os_arena(1 << 22);
     const JsonNode *root =
         load(&server, "chat",
-             "--clients 2 --requests 6 --turns 3 --prompt-tokens 60 --output-tokens 8 --seed 2", &arena);
+             "--clients 2 --requests 6 --turns 3 --prompt-tokens 60 --output-tokens 8 --seed 2", 0, &arena);
     CHECK_NEAR(6, number_of(root, "answered"), 0);
     // Two conversations: 60 tokens, 60 more behind an answer of 8, and once more. On top come the template's
     // for each turn, and an answer read again may be more tokens than it was written as.
@@ -62,7 +63,7 @@ TEST(load_measures_this_worker) {
     TEST_CASE_LABEL("%s", "busy");
     arena = os_arena(1 << 22);
     root = load(&server, "execute",
-                "--rate 500 --requests 40 --prompt-tokens 200 --output-tokens 30 --seed 3", &arena);
+                "--rate 500 --requests 40 --prompt-tokens 200 --output-tokens 30 --seed 3", 1, &arena);
     const JsonNode *errors = json_get(root, STR("errors"));
     REQUIRE(errors && errors->length == 1);
     Str kind;

@@ -1,8 +1,8 @@
 // worker-orcd inspect FILE: what a person wants to know about a GGUF file, or all of it as JSON.
 //
 // Works on any GGUF, also where nothing here could run it: it says so then, in one sentence, and still ends
-// with exit status 0. Only a file that cannot be read ends with 1; with --plan and --fit also one that cannot
-// be run. What the file says is printed with control characters made visible: it may come from anywhere, and
+// with exit status 0. The sentence comes last, where a terminal shows it. Only a file that cannot be read ends
+// with 1; with --plan and --fit also one that cannot be run, and with --fit one that does not fit. What the file says is printed with control characters made visible: it may come from anywhere, and
 // a terminal obeys them.
 
 #include "base/utf8.h"
@@ -309,8 +309,12 @@ static void put_dims(StrBuf *out, const uint64_t *dims, uint32_t n_dims) {
     }
 }
 
-static void put_tensors(Report *r) {
+static void put_tensors(Report *r, bool listed) {
     if (r->file->n_tensors == 0) return;
+    if (!listed) {
+        strbuf_put(&r->out, STR("\n--tensors lists the tensors, too.\n"));
+        return;
+    }
     uint32_t name_columns = 0;
     for (uint32_t i = 0; i < r->file->n_tensors; i++)
         name_columns = (uint32_t)max_u64(name_columns, utf8_count(r->file->tensors[i].name));
@@ -364,7 +368,7 @@ static void put_keys(Report *r) {
     }
 }
 
-static void put_report(Report *r) {
+static void put_report(Report *r, bool lists_tensors) {
     const GgufFile *file = r->file;
     inspect_put_text(&r->out, str_from_c(file->parts[0].name), UINT32_MAX);
     strbuf_printf(&r->out, "\nGGUF version %u, ", file->version);
@@ -372,13 +376,14 @@ static void put_report(Report *r) {
     if (file->n_parts > 1) strbuf_printf(&r->out, " in %u parts", file->n_parts);
     strbuf_printf(&r->out, ", %u tensor%s, %u metadata key%s\n", file->n_tensors, plural_s(file->n_tensors),
                   file->n_values, plural_s(file->n_values));
-    inspect_put_support(r->support, file, &r->out);
     put_model(r);
     put_tokenizer(r);
     put_formats(r);
     put_keys(r);
-    put_tensors(r);
+    put_tensors(r, lists_tensors);
     put_odd_tensors(r);
+    strbuf_put_char(&r->out, '\n');
+    inspect_put_support(r->support, file, &r->out);
 }
 
 // ---- JSON ----
@@ -521,7 +526,7 @@ static void put_everything(Report *r, const Options *options) {
     if (!gguf_opt_str(r->file, STR("general.architecture"), &r->architecture, &ignored))
         r->architecture = (Str){0};
     if (options->json) put_json(r);
-    else put_report(r);
+    else put_report(r, options->inspect_tensors);
 }
 
 // The operations, or what they would need of a GPU, alone.
@@ -533,7 +538,9 @@ static bool put_plan(Report *r, const Options *options, Arena *arena, Error *err
         *err = s->model_error;
         return false;
     }
-    if (options->inspect_fit) return inspect_put_fit(s->plan, options, arena, &r->out, err);
+    if (options->inspect_fit)
+        return inspect_put_fit(s->plan, options, arena, &r->out, err) ||
+               error_prefix(err, "%s", r->file->parts[0].name);
     if (options->json) inspect_put_plan_json(s->plan, &r->out);
     else strbuf_put(&r->out, plan_describe(s->plan, arena));
     return true;
@@ -555,14 +562,19 @@ static bool inspect(const GgufFile *file, const Options *options, Arena *arena, 
     if (options->inspect_plan || options->inspect_fit) ok = put_plan(&r, options, arena, err);
     else put_everything(&r, options);
     if (ok && r.out.truncated) ok = error_set(err, ERR_NO_MEMORY, "the answer is larger than its memory");
-    if (ok) ok = os_output(strbuf_str(&r.out), err);
+    // Also what does not fit is shown; the error comes behind it.
+    Error ignored;
+    bool written = os_output(strbuf_str(&r.out), ok ? err : &ignored);
     os_release(start, OUTPUT_BYTES);
-    return ok;
+    return ok && written;
 }
 
 static bool check_flags(const Options *options, Error *err) {
     if (options->inspect_plan && options->inspect_fit)
         return error_set(err, ERR_USAGE, "--plan and --fit exclude each other");
+    if (options->inspect_tensors && (options->inspect_plan || options->inspect_fit || options->json))
+        return error_set(err, ERR_USAGE,
+                         "--tensors: --plan and --fit print nothing else, and --json has them");
     static const struct {
         FlagId flag;
         const char *name;

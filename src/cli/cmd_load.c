@@ -170,6 +170,18 @@ static bool draw(const Options *o, int fd, const LoadConfig *c, const LoadResult
     return os_file_finish(fd, o->load_svg, strbuf_str(&out), err) || error_prefix(err, "--svg");
 }
 
+static bool check_answers(const Options *o, const LoadConfig *c, const LoadStats *s, Error *err) {
+    char text[256];
+    StrBuf failures = STRBUF(text);
+    if (!stats_has_answers(s))
+        return error_set(err, ERR_IO, "--server %.*s: no request was answered", STR_ARG(c->server));
+    if (stats_failed_share(s) <= o->load_max_failed) return true;
+    stats_put_failures(&failures, s, 3);
+    return error_set(
+        err, ERR_IO, "--server %.*s: %.1f%% of the requests failed (--max-failed-share %g): %.*s",
+        STR_ARG(c->server), 100 * stats_failed_share(s), o->load_max_failed, STR_ARG(strbuf_str(&failures)));
+}
+
 static bool run(const Options *o, Arena *arena, Error *err) {
     LoadConfig config;
     LoadResult result;
@@ -186,8 +198,7 @@ static bool run(const Options *o, Arena *arena, Error *err) {
     ok = ok && put_report(o, &config, &result, &for_report, err) &&
          draw(o, picture, &config, &result, arena, err);
     if (!ok && is_new) os_file_remove(o->load_svg);
-    if (!ok || stats_has_answers(result.stats)) return ok;
-    return error_set(err, ERR_IO, "--server %.*s: no request was answered", STR_ARG(config.server));
+    return ok && check_answers(o, &config, result.stats, err);
 }
 
 int cmd_load(const Options *o) {

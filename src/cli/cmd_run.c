@@ -247,6 +247,11 @@ static void put_token(Run *r, int32_t token) {
     }
 }
 
+// What ended a text that cannot be written.
+static const char *failed_output(const Run *r) {
+    return r->output_error.code == ERR_READER_LEFT ? "its reader" : "a failed write";
+}
+
 static bool generate(Run *r, Error *err) {
     r->begun_ns = os_monotonic_ns();
     r->progress = prompt_progress_begin();
@@ -279,7 +284,8 @@ static bool generate(Run *r, Error *err) {
         put_text(r, text.second);
         if (text.stopped) r->stop_reason = "stop";
         else if (r->tokens_out == r->max_tokens) r->stop_reason = "length";
-        else if (r->output_failed || os_stop_signals()) r->stop_reason = "interrupted";
+        else if (r->output_failed) r->stop_reason = failed_output(r);
+        else if (os_stop_signals()) r->stop_reason = "interrupted";
     }
     if (strcmp(r->stop_reason, "stop") != 0) {
         StopOutput tail = stop_matcher_push(&r->stop, detokenizer_flush(&r->detokenizer));

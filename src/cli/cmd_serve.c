@@ -105,8 +105,8 @@ static bool load_weights(Worker *w, Error *err) {
     progress.report = report_load;
     progress.context = &w->bridge;
     Backend *backend = w->model.backend;
-    bool ok =
-        backend->load(backend, plan, progress_update, &progress, err) && model_check_uncut(&w->model, err);
+    bool ok = backend->load(backend, plan, progress_update, &progress, err) &&
+              model_check_loaded(w->options, &w->model, 0, err);
     progress_end(&progress);
     if (!ok) return false;
     const BackendInfo *info = &backend->info;

@@ -78,6 +78,7 @@ typedef struct {
     const char *model; // without "file:"
     const char *tokenizer;
     bool ignore_unknown_keys;
+    bool inspect_tensors;
     bool inspect_plan;
     bool inspect_fit;
     uint32_t vram_mb;
@@ -164,6 +165,7 @@ typedef struct {
     bool load_ignore_eos, load_calibrate, load_seed_requests;
     const char *load_goodput;
     const char *load_svg;
+    double load_max_failed;
 
     uint32_t ppl_context;
     uint32_t ppl_chunks; // 0: all

@@ -54,6 +54,23 @@ static uint64_t job_tokens_of(const Fit *f) {
     return kv_layout_tokens(&f->plan->kv, f->fit.n_kv_pages, PREFILL_CHUNK_TOKENS, f->plan->n_context);
 }
 
+// What each of n_jobs jobs may have at once, where they have the same length.
+static uint64_t job_tokens_of_all(const Fit *f) {
+    uint64_t each = f->n_jobs ? tokens_of(f) / f->n_jobs : 0;
+    return min_u64(each - each % KV_PAGE_TOKENS, f->plan->n_context);
+}
+
+// How many jobs of the length that one alone may have run at once.
+static uint64_t longest_jobs_of(const Fit *f) {
+    if (!f->fit.fits) return 0;
+    uint64_t n = kv_layout_texts(&f->plan->kv, f->fit.n_kv_pages, job_tokens_of(f), PREFILL_CHUNK_TOKENS);
+    return min_u64(n, f->n_jobs);
+}
+
+static uint64_t needed_of(const Fit *f) {
+    return cuda_fit_others(&f->fit) + f->fit.kv_bytes;
+}
+
 // What a token takes of the cache behind all windows, and what a job's windows take.
 static uint64_t token_bytes_of(const Fit *f) {
     return f->fit.kv_page_bytes * f->plan->kv.n_full / KV_PAGE_TOKENS;
@@ -81,6 +98,24 @@ static void put_states(const Fit *f, StrBuf *out) {
     put_row(out, "states of layers", f->fit.states_bytes, note);
 }
 
+// "Jobs at once, prompt and answer together: 6 of 4,176 tokens each, or 3 of 8,192, the model's context."
+static void put_jobs(const Fit *f, StrBuf *out) {
+    uint64_t all = job_tokens_of_all(f), longest = job_tokens_of(f);
+    strbuf_put(out, STR("Jobs at once, prompt and answer together: "));
+    strbuf_put_count(out, f->n_jobs);
+    strbuf_put(out, STR(" of "));
+    strbuf_put_count(out, all);
+    strbuf_put(out, f->n_jobs > 1 ? STR(" tokens each") : STR(" tokens"));
+    if (longest > all) {
+        strbuf_put(out, STR(", or "));
+        strbuf_put_count(out, longest_jobs_of(f));
+        strbuf_put(out, STR(" of "));
+        strbuf_put_count(out, longest);
+    }
+    if (longest == f->plan->n_context) strbuf_put(out, STR(", the model's context.\n"));
+    else strbuf_put(out, STR(".\n"));
+}
+
 static void put_text(const Fit *f, StrBuf *out) {
     const CudaFit *fit = &f->fit;
     char note[96];
@@ -91,35 +126,27 @@ static void put_text(const Fit *f, StrBuf *out) {
         strbuf_put(&a_token, STR(", and for a job's windows "));
         strbuf_put_bytes(&a_token, window_bytes_of(f));
     }
-    strbuf_printf(out, "VRAM for %u job%s at once", f->n_jobs, plural_s(f->n_jobs));
-    if (fit->fits) {
-        strbuf_put(out, STR(", of up to "));
-        strbuf_put_count(out, job_tokens_of(f));
-        strbuf_put(out, STR(" tokens"));
-    }
-    strbuf_put(out, STR("; the model's context has "));
+    strbuf_printf(out, "VRAM for %u job%s at once; the model's context has ", f->n_jobs, plural_s(f->n_jobs));
     strbuf_put_count(out, f->plan->n_context);
-    strbuf_put_char(out, '\n');
+    strbuf_put(out, STR(" tokens\n"));
     put_row(out, "weights", fit->weights_bytes, "");
     put_row(out, "work buffers", fit->work_bytes, "");
     put_states(f, out);
     put_row(out, "staging of the upload", fit->staging_bytes, "given back when the weights are there");
     put_row(out, "reserve", fit->reserve_bytes, "left to the driver");
     put_row(out, "key and value cache", fit->kv_bytes, note);
-    put_row(out, "in all", cuda_fit_others(fit) + fit->kv_bytes, "");
+    put_row(out, "in all", needed_of(f), fit->fits ? "" : "at least");
+    if (!fit->fits) return;
     if (!f->vram_bytes) {
         strbuf_put(out, STR("The cache holds "));
     } else {
         strbuf_put_bytes(out, f->vram_bytes);
         if (f->gpu) strbuf_printf(out, " (%s)", f->gpu);
-        if (!fit->fits) {
-            strbuf_put(out, STR(" do not hold it.\n"));
-            return;
-        }
         strbuf_put(out, STR(" hold it; the cache has room for "));
     }
     strbuf_put_count(out, tokens_of(f));
     strbuf_put(out, STR(" tokens.\n"));
+    put_jobs(f, out);
 }
 
 static void put_json(const Fit *f, StrBuf *out) {
@@ -138,13 +165,27 @@ static void put_json(const Fit *f, StrBuf *out) {
     json_member_u64(w, "kv_bytes", fit->kv_bytes);
     json_member_u64(w, "kv_bytes_per_token", token_bytes_of(f));
     json_member_u64(w, "kv_window_bytes_per_job", window_bytes_of(f));
-    json_member_u64(w, "total_bytes", cuda_fit_others(fit) + fit->kv_bytes);
+    json_member_u64(w, "total_bytes", needed_of(f));
     if (f->vram_bytes) json_member_u64(w, "vram_bytes", f->vram_bytes);
     json_member_bool(w, "fits", fit->fits);
     json_member_u64(w, "cache_tokens", tokens_of(f));
+    json_member_u64(w, "job_tokens_of_all", job_tokens_of_all(f));
     json_member_u64(w, "job_tokens_max", job_tokens_of(f));
+    json_member_u64(w, "jobs_of_tokens_max", longest_jobs_of(f));
     json_close_object(w);
     strbuf_put_char(out, '\n');
+}
+
+static bool report_missing(const Fit *f, Error *err) {
+    char text[128];
+    StrBuf b = STRBUF(text);
+    strbuf_put_bytes(&b, f->vram_bytes);
+    if (f->gpu) strbuf_printf(&b, " (%s)", f->gpu);
+    strbuf_put(&b, STR(" of VRAM do not hold it: it needs "));
+    strbuf_put_bytes(&b, needed_of(f));
+    strbuf_put(&b, STR(" at least, "));
+    strbuf_put_bytes(&b, needed_of(f) - min_u64(f->vram_bytes, needed_of(f)));
+    return error_set(err, ERR_INSUFFICIENT_VRAM, "%.*s more", STR_ARG(strbuf_str(&b)));
 }
 
 bool inspect_put_fit(const Plan *plan, const Options *options, Arena *arena, StrBuf *out, Error *err) {
@@ -160,7 +201,7 @@ bool inspect_put_fit(const Plan *plan, const Options *options, Arena *arena, Str
     if (!measure(options, &f, arena, err)) return false;
     if (options->json) put_json(&f, out);
     else put_text(&f, out);
-    return true;
+    return f.fit.fits || report_missing(&f, err);
 }
 
 #else

@@ -258,8 +258,16 @@ static void print_warnings(const Options *o, const Model *m, uint32_t n_context)
     }
 }
 
-bool model_check_uncut(const Model *m, Error *err) {
-    return !os_file_was_cut() || error_set(err, ERR_BAD_FILE, "%s: was cut while it was read", m->path);
+bool model_check_loaded(const Options *o, const Model *m, uint32_t n_context, Error *err) {
+    if (os_file_was_cut()) return error_set(err, ERR_BAD_FILE, "%s: was cut while it was read", m->path);
+    uint32_t holds = backend_context(&m->backend->info, m->plan), mb = o->kv_cache_size_mb;
+    uint32_t least = (uint32_t)min_u64(context_wanted(m->plan, n_context), KV_TOKENS_LEAST);
+    if (!mb || holds >= least) return true;
+    return error_set(
+        err, ERR_USAGE,
+        "--kv-cache-size-mb %u: holds %u of the context's %u tokens, and %u are the least; 0 takes "
+        "as much as the context needs",
+        mb, holds, context_wanted(m->plan, n_context), least);
 }
 
 bool model_load(const Options *o, uint32_t n_slots, uint32_t n_context, Model *out, Error *err) {
@@ -270,7 +278,7 @@ bool model_load_opened(const Options *o, uint32_t n_slots, uint32_t n_context, M
     if (!model_open_backend(o, n_slots, n_context, out, err)) return false;
     Progress progress = progress_begin(out->name, os_is_terminal(2), NULL);
     bool ok = out->backend->load(out->backend, out->plan, progress_update, &progress, err) &&
-              model_check_uncut(out, err);
+              model_check_loaded(o, out, n_context, err);
     progress_end(&progress);
     if (ok) print_warnings(o, out, n_context);
     return ok;

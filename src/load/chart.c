@@ -26,7 +26,7 @@ enum {
 // A stretch of the run: some of the timeline's bins together.
 typedef struct {
     double from_s, to_s;
-    uint64_t n_pieces, n_errors;
+    uint64_t n_pieces, n_ended, n_errors;
     double running;
     uint64_t p50_ns, p99_ns;
     bool has_latency;
@@ -71,6 +71,7 @@ static void fill_series(const LoadStats *s, Latency latency, Histogram *scratch,
         for (uint32_t i = first; i < end; i++) {
             const TimelineBin *bin = &s->bins[i];
             p.n_pieces += bin->n_pieces;
+            p.n_ended += bin->n_ended;
             p.n_errors += bin->n_errors;
             p.running += bin->running_ns * 1e-9 / (p.to_s - p.from_s);
             if (latency != LATENCY_NONE) histogram_merge(scratch, histogram_of(bin, latency));
@@ -131,7 +132,7 @@ static const char style[] =
     ".grid{stroke:var(--grid);stroke-width:1}.axis{stroke:var(--line);stroke-width:1}\n"
     ".area{stroke:none;opacity:.16}.curve{fill:none;stroke-width:2;stroke-linejoin:round}\n"
     ".thin{stroke-width:1;opacity:.75}.mean{stroke-width:1;stroke-dasharray:5 4;opacity:.8}\n"
-    ".error{stroke:var(--error);stroke-width:2}\n"
+    ".error{stroke:var(--error);stroke-width:3}\n"
     "</style>\n";
 
 // ---- curves ----
@@ -251,13 +252,16 @@ static void put_mean(const Chart *c, double value, const char *color) {
     strbuf_put(c->out, STR("</text>\n"));
 }
 
-// Marks at the foot of the panel where requests failed.
+// Bars in the panel where requests failed: as high as their share of those that ended then.
 static void put_errors(const Chart *c, const Series *s) {
     for (uint32_t i = 0; i < s->n; i++) {
+        enum { LEAST = 9 };
         const Point *p = &s->points[i];
+        double share = (double)p->n_errors / (double)max_u64(p->n_errors + p->n_ended, 1);
         if (p->n_errors)
-            strbuf_printf(c->out, "<path class=\"error\" d=\"M%.1f %.1fv-9\"/>",
-                          x_of(c, (p->from_s + p->to_s) / 2), c->top + c->height);
+            strbuf_printf(c->out, "<path class=\"error\" d=\"M%.1f %.1fv-%.1f\"/>",
+                          x_of(c, (p->from_s + p->to_s) / 2), c->top + c->height,
+                          LEAST + (c->height - LEAST) * share);
     }
 }
 
@@ -275,8 +279,16 @@ static double put_running_panel(Chart *c, double top, const LoadStats *s, Series
     double sum = 0;
     for (uint32_t i = 0; i < series->n; i++)
         sum += series->points[i].running * (series->points[i].to_s - series->points[i].from_s);
-    begin_panel(c, top, 70, largest(series, point_running, 1),
-                s->n_failed ? "Running requests, and where some failed" : "Running requests");
+    char title[2048], failures[256]; // where a character may become six
+    StrBuf t = STRBUF(title), f = STRBUF(failures);
+    strbuf_put(&t, STR("Running requests"));
+    if (s->n_failed) {
+        stats_put_failures(&f, s, 3);
+        strbuf_put(&t, STR("; failed: "));
+        put_escaped(&t, strbuf_str(&f));
+    }
+    strbuf_put_char(&t, '\0');
+    begin_panel(c, top, 70, largest(series, point_running, 1), title);
     put_area(c, series, point_zero, point_running, 1, "running");
     put_curve(c, series, point_running, 1, "running", false);
     put_errors(c, series);

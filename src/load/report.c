@@ -203,6 +203,10 @@ void report_put_progress(StrBuf *out, const LoadStats *s, uint64_t before, uint6
     strbuf_put(out, STR("  "));
     put_number(out, 0, rate * stats_tokens_per_piece(s), 0);
     strbuf_put(out, STR(" tokens/s"));
+    if (s->n_failed) {
+        strbuf_put(out, STR("  failed: "));
+        stats_put_failures(out, s, 2);
+    }
     if (s->first_token.count)
         strbuf_printf(out, "  first %.1f ms", ms(histogram_percentile(&s->first_token, 0.5)));
     if (s->between.count) strbuf_printf(out, "  between %.1f ms", ms(histogram_percentile(&s->between, 0.5)));

@@ -195,6 +195,32 @@ bool stats_has_answers(const LoadStats *s) {
     return s->n_whole || s->n_cancelled || (s->pieces && !s->n_failed);
 }
 
+double stats_failed_share(const LoadStats *s) {
+    uint64_t ended = s->n_whole + s->n_cancelled + s->n_failed;
+    return ended ? (double)s->n_failed / (double)ended : 0;
+}
+
+void stats_put_failures(StrBuf *out, const LoadStats *s, uint32_t kinds) {
+    uint64_t left = s->n_failed;
+    bool taken[LOAD_ERRORS_MAX] = {false};
+    for (uint32_t k = 0; k < min_u64(kinds, s->n_errors); k++) {
+        uint32_t best = LOAD_ERRORS_MAX;
+        for (uint32_t i = 0; i < s->n_errors; i++)
+            if (!taken[i] && (best == LOAD_ERRORS_MAX || s->errors[i].count > s->errors[best].count))
+                best = i;
+        taken[best] = true;
+        left -= s->errors[best].count;
+        if (k) strbuf_put(out, STR(", "));
+        strbuf_put_count(out, s->errors[best].count);
+        strbuf_put_char(out, ' ');
+        load_error_put(out, &s->errors[best]);
+    }
+    if (left == 0) return;
+    if (left < s->n_failed) strbuf_put(out, STR(", "));
+    strbuf_put_count(out, left);
+    strbuf_put(out, STR(" of other kinds"));
+}
+
 double stats_seconds(const LoadStats *s) {
     return (double)(s->window_end_ns - s->window_start_ns) * 1e-9;
 }

@@ -111,6 +111,11 @@ void stats_close_window(LoadStats *s, uint64_t at_ns);
 // Whether there is something to show for the run: an answer, or text of requests that still ran at its end.
 bool stats_has_answers(const LoadStats *s);
 double stats_seconds(const LoadStats *s);
+// Of the requests that came to an end, the share that failed; 0 where none did.
+double stats_failed_share(const LoadStats *s);
+// "40 refused with 503 BUSY, 5 timed out": the kinds with the most failures, `kinds` of them and how many are
+// of others. Fit for a terminal.
+void stats_put_failures(StrBuf *out, const LoadStats *s, uint32_t kinds);
 // Tokens of the window: as the servers' usage counts them where it was given (pieces of text that came in the
 // window, times the tokens that a piece had on average), else as pieces of text.
 double stats_output_tokens(const LoadStats *s);
