@@ -20,7 +20,8 @@ enum {
     TOGETHER_MAX = 16,  // blocks that run at once
     GROUPS_MAX = 16,    // group_sync
     WARP_LANES = 32,
-    STACK_BYTES = 256 * 1024,
+    // Not a power of two: the tops of stacks would be in the same few lines of the caches.
+    STACK_BYTES = 256 * 1024 + 17 * 64,
     COPIES_MAX = 2 * 64, // of a thread under way
     BULK_MAX = 4096,     // of a block
 };
@@ -98,6 +99,9 @@ struct Warp {
     unsigned arrived[2];
     const char *name[2];
     uint64_t done; // collectives that all lanes have arrived at
+    // Of emulated_mma: the collective (counted from 1) whose operands as numbers these are; 0: none.
+    uint64_t converted[2];
+    float rows[2][16][16], cols[2][8][16];
 };
 
 struct BulkCopy {
@@ -268,6 +272,100 @@ const uint8_t *emulated_warp_gather(const char *name, const void *mine, unsigned
             number);
     }
     return w->lanes[half];
+}
+
+// ---- matrices held by a warp ----
+
+// Arithmetic on the emulator's own arrays, which takes most of the time: the sanitizers have nothing to find
+// in it.
+#define PLAIN __attribute__((no_sanitize("address", "undefined")))
+
+PLAIN static inline float number(uint32_t half) {
+    uint32_t sign = (half & 0x8000u) << 16, rest = (half & 0x7FFFu) << 13;
+    if (rest >= 31u << 23) return __builtin_bit_cast(float, sign | 0x7F800000u | rest);
+    float f = __builtin_bit_cast(float, rest) * 0x1p112f; // the other exponent's bias: exact
+    return __builtin_bit_cast(float, sign | __builtin_bit_cast(uint32_t, f));
+}
+
+PLAIN float emulated_f16_to_f32(uint16_t half) {
+    return number(half);
+}
+
+// d[0], d[1] of the first row and d[2], d[3] of the second. Four sums at once take half the time of one after
+// the other.
+PLAIN static inline void add_products(float d[4], const float *row0, const float *row1, const float *col0,
+                                      const float *col1) {
+    double sum[4] = {d[0], d[1], d[2], d[3]};
+    for (unsigned k = 0; k < 16; k++) {
+        sum[0] += (double)row0[k] * (double)col0[k];
+        sum[1] += (double)row0[k] * (double)col1[k];
+        sum[2] += (double)row1[k] * (double)col0[k];
+        sum[3] += (double)row1[k] * (double)col1[k];
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        d[i] = (float)sum[i];
+    }
+}
+
+struct MmaLane {
+    uint32_t a[4], b[2];
+};
+
+// Groups of four lanes hold rows (columns of b), a lane two neighbours of 16 bits in a register.
+PLAIN static void convert(const uint8_t *lanes, float rows[16][16], float cols[8][16]) {
+    for (unsigned lane = 0; lane < WARP_LANES; lane++) {
+        const MmaLane *l = (const MmaLane *)(lanes + lane * EMULATED_LANE_BYTES);
+        unsigned row = lane / 4, at = lane % 4 * 2;
+        for (unsigned i = 0; i < 4; i++) {
+            float *out = &rows[row + i % 2 * 8][at + i / 2 * 8];
+            out[0] = number(l->a[i] & 0xFFFF);
+            out[1] = number(l->a[i] >> 16);
+        }
+        for (unsigned i = 0; i < 2; i++) {
+            float *out = &cols[row][at + i * 8];
+            out[0] = number(l->b[i] & 0xFFFF);
+            out[1] = number(l->b[i] >> 16);
+        }
+    }
+}
+
+void emulated_mma(const char *name, float d[4], const uint32_t a[4], const uint32_t b[2]) {
+    MmaLane mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+    const Fiber *f = block.running;
+    Warp *w = &block.warps[f->index / WARP_LANES];
+    const uint8_t *lanes = emulated_warp_gather(name, &mine, sizeof mine);
+    uint64_t number = f->gathers;
+    unsigned half = (unsigned)((number - 1) % 2), lane = f->thread.thread % WARP_LANES;
+    if (w->converted[half] != number) convert(lanes, w->rows[half], w->cols[half]);
+    w->converted[half] = number;
+    unsigned row = lane / 4, col = lane % 4 * 2;
+    add_products(d, w->rows[half][row], w->rows[half][row + 8], w->cols[half][col], w->cols[half][col + 1]);
+}
+
+PLAIN static void convert_rows(const uint8_t *lanes, unsigned lane, float rows[2][16]) {
+    for (unsigned k = 0; k < 8; k += 2) {
+        const MmaLane *l = (const MmaLane *)(lanes + (lane / 4 * 4 + k / 2) * EMULATED_LANE_BYTES);
+        for (unsigned i = 0; i < 4; i++) {
+            float *out = &rows[i % 2][k + i / 2 * 8];
+            out[0] = number(l->a[i] & 0xFFFF);
+            out[1] = number(l->a[i] >> 16);
+        }
+    }
+}
+
+void emulated_mma_rows(const char *name, const uint32_t a[4], float rows[2][16]) {
+    MmaLane mine = {{a[0], a[1], a[2], a[3]}, {0, 0}};
+    const uint8_t *lanes = emulated_warp_gather(name, &mine, sizeof mine);
+    convert_rows(lanes, block.running->thread.thread % WARP_LANES, rows);
+}
+
+PLAIN void emulated_mma_sums(float d[4], const float rows[2][16], const uint16_t cols[2][16]) {
+    float numbers[2][16];
+    for (unsigned k = 0; k < 16; k++) {
+        numbers[0][k] = number(cols[0][k]);
+        numbers[1][k] = number(cols[1][k]);
+    }
+    add_products(d, rows[0], rows[1], numbers[0], numbers[1]);
 }
 
 // ---- copies ----
@@ -445,7 +543,11 @@ static void free_shared(uint8_t *shared, unsigned size) {
 static void run_blocks(unsigned first, unsigned together, unsigned grid_x, unsigned grid_y,
                        unsigned shared_bytes) {
     block.n_fibers = together * block.n_threads;
-    memset(block.warps, 0, block.n_fibers / WARP_LANES * sizeof block.warps[0]);
+    for (unsigned w = 0; w < block.n_fibers / WARP_LANES; w++) {
+        Warp *warp = &block.warps[w];
+        warp->arrived[0] = warp->arrived[1] = 0;
+        warp->converted[0] = warp->converted[1] = warp->done = 0;
+    }
     memset(block.group_arrived, 0, sizeof block.group_arrived);
     block.n_bulk = 0;
     for (unsigned m = 0; m < together; m++) {

@@ -218,14 +218,10 @@ DEVICE void stage_launch_next() {
 // ---- bits ----
 
 DEVICE u32 bits_of(float v) {
-    u32 b;
-    memcpy(&b, &v, 4);
-    return b;
+    return __builtin_bit_cast(u32, v);
 }
 DEVICE float float_of(u32 bits) {
-    float v;
-    memcpy(&v, &bits, 4);
-    return v;
+    return __builtin_bit_cast(float, bits);
 }
 DEVICE u32 count_ones(u32 v) {
     return (u32)__builtin_popcount(v);
@@ -240,9 +236,7 @@ DEVICE u64 multiply_high(u64 a, u64 b) {
 // ---- numbers ----
 
 DEVICE float f16_to_f32(f16 h) {
-    u32 sign = (u32)(h & 0x8000u) << 16, rest = (u32)(h & 0x7FFFu) << 13;
-    if (rest >= 31u << 23) return float_of(sign | 0x7F800000u | rest);
-    return float_of(sign | bits_of(float_of(rest) * 0x1p112f)); // the other exponent's bias: exact
+    return emulated_f16_to_f32(h);
 }
 DEVICE f16 f32_to_f16(float f) {
     return f16_from_f32(f);
@@ -368,59 +362,8 @@ DEVICE void bulk_copy_once(void *shared, const void *global, u32 bytes, BulkBarr
 
 // ---- matrices held by a warp ----
 
-// Element (row, col) of the operands, from where the PTX ISA puts them: groups of four lanes hold rows
-// (columns of b), a lane two neighbours of 16 bits in a register.
-struct MmaLane {
-    u32 a[4], b[2];
-};
-template <class ToFloat> DEVICE void unpack_pair(float out[2], u32 pair, ToFloat to_f32) {
-    out[0] = to_f32((u16)pair);
-    out[1] = to_f32((u16)(pair >> 16));
-}
-// Rows lane / 4 and lane / 4 + 8 of a.
-template <class ToFloat> DEVICE void mma_rows(float out[2][16], const u8 *lanes, u32 lane, ToFloat to_f32) {
-    for (u32 k = 0; k < 8; k += 2) {
-        MmaLane l;
-        memcpy(&l, lanes + (lane / 4 * 4 + k / 2) * EMULATED_LANE_BYTES, sizeof l);
-        for (u32 i = 0; i < 4; i++) {
-            unpack_pair(&out[i % 2][k + i / 2 * 8], l.a[i], to_f32);
-        }
-    }
-}
-template <class ToFloat> DEVICE void mma_column(float out[16], const u8 *lanes, u32 col, ToFloat to_f32) {
-    for (u32 k = 0; k < 8; k += 2) {
-        MmaLane l;
-        memcpy(&l, lanes + (col * 4 + k / 2) * EMULATED_LANE_BYTES, sizeof l);
-        unpack_pair(&out[k], l.b[0], to_f32);
-        unpack_pair(&out[k + 8], l.b[1], to_f32);
-    }
-}
-// d[0], d[1] of the first row and d[2], d[3] of the second. Four sums at once take half the time of one after
-// the other.
-DEVICE void mma_sums(float d[4], const float rows[2][16], const float cols[2][16]) {
-    double sum[4] = {d[0], d[1], d[2], d[3]};
-    for (u32 k = 0; k < 16; k++) {
-        for (u32 i = 0; i < 4; i++) {
-            sum[i] += (double)rows[i / 2][k] * (double)cols[i % 2][k];
-        }
-    }
-    for (u32 i = 0; i < 4; i++) {
-        d[i] = (float)sum[i];
-    }
-}
-template <class ToFloat>
-DEVICE void mma_16(const char *name, float d[4], const u32 a[4], const u32 b[2], ToFloat to_f32) {
-    MmaLane mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
-    const u8 *lanes = emulated_warp_gather(name, &mine, sizeof mine);
-    u32 lane = lane_index();
-    float rows[2][16], cols[2][16];
-    mma_rows(rows, lanes, lane, to_f32);
-    mma_column(cols[0], lanes, lane % 4 * 2, to_f32);
-    mma_column(cols[1], lanes, lane % 4 * 2 + 1, to_f32);
-    mma_sums(d, rows, cols);
-}
 DEVICE void mma_f16(float d[4], const u32 a[4], const u32 b[2]) {
-    mma_16("mma_f16", d, a, b, f16_to_f32);
+    emulated_mma("mma_f16", d, a, b);
 }
 DEVICE void load_matrix_4_as(const char *name, u32 d[4], const void *row, bool transposed) {
     const u8 *lanes = emulated_warp_gather(name, &row, sizeof row);
@@ -557,20 +500,18 @@ template <u32 n> DEVICE void warpgroup_keep(float *) {
 }
 // Columns 16 * step … of b's rows.
 DEVICE void warpgroup_multiply_step(u32 n, float *d, const u32 a[4], MatrixRows b, u32 step) {
-    MmaLane mine = {{a[0], a[1], a[2], a[3]}, {}};
-    const u8 *lanes = emulated_warp_gather("warpgroup_multiply", &mine, sizeof mine);
-    u32 lane = lane_index();
-    float rows[2][16], cols[2][16];
-    mma_rows(rows, lanes, lane, f16_to_f32);
-    for (u32 at = lane % 4 * 2; at < n; at += 8) { // its two columns of each eight, as mma_16: the same bits
+    float rows[2][16];
+    u16 cols[2][16];
+    emulated_mma_rows("warpgroup_multiply", a, rows);
+    for (u32 at = lane_index() % 4 * 2; at < n; at += 8) { // its two columns of each eight
         for (u32 i = 0; i < 2; i++) {
             u32 col = at + i;
-            for (u32 k = 0; k < 16; k++) {
+            for (u32 k = 0; k < 16; k += 8) {
                 u32 unit = (step * 2 + k / 8) ^ col % 8;
-                cols[i][k] = f16_to_f32(*(const f16 *)(b.rows + col * 128 + unit * 16 + k % 8 * 2));
+                memcpy(&cols[i][k], (const uint4 *)(b.rows + col * 128 + unit * 16), 16);
             }
         }
-        mma_sums(d + at / 8 * 4, rows, cols);
+        emulated_mma_sums(d + at / 8 * 4, rows, cols);
     }
 }
 template <u32 n> DEVICE void warpgroup_multiply(float *d, const u32 a[4][4], MatrixRows b) {
@@ -589,38 +530,38 @@ DEVICE void warpgroup_multiply_half(float *d, const u32 a[2][4], MatrixRows b, u
 }
 // The warpgroup's first warp has the first 16 rows of a.
 template <bool begin> DEVICE void warpgroup_multiply_rows(float d[64], MatrixRows a, MatrixRows b) {
-    MmaLane mine = {{}, {}};
-    u32 lane = lane_index(), first = warp_index() % 4 * 16 + lane / 4;
+    u32 mine[4], lane = lane_index(), first = warp_index() % 4 * 16 + lane / 4;
+    float rows[2][16];
+    u16 cols[2][16];
     for (u32 i = 0; i < 4; i++) {
-        memcpy(&mine.a[i], matrix_unit(a, first + i % 2 * 8, i / 2) + lane % 4 * 2, 4);
+        memcpy(&mine[i], matrix_unit(a, first + i % 2 * 8, i / 2) + lane % 4 * 2, 4);
     }
-    const u8 *lanes = emulated_warp_gather("warpgroup_multiply_rows", &mine, sizeof mine);
-    float rows[2][16], cols[2][16];
-    mma_rows(rows, lanes, lane, f16_to_f32);
+    emulated_mma_rows("warpgroup_multiply_rows", mine, rows);
     for (u32 j = 0; j < 16; j++) {
         for (u32 i = 0; i < 2; i++) {
             if (begin) d[j * 4 + i] = d[j * 4 + 2 + i] = 0;
-            for (u32 k = 0; k < 16; k++) {
-                cols[i][k] = f16_to_f32(matrix_unit(b, j * 8 + lane % 4 * 2 + i, k / 8)[k % 8]);
+            for (u32 k = 0; k < 16; k += 8) {
+                memcpy(&cols[i][k], matrix_unit(b, j * 8 + lane % 4 * 2 + i, k / 8), 16);
             }
         }
-        mma_sums(d + j * 4, rows, cols);
+        emulated_mma_sums(d + j * 4, rows, cols);
     }
 }
 template <u32 n, bool begin> DEVICE void warpgroup_multiply_by_rows(float *d, const u32 a[4], MatrixRows b) {
-    MmaLane mine = {{a[0], a[1], a[2], a[3]}, {}};
-    const u8 *lanes = emulated_warp_gather("warpgroup_multiply_by_rows", &mine, sizeof mine);
     u32 lane = lane_index();
-    float rows[2][16], cols[2][16];
-    mma_rows(rows, lanes, lane, f16_to_f32);
+    float rows[2][16];
+    u16 cols[2][16];
+    emulated_mma_rows("warpgroup_multiply_by_rows", a, rows);
     for (u32 j = 0; j < n / 8; j++) {
         for (u32 i = 0; i < 2; i++) {
             if (begin) d[j * 4 + i] = d[j * 4 + 2 + i] = 0;
-            for (u32 k = 0; k < 16; k++) {
-                cols[i][k] = f16_to_f32(matrix_unit(b, k, j)[lane % 4 * 2 + i]);
-            }
         }
-        mma_sums(d + j * 4, rows, cols);
+        for (u32 k = 0; k < 16; k++) {
+            const f16 *unit = matrix_unit(b, k, j) + lane % 4 * 2;
+            cols[0][k] = unit[0];
+            cols[1][k] = unit[1];
+        }
+        emulated_mma_sums(d + j * 4, rows, cols);
     }
 }
 #endif
