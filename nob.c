@@ -118,6 +118,8 @@ static const struct {
      NULL},
     // The emulator's own arithmetic, which most kernels spend their time in.
     {"tests/emulator/emulator", {"-O3"}, NULL},
+    // Cases take longer to optimise than to run; what computes for them is in tests/support/ and src/.
+    {"tests/test_", {"-O0", "-U_FORTIFY_SOURCE"}, NULL},
     // A kernel runs for a few blocks: to optimise it takes longer than it saves.
     {"tests/emulator/variants/", {"-O0", "-U_FORTIFY_SOURCE"}, NULL},
     // What comes of a null pointer, AddressSanitizer sees, too; and of one that ran over, where it is used.

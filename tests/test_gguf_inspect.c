@@ -199,7 +199,7 @@ TEST(gguf_inspect_says_what_fits) {
         {"--vram-mb 8000 --kv-cache-size-mb 5", 9760, true, 4,
          "4 of 2,048 tokens each, the model's context.\n"},
         {"--vram-mb 8000 --kv-cache-size-mb 5 --max-jobs 9", 9760, true, 9,
-         "9 of 1,072 tokens each, or 4 of 2,048, the model's context.\n"}, // 610 pages: 67 each, 128 a context
+         "9 of 1,072 tokens each, or 4 of 2,048, the model's context.\n"},        // 610 pages: 67 each
         {"--vram-mb 8000 --kv-cache-size-mb 1 --kv-cache-type q8", 3664, true, 1, // 229 pages of 4,352 bytes
          "1 of 2,048 tokens, the model's context.\n"},
         {"--vram-mb 100", 0, false, 1, NULL},
@@ -320,4 +320,7 @@ TEST(gguf_inspect_refuses_flags_that_have_no_effect) {
         CHECK_INT_EQ(2, code);
         CHECK(contains(said, rows[i].message));
     }
+    int code;
+    CHECK(contains(run_inspect("", "2>&1", &code), "worker-orcd: FILE: must not be empty\n"));
+    CHECK_INT_EQ(2, code);
 }

@@ -1,9 +1,10 @@
 // worker-orcd inspect FILE: what a person wants to know about a GGUF file, or all of it as JSON.
 //
 // Works on any GGUF, also where nothing here could run it: it says so then, in one sentence, and still ends
-// with exit status 0. The sentence comes last, where a terminal shows it. Only a file that cannot be read ends
-// with 1; with --plan and --fit also one that cannot be run, and with --fit one that does not fit. What the file says is printed with control characters made visible: it may come from anywhere, and
-// a terminal obeys them.
+// with exit status 0. The sentence comes last, where a terminal shows it. Only a file that cannot be read
+// ends with 1; with --plan and --fit also one that cannot be run, and with --fit one that does not fit. What
+// the file says is printed with control characters made visible: it may come from anywhere, and a terminal
+// obeys them.
 
 #include "base/utf8.h"
 #include "cli/commands.h"

@@ -94,7 +94,7 @@ static bool command_find(const char *word, Command *out, Error *err) {
     if (is_near(best, strlen(name))) {
         return error_set(err, ERR_USAGE, "%.64s: no such command; did you mean %s?", word, name);
     }
-    return error_set(err, ERR_USAGE, "%.64s: no such command; see worker-orcd help", word);
+    return error_set(err, ERR_USAGE, "%.64s: no such command", word);
 }
 
 // ---- values ----
@@ -424,7 +424,7 @@ static bool store_words(const Words *words, const FlagSet *seen, Options *o, Err
     if (!takes_file && !strstr(takes, "TEXT")) return refuse_word(word, given, err);
     if (takes_file) {
         o->file = word;
-        return true;
+        return word[0] || error_set(err, ERR_USAGE, "FILE: must not be empty");
     }
     if (seen->flags[FLAG_PROMPT] || seen->flags[FLAG_FILE]) {
         return error_set(err, ERR_USAGE, "%.100s: this word would be the prompt, which a flag gives already",

@@ -37,7 +37,7 @@ void inspect_put_support_json(const Support *s, const GgufFile *file, JsonWriter
 // The operations and caches as an object on one line.
 void inspect_put_plan_json(const Plan *plan, StrBuf *out);
 // What the model would need of a GPU's memory, as lines or (--json) as an object on one line: for --max-jobs
-// jobs, on the GPU of this machine, or one with --vram-mb of memory, or any. Where it does not fit, `out` says
-// what it would need, and the error (ERR_INSUFFICIENT_VRAM) what is missing.
+// jobs, on the GPU of this machine, or one with --vram-mb of memory, or any. Where it does not fit, `out`
+// says what it would need, and the error (ERR_INSUFFICIENT_VRAM) what is missing.
 MUST_CHECK bool inspect_put_fit(const Plan *plan, const Options *options, Arena *arena, StrBuf *out,
                                 Error *err);

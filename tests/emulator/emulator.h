@@ -55,8 +55,8 @@ enum { EMULATED_LANE_BYTES = 32 };
 const uint8_t *emulated_warp_gather(const char *name, const void *mine, unsigned size);
 
 float emulated_f16_to_f32(uint16_t half);
-// d [16][8] += a [16][16] * b [16][8], f16 with sums in double, spread over a warp's lanes as the PTX ISA puts
-// them (mma.m16n8k16): registers of this lane. A collective of the warp.
+// d [16][8] += a [16][16] * b [16][8], f16 with sums in double, spread over a warp's lanes as the PTX ISA
+// puts them (mma.m16n8k16): registers of this lane. A collective of the warp.
 void emulated_mma(const char *name, float d[4], const uint32_t a[4], const uint32_t b[2]);
 // Its two halves, for products whose b is in memory: this lane's rows of a (lane / 4 and lane / 4 + 8; the
 // collective), and the sums of them with two columns. The same bits as emulated_mma.
