@@ -45,7 +45,7 @@ DEVICE void glu_prepare(const ProductArgs &a, u32 block, u8 *shared, GluState *s
 }
 
 // The activation of one row of the weights, of the products of its gate and its up. row: of the batch.
-DEVICE float glu_value(const ProductArgs &a, u32 row, u32 col, float gate, float up) {
+DEVICE float glu_value(const ProductArgs &a, u64 row, u32 col, float gate, float up) {
     float v[2] = {gate, up};
 #ifdef HAS_BIAS
 #pragma unroll
@@ -55,7 +55,7 @@ DEVICE float glu_value(const ProductArgs &a, u32 row, u32 col, float gate, float
 #endif
     (void)a, (void)row, (void)col, (void)up;
 #ifdef TIMES_STRIDE
-    float times = load_shared_data(a.times + (u64)row * TIMES_STRIDE + col);
+    float times = load_shared_data(a.times + row * TIMES_STRIDE + col);
     return activate(v[0] * GLU_DIVISOR) * times * (1 / GLU_DIVISOR);
 #elif defined(UNGATED)
     return activate(v[0]) * (1 / UNGATED_DIVISOR);
@@ -66,35 +66,40 @@ DEVICE float glu_value(const ProductArgs &a, u32 row, u32 col, float gate, float
 
 #ifdef PRODUCT_MANY
 // product_many.cuh: a lane has weight rows g and g + 8 of rows 8 i + 2 c and 8 i + 2 c + 1. The lanes of g
-// and g + 1 exchange a value, so that each has two neighbours of a row and stores 4 bytes.
+// and g + 1 exchange a value, so that each has two neighbours of a row and stores 4 bytes. Rows past the last
+// one are computed, too: without branches the lane's activations do not wait for each other's functions.
 struct GluFinish {
     const ProductArgs &a;
 
     struct Ahead {};
 
-    DEVICE Ahead ahead(u32, u32, u32) const {
+    DEVICE Ahead ahead(u32, u64, u32) const {
         return {};
     }
 
     template <u32 groups>
-    DEVICE void lanes(u32 unit, u32 first_row, u32 n_rows, const LaneSums<groups> &sums,
+    DEVICE void lanes(u32 unit, u64 first_row, u32 n_rows, const LaneSums<groups> &sums,
                       const Ahead &) const {
-        u32 g = lane_index() / 4, odd = g % 2;
+        u32 g = lane_index() / 4, c = lane_index() % 4, odd = g % 2;
 #pragma unroll
-        for (u32 i = 0; i < groups * 2; i++) {
-            u32 col = unit * BAND_ROWS + i % 2 * 8 + g, row = i / 2 * 8 + lane_index() % 4 * 2 + odd;
-            float v[2] = {0, 0};
+        for (u32 up = 0; up < 2; up++) {
+            u32 col = unit * BAND_ROWS + up * 8 + g, known = MIN(col, D_FF - 1u);
+            bool is_there = D_FF % BAND_ROWS == 0 || col < D_FF;
+            // first_row is a multiple of 8, so the swizzle is that of the lane's row among 8.
+            f16 *out =
+                a.out_activations + activation_at(c * 2 + odd, col - odd) + first_row * ACTIVATION_COLS / 2;
 #pragma unroll
-            for (u32 k = 0; k < 2 && col < D_FF; k++) {
-                u32 of_row = i / 2 * 8 + lane_index() % 4 * 2 + k;
-                if (of_row >= n_rows) continue;
-                v[k] = glu_value(a, first_row + of_row, col, sums.of[0][i / 2][i % 2 * 2 + k],
-                                 sums.of[UNIT_BANDS - 1][i / 2][i % 2 * 2 + k]);
+            for (u32 i = 0; i < groups; i++) {
+                float v[2];
+#pragma unroll
+                for (u32 k = 0; k < 2; k++) {
+                    v[k] = glu_value(a, first_row + i * 8 + c * 2 + k, known, sums.of[0][i][up * 2 + k],
+                                     sums.of[UNIT_BANDS - 1][i][up * 2 + k]);
+                }
+                u32 own = pack_f16(v[0], v[1]), other = shuffle_xor(own, 4);
+                u32 both = permute_bytes(own, other, odd ? 0x3276 : 0x5410);
+                if (is_there && i * 8 + c * 2 + odd < n_rows) *(u32 *)(out + i * 8 * 64) = both;
             }
-            float other = shuffle_xor(odd ? v[0] : v[1], 4);
-            if (row < n_rows && col < D_FF)
-                activation_store_2(a.out_activations, first_row + row, col - odd, odd ? other : v[0],
-                                   odd ? v[1] : other);
         }
     }
 };

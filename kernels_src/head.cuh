@@ -93,7 +93,7 @@ struct HeadFinish {
 
     struct Ahead {};
 
-    DEVICE Ahead ahead(u32, u32, u32) const {
+    DEVICE Ahead ahead(u32, u64, u32) const {
         return {};
     }
 
@@ -130,8 +130,8 @@ struct HeadFinish {
     }
 
     template <u32 groups>
-    DEVICE void lanes(u32 unit, u32 first_row, u32 n_rows, const LaneSums<groups> &sums,
-                      const Ahead &) const {
+    DEVICE void lanes(u32 unit, u64 first, u32 n_rows, const LaneSums<groups> &sums, const Ahead &) const {
+        u32 first_row = (u32)first;
         static_assert(groups == 2, "four rows a lane");
         HeadBest *bests = (HeadBest *)(shared + BEST_AT) + warp_index() * MAX_ROWS + first_row;
         u32 g = lane_index() / 4, c = lane_index() % 4, id = unit * BAND_ROWS + g;

@@ -10,37 +10,59 @@
 #error "D_MODEL, NORM_EPS, MAX_ROWS"
 #endif
 
-enum : u32 { NORM_BLOCKS = MIN(MAX_ROWS, ROW_BLOCKS_MAX) };
+enum : u32 {
+    NORM_BLOCKS = MIN(MAX_ROWS, ROW_BLOCKS_MAX),
+    // Of many rows a multiprocessor has several at once: with 96 registers a lane, 20 warps.
+    NORM_BLOCKS_PER_SM = NORM_OF_MANY ? MAX(20 / NORM_STAGE_WARPS(D_MODEL), 1u) : 1,
+};
 
 typedef RowNorms<D_MODEL, 1, NORM_STAGE_WARPS(D_MODEL)> Norm;
 
-// Which row of x, ~0 for none: known before the step began.
-DEVICE u32 norm_source(const NormArgs &a, u32 row) {
-    if (row >= MAX_ROWS) return ~0u;
+// How many rows there are, and which one of x is the row-th: known before the step began.
+DEVICE u32 norm_count(const NormArgs &a) {
 #ifdef OF_LOGITS
-    return row < load_shared_data(&a.batch->n_logits) ? load_shared_data(a.logits_rows + row) : ~0u;
+    return MIN(load_shared_data(&a.batch->n_logits), (u32)MAX_ROWS);
 #else
-    return row < load_shared_data(&a.batch->n_rows) ? row : ~0u;
+    return MIN(load_shared_data(&a.batch->n_rows), (u32)MAX_ROWS);
+#endif
+}
+DEVICE u32 norm_source(const NormArgs &a, u32 row) {
+#ifdef OF_LOGITS
+    return load_shared_data(a.logits_rows + row);
+#else
+    (void)a;
+    return row;
 #endif
 }
 
-// from: of the block's first row.
-DEVICE void norm_rows_run(const NormArgs &a, const Norm &norm, u32 from, u32 block, float *sums) {
-    for (u32 row = block; from != ~0u;) {
-        norm.run(a.x + (u64)from * D_MODEL, 1, a.out, row, sums, warp_index(), [] { block_sync(); });
-        from = norm_source(a, row += NORM_BLOCKS);
-        if (from != ~0u) block_sync(); // the sums have been read
-    }
+// from: the row of x.
+DEVICE void norm_row(const NormArgs &a, const Norm &norm, u32 from, u32 row, float *sums) {
+    norm.each_lane((const float *)a.x + (u64)from * D_MODEL, 1, sums, warp_index(), [] { block_sync(); },
+                   [&](u32, u32 turn, u32 i, u32 col, float4 v, float factor) {
+                       bool there = col < D_MODEL;
+                       float4 w = norm.w[turn].v[i], b = norm.b[turn].v[i];
+                       float4 out = norm_value(v, factor, w, b);
+                       if constexpr (MAX_ROWS > 1 && D_MODEL % 64 == 0)
+                           activation_store_lanes(a.out, row, col, out, there);
+                       else if (there) activation_store_4(a.out, row, col, out);
+                   });
 }
 
 EXPORTED StageInfo norm_rows_info = {
     NORM_STAGE_WARPS(D_MODEL) * 32, {NORM_BLOCKS, 1}, Norm::SHARED_FLOATS * 4};
 
-KERNEL(NORM_STAGE_WARPS(D_MODEL) * 32, 1) norm_rows(NormArgs a) {
+KERNEL(NORM_STAGE_WARPS(D_MODEL) * 32, NORM_BLOCKS_PER_SM) norm_rows(NormArgs a) {
     Norm norm;
+    float *sums = (float *)shared_memory();
     stage_launch_next();
     norm.prepare(a.norm, a.bias, warp_index());
-    u32 from = norm_source(a, block_index());
+    u32 n = norm_count(a), row = block_index(), from = row < n ? norm_source(a, row) : 0;
     stage_wait();
-    norm_rows_run(a, norm, from, block_index(), (float *)shared_memory());
+    while (row < n) {
+        norm_row(a, norm, from, row, sums);
+        row += NORM_BLOCKS;
+        if (row >= n) break;
+        from = norm_source(a, row);
+        block_sync(); // the sums have been read
+    }
 }

@@ -423,7 +423,7 @@ DEVICE void finish_bands(const Pass &pass, u32 unit, const float *total, const B
 #pragma unroll
         for (u32 i = 0; i < together; i++) {
             u32 first = (s + i) * FINISH_ROWS;
-            ahead[i] = finish.ahead(unit, pass.row + first, rows_from(pass, first, FINISH_ROWS));
+            ahead[i] = finish.ahead(unit, (u64)pass.row + first, rows_from(pass, first, FINISH_ROWS));
         }
 #pragma unroll
         for (u32 i = 0; i < together; i++) {
@@ -431,57 +431,41 @@ DEVICE void finish_bands(const Pass &pass, u32 unit, const float *total, const B
             LaneSums<2> sums;
             multiply_by_factors(total + first / 2, f, sums.of[0][0]);
             multiply_by_factors(total + first / 2 + 4, f, sums.of[0][1]);
-            finish.lanes(unit, pass.row + first, rows_from(pass, first, FINISH_ROWS), sums, ahead[i]);
+            finish.lanes(unit, (u64)pass.row + first, rows_from(pass, first, FINISH_ROWS), sums, ahead[i]);
         }
     }
 }
 
 // Units of two bands: their two warps give each other half of what they have, and finish half of the rows
-// each.
-template <class Finish>
-DEVICE void finish_pairs(const Pass &pass, const WarpBand &w, const float total[SUMS], const BandFactors &f,
-                         u8 *shared, const Finish &finish) {
-    constexpr u32 half = EXCHANGED / 16, groups = MIN(half, 2u); // in groups of 8 rows
-    float4 *box = (float4 *)(shared + SUMS_AT) + w.place * 2 * half * WARP + lane_index();
+// each. This is band b's (a constant, so that nothing is chosen for each sum).
+template <u32 b, class Finish>
+DEVICE void finish_pair(const Pass &pass, u32 place, const float total[SUMS], const BandFactors &f,
+                        u8 *shared, const Finish &finish) {
+    constexpr u32 half = EXCHANGED / 16, other = UNIT_BANDS - 1 - b; // half: in groups of 8 rows
+    float4 *box = (float4 *)(shared + SUMS_AT) + place * 2 * half * WARP + lane_index();
 #pragma unroll
     for (u32 round = 0; round < TILE_ROWS / EXCHANGED; round++) {
         if (round * EXCHANGED >= pass.n_rows) break;
-        const float *first = total + round * 2 * half * 4, *second = first + half * 4;
+        const float *own = total + (round * 2 + b) * half * 4, *sent = total + (round * 2 + other) * half * 4;
 #pragma unroll
         for (u32 i = 0; i < half; i++) {
-            float v[4], sent[4];
-#pragma unroll
-            for (u32 k = 0; k < 4; k++) {
-                v[k] = w.b == 0 ? second[i * 4 + k] : first[i * 4 + k];
-            }
-            multiply_by_factors(v, f, sent);
-            box[(w.b * half + i) * WARP] = {sent[0], sent[1], sent[2], sent[3]};
+            float v[4];
+            multiply_by_factors(sent + i * 4, f, v);
+            box[(b * half + i) * WARP] = {v[0], v[1], v[2], v[3]};
         }
-        group_sync(1 + w.place, 2 * WARP);
-        u32 row = round * EXCHANGED + w.b * half * 8;
+        group_sync(1 + place, 2 * WARP);
+        LaneSums<half> sums;
 #pragma unroll
-        for (u32 i = 0; i < half; i += groups) {
-            LaneSums<groups> sums;
-#pragma unroll
-            for (u32 n = 0; n < groups; n++) {
-                float4 box_v = box[((w.b ^ 1) * half + i + n) * WARP];
-                float other[4] = {box_v.x, box_v.y, box_v.z, box_v.w}, v[4], own[4];
-#pragma unroll
-                for (u32 k = 0; k < 4; k++) {
-                    v[k] = w.b == 0 ? first[(i + n) * 4 + k] : second[(i + n) * 4 + k];
-                }
-                multiply_by_factors(v, f, own);
-#pragma unroll
-                for (u32 k = 0; k < 4; k++) {
-                    sums.of[0][n][k] = w.b == 0 ? own[k] : other[k];
-                    sums.of[UNIT_BANDS - 1][n][k] = w.b == 0 ? other[k] : own[k];
-                }
-            }
-            u32 n_rows = rows_from(pass, row + i * 8, groups * 8);
-            finish.lanes(pass.unit + w.place, pass.row + row + i * 8, n_rows, sums,
-                         finish.ahead(pass.unit + w.place, pass.row + row + i * 8, n_rows));
+        for (u32 i = 0; i < half; i++) {
+            float4 v = box[(other * half + i) * WARP];
+            multiply_by_factors(own + i * 4, f, sums.of[b][i]);
+            sums.of[other][i][0] = v.x, sums.of[other][i][1] = v.y;
+            sums.of[other][i][2] = v.z, sums.of[other][i][3] = v.w;
         }
-        group_sync(1 + w.place, 2 * WARP);
+        u32 row = (round * 2 + b) * half * 8, n_rows = rows_from(pass, row, half * 8);
+        finish.lanes(pass.unit + place, (u64)pass.row + row, n_rows, sums,
+                     finish.ahead(pass.unit + place, (u64)pass.row + row, n_rows));
+        group_sync(1 + place, 2 * WARP);
     }
 }
 
@@ -490,7 +474,8 @@ DEVICE void finish_totals(const Pass &pass, const WarpBand &w, const float *tota
                           u8 *shared, const Finish &finish) {
     if (!w.any) return;
     if constexpr (UNIT_BANDS == 1) finish_bands<tile_rows>(pass, pass.unit + w.place, total, f, finish);
-    else finish_pairs(pass, w, total, f, shared, finish);
+    else if (w.b == 0) finish_pair<0>(pass, w.place, total, f, shared, finish);
+    else finish_pair<UNIT_BANDS - 1>(pass, w.place, total, f, shared, finish);
 }
 #endif
 
@@ -748,7 +733,7 @@ template <int format, u32 n_rows>
 DEVICE void multiply_pass(const Ring &ring, ReadPlace *at, const WarpBand &w, u32 band, u32 rank, u8 *shared,
                           float *total) {
     constexpr u32 tile_bytes = layout_tile_bytes16(format), n_tiles = tiles_of_chunk(format);
-    float sum[n_rows / 2];
+    float sum[n_rows / 2] = {}; // (products begin with 0: this leaves its registers to others between passes)
     u32 a[2 * PAIRS][2][4], way = rank * K_WAYS_BLOCK + w.way, first = way_chunk(way),
                             end = way_chunk(way + 1);
 #pragma unroll 1

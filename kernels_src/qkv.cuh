@@ -24,6 +24,7 @@ enum : u32 {
     END_0 = CEIL_DIV(ROWS_0, BAND_ROWS), // of units
     END_1 = END_0 + CEIL_DIV(ROWS_1, BAND_ROWS),
     END_2 = END_1 + CEIL_DIV(ROWS_2, BAND_ROWS),
+    WHOLE_BANDS = (ROWS_0 | ROWS_1 | ROWS_2 | ROWS_3) % BAND_ROWS == 0,
 };
 
 // Which matrix a unit is of, and which of its bands.
@@ -102,7 +103,7 @@ struct QkvFinish {
         float bias[2];
     };
 
-    DEVICE Ahead ahead(u32 unit, u32, u32) const {
+    DEVICE Ahead ahead(u32 unit, u64, u32) const {
         QkvBand b = qkv_band(unit);
         const float *bias = of_matrix(a.bias, b.matrix);
         u32 col = b.band * BAND_ROWS + lane_index() / 4, n = matrix_rows(b.matrix);
@@ -113,17 +114,17 @@ struct QkvFinish {
     }
 
     template <u32 groups>
-    DEVICE void lanes(u32 unit, u32 first_row, u32 n_rows, const LaneSums<groups> &sums,
+    DEVICE void lanes(u32 unit, u64 first_row, u32 n_rows, const LaneSums<groups> &sums,
                       const Ahead &ahead) const {
         QkvBand b = qkv_band(unit);
-        u32 col = b.band * BAND_ROWS + lane_index() / 4, n = matrix_rows(b.matrix);
-        u32 before = matrix_at(b.matrix);
+        u32 c = lane_index() % 4, col = b.band * BAND_ROWS + lane_index() / 4, n = matrix_rows(b.matrix);
+        // One address for all that the lane has, and constants beyond it.
+        float *out = a.out + (c * 2 * RAW_COLS + matrix_at(b.matrix) + col) + first_row * RAW_COLS;
 #pragma unroll
         for (u32 i = 0; i < groups * 4; i++) {
-            u32 row = i / 4 * 8 + lane_index() % 4 * 2 + i % 2, c = col + i % 4 / 2 * 8;
-            if (row >= n_rows || c >= n) continue;
-            a.out[(u64)(first_row + row) * RAW_COLS + before + c] =
-                sums.of[0][i / 4][i % 4] + ahead.bias[i % 4 / 2];
+            u32 row = i / 4 * 8 + i % 2, up = i % 4 / 2;
+            if (row + c * 2 >= n_rows || (!WHOLE_BANDS && col + up * 8 >= n)) continue;
+            out[(u64)row * RAW_COLS + up * 8] = sums.of[0][i / 4][i % 4] + ahead.bias[up];
         }
     }
 };

@@ -54,6 +54,16 @@ DEVICE void activation_store_4(f16 *out, u32 row, u32 col, float4 v) {
     activation_store_2(out, row, col, v.x, v.y);
     activation_store_2(out, row, col + 2, v.z, v.w);
 }
+
+// Columns col … col + 3 of every lane of a warp, where lane l has the columns 4 l … of 128; there: whether
+// they are columns at all, of 64 neighbours all or none. Lanes 8 apart exchange half of what they have, so
+// that each stores 8 bytes, and a warp's stores fill whole sectors of the L2.
+DEVICE void activation_store_lanes(f16 *out, u32 row, u32 col, float4 v, bool there) {
+    u32 first = pack_f16(v.x, v.y), second = pack_f16(v.z, v.w), odd = lane_index() / 8 % 2;
+    u32 other = shuffle_xor(odd ? first : second, 8);
+    uint2 both = odd ? uint2{other, second} : uint2{first, other};
+    if (there) *(uint2 *)(out + activation_at(row, col - 30 * odd)) = both;
+}
 #endif
 
 // ---- norms, piece by piece ----
@@ -62,6 +72,8 @@ DEVICE void activation_store_4(f16 *out, u32 row, u32 col, float4 v) {
 // Of a stage with a block a row. Few rows: a piece a warp is soonest. Many: fewer warps, which wait less for
 // each other.
 #define NORM_STAGE_WARPS(n_cols) MIN(CEIL_DIV(n_cols, (u32)NORM_PIECE *(MAX_ROWS <= 128 ? 1u : 4u)), 16u)
+
+enum : u32 { NORM_OF_MANY = MAX_ROWS > 128 };
 
 // What a lane has of a piece.
 struct NormPiece {
@@ -73,26 +85,32 @@ template <u32 n_cols> DEVICE u32 norm_col(u32 piece, u32 i) {
     return piece * NORM_PIECE + i * 128 + lane_index() * 4;
 }
 
-// Of a row that an earlier stage wrote; zeros past its end.
-template <u32 n_cols> DEVICE NormPiece norm_load(const float *row, u32 piece) {
+// What load(from + column) gives; past the end of a row zeros. Of many rows all loads are made, since the
+// compiler has no more than seven predicates, and makes some loads of a row only when others have come. (One
+// row: q k v of 8B 6.8 us so, not 6.5.)
+template <u32 n_cols, class Load> DEVICE NormPiece norm_piece_of(const float *from, u32 piece, Load load) {
     NormPiece p;
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
         u32 col = norm_col<n_cols>(piece, i);
-        p.v[i] = col < n_cols ? load_shared_data((const float4 *)(row + col)) : float4{0, 0, 0, 0};
+        if (NORM_OF_MANY) {
+            p.v[i] = load((const float4 *)(from + MIN(col, n_cols - 4)));
+            if (col >= n_cols) p.v[i] = {0, 0, 0, 0};
+        } else {
+            p.v[i] = col < n_cols ? load((const float4 *)(from + col)) : float4{0, 0, 0, 0};
+        }
     }
     return p;
 }
 
+// Of a row that an earlier stage wrote.
+template <u32 n_cols> DEVICE NormPiece norm_load(const float *row, u32 piece) {
+    return norm_piece_of<n_cols>(row, piece, [](const float4 *p) { return load_shared_data(p); });
+}
+
 // Of a norm's weights or biases.
 template <u32 n_cols> DEVICE NormPiece norm_load_weight(const float *w, u32 piece) {
-    NormPiece p;
-#pragma unroll
-    for (u32 i = 0; i < 2; i++) {
-        u32 col = norm_col<n_cols>(piece, i);
-        p.v[i] = col < n_cols ? *(const float4 *)(w + col) : float4{0, 0, 0, 0};
-    }
-    return p;
+    return norm_piece_of<n_cols>(w, piece, [](const float4 *p) { return *p; });
 }
 
 DEVICE float norm_lane_sum(const NormPiece &p) {
@@ -228,6 +246,15 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps, u32 held = 64> struct RowNorm
     // (LAYER_NORM: less the mean), whose weights are w[turn].v[i].
     template <class Rows, class Meet, class Finish>
     DEVICE void each(Rows x, u32 n_rows, float *sums, u32 warp, Meet meet, Finish finish) const {
+        each_lane(x, n_rows, sums, warp, meet,
+                  [&](u32 row, u32 turn, u32 i, u32 col, float4 v, float factor) {
+                      if (col < n_cols) finish(row, turn, i, col, v, factor);
+                  });
+    }
+
+    // The same by all lanes of a warp, also of those whose columns are past the end.
+    template <class Rows, class Meet, class Finish>
+    DEVICE void each_lane(Rows x, u32 n_rows, float *sums, u32 warp, Meet meet, Finish finish) const {
         u32 group = group_of(warp);
 #pragma unroll
         for (u32 first = 0; first < GROUP_ROWS; first += PASS_ROWS) {
@@ -289,6 +316,7 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps, u32 held = 64> struct RowNorm
                 if (row < n_rows) v[r][t] = norm_load<n_cols>(row_at(x, row), piece_of(warp, t));
             }
         }
+        if (NORM_OF_MANY) warp_sync(); // or the compiler makes some loads behind the first sums
 #ifdef LAYER_NORM
         sum_rows(v, n_rows, sums + SUMS, warp, group, first, norm_lane_sum, meet, total);
 #pragma unroll
@@ -308,7 +336,7 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps, u32 held = 64> struct RowNorm
 #pragma unroll
             for (u32 k = 0; k < TURNS * 2; k++) {
                 u32 col = norm_col<n_cols>(piece_of(warp, k / 2), k % 2);
-                if (col < n_cols) finish(row, k / 2, k % 2, col, v[r][k / 2].v[k % 2], factor);
+                finish(row, k / 2, k % 2, col, v[r][k / 2].v[k % 2], factor);
             }
         }
     }
