@@ -480,7 +480,7 @@ TEST(e2e_bench_json) {
         json_parse(process_read_file(p.out_path), &arena, &(JsonLimits){.nodes_max = 1000}, &err);
     REQUIRE(root && json_is(json_get(root, STR("results")), JSON_ARRAY));
     const JsonNode *results = json_get(root, STR("results"));
-    CHECK_INT_EQ(4, results->length);
+    CHECK_INT_EQ(5, results->length); // two prompts, three prompts at once, and two texts
     for (const JsonNode *r = json_first(results); r != json_end(results); r = json_next(r)) {
         double rate = 0, least = 0, most = 0;
         CHECK(json_read_f64(json_get(r, STR("tokens_per_second")), &rate) && rate > 0);

@@ -15,10 +15,12 @@
 
 // Speed of the engine as the server uses it, on random tokens (what they say does not change the work).
 //   prompt N           prompt tokens a second of a prompt of N tokens, up to and with its first token drawn
+//   prompts N, batch B prompt tokens a second of B prompts of N tokens that come at once, up to the last
+//                      one's first token; of no more than PROMPTS_TOKENS_MAX tokens together
 //   text at N, batch B tokens a second of B sequences together that have N tokens behind them; how long their
 //                      steps take: the median, and what 1 of 100 exceeds
 
-enum { RUNS_MAX = 100, STAGE_RUNS_LEAST = 20 };
+enum { RUNS_MAX = 100, STAGE_RUNS_LEAST = 20, PROMPTS_TOKENS_MAX = 8192 };
 
 typedef struct {
     const Options *options;
@@ -197,7 +199,7 @@ static double percentile(const double *values, uint32_t n, double share) {
     return n ? values[min_u64(at, n - 1)] : 0;
 }
 
-// `what`: "prompt", or "text at", which has steps.
+// `what`: "prompt", "prompts", or "text at", which has steps.
 static void show(Bench *b, const char *what, uint32_t tokens, uint32_t batch) {
     uint32_t n = b->options->bench_runs;
     qsort(b->rates, n, sizeof b->rates[0], compare_rates);
@@ -239,6 +241,21 @@ static bool measure_prompt(Bench *b, uint32_t n_prompt, Error *err) {
     }
     b->n_steps = 0;
     show(b, "prompt", n_prompt, 1);
+    return check_output(b, err);
+}
+
+static bool measure_prompts(Bench *b, uint32_t n_prompt, uint32_t batch, Error *err) {
+    Timing t;
+    for (uint32_t i = 0; i <= b->options->bench_runs; i++) {
+        Run run = {.batch = batch, .n_prompt = n_prompt, .first_salt = b->n_salts};
+        b->n_salts += batch;
+        if (!run_together(b, &run, &t, err)) return false;
+        // The first run is for the engine, which finds its size of chunk.
+        double rate = (double)batch * n_prompt * 1e9 / (double)max_u64(t.first_ns - t.begin_ns, 1);
+        b->rates[i > 0 ? i - 1 : 0] = rate;
+    }
+    b->n_steps = 0;
+    show(b, "prompts", n_prompt, batch);
     return check_output(b, err);
 }
 
@@ -439,6 +456,9 @@ static bool measure(Bench *b, Error *err) {
     for (uint32_t i = 0; i < o->bench_batch.count * o->bench_context.count; i++) {
         uint32_t batch = o->bench_batch.values[i / o->bench_context.count];
         uint32_t n_context = o->bench_context.values[i % o->bench_context.count];
+        if (batch > 1 && (uint64_t)batch * n_context <= PROMPTS_TOKENS_MAX &&
+            !measure_prompts(b, n_context, batch, err))
+            return false;
         if (!measure_text(b, n_context, batch, err)) return false;
         if (o->bench_stages && !measure_stages(b, n_context, batch, err)) return false;
     }
