@@ -188,6 +188,44 @@ TEST(api_structured_calls_are_made) {
     }
 }
 
+// Strict tools hold where the model calls: text before it is as it likes, arguments are not.
+TEST(api_structured_strict_tools_hold_their_calls) {
+#define ONE_TOOL(strict)                                                                   \
+    "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"look\",\"strict\":" strict \
+    ",\"parameters\":" PERSON "}}]"
+    static const char script[] =
+        "Hm. Well.<tool_call>\n{\"name\": \"look\", \"arguments\": {\"years\": 7}}\n</tool_call>";
+    static const char arguments[] = "choices.0.message.tool_calls.0.function.arguments";
+    FakeWorker *f = fake_worker_start(
+        &(FakeConfig){.script = script, .chat_template = TEMPLATE, .tool_format = "hermes"});
+    for (int seed = 1; seed <= 4; seed++) {
+        char body[2048];
+        snprintf(body, sizeof body, "{" HI ",\"seed\":%d," ONE_TOOL("true") "}", seed);
+        const JsonNode *root = json_root(ask(f, "POST", CHAT, body).body);
+        TEST_CASE_LABEL("seed %d", seed);
+        CHECK_STR_EQ("Hm. Well.", json_text_at(root, "choices.0.message.content"));
+        CHECK_STR_EQ("tool_calls", json_text_at(root, "choices.0.finish_reason"));
+        CHECK(meets(json_text_at(root, arguments), PERSON, false));
+    }
+    const JsonNode *root = json_root(ask(f, "POST", CHAT, "{" HI "," ONE_TOOL("false") "}").body);
+    CHECK_STR_EQ("{\"years\": 7}", json_text_at(root, arguments));
+    root =
+        json_root(ask(f, "POST", MESSAGES,
+                      "{" HI ",\"max_tokens\":500,\"seed\":1,\"tools\":[{\"name\":\"look\",\"strict\":true,"
+                      "\"input_schema\":{\"properties\":{\"a\":{\"const\":1}},\"required\":[\"a\"],"
+                      "\"additionalProperties\":false}}]}")
+                      .body);
+    CHECK_STR_EQ("1", json_text_at(root, "content.1.input.a"));
+    Answer a =
+        ask(f, "POST", CHAT,
+            "{" HI ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"look\",\"strict\":true,"
+            "\"parameters\":{\"properties\":{\"a\":{\"uniqueItems\":true}}}}}]}");
+    CHECK_INT_EQ(400, a.status);
+    CHECK_STR_EQ("tools", json_text_at(json_root(a.body), "error.param"));
+    CHECK(text_count(a.body, "tools: the parameters of look: #/properties/a/uniqueItems: ") == 1);
+    shut_down(f);
+}
+
 // A template without tools: the model knows of none, so they are refused, unless a call is forced.
 TEST(api_structured_tools_need_a_template_with_tools) {
     FakeWorker *f = fake_worker_start(&(FakeConfig){

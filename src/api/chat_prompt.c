@@ -8,7 +8,7 @@
 bool chat_force_calls(Str only, GenerateRequest *g, Error *err) {
     if (!g->tools) return field_refuse(err, "tool_choice", "a call needs tools");
     if (!structured_read_one(STRUCTURED_CALLS, "tool_choice", g->tools, &g->structured, err)) return false;
-    g->structured.calls = (ForcedCalls){.only = only, .one = only.len > 0};
+    g->structured.calls = (HeldCalls){.only = only, .one = only.len > 0};
     return true;
 }
 
@@ -105,10 +105,17 @@ bool chat_encode_conversation(Api *api, ApiRequest *r, ConversationReader read, 
     tools = json_get(variables, STR("tools"));
     bool has_tools = g->tools && json_is(tools, JSON_ARRAY) && tools->length;
     // An answer that is held to something calls nothing, whatever it looks like.
+    if (g->structured.kind == STRUCTURED_NONE && has_tools && m->formats.tools &&
+        answer_tools_are_strict(tools)) {
+        g->structured.kind = STRUCTURED_CALLS;
+        g->structured.field = "tools";
+        g->structured.calls.optional = true;
+    }
+    bool forces = g->structured.kind == STRUCTURED_CALLS && !g->structured.calls.optional;
     if (g->structured.kind == STRUCTURED_CALLS) g->structured.calls.tools = has_tools ? tools : NULL;
     else if (g->structured.kind != STRUCTURED_NONE) has_tools = false;
     *scratch = lane->scratch;
-    if (has_tools && !m->reads_tools && g->structured.kind != STRUCTURED_CALLS)
+    if (has_tools && !m->reads_tools && !forces)
         return field_refuse(
             err, "tools",
             "this model's chat template has no place for them, so the model would not know of "

@@ -236,7 +236,8 @@ static bool compile(const StructuredAnswer *a, const AnswerGrammar *chat, Compil
                         : answer_grammar_calls(chat, c->builder, &a->calls, &options, c->keep, c->scratch,
                                                &root, err);
     if (!ok) return false;
-    if (chat && !answer_grammar_after_reasoning(chat, c->builder, root, is_calls, &root, err)) return false;
+    AnswerKind kind = !is_calls ? ANSWER_IS_TEXT : a->calls.optional ? ANSWER_MAY_CALL : ANSWER_IS_CALLS;
+    if (chat && !answer_grammar_after_reasoning(chat, c->builder, root, kind, &root, err)) return false;
     return grammar_compile(c->builder, root, c->keep, c->scratch, out, err);
 }
 
@@ -291,7 +292,8 @@ static void add_node(Sha256 *h, const JsonNode *root) {
 
 void structured_key(const StructuredAnswer *a, const AnswerGrammar *chat, uint8_t key[32]) {
     Sha256 h;
-    uint32_t facts[] = {a->kind, a->no_blanks, a->calls.one, chat ? 1 + (uint32_t)chat->opening : 0};
+    uint32_t facts[] = {a->kind, a->no_blanks, a->calls.one, a->calls.optional,
+                        chat ? 1 + (uint32_t)chat->opening : 0};
     sha256_begin(&h);
     sha256_add(&h, facts, sizeof facts);
     add_text(&h, str_from_c(a->field)); // messages name it

@@ -30,7 +30,7 @@ typedef enum {
     STRUCTURED_REGEX,   // `node` is a string: the whole answer matches
     STRUCTURED_CHOICE,  // `node` is an array of strings
     STRUCTURED_GRAMMAR, // `node` is a string: GBNF where "::=" is in it, else Lark
-    STRUCTURED_CALLS,   // of tools: `calls`
+    STRUCTURED_CALLS,   // of tools, or where `calls` says so, text with such calls in it
 } StructuredKind;
 
 typedef struct {
@@ -40,7 +40,7 @@ typedef struct {
     bool no_blanks; // between the tokens of a document
     const char *blank_field;
     Str blank_pattern; // … or which; empty: SCHEMA_BLANKS_FEW
-    ForcedCalls calls;
+    HeldCalls calls;
 } StructuredAnswer;
 
 // The rows of the shared fields, in their order; `nodes` is an array of STRUCTURED_FIELDS.

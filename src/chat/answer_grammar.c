@@ -62,10 +62,10 @@ static GrammarNode add_until(const AnswerGrammar *a, GrammarBuilder *b, const ch
 
 // ---- Harmony ----
 
-// The rest of a message, and its end. No other mark may stand in it: it could begin a message of its own.
-static bool add_message(const AnswerGrammar *a, GrammarBuilder *b, GrammarNode *out, Error *err) {
+// The text of a message. No mark may stand in it: it could begin a message of its own.
+static bool add_message_text(const AnswerGrammar *a, GrammarBuilder *b, GrammarNode *out, Error *err) {
     const char *const *marks = answer_harmony_format()->marks;
-    int32_t ids[FORMAT_MARKS_MAX], end;
+    int32_t ids[FORMAT_MARKS_MAX];
     Str texts[FORMAT_MARKS_MAX];
     uint32_t n_ids = 0, n_texts = 0;
     for (uint32_t i = 0; i < FORMAT_MARKS_MAX && marks[i]; i++) {
@@ -77,12 +77,16 @@ static bool add_message(const AnswerGrammar *a, GrammarBuilder *b, GrammarNode *
         return error_set(err, ERR_INVALID_REQUEST,
                          "answers cannot be held to anything: the vocabulary lacks %.*s, a mark of harmony",
                          STR_ARG(texts[0]));
-    GrammarNode text =
-        n_texts ? grammar_add_text_without(b, texts, n_texts)
-                : grammar_add_repeat(b, grammar_add_tokens_except(b, ids, n_ids), 0, GRAMMAR_UNBOUNDED);
-    GrammarNode parts[] = {text, answer_add_mark(a, b, "<|end|>", &end)};
-    *out = grammar_add_sequence(b, parts, COUNT_OF(parts));
+    *out = n_texts ? grammar_add_text_without(b, texts, n_texts)
+                   : grammar_add_repeat(b, grammar_add_tokens_except(b, ids, n_ids), 0, GRAMMAR_UNBOUNDED);
     return true;
+}
+
+// The rest of a message, and its end.
+static GrammarNode add_message(const AnswerGrammar *a, GrammarBuilder *b, GrammarNode text) {
+    int32_t end;
+    GrammarNode parts[] = {text, answer_add_mark(a, b, "<|end|>", &end)};
+    return grammar_add_sequence(b, parts, COUNT_OF(parts));
 }
 
 static GrammarNode add_start(const AnswerGrammar *a, GrammarBuilder *b) {
@@ -91,15 +95,44 @@ static GrammarNode add_start(const AnswerGrammar *a, GrammarBuilder *b) {
     return grammar_add_sequence(b, parts, COUNT_OF(parts));
 }
 
+// <|channel|>CHANNEL<|message|>…
+static GrammarNode add_on_channel(const AnswerGrammar *a, GrammarBuilder *b, GrammarNode channel,
+                                  GrammarNode text) {
+    int32_t id;
+    GrammarNode parts[] = {answer_add_mark(a, b, "<|channel|>", &id), channel,
+                           answer_add_mark(a, b, "<|message|>", &id), text};
+    return grammar_add_sequence(b, parts, COUNT_OF(parts));
+}
+
+// Text or calls: what the model thinks and says on its way, and then its last words, or calls.
+static bool add_harmony_optional(const AnswerGrammar *a, GrammarBuilder *b, GrammarNode calls,
+                                 GrammarNode *out, Error *err) {
+    static const Str channels[] = {STR("analysis"), STR("commentary")};
+    GrammarNode text, start = add_start(a, b);
+    if (!add_message_text(a, b, &text, err)) return false;
+    GrammarNode message = add_message(a, b, text);
+    GrammarNode before[] = {add_on_channel(a, b, grammar_add_texts(b, channels, COUNT_OF(channels)), message),
+                            start};
+    GrammarNode last[] = {add_on_channel(a, b, grammar_add_literal(b, STR("final")), text), calls};
+    GrammarNode body[] = {
+        grammar_add_repeat(b, grammar_add_sequence(b, before, COUNT_OF(before)), 0, HARMONY_MESSAGES_MAX),
+        grammar_add_choice(b, last, COUNT_OF(last))};
+    *out = grammar_add_sequence(b, body, COUNT_OF(body));
+    if (a->opening == ANSWER_OPENS_HEADER) return true;
+    GrammarNode behind[] = {message, start, *out};
+    GrammarNode ways[] = {grammar_add_sequence(b, behind, COUNT_OF(behind)), text};
+    *out = grammar_add_choice(b, ways, a->opening == ANSWER_OPENS_CONTENT ? 2 : 1);
+    return true;
+}
+
 // <|channel|>analysis<|message|>…<|end|><|start|>assistant, any number of times, and then `last`.
-bool answer_add_harmony(const AnswerGrammar *a, GrammarBuilder *b, GrammarNode last, GrammarNode *out,
+static bool add_harmony(const AnswerGrammar *a, GrammarBuilder *b, GrammarNode last, GrammarNode *out,
                         Error *err) {
     int32_t id;
-    GrammarNode message, start = add_start(a, b);
-    if (!add_message(a, b, &message, err)) return false;
-    GrammarNode thought[] = {answer_add_mark(a, b, "<|channel|>", &id),
-                             grammar_add_literal(b, STR("analysis")),
-                             answer_add_mark(a, b, "<|message|>", &id), message, start};
+    GrammarNode text, start = add_start(a, b);
+    if (!add_message_text(a, b, &text, err)) return false;
+    GrammarNode message = add_message(a, b, text);
+    GrammarNode thought[] = {add_on_channel(a, b, grammar_add_literal(b, STR("analysis")), message), start};
     GrammarNode thoughts =
         grammar_add_repeat(b, grammar_add_sequence(b, thought, COUNT_OF(thought)), 0, HARMONY_MESSAGES_MAX);
     // Where the prompt has opened a message, that one ends first; of content, without any more of it.
@@ -113,28 +146,26 @@ bool answer_add_harmony(const AnswerGrammar *a, GrammarBuilder *b, GrammarNode l
 
 static bool add_harmony_content(const AnswerGrammar *a, GrammarBuilder *b, GrammarNode content,
                                 GrammarNode *out, Error *err) {
-    int32_t id;
-    GrammarNode last[] = {answer_add_mark(a, b, "<|channel|>", &id), grammar_add_literal(b, STR("final")),
-                          answer_add_mark(a, b, "<|message|>", &id), content};
+    GrammarNode last = add_on_channel(a, b, grammar_add_literal(b, STR("final")), content);
     *out = content;
-    return a->opening == ANSWER_OPENS_CONTENT ||
-           answer_add_harmony(a, b, grammar_add_sequence(b, last, COUNT_OF(last)), out, err);
+    return a->opening == ANSWER_OPENS_CONTENT || add_harmony(a, b, last, out, err);
 }
 
 // ---- reasoning in front ----
 
 bool answer_grammar_after_reasoning(const AnswerGrammar *a, GrammarBuilder *b, GrammarNode content,
-                                    bool is_calls, GrammarNode *out, Error *err) {
+                                    AnswerKind kind, GrammarNode *out, Error *err) {
     const ReasoningFormat *f = a->formats->reasoning;
     const ToolFormat *t = a->formats->tools;
     *out = content;
     if (answer_is_harmony(a->formats))
-        return is_calls ? answer_add_harmony(a, b, content, out, err)
-                        : add_harmony_content(a, b, content, out, err);
+        return kind == ANSWER_MAY_CALL   ? add_harmony_optional(a, b, content, out, err)
+               : kind == ANSWER_IS_CALLS ? add_harmony(a, b, content, out, err)
+                                         : add_harmony_content(a, b, content, out, err);
     if (a->opening == ANSWER_OPENS_HEADER) { // only formats with a name for content have one
         GrammarNode parts[] = {grammar_add_literal(b, str_from_c(t->content_name)),
                                grammar_add_literal(b, str_from_c(t->after_names[0])), content};
-        if (!is_calls) *out = grammar_add_sequence(b, parts, COUNT_OF(parts));
+        if (kind == ANSWER_IS_TEXT) *out = grammar_add_sequence(b, parts, COUNT_OF(parts));
         return true;
     }
     if (!f) return true;

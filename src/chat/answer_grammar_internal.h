@@ -12,7 +12,29 @@ GrammarNode answer_add_mark(const AnswerGrammar *a, GrammarBuilder *b, const cha
 // empty.
 GrammarNode answer_add_frame(const AnswerGrammar *a, GrammarBuilder *b, const char *const *marks,
                              uint32_t n_max, const char *literal);
-// Harmony: `last` is what stands behind the last "<|start|>assistant": headers and messages. In front of it
-// the model may think.
-MUST_CHECK bool answer_add_harmony(const AnswerGrammar *a, GrammarBuilder *b, GrammarNode last,
-                                   GrammarNode *out, Error *err);
+
+// ---- calls ----
+
+typedef struct {
+    const AnswerGrammar *answer;
+    const ToolFormat *format;
+    GrammarBuilder *b;
+    const SchemaOptions *options;
+    const AnswerTools *tools;
+    bool optional;
+    Arena *keep;
+    Arena scratch;
+} CallMaker;
+
+GrammarNode call_add_frame(const CallMaker *m, const char *literal); // of the format
+// Whether calls are written as objects that hold name and arguments, and as lists of several.
+bool call_is_object(const CallMaker *m);
+bool call_is_listed(const CallMaker *m);
+// The rest of a list whose bracket is open: 1 to `most` calls.
+GrammarNode call_add_list_rest(const CallMaker *m, GrammarNode call, uint32_t most);
+// What stands behind a call's opening mark: a call or a list, and what closes it.
+GrammarNode call_add_behind_open(const CallMaker *m, GrammarNode call, uint32_t most);
+// Text and calls in turns; `call` without its marks. `bare` is one whose opening is missing
+// (ToolFormat.open_too), or GRAMMAR_NEVER.
+MUST_CHECK bool answer_add_optional_calls(const CallMaker *m, GrammarNode call, GrammarNode bare,
+                                          uint32_t most, GrammarNode *out, Error *err);
