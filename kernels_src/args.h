@@ -12,6 +12,8 @@
 #define DEVICE_PTR(type) unsigned long long // CUdeviceptr
 #endif
 
+enum { ARGS_STREAMS_MAX = 8 }; // STREAMS_MAX of src/base/limits.h
+
 // ---- what a step works on ----
 
 // Tokens of a sequence that are drawn before the host has fetched the first of them.
@@ -173,10 +175,33 @@ typedef struct {
     DEVICE_PTR(float) x;           // [MAX_ROWS][D_MODEL] += the norm of each row of t
     DEVICE_PTR(const float) scale; // one value: LAYER_SCALE
     // NORM_BESIDE: rows beside those of t, their norm, and that of both norms' sum.
-    DEVICE_PTR(const float) beside; // [MAX_ROWS][D_MODEL]
+    DEVICE_PTR(const float) beside; // [MAX_ROWS][D_MODEL]; ADD_BESIDE: added to x
     DEVICE_PTR(const float) beside_norm;
     DEVICE_PTR(const float) joined_norm;
+    DEVICE_PTR(const unsigned short) in; // FROM_INPUT: activations of D_MODEL columns, in place of x before
 } BatchPostNormArgs;
+
+// streams.cuh; what a kind of it does not name is not set.
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(float) x;            // [MAX_ROWS][D_MODEL]
+    DEVICE_PTR(float) xs;           // [MAX_ROWS][N_STREAMS][D_MODEL]
+    DEVICE_PTR(float) xp;           // likewise: what a layer expects of them
+    DEVICE_PTR(const float) norm;   // [D_MODEL]
+    DEVICE_PTR(const float) router; // [N_STREAMS][D_MODEL]
+    DEVICE_PTR(const float) mix;    // [N_STREAMS][N_STREAMS][N_STREAMS]; NEWS: [N_STREAMS][N_STREAMS]
+    DEVICE_PTR(const float) scale;  // [D_MODEL]
+    DEVICE_PTR(unsigned short) h;   // activations of D_MODEL columns
+    DEVICE_PTR(unsigned short) rest[ARGS_STREAMS_MAX - 1];  // likewise
+    DEVICE_PTR(const float) products[ARGS_STREAMS_MAX - 1]; // [MAX_ROWS][D_MODEL] each
+} StreamsArgs;
+
+// sparse_glu.cuh
+typedef struct {
+    DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const float) raw;    // [MAX_ROWS][2 * D_FF]: gate and up, as products gave them
+    DEVICE_PTR(unsigned short) out; // activations of D_FF columns
+} SparseGluArgs;
 
 // qkv.cuh, output.cuh, glu.cuh, head.cuh
 typedef struct {

@@ -2,11 +2,15 @@
 //
 //     x[row] += t[row] * factor * w                    rows.cuh: factor, order of sums
 // LAYER_SCALE: x[row] = (x[row] + t[row] * factor * w) * scale
+// ADD_BESIDE: x[row] = (x[row] + t[row] * factor * w + beside[row]) * ADD_BESIDE
+// FROM_INPUT: x[row] = in[row] + t[row] * factor * w       of activations: another buffer than the stream
+// N_STREAMS: x[row][i] += t[row] * factor * w              of each stream but the first (streams.cuh)
 // NORM_BESIDE: t[row] is first put together of two blocks' outputs, each by its norm: norm(t[row]) +
 //              norm(beside[row])
 //
-// Operations: RMS_NORM, ADD, SCALE. Grid: a block a row; those past the batch's have nothing to do. Defines:
-// D_MODEL, NORM_EPS, MAX_ROWS; LAYER_SCALE, NORM_BESIDE.
+// Operations: RMS_NORM, ADD, SCALE; N_STREAMS: RMS_NORM, STREAMS_ADD. Grid: a block a row; those past the
+// batch's have nothing to do. Defines: D_MODEL, NORM_EPS, MAX_ROWS; LAYER_SCALE, ADD_BESIDE, FROM_INPUT,
+// N_STREAMS, NORM_BESIDE.
 #if !defined(D_MODEL) || !defined(NORM_EPS) || !defined(MAX_ROWS) || D_MODEL % 4
 #error "D_MODEL, NORM_EPS, MAX_ROWS"
 #endif
@@ -39,25 +43,51 @@ DEVICE void join_norms(const BatchPostNormArgs &a, const Norm &norm, const Norm 
 }
 #endif
 
+DEVICE float4 add_norm(float4 to, float4 v, float factor, float4 w) {
+    return {fma_f32(v.x * factor, w.x, to.x), fma_f32(v.y * factor, w.y, to.y),
+            fma_f32(v.z * factor, w.z, to.z), fma_f32(v.w * factor, w.w, to.w)};
+}
+
 // The row's values of the residual stream are fetched beside those of t.
 DEVICE void post_norm_run(const BatchPostNormArgs &a, const Norm &norm, u32 row, float *sums) {
     if (row >= load_shared_data(&a.batch->n_rows)) return;
     u64 at = (u64)row * D_MODEL;
+#if !defined(FROM_INPUT) && !defined(N_STREAMS)
     NormPiece x[Norm::TURNS];
 #pragma unroll
     for (u32 t = 0; t < Norm::TURNS; t++) {
         x[t] = norm_load<D_MODEL>(a.x + at, Norm::piece_of(warp_index(), t));
     }
+#endif
     norm.each((const float *)a.t + at, 1, sums, warp_index(), [] { block_sync(); },
               [&](u32, u32 turn, u32 i, u32 col, float4 v, float factor) {
-                  float4 w = norm.w[turn].v[i], y = x[turn].v[i];
-                  float4 sum = {fma_f32(v.x * factor, w.x, y.x), fma_f32(v.y * factor, w.y, y.y),
-                                fma_f32(v.z * factor, w.z, y.z), fma_f32(v.w * factor, w.w, y.w)};
+                  float4 w = norm.w[turn].v[i];
+#ifdef N_STREAMS
+#pragma unroll
+                  for (u32 s = 1; s < N_STREAMS; s++) {
+                      float4 *stream = (float4 *)(a.x + ((u64)row * N_STREAMS + s) * D_MODEL + col);
+                      *stream = add_norm(load_shared_data(stream), v, factor, w);
+                  }
+#else
+#ifdef FROM_INPUT
+                  float2 first = activation_load_2(a.in, row, col),
+                         second = activation_load_2(a.in, row, col + 2);
+                  float4 y = {first.x, first.y, second.x, second.y};
+#else
+                  float4 y = x[turn].v[i];
+#endif
+                  float4 sum = add_norm(y, v, factor, w);
+#ifdef ADD_BESIDE
+                  float4 o = load_shared_data((const float4 *)(a.beside + at + col));
+                  const float by = ADD_BESIDE;
+                  sum = {(sum.x + o.x) * by, (sum.y + o.y) * by, (sum.z + o.z) * by, (sum.w + o.w) * by};
+#endif
 #ifdef LAYER_SCALE
                   float scale = *a.scale;
                   sum = {sum.x * scale, sum.y * scale, sum.z * scale, sum.w * scale};
 #endif
                   *(float4 *)(a.x + at + col) = sum;
+#endif
               });
 }
 

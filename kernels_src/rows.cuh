@@ -49,6 +49,12 @@ DEVICE void activation_store_2(f16 *out, u32 row, u32 col, float first, float se
     *(u32 *)(out + activation_at(row, col)) = pack_f16(first, second);
 }
 
+// Columns col and col + 1, which an earlier stage wrote; col is even.
+DEVICE float2 activation_load_2(const f16 *in, u32 row, u32 col) {
+    u32 v = load_shared_data((const u32 *)(in + activation_at(row, col)));
+    return {f16_to_f32((f16)v), f16_to_f32((f16)(v >> 16))};
+}
+
 // Columns col … col + 3; col is a multiple of 4.
 DEVICE void activation_store_4(f16 *out, u32 row, u32 col, float4 v) {
     activation_store_2(out, row, col, v.x, v.y);

@@ -15,11 +15,6 @@ enum : u32 {
     SHARE_BLOCKS = MIN(MAX_ROWS, ROW_BLOCKS_MAX)
 };
 
-DEVICE float2 activation_load_2(const f16 *in, u32 row, u32 col) {
-    u32 v = load_shared_data((const u32 *)(in + activation_at(row, col)));
-    return {f16_to_f32((f16)v), f16_to_f32((f16)(v >> 16))};
-}
-
 // All warps; sums [SHARE_WARPS].
 DEVICE float share_of_row(const ShareArgs &a, u32 row, float *sums) {
     float sum = 0;

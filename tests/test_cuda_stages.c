@@ -192,6 +192,7 @@ TEST(cuda_stages_are_in_the_readme) {
     note_model(arch_model_build(arch_model_named("gemma4-e4b")), KV_TYPE_F16);
     note_model(arch_model_build(arch_model_named("gemma4-e4b")), KV_TYPE_Q8);
     note_model(arch_model_build(arch_model_named("gemma4-26b")), KV_TYPE_F16);
+    note_model(arch_model_build(arch_model_named("gemma3n")), KV_TYPE_F16);
     note_model(arch_shape_build(&large), KV_TYPE_F16);
     StrBuf b = strbuf_from_memory(table, sizeof table);
     write_head(&b);

@@ -95,12 +95,14 @@ static const OpRow attention_ops[] = {
     {OP_MATMUL,       .out = ACT_SP, .in = {ACT_SM},        .weight = WEIGHT_STREAM_MIX},
     {OP_STREAMS_MIX,  .out = ACT_XP, .in = {ACT_XS, ACT_SP}},
     {OP_STREAM,       .out = ACT_X,  .in = {ACT_XP}},
-
+    // Beside attention; what it gives is added behind it.
     {OP_RMS_NORM,     .out = ACT_H,  .in = {ACT_X},         .weight = WEIGHT_ATTN_NORM},
     {OP_MATMUL,       .out = ACT_LR, .in = {ACT_H},         .weight = WEIGHT_LAUREL_LEFT},
     {OP_MATMUL,       .out = ACT_LA, .in = {ACT_LR},        .weight = WEIGHT_LAUREL_RIGHT},
     {OP_RMS_NORM,     .out = ACT_LA, .in = {ACT_LA},        .weight = WEIGHT_LAUREL_NORM},
     {OP_ADD,          .out = ACT_LA, .in = {ACT_LA, ACT_H}},
+
+    {OP_RMS_NORM,     .out = ACT_H,  .in = {ACT_X},         .weight = WEIGHT_ATTN_NORM},
     {OP_MATMUL,       .out = ACT_Q,  .in = {ACT_H},         .weight = WEIGHT_Q},
     {OP_MATMUL,       .out = ACT_K,  .in = {ACT_H},         .weight = WEIGHT_K},
     {OP_MATMUL,       .out = ACT_V,  .in = {ACT_H},         .weight = WEIGHT_V},
@@ -156,7 +158,6 @@ static const LayerKind kinds[] = {{LAYERS_ALL, OP_RUN(attention_ops), OP_RUN(fee
 const Arch arch_gemma3n = {
     .name = "gemma3n",
     .description = "Gemma 3n E2B, E4B, text",
-    .verified = "CPU only",
     ARCH_TABLES,
     .first = OP_RUN(first_ops),
     .kinds = kinds,

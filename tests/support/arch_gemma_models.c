@@ -62,7 +62,7 @@ static const TensorRow streams[] = {
     {"per_layer_proj_norm.weight",      FILL_NORM,    PER_LAYER, ONE, ONE},
     {"altup_proj.weight",               FILL_MATRIX,  MODEL, MODEL, MORE},
     {"altup_unembd_proj.weight",        FILL_MATRIX,  MODEL, MODEL, MORE},
-    {"blk.%u.altup_router_norm.weight", FILL_GAIN,    MODEL, ONE, ONE},
+    {"blk.%u.altup_router_norm.weight", FILL_NORM,    MODEL, ONE, ONE},
     {"blk.%u.altup_router.weight",      FILL_WIDE,    MODEL, STREAMS, ONE},
     {"blk.%u.altup_predict_coef.weight", FILL_BIAS,   STREAMS, STREAMS_2, ONE},
     {"blk.%u.altup_correct_coef.weight", FILL_BIAS,   STREAMS, STREAMS, ONE},

@@ -24,10 +24,11 @@
 #define ARCH_STATE_MODEL_NAMES(ROW) \
     ROW(lfm2) ROW(qwen35) ROW(nemotron_h) ROW(granite_hybrid) ROW(qwen35moe) ROW(qwen3next) ROW(lfm2moe) \
     ROW(granite_hybrid_moe) ROW(nemotron_h_moe) ROW(nemotron_h_latent)
-// Gemma 4, which has heads of two sizes; of it those that have all of the others' stages, for the emulator.
+// Gemma 3n, and Gemma 4, which has heads of two sizes; of these those that have all of the others' stages,
+// for the emulator.
 #define ARCH_GEMMA_MODEL_NAMES(ROW) \
-    ROW(gemma4_31b) ROW(gemma4_e4b) ROW(gemma4_e2b) ROW(gemma4_26b) ROW(odd_gemma4)
-#define ARCH_GEMMA_EMULATED_NAMES(ROW) ROW(gemma4_e4b) ROW(gemma4_26b)
+    ROW(gemma4_31b) ROW(gemma4_e4b) ROW(gemma4_e2b) ROW(gemma4_26b) ROW(odd_gemma4) ROW(gemma3n) ROW(gemma3n_second)
+#define ARCH_GEMMA_EMULATED_NAMES(ROW) ROW(gemma4_e4b) ROW(gemma4_26b) ROW(gemma3n)
 // Llama 4, Muse Glimmer, and Llama-Nemotron, of which most layers lack something.
 #define ARCH_META_MODEL_NAMES(ROW) ROW(llama4_scout) ROW(llama4_maverick) ROW(muse_glimmer) ROW(deci)
 // Those of both without experts.

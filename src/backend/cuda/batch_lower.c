@@ -95,7 +95,7 @@ bool batch_refuse(Error *err, const BatchStage *s) {
 static bool check_op(const Op *op, Error *err) {
     bool is_matrix = op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_EMBED ||
                      op->kind == OP_EXPERT_MATMUL || op->kind == OP_HEAD_MATMUL;
-    if (is_matrix && op->weight->n_cols % BLOCK_WEIGHTS)
+    if (is_matrix && !placement_reads_floats(op) && op->weight->n_cols % BLOCK_WEIGHTS)
         return lower_refuse_weight(err, op->weight, "rows are no multiple of 32");
     bool is_norm = op->kind == OP_RMS_NORM || op->kind == OP_LAYER_NORM;
     if (is_norm && !op->weight) return true; // of values: its block checks it
@@ -190,7 +190,10 @@ static bool add_block(BatchLowering *l, const BatchStage *block, Error *err) {
             for (uint32_t i = 0; i < STAGE_OPS_MAX; i++)
                 of.ops[i] = i == 0 ? op : NULL;
         }
-        if (!add_stage(l, of, err)) return false;
+        uint32_t turns = part->type->turns ? part->type->turns(&of) : 1;
+        for (of.turn = 0; of.turn < turns; of.turn++) {
+            if (!add_stage(l, of, err)) return false;
+        }
     }
     return true;
 }
@@ -214,7 +217,7 @@ static bool no_memory(Error *err) {
 
 static bool add_class(BatchLowering *l, BatchSize size, Error *err) {
     BatchClass *c = &l->out->classes[l->out->n_classes++];
-    uint64_t room = (uint64_t)l->n_blocks * BATCH_PARTS_MAX + COUNT_OF(draws);
+    uint64_t room = (uint64_t)l->n_blocks * (BATCH_PARTS_MAX + STREAMS_MAX) + COUNT_OF(draws);
     l->size = size;
     l->stages = arena_new(l->arena, BatchStage, room);
     l->n_stages = 0;

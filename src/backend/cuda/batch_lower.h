@@ -51,7 +51,7 @@ typedef struct {
     uint32_t given_in, given_cols;
     uint64_t given_bytes;
     bool has_post_norm;
-    uint32_t sum_cols;                           // of a sum of experts that is not added to x at once
+    uint32_t sum_cols;                           // of what is not added to the residual stream at once
     uint32_t raw_cols;                           // of a row of products of one input, at most
     bool has_gates;                              // attention's heads do
     uint32_t conv_cols, state_heads, state_cols; // of layers with a state, at most; 0: there are none

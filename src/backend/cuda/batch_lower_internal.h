@@ -57,6 +57,15 @@ void batch_define_product(StrBuf *b, const BatchLowering *l, const ProductSize *
 // Of a head, for the class under way: how many best logits there are a row.
 uint32_t batch_head_blocks(const BatchLowering *l, const Op *head);
 
+// NORM_EPS, NORM_NONE, COPY_DIVIDED, D_MODEL: rows of so many values as a product's input, divided, since
+// they may be beyond what f16 holds.
+static inline void batch_define_copy(StrBuf *b, uint64_t n_cols) {
+    define(b, "D_MODEL", n_cols);
+    define_float(b, "NORM_EPS", 0);
+    define(b, "NORM_NONE", 1);
+    define(b, "COPY_DIVIDED", 1);
+}
+
 // NORM_INPUT, NORM_EPS, LAYER_NORM: where few rows go through a product, it takes their norm by itself.
 void batch_define_norm_input(StrBuf *b, const BatchLowering *l, const Op *norm);
 

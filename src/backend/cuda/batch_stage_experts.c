@@ -163,7 +163,7 @@ const BatchType batch_group = {
     .results = batch_shows_none,
 };
 
-// ---- the experts' input, where it is narrower ----
+// ---- the experts' input, where it is narrower; also a product of a low rank ----
 
 static void define_latent_in(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Weight *w = s->ops[0]->weight;
@@ -192,7 +192,7 @@ static uint32_t latent_in_results(const BatchStage *s, const BatchBuffers *b,
 
 const BatchType batch_latent_in = {
     .kernel = "glu",
-    .name = "narrower experts' input",
+    .name = "narrower values",
     .files = {FILES_FEW, "activate.cuh", "glu.cuh"},
     .cost = 70,
     .has_flops = true,
@@ -203,7 +203,7 @@ const BatchType batch_latent_in = {
 
 const BatchType batch_latent_in_many = {
     .kernel = "glu",
-    .name = "narrower experts' input, of many",
+    .name = "narrower values of many",
     .files = {FILES_MANY, "activate.cuh", "glu.cuh"},
     .cost = 93,
     .has_flops = true,
@@ -216,10 +216,7 @@ const BatchType batch_latent_in_many = {
 static void define_latent_sum(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     (void)l;
     define(b, "STAGE_NORM_ROWS", 1);
-    define(b, "D_MODEL", s->ops[OUTPUT_MATMUL]->weight->n_cols);
-    define_float(b, "NORM_EPS", 0);
-    define(b, "NORM_NONE", 1);
-    define(b, "COPY_DIVIDED", 1);
+    batch_define_copy(b, s->ops[OUTPUT_MATMUL]->weight->n_cols);
 }
 
 static void bind_latent_sum(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {

@@ -7,9 +7,7 @@
 static void define_copy(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     (void)l;
     define(b, "STAGE_NORM_ROWS", 1);
-    define(b, "D_MODEL", s->ops[0]->out_width);
-    define_norm(b, s->ops[0]);
-    define(b, "COPY_DIVIDED", 1);
+    batch_define_copy(b, s->ops[0]->out_width);
 }
 
 static void bind_copy(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
@@ -198,9 +196,20 @@ const BatchType batch_layer_gate_many = {
     .results = gate_results,
 };
 
+// Its input is the residual stream, or what the news of streams have left for it.
+static bool link_gate(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
+    (void)after;
+    return s->ops[GATE_COPY] || (before && before->block == &batch_block_news) || batch_refuse(err, s);
+}
+
 // clang-format off
 const BatchBlock batch_block_layer_gate = {
     .patterns = {
+        {4, false, {
+            [GATE_COPY]   = {OP_COUNT, .optional = true}, // never
+            [GATE_MATMUL] = {OP_MATMUL, ACT_PG, {ACT_H}},
+            [GATE_SLICE]  = {OP_SLICE,  ACT_PS, {ACT_PL}},
+            [GATE_GLU]    = {OP_GLU,    ACT_PG, {ACT_PG, ACT_PS}}}},
         {4, false, {
             [GATE_COPY]   = {OP_COPY,   ACT_H,  {ACT_X}},
             [GATE_MATMUL] = {OP_MATMUL, ACT_PG, {ACT_H}},
@@ -210,7 +219,7 @@ const BatchBlock batch_block_layer_gate = {
         {&batch_copy, GATE_COPY, BODY_ANY, true},
         {&batch_layer_gate, GATE_MATMUL, BODY_FEW, false},
         {&batch_layer_gate_many, GATE_MATMUL, BODY_TOGETHER, false}},
-    .link = batch_links_none,
+    .link = link_gate,
     .check = batch_takes_all,
 };
 // clang-format on

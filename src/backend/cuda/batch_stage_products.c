@@ -140,7 +140,9 @@ static bool link_output(BatchStage *s, const BatchStage *before, const BatchStag
     }
     if (s->block == &batch_block_state_output && (!before || before->block != &batch_block_state))
         return batch_refuse(err, s);
-    return !s->is_raw || (after && after->block == &batch_block_post_norm) || batch_refuse(err, s);
+    bool joins =
+        after && (after->block == &batch_block_post_norm || after->block == &batch_block_streams_join);
+    return !s->is_raw || joins || batch_refuse(err, s);
 }
 
 static void define_add_scale(StrBuf *b, const Op *add) {
@@ -563,8 +565,9 @@ static bool link_post_norm(BatchStage *s, const BatchStage *before, const BatchS
 
 static bool check_post_norm(const BatchLowering *l, const BatchStage *s, Error *err) {
     (void)l;
-    const Op *scale = s->ops[POST_NORM_SCALE];
-    if (scale && (!scale->weight || scale->scale != 1)) return batch_refuse(err, s);
+    const Op *scale = s->ops[POST_NORM_SCALE], *laurel = s->ops[POST_NORM_LAUREL];
+    bool scales = !scale || (laurel ? !scale->weight : scale->weight && scale->scale == 1);
+    if (!scales || (laurel && laurel->add.scale != 1)) return batch_refuse(err, s);
     float eps = s->ops[POST_NORM_NORM]->norm.eps;
     if (s->beside && (s->ops[POST_NORM_JOIN]->add.scale != 1 || s->beside->norm.eps != eps ||
                       s->ops[POST_NORM_JOINED]->norm.eps != eps))
@@ -576,7 +579,8 @@ static bool check_post_norm(const BatchLowering *l, const BatchStage *s, Error *
 static void define_post_norm(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     (void)l;
     define(b, "STAGE_BATCH_POST_NORM", 1);
-    if (s->ops[POST_NORM_SCALE]) define(b, "LAYER_SCALE", 1);
+    if (s->ops[POST_NORM_LAUREL]) define_float(b, "ADD_BESIDE", s->ops[POST_NORM_SCALE]->scale);
+    else if (s->ops[POST_NORM_SCALE]) define(b, "LAYER_SCALE", 1);
     if (s->beside) define(b, "NORM_BESIDE", 1);
     define(b, "D_MODEL", s->ops[POST_NORM_NORM]->out_width);
     define_norm(b, s->ops[POST_NORM_NORM]);
@@ -613,17 +617,26 @@ const BatchType batch_post_norm = {
 // clang-format off
 const BatchBlock batch_block_post_norm = {
     .patterns = {
-        {5, false, {
+        {6, false, {
             [POST_NORM_NORM]   = {OP_RMS_NORM, ACT_T, {ACT_T}},
             [POST_NORM_JOIN]   = {OP_COUNT, .optional = true}, // never
             [POST_NORM_JOINED] = {OP_COUNT, .optional = true},
             [POST_NORM_ADD]    = {OP_ADD,      ACT_X, {ACT_X, ACT_T}},
+            [POST_NORM_LAUREL] = {OP_ADD,      ACT_X, {ACT_X, ACT_LA}},
+            [POST_NORM_SCALE]  = {OP_SCALE,    ACT_X, {ACT_X}}}},
+        {6, false, {
+            [POST_NORM_NORM]   = {OP_RMS_NORM, ACT_T, {ACT_T}},
+            [POST_NORM_JOIN]   = {OP_COUNT, .optional = true}, // never
+            [POST_NORM_JOINED] = {OP_COUNT, .optional = true},
+            [POST_NORM_ADD]    = {OP_ADD,      ACT_X, {ACT_X, ACT_T}},
+            [POST_NORM_LAUREL] = {OP_COUNT, .optional = true}, // never
             [POST_NORM_SCALE]  = {OP_SCALE,    ACT_X, {ACT_X}, .optional = true}}},
-        {5, false, {
+        {6, false, {
             [POST_NORM_NORM]   = {OP_RMS_NORM, ACT_T, {ACT_T}},
             [POST_NORM_JOIN]   = {OP_ADD,      ACT_T, {ACT_T, ACT_M}},
             [POST_NORM_JOINED] = {OP_RMS_NORM, ACT_T, {ACT_T}},
             [POST_NORM_ADD]    = {OP_ADD,      ACT_X, {ACT_X, ACT_T}},
+            [POST_NORM_LAUREL] = {OP_COUNT, .optional = true}, // never
             [POST_NORM_SCALE]  = {OP_SCALE,    ACT_X, {ACT_X}, .optional = true}}}},
     .parts = {{&batch_post_norm, POST_NORM_NORM, BODY_ANY, false}},
     .link = link_post_norm,

@@ -137,6 +137,7 @@ struct BatchStage {
     const BatchBlock *block;
     const BatchType *type;
     uint32_t layer;
+    uint32_t turn;            // of a stage that a block has several times: which
     uint32_t program;         // in BatchLowered.programs
     uint32_t first_op, n_ops; // of the plan; none for those that draw a token
     bool is_raw;              // OUTPUT, DOWN, EXPERTS: leaves its product (sum) for POST_NORM
@@ -178,11 +179,14 @@ struct BatchBuffers {
     CUdeviceptr q;      // of prompts, or of a compressed cache: [heads][head_dim] f16
     CUdeviceptr a;      // activations of heads * head_dim
     CUdeviceptr t;      // [d_model]
-    CUdeviceptr m;      // [sum_cols] of experts whose sum is not added to x at once
-    CUdeviceptr latent; // activations of narrower experts: their input, then their sum; 0: there are none
+    CUdeviceptr m;      // [sum_cols] of what is not added to x at once: experts' sum, a low rank's output
+    CUdeviceptr latent; // activations of few columns: of narrower experts, of a low rank; 0: there are none
     CUdeviceptr f;      // activations of d_ff, and of a layer's embedding behind its gate
     CUdeviceptr layer_inputs; // [layers][d_per_layer]
     CUdeviceptr rope[PLACED_ROPES_MAX];
+    // Of models with several streams.
+    CUdeviceptr xs, xp;                     // [streams][d_model]; what a layer expects of them
+    CUdeviceptr rest[ARGS_STREAMS_MAX - 1]; // activations of d_model: streams but the first
     // Of layers with a state.
     CUdeviceptr mixed;   // [conv_cols]
     CUdeviceptr factors; // [state_heads][4]
@@ -221,6 +225,8 @@ struct BatchType {
     bool defines_rows;   // its define() writes MAX_ROWS, too
     // Whether it has something to do that no stage before it has done; NULL: always.
     bool (*is_needed)(const BatchLowering *l, const BatchStage *s);
+    // How many times a block has it, one after the other; NULL: once.
+    uint32_t (*turns)(const BatchStage *s);
     // Writes its #defines.
     void (*define)(StrBuf *b, const BatchLowering *l, const BatchStage *s);
     // Fills the arguments, which are zero.
@@ -249,6 +255,13 @@ struct BatchType {
     BLOCK(down)             \
     BLOCK(layer_gate)       \
     BLOCK(layer_out)        \
+    BLOCK(spread)           \
+    BLOCK(mix)              \
+    BLOCK(laurel)           \
+    BLOCK(sparse)           \
+    BLOCK(news)             \
+    BLOCK(streams_join)     \
+    BLOCK(mean)             \
     BLOCK(experts)          \
     BLOCK(latent_out)       \
     BLOCK(share)            \
@@ -263,6 +276,17 @@ struct BatchType {
     TYPE(layer_product)     \
     TYPE(layer_product_many) \
     TYPE(layer_inputs)      \
+    TYPE(spread_copy)       \
+    TYPE(streams_rest)      \
+    TYPE(streams_product)   \
+    TYPE(streams_product_many) \
+    TYPE(spread)            \
+    TYPE(mix)               \
+    TYPE(latent_in)         \
+    TYPE(latent_in_many)    \
+    TYPE(laurel_out)        \
+    TYPE(laurel_out_many)   \
+    TYPE(laurel)            \
     TYPE(norm)              \
     TYPE(qkv)               \
     TYPE(qkv_many)          \
@@ -296,15 +320,19 @@ struct BatchType {
     TYPE(post_norm)         \
     TYPE(glu)               \
     TYPE(glu_many)          \
+    TYPE(sparse_products)   \
+    TYPE(sparse_products_many) \
+    TYPE(sparse_glu)        \
     TYPE(down)              \
     TYPE(down_many)         \
     TYPE(layer_gate)        \
     TYPE(layer_gate_many)   \
     TYPE(layer_out)         \
     TYPE(layer_out_many)    \
+    TYPE(news)              \
+    TYPE(streams_join)      \
+    TYPE(mean)              \
     TYPE(route)             \
-    TYPE(latent_in)         \
-    TYPE(latent_in_many)    \
     TYPE(group)             \
     TYPE(experts_glu)       \
     TYPE(experts_glu_many)  \

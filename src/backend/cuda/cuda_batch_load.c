@@ -127,7 +127,7 @@ static void lay_out_activations(CudaBackend *b, DeviceLayout *l, const BatchClas
     s->a = take_activations(l, rows, widest(b->plan, ACT_Q));
     s->f = take_activations(l, rows, max_u64(widest(b->plan, ACT_F), widest(b->plan, ACT_PG)));
     s->y = take_activations(l, rows, b->batches->lowered.state_cols);
-    uint64_t latent = widest(b->plan, ACT_EI);
+    uint64_t latent = max_u64(widest(b->plan, ACT_EI), widest(b->plan, ACT_LR));
     if (latent > 0) s->latent = take_activations(l, rows, latent);
 }
 
@@ -145,6 +145,10 @@ static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, 
     s->rows = table + batch_rows_at(c);
     lay_out_activations(b, l, c, s);
     s->x = device_layout_take(l, rows * plan->d_model * sizeof(float));
+    s->xs = device_layout_take(l, rows * widest(plan, ACT_XS) * sizeof(float));
+    s->xp = device_layout_take(l, rows * widest(plan, ACT_XP) * sizeof(float));
+    for (uint64_t i = 0; i < widest(plan, ACT_XR) / plan->d_model; i++)
+        s->rest[i] = take_activations(l, rows, plan->d_model);
     // Totals of stretches lie in the same place as products, or, where gates are among these, as `mixed`.
     uint64_t totals = c->max_stretches * lowered->stretch_floats;
     uint64_t raw = rows * lowered->raw_cols, mixed = rows * lowered->conv_cols;

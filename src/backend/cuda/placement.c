@@ -54,8 +54,7 @@ static bool mark_used(Placement *p) {
         const Op *op = &p->plan->ops[i];
         bool is_matrix = op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_EMBED ||
                          op->kind == OP_EXPERT_MATMUL || op->kind == OP_HEAD_MATMUL;
-        bool is_router = op->kind == OP_MATMUL && op->out == ACT_L;
-        mark(p, op->weight, is_matrix && !is_router ? PLACED_MATRIX : PLACED_VECTOR);
+        mark(p, op->weight, is_matrix && !placement_reads_floats(op) ? PLACED_MATRIX : PLACED_VECTOR);
         mark(p, op->bias, PLACED_VECTOR);
         if (op->kind == OP_ROPE) ok = mark_rope(p, op->rope.rope) && ok;
     }

@@ -2,7 +2,8 @@
 //
 // A matrix keeps its quantised bits, moved into the layout that the kernels read (kernels_src/layout.h).
 // A matrix for each expert: one after the other. Vectors (norms, biases) and the frequencies of rotary
-// embeddings become float32: they are read element by element and weigh nothing. So do routers.
+// embeddings become float32: they are read element by element and weigh nothing. So do routers, and what
+// streams are mixed by.
 #pragma once
 
 #include "backend/cuda/memory.h"
@@ -29,6 +30,12 @@ typedef struct {
     uint32_t n_ropes;
     uint64_t size; // of all
 } Placement;
+
+// Of a router, or what streams are mixed by: the weight is read as floats, element by element.
+static inline bool placement_reads_floats(const Op *op) {
+    bool is_small = op->out == ACT_L || op->out == ACT_SM || op->out == ACT_SP || op->out == ACT_SC;
+    return op->kind == OP_MATMUL && is_small;
+}
 
 // Errors: ERR_UNSUPPORTED for more than PLACED_ROPES_MAX rotary embeddings; ERR_NO_MEMORY.
 MUST_CHECK bool placement_make(const Plan *plan, Arena *arena, Placement *out, Error *err);

@@ -11,7 +11,15 @@
 enum { OUTPUT_MATMUL, OUTPUT_ADD };
 enum { GLU_NORM, GLU_GATE, GLU_UP, GLU_GLU };
 // JOIN, JOINED: where experts are beside the feed-forward, the sum with theirs, and its norm.
-enum { POST_NORM_NORM, POST_NORM_JOIN, POST_NORM_JOINED, POST_NORM_ADD, POST_NORM_SCALE };
+// LAUREL: a low rank's output, added behind what has the norm.
+enum {
+    POST_NORM_NORM,
+    POST_NORM_JOIN,
+    POST_NORM_JOINED,
+    POST_NORM_ADD,
+    POST_NORM_LAUREL,
+    POST_NORM_SCALE,
+};
 enum { HEAD_NORM, HEAD_HEAD };
 enum { LINEAR_NORM, LINEAR_MATMUL, LINEAR_ADD };
 enum {
@@ -55,6 +63,8 @@ typedef union {
     QkNormArgs qk_norm;
     ShareArgs share;
     LayerInputsArgs layer_inputs;
+    StreamsArgs streams;
+    SparseGluArgs sparse_glu;
     BatchAttentionArgs batch_attention;
     DrawArgs draw;
     RouteRowsArgs route_rows;
