@@ -237,9 +237,16 @@ TEST_SLOW(emulated_library_multiplies_prompts, 300) {
 // of a value, seldom.
 static const double LIBRARY_ERROR_MAX = 1e-3;
 
-static void compare_with_library(const TinyModel *model, uint32_t n_tokens) {
-    BackendOptions options = model_gpu_options(1, model->context);
+// For a prompt that no shorter class takes.
+static BackendOptions library_options(uint32_t context, uint32_t n_tokens) {
+    BackendOptions options = model_gpu_options(1, context);
+    options.max_rows = n_tokens;
     options.products = options.jit_compiler ? &fake_library : product_library; // emulated, or on a GPU
+    return options;
+}
+
+static void compare_with_library(const TinyModel *model, uint32_t n_tokens) {
+    BackendOptions options = library_options(model->context, n_tokens);
     compare_prompt(tiny_model_build(model), &options, n_tokens, LIBRARY_ERROR_MAX);
 }
 
@@ -279,6 +286,19 @@ TEST_SLOW(cuda_gpu_library_agrees_at_odd_shapes, 300) {
         model.dtype = rows[i].dtype;
         model.layers = 1;
         compare_with_library(&model, rows[i].n_tokens);
+    }
+}
+
+// Biases, no gate, norms of outputs, factors on what is added, experts, inputs of states.
+TEST_SLOW(cuda_gpu_library_agrees_for_models, 300) {
+    static const char *const names[] = {"gpt2", "gemma2", "phi3", "granite", "gpt_oss", "qwen35", "lfm2"};
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        TEST_CASE_LABEL("%s", names[i]);
+        printf("%s\n", names[i]);
+        const ArchModel *m = arch_model_named(names[i]);
+        REQUIRE(m != NULL);
+        BackendOptions options = library_options(ARCH_MODEL_TOKENS, ARCH_MODEL_PROMPT);
+        compare_prompt(arch_model_build(m), &options, ARCH_MODEL_PROMPT, LIBRARY_ERROR_MAX);
     }
 }
 

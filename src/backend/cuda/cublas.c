@@ -57,6 +57,23 @@ static bool is_of(const Proposed *of, const LibraryProduct *p) {
            of->y_stride == p->y_stride;
 }
 
+static cublasStatus_t prefer(const LibraryHandle *h, cublasLtMatmulPreferenceOpaque_t *out) {
+    const uint32_t y_alignment = LIBRARY_Y_ALIGNMENT; // of the others it expects 256
+    const struct {
+        cublasLtMatmulPreferenceAttributes_t name;
+        const void *value;
+        size_t size;
+    } rows[] = {
+        {CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &h->workspace_bytes, sizeof h->workspace_bytes},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &y_alignment, sizeof y_alignment},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &y_alignment, sizeof y_alignment},
+    };
+    cublasStatus_t s = cublasLtMatmulPreferenceInit(out);
+    for (size_t i = 0; i < COUNT_OF(rows) && s == CUBLAS_STATUS_SUCCESS; i++)
+        s = cublasLtMatmulPreferenceSetAttribute(out, rows[i].name, rows[i].value, rows[i].size);
+    return s;
+}
+
 static bool propose(LibraryHandle *h, const LibraryProduct *p, Descriptions *d, const Proposed **out,
                     Error *err) {
     for (uint32_t i = 0; i < PROPOSED_MAX; i++) {
@@ -66,10 +83,7 @@ static bool propose(LibraryHandle *h, const LibraryProduct *p, Descriptions *d, 
     Proposed *of = &h->proposed[h->next++ % PROPOSED_MAX];
     cublasLtMatmulPreferenceOpaque_t preference;
     int n = 0;
-    cublasStatus_t s = cublasLtMatmulPreferenceInit(&preference);
-    if (s == CUBLAS_STATUS_SUCCESS)
-        s = cublasLtMatmulPreferenceSetAttribute(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                 &h->workspace_bytes, sizeof h->workspace_bytes);
+    cublasStatus_t s = prefer(h, &preference);
     if (s == CUBLAS_STATUS_SUCCESS)
         s = cublasLtMatmulAlgoGetHeuristic(h->lt, &d->product, &d->w, &d->x, &d->y, &d->y, &preference,
                                            LIBRARY_PROPOSALS_MAX, of->ways, &n);

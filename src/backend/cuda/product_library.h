@@ -18,7 +18,9 @@ typedef struct {
     CUdeviceptr x; // f16 [n_rows][n_in]
     CUdeviceptr y; // f32 [n_rows][y_stride], of whose rows the first n_out values are written
     uint32_t n_rows, n_in, n_out, y_stride;
-} LibraryProduct; // addresses are multiples of 256, n_in of 8, y_stride of 4
+} LibraryProduct; // w and x are multiples of 256, y of LIBRARY_Y_ALIGNMENT; n_in is one of 32, y_stride of 16
+
+enum { LIBRARY_Y_ALIGNMENT = 64 };
 
 typedef struct LibraryHandle LibraryHandle;
 
