@@ -132,10 +132,10 @@ typedef struct {
 
 static bool admit(Bench *b, const Run *run, uint32_t *slots, Error *err) {
     uint32_t room = engine_context_length(b->engine) - run->n_prompt;
+    uint64_t n_draws = run->n_output > 0 ? 1ull + run->n_output + head_start(run->batch) : 1;
     EngineRequest request = {.tokens = b->prompt,
                              .n_prompt = run->n_prompt,
-                             .max_tokens =
-                                 (uint32_t)min_u64(1ull + run->n_output + head_start(run->batch), room),
+                             .max_tokens = (uint32_t)min_u64(n_draws, room),
                              .sampler = SAMPLER_GREEDY};
     for (uint32_t i = 0; i < run->batch; i++) {
         uint64_t salt = run->first_salt + i;
@@ -146,14 +146,15 @@ static bool admit(Bench *b, const Run *run, uint32_t *slots, Error *err) {
 }
 
 // Runs them side by side until each has drawn a token, and for n_output steps more, or until one has drawn
-// all that its context holds.
+// all that its context holds. Without n_output each ends with its first token.
 static bool run_together(Bench *b, const Run *run, Timing *t, Error *err) {
     EngineOutput outputs[JOBS_MAX];
     uint32_t slots[JOBS_MAX], drawn[JOBS_MAX] = {0}, n_first = 0, n_steps = 0;
     bool has_ended = false;
     *t = (Timing){.begin_ns = os_monotonic_ns()};
     if (!admit(b, run, slots, err)) return false;
-    while (!has_ended && (n_first < run->batch || n_steps < run->n_output)) {
+    while (n_first < run->batch || n_steps < run->n_output) {
+        if (has_ended && run->n_output > 0) break;
         uint32_t n_outputs, n_drawn = 0;
         uint64_t begin_ns = os_monotonic_ns();
         if (!engine_step(b->engine, outputs, &n_outputs, err)) return false;
