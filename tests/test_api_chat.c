@@ -174,7 +174,7 @@ TEST(api_generate_refuses_by_name) {
          "suffix: is not supported; write the model's own fill-in-the-middle tokens into the prompt"},
         {COMPLETIONS, "{\"prompt\":\"x\",\"echo\":true,\"logprobs\":1}", 400, "logprobs",
          "logprobs: those of a prompt are not computed; they do not go with echo"},
-        {"/v1/nothing", "{}", 404, "null", "there is nothing at this path"},
+        {"/v1/nothing", "{}", 404, "null", "there is nothing at /v1/nothing"},
     };
     FakeWorker *f = start("x");
     for (size_t i = 0; i < COUNT_OF(rows); i++) {

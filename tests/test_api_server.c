@@ -99,6 +99,36 @@ TEST(api_correlation_id) {
     shut_down(f);
 }
 
+// … and, where the path is known, its API's form of errors.
+TEST(api_refusals_have_their_apis_form) {
+    static const struct {
+        const char *head, *body;
+    } rows[] = {
+        {"POST /v1/chat/completions",
+         "{\"error\":{\"message\":\"the body is too large: at most 10485760 bytes\","
+         "\"type\":\"invalid_request_error\",\"param\":null,"},
+        {"POST /v1/messages", "{\"type\":\"error\",\"error\":{\"type\":\"request_too_large\",\"message\":"
+                              "\"the body is too large: at most 10485760 bytes\","},
+        {"POST /execute",
+         "{\"error\":{\"code\":\"INVALID_REQUEST\",\"message\":\"the body is too large: at most "
+         "10485760 bytes\","},
+    };
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "x"});
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char request[256];
+        snprintf(request, sizeof request,
+                 "%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n", rows[i].head);
+        Str answer = ask_raw(fake_port(f), str_from_c(request));
+        TEST_CASE_LABEL("%s", rows[i].head);
+        CHECK(str_starts_with(answer, STR("HTTP/1.1 413 ")));
+        const char *body = memmem(answer.ptr, answer.len, "\r\n\r\n", 4);
+        REQUIRE(body);
+        Str text = str_slice(answer, (size_t)(body + 4 - answer.ptr), answer.len);
+        if (!CHECK(str_starts_with(text, str_from_c(rows[i].body)))) printf("%.*s\n", STR_ARG(text));
+    }
+    shut_down(f);
+}
+
 // What HTTP itself refuses has the same id in its header and its body.
 TEST(api_refusals_have_a_correlation_id) {
     static const struct {

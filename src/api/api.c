@@ -153,14 +153,18 @@ static bool is_authorized(const Api *api, const HttpRequest *request) {
            auth_allows_token(auth, http_request_header(request, STR("X-Api-Key")));
 }
 
+static void choose_error_shape(Api *api, const HttpRequest *request) {
+    api->error_shape = route_error_shape(request->path);
+    if (api->error_shape == ERRORS_OPENAI && api_is_anthropic(request)) api->error_shape = ERRORS_ANTHROPIC;
+}
+
 // The route of a request that may take it; NULL when the request has been answered. `body_bytes` is how long
 // its body is, as far as that is known.
 static const Route *admit_request(Api *api, HttpExchange exchange, const HttpRequest *request,
                                   uint64_t body_bytes, Str *parameter) {
     Error err;
     choose_correlation_id(api, request);
-    api->error_shape = route_error_shape(request->path);
-    if (api->error_shape == ERRORS_OPENAI && api_is_anthropic(request)) api->error_shape = ERRORS_ANTHROPIC;
+    choose_error_shape(api, request);
     if (!check_web_access(api, request, &err)) {
         api_reply_error(api, exchange, &err);
         return NULL;
@@ -196,13 +200,25 @@ static void on_request(void *context, HttpExchange exchange, const HttpRequest *
     if (route) route->handle(context, exchange, request, parameter);
 }
 
-// What is no request, or too long a one, has its correlation id like any other.
-static uint32_t on_refused(void *context, uint16_t status, const HttpRequest *request, HttpHeader *headers) {
+// What is no request, or too long a one, has its correlation id like any other, and its API's form of errors
+// as far as its path is known.
+static uint32_t on_refused(void *context, uint16_t status, Str message, const HttpRequest *request,
+                           HttpHeader *headers, StrBuf *body) {
     static_assert((int)API_HEADERS_MAX <= (int)HTTP_REFUSAL_HEADERS_MAX,
                   "a refusal says what each answer says");
     Api *api = context;
-    api->error_shape = ERRORS_OWN;
     choose_correlation_id(api, request);
+    choose_error_shape(api, request);
+    if (api->error_shape != ERRORS_OWN) {
+        Error err;
+        JsonWriter w = json_writer_begin(body);
+        (void)error_set(&err,
+                        status == 413   ? ERR_TOO_LARGE
+                        : status == 503 ? ERR_BUSY
+                                        : ERR_INVALID_REQUEST,
+                        "%.*s", STR_ARG(message));
+        api_put_error_body(&w, api->error_shape, &err, str_from_c(api->correlation_id));
+    }
     log_event(api->config.log, LOG_REQUEST_REFUSED, LOG_U64("status", status),
               LOG_STR("correlation_id", str_from_c(api->correlation_id)));
     return api_common_headers(api, str_from_c(api->correlation_id), headers);

@@ -42,6 +42,8 @@ static void put_method(StrBuf *list, HttpMethod method) {
     if (method == HTTP_GET) strbuf_put(list, STR(", HEAD"));
 }
 
+enum { PATH_SHOWN_BYTES = 100 };
+
 const Route *route_find(const Route *routes, size_t n_routes, HttpMethod method, Str path, Str *parameter,
                         Error *err) {
     char memory[ERROR_FIELD_BYTES];
@@ -60,7 +62,9 @@ const Route *route_find(const Route *routes, size_t n_routes, HttpMethod method,
     }
     *parameter = (Str){0};
     if (!known) {
-        error_fill(err, ERR_NOT_FOUND, ERROR_NO_POSITION, "there is nothing at this path");
+        error_fill(err, ERR_NOT_FOUND, ERROR_NO_POSITION, "there is nothing at %.*s%s",
+                   (int)min_u64(path.len, PATH_SHOWN_BYTES), path.ptr,
+                   path.len > PATH_SHOWN_BYTES ? "…" : "");
         return NULL;
     }
     error_fill(err, ERR_METHOD_NOT_ALLOWED, ERROR_NO_POSITION, "%s: use %s, not %s", known, allowed.ptr,

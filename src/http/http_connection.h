@@ -55,8 +55,10 @@ typedef struct {
     void (*on_request)(void *context, HttpExchange exchange, const HttpRequest *request);
     // HTTP itself refuses a request (400, 408, 413, 431, …); *request has what came of its head. Fills
     // `headers` with those that the answer shall have, at most HTTP_REFUSAL_HEADERS_MAX, and returns their
-    // number; their texts stay until the next call. May be NULL.
-    uint32_t (*on_refused)(void *context, uint16_t status, const HttpRequest *request, HttpHeader *headers);
+    // number; their texts stay until the next call. May write a JSON body that says `message`; where it stays
+    // empty there is a plain one. May be NULL.
+    uint32_t (*on_refused)(void *context, uint16_t status, Str message, const HttpRequest *request,
+                           HttpHeader *headers, StrBuf *body);
     // The exchange is over without a complete response. `tag` is what http_exchange_set_tag left there.
     void (*on_closed)(void *context, HttpExchange exchange, uint64_t tag);
     // After http_server_wake, from any thread; several wakes may come as one. May be NULL, as may on_tick.
@@ -235,8 +237,8 @@ HttpPlace http_connection_place(const HttpConnection *connection);
 void http_connection_drop(HttpConnection *connection);
 
 // A whole response that ends the connection, as on_refused wants it: for a request that HTTP itself refuses,
-// or (*request is zero) for a connection that cannot be served at all. The body has the value of the header
-// X-Correlation-Id, where there is one.
+// or (*request is zero) for a connection that cannot be served at all. A plain body has the value of the
+// header X-Correlation-Id, where there is one.
 enum { HTTP_REFUSAL_BYTES_MAX = 2048 };
 void http_write_refusal(const HttpShared *shared, const HttpFault *fault, const HttpRequest *request,
                         StrBuf *out);

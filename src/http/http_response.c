@@ -76,32 +76,38 @@ static void http_write_connection(StrBuf *out, const HttpConnection *c) {
 
 // ---- refusals ----
 
+static void http_write_plain_refusal(StrBuf *body, bool is_busy, Str message, const Str *correlation_id) {
+    const ErrorInfo *info = error_info(is_busy ? ERR_BUSY : ERR_INVALID_REQUEST);
+    JsonWriter w = json_writer_begin(body);
+    json_open_object(&w);
+    json_key(&w, "error");
+    json_open_object(&w);
+    json_member_str(&w, "code", str_from_c(info->name));
+    json_member_str(&w, "message", message);
+    json_member_bool(&w, "retriable", info->retriable);
+    if (correlation_id) json_member_str(&w, "correlation_id", *correlation_id);
+    json_close_object(&w);
+    json_close_object(&w);
+}
+
 void http_write_refusal(const HttpShared *shared, const HttpFault *fault, const HttpRequest *request,
                         StrBuf *out) {
     HttpHeader headers[HTTP_REFUSAL_HEADERS_MAX];
     uint32_t header_count = 0;
     const HttpHandler *handler = &shared->handler;
-    if (handler->on_refused)
-        header_count = handler->on_refused(handler->context, fault->status, request, headers);
     char memory[HTTP_REFUSAL_BYTES_MAX / 2], message[HTTP_REFUSAL_BYTES_MAX / 4];
     bool is_busy = fault->status == 503;
-    const ErrorInfo *info = error_info(is_busy ? ERR_BUSY : ERR_INVALID_REQUEST);
     StrBuf text = STRBUF(message), body = STRBUF(memory);
     strbuf_put(&text, str_from_c(fault->message));
     if (fault->limit) strbuf_printf(&text, ": at most %llu bytes", (unsigned long long)fault->limit);
     if (fault->status == 400 && fault->position != HTTP_NO_POSITION)
         strbuf_printf(&text, " (byte %u)", fault->position);
-    JsonWriter w = json_writer_begin(&body);
-    json_open_object(&w);
-    json_key(&w, "error");
-    json_open_object(&w);
-    json_member_str(&w, "code", str_from_c(info->name));
-    json_member_str(&w, "message", strbuf_str(&text));
-    json_member_bool(&w, "retriable", info->retriable);
-    const Str *correlation_id = http_headers_find(headers, header_count, STR("X-Correlation-Id"));
-    if (correlation_id) json_member_str(&w, "correlation_id", *correlation_id);
-    json_close_object(&w);
-    json_close_object(&w);
+    if (handler->on_refused)
+        header_count =
+            handler->on_refused(handler->context, fault->status, strbuf_str(&text), request, headers, &body);
+    if (!body.len)
+        http_write_plain_refusal(&body, is_busy, strbuf_str(&text),
+                                 http_headers_find(headers, header_count, STR("X-Correlation-Id")));
     http_write_status_line(out, fault->status, shared->date);
     strbuf_printf(out, "Content-Type: application/json\r\nContent-Length: %zu\r\n", body.len);
     if (is_busy) strbuf_put(out, STR("Retry-After: 1\r\n"));
