@@ -46,29 +46,21 @@ static uint64_t beside_may_take_ns(uint64_t draws_ns) {
     return draws_ns + min_u64(draws_ns / 8 * 7, STEP_BESIDE_NS - min_u64(draws_ns, STEP_BESIDE_NS));
 }
 
-// What prompts' rows may add to a step, where the least number of them adds least_ns and `may_ns` is left.
-// Where that alone takes too long (rows of a long text wait for its keys, and many wait hardly longer than a
-// few), what adds half as much again is better. While many prompts wait, such steps are what every token
-// takes, so that others may take nearly twice as long as they do.
-static uint64_t may_add_beside(uint64_t draws_ns, uint64_t least_ns, uint64_t may_ns, uint32_t n_prompts) {
-    if (least_ns > may_ns) may_ns = least_ns / 2 * 3;
-    if (n_prompts < STEP_CROWD) return may_ns;
-    return max_u64(may_ns, beside_may_take_ns(draws_ns + least_ns) - draws_ns);
-}
-
-// Prompts' rows beside draws: the largest size of a step for which there is time, but at least half as many
-// as draw (where those who wait get less, more and more wait: 64 clients of 8B had 9,270 tokens a second
-// then, not 10,960). The first size that is not known is tried where a quarter more than what the one below
-// it adds to a step would fit.
-static uint32_t rows_beside(const StepPolicy *p, uint32_t n_draws, uint32_t n_prompts, uint64_t most) {
+// Prompts' rows beside draws: the largest size of a step for which there is time, but at least half as
+// many as draw (where those who wait get less, more and more wait: 64 clients of 8B had 9,270 tokens a
+// second then, not 10,960). Where that alone takes too long already (rows of a long text wait for its
+// keys, and many wait hardly longer than a few), sizes that add up to half as much again are better. The
+// first size that is not known is tried where a quarter more than what the one below it adds to a step
+// would fit.
+static uint32_t rows_beside(const StepPolicy *p, uint32_t n_draws, uint64_t most) {
     uint64_t draws_ns = draws_take_ns(p, n_draws), may_add_ns = beside_may_take_ns(draws_ns) - draws_ns;
     uint64_t least = n_draws + max_u64(p->beside_tokens_min, n_draws / 2), adds_ns = 0, best = 0;
     for (uint32_t size = size_of(max_u64(least, p->rows_tile), STEP_ROWS_SIZES);
          size < STEP_ROWS_SIZES && best < most; size++) {
         uint64_t known_ns = p->beside_ns[size];
         adds_ns = known_ns ? known_ns - min_u64(known_ns, draws_ns) : adds_ns / 4 * 5;
-        if (best == 0) may_add_ns = may_add_beside(draws_ns, adds_ns, may_add_ns, n_prompts);
-        else if (adds_ns > may_add_ns) break;
+        if (best && adds_ns > may_add_ns) break;
+        if (!best && adds_ns > may_add_ns) may_add_ns = adds_ns / 2 * 3;
         best = (1u << size) - n_draws;
         if (!known_ns) break;
     }
@@ -76,13 +68,13 @@ static uint32_t rows_beside(const StepPolicy *p, uint32_t n_draws, uint32_t n_pr
 }
 
 // Rows that prompts may have beside n_draws draws.
-static uint32_t rows_for_prompts(const StepPolicy *p, uint32_t n_draws, uint32_t n_prompts) {
+static uint32_t rows_for_prompts(const StepPolicy *p, uint32_t n_draws) {
     if (n_draws == 0) return p->chunk_tokens;
     if (p->max_rows == 1) return p->last_has_prompts ? 0 : 1; // they take turns
     uint64_t left = p->max_rows - min_u64(n_draws, p->max_rows);
     uint64_t a_slice = p->chunk_slices > 1 ? 2ull * p->chunk_tokens / p->chunk_slices - 1 : UINT64_MAX;
     uint64_t most = max_u64(min_u64(left, a_slice), p->beside_tokens_min);
-    return rows_beside(p, n_draws, n_prompts, min_u64(most, p->chunk_tokens_max));
+    return rows_beside(p, n_draws, min_u64(most, p->chunk_tokens_max));
 }
 
 // The prompt with the fewest rows left, the oldest of equal ones, where that is not the oldest of all; n:
@@ -149,13 +141,11 @@ static void choose_draws(StepPolicy *p, const SlotWork *work, uint32_t n, uint32
 }
 
 void step_policy_next(StepPolicy *p, const SlotWork *work, uint32_t n, StepChoice *out) {
-    uint32_t n_draws = 0, n_prompts = 0;
+    uint32_t n_draws = 0;
     out->n_parts = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        n_prompts += work[i].prompt_rows > 0;
+    for (uint32_t i = 0; i < n; i++)
         n_draws += work[i].prompt_rows == 0 && work[i].decodes;
-    }
-    uint32_t rows = choose_prompts(p, work, n, rows_for_prompts(p, n_draws, n_prompts), out);
+    uint32_t rows = choose_prompts(p, work, n, rows_for_prompts(p, n_draws), out);
     choose_draws(p, work, n, p->max_rows - rows, out);
     if (out->n_parts) p->last_has_prompts = rows > 0;
 }

@@ -5,8 +5,8 @@
 // time for. While nobody decodes, that is the target below. Beside tokens that others wait for, a step
 // takes less than twice as long as without the prompts' rows, and at most STEP_BESIDE_NS, but has
 // CHUNK_TOKENS_MIN rows of prompts all the same, half as many as draw, and more where few cost nearly as
-// much as many, or where STEP_CROWD prompts wait. A step's time does not grow evenly with its rows (a GPU
-// has classes of them, and tiles), so the time of each size of step is learned by itself.
+// much as many. A step's time does not grow evenly with its rows (a GPU has classes of them, and tiles),
+// so the time of each size of step is learned by itself.
 //
 // A cancellation waits for the steps that are under way, so where one takes longer than its target, a
 // prompt's chunks go through the layers in slices, a step each, or, where the backend has no slices, are made
@@ -29,7 +29,6 @@ enum {
     CHUNK_SLICES_FIRST = 16, // so that the first long prompt of the largest models can be cancelled, too
     STEP_DRAWS_SIZES = 7,    // 1, 2, 4 … 64 draws
     STEP_ROWS_SIZES = 13,    // 1, 2, 4 … 4,096 rows
-    STEP_CROWD = 4,          // so many prompts that wait are many
 };
 
 static_assert(1 << (STEP_DRAWS_SIZES - 1) >= JOBS_MAX, "a size for every number of draws");
