@@ -60,6 +60,22 @@ static Prompt ask_api(FakeWorker *f, size_t api, const char *more) {
     return p;
 }
 
+// Where a library multiplies prompts' rows, no request goes on from another's cache, and the worker names the
+// library.
+TEST(api_cache_is_not_shared_where_a_library_multiplies) {
+    FakeWorker *f = fake_worker_start(
+        &(FakeConfig){.chat_template = "{{ messages[0].content }}", .products = "cuBLAS 13.1.0"});
+    CHECK(text_count(ask(f, "GET", "/health", NULL).body, "\"products\":\"cuBLAS 13.1.0\"") == 1);
+    for (size_t i = 0; i < COUNT_OF(apis); i++) {
+        TEST_CASE_LABEL("%s", apis[i].path);
+        CHECK_U64_EQ(0, ask_api(f, i, "").cached);
+        CHECK_U64_EQ(0, ask_api(f, i, "").cached);
+    }
+    Str body = ask(f, "POST", "/v1/completions", "{\"prompt\":\"a\",\"max_tokens\":1}").body;
+    CHECK(text_count(body, "-f16-cuBLAS-13.1.0-a-script\"") == 1);
+    shut_down(f);
+}
+
 // A second request finds all but the last token of its prompt in the cache, until that is emptied.
 TEST(api_cache_in_each_usage) {
     FakeWorker *f = start();

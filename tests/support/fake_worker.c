@@ -279,6 +279,8 @@ static FakeWorker *make(const FakeConfig *config) {
                            .close = fake_close};
     f->backend.info = (BackendInfo){.kind = "fake",
                                     .device_name = "a script",
+                                    .products = c->products,
+                                    .bits_vary = c->products != NULL,
                                     .n_kv_pages = c->n_pages,
                                     .max_rows = MAX_ROWS,
                                     .masks = !c->no_masks,

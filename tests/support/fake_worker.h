@@ -33,6 +33,7 @@ typedef struct {
     const char *tokens;       // bearer tokens, a line each; NULL: none required
     const char *cors_origin;  // NULL: none
     const char *allowed_host; // NULL: none
+    const char *products;     // the library that the backend multiplies prompts' rows by; NULL: it does it
     bool in_vram;             // the backend says that it has a device's memory
     bool no_masks;            // the backend cannot hold draws to a set of tokens
     bool late_masks;          // it has two steps under way, and takes masks while the second one runs
