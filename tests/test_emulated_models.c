@@ -119,11 +119,7 @@ TEST_SLOW(emulated_model_qwen35, 600) {
     check_family_model("qwen35");
 }
 
-// Experts without a gate; chunks, norms without weights, experts whose inputs are weighted.
-TEST_SLOW(emulated_model_nemotron_h_moe, 600) {
-    check_family_model("nemotron_h_moe");
-}
-
+// Chunks, norms without weights, experts whose inputs are weighted.
 TEST_SLOW(emulated_model_llama4_scout, 600) {
     check_family_model("llama4_scout");
 }
@@ -141,7 +137,8 @@ TEST_SLOW(emulated_model_lfm2, 600) {
     check_prompts_of_model("lfm2");
 }
 
-// Narrower experts, more than 16 of them a row.
+// Experts without a gate, which are narrower, and more than 16 of them a row. (nemotron_h_moe has nothing
+// that neither this one nor others have.)
 TEST_SLOW(emulated_model_nemotron_h_latent, 600) {
     check_family_model("nemotron_h_latent");
 }
