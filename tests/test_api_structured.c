@@ -480,7 +480,7 @@ TEST(api_structured_refusals_are_remembered) {
 
 // Patterns that are short and take long do not hold up who asks for no grammar.
 TEST(api_structured_bad_patterns_hold_up_nobody_else) {
-    enum { BAD = 4 };
+    enum { BAD = 2 };
     static char text[1 << 16];
     FakeWorker *f =
         fake_worker_start(&(FakeConfig){.script = "Hm.", .n_jobs = BAD + 1, .chat_template = TEMPLATE});

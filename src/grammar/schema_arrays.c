@@ -28,8 +28,7 @@ static bool read_keywords(SchemaReader *r, const JsonNode *schema, ArrayKeywords
 static bool read_unique(SchemaReader *r, const JsonNode *schema, bool *out) {
     const JsonNode *unique = json_get(schema, STR("uniqueItems"));
     *out = false;
-    if (unique && !json_read_bool(unique, out))
-        return schema_refuse(r, unique, ERR_INVALID_REQUEST, "not a boolean");
+    if (unique && !json_read_bool(unique, out)) return schema_refuse_found(r, unique, "not a boolean");
     return true;
 }
 

@@ -138,6 +138,8 @@ enum { SCHEMA_RECURSION_MAX = 400, SCHEMA_UNBOUNDED = UINT32_MAX };
 // Messages begin with the JSON pointer of `at`.
 bool schema_refuse(const SchemaReader *r, const JsonNode *at, ErrCode code, const char *format, ...)
     PRINTF_LIKE(4, 5);
+// "#/minLength: not a non-negative integer, found -1". Always false.
+bool schema_refuse_found(const SchemaReader *r, const JsonNode *value, const char *message);
 // Puts the pointer before the message that is there. What is not invalid is too large.
 bool schema_place(const SchemaReader *r, const JsonNode *at);
 bool schema_no_memory(const SchemaReader *r);

@@ -10,7 +10,7 @@ bool schema_read_count(SchemaReader *r, const JsonNode *schema, Str keyword, uin
     if (!json_read_u64(value, &count)) {
         double large;
         if (json_read_f64(value, &large) && large >= 0x1p53) count = UINT64_MAX; // an integer all the same
-        else return schema_refuse(r, value, ERR_INVALID_REQUEST, "not a non-negative integer");
+        else return schema_refuse_found(r, value, "not a non-negative integer");
     }
     *out = count >= SCHEMA_UNBOUNDED ? SCHEMA_UNBOUNDED - 1 : (uint32_t)count;
     return true;
@@ -30,7 +30,7 @@ static bool read_type(SchemaReader *r, const JsonNode *value, uint32_t *types) {
         *types |= names[i].types;
         return true;
     }
-    if (!is_text) return schema_refuse(r, value, ERR_INVALID_REQUEST, "not the name of a type");
+    if (!is_text) return schema_refuse_found(r, value, "not the name of a type");
     return schema_refuse(r, value, ERR_INVALID_REQUEST, "\"%.*s\" is not the name of a type",
                          (int)min_u64(name.len, 40), name.ptr);
 }

@@ -2,18 +2,18 @@
 #include "grammar/schema_internal.h"
 
 static bool check_object(SchemaReader *r, const JsonNode *value) {
-    if (value->type != JSON_OBJECT) return schema_refuse(r, value, ERR_INVALID_REQUEST, "not an object");
+    if (value->type != JSON_OBJECT) return schema_refuse_found(r, value, "not an object");
     if (value->length > SCHEMA_MEMBERS_MAX)
         return schema_refuse(r, value, ERR_TOO_LARGE, "more than %d members", SCHEMA_MEMBERS_MAX);
     return lang_work(&r->maker, value->length, r->err) || schema_place(r, value);
 }
 
 static bool check_names(SchemaReader *r, const JsonNode *value) {
-    if (value->type != JSON_ARRAY) return schema_refuse(r, value, ERR_INVALID_REQUEST, "not an array");
+    if (value->type != JSON_ARRAY) return schema_refuse_found(r, value, "not an array");
     if (value->length > SCHEMA_MEMBERS_MAX)
         return schema_refuse(r, value, ERR_TOO_LARGE, "more than %d names", SCHEMA_MEMBERS_MAX);
     for (const JsonNode *e = json_first(value); e != json_end(value); e = json_next(e)) {
-        if (e->type != JSON_STRING) return schema_refuse(r, e, ERR_INVALID_REQUEST, "not a string");
+        if (e->type != JSON_STRING) return schema_refuse_found(r, e, "not a string");
     }
     return true;
 }

@@ -2,6 +2,7 @@
 #include "base/strbuf.h"
 #include "base/utf8.h"
 #include "grammar/schema_internal.h"
+#include "json/json_writer.h"
 
 #include <stdio.h>
 
@@ -91,6 +92,20 @@ bool schema_refuse(const SchemaReader *r, const JsonNode *at, ErrCode code, cons
     va_end(args);
     (void)error_set(r->err, code, "%s", text);
     return schema_place(r, at);
+}
+
+bool schema_refuse_found(const SchemaReader *r, const JsonNode *value, const char *message) {
+    enum { SHOWN_BYTES = 32 };
+    char found[64];
+    StrBuf b = STRBUF(found);
+    JsonWriter w = json_writer_begin(&b);
+    Str text;
+    bool is_text = json_read_str(value, &text);
+    if (is_text && text.len > SHOWN_BYTES) strbuf_put(&b, STR("a long string"));
+    else if (json_is(value, JSON_ARRAY) || json_is(value, JSON_OBJECT))
+        strbuf_put(&b, str_from_c(json_type_name(value)));
+    else json_put_node(&w, value);
+    return schema_refuse(r, value, ERR_INVALID_REQUEST, "%s, found %s", message, found);
 }
 
 bool schema_no_memory(const SchemaReader *r) {
@@ -187,7 +202,7 @@ static bool index_names(SchemaReader *r, const JsonNode *schema, uint32_t *base)
     const JsonNode *id = json_get(schema, STR("$id"));
     Str text, uri;
     if (id) {
-        if (!json_read_str(id, &text)) return schema_refuse(r, id, ERR_INVALID_REQUEST, "not a string");
+        if (!json_read_str(id, &text)) return schema_refuse_found(r, id, "not a string");
         const char *hash = text.len ? memchr(text.ptr, '#', text.len) : NULL;
         Str fragment = hash ? str_slice(text, (size_t)(hash - text.ptr) + 1, text.len) : (Str){0};
         if (hash) text.len = (size_t)(hash - text.ptr);
@@ -202,8 +217,7 @@ static bool index_names(SchemaReader *r, const JsonNode *schema, uint32_t *base)
     for (size_t i = 0; i < COUNT_OF(anchors); i++) {
         const JsonNode *anchor = json_get(schema, str_from_c(anchors[i].keyword));
         if (!anchor) continue;
-        if (!json_read_str(anchor, &text))
-            return schema_refuse(r, anchor, ERR_INVALID_REQUEST, "not a string");
+        if (!json_read_str(anchor, &text)) return schema_refuse_found(r, anchor, "not a string");
         SchemaName name = {.uri = r->bases[*base],
                            .anchor = text,
                            .is_anchor = true,
@@ -222,8 +236,7 @@ static bool check_language(SchemaReader *r, const JsonNode *schema) {
     const JsonNode *language = json_get(schema, STR("$schema"));
     Str uri;
     if (!language) return true;
-    if (!json_read_str(language, &uri))
-        return schema_refuse(r, language, ERR_INVALID_REQUEST, "not a string");
+    if (!json_read_str(language, &uri)) return schema_refuse_found(r, language, "not a string");
     if (str_ends_with(uri, STR("#"))) uri.len--;
     for (size_t i = 0; i < COUNT_OF(known); i++) {
         if (str_eq(uri, str_from_c(known[i]))) return true;
@@ -374,7 +387,7 @@ static bool check_dynamic(SchemaReader *r, const JsonNode *ref, const SchemaName
 bool schema_resolve(SchemaReader *r, const JsonNode *schema, const JsonNode *ref, bool is_dynamic,
                     const JsonNode **out) {
     Str text, uri;
-    if (!json_read_str(ref, &text)) return schema_refuse(r, ref, ERR_INVALID_REQUEST, "not a string");
+    if (!json_read_str(ref, &text)) return schema_refuse_found(r, ref, "not a string");
     uint32_t base = r->base_of[schema - r->root];
     const char *hash = text.len ? memchr(text.ptr, '#', text.len) : NULL;
     Str fragment = hash ? str_slice(text, (size_t)(hash - text.ptr) + 1, text.len) : (Str){0};
