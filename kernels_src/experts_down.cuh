@@ -18,6 +18,7 @@
 #define SUM_ALONE 0
 #endif
 
+#ifndef PRODUCT_MANY
 // Of row lane % 16 of the band.
 DEVICE float expert_down_bias(const ProductArgs &a, u32 expert, u32 band) {
     u32 col = band * BAND_ROWS + lane_index() % BAND_ROWS;
@@ -35,6 +36,7 @@ DEVICE void expert_down_store(float *out, u32 band, float bias, u32 n_rows, cons
         if (slot != ~0u) out[(u64)slot * D_MODEL + col] = sums[row * SUM_STRIDE + r] * GLU_DIVISOR + bias;
     }
 }
+#endif
 
 #if defined(EXPERTS_EIGHTS)
 enum : u32 { TOUCHED_AT = ROUND_UP(PRODUCT_SHARED_BYTES, 16) };
@@ -60,16 +62,50 @@ PRODUCT_KERNEL experts_down(ExpertsArgs a) {
     experts_down_run(a, block_index(), product_memory());
 }
 #elif defined(EXPERTS_MANY)
+// product_many.cuh: rows are slots; a lane has one weight row and four of each 8 rows.
+struct ExpertDownFinish {
+    const ExpertsArgs &a;
+
+    struct Ahead {
+        float bias;
+    };
+
+    static DEVICE u32 col_of(u32 unit) {
+        return unit % EXPERT_UNITS * BAND_ROWS + lane_weight_row();
+    }
+
+    DEVICE void foresee(u32, u32, u32, u32) const {
+    }
+
+    DEVICE Ahead ahead(u32 unit, u64, u32) const {
+        u32 col = col_of(unit);
+        bool has_bias = a.product.bias[0] != 0 && col < D_MODEL;
+        return {has_bias ? a.product.bias[0][unit / EXPERT_UNITS * D_MODEL + col] : 0.0f};
+    }
+
+    template <u32 groups>
+    DEVICE void lanes(u32 unit, u64 first_row, u32 n_rows, const LaneSums<groups> &sums,
+                      const Ahead &ahead) const {
+        u32 col = col_of(unit);
+        float *out = a.product.out + (lane_first_row() * D_MODEL + col) + first_row * D_MODEL;
+#pragma unroll
+        for (u32 i = 0; i < groups; i++) {
+            float v[4];
+            sums_of_weight_row(sums.of[0][i], v);
+#pragma unroll
+            for (u32 r = 0; r < 4; r++) {
+                if (col < D_MODEL && i * 8 + lane_first_row() + r < n_rows)
+                    out[(u64)(i * 8 + r) * D_MODEL] = v[r] * GLU_DIVISOR + ahead.bias;
+            }
+        }
+    }
+};
+
 DEVICE void experts_down_run(const ExpertsArgs &a, u32 block, u8 *shared) {
     ExpertsBands bands = {{a.product.weight[0]}, {a.tiles, a.n_tiles}};
     Product product;
     product_prepare(a.product, block, shared, bands, &product);
-    product_run(
-        a.product, block, shared, bands, &product, [&](u32 unit, u32 first_row, u32 n, const float *sums) {
-            u32 band = unit % EXPERT_UNITS;
-            float bias = expert_down_bias(a.product, unit / EXPERT_UNITS, band);
-            expert_down_store(a.product.out, band, bias, n, sums, [&](u32 row) { return first_row + row; });
-        });
+    product_run(a.product, block, shared, bands, &product, ExpertDownFinish{a});
 }
 
 EXPORTED StageInfo experts_down_info = PRODUCT_INFO(PRODUCT_SHARED_BYTES);

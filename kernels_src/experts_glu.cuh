@@ -27,31 +27,14 @@
     { (a).product.weight[0], (a).product.weight[1] }
 #endif
 
-// Of a lane's two columns of a band, which are neighbours: gate's biases, then up's.
+// Of a lane's two columns of a band: gate's biases, then up's.
 struct GluBias {
     float of[2][2];
 };
-DEVICE u32 expert_glu_col(u32 band) {
-    return band * BAND_ROWS + lane_index() % 8 * 2;
-}
-DEVICE GluBias expert_glu_bias(const ProductArgs &a, u32 expert, u32 band) {
-    GluBias bias = {};
-#ifdef HAS_BIAS
-    u32 col = expert_glu_col(band);
-#pragma unroll
-    for (u32 b = 0; b < UNIT_BANDS; b++) {
-        if (a.bias[b] == 0 || col >= D_FF) continue;
-        bias.of[b][0] = a.bias[b][expert * D_FF + col];
-        bias.of[b][1] = a.bias[b][expert * D_FF + col + 1];
-    }
-#endif
-    (void)a, (void)expert, (void)band;
-    return bias;
-}
 
-// Of one of the two columns; sums of its gate and its up are BAND_ROWS apart.
-DEVICE float expert_glu_value(const GluBias &bias, u32 which, const float *sums, float weight) {
-    float v[2] = {sums[0], sums[(UNIT_BANDS - 1) * BAND_ROWS]};
+// Of one of the two columns.
+DEVICE float expert_glu_value(const GluBias &bias, u32 which, float gate, float up, float weight) {
+    float v[2] = {gate, up};
 #ifdef HAS_BIAS
     v[0] += bias.of[0][which], v[1] += bias.of[UNIT_BANDS - 1][which];
 #endif
@@ -76,8 +59,28 @@ DEVICE float expert_slot_weight(const ExpertsArgs &a, u32 slot) {
 #endif
 }
 
+#ifndef PRODUCT_MANY
+// The lane's two columns are neighbours, so that it stores 4 bytes.
+DEVICE u32 expert_glu_col(u32 band) {
+    return band * BAND_ROWS + lane_index() % 8 * 2;
+}
+DEVICE GluBias expert_glu_bias(const ProductArgs &a, u32 expert, u32 band) {
+    GluBias bias = {};
+#ifdef HAS_BIAS
+    u32 col = expert_glu_col(band);
+#pragma unroll
+    for (u32 b = 0; b < UNIT_BANDS; b++) {
+        if (a.bias[b] == 0 || col >= D_FF) continue;
+        bias.of[b][0] = a.bias[b][expert * D_FF + col];
+        bias.of[b][1] = a.bias[b][expert * D_FF + col + 1];
+    }
+#endif
+    (void)a, (void)expert, (void)band;
+    return bias;
+}
+
 // One warp: rows of a unit's sums, those that `takes` accepts, into rows first_row … of `out`; weight(row):
-// of the row's choice. A lane has two neighbours of a row, so that it stores 4 bytes.
+// of the row's choice. Sums of a gate and its up are BAND_ROWS apart.
 template <class Takes, class Weights>
 DEVICE void expert_glu_store(const GluBias &bias, u32 band, u32 first_row, u32 n_rows, const float *sums,
                              f16 *out, const Takes &takes, const Weights &weight) {
@@ -85,13 +88,15 @@ DEVICE void expert_glu_store(const GluBias &bias, u32 band, u32 first_row, u32 n
     if (col >= D_FF) return;
     for (u32 row = lane_index() / 8; row < n_rows; row += 4) {
         if (!takes(row)) continue;
-        const float *of_row = sums + row * SUM_STRIDE + lane_index() % 8 * 2;
+        const float *gate = sums + row * SUM_STRIDE + lane_index() % 8 * 2,
+                    *up = gate + (UNIT_BANDS - 1) * BAND_ROWS;
         float of_choice = weight(row);
-        float first = expert_glu_value(bias, 0, of_row, of_choice),
-              second = expert_glu_value(bias, 1, of_row + 1, of_choice);
+        float first = expert_glu_value(bias, 0, gate[0], up[0], of_choice),
+              second = expert_glu_value(bias, 1, gate[1], up[1], of_choice);
         activation_store_2(out, first_row + row, col, first, second);
     }
 }
+#endif
 
 #if defined(EXPERTS_EIGHTS)
 enum : u32 { TOUCHED_AT = ROUND_UP(PRODUCT_SHARED_BYTES, 16) };
@@ -119,18 +124,48 @@ PRODUCT_KERNEL experts_glu(ExpertsArgs a) {
     experts_glu_run(a, block_index(), product_memory());
 }
 #elif defined(EXPERTS_MANY)
+// product_many.cuh: rows are slots.
+struct ExpertGluFinish {
+    const ExpertsArgs &a;
+
+    typedef GluBias Ahead;
+
+    DEVICE void foresee(u32, u32, u32, u32) const {
+    }
+
+    // Of weight rows g and g + 8.
+    DEVICE Ahead ahead(u32 unit, u64, u32) const {
+        GluBias bias = {};
+#ifdef HAS_BIAS
+#pragma unroll
+        for (u32 i = 0; i < UNIT_BANDS * 2; i++) {
+            u32 b = i / 2, up = i % 2, col = unit % EXPERT_UNITS * BAND_ROWS + lane_index() / 4 + up * 8;
+            if (a.product.bias[b] != 0 && col < D_FF)
+                bias.of[b][up] = a.product.bias[b][unit / EXPERT_UNITS * D_FF + col];
+        }
+#endif
+        (void)unit;
+        return bias;
+    }
+
+    template <u32 groups>
+    DEVICE void lanes(u32 unit, u64 first_row, u32 n_rows, const LaneSums<groups> &sums,
+                      const Ahead &bias) const {
+        u32 c = lane_index() % 4;
+        store_lane_activations<groups, D_FF>(
+            a.product.out_activations, unit % EXPERT_UNITS, first_row, n_rows, [&](u32 up, u32 i, u32 k) {
+                float weight = expert_slot_weight(a, (u32)first_row + i * 8 + c * 2 + k);
+                return expert_glu_value(bias, up, sums.of[0][i][up * 2 + k],
+                                        sums.of[UNIT_BANDS - 1][i][up * 2 + k], weight);
+            });
+    }
+};
+
 DEVICE void experts_glu_run(const ExpertsArgs &a, u32 block, u8 *shared) {
     ExpertsBands bands = {EXPERT_GLU_WEIGHTS(a), {a.tiles, a.n_tiles}};
     Product product;
     product_prepare(a.product, block, shared, bands, &product);
-    product_run(a.product, block, shared, bands, &product,
-                [&](u32 unit, u32 first_row, u32 n, const float *sums) {
-                    u32 band = unit % EXPERT_UNITS;
-                    GluBias bias = expert_glu_bias(a.product, unit / EXPERT_UNITS, band);
-                    expert_glu_store(
-                        bias, band, first_row, n, sums, a.product.out_activations, [](u32) { return true; },
-                        [&](u32 row) { return expert_slot_weight(a, first_row + row); });
-                });
+    product_run(a.product, block, shared, bands, &product, ExpertGluFinish{a});
 }
 
 EXPORTED StageInfo experts_glu_info = PRODUCT_INFO(PRODUCT_SHARED_BYTES);

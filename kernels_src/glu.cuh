@@ -65,13 +65,13 @@ DEVICE float glu_value(const ProductArgs &a, u64 row, u32 col, float gate, float
 }
 
 #ifdef PRODUCT_MANY
-// product_many.cuh: a lane has weight rows g and g + 8 of rows 8 i + 2 c and 8 i + 2 c + 1. The lanes of g
-// and g + 1 exchange a value, so that each has two neighbours of a row and stores 4 bytes. Rows past the last
-// one are computed, too: without branches the lane's activations do not wait for each other's functions.
 struct GluFinish {
     const ProductArgs &a;
 
     struct Ahead {};
+
+    DEVICE void foresee(u32, u32, u32, u32) const {
+    }
 
     DEVICE Ahead ahead(u32, u64, u32) const {
         return {};
@@ -80,27 +80,13 @@ struct GluFinish {
     template <u32 groups>
     DEVICE void lanes(u32 unit, u64 first_row, u32 n_rows, const LaneSums<groups> &sums,
                       const Ahead &) const {
-        u32 g = lane_index() / 4, c = lane_index() % 4, odd = g % 2;
-#pragma unroll
-        for (u32 up = 0; up < 2; up++) {
-            u32 col = unit * BAND_ROWS + up * 8 + g, known = MIN(col, D_FF - 1u);
-            bool is_there = D_FF % BAND_ROWS == 0 || col < D_FF;
-            // first_row is a multiple of 8, so the swizzle is that of the lane's row among 8.
-            f16 *out =
-                a.out_activations + activation_at(c * 2 + odd, col - odd) + first_row * ACTIVATION_COLS / 2;
-#pragma unroll
-            for (u32 i = 0; i < groups; i++) {
-                float v[2];
-#pragma unroll
-                for (u32 k = 0; k < 2; k++) {
-                    v[k] = glu_value(a, first_row + i * 8 + c * 2 + k, known, sums.of[0][i][up * 2 + k],
-                                     sums.of[UNIT_BANDS - 1][i][up * 2 + k]);
-                }
-                u32 own = pack_f16(v[0], v[1]), other = shuffle_xor(own, 4);
-                u32 both = permute_bytes(own, other, odd ? 0x3276 : 0x5410);
-                if (is_there && i * 8 + c * 2 + odd < n_rows) *(u32 *)(out + i * 8 * 64) = both;
-            }
-        }
+        u32 first_col = unit * BAND_ROWS + lane_index() / 4, c = lane_index() % 4;
+        store_lane_activations<groups, D_FF>(
+            a.out_activations, unit, first_row, n_rows, [&](u32 up, u32 i, u32 k) {
+                u32 col = MIN(first_col + up * 8, D_FF - 1u);
+                return glu_value(a, first_row + i * 8 + c * 2 + k, col, sums.of[0][i][up * 2 + k],
+                                 sums.of[UNIT_BANDS - 1][i][up * 2 + k]);
+            });
     }
 };
 

@@ -93,6 +93,9 @@ struct HeadFinish {
 
     struct Ahead {};
 
+    DEVICE void foresee(u32, u32, u32, u32) const {
+    }
+
     DEVICE Ahead ahead(u32, u64, u32) const {
         return {};
     }

@@ -44,59 +44,78 @@ DEVICE void output_prepare(const ProductArgs &a, u32 block, u8 *shared, OutputSt
     product_prepare(a, block, shared, s->bands, &s->product);
 }
 
-// product_many.cuh: a lane has weight rows g and g + 8 of rows 8 i + 2 c and 8 i + 2 c + 1.
+// product_many.cuh: a lane has one weight row and four of each 8 rows.
 struct OutputFinish {
     const ProductArgs &a;
 
     struct Ahead {
-        float bias[2], before[2][4];
+        float bias, before[2][4];
     };
 
-    DEVICE float *at(u32 first_row, u32 i, u32 k, u32 col) const {
-        return a.out + (u64)(first_row + i * 8 + lane_index() % 4 * 2 + k % 2) * N_ROWS + col + k / 2 * 8;
+    static DEVICE u32 col_of(u32 unit) {
+        return unit * BAND_ROWS + lane_weight_row();
     }
-    static DEVICE bool is_there(u32 n_rows, u32 i, u32 k, u32 col) {
-        return i * 8 + lane_index() % 4 * 2 + k % 2 < n_rows && col + k / 2 * 8 < N_ROWS;
+    // One address for all that the lane has, and constants beyond it.
+    DEVICE float *at(u64 first_row, u32 row, u32 col) const {
+        return a.out + (lane_first_row() * N_ROWS + col) + (first_row + row) * N_ROWS;
     }
-    static DEVICE u32 first_col(u32 unit) {
-        return unit * BAND_ROWS + lane_index() / 4;
+    static DEVICE bool is_there(u32 n_rows, u32 row, u32 col) {
+        return row + lane_first_row() < n_rows && (N_ROWS % BAND_ROWS == 0 || col < N_ROWS);
     }
 
-    DEVICE Ahead ahead(u32 unit, u32 first_row, u32 n_rows) const {
-        u32 col = first_col(unit);
-        Ahead v = {};
-#pragma unroll
-        for (u32 b = 0; b < 2; b++) {
-            if (a.bias[0] != 0 && col + b * 8 < N_ROWS) v.bias[b] = a.bias[0][col + b * 8];
+    // The stage before wrote more than the L2 has, so that the residual stream is not there any more: all
+    // blocks would wait for memory at once. A sector of 32 bytes a lane.
+    DEVICE void foresee(u32 unit, u32 n_units, u32 first_row, u32 n_rows) const {
+#ifndef RAW
+        const u32 sector = 8, lanes = 16; // floats; of a row
+        u32 first = unit * BAND_ROWS, end = MIN(first + n_units * BAND_ROWS, (u32)N_ROWS);
+        for (u32 row = lane_index() / lanes; row < n_rows; row += WARP / lanes) {
+            for (u32 col = first + lane_index() % lanes * sector; col < end; col += lanes * sector) {
+                prefetch_l2(a.out + (u64)(first_row + row) * N_ROWS + col);
+            }
         }
+#endif
+        (void)unit, (void)n_units, (void)first_row, (void)n_rows;
+    }
+
+    DEVICE Ahead ahead(u32 unit, u64 first_row, u32 n_rows) const {
+        u32 col = col_of(unit);
+        Ahead v = {};
+        if (a.bias[0] != 0 && col < N_ROWS) v.bias = a.bias[0][col];
 #ifndef RAW
 #pragma unroll
         for (u32 i = 0; i < 8; i++) {
-            if (is_there(n_rows, i / 4, i % 4, col))
-                v.before[i / 4][i % 4] = load_shared_data(at(first_row, i / 4, i % 4, col));
+            u32 row = i / 4 * 8 + i % 4;
+            if (is_there(n_rows, row, col))
+                v.before[i / 4][i % 4] = load_shared_data(at(first_row, row, col));
         }
 #endif
         return v;
     }
 
     template <u32 groups>
-    DEVICE void lanes(u32 unit, u32 first_row, u32 n_rows, const LaneSums<groups> &sums,
+    DEVICE void lanes(u32 unit, u64 first_row, u32 n_rows, const LaneSums<groups> &sums,
                       const Ahead &ahead) const {
-        u32 col = first_col(unit);
+        u32 col = col_of(unit);
 #pragma unroll
-        for (u32 i = 0; i < groups * 4; i++) {
-            float v = sums.of[0][i / 4][i % 4];
+        for (u32 i = 0; i < groups; i++) {
+            float of_rows[4];
+            sums_of_weight_row(sums.of[0][i], of_rows);
+#pragma unroll
+            for (u32 r = 0; r < 4; r++) {
+                float v = of_rows[r];
 #ifdef FROM_GLU
-            v *= GLU_DIVISOR;
+                v *= GLU_DIVISOR;
 #endif
-            v += ahead.bias[i % 4 / 2];
+                v += ahead.bias;
 #ifdef ADD_SCALE
-            v *= ADD_SCALE;
+                v *= ADD_SCALE;
 #endif
 #ifndef RAW
-            v += ahead.before[i / 4][i % 4];
+                v += ahead.before[i][r];
 #endif
-            if (is_there(n_rows, i / 4, i % 4, col)) *at(first_row, i / 4, i % 4, col) = v;
+                if (is_there(n_rows, i * 8 + r, col)) *at(first_row, i * 8 + r, col) = v;
+            }
         }
     }
 };

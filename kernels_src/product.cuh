@@ -167,3 +167,46 @@ DEVICE u32 segment_first_half(u32 segment) {
 DEVICE u32 segment_end_half(u32 segment) {
     return MIN((segment + 1) * SEGMENT_HALVES, (u32)COL_HALVES);
 }
+
+// ---- sums as lanes have them: product_many.cuh and product_given.cuh ----
+
+// Sums of 8 * groups rows of a unit, factor included: of[b][i] has, as mma_f16, weight rows g and g + 8 of
+// band b and the rows 8 i + 2 c and 8 i + 2 c + 1 (lane 4 g + c).
+template <u32 groups> struct LaneSums { float of[UNIT_BANDS][groups][4]; };
+
+// A lane's four sums of 8 rows for those of one weight row: of rows 4 (c / 2) + r of the 8, weight row
+// g + 8 (c % 2). So a warp's loads and stores are of 64 bytes of a row instead of 32.
+DEVICE u32 lane_weight_row() {
+    return lane_index() / 4 + lane_index() % 2 * 8;
+}
+DEVICE u32 lane_first_row() {
+    return lane_index() % 4 / 2 * 4;
+}
+DEVICE void sums_of_weight_row(const float v[4], float out[4]) {
+    bool odd = lane_index() % 2;
+    float other[2] = {shuffle_xor(odd ? v[0] : v[2], 1), shuffle_xor(odd ? v[1] : v[3], 1)};
+    out[0] = odd ? other[0] : v[0], out[1] = odd ? other[1] : v[1];
+    out[2] = odd ? v[2] : other[0], out[3] = odd ? v[3] : other[1];
+}
+
+// Activations of 8 * groups rows of a band, into rows first_row … (a multiple of 8) of `out`, of n_cols
+// columns: value(up, i, k) is of weight row g + 8 up and row 8 i + 2 c + k. The lanes of g and g + 1 exchange
+// a value, so that each has two neighbours of a row and stores 4 bytes. Rows past the last one are computed,
+// too: without branches, a lane's activations do not wait for each other's functions.
+template <u32 groups, u32 n_cols, class Value>
+DEVICE void store_lane_activations(f16 *out, u32 band, u64 first_row, u32 n_rows, const Value &value) {
+    u32 g = lane_index() / 4, row = lane_index() % 4 * 2 + g % 2;
+#pragma unroll
+    for (u32 up = 0; up < 2; up++) {
+        u32 col = band * BAND_ROWS + up * 8 + g;
+        // The swizzle is that of the lane's row among 8.
+        f16 *at = out + activation_at(row, col - g % 2) + first_row * 64;
+#pragma unroll
+        for (u32 i = 0; i < groups; i++) {
+            u32 own = pack_f16(value(up, i, 0), value(up, i, 1)), other = shuffle_xor(own, 4);
+            u32 both = permute_bytes(own, other, g % 2 ? 0x3276 : 0x5410);
+            bool is_there = i * 8 + row < n_rows && (n_cols % BAND_ROWS == 0 || col < n_cols);
+            if (is_there) *(u32 *)(at + i * 8 * 64) = both;
+        }
+    }
+}

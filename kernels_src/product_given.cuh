@@ -23,10 +23,6 @@ enum : u32 {
 
 struct Product {};
 
-// Sums of 8 * groups rows of a unit, factor included: of[b][i] has weight rows g and g + 8 of band b and the
-// rows 8 i + 2 c and 8 i + 2 c + 1 (lane 4 g + c).
-template <u32 groups> struct LaneSums { float of[UNIT_BANDS][groups][4]; };
-
 template <class Bands> DEVICE void product_prepare(const ProductArgs &, u32, u8 *, const Bands &, Product *) {
 }
 

@@ -19,10 +19,15 @@
 //     struct Ahead                            what it wants of memory
 //     Ahead ahead(unit, first_row, n_rows)    loads it, where there is time before the sums
 //     lanes<groups>(unit, first_row, n_rows, const LaneSums<groups> &sums, const Ahead &ahead)
+//     foresee(unit, n_units, first_row, n_rows)    asks the L2 for a part of what a pass wants; one warp
 // for FINISH_ROWS rows at most, 8 a group. TABLE_UNITS: as product.cuh has it.
 //
 // Formats differ between the stage's matrices: a pass has units of one alone (four warps multiply with the
-// same instructions). A unit of two bands may have two: its bands are in warps four apart.
+// same instructions). A unit of two bands may have two: then its bands are in warps four apart, else in warps
+// two apart.
+//
+// Prompts (SKEWED): the second four warps begin when some slots of rows are there, so that four warps
+// multiply while the other four finish their sums.
 //
 // Prompts of few rows (NARROW_TILES): where there are blocks enough, tiles have NARROW_ROWS rows, and then
 // passes have half the units (down of 0.5B with 128 to 512 rows 16 us instead of 30). That takes the loop a
@@ -87,6 +92,12 @@ enum : u32 {
     TAKEN_REGISTERS = WARPS == 8    ? 224
                       : WARPS == 12 ? (NEEDS_MANY ? 160 : 144)
                                     : (NEEDS_MANY ? 112 : 104),
+    // Units of two bands: how many warps apart these are. Of one format, both are in the same four warps,
+    // which then end a pass without the others.
+    BANDS_APART = !HAS_WGMMA             ? PASS_UNITS
+                  : FORMAT_0 == FORMAT_1 ? 2
+                                         : 4,
+    GROUP_BANDS = UNIT_BANDS == 2 ? 2 * BANDS_APART : 4, // of the warps that have whole units
     SUMS = TILE_ROWS / 2, // of a lane, for its band: [TILE_ROWS / 8][4] as mma_f16 has them
     NARROW_ROWS = 64,
 #ifdef NARROW_TILES
@@ -164,7 +175,7 @@ struct Passes {
     u32 tile_rows, parts;     // parts: 2 where passes have half the units
 };
 #ifdef TABLE_UNITS
-static_assert(ONE_RUN && K_WAYS_CLUSTER == 1 && ROW_TILES_MAX > 1, "units of one format; blocks take turns");
+static_assert(ONE_RUN && !SPLIT && ROW_TILES_MAX > 1, "units of one format; blocks take turns");
 // A table's tile of rows.
 struct RowTile {
     u32 unit, row, n_rows;
@@ -219,8 +230,8 @@ struct WarpBand {
 DEVICE WarpBand warp_band(u32 warp, u32 n_units) {
     u32 band = warp % PASS_BANDS;
     WarpBand w;
-    w.b = UNIT_BANDS == 1 ? 0 : HAS_WGMMA ? band / 4 % 2 : band / PASS_UNITS;
-    w.place = UNIT_BANDS == 1 ? band : HAS_WGMMA ? band / 8 * 4 + band % 4 : band % PASS_UNITS;
+    w.b = UNIT_BANDS == 1 ? 0 : band / BANDS_APART % 2;
+    w.place = UNIT_BANDS == 1 ? band : band / (2 * BANDS_APART) * BANDS_APART + band % BANDS_APART;
     w.way = warp / PASS_BANDS;
     w.any = w.place < n_units;
     w.place = MIN(w.place, MAX(n_units, 1u) - 1);
@@ -230,7 +241,7 @@ DEVICE WarpBand warp_band(u32 warp, u32 n_units) {
 // Which warp has a band.
 DEVICE u32 band_at(u32 place, u32 b) {
     if (UNIT_BANDS == 1) return place;
-    return HAS_WGMMA ? place / 4 * 8 + b * 4 + place % 4 : b * PASS_UNITS + place;
+    return place / BANDS_APART * 2 * BANDS_APART + b * BANDS_APART + place % BANDS_APART;
 }
 
 // ---- columns ----
@@ -287,7 +298,10 @@ enum : u32 {
     // is a slot of rows and, with every second, one of weights.
     STEPS_FIT = (u32)RING_BYTES / (WEIGHT_SLOT / 2 + ROWS_SLOT),
     WEIGHTS_FIT = MAX((MAX((u32)RING_BYTES, 2 * ROWS_SLOT) - 2 * ROWS_SLOT) / WEIGHT_SLOT, 2u),
-    WEIGHT_SLOTS = HAS_WGMMA ? MAX(MIN(STEPS_FIT / 2, (u32)CHUNKS *KEPT_PASSES), 2u)
+    // Prompts: rows come from the L2, and weights from memory, so that these get one more where four are left
+    // for rows.
+    WEIGHTS_MORE = ROW_TILES_MAX > 1 && (u32)RING_BYTES >= (STEPS_FIT / 2 + 1) * WEIGHT_SLOT + 4 * ROWS_SLOT,
+    WEIGHT_SLOTS = HAS_WGMMA ? MAX(MIN(STEPS_FIT / 2 + WEIGHTS_MORE, (u32)CHUNKS *KEPT_PASSES), 2u)
                              : MIN(MAX(STEPS_FIT, 2u) / 2 + 1, WEIGHTS_FIT),
     ROWS_BYTES = MAX((u32)RING_BYTES, WEIGHT_SLOTS *WEIGHT_SLOT + 2 * ROWS_SLOT) - WEIGHT_SLOTS * WEIGHT_SLOT,
     ROWS_SLOTS = MIN(ROWS_BYTES / ROWS_SLOT, (u32)CHUNKS * 2 * (HAS_WGMMA ? KEPT_PASSES : 1)),
@@ -295,20 +309,16 @@ enum : u32 {
     // work then, waits for its own data (a layer of 8B with 16 rows 59.3 us, not 57.8; of 0.5B 21.3, not
     // 19.7).
     FLIGHT_SLOTS = MAX((64u << 10) / (u32)WEIGHT_SLOT, 1u),
+    SKEWED = WARPS == 8 && K_WAYS_BLOCK == 1 && ROW_TILES_MAX > 1 && ROWS_SLOTS <= CHUNKS * 2,
     AHEAD = MAX(MIN(ROWS_SLOTS - 1, (WEIGHT_SLOTS - 1) * 2), 1u), // older GPUs: steps that are on their way
 
     // Split columns: each segment's sums as the lanes have them, [segment][band][TILE_ROWS / 8][lane] float4.
     PARTS = SPLIT ? most_segments(K_WAYS_BLOCK) * PASS_BANDS * (TILE_ROWS / 8) * WARP : 0,
     FINISH_ROWS = 16, // that are finished at once
-#ifdef TABLE_UNITS
-    FINISH_FLOATS = FINISH_ROWS * SUM_STRIDE,
-    FINISH_BYTES = PASS_UNITS * FINISH_FLOATS * 4, // [rows][SUM_STRIDE] of each unit
-#else
     // What the two warps of a unit of two bands give each other, up to EXCHANGED rows at a time:
     // [unit][band][EXCHANGED / 16][lane] float4.
-    EXCHANGED = MIN(TILE_ROWS, 64),
+    EXCHANGED = MIN(TILE_ROWS, 32),
     FINISH_BYTES = UNIT_BANDS == 2 && !SPLIT ? PASS_UNITS * EXCHANGED / 8 * WARP * 16 : 0,
-#endif
 
     ROWS_AT = ROUND_UP(WEIGHT_SLOTS * WEIGHT_SLOT, 1024),
     PARTS_AT = ROWS_AT + ROWS_SLOTS * ROWS_SLOT,
@@ -359,48 +369,6 @@ template <class Bands> DEVICE BandFactors band_factors_of(const Bands &bands, u3
     return {factors[0], factors[8]};
 }
 
-#ifdef TABLE_UNITS
-// A lane's part of a unit's sums of FINISH_ROWS rows: v[i] is as mma_f16 has it for the i-th 8 rows.
-DEVICE void spread_sums(const float v[4], u32 i, u32 b, const BandFactors &f, float *sums) {
-    u32 g = lane_index() / 4, c = lane_index() % 4;
-    float *out = sums + (i * 8 + c * 2) * SUM_STRIDE + b * BAND_ROWS + g;
-    out[0] = v[0] * f.low;
-    out[SUM_STRIDE] = v[1] * f.low;
-    out[8] = v[2] * f.high;
-    out[SUM_STRIDE + 8] = v[3] * f.high;
-}
-
-// Columns that are not split: a warp has the sums of its band.
-template <u32 tile_rows, class Finish>
-DEVICE void finish_totals(const Pass &pass, const WarpBand &w, const float *total, const BandFactors &f,
-                          u8 *shared, const Finish &finish) {
-    if (!w.any) return;
-    float *sums = (float *)(shared + SUMS_AT) + w.place * FINISH_FLOATS;
-    auto meet = [&] { // the warps of the unit
-        if (UNIT_BANDS == 1) warp_sync();
-        else group_sync(1 + w.place, UNIT_BANDS * WARP);
-    };
-#pragma unroll 1
-    for (u32 first = 0; first < pass.n_rows; first += FINISH_ROWS) {
-#pragma unroll
-        for (u32 i = 0; i < TILE_ROWS / 8; i++) {
-            if (i * 8 / FINISH_ROWS * FINISH_ROWS == first)
-                spread_sums(total + i * 4, i % (FINISH_ROWS / 8), w.b, f, sums);
-        }
-        meet();
-        u32 share = FINISH_ROWS / UNIT_BANDS, at = first + w.b * share;
-        if (at < pass.n_rows) {
-            finish(pass.unit + w.place, pass.row + at, MIN(pass.n_rows - at, share),
-                   sums + w.b * share * SUM_STRIDE);
-        }
-        meet();
-    }
-}
-#else
-// Sums of 8 * groups rows of a unit, factor included: of[b][i] has, as mma_f16, weight rows g and g + 8 of
-// band b and the rows 8 i + 2 c and 8 i + 2 c + 1 (lane 4 g + c).
-template <u32 groups> struct LaneSums { float of[UNIT_BANDS][groups][4]; };
-
 DEVICE void multiply_by_factors(const float v[4], const BandFactors &f, float out[4]) {
     out[0] = v[0] * f.low, out[1] = v[1] * f.low, out[2] = v[2] * f.high, out[3] = v[3] * f.high;
 }
@@ -410,29 +378,27 @@ DEVICE u32 rows_from(const Pass &pass, u32 first, u32 most) {
     return MIN(pass.n_rows - MIN(first, pass.n_rows), most);
 }
 
-// Columns that are not split: a warp has the sums of its band. Units of one band: what some shares want of
-// memory is asked for before the first is finished.
+// Columns that are not split: a warp has the sums of its band. Units of one band: what all rows want of
+// memory is asked for before the first of them is finished, so that its way is waited for once (the registers
+// of the last segment's sums are free).
 template <u32 tile_rows, class Finish>
 DEVICE void finish_bands(const Pass &pass, u32 unit, const float *total, const BandFactors &f,
                          const Finish &finish) {
-    constexpr u32 shares = tile_rows / FINISH_ROWS, together = MIN(shares, tile_rows > 64 ? 2u : 4u);
+    constexpr u32 shares = tile_rows / FINISH_ROWS;
+    typename Finish::Ahead ahead[shares];
 #pragma unroll
-    for (u32 s = 0; s < shares; s += together) {
-        if (s * FINISH_ROWS >= pass.n_rows) break;
-        typename Finish::Ahead ahead[together];
+    for (u32 i = 0; i < shares; i++) {
+        u32 first = i * FINISH_ROWS;
+        ahead[i] = finish.ahead(unit, (u64)pass.row + first, rows_from(pass, first, FINISH_ROWS));
+    }
 #pragma unroll
-        for (u32 i = 0; i < together; i++) {
-            u32 first = (s + i) * FINISH_ROWS;
-            ahead[i] = finish.ahead(unit, (u64)pass.row + first, rows_from(pass, first, FINISH_ROWS));
-        }
-#pragma unroll
-        for (u32 i = 0; i < together; i++) {
-            u32 first = (s + i) * FINISH_ROWS;
-            LaneSums<2> sums;
-            multiply_by_factors(total + first / 2, f, sums.of[0][0]);
-            multiply_by_factors(total + first / 2 + 4, f, sums.of[0][1]);
-            finish.lanes(unit, (u64)pass.row + first, rows_from(pass, first, FINISH_ROWS), sums, ahead[i]);
-        }
+    for (u32 i = 0; i < shares; i++) {
+        u32 first = i * FINISH_ROWS;
+        if (first >= pass.n_rows) break;
+        LaneSums<2> sums;
+        multiply_by_factors(total + first / 2, f, sums.of[0][0]);
+        multiply_by_factors(total + first / 2 + 4, f, sums.of[0][1]);
+        finish.lanes(unit, (u64)pass.row + first, rows_from(pass, first, FINISH_ROWS), sums, ahead[i]);
     }
 }
 
@@ -446,6 +412,8 @@ DEVICE void finish_pair(const Pass &pass, u32 place, const float total[SUMS], co
 #pragma unroll
     for (u32 round = 0; round < TILE_ROWS / EXCHANGED; round++) {
         if (round * EXCHANGED >= pass.n_rows) break;
+        u32 row = (round * 2 + b) * half * 8, n_rows = rows_from(pass, row, half * 8);
+        auto ahead = finish.ahead(pass.unit + place, (u64)pass.row + row, n_rows);
         const float *own = total + (round * 2 + b) * half * 4, *sent = total + (round * 2 + other) * half * 4;
 #pragma unroll
         for (u32 i = 0; i < half; i++) {
@@ -462,9 +430,7 @@ DEVICE void finish_pair(const Pass &pass, u32 place, const float total[SUMS], co
             sums.of[other][i][0] = v.x, sums.of[other][i][1] = v.y;
             sums.of[other][i][2] = v.z, sums.of[other][i][3] = v.w;
         }
-        u32 row = (round * 2 + b) * half * 8, n_rows = rows_from(pass, row, half * 8);
-        finish.lanes(pass.unit + place, (u64)pass.row + row, n_rows, sums,
-                     finish.ahead(pass.unit + place, (u64)pass.row + row, n_rows));
+        finish.lanes(pass.unit + place, (u64)pass.row + row, n_rows, sums, ahead);
         group_sync(1 + place, 2 * WARP);
     }
 }
@@ -477,7 +443,6 @@ DEVICE void finish_totals(const Pass &pass, const WarpBand &w, const float *tota
     else if (w.b == 0) finish_pair<0>(pass, w.place, total, f, shared, finish);
     else finish_pair<UNIT_BANDS - 1>(pass, w.place, total, f, shared, finish);
 }
-#endif
 
 // Split columns: where a segment's sums of a band are, i-th 8 rows, in the block that has the segment.
 DEVICE constexpr u32 segment_rank(u32 segment) {
@@ -516,10 +481,6 @@ DEVICE u32 first_task(u32 rank) {
     return warp_index() % WARPS * K_WAYS_CLUSTER + rank;
 }
 
-#ifdef TABLE_UNITS
-static_assert(!SPLIT, "columns are not split");
-template <class Finish> struct PartTask {};
-#else
 // Split columns: some rows of a unit, which a warp finishes.
 template <class Finish> struct PartTask {
     u32 place, first;
@@ -569,8 +530,6 @@ DEVICE void finish_parts(const Pass &pass, u32 rank, PartTask<Finish> task, u8 *
         task = next;
     }
 }
-#endif
-
 // What becomes of a segment's sum of n_rows rows.
 template <u32 n_rows>
 DEVICE void end_segment(u8 *shared, u32 segment, u32 band, const float *sum, float *total) {
@@ -826,8 +785,15 @@ DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const B
     }
 }
 
-template <class Bands>
-DEVICE void product_fetch(const ProductArgs &a, u32 block, u8 *shared, const Bands &bands, Product *p) {
+// A step's part of a pass.
+template <class Finish> DEVICE void foresee(const Finish &finish, const Pass &pass, u32 step, u32 n_steps) {
+    u32 first = pass.n_rows * step / n_steps, end = pass.n_rows * (step + 1) / n_steps;
+    finish.foresee(pass.unit, pass.n_units, pass.row + first, end - first);
+}
+
+template <class Bands, class Finish>
+DEVICE void product_fetch(const ProductArgs &a, u32 block, u8 *shared, const Bands &bands, Product *p,
+                          const Finish &finish) {
     Ring ring = product_ring(shared);
     u32 rank = block % K_WAYS_CLUSTER, steps = block_steps(rank);
     u32 warp = uniform_warp();
@@ -846,6 +812,7 @@ DEVICE void product_fetch(const ProductArgs &a, u32 block, u8 *shared, const Ban
             for (u32 half = 0; rows && half < 2; half++) {
                 fetch_rows(ring, &rows_place, pass, rank, p->passes.tile_rows, a.in, step, half);
             }
+            if (rows && p->passes.n > CLUSTERS) foresee(finish, pass, step, steps); // of several turns
         }
         p->fetched = 0;
         if (ONE_TURN) break;
@@ -876,6 +843,8 @@ DEVICE void product_multiply(u32 block, u8 *shared, const Bands &bands, Product 
     Ring ring = product_ring(shared);
     u32 rank = block % K_WAYS_CLUSTER, warp = uniform_warp();
     ReadPlace at = {{0, 0}, {0, 0}};
+    if (SKEWED && warp >= 4 && block / K_WAYS_CLUSTER < p->passes.n)
+        bulk_barrier_wait(ring.rows_full + MIN((u32)ROWS_SLOTS, 4u) - 1, 0);
 #pragma unroll 1
     for (u32 n = block / K_WAYS_CLUSTER; n < p->passes.n; n += CLUSTERS) {
         Pass pass = pass_at(p->passes, bands, n);
@@ -889,7 +858,7 @@ DEVICE void product_multiply(u32 block, u8 *shared, const Bands &bands, Product 
         for (u32 i = 0; i < tile_rows / 2; i++) {
             total[i] = 0;
         }
-        if (warp % PASS_BANDS / (4 * UNIT_BANDS) * 4 < pass.n_units) {
+        if (warp % PASS_BANDS / GROUP_BANDS * (GROUP_BANDS / UNIT_BANDS) < pass.n_units) {
             with_band_format(bands.format(pass.unit + w.place, w.b), [&](auto f) {
                 multiply_pass<decltype(f)::format, tile_rows>(ring, &at, w, warp % PASS_BANDS, rank, shared,
                                                               total);
@@ -920,7 +889,7 @@ DEVICE void product_run(const ProductArgs &a, u32 block, u8 *shared, const Bands
         else product_multiply<TILE_ROWS>(block, shared, bands, p, finish);
     } else {
         if (GIVES_REGISTERS) registers_give<KEPT_REGISTERS>();
-        product_fetch(a, block, shared, bands, p);
+        product_fetch(a, block, shared, bands, p, finish);
 #if K_WAYS_CLUSTER > 1
         warp_sync();
         if (block / K_WAYS_CLUSTER < p->passes.n) {

@@ -95,36 +95,41 @@ DEVICE void qkv_prepare(const ProductArgs &a, u32 block, u8 *shared, QkvState *s
     product_prepare(a, block, shared, s->bands, &s->product);
 }
 
-// product_many.cuh: a lane has weight rows g and g + 8 of rows 8 i + 2 c and 8 i + 2 c + 1.
+// product_many.cuh: a lane has one weight row and four of each 8 rows.
 struct QkvFinish {
     const ProductArgs &a;
 
     struct Ahead {
-        float bias[2];
+        float bias;
     };
+
+    DEVICE void foresee(u32, u32, u32, u32) const {
+    }
 
     DEVICE Ahead ahead(u32 unit, u64, u32) const {
         QkvBand b = qkv_band(unit);
         const float *bias = of_matrix(a.bias, b.matrix);
-        u32 col = b.band * BAND_ROWS + lane_index() / 4, n = matrix_rows(b.matrix);
-        Ahead v = {};
-        if (bias != 0 && col < n) v.bias[0] = bias[col];
-        if (bias != 0 && col + 8 < n) v.bias[1] = bias[col + 8];
-        return v;
+        u32 col = b.band * BAND_ROWS + lane_weight_row();
+        return {bias != 0 && col < matrix_rows(b.matrix) ? bias[col] : 0.0f};
     }
 
     template <u32 groups>
     DEVICE void lanes(u32 unit, u64 first_row, u32 n_rows, const LaneSums<groups> &sums,
                       const Ahead &ahead) const {
         QkvBand b = qkv_band(unit);
-        u32 c = lane_index() % 4, col = b.band * BAND_ROWS + lane_index() / 4, n = matrix_rows(b.matrix);
+        u32 col = b.band * BAND_ROWS + lane_weight_row();
+        bool is_there = WHOLE_BANDS || col < matrix_rows(b.matrix);
         // One address for all that the lane has, and constants beyond it.
-        float *out = a.out + (c * 2 * RAW_COLS + matrix_at(b.matrix) + col) + first_row * RAW_COLS;
+        float *out = a.out + (lane_first_row() * RAW_COLS + matrix_at(b.matrix) + col) + first_row * RAW_COLS;
 #pragma unroll
-        for (u32 i = 0; i < groups * 4; i++) {
-            u32 row = i / 4 * 8 + i % 2, up = i % 4 / 2;
-            if (row + c * 2 >= n_rows || (!WHOLE_BANDS && col + up * 8 >= n)) continue;
-            out[(u64)row * RAW_COLS + up * 8] = sums.of[0][i / 4][i % 4] + ahead.bias[up];
+        for (u32 i = 0; i < groups; i++) {
+            float v[4];
+            sums_of_weight_row(sums.of[0][i], v);
+#pragma unroll
+            for (u32 r = 0; r < 4; r++) {
+                if (is_there && i * 8 + lane_first_row() + r < n_rows)
+                    out[(u64)(i * 8 + r) * RAW_COLS] = v[r] + ahead.bias;
+            }
         }
     }
 };

@@ -3,7 +3,7 @@
 
 enum {
     BAND_SUM_BYTES = 16 * 4, // of a row of the batch
-    EXCHANGED_ROWS = 64,     // EXCHANGED of product_many.cuh
+    EXCHANGED_ROWS = 32,     // EXCHANGED of product_many.cuh
     TILE_ROWS_MAX = 128,
     TILE_ROWS_SMALL = 64,
     WARPS_MAX = 16,

@@ -286,8 +286,8 @@ static uint64_t older_bytes(const Product *p, uint32_t warps, uint32_t tile, uin
     uint64_t weights = (uint64_t)warps * chunk_bytes(p), rows = 2ull * tile * 128;
     uint64_t n = max_u64(ring / (weights / 2 + rows), 2) / 2 + 1, taken = n * weights;
     uint64_t row_slots = max_u64(ring > taken ? ring - taken : 0, 2 * rows) / rows;
-    uint64_t sums = warps / p->unit_bands * 16ull * (16 * p->unit_bands + 4) * sizeof(float);
-    return align_up(taken, 1024) + row_slots * rows + sums + codebook_bytes(p) + 16;
+    uint64_t exchanged = p->unit_bands == 2 ? warps / 2 * MIN(tile, 32u) * 16ull * sizeof(float) : 0;
+    return align_up(taken, 1024) + row_slots * rows + exchanged + codebook_bytes(p) + 16;
 }
 
 static void define_older(StrBuf *b, const LowerTarget *t, const Product *p, uint32_t tile) {
