@@ -126,11 +126,11 @@ DEVICE void fold_sent(u8 *shared, u32 n, PairTriple *group) {
 }
 
 // The rank's part of the group joins its list's total.
-DEVICE void end_cluster_group(const BatchAttentionArgs &a, u8 *shared, const ClusterGroup &g, u32 rank,
-                              bool rehearses) {
+DEVICE void end_cluster_group(const BatchAttentionArgs &a, u8 *shared, const ClusterGroup &g,
+                              const ListPlace &place, u32 rank, bool rehearses) {
     u32 pair = rank + warp_index() * CLUSTER;
     bool folds = warp_index() < RANK_PAIRS && pair < DIM_PAIRS;
-    u32 slot = MAX_ROWS * LISTS <= ALL_TEAMS ? g.place.row * LISTS + g.place.list : g.list_cluster;
+    u32 slot = MAX_ROWS * LISTS <= ALL_TEAMS ? place.row * LISTS + place.list : g.list_cluster;
     float *groups = a.partial + ((u64)ALL_TEAMS * GROUP_SPLITS + (u64)slot * GROUPS_MAX) * TRIPLE_FLOATS;
     PairTriple total;
     if (folds) {
@@ -142,7 +142,7 @@ DEVICE void end_cluster_group(const BatchAttentionArgs &a, u8 *shared, const Clu
         if (!is_last_of(a, shared, ALL_TEAMS + g.list_cluster * CLUSTER + rank, 1, g.n_groups)) return;
         if (folds) fold_stored(groups, g.n_groups, &total, pair);
     }
-    if (folds) store_result(a, g.place, &total, pair, rehearses);
+    if (folds) store_result(a, place, &total, pair, rehearses);
 }
 
 // The cluster's group and the block's splits of it. False: none.
@@ -187,7 +187,8 @@ DEVICE void attend_all(const BatchAttentionArgs &a, u8 *shared, const ClusterGro
         if (in_clusters) more = end_cluster_split(a, shared, g, l, w, &t);
         else more = !w->rehearses && end_split(a, shared, l, w, &t);
     }
-    if (in_clusters && !g.is_alone && rank < RANKS) end_cluster_group(a, shared, g, rank, w->rehearses);
+    if (in_clusters && !g.is_alone && rank < RANKS)
+        end_cluster_group(a, shared, g, l->place, rank, w->rehearses);
 }
 
 DEVICE void attention_clusters_run(const BatchAttentionArgs &a, u32 block, u8 *shared) {
@@ -216,10 +217,8 @@ DEVICE void attention_clusters_run(const BatchAttentionArgs &a, u32 block, u8 *s
     if (w.rehearses && sends && thread_index() == 0)
         bulk_barrier_expect(arrived(shared, true), w.per > 0 ? (u32)SPLIT_BYTES : 0u);
     if (sends) cluster_wait(); // the others' barriers are made
-    TeamWork work = w;
-    Fetches ahead = f;
-    work.rehearses = false;
-    if (w.rehearses) f.left = 0;
+    u32 left = f.left;
+    if (w.rehearses) f.left = 0; // what is on its way is all that a rehearsal needs
     else stage_wait();
 #pragma unroll 1
     for (bool again = w.rehearses;; again = false) {
@@ -227,7 +226,9 @@ DEVICE void attention_clusters_run(const BatchAttentionArgs &a, u32 block, u8 *s
         if (!again) break;
         if (sends) bulk_barrier_wait_cluster(arrived(shared, true), 0);
         team_sync();
-        w = work, f = ahead;
+        f.left = left;
+        w.rehearses = false;
+        w.n_steps = w.n_halves = 0; // the same split again
         stage_wait();
     }
 }

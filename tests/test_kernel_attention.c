@@ -645,7 +645,7 @@ TEST_SLOW(kernel_attention_same_bits_however_it_is_spread, 300) {
 // Raw heads of rows at positions one after the other through rope_heads and span_attention, and through
 // attention: the same results and the same cache.
 static void run_turned(const char *name, uint32_t position, uint32_t n_rows) {
-    enum { PAGES = 80 };
+    enum { PAGES = 140 };
     const EmulatedStage *s = kernel_stage(name, 90);
     const EmulatedStage *heads = kernel_stage(s->kv_q8 ? "rope_heads_halves_q8" : "rope_heads_halves", 90);
     const EmulatedStage *span =
@@ -686,6 +686,10 @@ static void run_turned(const char *name, uint32_t position, uint32_t n_rows) {
                                 .kv = DEVICE_ADDRESS(kv[1])};
     CHECK_BYTES_EQ(expected, n_rows * n * 4, run_attention(s, args, batch, rows), n_rows * n * 4);
     CHECK_BYTES_EQ(kv[0], n_kv * 2, kv[1], n_kv * 2);
+    for (uint32_t blocks = 1; s->info.blocks_alone && blocks <= 2; blocks++) {
+        const float *alone = run_attention(without_clusters(s, blocks), args, batch, rows);
+        CHECK_BYTES_EQ(expected, n_rows * n * 4, alone, n_rows * n * 4);
+    }
 }
 
 TEST_SLOW(kernel_attention_turns_heads_as_their_own_stage_does, 300) {
@@ -695,4 +699,6 @@ TEST_SLOW(kernel_attention_turns_heads_as_their_own_stage_does, 300) {
     run_turned("attention_clusters_4x128", 1020, 1);
     run_turned("attention_clusters_4x128_q8", 40, 1);
     run_turned("attention_clusters_4x128_q8", 300, 1);
+    run_turned("attention_clusters_4x128", 2070, 1);
+    run_turned("attention_clusters_4x128_q8", 2120, 1);
 }
