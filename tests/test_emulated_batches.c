@@ -238,18 +238,11 @@ TEST_SLOW(emulated_crowd_gemma3, 600) {
     model_pair_close(p);
 }
 
-static bool compile_small_tiles(const JitProgram *program, uint32_t sm, uint8_t *image, Error *err) {
-    if (strstr(program->defines.ptr, "#define TILE_ROWS 128\n"))
-        return error_set(err, ERR_INTERNAL, "%s is refused", program->name);
-    return emulated_gpu_compiler.compile(program, sm, image, err);
-}
-
 // As many multiprocessors as a large GPU has: most blocks of so small a model have one unit of work, or none.
 // (Large tiles of prompts are not what is compared.)
 TEST_SLOW(emulated_batches_on_many_multiprocessors, 900) {
     if (test_is_sanitized()) SKIP("only run without sanitizers, whose side another goes through");
-    static const JitCompiler small_tiles = {compile_small_tiles};
-    ModelPair *p = open_with("gpt_oss", 0, 8, 132, &small_tiles, NULL);
+    ModelPair *p = open_with("gpt_oss", 0, 8, 132, &emulated_gpu_small_tiles, NULL);
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
     model_stages_compare_rows(p, tokens, PROMPT, PROMPT + 1, 1, STAGE_ERROR_MAX);

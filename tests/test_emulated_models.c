@@ -42,15 +42,6 @@ static ModelPair *open_emulated(const char *name, Str file, uint32_t n_slots) {
     return open_with(name, file, n_slots, &emulated_gpu_compiler);
 }
 
-// Large tiles of prompts are refused, to have less to compile: prompts then stay with small ones. (Experts of
-// some models have no others.)
-static bool compile_small_tiles(const JitProgram *program, uint32_t sm, uint8_t *image, Error *err) {
-    bool is_large = strstr(program->defines.ptr, "#define TILE_ROWS 128\n");
-    if (is_large && !strstr(program->name, "experts"))
-        return error_set(err, ERR_INTERNAL, "%s is refused", program->name);
-    return emulated_gpu_compiler.compile(program, sm, image, err);
-}
-
 // The models that go through all of the backend: the sanitizers, which see the host's side alone (kernels are
 // compiled without them), have only these, and prompts of others do without large tiles, whose kernels these
 // have, too.
@@ -66,11 +57,10 @@ static void check_model(const char *name) {
     static const uint32_t chunks[] = {23};
     const ArchModel *m = arch_model_named(name);
     REQUIRE(m != NULL);
-    static const JitCompiler small_tiles = {compile_small_tiles};
     if (test_is_sanitized() && !is_complete(name))
         SKIP("only run without sanitizers, whose side others go through");
-    ModelPair *p =
-        open_with(name, arch_model_build(m), 1, is_complete(name) ? &emulated_gpu_compiler : &small_tiles);
+    ModelPair *p = open_with(name, arch_model_build(m), 1,
+                             is_complete(name) ? &emulated_gpu_compiler : &emulated_gpu_small_tiles);
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
     model_stages_compare(p, tokens, ARCH_MODEL_PROMPT, ARCH_MODEL_PROMPT + STAGE_ROWS, STAGE_ERROR_MAX);
@@ -85,7 +75,7 @@ static bool compile_prompts(const JitProgram *program, uint32_t sm, uint8_t *ima
     bool draws = strcmp(program->name, "head") == 0 || strncmp(program->name, "draw_", 5) == 0;
     if (strstr(program->defines.ptr, "#define MAX_ROWS 1\n") && !draws)
         return error_set(err, ERR_INTERNAL, "%s is refused", program->name);
-    return compile_small_tiles(program, sm, image, err);
+    return emulated_gpu_small_tiles.compile(program, sm, image, err);
 }
 
 // Of models that differ from others in a few stages: what every stage leaves of a prompt's rows and of one
@@ -93,8 +83,7 @@ static bool compile_prompts(const JitProgram *program, uint32_t sm, uint8_t *ima
 static void check_family_model(const char *name) {
     enum { PROMPT = 37 };
     if (test_is_sanitized()) SKIP("only run without sanitizers, whose side others go through");
-    static const JitCompiler compiler = {compile_small_tiles};
-    ModelPair *p = open_with(name, arch_model_build(arch_model_named(name)), 1, &compiler);
+    ModelPair *p = open_with(name, arch_model_build(arch_model_named(name)), 1, &emulated_gpu_small_tiles);
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
     model_stages_compare(p, tokens, PROMPT, PROMPT + 1, STAGE_ERROR_MAX);
@@ -181,9 +170,8 @@ TEST_SLOW(emulated_q8_gpt_oss, 600) {
 TEST_SLOW(emulated_model_deepseek2_dense, 600) {
     enum { PROMPT = ARCH_MODEL_PROMPT };
     if (test_is_sanitized()) SKIP("only run without sanitizers, whose side others go through");
-    static const JitCompiler compiler = {compile_small_tiles};
-    ModelPair *p =
-        open_with("deepseek2", arch_model_build(arch_model_named("deepseek2_dense")), 1, &compiler);
+    Str file = arch_model_build(arch_model_named("deepseek2_dense"));
+    ModelPair *p = open_with("deepseek2", file, 1, &emulated_gpu_small_tiles);
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
     model_stages_compare(p, tokens, PROMPT, PROMPT + 1, STAGE_ERROR_MAX);
@@ -202,9 +190,8 @@ FAMILY_CASE(odd_phi3)
 
 TEST_SLOW(emulated_formats_beside_each_other, 900) {
     if (test_is_sanitized()) SKIP("only run without sanitizers, whose side others go through");
-    static const JitCompiler compiler = {compile_small_tiles};
     TinyModel model = tiny_model_mixed();
-    ModelPair *p = open_with("mixed", tiny_model_build(&model), 1, &compiler);
+    ModelPair *p = open_with("mixed", tiny_model_build(&model), 1, &emulated_gpu_small_tiles);
     int32_t tokens[ARCH_MODEL_TOKENS];
     arch_model_tokens(tokens);
     model_stages_compare(p, tokens, 20, 20 + STAGE_ROWS, STAGE_ERROR_MAX);

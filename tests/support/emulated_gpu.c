@@ -169,6 +169,15 @@ static bool compile(const JitProgram *program, uint32_t sm, uint8_t *image, Erro
 
 const JitCompiler emulated_gpu_compiler = {compile};
 
+static bool compile_small_tiles(const JitProgram *program, uint32_t sm, uint8_t *image, Error *err) {
+    bool is_large = strstr(program->defines.ptr, "#define TILE_ROWS 128\n") != NULL;
+    if (is_large && !strstr(program->name, "experts"))
+        return error_set(err, ERR_INTERNAL, "%s is refused", program->name);
+    return compile(program, sm, image, err);
+}
+
+const JitCompiler emulated_gpu_small_tiles = {compile_small_tiles};
+
 // ---- the driver ----
 
 // Compiled once: it takes a third of a kernel's time.

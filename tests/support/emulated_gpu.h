@@ -13,3 +13,7 @@ void emulated_gpu_load(uint32_t sm, uint32_t multiprocessors);
 
 // For BackendOptions. What it made is kept in build/emulated by the hash of all that it was made of.
 extern const JitCompiler emulated_gpu_compiler;
+
+// The same, but it refuses large tiles of prompts, to have less to compile: prompts then stay with small
+// ones. (Experts of some models have no others.)
+extern const JitCompiler emulated_gpu_small_tiles;
