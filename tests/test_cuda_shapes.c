@@ -95,7 +95,7 @@ static void check_shape(const LowerTarget *t, const ProductSize *p, uint32_t max
     CHECK(d.blocks >= 1 && d.blocks <= t->multiprocessors && d.passes >= 1);
     int format = (int)p->weights[0]->dtype;
     uint32_t chunk = layout_tile_bytes16(format) * (256 / layout_tile_cols(format));
-    uint64_t sums = ways == 1 && p->unit_bands == 2 ? bands / 2 * min_u64(d.tile_rows, 64) * 64 : 0;
+    uint64_t sums = ways == 1 && p->unit_bands == 2 ? bands / 2 * min_u64(d.tile_rows, 32) * 64 : 0;
     uint64_t parts =
         ways == 1 ? 0
                   : div_up(product_segments(p->n_cols), ways) * d.ways_block * bands * d.tile_rows * 64ull;

@@ -43,7 +43,7 @@ TEST_SLOW(engine_sim_a_million_jobs, 120) {
     uint64_t seed;
     os_random(&seed, sizeof seed);
     seed = given ? strtoull(given, NULL, 10) : seed % 1000000000;
-    uint32_t total = 0, all = test_is_sanitized() ? 20000 : 1000000;
+    uint32_t total = 0, cancelled = 0, all = test_is_sanitized() ? 20000 : 1000000;
     for (size_t i = 0; i < COUNT_OF(configs); i++) {
         EngineSimConfig config = configs[i];
         EngineSimReport r;
@@ -61,11 +61,13 @@ TEST_SLOW(engine_sim_a_million_jobs, 120) {
                (unsigned long long)r.tokens_cached, (unsigned long long)r.tokens_prompts,
                (unsigned long long)r.rows_written, r.beside_long, r.beside,
                (double)(os_monotonic_ns() - begin_ns) * 1e-9);
-        CHECK(r.tokens_cached > r.tokens_prompts / (config.n_checkpoints ? 100 : 40) && r.cancelled > 0);
+        CHECK(r.tokens_cached > r.tokens_prompts / (config.n_checkpoints ? 100 : 40));
         CHECK(config.n_checkpoints ? r.restored > 0 && r.copies == 0 : r.copies > 0 && r.saved == 0);
         CHECK((r.passed > r.steps / 10) == (config.n_windows > 0));
         total += r.ended + r.cancelled;
+        cancelled += r.cancelled;
     }
+    CHECK(cancelled > 0); // of few jobs in many slots sometimes none
     CHECK_INT_EQ(all, total);
 }
 
