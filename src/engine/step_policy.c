@@ -59,8 +59,10 @@ static uint32_t rows_beside(const StepPolicy *p, uint32_t n_draws, uint64_t most
          size < STEP_ROWS_SIZES && best < most; size++) {
         uint64_t known_ns = p->beside_ns[size];
         adds_ns = known_ns ? known_ns - min_u64(known_ns, draws_ns) : adds_ns / 4 * 5;
-        if (best && adds_ns > may_add_ns) break;
-        if (!best && adds_ns > may_add_ns) may_add_ns = adds_ns / 2 * 3;
+        if (adds_ns > may_add_ns) {
+            if (best) break;
+            may_add_ns = adds_ns / 2 * 3;
+        }
         best = (1u << size) - n_draws;
         if (!known_ns) break;
     }

@@ -54,6 +54,10 @@ static inline void batch_need(const BatchLowering *l, uint64_t partial_bytes, ui
 ProductSize batch_product_size(const BatchStage *s);
 // Its body's defines for the class, and what it needs of the buffers noted in l->out.
 void batch_define_product(StrBuf *b, const BatchLowering *l, const ProductSize *size);
+// output.cuh: which matrix it multiplies by.
+void batch_define_output(StrBuf *b, const Weight *w);
+// All of one that leaves the product by the stage's first operation as it is.
+void batch_define_raw_output(StrBuf *b, const BatchLowering *l, const BatchStage *s);
 // Of a head, for the class under way: how many best logits there are a row.
 uint32_t batch_head_blocks(const BatchLowering *l, const Op *head);
 

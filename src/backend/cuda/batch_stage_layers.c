@@ -43,10 +43,7 @@ static ProductSize size_of(const BatchStage *s) {
 static void define_product(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Weight *w = s->ops[LAYER_INPUTS_MATMUL]->weight;
     ProductSize size = size_of(s);
-    define(b, "STAGE_OUTPUT", 1);
-    define(b, "N_ROWS", w->n_rows);
-    define(b, "N_COLS", w->n_cols);
-    define_format(b, "FORMAT_0", w);
+    batch_define_output(b, w);
     define(b, "RAW", 1);
     define(b, "FROM_GLU", 1);
     batch_define_product(b, l, &size);

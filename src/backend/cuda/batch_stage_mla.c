@@ -37,17 +37,6 @@ static bool check_mla_products(const BatchLowering *l, const BatchStage *s, Erro
     return lower_refuse_weight(err, low->weight, "a rank that is no multiple of 128, or too large");
 }
 
-static void define_mla_product(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
-    const Weight *w = s->ops[0]->weight;
-    ProductSize size = batch_product_size(s);
-    define(b, "STAGE_OUTPUT", 1);
-    define(b, "N_ROWS", w->n_rows);
-    define(b, "N_COLS", w->n_cols);
-    define_format(b, "FORMAT_0", w);
-    define(b, "RAW", 1);
-    batch_define_product(b, l, &size);
-}
-
 static void bind_mla_product(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
     const Op *op = s->ops[0];
     out->product = batch_product_args(s, b, NULL, op->in[0] == ACT_H ? b->h : b->a);
@@ -69,7 +58,7 @@ const BatchType batch_mla_product = {
     .files = {FILES_FEW, "output.cuh"},
     .cost = 50,
     .has_flops = true,
-    .define = define_mla_product,
+    .define = batch_define_raw_output,
     .bind = bind_mla_product,
     .results = mla_product_results,
 };
@@ -80,7 +69,7 @@ const BatchType batch_mla_product_many = {
     .files = {FILES_MANY, "output.cuh"},
     .cost = 70,
     .has_flops = true,
-    .define = define_mla_product,
+    .define = batch_define_raw_output,
     .bind = bind_mla_product,
     .results = mla_product_results,
 };

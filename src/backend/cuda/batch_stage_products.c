@@ -154,13 +154,24 @@ static bool reads_glu(const BatchStage *s) {
     return s->block == &batch_block_down || s->block == &batch_block_layer_out;
 }
 
+void batch_define_output(StrBuf *b, const Weight *w) {
+    define(b, "STAGE_OUTPUT", 1);
+    define(b, "N_ROWS", w->n_rows);
+    define(b, "N_COLS", w->n_cols);
+    define_format(b, "FORMAT_0", w);
+}
+
+void batch_define_raw_output(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    ProductSize size = batch_product_size(s);
+    batch_define_output(b, s->ops[0]->weight);
+    define(b, "RAW", 1);
+    batch_define_product(b, l, &size);
+}
+
 static void define_output(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Op *op = s->ops[OUTPUT_MATMUL];
     ProductSize size = batch_product_size(s);
-    define(b, "STAGE_OUTPUT", 1);
-    define(b, "N_ROWS", op->weight->n_rows);
-    define(b, "N_COLS", op->weight->n_cols);
-    define_format(b, "FORMAT_0", op->weight);
+    batch_define_output(b, op->weight);
     if (s->is_raw) define(b, "RAW", 1);
     else define_add_scale(b, s->ops[OUTPUT_ADD]);
     if (s->block != &batch_block_output) define(b, "FROM_GLU", 1);
@@ -351,10 +362,7 @@ static void define_linear(StrBuf *b, const BatchLowering *l, const BatchStage *s
     const Op *op = s->ops[LINEAR_MATMUL];
     ProductSize size = batch_product_size(s);
     size.has_norm = false;
-    define(b, "STAGE_OUTPUT", 1);
-    define(b, "N_ROWS", op->weight->n_rows);
-    define(b, "N_COLS", op->weight->n_cols);
-    define_format(b, "FORMAT_0", op->weight);
+    batch_define_output(b, op->weight);
     define_add_scale(b, s->ops[LINEAR_ADD]);
     batch_define_product(b, l, &size);
 }

@@ -89,10 +89,7 @@ static void define_product(StrBuf *b, const BatchLowering *l, const BatchStage *
     ProductSize size = {
         .n_cols = (uint32_t)w->n_cols, .units = bands, .unit_bands = 1, .weights = {w}, .n_weights = 1};
     l->out->raw_cols = (uint32_t)max_u64(l->out->raw_cols, w->n_rows * w->n_matrices);
-    define(b, "STAGE_OUTPUT", 1);
-    define(b, "N_ROWS", w->n_rows);
-    define(b, "N_COLS", w->n_cols);
-    define_format(b, "FORMAT_0", w);
+    batch_define_output(b, w);
     define(b, "RAW", 1);
     define(b, "FROM_GLU", 1);
     batch_define_product(b, l, &size);
@@ -370,17 +367,6 @@ static bool check_laurel(const BatchLowering *l, const BatchStage *s, Error *err
     return s->ops[LAUREL_ADD]->add.scale == 1 || batch_refuse(err, s);
 }
 
-static void define_laurel_out(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
-    const Weight *w = s->ops[0]->weight;
-    ProductSize size = batch_product_size(s);
-    define(b, "STAGE_OUTPUT", 1);
-    define(b, "N_ROWS", w->n_rows);
-    define(b, "N_COLS", w->n_cols);
-    define_format(b, "FORMAT_0", w);
-    define(b, "RAW", 1);
-    batch_define_product(b, l, &size);
-}
-
 static void bind_laurel_out(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
     out->product = batch_product_args(s, b, NULL, b->latent);
     out->product.weight[0] = batch_weight_of(b, s->ops[0]);
@@ -399,7 +385,7 @@ const BatchType batch_laurel_out = {
     .files = {FILES_FEW, "output.cuh"},
     .cost = 50,
     .has_flops = true,
-    .define = define_laurel_out,
+    .define = batch_define_raw_output,
     .bind = bind_laurel_out,
     .results = laurel_out_results,
 };
@@ -410,7 +396,7 @@ const BatchType batch_laurel_out_many = {
     .files = {FILES_MANY, "output.cuh"},
     .cost = 70,
     .has_flops = true,
-    .define = define_laurel_out,
+    .define = batch_define_raw_output,
     .bind = bind_laurel_out,
     .results = laurel_out_results,
 };
