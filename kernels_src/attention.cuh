@@ -709,7 +709,8 @@ template <u32 n> DEVICE void fold_stored(const float *from, u32 count, Triple<n>
 }
 
 // The same of all of a team's dims, by way of its ring, which is empty: all that fit come at once.
-// (8B, one row of 32,768 keys, whose last team folds 33: 39.0 µs, four at a time from the L2 43.5.)
+// (8B, one row of 32,768 keys, whose last team folds 33: about 39 µs, in an earlier version; four at a time
+// from the L2 43.5.)
 DEVICE void fold_in_ring(u8 *shared, const float *from, u32 count, WarpTriple *t) {
     enum : u32 { ROOM = RING_BYTES / (TRIPLE_FLOATS * 4) };
     for (u32 begin = 0; begin < count; begin += ROOM) {
