@@ -124,66 +124,76 @@ TEST(api_completions_whole) {
 
 // ---- refusals ----
 
+static const struct {
+    const char *path, *body;
+    uint16_t status;
+    const char *param, *message;
+} refusals[] = {
+    {CHAT, "{}", 400, "messages", "messages: must be an array of messages, found nothing"},
+    {CHAT, "{\"messages\":\"hi\"}", 400, "messages",
+     "messages: must be an array of messages, found a string: /messages is \"hi\""},
+    {CHAT, "{" HI ",\"stop\" : [ \"a\", { \"b\": 1 } ], \"x\": 2}", 400, "stop",
+     "stop[1]: must be a string, found an object: /stop/1 is { \"b\": 1 }"},
+    {CHAT, "{" HI ",\"seed\":\"a long text whose end, that nobody needs, is left away\"}", 400, "seed",
+     "seed: must be a whole number, found a string: /seed is "
+     "\"a long text whose end, that nobody needs, is le..."},
+    // Found later, by the encoder thread.
+    {CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":7}]}]}", 400,
+     "messages[0].content[0].text",
+     "messages[0].content[0].text: must be a string, found a number: /messages/0/content/0/text is 7"},
+    {CHAT, "[]", 400, "null", "the body must be a JSON object, found an array"},
+    {CHAT, "{" HI ",\"temperature\":\"1\"}", 400, "temperature",
+     "temperature: must be a number, found a string: /temperature is \"1\""},
+    {CHAT, "{" HI ",\"temperature\":2.5}", 400, "temperature",
+     "temperature: 2.5 is out of range; allowed is 0 to 2"},
+    {CHAT, "{" HI ",\"max_tokens\":0}", 400, "max_tokens",
+     "max_tokens: 0 is out of range; allowed is 1 or more, or -1 for no limit"},
+    {COMPLETIONS, "{\"prompt\":\"x\",\"max_tokens\":-2}", 400, "max_tokens",
+     "max_tokens: -2 is out of range; allowed is -1 or more"},
+    {CHAT, "{" HI ",\"seed\":1e30}", 400, "seed",
+     "seed: 1e+30 is out of range; allowed is a whole number of 64 bits"},
+    {CHAT, "{" HI ",\"n\":9}", 400, "n", "n: 9 is out of range; allowed is 1 to 8"},
+    {CHAT, "{" HI ",\"top_logprobs\":2}", 400, "top_logprobs", "top_logprobs: goes with logprobs: true"},
+    {CHAT, "{" HI ",\"stop\":[\"\"]}", 400, "stop", "stop[0]: must not be empty"},
+    {CHAT, "{" HI ",\"stop\":3}", 400, "stop",
+     "stop: must be a string or an array of strings, found a number: /stop is 3"},
+    {CHAT, "{" HI ",\"stream_options\":1}", 400, "stream_options",
+     "stream_options: must be an object, found a number: /stream_options is 1"},
+    {CHAT, "{" HI ",\"tool_choice\":\"required\"}", 400, "tool_choice", "tool_choice: a call needs tools"},
+    {CHAT, "{" HI ",\"functions\":[{}]}", 400, "functions", "functions: is not supported; use tools"},
+    {CHAT, "{" HI ",\"modalities\":[\"text\",\"audio\"]}", 400, "modalities",
+     "modalities: the model writes text alone"},
+    {CHAT, "{" HI ",\"best_of\":2}", 400, "best_of",
+     "best_of: is not supported; ask for n answers and choose yourself"},
+    {COMPLETIONS, "{}", 400, "prompt", "prompt: is required"},
+    {CHAT, "{" HI ",\"cache_salt\":\"\"}", 400, "cache_salt", "cache_salt: must not be empty"},
+    {COMPLETIONS, "{\"prompt\":\"p\",\"cache_salt\":\"\"}", 400, "cache_salt",
+     "cache_salt: must not be empty"},
+    {COMPLETIONS, "{\"prompt\":\"p\",\"cache_salt\":7}", 400, "cache_salt",
+     "cache_salt: must be a string, found a number: /cache_salt is 7"},
+    {COMPLETIONS, "{\"prompt\":\"\"}", 400, "prompt", "prompt: must not be empty"},
+    {COMPLETIONS, "{\"prompt\":[]}", 400, "prompt", "prompt: must not be empty"},
+    {COMPLETIONS, "{\"prompt\":[1,\"a\"]}", 400, "prompt",
+     "prompt: must be a token id of 0 to 1023, found a string: /prompt/1 is \"a\""},
+    {COMPLETIONS, "{\"prompt\":[\"a\",[]]}", 400, "prompt",
+     "prompt: must be a string, an array of strings, or arrays of token ids, found an array: /prompt/1 "
+     "is []"},
+    {COMPLETIONS, "{\"prompt\":\"x\",\"suffix\":\"y\"}", 400, "suffix",
+     "suffix: is not supported; write the model's own fill-in-the-middle tokens into the prompt"},
+    {COMPLETIONS, "{\"prompt\":\"x\",\"echo\":true,\"logprobs\":1}", 400, "logprobs",
+     "logprobs: those of a prompt are not computed; they do not go with echo"},
+    {"/v1/nothing", "{}", 404, "null", "there is nothing at /v1/nothing"},
+};
+
 TEST(api_generate_refuses_by_name) {
-    static const struct {
-        const char *path, *body;
-        uint16_t status;
-        const char *param, *message;
-    } rows[] = {
-        {CHAT, "{}", 400, "messages", "messages: must be an array of messages, found nothing"},
-        {CHAT, "{\"messages\":\"hi\"}", 400, "messages",
-         "messages: must be an array of messages, found a string"},
-        {CHAT, "[]", 400, "null", "the body must be a JSON object, found an array"},
-        {CHAT, "{" HI ",\"temperature\":\"1\"}", 400, "temperature",
-         "temperature: must be a number, found a string"},
-        {CHAT, "{" HI ",\"temperature\":2.5}", 400, "temperature",
-         "temperature: 2.5 is out of range; allowed is 0 to 2"},
-        {CHAT, "{" HI ",\"max_tokens\":0}", 400, "max_tokens",
-         "max_tokens: 0 is out of range; allowed is 1 or more, or -1 for no limit"},
-        {COMPLETIONS, "{\"prompt\":\"x\",\"max_tokens\":-2}", 400, "max_tokens",
-         "max_tokens: -2 is out of range; allowed is -1 or more"},
-        {CHAT, "{" HI ",\"seed\":1e30}", 400, "seed",
-         "seed: 1e+30 is out of range; allowed is a whole number of 64 bits"},
-        {CHAT, "{" HI ",\"n\":9}", 400, "n", "n: 9 is out of range; allowed is 1 to 8"},
-        {CHAT, "{" HI ",\"top_logprobs\":2}", 400, "top_logprobs", "top_logprobs: goes with logprobs: true"},
-        {CHAT, "{" HI ",\"stop\":[\"\"]}", 400, "stop", "stop[0]: must not be empty"},
-        {CHAT, "{" HI ",\"stop\":3}", 400, "stop",
-         "stop: must be a string or an array of strings, found a number"},
-        {CHAT, "{" HI ",\"stream_options\":1}", 400, "stream_options",
-         "stream_options: must be an object, found a number"},
-        {CHAT, "{" HI ",\"tool_choice\":\"required\"}", 400, "tool_choice",
-         "tool_choice: a call needs tools"},
-        {CHAT, "{" HI ",\"functions\":[{}]}", 400, "functions", "functions: is not supported; use tools"},
-        {CHAT, "{" HI ",\"modalities\":[\"text\",\"audio\"]}", 400, "modalities",
-         "modalities: the model writes text alone"},
-        {CHAT, "{" HI ",\"best_of\":2}", 400, "best_of",
-         "best_of: is not supported; ask for n answers and choose yourself"},
-        {COMPLETIONS, "{}", 400, "prompt", "prompt: is required"},
-        {CHAT, "{" HI ",\"cache_salt\":\"\"}", 400, "cache_salt", "cache_salt: must not be empty"},
-        {COMPLETIONS, "{\"prompt\":\"p\",\"cache_salt\":\"\"}", 400, "cache_salt",
-         "cache_salt: must not be empty"},
-        {COMPLETIONS, "{\"prompt\":\"p\",\"cache_salt\":7}", 400, "cache_salt",
-         "cache_salt: must be a string, found a number"},
-        {COMPLETIONS, "{\"prompt\":\"\"}", 400, "prompt", "prompt: must not be empty"},
-        {COMPLETIONS, "{\"prompt\":[]}", 400, "prompt", "prompt: must not be empty"},
-        {COMPLETIONS, "{\"prompt\":[1,\"a\"]}", 400, "prompt",
-         "prompt: its 2. element must be a token id of 0 to 1023"},
-        {COMPLETIONS, "{\"prompt\":[\"a\",[]]}", 400, "prompt",
-         "prompt: must be a string, an array of strings, or arrays of token ids, found an array"},
-        {COMPLETIONS, "{\"prompt\":\"x\",\"suffix\":\"y\"}", 400, "suffix",
-         "suffix: is not supported; write the model's own fill-in-the-middle tokens into the prompt"},
-        {COMPLETIONS, "{\"prompt\":\"x\",\"echo\":true,\"logprobs\":1}", 400, "logprobs",
-         "logprobs: those of a prompt are not computed; they do not go with echo"},
-        {"/v1/nothing", "{}", 404, "null", "there is nothing at /v1/nothing"},
-    };
     FakeWorker *f = start("x");
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        TEST_CASE_LABEL("%s", rows[i].body);
-        Answer a = ask(f, "POST", rows[i].path, rows[i].body);
-        CHECK_INT_EQ(rows[i].status, a.status);
+    for (size_t i = 0; i < COUNT_OF(refusals); i++) {
+        TEST_CASE_LABEL("%s", refusals[i].body);
+        Answer a = ask(f, "POST", refusals[i].path, refusals[i].body);
+        CHECK_INT_EQ(refusals[i].status, a.status);
         const JsonNode *root = json_root(a.body);
-        CHECK_STR_EQ(rows[i].param, json_text_at(root, "error.param"));
-        CHECK_STR_EQ(rows[i].message, json_text_at(root, "error.message"));
+        CHECK_STR_EQ(refusals[i].param, json_text_at(root, "error.param"));
+        CHECK_STR_EQ(refusals[i].message, json_text_at(root, "error.message"));
         CHECK_STR_EQ("invalid_request_error", json_text_at(root, "error.type"));
         CHECK(json_is(json_at(root, "error.correlation_id"), JSON_STRING));
     }

@@ -250,6 +250,41 @@ TEST(load_scan_finds_fields) {
     }
 }
 
+TEST(load_scan_finds_a_place) {
+    static const struct {
+        const char *text;
+        size_t position;
+        const char *pointer, *value; // NULL: no value begins there
+    } rows[] = {
+        {"{\"a\":1}", 0, "", "{\"a\":1}"},
+        {"{\"a\":1}", 5, "/a", "1"},
+        {" { \"a\" : [ 1 , \"x\" ] , \"b\" : 2 } ", 11, "/a/0", "1"},
+        {" { \"a\" : [ 1 , \"x\" ] , \"b\" : 2 } ", 15, "/a/1", "\"x\""},
+        {" { \"a\" : [ 1 , \"x\" ] , \"b\" : 2 } ", 29, "/b", "2"},
+        {"{\"a\":{\"]\":[]},\"a\":[[],[{}]]}", 22, "/a/1", "[{}]"},
+        {"{\"a\":{\"]\":[]},\"a\":[[],[{}]]}", 23, "/a/1/0", "{}"},
+        {"{\"a/b~c\\\"\":true}", 12, NULL, NULL},
+        {"{\"a/b~c\\\"\":true}", 11, "/a~1b~0c\\\"", "true"},
+        {"{\"a\":1}", 1, NULL, NULL}, // a key
+        {"{\"a\":1}", 4, NULL, NULL},
+        {"{\"a\":1}", 6, NULL, NULL},
+        {"{\"a\":1}", 7, NULL, NULL},
+        {"{\"a\":12}", 6, NULL, NULL}, // within a value
+        {"{\"a\":[", 5, NULL, NULL},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char place[64];
+        StrBuf pointer = STRBUF(place);
+        Str value;
+        TEST_CASE_LABEL("%s at %zu", rows[i].text, rows[i].position);
+        bool found = json_scan_find(str_from_c(rows[i].text), rows[i].position, &pointer, &value);
+        CHECK_INT_EQ(rows[i].pointer != NULL, found);
+        if (!found || !rows[i].pointer) continue;
+        CHECK_STR_EQ(rows[i].pointer, strbuf_str(&pointer));
+        CHECK_STR_EQ(rows[i].value, value);
+    }
+}
+
 TEST(load_events_of_each_api) {
     static const struct {
         LoadApi api;

@@ -97,6 +97,7 @@ struct ApiRequest {
     size_t body_bytes, body_copied;
     ApiFields fields;
     Error error;       // of the encoder thread's work
+    char found[160];   // … and the value of a wrong type, for the client alone
     bool is_answering; // a part of the answer has gone out
     bool has_failed;   // its error was told; what comes of its other jobs is nobody's
     uint32_t jobs[REQUEST_JOBS_MAX];

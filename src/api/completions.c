@@ -97,10 +97,9 @@ static bool read_ids(const JsonNode *node, uint64_t vocab_size, Arena *arena, To
     if (!ids) return error_set(err, ERR_NO_MEMORY, "no memory for %u token ids", node->length);
     for (const JsonNode *e = json_first(node); e != json_end(node); e = json_next(e), n++) {
         uint64_t id;
-        char message[96];
-        snprintf(message, sizeof message, "its %zu. element must be a token id of 0 to %llu", n + 1,
-                 (unsigned long long)vocab_size - 1);
-        if (!json_read_u64(e, &id) || id >= vocab_size) return field_refuse(err, "prompt", message);
+        char wanted[64];
+        snprintf(wanted, sizeof wanted, "a token id of 0 to %llu", (unsigned long long)vocab_size - 1);
+        if (!json_read_u64(e, &id) || id >= vocab_size) return field_refuse_type(err, "prompt", wanted, e);
         ids[n] = (int32_t)id;
     }
     *out = (TokenIds){ids, n};

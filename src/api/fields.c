@@ -1,7 +1,7 @@
 #include "api/fields.h"
 
-#include "base/strbuf.h"
 #include "base/utf8.h"
+#include "json/json_scan.h"
 
 #include <assert.h>
 #include <math.h>
@@ -18,7 +18,22 @@ bool field_refuse(Error *err, const char *field, const char *message) {
 bool field_refuse_type(Error *err, const char *field, const char *wanted, const JsonNode *found) {
     char message[96];
     snprintf(message, sizeof message, "must be %s, found %s", wanted, json_type_name(found));
-    return field_refuse(err, field, message);
+    (void)field_refuse(err, field, message);
+    if (found) err->position = found->position;
+    return false;
+}
+
+void field_show_found(Str body, const Error *err, StrBuf *out) {
+    enum { POINTER_BYTES = 64, VALUE_BYTES = 48 };
+    char place[POINTER_BYTES];
+    StrBuf pointer = STRBUF(place);
+    Str value;
+    // (A body that is no JSON has a position, too, but no field.)
+    if (!err->field[0] || err->position >= body.len) return;
+    if (!json_scan_find(body, (size_t)err->position, &pointer, &value)) return;
+    Str cut = str_slice(value, 0, utf8_valid_prefix(str_slice(value, 0, min_u64(value.len, VALUE_BYTES))));
+    strbuf_printf(out, ": %.*s%s is %.*s%s", STR_ARG(strbuf_str(&pointer)), pointer.truncated ? "..." : "",
+                  STR_ARG(cut), cut.len < value.len ? "..." : "");
 }
 
 // With as many digits as tell it from a limit next to it.

@@ -3,7 +3,7 @@
 // A row says the field's name, type and range, what it is when absent, and where its value goes in the API's
 // own struct. Unknown fields are ignored; of equal names the last one counts. Errors are
 // ERR_INVALID_REQUEST; err->field has the field's name, and the message names field, value and what is
-// allowed, never a text of the client's.
+// allowed, never a text of the client's, since messages are logged.
 //
 // Pure: any thread may call everything here. Time is linear in the body.
 #pragma once
@@ -11,6 +11,7 @@
 #include "backend/sampler.h"
 #include "base/arena.h"
 #include "base/limits.h"
+#include "base/strbuf.h"
 #include "json/json_reader.h"
 
 // Values of fields that are no plain numbers or strings. They point into the body or the arena.
@@ -88,7 +89,10 @@ double field_most(const FieldRule *rule, const RequestLimits *limits);
 // The body's root object, or NULL and *err.
 MUST_CHECK const JsonNode *fields_parse_body(Str body, uint32_t nodes_max, Arena *arena, Error *err);
 
-// "must be an array, found null": false.
+// "must be an array, found null": false. `found` is a value of the body, or NULL; err->position is its place.
 bool field_refuse_type(Error *err, const char *field, const char *wanted, const JsonNode *found);
+// For the client alone: puts where the value of the wrong type stands in the body, and its beginning as it
+// was sent (": /stop/1 is 3"); nothing for other errors.
+void field_show_found(Str body, const Error *err, StrBuf *out);
 // An ERR_INVALID_REQUEST of this field ("stop" for "stop[2]"). Always false.
 bool field_refuse(Error *err, const char *field, const char *message);

@@ -147,12 +147,10 @@ static bool encode_tokenize(Api *api, ApiRequest *r, uint32_t choice, Job *job, 
 // ---- a text of tokens ----
 
 static bool refuse_id(const JsonNode *node, uint64_t index, uint64_t vocab_size, Error *err) {
-    char field[ERROR_FIELD_BYTES], message[96];
+    char field[ERROR_FIELD_BYTES], wanted[64];
     snprintf(field, sizeof field, "tokens[%llu]", (unsigned long long)index);
-    snprintf(message, sizeof message, "must be a token id of 0 to %llu, found %s",
-             (unsigned long long)vocab_size - 1,
-             json_is_number(node) ? "another number" : json_type_name(node));
-    return field_refuse(err, field, message);
+    snprintf(wanted, sizeof wanted, "a token id of 0 to %llu", (unsigned long long)vocab_size - 1);
+    return field_refuse_type(err, field, wanted, node);
 }
 
 // The text of one array of ids as a JSON string.

@@ -160,7 +160,10 @@ static void reject(Api *api, ApiRequest *r, const Error *err) {
               LOG_STR("api", str_from_c(r->dialect->name)),
               LOG_STR("code", str_from_c(error_info(err->code)->name)),
               LOG_STR("field", str_from_c(err->field)), LOG_STR("message", logged_message(r, err)));
-    r->dialect->error(api, r, err);
+    Error shown = *err;
+    StrBuf message = STRBUF(shown.message);
+    strbuf_printf(&message, "%s%s", err->message, r->found);
+    r->dialect->error(api, r, &shown);
     api_release_request(api, r);
 }
 
@@ -258,8 +261,15 @@ static void take_fields(Api *api, ApiRequest *r, bool ok) {
 
 // ---- bodies ----
 
+// Notes the value of a wrong type while the body is at hand. Always false.
+static bool show_found(ApiRequest *r) {
+    StrBuf found = STRBUF(r->found);
+    field_show_found((Str){r->body, r->body_bytes}, &r->error, &found);
+    return false;
+}
+
 static bool parse(const Api *api, ApiRequest *r, uint32_t nodes_max) {
-    return r->dialect->parse(api, r, nodes_max, &r->error);
+    return r->dialect->parse(api, r, nodes_max, &r->error) || show_found(r);
 }
 
 static void accept_small(Api *api, ApiRequest *r, Str body) {
@@ -369,6 +379,7 @@ static bool encode_jobs(Api *api, ApiRequest *r) {
 
 static bool encode(Api *api, ApiRequest *r) {
     bool ok = r->dialect->has_jobs ? encode_jobs(api, r) : r->dialect->encode(api, r, 0, NULL, &r->error);
+    ok = ok || show_found(r);
     EncoderLane *lane = api_lane(api, r);
     if (lane == &api->lanes[LANE_SMALL] && lane->rendered < RENDERED_KEPT_BYTES) return ok;
     os_discard(lane->scratch.next, arena_left(&lane->scratch));

@@ -30,7 +30,9 @@ bool fail_at(Maker *m, const Place *where, const char *format, ...) {
 }
 
 bool fail_type(Maker *m, const Place *where, const char *expected, const JsonNode *found) {
-    return fail_at(m, where, "must be %s, not %s", expected, json_type_name(found));
+    (void)fail_at(m, where, "must be %s, found %s", expected, json_type_name(found));
+    if (found) m->err->position = found->position;
+    return false;
 }
 
 bool fail_value(Maker *m, const Place *where, Str found, const char *reason) {

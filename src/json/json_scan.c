@@ -103,3 +103,44 @@ void json_scan_skip(JsonScan *s) {
         }
     } while (depth && !s->bad);
 }
+
+// ---- a value by its position ----
+
+static void put_name(StrBuf *out, Str name) {
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+        if (c == '~' || c == '/') strbuf_put(out, c == '~' ? STR("~0") : STR("~1"));
+        else strbuf_put_char(out, c);
+    }
+}
+
+bool json_scan_find(Str text, size_t position, StrBuf *pointer, Str *value) {
+    JsonScan s = json_scan_begin(text);
+    if (position >= text.len) return false;
+    const char *target = text.ptr + position;
+    for (;;) {
+        (void)scan_peek(&s);
+        const char *start = s.at;
+        JsonScan behind = s;
+        json_scan_skip(&behind);
+        if (behind.bad || start > target) return false;
+        *value = (Str){start, (size_t)(behind.at - start)};
+        if (start == target) return true;
+        // Into the child that the position is in.
+        Str name = {0};
+        uint32_t index = 0;
+        bool is_object = json_scan_open(&s, '{');
+        if (!is_object && !json_scan_open(&s, '[')) return false;
+        for (;; index++) {
+            if (!(is_object ? json_scan_key(&s, &name) : json_scan_element(&s))) return false;
+            JsonScan child = s;
+            json_scan_skip(&child);
+            if (child.bad) return false;
+            if (child.at > target) break;
+            s = child;
+        }
+        strbuf_put_char(pointer, '/');
+        if (is_object) put_name(pointer, name);
+        else strbuf_printf(pointer, "%u", index);
+    }
+}

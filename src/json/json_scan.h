@@ -13,7 +13,7 @@
 // for fields.
 #pragma once
 
-#include "base/base.h"
+#include "base/strbuf.h"
 
 typedef struct {
     const char *at, *end;
@@ -37,3 +37,9 @@ MUST_CHECK bool json_scan_str(JsonScan *s, Str *raw);
 MUST_CHECK bool json_scan_u64(JsonScan *s, uint64_t *out);
 // Any value with all that it contains.
 void json_scan_skip(JsonScan *s);
+
+// Looks for the value whose first byte is at `position` of a text that is JSON: puts its JSON pointer
+// (RFC 6901, with escapes in names as they are written) and gives the value as it is written. False where no
+// value begins there; what was put means nothing then. Time: the text's length for each container around the
+// value.
+MUST_CHECK bool json_scan_find(Str text, size_t position, StrBuf *pointer, Str *value);
