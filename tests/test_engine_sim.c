@@ -61,7 +61,8 @@ TEST_SLOW(engine_sim_a_million_jobs, 120) {
                (unsigned long long)r.tokens_cached, (unsigned long long)r.tokens_prompts,
                (unsigned long long)r.rows_written, r.beside_long, r.beside,
                (double)(os_monotonic_ns() - begin_ns) * 1e-9);
-        // Of 1,300 jobs with few checkpoints, 300 seeds found 0.6 to 4.5% cached: chance, where a long run has 2%.
+        // Of 1,300 jobs with few checkpoints, 300 seeds found 0.6 to 4.5% cached: chance, where a long run
+        // has 2%.
         uint32_t least = !config.n_checkpoints ? 40 : test_is_sanitized() ? 1000 : 100;
         CHECK(r.tokens_cached > r.tokens_prompts / least);
         CHECK(config.n_checkpoints ? r.restored > 0 && r.copies == 0 : r.copies > 0 && r.saved == 0);
