@@ -64,7 +64,7 @@ static const TensorRow streams[] = {
     {"altup_unembd_proj.weight",        FILL_MATRIX,  MODEL, MODEL, MORE},
     {"blk.%u.altup_router_norm.weight", FILL_NORM,    MODEL, ONE, ONE},
     {"blk.%u.altup_router.weight",      FILL_WIDE,    MODEL, STREAMS, ONE},
-    {"blk.%u.altup_predict_coef.weight", FILL_BIAS,   STREAMS, STREAMS_2, ONE},
+    {"blk.%u.altup_predict_coef.weight", FILL_SLIGHT, STREAMS, STREAMS_2, ONE}, // more: streams cancel, rounding grows
     {"blk.%u.altup_correct_coef.weight", FILL_BIAS,   STREAMS, STREAMS, ONE},
     {"blk.%u.altup_correct_scale.weight", FILL_NORM,  MODEL, ONE, ONE},
     {"blk.%u.laurel_l.weight",          FILL_MATRIX,  MODEL, LAUREL, ONE},

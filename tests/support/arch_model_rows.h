@@ -43,6 +43,7 @@ typedef enum {
     FILL_SMALL,   // near N(0, 0.02): routers, positions
     FILL_NORM,    // near 1
     FILL_GAIN,    // near 4
+    FILL_SLIGHT,  // near N(0, 0.1)
     FILL_BIAS,    // near N(0, 0.4)
     FILL_SINK,    // near N(0, 1)
     FILL_WIDE,    // near N(0, 5): beyond where GPT-OSS clamps

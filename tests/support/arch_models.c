@@ -609,6 +609,7 @@ static void add_tensor(GgufBuilder *b, const ArchModel *m, uint32_t context_leng
         [FILL_BIAS] = {0, 20},      [FILL_SINK] = {0, 50},       [FILL_WIDE] = {0, 250},
         [FILL_FACTOR] = {1.5f, 10}, [FILL_FACTOR4] = {4.5f, 10}, [FILL_DECAY] = {-0.6f, 5},
         [FILL_LITTLE] = {0.35f, 4}, [FILL_ONE] = {1, 0},         [FILL_FACTOR2] = {2, 0},
+        [FILL_SLIGHT] = {0, 5},
     };
     uint64_t dims[] = {size_of(m, context_length, layer, row->cols),
                        size_of(m, context_length, layer, row->rows),
