@@ -6,6 +6,7 @@
 #include "base/strbuf.h"
 #include "fuzz_targets.h"
 #include "guard.h"
+#include "json_text.h"
 #include "os/os.h"
 #include "json/json_reader.h"
 #include "json/json_writer.h"
@@ -97,9 +98,27 @@ TEST(json_reader_accepts) {
         char memory[1024];
         StrBuf out = STRBUF(memory);
         JsonWriter w = json_writer_begin(&out);
-        json_put_node(&w, root);
+        json_text_put(&w, root);
         CHECK_STR_EQ(accepted[i].expected, out.ptr);
     }
+}
+
+// What a double may not hold is written as it was read, wherever it stands.
+TEST(json_numbers_keep_their_digits) {
+    static const char text[] = "[12345678901234567890123,{\"a\":-0.30000000000000004,\"b\":1e-400},0.1,2.50]";
+    Arena arena = test_arena();
+    Error err;
+    const JsonNode *root = json_parse(str_from_c(text), &arena, &default_limits, &err);
+    REQUIRE(root != NULL);
+    char memory[128];
+    StrBuf out = STRBUF(memory);
+    JsonWriter w = json_writer_begin(&out);
+    json_put_node(&w, root);
+    CHECK_STR_EQ("[12345678901234567890123,{\"a\":-0.30000000000000004,\"b\":1e-400},0.1,2.5]", out.ptr);
+    Str digits;
+    CHECK(json_number_text(json_first(root), &digits));
+    CHECK(str_eq(STR("12345678901234567890123"), digits));
+    CHECK(!json_number_text(json_next(json_next(json_first(root))), &digits));
 }
 
 static const struct {

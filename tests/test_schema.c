@@ -59,6 +59,20 @@ static const struct {
      false},
     {"{\"minProperties\":2,\"required\":[\"a\"]}", "{\"a\":1}", false},
     {"{\"minProperties\":2,\"required\":[\"a\"]}", "{\"b\":1,\"a\":1}", true},
+    // numbers count as they are written, however long they are
+    {"{\"const\":12345678901234567890123}", "12345678901234567890123", true},
+    {"{\"const\":12345678901234567890123}", "12345678901234568000000", false},
+    {"{\"enum\":[340282366920938463463374607431768211455]}", "340282366920938463463374607431768211455.0",
+     true},
+    {"{\"maximum\":12345678901234567890123}", "12345678901234567890123", true},
+    {"{\"maximum\":12345678901234567890123}", "12345678901234567890124", false},
+    {"{\"minimum\":0.30000000000000001}", "0.3", false},
+    {"{\"minimum\":0.30000000000000001}", "0.300000000000000010", true},
+    {"{\"const\":-1.2345678901234567890123e+5}", "-123456.78901234567890123", true},
+    // "not an integer" excludes all spellings of integers
+    {"{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]}", "2.0", false},
+    {"{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]}", "2.5", true},
+    {"{\"not\":{\"type\":\"integer\"}}", "-2.00", false},
     // values of enum, in any order
     {"{\"enum\":[{\"a\":[1,{\"b\":null}],\"c\":\"x\"}]}", " {\"c\" : \"x\", \"a\":[1.0, {\"b\":null}]}\n",
      true},
@@ -117,7 +131,9 @@ TEST(schema_takes_texts) {
 TEST(schema_options_narrow_what_is_taken) {
     static const char schema[] =
         "{\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"format\":\"date\"},\"n\":{\"enum\":[1.5,2]},"
-        "\"not\":{\"not\":{\"const\":1}}}}";
+        "\"not\":{\"not\":{\"const\":1}},\"broken\":{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]"
+        "},"
+        "\"mixed\":{\"anyOf\":[{\"type\":\"integer\"},{\"const\":0.5}]},\"any\":{\"type\":\"number\"}}}";
     static const struct {
         SchemaOptions options;
         const char *text;
@@ -145,6 +161,12 @@ TEST(schema_options_narrow_what_is_taken) {
         {{.plain_numbers = true}, "{\"n\":1.50}", false},
         {{.plain_numbers = true}, "{\"n\":1.5}", true},
         {{.plain_numbers = true}, "{\"not\":1.00}", false},
+        {{.plain_numbers = true}, "{\"broken\":2.0}", false},
+        {{.plain_numbers = true}, "{\"broken\":2.50}", true},
+        {{.plain_numbers = true}, "{\"mixed\":2.0}", false},
+        {{.plain_numbers = true}, "{\"mixed\":-2}", true},
+        {{.plain_numbers = true}, "{\"mixed\":0.5}", true},
+        {{.plain_numbers = true}, "{\"any\":2.0}", true},
         {{.ignore_formats = false}, "{\"b\":\"2023-02-29\"}", false},
         {{.ignore_formats = true}, "{\"b\":\"2023-02-29\"}", true},
     };
@@ -154,6 +176,48 @@ TEST(schema_options_narrow_what_is_taken) {
         REQUIRE(schema_run_compile(&run, str_from_c(schema), &rows[i].options));
         bool taken = schema_run_takes(&run, str_from_c(rows[i].text));
         CHECK(taken == rows[i].taken);
+    }
+}
+
+// An object's own properties, then those of what it refers to, of allOf, of alternatives, as they are listed.
+TEST(schema_order_is_kept_where_schemas_are_joined) {
+#define CLOSED                                                                              \
+    "{\"properties\":{\"k\":{\"enum\":[\"a\",\"b\"]},\"v\":{}},\"required\":[\"k\",\"v\"]," \
+    "\"additionalProperties\":false,"
+#define BASE "\"$defs\":{\"base\":{\"properties\":{\"b\":{\"type\":\"null\"}},\"required\":[\"b\"]}}"
+    static const char conditional[] = CLOSED "\"if\":{\"properties\":{\"k\":{\"const\":\"a\"}}},\"then\":{"
+                                             "\"properties\":{\"v\":{\"type\":\"integer\"}}},"
+                                             "\"else\":{\"properties\":{\"v\":{\"type\":\"boolean\"}}}}";
+    static const char any_of[] = CLOSED "\"anyOf\":[{\"properties\":{\"v\":{\"minimum\":3}}},"
+                                        "{\"properties\":{\"k\":{\"const\":\"a\"}}}]}";
+    static const char all_of[] =
+        "{\"allOf\":[{\"$ref\":\"#/$defs/base\"},{\"properties\":{\"c\":{\"type\":\"null\"}}},"
+        "{\"properties\":{\"a\":{\"type\":\"null\"}}}]," BASE "}";
+    static const char own[] =
+        "{\"properties\":{\"o\":{\"type\":\"null\"}},\"$ref\":\"#/$defs/base\"," BASE "}";
+#undef CLOSED
+#undef BASE
+    static const struct {
+        const char *schema, *text;
+        bool taken;
+    } rows[] = {
+        {conditional, "{\"k\":\"a\",\"v\":1}", true},
+        {conditional, "{\"k\":\"b\",\"v\":true}", true},
+        {conditional, "{\"v\":1,\"k\":\"a\"}", false},
+        {any_of, "{\"k\":\"b\",\"v\":3}", true},
+        {any_of, "{\"k\":\"a\",\"v\":0}", true},
+        {any_of, "{\"v\":3,\"k\":\"b\"}", false},
+        {all_of, "{\"b\":null,\"c\":null,\"a\":null}", true},
+        {all_of, "{\"c\":null,\"b\":null}", false},
+        {own, "{\"o\":null,\"b\":null}", true},
+        {own, "{\"b\":null,\"o\":null}", false},
+    };
+    SchemaOptions options = {.schema_order = true};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        SchemaRun run;
+        TEST_CASE_LABEL("%s: %s", rows[i].schema, rows[i].text);
+        REQUIRE(schema_run_compile(&run, str_from_c(rows[i].schema), &options));
+        CHECK(schema_run_takes(&run, str_from_c(rows[i].text)) == rows[i].taken);
     }
 }
 

@@ -3,26 +3,33 @@
 #include "grammar/rx.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 // ---- decimals ----
 
-// "123.450e-6" or any part of that.
-static Decimal decimal_from_text(const char *text) {
-    Decimal d = {.negative = *text == '-'};
+enum { POWER_MAX = 10000 };
+
+// A JSON number, which a double can hold roughly: so its exponent is no large one, or its digits are zeros.
+static Decimal decimal_from_text(Str text) {
+    Decimal d = {.negative = text.ptr[0] == '-'};
     bool behind_point = false;
-    text += d.negative;
-    for (; *text && *text != 'e'; text++) {
-        if (*text == '.') {
+    size_t i = d.negative;
+    for (; i < text.len && text.ptr[i] != 'e' && text.ptr[i] != 'E'; i++) {
+        if (text.ptr[i] == '.') {
             behind_point = true;
-        } else if (d.n_digits == 0 && *text == '0') {
+        } else if (d.n_digits == 0 && text.ptr[i] == '0') {
             d.point -= behind_point;
         } else {
-            d.digits[d.n_digits++] = *text;
+            d.digits[d.n_digits++] = text.ptr[i];
             d.point += !behind_point;
         }
     }
-    if (*text == 'e') d.point += (int32_t)strtol(text + 1, NULL, 10);
+    bool down = i + 1 < text.len && text.ptr[i + 1] == '-';
+    int32_t power = 0;
+    for (; i < text.len; i++) {
+        if (text.ptr[i] >= '0' && text.ptr[i] <= '9' && power < POWER_MAX)
+            power = power * 10 + text.ptr[i] - '0';
+    }
+    d.point += down ? -power : power;
     while (d.n_digits && d.digits[d.n_digits - 1] == '0')
         d.n_digits--;
     if (d.n_digits == 0) d = (Decimal){0};
@@ -31,20 +38,13 @@ static Decimal decimal_from_text(const char *text) {
 
 Decimal decimal_from_json(const JsonNode *number) {
     char text[40];
-    if (number->type == JSON_U64) {
-        snprintf(text, sizeof text, "%llu", (unsigned long long)number->as.u64);
-    } else if (number->type == JSON_I64) {
-        snprintf(text, sizeof text, "%lld", (long long)number->as.i64);
-    } else {
-        for (int precision = 15; precision <= 17; precision++) {
-            double back;
-            snprintf(text, sizeof text, "%.*e", precision - 1, number->as.f64);
-            if (str_parse_f64(str_from_c(text), &back) && !(back < number->as.f64) &&
-                !(back > number->as.f64))
-                break;
-        }
-    }
-    return decimal_from_text(text);
+    Str written;
+    if (json_number_text(number, &written)) return decimal_from_text(written);
+    // What has at most 15 digits reads back from its double.
+    int n = number->type == JSON_U64 ? snprintf(text, sizeof text, "%llu", (unsigned long long)number->as.u64)
+            : number->type == JSON_I64 ? snprintf(text, sizeof text, "%lld", (long long)number->as.i64)
+                                       : snprintf(text, sizeof text, "%.14e", number->as.f64);
+    return decimal_from_text((Str){text, (size_t)n});
 }
 
 bool decimal_is_integer(const Decimal *d) {
@@ -289,6 +289,10 @@ bool number_lang_exponents(LangMaker *m, Lang *out, Error *err) {
     return from_pattern(m, "-?(0|[1-9]\\d*)(\\.\\d+)?[eE][-+]?\\d+", out, err);
 }
 
-bool number_lang_integers(LangMaker *m, bool plain, Lang *out, Error *err) {
-    return from_pattern(m, plain ? "-?(0|[1-9]\\d*)" : "-?(0|[1-9]\\d*)(\\.0+)?", out, err);
+bool number_lang_integers(LangMaker *m, Lang *out, Error *err) {
+    return from_pattern(m, "-?(0|[1-9]\\d*)(\\.0+)?", out, err);
+}
+
+bool number_lang_shortest(LangMaker *m, Lang *out, Error *err) {
+    return from_pattern(m, "0|-?[1-9]\\d*|-?(0|[1-9]\\d*)\\.\\d*[1-9]", out, err);
 }

@@ -6,21 +6,21 @@
 // a language of its own for them.
 #pragma once
 
+#include "base/limits.h"
 #include "grammar/lang.h"
 #include "json/json_reader.h"
 
-enum { DECIMAL_DIGITS_MAX = 400, MULTIPLE_STATES_MAX = 20000 };
+enum { DECIMAL_DIGITS_MAX = 400, MULTIPLE_STATES_MAX = 20000 }; // digits of a bound
 
 // ±0.d1d2d3… × 10^point, with no zero first or last; no digits: zero.
 typedef struct {
     bool negative;
     uint32_t n_digits;
     int32_t point;
-    char digits[24];
+    char digits[JSON_NUMBER_BYTES_MAX];
 } Decimal;
 
-// The value of a JSON number: exact for integers, else the shortest decimal that reads back as the same
-// double, which is what was written if that had at most 15 digits.
+// The value of a JSON number, exactly as it was written.
 Decimal decimal_from_json(const JsonNode *number);
 bool decimal_is_integer(const Decimal *d);
 
@@ -28,8 +28,9 @@ enum { NUMBER_LESS = 1, NUMBER_EQUAL = 2, NUMBER_GREATER = 4 };
 
 MUST_CHECK bool number_lang_all(LangMaker *m, Lang *out, Error *err);
 MUST_CHECK bool number_lang_exponents(LangMaker *m, Lang *out, Error *err); // those with an exponent
-// Integers by value, so that 1.0 is one; with `plain` only their digits.
-MUST_CHECK bool number_lang_integers(LangMaker *m, bool plain, Lang *out, Error *err);
+MUST_CHECK bool number_lang_integers(LangMaker *m, Lang *out, Error *err);  // by value, so that 1.0 is one
+// The shortest spelling of each number: no zeros behind a fraction, no -0.
+MUST_CHECK bool number_lang_shortest(LangMaker *m, Lang *out, Error *err);
 // Numbers that compare with `bound` as one of `relations` (a mask of NUMBER_…).
 MUST_CHECK bool number_lang_compare(LangMaker *m, const Decimal *bound, int relations, Lang *out, Error *err);
 // Multiples of a positive number; ERR_TOO_LARGE where that has too many digits.

@@ -56,10 +56,9 @@ static bool add_marks(SchemaReader *r) {
 
 static bool add_languages(SchemaReader *r) {
     LangMaker *m = &r->maker;
-    r->integer_set = &r->integers;
     return lang_length(m, 0, LANG_NONE, &r->all_strings, r->err) &&
            number_lang_all(m, &r->all_numbers, r->err) && number_lang_exponents(m, &r->exponents, r->err) &&
-           number_lang_integers(m, r->options->plain_numbers, &r->integers, r->err);
+           number_lang_integers(m, &r->integers, r->err) && number_lang_shortest(m, &r->shortest, r->err);
 }
 
 static bool add_root(SchemaReader *r, GrammarNode *out) {

@@ -8,8 +8,8 @@
 // keyword's name and a JSON pointer to it, never left out. src/grammar/README.md has the list.
 //
 // What is a choice here:
-// - Numbers. 1.0 is an integer (by value, as the specification says) unless `plain_numbers`. Exponents are
-//   written only where any number may stand: bounds and steps are no regular languages with them.
+// - Numbers. 1.0 is an integer, as the specification says; `plain_numbers` is about what is written.
+//   Exponents stand only where any number may: bounds and steps are no regular languages with them.
 // - Names. Members that the schema names come at most once; others may be repeated. Where a repeated name
 //   could break minProperties, the schema is refused.
 // - Text is Unicode: halves of surrogate pairs alone are never taken.
@@ -67,7 +67,7 @@ typedef struct {
     Str subject; // what messages of grammar_compile say the schema is, before its pointers; may be empty
     bool schema_order;   // named members come as the schema lists them, others behind them; else in any order
     bool ignore_formats; // `format` is an annotation
-    bool plain_numbers;  // integers are digits alone, and numbers of enum and const have no zeros behind
+    bool plain_numbers;  // where only integers and finitely many others may stand, no zeros behind a point
     uint64_t work_max;   // steps; 0: SCHEMA_WORK_MAX
     const SchemaArguments *arguments; // NULL: a JSON text. Else an object, written so
 } SchemaOptions;

@@ -30,12 +30,13 @@ bool schema_or(SchemaReader *r, const JsonNode *at, Cases a, Cases b, Cases *out
     return true;
 }
 
+// The facts of `a`, then those of `b`: so the newest first is b's.
 static bool concatenate(SchemaReader *r, const Fact *a, const Fact *b, const Fact **out) {
     *out = a ? a : b;
     if (!a || !b) return true;
-    const Fact *last = b;
+    const Fact *last = a;
     Fact *first = NULL, *before = NULL;
-    for (const Fact *f = a; f; f = f->rest) {
+    for (const Fact *f = b; f; f = f->rest) {
         Fact *copy = arena_new(&r->memory, Fact, 1);
         if (!copy) return schema_no_memory(r);
         *copy = *f;

@@ -3,15 +3,20 @@
 
 // ---- leaves ----
 
-// Where the schema leaves only some numbers each has one spelling.
+// Where the schema leaves only integers and finitely many other numbers, each has one spelling.
 static bool emit_numbers(SchemaReader *r, const Lang *numbers, GrammarNode *out) {
-    bool ok = true;
-    Lang shortest;
-    if (r->options->plain_numbers && numbers != r->integer_set) {
-        if (!schema_shortest_numbers(r, numbers, &shortest)) return false;
-        if (!lang_is_empty(&shortest) && !lang_is_infinite(&r->maker, &shortest)) numbers = &shortest;
+    bool ok = true, is_integer = numbers == &r->integers;
+    Lang shortest, fractions;
+    *out = is_integer ? r->integer : 0;
+    if (*out) return true;
+    if (r->options->plain_numbers) {
+        if (!lang_combine(&r->maker, LANG_AND, numbers, &r->shortest, &shortest, r->err) ||
+            !lang_combine(&r->maker, LANG_WITHOUT, &shortest, &r->integers, &fractions, r->err))
+            return false;
+        if (!lang_is_infinite(&r->maker, &fractions)) numbers = &shortest;
     }
     *out = schema_add_leaf(r, numbers, LANG_UTF8, (Str){0}, (Str){0}, &ok);
+    if (is_integer) r->integer = *out;
     return ok;
 }
 
@@ -339,7 +344,7 @@ static bool find_some(ArrayMaker *m) {
     for (const Fact *f = m->c->facts; f; f = f->rest) {
         if (f->kind != FACT_SOME) continue;
         if (m->some)
-            return schema_refuse(m->r, f->source, ERR_INVALID_REQUEST,
+            return schema_refuse(m->r, m->some->source, ERR_INVALID_REQUEST,
                                  "a second contains for the same array");
         m->some = f;
     }

@@ -121,13 +121,12 @@ typedef struct {
     Demand *demands;
     uint32_t n_demands, demands_cap;
     LangPairs demand_of; // by hash
-    Lang all_strings, all_numbers, exponents, integers;
-    const Lang *integer_set;                     // what "type": "integer" means
+    Lang all_strings, all_numbers, exponents, integers, shortest;
     bool tracks;                                 // unevaluatedProperties or unevaluatedItems occur
     uint32_t depth;                              // of recursion
     GrammarNode open[2], close[2], colon, comma; // by CaseKind
     GrammarNode open_arguments, close_arguments; // of ARGUMENTS_PYTHON
-    GrammarNode any_string, any_number;          // 0 until they are used, as
+    GrammarNode any_string, any_number, integer; // 0 until they are used, as
     GrammarNode chunk, short_rest;               // those of long strings
 } SchemaReader;
 
@@ -186,9 +185,6 @@ MUST_CHECK bool schema_read_pattern(SchemaReader *r, const JsonNode *node, Str p
 MUST_CHECK bool schema_scalars(SchemaReader *r, uint32_t literal, ScalarSet *out);
 MUST_CHECK bool schema_demand_scalars(SchemaReader *r, const uint32_t *literals, uint32_t count,
                                       ScalarSet *out);
-// The shortest spelling of each number: no zeros behind a fraction, no -0. A set of finitely many numbers has
-// finitely many of them.
-MUST_CHECK bool schema_shortest_numbers(SchemaReader *r, const Lang *numbers, Lang *out);
 MUST_CHECK bool schema_combine_names(SchemaReader *r, LangOp op, const Lang *a, const Lang *b,
                                      const Lang **out);
 

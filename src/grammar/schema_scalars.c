@@ -81,7 +81,7 @@ static bool and_types(SchemaReader *r, const JsonNode *schema, ScalarSet *set) {
     ScalarSet allowed = {0};
     if (types & SCHEMA_NULL) allowed.bits |= SCALAR_NULL;
     if (types & SCHEMA_BOOLEAN) allowed.bits |= SCALAR_BOOLS;
-    if (types & SCHEMA_INTEGER) allowed.numbers = r->integer_set;
+    if (types & SCHEMA_INTEGER) allowed.numbers = &r->integers;
     if (types & SCHEMA_NUMBER) allowed.numbers = &r->all_numbers, allowed.bits |= SCALAR_EXPONENTS;
     if (types & SCHEMA_STRING) allowed.strings = &r->all_strings;
     return and_set(r, set, &allowed);
@@ -227,15 +227,6 @@ static bool and_values(SchemaReader *r, const JsonNode *schema, ScalarSet *set) 
             return false;
     }
     return !value || (values_set(r, value, value, 1, &named) && and_set(r, set, &named));
-}
-
-// ---- one spelling each ----
-
-bool schema_shortest_numbers(SchemaReader *r, const Lang *numbers, Lang *out) {
-    const Lang *shortest;
-    return schema_read_pattern(r, r->root, STR("0|-?[1-9]\\d*|-?(0|[1-9]\\d*)\\.\\d*[1-9]"), false,
-                               &shortest) &&
-           lang_combine(&r->maker, LANG_AND, numbers, shortest, out, r->err);
 }
 
 // ---- parts ----

@@ -75,7 +75,7 @@ static bool walk_finite(Values *v, const Lang *lang) {
 
 static bool add_numbers(Values *v, const Lang *numbers) {
     Lang few;
-    if (!schema_shortest_numbers(v->r, numbers, &few)) return false;
+    if (!lang_combine(&v->r->maker, LANG_AND, numbers, &v->r->shortest, &few, v->r->err)) return false;
     v->is_number = true;
     return lang_is_empty(&few) || walk_finite(v, &few);
 }

@@ -308,7 +308,15 @@ static bool json_parse_number(JsonReader *r) {
         node->as.i64 = (int64_t)(0 - d.digits);
         return true;
     }
-    return json_double(r, from, &d, &node->as.f64);
+    if (!json_double(r, from, &d, &node->as.f64)) return false;
+    // Few digits and no large power: what a double of them prints is what was written.
+    if (d.exact && d.digits < 1000000000000000 && d.exponent >= -22 && d.exponent <= 22) return true;
+    JsonNode *text = json_add_node(r, JSON_F64, from);
+    if (!text) return false;
+    text->as.string = from;
+    node->length = (uint32_t)(r->at - from);
+    node->span = 2;
+    return true;
 }
 
 // ---- structure ----
@@ -497,6 +505,12 @@ bool json_read_f64(const JsonNode *node, double *out) {
     *out = node->type == JSON_U64   ? (double)node->as.u64
            : node->type == JSON_I64 ? (double)node->as.i64
                                     : node->as.f64;
+    return true;
+}
+
+bool json_number_text(const JsonNode *node, Str *out) {
+    if (!json_is(node, JSON_F64) || node->length == 0) return false;
+    *out = (Str){node[1].as.string, node->length}; // it lies in the slot behind its node
     return true;
 }
 

@@ -27,7 +27,7 @@ typedef enum {
     JSON_BOOL,
     JSON_U64, // an integer 0 … 2^64-1, kept exactly
     JSON_I64, // an integer -2^63 … -1, kept exactly
-    JSON_F64, // any other number: the nearest double
+    JSON_F64, // any other number: the nearest double; json_number_text has what a double may not hold
     JSON_STRING,
     JSON_ARRAY,
     JSON_OBJECT,
@@ -36,8 +36,8 @@ typedef enum {
 typedef struct {
     uint8_t type;      // a JsonType
     uint32_t position; // of its first byte in the text
-    uint32_t length;   // bytes of a string, elements of an array, members of an object
-    uint32_t span;     // slots from here to the node that follows this one and all it contains
+    uint32_t length; // bytes of a string (or of a number's text), elements of an array, members of an object
+    uint32_t span;   // slots from here to the node that follows this one and all it contains
     union {
         bool boolean;
         uint64_t u64;
@@ -82,6 +82,9 @@ MUST_CHECK bool json_read_u64(const JsonNode *node, uint64_t *out);
 MUST_CHECK bool json_read_i64(const JsonNode *node, int64_t *out);
 // Any number; integers above 2^53 are rounded.
 MUST_CHECK bool json_read_f64(const JsonNode *node, double *out);
+// A number as it is written, where its double may be another: of more than 15 digits or beyond 10^±22. Points
+// into the text.
+MUST_CHECK bool json_number_text(const JsonNode *node, Str *out);
 MUST_CHECK bool json_read_bool(const JsonNode *node, bool *out);
 MUST_CHECK bool json_read_str(const JsonNode *node, Str *out);
 

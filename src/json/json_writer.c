@@ -175,12 +175,16 @@ void json_put_fixed(JsonWriter *w, double value, int digits) {
 }
 
 void json_put_node(JsonWriter *w, const JsonNode *n) {
+    Str text;
     switch ((JsonType)n->type) {
     case JSON_NULL: json_put_null(w); break;
     case JSON_BOOL: json_put_bool(w, n->as.boolean); break;
     case JSON_U64: json_put_u64(w, n->as.u64); break;
     case JSON_I64: json_put_i64(w, n->as.i64); break;
-    case JSON_F64: json_put_f64(w, n->as.f64); break;
+    case JSON_F64:
+        if (json_number_text(n, &text)) json_put_raw(w, text);
+        else json_put_f64(w, n->as.f64);
+        break;
     case JSON_STRING: json_put_str(w, (Str){n->as.string, n->length}); break;
     case JSON_ARRAY:
         json_open_array(w);
