@@ -22,7 +22,7 @@ static char prelude[PATH_BYTES + 8];              // a header, compiled beside i
 
 // (Unwind tables cost a twentieth of the time.)
 #define KERNEL_FLAGS                                                                                         \
-    "-std=c++17 -O1 -fno-inline-functions-called-once -ffp-contract=off -fPIC -w -fno-exceptions -fno-rtti " \
+    "-std=c++17 -Og -ffp-contract=off -fPIC -w -fno-exceptions -fno-rtti " \
     "-fno-asynchronous-unwind-tables"
 
 // What does not fit is dropped: a path that is too long is not found.
@@ -154,8 +154,8 @@ static bool compile(const JitProgram *program, uint32_t sm, uint8_t *image, Erro
     }
     print_text(part, sizeof part, "%s.%d.%u", path, (int)getpid(), atomic_fetch_add(&n_compiled, 1));
     print_text(command, sizeof command,
-               "%s " KERNEL_FLAGS " -shared -include '%s' -I'%s/tests' "
-               "-I'%s/kernels_src' -o '%s' -x c++ '%s.cpp' > '%s.log' 2>&1",
+               "%s " KERNEL_FLAGS " -shared -nostdlib -include '%s' -I'%s/tests' "
+               "-I'%s/kernels_src' -o '%s' -x c++ '%s.cpp' -x none -lgcc > '%s.log' 2>&1",
                environment("CXX", "c++"), prelude, root, root, part, path, part);
     char source_path[PATH_BYTES + 8];
     print_text(source_path, sizeof source_path, "%s.cpp", path);
