@@ -151,6 +151,9 @@ static const Program PROGRAMS[PROGRAM_COUNT] = {
                       {0}},
 };
 
+// --no-kernels: not compiled then. They are a third of the time that compiling the tests takes.
+static const char *const KERNEL_SOURCES[] = {"tests/emulator/variants/", "tests/test_kernel_"};
+
 // Compiled only with CUDA.
 #define CUDA_SOURCES "src/backend/cuda/"
 // 1 or 0, for the sources that ask. The others are compiled once for builds with CUDA and without. (A header
@@ -219,7 +222,7 @@ enum { MODEL_BYTES = 98362432 };
 // ---- options ----
 
 typedef struct {
-    bool asan, tsan, debug, no_cuda, cublas, verbose;
+    bool asan, tsan, debug, no_cuda, no_kernels, cublas, verbose;
     long jobs;
     const char *model;
     List arguments; // of the command
@@ -632,6 +635,9 @@ static bool is_source_of(const Build *build, const Program *program, const char 
     if (!build->cuda && starts_with(path, CUDA_SOURCES)) return false;
     if (!build->cublas && starts_with(path, CUBLAS_SOURCES)) return false;
     if (strcmp(path, LIBC_COMPAT) == 0) return links_older_libc(build, program);
+    for (size_t i = 0; build->options.no_kernels && i < COUNT_OF(KERNEL_SOURCES); i++) {
+        if (starts_with(path, KERNEL_SOURCES[i])) return false;
+    }
     for (size_t i = 0; i < COUNT_OF(program->without) && program->without[i]; i++) {
         const char *without = program->without[i];
         if (ends_with(without, "/") ? starts_with(path, without) : strcmp(path, without) == 0) return false;
@@ -1089,6 +1095,8 @@ static const struct {
     {"--tsan", NULL, "with ThreadSanitizer", offsetof(Options, tsan)},
     {"--debug", NULL, "not optimised", offsetof(Options, debug)},
     {"--no-cuda", NULL, "the CPU reference alone", offsetof(Options, no_cuda)},
+    {"--no-kernels", NULL, "test, compile: without the cases of kernels (kernel_)",
+     offsetof(Options, no_kernels)},
     {"--cublas", NULL, "with NVIDIA's cuBLAS in the program", offsetof(Options, cublas)},
     {"--verbose", NULL, "show each command, and each test that passes", offsetof(Options, verbose)},
     {"--jobs", "N", "compile N files at once; every processor otherwise", offsetof(Options, jobs)},

@@ -57,7 +57,7 @@ static void send_request(Clients *c, uint16_t port, size_t api, uint32_t i, uint
     strbuf_printf(&b, apis[api].body, i, n_tokens);
     strbuf_printf(&head, "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %zu\r\n\r\n%s",
                   apis[api].path, b.len, body);
-    REQUIRE(os_net_connect(STR("127.0.0.1"), port, 2000, &c->sockets[i], &err));
+    REQUIRE(os_net_connect(STR("127.0.0.1"), port, 60000, &c->sockets[i], &err));
     REQUIRE(os_net_send(c->sockets[i], strbuf_str(&head), &sent) == OS_NET_OK && sent == head.len);
     REQUIRE(os_poll_add(c->poller, c->sockets[i], OS_POLL_RECEIVE, i));
     c->n_open++;
@@ -103,7 +103,7 @@ static Clients *read_streams(FakeWorker *f, size_t api, uint32_t n_tokens) {
     for (uint32_t i = 0; i < STREAMS; i++)
         send_request(c, fake_port(f), api, i, n_tokens);
     while (c->n_open) {
-        int n = os_poll_wait(c->poller, events, STREAMS, 10000);
+        int n = os_poll_wait(c->poller, events, STREAMS, 60000);
         REQUIRE(n > 0);
         for (int k = 0; k < n; k++)
             read_some(c, (uint32_t)events[k].tag, apis[api].event);

@@ -128,14 +128,14 @@ static void send_and_hang_up(FakeWorker *f, Str body) {
     char head[128];
     snprintf(head, sizeof head, "POST /execute HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n", body.len);
     Str parts[] = {str_from_c(head), body};
-    REQUIRE(os_net_connect(STR("127.0.0.1"), fake_port(f), 5000, &socket, &err));
+    REQUIRE(os_net_connect(STR("127.0.0.1"), fake_port(f), 60000, &socket, &err));
     for (size_t i = 0; i < COUNT_OF(parts); i++) {
         while (parts[i].len) {
             size_t sent = 0;
             OsNetResult result = os_net_send(socket, parts[i], &sent);
             REQUIRE(result == OS_NET_OK || result == OS_NET_WOULD_BLOCK);
             parts[i] = str_slice(parts[i], sent, parts[i].len);
-            if (parts[i].len) REQUIRE(os_net_wait_ready(socket, true, 20000));
+            if (parts[i].len) REQUIRE(os_net_wait_ready(socket, true, 60000));
         }
     }
     os_sleep_ms(50); // it is with the encoder, mostly

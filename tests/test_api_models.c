@@ -111,7 +111,7 @@ TEST(api_introspect_answers) {
     int socket;
     size_t sent;
     Error err;
-    REQUIRE(os_net_connect(STR("127.0.0.1"), fake_port(f), 5000, &socket, &err));
+    REQUIRE(os_net_connect(STR("127.0.0.1"), fake_port(f), 60000, &socket, &err));
     REQUIRE(os_net_send(socket, str_from_c(waits), &sent) == OS_NET_OK);
     for (int i = 0; i < 12000 && !text_count(ask(f, "GET", "/health", NULL).body, "\"jobs_queued\":2"); i++)
         os_sleep_ms(5);

@@ -104,7 +104,7 @@ TEST(api_queue_is_left_at_once) {
         "POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 14\r\n\r\n"
         "{\"prompt\":\"p\"}";
     for (int round = 0; round < 3; round++) {
-        REQUIRE(os_net_connect(STR("127.0.0.1"), fake_port(f), 5000, &socket, &err));
+        REQUIRE(os_net_connect(STR("127.0.0.1"), fake_port(f), 60000, &socket, &err));
         REQUIRE(os_net_send(socket, str_from_c(request), &sent) == OS_NET_OK);
         await_health(f, "\"jobs_queued\":1");
         os_net_close(socket);

@@ -511,7 +511,7 @@ TEST(api_disconnect_stops_the_job_within_100_ms) {
         CHECK(fake_pages_used(f) > 0);
         uint64_t begin_ns = os_monotonic_ns();
         http_client_close(&s->client);
-        for (int waited_ms = 0; fake_pages_used(f) && waited_ms < 3000; waited_ms++)
+        for (int waited_ms = 0; fake_pages_used(f) && waited_ms < 60000; waited_ms++)
             os_sleep_ms(1);
         os_sleep_ms(30); // would show another step
         uint64_t last_ns = fake_last_step_ns(f);

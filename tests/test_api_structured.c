@@ -466,30 +466,31 @@ TEST(api_structured_slow_schemas_wait_apart) {
 TEST(api_structured_refusals_are_remembered) {
     static const char body[] = "{\"prompt\":\"x\",\"regex\":\"(a|b)*a(a|b){40}\"}";
     FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "Hm."});
-    uint64_t ms[2];
-    for (int i = 0; i < 2; i++) {
+    uint64_t first_ms = 0, again_ms = UINT64_MAX; // the shortest: a busy machine may hold up some
+    for (int i = 0; i < 6; i++) {
         uint64_t start = os_monotonic_ns();
         Answer a = ask(f, "POST", COMPLETIONS, body);
-        ms[i] = (os_monotonic_ns() - start) / 1000000;
+        uint64_t took_ms = (os_monotonic_ns() - start) / 1000000;
+        if (i == 0) first_ms = took_ms;
+        else again_ms = min_u64(again_ms, took_ms);
         CHECK_INT_EQ(400, a.status);
         CHECK_STR_EQ("regex", json_text_at(json_root(a.body), "error.param"));
     }
-    printf("%llu ms, then %llu ms\n", (unsigned long long)ms[0], (unsigned long long)ms[1]);
-    CHECK(ms[1] * 2 < ms[0]);
+    printf("%llu ms, then %llu ms\n", (unsigned long long)first_ms, (unsigned long long)again_ms);
+    CHECK(again_ms * 2 < first_ms);
     shut_down(f);
 }
 
-// Patterns that are short and take long do not hold up who asks for no grammar.
-TEST(api_structured_bad_patterns_hold_up_nobody_else) {
-    enum { BAD = 2 };
+enum { BAD = 2 };
+
+// Whether a chat beside bad patterns, which no other turn had, is answered in a quarter of their time.
+static bool chat_passes_bad_patterns(FakeWorker *f, int turn) {
     static char text[1 << 16];
-    FakeWorker *f =
-        fake_worker_start(&(FakeConfig){.script = "Hm.", .n_jobs = BAD + 1, .chat_template = TEMPLATE});
     int bad[BAD];
     for (int i = 0; i < BAD; i++) {
         char body[128];
         snprintf(body, sizeof body, "{\"prompt\":\"x\",\"max_tokens\":1,\"regex\":\"\\\\p{L}{1,%d}\"}",
-                 2000 + i);
+                 2000 + turn * BAD + i);
         bad[i] = send_request(f, COMPLETIONS, body);
     }
     uint64_t start = os_monotonic_ns();
@@ -500,6 +501,18 @@ TEST(api_structured_bad_patterns_hold_up_nobody_else) {
         CHECK(read_answer(bad[i], text, sizeof text).len > 0);
     uint64_t all_ms = (os_monotonic_ns() - start) / 1000000;
     printf("%llu ms, the bad ones %llu ms\n", (unsigned long long)took_ms, (unsigned long long)all_ms);
-    CHECK(took_ms * 4 < all_ms);
+    return took_ms * 4 < all_ms;
+}
+
+// Patterns that are short and take long do not hold up who asks for no grammar. (A busy machine may hold up
+// the chat itself, but not each time.)
+TEST(api_structured_bad_patterns_hold_up_nobody_else) {
+    enum { TURNS = 10 };
+    FakeWorker *f =
+        fake_worker_start(&(FakeConfig){.script = "Hm.", .n_jobs = BAD + 1, .chat_template = TEMPLATE});
+    int turn = 0;
+    while (turn < TURNS && !chat_passes_bad_patterns(f, turn))
+        turn++;
+    CHECK(turn < TURNS);
     shut_down(f);
 }

@@ -35,11 +35,11 @@ static void take_call(Orchestrator *o, Call *call, uint16_t status) {
     int socket;
     size_t got = 0, sent;
     char answer[128];
-    REQUIRE(os_net_wait_ready(o->listener, false, 30000));
+    REQUIRE(os_net_wait_ready(o->listener, false, 60000));
     REQUIRE(os_net_accept(o->listener, &socket) == OS_NET_OK);
     call->at_ns = os_monotonic_ns();
     while (!text_contains((Str){call->text, call->length}, "\"protocol\":\"sse\"}")) { // the body's end
-        REQUIRE(os_net_wait_ready(socket, false, 10000));
+        REQUIRE(os_net_wait_ready(socket, false, 60000));
         REQUIRE(os_net_receive(socket, call->text + call->length, sizeof call->text - call->length, &got) ==
                 OS_NET_OK);
         call->length += got;

@@ -69,7 +69,7 @@ static int supervisor_open(char *name, size_t name_size, bool abstract) {
     int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
     socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name));
     REQUIRE(fd >= 0 && bind(fd, (const struct sockaddr *)&address, size) == 0);
-    struct timeval patience = {.tv_sec = 20};
+    struct timeval patience = {.tv_sec = 60};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     return fd;
 }

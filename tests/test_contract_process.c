@@ -89,9 +89,9 @@ static void leave_early(Server s) {
     size_t sent;
     uint16_t status;
     Error err;
-    REQUIRE(os_net_connect(STR("127.0.0.1"), s.port, 5000, &socket, &err));
+    REQUIRE(os_net_connect(STR("127.0.0.1"), s.port, 60000, &socket, &err));
     CHECK(os_net_send(socket, str_from_c(request), &sent) == OS_NET_OK && sent == sizeof request - 1);
-    CHECK(os_net_wait_ready(socket, false, 20000));
+    CHECK(os_net_wait_ready(socket, false, 60000));
     os_net_close(socket);
     while (!text_contains(server_ask(s, "GET", "/health", "", &status), "\"jobs_active\":0"))
         os_sleep_ms(2);
@@ -149,7 +149,7 @@ TEST(contract_log_is_text_on_a_terminal) {
         _exit(127);
     }
     CHECK_INT_EQ(1, process_wait((Process){.pid = pid}));
-    REQUIRE(os_net_wait_ready(terminal, false, 5000));
+    REQUIRE(os_net_wait_ready(terminal, false, 60000));
     ssize_t length = read(terminal, text, sizeof text - 1);
     REQUIRE(length > 0);
     text[length] = 0;
@@ -285,7 +285,7 @@ TEST(contract_queue_is_as_long_as_it_is_told) {
         resident_pages(s.process.pid); // of 16 MiB for the answer of each, nothing is used yet
     if (!test_is_sanitized()) CHECK(resident > 0 && resident < (200u << 20) / 4096);
     for (int i = 0; i <= QUEUED; i++) {
-        REQUIRE(os_net_connect(STR("127.0.0.1"), s.port, 10000, &fds[i], &err));
+        REQUIRE(os_net_connect(STR("127.0.0.1"), s.port, 60000, &fds[i], &err));
         send_completion(fds[i], i == 0 ? "{\"prompt\":\"a\",\"max_tokens\":100000,\"ignore_eos\":true}"
                                        : "{\"prompt\":\"a\",\"max_tokens\":1}");
         if (i == 0) os_sleep_ms(20);
@@ -299,7 +299,7 @@ TEST(contract_queue_is_as_long_as_it_is_told) {
     os_net_close(fds[0]); // the others' turn
     for (int i = 1; i <= QUEUED; i++) {
         char reply[13] = {0};
-        REQUIRE(os_net_wait_ready(fds[i], false, 20000));
+        REQUIRE(os_net_wait_ready(fds[i], false, 60000));
         REQUIRE(recv(fds[i], reply, sizeof reply - 1, 0) == sizeof reply - 1);
         if (strcmp(reply, "HTTP/1.1 200") != 0) FAIL("request %d: %s", i, reply);
         os_net_close(fds[i]);

@@ -25,7 +25,7 @@ static int accept_one(int listener) {
 // Says `early`, in two pieces, when the client has filled the buffers; `late` when it has the whole request.
 static _Noreturn void serve(int listener, const char *early, const char *late) {
     static char buffer[1 << 16];
-    alarm(20);
+    alarm(120);
     int socket = accept_one(listener);
     if (fcntl(socket, F_SETFL, 0) != 0) _exit(1);
     os_sleep_ms(100);
@@ -62,7 +62,7 @@ TEST(load_connection_is_answered_while_it_sends) {
         OsNetPeer peer;
         Error err;
         REQUIRE(request.ptr && os_net_listen(STR("127.0.0.1"), 0, &listener, &port, &err));
-        REQUIRE(os_net_connect(STR("127.0.0.1"), port, 1000, &socket, &err));
+        REQUIRE(os_net_connect(STR("127.0.0.1"), port, 60000, &socket, &err));
         REQUIRE(os_net_peer(socket, &peer, &err));
         os_net_close(socket);
         os_net_close(accept_one(listener));

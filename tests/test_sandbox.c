@@ -351,7 +351,7 @@ static long use_wake(void) {
     Error err;
     if (!os_wake_open(&wake, &err)) return -1;
     os_wake_signal(wake);
-    return os_net_wait_ready(wake, false, 1000) ? 0 : -1;
+    return os_net_wait_ready(wake, false, 60000) ? 0 : -1;
 }
 static long use_clock(void) {
     os_sleep_ms(1);
@@ -381,7 +381,7 @@ static long use_accept(void) {
     char byte;
     size_t received = 0, sent = 0;
     OsPollEvent event;
-    if (os_poll_wait(poller, &event, 1, 5000) != 1) return -1;
+    if (os_poll_wait(poller, &event, 1, 60000) != 1) return -1;
     if (os_net_accept(listener, &connection) != OS_NET_OK) return -1;
     if (!os_poll_add(poller, connection, OS_POLL_RECEIVE, 2)) return -1;
     if (os_net_receive(connection, &byte, 1, &received) != OS_NET_OK) return -1;
@@ -546,7 +546,7 @@ static void check_sandbox(bool without_landlock) {
     tmp_file_write("tokens/renamed", "content");
     REQUIRE(os_net_listen(STR("127.0.0.1"), 0, &listener, &port, &err) && os_poll_open(&poller, &err));
     REQUIRE(os_poll_add(poller, listener, OS_POLL_RECEIVE, 1));
-    REQUIRE(os_net_connect(STR("127.0.0.1"), port, 1000, &client, &err));
+    REQUIRE(os_net_connect(STR("127.0.0.1"), port, 60000, &client, &err));
     CHECK(os_net_send(client, STR("x"), &sent) == OS_NET_OK);
     service = (struct sockaddr_in){
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};

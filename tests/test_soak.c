@@ -123,7 +123,7 @@ static void poll_once(const int *sockets, uint64_t *took_us) {
     for (int i = 0; i < AT_ONCE; i++) {
         char answer[4096];
         size_t got = 0;
-        REQUIRE(os_net_wait_ready(sockets[i], false, 10000));
+        REQUIRE(os_net_wait_ready(sockets[i], false, 60000));
         CHECK(os_net_receive(sockets[i], answer, sizeof answer, &got) == OS_NET_OK);
         CHECK(str_starts_with((Str){answer, got}, STR("HTTP/1.1 200 OK\r\n")));
         took_us[i] = (os_monotonic_ns() - begin_ns[i]) / 1000;
@@ -137,7 +137,7 @@ TEST_SLOW(contract_health_p99_under_10_ms_with_64_pollers, 120) {
     Error err;
     Server s = server_start(tiny_model_file(), "--max-tokens-out 2000");
     for (int i = 0; i < POLLERS; i++)
-        REQUIRE(os_net_connect(STR("127.0.0.1"), s.port, 5000, &sockets[i], &err));
+        REQUIRE(os_net_connect(STR("127.0.0.1"), s.port, 60000, &sockets[i], &err));
     enum { LIMIT_US = 10000 };
     uint64_t best_us = UINT64_MAX;
     for (int attempt = 0; attempt < 10 && best_us >= LIMIT_US; attempt++) {

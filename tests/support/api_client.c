@@ -8,6 +8,8 @@
 
 #include <stdio.h>
 
+enum { PATIENCE_MS = 60 * 1000 }; // the machine may be busy
+
 Answer ask_with(uint16_t port, const char *method, const char *path, const char *body, HttpHeader header) {
     char url[128];
     Arena arena = os_arena(2 * HTTP_OUTPUT_BYTES_MAX);
@@ -45,9 +47,9 @@ Str ask_raw(uint16_t port, Str request) {
     Error err;
     char *text = os_reserve(ANSWER_BYTES);
     size_t length = 0, got = 0, sent = 0;
-    REQUIRE(os_net_connect(STR("127.0.0.1"), port, 5000, &socket, &err));
+    REQUIRE(os_net_connect(STR("127.0.0.1"), port, PATIENCE_MS, &socket, &err));
     CHECK(os_net_send(socket, request, &sent) == OS_NET_OK && sent == request.len);
-    while (os_net_wait_ready(socket, false, 5000) && length < ANSWER_BYTES &&
+    while (os_net_wait_ready(socket, false, PATIENCE_MS) && length < ANSWER_BYTES &&
            os_net_receive(socket, text + length, ANSWER_BYTES - length, &got) == OS_NET_OK)
         length += got;
     os_net_close(socket);

@@ -21,7 +21,7 @@ static char root[PATH_BYTES], folder[PATH_BYTES]; // the project's, and what is 
 static char prelude[PATH_BYTES + 8];              // a header, compiled beside it, that all kernels begin with
 
 // (Unwind tables cost a twentieth of the time.)
-#define KERNEL_FLAGS                                                                                         \
+#define KERNEL_FLAGS                                                       \
     "-std=c++17 -Og -ffp-contract=off -fPIC -w -fno-exceptions -fno-rtti " \
     "-fno-asynchronous-unwind-tables"
 

@@ -8,6 +8,7 @@
 #include "../kernels_src/args.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 // The value that a program exports under a name: the symbol's bytes in the cubin, which is an ELF file.
@@ -47,8 +48,50 @@ static bool read_exported(const JitImage *image, const char *name, void *out, si
     return false;
 }
 
-void programs_check(const JitProgram *programs, uint32_t n, uint32_t sm, Arena *arena) {
+// Of a program's text from `*at` on: the next line that is no number of rows or of blocks, which bound the same
+// code. Empty at the end.
+static Str next_line(const char **at) {
+    static const char *const counts[] = {"#define MAX_ROWS ", "#define BLOCKS ", "#define PASSES ",
+                                         "#define GROUPS_MAX "};
+    for (;;) {
+        Str line = {*at, strcspn(*at, "\n")};
+        *at += line.len + ((*at)[line.len] == '\n');
+        bool is_count = false;
+        for (size_t i = 0; i < COUNT_OF(counts); i++)
+            is_count |= str_starts_with(line, str_from_c(counts[i]));
+        if (!is_count) return line;
+    }
+}
+
+static uint32_t max_rows(const JitProgram *p) {
+    static const char name[] = "#define MAX_ROWS ";
+    const char *at = strstr(p->defines.ptr, name);
+    return at ? (uint32_t)strtoul(at + strlen(name), NULL, 10) : 0;
+}
+
+// Whether b is a for more rows, of which there are several in both, and else the same.
+static bool is_for_more_rows(const JitProgram *a, const JitProgram *b) {
+    if (strcmp(a->name, b->name) != 0 || max_rows(a) < 2 || max_rows(b) <= max_rows(a)) return false;
+    for (uint32_t i = 0; a->files[i] || b->files[i]; i++)
+        if (!a->files[i] || !b->files[i] || strcmp(a->files[i], b->files[i]) != 0) return false;
+    const char *of_a = a->defines.ptr, *of_b = b->defines.ptr;
+    for (;;) {
+        Str line = next_line(&of_a);
+        if (!str_eq(line, next_line(&of_b))) return false;
+        if (!line.len) return true;
+    }
+}
+
+void programs_check(const JitProgram *all, uint32_t n_all, uint32_t sm, Arena *arena) {
     LowerTarget target = lower_target_of_sm(sm);
+    JitProgram programs[JIT_PROGRAMS_MAX];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < n_all; i++) {
+        bool has_larger = false;
+        for (uint32_t k = 0; k < n_all; k++)
+            has_larger |= is_for_more_rows(&all[i], &all[k]);
+        if (!has_larger) programs[n++] = all[i];
+    }
     JitOptions options = {.sm = sm,
                           .cache = test_root_path("build/jit-cache")}; // so that a second run takes no time
     Error err = {0};

@@ -21,8 +21,13 @@
 #define MODEL_FILE "build/models/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 enum {
-    PARALLEL_CASES = 2,
-    SANITIZER_TIMEOUT_FACTOR = 3,
+    // One more than the processors of the smallest machine: some cases sleep.
+    PARALLEL_CASES = 3,
+    // A case has `timeout_seconds` on a machine that has nothing else to do. It ends cases that hang, and says
+    // nothing about speed: a slower machine, or one whose processors others want, too, takes several times as
+    // long.
+    TIMEOUT_FACTOR = 4,
+    SANITIZER_TIMEOUT_FACTOR = 3 * TIMEOUT_FACTOR,
     MESSAGES_SHOWN_MAX = 30,         // failed checks printed a case
     OUTPUT_SHOWN_BYTES = 256 * 1024, // of a failing case
     PATHS_BYTES = 256 * 1024,        // all paths that one case asks for
@@ -311,7 +316,7 @@ static int64_t now_ms(void) {
 }
 
 static int64_t timeout_ms(const TestCase *test) {
-    return (int64_t)test->timeout_seconds * 1000 * (SANITIZED ? SANITIZER_TIMEOUT_FACTOR : 1);
+    return (int64_t)test->timeout_seconds * 1000 * (SANITIZED ? SANITIZER_TIMEOUT_FACTOR : TIMEOUT_FACTOR);
 }
 
 static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *state) {

@@ -29,7 +29,8 @@ typedef struct {
 
 enum { TEST_TIMEOUT_SECONDS = 60 };
 
-// A case that may take `seconds` (three times as many under a sanitizer) before it is killed and has failed.
+// A case that may take `seconds` on a machine that has nothing else to do. After four times as many (twelve
+// under a sanitizer) it hangs: it is killed and has failed. Those with most seconds run first.
 #define TEST_SLOW(test_name, seconds)                                                                  \
     static void test_##test_name(void);                                                                \
     extern const TestCase test_case_##test_name; /* external: a name used twice does not link */       \
