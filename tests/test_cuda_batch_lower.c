@@ -187,8 +187,8 @@ static void check_programs(Str file, uint32_t sm, uint32_t first_class, bool wit
     programs_check(programs, n, sm, &m.arena);
 }
 
-// A published size for the newest GPU; for the oldest, which cuda_lower_ has single rows, prompts and draws of,
-// the classes between.
+// A published size for the newest GPU; for the oldest, which cuda_lower_ has single rows, prompts and draws
+// of, the classes between.
 TEST_SLOW(cuda_batch_lower_makes_programs, 900) {
     static const ArchShape llama = {"llama-3.1-8b", "mistral", 1,    4096,       32,         8,         128,
                                     14336,          128256,    4096, DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q6_K};

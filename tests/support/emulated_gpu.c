@@ -20,8 +20,8 @@ enum { KEPT_MAX = 8192, KEPT_MS = 24 * 3600 * 1000 };
 static char root[PATH_BYTES], folder[PATH_BYTES]; // the project's, and what is kept
 static char prelude[PATH_BYTES + 8];              // a header, compiled beside it, that all kernels begin with
 
-// Most kernels run for a few blocks. Of 14, -Og compiles one in 0.31 s, -O1 in 0.42 and -O0 in 0.27; what they
-// run is as fast with -Og as with -O1. (Unwind tables cost a twentieth of the time.)
+// Most kernels run for a few blocks. Of 14, -Og compiles one in 0.31 s, -O1 in 0.42 and -O0 in 0.27; they run
+// as fast with -Og as with -O1. (Unwind tables cost a twentieth of the time.)
 #define KERNEL_FLAGS                                                       \
     "-std=c++17 -Og -ffp-contract=off -fPIC -w -fno-exceptions -fno-rtti " \
     "-fno-asynchronous-unwind-tables"

@@ -48,8 +48,8 @@ static bool read_exported(const JitImage *image, const char *name, void *out, si
     return false;
 }
 
-// Of a program's text from `*at` on: the next line that is no number of rows or of blocks, which bound the same
-// code. Empty at the end.
+// The next line of a program's defines from `*at` on, but for numbers of rows and of blocks, which bound the
+// same code. Empty at the end.
 static Str next_line(const char **at) {
     static const char *const counts[] = {"#define MAX_ROWS ", "#define BLOCKS ", "#define PASSES ",
                                          "#define GROUPS_MAX "};

@@ -23,9 +23,9 @@
 enum {
     // One more than the processors of the smallest machine: some cases sleep.
     PARALLEL_CASES = 3,
-    // A case has `timeout_seconds` on a machine that has nothing else to do. It ends cases that hang, and says
-    // nothing about speed: a slower machine, or one whose processors others want, too, takes several times as
-    // long.
+    // A case has `timeout_seconds` on a machine that has nothing else to do. It ends cases that hang, and
+    // says nothing about speed: a slower machine, or one whose processors others want, too, takes several
+    // times as long.
     TIMEOUT_FACTOR = 4,
     SANITIZER_TIMEOUT_FACTOR = 3 * TIMEOUT_FACTOR,
     MESSAGES_SHOWN_MAX = 30,         // failed checks printed a case
