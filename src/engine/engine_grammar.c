@@ -17,7 +17,7 @@ static bool make_trie(Engine *e, const Tokenizer *t, Error *err) {
     uint64_t text = 0, n = e->n_vocab;
     for (uint32_t i = 0; i < n; i++)
         text += tokenizer_piece(t, (int32_t)i, false).len;
-    Arena keep = os_arena(n * 64 + text * sizeof(TrieNode) + (1 << 20));
+    Arena keep = os_arena(n * 64 + text * 3 * sizeof(TrieNode) + (1 << 20));
     Arena scratch = os_arena(n * 64 + (1 << 20));
     if (!keep.next || !scratch.next)
         return error_set(err, ERR_NO_MEMORY, "no memory for the tree of %u tokens", e->n_vocab);

@@ -70,6 +70,15 @@ static bool plain_character(Plain *p, uint32_t state) {
     return true;
 }
 
+// Whether no plain character can come at all.
+static bool plain_none(const Dfa *dfa, uint32_t state) {
+    for (int byte = 0x20; byte <= 0xF4; byte++) {
+        bool begins = byte < 0x7F ? byte != '"' && byte != '\\' : byte >= 0xC2;
+        if (begins && dfa_step(dfa, state, (uint8_t)byte) != DFA_NONE) return false;
+    }
+    return true;
+}
+
 static const PlainEntry *plain_entry(PlainCache *c, const Dfa *dfa, uint32_t number, uint32_t state,
                                      bool followed) {
     PlainEntry *e = &c->entries[(number * 0x9E3779B1u + state) % PLAIN_ENTRIES];
@@ -77,31 +86,46 @@ static const PlainEntry *plain_entry(PlainCache *c, const Dfa *dfa, uint32_t num
     *e = (PlainEntry){.dfa = number, .state = state};
     Plain p = {dfa, followed, e};
     e->takes_all = plain_character(&p, state);
+    e->takes_none = !e->takes_all && plain_none(dfa, state);
     return e;
 }
 
-uint32_t plain_depth(PlainCache *c, const Dfa *dfa, uint32_t number, uint32_t state, bool followed) {
+// Whether the texts of exactly the present length, whose states are those from `fresh` on, all end where no
+// plain character can come.
+static bool plain_ends(PlainCache *c, const Dfa *dfa, uint32_t number, bool followed, const uint32_t *states,
+                       uint32_t n) {
+    for (uint32_t i = 0; i < n; i++)
+        if (!plain_entry(c, dfa, number, states[i], followed)->takes_none) return false;
+    return true;
+}
+
+PlainDepth plain_depth(PlainCache *c, const Dfa *dfa, uint32_t number, uint32_t state, bool followed) {
     // The states of texts of any length up to the present one; from `fresh` on those of exactly that length
     // that were not there before. What shorter texts reach has been looked at already.
     uint32_t states[PLAIN_STATES_MAX], n = 1, fresh = 0;
+    bool returns = false; // to a state of a shorter text
     states[0] = state;
     for (uint32_t depth = 0; depth < TRIE_PLAIN_MAX; depth++) {
         uint32_t end = n;
-        if (fresh == end) return TRIE_PLAIN_ANY;
-        for (uint32_t i = fresh; i < end; i++)
-            if (!plain_entry(c, dfa, number, states[i], followed)->takes_all) return depth;
+        if (fresh == end) return (PlainDepth){.most = TRIE_PLAIN_ANY};
+        for (uint32_t i = fresh; i < end; i++) {
+            if (plain_entry(c, dfa, number, states[i], followed)->takes_all) continue;
+            bool ends = !returns && plain_ends(c, dfa, number, followed, states + fresh, end - fresh);
+            return (PlainDepth){depth, ends};
+        }
         for (uint32_t i = fresh; i < end; i++) {
             const PlainEntry *e = plain_entry(c, dfa, number, states[i], followed);
             for (uint32_t k = 0; k < e->n_next; k++) {
-                bool is_new = true;
-                for (uint32_t s = 0; s < n && is_new; s++)
-                    is_new = states[s] != e->next[k];
-                if (!is_new) continue;
-                if (n == PLAIN_STATES_MAX) return depth + 1;
+                uint32_t at = 0;
+                while (at < n && states[at] != e->next[k])
+                    at++;
+                returns |= at < end;
+                if (at < n) continue;
+                if (n == PLAIN_STATES_MAX) return (PlainDepth){.most = depth + 1};
                 states[n++] = e->next[k];
             }
         }
         fresh = end;
     }
-    return TRIE_PLAIN_MAX;
+    return (PlainDepth){.most = TRIE_PLAIN_MAX};
 }

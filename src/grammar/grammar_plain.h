@@ -10,7 +10,8 @@ enum { PLAIN_ENTRIES = 1 << 12, PLAIN_NEXT_MAX = 4 };
 // Where one plain character leads from a state.
 typedef struct {
     uint32_t dfa, state;
-    bool takes_all; // no plain character ends the text
+    bool takes_all;  // no plain character ends the text
+    bool takes_none; // no plain character can come
     uint32_t n_next;
     uint32_t next[PLAIN_NEXT_MAX];
 } PlainEntry;
@@ -21,7 +22,12 @@ typedef struct {
 
 MUST_CHECK bool plain_init(PlainCache *p, Arena *arena);
 
-// The most characters, up to TRIE_PLAIN_MAX, or TRIE_PLAIN_ANY: any plain text stays within the automaton
-// from this state on. 0 where it does not, or where it may end in between and be followed by something.
-// `number` is the automaton's, `followed` whether anything can come behind it.
-uint32_t plain_depth(PlainCache *p, const Dfa *dfa, uint32_t number, uint32_t state, bool followed);
+typedef struct {
+    uint32_t most; // characters, up to TRIE_PLAIN_MAX, or TRIE_PLAIN_ANY
+    bool ends;     // no longer plain text is taken, not even in part: what is left of a bounded length
+} PlainDepth;
+
+// Any plain text of up to `most` characters stays within the automaton from this state on. 0 where it does
+// not, or where it may end in between and be followed by something. `number` is the automaton's, `followed`
+// whether anything can come behind it.
+PlainDepth plain_depth(PlainCache *p, const Dfa *dfa, uint32_t number, uint32_t state, bool followed);

@@ -141,6 +141,67 @@ static bool trie_count(const TokenTrie *trie, const int32_t *ids, uint32_t count
     return error_set(err, ERR_TOO_LARGE, "the vocabulary has more than 4 GB of text");
 }
 
+static bool trie_full(const TokenTrie *trie, Error *err) {
+    return error_set(err, ERR_NO_MEMORY, "no memory for the tree of %u tokens", trie->n_tokens);
+}
+
+// The tree of these tokens, which are sorted.
+static bool trie_make(TokenTrie *trie, const int32_t *ids, uint32_t count, Arena *arena, Arena scratch,
+                      Error *err) {
+    uint64_t n_nodes;
+    TrieBuild t = {.same = arena_new(arena, int32_t, trie->n_tokens)};
+    if (!trie_count(trie, ids, count, &n_nodes, &trie->depth_max, err)) return false;
+    t.nodes = arena_new(arena, TrieNode, n_nodes);
+    t.below = arena_new(arena, uint32_t, n_nodes);
+    t.firsts = arena_new(arena, uint32_t, n_nodes + 1);
+    int32_t *order = arena_new(arena, int32_t, count);
+    t.open = arena_new(&scratch, uint32_t, trie->depth_max + 1ull);
+    if (!t.same || !t.nodes || !t.below || !t.firsts || !order || !t.open) return trie_full(trie, err);
+    memcpy(order, ids, count * sizeof *ids);
+    for (uint32_t i = 0; i < trie->n_tokens; i++)
+        t.same[i] = TOKEN_NONE;
+    for (uint32_t i = 0; i < count; i++)
+        trie_add(&t, trie->pieces, ids[i], i ? ids[i - 1] : TOKEN_NONE);
+    trie_close(&t, 0);
+    trie->n_nodes = t.n_nodes;
+    trie->nodes = t.nodes;
+    trie->below = t.below;
+    trie->firsts = t.firsts;
+    t.firsts[t.n_nodes] = count;
+    trie->order = order;
+    trie->same = t.same;
+    return true;
+}
+
+// The nodes of the whole tree for those of a part of it.
+static void trie_find_nodes(const TokenTrie *part, const TokenTrie *all, uint32_t *open, uint32_t *whole) {
+    for (uint32_t i = 0; i < part->n_nodes; i++) {
+        uint32_t depth = part->nodes[i].depth, at = depth == 1 ? 0 : open[depth - 1] + 1;
+        while (all->nodes[at].byte != part->nodes[i].byte)
+            at = all->nodes[at].end;
+        whole[i] = open[depth] = at;
+    }
+}
+
+static bool trie_make_rare(TokenTrie *trie, int32_t *ids, uint32_t count, Arena *arena, Arena scratch,
+                           Error *err) {
+    TokenTrie *rare = arena_new(arena, TokenTrie, 1);
+    uint32_t *open = arena_new(&scratch, uint32_t, trie->depth_max + 1ull), n = 0;
+    if (!rare || !open) return trie_full(trie, err);
+    for (uint32_t i = 0; i < count; i++) {
+        uint8_t plain = plain_characters(trie->pieces[ids[i]]);
+        if (plain == 0 || plain > TRIE_PLAIN_MAX) ids[n++] = ids[i];
+    }
+    *rare = *trie;
+    if (!trie_make(rare, ids, n, arena, scratch, err)) return false;
+    uint32_t *whole = arena_new(arena, uint32_t, rare->n_nodes);
+    if (!whole) return trie_full(trie, err);
+    trie_find_nodes(rare, trie, open, whole);
+    rare->whole = whole;
+    trie->rare = rare;
+    return true;
+}
+
 bool token_trie_build(const Str *pieces, uint32_t n_tokens, const int32_t *end_tokens, uint32_t n_end_tokens,
                       Arena *arena, Arena scratch, TokenTrie *out, Error *err) {
     TokenTrie trie = {
@@ -149,39 +210,19 @@ bool token_trie_build(const Str *pieces, uint32_t n_tokens, const int32_t *end_t
     trie.n_end_tokens = n_end_tokens;
     int32_t *ids = arena_new(&scratch, int32_t, n_tokens), *spare = arena_new(&scratch, int32_t, n_tokens);
     uint8_t *ends = arena_new(&scratch, uint8_t, n_tokens);
-    TrieBuild t = {.same = arena_new(arena, int32_t, n_tokens)};
-    if (!ids || !spare || !ends || !t.same) goto full;
+    if (!ids || !spare || !ends) return trie_full(&trie, err);
     for (uint32_t i = 0; i < n_end_tokens; i++) {
         assert(end_tokens[i] >= 0 && (uint32_t)end_tokens[i] < n_tokens);
         ends[end_tokens[i]] = 1;
     }
     uint32_t count = trie_list(&trie, ids, spare, ends);
-    uint64_t n_nodes;
-    if (!trie_count(&trie, ids, count, &n_nodes, &trie.depth_max, err)) return false;
-    t.nodes = arena_new(arena, TrieNode, n_nodes);
-    t.below = arena_new(arena, uint32_t, n_nodes);
-    t.firsts = arena_new(arena, uint32_t, n_nodes + 1);
-    int32_t *order = arena_new(arena, int32_t, count);
-    t.open = arena_new(&scratch, uint32_t, trie.depth_max + 1ull);
     trie.plain = plain_masks(&trie, ids, count, arena);
-    if (!t.nodes || !t.below || !t.firsts || !order || !t.open || !trie.plain) goto full;
-    memcpy(order, ids, count * sizeof *ids);
-    for (uint32_t i = 0; i < n_tokens; i++)
-        t.same[i] = TOKEN_NONE;
-    for (uint32_t i = 0; i < count; i++)
-        trie_add(&t, pieces, ids[i], i ? ids[i - 1] : TOKEN_NONE);
-    trie_close(&t, 0);
-    trie.n_nodes = t.n_nodes;
-    trie.nodes = t.nodes;
-    trie.below = t.below;
-    trie.firsts = t.firsts;
-    t.firsts[t.n_nodes] = count;
-    trie.order = order;
-    trie.same = t.same;
+    if (!trie.plain) return trie_full(&trie, err);
+    if (!trie_make(&trie, ids, count, arena, scratch, err) ||
+        !trie_make_rare(&trie, ids, count, arena, scratch, err))
+        return false;
     *out = trie;
     return true;
-full:
-    return error_set(err, ERR_NO_MEMORY, "no memory for the tree of %u tokens", n_tokens);
 }
 
 bool token_trie_is_end(const TokenTrie *trie, int32_t token) {

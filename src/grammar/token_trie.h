@@ -30,7 +30,8 @@ typedef struct {
     bool other_long;
 } TrieNode;
 
-typedef struct {
+typedef struct TokenTrie TokenTrie;
+struct TokenTrie {
     uint32_t n_tokens; // rows of the model's logits
     uint32_t n_named;  // … of which those behind are no tokens
     uint32_t n_words;  // of a mask, a set of ids as in backend/sampler.h: (n_tokens + 31) / 32
@@ -45,7 +46,11 @@ typedef struct {
     const uint32_t *plain;  // [TRIE_PLAIN_ANY][n_words] token_trie_plain
     const int32_t *end_tokens;
     uint32_t n_end_tokens;
-} TokenTrie;
+    // The tree of rare tokens alone: those that are not plain, and plain ones of more than TRIE_PLAIN_MAX
+    // characters. It is one in thirty of Qwen 3's: whoever knows about the others walks through this one.
+    const TokenTrie *rare; // NULL in a tree of rare tokens
+    const uint32_t *whole; // of a tree of rare tokens: [n_nodes] the node of the whole tree
+};
 
 // The plain tokens of up to n characters, 1 … TRIE_PLAIN_ANY.
 static inline const uint32_t *token_trie_plain(const TokenTrie *trie, uint32_t n) {
@@ -56,8 +61,8 @@ bool token_trie_is_end(const TokenTrie *trie, int32_t token);
 
 // `pieces` [n_tokens] and `end_tokens` stay in place as long as the trie. Tokens without bytes are never part
 // of a text; end tokens are not either, whatever their bytes. 27 bytes a token and 24 a node go into
-// `arena`. ERR_NO_MEMORY, ERR_TOO_LARGE (a token of more than TOKEN_BYTES_MAX bytes or tokens of more than
-// 4 GB).
+// `arena`, for rare ones twice. ERR_NO_MEMORY, ERR_TOO_LARGE (a token of more than TOKEN_BYTES_MAX bytes or
+// tokens of more than 4 GB).
 MUST_CHECK bool token_trie_build(const Str *pieces, uint32_t n_tokens, const int32_t *end_tokens,
                                  uint32_t n_end_tokens, Arena *arena, Arena scratch, TokenTrie *out,
                                  Error *err);
