@@ -65,6 +65,18 @@ typedef struct {
     unsigned piece_rows; // a multiple of 16, or up to the matrix's last row
 } TileRepackArgs;
 
+// Of a multiprocessor, at a moment.
+typedef struct {
+    unsigned long long cycles; // that its clock has counted
+    unsigned long long ns;     // the GPU's time; 0: there is no reading
+} ClockReading;
+
+// read_clocks.cuh
+enum { READ_CLOCKS_MAX = 1024 };
+typedef struct {
+    DEVICE_PTR(ClockReading) out; // [READ_CLOCKS_MAX] by multiprocessor; zeros before
+} ReadClocksArgs;
+
 // ---- stages of batches: rows of any sequences that go through the layers together ----
 //
 // MAX_ROWS is the capacity of a batch's class. Rows past the last are computed and dropped, or not computed.

@@ -1,14 +1,7 @@
 #include "base/rng.h"
+#include "cli/bench.h"
 #include "cli/commands.h"
-#include "cli/model.h"
-#include "engine/engine.h"
 #include "os/os.h"
-#include "json/json_writer.h"
-
-#if WORKER_ORCD_CUDA
-#include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/product_library.h"
-#endif
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,25 +12,14 @@
 //                      one's first token; of no more than PROMPTS_TOKENS_MAX tokens together
 //   text at N, batch B tokens a second of B sequences together that have N tokens behind them; how long their
 //                      steps take: the median, and what 1 of 100 exceeds
+//
+// Large prompts bring a GPU to its power limit, where its clock slows down. So prompts are measured twice:
+// rested, each run after a pause, and, with --sustained, back to back for seconds, of which the second half
+// counts. The mean clock is beside each figure.
 
-enum { RUNS_MAX = 100, STAGE_RUNS_LEAST = 20, PROMPTS_TOKENS_MAX = 8192 };
+enum { PROMPTS_TOKENS_MAX = 8192, RATES_MAX = 1 << 17 };
 
-typedef struct {
-    const Options *options;
-    Model model;
-    Engine *engine;
-    int32_t *prompt;  // random tokens, as many as any measurement wants
-    uint64_t n_salts; // used so far
-    double rates[RUNS_MAX];
-    double *step_ms; // [step_room] of the steps of all runs, in which every row drew a token
-    uint32_t n_steps, step_room;
-    StrBuf out;
-    JsonWriter json;
-    bool output_failed; // then nothing more is written
-    Error output_error;
-} Bench;
-
-static void put_output(Bench *b, Str text) {
+void bench_put(Bench *b, Str text) {
     if (!b->output_failed) b->output_failed = !os_output(text, &b->output_error);
 }
 
@@ -73,7 +55,7 @@ static bool refuse_batch(const Bench *b, uint32_t batch, uint64_t n_tokens, Erro
 }
 
 static uint64_t draws_at_context(const Options *o) {
-    uint64_t in_stages = o->bench_stages ? max_u64(o->bench_runs, STAGE_RUNS_LEAST) : 0;
+    uint64_t in_stages = o->bench_stages ? max_u64(o->bench_runs, BENCH_STAGE_RUNS_LEAST) : 0;
     return 1 + max_u64(o->bench_output_tokens, in_stages);
 }
 
@@ -109,11 +91,14 @@ static bool prepare(Bench *b, Error *err) {
     b->prompt = arena_new(&m->arena, int32_t, n_prompt);
     b->step_room = o->bench_runs * o->bench_output_tokens;
     b->step_ms = arena_new(&m->arena, double, b->step_room);
-    if (!b->prompt || !b->step_ms) return error_set(err, ERR_NO_MEMORY, "no memory for the prompt");
+    b->rate_room = o->bench_sustained ? RATES_MAX : o->bench_runs;
+    b->rates = arena_new(&m->arena, double, b->rate_room);
+    if (!b->prompt || !b->step_ms || !b->rates)
+        return error_set(err, ERR_NO_MEMORY, "no memory for the prompt");
     for (uint64_t i = 0; i < n_prompt; i++) {
         b->prompt[i] = (int32_t)(rng_philox(1, i).word[0] % m->plan->n_vocab);
     }
-    return true;
+    return bench_clock_open(b, err);
 }
 
 typedef struct {
@@ -200,65 +185,117 @@ static double percentile(const double *values, uint32_t n, double share) {
     return n ? values[min_u64(at, n - 1)] : 0;
 }
 
-// `what`: "prompt", "prompts", or "text at", which has steps.
-static void show(Bench *b, const char *what, uint32_t tokens, uint32_t batch) {
-    uint32_t n = b->options->bench_runs;
+// A row of the table, of b->rates.
+typedef struct {
+    const char *what; // "prompt", "prompts", or "text at", which has steps
+    const char *pace; // "rested" or "sustained"; NULL of text, and where nothing was waited for
+    uint32_t tokens, batch;
+} Row;
+
+static void show_json(Bench *b, const Row *row, double median, double mhz) {
+    json_open_object(&b->json);
+    json_member_str(&b->json, "test", str_from_c(row->what));
+    if (row->pace) json_member_str(&b->json, "pace", str_from_c(row->pace));
+    json_member_u64(&b->json, "tokens", row->tokens);
+    json_member_u64(&b->json, "batch", row->batch);
+    json_member_u64(&b->json, "runs", b->n_rates);
+    json_member_fixed(&b->json, "tokens_per_second", median, 3);
+    json_member_fixed(&b->json, "least", b->rates[0], 3);
+    json_member_fixed(&b->json, "most", b->rates[b->n_rates - 1], 3);
+    if (mhz > 0) json_member_fixed(&b->json, "clock_mhz", mhz, 0);
+    if (b->n_steps) json_member_fixed(&b->json, "step_ms_p50", percentile(b->step_ms, b->n_steps, 0.5), 4);
+    if (b->n_steps) json_member_fixed(&b->json, "step_ms_p99", percentile(b->step_ms, b->n_steps, 0.99), 4);
+    json_close_object(&b->json);
+}
+
+static void show(Bench *b, const Row *row) {
+    uint32_t n = b->n_rates;
+    double mhz = bench_clock_take(b);
+    bool is_sustained = row->pace && strcmp(row->pace, "sustained") == 0;
     qsort(b->rates, n, sizeof b->rates[0], compare_rates);
     qsort(b->step_ms, b->n_steps, sizeof b->step_ms[0], compare_rates);
     double median = n % 2 ? b->rates[n / 2] : (b->rates[n / 2 - 1] + b->rates[n / 2]) / 2;
-    double half = percentile(b->step_ms, b->n_steps, 0.5), most = percentile(b->step_ms, b->n_steps, 0.99);
     if (b->options->json) {
-        json_open_object(&b->json);
-        json_member_str(&b->json, "test", str_from_c(what));
-        json_member_u64(&b->json, "tokens", tokens);
-        json_member_u64(&b->json, "batch", batch);
-        json_member_fixed(&b->json, "tokens_per_second", median, 3);
-        json_member_fixed(&b->json, "least", b->rates[0], 3);
-        json_member_fixed(&b->json, "most", b->rates[n - 1], 3);
-        if (b->n_steps) json_member_fixed(&b->json, "step_ms_p50", half, 4);
-        if (b->n_steps) json_member_fixed(&b->json, "step_ms_p99", most, 4);
-        json_close_object(&b->json);
+        show_json(b, row, median, mhz);
         return;
     }
     char line[160];
     StrBuf text = STRBUF(line);
-    strbuf_printf(&text, "  %-8s %6u %7u ", what, tokens, batch);
+    strbuf_printf(&text, "  %-9s %6u %7u ", is_sustained ? "sustained" : row->what, row->tokens, row->batch);
     strbuf_put_decimal(&text, median, 1, 12);
+    if (bench_has_clock(b)) strbuf_printf(&text, " %6.0f", mhz);
     strbuf_put(&text, STR("   "));
     strbuf_put_decimal(&text, b->rates[0], 1, 0);
     strbuf_put(&text, STR(" to "));
     strbuf_put_decimal(&text, b->rates[n - 1], 1, 0);
-    if (b->n_steps) strbuf_printf(&text, "; steps of %.3f ms, p99 %.3f", half, most);
+    if (is_sustained) strbuf_printf(&text, "; %u run%s", n, plural_s(n));
+    if (b->n_steps)
+        strbuf_printf(&text, "; steps of %.3f ms, p99 %.3f", percentile(b->step_ms, b->n_steps, 0.5),
+                      percentile(b->step_ms, b->n_steps, 0.99));
     strbuf_put_char(&text, '\n');
-    put_output(b, strbuf_str(&text));
+    bench_put(b, strbuf_str(&text));
 }
 
-static bool measure_prompt(Bench *b, uint32_t n_prompt, Error *err) {
+// ---- prompts ----
+
+static bool run_prompts(Bench *b, const Row *row, double *rate, Error *err) {
     Timing t;
-    if (!run_once(b, n_prompt, 0, &t, err)) return false; // the engine finds its size of chunk
-    for (uint32_t i = 0; i < b->options->bench_runs; i++) {
-        if (!run_once(b, n_prompt, 0, &t, err)) return false;
-        b->rates[i] = n_prompt * 1e9 / (double)max_u64(t.first_ns - t.begin_ns, 1);
+    Run run = {.batch = row->batch, .n_prompt = row->tokens, .first_salt = b->n_salts};
+    b->n_salts += row->batch;
+    if (!run_together(b, &run, &t, err)) return false;
+    *rate = (double)row->batch * row->tokens * 1e9 / (double)max_u64(t.first_ns - t.begin_ns, 1);
+    return true;
+}
+
+// The GPU idles; then a prompt of one token wakes it, so that only the clock differs from runs back to back.
+static bool rest(Bench *b, Error *err) {
+    Timing t;
+    if (b->options->device != DEVICE_CUDA) return true;
+    os_sleep_ms(BENCH_REST_MS);
+    return run_once(b, 1, 0, &t, err);
+}
+
+static bool measure_rested(Bench *b, const Row *row, Error *err) {
+    double rate;
+    if (!run_prompts(b, row, &rate, err)) return false; // the engine finds its size of chunk
+    for (b->n_rates = 0; b->n_rates < b->options->bench_runs; b->n_rates++) {
+        if (!rest(b, err) || !bench_clock_begin(b, err) || !run_prompts(b, row, &b->rates[b->n_rates], err) ||
+            !bench_clock_end(b, err))
+            return false;
     }
-    b->n_steps = 0;
-    show(b, "prompt", n_prompt, 1);
+    show(b, row);
+    return check_output(b, err);
+}
+
+// Back to back, at least one. Of more runs than there is room for, the first are kept.
+static bool run_for(Bench *b, const Row *row, double seconds, Error *err) {
+    uint64_t begin_ns = os_monotonic_ns();
+    double rate;
+    b->n_rates = 0;
+    do {
+        if (!run_prompts(b, row, &rate, err)) return false;
+        if (b->n_rates < b->rate_room) b->rates[b->n_rates++] = rate;
+    } while ((double)(os_monotonic_ns() - begin_ns) < seconds * 1e9);
+    return true;
+}
+
+static bool measure_sustained(Bench *b, const Row *row, Error *err) {
+    double half = b->options->bench_sustained / 2.0;
+    if (!run_for(b, row, half, err)) return false; // until the clock has settled
+    if (!bench_clock_begin(b, err) || !run_for(b, row, half, err) || !bench_clock_end(b, err)) return false;
+    show(b, row);
     return check_output(b, err);
 }
 
 static bool measure_prompts(Bench *b, uint32_t n_prompt, uint32_t batch, Error *err) {
-    Timing t;
-    for (uint32_t i = 0; i <= b->options->bench_runs; i++) {
-        Run run = {.batch = batch, .n_prompt = n_prompt, .first_salt = b->n_salts};
-        b->n_salts += batch;
-        if (!run_together(b, &run, &t, err)) return false;
-        // The first run is for the engine, which finds its size of chunk.
-        double rate = (double)batch * n_prompt * 1e9 / (double)max_u64(t.first_ns - t.begin_ns, 1);
-        b->rates[i > 0 ? i - 1 : 0] = rate;
-    }
+    Row row = {batch > 1 ? "prompts" : "prompt", bench_has_clock(b) ? "rested" : NULL, n_prompt, batch};
     b->n_steps = 0;
-    show(b, "prompts", n_prompt, batch);
-    return check_output(b, err);
+    if (!measure_rested(b, &row, err)) return false;
+    row.pace = "sustained";
+    return !b->options->bench_sustained || measure_sustained(b, &row, err);
 }
+
+// ---- texts ----
 
 // The prompts are read before, one after the other, so that no text is far ahead of the others.
 static bool measure_text(Bench *b, uint32_t n_context, uint32_t batch, Error *err) {
@@ -270,11 +307,12 @@ static bool measure_text(Bench *b, uint32_t n_context, uint32_t batch, Error *er
     for (uint32_t i = 0; i < batch; i++)
         if (!run_once(b, n_context, 0, &t, err)) return false;
     b->n_steps = 0;
-    for (uint32_t i = 0; i < b->options->bench_runs; i++) {
-        if (!run_together(b, &run, &t, err)) return false;
-        b->rates[i] = (double)t.n_tokens * 1e9 / (double)max_u64(t.end_ns - t.first_ns, 1);
+    for (b->n_rates = 0; b->n_rates < b->options->bench_runs; b->n_rates++) {
+        if (!bench_clock_begin(b, err) || !run_together(b, &run, &t, err) || !bench_clock_end(b, err))
+            return false;
+        b->rates[b->n_rates] = (double)t.n_tokens * 1e9 / (double)max_u64(t.end_ns - t.first_ns, 1);
     }
-    show(b, "text at", n_context, batch);
+    show(b, &(Row){"text at", NULL, n_context, batch});
     return check_output(b, err);
 }
 
@@ -290,7 +328,9 @@ static void begin_output(Bench *b) {
         json_member_str(&b->json, "products", str_from_c(backend_products(info)));
         json_member_str(&b->json, "device", str_from_c(info->device_name));
         json_member_u64(&b->json, "weight_bytes", b->model.plan->weight_bytes);
-        json_member_u64(&b->json, "runs", b->options->bench_runs);
+        if (bench_has_clock(b)) json_member_u64(&b->json, "rest_ms", BENCH_REST_MS);
+        if (b->options->bench_sustained)
+            json_member_u64(&b->json, "sustained_seconds", b->options->bench_sustained);
         json_key(&b->json, "results");
         json_open_array(&b->json);
         return;
@@ -302,157 +342,45 @@ static void begin_output(Bench *b) {
     if (b->model.plan->kv_type != KV_TYPE_F16)
         strbuf_printf(&out, " of weights, %s cache", kv_type_name(b->model.plan->kv_type));
     else strbuf_put(&out, STR(" of weights"));
-    strbuf_printf(&out, ", on %s\n\n  %-8s %6s %7s %12s   of %u run%s\n", info->device_name, "test", "tokens",
-                  "batch", "tokens/s", b->options->bench_runs, plural_s(b->options->bench_runs));
-    put_output(b, strbuf_str(&out));
+    strbuf_printf(&out, ", on %s\n\n  %-9s %6s %7s %12s%s   of %u run%s\n", info->device_name, "test",
+                  "tokens", "batch", "tokens/s", bench_has_clock(b) ? "    MHz" : "", b->options->bench_runs,
+                  plural_s(b->options->bench_runs));
+    bench_put(b, strbuf_str(&out));
 }
 
-#if WORKER_ORCD_CUDA
-
-static void wait_for_classes(Bench *b) {
-    if (b->options->device == DEVICE_CUDA) cuda_backend_wait_for_classes(b->model.backend);
-}
-
-// What the times of the library beside the stages' are of.
-static void show_legend(Bench *b) {
-    char version[16], memory[512];
-    StrBuf text = STRBUF(memory);
-    if (!b->options->bench_stages || !product_library) return;
-    product_library->version(version);
-    if (b->options->json) {
-        strbuf_printf(&text, "%s %s", product_library->name, version);
-        json_member_str(&b->json, "library", strbuf_str(&text));
-        return;
-    }
-    strbuf_printf(
-        &text,
-        "\n  %s %s: its time for the same product (rows x in x out); 0.90 of ours: in 0.90 of the\n"
-        "  stage's time. It multiplies f16 rows by f16 weights, sums and results f32, in the fastest\n"
-        "  way that it proposes. Its weights are dequantised already; a stage takes its own apart, and\n"
-        "  also finishes: bias, activation, residual stream, and of one row the norm.\n\n",
-        product_library->name, version);
-    put_output(b, strbuf_str(&text));
-}
-
-static void put_library_json(Bench *b, const StageTime *t) {
-    json_member_u64(&b->json, "rows", t->n_rows);
-    json_member_u64(&b->json, "in", t->n_in);
-    json_member_u64(&b->json, "out", t->n_out);
-    json_member_fixed(&b->json, "library_microseconds", t->library_us, 3);
-    if (t->library_whole_us > 0)
-        json_member_fixed(&b->json, "library_microseconds_of_whole_prompt", t->library_whole_us, 3);
-}
-
-static void put_library(StrBuf *text, const StageTime *t) {
-    strbuf_printf(text, "   %s %8.2f us, %.2f of ours, %u x %u x %u", product_library->name, t->library_us,
-                  t->library_us / t->microseconds, t->n_rows, t->n_in, t->n_out);
-    if (t->library_whole_us > 0) strbuf_printf(text, "; of all rows at once %.2f us", t->library_whole_us);
-}
-
-// `at`: "context", or "prompt" for the stages of a prompt of that many tokens.
-static void show_stage(Bench *b, const StageTime *t, const char *at, uint32_t n) {
-    double gb_per_second = (double)t->bytes / t->microseconds * 1e-3;
-    double tflops = t->flops / t->microseconds * 1e-6;
-    bool is_prompt = strcmp(at, "prompt") == 0;
-    if (b->options->json) {
-        json_open_object(&b->json);
-        json_member_str(&b->json, "stage", str_from_c(t->name));
-        json_member_u64(&b->json, at, n);
-        json_member_u64(&b->json, "count", t->count);
-        json_member_fixed(&b->json, "microseconds", t->microseconds, 3);
-        if (is_prompt && t->flops > 0) json_member_fixed(&b->json, "tflops", tflops, 1);
-        if (!is_prompt) json_member_u64(&b->json, "bytes", t->bytes);
-        if (t->library_us > 0) put_library_json(b, t);
-        json_close_object(&b->json);
-        return;
-    }
+// How prompts were measured.
+static void show_paces(Bench *b) {
     char line[256];
     StrBuf text = STRBUF(line);
-    strbuf_printf(&text, "  %-20s %3u x %8.2f us", t->name, t->count, t->microseconds);
-    if (!is_prompt) strbuf_printf(&text, " %9.1f KB %8.0f GB/s", (double)t->bytes * 1e-3, gb_per_second);
-    else if (t->flops > 0) strbuf_printf(&text, "              %8.0f TFLOP/s", tflops);
-    if (t->library_us > 0) put_library(&text, t);
-    strbuf_put_char(&text, '\n');
-    put_output(b, strbuf_str(&text));
+    if (bench_has_clock(b))
+        strbuf_printf(&text,
+                      "\n  prompt: each run begins when the GPU has idled for %.1f s. MHz: the mean clock of "
+                      "its\n  multiprocessors\n",
+                      BENCH_REST_MS * 1e-3);
+    if (b->options->bench_sustained)
+        strbuf_printf(&text, "%s  sustained: back to back for %u s, of which the second half counts\n",
+                      bench_has_clock(b) ? "" : "\n", b->options->bench_sustained);
+    bench_put(b, strbuf_str(&text));
 }
-
-static void show_stages(Bench *b, const StageTime *times, uint32_t n_times, const char *at, uint32_t n,
-                        double step_us) {
-    double sum_us = 0;
-    for (uint32_t i = 0; i < n_times; i++) {
-        show_stage(b, &times[i], at, n);
-        sum_us += times[i].count * times[i].microseconds;
-    }
-    if (b->options->json) return;
-    char line[160];
-    StrBuf text = STRBUF(line);
-    strbuf_printf(&text, "  %s of %u token%s: %.1f us in stages by themselves, %.1f us in whole steps\n", at,
-                  n, plural_s(n), sum_us, step_us);
-    put_output(b, strbuf_str(&text));
-}
-
-// The stages of a step of `batch` sequences with n_context tokens behind them.
-static bool measure_stages(Bench *b, uint32_t n_context, uint32_t batch, Error *err) {
-    StageTime times[STAGE_TIMES_MAX];
-    uint32_t n_times;
-    double step_us;
-    uint32_t runs = (uint32_t)max_u64(b->options->bench_runs, STAGE_RUNS_LEAST);
-    if (!cuda_backend_time_rows(b->model.backend, batch, n_context, runs, times, &n_times, &step_us, err))
-        return false;
-    show_stages(b, times, n_times, "context", n_context, step_us);
-    return true;
-}
-
-// The stages of a prompt, as far as one step holds it.
-static bool measure_prompt_stages(Bench *b, uint32_t n_prompt, Error *err) {
-    StageTime times[STAGE_TIMES_MAX];
-    uint32_t n_times, n = (uint32_t)min_u64(n_prompt, b->model.backend->info.max_rows);
-    double step_us;
-    if (!cuda_backend_time_prefill(b->model.backend, n_prompt, b->options->bench_runs, times, &n_times,
-                                   &step_us, err))
-        return false;
-    show_stages(b, times, n_times, "prompt", n, step_us);
-    return true;
-}
-
-#else
-
-static void wait_for_classes(Bench *b) {
-    (void)b;
-}
-
-static void show_legend(Bench *b) {
-    (void)b;
-}
-
-static bool measure_stages(Bench *b, uint32_t n_context, uint32_t batch, Error *err) {
-    (void)b, (void)n_context, (void)batch;
-    return error_set(err, ERR_USAGE, "--stages is for the GPU; this build has no CUDA in it");
-}
-
-static bool measure_prompt_stages(Bench *b, uint32_t n_prompt, Error *err) {
-    return measure_stages(b, n_prompt, 1, err);
-}
-
-#endif
 
 static void end_output(Bench *b) {
     if (b->options->json) json_close_array(&b->json);
-    show_legend(b);
+    else show_paces(b);
+    bench_show_library(b);
     if (!b->options->json) return;
     json_close_object(&b->json);
     strbuf_put_char(&b->out, '\n');
-    put_output(b, strbuf_str(&b->out));
+    bench_put(b, strbuf_str(&b->out));
 }
 
 static bool measure(Bench *b, Error *err) {
     const Options *o = b->options;
     Timing warm;
-    wait_for_classes(b);
+    bench_wait_for_classes(b);
     if (!run_once(b, 1, 1, &warm, err)) return false;
     begin_output(b);
     for (uint32_t i = 0; i < o->bench_prompt_tokens.count; i++) {
-        if (!measure_prompt(b, o->bench_prompt_tokens.values[i], err)) return false;
+        if (!measure_prompts(b, o->bench_prompt_tokens.values[i], 1, err)) return false;
     }
     for (uint32_t i = 0; i < o->bench_batch.count * o->bench_context.count; i++) {
         uint32_t batch = o->bench_batch.values[i / o->bench_context.count];
@@ -461,10 +389,10 @@ static bool measure(Bench *b, Error *err) {
             !measure_prompts(b, n_context, batch, err))
             return false;
         if (!measure_text(b, n_context, batch, err)) return false;
-        if (o->bench_stages && !measure_stages(b, n_context, batch, err)) return false;
+        if (o->bench_stages && !bench_stages(b, n_context, batch, err)) return false;
     }
     for (uint32_t i = 0; o->bench_stages && i < o->bench_prompt_tokens.count; i++) {
-        if (!measure_prompt_stages(b, o->bench_prompt_tokens.values[i], err)) return false;
+        if (!bench_prompt_stages(b, o->bench_prompt_tokens.values[i], err)) return false;
     }
     end_output(b);
     return check_output(b, err);

@@ -143,6 +143,7 @@ typedef struct {
     uint32_t bench_output_tokens;
     U32List bench_batch;
     uint32_t bench_runs;
+    uint32_t bench_sustained; // seconds; 0: not measured
     bool bench_stages;
 
     const char *load_server;

@@ -41,12 +41,13 @@ typedef struct {
     const char *name;    // stage_name
     uint32_t count;      // of them in a step
     double microseconds; // of one, the median of the runs
+    double clock_mhz;    // of the multiprocessors in these runs (cuda_clock.h); 0: it was not opened
     uint64_t bytes;      // of weights and cache that one reads, on average
     double flops;        // of a prompt's stages: operations of one's products and scores, on average
     // Of a stage that computes a product of n_rows rows by matrices of n_in columns and n_out rows in all:
     // what the library in this build takes for it (cuda_yardstick.h); 0: it was not asked.
     uint32_t n_rows, n_in, n_out;
-    double library_us;
+    double library_us, library_clock_mhz;
     double library_whole_us; // of a prompt of several steps: its part in a product of all rows at once
 } StageTime;
 
@@ -60,7 +61,20 @@ MUST_CHECK bool cuda_backend_time_rows(Backend *backend, uint32_t n_rows, uint32
                                        StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us,
                                        Error *err);
 
-// The same of a prompt of n_tokens, as far as a step takes it; `step_us` is the median time of all stages.
+// The same of a prompt of n_tokens, as far as a step takes it; `step_us` is the median time of all stages. The
+// GPU idles for rest_ms before each kind of stage, and before each of the library's products.
 MUST_CHECK bool cuda_backend_time_prefill(Backend *backend, uint32_t n_tokens, uint32_t runs,
-                                          StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us,
-                                          Error *err);
+                                          uint32_t rest_ms, StageTime out[STAGE_TIMES_MAX], uint32_t *n_out,
+                                          double *step_us, Error *err);
+
+// What a layer's products take while the GPU does nothing else for seconds.
+typedef struct {
+    double microseconds, clock_mhz;       // 0: there are no products that a library could be asked for
+    double library_us, library_clock_mhz; // 0: it was not asked
+} SustainedProducts;
+
+// Products of a prompt of n_tokens, as far as a step takes it, a layer on average: those of all layers back
+// to back for `seconds`, then the library's of the same shapes for as long, and both once more. The last half
+// of each time counts, when the GPU has come to the clock that it can keep up.
+MUST_CHECK bool cuda_backend_sustain_products(Backend *backend, uint32_t n_tokens, double seconds,
+                                              SustainedProducts *out, Error *err);

@@ -71,6 +71,7 @@ typedef struct {
 
 typedef struct CudaBackend CudaBackend;
 typedef struct CudaBatches CudaBatches; // cuda_batch.h
+typedef struct CudaClock CudaClock;     // cuda_clock.h
 
 // Runs a sequence's part of a step; its pages are there. Notes in the flight what it draws.
 typedef bool CudaRunPart(CudaBackend *b, Cell *cell, const StepSequence *q, Flight *flight, Error *err);
@@ -118,6 +119,8 @@ struct CudaBackend {
     uint32_t n_flights;
     float *logits; // host, [max_rows][n_vocab]; touched when a step wants logits
     uint64_t logits_bytes;
+
+    CudaClock *clock; // NULL: it was not opened
 
     CudaRunPart *run_part; // of who looks at each stage; NULL: nobody does
     CudaExplainInvalid *explain_invalid;

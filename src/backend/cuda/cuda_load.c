@@ -3,6 +3,7 @@
 #include "../kernels_src/layout.h"
 #include "backend/cuda/cuda_batch.h"
 #include "backend/cuda/cuda_batch_table.h"
+#include "backend/cuda/cuda_clock.h"
 #include "backend/cuda/cuda_fit.h"
 #include "backend/cuda/cuda_step.h"
 #include "backend/cuda/library_products.h"
@@ -340,6 +341,7 @@ void cuda_unload(CudaBackend *b) {
         b->cuda.context_use(b->context);
         b->cuda.context_synchronize(); // nothing may be under way when memory goes
         if (b->batches) cuda_batch_unload(b);
+        cuda_clock_close(&b->api);
         for (uint32_t i = 0; i < CELLS; i++) {
             if (b->cells[i].sent) b->cuda.event_destroy(b->cells[i].sent);
         }

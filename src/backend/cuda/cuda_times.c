@@ -2,8 +2,11 @@
 #include "backend/cuda/cuda_backend.h"
 
 #include "backend/cuda/cuda_batch.h"
+#include "backend/cuda/cuda_clock.h"
 #include "backend/cuda/cuda_step.h"
 #include "backend/cuda/cuda_yardstick.h"
+#include "base/rng.h"
+#include "os/os.h"
 
 #include <stdlib.h>
 
@@ -117,6 +120,8 @@ bool stopwatch_time(Stopwatch *w, CUgraphExec before, CUgraphExec graph, double 
     const Cuda *cuda = &w->b->cuda;
     CUstream stream = w->b->stream;
     CUresult r = CUDA_SUCCESS;
+    if (w->rest_ms) os_sleep_ms(w->rest_ms);
+    if (!cuda_clock_begin(&w->b->api, err)) return false;
     for (uint32_t i = 0; i < w->n_runs && r == CUDA_SUCCESS; i++) {
         r = cuda->graph_launch(before, stream);
         if (r == CUDA_SUCCESS) r = cuda->event_record(w->begin, stream);
@@ -127,7 +132,9 @@ bool stopwatch_time(Stopwatch *w, CUgraphExec before, CUgraphExec graph, double 
     }
     qsort(w->runs, w->n_runs, sizeof *w->runs, compare_floats);
     *out = (double)w->runs[w->n_runs / 2] * 1e3;
-    return cuda_ok(cuda, r, "measuring stages", err);
+    if (!cuda_ok(cuda, r, "measuring stages", err) || !cuda_clock_end(&w->b->api, err)) return false;
+    w->clock_mhz = cuda_clock_take(&w->b->api);
+    return true;
 }
 
 // Mean time of greedy steps that follow each other without a pause, in microseconds.
@@ -154,6 +161,7 @@ static bool time_library(Stopwatch *w, CUgraphExec whole, TimedStep *step, uint3
     out->n_rows = step->n_rows, out->n_in = first.n_in, out->n_out = first.n_out;
     if (!yardstick_time(y, w, whole, step->shapes, n, step->n_rows, step->scratch, &out->library_us, err))
         return false;
+    out->library_clock_mhz = w->clock_mhz;
     if (step->whole_rows == step->n_rows) return true;
     bool ok = yardstick_time(y, w, whole, step->shapes, n, step->whole_rows, step->scratch,
                              &out->library_whole_us, err);
@@ -180,6 +188,7 @@ static bool time_type(Stopwatch *w, CUgraphExec whole, TimedStep *step, const Ti
     bool ok = stopwatch_time(w, whole, graph, &out->microseconds, err);
     b->cuda.graph_exec_destroy(graph);
     out->microseconds /= out->count;
+    out->clock_mhz = w->clock_mhz;
     return ok && time_library(w, whole, step, out->count, out, err);
 }
 
@@ -234,11 +243,18 @@ static bool run_one(CudaBackend *b, const Step *step, Error *err) {
     return b->api.step(&b->api, step, err) && b->api.read(&b->api, &result, err);
 }
 
+// Values as various as a real text's: what is multiplied decides how much power it takes.
+static int32_t random_token(const CudaBackend *b, uint32_t i) {
+    return (int32_t)(rng_philox(2, i).word[0] % b->plan->n_vocab);
+}
+
 // Rows of slot 0 from a position on; `end`: of the positions that will be written.
 static bool place_slot(CudaBackend *b, uint32_t position, uint32_t n_rows, uint32_t end, Arena scratch,
                        Error *err) {
     int32_t *tokens = arena_new(&scratch, int32_t, n_rows);
     if (!tokens) return error_set(err, ERR_NO_MEMORY, "%u rows are too many", n_rows);
+    for (uint32_t i = 0; i < n_rows; i++)
+        tokens[i] = random_token(b, i);
     StepSequence q = {.position = position, .n_rows = n_rows, .tokens = tokens, .n_draws = 1};
     if (!slot_pages(b, 1, end, n_rows, &scratch, &q, err)) return false;
     SequenceStart start = {.params = SAMPLER_GREEDY, .tokens = tokens, .n_prompt = 1};
@@ -250,9 +266,10 @@ static bool place_slot(CudaBackend *b, uint32_t position, uint32_t n_rows, uint3
 static bool place_rows(CudaBackend *b, uint32_t n_rows, uint32_t position, uint32_t end, Arena scratch,
                        Error *err) {
     StepSequence rows[JOBS_MAX];
-    static const int32_t token = 1;
+    int32_t token;
     SequenceStart start = {.params = SAMPLER_GREEDY, .tokens = &token, .n_prompt = 1};
     for (uint32_t i = 0; i < n_rows; i++) {
+        token = random_token(b, i);
         StepSequence first = {
             .slot = i, .position = position - 1, .n_rows = 1, .tokens = &token, .n_draws = 1};
         if (!slot_pages(b, n_rows, end, 1, &scratch, &first, err)) return false;
@@ -283,6 +300,12 @@ static void stopwatch_end(Stopwatch *w) {
     if (w->end) b->cuda.event_destroy(w->end);
 }
 
+// A prompt's, in slot 0.
+static bool prompt_step(CudaBackend *b, uint32_t n_rows, Arena scratch, TimedStep *out, Error *err) {
+    return place_slot(b, 0, n_rows, n_rows, scratch, err) &&
+           rows_of_class(b, cuda_batch_prompts_for(b->batches, n_rows), n_rows, 0, scratch, out, err);
+}
+
 // ---- what is asked for ----
 
 bool cuda_backend_time_rows(Backend *backend, uint32_t n_rows, uint32_t position, uint32_t runs,
@@ -308,16 +331,91 @@ bool cuda_backend_time_rows(Backend *backend, uint32_t n_rows, uint32_t position
     return ok;
 }
 
-bool cuda_backend_time_prefill(Backend *backend, uint32_t n_tokens, uint32_t runs,
+bool cuda_backend_time_prefill(Backend *backend, uint32_t n_tokens, uint32_t runs, uint32_t rest_ms,
                                StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us, Error *err) {
     CudaBackend *b = cuda_self(backend);
     Arena scratch = b->inspection;
     Stopwatch w;
     uint32_t n_rows = (uint32_t)min_u64(n_tokens, b->options.max_rows);
     TimedStep step = {.whole_rows = n_tokens};
-    bool ok = stopwatch_begin(b, runs, &scratch, &w, err) && place_slot(b, 0, n_rows, n_rows, scratch, err) &&
-              rows_of_class(b, cuda_batch_prompts_for(b->batches, n_rows), n_rows, 0, scratch, &step, err) &&
-              time_types(&w, &step, out, n_out, step_us, err);
+    bool ok = stopwatch_begin(b, runs, &scratch, &w, err);
+    w.rest_ms = rest_ms;
+    ok = ok && prompt_step(b, n_rows, scratch, &step, err) && time_types(&w, &step, out, n_out, step_us, err);
+    stopwatch_end(&w);
+    return ok;
+}
+
+// ---- at the speed that the GPU keeps up ----
+
+enum { SUSTAINED_TURNS = 2, GROUP_MS = 20, GROUP_MAX = 1024 };
+
+// The mean time of a graph, back to back for so long, in microseconds. The host waits for a group of launches
+// that takes GROUP_MS, so that the gaps between groups do not count.
+static bool run_for(Stopwatch *w, CUgraphExec graph, double seconds, double *out, Error *err) {
+    const Cuda *cuda = &w->b->cuda;
+    CUresult r = CUDA_SUCCESS;
+    uint64_t begin_ns = os_monotonic_ns();
+    double n = 0, group = 1, ns = 0;
+    while (ns < seconds * 1e9 && r == CUDA_SUCCESS) {
+        for (double i = 0; i < group && r == CUDA_SUCCESS; i++)
+            r = cuda->graph_launch(graph, w->b->stream);
+        if (r == CUDA_SUCCESS) r = cuda->stream_synchronize(w->b->stream);
+        n += group;
+        ns = (double)(os_monotonic_ns() - begin_ns);
+        group = (double)min_u64((uint64_t)(GROUP_MS * 1e6 * n / (ns + 1)) + 1, GROUP_MAX);
+    }
+    *out = ns * 1e-3 / n;
+    return cuda_ok(cuda, r, "measuring products", err);
+}
+
+// Adds a turn's mean of SUSTAINED_TURNS.
+static bool sustain(Stopwatch *w, CUgraphExec graph, double seconds, double *us, double *mhz, Error *err) {
+    Backend *backend = &w->b->api;
+    double settling_us, mean_us;
+    if (!run_for(w, graph, seconds / 2, &settling_us, err) || !cuda_clock_begin(backend, err) ||
+        !run_for(w, graph, seconds / 2, &mean_us, err) || !cuda_clock_end(backend, err))
+        return false;
+    *us += mean_us / SUSTAINED_TURNS;
+    *mhz += cuda_clock_take(backend) / SUSTAINED_TURNS;
+    return true;
+}
+
+static bool sustain_step(Stopwatch *w, TimedStep *step, double seconds, SustainedProducts *out, Error *err) {
+    CudaBackend *b = w->b;
+    CUgraphExec own = NULL, library = NULL;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < step->n; i++) {
+        if (step->stages[i].shape.n_out == 0) continue;
+        step->launches[n] = step->stages[i].launch;
+        step->shapes[n++] = step->stages[i].shape;
+    }
+    if (n == 0) return true;
+    bool ok =
+        yardstick_open(b, step->shapes, n, step->n_rows, &step->scratch, &step->yardstick, err) &&
+        yardstick_graph(&step->yardstick, w, step->shapes, n, step->n_rows, step->scratch, &library, err) &&
+        graph_make(&b->cuda, step->launches, n, b->overlap, b->stream, &own, err);
+    for (uint32_t i = 0; ok && i < SUSTAINED_TURNS; i++) {
+        ok = sustain(w, own, seconds, &out->microseconds, &out->clock_mhz, err) &&
+             (!library || sustain(w, library, seconds, &out->library_us, &out->library_clock_mhz, err));
+    }
+    out->microseconds /= b->plan->n_layers;
+    out->library_us /= b->plan->n_layers;
+    if (own) b->cuda.graph_exec_destroy(own);
+    if (library) b->cuda.graph_exec_destroy(library);
+    yardstick_close(&step->yardstick);
+    return ok;
+}
+
+bool cuda_backend_sustain_products(Backend *backend, uint32_t n_tokens, double seconds,
+                                   SustainedProducts *out, Error *err) {
+    CudaBackend *b = cuda_self(backend);
+    Arena scratch = b->inspection;
+    Stopwatch w;
+    uint32_t n_rows = (uint32_t)min_u64(n_tokens, b->options.max_rows);
+    TimedStep step = {0};
+    *out = (SustainedProducts){0};
+    bool ok = stopwatch_begin(b, 1, &scratch, &w, err) && prompt_step(b, n_rows, scratch, &step, err) &&
+              sustain_step(&w, &step, seconds, out, err);
     stopwatch_end(&w);
     return ok;
 }

@@ -148,16 +148,18 @@ static bool make_products(Yardstick *y, Stopwatch *w, const ProductShape *shapes
                                             .n_out = s.n_out,
                                             .y_stride = y_stride_of(s)}};
         at += weight_bytes(s);
-        bool same = i > 0 && shapes[i - 1].n_in == s.n_in && shapes[i - 1].n_out == s.n_out;
-        if (same) out[i].proposal = out[i - 1].proposal;
+        uint32_t same = 0;
+        while (shapes[same].n_in != s.n_in || shapes[same].n_out != s.n_out)
+            same++;
+        if (same < i) out[i].proposal = out[same].proposal;
         else if (!choose_proposal(y, w, &out[i], err)) return false;
     }
     return true;
 }
 
-bool yardstick_time(Yardstick *y, Stopwatch *w, CUgraphExec before, const ProductShape *shapes, uint32_t n,
-                    uint32_t n_rows, Arena scratch, double *out, Error *err) {
-    *out = 0;
+bool yardstick_graph(Yardstick *y, Stopwatch *w, const ProductShape *shapes, uint32_t n, uint32_t n_rows,
+                     Arena scratch, CUgraphExec *out, Error *err) {
+    *out = NULL;
     if (!y->handle) return true;
     TimedProduct *products = arena_new(&scratch, TimedProduct, n);
     Launch *launches = arena_new(&scratch, Launch, n);
@@ -166,8 +168,15 @@ bool yardstick_time(Yardstick *y, Stopwatch *w, CUgraphExec before, const Produc
     if (!make_products(y, w, shapes, n, n_rows, products, err)) return false;
     for (uint32_t i = 0; i < n; i++)
         launches[i] = (Launch){.ahead = run_product, .context = &products[i]};
+    return graph_make(&y->b->cuda, launches, n, false, y->b->stream, out, err);
+}
+
+bool yardstick_time(Yardstick *y, Stopwatch *w, CUgraphExec before, const ProductShape *shapes, uint32_t n,
+                    uint32_t n_rows, Arena scratch, double *out, Error *err) {
     CUgraphExec graph;
-    if (!graph_make(&y->b->cuda, launches, n, false, y->b->stream, &graph, err)) return false;
+    *out = 0;
+    if (!yardstick_graph(y, w, shapes, n, n_rows, scratch, &graph, err)) return false;
+    if (!graph) return true;
     bool ok = stopwatch_time(w, before, graph, out, err);
     y->b->cuda.graph_exec_destroy(graph);
     *out /= n;

@@ -16,6 +16,8 @@ typedef struct {
     CUevent begin, end;
     float *runs; // [n_runs]
     uint32_t n_runs;
+    uint32_t rest_ms; // that the GPU idles before the runs
+    double clock_mhz; // of the last runs (cuda_clock.h)
 } Stopwatch;
 
 // Median time of a graph in microseconds, each run right after another one.
@@ -40,6 +42,10 @@ typedef struct {
 MUST_CHECK bool yardstick_open(CudaBackend *b, const ProductShape *shapes, uint32_t n, uint32_t n_rows,
                                Arena *arena, Yardstick *out, Error *err);
 void yardstick_close(Yardstick *y);
+
+// n products one after the other as a graph. NULL where nothing is measured.
+MUST_CHECK bool yardstick_graph(Yardstick *y, Stopwatch *w, const ProductShape *shapes, uint32_t n,
+                                uint32_t n_rows, Arena scratch, CUgraphExec *out, Error *err);
 
 // The mean time in microseconds of n products, one after the other as a graph, right after `before`. 0 where
 // nothing is measured.
