@@ -1,5 +1,5 @@
-// What the two files of `bench` share: cmd_bench.c, which measures the engine, and bench_gpu.c, which has what
-// only a GPU has: stages, their products beside a library's, and the multiprocessors' clock.
+// What the two files of `bench` share: cmd_bench.c, which measures the engine, and bench_gpu.c, which has
+// what only a GPU has: stages, their products beside a library's, and the multiprocessors' clock.
 #pragma once
 
 #include "cli/model.h"

@@ -61,8 +61,8 @@ MUST_CHECK bool cuda_backend_time_rows(Backend *backend, uint32_t n_rows, uint32
                                        StageTime out[STAGE_TIMES_MAX], uint32_t *n_out, double *step_us,
                                        Error *err);
 
-// The same of a prompt of n_tokens, as far as a step takes it; `step_us` is the median time of all stages. The
-// GPU idles for rest_ms before each kind of stage, and before each of the library's products.
+// The same of a prompt of n_tokens, as far as a step takes it; `step_us` is the median time of all stages.
+// The GPU idles for rest_ms before each kind of stage, and before each of the library's products.
 MUST_CHECK bool cuda_backend_time_prefill(Backend *backend, uint32_t n_tokens, uint32_t runs,
                                           uint32_t rest_ms, StageTime out[STAGE_TIMES_MAX], uint32_t *n_out,
                                           double *step_us, Error *err);
