@@ -102,7 +102,9 @@ typedef struct {
     int token; // or ROW_TOKEN_DRAWN
     unsigned position;
     unsigned slot; // of the sequence
-    unsigned run;  // where layers keep a state: the number of the row's RowRun
+    // Where layers keep a state: the number of the row's RowRun; and, of a prompt's row that ends a page, the
+    // checkpoint's place that gets the state behind it, counted on from the slots; 0: none.
+    unsigned short run, keep;
     // The slot's row of the page table: its lists, one after the other; the pages of `position` are there.
     DEVICE_PTR(const unsigned) pages;
 } BatchRow;

@@ -15,7 +15,9 @@
 //
 // What a text keeps in its slot: the last TAPS - 1 rows of `in`. Rows of a run are taken in chunks of CHUNK,
 // counted from the run's first row. The first chunk's block alone reads what is kept, and then writes what is
-// to be kept: of the run's last rows, which are in `raw`, whoever computes them.
+// to be kept: of the run's last rows, which are in `raw`, whoever computes them. A prompt's row may
+// say where those up to it are kept besides (BatchRow.keep): at a checkpoint's place, which nobody reads in
+// this step.
 //
 // In a prompt the next stage starts when all of this one has ended: state_heads' blocks that started earlier
 // would go where there happens to be room, several on one multiprocessor, and each take as long as all of
@@ -121,7 +123,15 @@ DEVICE ConvWindow conv_window(const StateConvArgs &a, const ConvChunk &c, u32 co
     return w;
 }
 
-// Of a run's first chunk, whose window it is.
+// The inputs up to a row.
+DEVICE void conv_keep_window(float *kept, const ConvWindow &w, u32 col) {
+#pragma unroll
+    for (u32 i = 0; i < KEPT; i++) {
+        *(float4 *)(kept + (u64)i * CONV_COLS + col) = vector_of(w.of[i]);
+    }
+}
+
+// The inputs up to the run's last row. Of a run's first chunk, whose window it is.
 DEVICE void conv_keep(const StateConvArgs &a, const ConvChunk &c, const ConvWindow &w, u32 col) {
     u32 n = c.run.n_rows;
 #pragma unroll
@@ -195,6 +205,9 @@ DEVICE void conv_chunk(const StateConvArgs &a, const ConvChunk &c, const ConvWei
     for (u32 row = c.row; row < c.end; row++) {
         Channels in = next; // and the next one's load goes beside this one's work
         if (any && row + 1 < c.end) next = conv_input(a, row + 1, col);
+#ifdef LONG_RUNS
+        u32 keep = a.rows[row].keep;
+#endif
         Channels y = conv_sums(weights, w, in);
 #ifdef STATE_DELTA
         y = conv_lengths(y, col);
@@ -205,6 +218,9 @@ DEVICE void conv_chunk(const StateConvArgs &a, const ConvChunk &c, const ConvWei
             w.of[i] = w.of[i + 1];
         }
         w.of[KEPT - 1] = in;
+#ifdef LONG_RUNS
+        if (any && keep) conv_keep_window(a.kept + keep * a.slot_floats, w, col);
+#endif
     }
 }
 

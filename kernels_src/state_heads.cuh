@@ -14,6 +14,10 @@
 // else reads or writes that part, so it is changed in place. An earlier step wrote it, so it is read before
 // stage_wait. Rows' q, k, v come through shared memory, TILE rows at a time, the next ones meanwhile.
 //
+// Tiles end where the position is a multiple of TILE. So a page's last row is a tile's, and in a prompt it may
+// say where the state behind it is kept besides (BatchRow.keep): at a checkpoint's place, which nobody reads
+// in this step.
+//
 // In a prompt a row waits for the row before it, so that latencies count. S q of a row and S k of the next
 // one are taken together; the state is multiplied by its decay while lanes exchange their sums. A thread has
 // two columns, which share the keys that it loads: shared memory gives a multiprocessor 32 values a clock.
@@ -86,8 +90,7 @@ DEVICE u32 own_lane() {
 struct HeadUnit {
     RowRun run;
     u32 head, key_head, first_col;
-    float *state; // of this thread's first column: its keys 4 lane …
-    bool goes_on; // the slot's text has rows before the run
+    u32 slot, position; // of the run's first row
 };
 DEVICE HeadUnit head_unit(const StateHeadsArgs &a, u32 number) {
     HeadUnit u;
@@ -100,9 +103,8 @@ DEVICE HeadUnit head_unit(const StateHeadsArgs &a, u32 number) {
     u.key_head = u.head / (STATE_HEADS / KEY_HEADS);
 #endif
     const BatchRow *row = a.rows + u.run.row;
-    u64 column = u.head * VALUE_DIM + u.first_col + own_column();
-    u.state = a.states + row->slot * a.slot_floats + column * KEY_DIM + own_lane() * 4;
-    u.goes_on = row->position > 0;
+    u.slot = row->slot;
+    u.position = row->position;
     return u;
 }
 
@@ -124,22 +126,29 @@ DEVICE LaneKeys load_keys(const float *from) {
 struct StatePart {
     LaneKeys col[OWN_COLS];
 };
-DEVICE StatePart state_load(const HeadUnit &u) {
+// Where a slot has this thread's first column: its keys 4 lane ….
+DEVICE float *state_at(const StateHeadsArgs &a, const HeadUnit &u, u32 slot) {
+    u64 column = u.head * VALUE_DIM + u.first_col + own_column();
+    return a.states + slot * a.slot_floats + column * KEY_DIM + own_lane() * 4;
+}
+DEVICE StatePart state_load(const StateHeadsArgs &a, const HeadUnit &u) {
     StatePart s;
+    const float *from = state_at(a, u, u.slot);
 #pragma unroll
     for (u32 i = 0; i < OWN_COLS * KEY_STEPS; i++) {
         float4 v = {0, 0, 0, 0};
-        if (u.goes_on)
+        if (u.position > 0)
             v = load_shared_data(
-                (const float4 *)(u.state + i / KEY_STEPS * KEY_DIM + i % KEY_STEPS * LANES * 4));
+                (const float4 *)(from + i / KEY_STEPS * KEY_DIM + i % KEY_STEPS * LANES * 4));
         s.col[i / KEY_STEPS].of[i % KEY_STEPS] = v;
     }
     return s;
 }
-DEVICE void state_store(const HeadUnit &u, const StatePart &s) {
+DEVICE void state_store(const StateHeadsArgs &a, const HeadUnit &u, u32 slot, const StatePart &s) {
+    float *to = state_at(a, u, slot);
 #pragma unroll
     for (u32 i = 0; i < OWN_COLS * KEY_STEPS; i++) {
-        *(float4 *)(u.state + i / KEY_STEPS * KEY_DIM + i % KEY_STEPS * LANES * 4) =
+        *(float4 *)(to + i / KEY_STEPS * KEY_DIM + i % KEY_STEPS * LANES * 4) =
             s.col[i / KEY_STEPS].of[i % KEY_STEPS];
     }
 }
@@ -167,9 +176,8 @@ DEVICE RowCopies row_copies(const StateHeadsArgs &a, const HeadUnit &u) {
     }
     return c;
 }
-// Begins to bring rows [first, first + TILE) of a run of n_rows into shared memory; one group of copies.
-DEVICE void fetch_rows(const RowCopies &c, u32 first, u32 n_rows, float *to) {
-    u32 end = MIN(first + TILE, n_rows);
+// Begins to bring rows [first, end) of a run into shared memory; one group of copies.
+DEVICE void fetch_rows(const RowCopies &c, u32 first, u32 end, float *to) {
     for (u32 row = first + warp_index(); row < end; row += HEADS_WARPS) {
 #pragma unroll
         for (u32 i = 0; i < ROW_COPIES; i++) {
@@ -280,24 +288,32 @@ DEVICE void tile_rows(HeadRows *h, const float *row, u32 n, bool any_before) {
 
 // All rows of the unit's run; tiles [2][TILE_FLOATS].
 DEVICE void run_unit(const StateHeadsArgs &a, const HeadUnit &u, const StatePart &state, float *tiles) {
-    u32 n_rows = u.run.n_rows;
+    u32 n_rows = u.run.n_rows, end = MIN(TILE - u.position % TILE, n_rows);
     RowCopies copies = row_copies(a, u);
-    fetch_rows(copies, 0, n_rows, tiles);
+    fetch_rows(copies, 0, end, tiles);
     HeadRows h = {state, {}, {}, a.mixed + VALUE_AT + u.head * VALUE_DIM + u.first_col + own_column(), 0};
     h.y += ((i64)u.run.row - 1) * CONV_COLS; // before the first row: nothing is stored there
 #ifdef STATE_SSM
     h.skip = a.skip[u.head];
 #endif
-    for (u32 first = 0, turn = 0; first < n_rows; first += TILE, turn ^= 1) {
+    for (u32 first = 0, turn = 0; first < n_rows; turn ^= 1) {
+        u32 next_end = MIN(end + TILE, n_rows);
         copy_async_wait<0>();
         block_sync(); // the tile is there, and nobody reads the one before it any more
-        fetch_rows(copies, first + TILE, n_rows, tiles + (turn ^ 1) * TILE_FLOATS);
-        tile_rows(&h, tiles + turn * TILE_FLOATS, MIN(n_rows - first, (u32)TILE), first > 0);
+        fetch_rows(copies, end, next_end, tiles + (turn ^ 1) * TILE_FLOATS);
+#ifdef LONG_RUNS
+        u32 keep = a.rows[u.run.row + end - 1].keep;
+#endif
+        tile_rows(&h, tiles + turn * TILE_FLOATS, end - first, first > 0);
+#ifdef LONG_RUNS
+        if (keep) state_store(a, u, keep, h.state);
+#endif
+        first = end, end = next_end;
     }
 #ifdef LONG_RUNS
     row_store(h.y, row_output(h));
 #endif
-    state_store(u, h.state);
+    state_store(a, u, u.slot, h.state);
     block_sync(); // the last tile has been read
 }
 
@@ -311,13 +327,13 @@ KERNEL(HEADS_THREADS, HEADS_PER_SM) state_heads(StateHeadsArgs a) {
     u32 n = a.batch->n_runs * RUN_UNITS, number = block_index();
     if (number >= n) return;
     HeadUnit u = head_unit(a, number);
-    StatePart s = state_load(u);
+    StatePart s = state_load(a, u);
     stage_wait();
     for (;;) {
         run_unit(a, u, s, (float *)shared_memory());
         number += HEADS_BLOCKS;
         if (number >= n) break;
         u = head_unit(a, number);
-        s = state_load(u);
+        s = state_load(a, u);
     }
 }

@@ -54,6 +54,7 @@ static void check_sameness(const char *name) {
     static const uint32_t chunks[] = {64, 100, 512};
     Case c = open_model(name);
     model_check_chunks(c.pair, c.tokens, c.n_long, chunks, COUNT_OF(chunks));
+    if (c.pair->gpu->info.n_checkpoints) model_check_checkpoints(c.pair, c.tokens, 61);
     model_check_repeats(c.pair, &SAMPLER_GREEDY, c.tokens, ARCH_MODEL_PROMPT, ARCH_MODEL_TOKENS, c.runs);
     model_check_repeats(c.pair, &sampled, c.tokens, ARCH_MODEL_PROMPT, ARCH_MODEL_TOKENS, c.runs);
     model_check_side_by_side(c.pair, &sampled, c.tokens, ARCH_MODEL_PROMPT, ARCH_MODEL_TOKENS);

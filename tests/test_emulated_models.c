@@ -88,6 +88,7 @@ static void check_family_model(const char *name) {
     arch_model_tokens(tokens);
     model_stages_compare(p, tokens, PROMPT, PROMPT + 1, STAGE_ERROR_MAX);
     model_check_logits(p, &sampled, tokens, PROMPT, PROMPT + 1, ERROR_MAX);
+    if (p->gpu->info.n_checkpoints) model_check_checkpoints(p, tokens, PROMPT);
     model_pair_close(p);
 }
 
@@ -101,6 +102,7 @@ static void check_prompts_of_model(const char *name) {
     arch_model_tokens(tokens);
     model_check_logits(p, &sampled, tokens, PROMPT, PROMPT + 3, ERROR_MAX);
     model_check_chunks(p, tokens, PROMPT, &(uint32_t){17}, 1);
+    if (p->gpu->info.n_checkpoints) model_check_checkpoints(p, tokens, PROMPT);
     model_pair_close(p);
 }
 

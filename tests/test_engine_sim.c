@@ -66,6 +66,7 @@ TEST_SLOW(engine_sim_a_million_jobs, 120) {
         uint32_t least = !config.n_checkpoints ? 40 : test_is_sanitized() ? 1000 : 100;
         CHECK(r.tokens_cached > r.tokens_prompts / least);
         CHECK(config.n_checkpoints ? r.restored > 0 && r.copies == 0 : r.copies > 0 && r.saved == 0);
+        CHECK((r.saved_within > 0) == (config.n_checkpoints > 0));
         CHECK((r.passed > r.steps / 10) == (config.n_windows > 0));
         total += r.ended + r.cancelled;
         cancelled += r.cancelled;

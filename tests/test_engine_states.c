@@ -8,7 +8,7 @@
 
 #include <stdio.h>
 
-enum { SLOTS = 4, CONTEXT = 512, MARK = 3 };
+enum { SLOTS = 4, CONTEXT = 512, LONG_CONTEXT = 1200, MARK = 3 };
 
 typedef struct {
     Plan *plan;
@@ -17,13 +17,14 @@ typedef struct {
     uint32_t marks[(ARCH_MODEL_VOCAB + 31) / 32];
 } Model;
 
-// `checkpoints`: places; 0: as many as the backend sees fit.
-static void open_model(const char *name, uint32_t checkpoints, Model *m) {
+// `checkpoints`: places; 0: as many as the backend sees fit. max_rows: of a step.
+static void open_model_with(const char *name, uint32_t checkpoints, uint32_t context, uint32_t max_rows,
+                            Model *m) {
     Arena arena = os_arena(64 << 20);
-    Str file = arch_model_build_long(arch_model_named(name), CONTEXT);
+    Str file = arch_model_build_long(arch_model_named(name), context);
     GgufPart part = {.data = (const uint8_t *)file.ptr, .size = file.len, .name = name};
     BackendOptions options = {
-        .n_slots = SLOTS, .max_rows = 128, .kv_texts = SLOTS, .kv_text_tokens = CONTEXT, .n_threads = 1};
+        .n_slots = SLOTS, .max_rows = max_rows, .kv_texts = SLOTS, .kv_text_tokens = context, .n_threads = 1};
     const GgufFile *parsed;
     Error err = {0};
     *m = (Model){0};
@@ -38,8 +39,12 @@ static void open_model(const char *name, uint32_t checkpoints, Model *m) {
     m->engine->marks = m->marks;
 }
 
+static void open_model(const char *name, uint32_t checkpoints, Model *m) {
+    open_model_with(name, checkpoints, CONTEXT, 128, m);
+}
+
 typedef struct {
-    int32_t tokens[CONTEXT];
+    int32_t tokens[LONG_CONTEXT];
     uint32_t n;
 } Text;
 
@@ -183,6 +188,62 @@ TEST(engine_states_crowds_share_a_beginning) {
         CHECK_BYTES_EQ(alone.drawn, sizeof alone.drawn, a.drawn, sizeof a.drawn);
     }
     m.backend->close(m.backend);
+}
+
+static uint64_t any_ns(void) {
+    return 0;
+}
+
+// The tokens that t begins with, then others.
+static Text branch_of(const Text *t, uint32_t n) {
+    Text branch = {.n = n};
+    memcpy(branch.tokens, t->tokens, n * sizeof *t->tokens);
+    add_tokens(&branch, n, 20);
+    return branch;
+}
+
+// A long prompt is one step, whatever it leaves on the way. Other texts go on from there as if alone.
+TEST(engine_states_a_prompt_is_one_step) {
+    static const char *const names[] = {"qwen35", "lfm2"};
+    // Near the first two borders of messages and the last two, at 1,024, and before the last token.
+    static const uint32_t borders[] = {100, 200, 300, 400, 500}, kept[] = {96, 192, 400, 496, 1024, 1136};
+    for (uint32_t i = 0; i < COUNT_OF(names); i++) {
+        Model m;
+        Text t = {0};
+        Answer alone[COUNT_OF(kept)];
+        EngineOutput outputs[JOBS_MAX];
+        uint32_t rows, n_outputs, n_steps = 0;
+        Error err = {0};
+        open_model_with(names[i], 16, LONG_CONTEXT, LONG_CONTEXT, &m);
+        engine_set_clock(m.engine, any_ns);
+        add_tokens(&t, 1, 1150);
+        for (uint32_t k = 0; k < COUNT_OF(borders); k++)
+            t.tokens[borders[k]] = MARK;
+        for (uint32_t k = 0; k < COUNT_OF(kept); k++) {
+            Text branch = branch_of(&t, kept[k]);
+            alone[k] = answer(&m, &branch, 4, 0.8f, &rows);
+            engine_drop_cache(m.engine);
+        }
+        admit(&m, &t, 1, 0);
+        rows = 0;
+        for (; engine_active(m.engine); n_steps++) {
+            REQUIRE(engine_step(m.engine, outputs, &n_outputs, &err));
+            rows += engine_rows_read(m.engine);
+            if (n_outputs && outputs[0].last) engine_release(m.engine, outputs[0].slot);
+        }
+        CHECK_INT_EQ(1, n_steps);
+        CHECK_INT_EQ(t.n, rows);
+        CHECK_INT_EQ(COUNT_OF(kept),
+                     m.engine->pages.checkpoints.n_places - m.engine->pages.checkpoints.n_free);
+        for (uint32_t k = 0; k < COUNT_OF(kept); k++) {
+            TEST_CASE_LABEL("%s at %u", names[i], kept[k]);
+            Text branch = branch_of(&t, kept[k]);
+            Answer a = answer(&m, &branch, 4, 0.8f, &rows);
+            CHECK_INT_EQ(kept[k], a.n_cached);
+            CHECK_BYTES_EQ(alone[k].drawn, sizeof alone[k].drawn, a.drawn, sizeof a.drawn);
+        }
+        m.backend->close(m.backend);
+    }
 }
 
 // With few places those that a text went on from go first, then those used longest ago.

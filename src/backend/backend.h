@@ -9,7 +9,7 @@
 // each sequence that draws, the tokens that it drew.
 //
 // Life: open (finds the device) → load (weights, cache, scratch; nothing is allocated after it) → any number
-// of begin, copy_page, save_state, restore_state, step, read → close. One thread calls everything (the
+// of begin, copy_page, restore_state, step, read → close. One thread calls everything (the
 // engine's). `info` is written by open and load alone, so any thread may read it after load.
 //
 // Same request, same tokens: what a row computes depends on its token, its position and its cache, and not on
@@ -69,7 +69,7 @@ static inline uint32_t backend_slots_held(const BackendOptions *o, const KvLayou
 
 // Checkpoints of a slot's state of so many bytes. (One at the end of a prompt, near its first and its last
 // message, and at the end of what is drawn.)
-enum { CHECKPOINTS_A_SLOT = 4, CHECKPOINTS_MAX = 1 << 16 };
+enum { CHECKPOINTS_A_SLOT = 4, CHECKPOINTS_MAX = 1 << 15 };
 static inline uint32_t backend_checkpoints(const BackendOptions *o, uint64_t state_bytes) {
     if (state_bytes == 0) return 0;
     uint64_t n = o->checkpoint_bytes ? o->checkpoint_bytes / state_bytes : CHECKPOINTS_A_SLOT * o->n_slots;
@@ -95,7 +95,7 @@ typedef struct {
     uint32_t n_slots; // sequences at once; before load, the most that there may be
     uint32_t n_kv_pages;
     // Places for copies of a slot's state, and bytes of each; 0 of a model without states, and of a backend
-    // that has no save_state and restore_state.
+    // that has no restore_state.
     uint32_t n_checkpoints;
     uint64_t checkpoint_bytes;
     uint32_t max_rows; // of a step, in all
@@ -135,6 +135,12 @@ typedef enum {
     STEP_VERIFY,
 } StepMode;
 
+// The state behind a part's first n_rows rows, which end a page, is kept as a checkpoint, too.
+typedef struct {
+    uint32_t n_rows;
+    uint32_t place; // below BackendInfo.n_checkpoints; no other of the step has it
+} StepKeep;
+
 // One sequence's part of a step.
 typedef struct {
     uint32_t slot;
@@ -154,6 +160,8 @@ typedef struct {
     // [token_set_words(n_vocab)] the tokens that may be drawn, a set as in sampler.h. Each draw of a sequence
     // that began with SequenceStart.masked has one, and n_draws is 1 then; NULL for all others.
     const uint32_t *mask;
+    StepKeep keeps[STEP_KEEPS_MAX]; // n_keeps, ascending; none where BackendInfo.n_checkpoints is 0
+    uint32_t n_keeps;
     // The last n_logits rows' logits are kept for read; only in a step of one sequence (tools, tests).
     uint32_t n_logits;
 } StepSequence;
@@ -222,9 +230,8 @@ struct Backend {
     // Enqueues the copy of a page of the cache, all caches in it: behind the steps enqueued so far, and
     // before the next one.
     bool (*copy_page)(Backend *b, uint32_t from, uint32_t to, Error *err);
-    // Enqueue the copy of a slot's state to a checkpoint's place, and back: behind the steps enqueued so far,
-    // and before the next one. NULL where BackendInfo.n_checkpoints is 0.
-    bool (*save_state)(Backend *b, uint32_t slot, uint32_t checkpoint, Error *err);
+    // Enqueues the copy of a checkpoint to a slot's state: behind the steps enqueued so far, and before the
+    // next one. NULL where BackendInfo.n_checkpoints is 0.
     bool (*restore_state)(Backend *b, uint32_t slot, uint32_t checkpoint, Error *err);
     // Enqueues a step. The arrays it points to are copied before it returns. ERR_UNSUPPORTED for a mode or a
     // number of draws that this backend does not have.

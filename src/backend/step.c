@@ -1,5 +1,15 @@
 #include "backend/backend.h"
 
+static bool keeps_fit(const StepSequence *q, const BackendInfo *info) {
+    bool fit = q->n_keeps <= STEP_KEEPS_MAX;
+    for (uint32_t i = 0; fit && i < q->n_keeps; i++) {
+        const StepKeep *k = &q->keeps[i];
+        fit = k->n_rows > (i ? k[-1].n_rows : 0) && k->n_rows <= q->n_rows &&
+              (q->position + k->n_rows) % KV_PAGE_TOKENS == 0 && k->place < info->n_checkpoints;
+    }
+    return fit;
+}
+
 static bool check_sequence(const StepSequence *q, const BackendInfo *info, Error *err) {
     uint64_t max_draws = max_u64(info->max_draws, 1);
     if (q->mode == STEP_VERIFY)
@@ -16,6 +26,7 @@ static bool check_sequence(const StepSequence *q, const BackendInfo *info, Error
     bool fits = q->n_rows > 0 && q->n_logits <= q->n_rows;
     if (q->mode == STEP_DECODE) fits = fits && q->n_rows == 1 && !q->tokens && q->n_draws && !q->n_slices;
     else fits = fits && q->tokens;
+    fits = fits && keeps_fit(q, info);
     if (!step_is_last_slice(q)) fits = fits && !q->n_draws && !q->n_logits;
     return fits ||
            error_set(err, ERR_INTERNAL, "a step whose part of slot %u is not one of its mode", q->slot);

@@ -91,7 +91,8 @@ enum {
     VOCAB_PADDING_MAX = 4096,           // rows of a model's embedding that have no token
 
     // engine
-    STEP_DRAWS_MAX = 8, // tokens that one sequence draws in a step
+    STEP_DRAWS_MAX = 8,  // tokens that one sequence draws in a step
+    STEP_KEEPS_MAX = 12, // checkpoints of a sequence's state that a step leaves
     KV_PAGE_TOKENS = 16,
     CACHE_SALT_BYTES = 16,
     PREFILL_CHUNK_TOKENS = 2048,

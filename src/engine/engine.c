@@ -150,6 +150,7 @@ static bool find_work(Engine *e, SlotWork *work, Error *err) {
         uint32_t slot = e->order[i];
         Sequence *s = &e->sequences[slot];
         work[i] = (SlotWork){.slot = slot};
+        s->n_asked = 0; // those behind it that follow ask again
         if (sequence_in_prompt(s) && !step_policy_is_inside(&e->policy, slot)) {
             if (!sequence_attach(e, s, &more, err)) return false;
             if (engine_follows(e, slot)) continue;
@@ -158,11 +159,6 @@ static bool find_work(Engine *e, SlotWork *work, Error *err) {
         }
         if (sequence_in_prompt(s)) rows_before += work[i].prompt_rows = s->n_known - s->n_sent;
         else work[i].decodes = s->running && s->n_drawn_sent < s->max_tokens && !waits_for_mask(e, slot);
-    }
-    for (uint32_t i = 0; i < e->n_order; i++) { // now it is known who waits for whom
-        Sequence *s = &e->sequences[work[i].slot];
-        if (work[i].prompt_rows && !step_policy_is_inside(&e->policy, work[i].slot))
-            work[i].rows_max = sequence_stop(e, s) - s->n_sent;
     }
     return true;
 }
@@ -205,6 +201,7 @@ static void make_part(Engine *e, Flight *flight, uint32_t index, StepSequence *o
         out->mode = STEP_DECODE;
         out->n_draws = 1;
     }
+    sequence_keep_states(e, out);
     if (step_is_last_slice(out)) s->n_sent += out->n_rows;
     s->n_drawn_sent += out->n_draws;
     flight->expected[index].generation = s->generation;
@@ -256,7 +253,7 @@ static bool send_step(Engine *e, bool *sent, Error *err) {
     for (uint32_t i = 0; i < n; i++) { // the next step finds them in the cache
         Sequence *s = &e->sequences[sequences[i].slot];
         if (sequences[i].mode == STEP_PROMPT) sequence_publish(e, s, s->n_sent == s->n_known);
-        if (!sequence_save_state(e, &sequences[i], err)) return false;
+        sequence_keep_done(e, &sequences[i]);
         sequence_pass(e, s);
     }
     return true;

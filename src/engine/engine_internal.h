@@ -9,13 +9,17 @@
 
 enum {
     PIPELINE_DEPTH_MAX = 4,
-    // Checkpoints of a prompt for which a chunk ends are so many tokens apart at least; and there is one at
+    // Checkpoints of a prompt that nobody waits for are so many tokens apart at least; and there is one at
     // every multiple of so many.
     CHECKPOINT_TOKENS_MIN = 64,
     CHECKPOINT_TOKENS = 1024,
     MESSAGE_BORDERS_FIRST = 2, // of a prompt: so many of its first borders of messages…
     MESSAGE_BORDERS_MAX = 4,   // …and with the last ones so many have a checkpoint
+    CHECKPOINTS_ASKED_MAX = 4, // places where other sequences wait for one
 };
+static_assert(MESSAGE_BORDERS_MAX + PREFILL_CHUNK_TOKENS / CHECKPOINT_TOKENS + CHECKPOINTS_ASKED_MAX + 2 <=
+                  STEP_KEEPS_MAX,
+              "a chunk leaves all that it may: those, before its last token and at its end");
 
 typedef struct {
     bool used;
@@ -45,9 +49,8 @@ typedef struct {
     uint32_t leader, leader_generation, n_in_common;
     // Checkpoints of its state: places in its text, whole pages.
     uint32_t borders[MESSAGE_BORDERS_MAX], n_borders; // of messages
-    uint32_t stop;               // where the next chunk ends, at most; n_known: no sooner than the prompt
-    uint32_t asked_stop;         // where another sequence waits for one; 0: nowhere
-    uint32_t saved_at;           // where it has the last one
+    uint32_t asked[CHECKPOINTS_ASKED_MAX], n_asked;   // where others wait for one
+    uint32_t saved_at;                                // where it has the last one
     uint32_t n_drawn_checkpoint; // nodes up to the last one that it left while it drew; 0: none
     const Grammar *grammar;      // that it is held to; NULL: it may draw anything
     uint32_t matcher;            // of Engine.matchers, with a grammar
@@ -161,12 +164,14 @@ void sequence_drop(Engine *e, Sequence *s);
 bool engine_keeps_checkpoints(const Engine *e);
 // Notes where its prompt's messages begin or end.
 void sequence_find_borders(const Engine *e, Sequence *s);
-// Where the next chunk of its prompt ends at the latest: at the next place for a checkpoint, or n_known.
-uint32_t sequence_stop(const Engine *e, Sequence *s);
-// Another sequence waits for a checkpoint at this place, whole pages from its beginning.
-void sequence_ask_for_stop(Sequence *s, uint32_t place);
-// Behind a step with this part: leaves a checkpoint where one is wanted.
-MUST_CHECK bool sequence_save_state(Engine *e, const StepSequence *q, Error *err);
+// Another sequence waits for a checkpoint at this place, whole pages from its beginning. (Where too many
+// places are asked for, those who wait for the others go on from an earlier one.)
+void sequence_ask_for_checkpoint(Sequence *s, uint32_t place);
+// Fills q->keeps: the checkpoints that this part of a step leaves. Its pages are there. Their places are
+// nobody else's until sequence_keep_done.
+void sequence_keep_states(Engine *e, StepSequence *q);
+// Behind the step with this part, when its text is published.
+void sequence_keep_done(Engine *e, const StepSequence *q);
 // The slot's state becomes the one at the end of the sequence's last node.
 MUST_CHECK bool sequence_restore_state(Engine *e, Sequence *s, uint32_t node, Error *err);
 

@@ -39,7 +39,7 @@ bool engine_follows(Engine *e, uint32_t slot) {
     if (s->n_in_common <= s->n_sent || leader->n_sent >= s->n_in_common) return false;
     // For less than a page it waits only where nothing else is left to compute.
     bool follows = s->n_in_common - s->n_sent >= KV_PAGE_TOKENS || s->n_in_common == s->n_known - 1;
-    if (follows && e->has_states) sequence_ask_for_stop(&e->sequences[s->leader], s->n_in_common);
+    if (follows && e->has_states) sequence_ask_for_checkpoint(&e->sequences[s->leader], s->n_in_common);
     return follows;
 }
 

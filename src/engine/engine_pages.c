@@ -136,7 +136,7 @@ void sequence_publish(Engine *e, Sequence *s, bool rest) {
 
 static void hold_nothing(Engine *e, Sequence *s) {
     s->n_nodes = s->n_whole = s->first_window = s->n_sent = 0;
-    s->saved_at = s->asked_stop = s->n_drawn_checkpoint = 0;
+    s->saved_at = s->n_asked = s->n_drawn_checkpoint = 0;
     e->start_is_blocked = false;
 }
 

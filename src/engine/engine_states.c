@@ -1,10 +1,10 @@
 // Checkpoints of the states that a model's layers keep: where sequences leave them, and go on from them.
 //
 // A prompt leaves one at its last border of pages before its last token, at borders near those of its first
-// and last messages, every CHECKPOINT_TOKENS tokens, and where another sequence waits for what both begin
-// with. A chunk ends there, which costs a step; so they are some tokens apart. While a text is drawn it
-// leaves one at every border, which costs a copy alone; the one before is the first to go where places are
-// needed.
+// and last messages, every CHECKPOINT_TOKENS tokens, where another sequence waits for what both begin with,
+// and at its end, where that is a border. They cost no step of their own (StepKeep), but places, which are
+// few; so they are some tokens apart. While a text is drawn it leaves one at every border; the one before is
+// the first to go where places are needed.
 #include "engine/engine_internal.h"
 
 bool engine_keeps_checkpoints(const Engine *e) {
@@ -41,35 +41,28 @@ void sequence_find_borders(const Engine *e, Sequence *s) {
     }
 }
 
-// ---- where chunks end ----
+// ---- where a text leaves them ----
 
-// The nearer one of two places ahead.
-static void prefer(uint32_t *stop, uint32_t place, uint32_t least) {
-    if (place >= least && place < *stop) *stop = place;
+void sequence_ask_for_checkpoint(Sequence *s, uint32_t place) {
+    bool has = s->n_asked == CHECKPOINTS_ASKED_MAX;
+    for (uint32_t i = 0; i < s->n_asked && !has; i++)
+        has = s->asked[i] == place;
+    if (!has) s->asked[s->n_asked++] = place;
 }
 
-uint32_t sequence_stop(const Engine *e, Sequence *s) {
-    s->stop = s->n_known;
-    if (!engine_keeps_checkpoints(e)) return s->stop;
-    uint32_t least = (uint32_t)max_u64((uint64_t)s->saved_at + e->checkpoint_tokens_min, s->n_sent + 1);
-    for (uint32_t i = 0; i < s->n_borders; i++)
-        prefer(&s->stop, s->borders[i], least);
-    prefer(&s->stop, (uint32_t)align_up(least, CHECKPOINT_TOKENS), least);
-    prefer(&s->stop, (s->n_known - 1) / KV_PAGE_TOKENS * KV_PAGE_TOKENS, least);
-    prefer(&s->stop, s->asked_stop, s->n_sent + 1);
-    return s->stop;
+static bool is_among(const uint32_t *places, uint32_t n, uint32_t place) {
+    bool is = false;
+    for (uint32_t i = 0; i < n && !is; i++)
+        is = places[i] == place;
+    return is;
 }
 
-void sequence_ask_for_stop(Sequence *s, uint32_t place) {
-    if (s->asked_stop <= s->n_sent || place < s->asked_stop) s->asked_stop = place;
-}
-
-// ---- leaving them, and going on from them ----
-
-static bool is_wanted(const Engine *e, const Sequence *s, const StepSequence *q) {
-    if (!engine_keeps_checkpoints(e) || !step_is_last_slice(q) || s->n_sent % KV_PAGE_TOKENS) return false;
-    if (q->mode == STEP_DECODE || s->n_sent == s->stop) return true;
-    return s->n_sent == s->n_known && s->n_sent - s->saved_at >= e->checkpoint_tokens_min;
+static bool is_wanted(const Engine *e, const Sequence *s, StepMode mode, uint32_t place) {
+    bool is_end = place == s->n_known, is_asked = is_among(s->asked, s->n_asked, place);
+    if (mode == STEP_DECODE || is_end || is_asked) return true;
+    if (place - s->saved_at < e->checkpoint_tokens_min) return false;
+    bool is_before_last = place == (s->n_known - 1) / KV_PAGE_TOKENS * KV_PAGE_TOKENS;
+    return is_before_last || place % CHECKPOINT_TOKENS == 0 || is_among(s->borders, s->n_borders, place);
 }
 
 // The checkpoint before this one of those that a sequence leaves while it draws is of less use, unless a
@@ -81,17 +74,37 @@ static void pass_drawn(Engine *e, Sequence *s, uint32_t at) {
     s->n_drawn_checkpoint = at + 1;
 }
 
-bool sequence_save_state(Engine *e, const StepSequence *q, Error *err) {
+static void take_places(Engine *e, const StepSequence *q, uint32_t first, uint32_t end) {
     Sequence *s = &e->sequences[q->slot];
-    KvCheckpoints *c = &e->pages.checkpoints;
-    if (!is_wanted(e, s, q)) return true;
-    uint32_t at = s->n_sent / KV_PAGE_TOKENS - 1, node = s->nodes[at];
-    if (q->mode == STEP_DECODE) pass_drawn(e, s, at);
-    if (kv_checkpoints_of(c, node) != KV_NO_CHECKPOINT) kv_checkpoints_renew(c, node);
-    else if (!e->backend->save_state(e->backend, q->slot, kv_checkpoints_take(c, node), err)) return false;
-    s->saved_at = s->n_sent;
-    return true;
+    for (uint32_t at = first; at < end; at++) {
+        uint32_t place = (at + 1) * KV_PAGE_TOKENS;
+        if (!is_wanted(e, s, q->mode, place)) continue;
+        if (q->mode == STEP_DECODE) pass_drawn(e, s, at);
+        if (kv_checkpoints_take(&e->pages.checkpoints, s->nodes[at])) s->saved_at = place;
+    }
 }
+
+void sequence_keep_states(Engine *e, StepSequence *q) {
+    const KvCheckpoints *c = &e->pages.checkpoints;
+    const Sequence *s = &e->sequences[q->slot];
+    // The nodes that end in this part: its own ones, of which nothing is published yet.
+    uint32_t first = q->position / KV_PAGE_TOKENS, end = (q->position + q->n_rows) / KV_PAGE_TOKENS;
+    if (!engine_keeps_checkpoints(e)) return;
+    if (q->slice == 0) take_places(e, q, first, end);
+    for (uint32_t at = first; at < end; at++) {
+        uint32_t place = kv_checkpoints_of(c, s->nodes[at]), n_rows = (at + 1) * KV_PAGE_TOKENS - q->position;
+        if (place != KV_NO_CHECKPOINT) q->keeps[q->n_keeps++] = (StepKeep){n_rows, place};
+    }
+}
+
+void sequence_keep_done(Engine *e, const StepSequence *q) {
+    const Sequence *s = &e->sequences[q->slot];
+    for (uint32_t i = 0; i < q->n_keeps && step_is_last_slice(q); i++)
+        kv_checkpoints_renew(&e->pages.checkpoints,
+                             s->nodes[(q->position + q->keeps[i].n_rows) / KV_PAGE_TOKENS - 1]);
+}
+
+// ---- going on from them ----
 
 bool sequence_restore_state(Engine *e, Sequence *s, uint32_t node, Error *err) {
     KvCheckpoints *c = &e->pages.checkpoints;

@@ -40,20 +40,21 @@ static void remove_from_order(KvCheckpoints *c, uint32_t place) {
     *after = x->before;
 }
 
-uint32_t kv_checkpoints_take(KvCheckpoints *c, uint32_t node) {
+bool kv_checkpoints_take(KvCheckpoints *c, uint32_t node) {
     assert(c->n_places && c->of_node[node] == KV_NO_CHECKPOINT);
     if (c->n_free == 0) {
         uint32_t passed = c->orders[CHECKPOINTS_PASSED].first;
         uint32_t oldest = passed != KV_NO_CHECKPOINT ? passed : c->orders[CHECKPOINTS_KEPT].first;
+        if (oldest == KV_NO_CHECKPOINT) return false;
         kv_checkpoints_drop(c, c->places[oldest].node);
         c->n_evicted++;
     }
     uint32_t place = c->free[--c->n_free];
     c->places[place] = (KvCheckpoint){.node = node};
     c->of_node[node] = place;
-    push(c, place, CHECKPOINTS_KEPT);
+    push(c, place, CHECKPOINTS_UNDER_WAY);
     c->n_saved++;
-    return place;
+    return true;
 }
 
 static void move_to_end(KvCheckpoints *c, uint32_t node, CheckpointOrder order) {

@@ -2,8 +2,9 @@
 // A text goes on from a node only where its state at the node's end is known, too.
 //
 // There are as many places for them as the backend has memory for. A checkpoint belongs to one node, and goes
-// with it. It is written by the backend behind the step that makes the state, and read behind the steps that
-// were enqueued before, so nobody needs to hold one: a place may be taken for another node at any time.
+// with it. It is written by the step that makes the state, and read behind the steps that were enqueued
+// before. So nobody needs to hold one when its step has been enqueued: its place may be taken for another
+// node at any time. Before (a chunk may take several steps) no other node gets it.
 //
 // Where a place is needed and none is free, checkpoints go first whose text went on in the same sequence,
 // which has a later one; then those that were used longest ago.
@@ -18,7 +19,12 @@
 enum { KV_NO_CHECKPOINT = 0xFFFFFFFF };
 
 // In the order of their last use.
-typedef enum { CHECKPOINTS_PASSED, CHECKPOINTS_KEPT, CHECKPOINT_ORDERS } CheckpointOrder;
+typedef enum {
+    CHECKPOINTS_PASSED,
+    CHECKPOINTS_KEPT,
+    CHECKPOINTS_UNDER_WAY, // their steps are not enqueued yet
+    CHECKPOINT_ORDERS
+} CheckpointOrder;
 
 typedef struct {
     uint32_t node; // KV_NO_CHECKPOINT: the place is free
@@ -48,11 +54,11 @@ static inline uint32_t kv_checkpoints_of(const KvCheckpoints *c, uint32_t node) 
     return c->n_places ? c->of_node[node] : KV_NO_CHECKPOINT;
 }
 
-// A place for a node that has none. There are places.
-uint32_t kv_checkpoints_take(KvCheckpoints *c, uint32_t node);
+// A place for a node that has none; it is under way. False: all places are. There are places.
+bool kv_checkpoints_take(KvCheckpoints *c, uint32_t node);
 // A text goes on from a node's checkpoint.
 void kv_checkpoints_use(KvCheckpoints *c, uint32_t node);
-// Another sequence with the node's text has come to its end, and finds the checkpoint there.
+// It is under way no more; or another sequence with the node's text would have left one there, and finds it.
 void kv_checkpoints_renew(KvCheckpoints *c, uint32_t node);
 // The text went on, and its sequence has a later one. Changes nothing of one that was used.
 void kv_checkpoints_pass(KvCheckpoints *c, uint32_t node);

@@ -108,7 +108,6 @@ static uint32_t choose_prompts(StepPolicy *p, const SlotWork *work, uint32_t n, 
     for (uint32_t i = 0; i < n && rows < room; i++) {
         if (i == shortest) kept = 0;
         uint32_t some = (uint32_t)min_u64(work[i].prompt_rows, room - rows - kept);
-        if (work[i].rows_max) some = (uint32_t)min_u64(some, work[i].rows_max);
         if (some == 0) continue;
         out->parts[out->n_parts++] = (StepPart){.slot = work[i].slot, .prompt_rows = some, .n_slices = 1};
         rows += some;

@@ -37,8 +37,7 @@ static_assert(1 << (STEP_DRAWS_SIZES - 1) >= JOBS_MAX, "a size for every number 
 typedef struct {
     uint32_t slot;
     uint32_t prompt_rows;
-    uint32_t rows_max; // of these in one step; 0: any
-    bool decodes;      // with prompt_rows 0: it has a token to draw
+    bool decodes; // with prompt_rows 0: it has a token to draw
 } SlotWork;
 
 // One sequence's part of a step.

@@ -73,6 +73,15 @@ static void make_text(Crowd *c, Text *t, uint32_t topic, uint32_t own) {
         t->prompt[i] = (int32_t)(rng_philox(i < in_common ? topic : 100 + own, i).word[0] % c->plan->n_vocab);
 }
 
+// Every fourth token may begin a message, so that prompts leave checkpoints at any page.
+static const uint32_t *make_marks(const Crowd *c, Arena *arena) {
+    uint32_t *marks = arena_new(arena, uint32_t, token_set_words(c->plan->n_vocab));
+    REQUIRE(marks != NULL);
+    for (uint32_t i = 0; i < c->plan->n_vocab; i += 4)
+        token_set_add(marks, (int32_t)i);
+    return marks;
+}
+
 static void make_engine(Crowd *c, Arena *arena, uint32_t n_pages, uint32_t max_rows) {
     BackendInfo info = c->backend->info;
     Error err = {0};
@@ -83,6 +92,7 @@ static void make_engine(Crowd *c, Arena *arena, uint32_t n_pages, uint32_t max_r
     REQUIRE(ok);
     engine_set_clock(c->engine, any_clock);
     c->engine->checkpoint_tokens_min = KV_PAGE_TOKENS; // texts are short
+    c->engine->marks = make_marks(c, arena);
     c->backend->info = info;
     if (c->config->tokenizer)
         REQUIRE(engine_take_grammars(c->engine, c->config->tokenizer, MASK_THREADS, arena, &err));
@@ -259,9 +269,16 @@ static bool no_copy(Backend *b, uint32_t from, uint32_t to, Error *err) {
     return true;
 }
 
-static bool no_save(Backend *b, uint32_t slot, uint32_t checkpoint, Error *err) {
-    (void)b, (void)slot, (void)checkpoint, (void)err;
-    return true;
+static bool (*backend_step)(Backend *, const Step *, Error *);
+
+static bool step_that_keeps_nothing(Backend *b, const Step *step, Error *err) {
+    StepSequence sequences[JOBS_MAX];
+    Step copy = *step;
+    memcpy(sequences, step->sequences, step->n_sequences * sizeof *sequences);
+    for (uint32_t i = 0; i < step->n_sequences; i++)
+        sequences[i].n_keeps = 0;
+    copy.sequences = sequences;
+    return backend_step(b, &copy, err);
 }
 
 CrowdReport crowd_run(Backend *b, const Plan *plan, Arena arena, const CrowdConfig *config) {
@@ -283,14 +300,14 @@ CrowdReport crowd_run(Backend *b, const Plan *plan, Arena arena, const CrowdConf
     c->report.steps = 0;
     make_engine(c, &arena, crowd_pages(c), config->max_rows);
     bool (*copy_page)(Backend *, uint32_t, uint32_t, Error *) = b->copy_page;
-    bool (*save_state)(Backend *, uint32_t, uint32_t, Error *) = b->save_state;
+    backend_step = b->step;
     if (config->fault == CROWD_FAULT_LOST_COPIES) b->copy_page = no_copy;
-    if (config->fault == CROWD_FAULT_LOST_STATES) b->save_state = no_save;
+    if (config->fault == CROWD_FAULT_LOST_STATES) b->step = step_that_keeps_nothing;
     draw_in_crowd(c);
     drain(c);
     engine_end(c->engine);
     b->copy_page = copy_page;
-    b->save_state = save_state;
+    b->step = backend_step;
     CHECK_INT_EQ(0, kv_pages_used(engine_pages(c->engine)));
     return c->report;
 }

@@ -30,6 +30,10 @@ const char *engine_problem(const Engine *e) {
         n_held += s->n_nodes;
         n_held_windows += s->n_nodes - s->first_window;
     }
+    const KvCheckpoints *c = &e->pages.checkpoints;
+    bool is_under_way = e->policy.chunk.slice < e->policy.chunk.n_slices;
+    if (!is_under_way && c->orders[CHECKPOINTS_UNDER_WAY].first != KV_NO_CHECKPOINT)
+        return "a checkpoint is under way, and no chunk";
     if (e->n_order != engine_active(e)) return "not all slots in use are in the order";
     return kv_pages_problem(&e->pages, n_held, n_held_windows);
 }

@@ -127,14 +127,6 @@ static bool script_copy_page(Backend *b, uint32_t from, uint32_t to, Error *err)
     return true;
 }
 
-static bool script_save_state(Backend *b, uint32_t slot, uint32_t checkpoint, Error *err) {
-    (void)err;
-    Sim *s = (Sim *)b;
-    s->report->saved++;
-    if (!is_due(s, ENGINE_FAULT_LOST_SAVE)) s->checkpoints[checkpoint] = s->states[slot];
-    return true;
-}
-
 static bool script_restore_state(Backend *b, uint32_t slot, uint32_t checkpoint, Error *err) {
     (void)err;
     Sim *s = (Sim *)b;
@@ -148,14 +140,26 @@ static void state_add(SlotState *state, int32_t token) {
     state->hash = state->hash * 1000003 + (uint32_t)token + 1;
 }
 
+// The checkpoints that a part leaves behind its first n_rows rows.
+static void keep_state(Sim *s, const StepSequence *q, uint32_t n_rows) {
+    for (uint32_t i = 0; i < q->n_keeps; i++) {
+        if (q->keeps[i].n_rows != n_rows) continue;
+        s->report->saved++;
+        s->report->saved_within += n_rows < q->n_rows;
+        if (!is_due(s, ENGINE_FAULT_LOST_SAVE)) s->checkpoints[q->keeps[i].place] = s->states[q->slot];
+    }
+}
+
 // A part's rows change the slot's state, which then is that of the text so far.
 static bool change_state(Sim *s, const StepSequence *q) {
     const Script *x = &s->scripts[q->slot];
     SlotState *state = &s->states[q->slot], whole = {0};
     if (q->position == 0) *state = (SlotState){0};
     if (state->n != q->position) return wrong(s, "slot %u goes on from a state of another place", q->slot);
-    for (uint32_t i = 0; i < q->n_rows; i++)
+    for (uint32_t i = 0; i < q->n_rows; i++) {
         state_add(state, q->mode == STEP_PROMPT ? q->tokens[i] : x->text[q->position + i]);
+        keep_state(s, q, i + 1);
+    }
     for (uint32_t i = 0; i < q->position + q->n_rows; i++)
         state_add(&whole, x->text[i]);
     return state->hash == whole.hash || wrong(s, "slot %u goes on from a state of another text", q->slot);
@@ -400,7 +404,6 @@ static bool sim_open(Sim *s, Arena *arena) {
     s->queue = arena_new(arena, StepResult, QUEUE);
     s->backend = (Backend){.begin = script_begin,
                            .copy_page = script_copy_page,
-                           .save_state = script_save_state,
                            .restore_state = script_restore_state,
                            .step = script_step,
                            .read = script_read,

@@ -52,6 +52,7 @@ typedef struct {
     uint64_t tokens_prompts;
     uint32_t ended, cancelled, set_aside, copies;
     uint64_t saved, restored;     // checkpoints
+    uint64_t saved_within;        // of those saved: not behind the last row of a step's part
     uint64_t passed;              // sequences that went on behind a window, in steps
     uint32_t beside, beside_long; // steps with prompts' rows beside draws, and those over their budget
 } EngineSimReport;

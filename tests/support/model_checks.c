@@ -177,6 +177,54 @@ void model_check_chunks(ModelPair *p, const int32_t *prompt, uint32_t n_prompt, 
     TEST_CASE_LABEL("%s", "");
 }
 
+// Rows of slot 0's prompt, which leave a checkpoint at each border of pages, in as many slices as there may
+// be up to p->prompt_slices.
+static void run_and_keep(const ModelPair *p, const int32_t *prompt, uint32_t position, uint32_t n) {
+    StepSequence q = {.mode = STEP_PROMPT,
+                      .position = position,
+                      .n_rows = n,
+                      .tokens = prompt + position,
+                      .pages = p->pages[0],
+                      .list_pages = p->list_pages,
+                      .n_slices = (uint32_t)min_u64(p->prompt_slices, p->gpu->info.chunk_slices)};
+    StepResult r;
+    Error err = {0};
+    for (uint32_t at = position / KV_PAGE_TOKENS; at < (position + n) / KV_PAGE_TOKENS; at++)
+        q.keeps[q.n_keeps++] = (StepKeep){(at + 1) * KV_PAGE_TOKENS - position, at};
+    bool ok = true;
+    for (; ok && (q.slice == 0 || q.slice < q.n_slices); q.slice++)
+        ok = p->gpu->step(p->gpu, &(Step){.sequences = &q, .n_sequences = 1}, &err) &&
+             p->gpu->read(p->gpu, &r, &err);
+    if (!ok) FAIL("%s", err.message);
+}
+
+void model_check_checkpoints(ModelPair *p, const int32_t *prompt, uint32_t n_prompt) {
+    enum { FIRST = 5 }; // rows of the first step
+    Arena scratch = p->arena;
+    uint64_t n_vocab = p->plan->n_vocab;
+    float *whole = arena_new(&scratch, float, n_prompt *n_vocab);
+    uint32_t n = n_prompt / KV_PAGE_TOKENS;
+    Error err = {0};
+    REQUIRE(whole && p->gpu->info.n_checkpoints >= n && n > 1 && n <= STEP_KEEPS_MAX);
+    model_begin(p->gpu, 0, &SAMPLER_GREEDY, prompt, n_prompt);
+    StepResult r = model_run(p, p->gpu, 0, prompt, 0, n_prompt, false, n_prompt);
+    memcpy(whole, r.logits, n_prompt * n_vocab * sizeof *whole);
+    run_and_keep(p, prompt, 0, FIRST);
+    p->prompt_slices = 2;
+    run_and_keep(p, prompt, FIRST, n_prompt - FIRST);
+    p->prompt_slices = 0;
+    for (uint32_t at = 0; at < n; at++) {
+        uint32_t from = (at + 1) * KV_PAGE_TOKENS, n_left = n_prompt - from;
+        if (n_left == 0) break;
+        TEST_CASE_LABEL("from the checkpoint at %u", from);
+        REQUIRE(p->gpu->restore_state(p->gpu, 0, at, &err));
+        r = model_run(p, p->gpu, 0, prompt + from, from, n_left, false, n_left);
+        CHECK_BYTES_EQ(whole + from * n_vocab, n_left * n_vocab * sizeof *whole, r.logits,
+                       n_left * n_vocab * sizeof *whole);
+    }
+    TEST_CASE_LABEL("%s", "");
+}
+
 void model_check_repeats(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t n_prompt,
                          uint32_t n, uint32_t runs) {
     static const uint32_t chunks[] = {512, 7, 64, 100};

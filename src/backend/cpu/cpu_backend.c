@@ -35,7 +35,6 @@ typedef struct {
     float *sample_logits; // [n_vocab], a copy that the sampler may change
     Arena sampler_scratch;
     CpuStep step;
-    float *checkpoints; // [n_checkpoints][step.states.slot_values]
     StepResult result;
     bool has_result;
     CpuObserver *observer;
@@ -98,7 +97,7 @@ static void lay_out(CpuBackend *cpu, uint8_t *base, uint64_t *size) {
     ((pointer) = (void *)(base + at), at = align_up(at + (count) * sizeof *(pointer), 64))
     TAKE(s->kv.data, s->kv.n_pages * s->kv.page_floats);
     TAKE(s->states.data, 2 * cpu->options.n_slots * s->states.slot_values);
-    TAKE(cpu->checkpoints, cpu->api.info.n_checkpoints * s->states.slot_values);
+    TAKE(s->states.checkpoints, cpu->api.info.n_checkpoints * s->states.slot_values);
     for (uint32_t i = 0; i < ACT_COUNT; i++)
         TAKE(s->act[i], rows * plan->act_width[i]);
     TAKE(s->head_in, rows * plan->d_model);
@@ -356,26 +355,11 @@ static bool cpu_copy_page(Backend *b, uint32_t from, uint32_t to, Error *err) {
     return true;
 }
 
-// The state that the slot's next step finds, and a checkpoint.
-static void find_state(CpuBackend *cpu, uint32_t slot, uint32_t checkpoint, float **state, float **copy) {
-    const CpuStates *states = &cpu->step.states;
-    *state = states->data + (2 * (uint64_t)slot + states->current[slot]) * states->slot_values;
-    *copy = cpu->checkpoints + checkpoint * states->slot_values;
-}
-
-static bool cpu_save_state(Backend *b, uint32_t slot, uint32_t checkpoint, Error *err) {
-    (void)err;
-    float *state, *copy;
-    find_state(self(b), slot, checkpoint, &state, &copy);
-    memcpy(copy, state, b->info.checkpoint_bytes);
-    return true;
-}
-
 static bool cpu_restore_state(Backend *b, uint32_t slot, uint32_t checkpoint, Error *err) {
     (void)err;
-    float *state, *copy;
-    find_state(self(b), slot, checkpoint, &state, &copy);
-    memcpy(state, copy, b->info.checkpoint_bytes);
+    const CpuStates *states = &self(b)->step.states;
+    float *next = states->data + (2 * (uint64_t)slot + states->current[slot]) * states->slot_values;
+    memcpy(next, states->checkpoints + checkpoint * states->slot_values, b->info.checkpoint_bytes);
     return true;
 }
 
@@ -408,7 +392,6 @@ bool cpu_backend_open(const BackendOptions *options, Arena *arena, Backend **out
     cpu->api = (Backend){.load = cpu_load,
                          .begin = cpu_begin,
                          .copy_page = cpu_copy_page,
-                         .save_state = cpu_save_state,
                          .restore_state = cpu_restore_state,
                          .step = cpu_step,
                          .read = cpu_read,

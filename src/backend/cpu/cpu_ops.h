@@ -45,6 +45,7 @@ typedef struct {
     uint64_t slot_values;
     const uint64_t *first; // [caches] where each begins in a state
     uint8_t *current;      // [slots] which of the two the next step finds
+    float *checkpoints;    // [n_checkpoints][slot_values]
 } CpuStates;
 
 typedef enum { STATE_BEFORE, STATE_AFTER } StateSide;

@@ -4,8 +4,10 @@
 
 #include <math.h>
 
-// The rows of one sequence.
+// The rows of one sequence, for one cache.
 typedef struct {
+    const StepSequence *part;
+    uint32_t cache;
     uint32_t first, end;
     const float *before; // its state; NULL: it is zero
     float *after;        // what the last row leaves
@@ -14,10 +16,23 @@ typedef struct {
 static StateRows rows_of(const CpuStep *s, uint32_t sequence, uint32_t cache) {
     const StepSequence *q = &s->step->sequences[sequence];
     uint32_t first = s->first_rows[sequence];
-    return (StateRows){.first = first,
+    return (StateRows){.part = q,
+                       .cache = cache,
+                       .first = first,
                        .end = first + q->n_rows,
                        .before = q->position ? state_at(&s->states, q->slot, cache, STATE_BEFORE) : NULL,
                        .after = state_at(&s->states, q->slot, cache, STATE_AFTER)};
+}
+
+// The checkpoint that gets the state behind a row; NULL: none.
+static float *checkpoint_at(const CpuStep *s, const StateRows *rows, uint32_t row) {
+    const CpuStates *states = &s->states;
+    const StepKeep *keeps = rows->part->keeps;
+    for (uint32_t i = 0; i < rows->part->n_keeps; i++) {
+        if (rows->first + keeps[i].n_rows == row + 1)
+            return states->checkpoints + keeps[i].place * states->slot_values + states->first[rows->cache];
+    }
+    return NULL;
 }
 
 // ---- short convolutions ----
@@ -51,20 +66,27 @@ static void conv_one_row(const CpuOp *cpu_op, const CpuStep *s, const StateRows 
         out[c] = activate(op->conv.fn, out[c] + (cpu_op->bias_f32 ? cpu_op->bias_f32[c] : 0));
 }
 
+// The inputs up to a row.
+static void keep_inputs(const CpuStep *s, const Op *op, const StateRows *rows, uint32_t row, float *to) {
+    uint32_t kept = op->conv.taps - 1, width = op->in_width[0];
+    for (uint32_t i = 0; i < kept; i++) {
+        const float *in = conv_row(s, op, rows, row, kept - 1 - i);
+        if (in) memcpy(to + (uint64_t)i * width, in, width * sizeof *in);
+        else memset(to + (uint64_t)i * width, 0, width * sizeof *in);
+    }
+}
+
 void conv_rows(void *context, uint32_t thread, uint32_t from, uint32_t to) {
     (void)thread;
     const RowWork *w = context;
     const CpuStep *s = w->step;
     const Op *op = w->op->op;
-    uint32_t kept = op->conv.taps - 1, width = op->in_width[0];
     for (uint32_t row = from; row < to; row++) {
         StateRows rows = rows_of(s, s->rows[row].sequence, op->conv.cache);
+        float *kept = checkpoint_at(s, &rows, row);
         conv_one_row(w->op, s, &rows, row);
-        for (uint32_t i = 0; row + 1 == rows.end && i < kept; i++) {
-            const float *in = conv_row(s, op, &rows, row, kept - 1 - i);
-            if (in) memcpy(rows.after + (uint64_t)i * width, in, width * sizeof *in);
-            else memset(rows.after + (uint64_t)i * width, 0, width * sizeof *in);
-        }
+        if (kept) keep_inputs(s, op, &rows, row, kept);
+        if (row + 1 == rows.end) keep_inputs(s, op, &rows, row, rows.after);
     }
 }
 
@@ -86,6 +108,13 @@ static float *begin_head(const Op *op, const StateRows *rows, uint32_t head) {
     if (rows->before) memcpy(state, rows->before + head * values, values * sizeof *state);
     else memset(state, 0, values * sizeof *state);
     return state;
+}
+
+// Its state behind a row, where that is kept as a checkpoint.
+static void keep_head(const Op *op, const CpuStep *s, const StateRows *rows, uint32_t head, uint32_t row) {
+    uint64_t values = (uint64_t)op->state.key_dim * op->state.value_dim, at = head * values;
+    float *kept = checkpoint_at(s, rows, row);
+    if (kept) memcpy(kept + at, rows->after + at, values * sizeof *kept);
 }
 
 CPU_CLONES static void scale_by(float *out, const float *in, float scale, uint32_t n) {
@@ -121,6 +150,7 @@ static void delta_head(const CpuOp *cpu_op, const CpuStep *s, uint32_t sequence,
             add_scaled(column, key, beta * (values[i] - dot_f32(column, key, key_dim)), key_dim);
             out[i] = dot_f32(column, query, key_dim);
         }
+        keep_head(op, s, &rows, head, row);
     }
 }
 
@@ -143,6 +173,7 @@ static void ssm_head(const CpuOp *cpu_op, const CpuStep *s, uint32_t sequence, u
             add_scaled(column, b, t * x[i], dim);
             out[i] = dot_f32(column, c, dim) + skip * x[i];
         }
+        keep_head(op, s, &rows, head, row);
     }
 }
 

@@ -45,7 +45,6 @@ bool cuda_backend_open(const BackendOptions *options, Arena *arena, Backend **ou
     b->api = (Backend){.load = cuda_load,
                        .begin = cuda_begin,
                        .copy_page = cuda_copy_page,
-                       .save_state = cuda_save_state,
                        .restore_state = cuda_restore_state,
                        .step = cuda_step,
                        .draw = cuda_draw,

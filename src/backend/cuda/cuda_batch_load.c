@@ -9,6 +9,7 @@
 static_assert(sizeof(Batch) == 16 && sizeof(BatchRow) == 24 && sizeof(RowStretch) == 24 &&
                   sizeof(RowRun) == 8,
               "as the kernels have them");
+static_assert(JOBS_MAX + CHECKPOINTS_MAX <= UINT16_MAX, "BatchRow.keep names them all");
 
 // ---- lowering ----
 

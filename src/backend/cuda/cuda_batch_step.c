@@ -113,14 +113,20 @@ static Table table_begin(Cell *cell, const BatchClass *c, uint32_t n_rows) {
     return t;
 }
 
-// Rows of q from its first-th on.
+// Rows of q from its first-th on, and where a prompt's states behind them are kept.
 static void table_add(const CudaBackend *b, Table *t, const StepSequence *q, uint32_t first,
                       uint32_t n_rows) {
+    BatchRow *rows = t->rows + t->batch->n_rows;
     for (uint32_t i = first; i < first + n_rows; i++) {
         t->rows[t->batch->n_rows++] = (BatchRow){.token = q->tokens ? q->tokens[i] : ROW_TOKEN_DRAWN,
                                                  .position = q->position + i,
                                                  .slot = q->slot,
                                                  .pages = b->slots[q->slot].pages};
+    }
+    for (uint32_t i = 0; i < q->n_keeps && q->mode == STEP_PROMPT; i++) {
+        uint32_t at = q->keeps[i].n_rows - 1;
+        bool is_here = at >= first && at - first < n_rows;
+        if (is_here) rows[at - first].keep = (uint16_t)(b->options.n_slots + q->keeps[i].place);
     }
 }
 
@@ -169,7 +175,7 @@ static void table_cut(Table *t, uint32_t stretch_rows) {
 static void table_number_runs(Table *t) {
     for (uint32_t i = 0; i < t->batch->n_rows; i++) {
         if (i == 0 || t->rows[i].slot != t->rows[i - 1].slot) t->runs[t->batch->n_runs++] = (RowRun){i, 0};
-        t->rows[i].run = t->batch->n_runs - 1;
+        t->rows[i].run = (uint16_t)(t->batch->n_runs - 1);
         t->runs[t->rows[i].run].n_rows++;
     }
 }

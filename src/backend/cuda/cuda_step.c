@@ -86,22 +86,25 @@ bool cuda_copy_page(Backend *backend, uint32_t from, uint32_t to, Error *err) {
     return cuda_ok(&b->cuda, r, "copying a page of the cache", err);
 }
 
-static CUdeviceptr checkpoint_at(const CudaBackend *b, uint32_t checkpoint) {
-    return b->states + (b->options.n_slots + (uint64_t)checkpoint) * cuda_state_bytes(b);
-}
-
-bool cuda_save_state(Backend *backend, uint32_t slot, uint32_t checkpoint, Error *err) {
-    CudaBackend *b = cuda_self(backend);
-    CUdeviceptr from = b->states + slot * cuda_state_bytes(b);
-    CUresult r = b->cuda.copy_on_device(checkpoint_at(b, checkpoint), from, cuda_state_bytes(b), b->stream);
+// Checkpoints are counted on from the slots.
+static bool copy_state(CudaBackend *b, uint32_t from, uint32_t to, Error *err) {
+    uint64_t bytes = cuda_state_bytes(b);
+    CUresult r = b->cuda.copy_on_device(b->states + to * bytes, b->states + from * bytes, bytes, b->stream);
     return cuda_ok(&b->cuda, r, "copying a state", err);
 }
 
 bool cuda_restore_state(Backend *backend, uint32_t slot, uint32_t checkpoint, Error *err) {
     CudaBackend *b = cuda_self(backend);
-    CUdeviceptr to = b->states + slot * cuda_state_bytes(b);
-    CUresult r = b->cuda.copy_on_device(to, checkpoint_at(b, checkpoint), cuda_state_bytes(b), b->stream);
-    return cuda_ok(&b->cuda, r, "copying a state", err);
+    return copy_state(b, b->options.n_slots + checkpoint, slot, err);
+}
+
+// Of rows that decode, behind them. (Prompts' rows leave theirs on the way: BatchRow.keep.)
+static bool keep_states(CudaBackend *b, const StepSequence *q, uint32_t n, Error *err) {
+    for (uint32_t i = 0; i < n; i++) {
+        if (q[i].mode != STEP_DECODE || q[i].n_keeps == 0) continue;
+        if (!copy_state(b, q[i].slot, b->options.n_slots + q[i].keeps[0].place, err)) return false;
+    }
+    return true;
 }
 
 // Sends the part of a list of pages that the device does not have yet.
@@ -145,11 +148,12 @@ static bool fetch_tokens(CudaBackend *b, Flight *flight, Error *err) {
     return cuda_ok(cuda, r, "fetching tokens", err);
 }
 
-// All of the step has been enqueued.
-static bool end_step(CudaBackend *b, Cell *cell, Flight *flight, Error *err) {
+// All of the step, with its n parts q, has been enqueued but for states that are kept.
+static bool end_step(CudaBackend *b, Cell *cell, const StepSequence *q, uint32_t n, Flight *flight,
+                     Error *err) {
     for (uint32_t i = 0; i < flight->n_drawing; i++)
         b->slots[flight->draws[i].slot].n_draws++;
-    return cuda_cell_done(b, cell, err) && fetch_tokens(b, flight, err);
+    return cuda_cell_done(b, cell, err) && fetch_tokens(b, flight, err) && keep_states(b, q, n, err);
 }
 
 // ---- masks ----
@@ -204,7 +208,7 @@ static bool run_parts(CudaBackend *b, Cell *cell, const Step *step, const uint32
     bool ok = send_masks(b, cell, step->sequences, step->n_sequences, masks, flight, err);
     for (uint32_t i = 0; ok && i < step->n_sequences; i++)
         ok = b->run_part(b, cell, &step->sequences[i], flight, err);
-    return ok && end_step(b, cell, flight, err);
+    return ok && end_step(b, cell, step->sequences, step->n_sequences, flight, err);
 }
 
 static Flight *newest_flight(CudaBackend *b) {
@@ -239,7 +243,7 @@ bool cuda_step(Backend *backend, const Step *step, Error *err) {
     if (b->run_part) return run_parts(b, cell, step, masks, flight, err);
     flight->waits = has_masks || step->masks_come_later;
     if (!cuda_batch_step(b, cell, step, flight, err)) return false;
-    if (!flight->waits) return end_step(b, cell, flight, err);
+    if (!flight->waits) return end_step(b, cell, step->sequences, step->n_sequences, flight, err);
     return cuda_cell_done(b, cell, err) && (step->masks_come_later || cuda_draw(backend, masks, err));
 }
 
@@ -251,7 +255,8 @@ bool cuda_draw(Backend *backend, const uint32_t *const *masks, Error *err) {
     const CudaBatches *t = b->batches;
     flight->waits = false;
     return send_masks(b, cell, t->sequences, t->n_sequences, masks, flight, err) &&
-           cuda_batch_finish(b, cell, flight, err) && end_step(b, cell, flight, err);
+           cuda_batch_finish(b, cell, flight, err) &&
+           end_step(b, cell, t->sequences, t->n_sequences, flight, err);
 }
 
 static const TokenLogprobs *told_logprobs(CudaBackend *b, const Flight *flight, const Draw *draw,

@@ -3,10 +3,9 @@
 
 #include "backend/cuda/cuda_internal.h"
 
-// Backend.begin, .copy_page, .save_state, .restore_state, .step, .draw and .read.
+// Backend.begin, .copy_page, .restore_state, .step, .draw and .read.
 bool cuda_begin(Backend *backend, uint32_t slot, const SequenceStart *start, Error *err);
 bool cuda_copy_page(Backend *backend, uint32_t from, uint32_t to, Error *err);
-bool cuda_save_state(Backend *backend, uint32_t slot, uint32_t checkpoint, Error *err);
 bool cuda_restore_state(Backend *backend, uint32_t slot, uint32_t checkpoint, Error *err);
 bool cuda_step(Backend *backend, const Step *step, Error *err);
 bool cuda_draw(Backend *backend, const uint32_t *const *masks, Error *err);
