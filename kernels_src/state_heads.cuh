@@ -14,9 +14,9 @@
 // else reads or writes that part, so it is changed in place. An earlier step wrote it, so it is read before
 // stage_wait. Rows' q, k, v come through shared memory, TILE rows at a time, the next ones meanwhile.
 //
-// Tiles end where the position is a multiple of TILE. So a page's last row is a tile's, and in a prompt it may
-// say where the state behind it is kept besides (BatchRow.keep): at a checkpoint's place, which nobody reads
-// in this step.
+// Tiles end where the position is a multiple of TILE. So a page's last row is a tile's, and in a prompt it
+// may say where the state behind it is kept besides (BatchRow.keep): at a checkpoint's place, which nobody
+// reads in this step.
 //
 // In a prompt a row waits for the row before it, so that latencies count. S q of a row and S k of the next
 // one are taken together; the state is multiplied by its decay while lanes exchange their sums. A thread has

@@ -15,9 +15,9 @@ double model_check_logits(ModelPair *p, const SamplerParams *params, const int32
 void model_check_chunks(ModelPair *p, const int32_t *prompt, uint32_t n_prompt, const uint32_t *chunks,
                         uint32_t n_chunks);
 
-// Of a model that keeps states, in slot 0: a prompt goes on from each checkpoint that its steps left on the way
-// with the logits of the whole, to the bit. (In two steps, so that rows begin within a page; the second one in
-// slices, where the backend has them.)
+// Of a model that keeps states: a prompt goes on from each checkpoint that its steps left on the way with the
+// logits of the whole, to the bit. (In two steps, so that rows begin within a page; the second one in slices,
+// where the backend has them.)
 void model_check_checkpoints(ModelPair *p, const int32_t *prompt, uint32_t n_prompt);
 
 // n - n_prompt tokens drawn `runs` times, in turns in all slots and with the prompt cut in different ways,
