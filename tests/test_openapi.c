@@ -119,7 +119,7 @@ TEST(openapi_is_valid) {
 // A fuzzer of APIs asks the worker what it describes: no answer has a status, a content type or a shape that
 // is not in it, and none is an error of the server. Most of the time is the fuzzer's, so it is run once:
 // where the sanitizers watch the worker, too.
-TEST(openapi_is_kept) {
+TEST_SLOW(openapi_is_kept, 300) {
     if (!test_is_sanitized()) SKIP("the run under sanitizers has other people's fuzzer");
     test_needs_python("schemathesis");
     uint16_t status;

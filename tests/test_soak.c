@@ -192,7 +192,7 @@ static uint64_t end_to_idle_ms(Server s, EndedBy by, const char *body) {
                                  .timeout_ms = 50000};
     if (!http_client_open(&job, &request, &reply, &err)) FAIL("%s", err.message), test_end();
     os_sleep_ms(400);
-    CHECK(text_contains(server_ask(s, "GET", "/health", "", &status), "\"jobs_active\":1"));
+    bool runs = text_contains(server_ask(s, "GET", "/health", "", &status), "\"jobs_active\":1");
     uint64_t begin_ms = os_unix_ms(), worker_begin_ms = worker_ms(s);
     if (by == BY_CANCEL) server_ask(s, "POST", "/cancel", "{\"job_id\":\"long\"}", &status);
     if (by == BY_DISCONNECT) http_client_close(&job);
@@ -206,6 +206,7 @@ static uint64_t end_to_idle_ms(Server s, EndedBy by, const char *body) {
         os_sleep_ms(2);
     uint64_t now_ms = os_unix_ms();
     if (by != BY_DISCONNECT) http_client_close(&job);
+    if (!runs) return UINT64_MAX; // a busy machine has not come to it
     return min_u64(now_ms > begin_ms ? now_ms - begin_ms : 0, worker_ms(s) - worker_begin_ms);
 }
 
