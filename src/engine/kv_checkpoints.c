@@ -53,7 +53,6 @@ bool kv_checkpoints_take(KvCheckpoints *c, uint32_t node) {
     c->places[place] = (KvCheckpoint){.node = node};
     c->of_node[node] = place;
     push(c, place, CHECKPOINTS_UNDER_WAY);
-    c->n_saved++;
     return true;
 }
 
@@ -71,6 +70,8 @@ void kv_checkpoints_use(KvCheckpoints *c, uint32_t node) {
 }
 
 void kv_checkpoints_renew(KvCheckpoints *c, uint32_t node) {
+    uint32_t place = kv_checkpoints_of(c, node);
+    c->n_saved += place != KV_NO_CHECKPOINT && c->places[place].order == CHECKPOINTS_UNDER_WAY;
     move_to_end(c, node, CHECKPOINTS_KEPT);
 }
 
