@@ -82,7 +82,7 @@ static const TokenTrie *text_trie(Arena *arena) {
 static const struct {
     const char *pattern;
     LangSpelling spelling;
-    const char *quote, *behind;
+    const char *quote, *behind; // NULL: itself up to 9 times, then a shorter one and a quote
 } texts[] = {
     {"[\\s\\S]*", LANG_JSON_STRING, "\"", ",\""},
     {"[\\s\\S]{2,9}", LANG_JSON_STRING, "\"", ":"},
@@ -92,21 +92,28 @@ static const struct {
     {"[^<]*", LANG_UTF8, "", "</"},
     {"[a-z ]+", LANG_UTF8, "", "-"},
     {"[^\\u0085]{3,40}", LANG_UTF8, "", ""},
+    {"[\\s\\S]{12}", LANG_JSON_STRING, "", NULL}, // chunks of a long string
+    {"[\\s\\S]{3}|[\\s\\S]{7}", LANG_JSON_PLAIN, "", NULL},
     {"(a|the )*1*", LANG_UTF8, "", "1"},
     {"[\\s\\S]*", LANG_UTF8, "", ""},
 };
 
 TEST(grammar_mask_of_text_is_what_each_token_would_do) {
     for (size_t i = 0; i < COUNT_OF(texts); i++) {
-        TEST_CASE_LABEL("%s %s", texts[i].pattern, texts[i].behind);
+        TEST_CASE_LABEL("%s %s", texts[i].pattern, texts[i].behind ? texts[i].behind : "");
         Arena nodes = grammar_arena(0), arena = grammar_arena(2);
         Dice dice = {.key = i};
         const Grammar *g;
         Error err = {0};
         GrammarBuilder *b = grammar_builder_new(&nodes);
         const TokenTrie *trie = text_trie(&arena);
-        GrammarNode parts[] = {add_pattern(b, texts[i].pattern, texts[i].spelling, texts[i].quote, &arena),
-                               grammar_add_literal(b, str_from_c(texts[i].behind))};
+        GrammarNode text = add_pattern(b, texts[i].pattern, texts[i].spelling, texts[i].quote, &arena);
+        GrammarNode parts[] = {text,
+                               grammar_add_literal(b, str_from_c(texts[i].behind ? texts[i].behind : ""))};
+        if (!texts[i].behind) {
+            parts[0] = grammar_add_repeat(b, text, 0, 9);
+            parts[1] = add_pattern(b, "[\\s\\S]{0,11}\"", LANG_UTF8, "", &arena);
+        }
         GrammarNode twice = grammar_add_repeat(b, grammar_add_sequence(b, parts, 2), 1, 2);
         REQUIRE(grammar_compile(b, twice, &arena, grammar_arena(1), &g, &err));
         GrammarMatcher *m = grammar_start_matcher(g, trie);

@@ -156,8 +156,7 @@ static void leaf_walk(LeafWalk *w, uint32_t state, uint32_t plain, uint32_t *sta
         states[node.depth] = next;
         if (w->which != LEAF_LONG || node.depth > TRIE_SHORT_BYTES) {
             if (node.token != TOKEN_NONE) leaf_add_tokens(w, trie->firsts[i], trie->firsts[i + 1]);
-            if (exits && trie_goes_on(trie, i, w->follow))
-                w->exits[w->n_exits++] = trie->whole ? trie->whole[i] : i;
+            if (exits && trie_goes_on(trie, i, w->follow)) w->exits[w->n_exits++] = i;
         }
         i = w->which == LEAF_SHORT && node.depth == TRIE_SHORT_BYTES ? node.end : i + 1;
     }
@@ -181,6 +180,7 @@ static const LeafMask *leaf_make(GrammarMatcher *m, const Dfa *dfa, uint32_t num
     leaf_walk(&w, state, plain, m->walk);
     uint32_t n_data = w.is_set ? trie->n_words : w.n_tokens;
     memcpy(mask->data + w.n_exits, w.is_set ? w.words : w.tokens, n_data * sizeof *w.words);
+    mask->trie = trie;
     mask->n_exits = w.n_exits;
     mask->n_tokens = w.is_set ? UINT32_MAX : w.n_tokens;
     m->leaf_memory.next = (uint8_t *)(mask->data + w.n_exits + n_data);
@@ -190,27 +190,34 @@ static const LeafMask *leaf_make(GrammarMatcher *m, const Dfa *dfa, uint32_t num
 
 // Both masks of a state of a large automaton.
 static void leaf_make_parts(GrammarMatcher *m, const Dfa *dfa, LeafEntry *e, uint32_t known) {
-    LeafEntry *model = &m->models[e->dfa % LEAF_MODELS];
-    bool is_like = model->dfa == e->dfa && leaf_is_like(m, dfa, model, e->state, e->plain);
+    LeafEntry *model = &m->models[(e->dfa + e->rare_only) % LEAF_MODELS];
+    bool is_like = model->dfa == e->dfa && model->rare_only == e->rare_only &&
+                   leaf_is_like(m, dfa, model, e->state, e->plain);
     e->parts[0] = is_like ? model->parts[0] : leaf_make(m, dfa, e->dfa, e->state, known, LEAF_SHORT);
     e->parts[1] = leaf_make(m, dfa, e->dfa, e->state, known, LEAF_LONG);
     *model = *e;
 }
 
-LeafEntry leaf_entry(GrammarMatcher *m, const Dfa *dfa, uint32_t number, uint32_t state) {
-    uint64_t h = ((uint64_t)number << 32 | state) * 0x9E3779B97F4A7C15u;
+PlainDepth leaf_plain(GrammarMatcher *m, const Dfa *dfa, uint32_t number, uint32_t state) {
+    return plain_depth(&m->plain, dfa, number, state, !byte_set_is_empty(&m->follow[number]));
+}
+
+LeafEntry leaf_entry(GrammarMatcher *m, const Dfa *dfa, uint32_t number, uint32_t state, bool rare_only) {
+    uint64_t h = ((uint64_t)(number * 2 + rare_only) << 32 | state) * 0x9E3779B97F4A7C15u;
     uint32_t at = (uint32_t)(h >> 40) % LEAF_ENTRIES;
-    for (; m->leaves[at].dfa != UINT32_MAX; at = (at + 1) % LEAF_ENTRIES)
-        if (m->leaves[at].dfa == number && m->leaves[at].state == state) return m->leaves[at];
+    for (; m->leaves[at].dfa != UINT32_MAX; at = (at + 1) % LEAF_ENTRIES) {
+        const LeafEntry *e = &m->leaves[at];
+        if (e->dfa == number && e->state == state && e->rare_only == rare_only) return *e;
+    }
     if (arena_left(&m->leaf_memory) < leaf_bytes_min(m->trie) || m->n_leaves >= LEAF_ENTRIES / 2) {
         leaf_forget(m);
         at = (uint32_t)(h >> 40) % LEAF_ENTRIES;
     }
-    LeafEntry e = {.dfa = number, .state = state};
-    PlainDepth plain = plain_depth(&m->plain, dfa, number, state, !byte_set_is_empty(&m->follow[number]));
+    LeafEntry e = {.dfa = number, .state = state, .rare_only = rare_only};
+    PlainDepth plain = leaf_plain(m, dfa, number, state);
     // Longer ones are all refused where a bounded length ends: there is nothing to look at either. (The last
-    // states of a text of at most 200 characters took 4 to 6 ms and take 0.8.)
-    uint32_t known = plain.ends ? TRIE_PLAIN_ANY : plain.most;
+    // states of a text of at most 200 characters took 4 to 6 ms and take 0.2.)
+    uint32_t known = rare_only ? TRIE_PLAIN_MAX : plain.ends ? TRIE_PLAIN_ANY : plain.most;
     e.plain = plain.most;
     if (dfa->n_states < ALIKE_STATES_MIN) e.parts[0] = leaf_make(m, dfa, number, state, known, LEAF_ALL);
     else leaf_make_parts(m, dfa, &e, known);

@@ -7,6 +7,7 @@
 // What a leaf's state says of tokens, whatever is around the leaf: those that stay within the leaf, as a
 // list or as a set, and the places in the trie behind which the leaf may have ended while tokens go on.
 typedef struct {
+    const TokenTrie *trie; // whose nodes the exits are: of all tokens, or of rare ones where others have none
     uint32_t n_exits;
     uint32_t n_tokens; // UINT32_MAX: a set
     uint32_t data[];   // exits [n_exits], then tokens [n_tokens] or words
@@ -18,6 +19,7 @@ typedef struct {
 typedef struct {
     uint32_t dfa, state; // dfa UINT32_MAX: free
     uint32_t plain;
+    bool rare_only; // nothing is said of plain tokens of up to TRIE_PLAIN_MAX characters
     const LeafMask *parts[2];
 } LeafEntry;
 
@@ -85,8 +87,10 @@ static inline void words_add(uint32_t *words, int32_t token) {
     words[token >> 5] |= 1u << (token & 31);
 }
 
-// grammar_leaf.c. The entry's masks stay until the next call.
-LeafEntry leaf_entry(GrammarMatcher *m, const Dfa *dfa, uint32_t number, uint32_t state);
+// grammar_leaf.c
+PlainDepth leaf_plain(GrammarMatcher *m, const Dfa *dfa, uint32_t number, uint32_t state);
+// The entry's masks stay until the next call.
+LeafEntry leaf_entry(GrammarMatcher *m, const Dfa *dfa, uint32_t number, uint32_t state, bool rare_only);
 void leaf_forget(GrammarMatcher *m);
 uint64_t leaf_bytes_min(const TokenTrie *trie);
 

@@ -23,6 +23,7 @@ static const struct {
 typedef struct {
     const Dfa *dfa;
     bool followed;
+    bool exits; // asks for characters that end the automaton, not for those that stay
     PlainEntry *entry;
 } Plain;
 
@@ -30,8 +31,17 @@ static bool plain_stays(const Plain *p, uint32_t state) {
     return state != DFA_NONE && !(p->followed && p->dfa->accepts[state]);
 }
 
+static bool is_last(const Dfa *dfa, uint32_t state) {
+    const uint32_t *next = dfa->next + (size_t)state * dfa->n_classes;
+    for (uint32_t c = 0; c < dfa->n_classes; c++)
+        if (next[c] != DFA_NONE) return false;
+    return dfa->accepts[state];
+}
+
 static bool plain_arrive(Plain *p, uint32_t state) {
     PlainEntry *e = p->entry;
+    if (p->exits) return is_last(p->dfa, state);
+    if (!plain_stays(p, state)) return false;
     for (uint32_t i = 0; i < e->n_next; i++)
         if (e->next[i] == state) return true;
     if (e->n_next == PLAIN_NEXT_MAX) return false;
@@ -47,7 +57,7 @@ static bool plain_bytes(Plain *p, uint32_t state, int first, int last, int more)
         if (byte == '"' || byte == '\\') continue;
         uint32_t next = dfa_step(p->dfa, state, (uint8_t)byte);
         if (next == before && before != DFA_NONE) continue;
-        if (!plain_stays(p, next)) return false;
+        if (next == DFA_NONE || (more && !plain_stays(p, next))) return false;
         if (!(more ? plain_bytes(p, next, 0x80, 0xBF, more - 1) : plain_arrive(p, next))) return false;
         before = next;
     }
@@ -84,19 +94,12 @@ static const PlainEntry *plain_entry(PlainCache *c, const Dfa *dfa, uint32_t num
     PlainEntry *e = &c->entries[(number * 0x9E3779B1u + state) % PLAIN_ENTRIES];
     if (e->dfa == number && e->state == state) return e;
     *e = (PlainEntry){.dfa = number, .state = state};
-    Plain p = {dfa, followed, e};
+    Plain p = {.dfa = dfa, .followed = followed, .entry = e};
     e->takes_all = plain_character(&p, state);
     e->takes_none = !e->takes_all && plain_none(dfa, state);
+    p.exits = true;
+    e->exits = !e->takes_all && !e->takes_none && plain_character(&p, state);
     return e;
-}
-
-// Whether the texts of exactly the present length, whose states are those from `fresh` on, all end where no
-// plain character can come.
-static bool plain_ends(PlainCache *c, const Dfa *dfa, uint32_t number, bool followed, const uint32_t *states,
-                       uint32_t n) {
-    for (uint32_t i = 0; i < n; i++)
-        if (!plain_entry(c, dfa, number, states[i], followed)->takes_none) return false;
-    return true;
 }
 
 PlainDepth plain_depth(PlainCache *c, const Dfa *dfa, uint32_t number, uint32_t state, bool followed) {
@@ -110,8 +113,14 @@ PlainDepth plain_depth(PlainCache *c, const Dfa *dfa, uint32_t number, uint32_t 
         if (fresh == end) return (PlainDepth){.most = TRIE_PLAIN_ANY};
         for (uint32_t i = fresh; i < end; i++) {
             if (plain_entry(c, dfa, number, states[i], followed)->takes_all) continue;
-            bool ends = !returns && plain_ends(c, dfa, number, followed, states + fresh, end - fresh);
-            return (PlainDepth){depth, ends};
+            // What do all texts of this length say of longer ones?
+            PlainDepth found = {depth, .ends = !returns, .exits = !returns};
+            for (uint32_t k = fresh; k < end; k++) {
+                const PlainEntry *e = plain_entry(c, dfa, number, states[k], followed);
+                found.ends &= e->takes_none;
+                found.exits &= e->exits;
+            }
+            return found;
         }
         for (uint32_t i = fresh; i < end; i++) {
             const PlainEntry *e = plain_entry(c, dfa, number, states[i], followed);

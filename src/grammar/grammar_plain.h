@@ -12,6 +12,7 @@ typedef struct {
     uint32_t dfa, state;
     bool takes_all;  // no plain character ends the text
     bool takes_none; // no plain character can come
+    bool exits;      // every plain character ends the automaton: nothing can come behind it there
     uint32_t n_next;
     uint32_t next[PLAIN_NEXT_MAX];
 } PlainEntry;
@@ -25,6 +26,7 @@ MUST_CHECK bool plain_init(PlainCache *p, Arena *arena);
 typedef struct {
     uint32_t most; // characters, up to TRIE_PLAIN_MAX, or TRIE_PLAIN_ANY
     bool ends;     // no longer plain text is taken, not even in part: what is left of a bounded length
+    bool exits;    // every plain text of one character more ends the automaton, and what is behind it goes on
 } PlainDepth;
 
 // Any plain text of up to `most` characters stays within the automaton from this state on. 0 where it does

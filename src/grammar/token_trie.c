@@ -173,33 +173,18 @@ static bool trie_make(TokenTrie *trie, const int32_t *ids, uint32_t count, Arena
     return true;
 }
 
-// The nodes of the whole tree for those of a part of it.
-static void trie_find_nodes(const TokenTrie *part, const TokenTrie *all, uint32_t *open, uint32_t *whole) {
-    for (uint32_t i = 0; i < part->n_nodes; i++) {
-        uint32_t depth = part->nodes[i].depth, at = depth == 1 ? 0 : open[depth - 1] + 1;
-        while (all->nodes[at].byte != part->nodes[i].byte)
-            at = all->nodes[at].end;
-        whole[i] = open[depth] = at;
-    }
-}
-
 static bool trie_make_rare(TokenTrie *trie, int32_t *ids, uint32_t count, Arena *arena, Arena scratch,
                            Error *err) {
     TokenTrie *rare = arena_new(arena, TokenTrie, 1);
-    uint32_t *open = arena_new(&scratch, uint32_t, trie->depth_max + 1ull), n = 0;
-    if (!rare || !open) return trie_full(trie, err);
+    uint32_t n = 0;
+    if (!rare) return trie_full(trie, err);
     for (uint32_t i = 0; i < count; i++) {
         uint8_t plain = plain_characters(trie->pieces[ids[i]]);
         if (plain == 0 || plain > TRIE_PLAIN_MAX) ids[n++] = ids[i];
     }
     *rare = *trie;
-    if (!trie_make(rare, ids, n, arena, scratch, err)) return false;
-    uint32_t *whole = arena_new(arena, uint32_t, rare->n_nodes);
-    if (!whole) return trie_full(trie, err);
-    trie_find_nodes(rare, trie, open, whole);
-    rare->whole = whole;
     trie->rare = rare;
-    return true;
+    return trie_make(rare, ids, n, arena, scratch, err);
 }
 
 bool token_trie_build(const Str *pieces, uint32_t n_tokens, const int32_t *end_tokens, uint32_t n_end_tokens,

@@ -49,7 +49,6 @@ struct TokenTrie {
     // The tree of rare tokens alone: those that are not plain, and plain ones of more than TRIE_PLAIN_MAX
     // characters. It is one in thirty of Qwen 3's: whoever knows about the others walks through this one.
     const TokenTrie *rare; // NULL in a tree of rare tokens
-    const uint32_t *whole; // of a tree of rare tokens: [n_nodes] the node of the whole tree
 };
 
 // The plain tokens of up to n characters, 1 … TRIE_PLAIN_ANY.
