@@ -2,8 +2,10 @@
 
 #if WORKER_ORCD_CUDA
 
+#include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/cuda_driver.h"
 #include "emulated_gpu.h"
+#include "fake_driver.h"
 #include "os/os.h"
 #include "runner.h"
 
@@ -27,6 +29,7 @@ BackendOptions model_gpu_options(uint32_t n_slots, uint32_t context) {
         options.jit_compiler = &emulated_gpu_compiler;
         return options;
     }
+    if (getenv("COMPILE_ONLY")) (void)fake_driver_load();
     Cuda cuda;
     Error err = {0};
     if (!cuda_open(&cuda, &err)) SKIP("%s", err.message);
@@ -44,6 +47,11 @@ static ModelPair *open_file(const GgufFile *file, Arena arena, KvType type, cons
     require_ok(cuda_backend_open(options, &p->arena, &p->gpu, &err), &err);
     require_ok(p->gpu->load(p->gpu, p->plan, NULL, NULL, &err), &err);
     CHECK_STR_EQ("", p->gpu->info.warning);
+    if (getenv("COMPILE_ONLY")) {
+        cuda_backend_wait_for_classes(p->gpu);
+        p->gpu->close(p->gpu);
+        SKIP("its kernels are in build/jit-cache now");
+    }
     require_ok(cpu_backend_open(options, &p->arena, &p->cpu, &err), &err);
     require_ok(p->cpu->load(p->cpu, p->plan, NULL, NULL, &err), &err);
     p->n_slots = options->n_slots;

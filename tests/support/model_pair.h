@@ -18,6 +18,8 @@ typedef struct {
 
 // Options for the GPU of this machine, with a cache for a context in each slot. Skips the case where there is
 // none. With EMULATED_GPU=1 in the environment it is the emulated one (emulated_gpu.h).
+// With COMPILE_ONLY=1 it is one that runs nothing (fake_driver.h), and the case ends when its first model's
+// kernels have been compiled.
 BackendOptions model_gpu_options(uint32_t n_slots, uint32_t context);
 
 // `file` is a GGUF and stays where it is. Each slot has the pages of kv_text_tokens; they are interleaved.
