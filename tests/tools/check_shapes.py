@@ -33,9 +33,9 @@ FORMATS = ("Q2_K", "Q3_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0
 # Families whose layers have stages that Llama's do not, in formats that are read by look-ups or have few bits.
 FAMILIES = ("glm-4.7", "gemma4", "gemma-4", "qwen3.5", "nemotron", "lfm2", "mistral-small")
 FAMILY_FORMATS = ("IQ2_XXS", "IQ3_S", "NVFP4", "MXFP4")
-# Layers that have two of each kind that a family has, or one where the kinds are far apart.
-LAYERS = {"gemma3": 6, "gemma4": 6, "gemma-4": 6, "qwen3.5": 4, "lfm2": 4, "nemotron": 9, "granite": 6, "glm-4.7": 3,
-          "deepseek": 3}
+# Layers that have two of each kind that a family has, or one where the kinds are far apart. The longer name first.
+LAYERS = {"gemma3n": 10, "gemma4-e": 12, "gemma3": 6, "gemma4": 6, "gemma-4": 6, "qwen3.5": 4, "lfm2": 4, "nemotron": 9, "granite": 6,
+          "glm-4.7": 3, "deepseek": 3}
 
 
 def default_models():
