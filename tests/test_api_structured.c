@@ -481,6 +481,59 @@ TEST(api_structured_refusals_are_remembered) {
     shut_down(f);
 }
 
+// What is found when the first token is to be drawn is told as what the reader of the field finds.
+TEST(api_structured_first_tokens_are_the_fields) {
+    static char body[1 << 16];
+    FakeWorker *f = start();
+    StrBuf b = STRBUF(body);
+    strbuf_printf(&b, "{\"prompt\":\"x\",\"grammar\":\"start: \\\"z\\\"");
+    for (int i = 0; i < 1100; i++)
+        strbuf_printf(&b, " | \\\"w%d\\\" start", i);
+    strbuf_printf(&b, "\"}");
+    Answer a = ask(f, "POST", COMPLETIONS, body);
+    CHECK_INT_EQ(400, a.status);
+    CHECK_STR_EQ("grammar", json_text_at(json_root(a.body), "error.param"));
+    CHECK_STR_EQ("grammar: the grammar can begin in more than 1024 ways",
+                 json_text_at(json_root(a.body), "error.message"));
+    shut_down(f);
+}
+
+static const char *body_of(const char *id, char *text, size_t size) {
+    snprintf(text, size,
+             "{\"job_id\":\"%s\",\"prompt\":\"x\",\"max_tokens\":1,\"schema\":{\"type\":\"string\","
+             "\"pattern\":\"^[ab]*a[ab]{17}$\"}}",
+             id);
+    return text;
+}
+
+// Two ask for what takes long, and both give up: the one that compiles it, and the one that waits for that.
+TEST(api_structured_who_gives_up_is_answered_soon) {
+    static char text[1 << 16];
+    static const char *const ids[] = {"a", "b"};
+    char body[256];
+    int asked[2];
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.script = "Hm.", .n_jobs = 4});
+    for (int i = 0; i < 2; i++) {
+        asked[i] = send_request(f, "/execute", body_of(ids[i], body, sizeof body));
+    }
+    os_sleep_ms(20);
+    uint64_t start = os_monotonic_ns();
+    for (int i = 0; i < 2; i++) {
+        snprintf(body, sizeof body, "{\"job_id\":\"%s\"}", ids[i]);
+        CHECK_INT_EQ(202, ask(f, "POST", "/cancel", body).status);
+    }
+    for (int i = 1; i >= 0; i--)
+        CHECK(text_count(read_answer(asked[i], text, sizeof text), "CANCELLED") > 0);
+    uint64_t gave_up_ms = (os_monotonic_ns() - start) / 1000000;
+    start = os_monotonic_ns();
+    asked[0] = send_request(f, "/execute", body_of("c", body, sizeof body));
+    CHECK(text_count(read_answer(asked[0], text, sizeof text), "CANCELLED") == 0);
+    uint64_t whole_ms = (os_monotonic_ns() - start) / 1000000;
+    printf("%llu ms, to its end %llu ms\n", (unsigned long long)gave_up_ms, (unsigned long long)whole_ms);
+    CHECK(gave_up_ms < whole_ms);
+    shut_down(f);
+}
+
 enum { BAD = 2 };
 
 // Whether a chat beside bad patterns, which no other turn had, is answered in a quarter of their time.

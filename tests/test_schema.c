@@ -150,6 +150,12 @@ TEST(schema_options_narrow_what_is_taken) {
         {{.blanks = SCHEMA_BLANKS_FEW}, " {}", false},
         {{.blanks = SCHEMA_BLANKS_PATTERN, .blank_pattern = STR("\t?|\n")}, "{\t\"a\"\n:\n1\t}", true},
         {{.blanks = SCHEMA_BLANKS_PATTERN, .blank_pattern = STR("\t?|\n")}, "{ \"a\":1}", false},
+        {{.blanks = SCHEMA_BLANKS_PATTERN, .blank_pattern = STR("^[ \n]*$")}, "{ \"a\"\n: 1\n}", true},
+        {{.blanks = SCHEMA_BLANKS_PATTERN, .blank_pattern = STR("^ $")}, "{ \"a\" : 1 }", true},
+        {{.blanks = SCHEMA_BLANKS_PATTERN, .blank_pattern = STR("^ $")}, "{ \"a\" :1 }", false},
+        {{.blanks = SCHEMA_BLANKS_PATTERN, .blank_pattern = STR("$")}, "{\"a\":1}", true},
+        {{.blanks = SCHEMA_BLANKS_PATTERN, .blank_pattern = STR("(?!\\n)[ \n]?")}, "{ \"a\":1}", true},
+        {{.blanks = SCHEMA_BLANKS_PATTERN, .blank_pattern = STR("(?!\\n)[ \n]?")}, "{\n\"a\":1}", false},
         {{.blanks = SCHEMA_BLANKS_NONE}, "{\"a\":1,\"b\":\"2024-02-29\"}", true},
         {{.blanks = SCHEMA_BLANKS_NONE}, "{\"a\": 1}", false},
         {{.schema_order = true}, "{\"a\":1,\"b\":1}", true},
@@ -502,6 +508,21 @@ TEST_SLOW(schema_bombs_end_soon, 60) {
         CHECK(compiles || run.err.message[0] == '#' || run.err.code == ERR_INVALID_REQUEST);
         CHECK_SOON(bombs[i].limit_ms, took_ms);
     }
+}
+
+static bool is_over_at_once(const void *context) {
+    (void)context;
+    return true;
+}
+
+// Who waits for it no more ends it, wherever it is; nobody is asked before LANG_ASK_STEPS.
+TEST(schema_compiling_ends_when_nobody_waits) {
+    static const LangStop stop = {is_over_at_once, NULL};
+    SchemaRun run;
+    CHECK(schema_run_compile(&run, STR("{\"type\":\"string\"}"), &(SchemaOptions){.stop = &stop}));
+    CHECK(!schema_run_compile(&run, STR("{\"pattern\":\"^[ab]*a[ab]{16}$\"}"),
+                              &(SchemaOptions){.stop = &stop}));
+    CHECK_INT_EQ(ERR_CANCELLED, run.err.code);
 }
 
 TEST(schema_fails_cleanly_with_any_allocation) {

@@ -291,6 +291,7 @@ static void on_tick(void *context, uint64_t now_ms) {
     (void)now_ms;
     advance(context);
     api_expire_waiting(context);
+    api_expire_held(context);
 }
 
 // ---- life ----

@@ -237,6 +237,9 @@ MUST_CHECK bool api_compile_held(Api *api, ApiRequest *r, bool is_slow);
 void api_take_grammar(Api *api, ApiRequest *r);
 void api_take_compiled(Api *api, ApiRequest *r, bool ok);
 void api_release_grammar(Api *api, ApiRequest *r);
+// Those that only wait for a grammar end with their jobs. Not while some jobs of a request are cancelled, and
+// others are about to be.
+void api_expire_held(Api *api);
 
 // ---- queue.c: jobs that wait for a slot ----
 

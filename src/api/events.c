@@ -144,6 +144,7 @@ static void take_event(Api *api, const JobEvent *e) {
         // Not the client's doing; and those of these APIs ask elsewhere then.
         ErrCode code = ends && r->dialect->queues ? ERR_NOT_READY : e->error.code;
         error_fill(&err, code, ERROR_NO_POSITION, "%s", e->error.message);
+        memcpy(err.field, e->error.field, sizeof err.field);
         api_fail_job(api, job, &err, e->tokens_out);
         return;
     }

@@ -38,8 +38,20 @@ static bool is_over(const Api *api, const ApiRequest *r) {
     return false;
 }
 
+typedef struct {
+    const Api *api;
+    const ApiRequest *request;
+} Maker;
+
+static bool maker_is_over(const void *context) {
+    const Maker *maker = context;
+    return is_over(maker->api, maker->request);
+}
+
 bool api_compile_held(Api *api, ApiRequest *r, bool is_slow) {
     HeldGrammar *g = r->held;
+    Maker maker = {api, r};
+    LangStop stop = {maker_is_over, &maker};
     Arena memory = api->lanes[is_slow ? LANE_SLOW : LANE_GRAMMAR].compiling;
     uint64_t work_max = is_slow ? SCHEMA_WORK_MAX : STRUCTURED_QUICK_WORK;
     bool too_large;
@@ -48,8 +60,9 @@ bool api_compile_held(Api *api, ApiRequest *r, bool is_slow) {
     if (r->gave_up) return false;
     if (!is_slow) memory.end = memory.next + STRUCTURED_QUICK_BYTES;
     bool ok = structured_compile(r->held_to, r->has_frame ? &r->frame : NULL, api->config.tokenizer, work_max,
-                                 memory, &g->arena, &g->grammar, &too_large, &g->error);
+                                 &stop, memory, &g->arena, &g->grammar, &too_large, &g->error);
     os_discard(memory.next, arena_left(&memory));
+    r->gave_up = !ok && is_over(api, r);
     r->must_slow = !ok && too_large && !is_slow;
     return ok;
 }
@@ -66,8 +79,11 @@ static void compile_in(Api *api, ApiRequest *r, bool is_slow) {
 static void settle(Api *api, ApiRequest *r) {
     HeldGrammar *g = r->held;
     r->waits_for_grammar = false;
-    for (uint32_t i = 0; i < r->n_jobs; i++)
-        api->config.bridge->jobs[r->jobs[i]].grammar = g->grammar;
+    for (uint32_t i = 0; i < r->n_jobs; i++) {
+        Job *job = &api->config.bridge->jobs[r->jobs[i]];
+        job->grammar = g->state == HELD_READY ? g->grammar : NULL;
+        job->grammar_field = r->held_to->field;
+    }
     if (g->state == HELD_REFUSED) r->error = g->error;
     api_take_encoded(api, r, g->state != HELD_REFUSED);
 }
@@ -135,6 +151,15 @@ void api_take_compiled(Api *api, ApiRequest *r, bool ok) {
                         SLOW_GRAMMARS_MAX);
     g->state = ok ? HELD_READY : HELD_REFUSED;
     settle_all(api, r, g);
+}
+
+void api_expire_held(Api *api) {
+    for (uint32_t i = 0; i < api->n_requests; i++) {
+        ApiRequest *r = &api->requests[i];
+        if (r->state != REQUEST_ENCODES || !r->waits_for_grammar || !is_over(api, r)) continue;
+        r->waited_ns += api->config.bridge->now_ns() - r->pushed_ns;
+        settle(api, r);
+    }
 }
 
 void api_release_grammar(Api *api, ApiRequest *r) {

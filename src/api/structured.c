@@ -143,6 +143,7 @@ typedef struct {
     Arena *keep;
     Arena scratch;
     uint64_t work_max;
+    const LangStop *stop;
     const Tokenizer *tokenizer;
 } Compile;
 
@@ -153,7 +154,8 @@ static SchemaOptions schema_options(const Compile *c, const StructuredAnswer *a)
                            .blank_pattern = a->blank_pattern,
                            .schema_order = true,
                            .plain_numbers = true,
-                           .work_max = c->work_max};
+                           .work_max = c->work_max,
+                           .stop = c->stop};
 }
 
 static bool add_schema(Compile *c, const StructuredAnswer *a, GrammarNode *out, Error *err) {
@@ -170,7 +172,7 @@ static bool add_regex(Compile *c, Str pattern, GrammarNode *out, Error *err) {
     Dfa *dfa = arena_new(c->keep, Dfa, 1);
     Rx rx = rx_begin(&c->scratch);
     uint32_t root;
-    LangMaker m = {.keep = &c->scratch, .work_max = c->work_max};
+    LangMaker m = {.keep = &c->scratch, .work_max = c->work_max, .stop = c->stop};
     // The upper half is each operation's own, as in schema_add.
     m.scratch = c->scratch;
     m.scratch.next = c->scratch.end = c->scratch.next + arena_left(&c->scratch) / 2;
@@ -194,7 +196,7 @@ static bool add_choice(Compile *c, const JsonNode *list, GrammarNode *out, Error
 }
 
 static bool add_grammar(Compile *c, Str text, GrammarNode *out, Error *err) {
-    LangMaker m = {.keep = c->keep, .work_max = c->work_max};
+    LangMaker m = {.keep = c->keep, .work_max = c->work_max, .stop = c->stop};
     Arena scratch = c->scratch;
     m.scratch = c->scratch;
     m.scratch.next = scratch.end = scratch.next + arena_left(&scratch) / 2;
@@ -242,8 +244,8 @@ static bool compile(const StructuredAnswer *a, const AnswerGrammar *chat, Compil
 }
 
 bool structured_compile(const StructuredAnswer *a, const AnswerGrammar *chat, const Tokenizer *t,
-                        uint64_t work_max, Arena scratch, Arena *arena, const Grammar **out, bool *too_large,
-                        Error *err) {
+                        uint64_t work_max, const LangStop *stop, Arena scratch, Arena *arena,
+                        const Grammar **out, bool *too_large, Error *err) {
     *too_large = false;
     Arena nodes = scratch, keep = *arena;
     nodes.end = scratch.next = scratch.next + arena_left(&scratch) / 4;
@@ -251,6 +253,7 @@ bool structured_compile(const StructuredAnswer *a, const AnswerGrammar *chat, co
                  .keep = &keep,
                  .scratch = scratch,
                  .work_max = work_max,
+                 .stop = stop,
                  .tokenizer = t};
     *err = (Error){0};
     bool has_memory = c.builder || error_set(err, ERR_NO_MEMORY, "no memory for a grammar");
@@ -261,12 +264,9 @@ bool structured_compile(const StructuredAnswer *a, const AnswerGrammar *chat, co
     }
     const char *field = has_memory && !good_blanks ? a->blank_field : a->field;
     *too_large = err->code == ERR_TOO_LARGE || err->code == ERR_NO_MEMORY;
-    (void)error_prefix(err, "%s", field);
     if (err->code == ERR_NO_MEMORY)
-        (void)field_refuse(err, field, "its automata and rules take more memory than one answer may");
-    err->code = ERR_INVALID_REQUEST;
-    snprintf(err->field, sizeof err->field, "%.*s", (int)strcspn(field, "."), field);
-    return false;
+        (void)error_set(err, ERR_TOO_LARGE, "its automata and rules take more memory than one answer may");
+    return error_of_field(err, field);
 }
 
 // ---- keys ----
@@ -282,10 +282,12 @@ static void add_node(Sha256 *h, const JsonNode *root) {
     for (const JsonNode *node = root, *end = root ? json_next(root) : NULL; node != end;) {
         bool is_container = json_is(node, JSON_ARRAY) || json_is(node, JSON_OBJECT);
         uint32_t head[2] = {node->type, node->length};
+        Str digits;
         sha256_add(h, head, sizeof head);
         if (json_is(node, JSON_STRING)) add_text(h, (Str){node->as.string, node->length});
         else if (json_is(node, JSON_BOOL)) sha256_add(h, &node->as.boolean, sizeof node->as.boolean);
         else if (json_is_number(node)) sha256_add(h, &node->as.u64, sizeof node->as.u64);
+        if (json_number_text(node, &digits)) add_text(h, digits);
         node = is_container ? node + 1 : json_next(node);
     }
 }

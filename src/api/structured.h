@@ -67,10 +67,10 @@ MUST_CHECK bool structured_read_one(StructuredKind kind, const char *field, cons
 
 // Compiles what is not STRUCTURED_NONE into the arena, which is as before where that fails. `chat` NULL: the
 // grammar is the whole answer; else the answer may reason first. All of `scratch` may be used
-// (STRUCTURED_SCRATCH_BYTES), and `work_max` steps (SCHEMA_WORK_MAX). *too_large: it was refused for want of
-// memory or steps; more may do.
+// (STRUCTURED_SCRATCH_BYTES), and `work_max` steps (SCHEMA_WORK_MAX), if `stop` does not end it before (an
+// error like any). *too_large: it was refused for want of memory or steps; more may do.
 MUST_CHECK bool structured_compile(const StructuredAnswer *a, const AnswerGrammar *chat, const Tokenizer *t,
-                                   uint64_t work_max, Arena scratch, Arena *arena, const Grammar **out,
-                                   bool *too_large, Error *err);
+                                   uint64_t work_max, const LangStop *stop, Arena scratch, Arena *arena,
+                                   const Grammar **out, bool *too_large, Error *err);
 // A digest of all that decides, for one model, what structured_compile makes or says.
 void structured_key(const StructuredAnswer *a, const AnswerGrammar *chat, uint8_t key[32]);

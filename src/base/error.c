@@ -45,3 +45,9 @@ void error_fill_prefix(Error *err, const char *format, ...) {
     if (prefix + rest >= (int)sizeof err->message)
         error_trim_torn_character(err->message, sizeof err->message - 1);
 }
+
+void error_fill_field(Error *err, const char *field) {
+    error_fill_prefix(err, "%s", field);
+    err->code = ERR_INVALID_REQUEST;
+    snprintf(err->field, sizeof err->field, "%.*s", (int)strcspn(field, "."), field);
+}

@@ -77,6 +77,9 @@ static inline bool error_false(void) {
     (error_fill((err), (code), (position), __VA_ARGS__), error_false())
 // Puts "prefix: " before the message that is there.
 #define error_prefix(err, ...) (error_fill_prefix((err), __VA_ARGS__), error_false())
+// Makes it an error of a request's field ("a.b" is of field a): ERR_INVALID_REQUEST, "a.b: message".
+#define error_of_field(err, field) (error_fill_field((err), (field)), error_false())
 
 void error_fill(Error *err, ErrCode code, uint64_t position, const char *format, ...) PRINTF_LIKE(4, 5);
 void error_fill_prefix(Error *err, const char *format, ...) PRINTF_LIKE(2, 3);
+void error_fill_field(Error *err, const char *field);

@@ -102,7 +102,7 @@ bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error
     memcpy(s->tokens, request->tokens, request->n_prompt * sizeof *s->tokens);
     sequence_find_borders(e, s);
     memcpy(s->salt, request->cache_salt, sizeof s->salt);
-    if (request->grammar && !sequence_hold(e, *slot, request->grammar, err)) {
+    if (request->grammar && !sequence_hold(e, *slot, request, err)) {
         s->used = false;
         return false;
     }

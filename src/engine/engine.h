@@ -45,13 +45,14 @@ typedef struct {
     // What is drawn is a text of it: each draw is held to the tokens that may come next, end tokens where the
     // text may end. NULL: anything may be drawn. Outlives the sequence.
     const Grammar *grammar;
+    const char *grammar_field; // of a request: what messages about the grammar begin with; NULL: nothing
 } EngineRequest;
 
 // Gives the request a free slot. It begins when there are pages for it, after all that were admitted before.
 // ERR_BUSY when no slot is free, ERR_VRAM_OOM when it would not fit the cache if it were alone (message with
 // both numbers), ERR_INVALID_REQUEST for tokens outside the vocabulary and for parameters that no sampler
 // takes; with a grammar also ERR_UNSUPPORTED where engine_take_grammars has made no room for one,
-// ERR_INVALID_REQUEST where no token can begin a text of it, ERR_TOO_LARGE where its states do not fit.
+// ERR_INVALID_REQUEST where no token can begin a text of it or its states do not fit.
 MUST_CHECK bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error *err);
 
 // Ends a sequence at any time and frees its slot and pages. What steps in flight still bring for it is

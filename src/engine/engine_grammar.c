@@ -93,8 +93,14 @@ static void use_masks(const Engine *e, const MatcherPlace *p) {
     }
 }
 
-static bool refuse_room(Error *err) {
-    return error_set(err, ERR_TOO_LARGE, "the grammar leads to more states than there is room for");
+// An error of the sequence's grammar, with this message.
+static bool refuse(const Sequence *s, Error *err, const char *message) {
+    error_fill(err, ERR_INVALID_REQUEST, ERROR_NO_POSITION, "%s", message);
+    return s->grammar_field ? error_of_field(err, s->grammar_field) : false;
+}
+
+static bool refuse_room(const Sequence *s, Error *err) {
+    return refuse(s, err, "the grammar leads to more states than there is room for");
 }
 
 // ---- texts begin and end ----
@@ -115,7 +121,8 @@ static MatcherPlace *find_place(Engine *e, const Grammar *grammar) {
     return oldest;
 }
 
-static bool take_matcher(Engine *e, MatcherPlace *p, const Grammar *grammar, Error *err) {
+static bool take_matcher(Engine *e, MatcherPlace *p, const Sequence *s, const Grammar *grammar, Error *err) {
+    char message[ERROR_MESSAGE_BYTES];
     uint64_t at = (uint64_t)(p - e->matchers) * e->matcher_bytes;
     Arena memory = arena_from_memory(e->matcher_memory + at, e->matcher_bytes);
     if (p->matcher && grammar_matcher_fits(p->matcher, grammar)) {
@@ -124,17 +131,20 @@ static bool take_matcher(Engine *e, MatcherPlace *p, const Grammar *grammar, Err
     }
     p->matcher = NULL;
     if (grammar_matcher_new(grammar, &e->trie, memory, &p->matcher, err)) return true;
-    return err->code == ERR_NO_MEMORY ? refuse_room(err) : false;
+    memcpy(message, err->message, sizeof message);
+    return err->code == ERR_NO_MEMORY ? refuse_room(s, err) : refuse(s, err, message);
 }
 
-bool sequence_hold(Engine *e, uint32_t slot, const Grammar *grammar, Error *err) {
+bool sequence_hold(Engine *e, uint32_t slot, const EngineRequest *request, Error *err) {
     Sequence *s = &e->sequences[slot];
+    const Grammar *grammar = request->grammar;
     bool goes_on, ends;
     if (!e->matcher_memory)
         return error_set(err, ERR_UNSUPPORTED, "the %s backend cannot hold draws to a set of tokens",
                          e->backend->info.kind);
+    s->grammar_field = request->grammar_field;
     MatcherPlace *p = find_place(e, grammar);
-    if (!take_matcher(e, p, grammar, err)) return false;
+    if (!take_matcher(e, p, s, grammar, err)) return false;
     s->grammar = grammar;
     s->matcher = (uint32_t)(p - e->matchers);
     s->state = grammar_start(p->matcher);
@@ -144,8 +154,8 @@ bool sequence_hold(Engine *e, uint32_t slot, const Grammar *grammar, Error *err)
     use_masks(e, p);
     if (is_made && (goes_on || (ends && e->trie.n_end_tokens))) return true;
     sequence_let_go(e, slot);
-    if (!is_made) return refuse_room(err);
-    return error_set(err, ERR_INVALID_REQUEST, "no token of the vocabulary begins a text of the grammar");
+    if (!is_made) return refuse_room(s, err);
+    return refuse(s, err, "no token of the vocabulary begins a text of the grammar");
 }
 
 void sequence_let_go(Engine *e, uint32_t slot) {
@@ -186,13 +196,11 @@ static bool follow_token(Engine *e, const MatcherPlace *p, Follow *f, Error *err
     if (f->complete) return true;
     if (next == GRAMMAR_REFUSED)
         return error_set(err, ERR_INTERNAL, "token %d was drawn, which the grammar does not allow", f->token);
-    if (!grammar_is_state(next)) return refuse_room(err);
+    if (!grammar_is_state(next)) return refuse_room(s, err);
     s->state = next;
-    if (!make_mask(e, p, s, &goes_on, &ends)) return refuse_room(err);
+    if (!make_mask(e, p, s, &goes_on, &ends)) return refuse_room(s, err);
     f->complete = !goes_on && ends;
-    return goes_on || ends ||
-           error_set(err, ERR_INVALID_REQUEST,
-                     "no token of the vocabulary goes on with a text of the grammar");
+    return goes_on || ends || refuse(s, err, "no token of the vocabulary goes on with a text of the grammar");
 }
 
 // What was drawn, sorted by matchers: each one's tokens are a list.

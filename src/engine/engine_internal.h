@@ -53,6 +53,7 @@ typedef struct {
     uint32_t saved_at;                                // where it has the last one
     uint32_t n_drawn_checkpoint; // nodes up to the last one that it left while it drew; 0: none
     const Grammar *grammar;      // that it is held to; NULL: it may draw anything
+    const char *grammar_field;   // what messages about it begin with, or NULL
     uint32_t matcher;            // of Engine.matchers, with a grammar
     GrammarState state;          // after the tokens drawn and read
     const uint32_t *mask;        // of that state: the matcher's. NULL without a grammar
@@ -177,8 +178,8 @@ MUST_CHECK bool sequence_restore_state(Engine *e, Sequence *s, uint32_t node, Er
 
 // ---- engine_grammar.c ----
 
-// Begins the text of a grammar; errors as of engine_admit.
-MUST_CHECK bool sequence_hold(Engine *e, uint32_t slot, const Grammar *grammar, Error *err);
+// Begins the text of a request's grammar; errors as of engine_admit.
+MUST_CHECK bool sequence_hold(Engine *e, uint32_t slot, const EngineRequest *request, Error *err);
 // The slot's sequence ends; its grammar may be gone afterwards. Does nothing where it has none.
 void sequence_let_go(Engine *e, uint32_t slot);
 // Whether the mask of its next draw is known: the tokens that it depends on have been read.

@@ -3,7 +3,10 @@
 #include "grammar/lang_internal.h"
 
 bool lang_work(LangMaker *m, uint64_t amount, Error *err) {
+    uint64_t before = m->work / LANG_ASK_STEPS;
     m->work += amount;
+    if (m->stop && m->work / LANG_ASK_STEPS != before && m->stop->is_over(m->stop->context))
+        return error_set(err, ERR_CANCELLED, "nobody waits for it any more");
     if (m->work <= m->work_max) return true;
     return error_set(err, ERR_TOO_LARGE, "needs more than %llu steps of work",
                      (unsigned long long)m->work_max);

@@ -26,17 +26,26 @@ typedef struct {
     const uint8_t *accepts;   // [n_states]
 } Lang;
 
+// Whether nobody wants the result any more: asked every LANG_ASK_STEPS steps by the thread that makes it.
+typedef struct {
+    bool (*is_over)(const void *context);
+    const void *context;
+} LangStop;
+
+enum { LANG_ASK_STEPS = 1 << 16 };
+
 // What making languages works with. `keep` holds results. `work` counts steps of all constructions and is
 // bounded by work_max: whoever compiles something gives one maker to all of it.
 typedef struct {
     Arena *keep;
     Arena scratch; // taken by value in each operation
     uint64_t work, work_max;
+    const LangStop *stop; // NULL: it is wanted
 } LangMaker;
 
 typedef enum { LANG_AND, LANG_OR, LANG_WITHOUT } LangOp;
 
-// Each fails with ERR_TOO_LARGE (states or work) or ERR_NO_MEMORY.
+// Each fails with ERR_TOO_LARGE (states or work), ERR_NO_MEMORY, or ERR_CANCELLED (m->stop).
 MUST_CHECK bool lang_combine(LangMaker *m, LangOp op, const Lang *a, const Lang *b, Lang *out, Error *err);
 // All texts of min to max characters; max LANG_NONE: no upper bound.
 MUST_CHECK bool lang_length(LangMaker *m, uint32_t min, uint32_t max, Lang *out, Error *err);

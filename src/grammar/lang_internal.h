@@ -19,7 +19,7 @@ typedef struct {
     uint32_t n_classes;
 } LangAlphabet;
 
-// Counts `amount` steps; false once m->work_max is passed.
+// Counts `amount` steps; false once m->work_max is passed, or m->stop says so.
 MUST_CHECK bool lang_work(LangMaker *m, uint64_t amount, Error *err);
 bool lang_no_memory(Error *err);
 

@@ -1,6 +1,5 @@
 #include "grammar/schema.h"
 
-#include "base/strbuf.h"
 #include "grammar/rx.h"
 #include "grammar/schema_internal.h"
 
@@ -9,49 +8,54 @@
 // Where white space may stand: before a colon or comma, behind a colon, where a writer may break the line.
 typedef enum { PLACE_NONE, PLACE_BEFORE, PLACE_COLON, PLACE_BREAK } BlankPlace;
 
-static bool put_blanks(const SchemaReader *r, BlankPlace place, StrBuf *out) {
+// The texts of white space that may stand there, for each place.
+static bool add_blanks(SchemaReader *r, const Lang *blanks[PLACE_BREAK + 1]) {
     static const char *const few[] = {"", "", " ?", "( |\\n( {0,64}|\\t{0,16}))?"};
-    if (place == PLACE_NONE) return true;
-    switch (r->options->blanks) {
-    case SCHEMA_BLANKS_FEW: strbuf_put(out, str_from_c(few[place])); break;
-    case SCHEMA_BLANKS_NONE: break;
-    case SCHEMA_BLANKS_ANY: strbuf_put(out, STR(ANY_BLANKS)); break;
-    case SCHEMA_BLANKS_PATTERN: strbuf_printf(out, "(?:%.*s)", STR_ARG(r->options->blank_pattern)); break;
+    for (BlankPlace place = PLACE_NONE; place <= PLACE_BREAK; place++) {
+        Str pattern = STR("");
+        switch (r->options->blanks) {
+        case SCHEMA_BLANKS_FEW: pattern = str_from_c(few[place]); break;
+        case SCHEMA_BLANKS_NONE: break;
+        case SCHEMA_BLANKS_ANY: pattern = STR(ANY_BLANKS); break;
+        case SCHEMA_BLANKS_PATTERN: pattern = r->options->blank_pattern; break;
+        }
+        if (place == PLACE_NONE) pattern = STR("");
+        if (!schema_read_pattern(r, r->root, pattern, false, &blanks[place])) return false;
     }
-    return !out->truncated;
+    return true;
 }
 
-// A mark with the white space before it and behind it.
-static bool add_mark(SchemaReader *r, BlankPlace before, const char *mark, BlankPlace behind,
+// A leaf: a mark with the white space before it and behind it.
+static bool add_mark(SchemaReader *r, const Lang *before, const char *mark, const Lang *behind,
                      GrammarNode *out) {
-    char text[2 * SCHEMA_BLANK_PATTERN_BYTES_MAX + 64];
-    StrBuf b = STRBUF(text);
-    const Lang *lang;
+    LangMaker m = r->maker;
+    Rx rx = rx_begin(&m.scratch);
+    uint32_t root = rx_cat(&rx, rx_literal(&rx, str_from_c(mark)), rx_lang(&rx, behind));
+    root = rx_cat(&rx, rx_lang(&rx, before), root);
+    Lang lang;
     Dfa *dfa = arena_new(r->arena, Dfa, 1);
     if (!dfa) return schema_no_memory(r);
-    bool fits = put_blanks(r, before, &b);
-    strbuf_put(&b, str_from_c(mark));
-    if (!fits || !put_blanks(r, behind, &b))
-        return schema_refuse(r, r->root, ERR_TOO_LARGE, "the pattern of white space is too long");
-    if (!schema_read_pattern(r, r->root, strbuf_str(&b), false, &lang)) return false;
-    LangMaker m = r->maker;
+    bool ok = rx_compile(&rx, root, &m, &lang, r->err);
     m.keep = r->arena;
-    bool ok = dfa_from_lang(&m, lang, LANG_UTF8, (Str){0}, (Str){0}, dfa, r->err);
+    ok = ok && dfa_from_lang(&m, &lang, LANG_UTF8, (Str){0}, (Str){0}, dfa, r->err);
     r->maker.work = m.work;
     *out = ok ? grammar_add_dfa(r->builder, dfa) : GRAMMAR_NEVER;
     return ok;
 }
 
 static bool add_marks(SchemaReader *r) {
-    return add_mark(r, PLACE_NONE, "\\{", PLACE_BREAK, &r->open[KIND_OBJECT]) &&
-           add_mark(r, PLACE_BREAK, "\\}", PLACE_NONE, &r->close[KIND_OBJECT]) &&
-           add_mark(r, PLACE_NONE, "\\[", PLACE_BREAK, &r->open[KIND_ARRAY]) &&
-           add_mark(r, PLACE_BREAK, "\\]", PLACE_NONE, &r->close[KIND_ARRAY]) &&
-           add_mark(r, PLACE_BEFORE, ":", PLACE_COLON, &r->colon) &&
-           add_mark(r, PLACE_BEFORE, ",", PLACE_BREAK, &r->comma) &&
-           (schema_form(r) != ARGUMENTS_PYTHON ||
-            (add_mark(r, PLACE_NONE, "\\(", PLACE_BREAK, &r->open_arguments) &&
-             add_mark(r, PLACE_BREAK, "\\)", PLACE_NONE, &r->close_arguments)));
+    const Lang *at[PLACE_BREAK + 1];
+    if (!add_blanks(r, at)) return false;
+    const Lang *none = at[PLACE_NONE], *line = at[PLACE_BREAK];
+    return add_mark(r, none, "{", line, &r->open[KIND_OBJECT]) &&
+           add_mark(r, line, "}", none, &r->close[KIND_OBJECT]) &&
+           add_mark(r, none, "[", line, &r->open[KIND_ARRAY]) &&
+           add_mark(r, line, "]", none, &r->close[KIND_ARRAY]) &&
+           add_mark(r, at[PLACE_BEFORE], ":", at[PLACE_COLON], &r->colon) &&
+           add_mark(r, at[PLACE_BEFORE], ",", line, &r->comma) &&
+           (r->options->blanks != SCHEMA_BLANKS_ANY || add_mark(r, line, "", none, &r->around)) &&
+           (schema_form(r) != ARGUMENTS_PYTHON || (add_mark(r, none, "(", line, &r->open_arguments) &&
+                                                   add_mark(r, line, ")", none, &r->close_arguments)));
 }
 
 static bool add_languages(SchemaReader *r) {
@@ -71,9 +75,7 @@ static bool add_root(SchemaReader *r, GrammarNode *out) {
         return schema_emit_arguments(r, demand, out);
     if (!schema_emit(r, demand, out)) return false;
     if (r->options->blanks != SCHEMA_BLANKS_ANY) return true;
-    GrammarNode parts[3] = {GRAMMAR_NEVER, *out, GRAMMAR_NEVER};
-    if (!add_mark(r, PLACE_BREAK, "", PLACE_NONE, &parts[0])) return false;
-    parts[2] = parts[0];
+    GrammarNode parts[3] = {r->around, *out, r->around};
     *out = grammar_add_sequence(r->builder, parts, COUNT_OF(parts));
     return true;
 }
@@ -109,7 +111,8 @@ bool schema_add(GrammarBuilder *b, const JsonNode *root, const SchemaOptions *op
     SchemaReader r = {
         .builder = b, .root = root, .options = options, .arena = arena, .memory = scratch, .err = err};
     r.memory.end = scratch.next + arena_left(&scratch) / 2;
-    r.maker = (LangMaker){.keep = &r.memory, .scratch = scratch, .work_max = options->work_max};
+    r.maker = (LangMaker){
+        .keep = &r.memory, .scratch = scratch, .work_max = options->work_max, .stop = options->stop};
     if (!r.maker.work_max) r.maker.work_max = SCHEMA_WORK_MAX;
     r.maker.scratch.next = r.memory.end;
     r.literal_of.arena = r.demand_of.arena = &r.memory;

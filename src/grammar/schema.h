@@ -20,6 +20,7 @@
 #pragma once
 
 #include "grammar/grammar.h"
+#include "grammar/lang.h"
 #include "json/json_reader.h"
 
 // Between the tokens of a document.
@@ -69,6 +70,7 @@ typedef struct {
     bool ignore_formats; // `format` is an annotation
     bool plain_numbers;  // where only integers and finitely many others may stand, no zeros behind a point
     uint64_t work_max;   // steps; 0: SCHEMA_WORK_MAX
+    const LangStop *stop;             // NULL, or whether it is wanted no more
     const SchemaArguments *arguments; // NULL: a JSON text. Else an object, written so
 } SchemaOptions;
 
@@ -86,9 +88,9 @@ enum {
 
 // Automata live in `arena`, as long as the compiled grammar; the document may go. Of `scratch` one half holds
 // what is kept until the end. 4 MiB of each do for usual tools, 64 MiB for large lists and patterns. Errors:
-// ERR_INVALID_REQUEST (not a schema, or refused), ERR_TOO_LARGE, ERR_NO_MEMORY. Every message begins with
-// the JSON pointer that it is about. A schema that nothing satisfies is found by grammar_compile: its nodes
-// have JSON pointers as names.
+// ERR_INVALID_REQUEST (not a schema, or refused), ERR_TOO_LARGE, ERR_NO_MEMORY, ERR_CANCELLED (`stop`).
+// Every message begins with the JSON pointer that it is about. A schema that nothing satisfies is found by
+// grammar_compile: its nodes have JSON pointers as names.
 MUST_CHECK bool schema_add(GrammarBuilder *b, const JsonNode *root, const SchemaOptions *options,
                            Arena *arena, Arena scratch, GrammarNode *out, Error *err);
 // Whether the pattern (all of a text) matches white space of JSON alone, and any text at all. Errors:

@@ -126,6 +126,7 @@ typedef struct {
     uint32_t depth;                              // of recursion
     GrammarNode open[2], close[2], colon, comma; // by CaseKind
     GrammarNode open_arguments, close_arguments; // of ARGUMENTS_PYTHON
+    GrammarNode around;                          // SCHEMA_BLANKS_ANY: white space around the document
     GrammarNode any_string, any_number, integer; // 0 until they are used, as
     GrammarNode chunk, short_rest;               // those of long strings
 } SchemaReader;

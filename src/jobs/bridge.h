@@ -51,6 +51,7 @@ typedef struct {
     uint8_t cache_salt[CACHE_SALT_BYTES];
     // What the text is held to, or NULL; stays in place until the job's entry is freed.
     const Grammar *grammar;
+    const char *grammar_field; // of the request that had it
     // Tokens that the reader of the answer knows by id: each has an event of its own, and no text.
     const int32_t *marks; // [n_marks] ascending; outlive the job
     uint32_t n_marks;
@@ -104,6 +105,7 @@ typedef struct {
         } end;             // EVENT_END
         struct {
             ErrCode code;
+            char field[ERROR_FIELD_BYTES];
             char message[ERROR_MESSAGE_BYTES];
         } error; // EVENT_ERROR
     };

@@ -153,6 +153,7 @@ static void finish(Sched *s, Running *r, StopReason reason, int32_t token) {
 static void send_error(Sched *s, Running *r, const Error *err) {
     JobEvent *e = event_begin(s, r, EVENT_ERROR);
     e->error.code = err->code;
+    memcpy(e->error.field, err->field, sizeof e->error.field);
     snprintf(e->error.message, sizeof e->error.message, "%s", err->message);
     r->job = NULL;
     bridge_end_event(s->bridge);
@@ -196,7 +197,8 @@ static bool admit(Sched *s, Job *job, Error *err) {
                              .n_prompt = job->n_tokens,
                              .max_tokens = job->max_tokens,
                              .sampler = job->sampler,
-                             .grammar = job->grammar};
+                             .grammar = job->grammar,
+                             .grammar_field = job->grammar_field};
     memcpy(request.cache_salt, job->cache_salt, sizeof request.cache_salt);
     if (!stop_matcher_init(&r->stop, job->stop, job->n_stop, &job->arena, err) ||
         !engine_admit(s->engine, &request, &r->slot, err)) {
