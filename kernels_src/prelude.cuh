@@ -132,6 +132,24 @@ DEVICE void group_sync(u32 group, u32 threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(group), "r"(threads) : "memory");
 }
 
+// ---- the multiprocessor that the block runs on, its clock, and the GPU's time ----
+
+DEVICE u32 multiprocessor_index() {
+    u32 m;
+    asm("mov.u32 %0, %%smid;" : "=r"(m));
+    return m;
+}
+DEVICE u64 clock_cycles() {
+    u64 cycles;
+    asm volatile("mov.u64 %0, %%clock64;" : "=l"(cycles));
+    return cycles;
+}
+DEVICE u64 global_time_ns() {
+    u64 ns;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
+    return ns;
+}
+
 #if SM_ARCH >= 90
 // ---- clusters: neighbouring blocks that run at the same time and reach each other's shared memory ----
 

@@ -13,36 +13,6 @@
 
 enum : u32 { CLOCK_THREADS = 1024 };
 
-#ifdef __CUDACC__
-DEVICE u32 multiprocessor_index() {
-    u32 m;
-    asm("mov.u32 %0, %%smid;" : "=r"(m));
-    return m;
-}
-DEVICE u64 clock_cycles() {
-    u64 cycles;
-    asm volatile("mov.u64 %0, %%clock64;" : "=l"(cycles));
-    return cycles;
-}
-DEVICE u64 global_time_ns() {
-    u64 ns;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
-    return ns;
-}
-#else // on a CPU (tests/emulator): a block is a multiprocessor of 1,500 MHz, and a millisecond passes
-DEVICE u32 multiprocessor_index() {
-    return block_index() / 2;
-}
-DEVICE u64 clock_cycles() {
-    static u64 cycles;
-    return cycles += 1500000;
-}
-DEVICE u64 global_time_ns() {
-    static u64 ns;
-    return ns += 1000000;
-}
-#endif
-
 EXPORTED StageInfo read_clocks_info = {CLOCK_THREADS, {BLOCKS, 1}, 0};
 
 KERNEL(CLOCK_THREADS, 1) read_clocks(ReadClocksArgs a) {

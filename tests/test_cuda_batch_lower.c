@@ -181,7 +181,7 @@ static void check_programs(Str file, uint32_t sm, uint32_t first_class, bool wit
     uint32_t n = 0;
     for (uint32_t i = l.classes[first_class].first_program; i < l.n_programs; i++) {
         bool is_draw = strncmp(l.programs[i].name, "draw_", 5) == 0;
-        if (is_draw ? with_draws && strstr(l.programs[i].defines.ptr, "#define MAX_ROWS 16\n") : true)
+        if (!is_draw || (with_draws && strstr(l.programs[i].defines.ptr, "#define MAX_ROWS 16\n")))
             programs[n++] = l.programs[i];
     }
     programs_check(programs, n, sm, &m.arena);

@@ -93,10 +93,15 @@ static void use_masks(const Engine *e, const MatcherPlace *p) {
     }
 }
 
-// An error of the sequence's grammar, with this message.
+// Makes it an error of the sequence's grammar.
+static bool of_grammar(const Sequence *s, Error *err) {
+    err->code = ERR_INVALID_REQUEST;
+    return s->grammar_field ? error_of_field(err, s->grammar_field) : false;
+}
+
 static bool refuse(const Sequence *s, Error *err, const char *message) {
     error_fill(err, ERR_INVALID_REQUEST, ERROR_NO_POSITION, "%s", message);
-    return s->grammar_field ? error_of_field(err, s->grammar_field) : false;
+    return of_grammar(s, err);
 }
 
 static bool refuse_room(const Sequence *s, Error *err) {
@@ -122,7 +127,6 @@ static MatcherPlace *find_place(Engine *e, const Grammar *grammar) {
 }
 
 static bool take_matcher(Engine *e, MatcherPlace *p, const Sequence *s, const Grammar *grammar, Error *err) {
-    char message[ERROR_MESSAGE_BYTES];
     uint64_t at = (uint64_t)(p - e->matchers) * e->matcher_bytes;
     Arena memory = arena_from_memory(e->matcher_memory + at, e->matcher_bytes);
     if (p->matcher && grammar_matcher_fits(p->matcher, grammar)) {
@@ -131,8 +135,7 @@ static bool take_matcher(Engine *e, MatcherPlace *p, const Sequence *s, const Gr
     }
     p->matcher = NULL;
     if (grammar_matcher_new(grammar, &e->trie, memory, &p->matcher, err)) return true;
-    memcpy(message, err->message, sizeof message);
-    return err->code == ERR_NO_MEMORY ? refuse_room(s, err) : refuse(s, err, message);
+    return err->code == ERR_NO_MEMORY ? refuse_room(s, err) : of_grammar(s, err);
 }
 
 bool sequence_hold(Engine *e, uint32_t slot, const EngineRequest *request, Error *err) {

@@ -43,18 +43,16 @@ void sequence_find_borders(const Engine *e, Sequence *s) {
 
 // ---- where a text leaves them ----
 
-void sequence_ask_for_checkpoint(Sequence *s, uint32_t place) {
-    bool has = s->n_asked == CHECKPOINTS_ASKED_MAX;
-    for (uint32_t i = 0; i < s->n_asked && !has; i++)
-        has = s->asked[i] == place;
-    if (!has) s->asked[s->n_asked++] = place;
-}
-
 static bool is_among(const uint32_t *places, uint32_t n, uint32_t place) {
     bool is = false;
     for (uint32_t i = 0; i < n && !is; i++)
         is = places[i] == place;
     return is;
+}
+
+void sequence_ask_for_checkpoint(Sequence *s, uint32_t place) {
+    bool is_known = is_among(s->asked, s->n_asked, place);
+    if (!is_known && s->n_asked < CHECKPOINTS_ASKED_MAX) s->asked[s->n_asked++] = place;
 }
 
 static bool is_wanted(const Engine *e, const Sequence *s, StepMode mode, uint32_t place) {

@@ -10,7 +10,10 @@
 #include "grammar/lang.h"
 #include "json/json_reader.h"
 
-enum { DECIMAL_DIGITS_MAX = 400, MULTIPLE_STATES_MAX = 20000 }; // digits of a bound
+enum {
+    DECIMAL_DIGITS_MAX = 400, // before the point of a bound, or zeros behind it
+    MULTIPLE_STATES_MAX = 20000,
+};
 
 // ±0.d1d2d3… × 10^point, with no zero first or last; no digits: zero.
 typedef struct {

@@ -8,19 +8,23 @@
 // Where white space may stand: before a colon or comma, behind a colon, where a writer may break the line.
 typedef enum { PLACE_NONE, PLACE_BEFORE, PLACE_COLON, PLACE_BREAK } BlankPlace;
 
+static Str blank_pattern(const SchemaOptions *o, BlankPlace place) {
+    static const char *const few[] = {"", "", " ?", "( |\\n( {0,64}|\\t{0,16}))?"};
+    if (place == PLACE_NONE) return STR("");
+    switch (o->blanks) {
+    case SCHEMA_BLANKS_FEW: return str_from_c(few[place]);
+    case SCHEMA_BLANKS_NONE: break;
+    case SCHEMA_BLANKS_ANY: return STR(ANY_BLANKS);
+    case SCHEMA_BLANKS_PATTERN: return o->blank_pattern;
+    }
+    return STR("");
+}
+
 // The texts of white space that may stand there, for each place.
 static bool add_blanks(SchemaReader *r, const Lang *blanks[PLACE_BREAK + 1]) {
-    static const char *const few[] = {"", "", " ?", "( |\\n( {0,64}|\\t{0,16}))?"};
     for (BlankPlace place = PLACE_NONE; place <= PLACE_BREAK; place++) {
-        Str pattern = STR("");
-        switch (r->options->blanks) {
-        case SCHEMA_BLANKS_FEW: pattern = str_from_c(few[place]); break;
-        case SCHEMA_BLANKS_NONE: break;
-        case SCHEMA_BLANKS_ANY: pattern = STR(ANY_BLANKS); break;
-        case SCHEMA_BLANKS_PATTERN: pattern = r->options->blank_pattern; break;
-        }
-        if (place == PLACE_NONE) pattern = STR("");
-        if (!schema_read_pattern(r, r->root, pattern, false, &blanks[place])) return false;
+        if (!schema_read_pattern(r, r->root, blank_pattern(r->options, place), false, &blanks[place]))
+            return false;
     }
     return true;
 }

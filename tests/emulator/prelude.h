@@ -133,6 +133,19 @@ DEVICE void group_sync(u32 group, u32 threads) {
     emulated_group_sync(group, threads);
 }
 
+// Two blocks have a multiprocessor of 1,500 MHz, and between two readings a millisecond passes.
+DEVICE u32 multiprocessor_index() {
+    return block_index() / 2;
+}
+DEVICE u64 clock_cycles() {
+    static u64 cycles;
+    return cycles += 1500000;
+}
+DEVICE u64 global_time_ns() {
+    static u64 ns;
+    return ns += 1000000;
+}
+
 #if SM_ARCH >= 90
 DEVICE u32 cluster_rank() {
     return emulated_thread()->cluster_rank;
