@@ -498,6 +498,75 @@ TEST(api_structured_first_tokens_are_the_fields) {
     shut_down(f);
 }
 
+// Asks for a text of a grammar that takes too much work, in a stream and without. How many events came first
+// in the stream.
+static uint32_t ask_too_much(FakeWorker *f, const char *grammar, const char *message) {
+    static char body[1 << 14];
+    static Str data[1024];
+    uint32_t n = 0;
+    for (int streams = 0; streams < 2; streams++) {
+        snprintf(body, sizeof body, "{\"prompt\":\"x\",\"max_tokens\":400,\"grammar\":\"%s\",\"stream\":%s}",
+                 grammar, streams ? "true" : "false");
+        Answer a = ask(f, "POST", COMPLETIONS, body);
+        CHECK_INT_EQ(streams ? 200 : 400, a.status);
+        if (streams) n = stream_data(a.body, data, COUNT_OF(data));
+        if (!CHECK(!streams || n >= 2)) return 0;
+        const JsonNode *error = json_root(streams ? data[n - 2] : a.body);
+        CHECK_STR_EQ("invalid_request_error", json_text_at(error, "error.type"));
+        CHECK_STR_EQ("grammar", json_text_at(error, "error.param"));
+        CHECK_STR_EQ(message, json_text_at(error, "error.message"));
+    }
+    return n - 2;
+}
+
+#define TOO_MANY "grammar: the text so far can be read in too many ways at once"
+#define TOO_MUCH "grammar: takes too much work: the text can be read in too many ways at once"
+
+TEST(api_structured_too_much_work_is_the_fields) {
+    static const struct {
+        const char *grammar, *message;
+    } rows[] = {
+        {"root ::= s\\ns ::= t+ s? t*\\nt ::= [^\\\"]+ | \\\"\\\\\\\"\\\" s \\\"\\\\\\\"\\\"", TOO_MUCH},
+        {"root ::= w*\\nw ::= [a-z]+ \\\" \\\"? | [a-z]+ w2\\nw2 ::= w \\\"x\\\" | w \\\"y\\\" | \\\"z\\\"",
+         TOO_MANY},
+        {"root ::= s\\ns ::= x s x | y s y | z s z | \\\"a\\\"\\nx ::= \\\"a\\\" | \\\"b\\\"\\n"
+         "y ::= \\\"a\\\" | \\\"b\\\" | \\\"c\\\"\\nz ::= [a-z] | \\\"ab\\\"",
+         TOO_MANY}};
+    FakeWorker *f = fake_worker_start(&(FakeConfig){
+        .script = "aab\"aab\"aab\"aab\"aab\"aab\"aab\"aab\"aab\"aab\"aab\"aab\"aab\"aab\"aab\"aab\"",
+        .n_jobs = 2});
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("grammar %zu", i);
+        CHECK(ask_too_much(f, rows[i].grammar, rows[i].message) > 3);
+    }
+    shut_down(f);
+}
+
+// As many texts in brackets of their own as `ways`: every letter is read in so many ways, and every mask of
+// the answer takes about as long.
+static const char *slow_grammar(int ways) {
+    static char text[1 << 14];
+    StrBuf b = STRBUF(text);
+    strbuf_printf(&b, "root ::= p0");
+    for (int i = 1; i < ways; i++)
+        strbuf_printf(&b, " | p%d", i);
+    for (int i = 0; i < ways; i++)
+        strbuf_printf(&b, "\\np%d ::= [a-z] p%d \\\"%d\\\" | \\\"%d\\\"", i, i, i % 10, i % 10);
+    return text;
+}
+
+// No mask is too much work, but one after the other they are.
+TEST(api_structured_work_of_a_whole_answer_is_bounded) {
+    static char body[1 << 14];
+    FakeWorker *f = fake_worker_start(&(FakeConfig){.n_jobs = 2});
+    uint32_t n_tokens = ask_too_much(f, slow_grammar(300), TOO_MUCH);
+    CHECK(n_tokens > 8 && n_tokens < 100);
+    snprintf(body, sizeof body, "{\"prompt\":\"x\",\"max_tokens\":120,\"grammar\":\"%s\"}", slow_grammar(30));
+    Answer a = ask(f, "POST", COMPLETIONS, body);
+    CHECK_STR_EQ("length", json_text_at(json_root(a.body), "choices.0.finish_reason"));
+    shut_down(f);
+}
+
 static const char *body_of(const char *id, char *text, size_t size) {
     snprintf(text, size,
              "{\"job_id\":\"%s\",\"prompt\":\"x\",\"max_tokens\":1,\"schema\":{\"type\":\"string\","

@@ -3,6 +3,7 @@
 #include "base/rng.h"
 #include "base/sort.h"
 #include "base/utf8.h"
+#include "grammar/grammar_text_formats.h"
 #include "grammar/rx.h"
 #include "grammar_make.h"
 #include "os/os.h"
@@ -140,15 +141,16 @@ enum { MANY_TOKENS = 150000 };
 
 // A vocabulary of the usual kind: bytes, words with and without a blank in front, in both cases, runs of
 // blanks and line ends, digits, punctuation in a row, pieces of other scripts.
-static const TokenTrie *many_trie(Arena *arena) {
+static const TokenTrie *many_trie(uint32_t n_tokens, Arena *arena) {
     static TokenTrie trie;
-    static const int32_t end = MANY_TOKENS - 1;
+    static int32_t end;
     static const char marks[] = "\"'.,:;!?(){}[]<>=+-*/\\_#$%&@";
     static const char letters[] = "eeeetttaaooiinnsshhrrdlcumwfgypbvk";
     Dice dice = {.key = 9};
     Error err = {0};
-    Str *pieces = arena_new(arena, Str, MANY_TOKENS);
-    for (uint32_t i = 0; i < MANY_TOKENS - 1; i++) {
+    end = (int32_t)n_tokens - 1;
+    Str *pieces = arena_new(arena, Str, n_tokens);
+    for (uint32_t i = 0; i < n_tokens - 1; i++) {
         char text[128];
         size_t n = 0, length = 2 + roll(&dice, 5) + roll(&dice, 6), kind = roll(&dice, 100);
         if (i >= 256 && kind < 55 && roll(&dice, 2)) text[n++] = ' ';
@@ -163,7 +165,7 @@ static const TokenTrie *many_trie(Arena *arena) {
         if (i >= 256 && kind < 55 && roll(&dice, 4) == 0) text[n - 1] = (char)(text[n - 1] & ~0x20);
         pieces[i] = arena_copy_str(arena, (Str){text, n});
     }
-    REQUIRE(token_trie_build(pieces, MANY_TOKENS, &end, 1, arena, grammar_arena(1), &trie, &err));
+    REQUIRE(token_trie_build(pieces, n_tokens, &end, 1, arena, grammar_arena(1), &trie, &err));
     return &trie;
 }
 
@@ -226,7 +228,7 @@ TEST(grammar_masks_of_150000_tokens_take_microseconds) {
     const Grammar *g;
     Error err = {0};
     GrammarBuilder *b = grammar_builder_new(&nodes);
-    const TokenTrie *trie = many_trie(&arena);
+    const TokenTrie *trie = many_trie(MANY_TOKENS, &arena);
     REQUIRE(grammar_compile(b, add_call(b, &arena), &arena, grammar_arena(1), &g, &err));
     GrammarMatcher *m = grammar_start_matcher(g, trie);
     for (int pass = 0; pass < 2; pass++) {
@@ -248,5 +250,37 @@ TEST(grammar_masks_of_150000_tokens_take_microseconds) {
                pass ? "all seen before" : "new states", (double)times[n / 2] / 1e3,
                (double)times[n * 9 / 10] / 1e3, (double)times[n - 1] / 1e3);
         CHECK_SOON(pass ? 1 : 2, times[n / 2] / 1000000);
+    }
+}
+
+// ---- too much work ----
+
+// Texts of these can be read in hundreds of ways at once: their masks would take millions of steps.
+TEST(grammar_masks_give_up_what_is_too_much_work) {
+    static const char *const grammars[] = {
+        "root ::= s\ns ::= t+ s? t*\nt ::= [^\"]+ | \"\\\"\" s \"\\\"\"",
+        "root ::= w*\nw ::= [a-z]+ \" \"? | [a-z]+ w2\nw2 ::= w \"x\" | w \"y\" | \"z\"",
+        "root ::= s\ns ::= x s x | y s y | z s z | \"a\"\nx ::= \"a\" | \"b\"\ny ::= \"a\" | \"b\" | \"c\"\n"
+        "z ::= [a-z] | \"ab\""};
+    Arena kept = grammar_arena(2);
+    const TokenTrie *trie = many_trie(20000, &kept);
+    for (size_t i = 0; i < COUNT_OF(grammars); i++) {
+        TEST_CASE_LABEL("grammar %zu", i);
+        Arena nodes = grammar_arena(0), arena = kept, scratch = grammar_arena(1), spare;
+        const Grammar *g;
+        GrammarNode root;
+        Error err = {0};
+        GrammarBuilder *b = grammar_builder_new(&nodes);
+        REQUIRE(arena_split(&scratch, arena_left(&scratch) / 2, &spare));
+        LangMaker maker = {.keep = &arena, .scratch = spare, .work_max = 1 << 24};
+        REQUIRE(gbnf_read(str_from_c(grammars[i]), NULL, b, &maker, scratch, &root, &err) &&
+                grammar_compile(b, root, &arena, scratch, &g, &err));
+        GrammarMatcher *m = grammar_start_matcher(g, trie);
+        for (int again = 0; again < 2; again++) {
+            CHECK(grammar_mask(m, grammar_start(m)) == NULL);
+            uint32_t work = grammar_mask_work(m);
+            CHECK(work > GRAMMAR_MASK_WORK_MAX &&
+                  work <= GRAMMAR_MASK_WORK_MAX + GRAMMAR_WORK_MAX + GRAMMAR_READINGS_MAX + 1);
+        }
     }
 }

@@ -78,8 +78,8 @@ typedef struct {
     uint32_t n_cached;             // tokens of the prompt that were in the cache
     CacheMiss cache_miss;          // why no more of them were
     // Not NULL: the sequence cannot go on after these tokens, since its logits are not numbers, or its
-    // grammar leads to more states than there is room for. It takes part in no further step; release the
-    // slot.
+    // grammar leads to more states than there is room for, or takes too much work. It takes part in no
+    // further step; release the slot.
     const Error *failure;
 } EngineOutput;
 

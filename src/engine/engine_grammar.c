@@ -11,7 +11,13 @@
 
 #include "os/os.h"
 
-enum { MASK_THREADS_MAX = 8 };
+enum {
+    MASK_THREADS_MAX = 8,
+    // Steps of masks (grammar_mask_work) that a sequence has for each token, some 4 ms. What its masks take
+    // above that adds up to the steps of one mask at most: else a grammar that is slow all along would hold
+    // up every step of all others.
+    TOKEN_WORK = GRAMMAR_MASK_WORK_MAX / 16,
+};
 
 static bool make_trie(Engine *e, const Tokenizer *t, Error *err) {
     uint64_t text = 0, n = e->n_vocab;
@@ -48,6 +54,23 @@ void engine_end(Engine *e) {
     if (e->mask_makers) pool_destroy(e->mask_makers);
 }
 
+// ---- what cannot go on ----
+
+// Makes it an error of the sequence's grammar.
+static bool of_grammar(const Sequence *s, Error *err) {
+    err->code = ERR_INVALID_REQUEST;
+    return s->grammar_field ? error_of_field(err, s->grammar_field) : false;
+}
+
+static bool refuse(const Sequence *s, Error *err, const char *message) {
+    error_fill(err, ERR_INVALID_REQUEST, ERROR_NO_POSITION, "%s", message);
+    return of_grammar(s, err);
+}
+
+static bool refuse_room(const Sequence *s, Error *err) {
+    return refuse(s, err, "the grammar leads to more states than there is room for");
+}
+
 // ---- states and masks ----
 
 static bool keep_states(Engine *e, const MatcherPlace *p) {
@@ -70,15 +93,25 @@ static bool allows_others(const TokenTrie *trie, const uint32_t *mask) {
     return others != 0;
 }
 
+// Adds the work of the mask asked for last, whoever it was made for: where a text is refused does not depend
+// on which masks were there already.
+static bool add_work(const MatcherPlace *p, Sequence *s, Error *err) {
+    s->mask_work += grammar_mask_work(p->matcher);
+    return s->mask_work <= GRAMMAR_MASK_WORK_MAX ||
+           refuse(s, err, "takes too much work: the text can be read in too many ways at once");
+}
+
 // Makes the mask of the sequence's state. *goes_on: a token may come that ends nothing; *ends: the text may
-// end. False: there is no room for the states behind this one.
-static bool make_mask(Engine *e, const MatcherPlace *p, Sequence *s, bool *goes_on, bool *ends) {
+// end.
+static bool make_mask(Engine *e, const MatcherPlace *p, Sequence *s, bool *goes_on, bool *ends, Error *err) {
     s->mask = grammar_mask(p->matcher, s->state);
-    if (!s->mask) {
-        if (!keep_states(e, p)) return false;
+    if (!s->mask && grammar_mask_work(p->matcher) <= GRAMMAR_MASK_WORK_MAX && keep_states(e, p))
         s->mask = grammar_mask(p->matcher, s->state);
+    if (!add_work(p, s, err)) {
+        s->mask = NULL;
+        return false;
     }
-    if (!s->mask) return false;
+    if (!s->mask) return refuse_room(s, err);
     *goes_on = allows_others(&e->trie, s->mask);
     *ends = grammar_may_end(p->matcher, s->state);
     return true;
@@ -91,21 +124,6 @@ static void use_masks(const Engine *e, const MatcherPlace *p) {
         Sequence *s = &e->sequences[p->users[i]];
         if (s->mask) s->mask = grammar_mask(p->matcher, s->state);
     }
-}
-
-// Makes it an error of the sequence's grammar.
-static bool of_grammar(const Sequence *s, Error *err) {
-    err->code = ERR_INVALID_REQUEST;
-    return s->grammar_field ? error_of_field(err, s->grammar_field) : false;
-}
-
-static bool refuse(const Sequence *s, Error *err, const char *message) {
-    error_fill(err, ERR_INVALID_REQUEST, ERROR_NO_POSITION, "%s", message);
-    return of_grammar(s, err);
-}
-
-static bool refuse_room(const Sequence *s, Error *err) {
-    return refuse(s, err, "the grammar leads to more states than there is room for");
 }
 
 // ---- texts begin and end ----
@@ -151,14 +169,14 @@ bool sequence_hold(Engine *e, uint32_t slot, const EngineRequest *request, Error
     s->grammar = grammar;
     s->matcher = (uint32_t)(p - e->matchers);
     s->state = grammar_start(p->matcher);
+    s->mask_work = 0;
     p->users[p->n_users++] = slot;
     p->used = ++e->matcher_uses;
-    bool is_made = make_mask(e, p, s, &goes_on, &ends);
+    bool is_made = make_mask(e, p, s, &goes_on, &ends, err);
     use_masks(e, p);
     if (is_made && (goes_on || (ends && e->trie.n_end_tokens))) return true;
     sequence_let_go(e, slot);
-    if (!is_made) return refuse_room(s, err);
-    return refuse(s, err, "no token of the vocabulary begins a text of the grammar");
+    return is_made && refuse(s, err, "no token of the vocabulary begins a text of the grammar");
 }
 
 void sequence_let_go(Engine *e, uint32_t slot) {
@@ -199,9 +217,12 @@ static bool follow_token(Engine *e, const MatcherPlace *p, Follow *f, Error *err
     if (f->complete) return true;
     if (next == GRAMMAR_REFUSED)
         return error_set(err, ERR_INTERNAL, "token %d was drawn, which the grammar does not allow", f->token);
+    if (next == GRAMMAR_AMBIGUOUS)
+        return refuse(s, err, "the text so far can be read in too many ways at once");
     if (!grammar_is_state(next)) return refuse_room(s, err);
     s->state = next;
-    if (!make_mask(e, p, s, &goes_on, &ends)) return refuse_room(s, err);
+    s->mask_work -= (uint32_t)min_u64(s->mask_work, TOKEN_WORK);
+    if (!make_mask(e, p, s, &goes_on, &ends, err)) return false;
     f->complete = !goes_on && ends;
     return goes_on || ends || refuse(s, err, "no token of the vocabulary goes on with a text of the grammar");
 }

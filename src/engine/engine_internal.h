@@ -57,6 +57,7 @@ typedef struct {
     uint32_t matcher;            // of Engine.matchers, with a grammar
     GrammarState state;          // after the tokens drawn and read
     const uint32_t *mask;        // of that state: the matcher's. NULL without a grammar
+    uint32_t mask_work;          // steps that its masks took above what its tokens allow: engine_grammar.c
 } Sequence;
 
 // A grammar's matcher, which all sequences that are held to the grammar share. It stays until its place is

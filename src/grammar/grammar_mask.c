@@ -105,7 +105,8 @@ static GrammarState walk_byte(GrammarMatcher *m, GrammarState state, uint8_t byt
     return step->next;
 }
 
-// Adds the tokens that go on behind this node of the trie as `state` does. False: GRAMMAR_FULL.
+// Adds the tokens that go on behind this node of the trie as `state` does. False: GRAMMAR_FULL, or too much
+// work.
 static bool walk_below(GrammarMatcher *m, const TokenTrie *trie, uint32_t exit, GrammarState state,
                        uint32_t *words) {
     uint32_t *states = m->walk;
@@ -113,7 +114,7 @@ static bool walk_below(GrammarMatcher *m, const TokenTrie *trie, uint32_t exit, 
     for (uint32_t i = exit + 1; i < trie->nodes[exit].end;) {
         TrieNode node = trie->nodes[i];
         GrammarState next = walk_byte(m, states[node.depth - 1], node.byte);
-        if (next == GRAMMAR_FULL) return false;
+        if (next == GRAMMAR_FULL || m->step.work > m->work_end) return false;
         if (!grammar_is_state(next)) {
             i = node.end;
             continue;
@@ -272,15 +273,24 @@ const uint32_t *grammar_mask(GrammarMatcher *m, GrammarState state) {
     if (slot == m->n_slots) {
         slot = m->slots[m->newest].newer;
         PoolCounts mark = pool_mark(&m->pool);
+        uint64_t before = m->step.work;
         m->slots[slot].state = GRAMMAR_REFUSED;
+        m->work_end = before + GRAMMAR_MASK_WORK_MAX;
         bool filled = mask_fill(m, state, m->masks + (size_t)slot * m->trie->n_words);
         pool_rewind(&m->pool, mark);
+        m->mask_work = (uint32_t)(m->step.work - before);
         if (!filled) return NULL;
+        m->slots[slot].work = m->mask_work;
         m->slots[slot].state = state;
         m->slot_of[state] = slot;
     } else m->figures.masks_cached++;
     mask_become_newest(m, slot);
+    m->mask_work = m->slots[slot].work;
     return m->masks + (size_t)slot * m->trie->n_words;
+}
+
+uint32_t grammar_mask_work(const GrammarMatcher *m) {
+    return m->mask_work;
 }
 
 uint32_t grammar_masks_kept(const GrammarMatcher *m) {

@@ -45,6 +45,7 @@ typedef struct {
     uint32_t state;        // or GRAMMAR_REFUSED: free
     uint32_t older, newer; // of the slots
     uint32_t keeper; // while only some states are kept: the number of one that has this state, from 1 on
+    uint32_t work;   // that it took
 } MaskSlot;
 
 struct GrammarMatcher {
@@ -80,6 +81,8 @@ struct GrammarMatcher {
     uint32_t *walk;       // [depth_max + 1] states of an automaton or of the matcher
     WalkStep *steps;      // [WALK_STEPS]
     uint32_t stamp;
+    uint64_t work_end;     // of the step's work, for the mask in the making
+    uint32_t mask_work;    // grammar_mask_work
     uint8_t group_of[256]; // byte_group
 };
 

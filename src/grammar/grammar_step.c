@@ -9,6 +9,7 @@ bool step_init(Step *s, const Grammar *g, Pool *pool, Arena *arena) {
 }
 
 void step_begin(Step *s) {
+    s->work += 1ull + s->n + s->n_tasks;
     s->status = STEP_OK;
     s->may_end = false;
     s->n = 0;

@@ -35,6 +35,7 @@ typedef struct {
     StepStatus status;
     bool may_end;
     uint32_t n, n_tasks, stamp;
+    uint64_t work;     // readings and tasks of all steps so far
     Reading *readings; // [GRAMMAR_READINGS_MAX]
     StepTask *tasks;   // [GRAMMAR_WORK_MAX]
     StepSeen *seen;    // [STEP_SEEN] what has been done in this step
