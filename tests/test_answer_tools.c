@@ -176,7 +176,7 @@ TEST(answer_tools_are_bounded) {
         strbuf_put_char(&b, 'n');
     strbuf_put(&b, STR("\"}}]"));
     CHECK(!read_tools(strbuf_end_in_arena(&b, &arena), &arena, &tools, &err));
-    CHECK_STR_EQ("tools: bytes of a name: 257, and at most 256 are possible", err.message);
+    CHECK_STR_EQ("tools: bytes of a name: 129, and at most 128 are possible", err.message);
     CHECK(read_tools(STR("[]"), &arena, &tools, &err));
     CHECK(tools == NULL);
 }

@@ -45,6 +45,9 @@ TEST(api_chat_whole) {
         {"Hello.", "{" HI ",\"max_tokens\":-1}", "choices.0.finish_reason", "stop"},
         {"Hello.", "{" HI ",\"stop\":\"lo\"}", "choices.0.message.content", "Hel"},
         {"Hello.", "{" HI ",\"stop\":[\"q\",\"l\"]}", "choices.0.message.content", "He"},
+        {"Hello.", "{" HI ",\"stop\":[\"q\",\"l\"]}", "choices.0.stop_reason", "l"},
+        {"Hello</tool_call>", "{" HI ",\"stop\":[\"q\",\"</tool_call>\"]}", "choices.0.stop_reason",
+         "</tool_call>"},
         {"Hello.", "{" HI ",\"stop\":null,\"seed\":null,\"n\":null,\"tools\":null,\"logprobs\":null}",
          "choices.0.message.content", "Hello."},
         {"Hello.", "{" HI ",\"n\":3}", "choices.2.message.content", "Hello."},
@@ -111,6 +114,11 @@ TEST(api_completions_whole) {
         {"{\"prompt\":\"x\",\"logprobs\":2}", "choices.0.logprobs.tokens.4", "."},
         {"{\"prompt\":\"x\",\"logprobs\":2}", "choices.0.logprobs.text_offset", "[0,1,2,4,5]"},
         {"{\"prompt\":\"x\"}", "choices.0.logprobs", "null"},
+        {"{\"prompt\":\"x\",\"stop\":\"o\"}", "choices.0.stop_reason", "o"},
+        {"{\"prompt\":\"x\",\"stop_token_ids\":[112,111]}", "choices.0.text", "Hell"},
+        {"{\"prompt\":\"x\",\"stop_token_ids\":[112,111]}", "choices.0.stop_reason", "111"},
+        {"{\"prompt\":\"x\",\"stop\":\"q\"}", "choices.0.stop_reason", "null"},
+        {"{\"prompt\":\"x\",\"stop\":\"q\",\"max_tokens\":2}", "choices.0.stop_reason", "null"},
     };
     FakeWorker *f = start("Hello.");
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -160,6 +168,8 @@ static const struct {
     {CHAT, "{" HI ",\"stream_options\":1}", 400, "stream_options",
      "stream_options: must be an object, found a number: /stream_options is 1"},
     {CHAT, "{" HI ",\"tool_choice\":\"required\"}", 400, "tool_choice", "tool_choice: a call needs tools"},
+    {CHAT, "{" HI ",\"structural_tag\":\"{}\"}", 400, "structural_tag",
+     "structural_tag: is not supported; use response_format, structured_outputs or strict tools"},
     {CHAT, "{" HI ",\"functions\":[{}]}", 400, "functions", "functions: is not supported; use tools"},
     {CHAT, "{" HI ",\"modalities\":[\"text\",\"audio\"]}", 400, "modalities",
      "modalities: the model writes text alone"},
@@ -349,6 +359,24 @@ TEST(api_completions_stream) {
     REQUIRE(n > 2 && str_eq(data[n - 1], STR("[DONE]")));
     CHECK_STR_EQ("xabc", joined(data, n, "choices.0.text"));
     CHECK_STR_EQ("stop", joined(data, n, "choices.0.finish_reason"));
+    shut_down(f);
+}
+
+TEST(api_streams_say_which_string_ended_them) {
+    static const char *const routes[] = {CHAT, COMPLETIONS};
+    static Str data[DATA_MAX];
+    FakeWorker *f = start("abc");
+    for (int i = 0; i < 4; i++) {
+        const char *stop = i < 2 ? "\"c\"" : "\"d\"";
+        char body[128];
+        snprintf(body, sizeof body, "{%s,\"stop\":%s,\"stream\":true}", i % 2 ? "\"prompt\":\"x\"" : HI,
+                 stop);
+        Answer a = ask(f, "POST", routes[i % 2], body);
+        uint32_t n = stream_data(a.body, data, DATA_MAX);
+        REQUIRE(n > 2);
+        CHECK_STR_EQ(i < 2 ? "c" : "null", json_text_at(json_root(data[n - 2]), "choices.0.stop_reason"));
+        CHECK_STR_EQ("nothing", json_text_at(json_root(data[n - 3]), "choices.0.stop_reason"));
+    }
     shut_down(f);
 }
 

@@ -51,10 +51,11 @@ typedef struct {
     bool keeps;   // this job's dialect wants it
     uint32_t reasoning_tokens;
     uint32_t tokens_seen;
-    uint32_t calls;    // begun
-    uint32_t tokens;   // KEPT_TOKENs
-    StopReason reason; // once the job is over
-    Str stop;          // Messages: the stop sequence, where the text ended in one
+    uint32_t calls;     // begun
+    uint32_t tokens;    // KEPT_TOKENs
+    StopReason reason;  // once the job is over
+    Str stop;           // STOP_STRING: which one, as the client wrote it
+    int32_t stop_token; // … the token that it is, or TOKEN_INVALID
     uint32_t tokens_out, tokens_in;
     uint32_t tokens_cached; // of tokens_in
     uint64_t prefill_ns, decode_ns;

@@ -106,10 +106,10 @@ static void begin_chunk(JsonWriter *w, const Context *c) {
     json_open_object(w);
 }
 
-static void send_chunk(JsonWriter *w, Context *c, const char *finish_reason) {
+static void send_chunk(JsonWriter *w, Context *c, bool is_last) {
     json_close_object(w);
     put_logprobs(w, c);
-    if (finish_reason) json_member_str(w, "finish_reason", str_from_c(finish_reason));
+    if (is_last) openai_put_finish(w, c->r, &c->mine->answer);
     else json_member_null(w, "finish_reason");
     json_close_object(w);
     json_close_array(w);
@@ -150,7 +150,7 @@ static void send_part(Context *c, const AnswerPart *part) {
     case ANSWER_CALL_ARGUMENTS: put_call_delta(&w, c, part); break;
     case ANSWER_CALL_END: return; // what follows says so
     }
-    send_chunk(&w, c, NULL);
+    send_chunk(&w, c, false);
 }
 
 static void take_part(void *context, const AnswerPart *part) {
@@ -172,7 +172,7 @@ static void started(Api *api, ApiRequest *r, ApiJob *mine, const Job *job) {
     begin_chunk(&w, &c);
     json_member_str(&w, "role", STR("assistant"));
     json_member_str(&w, "content", STR(""));
-    send_chunk(&w, &c, NULL);
+    send_chunk(&w, &c, false);
 }
 
 static void token(Api *api, ApiRequest *r, ApiJob *mine, const Job *job, const JobEvent *e) {
@@ -185,12 +185,12 @@ static void token(Api *api, ApiRequest *r, ApiJob *mine, const Job *job, const J
 
 static void done(Api *api, ApiRequest *r, ApiJob *mine, const Job *job, const JobEvent *e) {
     Context c = {api, r, mine, NULL};
-    openai_take_end(mine, job, e, (AnswerSink){take_part, &c});
+    openai_take_end(api, mine, job, e, (AnswerSink){take_part, &c});
     if (!r->fields.generate.stream) return;
     StrBuf text = api_text(api);
     JsonWriter w = sse_event_begin(&text, NULL);
     begin_chunk(&w, &c);
-    send_chunk(&w, &c, openai_finish_reason(&mine->answer));
+    send_chunk(&w, &c, true);
 }
 
 // ---- whole answers ----
@@ -277,7 +277,7 @@ static void put_choice(JsonWriter *w, const Api *api, const ApiRequest *r, const
     if (calls) put_calls(w, r, mine);
     json_close_object(w);
     put_all_logprobs(w, api, a, r->fields.generate.logprobs);
-    json_member_str(w, "finish_reason", str_from_c(openai_finish_reason(a)));
+    openai_put_finish(w, r, a);
     json_close_object(w);
 }
 

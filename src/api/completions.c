@@ -200,9 +200,9 @@ static void put_logprobs(JsonWriter *w, const Tokenizer *t, const ApiAnswer *a, 
 
 // ---- streams ----
 
-// One chunk. `finish_reason` NULL: more follows.
+// One chunk.
 static void send_chunk(Api *api, const ApiRequest *r, ApiJob *mine, Str piece, const TokenLogprobs *logprobs,
-                       const char *finish_reason) {
+                       bool is_last) {
     const Tokenizer *t = api->config.tokenizer;
     StrBuf text = api_text(api);
     JsonWriter w = sse_event_begin(&text, NULL);
@@ -215,7 +215,7 @@ static void send_chunk(Api *api, const ApiRequest *r, ApiJob *mine, Str piece, c
     json_member_str(&w, "text", piece);
     put_logprobs(&w, t, NULL, logprobs, mine->characters);
     if (logprobs) mine->characters += utf8_count(tokenizer_piece(t, logprobs->token, true));
-    if (finish_reason) json_member_str(&w, "finish_reason", str_from_c(finish_reason));
+    if (is_last) openai_put_finish(&w, r, &mine->answer);
     else json_member_null(&w, "finish_reason");
     json_close_object(&w);
     json_close_array(&w);
@@ -236,7 +236,7 @@ static void started(Api *api, ApiRequest *r, ApiJob *mine, const Job *job) {
     answer_parser_begin(mine->answer.parser, &plain, api->config.tokenizer, NULL, ANSWER_OPENS_CONTENT);
     if (!r->fields.generate.stream) return;
     api_begin_stream(api, r);
-    if (r->fields.generate.echo) send_chunk(api, r, mine, echo_of(r, mine), NULL, NULL);
+    if (r->fields.generate.echo) send_chunk(api, r, mine, echo_of(r, mine), NULL, false);
 }
 
 typedef struct {
@@ -249,7 +249,7 @@ typedef struct {
 static void take_part(void *context, const AnswerPart *part) {
     Context *c = context;
     answer_keep(&c->mine->answer, KEPT_CONTENT, 0, part->text);
-    if (c->r->fields.generate.stream) send_chunk(c->api, c->r, c->mine, part->text, c->logprobs, NULL);
+    if (c->r->fields.generate.stream) send_chunk(c->api, c->r, c->mine, part->text, c->logprobs, false);
     c->logprobs = NULL;
 }
 
@@ -262,9 +262,8 @@ static void token(Api *api, ApiRequest *r, ApiJob *mine, const Job *job, const J
 
 static void done(Api *api, ApiRequest *r, ApiJob *mine, const Job *job, const JobEvent *e) {
     Context c = {api, r, mine, NULL};
-    openai_take_end(mine, job, e, (AnswerSink){take_part, &c});
-    if (r->fields.generate.stream)
-        send_chunk(api, r, mine, (Str){0}, NULL, openai_finish_reason(&mine->answer));
+    openai_take_end(api, mine, job, e, (AnswerSink){take_part, &c});
+    if (r->fields.generate.stream) send_chunk(api, r, mine, (Str){0}, NULL, true);
 }
 
 // ---- whole answers ----
@@ -282,7 +281,7 @@ static void put_choice(JsonWriter *w, const Api *api, const ApiRequest *r, const
     }
     json_close_str(w);
     put_logprobs(w, api->config.tokenizer, r->fields.generate.logprobs ? a : NULL, NULL, 0);
-    json_member_str(w, "finish_reason", str_from_c(openai_finish_reason(a)));
+    openai_put_finish(w, r, a);
     json_close_object(w);
 }
 

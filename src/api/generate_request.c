@@ -27,6 +27,7 @@ const RefusalRule generate_refused[] = {
     {"logits_processors", 0, NULL, NULL},
     {"return_hidden_states", 0, NULL, NULL},
     {"thinking_token_budget", 0, NULL, NULL},
+    {"structural_tag", 0, NULL, "use response_format, structured_outputs or strict tools"},
 };
 const uint32_t n_generate_refused = COUNT_OF(generate_refused);
 

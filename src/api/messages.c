@@ -267,18 +267,10 @@ static void token(Api *api, ApiRequest *r, ApiJob *mine, const Job *job, const J
     openai_take_token(mine, e, (AnswerSink){take_part, &c});
 }
 
-// The stop sequence as the client wrote it: a control token is one, too.
-static Str stop_text(const Api *api, const Job *job, const JobEvent *e) {
-    if (e->end.reason != STOP_STRING) return (Str){0};
-    if (e->end.token != TOKEN_INVALID) return tokenizer_piece(api->config.tokenizer, e->end.token, true);
-    return e->end.stop < job->n_stop ? job->stop[e->end.stop] : (Str){0};
-}
-
 static void done(Api *api, ApiRequest *r, ApiJob *mine, const Job *job, const JobEvent *e) {
     Context c = {api, r, mine, job};
     StrBuf text;
-    openai_take_end(mine, job, e, (AnswerSink){take_part, &c});
-    mine->answer.stop = stop_text(api, job, e);
+    openai_take_end(api, mine, job, e, (AnswerSink){take_part, &c});
     if (!r->fields.generate.stream) return;
     close_block(&c);
     JsonWriter w = begin_event(&text, api, "message_delta");

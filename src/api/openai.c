@@ -29,9 +29,22 @@ bool openai_read_stream_options(const JsonNode *root, GenerateRequest *g, Error 
 
 // ---- answers ----
 
-const char *openai_finish_reason(const ApiAnswer *a) {
+static const char *finish_reason(const ApiAnswer *a) {
     if (a->reason == STOP_LENGTH) return "length";
     return answer_parser_calls(a->parser) ? "tool_calls" : "stop";
+}
+
+void openai_put_finish(JsonWriter *w, const ApiRequest *r, const ApiAnswer *a) {
+    const FieldIds *ids = &r->fields.generate.stop_token_ids;
+    json_member_str(w, "finish_reason", str_from_c(finish_reason(a)));
+    json_key(w, "stop_reason");
+    for (uint32_t i = 0; a->reason == STOP_STRING && i < ids->count; i++) {
+        if (ids->ids[i] != a->stop_token) continue;
+        json_put_u64(w, (uint64_t)a->stop_token);
+        return;
+    }
+    if (a->reason == STOP_STRING) json_put_str(w, a->stop);
+    else json_put_null(w);
 }
 
 void openai_make_call_id(const ApiRequest *r, uint32_t choice, uint32_t call, char out[CALL_ID_BYTES]) {
@@ -257,11 +270,20 @@ void openai_take_token(ApiJob *mine, const JobEvent *e, AnswerSink sink) {
     count_tokens(a, e->tokens_out, was_reasoning);
 }
 
-void openai_take_end(ApiJob *mine, const Job *job, const JobEvent *e, AnswerSink sink) {
+// The stop sequence as the client wrote it: a control token is one, too.
+static Str stop_text(const Api *api, const Job *job, const JobEvent *e) {
+    if (e->end.reason != STOP_STRING) return (Str){0};
+    if (e->end.token != TOKEN_INVALID) return tokenizer_piece(api->config.tokenizer, e->end.token, true);
+    return e->end.stop < job->n_stop ? job->stop[e->end.stop] : (Str){0};
+}
+
+void openai_take_end(const Api *api, ApiJob *mine, const Job *job, const JobEvent *e, AnswerSink sink) {
     ApiAnswer *a = &mine->answer;
     count_tokens(a, e->tokens_out, answer_parser_is_reasoning(a->parser));
     answer_parser_end(a->parser, e->end.reason == STOP_LENGTH, sink);
     a->reason = e->end.reason;
+    a->stop = stop_text(api, job, e);
+    a->stop_token = e->end.token;
     a->tokens_in = job->n_tokens;
     a->tokens_cached = e->tokens_cached;
     a->tokens_out = e->tokens_out;

@@ -12,8 +12,9 @@ MUST_CHECK bool openai_read_stream_options(const JsonNode *root, GenerateRequest
 
 // ---- answers ----
 
-// `reason` of a job that ended: "stop", "length", or "tool_calls" where it has called tools.
-const char *openai_finish_reason(const ApiAnswer *a);
+// "finish_reason" of a job that ended: "stop", "length", or "tool_calls" where it has called tools. And, as
+// vLLM has it, "stop_reason": the stop string, or the id of stop_token_ids, that ended the text, else null.
+void openai_put_finish(JsonWriter *w, const ApiRequest *r, const ApiAnswer *a);
 // A name for a call: nine letters and digits, which is what the strictest templates take. The same call of
 // the same answer always has the same.
 enum { CALL_ID_BYTES = 10 };
@@ -58,4 +59,4 @@ void openai_answer(Api *api, ApiRequest *r, const char *object, const char *chun
 
 // Takes what an event says of a job's answer: its figures, and its text through the parser to the sink.
 void openai_take_token(ApiJob *mine, const JobEvent *e, AnswerSink sink);
-void openai_take_end(ApiJob *mine, const Job *job, const JobEvent *e, AnswerSink sink);
+void openai_take_end(const Api *api, ApiJob *mine, const Job *job, const JobEvent *e, AnswerSink sink);

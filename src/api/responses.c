@@ -482,7 +482,7 @@ static void token(Api *api, ApiRequest *r, ApiJob *mine, const Job *job, const J
 
 static void done(Api *api, ApiRequest *r, ApiJob *mine, const Job *job, const JobEvent *e) {
     Context c = {api, r, mine};
-    openai_take_end(mine, job, e, (AnswerSink){take_part, &c});
+    openai_take_end(api, mine, job, e, (AnswerSink){take_part, &c});
     if (r->fields.generate.stream) close_item(&c, mine->answer.reason == STOP_LENGTH);
 }
 

@@ -95,12 +95,12 @@ static bool read_blanks(const char *field, const JsonNode *node, StructuredAnswe
 static bool read_outputs(const JsonNode *node, StructuredAnswer *out, Error *err) {
     static const char field[] = "structured_outputs";
     static const struct {
-        const char *name;
+        const char *name, *field;
         StructuredKind kind;
-    } members[] = {{"json", STRUCTURED_SCHEMA},
-                   {"regex", STRUCTURED_REGEX},
-                   {"choice", STRUCTURED_CHOICE},
-                   {"grammar", STRUCTURED_GRAMMAR}};
+    } members[] = {{"json", "structured_outputs.json", STRUCTURED_SCHEMA},
+                   {"regex", "structured_outputs.regex", STRUCTURED_REGEX},
+                   {"choice", "structured_outputs.choice", STRUCTURED_CHOICE},
+                   {"grammar", "structured_outputs.grammar", STRUCTURED_GRAMMAR}};
     bool wants_object = false, has_one = false;
     if (is_absent(node)) return true;
     if (!json_is(node, JSON_OBJECT)) return field_refuse_type(err, field, "an object", node);
@@ -111,14 +111,15 @@ static bool read_outputs(const JsonNode *node, StructuredAnswer *out, Error *err
     for (size_t i = 0; i < COUNT_OF(members); i++) {
         const JsonNode *member = json_get(node, str_from_c(members[i].name));
         has_one |= !is_absent(member);
-        if (!structured_read_one(members[i].kind, field, member, out, err)) return false;
+        if (!structured_read_one(members[i].kind, members[i].field, member, out, err)) return false;
     }
     has_one |= json_read_bool(json_get(node, STR("json_object")), &wants_object);
     if (!has_one)
         return field_refuse(err, field, "must have one of json, regex, choice, grammar and json_object");
     return read_blanks("structured_outputs.whitespace_pattern", json_get(node, STR("whitespace_pattern")),
                        out, err) &&
-           (!wants_object || structured_read_one(STRUCTURED_OBJECT, field, node, out, err));
+           (!wants_object ||
+            structured_read_one(STRUCTURED_OBJECT, "structured_outputs.json_object", node, out, err));
 }
 
 bool structured_read(const JsonNode *const nodes[STRUCTURED_FIELDS], StructuredAnswer *out, Error *err) {

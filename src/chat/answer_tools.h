@@ -7,7 +7,7 @@
 
 typedef struct AnswerTools AnswerTools;
 
-enum { ANSWER_TOOLS_MAX = 1024, ANSWER_TOOL_NAME_BYTES_MAX = 256 };
+enum { ANSWER_TOOLS_MAX = 1024, ANSWER_TOOL_NAME_BYTES_MAX = 128 };
 
 // `tools` is an array in chat completions' shape ({"type": "function", "function": {"name", "parameters"}}),
 // checked before: an element of another shape is passed over. Everything is copied into the arena. NULL or an

@@ -18,7 +18,6 @@
 #include "json/json_reader.h"
 
 enum {
-    TOOL_NAME_BYTES_MAX = 128,
     // Values in all of a request's tool arguments, which come as JSON within strings.
     CONVERSATION_ARGUMENT_NODES_MAX = 1 << 20,
 };

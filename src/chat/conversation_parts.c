@@ -3,6 +3,7 @@
 
 #include "base/strbuf.h"
 #include "base/utf8.h"
+#include "chat/answer_tools.h"
 
 #include <stdio.h>
 
@@ -257,8 +258,8 @@ static bool is_name_char(char c) {
 
 bool check_tool_name(Maker *m, const Place *where, Str name) {
     if (name.len == 0) return fail_at(m, where, "must not be empty");
-    if (name.len > TOOL_NAME_BYTES_MAX)
-        return fail_at(m, where, "%zu bytes are too many; at most %d", name.len, TOOL_NAME_BYTES_MAX);
+    if (name.len > ANSWER_TOOL_NAME_BYTES_MAX)
+        return fail_at(m, where, "%zu bytes are too many; at most %d", name.len, ANSWER_TOOL_NAME_BYTES_MAX);
     for (size_t i = 0; i < name.len; i++)
         if (!is_name_char(name.ptr[i]))
             return fail_value(m, where, name, "must be made of letters, digits, _, - and .");

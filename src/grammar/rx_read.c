@@ -273,7 +273,7 @@ static bool read_number(Reader *r, uint32_t *out) {
     return r->at > start;
 }
 
-// {n}, {n,}, {n,m}; anything else that begins with a brace is text.
+// {n}, {n,}, {n,m}
 static bool read_braces(Reader *r, uint32_t *min, uint32_t *max) {
     size_t start = r->at;
     if (take(r, "{") && read_number(r, min)) {
@@ -297,7 +297,9 @@ static bool read_quantifier(Reader *r, bool is_assertion, uint32_t *term) {
         return refuse(r, start, "a repetition of more than 10,000");
     if (min > max) return refuse(r, start, "a repetition whose bounds are the wrong way round");
     take(r, "?"); // which of several matches is preferred makes no difference
-    if (peek(r, '+') || peek(r, '*') || peek(r, '?')) return refuse(r, r->at, "a repeated repetition");
+    start = r->at;
+    if (peek(r, '+') || peek(r, '*') || peek(r, '?') || read_braces(r, &min, &max))
+        return refuse(r, start, "a repeated repetition");
     *term = rx_repeat(r->rx, *term, min, max);
     return true;
 }
@@ -334,9 +336,20 @@ static bool read_escaped_term(Reader *r, uint32_t *out) {
     return true;
 }
 
+// With the flag u, what has a meaning elsewhere stands for itself only behind a backslash.
+static bool check_plain(Reader *r) {
+    size_t start = r->at;
+    uint32_t min, max;
+    if (peek(r, '*') || peek(r, '+') || peek(r, '?') || read_braces(r, &min, &max))
+        return refuse(r, start, "a repetition of nothing");
+    if (take(r, "{,")) return refuse(r, start, "a repetition without a least number (write {0,n})");
+    if (peek(r, '{')) return refuse(r, start, "a brace that begins no repetition (write \\{)");
+    if (peek(r, '}')) return refuse(r, start, "a brace that ends no repetition (write \\})");
+    return !peek(r, ']') || refuse(r, start, "a bracket that ends no class (write \\])");
+}
+
 static bool read_term(Reader *r, uint32_t *out) {
     static const RxRange no_newline[] = {{0, 9}, {11, 12}, {14, 0x2027}, {0x202A, UNICODE_MAX}};
-    size_t start = r->at;
     uint32_t codepoint;
     if (take(r, "^")) {
         r->n_starts++;
@@ -348,9 +361,8 @@ static bool read_term(Reader *r, uint32_t *out) {
     else if (take(r, "(")) return read_group(r, out);
     else if (take(r, "[")) return read_class(r, out);
     else if (take(r, "\\")) return read_escaped_term(r, out);
-    else if (peek(r, '*') || peek(r, '+') || peek(r, '?')) return refuse(r, start, "a repetition of nothing");
     else {
-        if (!read_character(r, &codepoint)) return false;
+        if (!check_plain(r) || !read_character(r, &codepoint)) return false;
         *out = rx_ranges(r->rx, &(RxRange){codepoint, codepoint}, 1);
     }
     return true;
