@@ -86,12 +86,14 @@ typedef struct {
 // rows: 12,288 blocks, 16 µs).
 #define ROW_BLOCKS_MAX 1056u
 
-// 16 bytes.
+// 32 bytes.
 typedef struct {
     unsigned n_rows;      // 1 … MAX_ROWS
     unsigned n_logits;    // rows whose logits are wanted
-    unsigned n_stretches; // of a prompts' class
+    unsigned n_stretches; // of a prompts' class: entries of the table
     unsigned n_runs;      // where layers keep a state
+    unsigned n_divided;   // stretches that are several entries: the first ones are their first parts
+    unsigned reserved[3];
 } Batch;
 
 // BatchRow.token: the one that the row's sequence drew last.
@@ -110,12 +112,16 @@ typedef struct {
 } BatchRow;
 
 // Rows of a batch that are of one sequence, at positions one after the other, as many as a block of
-// span_attention.cuh takes: 24 bytes.
+// span_attention.cuh takes; or a part of such a stretch, which goes through some of their keys: 32 bytes.
 typedef struct {
     DEVICE_PTR(const unsigned) pages; // as of the rows
     unsigned row, n_rows;             // the first one; how many
     unsigned position;                // of the first one
     unsigned last;                    // of the sequence's last row in the batch
+    // Groups of ATTENTION_GROUP_KEYS keys. Each part of a stretch has n_groups of them, the last one perhaps
+    // fewer; a stretch that is not divided has all.
+    unsigned short first_group, n_groups;
+    unsigned place; // in BatchAttentionArgs.partial (span_parts.cuh); the same in all parts
 } RowStretch;
 
 // All rows of a batch that are of one sequence, at positions one after the other: 8 bytes.
@@ -358,7 +364,7 @@ typedef struct {
     unsigned reserved;
 } RopeHeadsArgs;
 
-// attention.cuh: queries, keys and values as qkv left them; span_attention.cuh: after rope_heads.
+// attention.cuh: queries, keys and values as qkv left them; span_attention.cuh, span_fold.cuh: after rope_heads.
 typedef struct {
     DEVICE_PTR(const Batch) batch;
     DEVICE_PTR(const BatchRow) rows;        // attention
@@ -370,7 +376,7 @@ typedef struct {
     DEVICE_PTR(unsigned short) kv;          // the layer's cache; attention writes the rows' own entries
     DEVICE_PTR(const float) sinks;          // HAS_SINKS: [N_HEADS] a score each that has no value
     DEVICE_PTR(unsigned short) out;         // activations of N_HEADS * HEAD_DIM columns
-    DEVICE_PTR(float) partial;     // what teams that share a row's keys give each other; stretches' totals
+    DEVICE_PTR(float) partial;     // what teams that share a row's keys give each other; stretches' triples
     DEVICE_PTR(unsigned) meetings; // their counters: zeros between launches
     unsigned list_at;              // as of RopeHeadsArgs
     unsigned reserved;

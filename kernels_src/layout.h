@@ -385,10 +385,10 @@ LAYOUT_FN unsigned layout_attention_triple_floats(unsigned n_heads, unsigned n_k
 LAYOUT_FN unsigned layout_stretch_rows(unsigned n_heads, unsigned n_kv_heads, unsigned queries) {
     return queries / layout_attention_heads(n_heads, n_kv_heads);
 }
-// Floats of its totals, of n_stretches stretches (BatchAttentionArgs.partial).
+// Floats of a place of BatchAttentionArgs.partial (span_parts.cuh): a triple of each list of a stretch.
 LAYOUT_FN unsigned long long layout_stretch_floats(unsigned n_heads, unsigned n_kv_heads, unsigned head_dim,
-                                                   unsigned queries, unsigned n_stretches) {
-    return (unsigned long long)n_stretches * layout_attention_lists(n_heads, n_kv_heads) * queries * head_dim;
+                                                   unsigned queries) {
+    return (unsigned long long)layout_attention_lists(n_heads, n_kv_heads) * queries * (head_dim + 2);
 }
 // Lists of groups that several teams share; groups_max: of the longest sequence.
 LAYOUT_FN unsigned layout_attention_shared_lists(unsigned n_heads, unsigned n_kv_heads, unsigned max_rows,

@@ -7,8 +7,8 @@
 // attention.cuh gives it. Flash attention (Dao 2023) with online softmax (Milakov, Gimelshein 2018): scores
 // are never stored.
 //
-// Grid: SPAN_BLOCKS blocks. A task is a stretch of up to STRETCH_ROWS rows and a list of heads that share
-// keys (attend.cuh); the host has the stretches with the most keys first. What the tensor cores take as rows
+// Grid: SPAN_BLOCKS blocks. A task is a stretch of up to STRETCH_ROWS rows, or a part of one, and a list of
+// heads that share keys (attend.cuh); the host has those with the most keys first. What the tensor cores take as rows
 // are queries: of the stretch's first row all heads of the list, then of the second one, 16 a warp. So the
 // heads of a row that decodes, which is a stretch by itself, read its keys together. All warps share the
 // tiles, a ring in shared memory. There are blocks for the stretches of one long prompt, or, where rows are
@@ -16,9 +16,9 @@
 // blocks that find none take time to start, too (ROW_BLOCKS_MAX).
 //
 // A split's triple is in registers; the group's, too, or with large heads in shared memory; the total's,
-// which is wanted once in 1,024 keys, in `partial`: [task][groups of 8 dims][thread]float4. (It may be where
-// qkv.cuh's raw rows were.) Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh. Defines: attend.cuh's,
-// MAX_ROWS, SPAN_WARPS, HAS_SINKS; SPAN_BLOCKS_LEAST (1).
+// which is wanted once in 1,024 keys, in `partial`, where a part leaves each group's instead (span_parts.cuh).
+// (It may be where qkv.cuh's raw rows were.) Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh,
+// span_parts.cuh. Defines: attend.cuh's, MAX_ROWS, SPAN_WARPS, HAS_SINKS; SPAN_BLOCKS_LEAST (1).
 #if !defined(MAX_ROWS) || !defined(SPAN_WARPS)
 #error "MAX_ROWS, SPAN_WARPS"
 #endif
@@ -62,7 +62,7 @@ enum : u32 {
                      ? 2
                      : 1,
     Q_AT = RING_SLOTS * SLOT_BYTES,   // 16 rows a warp
-    GROUP_AT = Q_AT + Q_BYTES,        // [groups of 8 dims][thread]float4
+    GROUP_AT = Q_AT + Q_BYTES,        // [warp][groups of 8 dims][lane]float4
     FULL_AT = GROUP_AT + GROUP_BYTES, // a barrier a slot
     SPAN_SHARED_BYTES = FULL_AT + (SM_ARCH >= 90 ? RING_SLOTS * 8 : 0),
 };
@@ -83,7 +83,8 @@ struct SpanTask {
     u32 first_tile, end_tile;
     u32 tiles_before; // tile t is the (tiles_before + t)-th of all that the block goes through
     const u32 *pages;
-    float4 *total; // this thread's
+    bool is_part;
+    u32 place; // of its total, or its stretch's groups
 };
 // n_before: tiles of the tasks that the block has behind it.
 DEVICE SpanTask span_task(const BatchAttentionArgs &a, u32 task, u32 n_before) {
@@ -96,11 +97,12 @@ DEVICE SpanTask span_task(const BatchAttentionArgs &a, u32 task, u32 n_before) {
     t.position = s.position;
     t.end = s.position + s.n_rows;
     t.last = s.last;
-    t.first_tile = row_keys(s.position).first / TILE_KEYS;
-    t.end_tile = CEIL_DIV(t.end, (u32)TILE_KEYS);
+    t.first_tile = MAX(row_keys(s.position).first / TILE_KEYS, (u32)s.first_group * GROUP_TILES);
+    t.end_tile = MIN(CEIL_DIV(t.end, (u32)TILE_KEYS), (u32)(s.first_group + s.n_groups) * GROUP_TILES);
     t.tiles_before = n_before - t.first_tile;
     t.pages = s.pages + a.list_at;
-    t.total = (float4 *)a.partial + (u64)task * OUT_GROUPS * SPAN_THREADS + thread_index();
+    t.is_part = !has_all_groups(s);
+    t.place = s.place;
     return t;
 }
 
@@ -276,15 +278,22 @@ DEVICE void add_tile(const BatchAttentionArgs &a, const SpanTask &t, u32 tile, u
 
 // ---- folds ----
 
-// A triple's values in memory: [OUT_GROUPS], SPAN_THREADS apart.
+// A triple's values in memory: [OUT_GROUPS], WARP apart.
 DEVICE float4 *group_in_shared(u8 *shared) {
-    return (float4 *)(shared + GROUP_AT) + thread_index();
+    return (float4 *)(shared + GROUP_AT) + warp_index() * OUT_GROUPS * WARP + lane_index();
+}
+// The task's triple: its total, or, of a part, that of a group.
+DEVICE float *task_triple(const BatchAttentionArgs &a, const SpanTask &t, u32 group) {
+    return span_triple(a.partial, t.place + (t.is_part ? group : 0), t.list, QUERIES);
+}
+DEVICE float4 *task_values(const BatchAttentionArgs &a, const SpanTask &t, u32 group) {
+    return triple_values(task_triple(a, t, group), warp_index(), t.first_pair * 2);
 }
 DEVICE float4 values_of(const RowsTriple &t, u32 j) {
     return {t.out[j][0], t.out[j][1], t.out[j][2], t.out[j][3]};
 }
 DEVICE float4 group_values(const SpanRows &r, u8 *shared, u32 j) {
-    return GROUP_IN_SHARED ? group_in_shared(shared)[j * SPAN_THREADS] : values_of(r.group, j);
+    return GROUP_IN_SHARED ? group_in_shared(shared)[j * WARP] : values_of(r.group, j);
 }
 
 // Folds a triple, whose values value(j) gives, into one whose values are in memory; `begins`: it takes their
@@ -306,11 +315,11 @@ DEVICE void fold_into(float4 *to, float top[2], float sum[2], bool begins, const
     for (u32 j = 0; j < OUT_GROUPS; j++) {
         float4 v = value(j);
         if (!begins) {
-            float4 o = to[j * SPAN_THREADS];
+            float4 o = to[j * WARP];
             v = {fma_f32(o.x, f[0].keep, v.x * f[0].add), fma_f32(o.y, f[0].keep, v.y * f[0].add),
                  fma_f32(o.z, f[1].keep, v.z * f[1].add), fma_f32(o.w, f[1].keep, v.w * f[1].add)};
         }
-        to[j * SPAN_THREADS] = v;
+        to[j * WARP] = v;
     }
 }
 
@@ -327,11 +336,15 @@ DEVICE void end_split(SpanRows *r, const SpanSplit &split, u8 *shared) {
     r->has_group = true;
 }
 
-// Joins the total, of which there is one only where the task goes through several groups.
-DEVICE void end_group(const SpanTask &t, SpanRows *r, u8 *shared) {
+// Joins the total, of which there is one only where the task goes through several groups; or is what a part
+// leaves.
+DEVICE void end_group(const BatchAttentionArgs &a, const SpanTask &t, u32 number, SpanRows *r, u8 *shared) {
     if (!r->has_group) return;
-    fold_into(t.total, r->total_top, r->total_sum, !r->has_total, r->group.top, r->group.sum,
-              [&](u32 j) { return group_values(*r, shared, j); });
+    fold_into(task_values(a, t, number), r->total_top, r->total_sum, t.is_part || !r->has_total, r->group.top,
+              r->group.sum, [&](u32 j) { return group_values(*r, shared, j); });
+    for (u32 i = 0; i < 2 && t.is_part && lane_index() % 4 == 0; i++) {
+        *triple_sums(task_triple(a, t, number), lane_query(i), QUERIES) = {r->group.top[i], r->group.sum[i]};
+    }
     r->has_total = true;
     r->has_group = false;
 }
@@ -348,7 +361,7 @@ DEVICE void store_span_rows(const BatchAttentionArgs &a, const SpanTask &t, cons
     }
 #pragma unroll
     for (u32 j = 0; j < OUT_GROUPS; j++) {
-        float4 v = r.has_total ? t.total[j * SPAN_THREADS] : group_values(r, shared, j);
+        float4 v = r.has_total ? task_values(a, t, 0)[j * WARP] : group_values(r, shared, j);
         store_span_values(a, q, end, t.first_pair * 16 + j * 8 + lane_index() % 4 * 2, v);
     }
 }
@@ -372,7 +385,7 @@ DEVICE void span_task_run(const BatchAttentionArgs &a, const SpanTask &t, u8 *sh
     fetch_tile(a, t, t.first_tile, shared);
     SpanRows r;
     load_span_rows(a, t, shared, &r);
-    bool one_group = t.first_tile / GROUP_TILES == (t.end_tile - 1) / GROUP_TILES;
+    bool one_group = !t.is_part && t.first_tile / GROUP_TILES == (t.end_tile - 1) / GROUP_TILES;
     SpanSplit split;
     triple_clear(&split.t);
     for (u32 tile = t.first_tile; tile < t.end_tile;) {
@@ -389,10 +402,12 @@ DEVICE void span_task_run(const BatchAttentionArgs &a, const SpanTask &t, u8 *sh
             }
         }
         end_split(&r, split, shared);
-        if (!one_group && (tile % GROUP_TILES == 0 || tile == t.end_tile)) end_group(t, &r, shared);
+        if (!one_group && (tile % GROUP_TILES == 0 || tile == t.end_tile)) {
+            end_group(a, t, (tile - 1) / GROUP_TILES, &r, shared);
+        }
     }
     copy_tile_wait<0>();
-    store_span_rows(a, t, r, shared);
+    if (!t.is_part) store_span_rows(a, t, r, shared);
 }
 
 DEVICE void span_attention_run(const BatchAttentionArgs &a, u32 n_tasks, u32 block, u8 *shared) {
@@ -400,6 +415,7 @@ DEVICE void span_attention_run(const BatchAttentionArgs &a, u32 n_tasks, u32 blo
     if (block < n_tasks) ring_begin(shared);
     for (u32 task = block; task < n_tasks; task += SPAN_BLOCKS) {
         SpanTask t = span_task(a, task, n_tiles);
+        if (t.first_tile >= t.end_tile) continue; // a part whose keys no row sees
         span_task_run(a, t, shared);
         n_tiles += t.end_tile - t.first_tile;
         warp_sync(); // its queries have been used

@@ -20,14 +20,14 @@
 // Heads of more than 128 dims: both teams have the same 64 queries, half of the dims each, and both make the
 // scores.
 //
-// Grid: SPAN_BLOCKS blocks, one a multiprocessor. A task is a stretch and a list (span_attention.cuh), those
-// with the most keys first. Blocks take a task each, then the next ones in the opposite order, and so on: so
-// all get about as many keys.
+// Grid: SPAN_BLOCKS blocks, one a multiprocessor. A task is a stretch, or a part of one, and a list
+// (span_attention.cuh), those with the most keys first. Blocks take a task each, then the next ones in the
+// opposite order, and so on: so all get about as many keys.
 //
 // The group's values are in registers, its largest scores and sums in shared memory with the total's. The
-// total's values, which are wanted once in 1,024 keys, are in `partial`: [task][groups of 8 dims][thread of
-// both teams]float4. Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh. Defines: attend.cuh's (not
-// KV_Q8), MAX_ROWS, HAS_SINKS, SPAN_BLOCKS.
+// total's values, which are wanted once in 1,024 keys, are in `partial`; a part leaves each group's triple
+// there instead (span_parts.cuh). Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh, span_parts.cuh.
+// Defines: attend.cuh's (not KV_Q8), MAX_ROWS, HAS_SINKS, SPAN_BLOCKS.
 #if !defined(MAX_ROWS) || !defined(SPAN_BLOCKS)
 #error "MAX_ROWS, SPAN_BLOCKS"
 #endif
@@ -123,32 +123,33 @@ DEVICE u32 team_thread() {
 // What a block attends to at a time.
 struct SpanTask {
     u32 number, list;
-    u32 row, n_rows; // of the batch
-    u32 position;    // of the first one
-    u32 last;        // of the sequence's last row in the batch
+    u32 row, n_rows;            // of the batch
+    u32 position;               // of the first one
+    u32 last;                   // of the sequence's last row in the batch
+    u32 first_group, end_group; // of keys, that it goes through
     const u32 *pages;
 };
 DEVICE SpanTask span_task(const BatchAttentionArgs &a, u32 number) {
     RowStretch s = a.stretches[number / LISTS];
-    return {number, number % LISTS, s.row, s.n_rows, s.position, s.last, s.pages + a.list_at};
+    u32 end_group = s.first_group + s.n_groups;
+    return {number, number % LISTS, s.row,     s.n_rows,           s.position,
+            s.last, s.first_group,  end_group, s.pages + a.list_at};
 }
 DEVICE u32 first_split(const SpanTask &t) {
-    return row_keys(t.position).first / SPLIT_KEYS;
+    return MAX(row_keys(t.position).first / SPLIT_KEYS, t.first_group * GROUP_SPLITS);
 }
 DEVICE u32 end_split(const SpanTask &t) {
-    return CEIL_DIV(t.position + t.n_rows, (u32)SPLIT_KEYS);
+    return MIN(CEIL_DIV(t.position + t.n_rows, (u32)SPLIT_KEYS), t.end_group * GROUP_SPLITS);
 }
-// The values of the task's total: [OUT_GROUPS], MULTIPLY_THREADS apart.
-DEVICE float4 *task_total(const BatchAttentionArgs &a, const SpanTask &t) {
-    return (float4 *)a.partial + (u64)t.number * OUT_GROUPS * MULTIPLY_THREADS + thread_index();
-}
-// Calls run(task) for each of the block's tasks.
+// Calls run(task) for each of the block's tasks that has any keys.
 template <class Run> DEVICE void for_each_task(const BatchAttentionArgs &a, u32 n_tasks, Run run) {
     u32 block = block_index();
 #pragma unroll 1
     for (u32 first = 0; first < n_tasks; first += SPAN_BLOCKS) {
         u32 task = first + (first / SPAN_BLOCKS % 2 ? SPAN_BLOCKS - 1 - block : block);
-        if (task < n_tasks) run(span_task(a, task));
+        if (task >= n_tasks) continue;
+        SpanTask t = span_task(a, task);
+        if (first_split(t) < end_split(t)) run(t);
     }
 }
 
@@ -221,8 +222,11 @@ struct SpanTeam {
 DEVICE u32 first_query(const SpanTeam &team) {
     return team.number / DIM_PARTS * 64;
 }
+DEVICE u32 lane_sixteen(const SpanTeam &team) {
+    return first_query(team) / 16 + team_thread() / WARP;
+}
 DEVICE u32 lane_query(const SpanTeam &team, u32 i) {
-    return first_query(team) + team_thread() / WARP * 16 + lane_index() / 4 + i * 8;
+    return lane_sixteen(team) * 16 + lane_index() / 4 + i * 8;
 }
 
 DEVICE void team_meet(const SpanTeam &team) {
@@ -350,6 +354,15 @@ DEVICE void join_group(u8 *shared, const SpanSums &sums, const float out[OUT_GRO
         group->of[j] = fma_f32(group->of[j], f[j / 2 % 2].keep, out[j] * f[j / 2 % 2].add);
     }
 }
+// A task's triple in memory: its total, or, of a part, that of a group. (The stretch is loaded again: kept so
+// long, it would be registers.)
+DEVICE float *task_triple(const BatchAttentionArgs &a, const SpanTask &t, bool is_part, u32 group) {
+    return span_triple(a.partial, a.stretches[t.number / LISTS].place + (is_part ? group : 0), t.list,
+                       QUERIES);
+}
+DEVICE float4 *task_values(float *triple, const SpanTeam &team) {
+    return triple_values(triple, lane_sixteen(team), DIM_PARTS > 1 ? team.number * OUT_GROUPS : 0);
+}
 // A group joins the total, whose values are in memory; begins: it is the first.
 DEVICE void join_total(float4 *total, bool begins, u8 *shared, const SpanValues &group) {
     FoldFactors f[2];
@@ -366,18 +379,25 @@ DEVICE void join_total(float4 *total, bool begins, u8 *shared, const SpanValues 
         const float *o = group.of + 4 * j;
         float4 v = {o[0], o[1], o[2], o[3]};
         if (!begins) {
-            float4 before = total[j * MULTIPLY_THREADS];
+            float4 before = total[j * WARP];
             v = {fma_f32(before.x, f[0].keep, v.x * f[0].add), fma_f32(before.y, f[0].keep, v.y * f[0].add),
                  fma_f32(before.z, f[1].keep, v.z * f[1].add), fma_f32(before.w, f[1].keep, v.w * f[1].add)};
         }
-        total[j * MULTIPLY_THREADS] = v;
+        total[j * WARP] = v;
+    }
+}
+// What a part leaves of a group beside the values, which have joined an empty total.
+DEVICE void store_sums(float *triple, const SpanTeam &team, u8 *shared) {
+    for (u32 i = 0; i < 2; i++) {
+        float2 v = *row_sums(shared + GROUP_SUMS_AT, i);
+        if (lane_index() % 4 == 0) *triple_sums(triple, lane_query(team, i), QUERIES) = v;
     }
 }
 
 // The result is the one group, or the total.
 DEVICE void store_span_rows(const BatchAttentionArgs &a, const SpanTask &t, const SpanTeam &team,
                             bool one_group, u8 *shared, const SpanValues &group) {
-    const float4 *total = task_total(a, t);
+    const float4 *total = task_values(task_triple(a, t, false, 0), team);
     SpanEnd end[2];
     SpanQuery q[2];
 #pragma unroll
@@ -390,7 +410,7 @@ DEVICE void store_span_rows(const BatchAttentionArgs &a, const SpanTask &t, cons
     for (u32 j = 0; j < OUT_GROUPS; j++) {
         const float *o = group.of + 4 * j;
         float4 v = {o[0], o[1], o[2], o[3]};
-        if (!one_group) v = total[j * MULTIPLY_THREADS];
+        if (!one_group) v = total[j * WARP];
         u32 dim = (DIM_PARTS > 1 ? team.number * PART_DIMS : 0) + j * 8 + lane_index() % 4 * 2;
         store_span_values(a, q, end, dim, v);
     }
@@ -485,7 +505,8 @@ DEVICE void multiply_splits(const BatchAttentionArgs &a, const SpanTask &t, u32 
     SpanBarriers *b = span_barriers(shared);
     SpanValues group;
     float s[SPLIT_KEYS / 2];
-    bool one_group = begin / GROUP_SPLITS == (end - 1) / GROUP_SPLITS;
+    bool is_part = !has_all_groups(a.stretches[t.number / LISTS]),
+         one_group = !is_part && begin / GROUP_SPLITS == (end - 1) / GROUP_SPLITS;
     begin_group(shared, &group);
     wait_full(b->keys_full, team->split);
     begin_scores(shared, *team, team->split, s);
@@ -493,11 +514,15 @@ DEVICE void multiply_splits(const BatchAttentionArgs &a, const SpanTask &t, u32 
     for (u32 split = begin; split < end; split++) {
         multiply_split(t, split, split + 1 < end, shared, team, s, &group);
         if (!one_group && ((split + 1) % GROUP_SPLITS == 0 || split + 1 == end)) {
-            join_total(task_total(a, t), split / GROUP_SPLITS == begin / GROUP_SPLITS, shared, group);
+            u32 number = split / GROUP_SPLITS;
+            float *triple = task_triple(a, t, is_part, number);
+            join_total(task_values(triple, *team), is_part || number == begin / GROUP_SPLITS, shared, group);
+            if (is_part) store_sums(triple, *team, shared);
             begin_group(shared, &group);
         }
     }
     warpgroup_wait<0>(); // nothing is under way, which the compiler does not see
+    if (is_part) return;
     // (The task is loaded again: kept so long, it would be registers.)
     store_span_rows(a, span_task(a, t.number), *team, one_group, shared, group);
 }
@@ -505,12 +530,15 @@ DEVICE void multiply_splits(const BatchAttentionArgs &a, const SpanTask &t, u32 
 DEVICE void multiply_task(const BatchAttentionArgs &a, const SpanTask &t, u8 *shared, SpanTeam *team) {
     SpanBarriers *b = span_barriers(shared);
     u32 row = first_query(*team) / LIST_HEADS, last = (first_query(*team) + 63) / LIST_HEADS;
-    u32 first_of_all = first_split(t), end_of_all = end_split(t);
+    u32 first_of_all = first_split(t), end_of_all = end_split(t), begin = 0, end = 0;
     wait_full(b->queries_full, team->task);
     if (row < t.n_rows) {
         team->first = t.position + row;
         team->end = t.position + MIN(last + 1, t.n_rows);
-        u32 begin = row_keys(team->first).first / SPLIT_KEYS, end = CEIL_DIV(team->end, (u32)SPLIT_KEYS);
+        begin = MAX(row_keys(team->first).first / SPLIT_KEYS, first_of_all);
+        end = MIN(CEIL_DIV(team->end, (u32)SPLIT_KEYS), end_of_all);
+    }
+    if (begin < end) {
         skip_splits(b, begin - first_of_all, team);
         multiply_splits(a, t, begin, end, shared, team);
         skip_splits(b, end_of_all - end, team);

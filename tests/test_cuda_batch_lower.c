@@ -101,9 +101,9 @@ TEST(cuda_batch_lower_finds_the_stages_of_a_layer) {
     static const BatchType *const many[] = {&batch_norm,        &batch_qkv_many, &batch_attention,
                                             &batch_output_many, &batch_norm,     &batch_glu_many,
                                             &batch_down_many};
-    static const BatchType *const prompt[] = {&batch_norm,           &batch_qkv_many,    &batch_rope_heads,
-                                              &batch_span_attention, &batch_output_many, &batch_norm,
-                                              &batch_glu_many,       &batch_down_many};
+    static const BatchType *const prompt[] = {&batch_norm,           &batch_qkv_many,  &batch_rope_heads,
+                                              &batch_span_attention, &batch_span_fold, &batch_output_many,
+                                              &batch_norm,           &batch_glu_many,  &batch_down_many};
     TinyModel model = tiny_model_llama();
     model.layers = 3;
     Made m = plan_of(tiny_model_build(&model));

@@ -1,5 +1,5 @@
 // Heads and attention of batches on the emulator: kernels_src/turn_heads.cuh, rope_heads.cuh, attention.cuh,
-// attention_clusters.cuh, span_attention.cuh. Results agree with the formula in double to f16's rounding; a
+// attention_clusters.cuh, span_attention.cuh, span_fold.cuh. Results agree with the formula in double to f16's rounding; a
 // row's bits are the same whoever computes it.
 #include "kernel_reference.h"
 
@@ -344,26 +344,52 @@ static uint32_t teams_most(const EmulatedStage *s) {
     return s->blocks * s->teams * (s->info.blocks_alone ? 2 : 1);
 }
 
+// Stretches are divided into parts of so many groups; 0: they are not. (Of the stages that take stretches.)
+static uint32_t part_groups;
+
+// Places of `partial`.
+enum { STRETCH_GROUPS_MAX = 4 };
+
 static size_t partial_floats(const EmulatedStage *s) {
     if (s->blocks == 0)
-        return layout_stretch_floats(s->n_heads, s->n_kv_heads, s->head_dim, s->queries, s->max_rows);
+        return layout_stretch_floats(s->n_heads, s->n_kv_heads, s->head_dim, s->queries) * s->max_rows *
+               (part_groups ? STRETCH_GROUPS_MAX : 1);
     return layout_attention_partial_floats(s->n_heads, s->n_kv_heads, s->head_dim, s->max_rows, teams_most(s),
                                            s->groups_max);
+}
+
+// Gives stretches their groups and places. Divided: all, in parts, of which the first ones come first.
+static void divide_stretches(Batch *batch, RowStretch *stretches) {
+    uint32_t n = batch->n_stretches, place = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t groups = (stretches[i].position + stretches[i].n_rows - 1) / ATTENTION_GROUP_KEYS + 1;
+        REQUIRE(groups <= STRETCH_GROUPS_MAX);
+        stretches[i].n_groups = (uint16_t)(part_groups ? part_groups : groups);
+        stretches[i].place = place;
+        place += part_groups ? groups : 1;
+        for (uint32_t first = part_groups; part_groups && first < groups; first += part_groups) {
+            stretches[batch->n_stretches] = stretches[i];
+            stretches[batch->n_stretches++].first_group = (uint16_t)first;
+        }
+    }
+    batch->n_divided = part_groups ? n : 0;
 }
 
 // The batch's rows as span_attention takes them, the last ones first.
 static RowStretch *make_stretches(const EmulatedStage *s, Batch *batch, const BatchRow *rows) {
     uint32_t most = layout_stretch_rows(s->n_heads, s->n_kv_heads, s->queries);
-    RowStretch *stretches = kernel_memory(batch->n_rows * sizeof *stretches);
-    batch->n_stretches = 0;
+    RowStretch *stretches = kernel_memory(STRETCH_GROUPS_MAX * batch->n_rows * sizeof *stretches);
+    batch->n_stretches = batch->n_divided = 0;
     for (uint32_t end = batch->n_rows, n; end > 0; end -= n) {
         for (n = 1; n < most && n < end && rows[end - n - 1].pages == rows[end - 1].pages;)
             n++;
         const BatchRow *first = &rows[end - n];
         bool goes_on = end < batch->n_rows && rows[end].pages == first->pages;
         uint32_t last = goes_on ? stretches[batch->n_stretches - 1].last : rows[end - 1].position;
-        stretches[batch->n_stretches++] = (RowStretch){first->pages, end - n, n, first->position, last};
+        stretches[batch->n_stretches++] =
+            (RowStretch){first->pages, end - n, n, first->position, last, 0, 1, 0};
     }
+    divide_stretches(batch, stretches);
     return stretches;
 }
 
@@ -381,6 +407,12 @@ static float *run_attention(const EmulatedStage *s, BatchAttentionArgs args, Bat
     args.partial = DEVICE_ADDRESS(test_random_vector(&(TestRandom){1}, partial_floats(s), NAN, 0));
     args.meetings = DEVICE_ADDRESS(meetings);
     kernel_run(s, &args, sizeof args);
+    if (part_groups && s->fold) {
+        EmulatedStage fold = *s;
+        fold.kernel = s->fold, fold.info = s->fold_info;
+        fold.info.grid[0] = 2; // which take turns
+        kernel_run(&fold, &args, sizeof args);
+    }
     float *result = kernel_memory((size_t)n_rows * n * sizeof *result);
     for (size_t i = 0; i < (size_t)n_rows * n; i++)
         result[i] = activation(out, s->max_rows, (uint32_t)(i / n), (uint32_t)(i % n));
@@ -585,6 +617,38 @@ TEST_SLOW(kernel_attention_of_spans_by_wgmma, 300) {
     run_wgmma("2x256", STRETCHES({0, 126, 3}, {1, 0, 1}, {2, 1024, 1}));
     run_wgmma("window", STRETCHES({0, 0, 2}, {1, 140, 80}, {2, 1100, 1}, {3, 149, 1}));
     run_wgmma("window", STRETCHES({1, 1020, 10}, {5, 1174, 1}));
+}
+
+// Stretches in parts of a group of keys each, and of up to n_groups, give the bits of those that are whole;
+// also where a window leaves parts without keys, or lies in one.
+static void run_parts(const char *name, unsigned sm_arch, const Stretch *stretches, uint32_t n_stretches,
+                      uint32_t n_groups) {
+    const EmulatedStage *s = kernel_stage(name, sm_arch);
+    TestRandom random = {stretches[0].position};
+    TestCache c = make_cache(s, &random);
+    size_t n_rows = 0;
+    for (uint32_t i = 0; i < n_stretches; i++)
+        n_rows += stretches[i].n_rows;
+    size_t bytes = n_rows * s->n_heads * s->head_dim * sizeof(float);
+    const float *whole = attend(s, &c, stretches, n_stretches);
+    for (part_groups = 1; part_groups <= n_groups; part_groups++) {
+        TEST_CASE_LABEL("%s sm_%u, parts of %u, the first at %u", name, sm_arch, part_groups,
+                        stretches[0].position);
+        CHECK_BYTES_EQ(whole, bytes, attend(s, &c, stretches, n_stretches), bytes);
+    }
+    part_groups = 0;
+}
+
+TEST_SLOW(kernel_attention_of_spans_in_parts, 300) {
+    run_parts("span_wgmma_4x128", 90, STRETCHES({0, 1020, 12}), 1);
+    run_parts("span_wgmma_1x96", 90, STRETCHES({0, 1000, 66}), 1);
+    run_parts("span_wgmma_2x256", 90, STRETCHES({0, 1022, 3}), 1);
+    run_parts("span_wgmma_window", 90, STRETCHES({0, 1020, 10}, {1, 1100, 1}, {2, 1174, 3}, {3, 2045, 6}), 2);
+    run_parts("span_attention_7x64", 75, STRETCHES({0, 1020, 5}, {1, 0, 1}), 1);
+    run_parts("span_attention_7x64_q8", 90, STRETCHES({0, 1020, 5}), 1);
+    run_parts("span_attention_20x16", 90, STRETCHES({0, 2040, 12}, {1, 3000, 1}, {2, 0, 3}), 2);
+    run_parts("span_attention_4x512", 80, STRETCHES({0, 1023, 2}), 1);
+    run_parts("span_attention_window", 90, STRETCHES({0, 1020, 10}, {1, 1100, 1}, {3, 2045, 6}), 1);
 }
 
 // As the host launches it where clusters gain nothing.

@@ -12,6 +12,10 @@ EmulatedStage describe() {
     s.sm_arch = SM_ARCH;
     s.kernel = run;
     s.info = info;
+#if defined(STAGE_SPAN_ATTENTION) || defined(STAGE_SPAN_WGMMA)
+    s.fold = run_fold;
+    s.fold_info = span_fold_info;
+#endif
 #if defined(STAGE_TILES)
     s.values = run_values;
     s.fragments = run_fragments;

@@ -25,20 +25,22 @@ void run(const void *args) {
     attention(*(const BatchAttentionArgs *)args);
 }
 const StageInfo info = attention_info;
-#elif defined(STAGE_SPAN_ATTENTION)
+#else
+#include "../kernels_src/span_parts.cuh"
+#if defined(STAGE_SPAN_ATTENTION)
 #include "../kernels_src/span_attention.cuh"
-void run(const void *args) {
-    span_attention(*(const BatchAttentionArgs *)args);
-}
-const StageInfo info = span_attention_info;
-#define SPAN_QUERIES QUERIES
-#elif defined(STAGE_SPAN_WGMMA)
+#else
 #include "../kernels_src/span_attention_wgmma.cuh"
+#endif
+#define SPAN_QUERIES QUERIES
+#include "../kernels_src/span_fold.cuh"
 void run(const void *args) {
     span_attention(*(const BatchAttentionArgs *)args);
 }
+void run_fold(const void *args) {
+    span_fold(*(const BatchAttentionArgs *)args);
+}
 const StageInfo info = span_attention_info;
-#define SPAN_QUERIES QUERIES
 #endif
 #endif
 

@@ -15,6 +15,9 @@ typedef struct EmulatedStage {
     EmulatedKernel *values;    // tile_value of every element, takes ValuesArgs
     EmulatedKernel *fragments; // Tile<FORMAT> of every tile, takes FragmentsArgs; grid [bands][tiles]
     StageInfo info;
+    // span_attention: span_fold with the same defines.
+    EmulatedKernel *fold;
+    StageInfo fold_info;
     unsigned d_model, n_heads, n_kv_heads, head_dim, rope_dims, d_ff, n_vocab, n_rows, n_cols;
     unsigned window, blocks, max_rows;
     unsigned teams;   // of a block

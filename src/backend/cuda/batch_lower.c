@@ -237,6 +237,15 @@ static bool add_class(BatchLowering *l, BatchSize size, Error *err) {
     return true;
 }
 
+// Of short prompts' stretches: a place each group of the longest text.
+static uint32_t divided_places(const BatchLowering *l) {
+    const BatchLowered *out = l->out;
+    uint64_t most = DIVIDED_BYTES_MAX / (max_u64(out->stretch_floats, 1) * sizeof(float));
+    uint64_t n =
+        div_up(BATCH_SHORT_ROWS, out->stretch_rows) * div_up(l->plan->n_context, ATTENTION_GROUP_KEYS);
+    return out->stretches_at_once ? (uint32_t)min_u64(n, most) : 0;
+}
+
 static bool add_classes(BatchLowering *l, uint32_t n_slots, uint32_t max_rows, Error *err) {
     uint32_t prompt_rows = (uint32_t)align_up(max_rows, BATCH_SHORT_ROWS);
     BatchLowered *out = l->out;
@@ -263,6 +272,8 @@ static bool add_classes(BatchLowering *l, uint32_t n_slots, uint32_t max_rows, E
         uint64_t few = min_u64(out->half_rows, prompt_rows);
         uint64_t halves = few ? div_up(few, out->stretch_rows / 2) : 0;
         prompts->max_stretches = (uint32_t)max_u64(div_up(prompt_rows, out->stretch_rows), halves) + n_slots;
+        prompts->max_places = prompts->max_stretches + divided_places(l);
+        prompts->max_stretches += STRETCH_PARTS * out->stretches_at_once;
     }
     for (uint32_t i = 0; out->conv_cols && i < out->n_classes; i++) {
         BatchClass *c = &out->classes[i];

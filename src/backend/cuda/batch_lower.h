@@ -23,6 +23,7 @@ typedef struct {
     uint32_t n_layers_stages; // of the layers
     uint32_t max_logits;      // rows whose logits can be wanted at once
     uint32_t max_stretches;   // of prompts: RowStretch
+    uint32_t max_places;      // likewise: of stretches' triples (span_parts.cuh)
     uint32_t max_runs;        // where layers keep a state: RowRun
     uint32_t first_program;   // in BatchLowered.programs: those that no class before it has
     uint32_t n_programs;
@@ -37,10 +38,11 @@ typedef struct {
     uint32_t n_first_classes;   // those that are there when load returns: prompts
     const JitProgram *programs; // class by class
     uint32_t n_programs;
-    uint32_t n_first_programs; // of those classes
-    uint32_t stretch_rows;     // of a RowStretch, at most
-    uint32_t half_rows;        // steps of up to as many are cut into stretches of half as many
-    uint64_t stretch_floats;   // of totals, each
+    uint32_t n_first_programs;  // of those classes
+    uint32_t stretch_rows;      // of a RowStretch, at most
+    uint32_t half_rows;         // steps of up to as many are cut into stretches of half as many
+    uint32_t stretches_at_once; // with which each multiprocessor has a task; 0: stretches stay whole
+    uint64_t stretch_floats;    // of a place of triples
     // Sizes that the buffers depend on.
     uint32_t rows_max; // of the largest class that draws
     uint32_t head_blocks_max;

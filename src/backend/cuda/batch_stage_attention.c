@@ -598,10 +598,14 @@ static bool check_attention(const BatchLowering *l, const BatchStage *s, Error *
 }
 
 // What is cut into stretches is the same for all layers: what each takes, and the most that one needs.
-static void define_span(StrBuf *b, const BatchLowering *l, const Op *op, uint32_t queries) {
+// blocks: of as many queries, that run at once.
+static void define_span(StrBuf *b, const BatchLowering *l, const Op *op, uint32_t queries, uint32_t blocks) {
     uint32_t n_heads = op->attention.n_heads, n_kv_heads = op->attention.n_kv_heads;
     uint32_t rows = layout_stretch_rows(n_heads, n_kv_heads, queries), *least = &l->out->stretch_rows;
-    uint64_t floats = layout_stretch_floats(n_heads, n_kv_heads, op->attention.key_dim, queries, 1);
+    uint64_t floats = layout_stretch_floats(n_heads, n_kv_heads, op->attention.key_dim, queries);
+    uint32_t at_once = blocks / layout_attention_lists(n_heads, n_kv_heads),
+             *fewest = &l->out->stretches_at_once;
+    *fewest = *least ? (uint32_t)min_u64(*fewest, at_once) : at_once;
     *least = *least ? (uint32_t)min_u64(*least, rows) : rows;
     l->out->stretch_floats = max_u64(l->out->stretch_floats, floats);
     define_attend(b, l, op);
@@ -610,16 +614,17 @@ static void define_span(StrBuf *b, const BatchLowering *l, const Op *op, uint32_
 static void define_span_attention(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Op *op = s->ops[ATTENTION_ATTENTION];
     uint32_t warps = span_warps(l, op);
-    define_span(b, l, op, warps * 16);
+    uint32_t blocks = 2 * l->target->multiprocessors; // that run at once
+    define_span(b, l, op, warps * 16, blocks / (op->attention.key_dim > 256 ? 2 : 1));
     define(b, "SPAN_WARPS", warps);
-    define(b, "SPAN_BLOCKS_LEAST", 2ull * l->target->multiprocessors); // that run at once
+    define(b, "SPAN_BLOCKS_LEAST", blocks);
 }
 
 static void define_span_wgmma(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Op *op = s->ops[ATTENTION_ATTENTION];
     uint32_t queries = span_wgmma_queries(op), multiprocessors = l->target->multiprocessors;
     uint32_t n_heads = op->attention.n_heads, n_kv_heads = op->attention.n_kv_heads;
-    define_span(b, l, op, queries);
+    define_span(b, l, op, queries, multiprocessors);
     define(b, "SPAN_BLOCKS", multiprocessors);
     // A block's two teams have 64 queries each; where there are multiprocessors for all of these, one has
     // none.
@@ -652,7 +657,7 @@ static void bind_attention(const BatchStage *s, const BatchBuffers *b, StageArgs
                              .meetings = b->meetings};
 }
 
-// The totals of stretches lie where their rows' raw products were, or, where gates are among these, what
+// The triples of stretches lie where their rows' raw products were, or, where gates are among these, what
 // layers with a state have there.
 static void bind_span_attention(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
     bind_attention(s, b, out);
@@ -686,27 +691,45 @@ const BatchType batch_attention = {
     .results = attention_results,
 };
 
+#define FILES_SPANS FILES_COMMON, "kv_cache.cuh", "rows.cuh", "soft_cap.cuh", "attend.cuh", "span_parts.cuh"
+
 const BatchType batch_span_attention = {
     .kernel = "span_attention",
     .name = "attention of prompts",
-    .files = {FILES_COMMON, "kv_cache.cuh", "rows.cuh", "soft_cap.cuh", "attend.cuh", "span_attention.cuh"},
+    .files = {FILES_SPANS, "span_attention.cuh"},
     .cost = 85,
     .has_flops = true,
     .is_needed = uses_span_mma,
     .define = define_span_attention,
     .bind = bind_span_attention,
-    .results = span_attention_results,
+    .results = batch_shows_none, // it is seen behind the fold
 };
 
 const BatchType batch_span_wgmma = {
     .kernel = "span_attention",
     .name = "attention of prompts, four warps a product",
-    .files = {FILES_COMMON, "kv_cache.cuh", "rows.cuh", "soft_cap.cuh", "attend.cuh",
-              "span_attention_wgmma.cuh"},
+    .files = {FILES_SPANS, "span_attention_wgmma.cuh"},
     .cost = 140,
     .has_flops = true,
     .is_needed = uses_span_wgmma,
     .define = define_span_wgmma,
+    .bind = bind_span_attention,
+    .results = batch_shows_none, // it is seen behind the fold
+};
+
+static void define_span_fold(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    const Op *op = s->ops[ATTENTION_ATTENTION];
+    define_attend(b, l, op);
+    define(b, "SPAN_QUERIES", span_by_wgmma(l, op) ? span_wgmma_queries(op) : span_warps(l, op) * 16);
+}
+
+const BatchType batch_span_fold = {
+    .kernel = "span_fold",
+    .name = "attention of prompts, fold of parts",
+    .files = {FILES_SPANS, "span_fold.cuh"},
+    .cost = COST_USUAL,
+    .folds_parts = true,
+    .define = define_span_fold,
     .bind = bind_span_attention,
     .results = span_attention_results,
 };
@@ -758,6 +781,7 @@ const BatchBlock batch_block_attention = {
         {&batch_attention, ATTENTION_ATTENTION, BODY_FEW | BODY_MANY, false},
         {&batch_span_attention, ATTENTION_ATTENTION, BODY_PROMPT, false},
         {&batch_span_wgmma, ATTENTION_ATTENTION, BODY_PROMPT, false},
+        {&batch_span_fold, ATTENTION_ATTENTION, BODY_PROMPT, false},
         {&batch_attention_gate, ATTENTION_GATE, BODY_ANY, false}},
     .link = link_attention,
     .check = check_attention,

@@ -37,6 +37,9 @@ enum { BATCH_FEW_ROWS_MAX = 8, BATCH_ROWS_MAX = 128, BATCH_CLASSES_MAX = 10, BAT
 // BATCH_SHORT_ROWS.
 enum { BATCH_SHORT_ROWS = 128, BATCH_SHORTEST_ROWS = 32 };
 
+// Where stretches are divided: parts that each multiprocessor gets, about; and what their triples may take.
+enum { STRETCH_PARTS = 4, DIVIDED_BYTES_MAX = 144 << 20 };
+
 // What a batch's class is specialised by.
 typedef struct {
     uint32_t max_rows;
@@ -223,6 +226,7 @@ struct BatchType {
     uint32_t needed_for; // NEED_…, of those that draw; 0 for all others
     bool has_flops;      // computes the products of its operations
     bool defines_rows;   // its define() writes MAX_ROWS, too
+    bool folds_parts;    // it is left out where all stretches are whole
     // Whether it has something to do that no stage before it has done; NULL: always.
     bool (*is_needed)(const BatchLowering *l, const BatchStage *s);
     // How many times a block has it, one after the other; NULL: once.
@@ -296,6 +300,7 @@ struct BatchType {
     TYPE(attention)         \
     TYPE(span_attention)    \
     TYPE(span_wgmma)        \
+    TYPE(span_fold)         \
     TYPE(mla_product)       \
     TYPE(mla_product_many)  \
     TYPE(mla_norm)          \

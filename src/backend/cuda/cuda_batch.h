@@ -15,15 +15,22 @@
 #include "backend/cuda/cuda_internal.h"
 
 // How attention that has both ways is launched (StageInfo.blocks_alone): in clusters, or without, a block a
-// multiprocessor or two.
-typedef enum { SPREAD_CLUSTERS, SPREAD_ALONE, SPREAD_TWO_ALONE, SPREAD_COUNT } BatchSpread;
+// multiprocessor or two. Of prompts: all stretches are whole, or some are divided, which takes a stage more.
+typedef enum {
+    SPREAD_CLUSTERS,
+    SPREAD_ALONE,
+    SPREAD_TWO_ALONE,
+    SPREAD_COUNT,
+    SPREAD_WHOLE = SPREAD_CLUSTERS,
+    SPREAD_DIVIDED = SPREAD_ALONE,
+} BatchSpread;
 
 // What one class has.
 typedef struct {
     BatchBuffers buffers;
     BatchBuffers behind_prompts; // its head and draws, on rows of the prompts' class
     // Layers, and what the tail has; [TAIL_COUNT], of prompts: layers alone. SPREAD_ALONE and
-    // SPREAD_TWO_ALONE: with `two_ways`.
+    // SPREAD_TWO_ALONE: with `two_ways`, and of prompts SPREAD_DIVIDED.
     CUgraphExec graphs[SPREAD_COUNT][TAIL_COUNT + 1];
     const BatchStage *two_ways; // attention that has both ways, of the longest window; NULL: none
     PlacedRow placed[BATCH_ROWS_MAX];
@@ -43,8 +50,9 @@ struct CudaBatches {
     BatchLowered lowered;
     Kernel *kernels; // [lowered.n_programs]
     CudaClass classes[BATCH_CLASSES_MAX];
-    uint32_t prompts;  // the class that any number goes through: BATCH_CLASS_PROMPT, then the faster one
-    bool is_in_slices; // a prompt is between two of its slices: its rows are in the class's buffers
+    uint32_t prompts; // the class that any number goes through: BATCH_CLASS_PROMPT, then the faster one
+    BatchSpread pass_spread; // of prompts: as the table that was sent last wants it
+    bool is_in_slices;       // a prompt is between two of its slices: its rows are in the class's buffers
     // Compiles the classes that come later; NULL when that has ended.
     Jit *later;
     uint32_t n_classes_tried; // with the first ones, and in order: the next one is under way

@@ -6,7 +6,7 @@
 #include "backend/cuda/library_products.h"
 #include "os/os.h"
 
-static_assert(sizeof(Batch) == 16 && sizeof(BatchRow) == 24 && sizeof(RowStretch) == 24 &&
+static_assert(sizeof(Batch) == 32 && sizeof(BatchRow) == 24 && sizeof(RowStretch) == 32 &&
                   sizeof(RowRun) == 8,
               "as the kernels have them");
 static_assert(JOBS_MAX + CHECKPOINTS_MAX <= UINT16_MAX, "BatchRow.keep names them all");
@@ -150,12 +150,12 @@ static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, 
     s->xp = device_layout_take(l, rows * widest(plan, ACT_XP) * sizeof(float));
     for (uint64_t i = 0; i < widest(plan, ACT_XR) / plan->d_model; i++)
         s->rest[i] = take_activations(l, rows, plan->d_model);
-    // Totals of stretches lie in the same place as products, or, where gates are among these, as `mixed`.
-    uint64_t totals = c->max_stretches * lowered->stretch_floats;
+    // Triples of stretches lie in the same place as products, or, where gates are among these, as `mixed`.
+    uint64_t triples = c->max_places * lowered->stretch_floats;
     uint64_t raw = rows * lowered->raw_cols, mixed = rows * lowered->conv_cols;
     if (has_latents(plan)) raw = rows * (q_values + 2 * widest(plan, ACT_K));
-    s->raw = device_layout_take(l, max_u64(raw, lowered->has_gates ? 0 : totals) * sizeof(float));
-    s->mixed = device_layout_take(l, max_u64(mixed, lowered->has_gates ? totals : 0) * sizeof(float));
+    s->raw = device_layout_take(l, max_u64(raw, lowered->has_gates ? 0 : triples) * sizeof(float));
+    s->mixed = device_layout_take(l, max_u64(mixed, lowered->has_gates ? triples : 0) * sizeof(float));
     s->factors = device_layout_take(l, rows * lowered->state_heads * 4 * sizeof(float));
     if (c->size.body == BODY_PROMPT || has_latents(plan))
         s->q = device_layout_take(l, rows * q_values * sizeof(uint16_t));
@@ -259,8 +259,12 @@ static uint32_t n_tails_of(const BatchClass *c) {
 }
 static uint32_t n_graphs_of(const CudaBatches *t, uint32_t class_index) {
     if (t->classes[class_index].given) return 0;
-    return (t->classes[class_index].two_ways ? SPREAD_COUNT : 1) *
-           n_tails_of(&t->lowered.classes[class_index]);
+    const BatchClass *c = &t->lowered.classes[class_index];
+    bool divides = c->size.body == BODY_PROMPT && t->lowered.stretches_at_once > 0;
+    return (t->classes[class_index].two_ways ? SPREAD_COUNT
+            : divides                        ? SPREAD_DIVIDED + 1
+                                             : 1) *
+           n_tails_of(c);
 }
 
 // One of them, in their order; the class's kernels are there.

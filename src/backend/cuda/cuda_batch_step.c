@@ -27,9 +27,10 @@ uint32_t cuda_batch_launches(CudaBackend *b, uint32_t class_index, BatchSpread s
     for (uint32_t i = 0; i < (tail == TAIL_COUNT ? c->n_layers_stages : c->n_stages); i++) {
         const BatchStage *s = &c->stages[i];
         if (batch_draws(s->type) && !(s->type->needed_for & batch_tail_needs(tail))) continue;
+        if (s->type->folds_parts && spread != SPREAD_DIVIDED) continue;
         launches[n] = cuda_batch_launch_of(b, class_index, i, &args[n]);
         // Attention of shorter windows stays in clusters, which have all of its groups.
-        bool is_alone = spread != SPREAD_CLUSTERS && s->program == two_ways->program;
+        bool is_alone = spread != SPREAD_CLUSTERS && two_ways && s->program == two_ways->program;
         launches[n].alone = !is_alone ? 0 : spread == SPREAD_ALONE ? 1 : 2;
         stages[n++] = s;
     }
@@ -147,6 +148,7 @@ typedef struct {
 static void table_cut(Table *t, uint32_t stretch_rows) {
     Uncut all[JOBS_MAX];
     uint32_t n_all = 0;
+    t->batch->n_stretches = 0;
     for (uint32_t i = 0; i < t->batch->n_rows; i++) {
         if (i == 0 || t->rows[i].slot != t->rows[i - 1].slot) all[n_all++] = (Uncut){.first = i};
         Uncut *u = &all[n_all - 1];
@@ -159,16 +161,65 @@ static void table_cut(Table *t, uint32_t stretch_rows) {
         for (uint32_t i = 1; i < n_all; i++) {
             if (all[i].n_keys > u->n_keys) u = &all[i];
         }
+        uint32_t n_groups = (uint32_t)div_up(u->n_keys, ATTENTION_GROUP_KEYS),
+                 place = t->batch->n_stretches++;
         n = (u->n - 1) % stretch_rows + 1;
         u->n -= n;
         u->n_keys = u->n > 0 ? u->n_keys - n : 0;
         const BatchRow *row = &t->rows[u->first + u->n];
-        t->stretches[t->batch->n_stretches++] = (RowStretch){.pages = row->pages,
-                                                             .row = u->first + u->n,
-                                                             .n_rows = n,
-                                                             .position = row->position,
-                                                             .last = u->last};
+        t->stretches[place] = (RowStretch){.pages = row->pages,
+                                           .row = u->first + u->n,
+                                           .n_rows = n,
+                                           .position = row->position,
+                                           .last = u->last,
+                                           .n_groups = (uint16_t)n_groups,
+                                           .place = place};
     }
+}
+
+static uint32_t table_groups(const Table *t) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < t->batch->n_stretches; i++)
+        n += t->stretches[i].n_groups;
+    return n;
+}
+
+// Divides stretches of more than n_most groups of keys into parts of up to as many, where all groups have a
+// place. (They come first: they are sorted.) Their first parts stay, the others come behind these.
+static void table_divide(Table *t, uint32_t n_most) {
+    RowStretch *s = t->stretches, *part;
+    uint32_t n = t->batch->n_stretches, n_divided = 0, n_more = 0, place = 0;
+    if (table_groups(t) > t->class->max_places) return;
+    for (; n_divided < n && s[n_divided].n_groups > n_most; n_divided++)
+        n_more += (uint32_t)div_up(s[n_divided].n_groups, n_most) - 1;
+    part = s + n_divided;
+    memmove(part + n_more, part, (n - n_divided) * sizeof *s);
+    for (uint32_t i = 0; i < n_divided; i++) {
+        uint32_t groups = s[i].n_groups, of_part = (uint32_t)div_up(groups, (uint32_t)div_up(groups, n_most));
+        s[i].n_groups = (uint16_t)of_part;
+        s[i].place = place;
+        place += groups;
+        for (uint32_t first = of_part; first < groups; first += of_part) {
+            *part = s[i];
+            part++->first_group = (uint16_t)first;
+        }
+    }
+    for (uint32_t i = n_divided + n_more; i < n + n_more; i++)
+        s[i].place = place++;
+    t->batch->n_stretches = n + n_more;
+    t->batch->n_divided = n_divided;
+}
+
+// Where few stretches have long texts, the longest one would be all that most multiprocessors wait for: then
+// it is divided. A whole stretch of wgmma, which has two teams, takes 1.7 times as long as a half.
+static void table_cut_and_divide(Table *t, const BatchLowered *l) {
+    bool halves = t->batch->n_rows <= l->half_rows;
+    table_cut(t, l->stretch_rows);
+    uint32_t n_groups = table_groups(t), at_once = l->stretches_at_once;
+    bool divides = 2ull * t->stretches[0].n_groups * at_once >= 5ull * n_groups &&
+                   t->stretches[0].n_groups > 1 && n_groups <= t->class->max_places;
+    if (halves && (!divides || 2 * n_groups <= at_once)) table_cut(t, l->stretch_rows / 2);
+    if (divides) table_divide(t, (uint32_t)div_up(table_groups(t), STRETCH_PARTS * at_once));
 }
 
 // Rows of one slot are a run.
@@ -185,8 +236,10 @@ static bool table_send(CudaBackend *b, Table *t, uint32_t class_index, Error *er
     if (t->class->size.body == BODY_PROMPT) b->batches->n_pass_rows = t->batch->n_rows;
     if (t->class->max_runs) table_number_runs(t);
     const BatchLowered *lowered = &b->batches->lowered;
-    uint32_t stretch_rows = lowered->stretch_rows / (t->batch->n_rows <= lowered->half_rows ? 2 : 1);
-    if (t->class->max_stretches) table_cut(t, stretch_rows);
+    if (t->class->max_stretches) {
+        table_cut_and_divide(t, lowered);
+        b->batches->pass_spread = t->batch->n_divided ? SPREAD_DIVIDED : SPREAD_WHOLE;
+    }
     uint64_t size = batch_table_bytes(t->class, t->batch->n_rows);
     return cuda_ok(&b->cuda, b->cuda.copy_to_device(to, t->batch, size, b->stream), "sending to the GPU",
                    err);
@@ -444,7 +497,7 @@ static bool run_pass(CudaBackend *b, Cell *cell, const Parts *parts, Error *err)
     uint32_t class_index = cuda_batch_prompts_for(t, parts->n_rows);
     const CudaClass *c = &t->classes[class_index];
     if (c->given) return run_stages(b, class_index, 0, 1, err);
-    CUresult r = b->cuda.graph_launch(c->graphs[SPREAD_CLUSTERS][TAIL_COUNT], b->stream);
+    CUresult r = b->cuda.graph_launch(c->graphs[t->pass_spread][TAIL_COUNT], b->stream);
     return cuda_ok(&b->cuda, r, "launching prompts' rows", err);
 }
 

@@ -91,7 +91,7 @@ static bool rows_of_class(CudaBackend *b, uint32_t class_index, uint32_t n_rows,
     const BatchStage **stages = arena_new(&scratch, const BatchStage *, n);
     if (!stages || !step_make(&scratch, n, out, err))
         return error_set(err, ERR_NO_MEMORY, "a step does not fit its memory");
-    BatchSpread spread = is_prompt ? SPREAD_CLUSTERS : spread_at(b, class_index, position, n_rows);
+    BatchSpread spread = is_prompt ? b->batches->pass_spread : spread_at(b, class_index, position, n_rows);
     uint32_t tail = is_prompt ? TAIL_COUNT : TAIL_GREEDY;
     out->n_rows = n_rows;
     out->whole_rows = (uint32_t)max_u64(n_rows, out->whole_rows);
