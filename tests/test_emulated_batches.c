@@ -99,8 +99,9 @@ static void check_model(const char *name, uint32_t n_slots) {
 
 // The others run in test_cuda_gpu_batches.c, with EMULATED_GPU=1 here, too.
 TEST_SLOW(emulated_batches_llama, 900) {
-    // Of a context with room for rows that do not ride with a prompt's.
-    check_and_close(open_with("llama", FAR + 32, 10, MULTIPROCESSORS, &emulated_gpu_compiler, warn), true);
+    // Of a context with room for rows that do not ride with a prompt's, on a GPU that divides its stretches.
+    check_and_close(open_with("llama", FAR + 32, 10, 2 * MULTIPROCESSORS, &emulated_gpu_compiler, warn),
+                    true);
 }
 
 // Draws with masks that come while the layers run; and the engine, which makes them of grammars (under
