@@ -640,8 +640,7 @@ static void run_parts(const char *name, unsigned sm_arch, const Stretch *stretch
 }
 
 TEST_SLOW(kernel_attention_of_spans_in_parts, 300) {
-    run_parts("span_wgmma_4x128", 90, STRETCHES({0, 1020, 12}), 1);
-    run_parts("span_wgmma_1x96", 90, STRETCHES({0, 1000, 66}), 1);
+    run_parts("span_wgmma_1x96", 90, STRETCHES({0, 960, 70}), 1); // a team sees nothing of the second
     run_parts("span_wgmma_2x256", 90, STRETCHES({0, 1022, 3}), 1);
     run_parts("span_wgmma_window", 90, STRETCHES({0, 1020, 10}, {1, 1100, 1}, {2, 1174, 3}, {3, 2045, 6}), 2);
     run_parts("span_attention_7x64", 75, STRETCHES({0, 1020, 5}, {1, 0, 1}), 1);
