@@ -364,7 +364,8 @@ typedef struct {
     unsigned reserved;
 } RopeHeadsArgs;
 
-// attention.cuh: queries, keys and values as qkv left them; span_attention.cuh, span_fold.cuh: after rope_heads.
+// attention.cuh: queries, keys and values as qkv left them; span_attention.cuh, span_fold.cuh: after
+// rope_heads.
 typedef struct {
     DEVICE_PTR(const Batch) batch;
     DEVICE_PTR(const BatchRow) rows;        // attention
