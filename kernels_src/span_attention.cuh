@@ -8,17 +8,17 @@
 // are never stored.
 //
 // Grid: SPAN_BLOCKS blocks. A task is a stretch of up to STRETCH_ROWS rows, or a part of one, and a list of
-// heads that share keys (attend.cuh); the host has those with the most keys first. What the tensor cores take
-// as rows are queries: of the stretch's first row all heads of the list, then of the second one, 16 a warp.
-// So the heads of a row that decodes, which is a stretch by itself, read its keys together. All warps share
-// the tiles, a ring in shared memory. There are blocks for the stretches of one long prompt, or, where rows are
-// few, enough for the GPU; where stretches are shorter and more, a block takes several tasks in turn, since
-// blocks that find none take time to start, too (ROW_BLOCKS_MAX).
+// heads that share keys (attend.cuh); the host has those with the most keys first. What the tensor cores
+// take as rows are queries: of the stretch's first row all heads of the list, then of the second one, 16 a
+// warp. So the heads of a row that decodes, which is a stretch by itself, read its keys together. All warps
+// share the tiles, a ring in shared memory. There are blocks for the stretches of one long prompt, or, where
+// rows are few, enough for the GPU; where stretches are shorter and more, a block takes several tasks in
+// turn, since blocks that find none take time to start, too (ROW_BLOCKS_MAX).
 //
 // A split's triple is in registers; the group's, too, or with large heads in shared memory; the total's,
-// which is wanted once in 1,024 keys, in `partial`; a part leaves each group's there (span_parts.cuh). (It may be
-// where qkv.cuh's raw rows were.) Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh, span_parts.cuh.
-// Defines: attend.cuh's, MAX_ROWS, SPAN_WARPS, HAS_SINKS; SPAN_BLOCKS_LEAST (1).
+// which is wanted once in 1,024 keys, in `partial`; a part leaves each group's there (span_parts.cuh). (It
+// may be where qkv.cuh's raw rows were.) Needs rows.cuh, kv_cache.cuh, soft_cap.cuh, attend.cuh,
+// span_parts.cuh. Defines: attend.cuh's, MAX_ROWS, SPAN_WARPS, HAS_SINKS; SPAN_BLOCKS_LEAST (1).
 #if !defined(MAX_ROWS) || !defined(SPAN_WARPS)
 #error "MAX_ROWS, SPAN_WARPS"
 #endif

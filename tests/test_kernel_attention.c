@@ -1,6 +1,6 @@
 // Heads and attention of batches on the emulator: kernels_src/turn_heads.cuh, rope_heads.cuh, attention.cuh,
-// attention_clusters.cuh, span_attention.cuh, span_fold.cuh. Results agree with the formula in double to f16's
-// rounding; a row's bits are the same whoever computes it.
+// attention_clusters.cuh, span_attention.cuh, span_fold.cuh. Results agree with the formula in double to
+// f16's rounding; a row's bits are the same whoever computes it.
 #include "kernel_reference.h"
 
 #include "base/f16.h"

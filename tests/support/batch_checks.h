@@ -16,9 +16,9 @@ void batch_check_mixed(ModelPair *p, const SamplerParams *params, uint32_t n_par
                        uint32_t n_prompt, uint32_t n_drawn, uint32_t n_texts);
 
 // A text that draws from `position` on, further on than rows may be that go through the layers with a
-// prompt's, draws the same alone and beside another slot's prompt, to the bit; its first rows, too, alone and
-// beside another text's, which decides whether attention divides them over their keys. (What is before it is one page
-// over and over: that many rows would take the emulator too long.)
+// prompt's, draws the same alone and beside another slot's prompt, to the bit; its first rows, too, alone
+// and beside another text's, which decides whether attention divides them over their keys. (What is before
+// it is one page over and over: that many rows would take the emulator too long.)
 void batch_check_far(ModelPair *p, const SamplerParams *params, const int32_t *prompt, uint32_t position,
                      uint32_t n_drawn);
 
