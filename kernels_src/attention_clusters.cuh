@@ -9,6 +9,8 @@
 // as they do in attention.cuh. The bits are the same. (One row of 256 keys, 0.5B's heads: 2.7 µs; merged by
 // the last block 3.7.)
 //
+// The next stage may start when q k v has ended, not before: its weights would come at q k v's expense.
+//
 // Rehearsal. Where few blocks have work, each goes through its first split before stage_wait, with whatever
 // the input is then, and for nobody: the instructions are in the multiprocessor's cache then, which other
 // stages' have emptied. (0.5B, a step of one row: 332 µs → 320. Of 64 blocks and more it is in the way of the
@@ -218,8 +220,12 @@ DEVICE void attention_clusters_run(const BatchAttentionArgs &a, u32 block, u8 *s
         bulk_barrier_expect(arrived(shared, true), w.per > 0 ? (u32)SPLIT_BYTES : 0u);
     if (sends) cluster_wait(); // the others' barriers are made
     u32 left = f.left;
-    if (w.rehearses) f.left = 0; // what is on its way is all that a rehearsal needs
-    else stage_wait();
+    if (w.rehearses) {
+        f.left = 0; // what is on its way is all that a rehearsal needs
+    } else {
+        stage_wait();
+        stage_launch_next();
+    }
 #pragma unroll 1
     for (bool again = w.rehearses;; again = false) {
         attend_all(a, shared, g, rank, &l, &f, &w, in_clusters);
@@ -230,6 +236,7 @@ DEVICE void attention_clusters_run(const BatchAttentionArgs &a, u32 block, u8 *s
         w.rehearses = false;
         w.n_steps = w.n_halves = 0; // the same split again
         stage_wait();
+        stage_launch_next();
     }
 }
 
@@ -244,7 +251,6 @@ EXPORTED StageInfo attention_info = {
     ATTEND_THREADS, {CLUSTERS_AT_ONCE * CLUSTER, 1}, CLUSTERS_SHARED_BYTES, CLUSTER, BLOCKS_ALONE};
 
 ATTENTION_KERNEL attention(BatchAttentionArgs a) {
-    stage_launch_next();
     attention_clusters_run(a, block_index(), shared_memory());
 }
 #endif

@@ -496,7 +496,9 @@ DEVICE void product_fetch_step(u8 *shared, const BlockUnits &u, const Bands &ban
 enum : u32 { OPERANDS = READY ? 2 : 1 };
 
 // A lane's address in the activations: for ldmatrix, lane i gives row i % 8 of matrix i / 8. Of one row,
-// lanes 0 … 3 load all that is needed (with ldmatrix 16 turns of the banks for 64 weights a lane, not 4).
+// lanes 4 g + c load the same 16 bytes for all g. With codebooks, where turns of the banks count, lanes
+// 0 … 3 load all that is needed (with ldmatrix 16 turns for 64 weights a lane, not 4), into registers that
+// the others keep, and so not before the product that reads them; without codebooks no load waits for one.
 struct LaneInput {
 #if MAX_ROWS == 1
     const u8 *at;
@@ -517,7 +519,14 @@ DEVICE LaneInput lane_input(const u8 *shared) {
 // The operand of steps 2 j and 2 j + 1 of a half.
 DEVICE const u32 *load_input(LaneInput *x, u32 half, u32 j) {
 #if MAX_ROWS == 1
-    load_column(x->operand[j % OPERANDS], x->at + half * 2 * SHEET_BYTES + j * 64);
+    const u8 *at = x->at + half * 2 * SHEET_BYTES + j * 64;
+    u32 *operand = x->operand[j % OPERANDS];
+    if (CODEBOOKS_BYTES > 0) {
+        load_column(operand, at);
+    } else {
+        uint4 v = *(const uint4 *)at;
+        operand[0] = v.x, operand[1] = v.y, operand[2] = v.z, operand[3] = v.w;
+    }
 #else
     load_matrix_4(x->operand[j % OPERANDS], x->at[j % 2] + (half * 2 + j / 2) * SHEET_BYTES);
 #endif
