@@ -155,6 +155,10 @@ TEST(api_structured_text_may_be_cut) {
     "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"look\",\"parameters\":" PERSON \
     "}},{\"type\":\"function\",\"function\":{\"name\":\"rest\"}}]"
 
+#define STRICT_TOOLS                                                                     \
+    "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"look\",\"strict\":true," \
+    "\"parameters\":" PERSON "}},{\"type\":\"function\",\"function\":{\"name\":\"rest\",\"strict\":true}}]"
+
 TEST(api_structured_calls_are_made) {
     static const struct {
         const char *format, *choice;
@@ -226,6 +230,47 @@ TEST(api_structured_strict_tools_hold_their_calls) {
     shut_down(f);
 }
 
+// The model sees all tools, and calls those that the request allows.
+TEST(api_structured_allowed_tools) {
+#define ALLOWED(mode, tools) \
+    "\"tool_choice\":{\"type\":\"allowed_tools\",\"mode\":\"" mode "\",\"tools\":[" tools "]}"
+#define WITHIN(mode, tools)                                                                                  \
+    "\"tool_choice\":{\"type\":\"allowed_tools\",\"allowed_tools\":{\"mode\":\"" mode "\",\"tools\":[" tools \
+    "]}}"
+#define FUNCTION(name) "{\"type\":\"function\",\"function\":{\"name\":\"" name "\"}}"
+#define FLAT(name) "{\"type\":\"function\",\"name\":\"" name "\"}"
+    static const struct {
+        const char *choice, *content, *name;
+    } rows[] = {
+        {WITHIN("auto", FUNCTION("look")), "Hm. Well.", "look"},
+        {WITHIN("required", FUNCTION("look")), "null", "look"},
+        {ALLOWED("required", FLAT("look")), "null", "look"},
+        {WITHIN("auto", FUNCTION("rest")), "Hm. Well.", "rest"},
+        {ALLOWED("auto", FLAT("look") "," FLAT("rest")), "Hm. Well.", "rest"},
+        {"\"regex\":\"a\"," WITHIN("auto", FUNCTION("look")), "a", "nothing"},
+    };
+    FakeWorker *f = fake_worker_start(
+        &(FakeConfig){.script = "Hm. Well.<tool_call>\n{\"name\": \"rest\", \"arguments\": {}}\n</tool_call>",
+                      .chat_template = TEMPLATE,
+                      .tool_format = "hermes"});
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char body[2048];
+        TEST_CASE_LABEL("%s", rows[i].choice);
+        snprintf(body, sizeof body, "{" HI ",\"seed\":3,\"parallel_tool_calls\":false," STRICT_TOOLS ",%s}",
+                 rows[i].choice);
+        const JsonNode *root = json_root(ask(f, "POST", CHAT, body).body);
+        CHECK_STR_EQ(rows[i].content, json_text_at(root, "choices.0.message.content"));
+        CHECK_STR_EQ(rows[i].name, json_text_at(root, "choices.0.message.tool_calls.0.function.name"));
+        CHECK_STR_EQ("nothing", json_text_at(root, "choices.0.message.tool_calls.1"));
+    }
+    Answer a = ask(f, "POST", RESPONSES,
+                   "{\"input\":\"hi\",\"tools\":[" FLAT("look") "," FLAT("rest") "]," ALLOWED(
+                       "required", FLAT("look")) "}");
+    CHECK_STR_EQ("look", json_text_at(json_root(a.body), "output.0.name"));
+    CHECK_STR_EQ("allowed_tools", json_text_at(json_root(a.body), "tool_choice.type"));
+    shut_down(f);
+}
+
 // A template without tools: the model knows of none, so they are refused, unless a call is forced.
 TEST(api_structured_tools_need_a_template_with_tools) {
     FakeWorker *f = fake_worker_start(&(FakeConfig){
@@ -252,6 +297,14 @@ TEST(api_structured_calls_refused) {
          "tool_choice: no tool is named 'jump'"},
         {"hermes", "{" HI "," TOOLS ",\"tool_choice\":{\"type\":\"function\"}}",
          "tool_choice: needs the name of a function"},
+        {"hermes", "{" HI "," TOOLS "," WITHIN("auto", FUNCTION("look") "," FUNCTION("jump")) "}",
+         "tool_choice: no tool is named 'jump'"},
+        {"hermes", "{" HI "," TOOLS "," ALLOWED("any", FLAT("look")) "}",
+         "tool_choice: allowed_tools: mode must be \"auto\" or \"required\""},
+        {"hermes", "{" HI "," TOOLS "," ALLOWED("auto", "") "}",
+         "tool_choice: allowed_tools: tools must be an array of one or more"},
+        {"hermes", "{" HI "," TOOLS "," ALLOWED("auto", "{\"type\":\"mcp\",\"name\":\"look\"}") "}",
+         "tool_choice: allowed_tools: each tool must be a function with its name"},
         {"hermes", "{" HI "," TOOLS ",\"tool_choice\":\"required\",\"regex\":\"a\"}",
          "tool_choice: goes without regex; both were given"},
         {"none", "{" HI "," TOOLS ",\"tool_choice\":\"required\"}",
@@ -277,6 +330,62 @@ TEST(api_structured_calls_refused) {
         Answer a = ask(f, "POST", CHAT, rows[i].body);
         CHECK_INT_EQ(400, a.status);
         CHECK_STR_EQ(rows[i].message, json_text_at(json_root(a.body), "error.message"));
+        shut_down(f);
+    }
+}
+
+// What is wrong with a tool's parameters, in formats that write JSON and in one that writes marks.
+TEST(api_structured_parameters_refused) {
+    static const struct {
+        const char *parameters, *message;
+    } rows[] = {
+        {"{\"type\":\"string\"}", "tool_choice: the parameters of look: #/type: must allow \"object\""},
+        {"{\"type\":[\"array\",\"null\"]}",
+         "tool_choice: the parameters of look: #/type: must allow \"object\""},
+        {"{\"not\":{}}", "tool_choice: no text matches the parameters of look: # (type, not): no value meets "
+                         "all that it says"},
+        {"{\"enum\":[1]}", "tool_choice: no text matches the parameters of look: # (type, enum): no value "
+                           "meets all that it says"},
+    };
+    static const char *const formats[] = {"hermes", "qwen-xml", "pythonic"};
+    for (size_t i = 0; i < COUNT_OF(formats); i++) {
+        FakeWorker *f =
+            fake_worker_start(&(FakeConfig){.chat_template = TEMPLATE, .tool_format = formats[i]});
+        for (size_t k = 0; k < COUNT_OF(rows); k++) {
+            char body[1024];
+            TEST_CASE_LABEL("%s %s", formats[i], rows[k].parameters);
+            snprintf(body, sizeof body,
+                     "{" HI ",\"tool_choice\":\"required\",\"tools\":[{\"type\":\"function\",\"function\":{"
+                     "\"name\":\"look\",\"parameters\":%s}}]}",
+                     rows[k].parameters);
+            Answer a = ask(f, "POST", CHAT, body);
+            CHECK_INT_EQ(400, a.status);
+            CHECK_STR_EQ(rows[k].message, json_text_at(json_root(a.body), "error.message"));
+        }
+        shut_down(f);
+    }
+}
+
+// Arguments that are constants, also where the format writes them member by member.
+TEST(api_structured_constant_arguments) {
+    static const char *const formats[] = {"hermes", "qwen-xml", "glm"};
+    static const char parameters[] = "{\"enum\":[{\"a\":1,\"b\":[]},{\"c\":null},{}]}";
+    for (size_t i = 0; i < COUNT_OF(formats); i++) {
+        FakeWorker *f = fake_worker_start(
+            &(FakeConfig){.script = "Hm.", .chat_template = TEMPLATE, .tool_format = formats[i]});
+        for (int seed = 0; seed < 6; seed++) {
+            char body[1024];
+            TEST_CASE_LABEL("%s, seed %d", formats[i], seed);
+            snprintf(body, sizeof body,
+                     "{" HI
+                     ",\"seed\":%d,\"tool_choice\":{\"type\":\"function\",\"name\":\"look\"},\"tools\":[{"
+                     "\"type\":\"function\",\"function\":{\"name\":\"look\",\"parameters\":%s}}]}",
+                     seed, parameters);
+            Answer a = ask(f, "POST", CHAT, body);
+            CHECK_INT_EQ(200, a.status);
+            CHECK(meets(json_text_at(json_root(a.body), "choices.0.message.tool_calls.0.function.arguments"),
+                        parameters, false));
+        }
         shut_down(f);
     }
 }

@@ -12,13 +12,36 @@ bool chat_force_calls(Str only, GenerateRequest *g, Error *err) {
     return true;
 }
 
-// {"type": "function", "function": {"name": …}}, or the name beside the type.
+// {"type": "allowed_tools", "allowed_tools": {"mode": …, "tools": […]}}, or mode and tools beside the type:
+// the model sees all tools, and may (auto) or has to (required) call some of these.
+static bool read_allowed(const JsonNode *choice, GenerateRequest *g, Error *err) {
+    const JsonNode *inner = json_get(choice, STR("allowed_tools")), *at = inner ? inner : choice;
+    const JsonNode *tools = json_get(at, STR("tools"));
+    Str mode = {0}, name;
+    bool is_auto = json_read_str(json_get(at, STR("mode")), &mode) && str_eq(mode, STR("auto"));
+    if (!is_auto && !str_eq(mode, STR("required")))
+        return field_refuse(err, "tool_choice", "allowed_tools: mode must be \"auto\" or \"required\"");
+    if (!json_is(tools, JSON_ARRAY) || tools->length == 0)
+        return field_refuse(err, "tool_choice", "allowed_tools: tools must be an array of one or more");
+    for (const JsonNode *e = json_first(tools); e != json_end(tools); e = json_next(e))
+        if (!answer_tools_read_name(e, &name))
+            return field_refuse(err, "tool_choice",
+                                "allowed_tools: each tool must be a function with its name");
+    if (is_auto && g->structured.kind != STRUCTURED_NONE) return true; // such an answer calls nothing
+    if (!chat_force_calls((Str){0}, g, err)) return false;
+    g->structured.calls.allowed = tools;
+    g->structured.calls.optional = is_auto;
+    return true;
+}
+
+// One tool, or some of them.
 static bool read_tool(const JsonNode *choice, GenerateRequest *g, Error *err) {
-    Str type, name = {0};
-    const JsonNode *function = json_get(choice, STR("function"));
-    if (!json_read_str(json_get(choice, STR("type")), &type) || !str_eq(type, STR("function")))
-        return field_refuse(err, "tool_choice", "its type must be \"function\"");
-    if (!json_read_str(json_get(function ? function : choice, STR("name")), &name) || name.len == 0)
+    Str type = {0}, name;
+    bool has_type = json_read_str(json_get(choice, STR("type")), &type);
+    if (has_type && str_eq(type, STR("allowed_tools"))) return read_allowed(choice, g, err);
+    if (!has_type || !str_eq(type, STR("function")))
+        return field_refuse(err, "tool_choice", "its type must be \"function\" or \"allowed_tools\"");
+    if (!answer_tools_read_name(choice, &name))
         return field_refuse(err, "tool_choice", "needs the name of a function");
     return chat_force_calls(name, g, err);
 }

@@ -295,7 +295,11 @@ static void add_node(Sha256 *h, const JsonNode *root) {
 
 void structured_key(const StructuredAnswer *a, const AnswerGrammar *chat, uint8_t key[32]) {
     Sha256 h;
-    uint32_t facts[] = {a->kind, a->no_blanks, a->calls.one, a->calls.optional,
+    uint32_t facts[] = {a->kind,
+                        a->no_blanks,
+                        a->calls.one,
+                        a->calls.optional,
+                        a->calls.allowed != NULL,
                         chat ? 1 + (uint32_t)chat->opening : 0};
     sha256_begin(&h);
     sha256_add(&h, facts, sizeof facts);
@@ -303,6 +307,7 @@ void structured_key(const StructuredAnswer *a, const AnswerGrammar *chat, uint8_
     add_text(&h, str_from_c(a->blank_field));
     add_text(&h, a->blank_pattern);
     add_text(&h, a->calls.only);
+    add_node(&h, a->calls.allowed);
     add_node(&h, a->kind == STRUCTURED_CALLS    ? a->calls.tools
                  : a->kind == STRUCTURED_OBJECT ? NULL
                                                 : a->node);

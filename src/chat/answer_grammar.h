@@ -27,9 +27,10 @@ MUST_CHECK bool answer_grammar_after_reasoning(const AnswerGrammar *a, GrammarBu
 
 // Which calls an answer has to consist of, or may.
 typedef struct {
-    const JsonNode *tools; // an array in chat completions' shape, checked before (answer_tools.h)
-    Str only;              // the one to call; empty: any
-    bool one;              // no more than one call
+    const JsonNode *tools;   // an array in chat completions' shape, checked before (answer_tools.h)
+    Str only;                // the one to call; empty: any of those that are
+    const JsonNode *allowed; // an array, each as answer_tools_read_name takes it; NULL: all
+    bool one;                // no more than one call
     // The answer is text or calls, as the model likes: nothing holds until a call's mark is written. Then it
     // is a call of a tool, whose arguments meet the parameters where the tool is `strict`.
     bool optional;

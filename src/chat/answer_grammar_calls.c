@@ -42,6 +42,17 @@ static bool names_no_member(Str keyword, const JsonNode *value) {
     return (str_eq(keyword, STR("properties")) || str_eq(keyword, STR("required"))) && value->length == 0;
 }
 
+// Arguments are an object: where the parameters exclude those, no call meets them.
+static bool check_type(const JsonNode *parameters, Error *err) {
+    Str name;
+    const JsonNode *type = json_get(parameters, STR("type"));
+    bool found = !type || (json_read_str(type, &name) && str_eq(name, STR("object")));
+    bool is_list = json_is(type, JSON_ARRAY);
+    for (const JsonNode *e = is_list ? json_first(type) : NULL; e && e != json_end(type); e = json_next(e))
+        found = found || (json_read_str(e, &name) && str_eq(name, STR("object")));
+    return found || error_set(err, ERR_INVALID_REQUEST, "#/type: must allow \"object\"");
+}
+
 // The parameters with "type": "object", so that the arguments are an object whatever else the schema allows.
 // A tool whose parameters name no member has none: the arguments are {} alone.
 // `parameters` NULL and `is_free`: any object.
@@ -119,7 +130,8 @@ static bool add_arguments(const CallMaker *f, Str tool, const JsonNode *function
     options.subject = strbuf_str(&b);
     bool is_free = f->optional && !is_strict(function);
     const JsonNode *parameters = is_free ? NULL : json_get(function, STR("parameters"));
-    const JsonNode *schema = object_schema(parameters, is_free, &scratch, err);
+    const JsonNode *schema =
+        check_type(parameters, err) ? object_schema(parameters, is_free, &scratch, err) : NULL;
     if (schema && schema_add(f->b, schema, &options, f->keep, scratch, out, err)) return true;
     return error_prefix(err, "%s", subject);
 }
@@ -205,7 +217,31 @@ static bool add_call(const CallMaker *f, Str name, const JsonNode *function, Gra
     return true;
 }
 
-// A call of any of the tools.
+static bool is_allowed(const HeldCalls *calls, Str name) {
+    const JsonNode *list = calls->allowed;
+    Str other;
+    if (calls->only.len) return str_eq(name, calls->only);
+    for (const JsonNode *e = list ? json_first(list) : NULL; e && e != json_end(list); e = json_next(e))
+        if (answer_tools_read_name(e, &other) && str_eq(name, other)) return true;
+    return !list;
+}
+
+static bool check_there_is(const CallMaker *f, Str name, Error *err) {
+    return answer_tools_find(f->tools, name) != TOOL_NONE ||
+           error_set(err, ERR_INVALID_REQUEST, "no tool is named '%.*s'", STR_ARG(name));
+}
+
+// All that the request names are among the tools.
+static bool check_allowed(const CallMaker *f, const HeldCalls *calls, Error *err) {
+    const JsonNode *list = calls->allowed;
+    Str name;
+    if (calls->only.len && !check_there_is(f, calls->only, err)) return false;
+    for (const JsonNode *e = list ? json_first(list) : NULL; e && e != json_end(list); e = json_next(e))
+        if (answer_tools_read_name(e, &name) && !check_there_is(f, name, err)) return false;
+    return true;
+}
+
+// A call of any of the tools that are allowed.
 static bool add_calls_of_tools(CallMaker *f, const HeldCalls *calls, GrammarNode *out, GrammarNode *bare,
                                Error *err) {
     GrammarNode *ways = arena_new(&f->scratch, GrammarNode, calls->tools->length);
@@ -217,13 +253,10 @@ static bool add_calls_of_tools(CallMaker *f, const HeldCalls *calls, GrammarNode
         const JsonNode *function = json_get(e, STR("function"));
         Str name;
         if (!json_read_str(json_get(function, STR("name")), &name) || name.len == 0) continue;
-        if ((calls->only.len && !str_eq(name, calls->only)) || (content && str_eq(name, str_from_c(content))))
-            continue;
+        if (!is_allowed(calls, name) || (content && str_eq(name, str_from_c(content)))) continue;
         if (!add_call(f, name, function, &ways[n], &bares[n], err)) return false;
         n++;
     }
-    if (n == 0 && calls->only.len)
-        return error_set(err, ERR_INVALID_REQUEST, "no tool is named '%.*s'", STR_ARG(calls->only));
     if (n == 0) return error_set(err, ERR_INVALID_REQUEST, "there is no tool that can be called");
     *out = grammar_add_choice(f->b, ways, n);
     *bare = grammar_add_choice(f->b, bares, n);
@@ -294,7 +327,7 @@ bool answer_grammar_calls(const AnswerGrammar *a, GrammarBuilder *b, const HeldC
                          "calls cannot be forced: it is not known how this model writes them");
     if (!answer_tools_read(calls->tools, &f.scratch, &f.tools, err)) return false;
     if (!f.tools) return error_set(err, ERR_INVALID_REQUEST, "no tool has a name");
-    if (!add_calls_of_tools(&f, calls, &call, &bare, err)) return false;
+    if (!check_allowed(&f, calls, err) || !add_calls_of_tools(&f, calls, &call, &bare, err)) return false;
     uint32_t most = calls->one ? 1 : FORCED_CALLS_MAX;
     if (t->shape == CALLS_HARMONY) *out = add_messages(&f, call, most);
     else if (calls->optional) return answer_add_optional_calls(&f, call, bare, most, out, err);

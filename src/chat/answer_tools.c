@@ -110,6 +110,13 @@ bool answer_tools_read(const JsonNode *tools, Arena *arena, const AnswerTools **
     return true;
 }
 
+bool answer_tools_read_name(const JsonNode *choice, Str *out) {
+    Str type;
+    const JsonNode *function = json_get(choice, STR("function"));
+    return json_read_str(json_get(choice, STR("type")), &type) && str_eq(type, STR("function")) &&
+           json_read_str(json_get(function ? function : choice, STR("name")), out) && out->len > 0;
+}
+
 uint32_t answer_tools_find(const AnswerTools *tools, Str name) {
     for (uint32_t i = 0; i < tools->n_tools; i++)
         if (str_eq(tools->tools[i].name, name)) return i;

@@ -141,30 +141,35 @@ bool schema_emit_marked(SchemaReader *r, const Str *key, GrammarNode name, uint3
     return true;
 }
 
-// In the order of the schema, and then names that it does not list.
+// In the order of the schema, and then names that it does not list. Where the required ones are as many as
+// there may be (a constant, say), no other comes.
 bool schema_add_marked_members(SchemaReader *r, const GrammarMembers *m, const JsonNode *at,
                                GrammarNode *out) {
+    uint32_t n_required = 0, n_parts = 0;
+    for (uint32_t i = 0; i < m->n_members; i++)
+        n_required += m->members[i].required;
+    bool is_full = n_required == m->max;
+    uint32_t n_further = is_full ? 0 : m->n_further;
+    uint32_t most = is_full ? n_required : n_further ? SCHEMA_UNBOUNDED : m->n_members;
     GrammarNode *parts = arena_new(&r->memory, GrammarNode, (uint64_t)m->n_members + 1);
-    GrammarNode *others = arena_new(&r->memory, GrammarNode, m->n_further);
-    uint32_t n_required = 0, most = m->n_further ? SCHEMA_UNBOUNDED : m->n_members;
+    GrammarNode *others = arena_new(&r->memory, GrammarNode, n_further);
     if (!parts || !others) return schema_no_memory(r);
     for (uint32_t i = 0; i < m->n_members; i++) {
         const GrammarMember *member = &m->members[i];
-        n_required += member->required;
         if (member->n_needs)
             return schema_refuse(r, at, ERR_INVALID_REQUEST,
                                  "dependentRequired cannot be held to in calls of this model's format");
-        parts[i] = member->required ? member->value : grammar_add_repeat(r->builder, member->value, 0, 1);
+        if (member->required) parts[n_parts++] = member->value;
+        else if (!is_full) parts[n_parts++] = grammar_add_repeat(r->builder, member->value, 0, 1);
     }
     if (m->min > n_required || m->max < most)
         return schema_refuse(r, at, ERR_INVALID_REQUEST,
                              "minProperties and maxProperties cannot be held to in calls of this model's "
                              "format");
-    for (uint32_t i = 0; i < m->n_further; i++)
+    for (uint32_t i = 0; i < n_further; i++)
         others[i] = m->further[i].value;
-    GrammarNode other = grammar_add_choice(r->builder, others, m->n_further);
-    parts[m->n_members] =
-        m->n_further ? grammar_add_repeat(r->builder, other, 0, GRAMMAR_UNBOUNDED) : GRAMMAR_EMPTY;
-    *out = grammar_add_sequence(r->builder, parts, m->n_members + 1);
+    GrammarNode other = grammar_add_choice(r->builder, others, n_further);
+    if (n_further) parts[n_parts++] = grammar_add_repeat(r->builder, other, 0, GRAMMAR_UNBOUNDED);
+    *out = grammar_add_sequence(r->builder, parts, n_parts);
     return true;
 }

@@ -421,10 +421,10 @@ bool schema_emit_arguments(SchemaReader *r, uint32_t demand, GrammarNode *out) {
         GrammarNode node = GRAMMAR_NEVER;
         if (!emit_object(r, &cases.cases[i], r->root, true, &node) || !add_node(r, &ways, node)) return false;
     }
-    *out = grammar_add_choice(r->builder, ways.nodes, ways.count);
     Str name = schema_title(r, r->root);
     if (!name.ptr) return schema_no_memory(r);
-    grammar_name(r->builder, *out, name);
+    *out = grammar_add_rule(r->builder, name); // which has its name even where nothing is in it
+    grammar_set_rule(r->builder, *out, grammar_add_choice(r->builder, ways.nodes, ways.count));
     return grammar_builder_ok(r->builder) ? true : error_false();
 }
 
