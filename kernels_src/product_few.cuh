@@ -498,7 +498,8 @@ enum : u32 { OPERANDS = READY ? 2 : 1 };
 // A lane's address in the activations: for ldmatrix, lane i gives row i % 8 of matrix i / 8. Of one row,
 // lanes 4 g + c load the same 16 bytes for all g. With codebooks, where turns of the banks count, lanes
 // 0 … 3 load all that is needed (with ldmatrix 16 turns for 64 weights a lane, not 4), into registers that
-// the others keep, and so not before the product that reads them; without codebooks no load waits for one.
+// the others keep, and so not before the product that reads them; without codebooks no load waits for one
+// (0.7% of a step of 1B and of GPT-OSS-20B).
 struct LaneInput {
 #if MAX_ROWS == 1
     const u8 *at;
