@@ -9,8 +9,8 @@
 // as they do in attention.cuh. The bits are the same. (One row of 256 keys, 0.5B's heads: 2.7 µs; merged by
 // the last block 3.7.)
 //
-// The next stage may start when q k v has ended, not before: its weights would come at q k v's expense (3% of a
-// step of 1B, 2% of GPT-OSS-20B).
+// The next stage may start when q k v has ended, not before: its weights would come at q k v's expense (3% of
+// a step of 1B, 2% of GPT-OSS-20B).
 //
 // Rehearsal. Where few blocks have work, each goes through its first split before stage_wait, with whatever
 // the input is then, and for nobody: the instructions are in the multiprocessor's cache then, which other

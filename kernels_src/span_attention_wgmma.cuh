@@ -15,8 +15,8 @@
 //     O = O * 2^(m0 - m1) + P1 V            behind it: S of the next split
 //     the group's triple takes O in         beside the products of S
 //
-// One team makes its weights while the other multiplies, which comes about by itself. (With turns, and with P1
-// kept beside P0 V, a prompt of 32,768 tokens of Llama-3.1-8B took 3% longer: README.md.)
+// One team makes its weights while the other multiplies, which comes about by itself. (With turns a prompt of
+// 32,768 tokens of Llama-3.1-8B took 3% longer: README.md.)
 //
 // Heads of more than 128 dims: both teams have the same 64 queries, half of the dims each, and both make the
 // scores.
