@@ -33,6 +33,7 @@ typedef struct {
     Atom *atoms;
     uint32_t n_atoms, atoms_cap;
     LangPairs known_atoms;
+    uint32_t *atom_of; // [n_nodes of rx] a set's atom and 1, or 0: repetitions ask for it again and again
     LangAlphabet alphabet;
     uint16_t *class_of;
     uint32_t surrogates; // their class
@@ -74,6 +75,16 @@ static bool find_atom(Compiler *c, const RxRange *ranges, uint32_t count, const 
     if (!lang_grow(&c->scratch, (void **)&c->atoms, &c->atoms_cap, c->n_atoms + 1, sizeof *c->atoms))
         return lang_no_memory(c->err);
     c->atoms[c->n_atoms++] = (Atom){.ranges = ranges, .count = count, .lang = lang};
+    return true;
+}
+
+static bool find_atom_of_node(Compiler *c, uint32_t node, uint32_t *out) {
+    const RxNode *n = &c->rx->nodes[node];
+    if (!c->atom_of[node]) {
+        if (!find_atom(c, n->as.ranges, n->min, NULL, out)) return false;
+        c->atom_of[node] = *out + 1;
+    }
+    *out = c->atom_of[node] - 1;
     return true;
 }
 
@@ -138,7 +149,7 @@ static bool emit(Compiler *c, uint32_t node, uint32_t next, uint32_t *out) {
     case RX_KIND_NEVER: return add_step(c, (Step){.kind = STEP_SET, .atom = 0, .a = next}, out);
     case RX_KIND_EMPTY: *out = next; return true;
     case RX_KIND_SET:
-        return find_atom(c, n->as.ranges, n->min, NULL, &a) &&
+        return find_atom_of_node(c, node, &a) &&
                add_step(c, (Step){.kind = STEP_SET, .atom = a, .a = next}, out);
     case RX_KIND_LITERAL: return emit_literal(c, n, next, out);
     case RX_KIND_CAT: return emit(c, n->b, next, &b) && emit(c, n->a, b, out);
@@ -375,6 +386,8 @@ bool rx_compile(const Rx *rx, uint32_t root, LangMaker *m, Lang *out, Error *err
     Compiler c = {.m = m, .rx = rx, .err = err, .scratch = m->scratch};
     c.known_atoms.arena = &c.scratch;
     uint32_t match, start, atom;
+    c.atom_of = arena_new(&c.scratch, uint32_t, rx->n_nodes);
+    if (!c.atom_of) return lang_no_memory(err);
     if (!find_atom(&c, none, 0, NULL, &atom)) return false; // atom 0: no character
     if (!add_step(&c, (Step){.kind = STEP_MATCH}, &match) || !emit(&c, root, match, &start) ||
         !make_classes(&c))
