@@ -25,10 +25,12 @@
 #define THINKS "{% for m in messages %}{{ m.content }}{% endfor %}<think>"
 
 // A bounded one, so that any text of it ends.
-#define PERSON                                                                                            \
-    "{\"type\":\"object\",\"properties\":{\"name\":{\"enum\":[\"Ann\",\"B\\u00e9a\"]},\"age\":{\"type\":" \
-    "\"integer\",\"minimum\":0,\"maximum\":120},\"tags\":{\"type\":\"array\",\"maxItems\":2,\"items\":{"  \
-    "\"type\":\"string\",\"maxLength\":3}}},\"required\":[\"age\",\"name\"],\"additionalProperties\":false}"
+#define PERSON                                                                                             \
+    "{\"type\":\"object\",\"properties\":{\"name\":{\"enum\":[\"Ann\",\"B\\u00e9a\"]},\"age\":{\"type\":"  \
+    "\"integer\",\"minimum\":0,\"maximum\":120},\"tags\":{\"type\":\"array\",\"maxItems\":2,\"items\":{"   \
+    "\"type\":\"string\",\"maxLength\":3}},\"ids\":{\"type\":\"array\",\"uniqueItems\":true,\"items\":{"   \
+    "\"type\":\"integer\",\"minimum\":0,\"maximum\":12},\"maxItems\":4}},\"required\":[\"age\",\"name\"]," \
+    "\"additionalProperties\":false}"
 #define FORMAT(schema) \
     "{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"p\",\"strict\":true,\"schema\":" schema "}}"
 #define OF_PATTERN(pattern) "{\"type\":\"string\",\"pattern\":\"" pattern "\"}"

@@ -122,6 +122,19 @@ static GrammarNode make_items(GrammarBuilder *b) {
     return grammar_add_items(b, &items);
 }
 
+static GrammarNode make_different(GrammarBuilder *b) {
+    GrammarNode leaves[] = {lit(b, "0"), lit(b, "b"), lit(b, "ab")};
+    GrammarItems items = {.open = lit(b, "["),
+                          .comma = lit(b, ","),
+                          .close = lit(b, "]"),
+                          .rest = {.other = grammar_add_choice(b, leaves, COUNT_OF(leaves))},
+                          .min = 1,
+                          .max = 9,
+                          .contains_max = GRAMMAR_UNBOUNDED,
+                          .unique = true};
+    return grammar_add_items(b, &items);
+}
+
 static GrammarNode make_triggered(GrammarBuilder *b) {
     static const Str marker = STR("<<");
     GrammarNode call = seq(b, grammar_add_text_until(b, &marker, 1), seq(b, lit(b, "go"), lit(b, ">>")));
@@ -148,6 +161,10 @@ static const struct {
      make_items,
      {"[p,m,m]", "[p,o,m,m]", "[p,m,o,m]", "[p,m,m,o]"},
      {"[]", "[p]", "[p,m]", "[p,m,m,m]", "[p,o,o,m,m]", "[p,o,o", "[m,m]"}},
+    {"items that are all different",
+     make_different,
+     {"[0]", "[b,0]", "[ab,b,0]", "[0,ab,b]"},
+     {"[]", "[0,0]", "[b,0,b]", "[a]", "[ab,", "[ab,b,0,"}},
     {"triggered",
      make_triggered,
      {"", "free", "a<b", "a<<go>>", "a<<go>>b<<go>> <", "<<go>>"},
@@ -189,6 +206,7 @@ typedef struct {
     uint32_t min, max, contains_min, contains_max;
     bool required[T_KIDS], any_order, further;
     int needs[T_KIDS]; // or -1
+    int different;     // of an array: 0, or which of the sets below its items are from, all different
 } TNode;
 
 typedef struct {
@@ -201,6 +219,20 @@ typedef struct {
 } Sample;
 
 static const char *const sample_keys[] = {"a", "b", "ca"};
+
+// Items that are all different: two leaves of texts, or any texts of a and b.
+static const char *const sample_items[][2][5] = {{{0}, {0}},
+                                                 {{"a", "ab", "aab"}, {"b", "ba"}},
+                                                 {{"a", "b", "aa", "ab"}, {0}},
+                                                 {{"ab"}, {"aab", "b"}},
+                                                 {{0}, {0}}};
+
+static uint32_t count_items(const char *const texts[5]) {
+    uint32_t n = 0;
+    while (n < 5 && texts[n])
+        n++;
+    return n;
+}
 
 static uint32_t roll_max(Dice *dice, uint32_t min) {
     return roll(dice, 3) == 0 ? GRAMMAR_UNBOUNDED : min + roll(dice, 3);
@@ -223,7 +255,8 @@ static void roll_node(Dice *dice, TNode *t, int below) {
     t->max = roll_max(dice, t->min);
     t->any_order = roll(dice, 2);
     t->further = roll(dice, 2);
-    if (t->kind != T_ITEMS || roll(dice, 2)) return;
+    if (t->kind == T_ITEMS && roll(dice, 2)) t->different = 1 + (int)roll(dice, COUNT_OF(sample_items) - 1);
+    if (t->kind != T_ITEMS || t->different || roll(dice, 2)) return;
     t->contains_min = roll(dice, 3);
     t->contains_max = roll_max(dice, t->contains_min);
 }
@@ -266,7 +299,33 @@ static GrammarNode build_members(GrammarBuilder *b, const TNode *t, const Gramma
     return grammar_add_members(b, &m);
 }
 
+static GrammarNode build_different(GrammarBuilder *b, const TNode *t) {
+    static const uint32_t next[] = {DFA_NONE, 1, DFA_NONE, 1};
+    static const uint8_t accepts[] = {0, 1};
+    static const Dfa any = {
+        .n_states = 2, .n_classes = 2, .class_of = {['a'] = 1, ['b'] = 1}, .next = next, .accepts = accepts};
+    GrammarNode leaves[2];
+    uint32_t n = 0;
+    for (int k = 0; k < 2; k++) {
+        Str texts[5];
+        uint32_t count = count_items(sample_items[t->different][k]);
+        for (uint32_t i = 0; i < count; i++)
+            texts[i] = str_from_c(sample_items[t->different][k][i]);
+        if (count) leaves[n++] = grammar_add_texts(b, texts, count);
+    }
+    GrammarItems items = {.open = lit(b, "a"),
+                          .comma = lit(b, "c"),
+                          .close = lit(b, "c"),
+                          .rest = {.other = n ? grammar_add_choice(b, leaves, n) : grammar_add_dfa(b, &any)},
+                          .min = t->min,
+                          .max = t->max,
+                          .contains_max = GRAMMAR_UNBOUNDED,
+                          .unique = true};
+    return grammar_add_items(b, &items);
+}
+
 static GrammarNode build_items(GrammarBuilder *b, const TNode *t, const GrammarNode *made) {
+    if (t->different) return build_different(b, t);
     bool contains = t->contains_min > 0 || t->contains_max != GRAMMAR_UNBOUNDED;
     GrammarNode match = contains ? made[t->kids[2]] : GRAMMAR_NEVER;
     GrammarItem prefix = {.other = made[t->kids[0]], .match = match};
@@ -367,6 +426,33 @@ static uint32_t ends_of_items(const Sample *s, const TNode *t, uint32_t from, ui
     return ends;
 }
 
+static bool is_item(const TNode *t, Str text) {
+    bool is_listed = false, is_any = text.len > 0;
+    for (int k = 0; k < 2; k++)
+        for (uint32_t i = 0; i < count_items(sample_items[t->different][k]); i++)
+            is_listed |= str_eq(text, str_from_c(sample_items[t->different][k][i]));
+    for (size_t i = 0; i < text.len; i++)
+        is_any = is_any && text.ptr[i] != 'c';
+    return sample_items[t->different][0][0] ? is_listed : is_any;
+}
+
+// `items` [count]: those so far, the last one of which ends at `from`.
+static uint32_t ends_of_different(const Sample *s, const TNode *t, int from, Str *items, uint32_t count) {
+    if (count > t->max) return 0;
+    uint32_t ends = count >= t->min ? ends_of_text(s, from, "c") : 0;
+    int begin = from + (count > 0);
+    if (begin > s->length || (count && s->input[from] != 'c')) return ends;
+    for (int end = begin + 1; end <= s->length; end++) {
+        Str item = {s->input + begin, (size_t)(end - begin)};
+        bool is_new = is_item(t, item);
+        for (uint32_t i = 0; i < count; i++)
+            is_new = is_new && !str_eq(items[i], item);
+        items[count] = item;
+        if (is_new) ends |= ends_of_different(s, t, end, items, count + 1);
+    }
+    return ends;
+}
+
 static uint32_t ends_of_repeat(const Sample *s, const TNode *t, uint32_t from) {
     uint32_t ends = t->min == 0 ? from : 0;
     for (uint32_t turns = 1; turns <= t->max && turns <= t->min + T_TEXT + 1; turns++) {
@@ -393,7 +479,10 @@ static uint32_t ends_of(const Sample *s, const TNode *t, int at) {
     case T_REPEAT: return ends_of_repeat(s, t, here);
     case T_RULE: return s->ends[t->kids[0]][at];
     case T_MEMBERS: return ends_of_members(s, t, ends_of_text(s, at, "b"), 0, 0, 0);
-    case T_ITEMS: return ends_of_items(s, t, ends_of_text(s, at, "a"), 0, 0);
+    case T_ITEMS:
+        if (t->different && ends_of_text(s, at, "a"))
+            return ends_of_different(s, t, at + 1, (Str[T_TEXT]){0}, 0);
+        return t->different ? 0 : ends_of_items(s, t, ends_of_text(s, at, "a"), 0, 0);
     }
     return 0;
 }
@@ -708,9 +797,9 @@ static const Grammar *compile_all_kinds(Arena nodes, Arena *arena, Arena scratch
     }
     grammar_merge_leaves(b);
     static const int32_t token = 3;
-    GrammarNode parts[] = {
-        make_nested(b), make_nullable_turns(b), make_right_list(b), make_any_order(b),
-        make_items(b),  make_triggered(b),      make_ordered(b),    grammar_add_tokens(b, &token, 1)};
+    GrammarNode parts[] = {make_nested(b),    make_nullable_turns(b), make_right_list(b),
+                           make_any_order(b), make_items(b),          make_different(b),
+                           make_triggered(b), make_ordered(b),        grammar_add_tokens(b, &token, 1)};
     const Grammar *g;
     GrammarNode root = grammar_add_sequence(b, parts, COUNT_OF(parts));
     return grammar_compile(b, root, arena, scratch, &g, err) ? g : NULL;
@@ -800,8 +889,9 @@ TEST(grammar_matcher_works_in_the_least_memory) {
     Error err = {0};
     GrammarBuilder *b = grammar_builder_new(&nodes);
     GrammarNode letters = either(b, lit(b, "a"), either(b, lit(b, "b"), lit(b, "c")));
+    GrammarNode either_way = either(b, grammar_add_repeat(b, letters, 0, 500), make_different(b));
     grammar_merge_leaves(b);
-    REQUIRE(grammar_compile(b, grammar_add_repeat(b, letters, 0, 500), &arena, scratch, &g, &err));
+    REQUIRE(grammar_compile(b, either_way, &arena, scratch, &g, &err));
     const TokenTrie *trie = sample_trie(&dice, &arena);
     REQUIRE(arena_split(&rest, (size_t)grammar_matcher_bytes_min(g, trie), &memory));
     REQUIRE(grammar_matcher_new(g, trie, memory, &m, &err));

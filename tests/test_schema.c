@@ -82,19 +82,41 @@ static const struct {
     {"{\"not\":{\"const\":[1,2]}}", "[1,3]", true},
     {"{\"not\":{\"const\":[1,2]}}", "[1,2]", false},
     // items that are all different
-    {"{\"items\":{\"enum\":[\"a\",\"b\",null,1]},\"uniqueItems\":true}", "[\"b\", null, 1.0, \"a\"]", true},
+    {"{\"items\":{\"enum\":[\"a\",\"b\",null,1]},\"uniqueItems\":true}", "[\"b\", null, 1, \"a\"]", true},
     {"{\"items\":{\"enum\":[\"a\",\"b\",null,1]},\"uniqueItems\":true}", "[\"b\",\"a\",\"\\u0062\"]", false},
     {"{\"items\":{\"enum\":[\"a\",\"b\",null,1]},\"uniqueItems\":true}", "[1,1.0]", false},
     {"{\"items\":{\"enum\":[\"a\",\"b\",null,1]},\"uniqueItems\":true}", "[]", true},
     {"{\"items\":{\"multipleOf\":0.5,\"minimum\":-1,\"maximum\":1,\"type\":\"number\"},\"minItems\":2,"
      "\"uniqueItems\":true}",
-     "[-1,0.50,-0]", true},
+     "[-1,0.5,0]", true},
     {"{\"items\":{\"multipleOf\":0.5,\"minimum\":-1,\"maximum\":1,\"type\":\"number\"},\"minItems\":2,"
      "\"uniqueItems\":true}",
      "[0,-0]", false},
     {"{\"items\":{\"multipleOf\":0.5,\"minimum\":-1,\"maximum\":1,\"type\":\"number\"},\"minItems\":2,"
      "\"uniqueItems\":true}",
      "[0]", false},
+    {"{\"items\":{\"type\":\"number\"},\"uniqueItems\":true}", "[1.0, -0.5, 2.50,0.00, 2.501,-12.05]", true},
+    {"{\"items\":{\"type\":\"number\"},\"uniqueItems\":true}", "[1,0,1.00]", false},
+    {"{\"items\":{\"type\":\"number\"},\"uniqueItems\":true}", "[2.50,0.0,2.5]", false},
+    {"{\"items\":{\"type\":\"number\"},\"uniqueItems\":true}", "[10,1.0,100,1.5]", true},
+    {"{\"items\":{\"type\":\"number\"},\"uniqueItems\":true}", "[-0.0]", false},
+    {"{\"items\":{\"type\":\"number\"},\"uniqueItems\":true}", "[1.500]", false},
+    {"{\"items\":{\"type\":[\"number\",\"string\"]},\"uniqueItems\":true}", "[1,\"1.0\",\"1\",\"1.00\"]",
+     true},
+    {"{\"items\":{\"type\":\"number\",\"minimum\":0,\"maximum\":1},\"uniqueItems\":true}", "[1.0,0,0.25]",
+     true},
+    {"{\"items\":{\"type\":\"number\",\"minimum\":0,\"maximum\":1},\"uniqueItems\":true}", "[0,0.5,1.00,1",
+     false},
+    {"{\"items\":{\"type\":\"string\"},\"uniqueItems\":true}", "[\"a\\n\",\"\xC3\xA9\",\"a\",\"\"]", true},
+    {"{\"items\":{\"type\":\"string\"},\"uniqueItems\":true}", "[\"a\",\"\\u0061\"]", false},
+    {"{\"items\":{\"type\":\"string\",\"format\":\"date\"},\"uniqueItems\":true}",
+     "[\"2024-02-29\",\"2024-02-28\"]", true},
+    {"{\"items\":{\"type\":\"string\",\"format\":\"date\"},\"uniqueItems\":true}",
+     "[\"2024-02-29\",\"2024-02-28\",\"2024-02-29\"]", false},
+    {"{\"items\":{\"items\":{\"type\":\"string\"},\"uniqueItems\":true,\"type\":\"array\"}}",
+     "[[\"a\",\"b\"],[\"a\"],[\"b\",\"a\"],[]]", true},
+    {"{\"items\":{\"items\":{\"type\":\"string\"},\"uniqueItems\":true,\"type\":\"array\"}}",
+     "[[\"a\",\"b\"],[\"a\",\"a\"]]", false},
     // recursion and combinations
     {"{\"$ref\":\"#/$defs/t\",\"$defs\":{\"t\":{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/t\"}}}}",
      "[[],[[]]]", true},
@@ -244,6 +266,9 @@ TEST(schema_grammars_are_told_apart) {
         "{\"type\":\"array\",\"items\":{\"type\":\"integer\"},\"minItems\":2,\"maxItems\":5}",
         "{\"type\":\"array\",\"items\":{\"type\":\"integer\"},\"contains\":{\"const\":1}}",
         "{\"type\":\"array\",\"items\":{\"type\":\"integer\"},\"contains\":{\"const\":1},\"minContains\":2}",
+        "{\"type\":\"array\",\"items\":{\"enum\":[\"a\",\"b\"]}}",
+        "{\"type\":\"array\",\"items\":{\"enum\":[\"a\",\"b\"]},\"maxItems\":2}",
+        "{\"type\":\"array\",\"items\":{\"enum\":[\"a\",\"b\"]},\"uniqueItems\":true}",
         "{\"type\":\"array\",\"prefixItems\":[{\"type\":\"integer\"}]}",
         "{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{}},\"additionalProperties\":false}",
         "{\"type\":\"object\",\"properties\":{\"b\":{},\"a\":{}},\"additionalProperties\":false}",
@@ -307,7 +332,14 @@ static const struct {
     {"{\"$ref\":\"#/$defs/no\"}", "#/$ref: refers to nothing in this document"},
     {"{\"$ref\":\"#\"}", "#: refers to itself with nothing between"},
     {"{\"uniqueItems\":true}",
-     "#/uniqueItems: uniqueItems is supported where all items are of the same few values, at most 500"},
+     "#/uniqueItems: uniqueItems is supported where items are strings, numbers, booleans or null"},
+    {"{\"properties\":{\"a\":{\"uniqueItems\":true,\"items\":{\"type\":[\"string\",\"object\"]}}}}",
+     "#/properties/a/uniqueItems: uniqueItems is supported where items are strings, numbers, booleans or "
+     "null"},
+    {"{\"uniqueItems\":true,\"items\":{\"type\":\"string\"},\"prefixItems\":[{\"type\":\"null\"}]}",
+     "#/uniqueItems: uniqueItems is supported where all items have the same schema"},
+    {"{\"uniqueItems\":true,\"items\":{\"type\":\"string\"},\"contains\":{\"const\":\"a\"}}",
+     "#/uniqueItems: uniqueItems together with contains is not supported"},
     {"{\"not\":{\"patternProperties\":{\"a\":{\"type\":\"null\"}}}}",
      "#/not/patternProperties/a: must not hold, so some member would have to break it"},
     {"{\"minProperties\":3}",
@@ -331,6 +363,8 @@ static const struct {
      "no text matches #/items (not): no value meets all that it says"},
     {"{\"minProperties\":1,\"type\":\"object\",\"additionalProperties\":false,\"title\":\"t\"}",
      "no text matches # (minProperties, type, additionalProperties): no object has the members it asks for"},
+    {"{\"type\":\"array\",\"items\":{\"type\":\"boolean\"},\"minItems\":3,\"uniqueItems\":true}",
+     "no text matches # (type, items, minItems, uniqueItems): no value meets all that it says"},
     {"{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"minItems\":1}",
      "no text matches #/items ($ref): no array has the items it asks for"},
 };
@@ -529,7 +563,7 @@ TEST(schema_fails_cleanly_with_any_allocation) {
     static const char schema[] =
         "{\"type\":\"object\",\"properties\":{\"a\":{\"$ref\":\"#/$defs/"
         "x\"},\"b\":{\"enum\":[1,\"z\",[null]]},"
-        "\"c\":{\"type\":\"array\",\"items\":{\"enum\":[\"p\",\"q\"]},\"uniqueItems\":true}},"
+        "\"c\":{\"type\":\"array\",\"items\":{\"enum\":[\"p\",2.5]},\"uniqueItems\":true}},"
         "\"patternProperties\":"
         "{\"^x\":{\"maxLength\":300}},\"unevaluatedProperties\":false,\"anyOf\":[{\"required\":[\"a\"]},"
         "{\"required\":[\"b\"]}],\"not\":{\"properties\":{\"b\":{\"const\":1}},\"required\":[\"b\"]},\"$"

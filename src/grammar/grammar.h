@@ -123,6 +123,13 @@ GrammarNode grammar_add_members(GrammarBuilder *b, const GrammarMembers *members
 //     open (item (comma item)*)? close
 //
 // `open` and `comma` are leaves that are not empty, `close` may be GRAMMAR_EMPTY.
+//
+// Where items are `unique`, no two of them are the same text, or the same JSON number with other zeros at its
+// end (1, 1.0, 1.00; further zeros make another text). Then:
+// - they are a leaf, or a choice of leaves that begin with different bytes;
+// - no item is empty, and no byte that may come behind one could go on with it;
+// - if there are finitely many items, none is a number in two spellings;
+// - there is no prefix, and nothing has to be contained.
 
 // What may stand at one place. Where the array has to contain matching items, `match` is what counts as one
 // and `other` what does not; else `match` is GRAMMAR_NEVER. The two may overlap where contains_max is
@@ -139,6 +146,7 @@ typedef struct {
     GrammarItem rest; // every item after them
     uint32_t min, max;
     uint32_t contains_min, contains_max; // 0 and GRAMMAR_UNBOUNDED where nothing is asked for
+    bool unique;
 } GrammarItems;
 
 GrammarNode grammar_add_items(GrammarBuilder *b, const GrammarItems *items);

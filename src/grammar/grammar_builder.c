@@ -1,4 +1,4 @@
-#include "grammar/grammar_internal.h"
+#include "grammar/grammar_unique.h"
 
 #include <assert.h>
 
@@ -282,7 +282,12 @@ GrammarNode grammar_add_items(GrammarBuilder *b, const GrammarItems *items) {
         return GRAMMAR_NEVER;
     assert(builder_is_leaf(b, items->open) && builder_is_leaf(b, items->comma));
     assert(builder_is_punctuation(b, items->close));
-    if (items->max < items->min || items->contains_max < items->contains_min) return GRAMMAR_NEVER;
+    uint32_t max = items->max, n_texts = UINT32_MAX;
+    if (items->unique && !unique_count_items(b->nodes, items->rest.other, *b->arena, &n_texts))
+        return builder_no_memory(b);
+    // More than a bound may be: no matcher has room for so many.
+    if (n_texts <= GRAMMAR_COUNT_MAX) max = (uint32_t)min_u64(max, n_texts);
+    if (max < items->min || items->contains_max < items->contains_min) return GRAMMAR_NEVER;
     ItemsNode *node = arena_new(b->arena, ItemsNode, 1);
     if (!node) return builder_no_memory(b);
     *node = (ItemsNode){.open = items->open,
@@ -291,12 +296,14 @@ GrammarNode grammar_add_items(GrammarBuilder *b, const GrammarItems *items) {
                         .rest = items->rest,
                         .n_prefix = items->n_prefix,
                         .min = items->min,
-                        .max = items->max,
+                        .max = max,
                         .contains_min = items->contains_min,
-                        .contains_max = items->contains_max};
-    bool unbounded = items->max == GRAMMAR_UNBOUNDED;
+                        .contains_max = items->contains_max,
+                        .unique = items->unique};
+    bool unbounded = max == GRAMMAR_UNBOUNDED;
     node->contains = items->contains_min > 0 || items->contains_max != GRAMMAR_UNBOUNDED;
-    node->places = unbounded ? (uint32_t)max_u64(items->n_prefix, items->min) : items->max;
+    node->places = unbounded ? (uint32_t)max_u64(items->n_prefix, items->min) : max;
+    assert(!items->unique || (!node->contains && items->n_prefix == 0));
     node->matches = items->contains_max == GRAMMAR_UNBOUNDED ? items->contains_min : items->contains_max;
     if (node->contains) b->n_cells += (node->places + 1ull) * (node->matches + 1ull);
     if (b->n_cells > GRAMMAR_CONTAINS_CELLS || (node->contains && items->n_prefix > GRAMMAR_CONTAINS_PREFIX))

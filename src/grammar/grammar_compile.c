@@ -1,4 +1,5 @@
 #include "grammar/grammar_compile.h"
+#include "grammar/grammar_unique.h"
 
 bool node_child(const Node *node, uint32_t place, GrammarNode *child) {
     *child = GRAMMAR_NEVER;
@@ -198,7 +199,8 @@ bool grammar_compile(GrammarBuilder *b, GrammarNode root, Arena *arena, Arena sc
     if (!grammar_emit(b, root, need, arena, scratch, g, err)) return false;
     if (b->merges && !grammar_merge(g, arena, scratch))
         return error_set(err, ERR_NO_MEMORY, "no memory to merge a grammar of %u nodes", b->n_nodes);
-    if (!grammar_find_follow(g, arena, scratch) || !grammar_find_digest(g, scratch))
+    if (!grammar_find_follow(g, arena, scratch) || !unique_find_texts(g, arena, scratch) ||
+        !grammar_find_digest(g, scratch))
         return error_set(err, ERR_NO_MEMORY, "no memory for a grammar of %u nodes", b->n_nodes);
     *out = g;
     return true;

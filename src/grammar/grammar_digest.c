@@ -71,7 +71,7 @@ static void add_members(Digest *d, const MembersNode *m) {
 static void add_items(Digest *d, const ItemsNode *n) {
     const uint32_t head[] = {n->open,     n->comma,  n->close,        n->rest.other,   n->rest.match,
                              n->min,      n->max,    n->contains_min, n->contains_max, n->n_prefix,
-                             n->contains, n->places, n->matches,      n->need_all};
+                             n->contains, n->places, n->matches,      n->need_all,     n->unique};
     add(d, head, sizeof head);
     for (uint32_t i = 0; i < n->n_prefix; i++) {
         const uint32_t of[] = {n->prefix[i].other, n->prefix[i].match};

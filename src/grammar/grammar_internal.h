@@ -65,6 +65,7 @@ struct ItemsNode {
     uint32_t n_prefix;
     uint32_t min, max, contains_min, contains_max;
     bool contains;     // something has to be, or not too often
+    bool unique;       // `max` is no more than there are different items
     uint32_t places;   // items are counted up to this
     uint32_t matches;  // … and matching ones up to this
     uint16_t need_all; // `need` of the deepest child that can be
@@ -88,7 +89,10 @@ struct Grammar {
     uint32_t n_nodes;
     GrammarNode root;
     const ByteSet *follow; // [n_nodes] the bytes that may come behind a node
-    uint8_t digest[32];    // SHA-256 of all that it says: grammars with the same one are the same
+    // NULL where no array's items must differ. Else [n_nodes], NULL but for the leaves of such items:
+    // [n_states] how many texts there are from a state on (grammar_unique.h).
+    const uint32_t *const *texts_left;
+    uint8_t digest[32]; // SHA-256 of all that it says: grammars with the same one are the same
 };
 
 // Text until the first of the markers that occurs in it, or without any of them. ERR_TOO_LARGE,

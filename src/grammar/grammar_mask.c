@@ -1,7 +1,7 @@
 // Which tokens may come next. Most of a vocabulary's tokens stay within one leaf, and whether they do depends
 // on the leaf's automaton alone: that is found by one walk through the trie for each state of an automaton,
 // and kept. Only tokens that go on behind the end of a leaf are looked at with all that is around it.
-#include "grammar/grammar_matcher_internal.h"
+#include "grammar/grammar_unique.h"
 
 #include <assert.h>
 
@@ -100,13 +100,18 @@ void mask_end_keep(GrammarMatcher *m, GrammarState *states[]) {
 
 static GrammarState walk_byte(GrammarMatcher *m, GrammarState state, uint8_t byte) {
     WalkStep *step = &m->steps[(state * 257u + byte) % WALK_STEPS];
-    if (step->stamp != m->stamp || step->state != state || step->byte != byte)
-        *step = (WalkStep){m->stamp, state, byte, matcher_step_byte(m, state, byte)};
+    bool is_known = step->stamp == m->stamp && step->state == state && step->byte == byte;
+    if (!is_known || (step->needs_item && !m->step.has_any)) {
+        m->step.needs_item = false;
+        GrammarState next = matcher_step_byte(m, state, byte);
+        *step = (WalkStep){m->stamp, state, next, byte, m->step.needs_item};
+    }
+    m->step.needs_item = step->needs_item;
     return step->next;
 }
 
 // Adds the tokens that go on behind this node of the trie as `state` does. False: GRAMMAR_FULL, or too much
-// work.
+// work; or, with m->step.needs_item, it depends on an item of which `state` does not say which one it is.
 static bool walk_below(GrammarMatcher *m, const TokenTrie *trie, uint32_t exit, GrammarState state,
                        uint32_t *words) {
     uint32_t *states = m->walk;
@@ -114,7 +119,7 @@ static bool walk_below(GrammarMatcher *m, const TokenTrie *trie, uint32_t exit, 
     for (uint32_t i = exit + 1; i < trie->nodes[exit].end;) {
         TrieNode node = trie->nodes[i];
         GrammarState next = walk_byte(m, states[node.depth - 1], node.byte);
-        if (next == GRAMMAR_FULL || m->step.work > m->work_end) return false;
+        if (next == GRAMMAR_FULL || m->step.work > m->work_end || m->step.needs_item) return false;
         if (!grammar_is_state(next)) {
             i = node.end;
             continue;
@@ -127,9 +132,11 @@ static bool walk_below(GrammarMatcher *m, const TokenTrie *trie, uint32_t exit, 
     return true;
 }
 
-// Whether two readings are in the same state of the same automaton, on whatever stacks.
+// Whether two readings are in the same state of the same automaton, on whatever stacks. Within an item that
+// must differ from others the stack counts.
 static bool is_same_leaf(const GrammarMatcher *m, const Reading *a, const Reading *b) {
-    return m->dfa_of[a->node] == m->dfa_of[b->node] && a->dfa_state == b->dfa_state;
+    if (m->dfa_of[a->node] != m->dfa_of[b->node] || a->dfa_state != b->dfa_state) return false;
+    return a->stack == b->stack || (!unique_is_item(&m->step, a) && !unique_is_item(&m->step, b));
 }
 
 // What follows when the leaf of a state's reading has ended, on all stacks that the state has it on.
@@ -161,6 +168,9 @@ static bool plain_behind(GrammarMatcher *m, GrammarState state, uint32_t *most) 
     for (uint32_t i = 0; i < s.count; i++) {
         Reading r = m->pool.readings[s.first + i];
         if (m->g->nodes[r.node].kind != NODE_LEAF) continue;
+        bool is_item = unique_is_item(&m->step, &r);
+        ends &= !is_item;
+        if (is_item) continue;
         PlainDepth plain = leaf_plain(m, m->g->nodes[r.node].dfa, m->dfa_of[r.node], r.dfa_state);
         *most = (uint32_t)max_u64(*most, plain.most);
         ends &= plain.ends;
@@ -210,6 +220,45 @@ static bool mask_add_leaf(GrammarMatcher *m, GrammarState state, uint32_t readin
     return true;
 }
 
+// Adds the tokens that end an item, which must differ from others, and go on behind it. `behind`: any item.
+static bool mask_add_behind_item(GrammarMatcher *m, const Reading *r, const LeafMask *mask,
+                                 GrammarState behind, uint32_t *words) {
+    const TokenTrie *trie = mask->trie;
+    for (uint32_t i = 0; i < mask->n_exits; i++) {
+        uint32_t exit = mask->data[i];
+        Str token = m->trie->pieces[trie->order[trie->firsts[exit]]]; // the first one that goes that way
+        Str rest = str_slice(token, 0, trie->nodes[exit].depth);
+        if (unique_is_used(m, r, rest)) continue;
+        m->step.has_any = true;
+        m->step.needs_item = false;
+        bool done = walk_below(m, trie, exit, behind, words), needs_item = m->step.needs_item;
+        m->step.has_any = m->step.needs_item = false;
+        if (!done && !needs_item) return false;
+        if (!needs_item) continue;
+        GrammarState exact = unique_behind(m, r, rest);
+        if (exact == GRAMMAR_FULL) return false;
+        if (grammar_is_state(exact) && !walk_below(m, trie, exit, exact, words)) return false;
+    }
+    return true;
+}
+
+// Within an item that must differ from others, what stays in the leaf depends on those before.
+static bool mask_add_item(GrammarMatcher *m, const Reading *r, uint32_t *words) {
+    LeafEntry leaf = leaf_entry(m, m->g->nodes[r->node].dfa, m->dfa_of[r->node], r->dfa_state, false);
+    uint32_t *own = m->item_words, n_words = m->trie->n_words;
+    if (leaf.plain) memcpy(own, token_trie_plain(m->trie, leaf.plain), n_words * sizeof *own);
+    else memset(own, 0, n_words * sizeof *own);
+    for (int part = 0; part < 2; part++)
+        if (leaf.parts[part]) mask_add_tokens(m->trie, leaf.parts[part], own);
+    unique_remove_used(m, r, own);
+    GrammarState behind = unique_behind_any(m, r);
+    if (behind == GRAMMAR_FULL) return false;
+    for (int part = 0; part < 2 && grammar_is_state(behind); part++)
+        if (leaf.parts[part] && !mask_add_behind_item(m, r, leaf.parts[part], behind, own)) return false;
+    words_join(words, own, n_words);
+    return true;
+}
+
 // ---- states ----
 
 static void mask_add_named(const TokenTrie *trie, const Node *node, uint32_t *words) {
@@ -234,7 +283,9 @@ static bool is_known_leaf(const GrammarMatcher *m, GrammarState state, uint32_t 
 
 static bool mask_fill(GrammarMatcher *m, GrammarState state, uint32_t *words) {
     PoolState s = m->pool.states[state];
-    bool begins_with_leaf = s.count && m->g->nodes[m->pool.readings[s.first].node].kind == NODE_LEAF;
+    const Reading *first = &m->pool.readings[s.first];
+    bool begins_with_leaf =
+        s.count && m->g->nodes[first->node].kind == NODE_LEAF && !unique_is_item(&m->step, first);
     if (!begins_with_leaf) memset(words, 0, m->trie->n_words * sizeof *words);
     if (++m->stamp == 0) {
         memset(m->steps, 0, WALK_STEPS * sizeof *m->steps);
@@ -243,6 +294,10 @@ static bool mask_fill(GrammarMatcher *m, GrammarState state, uint32_t *words) {
     for (uint32_t i = 0; i < s.count; i++) {
         Reading r = m->pool.readings[s.first + i];
         const Node *node = &m->g->nodes[r.node];
+        if (node->kind == NODE_LEAF && unique_is_item(&m->step, &r)) {
+            if (!mask_add_item(m, &r, words)) return false;
+            continue;
+        }
         if (node->kind == NODE_LEAF) {
             if (!is_known_leaf(m, state, i) && !mask_add_leaf(m, state, i, words)) return false;
             continue;

@@ -1,15 +1,26 @@
-#include "grammar/grammar_matcher_internal.h"
+#include "grammar/grammar_unique.h"
 
 #include <assert.h>
 
-static const PoolCounts MATCHER_POOL = {
-    .frames = 1 << 16, .sets = 1 << 14, .states = 1 << 15, .readings = 1 << 18, .set_words = 1 << 17};
+// Items that must differ are kept, a set for each, and a frame for each byte of the present one.
+static PoolCounts matcher_pool(const Grammar *g) {
+    PoolCounts max = {
+        .frames = 1 << 16, .sets = 1 << 14, .states = 1 << 15, .readings = 1 << 18, .set_words = 1 << 17};
+    if (g->texts_left) max.frames *= 2, max.sets *= 2, max.set_words *= 2;
+    return max;
+}
 
 uint64_t grammar_matcher_bytes_min(const Grammar *g, const TokenTrie *trie) {
-    uint64_t step = GRAMMAR_READINGS_MAX * 2 * sizeof(Reading) + GRAMMAR_WORK_MAX * sizeof(StepTask) +
-                    STEP_SEEN * sizeof(StepSeen);
-    uint64_t nodes = g->n_nodes * (sizeof(bool) + sizeof(uint32_t) + sizeof(ByteSet) + 4 * sizeof(uint32_t));
-    return pool_bytes(MATCHER_POOL) + step + nodes + mask_bytes_min(trie) + 4096;
+    PoolCounts pool = matcher_pool(g);
+    uint64_t nodes = g->n_nodes * (1 + sizeof(uint32_t) + sizeof(ByteSet) + 4 * sizeof(uint32_t));
+    return pool_bytes(pool) + step_bytes(g, pool) + GRAMMAR_READINGS_MAX * sizeof(Reading) + nodes +
+           mask_bytes_min(trie) + unique_bytes(g, trie) + 4096;
+}
+
+static uint8_t node_refers_to(const Grammar *g, GrammarNode id) {
+    const Node *node = &g->nodes[id];
+    if (node->kind == NODE_ITEMS && node->items->unique) return POOL_REFERS_TO_FRAME;
+    return node->kind == NODE_MEMBERS || id == UNIQUE_ITEM ? POOL_REFERS_TO_SET : POOL_REFERS_TO_NONE;
 }
 
 static GrammarState matcher_start(GrammarMatcher *m) {
@@ -48,12 +59,12 @@ bool grammar_matcher_new(const Grammar *g, const TokenTrie *trie, Arena memory, 
     *m = (GrammarMatcher){.g = g, .trie = trie};
     memcpy(m->digest, g->digest, sizeof m->digest);
     m->readings = arena_new_dirty(&memory, Reading, GRAMMAR_READINGS_MAX);
-    m->has_set = arena_new(&memory, bool, g->n_nodes);
-    if (!m->readings || !m->has_set || !pool_init(&m->pool, MATCHER_POOL, &memory) ||
-        !step_init(&m->step, g, &m->pool, &memory) || !mask_init(m, &memory))
+    m->refers_to = arena_new(&memory, uint8_t, g->n_nodes);
+    if (!m->readings || !m->refers_to || !pool_init(&m->pool, matcher_pool(g), &memory) ||
+        !step_init(&m->step, g, &m->pool, &memory) || !unique_init(m, &memory) || !mask_init(m, &memory))
         goto full;
     for (uint32_t i = 0; i < g->n_nodes; i++)
-        m->has_set[i] = g->nodes[i].kind == NODE_MEMBERS;
+        m->refers_to[i] = node_refers_to(g, i);
     m->start = matcher_start(m); // state 0: pool_keep never moves it
     if (!grammar_is_state(m->start))
         return error_set(err, ERR_TOO_LARGE, "the grammar can begin in more than %d ways",
@@ -71,7 +82,7 @@ bool grammar_matcher_fits(const GrammarMatcher *m, const Grammar *g) {
 void grammar_matcher_move(GrammarMatcher *m, const Grammar *g) {
     assert(grammar_matcher_fits(m, g));
     m->g = g;
-    m->step.nodes = g->nodes;
+    step_move(&m->step, g);
 }
 
 GrammarState grammar_start(GrammarMatcher *m) {
@@ -172,7 +183,7 @@ bool grammar_may_end(const GrammarMatcher *m, GrammarState state) {
 
 bool grammar_keep(GrammarMatcher *m, GrammarState *states[], uint32_t count) {
     mask_begin_keep(m, states, count);
-    pool_keep(&m->pool, states, count, m->has_set);
+    pool_keep(&m->pool, states, count, m->refers_to);
     mask_end_keep(m, states);
     const PoolCounts *n = &m->pool.n, *max = &m->pool.max;
     return n->frames <= max->frames / 2 && n->sets <= max->sets / 2 && n->states <= max->states / 2 &&

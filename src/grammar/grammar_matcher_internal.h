@@ -28,7 +28,9 @@ typedef struct {
 } LeafPair;
 
 typedef struct {
-    uint32_t stamp, state, byte, next;
+    uint32_t stamp, state, next;
+    uint8_t byte;
+    bool needs_item; // of Step
 } WalkStep;
 
 enum {
@@ -54,8 +56,8 @@ struct GrammarMatcher {
     const TokenTrie *trie;
     Pool pool;
     Step step;
-    Reading *readings; // [GRAMMAR_READINGS_MAX] those of the byte before
-    bool *has_set;     // [n_nodes] pool_keep
+    Reading *readings;  // [GRAMMAR_READINGS_MAX] those of the byte before
+    uint8_t *refers_to; // [n_nodes] pool_keep
     GrammarState start;
     GrammarFigures figures;
 
@@ -84,6 +86,10 @@ struct GrammarMatcher {
     uint64_t work_end;     // of the step's work, for the mask in the making
     uint32_t mask_work;    // grammar_mask_work
     uint8_t group_of[256]; // byte_group
+
+    // Items that must differ; NULL where there are none.
+    uint32_t *item_words; // [n_words] the tokens of one reading
+    uint32_t *used;       // [n_nodes of the trie] while a mask is made, 0 else: items that begin so
 };
 
 static inline void words_add(uint32_t *words, int32_t token) {

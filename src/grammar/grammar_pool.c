@@ -76,13 +76,19 @@ uint32_t pool_frame(Pool *p, uint32_t parent, uint32_t node, uint32_t at, uint32
     return *bucket = p->n.frames++;
 }
 
-uint32_t pool_set(Pool *p, const uint32_t *words, uint32_t count) {
-    uint32_t *bucket = &p->set_buckets[set_hash(p, words, count)];
-    for (uint32_t i = *bucket; i != POOL_NONE; i = p->sets[i].next) {
+uint32_t pool_find_set(const Pool *p, const uint32_t *words, uint32_t count) {
+    for (uint32_t i = p->set_buckets[set_hash(p, words, count)]; i != POOL_NONE; i = p->sets[i].next) {
         const PoolSet *s = &p->sets[i];
         if (s->count == count && memcmp(p->set_words + s->first, words, count * sizeof *words) == 0) return i;
     }
+    return POOL_NONE;
+}
+
+uint32_t pool_set(Pool *p, const uint32_t *words, uint32_t count) {
+    uint32_t known = pool_find_set(p, words, count);
+    if (known != POOL_NONE) return known;
     if (p->n.sets == p->max.sets || count > p->max.set_words - p->n.set_words) return POOL_NONE;
+    uint32_t *bucket = &p->set_buckets[set_hash(p, words, count)];
     p->sets[p->n.sets] = (PoolSet){.first = p->n.set_words, .count = count, .next = *bucket};
     memcpy(p->set_words + p->n.set_words, words, count * sizeof *words);
     p->n.set_words += count;
@@ -144,11 +150,11 @@ void pool_rewind(Pool *p, PoolCounts mark) {
 // ---- keeping a few ----
 
 // Numbers the sets that frames still use, and moves them to the front.
-static void keep_sets(Pool *p, const bool *has_set) {
+static void keep_sets(Pool *p, const uint8_t *refers_to) {
     uint32_t n_sets = p->n.sets, words = 0, kept = 1;
     memset(p->moved, 0, n_sets * sizeof *p->moved);
     for (uint32_t i = 1; i < p->n.frames; i++)
-        if (has_set[p->frames[i].node]) p->moved[p->frames[i].set] = 1;
+        if (refers_to[p->frames[i].node] == POOL_REFERS_TO_SET) p->moved[p->frames[i].set] = 1;
     for (uint32_t i = 1; i < n_sets; i++) {
         PoolSet s = p->sets[i];
         if (!p->moved[i]) continue;
@@ -159,24 +165,30 @@ static void keep_sets(Pool *p, const bool *has_set) {
     }
     p->moved[0] = 0;
     for (uint32_t i = 1; i < p->n.frames; i++)
-        if (has_set[p->frames[i].node]) p->frames[i].set = p->moved[p->frames[i].set];
+        if (refers_to[p->frames[i].node] == POOL_REFERS_TO_SET) p->frames[i].set = p->moved[p->frames[i].set];
     p->n.sets = kept;
     p->n.set_words = words;
 }
 
-// Drops the frames that no reading stands on.
-static void keep_frames(Pool *p) {
+// Drops the frames that no reading stands on. A frame that another one refers to is older than that.
+static void keep_frames(Pool *p, const uint8_t *refers_to) {
     memset(p->moved, 0, p->n.frames * sizeof *p->moved);
     for (uint32_t i = 0; i < p->n.readings; i++)
         p->moved[p->readings[i].stack] = 1;
-    for (uint32_t i = p->n.frames; i-- > 1;)
-        if (p->moved[i]) p->moved[p->frames[i].parent] = 1;
+    for (uint32_t i = p->n.frames; i-- > 1;) {
+        const Frame *f = &p->frames[i];
+        if (!p->moved[i]) continue;
+        p->moved[f->parent] = 1;
+        if (refers_to[f->node] == POOL_REFERS_TO_FRAME) p->moved[f->set] = 1;
+    }
     uint32_t kept = 1;
     p->moved[0] = 0;
     for (uint32_t i = 1; i < p->n.frames; i++) {
         if (!p->moved[i]) continue;
-        p->frames[kept] = p->frames[i];
-        p->frames[kept].parent = p->moved[p->frames[i].parent];
+        Frame f = p->frames[i];
+        f.parent = p->moved[f.parent];
+        if (refers_to[f.node] == POOL_REFERS_TO_FRAME) f.set = p->moved[f.set];
+        p->frames[kept] = f;
         p->moved[i] = kept++;
     }
     for (uint32_t i = 0; i < p->n.readings; i++)
@@ -205,10 +217,10 @@ static void keep_states(Pool *p, uint32_t *states[], uint32_t count) {
     p->n.readings = readings;
 }
 
-void pool_keep(Pool *p, uint32_t *states[], uint32_t count, const bool *has_set) {
+void pool_keep(Pool *p, uint32_t *states[], uint32_t count, const uint8_t *refers_to) {
     keep_states(p, states, count);
-    keep_frames(p);
-    keep_sets(p, has_set);
+    keep_frames(p, refers_to);
+    keep_sets(p, refers_to);
     pool_clear_buckets(p);
     for (uint32_t i = 1; i < p->n.frames; i++) {
         uint32_t *bucket = &p->frame_buckets[frame_hash(p, &p->frames[i])];

@@ -12,7 +12,8 @@ typedef struct {
     uint32_t parent; // frame 0 is the bottom: the text is complete
     uint32_t node;
     uint32_t at;  // how far the node is (grammar_step.c)
-    uint32_t set; // of an object: which members were there; of an array: how many items matched
+    uint32_t set; // of an object: which members were there; of an array: how many items matched, or, where
+                  // they must differ, the frame of the newest one (grammar_unique.h)
     uint32_t depth;
     uint32_t next; // in its bucket
 } Frame;
@@ -60,6 +61,8 @@ MUST_CHECK bool pool_init(Pool *p, PoolCounts max, Arena *arena);
 // The number of the entry, or POOL_NONE.
 uint32_t pool_frame(Pool *p, uint32_t parent, uint32_t node, uint32_t at, uint32_t set);
 uint32_t pool_set(Pool *p, const uint32_t *words, uint32_t count);
+// … of a set that is there already.
+uint32_t pool_find_set(const Pool *p, const uint32_t *words, uint32_t count);
 // The readings are in any order, each once.
 uint32_t pool_state(Pool *p, Reading *readings, uint32_t count, bool may_end);
 
@@ -69,6 +72,9 @@ static inline PoolCounts pool_mark(const Pool *p) {
 // Forgets what was added since.
 void pool_rewind(Pool *p, PoolCounts mark);
 
-// Drops all but what state 0 and these need, and gives them their new numbers. `has_set` [n_nodes]: whether a
-// frame of the node has a set's number in `set`.
-void pool_keep(Pool *p, uint32_t *states[], uint32_t count, const bool *has_set);
+// What a frame of a node has in `set`.
+typedef enum { POOL_REFERS_TO_NONE, POOL_REFERS_TO_SET, POOL_REFERS_TO_FRAME } PoolReference;
+
+// Drops all but what state 0 and these need, and gives them their new numbers. `refers_to` [n_nodes]: a
+// PoolReference each.
+void pool_keep(Pool *p, uint32_t *states[], uint32_t count, const uint8_t *refers_to);

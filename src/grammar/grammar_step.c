@@ -1,7 +1,26 @@
-#include "grammar/grammar_step.h"
+#include "grammar/grammar_unique.h"
+
+static uint64_t item_words(const Grammar *g, PoolCounts max) {
+    return g->texts_left ? max.frames / 4 + 4ull : 0;
+}
+
+uint64_t step_bytes(const Grammar *g, PoolCounts max) {
+    return GRAMMAR_READINGS_MAX * sizeof(Reading) + GRAMMAR_WORK_MAX * sizeof(StepTask) +
+           STEP_SEEN * sizeof(StepSeen) + item_words(g, max) * sizeof(uint32_t) + 64;
+}
+
+void step_move(Step *s, const Grammar *g) {
+    s->nodes = g->nodes;
+    s->texts_left = g->texts_left;
+}
 
 bool step_init(Step *s, const Grammar *g, Pool *pool, Arena *arena) {
-    *s = (Step){.nodes = g->nodes, .pool = pool};
+    *s = (Step){.pool = pool};
+    step_move(s, g);
+    if (g->texts_left) {
+        s->item = arena_new_dirty(arena, uint32_t, item_words(g, pool->max));
+        if (!s->item) return false;
+    }
     s->readings = arena_new_dirty(arena, Reading, GRAMMAR_READINGS_MAX);
     s->tasks = arena_new_dirty(arena, StepTask, GRAMMAR_WORK_MAX);
     s->seen = arena_new(arena, StepSeen, STEP_SEEN);
@@ -18,10 +37,6 @@ void step_begin(Step *s) {
         memset(s->seen, 0, STEP_SEEN * sizeof *s->seen);
         s->stamp = 1;
     }
-}
-
-static void step_fail(Step *s, StepStatus status) {
-    if (s->status == STEP_OK) s->status = status;
 }
 
 // Whether it is new in this step. The table is never full: tasks and readings are fewer than half of it.
@@ -125,7 +140,9 @@ static void step_do_return(Step *s, uint32_t stack, bool read) {
         if (read) step_repeat(s, frame.parent, frame.node, frame.at + 1, true);
         return;
     case NODE_MEMBERS: step_return_members(s, frame, read); return;
-    case NODE_ITEMS: step_return_items(s, frame, read); return;
+    case NODE_ITEMS:
+        if (frame_phase(&frame) != AT_BYTE || unique_end(s, stack, &frame)) step_return_items(s, frame, read);
+        return;
     default: return;
     }
 }
@@ -143,9 +160,14 @@ void step_byte(Step *s, const Reading *from, uint32_t count, uint8_t byte) {
         const Node *node = &s->nodes[from[i].node];
         if (node->kind != NODE_LEAF) continue;
         uint32_t next = dfa_step(node->dfa, from[i].dfa_state, byte);
+        uint32_t stack = from[i].stack;
         if (next == DFA_NONE) continue;
-        step_add_reading(s, from[i].stack, from[i].node, next);
-        if (node->dfa->accepts[next]) step_return(s, from[i].stack, true);
+        if (unique_is_item(s, &from[i])) {
+            stack = unique_push(s, stack, byte);
+            if (!unique_can_differ(s, stack, from[i].node, next)) continue;
+        }
+        step_add_reading(s, stack, from[i].node, next);
+        if (node->dfa->accepts[next]) step_return(s, stack, true);
     }
 }
 

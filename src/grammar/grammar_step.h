@@ -27,10 +27,33 @@ typedef struct {
 
 enum { STEP_SEEN = 4 * GRAMMAR_WORK_MAX };
 
+// How far the frame of an object or an array is (its `at`): what is open above it, and at which member or
+// item; AT_BYTE: a byte of an item that must differ from others.
+typedef enum { AT_OPEN, AT_COMMA, AT_KEY, AT_COLON, AT_VALUE, AT_BYTE } Phase;
+
+enum { PHASE_BITS = 3 };
+
+static inline uint32_t frame_at(Phase phase, uint32_t index) {
+    return index << PHASE_BITS | (uint32_t)phase;
+}
+
+static inline Phase frame_phase(const Frame *frame) {
+    return (Phase)(frame->at & ((1u << PHASE_BITS) - 1));
+}
+
+static inline uint32_t frame_index(const Frame *frame) {
+    return frame->at >> PHASE_BITS;
+}
+
 typedef enum { STEP_OK, STEP_AMBIGUOUS, STEP_FULL } StepStatus;
 
 typedef struct {
     const Node *nodes;
+    const uint32_t *const *texts_left; // of the grammar
+    // Items that must differ (grammar_unique.h).
+    uint32_t *item;  // [frames / 4 + 4] a text; NULL where there are none
+    bool has_any;    // one of the items before may be any one
+    bool needs_item; // … and it has mattered which one
     Pool *pool;
     StepStatus status;
     bool may_end;
@@ -41,8 +64,11 @@ typedef struct {
     StepSeen *seen;    // [STEP_SEEN] what has been done in this step
 } Step;
 
+uint64_t step_bytes(const Grammar *g, PoolCounts max);
 // False when the arena is full.
 MUST_CHECK bool step_init(Step *s, const Grammar *g, Pool *pool, Arena *arena);
+// From now on it reads this copy of the grammar.
+void step_move(Step *s, const Grammar *g);
 
 void step_begin(Step *s);
 void step_enter(Step *s, uint32_t stack, GrammarNode node, bool read);
@@ -53,11 +79,15 @@ void step_close(Step *s);
 // The state with these readings, or GRAMMAR_REFUSED (there are none), GRAMMAR_AMBIGUOUS, GRAMMAR_FULL.
 GrammarState step_state(Step *s);
 
-// ---- for grammar_step_members.c ----
+// ---- for grammar_step_members.c and grammar_unique.c ----
 
 uint32_t step_push(Step *s, uint32_t parent, GrammarNode node, uint32_t at, uint32_t set);
 // Whether a node can complete on this stack before it is too deep.
 bool step_fits(const Step *s, uint32_t stack, GrammarNode node);
+
+static inline void step_fail(Step *s, StepStatus status) {
+    if (s->status == STEP_OK) s->status = status;
+}
 
 void step_enter_members(Step *s, uint32_t stack, GrammarNode node);
 void step_return_members(Step *s, Frame frame, bool read);

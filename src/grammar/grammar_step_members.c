@@ -1,22 +1,7 @@
 // Objects and arrays within a step: which member or item may come next, and when the end may.
 #include "grammar/grammar_step.h"
 
-// How far a frame is: what is open above it, and at which member or item.
-typedef enum { AT_OPEN, AT_COMMA, AT_KEY, AT_COLON, AT_VALUE } Phase;
-
-enum { PHASE_BITS = 3, MEMBER_WORDS_MAX = (GRAMMAR_MEMBERS_MAX + 31) / 32 };
-
-static uint32_t frame_at(Phase phase, uint32_t index) {
-    return index << PHASE_BITS | (uint32_t)phase;
-}
-
-static Phase frame_phase(const Frame *frame) {
-    return (Phase)(frame->at & ((1u << PHASE_BITS) - 1));
-}
-
-static uint32_t frame_index(const Frame *frame) {
-    return frame->at >> PHASE_BITS;
-}
+enum { MEMBER_WORDS_MAX = (GRAMMAR_MEMBERS_MAX + 31) / 32 };
 
 // ---- objects ----
 
@@ -146,7 +131,7 @@ static uint32_t object_set_with(Object *o, uint32_t i) {
     words[0] += counts;
     if (o->has_bits && i < o->m->n_members) words[1 + i / 32] |= 1u << i % 32;
     uint32_t set = pool_set(o->s->pool, words, n_words);
-    if (set == POOL_NONE) o->s->status = o->s->status == STEP_OK ? STEP_FULL : o->s->status;
+    if (set == POOL_NONE) step_fail(o->s, STEP_FULL);
     return set == POOL_NONE ? 0 : set;
 }
 
@@ -195,7 +180,8 @@ void step_return_members(Step *s, Frame frame, bool read) {
 
 // ---- arrays ----
 
-// Behind `count` items, of which `matches` match (each counted up to its bound).
+// Behind `count` items, of which `matches` match (each counted up to its bound). Where items must differ, the
+// newest one stands in the place of `matches`.
 typedef struct {
     Step *s;
     GrammarNode id;

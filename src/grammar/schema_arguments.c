@@ -65,12 +65,12 @@ GrammarNode schema_add_names(SchemaReader *r, const Lang *names, bool is_argumen
     return schema_add_leaf(r, names, LANG_UTF8, (Str){0}, (Str){0}, ok);
 }
 
-GrammarNode schema_add_word(SchemaReader *r, uint8_t bit) {
+GrammarNode schema_add_word(SchemaReader *r, uint8_t bit, bool once) {
     static const Str json[] = {STR("null"), STR("false"), STR("true")};
     static const Str python[][2] = {
         {STR("None"), STR("null")}, {STR("False"), STR("false")}, {STR("True"), STR("true")}};
     uint32_t which = bit == SCALAR_NULL ? 0 : bit == SCALAR_FALSE ? 1 : 2;
-    if (schema_form(r) == ARGUMENTS_PYTHON) return grammar_add_texts(r->builder, python[which], 2);
+    if (schema_form(r) == ARGUMENTS_PYTHON) return grammar_add_texts(r->builder, python[which], once ? 1 : 2);
     return grammar_add_literal(r->builder, json[which]);
 }
 

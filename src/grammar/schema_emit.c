@@ -48,7 +48,7 @@ static bool emit_scalars(SchemaReader *r, const ScalarSet *set, Nodes *out) {
     static const uint8_t words[] = {SCALAR_NULL, SCALAR_FALSE, SCALAR_TRUE};
     GrammarNode node;
     for (size_t i = 0; i < COUNT_OF(words); i++) {
-        if (set->bits & words[i] && !add_node(r, out, schema_add_word(r, words[i]))) return false;
+        if (set->bits & words[i] && !add_node(r, out, schema_add_word(r, words[i], false))) return false;
     }
     if (set->numbers && (!emit_number(r, set, &node) || !add_node(r, out, node))) return false;
     return !set->strings || (schema_emit_string(r, set->strings, &node) && add_node(r, out, node));
@@ -330,8 +330,7 @@ static bool emit_place(ArrayMaker *m, uint32_t place, GrammarItem *out) {
            place_demand(m, place, exact ? some->literal ^ 1 : LITERAL_TRUE, &out->other);
 }
 
-// From this place on all are the same.
-static uint32_t count_places(const Case *c) {
+uint32_t schema_count_places(const Case *c) {
     uint32_t n = 0;
     for (const Fact *f = c->facts; f; f = f->rest) {
         if (f->kind == FACT_EACH && f->to != SCHEMA_UNBOUNDED && f->to > n) n = f->to;
@@ -353,7 +352,7 @@ static bool find_some(ArrayMaker *m) {
 
 static bool emit_array(SchemaReader *r, const Case *c, GrammarNode *out) {
     ArrayMaker m = {.r = r, .c = c};
-    uint32_t n = count_places(c);
+    uint32_t n = schema_count_places(c);
     if (!find_some(&m)) return false;
     if (c->unique && c->max > 1) return schema_emit_unique(r, c, out);
     GrammarItem *prefix = arena_new(&r->memory, GrammarItem, n), rest;

@@ -227,7 +227,8 @@ static inline ArgumentsForm schema_form(const SchemaReader *r) {
 bool schema_can_name(const SchemaReader *r, Str name, bool is_argument);
 // The leaf of names. `is_listed`: of one that can be written; else those that cannot are left out.
 GrammarNode schema_add_names(SchemaReader *r, const Lang *names, bool is_argument, bool is_listed, bool *ok);
-GrammarNode schema_add_word(SchemaReader *r, uint8_t bit); // SCALAR_NULL, _FALSE, _TRUE: a leaf
+// SCALAR_NULL, _FALSE, _TRUE: a leaf. `once`: in one spelling.
+GrammarNode schema_add_word(SchemaReader *r, uint8_t bit, bool once);
 MUST_CHECK bool schema_emit_braced_string(SchemaReader *r, const Lang *strings, GrammarNode *out);
 // ARGUMENTS_MARKED: an argument with its marks. `key` NULL: `name` stands for names that are not listed.
 MUST_CHECK bool schema_emit_marked(SchemaReader *r, const Str *key, GrammarNode name, uint32_t demand,
@@ -242,6 +243,9 @@ MUST_CHECK bool schema_add_marked_members(SchemaReader *r, const GrammarMembers 
 MUST_CHECK bool schema_emit_unique(SchemaReader *r, const Case *c, GrammarNode *out);
 
 // ---- schema_emit.c ----
+
+// The first place of an array from which on all have the same schema.
+uint32_t schema_count_places(const Case *c);
 
 MUST_CHECK bool schema_emit(SchemaReader *r, uint32_t demand, GrammarNode *out);
 // The same without strings.

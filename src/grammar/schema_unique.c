@@ -1,144 +1,105 @@
-// Arrays whose items are all different. Where an item is one of a few values, such an array is an object in
-// disguise: each value comes at most once, in any order, which is what the members of an object do.
-#include "base/strbuf.h"
-#include "base/utf8.h"
-#include "grammar/rx.h"
+// Arrays whose items are all different (grammar_unique.h). Items are compared as they are written, so each
+// value has one spelling here: strings as in names, numbers the shortest one without exponents. Every value
+// can be written so. Where more than integers and finitely many other numbers may stand, they may have up to
+// two digits behind the point that they do not need.
 #include "grammar/schema_internal.h"
 
-enum { VALUES_MAX = 500, VALUE_BYTES_MAX = 1024 };
+// As number_lang_shortest, and with such zeros.
+#define NUMBERS_WITH_ZEROS "(0|-?[1-9]\\d*)(\\.\\d\\d?)?|-0\\.(\\d?[1-9]|[1-9]0)|-?(0|[1-9]\\d*)\\.\\d*[1-9]"
 
-typedef struct {
-    SchemaReader *r;
-    GrammarMember *members;
-    uint32_t count;
-    bool is_number;
-} Values;
-
-// ---- the values of a set ----
-
-static bool add_value(Values *v, GrammarNode key) {
-    if (v->count == VALUES_MAX) return false;
-    v->members[v->count++] = (GrammarMember){.key = key, .value = GRAMMAR_EMPTY};
-    return true;
-}
-
-static bool add_string(Values *v, Str text) {
-    Lang lang;
-    bool ok = lang_literal(&v->r->maker, text, &lang, v->r->err);
-    GrammarNode key = ok ? schema_add_name(v->r, &lang, &ok) : GRAMMAR_NEVER;
-    return ok && add_value(v, key);
-}
-
-// The spellings of the number whose shortest one is `text`.
-static bool add_number(Values *v, Str text) {
-    char pattern[VALUE_BYTES_MAX + 64];
-    StrBuf b = STRBUF(pattern);
-    bool has_fraction = memchr(text.ptr, '.', text.len) != NULL, is_zero = str_eq(text, STR("0"));
-    bool plain = v->r->options->plain_numbers;
-    if (is_zero && !plain) strbuf_put(&b, STR("-?"));
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.ptr[i] == '.') strbuf_put_char(&b, '\\');
-        strbuf_put_char(&b, text.ptr[i]);
-    }
-    if (!plain) strbuf_put(&b, has_fraction ? STR("0*") : STR("(\\.0+)?"));
-    const Lang *lang;
-    bool ok = schema_read_pattern(v->r, v->r->root, strbuf_str(&b), false, &lang);
-    GrammarNode key = ok ? schema_add_leaf(v->r, lang, LANG_UTF8, (Str){0}, (Str){0}, &ok) : GRAMMAR_NEVER;
-    return ok && add_value(v, key);
-}
-
-// Every text of a finite language, from a state on; `text` holds the characters before it.
-static bool walk(Values *v, const Lang *lang, uint32_t state, StrBuf *text) {
-    if (lang->accepts[state] && !(v->is_number ? add_number : add_string)(v, strbuf_str(text))) return false;
-    for (uint32_t i = 0; i < lang->n_intervals; i++) {
-        uint32_t to = lang->next[(size_t)state * lang->n_classes + lang->class_of[i]];
-        uint32_t end = i + 1 < lang->n_intervals ? lang->first[i + 1] : 0x110000;
-        for (uint32_t c = lang->first[i]; to != LANG_NONE && c < end; c++) {
-            char bytes[4];
-            size_t before = text->len;
-            strbuf_put(text, (Str){bytes, utf8_encode(c, bytes)});
-            if (text->truncated || !walk(v, lang, to, text)) return false;
-            text->len = before;
-            text->ptr[before] = 0;
-        }
-    }
-    return true;
-}
-
-static bool walk_finite(Values *v, const Lang *lang) {
-    char memory[VALUE_BYTES_MAX];
-    StrBuf text = STRBUF(memory);
-    // A finite language of few texts is no deeper than it has states, and it has few.
-    return !lang_is_infinite(&v->r->maker, lang) && lang->n_states < VALUE_BYTES_MAX &&
-           walk(v, lang, 0, &text);
-}
-
-static bool add_numbers(Values *v, const Lang *numbers) {
-    Lang few;
-    if (!lang_combine(&v->r->maker, LANG_AND, numbers, &v->r->shortest, &few, v->r->err)) return false;
-    v->is_number = true;
-    return lang_is_empty(&few) || walk_finite(v, &few);
-}
-
-static bool add_values(Values *v, const ScalarSet *set) {
-    static const uint8_t words[] = {SCALAR_NULL, SCALAR_FALSE, SCALAR_TRUE};
-    for (size_t i = 0; i < COUNT_OF(words); i++) {
-        if (set->bits & words[i] && !add_value(v, schema_add_word(v->r, words[i]))) return false;
-    }
-    if (set->strings && !walk_finite(v, set->strings)) return false;
-    return !set->numbers || add_numbers(v, set->numbers);
-}
-
-// ---- the array ----
-
-// The literals of every item; *same is false where places have their own, or something has to be contained.
-static bool item_literals(SchemaReader *r, const Case *c, uint32_t **out, uint32_t *count, bool *same) {
+// What stands at a place; *is_scalar is false where an object or an array may.
+static bool place_values(SchemaReader *r, const Case *c, uint32_t place, ScalarSet *set, bool *is_scalar) {
     uint32_t n = 0;
-    *same = true;
     for (const Fact *f = c->facts; f; f = f->rest)
         n++;
-    *out = arena_new(&r->memory, uint32_t, n);
-    if (!*out) return schema_no_memory(r);
-    *count = 0;
-    for (const Fact *f = c->facts; f; f = f->rest) {
-        if (f->kind == FACT_SOME || f->from != 0 || f->to != SCHEMA_UNBOUNDED) *same = false;
-        (*out)[(*count)++] = f->literal;
+    uint32_t *literals = arena_new(&r->memory, uint32_t, n);
+    if (!literals) return schema_no_memory(r);
+    n = 0;
+    for (const Fact *f = c->facts; f; f = f->rest)
+        if (f->kind == FACT_EACH && f->from <= place && place < f->to) literals[n++] = f->literal;
+    *is_scalar = true;
+    for (CaseKind kind = KIND_OBJECT; kind <= KIND_ARRAY; kind++) {
+        Cases cases;
+        if (!schema_demand_cases(r, kind, literals, n, &cases)) return false;
+        *is_scalar = *is_scalar && cases.count == 0;
+    }
+    return schema_demand_scalars(r, literals, n, set);
+}
+
+static bool same_lang(const Lang *a, const Lang *b) {
+    return a == b || (a && b && lang_equal(a, b));
+}
+
+static bool same_values(const ScalarSet *a, const ScalarSet *b) {
+    return a->bits == b->bits && same_lang(a->numbers, b->numbers) && same_lang(a->strings, b->strings);
+}
+
+static bool refuse(SchemaReader *r, const Case *c, const char *message) {
+    return schema_refuse(r, c->unique_source, ERR_INVALID_REQUEST, "%s", message);
+}
+
+// The values of all items. A place where none can stand ends the array: *max is lowered to it.
+static bool item_values(SchemaReader *r, const Case *c, ScalarSet *out, uint32_t *max) {
+    uint32_t n = schema_count_places(c);
+    for (const Fact *f = c->facts; f; f = f->rest)
+        if (f->kind == FACT_SOME) return refuse(r, c, "uniqueItems together with contains is not supported");
+    *max = c->max;
+    for (uint32_t place = 0; place <= n && place < *max; place++) {
+        ScalarSet set;
+        bool is_scalar = false;
+        if (!place_values(r, c, place, &set, &is_scalar)) return false;
+        if (is_scalar && !set.bits && !set.numbers && !set.strings) *max = place;
+        else if (!is_scalar)
+            return refuse(r, c,
+                          "uniqueItems is supported where items are strings, numbers, booleans or null");
+        else if (place == 0) *out = set;
+        else if (!same_values(out, &set))
+            return refuse(r, c, "uniqueItems is supported where all items have the same schema");
     }
     return true;
+}
+
+static bool emit_numbers(SchemaReader *r, const Lang *numbers, GrammarNode *out) {
+    Lang shortest, fractions;
+    const Lang *zeros;
+    bool ok = lang_combine(&r->maker, LANG_AND, numbers, &r->shortest, &shortest, r->err) &&
+              lang_combine(&r->maker, LANG_WITHOUT, &shortest, &r->integers, &fractions, r->err);
+    if (ok && lang_is_infinite(&r->maker, &fractions))
+        ok = schema_read_pattern(r, r->root, STR(NUMBERS_WITH_ZEROS), false, &zeros) &&
+             lang_combine(&r->maker, LANG_AND, numbers, zeros, &shortest, r->err);
+    *out = ok ? schema_add_leaf(r, &shortest, LANG_UTF8, (Str){0}, (Str){0}, &ok) : GRAMMAR_NEVER;
+    return ok;
+}
+
+// A leaf for each kind of value.
+static bool emit_values(SchemaReader *r, const Case *c, const ScalarSet *set, GrammarNode *out) {
+    static const uint8_t words[] = {SCALAR_NULL, SCALAR_FALSE, SCALAR_TRUE};
+    GrammarNode leaves[COUNT_OF(words) + 2];
+    uint32_t n = 0;
+    bool ok = true;
+    for (size_t i = 0; i < COUNT_OF(words); i++)
+        if (set->bits & words[i]) leaves[n++] = schema_add_word(r, words[i], true);
+    if (set->numbers && !emit_numbers(r, set->numbers, &leaves[n++])) return false;
+    if (set->strings && schema_form(r) == ARGUMENTS_BRACED) // a string between marks is no leaf
+        return refuse(r, c, "uniqueItems of strings cannot be held to in calls of this model's format");
+    if (set->strings) leaves[n++] = schema_add_name(r, set->strings, &ok);
+    *out = grammar_add_choice(r->builder, leaves, n);
+    return ok;
 }
 
 bool schema_emit_unique(SchemaReader *r, const Case *c, GrammarNode *out) {
-    uint32_t *literals, count = 0;
-    bool same;
-    ScalarSet set;
-    Values v = {.r = r, .members = arena_new(&r->memory, GrammarMember, VALUES_MAX)};
-    if (!v.members) return schema_no_memory(r);
-    if (!item_literals(r, c, &literals, &count, &same) || !schema_demand_scalars(r, literals, count, &set))
-        return false;
-    for (CaseKind kind = KIND_OBJECT; kind <= KIND_ARRAY; kind++) {
-        Cases cases;
-        if (!schema_demand_cases(r, kind, literals, count, &cases)) return false;
-        same = same && cases.count == 0;
-    }
-    if (set.strings && schema_form(r) == ARGUMENTS_BRACED) // a string between marks is no leaf
-        return schema_refuse(r, c->unique_source, ERR_INVALID_REQUEST,
-                             "uniqueItems of strings cannot be held to in calls of this model's format");
-    // An error that is no limit of this file's own stays.
-    if (!same || !add_values(&v, &set)) {
-        if (r->err->code == ERR_NO_MEMORY) return false;
-        return schema_refuse(
-            r, c->unique_source, ERR_INVALID_REQUEST,
-            "uniqueItems is supported where all items are of the same few values, at most %d", VALUES_MAX);
-    }
-    GrammarMembers members = {.open = r->open[KIND_ARRAY],
-                              .colon = GRAMMAR_EMPTY,
-                              .comma = r->comma,
-                              .close = r->close[KIND_ARRAY],
-                              .members = v.members,
-                              .n_members = v.count,
-                              .min = c->min,
-                              .max = c->max,
-                              .any_order = true};
-    *out = grammar_add_members(r->builder, &members);
+    ScalarSet set = {0};
+    GrammarNode item = GRAMMAR_NEVER;
+    uint32_t max = 0;
+    if (!item_values(r, c, &set, &max) || !emit_values(r, c, &set, &item)) return false;
+    GrammarItems items = {.open = r->open[KIND_ARRAY],
+                          .comma = r->comma,
+                          .close = r->close[KIND_ARRAY],
+                          .rest = {.other = item},
+                          .min = c->min,
+                          .max = max,
+                          .contains_max = GRAMMAR_UNBOUNDED,
+                          .unique = true};
+    *out = grammar_add_items(r->builder, &items);
     return true;
 }

@@ -87,6 +87,7 @@ GrammarDistance *grammar_distance_new(const GrammarMatcher *m, Arena *arena) {
 static uint64_t frame_left(const GrammarDistance *d, const Frame *frame) {
     const Node *node = &d->m->g->nodes[frame->node];
     uint64_t sum = 0;
+    if (node->kind == NODE_ITEMS && frame_phase(frame) == AT_BYTE) return 0; // its array's frame is below
     switch ((NodeKind)node->kind) {
     case NODE_SEQUENCE:
         for (uint32_t i = frame->at + 1; i < node->count; i++)

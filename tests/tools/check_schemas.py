@@ -2,7 +2,7 @@
 """Compares random schemas with the package jsonschema: instances one by one, and documents that the grammar wrote.
 
     python3 tests/tools/check_schemas.py /tmp/sample_schemas [schemas, 1000] [seed, 1]
-    python3 tests/tools/check_schemas.py --write 120 > tests/vectors/schema_random.txt
+    python3 tests/tools/check_schemas.py --write 160 > tests/vectors/schema_random.txt
 
 The program may have an argument, "/tmp/sample_schemas /tmp/tokenizer.json": instances are then taken token by token.
 
@@ -158,10 +158,22 @@ class Generator:
                 s["minContains"] = r.randrange(3)
             if self.maybe(0.4):
                 s["maxContains"] = r.randrange(1, 3)
-        if self.maybe(0.08):
+        if self.maybe(0.15):
             s["uniqueItems"] = True
+            if self.maybe(0.7):
+                s["items"] = self.scalar()
+                s.pop("prefixItems", None)
+                s.pop("contains", None)
         if self.maybe(0.08):
             s["unevaluatedItems"] = r.choice([False, self.schema(depth - 1)])
+
+    def scalar(self):
+        s = {"type": self.r.choice(["string", "integer", "number", "boolean", ["string", "integer"], ["null", "number", "string"]])}
+        if self.maybe(0.4):
+            self.add_number(s, 0)
+        if self.maybe(0.4):
+            self.add_string(s, 0)
+        return self.r.choice([s, s, s, {"enum": [self.value(0) for _ in range(5)]}])
 
     def add_combination(self, s, depth):
         r = self.r
@@ -253,6 +265,14 @@ def convert(o):
     return [convert(v) for v in o] if isinstance(o, list) else o
 
 
+def without_zeros(o):
+    if isinstance(o, decimal.Decimal):
+        return o.to_integral_value() if o == o.to_integral_value() else o
+    if isinstance(o, dict):
+        return {k: without_zeros(v) for k, v in o.items()}
+    return [without_zeros(v) for v in o] if isinstance(o, list) else o
+
+
 def show(o):
     # The pure encoder asks repr of floats.
     return "".join(json.encoder._make_iterencode({}, json.JSONEncoder().default, json.encoder.encode_basestring, None, lambda v: repr(v),
@@ -266,7 +286,9 @@ def make_case(seed, instances):
     validator = Validator(read(text), format_checker=Validator.FORMAT_CHECKER)
     tests = []
     for _ in range(instances):
-        instance = show(g.instance(schema, schema))
+        instance = g.instance(schema, schema)
+        # Items that are all different have one spelling, integers that of digits alone.
+        instance = show(without_zeros(instance) if "uniqueItems" in text else instance)
         tests.append((instance, is_valid(validator, instance)))
     return text, validator, tests
 
