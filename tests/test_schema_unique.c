@@ -409,3 +409,27 @@ TEST(schema_unique_arrays_of_thousands) {
     CHECK(grammar_is_state(state) && grammar_may_end(run.matcher, state) && n_kept > 0);
     printf("states dropped %u times\n", n_kept);
 }
+
+// An item as long as there is room for.
+TEST(schema_unique_items_may_be_long) {
+    SchemaOptions options = {.blanks = SCHEMA_BLANKS_NONE};
+    SchemaRun run;
+    char text[1000];
+    uint32_t n_kept = 0, length = 0;
+    memset(text, 'x', sizeof text);
+    REQUIRE(schema_run_compile(&run, STR(ARRAY("{\"type\":\"string\"}}")), &options));
+    GrammarState state = grammar_step_bytes(run.matcher, grammar_start(run.matcher), STR("[\"x\",\""));
+    for (;; length += (uint32_t)sizeof text) {
+        GrammarState next = grammar_step_bytes(run.matcher, state, (Str){text, sizeof text});
+        if (next == GRAMMAR_FULL) break;
+        REQUIRE(grammar_is_state(next));
+        state = next;
+        const uint32_t *mask = length % 10000 == 0 ? grammar_mask(run.matcher, state) : NULL;
+        if (mask) CHECK(mask_has(mask, '"') && mask_has(mask, 'x') && !mask_has(mask, '\n'));
+    }
+    CHECK(length > 64000);
+    CHECK(!grammar_keep(run.matcher, (GrammarState *[]){&state}, 1));
+    state = step_with_room(run.matcher, state, STR("\"]"), &n_kept);
+    CHECK(grammar_is_state(state) && grammar_may_end(run.matcher, state));
+    printf("%u bytes\n", length);
+}

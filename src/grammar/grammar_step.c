@@ -1,7 +1,7 @@
 #include "grammar/grammar_unique.h"
 
 static uint64_t item_words(const Grammar *g, PoolCounts max) {
-    return g->texts_left ? max.frames / 4 + 4ull : 0;
+    return g->texts_left ? (max.frames + TOKEN_BYTES_MAX) / sizeof(uint32_t) + 4 : 0;
 }
 
 uint64_t step_bytes(const Grammar *g, PoolCounts max) {

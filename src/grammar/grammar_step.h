@@ -51,7 +51,7 @@ typedef struct {
     const Node *nodes;
     const uint32_t *const *texts_left; // of the grammar
     // Items that must differ (grammar_unique.h).
-    uint32_t *item;  // [frames / 4 + 4] a text; NULL where there are none
+    uint32_t *item;  // a text of as many bytes as there are frames, and a token; NULL where there are none
     bool has_any;    // one of the items before may be any one
     bool needs_item; // … and it has mattered which one
     Pool *pool;
