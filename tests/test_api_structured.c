@@ -619,8 +619,9 @@ static uint32_t ask_too_much(FakeWorker *f, const char *grammar, const char *mes
     static Str data[1024];
     uint32_t n = 0;
     for (int streams = 0; streams < 2; streams++) {
-        snprintf(body, sizeof body, "{\"prompt\":\"x\",\"max_tokens\":400,\"grammar\":\"%s\",\"stream\":%s}",
-                 grammar, streams ? "true" : "false");
+        snprintf(body, sizeof body,
+                 "{\"prompt\":\"x\",\"seed\":1,\"max_tokens\":400,\"grammar\":\"%s\",\"stream\":%s}", grammar,
+                 streams ? "true" : "false");
         Answer a = ask(f, "POST", COMPLETIONS, body);
         CHECK_INT_EQ(streams ? 200 : 400, a.status);
         if (streams) n = stream_data(a.body, data, COUNT_OF(data));
