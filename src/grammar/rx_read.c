@@ -14,6 +14,7 @@ typedef struct {
     Str pattern;
     size_t at;
     uint32_t depth;    // of groups
+    uint32_t n_last;   // of them, those that end the text
     uint32_t n_starts; // how many ^ have been read
     bool searched;
 } Reader;
@@ -262,7 +263,11 @@ static bool read_class(Reader *r, uint32_t *out) {
 
 // ---- terms ----
 
-static bool read_alternatives(Reader *r, bool tail, uint32_t *out);
+// What belongs to an alternative behind its last term: nothing; the rest of the text, which may be anything
+// where the pattern is searched; the end of the text.
+typedef enum { TAIL_NONE, TAIL_REST, TAIL_END } Tail;
+
+static bool read_alternatives(Reader *r, Tail tail, uint32_t *out);
 
 static bool read_number(Reader *r, uint32_t *out) {
     size_t start = r->at;
@@ -304,13 +309,13 @@ static bool read_quantifier(Reader *r, bool is_assertion, uint32_t *term) {
     return true;
 }
 
-static bool read_group(Reader *r, uint32_t *out) {
+static bool read_group(Reader *r, Tail tail, uint32_t *out) {
     size_t start = r->at - 1;
     if (take(r, "?:")) {
     } else if (take(r, "?<=") || take(r, "?<!")) {
         return refuse(r, start, "a look behind");
     } else if (take(r, "?=") || take(r, "?!")) {
-        return refuse(r, start, "a look ahead inside a group");
+        return refuse(r, start, "a look ahead in a group that is repeated or followed by more");
     } else if (take(r, "?<")) {
         while (!at_end(r) && !peek(r, '>'))
             r->at++;
@@ -319,7 +324,9 @@ static bool read_group(Reader *r, uint32_t *out) {
         return refuse(r, start, "an unknown kind of group");
     }
     if (++r->depth > GROUP_DEPTH_MAX) return refuse(r, start, "groups nested too deeply");
-    if (!read_alternatives(r, false, out)) return false;
+    r->n_last += tail != TAIL_NONE;
+    if (!read_alternatives(r, tail, out)) return false;
+    r->n_last -= tail != TAIL_NONE;
     r->depth--;
     return take(r, ")") ? true : refuse(r, start, "a group without end");
 }
@@ -358,7 +365,7 @@ static bool read_term(Reader *r, uint32_t *out) {
     }
     if (take(r, "$")) *out = rx_add_kind(r->rx, RX_KIND_END);
     else if (take(r, ".")) *out = rx_ranges(r->rx, no_newline, COUNT_OF(no_newline));
-    else if (take(r, "(")) return read_group(r, out);
+    else if (take(r, "(")) return read_group(r, TAIL_NONE, out);
     else if (take(r, "[")) return read_class(r, out);
     else if (take(r, "\\")) return read_escaped_term(r, out);
     else {
@@ -375,22 +382,24 @@ static uint32_t any_text(Reader *r) {
     return rx_repeat(r->rx, rx_ranges(r->rx, all, 1), 0, RX_UNBOUNDED);
 }
 
-static bool read_alternative(Reader *r, bool tail, uint32_t *out);
+static bool read_alternative(Reader *r, Tail tail, uint32_t *out);
 
-// A look ahead outside of all groups speaks of the whole rest of the text, as what follows it does: both are
-// languages, whose product is what may follow `prefix`. The result goes to the end of the text.
-static bool read_look_ahead(Reader *r, uint32_t prefix, uint32_t *out) {
+// A look ahead outside of groups, or in one that ends the text, speaks of the whole rest of the text, as what
+// follows it does: both are languages, whose product is what may follow `prefix`. The result goes to the end
+// of the text.
+static bool read_look_ahead(Reader *r, Tail tail, uint32_t prefix, uint32_t *out) {
     size_t start = r->at;
     bool negative = take(r, "(?!");
     if (!negative && !take(r, "(?=")) return false;
     if (r->rx->full) return lang_no_memory(r->err);
-    bool is_at_start = r->rx->nodes[prefix].kind == RX_KIND_START || (prefix == RX_EMPTY && !r->searched);
+    bool is_at_start =
+        r->rx->nodes[prefix].kind == RX_KIND_START || (prefix == RX_EMPTY && !r->searched && r->n_last == 0);
     uint32_t n_starts = r->n_starts, ahead, rest;
     Lang looked, followed, both;
     if (++r->depth > GROUP_DEPTH_MAX) return refuse(r, start, "groups nested too deeply");
-    if (!read_alternatives(r, false, &ahead)) return false;
+    if (!read_alternatives(r, TAIL_NONE, &ahead)) return false;
     if (!take(r, ")")) return refuse(r, start, "a group without end");
-    if (!read_alternative(r, true, &rest)) return false;
+    if (!read_alternative(r, tail, &rest)) return false;
     r->depth--;
     if (r->n_starts > n_starts && !is_at_start)
         return refuse(r, start, "a look ahead with ^ in or behind it");
@@ -406,23 +415,71 @@ static bool read_look_ahead(Reader *r, uint32_t prefix, uint32_t *out) {
     return true;
 }
 
-// `tail`: the rest of the text belongs to it, so where the pattern is searched anything may follow.
-static bool read_alternative(Reader *r, bool tail, uint32_t *out) {
+// ---- groups that end the text ----
+
+// The place behind the group that begins here, by its brackets.
+static size_t find_group_end(const Reader *r) {
+    bool in_class = false;
+    uint32_t depth = 0;
+    for (size_t at = r->at; at < r->pattern.len; at++) {
+        char c = r->pattern.ptr[at];
+        if (c == '\\') at++;
+        else if (in_class) in_class = c != ']';
+        else if (c == '[') in_class = true;
+        else if (c == '(') depth++;
+        else if (c == ')' && --depth == 0) return at + 1;
+    }
+    return r->pattern.len;
+}
+
+// Where nothing follows a group but a question mark and $, its alternatives end the text as the one around
+// does: so they may look ahead. The place is at its bracket.
+static Tail tail_of_group(const Reader *r, Tail tail) {
+    size_t end = find_group_end(r);
+    Str group = str_slice(r->pattern, r->at, end), behind = str_slice(r->pattern, end, r->pattern.len);
+    bool looks = memmem(group.ptr, group.len, "(?=", 3) || memmem(group.ptr, group.len, "(?!", 3);
+    if (!looks) return TAIL_NONE;
+    for (int i = 0; i < 2 && str_starts_with(behind, STR("?")); i++)
+        behind = str_slice(behind, 1, behind.len);
+    bool ends = str_starts_with(behind, STR("$"));
+    behind = str_slice(behind, ends, behind.len);
+    bool is_last = behind.len == 0 || *behind.ptr == '|' || *behind.ptr == ')';
+    return !is_last ? TAIL_NONE : ends ? TAIL_END : tail;
+}
+
+static uint32_t add_tail(Reader *r, Tail tail) {
+    if (tail == TAIL_END) return rx_add_kind(r->rx, RX_KIND_END);
+    return tail && r->searched ? any_text(r) : RX_EMPTY;
+}
+
+static bool read_last_group(Reader *r, Tail tail, uint32_t prefix, uint32_t *out) {
+    uint32_t group;
+    if (!take(r, "(") || !read_group(r, tail, &group)) return false;
+    bool is_optional = take(r, "??") || take(r, "?");
+    take(r, "$"); // which is each alternative's tail then
+    if (is_optional) group = rx_alt(r->rx, group, add_tail(r, tail));
+    *out = rx_cat(r->rx, prefix, group);
+    return true;
+}
+
+static bool read_alternative(Reader *r, Tail tail, uint32_t *out) {
     *out = RX_EMPTY;
     while (!at_end(r) && !peek(r, '|') && !peek(r, ')')) {
         Str ahead = str_slice(r->pattern, r->at, r->pattern.len);
         if (tail && (str_starts_with(ahead, STR("(?=")) || str_starts_with(ahead, STR("(?!"))))
-            return read_look_ahead(r, *out, out);
+            return read_look_ahead(r, tail, *out, out);
+        Tail last = tail && peek(r, '(') ? tail_of_group(r, tail) : TAIL_NONE;
+        if (last) return read_last_group(r, last, *out, out);
         bool is_assertion = peek(r, '^') || peek(r, '$');
         uint32_t term;
         if (!read_term(r, &term) || !read_quantifier(r, is_assertion, &term)) return false;
         *out = rx_cat(r->rx, *out, term);
     }
-    if (tail && r->searched) *out = rx_cat(r->rx, *out, any_text(r));
+    *out = rx_cat(r->rx, *out, add_tail(r, tail));
     return true;
 }
 
-static bool read_alternatives(Reader *r, bool tail, uint32_t *out) {
+static bool read_alternatives(Reader *r, Tail tail, uint32_t *out) {
     if (!read_alternative(r, tail, out)) return false;
     while (take(r, "|")) {
         uint32_t other;
@@ -434,7 +491,7 @@ static bool read_alternatives(Reader *r, bool tail, uint32_t *out) {
 
 bool rx_read_pattern(Rx *rx, Str pattern, bool searched, LangMaker *m, uint32_t *out, Error *err) {
     Reader r = {.rx = rx, .m = m, .err = err, .pattern = pattern, .searched = searched};
-    if (!read_alternatives(&r, true, out)) return false;
+    if (!read_alternatives(&r, TAIL_REST, out)) return false;
     if (!at_end(&r)) return refuse(&r, r.at, "a closing parenthesis without an opening one");
     if (searched) *out = rx_cat(rx, any_text(&r), *out);
     return true;

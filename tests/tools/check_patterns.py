@@ -48,6 +48,25 @@ class Patterns:
     def alternatives(self, depth, looks=False):
         return "|".join(self.sequence(depth, looks) for _ in range(self.r.choice([1, 1, 1, 2])))
 
+    def last_group(self, depth):
+        """A group that ends the pattern, in which alternatives look ahead."""
+        alternatives = []
+        for _ in range(self.r.choice([1, 2, 2, 3])):
+            s = self.sequence(1, False).replace("^", "")
+            if self.r.random() < 0.6:
+                ahead = self.alternatives(1).replace("^", "")
+                s = self.r.choice(["", "a", "b"]) + "(?" + self.r.choice("=!") + ahead + ")" + s
+            if depth and self.r.random() < 0.4:
+                s += self.last_group(depth - 1)
+            alternatives.append(s)
+        end = self.r.choice(["", "", "?", "??", "$", "?$"])
+        return self.r.choice(["(", "(?:"]) + "|".join(alternatives) + ")" + end
+
+    def pattern(self):
+        if self.r.random() < 0.7:
+            return self.alternatives(2, looks=True)
+        return self.r.choice(["", "^"]) + self.sequence(1, False).replace("^", "") + self.last_group(2)
+
     def text(self):
         return "".join(self.r.choice("aabbc1_ -") for _ in range(self.r.randrange(7)))
 
@@ -58,7 +77,7 @@ def main():
     patterns = Patterns(seed)
     compared = refused = wrong = 0
     for _ in range(count):
-        pattern = patterns.alternatives(2, looks=True)
+        pattern = patterns.pattern()
         compiled = re.compile(pattern.replace("$", "\\Z"), re.ASCII)
         texts = [patterns.text() for _ in range(40)]
         run.stdin.write(json.dumps([{"type": "string", "pattern": pattern}, [json.dumps(t) for t in texts], 0, 1]) + "\n")
