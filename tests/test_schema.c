@@ -127,6 +127,81 @@ static const struct {
      false},
     {"{\"oneOf\":[{\"required\":[\"a\"]},{\"required\":[\"b\"]}]}", "{\"a\":1,\"b\":2}", false},
     {"{\"oneOf\":[{\"required\":[\"a\"]},{\"required\":[\"b\"]}]}", "{\"b\":2,\"c\":0}", true},
+    // some member has to break what must not hold
+    {"{\"oneOf\":[{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"a\":{\"type\":"
+     "\"string\"}}},{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"b\":{\"type\":"
+     "\"string\"}}}]}",
+     "{}", false},
+    {"{\"oneOf\":[{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"a\":{\"type\":"
+     "\"string\"}}},{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"b\":{\"type\":"
+     "\"string\"}}}]}",
+     "{\"a\":\"x\"}", true},
+    {"{\"oneOf\":[{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"a\":{\"type\":"
+     "\"string\"}}},{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"b\":{\"type\":"
+     "\"string\"}}}]}",
+     "{\"b\":\"\"}", true},
+    {"{\"oneOf\":[{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"a\":{\"type\":"
+     "\"string\"}}},{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"b\":{\"type\":"
+     "\"string\"}}}]}",
+     "{\"a\":\"x\",\"b\":\"\"}", false},
+    {"{\"oneOf\":[{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"a\":{\"type\":"
+     "\"string\"}}},{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"b\":{\"type\":"
+     "\"string\"}}}]}",
+     "{\"a\":1}", false},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{},\"c\":{\"type\":\"null\"}},"
+     "\"additionalProperties\":false,\"not\":{\"additionalProperties\":{\"type\":[\"string\",\"null\"]}}}",
+     "{}", false},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{},\"c\":{\"type\":\"null\"}},"
+     "\"additionalProperties\":false,\"not\":{\"additionalProperties\":{\"type\":[\"string\",\"null\"]}}}",
+     "{\"a\":\"x\"}", false},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{},\"c\":{\"type\":\"null\"}},"
+     "\"additionalProperties\":false,\"not\":{\"additionalProperties\":{\"type\":[\"string\",\"null\"]}}}",
+     "{\"a\":\"x\",\"b\":2}", true},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{},\"c\":{\"type\":\"null\"}},"
+     "\"additionalProperties\":false,\"not\":{\"additionalProperties\":{\"type\":[\"string\",\"null\"]}}}",
+     "{\"a\":1,\"b\":2}", true},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{},\"c\":{\"type\":\"null\"}},"
+     "\"additionalProperties\":false,\"not\":{\"additionalProperties\":{\"type\":[\"string\",\"null\"]}}}",
+     "{\"c\":null}", false},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{},\"c\":{\"type\":\"null\"}},"
+     "\"additionalProperties\":false,\"not\":{\"additionalProperties\":{\"type\":[\"string\",\"null\"]}}}",
+     "{\"c\":null,\"b\":\"\",\"a\":[]}", true},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{},\"c\":{}},\"additionalProperties\":false,"
+     "\"allOf\":[{\"not\":{\"properties\":{\"a\":{}},\"additionalProperties\":false}},{\"not\":{"
+     "\"patternProperties\":{\"^[ab]$\":{\"type\":\"integer\"}}}}]}",
+     "{\"b\":1}", false},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{},\"c\":{}},\"additionalProperties\":false,"
+     "\"allOf\":[{\"not\":{\"properties\":{\"a\":{}},\"additionalProperties\":false}},{\"not\":{"
+     "\"patternProperties\":{\"^[ab]$\":{\"type\":\"integer\"}}}}]}",
+     "{\"b\":\"\"}", true},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{},\"c\":{}},\"additionalProperties\":false,"
+     "\"allOf\":[{\"not\":{\"properties\":{\"a\":{}},\"additionalProperties\":false}},{\"not\":{"
+     "\"patternProperties\":{\"^[ab]$\":{\"type\":\"integer\"}}}}]}",
+     "{\"a\":\"x\",\"c\":1}", true},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{},\"c\":{}},\"additionalProperties\":false,"
+     "\"allOf\":[{\"not\":{\"properties\":{\"a\":{}},\"additionalProperties\":false}},{\"not\":{"
+     "\"patternProperties\":{\"^[ab]$\":{\"type\":\"integer\"}}}}]}",
+     "{\"a\":1,\"c\":1}", false},
+    {"{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{},\"c\":{}},\"additionalProperties\":false,"
+     "\"allOf\":[{\"not\":{\"properties\":{\"a\":{}},\"additionalProperties\":false}},{\"not\":{"
+     "\"patternProperties\":{\"^[ab]$\":{\"type\":\"integer\"}}}}]}",
+     "{\"a\":\"\"}", false},
+    {"{\"oneOf\":[{\"type\":\"object\",\"propertyNames\":{\"pattern\":\"^[a-z]$\",\"not\":{\"pattern\":\"^["
+     "xy]$\"}},\"minProperties\":1,\"maxProperties\":1},{\"type\":\"object\",\"additionalProperties\":false,"
+     "\"properties\":{\"x\":{},\"y\":{}},\"minProperties\":1,\"maxProperties\":1}]}",
+     "{}", false},
+    {"{\"oneOf\":[{\"type\":\"object\",\"propertyNames\":{\"pattern\":\"^[a-z]$\",\"not\":{\"pattern\":\"^["
+     "xy]$\"}},\"minProperties\":1,\"maxProperties\":1},{\"type\":\"object\",\"additionalProperties\":false,"
+     "\"properties\":{\"x\":{},\"y\":{}},\"minProperties\":1,\"maxProperties\":1}]}",
+     "{\"a\":1}", true},
+    {"{\"oneOf\":[{\"type\":\"object\",\"propertyNames\":{\"pattern\":\"^[a-z]$\",\"not\":{\"pattern\":\"^["
+     "xy]$\"}},\"minProperties\":1,\"maxProperties\":1},{\"type\":\"object\",\"additionalProperties\":false,"
+     "\"properties\":{\"x\":{},\"y\":{}},\"minProperties\":1,\"maxProperties\":1}]}",
+     "{\"x\":1}", true},
+    {"{\"oneOf\":[{\"type\":\"object\",\"propertyNames\":{\"pattern\":\"^[a-z]$\",\"not\":{\"pattern\":\"^["
+     "xy]$\"}},\"minProperties\":1,\"maxProperties\":1},{\"type\":\"object\",\"additionalProperties\":false,"
+     "\"properties\":{\"x\":{},\"y\":{}},\"minProperties\":1,\"maxProperties\":1}]}",
+     "{\"x\":1,\"a\":1}", false},
     {"{\"if\":{\"properties\":{\"k\":{\"const\":1}},\"required\":[\"k\"]},\"then\":{\"required\":[\"a\"]}}",
      "{\"k\":1}", false},
     {"{\"if\":{\"properties\":{\"k\":{\"const\":1}},\"required\":[\"k\"]},\"then\":{\"required\":[\"a\"]}}",

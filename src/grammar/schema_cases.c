@@ -66,8 +66,7 @@ static bool applies_to(const Fact *f, Str key) {
            (f->is_named ? str_eq(f->key, key) : f->names && lang_accepts(f->names, key));
 }
 
-// Whether a member that has to be there cannot be, as far as that is seen at once.
-static bool lacks_what_it_has(SchemaReader *r, const Case *c, bool *out) {
+bool schema_case_is_never(SchemaReader *r, const Case *c, bool *out) {
     enum { LOOKED_AT = 64 };
     *out = c->min > c->max;
     for (const Fact *has = c->facts; has && !*out; has = has->rest) {
@@ -82,6 +81,10 @@ static bool lacks_what_it_has(SchemaReader *r, const Case *c, bool *out) {
         if (!*out && n && !schema_is_never(r, literals, n, &never)) return false;
         *out |= never;
     }
+    const Lang *names;
+    if (*out || c->min == 0) return true;
+    if (!schema_names_left(r, c, &r->all_strings, &names)) return false;
+    *out = !names;
     return true;
 }
 
@@ -102,7 +105,7 @@ bool schema_and(SchemaReader *r, CaseKind kind, const JsonNode *at, Cases a, Cas
         if (!lang_work(&r->maker, 10, r->err)) return schema_place(r, at);
         if (!and_case(r, &a.cases[i / b.count], &b.cases[i % b.count], &one)) return false;
         // A schema without alternatives is left as it is: the message about it then names what is empty.
-        if (has_choice && kind == KIND_OBJECT && !lacks_what_it_has(r, &one, &never))
+        if (has_choice && kind == KIND_OBJECT && !schema_case_is_never(r, &one, &never))
             return schema_place(r, at);
         if (has_choice && one.min > one.max) never = true;
         if (never) continue;
@@ -227,7 +230,7 @@ static bool are_disjoint(SchemaReader *r, CaseKind kind, const JsonNode *at, Cas
     for (uint32_t i = 0; i < a.count && *out; i++) {
         for (uint32_t k = 0; k < b.count && *out; k++) {
             Case both;
-            if (!and_case(r, &a.cases[i], &b.cases[k], &both) || !lacks_what_it_has(r, &both, out))
+            if (!and_case(r, &a.cases[i], &b.cases[k], &both) || !schema_case_is_never(r, &both, out))
                 return schema_place(r, at);
             if (kind == KIND_ARRAY) *out = both.min > both.max;
         }

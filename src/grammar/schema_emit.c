@@ -394,6 +394,7 @@ static bool emit_value(SchemaReader *r, const Demand *d, const JsonNode *at, boo
     for (CaseKind kind = KIND_OBJECT; kind <= KIND_ARRAY; kind++) {
         Cases cases;
         if (!schema_demand_cases(r, kind, d->literals, d->count, &cases)) return false;
+        if (kind == KIND_OBJECT && !schema_spell_out_some(r, &cases)) return false;
         for (uint32_t i = 0; i < cases.count; i++) {
             GrammarNode node = GRAMMAR_NEVER;
             if (!(kind == KIND_OBJECT ? emit_object(r, &cases.cases[i], at, false, &node)
@@ -415,7 +416,9 @@ bool schema_emit_arguments(SchemaReader *r, uint32_t demand, GrammarNode *out) {
     Demand d = r->demands[demand];
     Nodes ways = {0};
     Cases cases;
-    if (!schema_demand_cases(r, KIND_OBJECT, d.literals, d.count, &cases)) return false;
+    if (!schema_demand_cases(r, KIND_OBJECT, d.literals, d.count, &cases) ||
+        !schema_spell_out_some(r, &cases))
+        return false;
     for (uint32_t i = 0; i < cases.count; i++) {
         GrammarNode node = GRAMMAR_NEVER;
         if (!emit_object(r, &cases.cases[i], r->root, true, &node) || !add_node(r, &ways, node)) return false;

@@ -197,6 +197,14 @@ MUST_CHECK bool schema_demand_cases(SchemaReader *r, CaseKind kind, const uint32
 // Whether nothing meets the demand, as far as that is seen at once: false is no proof.
 MUST_CHECK bool schema_is_never(SchemaReader *r, const uint32_t *literals, uint32_t count, bool *out);
 
+// Whether a member that has to be there cannot be, as far as that is seen at once.
+MUST_CHECK bool schema_case_is_never(SchemaReader *r, const Case *c, bool *out);
+// schema_some.c. The names of a set that the case does not forbid; NULL: none.
+MUST_CHECK bool schema_names_left(SchemaReader *r, const Case *c, const Lang *names, const Lang **out);
+// Objects that must have some member of a set (FACT_SOME) become several, each with one of the
+// names, where these are listed; other such facts stay.
+MUST_CHECK bool schema_spell_out_some(SchemaReader *r, Cases *cases);
+
 // What the parts of a schema are made into: each adds its facts to `cases`.
 MUST_CHECK bool schema_and(SchemaReader *r, CaseKind kind, const JsonNode *at, Cases a, Cases b, Cases *out);
 MUST_CHECK bool schema_or(SchemaReader *r, const JsonNode *at, Cases a, Cases b, Cases *out);
