@@ -78,8 +78,9 @@ def main():
     parser.add_argument("port", type=int)
     parser.add_argument("--schemas", type=int, default=100, help="runs of one schema; a fifth as many of many")
     parser.add_argument("--tokens", type=int, default=300)
+    parser.add_argument("--temperatures", type=float, nargs="+", default=[0, 0.8])
     options = parser.parse_args()
-    for temperature in (0, 0.8):
+    for temperature in options.temperatures:
         free = [gaps(options.port, temperature, options.tokens, [None] * ROWS) for _ in range(9)]
         usual = quantile([mean(run) for run in free], 0.5)
         all_free = [gap for run in free for gap in run]
