@@ -127,6 +127,32 @@ static const struct {
      false},
     {"{\"oneOf\":[{\"required\":[\"a\"]},{\"required\":[\"b\"]}]}", "{\"a\":1,\"b\":2}", false},
     {"{\"oneOf\":[{\"required\":[\"a\"]},{\"required\":[\"b\"]}]}", "{\"b\":2,\"c\":0}", true},
+    // what must hold and, by a reference, must not
+    {"{\"type\":\"object\",\"properties\":{\"d\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},"
+     "\"uniqueItems\":true},\"e\":{\"type\":\"string\"}},\"oneOf\":[{\"properties\":{\"d\":{\"$ref\":\"#/"
+     "properties/d\"}},\"required\":[\"d\"]},{\"properties\":{\"e\":{\"$ref\":\"#/properties/"
+     "e\"}},\"required\":[\"e\"]}]}",
+     "{\"d\":[\"a\"]}", true},
+    {"{\"type\":\"object\",\"properties\":{\"d\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},"
+     "\"uniqueItems\":true},\"e\":{\"type\":\"string\"}},\"oneOf\":[{\"properties\":{\"d\":{\"$ref\":\"#/"
+     "properties/d\"}},\"required\":[\"d\"]},{\"properties\":{\"e\":{\"$ref\":\"#/properties/"
+     "e\"}},\"required\":[\"e\"]}]}",
+     "{\"e\":\"a\"}", true},
+    {"{\"type\":\"object\",\"properties\":{\"d\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},"
+     "\"uniqueItems\":true},\"e\":{\"type\":\"string\"}},\"oneOf\":[{\"properties\":{\"d\":{\"$ref\":\"#/"
+     "properties/d\"}},\"required\":[\"d\"]},{\"properties\":{\"e\":{\"$ref\":\"#/properties/"
+     "e\"}},\"required\":[\"e\"]}]}",
+     "{\"d\":[],\"e\":\"a\"}", false},
+    {"{\"type\":\"object\",\"properties\":{\"d\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},"
+     "\"uniqueItems\":true},\"e\":{\"type\":\"string\"}},\"oneOf\":[{\"properties\":{\"d\":{\"$ref\":\"#/"
+     "properties/d\"}},\"required\":[\"d\"]},{\"properties\":{\"e\":{\"$ref\":\"#/properties/"
+     "e\"}},\"required\":[\"e\"]}]}",
+     "{\"d\":[\"a\",\"a\"]}", false},
+    {"{\"type\":\"object\",\"properties\":{\"d\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},"
+     "\"uniqueItems\":true},\"e\":{\"type\":\"string\"}},\"oneOf\":[{\"properties\":{\"d\":{\"$ref\":\"#/"
+     "properties/d\"}},\"required\":[\"d\"]},{\"properties\":{\"e\":{\"$ref\":\"#/properties/"
+     "e\"}},\"required\":[\"e\"]}]}",
+     "{}", false},
     // some member has to break what must not hold
     {"{\"oneOf\":[{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"a\":{\"type\":"
      "\"string\"}}},{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{\"b\":{\"type\":"
@@ -441,7 +467,7 @@ static const struct {
     {"{\"type\":\"array\",\"items\":{\"type\":\"boolean\"},\"minItems\":3,\"uniqueItems\":true}",
      "no text matches # (type, items, minItems, uniqueItems): no value meets all that it says"},
     {"{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"minItems\":1}",
-     "no text matches #/items ($ref): no array has the items it asks for"},
+     "no text matches # (type, items, minItems): no array has the items it asks for"},
 };
 
 TEST(schema_is_refused_with_a_pointer) {

@@ -21,6 +21,18 @@ static bool is_true(const JsonNode *schema) {
                                      : schema->type == JSON_OBJECT && schema->length == 0;
 }
 
+// A schema that only refers to another one in its document is that one: so "meets this, and not what that
+// refers to" is seen to be empty. One that refers to itself is found where it is read.
+static bool follow_reference(SchemaReader *r, const JsonNode **node) {
+    enum { FOLLOWED = 8 };
+    for (int i = 0; i < FOLLOWED && (*node)->type == JSON_OBJECT && (*node)->length == 1; i++) {
+        const JsonNode *ref = json_get(*node, STR("$ref"));
+        if (!json_is(ref, JSON_STRING) || ref->length == 0 || ref->as.string[0] != '#') break;
+        if (!schema_resolve(r, *node, ref, false, node)) return false;
+    }
+    return true;
+}
+
 bool schema_literal(SchemaReader *r, LiteralKind kind, const JsonNode *node, uint32_t *out) {
     static const JsonNode anything = {.type = JSON_BOOL, .as.boolean = true, .span = 1};
     if (r->n_literals == 0 && !add_literal(r, (Literal){.node = &anything})) return false;
@@ -28,6 +40,7 @@ bool schema_literal(SchemaReader *r, LiteralKind kind, const JsonNode *node, uin
         if (node->type != JSON_OBJECT && node->type != JSON_BOOL)
             return schema_refuse(r, node, ERR_INVALID_REQUEST, "%s where a schema should be",
                                  json_type_name(node));
+        if (!follow_reference(r, &node)) return false;
         if (is_true(node) || node->type == JSON_BOOL) {
             *out = is_true(node) ? LITERAL_TRUE : LITERAL_FALSE;
             return true;

