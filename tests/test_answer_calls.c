@@ -20,7 +20,8 @@ enum { TEXT_BYTES = 1 << 16, STEPS_MAX = 6000, CALLS_MAX = 16 };
     "\"maxLength\":9},{\"type\":\"array\",\"maxItems\":3,\"items\":{\"type\":\"string\",\"maxLength\":30}}," \
     "{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"integer\",\"maximum\":9,\"minimum\":0}},"     \
     "\"additionalProperties\":false}]},\"free\":{\"maxLength\":9},\"kind\":{\"enum\":[\"a\",\"</b>\",1,"     \
-    "null,true]},\"at\":{\"type\":\"object\",\"properties\":{\"x y\":{\"type\":\"number\"},\"z\":{\"type\":" \
+    "null,true]},\"set\":{\"type\":\"array\",\"uniqueItems\":true,\"items\":{\"enum\":[true,false,null,1,2." \
+    "5]}},\"at\":{\"type\":\"object\",\"properties\":{\"x y\":{\"type\":\"number\"},\"z\":{\"type\":"        \
     "\"boolean\"}},\"required\":[\"x y\"],\"additionalProperties\":{\"type\":\"string\",\"maxLength\":5},"   \
     "\"maxProperties\":3}},\"required\":[\"city\",\"many\"],\"additionalProperties\":{\"type\":\"integer\"," \
     "\"minimum\":0}}"
