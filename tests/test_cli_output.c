@@ -112,9 +112,11 @@ static bool comes_to_handle(Process p, int signal_number) {
 
 // A text whose scoring takes minutes.
 TEST_SLOW(cli_stop_ends_perplexity, 120) {
-    static char text[4 << 20];
-    memset(text, 'a', sizeof text - 1);
-    for (size_t i = 5; i < sizeof text - 1; i += 6)
+    enum { BYTES = 4 << 20 };
+    char *text = os_reserve(BYTES);
+    REQUIRE(text != NULL);
+    memset(text, 'a', BYTES - 1);
+    for (size_t i = 5; i < BYTES - 1; i += 6)
         text[i] = ' ';
     const char *path = tmp_file_write("long", text);
     const int signals[] = {SIGINT, SIGTERM};

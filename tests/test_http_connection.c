@@ -4,6 +4,7 @@
 
 #include "http/sse.h"
 #include "http_harness.h"
+#include "os/os.h"
 
 #include <stdio.h>
 
@@ -270,7 +271,8 @@ TEST(http_stream_of_a_slow_reader_is_lost_alone) {
 // Sends one piece that leaves just enough room for the end of the stream, and the end.
 static void fill_output(bool (*send)(HttpExchange exchange, Str events), size_t most) {
     Harness *h = harness_open(NULL);
-    static char bytes[HTTP_OUTPUT_BYTES_MAX];
+    char *bytes = os_reserve(HTTP_OUTPUT_BYTES_MAX);
+    REQUIRE(bytes != NULL);
     memset(bytes, 'y', most);
     for (size_t less = 0; less < 400; less++) {
         harness_reopen(h);
@@ -435,7 +437,8 @@ TEST(http_timeouts_where_nothing_fits) {
         {"408 for an empty line", "\r\n", HTTP_HEADER_TIMEOUT_MS},
         {"nobody reads", "", HTTP_WRITE_TIMEOUT_MS},
     };
-    static char bytes[HTTP_OUTPUT_BYTES_MAX];
+    const char *bytes = os_reserve(HTTP_OUTPUT_BYTES_MAX);
+    REQUIRE(bytes != NULL);
     Harness *h = harness_open(NULL);
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         for (size_t left = 0; left < 700; left++) {
@@ -593,9 +596,9 @@ TEST(http_response_too_large_loses_the_connection) {
     Harness *h = harness_open(NULL);
     h->answer = ANSWER_LATER;
     harness_feed(h, STR(GET "\r\n"), 100);
-    static char body[HTTP_OUTPUT_BYTES_MAX];
     HttpResponse response = response_ok;
-    response.body = (Str){body, sizeof body};
+    response.body = (Str){os_reserve(HTTP_OUTPUT_BYTES_MAX), HTTP_OUTPUT_BYTES_MAX};
+    REQUIRE(response.body.ptr != NULL);
     CHECK(!http_respond(h->exchange, &response));
     harness_settle(h, true);
     CHECK_INT_EQ(1, h->closed);

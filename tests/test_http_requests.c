@@ -382,8 +382,11 @@ static const char *status_of(Harness *h, Str text, size_t step) {
 
 // `before`, then `count` copies of `fill`, then `after`.
 static Str build(const char *before, const char *fill, size_t count, const char *after) {
-    static char memory[HTTP_BODY_BYTES_MAX + HTTP_HEADER_BYTES_MAX * 2];
-    StrBuf out = STRBUF(memory);
+    enum { BYTES = HTTP_BODY_BYTES_MAX + HTTP_HEADER_BYTES_MAX * 2 };
+    static char *memory;
+    if (!memory) memory = os_reserve(BYTES);
+    REQUIRE(memory != NULL);
+    StrBuf out = strbuf_from_memory(memory, BYTES);
     strbuf_put(&out, str_from_c(before));
     for (size_t i = 0; i < count; i++)
         strbuf_put(&out, str_from_c(fill));

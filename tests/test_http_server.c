@@ -105,8 +105,7 @@ static void *run_server(void *context) {
 // It listens, and takes up nobody before service_run. One a test case; each case has a process of its own.
 static Service *service_open(HttpServerConfig config) {
     static Service service;
-    static uint8_t memory[ARENA_BYTES];
-    Arena arena = arena_from_memory(memory, sizeof memory);
+    Arena arena = os_arena(ARENA_BYTES);
     Error err;
     config.host = STR("127.0.0.1");
     config.handler = (HttpHandler){.context = &service,
@@ -624,8 +623,7 @@ TEST(http_server_gives_memory_of_large_bodies_back) {
 
 TEST(http_server_names_the_port_in_use) {
     Service *s = service_start((HttpServerConfig){0});
-    static uint8_t memory[ARENA_BYTES];
-    Arena arena = arena_from_memory(memory, sizeof memory);
+    Arena arena = os_arena(ARENA_BYTES);
     Error err = {0};
     char expected[32];
     HttpServer *second = NULL;
@@ -644,8 +642,7 @@ TEST(http_server_refuses_bad_addresses) {
     static const char *const hosts[] = {"", "999.1.1.1", "no such host", "203.0.113.7"};
     for (size_t i = 0; i < COUNT_OF(hosts); i++) {
         TEST_CASE_LABEL("%s", hosts[i]);
-        static uint8_t memory[ARENA_BYTES];
-        Arena arena = arena_from_memory(memory, sizeof memory);
+        Arena arena = os_arena(ARENA_BYTES);
         Error err = {0};
         HttpServer *server = NULL;
         HttpServerConfig config = {.host = str_from_c(hosts[i])};
@@ -656,11 +653,11 @@ TEST(http_server_refuses_bad_addresses) {
 }
 
 TEST(http_server_opens_or_fails_cleanly_without_memory) {
-    static uint8_t memory[ARENA_BYTES];
+    const Arena all = os_arena(ARENA_BYTES);
     bool ok = false;
     for (uint64_t n = 0; n < 10 && !ok; n++) {
         uint64_t countdown = n;
-        Arena arena = arena_from_memory(memory, sizeof memory);
+        Arena arena = all;
         arena.fail_countdown = &countdown;
         Error err = {0};
         HttpServer *server = NULL;

@@ -187,7 +187,7 @@ static bool is_subsequence(Str part, Str of) {
 }
 
 void fuzz_model_answer(const uint8_t *data, size_t size) {
-    static char texts[4][FUZZ_OUT_BYTES];
+    static char *texts[4];
     static AnswerRecord records[2];
     AnswerFixture *f = fixture();
     AnswerSetting s;
@@ -202,10 +202,12 @@ void fuzz_model_answer(const uint8_t *data, size_t size) {
     fuzz_require(answer_formats_find((Str){0}, (Str){0}, s.tokenizer, tools ? tools->name : "none",
                                      reasoning ? reasoning->name : "none", &s.formats, &err));
     FuzzDice dice = {.key = data[2]};
+    for (uint32_t i = 0; i < COUNT_OF(texts); i++)
+        if (!texts[i]) fuzz_require((texts[i] = os_reserve(FUZZ_OUT_BYTES)) != NULL);
     for (uint32_t i = 0; i < COUNT_OF(records); i++) {
         records[i] = (AnswerRecord){.parser = f->parser, .last = -1};
-        records[i].out = STRBUF(texts[2 * i]);
-        records[i].content = STRBUF(texts[2 * i + 1]);
+        records[i].out = strbuf_from_memory(texts[2 * i], FUZZ_OUT_BYTES);
+        records[i].content = strbuf_from_memory(texts[2 * i + 1], FUZZ_OUT_BYTES);
         feed(&s, text, i == 0 ? 0 : 1 + data[2] / 3 % 16, &dice, &records[i]);
         fuzz_require(!records[i].out.truncated);
     }

@@ -1,6 +1,7 @@
 #include "fuzz_targets.h"
 
 #include "model/gguf.h"
+#include "os/os.h"
 #include "plan/plan.h"
 
 #include <stdlib.h>
@@ -84,8 +85,9 @@ static void fuzz_plan(const GgufFile *file, Arena arena) {
 }
 
 void fuzz_gguf(const uint8_t *data, size_t size) {
-    static uint64_t memory[FUZZ_ARENA_BYTES / sizeof(uint64_t)];
-    Arena arena = arena_from_memory(memory, sizeof memory);
+    static Arena all;
+    if (!all.next) all = os_arena(FUZZ_ARENA_BYTES);
+    Arena arena = all;
     GgufPart part = {data, size, "fuzz.gguf"};
     const GgufFile *file;
     Error err = {0};

@@ -4,6 +4,7 @@
 #include "http_harness.h"
 #include "json/json_reader.h"
 #include "json/json_writer.h"
+#include "os/os.h"
 
 #include <stdlib.h>
 
@@ -29,15 +30,16 @@ static Str fuzz_write(const JsonNode *root, char *memory, size_t size) {
 }
 
 void fuzz_json(const uint8_t *data, size_t size) {
-    static uint8_t space[FUZZ_ARENA_BYTES];
+    static Arena all;
     static char once[8 * FUZZ_INPUT_BYTES_MAX], twice[8 * FUZZ_INPUT_BYTES_MAX];
     if (size > FUZZ_INPUT_BYTES_MAX) return;
-    Arena arena = arena_from_memory(space, sizeof space);
+    if (!all.next) all = os_arena(FUZZ_ARENA_BYTES);
+    Arena arena = all;
     Error err;
     const JsonNode *root = fuzz_parse((Str){(const char *)data, size}, &arena, &err);
     if (!root) {
         fuzz_require(err.position <= size && err.code == ERR_INVALID_REQUEST);
-        fuzz_require(arena.next == space);
+        fuzz_require(arena.next == all.next);
         return;
     }
     Str first = fuzz_write(root, once, sizeof once);

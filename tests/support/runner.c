@@ -104,7 +104,8 @@ void test_skip(const char *format, ...) {
     va_start(args, format);
     vsnprintf(report->skip_reason, sizeof report->skip_reason, format, args);
     va_end(args);
-    exit(EXIT_SKIPPED);
+    fflush(NULL);
+    _exit(EXIT_SKIPPED); // without a search for leaks
 }
 
 void test_end(void) {
