@@ -134,14 +134,16 @@ TEST(arch_logits_are_those_of_transformers) {
 // What a row computes does not depend on how its prompt was cut, to the bit: windows, experts and all.
 TEST(arch_chunks_give_the_same_bits) {
     static float whole[PROMPT_MAX][ARCH_MODEL_VOCAB], cut[PROMPT_MAX][ARCH_MODEL_VOCAB];
-    static const uint32_t cuts[] = {1, 7, 33};
+    static const uint32_t cuts[] = {33, 1, 7};
+    // Of a sanitizer's business the cases beside this one have the others, steps of one row and chunks of 7.
+    size_t n_cuts = test_is_sanitized() ? 1 : COUNT_OF(cuts);
     int32_t tokens[ARCH_MODEL_TOKENS_MAX];
     for (uint32_t i = 0; model_at(i); i++) {
         Model model = open_model(model_at(i), KV_TYPE_F16);
         uint32_t n_prompt = arch_model_text(model_at(i), tokens) - ARCH_MODEL_DRAWN;
         uint64_t bytes = n_prompt * sizeof whole[0];
         run(&model, tokens, 0, n_prompt, whole[0]);
-        for (size_t c = 0; c < COUNT_OF(cuts); c++) {
+        for (size_t c = 0; c < n_cuts; c++) {
             TEST_CASE_LABEL("%s in chunks of %u", arch_model_name(model_at(i)), cuts[c]);
             for (uint32_t at = 0; at < n_prompt; at += cuts[c])
                 run(&model, tokens, at, (uint32_t)min_u64(cuts[c], n_prompt - at), cut[at]);

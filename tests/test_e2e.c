@@ -501,21 +501,25 @@ TEST(e2e_bench_near_the_end_of_the_context) {
         int code;
         const char *said;
     } rows[] = {
-        {"--context 2000 --batch 2", 0, "\"batch\":2,"},
+        {"--context 480 --batch 2", 0, "\"batch\":2,"},
         {"--context 16 --batch 64", 0, "\"step_ms_p50\":"},
-        {"--context 2045 --batch 2", 2,
-         "--context 2045: with 5 tokens drawn there, 2050; the context holds 2048"},
-        {"--context 16 --prompt-tokens 2048", 2,
-         "--prompt-tokens 2048: with a token drawn, 2049; the context holds 2048"},
-        {"--context 512 --batch 4 --kv-cache-size-mb 1", 2,
-         "--batch 4: of texts of 517 tokens the KV cache holds 1 side by side"},
+        {"--context 509 --batch 2", 2,
+         "--context 509: with 5 tokens drawn there, 514; the context holds 512"},
+        {"--context 16 --prompt-tokens 512", 2,
+         "--prompt-tokens 512: with a token drawn, 513; the context holds 512"},
+        {"--context 500 --batch 4 --kv-cache-size-mb 1", 2,
+         "--batch 4: of texts of 505 tokens the KV cache holds 1 side by side"},
     };
+    TinyModel model = tiny_model_llama();
+    model.context = 512;
+    const char *path = test_tmp_path("short.gguf");
+    tiny_model_save(&model, path);
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         char line[256];
         TEST_CASE_LABEL("%s", rows[i].flags);
         snprintf(line, sizeof line, "bench --model %% --device cpu --output-tokens 4 --runs 1 --json %s%s",
                  strstr(rows[i].flags, "--prompt") ? "" : "--prompt-tokens 4 ", rows[i].flags);
-        Process p = process_start(line, (const char *[]){tiny_model_file()}, NULL);
+        Process p = process_start(line, (const char *[]){path}, NULL);
         CHECK_INT_EQ(rows[i].code, process_wait(p));
         Str said = process_read_file(rows[i].code ? p.err_path : p.out_path);
         if (!CHECK(text_contains(said, rows[i].said))) FAIL("%.*s", STR_ARG(said));
