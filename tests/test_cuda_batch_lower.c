@@ -170,6 +170,18 @@ TEST(cuda_batch_lower_names_what_it_cannot_do) {
     }
 }
 
+// Products of many rows differ in their stage and in the rows of a tile, and what one of them changes is the
+// same for all of the other: each stage is compiled for whole prompts, and one of them, another each, for the
+// other sizes of tiles (what is shaped for each pair is held to the kernels' rules in test_cuda_shapes.c).
+static bool has_twins(const JitProgram *p, uint32_t class) {
+    static const char *const stages[] = {"qkv", "output", "glu"};
+    bool is_many = strstr(p->defines.ptr, "#define TILE_ROWS ") != NULL;
+    for (size_t i = 0; is_many && i < COUNT_OF(stages); i++) {
+        if (strcmp(p->name, stages[i]) == 0) return i != class % COUNT_OF(stages);
+    }
+    return false;
+}
+
 // From those of the first class on: what is before it is compiled by another case, and so may draws be. Of
 // these, in which the number of rows is a bound and no more, those of the largest class.
 static void check_programs(Str file, uint32_t sm, uint32_t first_class, bool with_draws) {
@@ -179,7 +191,11 @@ static void check_programs(Str file, uint32_t sm, uint32_t first_class, bool wit
     REQUIRE(lower(&m, sm, 16, &l, &err));
     JitProgram programs[JIT_PROGRAMS_MAX];
     uint32_t n = 0;
-    for (uint32_t i = l.classes[first_class].first_program; i < l.n_programs; i++) {
+    for (uint32_t i = l.classes[first_class].first_program, class = first_class; i < l.n_programs; i++) {
+        while (class + 1 < l.n_classes && i >= l.classes[class + 1].first_program)
+            class ++;
+        bool is_whole = l.classes[class].size.body == BODY_PROMPT && !l.classes[class].size.is_small;
+        if (!is_whole && has_twins(&l.programs[i], class)) continue;
         bool is_draw = strncmp(l.programs[i].name, "draw_", 5) == 0;
         if (!is_draw || (with_draws && strstr(l.programs[i].defines.ptr, "#define MAX_ROWS 16\n")))
             programs[n++] = l.programs[i];
