@@ -280,11 +280,14 @@ const uint8_t *emulated_warp_gather(const char *name, const void *mine, unsigned
 // in it.
 #define PLAIN __attribute__((no_sanitize("address", "undefined")))
 
+// Without a branch, so that the compiler makes several at once: of infinities and NaNs the exponent is put right
+// afterwards.
 PLAIN static inline float number(uint32_t half) {
-    uint32_t sign = (half & 0x8000u) << 16, rest = (half & 0x7FFFu) << 13;
-    if (rest >= 31u << 23) return __builtin_bit_cast(float, sign | 0x7F800000u | rest);
+    uint32_t sign = (half & 0x8000u) << 16;
+    int32_t rest = (int32_t)(half & 0x7FFFu) << 13;
     float f = __builtin_bit_cast(float, rest) * 0x1p112f; // the other exponent's bias: exact
-    return __builtin_bit_cast(float, sign | __builtin_bit_cast(uint32_t, f));
+    int32_t bits = __builtin_bit_cast(int32_t, f) | (0x7F800000 & -(int32_t)(rest >= 31 << 23));
+    return __builtin_bit_cast(float, sign | (uint32_t)bits);
 }
 
 PLAIN float emulated_f16_to_f32(uint16_t half) {

@@ -10,8 +10,12 @@
 #include "runner.h"
 
 #include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 enum { PATH_BYTES = 1024, COMMAND_BYTES = 8192, SOURCE_BYTES = 16384, LOG_BYTES = 65536 };
@@ -133,9 +137,31 @@ static void write_source(const JitProgram *p, StrBuf *b) {
                   program_mentions(p, info) ? info : "", p->name);
 }
 
+static bool is_there(const uint8_t *image) {
+    if (access((const char *)image, R_OK) != 0) return false;
+    os_file_touch((const char *)image);
+    return true;
+}
+
+// Makes image, the library at path with ".so" behind it. One caller at a time.
+static bool make_image(const JitProgram *program, const char *path, Str source, const uint8_t *image,
+                       Error *err) {
+    char source_path[PATH_BYTES + 8], part[PATH_BYTES + 32], command[COMMAND_BYTES];
+    print_text(source_path, sizeof source_path, "%s.cpp", path);
+    print_text(part, sizeof part, "%s.%d", path, (int)getpid());
+    // The libraries that it needs are loaded already: to link without them takes 0.04 s less.
+    print_text(command, sizeof command,
+               "%s " KERNEL_FLAGS " -shared -nostdlib -include '%s' -I'%s/tests' "
+               "-I'%s/kernels_src' -o '%s' -x c++ '%s' -x none -lgcc > '%s.log' 2>&1",
+               environment("CXX", "c++"), prelude, root, root, part, source_path, part);
+    if (!os_file_replace(source_path, source, err)) return false;
+    if (make(command, part, (const char *)image, err)) return true;
+    Error why = *err;
+    return error_set(err, ERR_INTERNAL, "kernel %s: %s", program->name, why.message);
+}
+
 static bool compile(const JitProgram *program, uint32_t sm, uint8_t *image, Error *err) {
-    static _Atomic uint32_t n_compiled;
-    char source[SOURCE_BYTES], path[PATH_BYTES], part[PATH_BYTES + 64], command[COMMAND_BYTES];
+    char source[SOURCE_BYTES], path[PATH_BYTES], lock_path[PATH_BYTES + 8];
     char names[16][64];
     const char *files[COUNT_OF(names) + 1] = {0};
     for (uint32_t i = 0; program->files[i] && i < COUNT_OF(names); i++) {
@@ -149,24 +175,15 @@ static bool compile(const JitProgram *program, uint32_t sm, uint8_t *image, Erro
         return error_set(err, ERR_INTERNAL, "the source of kernel %s is too long", program->name);
     path_of(files, strbuf_str(&b), path);
     print_text((char *)image, JIT_COMPILER_IMAGE_BYTES, "%s.so", path);
-    if (access((char *)image, R_OK) == 0) {
-        os_file_touch((char *)image);
-        return true;
-    }
-    print_text(part, sizeof part, "%s.%d.%u", path, (int)getpid(), atomic_fetch_add(&n_compiled, 1));
-    // The libraries that it needs are loaded already: to link without them takes 0.04 s less.
-    print_text(command, sizeof command,
-               "%s " KERNEL_FLAGS " -shared -nostdlib -include '%s' -I'%s/tests' "
-               "-I'%s/kernels_src' -o '%s' -x c++ '%s.cpp' -x none -lgcc > '%s.log' 2>&1",
-               environment("CXX", "c++"), prelude, root, root, part, path, part);
-    char source_path[PATH_BYTES + 8];
-    print_text(source_path, sizeof source_path, "%s.cpp", path);
-    if (!os_file_replace(source_path, strbuf_str(&b), err)) return false;
-    if (!make(command, part, (char *)image, err)) {
-        Error why = *err;
-        return error_set(err, ERR_INTERNAL, "kernel %s: %s", program->name, why.message);
-    }
-    return true;
+    if (is_there(image)) return true;
+    // Cases that run side by side have the same programs: the others wait for who is first.
+    print_text(lock_path, sizeof lock_path, "%s.lock", path);
+    int lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (lock < 0 || flock(lock, LOCK_EX) != 0)
+        return error_set(err, ERR_INTERNAL, "%s: %s", lock_path, strerror(errno));
+    bool ok = is_there(image) || make_image(program, path, strbuf_str(&b), image, err);
+    close(lock);
+    return ok;
 }
 
 const JitCompiler emulated_gpu_compiler = {compile};
