@@ -134,11 +134,34 @@ TEST(cuda_batch_lower_finds_the_stages_of_a_layer) {
     }
 }
 
+static bool reads_something(const Op *op) {
+    return op->kind == OP_MATMUL || op->kind == OP_EXPERT_MATMUL || op->kind == OP_HEAD_MATMUL ||
+           op->kind == OP_HEAD || op->kind == OP_ATTENTION || op->kind == OP_DELTA || op->kind == OP_SSM;
+}
+
+// What `bench --stages` says of bytes and operations: of each matrix, cache and state there is one stage that
+// reads it.
+static void check_reads(const Made *m, const BatchClass *class) {
+    for (uint32_t i = 0; i < m->plan->n_ops; i++) {
+        const Op *op = &m->plan->ops[i];
+        uint32_t n = 0;
+        bool is_there =
+            reads_something(op) && (op->kind != OP_HEAD || class->n_layers_stages < class->n_stages);
+        for (uint32_t k = 0; is_there && k < class->n_stages * STAGE_OPS_MAX; k++)
+            n += batch_op_read(&class->stages[k / STAGE_OPS_MAX], k % STAGE_OPS_MAX) == op &&
+                 class->stages[k / STAGE_OPS_MAX].turn == 0;
+        if (n != is_there)
+            FAIL("class of %u rows: %u stages read what operation %u (%s) computes with",
+                 class->size.max_rows, n, i, plan_op_name(op->kind));
+    }
+}
+
 TEST(cuda_batch_lower_takes_every_dense_architecture) {
     static const char *const names[] = {
 #define MODEL_NAME(name) #name,
         ARCH_DENSE_MODEL_NAMES(MODEL_NAME) ARCH_FAMILY_MODEL_NAMES(MODEL_NAME)
-            ARCH_STATE_MODEL_NAMES(MODEL_NAME) ARCH_META_MODEL_NAMES(MODEL_NAME)
+            ARCH_MLA_MODEL_NAMES(MODEL_NAME) ARCH_GEMMA_EMULATED_NAMES(MODEL_NAME)
+                ARCH_STATE_MODEL_NAMES(MODEL_NAME) ARCH_META_MODEL_NAMES(MODEL_NAME)
 #undef MODEL_NAME
     };
     static const uint32_t generations[] = {75, 80, 86, 89, 90};
@@ -149,6 +172,8 @@ TEST(cuda_batch_lower_takes_every_dense_architecture) {
             Error err = {0};
             TEST_CASE_LABEL("%s, sm %u", names[i], generations[a]);
             if (!lower(&m, generations[a], 64, &l, &err)) FAIL("%s", err.message);
+            for (uint32_t c = 0; c < l.n_classes; c++)
+                check_reads(&m, &l.classes[c]);
         }
     }
 }

@@ -54,22 +54,10 @@ static bool match_any(const Plan *plan, uint32_t first, BatchStage *out, Error *
                      plan_op_name(op->kind), op->layer);
 }
 
-static void count_weight_bytes(const BatchLowering *l, BatchStage *s) {
-    for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
-        const Op *op = s->ops[i];
-        if (op && (op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_HEAD_MATMUL))
-            s->weight_bytes += placement_bytes(l->placement, op->weight);
-        if (op && op->kind == OP_EXPERT_MATMUL)
-            s->weight_bytes +=
-                placement_bytes(l->placement, op->weight) / op->weight->n_matrices * op->n_used;
-    }
-}
-
 static bool match_all(BatchLowering *l, Error *err) {
     for (uint32_t at = 0; at < l->plan->n_ops;) {
         BatchStage *s = &l->blocks[l->n_blocks++];
         if (!match_any(l->plan, at, s, err)) return false;
-        count_weight_bytes(l, s);
         at += s->n_ops;
     }
     return (l->n_blocks && l->blocks[l->n_blocks - 1].block->is_head) ||
@@ -166,6 +154,18 @@ static bool find_program(BatchLowering *l, BatchStage *s, Error *err) {
 
 // ---- the stages of a class ----
 
+static uint64_t weight_bytes_of(const BatchLowering *l, const BatchStage *s) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
+        const Op *op = batch_op_read(s, i);
+        if (op && (op->kind == OP_MATMUL || op->kind == OP_HEAD || op->kind == OP_HEAD_MATMUL))
+            bytes += placement_bytes(l->placement, op->weight);
+        if (op && op->kind == OP_EXPERT_MATMUL)
+            bytes += placement_bytes(l->placement, op->weight) / op->weight->n_matrices * op->n_used;
+    }
+    return bytes;
+}
+
 static bool add_stage(BatchLowering *l, BatchStage s, Error *err) {
     if (s.type->is_needed && !s.type->is_needed(l, &s)) return true;
     // Shorter prompts' classes multiply themselves: to take all weights apart first costs more than that.
@@ -186,11 +186,11 @@ static bool add_block(BatchLowering *l, const BatchStage *block, Error *err) {
         if (part->alone) {
             of.first_op = (uint32_t)(op - l->plan->ops);
             of.n_ops = 1;
-            of.weight_bytes = 0;
             for (uint32_t i = 0; i < STAGE_OPS_MAX; i++)
                 of.ops[i] = i == 0 ? op : NULL;
         }
         uint32_t turns = part->type->turns ? part->type->turns(&of) : 1;
+        of.weight_bytes = weight_bytes_of(l, &of) / turns;
         for (of.turn = 0; of.turn < turns; of.turn++) {
             if (!add_stage(l, of, err)) return false;
         }

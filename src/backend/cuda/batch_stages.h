@@ -29,6 +29,9 @@ enum {
     BODY_ANY = BODY_FEW | BODY_TOGETHER,
 };
 
+// All operations of a block, as BatchType.reads has them.
+enum { READS_ALL = (1 << STAGE_OPS_MAX) - 1 };
+
 enum { BATCH_FEW_ROWS_MAX = 8, BATCH_ROWS_MAX = 128, BATCH_CLASSES_MAX = 10, BATCH_PARTS_MAX = 12 };
 
 // Classes of their own for so few rows of prompts and of those that decode beside them, BATCH_SHORT_ROWS,
@@ -154,7 +157,7 @@ struct BatchStage {
     const Op *queries;        // of a compressed cache, PRODUCTS and TURNS: the one that made the queries
     const Op *beside;         // POST_NORM: the norm of what experts beside the feed-forward gave, or NULL
     const Op *head;           // those that draw: the operation that left the logits
-    uint64_t weight_bytes;    // that it reads, of matrices
+    uint64_t weight_bytes;    // of the matrices that it reads
 };
 
 // Device addresses of what the stages of one class read and write.
@@ -224,9 +227,9 @@ struct BatchType {
     const char *given_files[STAGE_FILES_MAX + 1];
     uint32_t cost;       // of its program, for JitProgram
     uint32_t needed_for; // NEED_…, of those that draw; 0 for all others
-    bool has_flops;      // computes the products of its operations
-    bool defines_rows;   // its define() writes MAX_ROWS, too
-    bool folds_parts;    // it is left out where all stretches are whole
+    uint32_t reads; // bits: those of its block's operations whose matrices, cache or state it computes with
+    bool defines_rows; // its define() writes MAX_ROWS, too
+    bool folds_parts;  // it is left out where all stretches are whole
     // Whether it has something to do that no stage before it has done; NULL: always.
     bool (*is_needed)(const BatchLowering *l, const BatchStage *s);
     // How many times a block has it, one after the other; NULL: once.
@@ -375,6 +378,11 @@ const BatchType *batch_type_at(uint32_t index);
 
 // The arguments of a stage.
 void batch_bind(const BatchStage *s, const BatchBuffers *b, StageArgs *out);
+
+// Operation i of the stage's block if the stage reads what that computes with; else NULL.
+static inline const Op *batch_op_read(const BatchStage *s, uint32_t i) {
+    return s->type->reads >> i & 1 ? s->ops[i] : NULL;
+}
 
 static inline bool batch_draws(const BatchType *type) {
     return type->needed_for != 0;

@@ -45,10 +45,10 @@ static bool step_make(Arena *scratch, uint32_t n, TimedStep *out, Error *err) {
 // ---- what a stage reads and computes ----
 
 // Bytes of the cache that a row at a position reads; of a state, that it reads and writes.
-static uint64_t cache_bytes(const Plan *plan, const Op *const *ops, uint32_t position) {
+static uint64_t cache_bytes(const Plan *plan, const BatchStage *s, uint32_t position) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
-        const Op *op = ops[i];
+        const Op *op = batch_op_read(s, i);
         if (op && (op->kind == OP_DELTA || op->kind == OP_SSM))
             bytes += 2ull * op->state.n_heads * op->state.key_dim * op->state.value_dim * sizeof(float);
         if (!op || op->kind != OP_ATTENTION) continue;
@@ -59,10 +59,10 @@ static uint64_t cache_bytes(const Plan *plan, const Op *const *ops, uint32_t pos
 }
 
 // Operations of the products and scores of n_rows rows from position 0 on.
-static double flops_of(const Op *const *ops, uint32_t n_rows) {
+static double flops_of(const BatchStage *s, uint32_t n_rows) {
     double flops = 0;
     for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
-        const Op *op = ops[i];
+        const Op *op = batch_op_read(s, i);
         if (op && op->kind == OP_MATMUL)
             flops += 2.0 * (double)(op->weight->n_rows * op->weight->n_cols) * n_rows;
         if (op && op->kind == OP_EXPERT_MATMUL)
@@ -102,8 +102,8 @@ static bool rows_of_class(CudaBackend *b, uint32_t class_index, uint32_t n_rows,
         Timed *t = &out->stages[out->n++];
         *t = (Timed){
             .type = s->type, .name = s->type->name, .launch = out->launches[i], .shape = yardstick_shape(s)};
-        t->bytes = s->weight_bytes + (is_prompt ? 0 : n_rows * cache_bytes(b->plan, s->ops, position));
-        t->flops = is_prompt && s->type->has_flops ? flops_of(s->ops, n_rows) : 0;
+        t->bytes = s->weight_bytes + (is_prompt ? 0 : n_rows * cache_bytes(b->plan, s, position));
+        t->flops = is_prompt ? flops_of(s, n_rows) : 0;
     }
     out->scratch = scratch;
     return true;

@@ -14,8 +14,8 @@ enum {
 
 ProductShape yardstick_shape(const BatchStage *s) {
     ProductShape shape = {0, 0};
-    for (uint32_t i = 0; s->type->has_flops && i < STAGE_OPS_MAX; i++) {
-        const Op *op = s->ops[i];
+    for (uint32_t i = 0; i < STAGE_OPS_MAX; i++) {
+        const Op *op = batch_op_read(s, i);
         if (op && op->kind == OP_EXPERT_MATMUL) return (ProductShape){0, 0};
         if (!op || (op->kind != OP_MATMUL && op->kind != OP_HEAD)) continue;
         if (shape.n_out && shape.n_in != op->weight->n_cols) return (ProductShape){0, 0};
