@@ -396,6 +396,53 @@ TEST(answer_parser_gemma4) {
                  ANSWER_OPENS_CONTENT, cases, COUNT_OF(cases));
 }
 
+// With all control characters in the place of each "@", as themselves or escaped.
+static void put_with_controls(StrBuf *out, const char *text, bool escaped) {
+    static const char escapes[] =
+        "\\u0000\\u0001\\u0002\\u0003\\u0004\\u0005\\u0006\\u0007\\b\\t\\n\\u000b\\f\\r"
+        "\\u000e\\u000f\\u0010\\u0011\\u0012\\u0013\\u0014\\u0015\\u0016\\u0017\\u0018"
+        "\\u0019\\u001a\\u001b\\u001c\\u001d\\u001e\\u001f";
+    for (; *text; text++) {
+        if (*text != '@') strbuf_put_char(out, *text);
+        else if (escaped) strbuf_put(out, str_from_c(escapes));
+        for (char c = 0; *text == '@' && !escaped && c < 0x20; c++) {
+            if (c == ANSWER_RUN_NOT_A_MARK) strbuf_put_char(out, c);
+            strbuf_put_char(out, c);
+        }
+    }
+}
+
+TEST(answer_parser_escapes_are_the_short_ones) {
+    static const struct {
+        const char *format, *marks, *text, *expected;
+    } rows[] = {
+        {"deepseek-dsml", "｜DSML｜",
+         "<｜DSML｜function_calls><｜DSML｜invoke name=\"f\"><｜DSML｜parameter name=\"@\" string=\"true\">@"
+         "</｜DSML｜parameter></｜DSML｜invoke></｜DSML｜function_calls>",
+         "{f:f|{\"@\": \"@\"}}"},
+        {"glm", "<tool_call> </tool_call> <arg_key> </arg_key> <arg_value> </arg_value>",
+         "<tool_call>f<arg_key>@</arg_key><arg_value>@</arg_value></tool_call>", "{f:f|{\"@\": \"@\"}}"},
+        {"pythonic", "", "[f(a='@', b={'@': \"@\\x0c\\r\"})]",
+         "{f:f|{\"a\": \"@\", \"b\": {\"@\": \"@\\f\\r\"}}}"},
+        {"gemma4", "<|tool_call> <tool_call|> <|\"|>",
+         "<|tool_call>call:f{a:<|\"|>@<|\"|>,b:{<|\"|>@<|\"|>:1}}<tool_call|>",
+         "{f:f|{\"a\": \"@\", \"b\": {\"@\": 1}}}"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char memory[3][1024];
+        StrBuf text = STRBUF(memory[0]), expected = STRBUF(memory[1]);
+        TEST_CASE_LABEL("%s", rows[i].format);
+        AnswerRun r = run_of(rows[i].format, "none", rows[i].marks);
+        put_with_controls(&text, rows[i].text, false);
+        put_with_controls(&expected, rows[i].expected, true);
+        for (r.piece_max = 0; r.piece_max < 8; r.piece_max++) {
+            StrBuf out = STRBUF(memory[2]);
+            CHECK_INT_EQ(1, answer_run(&r, strbuf_str(&text), &out).calls);
+            CHECK_STR_EQ(strbuf_str(&expected), strbuf_str(&out));
+        }
+    }
+}
+
 TEST(answer_parser_objects_behind_other_marks) {
     static const struct {
         const char *format, *reasoning, *marks;

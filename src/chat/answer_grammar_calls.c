@@ -35,8 +35,9 @@ bool answer_tools_are_strict(const JsonNode *tools) {
 
 // Keywords that say nothing of which members an object has.
 static bool names_no_member(Str keyword, const JsonNode *value) {
-    static const Str notes[] = {STR("type"),  STR("title"),    STR("description"),
-                                STR("$defs"), STR("examples"), STR("$schema")};
+    static const Str notes[] = {STR("title"),   STR("description"), STR("default"),
+                                STR("$schema"), STR("$id"),         STR("$comment"),
+                                STR("$defs"),   STR("definitions"), STR("examples")};
     for (size_t i = 0; i < COUNT_OF(notes); i++)
         if (str_eq(keyword, notes[i])) return true;
     return (str_eq(keyword, STR("properties")) || str_eq(keyword, STR("required"))) && value->length == 0;
@@ -54,7 +55,7 @@ static bool check_type(const JsonNode *parameters, Error *err) {
 }
 
 // The parameters with "type": "object", so that the arguments are an object whatever else the schema allows.
-// A tool whose parameters name no member has none: the arguments are {} alone.
+// A tool whose parameters name no member has none: its arguments are an empty object.
 // `parameters` NULL and `is_free`: any object.
 static const JsonNode *object_schema(const JsonNode *parameters, bool is_free, Arena *arena, Error *err) {
     StrBuf text = strbuf_begin_in_arena(arena);

@@ -187,7 +187,7 @@ Match answer_take(AnswerParser *p, const char *literal);
 
 // Text that lasts no longer than the call.
 void answer_emit(AnswerParser *p, AnswerPartKind kind, Str text);
-// As what stands in a JSON string.
+// As what stands in a JSON string: each character in the spelling of schema.h.
 void answer_emit_escaped(AnswerParser *p, Str text);
 // Forgets the first bytes of the window.
 void answer_drop(AnswerParser *p, uint32_t bytes);

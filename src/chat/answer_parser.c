@@ -3,6 +3,7 @@
 
 #include "base/strbuf.h"
 #include "base/utf8.h"
+#include "json/json_writer.h"
 
 enum { UTF8_BYTES_MAX = 4 };
 
@@ -167,9 +168,7 @@ void answer_emit_escaped(AnswerParser *p, Str text) {
         if (c >= 0x20 && c != '"' && c != '\\') continue;
         char memory[8];
         StrBuf escape = STRBUF(memory);
-        if (c == '\n') strbuf_put(&escape, STR("\\n"));
-        else if (c < 0x20) strbuf_printf(&escape, "\\u%04x", c);
-        else strbuf_printf(&escape, "\\%c", c);
+        json_escape_byte(&escape, c);
         answer_emit(p, ANSWER_CALL_ARGUMENTS, str_slice(text, from, i));
         answer_emit(p, ANSWER_CALL_ARGUMENTS, strbuf_str(&escape));
         from = i + 1;

@@ -46,7 +46,7 @@ void json_close_array(JsonWriter *w) {
 
 // ---- strings ----
 
-static void json_escape_byte(StrBuf *out, uint8_t c) {
+void json_escape_byte(StrBuf *out, uint8_t c) {
     static const char letters[] = {
         ['"'] = '"', ['\\'] = '\\', ['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't',
     };
