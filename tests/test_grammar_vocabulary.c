@@ -2,6 +2,7 @@
 // 150,000 of them.
 #include "base/rng.h"
 #include "base/sort.h"
+#include "base/strbuf.h"
 #include "base/utf8.h"
 #include "grammar/grammar_text_formats.h"
 #include "grammar/rx.h"
@@ -254,6 +255,33 @@ TEST(grammar_masks_of_150000_tokens_take_microseconds) {
 }
 
 // ---- too much work ----
+
+// Each of hundreds of leaves needs a walk through the vocabulary of its own.
+TEST(grammar_masks_give_up_too_many_walks) {
+    enum { LEAVES = 400 };
+    static char text[LEAVES * 64];
+    StrBuf rules = STRBUF(text);
+    strbuf_printf(&rules, "root ::= r0");
+    for (int i = 1; i < LEAVES; i++)
+        strbuf_printf(&rules, " | r%d", i);
+    for (int i = 0; i < LEAVES; i++)
+        strbuf_printf(&rules, "\nr%d ::= [^ ]+ \"%d\" r%d \"q\" | \"z\"", i, i, i);
+    REQUIRE(!rules.truncated);
+    Arena nodes = grammar_arena(0), kept = grammar_arena(2), scratch = grammar_arena(1), spare;
+    const TokenTrie *trie = many_trie(MANY_TOKENS, &kept);
+    const Grammar *g;
+    GrammarNode root;
+    Error err = {0};
+    GrammarBuilder *b = grammar_builder_new(&nodes);
+    REQUIRE(arena_split(&scratch, arena_left(&scratch) / 2, &spare));
+    LangMaker maker = {.keep = &kept, .scratch = spare, .work_max = 1 << 26};
+    REQUIRE(gbnf_read(str_from_c(text), NULL, b, &maker, scratch, &root, &err) &&
+            grammar_compile(b, root, &kept, scratch, &g, &err));
+    GrammarMatcher *m = grammar_start_matcher(g, trie);
+    CHECK(grammar_mask(m, grammar_start(m)) == NULL);
+    CHECK(grammar_mask_work(m) > GRAMMAR_MASK_WORK_MAX);
+    CHECK(grammar_mask_work(m) < GRAMMAR_MASK_WORK_MAX + trie->n_nodes);
+}
 
 // Texts of these can be read in hundreds of ways at once: their masks would take millions of steps.
 TEST(grammar_masks_give_up_what_is_too_much_work) {

@@ -201,6 +201,7 @@ static bool mask_add_leaf(GrammarMatcher *m, GrammarState state, uint32_t readin
     bool is_first = reading == 0;
     uint32_t across = plain_across(m, state, reading, &behind);
     LeafEntry leaf = leaf_entry(m, m->g->nodes[r.node].dfa, m->dfa_of[r.node], r.dfa_state, across > 0);
+    if (m->step.work > m->work_end) return false;
     uint32_t n_plain = across ? across : leaf.plain;
     const uint32_t *plain = n_plain ? token_trie_plain(m->trie, n_plain) : NULL;
     if (is_first && plain) memcpy(words, plain, m->trie->n_words * sizeof *words);
@@ -331,16 +332,19 @@ const uint32_t *grammar_mask(GrammarMatcher *m, GrammarState state) {
         uint64_t before = m->step.work;
         m->slots[slot].state = GRAMMAR_REFUSED;
         m->work_end = before + GRAMMAR_MASK_WORK_MAX;
+        m->leaf_work = 0;
         bool filled = mask_fill(m, state, m->masks + (size_t)slot * m->trie->n_words);
         pool_rewind(&m->pool, mark);
         m->mask_work = (uint32_t)(m->step.work - before);
         if (!filled) return NULL;
-        m->slots[slot].work = m->mask_work;
+        m->slots[slot].work = m->mask_work - m->leaf_work;
         m->slots[slot].state = state;
         m->slot_of[state] = slot;
-    } else m->figures.masks_cached++;
+    } else {
+        m->figures.masks_cached++;
+        m->mask_work = m->slots[slot].work;
+    }
     mask_become_newest(m, slot);
-    m->mask_work = m->slots[slot].work;
     return m->masks + (size_t)slot * m->trie->n_words;
 }
 

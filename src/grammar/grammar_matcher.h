@@ -39,7 +39,7 @@ static inline bool grammar_is_state(GrammarState state) {
 enum {
     GRAMMAR_READINGS_MAX = 1024,
     GRAMMAR_WORK_MAX = 8 * GRAMMAR_READINGS_MAX, // steps within the grammar between two bytes
-    // Steps for one mask: 0.02 to 0.1 s. Masks of usual schemas take up to 10,000, those of SQL in Lark up to
+    // Steps for one mask: 0.02 to 0.3 s. Masks of usual schemas take up to 10,000, those of SQL in Lark up to
     // 200,000. Where texts can be read in hundreds of ways at once, they would take millions.
     GRAMMAR_MASK_WORK_MAX = 1 << 19,
 };
@@ -79,10 +79,11 @@ MUST_CHECK bool grammar_keep(GrammarMatcher *m, GrammarState *states[], uint32_t
 // as long as no text has too many readings (then it may hold a token that is GRAMMAR_AMBIGUOUS). It has
 // trie->n_words words. It stays as it is until its state is dropped, or as many other masks as
 // grammar_masks_kept says have been asked for since it was last. NULL: GRAMMAR_FULL, or too
-// much work; then grammar_mask_work is above GRAMMAR_MASK_WORK_MAX, and asking again would not help.
+// much work; then grammar_mask_work is above GRAMMAR_MASK_WORK_MAX, and asking again would take as much, but
+// for walks that are kept.
 const uint32_t *grammar_mask(GrammarMatcher *m, GrammarState state);
-// How many steps behind the ends of leaves the mask asked for last took when it was made, also where it was
-// there already.
+// How many steps the mask asked for last took when it was made: those behind the ends of leaves, also where
+// it was there already, and walks through the vocabulary for leaves that it was the first to have.
 uint32_t grammar_mask_work(const GrammarMatcher *m);
 uint32_t grammar_masks_kept(const GrammarMatcher *m);
 

@@ -47,7 +47,7 @@ typedef struct {
     uint32_t state;        // or GRAMMAR_REFUSED: free
     uint32_t older, newer; // of the slots
     uint32_t keeper; // while only some states are kept: the number of one that has this state, from 1 on
-    uint32_t work;   // that it took
+    uint32_t work;   // that it took, without walks for leaves
 } MaskSlot;
 
 struct GrammarMatcher {
@@ -84,6 +84,7 @@ struct GrammarMatcher {
     WalkStep *steps;      // [WALK_STEPS]
     uint32_t stamp;
     uint64_t work_end;     // of the step's work, for the mask in the making
+    uint32_t leaf_work;    // … of which walks for leaves took so much
     uint32_t mask_work;    // grammar_mask_work
     uint8_t group_of[256]; // byte_group
 
