@@ -256,6 +256,19 @@ TEST(grammar_masks_of_150000_tokens_take_microseconds) {
 
 // ---- too much work ----
 
+static const Grammar *many_grammar(const char *gbnf, uint64_t work_max, Arena *kept) {
+    Arena nodes = grammar_arena(0), scratch = grammar_arena(1), spare;
+    const Grammar *g;
+    GrammarNode root;
+    Error err = {0};
+    GrammarBuilder *b = grammar_builder_new(&nodes);
+    REQUIRE(arena_split(&scratch, arena_left(&scratch) / 2, &spare));
+    LangMaker maker = {.keep = kept, .scratch = spare, .work_max = work_max};
+    REQUIRE(gbnf_read(str_from_c(gbnf), NULL, b, &maker, scratch, &root, &err) &&
+            grammar_compile(b, root, kept, scratch, &g, &err));
+    return g;
+}
+
 // Each of hundreds of leaves needs a walk through the vocabulary of its own.
 TEST(grammar_masks_give_up_too_many_walks) {
     enum { LEAVES = 400 };
@@ -267,20 +280,31 @@ TEST(grammar_masks_give_up_too_many_walks) {
     for (int i = 0; i < LEAVES; i++)
         strbuf_printf(&rules, "\nr%d ::= [^ ]+ \"%d\" r%d \"q\" | \"z\"", i, i, i);
     REQUIRE(!rules.truncated);
-    Arena nodes = grammar_arena(0), kept = grammar_arena(2), scratch = grammar_arena(1), spare;
+    Arena kept = grammar_arena(2);
     const TokenTrie *trie = many_trie(MANY_TOKENS, &kept);
-    const Grammar *g;
-    GrammarNode root;
-    Error err = {0};
-    GrammarBuilder *b = grammar_builder_new(&nodes);
-    REQUIRE(arena_split(&scratch, arena_left(&scratch) / 2, &spare));
-    LangMaker maker = {.keep = &kept, .scratch = spare, .work_max = 1 << 26};
-    REQUIRE(gbnf_read(str_from_c(text), NULL, b, &maker, scratch, &root, &err) &&
-            grammar_compile(b, root, &kept, scratch, &g, &err));
-    GrammarMatcher *m = grammar_start_matcher(g, trie);
+    GrammarMatcher *m = grammar_start_matcher(many_grammar(text, 1 << 26, &kept), trie);
     CHECK(grammar_mask(m, grammar_start(m)) == NULL);
     CHECK(grammar_mask_work(m) > GRAMMAR_MASK_WORK_MAX);
     CHECK(grammar_mask_work(m) < GRAMMAR_MASK_WORK_MAX + trie->n_nodes);
+}
+
+static uint32_t work_behind(GrammarMatcher *m, const char *text) {
+    CHECK(grammar_mask(m, grammar_step_bytes(m, grammar_start(m), str_from_c(text))) != NULL);
+    return grammar_mask_work(m);
+}
+
+// Both masks need one walk, which is made for the first of them.
+TEST(grammar_masks_work_does_not_depend_on_what_was_asked_before) {
+    Arena kept = grammar_arena(2);
+    const TokenTrie *trie = many_trie(20000, &kept);
+    const Grammar *g = many_grammar("root ::= \"(\" root \")\" | [^()]+", 1 << 24, &kept);
+    GrammarMatcher *m = grammar_start_matcher(g, trie);
+    uint32_t outer = work_behind(m, "(a"), inner = work_behind(m, "((a");
+    CHECK(outer > 10 && inner > 10);
+    CHECK_INT_EQ(outer, work_behind(m, "(a"));
+    m = grammar_start_matcher(g, trie);
+    CHECK_INT_EQ(inner, work_behind(m, "((a"));
+    CHECK_INT_EQ(outer, work_behind(m, "(a"));
 }
 
 // Texts of these can be read in hundreds of ways at once: their masks would take millions of steps.
@@ -294,16 +318,8 @@ TEST(grammar_masks_give_up_what_is_too_much_work) {
     const TokenTrie *trie = many_trie(20000, &kept);
     for (size_t i = 0; i < COUNT_OF(grammars); i++) {
         TEST_CASE_LABEL("grammar %zu", i);
-        Arena nodes = grammar_arena(0), arena = kept, scratch = grammar_arena(1), spare;
-        const Grammar *g;
-        GrammarNode root;
-        Error err = {0};
-        GrammarBuilder *b = grammar_builder_new(&nodes);
-        REQUIRE(arena_split(&scratch, arena_left(&scratch) / 2, &spare));
-        LangMaker maker = {.keep = &arena, .scratch = spare, .work_max = 1 << 24};
-        REQUIRE(gbnf_read(str_from_c(grammars[i]), NULL, b, &maker, scratch, &root, &err) &&
-                grammar_compile(b, root, &arena, scratch, &g, &err));
-        GrammarMatcher *m = grammar_start_matcher(g, trie);
+        Arena arena = kept;
+        GrammarMatcher *m = grammar_start_matcher(many_grammar(grammars[i], 1 << 24, &arena), trie);
         for (int again = 0; again < 2; again++) {
             CHECK(grammar_mask(m, grammar_start(m)) == NULL);
             uint32_t work = grammar_mask_work(m);

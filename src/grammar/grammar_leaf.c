@@ -181,9 +181,7 @@ static const LeafMask *leaf_make(GrammarMatcher *m, const Dfa *dfa, uint32_t num
     memset(w.loops, 0xFF, sizeof w.loops);
     for (int byte = 0; byte < 256; byte++)
         if (byte_set_has(w.follow, (uint8_t)byte)) w.follow_groups |= 1u << m->group_of[byte];
-    uint32_t work = leaf_walk(&w, state, plain, m->walk) / NODES_A_STEP;
-    m->step.work += work;
-    m->leaf_work += work;
+    mask->work = leaf_walk(&w, state, plain, m->walk) / NODES_A_STEP;
     uint32_t n_data = w.is_set ? trie->n_words : w.n_tokens;
     memcpy(mask->data + w.n_exits, w.is_set ? w.words : w.tokens, n_data * sizeof *w.words);
     mask->trie = trie;
@@ -208,12 +206,20 @@ PlainDepth leaf_plain(GrammarMatcher *m, const Dfa *dfa, uint32_t number, uint32
     return plain_depth(&m->plain, dfa, number, state, !byte_set_is_empty(&m->follow[number]));
 }
 
+// Counts the walks that it took, or would have taken if it had not been there: so what is too much work does
+// not depend on what was asked for before.
+static LeafEntry leaf_counted(GrammarMatcher *m, const LeafEntry *e) {
+    for (int part = 0; part < 2; part++)
+        if (e->parts[part]) m->step.work += e->parts[part]->work;
+    return *e;
+}
+
 LeafEntry leaf_entry(GrammarMatcher *m, const Dfa *dfa, uint32_t number, uint32_t state, bool rare_only) {
     uint64_t h = ((uint64_t)(number * 2 + rare_only) << 32 | state) * 0x9E3779B97F4A7C15u;
     uint32_t at = (uint32_t)(h >> 40) % LEAF_ENTRIES;
     for (; m->leaves[at].dfa != UINT32_MAX; at = (at + 1) % LEAF_ENTRIES) {
         const LeafEntry *e = &m->leaves[at];
-        if (e->dfa == number && e->state == state && e->rare_only == rare_only) return *e;
+        if (e->dfa == number && e->state == state && e->rare_only == rare_only) return leaf_counted(m, e);
     }
     if (arena_left(&m->leaf_memory) < leaf_bytes_min(m->trie) || m->n_leaves >= LEAF_ENTRIES / 2) {
         leaf_forget(m);
@@ -229,5 +235,5 @@ LeafEntry leaf_entry(GrammarMatcher *m, const Dfa *dfa, uint32_t number, uint32_
     else leaf_make_parts(m, dfa, &e, known);
     m->n_leaves++;
     m->leaves[at] = e;
-    return e;
+    return leaf_counted(m, &e);
 }

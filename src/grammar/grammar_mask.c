@@ -332,19 +332,16 @@ const uint32_t *grammar_mask(GrammarMatcher *m, GrammarState state) {
         uint64_t before = m->step.work;
         m->slots[slot].state = GRAMMAR_REFUSED;
         m->work_end = before + GRAMMAR_MASK_WORK_MAX;
-        m->leaf_work = 0;
         bool filled = mask_fill(m, state, m->masks + (size_t)slot * m->trie->n_words);
         pool_rewind(&m->pool, mark);
         m->mask_work = (uint32_t)(m->step.work - before);
         if (!filled) return NULL;
-        m->slots[slot].work = m->mask_work - m->leaf_work;
+        m->slots[slot].work = m->mask_work;
         m->slots[slot].state = state;
         m->slot_of[state] = slot;
-    } else {
-        m->figures.masks_cached++;
-        m->mask_work = m->slots[slot].work;
-    }
+    } else m->figures.masks_cached++;
     mask_become_newest(m, slot);
+    m->mask_work = m->slots[slot].work;
     return m->masks + (size_t)slot * m->trie->n_words;
 }
 

@@ -79,11 +79,10 @@ MUST_CHECK bool grammar_keep(GrammarMatcher *m, GrammarState *states[], uint32_t
 // as long as no text has too many readings (then it may hold a token that is GRAMMAR_AMBIGUOUS). It has
 // trie->n_words words. It stays as it is until its state is dropped, or as many other masks as
 // grammar_masks_kept says have been asked for since it was last. NULL: GRAMMAR_FULL, or too
-// much work; then grammar_mask_work is above GRAMMAR_MASK_WORK_MAX, and asking again would take as much, but
-// for walks that are kept.
+// much work; then grammar_mask_work is above GRAMMAR_MASK_WORK_MAX, and asking again would not help.
 const uint32_t *grammar_mask(GrammarMatcher *m, GrammarState state);
-// How many steps the mask asked for last took when it was made: those behind the ends of leaves, also where
-// it was there already, and walks through the vocabulary for leaves that it was the first to have.
+// How many steps the mask asked for last takes: those behind the ends of leaves, and walks through the
+// vocabulary for leaves, also where it, or they, were there already.
 uint32_t grammar_mask_work(const GrammarMatcher *m);
 uint32_t grammar_masks_kept(const GrammarMatcher *m);
 

@@ -8,6 +8,7 @@
 // list or as a set, and the places in the trie behind which the leaf may have ended while tokens go on.
 typedef struct {
     const TokenTrie *trie; // whose nodes the exits are: of all tokens, or of rare ones where others have none
+    uint32_t work;         // steps that the walk took
     uint32_t n_exits;
     uint32_t n_tokens; // UINT32_MAX: a set
     uint32_t data[];   // exits [n_exits], then tokens [n_tokens] or words
@@ -47,7 +48,7 @@ typedef struct {
     uint32_t state;        // or GRAMMAR_REFUSED: free
     uint32_t older, newer; // of the slots
     uint32_t keeper; // while only some states are kept: the number of one that has this state, from 1 on
-    uint32_t work;   // that it took, without walks for leaves
+    uint32_t work;   // that it took
 } MaskSlot;
 
 struct GrammarMatcher {
@@ -84,7 +85,6 @@ struct GrammarMatcher {
     WalkStep *steps;      // [WALK_STEPS]
     uint32_t stamp;
     uint64_t work_end;     // of the step's work, for the mask in the making
-    uint32_t leaf_work;    // … of which walks for leaves took so much
     uint32_t mask_work;    // grammar_mask_work
     uint8_t group_of[256]; // byte_group
 
