@@ -181,7 +181,7 @@ TEST_SLOW(cuda_lower_makes_programs_with_caps, 600) {
     for (uint32_t i = 0; i < l.n_programs; i++) {
         if (strstr(l.programs[i].defines.ptr, "#define SOFT_CAP ")) programs[n++] = l.programs[i];
     }
-    CHECK_INT_EQ(4, n); // attention of a token, of a prompt and of a short one, the head
+    CHECK_INT_EQ(6, n); // attention of a token, of a prompt and of a short one with their folds, the head
     programs_check(programs, n, 90, &m.arena);
 }
 
