@@ -43,25 +43,30 @@ def post(port, key, temperature, n_tokens, held, streams):
     response = connection.getresponse()
     if response.status != 200:
         raise SystemExit(response.read().decode())
-    return response
+    return connection, response
 
 
 def gaps(port, temperature, n_tokens, schemas):
-    """Seconds between the tokens of one of 64 answers, in order."""
+    """Seconds between the tokens of one of 64 answers, in order. The others are cut short when it has ended."""
+    others = []
 
     def other(key):
-        post(port, key, temperature, 2 * n_tokens + 200, schemas[key], False).read()
+        others.append(post(port, key, temperature, 3000, schemas[key], True))
 
-    others = [threading.Thread(target=other, args=(key,)) for key in range(ROWS - 1)]
-    for thread in others:
+    threads = [threading.Thread(target=other, args=(key,)) for key in range(ROWS - 1)]
+    for thread in threads:
         thread.start()
-    time.sleep(0.3)
+    for thread in threads:
+        thread.join()
     times = []
-    for line in post(port, ROWS - 1, temperature, n_tokens, schemas[ROWS - 1], True):
+    for line in post(port, ROWS - 1, temperature, n_tokens, schemas[ROWS - 1], True)[1]:
         if line.startswith(b"data: {"):
             times.append(time.time())
-    for thread in others:
-        thread.join()
+    for connection, response in others:
+        if b"[DONE]" in response.peek():
+            raise SystemExit("an answer ended too early")
+        response.close()
+        connection.close()
     return [b - a for a, b in zip(times[9:], times[10:])]
 
 
