@@ -18,6 +18,8 @@ static bool read_allowed(const JsonNode *choice, GenerateRequest *g, Error *err)
     const JsonNode *inner = json_get(choice, STR("allowed_tools")), *at = inner ? inner : choice;
     const JsonNode *tools = json_get(at, STR("tools"));
     Str mode = {0}, name;
+    if ((inner && !json_is(inner, JSON_OBJECT)) || (!json_get(at, STR("mode")) && !tools))
+        return field_refuse(err, "tool_choice", "allowed_tools: must be an object with mode and tools");
     bool is_auto = json_read_str(json_get(at, STR("mode")), &mode) && str_eq(mode, STR("auto"));
     if (!is_auto && !str_eq(mode, STR("required")))
         return field_refuse(err, "tool_choice", "allowed_tools: mode must be \"auto\" or \"required\"");
