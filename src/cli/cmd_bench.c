@@ -174,6 +174,15 @@ static bool run_once(Bench *b, uint32_t n_prompt, uint32_t n_output, Timing *t, 
     return run_together(b, &run, t, err);
 }
 
+// The GPU idles, so that no run has to do with the clock that another left; then a prompt of one token
+// wakes it.
+static bool rest(Bench *b, Error *err) {
+    Timing t;
+    if (b->options->device != DEVICE_CUDA) return true;
+    os_sleep_ms(BENCH_REST_MS);
+    return run_once(b, 1, 0, &t, err);
+}
+
 static int compare_rates(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -188,7 +197,7 @@ static double percentile(const double *values, uint32_t n, double share) {
 // A row of the table, of b->rates.
 typedef struct {
     const char *what; // "prompt", "prompts", or "text at", which has steps
-    const char *pace; // "rested" or "sustained"; NULL of text, and where nothing was waited for
+    const char *pace; // "rested" or "sustained"; NULL where nothing was waited for
     uint32_t tokens, batch;
 } Row;
 
@@ -247,14 +256,6 @@ static bool run_prompts(Bench *b, const Row *row, double *rate, Error *err) {
     return true;
 }
 
-// The GPU idles; then a prompt of one token wakes it, so that only the clock differs from runs back to back.
-static bool rest(Bench *b, Error *err) {
-    Timing t;
-    if (b->options->device != DEVICE_CUDA) return true;
-    os_sleep_ms(BENCH_REST_MS);
-    return run_once(b, 1, 0, &t, err);
-}
-
 static bool measure_rested(Bench *b, const Row *row, Error *err) {
     double rate;
     if (!run_prompts(b, row, &rate, err)) return false; // the engine finds its size of chunk
@@ -308,11 +309,12 @@ static bool measure_text(Bench *b, uint32_t n_context, uint32_t batch, Error *er
         if (!run_once(b, n_context, 0, &t, err)) return false;
     b->n_steps = 0;
     for (b->n_rates = 0; b->n_rates < b->options->bench_runs; b->n_rates++) {
-        if (!bench_clock_begin(b, err) || !run_together(b, &run, &t, err) || !bench_clock_end(b, err))
+        if (!rest(b, err) || !bench_clock_begin(b, err) || !run_together(b, &run, &t, err) ||
+            !bench_clock_end(b, err))
             return false;
         b->rates[b->n_rates] = (double)t.n_tokens * 1e9 / (double)max_u64(t.end_ns - t.first_ns, 1);
     }
-    show(b, &(Row){"text at", NULL, n_context, batch});
+    show(b, &(Row){"text at", bench_has_clock(b) ? "rested" : NULL, n_context, batch});
     return check_output(b, err);
 }
 
@@ -354,8 +356,8 @@ static void show_paces(Bench *b) {
     StrBuf text = STRBUF(line);
     if (bench_has_clock(b))
         strbuf_printf(&text,
-                      "\n  prompt: each run begins when the GPU has idled for %.1f s. MHz: the mean clock of "
-                      "its\n  multiprocessors\n",
+                      "\n  each run begins when the GPU has idled for %.1f s; MHz: the mean clock of its\n"
+                      "  multiprocessors\n",
                       BENCH_REST_MS * 1e-3);
     if (b->options->bench_sustained)
         strbuf_printf(&text, "%s  sustained: back to back for %u s, of which the second half counts\n",
@@ -389,7 +391,7 @@ static bool measure(Bench *b, Error *err) {
             !measure_prompts(b, n_context, batch, err))
             return false;
         if (!measure_text(b, n_context, batch, err)) return false;
-        if (o->bench_stages && !bench_stages(b, n_context, batch, err)) return false;
+        if (o->bench_stages && (!rest(b, err) || !bench_stages(b, n_context, batch, err))) return false;
     }
     for (uint32_t i = 0; o->bench_stages && i < o->bench_prompt_tokens.count; i++) {
         if (!bench_prompt_stages(b, o->bench_prompt_tokens.values[i], err)) return false;
