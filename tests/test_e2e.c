@@ -257,6 +257,30 @@ TEST(e2e_metrics_parse_with_prometheus_client) {
 
 // ---- commands and exit codes ----
 
+// With fewer rows of embeddings than tokens.
+static const char *file_of_few_rows(void) {
+    const char *path = test_tmp_path("rows.gguf");
+    TinyModel model = tiny_model_llama();
+    GgufBuilder b = gguf_builder_begin();
+    tiny_model_put_metadata(&b, &model);
+    model.vocab = 512;
+    tiny_model_add_tensors(&b, &model);
+    REQUIRE(gguf_builder_save(gguf_builder_end(&b), path));
+    return path;
+}
+
+// The last matrix has scales that are not numbers.
+static const char *file_without_numbers(void) {
+    const char *path = test_tmp_path("nan.gguf");
+    TinyModel model = tiny_model_llama();
+    GgufBuilder b = gguf_builder_begin();
+    tiny_model_put_metadata(&b, &model);
+    tiny_model_add_tensors(&b, &model);
+    memset(b.data.ptr + b.data.len - 4096, 0xFF, 4096);
+    REQUIRE(gguf_builder_save(gguf_builder_end(&b), path));
+    return path;
+}
+
 TEST(e2e_exit_codes) {
     const char *model = tiny_model_file(), *text = tmp_file_write("note.txt", "not a model");
     const char *empty = tmp_file_write("tokens", "# none\n");
@@ -281,6 +305,16 @@ TEST(e2e_exit_codes) {
          NULL,
          "worker-orcd: /nowhere.gguf: cannot be opened"},
         {"run --model % --device cpu", {text}, 1, NULL, "note.txt"},
+        {"run --model % --device cpu",
+         {file_of_few_rows()},
+         1,
+         NULL,
+         "rows.gguf: the vocabulary has 1024 tokens, and token_embd.weight rows for 512"},
+        {"--model % --device cpu --port 0",
+         {file_without_numbers()},
+         1,
+         NULL,
+         "nan.gguf: the model computed logits that are not numbers (token 0 of the output; the first such"},
         {"--model % --device cpu --host nowhere.invalid", {model}, 1, NULL, "nowhere.invalid"},
         {"--model % --device cpu --port 0 --api-token-file %", {model, empty}, 2, NULL, "no token in it"},
         {"--model % --device cpu --port 0 --callback-url ftp://x", {model}, 2, NULL, "--callback-url"},

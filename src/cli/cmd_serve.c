@@ -124,8 +124,8 @@ static bool load_weights(Worker *w, Error *err) {
     return true;
 }
 
-// One token, so that the first job finds everything in place. A model whose logits are no numbers is each
-// job's error.
+// One token, so that the first job finds everything in place. A model whose logits are no numbers then is of
+// use to nobody, so the worker does not become ready.
 static bool warm_up(Worker *w, Engine *engine, Error *err) {
     int32_t token = tokenizer_bos(w->model.tokenizer);
     if (token == TOKEN_NONE) token = 0;
@@ -138,7 +138,8 @@ static bool warm_up(Worker *w, Engine *engine, Error *err) {
         if (!engine_step(engine, outputs, &n_outputs, err)) return false;
     }
     engine_release(engine, slot);
-    return true;
+    return !outputs[0].failure ||
+           error_set(err, ERR_BAD_FILE, "%s: %s", w->model.path, outputs[0].failure->message);
 }
 
 static bool call_back(Worker *w, Error *err) {

@@ -133,6 +133,14 @@ static bool check_products(const Options *o, Error *err) {
                      "has, build/cublas/worker-orcd");
 }
 
+// A prompt's tokens are rows of the embedding.
+static bool check_vocabulary(const Model *m, Error *err) {
+    uint32_t n = tokenizer_vocab_size(m->tokenizer);
+    return n <= m->plan->n_vocab ||
+           error_set(err, ERR_BAD_FILE, "%s: the vocabulary has %u tokens, and token_embd.weight rows for %u",
+                     m->path, n, m->plan->n_vocab);
+}
+
 bool model_open(const Options *o, Model *out, Error *err) {
     OsThread driver;
     Error ignored;
@@ -141,7 +149,8 @@ bool model_open(const Options *o, Model *out, Error *err) {
     bool early = WORKER_ORCD_CUDA && o->device == DEVICE_CUDA &&
                  os_thread_start(&driver, "driver", start_driver, NULL, &ignored);
     bool ok = read_vocabulary(o, out, err) &&
-              plan_build_with(out->file, &plan_options, &out->arena, &out->plan, err);
+              plan_build_with(out->file, &plan_options, &out->arena, &out->plan, err) &&
+              check_vocabulary(out, err);
     if (early) os_thread_join(&driver);
     return ok;
 }
