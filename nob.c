@@ -13,7 +13,7 @@
 //     locks/          one lock per flavour, so that several builds may run at once in one tree
 //     models/, cuda/  what was fetched; clean leaves it alone
 //     libc-stubs/     what the program is linked against instead of this system's C library
-//     dist/           what is handed over
+//     dist/           what is handed over; with cuBLAS, cublas/dist/
 //     worker-orcd, tests, lint, demo; those of another flavour than release are in a folder of its name, and
 //                     so are those with cuBLAS: cublas/, asan-cublas/, ...
 //
@@ -610,13 +610,31 @@ static const char *program_version(void) {
     return status == 0 ? output.data : "unknown";
 }
 
+// When this commit was made, in seconds since 1970; of a tree without git 0.
+static time_t commit_time(void) {
+    if (!file_exists(".git") || !have_program("git")) return 0;
+    int status;
+    List command = {0};
+    list_add_words(&command, "git --no-optional-locks log -1 --format=%ct");
+    Bytes output = capture(&command, &status);
+    return status == 0 ? (time_t)strtoll(output.data, NULL, 10) : 0;
+}
+
+// A time in UTC, as strftime(3) writes it.
+static const char *time_text(const char *format, time_t at) {
+    char text[32];
+    strftime(text, sizeof text, format, gmtime(&at));
+    return text_of("%s", text);
+}
+
 // src/base/version.h
 static const char *generate_version(const Build *build) {
-    const char *version = program_version();
+    time_t at = commit_time();
     const char *path = text_of("%sgenerated/version.c", build->object_folder);
     const char *code = text_of("#include \"base/version.h\"\n"
-                               "const char version_text[] = \"%s\";\n",
-                               version);
+                               "const char version_text[] = \"%s\";\n"
+                               "const char version_date[] = \"%s\";\n",
+                               program_version(), at ? time_text("%Y-%m-%d", at) : "");
     make_folders(path);
     file_write(path, code, strlen(code));
     return path;
@@ -1180,11 +1198,20 @@ static size_t parse(int argc, char **argv, Options *options) {
     return command;
 }
 
+// What is handed over is for hosts with GPUs.
+static void check_dist_options(const Options *o) {
+    if (o->no_cuda || o->asan || o->tsan || o->debug)
+        usage_error(
+            "dist hands over the optimised program with CUDA, so it takes no --no-cuda, --asan, --tsan "
+            "or --debug");
+}
+
 int main(int argc, char **argv) {
     Options options = {.jobs = sysconf(_SC_NPROCESSORS_ONLN)};
     size_t command = parse(argc, argv, &options);
     if (options.asan && options.tsan) usage_error("--asan and --tsan exclude each other");
     if (options.cublas && options.no_cuda) usage_error("--cublas and --no-cuda exclude each other");
+    if (COMMANDS[command].run == command_dist) check_dist_options(&options);
     Toolkit toolkit = {0};
     if (!options.no_cuda) toolkit = find_toolkit(options.cublas);
     if (!options.no_cuda && !toolkit.version && COMMANDS[command].fetches_toolkit)

@@ -70,6 +70,7 @@ static const struct {
     {"sevre a.gguf", "sevre: no such command; did you mean serve?"},
     {"--model a run", "run: this word is one too many; a command comes before everything else"},
     {"serve a b", "b: this word is one too many"},
+    {"help serve extra", "extra: this word is one too many"},
     {"serve --model a b", "b: this word is one too many; the model was given already"},
     {"run a b c", "c: this word is one too many; put a text of several words in quotes"},
     {"run a b --prompt c", "b: this word would be the prompt, which a flag gives already"},

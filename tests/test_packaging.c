@@ -186,8 +186,11 @@ TEST_SLOW(packaging_dist_is_whole_and_reproducible, 300) {
     static char out[OUTPUT_BYTES];
     static const char again[] = "src/base src/http src/backend/cuda/jit* generated";
     skip_other_builds();
-    const char *copy = test_tmp_path("tree"), *cuda = WORKER_ORCD_CUDA ? "" : "--no-cuda";
-    REQUIRE(shell(out, "./build.sh dist %s 2>&1", cuda) == 0);
+    if (!WORKER_ORCD_CUDA) SKIP("without CUDA nothing is handed over");
+    const char *copy = test_tmp_path("tree");
+    REQUIRE(shell(out, "./build.sh dist 2>&1") == 0);
+    const char *last = strstr(out, "build/dist: worker-orcd ");
+    CHECK(last && strstr(last, ", CUDA ") && strstr(last, " MB\n"));
     REQUIRE(shell(out,
                   "mkdir -p '%s/build' && tar -c --exclude=./build . | tar -x -C '%s' && "
                   "cp -al build/obj build/nob build/nob.key '%s/build/' && "
@@ -197,7 +200,7 @@ TEST_SLOW(packaging_dist_is_whole_and_reproducible, 300) {
     char command[256];
     snprintf(command, sizeof command, remove, again);
     REQUIRE(shell(out, "cd '%s' && %s", copy, command) == 0);
-    REQUIRE(shell(out, "cd '%s' && ./build.sh dist %s --jobs 2 2>&1", copy, cuda) == 0);
+    REQUIRE(shell(out, "cd '%s' && ./build.sh dist --jobs 2 2>&1", copy) == 0);
     CHECK(strstr(out, "\nbuilt ") != NULL || strncmp(out, "built ", 6) == 0);
     CHECK_INT_EQ(0, shell(out, "diff build/dist/SHA256SUMS '%s/build/dist/SHA256SUMS'", copy));
     CHECK_INT_EQ(0, shell(out, "cd build/dist && sha256sum -c SHA256SUMS && readelf -n worker-orcd"));
@@ -205,13 +208,28 @@ TEST_SLOW(packaging_dist_is_whole_and_reproducible, 300) {
     CHECK_INT_EQ(0, shell(out, "[ -z \"$(nm build/dist/worker-orcd 2>/dev/null)\" ]"));
     CHECK_INT_EQ(0, shell(out, "cat build/dist/LICENSES.txt"));
     CHECK(strstr(out, "GCC Runtime Library Exception") != NULL);
-    CHECK((strstr(out, "NVIDIA") != NULL) == WORKER_ORCD_CUDA);
+    CHECK(strstr(out, "NVIDIA") != NULL);
+    // INSTALL says of each other file what it is.
+    CHECK_INT_EQ(0,
+                 shell(out, "cd build/dist && for f in $(find . -type f ! -name INSTALL -printf '%%f '); do "
+                            "grep -qwe \"$f\" INSTALL || { echo \"$f\"; exit 1; }; done"));
     test_needs_python("cyclonedx");
-    CHECK_INT_EQ(0, shell(out, "python3 '%s' build/dist/worker-orcd.cdx.json libgcc %s 2>&1",
-                          test_data_path("support/check_bom.py"),
-                          WORKER_ORCD_CUDA ? "libstdc++ libnvrtc_static.a libnvrtc-builtins_static.a "
-                                             "libnvptxcompiler_static.a"
-                                           : ""));
+    CHECK_INT_EQ(0, shell(out,
+                          "build/dist/worker-orcd --version; python3 '%s' build/dist/worker-orcd.cdx.json "
+                          "\"$(build/dist/worker-orcd --version)\" libgcc libstdc++ glibc-startup "
+                          "libnvrtc_static.a libnvrtc-builtins_static.a libnvptxcompiler_static.a 2>&1",
+                          test_data_path("support/check_bom.py")));
+}
+
+// Under the names of the release there is nothing else.
+TEST(packaging_dist_is_the_release_alone) {
+    static const char *const flags[] = {"--no-cuda", "--asan", "--tsan", "--debug"};
+    static char out[OUTPUT_BYTES];
+    for (size_t i = 0; i < COUNT_OF(flags); i++) {
+        TEST_CASE_LABEL("%s", flags[i]);
+        CHECK_INT_EQ(2, shell(out, "./build.sh dist %s 2>&1", flags[i]));
+        CHECK(strstr(out, "build: dist hands over the optimised program with CUDA") != NULL);
+    }
 }
 
 // The unit of the README is the one that is handed over.
@@ -225,11 +243,15 @@ TEST(packaging_unit_is_the_one_of_the_readme) {
 TEST(packaging_manual_is_one) {
     static char out[OUTPUT_BYTES];
     test_needs_program("mandoc");
-    // It has no date, so that the same program always prints the same.
+    // Its date is the commit's; a tree without git has none.
     CHECK_INT_EQ(1, shell(out, "'%s' --manual | mandoc -Tlint -Wwarning 2>&1 | grep -v 'missing date'",
                           test_program_path()));
     CHECK_INT_EQ(0, shell(out, "'%s' --manual | mandoc -Tascii | col -b", test_program_path()));
     CHECK(strstr(out, "--max-queued") && strstr(out, "EXIT STATUS") && strstr(out, "WORKER_ORCD_MAX_JOBS"));
+    CHECK(strstr(out, ".cache/worker-orcd") && strstr(out, "worker-orcd help COMMAND"));
+    if (shell(out, "[ -e .git ]") != 0) return;
+    CHECK_INT_EQ(
+        0, shell(out, "'%s' --manual | grep -x '.TH WORKER.* 1 \"20[0-9-]*\" .*'", test_program_path()));
 }
 
 // What bash offers for a command line whose last word is being typed.
@@ -246,6 +268,8 @@ TEST(packaging_completions_of_bash) {
         {"serve --port ''", ""},
         {"serve --max-jobs 1", ""},
         {"help lo", "load"},
+        {"serve --tool-format h", "harmony hermes"},
+        {"chat --reasoning-format no", "none"},
         {"load --api ''", "chat completions execute"},
         {"serve READ", "README.md"},
         {"serve --model READ", "README.md"},

@@ -67,6 +67,16 @@ bool answer_formats_check(const char *tool_format, const char *reasoning_format,
            find_reasoning((Str){0}, reasoning_format, &reasoning, err);
 }
 
+const char *answer_tool_format_at(uint32_t index) {
+    const ToolFormat *f = answer_tool_format(index);
+    return f ? f->name : NULL;
+}
+
+const char *answer_reasoning_format_at(uint32_t index) {
+    const ReasoningFormat *f = answer_reasoning_format(index);
+    return f ? f->name : NULL;
+}
+
 // ---- marks ----
 
 static int compare_ids(const void *a, const void *b) {

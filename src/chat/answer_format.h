@@ -34,6 +34,10 @@ MUST_CHECK bool answer_formats_find(Str template_source, Str with_tools, const T
 // Whether both names are known; errors as above.
 MUST_CHECK bool answer_formats_check(const char *tool_name, const char *reasoning_name, Error *err);
 
+// The names of the rows, from index 0 on; NULL behind the last.
+const char *answer_tool_format_at(uint32_t index);
+const char *answer_reasoning_format_at(uint32_t index);
+
 // "hermes", "think", …; "none".
 const char *answer_tool_format_name(const AnswerFormats *f);
 const char *answer_reasoning_format_name(const AnswerFormats *f);

@@ -465,7 +465,8 @@ bool flags_parse(int argc, char *const *argv, FlagsGetEnv *get_env, Options *out
     int at = 1;
     if (at < argc && strcmp(argv[at], "help") == 0) {
         out->help = true;
-        return ++at >= argc || command_find(argv[at], &out->command, err);
+        if (++at < argc && !command_find(argv[at], &out->command, err)) return false;
+        return at + 1 >= argc || refuse_word(argv[at + 1], "", err);
     }
     if (at < argc && argv[at][0] != '-') {
         if (!command_find(argv[at++], &out->command, err)) return false;

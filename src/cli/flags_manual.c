@@ -1,4 +1,5 @@
 #include "base/utf8.h"
+#include "base/version.h"
 #include "cli/flags_table.h"
 
 // Text in the language of manual pages (groff_man(7)): dashes that can be copied, other characters than
@@ -96,6 +97,15 @@ static void put_synopsis(StrBuf *out) {
         if (*command_rows[c].words) strbuf_printf(out, ".I %s\n", command_rows[c].words);
         strbuf_put(out, STR("[flags]\n"));
     }
+    strbuf_put(out, STR(".br\n.B worker\\-orcd help\n.I COMMAND\n"));
+}
+
+static void put_files(StrBuf *out) {
+    put_section(out, "FILES");
+    put_term(
+        out, "$XDG_CACHE_HOME/worker-orcd, $HOME/.cache/worker-orcd",
+        "Compiled GPU kernels, where --jit-cache names no other folder (the second one where the variable "
+        "is not set). What is missing there is compiled again.");
 }
 
 static void put_exit_codes(StrBuf *out) {
@@ -116,8 +126,9 @@ static void put_signals(StrBuf *out) {
 }
 
 void flags_write_manual(StrBuf *out) {
-    strbuf_put(out,
-               STR(".TH WORKER\\-ORCD 1 \"\" \"worker\\-orcd " WORKER_ORCD_VERSION "\" \"User Commands\"\n"));
+    strbuf_printf(out,
+                  ".TH WORKER\\-ORCD 1 \"%s\" \"worker\\-orcd " WORKER_ORCD_VERSION "\" \"User Commands\"\n",
+                  version_date);
     put_section(out, "NAME");
     strbuf_put(out, STR("worker\\-orcd \\- one model, one GPU, text over HTTP\n"));
     put_synopsis(out);
@@ -126,8 +137,9 @@ void flags_write_manual(StrBuf *out) {
              "worker-orcd loads one GGUF model into an NVIDIA GPU's memory, compiles its kernels for that "
              "model and GPU, and serves text over HTTP. Without a command it serves.");
     strbuf_put(out, STR(".PP\n"));
-    put_line(out, "A flag is written --flag value or --flag=value, a switch that is on --flag=false where it "
-                  "shall be off.");
+    put_line(out,
+             "A flag is written --flag value or --flag=value. A switch needs no value; --flag=false turns "
+             "off one that is on by default or in the environment.");
     put_section(out, "COMMANDS");
     for (Command c = 0; c < CMD_COUNT; c++)
         put_command(out, c);
@@ -135,6 +147,7 @@ void flags_write_manual(StrBuf *out) {
     put_line(out,
              "Each flag but --model of load has a twin in the environment: WORKER_ORCD_MAX_JOBS stands for "
              "--max-jobs. A flag wins over it.");
+    put_files(out);
     put_exit_codes(out);
     put_signals(out);
     put_section(out, "EXAMPLES");

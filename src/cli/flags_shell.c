@@ -1,3 +1,4 @@
+#include "chat/answer_format.h"
 #include "cli/flags_table.h"
 
 // "--name " and, where it has one, its letter "-x ".
@@ -7,10 +8,26 @@ static void put_spellings(StrBuf *out, const Flag *f, Command command) {
     if (letter) strbuf_printf(out, " -%c", letter);
 }
 
-// The words of "a|b|c".
-static void put_choices(StrBuf *out, const char *choices) {
+// The names that stand beside "auto" and "none" for a flag's value; NULL where others are allowed, or none.
+typedef const char *NameAt(uint32_t index);
+
+static NameAt *names_of(FlagId id) {
+    if (id == FLAG_TOOL_FORMAT) return answer_tool_format_at;
+    return id == FLAG_REASONING_FORMAT ? answer_reasoning_format_at : NULL;
+}
+
+static bool has_choices(FlagId id) {
+    return flag_rows[id].type == FLAG_TYPE_CHOICE || names_of(id);
+}
+
+// The words that a flag takes, with blanks between.
+static void put_choices(StrBuf *out, FlagId id) {
+    NameAt *names = names_of(id);
+    const char *name, *choices = names ? "auto|none" : flag_rows[id].value_name;
     for (const char *at = choices; *at; at++)
         strbuf_put_char(out, *at == '|' ? ' ' : *at);
+    for (uint32_t i = 0; names && (name = names(i)); i++)
+        strbuf_printf(out, " %s", name);
 }
 
 static bool takes_file(const Flag *f) {
@@ -39,10 +56,9 @@ static void put_bash_command(StrBuf *out, Command command) {
     put_bash_list(out, "files", command, takes_file);
     strbuf_put(out, STR("        case $before in\n"));
     for (FlagId id = 0; id < FLAG_COUNT; id++) {
-        const Flag *f = &flag_rows[id];
-        if (f->type != FLAG_TYPE_CHOICE || !flag_has_effect(id, command)) continue;
-        strbuf_printf(out, "        --%s) choices=\"", f->name);
-        put_choices(out, f->value_name);
+        if (!has_choices(id) || !flag_has_effect(id, command)) continue;
+        strbuf_printf(out, "        --%s) choices=\"", flag_rows[id].name);
+        put_choices(out, id);
         strbuf_put(out, STR("\" ;;\n"));
     }
     strbuf_put(out, STR("        esac\n        ;;\n"));
@@ -97,7 +113,8 @@ static void put_zsh_text(StrBuf *out, const char *text) {
     }
 }
 
-static void put_zsh_flag(StrBuf *out, const Flag *f, char letter) {
+static void put_zsh_flag(StrBuf *out, FlagId id, char letter) {
+    const Flag *f = &flag_rows[id];
     bool valued = takes_value(f);
     strbuf_put(out, STR("        '"));
     if (f->type == FLAG_TYPE_STRS) strbuf_put_char(out, '*');
@@ -111,9 +128,9 @@ static void put_zsh_flag(StrBuf *out, const Flag *f, char letter) {
         strbuf_put_char(out, ':');
     }
     if (takes_file(f)) strbuf_put(out, STR("_files"));
-    if (f->type == FLAG_TYPE_CHOICE) {
+    if (has_choices(id)) {
         strbuf_put_char(out, '(');
-        put_choices(out, f->value_name);
+        put_choices(out, id);
         strbuf_put_char(out, ')');
     }
     strbuf_put(out, STR("'\n"));
@@ -124,8 +141,8 @@ static void put_zsh_command(StrBuf *out, Command command) {
     for (FlagId id = 0; id < FLAG_COUNT; id++) {
         const Flag *f = &flag_rows[id];
         if (!flag_has_effect(id, command)) continue;
-        put_zsh_flag(out, f, 0);
-        if (flag_letter(f, command)) put_zsh_flag(out, f, flag_letter(f, command));
+        put_zsh_flag(out, id, 0);
+        if (flag_letter(f, command)) put_zsh_flag(out, id, flag_letter(f, command));
     }
     strbuf_put(out, STR("        '*:file:_files'\n    ) ;;\n"));
 }
