@@ -46,7 +46,7 @@ static const struct {
     const char *message; // NULL: none
 } bad_files[] = {
     {"lfm2", "shortconv.l_cache", 0, ABSENT, "\"lfm2.shortconv.l_cache\""},
-    {"lfm2", "shortconv.l_cache", 0, 1, "lfm2.shortconv.l_cache is 1; expected 2 to 8"},
+    {"lfm2", "shortconv.l_cache", 0, 1, "\"lfm2.shortconv.l_cache\": 1; expected 2 to 8"},
     {"lfm2", "shortconv.l_cache", 0, 4,
      "\"blk.0.shortconv.conv.weight\": expected shape [64, 4], found [64, 3]"},
     {"lfm2", "attention.head_count_kv", 0, ABSENT, "\"lfm2.attention.head_count_kv\""},
@@ -55,7 +55,7 @@ static const struct {
     {"lfm2", "attention.head_count_kv", 2, 3,
      "head_count of layer 2 is 4, not a multiple of head_count_kv 3"},
     {"qwen35", "ssm.conv_kernel", 0, ABSENT, "\"qwen35.ssm.conv_kernel\""},
-    {"qwen35", "ssm.conv_kernel", 0, 9, "qwen35.ssm.conv_kernel is 9; expected 2 to 8"},
+    {"qwen35", "ssm.conv_kernel", 0, 9, "\"qwen35.ssm.conv_kernel\": 9; expected 2 to 8"},
     {"qwen35", "ssm.inner_size", 0, ABSENT, "\"qwen35.ssm.inner_size\""},
     {"qwen35", "ssm.inner_size", 0, 98,
      "qwen35.ssm.time_step_rank is 4; expected a multiple of group_count 2 "

@@ -3,6 +3,7 @@
 #include "api_client.h"
 #include "base/strbuf.h"
 #include "gguf_builder.h"
+#include "json_path.h"
 #include "json_vocab.h"
 #include "http/http_client.h"
 #include "os/os.h"
@@ -334,6 +335,39 @@ TEST(e2e_exit_codes) {
         if (!CHECK(rows[i].err ? text_contains(err, rows[i].err) : err.len == 0))
             printf("%.*s\n", STR_ARG(err));
     }
+}
+
+// What a model's file bars is not drawn, whoever asks.
+TEST(e2e_suppressed_tokens) {
+    const char *path = test_tmp_path("barred.gguf");
+    int32_t barred[3] = {0};
+    Str text = {0};
+    for (uint32_t n = 0; n < COUNT_OF(barred); n++) { // each time what was drawn before is barred, too
+        TinyModel model = tiny_model_llama();
+        GgufBuilder b = gguf_builder_begin();
+        tiny_model_put_metadata(&b, &model);
+        if (n) gguf_builder_put_i32s(&b, "tokenizer.ggml.suppress_tokens", barred, n);
+        tiny_model_add_tensors(&b, &model);
+        REQUIRE(gguf_builder_save(gguf_builder_end(&b), path));
+        Process p =
+            process_start("run --model % --device cpu --prompt the --temperature 0 --max-tokens 1 --json",
+                          (const char *[]){path}, NULL);
+        CHECK_INT_EQ(0, process_wait(p));
+        const JsonNode *root = json_root(process_read_file(p.out_path));
+        int64_t id;
+        REQUIRE(json_read_i64(json_at(root, "tokens.0.id"), &id));
+        barred[n] = (int32_t)id;
+        for (uint32_t i = 0; i < n; i++)
+            CHECK(barred[i] != barred[n]);
+        text = json_text_at(root, "text");
+    }
+    Server s = server_start(path, "");
+    uint16_t status;
+    Str answer = server_ask(s, "POST", "/v1/completions",
+                            "{\"prompt\":\"the\",\"temperature\":0,\"max_tokens\":1}", &status);
+    CHECK_STR_EQ(text, json_text_at(json_root(answer), "choices.0.text"));
+    kill(s.process.pid, SIGTERM);
+    CHECK_INT_EQ(0, process_wait(s.process));
 }
 
 TEST(e2e_default_device_without_gpu) {

@@ -154,10 +154,11 @@ static const Row ERROR_ROWS[] = {
     {"head count defaults", "llama", .key = "attention.head_count_kv", .value = 4, .tensor = "none",
      .message = "tensor \"blk.0.attn_k.weight\": expected shape [64, 64], found [32, 64]"},
     {"unknown architecture", "mamba",
-     .message = "general.architecture: \"mamba\" is not supported; supported: llama, qwen2"},
+     .message =
+         "general.architecture: \"mamba\" is not supported; --list-architectures names those that are"},
     {"no layers key", "llama", .key = "block_count", .message = "\"llama.block_count\""},
     {"too many layers", "llama", .key = "block_count", .value = 100000,
-     .message = "llama.block_count is 100000; expected 1 to 512"},
+     .message = "key \"llama.block_count\": 100000; expected 1 to 512"},
     {"a layer more than there is", "llama", .key = "block_count", .value = 3,
      .message = "tensor \"blk.2.attn_norm.weight\" is missing; architecture llama needs it"},
     {"a layer less than there is", "llama", .key = "block_count", .value = 1,
@@ -175,7 +176,7 @@ static const Row ERROR_ROWS[] = {
     {"rope base of zero", "llama", .key = "rope.freq_base", .value = -0.0,
      .message = "llama.rope: freq_base is -0"},
     {"epsilon of two", "llama", .key = "attention.layer_norm_rms_epsilon", .value = 2,
-     .message = "llama: the norm's epsilon is 2; expected 0 to 1"},
+     .message = "llama.attention.layer_norm_rms_epsilon (or layer_norm_epsilon) is 2; expected 0 to 1"},
     {"unknown rope scaling", "llama", .key = "rope.scaling.type", .text = "su",
      .message =
          "llama.rope.scaling.type: RoPE scaling \"su\" is not supported; supported: none, linear, yarn, "

@@ -249,6 +249,7 @@ typedef struct {
     uint16_t offset; // in ModelConfig
     bool required;
     double fallback;         // where it is not required and absent
+    uint32_t least, most;    // of a CONFIG_U32 that the file says; most 0: any
     bool or_keep;            // where it is absent: what earlier rows have read stays
     uint32_t only_n_layers;  // the row counts where the model has so many layers; 0: always
     uint32_t only_n_experts; // likewise

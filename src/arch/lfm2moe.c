@@ -3,12 +3,8 @@
 #include "arch/state_tables.h"
 
 static const ConfigRow config[] = {
-    CONFIG_ROWS_TRANSFORMER,
-    CONFIG_ROWS_HEADS_SAY_MIXER,
-    CONFIG_U32_ROW("%s.shortconv.l_cache", conv_taps, true, 0),
-    CONFIG_ROWS_EXPERTS,
-    CONFIG_ROWS_ROUTE(SCORES_SIGMOID, 1),
-    CONFIG_ROWS_ROPE,
+    CONFIG_ROWS_TRANSFORMER, CONFIG_ROWS_HEADS_SAY_MIXER,          CONFIG_TAPS_ROW("%s.shortconv.l_cache"),
+    CONFIG_ROWS_EXPERTS,     CONFIG_ROWS_ROUTE(SCORES_SIGMOID, 1), CONFIG_ROWS_ROPE,
     CONFIG_ROW_RMS_EPS,
 };
 

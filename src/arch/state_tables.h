@@ -4,11 +4,10 @@
 #include "arch/tables.h"
 
 // Sizes of a layer with heads that keep states: a delta net, Mamba-2.
-#define CONFIG_ROWS_SSM                                                \
-    CONFIG_U32_ROW("%s.ssm.conv_kernel", conv_taps, true, 0),          \
-        CONFIG_U32_ROW("%s.ssm.inner_size", state_inner, true, 0),     \
-        CONFIG_U32_ROW("%s.ssm.time_step_rank", state_heads, true, 0), \
-        CONFIG_U32_ROW("%s.ssm.group_count", state_groups, true, 0),   \
+#define CONFIG_ROWS_SSM                                                                               \
+    CONFIG_TAPS_ROW("%s.ssm.conv_kernel"), CONFIG_U32_ROW("%s.ssm.inner_size", state_inner, true, 0), \
+        CONFIG_U32_ROW("%s.ssm.time_step_rank", state_heads, true, 0),                                \
+        CONFIG_U32_ROW("%s.ssm.group_count", state_groups, true, 0),                                  \
         CONFIG_U32_ROW("%s.ssm.state_size", state_dim, true, 0)
 
 // All of every N layers but the last have a state, or those that an array names.

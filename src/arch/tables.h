@@ -21,12 +21,16 @@
 #define CONFIG_F32_VALUE_OF_SIZE(n, field, value) \
     CONFIG_ROW(NULL, CONFIG_F32, field, .fallback = value, .only_n_layers = n)
 
+// Rows that a short convolution sees.
+#define CONFIG_TAPS_ROW(key) \
+    CONFIG_ROW(key, CONFIG_U32, conv_taps, .required = true, .least = 2, .most = CONV_TAPS_MAX)
+
 // Sizes of a decoder-only transformer. What has no fallback here is derived in plan/config.c when it is
 // absent (0).
 #define CONFIG_ROWS_TRANSFORMER CONFIG_ROWS_SIZES(true)
 // Where all layers have experts, some files do not say how long another feed-forward would be.
 #define CONFIG_ROWS_SIZES(says_feed_forward)                               \
-    CONFIG_U32_ROW("%s.block_count", n_blocks, true, 0),                   \
+    CONFIG_ROW("%s.block_count", CONFIG_U32, n_blocks, .required = true, .least = 1, .most = LAYERS_MAX), \
     CONFIG_U32_ROW("%s.nextn_predict_layers", n_ahead, false, 0),          \
     CONFIG_U32_ROW("%s.context_length", n_context, true, 0),               \
     CONFIG_U32_ROW("%s.embedding_length", d_model, true, 0),               \
@@ -58,10 +62,10 @@
     CONFIG_F32_ROW("%s.attention.temperature_scale", temperature_scale, false, 0),            \
     CONFIG_U32_ROW("%s.attention.temperature_length", temperature_length, false, 0)
 
-// A window of so many positions, and the layers that have it where the file does not say it: all of every `period` but
+// A window of so many positions (where it is required, not none), and the layers that have it where the file does not say it: all of every `period` but
 // the last; 0: all.
 #define CONFIG_ROWS_WINDOW(is_required, size, period)                                                 \
-    CONFIG_U32_ROW("%s.attention.sliding_window", window, is_required, size),                         \
+    CONFIG_ROW("%s.attention.sliding_window", CONFIG_U32, window, .required = is_required, .fallback = size, .least = is_required), \
     CONFIG_ROW("%s.attention.sliding_window_pattern", CONFIG_WINDOWS, has_window, .fallback = period)
 
 // Numbers that layers with a window may have of their own. They come after the rows of the others.

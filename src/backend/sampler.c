@@ -21,6 +21,20 @@ bool sampler_add_bias(SamplerParams *p, int32_t token, float bias) {
     return true;
 }
 
+static const float SUPPRESSED = -1e6f; // far below what any other token can have
+
+bool sampler_suppress(SamplerParams *p, const int32_t *tokens, uint32_t n, Error *err) {
+    uint32_t n_own = p->n_logit_bias;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!sampler_add_bias(p, tokens[i], SUPPRESSED)) {
+            return error_set(err, ERR_INVALID_REQUEST,
+                             "logit_bias has %u tokens; with %u that the model suppresses, %d are allowed",
+                             n_own, n, LOGIT_BIAS_MAX);
+        }
+    }
+    return true;
+}
+
 static bool within(float v, float limit) {
     return v >= -limit && v <= limit; // not for NaN
 }
@@ -36,7 +50,7 @@ static bool check_bias(const SamplerParams *p, uint32_t n_vocab, Error *err) {
             return error_set(err, ERR_INVALID_REQUEST, "logit_bias names token %d; the vocabulary has %u",
                              b.token, n_vocab);
         }
-        if (!within(b.bias, 100)) {
+        if (!within(b.bias, 100) && b.bias != SUPPRESSED) {
             return error_set(err, ERR_INVALID_REQUEST,
                              "logit_bias of token %d is %g; it must be between -100 and 100", b.token,
                              (double)b.bias);

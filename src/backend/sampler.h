@@ -61,6 +61,10 @@ typedef struct {
 // Adds a token to the list, or replaces its bias. False: the list is full.
 bool sampler_add_bias(SamplerParams *params, int32_t token, float bias);
 
+// Bars n tokens, whatever bias they had. Each counts as one of logit_bias: ERR_INVALID_REQUEST where there
+// are too many together.
+MUST_CHECK bool sampler_suppress(SamplerParams *params, const int32_t *tokens, uint32_t n, Error *err);
+
 // Whether logits go through line 1, 3 or 4: the device then has a stage for all four penalties.
 static inline bool sampler_adjusts(const SamplerParams *p) {
     return p->n_logit_bias > 0 || p->presence_penalty != 0 || p->frequency_penalty != 0;

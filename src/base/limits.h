@@ -80,9 +80,10 @@ enum {
     LAYERS_MAX = 512,
     EXPERTS_MAX = 512,
     HEAD_DIM_MAX = 1024,
-    STATE_DIM_MAX = 512, // values of a key or of a head of a state
-    CONV_TAPS_MAX = 8,   // rows that a short convolution sees
-    STREAMS_MAX = 8,     // copies of the residual stream
+    STATE_DIM_MAX = 512,  // values of a key or of a head of a state
+    SUPPRESSED_MAX = 100, // tokens that a model's file bars
+    CONV_TAPS_MAX = 8,    // rows that a short convolution sees
+    STREAMS_MAX = 8,      // copies of the residual stream
     VOCAB_MAX = 1 << 20,
     TOKEN_BYTES_MAX = 1 << 16,
     TOKENIZER_JSON_BYTES_MAX = 64 << 20,

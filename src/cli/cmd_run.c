@@ -350,8 +350,11 @@ static bool print_json(Run *r, Error *err) {
 }
 
 // What the model's vocabulary does not allow is a wrong flag here.
-static bool check_sampler(const Run *r, Error *err) {
-    if (sampler_check(&r->sampler, r->model.plan->n_vocab, err)) return true;
+static bool check_sampler(Run *r, Error *err) {
+    const Plan *plan = r->model.plan;
+    if (sampler_check(&r->sampler, plan->n_vocab, err) &&
+        sampler_suppress(&r->sampler, plan->suppressed, plan->n_suppressed, err))
+        return true;
     err->code = ERR_USAGE;
     return false;
 }

@@ -17,7 +17,9 @@ typedef struct {
     Error tokenizer_error;
     const Tokenizer *tokenizer; // where tokenizer_ok: for its warnings
     const Plan *plan;           // NULL unless model_ok
-    bool has_template;          // a chat template in the file, for any conversation
+    bool gpu_ok;                // false: model_ok, but with --device cpu alone; gpu_error says why
+    Error gpu_error;
+    bool has_template; // a chat template in the file, for any conversation
     bool template_ok;
     Error template_error;
     AnswerFormats formats; // where there is a template
@@ -36,6 +38,8 @@ void inspect_put_support(const Support *s, const GgufFile *file, StrBuf *out);
 void inspect_put_support_json(const Support *s, const GgufFile *file, JsonWriter *w);
 // The operations and caches as an object on one line.
 void inspect_put_plan_json(const Plan *plan, StrBuf *out);
+// Whether GPUs can run it, whatever memory they have. Always true in a build without CUDA.
+MUST_CHECK bool inspect_check_gpu(const Plan *plan, const Options *options, Arena *arena, Error *err);
 // What the model would need of a GPU's memory, as lines or (--json) as an object on one line: for --max-jobs
 // jobs, on the GPU of this machine, or one with --vram-mb of memory, or any. Where it does not fit, `out`
 // says what it would need, and the error (ERR_INSUFFICIENT_VRAM) what is missing.

@@ -188,6 +188,11 @@ static bool report_missing(const Fit *f, Error *err) {
     return error_set(err, ERR_INSUFFICIENT_VRAM, "%.*s more", STR_ARG(strbuf_str(&b)));
 }
 
+bool inspect_check_gpu(const Plan *plan, const Options *options, Arena *arena, Error *err) {
+    Fit f = {.plan = plan, .n_jobs = 1, .target = lower_target_of_sm(90)};
+    return measure(options, &f, arena, err);
+}
+
 bool inspect_put_fit(const Plan *plan, const Options *options, Arena *arena, StrBuf *out, Error *err) {
     CudaDevice device;
     Fit f = {.plan = plan, .n_jobs = options->max_jobs, .target = lower_target_of_sm(90)};
@@ -205,6 +210,11 @@ bool inspect_put_fit(const Plan *plan, const Options *options, Arena *arena, Str
 }
 
 #else
+
+bool inspect_check_gpu(const Plan *plan, const Options *options, Arena *arena, Error *err) {
+    (void)plan, (void)options, (void)arena, (void)err;
+    return true;
+}
 
 bool inspect_put_fit(const Plan *plan, const Options *options, Arena *arena, StrBuf *out, Error *err) {
     (void)plan, (void)options, (void)arena, (void)out;

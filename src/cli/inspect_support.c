@@ -45,6 +45,7 @@ static void check_model(const GgufFile *file, const Options *options, Arena *are
     s->model_ok = file->n_odd_tensors ? refuse_odd_tensor(file, &s->model_error)
                                       : plan_build_with(file, &plan_options, arena, &plan, &s->model_error);
     s->plan = plan;
+    s->gpu_ok = plan && inspect_check_gpu(plan, options, arena, &s->gpu_error);
 }
 
 static void check_tokenizer(const GgufFile *file, Arena *arena, Support *s) {
@@ -91,7 +92,8 @@ void inspect_put_support(const Support *s, const GgufFile *file, StrBuf *out) {
     bool runs = s->model_ok && s->tokenizer_ok;
     if (!s->has_model)
         strbuf_put(out, STR("This file is a vocabulary without a model: tokenize can use it.\n"));
-    else if (runs) strbuf_put(out, STR("This model can be run.\n"));
+    else if (runs && s->gpu_ok) strbuf_put(out, STR("This model can be run.\n"));
+    else if (runs) put_error(out, "This model can be run with --device cpu alone: ", &s->gpu_error);
     else if (s->model_ok && !s->has_tokenizer)
         strbuf_put(out,
                    STR("This model can be run with a tokenizer.json, beside it or named by --tokenizer.\n"));
@@ -120,6 +122,7 @@ void inspect_put_support(const Support *s, const GgufFile *file, StrBuf *out) {
 void inspect_put_support_json(const Support *s, const GgufFile *file, JsonWriter *w) {
     json_member_bool(w, "supported", s->model_ok && s->tokenizer_ok);
     if (s->has_model && !s->model_ok) json_member_str(w, "model_error", str_from_c(s->model_error.message));
+    if (s->model_ok && !s->gpu_ok) json_member_str(w, "gpu_error", str_from_c(s->gpu_error.message));
     if (s->has_tokenizer && !s->tokenizer_ok)
         json_member_str(w, "tokenizer_error", str_from_c(s->tokenizer_error.message));
     if (s->tokenizer_ok && tokenizer_warning_count(s->tokenizer)) {

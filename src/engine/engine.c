@@ -12,6 +12,8 @@ bool engine_create(Backend *backend, const Plan *plan, uint32_t n_slots, Arena *
     e->backend = backend;
     e->n_slots = n_slots;
     e->n_vocab = plan->n_vocab;
+    e->suppressed = plan->suppressed;
+    e->n_suppressed = plan->n_suppressed;
     e->has_states = plan->slot_bytes > 0;
     e->shares_pages = !info->bits_vary && (!e->has_states || info->n_checkpoints > 0);
     e->checkpoint_tokens_min = CHECKPOINT_TOKENS_MIN;
@@ -80,10 +82,12 @@ static Sequence *find_free_slot(Engine *e, uint32_t *slot) {
 }
 
 bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error *err) {
-    if (!check_request(e, request, err)) return false;
+    SamplerParams sampler = request->sampler;
+    if (!check_request(e, request, err) || !sampler_suppress(&sampler, e->suppressed, e->n_suppressed, err))
+        return false;
     Sequence *s = find_free_slot(e, slot);
     if (!s) return error_set(err, ERR_BUSY, "all %u slots are taken", e->n_slots);
-    SequenceStart start = {.params = request->sampler,
+    SequenceStart start = {.params = sampler,
                            .tokens = request->tokens,
                            .n_prompt = request->n_prompt,
                            .masked = request->grammar != NULL};
@@ -91,7 +95,7 @@ bool engine_admit(Engine *e, const EngineRequest *request, uint32_t *slot, Error
     *s = (Sequence){.used = true,
                     .begun = true,
                     .generation = s->generation,
-                    .sampler = request->sampler,
+                    .sampler = sampler,
                     .tokens = s->tokens,
                     .nodes = s->nodes,
                     .pages = s->pages,

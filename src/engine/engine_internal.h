@@ -91,6 +91,8 @@ struct Engine {
     Backend *backend;
     uint32_t n_slots;
     uint32_t n_vocab;
+    const int32_t *suppressed; // [n_suppressed] the plan's
+    uint32_t n_suppressed;
     uint32_t model_context;
     uint32_t context_length;
     Sequence *sequences;      // [n_slots]

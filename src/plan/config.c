@@ -131,6 +131,14 @@ static bool read_bool(const ConfigReader *r, Str name, uint32_t *out) {
     return ok;
 }
 
+static bool read_u32(const ConfigReader *r, Str name, const ConfigRow *row, uint32_t *out) {
+    uint32_t most = row->most ? row->most : UINT32_MAX;
+    if (!(row->required ? gguf_get_u32 : gguf_opt_u32)(r->file, name, out, r->err)) return false;
+    const GgufValue *value = gguf_find_value(r->file, name);
+    return !value || (*out >= row->least && *out <= most) ||
+           gguf_value_error(r->file, value, r->err, "%u; expected %u to %u", *out, row->least, most);
+}
+
 static bool read_row(const ConfigReader *r, const ConfigRow *row) {
     ArchKey key;
     void *field = (uint8_t *)r->c + row->offset;
@@ -145,9 +153,7 @@ static bool read_row(const ConfigReader *r, const ConfigRow *row) {
     if (row->or_keep && !gguf_find_value(r->file, name)) return true;
     if (row->key) {
         switch (row->type) {
-        case CONFIG_U32:
-            ok = (row->required ? gguf_get_u32 : gguf_opt_u32)(r->file, name, &u32, r->err);
-            break;
+        case CONFIG_U32: ok = read_u32(r, name, row, &u32); break;
         case CONFIG_F32:
             ok = (row->required ? gguf_get_f32 : gguf_opt_f32)(r->file, name, &f32, r->err);
             break;
@@ -178,7 +184,7 @@ static void complete_route(ModelConfig *c) {
 
 // Files that were made before caches were compressed say how wide a head's keys and values are without that.
 static void complete_mla(ModelConfig *c) {
-    if (c->mla_key_dim == 0) {
+    if (c->mla_key_dim == 0 && c->mla_value_dim == 0) {
         c->mla_key_dim = c->head_dim;
         c->mla_value_dim = c->value_dim;
         c->head_dim = c->kv_rank + c->rope.dims;
@@ -199,7 +205,7 @@ static void complete(ModelConfig *c, uint32_t layer) {
     if (c->conv_taps && c->state_inner == 0) c->state_inner = c->d_model;
     if (c->n_kv_heads == 0) c->n_kv_heads = c->n_heads;
     if (c->head_dim == 0 && c->n_heads) c->head_dim = c->d_model / c->n_heads;
-    if (c->rope.dims == 0) c->rope.dims = c->head_dim;
+    if (c->rope.dims == 0 && !c->is_mla) c->rope.dims = c->head_dim;
     if (c->rope.original_context == 0) c->rope.original_context = c->n_context;
     if (c->value_dim == 0) c->value_dim = c->head_dim;
     if (c->d_ff_expert == 0) c->d_ff_expert = c->d_ff;
@@ -237,7 +243,6 @@ static const char *place_of(const ConfigReader *r, bool of_layer, char *text, si
 static bool check_ranges(const ConfigReader *r) {
     const ModelConfig *c = r->c;
     const ConfigRange ranges[] = {
-        {"block_count", c->n_blocks, 1, LAYERS_MAX, false},
         {"nextn_predict_layers", c->n_ahead, 0, c->n_blocks - 1, false},
         {"context_length", c->n_context, 1, 1 << 24, false},
         {"embedding_length", c->d_model, 1, 1 << 17, false},
@@ -285,19 +290,19 @@ static bool check_scales(const ConfigReader *r) {
     const ModelConfig *c = r->c;
     const struct {
         const char *name;
-        float value;
-    } scales[] = {{"embedding_scale", c->embed_scale},
-                  {"residual_scale", c->residual_scale},
-                  {"logit_scale", c->logit_scale},
-                  {"attention.scale", c->score_scale == 0 ? 1 : c->score_scale},
-                  {"attention.temperature_scale", 1 + c->temperature_scale},
-                  {"expert_weights_scale", c->route.scale},
-                  {"rope.scaling.yarn_log_multiplier", 1 + c->rope.yarn_log_multiplier},
-                  {"rope.scaling.yarn_log_multiplier", 1 + c->rope.yarn_score_growth}};
+        float value, less; // than what is checked, the file's
+    } scales[] = {{"embedding_scale", c->embed_scale, 0},
+                  {"residual_scale", c->residual_scale, 0},
+                  {"logit_scale", c->logit_scale, 0},
+                  {"attention.scale", c->score_scale == 0 ? 1 : c->score_scale, 0},
+                  {"attention.temperature_scale", 1 + c->temperature_scale, 1},
+                  {"expert_weights_scale", c->route.scale, 0},
+                  {"rope.scaling.yarn_log_multiplier", 1 + c->rope.yarn_log_multiplier, 1},
+                  {"rope.scaling.yarn_log_multiplier", 1 + c->rope.yarn_score_growth, 1}};
     for (size_t i = 0; i < COUNT_OF(scales); i++) {
         if (is_scale(scales[i].value)) continue;
         return error_set(r->err, ERR_BAD_FILE, "%s.%s is %g; expected a multiplier of 1e-6 to 1e6",
-                         r->arch->name, scales[i].name, (double)scales[i].value);
+                         r->arch->name, scales[i].name, (double)(scales[i].value - scales[i].less));
     }
     return true;
 }
@@ -343,9 +348,6 @@ static bool check_state(const ConfigReader *r) {
     const ModelConfig *c = r->c;
     const char *arch = r->arch->name;
     bool has_keys = c->state_heads || c->state_groups || c->state_dim;
-    if (c->conv_taps == 0 && !has_keys) return true;
-    if (!check_range(r, has_keys ? "ssm.conv_kernel" : "shortconv.l_cache", c->conv_taps, 2, CONV_TAPS_MAX))
-        return false;
     if (!has_keys) return true;
     if (!check_range(r, "ssm.inner_size", c->state_inner, 1, 1 << 17) ||
         !check_range(r, "ssm.state_size", c->state_dim, 1, STATE_DIM_MAX) ||
@@ -368,6 +370,7 @@ static bool check_mla(const ConfigReader *r) {
     const char *arch = r->arch->name;
     if (!c->is_mla) return true;
     if (!check_range(r, "attention.kv_lora_rank", c->kv_rank, 1, HEAD_DIM_MAX) ||
+        !check_range(r, "rope.dimension_count", c->rope.dims, 1, HEAD_DIM_MAX - 1) ||
         !check_range(r, "attention.q_lora_rank", c->q_rank, 0, 1 << 17) ||
         !check_range(r, "attention.key_length_mla", c->mla_key_dim, c->rope.dims + 1, HEAD_DIM_MAX) ||
         !check_range(r, "attention.value_length_mla", c->mla_value_dim, 1, HEAD_DIM_MAX) ||
@@ -397,8 +400,9 @@ static bool check(const ConfigReader *r) {
     if (c->rope.dims % 2)
         return error_set(r->err, ERR_BAD_FILE, "%s.rope.dimension_count is %u, not even", arch, c->rope.dims);
     if (!(c->norm_eps >= 0 && c->norm_eps < 1)) {
-        return error_set(r->err, ERR_BAD_FILE, "%s: the norm's epsilon is %g; expected 0 to 1", arch,
-                         (double)c->norm_eps);
+        return error_set(r->err, ERR_BAD_FILE,
+                         "%s.attention.layer_norm_rms_epsilon (or layer_norm_epsilon) is %g; expected 0 to 1",
+                         arch, (double)c->norm_eps);
     }
     if (!cap_is_usable(c->score_cap) || !cap_is_usable(c->logit_cap)) {
         return error_set(r->err, ERR_BAD_FILE,

@@ -439,13 +439,38 @@ static const Arch *plan_find_arch(const GgufFile *file, Error *err) {
     if (!gguf_get_str(file, STR("general.architecture"), &name, err)) return NULL;
     const Arch *arch = arch_find(name);
     if (arch) return config_pick_arch(file, &arch, err) ? arch : NULL;
-    char list[1024], shown[64];
-    StrBuf supported = STRBUF(list), value = STRBUF(shown);
-    for (uint32_t i = 0; arch_at(i); i++)
-        strbuf_printf(&supported, "%s%s", i ? ", " : "", arch_at(i)->name);
+    char shown[64];
+    StrBuf value = STRBUF(shown);
     gguf_put_value(gguf_find_value(file, STR("general.architecture")), &value);
-    error_set(err, ERR_UNSUPPORTED, "general.architecture: %s is not supported; supported: %s", shown, list);
+    error_set(err, ERR_UNSUPPORTED,
+              "general.architecture: %s is not supported; --list-architectures names those that are", shown);
     return NULL;
+}
+
+// Tokens that a model has and must not draw, as those that stand for pictures.
+static bool builder_read_suppressed(Builder *b, Error *err) {
+    const GgufValue *value = gguf_find_value(b->file, STR("tokenizer.ggml.suppress_tokens"));
+    if (!value) return true;
+    if (value->type != GGUF_ARRAY || (value->array.type != GGUF_I32 && value->array.type != GGUF_U32))
+        return gguf_value_error(b->file, value, err, "expected an array of i32 or u32");
+    if (value->array.count > SUPPRESSED_MAX) {
+        return gguf_value_error(b->file, value, err, "%llu tokens; at most %d are supported",
+                                (unsigned long long)value->array.count, SUPPRESSED_MAX);
+    }
+    uint32_t n = (uint32_t)value->array.count;
+    int32_t *tokens = arena_new(b->arena, int32_t, n);
+    if (!tokens && n) return no_memory(err);
+    for (uint32_t i = 0; i < n; i++) {
+        int64_t token = gguf_array_i64(&value->array, i);
+        if (token < 0 || token >= b->c.n_vocab) {
+            return gguf_value_error(b->file, value, err, "token %lld; the vocabulary has %u",
+                                    (long long)token, b->c.n_vocab);
+        }
+        tokens[i] = (int32_t)token;
+    }
+    b->plan->suppressed = tokens;
+    b->plan->n_suppressed = n;
+    return true;
 }
 
 static bool check_keys(Builder *b, Error *err) {
@@ -463,7 +488,8 @@ bool plan_build_as(const GgufFile *file, const Arch *arch, const PlanOptions *op
     if (!plan) return no_memory(err);
     plan->arch = arch;
     Builder b = {.file = file, .options = options, .arena = arena, .plan = plan};
-    if (!config_read(file, arch, 0, &b.c, err) || !check_keys(&b, err)) return false;
+    if (!config_read(file, arch, 0, &b.c, err) || !check_keys(&b, err) || !builder_read_suppressed(&b, err))
+        return false;
     plan->n_layers = b.c.n_layers;
     plan->n_own_kv = b.c.n_layers - b.c.n_shared_kv;
     plan->n_vocab = b.c.n_vocab;
@@ -483,7 +509,9 @@ bool plan_build_as(const GgufFile *file, const Arch *arch, const PlanOptions *op
 
 bool plan_build_with(const GgufFile *file, const PlanOptions *options, Arena *arena, Plan **out, Error *err) {
     const Arch *arch = plan_find_arch(file, err);
-    return arch && plan_build_as(file, arch, options, arena, out, err);
+    if (arch && plan_build_as(file, arch, options, arena, out, err)) return true;
+    const char *path = file->parts[0].name; // what is said of one key or tensor has it already
+    return strncmp(err->message, path, strlen(path)) == 0 ? false : error_prefix(err, "%s", path);
 }
 
 bool plan_build(const GgufFile *file, Arena *arena, Plan **out, Error *err) {

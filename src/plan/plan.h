@@ -115,8 +115,10 @@ typedef struct {
     uint32_t n_caches;
     KvLayout kv; // of those that are paged
     uint32_t n_layers;
-    uint32_t n_own_kv;             // the layers behind read keys and values of others
-    uint32_t n_vocab;              // rows of the embedding and of the head
+    uint32_t n_own_kv;         // the layers behind read keys and values of others
+    uint32_t n_vocab;          // rows of the embedding and of the head
+    const int32_t *suppressed; // [n_suppressed] tokens that are never drawn; the plan's
+    uint32_t n_suppressed;
     uint32_t n_context;            // positions that the model was made for
     uint32_t d_model;              // values a row of the residual stream
     uint32_t act_width[ACT_COUNT]; // values a row, at most: an operation may use fewer

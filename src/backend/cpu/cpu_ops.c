@@ -271,8 +271,8 @@ float activate(ActFn fn, float x) {
 
 static float gated(ActFn fn, float gate, float up) {
     if (fn != FN_SWIGLU_CLAMPED) return activate(fn, gate) * up;
-    gate = fminf(gate, 7);
-    up = fmaxf(fminf(up, 7), -7);
+    gate = gate > 7 ? 7 : gate; // not a number stays that
+    up = up > 7 ? 7 : up < -7 ? -7 : up;
     return gate / (1 + expf(-1.702f * gate)) * (up + 1);
 }
 

@@ -57,9 +57,12 @@ static void mask_groups(const RouteConfig *r, float *wanted, uint32_t n_experts)
 void cpu_route(const RouteConfig *r, const float *logits, uint32_t n_experts, const float *bias,
                uint32_t n_used, float *experts, float *weights) {
     float score[EXPERTS_MAX], wanted[EXPERTS_MAX], sum = 0;
+    bool is_broken = false;
     make_scores(r, logits, n_experts, score);
-    for (uint32_t e = 0; e < n_experts; e++)
+    for (uint32_t e = 0; e < n_experts; e++) {
         wanted[e] = score[e] + (bias ? bias[e] : 0);
+        is_broken |= isnan(wanted[e]);
+    }
     if (r->n_groups > 1) mask_groups(r, wanted, n_experts);
     for (uint32_t i = 0; i < n_used; i++) {
         uint32_t expert = largest_but(wanted, n_experts, experts, i);
@@ -71,6 +74,6 @@ void cpu_route(const RouteConfig *r, const float *logits, uint32_t n_experts, co
         sum += weights[i];
     for (uint32_t i = 0; i < n_used; i++) {
         if (r->normed && r->scores != SCORES_OF_CHOSEN) weights[i] /= sum;
-        weights[i] *= r->scale;
+        weights[i] = is_broken ? NAN : weights[i] * r->scale;
     }
 }
