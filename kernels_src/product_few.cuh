@@ -14,6 +14,12 @@
 // all of a block's weights fit its ring (RESIDENT), they are all on their way before stage_wait, and the
 // first are operands (READY). Before sm_90 each warp copies for itself.
 //
+// OWN_PIECES: bands of formats that differ in bytes (Qwen3.5: 768 bands of Q4_K and 4 of Q8_0). Each band's
+// piece of a slot is as large as its format has it, not as the largest has it; groups have as even shares of
+// bytes as whole units allow, not of units; and a way's bands have at most OWN_PIECES bytes of a step.
+// The stage's bands then also have bytes_before(unit) and unit_at(bytes), the first unit that has so many
+// bytes before it.
+//
 // Units may be known at run time alone (UNITS_AT_RUN_TIME: bands.units(), at most UNITS), and have inputs of
 // their own: unit u multiplies the activations number u / INPUT_UNITS at `in`, buffers one after the other.
 // PAIRS: two blocks are a cluster that has a run of neighbouring units, and the same ones of all inputs; the
@@ -25,8 +31,8 @@
 //
 // Defines, besides product.cuh's: MAX_ROWS (1 or 8), BLOCKS, WARPS (that multiply), RING_BYTES; K_WAYS (1),
 // K_BLOCKS (1), CLUSTERS (on sm_90 the K_BLOCKS are a cluster), FLIGHT (2), FETCHERS (1), SHARED_BYTES_MIN
-// (0), BLOCKS_PER_SM (2); UNITS_AT_RUN_TIME, INPUT_UNITS (UNITS), PAIRS; NORM_INPUT with NORM_EPS,
-// LAYER_NORM.
+// (0), BLOCKS_PER_SM (2); OWN_PIECES; UNITS_AT_RUN_TIME, INPUT_UNITS (UNITS), PAIRS; NORM_INPUT with
+// NORM_EPS, LAYER_NORM.
 #if !defined(BLOCKS) || !defined(WARPS) || !defined(RING_BYTES)
 #error "BLOCKS, WARPS, RING_BYTES"
 #endif
@@ -98,6 +104,9 @@ static_assert(CLUSTER == 1 || (PASSES == 1 && K_BLOCKS <= 8),
               "a cluster's blocks have one pass: they would wait for the warp that fetches");
 static_assert(!HAS_PAIRS || (SM_ARCH >= 90 && BLOCKS % 2 == 0 && K_BLOCKS == 1 && PASSES == 1),
               "a pair is a cluster, and has all of its units at once");
+#ifdef OWN_PIECES
+static_assert(UNIT_BANDS == 1 && K_BLOCKS == 1 && PASSES == 1 && !HAS_PAIRS, "a slot has one pass's bands");
+#endif
 static_assert(BLOCKS % K_BLOCKS == 0 && (u32)WAYS <= (u32)SEGMENTS, "whole groups of blocks, whole segments");
 
 // ---- columns ----
@@ -150,7 +159,11 @@ enum : u32 {
                    step_bytes(FORMAT_2) == PIECE_BYTES && layout_tile_bytes16(FORMAT_0) == PIECE_BYTES &&
                    layout_tile_bytes16(FORMAT_1) == PIECE_BYTES &&
                    layout_tile_bytes16(FORMAT_2) == PIECE_BYTES,
+#ifdef OWN_PIECES
+    SLOT_BYTES = K_WAYS * OWN_PIECES,
+#else
     SLOT_BYTES = WARPS * PIECE_BYTES,
+#endif
     STEPS_TOGETHER = PASSES * STEPS, // of a block
     SLOTS = MIN((u32)RING_BYTES / SLOT_BYTES, (u32)STEPS_TOGETHER),
     RESIDENT = SLOTS == STEPS_TOGETHER,
@@ -234,6 +247,16 @@ DEVICE BlockUnits block_units(u32 block, u32 n_units) {
     u32 n = (u32)((u64)n_units * (group + 1) / GROUPS) - first;
     return {first, n, PASSES == 1 ? 1u : CEIL_DIV(n, (u32)PASS_UNITS), block % K_BLOCKS, n};
 }
+#ifdef OWN_PIECES
+// The first unit of a block.
+template <class Bands> DEVICE constexpr u32 block_first_unit(u32 block, const Bands &bands) {
+    return bands.unit_at((u32)((u64)bands.bytes_before(UNITS) * block / GROUPS));
+}
+template <class Bands> DEVICE BlockUnits block_units_of_bytes(u32 block, const Bands &bands) {
+    u32 first = block_first_unit(block, bands), n = block_first_unit(block + 1, bands) - first;
+    return {first, n, 1, 0, n};
+}
+#endif
 // The unit number `place` of the block's.
 DEVICE u32 block_unit(const BlockUnits &u, u32 place) {
     if (!HAS_PAIRS || u.run == 0) return u.first + place;
@@ -261,6 +284,18 @@ DEVICE WarpBand warp_band(const BlockUnits &u, u32 pass, u32 warp) {
     w.way = u.part * K_WAYS + way;
     w.any = band < n * UNIT_BANDS && way < K_WAYS;
     return w;
+}
+
+// Where a slot has the band's piece, which is warp `warp`'s.
+template <class Bands>
+DEVICE u32 piece_at(const BlockUnits &u, const Bands &bands, const WarpBand &w, u32 warp) {
+#ifdef OWN_PIECES
+    (void)warp;
+    return w.way % K_WAYS * OWN_PIECES + bands.bytes_before(w.unit) - bands.bytes_before(u.first);
+#else
+    (void)u, (void)bands, (void)w;
+    return warp * PIECE_BYTES;
+#endif
 }
 
 // Where a warp is in its sequence of slots.
@@ -308,6 +343,7 @@ struct LaneCopy {
     u32 bytes;      // of a step; of the first of a run of neighbours: the run's; 0: another lane's, or none
     u32 tile;       // bytes of a tile where a step has two, which lie apart; else 0
     u32 steps, stride;
+    u32 at;  // of a slot
     u32 all; // bytes of all lanes
 };
 #endif
@@ -374,8 +410,9 @@ DEVICE u32 sum_of_lanes(u32 v) {
 template <class Bands> DEVICE LaneCopy lane_copy(const BlockUnits &u, const Bands &bands, u32 pass) {
     u32 lane = lane_index();
     WarpBand w = warp_band(u, pass, lane);
-    LaneCopy c = {0, 0, 0, 0, 0, 0};
+    LaneCopy c = {0, 0, 0, 0, 0, 0, 0};
     if (w.any) {
+        c.at = piece_at(u, bands, w, lane);
         const u8 *tiles = bands.tiles(w.unit, w.b);
         with_band_format(bands.format(w.unit, w.b), [&](auto f) {
             constexpr u32 tile = layout_tile_bytes16(decltype(f)::format),
@@ -387,9 +424,17 @@ template <class Bands> DEVICE LaneCopy lane_copy(const BlockUnits &u, const Band
             c.steps = way_step(w.way + 1) - way_step(w.way);
         });
     }
+#ifdef OWN_PIECES
+    // A step of one tile is one piece of memory.
+    bool merges = c.tile == 0;
+    u64 end = w.any && merges ? (u64)c.from + c.bytes : 0, end_before = shuffle_up(end, 1);
+    if (true) {
+#else
+    constexpr bool merges = true;
+    u64 end_before = shuffle_up((u64)c.from, 1) + PIECE_BYTES;
     if (COPIES_MERGE) {
-        u64 before = shuffle_up((u64)c.from, 1);
-        bool joins = w.any && lane % PASS_BANDS != 0 && before + PIECE_BYTES == (u64)c.from;
+#endif
+        bool joins = w.any && merges && lane % PASS_BANDS != 0 && end_before == (u64)c.from;
         u32 follow = ballot_lanes(joins);
         follow = lane == 31 ? 0 : follow >> (lane + 1);
         u32 run = 1; // lanes that go with this one
@@ -421,7 +466,7 @@ DEVICE void copy_weights(void *to, const u8 *from, u32 bytes, bool keep, BulkBar
 DEVICE void copy_step(const LaneCopy &c, u32 bytes, u32 step, u8 *slot, bool keep, BulkBarrier *full) {
     if (bytes == 0) return;
     const u8 *from = c.from + (u64)step * c.stride;
-    u8 *to = slot + lane_index() * PIECE_BYTES;
+    u8 *to = slot + c.at;
     if (STEP_HALVES == 2 && c.tile > 0) {
         for (u32 at = 0; at < bytes; at += c.tile) {
             copy_weights(to + at, from + 4 * at, c.tile, keep, full);
@@ -471,10 +516,11 @@ DEVICE void product_fetch_step(u8 *shared, const BlockUnits &u, const Bands &ban
         u32 at = way_step(w.way) + step;
         if (w.any && at < way_step(w.way + 1)) {
             const u8 *tiles = bands.tiles(w.unit, w.b);
+            u32 piece = piece_at(u, bands, w, warp);
             with_band_format(bands.format(w.unit, w.b), [&](auto f) {
                 constexpr u32 tile = layout_tile_bytes16(decltype(f)::format);
                 constexpr u32 n_tiles = step_bytes(decltype(f)::format) / tile;
-                u8 *to = shared + n % SLOTS * SLOT_BYTES + warp * PIECE_BYTES;
+                u8 *to = shared + n % SLOTS * SLOT_BYTES + piece;
                 for (u32 k = 0; k < n_tiles; k++) {
                     if (n_tiles == 2 && at * 2 + k >= COL_HALVES) break;
                     const u8 *from = tiles + (u64)(at * n_tiles + k) * 4 * tile;
@@ -729,10 +775,10 @@ DEVICE void input_wait(const Worker &w, u32 input, u32 segment) {
 
 // READY: a segment whose first `n_ready` halves have been taken apart.
 template <int format>
-DEVICE void multiply_ready_segment(const Worker &w, LaneInput *x, const Product &p, u32 way, u32 s,
-                                   u32 n_ready, float sum[4]) {
+DEVICE void multiply_ready_segment(const Worker &w, LaneInput *x, const Product &p, u32 way, u32 piece_at,
+                                   u32 s, u32 n_ready, float sum[4]) {
     u32 first = s * SEGMENT_STEPS, half = first * STEP_HALVES - w.first_half;
-    const u8 *piece = w.shared + (first - way_step(way)) * SLOT_BYTES + warp_index() * PIECE_BYTES;
+    const u8 *piece = w.shared + (first - way_step(way)) * SLOT_BYTES + piece_at;
 #pragma unroll
     for (u32 i = 0; i < n_ready; i++) {
         if (COL_HALVES % 2 && i > 0 && segment_first_half(s) + i >= COL_HALVES) break;
@@ -753,16 +799,17 @@ DEVICE void multiply_ready_segment(const Worker &w, LaneInput *x, const Product 
 }
 
 template <int format>
-DEVICE void multiply_ready(const Worker &w, const WarpBand &band, const Product &p, BandSums *sums) {
+DEVICE void multiply_ready(const Worker &w, const WarpBand &band, u32 piece_at, const Product &p,
+                           BandSums *sums) {
     u32 first = way_segment(band.way), end = way_segment(band.way + 1), input = input_of(p.units, band.unit);
     LaneInput x = at_input(w.x, input);
     input_wait(w, input, first);
-    multiply_ready_segment<format>(w, &x, p, band.way, first, READY_HALVES, sums->sum);
+    multiply_ready_segment<format>(w, &x, p, band.way, piece_at, first, READY_HALVES, sums->sum);
     sums->end_segment(first, true);
 #pragma unroll 1
     for (u32 s = first + 1; s < end && (u32)WAYS < (u32)SEGMENTS; s++) {
         input_wait(w, input, s);
-        multiply_ready_segment<format>(w, &x, p, band.way, s, 0, sums->sum);
+        multiply_ready_segment<format>(w, &x, p, band.way, piece_at, s, 0, sums->sum);
         sums->end_segment(s, false);
     }
 }
@@ -770,8 +817,9 @@ DEVICE void multiply_ready(const Worker &w, const WarpBand &band, const Product 
 template <int format, class Bands>
 DEVICE void multiply_band(const Worker &w, const Bands &bands, const WarpBand &band, Product *p,
                           BandSums *sums) {
+    u32 at = piece_at(p->units, bands, band, warp_index());
     if (READY) {
-        multiply_ready<format>(w, band, *p, sums);
+        multiply_ready<format>(w, band, at, *p, sums);
         return;
     }
     u32 first = way_segment(band.way), end = way_segment(band.way + 1);
@@ -784,7 +832,7 @@ DEVICE void multiply_band(const Worker &w, const Bands &bands, const WarpBand &b
 #pragma unroll 1
         for (u32 step = s * SEGMENT_STEPS; step < last; step++) {
             slot_wait(w, p->place);
-            const u8 *piece = w.shared + p->place.slot * SLOT_BYTES + warp_index() * PIECE_BYTES;
+            const u8 *piece = w.shared + p->place.slot * SLOT_BYTES + at;
             multiply_step<format>(piece, &x, step, step * STEP_HALVES - w.first_half, 0, sums->sum,
                                   [&] { slot_done(w, bands, p); });
         }
@@ -839,12 +887,13 @@ template <class Bands> DEVICE void product_begin(u8 *shared, const Bands &bands,
         bulk_barrier_wait(product_barriers(shared).full + i, 0);
     }
     if (!p->band.any) return;
+    u32 at = piece_at(p->units, bands, p->band, warp_index());
     with_band_format(bands.format(p->band.unit, p->band.b), [&](auto f) {
         constexpr int format = decltype(f)::format;
         constexpr u32 halves = layout_tile_cols(format) / HALF_COLS;
 #pragma unroll
         for (u32 i = 0; i < READY_HALVES; i++) {
-            const u8 *tile = shared + i / STEP_HALVES * SLOT_BYTES + warp_index() * PIECE_BYTES +
+            const u8 *tile = shared + i / STEP_HALVES * SLOT_BYTES + at +
                              i % STEP_HALVES / halves * layout_tile_bytes16(format);
             Tile<format> t;
             t.scales(tile);
@@ -889,6 +938,8 @@ DEVICE void product_open(u8 *shared) {
 template <class Bands> DEVICE void product_plan(u32 block, const Bands &bands, Product *p) {
 #ifdef UNITS_AT_RUN_TIME
     p->units = block_units(block, bands.units());
+#elif defined(OWN_PIECES)
+    p->units = block_units_of_bytes(block, bands);
 #else
     p->units = block_units(block, UNITS);
 #endif

@@ -48,7 +48,7 @@ DEVICE u32 matrix_at(u32 matrix) {
     if (matrix == 1) return AT_1;
     return ROWS_3 == 0 || matrix == 2 ? AT_2 : AT_3;
 }
-DEVICE u32 matrix_format(u32 matrix) {
+DEVICE constexpr u32 matrix_format(u32 matrix) {
     return matrix - (ROWS_3 > 0 && matrix >= SAME_FORMAT ? 1 : 0);
 }
 // Of the biases, or of the matrices.
@@ -58,8 +58,47 @@ template <class T> DEVICE T of_matrix(const T of[4], u32 matrix) {
     return ROWS_3 == 0 || matrix == 2 ? of[2] : of[3];
 }
 
+#ifdef OWN_PIECES
+DEVICE constexpr u32 matrix_units(u32 matrix) {
+    u32 rows[4] = {ROWS_0, ROWS_1, ROWS_2, ROWS_3};
+    return CEIL_DIV(rows[matrix], BAND_ROWS);
+}
+DEVICE constexpr u32 matrix_step_bytes(u32 matrix) {
+    u32 of[3] = {step_bytes(FORMAT_0), step_bytes(FORMAT_1), step_bytes(FORMAT_2)};
+    return of[MIN(matrix_format(matrix), 2u)]; // of a fourth matrix that is not there, too
+}
+// Bytes of a step of all units before this one.
+DEVICE constexpr u32 qkv_bytes_before(u32 unit) {
+    u32 bytes = 0;
+#pragma unroll
+    for (u32 m = 0; m < 4; m++) {
+        u32 n = MIN(unit, matrix_units(m));
+        bytes += n * matrix_step_bytes(m), unit -= n;
+    }
+    return bytes;
+}
+// The first unit that has at least so many bytes before it.
+DEVICE constexpr u32 qkv_unit_at(u32 bytes) {
+    u32 unit = 0;
+#pragma unroll
+    for (u32 m = 0; m < 4; m++) {
+        u32 each = matrix_step_bytes(m), n = MIN(CEIL_DIV(bytes, each), matrix_units(m));
+        unit += n, bytes -= MIN(bytes, n * each);
+    }
+    return unit;
+}
+#endif
+
 struct QkvBands {
     const u8 *weight[4];
+#ifdef OWN_PIECES
+    DEVICE constexpr u32 bytes_before(u32 unit) const {
+        return qkv_bytes_before(unit);
+    }
+    DEVICE constexpr u32 unit_at(u32 bytes) const {
+        return qkv_unit_at(bytes);
+    }
+#endif
     DEVICE u32 format(u32 unit, u32) const {
         return matrix_format(qkv_band(unit).matrix);
     }
@@ -80,6 +119,18 @@ struct QkvBands {
         return band_factors<FORMAT_2>(matrix, n, b.band);
     }
 };
+#ifdef OWN_PIECES
+DEVICE constexpr bool own_pieces_fit() {
+    QkvBands bands = {};
+    for (u32 block = 0; block < BLOCKS; block++) {
+        u32 first = block_first_unit(block, bands), end = block_first_unit(block + 1, bands);
+        if (end - first > GROUP_UNITS || bands.bytes_before(end) - bands.bytes_before(first) > OWN_PIECES)
+            return false;
+    }
+    return true;
+}
+static_assert(own_pieces_fit(), "OWN_PIECES is the most that a block's bands have of a step");
+#endif
 DEVICE QkvBands qkv_bands(const ProductArgs &a) {
     return {{a.weight[0], a.weight[1], a.weight[2], a.weight[3]}};
 }

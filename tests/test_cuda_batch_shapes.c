@@ -118,4 +118,38 @@ TEST(cuda_batch_shapes_of_usual_models) {
     }
 }
 
+// Bands of formats that differ in bytes: all warps find room in a slot as large as their own pieces, where as
+// large a one as the largest format's would have half of them.
+TEST(cuda_batch_shapes_of_inputs_of_a_state) {
+    static const struct {
+        const char *name;
+        uint32_t n_cols, rows[4], own_pieces;
+        Shape expected;
+    } rows[] = {
+        {"Qwen3.5-9B", 4096, {8192, 4096, 32, 32}, 13824, {132, 12, 2, 1, 2, 82944, 116736, 2, 0}},
+        {"Qwen3.5-35B-A3B", 2048, {8192, 4096, 32, 32}, 13824, {132, 12, 2, 1, 2, 82944, 116736, 2, 0}},
+    };
+    LowerTarget t = lower_target_of_sm(90);
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s", rows[i].name);
+        Weight w[4];
+        ProductSize p = {.n_cols = rows[i].n_cols, .unit_bands = 1, .n_weights = 4, .has_norm = true};
+        for (uint32_t k = 0; k < 4; k++) {
+            w[k] = (Weight){.dtype = k < 2 ? DTYPE_Q4_K : DTYPE_Q8_0, .n_rows = rows[i].rows[k]};
+            p.units += rows[i].rows[k] / 16, p.weights[k] = &w[k];
+        }
+        char text[1024];
+        StrBuf b = STRBUF(text);
+        product_define_few(&b, &t, &p, 1);
+        CHECK_U64_EQ(rows[i].own_pieces, defined(text, "OWN_PIECES", 0));
+        Shape s = shape_of(&t, &p, 1);
+        CHECK_BYTES_EQ(&rows[i].expected, sizeof s, &s, sizeof s);
+        // Few rows that share bytes with others of another format: as before.
+        w[2].dtype = w[3].dtype = DTYPE_Q4_K;
+        b = STRBUF(text);
+        product_define_few(&b, &t, &p, 1);
+        CHECK_U64_EQ(0, defined(text, "OWN_PIECES", 0));
+    }
+}
+
 #endif

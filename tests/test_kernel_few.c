@@ -225,17 +225,25 @@ TEST(kernel_few_qkv_takes_the_norm_to_the_same_bits) {
     }
 }
 
-TEST(kernel_few_qkv_multiplies_matrices_of_three_formats) {
-    FewCase c = qkv_case(kernel_stage("few_qkv_mixed", 90));
+static void check_formats(const char *name) {
+    FewCase c = qkv_case(kernel_stage(name, 90));
     round_to_f16(c.x, (size_t)FEW_ROWS * c.n_cols);
     for (unsigned sm_arch = 80; sm_arch <= 90; sm_arch += 10) {
-        FewResult r = run_few(kernel_stage("few_qkv_mixed", sm_arch), &c, 0, 3, NULL, (ProductArgs){0});
+        FewResult r = run_few(kernel_stage(name, sm_arch), &c, 0, 3, NULL, (ProductArgs){0});
         for (uint32_t row = 0; row < 3; row++) {
-            TEST_CASE_LABEL("row %u, sm_%u", row, sm_arch);
+            TEST_CASE_LABEL("%s, row %u, sm_%u", name, row, sm_arch);
             double *y = reference_row(&c, c.x + (size_t)row * c.n_cols, 1);
             kernel_check_error(y, r.out + (size_t)row * c.rows_of_all, c.rows_of_all, WEIGHTS);
         }
     }
+}
+
+TEST(kernel_few_qkv_multiplies_matrices_of_three_formats) {
+    check_formats("few_qkv_mixed");
+}
+
+TEST(kernel_few_qkv_has_pieces_as_large_as_their_formats) {
+    check_formats("few_qkv_pieces");
 }
 
 // ---- gate and up ----

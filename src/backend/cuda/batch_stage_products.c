@@ -90,6 +90,8 @@ bool batch_check_matrices(const BatchMatrices *m, Error *err) {
 void batch_define_matrices(StrBuf *b, const BatchLowering *l, const BatchStage *s, const BatchMatrices *m,
                            const Op *norm) {
     ProductSize size = batch_product_size(s);
+    for (uint32_t i = 0; i < m->n; i++)
+        size.weights[i] = m->of[i]->weight; // in the kernel's order
     uint32_t n_formats = m->n < 4 ? m->n : 3, packed = 0;
     l->out->raw_cols = (uint32_t)max_u64(l->out->raw_cols, m->cols);
     define(b, "STAGE_QKV", 1);
