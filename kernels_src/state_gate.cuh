@@ -46,15 +46,16 @@ DEVICE void gate_norm(const StateGateArgs &a, u32 row, u32 number, u32 thread, f
     const float *y = a.mixed + (u64)row * CONV_COLS + VALUE_AT + number * NORM_COLS;
     const float *z = a.raw + (u64)row * RAW_COLS + GATE_AT + number * NORM_COLS;
     const float *weight = a.norm + number % NORM_WEIGHTS * NORM_COLS;
-    float2 v[TURNS], gate[TURNS];
+    float2 v[TURNS], gate[TURNS], w[TURNS];
     float squares = 0;
 #pragma unroll
     for (u32 i = 0; i < TURNS; i++) {
         u32 col = i * TURN_COLS + thread * 2;
-        v[i] = gate[i] = {0, 0};
+        v[i] = gate[i] = w[i] = {0, 0};
         if (col >= NORM_COLS) continue;
         v[i] = load_shared_data((const float2 *)(y + col));
         gate[i] = load_shared_data((const float2 *)(z + col));
+        w[i] = *(const float2 *)(weight + col); // before a store, which they would wait for in turn
     }
 #pragma unroll
     for (u32 i = 0; i < TURNS; i++) {
@@ -73,7 +74,7 @@ DEVICE void gate_norm(const StateGateArgs &a, u32 row, u32 number, u32 thread, f
     for (u32 i = 0; i < TURNS; i++) {
         u32 col = i * TURN_COLS + thread * 2;
         if (col >= NORM_COLS) continue;
-        float2 w = *(const float2 *)(weight + col), n = {v[i].x * factor * w.x, v[i].y * factor * w.y};
+        float2 n = {v[i].x * factor * w[i].x, v[i].y * factor * w[i].y};
 #ifdef NORM_FIRST
         n = {n.x * gate[i].x, n.y * gate[i].y};
 #endif
