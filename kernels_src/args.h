@@ -344,6 +344,13 @@ typedef struct {
     DEVICE_PTR(unsigned short) out; // activations of STATE_COLS columns, divided by GLU_DIVISOR
 } StateGateArgs;
 
+// state_few.cuh: what its three parts have alone; mixed, factors: not used
+typedef struct {
+    StateConvArgs conv;
+    StateHeadsArgs heads;
+    StateGateArgs gate;
+} StateFewArgs;
+
 // attention_gate.cuh
 typedef struct {
     DEVICE_PTR(const Batch) batch;

@@ -490,6 +490,12 @@ DEVICE void cluster_store(ClusterAddress to, float4 v, ClusterAddress barrier) {
         "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "r"(barrier)
         : "memory");
 }
+// The same of 4 bytes.
+DEVICE void cluster_store(ClusterAddress to, float v, ClusterAddress barrier) {
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.f32 [%0], %1, [%2];" ::"r"(to),
+                 "f"(v), "r"(barrier)
+                 : "memory");
+}
 // After a thread's own stores to shared memory, before a bulk copy that will take their place.
 DEVICE void bulk_copy_fence() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

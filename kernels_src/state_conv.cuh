@@ -118,7 +118,7 @@ DEVICE ConvWindow conv_window(const StateConvArgs &a, const ConvChunk &c, u32 co
         w.of[i] = {};
         if (c.row > c.run.row) w.of[i] = conv_input(a, c.row - back, col);
         else if (c.position >= back)
-            w.of[i] = channels_of(*(const float4 *)(c.kept + (u64)i * CONV_COLS + col));
+            w.of[i] = channels_of(load_shared_data((const float4 *)(c.kept + (u64)i * CONV_COLS + col)));
     }
     return w;
 }
@@ -131,6 +131,7 @@ DEVICE void conv_keep_window(float *kept, const ConvWindow &w, u32 col) {
     }
 }
 
+#ifndef STAGE_STATE_FEW
 // The inputs up to the run's last row. Of a run's first chunk, whose window it is.
 DEVICE void conv_keep(const StateConvArgs &a, const ConvChunk &c, const ConvWindow &w, u32 col) {
     u32 n = c.run.n_rows;
@@ -145,6 +146,7 @@ DEVICE void conv_keep(const StateConvArgs &a, const ConvChunk &c, const ConvWind
         *(float4 *)(c.kept + (u64)i * CONV_COLS + col) = vector_of(v);
     }
 }
+#endif
 
 DEVICE Channels conv_sums(const ConvWeights &w, const ConvWindow &before, const Channels &in) {
     Channels y;
@@ -183,6 +185,16 @@ DEVICE Channels conv_lengths(Channels y, u32 col) {
 }
 #endif
 
+// The row as the last one of a window.
+DEVICE void conv_shift(ConvWindow *w, const Channels &in) {
+#pragma unroll
+    for (u32 i = 0; i + 1 < KEPT; i++) {
+        w->of[i] = w->of[i + 1];
+    }
+    w->of[KEPT - 1] = in;
+}
+
+#ifndef STAGE_STATE_FEW
 DEVICE void conv_store(const StateConvArgs &a, u32 row, u32 col, Channels y) {
 #ifdef GATED_ROWS
     float4 gate = load_shared_data((const float4 *)(a.raw + (u64)row * RAW_COLS + GATE_AT + col));
@@ -213,16 +225,13 @@ DEVICE void conv_chunk(const StateConvArgs &a, const ConvChunk &c, const ConvWei
         y = conv_lengths(y, col);
 #endif
         if (any) conv_store(a, row, col, y);
-#pragma unroll
-        for (u32 i = 0; i + 1 < KEPT; i++) {
-            w.of[i] = w.of[i + 1];
-        }
-        w.of[KEPT - 1] = in;
+        conv_shift(&w, in);
 #ifdef LONG_RUNS
         if (any && keep) conv_keep_window(a.kept + keep * a.slot_floats, w, col);
 #endif
     }
 }
+#endif
 
 // ---- heads ----
 
@@ -234,20 +243,29 @@ DEVICE float softplus(float x) {
     return u == 1.0f ? e : log_f32(u) * divide_f32(e, u - 1.0f);
 }
 
+// A head's factors of a row.
+DEVICE float4 row_factors(const StateConvArgs &a, u32 row, u32 head, float decay) {
+    const float *raw = a.raw + (u64)row * RAW_COLS + head;
+    float dt = load_shared_data(raw + DT_AT);
+#ifdef STATE_DELTA
+    float beta = load_shared_data(raw + BETA_AT), t = softplus(dt);
+    float counts = divide_f32(1.0f, 1.0f + exp_f32(-beta));
+#else
+    float t = softplus(dt), counts = t;
+#endif
+    return {exp_f32(decay * t), counts, 0, 0};
+}
+
 DEVICE void head_factors(const StateConvArgs &a, const ConvChunk &c, u32 head) {
     if (head >= STATE_HEADS) return;
     float decay = a.decay[head];
     for (u32 row = c.row; row < c.end; row++) {
-        const float *raw = a.raw + (u64)row * RAW_COLS + head;
-        float t = softplus(load_shared_data(raw + DT_AT)), counts = t;
-#ifdef STATE_DELTA
-        counts = divide_f32(1.0f, 1.0f + exp_f32(-load_shared_data(raw + BETA_AT)));
-#endif
-        *(float4 *)(a.factors + ((u64)row * STATE_HEADS + head) * 4) = {exp_f32(decay * t), counts, 0, 0};
+        *(float4 *)(a.factors + ((u64)row * STATE_HEADS + head) * 4) = row_factors(a, row, head, decay);
     }
 }
 #endif
 
+#ifndef STAGE_STATE_FEW
 // ---- blocks ----
 
 // The chunk that begins at a row; none: row == end.
@@ -286,3 +304,4 @@ KERNEL(CONV_THREADS, 1) state_conv(StateConvArgs a) {
         }
     }
 }
+#endif

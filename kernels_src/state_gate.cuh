@@ -11,9 +11,13 @@
 // blocks take several in turn. Defines: MAX_ROWS, CONV_COLS, VALUE_AT (where a row of `mixed` has y),
 // RAW_COLS, GATE_AT (where a row of `raw` has z), STATE_COLS, NORM_COLS (even, divides STATE_COLS),
 // NORM_WEIGHTS (1, or STATE_COLS / NORM_COLS), NORM_EPS, ACTIVATION; NORM_FIRST.
-#if !defined(MAX_ROWS) || !defined(CONV_COLS) || !defined(VALUE_AT) || !defined(RAW_COLS) ||      \
-    !defined(GATE_AT) || !defined(STATE_COLS) || !defined(NORM_COLS) || !defined(NORM_WEIGHTS) || \
-    STATE_COLS % NORM_COLS || NORM_COLS % 2
+// state_few.cuh has what is above the norm of a row.
+#if !defined(STAGE_STATE_FEW) && !defined(VALUE_AT)
+#error "VALUE_AT"
+#endif
+#if !defined(MAX_ROWS) || !defined(CONV_COLS) || !defined(RAW_COLS) || !defined(GATE_AT) ||            \
+    !defined(STATE_COLS) || !defined(NORM_COLS) || !defined(NORM_WEIGHTS) || STATE_COLS % NORM_COLS || \
+    NORM_COLS % 2
 #error "MAX_ROWS, CONV_COLS, VALUE_AT, RAW_COLS, GATE_AT, STATE_COLS, NORM_COLS, NORM_WEIGHTS"
 #endif
 
@@ -27,6 +31,38 @@ enum : u32 {
     GATE_BLOCKS = MIN(CEIL_DIV(MAX_ROWS * NORMS, SIDE), ROW_BLOCKS_MAX),
 };
 
+// What the norm is of.
+DEVICE float gate_before(float y, float gate) {
+#ifdef NORM_FIRST
+    (void)gate;
+    return y;
+#else
+    return y * gate;
+#endif
+}
+DEVICE float gate_squares(float2 v, float squares) {
+    return fma_f32(v.y, v.y, fma_f32(v.x, v.x, squares));
+}
+DEVICE float gate_of_lanes(float squares) {
+#pragma unroll
+    for (u32 m = 16; m > 0; m /= 2) {
+        squares += shuffle_xor(squares, m);
+    }
+    return squares;
+}
+DEVICE float gate_factor(float squares) {
+    return reciprocal_sqrt_fast(fma_f32(squares, 1.0f / NORM_COLS, NORM_EPS));
+}
+DEVICE float gate_behind(float v, float factor, float weight, float gate) {
+    float n = v * factor * weight;
+#ifdef NORM_FIRST
+    n *= gate;
+#endif
+    (void)gate;
+    return n * (1 / GLU_DIVISOR);
+}
+
+#ifndef STAGE_STATE_FEW
 // A sum over the GATE_WARPS warps, of which each has its own in all lanes. sums [GATE_WARPS].
 DEVICE float sum_of_warps(float v, float *sums) {
     if (GATE_WARPS == 1) return v;
@@ -60,26 +96,17 @@ DEVICE void gate_norm(const StateGateArgs &a, u32 row, u32 number, u32 thread, f
 #pragma unroll
     for (u32 i = 0; i < TURNS; i++) {
         gate[i] = {activate(gate[i].x), activate(gate[i].y)};
-#ifndef NORM_FIRST
-        v[i] = {v[i].x * gate[i].x, v[i].y * gate[i].y};
-#endif
-        squares = fma_f32(v[i].y, v[i].y, fma_f32(v[i].x, v[i].x, squares));
+        v[i] = {gate_before(v[i].x, gate[i].x), gate_before(v[i].y, gate[i].y)};
+        squares = gate_squares(v[i], squares);
     }
-#pragma unroll
-    for (u32 m = 16; m > 0; m /= 2) {
-        squares += shuffle_xor(squares, m);
-    }
-    float factor = reciprocal_sqrt_fast(fma_f32(sum_of_warps(squares, sums), 1.0f / NORM_COLS, NORM_EPS));
+    float factor = gate_factor(sum_of_warps(gate_of_lanes(squares), sums));
 #pragma unroll
     for (u32 i = 0; i < TURNS; i++) {
         u32 col = i * TURN_COLS + thread * 2;
         if (col >= NORM_COLS) continue;
-        float2 n = {v[i].x * factor * w[i].x, v[i].y * factor * w[i].y};
-#ifdef NORM_FIRST
-        n = {n.x * gate[i].x, n.y * gate[i].y};
-#endif
-        activation_store_2(a.out, row, number * NORM_COLS + col, n.x * (1 / GLU_DIVISOR),
-                           n.y * (1 / GLU_DIVISOR));
+        activation_store_2(a.out, row, number * NORM_COLS + col,
+                           gate_behind(v[i].x, factor, w[i].x, gate[i].x),
+                           gate_behind(v[i].y, factor, w[i].y, gate[i].y));
     }
 }
 
@@ -94,3 +121,4 @@ KERNEL(GATE_THREADS, 1) state_gate(StateGateArgs a) {
         gate_norm(a, i / NORMS, i % NORMS, thread, (float *)shared_memory());
     }
 }
+#endif

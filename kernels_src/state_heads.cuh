@@ -28,6 +28,7 @@
 // in turn. Defines: MAX_ROWS, CONV_COLS, STATE_HEADS, KEY_HEADS, KEY_DIM (a multiple of 16), VALUE_DIM (a
 // multiple of 8), STATE_DELTA or STATE_SSM; HEADS_TILED (head h is of key head h % KEY_HEADS, else of
 // h / (STATE_HEADS / KEY_HEADS)); LONG_RUNS (of prompts; else runs are mostly of one row).
+// state_few.cuh has what is above its blocks, and gives HEAD_COLS, the columns of a block.
 #if !defined(MAX_ROWS) || !defined(CONV_COLS) || !defined(STATE_HEADS) || !defined(KEY_HEADS) || \
     !defined(KEY_DIM) || !defined(VALUE_DIM) || KEY_DIM % 16 || VALUE_DIM % 8 || CONV_COLS % 4
 #error "MAX_ROWS, CONV_COLS, STATE_HEADS, KEY_HEADS, KEY_DIM, VALUE_DIM"
@@ -41,9 +42,13 @@ enum : u32 {
             : KEY_DIM % 32 == 0 ? 8
                                 : 4,
     OWN_COLS = LANES > 4 ? 2 : 1, // of a thread
+#ifdef HEAD_COLS
+    COLS = HEAD_COLS,
+#else
     COLS = VALUE_DIM % 32 == 0   ? 32
            : VALUE_DIM % 16 == 0 ? 16
                                  : 8,
+#endif
     HEADS_THREADS = COLS / OWN_COLS * LANES,
     HEADS_WARPS = HEADS_THREADS / WARP,
     KEY_STEPS = KEY_DIM / (4 * LANES),
@@ -153,6 +158,7 @@ DEVICE void state_store(const StateHeadsArgs &a, const HeadUnit &u, u32 slot, co
     }
 }
 
+#ifndef STAGE_STATE_FEW
 // What a lane copies of each row: units of 16 bytes.
 struct RowCopies {
     const float *from[ROW_COPIES]; // of the run's first row
@@ -188,6 +194,7 @@ DEVICE void fetch_rows(const RowCopies &c, u32 first, u32 end, float *to) {
     }
     copy_async_commit();
 }
+#endif
 
 DEVICE float4 added(float4 v, float4 w, float4 sum) {
     return {fma_f32(v.x, w.x, sum.x), fma_f32(v.y, w.y, sum.y), fma_f32(v.z, w.z, sum.z),
@@ -238,9 +245,11 @@ DEVICE float row_output(const HeadRows &h) {
     (void)value;
     return y;
 }
+#ifndef STAGE_STATE_FEW
 DEVICE void row_store(float *y, float v) {
     if (own_lane() < OWN_COLS) y[own_lane()] = v;
 }
+#endif
 
 // Takes a row into the state. key: the row's; row: in shared memory.
 DEVICE void row_into_state(HeadRows *h, const LaneKeys &key, const float *row) {
@@ -264,6 +273,7 @@ DEVICE void row_into_state(HeadRows *h, const LaneKeys &key, const float *row) {
     h->y += CONV_COLS;
 }
 
+#ifndef STAGE_STATE_FEW
 // The n rows of a tile. key: of the first one.
 DEVICE void tile_rows(HeadRows *h, const float *row, u32 n, bool any_before) {
     LaneKeys key = load_keys(row + OF_KEY);
@@ -285,7 +295,9 @@ DEVICE void tile_rows(HeadRows *h, const float *row, u32 n, bool any_before) {
     row_store(h->y, row_output(*h));
 #endif
 }
+#endif
 
+#ifndef STAGE_STATE_FEW
 // All rows of the unit's run; tiles [2][TILE_FLOATS].
 DEVICE void run_unit(const StateHeadsArgs &a, const HeadUnit &u, const StatePart &state, float *tiles) {
     u32 n_rows = u.run.n_rows, end = MIN(TILE - u.position % TILE, n_rows);
@@ -337,3 +349,4 @@ KERNEL(HEADS_THREADS, HEADS_PER_SM) state_heads(StateHeadsArgs a) {
         s = state_load(a, u);
     }
 }
+#endif

@@ -363,6 +363,9 @@ DEVICE void bulk_barrier_wait_cluster(BulkBarrier *b, u32 parity) {
 DEVICE void cluster_store(ClusterAddress to, float4 v, ClusterAddress barrier) {
     emulated_cluster_store((void *)to, &v, sizeof v, (BulkBarrier *)barrier);
 }
+DEVICE void cluster_store(ClusterAddress to, float v, ClusterAddress barrier) {
+    emulated_cluster_store((void *)to, &v, sizeof v, (BulkBarrier *)barrier);
+}
 DEVICE void bulk_copy_fence() {
 }
 DEVICE void bulk_copy(void *shared, const void *global, u32 bytes, BulkBarrier *b) {

@@ -187,12 +187,10 @@ static void define_state_heads(StrBuf *b, const Op *heads) {
     define(b, "KEY_DIM", heads->state.key_dim);
 }
 
-static void define_conv(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+// What the convolution is of.
+static void define_convolved(StrBuf *b, const BatchStage *s) {
     const Op *conv = s->ops[STATE_CONV], *heads = heads_of(s), *const *inputs = s->inputs->ops;
     BatchMatrices m = matrices_of(s->inputs);
-    note_sizes(l, s);
-    define(b, "STAGE_STATE_CONV", 1);
-    define_prompts(b, l);
     define(b, "CONV_COLS", conv->out_width);
     define(b, "TAPS", conv->conv.taps);
     define(b, "RAW_COLS", m.cols);
@@ -208,6 +206,47 @@ static void define_conv(StrBuf *b, const BatchLowering *l, const BatchStage *s) 
     if (!s->ops[STATE_DELTA]) return;
     define(b, "BETA_AT", place_of(&m, inputs[INPUTS_BETA]));
     define_float(b, "QUERY_SCALE", 1 / sqrtf((float)heads->state.key_dim));
+}
+
+// ---- few rows: the three stages as one (state_few.cuh) ----
+
+enum { FEW_THREADS_MAX = 512, FEW_COLS_MAX = 64, FEW_CLUSTER_MAX = 8, FEW_NORM_MAX = 512 };
+
+// The columns of a block: as few as leave the heads of a key head at most 8 blocks. 0: the stages are three,
+// where rows are many, there are no clusters, or a norm is of more than a cluster has.
+static uint32_t few_head_cols(const BatchLowering *l, const BatchStage *s) {
+    const Op *heads = heads_of(s);
+    if (!(l->size.body & BODY_FEW) || l->target->sm < 90 || !heads) return 0;
+    uint32_t values = heads->state.value_dim, keys = heads->state.key_dim,
+             norm = s->ops[STATE_NORM]->norm.group;
+    uint32_t of_key_head = heads->state.n_heads / heads->state.n_key_heads;
+    uint32_t lanes = keys % 64 == 0 ? 16 : keys % 32 == 0 ? 8 : 4, own = lanes > 4 ? 2 : 1;
+    if (s->ops[STATE_CONV]->conv.fn != gate_of(s)->fn || norm > FEW_NORM_MAX) return 0;
+    uint32_t least = values % 32 == 0 ? 32 : values % 16 == 0 ? 16 : 8; // state_heads.cuh's
+    for (uint32_t cols = least; cols <= FEW_COLS_MAX && values % cols == 0; cols *= 2) {
+        uint32_t threads = cols / own * lanes, blocks = of_key_head * (values / cols);
+        if (blocks > FEW_CLUSTER_MAX || blocks < 2) continue;
+        bool norm_fits = norm % cols == 0 && blocks % (norm / cols) == 0 &&
+                         (norm == values || (!heads->state.tiled && norm >= values));
+        bool threads_fit = threads <= FEW_THREADS_MAX && (2 * keys + cols) / 4 <= threads;
+        if (norm_fits && threads_fit) return cols;
+    }
+    return 0;
+}
+
+static bool has_few(const BatchLowering *l, const BatchStage *s) {
+    return few_head_cols(l, s) > 0;
+}
+
+static bool has_conv_alone(const BatchLowering *l, const BatchStage *s) {
+    return few_head_cols(l, s) == 0;
+}
+
+static void define_conv(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    note_sizes(l, s);
+    define(b, "STAGE_STATE_CONV", 1);
+    define_prompts(b, l);
+    define_convolved(b, s);
 }
 
 static void bind_conv(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
@@ -240,14 +279,14 @@ const BatchType batch_state_conv = {
     .name = "short convolution",
     .files = {FILES_ROWS, "activate.cuh", "state_conv.cuh"},
     .cost = COST_USUAL,
+    .is_needed = has_conv_alone,
     .define = define_conv,
     .bind = bind_conv,
     .results = conv_results,
 };
 
-static bool has_heads(const BatchLowering *l, const BatchStage *s) {
-    (void)l;
-    return heads_of(s) != NULL;
+static bool has_heads_alone(const BatchLowering *l, const BatchStage *s) {
+    return heads_of(s) != NULL && few_head_cols(l, s) == 0;
 }
 
 static void define_heads_stage(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
@@ -286,27 +325,33 @@ const BatchType batch_state_heads = {
     .files = {FILES_COMMON, "state_heads.cuh"},
     .cost = COST_USUAL,
     .reads = 1 << STATE_DELTA | 1 << STATE_SSM,
-    .is_needed = has_heads,
+    .is_needed = has_heads_alone,
     .define = define_heads_stage,
     .bind = bind_heads,
     .results = heads_results,
 };
 
-static void define_gate(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
-    const Op *heads = heads_of(s), *norm = s->ops[STATE_NORM];
+// The norm and the gate.
+static void define_gated(StrBuf *b, const BatchStage *s) {
+    const Op *norm = s->ops[STATE_NORM];
     BatchMatrices m = matrices_of(s->inputs);
-    (void)l;
-    define(b, "STAGE_STATE_GATE", 1);
-    define(b, "CONV_COLS", s->ops[STATE_CONV]->out_width);
-    define(b, "VALUE_AT", values_at(heads));
-    define(b, "RAW_COLS", m.cols);
     define(b, "GATE_AT", place_of(&m, s->inputs->ops[INPUTS_GATE]));
     define(b, "STATE_COLS", norm->out_width);
     define(b, "NORM_COLS", norm->norm.group);
     define(b, "NORM_WEIGHTS", norm->weight->n_rows);
     define_norm(b, norm);
-    define_activation(b, gate_of(s)->fn);
     if (s->ops[STATE_GATE_LAST]) define(b, "NORM_FIRST", 1);
+}
+
+static void define_gate(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    BatchMatrices m = matrices_of(s->inputs);
+    (void)l;
+    define(b, "STAGE_STATE_GATE", 1);
+    define(b, "CONV_COLS", s->ops[STATE_CONV]->out_width);
+    define(b, "VALUE_AT", values_at(heads_of(s)));
+    define(b, "RAW_COLS", m.cols);
+    define_gated(b, s);
+    define_activation(b, gate_of(s)->fn);
 }
 
 static void bind_gate(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
@@ -328,8 +373,41 @@ const BatchType batch_state_gate = {
     .name = "norm and gate of heads",
     .files = {FILES_ROWS, "activate.cuh", "state_gate.cuh"},
     .cost = COST_USUAL,
+    .is_needed = has_heads_alone,
     .define = define_gate,
     .bind = bind_gate,
+    .results = gate_results,
+};
+
+static void define_few(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
+    const Op *heads = heads_of(s);
+    note_sizes(l, s);
+    define(b, "STAGE_STATE_FEW", 1);
+    define_convolved(b, s);
+    define(b, "VALUE_DIM", heads->state.value_dim);
+    if (heads->state.tiled) define(b, "HEADS_TILED", 1);
+    define(b, "HEAD_COLS", few_head_cols(l, s));
+    define_gated(b, s);
+}
+
+static void bind_few(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
+    StageArgs conv, heads, gate;
+    bind_conv(s, b, &conv);
+    bind_heads(s, b, &heads);
+    bind_gate(s, b, &gate);
+    out->state_few = (StateFewArgs){conv.state_conv, heads.state_heads, gate.state_gate};
+}
+
+const BatchType batch_state_few = {
+    .kernel = "state_few",
+    .name = "states of heads of few",
+    .files = {FILES_ROWS, "activate.cuh", "state_conv.cuh", "state_heads.cuh", "state_gate.cuh",
+              "state_few.cuh"},
+    .cost = COST_USUAL,
+    .reads = 1 << STATE_DELTA | 1 << STATE_SSM,
+    .is_needed = has_few,
+    .define = define_few,
+    .bind = bind_few,
     .results = gate_results,
 };
 
@@ -348,7 +426,8 @@ const BatchBlock batch_block_state = {
     .parts = {
         {&batch_state_conv, STATE_CONV, BODY_ANY, false},
         {&batch_state_heads, STATE_CONV, BODY_ANY, false},
-        {&batch_state_gate, STATE_NORM, BODY_ANY, false}},
+        {&batch_state_gate, STATE_NORM, BODY_ANY, false},
+        {&batch_state_few, STATE_CONV, BODY_FEW, false}},
     .link = link_state,
     .check = check_state,
 };

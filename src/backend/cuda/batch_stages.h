@@ -319,6 +319,7 @@ struct BatchType {
     TYPE(state_conv)        \
     TYPE(state_heads)       \
     TYPE(state_gate)        \
+    TYPE(state_few)         \
     TYPE(state_output)      \
     TYPE(state_output_many) \
     TYPE(output)            \

@@ -74,6 +74,7 @@ typedef union {
     StateConvArgs state_conv;
     StateHeadsArgs state_heads;
     StateGateArgs state_gate;
+    StateFewArgs state_few;
     AttentionGateArgs attention_gate;
 } StageArgs;
 
