@@ -270,29 +270,28 @@ typedef struct {
     DEVICE_PTR(unsigned short) f;       // activations of D_FF columns *= the share
 } ShareArgs;
 
-// mla_keys.cuh
+// mla_queries.cuh, mla_keys.cuh
 typedef struct {
     DEVICE_PTR(const Batch) batch;
     DEVICE_PTR(const BatchRow) rows;
-    DEVICE_PTR(const float) raw;   // [MAX_ROWS][KV_RANK + TURNED] of a product
-    DEVICE_PTR(const float) norm;  // [KV_RANK]
-    DEVICE_PTR(const float) rope;  // RopeTable.rope
-    DEVICE_PTR(unsigned short) kv; // the layer's cache
-    unsigned list_at;              // as of RopeHeadsArgs
+    DEVICE_PTR(const float) raw;            // [MAX_ROWS][N_HEADS][UNTURNED + TURNED] of a product
+    DEVICE_PTR(const float) raw_keys;       // [MAX_ROWS][KV_RANK + TURNED] of a product
+    DEVICE_PTR(const float) norm;           // [KV_RANK]
+    DEVICE_PTR(const float) rope;           // RopeTable.rope
+    DEVICE_PTR(const unsigned char) weight; // a matrix a head, in tiles
+    DEVICE_PTR(unsigned short) out;         // [MAX_ROWS][N_HEADS][KV_RANK + TURNED]
+    DEVICE_PTR(unsigned short) kv;          // the layer's cache
+    unsigned list_at;                       // as of RopeHeadsArgs
     unsigned reserved;
-} MlaKeysArgs;
+} MlaQueriesArgs;
 
-// mla_queries.cuh, mla_values.cuh
+// mla_values.cuh
 typedef struct {
     DEVICE_PTR(const Batch) batch;
-    DEVICE_PTR(const float) raw;             // queries: [MAX_ROWS][N_HEADS][UNTURNED + TURNED] of a product
-    DEVICE_PTR(const float) rope;            // queries: RopeTable.rope
-    DEVICE_PTR(const unsigned short) latent; // values: [MAX_ROWS][N_HEADS][KV_RANK] of mla_attention
+    DEVICE_PTR(const unsigned short) latent; // [MAX_ROWS][N_HEADS][KV_RANK] of mla_attention
     DEVICE_PTR(const unsigned char) weight;  // a matrix a head, in tiles
-    DEVICE_PTR(unsigned short)
-    out; // queries: [MAX_ROWS][N_HEADS][KV_RANK + TURNED], times SCORE_SCALE *
-         // log2(e); values: activations of N_HEADS * PRODUCT_ROWS columns
-} MlaProductArgs;
+    DEVICE_PTR(unsigned short) out;          // activations of N_HEADS * PRODUCT_ROWS columns
+} MlaValuesArgs;
 
 // mla_attention.cuh, mla_fold.cuh
 typedef struct {

@@ -168,40 +168,6 @@ static CUdeviceptr table_of(const BatchBuffers *b, const BatchStage *s) {
     return b->rope[i];
 }
 
-static void define_mla_keys(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
-    (void)l;
-    define(b, "KV_RANK", s->attention->attention.value_dim);
-    define(b, "TURNED", turned_of(s));
-    define_norm(b, s->ops[MLA_TURNS_NORM]);
-}
-
-static void bind_mla_keys(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    out->mla_keys = (MlaKeysArgs){.batch = b->batch,
-                                  .rows = b->rows,
-                                  .raw = raw_keys_of(b, s),
-                                  .norm = batch_weight_of(b, s->ops[MLA_TURNS_NORM]),
-                                  .rope = table_of(b, s),
-                                  .kv = batch_cache_of(b, s),
-                                  .list_at = batch_list_of(b, s)};
-}
-
-static uint32_t mla_keys_results(const BatchStage *s, const BatchBuffers *b,
-                                 StageResult out[STAGE_RESULTS_MAX]) {
-    const Op *key = s->ops[MLA_TURNS_ROPE_K];
-    out[0] = (StageResult){key, RESULT_KEYS, batch_cache_of(b, s), key->out_width, 1, 0};
-    return 1;
-}
-
-const BatchType batch_mla_keys = {
-    .kernel = "mla_keys",
-    .name = "norm, rope of compressed keys, cache",
-    .files = {FILES_ROWS, "turned.cuh", "mla_keys.cuh"},
-    .cost = COST_USUAL,
-    .define = define_mla_keys,
-    .bind = bind_mla_keys,
-    .results = mla_keys_results,
-};
-
 // Of a HEAD_MATMUL.
 static void define_head_product(StrBuf *b, const Op *op) {
     define(b, "N_HEADS", op->weight->n_matrices);
@@ -217,30 +183,38 @@ static void define_mla_queries(StrBuf *b, const BatchLowering *l, const BatchSta
     define(b, "UNTURNED", s->ops[MLA_TURNS_QUERIES]->weight->n_cols);
     define(b, "TURNED", turned_of(s));
     define_float(b, "SCORE_SCALE", s->attention->attention.scale);
+    define_norm(b, s->ops[MLA_TURNS_NORM]);
 }
 
 static void bind_mla_queries(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    out->mla_product = (MlaProductArgs){.batch = b->batch,
+    out->mla_queries = (MlaQueriesArgs){.batch = b->batch,
+                                        .rows = b->rows,
                                         .raw = b->raw,
+                                        .raw_keys = raw_keys_of(b, s),
+                                        .norm = batch_weight_of(b, s->ops[MLA_TURNS_NORM]),
                                         .rope = table_of(b, s),
                                         .weight = batch_weight_of(b, s->ops[MLA_TURNS_QUERIES]),
-                                        .out = b->q};
+                                        .out = b->q,
+                                        .kv = batch_cache_of(b, s),
+                                        .list_at = batch_list_of(b, s)};
 }
 
 static uint32_t mla_queries_results(const BatchStage *s, const BatchBuffers *b,
                                     StageResult out[STAGE_RESULTS_MAX]) {
     const Op *op = s->ops[MLA_TURNS_QUERIES];
     float factor = s->attention->attention.scale * (float)M_LOG2E; // that the kernel puts into queries
-    out[0] = (StageResult){op, RESULT_QUERIES, b->q, op->out_width, factor, 0};
-    return 1;
+    const Op *key = s->ops[MLA_TURNS_ROPE_K];
+    out[0] = (StageResult){key, RESULT_KEYS, batch_cache_of(b, s), key->out_width, 1, 0};
+    out[1] = (StageResult){op, RESULT_QUERIES, b->q, op->out_width, factor, 0};
+    return 2;
 }
 
 #define FILES_HEAD_PRODUCT FILES_ROWS, FILES_TILES, "head_product.cuh"
 
 const BatchType batch_mla_queries = {
     .kernel = "mla_queries",
-    .name = "queries for compressed keys",
-    .files = {FILES_HEAD_PRODUCT, "turned.cuh", "mla_queries.cuh"},
+    .name = "queries for compressed keys, cache",
+    .files = {FILES_HEAD_PRODUCT, "turned.cuh", "mla_keys.cuh", "mla_queries.cuh"},
     .cost = COST_USUAL,
     .reads = 1 << MLA_TURNS_QUERIES,
     .define = define_mla_queries,
@@ -258,7 +232,6 @@ const BatchBlock batch_block_mla_turns = {
             [MLA_TURNS_QUERIES] = {OP_HEAD_MATMUL, ACT_Q,    {ACT_QB}},
             [MLA_TURNS_WRITE]   = {OP_KV_WRITE,    ACT_NONE, {ACT_K, ACT_K}}}}},
     .parts = {
-        {&batch_mla_keys, MLA_TURNS_WRITE, BODY_ANY, false},
         {&batch_mla_queries, MLA_TURNS_QUERIES, BODY_ANY, false}},
     .link = link_mla_turns,
     .check = check_mla_turns,
@@ -401,10 +374,10 @@ static void define_mla_values(StrBuf *b, const BatchLowering *l, const BatchStag
 }
 
 static void bind_mla_values(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    out->mla_product = (MlaProductArgs){.batch = b->batch,
-                                        .latent = b->raw,
-                                        .weight = batch_weight_of(b, s->ops[MLA_ATTENTION_VALUES]),
-                                        .out = b->a};
+    out->mla_values = (MlaValuesArgs){.batch = b->batch,
+                                      .latent = b->raw,
+                                      .weight = batch_weight_of(b, s->ops[MLA_ATTENTION_VALUES]),
+                                      .out = b->a};
 }
 
 static uint32_t mla_values_results(const BatchStage *s, const BatchBuffers *b,

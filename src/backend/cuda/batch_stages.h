@@ -307,7 +307,6 @@ struct BatchType {
     TYPE(mla_product)       \
     TYPE(mla_product_many)  \
     TYPE(mla_norm)          \
-    TYPE(mla_keys)          \
     TYPE(mla_queries)       \
     TYPE(mla_attention)     \
     TYPE(mla_fold)          \

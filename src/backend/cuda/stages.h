@@ -57,8 +57,8 @@ typedef union {
     BatchPostNormArgs batch_post_norm;
     ProductArgs product;
     RopeHeadsArgs rope_heads;
-    MlaKeysArgs mla_keys;
-    MlaProductArgs mla_product;
+    MlaQueriesArgs mla_queries;
+    MlaValuesArgs mla_values;
     MlaAttentionArgs mla_attention;
     QkNormArgs qk_norm;
     ShareArgs share;
