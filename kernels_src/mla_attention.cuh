@@ -18,6 +18,9 @@
 //     weights  of the same, for all warps
 //     values   a warp has an eighth of their dims, and all queries
 //
+// Few rows: scores and weights of a split's two tiles at once, by eight warps. The ring is no larger than
+// that, so that a block finds room beside those of the stage before, and has its pages when that one ends.
+//
 // What a row does not see of its last page is masked, since 0 times infinity is not 0. A split's triple and a
 // group's are in registers; a prompt's total, which is wanted once in 1,024 keys, in `partial`:
 // [block][groups of 8 dims of all queries][thread]float4.
@@ -30,6 +33,12 @@
 #error "KV_RANK, MAX_ROWS, MLA_QUERIES, MLA_BLOCKS"
 #endif
 
+#ifdef MLA_STRETCHES
+#define MLA_FEW 0
+#else
+#define MLA_FEW (MAX_ROWS <= 8)
+#endif
+
 enum : u32 {
     MLA_WARPS = 8,
     MLA_THREADS = MLA_WARPS * WARP,
@@ -39,20 +48,26 @@ enum : u32 {
     GROUP_TILES = GROUP_SPLITS * SPLIT_TILES,
     STEPS_AHEAD = 4, // of 16 dims, whose operands are on their way
 
-    MLA_Q_BYTES = QUERY_SETS * KV_PIECE_BYTES, // 16 queries as the tokens of a page are
-    SET_WEIGHTS_BYTES = TILE_PAGES * WARP * 16,
-    MLA_RING_LEFT = SHARED_BYTES_MAX - MLA_Q_BYTES - QUERY_SETS * (SET_WEIGHTS_BYTES + TILE_PAGES * 64),
-    MLA_PAGES = MIN(MLA_RING_LEFT / (KV_PIECE_BYTES + 8), 16u),
+    MLA_Q_BYTES = QUERY_SETS * KV_PIECE_BYTES,           // 16 queries as the tokens of a page are
+    PAGE_BYTES = KV_PIECE_BYTES + 8,                     // with its barrier
+    PAGE_MORE_BYTES = QUERY_SETS * (WARP * 16 + 16 * 4), // weights and largest scores, of a step's pages
+    STEP_TILES =
+        MLA_FEW && MLA_Q_BYTES + SPLIT_TILES * TILE_PAGES * (PAGE_BYTES + PAGE_MORE_BYTES) <= SHARED_BYTES_MAX
+            ? (u32)SPLIT_TILES
+            : 1u, // tiles at once
+    STEP_PAGES = STEP_TILES * TILE_PAGES,
+    MLA_RING_LEFT = SHARED_BYTES_MAX - MLA_Q_BYTES - STEP_PAGES * PAGE_MORE_BYTES,
+    MLA_PAGES = STEP_TILES > 1 ? STEP_PAGES : MIN(MLA_RING_LEFT / PAGE_BYTES, 16u),
     RING_AT = MLA_Q_BYTES,
-    WEIGHTS_AT = RING_AT + MLA_PAGES * KV_PIECE_BYTES,     // [sets][pages][lane]uint4
-    TOPS_AT = WEIGHTS_AT + QUERY_SETS * SET_WEIGHTS_BYTES, // [sets][pages][16]
-    FULL_AT = TOPS_AT + QUERY_SETS * TILE_PAGES * 64,      // a barrier a page
+    WEIGHTS_AT = RING_AT + MLA_PAGES * KV_PIECE_BYTES,          // [sets][a step's pages][lane]uint4
+    TOPS_AT = WEIGHTS_AT + QUERY_SETS * STEP_PAGES * WARP * 16, // [sets][a step's pages][16]
+    FULL_AT = TOPS_AT + QUERY_SETS * STEP_PAGES * 64,           // a barrier a page
     MLA_SHARED_BYTES = FULL_AT + (SM_ARCH >= 90 ? MLA_PAGES * 8 : 0),
     // Where there is room for two tiles, pages are asked for while the tile before is used, else behind it.
-    ASKS_EARLY = MLA_PAGES >= 2 * TILE_PAGES,
+    ASKS_EARLY = STEP_TILES == 1 && MLA_PAGES >= 2 * TILE_PAGES,
 };
 static_assert((u32)MLA_PAGES >= TILE_PAGES, "the host refuses GPUs with less");
-static_assert((u32)TILE_PAGES <= MLA_WARPS, "a warp has a page at most");
+static_assert((u32)STEP_PAGES <= MLA_WARPS, "a warp has a page at most");
 
 typedef Triple<OUT_GROUPS> SetTriple; // of 16 queries, a warp's part
 
@@ -213,19 +228,38 @@ DEVICE void ring_begin(u8 *shared) {
 
 // ---- a tile ----
 
-// Where a block is: the first of a tile's pages in the ring, and how many there are.
+// Where a block is: a step of tiles, or one of them; its first page in the ring, and how many there are.
 struct TilePlace {
     u32 tile, page, n;
 };
+// Tile i of a step.
+DEVICE TilePlace step_tile(const TilePlace &step, u32 i) {
+    u32 skip = i * TILE_PAGES;
+    return {step.tile + i, step.page + skip, step.n > skip ? MIN(step.n - skip, (u32)TILE_PAGES) : 0};
+}
 
 DEVICE void load_task_queries(const MlaAttentionArgs &a, const MlaTask &t, u8 *shared) {
-    enum : u32 { UNITS = HEAD_DIM / 8 };
+    // All of a thread's loads are on their way at once, or half of them.
+    enum : u32 {
+        UNITS = HEAD_DIM / 8,
+        ALL = MLA_QUERIES * UNITS,
+        AT_ONCE = CEIL_DIV(16u * UNITS, (u32)MLA_THREADS)
+    };
     const uint4 *q = (const uint4 *)(a.q + (u64)t.query * HEAD_DIM);
-    for (u32 i = thread_index(); i < MLA_QUERIES * UNITS; i += MLA_THREADS) {
-        u32 query = i / UNITS;
-        uint4 v = {0, 0, 0, 0};
-        if (query < t.n) v = load_shared_data(q + i);
-        *(uint4 *)kv_row(shared + query / 16 * KV_PIECE_BYTES, query % 16, i % UNITS) = v;
+    for (u32 first = thread_index(); first < ALL; first += AT_ONCE * MLA_THREADS) {
+        uint4 v[AT_ONCE];
+#pragma unroll
+        for (u32 i = 0; i < AT_ONCE; i++) {
+            u32 at = first + i * MLA_THREADS;
+            v[i] = {0, 0, 0, 0};
+            if (at < t.n * UNITS) v[i] = load_shared_data(q + at);
+        }
+#pragma unroll
+        for (u32 i = 0; i < AT_ONCE; i++) {
+            u32 at = first + i * MLA_THREADS, query = at / UNITS;
+            if (at < ALL)
+                *(uint4 *)kv_row(shared + query / 16 * KV_PIECE_BYTES, query % 16, at % UNITS) = v[i];
+        }
     }
 }
 
@@ -283,49 +317,68 @@ DEVICE void score_page(const MlaTask &t, const TilePlace &at, u8 *shared, PageSc
             }
         }
         raise_tops<1>(s[m], top);
-        float *tops = (float *)(shared + TOPS_AT) + (m * TILE_PAGES + p) * 16;
+        float *tops = (float *)(shared + TOPS_AT) + (m * STEP_PAGES + p) * 16;
         if (lane_index() % 4 == 0) tops[lane_index() / 4] = top[0], tops[lane_index() / 4 + 8] = top[1];
     }
 }
 
-// The largest scores of a set's rows g and g + 8 so far, the tile's among them.
-DEVICE void tile_tops(const u8 *shared, u32 set, const float before[2], float top[2]) {
-    const float *tops = (const float *)(shared + TOPS_AT) + set * TILE_PAGES * 16 + lane_index() / 4;
+// The largest scores of a set's rows g and g + 8 so far, those of tile i of the step among them.
+DEVICE void tile_tops(const u8 *shared, u32 set, u32 i, const float before[2], float top[2]) {
+    const float *tops = (const float *)(shared + TOPS_AT) + lane_index() / 4;
 #pragma unroll
-    for (u32 i = 0; i < 2; i++) {
-        top[i] = before[i];
+    for (u32 r = 0; r < 2; r++) {
+        top[r] = before[r];
 #pragma unroll
         for (u32 p = 0; p < TILE_PAGES; p++) {
-            top[i] = max_f32(top[i], tops[p * 16 + i * 8]);
+            top[r] = max_f32(top[r], tops[(set * STEP_PAGES + i * TILE_PAGES + p) * 16 + r * 8]);
         }
     }
 }
 
 DEVICE uint4 *page_weights(u8 *shared, u32 set, u32 page) {
-    return (uint4 *)(shared + WEIGHTS_AT) + (set * TILE_PAGES + page) * WARP + lane_index();
+    return (uint4 *)(shared + WEIGHTS_AT) + (set * STEP_PAGES + page) * WARP + lane_index();
 }
-// Weights of the warp's page; splits' triples are put to the tile's scale.
-DEVICE void weigh_tile(u8 *shared, const PageScores s, SetTriple split[QUERY_SETS]) {
+// What splits are multiplied by before a tile joins them.
+struct StepKeeps {
+    float of[STEP_TILES][QUERY_SETS][2];
+};
+// Weights of the warp's page. Splits' largest scores become those with the step's tiles.
+DEVICE void weigh_step(u8 *shared, const PageScores s, SetTriple split[QUERY_SETS], StepKeeps *keeps) {
 #pragma unroll
     for (u32 m = 0; m < QUERY_SETS; m++) {
         SetTriple &t = split[m];
-        float top[2], base[2];
-        tile_tops(shared, m, t.top, top);
+        float base_of_warp[2] = {};
 #pragma unroll
-        for (u32 i = 0; i < 2; i++) {
-            base[i] = base_of(top[i]);
-            float keep = exp2_fast(t.top[i] - base[i]);
-            t.top[i] = top[i];
-            t.sum[i] *= keep;
+        for (u32 i = 0; i < STEP_TILES; i++) {
+            float top[2];
+            tile_tops(shared, m, i, t.top, top);
 #pragma unroll
-            for (u32 j = 0; j < OUT_GROUPS; j++) {
-                t.out[j][2 * i] *= keep, t.out[j][2 * i + 1] *= keep;
+            for (u32 r = 0; r < 2; r++) {
+                float base = base_of(top[r]);
+                keeps->of[i][m][r] = exp2_fast(t.top[r] - base);
+                t.top[r] = top[r];
+                if (warp_index() / TILE_PAGES == i) base_of_warp[r] = base;
             }
         }
-        if (warp_index() < TILE_PAGES) {
+        if (warp_index() < STEP_PAGES) {
             u32 w[4];
-            weigh_page(s[m], base, w);
+            weigh_page(s[m], base_of_warp, w);
             *page_weights(shared, m, warp_index()) = {w[0], w[1], w[2], w[3]};
+        }
+    }
+}
+// Splits' triples are put to the scale of tile i of the step.
+DEVICE void scale_splits(const StepKeeps &keeps, u32 i, SetTriple split[QUERY_SETS]) {
+#pragma unroll
+    for (u32 m = 0; m < QUERY_SETS; m++) {
+#pragma unroll
+        for (u32 r = 0; r < 2; r++) {
+            float keep = keeps.of[i][m][r];
+            split[m].sum[r] *= keep;
+#pragma unroll
+            for (u32 j = 0; j < OUT_GROUPS; j++) {
+                split[m].out[j][2 * r] *= keep, split[m].out[j][2 * r + 1] *= keep;
+            }
         }
     }
 }
@@ -350,20 +403,22 @@ DEVICE void add_values(const u32 weights[QUERY_SETS][4], const u8 *page, i32 n_k
         }
     }
 }
+// Page p of a tile; its weights are those of page `first` + p of the step.
 template <bool masked>
-DEVICE void add_tile_page(const TilePlace &at, u32 p, i32 n_keys, u8 *shared, float sum[QUERY_SETS][4],
-                          SetTriple split[QUERY_SETS]) {
+DEVICE void add_tile_page(const TilePlace &at, u32 first, u32 p, i32 n_keys, u8 *shared,
+                          float sum[QUERY_SETS][4], SetTriple split[QUERY_SETS]) {
     const u32 ones[2] = {ONES_F16, ONES_F16};
     u32 weights[QUERY_SETS][4];
 #pragma unroll
     for (u32 m = 0; m < QUERY_SETS; m++) {
-        uint4 w = *page_weights(shared, m, p);
+        uint4 w = *page_weights(shared, m, first + p);
         weights[m][0] = w.x, weights[m][1] = w.y, weights[m][2] = w.z, weights[m][3] = w.w;
         mma_f16(sum[m], weights[m], ones);
     }
     add_values<masked>(weights, ring_page(shared, at.page + p), n_keys, split);
 }
-DEVICE void add_tile(const MlaTask &t, const TilePlace &at, u8 *shared, SetTriple split[QUERY_SETS]) {
+// Tile i of a step, which `at` is the place of.
+DEVICE void add_tile(const MlaTask &t, const TilePlace &at, u32 i, u8 *shared, SetTriple split[QUERY_SETS]) {
     float sum[QUERY_SETS][4];
 #pragma unroll
     for (u32 m = 0; m < QUERY_SETS; m++) {
@@ -376,13 +431,14 @@ DEVICE void add_tile(const MlaTask &t, const TilePlace &at, u8 *shared, SetTripl
     if ((at.tile + 1) * TILE_KEYS <= t.last + 1 && at.n == TILE_PAGES) {
 #pragma unroll
         for (u32 p = 0; p < TILE_PAGES; p++) {
-            add_tile_page<false>(at, p, KV_PAGE, shared, sum, split);
+            add_tile_page<false>(at, i * TILE_PAGES, p, KV_PAGE, shared, sum, split);
         }
     } else {
 #pragma unroll 1
         for (u32 p = 0; p < at.n; p++) {
             u32 first = at.tile * TILE_KEYS + p * KV_PAGE;
-            add_tile_page<true>(at, p, (i32)MIN(t.last + 1 - first, (u32)KV_PAGE), shared, sum, split);
+            add_tile_page<true>(at, i * TILE_PAGES, p, (i32)MIN(t.last + 1 - first, (u32)KV_PAGE), shared,
+                                sum, split);
         }
     }
 #pragma unroll
@@ -522,15 +578,16 @@ DEVICE void mla_task_run(const MlaAttentionArgs &a, const MlaTask &t, const MlaW
     block_sync();
     TilePlace at = {t.tile, n, 0};
 #pragma unroll 1
-    for (; at.tile * TILE_PAGES < t.end_page; at.tile++, at.page += at.n) {
-        at.n = MIN(t.end_page - at.tile * TILE_PAGES, (u32)TILE_PAGES);
-        bool ends = (at.tile + 1) * TILE_PAGES >= t.end_page;
+    for (; at.tile * TILE_PAGES < t.end_page; at.tile += STEP_TILES, at.page += at.n) {
+        at.n = MIN(t.end_page - at.tile * TILE_PAGES, (u32)STEP_PAGES);
+        bool ends = (at.tile + STEP_TILES) * TILE_PAGES >= t.end_page;
         PageScores s;
+        StepKeeps keeps;
         if (SM_ARCH < 90) {
             copy_tile_wait<0>();
             block_sync();
         }
-        if (warp_index() < TILE_PAGES) score_page(t, at, shared, s);
+        if (warp_index() < STEP_PAGES) score_page(t, at, shared, s);
         block_sync(); // and all have used the tile before
         if (ASKS_EARLY) fetch_pages(a, f, at.page + MLA_PAGES, shared);
         if (at.tile % SPLIT_TILES == 0) {
@@ -538,15 +595,19 @@ DEVICE void mla_task_run(const MlaAttentionArgs &a, const MlaTask &t, const MlaW
                 triple_clear(&split[m]);
             }
         }
-        weigh_tile(shared, s, split);
+        weigh_step(shared, s, split, &keeps);
         block_sync();
-        add_tile(t, at, shared, split);
-        if (!ASKS_EARLY) {
+#pragma unroll
+        for (u32 i = 0; i < STEP_TILES; i++) {
+            TilePlace tile = step_tile(at, i);
+            scale_splits(keeps, i, split);
+            add_tile(t, tile, i, shared, split);
+            if (ASKS_EARLY) continue;
             block_sync();
-            fetch_pages(a, f, at.page + at.n + MLA_PAGES, shared);
+            fetch_pages(a, f, at.page + MIN(at.n, (i + 1) * TILE_PAGES) + MLA_PAGES, shared);
         }
-        if (ends || at.tile % SPLIT_TILES == SPLIT_TILES - 1)
-            end_split(a, t, walk, at.tile, ends, split, &folds);
+        if (ends || (at.tile + STEP_TILES) % SPLIT_TILES == 0)
+            end_split(a, t, walk, at.tile + STEP_TILES - 1, ends, split, &folds);
     }
 }
 
@@ -589,6 +650,8 @@ KERNEL(MLA_THREADS, 1) mla_attention(MlaAttentionArgs a) {
     MlaFetches f;
     fetches_begin(a, walk, &f);
     bool has_task = f.end_page > 0;
+    // The stage ends behind the one before it as long as one block waits; the others leave their places.
+    if (!has_task && block_index() > 0) return;
     if (has_task) {
         ring_begin(shared_memory());
         fetch_earlier(a, n_rows, walk.list.position + 1, &f, shared_memory());

@@ -254,10 +254,12 @@ static uint64_t mla_attention_bytes(uint32_t key_dim, uint32_t queries) {
     return queries / 16 * (page + set) + 4 * (page + 8);
 }
 
-// Queries that share the keys that a block reads: all heads of a row that decodes, if they are no more than
-// 32; of a prompt always 32, where the GPU has room.
+// Queries that share the keys that a block reads: of many rows that decode all heads of a row, if they are no
+// more than 32, where the GPU has room; of a prompt 32. Of few rows 16: two blocks with half of the products
+// are sooner than one with all.
 static uint32_t mla_queries_of(const BatchLowering *l, const Op *op) {
-    bool many = l->size.body == BODY_PROMPT || op->attention.n_heads > 16;
+    bool few = l->size.body & BODY_FEW;
+    bool many = l->size.body == BODY_PROMPT || (!few && op->attention.n_heads > 16);
     return many && mla_attention_bytes(op->attention.key_dim, 32) <= l->target->shared_bytes_block ? 32 : 16;
 }
 
