@@ -288,7 +288,9 @@ typedef struct {
 // mla_values.cuh
 typedef struct {
     DEVICE_PTR(const Batch) batch;
+    DEVICE_PTR(const BatchRow) rows;         // of rows that decode
     DEVICE_PTR(const unsigned short) latent; // [MAX_ROWS][N_HEADS][KV_RANK] of mla_attention
+    DEVICE_PTR(const float) partial;         // few rows: MlaAttentionArgs.partial
     DEVICE_PTR(const unsigned char) weight;  // a matrix a head, in tiles
     DEVICE_PTR(unsigned short) out;          // activations of N_HEADS * PRODUCT_ROWS columns
 } MlaValuesArgs;

@@ -3,12 +3,13 @@
 //
 //     out[row][head] = O / l of the list's total    f16 [MAX_ROWS][N_HEADS][KV_RANK]
 //
-// Lists that one block has finished are passed over. Grid: a task is FOLD_COLS columns of a list; a block
-// takes several in turn where there are many. A thread has four columns of a query. Few rows: a few columns
-// a block, of which FOLD_GROUPS sets of threads fold a group each at the same time, and the first set the
-// groups.
+// Lists that one block has finished are passed over; of few rows those of one group, too, which
+// mla_values.cuh puts together, so that this stage is left out where there are no others. Grid: a task is
+// FOLD_COLS columns of a list; a block takes several in turn where there are many. A thread has four
+// columns of a query. Few rows: a few columns a block, of which FOLD_GROUPS sets of threads fold a group
+// each at the same time, and the first set the groups.
 //
-// Needs attend.cuh, mla_list.cuh, and their defines.
+// Needs attend.cuh, mla_list.cuh, mla_triples.cuh, and their defines.
 enum : u32 {
     FOLD_COLS = MAX_ROWS <= 8       ? 8
                 : CHUNK_HEADS <= 16 ? 64
@@ -20,54 +21,25 @@ enum : u32 {
     FOLD_BLOCKS = MIN(MAX_ROWS * CHUNKS * FOLD_PARTS, ROW_BLOCKS_MAX),
 };
 
-// Of one query, four of its columns.
-struct FoldTriple {
-    float top, sum;
-    float4 out;
-};
-DEVICE void fold_join(FoldTriple *t, const FoldTriple &o) {
-    FoldFactors f = fold_factors(&t->top, o.top);
-    t->sum = fma_f32(t->sum, f.keep, o.sum * f.add);
-    t->out = {fma_f32(t->out.x, f.keep, o.out.x * f.add), fma_f32(t->out.y, f.keep, o.out.y * f.add),
-              fma_f32(t->out.z, f.keep, o.out.z * f.add), fma_f32(t->out.w, f.keep, o.out.w * f.add)};
-}
-
 struct FoldTask {
     MlaList list;
     u32 per_block;
     u32 set, query, col; // of this thread
 };
 
-DEVICE FoldTriple load_triple(const float *triple, const FoldTask &t) {
-    const float *tops = triple + CHUNK_HEADS * KV_RANK;
-    return {load_shared_data(tops + t.query), load_shared_data(tops + CHUNK_HEADS + t.query),
-            load_shared_data((const float4 *)(triple + t.query * KV_RANK + t.col))};
-}
-
 // A group: one triple, or those that blocks have of it, which are asked for at once.
 DEVICE FoldTriple load_group(const MlaAttentionArgs &a, const FoldTask &t, u32 number) {
     MlaGroup g = mla_group(t.list, number, t.per_block);
-    if (g.is_whole()) return load_triple(group_triple(a.partial, t.list, number), t);
+    if (g.is_whole()) return load_triple(group_triple(a.partial, t.list, number), t.query, t.col);
     FoldTriple part[GROUP_SPLITS];
-#pragma unroll
-    for (u32 i = 0; i < GROUP_SPLITS; i++) {
-        u32 at = i == 0 ? g.first : MIN(g.block_end + i - 1, g.end - 1);
-        part[i] = load_triple(split_triple(a.partial, g, at), t);
-    }
-#pragma unroll
-    for (u32 i = 1; i < GROUP_SPLITS; i++) {
-        if (g.block_end + i - 1 < g.end) fold_join(&part[0], part[i]);
-    }
-    return part[0];
+    load_parts(a.partial, mla_parts(g), t.query, t.col, part);
+    return fold_parts(mla_parts(g), part);
 }
 
 DEVICE void store_total(const MlaAttentionArgs &a, const FoldTask &t, const FoldTriple &total) {
     if (t.query >= list_heads(t.list)) return;
     u64 query = (u64)t.list.row * N_HEADS + t.list.chunk * MLA_QUERIES + t.query;
-    float inverse = reciprocal_fast(total.sum);
-    uint2 v = {pack_f16(attended(total.out.x, inverse), attended(total.out.y, inverse)),
-               pack_f16(attended(total.out.z, inverse), attended(total.out.w, inverse))};
-    *(uint2 *)(a.out + query * KV_RANK + t.col) = v;
+    *(uint2 *)(a.out + query * KV_RANK + t.col) = fold_result(total);
 }
 
 // All threads call it. shared, where there are several sets: [FOLD_GROUPS][FOLD_SET].
@@ -106,6 +78,7 @@ KERNEL(FOLD_THREADS, 1) mla_fold(MlaAttentionArgs a) {
         FoldTask t = {mla_list(a.rows, row, chunk, first.base + chunk * first.n), per_block,
                       thread_index() / FOLD_SET, thread_index() % FOLD_SET / (FOLD_COLS / 4),
                       i % FOLD_PARTS * FOLD_COLS + thread_index() % (FOLD_COLS / 4) * 4};
-        if (!is_alone(t.list, per_block)) mla_fold_run(a, t, (FoldTriple *)shared_memory());
+        if (!is_alone(t.list, per_block) && !folds_at_once(t.list))
+            mla_fold_run(a, t, (FoldTriple *)shared_memory());
     }
 }

@@ -8,10 +8,10 @@
 // entry is f16, and lies where a key of one head of KV_RANK + TURNED dims would (layout_kv_at); there are no
 // values.
 //
-// Operations: RMS_NORM, ROPE, KV_WRITE. Order of sums: rows.cuh. Part of mla_queries.cuh's grid: a block of
-// HEAD_THREADS a row; where a prompt has many rows, a block takes several in turn. Needs rows.cuh, turned.cuh,
-// head_product.cuh.
-// Defines: KV_RANK (a multiple of 4), TURNED, UNTURNED, SCORE_SCALE, NORM_EPS, MAX_ROWS.
+// Operations: RMS_NORM, ROPE, KV_WRITE. Order of sums: rows.cuh. Part of mla_queries.cuh's grid: a block
+// of HEAD_THREADS a row; where a prompt has many rows, a block takes several in turn. Needs rows.cuh,
+// turned.cuh, head_product.cuh. Defines: KV_RANK (a multiple of 4), TURNED, UNTURNED, SCORE_SCALE,
+// NORM_EPS, MAX_ROWS.
 #if !defined(KV_RANK) || !defined(TURNED) || !defined(UNTURNED) || !defined(SCORE_SCALE) || !defined(NORM_EPS)
 #error "KV_RANK, TURNED, UNTURNED, SCORE_SCALE, NORM_EPS"
 #endif

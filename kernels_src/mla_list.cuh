@@ -1,5 +1,5 @@
 // Attention with a compressed cache, of rows that decode: which block has what, and what blocks leave each
-// other. For mla_attention.cuh and mla_fold.cuh.
+// other. For mla_attention.cuh, mla_fold.cuh and mla_values.cuh.
 //
 // A row's heads are taken in chunks of MLA_QUERIES; a row's chunk is a list of splits (attend.cuh). All lists
 // are one: row by row, of a row chunk by chunk, of a chunk split by split. Each block takes the same number
@@ -82,6 +82,11 @@ DEVICE u32 group_count(const MlaList &l) {
 // Whether the list's one group is one block's: then it is the result.
 DEVICE bool is_alone(const MlaList &l, u32 per_block) {
     return l.n <= GROUP_SPLITS && mla_group(l, 0, per_block).is_whole();
+}
+
+// Few rows: a list of one group is put together where it is wanted (mla_values.cuh), not by a stage.
+DEVICE bool folds_at_once(const MlaList &l) {
+    return MAX_ROWS <= 8 && l.n <= GROUP_SPLITS;
 }
 
 // Where triples are.

@@ -1,14 +1,15 @@
-// Attention with a compressed cache: a row's queries become as wide as the cache's keys; and what mla_keys.cuh
-// makes: the turned values of queries and the cache's new entries, which nothing else here waits for.
+// Attention with a compressed cache: a row's queries become as wide as the cache's keys; and what
+// mla_keys.cuh makes: the turned values of queries and the cache's new entries, which nothing else here
+// waits for.
 //
 //     q[row][head] up to KV_RANK = W[head] n * SCORE_SCALE * log2(e)    raw[row][head] = {n, t}
 //
 // n are the first UNTURNED values; W [KV_RANK][UNTURNED] would make a head's keys of the latent vector. f16
 // both ways.
 //
-// Operations: HEAD_MATMUL (DeepSeek-AI 2024, section 2.1.2), and mla_keys.cuh's. Grid: head_product.cuh's, and
-// behind it mla_keys.cuh's. Order of sums: theirs. Defines: N_HEADS, FORMAT_0, mla_keys.cuh's; PRODUCT_ROWS is
-// KV_RANK, PRODUCT_COLS UNTURNED. Needs mla_keys.cuh.
+// Operations: HEAD_MATMUL (DeepSeek-AI 2024, section 2.1.2), and mla_keys.cuh's. Grid: head_product.cuh's,
+// and behind it mla_keys.cuh's. Order of sums: theirs. Defines: N_HEADS, FORMAT_0, mla_keys.cuh's;
+// PRODUCT_ROWS is KV_RANK, PRODUCT_COLS UNTURNED. Needs mla_keys.cuh.
 DEVICE void mla_queries_run(const MlaQueriesArgs &a, const HeadTask &t, const BandFactors &ahead,
                             u8 *shared) {
     u64 first = (u64)t.first * N_HEADS + t.head; // row `token` of the task is N_HEADS * token further

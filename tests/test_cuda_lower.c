@@ -248,14 +248,11 @@ TEST_SLOW(cuda_lower_makes_programs_of_compressed_caches, 600) {
         uint32_t n = 0;
         for (uint32_t k = 0; k < l.n_first_programs; k++)
             if (strncmp(l.programs[k].name, "mla_", 4) == 0) programs[n++] = l.programs[k];
-        CHECK_INT_EQ(4, n);
+        CHECK_INT_EQ(3, n);
         const BatchClass *one = &l.classes[BATCH_CLASS_ONE];
-        for (uint32_t k = one->first_program; i == 0 && k < one->first_program + one->n_programs; k++) {
-            const char *name = l.programs[k].name;
-            if (strcmp(name, "mla_attention") == 0 || strcmp(name, "mla_fold") == 0)
-                programs[n++] = l.programs[k];
-        }
-        CHECK_INT_EQ(i == 0 ? 6 : 4, n);
+        for (uint32_t k = one->first_program; i == 0 && k < one->first_program + one->n_programs; k++)
+            if (strncmp(l.programs[k].name, "mla_", 4) == 0) programs[n++] = l.programs[k];
+        CHECK_INT_EQ(i == 0 ? 7 : 3, n);
         programs_check(programs, n, rows[i].sm, &m.arena);
     }
     Made m = plan_of(arch_shape_build_mla(&rows[0].shape, &rows[0].mla));

@@ -1,11 +1,13 @@
-// Attention over a compressed cache on the emulator: kernels_src/mla_attention.cuh, mla_fold.cuh. Results
-// agree with the formula in double to f16's rounding; a row's bits are the same whoever computes it.
+// Attention over a compressed cache on the emulator: kernels_src/mla_attention.cuh, mla_fold.cuh,
+// mla_values.cuh. Results agree with the formula in double to f16's rounding; a row's bits are the same
+// whoever computes it.
 #include "kernel_reference.h"
 
 #include "base/f16.h"
 #include "runner.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #define F16 1e-3
@@ -17,13 +19,22 @@ typedef struct {
     uint32_t sequence, position, n_rows;
 } Span;
 
-// A way to compute it: a prompt's stage, or that of rows that decode with the one that folds.
+// A way to compute it: a prompt's stage, or that of few rows that decode with those that fold.
 typedef struct {
-    const EmulatedStage *attention, *fold; // fold NULL: of prompts
+    const EmulatedStage *attention, *fold, *values; // fold, values NULL: of prompts
 } Way;
 
-static Way way_of(const char *attention, const char *fold, unsigned sm_arch) {
-    return (Way){kernel_stage(attention, sm_arch), fold ? kernel_stage(fold, sm_arch) : NULL};
+static const EmulatedStage *stage_of(const char *kind, const char *variant, unsigned sm_arch) {
+    char name[32];
+    snprintf(name, sizeof name, "mla_%s_%s", kind, variant);
+    return kernel_stage(name, sm_arch);
+}
+static Way prompts(const char *variant, unsigned sm_arch) {
+    return (Way){.attention = stage_of("spans", variant, sm_arch)};
+}
+static Way few(const char *variant, unsigned sm_arch) {
+    return (Way){stage_of("rows", variant, sm_arch), stage_of("fold", variant, sm_arch),
+                 stage_of("values", variant, sm_arch)};
 }
 
 // Entries of all sequences are in the same pool of pages, in an order of each sequence's own.
@@ -92,6 +103,41 @@ static void cut(const Span *r, uint32_t row, uint32_t *pages, Batch *batch, RowS
     }
 }
 
+// Heads' matrices that leave latent vectors as they are, in tiles.
+static uint8_t *identities(const EmulatedStage *s) {
+    uint32_t n = s->d_model;
+    size_t bytes = layout_matrix_bytes(FORMAT_F16, n, n);
+    TestMatrix m = test_matrix(&(TestRandom){1}, DTYPE_F16, n, n);
+    for (uint32_t i = 0; i < n * n; i++)
+        ((uint16_t *)(void *)m.file)[i] = i / n == i % n ? f16_from_f32(1) : 0;
+    test_matrix_update(&m);
+    uint8_t *tiles = kernel_memory(s->n_heads * bytes), *one = test_matrix_tiles(&m, 0);
+    for (uint32_t i = 0; i < s->n_heads; i++)
+        memcpy(tiles + i * bytes, one, bytes);
+    return tiles;
+}
+
+// What becomes of the blocks' parts: latent vectors of all rows, as mla_values has them. with_groups: with
+// the stage that is left out where no row has more than a group.
+static uint16_t *fold(Way w, const MlaAttentionArgs *a, bool with_groups) {
+    const EmulatedStage *s = w.values;
+    const Batch *batch = (const Batch *)(uintptr_t)a->batch;
+    uint32_t cols = s->n_heads * s->d_model;
+    uint16_t *activations = kernel_memory((size_t)s->max_rows * cols * 2);
+    uint16_t *out = kernel_memory((size_t)batch->n_rows * cols * 2);
+    if (with_groups) kernel_run(w.fold, a, sizeof *a);
+    MlaValuesArgs args = {.batch = a->batch,
+                          .rows = a->rows,
+                          .latent = a->out,
+                          .partial = a->partial,
+                          .weight = DEVICE_ADDRESS(identities(s)),
+                          .out = DEVICE_ADDRESS(activations)};
+    kernel_run(s, &args, sizeof args);
+    for (uint32_t i = 0; i < batch->n_rows * cols; i++)
+        out[i] = activations[kernel_activation_place(s->max_rows, i / cols, i % cols)];
+    return out;
+}
+
 // The spans' rows as one batch: f16 [row][heads][rank].
 static uint16_t *attend(Way w, const uint16_t *pool, const Span *spans, uint32_t n_spans) {
     const EmulatedStage *s = w.attention;
@@ -99,6 +145,7 @@ static uint16_t *attend(Way w, const uint16_t *pool, const Span *spans, uint32_t
     uint16_t *kv = kernel_memory((POOL_PAGES + n_spans) * halves * 2);
     memcpy(kv, pool, POOL_PAGES * halves * 2);
     Batch *batch = kernel_memory(sizeof *batch);
+    bool folds_groups = false;
     BatchRow *rows = kernel_memory(s->max_rows * sizeof *rows);
     RowStretch *stretches = kernel_memory(s->max_rows * sizeof *stretches);
     uint16_t *q = kernel_memory(s->max_rows * q_row * 2);
@@ -108,6 +155,7 @@ static uint16_t *attend(Way w, const uint16_t *pool, const Span *spans, uint32_t
         REQUIRE(batch->n_rows + spans[i].n_rows <= s->max_rows);
         for (uint32_t k = 0; k < spans[i].n_rows; k++) {
             uint32_t row = batch->n_rows++, position = spans[i].position + k;
+            folds_groups = folds_groups || position >= ATTENTION_GROUP_KEYS;
             rows[row] = (BatchRow){.position = position, .pages = DEVICE_ADDRESS(pages - LIST_AT)};
             fill_query(s, spans[i].sequence, position, q + row * q_row);
         }
@@ -127,8 +175,7 @@ static uint16_t *attend(Way w, const uint16_t *pool, const Span *spans, uint32_t
                              .partial = DEVICE_ADDRESS(partial),
                              .list_at = LIST_AT};
     kernel_run(s, &args, sizeof args);
-    if (w.fold) kernel_run(w.fold, &args, sizeof args);
-    return out;
+    return w.fold ? fold(w, &args, folds_groups) : out;
 }
 
 static uint16_t *make_pool(const EmulatedStage *s) {
@@ -176,25 +223,22 @@ static void check_rows(Way w, const Way *others, uint32_t n_others, const uint32
 
 // A list that is one block's, lists that are cut within groups and between them, and a block a split.
 TEST_SLOW(kernel_mla_rows, 300) {
-    const Way few[] = {way_of("mla_rows_4_wide", "mla_fold_4_wide", 90),
-                       way_of("mla_rows_4", "mla_fold_4", 80), way_of("mla_spans_4", NULL, 90)};
-    const Way wide[] = {way_of("mla_rows_20_chunks", "mla_fold_20_chunks", 90),
-                        way_of("mla_spans_20", NULL, 90), way_of("mla_spans_20", NULL, 80)};
-    check_rows(way_of("mla_rows_4", "mla_fold_4", 90), few, COUNT_OF(few),
-               POSITIONS(2200, 0, 1023, 1024, 127, 128, 3100));
-    check_rows(way_of("mla_rows_20", "mla_fold_20", 90), wide, COUNT_OF(wide), POSITIONS(1300, 15, 16));
+    const Way heads_4[] = {few("4_wide", 90), few("4", 80), prompts("4", 90)};
+    const Way heads_20[] = {few("20_chunks", 90), prompts("20", 90), prompts("20", 80)};
+    check_rows(few("4", 90), heads_4, COUNT_OF(heads_4), POSITIONS(2200, 0, 1023, 1024, 127, 128, 3100));
+    check_rows(few("20", 90), heads_20, COUNT_OF(heads_20), POSITIONS(1300, 15, 16));
 }
 
 // A prompt's rows together, cut in two, and its ends as rows that decode, beside other sequences.
 static void check_spans(const char *name, Way rows, const Span *span, uint32_t first) {
-    Way w = way_of(name, NULL, 90);
+    Way w = prompts(name, 90);
     uint16_t *pool = make_pool(w.attention);
     size_t row = (size_t)w.attention->n_heads * w.attention->d_model;
     Span beside[] = {{9, 70, 1}, *span, {8, 0, 2}};
     Span cuts[] = {{span->sequence, span->position, first},
                    {span->sequence, span->position + first, span->n_rows - first}};
     const uint16_t *together = attend(w, pool, beside, COUNT_OF(beside)) + row;
-    TEST_CASE_LABEL("%s, %u rows at %u, %u of them first", name, span->n_rows, span->position, first);
+    TEST_CASE_LABEL("%s heads, %u rows at %u, %u of them first", name, span->n_rows, span->position, first);
     CHECK_BYTES_EQ(together, span->n_rows * row * 2, attend(w, pool, span, 1), span->n_rows * row * 2);
     for (uint32_t i = 0, from = 0; i < 2; from += cuts[i++].n_rows)
         CHECK_BYTES_EQ(together + from * row, cuts[i].n_rows * row * 2, attend(w, pool, &cuts[i], 1),
@@ -207,7 +251,7 @@ static void check_spans(const char *name, Way rows, const Span *span, uint32_t f
 }
 
 TEST_SLOW(kernel_mla_spans, 300) {
-    check_spans("mla_spans_4", way_of("mla_rows_4", "mla_fold_4", 90), &(Span){3, 1020, 19}, 3);
-    check_spans("mla_spans_4", way_of("mla_rows_4", "mla_fold_4", 90), &(Span){2, 0, 41}, 17);
-    check_spans("mla_spans_20", way_of("mla_rows_20", "mla_fold_20", 90), &(Span){1, 120, 11}, 8);
+    check_spans("4", few("4", 90), &(Span){3, 1020, 19}, 3);
+    check_spans("4", few("4", 90), &(Span){2, 0, 41}, 17);
+    check_spans("20", few("20", 90), &(Span){1, 120, 11}, 8);
 }

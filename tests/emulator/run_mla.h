@@ -1,5 +1,6 @@
 // Variants of attention over a compressed cache. Their D_MODEL is KV_RANK, TILE_TOKENS MLA_QUERIES, BLOCKS
-// MLA_BLOCKS.
+// MLA_BLOCKS. Heads' outputs are as wide as latent vectors, so that their matrices can leave these as they
+// are.
 #pragma once
 
 #define N_KV_HEADS 1
@@ -16,7 +17,23 @@ namespace {
 #ifndef MLA_STRETCHES
 #include "../kernels_src/mla_list.cuh"
 #endif
-#if defined(STAGE_MLA_FOLD)
+#if defined(STAGE_MLA_VALUES)
+#define FOLDS
+#define FORMAT_0 FORMAT_F16
+#define PRODUCT_ROWS KV_RANK
+#define PRODUCT_COLS KV_RANK
+#include "../kernels_src/mla_triples.cuh"
+#include "../kernels_src/tiles.cuh"
+#include "../kernels_src/codebooks.h"
+#include "../kernels_src/tiles_codebooks.cuh"
+#include "../kernels_src/head_product.cuh"
+#include "../kernels_src/mla_values.cuh"
+void run(const void *args) {
+    mla_values(*(const MlaValuesArgs *)args);
+}
+const StageInfo info = mla_values_info;
+#elif defined(STAGE_MLA_FOLD)
+#include "../kernels_src/mla_triples.cuh"
 #include "../kernels_src/mla_fold.cuh"
 void run(const void *args) {
     mla_fold(*(const MlaAttentionArgs *)args);

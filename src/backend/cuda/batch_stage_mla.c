@@ -352,7 +352,18 @@ const BatchType batch_mla_attention = {
 const BatchType batch_mla_fold = {
     .kernel = "mla_fold",
     .name = "what blocks have of it, put together",
-    .files = {FILES_MLA, "mla_list.cuh", "mla_fold.cuh"},
+    .files = {FILES_MLA, "mla_list.cuh", "mla_triples.cuh", "mla_fold.cuh"},
+    .cost = COST_USUAL,
+    .folds_groups = true,
+    .define = define_mla_attention,
+    .bind = bind_mla_attention,
+    .results = mla_attention_results,
+};
+
+const BatchType batch_mla_fold_many = {
+    .kernel = "mla_fold",
+    .name = "what blocks have of it, put together, of many",
+    .files = {FILES_MLA, "mla_list.cuh", "mla_triples.cuh", "mla_fold.cuh"},
     .cost = COST_USUAL,
     .define = define_mla_attention,
     .bind = bind_mla_attention,
@@ -371,13 +382,23 @@ const BatchType batch_mla_stretches = {
 };
 
 static void define_mla_values(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
-    (void)l;
-    define_head_product(b, s->ops[MLA_ATTENTION_VALUES]);
+    const Op *op = s->ops[MLA_ATTENTION_VALUES];
+    if (l->size.body & BODY_FEW) {
+        define(b, "FOLDS", 1);
+        define_mla_attention(b, l, s);
+        define(b, "PRODUCT_ROWS", op->weight->n_rows);
+        define(b, "PRODUCT_COLS", op->weight->n_cols);
+        define_format(b, "FORMAT_0", op->weight);
+    } else {
+        define_head_product(b, op);
+    }
 }
 
 static void bind_mla_values(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
     out->mla_values = (MlaValuesArgs){.batch = b->batch,
+                                      .rows = b->rows,
                                       .latent = b->raw,
+                                      .partial = b->partial,
                                       .weight = batch_weight_of(b, s->ops[MLA_ATTENTION_VALUES]),
                                       .out = b->a};
 }
@@ -392,6 +413,18 @@ static uint32_t mla_values_results(const BatchStage *s, const BatchBuffers *b,
 const BatchType batch_mla_values = {
     .kernel = "mla_values",
     .name = "heads' output of latent vectors",
+    .files = {FILES_MLA, "mla_list.cuh", "mla_triples.cuh", FILES_TILES, "head_product.cuh",
+              "mla_values.cuh"},
+    .cost = COST_USUAL,
+    .reads = 1 << MLA_ATTENTION_VALUES,
+    .define = define_mla_values,
+    .bind = bind_mla_values,
+    .results = mla_values_results,
+};
+
+const BatchType batch_mla_values_many = {
+    .kernel = "mla_values",
+    .name = "heads' output of latent vectors, of many",
     .files = {FILES_HEAD_PRODUCT, "mla_values.cuh"},
     .cost = COST_USUAL,
     .reads = 1 << MLA_ATTENTION_VALUES,
@@ -408,9 +441,11 @@ const BatchBlock batch_block_mla_attention = {
             [MLA_ATTENTION_VALUES]    = {OP_HEAD_MATMUL, ACT_AB, {ACT_A}}}}},
     .parts = {
         {&batch_mla_attention, MLA_ATTENTION_ATTENTION, BODY_FEW | BODY_MANY, false},
-        {&batch_mla_fold, MLA_ATTENTION_ATTENTION, BODY_FEW | BODY_MANY, false},
+        {&batch_mla_fold, MLA_ATTENTION_ATTENTION, BODY_FEW, false},
+        {&batch_mla_fold_many, MLA_ATTENTION_ATTENTION, BODY_MANY, false},
         {&batch_mla_stretches, MLA_ATTENTION_ATTENTION, BODY_PROMPT, false},
-        {&batch_mla_values, MLA_ATTENTION_VALUES, BODY_ANY, false}},
+        {&batch_mla_values, MLA_ATTENTION_VALUES, BODY_FEW, false},
+        {&batch_mla_values_many, MLA_ATTENTION_VALUES, BODY_TOGETHER, false}},
     .link = link_mla_attention,
     .check = check_mla_attention,
 };

@@ -230,6 +230,7 @@ struct BatchType {
     uint32_t reads; // bits: those of its block's operations whose matrices, cache or state it computes with
     bool defines_rows; // its define() writes MAX_ROWS, too
     bool folds_parts;  // it is left out where all stretches are whole
+    bool folds_groups; // of rows that decode: it is left out where none has more than a group of keys
     // Whether it has something to do that no stage before it has done; NULL: always.
     bool (*is_needed)(const BatchLowering *l, const BatchStage *s);
     // How many times a block has it, one after the other; NULL: once.
@@ -310,8 +311,10 @@ struct BatchType {
     TYPE(mla_queries)       \
     TYPE(mla_attention)     \
     TYPE(mla_fold)          \
+    TYPE(mla_fold_many)     \
     TYPE(mla_stretches)     \
     TYPE(mla_values)        \
+    TYPE(mla_values_many)   \
     TYPE(attention_gate)    \
     TYPE(inputs)            \
     TYPE(inputs_many)       \

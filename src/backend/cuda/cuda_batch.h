@@ -16,6 +16,7 @@
 
 // How attention that has both ways is launched (StageInfo.blocks_alone): in clusters, or without, a block a
 // multiprocessor or two. Of prompts: all stretches are whole, or some are divided, which takes a stage more.
+// Of few rows with a compressed cache the same: none has more than a group of keys, or some have.
 typedef enum {
     SPREAD_CLUSTERS,
     SPREAD_ALONE,
@@ -30,9 +31,10 @@ typedef struct {
     BatchBuffers buffers;
     BatchBuffers behind_prompts; // its head and draws, on rows of the prompts' class
     // Layers, and what the tail has; [TAIL_COUNT], of prompts: layers alone. SPREAD_ALONE and
-    // SPREAD_TWO_ALONE: with `two_ways`, and of prompts SPREAD_DIVIDED.
+    // SPREAD_TWO_ALONE: with `two_ways`; SPREAD_DIVIDED: of prompts, and with `folds_groups`.
     CUgraphExec graphs[SPREAD_COUNT][TAIL_COUNT + 1];
     const BatchStage *two_ways; // attention that has both ways, of the longest window; NULL: none
+    bool folds_groups;          // a stage is left out where rows are short (BatchType); `two_ways` is NULL
     PlacedRow placed[BATCH_ROWS_MAX];
     uint32_t n_placed; // what the table holds now; 0: nothing that is known
     // [n_stages] where a library multiplies, and then the class has no graph; else NULL.

@@ -250,6 +250,13 @@ static const BatchStage *find_two_ways(const CudaBatches *t, const BatchClass *c
     return found;
 }
 
+static bool folds_groups(const BatchClass *c) {
+    bool found = false;
+    for (uint32_t i = 0; i < c->n_stages; i++)
+        found = found || c->stages[i].type->folds_groups;
+    return found;
+}
+
 // A class has graphs of the tails from the first on, so many.
 static uint32_t first_tail_of(const BatchClass *c) {
     return c->size.body == BODY_PROMPT ? TAIL_COUNT : 0;
@@ -261,6 +268,7 @@ static uint32_t n_graphs_of(const CudaBatches *t, uint32_t class_index) {
     if (t->classes[class_index].given) return 0;
     const BatchClass *c = &t->lowered.classes[class_index];
     bool divides = c->size.body == BODY_PROMPT && t->lowered.stretches_at_once > 0;
+    divides = divides || t->classes[class_index].folds_groups;
     return (t->classes[class_index].two_ways ? SPREAD_COUNT
             : divides                        ? SPREAD_DIVIDED + 1
                                              : 1) *
@@ -271,7 +279,9 @@ static uint32_t n_graphs_of(const CudaBatches *t, uint32_t class_index) {
 static bool make_graph_number(CudaBackend *b, uint32_t class_index, uint32_t number, Error *err) {
     CudaBatches *t = b->batches;
     const BatchClass *c = &t->lowered.classes[class_index];
-    if (number == 0) t->classes[class_index].two_ways = find_two_ways(t, c);
+    CudaClass *class = &t->classes[class_index];
+    if (number == 0) class->folds_groups = folds_groups(c);
+    if (number == 0 && !class->folds_groups) class->two_ways = find_two_ways(t, c);
     uint32_t n = n_tails_of(c);
     return make_graph(b, class_index, (BatchSpread)(number / n), first_tail_of(c) + number % n, err);
 }

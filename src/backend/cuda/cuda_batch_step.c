@@ -27,7 +27,7 @@ uint32_t cuda_batch_launches(CudaBackend *b, uint32_t class_index, BatchSpread s
     for (uint32_t i = 0; i < (tail == TAIL_COUNT ? c->n_layers_stages : c->n_stages); i++) {
         const BatchStage *s = &c->stages[i];
         if (batch_draws(s->type) && !(s->type->needed_for & batch_tail_needs(tail))) continue;
-        if (s->type->folds_parts && spread != SPREAD_DIVIDED) continue;
+        if ((s->type->folds_parts || s->type->folds_groups) && spread != SPREAD_DIVIDED) continue;
         launches[n] = cuda_batch_launch_of(b, class_index, i, &args[n]);
         // Attention of shorter windows stays in clusters, which have all of its groups.
         bool is_alone = spread != SPREAD_CLUSTERS && two_ways && s->program == two_ways->program;
@@ -37,6 +37,13 @@ uint32_t cuda_batch_launches(CudaBackend *b, uint32_t class_index, BatchSpread s
     return n;
 }
 
+static bool has_two_groups(const uint32_t *positions, uint32_t n_rows) {
+    bool found = false;
+    for (uint32_t i = 0; i < n_rows; i++)
+        found = found || positions[i] >= ATTENTION_GROUP_KEYS;
+    return found;
+}
+
 // Clusters are slower where each row has one split, so that their blocks have nothing to share (8B, one row
 // of 128 keys: 2.55 µs, not 2.29), and where there are more groups than clusters (16,384 keys: 29.0 µs, not
 // 22.7). Two blocks a multiprocessor hide each other's waits, but take the next stage's place and have more
@@ -44,6 +51,8 @@ uint32_t cuda_batch_launches(CudaBackend *b, uint32_t class_index, BatchSpread s
 BatchSpread cuda_batch_spread(const CudaBackend *b, uint32_t class_index, const uint32_t *positions,
                               uint32_t n_rows) {
     const BatchStage *s = b->batches->classes[class_index].two_ways;
+    if (b->batches->classes[class_index].folds_groups)
+        return has_two_groups(positions, n_rows) ? SPREAD_DIVIDED : SPREAD_WHOLE;
     if (!s) return SPREAD_CLUSTERS;
     const Op *op = s->attention;
     const StageInfo *info = &b->batches->kernels[s->program].info;
