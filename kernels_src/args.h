@@ -243,6 +243,7 @@ typedef struct {
     DEVICE_PTR(float) partial;                  // what blocks that share a band's columns give each other
     DEVICE_PTR(unsigned) meetings;              // their counters: zeros between launches
     DEVICE_PTR(const float) times;              // glu: [MAX_ROWS][TIMES_STRIDE], from the layer's part on
+    DEVICE_PTR(const float) share;              // output, HAS_SHARE: [MAX_ROWS] of route.cuh
 } ProductArgs;
 
 // layer_inputs.cuh
@@ -261,14 +262,6 @@ typedef struct {
     DEVICE_PTR(float) raw;           // as of RopeHeadsArgs: its queries and keys become their norms
     DEVICE_PTR(const float) norm[2]; // [N_HEADS * HEAD_DIM] of queries, [N_KV_HEADS * HEAD_DIM] of keys
 } QkNormArgs;
-
-// share.cuh
-typedef struct {
-    DEVICE_PTR(const Batch) batch;
-    DEVICE_PTR(const unsigned short) h; // activations of D_MODEL columns: the experts' input
-    DEVICE_PTR(const float) weight;     // [D_MODEL]
-    DEVICE_PTR(unsigned short) f;       // activations of D_FF columns *= the share
-} ShareArgs;
 
 // mla_queries.cuh, mla_keys.cuh
 typedef struct {
@@ -447,17 +440,19 @@ typedef struct {
 // route.cuh
 typedef struct {
     DEVICE_PTR(const Batch) batch;
-    DEVICE_PTR(const float) x;          // [MAX_ROWS][D_MODEL]
-    DEVICE_PTR(const float) norm;       // [D_MODEL]
-    DEVICE_PTR(const float) other_norm; // ROUTE_OTHER_NORM: [D_MODEL] of `normed` in its place
-    DEVICE_PTR(const float) weight;     // the router: [N_EXPERTS][D_MODEL]
-    DEVICE_PTR(const float) bias;       // [N_EXPERTS] or NULL
-    DEVICE_PTR(const float) select;     // ROUTE_SELECTS: [N_EXPERTS]
-    DEVICE_PTR(const float) scales;     // ROUTE_EXPERT_SCALES: [N_EXPERTS]
-    DEVICE_PTR(unsigned short) normed;  // out activations of D_MODEL columns, as of norm_rows.cuh
-    DEVICE_PTR(float) logits;           // out [MAX_ROWS][N_EXPERTS]
-    DEVICE_PTR(ExpertRowChoice) choice; // many: out [MAX_ROWS][N_USED]
-    DEVICE_PTR(unsigned) meetings;      // many: [MAX_ROWS], zeros between launches
+    DEVICE_PTR(const float) x;            // [MAX_ROWS][D_MODEL]
+    DEVICE_PTR(const float) norm;         // [D_MODEL]
+    DEVICE_PTR(const float) other_norm;   // ROUTE_OTHER_NORM: [D_MODEL] of `normed` in its place
+    DEVICE_PTR(const float) weight;       // the router: [N_EXPERTS][D_MODEL]
+    DEVICE_PTR(const float) bias;         // [N_EXPERTS] or NULL
+    DEVICE_PTR(const float) select;       // ROUTE_SELECTS: [N_EXPERTS]
+    DEVICE_PTR(const float) scales;       // ROUTE_EXPERT_SCALES: [N_EXPERTS]
+    DEVICE_PTR(const float) share_weight; // ROUTE_SHARE: [D_MODEL]
+    DEVICE_PTR(float) share;              // ROUTE_SHARE: out [MAX_ROWS]
+    DEVICE_PTR(unsigned short) normed;    // out activations of D_MODEL columns, as of norm_rows.cuh
+    DEVICE_PTR(float) logits;             // out [MAX_ROWS][N_EXPERTS]
+    DEVICE_PTR(ExpertRowChoice) choice;   // many: out [MAX_ROWS][N_USED]
+    DEVICE_PTR(unsigned) meetings;        // many: [MAX_ROWS], zeros between launches
 } RouteRowsArgs;
 
 // group_experts.cuh

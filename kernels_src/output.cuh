@@ -1,11 +1,12 @@
 // The products that end in the residual stream: attention output and down.
 //
 //     x[row] += W in[row] + b                          ADD_SCALE: times this, before it is added
+// HAS_SHARE: x[row] += share[row] (W in[row]) + b, of a shared expert
 // RAW: x[row] = W in[row] + b; x is then another buffer, for post_norm.
 // FROM_GLU: `in` is what glu.cuh left, divided by GLU_DIVISOR, which is multiplied back (exactly).
 //
 // Operations: MATMUL, ADD. Grid and order of sums: product.cuh, with either body; a unit is a band. Defines:
-// STAGE_OUTPUT, N_ROWS, N_COLS, FORMAT_0, the body's; RAW, FROM_GLU, ADD_SCALE.
+// STAGE_OUTPUT, N_ROWS, N_COLS, FORMAT_0, the body's; RAW, FROM_GLU, ADD_SCALE, HAS_SHARE.
 #ifndef N_ROWS
 #error "N_ROWS"
 #endif
@@ -35,6 +36,7 @@ struct OutputState {
 #ifndef PRODUCT_MANY
     u32 ahead;                        // the unit that is known before; UINT32_MAX for none
     float bias, residual[AHEAD_ROWS]; // of the rows that this warp finishes
+    float share[AHEAD_ROWS];          // HAS_SHARE: likewise
 #endif
 };
 
@@ -50,6 +52,9 @@ struct OutputFinish {
 
     struct Ahead {
         float bias, before[2][4];
+#ifdef HAS_SHARE
+        float share; // of row lane % 16: a register is all that each 16 rows take here
+#endif
     };
 
     static DEVICE u32 col_of(u32 unit) {
@@ -82,6 +87,10 @@ struct OutputFinish {
         u32 col = col_of(unit);
         Ahead v = {};
         if (a.bias[0] != 0 && col < N_ROWS) v.bias = a.bias[0][col];
+#ifdef HAS_SHARE
+        u32 share_row = lane_index() % 16;
+        if (share_row < n_rows) v.share = load_shared_data(a.share + first_row + share_row);
+#endif
 #ifndef RAW
 #pragma unroll
         for (u32 i = 0; i < 8; i++) {
@@ -104,6 +113,9 @@ struct OutputFinish {
 #pragma unroll
             for (u32 r = 0; r < 4; r++) {
                 float v = of_rows[r];
+#ifdef HAS_SHARE
+                v *= shuffle(ahead.share, i * 8 + lane_first_row() + r);
+#endif
 #ifdef FROM_GLU
                 v *= GLU_DIVISOR;
 #endif
@@ -140,10 +152,14 @@ DEVICE void output_prepare(const ProductArgs &a, u32 block, u8 *shared, OutputSt
 DEVICE void output_run(const ProductArgs &a, u32 block, u8 *shared, OutputState *s) {
 #pragma unroll
     for (u32 i = 0; i < AHEAD_ROWS; i++) {
-        s->residual[i] = 0;
+        s->residual[i] = s->share[i] = 0;
+        u32 row = product_first_row(s->product) + i * 2 + lane_index() / BAND_ROWS;
+        (void)row;
+#ifdef HAS_SHARE
+        if (row < MAX_ROWS) s->share[i] = load_shared_data(a.share + row);
+#endif
 #ifndef RAW
         u32 col = s->ahead * BAND_ROWS + lane_index() % BAND_ROWS;
-        u32 row = product_first_row(s->product) + i * 2 + lane_index() / BAND_ROWS;
         if (s->ahead < UNITS && col < N_ROWS && row < MAX_ROWS)
             s->residual[i] = load_shared_data(a.out + (u64)row * N_ROWS + col);
 #endif
@@ -159,6 +175,9 @@ DEVICE void output_run(const ProductArgs &a, u32 block, u8 *shared, OutputState 
                         u32 row = i * 2 + lane_index() / BAND_ROWS;
                         if (row >= n_rows) break;
                         float v = sums[row * SUM_STRIDE + r];
+#ifdef HAS_SHARE
+                        v *= s->share[i];
+#endif
 #ifdef FROM_GLU
                         v *= GLU_DIVISOR;
 #endif

@@ -5,6 +5,7 @@
 //     choice[row] = the N_USED chosen and their weights (expert_choice.cuh): many rows alone
 //
 // ROUTE_OTHER_NORM: `normed` is the norm by other weights.
+// ROUTE_SHARE: share[row] = sigmoid(w norm(x[row])), of a shared expert: one row more behind the router's.
 //
 // Operations: RMS_NORM, MATMUL (of the router), ROUTE. Float32 throughout, since a rounded logit could choose
 // another expert. A block has a run of ROUTE_ROWS rows and a part of the experts: the fewer rows there are,
@@ -16,15 +17,21 @@
 // apart, 8, 4, 2, 1; the runs of 512 columns in their order. Then fma(sum, the norm's factor, bias).
 // Defines: D_MODEL, MAX_ROWS, NORM_EPS (rows.cuh), N_EXPERTS, N_USED (expert_choice.cuh), ROUTE_ROWS (1, 2, 4
 // or 8), ROUTE_GROUP (experts at once: 1, 2 or 4; 200 registers a thread with 8 rows and 2, with 4 and 4),
-// ROUTE_SPREAD; ROUTE_CHOOSES, ROUTE_OTHER_NORM.
+// ROUTE_SPREAD; ROUTE_CHOOSES, ROUTE_OTHER_NORM, ROUTE_SHARE.
 #if !defined(D_MODEL) || !defined(MAX_ROWS) || !defined(NORM_EPS) || !defined(ROUTE_ROWS) || \
     !defined(ROUTE_GROUP) || !defined(ROUTE_SPREAD) || D_MODEL % 4
 #error "D_MODEL, MAX_ROWS, NORM_EPS, ROUTE_ROWS, ROUTE_GROUP, ROUTE_SPREAD"
 #endif
 
+#ifdef ROUTE_SHARE
+#define ROUTE_OUTPUTS (N_EXPERTS + 1u) // rows of weights; below they all count as experts
+#else
+#define ROUTE_OUTPUTS N_EXPERTS
+#endif
+
 // Of a block where there are so many runs of rows: whole groups.
 DEVICE constexpr u32 route_experts(u32 runs) {
-    return ROUND_UP(CEIL_DIV(N_EXPERTS, MAX(ROUTE_SPREAD / runs, 1u)), (u32)ROUTE_GROUP);
+    return ROUND_UP(CEIL_DIV(ROUTE_OUTPUTS, MAX(ROUTE_SPREAD / runs, 1u)), (u32)ROUTE_GROUP);
 }
 
 enum : u32 {
@@ -58,7 +65,8 @@ struct RouteShare {
 };
 DEVICE RouteShare route_share(u32 block, u32 n_rows) {
     u32 runs = MAX_ROWS <= ROUTE_ROWS ? 1 : MAX(CEIL_DIV(n_rows, (u32)ROUTE_ROWS), 1u);
-    u32 n = route_experts(runs), parts = CEIL_DIV(N_EXPERTS, n), run = block / parts, part = block % parts;
+    u32 n = route_experts(runs), parts = CEIL_DIV(ROUTE_OUTPUTS, n), run = block / parts,
+        part = block % parts;
     return {run, run * ROUTE_ROWS, n_rows, part, parts, part * n, n};
 }
 
@@ -98,7 +106,11 @@ DEVICE RouteLane route_load_weight(const float *row) {
 DEVICE void route_load_group(const RouteRowsArgs &a, u32 first, RouteLane weight[ROUTE_GROUP]) {
 #pragma unroll
     for (u32 e = 0; e < ROUTE_GROUP; e++) {
-        weight[e] = route_load_weight(a.weight + (u64)MIN(first + e, N_EXPERTS - 1u) * D_MODEL);
+        const float *of = a.weight + (u64)MIN(first + e, N_EXPERTS - 1u) * D_MODEL;
+#ifdef ROUTE_SHARE
+        if (first + e >= N_EXPERTS) of = a.share_weight;
+#endif
+        weight[e] = route_load_weight(of);
     }
 }
 
@@ -211,7 +223,13 @@ DEVICE void route_store_logits(const RouteRowsArgs &a, const RouteState &s, floa
         for (u32 w = 1; w < ROUTE_WARPS; w++) {
             sum += shared[ROUTE_SUMS_AT + w * (ROUTE_ROWS * ROUTE_EXPERTS) + i];
         }
-        if (from + lane_index() >= n || expert >= N_EXPERTS || row >= share.n_rows) continue;
+        if (from + lane_index() >= n || expert >= ROUTE_OUTPUTS || row >= share.n_rows) continue;
+#ifdef ROUTE_SHARE
+        if (expert == N_EXPERTS) {
+            a.share[row] = reciprocal_fast(1.0f + exp2_fast(-1.44269504089f * (sum * f)));
+            continue;
+        }
+#endif
         float bias = from < ROUTE_THREADS ? s.bias : route_bias(a, share, i);
         a.logits[row * N_EXPERTS + expert] = fma_f32(sum, f, bias);
     }

@@ -24,6 +24,7 @@ static ExpertsSize size_of(const BatchStage *s) {
     return (ExpertsSize){.route = route_of(s),
                          .has_select = s->ops[MIXTURE_ROUTE]->weight != NULL,
                          .has_scales = s->ops[MIXTURE_ROUTE]->bias != NULL,
+                         .has_share = s->share != NULL,
                          .sum_alone = s->is_raw,
                          .d_router = (uint32_t)s->ops[MIXTURE_ROUTER]->weight->n_cols,
                          .d_model = (uint32_t)first->n_cols,
@@ -42,6 +43,7 @@ static ExpertsSize size_of(const BatchStage *s) {
 static bool link_experts(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
     const BatchBlock *next = s->ops[MIXTURE_LATENT] ? &batch_block_latent_out : &batch_block_glu;
     (void)before;
+    if (after && after->block == &batch_block_share) s->share = after->ops[SHARE_SHARE];
     return !s->is_raw || (after && after->block == next) || batch_refuse(err, s);
 }
 
@@ -110,6 +112,8 @@ static void bind_route(const BatchStage *s, const BatchBuffers *b, StageArgs *ou
                                       .bias = batch_bias_of(b, s->ops[MIXTURE_ROUTER]),
                                       .select = batch_weight_of(b, s->ops[MIXTURE_ROUTE]),
                                       .scales = batch_bias_of(b, s->ops[MIXTURE_ROUTE]),
+                                      .share_weight = batch_weight_of(b, s->share),
+                                      .share = b->share,
                                       .normed = b->h,
                                       .logits = b->route,
                                       .choice = b->choice,
@@ -463,45 +467,16 @@ const BatchBlock batch_block_latent_out = {
 };
 // clang-format on
 
-// ---- SHARE: on what a shared expert's gate and up left ----
+// ---- SHARE: of a shared expert; its neighbours do it ----
 
 static bool link_share(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
     bool fits = before && before->block == &batch_block_experts && after && after->block == &batch_block_down;
     return fits || batch_refuse(err, s);
 }
 
-static void define_share(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
-    (void)l;
-    define(b, "STAGE_SHARE", 1);
-    define(b, "D_MODEL", s->ops[SHARE_SHARE]->in_width[1]);
-    define(b, "D_FF", s->ops[SHARE_SHARE]->out_width);
-}
-
-static void bind_share(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    out->share = (ShareArgs){
-        .batch = b->batch, .h = b->h, .weight = batch_weight_of(b, s->ops[SHARE_SHARE]), .f = b->f};
-}
-
-static uint32_t share_results(const BatchStage *s, const BatchBuffers *b,
-                              StageResult out[STAGE_RESULTS_MAX]) {
-    const Op *op = s->ops[SHARE_SHARE];
-    out[0] = (StageResult){op, RESULT_ACTIVATIONS, b->f, op->out_width, 1 / GLU_DIVIDED_BY, 0};
-    return 1;
-}
-
-const BatchType batch_share = {
-    .kernel = "share",
-    .name = "share of shared experts",
-    .files = {FILES_ROWS, "share.cuh"},
-    .cost = COST_USUAL,
-    .define = define_share,
-    .bind = bind_share,
-    .results = share_results,
-};
-
+// `route` takes the sigmoid of a product, as one row more of the router; `down` multiplies by it.
 const BatchBlock batch_block_share = {
     .patterns = {{1, false, {[SHARE_SHARE] = {OP_SHARE, ACT_F, {ACT_F, ACT_H}}}}},
-    .parts = {{&batch_share, SHARE_SHARE, BODY_ANY, false}},
     .link = link_share,
     .check = batch_takes_all,
 };

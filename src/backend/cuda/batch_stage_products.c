@@ -132,6 +132,7 @@ void batch_bind_matrices(const BatchStage *s, const BatchBuffers *b, const Batch
 // ---- OUTPUT of attention and of states, DOWN of the feed-forward ----
 
 static bool link_output(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
+    if (before && before->block == &batch_block_share) s->share = before->ops[SHARE_SHARE];
     // Between attention and its output there may be gate and up, where both have the same input.
     if (before && before->block == &batch_block_glu && s->block == &batch_block_output) before--;
     bool attends =
@@ -177,6 +178,7 @@ static void define_output(StrBuf *b, const BatchLowering *l, const BatchStage *s
     if (s->is_raw) define(b, "RAW", 1);
     else define_add_scale(b, s->ops[OUTPUT_ADD]);
     if (s->block != &batch_block_output) define(b, "FROM_GLU", 1);
+    if (s->share) define(b, "HAS_SHARE", 1);
     batch_define_product(b, l, &size);
 }
 
@@ -188,6 +190,7 @@ static void bind_output(const BatchStage *s, const BatchBuffers *b, StageArgs *o
     out->product = batch_product_args(s, b, NULL, in);
     out->product.weight[0] = batch_weight_of(b, s->ops[OUTPUT_MATMUL]);
     out->product.bias[0] = batch_bias_of(b, s->ops[OUTPUT_MATMUL]);
+    out->product.share = s->share ? b->share : 0;
     out->product.out = s->is_raw ? b->t : b->x;
 }
 

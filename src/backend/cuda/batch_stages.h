@@ -155,6 +155,7 @@ struct BatchStage {
     const Op *attention;      // PRODUCTS, TURNS, ATTENTION: the operation that takes its queries
     const Op *values;         // TURNS: the one that left the values; NULL: they are an earlier layer's
     const Op *queries;        // of a compressed cache, PRODUCTS and TURNS: the one that made the queries
+    const Op *share;          // EXPERTS, DOWN: what says how much a shared expert between them counts
     const Op *beside;         // POST_NORM: the norm of what experts beside the feed-forward gave, or NULL
     const Op *head;           // those that draw: the operation that left the logits
     uint64_t weight_bytes;    // of the matrices that it reads
@@ -199,6 +200,7 @@ struct BatchBuffers {
     CUdeviceptr y;       // activations of state_cols
     // Of a mixture of experts; those of many rows are 0 for few.
     CUdeviceptr route;     // [experts] the router's logits
+    CUdeviceptr share;     // [max_rows] how much a shared expert counts
     CUdeviceptr choice;    // many: [experts used] ExpertRowChoice
     CUdeviceptr slot;      // many: [experts used]
     CUdeviceptr weights_h; // many, where the experts' inputs are weighted: [slots]
@@ -353,7 +355,6 @@ struct BatchType {
     TYPE(latent_sum)        \
     TYPE(latent_out)        \
     TYPE(latent_out_many)   \
-    TYPE(share)             \
     TYPE(norm_of_logits)    \
     TYPE(head)              \
     TYPE(head_many)         \

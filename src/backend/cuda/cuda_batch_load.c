@@ -171,6 +171,7 @@ static void lay_out_experts(DeviceLayout *l, const BatchClass *c, BatchBuffers *
     uint64_t rows = c->size.max_rows, choices = rows * e->n_used;
     if (e->n_experts == 0) return;
     s->route = device_layout_take(l, rows * e->n_experts * sizeof(float));
+    s->share = device_layout_take(l, rows * sizeof(float));
     s->slots_f = device_layout_take(l, e->between * sizeof(uint16_t));
     s->slots_out = device_layout_take(l, e->outputs * sizeof(float));
     s->slots_h = s->latent ? s->latent : s->h;

@@ -379,16 +379,17 @@ void experts_define_route(StrBuf *b, const LowerTarget *t, const ExpertsSize *e,
                     : max_rows > 16 ? 4
                     : max_rows > 1  ? 2
                                     : 1,
-             spread = t->multiprocessors + t->multiprocessors / 4;
+             spread = t->multiprocessors + t->multiprocessors / 4, outputs = e->n_experts + e->has_share;
     if (warps > 8) rows = MIN(rows, warps <= 12 ? 4u : 2u);
     uint32_t runs = (uint32_t)div_up(max_rows, rows), group = rows == ROUTE_ROWS_MAX ? 2 : 4;
-    while (group > 1 && e->n_experts * runs <= spread * (group / 2))
+    while (group > 1 && outputs * runs <= spread * (group / 2))
         group /= 2;
     define_experts(b, e, d_model);
     define(b, "MAX_ROWS", max_rows);
     define(b, "ROUTE_ROWS", rows);
     define(b, "ROUTE_GROUP", group);
-    define(b, "ROUTE_SPREAD", MIN(spread, e->n_experts * runs));
+    define(b, "ROUTE_SPREAD", MIN(spread, outputs * runs));
+    if (e->has_share) define(b, "ROUTE_SHARE", 1);
     if (max_rows > FEW_ROWS) define(b, "ROUTE_CHOOSES", 1);
     define_choice(b, e);
 }

@@ -12,6 +12,7 @@ typedef struct {
     RouteConfig route;
     bool has_select;   // a bias on what experts are chosen by
     bool has_scales;   // a factor of each expert on its weight
+    bool has_share;    // the router has one row more (route.cuh)
     bool sum_alone;    // down and sum do not add to the residual stream
     bool ungated;      // no gate: `up` is the format of what is multiplied first
     bool weighed;      // the experts' inputs are weighted, not their outputs alone

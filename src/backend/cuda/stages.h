@@ -61,7 +61,6 @@ typedef union {
     MlaValuesArgs mla_values;
     MlaAttentionArgs mla_attention;
     QkNormArgs qk_norm;
-    ShareArgs share;
     LayerInputsArgs layer_inputs;
     StreamsArgs streams;
     SparseGluArgs sparse_glu;
