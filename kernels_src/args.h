@@ -226,12 +226,17 @@ typedef struct {
 // qkv.cuh, output.cuh, glu.cuh, head.cuh
 typedef struct {
     DEVICE_PTR(const Batch) batch;
-    DEVICE_PTR(const BatchRow) rows;           // head
-    DEVICE_PTR(const SlotState) slots;         // head
-    DEVICE_PTR(const unsigned) logits_rows;    // head: [n_logits] rows of the batch
-    DEVICE_PTR(const float) x;                 // NORM_INPUT: [MAX_ROWS][N_COLS], whose norm is multiplied
-    DEVICE_PTR(const float) norm;              // NORM_INPUT: [N_COLS]
-    DEVICE_PTR(const float) norm_bias;         // NORM_INPUT with LAYER_NORM: [N_COLS] or NULL
+    DEVICE_PTR(const BatchRow) rows;        // head
+    DEVICE_PTR(const SlotState) slots;      // head
+    DEVICE_PTR(const unsigned) logits_rows; // head: [n_logits] rows of the batch
+    DEVICE_PTR(const float) x;              // NORM_INPUT: [MAX_ROWS][N_COLS], whose norm is multiplied
+    DEVICE_PTR(const float) norm;           // NORM_INPUT: [N_COLS]
+    DEVICE_PTR(const float) norm_bias;      // NORM_INPUT with LAYER_NORM: [N_COLS] or NULL
+    // POST_INPUT: the output whose norm x does not have yet, its norm, one value (POST_SCALE), and x with it.
+    DEVICE_PTR(const float) post;      // [MAX_ROWS][N_COLS] of output.cuh
+    DEVICE_PTR(const float) post_norm; // [N_COLS]
+    DEVICE_PTR(const float) post_scale;
+    DEVICE_PTR(float) x_out;                   // [MAX_ROWS][N_COLS], another buffer than x
     DEVICE_PTR(const unsigned short) in;       // else: activations of N_COLS columns
     DEVICE_PTR(const unsigned char) weight[4]; // matrices in tiles: those of qkv; gate, up; one
     DEVICE_PTR(const float) bias[4];           // or NULL

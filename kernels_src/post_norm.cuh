@@ -43,11 +43,6 @@ DEVICE void join_norms(const BatchPostNormArgs &a, const Norm &norm, const Norm 
 }
 #endif
 
-DEVICE float4 add_norm(float4 to, float4 v, float factor, float4 w) {
-    return {fma_f32(v.x * factor, w.x, to.x), fma_f32(v.y * factor, w.y, to.y),
-            fma_f32(v.z * factor, w.z, to.z), fma_f32(v.w * factor, w.w, to.w)};
-}
-
 // The row's values of the residual stream are fetched beside those of t.
 DEVICE void post_norm_run(const BatchPostNormArgs &a, const Norm &norm, u32 row, float *sums) {
     if (row >= load_shared_data(&a.batch->n_rows)) return;
@@ -66,7 +61,7 @@ DEVICE void post_norm_run(const BatchPostNormArgs &a, const Norm &norm, u32 row,
 #pragma unroll
                   for (u32 s = 1; s < N_STREAMS; s++) {
                       float4 *stream = (float4 *)(a.x + ((u64)row * N_STREAMS + s) * D_MODEL + col);
-                      *stream = add_norm(load_shared_data(stream), v, factor, w);
+                      *stream = norm_add(load_shared_data(stream), v, factor, w);
                   }
 #else
 #ifdef FROM_INPUT
@@ -76,7 +71,7 @@ DEVICE void post_norm_run(const BatchPostNormArgs &a, const Norm &norm, u32 row,
 #else
                   float4 y = x[turn].v[i];
 #endif
-                  float4 sum = add_norm(y, v, factor, w);
+                  float4 sum = norm_add(y, v, factor, w);
 #ifdef ADD_BESIDE
                   float4 o = load_shared_data((const float4 *)(a.beside + at + col));
                   const float by = ADD_BESIDE;

@@ -153,8 +153,14 @@ template <u32 n_cols> DEVICE float norm_mean(float sum) {
     return sum * (1.0f / n_cols);
 }
 
-template <u32 n_cols> DEVICE float norm_factor(float squares) {
-    return reciprocal_sqrt_fast(fma_f32(squares, 1.0f / n_cols, NORM_EPS));
+template <u32 n_cols> DEVICE float norm_factor(float squares, float eps = NORM_EPS) {
+    return reciprocal_sqrt_fast(fma_f32(squares, 1.0f / n_cols, eps));
+}
+
+// What a norm of a block's output makes of four columns of the residual stream.
+DEVICE float4 norm_add(float4 to, float4 v, float factor, float4 w) {
+    return {fma_f32(v.x * factor, w.x, to.x), fma_f32(v.y * factor, w.y, to.y),
+            fma_f32(v.z * factor, w.z, to.z), fma_f32(v.w * factor, w.w, to.w)};
 }
 
 // `b` counts with LAYER_NORM alone.
@@ -178,6 +184,11 @@ DEVICE float4 norm_value(float4 v, float factor, float4 w, float4 b) {
 
 // ---- the norms of some rows, by several warps ----
 //
+// A row that its lanes have already: of each turn the warp's piece.
+struct NormHeldRow {
+    const NormPiece *of_turn;
+};
+
 // Each of n_warps warps has whole pieces. With more warps than pieces, groups of warps share the rows. All
 // loads of a pass come first, and all its rows go side by side, so that the time hardly depends on them. A
 // lane holds `held` values at once, or those of one row where these are more.
@@ -238,7 +249,7 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps, u32 held = 64> struct RowNorm
     }
 
     // The norms of rows 0 … n_rows - 1 of x into the rows first_row … of `out`, whose capacity is MAX_ROWS.
-    // x is [n_rows][n_cols], or a function that gives a row's address. `sums` is [SHARED_FLOATS] of shared
+    // x is [n_rows][n_cols], or a function that gives a row's address, or a NormHeldRow. `sums` is [SHARED_FLOATS] of shared
     // memory. All n_warps warps call it with the same n_rows; `meet` is their barrier. It ends without one:
     // the values are there for the others after the next.
     template <class Rows, class Meet>
@@ -276,6 +287,12 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps, u32 held = 64> struct RowNorm
     template <class Rows> static DEVICE const float *row_at(Rows x, u32 row) {
         return x(row);
     }
+    template <class Rows> static DEVICE NormPiece piece_at(Rows x, u32 row, u32 warp, u32 turn) {
+        return norm_load<n_cols>(row_at(x, row), piece_of(warp, turn));
+    }
+    static DEVICE NormPiece piece_at(NormHeldRow x, u32, u32, u32 turn) {
+        return x.of_turn[turn];
+    }
 
     // Row `r` of the pass, of this warp's group; n_rows and more: none.
     static DEVICE u32 row_of(u32 group, u32 first, u32 r) {
@@ -312,14 +329,14 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps, u32 held = 64> struct RowNorm
     DEVICE void run_pass(Rows x, u32 n_rows, float *sums, u32 warp, u32 group, u32 first, Meet meet,
                          Finish finish) const {
         NormPiece v[PASS_ROWS][TURNS];
-        float total[PASS_ROWS];
+        float total[PASS_ROWS] = {};
 #pragma unroll
         for (u32 r = 0; r < PASS_ROWS; r++) {
             u32 row = row_of(group, first, r);
 #pragma unroll
             for (u32 t = 0; t < TURNS; t++) {
                 v[r][t] = {};
-                if (row < n_rows) v[r][t] = norm_load<n_cols>(row_at(x, row), piece_of(warp, t));
+                if (row < n_rows) v[r][t] = piece_at(x, row, warp, t);
             }
         }
         if (NORM_OF_MANY) warp_sync(); // or the compiler makes some loads behind the first sums
@@ -333,7 +350,9 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps, u32 held = 64> struct RowNorm
             }
         }
 #endif
+#ifndef NORM_NONE
         sum_rows(v, n_rows, sums, warp, group, first, norm_lane_squares, meet, total);
+#endif
 #pragma unroll
         for (u32 r = 0; r < PASS_ROWS; r++) {
             u32 row = row_of(group, first, r);

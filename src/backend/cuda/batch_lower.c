@@ -170,19 +170,35 @@ static bool add_stage(BatchLowering *l, BatchStage s, Error *err) {
     if (s.type->is_needed && !s.type->is_needed(l, &s)) return true;
     // Shorter prompts' classes multiply themselves: to take all weights apart first costs more than that.
     bool holds_any = l->size.body == BODY_PROMPT && l->size.max_rows == l->out->classes[0].size.max_rows;
+    s.x_is_other = l->x_is_other;
     s.is_given = l->is_given = l->has_library && holds_any && s.type->given_files[0];
     l->stages[l->n_stages] = s;
     return find_program(l, &l->stages[l->n_stages++], err);
 }
 
+// Whether the norm of an output is made by the block behind it, which is in the layers, too: prompts' rows go
+// through the head of one row.
+static bool is_left_to_next(const BatchLowering *l, const BatchStage *block) {
+    bool is_post_norm = block->block == &batch_block_post_norm && !block->ops[POST_NORM_JOIN] &&
+                        !block->ops[POST_NORM_LAUREL];
+    return l->size.body == BODY_ONE && is_post_norm && batch_takes_post_norm(block + 1);
+}
+
 // What a block becomes.
 static bool add_block(BatchLowering *l, const BatchStage *block, Error *err) {
+    if (is_left_to_next(l, block)) {
+        l->post = block;
+        return true;
+    }
+    const BatchStage *post = l->post;
+    if (post) l->post = NULL, l->x_is_other = !l->x_is_other;
     const BatchPart *parts = block->block->parts;
     for (const BatchPart *part = parts; part < parts + BATCH_PARTS_MAX && part->type; part++) {
         const Op *op = block->ops[part->of];
         if (!op || !(part->bodies & l->size.body)) continue;
         BatchStage of = *block;
         of.type = part->type;
+        of.post = post;
         if (part->alone) {
             of.first_op = (uint32_t)(op - l->plan->ops);
             of.n_ops = 1;
@@ -221,6 +237,7 @@ static bool add_class(BatchLowering *l, BatchSize size, Error *err) {
     l->size = size;
     l->stages = arena_new(l->arena, BatchStage, room);
     l->n_stages = 0;
+    l->x_is_other = false;
     l->first_program = l->n_programs;
     if (!l->stages) return no_memory(err);
     *c = (BatchClass){

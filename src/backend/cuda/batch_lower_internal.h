@@ -18,6 +18,8 @@ struct BatchLowering {
     bool is_given;      // of the stage under way
     BatchStage *stages; // its stages so far
     uint32_t n_stages;
+    const BatchStage *post; // the POST_NORM that the next block makes by itself, or NULL
+    bool x_is_other;        // behind the stages so far
     JitProgram *programs;
     const BatchType **program_types;
     uint32_t n_programs;
@@ -71,7 +73,12 @@ static inline void batch_define_copy(StrBuf *b, uint64_t n_cols) {
 }
 
 // NORM_INPUT, NORM_EPS, LAYER_NORM: where few rows go through a product, it takes their norm by itself.
-void batch_define_norm_input(StrBuf *b, const BatchLowering *l, const Op *norm);
+// POST_INPUT, POST_EPS, POST_SCALE: and that of the output before, which the residual stream does not have yet.
+void batch_define_norm_input(StrBuf *b, const BatchLowering *l, const BatchStage *s, const Op *norm);
+
+// Whether the block can make the norm of the output before it by itself: in one row's class it becomes one
+// stage, which begins with a norm of the residual stream.
+bool batch_takes_post_norm(const BatchStage *s);
 
 // What all products are given; `norm` NULL: the input is `in`.
 ProductArgs batch_product_args(const BatchStage *s, const BatchBuffers *b, const Op *norm, CUdeviceptr in);

@@ -30,7 +30,7 @@ static void define_head(StrBuf *b, const BatchLowering *l, const BatchStage *s) 
     define_format(b, "FORMAT_0", head->weight);
     if (head->head.scale != 1) define_float(b, "LOGIT_SCALE", head->head.scale);
     define_cap(b, head->head.cap);
-    batch_define_norm_input(b, l, s->ops[HEAD_NORM]);
+    batch_define_norm_input(b, l, s, s->ops[HEAD_NORM]);
     batch_define_product(b, l, &size);
     if (l->size.body & BODY_FEW) define(b, "KEPT_BYTES", HEAD_KEPT_BYTES / batch_head_blocks(l, head));
 }

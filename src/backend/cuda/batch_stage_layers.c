@@ -147,7 +147,8 @@ const BatchBlock batch_block_layer_inputs = {
 
 static void define_gate(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     const Weight *w = s->ops[GATE_MATMUL]->weight;
-    ProductSize size = size_of(s);
+    bool takes_copy = l->size.body == BODY_ONE && s->ops[GATE_COPY];
+    ProductSize size = takes_copy ? batch_product_size(s) : size_of(s);
     define(b, "STAGE_GLU", 1);
     define(b, "D_MODEL", w->n_cols);
     define(b, "D_FF", w->n_rows);
@@ -155,11 +156,15 @@ static void define_gate(StrBuf *b, const BatchLowering *l, const BatchStage *s) 
     define(b, "UNGATED", 1);
     define(b, "TIMES_STRIDE", s->ops[GATE_SLICE]->in_width[0]);
     define_format(b, "FORMAT_0", w);
+    if (takes_copy) {
+        batch_define_norm_input(b, l, s, s->ops[GATE_COPY]);
+        define(b, "COPY_DIVIDED", 1);
+    }
     batch_define_product(b, l, &size);
 }
 
 static void bind_gate(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
-    out->product = batch_product_args(s, b, NULL, b->h);
+    out->product = batch_product_args(s, b, s->ops[GATE_COPY], b->h);
     out->product.weight[0] = batch_weight_of(b, s->ops[GATE_MATMUL]);
     out->product.times = b->layer_inputs + (uint64_t)s->layer * s->ops[GATE_SLICE]->out_width * sizeof(float);
     out->product.out_activations = b->f;
@@ -213,7 +218,7 @@ const BatchBlock batch_block_layer_gate = {
             [GATE_SLICE]  = {OP_SLICE,  ACT_PS, {ACT_PL}},
             [GATE_GLU]    = {OP_GLU,    ACT_PG, {ACT_PG, ACT_PS}}}}},
     .parts = {
-        {&batch_copy, GATE_COPY, BODY_ANY, true},
+        {&batch_copy, GATE_COPY, BODY_NORMED, true},
         {&batch_layer_gate, GATE_MATMUL, BODY_FEW, false},
         {&batch_layer_gate_many, GATE_MATMUL, BODY_TOGETHER, false}},
     .link = link_gate,

@@ -4,10 +4,25 @@
 
 // ---- what products have in common ----
 
-void batch_define_norm_input(StrBuf *b, const BatchLowering *l, const Op *norm) {
+static void define_post_input(StrBuf *b, const BatchStage *post) {
+    define(b, "POST_INPUT", 1);
+    define_float(b, "POST_EPS", post->ops[POST_NORM_NORM]->norm.eps);
+    if (post->ops[POST_NORM_SCALE]) define(b, "POST_SCALE", 1);
+}
+
+void batch_define_norm_input(StrBuf *b, const BatchLowering *l, const BatchStage *s, const Op *norm) {
     if (l->size.body != BODY_ONE) return;
     define(b, "NORM_INPUT", 1);
     define_norm(b, norm);
+    if (s->post) define_post_input(b, s->post);
+}
+
+bool batch_takes_post_norm(const BatchStage *s) {
+    const Op *norm = s->block == &batch_block_products     ? s->ops[PRODUCTS_NORM]
+                     : s->block == &batch_block_glu        ? s->ops[GLU_NORM]
+                     : s->block == &batch_block_layer_gate ? s->ops[GATE_COPY]
+                                                           : NULL;
+    return norm && (norm->kind == OP_RMS_NORM || norm->kind == OP_COPY);
 }
 
 ProductSize batch_product_size(const BatchStage *s) {
@@ -29,16 +44,23 @@ ProductSize batch_product_size(const BatchStage *s) {
 }
 
 ProductArgs batch_product_args(const BatchStage *s, const BatchBuffers *b, const Op *norm, CUdeviceptr in) {
-    return (ProductArgs){.batch = b->batch,
-                         .rows = b->rows,
-                         .slots = b->slots,
-                         .logits_rows = b->logits_rows,
-                         .x = norm ? b->x : 0,
-                         .norm = batch_weight_of(b, norm),
-                         .norm_bias = batch_bias_of(b, norm),
-                         .in = in,
-                         .partial = s->is_given ? b->given : b->partial,
-                         .meetings = b->meetings};
+    ProductArgs a = {.batch = b->batch,
+                     .rows = b->rows,
+                     .slots = b->slots,
+                     .logits_rows = b->logits_rows,
+                     .x = norm ? b->x : 0,
+                     .norm = batch_weight_of(b, norm),
+                     .norm_bias = batch_bias_of(b, norm),
+                     .in = in,
+                     .partial = s->is_given ? b->given : b->partial,
+                     .meetings = b->meetings};
+    if (!norm || !s->post) return a;
+    a.x = b->x_other;
+    a.post = b->t;
+    a.post_norm = batch_weight_of(b, s->post->ops[POST_NORM_NORM]);
+    a.post_scale = batch_weight_of(b, s->post->ops[POST_NORM_SCALE]);
+    a.x_out = b->x;
+    return a;
 }
 
 // Of one that a library has multiplied.
@@ -115,7 +137,7 @@ void batch_define_matrices(StrBuf *b, const BatchLowering *l, const BatchStage *
         strbuf_printf(b, "#define ROWS_%u 0\n", i);
         strbuf_printf(b, "#define FORMAT_%u FORMAT_%s\n", i, dtype_info(m->of[0]->weight->dtype)->name);
     }
-    batch_define_norm_input(b, l, norm);
+    batch_define_norm_input(b, l, s, norm);
     batch_define_product(b, l, &size);
 }
 
@@ -449,7 +471,7 @@ static void define_glu(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
     if (first->bias || up->bias) define(b, "HAS_BIAS", 1);
     define_format(b, "FORMAT_0", first->weight);
     if (first != up) define_format(b, "FORMAT_1", up->weight);
-    batch_define_norm_input(b, l, s->ops[GLU_NORM]);
+    batch_define_norm_input(b, l, s, s->ops[GLU_NORM]);
     batch_define_product(b, l, &size);
 }
 

@@ -156,9 +156,12 @@ struct BatchStage {
     const Op *values;         // TURNS: the one that left the values; NULL: they are an earlier layer's
     const Op *queries;        // of a compressed cache, PRODUCTS and TURNS: the one that made the queries
     const Op *share;          // EXPERTS, DOWN: what says how much a shared expert between them counts
-    const Op *beside;         // POST_NORM: the norm of what experts beside the feed-forward gave, or NULL
-    const Op *head;           // those that draw: the operation that left the logits
-    uint64_t weight_bytes;    // of the matrices that it reads
+    // One row's PRODUCTS, GLU, LAYER_GATE: the POST_NORM before it, of which it makes the residual stream itself.
+    const BatchStage *post;
+    bool x_is_other;       // the residual stream is in x_other, or (post) goes there
+    const Op *beside;      // POST_NORM: the norm of what experts beside the feed-forward gave, or NULL
+    const Op *head;        // those that draw: the operation that left the logits
+    uint64_t weight_bytes; // of the matrices that it reads
 };
 
 // Device addresses of what the stages of one class read and write.
@@ -180,15 +183,16 @@ struct BatchBuffers {
     CUdeviceptr runs;        // where layers keep a state: [max_runs] RowRun
     CUdeviceptr rows;        // [max_rows] BatchRow
     // [max_rows] each; activations as in layout.h.
-    CUdeviceptr x;      // [d_model]
-    CUdeviceptr h;      // activations of d_model
-    CUdeviceptr raw;    // [raw_cols] of the products of one input
-    CUdeviceptr q;      // of prompts, or of a compressed cache: [heads][head_dim] f16
-    CUdeviceptr a;      // activations of heads * head_dim
-    CUdeviceptr t;      // [d_model]
-    CUdeviceptr m;      // [sum_cols] of what is not added to x at once: experts' sum, a low rank's output
-    CUdeviceptr latent; // activations of few columns: of narrower experts, of a low rank; 0: there are none
-    CUdeviceptr f;      // activations of d_ff, and of a layer's embedding behind its gate
+    CUdeviceptr x;       // [d_model]
+    CUdeviceptr x_other; // [d_model] of one row, where stages make a new x of it that all their blocks read
+    CUdeviceptr h;       // activations of d_model
+    CUdeviceptr raw;     // [raw_cols] of the products of one input
+    CUdeviceptr q;       // of prompts, or of a compressed cache: [heads][head_dim] f16
+    CUdeviceptr a;       // activations of heads * head_dim
+    CUdeviceptr t;       // [d_model]
+    CUdeviceptr m;       // [sum_cols] of what is not added to x at once: experts' sum, a low rank's output
+    CUdeviceptr latent;  // activations of few columns: of narrower experts, of a low rank; 0: there are none
+    CUdeviceptr f;       // activations of d_ff, and of a layer's embedding behind its gate
     CUdeviceptr layer_inputs; // [layers][d_per_layer]
     CUdeviceptr rope[PLACED_ROPES_MAX];
     // Of models with several streams.
@@ -382,6 +386,9 @@ const BatchType *batch_type_at(uint32_t index);
 
 // The arguments of a stage.
 void batch_bind(const BatchStage *s, const BatchBuffers *b, StageArgs *out);
+
+// Fills `out` and returns how many results of a stage an observer can see.
+uint32_t batch_results(const BatchStage *s, const BatchBuffers *b, StageResult out[STAGE_RESULTS_MAX]);
 
 // Operation i of the stage's block if the stage reads what that computes with; else NULL.
 static inline const Op *batch_op_read(const BatchStage *s, uint32_t i) {

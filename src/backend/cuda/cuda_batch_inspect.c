@@ -138,7 +138,7 @@ static bool show_result(const Group *g, const BatchStage *s, const StageResult *
 
 static bool show_stage(const Group *g, const BatchStage *s, const BatchBuffers *buffers, Error *err) {
     StageResult results[STAGE_RESULTS_MAX];
-    uint32_t n = s->type->results(s, buffers, results);
+    uint32_t n = batch_results(s, buffers, results);
     bool ok = true;
     for (uint32_t i = 0; ok && i < n; i++)
         ok = show_result(g, s, &results[i], err);

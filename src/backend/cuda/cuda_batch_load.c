@@ -145,7 +145,9 @@ static void lay_out_class(CudaBackend *b, DeviceLayout *l, const BatchClass *c, 
     s->runs = table + batch_runs_at(c);
     s->rows = table + batch_rows_at(c);
     lay_out_activations(b, l, c, s);
-    s->x = device_layout_take(l, rows * plan->d_model * sizeof(float));
+    s->x = s->x_other = device_layout_take(l, rows * plan->d_model * sizeof(float));
+    if (lowered->has_post_norm && c->size.body == BODY_ONE)
+        s->x_other = device_layout_take(l, plan->d_model * sizeof(float));
     s->xs = device_layout_take(l, rows * widest(plan, ACT_XS) * sizeof(float));
     s->xp = device_layout_take(l, rows * widest(plan, ACT_XP) * sizeof(float));
     for (uint64_t i = 0; i < widest(plan, ACT_XR) / plan->d_model; i++)
@@ -217,7 +219,7 @@ void cuda_batch_lay_out(CudaBackend *b, DeviceLayout *l) {
         behind->batch = prompts->batch;
         behind->logits_rows = prompts->logits_rows;
         behind->rows = prompts->rows;
-        behind->x = prompts->x;
+        behind->x = behind->x_other = prompts->x;
     }
 }
 

@@ -97,4 +97,4 @@ typedef struct {
     uint32_t stride; // ROWS: values from one row to the next; 0: width
 } StageResult;
 
-enum { STAGE_RESULTS_MAX = 4 };
+enum { STAGE_RESULTS_MAX = 5 };
