@@ -236,6 +236,9 @@ typedef struct {
     DEVICE_PTR(const float) post;      // [MAX_ROWS][N_COLS] of output.cuh
     DEVICE_PTR(const float) post_norm; // [N_COLS]
     DEVICE_PTR(const float) post_scale;
+    DEVICE_PTR(const float) beside; // POST_BESIDE: [MAX_ROWS][N_COLS], its norm, and that of both norms' sum
+    DEVICE_PTR(const float) beside_norm;       // [N_COLS]
+    DEVICE_PTR(const float) joined_norm;       // [N_COLS]
     DEVICE_PTR(float) x_out;                   // [MAX_ROWS][N_COLS], another buffer than x
     DEVICE_PTR(const unsigned short) in;       // else: activations of N_COLS columns
     DEVICE_PTR(const unsigned char) weight[4]; // matrices in tiles: those of qkv; gate, up; one
@@ -445,7 +448,12 @@ typedef struct {
 // route.cuh
 typedef struct {
     DEVICE_PTR(const Batch) batch;
-    DEVICE_PTR(const float) x;            // [MAX_ROWS][D_MODEL]
+    DEVICE_PTR(const float) x; // [MAX_ROWS][D_MODEL]
+    // POST_INPUT: as of ProductArgs
+    DEVICE_PTR(const float) post;
+    DEVICE_PTR(const float) post_norm;
+    DEVICE_PTR(const float) post_scale;
+    DEVICE_PTR(float) x_out;
     DEVICE_PTR(const float) norm;         // [D_MODEL]
     DEVICE_PTR(const float) other_norm;   // ROUTE_OTHER_NORM: [D_MODEL] of `normed` in its place
     DEVICE_PTR(const float) weight;       // the router: [N_EXPERTS][D_MODEL]

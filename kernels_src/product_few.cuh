@@ -28,13 +28,14 @@
 // Activations: all that the block's segments need, in shared memory. NORM_INPUT: the norm of x, which every
 // block takes (rows.cuh: to the bits of norm_rows.cuh). One row alone is the first of mma's eight columns;
 // the other seven are whatever there is, since nobody reads their sums. POST_INPUT (one row): x is first
-// x_out = x + norm(post), times *post_scale with POST_SCALE, as of post_norm.cuh, to the same bits: each block
-// makes it for itself, and the first one stores it for the stages that follow.
+// x_out = x + norm(post), times *post_scale with POST_SCALE, to the bits of post_norm.cuh: each block makes
+// it for itself, and the first one stores it for the stages that follow. POST_BESIDE: as NORM_BESIDE there,
+// so x_out = x + norm(norm(post) + norm(beside)).
 //
 // Defines, besides product.cuh's: MAX_ROWS (1 or 8), BLOCKS, WARPS (that multiply), RING_BYTES; K_WAYS (1),
 // K_BLOCKS (1), CLUSTERS (on sm_90 the K_BLOCKS are a cluster), FLIGHT (2), FETCHERS (1), SHARED_BYTES_MIN
 // (0), BLOCKS_PER_SM (2); OWN_PIECES; UNITS_AT_RUN_TIME, INPUT_UNITS (UNITS), PAIRS; NORM_INPUT with
-// NORM_EPS, LAYER_NORM; POST_INPUT with POST_EPS, POST_SCALE.
+// NORM_EPS, LAYER_NORM; POST_INPUT with POST_EPS, POST_SCALE, POST_BESIDE.
 #if !defined(BLOCKS) || !defined(WARPS) || !defined(RING_BYTES)
 #error "BLOCKS, WARPS, RING_BYTES"
 #endif
@@ -204,7 +205,12 @@ enum : u32 {
     PARTS_AT = SUMS_AT + BUFFERS * SUMS_UNITS * UNIT_SUMS * 4, // [BUFFERS][PASS_BANDS][BAND_PARTS]
     NORM_AT = PARTS_AT + BUFFERS * PASS_BANDS * BAND_PARTS * 4,
 #ifdef NORM_INPUT
-    NORM_BYTES = InputNorms::SHARED_FLOATS * 4,
+    NORM_SUMS = InputNorms::SHARED_FLOATS, // floats
+#ifdef POST_BESIDE
+    NORM_BYTES = (NORM_SUMS + 2 * InputNorms::PIECES) * 4,
+#else
+    NORM_BYTES = NORM_SUMS * 4,
+#endif
 #else
     NORM_BYTES = 0,
 #endif
@@ -361,8 +367,7 @@ struct Product {
     u32 row; // of one row's head: of x
 #endif
 #ifdef POST_INPUT
-    NormPiece post[InputNorms::TURNS]; // weights
-    float post_scale;
+    PostNorm<InputNorms> post;
 #endif
 #if !HAS_BULK
     u32 fetched; // steps
@@ -609,60 +614,6 @@ DEVICE void product_meet(u8 *, Product *) {
 #endif
 }
 
-#ifdef POST_INPUT
-static_assert(MAX_ROWS == 1, "the norm of one row's output");
-
-DEVICE void product_post_prepare(const ProductArgs &a, Product *p) {
-#pragma unroll
-    for (u32 t = 0; t < InputNorms::TURNS; t++) {
-        p->post[t] = norm_load_weight<N_COLS>(a.post_norm, InputNorms::piece_of(warp_index(), t));
-    }
-#ifdef POST_SCALE
-    p->post_scale = *a.post_scale;
-#else
-    p->post_scale = 1;
-#endif
-}
-
-// The warp's pieces of the residual stream with the norm of the output before. Only the warps that multiply;
-// `sums` is [pieces].
-template <class Meet>
-DEVICE void product_post(const ProductArgs &a, u32 block, float *sums, const Product &p, const Meet &meet,
-                         NormPiece x[InputNorms::TURNS]) {
-    NormPiece post[InputNorms::TURNS];
-    bool is_first = InputNorms::group_of(warp_index()) == 0; // other groups have the same pieces again
-#pragma unroll
-    for (u32 t = 0; t < InputNorms::TURNS; t++) {
-        u32 piece = InputNorms::piece_of(warp_index(), t);
-        post[t] = norm_load<N_COLS>(a.post, piece);
-        x[t] = norm_load<N_COLS>(a.x, piece);
-    }
-#pragma unroll
-    for (u32 t = 0; t < InputNorms::TURNS; t++) {
-        float sum = norm_of_lanes(norm_lane_squares(post[t]));
-        u32 piece = InputNorms::piece_of(warp_index(), t);
-        if (is_first && piece < InputNorms::PIECES && lane_index() == 0) sums[piece] = sum;
-    }
-    meet();
-    float total = sums[0];
-#pragma unroll
-    for (u32 i = 1; i < InputNorms::PIECES; i++) {
-        total += sums[i];
-    }
-    float factor = norm_factor<N_COLS>(total, POST_EPS);
-#pragma unroll
-    for (u32 i = 0; i < InputNorms::TURNS * 2; i++) {
-        u32 col = norm_col<N_COLS>(InputNorms::piece_of(warp_index(), i / 2), i % 2);
-        float4 v = norm_add(x[i / 2].v[i % 2], post[i / 2].v[i % 2], factor, p.post[i / 2].v[i % 2]);
-#ifdef POST_SCALE
-        v = {v.x * p.post_scale, v.y * p.post_scale, v.z * p.post_scale, v.w * p.post_scale};
-#endif
-        x[i / 2].v[i % 2] = v;
-        if (block == 0 && is_first && col < N_COLS) *(float4 *)(a.x_out + col) = v;
-    }
-}
-#endif
-
 #ifdef NORM_INPUT
 // Only the warps that multiply.
 DEVICE void product_norm(const ProductArgs &a, u32 block, u8 *shared, u32 n_rows, Product *p) {
@@ -675,7 +626,7 @@ DEVICE void product_norm(const ProductArgs &a, u32 block, u8 *shared, u32 n_rows
     };
 #elif defined(POST_INPUT)
     NormPiece held[InputNorms::TURNS];
-    product_post(a, block, sums + InputNorms::SUMS, *p, meet, held);
+    p->post.run(a, block == 0, sums + InputNorms::SUMS, meet, held);
     NormHeldRow row = {held};
 #else
     const float *row = a.x;
@@ -1039,7 +990,7 @@ DEVICE void product_prepare(const ProductArgs &a, u32 block, u8 *shared, const B
 #ifdef NORM_INPUT
     if (product_multiplies()) p->norm.prepare(a.norm, a.norm_bias, warp_index());
 #ifdef POST_INPUT
-    if (product_multiplies()) product_post_prepare(a, p);
+    if (product_multiplies()) p->post.prepare(a);
 #endif
 #ifdef STAGE_HEAD
     p->row = load_shared_data(a.logits_rows);

@@ -5,6 +5,8 @@
 //     choice[row] = the N_USED chosen and their weights (expert_choice.cuh): many rows alone
 //
 // ROUTE_OTHER_NORM: `normed` is the norm by other weights.
+// POST_INPUT (one row): x is first x_out = x + norm(post), times *post_scale with POST_SCALE, as in
+// product_few.cuh.
 // ROUTE_SHARE: share[row] = sigmoid(w norm(x[row])), of a shared expert: one row more behind the router's.
 //
 // Operations: RMS_NORM, MATMUL (of the router), ROUTE. Float32 throughout, since a rounded logit could choose
@@ -17,7 +19,8 @@
 // apart, 8, 4, 2, 1; the runs of 512 columns in their order. Then fma(sum, the norm's factor, bias).
 // Defines: D_MODEL, MAX_ROWS, NORM_EPS (rows.cuh), N_EXPERTS, N_USED (expert_choice.cuh), ROUTE_ROWS (1, 2, 4
 // or 8), ROUTE_GROUP (experts at once: 1, 2 or 4; 200 registers a thread with 8 rows and 2, with 4 and 4),
-// ROUTE_SPREAD; ROUTE_CHOOSES, ROUTE_OTHER_NORM, ROUTE_SHARE.
+// ROUTE_SPREAD; ROUTE_CHOOSES, ROUTE_OTHER_NORM, ROUTE_SHARE, POST_INPUT
+// with POST_EPS, POST_SCALE.
 #if !defined(D_MODEL) || !defined(MAX_ROWS) || !defined(NORM_EPS) || !defined(ROUTE_ROWS) || \
     !defined(ROUTE_GROUP) || !defined(ROUTE_SPREAD) || D_MODEL % 4
 #error "D_MODEL, MAX_ROWS, NORM_EPS, ROUTE_ROWS, ROUTE_GROUP, ROUTE_SPREAD"
@@ -74,6 +77,10 @@ struct RouteState {
     RouteShare share;
     RouteLane norm, weight[ROUTE_GROUP]; // the norm's, and the first group's
     float bias;                          // of the logit that the thread stores
+#ifdef POST_INPUT
+    RouteLane post; // the other norm's
+    float post_scale;
+#endif
 };
 
 // The warp's sums of n values (a power of two, at most 32): lane i gets value i * n / 32. (By recursion: a
@@ -177,14 +184,14 @@ DEVICE void route_scale(const RouteLane x[ROUTE_ROWS], const RouteLane &norm, Ro
 }
 
 // The norms' factors: lane r has that of row r, lanes past the last row the last one's.
-DEVICE float route_factor(const float *shared) {
+DEVICE float route_factor(const float *shared, float eps = NORM_EPS) {
     const float *squares = shared + MIN(lane_index(), ROUTE_ROWS - 1u) * SQUARES_STRIDE;
     float total = squares[0];
 #pragma unroll
     for (u32 i = 1; i < SQUARES; i++) {
         total += squares[i];
     }
-    return norm_factor<D_MODEL>(total);
+    return norm_factor<D_MODEL>(total, eps);
 }
 
 // The block's share of its rows' norms: every `parts`-th run of four columns.
@@ -257,13 +264,51 @@ DEVICE void route_prepare(const RouteRowsArgs &a, RouteState *s) {
     s->norm = route_load_weight(a.norm);
     route_load_group(a, s->share.first, s->weight);
     s->bias = route_bias(a, s->share, thread_index());
+#ifdef POST_INPUT
+    s->post = route_load_weight(a.post_norm);
+    s->post_scale = 1;
+#ifdef POST_SCALE
+    s->post_scale = *a.post_scale;
+#endif
+#endif
 }
+
+#ifdef POST_INPUT
+static_assert(MAX_ROWS == 1, "the norm of one row's output");
+
+// The row as it is with the norm of the output before.
+DEVICE void route_post(const RouteRowsArgs &a, const RouteState &s, float *shared, RouteLane *x) {
+    RouteLane post[1];
+#pragma unroll
+    for (u32 p = 0; p < ROUTE_PIECES; p++) {
+        post[0].piece[p] = norm_load<D_MODEL>(a.post, warp_index() * ROUTE_PIECES + p);
+    }
+    route_square(post, shared);
+    block_sync();
+    float factor = route_factor(shared, POST_EPS);
+    block_sync(); // all have read the squares
+#pragma unroll
+    for (u32 i = 0; i < ROUTE_PIECES * 2; i++) {
+        u32 p = i / 2, k = i % 2, col = norm_col<D_MODEL>(warp_index() * ROUTE_PIECES + p, k);
+        float4 v = norm_add(x->piece[p].v[k], post[0].piece[p].v[k], factor, s.post.piece[p].v[k]);
+#ifdef POST_SCALE
+        v = {v.x * s.post_scale, v.y * s.post_scale, v.z * s.post_scale, v.w * s.post_scale};
+#endif
+        x->piece[p].v[k] = v;
+        if (s.share.part == 0 && col < D_MODEL) *(float4 *)(a.x_out + col) = v;
+    }
+}
+#endif
 
 DEVICE void route_run(const RouteRowsArgs &a, float *shared, const RouteState &s) {
     const RouteShare &share = s.share;
     if (share.first_row >= share.n_rows) return;
     RouteLane x[ROUTE_ROWS], scaled[ROUTE_ROWS];
     route_load_rows(a, share.first_row, share.n_rows, x);
+#ifdef POST_INPUT
+    route_post(a, s, shared, x);
+    RouteLane kept = x[0]; // a.x does not have it yet
+#endif
     route_square(x, shared);
     route_scale(x, s.norm, scaled);
     route_multiply(scaled, s.weight, 0, shared);
@@ -278,7 +323,11 @@ DEVICE void route_run(const RouteRowsArgs &a, float *shared, const RouteState &s
     block_sync();
     float factor = route_factor(shared);
     route_store_logits(a, s, factor, shared);
+#ifdef POST_INPUT
+    x[0] = kept;
+#else
     if (!one) route_load_rows(a, share.first_row, share.n_rows, x);
+#endif
 #ifdef ROUTE_OTHER_NORM
     route_store_norms(a, share, x, route_load_weight(a.other_norm), factor);
 #else

@@ -194,6 +194,7 @@ struct NormHeldRow {
 // lane holds `held` values at once, or those of one row where these are more.
 template <u32 n_cols, u32 n_rows_max, u32 n_warps, u32 held = 64> struct RowNorms {
     enum : u32 {
+        COLS = n_cols,
         PIECES = CEIL_DIV(n_cols, (u32)NORM_PIECE),
         TURNS = CEIL_DIV(PIECES, n_warps),                   // pieces a warp
         GROUPS = MIN(MAX(n_warps / PIECES, 1u), n_rows_max), // of warps
@@ -249,9 +250,9 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps, u32 held = 64> struct RowNorm
     }
 
     // The norms of rows 0 … n_rows - 1 of x into the rows first_row … of `out`, whose capacity is MAX_ROWS.
-    // x is [n_rows][n_cols], or a function that gives a row's address, or a NormHeldRow. `sums` is [SHARED_FLOATS] of shared
-    // memory. All n_warps warps call it with the same n_rows; `meet` is their barrier. It ends without one:
-    // the values are there for the others after the next.
+    // x is [n_rows][n_cols], or a function that gives a row's address, or a NormHeldRow. `sums` is
+    // [SHARED_FLOATS] of shared memory. All n_warps warps call it with the same n_rows; `meet` is their
+    // barrier. It ends without one: the values are there for the others after the next. (NORM_NONE has none.)
     template <class Rows, class Meet>
     DEVICE void run(Rows x, u32 n_rows, f16 *out, u32 first_row, float *sums, u32 warp, Meet meet) const {
         each(x, n_rows, sums, warp, meet, [&](u32 row, u32 turn, u32 i, u32 col, float4 v, float factor) {
@@ -366,4 +367,134 @@ template <u32 n_cols, u32 n_rows_max, u32 n_warps, u32 held = 64> struct RowNorm
         }
     }
 };
+
+#if defined(POST_INPUT) && defined(NORM_INPUT)
+// ---- the norm of the output before, of one row, by the warps that take the norm behind it ----
+//
+//     x = x + norm(post)                               POST_SCALE: times *post_scale
+// POST_BESIDE: x = x + norm(norm(post) + norm(beside))
+static_assert(MAX_ROWS == 1, "of one row's output");
+
+// Norms: the RowNorms of what follows; groups of warps but its first have the same pieces again.
+template <class Norms> struct PostNorm {
+    enum : u32 { COLS = Norms::COLS, TURNS = Norms::TURNS };
+
+#ifndef POST_BESIDE
+    NormPiece w[TURNS];
+#endif
+    float scale;
+
+    // Before stage_wait.
+    DEVICE void prepare(const ProductArgs &a) {
+#pragma unroll
+        for (u32 t = 0; t < TURNS; t++) {
+            u32 piece = Norms::piece_of(warp_index(), t);
+#ifdef POST_BESIDE
+            // There are no registers for these: they are as near as the values that they are multiplied with.
+#pragma unroll
+            for (u32 i = 0; i < 2; i++) {
+                u32 col = MIN(norm_col<COLS>(piece, i), COLS - 4u);
+                prefetch_l2(a.post_norm + col);
+                prefetch_l2(a.beside_norm + col);
+                prefetch_l2(a.joined_norm + col);
+            }
+#else
+            w[t] = norm_load_weight<COLS>(a.post_norm, piece);
+#endif
+        }
+        scale = 1;
+#ifdef POST_SCALE
+        scale = *a.post_scale;
+#endif
+    }
+
+    // The warp's pieces of the new x; `stores`: into a.x_out, too. `sums` is [pieces], POST_BESIDE:
+    // [3][pieces]; `meet` is the warps' barrier.
+    template <class Meet>
+    DEVICE void run(const ProductArgs &a, bool stores, float *sums, const Meet &meet,
+                    NormPiece x[TURNS]) const {
+        NormPiece post[TURNS];
+#pragma unroll
+        for (u32 t = 0; t < TURNS; t++) {
+            u32 piece = Norms::piece_of(warp_index(), t);
+            post[t] = norm_load<COLS>(a.post, piece);
+#ifndef POST_BESIDE
+            x[t] = norm_load<COLS>(a.x, piece);
+#endif
+        }
+#ifdef POST_BESIDE
+        join(a, sums, meet, post);
+        NormPiece w[TURNS];
+#pragma unroll
+        for (u32 t = 0; t < TURNS; t++) {
+            u32 piece = Norms::piece_of(warp_index(), t);
+            x[t] = norm_load<COLS>(a.x, piece);
+            w[t] = norm_load_weight<COLS>(a.joined_norm, piece);
+        }
+#endif
+        square(post, sums);
+        meet();
+        float factor = factor_of(sums);
+        stores = stores && Norms::group_of(warp_index()) == 0;
+#pragma unroll
+        for (u32 i = 0; i < TURNS * 2; i++) {
+            u32 t = i / 2, k = i % 2, col = norm_col<COLS>(Norms::piece_of(warp_index(), t), k);
+            float4 v = norm_add(x[t].v[k], post[t].v[k], factor, w[t].v[k]);
+#ifdef POST_SCALE
+            v = {v.x * scale, v.y * scale, v.z * scale, v.w * scale};
+#endif
+            x[t].v[k] = v;
+            if (stores && col < COLS) *(float4 *)(a.x_out + col) = v;
+        }
+    }
+
+  private:
+    // Each piece's squares into `sums`.
+    static DEVICE void square(const NormPiece v[TURNS], float *sums) {
+#pragma unroll
+        for (u32 t = 0; t < TURNS; t++) {
+            float sum = norm_of_lanes(norm_lane_squares(v[t]));
+            u32 piece = Norms::piece_of(warp_index(), t);
+            bool is_mine = Norms::group_of(warp_index()) == 0 && piece < Norms::PIECES;
+            if (is_mine && lane_index() == 0) sums[piece] = sum;
+        }
+    }
+    // The norm's factor, when all have met.
+    static DEVICE float factor_of(const float *sums) {
+        float total = sums[0];
+#pragma unroll
+        for (u32 i = 1; i < Norms::PIECES; i++) {
+            total += sums[i];
+        }
+        return norm_factor<COLS>(total, POST_EPS);
+    }
+
+#ifdef POST_BESIDE
+    // `post` becomes the sum of its norm and of that of `beside`.
+    template <class Meet>
+    static DEVICE void join(const ProductArgs &a, float *sums, const Meet &meet, NormPiece post[TURNS]) {
+        NormPiece beside[TURNS], w_post[TURNS], w_beside[TURNS];
+        float *of_post = sums + Norms::PIECES, *of_beside = sums + 2 * Norms::PIECES;
+#pragma unroll
+        for (u32 t = 0; t < TURNS; t++) {
+            u32 piece = Norms::piece_of(warp_index(), t);
+            beside[t] = norm_load<COLS>(a.beside, piece);
+            w_post[t] = norm_load_weight<COLS>(a.post_norm, piece);
+            w_beside[t] = norm_load_weight<COLS>(a.beside_norm, piece);
+        }
+        square(post, of_post);
+        square(beside, of_beside);
+        meet();
+        float factor = factor_of(of_post), by = factor_of(of_beside);
+#pragma unroll
+        for (u32 i = 0; i < TURNS * 2; i++) {
+            u32 t = i / 2, k = i % 2;
+            float4 v = beside[t].v[k], w = w_beside[t].v[k];
+            float4 o = {v.x * by * w.x, v.y * by * w.y, v.z * by * w.z, v.w * by * w.w};
+            post[t].v[k] = norm_add(o, post[t].v[k], factor, w_post[t].v[k]);
+        }
+    }
+#endif
+};
+#endif
 #endif

@@ -179,9 +179,8 @@ static bool add_stage(BatchLowering *l, BatchStage s, Error *err) {
 // Whether the norm of an output is made by the block behind it, which is in the layers, too: prompts' rows go
 // through the head of one row.
 static bool is_left_to_next(const BatchLowering *l, const BatchStage *block) {
-    bool is_post_norm = block->block == &batch_block_post_norm && !block->ops[POST_NORM_JOIN] &&
-                        !block->ops[POST_NORM_LAUREL];
-    return l->size.body == BODY_ONE && is_post_norm && batch_takes_post_norm(block + 1);
+    bool is_post_norm = block->block == &batch_block_post_norm && !block->ops[POST_NORM_LAUREL];
+    return l->size.body == BODY_ONE && is_post_norm && batch_takes_post_norm(block + 1, block);
 }
 
 // What a block becomes.
@@ -210,6 +209,7 @@ static bool add_block(BatchLowering *l, const BatchStage *block, Error *err) {
         for (of.turn = 0; of.turn < turns; of.turn++) {
             if (!add_stage(l, of, err)) return false;
         }
+        post = NULL; // the first stage makes it
     }
     return true;
 }

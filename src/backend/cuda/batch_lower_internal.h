@@ -73,12 +73,15 @@ static inline void batch_define_copy(StrBuf *b, uint64_t n_cols) {
 }
 
 // NORM_INPUT, NORM_EPS, LAYER_NORM: where few rows go through a product, it takes their norm by itself.
-// POST_INPUT, POST_EPS, POST_SCALE: and that of the output before, which the residual stream does not have yet.
+// POST_…: and that of the output before, which the residual stream does not have yet.
 void batch_define_norm_input(StrBuf *b, const BatchLowering *l, const BatchStage *s, const Op *norm);
 
-// Whether the block can make the norm of the output before it by itself: in one row's class it becomes one
-// stage, which begins with a norm of the residual stream.
-bool batch_takes_post_norm(const BatchStage *s);
+// POST_INPUT, POST_EPS, POST_SCALE, POST_BESIDE alone; `post` is the POST_NORM.
+void batch_define_post_input(StrBuf *b, const BatchStage *post);
+
+// Whether the block can make the norm of the output before it, `post`, by itself: in one row's class its
+// first stage begins with a norm of the residual stream.
+bool batch_takes_post_norm(const BatchStage *s, const BatchStage *post);
 
 // What all products are given; `norm` NULL: the input is `in`.
 ProductArgs batch_product_args(const BatchStage *s, const BatchBuffers *b, const Op *norm, CUdeviceptr in);

@@ -101,6 +101,7 @@ static void define_route(StrBuf *b, const BatchLowering *l, const BatchStage *s)
     experts_define_route(b, l->target, &e, l->size.max_rows);
     if (s->ops[MIXTURE_INPUT]) define(b, "ROUTE_OTHER_NORM", 1);
     define_norm(b, s->ops[MIXTURE_NORM]);
+    if (s->post) batch_define_post_input(b, s->post);
 }
 
 static void bind_route(const BatchStage *s, const BatchBuffers *b, StageArgs *out) {
@@ -118,6 +119,12 @@ static void bind_route(const BatchStage *s, const BatchBuffers *b, StageArgs *ou
                                       .logits = b->route,
                                       .choice = b->choice,
                                       .meetings = b->meetings};
+    if (!s->post) return;
+    out->route_rows.x = b->x_other;
+    out->route_rows.post = b->t;
+    out->route_rows.post_norm = batch_weight_of(b, s->post->ops[POST_NORM_NORM]);
+    out->route_rows.post_scale = batch_weight_of(b, s->post->ops[POST_NORM_SCALE]);
+    out->route_rows.x_out = b->x;
 }
 
 static uint32_t route_results(const BatchStage *s, const BatchBuffers *b,

@@ -4,20 +4,22 @@
 
 // ---- what products have in common ----
 
-static void define_post_input(StrBuf *b, const BatchStage *post) {
+void batch_define_post_input(StrBuf *b, const BatchStage *post) {
     define(b, "POST_INPUT", 1);
     define_float(b, "POST_EPS", post->ops[POST_NORM_NORM]->norm.eps);
     if (post->ops[POST_NORM_SCALE]) define(b, "POST_SCALE", 1);
+    if (post->beside) define(b, "POST_BESIDE", 1);
 }
 
 void batch_define_norm_input(StrBuf *b, const BatchLowering *l, const BatchStage *s, const Op *norm) {
     if (l->size.body != BODY_ONE) return;
     define(b, "NORM_INPUT", 1);
     define_norm(b, norm);
-    if (s->post) define_post_input(b, s->post);
+    if (s->post) batch_define_post_input(b, s->post);
 }
 
-bool batch_takes_post_norm(const BatchStage *s) {
+bool batch_takes_post_norm(const BatchStage *s, const BatchStage *post) {
+    if (s->block == &batch_block_experts) return !post->beside;
     const Op *norm = s->block == &batch_block_products     ? s->ops[PRODUCTS_NORM]
                      : s->block == &batch_block_glu        ? s->ops[GLU_NORM]
                      : s->block == &batch_block_layer_gate ? s->ops[GATE_COPY]
@@ -60,6 +62,9 @@ ProductArgs batch_product_args(const BatchStage *s, const BatchBuffers *b, const
     a.post_norm = batch_weight_of(b, s->post->ops[POST_NORM_NORM]);
     a.post_scale = batch_weight_of(b, s->post->ops[POST_NORM_SCALE]);
     a.x_out = b->x;
+    a.beside = b->m;
+    a.beside_norm = batch_weight_of(b, s->post->beside);
+    a.joined_norm = batch_weight_of(b, s->post->ops[POST_NORM_JOINED]);
     return a;
 }
 

@@ -156,7 +156,7 @@ struct BatchStage {
     const Op *values;         // TURNS: the one that left the values; NULL: they are an earlier layer's
     const Op *queries;        // of a compressed cache, PRODUCTS and TURNS: the one that made the queries
     const Op *share;          // EXPERTS, DOWN: what says how much a shared expert between them counts
-    // One row's PRODUCTS, GLU, LAYER_GATE: the POST_NORM before it, of which it makes the residual stream itself.
+    // One row's PRODUCTS, GLU, LAYER_GATE, EXPERTS: the POST_NORM before it, whose norm it makes itself.
     const BatchStage *post;
     bool x_is_other;       // the residual stream is in x_other, or (post) goes there
     const Op *beside;      // POST_NORM: the norm of what experts beside the feed-forward gave, or NULL

@@ -202,8 +202,8 @@ static bool one_row_shape(const LowerTarget *t, const Product *p, FewShape *s) {
     return false;
 }
 
-// One row's down: pairs, where a block has hardly more to do than where all share the units evenly (Nemotron 3
-// Nano 9 and 8 units, Gemma 4 26B-A4B 12 and 11): sums that meet in memory take longer than that.
+// One row's down: pairs, where a block has hardly more to do than where all share the units evenly (Nemotron
+// 3 Nano 9 and 8 units, Gemma 4 26B-A4B 12 and 11): sums that meet in memory take longer than that.
 static bool pairs_shape(const LowerTarget *t, const Product *p, FewShape *s) {
     FewShape even = {.blocks = t->multiprocessors / 2 * 2, .k_blocks = 1, .copies = copies_of(t, p)},
              pairs = even;
