@@ -147,8 +147,10 @@ DEVICE u32 kv_units_on(u32 row_at, u32 k) {
     return units_on<KV_ROW_BYTES>(row_at, k);
 }
 
-// 16 rows of queries, in registers or in shared memory. step(k, a) gives 16 dims as A.
+// 16 rows of queries, in registers or in shared memory. step(k, a) gives 16 dims as A. UNROLLED: steps at a
+// time.
 struct QueryRegisters {
+    enum : u32 { UNROLLED = Q_STEPS };
     u32 q[Q_STEPS][4];
     DEVICE void step(u32 k, u32 a[4]) const {
 #pragma unroll
@@ -171,6 +173,7 @@ DEVICE void load_queries(const f16 *const row[2], QueryRegisters *q) {
 }
 
 struct QueryPiece {
+    enum : u32 { UNROLLED = Q_STEPS };
     const u8 *piece;
     DEVICE void step(u32 k, u32 a[4]) const {
         u32 row_at = query_row_at(lane_index() % 16, lane_index() / 16);
@@ -230,7 +233,7 @@ DEVICE void multiply_pages(const Queries &queries, Page page, float s[2 * pages]
 template <u32 pages, class Queries, class Page>
 DEVICE void multiply_pages(const Queries &queries, Page page, float s[2 * pages][4]) {
     u32 lane = lane_index(), row_at = kv_row_at(lane / 16 * 8 + lane % 8, lane / 8 % 2);
-#pragma unroll
+#pragma unroll Queries::UNROLLED
     for (u32 k = 0; k < Q_STEPS; k++) {
         u32 a[4], unit_at = kv_units_on(row_at, k);
         queries.step(k, a);
@@ -313,8 +316,9 @@ DEVICE void keep_values(u32 b[2], i32 n) {
 }
 
 // out[2 i], out[2 i + 1]: dims 16 (first + i step) … and + 8 …. masked: only the first n values are there, of
-// 16. (Told at compile time: a branch at each load would keep loads and products apart.)
-template <u32 pairs, u32 step, bool masked>
+// 16. (Told at compile time: a branch at each load would keep loads and products apart.) row_bytes: of a
+// token's values; of f16 they may be some of its dims (attention_list.cuh).
+template <u32 pairs, u32 step, bool masked, u32 row_bytes = KV_ROW_BYTES>
 DEVICE void add_page(const u32 weights[4], const u8 *values, u32 first, i32 n, float out[2 * pairs][4]) {
 #ifdef KV_Q8
     u32 lane = lane_index();
@@ -340,13 +344,13 @@ DEVICE void add_page(const u32 weights[4], const u8 *values, u32 first, i32 n, f
         }
     }
 #else
-    u32 row_at = kv_row_at(lane_index() % 16, lane_index() / 16);
+    u32 row_at = layout_kv_unit_at(row_bytes, lane_index() % 16, lane_index() / 16);
 #pragma unroll
     for (u32 i = 0; i < pairs; i++) {
         u32 pair = first + i * step;
-        if (DIM_PAIRS % step && pair >= DIM_PAIRS) break;
+        if (row_bytes / 32 % step && pair >= row_bytes / 32) break;
         u32 b[4];
-        load_matrix_4_transposed(b, values + kv_units_on(row_at, pair));
+        load_matrix_4_transposed(b, values + units_on<row_bytes>(row_at, pair));
         if (masked) {
             keep_values(b, n);
             keep_values(b + 2, n);

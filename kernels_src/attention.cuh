@@ -22,8 +22,12 @@
 // reads the tile. The team with a row's last split writes the row's entries to the cache, for batches that
 // follow.
 //
-// SHARED_KV: the layer reads the entries of an earlier one, which that has written. It has none of its own,
-// and fetches behind stage_wait.
+// SHARED_KV: the layer reads the entries of an earlier one, which writes those of this batch's rows to the
+// cache, maybe while the tiles are fetched. So these are taken from there behind stage_wait; the rest is as
+// above.
+//
+// Wide heads (VALUE_PARTS, attention_list.cuh). Two tiles of heads of 256 dims take 128 KB, which would find
+// no room beside the stage before: a block has all keys of its tiles, and some of the values' dims.
 //
 // Who folds. A team that has all splits of a group folds them in its shared memory. Else each team leaves its
 // splits' triples in `partial`, and the last one that comes to the group's counter folds them. The same with
@@ -31,7 +35,7 @@
 // 34.8 µs, in two levels 24.5; 8B's heads, with the output stage behind it.)
 //     partial   [teams][8] splits' triples, of the group that the team begins and does not end; then
 //               [shared lists][GROUPS_MAX] groups' triples
-//     a triple  out [heads][HEAD_DIM], {largest score, sum} [heads]
+//     a triple  out [heads][VALUE_DIM], {largest score, sum} [heads]
 //     meetings  [teams] of groups, [teams] of rows' lists
 //
 // Needs rows.cuh, kv_cache.cuh, turn_heads.cuh, soft_cap.cuh, attend.cuh, attention_list.cuh. Defines:
@@ -52,19 +56,24 @@ enum : u32 {
     TEAM_THREADS = TEAM_WARPS * WARP,
     ATTEND_THREADS = TEAMS * TEAM_THREADS,
     ALL_TEAMS = BLOCKS_MOST * TEAMS, // at most
-    SHARED_LISTS = layout_attention_shared_lists(N_HEADS, N_KV_HEADS, MAX_ROWS, ALL_TEAMS),
-    TRIPLE_FLOATS = layout_attention_triple_floats(N_HEADS, N_KV_HEADS, HEAD_DIM),
-    WARP_PAGES = TILE_PAGES / TEAM_WARPS,         // of keys
-    WARP_PAIRS = CEIL_DIV(DIM_PAIRS, TEAM_WARPS), // of 8 dims: warp w has pairs w, w + TEAM_WARPS, …
-    WARP_DIMS = 2 * WARP_PAIRS,                   // groups of 8
-    HEAD_ROWS = LIST_HEADS > 8 ? 2 : 1,           // of a lane that are heads
+    SHARED_LISTS =
+        layout_attention_shared_lists(N_HEADS * VALUE_PARTS, N_KV_HEADS *VALUE_PARTS, MAX_ROWS, ALL_TEAMS),
+    TRIPLE_FLOATS = layout_attention_triple_floats(N_HEADS, N_KV_HEADS, VALUE_DIM),
+    WARP_PAGES = TILE_PAGES / TEAM_WARPS,           // of keys
+    WARP_PAIRS = CEIL_DIV(VALUE_PAIRS, TEAM_WARPS), // of 8 dims: warp w has pairs w, w + TEAM_WARPS, …
+    WARP_DIMS = 2 * WARP_PAIRS,                     // groups of 8
+    HEAD_ROWS = LIST_HEADS > 8 ? 2 : 1,             // of a lane that are heads
 
-    HALF_BYTES = TILE_BYTES / 2, // a tile's keys, or its values
-    RING_HALVES = RING_BYTES / HALF_BYTES,
+    VALUE_ROW_BYTES = VALUE_PARTS > 1 ? 2 * VALUE_DIM : KV_ROW_BYTES,
+    VALUE_PIECE_BYTES = VALUE_PARTS > 1 ? KV_PAGE *VALUE_ROW_BYTES : KV_PIECE_BYTES,
+    HALF_BYTES = TILE_BYTES / 2, // a tile's keys, or all of its values
+    VALUES_BYTES = TILE_PAGES * VALUE_PIECE_BYTES,
+    RING_TILES = RING_BYTES / (HALF_BYTES + VALUES_BYTES),
+    RING_HALVES = VALUE_PARTS > 1 ? 2 * RING_TILES : RING_BYTES / HALF_BYTES,
     IN_PARTS = (RING_HALVES < 2),                              // values in the place of the keys
     STEP_TILES = (TEAM_WARPS > 1 && RING_HALVES >= 4 ? 2 : 1), // that a team takes at once, at most
     // A step's keys make room for the next one's, which is fetched meanwhile. Else at the step's end.
-    FETCHES_AHEAD = (TEAM_WARPS > 1 && RING_HALVES >= 3 * STEP_TILES),
+    FETCHES_AHEAD = (VALUE_PARTS == 1 && TEAM_WARPS > 1 && RING_HALVES >= 3 * STEP_TILES),
     RING_STEPS = 4, // under way, at most
     // By copies of 16 bytes, which pass by the L1 (sm_80).
     FOLDS_IN_RING =
@@ -75,13 +84,15 @@ enum : u32 {
     WEIGHT_ROWS = HEAD_ROWS * 8,
     WEIGHTS_BYTES = TEAM_WARPS > 1 ? WEIGHT_ROWS *TILE_KEYS * 2 : 0, // of a tile
     TOPS_BYTES = TEAM_WARPS > 1 ? TEAM_WARPS * 16 * 4 : 0,           // of a tile
-    WEIGHTS_AT = RING_HALVES * HALF_BYTES, // [heads] [TILE_KEYS] f16, units of 16 bytes xor head % 8
+    WEIGHTS_AT = VALUE_PARTS > 1
+                     ? RING_TILES *(HALF_BYTES + VALUES_BYTES)
+                     : RING_HALVES *HALF_BYTES, // [heads] [TILE_KEYS] f16, units of 16 bytes xor head % 8
     TOPS_AT = WEIGHTS_AT + STEP_TILES * WEIGHTS_BYTES, // [warp][16 heads]
     QUERIES_AT = TOPS_AT + STEP_TILES * TOPS_BYTES,    // 16 rows
     FULL_AT = QUERIES_AT + QUERY_PIECE_BYTES,          // two barriers a step: its keys, its values
     LAST_AT = FULL_AT + RING_STEPS * 2 * 8,
-    ACCUMULATOR_BYTES = LIST_HEADS * (HEAD_DIM * 4 + TEAM_WARPS * 8),
-    GROUP_AT = ROUND_UP(LAST_AT + 4, 16), // accumulators: out [heads][HEAD_DIM], {top, sum} [warp][heads]
+    ACCUMULATOR_BYTES = LIST_HEADS * (VALUE_DIM * 4 + TEAM_WARPS * 8),
+    GROUP_AT = ROUND_UP(LAST_AT + 4, 16), // accumulators: out [heads][VALUE_DIM], {top, sum} [warp][heads]
     TOTAL_AT = GROUP_AT + ACCUMULATOR_BYTES,
     TEAM_BYTES = ROUND_UP(TOTAL_AT + ACCUMULATOR_BYTES, 128),
     ATTENTION_SHARED_BYTES = TEAMS * TEAM_BYTES,
@@ -90,6 +101,8 @@ static_assert(TEAM_WARPS == 1 || TEAMS == 1, "a team is a warp or a block");
 static_assert(TILE_PAGES % TEAM_WARPS == 0, "warps have the same number of pages");
 static_assert(RING_HALVES > 0 && RING_HALVES < 2 * (RING_STEPS + 1), "RING_BYTES");
 static_assert(!IN_PARTS || SM_ARCH < 90, "bulk copies bring whole tiles");
+static_assert(VALUE_PARTS == 1 || (SM_ARCH >= 90 && !KV_IS_Q8 && VALUE_DIM % 64 == 0), "sheets of 64 dims");
+static_assert(VALUE_PARTS == 1 || VALUE_PAIRS % TEAM_WARPS == 0, "warps have as many of a part's dims");
 
 #ifdef SHARED_KV
 #define OWN_ENTRIES false
@@ -121,13 +134,14 @@ struct TeamWork {
     bool alone;            // no other row of the batch is of the sequence of the list's row
     bool rehearses;        // what it does is for nobody (attention_clusters.cuh)
     u32 page;              // of the row's entry
-    bool keeps;            // it has the list's last split, which is not its first
+    bool keeps;            // it has the list's last split, maybe behind others
     Entry entry[2];        // `keeps`: a lane's part of the row's key and value
 };
 
 // ---- the ring ----
 //
 // Halves of tiles, in the order of their use: of a step of one tile or two its keys, then its values.
+// VALUE_PARTS: keys and values, which are of different sizes, have a ring each.
 
 // Tiles that are taken together.
 DEVICE u32 step_tiles(const ListPlace &p, u32 tile) {
@@ -181,12 +195,29 @@ DEVICE void fetches_advance(const BatchAttentionArgs &a, Fetches *f) {
     }
     fetches_look_ahead(f);
 }
-DEVICE u8 *half_at(u8 *shared, u32 n) {
-    return shared + n % RING_HALVES * HALF_BYTES;
+// Tile i of a step of n tiles, before which n_halves were used.
+DEVICE u8 *keys_at(u8 *shared, u32 n_halves, u32 i) {
+    if (VALUE_PARTS > 1) return shared + (n_halves / 2 + i) % MAX(RING_TILES, 1u) * HALF_BYTES;
+    return shared + (n_halves + i) % RING_HALVES * HALF_BYTES;
+}
+DEVICE u8 *values_at(u8 *shared, u32 n_halves, u32 n, u32 i) {
+    if (VALUE_PARTS == 1) return keys_at(shared, n_halves + (IN_PARTS ? 0 : n), i);
+    return shared + RING_TILES * HALF_BYTES + (n_halves / 2 + i) % MAX(RING_TILES, 1u) * VALUES_BYTES;
 }
 #if SM_ARCH >= 90
 DEVICE BulkBarrier *step_full(u8 *shared, u32 n_steps, u32 is_values) {
     return (BulkBarrier *)(shared + FULL_AT) + n_steps % RING_STEPS * 2 + is_values;
+}
+#endif
+#if SM_ARCH >= 90
+// A page's values, of which a part is a piece of each eight tokens (layout.h). from: its keys and values.
+DEVICE void copy_values(u8 *to, const f16 *from, u32 part, BulkBarrier *full) {
+    enum : u32 { PIECES = VALUE_PARTS > 1 ? 2 : 1, BYTES = VALUE_PIECE_BYTES / PIECES };
+#pragma unroll
+    for (u32 i = 0; i < PIECES; i++) {
+        u32 at = KV_PIECE_BYTES + i * 8 * KV_ROW_BYTES + part * BYTES;
+        bulk_copy(to + i * BYTES, (const u8 *)from + at, BYTES, full);
+    }
 }
 #endif
 // Sets off the next step's copies. All threads call it; the halves that were in its place have been used.
@@ -199,20 +230,21 @@ DEVICE void fetch_step(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
                 *values_full = step_full(shared, f->n_steps, 1);
     if (lane_index() == 0) {
         bulk_barrier_expect(keys_full, n * KV_PIECE_BYTES);
-        bulk_barrier_expect(values_full, n * KV_PIECE_BYTES);
+        bulk_barrier_expect(values_full, n * VALUE_PIECE_BYTES);
     }
     warp_sync();
     if (copies) {
         const f16 *from = kv_head_page(a.kv, f->page, list_kv_head(f->place));
-        u32 tile = lane_index() / WARP_PAGES, at = step_page(*f) % TILE_PAGES * KV_PIECE_BYTES;
-        bulk_copy(half_at(shared, f->n_halves + tile) + at, from, KV_PIECE_BYTES, keys_full);
-        bulk_copy(half_at(shared, f->n_halves + f->tiles + tile) + at, (const u8 *)from + KV_PIECE_BYTES,
-                  KV_PIECE_BYTES, values_full);
+        u32 tile = lane_index() / WARP_PAGES, page = step_page(*f) % TILE_PAGES;
+        bulk_copy(keys_at(shared, f->n_halves, tile) + page * KV_PIECE_BYTES, from, KV_PIECE_BYTES,
+                  keys_full);
+        copy_values(values_at(shared, f->n_halves, f->tiles, tile) + page * VALUE_PIECE_BYTES, from,
+                    value_part(f->place), values_full);
     }
 #else
     for (u32 i = 0; i < f->tiles; i++) {
         KvTile tile = place_tile(*f, f->tile + i);
-        u8 *keys = half_at(shared, f->n_halves + i), *values = half_at(shared, f->n_halves + f->tiles + i);
+        u8 *keys = keys_at(shared, f->n_halves, i), *values = values_at(shared, f->n_halves, f->tiles, i);
         copy_tile<TEAM_THREADS>(a.kv, tile, keys, team_thread(), TILE_KEYS_ALONE);
         if (!IN_PARTS) copy_tile<TEAM_THREADS>(a.kv, tile, values, team_thread(), TILE_VALUES_ALONE);
     }
@@ -277,23 +309,37 @@ DEVICE void fetch_values(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
 // page in the cache (NULL: not by this team).
 struct NewEntry {
     u8 *keys, *values, *cache;
-    u32 token; // of the page
+    u32 token;      // of the page
+    u32 part;       // of the values, in shared memory
+    const u8 *from; // SHARED_KV: its page in the cache, which has it
 };
 
-DEVICE void store_unit(u8 *shared, u32 unit, u32 n_heads, const NewEntry &e, const RawHead &h, TeamWork *w) {
-    if (unit < n_heads) {
+DEVICE void store_query(u8 *shared, u32 unit, const RawHead &h) {
 #pragma unroll
-        for (u32 i = 0; i < HEAD_TURNS; i++) {
-            u32 dim = head_dim_of(i);
-            if (dim >= HEAD_DIM) continue;
-            *(u32 *)(shared + QUERIES_AT + query_row_at(unit, dim / 8) + dim % 8 * 2) =
-                packed_query(h.own[i]);
-        }
+    for (u32 i = 0; i < HEAD_TURNS; i++) {
+        u32 dim = head_dim_of(i);
+        if (dim >= HEAD_DIM) continue;
+        *(u32 *)(shared + QUERIES_AT + query_row_at(unit, dim / 8) + dim % 8 * 2) = packed_query(h.own[i]);
+    }
+}
+
+// An entry's key or value to its place in shared memory.
+DEVICE void store_in_tile(const NewEntry &e, bool is_value, const Entry &entry) {
+    if (VALUE_PARTS == 1 || !is_value) {
+        store_entry(is_value ? e.values : e.keys, is_value, e.token, entry);
         return;
     }
-    bool is_value = unit > n_heads;
-    Entry entry = make_entry(h);
-    if (e.keys) store_entry(is_value ? e.values : e.keys, is_value, e.token, entry);
+#pragma unroll
+    for (u32 i = 0; i < HEAD_TURNS; i++) {
+        u32 dim = head_dim_of(i);
+        if (dim / VALUE_DIM != e.part) continue;
+        *(u32 *)(e.values + layout_kv_unit_at(VALUE_ROW_BYTES, e.token, dim % VALUE_DIM / 8) + dim % 8 * 2) =
+            entry.pair[i];
+    }
+}
+
+DEVICE void store_new(bool is_value, const NewEntry &e, const Entry &entry, TeamWork *w) {
+    if (e.keys) store_in_tile(e, is_value, entry);
     else if (is_value) w->entry[1] = entry;
     else w->entry[0] = entry;
     if (e.cache) store_entry(is_value ? e.cache + KV_PIECE_BYTES : e.cache, is_value, e.token, entry);
@@ -303,8 +349,7 @@ DEVICE void store_unit(u8 *shared, u32 unit, u32 n_heads, const NewEntry &e, con
 DEVICE void store_kept(const TeamWork &w, u32 n_heads, const NewEntry &e) {
 #pragma unroll
     for (u32 k = 0; k < 2; k++) {
-        if ((n_heads + k) % TEAM_WARPS == team_warp())
-            store_entry(k ? e.values : e.keys, k, e.token, w.entry[k]);
+        if ((n_heads + k) % TEAM_WARPS == team_warp()) store_in_tile(e, k, w.entry[k]);
     }
 }
 
@@ -322,21 +367,29 @@ DEVICE void turn_units(const BatchAttentionArgs &a, u8 *shared, const ListPlace 
     HeadAngles angles = load_angles(a.rope, row);
     for (u32 begin = first + team_warp(); begin < end; begin += TEAM_WARPS * AT_ONCE) {
         RawHead h[AT_ONCE];
+        Entry cached[AT_ONCE]; // SHARED_KV
 #pragma unroll
         for (u32 k = 0; k < AT_ONCE; k++) {
             u32 unit = begin + k * TEAM_WARPS;
             u32 head = unit < n_heads ? first_head + unit
                                       : N_HEADS + (unit - n_heads) * N_KV_HEADS + list_kv_head(p);
-            if (unit < end) h[k] = load_raw_head(raw + head * HEAD_DIM);
+            if (unit >= end) continue;
+            if (OWN_ENTRIES || unit < n_heads) h[k] = load_raw_head(raw + head * HEAD_DIM);
+            else cached[k] = load_entry(e.from + (unit - n_heads) * KV_PIECE_BYTES, unit > n_heads, e.token);
         }
 #pragma unroll
         for (u32 k = 0; k < AT_ONCE; k++) {
             u32 unit = begin + k * TEAM_WARPS;
             if (unit >= end) break;
-            if (unit <= n_heads) turn_head(&h[k], unit < n_heads ? a.norm[0] : a.norm[1], angles);
-            else norm_value(&h[k]);
-            if (unit < n_heads) heat_query(&h[k], a.rows[row].position);
-            store_unit(shared, unit, n_heads, e, h[k], w);
+            if (unit < (OWN_ENTRIES ? n_heads + 1 : n_heads))
+                turn_head(&h[k], unit < n_heads ? a.norm[0] : a.norm[1], angles);
+            else if (OWN_ENTRIES) norm_value(&h[k]);
+            if (unit < n_heads) {
+                heat_query(&h[k], a.rows[row].position);
+                store_query(shared, unit, h[k]);
+            } else {
+                store_new(unit > n_heads, e, OWN_ENTRIES ? make_entry(h[k]) : cached[k], w);
+            }
         }
     }
 }
@@ -357,18 +410,20 @@ struct Step {
     bool begins; // the list's first that the team has
 };
 DEVICE u8 *step_keys(u8 *shared, const TeamWork &w, u32 i) {
-    return half_at(shared, w.n_halves + i);
+    return keys_at(shared, w.n_halves, i);
 }
 DEVICE u8 *step_values(u8 *shared, const TeamWork &w, const Step &s, u32 i) {
-    return half_at(shared, w.n_halves + (IN_PARTS ? 0 : s.n) + i);
+    return values_at(shared, w.n_halves, s.n, i);
 }
 DEVICE bool has_key(const Step &s, u32 key) {
     return key / TILE_KEYS - s.tile < s.n;
 }
 // The place of a key's entry in the step's tiles.
-DEVICE NewEntry entry_in_step(u8 *shared, const TeamWork &w, const Step &s, u32 key) {
-    u32 i = key / TILE_KEYS - s.tile, at = key / KV_PAGE % TILE_PAGES * KV_PIECE_BYTES;
-    return {step_keys(shared, w, i) + at, step_values(shared, w, s, i) + at, nullptr, key % KV_PAGE};
+DEVICE NewEntry entry_in_step(u8 *shared, const ListPlace &p, const TeamWork &w, const Step &s, u32 key) {
+    u32 i = key / TILE_KEYS - s.tile, page = key / KV_PAGE % TILE_PAGES;
+    u8 *keys = step_keys(shared, w, i) + page * KV_PIECE_BYTES,
+       *values = step_values(shared, w, s, i) + page * VALUE_PIECE_BYTES;
+    return {keys, values, nullptr, key % KV_PAGE, value_part(p), nullptr};
 }
 
 // Units [first, end) of all rows of the same sequence whose positions are in the step, before the own one.
@@ -381,7 +436,9 @@ DEVICE bool turn_others(const BatchAttentionArgs &a, u8 *shared, const ListPlace
                         a.rows[row].position < p.keys.position && has_key(s, a.rows[row].position);
         for (u32 found = ballot_lanes(is_other); found; found &= found - 1) {
             u32 other = first + count_ones((found & -found) - 1);
-            NewEntry e = entry_in_step(shared, *w, s, a.rows[other].position);
+            u32 position = a.rows[other].position, page = a.rows[other].pages[a.list_at + position / KV_PAGE];
+            NewEntry e = entry_in_step(shared, p, *w, s, position);
+            if (!OWN_ENTRIES) e.from = (const u8 *)kv_head_page(a.kv, page, list_kv_head(p));
             turn_units(a, shared, p, other, first_unit, end_unit, e, w);
             any = true;
         }
@@ -398,21 +455,21 @@ DEVICE void turn_new_heads(const BatchAttentionArgs &a, u8 *shared, const ListPl
     u32 n_heads = list_n_heads(p), position = p.keys.position;
     u32 first = n_heads + (values ? 1 : 0), end = n_heads + (IN_PARTS && !values ? 1 : 2);
     NewEntry e = {};
-    bool has_own = OWN_ENTRIES && has_key(s, position), any = has_own || s.begins;
+    bool has_own = has_key(s, position), any = has_own || s.begins;
     bool keeps = s.begins && w->keeps && !has_own;
-    if (has_own) e = entry_in_step(shared, *w, s, position);
+    if (has_own) e = entry_in_step(shared, p, *w, s, position);
     if (keeps) e.token = position % KV_PAGE;
+    u8 *page = (u8 *)kv_head_page(a.kv, w->page, list_kv_head(p));
+    if (!OWN_ENTRIES) e.from = page;
     bool stores_kept = has_own && w->keeps && !s.begins;
-    if ((has_own || keeps) && p.list % LIST_PARTS == 0 && !w->rehearses) {
-        e.cache = (u8 *)kv_head_page(a.kv, w->page, list_kv_head(p));
-    }
+    if ((has_own || keeps) && OWN_ENTRIES && list_writes(p) && !w->rehearses) e.cache = page;
     if (stores_kept) {
         store_kept(*w, n_heads, e);
     } else if (any && !(values && !has_own)) {
         turn_units(a, shared, p, p.row, s.begins && !values ? 0 : first, has_own || keeps ? end : first, e,
                    w);
     }
-    if (!w->alone) any |= turn_others(a, shared, p, w, s, first, end);
+    if (MAX_ROWS > 1 && !w->alone) any |= turn_others(a, shared, p, w, s, first, end);
 #if SM_ARCH >= 90
     if (any) bulk_copy_fence();
 #endif
@@ -470,8 +527,8 @@ DEVICE void add_values(u8 *shared, const u8 *values, u32 i, const u32 weights[WA
             load_matrix_4(w,
                           weights_at(shared, i, lane_index() % 16 % WEIGHT_ROWS, 2 * p + lane_index() / 16));
         }
-        add_page<WARP_PAIRS, TEAM_WARPS, masked>(w, values + p * KV_PIECE_BYTES, team_warp(),
-                                                 there - (i32)(p * KV_PAGE), t->out);
+        add_page<WARP_PAIRS, TEAM_WARPS, masked, VALUE_ROW_BYTES>(
+            w, values + p * VALUE_PIECE_BYTES, team_warp(), there - (i32)(p * KV_PAGE), t->out);
         mma_f16(sum, w, ones);
     }
 }
@@ -514,6 +571,17 @@ DEVICE void weigh_tiles(u8 *shared, const float s[n * WARP_PAGES * 2][4], const 
     }
 }
 
+// The team's queries. Of wide heads a few steps at a time: a loop is less code, whose first way through takes
+// longest, and takes fewer registers.
+struct TeamQueries : QueryPiece {
+#ifdef HEAD_GATES
+    enum : u32{FEW_STEPS = 2};
+#else
+    enum : u32 { FEW_STEPS = 4 };
+#endif
+    enum : u32 { UNROLLED = HEAD_DIM > 128 && HEAD_DIM % 64 == 0 ? (u32)FEW_STEPS : (u32)Q_STEPS };
+};
+
 // Adds the step's n tiles. Two at once have their barriers together (8B's heads, 64 rows of 128 keys:
 // 11.7 µs, one by one 13.0).
 template <u32 n>
@@ -530,7 +598,7 @@ DEVICE void add_tiles(const BatchAttentionArgs &a, u8 *shared, const ListPlace &
         top[i][0] = top[i][1] = -INFINITY_F32;
     }
     score_pages<n * WARP_PAGES>(
-        QueryPiece{shared + QUERIES_AT},
+        TeamQueries{{shared + QUERIES_AT}},
         [&](u32 k) { return keys[k / WARP_PAGES] + (warp_page + k % WARP_PAGES) * KV_PIECE_BYTES; }, s);
 #pragma unroll
     for (u32 i = 0; i < n; i++) {
@@ -562,13 +630,13 @@ DEVICE void add_tiles(const BatchAttentionArgs &a, u8 *shared, const ListPlace &
     fill_ring(a, shared, w->n_halves, f);
 }
 
-// The split that the team is at, to *t.
+// The split that the team is at, to *t; of a rehearsal the split's first step, which is in the ring.
 DEVICE void attend_split(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p, bool begins, Fetches *f,
                          TeamWork *w, WarpTriple *t) {
     triple_clear(t);
     for (u32 tile = first_tile(p), end = end_tile(p); tile < end;) {
         Step step = {tile, step_tiles(p, tile), begins};
-        if (has_key(step, p.keys.position) || !w->alone) {
+        if (has_key(step, p.keys.position) || (MAX_ROWS > 1 && !w->alone)) {
             wait_for_keys(shared, *f, *w);
             wait_for_values(shared, *w);
         }
@@ -578,6 +646,7 @@ DEVICE void attend_split(const BatchAttentionArgs &a, u8 *shared, const ListPlac
         else add_tiles<1>(a, shared, p, step, f, w, t);
         tile += step.n;
         begins = false;
+        if (w->rehearses) break;
     }
 }
 
@@ -593,7 +662,7 @@ template <u32 n, class F> DEVICE void for_each_pair(u32 first, F f) {
 #pragma unroll
         for (u32 j = 0; j < n; j++) {
             u32 pair = first + j / 2 * TEAM_WARPS;
-            if (DIM_PAIRS % TEAM_WARPS && pair >= DIM_PAIRS) continue;
+            if (VALUE_PAIRS % TEAM_WARPS && pair >= VALUE_PAIRS) continue;
             f(i, head, j, pair * 16 + j % 2 * 8 + lane_index() % 4 * 2);
         }
     }
@@ -602,9 +671,9 @@ template <u32 n, class F> DEVICE void for_each_pair(u32 first, F f) {
 // with_tops: of this warp's copy of the largest scores and sums.
 template <u32 n> DEVICE void store_triple(float *to, const Triple<n> &t, u32 first, bool with_tops) {
     for_each_pair<n>(first, [&](u32 i, u32 head, u32 j, u32 dim) {
-        *(float2 *)(to + head * HEAD_DIM + dim) = {t.out[j][2 * i], t.out[j][2 * i + 1]};
+        *(float2 *)(to + head * VALUE_DIM + dim) = {t.out[j][2 * i], t.out[j][2 * i + 1]};
     });
-    float2 *tops = (float2 *)(to + LIST_HEADS * HEAD_DIM);
+    float2 *tops = (float2 *)(to + LIST_HEADS * VALUE_DIM);
     if (!with_tops || lane_index() % 4 > 0) return;
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
@@ -618,10 +687,10 @@ template <u32 n, bool in_ring = false> DEVICE void load_triple(const float *from
     auto load = [](const float2 *p) { return in_ring ? *p : load_shared_data(p); };
     triple_clear(t);
     for_each_pair<n>(first, [&](u32 i, u32 head, u32 j, u32 dim) {
-        float2 v = load((const float2 *)(from + head * HEAD_DIM + dim));
+        float2 v = load((const float2 *)(from + head * VALUE_DIM + dim));
         t->out[j][2 * i] = v.x, t->out[j][2 * i + 1] = v.y;
     });
-    const float2 *tops = (const float2 *)(from + LIST_HEADS * HEAD_DIM);
+    const float2 *tops = (const float2 *)(from + LIST_HEADS * VALUE_DIM);
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
         u32 head = lane_index() / 4 + i * 8;
@@ -637,7 +706,7 @@ DEVICE float *accumulator(u8 *shared, u32 at) {
     return (float *)(shared + at);
 }
 DEVICE float2 *accumulator_tops(float *to) {
-    return (float2 *)(to + LIST_HEADS * HEAD_DIM) + team_warp() * LIST_HEADS;
+    return (float2 *)(to + LIST_HEADS * VALUE_DIM) + team_warp() * LIST_HEADS;
 }
 // begins: the triple takes the place of what is there.
 DEVICE void accumulate(float *to, const WarpTriple &t, bool begins) {
@@ -660,7 +729,7 @@ DEVICE void accumulate(float *to, const WarpTriple &t, bool begins) {
         if (i * 8 < LIST_HEADS && head < LIST_HEADS && lane_index() % 4 == 0) tops[head] = top[i];
     }
     for_each_pair<WARP_DIMS>(team_warp(), [&](u32 i, u32 head, u32 j, u32 dim) {
-        float2 *at = (float2 *)(to + head * HEAD_DIM + dim), v = {t.out[j][2 * i], t.out[j][2 * i + 1]};
+        float2 *at = (float2 *)(to + head * VALUE_DIM + dim), v = {t.out[j][2 * i], t.out[j][2 * i + 1]};
         if (!begins) {
             float2 o = *at;
             v = {fma_f32(o.x, f[i].keep, v.x * f[i].add), fma_f32(o.y, f[i].keep, v.y * f[i].add)};
@@ -673,7 +742,7 @@ DEVICE void load_accumulator(float *from, WarpTriple *t) {
     const float2 *tops = accumulator_tops(from);
     triple_clear(t);
     for_each_pair<WARP_DIMS>(team_warp(), [&](u32 i, u32 head, u32 j, u32 dim) {
-        float2 v = *(const float2 *)(from + head * HEAD_DIM + dim);
+        float2 v = *(const float2 *)(from + head * VALUE_DIM + dim);
         t->out[j][2 * i] = v.x, t->out[j][2 * i + 1] = v.y;
     });
 #pragma unroll
@@ -748,7 +817,7 @@ DEVICE void store_result(const BatchAttentionArgs &a, const ListPlace &p, Triple
     }
     for_each_pair<n>(first, [&](u32 i, u32 head, u32 j, u32 dim) {
         if (head >= n_heads || rehearses) return;
-        activation_store_2(a.out, p.row, (first_head + head) * HEAD_DIM + dim,
+        activation_store_2(a.out, p.row, (first_head + head) * HEAD_DIM + value_part(p) * VALUE_DIM + dim,
                            attended(t->out[j][2 * i], inverse[i]),
                            attended(t->out[j][2 * i + 1], inverse[i]));
     });
@@ -768,13 +837,14 @@ struct ListGroups {
     float *in_memory; // of the list, where teams share it
     u32 meeting;
 };
-DEVICE ListGroups list_groups(const BatchAttentionArgs &a, const ListPlace &p, u32 end, u32 per) {
+// begin, end: the team's splits of the list.
+DEVICE ListGroups list_groups(const BatchAttentionArgs &a, const ListPlace &p, u32 begin, u32 end, u32 per) {
     ListGroups g;
     u32 first = first_split(p.keys);
     g.first = first / GROUP_SPLITS;
     g.n = (p.end - 1) / GROUP_SPLITS + 1 - g.first;
-    g.whole = p.split == first && end == p.end;
-    u32 shared_list = MAX_ROWS * LISTS <= ALL_TEAMS ? p.row * LISTS + p.list : p.base / per;
+    g.whole = begin == first && end == p.end;
+    u32 shared_list = MAX_ROWS * ROW_LISTS <= ALL_TEAMS ? p.row * ROW_LISTS + p.list : p.base / per;
     g.in_memory = a.partial + ((u64)ALL_TEAMS * GROUP_SPLITS + (u64)shared_list * GROUPS_MAX) * TRIPLE_FLOATS;
     g.meeting = ALL_TEAMS + shared_list;
     return g;
@@ -820,12 +890,11 @@ DEVICE bool join_total(const BatchAttentionArgs &a, u8 *shared, const ListGroups
 struct ListWork {
     ListPlace place;
     u32 begin, end;
-    ListGroups groups;
     u32 n_done; // groups
 };
 // What is known of a list before its first split, of things that no stage of the step writes.
 DEVICE void begin_list(const BatchAttentionArgs &a, const ListPlace &p, TeamWork *w) {
-    w->alone = !OWN_ENTRIES || is_alone(a, w->n_rows, p.row);
+    w->alone = is_alone(a, w->n_rows, p.row);
     w->page = a.rows[p.row].pages[a.list_at + p.keys.position / KV_PAGE];
 }
 // Enters the list at `place`, of which the team has as much as there is or as it has left.
@@ -834,9 +903,8 @@ DEVICE void enter_list(const BatchAttentionArgs &a, ListWork *l, TeamWork *w) {
     l->begin = p.split;
     l->end = p.split + MIN(w->left, p.end - p.split);
     w->left -= l->end - l->begin;
-    l->groups = list_groups(a, p, l->end, w->per);
     l->n_done = 0;
-    w->keeps = OWN_ENTRIES && !IN_PARTS && l->end == p.end && l->end > p.split + 1;
+    w->keeps = !IN_PARTS && l->end == p.end;
     begin_list(a, p, w);
 }
 
@@ -844,7 +912,7 @@ DEVICE void enter_list(const BatchAttentionArgs &a, ListWork *l, TeamWork *w) {
 // stored. Returns false where there is no more to do, else goes to the next split.
 DEVICE bool end_split(const BatchAttentionArgs &a, u8 *shared, ListWork *l, TeamWork *w, WarpTriple *t) {
     const ListPlace &p = l->place;
-    const ListGroups &g = l->groups;
+    ListGroups g = list_groups(a, p, l->begin, l->end, w->per); // each time, since registers are few
     bool is_there = first_split(p.keys) + 1 == p.end;
     if (!is_there && join_group(a, shared, p, l->begin, l->end, w->per, t)) {
         u32 number = p.split / GROUP_SPLITS - g.first;
@@ -889,9 +957,9 @@ DEVICE bool find_work(const BatchAttentionArgs &a, u32 n_rows, u32 team, u32 n_t
     *w = {CEIL_DIV(n_splits, n_teams), 0, n_rows, 0, 0, true, false, 0, false, {}};
     u32 at = team * w->per, left = n_splits - at;
     RowKeys row = row_keys(a.rows[0].position);
-    u32 n_parts = n_teams / LISTS; // of the list of one row
+    u32 n_parts = n_teams / ROW_LISTS; // of the list of one row
     if (MAX_ROWS == 1 && n_parts > 0 && longest_part(row, n_parts) <= w->per + SHARING_SPLITS) {
-        if (team >= n_parts * LISTS) return false;
+        if (team >= n_parts * ROW_LISTS) return false;
         ListPart part = list_part(row, team % n_parts, n_parts);
         at = team / n_parts * (row_end_split(row) - first_split(row)) + part.first - first_split(row);
         left = part.end > part.first ? part.end - part.first : 0;
@@ -912,7 +980,6 @@ DEVICE void attention_run(const BatchAttentionArgs &a, u32 team, u8 *shared) {
     Fetches f;
     if (!find_work(a, a.batch->n_rows, team, ALL_TEAMS, &l, &w, &f)) return;
     team_begin(a, shared);
-    if (!OWN_ENTRIES) stage_wait();
     fill_ring(a, shared, 0, &f);
     enter_list(a, &l, &w);
     stage_wait();

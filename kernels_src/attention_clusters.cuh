@@ -12,7 +12,7 @@
 // The next stage may start when q k v has ended, not before: its weights would come at q k v's expense (3% of
 // a step of 1B, 2% of GPT-OSS-20B).
 //
-// Rehearsal. Where few blocks have work, each goes through its first split before stage_wait, with whatever
+// Rehearsal. Where few blocks have splits, each goes through its first step before stage_wait, with whatever
 // the input is then, and for nobody: the instructions are in the multiprocessor's cache then, which other
 // stages' have emptied. (0.5B, a step of one row: 332 µs → 320. Of 64 blocks and more it is in the way of the
 // stage before: 8B at 1,024 keys 1.68 ms → 1.74.)
@@ -28,8 +28,8 @@ enum : u32 {
     CLUSTER = CLUSTERS,
     CLUSTERS_AT_ONCE = BLOCKS / CLUSTER,
     REHEARSING_BLOCKS = BLOCKS / 8,
-    RANKS = MIN(DIM_PAIRS, CLUSTER), // that fold: rank r has the pairs r, r + CLUSTER, … of 8 dims each
-    RANK_PAIRS = CEIL_DIV(DIM_PAIRS, CLUSTER), // a warp each
+    RANKS = MIN(VALUE_PAIRS, CLUSTER), // that fold: rank r has the pairs r, r + CLUSTER, … of 8 dims each
+    RANK_PAIRS = CEIL_DIV(VALUE_PAIRS, CLUSTER), // a warp each
     ROW_HALVES = LIST_HEADS > 8 ? 2 : 1,
 
     // Shared memory: what the blocks of the cluster send, where else accumulators are.
@@ -79,12 +79,12 @@ DEVICE BulkBarrier *arrived(u8 *shared, bool rehearses) {
 }
 // What a rank is sent of n splits.
 DEVICE u32 sent_bytes(u32 rank, u32 n) {
-    u32 pairs = rank < DIM_PAIRS ? CEIL_DIV(DIM_PAIRS - rank, (u32)CLUSTER) : 0;
+    u32 pairs = rank < VALUE_PAIRS ? CEIL_DIV(VALUE_PAIRS - rank, (u32)CLUSTER) : 0;
     return pairs > 0 ? n * (pairs * LIST_HEADS * 4 + MIN(LIST_HEADS, 8u)) * 16 : 0;
 }
 
 // What a block sends of a split, to all ranks.
-enum : u32 { SPLIT_BYTES = (DIM_PAIRS * LIST_HEADS * 4 + RANKS * MIN(LIST_HEADS, 8u)) * 16 };
+enum : u32 { SPLIT_BYTES = (VALUE_PAIRS * LIST_HEADS * 4 + RANKS * MIN(LIST_HEADS, 8u)) * 16 };
 
 // The triple of the group's split number `split`, to the blocks that fold it; in a rehearsal to nobody.
 DEVICE void send_triple(u8 *shared, u32 split, const WarpTriple &t, bool rehearses) {
@@ -92,7 +92,7 @@ DEVICE void send_triple(u8 *shared, u32 split, const WarpTriple &t, bool rehears
 #pragma unroll
     for (u32 i = 0; i < WARP_PAIRS; i++) {
         u32 pair = warp_index() + i * TEAM_WARPS, rank = rehearses ? own : pair % CLUSTER;
-        if (pair >= DIM_PAIRS) continue;
+        if (pair >= VALUE_PAIRS) continue;
         auto send = [&](const void *to, float4 v) {
             if (rehearses) to = shared + REHEARSED_AT;
             cluster_store(cluster_address(to, rank), v, cluster_address(arrived(shared, rehearses), rank));
@@ -132,8 +132,8 @@ DEVICE void fold_sent(u8 *shared, u32 n, PairTriple *group) {
 DEVICE void end_cluster_group(const BatchAttentionArgs &a, u8 *shared, const ClusterGroup &g,
                               const ListPlace &place, u32 rank, bool rehearses) {
     u32 pair = rank + warp_index() * CLUSTER;
-    bool folds = warp_index() < RANK_PAIRS && pair < DIM_PAIRS;
-    u32 slot = MAX_ROWS * LISTS <= ALL_TEAMS ? place.row * LISTS + place.list : g.list_cluster;
+    bool folds = warp_index() < RANK_PAIRS && pair < VALUE_PAIRS;
+    u32 slot = MAX_ROWS * ROW_LISTS <= ALL_TEAMS ? place.row * ROW_LISTS + place.list : g.list_cluster;
     float *groups = a.partial + ((u64)ALL_TEAMS * GROUP_SPLITS + (u64)slot * GROUPS_MAX) * TRIPLE_FLOATS;
     PairTriple total;
     if (folds) {
@@ -155,8 +155,7 @@ DEVICE bool find_cluster_work(const BatchAttentionArgs &a, u8 *shared, u32 n_row
     u32 n = g->last - g->first, n_own = n > rank ? CEIL_DIV(n - rank, (u32)CLUSTER) : 0;
     if (g->is_alone && n_own == 0) return false;
     u32 last = g->place.split + (n_own - 1) * CLUSTER; // of the block's
-    *w = {n_own, n_own, n_rows, 0, 0, true, false, 0, OWN_ENTRIES && n_own > 1 && last + 1 == g->place.end,
-          {}};
+    *w = {n_own, n_own, n_rows, 0, 0, true, false, 0, last + 1 == g->place.end, {}};
     l->place = g->place;
     fetches_begin(a, g->place, n_own, CLUSTER, f);
     if (thread_index() == 0) {
@@ -181,7 +180,7 @@ DEVICE bool end_cluster_split(const BatchAttentionArgs &a, u8 *shared, const Clu
     return --w->left > 0;
 }
 
-// All that the block has to do, or of a rehearsal its first split.
+// All that the block has to do, or of a rehearsal its first step.
 DEVICE void attend_all(const BatchAttentionArgs &a, u8 *shared, const ClusterGroup &g, u32 rank, ListWork *l,
                        Fetches *f, TeamWork *w, bool in_clusters) {
     WarpTriple t;
@@ -209,14 +208,13 @@ DEVICE void attention_clusters_run(const BatchAttentionArgs &a, u32 block, u8 *s
     bool sends = in_clusters && !g.is_alone;
     team_begin(a, shared);
     if (sends) cluster_arrive();
-    if (!OWN_ENTRIES) stage_wait();
     fill_ring(a, shared, 0, &f);
     l.begin = l.place.split;
     if (in_clusters) begin_list(a, l.place, &w);
     else enter_list(a, &l, &w);
-    u32 busy = in_clusters ? n_groups * CLUSTER : CEIL_DIV(count_pieces<SPLIT_KEYS>(a, n_rows), w.per);
-    w.rehearses = OWN_ENTRIES && busy <= REHEARSING_BLOCKS &&
-                  RING_HALVES >= 2 * SPLIT_TILES; // all of a split is in the ring
+    u32 n_splits = count_pieces<SPLIT_KEYS>(a, n_rows);
+    u32 busy = in_clusters ? MIN(n_groups * CLUSTER, n_splits) : CEIL_DIV(n_splits, w.per);
+    w.rehearses = busy <= REHEARSING_BLOCKS;
     if (w.rehearses && sends && thread_index() == 0)
         bulk_barrier_expect(arrived(shared, true), w.per > 0 ? (u32)SPLIT_BYTES : 0u);
     if (sends) cluster_wait(); // the others' barriers are made

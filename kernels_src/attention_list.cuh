@@ -1,10 +1,22 @@
 // Batches: the work of attention.cuh as a list of splits: row by row, of a row list of heads by list
 // (attend.cuh), of those split by split. Also counted in groups.
 //
-// Needs attend.cuh. Defines: attend.cuh's, MAX_ROWS.
+// VALUE_PARTS (1 where it is not defined): the values of wide heads are divided by their dims. A list of
+// heads is there once for each part: all of its keys are scored, and the values of the part's dims added.
+//
+// Needs attend.cuh. Defines: attend.cuh's, MAX_ROWS, VALUE_PARTS.
 #ifndef MAX_ROWS
 #error "MAX_ROWS"
 #endif
+#ifndef VALUE_PARTS
+#define VALUE_PARTS 1
+#endif
+
+enum : u32 {
+    ROW_LISTS = LISTS * VALUE_PARTS,
+    VALUE_DIM = HEAD_DIM / VALUE_PARTS, // of a part
+    VALUE_PAIRS = VALUE_DIM / 16,       // of 8 dims each
+};
 
 DEVICE u32 first_split(const RowKeys &row) {
     return row.first / SPLIT_KEYS;
@@ -16,7 +28,7 @@ DEVICE u32 row_end_split(const RowKeys &row) {
 template <u32 keys> DEVICE u32 row_pieces(const BatchAttentionArgs &a, u32 n_rows, u32 row) {
     if (row >= n_rows) return 0;
     RowKeys r = row_keys(a.rows[row].position);
-    return (r.position / keys + 1 - r.first / keys) * LISTS;
+    return (r.position / keys + 1 - r.first / keys) * ROW_LISTS;
 }
 
 template <u32 keys> DEVICE u32 count_pieces(const BatchAttentionArgs &a, u32 n_rows) {
@@ -51,7 +63,8 @@ template <u32 keys> DEVICE ListPlace find_place(const BatchAttentionArgs &a, u32
 // To the first split of the next list, of which there is one.
 DEVICE void next_list(const BatchAttentionArgs &a, ListPlace *p) {
     p->base += p->end - first_split(p->keys);
-    if (++p->list == LISTS) {
+    p->list++;
+    if (MAX_ROWS > 1 && p->list == ROW_LISTS) {
         p->list = 0;
         enter_row(a, p, p->row + 1);
     }
@@ -83,11 +96,18 @@ DEVICE u32 end_tile(const ListPlace &p) {
 }
 
 DEVICE u32 list_kv_head(const ListPlace &p) {
-    return list_kv_head(p.list);
+    return list_kv_head(p.list / VALUE_PARTS);
+}
+DEVICE u32 value_part(const ListPlace &p) {
+    return p.list % VALUE_PARTS;
+}
+// Whether the list is the one that writes the row's entry of its KV head to the cache.
+DEVICE bool list_writes(const ListPlace &p) {
+    return p.list % (LIST_PARTS * VALUE_PARTS) == 0;
 }
 DEVICE u32 list_first_head(const ListPlace &p) {
-    return list_first_head(p.list);
+    return list_first_head(p.list / VALUE_PARTS);
 }
 DEVICE u32 list_n_heads(const ListPlace &p) {
-    return list_n_heads(p.list);
+    return list_n_heads(p.list / VALUE_PARTS);
 }

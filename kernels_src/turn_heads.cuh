@@ -35,6 +35,8 @@ enum : u32 {
     ROW_HEADS = TURNED_HEADS,
 #endif
     HEAD_TURNS = CEIL_DIV(HEAD_DIM, 2 * WARP),
+    // ROPE_HALVES: a lane has what its dims are turned with, so many turns on; 0: other lanes may have it.
+    TURNS_ACROSS = ROPE_HALVES && ROPE_PAIRS % (2 * WARP) == 0 ? ROPE_PAIRS / (2 * WARP) : 0,
 };
 static_assert(ROPE_DIMS % 4 == 0, "pairs of pairs are loaded together");
 
@@ -46,7 +48,8 @@ DEVICE u32 dim_across(u32 dim) {
     return dim < ROPE_PAIRS ? dim + ROPE_PAIRS : dim - ROPE_PAIRS;
 }
 
-// What a lane has of a head, as it comes from memory; `across`: ROPE_HALVES, of dim_across.
+// What a lane has of a head, as it comes from memory; `across`: ROPE_HALVES without TURNS_ACROSS, of
+// dim_across.
 struct RawHead {
     float2 own[HEAD_TURNS], across[HEAD_TURNS];
 };
@@ -59,7 +62,8 @@ DEVICE RawHead load_raw_head(const float *raw) {
         h.own[i] = h.across[i] = {0, 0};
         if (dim < HEAD_DIM) h.own[i] = load_shared_data((const float2 *)(raw + dim));
 #if ROPE_HALVES && ROPE_DIMS > 0
-        if (dim < ROPE_DIMS) h.across[i] = load_shared_data((const float2 *)(raw + dim_across(dim)));
+        if (TURNS_ACROSS == 0 && dim < ROPE_DIMS)
+            h.across[i] = load_shared_data((const float2 *)(raw + dim_across(dim)));
 #endif
     }
     return h;
@@ -78,7 +82,7 @@ DEVICE HeadAngles load_angles(const float *rope, u32 row) {
     for (u32 i = 0; i < HEAD_TURNS; i++) {
         u32 dim = head_dim_of(i);
         a.turn[i] = {1, 0, 1, 0};
-        if (dim >= ROPE_DIMS) continue;
+        if (dim >= ROPE_DIMS || (TURNS_ACROSS > 0 && i >= TURNS_ACROSS)) continue;
         if (ROPE_HALVES) {
             a.turn[i] = load_shared_data((const float4 *)(angles + dim % ROPE_PAIRS));
         } else {
@@ -124,7 +128,7 @@ DEVICE void norm_head(RawHead *h, const float *norm) {
         u32 dim = head_dim_of(i);
         if (dim < HEAD_DIM) h->own[i] = times(h->own[i], dim);
 #if ROPE_HALVES && ROPE_DIMS > 0 && !defined(NORM_TURNED)
-        if (dim < ROPE_DIMS) h->across[i] = times(h->across[i], dim_across(dim));
+        if (TURNS_ACROSS == 0 && dim < ROPE_DIMS) h->across[i] = times(h->across[i], dim_across(dim));
 #endif
     }
 }
@@ -143,19 +147,22 @@ DEVICE void norm_value(RawHead *h) {
 #endif
 }
 
-// A head of queries or keys: h->own becomes what it is after norm and turn. norm [HEAD_DIM].
-DEVICE void turn_head(RawHead *h, const float *norm, const HeadAngles &angles) {
-#if defined(HEAD_NORMS) && !defined(NORM_TURNED)
-    norm_head(h, norm);
-#endif
-    (void)h, (void)norm, (void)angles;
+// h->own becomes what it is behind the turn.
+DEVICE void turn_pairs(RawHead *h, const HeadAngles &angles) {
 #if ROPE_DIMS > 0
 #pragma unroll
     for (u32 i = 0; i < HEAD_TURNS; i++) {
         u32 dim = head_dim_of(i);
-        if (dim >= ROPE_DIMS) continue;
         float2 own = h->own[i], across = h->across[i];
         float4 t = angles.turn[i];
+        if (TURNS_ACROSS > 0) {
+            if (i >= TURNS_ACROSS) break;
+            float2 *second = &h->own[(i + TURNS_ACROSS) % HEAD_TURNS], v = *second;
+            h->own[i] = {turned_first(own.x, v.x, t.x, t.y), turned_first(own.y, v.y, t.z, t.w)};
+            *second = {turned_second(own.x, v.x, t.x, t.y), turned_second(own.y, v.y, t.z, t.w)};
+            continue;
+        }
+        if (dim >= ROPE_DIMS) continue;
         if (!ROPE_HALVES) {
             h->own[i] = {turned_first(own.x, own.y, t.x, t.y), turned_second(own.x, own.y, t.x, t.y)};
         } else if (dim < ROPE_PAIRS) {
@@ -165,6 +172,16 @@ DEVICE void turn_head(RawHead *h, const float *norm, const HeadAngles &angles) {
         }
     }
 #endif
+    (void)h, (void)angles;
+}
+
+// A head of queries or keys: h->own becomes what it is after norm and turn. norm [HEAD_DIM].
+DEVICE void turn_head(RawHead *h, const float *norm, const HeadAngles &angles) {
+#if defined(HEAD_NORMS) && !defined(NORM_TURNED)
+    norm_head(h, norm);
+#endif
+    (void)norm;
+    turn_pairs(h, angles);
 #ifdef NORM_TURNED
     norm_head(h, norm);
 #endif
@@ -252,4 +269,29 @@ DEVICE void store_entry(u8 *piece, bool is_value, u32 token, const Entry &e) {
     if (lane_index() == 0) *(u16 *)(piece + layout_kv_scale_at(HEAD_DIM, token)) = (u16)e.scale;
 #endif
     (void)is_value;
+}
+// What store_entry left in the cache. KV_Q8: the word with a pair of codes has those of the dims 8 on or
+// back, too.
+DEVICE Entry load_entry(const u8 *piece, bool is_value, u32 token) {
+    Entry e = {};
+#pragma unroll
+    for (u32 i = 0; i < HEAD_TURNS; i++) {
+        u32 dim = head_dim_of(i);
+        if (dim >= HEAD_DIM) continue;
+#ifdef KV_Q8
+        u32 at = layout_kv_code_at(HEAD_DIM, is_value, token, dim) / 4 * 4;
+        u32 codes = load_shared_data((const u32 *)(piece + at)), upper = dim / 8 % 2;
+        if (is_value) codes >>= 8 * upper, e.pair[i] = (codes & 0xFF) | (codes >> 8 & 0xFF00);
+        else e.pair[i] = codes >> 16 * upper & 0xFFFF;
+#else
+        e.pair[i] = load_shared_data(
+            (const u32 *)(piece + layout_kv_unit_at(KV_ROW_BYTES, token, dim / 8) + dim % 8 * 2));
+#endif
+    }
+#ifdef KV_Q8
+    u32 scales = load_shared_data((const u32 *)(piece + layout_kv_scale_at(HEAD_DIM, token / 2 * 2)));
+    e.scale = scales >> token % 2 * 16 & 0xFFFF;
+#endif
+    (void)is_value;
+    return e;
 }

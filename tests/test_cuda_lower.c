@@ -196,12 +196,15 @@ TEST_SLOW(cuda_lower_makes_programs_of_the_widest_heads, 600) {
         if (!lower(&m, generations[a], 1, &l, &err)) FAIL("%s", err.message);
         REQUIRE(err.code == ERR_NONE);
         JitProgram programs[JIT_PROGRAMS_MAX];
-        uint32_t n = 0;
+        uint32_t n = 0, n_parts = 0;
         for (uint32_t i = 0; i < l.n_programs; i++) {
             bool is_wide = strstr(l.programs[i].defines.ptr, "#define HEAD_DIM 512") != NULL;
+            n_parts += is_wide && strstr(l.programs[i].defines.ptr, "#define VALUE_PARTS 4") &&
+                       strstr(l.programs[i].defines.ptr, "#define CLUSTERS ");
             if (is_wide && strstr(l.programs[i].name, "attention")) programs[n++] = l.programs[i];
         }
-        CHECK(n >= 3); // of one row with keys of its own and with shared ones, of prompts
+        CHECK(n >= 3);            // of one row with keys of its own and with shared ones, of prompts
+        CHECK_INT_EQ(2, n_parts); // whose blocks find room beside another stage's
         programs_check(programs, n, generations[a], &m.arena);
     }
     CHECK(!lower(&m, 75, 1, &l, &err));

@@ -187,6 +187,7 @@ static void run_heads(const char *name, uint32_t n_rows) {
 TEST(kernel_attention_heads_are_normed_and_turned) {
     run_heads("rope_heads_halves", 9);
     run_heads("rope_heads_halves", 2);
+    run_heads("rope_heads_wide", 2);
     run_heads("rope_heads_pairs", 1);
     run_heads("rope_heads_learned", 130);
     run_heads("rope_heads_learned", 3);
@@ -319,7 +320,7 @@ static void fill_raw(const EmulatedStage *s, const TestCache *c, const Stretch *
                      float *raw, uint16_t *q) {
     uint32_t n_q = s->n_heads * s->head_dim, n_kv = s->n_kv_heads * s->head_dim;
     fill_query(s, r->sequence, position, raw, q);
-    for (uint32_t i = 0; i < 2 * n_kv; i++) {
+    for (uint32_t i = 0; i < 2 * n_kv && !s->shared_kv; i++) {
         raw[n_q + i] = cached(c, r->sequence, position, i % n_kv / s->head_dim, i >= n_kv, i % s->head_dim);
     }
 }
@@ -354,7 +355,8 @@ static size_t partial_floats(const EmulatedStage *s) {
     if (s->blocks == 0)
         return layout_stretch_floats(s->n_heads, s->n_kv_heads, s->head_dim, s->queries) * s->max_rows *
                (part_groups ? STRETCH_GROUPS_MAX : 1);
-    return layout_attention_partial_floats(s->n_heads, s->n_kv_heads, s->head_dim, s->max_rows, teams_most(s),
+    return layout_attention_partial_floats(s->n_heads * s->value_parts, s->n_kv_heads * s->value_parts,
+                                           s->head_dim / s->value_parts, s->max_rows, teams_most(s),
                                            s->groups_max);
 }
 
@@ -424,7 +426,7 @@ static float *run_attention(const EmulatedStage *s, BatchAttentionArgs args, Bat
 // The rows of all stretches, in their order, as one batch: [row][heads * dim].
 static float *attend(const EmulatedStage *s, const TestCache *c, const Stretch *stretches,
                      uint32_t n_stretches) {
-    uint32_t n = s->n_heads * s->head_dim, n_raw = n + 2 * s->n_kv_heads * s->head_dim;
+    uint32_t n = s->n_heads * s->head_dim, n_raw = n + (s->shared_kv ? 0 : 2 * s->n_kv_heads * s->head_dim);
     uint32_t n_rows = 0, n_pages = POOL_PAGES + 1;
     for (uint32_t i = 0; i < n_stretches; i++)
         n_rows += stretches[i].n_rows, n_pages += own_pages(&stretches[i]);
@@ -438,7 +440,7 @@ static float *attend(const EmulatedStage *s, const TestCache *c, const Stretch *
     float *raw = kernel_memory((size_t)n_rows * n_raw * sizeof *raw);
     uint32_t **pages = kernel_memory(n_stretches * sizeof *pages);
     for (uint32_t i = 0, own = POOL_PAGES + 1; i < n_stretches; own += own_pages(&stretches[i++])) {
-        pages[i] = stretch_pages(c, &stretches[i], kv, own, s->blocks > 0);
+        pages[i] = stretch_pages(c, &stretches[i], kv, own, s->blocks > 0 && !s->shared_kv);
         for (uint32_t k = 0; k < stretches[i].n_rows; k++) {
             uint32_t row = batch->n_rows++;
             rows[row] = (BatchRow){.position = stretches[i].position + k,
@@ -495,6 +497,9 @@ TEST_SLOW(kernel_attention_of_rows, 300) {
     run_rows("batch_attention_1x96", 90, POSITIONS(0, 129));
     run_rows("batch_attention_2x256", 90, POSITIONS(150, 2, 64));
     run_rows("batch_attention_2x256", 75, POSITIONS(150, 2, 64));
+    run_rows("attention_clusters_2x256_parts", 90, POSITIONS(150, 2, 64));
+    run_rows("attention_shared_2x256", 90, POSITIONS(150, 2));
+    run_rows("attention_shared_7x64_q8", 90, POSITIONS(140, 2));
     run_rows("batch_attention_4x512", 90, POSITIONS(70, 2));
     run_rows("batch_attention_5x80_q8", 75, POSITIONS(140, 63));
     run_rows("batch_attention_7x64_q8", 90, POSITIONS(300, 0, 17, 64));
@@ -680,6 +685,12 @@ TEST_SLOW(kernel_attention_same_bits_however_it_is_spread, 300) {
         {"batch_attention_2x256", "attention_clusters_2x256", 90, 90, 600},
         {"batch_attention_2x256", "attention_clusters_2x256", 90, 90, 1030},
         {"batch_attention_2x256", "attention_clusters_2x256", 90, 90, 2050}, // more groups than clusters
+        {"batch_attention_2x256", "attention_clusters_2x256_parts", 90, 90, 100},
+        {"batch_attention_2x256", "attention_clusters_2x256_parts", 90, 90, 600},
+        {"batch_attention_2x256", "attention_clusters_2x256_parts", 90, 90, 2050},
+        {"batch_attention_4x512", "attention_clusters_4x512_parts", 90, 90, 100},
+        {"batch_attention_4x512", "attention_clusters_4x512_parts", 90, 90, 300},
+        {"batch_attention_4x512", "attention_clusters_4x512_parts", 90, 90, 1030},
         {"batch_attention_4x512", "batch_attention_4x512", 90, 80, 300},
         {"batch_attention_4x512", "span_attention_4x512", 90, 80, 300},
         {"batch_attention_4x512", "span_attention_4x512", 90, 90, 1030},

@@ -33,6 +33,10 @@ EmulatedStage describe() {
     s.soft_cap = SOFT_CAP;
     s.layer_norm = LAYER_NORM, s.learned = LEARNED_POSITIONS, s.ungated = UNGATED;
     s.kv_q8 = KV_Q8, s.has_bias = HAS_BIAS, s.groups_max = GROUPS_MAX;
+    s.value_parts = VALUE_PARTS;
+#ifdef SHARED_KV
+    s.shared_kv = 1;
+#endif
     s.n_experts = N_EXPERTS, s.n_used = N_USED, s.expert_tiles = EXPERT_TILES, s.tile_tokens = TILE_TOKENS;
     s.format[1] = FORMAT_1, s.format[2] = FORMAT_2;
     s.rope_scale = ROPE_SCALE, s.norm_eps = NORM_EPS, s.score_scale = SCORE_SCALE,

@@ -104,6 +104,9 @@
 #ifndef HAS_BIAS
 #define HAS_BIAS 0
 #endif
+#ifndef VALUE_PARTS
+#define VALUE_PARTS 1
+#endif
 #ifndef GROUPS_MAX
 #define GROUPS_MAX 0
 #endif

@@ -27,6 +27,7 @@ typedef struct EmulatedStage {
     unsigned groups_max;
     int layer_norm, learned, ungated, has_bias;
     unsigned kv_q8; // a cache of 8 bits
+    unsigned value_parts, shared_kv;
     int format[3];
     float rope_scale, norm_eps, score_scale, embed_scale, soft_cap;
 } EmulatedStage;

@@ -440,6 +440,7 @@ enum {
     // Lists of a row that leave clusters room up to 8,192 keys. (A launch that says whether there are
     // clusters takes longer than a kernel that does: 0.5B, a step of 327 µs → 330.)
     ATTENTION_FEW_LISTS = 2,
+    ATTENTION_PARTS_MAX = 4, // of values
 };
 
 static bool link_attention(BatchStage *s, const BatchStage *before, const BatchStage *after, Error *err) {
@@ -475,30 +476,52 @@ typedef struct {
     uint32_t blocks, blocks_per_sm, teams, team_warps;
     uint32_t ring_bytes; // of a team
     uint32_t cluster;    // blocks; 0: none
+    uint32_t parts;      // of a list's values
 } AttentionShape;
 
 // Shared memory of a team beside its ring: weights of two tiles, largest scores, queries, and what is folded:
 // two accumulators, or what the blocks of a cluster send each other.
-static uint64_t attention_beside(const Op *op, uint32_t team_warps, uint32_t cluster) {
-    uint64_t dim = op->attention.key_dim;
+static uint64_t attention_beside(const Op *op, uint32_t team_warps, uint32_t cluster, uint32_t parts) {
+    uint64_t key_dim = op->attention.key_dim, dim = key_dim / parts;
     uint64_t heads = layout_attention_heads(op->attention.n_heads, op->attention.n_kv_heads);
     uint64_t halves = heads > 8 ? 2 : 1,
              weights = team_warps > 1 ? 2 * (halves * 8 * 64 * 2 + 4 * 16 * 4) : 0;
     uint64_t folded = 2 * heads * (dim * 4 + team_warps * 8ull), sent = 0;
     if (cluster) sent = ATTENTION_GROUP_SPLITS * (div_up(dim / 16, cluster) * halves * 512 + 128) + 32;
-    return weights + 16 * dim * 2 + max_u64(folded, sent) + 256;
+    return weights + 16 * key_dim * 2 + max_u64(folded, sent) + 256;
 }
 
 // Blocks of a cluster of few rows: as many as leave each list a cluster of its own; 0 where no two blocks
 // would fit a multiprocessor, as then the next stage's would not fit either.
-static uint32_t attention_cluster(const LowerTarget *t, const Op *op, uint64_t lists, uint64_t ring) {
+static uint32_t attention_cluster(const LowerTarget *t, const Op *op, uint64_t lists, uint64_t ring,
+                                  uint32_t parts) {
     uint64_t half = t->shared_bytes_multiprocessor / 2 - ATTENTION_RESERVED;
     for (uint32_t cluster = 8; t->sm >= 90 && cluster >= 2; cluster /= 2) {
-        if (lists * cluster <= t->multiprocessors && div_up(op->attention.key_dim / 16, cluster) <= 4 &&
-            ring + attention_beside(op, 4, cluster) <= half)
+        // Larger clusters find room on 120 of 132 multiprocessors.
+        uint64_t most = t->multiprocessors * (parts > 1 && cluster > 2 ? 10ull : 11ull) / 11;
+        if (lists * cluster <= most && div_up(op->attention.key_dim / parts / 16, cluster) <= 4 &&
+            ring + attention_beside(op, 4, cluster, parts) <= half)
             return cluster;
     }
     return 0;
+}
+
+// Few rows of wide heads, or of many that share keys: with the fewest parts of the values with which there
+// are clusters, of two tiles or else of one. (Their blocks fetch and rehearse beside the stage before, where
+// one of whole tiles would find no room.) cluster 0: none.
+static AttentionShape attention_in_parts(const BatchLowering *l, const Op *op, uint64_t lists) {
+    uint64_t keys = tile_bytes(l, op) / 2;
+    AttentionShape s = {l->target->multiprocessors, 1, 1, 4, 0, 0, 1};
+    for (uint32_t tiles = 2; tiles > 0 && l->plan->kv_type != KV_TYPE_Q8; tiles--) {
+        for (uint32_t parts = 2; parts <= ATTENTION_PARTS_MAX && !s.cluster; parts *= 2) {
+            if (op->attention.key_dim % (64 * parts)) break;
+            uint64_t ring = tiles * (keys + keys / parts);
+            s.ring_bytes = (uint32_t)ring, s.parts = parts;
+            s.cluster = attention_cluster(l->target, op, lists * parts, ring, parts);
+        }
+        if (s.cluster) return s;
+    }
+    return s;
 }
 
 // Where all lists find a multiprocessor, its four warps share each tile, in one block, so that the next
@@ -512,18 +535,20 @@ static AttentionShape attention_shape(const BatchLowering *l, const Op *op) {
     uint64_t lists =
         (uint64_t)l->size.max_rows * layout_attention_lists(op->attention.n_heads, op->attention.n_kv_heads);
     uint64_t half = t->shared_bytes_multiprocessor / 2 - ATTENTION_RESERVED;
-    uint64_t teams = half / (tile + attention_beside(op, 1, 0));
+    uint64_t teams = half / (tile + attention_beside(op, 1, 0, 1));
     bool few = lists <= t->multiprocessors, share = op->attention.n_heads > op->attention.n_kv_heads;
     if (!few && !share && teams >= ATTENTION_TEAMS_MOST)
-        return (AttentionShape){t->multiprocessors * 2, 2, ATTENTION_TEAMS_MOST, 1, (uint32_t)tile, 0};
-    uint64_t beside = attention_beside(op, 4, 0),
+        return (AttentionShape){t->multiprocessors * 2, 2, ATTENTION_TEAMS_MOST, 1, (uint32_t)tile, 0, 1};
+    uint64_t beside = attention_beside(op, 4, 0, 1),
              left = t->shared_bytes_block - min_u64(beside, t->shared_bytes_block);
     uint64_t tiles = min_u64(left / tile, max_u64(min_u64(ATTENTION_FEW_RING / tile, 4), 3));
     uint32_t per_sm = l->size.max_rows <= BATCH_FEW_ROWS_MAX ? 1 : 2, ring = (uint32_t)(tiles * tile);
     if (tiles == 0) ring = (uint32_t)(tile / 2);
     uint32_t blocks = t->multiprocessors * per_sm;
-    uint32_t cluster = few && per_sm == 1 && tiles > 1 ? attention_cluster(t, op, lists, ring) : 0;
-    return (AttentionShape){blocks, 1, 1, 4, ring, cluster};
+    uint32_t cluster = few && per_sm == 1 && tiles > 1 ? attention_cluster(t, op, lists, ring, 1) : 0;
+    AttentionShape in_parts = {0};
+    if (few && per_sm == 1 && !cluster) in_parts = attention_in_parts(l, op, lists);
+    return in_parts.cluster ? in_parts : (AttentionShape){blocks, 1, 1, 4, ring, cluster, 1};
 }
 
 static void define_attention(StrBuf *b, const BatchLowering *l, const BatchStage *s) {
@@ -531,7 +556,8 @@ static void define_attention(StrBuf *b, const BatchLowering *l, const BatchStage
     AttentionShape shape = attention_shape(l, op);
     uint32_t n_heads = op->attention.n_heads, n_kv_heads = op->attention.n_kv_heads;
     uint32_t groups = (uint32_t)div_up(l->plan->n_context, ATTENTION_GROUP_KEYS);
-    bool two_ways = shape.cluster && layout_attention_lists(n_heads, n_kv_heads) > ATTENTION_FEW_LISTS;
+    uint32_t lists = layout_attention_lists(n_heads, n_kv_heads) * shape.parts;
+    bool two_ways = shape.cluster && lists > ATTENTION_FEW_LISTS;
     uint32_t teams = shape.blocks * shape.teams * (two_ways ? 2 : 1); // at most
     define_attend(b, l, op);
     define_turns(b, s->turns);
@@ -539,12 +565,14 @@ static void define_attention(StrBuf *b, const BatchLowering *l, const BatchStage
     define(b, "BLOCKS_PER_SM", shape.blocks_per_sm);
     if (shape.cluster) define(b, "CLUSTERS", shape.cluster);
     if (two_ways) define(b, "TWO_WAYS", 1);
+    if (shape.parts > 1) define(b, "VALUE_PARTS", shape.parts);
     define(b, "TEAMS", shape.teams);
     define(b, "TEAM_WARPS", shape.team_warps);
     define(b, "RING_BYTES", shape.ring_bytes);
     define(b, "GROUPS_MAX", groups);
-    uint64_t floats = layout_attention_partial_floats(n_heads, n_kv_heads, op->attention.key_dim,
-                                                      l->size.max_rows, teams, groups);
+    uint64_t floats =
+        layout_attention_partial_floats(n_heads * shape.parts, n_kv_heads * shape.parts,
+                                        op->attention.key_dim / shape.parts, l->size.max_rows, teams, groups);
     batch_need(l, floats * sizeof(float), layout_attention_meetings(teams));
 }
 
@@ -576,7 +604,7 @@ static uint32_t span_wgmma_queries(const Op *op) {
 // Whether attention's blocks fit the GPU's shared memory: a wide head's tile may not.
 static bool attention_fits(const BatchLowering *l, const Op *op) {
     const LowerTarget *t = l->target;
-    uint64_t least = tile_bytes(l, op) / (t->sm >= 90 ? 1 : 2) + attention_beside(op, 4, 0);
+    uint64_t least = tile_bytes(l, op) / (t->sm >= 90 ? 1 : 2) + attention_beside(op, 4, 0, 1);
     return least <= t->shared_bytes_block && span_bytes(l, op, span_warps(l, op)) <= t->shared_bytes_block;
 }
 

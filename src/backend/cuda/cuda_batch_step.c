@@ -56,6 +56,8 @@ BatchSpread cuda_batch_spread(const CudaBackend *b, uint32_t class_index, const 
     if (!s) return SPREAD_CLUSTERS;
     const Op *op = s->attention;
     const StageInfo *info = &b->batches->kernels[s->program].info;
+    // Parts of wide heads' values (VALUE_PARTS) are not counted: where with them there are more groups than
+    // clusters, the kernel shares the list out all the same.
     uint32_t lists = layout_attention_lists(op->attention.n_heads, op->attention.n_kv_heads);
     uint32_t split_keys = ATTENTION_GROUP_KEYS / ATTENTION_GROUP_SPLITS, n_groups = 0, n_splits = 0;
     bool one_split = true;
