@@ -2,9 +2,10 @@
 // cache's new entries.
 //
 //     out[row][h] = softmax(q[row][h] K^T) V over the positions that the row sees
+//     HEAD_GATES: that, rounded to f16, times sigmoid(gate[row][h]) (ACTIVATION), as attention_gate.cuh does
 //
 // f16 activations (rows.cuh). q, and the rows' own keys and values, come from what qkv.cuh left
-// (turn_heads.cuh). (RMS_NORM x 2, ROPE x 2, KV_WRITE, OP_ATTENTION.) Order of sums: attend.cuh.
+// (turn_heads.cuh). (RMS_NORM x 2, ROPE x 2, KV_WRITE, OP_ATTENTION, GLU.) Order of sums: attend.cuh.
 //
 // Grid: BLOCKS blocks of TEAMS teams, whatever the rows are. The work is a list of splits
 // (attention_list.cuh). Each team takes `per` of it, so that all have the same number of keys to read, or, of
@@ -38,9 +39,9 @@
 //     a triple  out [heads][VALUE_DIM], {largest score, sum} [heads]
 //     meetings  [teams] of groups, [teams] of rows' lists
 //
-// Needs rows.cuh, kv_cache.cuh, turn_heads.cuh, soft_cap.cuh, attend.cuh, attention_list.cuh. Defines:
-// theirs, BLOCKS, BLOCKS_PER_SM, TEAMS, TEAM_WARPS, RING_BYTES (of a team's tiles; at least half a tile),
-// GROUPS_MAX (groups of the longest sequence), HAS_SINKS.
+// Needs rows.cuh, kv_cache.cuh, turn_heads.cuh, soft_cap.cuh, attend.cuh, attention_list.cuh, with HEAD_GATES
+// activate.cuh. Defines: theirs, BLOCKS, BLOCKS_PER_SM, TEAMS, TEAM_WARPS, RING_BYTES (of a team's tiles; at
+// least half a tile), GROUPS_MAX (groups of the longest sequence), HAS_SINKS.
 #if !defined(BLOCKS) || !defined(BLOCKS_PER_SM) || !defined(TEAMS) || !defined(TEAM_WARPS) || \
     !defined(RING_BYTES) || !defined(GROUPS_MAX)
 #error "BLOCKS, BLOCKS_PER_SM, TEAMS, TEAM_WARPS, RING_BYTES, GROUPS_MAX"
@@ -802,6 +803,14 @@ DEVICE void fold_in_ring(u8 *shared, const float *from, u32 count, WarpTriple *t
     }
 }
 
+#ifdef HEAD_GATES
+// What a prompt's attention leaves attention_gate.cuh.
+DEVICE float rounded_f16(float v) {
+    return f16_to_f32(f32_to_f16(v));
+}
+#endif
+
+// The row's result, of the dims that the lane has. HEAD_GATES: times the gates.
 template <u32 n>
 DEVICE void store_result(const BatchAttentionArgs &a, const ListPlace &p, Triple<n> *t, u32 first,
                          bool rehearses = false) {
@@ -815,11 +824,23 @@ DEVICE void store_result(const BatchAttentionArgs &a, const ListPlace &p, Triple
 #endif
         inverse[i] = reciprocal_fast(t->sum[i]);
     }
+#ifdef HEAD_GATES
+    // All at once, since each is as far away as all of them. raw: [row][heads, gates][HEAD_DIM]
+    const float *gates = a.raw + ((u64)p.row * ROW_HEADS + TURNED_HEADS + first_head) * HEAD_DIM;
+    float2 gate[2][n];
+    for_each_pair<n>(first, [&](u32 i, u32 head, u32 j, u32 dim) {
+        const float *from = gates + head * HEAD_DIM + value_part(p) * VALUE_DIM + dim;
+        if (head < n_heads) gate[i][j] = load_shared_data((const float2 *)from);
+    });
+#endif
     for_each_pair<n>(first, [&](u32 i, u32 head, u32 j, u32 dim) {
         if (head >= n_heads || rehearses) return;
-        activation_store_2(a.out, p.row, (first_head + head) * HEAD_DIM + value_part(p) * VALUE_DIM + dim,
-                           attended(t->out[j][2 * i], inverse[i]),
-                           attended(t->out[j][2 * i + 1], inverse[i]));
+        float x = attended(t->out[j][2 * i], inverse[i]), y = attended(t->out[j][2 * i + 1], inverse[i]);
+#ifdef HEAD_GATES
+        x = gated(gate[i][j].x, rounded_f16(x)), y = gated(gate[i][j].y, rounded_f16(y));
+#endif
+        u32 col = (first_head + head) * HEAD_DIM + value_part(p) * VALUE_DIM + dim;
+        activation_store_2(a.out, p.row, col, x, y);
     });
 }
 

@@ -1,4 +1,5 @@
-// The gates of attention's heads, on what attention left.
+// The gates of attention's heads, on what attention of a prompt left. (attention.cuh takes those of rows that
+// decode.)
 //
 //     a[row] *= sigmoid(raw[row][GATE_AT …])
 //

@@ -16,6 +16,9 @@ const StageInfo info = rope_heads_info;
 #include "../kernels_src/soft_cap.cuh"
 #include "../kernels_src/attend.cuh"
 #if defined(STAGE_BATCH_ATTENTION)
+#ifdef HEAD_GATES
+#include "../kernels_src/activate.cuh"
+#endif
 #include "../kernels_src/turned.cuh"
 #include "../kernels_src/turn_heads.cuh"
 #include "../kernels_src/attention_list.cuh"

@@ -570,6 +570,8 @@ static void define_attention(StrBuf *b, const BatchLowering *l, const BatchStage
     define(b, "TEAM_WARPS", shape.team_warps);
     define(b, "RING_BYTES", shape.ring_bytes);
     define(b, "GROUPS_MAX", groups);
+    const Op *gate = s->ops[ATTENTION_GATE]; // activate.cuh wants a function in any case
+    define_activation(b, gate ? gate->fn : FN_IDENTITY);
     uint64_t floats =
         layout_attention_partial_floats(n_heads * shape.parts, n_kv_heads * shape.parts,
                                         op->attention.key_dim / shape.parts, l->size.max_rows, teams, groups);
@@ -701,18 +703,21 @@ static uint32_t span_attention_results(const BatchStage *s, const BatchBuffers *
     return 1;
 }
 
-// Queries are nowhere in memory.
+// Queries are nowhere in memory, nor are values that the gates have not multiplied.
 static uint32_t attention_results(const BatchStage *s, const BatchBuffers *b,
                                   StageResult out[STAGE_RESULTS_MAX]) {
     uint32_t n = entries_results(s->turns, b, out);
-    return n + span_attention_results(s, b, out + n);
+    const Op *gate = s->ops[ATTENTION_GATE];
+    if (!gate) return n + span_attention_results(s, b, out + n);
+    out[n] = (StageResult){gate, RESULT_ACTIVATIONS, b->a, gate->out_width, 1, 0};
+    return n + 1;
 }
 
 const BatchType batch_attention = {
     .kernel = "attention",
     .name = "norm of heads, rope, cache, attention",
-    .files = {FILES_COMMON, "kv_cache.cuh", "rows.cuh", "turned.cuh", "turn_heads.cuh", "soft_cap.cuh",
-              "attend.cuh", "attention_list.cuh", "attention.cuh", "attention_clusters.cuh"},
+    .files = {FILES_COMMON, "kv_cache.cuh", "rows.cuh", "activate.cuh", "turned.cuh", "turn_heads.cuh",
+              "soft_cap.cuh", "attend.cuh", "attention_list.cuh", "attention.cuh", "attention_clusters.cuh"},
     .cost = 90,
     .reads = READS_ALL,
     .define = define_attention,
@@ -811,7 +816,7 @@ const BatchBlock batch_block_attention = {
         {&batch_span_attention, ATTENTION_ATTENTION, BODY_PROMPT, false},
         {&batch_span_wgmma, ATTENTION_ATTENTION, BODY_PROMPT, false},
         {&batch_span_fold, ATTENTION_ATTENTION, BODY_PROMPT, false},
-        {&batch_attention_gate, ATTENTION_GATE, BODY_ANY, false}},
+        {&batch_attention_gate, ATTENTION_GATE, BODY_PROMPT, false}}, // of rows that decode attention does it
     .link = link_attention,
     .check = check_attention,
 };
