@@ -76,9 +76,12 @@ enum : u32 {
     // A step's keys make room for the next one's, which is fetched meanwhile. Else at the step's end.
     FETCHES_AHEAD = (VALUE_PARTS == 1 && TEAM_WARPS > 1 && RING_HALVES >= 3 * STEP_TILES),
     RING_STEPS = 4, // under way, at most
-    // By copies of 16 bytes, which pass by the L1 (sm_80).
-    FOLDS_IN_RING =
-        SM_ARCH >= 80 && TEAM_WARPS > 1 && TRIPLE_FLOATS % 4 == 0 && TRIPLE_FLOATS * 4 <= RING_BYTES,
+    // Triples are folded in the ring, FOLD_ROOM at once, with a FoldStep of each head behind them all. They
+    // come by copies of 16 bytes, which pass by the L1 (sm_80).
+    FOLD_STEP_BYTES = 16,
+    FOLD_BYTES = TRIPLE_FLOATS * 4 + LIST_HEADS * FOLD_STEP_BYTES,
+    FOLD_ROOM = RING_BYTES / FOLD_BYTES,
+    FOLDS_IN_RING = SM_ARCH >= 80 && TEAM_WARPS > 1 && TRIPLE_FLOATS % 4 == 0 && FOLD_ROOM >= 2,
     SHARING_SPLITS = 3, // that take as long as to share two groups with other teams
 
     // Shared memory of a team.
@@ -778,29 +781,92 @@ template <u32 n> DEVICE void fold_stored(const float *from, u32 count, Triple<n>
     }
 }
 
-// The same of all of a team's dims, by way of its ring, which is empty: all that fit come at once.
-// (8B, one row of 32,768 keys, whose last team folds 33: about 39 µs, in an earlier version; four at a time
-// from the L2 43.5.)
+// ---- a fold of many triples, by way of the team's ring, which is empty ----
+//
+// All triples that fit come at once. What they are multiplied by depends on largest scores alone, so it is
+// found for all of them first, a lane a triple. Then each thread runs through four values of all triples.
+
+DEVICE float2 *triple_tops(float *triple) { // [heads]
+    return (float2 *)(triple + LIST_HEADS * VALUE_DIM);
+}
+
+// Of a triple and a head: L = fma(L, keep, sum), O = fma(O, keep, o * add).
+struct alignas(16) FoldStep {
+    float keep, add, sum;
+};
+static_assert(sizeof(FoldStep) == FOLD_STEP_BYTES, "one load");
+DEVICE FoldStep *fold_step(float *triples, u32 k, u32 head) {
+    return (FoldStep *)(triples + FOLD_ROOM * TRIPLE_FLOATS) + k * LIST_HEADS + head;
+}
+
+// Of 32 numbers, a lane each: the largest of the lanes up to this one.
+DEVICE float largest_up_to(float v) {
+#pragma unroll
+    for (u32 d = 1; d < WARP; d *= 2) {
+        float below = float_of(shuffle_up(bits_of(v), d));
+        if (lane_index() >= d) v = max_f32(v, below);
+    }
+    return v;
+}
+
+// A head's steps of the fold of n triples, by a warp. The first triple's largest score becomes that of all.
+DEVICE void find_fold_steps(float *triples, u32 n, u32 head) {
+    float before = -INFINITY_F32;
+    for (u32 first = 0; first < n; first += WARP) {
+        u32 k = first + lane_index();
+        float2 own = {-INFINITY_F32, 0};
+        if (k < n) own = triple_tops(triples + k * TRIPLE_FLOATS)[head];
+        float up_to = max_f32(before, largest_up_to(own.x));
+        float top = float_of(shuffle_up(bits_of(up_to), 1)); // of the triples before this one
+        if (lane_index() == 0) top = before;
+        FoldFactors f = fold_factors(&top, own.x);
+        if (k < n) *fold_step(triples, k, head) = {f.keep, f.add, own.y * f.add};
+        before = shuffle(up_to, WARP - 1);
+    }
+    if (lane_index() == 0) triple_tops(triples)[head].x = before;
+}
+
+// Folds n triples of shared memory into the first.
+DEVICE void fold_triples(float *triples, u32 n) {
+    for (u32 head = team_warp(); head < LIST_HEADS; head += TEAM_WARPS) {
+        find_fold_steps(triples, n, head);
+    }
+    team_sync();
+    for (u32 at = team_thread() * 4; at < LIST_HEADS * VALUE_DIM; at += TEAM_THREADS * 4) {
+        u32 head = at / VALUE_DIM;
+        float4 v = *(const float4 *)(triples + at);
+        float sum = fold_step(triples, 0, head)->sum;
+#pragma unroll 4
+        for (u32 k = 1; k < n; k++) {
+            FoldStep f = *fold_step(triples, k, head);
+            float4 o = *(const float4 *)(triples + k * TRIPLE_FLOATS + at);
+            v = {fma_f32(v.x, f.keep, o.x * f.add), fma_f32(v.y, f.keep, o.y * f.add),
+                 fma_f32(v.z, f.keep, o.z * f.add), fma_f32(v.w, f.keep, o.w * f.add)};
+            sum = fma_f32(sum, f.keep, f.sum);
+        }
+        *(float4 *)(triples + at) = v;
+        if (at % VALUE_DIM == 0) triple_tops(triples)[head].y = sum;
+    }
+    team_sync();
+}
+
+// The same as fold_stored, of all of the team's dims.
 DEVICE void fold_in_ring(u8 *shared, const float *from, u32 count, WarpTriple *t) {
-    enum : u32 { ROOM = RING_BYTES / (TRIPLE_FLOATS * 4) };
-    for (u32 begin = 0; begin < count; begin += ROOM) {
-        u32 n = MIN(count - begin, (u32)ROOM);
-        const u8 *triples = (const u8 *)(from + (u64)begin * TRIPLE_FLOATS);
-        if (begin > 0) team_sync();
+    float *triples = (float *)shared;
+    for (u32 done = 0; done < count;) {
+        u32 kept = done > 0 ? 1 : 0; // the fold so far is the first
+        u32 n = MIN(count - done, (u32)FOLD_ROOM - kept);
+        const u8 *next = (const u8 *)(from + (u64)done * TRIPLE_FLOATS);
         for (u32 at = team_thread() * 16; at < n * TRIPLE_FLOATS * 4; at += TEAM_THREADS * 16) {
-            copy_async_16(shared + at, triples + at);
+            copy_async_16(shared + kept * TRIPLE_FLOATS * 4 + at, next + at);
         }
         copy_async_commit();
         copy_async_wait<0>();
         team_sync();
-#pragma unroll 4
-        for (u32 k = 0; k < n; k++) {
-            WarpTriple next;
-            load_triple<WARP_DIMS, true>((const float *)shared + k * TRIPLE_FLOATS, &next, team_warp());
-            if (begin + k == 0) *t = next;
-            else triple_fold(t, next);
-        }
+        fold_triples(triples, kept + n);
+        done += n;
     }
+    load_triple<WARP_DIMS, true>(triples, t, team_warp());
 }
 
 #ifdef HEAD_GATES

@@ -16,6 +16,6 @@
 #define BLOCKS_PER_SM 1
 #define TEAMS 1
 #define TEAM_WARPS 4
-#define RING_BYTES 8192
+#define RING_BYTES 4096
 #define GROUPS_MAX 4
 #include "emulator/run_attention.h"
