@@ -75,7 +75,7 @@ enum : u32 {
     STEP_TILES = (TEAM_WARPS > 1 && RING_HALVES >= 4 ? 2 : 1), // that a team takes at once, at most
     // A step's keys make room for the next one's, which is fetched meanwhile. Else at the step's end.
     FETCHES_AHEAD = (VALUE_PARTS == 1 && TEAM_WARPS > 1 && RING_HALVES >= 3 * STEP_TILES),
-    RING_STEPS = 4, // under way, at most
+    RING_STEPS = RING_HALVES < 10 ? 4 : 8, // under way, at most
     // Triples are folded in the ring, FOLD_ROOM at once, with a FoldStep of each head behind them all. They
     // come by copies of 16 bytes, which pass by the L1 (sm_80).
     FOLD_STEP_BYTES = 16,
@@ -160,13 +160,11 @@ struct Fetches {
     u32 tile, tiles;       // of the next step
     u32 n_steps, n_halves; // fetched so far
     const u32 *pages;
-    u32 page; // that this lane copies: known a step ahead
+    u32 page; // of lane i the number i of the pages that the warp copies: known a step ahead
 };
-// The page of the next step that a lane copies: of each tile as many a warp as it has scores of. Lanes beyond
-// step_lanes have none.
-DEVICE u32 step_page(const Fetches &f) {
-    return (f.tile + lane_index() / WARP_PAGES) * TILE_PAGES + team_warp() * WARP_PAGES +
-           lane_index() % WARP_PAGES;
+// Page i of those of the next step that the warp copies: of each tile as many as it has scores of.
+DEVICE u32 step_page(const Fetches &f, u32 i) {
+    return (f.tile + i / WARP_PAGES) * TILE_PAGES + team_warp() * WARP_PAGES + i % WARP_PAGES;
 }
 DEVICE u32 last_page(const Fetches &f) {
     return f.place.keys.position / KV_PAGE;
@@ -177,7 +175,8 @@ DEVICE KvTile place_tile(const Fetches &f, u32 tile) {
 DEVICE void fetches_look_ahead(Fetches *f) {
     f->tiles = step_tiles(f->place, f->tile);
 #if SM_ARCH >= 90
-    f->page = f->pages[MAX(MIN(step_page(*f), last_page(*f)), f->place.keys.first / KV_PAGE)]; // (tile_page)
+    u32 page = MIN(step_page(*f, lane_index()), last_page(*f));
+    f->page = f->pages[MAX(page, f->place.keys.first / KV_PAGE)]; // (tile_page)
 #endif
 }
 DEVICE void fetches_begin(const BatchAttentionArgs &a, const ListPlace &p, u32 n_splits, u32 stride,
@@ -228,22 +227,27 @@ DEVICE void copy_values(u8 *to, const f16 *from, u32 part, BulkBarrier *full) {
 DEVICE void fetch_step(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
 #if SM_ARCH >= 90
     // A page a warp: one warp that asks for all of them would be what the others wait for.
-    bool copies = lane_index() < f->tiles * WARP_PAGES && step_page(*f) <= last_page(*f);
-    u32 n = count_ones(ballot_lanes(copies));
     BulkBarrier *keys_full = step_full(shared, f->n_steps, 0),
                 *values_full = step_full(shared, f->n_steps, 1);
-    if (lane_index() == 0) {
+    u32 pages[STEP_TILES * WARP_PAGES], n = 0; // the first n are there
+#pragma unroll
+    for (u32 i = 0; i < STEP_TILES * WARP_PAGES; i++) {
+        pages[i] = shuffle(f->page, i);
+        n += i / WARP_PAGES < f->tiles && step_page(*f, i) <= last_page(*f);
+    }
+    if (is_elected()) {
         bulk_barrier_expect(keys_full, n * KV_PIECE_BYTES);
         bulk_barrier_expect(values_full, n * VALUE_PIECE_BYTES);
-    }
-    warp_sync();
-    if (copies) {
-        const f16 *from = kv_head_page(a.kv, f->page, list_kv_head(f->place));
-        u32 tile = lane_index() / WARP_PAGES, page = step_page(*f) % TILE_PAGES;
-        bulk_copy(keys_at(shared, f->n_halves, tile) + page * KV_PIECE_BYTES, from, KV_PIECE_BYTES,
-                  keys_full);
-        copy_values(values_at(shared, f->n_halves, f->tiles, tile) + page * VALUE_PIECE_BYTES, from,
-                    value_part(f->place), values_full);
+#pragma unroll
+        for (u32 i = 0; i < STEP_TILES * WARP_PAGES; i++) {
+            if (i >= n) continue;
+            const f16 *from = kv_head_page(a.kv, pages[i], list_kv_head(f->place));
+            u32 tile = i / WARP_PAGES, page = step_page(*f, i) % TILE_PAGES;
+            bulk_copy(keys_at(shared, f->n_halves, tile) + page * KV_PIECE_BYTES, from, KV_PIECE_BYTES,
+                      keys_full);
+            copy_values(values_at(shared, f->n_halves, f->tiles, tile) + page * VALUE_PIECE_BYTES, from,
+                        value_part(f->place), values_full);
+        }
     }
 #else
     for (u32 i = 0; i < f->tiles; i++) {
@@ -256,9 +260,13 @@ DEVICE void fetch_step(const BatchAttentionArgs &a, u8 *shared, Fetches *f) {
     copy_tile_commit();
     if (!IN_PARTS) fetches_advance(a, f); // else with the values
 }
-// As many steps as there is room for; the first n_used halves have been used.
+// Whether there is a step to fetch, and room for it: the first n_used halves have been used.
+DEVICE bool may_fetch(const Fetches &f, u32 n_used) {
+    return f.left > 0 && (IN_PARTS || f.n_halves + 2 * f.tiles <= n_used + RING_HALVES);
+}
+// As many steps as there is room for.
 DEVICE void fill_ring(const BatchAttentionArgs &a, u8 *shared, u32 n_used, Fetches *f) {
-    while (f->left > 0 && (IN_PARTS || f->n_halves + 2 * f->tiles <= n_used + RING_HALVES)) {
+    while (may_fetch(*f, n_used)) {
         fetch_step(a, shared, f);
         if (IN_PARTS) break;
     }
@@ -613,7 +621,9 @@ DEVICE void add_tiles(const BatchAttentionArgs &a, u8 *shared, const ListPlace &
         raise_tops<WARP_PAGES, HEAD_ROWS>(s + i * WARP_PAGES * 2, top[i]);
     }
     share_tops<n>(shared, top);
-    if (FETCHES_AHEAD) fill_ring(a, shared, w->n_halves + n, f); // all warps have used the keys
+    // All warps have used the keys. One step: a loop would wait for the next one's pages, which have just
+    // been asked for, and one a step is enough.
+    if (FETCHES_AHEAD && may_fetch(*f, w->n_halves + n)) fetch_step(a, shared, f);
     if (IN_PARTS) {
         fetch_values(a, shared, f);
         turn_new_heads(a, shared, p, w, step, true);

@@ -114,6 +114,17 @@ DEVICE u32 ballot_lanes(bool predicate) {
     return __ballot_sync(ALL_LANES, predicate);
 }
 
+#if SM_ARCH >= 90
+// True in one lane of the warp (elect). The compiler knows of this branch that it has one lane: bulk copies,
+// whose addresses are the warp's, need no loop over lanes there.
+DEVICE bool is_elected() {
+    u32 elected;
+    asm volatile("{\n\t.reg .pred p;\n\telect.sync _|p, 0xFFFFFFFF;\n\tselp.u32 %0, 1, 0, p;\n\t}"
+                 : "=r"(elected));
+    return elected != 0;
+}
+#endif
+
 // The largest of the warp's (redux, sm_80).
 DEVICE u32 warp_max(u32 v) {
 #if SM_ARCH >= 80

@@ -119,6 +119,10 @@ DEVICE u32 warp_max(u32 v) {
     }
     return v;
 }
+DEVICE bool is_elected() {
+    warp_sync();
+    return lane_index() == 0;
+}
 DEVICE u32 ballot_lanes(bool predicate) {
     u8 mine = predicate;
     const u8 *all = emulated_warp_gather("ballot", &mine, 1);
