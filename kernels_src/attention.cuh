@@ -82,6 +82,8 @@ enum : u32 {
     FOLD_BYTES = TRIPLE_FLOATS * 4 + LIST_HEADS * FOLD_STEP_BYTES,
     FOLD_ROOM = RING_BYTES / FOLD_BYTES,
     FOLDS_IN_RING = SM_ARCH >= 80 && TEAM_WARPS > 1 && TRIPLE_FLOATS % 4 == 0 && FOLD_ROOM >= 2,
+    // The triple of a group that a team has all of; else in shared memory.
+    GROUP_IN_REGISTERS = TEAM_WARPS > 1 && WARP_DIMS *HEAD_ROWS <= 4,
     SHARING_SPLITS = 3, // that take as long as to share two groups with other teams
 
     // Shared memory of a team.
@@ -650,11 +652,12 @@ DEVICE void attend_split(const BatchAttentionArgs &a, u8 *shared, const ListPlac
     triple_clear(t);
     for (u32 tile = first_tile(p), end = end_tile(p); tile < end;) {
         Step step = {tile, step_tiles(p, tile), begins};
-        if (has_key(step, p.keys.position) || (MAX_ROWS > 1 && !w->alone)) {
+        bool has_new = has_key(step, p.keys.position) || (MAX_ROWS > 1 && !w->alone);
+        if (has_new) {
             wait_for_keys(shared, *f, *w);
             wait_for_values(shared, *w);
         }
-        turn_new_heads(a, shared, p, w, step, false);
+        if (has_new || begins) turn_new_heads(a, shared, p, w, step, false);
         wait_for_keys(shared, *f, *w);
         if (STEP_TILES > 1 && step.n > 1) add_tiles<STEP_TILES>(a, shared, p, step, f, w, t);
         else add_tiles<1>(a, shared, p, step, f, w, t);
@@ -890,7 +893,7 @@ DEVICE float rounded_f16(float v) {
 template <u32 n>
 DEVICE void store_result(const BatchAttentionArgs &a, const ListPlace &p, Triple<n> *t, u32 first,
                          bool rehearses = false) {
-    u32 first_head = list_first_head(p), n_heads = list_n_heads(p);
+    u32 first_head = not_before(list_first_head(p)), n_heads = list_n_heads(p);
     float inverse[2];
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
@@ -950,14 +953,19 @@ DEVICE ListGroups list_groups(const BatchAttentionArgs &a, const ListPlace &p, u
 // A split's triple joins its group. The team's splits of the list are [begin, end). Returns whether the group
 // is in *t now: else there is more of it to come, or another team folds it.
 DEVICE bool join_group(const BatchAttentionArgs &a, u8 *shared, const ListPlace &p, u32 begin, u32 end,
-                       u32 per, WarpTriple *t) {
+                       u32 per, WarpTriple *t, WarpTriple *group) {
     u32 list_first = first_split(p.keys), number = p.split / GROUP_SPLITS;
     u32 first = MAX(number * GROUP_SPLITS, list_first), last = MIN((number + 1) * GROUP_SPLITS, p.end);
     bool more = p.split + 1 < MIN(end, last);
-    float *group = accumulator(shared, GROUP_AT);
     if (begin <= first && end >= last) {
-        accumulate(group, *t, p.split == first);
-        if (!more) load_accumulator(group, t);
+        if (GROUP_IN_REGISTERS) {
+            if (p.split == first) *group = *t;
+            else triple_fold(group, *t);
+            if (!more) *t = *group;
+        } else {
+            accumulate(accumulator(shared, GROUP_AT), *t, p.split == first);
+            if (!more) load_accumulator(accumulator(shared, GROUP_AT), t);
+        }
         return !more;
     }
     u32 starter = (p.base + first - list_first) / per; // the team that begins it
@@ -1007,11 +1015,12 @@ DEVICE void enter_list(const BatchAttentionArgs &a, ListWork *l, TeamWork *w) {
 
 // After a split, whose triple is in *t: it joins its list, and where that is the list's last, the result is
 // stored. Returns false where there is no more to do, else goes to the next split.
-DEVICE bool end_split(const BatchAttentionArgs &a, u8 *shared, ListWork *l, TeamWork *w, WarpTriple *t) {
+DEVICE bool end_split(const BatchAttentionArgs &a, u8 *shared, ListWork *l, TeamWork *w, WarpTriple *t,
+                      WarpTriple *group) {
     const ListPlace &p = l->place;
     ListGroups g = list_groups(a, p, l->begin, l->end, w->per); // each time, since registers are few
     bool is_there = first_split(p.keys) + 1 == p.end;
-    if (!is_there && join_group(a, shared, p, l->begin, l->end, w->per, t)) {
+    if (!is_there && join_group(a, shared, p, l->begin, l->end, w->per, t, group)) {
         u32 number = p.split / GROUP_SPLITS - g.first;
         l->n_done++;
         if (g.n == 1) is_there = true;
@@ -1080,10 +1089,10 @@ DEVICE void attention_run(const BatchAttentionArgs &a, u32 team, u8 *shared) {
     fill_ring(a, shared, 0, &f);
     enter_list(a, &l, &w);
     stage_wait();
-    WarpTriple t;
+    WarpTriple t, group = {};
     do {
         attend_split(a, shared, l.place, l.place.split == l.begin, &f, &w, &t);
-    } while (end_split(a, shared, &l, &w, &t));
+    } while (end_split(a, shared, &l, &w, &t, &group));
     copy_tile_wait<0>();
 }
 

@@ -183,11 +183,11 @@ DEVICE bool end_cluster_split(const BatchAttentionArgs &a, u8 *shared, const Clu
 // All that the block has to do, or of a rehearsal its first step.
 DEVICE void attend_all(const BatchAttentionArgs &a, u8 *shared, const ClusterGroup &g, u32 rank, ListWork *l,
                        Fetches *f, TeamWork *w, bool in_clusters) {
-    WarpTriple t;
+    WarpTriple t, group = {};
     for (bool more = w->per > 0; more;) { // one copy of what both ways need, since it takes long to compile
         attend_split(a, shared, l->place, l->place.split == l->begin, f, w, &t);
         if (in_clusters) more = end_cluster_split(a, shared, g, l, w, &t);
-        else more = !w->rehearses && end_split(a, shared, l, w, &t);
+        else more = !w->rehearses && end_split(a, shared, l, w, &t, &group);
     }
     if (in_clusters && !g.is_alone && rank < RANKS)
         end_cluster_group(a, shared, g, l->place, rank, w->rehearses);

@@ -630,6 +630,12 @@ DEVICE u32 look_up_bytes(u32 a, u32 b, u32 codes) {
     return d;
 }
 
+// v. Nothing of it is worked out before this, so not ahead of the branch that this is in.
+DEVICE u32 not_before(u32 v) {
+    asm volatile("" : "+r"(v));
+    return v;
+}
+
 // A place in shared memory, in a register: of a pointer the compiler makes it again, of its parts, each time.
 typedef u32 SharedPlace;
 DEVICE SharedPlace shared_place(const void *p) {
