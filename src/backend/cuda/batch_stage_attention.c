@@ -525,11 +525,11 @@ static AttentionShape attention_in_parts(const BatchLowering *l, const Op *op, u
 }
 
 // Where all lists find a multiprocessor, its four warps share each tile, in one block, so that the next
-// stage's block fits beside it: three tiles, or four small ones; with bulk copies (sm_90) five, so that while
-// one step of two tiles is used, the next one has come and the one behind it is on its way. Where not even
-// one fits, its keys and its values take turns. Many rows have two blocks. Where heads do not share keys, a
-// warp has a tile and lists of its own (64 rows of 128 keys, Phi-3: 29 µs, with four warps a tile 48; 8B,
-// which shares: 18.5 and 13.4).
+// stage's block fits beside it: three tiles, or four small ones; of a cache of 8 bits with bulk copies
+// (sm_90) five, so that while one step of two tiles is used, the next one has come and the one behind it
+// is on its way. Where not even one fits, its keys and its values take turns. Many rows have two blocks.
+// Where heads do not share keys, a warp has a tile and lists of its own (64 rows of 128 keys, Phi-3: 29
+// µs, with four warps a tile 48; 8B, which shares: 18.5 and 13.4).
 static AttentionShape attention_shape(const BatchLowering *l, const Op *op) {
     const LowerTarget *t = l->target;
     uint64_t tile = tile_bytes(l, op);
@@ -542,7 +542,8 @@ static AttentionShape attention_shape(const BatchLowering *l, const Op *op) {
         return (AttentionShape){t->multiprocessors * 2, 2, ATTENTION_TEAMS_MOST, 1, (uint32_t)tile, 0, 1};
     uint64_t beside = attention_beside(op, 4, 0, 1),
              left = t->shared_bytes_block - min_u64(beside, t->shared_bytes_block);
-    uint64_t most = t->sm >= 90 && 5 * tile + beside <= half ? 5 : 4;
+    bool has_room = 5 * tile + beside <= half && l->plan->kv_type == KV_TYPE_Q8; // f16 was not measured
+    uint64_t most = t->sm >= 90 && has_room ? 5 : 4;
     uint64_t tiles = min_u64(left / tile, max_u64(min_u64(ATTENTION_FEW_RING / tile, most), 3));
     uint32_t per_sm = l->size.max_rows <= BATCH_FEW_ROWS_MAX ? 1 : 2, ring = (uint32_t)(tiles * tile);
     if (tiles == 0) ring = (uint32_t)(tile / 2);
