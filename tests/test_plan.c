@@ -311,7 +311,7 @@ TEST(plan_leaves_out_named_tensors_only) {
         {"v.blk.0.attn_q.weight", "vision: 1 tensor"},
         {"mm.0.weight", "vision: 1 tensor"},
         {"a.conv1d.1.weight", "audio: 1 tensor"},
-        {"mtp.fc.weight", "guessing ahead: 1 tensor"},
+        {"mtp.fc.weight", "multi-token prediction (MTP): 1 tensor"},
         {"blk.2.nextn.eh_proj.weight", NULL},
         {"vision.weight", NULL},
         {"blk.0.attn_sinks.weight", NULL},
@@ -351,7 +351,7 @@ TEST(plan_leaves_out_blocks_that_guess_ahead) {
     REQUIRE(plan_build(build_file(&row, &arena), &arena, &plan, &err));
     CHECK_INT_EQ(LAYERS - 1, plan->n_layers);
     CHECK_INT_EQ(LAYERS - 1, plan->n_caches);
-    CHECK_STR_EQ("guessing ahead: 10 tensors", plan->skipped_tensors);
+    CHECK_STR_EQ("multi-token prediction (MTP): 10 tensors", plan->skipped_tensors);
     row.more_value = LAYERS;
     CHECK(!plan_build(build_file(&row, &arena), &arena, &plan, &err));
     CHECK(strstr(err.message, "llama.nextn_predict_layers is 2; expected 0 to 1"));

@@ -8,11 +8,11 @@ static const struct {
     {"v.", "vision"},
     {"mm.", "vision"},
     {"a.", "audio"},
-    {"mtp.", "guessing ahead"},
+    {"mtp.", "multi-token prediction (MTP)"},
 };
 
-static const char *const what_order[] = {"vision", "audio", "guessing ahead", "unused keys and values",
-                                         "empty"};
+static const char *const what_order[] = {"vision", "audio", "multi-token prediction (MTP)",
+                                         "unused keys and values", "empty"};
 
 // The block of "blk.12.attn_q.weight"; UINT32_MAX for a tensor outside the blocks.
 static uint32_t block_of(Str name) {
@@ -41,7 +41,7 @@ static const char *why_skipped(const GgufTensor *t, const Plan *plan, uint32_t n
     uint32_t block = block_of(t->name);
     if (block >= plan->n_own_kv && block < plan->n_layers && is_unused_kv(t->name))
         return "unused keys and values";
-    return block >= plan->n_layers && block < n_blocks ? "guessing ahead" : NULL;
+    return block >= plan->n_layers && block < n_blocks ? "multi-token prediction (MTP)" : NULL;
 }
 
 static bool is_used(const GgufTensor *t, const Plan *plan) {
