@@ -5,6 +5,8 @@
 #include "runner.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 static bool plan_of(Str file, Arena *arena, Error *err) {
     GgufPart part = {.data = (const uint8_t *)file.ptr, .size = file.len, .name = "test.gguf"};
@@ -117,5 +119,29 @@ TEST(arch_llama4_layers_take_turns) {
         CHECK_INT_EQ(sees_all ? 0 : 46, op_first_seen(op, 46));
         CHECK_INT_EQ(sees_all ? 0 : 23, op_first_seen(op, 45));
         CHECK_INT_EQ(0, op_first_seen(op, 22));
+    }
+}
+
+// A file that has lost one layer's tensor of those that a model may do without.
+TEST(arch_tensors_are_of_all_layers_or_none) {
+    static const char *const rows[][2] = {
+        {"glm4moe", "exp_probs_b.bias"},       {"glm4moe", "attn_q_norm.weight"},
+        {"nemotron-h", "ssm_conv1d.bias"},     {"starcoder2", "attn_output.bias"},
+        {"falcon", "attn_norm_2.weight"},      {"gemma4-e4b", "layer_output_scale.weight"},
+        {"gemma4-26b", "ffn_down_exps.scale"}, {"gemma4-31b", "attn_v.weight"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        TEST_CASE_LABEL("%s, %s", rows[i][0], rows[i][1]);
+        char message[96];
+        Arena arena = os_arena(1 << 23);
+        Error err = {0};
+        Str file = arch_model_build(arch_model_named(rows[i][0]));
+        CHECK(plan_of(file, &arena, &err));
+        char *at = memmem(file.ptr, file.len, rows[i][1], strlen(rows[i][1]));
+        REQUIRE(at);
+        *at = '_'; // another name
+        CHECK(!plan_of(file, &arena, &err));
+        snprintf(message, sizeof message, "%s\" is missing; ", rows[i][1]);
+        if (!strstr(err.message, message)) CHECK_STR_EQ(message, err.message);
     }
 }

@@ -297,6 +297,7 @@ static bool check_scales(const ConfigReader *r) {
                   {"attention.scale", c->score_scale == 0 ? 1 : c->score_scale, 0},
                   {"attention.temperature_scale", 1 + c->temperature_scale, 1},
                   {"expert_weights_scale", c->route.scale, 0},
+                  {"rope.scaling.attn_factor", r->arch->rope_pairs == ROPE_NONE ? 1 : c->rope.attn_factor, 0},
                   {"rope.scaling.yarn_log_multiplier", 1 + c->rope.yarn_log_multiplier, 1},
                   {"rope.scaling.yarn_log_multiplier", 1 + c->rope.yarn_score_growth, 1}};
     for (size_t i = 0; i < COUNT_OF(scales); i++) {

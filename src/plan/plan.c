@@ -15,6 +15,12 @@ typedef struct {
     Rope rope;
 } RopeMade;
 
+// Of a row of weights that layers need not have: in how many of a kind it could be, and is.
+typedef struct {
+    uint32_t n_layers, n_found;
+    uint32_t missing; // the last layer without it
+} RowCount;
+
 typedef struct {
     const GgufFile *file;
     const PlanOptions *options;
@@ -32,6 +38,7 @@ typedef struct {
     Cache *caches; // grows with plan->n_caches
     // Weights of the layer at hand and of the whole model, by id; NULL for those that are absent.
     const Weight *bound[WEIGHT_COUNT];
+    RowCount *counts; // [2 * the architecture's rows]: of layers without a window, and with one
 } Builder;
 
 static bool no_memory(Error *err) {
@@ -64,6 +71,27 @@ static bool builder_append(Builder *b, WeightId id, const WeightSpec *spec, Erro
            weight_append(b->file, (Weight *)b->bound[id], rest, err);
 }
 
+static void builder_count_row(Builder *b, const WeightRow *row, uint32_t layer, bool found) {
+    uint64_t number = (uint64_t)(row - b->plan->arch->weights);
+    RowCount *n = &b->counts[2 * number + arch_rule_holds(LAYERS_WINDOW, &b->c, layer)];
+    n->n_layers++;
+    if (found) n->n_found++;
+    else n->missing = layer;
+}
+
+// What one layer of a kind has, all have: else a file has lost it, and would compute something else.
+static bool builder_check_counts(const Builder *b, Error *err) {
+    char name[GGUF_TENSOR_NAME_BYTES_MAX];
+    for (uint32_t i = 0; i < 2 * b->plan->arch->n_weights; i++) {
+        const RowCount *n = &b->counts[i];
+        if (n->n_found == 0 || n->n_found == n->n_layers) continue;
+        row_tensor_name(&b->plan->arch->weights[i / 2], n->missing, name, sizeof name);
+        return error_set(err, ERR_BAD_FILE, "tensor \"%s\" is missing; %u other layers have theirs", name,
+                         n->n_found);
+    }
+    return true;
+}
+
 static bool builder_bind_row(Builder *b, const WeightRow *row, uint32_t layer, Error *err) {
     const ModelConfig *c = &b->c;
     char name[GGUF_TENSOR_NAME_BYTES_MAX];
@@ -89,6 +117,7 @@ static bool builder_bind_row(Builder *b, const WeightRow *row, uint32_t layer, E
     bool found;
     if (row->behind) return builder_append(b, row->id, &spec, err);
     if (!weight_bind(b->file, &spec, weight, &found, err)) return false;
+    if (row_is_per_layer(row) && (row->optional || row->or_else)) builder_count_row(b, row, layer, found);
     if (found && row->is_turned && !weight_turn(weight, b->arena)) return no_memory(err);
     b->bound[row->id] = found ? weight : row->or_else ? b->bound[row->or_else] : NULL;
     b->plan->n_weights += found;
@@ -368,10 +397,11 @@ static bool builder_allocate(Builder *b, Error *err) {
     b->ops = arena_new(b->arena, Op, arch->first.count + layer_ops * layers + arch->last.count);
     b->caches = arena_new(b->arena, Cache, 2 * layers); // a layer with a state has two
     b->ropes = arena_new(b->arena, RopeMade, layers);
+    b->counts = arena_new(b->arena, RowCount, 2 * arch->n_weights);
     b->plan->weights = b->weights;
     b->plan->ops = b->ops;
     b->plan->caches = b->caches;
-    return (b->weights && b->ops && b->caches && b->ropes) || no_memory(err);
+    return (b->weights && b->ops && b->caches && b->ropes && b->counts) || no_memory(err);
 }
 
 // Where the layer reads the keys and values of another: the last one of its kind, with or without a window,
@@ -427,6 +457,7 @@ static bool builder_run(Builder *b, Error *err) {
         if (!builder_add_layer(b, layer, err)) return false;
     }
     builder_emit(b, arch->last, 0);
+    if (!builder_check_counts(b, err)) return false;
     b->plan->kv = kv_layout_make(b->caches, b->plan->n_caches, b->plan->n_context);
     if (!check_widths(b->plan, err)) return false;
     if (b->plan->kv_bytes_per_token == 0)
