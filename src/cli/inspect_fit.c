@@ -71,14 +71,15 @@ static uint64_t needed_of(const Fit *f) {
     return cuda_fit_others(&f->fit) + f->fit.kv_bytes;
 }
 
-// What a token takes of the cache behind all windows, and what a job's windows take.
+// What a token takes of the cache behind all windows, and what a job's windows take with n_rows rows in a
+// step.
 static uint64_t token_bytes_of(const Fit *f) {
     return f->fit.kv_page_bytes * f->plan->kv.n_full / KV_PAGE_TOKENS;
 }
-static uint64_t window_bytes_of(const Fit *f) {
+static uint64_t window_bytes_of(const Fit *f, uint32_t n_rows) {
     const KvLayout *l = &f->plan->kv;
     if (l->n_lists == l->n_full) return 0;
-    return (l->n_lists - l->n_full) * kv_layout_window_pages(l, 1) * f->fit.kv_page_bytes;
+    return (l->n_lists - l->n_full) * kv_layout_window_pages(l, n_rows) * f->fit.kv_page_bytes;
 }
 
 static void put_row(StrBuf *out, const char *label, uint64_t bytes, const char *note) {
@@ -118,13 +119,15 @@ static void put_jobs(const Fit *f, StrBuf *out) {
 
 static void put_text(const Fit *f, StrBuf *out) {
     const CudaFit *fit = &f->fit;
-    char note[96];
+    char note[128];
     StrBuf a_token = STRBUF(note);
     strbuf_put_count(&a_token, token_bytes_of(f));
     strbuf_put(&a_token, STR(" bytes a token"));
-    if (window_bytes_of(f)) {
+    if (window_bytes_of(f, 1)) {
         strbuf_put(&a_token, STR(", and for a job's windows "));
-        strbuf_put_bytes(&a_token, window_bytes_of(f));
+        strbuf_put_bytes(&a_token, window_bytes_of(f, 1));
+        strbuf_put(&a_token, STR(", while its prompt is read "));
+        strbuf_put_bytes(&a_token, window_bytes_of(f, PREFILL_CHUNK_TOKENS));
     }
     strbuf_printf(out, "VRAM for %u job%s at once; the model's context has ", f->n_jobs, plural_s(f->n_jobs));
     strbuf_put_count(out, f->plan->n_context);
@@ -164,7 +167,8 @@ static void put_json(const Fit *f, StrBuf *out) {
     json_member_u64(w, "reserve_bytes", fit->reserve_bytes);
     json_member_u64(w, "kv_bytes", fit->kv_bytes);
     json_member_u64(w, "kv_bytes_per_token", token_bytes_of(f));
-    json_member_u64(w, "kv_window_bytes_per_job", window_bytes_of(f));
+    json_member_u64(w, "kv_window_bytes_per_job", window_bytes_of(f, 1));
+    json_member_u64(w, "kv_window_bytes_per_prompt", window_bytes_of(f, PREFILL_CHUNK_TOKENS));
     json_member_u64(w, "total_bytes", needed_of(f));
     if (f->vram_bytes) json_member_u64(w, "vram_bytes", f->vram_bytes);
     json_member_bool(w, "fits", fit->fits);
