@@ -157,14 +157,15 @@ enum : u32 {
     STEPS = most_steps(1),         // of a pass
     STEPS_OF_ALL = fewest_steps(), // in which every way has columns
     PIECE_BYTES = MAX(step_bytes(FORMAT_0), MAX(step_bytes(FORMAT_1), step_bytes(FORMAT_2))),
-    // Tiles of bands that are neighbours in memory are neighbours in a slot, too.
+// Tiles of bands that are neighbours in memory are neighbours in a slot, too.
+#ifdef OWN_PIECES
+    COPIES_MERGE = true,
+    SLOT_BYTES = K_WAYS * OWN_PIECES,
+#else
     COPIES_MERGE = step_bytes(FORMAT_0) == PIECE_BYTES && step_bytes(FORMAT_1) == PIECE_BYTES &&
                    step_bytes(FORMAT_2) == PIECE_BYTES && layout_tile_bytes16(FORMAT_0) == PIECE_BYTES &&
                    layout_tile_bytes16(FORMAT_1) == PIECE_BYTES &&
                    layout_tile_bytes16(FORMAT_2) == PIECE_BYTES,
-#ifdef OWN_PIECES
-    SLOT_BYTES = K_WAYS * OWN_PIECES,
-#else
     SLOT_BYTES = WARPS * PIECE_BYTES,
 #endif
     STEPS_TOGETHER = PASSES * STEPS, // of a block
@@ -418,6 +419,15 @@ DEVICE u32 sum_of_lanes(u32 v) {
     return v;
 }
 
+// Whether a lane's piece (any: it has one) is as large as that of the lane before it and lies behind it.
+DEVICE bool joins_lane_before(const LaneCopy &c, bool any) {
+    bool is_whole = any && c.tile == 0; // a step of one tile
+    u32 bytes_before = shuffle_up(is_whole ? c.bytes : 0u, 1);
+    u64 from_before = shuffle_up((u64)c.from, 1);
+    return is_whole && lane_index() % PASS_BANDS != 0 && bytes_before == c.bytes &&
+           from_before + bytes_before == (u64)c.from;
+}
+
 template <class Bands> DEVICE LaneCopy lane_copy(const BlockUnits &u, const Bands &bands, u32 pass) {
     u32 lane = lane_index();
     WarpBand w = warp_band(u, pass, lane);
@@ -435,17 +445,8 @@ template <class Bands> DEVICE LaneCopy lane_copy(const BlockUnits &u, const Band
             c.steps = way_step(w.way + 1) - way_step(w.way);
         });
     }
-#ifdef OWN_PIECES
-    // A step of one tile is one piece of memory.
-    bool merges = c.tile == 0;
-    u64 end = w.any && merges ? (u64)c.from + c.bytes : 0, end_before = shuffle_up(end, 1);
-    if (true) {
-#else
-    constexpr bool merges = true;
-    u64 end_before = shuffle_up((u64)c.from, 1) + PIECE_BYTES;
     if (COPIES_MERGE) {
-#endif
-        bool joins = w.any && merges && lane % PASS_BANDS != 0 && end_before == (u64)c.from;
+        bool joins = joins_lane_before(c, w.any);
         u32 follow = ballot_lanes(joins);
         follow = lane == 31 ? 0 : follow >> (lane + 1);
         u32 run = 1; // lanes that go with this one
