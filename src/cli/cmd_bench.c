@@ -35,10 +35,12 @@ static uint32_t largest(const U32List *list) {
     return most;
 }
 
-// Draws that the first of a batch may make before the last one's first: the prompts are in the cache, but for
-// at most a page's tokens of each, and a step takes at least eight rows of prompts.
-static uint32_t head_start(uint32_t batch) {
-    return batch > 1 ? batch * KV_PAGE_TOKENS / 8 : 0;
+// Draws that the first of a batch may make before the last one's first, where a step takes at least eight
+// rows of prompts: these are in the cache, but for at most a page's tokens of each. Where layers have states,
+// there may be fewer checkpoints than prompts, and short ones are computed again.
+static uint32_t head_start(const Plan *plan, uint32_t batch, uint64_t n_prompt) {
+    uint64_t n_again = plan->slot_bytes ? min_u64(n_prompt, 512) : KV_PAGE_TOKENS;
+    return batch > 1 ? batch * (uint32_t)n_again / 8 : 0;
 }
 
 // Texts of a length that the cache holds side by side.
@@ -80,11 +82,11 @@ static bool prepare(Bench *b, Error *err) {
     Model *m = &b->model;
     uint32_t batch = largest(&o->bench_batch);
     uint64_t n_prompt = max_u64(largest(&o->bench_prompt_tokens), largest(&o->bench_context));
-    // A page more, since none begins that leaves the others no page to grow.
-    uint64_t context = n_prompt + draws_at_context(o) + head_start(batch) + KV_PAGE_TOKENS;
     if (o->bench_stages && o->device != DEVICE_CUDA)
         return error_set(err, ERR_USAGE, "--stages is for --device cuda");
     if (!model_open(o, m, err)) return false;
+    // A page more, since none begins that leaves the others no page to grow.
+    uint64_t context = n_prompt + draws_at_context(o) + head_start(m->plan, batch, n_prompt) + KV_PAGE_TOKENS;
     if (!model_load_opened(o, batch, (uint32_t)min_u64(context, UINT32_MAX), m, err)) return false;
     if (!engine_create(m->backend, m->plan, batch, &m->arena, &b->engine, err)) return false;
     if (!check_lengths(b, err)) return false;
@@ -117,7 +119,8 @@ typedef struct {
 
 static bool admit(Bench *b, const Run *run, uint32_t *slots, Error *err) {
     uint32_t room = engine_context_length(b->engine) - run->n_prompt;
-    uint64_t n_draws = run->n_output > 0 ? 1ull + run->n_output + head_start(run->batch) : 1;
+    uint64_t n_draws =
+        run->n_output > 0 ? 1ull + run->n_output + head_start(b->model.plan, run->batch, run->n_prompt) : 1;
     EngineRequest request = {.tokens = b->prompt,
                              .n_prompt = run->n_prompt,
                              .max_tokens = (uint32_t)min_u64(n_draws, room),
