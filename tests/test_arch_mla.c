@@ -89,10 +89,10 @@ TEST(mla_caches_stay_f16) {
     Error err = {0};
     REQUIRE(gguf_parse(&part, 1, &arena, &file, &err));
     CHECK(!plan_build_with(file, &(PlanOptions){.kv_type = KV_TYPE_Q8}, &arena, &plan, &err));
-    CHECK_STR_EQ(
-        "a cache of type q8 is not supported for deepseek2, whose cache is compressed already: f16 is "
-        "needed",
-        err.message);
+    CHECK_STR_EQ("tiny.gguf: a cache of type q8 is not supported for deepseek2, whose cache is compressed "
+                 "already: f16 is "
+                 "needed",
+                 err.message);
 }
 
 static bool run_some_tokens(Plan *plan, Arena *arena, Error *err) {
