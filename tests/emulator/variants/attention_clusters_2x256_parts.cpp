@@ -1,5 +1,7 @@
 #include "emulator/variant.h"
+#ifndef VARIANT
 #define VARIANT attention_clusters_2x256_parts
+#endif
 // Two tiles in the ring, whose values are halves.
 #define STAGE_BATCH_ATTENTION 1
 #define TWO_WAYS 1

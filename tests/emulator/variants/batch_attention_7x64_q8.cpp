@@ -1,5 +1,7 @@
 #include "emulator/variant.h"
+#ifndef VARIANT
 #define VARIANT batch_attention_7x64_q8
+#endif
 // A cache of 8 bits.
 #define KV_Q8 1
 #define STAGE_BATCH_ATTENTION 1
